@@ -1,0 +1,128 @@
+//! The sizes that PostgreSQL fixes at build or initdb time, as run-time values.
+
+use super::{Lsn, SegmentNo};
+
+/// WAL page, WAL segment, data page and sector sizes in bytes, each a power of two.
+///
+/// Stock geometry is byte-compatible with ordinary builds. Tiny ones make records cross pages and segments all the
+/// time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Geometry {
+    /// `XLOG_BLCKSZ`, 256 to 8192.
+    pub wal_page: u32,
+    /// `wal_segment_size`, at least four WAL pages, at most 1 GiB.
+    pub segment: u32,
+    /// `BLCKSZ`, 512 to 8192.
+    pub data_page: u32,
+    /// What the disk writes all or nothing, 64 to 512.
+    pub sector: u32,
+}
+
+/// A size out of its range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{field} is {value}: expected a power of two from {least} to {most}")]
+pub struct GeometryError {
+    /// Which size.
+    pub field: &'static str,
+    /// What was given.
+    pub value: u32,
+    /// The least that is accepted.
+    pub least: u32,
+    /// The most that is accepted.
+    pub most: u32,
+}
+
+impl Geometry {
+    /// An ordinary build with 1 MiB segments.
+    pub const STOCK: Self = Self {
+        wal_page: 8192,
+        segment: 1 << 20,
+        data_page: 8192,
+        sector: 512,
+    };
+
+    /// Checks all four sizes.
+    ///
+    /// # Errors
+    /// The first size that is no power of two or out of its range.
+    pub const fn new(wal_page: u32, segment: u32, data_page: u32, sector: u32) -> Result<Self, GeometryError> {
+        const fn size(field: &'static str, value: u32, least: u32, most: u32) -> Result<(), GeometryError> {
+            if value.is_power_of_two() && least <= value && value <= most {
+                Ok(())
+            } else {
+                Err(GeometryError {
+                    field,
+                    value,
+                    least,
+                    most,
+                })
+            }
+        }
+        if let Err(e) = size("wal_page", wal_page, 256, 8192) {
+            return Err(e);
+        }
+        if let Err(e) = size("segment", segment, 4 * wal_page, 1 << 30) {
+            return Err(e);
+        }
+        if let Err(e) = size("data_page", data_page, 512, 8192) {
+            return Err(e);
+        }
+        if let Err(e) = size("sector", sector, 64, 512) {
+            return Err(e);
+        }
+        Ok(Self {
+            wal_page,
+            segment,
+            data_page,
+            sector,
+        })
+    }
+
+    /// Start of the WAL page that holds `lsn`.
+    #[must_use]
+    pub const fn page_start(&self, lsn: Lsn) -> Lsn {
+        Lsn(lsn.0 & !(self.wal_page as u64 - 1))
+    }
+
+    /// Offset of `lsn` in its WAL page.
+    #[must_use]
+    pub const fn page_offset(&self, lsn: Lsn) -> u32 {
+        (lsn.0 & (self.wal_page as u64 - 1)) as u32
+    }
+
+    /// The segment in which a byte at `lsn` lies (`XLByteToSeg`).
+    #[must_use]
+    pub const fn segment_of(&self, lsn: Lsn) -> SegmentNo {
+        SegmentNo(lsn.0 / self.segment as u64)
+    }
+
+    /// The segment that ends at or behind `end` (`XLByteToPrevSeg`): on a boundary the one before it.
+    #[must_use]
+    pub const fn segment_before(&self, end: Lsn) -> SegmentNo {
+        SegmentNo((end.0 - 1) / self.segment as u64)
+    }
+
+    /// First byte of a segment.
+    #[must_use]
+    pub const fn segment_start(&self, segment: SegmentNo) -> Lsn {
+        Lsn(segment.0 * self.segment as u64)
+    }
+
+    /// Offset of `lsn` in its segment.
+    #[must_use]
+    pub const fn segment_offset(&self, lsn: Lsn) -> u32 {
+        (lsn.0 & (self.segment as u64 - 1)) as u32
+    }
+
+    /// Bytes of the header of the page that starts at `page`: long on the first page of a segment.
+    #[must_use]
+    pub const fn page_header(&self, page: Lsn) -> u32 {
+        if self.segment_offset(page) == 0 { 40 } else { 24 }
+    }
+
+    /// The largest payload of one CopyData message that a walsender makes (`MAX_SEND_SIZE`).
+    #[must_use]
+    pub const fn max_send(&self) -> u32 {
+        16 * self.wal_page
+    }
+}

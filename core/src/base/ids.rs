@@ -1,0 +1,101 @@
+//! Identifiers: what is counted, and by whom.
+
+use core::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    };
+}
+
+number! {
+    /// A timeline (`TimeLineID`), 1 or more; 0 means unknown.
+    TimelineId(u32)
+}
+number! {
+    /// The number of a WAL segment (`XLogSegNo`): its start position divided by the segment size. Segment 0 is never used.
+    SegmentNo(u64)
+}
+number! {
+    /// A transaction id (`TransactionId`). 0 is invalid, 1 and 2 are reserved, 3 is the first normal one.
+    Xid(u32)
+}
+
+impl Xid {
+    /// `InvalidTransactionId`.
+    pub const INVALID: Self = Self(0);
+    /// `FirstNormalTransactionId`.
+    pub const FIRST_NORMAL: Self = Self(3);
+
+    /// True unless the id is [`Xid::INVALID`].
+    #[must_use]
+    pub const fn is_valid(self) -> bool {
+        self.0 != 0
+    }
+}
+
+/// (incarnation, counter) pairs: a restarted node never reuses one, so that a late event finds nobody.
+macro_rules! incarnate {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            /// Which boot of the node counted this one; 0 is the world's.
+            pub incarnation: u32,
+            /// Counts up from 1 within the incarnation.
+            pub n: u32,
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}.{}", self.incarnation, self.n)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({}.{})"), self.incarnation, self.n)
+            }
+        }
+    };
+}
+
+incarnate! {
+    /// A process of a node. The postmaster is always number 1 of its incarnation.
+    Pid
+}
+incarnate! {
+    /// A disk or child operation in flight.
+    OpId
+}
+incarnate! {
+    /// A connection, as one of its ends names it. Those that a node opens carry its incarnation, accepted ones carry 0.
+    ConnId
+}
+
+impl Pid {
+    /// The postmaster of an incarnation.
+    #[must_use]
+    pub const fn postmaster(incarnation: u32) -> Self {
+        Self { incarnation, n: 1 }
+    }
+}
+
+number! {
+    /// An open file descriptor of a process, given out by the world and never reused within a node's incarnation.
+    Fd(u32)
+}

@@ -1,0 +1,118 @@
+//! The settings (GUCs) that the machines obey. Sizes are in bytes, times in milliseconds.
+
+use super::Geometry;
+use alloc::string::String;
+
+/// The major versions whose bytes we speak.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PgVersion {
+    /// 15
+    V15,
+    /// 18
+    V18,
+}
+
+impl PgVersion {
+    /// 15 or 18.
+    #[must_use]
+    pub const fn major(self) -> u32 {
+        match self {
+            Self::V15 => 15,
+            Self::V18 => 18,
+        }
+    }
+}
+
+/// `wal_level`, with the numbers that pg_control and WAL hold.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(i32)]
+pub enum WalLevel {
+    /// Enough for crash recovery only.
+    Minimal = 0,
+    /// Enough for archiving and physical replication.
+    Replica = 1,
+    /// Adds what logical decoding needs.
+    Logical = 2,
+}
+
+/// One server's configuration. A default is PostgreSQL's unless a field says otherwise.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
+    /// Whose formats and behaviour.
+    pub pg_version: PgVersion,
+    /// Page and segment sizes.
+    pub geometry: Geometry,
+    /// `max_connections`.
+    pub max_connections: u32,
+    /// `max_wal_senders`.
+    pub max_wal_senders: u32,
+    /// `shared_buffers`, in data pages.
+    pub shared_buffers: u32,
+    /// `wal_buffers`, in WAL pages; at least 4.
+    pub wal_buffers: u32,
+    /// `wal_writer_delay`.
+    pub wal_writer_delay_ms: u32,
+    /// `wal_writer_flush_after`, in WAL pages.
+    pub wal_writer_flush_after: u32,
+    /// `full_page_writes`.
+    pub full_page_writes: bool,
+    /// `checkpoint_timeout`. PostgreSQL's least value is 30 s; simulations draw less.
+    pub checkpoint_timeout_ms: u32,
+    /// `checkpoint_completion_target`, in thousandths.
+    pub checkpoint_completion_target: u32,
+    /// `max_wal_size`.
+    pub max_wal_size: u64,
+    /// `wal_sender_timeout`; 0 switches it off.
+    pub wal_sender_timeout_ms: u32,
+    /// `wal_receiver_timeout`; 0 switches it off.
+    pub wal_receiver_timeout_ms: u32,
+    /// `wal_receiver_status_interval`; 0 switches it off.
+    pub wal_receiver_status_interval_ms: u32,
+    /// `wal_retrieve_retry_interval`.
+    pub wal_retrieve_retry_interval_ms: u32,
+    /// `hot_standby`.
+    pub hot_standby: bool,
+    /// `primary_conninfo`: host and port of the upstream.
+    pub primary_conninfo: Option<(String, u16)>,
+    /// `cluster_name`: the application_name of the walreceiver.
+    pub cluster_name: String,
+    /// `restart_after_crash`.
+    pub restart_after_crash: bool,
+}
+
+impl Settings {
+    /// PostgreSQL's defaults for a version and a geometry, with a small buffer pool.
+    #[must_use]
+    pub fn new(pg_version: PgVersion, geometry: Geometry) -> Self {
+        Self {
+            pg_version,
+            geometry,
+            max_connections: 100,
+            max_wal_senders: 10,
+            shared_buffers: 64,
+            wal_buffers: 16,
+            wal_writer_delay_ms: 200,
+            wal_writer_flush_after: 128,
+            full_page_writes: true,
+            checkpoint_timeout_ms: 300_000,
+            checkpoint_completion_target: 900,
+            max_wal_size: 64 * u64::from(geometry.segment),
+            wal_sender_timeout_ms: 60_000,
+            wal_receiver_timeout_ms: 60_000,
+            wal_receiver_status_interval_ms: 10_000,
+            wal_retrieve_retry_interval_ms: 5_000,
+            hot_standby: true,
+            primary_conninfo: None,
+            cluster_name: String::new(),
+            restart_after_crash: true,
+        }
+    }
+
+    /// Segments between checkpoints (`CalculateCheckpointSegments`), at least 1.
+    #[must_use]
+    pub const fn checkpoint_segments(&self) -> u64 {
+        let segments = self.max_wal_size / self.geometry.segment as u64;
+        let target = segments * 1000 / (1000 + self.checkpoint_completion_target as u64);
+        if target == 0 { 1 } else { target }
+    }
+}

@@ -1,0 +1,103 @@
+//! Inputs, effects, and the trait of everything that the world drives.
+
+use super::{DiskDone, DiskError, DiskOp, LogEvent, NetEvent, NetOp};
+use crate::base::{ConnId, Mono, Now, OpId, Pid};
+use alloc::vec::Vec;
+
+/// Signals that operators, faults and the postmaster send.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Signal {
+    /// SIGHUP: reload.
+    Hup,
+    /// SIGINT: fast shutdown of a postmaster.
+    Int,
+    /// SIGTERM: die in an orderly way; smart shutdown of a postmaster.
+    Term,
+    /// SIGQUIT: die at once; immediate shutdown of a postmaster.
+    Quit,
+    /// SIGUSR1
+    Usr1,
+    /// SIGUSR2
+    Usr2,
+    /// SIGKILL: never seen by the process.
+    Kill,
+    /// SIGSTOP: never seen by the process; it does not run until [`Signal::Cont`].
+    Stop,
+    /// SIGCONT
+    Cont,
+}
+
+/// One thing that happens to a machine.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Input {
+    /// Let one runnable process run until it would block.
+    Run(Pid),
+    /// Something happened to a connection.
+    Net(ConnId, NetEvent),
+    /// A disk operation completed.
+    Disk(OpId, Result<DiskDone, DiskError>),
+    /// A signal from outside: an operator's or a fault's.
+    Signal(Pid, Signal),
+}
+
+/// One thing that a process wants done.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Effect {
+    /// A disk operation, answered by [`Input::Disk`].
+    Disk(OpId, DiskOp),
+    /// An act on a connection.
+    Net(ConnId, NetOp),
+    /// A line of the server log.
+    Log(LogEvent),
+    /// The process ended; its descriptors and connections are closed by the host.
+    Exit(Exit),
+    /// The postmaster is gone, and with it the node.
+    Halt,
+}
+
+/// How a process ended.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Exit {
+    /// `proc_exit(0)`
+    Normal,
+    /// `ereport(FATAL)`: exit status 1.
+    Fatal(LogEvent),
+    /// `ereport(PANIC)`: abort; the postmaster restarts everything.
+    Panic(LogEvent),
+    /// Ended by SIGQUIT: `_exit(2)`, nothing cleaned up.
+    Quit,
+    /// Ended by SIGKILL.
+    Killed,
+}
+
+/// Effects in order, each with the process that caused it.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Effects(pub Vec<(Pid, Effect)>);
+
+impl Effects {
+    /// Appends one.
+    pub fn push(&mut self, pid: Pid, effect: Effect) {
+        self.0.push((pid, effect));
+    }
+
+    /// Empties the list, keeping its room.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// The processes that could run now, in ascending order.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct RunSet(pub Vec<Pid>);
+
+/// Whatever the world drives: a node, a receiver, a client.
+pub trait Machine {
+    /// Takes one input and appends what it wants done. Never blocks, never fails.
+    fn step(&mut self, now: Now, input: Input, fx: &mut Effects);
+
+    /// Fills `set` with the processes that could run; an expired wait counts.
+    fn runnable(&self, now: Now, set: &mut RunSet);
+
+    /// When the earliest sleeping process wakes by itself.
+    fn next_wakeup(&self) -> Option<Mono>;
+}

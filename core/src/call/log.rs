@@ -1,0 +1,322 @@
+//! The server log, typed. Text exists only in `Display`, worded as PostgreSQL words it.
+
+use super::DiskError;
+use super::FilePath;
+use crate::base::{Lsn, TimelineId};
+use alloc::string::String;
+use core::fmt;
+
+/// `elevel`
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Severity {
+    /// Something an operator may want to know.
+    Log,
+    /// Something odd.
+    Warning,
+    /// A command failed.
+    Error,
+    /// A process ends.
+    Fatal,
+    /// All processes end.
+    Panic,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Log => "LOG",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Fatal => "FATAL",
+            Self::Panic => "PANIC",
+        })
+    }
+}
+
+/// Five characters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SqlState(pub [u8; 5]);
+
+impl SqlState {
+    /// successful_completion, what the log carries where no code was set below WARNING
+    pub const OK: Self = Self(*b"00000");
+    /// protocol_violation
+    pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
+    /// feature_not_supported
+    pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
+    /// invalid_parameter_value
+    pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
+    /// active_sql_transaction
+    pub const ACTIVE_TRANSACTION: Self = Self(*b"25001");
+    /// in_failed_sql_transaction
+    pub const IN_FAILED_TRANSACTION: Self = Self(*b"25P02");
+    /// invalid_authorization_specification
+    pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
+    /// syntax_error
+    pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    /// undefined_object
+    pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
+    /// undefined_table
+    pub const UNDEFINED_TABLE: Self = Self(*b"42P01");
+    /// too_many_connections
+    pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
+    /// program_limit_exceeded
+    pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
+    /// object_not_in_prerequisite_state
+    pub const NOT_IN_STATE: Self = Self(*b"55000");
+    /// admin_shutdown
+    pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
+    /// cannot_connect_now
+    pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
+    /// undefined_file
+    pub const UNDEFINED_FILE: Self = Self(*b"58P01");
+    /// io_error
+    pub const IO_ERROR: Self = Self(*b"58030");
+    /// disk_full
+    pub const DISK_FULL: Self = Self(*b"53100");
+    /// internal_error
+    pub const INTERNAL: Self = Self(*b"XX000");
+    /// data_corrupted
+    pub const DATA_CORRUPTED: Self = Self(*b"XX001");
+    /// connection_failure
+    pub const CONNECTION_FAILURE: Self = Self(*b"08006");
+    /// read_only_sql_transaction
+    pub const READ_ONLY_TRANSACTION: Self = Self(*b"25006");
+
+    /// The five characters as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0).unwrap_or("XX000")
+    }
+}
+
+impl fmt::Debug for SqlState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<DiskError> for SqlState {
+    /// `errcode_for_file_access`
+    fn from(error: DiskError) -> Self {
+        match error {
+            DiskError::NotFound => Self::UNDEFINED_FILE,
+            DiskError::NoSpace => Self::DISK_FULL,
+            DiskError::Exists => Self(*b"58P02"),
+            DiskError::NotDir | DiskError::IsDir => Self(*b"42809"),
+            DiskError::Io => Self::IO_ERROR,
+            DiskError::BadFd | DiskError::NotEmpty => Self::INTERNAL,
+        }
+    }
+}
+
+/// One line of the server log, or one error to a client.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct LogEvent {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The SQLSTATE.
+    pub sqlstate: SqlState,
+    /// What is said.
+    pub message: Message,
+}
+
+impl LogEvent {
+    /// A LOG line.
+    #[must_use]
+    pub const fn log(message: Message) -> Self {
+        Self {
+            severity: Severity::Log,
+            sqlstate: SqlState::OK,
+            message,
+        }
+    }
+
+    /// `ereport(ERROR)`
+    #[must_use]
+    pub const fn error(sqlstate: SqlState, message: Message) -> Self {
+        Self {
+            severity: Severity::Error,
+            sqlstate,
+            message,
+        }
+    }
+
+    /// `ereport(FATAL)`
+    #[must_use]
+    pub const fn fatal(sqlstate: SqlState, message: Message) -> Self {
+        Self {
+            severity: Severity::Fatal,
+            sqlstate,
+            message,
+        }
+    }
+
+    /// `ereport(PANIC)`
+    #[must_use]
+    pub const fn panic(sqlstate: SqlState, message: Message) -> Self {
+        Self {
+            severity: Severity::Panic,
+            sqlstate,
+            message,
+        }
+    }
+}
+
+impl fmt::Display for LogEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:  {}", self.severity, self.message)
+    }
+}
+
+/// Everything a server says.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+#[allow(
+    missing_docs,
+    reason = "the text of each variant is its documentation, its fields are what the text names"
+)]
+pub enum Message {
+    #[error("could not {what} file \"{path}\": {error}")]
+    File {
+        what: &'static str,
+        path: FilePath,
+        error: DiskError,
+    },
+    #[error("could not read file \"{path}\": read {got} of {wanted}")]
+    ShortRead { path: FilePath, got: u32, wanted: u32 },
+    #[error("starting PostgreSQL {0}")]
+    Starting(u32),
+    #[error("database system is ready to accept connections")]
+    ReadyForConnections,
+    #[error("database system is ready to accept read-only connections")]
+    ReadyForReadOnly,
+    #[error("database system was shut down at {0}")]
+    WasShutDown(i64),
+    #[error("database system was interrupted; last known up at {0}")]
+    WasInterrupted(i64),
+    #[error("database system was not properly shut down; automatic recovery in progress")]
+    AutomaticRecovery,
+    #[error("entering standby mode")]
+    EnteringStandbyMode,
+    #[error("redo starts at {0}")]
+    RedoStarts(Lsn),
+    #[error("redo done at {0}")]
+    RedoDone(Lsn),
+    #[error("redo is not required")]
+    RedoNotRequired,
+    #[error("consistent recovery state reached at {0}")]
+    Consistent(Lsn),
+    #[error("{0}")]
+    WalEnd(crate::wal::WalError),
+    #[error("successfully skipped missing contrecord at {0}")]
+    SkippedMissingContrecord(Lsn),
+    #[error("mismatching overwritten LSN {found} -> {expected}")]
+    OverwrittenLsnMismatch { found: Lsn, expected: Lsn },
+    #[error("invalid checkpoint record")]
+    InvalidCheckpointRecord,
+    #[error("could not locate a valid checkpoint record at {0}")]
+    NoCheckpoint(Lsn),
+    #[error("could not find redo location {0} referenced by checkpoint record at {1}")]
+    NoRedo(Lsn, Lsn),
+    #[error("unexpected record type found at redo point {0}")]
+    UnexpectedRedoRecord(Lsn),
+    #[error("control file contains invalid checkpoint location")]
+    InvalidCheckpointLocation,
+    #[error("incorrect checksum in control file")]
+    ControlChecksum,
+    #[error("database files are incompatible with server")]
+    IncompatibleControl,
+    #[error("WAL ends before consistent recovery point")]
+    EndsBeforeConsistency,
+    #[error("waiting for WAL to become available at {0}")]
+    WaitingForWal(Lsn),
+    #[error("invalid page in block {block} of relation {relation}")]
+    InvalidPage { relation: u32, block: u32 },
+    #[error("WAL contains references to invalid pages")]
+    InvalidPages,
+    #[error("invalid Generic record at {0}")]
+    BadGeneric(Lsn),
+    #[error("started streaming WAL from primary at {0} on timeline {1}")]
+    StartedStreaming(Lsn, TimelineId),
+    #[error("replication terminated by primary server")]
+    ReplicationTerminated,
+    #[error("could not connect to the primary server: connection refused")]
+    ConnectRefused,
+    #[error("could not receive data from WAL stream: {0}")]
+    StreamBroken(String),
+    #[error("database system identifier differs between the primary and standby")]
+    SystemIdDiffers,
+    #[error("highest timeline {primary} of the primary is behind recovery timeline {ours}")]
+    TimelineBehind { primary: TimelineId, ours: TimelineId },
+    #[error("terminating walreceiver due to timeout")]
+    ReceiverTimeout,
+    #[error("terminating walreceiver process due to administrator command")]
+    ReceiverTerminated,
+    #[error("walreceiver still running according to shared memory state")]
+    ReceiverStillRunning,
+    #[error("terminating walsender process due to replication timeout")]
+    SenderTimeout,
+    #[error("terminating connection due to administrator command")]
+    AdminShutdown,
+    #[error("unexpected EOF on standby connection")]
+    StandbyEof,
+    #[error("requested starting point {start} is ahead of the WAL flush position of this server {flush}")]
+    AheadOfFlush { start: Lsn, flush: Lsn },
+    #[error("requested timeline {0} is not in this server's history")]
+    TimelineNotInHistory(TimelineId),
+    #[error("requested WAL segment {0} has already been removed")]
+    SegmentRemoved(String),
+    #[error("could not read from WAL segment {name}, offset {offset}: read {got} of {wanted}")]
+    SegmentShort {
+        name: String,
+        offset: u32,
+        got: u32,
+        wanted: u32,
+    },
+    #[error("the database system is starting up")]
+    StartingUp,
+    #[error("the database system is not yet accepting connections")]
+    NotYetAccepting,
+    #[error("the database system is in recovery mode")]
+    InRecoveryMode,
+    #[error("the database system is shutting down")]
+    ShuttingDown,
+    #[error("sorry, too many clients already")]
+    TooManyClients,
+    #[error("number of requested standby connections exceeds max_wal_senders (currently {0})")]
+    TooManySenders(u32),
+    #[error("syntax error")]
+    SyntaxError,
+    #[error("cannot execute SQL commands in WAL sender for physical replication")]
+    SqlOnWalSender,
+    #[error("{0}")]
+    Protocol(String),
+    #[error("cannot execute {0} in a read-only transaction")]
+    ReadOnly(&'static str),
+    #[error("current transaction is aborted, commands ignored until end of transaction block")]
+    TransactionAborted,
+    #[error("row is too big: size {size}, maximum size {max}")]
+    RowTooBig { size: u32, max: u32 },
+    #[error("unrecognized configuration parameter \"{0}\"")]
+    UnknownParameter(String),
+    #[error("invalid value for parameter \"{name}\": \"{value}\"")]
+    InvalidParameterValue { name: String, value: String },
+    #[error("{role} process (PID {pid}) {how}")]
+    ChildDied {
+        role: &'static str,
+        pid: u32,
+        how: &'static str,
+    },
+    #[error("terminating any other active server processes")]
+    TerminatingOthers,
+    #[error("all server processes terminated; reinitializing")]
+    Reinitializing,
+    #[error("shutting down due to startup process failure")]
+    StartupFailed,
+    #[error("received {0} shutdown request")]
+    ShutdownRequest(&'static str),
+    #[error("database system is shut down")]
+    ShutDown,
+    #[error("checkpoint {0}")]
+    Checkpoint(&'static str),
+}

@@ -1,0 +1,16 @@
+//! F2: the contract between a machine and the world, as plain data.
+//!
+//! A machine never blocks: what it wants is an ordered list of [`Effect`]s, what happens to it is one [`Input`]. Every
+//! disk operation is answered by exactly one [`Input::Disk`], unless the process or the node that issued it died.
+
+mod disk;
+mod effect;
+mod log;
+mod net;
+mod wait;
+
+pub use disk::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFlags};
+pub use effect::{Effect, Effects, Exit, Input, Machine, RunSet, Signal};
+pub use log::{LogEvent, Message, Severity, SqlState};
+pub use net::{NetEvent, NetOp, SEND_WINDOW};
+pub use wait::{Wait, Woken, Yield};

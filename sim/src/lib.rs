@@ -1,0 +1,1 @@
+//! The simulator: nodes on fake disks, networks and clocks, driven from a seed.

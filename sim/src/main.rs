@@ -1,0 +1,3 @@
+//! The `walsim` command.
+
+fn main() {}
