@@ -45,8 +45,18 @@ impl Geometry {
     ///
     /// # Errors
     /// The first size that is no power of two or out of its range.
-    pub const fn new(wal_page: u32, segment: u32, data_page: u32, sector: u32) -> Result<Self, GeometryError> {
-        const fn size(field: &'static str, value: u32, least: u32, most: u32) -> Result<(), GeometryError> {
+    pub const fn new(
+        wal_page: u32,
+        segment: u32,
+        data_page: u32,
+        sector: u32,
+    ) -> Result<Self, GeometryError> {
+        const fn size(
+            field: &'static str,
+            value: u32,
+            least: u32,
+            most: u32,
+        ) -> Result<(), GeometryError> {
             if value.is_power_of_two() && least <= value && value <= most {
                 Ok(())
             } else {
@@ -117,7 +127,11 @@ impl Geometry {
     /// Bytes of the header of the page that starts at `page`: long on the first page of a segment.
     #[must_use]
     pub const fn page_header(&self, page: Lsn) -> u32 {
-        if self.segment_offset(page) == 0 { 40 } else { 24 }
+        if self.segment_offset(page) == 0 {
+            40
+        } else {
+            24
+        }
     }
 
     /// The largest payload of one CopyData message that a walsender makes (`MAX_SEND_SIZE`).

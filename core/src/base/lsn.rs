@@ -62,7 +62,9 @@ impl Sub for Lsn {
 
 /// The text is not `HEX/HEX` with at most eight digits a side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("invalid LSN: expected two hexadecimal numbers of 1 to 8 digits with a slash between, such as 0/3000028")]
+#[error(
+    "invalid LSN: expected two hexadecimal numbers of 1 to 8 digits with a slash between, such as 0/3000028"
+)]
 pub struct ParseLsnError;
 
 impl FromStr for Lsn {
@@ -71,7 +73,8 @@ impl FromStr for Lsn {
     fn from_str(text: &str) -> Result<Self, ParseLsnError> {
         let (high, low) = text.split_once('/').ok_or(ParseLsnError)?;
         let half = |digits: &str| {
-            let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            let plain =
+                (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
             if plain {
                 u64::from_str_radix(digits, 16).map_err(|_| ParseLsnError)
             } else {
@@ -96,7 +99,17 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_lsn() {
-        for text in ["", "/", "0/", "/0", "0", "0/123456789", "+1/0", "0/ 1", "0/G"] {
+        for text in [
+            "",
+            "/",
+            "0/",
+            "/0",
+            "0",
+            "0/123456789",
+            "+1/0",
+            "0/ 1",
+            "0/G",
+        ] {
             assert_eq!(text.parse::<Lsn>(), Err(ParseLsnError), "{text:?}");
         }
     }

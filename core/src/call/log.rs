@@ -183,7 +183,11 @@ pub enum Message {
         error: DiskError,
     },
     #[error("could not read file \"{path}\": read {got} of {wanted}")]
-    ShortRead { path: FilePath, got: u32, wanted: u32 },
+    ShortRead {
+        path: FilePath,
+        got: u32,
+        wanted: u32,
+    },
     #[error("starting PostgreSQL {0}")]
     Starting(u32),
     #[error("database system is ready to accept connections")]
@@ -247,7 +251,10 @@ pub enum Message {
     #[error("database system identifier differs between the primary and standby")]
     SystemIdDiffers,
     #[error("highest timeline {primary} of the primary is behind recovery timeline {ours}")]
-    TimelineBehind { primary: TimelineId, ours: TimelineId },
+    TimelineBehind {
+        primary: TimelineId,
+        ours: TimelineId,
+    },
     #[error("terminating walreceiver due to timeout")]
     ReceiverTimeout,
     #[error("terminating walreceiver process due to administrator command")]
@@ -260,7 +267,9 @@ pub enum Message {
     AdminShutdown,
     #[error("unexpected EOF on standby connection")]
     StandbyEof,
-    #[error("requested starting point {start} is ahead of the WAL flush position of this server {flush}")]
+    #[error(
+        "requested starting point {start} is ahead of the WAL flush position of this server {flush}"
+    )]
     AheadOfFlush { start: Lsn, flush: Lsn },
     #[error("requested timeline {0} is not in this server's history")]
     TimelineNotInHistory(TimelineId),
