@@ -1,1 +1,3 @@
 //! F1: bytes <-> values, one definition each.
+
+pub mod layout;
