@@ -1,0 +1,334 @@
+//! Reads the sources as text and holds them to the rules that no compiler checks. It knows no exceptions.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floors of core, lowest first. A module imports from its own floor and from those below it.
+const FLOORS: [&str; 9] = [
+    "base", "wire", "wal", "call", "shmem", "sys", "storage", "proc", "node",
+];
+const LONGEST_FILE: usize = 600;
+
+/// What may not stand in any source, script, scenario or page. Written in two halves, so that this file may stand.
+const FORBIDDEN: [&str; 13] = [
+    concat!("to", "do!"),
+    concat!("unimple", "mented!"),
+    concat!("FIX", "ME"),
+    concat!("TO", "DO"),
+    concat!("db", "g!"),
+    concat!("#[ig", "nore"),
+    concat!("/wo", "rk/"),
+    concat!("../sh", "ared"),
+    concat!("sh", "ared/DESIGN"),
+    concat!("sh", "ared/spec"),
+    concat!("sh", "ared/reference"),
+    concat!("spec/", "standby"),
+    concat!("spec/", "primary"),
+];
+
+struct Source {
+    /// Relative to the repository's root, with slashes.
+    path: String,
+    text: String,
+}
+
+/// A core module: its file, where it stands, and its lines of code without comments.
+struct Module<'a> {
+    path: &'a str,
+    /// `["wal", "reader"]` for both `wal/reader.rs` and `wal/reader/mod.rs`; empty for `lib.rs`.
+    place: Vec<&'a str>,
+    lines: Vec<Line<'a>>,
+}
+
+struct Line<'a> {
+    number: usize,
+    code: &'a str,
+    in_tests: bool,
+}
+
+#[test]
+fn core_imports_only_go_down() {
+    for_core(|module, line| {
+        let own = floor(module.place.first()?)?;
+        let up = paths(&module.place, line)
+            .into_iter()
+            .find(|path| path.first().and_then(|name| floor(name)) > Some(own))?;
+        Some(format!("imports {} from {}", up.join("::"), FLOORS[own]))
+    });
+}
+
+#[test]
+fn every_core_module_stands_on_a_floor() {
+    for_core(|module, line| {
+        let place = module.place.first()?;
+        (line.number == 1 && floor(place).is_none())
+            .then(|| format!("`{place}` is not one of the floors {FLOORS:?}"))
+    });
+}
+
+/// Paths are resolved here by their first names alone, so they must be written in a way that shows them.
+#[test]
+fn core_paths_show_their_floor() {
+    for_core(|module, line| {
+        let grouped = line.code.contains("crate::{") || line.code.contains("crate::*");
+        let to_the_root = supers(line.code)
+            .any(|(count, _)| count >= module.place.len() + usize::from(line.in_tests));
+        (grouped || to_the_root).then(|| "write `crate::FLOOR::…`, one `use` a floor".into())
+    });
+}
+
+#[test]
+fn a_process_never_imports_another() {
+    for_core(|module, line| {
+        let ["proc", own, ..] = module.place[..] else {
+            return None;
+        };
+        let other = paths(&module.place, line).into_iter().find(|path| {
+            let is_module = |name: &str| name.starts_with(|c: char| c.is_ascii_lowercase());
+            matches!(path[..], ["proc", name, ..] if is_module(name) && name != own)
+        })?;
+        Some(format!("process {own} imports {}", other.join("::")))
+    });
+}
+
+/// `no_std` keeps clocks, files, sockets, threads and hash maps out of core, unless somebody lets std back in.
+#[test]
+fn core_has_no_std() {
+    for_core(|_, line| {
+        let names_std = line.code.contains("extern crate std")
+            || words(line.code).any(|(word, rest)| word == "std" && rest.starts_with("::"));
+        (names_std && !line.in_tests).then(|| "names std".into())
+    });
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let without = |source: &Source| {
+        let bare = source.path.ends_with(".rs") && !source.text.starts_with("//! ");
+        bare.then(|| "does not begin with a `//!` comment".into())
+    };
+    report(sources().iter().filter_map(|s| Some((s, 1, without(s)?))));
+}
+
+#[test]
+fn files_stay_readable() {
+    let long = |source: &Source| {
+        let lines = source.text.lines().count();
+        (source.path.ends_with(".rs") && lines > LONGEST_FILE)
+            .then(|| format!("has {lines} lines: split it where one idea ends"))
+    };
+    report(sources().iter().filter_map(|s| Some((s, 1, long(s)?))));
+}
+
+#[test]
+fn every_scenario_parses_and_says_what_it_protects() {
+    let wrong = |source: &Source| {
+        if !source.path.starts_with("scenarios/") || !source.path.ends_with(".toml") {
+            return None;
+        }
+        if let Err(error) = source.text.parse::<toml::Table>() {
+            return Some(format!("is not TOML: {error}"));
+        }
+        (!source.text.starts_with("# "))
+            .then(|| "does not begin with a comment that says what it protects".into())
+    };
+    report(sources().iter().filter_map(|s| Some((s, 1, wrong(s)?))));
+}
+
+#[test]
+fn nothing_unfinished_or_private_is_left() {
+    let sources = sources();
+    report(sources.iter().flat_map(|source| {
+        (1..).zip(source.text.lines()).filter_map(move |(n, line)| {
+            let word = FORBIDDEN.iter().find(|word| line.contains(**word))?;
+            Some((source, n, format!("holds `{word}`")))
+        })
+    }));
+}
+
+#[test]
+fn paths_are_resolved() {
+    let at = |place: &[&'static str], code| {
+        let in_tests = false;
+        let number = 1;
+        paths(
+            place,
+            &Line {
+                number,
+                code,
+                in_tests,
+            },
+        )
+    };
+    assert_eq!(at(&["wal"], "use crate::node::X;"), [["node", "X"]]);
+    assert_eq!(
+        at(
+            &["proc", "startup", "redo"],
+            "super::super::walsender::Sent"
+        ),
+        [["proc", "walsender", "Sent"]]
+    );
+    assert_eq!(
+        at(&["proc", "startup"], "super::startup"),
+        [["proc", "startup"]]
+    );
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every text of the repository that people write: sources, scripts, scenarios, settings and pages.
+fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the repository is readable") {
+            let path = entry.expect("the repository is readable").path();
+            let name = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default();
+            if path.is_dir() {
+                if name != "target" && (!name.starts_with('.') || name == ".ci") {
+                    folders.push(path);
+                }
+            } else if is_ours(&path)
+                && let Ok(text) = fs::read_to_string(&path)
+            {
+                found.push(Source {
+                    path: relative(&path),
+                    text,
+                });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(
+        found.iter().any(|s| s.path == "core/src/lib.rs"),
+        "this test did not find the sources it reads"
+    );
+    found
+}
+
+fn relative(path: &Path) -> String {
+    let inside = path.strip_prefix(root()).expect("walked from the root");
+    inside.to_string_lossy().replace('\\', "/")
+}
+
+fn is_ours(path: &Path) -> bool {
+    let script = relative(path).starts_with("ci/") || relative(path).starts_with(".ci/");
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("rs" | "toml" | "md" | "yml" | "snap" | "sh") => true,
+        Some(_) => false,
+        None => script,
+    }
+}
+
+/// Asks `wrong` about each line of code of core, and fails with all that it says.
+fn for_core(wrong: impl Fn(&Module<'_>, &Line<'_>) -> Option<String>) {
+    let sources = sources();
+    let mut text = String::new();
+    for source in &sources {
+        let Some(module) = module(source) else {
+            continue;
+        };
+        for line in &module.lines {
+            if let Some(what) = wrong(&module, line) {
+                writeln!(text, "{}:{}: {what}", module.path, line.number)
+                    .expect("a String takes all");
+            }
+        }
+    }
+    assert!(text.is_empty(), "\n{text}");
+}
+
+fn report<'a>(wrong: impl Iterator<Item = (&'a Source, usize, String)>) {
+    let lines: Vec<_> = wrong
+        .map(|(source, line, what)| format!("{}:{line}: {what}", source.path))
+        .collect();
+    assert!(lines.is_empty(), "\n{}", lines.join("\n"));
+}
+
+fn module(source: &Source) -> Option<Module<'_>> {
+    let inside = source.path.strip_prefix("core/src/")?.strip_suffix(".rs")?;
+    let mut place: Vec<_> = inside.split('/').collect();
+    if matches!(place.last(), Some(&"mod" | &"lib")) {
+        place.pop();
+    }
+    let mut in_tests = inside.split('/').any(|part| part == "tests");
+    let mut cfg_test = false;
+    let lines = (1..)
+        .zip(source.text.lines())
+        .map(|(number, line)| {
+            let code = line.split("//").next().unwrap_or_default();
+            // `mod tests { … }` stands last, so that all below it is tests; another item has the attribute alone.
+            let of_tests = cfg_test;
+            in_tests |= cfg_test && code.starts_with("mod ") && code.contains('{');
+            cfg_test = code.starts_with("#[cfg(test)]") || cfg_test && code.starts_with("#[");
+            Line {
+                number,
+                code,
+                in_tests: in_tests || of_tests,
+            }
+        })
+        .collect();
+    Some(Module {
+        path: &source.path,
+        place,
+        lines,
+    })
+}
+
+fn floor(name: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| *floor == name)
+}
+
+/// The paths of a line that begin with `crate` or `super`, seen from the crate's root.
+fn paths<'a>(place: &[&'a str], line: &Line<'a>) -> Vec<Vec<&'a str>> {
+    let absolute = words(line.code)
+        .filter(|(word, _)| *word == "crate")
+        .map(|(_, rest)| names(rest));
+    let climbing = supers(line.code).filter_map(|(count, rest)| {
+        let above = (place.len() + usize::from(line.in_tests)).checked_sub(count)?;
+        let mut path = place[..above.min(place.len())].to_vec();
+        path.extend(names(rest));
+        Some(path)
+    });
+    absolute.chain(climbing).collect()
+}
+
+/// Each chain of `super::`: how many, and what follows.
+fn supers(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut inside = 0;
+    words(code).filter_map(move |(word, rest)| {
+        inside = if word == "super" { inside + 1 } else { 0 };
+        let ends = word == "super" && !rest.starts_with("::super");
+        ends.then_some((inside, rest))
+    })
+}
+
+/// `::a::B;` is `["a", "B"]`.
+fn names(rest: &str) -> Vec<&str> {
+    let end = rest
+        .find(|c: char| !(is_name(c) || c == ':'))
+        .unwrap_or(rest.len());
+    rest[..end].split("::").filter(|n| !n.is_empty()).collect()
+}
+
+/// The identifiers of a line, each with what follows it.
+fn words(code: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = code;
+    core::iter::from_fn(move || {
+        let from = rest.find(is_name)?;
+        let tail = &rest[from..];
+        let end = tail.find(|c: char| !is_name(c)).unwrap_or(tail.len());
+        rest = &tail[end..];
+        Some((&tail[..end], rest))
+    })
+}
+
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
