@@ -1,3 +1,9 @@
 //! F1: bytes <-> values, one definition each.
 
+pub mod backend;
+pub mod frame;
+pub mod frontend;
 pub mod layout;
+pub mod pqformat;
+pub mod replication;
+pub mod startup;

@@ -1,0 +1,575 @@
+//! The first packet of a connection. Mirrors ProcessStartupPacket of postmaster.c (backend_startup.c since 17).
+//!
+//! A packet is cut by [`FrameReader::next_startup`](super::frame::FrameReader::next_startup); it has no type byte.
+
+use super::backend::BackendMessage;
+use super::pqformat::{put_counted, put_str};
+use crate::base::PgVersion;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use bytes::{BufMut, Bytes};
+use core::fmt;
+
+const CANCEL_REQUEST: u32 = 80_877_102;
+const SSL_REQUEST: u32 = 80_877_103;
+const GSSENC_REQUEST: u32 = 80_877_104;
+/// `NAMEDATALEN - 1`
+const MAX_NAME: usize = 63;
+
+/// A version of the protocol: major in the upper 16 bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProtocolVersion(pub u32);
+
+impl ProtocolVersion {
+    /// What every server since 7.4 speaks.
+    pub const V3_0: Self = Self(0x0003_0000);
+    /// New in 18: long cancel keys.
+    pub const V3_2: Self = Self(0x0003_0002);
+
+    /// The upper half.
+    #[must_use]
+    pub const fn major(self) -> u32 {
+        self.0 >> 16
+    }
+
+    /// The lower half.
+    #[must_use]
+    pub const fn minor(self) -> u32 {
+        self.0 & 0xFFFF
+    }
+
+    /// The newest that a server speaks (`PG_PROTOCOL_LATEST`).
+    #[must_use]
+    pub const fn latest(server: PgVersion) -> Self {
+        match server {
+            PgVersion::V15 => Self::V3_0,
+            PgVersion::V18 => Self::V3_2,
+        }
+    }
+}
+
+impl fmt::Display for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major(), self.minor())
+    }
+}
+
+impl fmt::Debug for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What may come first.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum StartupPacket {
+    /// A session, please.
+    Startup(StartupMessage),
+    /// TLS, please. Answered by one byte without a frame, `S` or `N`.
+    SslRequest,
+    /// GSS encryption, please. Answered by one byte without a frame, `G` or `N`.
+    GssEncRequest,
+    /// Somebody else's query shall be cancelled. Never answered.
+    CancelRequest {
+        /// From BackendKeyData.
+        pid: u32,
+        /// From BackendKeyData.
+        key: Bytes,
+    },
+}
+
+/// A request for a session.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct StartupMessage {
+    /// What the client wants to speak.
+    pub version: ProtocolVersion,
+    /// Names and values, in order.
+    pub params: Vec<(String, String)>,
+}
+
+/// The packet is refused.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum StartupError {
+    /// Only logged; the connection is closed without an answer.
+    #[error("invalid length of startup packet")]
+    Length,
+    /// A major version other than 3, or a second SSLRequest, which reads as version 1234.5679.
+    #[error("unsupported frontend protocol {asked}: server supports 3.0 to {latest}")]
+    Unsupported {
+        /// What the client wants.
+        asked: ProtocolVersion,
+        /// What the server has.
+        latest: ProtocolVersion,
+    },
+    /// Names and values do not end with the packet.
+    #[error("invalid startup packet layout: expected terminator as last byte")]
+    Layout,
+    /// No `user`.
+    #[error("no PostgreSQL user name specified in startup packet")]
+    NoUser,
+    /// `replication` is neither a boolean nor `database`.
+    #[error("invalid value for parameter \"replication\": \"{0}\"")]
+    Replication(String),
+}
+
+impl StartupError {
+    /// The code that goes with the text.
+    #[must_use]
+    pub const fn sqlstate(&self) -> [u8; 5] {
+        match self {
+            Self::Length | Self::Layout => *b"08P01",
+            Self::Unsupported { .. } => *b"0A000",
+            Self::NoUser => *b"28000",
+            Self::Replication(_) => *b"22023",
+        }
+    }
+
+    /// What the server adds as HINT.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Replication(_) => {
+                Some("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
+            }
+            Self::Length | Self::Unsupported { .. } | Self::Layout | Self::NoUser => None,
+        }
+    }
+
+    /// Is the client told? If not, the connection is just closed.
+    #[must_use]
+    pub const fn reaches_client(&self) -> bool {
+        !matches!(self, Self::Length)
+    }
+}
+
+/// Which kinds of encryption the client has asked for: each may be asked once per connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Negotiation {
+    ssl: bool,
+    gss: bool,
+}
+
+impl Negotiation {
+    /// Reads one packet, without its length word, as a server of that version does.
+    ///
+    /// # Errors
+    /// What the server refuses before it looks at the parameters' meaning.
+    pub fn decode(
+        &mut self,
+        body: &[u8],
+        server: PgVersion,
+    ) -> Result<StartupPacket, StartupError> {
+        let (code, rest) = body.split_first_chunk().ok_or(StartupError::Length)?;
+        let code = u32::from_be_bytes(*code);
+        match code {
+            CANCEL_REQUEST => return cancel_request(rest, server),
+            SSL_REQUEST if !self.ssl => {
+                self.ssl = true;
+                return Ok(StartupPacket::SslRequest);
+            }
+            GSSENC_REQUEST if !self.gss => {
+                self.gss = true;
+                return Ok(StartupPacket::GssEncRequest);
+            }
+            _ => {}
+        }
+        let version = ProtocolVersion(code);
+        if version.major() != 3 {
+            return Err(StartupError::Unsupported {
+                asked: version,
+                latest: ProtocolVersion::latest(server),
+            });
+        }
+        let params = params(rest)?;
+        Ok(StartupPacket::Startup(StartupMessage { version, params }))
+    }
+}
+
+fn cancel_request(rest: &[u8], server: PgVersion) -> Result<StartupPacket, StartupError> {
+    let (pid, key) = rest.split_first_chunk().ok_or(StartupError::Length)?;
+    let longest = match server {
+        PgVersion::V15 => 4,
+        PgVersion::V18 => 256,
+    };
+    let shortest = match server {
+        PgVersion::V15 => 4,
+        PgVersion::V18 => 1,
+    };
+    if !(shortest..=longest).contains(&key.len()) {
+        return Err(StartupError::Length);
+    }
+    Ok(StartupPacket::CancelRequest {
+        pid: u32::from_be_bytes(*pid),
+        key: Bytes::copy_from_slice(key),
+    })
+}
+
+/// Pairs of strings, an empty name behind the last one, nothing behind that.
+fn params(mut rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
+    let mut params = Vec::new();
+    while rest.first().is_some_and(|&b| b != 0) {
+        let (name, after) = split_str(rest)?;
+        let (value, after) = split_str(after)?;
+        params.push((name, value));
+        rest = after;
+    }
+    if rest == [0] {
+        Ok(params)
+    } else {
+        Err(StartupError::Layout)
+    }
+}
+
+/// Bytes that are not UTF-8 are replaced; PostgreSQL keeps them until it knows the database's encoding.
+fn split_str(bytes: &[u8]) -> Result<(String, &[u8]), StartupError> {
+    let end = bytes
+        .iter()
+        .position(|&b| b == 0)
+        .ok_or(StartupError::Layout)?;
+    let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    Ok((text, &bytes[end + 1..]))
+}
+
+impl StartupPacket {
+    /// Appends the packet with its length word.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_counted(out, |out| match self {
+            Self::Startup(message) => {
+                out.put_u32(message.version.0);
+                for (name, value) in &message.params {
+                    put_str(out, name);
+                    put_str(out, value);
+                }
+                out.put_u8(0);
+            }
+            Self::SslRequest => out.put_u32(SSL_REQUEST),
+            Self::GssEncRequest => out.put_u32(GSSENC_REQUEST),
+            Self::CancelRequest { pid, key } => {
+                out.put_u32(CANCEL_REQUEST);
+                out.put_u32(*pid);
+                out.put_slice(key);
+            }
+        });
+    }
+
+    /// The packet alone.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        Bytes::from(out)
+    }
+}
+
+/// What kind of session is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReplicationMode {
+    /// An ordinary backend.
+    No,
+    /// A walsender that knows replication commands only.
+    Physical,
+    /// A walsender attached to a database, which also runs SQL.
+    Database,
+}
+
+/// What a StartupMessage means.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SessionRequest {
+    /// `user`, cut to 63 bytes.
+    pub user: String,
+    /// `database`, cut to 63 bytes, the user's name by default; empty for a physical walsender.
+    pub database: String,
+    /// `replication`
+    pub replication: ReplicationMode,
+    /// `options`, if given.
+    pub options: Option<String>,
+    /// Settings, in order.
+    pub settings: Vec<(String, String)>,
+    /// Names of protocol options; no server here knows any.
+    pub protocol_options: Vec<String>,
+    /// The version that both sides speak.
+    pub version: ProtocolVersion,
+}
+
+impl StartupMessage {
+    /// A physical receiver's request, with the names in libpq's order.
+    #[must_use]
+    pub fn receiver(user: &str, application_name: &str) -> Self {
+        let params = [
+            ("user", user),
+            ("database", "replication"),
+            ("replication", "true"),
+            ("application_name", application_name),
+        ];
+        Self::new(&params)
+    }
+
+    /// A request for protocol 3.0.
+    #[must_use]
+    pub fn new(params: &[(&str, &str)]) -> Self {
+        Self {
+            version: ProtocolVersion::V3_0,
+            params: params
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+        }
+    }
+
+    /// Looks up what the names mean.
+    ///
+    /// # Errors
+    /// A value of `replication` that is none, and a missing user.
+    pub fn resolve(&self, server: PgVersion) -> Result<SessionRequest, StartupError> {
+        let mut user = "";
+        let mut database = "";
+        let mut request = SessionRequest {
+            user: String::new(),
+            database: String::new(),
+            replication: ReplicationMode::No,
+            options: None,
+            settings: Vec::new(),
+            protocol_options: Vec::new(),
+            version: self.version.min(ProtocolVersion::latest(server)),
+        };
+        for (name, value) in &self.params {
+            match name.as_str() {
+                "user" => user = value,
+                "database" => database = value,
+                "options" => request.options = Some(value.clone()),
+                "replication" => request.replication = replication_mode(value)?,
+                name if name.starts_with("_pq_.") => {
+                    request.protocol_options.push(name.to_string());
+                }
+                _ => request.settings.push((name.clone(), value.clone())),
+            }
+        }
+        if user.is_empty() {
+            return Err(StartupError::NoUser);
+        }
+        request.user = truncate(user);
+        request.database = match request.replication {
+            ReplicationMode::Physical => String::new(),
+            _ if database.is_empty() => request.user.clone(),
+            ReplicationMode::No | ReplicationMode::Database => truncate(database),
+        };
+        Ok(request)
+    }
+
+    /// What precedes the authentication request if the client wants more than the server has
+    /// (`SendNegotiateProtocolVersion`).
+    #[must_use]
+    pub fn negotiate(&self, server: PgVersion) -> Option<BackendMessage> {
+        let latest = ProtocolVersion::latest(server);
+        let options: Vec<_> = self
+            .params
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| name.starts_with("_pq_."))
+            .cloned()
+            .collect();
+        if self.version <= latest && options.is_empty() {
+            return None;
+        }
+        let newest = match server {
+            PgVersion::V15 => latest.0,
+            PgVersion::V18 => self.version.min(latest).0,
+        };
+        Some(BackendMessage::NegotiateProtocolVersion { newest, options })
+    }
+}
+
+fn replication_mode(value: &str) -> Result<ReplicationMode, StartupError> {
+    if value == "database" {
+        return Ok(ReplicationMode::Database);
+    }
+    match parse_bool(value) {
+        Some(true) => Ok(ReplicationMode::Physical),
+        Some(false) => Ok(ReplicationMode::No),
+        None => Err(StartupError::Replication(value.to_string())),
+    }
+}
+
+/// `parse_bool`: words in any case, cut anywhere that leaves them unambiguous.
+#[must_use]
+pub fn parse_bool(text: &str) -> Option<bool> {
+    let is = |word: &str, least: usize| {
+        text.len() >= least
+            && word
+                .get(..text.len())
+                .is_some_and(|word| word.eq_ignore_ascii_case(text))
+    };
+    if is("true", 1) || is("yes", 1) || is("on", 2) || text == "1" {
+        Some(true)
+    } else if is("false", 1) || is("no", 1) || is("off", 2) || text == "0" {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Cuts a name to what fits, between two characters.
+fn truncate(name: &str) -> String {
+    let mut end = name.len().min(MAX_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name[..end].to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> Result<StartupPacket, StartupError> {
+        Negotiation::default().decode(&bytes[4..], PgVersion::V18)
+    }
+
+    const RECEIVEWAL: &[u8] = b"\0\0\0\x5c\0\x03\0\0user\0postgres\0database\0replication\0replication\0true\0application_name\0pg_receivewal\0\0";
+
+    #[test]
+    fn what_pg_receivewal_sends() {
+        let message = StartupMessage::receiver("postgres", "pg_receivewal");
+        let packet = StartupPacket::Startup(message.clone());
+        assert_eq!(&packet.to_bytes()[..], RECEIVEWAL);
+        assert_eq!(read(RECEIVEWAL), Ok(packet));
+        let session = message.resolve(PgVersion::V15).unwrap();
+        assert_eq!(session.user, "postgres");
+        assert_eq!(session.database, "");
+        assert_eq!(session.replication, ReplicationMode::Physical);
+        assert_eq!(
+            session.settings,
+            [("application_name".into(), "pg_receivewal".into())]
+        );
+        assert_eq!(
+            read(b"\0\0\0\x08\x04\xd2\x16\x2f"),
+            Ok(StartupPacket::SslRequest)
+        );
+    }
+
+    #[test]
+    fn encryption_is_asked_once() {
+        let mut negotiation = Negotiation::default();
+        let mut ask = |code: u32| negotiation.decode(&code.to_be_bytes(), PgVersion::V15);
+        assert_eq!(ask(SSL_REQUEST), Ok(StartupPacket::SslRequest));
+        assert_eq!(ask(GSSENC_REQUEST), Ok(StartupPacket::GssEncRequest));
+        let again = ask(SSL_REQUEST).unwrap_err();
+        assert_eq!(
+            again.to_string(),
+            "unsupported frontend protocol 1234.5679: server supports 3.0 to 3.0"
+        );
+        assert_eq!(again.sqlstate(), *b"0A000");
+    }
+
+    #[test]
+    fn the_terminator_is_the_last_byte() {
+        for body in [
+            &b"\0\x03\0\0"[..],
+            b"\0\x03\0\0user\0",
+            b"\0\x03\0\0user\0me",
+            b"\0\x03\0\0user\0me\0",
+            b"\0\x03\0\0user\0me\0\0\0",
+        ] {
+            assert_eq!(
+                Negotiation::default().decode(body, PgVersion::V15),
+                Err(StartupError::Layout)
+            );
+        }
+    }
+
+    #[test]
+    fn values_of_replication() {
+        let mode = |value| {
+            StartupMessage::new(&[("user", "me"), ("replication", value)])
+                .resolve(PgVersion::V15)
+                .map(|session| session.replication)
+        };
+        for value in ["true", "TRUE", "t", "on", "yes", "1"] {
+            assert_eq!(mode(value), Ok(ReplicationMode::Physical));
+        }
+        for value in ["false", "of", "n", "0"] {
+            assert_eq!(mode(value), Ok(ReplicationMode::No));
+        }
+        assert_eq!(mode("database"), Ok(ReplicationMode::Database));
+        for value in ["zzz", "o", "", "truely", "10"] {
+            assert_eq!(mode(value), Err(StartupError::Replication(value.into())));
+        }
+    }
+
+    #[test]
+    fn names_have_defaults_and_a_limit() {
+        let long = "x".repeat(70);
+        let session = StartupMessage::new(&[("user", &long)])
+            .resolve(PgVersion::V15)
+            .unwrap();
+        assert_eq!(session.user.len(), 63);
+        assert_eq!(session.database, session.user);
+        let nobody = StartupMessage::new(&[("database", "d")]).resolve(PgVersion::V15);
+        assert_eq!(nobody, Err(StartupError::NoUser));
+    }
+
+    #[test]
+    fn newer_clients_are_told() {
+        let ask = |minor: u32, server| {
+            let mut message = StartupMessage::new(&[("user", "me")]);
+            message.version = ProtocolVersion(0x0003_0000 | minor);
+            message.negotiate(server)
+        };
+        let told = |newest| {
+            Some(BackendMessage::NegotiateProtocolVersion {
+                newest,
+                options: vec![],
+            })
+        };
+        assert_eq!(ask(0, PgVersion::V15), None);
+        assert_eq!(ask(1, PgVersion::V15), told(0x0003_0000));
+        assert_eq!(ask(1, PgVersion::V18), None);
+        assert_eq!(ask(2, PgVersion::V18), None);
+        assert_eq!(ask(9, PgVersion::V18), told(0x0003_0002));
+        let mut message = StartupMessage::new(&[("user", "me"), ("_pq_.x", "1")]);
+        message.version = ProtocolVersion(0x0003_0001);
+        assert_eq!(
+            message.negotiate(PgVersion::V18),
+            Some(BackendMessage::NegotiateProtocolVersion {
+                newest: 0x0003_0001,
+                options: vec!["_pq_.x".into()]
+            })
+        );
+    }
+
+    #[test]
+    fn cancel_keys() {
+        let long = b"\0\0\0\x11\x04\xd2\x16\x2e\0\0\0\x07abcde";
+        let packet = StartupPacket::CancelRequest {
+            pid: 7,
+            key: Bytes::from_static(b"abcde"),
+        };
+        assert_eq!(&packet.to_bytes()[..], long);
+        assert_eq!(read(long), Ok(packet));
+        assert_eq!(
+            Negotiation::default().decode(&long[4..], PgVersion::V15),
+            Err(StartupError::Length)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(minor in any::<u16>(), params in prop::collection::vec(("[^\0]{1,20}", "[^\0]{0,20}"), 0..6)) {
+            let version = ProtocolVersion(0x0003_0000 | u32::from(minor));
+            let packet = StartupPacket::Startup(StartupMessage { version, params });
+            prop_assert_eq!(read(&packet.to_bytes()), Ok(packet));
+        }
+
+        #[test]
+        fn every_truncation_is_an_error(cut in 4..RECEIVEWAL.len()) {
+            prop_assert!(read(&RECEIVEWAL[..cut]).is_err());
+        }
+
+        #[test]
+        fn garbage_is_an_error(body in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Negotiation::default().decode(&body, PgVersion::V18);
+        }
+    }
+}
