@@ -1,6 +1,7 @@
 //! F1: bytes <-> values, one definition each.
 
 pub mod backend;
+pub mod command;
 pub mod frame;
 pub mod frontend;
 pub mod layout;
