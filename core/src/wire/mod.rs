@@ -7,4 +7,5 @@ pub mod frontend;
 pub mod layout;
 pub mod pqformat;
 pub mod replication;
+pub mod sql;
 pub mod startup;

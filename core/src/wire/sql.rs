@@ -1,0 +1,408 @@
+//! The closed grammar of client sessions: a handful of statements in PostgreSQL's spelling, and rows as `PUT` and `GET`.
+//!
+//! Words and complaints follow scan.l and gram.y as far as the statements go; anything else is a syntax error.
+
+use alloc::string::{String, ToString};
+use bytes::Bytes;
+use core::fmt;
+
+/// What a session can do.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Statement {
+    /// Nothing but blanks and a semicolon: answered by EmptyQueryResponse.
+    Empty,
+    /// `BEGIN`
+    Begin,
+    /// `COMMIT`
+    Commit,
+    /// `ROLLBACK`
+    Rollback,
+    /// `PUT rel key 'hex'`: a new version of a row.
+    Put {
+        /// The relation's number.
+        rel: u32,
+        /// The row's key.
+        key: u64,
+        /// The row's value.
+        value: Bytes,
+    },
+    /// `GET rel key`: the newest version that is committed, or our own.
+    Get {
+        /// The relation's number.
+        rel: u32,
+        /// The row's key.
+        key: u64,
+    },
+    /// `CHECKPOINT`
+    Checkpoint,
+    /// `SELECT pg_switch_wal()`
+    SwitchWal,
+    /// `SELECT pg_logical_emit_message(transactional, 'prefix', 'hex')`: a record of any size that changes nothing.
+    EmitMessage {
+        /// Does it belong to the transaction?
+        transactional: bool,
+        /// Who wrote it.
+        prefix: String,
+        /// What.
+        content: Bytes,
+    },
+    /// `SHOW name`
+    Show(String),
+    /// `SET name = value`, also with `TO`
+    Set {
+        /// The setting.
+        name: String,
+        /// Its new value, without quotes.
+        value: String,
+    },
+}
+
+/// A text that is no statement.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum SqlError {
+    /// A token that does not fit.
+    #[error("syntax error at or near \"{0}\"")]
+    Near(String),
+    /// Something is missing.
+    #[error("syntax error at end of input")]
+    End,
+    /// A quote is still open at the end.
+    #[error("unterminated quoted string at or near \"{0}\"")]
+    UnterminatedString(String),
+    /// Not a digit of a hexadecimal value.
+    #[error("invalid hexadecimal digit: \"{0}\"")]
+    HexDigit(char),
+    /// Half a byte.
+    #[error("invalid hexadecimal data: odd number of digits")]
+    HexOdd,
+    /// A number that does not fit.
+    #[error("value \"{value}\" is out of range for type {kind}")]
+    OutOfRange {
+        /// The digits.
+        value: String,
+        /// What they should be.
+        kind: &'static str,
+    },
+}
+
+impl SqlError {
+    /// The code that goes with the text.
+    #[must_use]
+    pub const fn sqlstate(&self) -> [u8; 5] {
+        match self {
+            Self::Near(_) | Self::End | Self::UnterminatedString(_) => *b"42601",
+            Self::HexDigit(_) | Self::HexOdd => *b"22023",
+            Self::OutOfRange { .. } => *b"22003",
+        }
+    }
+}
+
+impl Statement {
+    /// Reads one statement, with or without a semicolon.
+    ///
+    /// # Errors
+    /// Where the text leaves the grammar.
+    pub fn parse(text: &str) -> Result<Self, SqlError> {
+        let mut scanner = Scanner { rest: text };
+        let statement = scanner.statement()?;
+        scanner.accept(";")?;
+        match scanner.next()? {
+            None => Ok(statement),
+            Some(token) => Err(token.unexpected()),
+        }
+    }
+}
+
+/// One token and the text that it came from.
+struct Token<'a> {
+    raw: &'a str,
+    kind: Kind,
+}
+
+enum Kind {
+    /// An identifier or keyword, in lower case.
+    Word(String),
+    Number,
+    /// A string, without its quotes.
+    Text(String),
+    Symbol,
+}
+
+impl Token<'_> {
+    fn unexpected(&self) -> SqlError {
+        SqlError::Near(self.raw.to_string())
+    }
+}
+
+struct Scanner<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Scanner<'a> {
+    fn statement(&mut self) -> Result<Statement, SqlError> {
+        let before = self.rest;
+        let Some(token) = self.next()? else {
+            return Ok(Statement::Empty);
+        };
+        if token.raw == ";" {
+            self.rest = before;
+            return Ok(Statement::Empty);
+        }
+        let Kind::Word(word) = &token.kind else {
+            return Err(token.unexpected());
+        };
+        match word.as_str() {
+            "begin" => Ok(Statement::Begin),
+            "commit" => Ok(Statement::Commit),
+            "rollback" => Ok(Statement::Rollback),
+            "checkpoint" => Ok(Statement::Checkpoint),
+            "put" => Ok(Statement::Put {
+                rel: self.number("oid")?,
+                key: self.number("bigint")?,
+                value: self.hex()?,
+            }),
+            "get" => Ok(Statement::Get {
+                rel: self.number("oid")?,
+                key: self.number("bigint")?,
+            }),
+            "select" => self.function(),
+            "show" => Ok(Statement::Show(self.setting_name()?)),
+            "set" => self.set(),
+            _ => Err(token.unexpected()),
+        }
+    }
+
+    fn function(&mut self) -> Result<Statement, SqlError> {
+        let token = self.must()?;
+        let statement = match &token.kind {
+            Kind::Word(name) if name == "pg_switch_wal" => {
+                self.symbol("(")?;
+                Statement::SwitchWal
+            }
+            Kind::Word(name) if name == "pg_logical_emit_message" => {
+                self.symbol("(")?;
+                let transactional = self.boolean()?;
+                self.symbol(",")?;
+                let prefix = self.text()?;
+                self.symbol(",")?;
+                Statement::EmitMessage {
+                    transactional,
+                    prefix,
+                    content: self.hex()?,
+                }
+            }
+            Kind::Word(_) | Kind::Number | Kind::Text(_) | Kind::Symbol => {
+                return Err(token.unexpected());
+            }
+        };
+        self.symbol(")")?;
+        Ok(statement)
+    }
+
+    fn set(&mut self) -> Result<Statement, SqlError> {
+        let name = self.setting_name()?;
+        let token = self.must()?;
+        let is_to = matches!(&token.kind, Kind::Word(word) if word == "to");
+        if token.raw != "=" && !is_to {
+            return Err(token.unexpected());
+        }
+        let token = self.must()?;
+        let value = match token.kind {
+            Kind::Word(word) => word,
+            Kind::Number => token.raw.to_string(),
+            Kind::Text(text) => text,
+            Kind::Symbol => return Err(token.unexpected()),
+        };
+        Ok(Statement::Set { name, value })
+    }
+
+    /// A word, or several with dots between them.
+    fn setting_name(&mut self) -> Result<String, SqlError> {
+        let mut name = self.word()?;
+        while self.accept(".")? {
+            name.push('.');
+            name.push_str(&self.word()?);
+        }
+        Ok(name)
+    }
+
+    fn word(&mut self) -> Result<String, SqlError> {
+        let token = self.must()?;
+        match token.kind {
+            Kind::Word(word) => Ok(word),
+            Kind::Number | Kind::Text(_) | Kind::Symbol => Err(token.unexpected()),
+        }
+    }
+
+    fn boolean(&mut self) -> Result<bool, SqlError> {
+        let token = self.must()?;
+        match &token.kind {
+            Kind::Word(word) if word == "true" => Ok(true),
+            Kind::Word(word) if word == "false" => Ok(false),
+            Kind::Word(_) | Kind::Number | Kind::Text(_) | Kind::Symbol => Err(token.unexpected()),
+        }
+    }
+
+    fn number<T: core::str::FromStr>(&mut self, kind: &'static str) -> Result<T, SqlError> {
+        let token = self.must()?;
+        if !matches!(token.kind, Kind::Number) {
+            return Err(token.unexpected());
+        }
+        token.raw.parse().map_err(|_| SqlError::OutOfRange {
+            value: token.raw.to_string(),
+            kind,
+        })
+    }
+
+    fn text(&mut self) -> Result<String, SqlError> {
+        let token = self.must()?;
+        match token.kind {
+            Kind::Text(text) => Ok(text),
+            Kind::Word(_) | Kind::Number | Kind::Symbol => Err(token.unexpected()),
+        }
+    }
+
+    fn hex(&mut self) -> Result<Bytes, SqlError> {
+        let text = self.text()?;
+        if let Some(bad) = text.chars().find(|c| !c.is_ascii_hexdigit()) {
+            return Err(SqlError::HexDigit(bad));
+        }
+        if text.len() % 2 != 0 {
+            return Err(SqlError::HexOdd);
+        }
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => byte - b'A' + 10,
+        };
+        Ok(text
+            .as_bytes()
+            .chunks_exact(2)
+            .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+            .collect())
+    }
+
+    fn symbol(&mut self, symbol: &str) -> Result<(), SqlError> {
+        let token = self.must()?;
+        if token.raw == symbol {
+            Ok(())
+        } else {
+            Err(token.unexpected())
+        }
+    }
+
+    /// Takes the symbol if it comes next.
+    fn accept(&mut self, symbol: &str) -> Result<bool, SqlError> {
+        let before = self.rest;
+        if self.next()?.is_some_and(|token| token.raw == symbol) {
+            return Ok(true);
+        }
+        self.rest = before;
+        Ok(false)
+    }
+
+    fn must(&mut self) -> Result<Token<'a>, SqlError> {
+        self.next()?.ok_or(SqlError::End)
+    }
+
+    fn next(&mut self) -> Result<Option<Token<'a>>, SqlError> {
+        self.rest = self
+            .rest
+            .trim_start_matches([' ', '\t', '\n', '\r', '\x0c', '\x0b']);
+        let Some(first) = self.rest.chars().next() else {
+            return Ok(None);
+        };
+        if first == '\'' {
+            return self.quoted().map(Some);
+        }
+        let (len, kind) = if first.is_ascii_digit() {
+            (self.run(|c| c.is_ascii_digit()), Kind::Number)
+        } else if is_word_start(first) {
+            let len = self.run(|c| is_word_start(c) || c.is_ascii_digit() || c == '$');
+            (len, Kind::Word(self.rest[..len].to_ascii_lowercase()))
+        } else {
+            (first.len_utf8(), Kind::Symbol)
+        };
+        let (raw, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        Ok(Some(Token { raw, kind }))
+    }
+
+    /// A string; a doubled quote stands for one.
+    fn quoted(&mut self) -> Result<Token<'a>, SqlError> {
+        let mut text = String::new();
+        let mut at = 1;
+        loop {
+            let Some(len) = self.rest[at..].find('\'') else {
+                return Err(SqlError::UnterminatedString(self.rest.to_string()));
+            };
+            text.push_str(&self.rest[at..at + len]);
+            at += len + 1;
+            if !self.rest[at..].starts_with('\'') {
+                break;
+            }
+            text.push('\'');
+            at += 1;
+        }
+        let (raw, rest) = self.rest.split_at(at);
+        self.rest = rest;
+        let kind = Kind::Text(text);
+        Ok(Token { raw, kind })
+    }
+
+    /// Length of the longest run of such characters.
+    fn run(&self, is: impl Fn(char) -> bool) -> usize {
+        self.rest.find(|c| !is(c)).unwrap_or(self.rest.len())
+    }
+}
+
+fn is_word_start(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", self.0.replace('\'', "''"))
+    }
+}
+
+/// What a client sends.
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => Ok(()),
+            Self::Begin => f.write_str("BEGIN"),
+            Self::Commit => f.write_str("COMMIT"),
+            Self::Rollback => f.write_str("ROLLBACK"),
+            Self::Put { rel, key, value } => write!(f, "PUT {rel} {key} '{}'", Hex(value)),
+            Self::Get { rel, key } => write!(f, "GET {rel} {key}"),
+            Self::Checkpoint => f.write_str("CHECKPOINT"),
+            Self::SwitchWal => f.write_str("SELECT pg_switch_wal()"),
+            Self::EmitMessage {
+                transactional,
+                prefix,
+                content,
+            } => write!(
+                f,
+                "SELECT pg_logical_emit_message({transactional}, {}, '{}')",
+                Quoted(prefix),
+                Hex(content)
+            ),
+            Self::Show(name) => write!(f, "SHOW {name}"),
+            Self::Set { name, value } => write!(f, "SET {name} = {}", Quoted(value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

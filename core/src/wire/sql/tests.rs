@@ -1,0 +1,137 @@
+use super::*;
+use alloc::vec;
+use proptest::prelude::*;
+
+#[track_caller]
+fn ok(text: &str, statement: Statement) {
+    assert_eq!(Statement::parse(text), Ok(statement), "{text}");
+}
+
+#[track_caller]
+fn refused(text: &str, code: &[u8; 5], message: &str) {
+    let error = Statement::parse(text).unwrap_err();
+    assert_eq!(error.to_string(), message);
+    assert_eq!(&error.sqlstate(), code);
+}
+
+#[test]
+fn statements() {
+    ok(" \n;", Statement::Empty);
+    ok("", Statement::Empty);
+    ok("begin", Statement::Begin);
+    ok("Commit ;", Statement::Commit);
+    ok("ROLLBACK", Statement::Rollback);
+    ok(
+        "PUT 1 42 'dEaD'",
+        Statement::Put {
+            rel: 1,
+            key: 42,
+            value: Bytes::from_static(b"\xde\xad"),
+        },
+    );
+    ok("get 1 42;", Statement::Get { rel: 1, key: 42 });
+    ok("CHECKPOINT", Statement::Checkpoint);
+    ok("SELECT pg_switch_wal();", Statement::SwitchWal);
+    ok(
+        "SELECT pg_logical_emit_message(true, 'it''s', '')",
+        Statement::EmitMessage {
+            transactional: true,
+            prefix: "it's".into(),
+            content: Bytes::new(),
+        },
+    );
+    ok(
+        "SHOW in_hot_standby",
+        Statement::Show("in_hot_standby".into()),
+    );
+    for text in ["SET a.b = 'off'", "SET a.b TO OFF", "set A.B='off'"] {
+        let (name, value) = ("a.b".into(), "off".into());
+        ok(text, Statement::Set { name, value });
+    }
+}
+
+#[test]
+fn anything_else_is_worded_as_postgresql_does() {
+    let near = |text, token: &str| {
+        refused(
+            text,
+            b"42601",
+            &alloc::format!("syntax error at or near \"{token}\""),
+        );
+    };
+    near("DELETE FROM t", "DELETE");
+    near("BEGIN BEGIN", "BEGIN");
+    near("COMMIT;;", ";");
+    near("PUT 'x' 1 'aa'", "'x'");
+    near("PUT -1 1 'aa'", "-");
+    near("SELECT now()", "now");
+    near("SELECT pg_switch_wal(1)", "1");
+    near("é", "é");
+    for text in ["PUT 1", "SHOW", "SET a =", "SELECT", "SHOW a."] {
+        refused(text, b"42601", "syntax error at end of input");
+    }
+    refused(
+        "PUT 1 2 'ab''",
+        b"42601",
+        "unterminated quoted string at or near \"'ab''\"",
+    );
+    refused("PUT 1 2 'xy'", b"22023", "invalid hexadecimal digit: \"x\"");
+    refused(
+        "PUT 1 2 'abc'",
+        b"22023",
+        "invalid hexadecimal data: odd number of digits",
+    );
+    refused(
+        "GET 4294967296 1",
+        b"22003",
+        "value \"4294967296\" is out of range for type oid",
+    );
+}
+
+fn statement() -> impl Strategy<Value = Statement> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+    let name = || "[a-z_][a-z0-9_]{0,8}(\\.[a-z]{1,4})?";
+    prop_oneof![
+        Just(Statement::Empty),
+        Just(Statement::Begin),
+        Just(Statement::Commit),
+        Just(Statement::Rollback),
+        Just(Statement::Checkpoint),
+        Just(Statement::SwitchWal),
+        (any::<u32>(), any::<u64>(), bytes()).prop_map(|(rel, key, value)| Statement::Put {
+            rel,
+            key,
+            value
+        }),
+        (any::<u32>(), any::<u64>()).prop_map(|(rel, key)| Statement::Get { rel, key }),
+        (any::<bool>(), ".{0,8}", bytes()).prop_map(|(transactional, prefix, content)| {
+            Statement::EmitMessage {
+                transactional,
+                prefix,
+                content,
+            }
+        }),
+        name().prop_map(Statement::Show),
+        (name(), ".{0,8}").prop_map(|(name, value)| Statement::Set { name, value }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn round_trip(statement in statement()) {
+        prop_assert_eq!(Statement::parse(&statement.to_string()), Ok(statement));
+    }
+
+    /// Every prefix of a statement is an error or a shorter statement, never a panic.
+    #[test]
+    fn truncation(statement in statement(), cut in any::<prop::sample::Index>()) {
+        let text = statement.to_string();
+        let cut: String = text.chars().take(cut.index(text.len() + 1)).collect();
+        let _ = Statement::parse(&cut);
+    }
+
+    #[test]
+    fn garbage_is_an_error(text in ".{0,30}") {
+        let _ = Statement::parse(&text);
+    }
+}
