@@ -84,6 +84,8 @@ macro_rules! newtypes {
     )*};
 }
 
+pub(crate) use newtypes;
+
 newtypes!(
     Lsn(u64),
     SegmentNo(u64),

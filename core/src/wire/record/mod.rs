@@ -1,0 +1,90 @@
+//! WAL records: header, block references, images, main data. Mirrors xlogrecord.h, the decoder of xlogreader.c
+//! (DecodeXLogRecord) and the assembler of xloginsert.c (XLogRecordAssemble).
+//!
+//! A record is decoded only after its checksum was found good; still nothing in it is trusted. What PostgreSQL does not
+//! check (sums that wrap, holes beyond the page) ends as a [`RecordError`] here.
+
+mod assemble;
+mod block;
+mod decode;
+mod image;
+mod rmgr;
+#[cfg(test)]
+mod tests;
+
+pub use assemble::{AssembledRecord, BlockPart, RecordBody};
+pub use block::{BlockHeader, ImageHeader, RelLocator};
+pub use decode::{BlockRef, Record, RecordError};
+pub use image::{APPLY, COMPRESS_LZ4, COMPRESS_PGLZ, COMPRESS_ZSTD, HAS_HOLE, Image, ImageError};
+pub use rmgr::RmgrId;
+
+use super::layout::{Pad, layout};
+use crate::base::{Lsn, Xid};
+
+/// The bits of `xl_info` that belong to the resource manager (`XLR_RMGR_INFO_MASK`).
+pub const RMGR_INFO_MASK: u8 = 0xF0;
+/// The record changes files in ways that tools cannot see from its blocks (`XLR_SPECIAL_REL_UPDATE`).
+pub const SPECIAL_REL_UPDATE: u8 = 0x01;
+/// The images are there for a consistency check (`XLR_CHECK_CONSISTENCY`).
+pub const CHECK_CONSISTENCY: u8 = 0x02;
+
+/// The largest block id (`XLR_MAX_BLOCK_ID`).
+pub const MAX_BLOCK_ID: u8 = 32;
+/// Starts a main data header with a one-byte length (`XLR_BLOCK_ID_DATA_SHORT`).
+const ID_DATA_SHORT: u8 = 255;
+/// Starts a main data header with a four-byte length (`XLR_BLOCK_ID_DATA_LONG`).
+const ID_DATA_LONG: u8 = 254;
+/// Starts the replication origin (`XLR_BLOCK_ID_ORIGIN`).
+const ID_ORIGIN: u8 = 253;
+/// Starts the top-level transaction id (`XLR_BLOCK_ID_TOPLEVEL_XID`).
+const ID_TOP_XID: u8 = 252;
+
+/// The largest record that is written (`XLogRecordMaxSize`).
+pub const MAX_LEN: u32 = 1020 << 20;
+
+layout! {
+    /// What every record starts with (`XLogRecord`). Records start at multiples of 8; behind the header nothing is aligned.
+    pub struct RecordHeader: Disk {
+        /// Header and everything that follows, without padding behind the record.
+        pub tot_len: u32,
+        /// The transaction, or [`Xid::INVALID`].
+        pub xid: Xid,
+        /// Start of the previous record.
+        pub prev: Lsn,
+        /// High nibble: the resource manager's; low nibble: flags of all records.
+        pub info: u8,
+        /// The resource manager.
+        pub rmid: RmgrId,
+        /// Zero, and covered by the checksum.
+        pub pad: Pad<2>,
+        /// CRC-32C of what follows the header, then of the header up to here.
+        pub crc: u32,
+    }
+}
+
+impl RecordHeader {
+    /// The resource manager's part of `info`.
+    #[must_use]
+    pub const fn rmgr_info(&self) -> u8 {
+        self.info & RMGR_INFO_MASK
+    }
+
+    /// Is it XLOG_SWITCH, behind which the rest of the segment is unused?
+    #[must_use]
+    pub const fn is_switch(&self) -> bool {
+        self.rmid.0 == RmgrId::XLOG.0 && self.rmgr_info() == 0x40
+    }
+}
+
+/// Offset of `xl_crc`.
+const CRC_AT: usize = 20;
+
+/// The checksum that a record should carry (`ValidXLogRecord`). `record` is a whole one, header included.
+///
+/// # Panics
+/// If the slice is shorter than a header.
+#[must_use]
+pub fn checksum(record: &[u8]) -> u32 {
+    let (header, body) = record.split_at(RecordHeader::LEN);
+    crc32c::crc32c_append(crc32c::crc32c(body), &header[..CRC_AT])
+}
