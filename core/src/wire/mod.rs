@@ -1,13 +1,21 @@
 //! F1: bytes <-> values, one definition each.
 
 pub mod backend;
+pub mod clog_records;
 pub mod command;
 pub mod frame;
 pub mod frontend;
 pub mod layout;
+pub mod logical_message;
 pub mod page;
+mod payload;
 pub mod pqformat;
 pub mod record;
 pub mod replication;
 pub mod sql;
+pub mod standby_records;
 pub mod startup;
+pub mod xact_records;
+pub mod xlog_records;
+
+pub use payload::PayloadError;

@@ -1,0 +1,421 @@
+//! Main data of the XLOG resource manager. Mirrors pg_control.h, xlog_internal.h and xlogdesc.c.
+
+use super::layout::{Cursor, Field, Order};
+use super::layout::{Pad, layout, newtypes};
+use super::payload::PayloadError;
+use super::record::{RMGR_INFO_MASK, RmgrId};
+use crate::base::{Lsn, PgVersion, TimelineId, TimestampTz, WalLevel, Xid};
+use alloc::vec::Vec;
+
+/// A transaction id that does not wrap (`FullTransactionId`): the epoch in the high half, the [`Xid`] in the low one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct FullXid(pub u64);
+
+newtypes!(FullXid(u64));
+
+impl FullXid {
+    /// Puts both halves together.
+    #[must_use]
+    pub const fn new(epoch: u32, xid: Xid) -> Self {
+        Self((epoch as u64) << 32 | xid.0 as u64)
+    }
+
+    /// The low half.
+    #[must_use]
+    pub const fn xid(self) -> Xid {
+        Xid((self.0 & 0xFFFF_FFFF) as u32)
+    }
+
+    /// The high half.
+    #[must_use]
+    pub const fn epoch(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+layout! {
+    /// What a checkpoint knows (`CheckPoint`); also part of pg_control.
+    pub struct CheckPoint: Disk {
+        /// Where redo starts.
+        pub redo: Lsn,
+        /// The timeline.
+        pub this_tli: TimelineId,
+        /// The timeline before, if this checkpoint begins one; else the same.
+        pub prev_tli: TimelineId,
+        /// `full_page_writes`
+        pub full_page_writes: bool,
+        /// Padding.
+        pub pad1: Pad<3>,
+        /// `wal_level` as a number; padding, and so zero, in 15.
+        pub wal_level: i32,
+        /// The next transaction id to be given out.
+        pub next_xid: FullXid,
+        /// The next OID.
+        pub next_oid: u32,
+        /// The next multixact.
+        pub next_multi: u32,
+        /// The next multixact member.
+        pub next_multi_offset: u32,
+        /// The oldest transaction id of the cluster (datfrozenxid).
+        pub oldest_xid: Xid,
+        /// Whose it is.
+        pub oldest_xid_db: u32,
+        /// The oldest multixact of the cluster.
+        pub oldest_multi: u32,
+        /// Whose it is.
+        pub oldest_multi_db: u32,
+        /// Padding.
+        pub pad2: Pad<4>,
+        /// When it was taken, in Unix seconds.
+        pub time: i64,
+        /// The oldest transaction with a commit timestamp.
+        pub oldest_commit_ts_xid: Xid,
+        /// The newest one.
+        pub newest_commit_ts_xid: Xid,
+        /// The oldest transaction still running; 0 in a shutdown checkpoint.
+        pub oldest_active_xid: Xid,
+        /// Padding.
+        pub pad3: Pad<4>,
+    }
+}
+
+layout! {
+    /// Settings of the primary that a standby must know (`xl_parameter_change`).
+    pub struct ParameterChange: Disk {
+        /// `max_connections`
+        pub max_connections: i32,
+        /// `max_worker_processes`
+        pub max_worker_processes: i32,
+        /// `max_wal_senders`
+        pub max_wal_senders: i32,
+        /// `max_prepared_transactions`
+        pub max_prepared_xacts: i32,
+        /// `max_locks_per_transaction`
+        pub max_locks_per_xact: i32,
+        /// `wal_level` as a number.
+        pub wal_level: i32,
+        /// `wal_log_hints`
+        pub wal_log_hints: bool,
+        /// `track_commit_timestamp`
+        pub track_commit_timestamp: bool,
+        /// Padding.
+        pub pad: Pad<2>,
+    }
+}
+
+layout! {
+    /// A named place to recover to (`xl_restore_point`).
+    pub struct RestorePoint: Disk {
+        /// When it was made.
+        pub time: TimestampTz,
+        /// Its name, filled up with NULs.
+        pub name: [u8; 64],
+    }
+}
+
+layout! {
+    /// The end of a recovery by promotion (`xl_end_of_recovery`), as 15 has it; 18 adds [`WalLevelField`].
+    pub struct EndOfRecovery: Disk {
+        /// When.
+        pub time: TimestampTz,
+        /// The new timeline.
+        pub this_tli: TimelineId,
+        /// The one it branched off.
+        pub prev_tli: TimelineId,
+    }
+}
+
+layout! {
+    /// What 18 adds to [`EndOfRecovery`].
+    pub struct WalLevelField: Disk {
+        /// `wal_level` as a number.
+        pub wal_level: i32,
+        /// Padding.
+        pub pad: Pad<4>,
+    }
+}
+
+layout! {
+    /// Says which incomplete record was overwritten (`xl_overwrite_contrecord`).
+    pub struct OverwriteContrecord: Disk {
+        /// Where that record starts.
+        pub overwritten_lsn: Lsn,
+        /// When.
+        pub time: TimestampTz,
+    }
+}
+
+/// `wal_level` as files and records hold it, if it is one.
+#[must_use]
+pub const fn wal_level(number: i32) -> Option<WalLevel> {
+    match number {
+        0 => Some(WalLevel::Minimal),
+        1 => Some(WalLevel::Replica),
+        2 => Some(WalLevel::Logical),
+        _ => None,
+    }
+}
+
+/// The main data of an XLOG record, by its type.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum XlogRecord {
+    /// XLOG_CHECKPOINT_SHUTDOWN
+    CheckpointShutdown(CheckPoint),
+    /// XLOG_CHECKPOINT_ONLINE
+    CheckpointOnline(CheckPoint),
+    /// XLOG_NOOP
+    Noop,
+    /// XLOG_NEXTOID: OIDs below this one may have been given out.
+    NextOid(u32),
+    /// XLOG_SWITCH
+    Switch,
+    /// XLOG_BACKUP_END: the redo pointer with which the backup began.
+    BackupEnd(Lsn),
+    /// XLOG_PARAMETER_CHANGE
+    ParameterChange(ParameterChange),
+    /// XLOG_RESTORE_POINT
+    RestorePoint(RestorePoint),
+    /// XLOG_FPW_CHANGE: the new `full_page_writes`.
+    FpwChange(bool),
+    /// XLOG_END_OF_RECOVERY and, in 18, `wal_level`.
+    EndOfRecovery(EndOfRecovery, i32),
+    /// XLOG_FPI_FOR_HINT
+    FpiForHint,
+    /// XLOG_FPI
+    Fpi,
+    /// XLOG_OVERWRITE_CONTRECORD
+    OverwriteContrecord(OverwriteContrecord),
+    /// XLOG_CHECKPOINT_REDO (18): `wal_level` as a number.
+    CheckpointRedo(i32),
+}
+
+impl XlogRecord {
+    /// Decodes the main data of a record with that `xl_info`.
+    ///
+    /// # Errors
+    /// The data is too short, or the type is unknown in this version.
+    pub fn decode(version: PgVersion, info: u8, main: &[u8]) -> Result<Self, PayloadError> {
+        let mut cursor = Cursor::disk(main);
+        Ok(match (info & RMGR_INFO_MASK, version) {
+            (0x00, _) => Self::CheckpointShutdown(CheckPoint::decode(main)?),
+            (0x10, _) => Self::CheckpointOnline(CheckPoint::decode(main)?),
+            (0x20, _) => Self::Noop,
+            (0x30, _) => Self::NextOid(cursor.take("nextOid")?),
+            (0x40, _) => Self::Switch,
+            (0x50, _) => Self::BackupEnd(cursor.take("startpoint")?),
+            (0x60, _) => Self::ParameterChange(ParameterChange::decode(main)?),
+            (0x70, _) => Self::RestorePoint(RestorePoint::decode(main)?),
+            (0x80, _) => Self::FpwChange(cursor.take("fpw")?),
+            (0x90, PgVersion::V15) => Self::EndOfRecovery(EndOfRecovery::decode(main)?, 0),
+            (0x90, PgVersion::V18) => {
+                let end = cursor.take("xl_end_of_recovery")?;
+                Self::EndOfRecovery(end, cursor.take::<WalLevelField>("wal_level")?.wal_level)
+            }
+            (0xA0, _) => Self::FpiForHint,
+            (0xB0, _) => Self::Fpi,
+            (0xD0, _) => Self::OverwriteContrecord(OverwriteContrecord::decode(main)?),
+            (0xE0, PgVersion::V18) => Self::CheckpointRedo(cursor.take("wal_level")?),
+            (info, _) => {
+                let rmid = RmgrId::XLOG;
+                return Err(PayloadError::UnknownType { rmid, info });
+            }
+        })
+    }
+
+    /// The type bits of `xl_info`.
+    #[must_use]
+    pub const fn info(&self) -> u8 {
+        match self {
+            Self::CheckpointShutdown(_) => 0x00,
+            Self::CheckpointOnline(_) => 0x10,
+            Self::Noop => 0x20,
+            Self::NextOid(_) => 0x30,
+            Self::Switch => 0x40,
+            Self::BackupEnd(_) => 0x50,
+            Self::ParameterChange(_) => 0x60,
+            Self::RestorePoint(_) => 0x70,
+            Self::FpwChange(_) => 0x80,
+            Self::EndOfRecovery(..) => 0x90,
+            Self::FpiForHint => 0xA0,
+            Self::Fpi => 0xB0,
+            Self::OverwriteContrecord(_) => 0xD0,
+            Self::CheckpointRedo(_) => 0xE0,
+        }
+    }
+
+    /// The main data.
+    ///
+    /// # Panics
+    /// If 15 is to write a record that only 18 has.
+    #[must_use]
+    pub fn encode(&self, version: PgVersion) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::CheckpointShutdown(checkpoint) | Self::CheckpointOnline(checkpoint) => {
+                checkpoint.encode(&mut out);
+            }
+            Self::Noop | Self::Switch | Self::FpiForHint | Self::Fpi => {}
+            Self::NextOid(oid) => oid.write(&mut out, Order::Disk),
+            Self::BackupEnd(start) => start.write(&mut out, Order::Disk),
+            Self::ParameterChange(change) => change.encode(&mut out),
+            Self::RestorePoint(point) => point.encode(&mut out),
+            Self::FpwChange(on) => on.write(&mut out, Order::Disk),
+            Self::EndOfRecovery(end, wal_level) => {
+                end.encode(&mut out);
+                if version == PgVersion::V18 {
+                    let wal_level = *wal_level;
+                    WalLevelField {
+                        wal_level,
+                        pad: Pad,
+                    }
+                    .encode(&mut out);
+                }
+            }
+            Self::OverwriteContrecord(overwrite) => overwrite.encode(&mut out),
+            Self::CheckpointRedo(wal_level) => {
+                assert_eq!(version, PgVersion::V18, "no CHECKPOINT_REDO before 17");
+                wal_level.write(&mut out, Order::Disk);
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    const CHECKPOINT: CheckPoint = CheckPoint {
+        redo: Lsn(0x300_0028),
+        this_tli: TimelineId(2),
+        prev_tli: TimelineId(1),
+        full_page_writes: true,
+        pad1: Pad,
+        wal_level: 1,
+        next_xid: FullXid::new(1, Xid(740)),
+        next_oid: 24576,
+        next_multi: 1,
+        next_multi_offset: 0,
+        oldest_xid: Xid(716),
+        oldest_xid_db: 1,
+        oldest_multi: 1,
+        oldest_multi_db: 1,
+        pad2: Pad,
+        time: 1_700_000_000,
+        oldest_commit_ts_xid: Xid(5),
+        newest_commit_ts_xid: Xid(6),
+        oldest_active_xid: Xid(739),
+        pad3: Pad,
+    };
+
+    fn records() -> Vec<XlogRecord> {
+        let (this_tli, prev_tli) = (TimelineId(2), TimelineId(1));
+        let time = TimestampTz(7);
+        vec![
+            XlogRecord::CheckpointShutdown(CHECKPOINT),
+            XlogRecord::CheckpointOnline(CHECKPOINT),
+            XlogRecord::Noop,
+            XlogRecord::NextOid(32768),
+            XlogRecord::Switch,
+            XlogRecord::BackupEnd(Lsn(0x28)),
+            XlogRecord::ParameterChange(ParameterChange {
+                max_connections: 100,
+                max_worker_processes: 8,
+                max_wal_senders: 10,
+                max_prepared_xacts: 0,
+                max_locks_per_xact: 64,
+                wal_level: 1,
+                wal_log_hints: false,
+                track_commit_timestamp: true,
+                pad: Pad,
+            }),
+            XlogRecord::RestorePoint(RestorePoint {
+                time,
+                name: [b'x'; 64],
+            }),
+            XlogRecord::FpwChange(true),
+            XlogRecord::EndOfRecovery(
+                EndOfRecovery {
+                    time,
+                    this_tli,
+                    prev_tli,
+                },
+                1,
+            ),
+            XlogRecord::FpiForHint,
+            XlogRecord::Fpi,
+            XlogRecord::OverwriteContrecord(OverwriteContrecord {
+                overwritten_lsn: Lsn(0x70_0090),
+                time,
+            }),
+            XlogRecord::CheckpointRedo(1),
+        ]
+    }
+
+    /// Lengths as real servers write them; every truncation is an error, trailing bytes are none.
+    #[test]
+    fn round_trips_and_truncations() {
+        let lens = [88, 88, 0, 4, 0, 8, 28, 72, 1, 24, 0, 0, 16, 4];
+        for (record, len) in records().into_iter().zip(lens) {
+            let mut main = record.encode(PgVersion::V18);
+            assert_eq!(main.len(), len, "{record:?}");
+            for cut in 0..len {
+                let cut = XlogRecord::decode(PgVersion::V18, record.info(), &main[..cut]);
+                assert!(cut.is_err(), "{record:?}");
+            }
+            main.push(0xFF);
+            let back = XlogRecord::decode(PgVersion::V18, record.info() | 3, &main);
+            assert_eq!(back, Ok(record));
+        }
+    }
+
+    /// 15 has a shorter END_OF_RECOVERY and no CHECKPOINT_REDO.
+    #[test]
+    fn versions_differ() {
+        let end = &records()[9];
+        let main = end.encode(PgVersion::V15);
+        assert_eq!(main.len(), 16);
+        let XlogRecord::EndOfRecovery(fields, 1) = *end else {
+            panic!("{end:?}");
+        };
+        let back = XlogRecord::decode(PgVersion::V15, 0x90, &main);
+        assert_eq!(back, Ok(XlogRecord::EndOfRecovery(fields, 0)));
+        for (version, info) in [(PgVersion::V15, 0xE0), (PgVersion::V18, 0xC0)] {
+            let error = XlogRecord::decode(version, info, &[0; 88]);
+            let rmid = RmgrId::XLOG;
+            assert_eq!(error, Err(PayloadError::UnknownType { rmid, info }));
+        }
+    }
+
+    /// Offsets of the fields that other programs look at.
+    #[test]
+    fn checkpoint_offsets_are_those_of_c() {
+        let mut bytes = Vec::new();
+        CHECKPOINT.encode(&mut bytes);
+        assert_eq!(bytes.len(), CheckPoint::LEN);
+        assert_eq!(bytes[16..24], [1, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(bytes[24..32], [0xE4, 2, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(bytes[64..72], 1_700_000_000_u64.to_le_bytes());
+        assert_eq!(bytes[80..88], [0xE3, 2, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            (CHECKPOINT.next_xid.epoch(), CHECKPOINT.next_xid.xid()),
+            (1, Xid(740))
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_bytes_decode_or_fail(info: u8, main in prop::collection::vec(any::<u8>(), 0..100)) {
+            for version in [PgVersion::V15, PgVersion::V18] {
+                if let Ok(record) = XlogRecord::decode(version, info, &main) {
+                    let back = XlogRecord::decode(version, info, &record.encode(version));
+                    prop_assert_eq!(back, Ok(record));
+                }
+            }
+        }
+    }
+}
