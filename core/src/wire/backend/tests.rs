@@ -1,3 +1,5 @@
+//! The messages of a server: bytes that PostgreSQL sent, and round trips of any.
+
 use super::super::frame::FrameReader;
 use super::*;
 use alloc::string::ToString;

@@ -1,3 +1,5 @@
+//! Statements: what is accepted, how the rest is refused, and round trips of any.
+
 use super::*;
 use alloc::vec;
 use proptest::prelude::*;

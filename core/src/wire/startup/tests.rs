@@ -1,3 +1,5 @@
+//! Start-up packets: what real clients send, what is refused, and round trips of any.
+
 use super::*;
 use alloc::vec;
 use proptest::prelude::*;
