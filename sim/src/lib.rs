@@ -1,1 +1,5 @@
 //! The simulator: nodes on fake disks, networks and clocks, driven from a seed.
+
+pub mod choice;
+pub mod clock;
+pub mod trace;

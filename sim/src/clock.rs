@@ -1,0 +1,91 @@
+//! The wall clock of one machine: offset, drift and jumps over the monotonic time of the world.
+
+use walsim_core::base::{Mono, Now, TimestampTz};
+
+/// One machine's clock. Monotonic time is the world's; only wall time is the machine's own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Clock {
+    /// Wall time at `since`.
+    wall: TimestampTz,
+    since: Mono,
+    /// Microseconds gained per second.
+    drift_ppm: i32,
+}
+
+impl Clock {
+    /// Wall time when the world begins: 2026-01-01 00:00:00 UTC.
+    pub const EPOCH: TimestampTz = TimestampTz(820_540_800_000_000);
+
+    /// A clock that is `offset_us` off the true time when the world begins, and drifts.
+    #[must_use]
+    pub fn new(offset_us: i64, drift_ppm: i32) -> Self {
+        Self {
+            wall: Self::EPOCH + offset_us,
+            since: Mono(0),
+            drift_ppm,
+        }
+    }
+
+    /// Both clocks.
+    #[must_use]
+    pub fn now(&self, mono: Mono) -> Now {
+        Now {
+            mono,
+            wall: self.wall(mono),
+        }
+    }
+
+    /// The wall time at a monotonic time no earlier than the last change.
+    #[must_use]
+    pub fn wall(&self, mono: Mono) -> TimestampTz {
+        let elapsed =
+            i64::try_from(mono - self.since).expect("a run is shorter than 290,000 years");
+        let gained = i128::from(elapsed) * i128::from(self.drift_ppm) / 1_000_000;
+        self.wall
+            + elapsed
+            + i64::try_from(gained).expect("a drift gains less than the time itself")
+    }
+
+    /// Wall time jumps, back if `by_us` is negative. Monotonic time does not.
+    pub fn jump(&mut self, now: Mono, by_us: i64) {
+        self.wall = self.wall(now) + by_us;
+        self.since = now;
+    }
+
+    /// Wall time drifts differently from now on, without a jump.
+    pub fn set_drift(&mut self, now: Mono, drift_ppm: i32) {
+        self.jump(now, 0);
+        self.drift_ppm = drift_ppm;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    #[test]
+    fn a_jump_moves_wall_time_alone() {
+        let mut clock = Clock::new(500, 0);
+        let before = clock.now(Mono(SECOND));
+        clock.jump(Mono(SECOND), -5_000_000);
+        let after = clock.now(Mono(SECOND));
+        assert_eq!(after.mono, before.mono);
+        assert_eq!(after.wall - before.wall, -5_000_000);
+        assert_eq!(clock.wall(Mono(3 * SECOND)) - after.wall, 2_000_000);
+    }
+
+    #[test]
+    fn drift_gains_by_the_second_and_changes_without_a_jump() {
+        let mut clock = Clock::new(0, 100);
+        assert_eq!(clock.wall(Mono(10 * SECOND)) - Clock::EPOCH, 10_001_000);
+        clock.set_drift(Mono(10 * SECOND), -100);
+        assert_eq!(clock.wall(Mono(20 * SECOND)) - Clock::EPOCH, 20_000_000);
+    }
+
+    #[test]
+    fn the_world_begins_in_2026() {
+        assert_eq!(Clock::EPOCH.unix_seconds(), 1_767_225_600);
+    }
+}
