@@ -1,6 +1,13 @@
-//! F2: pure WAL algorithms.
+//! F2: pure WAL algorithms: where records lie, how they are written, how they are read back.
 
-/// Why the WAL could not be read further.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
-#[error("invalid record length")]
-pub struct WalError;
+mod builder;
+mod error;
+pub mod names;
+pub mod position;
+
+mod writer;
+
+pub use builder::{Placed, WalBuilder};
+pub use error::{Place, WalError};
+
+pub use writer::{Fragment, PageIdent, fragments, init_page, mark_contrecord, mark_overwrite};

@@ -1,0 +1,286 @@
+//! Writes WAL into memory, one record after the other: the first segment of a new cluster, and tests.
+
+use super::position::{
+    bytepos_to_start, lsn_to_bytepos, record_end, skip_header, switch_end, switch_returns,
+};
+use super::writer::{PageIdent, fragments, init_page, mark_contrecord, mark_overwrite};
+use crate::base::{Geometry, Lsn, SegmentNo, TimestampTz, Xid};
+use crate::wire::record::{RecordBody, RmgrId};
+use crate::wire::xlog_records::{OverwriteContrecord, XlogRecord};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// WAL from the start of a segment on.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WalBuilder {
+    geometry: Geometry,
+    ident: PageIdent,
+    /// Where the bytes start: a segment boundary.
+    base: Lsn,
+    /// Whole pages.
+    bytes: Vec<u8>,
+    /// Where the last record ended.
+    end: Lsn,
+    /// Where it started.
+    prev: Lsn,
+}
+
+/// Where a record was put.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Placed {
+    /// Its start.
+    pub start: Lsn,
+    /// Its end, a page boundary if it ends with the page.
+    pub end: Lsn,
+    /// Where WAL goes on: behind a switch the end of the segment.
+    pub next: Lsn,
+}
+
+impl WalBuilder {
+    /// Starts at the beginning of a segment, with no record before.
+    #[must_use]
+    pub const fn new(geometry: Geometry, ident: PageIdent, first: SegmentNo) -> Self {
+        let base = geometry.segment_start(first);
+        Self {
+            geometry,
+            ident,
+            base,
+            bytes: Vec::new(),
+            end: base,
+            prev: Lsn::INVALID,
+        }
+    }
+
+    /// Where the next record will start.
+    #[must_use]
+    pub const fn next_start(&self) -> Lsn {
+        skip_header(&self.geometry, self.end)
+    }
+
+    /// Where the last record ended; behind a switch the end of its segment.
+    #[must_use]
+    pub const fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// Where the last record started.
+    #[must_use]
+    pub const fn prev(&self) -> Lsn {
+        self.prev
+    }
+
+    /// Writes a record behind the last one.
+    pub fn append(&mut self, body: &RecordBody) -> Placed {
+        let start = bytepos_to_start(&self.geometry, lsn_to_bytepos(&self.geometry, self.end));
+        let mut record = body.assemble(self.geometry.data_page);
+        record.finish(self.prev);
+        for part in fragments(self.geometry, start, record.len()) {
+            let page = self.page(part.page);
+            if let Some(rem_len) = part.rem_len {
+                mark_contrecord(page, rem_len);
+            }
+            let from = part.offset as usize;
+            page[from..from + part.range.len()].copy_from_slice(&record.bytes()[part.range]);
+        }
+        let end = record_end(&self.geometry, start, record.len());
+        let next = if record.is_switch() {
+            switch_end(&self.geometry, end)
+        } else {
+            end
+        };
+        self.end = next;
+        self.prev = start;
+        Placed { start, end, next }
+    }
+
+    /// Ends the segment early, unless it is just beginning (`RequestXLogSwitch`). What pg_switch_wal() returns.
+    pub fn switch(&mut self) -> Lsn {
+        if self.geometry.segment_offset(self.end) == 0 {
+            return self.end;
+        }
+        let info = XlogRecord::Switch.info();
+        let placed = self.append(&RecordBody::new(
+            RmgrId::XLOG,
+            info,
+            Xid::INVALID,
+            Bytes::new(),
+        ));
+        switch_returns(&self.geometry, placed.start)
+    }
+
+    /// Gives up the record that starts at `aborted` from page `missing` on, as crash recovery does: what lies on earlier
+    /// pages stays, the page begins anew with an OVERWRITE_CONTRECORD. `last` is the last complete record.
+    ///
+    /// # Panics
+    /// If `missing` is not one of the pages written.
+    pub fn overwrite_contrecord(
+        &mut self,
+        [last, aborted, missing]: [Lsn; 3],
+        time: TimestampTz,
+    ) -> Placed {
+        let keep = usize::try_from(missing - self.base).expect("written");
+        assert!(keep < self.bytes.len(), "{missing} was not written");
+        self.bytes.truncate(keep);
+        mark_overwrite(self.page(missing));
+        self.end = missing;
+        self.prev = last;
+        let record = XlogRecord::OverwriteContrecord(OverwriteContrecord {
+            overwritten_lsn: aborted,
+            time,
+        });
+        let main = record.encode(self.ident.version);
+        self.append(&RecordBody::new(
+            RmgrId::XLOG,
+            record.info(),
+            Xid::INVALID,
+            main,
+        ))
+    }
+
+    /// From now on pages are initialised with other words.
+    pub const fn set_ident(&mut self, ident: PageIdent) {
+        self.ident = ident;
+    }
+
+    /// All bytes from the first segment on, ending with a whole page.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The segments, the last one filled up with zeros.
+    #[must_use]
+    pub fn segments(&self) -> Vec<(SegmentNo, Vec<u8>)> {
+        let len = self.geometry.segment as usize;
+        let numbers = (self.geometry.segment_of(self.base).0..).map(SegmentNo);
+        numbers
+            .zip(self.bytes.chunks(len))
+            .map(|(number, bytes)| {
+                let mut bytes = bytes.to_vec();
+                bytes.resize(len, 0);
+                (number, bytes)
+            })
+            .collect()
+    }
+
+    /// The page at `at`, initialised if it is new. Pages skipped by a switch stay zero.
+    fn page(&mut self, at: Lsn) -> &mut [u8] {
+        let from = usize::try_from(at - self.base).expect("what is built fits into memory");
+        let len = self.geometry.wal_page as usize;
+        if self.bytes.len() <= from {
+            self.bytes.resize(from + len, 0);
+            init_page(&mut self.bytes[from..], &self.geometry, at, &self.ident);
+        }
+        &mut self.bytes[from..from + len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PgVersion, TimelineId};
+    use crate::wire::page::PageHeader;
+    use crate::wire::record::{RecordHeader, checksum};
+    use alloc::vec;
+
+    const TINY: Geometry = Geometry {
+        wal_page: 256,
+        segment: 1024,
+        data_page: 512,
+        sector: 64,
+    };
+
+    fn builder() -> WalBuilder {
+        let ident = PageIdent {
+            version: PgVersion::V15,
+            tli: TimelineId(1),
+            sysid: 77,
+            removable: true,
+        };
+        WalBuilder::new(TINY, ident, SegmentNo(1))
+    }
+
+    fn message(len: usize) -> RecordBody {
+        RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(3), vec![7; len])
+    }
+
+    /// A record over several pages and a segment boundary: every page says how much is still to come.
+    #[test]
+    fn a_long_record_is_announced_on_each_page() {
+        let mut wal = builder();
+        let placed = wal.append(&message(2000));
+        assert_eq!(placed.start, Lsn(1024 + 40));
+        let total = 24 + 5 + 2000;
+        let mut at = placed.start;
+        let mut got = Vec::new();
+        for (n, page) in wal.bytes().chunks(256).enumerate() {
+            let header = PageHeader::decode(page).expect("whole");
+            assert_eq!(header.pageaddr.0, 1024 + 256 * n as u64);
+            assert_eq!(header.header_len(), if n % 4 == 0 { 40 } else { 24 });
+            let expected = if n == 0 { 0 } else { total - got.len() };
+            assert_eq!(header.rem_len as usize, expected);
+            let from = header.header_len() as usize;
+            let to = 256.min(from + total - got.len());
+            got.extend_from_slice(&page[from..to]);
+            at = header.pageaddr + (to as u64).next_multiple_of(8);
+        }
+        assert_eq!((got.len(), placed.end), (total, at));
+        let header = RecordHeader::decode(&got).expect("whole");
+        assert_eq!((header.crc, header.prev), (checksum(&got), Lsn::INVALID));
+    }
+
+    /// A switch in the middle leaves zeros without page headers; a second one writes nothing.
+    #[test]
+    fn a_switch_consumes_the_segment() {
+        let mut wal = builder();
+        wal.append(&message(10));
+        let (before, returned) = (wal.next_start(), wal.switch());
+        assert_eq!(returned, before + 24);
+        assert_eq!(wal.switch(), Lsn(2048));
+        let next = wal.append(&message(1));
+        assert_eq!(next.start, Lsn(2048 + 40));
+        assert!(wal.bytes()[256..1024].iter().all(|&b| b == 0));
+        let segments = wal.segments();
+        let record = RecordHeader::decode(&segments[1].1[40..]).expect("whole");
+        assert_eq!((segments.len(), record.prev), (2, before));
+    }
+
+    /// A switch whose tail lies in the next segment consumes that one too.
+    #[test]
+    fn a_switch_may_consume_the_next_segment() {
+        let mut wal = builder();
+        let target = Lsn(2048 - 16);
+        let room = lsn_to_bytepos(&TINY, target) - lsn_to_bytepos(&TINY, wal.end());
+        wal.append(&message(usize::try_from(room).expect("small") - 29));
+        assert_eq!(wal.next_start(), target);
+        assert_eq!(wal.switch(), Lsn(2048 + 40 + 8));
+        assert_eq!(wal.end(), Lsn(3072));
+    }
+
+    /// A switch that ends exactly with its segment consumes nothing more.
+    #[test]
+    fn a_switch_may_end_with_the_segment() {
+        let mut wal = builder();
+        let room = lsn_to_bytepos(&TINY, Lsn(2048 - 24)) - lsn_to_bytepos(&TINY, wal.end());
+        wal.append(&message(usize::try_from(room).expect("small") - 29));
+        assert_eq!(wal.switch(), Lsn(2048 + 40));
+        assert_eq!(wal.end(), Lsn(2048));
+    }
+
+    /// The pages of the incomplete record stay, the missing one begins anew.
+    #[test]
+    fn an_aborted_record_is_overwritten() {
+        let mut wal = builder();
+        let last = wal.append(&message(10));
+        let aborted = wal.append(&message(600));
+        let before = wal.bytes()[..512].to_vec();
+        let missing = Lsn(1024 + 512);
+        let placed = wal.overwrite_contrecord([last.start, aborted.start, missing], TimestampTz(0));
+        assert_eq!(placed.start, missing + 24);
+        assert_eq!(wal.bytes()[..512], before);
+        let header = PageHeader::decode(&wal.bytes()[512..]).expect("whole");
+        assert_eq!((header.info, header.rem_len), (0x000C, 0));
+        let record = RecordHeader::decode(&wal.bytes()[536..]).expect("whole");
+        assert_eq!((record.tot_len, record.prev), (42, last.start));
+    }
+}

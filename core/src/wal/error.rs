@@ -1,0 +1,135 @@
+//! Why the WAL could not be read further, in PostgreSQL's words. Mirrors the messages of xlogreader.c and xlogrecovery.c.
+//!
+//! The end of WAL has no marker: it is wherever the next record is not valid, and all of these are ways to find that out.
+
+use super::names::segment_name;
+use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
+use crate::wire::record::RecordError;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+
+/// A page, as messages name it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Place {
+    /// Decides the wording.
+    pub version: PgVersion,
+    /// Decides names and offsets.
+    pub geometry: Geometry,
+    /// The timeline of the file that is being read.
+    pub tli: TimelineId,
+    /// The page.
+    pub page: Lsn,
+}
+
+/// `log segment 000000010000000000000003, offset 8192` in 15, with the position in between in 18.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = segment_name(
+            &self.geometry,
+            self.tli,
+            self.geometry.segment_of(self.page),
+        );
+        let offset = self.geometry.segment_offset(self.page);
+        match self.version {
+            PgVersion::V15 => write!(f, "log segment {file}, offset {offset}"),
+            PgVersion::V18 => write!(f, "WAL segment {file}, LSN {}, offset {offset}", self.page),
+        }
+    }
+}
+
+/// Why the WAL could not be read further.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+#[allow(
+    missing_docs,
+    reason = "the text of each variant is its documentation, its fields are what the text names"
+)]
+pub enum WalError {
+    #[error("invalid magic number {magic:04X} in {place}")]
+    Magic { magic: u16, place: Place },
+    #[error("invalid info bits {info:04X} in {place}")]
+    InfoBits { info: u16, place: Place },
+    #[error(
+        "WAL file is from different database system: WAL file database system identifier is {found}, \
+         pg_control database system identifier is {expected}"
+    )]
+    SystemId { found: u64, expected: u64 },
+    #[error("WAL file is from different database system: incorrect segment size in page header")]
+    SegmentSize,
+    #[error("WAL file is from different database system: incorrect XLOG_BLCKSZ in page header")]
+    PageSize,
+    #[error("unexpected pageaddr {pageaddr} in {place}")]
+    PageAddr { pageaddr: Lsn, place: Place },
+    #[error("out-of-sequence timeline ID {tli} (after {latest}) in {place}")]
+    TimelineOrder {
+        tli: TimelineId,
+        latest: TimelineId,
+        place: Place,
+    },
+    /// Said by whoever knows which timelines are expected, not by the reader.
+    #[error("unexpected timeline ID {tli} in {place}")]
+    UnexpectedTimeline { tli: TimelineId, place: Place },
+    #[error("{}", offset_text(*version, *record, *least, *offset))]
+    RecordOffset {
+        version: PgVersion,
+        record: Lsn,
+        least: u32,
+        offset: u32,
+    },
+    #[error("contrecord is requested by {0}")]
+    ContrecordRequested(Lsn),
+    #[error("{}", length_text(*version, *record, *len))]
+    RecordLength {
+        version: PgVersion,
+        record: Lsn,
+        len: u32,
+    },
+    #[error("invalid resource manager ID {rmid} at {record}")]
+    Rmgr { rmid: u8, record: Lsn },
+    #[error("record with incorrect prev-link {prev} at {record}")]
+    PrevLink { prev: Lsn, record: Lsn },
+    #[error("there is no contrecord flag at {0}")]
+    NoContrecord(Lsn),
+    #[error("invalid contrecord length {rem_len} (expected {expected}) at {record}")]
+    ContrecordLength {
+        rem_len: u32,
+        expected: u64,
+        record: Lsn,
+    },
+    #[error("record length {len} at {record} too long")]
+    TooLong { len: u32, record: Lsn },
+    #[error("incorrect resource manager data checksum in record at {0}")]
+    Checksum(Lsn),
+    /// As in PostgreSQL the position is that of the last good record, 0/0 if there was none.
+    #[error("{error} at {last}")]
+    Structure { error: RecordError, last: Lsn },
+    /// Said by the source of pages: the file is missing.
+    #[error("could not find file \"{}\"", segment_name(geometry, *tli, *segment))]
+    NoFile {
+        geometry: Geometry,
+        tli: TimelineId,
+        segment: SegmentNo,
+    },
+    /// Said by the source of pages: the file ends, or its read failed.
+    #[error("could not read from {place}: read {got} of {wanted}")]
+    ShortRead { place: Place, got: u32, wanted: u32 },
+    /// Said by the source of pages: there is no place left to look for the page.
+    #[error("no WAL is available at {0}")]
+    Unavailable(Lsn),
+}
+
+fn offset_text(version: PgVersion, record: Lsn, least: u32, offset: u32) -> String {
+    let more = match version {
+        PgVersion::V15 => String::new(),
+        PgVersion::V18 => format!(": expected at least {least}, got {offset}"),
+    };
+    format!("invalid record offset at {record}{more}")
+}
+
+fn length_text(version: PgVersion, record: Lsn, len: u32) -> String {
+    let wanted = match version {
+        PgVersion::V15 => "wanted",
+        PgVersion::V18 => "expected at least",
+    };
+    format!("invalid record length at {record}: {wanted} 24, got {len}")
+}

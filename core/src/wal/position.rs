@@ -1,0 +1,178 @@
+//! Positions in the WAL with and without page headers. Mirrors xlog.c (XLogBytePosToRecPtr, XLogBytePosToEndRecPtr,
+//! XLogRecPtrToBytePos) and the end of a record in xlogreader.c.
+//!
+//! A *byte position* counts only the bytes that records can use; reservations are made in it. One byte position at a
+//! page boundary stands for two LSNs: the boundary, where a record ends, and the place behind the header, where the next
+//! one starts.
+
+use crate::base::{Geometry, Lsn};
+
+/// Bytes of a short page header.
+const SHORT_HEADER: u64 = 24;
+/// Bytes of a long page header.
+const LONG_HEADER: u64 = 40;
+
+/// Usable bytes of a page with a short header.
+const fn in_page(geometry: &Geometry) -> u64 {
+    geometry.wal_page as u64 - SHORT_HEADER
+}
+
+/// Usable bytes of a segment (`UsableBytesInSegment`).
+#[must_use]
+pub const fn usable_in_segment(geometry: &Geometry) -> u64 {
+    let pages = (geometry.segment / geometry.wal_page) as u64;
+    pages * in_page(geometry) - (LONG_HEADER - SHORT_HEADER)
+}
+
+/// Where a record that starts there starts: at a page boundary behind the header (`XLogBytePosToRecPtr`).
+#[must_use]
+pub const fn bytepos_to_start(geometry: &Geometry, bytepos: u64) -> Lsn {
+    let end = bytepos_to_end(geometry, bytepos);
+    skip_header(geometry, end)
+}
+
+/// Where a record that ends there ends: at a page boundary the boundary itself (`XLogBytePosToEndRecPtr`).
+#[must_use]
+pub const fn bytepos_to_end(geometry: &Geometry, bytepos: u64) -> Lsn {
+    let usable = usable_in_segment(geometry);
+    let (segments, left) = (bytepos / usable, bytepos % usable);
+    let first = geometry.wal_page as u64 - LONG_HEADER;
+    let offset = if left == 0 {
+        0
+    } else if left < first {
+        LONG_HEADER + left
+    } else {
+        let (pages, left) = (
+            (left - first) / in_page(geometry),
+            (left - first) % in_page(geometry),
+        );
+        let start = (1 + pages) * geometry.wal_page as u64;
+        if left == 0 {
+            start
+        } else {
+            start + SHORT_HEADER + left
+        }
+    };
+    Lsn(segments * geometry.segment as u64 + offset)
+}
+
+/// The byte position of a start or an end (`XLogRecPtrToBytePos`). Inside a header: of the place behind it.
+#[must_use]
+pub const fn lsn_to_bytepos(geometry: &Geometry, lsn: Lsn) -> u64 {
+    let segments = lsn.0 / geometry.segment as u64;
+    let page = geometry.segment_offset(lsn) / geometry.wal_page;
+    let offset = geometry.page_offset(lsn) as u64;
+    let (before, header) = if page == 0 {
+        (0, LONG_HEADER)
+    } else {
+        let long = geometry.wal_page as u64 - LONG_HEADER;
+        (long + (page as u64 - 1) * in_page(geometry), SHORT_HEADER)
+    };
+    segments * usable_in_segment(geometry) + before + offset.saturating_sub(header)
+}
+
+/// A page boundary turned into the place behind the header; other positions as they are.
+#[must_use]
+pub const fn skip_header(geometry: &Geometry, lsn: Lsn) -> Lsn {
+    if geometry.page_offset(lsn) == 0 {
+        Lsn(lsn.0 + geometry.page_header(lsn) as u64)
+    } else {
+        lsn
+    }
+}
+
+/// Where a record of `len` bytes that starts at `start` ends, rounded up to 8.
+#[must_use]
+pub const fn record_end(geometry: &Geometry, start: Lsn, len: u32) -> Lsn {
+    let bytes = (len as u64 + 7) & !7;
+    bytepos_to_end(geometry, lsn_to_bytepos(geometry, start) + bytes)
+}
+
+/// Where WAL goes on behind a switch record whose own bytes end at `end`: the end of that segment.
+#[must_use]
+pub const fn switch_end(geometry: &Geometry, end: Lsn) -> Lsn {
+    let segment = geometry.segment as u64;
+    Lsn(end.0.div_ceil(segment) * segment)
+}
+
+/// What pg_switch_wal() returns for a switch record at `start` (the end of XLogInsertRecord): its end, but behind the
+/// next page's header as soon as it touches the end of its page.
+#[must_use]
+pub const fn switch_returns(geometry: &Geometry, start: Lsn) -> Lsn {
+    let end = Lsn(start.0 + 24);
+    let page = geometry.page_start(end);
+    if geometry.page_start(start).0 == page.0 {
+        end
+    } else {
+        Lsn(end.0 + geometry.page_header(page) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SEG16: Geometry = Geometry {
+        segment: 16 << 20,
+        ..Geometry::STOCK
+    };
+    const TINY: Geometry = Geometry {
+        wal_page: 256,
+        segment: 1024,
+        data_page: 512,
+        sector: 64,
+    };
+
+    /// Numbers of a real server with 16 MiB segments.
+    #[test]
+    fn a_segment_of_usable_bytes() {
+        assert_eq!(usable_in_segment(&SEG16), 16_728_048);
+        assert_eq!(bytepos_to_start(&SEG16, 16_728_048), Lsn(0x100_0028));
+        assert_eq!(bytepos_to_end(&SEG16, 16_728_048), Lsn(0x100_0000));
+        assert_eq!(lsn_to_bytepos(&SEG16, Lsn(0x100_0028)), 16_728_048);
+        assert_eq!(lsn_to_bytepos(&SEG16, Lsn(0x100_0000)), 16_728_048);
+    }
+
+    /// Records of a real server, and where the next one started.
+    #[test]
+    fn ends_of_real_records() {
+        for (start, len, end) in [
+            (0x300_0028, 30, 0x300_0048),
+            (0x304_1CB8, 114, 0x304_1D30),
+            (0x401_9FF0, 42, 0x401_A038),
+            (0x304_1D98, 24, 0x304_1DB0),
+        ] {
+            assert_eq!(record_end(&SEG16, Lsn(start), len), Lsn(end));
+        }
+    }
+
+    /// Switches of real servers: the position returned, and the segment end behind which the next record started.
+    #[test]
+    fn switches_of_real_servers() {
+        for (geometry, start, returned, next) in [
+            (SEG16, 0x304_1D98, 0x304_1DB0, 0x400_0000),
+            (Geometry::STOCK, 0x63_4F10, 0x63_4F28, 0x70_0000),
+            (Geometry::STOCK, 0x8F_FFF0, 0x90_0030, 0xA0_0000),
+            (Geometry::STOCK, 0xA0_5FE8, 0xA0_6018, 0xB0_0000),
+            (Geometry::STOCK, 0x8F_FFE8, 0x90_0028, 0x90_0000),
+        ] {
+            assert_eq!(switch_returns(&geometry, Lsn(start)), Lsn(returned));
+            let end = record_end(&geometry, Lsn(start), 24);
+            assert_eq!(switch_end(&geometry, end), Lsn(next), "{start:X}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn byte_positions_go_both_ways(bytepos in 0u64..100_000, tiny: bool) {
+            let geometry = if tiny { TINY } else { Geometry::STOCK };
+            let (start, end) = (bytepos_to_start(&geometry, bytepos), bytepos_to_end(&geometry, bytepos));
+            prop_assert_eq!(lsn_to_bytepos(&geometry, start), bytepos);
+            prop_assert_eq!(lsn_to_bytepos(&geometry, end), bytepos);
+            prop_assert!(start == end || start == skip_header(&geometry, end));
+        }
+    }
+}
