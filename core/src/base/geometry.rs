@@ -96,8 +96,9 @@ impl Geometry {
 
     /// Offset of `lsn` in its WAL page.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
     pub const fn page_offset(&self, lsn: Lsn) -> u32 {
-        (lsn.0 & (self.wal_page as u64 - 1)) as u32
+        lsn.0 as u32 & (self.wal_page - 1)
     }
 
     /// The segment in which a byte at `lsn` lies (`XLByteToSeg`).
@@ -120,8 +121,9 @@ impl Geometry {
 
     /// Offset of `lsn` in its segment.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
     pub const fn segment_offset(&self, lsn: Lsn) -> u32 {
-        (lsn.0 & (self.segment as u64 - 1)) as u32
+        lsn.0 as u32 & (self.segment - 1)
     }
 
     /// Bytes of the header of the page that starts at `page`: long on the first page of a segment.

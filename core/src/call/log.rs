@@ -329,3 +329,25 @@ pub enum Message {
     #[error("checkpoint {0}")]
     Checkpoint(&'static str),
 }
+
+impl LogEvent {
+    /// Raised inside a critical section: an ERROR there is a PANIC.
+    #[must_use]
+    pub fn in_critical_section(mut self) -> Self {
+        self.severity = Severity::Panic;
+        self
+    }
+
+    /// Raised by a process that has no way to go on after an error: an ERROR there is a FATAL.
+    #[must_use]
+    pub fn in_auxiliary_process(mut self) -> Self {
+        self.severity = self.severity.max(Severity::Fatal);
+        self
+    }
+
+    /// An ERROR about a file.
+    #[must_use]
+    pub fn file(what: &'static str, path: FilePath, error: DiskError) -> Self {
+        Self::error(error.into(), Message::File { what, path, error })
+    }
+}

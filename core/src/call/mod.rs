@@ -13,4 +13,4 @@ pub use disk::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFlags};
 pub use effect::{Effect, Effects, Exit, Input, Machine, RunSet, Signal};
 pub use log::{LogEvent, Message, Severity, SqlState};
 pub use net::{NetEvent, NetOp, SEND_WINDOW};
-pub use wait::{Wait, Woken, Yield};
+pub use wait::{Poll, Wait, Woken, Yield};

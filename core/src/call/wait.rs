@@ -71,3 +71,47 @@ pub enum Yield {
     /// The process ends.
     Exit(Exit),
 }
+
+/// What polling a blocking routine gives: its result, or how the step of its process ends meanwhile.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Poll<T> {
+    /// The routine is done.
+    Ready(T),
+    /// The process ends its step here and polls again in the next.
+    Yield(Yield),
+}
+
+/// Unwraps a [`Poll`], returning from the enclosing routine while it is not done.
+#[macro_export]
+macro_rules! ready {
+    ($poll:expr) => {
+        match $poll {
+            $crate::call::Poll::Ready(value) => value,
+            $crate::call::Poll::Yield(how) => return $crate::call::Poll::Yield(how),
+        }
+    };
+}
+
+/// Like [`ready!`] for a fallible routine in a fallible routine: passes the error on as well.
+#[macro_export]
+macro_rules! ready_ok {
+    ($poll:expr) => {
+        match $poll {
+            $crate::call::Poll::Ready(Ok(value)) => value,
+            $crate::call::Poll::Ready(Err(error)) => {
+                return $crate::call::Poll::Ready(Err(error.into()));
+            }
+            $crate::call::Poll::Yield(how) => return $crate::call::Poll::Yield(how),
+        }
+    };
+}
+
+impl<T> Poll<T> {
+    /// Changes the result of a routine that is done.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Poll<U> {
+        match self {
+            Self::Ready(value) => Poll::Ready(f(value)),
+            Self::Yield(how) => Poll::Yield(how),
+        }
+    }
+}
