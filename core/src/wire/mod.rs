@@ -3,6 +3,8 @@
 pub mod backend;
 pub mod clog_records;
 pub mod command;
+pub mod control_file;
+pub mod data_page;
 pub mod frame;
 pub mod frontend;
 pub mod layout;

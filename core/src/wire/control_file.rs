@@ -1,0 +1,487 @@
+//! `global/pg_control`. Mirrors pg_control.h (ControlFileData) and the checks of ReadControlFile.
+
+use super::layout::{Pad, Short, layout};
+use super::xlog_records::{CheckPoint, FullXid};
+use crate::base::{Geometry, Lsn, PgVersion, TimelineId, WalLevel, Xid};
+use alloc::vec::Vec;
+
+/// Size of the file (`PG_CONTROL_FILE_SIZE`); behind the payload it is zero.
+pub const FILE_LEN: usize = 8192;
+
+/// `FLOATFORMAT_VALUE`, 1234567.0
+const FLOAT_FORMAT: u64 = 0x4132_D687_0000_0000;
+
+/// `DBState`
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum DbState {
+    /// Never started.
+    Startup = 0,
+    /// Shut down in an orderly way.
+    ShutDown = 1,
+    /// A standby that was shut down in an orderly way.
+    ShutDownInRecovery = 2,
+    /// Shutting down.
+    ShuttingDown = 3,
+    /// Recovering from a crash.
+    InCrashRecovery = 4,
+    /// Following an archive or an upstream.
+    InArchiveRecovery = 5,
+    /// Running.
+    InProduction = 6,
+}
+
+impl DbState {
+    const fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Self::Startup,
+            1 => Self::ShutDown,
+            2 => Self::ShutDownInRecovery,
+            3 => Self::ShuttingDown,
+            4 => Self::InCrashRecovery,
+            5 => Self::InArchiveRecovery,
+            6 => Self::InProduction,
+            _ => return None,
+        })
+    }
+}
+
+layout! {
+    /// The first 256 bytes, which all versions share.
+    struct Common: Disk {
+        system_identifier: u64,
+        control_version: u32,
+        catalog_version: u32,
+        state: u32,
+        pad1: Pad<4>,
+        time: i64,
+        checkpoint: Lsn,
+        checkpoint_copy: CheckPoint,
+        unlogged_lsn: Lsn,
+        min_recovery_point: Lsn,
+        min_recovery_point_tli: TimelineId,
+        pad2: Pad<4>,
+        backup_start: Lsn,
+        backup_end: Lsn,
+        backup_end_required: bool,
+        pad3: Pad<3>,
+        wal_level: i32,
+        wal_log_hints: bool,
+        pad4: Pad<3>,
+        max_connections: u32,
+        max_worker_processes: u32,
+        max_wal_senders: u32,
+        max_prepared_xacts: u32,
+        max_locks_per_xact: u32,
+        track_commit_timestamp: bool,
+        pad5: Pad<3>,
+        max_align: u32,
+        float_format: u64,
+        blcksz: u32,
+        relseg_size: u32,
+        xlog_blcksz: u32,
+        xlog_seg_size: u32,
+        name_data_len: u32,
+        index_max_keys: u32,
+        toast_max_chunk_size: u32,
+        loblksize: u32,
+        float8_by_val: bool,
+        pad6: Pad<3>,
+        data_checksum_version: u32,
+    }
+}
+
+const _: () = assert!(Common::LEN == 256);
+
+/// The control file.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ControlFile {
+    /// Which cluster.
+    pub system_identifier: u64,
+    /// What the server was doing when it last wrote the file.
+    pub state: DbState,
+    /// When it wrote the file, in Unix seconds.
+    pub time: i64,
+    /// The last checkpoint record.
+    pub checkpoint: Lsn,
+    /// A copy of its contents.
+    pub checkpoint_copy: CheckPoint,
+    /// Counter for unlogged relations.
+    pub unlogged_lsn: Lsn,
+    /// A standby is not consistent before it has replayed up to here.
+    pub min_recovery_point: Lsn,
+    /// On which timeline.
+    pub min_recovery_point_tli: TimelineId,
+    /// Redo of the base backup that is being recovered.
+    pub backup_start: Lsn,
+    /// Where that backup ends.
+    pub backup_end: Lsn,
+    /// Its end record must be seen.
+    pub backup_end_required: bool,
+    /// `wal_level` as a number.
+    pub wal_level: i32,
+    /// `wal_log_hints`
+    pub wal_log_hints: bool,
+    /// `max_connections`
+    pub max_connections: u32,
+    /// `max_worker_processes`
+    pub max_worker_processes: u32,
+    /// `max_wal_senders`
+    pub max_wal_senders: u32,
+    /// `max_prepared_transactions`
+    pub max_prepared_xacts: u32,
+    /// `max_locks_per_transaction`
+    pub max_locks_per_xact: u32,
+    /// `track_commit_timestamp`
+    pub track_commit_timestamp: bool,
+    /// Data page size.
+    pub blcksz: u32,
+    /// WAL page size.
+    pub xlog_blcksz: u32,
+    /// WAL segment size.
+    pub xlog_seg_size: u32,
+    /// 1 if data pages carry checksums.
+    pub data_checksum_version: u32,
+    /// 18: char is signed.
+    pub default_char_signedness: bool,
+    /// Salt of mock authentication.
+    pub nonce: [u8; 32],
+}
+
+/// A control file that this server does not accept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum ControlFileError {
+    /// Fewer bytes than the payload has.
+    #[error("could not read file \"global/pg_control\": {0}")]
+    Short(#[from] Short),
+    /// Another major version.
+    #[error(
+        "database files are incompatible with server: PG_CONTROL_VERSION is {found}, expected {expected}"
+    )]
+    Version {
+        /// In the file.
+        found: u32,
+        /// Of this server.
+        expected: u32,
+    },
+    /// The checksum does not fit.
+    #[error("incorrect checksum in control file: {found:08X}, expected {expected:08X}")]
+    Checksum {
+        /// In the file.
+        found: u32,
+        /// Over its bytes.
+        expected: u32,
+    },
+    /// A constant of the build differs.
+    #[error("database files are incompatible with server: {field} is {found}, expected {expected}")]
+    Incompatible {
+        /// Which.
+        field: &'static str,
+        /// In the file.
+        found: u64,
+        /// Of this server.
+        expected: u64,
+    },
+    /// A state that there is not.
+    #[error("control file has unknown state {0}")]
+    State(u32),
+    /// Sizes that no server has.
+    #[error("invalid {field} in control file: {found}")]
+    Size {
+        /// Which.
+        field: &'static str,
+        /// In the file.
+        found: u32,
+    },
+}
+
+/// `PG_CONTROL_VERSION` and `CATALOG_VERSION_NO`
+const fn versions(version: PgVersion) -> (u32, u32) {
+    match version {
+        PgVersion::V15 => (1300, 202_209_061),
+        PgVersion::V18 => (1800, 202_506_291),
+    }
+}
+
+/// Offset of the checksum; everything before it is covered.
+const fn crc_at(version: PgVersion) -> usize {
+    match version {
+        PgVersion::V15 => 288,
+        PgVersion::V18 => 292,
+    }
+}
+
+impl ControlFile {
+    /// Reads the file and checks it in PostgreSQL's order: version, checksum, constants of the build, sizes.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn decode(version: PgVersion, bytes: &[u8]) -> Result<Self, ControlFileError> {
+        let common = Common::decode(bytes)?;
+        let (expected, catalog) = versions(version);
+        if common.control_version != expected {
+            let found = common.control_version;
+            return Err(ControlFileError::Version { found, expected });
+        }
+        let at = crc_at(version);
+        let stored = bytes.get(at..at + 4).and_then(|crc| crc.try_into().ok());
+        let short = Short {
+            field: "crc",
+            need: at + 4,
+            have: bytes.len(),
+        };
+        let found = u32::from_le_bytes(stored.ok_or(short)?);
+        let expected = crc32c::crc32c(&bytes[..at]);
+        if found != expected {
+            return Err(ControlFileError::Checksum { found, expected });
+        }
+        for (field, found, expected) in [
+            (
+                "CATALOG_VERSION_NO",
+                u64::from(common.catalog_version),
+                u64::from(catalog),
+            ),
+            ("MAXALIGN", common.max_align.into(), 8),
+            (
+                "the floating-point format",
+                common.float_format,
+                FLOAT_FORMAT,
+            ),
+            ("RELSEG_SIZE", common.relseg_size.into(), 131_072),
+            ("NAMEDATALEN", common.name_data_len.into(), 64),
+            ("INDEX_MAX_KEYS", common.index_max_keys.into(), 32),
+            ("USE_FLOAT8_BYVAL", common.float8_by_val.into(), 1),
+        ] {
+            if found != expected {
+                return Err(ControlFileError::Incompatible {
+                    field,
+                    found,
+                    expected,
+                });
+            }
+        }
+        let Common {
+            blcksz,
+            xlog_blcksz,
+            xlog_seg_size,
+            ..
+        } = common;
+        if let Err(e) = Geometry::new(xlog_blcksz, xlog_seg_size, blcksz, 512) {
+            return Err(ControlFileError::Size {
+                field: e.field,
+                found: e.value,
+            });
+        }
+        let (signedness, nonce) = match version {
+            PgVersion::V15 => (false, &bytes[256..288]),
+            PgVersion::V18 => (bytes[256] != 0, &bytes[257..289]),
+        };
+        Ok(Self {
+            system_identifier: common.system_identifier,
+            state: DbState::from_number(common.state)
+                .ok_or(ControlFileError::State(common.state))?,
+            time: common.time,
+            checkpoint: common.checkpoint,
+            checkpoint_copy: common.checkpoint_copy,
+            unlogged_lsn: common.unlogged_lsn,
+            min_recovery_point: common.min_recovery_point,
+            min_recovery_point_tli: common.min_recovery_point_tli,
+            backup_start: common.backup_start,
+            backup_end: common.backup_end,
+            backup_end_required: common.backup_end_required,
+            wal_level: common.wal_level,
+            wal_log_hints: common.wal_log_hints,
+            max_connections: common.max_connections,
+            max_worker_processes: common.max_worker_processes,
+            max_wal_senders: common.max_wal_senders,
+            max_prepared_xacts: common.max_prepared_xacts,
+            max_locks_per_xact: common.max_locks_per_xact,
+            track_commit_timestamp: common.track_commit_timestamp,
+            blcksz,
+            xlog_blcksz,
+            xlog_seg_size,
+            data_checksum_version: common.data_checksum_version,
+            default_char_signedness: signedness,
+            nonce: nonce.try_into().expect("cut to 32 bytes"),
+        })
+    }
+
+    /// The whole file, checksum included.
+    #[must_use]
+    pub fn encode(&self, version: PgVersion) -> Vec<u8> {
+        let (control_version, catalog_version) = versions(version);
+        let mut out = Vec::with_capacity(FILE_LEN);
+        Common {
+            system_identifier: self.system_identifier,
+            control_version,
+            catalog_version,
+            state: self.state as u32,
+            pad1: Pad,
+            time: self.time,
+            checkpoint: self.checkpoint,
+            checkpoint_copy: self.checkpoint_copy,
+            unlogged_lsn: self.unlogged_lsn,
+            min_recovery_point: self.min_recovery_point,
+            min_recovery_point_tli: self.min_recovery_point_tli,
+            pad2: Pad,
+            backup_start: self.backup_start,
+            backup_end: self.backup_end,
+            backup_end_required: self.backup_end_required,
+            pad3: Pad,
+            wal_level: self.wal_level,
+            wal_log_hints: self.wal_log_hints,
+            pad4: Pad,
+            max_connections: self.max_connections,
+            max_worker_processes: self.max_worker_processes,
+            max_wal_senders: self.max_wal_senders,
+            max_prepared_xacts: self.max_prepared_xacts,
+            max_locks_per_xact: self.max_locks_per_xact,
+            track_commit_timestamp: self.track_commit_timestamp,
+            pad5: Pad,
+            max_align: 8,
+            float_format: FLOAT_FORMAT,
+            blcksz: self.blcksz,
+            relseg_size: 131_072,
+            xlog_blcksz: self.xlog_blcksz,
+            xlog_seg_size: self.xlog_seg_size,
+            name_data_len: 64,
+            index_max_keys: 32,
+            toast_max_chunk_size: 1996,
+            loblksize: 2048,
+            float8_by_val: true,
+            pad6: Pad,
+            data_checksum_version: self.data_checksum_version,
+        }
+        .encode(&mut out);
+        if version == PgVersion::V18 {
+            out.push(u8::from(self.default_char_signedness));
+        }
+        out.extend_from_slice(&self.nonce);
+        out.resize(crc_at(version), 0);
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out.resize(FILE_LEN, 0);
+        out
+    }
+
+    /// What initdb writes: shut down, with the first checkpoint at `checkpoint`.
+    #[must_use]
+    pub fn fresh(
+        version: PgVersion,
+        geometry: &Geometry,
+        system_identifier: u64,
+        checkpoint: Lsn,
+    ) -> Self {
+        let wal_level = WalLevel::Replica as i32;
+        Self {
+            system_identifier,
+            state: DbState::ShutDown,
+            time: 0,
+            checkpoint,
+            checkpoint_copy: CheckPoint {
+                redo: checkpoint,
+                this_tli: TimelineId(1),
+                prev_tli: TimelineId(1),
+                full_page_writes: true,
+                pad1: Pad,
+                wal_level: if version == PgVersion::V15 {
+                    0
+                } else {
+                    wal_level
+                },
+                next_xid: FullXid::new(0, Xid(3)),
+                next_oid: 16384,
+                next_multi: 1,
+                next_multi_offset: 0,
+                oldest_xid: Xid(3),
+                oldest_xid_db: 1,
+                oldest_multi: 1,
+                oldest_multi_db: 1,
+                pad2: Pad,
+                time: 0,
+                oldest_commit_ts_xid: Xid::INVALID,
+                newest_commit_ts_xid: Xid::INVALID,
+                oldest_active_xid: Xid::INVALID,
+                pad3: Pad,
+            },
+            unlogged_lsn: Lsn(1000),
+            min_recovery_point: Lsn::INVALID,
+            min_recovery_point_tli: TimelineId(0),
+            backup_start: Lsn::INVALID,
+            backup_end: Lsn::INVALID,
+            backup_end_required: false,
+            wal_level,
+            wal_log_hints: false,
+            max_connections: 100,
+            max_worker_processes: 8,
+            max_wal_senders: 10,
+            max_prepared_xacts: 0,
+            max_locks_per_xact: 64,
+            track_commit_timestamp: false,
+            blcksz: geometry.data_page,
+            xlog_blcksz: geometry.wal_page,
+            xlog_seg_size: geometry.segment,
+            data_checksum_version: 0,
+            default_char_signedness: version == PgVersion::V18,
+            nonce: [0; 32],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh(version: PgVersion) -> ControlFile {
+        ControlFile::fresh(
+            version,
+            &Geometry::STOCK,
+            0x1122_3344_5566_7788,
+            Lsn(0x0010_0028),
+        )
+    }
+
+    #[test]
+    fn comes_back_as_it_was_written() {
+        for version in [PgVersion::V15, PgVersion::V18] {
+            let control = fresh(version);
+            let bytes = control.encode(version);
+            assert_eq!(bytes.len(), FILE_LEN);
+            assert_eq!(ControlFile::decode(version, &bytes), Ok(control));
+        }
+    }
+
+    #[test]
+    fn every_flipped_payload_byte_is_noticed() {
+        let version = PgVersion::V18;
+        let bytes = fresh(version).encode(version);
+        for at in 0..296 {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x40;
+            assert!(ControlFile::decode(version, &damaged).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let version = PgVersion::V15;
+        let bytes = fresh(version).encode(version);
+        for len in 0..292 {
+            assert!(
+                ControlFile::decode(version, &bytes[..len]).is_err(),
+                "{len} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn another_major_is_told_before_the_checksum_is_looked_at() {
+        let bytes = fresh(PgVersion::V15).encode(PgVersion::V15);
+        assert_eq!(
+            ControlFile::decode(PgVersion::V18, &bytes),
+            Err(ControlFileError::Version {
+                found: 1300,
+                expected: 1800
+            })
+        );
+    }
+}
