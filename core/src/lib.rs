@@ -12,5 +12,9 @@ extern crate alloc;
 
 pub mod base;
 pub mod call;
+pub mod proc;
+pub mod shmem;
+pub mod storage;
+pub mod sys;
 pub mod wal;
 pub mod wire;

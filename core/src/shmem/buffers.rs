@@ -1,0 +1,149 @@
+//! The buffer pool. Mirrors buf_internals.h: tags, pins, usage counts; contents are guarded by the buffer's locks.
+
+use crate::base::{Lsn, Pid};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// Index of a buffer.
+pub type BufId = u16;
+
+/// Which page: relation file number and block of its main fork, in the one database that there is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BufTag {
+    /// relfilenode
+    pub rel: u32,
+    /// Block number.
+    pub block: u32,
+}
+
+/// One buffer.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Buffer {
+    /// What it holds.
+    pub tag: Option<BufTag>,
+    /// Its bytes.
+    pub page: Arc<Vec<u8>>,
+    /// The bytes are read or made; false while somebody reads them.
+    pub valid: bool,
+    /// Changed since it was last written.
+    pub dirty: bool,
+    /// Changed since the write that is under way began.
+    pub just_dirtied: bool,
+    /// For the clock sweep.
+    pub usage: u8,
+    /// Who has it pinned, once per pin.
+    pub pins: Vec<Pid>,
+}
+
+/// A page got a new content in a step: what a checker needs to compare nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PageChange {
+    /// Which page.
+    pub tag: BufTag,
+    /// In which buffer.
+    pub buffer: BufId,
+    /// Its new LSN.
+    pub lsn: Lsn,
+}
+
+/// The pool.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Buffers {
+    /// The buffers.
+    pub pool: Vec<Buffer>,
+    /// Where a page is.
+    pub map: BTreeMap<BufTag, BufId>,
+    /// The clock hand.
+    pub hand: BufId,
+    /// Pages changed in the present step; the node empties it before each.
+    pub changes: Vec<PageChange>,
+    /// Length of each relation in blocks, as far as known (`smgr_cached_nblocks`).
+    pub blocks: BTreeMap<u32, u32>,
+}
+
+impl Buffers {
+    pub(super) fn new(count: u32) -> Self {
+        let empty = Buffer {
+            tag: None,
+            page: Arc::new(Vec::new()),
+            valid: false,
+            dirty: false,
+            just_dirtied: false,
+            usage: 0,
+            pins: Vec::new(),
+        };
+        Self {
+            pool: alloc::vec![empty; count as usize],
+            map: BTreeMap::new(),
+            hand: 0,
+            changes: Vec::new(),
+            blocks: BTreeMap::new(),
+        }
+    }
+
+    /// `PinBuffer`
+    pub fn pin(&mut self, id: BufId, pid: Pid) {
+        let buffer = &mut self.pool[usize::from(id)];
+        buffer.pins.push(pid);
+        buffer.usage = (buffer.usage + 1).min(5);
+    }
+
+    /// `UnpinBuffer`
+    ///
+    /// # Panics
+    /// If the process has no pin on it.
+    pub fn unpin(&mut self, id: BufId, pid: Pid) {
+        let pins = &mut self.pool[usize::from(id)].pins;
+        let at = pins
+            .iter()
+            .position(|p| *p == pid)
+            .expect("only a pinned buffer is unpinned");
+        pins.swap_remove(at);
+    }
+
+    /// Drops all pins of a process, as an error exit does.
+    pub fn unpin_all(&mut self, pid: Pid) {
+        for buffer in &mut self.pool {
+            buffer.pins.retain(|p| *p != pid);
+        }
+    }
+
+    /// `StrategyGetBuffer`: the clock sweep's victim, or `None` if everything is pinned.
+    pub fn victim(&mut self) -> Option<BufId> {
+        let count = self.pool.len();
+        for _ in 0..count * 6 + 1 {
+            let id = self.hand;
+            self.hand = if usize::from(id) + 1 == count {
+                0
+            } else {
+                id + 1
+            };
+            let buffer = &mut self.pool[usize::from(id)];
+            if !buffer.pins.is_empty() {
+                continue;
+            }
+            if buffer.usage == 0 {
+                return Some(id);
+            }
+            buffer.usage -= 1;
+        }
+        None
+    }
+
+    /// The page was given new bytes and a new LSN: it is dirty, and checkers are told.
+    ///
+    /// # Panics
+    /// If the buffer holds no page.
+    pub fn changed(&mut self, id: BufId, lsn: Lsn) {
+        let buffer = &mut self.pool[usize::from(id)];
+        buffer.dirty = true;
+        buffer.just_dirtied = true;
+        let tag = buffer.tag.expect("a changed buffer holds a page");
+        self.changes.push(PageChange {
+            tag,
+            buffer: id,
+            lsn,
+        });
+    }
+}

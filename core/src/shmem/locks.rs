@@ -1,0 +1,383 @@
+//! Locks that PostgreSQL holds across a place where another process may run. Mirrors lwlock.c.
+//!
+//! A lock is handed over in the order of arrival. A process that is killed keeps what it held: only a crash restart,
+//! which replaces shared memory, frees it.
+
+use super::BufId;
+use crate::base::{Lsn, Pid};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+/// Which lock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum LockId {
+    /// One of the WAL insertion locks; carries the position that its holder has reached.
+    WalInsert(u8),
+    /// `WALBufMappingLock`: replacing WAL buffer pages.
+    WalBufMapping,
+    /// `WALWriteLock`: writing and flushing WAL.
+    WalWrite,
+    /// `ControlFileLock`
+    ControlFile,
+    /// `XidGenLock`
+    XidGen,
+    /// `XactSLRULock`: commit status pages.
+    Clog,
+    /// The content of a buffer.
+    BufferContent(BufId),
+    /// I/O in progress on a buffer.
+    BufferIo(BufId),
+    /// Extending a relation.
+    RelationExtension(u32),
+}
+
+/// How a lock is held.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum LockMode {
+    /// With other readers.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// What a process asks of a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Request {
+    /// The lock itself (`LWLockAcquire`).
+    Hold(LockMode),
+    /// The lock if it is free, else to be told when it is, without getting it (`LWLockAcquireOrWait`).
+    HoldOrFree,
+    /// To be told when it is free or its variable has reached a value (`LWLockWaitForVar`).
+    Var(Lsn),
+}
+
+/// The answer to a request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Acquired {
+    /// It is ours now, or what was waited for is already true.
+    Now,
+    /// We are in the queue.
+    Queued,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+struct Lock {
+    holders: Vec<(Pid, LockMode)>,
+    queue: VecDeque<(Pid, Request)>,
+    var: Lsn,
+}
+
+impl Lock {
+    fn admits(&self, mode: LockMode) -> bool {
+        match mode {
+            LockMode::Exclusive => self.holders.is_empty(),
+            LockMode::Shared => self.holders.iter().all(|(_, m)| *m == LockMode::Shared),
+        }
+    }
+}
+
+/// A wait: for which lock and, once it is over, whether the lock was given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Waiting {
+    id: LockId,
+    outcome: Option<bool>,
+}
+
+/// All LWLocks, and who waits for which.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Locks {
+    locks: BTreeMap<LockId, Lock>,
+    waiting: BTreeMap<Pid, Waiting>,
+}
+
+impl Locks {
+    /// Takes the lock or joins its queue.
+    pub fn request(&mut self, pid: Pid, id: LockId, request: Request) -> Acquired {
+        let lock = self.locks.entry(id).or_default();
+        let (now, mode) = match request {
+            Request::Hold(mode) => (lock.queue.is_empty() && lock.admits(mode), Some(mode)),
+            Request::HoldOrFree => (lock.holders.is_empty(), Some(LockMode::Exclusive)),
+            Request::Var(upto) => (lock.holders.is_empty() || lock.var >= upto, None),
+        };
+        if now {
+            lock.holders.extend(mode.map(|mode| (pid, mode)));
+            return Acquired::Now;
+        }
+        lock.queue.push_back((pid, request));
+        self.waiting.insert(pid, Waiting { id, outcome: None });
+        Acquired::Queued
+    }
+
+    /// Is the wait of this process over?
+    #[must_use]
+    pub fn is_woken(&self, pid: Pid) -> bool {
+        self.waiting.get(&pid).is_some_and(|w| w.outcome.is_some())
+    }
+
+    /// For which lock the process waits, or waited without having looked at the outcome.
+    #[must_use]
+    pub fn awaited(&self, pid: Pid) -> Option<LockId> {
+        self.waiting.get(&pid).map(|w| w.id)
+    }
+
+    /// Takes the outcome of a wait: `Some(true)` if the lock was given, `Some(false)` if it only became free.
+    pub fn take_outcome(&mut self, pid: Pid) -> Option<bool> {
+        let outcome = self.waiting.get(&pid)?.outcome?;
+        self.waiting.remove(&pid);
+        Some(outcome)
+    }
+
+    /// Lets the lock go and serves its queue.
+    ///
+    /// # Panics
+    /// If the process does not hold it.
+    pub fn release(&mut self, pid: Pid, id: LockId) {
+        let lock = self.locks.get_mut(&id).expect("a held lock is known");
+        let at = lock.holders.iter().position(|(holder, _)| *holder == pid);
+        lock.holders
+            .remove(at.expect("only the holder releases a lock"));
+        if lock.holders.is_empty() {
+            lock.var = Lsn::INVALID;
+        }
+        self.serve(id);
+    }
+
+    /// Raises the variable of a held lock (`LWLockUpdateVar`).
+    pub fn set_var(&mut self, id: LockId, var: Lsn) {
+        self.locks.entry(id).or_default().var = var;
+        self.serve(id);
+    }
+
+    /// The variable of a lock, 0 while it is free.
+    #[must_use]
+    pub fn var(&self, id: LockId) -> Lsn {
+        self.locks.get(&id).map_or(Lsn::INVALID, |lock| lock.var)
+    }
+
+    /// Does the process hold the lock?
+    #[must_use]
+    pub fn holds(&self, pid: Pid, id: LockId) -> bool {
+        self.locks
+            .get(&id)
+            .is_some_and(|l| l.holders.iter().any(|(holder, _)| *holder == pid))
+    }
+
+    /// Does anybody hold the lock?
+    #[must_use]
+    pub fn is_held(&self, id: LockId) -> bool {
+        self.locks
+            .get(&id)
+            .is_some_and(|lock| !lock.holders.is_empty())
+    }
+
+    /// `LWLockReleaseAll`: what an error exit does. Leaves the queues as well.
+    pub fn release_all(&mut self, pid: Pid) {
+        self.waiting.remove(&pid);
+        let ids: Vec<LockId> = self.locks.keys().copied().collect();
+        for id in ids {
+            let lock = self.locks.get_mut(&id).expect("just listed");
+            lock.queue.retain(|(waiter, _)| *waiter != pid);
+            if lock.holders.iter().any(|(holder, _)| *holder == pid) {
+                self.release(pid, id);
+            } else {
+                self.serve(id);
+            }
+        }
+    }
+
+    /// The cycle of waits that goes through `pid`, if there is one: a deadlock.
+    #[must_use]
+    pub fn cycle(&self, pid: Pid) -> Option<Vec<(Pid, LockId)>> {
+        let mut path = Vec::new();
+        self.walk(pid, pid, &mut path).then_some(path)
+    }
+
+    fn walk(&self, from: Pid, goal: Pid, path: &mut Vec<(Pid, LockId)>) -> bool {
+        let Some(Waiting { id, outcome: None }) = self.waiting.get(&from).copied() else {
+            return false;
+        };
+        if path.iter().any(|(seen, _)| *seen == from) {
+            return false;
+        }
+        path.push((from, id));
+        let holders = self.locks.get(&id).map_or(&[][..], |lock| &lock.holders);
+        if holders
+            .iter()
+            .any(|(holder, _)| *holder == goal || self.walk(*holder, goal, path))
+        {
+            return true;
+        }
+        path.pop();
+        false
+    }
+
+    fn serve(&mut self, id: LockId) {
+        let Some(lock) = self.locks.get_mut(&id) else {
+            return;
+        };
+        let mut barred = false;
+        let mut kept = VecDeque::new();
+        while let Some((pid, request)) = lock.queue.pop_front() {
+            let outcome = match request {
+                Request::Hold(mode) if !barred && lock.admits(mode) => {
+                    lock.holders.push((pid, mode));
+                    Some(true)
+                }
+                Request::Hold(_) => {
+                    barred = true;
+                    None
+                }
+                // Whoever waits for "free" looks for itself, even if the lock has a new holder by now.
+                Request::HoldOrFree if !barred => Some(false),
+                Request::Var(upto) if lock.holders.is_empty() || lock.var >= upto => Some(false),
+                Request::HoldOrFree | Request::Var(_) => None,
+            };
+            if outcome.is_some() {
+                self.waiting.insert(pid, Waiting { id, outcome });
+            } else {
+                kept.push_back((pid, request));
+            }
+        }
+        lock.queue = kept;
+    }
+}
+
+/// Which condition variable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum CondVarId {
+    /// `walRcvStoppedCV`
+    WalRcvStopped,
+    /// `start_cv` and `done_cv` of the checkpointer.
+    CheckpointDone,
+}
+
+/// Condition variables: who sleeps on which, and who was woken.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct CondVars {
+    sleeping: BTreeMap<Pid, (CondVarId, bool)>,
+}
+
+impl CondVars {
+    /// `ConditionVariablePrepareToSleep`
+    pub fn enter(&mut self, pid: Pid, id: CondVarId) {
+        self.sleeping.insert(pid, (id, false));
+    }
+
+    /// `ConditionVariableCancelSleep`
+    pub fn leave(&mut self, pid: Pid) {
+        self.sleeping.remove(&pid);
+    }
+
+    /// Was the process woken since it entered?
+    #[must_use]
+    pub fn is_woken(&self, pid: Pid) -> bool {
+        self.sleeping.get(&pid).is_some_and(|(_, woken)| *woken)
+    }
+
+    /// `ConditionVariableBroadcast`
+    pub fn broadcast(&mut self, id: CondVarId) {
+        for (waited, woken) in self.sleeping.values_mut() {
+            *woken |= *waited == id;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Pid = Pid {
+        incarnation: 1,
+        n: 2,
+    };
+    const B: Pid = Pid {
+        incarnation: 1,
+        n: 3,
+    };
+    const C: Pid = Pid {
+        incarnation: 1,
+        n: 4,
+    };
+    const HOLD: Request = Request::Hold(LockMode::Exclusive);
+
+    #[test]
+    fn a_lock_is_handed_over_in_order() {
+        let mut locks = Locks::default();
+        assert_eq!(locks.request(A, LockId::WalWrite, HOLD), Acquired::Now);
+        assert_eq!(locks.request(B, LockId::WalWrite, HOLD), Acquired::Queued);
+        assert_eq!(locks.request(C, LockId::WalWrite, HOLD), Acquired::Queued);
+        locks.release(A, LockId::WalWrite);
+        assert_eq!(locks.take_outcome(B), Some(true));
+        assert!(!locks.is_woken(C));
+        locks.release(B, LockId::WalWrite);
+        assert_eq!(locks.take_outcome(C), Some(true));
+    }
+
+    #[test]
+    fn followers_are_woken_without_the_lock() {
+        let mut locks = Locks::default();
+        assert_eq!(
+            locks.request(A, LockId::WalWrite, Request::HoldOrFree),
+            Acquired::Now
+        );
+        assert_eq!(
+            locks.request(B, LockId::WalWrite, Request::HoldOrFree),
+            Acquired::Queued
+        );
+        assert_eq!(
+            locks.request(C, LockId::WalWrite, Request::HoldOrFree),
+            Acquired::Queued
+        );
+        locks.release(A, LockId::WalWrite);
+        assert_eq!(locks.take_outcome(B), Some(false));
+        assert_eq!(locks.take_outcome(C), Some(false));
+        assert!(!locks.is_held(LockId::WalWrite));
+    }
+
+    #[test]
+    fn a_variable_wakes_those_that_waited_for_less() {
+        let mut locks = Locks::default();
+        let id = LockId::WalInsert(0);
+        locks.request(A, id, HOLD);
+        assert_eq!(
+            locks.request(B, id, Request::Var(Lsn(100))),
+            Acquired::Queued
+        );
+        locks.set_var(id, Lsn(50));
+        assert!(!locks.is_woken(B));
+        locks.set_var(id, Lsn(100));
+        assert_eq!(locks.take_outcome(B), Some(false));
+    }
+
+    #[test]
+    fn readers_share_but_do_not_pass_a_waiting_writer() {
+        let mut locks = Locks::default();
+        let shared = Request::Hold(LockMode::Shared);
+        assert_eq!(locks.request(A, LockId::Clog, shared), Acquired::Now);
+        assert_eq!(locks.request(B, LockId::Clog, HOLD), Acquired::Queued);
+        assert_eq!(locks.request(C, LockId::Clog, shared), Acquired::Queued);
+        locks.release(A, LockId::Clog);
+        assert!(locks.is_woken(B) && !locks.is_woken(C));
+    }
+
+    #[test]
+    fn a_cycle_of_waits_is_shown_as_a_graph() {
+        let mut locks = Locks::default();
+        locks.request(A, LockId::WalWrite, HOLD);
+        locks.request(B, LockId::WalBufMapping, HOLD);
+        locks.request(A, LockId::WalBufMapping, HOLD);
+        assert_eq!(locks.cycle(A), None);
+        locks.request(B, LockId::WalWrite, HOLD);
+        let graph = [(B, LockId::WalWrite), (A, LockId::WalBufMapping)];
+        assert_eq!(locks.cycle(B).as_deref(), Some(&graph[..]));
+    }
+
+    #[test]
+    fn an_error_exit_releases_everything() {
+        let mut locks = Locks::default();
+        locks.request(A, LockId::WalWrite, HOLD);
+        locks.request(B, LockId::WalWrite, HOLD);
+        locks.release_all(A);
+        assert_eq!(locks.take_outcome(B), Some(true));
+    }
+}

@@ -1,0 +1,103 @@
+//! F3: shared memory, one file per control block. A crash restart replaces all of it.
+
+mod buffers;
+mod checkpointer;
+mod clog;
+mod locks;
+mod postmaster;
+mod procs;
+mod recovery;
+mod walrcv;
+mod walsnd;
+mod xlog;
+
+pub use buffers::{BufId, BufTag, Buffer, Buffers, PageChange};
+pub use checkpointer::{CheckpointRequests, CheckpointerCtl, SyncRequests};
+pub use clog::{Clog, ClogPage, XactStatus};
+pub use locks::{Acquired, CondVarId, CondVars, LockId, LockMode, Locks, Request};
+pub use postmaster::{PmSignal, PostmasterCtl};
+pub use procs::{PgProc, ProcArray, Role};
+pub use recovery::{RecoveryCtl, RecoveryState};
+pub use walrcv::{WalRcv, WalRcvState};
+pub use walsnd::{WalSnd, WalSndState};
+pub use xlog::{INSERTION_LOCKS, WalBuffer, XLogCtl};
+
+use crate::base::{Settings, Xid};
+use crate::wire::control_file::ControlFile;
+use alloc::vec::Vec;
+
+/// All shared memory of a server.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Shmem {
+    /// The configuration that the server was started with.
+    pub settings: Settings,
+    /// The control file as read by the postmaster and changed since; guarded by `ControlFileLock`.
+    pub control: ControlFile,
+    /// LWLocks.
+    pub locks: Locks,
+    /// Condition variables.
+    pub condvars: CondVars,
+    /// PGPROC entries and latches.
+    pub procs: ProcArray,
+    /// WAL insertion, buffers, and how far WAL is written and flushed.
+    pub xlog: XLogCtl,
+    /// Progress of recovery.
+    pub recovery: RecoveryCtl,
+    /// Handshake between startup process and walreceiver.
+    pub walrcv: WalRcv,
+    /// One entry per possible walsender.
+    pub walsnd: Vec<WalSnd>,
+    /// The buffer pool.
+    pub buffers: Buffers,
+    /// Commit status pages.
+    pub clog: Clog,
+    /// `ShmemVariableCache->nextXid`; guarded by `XidGenLock`.
+    pub next_xid: Xid,
+    /// Checkpoint requests and their outcome.
+    pub checkpointer: CheckpointerCtl,
+    /// Files that the next checkpoint must fsync.
+    pub sync_requests: SyncRequests,
+    /// What children tell the postmaster.
+    pub postmaster: PostmasterCtl,
+}
+
+impl Shmem {
+    /// `CreateSharedMemoryAndSemaphores`: everything as a server start finds it.
+    #[must_use]
+    pub fn new(settings: Settings, control: ControlFile) -> Self {
+        Self {
+            locks: Locks::default(),
+            condvars: CondVars::default(),
+            procs: ProcArray::default(),
+            xlog: XLogCtl::new(&settings),
+            recovery: RecoveryCtl::default(),
+            walrcv: WalRcv::default(),
+            walsnd: (0..settings.max_wal_senders)
+                .map(|_| WalSnd::default())
+                .collect(),
+            buffers: Buffers::new(settings.shared_buffers),
+            clog: Clog::default(),
+            next_xid: Xid::FIRST_NORMAL,
+            checkpointer: CheckpointerCtl::default(),
+            sync_requests: SyncRequests::default(),
+            postmaster: PostmasterCtl::default(),
+            control,
+            settings,
+        }
+    }
+
+    /// `RecoveryInProgress`
+    #[must_use]
+    pub fn recovery_in_progress(&self) -> bool {
+        self.recovery.state != RecoveryState::Done
+    }
+
+    /// Wakes every walsender (`WalSndWakeup`).
+    pub fn wake_walsenders(&mut self) {
+        for sender in &self.walsnd {
+            if let Some(pid) = sender.pid {
+                self.procs.set_latch(pid);
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! PGPROC entries: latches, running transactions, the flag that delays a checkpoint. Mirrors proc.h, procarray.c.
+
+use crate::base::{Pid, Xid};
+use alloc::vec::Vec;
+
+/// What a process is (`BackendType`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// The parent of all.
+    Postmaster,
+    /// A session, or a connection that has not yet said what it wants.
+    Backend,
+    /// Streams WAL to one standby.
+    WalSender,
+    /// Flushes WAL in the background.
+    WalWriter,
+    /// Performs checkpoints.
+    Checkpointer,
+    /// Recovers, or replays for ever on a standby.
+    Startup,
+    /// Receives WAL on a standby.
+    WalReceiver,
+}
+
+impl Role {
+    /// The name as process titles and reports have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postmaster => "postmaster",
+            Self::Backend => "backend",
+            Self::WalSender => "walsender",
+            Self::WalWriter => "walwriter",
+            Self::Checkpointer => "checkpointer",
+            Self::Startup => "startup",
+            Self::WalReceiver => "walreceiver",
+        }
+    }
+}
+
+/// One attached process.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PgProc {
+    /// Whose.
+    pub pid: Pid,
+    /// What it is.
+    pub role: Role,
+    /// `procLatch`: level-triggered.
+    pub latch: bool,
+    /// The running transaction's id, 0 while it has none.
+    pub xid: Xid,
+    /// `DELAY_CHKPT_START`: inside a commit critical section.
+    pub delay_checkpoint: bool,
+}
+
+/// All attached processes, in the order of their ids.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct ProcArray {
+    procs: Vec<PgProc>,
+}
+
+impl ProcArray {
+    /// `InitProcess`: attaches a process. A latch starts set, so that nothing is missed before the first look.
+    pub fn attach(&mut self, pid: Pid, role: Role) {
+        let proc = PgProc {
+            pid,
+            role,
+            latch: true,
+            xid: Xid::INVALID,
+            delay_checkpoint: false,
+        };
+        let at = self.procs.partition_point(|p| p.pid < pid);
+        self.procs.insert(at, proc);
+    }
+
+    /// `ProcKill`
+    pub fn detach(&mut self, pid: Pid) {
+        self.procs.retain(|p| p.pid != pid);
+    }
+
+    /// The entry of a process; `None` once it has detached.
+    #[must_use]
+    pub fn get(&self, pid: Pid) -> Option<&PgProc> {
+        self.procs
+            .binary_search_by_key(&pid, |p| p.pid)
+            .ok()
+            .map(|at| &self.procs[at])
+    }
+
+    /// The entry of a process, to change it.
+    pub fn get_mut(&mut self, pid: Pid) -> Option<&mut PgProc> {
+        self.procs
+            .binary_search_by_key(&pid, |p| p.pid)
+            .ok()
+            .map(|at| &mut self.procs[at])
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> impl Iterator<Item = &PgProc> {
+        self.procs.iter()
+    }
+
+    /// `SetLatch`; a process that is gone does not mind.
+    pub fn set_latch(&mut self, pid: Pid) {
+        if let Some(proc) = self.get_mut(pid) {
+            proc.latch = true;
+        }
+    }
+
+    /// `SetLatch` for the first process of a role, if there is one.
+    pub fn set_latch_of(&mut self, role: Role) {
+        if let Some(proc) = self.procs.iter_mut().find(|p| p.role == role) {
+            proc.latch = true;
+        }
+    }
+
+    /// Is the latch set?
+    #[must_use]
+    pub fn latch(&self, pid: Pid) -> bool {
+        self.get(pid).is_some_and(|p| p.latch)
+    }
+
+    /// Ids of the running transactions, ascending (`GetRunningTransactionData`).
+    #[must_use]
+    pub fn running_xids(&self) -> Vec<Xid> {
+        let mut xids: Vec<Xid> = self
+            .procs
+            .iter()
+            .map(|p| p.xid)
+            .filter(|x| x.is_valid())
+            .collect();
+        xids.sort_unstable();
+        xids
+    }
+
+    /// Processes inside a commit critical section (`GetVirtualXIDsDelayingChkpt`).
+    #[must_use]
+    pub fn delaying_checkpoint(&self) -> Vec<Pid> {
+        self.procs
+            .iter()
+            .filter(|p| p.delay_checkpoint)
+            .map(|p| p.pid)
+            .collect()
+    }
+}

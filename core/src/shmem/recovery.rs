@@ -1,0 +1,41 @@
+//! Progress of recovery. Mirrors `XLogRecoveryCtlData` of xlogrecovery.c.
+
+use crate::base::{Lsn, Pid, TimelineId};
+use alloc::vec::Vec;
+
+/// `RecoveryState`
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub enum RecoveryState {
+    /// Replaying what a crash left.
+    #[default]
+    Crash,
+    /// Following an archive or an upstream.
+    Archive,
+    /// Over: WAL may be written.
+    Done,
+}
+
+/// What the startup process tells the others.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct RecoveryCtl {
+    /// `SharedRecoveryState`
+    pub state: RecoveryState,
+    /// `replayEndRecPtr`: end of the record that is being applied.
+    pub replay_end: Lsn,
+    /// `replayEndTLI`
+    pub replay_end_tli: TimelineId,
+    /// `lastReplayedReadRecPtr`: start of the last applied record.
+    pub last_replayed_read: Lsn,
+    /// `lastReplayedEndRecPtr`: end of the last applied record.
+    pub last_replayed_end: Lsn,
+    /// `lastReplayedTLI`
+    pub last_replayed_tli: TimelineId,
+    /// `SharedHotStandbyActive`
+    pub hot_standby_active: bool,
+    /// The consistent point of this recovery was reached (`reachedConsistency`).
+    pub consistent: bool,
+    /// `InstallXLogFileSegmentActive`
+    pub install_segment_active: bool,
+    /// `LocalSetXLogInsertAllowed`: processes that may write WAL before recovery is over.
+    pub insert_allowed: Vec<Pid>,
+}

@@ -1,0 +1,83 @@
+//! `XLogCtl`: where WAL is inserted, buffered, written and flushed. Mirrors the shared structs of xlog.c.
+
+use crate::base::{Lsn, Settings, TimelineId};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// `NUM_XLOGINSERT_LOCKS`
+pub const INSERTION_LOCKS: u8 = 8;
+
+/// One page of the WAL buffers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WalBuffer {
+    /// `xlblocks`: end of the page that it holds; 0 if none.
+    pub end: Lsn,
+    /// Its bytes.
+    pub page: Arc<Vec<u8>>,
+}
+
+/// The state of WAL.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct XLogCtl {
+    /// `Insert->CurrBytePos`: usable bytes reserved so far.
+    pub curr_byte_pos: u64,
+    /// `Insert->PrevBytePos`: start of the last reserved record.
+    pub prev_byte_pos: u64,
+    /// `Insert->RedoRecPtr`: pages with an LSN at or below it need an image.
+    pub redo: Lsn,
+    /// `Insert->fullPageWrites`
+    pub full_page_writes: bool,
+    /// Start of the last record that is not marked unimportant (`GetLastImportantRecPtr`).
+    pub last_important: Lsn,
+    /// `LogwrtResult.Write`
+    pub write: Lsn,
+    /// `LogwrtResult.Flush`: written and fsynced up to here.
+    pub flush: Lsn,
+    /// `LogwrtRqst.Write`
+    pub request_write: Lsn,
+    /// `asyncXactLSN`: where the last asynchronous commit ends.
+    pub async_commit: Lsn,
+    /// The ring of page buffers.
+    pub buffers: Vec<WalBuffer>,
+    /// `InitializedUpTo`: end of the newest page in the buffers.
+    pub initialized_upto: Lsn,
+    /// `InsertTimeLineID`
+    pub insert_tli: TimelineId,
+    /// The timeline before the last switch.
+    pub prev_tli: TimelineId,
+    /// Reservations whose copy is not finished; for marks and reports alone.
+    pub open_reservations: u32,
+}
+
+impl XLogCtl {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let page = Arc::new(alloc::vec![0; settings.geometry.wal_page as usize]);
+        let buffer = WalBuffer {
+            end: Lsn::INVALID,
+            page,
+        };
+        Self {
+            curr_byte_pos: 0,
+            prev_byte_pos: 0,
+            redo: Lsn::INVALID,
+            full_page_writes: settings.full_page_writes,
+            last_important: Lsn::INVALID,
+            write: Lsn::INVALID,
+            flush: Lsn::INVALID,
+            request_write: Lsn::INVALID,
+            async_commit: Lsn::INVALID,
+            buffers: alloc::vec![buffer; settings.wal_buffers.max(4) as usize],
+            initialized_upto: Lsn::INVALID,
+            insert_tli: TimelineId(0),
+            prev_tli: TimelineId(0),
+            open_reservations: 0,
+        }
+    }
+
+    /// Index of the buffer in which the page that starts at `page` lives (`XLogRecPtrToBufIdx`).
+    #[must_use]
+    pub fn buffer_index(&self, page: Lsn, wal_page: u32) -> usize {
+        let count = self.buffers.len() as u64;
+        usize::try_from(page.0 / u64::from(wal_page) % count).expect("a remainder of a usize")
+    }
+}

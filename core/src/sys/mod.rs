@@ -1,0 +1,9 @@
+//! F4: the system calls of one process.
+
+mod conn;
+mod cx;
+mod kernel;
+
+pub use conn::{Conn, ConnEnd, RECEIVE_WINDOW};
+pub use cx::Cx;
+pub use kernel::{Become, ChildExit, ExitKind, Fork, Kernel, OpenSegment, ProcSys};
