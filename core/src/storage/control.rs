@@ -1,0 +1,83 @@
+//! Writing the control file. Mirrors update_controlfile.
+
+use super::file::opened;
+use crate::base::Fd;
+use crate::call::{DiskOp, FilePath, LogEvent, OpenFlags, Poll};
+use crate::sys::Cx;
+use bytes::Bytes;
+
+/// Where it is.
+pub const CONTROL_FILE: &str = "global/pg_control";
+
+/// `UpdateControlFile`: stamps the shared copy with the time, writes it in one piece and fsyncs it. The caller holds
+/// `ControlFileLock`, and treats a failure as PANIC, as PostgreSQL does.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct UpdateControlFile {
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+enum Phase {
+    #[default]
+    Open,
+    Opened,
+    Written(Fd),
+    Synced(Fd),
+}
+
+impl UpdateControlFile {
+    /// Writes `shmem.control`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// # Errors
+    /// The operation that failed, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let path = FilePath::from(CONTROL_FILE);
+        let why = "UpdateControlFile";
+        let (what, outcome) = match self.phase {
+            Phase::Open => {
+                self.phase = Phase::Opened;
+                let op = DiskOp::Open {
+                    path,
+                    flags: OpenFlags::Existing,
+                };
+                return Poll::Yield(cx.disk(op, why));
+            }
+            Phase::Opened => ("open", cx.done()),
+            Phase::Written(_) => ("write", cx.done()),
+            Phase::Synced(_) => ("fsync", cx.done()),
+        };
+        let done = match outcome {
+            Ok(done) => done,
+            Err(e) => return Poll::Ready(Err(LogEvent::file(what, path, e).in_critical_section())),
+        };
+        match self.phase {
+            Phase::Open => unreachable!("answered above"),
+            Phase::Opened => {
+                let fd = opened(done);
+                cx.shmem.control.time = cx.now.wall.unix_seconds();
+                let data = Bytes::from(cx.shmem.control.encode(cx.shmem.settings.pg_version));
+                self.phase = Phase::Written(fd);
+                Poll::Yield(cx.disk(
+                    DiskOp::Write {
+                        fd,
+                        offset: 0,
+                        data,
+                    },
+                    why,
+                ))
+            }
+            Phase::Written(fd) => {
+                self.phase = Phase::Synced(fd);
+                Poll::Yield(cx.disk(DiskOp::Fsync(fd), why))
+            }
+            Phase::Synced(fd) => {
+                cx.close(fd);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! F5: blocking routines as values. One value per C function; routines nest by containing each other.
+
+pub mod control;
+pub mod file;
+pub mod wal_buffers;
+pub mod wal_file;
+pub mod xlog_flush;
+pub mod xlog_insert;
+pub mod xlog_write;

@@ -1,0 +1,158 @@
+//! Pages of the WAL buffers: making room for new ones. Mirrors AdvanceXLInsertBuffer and GetXLogBuffer.
+
+use super::xlog_flush::WaitInsertions;
+use super::xlog_write::{WriteRequest, XLogWrite};
+use crate::base::Lsn;
+use crate::call::{LogEvent, Poll};
+use crate::shmem::{LockId, LockMode};
+use crate::sys::Cx;
+use crate::wal::{PageIdent, init_page};
+use crate::{ready, ready_ok};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// `AdvanceXLInsertBuffer`: initialises pages until the one that holds `upto` is there, writing out what stands in
+/// the way.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct AdvanceInsertBuffer {
+    upto: Lsn,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    LockMapping,
+    Look,
+    Insertions { wait: WaitInsertions, old: Lsn },
+    LockWrite { old: Lsn },
+    Write(XLogWrite),
+}
+
+impl AdvanceInsertBuffer {
+    /// Until the byte at `upto` lies in the buffers.
+    #[must_use]
+    pub const fn new(upto: Lsn) -> Self {
+        Self {
+            upto,
+            phase: Phase::LockMapping,
+        }
+    }
+
+    /// # Errors
+    /// A failed write, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let wal_page = cx.shmem.settings.geometry.wal_page;
+        loop {
+            match &mut self.phase {
+                Phase::LockMapping => {
+                    ready!(cx.acquire(LockId::WalBufMapping, LockMode::Exclusive));
+                    self.phase = Phase::Look;
+                }
+                Phase::Look => {
+                    let page = cx.shmem.xlog.initialized_upto;
+                    if self.upto < page {
+                        cx.release(LockId::WalBufMapping);
+                        return Poll::Ready(Ok(()));
+                    }
+                    let index = cx.shmem.xlog.buffer_index(page, wal_page);
+                    let old = cx.shmem.xlog.buffers[index].end;
+                    if old <= cx.shmem.xlog.write {
+                        Self::replace(cx, page);
+                        continue;
+                    }
+                    // The old page is not yet written. The mapping lock is let go while we see to it: another
+                    // process may need it to finish the insertion that we wait for.
+                    cx.shmem.xlog.request_write = cx.shmem.xlog.request_write.max(old);
+                    cx.release(LockId::WalBufMapping);
+                    let wait = WaitInsertions::new(cx, old);
+                    self.phase = Phase::Insertions { wait, old };
+                }
+                Phase::Insertions { wait, old } => {
+                    ready!(wait.poll(cx));
+                    self.phase = Phase::LockWrite { old: *old };
+                }
+                Phase::LockWrite { old } => {
+                    ready!(cx.acquire(LockId::WalWrite, LockMode::Exclusive));
+                    if cx.shmem.xlog.write >= *old {
+                        cx.release(LockId::WalWrite);
+                        self.phase = Phase::LockMapping;
+                        continue;
+                    }
+                    let request = WriteRequest {
+                        write: *old,
+                        flush: Lsn::INVALID,
+                    };
+                    self.phase = Phase::Write(XLogWrite::new(request));
+                }
+                Phase::Write(write) => {
+                    ready_ok!(write.poll(cx));
+                    cx.release(LockId::WalWrite);
+                    self.phase = Phase::LockMapping;
+                }
+            }
+        }
+    }
+
+    fn replace(cx: &mut Cx<'_>, page: Lsn) {
+        let settings = &cx.shmem.settings;
+        let xlog = &mut cx.shmem.xlog;
+        let index = xlog.buffer_index(page, settings.geometry.wal_page);
+        let buffer = &mut xlog.buffers[index];
+        let ident = PageIdent {
+            version: settings.pg_version,
+            tli: xlog.insert_tli,
+            sysid: cx.shmem.control.system_identifier,
+            removable: true,
+        };
+        let bytes: &mut Vec<u8> = Arc::make_mut(&mut buffer.page);
+        init_page(bytes, &settings.geometry, page, &ident);
+        buffer.end = page + u64::from(settings.geometry.wal_page);
+        xlog.initialized_upto = buffer.end;
+    }
+}
+
+/// `GetXLogBuffer`: makes sure that the page of `at` is in the buffers. The caller holds the insertion lock `lock`,
+/// and may then write into the page without another look.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct GetBuffer {
+    at: Lsn,
+    lock: LockId,
+    advance: Option<AdvanceInsertBuffer>,
+}
+
+impl GetBuffer {
+    /// The page that holds `at`.
+    #[must_use]
+    pub const fn new(at: Lsn, lock: LockId) -> Self {
+        Self {
+            at,
+            lock,
+            advance: None,
+        }
+    }
+
+    /// The index of its buffer.
+    ///
+    /// # Errors
+    /// A failed write, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<usize, LogEvent>> {
+        let geometry = cx.shmem.settings.geometry;
+        let page = geometry.page_start(self.at);
+        let index = cx.shmem.xlog.buffer_index(page, geometry.wal_page);
+        let end = page + u64::from(geometry.wal_page);
+        if cx.shmem.xlog.buffers[index].end != end {
+            let advance = self.advance.get_or_insert_with(|| {
+                // Everybody who waits for us may go on up to here; it is what keeps two inserters that both need
+                // room from waiting for each other.
+                let header = geometry.page_header(page);
+                let at_first_byte = geometry.page_offset(self.at) == header;
+                let reached = if at_first_byte { page } else { self.at };
+                cx.shmem.locks.set_var(self.lock, reached);
+                AdvanceInsertBuffer::new(self.at)
+            });
+            ready_ok!(advance.poll(cx));
+            assert_eq!(cx.shmem.xlog.buffers[index].end, end, "the page was made");
+        }
+        Poll::Ready(Ok(index))
+    }
+}
