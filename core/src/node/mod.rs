@@ -1,0 +1,201 @@
+//! F7: one PostgreSQL server. Composes the processes, routes inputs, latches and signals.
+
+mod initdb;
+mod process;
+mod run;
+mod view;
+
+pub use initdb::{InitialFile, STANDBY_SIGNAL, initdb};
+pub use view::{NodeView, ProcessView};
+
+use crate::base::{ConnId, Lsn, Mono, Now, OpId, Pid, Planted, Probe, Settings};
+use crate::call::{
+    DiskDone, DiskError, Effect, Effects, Exit, Input, Machine, NetEvent, RunSet, Signal, Wait,
+};
+use crate::shmem::{Role, Shmem};
+use crate::sys::{ChildExit, Conn, ExitKind, Kernel, ProcSys};
+use crate::wire::control_file::ControlFile;
+use alloc::collections::BTreeMap;
+use process::Process;
+
+/// What a process does next.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Next {
+    /// Runs as soon as it may.
+    Run(&'static str),
+    /// Waits.
+    Wait(Wait),
+}
+
+/// One process with what the kernel keeps for it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Proc {
+    role: Role,
+    state: Process,
+    sys: ProcSys,
+    next: Next,
+    /// SIGSTOP.
+    stopped: bool,
+    /// SIGQUIT: ends before its next step, whatever it waits for.
+    quit: bool,
+}
+
+/// One PostgreSQL server as plain data.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Node {
+    shmem: Shmem,
+    kernel: Kernel,
+    probe: Probe,
+    procs: BTreeMap<Pid, Proc>,
+    owners: BTreeMap<ConnId, Pid>,
+}
+
+impl Node {
+    /// A server that is about to start. Nothing is read before the first step. No two boots of one node may have the
+    /// same incarnation, and none may be 0.
+    ///
+    /// # Panics
+    /// If the incarnation is 0.
+    #[must_use]
+    pub fn boot(settings: Settings, seed: u64, incarnation: u32, planted: Planted) -> Self {
+        assert!(incarnation > 0, "incarnation 0 is the world's");
+        let postmaster = Pid::postmaster(incarnation);
+        let (version, geometry) = (settings.pg_version, settings.geometry);
+        let control = ControlFile::fresh(version, &geometry, 0, Lsn::INVALID);
+        let mut node = Self {
+            shmem: Shmem::new(settings, control),
+            kernel: Kernel::new(incarnation, seed),
+            probe: Probe::new(planted),
+            procs: BTreeMap::new(),
+            owners: BTreeMap::new(),
+        };
+        node.spawn(postmaster, Role::Postmaster, Process::postmaster());
+        node
+    }
+
+    /// What was reached so far.
+    #[must_use]
+    pub const fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
+    /// The server for checkers and reports.
+    #[must_use]
+    pub const fn view(&self) -> NodeView<'_> {
+        NodeView::new(self)
+    }
+
+    /// Has the postmaster ended?
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.procs.is_empty()
+    }
+
+    fn spawn(&mut self, pid: Pid, role: Role, state: Process) {
+        let next = Next::Run("fork");
+        let sys = ProcSys::default();
+        self.procs.insert(pid, Proc { role, state, sys, next, stopped: false, quit: false });
+        self.shmem.procs.attach(pid, role);
+    }
+
+    fn net(&mut self, conn: ConnId, event: NetEvent) {
+        if event == NetEvent::Accepted {
+            let postmaster = Pid::postmaster(self.kernel.incarnation);
+            if let Some(proc) = self.procs.get_mut(&postmaster) {
+                proc.sys.conns.insert(conn, Conn::accepted());
+                proc.sys.accepted.push_back(conn);
+                self.owners.insert(conn, postmaster);
+                self.shmem.procs.set_latch(postmaster);
+            }
+            return;
+        }
+        let owner = self.owners.get(&conn).and_then(|pid| self.procs.get_mut(pid));
+        if let Some(state) = owner.and_then(|proc| proc.sys.conns.get_mut(&conn)) {
+            state.apply(event);
+        }
+    }
+
+    fn disk(&mut self, op: OpId, outcome: Result<DiskDone, DiskError>) {
+        // A completion whose process is gone, or that nobody waits for, is dropped.
+        if let Some(proc) = self.procs.values_mut().find(|p| p.sys.op == Some(op)) {
+            proc.sys.done = Some(outcome);
+        }
+    }
+
+    fn signal(&mut self, pid: Pid, signal: Signal, fx: &mut Effects) {
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        match signal {
+            Signal::Kill => self.end(pid, Exit::Killed, fx),
+            Signal::Stop => proc.stopped = true,
+            Signal::Cont => proc.stopped = false,
+            Signal::Quit if proc.role != Role::Postmaster => proc.quit = true,
+            Signal::Quit | Signal::Hup | Signal::Int | Signal::Term | Signal::Usr1 | Signal::Usr2 => {
+                proc.sys.signal(signal);
+                self.shmem.procs.set_latch(pid);
+            }
+        }
+    }
+
+    /// The process is gone. An orderly exit cleans up after itself; any other leaves shared memory as it was.
+    fn end(&mut self, pid: Pid, exit: Exit, fx: &mut Effects) {
+        let Some(proc) = self.procs.remove(&pid) else { return };
+        let kind = match &exit {
+            Exit::Normal => ExitKind::Normal,
+            Exit::Fatal(event) => {
+                fx.push(pid, Effect::Log(event.clone()));
+                ExitKind::Fatal
+            }
+            Exit::Panic(event) => {
+                fx.push(pid, Effect::Log(event.clone()));
+                ExitKind::Crash
+            }
+            Exit::Quit | Exit::Killed => ExitKind::Crash,
+        };
+        if kind != ExitKind::Crash {
+            self.shmem.locks.release_all(pid);
+            self.shmem.buffers.unpin_all(pid);
+            self.shmem.condvars.leave(pid);
+            self.shmem.procs.detach(pid);
+        }
+        self.owners.retain(|_, owner| *owner != pid);
+        fx.push(pid, Effect::Exit(exit));
+        if proc.role == Role::Postmaster {
+            // Children notice that their parent is gone at their next wait; none of them writes anything until then.
+            self.procs.clear();
+            fx.push(pid, Effect::Halt);
+            return;
+        }
+        let postmaster = Pid::postmaster(self.kernel.incarnation);
+        if let Some(parent) = self.procs.get_mut(&postmaster) {
+            parent.sys.exits.push_back(ChildExit { pid, role: proc.role, kind });
+            self.shmem.procs.set_latch(postmaster);
+        }
+    }
+}
+
+impl Machine for Node {
+    fn step(&mut self, now: Now, input: Input, fx: &mut Effects) {
+        self.shmem.buffers.changes.clear();
+        match input {
+            Input::Run(pid) => self.run(now, pid, fx),
+            Input::Net(conn, event) => self.net(conn, event),
+            Input::Disk(op, outcome) => self.disk(op, outcome),
+            Input::Signal(pid, signal) => self.signal(pid, signal, fx),
+        }
+    }
+
+    fn runnable(&self, now: Now, set: &mut RunSet) {
+        set.0.clear();
+        set.0.extend(self.procs.iter().filter(|(p, s)| self.can_run(now, **p, s)).map(|(p, _)| *p));
+    }
+
+    fn next_wakeup(&self) -> Option<Mono> {
+        let sleeping = self.procs.values().filter(|proc| !proc.stopped);
+        sleeping
+            .filter_map(|proc| match &proc.next {
+                Next::Wait(wait) => wait.until,
+                Next::Run(_) => None,
+            })
+            .min()
+    }
+}

@@ -1,0 +1,70 @@
+//! All kinds of processes as one type. Only here do they meet.
+
+use crate::call::Yield;
+use crate::proc::accept::Accept;
+use crate::proc::backend::Backend;
+use crate::proc::checkpointer::Checkpointer;
+use crate::proc::postmaster::Postmaster;
+use crate::proc::startup::Startup;
+use crate::proc::walreceiver::WalReceiver;
+use crate::proc::walsender::WalSender;
+use crate::proc::walwriter::WalWriter;
+use crate::shmem::Role;
+use crate::sys::{Become, Cx, Fork};
+use alloc::boxed::Box;
+
+/// One process. Boxed, since they differ much in size.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Process {
+    Postmaster(Box<Postmaster>),
+    Accept(Box<Accept>),
+    Backend(Box<Backend>),
+    WalSender(Box<WalSender>),
+    WalWriter(Box<WalWriter>),
+    Checkpointer(Box<Checkpointer>),
+    Startup(Box<Startup>),
+    WalReceiver(Box<WalReceiver>),
+}
+
+impl Process {
+    pub(super) fn postmaster() -> Self {
+        Self::Postmaster(Box::new(Postmaster::new()))
+    }
+
+    pub(super) fn forked(fork: Fork) -> (Role, Self) {
+        match fork {
+            Fork::Startup => (Role::Startup, Self::Startup(Box::new(Startup::new()))),
+            Fork::Checkpointer => {
+                (Role::Checkpointer, Self::Checkpointer(Box::new(Checkpointer::new())))
+            }
+            Fork::WalWriter => (Role::WalWriter, Self::WalWriter(Box::new(WalWriter::new()))),
+            Fork::WalReceiver => {
+                (Role::WalReceiver, Self::WalReceiver(Box::new(WalReceiver::new())))
+            }
+            Fork::Backend(conn, refusal) => {
+                (Role::Backend, Self::Accept(Box::new(Accept::new(conn, refusal))))
+            }
+        }
+    }
+
+    pub(super) fn becoming(becomes: Become) -> Self {
+        if becomes.role == Role::WalSender {
+            Self::WalSender(Box::new(WalSender::new(becomes)))
+        } else {
+            Self::Backend(Box::new(Backend::new(becomes)))
+        }
+    }
+
+    pub(super) fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        match self {
+            Self::Postmaster(p) => p.step(cx),
+            Self::Accept(p) => p.step(cx),
+            Self::Backend(p) => p.step(cx),
+            Self::WalSender(p) => p.step(cx),
+            Self::WalWriter(p) => p.step(cx),
+            Self::Checkpointer(p) => p.step(cx),
+            Self::Startup(p) => p.step(cx),
+            Self::WalReceiver(p) => p.step(cx),
+        }
+    }
+}

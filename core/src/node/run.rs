@@ -1,0 +1,126 @@
+//! Running one process, and deciding who can run.
+
+use super::process::Process;
+use super::{Next, Node, Proc};
+use crate::base::{Now, Pid};
+use crate::call::{Effects, Exit, Wait, Woken, Yield};
+use crate::shmem::Role;
+use crate::sys::{Cx, Fork};
+use core::mem::take;
+
+impl Node {
+    /// Lets a process run until it would block. One that cannot run now is left alone.
+    pub(super) fn run(&mut self, now: Now, pid: Pid, fx: &mut Effects) {
+        let Some(proc) = self.procs.get(&pid) else { return };
+        if !self.can_run(now, pid, proc) {
+            return;
+        }
+        if proc.quit {
+            self.end(pid, Exit::Quit, fx);
+            return;
+        }
+        let woken = match &proc.next {
+            Next::Wait(wait) => self.woken(now, pid, proc, wait),
+            Next::Run(_) => Woken::default(),
+        };
+        let proc = self.procs.get_mut(&pid).expect("looked up above");
+        proc.sys.woken = woken;
+        let mut cx = Cx {
+            now,
+            me: pid,
+            shmem: &mut self.shmem,
+            probe: &mut self.probe,
+            kernel: &mut self.kernel,
+            sys: &mut proc.sys,
+            fx,
+        };
+        let how = proc.state.step(&mut cx);
+        self.note_connections(pid);
+        match how {
+            Yield::Again(function) => self.set_next(pid, Next::Run(function)),
+            Yield::Wait(wait) => self.set_next(pid, Next::Wait(wait)),
+            Yield::Exit(exit) => self.end(pid, exit, fx),
+        }
+        self.after_step(pid, fx);
+    }
+
+    fn set_next(&mut self, pid: Pid, next: Next) {
+        if let Some(proc) = self.procs.get_mut(&pid) {
+            proc.next = next;
+        }
+    }
+
+    /// Connections that the process opened in its step are its own.
+    fn note_connections(&mut self, pid: Pid) {
+        let Some(proc) = self.procs.get(&pid) else { return };
+        for conn in proc.sys.conns.keys() {
+            self.owners.entry(*conn).or_insert(pid);
+        }
+    }
+
+    /// Carries out what the process asked its kernel for.
+    fn after_step(&mut self, pid: Pid, fx: &mut Effects) {
+        if let Some(becomes) = self.kernel.becomes.take()
+            && let Some(proc) = self.procs.get_mut(&pid)
+        {
+            proc.role = becomes.role;
+            proc.state = Process::becoming(becomes);
+            if let Some(entry) = self.shmem.procs.get_mut(pid) {
+                entry.role = proc.role;
+            }
+        }
+        for (child, fork) in take(&mut self.kernel.forks) {
+            let handed_over = match &fork {
+                Fork::Backend(conn, _) => {
+                    let parent = self.procs.get_mut(&pid).expect("the postmaster has just forked");
+                    parent.sys.conns.remove(conn).map(|state| (*conn, state))
+                }
+                Fork::Startup | Fork::Checkpointer | Fork::WalWriter | Fork::WalReceiver => None,
+            };
+            let (role, state) = Process::forked(fork);
+            self.spawn(child, role, state);
+            if let Some((conn, state)) = handed_over {
+                self.owners.insert(conn, child);
+                let proc = self.procs.get_mut(&child).expect("spawned above");
+                proc.sys.conns.insert(conn, state);
+            }
+        }
+        for (target, signal) in take(&mut self.kernel.signals) {
+            self.signal(target, signal, fx);
+        }
+    }
+
+    pub(super) fn can_run(&self, now: Now, pid: Pid, proc: &Proc) -> bool {
+        if proc.stopped {
+            return false;
+        }
+        if proc.quit || proc.role == Role::Postmaster && proc.sys.has_signal(crate::call::Signal::Quit) && proc.sys.op.is_none() {
+            return true;
+        }
+        match &proc.next {
+            Next::Run(_) => true,
+            Next::Wait(wait) => {
+                let woken = self.woken(now, pid, proc, wait);
+                woken.latch
+                    || woken.readable
+                    || woken.writable
+                    || woken.timeout
+                    || wait.op.is_some() && proc.sys.done.is_some()
+                    || wait.lock && self.shmem.locks.is_woken(pid)
+                    || wait.condvar && self.shmem.condvars.is_woken(pid)
+            }
+        }
+    }
+
+    fn woken(&self, now: Now, pid: Pid, proc: &Proc, wait: &Wait) -> Woken {
+        let conn = |id| proc.sys.conns.get(&id);
+        Woken {
+            latch: wait.latch && self.shmem.procs.latch(pid),
+            readable: wait.readable.is_some_and(|id| conn(id).is_none_or(|c| c.readable())),
+            writable: wait.writable.is_some_and(|id| {
+                conn(id).is_none_or(|c| c.connected() && !c.send_pending() || c.end().is_some())
+            }),
+            timeout: wait.until.is_some_and(|until| until <= now.mono),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What checkers and reports may see of a node: everything, and change nothing.
+
+use super::process::Process;
+use super::{Next, Node};
+use crate::base::{ConnId, Lsn, Pid, Xid};
+use crate::proc::postmaster::PmState;
+use crate::shmem::{Role, Shmem};
+
+/// A read-only look at a node.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeView<'a> {
+    node: &'a Node,
+}
+
+/// One process in a view.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProcessView {
+    /// Its id.
+    pub pid: Pid,
+    /// What it is.
+    pub role: Role,
+    /// The C function at which it stands.
+    pub at: &'static str,
+}
+
+impl<'a> NodeView<'a> {
+    pub(super) const fn new(node: &'a Node) -> Self {
+        Self { node }
+    }
+
+    /// Shared memory.
+    #[must_use]
+    pub const fn shmem(&self) -> &'a Shmem {
+        &self.node.shmem
+    }
+
+    /// All processes.
+    pub fn processes(&self) -> impl Iterator<Item = ProcessView> + 'a {
+        self.node.procs.iter().map(|(pid, proc)| {
+            let at = match &proc.next {
+                Next::Run(function) => function,
+                Next::Wait(wait) => wait.why,
+            };
+            ProcessView { pid: *pid, role: proc.role, at }
+        })
+    }
+
+    /// What a process is.
+    #[must_use]
+    pub fn role(&self, pid: Pid) -> Option<Role> {
+        self.node.procs.get(&pid).map(|proc| proc.role)
+    }
+
+    /// The state of the postmaster; `None` once it has ended.
+    #[must_use]
+    pub fn postmaster_state(&self) -> Option<PmState> {
+        self.node.procs.values().find_map(|proc| match &proc.state {
+            Process::Postmaster(postmaster) => Some(postmaster.state()),
+            Process::Accept(_)
+            | Process::Backend(_)
+            | Process::WalSender(_)
+            | Process::WalWriter(_)
+            | Process::Checkpointer(_)
+            | Process::Startup(_)
+            | Process::WalReceiver(_) => None,
+        })
+    }
+
+    /// The last commit that the session on a connection completed: its transaction and the end of its record.
+    #[must_use]
+    pub fn last_commit(&self, conn: ConnId) -> Option<(Xid, Lsn)> {
+        let owner = self.node.owners.get(&conn)?;
+        match &self.node.procs.get(owner)?.state {
+            Process::Backend(backend) => backend.last_commit(),
+            Process::Postmaster(_)
+            | Process::Accept(_)
+            | Process::WalSender(_)
+            | Process::WalWriter(_)
+            | Process::Checkpointer(_)
+            | Process::Startup(_)
+            | Process::WalReceiver(_) => None,
+        }
+    }
+}

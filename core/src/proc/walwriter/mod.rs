@@ -1,0 +1,71 @@
+//! Flushes WAL in the background, so that asynchronous commits become durable. Mirrors walwriter.c.
+
+use crate::base::TimestampTz;
+use crate::call::{Exit, Poll, Wait, Yield};
+use crate::storage::xlog_flush::XLogBackgroundFlush;
+use crate::sys::Cx;
+
+/// Rounds without anything to do after which the walwriter sleeps longer (`LOOPS_UNTIL_HIBERNATE`).
+const LOOPS_UNTIL_HIBERNATE: u32 = 50;
+/// How much longer (`HIBERNATE_FACTOR`).
+const HIBERNATE_FACTOR: u64 = 25;
+
+/// The WAL writer. It never inserts WAL and never exits by itself.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WalWriter {
+    last_flush: TimestampTz,
+    /// Rounds left before it hibernates.
+    left_till_hibernate: u32,
+    flush: Option<XLogBackgroundFlush>,
+}
+
+impl Default for WalWriter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WalWriter {
+    /// A walwriter that has just been started.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            last_flush: TimestampTz(0),
+            left_till_hibernate: LOOPS_UNTIL_HIBERNATE,
+            flush: None,
+        }
+    }
+
+    /// One round of `WalWriterMain`, or a part of one.
+    pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let flush = match &mut self.flush {
+            Some(flush) => flush,
+            None => {
+                cx.reset_latch();
+                self.flush.insert(XLogBackgroundFlush::new(self.last_flush))
+            }
+        };
+        let (last_flush, busy) = match flush.poll(cx) {
+            Poll::Yield(how) => return how,
+            Poll::Ready(Err(e)) => return Yield::Exit(Exit::Panic(e)),
+            Poll::Ready(Ok(outcome)) => outcome,
+        };
+        self.flush = None;
+        self.last_flush = last_flush;
+        self.left_till_hibernate = if busy {
+            LOOPS_UNTIL_HIBERNATE
+        } else {
+            self.left_till_hibernate.saturating_sub(1)
+        };
+        let delay = u64::from(cx.shmem.settings.wal_writer_delay_ms);
+        let factor = if self.left_till_hibernate > 0 {
+            1
+        } else {
+            HIBERNATE_FACTOR
+        };
+        Yield::Wait(Wait::latch(
+            Some(cx.now.mono.after_ms(delay * factor)),
+            "WalWriterMain",
+        ))
+    }
+}
