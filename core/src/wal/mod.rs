@@ -4,10 +4,10 @@ mod builder;
 mod error;
 pub mod names;
 pub mod position;
-
+mod reader;
 mod writer;
 
 pub use builder::{Placed, WalBuilder};
 pub use error::{Place, WalError};
-
+pub use reader::{Aborted, MAX_RECORD, Next, WalReader};
 pub use writer::{Fragment, PageIdent, fragments, init_page, mark_contrecord, mark_overwrite};

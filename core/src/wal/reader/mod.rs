@@ -1,0 +1,417 @@
+//! Reads WAL record by record. Mirrors xlogreader.c (XLogReadRecord, XLogDecodeNextRecord, XLogFindNextRecord).
+//!
+//! A pull parser: [`WalReader::next`] gives a record, asks for bytes of a page, or says why there is no further valid
+//! record. It knows nothing of files and sources, and trusts nothing that it reads: lengths are believed only as far as
+//! bytes came with them. Unlike PostgreSQL it moves on only after the record was wholly decoded, so that the same record
+//! can be tried again from another source whatever was wrong with it.
+
+mod pages;
+#[cfg(test)]
+mod tests;
+
+use super::position::switch_end;
+use super::{Place, WalError};
+use crate::base::{Geometry, Lsn, PgVersion, Probe, TimelineId};
+use crate::wire::page::{FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD};
+use crate::wire::record::{Record, RecordHeader, checksum};
+use alloc::vec::Vec;
+use bytes::Bytes;
+use pages::{Pages, Stop};
+
+/// The largest record that is read: what PostgreSQL can allocate (`MaxAllocSize`).
+pub const MAX_RECORD: u32 = (1 << 30) - 1;
+/// Positions from here on could overflow within one record.
+const TOO_FAR: Lsn = Lsn(u64::MAX - (1 << 33));
+/// Bytes of a record header.
+const RECORD_HEADER: u32 = 24;
+
+/// What [`WalReader::next`] found.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Next {
+    /// The next record.
+    Record(Record),
+    /// Feed at least `len` bytes of the page, or say that it cannot be read, and call again.
+    Need {
+        /// The page.
+        page: Lsn,
+        /// How many of its first bytes must be valid.
+        len: u32,
+        /// The record for which they are needed.
+        record: Lsn,
+    },
+    /// There is no valid record here. Calling again tries the same one from its beginning.
+    End(WalError),
+}
+
+/// A record of which only the beginning is there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Aborted {
+    /// Where it starts (abortedRecPtr).
+    pub record: Lsn,
+    /// The page that could not be read or was refused (missingContrecPtr).
+    pub missing: Lsn,
+}
+
+/// Reads records from pages that it is fed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WalReader {
+    /// Start of the last record returned (ReadRecPtr); invalid right after positioning.
+    pub decoded: Lsn,
+    /// Where WAL goes on behind it (EndRecPtr).
+    pub end: Lsn,
+    /// Set with [`Next::End`] if the record continues beyond its first page.
+    pub aborted: Option<Aborted>,
+    /// An incomplete record that was found to be overwritten; the record that did it must name it. Its redo clears this.
+    pub overwritten: Option<Lsn>,
+    pages: Pages,
+    phase: Phase,
+    /// Records before this one are passed over.
+    seek: Option<Lsn>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    /// Between two records.
+    Idle,
+    /// Looks for the first record on or behind this page.
+    Skipping(Lsn),
+    /// Reads the record there, or the first one on the page if it is a page boundary.
+    Starting(Lsn),
+    /// Gathers a record from several pages.
+    Assembling(Partial),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Partial {
+    start: Lsn,
+    total: u32,
+    /// What was gathered, empty until the rest of the first page is there.
+    got: Vec<u8>,
+    /// The next page to take from.
+    page: Lsn,
+}
+
+impl WalReader {
+    /// A reader that stands nowhere yet. `sysid` is the cluster that the WAL must come from.
+    #[must_use]
+    pub const fn new(geometry: Geometry, version: PgVersion, sysid: Option<u64>) -> Self {
+        Self {
+            decoded: Lsn::INVALID,
+            end: Lsn::INVALID,
+            aborted: None,
+            overwritten: None,
+            pages: Pages::new(geometry, version, sysid),
+            phase: Phase::Idle,
+            seek: None,
+        }
+    }
+
+    /// The next record is the one at `lsn`, or the first one on the page if that is a page boundary (`XLogBeginRead`).
+    pub fn begin_read(&mut self, lsn: Lsn) {
+        self.decoded = Lsn::INVALID;
+        self.end = lsn;
+        self.phase = Phase::Idle;
+        self.seek = None;
+    }
+
+    /// The next record is the first one at or behind `lsn`, which may lie anywhere (`XLogFindNextRecord`).
+    pub fn find_next_record(&mut self, lsn: Lsn) {
+        self.begin_read(lsn);
+        self.phase = Phase::Skipping(self.geometry().page_start(lsn));
+        self.seek = Some(lsn);
+    }
+
+    /// Gives the first bytes of a page, or all of them.
+    ///
+    /// # Panics
+    /// If `page` is no page boundary or there are more bytes than a page has.
+    pub fn feed(&mut self, page: Lsn, bytes: Bytes) {
+        self.pages.feed(page, bytes);
+    }
+
+    /// The page that was needed cannot be read. The next call ends with that reason.
+    pub fn feed_failed(&mut self, reason: WalError) {
+        self.pages.feed_failed(reason);
+    }
+
+    /// Forgets the current page, so that it is asked for again.
+    pub fn invalidate(&mut self) {
+        self.pages.invalidate();
+    }
+
+    /// Forgets what was gathered of the current record, and its page.
+    pub fn restart(&mut self) {
+        self.phase = match self.phase {
+            Phase::Skipping(page) => Phase::Skipping(page),
+            Phase::Idle | Phase::Starting(_) | Phase::Assembling(_) => Phase::Idle,
+        };
+        self.pages.invalidate();
+    }
+
+    /// Says of which timeline the file is that pages come from now; only messages mention it.
+    pub const fn set_file_tli(&mut self, tli: TimelineId) {
+        self.pages.file_tli = tli;
+    }
+
+    /// Sizes of what is read.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.pages.geometry
+    }
+
+    /// The timeline in the page header that was looked at last (latestPageTLI).
+    #[must_use]
+    pub const fn latest_page_tli(&self) -> TimelineId {
+        self.pages.latest_tli()
+    }
+
+    /// The page whose header was looked at last (latestPagePtr).
+    #[must_use]
+    pub const fn latest_page(&self) -> Lsn {
+        self.pages.latest_page()
+    }
+
+    /// A page as messages name it.
+    #[must_use]
+    pub const fn place(&self, page: Lsn) -> Place {
+        self.pages.place(page)
+    }
+
+    /// The next record, what is needed for it, or why there is none.
+    pub fn next(&mut self, _probe: &mut Probe) -> Next {
+        loop {
+            let step = match &self.phase {
+                Phase::Idle => {
+                    self.aborted = None;
+                    self.phase = Phase::Starting(self.end);
+                    Ok(None)
+                }
+                Phase::Skipping(page) => self.skip(*page).map(|()| None),
+                Phase::Starting(at) => self.start(*at),
+                Phase::Assembling(_) => self.assemble(),
+            };
+            match step {
+                Ok(None) => {}
+                Ok(Some(record)) => {
+                    self.decoded = record.lsn;
+                    self.end = record.next;
+                    self.phase = Phase::Idle;
+                    if self.seek.is_none_or(|target| target <= record.lsn) {
+                        self.seek = None;
+                        return Next::Record(record);
+                    }
+                }
+                Err(Stop::Need { page, len }) => {
+                    let record = self.current();
+                    return Next::Need { page, len, record };
+                }
+                Err(Stop::Failed(error)) => return self.fail(error),
+            }
+        }
+    }
+
+    fn fail(&mut self, error: WalError) -> Next {
+        if let Phase::Assembling(partial) = &self.phase {
+            self.aborted = Some(Aborted {
+                record: partial.start,
+                missing: partial.page,
+            });
+        }
+        self.restart();
+        Next::End(error)
+    }
+
+    /// The record that is being read.
+    const fn current(&self) -> Lsn {
+        match &self.phase {
+            Phase::Idle => self.end,
+            Phase::Skipping(at) | Phase::Starting(at) => *at,
+            Phase::Assembling(partial) => partial.start,
+        }
+    }
+
+    /// Passes over the rest of a record that began on an earlier page.
+    fn skip(&mut self, page: Lsn) -> Result<(), Stop> {
+        if page > TOO_FAR {
+            return Err(self.bad_offset(page, 0, 0));
+        }
+        let header = self.pages.fetch(page, 0)?;
+        let (header_len, wal_page) = (header.header_len(), self.geometry().wal_page);
+        let rest = u64::from(header.rem_len).next_multiple_of(8);
+        if !header.has(FIRST_IS_CONTRECORD) {
+            self.end = page + u64::from(header_len);
+        } else if rest >= u64::from(wal_page - header_len) {
+            self.phase = Phase::Skipping(page + u64::from(wal_page));
+            return Ok(());
+        } else {
+            self.end = page + u64::from(header_len) + rest;
+        }
+        self.phase = Phase::Idle;
+        Ok(())
+    }
+
+    /// Reads a record up to the end of its first page.
+    fn start(&mut self, at: Lsn) -> Result<Option<Record>, Stop> {
+        let geometry = *self.geometry();
+        let wal_page = geometry.wal_page;
+        let (page, mut offset) = (geometry.page_start(at), geometry.page_offset(at));
+        let header = self
+            .pages
+            .fetch(page, (offset + RECORD_HEADER).min(wal_page))?;
+        let least = header.header_len();
+        if offset == 0 {
+            offset = least;
+            self.pages.fetch(page, offset + RECORD_HEADER)?;
+        } else if offset < least || offset % 8 != 0 || at > TOO_FAR {
+            return Err(self.bad_offset(at, least, offset));
+        }
+        let start = page + u64::from(offset);
+        if header.has(FIRST_IS_CONTRECORD) && offset == least {
+            return Err(WalError::ContrecordRequested(start).into());
+        }
+
+        let bytes = &self.pages.bytes()[offset as usize..];
+        let total = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        if let Ok(header) = RecordHeader::decode(bytes) {
+            check_header(self.pages.version, self.decoded, start, &header)?;
+        } else {
+            check_length(self.pages.version, start, total)?;
+        }
+        if total > wal_page - offset {
+            self.phase = Phase::Assembling(Partial {
+                start,
+                total,
+                got: Vec::new(),
+                page: page + u64::from(wal_page),
+            });
+            return Ok(None);
+        }
+        self.pages.fetch(page, offset + total)?;
+        let (from, to) = (offset as usize, (offset + total) as usize);
+        let bytes = self.pages.bytes().slice(from..to);
+        self.decode(start, &bytes, Lsn(start.0 + u64::from(total)).align8())
+    }
+
+    /// Takes what the next page has of a record.
+    fn assemble(&mut self) -> Result<Option<Record>, Stop> {
+        let Phase::Assembling(partial) = &mut self.phase else {
+            unreachable!("called in this phase only")
+        };
+        let Partial {
+            start, total, page, ..
+        } = *partial;
+        let wal_page = self.pages.geometry.wal_page;
+        if partial.got.is_empty() {
+            let first = self.pages.geometry.page_start(start);
+            let offset = self.pages.geometry.page_offset(start);
+            self.pages.fetch(first, wal_page)?;
+            partial
+                .got
+                .extend_from_slice(&self.pages.bytes()[offset as usize..]);
+        }
+        let got = u32::try_from(partial.got.len()).expect("less than the record");
+        let header = self.pages.fetch(page, 0)?;
+        if header.has(FIRST_IS_OVERWRITE_CONTRECORD) {
+            self.overwritten = Some(start);
+            self.phase = Phase::Starting(page);
+            return Ok(None);
+        }
+        if !header.has(FIRST_IS_CONTRECORD) {
+            return Err(WalError::NoContrecord(start).into());
+        }
+        let missing = total - got;
+        if header.rem_len != missing {
+            return Err(WalError::ContrecordLength {
+                rem_len: header.rem_len,
+                expected: u64::from(missing),
+                record: start,
+            }
+            .into());
+        }
+        let header_len = header.header_len();
+        let take = missing.min(wal_page - header_len);
+        self.pages.fetch(page, header_len + take)?;
+        let (from, to) = (header_len as usize, (header_len + take) as usize);
+        partial.got.extend_from_slice(&self.pages.bytes()[from..to]);
+
+        if got < RECORD_HEADER {
+            let header = RecordHeader::decode(&partial.got).expect("two pages hold a header");
+            check_header(self.pages.version, self.decoded, start, &header)?;
+        }
+        if total > MAX_RECORD {
+            let (len, record) = (total, start);
+            return Err(WalError::TooLong { len, record }.into());
+        }
+        if take < missing {
+            partial.page += u64::from(wal_page);
+            return Ok(None);
+        }
+        let bytes = Bytes::from(core::mem::take(&mut partial.got));
+        let end = Lsn(page.0 + u64::from(header_len + take)).align8();
+        self.decode(start, &bytes, end)
+    }
+
+    /// Checks and decodes a whole record whose bytes end, padding included, at `end`.
+    fn decode(&self, start: Lsn, bytes: &Bytes, end: Lsn) -> Result<Option<Record>, Stop> {
+        let header = RecordHeader::decode(bytes).expect("a record has a header");
+        if header.crc != checksum(bytes) {
+            return Err(WalError::Checksum(start).into());
+        }
+        let next = if header.is_switch() {
+            switch_end(self.geometry(), end)
+        } else {
+            end
+        };
+        let record = Record::decode(bytes, [start, end, next], self.geometry().data_page);
+        let last = self.decoded;
+        Ok(Some(
+            record.map_err(|error| WalError::Structure { error, last })?,
+        ))
+    }
+
+    fn bad_offset(&self, record: Lsn, least: u32, offset: u32) -> Stop {
+        let version = self.pages.version;
+        Stop::Failed(WalError::RecordOffset {
+            version,
+            record,
+            least,
+            offset,
+        })
+    }
+}
+
+/// `ValidXLogRecordHeader`. `last` is the record before, invalid right after positioning: then it is only known that the
+/// record before lies before.
+fn check_header(
+    version: PgVersion,
+    last: Lsn,
+    record: Lsn,
+    header: &RecordHeader,
+) -> Result<(), WalError> {
+    check_length(version, record, header.tot_len)?;
+    if !header.rmid.is_valid() {
+        let rmid = header.rmid.0;
+        return Err(WalError::Rmgr { rmid, record });
+    }
+    let fits = if last.is_valid() {
+        header.prev == last
+    } else {
+        header.prev < record
+    };
+    if !fits {
+        let prev = header.prev;
+        return Err(WalError::PrevLink { prev, record });
+    }
+    Ok(())
+}
+
+fn check_length(version: PgVersion, record: Lsn, len: u32) -> Result<(), WalError> {
+    if len < RECORD_HEADER {
+        return Err(WalError::RecordLength {
+            version,
+            record,
+            len,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,635 @@
+//! What was written is read back; what is damaged ends there, in PostgreSQL's words.
+
+use super::*;
+use crate::base::{Planted, SegmentNo, TimestampTz, Xid};
+use crate::wal::position::lsn_to_bytepos;
+use crate::wal::{PageIdent, Placed, WalBuilder};
+use crate::wire::record::{BlockPart, Image, RecordBody, RelLocator, RmgrId};
+use crate::wire::xlog_records::{OverwriteContrecord, XlogRecord};
+use alloc::string::{String, ToString};
+use alloc::vec;
+use proptest::prelude::*;
+
+const SYSID: u64 = 0x0123_4567_89AB_CDEF;
+
+const fn geometry(wal_page: u32, segment: u32) -> Geometry {
+    Geometry {
+        wal_page,
+        segment,
+        data_page: 512,
+        sector: 64,
+    }
+}
+
+const TINY: Geometry = geometry(256, 1024);
+
+fn builder(geometry: Geometry, version: PgVersion) -> WalBuilder {
+    let ident = PageIdent {
+        version,
+        tli: TimelineId(1),
+        sysid: SYSID,
+        removable: true,
+    };
+    WalBuilder::new(geometry, ident, SegmentNo(1))
+}
+
+fn message(len: usize) -> RecordBody {
+    let fill = u8::try_from(len % 251).expect("below 256");
+    RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(3), vec![fill; len])
+}
+
+/// Bytes of WAL from segment 1 on, and how they are given to a reader.
+struct Source<'a> {
+    geometry: Geometry,
+    bytes: &'a [u8],
+    /// Only as many bytes as asked for, as a stream would.
+    stingy: bool,
+}
+
+impl Source<'_> {
+    fn feed(&self, reader: &mut WalReader, page: Lsn, len: u32) {
+        let whole = self.geometry.wal_page;
+        let from = usize::try_from(page - self.geometry.segment_start(SegmentNo(1)));
+        let from = from.expect("behind the start");
+        let len = if self.stingy { len } else { whole } as usize;
+        match self.bytes.get(from..from + len) {
+            Some(bytes) => reader.feed(page, Bytes::copy_from_slice(bytes)),
+            None => reader.feed_failed(WalError::Unavailable(page)),
+        }
+    }
+
+    fn next(&self, reader: &mut WalReader) -> Result<Record, WalError> {
+        let mut probe = Probe::new(Planted::NONE);
+        loop {
+            match reader.next(&mut probe) {
+                Next::Record(record) => return Ok(record),
+                Next::Need { page, len, record } => {
+                    assert!(page <= record || record >= Lsn(u64::from(self.geometry.segment)));
+                    self.feed(reader, page, len);
+                }
+                Next::End(error) => return Err(error),
+            }
+        }
+    }
+
+    fn read_all(&self, reader: &mut WalReader) -> (Vec<Record>, WalError) {
+        let mut records = Vec::new();
+        loop {
+            match self.next(reader) {
+                Ok(record) => records.push(record),
+                Err(error) => return (records, error),
+            }
+        }
+    }
+}
+
+fn source<'a>(wal: &'a WalBuilder, geometry: Geometry) -> Source<'a> {
+    let (bytes, stingy) = (wal.bytes(), false);
+    Source {
+        geometry,
+        bytes,
+        stingy,
+    }
+}
+
+fn reader(geometry: Geometry, version: PgVersion) -> WalReader {
+    let mut reader = WalReader::new(geometry, version, Some(SYSID));
+    reader.set_file_tli(TimelineId(1));
+    reader.begin_read(geometry.segment_start(SegmentNo(1)));
+    reader
+}
+
+fn bodies() -> impl Strategy<Value = Vec<Option<RecordBody>>> {
+    let rel = RelLocator {
+        spc: 1663,
+        db: 5,
+        rel: 16384,
+    };
+    let with_image = (any::<u8>(), 0usize..80).prop_map(move |(fill, len)| {
+        let mut body = RecordBody::new(RmgrId::GENERIC, 0, Xid(9), Bytes::new());
+        let mut block = BlockPart::new(0, rel, u32::from(fill));
+        block.image = (fill % 2 == 0).then(|| Image::of_page(&[fill; 512], true));
+        block.data = vec![fill; len].into();
+        block.keep_data = true;
+        body.blocks.push(block);
+        body
+    });
+    let body = prop_oneof![
+        4 => (0usize..300).prop_map(|len| Some(message(len))),
+        1 => (300usize..3000).prop_map(|len| Some(message(len))),
+        2 => with_image.prop_map(Some),
+        1 => Just(None),
+    ];
+    prop::collection::vec(body, 1..12)
+}
+
+fn build(wal: &mut WalBuilder, bodies: &[Option<RecordBody>]) -> Vec<(RecordBody, Placed)> {
+    let switch = RecordBody::new(RmgrId::XLOG, 0x40, Xid::INVALID, Bytes::new());
+    bodies
+        .iter()
+        .map(|body| {
+            let body = body.as_ref().unwrap_or(&switch);
+            (body.clone(), wal.append(body))
+        })
+        .collect()
+}
+
+fn geometries() -> impl Strategy<Value = Geometry> {
+    prop_oneof![
+        Just(TINY),
+        Just(geometry(256, 2048)),
+        Just(geometry(512, 4096)),
+        Just(geometry(8192, 32768)),
+    ]
+}
+
+fn versions() -> impl Strategy<Value = PgVersion> {
+    prop_oneof![Just(PgVersion::V15), Just(PgVersion::V18)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Records over pages and segments, switches in any place: read back exactly, by whole pages or by as little as was
+    /// asked for, from the start or from any record on.
+    #[test]
+    fn what_was_written_is_read_back(
+        geometry in geometries(),
+        version in versions(),
+        bodies in bodies(),
+        stingy: bool,
+        from in any::<prop::sample::Index>(),
+    ) {
+        let mut wal = builder(geometry, version);
+        let written = build(&mut wal, &bodies);
+        let source = Source { stingy, ..source(&wal, geometry) };
+        let from = from.index(written.len());
+        let mut reader = reader(geometry, version);
+        if from > 0 {
+            reader.begin_read(written[from].1.start);
+        }
+        let (records, _) = source.read_all(&mut reader);
+        prop_assert_eq!(records.len(), written.len() - from);
+        for (record, (body, placed)) in records.iter().zip(&written[from..]) {
+            prop_assert_eq!(&RecordBody::from(record), body);
+            let Placed { start, end, next } = *placed;
+            prop_assert_eq!([record.lsn, record.end, record.next], [start, end, next]);
+        }
+        prop_assert_eq!(reader.end, wal.end());
+    }
+
+    /// Any byte may be changed: what is returned is still a prefix of what was written.
+    #[test]
+    fn a_changed_byte_ends_the_wal(
+        geometry in prop_oneof![Just(TINY), Just(geometry(512, 4096))],
+        bodies in bodies(),
+        at in any::<prop::sample::Index>(),
+        flip in 1u8..,
+        stingy: bool,
+    ) {
+        let version = PgVersion::V18;
+        let mut wal = builder(geometry, version);
+        let written = build(&mut wal, &bodies);
+        let mut bytes = wal.bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        let source = Source { geometry, bytes: &bytes, stingy };
+        let (records, error) = source.read_all(&mut reader(geometry, version));
+        prop_assert!(!error.to_string().is_empty());
+        for (record, (body, placed)) in records.iter().zip(&written) {
+            prop_assert_eq!(&RecordBody::from(record), body);
+            prop_assert_eq!(record.lsn, placed.start);
+        }
+        prop_assert!(records.len() <= written.len());
+        // What lies before the segment of the changed byte is not touched by it.
+        let changed = geometry.segment_start(SegmentNo(1)) + at as u64;
+        let intact = written.iter().filter(|(_, placed)| placed.next <= geometry.page_start(changed));
+        prop_assert!(records.len() >= intact.count());
+    }
+
+    /// The tail may be torn anywhere, leaving zeros or nothing.
+    #[test]
+    fn a_torn_tail_ends_the_wal(bodies in bodies(), cut in any::<prop::sample::Index>(), zeros: bool) {
+        let mut wal = builder(TINY, PgVersion::V15);
+        let written = build(&mut wal, &bodies);
+        let mut bytes = wal.bytes().to_vec();
+        let cut = cut.index(bytes.len());
+        if zeros { bytes[cut..].fill(0) } else { bytes.truncate(cut) }
+        let source = Source { geometry: TINY, bytes: &bytes, stingy: true };
+        let (records, _) = source.read_all(&mut reader(TINY, PgVersion::V15));
+        let cut = Lsn(1024) + cut as u64;
+        // Without its page's tail a record may still be whole, but never one that needs bytes behind the cut.
+        for (record, (body, _)) in records.iter().zip(&written) {
+            prop_assert_eq!(&RecordBody::from(record), body);
+        }
+        let whole = written.iter().filter(|(_, placed)| placed.end <= cut).count();
+        prop_assert!(records.len() >= whole && records.len() <= whole + 1);
+    }
+
+    /// Garbage is no panic.
+    #[test]
+    fn garbage_is_an_end(bytes in prop::collection::vec(any::<u8>(), 2048), header: bool) {
+        let mut bytes = bytes;
+        if header {
+            let mut wal = builder(TINY, PgVersion::V18);
+            wal.append(&message(1900));
+            for page in 0..8 {
+                let from = page * 256;
+                let len = if page % 4 == 0 { 40 } else { 24 };
+                bytes[from..from + len].copy_from_slice(&wal.bytes()[from..from + len]);
+            }
+        }
+        let source = Source { geometry: TINY, bytes: &bytes, stingy: false };
+        let (records, _) = source.read_all(&mut reader(TINY, PgVersion::V18));
+        prop_assert_eq!(records.len(), 0);
+    }
+}
+
+/// Changes one record or page of a small WAL and says how reading it ends.
+fn end_after(version: PgVersion, change: impl Fn(&mut [u8])) -> (Option<Aborted>, String) {
+    let mut wal = builder(TINY, version);
+    for len in [10, 400, 20] {
+        wal.append(&message(len));
+    }
+    let mut bytes = wal.bytes().to_vec();
+    change(&mut bytes);
+    let source = Source {
+        geometry: TINY,
+        bytes: &bytes,
+        stingy: false,
+    };
+    let mut reader = reader(TINY, version);
+    let (_, error) = source.read_all(&mut reader);
+    (reader.aborted, error.to_string())
+}
+
+fn put(at: usize, new: &'static [u8]) -> impl Fn(&mut [u8]) {
+    move |bytes| bytes[at..at + new.len()].copy_from_slice(new)
+}
+
+/// Layout of that WAL: records at 0x428 (36 bytes), 0x450 (429 bytes, over three pages), 0x628.
+#[test]
+fn messages_are_postgresqls() {
+    use PgVersion::{V15, V18};
+    let file = "000000010000000000000001";
+    for (version, change, text) in [
+        (
+            V15,
+            put(256, &[0]),
+            alloc::format!("invalid magic number D100 in log segment {file}, offset 256"),
+        ),
+        (
+            V18,
+            put(256, &[0]),
+            alloc::format!(
+                "invalid magic number D100 in WAL segment {file}, LSN 0/500, offset 256"
+            ),
+        ),
+        (
+            V15,
+            put(258, &[0x15]),
+            alloc::format!("invalid info bits 0015 in log segment {file}, offset 256"),
+        ),
+        (
+            V15,
+            put(2, &[0x04]),
+            alloc::format!("invalid info bits 0004 in log segment {file}, offset 0"),
+        ),
+        (
+            V15,
+            put(24, &[0xEE]),
+            "WAL file is from different database system: WAL file database system identifier is \
+            81985529216486894, pg_control database system identifier is 81985529216486895"
+                .into(),
+        ),
+        (
+            V15,
+            put(33, &[0]),
+            "WAL file is from different database system: incorrect segment size in page header"
+                .into(),
+        ),
+        (
+            V15,
+            put(37, &[0]),
+            "WAL file is from different database system: incorrect XLOG_BLCKSZ in page header"
+                .into(),
+        ),
+        (
+            V18,
+            put(264, &[8]),
+            alloc::format!(
+                "unexpected pageaddr 0/508 in WAL segment {file}, LSN 0/500, offset 256"
+            ),
+        ),
+        (
+            V15,
+            put(260, &[0]),
+            alloc::format!(
+                "out-of-sequence timeline ID 0 (after 1) in log segment {file}, offset 256"
+            ),
+        ),
+        (
+            V15,
+            put(2, &[0x07]),
+            "contrecord is requested by 0/428".into(),
+        ),
+        (
+            V15,
+            put(80, &[23, 0]),
+            "invalid record length at 0/450: wanted 24, got 23".into(),
+        ),
+        (
+            V18,
+            put(80, &[0, 0]),
+            "invalid record length at 0/450: expected at least 24, got 0".into(),
+        ),
+        (
+            V15,
+            put(80 + 17, &[77]),
+            "invalid resource manager ID 77 at 0/450".into(),
+        ),
+        (
+            V15,
+            put(80 + 8, &[0x20]),
+            "record with incorrect prev-link 0/420 at 0/450".into(),
+        ),
+        (
+            V15,
+            put(258, &[4]),
+            "there is no contrecord flag at 0/450".into(),
+        ),
+        (
+            V15,
+            put(256 + 16, &[1]),
+            "invalid contrecord length 1 (expected 253) at 0/450".into(),
+        ),
+        (
+            V15,
+            put(256 + 30, &[1]),
+            "incorrect resource manager data checksum in record at 0/450".into(),
+        ),
+    ] {
+        assert_eq!(end_after(version, change).1, text);
+    }
+}
+
+/// Whatever goes wrong once a record goes beyond its first page leaves a note of where; before that it does not.
+#[test]
+fn aborted_records_are_noted() {
+    let at = |missing| {
+        Some(Aborted {
+            record: Lsn(0x450),
+            missing: Lsn(missing),
+        })
+    };
+    assert_eq!(end_after(PgVersion::V15, put(256, &[0])).0, at(0x500));
+    assert_eq!(end_after(PgVersion::V15, put(258, &[4])).0, at(0x500));
+    assert_eq!(end_after(PgVersion::V15, put(512, &[0])).0, at(0x600));
+    assert_eq!(end_after(PgVersion::V15, put(256 + 30, &[1])).0, at(0x600));
+    assert_eq!(end_after(PgVersion::V15, put(80, &[0, 0])).0, None);
+    assert_eq!(end_after(PgVersion::V15, |_| ()).0, None);
+}
+
+/// A structural error names the last good record, and the record is tried again, not passed over.
+#[test]
+fn a_refused_record_is_tried_again() {
+    let mut wal = builder(TINY, PgVersion::V15);
+    let first = wal.append(&message(10));
+    let second = wal.append(&message(20));
+    wal.append(&message(30));
+    let mut bytes = wal.bytes().to_vec();
+    let at = usize::try_from(second.start - Lsn(1024)).expect("small");
+    bytes[at + 24] = 33;
+    let crc = checksum(&bytes[at..at + 46]).to_le_bytes();
+    bytes[at + 20..at + 24].copy_from_slice(&crc);
+    let bad = Source {
+        geometry: TINY,
+        bytes: &bytes,
+        stingy: false,
+    };
+    let mut reader = reader(TINY, PgVersion::V15);
+    assert_eq!(bad.next(&mut reader).map(|r| r.lsn), Ok(first.start));
+    for _ in 0..2 {
+        let error = bad.next(&mut reader).expect_err("refused");
+        assert_eq!(error.to_string(), "invalid block_id 33 at 0/428");
+        assert_eq!((reader.decoded, reader.end), (first.start, first.next));
+    }
+    let good = source(&wal, TINY);
+    assert_eq!(good.next(&mut reader).map(|r| r.lsn), Ok(second.start));
+    assert_eq!(good.read_all(&mut reader).0.len(), 1);
+}
+
+/// A page that cannot be read ends the attempt with the source's reason; the next one starts over.
+#[test]
+fn a_failed_page_is_asked_for_again() {
+    let mut wal = builder(TINY, PgVersion::V15);
+    let placed = wal.append(&message(1500));
+    let short = Source {
+        bytes: &wal.bytes()[..512],
+        ..source(&wal, TINY)
+    };
+    let mut reader = reader(TINY, PgVersion::V15);
+    for _ in 0..2 {
+        assert_eq!(
+            short.next(&mut reader),
+            Err(WalError::Unavailable(Lsn(0x600)))
+        );
+        let (record, missing) = (placed.start, Lsn(0x600));
+        assert_eq!(reader.aborted, Some(Aborted { record, missing }));
+    }
+    let record = source(&wal, TINY).next(&mut reader).expect("whole");
+    assert_eq!(
+        (record.lsn, record.end, reader.aborted),
+        (placed.start, placed.end, None)
+    );
+}
+
+/// The reader asks for no more than it must, in PostgreSQL's order, and looks at a segment's first page on the way in.
+#[test]
+fn needs_are_minimal() {
+    let mut wal = builder(geometry(256, 1024), PgVersion::V15);
+    wal.append(&message(700));
+    let second = wal.append(&message(300));
+    let source = Source {
+        stingy: true,
+        ..source(&wal, TINY)
+    };
+    let mut reader = reader(TINY, PgVersion::V15);
+    reader.begin_read(second.start);
+    let mut probe = Probe::new(Planted::NONE);
+    let mut needs = Vec::new();
+    let record = loop {
+        match reader.next(&mut probe) {
+            Next::Need { page, len, .. } => {
+                needs.push((page.0, len));
+                source.feed(&mut reader, page, len);
+            }
+            Next::Record(record) => break record,
+            Next::End(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(record.lsn, Lsn(0x750));
+    assert_eq!(
+        needs,
+        [
+            (0x400, 256),
+            (0x700, 0x50 + 24),
+            (0x700, 256),
+            (0x800, 24),
+            (0x800, 40),
+            (0x800, 40 + 153),
+        ]
+    );
+}
+
+/// The incomplete record is passed over, and who overwrote it is told.
+#[test]
+fn an_overwritten_record_is_read_through() {
+    for (missing, stingy) in [(0x500, false), (0x600, true), (0x800, true)] {
+        let mut wal = builder(TINY, PgVersion::V18);
+        let last = wal.append(&message(10));
+        let aborted = wal.append(&message(1300));
+        let lsns = [last.start, aborted.start, Lsn(missing)];
+        let overwrite = wal.overwrite_contrecord(lsns, TimestampTz(5));
+        let after = wal.append(&message(20));
+        let source = Source {
+            stingy,
+            ..source(&wal, TINY)
+        };
+        let mut reader = reader(TINY, PgVersion::V18);
+        assert_eq!(source.next(&mut reader).map(|r| r.lsn), Ok(last.start));
+        let record = source.next(&mut reader).expect("the overwriting record");
+        assert_eq!(record.lsn, overwrite.start);
+        assert_eq!(reader.overwritten, Some(aborted.start));
+        let payload = XlogRecord::decode(PgVersion::V18, record.header.info, &record.main);
+        let expected = OverwriteContrecord {
+            overwritten_lsn: aborted.start,
+            time: TimestampTz(5),
+        };
+        assert_eq!(payload, Ok(XlogRecord::OverwriteContrecord(expected)));
+        assert_eq!(source.next(&mut reader).map(|r| r.lsn), Ok(after.start));
+
+        reader.find_next_record(aborted.start + 8);
+        assert_eq!(source.next(&mut reader).map(|r| r.lsn), Ok(overwrite.start));
+    }
+}
+
+/// Starting anywhere finds the first record at or behind.
+#[test]
+fn the_next_record_is_found() {
+    let mut wal = builder(TINY, PgVersion::V15);
+    let starts: Vec<Lsn> = [10, 900, 20, 216, 30, 5, 2000, 1]
+        .into_iter()
+        .map(|len| wal.append(&message(len)).start)
+        .collect();
+    let source = source(&wal, TINY);
+    let mut at = Lsn(1024);
+    while at < wal.end() {
+        let mut reader = reader(TINY, PgVersion::V15);
+        reader.find_next_record(at);
+        let expected = starts.iter().find(|start| **start >= at);
+        let found = source.next(&mut reader).ok();
+        assert_eq!(found.map(|r| r.lsn).as_ref(), expected, "from {at}");
+        at += 8;
+    }
+}
+
+/// Lengths that no record can have are not believed, however well their pages agree.
+#[test]
+fn absurd_lengths_end_the_wal() {
+    let total: u32 = 0x5000_0000;
+    let mut wal = builder(TINY, PgVersion::V15);
+    wal.append(&message(600));
+    let mut bytes = wal.bytes().to_vec();
+    bytes[40..44].copy_from_slice(&total.to_le_bytes());
+    bytes[272..276].copy_from_slice(&(total - 216).to_le_bytes());
+    let source = Source {
+        geometry: TINY,
+        bytes: &bytes,
+        stingy: false,
+    };
+    let error = source
+        .next(&mut reader(TINY, PgVersion::V15))
+        .expect_err("too long");
+    assert_eq!(
+        error.to_string(),
+        "record length 1342177280 at 0/428 too long"
+    );
+}
+
+/// Positions where no record can start, from damaged files for example.
+#[test]
+fn absurd_positions_end_the_wal() {
+    let mut wal = builder(TINY, PgVersion::V18);
+    wal.append(&message(100));
+    let source = source(&wal, TINY);
+    let mut reader = reader(TINY, PgVersion::V18);
+    for (at, text) in [
+        (
+            0x410,
+            "invalid record offset at 0/410: expected at least 40, got 16",
+        ),
+        (
+            0x42C,
+            "invalid record offset at 0/42C: expected at least 40, got 44",
+        ),
+        (
+            0x4FC,
+            "invalid record offset at 0/4FC: expected at least 40, got 252",
+        ),
+        (
+            0x450,
+            "invalid record length at 0/450: expected at least 24, got 117901063",
+        ),
+    ] {
+        reader.begin_read(Lsn(at));
+        let error = source.next(&mut reader).expect_err(text).to_string();
+        if at != 0x450 {
+            assert_eq!(error, text);
+        }
+    }
+    for at in [Lsn(0), Lsn::MAX, Lsn(!255)] {
+        for seek in [false, true] {
+            if seek {
+                reader.find_next_record(at)
+            } else {
+                reader.begin_read(at)
+            }
+            let mut probe = Probe::new(Planted::NONE);
+            match reader.next(&mut probe) {
+                Next::Need { page, .. } => {
+                    reader.feed_failed(WalError::Unavailable(page));
+                    assert!(matches!(reader.next(&mut probe), Next::End(_)));
+                }
+                Next::End(_) => {}
+                Next::Record(record) => panic!("{record:?}"),
+            }
+        }
+    }
+}
+
+/// Header of a record split over two pages: it is checked once both halves are there.
+#[test]
+fn a_split_header_is_checked() {
+    let mut wal = builder(TINY, PgVersion::V15);
+    let room = lsn_to_bytepos(&TINY, Lsn(0x5F8)) - lsn_to_bytepos(&TINY, wal.end());
+    wal.append(&message(usize::try_from(room).expect("small") - 29));
+    let split = wal.append(&message(10));
+    assert_eq!(split.start, Lsn(0x5F8));
+    let good = source(&wal, TINY);
+    assert_eq!(good.read_all(&mut reader(TINY, PgVersion::V15)).0.len(), 2);
+    let mut bytes = wal.bytes().to_vec();
+    bytes[512 + 24] ^= 1;
+    let bad = Source {
+        bytes: &bytes,
+        ..good
+    };
+    let mut reader = reader(TINY, PgVersion::V15);
+    let (_, error) = bad.read_all(&mut reader);
+    assert_eq!(
+        error.to_string(),
+        "record with incorrect prev-link 0/429 at 0/5F8"
+    );
+    let (record, missing) = (split.start, Lsn(0x600));
+    assert_eq!(reader.aborted, Some(Aborted { record, missing }));
+}
