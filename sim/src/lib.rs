@@ -2,4 +2,5 @@
 
 pub mod choice;
 pub mod clock;
+pub mod disk;
 pub mod trace;

@@ -1,0 +1,378 @@
+//! One file: what the page cache holds, what the platter holds, and the writes in between.
+
+use super::content::Content;
+use crate::choice::{Choices, Key, Subject};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use walsim_core::call::FilePath;
+
+/// A file without its name.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Inode {
+    pub(super) number: u64,
+    /// The name under which it was last seen.
+    pub(super) path: FilePath,
+    /// What the platter takes all or nothing.
+    sector: u64,
+    cached: Content,
+    platter: Content,
+    /// Writes that no fsync has covered yet, in the order of their issue.
+    pending: Vec<Pending>,
+    /// Changes issued so far.
+    issued: u64,
+    /// System calls so far, for the keys of choices.
+    pub(super) calls: u64,
+    /// Operations in flight that need it.
+    pub(super) pins: u32,
+    /// No name leads to it in the page cache.
+    pub(super) unlinked: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Pending {
+    number: u64,
+    offset: u64,
+    patch: Patch,
+    /// From the first to the last byte whose value changed.
+    changed: Range<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Patch {
+    Bytes(Bytes),
+    Zeros(u64),
+    /// The file ends at `offset`. Truncations are journalled: they survive in order, and nothing outlives a lost one.
+    Truncate,
+}
+
+impl Pending {
+    fn len(&self) -> u64 {
+        match &self.patch {
+            Patch::Bytes(bytes) => as_u64(bytes.len()),
+            Patch::Zeros(len) => *len,
+            Patch::Truncate => 0,
+        }
+    }
+
+    fn is_truncation(&self) -> bool {
+        matches!(self.patch, Patch::Truncate)
+    }
+
+    fn sectors(&self, size: u64) -> Range<u64> {
+        self.offset / size..(self.offset + self.len()).div_ceil(size)
+    }
+
+    /// Applies the part that lies in `within`.
+    fn apply(&self, content: &mut Content, within: Range<u64>) {
+        let from = self.offset.max(within.start);
+        let to = (self.offset + self.len()).min(within.end);
+        if self.is_truncation() {
+            content.truncate(self.offset);
+        } else if from < to {
+            match &self.patch {
+                Patch::Bytes(bytes) => {
+                    let start = as_usize(from - self.offset);
+                    content.write(from, &bytes[start..start + as_usize(to - from)]);
+                }
+                Patch::Zeros(_) => content.zero(from, to - from),
+                Patch::Truncate => unreachable!("handled above"),
+            }
+        }
+    }
+}
+
+/// Which sectors of a write reach the platter.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    All,
+    None,
+    Prefix(u64),
+    Subset,
+}
+
+/// How the writes of a file fare.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// All of them reached the platter in time.
+    AllKept,
+    /// None did.
+    NoneKept,
+    /// The file decides for itself.
+    PerFile,
+    /// Each write decides for itself.
+    PerWrite,
+}
+
+/// What a file lost.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Losses {
+    /// Bytes of writes that did not survive whole.
+    pub(super) bytes: u64,
+    /// Pages that are now neither their old self nor any newer one.
+    pub(super) torn: Vec<u64>,
+}
+
+impl Inode {
+    pub(super) fn new(number: u64, path: FilePath, sector: u32) -> Self {
+        // PostgreSQL relies on pg_control being written all or nothing.
+        let sector = if path.as_str() == "global/pg_control" {
+            8192
+        } else {
+            sector
+        };
+        Self {
+            number,
+            path,
+            sector: u64::from(sector),
+            cached: Content::default(),
+            platter: Content::default(),
+            pending: Vec::new(),
+            issued: 0,
+            calls: 0,
+            pins: 0,
+            unlinked: false,
+        }
+    }
+
+    /// A file that is wholly on the platter.
+    pub(super) fn settled(mut self, content: Content) -> Self {
+        self.platter = content.clone();
+        self.cached = content;
+        self
+    }
+
+    pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
+        let changed = self.cached.change(offset, &bytes);
+        self.cached.write(offset, &bytes);
+        self.push(offset, Patch::Bytes(bytes), changed);
+    }
+
+    pub(super) fn zero(&mut self, offset: u64, len: u64) {
+        let changed = self.cached.change_by_zeros(offset, len);
+        self.cached.zero(offset, len);
+        self.push(offset, Patch::Zeros(len), changed);
+    }
+
+    pub(super) fn truncate(&mut self, len: u64) {
+        let old = self.cached.len();
+        if len > old {
+            self.zero(old, len - old);
+        } else if len < old {
+            self.cached.truncate(len);
+            self.push(len, Patch::Truncate, len..old);
+        }
+    }
+
+    fn push(&mut self, offset: u64, patch: Patch, changed: Range<u64>) {
+        self.issued += 1;
+        self.pending.push(Pending {
+            number: self.issued,
+            offset,
+            patch,
+            changed,
+        });
+    }
+
+    /// Puts on the platter what was issued up to a number.
+    pub(super) fn settle(&mut self, upto: u64) {
+        let covered = self.pending.partition_point(|p| p.number <= upto);
+        for entry in self.pending.drain(..covered) {
+            entry.apply(&mut self.platter, 0..u64::MAX);
+        }
+    }
+
+    /// Loses power: part of what is pending reaches the platter, and the cache becomes what the platter holds. A page
+    /// size asks for torn pages.
+    pub(super) fn lose(&mut self, fate: Fate, dice: &Dice<'_>, page: Option<u64>) -> Losses {
+        let kept = self.decide(fate, dice);
+        let survivors = kept
+            .iter()
+            .zip(&self.pending)
+            .position(|(kept, entry)| entry.is_truncation() && !matches!(kept, Kept::All))
+            .unwrap_or(kept.len());
+        let mut losses = Losses::default();
+        for (index, (kept, entry)) in kept.iter().zip(&self.pending).enumerate() {
+            if index >= survivors || !matches!(kept, Kept::All) {
+                losses.bytes += entry.changed.end - entry.changed.start;
+            }
+        }
+        let before = self.platter.clone();
+        let mut phase = 0;
+        for index in 0..survivors {
+            if self.pending[index].is_truncation() {
+                self.land(phase..index, &kept, dice);
+                self.pending[index].apply(&mut self.platter, 0..u64::MAX);
+                phase = index + 1;
+            }
+        }
+        self.land(phase..survivors, &kept, dice);
+        // The length is metadata: it may survive without the data, and then the bytes are zeros.
+        let length = Key::new("disk.loss.length", dice.subject, [self.number, self.issued]);
+        if fate != Fate::NoneKept && dice.choices.ratio(length, 1, 4) {
+            let len = self.cached.len().max(self.platter.len());
+            self.platter.truncate(len);
+        }
+        if let Some(page) = page {
+            losses.torn = self.torn(&before, page);
+        }
+        self.pending.clear();
+        self.cached = self.platter.clone();
+        losses
+    }
+
+    /// Each sector that survives does so in the newest version kept, which holds what stood in the cache by then.
+    fn land(&mut self, entries: Range<usize>, kept: &[Kept], dice: &Dice<'_>) {
+        let mut newest: BTreeMap<u64, usize> = BTreeMap::new();
+        for index in entries.clone() {
+            let entry = &self.pending[index];
+            let sectors = entry.sectors(self.sector);
+            for sector in sectors.clone() {
+                let survives = match kept[index] {
+                    Kept::All => true,
+                    Kept::None => false,
+                    Kept::Prefix(count) => sector - sectors.start < count,
+                    Kept::Subset => dice.sector(self.number, entry.number, sector - sectors.start),
+                };
+                if survives {
+                    newest.insert(sector, index);
+                }
+            }
+        }
+        for (sector, last) in newest {
+            let within = sector * self.sector..(sector + 1) * self.sector;
+            for entry in &self.pending[entries.start..=last] {
+                entry.apply(&mut self.platter, within.clone());
+            }
+        }
+    }
+
+    fn decide(&self, fate: Fate, dice: &Dice<'_>) -> Vec<Kept> {
+        let count = self.pending.len();
+        match fate {
+            Fate::AllKept => vec![Kept::All; count],
+            Fate::NoneKept => vec![Kept::None; count],
+            Fate::PerFile => match dice.file(self.number, self.issued, 4) {
+                0 => vec![Kept::All; count],
+                1 => vec![Kept::None; count],
+                2 => {
+                    // A prefix of the writes, the last of them torn.
+                    let whole = as_usize(dice.prefix(self.number, self.issued, as_u64(count) + 1));
+                    let one = |index: usize, entry: &Pending| match index.cmp(&whole) {
+                        std::cmp::Ordering::Less => Kept::All,
+                        std::cmp::Ordering::Equal => self.one(entry, dice),
+                        std::cmp::Ordering::Greater => Kept::None,
+                    };
+                    let entries = self.pending.iter().enumerate();
+                    entries.map(|(index, entry)| one(index, entry)).collect()
+                }
+                _ => self.pending.iter().map(|e| self.one(e, dice)).collect(),
+            },
+            Fate::PerWrite => self.pending.iter().map(|e| self.one(e, dice)).collect(),
+        }
+    }
+
+    fn one(&self, entry: &Pending, dice: &Dice<'_>) -> Kept {
+        let sectors = entry.sectors(self.sector);
+        match dice.write(self.number, entry.number) {
+            0 => Kept::All,
+            1 => Kept::None,
+            2 => Kept::Prefix(dice.cut(self.number, entry.number, sectors.end - sectors.start + 1)),
+            _ => Kept::Subset,
+        }
+    }
+
+    /// Whole pages that are now none of the versions they have had since the last fsync.
+    fn torn(&self, before: &Content, page: u64) -> Vec<u64> {
+        let mut touched = BTreeSet::new();
+        for entry in &self.pending {
+            touched.extend(entry.offset / page..(entry.offset + entry.len()).div_ceil(page));
+        }
+        let whole = |number: &u64| (number + 1) * page <= self.platter.len();
+        let torn = |number: &u64| {
+            let now = self.platter.read(number * page, page);
+            let within = number * page..(number + 1) * page;
+            let mut version = before.clone();
+            let mut seen = version.read(number * page, page) == now;
+            for entry in &self.pending {
+                entry.apply(&mut version, within.clone());
+                seen |= version.read(number * page, page) == now;
+            }
+            // A page that the file did not reach before may also be all zeros, which is no torn page either.
+            !seen && now.iter().any(|byte| *byte != 0)
+        };
+        touched.into_iter().filter(whole).filter(torn).collect()
+    }
+
+    pub(super) const fn issued(&self) -> u64 {
+        self.issued
+    }
+
+    pub(super) const fn cached(&self) -> &Content {
+        &self.cached
+    }
+
+    pub(super) const fn platter(&self) -> &Content {
+        &self.platter
+    }
+
+    /// Up to where every crash would yield the bytes from `from` on that are there now.
+    pub(super) fn stable_until(&self, from: u64) -> u64 {
+        let changed = self.pending.iter().map(|entry| &entry.changed);
+        let unstable = changed.filter(|range| range.start < range.end && range.end > from);
+        let first = unstable.map(|range| range.start).min();
+        first.unwrap_or(u64::MAX).min(self.cached.len()).max(from)
+    }
+
+    /// Would every crash yield these bytes as they are now?
+    pub(super) fn is_stable(&self, range: &Range<u64>) -> bool {
+        let untouched =
+            |entry: &Pending| entry.changed.end <= range.start || range.end <= entry.changed.start;
+        range.end <= self.cached.len() && self.pending.iter().all(untouched)
+    }
+}
+
+/// The choices of one loss.
+pub(super) struct Dice<'a> {
+    pub(super) choices: &'a Choices,
+    pub(super) subject: Subject,
+}
+
+impl Dice<'_> {
+    fn file(&self, inode: u64, issued: u64, n: u64) -> u64 {
+        let key = Key::new("disk.loss.file", self.subject, [inode, issued]);
+        self.choices.below(key, n)
+    }
+
+    fn prefix(&self, inode: u64, issued: u64, n: u64) -> u64 {
+        let key = Key::new("disk.loss.prefix", self.subject, [inode, issued]);
+        self.choices.below(key, n)
+    }
+
+    fn write(&self, inode: u64, number: u64) -> u64 {
+        let key = Key::new("disk.loss.write", self.subject, [inode, number]);
+        self.choices.below(key, 4)
+    }
+
+    fn cut(&self, inode: u64, number: u64, n: u64) -> u64 {
+        let key = Key::new("disk.loss.cut", self.subject, [inode, number]);
+        self.choices.below(key, n)
+    }
+
+    /// One bit for each sector of a write.
+    fn sector(&self, inode: u64, number: u64, sector: u64) -> bool {
+        let what = [inode << 32 | number, sector / 64];
+        let bits = self
+            .choices
+            .bits(Key::new("disk.loss.sectors", self.subject, what));
+        bits >> (sector % 64) & 1 == 1
+    }
+}
+
+fn as_usize(n: u64) -> usize {
+    usize::try_from(n).expect("files on a fake disk fit into memory")
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).expect("a length fits into 64 bits")
+}

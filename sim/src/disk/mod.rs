@@ -1,0 +1,540 @@
+//! The fake disk of one machine: a page cache over a platter, for data, for lengths and for names.
+//!
+//! An operation takes effect when it is issued, and is answered when it completes: a write copies its bytes into the
+//! page cache at once, an fsync covers what was written before it was issued. The exception is a read, which yields the
+//! bytes as of its completion. The death of a process keeps the page cache; loss of power keeps any subset of what no
+//! fsync has covered.
+
+mod content;
+mod inode;
+mod query;
+mod tree;
+mod trouble;
+
+pub use content::Content;
+pub use query::Entry;
+pub use trouble::{Trouble, TroubleKind};
+
+use crate::choice::{Choices, Key, Subject};
+use bytes::Bytes;
+use inode::{Dice, Fate, Inode};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tree::{Node, Place, Tree};
+use walsim_core::base::{Fd, Pid};
+use walsim_core::call::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFlags};
+
+/// One machine's disk.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Disk {
+    subject: Subject,
+    sector: u32,
+    capacity: u64,
+    used: u64,
+    tree: Tree,
+    inodes: BTreeMap<u64, Arc<Inode>>,
+    descriptors: BTreeMap<Fd, Descriptor>,
+    next_fd: u32,
+    next_inode: u64,
+    losses: u64,
+    troubles: Vec<Trouble>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Descriptor {
+    owner: Pid,
+    inode: u64,
+}
+
+/// An operation in flight. Unless the machine loses power it is handed to [`Disk::complete`] exactly once, also when
+/// the process that issued it is dead.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Ticket(Act);
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Act {
+    /// Took effect when it was issued.
+    Answer(Result<DiskDone, DiskError>),
+    Read {
+        inode: u64,
+        offset: u64,
+        len: u32,
+    },
+    Fsync {
+        inode: u64,
+        /// The last change that was issued before it.
+        upto: u64,
+        call: u64,
+        trouble: Option<TroubleKind>,
+    },
+    SyncDir {
+        dir: u64,
+        upto: u64,
+    },
+}
+
+/// What a loss of power took.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct PowerLoss {
+    /// Bytes of writes that did not survive whole.
+    pub bytes: u64,
+    /// Changes of names that did not survive.
+    pub names: u64,
+    /// Data pages that are now neither their old self nor a newer one: file and page number.
+    pub torn: Vec<(FilePath, u64)>,
+}
+
+impl Disk {
+    /// An empty disk of a machine (its number in the plan's list).
+    #[must_use]
+    pub fn new(machine: u16, sector: u32, capacity: u64) -> Self {
+        Self {
+            subject: Subject::Node(machine),
+            sector,
+            capacity,
+            used: 0,
+            tree: Tree::new(),
+            inodes: BTreeMap::new(),
+            descriptors: BTreeMap::new(),
+            next_fd: 3,
+            next_inode: tree::ROOT + 1,
+            losses: 0,
+            troubles: Vec::new(),
+        }
+    }
+
+    /// Issues an operation of a process: what is to be completed, and after how many microseconds.
+    pub fn issue(&mut self, owner: Pid, op: &DiskOp, choices: &Choices) -> (Ticket, u64) {
+        let (place, base_us) = self.whom(op);
+        let call = self.count_call(place);
+        let key = Key::new("disk.latency", self.subject, [place, call]);
+        let delay_us = base_us * slowness(choices.below(key, 64)) * self.slow_factor();
+        let act = match self.act(owner, op, call, choices) {
+            Ok(act) => act,
+            Err(error) => Act::Answer(Err(error)),
+        };
+        (Ticket(act), delay_us)
+    }
+
+    /// Completes an operation.
+    ///
+    /// # Errors
+    /// What the system call would return.
+    pub fn complete(&mut self, ticket: Ticket, choices: &Choices) -> Result<DiskDone, DiskError> {
+        match ticket.0 {
+            Act::Answer(answer) => answer,
+            Act::Read { inode, offset, len } => {
+                let bytes = self.inodes[&inode].cached().read(offset, u64::from(len));
+                self.unpin(inode);
+                Ok(DiskDone::Data(Bytes::from(bytes)))
+            }
+            Act::Fsync {
+                inode,
+                upto,
+                call,
+                trouble,
+            } => {
+                let result = self.fsync(inode, upto, call, trouble, choices);
+                self.unpin(inode);
+                result
+            }
+            Act::SyncDir { dir, upto } => {
+                self.tree.settle(dir, upto);
+                self.sweep();
+                Ok(DiskDone::Done)
+            }
+        }
+    }
+
+    /// Closes the descriptors of a dead process.
+    pub fn close_all(&mut self, owner: Pid) {
+        self.descriptors.retain(|_, open| open.owner != owner);
+        self.sweep();
+    }
+
+    /// Loses power. Whatever was in flight is answered by nobody. With a page size, torn pages under `base/` are looked
+    /// for.
+    pub fn power_loss(&mut self, page: u32, choices: &Choices) -> PowerLoss {
+        self.losses += 1;
+        let subject = self.subject;
+        let losses = self.losses;
+        let dice = Dice { choices, subject };
+        let whole = choices.below(Key::new("disk.loss", subject, [losses, 0]), 4);
+        let fate = match whole {
+            0 => Fate::AllKept,
+            1 => Fate::NoneKept,
+            2 => Fate::PerFile,
+            _ => Fate::PerWrite,
+        };
+        let mut loss = PowerLoss::default();
+        for inode in self.inodes.values_mut() {
+            let data = inode.path.as_str().starts_with("base/");
+            let page = data.then_some(u64::from(page));
+            let inode = Arc::make_mut(inode);
+            inode.pins = 0;
+            let lost = inode.lose(fate, &dice, page);
+            loss.bytes += lost.bytes;
+            let torn = lost.torn.into_iter();
+            loss.torn
+                .extend(torn.map(|page| (inode.path.clone(), page)));
+        }
+        loss.names = self.tree.lose(|dir, changes| match fate {
+            Fate::AllKept => changes,
+            Fate::NoneKept => 0,
+            Fate::PerFile | Fate::PerWrite => {
+                let key = Key::new("disk.loss.names", subject, [losses, dir]);
+                changes - choices.below(key, changes + 1)
+            }
+        });
+        self.descriptors.clear();
+        self.sweep();
+        self.used = self.inodes.values().map(|inode| inode.cached().len()).sum();
+        loss
+    }
+
+    fn act(
+        &mut self,
+        owner: Pid,
+        op: &DiskOp,
+        call: u64,
+        choices: &Choices,
+    ) -> Result<Act, DiskError> {
+        let done = match op {
+            DiskOp::Open { path, flags } => DiskDone::Opened(self.open(owner, path, *flags)?),
+            DiskOp::Close(fd) => {
+                let inode = self.inode_of(owner, *fd)?;
+                self.descriptors.remove(fd);
+                self.sweep_one(inode);
+                DiskDone::Done
+            }
+            DiskOp::Read { fd, offset, len } => {
+                let inode = self.inode_of(owner, *fd)?;
+                if self.troubled(inode, TroubleKind::ReadFails) {
+                    return Err(DiskError::Io);
+                }
+                self.pin(inode);
+                return Ok(Act::Read {
+                    inode,
+                    offset: *offset,
+                    len: *len,
+                });
+            }
+            DiskOp::Write { fd, offset, data } => {
+                let inode = self.inode_of(owner, *fd)?;
+                let len = u32::try_from(data.len()).expect("a write is shorter than 4 GiB");
+                let len = self.room(inode, *offset, len, call, choices)?;
+                let data = data.slice(..len as usize);
+                self.change(inode, |inode| inode.write(*offset, data));
+                DiskDone::Written(len)
+            }
+            DiskOp::WriteZeros { fd, offset, len } => {
+                let inode = self.inode_of(owner, *fd)?;
+                let len = self.room(inode, *offset, *len, call, choices)?;
+                self.change(inode, |inode| inode.zero(*offset, u64::from(len)));
+                DiskDone::Written(len)
+            }
+            DiskOp::Fsync(fd) => {
+                let inode = self.inode_of(owner, *fd)?;
+                self.pin(inode);
+                return Ok(Act::Fsync {
+                    inode,
+                    upto: self.inodes[&inode].issued(),
+                    call,
+                    trouble: self.fsync_trouble(inode),
+                });
+            }
+            DiskOp::Truncate { fd, len } => {
+                let inode = self.inode_of(owner, *fd)?;
+                if self.used - self.inodes[&inode].cached().len() + len > self.capacity {
+                    return Err(DiskError::NoSpace);
+                }
+                self.change(inode, |inode| inode.truncate(*len));
+                DiskDone::Done
+            }
+            DiskOp::Stat(path) => DiskDone::Stat(match self.tree.look(path.as_str())? {
+                Node::File(inode) => FileKind::File(self.inodes[&inode].cached().len()),
+                Node::Dir(_) => FileKind::Dir,
+            }),
+            DiskOp::Rename { from, to } => {
+                self.rename(from, to)?;
+                DiskDone::Done
+            }
+            DiskOp::Unlink(path) => {
+                self.unlink(path)?;
+                DiskDone::Done
+            }
+            DiskOp::Mkdir(path) => {
+                self.mkdir(path)?;
+                DiskDone::Done
+            }
+            DiskOp::Rmdir(path) => {
+                let place = self.tree.place(path.as_str())?;
+                match self.tree.get(&place).ok_or(DiskError::NotFound)? {
+                    Node::File(_) => return Err(DiskError::NotDir),
+                    Node::Dir(dir) if self.tree.names(dir).next().is_some() => {
+                        return Err(DiskError::NotEmpty);
+                    }
+                    Node::Dir(_) => self.tree.remove(&place),
+                }
+                DiskDone::Done
+            }
+            DiskOp::List(path) => {
+                let dir = self.tree.dir(path.as_str())?;
+                let names = self.tree.names(dir);
+                DiskDone::Names(names.map(|(name, _)| name.to_owned()).collect())
+            }
+            DiskOp::SyncDir(path) => {
+                let dir = self.tree.dir(path.as_str())?;
+                return Ok(Act::SyncDir {
+                    dir,
+                    upto: self.tree.changes(),
+                });
+            }
+        };
+        Ok(Act::Answer(Ok(done)))
+    }
+
+    fn open(&mut self, owner: Pid, path: &FilePath, flags: OpenFlags) -> Result<Fd, DiskError> {
+        let place = self.tree.place(path.as_str())?;
+        let inode = match (self.tree.get(&place), flags) {
+            (Some(Node::Dir(_)), _) => return Err(DiskError::IsDir),
+            (Some(Node::File(_)), OpenFlags::CreateNew) => return Err(DiskError::Exists),
+            (Some(Node::File(inode)), OpenFlags::Existing | OpenFlags::Create) => inode,
+            (Some(Node::File(inode)), OpenFlags::CreateTruncate) => {
+                self.change(inode, |inode| inode.truncate(0));
+                inode
+            }
+            (None, OpenFlags::Existing) => return Err(DiskError::NotFound),
+            (None, OpenFlags::Create | OpenFlags::CreateNew | OpenFlags::CreateTruncate) => {
+                let number = self.number();
+                let inode = Inode::new(number, path.clone(), self.sector);
+                self.inodes.insert(number, Arc::new(inode));
+                self.tree.put(&place, Node::File(number));
+                number
+            }
+        };
+        let fd = Fd(self.next_fd);
+        self.next_fd += 1;
+        self.descriptors.insert(fd, Descriptor { owner, inode });
+        Ok(fd)
+    }
+
+    fn rename(&mut self, from: &FilePath, to: &FilePath) -> Result<(), DiskError> {
+        let source = self.tree.place(from.as_str())?;
+        let target = self.tree.place(to.as_str())?;
+        let node = self.tree.get(&source).ok_or(DiskError::NotFound)?;
+        if from == to {
+            return Ok(());
+        }
+        match (node, self.tree.get(&target)) {
+            (Node::File(_), Some(Node::Dir(_))) => return Err(DiskError::IsDir),
+            (Node::Dir(_), Some(Node::File(_))) => return Err(DiskError::NotDir),
+            (Node::Dir(_), Some(Node::Dir(_))) => return Err(DiskError::NotEmpty),
+            (Node::File(_), Some(Node::File(replaced))) => {
+                Arc::make_mut(self.file(replaced)).unlinked = true;
+            }
+            (Node::File(_) | Node::Dir(_), None) => {}
+        }
+        self.tree.rename(&source, &target, node);
+        if let Node::File(inode) = node {
+            Arc::make_mut(self.file(inode)).path = to.clone();
+        }
+        Ok(())
+    }
+
+    fn unlink(&mut self, path: &FilePath) -> Result<(), DiskError> {
+        let place = self.tree.place(path.as_str())?;
+        match self.tree.get(&place).ok_or(DiskError::NotFound)? {
+            Node::Dir(_) => Err(DiskError::IsDir),
+            Node::File(inode) => {
+                self.tree.remove(&place);
+                Arc::make_mut(self.file(inode)).unlinked = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn mkdir(&mut self, path: &FilePath) -> Result<(), DiskError> {
+        let place: Place<'_> = self.tree.place(path.as_str())?;
+        if self.tree.get(&place).is_some() {
+            return Err(DiskError::Exists);
+        }
+        let number = self.next_inode;
+        self.next_inode += 1;
+        self.tree.put(&place, Node::Dir(number));
+        Ok(())
+    }
+
+    fn fsync(
+        &mut self,
+        inode: u64,
+        upto: u64,
+        call: u64,
+        trouble: Option<TroubleKind>,
+        choices: &Choices,
+    ) -> Result<DiskDone, DiskError> {
+        let subject = self.subject;
+        match trouble {
+            None => {
+                let file = Arc::make_mut(self.file(inode));
+                let key = Key::new("disk.fsync-covers", subject, [inode, call]);
+                let late = file.issued() > upto && choices.ratio(key, 1, 2);
+                file.settle(if late { file.issued() } else { upto });
+                Ok(DiskDone::Done)
+            }
+            Some(TroubleKind::FsyncDrops) => {
+                let dice = Dice { choices, subject };
+                self.change(inode, |inode| {
+                    inode.lose(Fate::PerWrite, &dice, None);
+                });
+                Err(DiskError::Io)
+            }
+            Some(_) => Err(DiskError::Io),
+        }
+    }
+
+    /// How much of a write fits.
+    fn room(
+        &mut self,
+        inode: u64,
+        offset: u64,
+        len: u32,
+        call: u64,
+        choices: &Choices,
+    ) -> Result<u32, DiskError> {
+        if self.troubled(inode, TroubleKind::WriteFails) {
+            return Err(DiskError::Io);
+        }
+        let old = self.inodes[&inode].cached().len();
+        let grows = (offset + u64::from(len)).saturating_sub(old);
+        if grows == 0 {
+            return Ok(len);
+        }
+        let mut free = self.capacity.saturating_sub(self.used);
+        if self.troubled(inode, TroubleKind::Full) {
+            let key = Key::new("disk.short-write", self.subject, [inode, call]);
+            free = free.min(choices.below(key, 2) * grows / 2);
+        }
+        let missing = u32::try_from(grows.saturating_sub(free)).unwrap_or(len);
+        match len.saturating_sub(missing) {
+            0 if len > 0 => Err(DiskError::NoSpace),
+            fits => Ok(fits),
+        }
+    }
+
+    fn inode_of(&self, owner: Pid, fd: Fd) -> Result<u64, DiskError> {
+        match self.descriptors.get(&fd) {
+            Some(open) if open.owner == owner => Ok(open.inode),
+            Some(_) | None => Err(DiskError::BadFd),
+        }
+    }
+
+    fn file(&mut self, inode: u64) -> &mut Arc<Inode> {
+        self.inodes
+            .get_mut(&inode)
+            .expect("names, descriptors and pins keep an inode")
+    }
+
+    /// Changes a file and accounts for its length.
+    fn change(&mut self, inode: u64, change: impl FnOnce(&mut Inode)) {
+        let file = Arc::make_mut(self.file(inode));
+        let before = file.cached().len();
+        change(file);
+        let after = file.cached().len();
+        self.used = self.used - before + after;
+    }
+
+    fn pin(&mut self, inode: u64) {
+        Arc::make_mut(self.file(inode)).pins += 1;
+    }
+
+    fn unpin(&mut self, inode: u64) {
+        let file = Arc::make_mut(self.file(inode));
+        assert!(file.pins > 0, "a ticket completes once");
+        file.pins -= 1;
+        self.sweep_one(inode);
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_inode += 1;
+        self.next_inode - 1
+    }
+
+    /// Frees a file if this was the last thing that kept it.
+    fn sweep_one(&mut self, inode: u64) {
+        if self.inodes[&inode].unlinked {
+            self.sweep();
+        }
+    }
+
+    /// Frees what no name, descriptor or operation in flight keeps, neither now nor after a crash.
+    fn sweep(&mut self) {
+        let referenced = self.tree.referenced();
+        let mut kept: Vec<u64> = self.descriptors.values().map(|open| open.inode).collect();
+        kept.sort_unstable();
+        let mut freed = 0;
+        self.inodes.retain(|number, inode| {
+            let keep = inode.pins > 0
+                || referenced.contains(&Node::File(*number))
+                || kept.binary_search(number).is_ok();
+            if !keep {
+                freed += inode.cached().len();
+            }
+            keep
+        });
+        self.used -= freed;
+        self.tree.forget(&referenced);
+    }
+
+    /// The inode or directory that an operation is about, for the keys of choices, and its usual time.
+    fn whom(&self, op: &DiskOp) -> (u64, u64) {
+        let file = |fd: &Fd| {
+            self.descriptors
+                .get(fd)
+                .map_or(tree::ROOT, |open| open.inode)
+        };
+        let parent = |path: &FilePath| self.tree.dir(path.parent()).unwrap_or(tree::ROOT);
+        let whole = |path: &FilePath| self.tree.dir(path.as_str()).unwrap_or(tree::ROOT);
+        match op {
+            DiskOp::Open { path, .. } | DiskOp::Stat(path) => (parent(path), 5),
+            DiskOp::Close(fd) => (file(fd), 2),
+            DiskOp::Read { fd, len, .. } => (file(fd), 8 + u64::from(len / 2048)),
+            DiskOp::Write { fd, data, .. } => {
+                let len = u64::try_from(data.len()).expect("a length fits into 64 bits");
+                (file(fd), 5 + len / 1024)
+            }
+            DiskOp::WriteZeros { fd, len, .. } => (file(fd), 5 + u64::from(len / 4096)),
+            DiskOp::Truncate { fd, .. } => (file(fd), 10),
+            DiskOp::Fsync(fd) => (file(fd), 250),
+            DiskOp::Rename { to: path, .. }
+            | DiskOp::Unlink(path)
+            | DiskOp::Mkdir(path)
+            | DiskOp::Rmdir(path) => (parent(path), 12),
+            DiskOp::List(path) => (whole(path), 15),
+            DiskOp::SyncDir(path) => (whole(path), 200),
+        }
+    }
+
+    fn count_call(&mut self, place: u64) -> u64 {
+        match self.inodes.get_mut(&place) {
+            Some(inode) => {
+                let inode = Arc::make_mut(inode);
+                inode.calls += 1;
+                inode.calls
+            }
+            None => self.tree.call(place),
+        }
+    }
+}
+
+/// How many times its usual time an operation takes: mostly once, sometimes several times, rarely a hundred times.
+const fn slowness(class: u64) -> u64 {
+    match class {
+        0..=47 => 1,
+        48..=62 => class - 46,
+        _ => 100,
+    }
+}
+
+#[cfg(test)]
+mod tests;

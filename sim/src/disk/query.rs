@@ -1,0 +1,202 @@
+//! What checkers, reports and the set-up of a world ask of a disk.
+
+use super::content::Content;
+use super::inode::Inode;
+use super::tree::{Node, Place, ROOT};
+use super::{Descriptor, Disk};
+use std::ops::Range;
+use std::sync::Arc;
+use walsim_core::base::Fd;
+use walsim_core::call::{DiskError, FilePath};
+
+/// One name of a disk, for a dump.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// A directory.
+    Dir,
+    /// A file and its bytes.
+    File(Vec<u8>),
+}
+
+impl Disk {
+    /// Would every crash that could happen now yield these bytes of a file as they are now? That takes a durable name,
+    /// too. Rewriting identical bytes keeps a stable byte stable.
+    #[must_use]
+    pub fn is_stable(&self, path: &str, range: Range<u64>) -> bool {
+        match self.file_at(path) {
+            Some(inode) => inode.is_stable(&range) && self.tree.is_durable(path),
+            None => false,
+        }
+    }
+
+    /// The end of the stable bytes of a file that begin at `from`; `from` itself if there are none.
+    #[must_use]
+    pub fn stable_until(&self, path: &str, from: u64) -> u64 {
+        match self.file_at(path) {
+            Some(inode) if self.tree.is_durable(path) => inode.stable_until(from),
+            Some(_) | None => from,
+        }
+    }
+
+    /// Is there such a file or directory, as the page cache sees it?
+    #[must_use]
+    pub fn exists(&self, path: &str) -> bool {
+        self.tree.look(path).is_ok()
+    }
+
+    /// The length of a file.
+    #[must_use]
+    pub fn file_len(&self, path: &str) -> Option<u64> {
+        self.file_at(path).map(|inode| inode.cached().len())
+    }
+
+    /// Up to `len` bytes of a file through the page cache.
+    #[must_use]
+    pub fn read_cached(&self, path: &str, offset: u64, len: u64) -> Option<Vec<u8>> {
+        self.file_at(path)
+            .map(|inode| inode.cached().read(offset, len))
+    }
+
+    /// Up to `len` bytes of a file as a loss of power would leave them that keeps nothing unsynced.
+    #[must_use]
+    pub fn read_platter(&self, path: &str, offset: u64, len: u64) -> Option<Vec<u8>> {
+        match self.tree.look_platter(path) {
+            Ok(Node::File(inode)) => Some(self.inodes[&inode].platter().read(offset, len)),
+            Ok(Node::Dir(_)) | Err(_) => None,
+        }
+    }
+
+    /// The names in a directory, in order; empty if there is none.
+    #[must_use]
+    pub fn list(&self, path: &str) -> Vec<String> {
+        match self.tree.dir(path) {
+            Ok(dir) => self
+                .tree
+                .names(dir)
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// The path under which the file behind a descriptor was last seen.
+    #[must_use]
+    pub fn path_of(&self, fd: Fd) -> Option<&FilePath> {
+        let open: &Descriptor = self.descriptors.get(&fd)?;
+        self.inodes.get(&open.inode).map(|inode| &inode.path)
+    }
+
+    /// Bytes taken, of how many.
+    #[must_use]
+    pub const fn space(&self) -> (u64, u64) {
+        (self.used, self.capacity)
+    }
+
+    /// Everything below the root with its path, parents first: as the page cache sees it, or as on the platter.
+    #[must_use]
+    pub fn dump(&self, platter: bool) -> Vec<(String, Entry)> {
+        let mut entries = Vec::new();
+        self.dump_dir(ROOT, "", platter, &mut entries);
+        entries
+    }
+
+    fn dump_dir(&self, dir: u64, prefix: &str, platter: bool, out: &mut Vec<(String, Entry)>) {
+        let names: Vec<(&str, Node)> = if platter {
+            self.tree.names_on_platter(dir).collect()
+        } else {
+            self.tree.names(dir).collect()
+        };
+        for (name, node) in names {
+            let path = format!("{prefix}{name}");
+            match node {
+                Node::Dir(dir) => {
+                    let below = format!("{path}/");
+                    out.push((path, Entry::Dir));
+                    self.dump_dir(dir, &below, platter, out);
+                }
+                Node::File(inode) => {
+                    let inode = &self.inodes[&inode];
+                    let content = if platter {
+                        inode.platter()
+                    } else {
+                        inode.cached()
+                    };
+                    out.push((path, Entry::File(content.read(0, content.len()))));
+                }
+            }
+        }
+    }
+
+    /// Sets up a file, and the directories above it, as if it had always been there: all of it is durable.
+    pub fn set_up_file(&mut self, path: &str, content: Content) {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.set_up_dir(parent);
+        }
+        let number = self.number();
+        self.used += content.len();
+        let inode = Inode::new(number, FilePath::from(path), self.sector).settled(content);
+        self.inodes.insert(number, Arc::new(inode));
+        self.put_durable(path, Node::File(number));
+        self.sweep();
+    }
+
+    /// Sets up a directory, and those above it.
+    pub fn set_up_dir(&mut self, path: &str) {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.set_up_dir(parent);
+        }
+        match self.tree.look(path) {
+            Ok(Node::Dir(_)) => {}
+            Ok(Node::File(_)) => panic!("{path} is a file already"),
+            Err(_) => {
+                let number = self.number();
+                self.put_durable(path, Node::Dir(number));
+            }
+        }
+    }
+
+    fn put_durable(&mut self, path: &str, node: Node) {
+        let place: Result<Place<'_>, DiskError> = self.tree.place(path);
+        let place = place.expect("the directories above were set up first");
+        self.tree.put(&place, node);
+        self.tree.settle_all();
+    }
+
+    /// A copy for another machine, such as a base backup: the same files, all of them durable, nothing open, no faults.
+    #[must_use]
+    pub fn copy_for(&self, machine: u16, capacity: u64) -> Self {
+        let mut copy = Self::new(machine, self.sector, capacity);
+        let mut files = Vec::new();
+        self.copy_dir(ROOT, "", &mut files);
+        for (path, content) in files {
+            match content {
+                Some(content) => copy.set_up_file(&path, content),
+                None => copy.set_up_dir(&path),
+            }
+        }
+        copy
+    }
+
+    fn copy_dir(&self, dir: u64, prefix: &str, out: &mut Vec<(String, Option<Content>)>) {
+        for (name, node) in self.tree.names(dir) {
+            let path = format!("{prefix}{name}");
+            match node {
+                Node::Dir(dir) => {
+                    let below = format!("{path}/");
+                    out.push((path, None));
+                    self.copy_dir(dir, &below, out);
+                }
+                Node::File(inode) => {
+                    out.push((path, Some(self.inodes[&inode].cached().clone())));
+                }
+            }
+        }
+    }
+
+    fn file_at(&self, path: &str) -> Option<&Inode> {
+        match self.tree.look(path) {
+            Ok(Node::File(inode)) => Some(&self.inodes[&inode]),
+            Ok(Node::Dir(_)) | Err(_) => None,
+        }
+    }
+}

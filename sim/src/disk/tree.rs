@@ -1,0 +1,307 @@
+//! Names: directories as the page cache sees them, as the platter holds them, and the changes in between.
+//!
+//! Changes of one directory reach the platter in their order (a journal); changes of different directories do not wait
+//! for each other, save that a rename between two directories happens in both or in neither.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use walsim_core::call::DiskError;
+
+/// The root directory.
+pub(super) const ROOT: u64 = 1;
+
+/// What a name stands for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Node {
+    File(u64),
+    Dir(u64),
+}
+
+type Names = BTreeMap<Arc<str>, Node>;
+
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+struct Dir {
+    live: Names,
+    durable: Names,
+    log: Vec<Logged>,
+    /// System calls so far, for the keys of choices.
+    calls: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Logged {
+    number: u64,
+    change: Change,
+    /// The other directory of a rename between two.
+    other: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Change {
+    Put(Arc<str>, Node),
+    Remove(Arc<str>),
+    Move(Arc<str>, Arc<str>),
+}
+
+impl Change {
+    fn apply(&self, names: &mut Names) {
+        match self {
+            Self::Put(name, node) => {
+                names.insert(name.clone(), *node);
+            }
+            Self::Remove(name) => {
+                names.remove(name);
+            }
+            Self::Move(from, to) => {
+                if let Some(node) = names.remove(from) {
+                    names.insert(to.clone(), node);
+                }
+            }
+        }
+    }
+
+    fn concerns(&self, name: &str) -> bool {
+        match self {
+            Self::Put(changed, _) | Self::Remove(changed) => &**changed == name,
+            Self::Move(from, to) => &**from == name || &**to == name,
+        }
+    }
+}
+
+/// All directories of a disk.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Tree {
+    dirs: BTreeMap<u64, Dir>,
+    changes: u64,
+}
+
+/// A name and the directory that holds it.
+pub(super) struct Place<'a> {
+    pub(super) dir: u64,
+    pub(super) name: &'a str,
+}
+
+impl Tree {
+    pub(super) fn new() -> Self {
+        Self {
+            dirs: BTreeMap::from([(ROOT, Dir::default())]),
+            changes: 0,
+        }
+    }
+
+    /// The directory that would hold a path's last component.
+    pub(super) fn place<'a>(&self, path: &'a str) -> Result<Place<'a>, DiskError> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let dir = self.dir(parent)?;
+        Ok(Place { dir, name })
+    }
+
+    /// What a path stands for.
+    pub(super) fn look(&self, path: &str) -> Result<Node, DiskError> {
+        self.walk(path, |dir| &dir.live)
+    }
+
+    /// The directory at a path.
+    pub(super) fn dir(&self, path: &str) -> Result<u64, DiskError> {
+        match self.look(path)? {
+            Node::Dir(dir) => Ok(dir),
+            Node::File(_) => Err(DiskError::NotDir),
+        }
+    }
+
+    /// What a path stands for on the platter.
+    pub(super) fn look_platter(&self, path: &str) -> Result<Node, DiskError> {
+        self.walk(path, |dir| &dir.durable)
+    }
+
+    fn walk(&self, path: &str, names: impl Fn(&Dir) -> &Names) -> Result<Node, DiskError> {
+        let mut node = Node::Dir(ROOT);
+        if path == "." {
+            return Ok(node);
+        }
+        for part in path.split('/') {
+            let Node::Dir(dir) = node else {
+                return Err(DiskError::NotDir);
+            };
+            let found = names(&self.dirs[&dir]).get(part);
+            node = *found.ok_or(DiskError::NotFound)?;
+        }
+        Ok(node)
+    }
+
+    /// Does a path stand for the same after every crash that could happen now?
+    pub(super) fn is_durable(&self, path: &str) -> bool {
+        let mut dir = ROOT;
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let here = &self.dirs[&dir];
+            let found = here.live.get(part);
+            let settled = found.is_some()
+                && here.durable.get(part) == found
+                && !here.log.iter().any(|entry| entry.change.concerns(part));
+            if !settled {
+                return false;
+            }
+            match found {
+                Some(Node::Dir(next)) => dir = *next,
+                Some(Node::File(_)) => return parts.peek().is_none(),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    pub(super) fn get(&self, place: &Place<'_>) -> Option<Node> {
+        self.dirs[&place.dir].live.get(place.name).copied()
+    }
+
+    pub(super) fn put(&mut self, place: &Place<'_>, node: Node) {
+        if let Node::Dir(number) = node {
+            self.dirs.entry(number).or_default();
+        }
+        self.log(place.dir, Change::Put(place.name.into(), node), None);
+    }
+
+    pub(super) fn remove(&mut self, place: &Place<'_>) {
+        self.log(place.dir, Change::Remove(place.name.into()), None);
+    }
+
+    pub(super) fn rename(&mut self, from: &Place<'_>, to: &Place<'_>, node: Node) {
+        if from.dir == to.dir {
+            let change = Change::Move(from.name.into(), to.name.into());
+            self.log(from.dir, change, None);
+        } else {
+            self.log(to.dir, Change::Put(to.name.into(), node), Some(from.dir));
+            self.changes -= 1;
+            self.log(from.dir, Change::Remove(from.name.into()), Some(to.dir));
+        }
+    }
+
+    fn log(&mut self, dir: u64, change: Change, other: Option<u64>) {
+        self.changes += 1;
+        let number = self.changes;
+        let dir = self
+            .dirs
+            .get_mut(&dir)
+            .expect("a place lies in a directory");
+        change.apply(&mut dir.live);
+        dir.log.push(Logged {
+            number,
+            change,
+            other,
+        });
+    }
+
+    /// Puts the changes of a directory up to a number on the platter.
+    pub(super) fn settle(&mut self, dir: u64, upto: u64) {
+        let Some(here) = self.dirs.get_mut(&dir) else {
+            return;
+        };
+        let covered = here.log.partition_point(|entry| entry.number <= upto);
+        let entries: Vec<Logged> = here.log.drain(..covered).collect();
+        for entry in &entries {
+            entry.change.apply(&mut here.durable);
+        }
+        for entry in entries {
+            if let Some(other) = entry.other {
+                self.settle(other, entry.number);
+            }
+        }
+    }
+
+    /// Makes everything durable.
+    pub(super) fn settle_all(&mut self) {
+        let dirs: Vec<u64> = self.dirs.keys().copied().collect();
+        for dir in dirs {
+            self.settle(dir, u64::MAX);
+        }
+    }
+
+    /// Loses power: of each directory's changes a prefix survives, whose length `choose(dir, changes)` says. Returns how
+    /// many changes were lost.
+    pub(super) fn lose(&mut self, choose: impl Fn(u64, u64) -> u64) -> u64 {
+        let mut kept: BTreeMap<u64, usize> = BTreeMap::new();
+        for (number, dir) in &self.dirs {
+            let changes = u64::try_from(dir.log.len()).expect("a length fits into 64 bits");
+            let prefix = usize::try_from(choose(*number, changes)).expect("at most the length");
+            kept.insert(*number, prefix);
+        }
+        while let Some((dir, cut)) = self.half_kept(&kept) {
+            kept.insert(dir, cut);
+        }
+        let mut lost = 0;
+        for (number, dir) in &mut self.dirs {
+            let prefix = kept[number];
+            for entry in &dir.log[..prefix] {
+                entry.change.apply(&mut dir.durable);
+            }
+            lost += dir.log.len() - prefix;
+            dir.log.clear();
+            dir.live = dir.durable.clone();
+        }
+        u64::try_from(lost).expect("a length fits into 64 bits")
+    }
+
+    /// A directory that would keep its half of a rename whose other half is lost, and where to cut it instead.
+    fn half_kept(&self, kept: &BTreeMap<u64, usize>) -> Option<(u64, usize)> {
+        for (number, dir) in &self.dirs {
+            for (index, entry) in dir.log[..kept[number]].iter().enumerate() {
+                let Some(other) = entry.other else { continue };
+                let Some(dir) = self.dirs.get(&other) else {
+                    continue;
+                };
+                let halves = &dir.log;
+                let position = halves.iter().position(|half| half.number == entry.number);
+                if position.is_some_and(|position| position >= kept[&other]) {
+                    return Some((*number, index));
+                }
+            }
+        }
+        None
+    }
+
+    /// Counts a call on a directory, for the keys of choices.
+    pub(super) fn call(&mut self, dir: u64) -> u64 {
+        let dir = self
+            .dirs
+            .get_mut(&dir)
+            .expect("a place lies in a directory");
+        dir.calls += 1;
+        dir.calls
+    }
+
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    pub(super) fn names(&self, dir: u64) -> impl Iterator<Item = (&str, Node)> {
+        let live = &self.dirs[&dir].live;
+        live.iter().map(|(name, node)| (&**name, *node))
+    }
+
+    pub(super) fn names_on_platter(&self, dir: u64) -> impl Iterator<Item = (&str, Node)> {
+        let durable = &self.dirs[&dir].durable;
+        durable.iter().map(|(name, node)| (&**name, *node))
+    }
+
+    /// Everything that a name leads to, now or after a crash.
+    pub(super) fn referenced(&self) -> BTreeSet<Node> {
+        let mut nodes = BTreeSet::from([Node::Dir(ROOT)]);
+        for dir in self.dirs.values() {
+            nodes.extend(dir.live.values());
+            nodes.extend(dir.durable.values());
+            for entry in &dir.log {
+                if let Change::Put(_, node) = &entry.change {
+                    nodes.insert(*node);
+                }
+            }
+        }
+        nodes
+    }
+
+    /// Forgets directories that nothing leads to.
+    pub(super) fn forget(&mut self, referenced: &BTreeSet<Node>) {
+        self.dirs
+            .retain(|number, _| referenced.contains(&Node::Dir(*number)));
+    }
+}
