@@ -4,3 +4,5 @@ pub mod choice;
 pub mod clock;
 pub mod disk;
 pub mod trace;
+
+pub mod plan;

@@ -1,0 +1,256 @@
+//! A run as data: topology, settings, workload, faults and operator actions. Generated from a seed, written by hand, or
+//! left over by shrinking: one type for all.
+
+use std::collections::BTreeMap;
+use walsim_core::base::Settings;
+
+/// Everything that decides a run besides the code.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Plan {
+    /// Seed of the run-time choices.
+    pub seed: u64,
+    /// What the run is called: the profile, or the scenario's name.
+    pub name: String,
+    /// What a scenario protects; empty for generated plans.
+    pub about: String,
+    /// The servers; the first is the primary.
+    pub nodes: Vec<NodePlan>,
+    /// How the network behaves when nothing is wrong.
+    pub network: NetworkPlan,
+    /// How the disks behave when nothing is wrong.
+    pub disks: DiskPlan,
+    /// What sessions do.
+    pub workload: Vec<WorkloadRow>,
+    /// What goes wrong.
+    pub faults: Vec<FaultRow>,
+    /// What the operator does.
+    pub actions: Vec<ActionRow>,
+    /// Length of the active part in microseconds; the quiet phase follows.
+    pub active_us: u64,
+    /// Choices that are not left to the seed, by their names.
+    pub pins: BTreeMap<String, u64>,
+    /// Does every process step take a drawn while (`false`: none does)?
+    pub step_delays: bool,
+}
+
+/// One server.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct NodePlan {
+    /// Its name in reports, and its host name.
+    pub name: String,
+    /// Its configuration; `primary_conninfo` names the upstream of a standby.
+    pub settings: Settings,
+    /// Offset of its wall clock in microseconds.
+    pub clock_offset_us: i64,
+    /// Drift of its wall clock in parts per million.
+    pub clock_drift_ppm: i32,
+    /// Bytes that its disk holds.
+    pub disk_capacity: u64,
+}
+
+/// The network at its best.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct NetworkPlan {
+    /// Least one-way latency in microseconds.
+    pub latency_us: u64,
+    /// What is drawn on top of it, at most.
+    pub jitter_us: u64,
+    /// Bytes per millisecond and link.
+    pub bytes_per_ms: u64,
+    /// Cut streams at drawn places, and join what was sent apart.
+    pub fragment: bool,
+}
+
+/// The disks at their best.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct DiskPlan {
+    /// Least duration of any operation in microseconds.
+    pub latency_us: u64,
+    /// What is drawn on top of it, at most.
+    pub jitter_us: u64,
+    /// Duration of an fsync in microseconds, at least; the jitter is ten times that of others.
+    pub fsync_us: u64,
+}
+
+/// When a row takes effect.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum When {
+    /// So many microseconds after the start.
+    At(u64),
+    /// When something happens for the n-th time (from 1); the row then takes effect before the effects of that step
+    /// that follow the event.
+    Event {
+        /// On which node.
+        node: usize,
+        /// What.
+        event: EventKind,
+        /// The how-manieth time.
+        nth: u32,
+    },
+}
+
+/// What a row can wait for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum EventKind {
+    /// A process issues a write into pg_wal.
+    WalWrite,
+    /// A process issues an fsync of a WAL segment.
+    WalFsync,
+    /// The walreceiver issues a write into pg_wal.
+    WalReceived,
+    /// A WAL fsync has completed.
+    WalFsynced,
+    /// The walsender hands WAL to the network.
+    WalSent,
+    /// A backend has inserted a commit record.
+    CommitAcked,
+    /// A checkpoint has been completed.
+    CheckpointDone,
+    /// The node accepts connections.
+    Ready,
+}
+
+/// A burst of transactions of one session.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WorkloadRow {
+    /// When it begins.
+    pub when: When,
+    /// Which session, from 0; rows of one session run one after the other.
+    pub session: u32,
+    /// On which node.
+    pub node: usize,
+    /// How many transactions.
+    pub transactions: u32,
+    /// Rows of each.
+    pub rows: u32,
+    /// Bytes of a row's value.
+    pub bytes: u32,
+    /// Bytes of a logical message that each transaction emits besides; 0 for none.
+    pub message: u32,
+    /// Every so-manieth transaction is rolled back; 0 for none.
+    pub rollback_every: u32,
+    /// `SET synchronous_commit = off` for these.
+    pub asynchronous: bool,
+    /// Microseconds between two transactions.
+    pub pause_us: u64,
+    /// Read back what was committed, every so-manieth transaction; 0 for never.
+    pub read_every: u32,
+}
+
+/// One fault.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct FaultRow {
+    /// When it strikes.
+    pub when: When,
+    /// What.
+    pub fault: Fault,
+}
+
+/// What can go wrong. Durations are in microseconds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Fault {
+    /// The machine loses power and boots again.
+    PowerLoss {
+        /// Which.
+        node: usize,
+        /// How long it stays off.
+        off_us: u64,
+    },
+    /// All processes of a server die at once; the operating system lives on.
+    NodeCrash {
+        /// Which.
+        node: usize,
+        /// How long until it is started again.
+        off_us: u64,
+    },
+    /// Nothing gets through between two nodes.
+    Partition {
+        /// One side.
+        a: usize,
+        /// The other.
+        b: usize,
+        /// Only from `a` to `b`.
+        one_way: bool,
+        /// How long.
+        for_us: u64,
+    },
+    /// All connections between two nodes break.
+    Reset {
+        /// One side.
+        a: usize,
+        /// The other.
+        b: usize,
+    },
+    /// Everything from one node to another takes longer.
+    Delay {
+        /// From.
+        a: usize,
+        /// To.
+        b: usize,
+        /// By how much.
+        by_us: u64,
+        /// How long.
+        for_us: u64,
+    },
+    /// The next fsync of a file under a directory fails.
+    FsyncError {
+        /// On which node.
+        node: usize,
+        /// Files below it, such as `pg_wal`.
+        path: String,
+        /// The kernel forgets the unwritten pages (else it keeps them dirty).
+        drop_pages: bool,
+    },
+    /// The disk is full.
+    DiskFull {
+        /// On which node.
+        node: usize,
+        /// How long.
+        for_us: u64,
+    },
+    /// The wall clock jumps.
+    ClockJump {
+        /// On which node.
+        node: usize,
+        /// By how many microseconds; negative is back.
+        by_us: i64,
+    },
+    /// The server is shut down with SIGQUIT and started again.
+    ImmediateShutdown {
+        /// Which.
+        node: usize,
+        /// How long it stays down.
+        off_us: u64,
+    },
+    /// Clients of a session stop reading what the server sends, or a standby's kernel does.
+    StopReading {
+        /// Whose end of its connections stops taking bytes.
+        node: usize,
+        /// How long.
+        for_us: u64,
+    },
+}
+
+/// One operator action.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ActionRow {
+    /// When.
+    pub when: When,
+    /// What.
+    pub action: Action,
+}
+
+/// What an operator does.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Action {
+    /// `CHECKPOINT`
+    Checkpoint {
+        /// Where.
+        node: usize,
+    },
+    /// `SELECT pg_switch_wal()`
+    SwitchWal {
+        /// Where.
+        node: usize,
+    },
+}
