@@ -71,10 +71,11 @@ fn every_core_module_stands_on_a_floor() {
 #[test]
 fn core_paths_show_their_floor() {
     for_core(|module, line| {
-        let grouped = line.code.contains("crate::{") || line.code.contains("crate::*");
+        let open = line.code.contains("crate::{") && !line.code.contains('}');
+        let hidden = open || line.code.contains("crate::*");
         let to_the_root = supers(line.code)
             .any(|(count, _)| count >= module.place.len() + usize::from(line.in_tests));
-        (grouped || to_the_root).then(|| "write `crate::FLOOR::…`, one `use` a floor".into())
+        (hidden || to_the_root).then(|| "write `crate::FLOOR::…`, one `use` a floor".into())
     });
 }
 
@@ -162,6 +163,10 @@ fn paths_are_resolved() {
         )
     };
     assert_eq!(at(&["wal"], "use crate::node::X;"), [["node", "X"]]);
+    assert_eq!(
+        at(&["wal"], "use crate::{ready, node::X};"),
+        [vec!["ready"], vec!["node", "X"]]
+    );
     assert_eq!(
         at(
             &["proc", "startup", "redo"],
@@ -289,7 +294,10 @@ fn floor(name: &str) -> Option<usize> {
 fn paths<'a>(place: &[&'a str], line: &Line<'a>) -> Vec<Vec<&'a str>> {
     let absolute = words(line.code)
         .filter(|(word, _)| *word == "crate")
-        .map(|(_, rest)| names(rest));
+        .flat_map(|(_, rest)| match rest.strip_prefix("::{") {
+            Some(group) => group.split(',').map(names).collect(),
+            None => vec![names(rest)],
+        });
     let climbing = supers(line.code).filter_map(|(count, rest)| {
         let above = (place.len() + usize::from(line.in_tests)).checked_sub(count)?;
         let mut path = place[..above.min(place.len())].to_vec();
@@ -311,6 +319,7 @@ fn supers(code: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// `::a::B;` is `["a", "B"]`.
 fn names(rest: &str) -> Vec<&str> {
+    let rest = rest.trim_start();
     let end = rest
         .find(|c: char| !(is_name(c) || c == ':'))
         .unwrap_or(rest.len());

@@ -1,0 +1,331 @@
+//! Bytes that real servers wrote, against our codecs: `tests/golden/README.md` tells how they were made.
+//!
+//! Every slice of WAL must read as PostgreSQL's own tools list it, every record and page must be written again as the
+//! same bytes, and no damage to any of it may make us panic or see a record that is not there.
+
+#[path = "golden/samples.rs"]
+mod samples;
+
+use std::collections::BTreeMap;
+
+use samples::{Listed, PAGE, control_files, slices};
+use walsim_core::base::{Lsn, PgVersion};
+use walsim_core::wire::control_file::{ControlFile, ControlFileError};
+use walsim_core::wire::logical_message::LogicalMessage;
+use walsim_core::wire::record::{Record, RecordBody, RmgrId};
+use walsim_core::wire::standby_records::StandbyRecord;
+use walsim_core::wire::xact_records::XactEnd;
+use walsim_core::wire::xlog_records::XlogRecord;
+
+/// The types whose `xl_info` is checked: what we decode, by the name that pg_waldump prints.
+const TYPES: [(&str, u8); 23] = [
+    ("XLOG CHECKPOINT_SHUTDOWN", 0x00),
+    ("XLOG CHECKPOINT_ONLINE", 0x10),
+    ("XLOG SWITCH", 0x40),
+    ("XLOG BACKUP_END", 0x50),
+    ("XLOG PARAMETER_CHANGE", 0x60),
+    ("XLOG RESTORE_POINT", 0x70),
+    ("XLOG FPW_CHANGE", 0x80),
+    ("XLOG FPI_FOR_HINT", 0xA0),
+    ("XLOG FPI", 0xB0),
+    ("XLOG OVERWRITE_CONTRECORD", 0xD0),
+    ("XLOG CHECKPOINT_REDO", 0xE0),
+    ("Transaction COMMIT", 0x00),
+    ("Transaction PREPARE", 0x10),
+    ("Transaction ABORT", 0x20),
+    ("Transaction COMMIT_PREPARED", 0x30),
+    ("Transaction ABORT_PREPARED", 0x40),
+    ("Storage CREATE", 0x10),
+    ("Standby LOCK", 0x00),
+    ("Standby RUNNING_XACTS", 0x10),
+    ("Heap INSERT", 0x00),
+    ("Btree INSERT_LEAF", 0x00),
+    ("Generic Generic", 0x00),
+    ("LogicalMessage MESSAGE", 0x00),
+];
+
+#[test]
+fn every_slice_reads_as_listed() {
+    for slice in slices() {
+        let (records, end) = slice.read(&slice.bytes);
+        let ours: Vec<_> = records.iter().map(Listed::of).collect();
+        for (our, their) in ours.iter().zip(&slice.listed) {
+            assert_eq!(our, their, "{}: left ours ({end:?})", slice.name);
+        }
+        assert_eq!(ours.len(), slice.listed.len(), "{}: {end:?}", slice.name);
+    }
+}
+
+/// The list of types says what the samples must hold, and each is what its name says.
+#[test]
+fn every_type_is_there() {
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let mut seen = BTreeMap::new();
+        for slice in slices().filter(|slice| slice.version == version) {
+            let (records, _) = slice.read(&slice.bytes);
+            for (record, name) in records.iter().zip(slice.names()) {
+                let rmgr_info = record.header.rmgr_info();
+                let op = match record.header.rmid {
+                    RmgrId::TRANSACTION => rmgr_info & 0x70,
+                    _ => rmgr_info,
+                };
+                seen.insert(name, op);
+            }
+        }
+        for (name, info) in TYPES {
+            if version == PgVersion::V15 && name == "XLOG CHECKPOINT_REDO" {
+                continue;
+            }
+            assert_eq!(seen.get(name), Some(&info), "{name} in {version:?}");
+        }
+    }
+}
+
+#[test]
+fn records_assemble_to_the_same_bytes() {
+    for slice in slices() {
+        for record in slice.read(&slice.bytes).0 {
+            let original = slice.record_bytes(record.lsn, record.header.tot_len);
+            let mut again = RecordBody::from(&record).assemble(8192);
+            again.finish(record.header.prev);
+            assert_eq!(
+                again.bytes(),
+                original,
+                "{} at {}",
+                slice.name,
+                record.header.prev
+            );
+        }
+    }
+}
+
+#[test]
+fn main_data_encodes_to_the_same_bytes() {
+    let mut count = 0;
+    for slice in slices() {
+        let version = slice.version;
+        for record in slice.read(&slice.bytes).0 {
+            let (info, main) = (record.header.info, &record.main);
+            let again = match record.header.rmid {
+                RmgrId::XLOG => XlogRecord::decode(version, info, main).map(|r| r.encode(version)),
+                // PREPARE holds the state file of a prepared transaction, which we do not look into.
+                RmgrId::TRANSACTION if info & 0x70 == 0x10 => continue,
+                RmgrId::TRANSACTION => {
+                    XactEnd::decode(version, info, main).map(|r| r.encode(version))
+                }
+                RmgrId::STANDBY => StandbyRecord::decode(info, main).map(|r| r.encode()),
+                RmgrId::LOGICAL_MESSAGE => LogicalMessage::decode(info, main).map(|r| r.encode()),
+                _ => continue,
+            };
+            let again = again.unwrap_or_else(|e| panic!("{} at {}: {e}", slice.name, record.lsn));
+            assert_eq!(again.len(), main.len(), "{} at {}", slice.name, record.lsn);
+            for (at, (our, their)) in again.iter().zip(main).enumerate() {
+                let same = our == their || is_padding(version, &record, at);
+                assert!(same, "{} at {}: byte {at}", slice.name, record.lsn);
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 150, "only {count} records were compared");
+}
+
+/// Pages made by our writer around the same records hold the same bytes, headers and padding included.
+#[test]
+fn pages_are_written_the_same() {
+    for slice in slices() {
+        let records = slice.read(&slice.bytes).0;
+        let (written, known) = slice.write_again(&records);
+        for (at, known) in known.iter().enumerate() {
+            assert!(
+                !known || written[at] == slice.bytes[at],
+                "{}: byte {at}, {} of its page: {:#04x}, PostgreSQL wrote {:#04x}",
+                slice.name,
+                at % PAGE,
+                written[at],
+                slice.bytes[at]
+            );
+        }
+    }
+}
+
+/// Where a crash cut the record off, before its continuation was overwritten, it is reported as incomplete.
+#[test]
+fn aborted_record_is_recognised() {
+    let mut count = 0;
+    for slice in slices() {
+        let Some(aborted) = slice.aborted else {
+            continue;
+        };
+        let missing = Lsn(aborted
+            .0
+            .next_multiple_of(u64::from(slice.geometry().segment)));
+        let cut = slice.offset(missing);
+        let mut reader = slice.reader();
+        let (records, _) = slice.read_with(&mut reader, &slice.bytes[..cut]);
+        assert!(records.iter().all(|record| record.lsn < aborted));
+        let found = reader.aborted.map(|a| (a.record, a.missing));
+        assert_eq!(found, Some((aborted, missing)), "{}", slice.name);
+
+        let mut reader = slice.reader();
+        slice.read_with(&mut reader, &slice.bytes);
+        assert_eq!(reader.overwritten, Some(aborted), "{}", slice.name);
+        count += 1;
+    }
+    assert_eq!(count, 2, "one of each version");
+}
+
+/// Cut off anywhere, the records before the cut are read and nothing else.
+#[test]
+fn truncated_wal_ends_early() {
+    for slice in slices() {
+        let (whole, _) = slice.read(&slice.bytes);
+        for cut in (0..slice.bytes.len()).step_by(slice.stride()) {
+            let (read, _) = slice.read(&slice.bytes[..cut]);
+            assert!(whole.starts_with(&read), "{} cut at {cut}", slice.name);
+            let last = read.last().map_or(slice.start, |record| record.end);
+            assert!(slice.offset(last) <= cut.next_multiple_of(8));
+        }
+    }
+}
+
+/// Whatever byte changes: what is read is what was there, up to the damage at most.
+#[test]
+fn damaged_wal_ends_early() {
+    for slice in slices() {
+        let (whole, _) = slice.read(&slice.bytes);
+        for at in (0..slice.bytes.len()).step_by(slice.stride()) {
+            let mut bytes = slice.bytes.to_vec();
+            bytes[at] ^= 1 << (at % 8);
+            let (read, end) = slice.read(&bytes);
+            assert!(
+                whole.starts_with(&read),
+                "{}: byte {at} changed, {end:?}",
+                slice.name
+            );
+        }
+    }
+}
+
+#[test]
+fn control_files_read_as_pg_controldata_says() {
+    for (version, bytes, said, name) in control_files() {
+        let file = ControlFile::decode(version, &bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let says = |label: &str| said.get(label).map_or("", |text| text.as_str());
+        let copy = &file.checkpoint_copy;
+        let padded = |lsn: Lsn| lsn.to_string();
+        let on = |set: bool| if set { "on" } else { "off" }.to_owned();
+        for (label, ours) in [
+            (
+                "Database system identifier",
+                file.system_identifier.to_string(),
+            ),
+            ("Latest checkpoint location", padded(file.checkpoint)),
+            ("Latest checkpoint's REDO location", padded(copy.redo)),
+            ("Latest checkpoint's TimeLineID", copy.this_tli.to_string()),
+            (
+                "Latest checkpoint's PrevTimeLineID",
+                copy.prev_tli.to_string(),
+            ),
+            (
+                "Latest checkpoint's full_page_writes",
+                on(copy.full_page_writes),
+            ),
+            (
+                "Latest checkpoint's NextXID",
+                format!("{}:{}", copy.next_xid.epoch(), copy.next_xid.xid()),
+            ),
+            ("Latest checkpoint's NextOID", copy.next_oid.to_string()),
+            (
+                "Latest checkpoint's NextMultiXactId",
+                copy.next_multi.to_string(),
+            ),
+            ("Latest checkpoint's oldestXID", copy.oldest_xid.to_string()),
+            (
+                "Latest checkpoint's oldestXID's DB",
+                copy.oldest_xid_db.to_string(),
+            ),
+            (
+                "Latest checkpoint's oldestActiveXID",
+                copy.oldest_active_xid.to_string(),
+            ),
+            (
+                "Minimum recovery ending location",
+                padded(file.min_recovery_point),
+            ),
+            (
+                "Min recovery ending loc's timeline",
+                file.min_recovery_point_tli.to_string(),
+            ),
+            ("Backup start location", padded(file.backup_start)),
+            ("wal_log_hints setting", on(file.wal_log_hints)),
+            (
+                "max_worker_processes setting",
+                file.max_worker_processes.to_string(),
+            ),
+            ("max_wal_senders setting", file.max_wal_senders.to_string()),
+            (
+                "max_prepared_xacts setting",
+                file.max_prepared_xacts.to_string(),
+            ),
+            ("Database block size", file.blcksz.to_string()),
+            ("WAL block size", file.xlog_blcksz.to_string()),
+            ("Bytes per WAL segment", file.xlog_seg_size.to_string()),
+            (
+                "Data page checksum version",
+                file.data_checksum_version.to_string(),
+            ),
+        ] {
+            assert_eq!(ours, says(label), "{name}: {label}");
+        }
+        assert!(file.encode(version) == bytes, "{name}: written differently");
+    }
+}
+
+/// Every byte that counts is covered by a check; the zeros behind them are not looked at.
+#[test]
+fn damaged_control_files_are_refused() {
+    for (version, bytes, _, name) in control_files() {
+        let payload = match version {
+            PgVersion::V15 => 292,
+            PgVersion::V18 => 296,
+        };
+        for at in 0..payload {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            let error = ControlFile::decode(version, &damaged).err();
+            let refused = matches!(
+                error,
+                Some(ControlFileError::Version { .. } | ControlFileError::Checksum { .. })
+            );
+            assert!(refused, "{name}: byte {at}: {error:?}");
+            assert!(ControlFile::decode(version, &bytes[..at]).is_err());
+        }
+    }
+}
+
+/// Bytes of main data that PostgreSQL leaves as they were on its stack.
+fn is_padding(version: PgVersion, record: &Record, at: usize) -> bool {
+    match (record.header.rmid, record.header.rmgr_info()) {
+        // xl_running_xacts, behind subxid_overflow.
+        (RmgrId::STANDBY, 0x10) => (9..12).contains(&at),
+        // xl_logical_message, behind transactional.
+        (RmgrId::LOGICAL_MESSAGE, _) => (5..8).contains(&at),
+        // SharedInvalidationMessage, behind its id.
+        (RmgrId::TRANSACTION, _) => {
+            let end = XactEnd::decode(version, record.header.info, &record.main);
+            let end = end.expect("decoded before");
+            let counted = |count: usize, len| if count > 0 { 4 + count * len } else { 0 };
+            let stats_item = if version == PgVersion::V15 { 12 } else { 16 };
+            let first = 8
+                + 4
+                + end.db.map_or(0, |_| 8)
+                + counted(end.subxacts.len(), 4)
+                + counted(end.rels.len(), 12)
+                + counted(end.stats.len(), stats_item)
+                + 4;
+            let messages = first..first + end.invals.len() * 16;
+            messages.contains(&at) && (1..4).contains(&((at - first) % 16))
+        }
+        _ => false,
+    }
+}

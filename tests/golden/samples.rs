@@ -1,0 +1,283 @@
+//! The samples of `tests/golden`: slices of WAL with what PostgreSQL lists in them, and control files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use walsim_core::base::{Geometry, Lsn, PgVersion, Planted, Probe, TimelineId};
+use walsim_core::wal::{Next, PageIdent, WalError, WalReader};
+use walsim_core::wal::{fragments, init_page, mark_contrecord, mark_overwrite};
+use walsim_core::wire::page::{BKP_REMOVABLE, PageHeader};
+use walsim_core::wire::record::Record;
+
+/// Stock pages.
+pub(crate) const PAGE: usize = 8192;
+
+/// One slice of WAL and the list that PostgreSQL made of it.
+pub(crate) struct Slice {
+    pub(crate) name: String,
+    pub(crate) version: PgVersion,
+    pub(crate) system_identifier: u64,
+    /// Address of the first byte.
+    pub(crate) start: Lsn,
+    pub(crate) first_record: Lsn,
+    pub(crate) end: Lsn,
+    /// A record whose second half a crash lost.
+    pub(crate) aborted: Option<Lsn>,
+    pub(crate) bytes: Bytes,
+    pub(crate) listed: Vec<Listed>,
+}
+
+/// What pg_waldump prints of a record.
+#[derive(PartialEq, Eq, Debug, Clone)]
+pub(crate) struct Listed {
+    lsn: Lsn,
+    prev: Lsn,
+    /// Without the bytes of images.
+    body_bytes: usize,
+    total_bytes: u32,
+    xid: u32,
+    rmgr: String,
+}
+
+impl Listed {
+    pub(crate) fn of(record: &Record) -> Self {
+        let images = record
+            .blocks
+            .iter()
+            .filter_map(|block| block.image.as_ref());
+        let image_bytes: usize = images.map(|image| image.bytes.len()).sum();
+        Self {
+            lsn: record.lsn,
+            prev: record.header.prev,
+            body_bytes: record.header.tot_len as usize - image_bytes,
+            total_bytes: record.header.tot_len,
+            xid: record.header.xid.0,
+            rmgr: record.header.rmid.to_string(),
+        }
+    }
+
+    /// `rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/01000028, prev 0/00000000, desc: …`
+    fn parse(line: &str) -> Option<Self> {
+        let (rmgr, rest) = line.strip_prefix("rmgr: ")?.split_once("len (rec/tot):")?;
+        let (lengths, rest) = rest.split_once(", tx:")?;
+        let (xid, rest) = rest.split_once(", lsn: ")?;
+        let (lsn, rest) = rest.split_once(", prev ")?;
+        let (prev, _) = rest.split_once(", desc: ")?;
+        let (body, total) = lengths.split_once('/')?;
+        Some(Self {
+            lsn: lsn.parse().ok()?,
+            prev: prev.parse().ok()?,
+            body_bytes: body.trim().parse().ok()?,
+            total_bytes: total.trim().parse().ok()?,
+            xid: xid.trim().parse().ok()?,
+            rmgr: rmgr.trim().into(),
+        })
+    }
+}
+
+impl Slice {
+    pub(crate) fn geometry(&self) -> Geometry {
+        Geometry::STOCK
+    }
+
+    pub(crate) fn offset(&self, lsn: Lsn) -> usize {
+        usize::try_from(lsn - self.start).expect("inside the slice")
+    }
+
+    /// The bytes of small slices are all tried, those of large ones in steps that meet every place of a page.
+    pub(crate) fn stride(&self) -> usize {
+        if self.bytes.len() > 2 * PAGE { 211 } else { 3 }
+    }
+
+    /// `XLOG CHECKPOINT_ONLINE` and the like, as listed.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let text = read(&format!("{}.txt", self.name));
+        let name = |line: &str| {
+            let rmgr = line.strip_prefix("rmgr: ")?.split_whitespace().next()?;
+            let (_, rest) = line.split_once(", desc: ")?;
+            Some(format!("{rmgr} {}", rest.split_whitespace().next()?))
+        };
+        text.lines().filter_map(name).collect()
+    }
+
+    pub(crate) fn reader(&self) -> WalReader {
+        let mut reader =
+            WalReader::new(self.geometry(), self.version, Some(self.system_identifier));
+        reader.set_file_tli(TimelineId(1));
+        reader.begin_read(self.first_record);
+        reader
+    }
+
+    pub(crate) fn read(&self, bytes: &[u8]) -> (Vec<Record>, Option<WalError>) {
+        self.read_with(&mut self.reader(), bytes)
+    }
+
+    /// The records of the slice, or of what became of its bytes, up to its end.
+    pub(crate) fn read_with(
+        &self,
+        reader: &mut WalReader,
+        bytes: &[u8],
+    ) -> (Vec<Record>, Option<WalError>) {
+        let mut probe = Probe::new(Planted::NONE);
+        let mut records = Vec::new();
+        while reader.end < self.end {
+            match reader.next(&mut probe) {
+                Next::Record(record) => records.push(record),
+                Next::Need { page, len, .. } => match self.page(bytes, page, len) {
+                    Some(page_bytes) => reader.feed(page, page_bytes),
+                    None => reader.feed_failed(WalError::Unavailable(page)),
+                },
+                Next::End(error) => return (records, Some(error)),
+            }
+        }
+        (records, None)
+    }
+
+    /// As many bytes of the page as there are, if they are enough. A segment's first page that is no part of the slice
+    /// is looked at for its header alone.
+    fn page(&self, bytes: &[u8], page: Lsn, len: u32) -> Option<Bytes> {
+        if page < self.start {
+            let mut made = vec![0; PAGE];
+            init_page(&mut made, &self.geometry(), page, &self.ident());
+            return Some(made.into());
+        }
+        let from = self.offset(page);
+        let rest = bytes.get(from..)?;
+        let rest = &rest[..rest.len().min(PAGE)];
+        (rest.len() >= len as usize).then(|| Bytes::copy_from_slice(rest))
+    }
+
+    fn ident(&self) -> PageIdent {
+        PageIdent {
+            version: self.version,
+            tli: TimelineId(1),
+            sysid: self.system_identifier,
+            removable: true,
+        }
+    }
+
+    /// The bytes of a record, put together from its pages.
+    pub(crate) fn record_bytes(&self, lsn: Lsn, len: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in fragments(self.geometry(), lsn, len) {
+            let from = self.offset(part.page) + part.offset as usize;
+            bytes.extend_from_slice(&self.bytes[from..from + part.range.len()]);
+        }
+        bytes
+    }
+
+    /// The slice as our writer makes it, and which of its bytes we can know: not the record that the first page begins
+    /// with, not what an aborted record left, nothing behind the end.
+    pub(crate) fn write_again(&self, records: &[Record]) -> (Vec<u8>, Vec<bool>) {
+        let mut out = vec![0; self.bytes.len()];
+        let mut known = vec![false; out.len()];
+        let first = self.offset(self.first_record);
+        for (number, page) in out.chunks_mut(PAGE).enumerate() {
+            let from = number * PAGE;
+            let at = self.start + from as u64;
+            // Which pages were made while a base backup ran cannot be seen from the records.
+            let header = PageHeader::decode(&self.bytes[from..]).expect("a whole page");
+            let mut ident = self.ident();
+            ident.removable = header.has(BKP_REMOVABLE);
+            if at > self.end {
+                break;
+            }
+            init_page(page, &self.geometry(), at, &ident);
+            known[from.max(first)..(from + PAGE).min(self.offset(self.end).max(first))].fill(true);
+        }
+        for record in records {
+            let bytes = self.record_bytes(record.lsn, record.header.tot_len);
+            for part in fragments(self.geometry(), record.lsn, record.header.tot_len) {
+                let page = self.offset(part.page);
+                if let Some(rem_len) = part.rem_len {
+                    mark_contrecord(&mut out[page..], rem_len);
+                }
+                let at = page + part.offset as usize;
+                out[at..at + part.range.len()].copy_from_slice(&bytes[part.range]);
+            }
+            if record.header.is_switch() {
+                // Pages behind a switch are zero.
+                let rest = self.offset(record.end)..self.offset(record.next).min(out.len());
+                let next_page = rest.start.next_multiple_of(PAGE);
+                out[next_page.min(rest.end)..rest.end].fill(0);
+            }
+        }
+        if let Some(aborted) = self.aborted {
+            let missing = Lsn(aborted
+                .0
+                .next_multiple_of(u64::from(self.geometry().segment)));
+            known[self.offset(aborted)..self.offset(missing)].fill(false);
+            mark_overwrite(&mut out[self.offset(missing)..]);
+        }
+        (out, known)
+    }
+}
+
+pub(crate) fn slices() -> impl Iterator<Item = Slice> {
+    [PgVersion::V15, PgVersion::V18]
+        .into_iter()
+        .flat_map(|version| {
+            let index: toml::Table = read(&format!("{}.toml", version.major()))
+                .parse()
+                .expect("an index");
+            let identifier = text(&index, "system_identifier").to_owned();
+            let slices = index["slice"].as_array().expect("slices").clone();
+            assert!(slices.len() >= 13);
+            slices.into_iter().map(move |entry| {
+                let entry = entry.as_table().expect("a slice");
+                let lsn = |key| text(entry, key).parse::<Lsn>().expect("an LSN");
+                let lines = read(text(entry, "records"));
+                let listed = lines
+                    .lines()
+                    .map(|line| Listed::parse(line).unwrap_or_else(|| panic!("a record: {line}")));
+                Slice {
+                    name: text(entry, "file").trim_end_matches(".wal").into(),
+                    version,
+                    system_identifier: identifier.parse().expect("a number"),
+                    start: lsn("start"),
+                    first_record: lsn("first_record"),
+                    end: lsn("end"),
+                    aborted: entry.contains_key("aborted").then(|| lsn("aborted")),
+                    bytes: read_bytes(text(entry, "file")).into(),
+                    listed: listed.collect(),
+                }
+            })
+        })
+}
+
+pub(crate) type Said = BTreeMap<String, String>;
+
+pub(crate) fn control_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said, String)> {
+    [PgVersion::V15, PgVersion::V18]
+        .into_iter()
+        .flat_map(|version| {
+            ["running", "shutdown"].map(|state| {
+                let name = format!("{}-pg_control-{state}", version.major());
+                let said = read(&format!("{name}.txt"));
+                let pair = |line: &str| {
+                    let (label, text) = line.split_once(':')?;
+                    Some((label.to_owned(), text.trim().to_owned()))
+                };
+                let said = said.lines().filter_map(pair).collect();
+                (version, read_bytes(&name), said, name)
+            })
+        })
+}
+
+fn text<'a>(table: &'a toml::Table, key: &str) -> &'a str {
+    table[key].as_str().expect("text")
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(folder().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+fn read_bytes(name: &str) -> Vec<u8> {
+    fs::read(folder().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
