@@ -24,10 +24,33 @@ use tree::{Node, Place, Tree};
 use walsim_core::base::{Fd, Pid};
 use walsim_core::call::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFlags};
 
+/// How long a disk takes when nothing is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DiskSpec {
+    /// Least duration of any operation.
+    pub latency_us: u64,
+    /// What chance may add to it, and ten times that to an fsync.
+    pub jitter_us: u64,
+    /// Least duration of an fsync.
+    pub fsync_us: u64,
+}
+
+impl Default for DiskSpec {
+    /// A solid-state disk.
+    fn default() -> Self {
+        Self {
+            latency_us: 5,
+            jitter_us: 15,
+            fsync_us: 250,
+        }
+    }
+}
+
 /// One machine's disk.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Disk {
     subject: Subject,
+    spec: DiskSpec,
     sector: u32,
     capacity: u64,
     used: u64,
@@ -87,9 +110,10 @@ pub struct PowerLoss {
 impl Disk {
     /// An empty disk of a machine (its number in the plan's list).
     #[must_use]
-    pub fn new(machine: u16, sector: u32, capacity: u64) -> Self {
+    pub fn new(machine: u16, spec: DiskSpec, sector: u32, capacity: u64) -> Self {
         Self {
             subject: Subject::Node(machine),
+            spec,
             sector,
             capacity,
             used: 0,
@@ -105,10 +129,11 @@ impl Disk {
 
     /// Issues an operation of a process: what is to be completed, and after how many microseconds.
     pub fn issue(&mut self, owner: Pid, op: &DiskOp, choices: &Choices) -> (Ticket, u64) {
-        let (place, base_us) = self.whom(op);
+        let place = self.whom(op);
         let call = self.count_call(place);
         let key = Key::new("disk.latency", self.subject, [place, call]);
-        let delay_us = base_us * slowness(choices.below(key, 64)) * self.slow_factor();
+        let (least_us, jitter_us) = self.duration(op);
+        let delay_us = (least_us + choices.below(key, jitter_us + 1)) * self.slow_factor();
         let act = match self.act(owner, op, call, choices) {
             Ok(act) => act,
             Err(error) => Act::Answer(Err(error)),
@@ -486,33 +511,57 @@ impl Disk {
         self.tree.forget(&referenced);
     }
 
-    /// The inode or directory that an operation is about, for the keys of choices, and its usual time.
-    fn whom(&self, op: &DiskOp) -> (u64, u64) {
-        let file = |fd: &Fd| {
-            self.descriptors
-                .get(fd)
-                .map_or(tree::ROOT, |open| open.inode)
-        };
+    /// The inode or directory that an operation is about, for the keys of choices.
+    fn whom(&self, op: &DiskOp) -> u64 {
         let parent = |path: &FilePath| self.tree.dir(path.parent()).unwrap_or(tree::ROOT);
-        let whole = |path: &FilePath| self.tree.dir(path.as_str()).unwrap_or(tree::ROOT);
         match op {
-            DiskOp::Open { path, .. } | DiskOp::Stat(path) => (parent(path), 5),
-            DiskOp::Close(fd) => (file(fd), 2),
-            DiskOp::Read { fd, len, .. } => (file(fd), 8 + u64::from(len / 2048)),
-            DiskOp::Write { fd, data, .. } => {
-                let len = u64::try_from(data.len()).expect("a length fits into 64 bits");
-                (file(fd), 5 + len / 1024)
-            }
-            DiskOp::WriteZeros { fd, len, .. } => (file(fd), 5 + u64::from(len / 4096)),
-            DiskOp::Truncate { fd, .. } => (file(fd), 10),
-            DiskOp::Fsync(fd) => (file(fd), 250),
-            DiskOp::Rename { to: path, .. }
+            DiskOp::Open { path, .. }
+            | DiskOp::Stat(path)
+            | DiskOp::Rename { to: path, .. }
             | DiskOp::Unlink(path)
             | DiskOp::Mkdir(path)
-            | DiskOp::Rmdir(path) => (parent(path), 12),
-            DiskOp::List(path) => (whole(path), 15),
-            DiskOp::SyncDir(path) => (whole(path), 200),
+            | DiskOp::Rmdir(path) => parent(path),
+            DiskOp::Close(fd)
+            | DiskOp::Read { fd, .. }
+            | DiskOp::Write { fd, .. }
+            | DiskOp::WriteZeros { fd, .. }
+            | DiskOp::Truncate { fd, .. }
+            | DiskOp::Fsync(fd) => {
+                let open = self.descriptors.get(fd);
+                open.map_or(tree::ROOT, |open| open.inode)
+            }
+            DiskOp::List(path) | DiskOp::SyncDir(path) => {
+                self.tree.dir(path.as_str()).unwrap_or(tree::ROOT)
+            }
         }
+    }
+
+    /// How long an operation takes, and what chance may add, in microseconds.
+    fn duration(&self, op: &DiskOp) -> (u64, u64) {
+        let DiskSpec {
+            latency_us,
+            jitter_us,
+            fsync_us,
+        } = self.spec;
+        // The page cache moves some gigabytes a second.
+        let moved = match op {
+            DiskOp::Fsync(_) | DiskOp::SyncDir(_) => return (fsync_us, 10 * jitter_us),
+            DiskOp::Read { len, .. } => u64::from(*len),
+            DiskOp::Write { data, .. } => {
+                u64::try_from(data.len()).expect("a length fits into 64 bits")
+            }
+            DiskOp::Open { .. }
+            | DiskOp::Close(_)
+            | DiskOp::WriteZeros { .. }
+            | DiskOp::Truncate { .. }
+            | DiskOp::Stat(_)
+            | DiskOp::Rename { .. }
+            | DiskOp::Unlink(_)
+            | DiskOp::Mkdir(_)
+            | DiskOp::Rmdir(_)
+            | DiskOp::List(_) => 0,
+        };
+        (latency_us + moved / 2048, jitter_us)
     }
 
     fn count_call(&mut self, place: u64) -> u64 {
@@ -524,15 +573,6 @@ impl Disk {
             }
             None => self.tree.call(place),
         }
-    }
-}
-
-/// How many times its usual time an operation takes: mostly once, sometimes several times, rarely a hundred times.
-const fn slowness(class: u64) -> u64 {
-    match class {
-        0..=47 => 1,
-        48..=62 => class - 46,
-        _ => 100,
     }
 }
 

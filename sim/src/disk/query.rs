@@ -165,7 +165,7 @@ impl Disk {
     /// A copy for another machine, such as a base backup: the same files, all of them durable, nothing open, no faults.
     #[must_use]
     pub fn copy_for(&self, machine: u16, capacity: u64) -> Self {
-        let mut copy = Self::new(machine, self.sector, capacity);
+        let mut copy = Self::new(machine, self.spec, self.sector, capacity);
         let mut files = Vec::new();
         self.copy_dir(ROOT, "", &mut files);
         for (path, content) in files {

@@ -17,7 +17,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let mut disk = Disk::new(0, 64, 1 << 20);
+        let mut disk = Disk::new(0, DiskSpec::default(), 64, 1 << 20);
         for dir in ["pg_wal", "base", "global"] {
             disk.set_up_dir(dir);
         }
@@ -414,6 +414,21 @@ fn errors_are_those_of_the_system_calls() {
     for (op, error) in cases {
         assert_eq!(rig.run(&op), Err(error), "{op:?}");
     }
+}
+
+#[test]
+fn a_slow_disk_takes_its_time() {
+    let mut rig = Rig::new();
+    let fd = rig.durable("pg_wal/x", b"x");
+    let (_, fast) = rig.disk.issue(A, &DiskOp::Fsync(fd), &rig.choices);
+    assert!((250..=400).contains(&fast), "{fast}");
+    rig.disk.inject(Trouble {
+        kind: TroubleKind::Slow(1000),
+        prefix: String::new(),
+        left: u32::MAX,
+    });
+    let (_, slow) = rig.disk.issue(A, &DiskOp::Fsync(fd), &rig.choices);
+    assert!(slow >= 250_000, "{slow}");
 }
 
 #[test]

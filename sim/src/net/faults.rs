@@ -1,0 +1,163 @@
+//! Faults of the network: broken connections, partitions, stalls, and machines without power.
+
+use super::way::Way;
+use super::way::as_u64;
+use super::{Conn, Event, Handshake, HostId, LinkSpec, Net, Side, State};
+use crate::choice::{Choices, Key, Subject};
+use walsim_core::base::{ConnId, Mono};
+
+impl Net {
+    /// Breaks a connection for both of its ends; what is in flight is lost.
+    pub fn reset(&mut self, now: Mono, host: HostId, id: ConnId) {
+        if let Some((number, _)) = self.end(host, id) {
+            self.break_up(now, number);
+        }
+    }
+
+    /// Breaks all connections between two machines. How many there were.
+    pub fn reset_between(&mut self, now: Mono, a: HostId, b: HostId) -> usize {
+        let between = |conn: &Conn| conn.hosts == [a, b] || conn.hosts == [b, a];
+        let chosen = self.numbers(between);
+        for number in &chosen {
+            self.break_up(now, *number);
+        }
+        chosen.len()
+    }
+
+    fn break_up(&mut self, now: Mono, number: u32) {
+        let conn = self.conn(number);
+        conn.ways.iter_mut().for_each(Way::clear);
+        for side in [0, 1] {
+            self.schedule(now, Event::Reset(number, side));
+        }
+    }
+
+    /// A machine loses power: its ends of all connections vanish without a word.
+    pub fn power_off(&mut self, host: HostId) {
+        let index = usize::from(host);
+        self.hosts[index].up = false;
+        self.hosts[index].listening = None;
+        self.hosts[index].deaf = false;
+        for number in self.numbers(|conn| conn.hosts.contains(&host)) {
+            for side in [0, 1] {
+                let conn = self.conn(number);
+                if conn.hosts[side] == host && conn.states[side] != State::Embryo {
+                    conn.states[side] = State::Dead;
+                    conn.ways[side].discard_waiting();
+                    conn.ways[1 - side].discard_arrived();
+                    let id = conn.ids[side];
+                    self.ends.remove(&(host, id));
+                }
+            }
+            self.forget(number);
+        }
+    }
+
+    /// A machine has power again. What was sent to it in the meantime is sent again, and finds nobody.
+    pub fn power_on(&mut self, now: Mono, host: HostId, choices: &Choices) {
+        self.hosts[usize::from(host)].up = true;
+        for number in self.numbers(|conn| conn.hosts.contains(&host)) {
+            let conn = self.conn(number);
+            let lost = [0, 1].map(|side| conn.ways[side].into_the_dark);
+            for side in [0, 1] {
+                if lost[side] && self.conn(number).hosts[1 - side] == host {
+                    let delay = self.retransmission(number, side, choices);
+                    self.schedule(now.after_us(delay), Event::Reset(number, side));
+                }
+            }
+            self.retry_handshake(now, number, choices);
+        }
+    }
+
+    /// Nothing gets from one machine to another any more. Both directions make a full partition.
+    pub fn block(&mut self, from: HostId, to: HostId) {
+        self.link(from, to).blocked = true;
+    }
+
+    /// Is the way from one machine to another blocked?
+    #[must_use]
+    pub fn is_blocked(&self, from: HostId, to: HostId) -> bool {
+        self.links[&(from, to)].blocked
+    }
+
+    /// Ends a partition in one direction. Everything held up flows again after a retransmission.
+    pub fn heal(&mut self, now: Mono, from: HostId, to: HostId, choices: &Choices) {
+        if !std::mem::replace(&mut self.link(from, to).blocked, false) {
+            return;
+        }
+        for number in self.numbers(|conn| conn.hosts == [from, to] || conn.hosts == [to, from]) {
+            for side in [0, 1] {
+                let delay = self.retransmission(number, side, choices);
+                let later = now.after_us(delay);
+                let way = &mut self.conn(number).ways[side];
+                let stuck = std::mem::take(&mut way.stuck);
+                let ack = std::mem::take(&mut way.ack_stuck);
+                for _ in 0..stuck {
+                    self.schedule(later, Event::Arrive(number, side));
+                }
+                if ack {
+                    self.schedule(later, Event::Ack(number, side));
+                }
+                self.schedule(later, Event::Pump(number, side));
+            }
+            self.retry_handshake(now, number, choices);
+        }
+    }
+
+    /// The processes of a machine stop reading; what arrives fills the receiving kernel's buffers.
+    pub fn stop_reading(&mut self, host: HostId) {
+        self.hosts[usize::from(host)].deaf = true;
+    }
+
+    /// The processes of a machine read again.
+    pub fn resume_reading(&mut self, now: Mono, host: HostId) {
+        self.hosts[usize::from(host)].deaf = false;
+        for number in self.numbers(|conn| conn.hosts.contains(&host)) {
+            for side in [0, 1] {
+                if self.conn(number).hosts[side] == host {
+                    self.schedule(now, Event::Flush(number, side));
+                }
+            }
+        }
+    }
+
+    /// Nothing arrives from one machine at another until a time, then all of it at once.
+    pub fn stall(&mut self, from: HostId, to: HostId, until: Mono) {
+        let link = self.link(from, to);
+        link.stalled_until = link.stalled_until.max(until);
+    }
+
+    /// Changes the properties of a direction.
+    pub fn set_link(&mut self, from: HostId, to: HostId, spec: LinkSpec) {
+        self.link(from, to).spec = spec;
+    }
+
+    /// The properties of a direction.
+    #[must_use]
+    pub fn link_spec(&self, from: HostId, to: HostId) -> LinkSpec {
+        self.links[&(from, to)].spec
+    }
+
+    fn retry_handshake(&mut self, now: Mono, number: u32, choices: &Choices) {
+        let delay = self.retransmission(number, 0, choices);
+        if let Some(step) = self.conn(number).stuck.take() {
+            let event = match step {
+                Handshake::Syn => Event::Syn(number),
+                Handshake::SynAck => Event::SynAck(number),
+            };
+            self.schedule(now.after_us(delay), event);
+        }
+    }
+
+    /// How long it takes until a sender tries again.
+    fn retransmission(&self, number: u32, side: Side, choices: &Choices) -> u64 {
+        let conn = &self.conns[&number];
+        let subject = Subject::Link(conn.hosts[side], conn.hosts[1 - side]);
+        let what = [conn.nth << 1 | as_u64(side), conn.ways[side].offset];
+        choices.between(
+            Key::new("net.retransmit", subject, what),
+            200_000,
+            1_000_000,
+        )
+    }
+}
