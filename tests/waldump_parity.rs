@@ -1,0 +1,262 @@
+//! What we write, read by PostgreSQL's own pg_waldump and pg_controldata.
+//!
+//! What they see must be what we say we wrote, and they may complain about nothing but the end of WAL. Skipped where
+//! PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId, TimestampTz, Xid};
+use walsim_core::wal::{PageIdent, Placed, WalBuilder, names::segment_name};
+use walsim_core::wire::control_file::ControlFile;
+use walsim_core::wire::logical_message::LogicalMessage;
+use walsim_core::wire::record::{BlockPart, Image, RecordBody, RelLocator, RmgrId};
+use walsim_core::wire::xact_records::{XactEnd, XactOp};
+use walsim_core::wire::xlog_records::XlogRecord;
+
+const DEBIAN_BIN: &str = "/usr/lib/postgresql/15/bin";
+const SYSTEM_IDENTIFIER: u64 = 0x0123_4567_89AB_CDEF;
+
+/// What pg_waldump may say last: zeroes, a page never written, or no further segment.
+const ENDS: [&str; 3] = [
+    "invalid record length",
+    "invalid magic number",
+    "could not find file",
+];
+
+/// The fields of a record that both sides print.
+#[derive(PartialEq, Eq, Debug)]
+struct Listed {
+    lsn: Lsn,
+    total_bytes: u32,
+    xid: u32,
+    prev: Lsn,
+    rmgr: String,
+}
+
+/// Records of every kind that we write, up to three segments long, with a switch and an aborted record among them.
+#[test]
+fn postgres_reads_what_our_writer_wrote() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let geometry = Geometry::STOCK;
+    let (wal, ours) = sample(geometry);
+
+    let data = fresh_folder("waldump-parity-writer");
+    for folder in ["pg_wal", "global"] {
+        fs::create_dir(data.join(folder)).expect("our own folder");
+    }
+    for (number, bytes) in wal.segments() {
+        let name = segment_name(&geometry, TimelineId(1), number);
+        fs::write(data.join("pg_wal").join(name), bytes).expect("our own folder");
+    }
+    let first = ours[0].lsn;
+    let control = ControlFile::fresh(PgVersion::V15, &geometry, SYSTEM_IDENTIFIER, first);
+    let control = control.encode(PgVersion::V15);
+    fs::write(data.join("global/pg_control"), control).expect("our own folder");
+
+    wal_agrees(&bin, &data, (first, wal.end()), &ours, "writer");
+    control_file_is_sound(&bin, &data, "writer");
+}
+
+fn sample(geometry: Geometry) -> (WalBuilder, Vec<Listed>) {
+    let ident = PageIdent {
+        version: PgVersion::V15,
+        tli: TimelineId(1),
+        sysid: SYSTEM_IDENTIFIER,
+        removable: true,
+    };
+    let mut wal = WalBuilder::new(geometry, ident, SegmentNo(1));
+    let mut ours = Vec::new();
+    let mut append = |wal: &mut WalBuilder, body: &RecordBody| {
+        let prev = wal.prev();
+        let placed = wal.append(body);
+        ours.push(Listed {
+            lsn: placed.start,
+            total_bytes: body.assemble(geometry.data_page).len(),
+            xid: body.xid.0,
+            prev,
+            rmgr: body.rmid.to_string(),
+        });
+        placed
+    };
+
+    let checkpoint = ControlFile::fresh(
+        PgVersion::V15,
+        &geometry,
+        SYSTEM_IDENTIFIER,
+        wal.next_start(),
+    );
+    append(
+        &mut wal,
+        &xlog(&XlogRecord::CheckpointShutdown(checkpoint.checkpoint_copy)),
+    );
+    let lengths = [0, 1, 200, 300, 8000, 8100, 8150, 20_000, 1_100_000];
+    for len in lengths {
+        append(&mut wal, &message(len));
+        append(&mut wal, &page_change(len));
+        append(&mut wal, &commit());
+    }
+    // Every place on a page that a header can be cut at.
+    for len in (8000..8200).step_by(8) {
+        append(&mut wal, &message(len));
+    }
+    append(&mut wal, &xlog(&XlogRecord::Switch));
+    append(&mut wal, &message(100));
+
+    // The second half of a record is lost, and crash recovery goes on behind it.
+    let last = wal.prev();
+    let Placed { start, .. } = wal.append(&message(30_000));
+    let missing = geometry.page_start(start) + u64::from(geometry.wal_page);
+    let placed = wal.overwrite_contrecord([last, start, missing], TimestampTz(0));
+    ours.push(Listed {
+        lsn: placed.start,
+        total_bytes: 42,
+        xid: 0,
+        prev: last,
+        rmgr: RmgrId::XLOG.to_string(),
+    });
+    let prev = wal.prev();
+    let placed = wal.append(&commit());
+    ours.push(Listed {
+        lsn: placed.start,
+        total_bytes: 34,
+        xid: 9,
+        prev,
+        rmgr: RmgrId::TRANSACTION.to_string(),
+    });
+    (wal, ours)
+}
+
+fn xlog(record: &XlogRecord) -> RecordBody {
+    let main = record.encode(PgVersion::V15);
+    RecordBody::new(RmgrId::XLOG, record.info(), Xid::INVALID, main)
+}
+
+fn message(len: usize) -> RecordBody {
+    let message = LogicalMessage {
+        db: 5,
+        transactional: false,
+        prefix: b"walsim\0"[..].into(),
+        message: vec![b'x'; len].into(),
+    };
+    RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(9), message.encode())
+}
+
+fn commit() -> RecordBody {
+    let end = XactEnd::new(XactOp::Commit, TimestampTz(0));
+    let main = end.encode(PgVersion::V15);
+    RecordBody::new(RmgrId::TRANSACTION, end.info(), Xid(9), main)
+}
+
+/// A Generic record of two blocks, one with an image and one with a delta.
+fn page_change(len: usize) -> RecordBody {
+    let rel = RelLocator {
+        spc: 1663,
+        db: 5,
+        rel: 16384,
+    };
+    let mut page = vec![0; 8192];
+    page[12..14].copy_from_slice(&40u16.to_le_bytes());
+    page[14..16].copy_from_slice(&8000u16.to_le_bytes());
+    page[8000..].fill(7);
+    let mut image = BlockPart::new(0, rel, 3);
+    image.image = Some(Image::of_page(&page, len.is_multiple_of(2)));
+    let mut delta = BlockPart::new(1, rel, 4);
+    delta.data = vec![1; len % 4000].into();
+    let mut body = RecordBody::new(RmgrId::GENERIC, 0, Xid(9), Vec::new());
+    body.blocks = vec![image, delta];
+    body
+}
+
+/// Has pg_waldump read a data directory from the record `first` on, and compares.
+fn wal_agrees(bin: &Path, data: &Path, (first, end): (Lsn, Lsn), ours: &[Listed], place: &str) {
+    let theirs = Command::new(bin.join("pg_waldump"))
+        .arg("-p")
+        .arg(data.join("pg_wal"))
+        .args(["-t", "1", "-s", &first.to_string()])
+        .env("LC_ALL", "C")
+        .output()
+        .expect("pg_waldump starts");
+
+    let (printed, errors) = (text(&theirs.stdout), text(&theirs.stderr));
+    let listed: Vec<_> = printed.lines().filter_map(from_waldump).collect();
+    assert!(!ours.is_empty(), "{place}: no records");
+    for (our, their) in ours.iter().zip(&listed) {
+        assert_eq!(our, their, "{place}: left ours, right pg_waldump's");
+    }
+    assert_eq!(
+        ours.len(),
+        listed.len(),
+        "{place}: left ours, right pg_waldump's, which ended with {errors}"
+    );
+
+    assert_eq!(errors.lines().count(), 1, "{place}: {errors}");
+    let known = ENDS.iter().any(|end| errors.contains(end));
+    assert!(known, "{place}: {errors}");
+    if let Some((_, at)) = errors.split_once("invalid record length at ") {
+        let at = at.split(':').next().expect("split gives one at least");
+        assert_eq!(at, end.to_string(), "{place}: {errors}");
+    }
+}
+
+fn control_file_is_sound(bin: &Path, data: &Path, place: &str) {
+    let said = Command::new(bin.join("pg_controldata"))
+        .arg(data)
+        .env("LC_ALL", "C")
+        .output()
+        .expect("pg_controldata starts");
+    let all = text(&said.stdout) + &text(&said.stderr);
+    let complete = all.contains("Latest checkpoint location:");
+    assert!(complete, "{place}:\n{all}");
+    assert!(!all.contains("WARNING"), "{place}:\n{all}");
+}
+
+/// `rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/01000028, prev 0/00000000, desc: …`.
+fn from_waldump(line: &str) -> Option<Listed> {
+    let (rmgr, rest) = line.strip_prefix("rmgr: ")?.split_once("len (rec/tot):")?;
+    let (lengths, rest) = rest.split_once(", tx:")?;
+    let (xid, rest) = rest.split_once(", lsn: ")?;
+    let (lsn, rest) = rest.split_once(", prev ")?;
+    let (prev, _) = rest.split_once(", desc: ")?;
+    let (_, total) = lengths.split_once('/')?;
+    Some(Listed {
+        lsn: lsn.parse().ok()?,
+        total_bytes: total.trim().parse().ok()?,
+        xid: xid.trim().parse().ok()?,
+        prev: prev.parse().ok()?,
+        rmgr: rmgr.trim().into(),
+    })
+}
+
+fn fresh_folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).expect("our own folder");
+    }
+    fs::create_dir_all(&folder).expect("our own folder");
+    folder
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "which tests run is no part of a simulated run"
+)]
+fn postgres_bin() -> Option<PathBuf> {
+    let bin = PathBuf::from(DEBIAN_BIN);
+    if bin.join("pg_waldump").exists() && bin.join("pg_controldata").exists() {
+        return Some(bin);
+    }
+    assert!(
+        std::env::var_os("WALSIM_REQUIRE_PG").is_none(),
+        "{DEBIAN_BIN} lacks pg_waldump or pg_controldata; ci/install-postgres installs them"
+    );
+    println!("skipped: {DEBIAN_BIN} lacks pg_waldump or pg_controldata");
+    None
+}
