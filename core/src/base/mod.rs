@@ -5,6 +5,8 @@ mod ids;
 mod lsn;
 mod probe;
 mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
 mod time;
 
 pub use geometry::{Geometry, GeometryError};

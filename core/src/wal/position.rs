@@ -164,7 +164,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(256))]
+        #![proptest_config(crate::base::testing::cases(256))]
 
         #[test]
         fn byte_positions_go_both_ways(bytepos in 0u64..100_000, tiny: bool) {

@@ -7,6 +7,7 @@ pub mod control_file;
 pub mod data_page;
 pub mod frame;
 pub mod frontend;
+pub mod generic;
 pub mod layout;
 pub mod logical_message;
 pub mod page;

@@ -432,7 +432,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(crate::base::testing::cases(64))]
 
         #[test]
         fn any_byte_may_change(at in 0usize..90, flip in 1u8..) {

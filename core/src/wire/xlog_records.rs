@@ -406,7 +406,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(crate::base::testing::cases(64))]
 
         #[test]
         fn any_bytes_decode_or_fail(info: u8, main in prop::collection::vec(any::<u8>(), 0..100)) {

@@ -267,7 +267,7 @@ fn bodies() -> impl Strategy<Value = RecordBody> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::base::testing::cases(64))]
 
     #[test]
     fn round_trip(body in bodies()) {
