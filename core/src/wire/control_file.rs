@@ -11,6 +11,16 @@ pub const FILE_LEN: usize = 8192;
 /// `FLOATFORMAT_VALUE`, 1234567.0
 const FLOAT_FORMAT: u64 = 0x4132_D687_0000_0000;
 
+/// `TOAST_MAX_CHUNK_SIZE`: a quarter of a page with four line pointers, rounded down, less tuple and chunk headers.
+const fn toast_max_chunk_size(blcksz: u32) -> u32 {
+    (((blcksz - 40) / 4) & !7) - 36
+}
+
+/// `LOBLKSIZE`
+const fn loblksize(blcksz: u32) -> u32 {
+    blcksz / 4
+}
+
 /// `DBState`
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum DbState {
@@ -155,7 +165,8 @@ pub enum ControlFileError {
     Short(#[from] Short),
     /// Another major version.
     #[error(
-        "database files are incompatible with server: PG_CONTROL_VERSION is {found}, expected {expected}"
+        "database files are incompatible with server: The database cluster was initialized with \
+         PG_CONTROL_VERSION {found}, but the server was compiled with PG_CONTROL_VERSION {expected}."
     )]
     Version {
         /// In the file.
@@ -172,7 +183,10 @@ pub enum ControlFileError {
         expected: u32,
     },
     /// A constant of the build differs.
-    #[error("database files are incompatible with server: {field} is {found}, expected {expected}")]
+    #[error(
+        "database files are incompatible with server: The database cluster was initialized with \
+         {field} {found}, but the server was compiled with {field} {expected}."
+    )]
     Incompatible {
         /// Which.
         field: &'static str,
@@ -182,7 +196,7 @@ pub enum ControlFileError {
         expected: u64,
     },
     /// A state that there is not.
-    #[error("control file has unknown state {0}")]
+    #[error("control file contains invalid database cluster state {0}")]
     State(u32),
     /// Sizes that no server has.
     #[error("invalid {field} in control file: {found}")]
@@ -241,11 +255,7 @@ impl ControlFile {
                 u64::from(catalog),
             ),
             ("MAXALIGN", common.max_align.into(), 8),
-            (
-                "the floating-point format",
-                common.float_format,
-                FLOAT_FORMAT,
-            ),
+            ("FLOATFORMAT", common.float_format, FLOAT_FORMAT),
             ("RELSEG_SIZE", common.relseg_size.into(), 131_072),
             ("NAMEDATALEN", common.name_data_len.into(), 64),
             ("INDEX_MAX_KEYS", common.index_max_keys.into(), 32),
@@ -270,6 +280,23 @@ impl ControlFile {
                 field: e.field,
                 found: e.value,
             });
+        }
+        for (field, found, expected) in [
+            (
+                "TOAST_MAX_CHUNK_SIZE",
+                common.toast_max_chunk_size,
+                toast_max_chunk_size(blcksz),
+            ),
+            ("LOBLKSIZE", common.loblksize, loblksize(blcksz)),
+        ] {
+            if found != expected {
+                let (found, expected) = (found.into(), expected.into());
+                return Err(ControlFileError::Incompatible {
+                    field,
+                    found,
+                    expected,
+                });
+            }
         }
         let (signedness, nonce) = match version {
             PgVersion::V15 => (false, &bytes[256..288]),
@@ -345,8 +372,8 @@ impl ControlFile {
             xlog_seg_size: self.xlog_seg_size,
             name_data_len: 64,
             index_max_keys: 32,
-            toast_max_chunk_size: 1996,
-            loblksize: 2048,
+            toast_max_chunk_size: toast_max_chunk_size(self.blcksz),
+            loblksize: loblksize(self.blcksz),
             float8_by_val: true,
             pad6: Pad,
             data_checksum_version: self.data_checksum_version,
@@ -447,6 +474,43 @@ mod tests {
             let bytes = control.encode(version);
             assert_eq!(bytes.len(), FILE_LEN);
             assert_eq!(ControlFile::decode(version, &bytes), Ok(control));
+        }
+    }
+
+    /// Where other programs look.
+    #[test]
+    fn offsets_are_those_of_c() {
+        for version in [PgVersion::V15, PgVersion::V18] {
+            let mut control = fresh(version);
+            control.state = DbState::InProduction;
+            control.nonce = [9; 32];
+            let bytes = control.encode(version);
+            let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4"));
+            for (at, expected) in [
+                (16, 6),
+                (32, 0x0010_0028),
+                (40, 0x0010_0028),
+                (128, 1000),
+                (172, 1),
+                (180, 100),
+                (196, 64),
+                (204, 8),
+                (216, 8192),
+                (220, 131_072),
+                (224, 8192),
+                (228, 1 << 20),
+                (232, 64),
+                (236, 32),
+                (240, 1996),
+                (244, 2048),
+                (248, 1),
+            ] {
+                assert_eq!(number(at), expected, "offset {at}");
+            }
+            assert_eq!(bytes[208..216], 1_234_567.0_f64.to_le_bytes());
+            let nonce = if version == PgVersion::V15 { 256 } else { 257 };
+            assert_eq!(bytes[nonce..nonce + 32], [9; 32]);
+            assert!(bytes[296..].iter().all(|&b| b == 0));
         }
     }
 

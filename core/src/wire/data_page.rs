@@ -128,8 +128,9 @@ pub fn empty_page(page_size: u32) -> Vec<u8> {
 pub fn add_item(page: &mut [u8], tuple: &[u8]) -> Option<u16> {
     let view = DataPage::new(page);
     let (lower, upper) = (view.lower(), view.upper());
-    let start = upper.checked_sub(tuple.len().next_multiple_of(8))?;
-    if lower + ITEM_ID_LEN > start {
+    let start = upper.checked_sub(tuple.len().checked_next_multiple_of(8)?)?;
+    // A header that makes no sense has no room either.
+    if lower < HEADER_LEN || lower + ITEM_ID_LEN > start || upper > page.len() {
         return None;
     }
     page[start..start + tuple.len()].copy_from_slice(tuple);
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn garbage_is_not_plausible_and_does_no_harm() {
         for seed in 0..200u8 {
-            let page: Vec<u8> = (0..512u32)
+            let mut page: Vec<u8> = (0..512u32)
                 .map(|i| seed.wrapping_mul(31) ^ i.to_le_bytes()[0].wrapping_mul(7))
                 .collect();
             let view = DataPage::new(&page);
@@ -187,6 +188,7 @@ mod tests {
                 view.hole(),
                 view.free_space(),
             );
+            let _ = add_item(&mut page, &[seed; 20]);
         }
         assert!(DataPage::new(&[0; 512]).is_plausible());
     }
