@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use samples::{Listed, PAGE, control_files, slices};
 use walsim_core::base::{Lsn, PgVersion};
 use walsim_core::wire::control_file::{ControlFile, ControlFileError};
+use walsim_core::wire::generic::{apply_delta, compute_delta};
 use walsim_core::wire::logical_message::LogicalMessage;
 use walsim_core::wire::record::{Record, RecordBody, RmgrId};
 use walsim_core::wire::standby_records::StandbyRecord;
@@ -127,6 +128,39 @@ fn main_data_encodes_to_the_same_bytes() {
         }
     }
     assert!(count > 150, "only {count} records were compared");
+}
+
+/// A page restored from an image and changed by a delta differs from the image by exactly that delta.
+#[test]
+fn deltas_are_computed_the_same() {
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let mut pages = BTreeMap::new();
+        let mut count = 0;
+        for slice in slices().filter(|slice| slice.version == version) {
+            for record in slice.read(&slice.bytes).0 {
+                for block in &record.blocks {
+                    let name = (block.rel, block.fork, block.block);
+                    let old = pages.remove(&name);
+                    if let Some(image) = &block.image {
+                        // Compressed images are of other relations.
+                        if let Ok(page) = image.restore(8192) {
+                            pages.insert(name, page);
+                        }
+                        continue;
+                    }
+                    let Some(old) = old else { continue };
+                    if record.header.rmid == RmgrId::GENERIC {
+                        let mut new = old.clone();
+                        apply_delta(&mut new, &block.data).expect("fits");
+                        assert_eq!(compute_delta(&old, &new), block.data, "{}", record.lsn);
+                        pages.insert(name, new);
+                        count += 1;
+                    }
+                }
+            }
+        }
+        assert!(count > 0, "no delta follows an image in {version:?}");
+    }
 }
 
 /// Pages made by our writer around the same records hold the same bytes, headers and padding included.
