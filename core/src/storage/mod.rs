@@ -2,6 +2,9 @@
 
 pub mod control;
 pub mod file;
+pub mod sync_data_dir;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod wal_buffers;
 pub mod wal_file;
 pub mod xlog_flush;

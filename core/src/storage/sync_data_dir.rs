@@ -1,0 +1,264 @@
+//! What a start after a crash does before it reads any WAL. Mirrors RemoveTempXlogFiles and SyncDataDirectory.
+//!
+//! WAL that a crashed process had written but not fsynced is read by recovery as if it were durable; this makes it so.
+
+use super::file::opened;
+use crate::base::Fd;
+use crate::call::{DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, OpenFlags, Poll};
+use crate::sys::Cx;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// `RemoveTempXlogFiles`: unlinks segments that were never installed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct RemoveTempXlogFiles {
+    listed: bool,
+    started: bool,
+    left: Vec<String>,
+}
+
+impl RemoveTempXlogFiles {
+    /// Looks at pg_wal once it is polled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let directory = FilePath::from("pg_wal");
+        let why = "RemoveTempXlogFiles";
+        if !self.started {
+            self.started = true;
+            return Poll::Yield(cx.disk(DiskOp::List(directory), why));
+        }
+        let done = cx.done();
+        if !self.listed {
+            self.listed = true;
+            match done {
+                Ok(done) => self.left = names(done),
+                Err(e) => return Poll::Ready(Err(LogEvent::file("open directory", directory, e))),
+            }
+            self.left.retain(|name| name.starts_with("xlogtemp."));
+        }
+        match self.left.pop() {
+            Some(name) => {
+                let path = FilePath::from(format!("pg_wal/{name}"));
+                Poll::Yield(cx.disk(DiskOp::Unlink(path), why))
+            }
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// `SyncDataDirectory`: fsyncs every file and directory of the data directory, a directory behind its entries. What
+/// fails is only logged: if it was WAL or data that got lost, the crash before was a PANIC that makes recovery write
+/// it again, and a file that cannot be opened must not keep the server from starting.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SyncDataDirectory {
+    /// Directories on the way down, each with the entries that are left.
+    stack: Vec<(FilePath, Vec<String>)>,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Next,
+    Listed(FilePath),
+    Looked(FilePath),
+    Opened(FilePath),
+    Synced(FilePath, Option<Fd>),
+}
+
+impl Default for SyncDataDirectory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SyncDataDirectory {
+    /// The whole data directory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            stack: Vec::from([(FilePath::from(""), Vec::from([String::from(".")]))]),
+            phase: Phase::Next,
+        }
+    }
+
+    /// Ready when everything was tried.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
+        let why = "SyncDataDirectory";
+        loop {
+            let phase = core::mem::replace(&mut self.phase, Phase::Next);
+            let (next, op) = match phase {
+                Phase::Next => match self.next() {
+                    None => return Poll::Ready(()),
+                    Some(step) => step,
+                },
+                Phase::Looked(path) => match cx.done() {
+                    Ok(DiskDone::Stat(FileKind::Dir)) => {
+                        (Phase::Listed(path.clone()), DiskOp::List(path))
+                    }
+                    Ok(_) => {
+                        let flags = OpenFlags::Existing;
+                        (Phase::Opened(path.clone()), DiskOp::Open { path, flags })
+                    }
+                    Err(e) => {
+                        complain(cx, "stat", path, e);
+                        continue;
+                    }
+                },
+                Phase::Listed(path) => {
+                    match cx.done() {
+                        Ok(done) => {
+                            let mut entries = names(done);
+                            entries.reverse();
+                            self.stack.push((path, entries));
+                        }
+                        Err(e) => complain(cx, "open directory", path, e),
+                    }
+                    continue;
+                }
+                Phase::Opened(path) => match cx.done() {
+                    Ok(done) => {
+                        let fd = opened(done);
+                        (Phase::Synced(path, Some(fd)), DiskOp::Fsync(fd))
+                    }
+                    Err(e) => {
+                        complain(cx, "open", path, e);
+                        continue;
+                    }
+                },
+                Phase::Synced(path, fd) => {
+                    if let Err(e) = cx.done() {
+                        complain(cx, "fsync", path, e);
+                    }
+                    if let Some(fd) = fd {
+                        cx.close(fd);
+                    }
+                    continue;
+                }
+            };
+            self.phase = next;
+            return Poll::Yield(cx.disk(op, why));
+        }
+    }
+
+    /// The next entry to look at, or the directory whose entries are done.
+    fn next(&mut self) -> Option<(Phase, DiskOp)> {
+        let (directory, entries) = self.stack.last_mut()?;
+        if let Some(name) = entries.pop() {
+            let path = match directory.as_str() {
+                "" | "." => FilePath::from(name),
+                parent => FilePath::from(format!("{parent}/{name}")),
+            };
+            return Some((Phase::Looked(path.clone()), DiskOp::Stat(path)));
+        }
+        let (directory, _) = self.stack.pop()?;
+        if directory.as_str().is_empty() {
+            return None;
+        }
+        Some((
+            Phase::Synced(directory.clone(), None),
+            DiskOp::SyncDir(directory),
+        ))
+    }
+}
+
+fn names(done: DiskDone) -> Vec<String> {
+    let DiskDone::Names(names) = done else {
+        panic!("a list gives names, not {done:?}")
+    };
+    names
+}
+
+fn complain(cx: &mut Cx<'_>, what: &'static str, path: FilePath, error: DiskError) {
+    let event = LogEvent::file(what, path, error);
+    cx.log(LogEvent::log(event.message));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PgVersion, Planted};
+    use crate::call::Severity;
+    use crate::shmem::Role;
+    use crate::storage::testing::{Bench, TINY};
+
+    fn synced(bench: &Bench) -> Vec<&str> {
+        let syncs = bench.trace.iter().filter(|op| op.contains("sync"));
+        syncs.map(String::as_str).collect()
+    }
+
+    /// What a crashed process had written is durable before anybody reads it, and so are the names of files.
+    #[test]
+    fn everything_is_fsynced_directories_last() {
+        let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
+        bench
+            .files
+            .insert("pg_wal/000000010000000000000001".into(), Vec::new());
+        let pid = bench.attach(Role::Startup);
+        let mut sync = SyncDataDirectory::new();
+        assert_eq!(bench.drive(pid, |cx| sync.poll(cx)), Ok(()));
+        assert_eq!(
+            synced(&bench),
+            [
+                "syncdir base/5",
+                "syncdir base",
+                "fsync global/pg_control",
+                "syncdir global",
+                "fsync pg_wal/000000010000000000000001",
+                "syncdir pg_wal",
+                "fsync pg_xact/0000",
+                "syncdir pg_xact",
+                "syncdir .",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failure_is_only_logged() {
+        let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
+        bench
+            .failing
+            .insert("fsync global/pg_control".into(), DiskError::Io);
+        bench
+            .failing
+            .insert("open pg_xact/0000".into(), DiskError::Io);
+        let pid = bench.attach(Role::Startup);
+        let mut sync = SyncDataDirectory::new();
+        assert_eq!(bench.drive(pid, |cx| sync.poll(cx)), Ok(()));
+        assert_eq!(bench.logs.len(), 2);
+        assert!(
+            bench
+                .logs
+                .iter()
+                .all(|event| event.severity == Severity::Log)
+        );
+        assert_eq!(synced(&bench).last(), Some(&"syncdir ."));
+    }
+
+    #[test]
+    fn only_temporary_segments_are_removed() {
+        let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
+        for name in [
+            "pg_wal/xlogtemp.5",
+            "pg_wal/000000010000000000000001",
+            "pg_wal/xlogtemp.7",
+        ] {
+            bench.files.insert(name.into(), Vec::new());
+        }
+        let pid = bench.attach(Role::Startup);
+        let mut remove = RemoveTempXlogFiles::new();
+        assert_eq!(bench.drive(pid, |cx| remove.poll(cx)), Ok(Ok(())));
+        let left = bench
+            .files
+            .keys()
+            .filter(|path| path.starts_with("pg_wal/"))
+            .count();
+        assert_eq!(left, 1);
+    }
+}
