@@ -2,11 +2,14 @@
 
 pub mod control;
 pub mod file;
+pub mod recovery;
 pub mod sync_data_dir;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod wal_buffers;
 pub mod wal_file;
+pub mod wal_read;
+pub mod walrcv_funcs;
 pub mod xlog_flush;
 pub mod xlog_insert;
 pub mod xlog_write;

@@ -12,7 +12,7 @@ mod tests;
 use super::position::switch_end;
 use super::{Place, WalError};
 use crate::base::{Geometry, Lsn, PgVersion, Probe, TimelineId};
-use crate::wire::page::{FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD};
+use crate::wire::page::{FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD, PageHeader};
 use crate::wire::record::{Record, RecordHeader, checksum};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -132,6 +132,18 @@ impl WalReader {
     /// The page that was needed cannot be read. The next call ends with that reason.
     pub fn feed_failed(&mut self, reason: WalError) {
         self.pages.feed_failed(reason);
+    }
+
+    /// Checks the header of a whole page before it is fed (`XLogReaderValidatePageHeader`).
+    ///
+    /// # Errors
+    /// The first check that fails.
+    ///
+    /// # Panics
+    /// If there are fewer bytes than the header of a segment's first page has.
+    pub fn check_page(&self, page: Lsn, bytes: &[u8]) -> Result<(), WalError> {
+        let header = PageHeader::decode(bytes).expect("a whole page is there");
+        self.pages.check(page, &header, bytes)
     }
 
     /// Forgets the current page, so that it is asked for again.

@@ -162,7 +162,12 @@ impl Pages {
     }
 
     /// Every check of a page header, in PostgreSQL's order.
-    fn check(&self, page: Lsn, header: &PageHeader, bytes: &[u8]) -> Result<(), WalError> {
+    pub(super) fn check(
+        &self,
+        page: Lsn,
+        header: &PageHeader,
+        bytes: &[u8],
+    ) -> Result<(), WalError> {
         let place = self.place(page);
         let (magic, info) = (header.magic, header.info);
         if magic != page::magic(self.version) {

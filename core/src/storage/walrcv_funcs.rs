@@ -1,0 +1,192 @@
+//! How the startup process starts and stops the walreceiver. Mirrors walreceiverfuncs.c.
+//!
+//! The startup process cannot fork: it writes down what it wants and asks the postmaster.
+
+use crate::base::{Lsn, Pid, TimelineId};
+use crate::call::{Poll, Signal, Yield};
+use crate::ready;
+use crate::shmem::{CondVarId, PmSignal, WalRcvState};
+use crate::sys::Cx;
+
+/// `WalRcvStreaming`: a walreceiver streams, or soon will.
+pub fn walrcv_streaming(cx: &mut Cx<'_>) -> bool {
+    expire_launch(cx);
+    cx.shmem.walrcv.is_streaming()
+}
+
+/// `WalRcvRunning`: a walreceiver is there, or soon will be.
+pub fn walrcv_running(cx: &mut Cx<'_>) -> bool {
+    expire_launch(cx);
+    cx.shmem.walrcv.state != WalRcvState::Stopped
+}
+
+fn expire_launch(cx: &mut Cx<'_>) {
+    if cx.shmem.walrcv.expire_launch(cx.now.wall) {
+        cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);
+    }
+}
+
+/// `WalRcvForceReply`: has the walreceiver tell the upstream how far we have replayed.
+pub fn walrcv_force_reply(cx: &mut Cx<'_>) {
+    cx.shmem.walrcv.force_reply = true;
+    if let Some(pid) = cx.shmem.walrcv.pid {
+        cx.set_latch(pid);
+    }
+}
+
+/// `RequestXLogStreaming`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RequestXLogStreaming {
+    tli: TimelineId,
+    /// The start of a segment, so that no segment ever has a hole before what is streamed.
+    start: Lsn,
+    /// What is left to do after the request is written down.
+    then: Option<Then>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Then {
+    Launch,
+    Wake(Option<Pid>),
+}
+
+impl RequestXLogStreaming {
+    /// WAL of timeline `tli` from the segment of `at` on.
+    #[must_use]
+    pub fn new(cx: &Cx<'_>, tli: TimelineId, at: Lsn) -> Self {
+        let geometry = &cx.shmem.settings.geometry;
+        let start = geometry.segment_start(geometry.segment_of(at));
+        Self {
+            tli,
+            start,
+            then: None,
+        }
+    }
+
+    /// # Panics
+    /// If a walreceiver is streaming already.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
+        let Some(then) = self.then else {
+            self.then = Some(self.write_down(cx));
+            return Poll::Yield(Yield::Again("RequestXLogStreaming"));
+        };
+        match then {
+            Then::Launch => cx.signal_postmaster(PmSignal::StartWalReceiver),
+            Then::Wake(pid) => {
+                if let Some(pid) = pid {
+                    cx.set_latch(pid);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn write_down(&self, cx: &mut Cx<'_>) -> Then {
+        let now = cx.now.wall.unix_seconds();
+        let conninfo = cx.shmem.settings.primary_conninfo.clone();
+        let walrcv = &mut cx.shmem.walrcv;
+        let then = match walrcv.state {
+            WalRcvState::Stopped => {
+                walrcv.state = WalRcvState::Starting;
+                Then::Launch
+            }
+            WalRcvState::Waiting => {
+                walrcv.state = WalRcvState::Restarting;
+                Then::Wake(walrcv.pid)
+            }
+            state @ (WalRcvState::Starting
+            | WalRcvState::Streaming
+            | WalRcvState::Restarting
+            | WalRcvState::Stopping) => {
+                panic!("streaming is requested of a walreceiver that is {state:?}")
+            }
+        };
+        walrcv.conninfo = conninfo;
+        walrcv.start_time = now;
+        // After a plain reconnect the old, higher position stays: all of it is flushed here.
+        if !walrcv.receive_start.is_valid() || walrcv.received_tli != self.tli {
+            walrcv.flushed_upto = self.start;
+            walrcv.received_tli = self.tli;
+            walrcv.latest_chunk_start = self.start;
+        }
+        walrcv.receive_start = self.start;
+        walrcv.receive_start_tli = self.tli;
+        then
+    }
+}
+
+/// `XLogShutdownWalRcv`: stops the walreceiver and waits until it is gone. No segment may be installed until
+/// streaming is requested again.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct XLogShutdownWalRcv {
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+enum Phase {
+    #[default]
+    Announce,
+    Kill(Pid),
+    Wait,
+}
+
+impl XLogShutdownWalRcv {
+    /// Stops it once it is polled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ready when there is no walreceiver any more.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
+        loop {
+            match self.phase {
+                Phase::Announce => {
+                    let victim = Self::announce(cx);
+                    self.phase = victim.map_or(Phase::Wait, Phase::Kill);
+                    if victim.is_some() {
+                        return Poll::Yield(Yield::Again("ShutdownWalRcv"));
+                    }
+                }
+                Phase::Kill(pid) => {
+                    cx.kill(pid, Signal::Term);
+                    self.phase = Phase::Wait;
+                }
+                Phase::Wait => {
+                    ready!(Self::wait(cx));
+                    cx.shmem.recovery.install_segment_active = false;
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// Says that it is to stop. Whom to tell, if anybody runs.
+    fn announce(cx: &mut Cx<'_>) -> Option<Pid> {
+        let walrcv = &mut cx.shmem.walrcv;
+        match walrcv.state {
+            WalRcvState::Stopped => None,
+            WalRcvState::Starting => {
+                walrcv.state = WalRcvState::Stopped;
+                cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);
+                None
+            }
+            WalRcvState::Streaming
+            | WalRcvState::Waiting
+            | WalRcvState::Restarting
+            | WalRcvState::Stopping => {
+                walrcv.state = WalRcvState::Stopping;
+                walrcv.pid
+            }
+        }
+    }
+
+    fn wait(cx: &mut Cx<'_>) -> Poll<()> {
+        cx.enter_condvar(CondVarId::WalRcvStopped);
+        if walrcv_running(cx) {
+            return Poll::Yield(cx.sleep_on_condvar(None, "ShutdownWalRcv"));
+        }
+        cx.leave_condvar();
+        Poll::Ready(())
+    }
+}
