@@ -1,11 +1,11 @@
 //! F5: blocking routines as values. One value per C function; routines nest by containing each other.
 
+#[cfg(test)]
+pub(crate) mod bench;
 pub mod control;
 pub mod file;
 pub mod recovery;
 pub mod sync_data_dir;
-#[cfg(test)]
-pub(crate) mod testing;
 pub mod wal_buffers;
 pub mod wal_file;
 pub mod wal_read;

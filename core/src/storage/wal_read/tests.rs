@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::{Pid, Planted};
 use crate::shmem::{PmSignal, Role, WalRcvState};
-use crate::storage::testing::{Bench, SYSID, TINY};
+use crate::storage::bench::{Bench, SYSID, TINY};
 use alloc::vec::Vec;
 
 const CRASH: RecoveryMode = RecoveryMode {
