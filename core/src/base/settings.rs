@@ -21,6 +21,15 @@ impl PgVersion {
             Self::V18 => 18,
         }
     }
+
+    /// `server_version` of the release that the bytes were compared with.
+    #[must_use]
+    pub const fn server_version(self) -> &'static str {
+        match self {
+            Self::V15 => "15.18",
+            Self::V18 => "18.6",
+        }
+    }
 }
 
 /// `wal_level`, with the numbers that pg_control and WAL hold.

@@ -2,7 +2,7 @@
 
 use super::DiskError;
 use super::FilePath;
-use crate::base::{Lsn, TimelineId};
+use crate::base::{Lsn, TimelineId, Xid};
 use alloc::string::String;
 use core::fmt;
 
@@ -48,6 +48,8 @@ impl SqlState {
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
     /// active_sql_transaction
     pub const ACTIVE_TRANSACTION: Self = Self(*b"25001");
+    /// no_active_sql_transaction
+    pub const NO_ACTIVE_TRANSACTION: Self = Self(*b"25P01");
     /// in_failed_sql_transaction
     pub const IN_FAILED_TRANSACTION: Self = Self(*b"25P02");
     /// invalid_authorization_specification
@@ -238,6 +240,34 @@ pub enum Message {
     InvalidPage { relation: u32, block: u32 },
     #[error("WAL contains references to invalid pages")]
     InvalidPages,
+    #[error("could not restore image at {lsn}, block {block}: {error}")]
+    BadImage {
+        lsn: Lsn,
+        block: u8,
+        error: crate::wire::record::ImageError,
+    },
+    #[error("cannot replay record of resource manager {rmid}, info {info:#04x}, at {lsn}")]
+    UnknownRecord {
+        rmid: crate::wire::record::RmgrId,
+        info: u8,
+        lsn: Lsn,
+    },
+    #[error("no unpinned buffers available")]
+    NoUnpinnedBuffers,
+    #[error("could not access status of transaction {0}")]
+    NoTransactionStatus(Xid),
+    #[error("{0}")]
+    Sql(crate::wire::sql::SqlError),
+    #[error("relation {0} does not exist")]
+    NoRelation(u32),
+    #[error("there is already a transaction in progress")]
+    AlreadyInTransaction,
+    #[error("there is no transaction in progress")]
+    NoTransaction,
+    #[error("recovery is in progress")]
+    RecoveryInProgress,
+    #[error("checkpoint request failed")]
+    CheckpointFailed,
     #[error("invalid Generic record at {0}")]
     BadGeneric(Lsn),
     #[error("started streaming WAL from primary at {0} on timeline {1}")]

@@ -7,6 +7,7 @@ mod disk;
 mod effect;
 mod log;
 mod net;
+mod report;
 mod wait;
 
 pub use disk::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFlags};

@@ -1,6 +1,8 @@
 //! Progress of recovery. Mirrors `XLogRecoveryCtlData` of xlogrecovery.c.
 
+use super::BufTag;
 use crate::base::{Lsn, Pid, TimelineId};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 /// `RecoveryState`
@@ -34,6 +36,9 @@ pub struct RecoveryCtl {
     pub hot_standby_active: bool,
     /// The consistent point of this recovery was reached (`reachedConsistency`).
     pub consistent: bool,
+    /// `invalid_page_tab`: pages that replayed records refer to and that do not exist. If any is left when the
+    /// consistent point is reached, that is a PANIC.
+    pub invalid_pages: BTreeSet<BufTag>,
     /// `InstallXLogFileSegmentActive`
     pub install_segment_active: bool,
     /// `LocalSetXLogInsertAllowed`: processes that may write WAL before recovery is over.

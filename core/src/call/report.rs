@@ -1,0 +1,39 @@
+//! From a line of the server log to what a client is told. Mirrors send_message_to_frontend of elog.c.
+
+use super::{LogEvent, Message};
+use crate::wire::backend::{BackendMessage, ErrorFields};
+use alloc::string::{String, ToString};
+
+impl LogEvent {
+    /// The ErrorResponse about it; below ERROR a NoticeResponse.
+    #[must_use]
+    pub fn to_client(&self) -> BackendMessage {
+        let mut fields = ErrorFields::new(
+            &self.severity.to_string(),
+            self.sqlstate.0,
+            self.message.to_string(),
+        );
+        fields.detail = detail(&self.message).map(String::from);
+        fields.hint = hint(&self.message).map(String::from);
+        if self.severity < super::Severity::Error {
+            BackendMessage::NoticeResponse(fields)
+        } else {
+            BackendMessage::ErrorResponse(fields)
+        }
+    }
+}
+
+/// What PostgreSQL adds as DETAIL.
+fn detail(message: &Message) -> Option<&'static str> {
+    matches!(message, Message::NotYetAccepting)
+        .then_some("Consistent recovery state has not been yet reached.")
+}
+
+/// What PostgreSQL adds as HINT.
+fn hint(message: &Message) -> Option<&'static str> {
+    if matches!(message, Message::RecoveryInProgress) {
+        return Some("WAL control functions cannot be executed during recovery.");
+    }
+    matches!(message, Message::CheckpointFailed)
+        .then_some("Consult recent messages in the server log for details.")
+}
