@@ -2,14 +2,23 @@
 
 #[cfg(test)]
 pub(crate) mod bench;
+pub mod buffer;
+pub mod buffer_sync;
+pub mod clog;
 pub mod control;
 pub mod file;
+pub mod generic_xlog;
+pub mod heap;
 pub mod recovery;
+pub mod relation;
 pub mod sync_data_dir;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod wal_buffers;
 pub mod wal_file;
 pub mod wal_read;
 pub mod walrcv_funcs;
+pub mod xact;
 pub mod xlog_flush;
 pub mod xlog_insert;
 pub mod xlog_write;

@@ -1,0 +1,340 @@
+//! Shared buffers: finding a page, reading it, making room for it. Mirrors bufmgr.c (ReadBuffer_common, BufferAlloc,
+//! FlushBuffer, MarkBufferDirty).
+//!
+//! A page is written only after WAL is durable up to its LSN, and nothing here fsyncs it. Its bytes are guarded by the
+//! content lock; whoever reads it in or writes it out holds its I/O lock. A buffer may change its page only while
+//! nobody but the one who replaces it has it pinned.
+
+use super::relation::{ReadPage, WritePage};
+use super::xlog_flush::XLogFlush;
+use crate::base::Lsn;
+use crate::call::{LogEvent, Message, Poll, SqlState, Yield};
+use crate::shmem::{BufId, BufTag, LockId, LockMode};
+use crate::sys::Cx;
+use crate::wire::data_page::{self, DataPage};
+use crate::{ready, ready_ok};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// `ReadBufferMode`
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReadMode {
+    /// Read it, verify it, leave it unlocked.
+    Normal,
+    /// The caller makes the page anew: nothing is read, and the content lock comes with it. What is in the pool already
+    /// is given as it is.
+    ZeroAndLock,
+    /// A page of zeros behind the end of the relation; the caller holds its extension lock.
+    Extend,
+}
+
+/// The bytes of a page, for a process that holds it pinned and locked.
+#[must_use]
+pub fn page<'a>(cx: &'a Cx<'_>, buffer: BufId) -> &'a [u8] {
+    &cx.shmem.buffers.pool[usize::from(buffer)].page
+}
+
+/// Puts new bytes in and marks the buffer dirty (`MarkBufferDirty`), which comes before the WAL record: a checkpoint
+/// that begins behind the record must find the buffer dirty. The caller holds the content lock.
+pub fn modify(cx: &mut Cx<'_>, buffer: BufId, bytes: Vec<u8>) {
+    assert!(
+        cx.holds(LockId::BufferContent(buffer)),
+        "a page is changed under its content lock"
+    );
+    let buffer = &mut cx.shmem.buffers.pool[usize::from(buffer)];
+    assert_eq!(bytes.len(), buffer.page.len(), "a page keeps its size");
+    buffer.page = Arc::new(bytes);
+    buffer.dirty = true;
+    buffer.just_dirtied = true;
+}
+
+/// `PageSetLSN`, behind [`modify`]: from here on the change is complete, and checkers are told.
+pub fn set_lsn(cx: &mut Cx<'_>, buffer: BufId, lsn: Lsn) {
+    assert!(
+        cx.holds(LockId::BufferContent(buffer)),
+        "a page is changed under its content lock"
+    );
+    let page: &mut Vec<u8> = Arc::make_mut(&mut cx.shmem.buffers.pool[usize::from(buffer)].page);
+    data_page::set_lsn(page, lsn);
+    cx.shmem.buffers.changed(buffer, lsn);
+}
+
+/// `UnlockReleaseBuffer`
+pub fn unlock_release(cx: &mut Cx<'_>, buffer: BufId) {
+    cx.release(LockId::BufferContent(buffer));
+    cx.shmem.buffers.unpin(buffer, cx.me);
+}
+
+/// `ReadBuffer`: gives a pinned buffer that holds a page.
+///
+/// On an error the caller's `release_everything` frees what is held; the buffer then stays in the pool without a valid
+/// content, and the next who wants the page reads it again.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ReadBuffer {
+    tag: BufTag,
+    mode: ReadMode,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Lookup,
+    WaitIo(BufId),
+    Victim,
+    Flush(BufId, FlushBuffer),
+    Replace(BufId),
+    Fill(BufId),
+    Reading(BufId, ReadPage),
+    Extending(BufId, WritePage),
+    Locking(BufId),
+}
+
+impl ReadBuffer {
+    /// The page that `tag` names.
+    #[must_use]
+    pub const fn new(tag: BufTag, mode: ReadMode) -> Self {
+        Self {
+            tag,
+            mode,
+            phase: Phase::Lookup,
+        }
+    }
+
+    /// # Errors
+    /// All buffers are pinned, the page cannot be read or is no page, or a victim cannot be written.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<BufId, LogEvent>> {
+        loop {
+            match &mut self.phase {
+                Phase::Lookup => self.phase = self.lookup(cx),
+                Phase::WaitIo(id) => {
+                    let id = *id;
+                    ready!(cx.acquire(LockId::BufferIo(id), LockMode::Exclusive));
+                    if cx.shmem.buffers.pool[usize::from(id)].valid {
+                        cx.release(LockId::BufferIo(id));
+                        self.phase = Phase::Locking(id);
+                    } else {
+                        // Whoever was reading it failed: now it is for us.
+                        self.phase = Phase::Fill(id);
+                    }
+                }
+                Phase::Victim => match victim(cx) {
+                    Ok(Victim::Clean(id)) => self.phase = Phase::Replace(id),
+                    Ok(Victim::Dirty(id)) => {
+                        self.phase = Phase::Flush(id, FlushBuffer::new(id));
+                        return Poll::Yield(Yield::Again("BufferAlloc"));
+                    }
+                    Ok(Victim::Busy) => return Poll::Yield(Yield::Again("BufferAlloc")),
+                    Err(e) => return Poll::Ready(Err(e)),
+                },
+                Phase::Flush(id, flush) => {
+                    let id = *id;
+                    ready_ok!(flush.poll(cx));
+                    cx.release(LockId::BufferContent(id));
+                    self.phase = Phase::Replace(id);
+                }
+                Phase::Replace(id) => {
+                    let id = *id;
+                    self.phase = self.replace(cx, id);
+                }
+                Phase::Fill(id) => {
+                    let id = *id;
+                    self.phase = self.fill(cx, id);
+                }
+                Phase::Reading(id, read) => {
+                    let id = *id;
+                    let bytes = ready_ok!(read.poll(cx));
+                    if !DataPage::new(&bytes).is_plausible() {
+                        let BufTag {
+                            rel: relation,
+                            block,
+                        } = self.tag;
+                        let message = Message::InvalidPage { relation, block };
+                        return Poll::Ready(Err(LogEvent::error(
+                            SqlState::DATA_CORRUPTED,
+                            message,
+                        )));
+                    }
+                    end_read(cx, id, bytes);
+                    self.phase = Phase::Locking(id);
+                }
+                Phase::Extending(id, write) => {
+                    let id = *id;
+                    ready_ok!(write.poll(cx));
+                    let zeros = vec![0; cx.shmem.settings.geometry.data_page as usize];
+                    end_read(cx, id, zeros);
+                    self.phase = Phase::Locking(id);
+                }
+                Phase::Locking(id) => {
+                    let id = *id;
+                    let lock = LockId::BufferContent(id);
+                    if self.mode == ReadMode::ZeroAndLock && !cx.holds(lock) {
+                        ready!(cx.acquire(lock, LockMode::Exclusive));
+                    }
+                    return Poll::Ready(Ok(id));
+                }
+            }
+        }
+    }
+
+    fn lookup(&self, cx: &mut Cx<'_>) -> Phase {
+        let buffers = &mut cx.shmem.buffers;
+        let Some(&id) = buffers.map.get(&self.tag) else {
+            return Phase::Victim;
+        };
+        buffers.pin(id, cx.me);
+        if buffers.pool[usize::from(id)].valid {
+            Phase::Locking(id)
+        } else {
+            Phase::WaitIo(id)
+        }
+    }
+
+    /// Gives the victim, which we have pinned, to our page, unless something happened meanwhile.
+    fn replace(&self, cx: &mut Cx<'_>, id: BufId) -> Phase {
+        let buffers = &mut cx.shmem.buffers;
+        if buffers.map.contains_key(&self.tag) {
+            buffers.unpin(id, cx.me);
+            return Phase::Lookup;
+        }
+        let buffer = &mut buffers.pool[usize::from(id)];
+        if buffer.pins.len() > 1 || buffer.dirty {
+            buffers.unpin(id, cx.me);
+            return Phase::Victim;
+        }
+        let old = buffer.tag.replace(self.tag);
+        buffer.valid = false;
+        buffer.just_dirtied = false;
+        buffer.usage = 1;
+        if let Some(old) = old {
+            buffers.map.remove(&old);
+        }
+        buffers.map.insert(self.tag, id);
+        assert!(
+            cx.try_acquire(LockId::BufferIo(id)),
+            "nobody reads or writes what only we have pinned"
+        );
+        Phase::Fill(id)
+    }
+
+    /// Begins to give the buffer its content, under the I/O lock.
+    fn fill(&self, cx: &mut Cx<'_>, id: BufId) -> Phase {
+        let zeros = || vec![0; cx.shmem.settings.geometry.data_page as usize];
+        match self.mode {
+            ReadMode::Normal => Phase::Reading(id, ReadPage::new(cx, self.tag)),
+            ReadMode::Extend => {
+                let write = WritePage::new(cx, self.tag, Bytes::from(zeros()));
+                Phase::Extending(id, write)
+            }
+            ReadMode::ZeroAndLock => {
+                let zeros = zeros();
+                // Before the page becomes valid, so that nobody sees the zeros.
+                assert!(
+                    cx.try_acquire(LockId::BufferContent(id)),
+                    "nobody locks a page that is not valid"
+                );
+                end_read(cx, id, zeros);
+                Phase::Locking(id)
+            }
+        }
+    }
+}
+
+/// `TerminateBufferIO` after a read.
+fn end_read(cx: &mut Cx<'_>, id: BufId, bytes: Vec<u8>) {
+    let buffer = &mut cx.shmem.buffers.pool[usize::from(id)];
+    buffer.page = Arc::new(bytes);
+    buffer.valid = true;
+    cx.release(LockId::BufferIo(id));
+}
+
+/// What the clock sweep found; a clean or dirty one is pinned, a dirty one has its content locked as well.
+enum Victim {
+    Clean(BufId),
+    Dirty(BufId),
+    Busy,
+}
+
+fn victim(cx: &mut Cx<'_>) -> Result<Victim, LogEvent> {
+    let buffers = &mut cx.shmem.buffers;
+    let Some(id) = buffers.victim() else {
+        return Err(LogEvent::error(
+            SqlState::INTERNAL,
+            Message::NoUnpinnedBuffers,
+        ));
+    };
+    buffers.pin(id, cx.me);
+    if !buffers.pool[usize::from(id)].dirty {
+        return Ok(Victim::Clean(id));
+    }
+    // Waiting here could be a deadlock: we may hold a page whose lock the other one waits for.
+    if cx.try_acquire(LockId::BufferContent(id)) {
+        return Ok(Victim::Dirty(id));
+    }
+    cx.shmem.buffers.unpin(id, cx.me);
+    Ok(Victim::Busy)
+}
+
+/// `FlushBuffer`: writes a page if it is dirty. The caller has it pinned and its content locked, shared at least.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct FlushBuffer {
+    buffer: BufId,
+    phase: FlushPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum FlushPhase {
+    StartIo,
+    FlushWal(XLogFlush),
+    Writing(WritePage),
+}
+
+impl FlushBuffer {
+    /// Of a buffer.
+    #[must_use]
+    pub const fn new(buffer: BufId) -> Self {
+        Self {
+            buffer,
+            phase: FlushPhase::StartIo,
+        }
+    }
+
+    /// # Errors
+    /// The write failed, as an ERROR; the page stays dirty. Or WAL could not be flushed.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let index = usize::from(self.buffer);
+        loop {
+            match &mut self.phase {
+                FlushPhase::StartIo => {
+                    ready!(cx.acquire(LockId::BufferIo(self.buffer), LockMode::Exclusive));
+                    let buffer = &mut cx.shmem.buffers.pool[index];
+                    if !buffer.dirty {
+                        cx.release(LockId::BufferIo(self.buffer));
+                        return Poll::Ready(Ok(()));
+                    }
+                    buffer.just_dirtied = false;
+                    let lsn = DataPage::new(&buffer.page).lsn();
+                    self.phase = FlushPhase::FlushWal(XLogFlush::new(lsn));
+                }
+                FlushPhase::FlushWal(flush) => {
+                    ready_ok!(flush.poll(cx));
+                    let buffer = &cx.shmem.buffers.pool[index];
+                    let tag = buffer.tag.expect("a dirty buffer holds a page");
+                    let data = Bytes::copy_from_slice(&buffer.page);
+                    self.phase = FlushPhase::Writing(WritePage::new(cx, tag, data));
+                }
+                FlushPhase::Writing(write) => {
+                    ready_ok!(write.poll(cx));
+                    let buffer = &mut cx.shmem.buffers.pool[index];
+                    buffer.dirty = buffer.just_dirtied;
+                    cx.release(LockId::BufferIo(self.buffer));
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Writing the whole pool and making it durable, for checkpoints. Mirrors CheckPointBuffers, BufferSync of bufmgr.c and
+//! ProcessSyncRequests of sync.c.
+
+use super::buffer::FlushBuffer;
+use super::relation::OpenFile;
+use crate::base::Fd;
+use crate::call::{DiskError, DiskOp, FilePath, LogEvent, Poll, Yield};
+use crate::shmem::{BufId, BufTag, LockId, LockMode};
+use crate::sys::Cx;
+use crate::{ready, ready_ok};
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+/// `CheckPointBuffers`, then `ProcessSyncRequests`: when it is done, every change of a page that was made before it
+/// began is durable.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct CheckPointBuffers {
+    write: BufferSync,
+    written: bool,
+    sync: ProcessSyncRequests,
+}
+
+impl CheckPointBuffers {
+    /// Looks at the pool when it is polled first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// # Errors
+    /// A page could not be written, as an ERROR; or WAL or a file could not be made durable, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        if !self.written {
+            ready_ok!(self.write.poll(cx));
+            self.written = true;
+        }
+        self.sync.poll(cx)
+    }
+}
+
+/// `BufferSync`: writes every page that is dirty when it begins. Others may write some of them meanwhile, or change
+/// them again.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct BufferSync {
+    todo: Option<VecDeque<(BufTag, BufId)>>,
+    phase: SyncPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+enum SyncPhase {
+    #[default]
+    Next,
+    Lock(BufId),
+    Flush(BufId, FlushBuffer),
+}
+
+impl BufferSync {
+    /// Looks at the pool when it is polled first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// # Errors
+    /// A page could not be written, as an ERROR, or WAL could not be flushed.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let todo = self.todo.get_or_insert_with(|| dirty_pages(cx));
+        loop {
+            match &mut self.phase {
+                SyncPhase::Next => {
+                    let Some((tag, id)) = todo.pop_front() else {
+                        return Poll::Ready(Ok(()));
+                    };
+                    let buffer = &cx.shmem.buffers.pool[usize::from(id)];
+                    // One that was written by somebody else may hold another page by now.
+                    if buffer.tag == Some(tag) && buffer.dirty {
+                        cx.shmem.buffers.pin(id, cx.me);
+                        self.phase = SyncPhase::Lock(id);
+                    }
+                }
+                SyncPhase::Lock(id) => {
+                    let id = *id;
+                    ready!(cx.acquire(LockId::BufferContent(id), LockMode::Shared));
+                    self.phase = SyncPhase::Flush(id, FlushBuffer::new(id));
+                }
+                SyncPhase::Flush(id, flush) => {
+                    let id = *id;
+                    ready_ok!(flush.poll(cx));
+                    super::buffer::unlock_release(cx, id);
+                    self.phase = SyncPhase::Next;
+                    return Poll::Yield(Yield::Again("BufferSync"));
+                }
+            }
+        }
+    }
+}
+
+/// What is dirty now, in the order of the files.
+fn dirty_pages(cx: &Cx<'_>) -> VecDeque<(BufTag, BufId)> {
+    let buffers = &cx.shmem.buffers;
+    let dirty = |(_, id): &(&BufTag, &BufId)| buffers.pool[usize::from(**id)].dirty;
+    buffers
+        .map
+        .iter()
+        .filter(dirty)
+        .map(|(tag, id)| (*tag, *id))
+        .collect()
+}
+
+/// `ProcessSyncRequests`: fsyncs every file that was written before it began, and their directories. What is written
+/// while it runs is for the next one.
+///
+/// PostgreSQL leaves the directories out: the file systems that it runs on make the name of a new file durable with
+/// its content.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct ProcessSyncRequests {
+    todo: Option<VecDeque<FilePath>>,
+    directories: Vec<FilePath>,
+    phase: RequestPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+enum RequestPhase {
+    #[default]
+    Next,
+    Open(FilePath, OpenFile),
+    Syncing(FilePath),
+}
+
+impl ProcessSyncRequests {
+    /// Takes the requests over when it is polled first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// # Errors
+    /// A file could not be fsynced, as a PANIC (`data_sync_elevel`): what the kernel dropped must come from WAL.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        if self.todo.is_none() {
+            let files = core::mem::take(&mut cx.shmem.sync_requests.files);
+            let parents: BTreeSet<FilePath> = files
+                .iter()
+                .map(|file| FilePath::from(file.parent()))
+                .collect();
+            self.directories = parents.into_iter().collect();
+            self.todo = Some(files.into_iter().collect());
+        }
+        let todo = self.todo.as_mut().expect("filled above");
+        let op = loop {
+            match &mut self.phase {
+                RequestPhase::Next => {
+                    if let Some(path) = todo.pop_front() {
+                        let open = OpenFile::new(path.clone(), false);
+                        self.phase = RequestPhase::Open(path, open);
+                    } else if let Some(path) = self.directories.pop() {
+                        self.phase = RequestPhase::Syncing(path.clone());
+                        break DiskOp::SyncDir(path);
+                    } else {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                RequestPhase::Open(path, open) => {
+                    let fd: Option<Fd> = match ready!(open.poll(cx)) {
+                        Ok(fd) => fd,
+                        Err(e) => return Poll::Ready(Err(e.in_critical_section())),
+                    };
+                    let Some(fd) = fd else {
+                        return failed(path, DiskError::NotFound);
+                    };
+                    self.phase = RequestPhase::Syncing(path.clone());
+                    break DiskOp::Fsync(fd);
+                }
+                RequestPhase::Syncing(path) => {
+                    if let Err(e) = cx.done() {
+                        return failed(path, e);
+                    }
+                    self.phase = RequestPhase::Next;
+                }
+            }
+        };
+        Poll::Yield(cx.disk(op, "ProcessSyncRequests"))
+    }
+}
+
+fn failed(path: &FilePath, error: DiskError) -> Poll<Result<(), LogEvent>> {
+    Poll::Ready(Err(
+        LogEvent::file("fsync", path.clone(), error).in_critical_section()
+    ))
+}

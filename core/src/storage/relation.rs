@@ -1,0 +1,329 @@
+//! Files of pages: relations and commit status. Mirrors md.c and the descriptors of fd.c.
+//!
+//! Nothing here fsyncs. A file that was written is named to the next checkpoint, once the write is done and before its
+//! buffer stops being dirty. Descriptors stay open for the life of their process.
+
+use super::file::{opened, read, written};
+use crate::base::Fd;
+use crate::call::{
+    DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Poll, SqlState,
+};
+use crate::ready_ok;
+use crate::shmem::BufTag;
+use crate::sys::Cx;
+use crate::wire::record::RelLocator;
+use alloc::format;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// The default tablespace.
+const TABLESPACE: u32 = 1663;
+/// The only database.
+const DATABASE: u32 = 5;
+
+/// Names a relation of the only database in WAL.
+#[must_use]
+pub const fn locator(rel: u32) -> RelLocator {
+    RelLocator {
+        spc: TABLESPACE,
+        db: DATABASE,
+        rel,
+    }
+}
+
+/// Is it a relation of the only database?
+#[must_use]
+pub fn is_ours(rel: RelLocator) -> bool {
+    rel == locator(rel.rel)
+}
+
+/// `GetRelationPath` of the main fork.
+#[must_use]
+pub fn path(rel: u32) -> FilePath {
+    FilePath::from(format!("base/{DATABASE}/{rel}"))
+}
+
+/// `PathNameOpenFile`: the descriptor of a file, from the process's own list if it is open already.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct OpenFile {
+    path: FilePath,
+    create: bool,
+    phase: OpenPhase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum OpenPhase {
+    Start,
+    Opened,
+}
+
+impl OpenFile {
+    /// Opens `path`; makes it if it is absent and `create` says so.
+    #[must_use]
+    pub const fn new(path: FilePath, create: bool) -> Self {
+        Self {
+            path,
+            create,
+            phase: OpenPhase::Start,
+        }
+    }
+
+    /// The descriptor; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// The operation that failed, as an ERROR.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Fd>, LogEvent>> {
+        match self.phase {
+            OpenPhase::Start => {
+                if let Some(fd) = cx.sys.rel_files.get(&self.path) {
+                    return Poll::Ready(Ok(Some(*fd)));
+                }
+                let flags = if self.create {
+                    OpenFlags::Create
+                } else {
+                    OpenFlags::Existing
+                };
+                self.phase = OpenPhase::Opened;
+                Poll::Yield(cx.disk(
+                    DiskOp::Open {
+                        path: self.path.clone(),
+                        flags,
+                    },
+                    "BasicOpenFile",
+                ))
+            }
+            OpenPhase::Opened => match cx.done() {
+                Ok(done) => {
+                    let fd = opened(done);
+                    cx.sys.rel_files.insert(self.path.clone(), fd);
+                    Poll::Ready(Ok(Some(fd)))
+                }
+                Err(DiskError::NotFound) => Poll::Ready(Ok(None)),
+                Err(e) => Poll::Ready(Err(LogEvent::file("open", self.path.clone(), e))),
+            },
+        }
+    }
+}
+
+/// `FileRead`: a piece of a file.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ReadAt {
+    open: OpenFile,
+    offset: u64,
+    len: u32,
+    reading: bool,
+}
+
+impl ReadAt {
+    /// Up to `len` bytes from `offset` on.
+    #[must_use]
+    pub const fn new(path: FilePath, offset: u64, len: u32) -> Self {
+        Self {
+            open: OpenFile::new(path, false),
+            offset,
+            len,
+            reading: false,
+        }
+    }
+
+    /// The bytes, fewer at the end of the file; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// The operation that failed, as an ERROR.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Bytes>, LogEvent>> {
+        if self.reading {
+            let path = &self.open.path;
+            return Poll::Ready(match cx.done() {
+                Ok(done) => Ok(Some(read(done))),
+                Err(e) => Err(LogEvent::file("read", path.clone(), e)),
+            });
+        }
+        let Some(fd) = ready_ok!(self.open.poll(cx)) else {
+            return Poll::Ready(Ok(None));
+        };
+        self.reading = true;
+        Poll::Yield(cx.disk(
+            DiskOp::Read {
+                fd,
+                offset: self.offset,
+                len: self.len,
+            },
+            "FileRead",
+        ))
+    }
+}
+
+/// `FileWrite`, then `register_dirty_segment`: a piece of a file, which is made if it is absent.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WriteAt {
+    open: OpenFile,
+    offset: u64,
+    data: Bytes,
+    writing: bool,
+}
+
+impl WriteAt {
+    /// Writes `data` at `offset`.
+    #[must_use]
+    pub const fn new(path: FilePath, offset: u64, data: Bytes) -> Self {
+        Self {
+            open: OpenFile::new(path, true),
+            offset,
+            data,
+            writing: false,
+        }
+    }
+
+    /// # Errors
+    /// The operation that failed, as an ERROR. A short write means a full disk.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        if !self.writing {
+            let fd =
+                ready_ok!(self.open.poll(cx)).expect("a file that is made when absent is there");
+            self.writing = true;
+            let op = DiskOp::Write {
+                fd,
+                offset: self.offset,
+                data: self.data.clone(),
+            };
+            return Poll::Yield(cx.disk(op, "FileWrite"));
+        }
+        let path = &self.open.path;
+        let error = match cx.done() {
+            Ok(done) => {
+                if written(done) as usize == self.data.len() {
+                    cx.shmem.sync_requests.files.insert(path.clone());
+                    return Poll::Ready(Ok(()));
+                }
+                DiskError::NoSpace
+            }
+            Err(e) => e,
+        };
+        Poll::Ready(Err(LogEvent::file("write", path.clone(), error)))
+    }
+}
+
+/// `smgrnblocks`: the length of a relation in blocks; 0 if it has no file yet.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RelationBlocks {
+    rel: u32,
+    asked: bool,
+}
+
+impl RelationBlocks {
+    /// Of a relation.
+    #[must_use]
+    pub const fn new(rel: u32) -> Self {
+        Self { rel, asked: false }
+    }
+
+    /// # Errors
+    /// The operation that failed, as an ERROR.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<u32, LogEvent>> {
+        let known = cx.shmem.buffers.blocks.get(&self.rel).copied();
+        if !self.asked {
+            if let Some(blocks) = known {
+                return Poll::Ready(Ok(blocks));
+            }
+            self.asked = true;
+            return Poll::Yield(cx.disk(DiskOp::Stat(path(self.rel)), "mdnblocks"));
+        }
+        let len = match cx.done() {
+            Ok(DiskDone::Stat(FileKind::File(len))) => len,
+            Err(DiskError::NotFound) => 0,
+            Ok(_) => {
+                return Poll::Ready(Err(LogEvent::file(
+                    "stat",
+                    path(self.rel),
+                    DiskError::IsDir,
+                )));
+            }
+            Err(e) => return Poll::Ready(Err(LogEvent::file("stat", path(self.rel), e))),
+        };
+        // Somebody may have asked, and extended the file, while our question was under way: theirs is newer.
+        let blocks = known.unwrap_or_else(|| {
+            // A page that was written in part, as by a disk that ran full, does not count.
+            let whole = len / u64::from(cx.shmem.settings.geometry.data_page);
+            u32::try_from(whole).unwrap_or(u32::MAX)
+        });
+        cx.shmem.buffers.blocks.insert(self.rel, blocks);
+        Poll::Ready(Ok(blocks))
+    }
+}
+
+/// `mdread`: one page of a relation.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ReadPage {
+    path: FilePath,
+    read: ReadAt,
+    page: u32,
+}
+
+impl ReadPage {
+    /// The page that `tag` names.
+    #[must_use]
+    pub fn new(cx: &Cx<'_>, tag: BufTag) -> Self {
+        let page = cx.shmem.settings.geometry.data_page;
+        let path = path(tag.rel);
+        Self {
+            read: ReadAt::new(path.clone(), offset(tag, page), page),
+            path,
+            page,
+        }
+    }
+
+    /// # Errors
+    /// The operation that failed, as an ERROR. So is a read behind the end, except in recovery, where it gives zeros.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Vec<u8>, LogEvent>> {
+        let bytes = ready_ok!(self.read.poll(cx));
+        let (path, wanted) = (self.path.clone(), self.page);
+        let Some(bytes) = bytes else {
+            return Poll::Ready(Err(LogEvent::file("open", path, DiskError::NotFound)));
+        };
+        let got = u32::try_from(bytes.len()).expect("no more than a page was asked for");
+        let mut page = bytes.to_vec();
+        if got < wanted {
+            if !cx.shmem.recovery_in_progress() {
+                let message = Message::ShortRead { path, got, wanted };
+                return Poll::Ready(Err(LogEvent::error(SqlState::DATA_CORRUPTED, message)));
+            }
+            page.fill(0);
+            page.resize(wanted as usize, 0);
+        }
+        Poll::Ready(Ok(page))
+    }
+}
+
+/// `mdwrite` and `mdextend`: one page of a relation.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WritePage {
+    tag: BufTag,
+    write: WriteAt,
+}
+
+impl WritePage {
+    /// Writes `data` as the page that `tag` names.
+    #[must_use]
+    pub fn new(cx: &Cx<'_>, tag: BufTag, data: Bytes) -> Self {
+        let page = cx.shmem.settings.geometry.data_page;
+        assert_eq!(data.len(), page as usize, "only whole pages are written");
+        Self {
+            tag,
+            write: WriteAt::new(path(tag.rel), offset(tag, page), data),
+        }
+    }
+
+    /// # Errors
+    /// The operation that failed, as an ERROR.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        ready_ok!(self.write.poll(cx));
+        if let Some(blocks) = cx.shmem.buffers.blocks.get_mut(&self.tag.rel) {
+            *blocks = (*blocks).max(self.tag.block + 1);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn offset(tag: BufTag, page: u32) -> u64 {
+    u64::from(tag.block) * u64::from(page)
+}
