@@ -10,6 +10,7 @@ pub mod file;
 pub mod generic_xlog;
 pub mod heap;
 pub mod recovery;
+pub mod redo;
 pub mod relation;
 pub mod sync_data_dir;
 #[cfg(test)]

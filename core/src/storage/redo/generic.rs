@@ -1,0 +1,65 @@
+//! Page deltas. Mirrors generic_redo of generic_xlog.c.
+
+use super::block::{ReadBufferForRedo, RedoAction};
+use crate::call::{LogEvent, Message, Poll, SqlState};
+use crate::ready_ok;
+use crate::shmem::BufId;
+use crate::storage::buffer;
+use crate::sys::Cx;
+use crate::wire::generic;
+use crate::wire::record::Record;
+use alloc::vec::Vec;
+
+/// All pages of the record stay locked until all are changed, so that nobody sees a part of it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct GenericRedo {
+    next: usize,
+    read: Option<ReadBufferForRedo>,
+    locked: Vec<BufId>,
+}
+
+impl GenericRedo {
+    pub(super) const fn new() -> Self {
+        Self {
+            next: 0,
+            read: None,
+            locked: Vec::new(),
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>, record: &Record) -> Poll<Result<(), LogEvent>> {
+        while let Some(block) = record.blocks.get(self.next) {
+            let read = match &mut self.read {
+                Some(read) => read,
+                None if block.will_init => return Poll::Ready(Err(bad(record))),
+                None => match ReadBufferForRedo::new(record, block) {
+                    Ok(read) => self.read.insert(read),
+                    Err(e) => return Poll::Ready(Err(e)),
+                },
+            };
+            match ready_ok!(read.poll(cx, record, block)) {
+                RedoAction::NeedsRedo(buffer) => {
+                    let mut page = buffer::page(cx, buffer).to_vec();
+                    if generic::apply_delta(&mut page, &block.data).is_err() {
+                        return Poll::Ready(Err(bad(record)));
+                    }
+                    buffer::modify(cx, buffer, page);
+                    buffer::set_lsn(cx, buffer, record.end);
+                    self.locked.push(buffer);
+                }
+                RedoAction::Done(buffer) | RedoAction::Restored(buffer) => self.locked.push(buffer),
+                RedoAction::NotFound => {}
+            }
+            self.read = None;
+            self.next += 1;
+        }
+        for buffer in self.locked.drain(..) {
+            buffer::unlock_release(cx, buffer);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn bad(record: &Record) -> LogEvent {
+    LogEvent::error(SqlState::DATA_CORRUPTED, Message::BadGeneric(record.lsn))
+}

@@ -1,0 +1,118 @@
+//! Replaying records. Mirrors the rm_redo functions of rmgrlist.h, as far as somebody writes their records here.
+//!
+//! A record may be replayed over pages that already have it, or have later changes: a page whose LSN is at or behind
+//! the record's end is left alone, and an image simply replaces what is there. What a startup process does about a
+//! record before and after (next transaction id, checkpoints, timelines) is not done here.
+
+mod block;
+mod generic;
+mod images;
+mod xact;
+
+use crate::call::{LogEvent, Message, Poll, SqlState};
+use crate::sys::Cx;
+use crate::wire::clog_records::ClogRecord;
+use crate::wire::record::{Record, RmgrId};
+use crate::wire::xlog_records::XlogRecord;
+use generic::GenericRedo;
+use images::ImagesRedo;
+use xact::XactRedo;
+
+/// `GetRmgr(record->xl_rmid).rm_redo(record)`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Redo {
+    record: Record,
+    routine: Routine,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Routine {
+    Choose,
+    Images(ImagesRedo),
+    Xact(XactRedo),
+    ZeroClog(xact::ZeroClog),
+    Generic(GenericRedo),
+}
+
+impl Redo {
+    /// Of one record.
+    #[must_use]
+    pub const fn new(record: Record) -> Self {
+        Self {
+            record,
+            routine: Routine::Choose,
+        }
+    }
+
+    /// The record.
+    #[must_use]
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// # Errors
+    /// A page cannot be read, made or found, or the record is none that is known here; severity ERROR, or PANIC for a
+    /// page that should exist.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        loop {
+            match &mut self.routine {
+                Routine::Choose => match self.choose(cx) {
+                    Ok(Some(routine)) => self.routine = routine,
+                    Ok(None) => return Poll::Ready(Ok(())),
+                    Err(e) => return Poll::Ready(Err(e)),
+                },
+                Routine::Images(redo) => return redo.poll(cx, &self.record),
+                Routine::Xact(redo) => return redo.poll(cx),
+                Routine::ZeroClog(redo) => return redo.poll(cx),
+                Routine::Generic(redo) => return redo.poll(cx, &self.record),
+            }
+        }
+    }
+
+    /// `None`: nothing to do.
+    fn choose(&self, cx: &Cx<'_>) -> Result<Option<Routine>, LogEvent> {
+        let header = &self.record.header;
+        let version = cx.shmem.settings.pg_version;
+        match header.rmid {
+            RmgrId::XLOG => Ok(if header.rmgr_info() == XlogRecord::Fpi.info() {
+                Some(Routine::Images(ImagesRedo::new(true)))
+            } else if header.rmgr_info() == XlogRecord::FpiForHint.info() {
+                Some(Routine::Images(ImagesRedo::new(false)))
+            } else {
+                None
+            }),
+            RmgrId::TRANSACTION => {
+                XactRedo::new(cx, &self.record).map(|redo| redo.map(Routine::Xact))
+            }
+            RmgrId::CLOG => match ClogRecord::decode(version, header.info, &self.record.main) {
+                Ok(ClogRecord::ZeroPage(page)) => match u32::try_from(page) {
+                    Ok(page) => Ok(Some(Routine::ZeroClog(xact::ZeroClog::new(page)))),
+                    Err(_) => Err(self.unknown()),
+                },
+                // Commit status is never truncated here, and keeping it does no harm.
+                Ok(ClogRecord::Truncate { .. }) => Ok(None),
+                Err(_) => Err(self.unknown()),
+            },
+            RmgrId::GENERIC => Ok(Some(Routine::Generic(GenericRedo::new()))),
+            RmgrId::STANDBY | RmgrId::LOGICAL_MESSAGE => Ok(None),
+            _ => Err(self.unknown()),
+        }
+    }
+
+    fn unknown(&self) -> LogEvent {
+        unknown(&self.record)
+    }
+}
+
+/// A record with a good checksum that means nothing to us.
+fn unknown(record: &Record) -> LogEvent {
+    let message = Message::UnknownRecord {
+        rmid: record.header.rmid,
+        info: record.header.info,
+        lsn: record.lsn,
+    };
+    LogEvent::error(SqlState::FEATURE_NOT_SUPPORTED, message)
+}
+
+#[cfg(test)]
+mod tests;
