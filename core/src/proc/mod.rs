@@ -1,4 +1,5 @@
 //! F6: one folder per process. A process never imports another.
 
+pub mod accept;
 pub mod postmaster;
 pub mod walwriter;

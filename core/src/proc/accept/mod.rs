@@ -1,0 +1,177 @@
+//! A connection that has not yet said what it wants. Mirrors BackendInitialize and ProcessStartupPacket, the check of
+//! InitProcess for walsenders, and the greeting of PostgresMain. Everybody is trusted.
+//!
+//! It reads nothing behind the start-up packet: what has arrived goes on to the process that this one becomes.
+
+mod banner;
+
+use crate::base::ConnId;
+use crate::call::{Exit, LogEvent, Message, Signal, SqlState, Wait, Yield};
+use crate::shmem::Role;
+use crate::sys::{Become, Cx};
+use crate::wire::frame::FrameReader;
+use crate::wire::startup::{
+    Negotiation, ReplicationMode, SessionRequest, StartupError, StartupMessage, StartupPacket,
+};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// The process of a fresh connection.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Accept {
+    conn: ConnId,
+    /// What to answer instead of a greeting.
+    refusal: Option<LogEvent>,
+    frames: FrameReader,
+    negotiation: Negotiation,
+    reading: bool,
+}
+
+impl Accept {
+    /// Serves `conn`. `refusal` is the state of the server, if it takes no sessions now.
+    #[must_use]
+    pub fn new(conn: ConnId, refusal: Option<LogEvent>) -> Self {
+        Self {
+            conn,
+            refusal,
+            frames: FrameReader::default(),
+            negotiation: Negotiation::default(),
+            reading: false,
+        }
+    }
+
+    /// Takes what has arrived.
+    pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        cx.reset_latch();
+        if cx.take_signal(Signal::Term) {
+            // process_startup_packet_die: no message.
+            return self.close(cx, Exit::Normal);
+        }
+        if !self.reading {
+            self.reading = true;
+            cx.start_reading(self.conn);
+        }
+        while let Some(bytes) = cx.receive(self.conn) {
+            self.frames.push(bytes);
+        }
+        loop {
+            let body = match self.frames.next_startup() {
+                Ok(Some(body)) => body,
+                Ok(None) if cx.conn_end(self.conn).is_some() => return self.end_of_stream(cx),
+                Ok(None) => {
+                    let readable = Some(self.conn);
+                    let why = "ProcessStartupPacket";
+                    return Yield::Wait(Wait {
+                        latch: true,
+                        readable,
+                        why,
+                        ..Wait::default()
+                    });
+                }
+                Err(_) => return self.refuse(cx, &StartupError::Length),
+            };
+            match self.negotiation.decode(&body, cx.shmem.settings.pg_version) {
+                Ok(StartupPacket::SslRequest | StartupPacket::GssEncRequest) => {
+                    cx.send(self.conn, [Bytes::from_static(b"N"), Bytes::new()]);
+                }
+                // There is no query that could be cancelled.
+                Ok(StartupPacket::CancelRequest { .. }) => return self.close(cx, Exit::Normal),
+                Ok(StartupPacket::Startup(message)) => return self.start(cx, &message),
+                Err(error) => return self.refuse(cx, &error),
+            }
+        }
+    }
+
+    fn start(&mut self, cx: &mut Cx<'_>, message: &StartupMessage) -> Yield {
+        let version = cx.shmem.settings.pg_version;
+        let request = match message.resolve(version) {
+            Ok(request) => request,
+            Err(error) => return self.refuse(cx, &error),
+        };
+        let mut out = Vec::new();
+        if let Some(notice) = message.negotiate(version) {
+            notice.encode(&mut out);
+        }
+        let refusal = self
+            .refusal
+            .take()
+            .or_else(|| too_many_senders(cx, &request));
+        if let Some(event) = refusal {
+            event.to_client().encode(&mut out);
+            cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
+            return self.close(cx, Exit::Fatal(event));
+        }
+        banner::encode(cx, &request, &mut out);
+        cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
+        let role = match request.replication {
+            ReplicationMode::Physical => Role::WalSender,
+            ReplicationMode::No | ReplicationMode::Database => Role::Backend,
+        };
+        cx.become_role(Become {
+            role,
+            conn: self.conn,
+            frames: core::mem::take(&mut self.frames),
+            application_name: banner::application_name(&request).to_string(),
+        });
+        Yield::Again("InitPostgres")
+    }
+
+    fn end_of_stream(&self, cx: &mut Cx<'_>) -> Yield {
+        // A peer that only looked whether the port is open is not worth a line.
+        if self.frames.buffered() > 0 {
+            let message = Message::Protocol("incomplete startup packet".to_string());
+            cx.log(LogEvent {
+                sqlstate: SqlState::PROTOCOL_VIOLATION,
+                ..LogEvent::log(message)
+            });
+        }
+        self.close(cx, Exit::Normal)
+    }
+
+    fn refuse(&self, cx: &mut Cx<'_>, error: &StartupError) -> Yield {
+        let sqlstate = SqlState(error.sqlstate());
+        let message = Message::Protocol(error.to_string());
+        if !error.reaches_client() {
+            cx.log(LogEvent {
+                sqlstate,
+                ..LogEvent::log(message)
+            });
+            return self.close(cx, Exit::Normal);
+        }
+        let event = LogEvent::fatal(sqlstate, message);
+        let mut response = event.to_client();
+        if let crate::wire::backend::BackendMessage::ErrorResponse(fields) = &mut response {
+            fields.hint = error.hint().map(ToString::to_string);
+        }
+        cx.send(self.conn, [response.to_bytes(), Bytes::new()]);
+        self.close(cx, Exit::Fatal(event))
+    }
+
+    fn close(&self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
+        cx.disconnect(self.conn);
+        Yield::Exit(exit)
+    }
+}
+
+/// `InitProcess`: walsenders have a pool of their own, asked before anybody is authenticated.
+fn too_many_senders(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
+    if request.replication != ReplicationMode::Physical {
+        return None;
+    }
+    let max = cx.shmem.settings.max_wal_senders;
+    let processes = cx
+        .shmem
+        .procs
+        .iter()
+        .filter(|p| p.role == Role::WalSender)
+        .count();
+    let entries = cx
+        .shmem
+        .walsnd
+        .iter()
+        .filter(|entry| entry.pid.is_some())
+        .count();
+    (processes.max(entries) >= max as usize)
+        .then(|| LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, Message::TooManySenders(max)))
+}
