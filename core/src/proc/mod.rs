@@ -1,5 +1,6 @@
 //! F6: one folder per process. A process never imports another.
 
 pub mod accept;
+pub mod backend;
 pub mod postmaster;
 pub mod walwriter;

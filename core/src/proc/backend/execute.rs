@@ -1,0 +1,254 @@
+//! Running one statement inside a transaction. Mirrors what PortalRun and ProcessUtility reach for it.
+
+use super::checkpoint::RequestCheckpoint;
+use super::settings::{self, SynchronousCommit};
+use crate::base::Lsn;
+use crate::call::{LogEvent, Message, Poll, SqlState};
+use crate::ready_ok;
+use crate::storage::heap::{HeapGet, HeapInsert, Row, Snapshot};
+use crate::storage::xact::{AssignXid, logical_message};
+use crate::storage::xlog_insert::{Insertion, XLogInsert};
+use crate::sys::Cx;
+use crate::wire::backend::{BackendMessage, Column};
+use crate::wire::record::RmgrId;
+use crate::wire::sql::Statement;
+use crate::wire::xlog_records::XlogRecord;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::fmt::Write;
+
+/// The least number of a user's relation (`FirstNormalObjectId`).
+const FIRST_NORMAL_REL: u32 = 16384;
+
+/// What a statement leaves behind.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Outcome {
+    /// Rows for the client.
+    pub(super) messages: Vec<BackendMessage>,
+    /// What CommandComplete says.
+    pub(super) tag: String,
+    /// The end of the last record that it wrote.
+    pub(super) wrote: Option<Lsn>,
+    /// The setting as it is now.
+    pub(super) synchronous_commit: SynchronousCommit,
+}
+
+/// A statement under way.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Execute {
+    routine: Routine,
+    synchronous_commit: SynchronousCommit,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Routine {
+    /// Its work was done at once.
+    Immediate {
+        messages: Vec<BackendMessage>,
+        tag: &'static str,
+    },
+    /// A write whose transaction still needs an id.
+    Assign(AssignXid, PendingWrite),
+    Put(HeapInsert),
+    Get(HeapGet),
+    Checkpoint(RequestCheckpoint),
+    Insert {
+        insert: XLogInsert,
+        function: &'static str,
+    },
+}
+
+/// A write that needs a transaction id.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum PendingWrite {
+    Put { rel: u32, row: Row },
+    Message { prefix: String, content: Bytes },
+}
+
+impl Execute {
+    /// Begins to run a statement.
+    ///
+    /// # Errors
+    /// What can be told without waiting.
+    pub(super) fn new(
+        cx: &Cx<'_>,
+        statement: Statement,
+        mut synchronous_commit: SynchronousCommit,
+    ) -> Result<Self, LogEvent> {
+        let routine = match statement {
+            Statement::Put { rel, key, value } => {
+                forbid_in_recovery(cx, "PUT")?;
+                check_relation(rel)?;
+                with_xid(
+                    cx,
+                    PendingWrite::Put {
+                        rel,
+                        row: Row { key, value },
+                    },
+                )
+            }
+            Statement::Get { rel, key } => {
+                check_relation(rel)?;
+                let snapshot = Snapshot::take(cx, super::own_xid(cx));
+                Routine::Get(HeapGet::new(rel, key, snapshot))
+            }
+            Statement::Checkpoint => Routine::Checkpoint(RequestCheckpoint::default()),
+            Statement::SwitchWal => {
+                if cx.shmem.recovery_in_progress() {
+                    let state = SqlState::NOT_IN_STATE;
+                    return Err(LogEvent::error(state, Message::RecoveryInProgress));
+                }
+                let xid = super::own_xid(cx);
+                let record = XlogRecord::Switch.info();
+                let record = Insertion::new(RmgrId::XLOG, record, xid, Vec::new());
+                Routine::Insert {
+                    insert: XLogInsert::new(record),
+                    function: "pg_switch_wal",
+                }
+            }
+            Statement::EmitMessage {
+                transactional,
+                prefix,
+                content,
+            } => {
+                forbid_in_recovery(cx, "pg_logical_emit_message()")?;
+                if transactional {
+                    with_xid(cx, PendingWrite::Message { prefix, content })
+                } else {
+                    message(cx, false, &prefix, content)
+                }
+            }
+            Statement::Show(name) => {
+                let value = settings::show(cx, &name, synchronous_commit)?;
+                Routine::Immediate {
+                    messages: one_row(Column::text(&name), value),
+                    tag: "SHOW",
+                }
+            }
+            Statement::Set { name, value } => {
+                synchronous_commit = settings::set(&name, &value)?;
+                Routine::Immediate {
+                    messages: Vec::new(),
+                    tag: "SET",
+                }
+            }
+            Statement::Empty | Statement::Begin | Statement::Commit | Statement::Rollback => {
+                unreachable!("the session itself does what concerns the transaction")
+            }
+        };
+        Ok(Self {
+            routine,
+            synchronous_commit,
+        })
+    }
+
+    /// # Errors
+    /// The statement failed.
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Outcome, LogEvent>> {
+        let synchronous_commit = self.synchronous_commit;
+        let outcome = |messages, tag, wrote| {
+            Poll::Ready(Ok(Outcome {
+                messages,
+                tag,
+                wrote,
+                synchronous_commit,
+            }))
+        };
+        loop {
+            match &mut self.routine {
+                Routine::Immediate { messages, tag } => {
+                    return outcome(core::mem::take(messages), tag.to_string(), None);
+                }
+                Routine::Assign(assign, write) => {
+                    ready_ok!(assign.poll(cx));
+                    self.routine = begin(cx, write.clone());
+                }
+                Routine::Put(insert) => {
+                    let end = ready_ok!(insert.poll(cx));
+                    return outcome(Vec::new(), String::from("PUT 1"), Some(end));
+                }
+                Routine::Get(get) => {
+                    let found = ready_ok!(get.poll(cx));
+                    let tag = format!("GET {}", u8::from(found.is_some()));
+                    return outcome(rows(found.as_deref()), tag, None);
+                }
+                Routine::Checkpoint(request) => {
+                    ready_ok!(request.poll(cx));
+                    return outcome(Vec::new(), String::from("CHECKPOINT"), None);
+                }
+                Routine::Insert { insert, function } => {
+                    let end = ready_ok!(insert.poll(cx)).end;
+                    let messages = one_row(Column::pg_lsn(function), end.to_string());
+                    return outcome(messages, String::from("SELECT 1"), Some(end));
+                }
+            }
+        }
+    }
+}
+
+/// Begins a write, after giving the transaction an id if it has none.
+fn with_xid(cx: &Cx<'_>, write: PendingWrite) -> Routine {
+    if super::own_xid(cx).is_valid() {
+        begin(cx, write)
+    } else {
+        Routine::Assign(AssignXid::new(), write)
+    }
+}
+
+fn begin(cx: &Cx<'_>, write: PendingWrite) -> Routine {
+    match write {
+        PendingWrite::Put { rel, row } => {
+            Routine::Put(HeapInsert::new(rel, row, super::own_xid(cx)))
+        }
+        PendingWrite::Message { prefix, content } => message(cx, true, &prefix, content),
+    }
+}
+
+fn message(cx: &Cx<'_>, transactional: bool, prefix: &str, content: Bytes) -> Routine {
+    let insert = logical_message(super::own_xid(cx), transactional, prefix, content);
+    Routine::Insert {
+        insert,
+        function: "pg_logical_emit_message",
+    }
+}
+
+/// `PreventCommandIfReadOnly`
+fn forbid_in_recovery(cx: &Cx<'_>, what: &'static str) -> Result<(), LogEvent> {
+    if cx.shmem.recovery_in_progress() {
+        let message = Message::ReadOnly(what);
+        return Err(LogEvent::error(SqlState::READ_ONLY_TRANSACTION, message));
+    }
+    Ok(())
+}
+
+fn check_relation(rel: u32) -> Result<(), LogEvent> {
+    if rel >= FIRST_NORMAL_REL {
+        return Ok(());
+    }
+    Err(LogEvent::error(
+        SqlState::UNDEFINED_TABLE,
+        Message::NoRelation(rel),
+    ))
+}
+
+fn one_row(column: Column, value: String) -> Vec<BackendMessage> {
+    let columns = BackendMessage::RowDescription(Vec::from([column]));
+    Vec::from([columns, BackendMessage::row([Some(value)])])
+}
+
+/// The value as PostgreSQL writes a `bytea`.
+fn rows(value: Option<&[u8]>) -> Vec<BackendMessage> {
+    let mut messages = Vec::from([BackendMessage::RowDescription(Vec::from([Column::bytea(
+        "value",
+    )]))]);
+    if let Some(bytes) = value {
+        let mut text = String::from("\\x");
+        for byte in bytes {
+            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        }
+        messages.push(BackendMessage::row([Some(text)]));
+    }
+    messages
+}
