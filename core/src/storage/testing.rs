@@ -157,6 +157,30 @@ impl Bench {
         panic!("{pid} does not come to an end");
     }
 
+    /// Steps a process until it waits for something else than its disk operation, or exits.
+    pub(crate) fn drive(&mut self, pid: Pid, mut step: impl FnMut(&mut Cx<'_>) -> Yield) -> Yield {
+        for _ in 0..10_000 {
+            self.complete(pid);
+            match self.step(pid, &mut step) {
+                Yield::Again(_) => {}
+                Yield::Wait(wait) if wait.op.is_some() => {}
+                how @ (Yield::Wait(_) | Yield::Exit(_)) => return how,
+            }
+        }
+        panic!("{pid} does not come to rest");
+    }
+
+    /// Takes the bytes that were sent since the last call.
+    pub(crate) fn sent(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        for op in core::mem::take(&mut self.net) {
+            if let NetOp::Send(pieces) = op {
+                all.extend(pieces.concat());
+            }
+        }
+        all
+    }
+
     /// Polls until the routine is at this place, or is done.
     pub(crate) fn run_to<T>(
         &mut self,

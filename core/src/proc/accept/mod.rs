@@ -175,3 +175,6 @@ fn too_many_senders(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
     (processes.max(entries) >= max as usize)
         .then(|| LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, Message::TooManySenders(max)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -414,3 +414,6 @@ fn own_xid(cx: &Cx<'_>) -> Xid {
         .get(cx.me)
         .map_or(Xid::INVALID, |proc| proc.xid)
 }
+
+#[cfg(test)]
+mod tests;

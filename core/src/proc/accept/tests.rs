@@ -1,0 +1,188 @@
+//! Start-up packets on the bench.
+
+use super::*;
+use crate::base::{PgVersion, Pid};
+use crate::call::NetEvent;
+use crate::storage::testing::Bench;
+use crate::sys::Conn;
+use crate::wire::backend::{BackendMessage, backend_limit};
+use crate::wire::frontend::FrontendMessage;
+use crate::wire::startup::ProtocolVersion;
+use alloc::string::String;
+use alloc::vec;
+
+const CONN: ConnId = ConnId {
+    incarnation: 0,
+    n: 1,
+};
+
+struct Client {
+    bench: Bench,
+    pid: Pid,
+    accept: Accept,
+}
+
+impl Client {
+    fn new(refusal: Option<LogEvent>) -> Self {
+        let mut bench = Bench::primary();
+        let pid = bench.spawn(Role::Backend);
+        bench.sys(pid).conns.insert(CONN, Conn::accepted());
+        Self {
+            bench,
+            pid,
+            accept: Accept::new(CONN, refusal),
+        }
+    }
+
+    fn send(&mut self, bytes: impl Into<Bytes>) -> Yield {
+        let conn = self.bench.sys(self.pid).conns.get_mut(&CONN).unwrap();
+        conn.apply(NetEvent::Data(bytes.into()));
+        self.bench.step(self.pid, |cx| self.accept.step(cx))
+    }
+
+    fn messages(&mut self) -> Vec<BackendMessage> {
+        let mut frames = FrameReader::default();
+        frames.push(Bytes::from(self.bench.sent()));
+        let mut all = Vec::new();
+        while let Some(frame) = frames.next(backend_limit).unwrap() {
+            all.push(BackendMessage::decode(frame).unwrap());
+        }
+        all
+    }
+
+    fn error(&mut self) -> String {
+        let messages = self.messages();
+        let [BackendMessage::ErrorResponse(fields)] = &messages[..] else {
+            panic!("{messages:?}")
+        };
+        String::from_utf8(fields.sqlstate.to_vec()).unwrap()
+    }
+
+    fn becomes(&mut self) -> Option<Become> {
+        self.bench.step(self.pid, |cx| cx.kernel.becomes.take())
+    }
+}
+
+fn startup(params: &[(&str, &str)]) -> Bytes {
+    StartupPacket::Startup(StartupMessage::new(params)).to_bytes()
+}
+
+/// Byte by byte, after both kinds of encryption were declined; what follows goes on to the session.
+#[test]
+fn a_session_is_greeted() {
+    let mut client = Client::new(None);
+    client.send(StartupPacket::SslRequest.to_bytes());
+    client.send(StartupPacket::GssEncRequest.to_bytes());
+    assert_eq!(client.bench.sent(), b"NN");
+    let packet = startup(&[("user", "me"), ("application_name", "app")]);
+    let next = FrontendMessage::Query(String::from("BEGIN")).to_bytes();
+    for byte in &packet[..packet.len() - 1] {
+        assert!(matches!(client.send(vec![*byte]), Yield::Wait(_)));
+    }
+    let how = client.send([&packet[packet.len() - 1..], &next].concat());
+    assert_eq!(how, Yield::Again("InitPostgres"));
+    let messages = client.messages();
+    assert_eq!(messages[0], BackendMessage::AuthenticationOk);
+    let names = messages.iter().filter_map(|message| match message {
+        BackendMessage::ParameterStatus { name, .. } => Some(name.as_str()),
+        _ => None,
+    });
+    assert_eq!(names.count(), 13);
+    let [
+        ..,
+        BackendMessage::BackendKeyData { key, .. },
+        BackendMessage::ReadyForQuery(_),
+    ] = &messages[..]
+    else {
+        panic!("{messages:?}")
+    };
+    assert_eq!(key.len(), 4);
+    let becomes = client.becomes().unwrap();
+    assert_eq!(
+        (becomes.role, becomes.frames.buffered()),
+        (Role::Backend, next.len())
+    );
+    assert_eq!(becomes.application_name, "app");
+}
+
+#[test]
+fn newer_servers_say_more() {
+    let mut client = Client::new(None);
+    client.bench.shmem.settings.pg_version = PgVersion::V18;
+    let mut message = StartupMessage::new(&[("user", "me")]);
+    message.version = ProtocolVersion::V3_2;
+    client.send(StartupPacket::Startup(message).to_bytes());
+    let messages = client.messages();
+    assert_eq!(messages.len(), 1 + 15 + 2);
+    assert!(
+        messages
+            .iter()
+            .any(|m| matches!(m, BackendMessage::BackendKeyData { key, .. } if key.len() == 32))
+    );
+}
+
+#[test]
+fn a_receiver_becomes_a_walsender_while_there_is_room() {
+    let packet = StartupPacket::Startup(StartupMessage::receiver("me", "standby")).to_bytes();
+    let mut client = Client::new(None);
+    client.send(packet.clone());
+    assert_eq!(client.becomes().unwrap().role, Role::WalSender);
+    let mut client = Client::new(None);
+    client.bench.shmem.settings.max_wal_senders = 1;
+    client.bench.spawn(Role::WalSender);
+    assert!(matches!(client.send(packet), Yield::Exit(Exit::Fatal(_))));
+    assert_eq!(client.error(), "53300");
+}
+
+/// The state of the server is told after the start-up packet was read, before anything else.
+#[test]
+fn a_refusal_waits_for_the_packet() {
+    let refusal = LogEvent::fatal(SqlState::CANNOT_CONNECT_NOW, Message::StartingUp);
+    let mut client = Client::new(Some(refusal.clone()));
+    assert!(matches!(client.send(Bytes::new()), Yield::Wait(_)));
+    assert!(client.bench.sent().is_empty());
+    let how = client.send(startup(&[("user", "me")]));
+    assert_eq!(how, Yield::Exit(Exit::Fatal(refusal)));
+    assert_eq!(client.error(), "57P03");
+}
+
+#[test]
+fn bad_packets_are_refused() {
+    for (packet, sqlstate) in [
+        (startup(&[("database", "d")]), "28000"),
+        (startup(&[("user", "me"), ("replication", "zzz")]), "22023"),
+        (Bytes::from_static(b"\0\0\0\x09\0\x04\0\0\0"), "0A000"),
+        (Bytes::from_static(b"\0\0\0\x09\0\x03\0\0x"), "08P01"),
+    ] {
+        let mut client = Client::new(None);
+        assert!(matches!(client.send(packet), Yield::Exit(Exit::Fatal(_))));
+        assert_eq!(client.error(), sqlstate);
+    }
+}
+
+/// These get no answer at all.
+#[test]
+fn silent_ends() {
+    let cancel = StartupPacket::CancelRequest {
+        pid: 1,
+        key: Bytes::from_static(b"abcd"),
+    };
+    for (packet, lines) in [
+        (Bytes::from_static(b"\0\0\0\x04"), 1),
+        (cancel.to_bytes(), 0),
+    ] {
+        let mut client = Client::new(None);
+        assert_eq!(client.send(packet), Yield::Exit(Exit::Normal));
+        assert!(client.bench.sent().is_empty());
+        assert_eq!(client.bench.log.len(), lines);
+    }
+    let mut client = Client::new(None);
+    client.send(&b"\0\0"[..]);
+    let conn = client.bench.sys(client.pid).conns.get_mut(&CONN).unwrap();
+    conn.apply(NetEvent::Closed);
+    let how = client.bench.step(client.pid, |cx| client.accept.step(cx));
+    assert_eq!(
+        (how, client.bench.log.len()),
+        (Yield::Exit(Exit::Normal), 1)
+    );
+}
