@@ -1,21 +1,23 @@
 //! A bench for routines: shared memory, processes, and a disk in memory that answers at once. For tests alone.
 
-use crate::base::{Fd, Mono, Now, PgVersion, Pid, Planted, Probe, SegmentNo, Settings};
+use crate::base::{Fd, Lsn, Mono, Now, PgVersion, Pid, Planted, Probe, SegmentNo, Settings};
 use crate::base::{Geometry, TimelineId, TimestampTz, Xid};
 use crate::call::{
     DiskDone, DiskError, DiskOp, Effect, Effects, FileKind, FilePath, LogEvent, OpenFlags, Poll,
     Wait, Yield,
 };
-use crate::shmem::{Role, Shmem};
+use crate::shmem::{RecoveryState, Role, Shmem};
 use crate::sys::{Cx, Kernel, ProcSys};
 use crate::wal::names::segment_name;
-use crate::wal::{PageIdent, WalBuilder};
-use crate::wire::control_file::ControlFile;
+use crate::wal::position::lsn_to_bytepos;
+use crate::wal::{Next, PageIdent, WalBuilder, WalError, WalReader};
+use crate::wire::control_file::{ControlFile, DbState};
 use crate::wire::record::{RecordBody, RmgrId};
 use crate::wire::xlog_records::XlogRecord;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -119,6 +121,60 @@ impl Bench {
     pub(crate) fn segment_path(&self, segment: SegmentNo) -> String {
         let name = segment_name(&self.shmem.settings.geometry, TimelineId(1), segment);
         format!("pg_wal/{name}")
+    }
+
+    /// A primary that goes on behind `wal`.
+    pub(crate) fn in_production(&mut self, wal: &WalBuilder) {
+        self.install(wal);
+        let geometry = self.shmem.settings.geometry;
+        let page = geometry.page_start(wal.end());
+        let bytes = self.read_wal(page, geometry.wal_page as usize).to_vec();
+        self.shmem.recovery.state = RecoveryState::Done;
+        self.shmem.next_xid = Xid::FIRST_NORMAL;
+        self.shmem.control.state = DbState::InProduction;
+        let xlog = &mut self.shmem.xlog;
+        xlog.insert_tli = TimelineId(1);
+        xlog.prev_tli = TimelineId(1);
+        xlog.prev_byte_pos = lsn_to_bytepos(&geometry, wal.prev());
+        xlog.curr_byte_pos = lsn_to_bytepos(&geometry, wal.end());
+        (xlog.write, xlog.flush, xlog.request_write) = (wal.end(), wal.end(), wal.end());
+        xlog.initialized_upto = page + u64::from(geometry.wal_page);
+        let index = xlog.buffer_index(page, geometry.wal_page);
+        xlog.buffers[index].end = xlog.initialized_upto;
+        xlog.buffers[index].page = Arc::new(bytes);
+    }
+
+    /// The WAL on disk from a record on: where each starts, whose it is, its type.
+    pub(crate) fn records(&self, from: Lsn) -> Vec<(Lsn, RmgrId, u8)> {
+        let settings = &self.shmem.settings;
+        let mut reader = WalReader::new(settings.geometry, settings.pg_version, Some(SYSID));
+        reader.begin_read(from);
+        let mut found = Vec::new();
+        loop {
+            match reader.next(&mut Probe::default()) {
+                Next::Record(record) => {
+                    found.push((record.lsn, record.header.rmid, record.header.rmgr_info()));
+                }
+                Next::Need { page, .. } => {
+                    let segment = settings.geometry.segment_of(page);
+                    if self.files.contains_key(&self.segment_path(segment)) {
+                        let bytes = self.read_wal(page, settings.geometry.wal_page as usize);
+                        reader.feed(page, Bytes::copy_from_slice(bytes));
+                    } else {
+                        reader.feed_failed(WalError::Unavailable(page));
+                    }
+                }
+                Next::End(_) => return found,
+            }
+        }
+    }
+
+    /// Bytes of pg_wal as a reader would find them.
+    pub(crate) fn read_wal(&self, from: Lsn, len: usize) -> &[u8] {
+        let geometry = &self.shmem.settings.geometry;
+        let file = &self.files[&self.segment_path(geometry.segment_of(from))];
+        let at = geometry.segment_offset(from) as usize;
+        &file[at..at + len]
     }
 
     pub(crate) fn step<T>(&mut self, pid: Pid, run: impl FnOnce(&mut Cx<'_>) -> T) -> T {

@@ -4,6 +4,8 @@
 pub(crate) mod bench;
 pub mod buffer;
 pub mod buffer_sync;
+pub mod checkpoint;
+pub mod checkpoint_request;
 pub mod clog;
 pub mod control;
 pub mod file;

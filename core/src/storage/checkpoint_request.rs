@@ -1,0 +1,86 @@
+//! Asking the checkpointer for a checkpoint and waiting for it. Mirrors RequestCheckpoint of checkpointer.c.
+
+use crate::call::{LogEvent, Message, Poll, SqlState, Yield};
+use crate::shmem::{CheckpointRequests, CondVarId, Role};
+use crate::sys::Cx;
+
+/// `RequestCheckpoint` with `CHECKPOINT_WAIT`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RequestCheckpoint {
+    flags: CheckpointRequests,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Ask,
+    Signal {
+        started: u32,
+        failed: u32,
+    },
+    /// Until one begins that has seen our flags.
+    Begins {
+        started: u32,
+        failed: u32,
+    },
+    /// Until that one, or a later one, is over.
+    Ends {
+        started: u32,
+        failed: u32,
+    },
+}
+
+impl RequestCheckpoint {
+    /// With these flags.
+    #[must_use]
+    pub const fn new(flags: CheckpointRequests) -> Self {
+        Self {
+            flags,
+            phase: Phase::Ask,
+        }
+    }
+
+    /// # Errors
+    /// The checkpoint failed.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let why = "RequestCheckpoint";
+        loop {
+            match self.phase {
+                Phase::Ask => {
+                    let checkpointer = &mut cx.shmem.checkpointer;
+                    let asked = &mut checkpointer.requests;
+                    asked.requested = true;
+                    asked.force |= self.flags.force;
+                    asked.end_of_recovery |= self.flags.end_of_recovery;
+                    let (started, failed) = (checkpointer.started, checkpointer.failed);
+                    self.phase = Phase::Signal { started, failed };
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Signal { started, failed } => {
+                    cx.shmem.procs.set_latch_of(Role::Checkpointer);
+                    self.phase = Phase::Begins { started, failed };
+                }
+                Phase::Begins { started, failed } => {
+                    cx.enter_condvar(CondVarId::CheckpointDone);
+                    if cx.shmem.checkpointer.started == started {
+                        return Poll::Yield(cx.sleep_on_condvar(None, why));
+                    }
+                    let started = cx.shmem.checkpointer.started;
+                    self.phase = Phase::Ends { started, failed };
+                }
+                Phase::Ends { started, failed } => {
+                    cx.enter_condvar(CondVarId::CheckpointDone);
+                    if cx.shmem.checkpointer.done < started {
+                        return Poll::Yield(cx.sleep_on_condvar(None, why));
+                    }
+                    cx.leave_condvar();
+                    if cx.shmem.checkpointer.failed == failed {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let message = Message::CheckpointFailed;
+                    return Poll::Ready(Err(LogEvent::error(SqlState::INTERNAL, message)));
+                }
+            }
+        }
+    }
+}
