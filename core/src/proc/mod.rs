@@ -2,5 +2,6 @@
 
 pub mod accept;
 pub mod backend;
+pub mod checkpointer;
 pub mod postmaster;
 pub mod walwriter;

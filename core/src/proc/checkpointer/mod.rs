@@ -1,0 +1,247 @@
+//! The checkpointer: performs checkpoints when asked, and when it is time. Mirrors checkpointer.c (CheckpointerMain).
+//!
+//! During recovery it performs only the checkpoint that ends it.
+
+use crate::base::TimestampTz;
+use crate::call::{Exit, LogEvent, Poll, Severity, Wait, Yield};
+use crate::shmem::{CheckpointRequests, CondVarId};
+use crate::storage::checkpoint::{CheckpointKind, CreateCheckPoint};
+use crate::sys::Cx;
+use alloc::boxed::Box;
+
+/// How long to wait before trying again what could not be done during recovery.
+const RETRY_MS: i64 = 15_000;
+
+/// The process.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Checkpointer {
+    /// When the last checkpoint began; unset until the first look at the clock.
+    last_checkpoint: Option<TimestampTz>,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+enum Phase {
+    #[default]
+    Loop,
+    /// The counters say that a checkpoint begins; what it is asked to be.
+    Started(CheckpointRequests),
+    Checkpoint(Box<CreateCheckPoint>),
+    /// A second without work after an error.
+    Pause,
+}
+
+impl Checkpointer {
+    /// As forked.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets it run.
+    pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let why = "CheckpointerMain";
+        loop {
+            match &mut self.phase {
+                Phase::Loop => match self.look(cx) {
+                    Some(requests) => {
+                        self.phase = Phase::Started(requests);
+                        return Yield::Again(why);
+                    }
+                    None => return self.sleep(cx),
+                },
+                Phase::Started(requests) => {
+                    let requests = *requests;
+                    let recovering = cx.shmem.recovery_in_progress();
+                    if recovering && !requests.end_of_recovery {
+                        // What a standby does instead, a restartpoint, needs a checkpoint record that was replayed.
+                        self.last_checkpoint =
+                            Some(cx.now.wall + (RETRY_MS - timeout_ms(cx)) * 1000);
+                        self.finish(cx);
+                        continue;
+                    }
+                    let kind = if requests.end_of_recovery {
+                        CheckpointKind::EndOfRecovery
+                    } else {
+                        CheckpointKind::Online {
+                            force: requests.force,
+                        }
+                    };
+                    self.last_checkpoint = Some(cx.now.wall);
+                    self.phase = Phase::Checkpoint(Box::new(CreateCheckPoint::new(cx, kind)));
+                }
+                Phase::Checkpoint(checkpoint) => match checkpoint.poll(cx) {
+                    Poll::Yield(how) => return how,
+                    Poll::Ready(Ok(_)) => self.finish(cx),
+                    Poll::Ready(Err(error)) => {
+                        if error.severity > Severity::Error {
+                            return Yield::Exit(exit(error));
+                        }
+                        cx.log(error);
+                        cx.release_everything();
+                        cx.shmem.checkpointer.failed += 1;
+                        self.finish(cx);
+                        self.phase = Phase::Pause;
+                        // So that an error that comes every time does not fill the log.
+                        let until = Some(cx.now.mono.after_ms(1000));
+                        return Yield::Wait(Wait {
+                            until,
+                            why,
+                            ..Wait::default()
+                        });
+                    }
+                },
+                Phase::Pause => self.phase = Phase::Loop,
+            }
+        }
+    }
+
+    /// Is there anything to do? If so it counts as begun.
+    fn look(&mut self, cx: &mut Cx<'_>) -> Option<CheckpointRequests> {
+        cx.reset_latch();
+        let elapsed_us = cx.now.wall - *self.last_checkpoint.get_or_insert(cx.now.wall);
+        let due = elapsed_us >= timeout_ms(cx) * 1000;
+        let checkpointer = &mut cx.shmem.checkpointer;
+        if !checkpointer.requests.requested && !due {
+            return None;
+        }
+        checkpointer.started += 1;
+        let requests = core::mem::take(&mut checkpointer.requests);
+        cx.shmem.condvars.broadcast(CondVarId::CheckpointDone);
+        Some(requests)
+    }
+
+    /// Tells whoever waits that it is over.
+    fn finish(&mut self, cx: &mut Cx<'_>) {
+        let checkpointer = &mut cx.shmem.checkpointer;
+        checkpointer.done = checkpointer.started;
+        cx.shmem.condvars.broadcast(CondVarId::CheckpointDone);
+        self.phase = Phase::Loop;
+    }
+
+    fn sleep(&self, cx: &Cx<'_>) -> Yield {
+        let last = self.last_checkpoint.unwrap_or(cx.now.wall);
+        let until = cx.until(last + timeout_ms(cx) * 1000);
+        Yield::Wait(Wait::latch(Some(until), "CheckpointerMain"))
+    }
+}
+
+fn timeout_ms(cx: &Cx<'_>) -> i64 {
+    i64::from(cx.shmem.settings.checkpoint_timeout_ms)
+}
+
+fn exit(error: LogEvent) -> Exit {
+    if error.severity == Severity::Panic {
+        Exit::Panic(error)
+    } else {
+        Exit::Fatal(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PgVersion, Pid, Planted};
+    use crate::call::DiskError;
+    use crate::shmem::{RecoveryState, Role};
+    use crate::storage::bench::{Bench, TINY};
+
+    fn server() -> (Bench, Pid, Checkpointer) {
+        let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
+        let wal = bench.wal();
+        bench.in_production(&wal);
+        bench.shmem.settings.checkpoint_timeout_ms = 1000;
+        let pid = bench.attach(Role::Checkpointer);
+        (bench, pid, Checkpointer::new())
+    }
+
+    /// Until it has nothing to do; how long it means to sleep, in milliseconds.
+    fn run(bench: &mut Bench, pid: Pid, checkpointer: &mut Checkpointer) -> u64 {
+        let waits = bench.drive(pid, |cx| match checkpointer.step(cx) {
+            Yield::Exit(exit) => Poll::Ready(exit),
+            how @ (Yield::Again(_) | Yield::Wait(_)) => Poll::Yield(how),
+        });
+        let wait = waits.expect_err("the checkpointer does not end");
+        (wait.until.expect("never sleeps for ever") - bench.now.mono) / 1000
+    }
+
+    #[test]
+    fn it_wakes_when_it_is_time() {
+        let (mut bench, pid, mut checkpointer) = server();
+        assert_eq!(run(&mut bench, pid, &mut checkpointer), 1000);
+        bench.pass_ms(600);
+        assert_eq!(run(&mut bench, pid, &mut checkpointer), 400);
+        let before = bench.shmem.control.checkpoint;
+        bench.pass_ms(400);
+        assert_eq!(run(&mut bench, pid, &mut checkpointer), 1000);
+        assert!(bench.shmem.control.checkpoint > before);
+    }
+
+    #[test]
+    fn a_request_is_served_at_once_and_counted() {
+        let (mut bench, pid, mut checkpointer) = server();
+        bench.shmem.checkpointer.requests = CheckpointRequests {
+            requested: true,
+            force: true,
+            end_of_recovery: false,
+        };
+        run(&mut bench, pid, &mut checkpointer);
+        let ctl = &bench.shmem.checkpointer;
+        assert_eq!((ctl.started, ctl.done, ctl.failed), (1, 1, 0));
+        assert_eq!(ctl.requests, CheckpointRequests::default());
+    }
+
+    /// A standby writes no WAL; there is nothing that a request could start.
+    #[test]
+    fn during_recovery_only_its_end_is_a_checkpoint() {
+        let (mut bench, pid, mut checkpointer) = server();
+        bench.shmem.recovery.state = RecoveryState::Archive;
+        bench.shmem.checkpointer.requests.requested = true;
+        let before = bench.shmem.control.clone();
+        assert_eq!(run(&mut bench, pid, &mut checkpointer), 15_000);
+        assert_eq!(bench.shmem.control, before);
+        assert_eq!(bench.shmem.checkpointer.done, 1);
+        bench.shmem.checkpointer.requests.requested = true;
+        bench.shmem.checkpointer.requests.end_of_recovery = true;
+        run(&mut bench, pid, &mut checkpointer);
+        assert!(bench.shmem.control.checkpoint > before.checkpoint);
+    }
+
+    /// Whoever waits is told, and the next one a second later may succeed.
+    #[test]
+    fn an_error_fails_the_checkpoint_alone() {
+        let (mut bench, pid, mut checkpointer) = server();
+        bench.shmem.clog.zero(0, TINY.data_page);
+        bench
+            .failing
+            .insert("write pg_xact/0000".into(), DiskError::NoSpace);
+        bench.shmem.checkpointer.requests.requested = true;
+        bench.shmem.checkpointer.requests.force = true;
+        assert_eq!(run(&mut bench, pid, &mut checkpointer), 1000);
+        let ctl = &bench.shmem.checkpointer;
+        assert_eq!((ctl.started, ctl.done, ctl.failed), (1, 1, 1));
+        bench.failing.clear();
+        bench.shmem.checkpointer.requests.requested = true;
+        bench.shmem.checkpointer.requests.force = true;
+        run(&mut bench, pid, &mut checkpointer);
+        let ctl = &bench.shmem.checkpointer;
+        assert_eq!((ctl.done, ctl.failed), (2, 1));
+        assert!(bench.shmem.clog.pages.values().all(|page| !page.dirty));
+    }
+
+    /// A control file that cannot be made durable takes the server down: nobody knows which one a crash would find.
+    #[test]
+    fn a_control_file_that_is_lost_is_a_panic() {
+        let (mut bench, pid, mut checkpointer) = server();
+        bench
+            .failing
+            .insert("fsync global/pg_control".into(), DiskError::Io);
+        bench.shmem.checkpointer.requests.requested = true;
+        bench.shmem.checkpointer.requests.force = true;
+        let exit = bench.drive(pid, |cx| match checkpointer.step(cx) {
+            Yield::Exit(exit) => Poll::Ready(exit),
+            how @ (Yield::Again(_) | Yield::Wait(_)) => Poll::Yield(how),
+        });
+        assert!(matches!(exit, Ok(Exit::Panic(_))));
+    }
+}
