@@ -200,6 +200,25 @@ pub enum Message {
     WasShutDown(i64),
     #[error("database system was interrupted; last known up at {0}")]
     WasInterrupted(i64),
+    #[error("database system was shut down in recovery at {0}")]
+    WasShutDownInRecovery(i64),
+    #[error("database system shutdown was interrupted; last known up at {0}")]
+    ShutdownWasInterrupted(i64),
+    #[error("database system was interrupted while in recovery at {0}")]
+    WasInterruptedInRecovery(i64),
+    #[error("database system was interrupted while in recovery at log time {0}")]
+    WasInterruptedInArchiveRecovery(i64),
+    #[error("control file contains invalid database cluster state")]
+    InvalidClusterState,
+    #[error("invalid redo {redo} in checkpoint record at {checkpoint}")]
+    InvalidRedo { redo: Lsn, checkpoint: Lsn },
+    #[error("unexpected timeline ID {found} (should be {expected}) in checkpoint record")]
+    UnexpectedCheckpointTimeline {
+        found: TimelineId,
+        expected: TimelineId,
+    },
+    #[error("could not read the last page of WAL before {0} again")]
+    LostLastPage(Lsn),
     #[error("database system was not properly shut down; automatic recovery in progress")]
     AutomaticRecovery,
     #[error("entering standby mode")]

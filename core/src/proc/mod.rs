@@ -4,4 +4,5 @@ pub mod accept;
 pub mod backend;
 pub mod checkpointer;
 pub mod postmaster;
+pub mod startup;
 pub mod walwriter;

@@ -1,0 +1,278 @@
+//! Up to the point where replay can start. Mirrors the first half of StartupXLOG, and InitWalRecovery.
+
+use super::Recovery;
+use crate::base::{Fd, Lsn, Xid};
+use crate::call::{
+    DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll, SqlState, Yield,
+};
+use crate::shmem::RecoveryState;
+use crate::storage::control::UpdateControlFile;
+use crate::storage::file::opened;
+use crate::storage::recovery::{ReadOutcome, RecoveryReader};
+use crate::storage::sync_data_dir::{RemoveTempXlogFiles, SyncDataDirectory};
+use crate::storage::wal_read::RecoveryMode;
+use crate::sys::Cx;
+use crate::wire::control_file::DbState;
+use crate::wire::record::{Record, RmgrId};
+use crate::wire::xlog_records::{CheckPoint, XlogRecord};
+use crate::{ready, ready_ok};
+
+/// Makes a server a standby, by being there.
+const STANDBY_SIGNAL: &str = "standby.signal";
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Begin {
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Start,
+    RemoveTemp(RemoveTempXlogFiles),
+    Sync(SyncDataDirectory),
+    LookForSignal,
+    SignalOpened,
+    SignalSynced(Fd),
+    Checkpoint(RecoveryReader),
+    Redo(Recovery),
+    Control(Recovery, UpdateControlFile),
+    Done(Recovery),
+}
+
+impl Begin {
+    pub(super) const fn new() -> Self {
+        Self {
+            phase: Phase::Start,
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Recovery, LogEvent>> {
+        let why = "StartupXLOG";
+        loop {
+            match &mut self.phase {
+                Phase::Start => match say_how_it_ended(cx) {
+                    Ok(()) if crashed(cx) => {
+                        self.phase = Phase::RemoveTemp(RemoveTempXlogFiles::new());
+                    }
+                    Ok(()) => self.phase = Phase::LookForSignal,
+                    Err(e) => return Poll::Ready(Err(e)),
+                },
+                Phase::RemoveTemp(remove) => {
+                    ready_ok!(remove.poll(cx));
+                    self.phase = Phase::Sync(SyncDataDirectory::new());
+                }
+                Phase::Sync(sync) => {
+                    ready!(sync.poll(cx));
+                    self.phase = Phase::LookForSignal;
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::LookForSignal => {
+                    let path = FilePath::from(STANDBY_SIGNAL);
+                    self.phase = Phase::SignalOpened;
+                    let op = DiskOp::Open {
+                        path,
+                        flags: OpenFlags::Existing,
+                    };
+                    return Poll::Yield(cx.disk(op, "readRecoverySignalFile"));
+                }
+                Phase::SignalOpened => match cx.done() {
+                    Ok(done) => {
+                        let fd = opened(done);
+                        self.phase = Phase::SignalSynced(fd);
+                        let op = DiskOp::Fsync(fd);
+                        return Poll::Yield(cx.disk(op, "readRecoverySignalFile"));
+                    }
+                    Err(DiskError::NotFound) => self.phase = look_for_checkpoint(cx, false),
+                    Err(e) => {
+                        let path = FilePath::from(STANDBY_SIGNAL);
+                        return Poll::Ready(Err(LogEvent::file("open", path, e)));
+                    }
+                },
+                Phase::SignalSynced(fd) => {
+                    // It was there; whether it stays is the operator's affair.
+                    let _ = cx.done();
+                    cx.close(*fd);
+                    cx.log(LogEvent::log(Message::EnteringStandbyMode));
+                    self.phase = look_for_checkpoint(cx, true);
+                }
+                Phase::Checkpoint(reader) => {
+                    let outcome = ready_ok!(reader.poll(cx));
+                    let reader = reader.clone();
+                    match checkpoint_found(cx, reader, &outcome) {
+                        Ok(recovery) => self.phase = Phase::Redo(recovery),
+                        Err(e) => return Poll::Ready(Err(e)),
+                    }
+                }
+                Phase::Redo(recovery) => {
+                    let redo = recovery.checkpoint.redo;
+                    if redo < recovery.checkpoint_at {
+                        let outcome = ready_ok!(recovery.reader.poll(cx));
+                        if !matches!(outcome, ReadOutcome::Record(_)) {
+                            return Poll::Ready(Err(no_redo(redo, recovery.checkpoint_at)));
+                        }
+                    }
+                    let mut recovery = recovery.clone();
+                    recovery.reader.fetching_checkpoint(None);
+                    set_up(cx, &mut recovery);
+                    self.phase = if recovery.in_recovery {
+                        Phase::Control(recovery, UpdateControlFile::new())
+                    } else {
+                        Phase::Done(recovery)
+                    };
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Control(recovery, update) => {
+                    // Nobody else touches it yet, so that no lock is needed.
+                    ready_ok!(update.poll(cx));
+                    self.phase = Phase::Done(recovery.clone());
+                }
+                Phase::Done(recovery) => return Poll::Ready(Ok(recovery.clone())),
+            }
+        }
+    }
+}
+
+/// Was the last stop no clean one?
+fn crashed(cx: &Cx<'_>) -> bool {
+    !matches!(
+        cx.shmem.control.state,
+        DbState::ShutDown | DbState::ShutDownInRecovery
+    )
+}
+
+fn say_how_it_ended(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+    let control = &cx.shmem.control;
+    // `XRecOffIsValid`
+    if cx.shmem.settings.geometry.page_offset(control.checkpoint) < 24 {
+        let message = Message::InvalidCheckpointLocation;
+        return Err(LogEvent::fatal(SqlState::DATA_CORRUPTED, message));
+    }
+    let time = control.time;
+    let message = match control.state {
+        DbState::ShutDown => Message::WasShutDown(time),
+        DbState::ShutDownInRecovery => Message::WasShutDownInRecovery(time),
+        DbState::ShuttingDown => Message::ShutdownWasInterrupted(time),
+        DbState::InCrashRecovery => Message::WasInterruptedInRecovery(time),
+        DbState::InArchiveRecovery => {
+            Message::WasInterruptedInArchiveRecovery(control.checkpoint_copy.time)
+        }
+        DbState::InProduction => Message::WasInterrupted(time),
+        DbState::Startup => {
+            let message = Message::InvalidClusterState;
+            return Err(LogEvent::fatal(SqlState::DATA_CORRUPTED, message));
+        }
+    };
+    cx.log(LogEvent::log(message));
+    Ok(())
+}
+
+fn look_for_checkpoint(cx: &Cx<'_>, standby_requested: bool) -> Phase {
+    let control = &cx.shmem.control;
+    // A primary that crashed and is now to be a standby first replays all WAL that it has.
+    let in_archive = standby_requested
+        && (control.min_recovery_point.is_valid() || control.state == DbState::ShutDown);
+    let mode = RecoveryMode {
+        standby_requested,
+        in_archive,
+    };
+    let tli = control
+        .checkpoint_copy
+        .this_tli
+        .max(control.min_recovery_point_tli);
+    let mut reader = RecoveryReader::new(cx, mode, tli);
+    reader.begin(control.checkpoint);
+    reader.fetching_checkpoint(Some(control.checkpoint_copy.redo));
+    Phase::Checkpoint(reader)
+}
+
+/// `ReadCheckpointRecord`, and what is plain from the checkpoint.
+fn checkpoint_found(
+    cx: &mut Cx<'_>,
+    mut reader: RecoveryReader,
+    outcome: &ReadOutcome,
+) -> Result<Recovery, LogEvent> {
+    let at = cx.shmem.control.checkpoint;
+    let version = cx.shmem.settings.pg_version;
+    let found = match outcome {
+        ReadOutcome::Record(record) if record.header.rmid == RmgrId::XLOG => {
+            match XlogRecord::decode(version, record.header.info, &record.main) {
+                Ok(XlogRecord::CheckpointShutdown(it)) => Some((record, it, true)),
+                Ok(XlogRecord::CheckpointOnline(it)) => Some((record, it, false)),
+                Ok(_) | Err(_) => None,
+            }
+        }
+        ReadOutcome::Record(_) | ReadOutcome::SwitchToArchive | ReadOutcome::End => None,
+    };
+    let Some((record, checkpoint, shutdown)) = found.filter(|it| is_checkpoint_long(it.0)) else {
+        cx.log(LogEvent::log(Message::InvalidCheckpointRecord));
+        return Err(LogEvent::panic(
+            SqlState::DATA_CORRUPTED,
+            Message::NoCheckpoint(at),
+        ));
+    };
+    if checkpoint.redo > at || shutdown && checkpoint.redo < at {
+        let message = Message::InvalidRedo {
+            redo: checkpoint.redo,
+            checkpoint: at,
+        };
+        return Err(LogEvent::panic(SqlState::DATA_CORRUPTED, message));
+    }
+    let requested = reader.mode().standby_requested;
+    let in_recovery =
+        checkpoint.redo < at || cx.shmem.control.state != DbState::ShutDown || requested;
+    if checkpoint.redo < at {
+        reader.begin(checkpoint.redo);
+    }
+    let hot_standby = requested && cx.shmem.settings.hot_standby;
+    Ok(Recovery {
+        checkpoint_at: record.lsn,
+        checkpoint_end: record.next,
+        checkpoint,
+        crashed: crashed(cx),
+        in_recovery,
+        tli: checkpoint.this_tli,
+        min_recovery_point: Lsn::INVALID,
+        // Nothing ran when the server was shut down.
+        snapshot_ready: hot_standby && shutdown,
+        wants_snapshot: hot_standby,
+        reader,
+    })
+}
+
+fn is_checkpoint_long(record: &Record) -> bool {
+    record.blocks.is_empty() && record.main.len() == CheckPoint::LEN
+}
+
+pub(super) fn no_redo(redo: Lsn, checkpoint: Lsn) -> LogEvent {
+    LogEvent::panic(SqlState::DATA_CORRUPTED, Message::NoRedo(redo, checkpoint))
+}
+
+/// Shared memory and the image of the control file, as replay needs them.
+fn set_up(cx: &mut Cx<'_>, recovery: &mut Recovery) {
+    let checkpoint = &recovery.checkpoint;
+    let in_archive = recovery.reader.mode().in_archive;
+    cx.shmem.next_xid = checkpoint.next_xid.xid().max(Xid::FIRST_NORMAL);
+    cx.shmem.xlog.redo = checkpoint.redo;
+    if !recovery.in_recovery {
+        return;
+    }
+    if !in_archive {
+        cx.log(LogEvent::log(Message::AutomaticRecovery));
+    }
+    let control = &mut cx.shmem.control;
+    control.checkpoint = recovery.checkpoint_at;
+    control.checkpoint_copy = *checkpoint;
+    if in_archive {
+        control.state = DbState::InArchiveRecovery;
+        cx.shmem.recovery.state = RecoveryState::Archive;
+        if control.min_recovery_point < checkpoint.redo {
+            control.min_recovery_point = checkpoint.redo;
+            control.min_recovery_point_tli = checkpoint.this_tli;
+        }
+        recovery.min_recovery_point = control.min_recovery_point;
+    } else {
+        // What is left of an older minimum is of no interest: all WAL will be replayed.
+        control.state = DbState::InCrashRecovery;
+        cx.shmem.recovery.state = RecoveryState::Crash;
+    }
+}

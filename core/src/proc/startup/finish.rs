@@ -1,0 +1,251 @@
+//! The end of recovery. Mirrors FinishWalRecovery and the second half of StartupXLOG, CreateOverwriteContrecordRecord
+//! and PerformRecoveryXLogAction.
+
+use super::Recovery;
+use crate::base::{Bug, Fd, Lsn, Mark};
+use crate::call::{DiskDone, DiskOp, LogEvent, Message, OpenFlags, Poll, SqlState, Yield};
+use crate::shmem::{CheckpointRequests, LockId, LockMode, RecoveryState};
+use crate::storage::checkpoint::insert;
+use crate::storage::checkpoint_request::RequestCheckpoint;
+use crate::storage::clog::TrimClog;
+use crate::storage::control::UpdateControlFile;
+use crate::storage::file::opened;
+use crate::storage::wal_file::segment_path;
+use crate::storage::xlog_flush::XLogFlush;
+use crate::storage::xlog_insert::XLogInsert;
+use crate::sys::Cx;
+use crate::wal::position::{lsn_to_bytepos, skip_header};
+use crate::wal::{Aborted, PageIdent, init_page, mark_overwrite};
+use crate::wire::control_file::DbState;
+use crate::wire::xlog_records::{OverwriteContrecord, XlogRecord};
+use crate::{ready, ready_ok};
+use alloc::sync::Arc;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Finish {
+    /// `EndOfLog`: where WAL goes on.
+    end: Lsn,
+    /// The incomplete record that is to be overwritten.
+    aborted: Option<Aborted>,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Start,
+    LastPageOpened,
+    LastPageRead(Fd),
+    Trim(TrimClog),
+    Overwrite,
+    InsertOverwrite(XLogInsert),
+    FlushOverwrite(XLogFlush),
+    Checkpoint(RequestCheckpoint),
+    LockControl,
+    Control(UpdateControlFile),
+}
+
+impl Finish {
+    pub(super) const fn new() -> Self {
+        Self {
+            end: Lsn::INVALID,
+            aborted: None,
+            phase: Phase::Start,
+        }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        recovery: &mut Recovery,
+    ) -> Poll<Result<(), LogEvent>> {
+        let why = "StartupXLOG";
+        let geometry = cx.shmem.settings.geometry;
+        loop {
+            match &mut self.phase {
+                Phase::Start => {
+                    self.start(cx, recovery);
+                    if geometry.page_offset(self.end) == 0 {
+                        cx.shmem.xlog.initialized_upto = self.end;
+                        self.phase = Phase::Trim(TrimClog::new(cx.shmem.next_xid));
+                        continue;
+                    }
+                    let segment = geometry.segment_of(self.end);
+                    let path = segment_path(cx, recovery.tli, segment);
+                    self.phase = Phase::LastPageOpened;
+                    let op = DiskOp::Open {
+                        path,
+                        flags: OpenFlags::Existing,
+                    };
+                    return Poll::Yield(cx.disk(op, "FinishWalRecovery"));
+                }
+                Phase::LastPageOpened => {
+                    let fd = match cx.done() {
+                        Ok(done) => opened(done),
+                        Err(_) => return Poll::Ready(Err(self.lost())),
+                    };
+                    self.phase = Phase::LastPageRead(fd);
+                    let offset = geometry
+                        .segment_offset(geometry.page_start(self.end))
+                        .into();
+                    let op = DiskOp::Read {
+                        fd,
+                        offset,
+                        len: geometry.wal_page,
+                    };
+                    return Poll::Yield(cx.disk(op, "FinishWalRecovery"));
+                }
+                Phase::LastPageRead(fd) => {
+                    let fd = *fd;
+                    let read = cx.done();
+                    cx.close(fd);
+                    match read {
+                        Ok(DiskDone::Data(page)) if page.len() == geometry.wal_page as usize => {
+                            self.take_last_page(cx, &page);
+                        }
+                        Ok(_) | Err(_) => return Poll::Ready(Err(self.lost())),
+                    }
+                    self.phase = Phase::Trim(TrimClog::new(cx.shmem.next_xid));
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Trim(trim) => {
+                    ready_ok!(trim.poll(cx));
+                    self.phase = Phase::Overwrite;
+                }
+                Phase::Overwrite => {
+                    cx.shmem.recovery.insert_allowed.push(cx.me);
+                    self.phase = match self.aborted {
+                        Some(aborted) => Phase::InsertOverwrite(overwrite(cx, recovery, aborted)),
+                        None => after_wal(cx, recovery),
+                    };
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::InsertOverwrite(insert) => {
+                    let at = ready_ok!(insert.poll(cx));
+                    let expected = skip_header(&geometry, self.end);
+                    assert_eq!(
+                        at.start, expected,
+                        "OVERWRITE_CONTRECORD is the first record of its page"
+                    );
+                    self.phase = Phase::FlushOverwrite(XLogFlush::new(at.end));
+                }
+                Phase::FlushOverwrite(flush) => {
+                    ready_ok!(flush.poll(cx));
+                    cx.mark(Mark::OverwriteContrecord);
+                    self.phase = after_wal(cx, recovery);
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Checkpoint(request) => {
+                    ready_ok!(request.poll(cx));
+                    self.phase = Phase::LockControl;
+                }
+                Phase::LockControl => {
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    cx.shmem.control.state = DbState::InProduction;
+                    cx.shmem.recovery.state = RecoveryState::Done;
+                    let me = cx.me;
+                    cx.shmem.recovery.insert_allowed.retain(|pid| *pid != me);
+                    self.phase = Phase::Control(UpdateControlFile::new());
+                }
+                Phase::Control(update) => {
+                    ready_ok!(update.poll(cx));
+                    cx.release(LockId::ControlFile);
+                    if recovery.crashed {
+                        cx.mark(Mark::CrashRecovery);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Where WAL goes on, in shared memory.
+    fn start(&mut self, cx: &mut Cx<'_>, recovery: &mut Recovery) {
+        recovery.reader.close(cx);
+        let geometry = cx.shmem.settings.geometry;
+        let progress = &cx.shmem.recovery;
+        let (last, end) = if recovery.in_recovery {
+            (progress.last_replayed_read, progress.last_replayed_end)
+        } else {
+            (recovery.checkpoint_at, recovery.checkpoint_end)
+        };
+        self.end = end;
+        self.aborted = recovery.reader.aborted();
+        // Before 14.1 and 13.5 WAL simply went on behind the last complete record. The first part of the incomplete one
+        // may have been streamed or archived by then, and whoever has it waits for a rest that never comes.
+        if cx.planted(Bug::ContrecordDivergence) {
+            self.aborted = None;
+        }
+        if let Some(aborted) = self.aborted {
+            self.end = aborted.missing;
+        }
+        let xlog = &mut cx.shmem.xlog;
+        xlog.insert_tli = recovery.tli;
+        xlog.prev_tli = recovery.tli;
+        xlog.prev_byte_pos = lsn_to_bytepos(&geometry, last);
+        xlog.curr_byte_pos = lsn_to_bytepos(&geometry, self.end);
+        xlog.write = self.end;
+        xlog.flush = self.end;
+        xlog.request_write = self.end;
+    }
+
+    /// The page that the next record will share: its valid bytes, then zeros.
+    fn take_last_page(&self, cx: &mut Cx<'_>, page: &[u8]) {
+        let geometry = cx.shmem.settings.geometry;
+        let start = geometry.page_start(self.end);
+        let valid = geometry.page_offset(self.end) as usize;
+        let xlog = &mut cx.shmem.xlog;
+        let index = xlog.buffer_index(start, geometry.wal_page);
+        let buffer = &mut xlog.buffers[index];
+        let bytes = Arc::make_mut(&mut buffer.page);
+        bytes[..valid].copy_from_slice(&page[..valid]);
+        bytes[valid..].fill(0);
+        buffer.end = start + u64::from(geometry.wal_page);
+        xlog.initialized_upto = buffer.end;
+    }
+
+    /// The last record was just read from that page.
+    fn lost(&self) -> LogEvent {
+        LogEvent::panic(SqlState::DATA_CORRUPTED, Message::LostLastPage(self.end))
+    }
+}
+
+/// `CreateOverwriteContrecordRecord`: begins the page at which the incomplete record is not continued anew, and says on
+/// it which record readers must skip. The pages before keep what they have: somebody may have read them.
+fn overwrite(cx: &mut Cx<'_>, recovery: &Recovery, aborted: Aborted) -> XLogInsert {
+    let settings = &cx.shmem.settings;
+    let geometry = settings.geometry;
+    let page = aborted.missing;
+    let ident = PageIdent {
+        version: settings.pg_version,
+        tli: recovery.tli,
+        sysid: cx.shmem.control.system_identifier,
+        removable: true,
+    };
+    let xlog = &mut cx.shmem.xlog;
+    let index = xlog.buffer_index(page, geometry.wal_page);
+    let buffer = &mut xlog.buffers[index];
+    let bytes = Arc::make_mut(&mut buffer.page);
+    init_page(bytes, &geometry, page, &ident);
+    mark_overwrite(bytes);
+    buffer.end = page + u64::from(geometry.wal_page);
+    xlog.initialized_upto = buffer.end;
+    let record = OverwriteContrecord {
+        overwritten_lsn: aborted.record,
+        time: cx.now.wall,
+    };
+    insert(cx, &XlogRecord::OverwriteContrecord(record))
+}
+
+/// With recovery behind it the server writes a checkpoint before it lets anybody write WAL; after a clean stop the last
+/// one is still good.
+fn after_wal(cx: &mut Cx<'_>, recovery: &Recovery) -> Phase {
+    cx.shmem.xlog.full_page_writes = cx.shmem.settings.full_page_writes;
+    if !recovery.in_recovery {
+        return Phase::LockControl;
+    }
+    let flags = CheckpointRequests {
+        end_of_recovery: true,
+        ..CheckpointRequests::default()
+    };
+    Phase::Checkpoint(RequestCheckpoint::new(flags))
+}

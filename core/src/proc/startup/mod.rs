@@ -1,0 +1,137 @@
+//! The startup process: recovers what a crash left, or replays for ever as a standby. Mirrors startup.c, StartupXLOG of
+//! xlog.c and xlogrecovery.c.
+//!
+//! It goes through three parts: finding the checkpoint, replaying, and making the server ready to write. A standby
+//! never leaves the second. Errors end the process, and with it the server.
+
+mod begin;
+mod finish;
+mod replay;
+
+use crate::base::{Lsn, Mark, TimelineId};
+use crate::call::{Exit, LogEvent, Message, Poll, Severity, SqlState, Yield};
+use crate::shmem::PmSignal;
+use crate::storage::recovery::RecoveryReader;
+use crate::sys::Cx;
+use crate::wire::xlog_records::CheckPoint;
+use begin::Begin;
+use finish::Finish;
+use replay::Replay;
+
+/// The process.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Startup {
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Begin(Begin),
+    Replay(Recovery, Replay),
+    Finish(Recovery, Finish),
+}
+
+/// What all parts share once the checkpoint is known.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Recovery {
+    reader: RecoveryReader,
+    /// Where the checkpoint record starts (`CheckPointLoc`).
+    checkpoint_at: Lsn,
+    /// Where it ends.
+    checkpoint_end: Lsn,
+    /// What it says.
+    checkpoint: CheckPoint,
+    /// The last stop was no clean one.
+    crashed: bool,
+    /// There is something to replay, or may be (`InRecovery`).
+    in_recovery: bool,
+    /// The timeline that is replayed.
+    tli: TimelineId,
+    /// `minRecoveryPoint` of xlogrecovery.c; invalid in crash recovery, which replays everything.
+    min_recovery_point: Lsn,
+    /// `STANDBY_SNAPSHOT_READY`: it is known which transactions ran.
+    snapshot_ready: bool,
+    /// That matters: readers are to be let in.
+    wants_snapshot: bool,
+}
+
+impl Default for Startup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Startup {
+    /// As forked.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Begin(Begin::new()),
+        }
+    }
+
+    /// Lets it run.
+    pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        loop {
+            let outcome = match &mut self.phase {
+                Phase::Begin(begin) => begin.poll(cx).map(|begun| {
+                    begun.map(|recovery| Some(Phase::Replay(recovery, Replay::new())))
+                }),
+                Phase::Replay(recovery, replay) => replay.poll(cx, recovery).map(|replayed| {
+                    replayed.map(|()| Some(Phase::Finish(recovery.clone(), Finish::new())))
+                }),
+                Phase::Finish(recovery, finish) => finish
+                    .poll(cx, recovery)
+                    .map(|finished| finished.map(|()| None)),
+            };
+            match outcome {
+                Poll::Yield(how) => return how,
+                Poll::Ready(Ok(Some(next))) => self.phase = next,
+                Poll::Ready(Ok(None)) => return Yield::Exit(Exit::Normal),
+                Poll::Ready(Err(error)) => return Yield::Exit(exit(error)),
+            }
+        }
+    }
+}
+
+fn exit(error: LogEvent) -> Exit {
+    let error = error.in_auxiliary_process();
+    if error.severity == Severity::Panic {
+        Exit::Panic(error)
+    } else {
+        Exit::Fatal(error)
+    }
+}
+
+impl Recovery {
+    /// `CheckRecoveryConsistency`: is replay past everything that the data files may already contain, and may readers
+    /// come in?
+    fn check_consistency(&self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+        if !self.min_recovery_point.is_valid() {
+            return Ok(());
+        }
+        let replayed = cx.shmem.recovery.last_replayed_end;
+        if !cx.shmem.recovery.consistent && self.min_recovery_point <= replayed {
+            if !cx.shmem.recovery.invalid_pages.is_empty() {
+                return Err(LogEvent::panic(
+                    SqlState::DATA_CORRUPTED,
+                    Message::InvalidPages,
+                ));
+            }
+            cx.shmem.recovery.consistent = true;
+            cx.log(LogEvent::log(Message::Consistent(replayed)));
+            if self.crashed {
+                cx.mark(Mark::CrashRecovery);
+            }
+        }
+        let recovery = &mut cx.shmem.recovery;
+        if self.snapshot_ready && recovery.consistent && !recovery.hot_standby_active {
+            recovery.hot_standby_active = true;
+            cx.signal_postmaster(PmSignal::BeginHotStandby);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! The replay loop. Mirrors PerformWalRecovery, ApplyWalRecord and xlogrecovery_redo, with the effects on shared memory
+//! of xlog_redo and standby_redo.
+
+use super::Recovery;
+use super::begin::no_redo;
+use crate::base::{Lsn, PgVersion, Xid};
+use crate::call::{LogEvent, Message, Poll, SqlState, Yield};
+use crate::shmem::{LockId, LockMode, PmSignal, RecoveryState};
+use crate::storage::control::UpdateControlFile;
+use crate::storage::recovery::ReadOutcome;
+use crate::storage::redo::Redo;
+use crate::storage::wal_read::check_interrupts;
+use crate::sys::Cx;
+use crate::wire::control_file::DbState;
+use crate::wire::record::{Record, RmgrId};
+use crate::wire::standby_records::StandbyRecord;
+use crate::wire::xlog_records::{CheckPoint, XlogRecord};
+use crate::{ready, ready_ok};
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Replay {
+    /// Anything was replayed.
+    started: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Start,
+    Begin,
+    Read,
+    LockControl,
+    EnterArchive(UpdateControlFile),
+    Redo(Redo),
+    /// From where to where the record went that was applied.
+    Applied(Lsn, Lsn),
+}
+
+impl Replay {
+    pub(super) const fn new() -> Self {
+        Self {
+            started: false,
+            phase: Phase::Start,
+        }
+    }
+
+    /// Ready at the end of WAL; a standby never is.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        recovery: &mut Recovery,
+    ) -> Poll<Result<(), LogEvent>> {
+        let why = "PerformWalRecovery";
+        loop {
+            match &mut self.phase {
+                Phase::Start if !recovery.in_recovery => return Poll::Ready(Ok(())),
+                Phase::Start => {
+                    start_progress(cx, recovery);
+                    cx.signal_postmaster(PmSignal::RecoveryStarted);
+                    self.phase = Phase::Begin;
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Begin => {
+                    if let Err(e) = recovery.check_consistency(cx) {
+                        return Poll::Ready(Err(e));
+                    }
+                    if recovery.checkpoint.redo < recovery.checkpoint_at {
+                        recovery.reader.begin(recovery.checkpoint.redo);
+                    }
+                    self.phase = Phase::Read;
+                }
+                Phase::Read => match ready_ok!(recovery.reader.poll(cx)) {
+                    ReadOutcome::Record(record) => {
+                        if let Err(e) = self.before(cx, recovery, &record) {
+                            return Poll::Ready(Err(e));
+                        }
+                        self.phase = Phase::Redo(Redo::new(record));
+                        return Poll::Yield(Yield::Again("ApplyWalRecord"));
+                    }
+                    ReadOutcome::SwitchToArchive => self.phase = Phase::LockControl,
+                    ReadOutcome::End => return Poll::Ready(self.ended(cx, recovery)),
+                },
+                Phase::LockControl => {
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    raise_minimum(cx, recovery);
+                    self.phase = Phase::EnterArchive(UpdateControlFile::new());
+                }
+                Phase::EnterArchive(update) => {
+                    ready_ok!(update.poll(cx));
+                    // Under the lock, so that whoever looks sees both or neither.
+                    cx.shmem.recovery.state = RecoveryState::Archive;
+                    cx.release(LockId::ControlFile);
+                    recovery.reader.enter_archive();
+                    if let Err(e) = recovery.check_consistency(cx) {
+                        return Poll::Ready(Err(e));
+                    }
+                    self.phase = Phase::Read;
+                    return Poll::Yield(Yield::Again("SwitchIntoArchiveRecovery"));
+                }
+                Phase::Redo(redo) => {
+                    if let Err(e) = ready!(redo.poll(cx)) {
+                        return Poll::Ready(Err(e));
+                    }
+                    self.phase = Phase::Applied(redo.record().lsn, redo.record().next);
+                    return Poll::Yield(Yield::Again("ApplyWalRecord"));
+                }
+                Phase::Applied(start, end) => {
+                    let progress = &mut cx.shmem.recovery;
+                    progress.last_replayed_read = *start;
+                    progress.last_replayed_end = *end;
+                    progress.last_replayed_tli = recovery.tli;
+                    if let Err(e) = recovery.check_consistency(cx) {
+                        return Poll::Ready(Err(e));
+                    }
+                    self.phase = Phase::Read;
+                }
+            }
+        }
+    }
+
+    /// Everything up to the rmgr's own redo. The end of the record is published first: a page that is written out while
+    /// the record is half applied must not come back to a server that has not replayed it all.
+    fn before(
+        &mut self,
+        cx: &mut Cx<'_>,
+        recovery: &mut Recovery,
+        record: &Record,
+    ) -> Result<(), LogEvent> {
+        check_interrupts(cx)?;
+        if !self.started {
+            self.check_first(cx, recovery, record)?;
+            self.started = true;
+            cx.log(LogEvent::log(Message::RedoStarts(record.lsn)));
+        }
+        advance_past(cx, record.header.xid);
+        cx.shmem.recovery.replay_end = record.next;
+        cx.shmem.recovery.replay_end_tli = recovery.tli;
+        match record.header.rmid {
+            RmgrId::XLOG => xlog_redo(cx, recovery, record),
+            RmgrId::STANDBY => {
+                standby_redo(cx, recovery, record);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Since 17 redo starts at a record made for that.
+    fn check_first(
+        &self,
+        cx: &Cx<'_>,
+        recovery: &Recovery,
+        record: &Record,
+    ) -> Result<(), LogEvent> {
+        let separate = recovery.checkpoint.redo < recovery.checkpoint_at;
+        if !separate || cx.shmem.settings.pg_version == PgVersion::V15 {
+            return Ok(());
+        }
+        match decode(cx, record) {
+            Some(XlogRecord::CheckpointRedo(_)) => Ok(()),
+            _ => {
+                let message = Message::UnexpectedRedoRecord(record.lsn);
+                Err(LogEvent::fatal(SqlState::DATA_CORRUPTED, message))
+            }
+        }
+    }
+
+    fn ended(&self, cx: &mut Cx<'_>, recovery: &Recovery) -> Result<(), LogEvent> {
+        let redo = recovery.checkpoint.redo;
+        if self.started {
+            let last = cx.shmem.recovery.last_replayed_read;
+            cx.log(LogEvent::log(Message::RedoDone(last)));
+        } else if redo < recovery.checkpoint_at {
+            return Err(no_redo(redo, recovery.checkpoint_at));
+        } else {
+            cx.log(LogEvent::log(Message::RedoNotRequired));
+        }
+        Ok(())
+    }
+}
+
+/// As if the record before the redo point had just been replayed.
+fn start_progress(cx: &mut Cx<'_>, recovery: &Recovery) {
+    let progress = &mut cx.shmem.recovery;
+    if recovery.checkpoint.redo < recovery.checkpoint_at {
+        progress.last_replayed_end = recovery.checkpoint.redo;
+    } else {
+        progress.last_replayed_read = recovery.checkpoint_at;
+        progress.last_replayed_end = recovery.checkpoint_end;
+    }
+    progress.last_replayed_tli = recovery.tli;
+    progress.replay_end = progress.last_replayed_end;
+    progress.replay_end_tli = recovery.tli;
+}
+
+/// `SwitchIntoArchiveRecovery`: everything that was replayed has to be replayed before readers may come in again.
+fn raise_minimum(cx: &mut Cx<'_>, recovery: &mut Recovery) {
+    let end = recovery.reader.position();
+    let control = &mut cx.shmem.control;
+    control.state = DbState::InArchiveRecovery;
+    if control.min_recovery_point < end {
+        control.min_recovery_point = end;
+        control.min_recovery_point_tli = recovery.tli;
+    }
+    recovery.min_recovery_point = end;
+}
+
+/// `AdvanceNextFullTransactionIdPastXid`
+fn advance_past(cx: &mut Cx<'_>, xid: Xid) {
+    if xid.is_valid() {
+        cx.shmem.next_xid = cx.shmem.next_xid.max(Xid(xid.0 + 1));
+    }
+}
+
+fn decode(cx: &Cx<'_>, record: &Record) -> Option<XlogRecord> {
+    if record.header.rmid != RmgrId::XLOG {
+        return None;
+    }
+    XlogRecord::decode(
+        cx.shmem.settings.pg_version,
+        record.header.info,
+        &record.main,
+    )
+    .ok()
+}
+
+/// What an XLOG record does besides restoring pages.
+fn xlog_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) -> Result<(), LogEvent> {
+    match decode(cx, record) {
+        Some(XlogRecord::CheckpointShutdown(checkpoint)) => {
+            same_timeline(recovery, &checkpoint)?;
+            cx.shmem.next_xid = checkpoint.next_xid.xid();
+            cx.shmem.control.checkpoint_copy.next_xid = checkpoint.next_xid;
+            recovery.snapshot_ready |= recovery.wants_snapshot;
+            Ok(())
+        }
+        Some(XlogRecord::CheckpointOnline(checkpoint)) => {
+            same_timeline(recovery, &checkpoint)?;
+            cx.shmem.next_xid = cx.shmem.next_xid.max(checkpoint.next_xid.xid());
+            cx.shmem.control.checkpoint_copy.next_xid = checkpoint.next_xid;
+            Ok(())
+        }
+        Some(XlogRecord::OverwriteContrecord(overwrite)) => {
+            let expected = overwrite.overwritten_lsn;
+            let found = recovery.reader.take_overwritten();
+            if found != Some(expected) {
+                let found = found.unwrap_or_default();
+                let message = Message::OverwrittenLsnMismatch { found, expected };
+                return Err(LogEvent::fatal(SqlState::DATA_CORRUPTED, message));
+            }
+            recovery.reader.forget_aborted();
+            cx.log(LogEvent::log(Message::SkippedMissingContrecord(expected)));
+            Ok(())
+        }
+        Some(_) => Ok(()),
+        None => {
+            let header = &record.header;
+            let message = Message::UnknownRecord {
+                rmid: header.rmid,
+                info: header.info,
+                lsn: record.lsn,
+            };
+            Err(LogEvent::fatal(SqlState::DATA_CORRUPTED, message))
+        }
+    }
+}
+
+fn same_timeline(recovery: &Recovery, checkpoint: &CheckPoint) -> Result<(), LogEvent> {
+    if checkpoint.this_tli == recovery.tli {
+        return Ok(());
+    }
+    let (found, expected) = (checkpoint.this_tli, recovery.tli);
+    let message = Message::UnexpectedCheckpointTimeline { found, expected };
+    Err(LogEvent::panic(SqlState::DATA_CORRUPTED, message))
+}
+
+/// What a Standby record tells: from a list of running transactions on, readers know what they may see.
+fn standby_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) {
+    let decoded = StandbyRecord::decode(record.header.info, &record.main);
+    if let Ok(StandbyRecord::RunningXacts(running)) = decoded {
+        cx.shmem.next_xid = cx.shmem.next_xid.max(running.next_xid);
+        recovery.snapshot_ready |= recovery.wants_snapshot;
+    }
+}
