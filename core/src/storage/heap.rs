@@ -86,18 +86,30 @@ impl Row {
 /// The tuples of a page, in the order of their line pointers. An item that is no tuple of ours is left out.
 #[must_use]
 pub fn tuples(page: &[u8]) -> Vec<Tuple> {
-    let tuple = |item: &[u8]| {
-        let header = TupleHeader::decode(item).ok()?;
-        let value = Bytes::copy_from_slice(&item[TupleHeader::LEN..]);
-        Some(Tuple {
-            xmin: header.xmin,
-            row: Row {
-                key: header.key,
-                value,
-            },
-        })
-    };
-    DataPage::new(page).items().filter_map(tuple).collect()
+    DataPage::new(page)
+        .items()
+        .filter_map(|item| tuple(item, |_| true))
+        .collect()
+}
+
+/// The versions of one row on a page, the newest last.
+fn versions(page: &[u8], key: u64) -> Vec<Tuple> {
+    DataPage::new(page)
+        .items()
+        .filter_map(|item| tuple(item, |k| k == key))
+        .collect()
+}
+
+fn tuple(item: &[u8], wanted: impl FnOnce(u64) -> bool) -> Option<Tuple> {
+    let TupleHeader { xmin, key, .. } = TupleHeader::decode(item).ok()?;
+    let value = || Bytes::copy_from_slice(&item[TupleHeader::LEN..]);
+    wanted(key).then(|| Tuple {
+        xmin,
+        row: Row {
+            key,
+            value: value(),
+        },
+    })
 }
 
 /// `heap_insert`
@@ -350,9 +362,7 @@ impl HeapGet {
                 GetPhase::Lock(block, buffer) => {
                     let (block, buffer) = (*block, *buffer);
                     ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Shared));
-                    let key = self.key;
-                    let mut versions = tuples(buffer::page(cx, buffer));
-                    versions.retain(|tuple| tuple.row.key == key);
+                    let versions = versions(buffer::page(cx, buffer), self.key);
                     buffer::unlock_release(cx, buffer);
                     self.phase = GetPhase::Check(block, versions);
                 }

@@ -4,6 +4,7 @@
 //! buffer stops being dirty. Descriptors stay open for the life of their process.
 
 use super::file::{opened, read, written};
+use super::xlog_insert::{DATABASE, DEFAULT_TABLESPACE};
 use crate::base::Fd;
 use crate::call::{
     DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Poll, SqlState,
@@ -16,16 +17,11 @@ use alloc::format;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// The default tablespace.
-const TABLESPACE: u32 = 1663;
-/// The only database.
-const DATABASE: u32 = 5;
-
 /// Names a relation of the only database in WAL.
 #[must_use]
 pub const fn locator(rel: u32) -> RelLocator {
     RelLocator {
-        spc: TABLESPACE,
+        spc: DEFAULT_TABLESPACE,
         db: DATABASE,
         rel,
     }

@@ -3,7 +3,7 @@
 
 use super::clog::{ClogExtend, ClogSet};
 use super::xlog_flush::XLogFlush;
-use super::xlog_insert::{Inserted, Insertion, XLogInsert};
+use super::xlog_insert::{DATABASE, Inserted, Insertion, XLogInsert};
 use crate::base::{Lsn, Xid};
 use crate::call::{LogEvent, Poll, Yield};
 use crate::shmem::{LockId, LockMode, Role, XactStatus};
@@ -13,9 +13,6 @@ use crate::wire::record::RmgrId;
 use crate::wire::xact_records::{XactEnd, XactOp};
 use crate::{ready, ready_ok};
 use bytes::Bytes;
-
-/// The only database.
-const DATABASE: u32 = 5;
 
 /// `GetNewTransactionId`: gives the process's transaction an id, once the id has a commit status page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]

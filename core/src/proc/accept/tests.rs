@@ -83,11 +83,8 @@ fn a_session_is_greeted() {
     assert_eq!(how, Yield::Again("InitPostgres"));
     let messages = client.messages();
     assert_eq!(messages[0], BackendMessage::AuthenticationOk);
-    let names = messages.iter().filter_map(|message| match message {
-        BackendMessage::ParameterStatus { name, .. } => Some(name.as_str()),
-        _ => None,
-    });
-    assert_eq!(names.count(), 13);
+    let is_status = |m: &&BackendMessage| matches!(m, BackendMessage::ParameterStatus { .. });
+    assert_eq!(messages.iter().filter(is_status).count(), 13);
     let [
         ..,
         BackendMessage::BackendKeyData { key, .. },
