@@ -108,7 +108,8 @@ pub enum DiskOp {
         /// How many.
         len: u32,
     },
-    /// Makes durable what was written to the file, by anybody, before this was issued. Done: [`DiskDone::Done`].
+    /// Makes durable what was written to the file, by anybody, before this was issued, and the name under which a new
+    /// file was created. Done: [`DiskDone::Done`].
     Fsync(Fd),
     /// Sets the length. Done: [`DiskDone::Done`].
     Truncate {

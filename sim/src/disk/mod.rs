@@ -405,6 +405,8 @@ impl Disk {
                 let key = Key::new("disk.fsync-covers", subject, [inode, call]);
                 let late = file.issued() > upto && choices.ratio(key, 1, 2);
                 file.settle(if late { file.issued() } else { upto });
+                self.tree.settle_creation(inode);
+                self.sweep();
                 Ok(DiskDone::Done)
             }
             Some(TroubleKind::FsyncDrops) => {

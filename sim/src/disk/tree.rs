@@ -192,6 +192,20 @@ impl Tree {
         });
     }
 
+    /// A file was fsynced: that makes the name durable under which it was created, as Linux's file systems do. What
+    /// happened to the name since then is not covered.
+    pub(super) fn settle_creation(&mut self, inode: u64) {
+        let created = self.dirs.iter().find_map(|(number, dir)| {
+            let put = dir.log.iter().find(
+                |logged| matches!(logged.change, Change::Put(_, Node::File(file)) if file == inode),
+            );
+            put.map(|logged| (*number, logged.number))
+        });
+        if let Some((dir, upto)) = created {
+            self.settle(dir, upto);
+        }
+    }
+
     /// Puts the changes of a directory up to a number on the platter.
     pub(super) fn settle(&mut self, dir: u64, upto: u64) {
         let Some(here) = self.dirs.get_mut(&dir) else {
