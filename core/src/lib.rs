@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod base;
 pub mod call;
+pub mod node;
 pub mod proc;
 pub mod shmem;
 pub mod storage;

@@ -36,7 +36,11 @@ pub fn initdb(version: PgVersion, geometry: &Geometry, system_identifier: u64) -
     let dir = |path: &str| InitialFile::Dir(FilePath::from(path));
     let file = |path: &str, bytes: Vec<u8>, len: u64| {
         let path = FilePath::from(path);
-        InitialFile::File { path, len: len.max(bytes.len() as u64), bytes }
+        InitialFile::File {
+            path,
+            len: len.max(bytes.len() as u64),
+            bytes,
+        }
     };
     let segment = segment_name(geometry, TimelineId(1), first);
     let wal = first_segment(version, geometry, &control, checkpoint);
@@ -48,7 +52,11 @@ pub fn initdb(version: PgVersion, geometry: &Geometry, system_identifier: u64) -
         dir("pg_wal"),
         dir("pg_wal/archive_status"),
         dir("pg_xact"),
-        file("PG_VERSION", format!("{}\n", version.major()).into_bytes(), 0),
+        file(
+            "PG_VERSION",
+            format!("{}\n", version.major()).into_bytes(),
+            0
+        ),
         file("global/pg_control", control.encode(version), 0),
         file(&format!("pg_wal/{segment}"), wal, geometry.segment.into()),
         file("pg_xact/0000", Vec::new(), geometry.data_page.into()),
@@ -72,10 +80,17 @@ fn first_segment(
         removable: false,
     };
     let record = XlogRecord::CheckpointShutdown(control.checkpoint_copy);
-    let body =
-        RecordBody::new(RmgrId::XLOG, record.info(), Xid::INVALID, record.encode(version));
+    let body = RecordBody::new(
+        RmgrId::XLOG,
+        record.info(),
+        Xid::INVALID,
+        record.encode(version),
+    );
     let mut wal = WalBuilder::new(*geometry, ident, SegmentNo(1));
     let placed = wal.append(&body);
-    assert_eq!(placed.start, checkpoint, "the first record follows the first page header");
+    assert_eq!(
+        placed.start, checkpoint,
+        "the first record follows the first page header"
+    );
     wal.bytes().to_vec()
 }

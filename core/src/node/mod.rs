@@ -5,6 +5,7 @@ mod process;
 mod run;
 mod view;
 
+pub use crate::proc::postmaster::PmState;
 pub use initdb::{InitialFile, STANDBY_SIGNAL, initdb};
 pub use view::{NodeView, ProcessView};
 
@@ -94,7 +95,17 @@ impl Node {
     fn spawn(&mut self, pid: Pid, role: Role, state: Process) {
         let next = Next::Run("fork");
         let sys = ProcSys::default();
-        self.procs.insert(pid, Proc { role, state, sys, next, stopped: false, quit: false });
+        self.procs.insert(
+            pid,
+            Proc {
+                role,
+                state,
+                sys,
+                next,
+                stopped: false,
+                quit: false,
+            },
+        );
         self.shmem.procs.attach(pid, role);
     }
 
@@ -109,7 +120,10 @@ impl Node {
             }
             return;
         }
-        let owner = self.owners.get(&conn).and_then(|pid| self.procs.get_mut(pid));
+        let owner = self
+            .owners
+            .get(&conn)
+            .and_then(|pid| self.procs.get_mut(pid));
         if let Some(state) = owner.and_then(|proc| proc.sys.conns.get_mut(&conn)) {
             state.apply(event);
         }
@@ -123,13 +137,20 @@ impl Node {
     }
 
     fn signal(&mut self, pid: Pid, signal: Signal, fx: &mut Effects) {
-        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        let Some(proc) = self.procs.get_mut(&pid) else {
+            return;
+        };
         match signal {
             Signal::Kill => self.end(pid, Exit::Killed, fx),
             Signal::Stop => proc.stopped = true,
             Signal::Cont => proc.stopped = false,
             Signal::Quit if proc.role != Role::Postmaster => proc.quit = true,
-            Signal::Quit | Signal::Hup | Signal::Int | Signal::Term | Signal::Usr1 | Signal::Usr2 => {
+            Signal::Quit
+            | Signal::Hup
+            | Signal::Int
+            | Signal::Term
+            | Signal::Usr1
+            | Signal::Usr2 => {
                 proc.sys.signal(signal);
                 self.shmem.procs.set_latch(pid);
             }
@@ -138,7 +159,9 @@ impl Node {
 
     /// The process is gone. An orderly exit cleans up after itself; any other leaves shared memory as it was.
     fn end(&mut self, pid: Pid, exit: Exit, fx: &mut Effects) {
-        let Some(proc) = self.procs.remove(&pid) else { return };
+        let Some(proc) = self.procs.remove(&pid) else {
+            return;
+        };
         let kind = match &exit {
             Exit::Normal => ExitKind::Normal,
             Exit::Fatal(event) => {
@@ -167,7 +190,11 @@ impl Node {
         }
         let postmaster = Pid::postmaster(self.kernel.incarnation);
         if let Some(parent) = self.procs.get_mut(&postmaster) {
-            parent.sys.exits.push_back(ChildExit { pid, role: proc.role, kind });
+            parent.sys.exits.push_back(ChildExit {
+                pid,
+                role: proc.role,
+                kind,
+            });
             self.shmem.procs.set_latch(postmaster);
         }
     }
@@ -186,7 +213,12 @@ impl Machine for Node {
 
     fn runnable(&self, now: Now, set: &mut RunSet) {
         set.0.clear();
-        set.0.extend(self.procs.iter().filter(|(p, s)| self.can_run(now, **p, s)).map(|(p, _)| *p));
+        set.0.extend(
+            self.procs
+                .iter()
+                .filter(|(p, s)| self.can_run(now, **p, s))
+                .map(|(p, _)| *p),
+        );
     }
 
     fn next_wakeup(&self) -> Option<Mono> {

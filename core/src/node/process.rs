@@ -34,16 +34,19 @@ impl Process {
     pub(super) fn forked(fork: Fork) -> (Role, Self) {
         match fork {
             Fork::Startup => (Role::Startup, Self::Startup(Box::new(Startup::new()))),
-            Fork::Checkpointer => {
-                (Role::Checkpointer, Self::Checkpointer(Box::new(Checkpointer::new())))
-            }
+            Fork::Checkpointer => (
+                Role::Checkpointer,
+                Self::Checkpointer(Box::new(Checkpointer::new())),
+            ),
             Fork::WalWriter => (Role::WalWriter, Self::WalWriter(Box::new(WalWriter::new()))),
-            Fork::WalReceiver => {
-                (Role::WalReceiver, Self::WalReceiver(Box::new(WalReceiver::new())))
-            }
-            Fork::Backend(conn, refusal) => {
-                (Role::Backend, Self::Accept(Box::new(Accept::new(conn, refusal))))
-            }
+            Fork::WalReceiver => (
+                Role::WalReceiver,
+                Self::WalReceiver(Box::new(WalReceiver::new())),
+            ),
+            Fork::Backend(conn, refusal) => (
+                Role::Backend,
+                Self::Accept(Box::new(Accept::new(conn, refusal))),
+            ),
         }
     }
 

@@ -11,7 +11,9 @@ use core::mem::take;
 impl Node {
     /// Lets a process run until it would block. One that cannot run now is left alone.
     pub(super) fn run(&mut self, now: Now, pid: Pid, fx: &mut Effects) {
-        let Some(proc) = self.procs.get(&pid) else { return };
+        let Some(proc) = self.procs.get(&pid) else {
+            return;
+        };
         if !self.can_run(now, pid, proc) {
             return;
         }
@@ -52,7 +54,9 @@ impl Node {
 
     /// Connections that the process opened in its step are its own.
     fn note_connections(&mut self, pid: Pid) {
-        let Some(proc) = self.procs.get(&pid) else { return };
+        let Some(proc) = self.procs.get(&pid) else {
+            return;
+        };
         for conn in proc.sys.conns.keys() {
             self.owners.entry(*conn).or_insert(pid);
         }
@@ -72,7 +76,10 @@ impl Node {
         for (child, fork) in take(&mut self.kernel.forks) {
             let handed_over = match &fork {
                 Fork::Backend(conn, _) => {
-                    let parent = self.procs.get_mut(&pid).expect("the postmaster has just forked");
+                    let parent = self
+                        .procs
+                        .get_mut(&pid)
+                        .expect("the postmaster has just forked");
                     parent.sys.conns.remove(conn).map(|state| (*conn, state))
                 }
                 Fork::Startup | Fork::Checkpointer | Fork::WalWriter | Fork::WalReceiver => None,
@@ -94,7 +101,11 @@ impl Node {
         if proc.stopped {
             return false;
         }
-        if proc.quit || proc.role == Role::Postmaster && proc.sys.has_signal(crate::call::Signal::Quit) && proc.sys.op.is_none() {
+        if proc.quit
+            || proc.role == Role::Postmaster
+                && proc.sys.has_signal(crate::call::Signal::Quit)
+                && proc.sys.op.is_none()
+        {
             return true;
         }
         match &proc.next {
@@ -116,7 +127,9 @@ impl Node {
         let conn = |id| proc.sys.conns.get(&id);
         Woken {
             latch: wait.latch && self.shmem.procs.latch(pid),
-            readable: wait.readable.is_some_and(|id| conn(id).is_none_or(|c| c.readable())),
+            readable: wait
+                .readable
+                .is_some_and(|id| conn(id).is_none_or(|c| c.readable())),
             writable: wait.writable.is_some_and(|id| {
                 conn(id).is_none_or(|c| c.connected() && !c.send_pending() || c.end().is_some())
             }),

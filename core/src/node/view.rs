@@ -35,13 +35,17 @@ impl<'a> NodeView<'a> {
     }
 
     /// All processes.
-    pub fn processes(&self) -> impl Iterator<Item = ProcessView> + 'a {
+    pub fn processes(&self) -> impl Iterator<Item = ProcessView> + use<'a> {
         self.node.procs.iter().map(|(pid, proc)| {
             let at = match &proc.next {
                 Next::Run(function) => function,
                 Next::Wait(wait) => wait.why,
             };
-            ProcessView { pid: *pid, role: proc.role, at }
+            ProcessView {
+                pid: *pid,
+                role: proc.role,
+                at,
+            }
         })
     }
 

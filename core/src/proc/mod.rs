@@ -5,4 +5,6 @@ pub mod backend;
 pub mod checkpointer;
 pub mod postmaster;
 pub mod startup;
+pub mod walreceiver;
+pub mod walsender;
 pub mod walwriter;
