@@ -7,3 +7,6 @@ pub mod net;
 pub mod trace;
 
 pub mod plan;
+pub mod world;
+
+mod checks;

@@ -1,0 +1,189 @@
+//! Carrying out what a node wants: disk, network, log, deaths.
+
+use super::{Event, World};
+use crate::net::Delivery;
+use crate::plan::EventKind;
+use walsim_core::base::{ConnId, OpId, Pid};
+use walsim_core::call::{DiskOp, Effect, Effects, Exit, Input, NetEvent, NetOp, Severity};
+use walsim_core::shmem::Role;
+
+impl World {
+    /// Carries the effects out in their order. True if the node died in the middle, by a fault that struck there: what
+    /// stands behind that place never happened.
+    pub(super) fn carry_out(&mut self, host: usize, effects: &mut Effects) -> bool {
+        let cut = self.hosts[host].doomed.take().map(|doom| {
+            let key = crate::choice::Key::new(
+                "crash.cut",
+                crate::choice::Subject::Node(self.hosts[host].index),
+                [self.hosts[host].incarnation.into(), 0],
+            );
+            let at = self.choices.below(key, effects.0.len() as u64 + 1);
+            (
+                doom,
+                usize::try_from(at).expect("at most the number of effects"),
+            )
+        });
+        let mut halted = false;
+        for (index, (pid, effect)) in effects.0.iter().enumerate() {
+            if let Some((doom, at)) = &cut
+                && *at == index
+            {
+                self.die(host, *doom);
+                return true;
+            }
+            if let Some(doom) = self
+                .event_of(host, *pid, effect)
+                .and_then(|e| self.fire(host, e))
+            {
+                self.die(host, doom);
+                return true;
+            }
+            match effect {
+                Effect::Disk(op, call) => self.disk_op(host, *pid, *op, call),
+                Effect::Net(conn, call) => self.net_op(host, *pid, *conn, call),
+                Effect::Log(event) => {
+                    if event.severity > Severity::Log || self.quiet.is_none() {
+                        self.tell(Some(host), event.to_string());
+                    }
+                }
+                Effect::Exit(exit) => self.process_ended(host, *pid, exit),
+                Effect::Halt => halted = true,
+            }
+        }
+        if let Some((doom, _)) = cut {
+            self.die(host, doom);
+            return true;
+        }
+        if halted {
+            self.check(host, None, effects);
+            self.server_ended(host);
+            return true;
+        }
+        self.note_state(host);
+        false
+    }
+
+    fn disk_op(&mut self, host: usize, pid: Pid, op: OpId, call: &DiskOp) {
+        let state = &mut self.hosts[host];
+        let writes = match call {
+            DiskOp::Write { fd, offset, data } => Some((*fd, *offset..*offset + data.len() as u64)),
+            DiskOp::WriteZeros { .. }
+            | DiskOp::Open { .. }
+            | DiskOp::Close(_)
+            | DiskOp::Read { .. }
+            | DiskOp::Fsync(_)
+            | DiskOp::Truncate { .. }
+            | DiskOp::Stat(_)
+            | DiskOp::Rename { .. }
+            | DiskOp::Unlink(_)
+            | DiskOp::Mkdir(_)
+            | DiskOp::Rmdir(_)
+            | DiskOp::List(_)
+            | DiskOp::SyncDir(_) => None,
+        };
+        let (ticket, delay_us) = state.disk.issue(pid, call, &self.choices);
+        if matches!(call, DiskOp::Close(_)) {
+            // Nobody waits for it.
+            let _ = state.disk.complete(ticket, &self.choices);
+            return;
+        }
+        state.ops.insert(op, ticket);
+        self.at(self.now.after_us(delay_us), Event::Disk(host, op));
+        if let Some((fd, range)) = writes {
+            let state = &self.hosts[host];
+            let path = state.disk.path_of(fd).cloned();
+            if let Some(path) = path
+                && let Err(violation) =
+                    self.checks
+                        .written(self.now, host, &state.plan.name, &state.disk, &path, range)
+            {
+                self.violated(violation);
+            }
+        }
+    }
+
+    fn net_op(&mut self, host: usize, pid: Pid, conn: ConnId, call: &NetOp) {
+        let state = &mut self.hosts[host];
+        match call {
+            NetOp::Connect { .. } => {
+                state.conns.insert(conn, pid);
+            }
+            NetOp::HandOver(to) => {
+                state.conns.insert(conn, *to);
+            }
+            NetOp::Close => {
+                state.conns.remove(&conn);
+            }
+            NetOp::Read { .. } | NetOp::Send(_) => {}
+        }
+        self.net
+            .op(self.now, state.index, conn, call, &self.choices);
+    }
+
+    /// What the network brings, to a node or to a session.
+    pub(super) fn deliver(&mut self, delivery: Delivery) {
+        let host = usize::from(delivery.host);
+        if host >= self.hosts.len() {
+            self.deliver_to_session(host - self.hosts.len(), delivery.conn, delivery.event);
+            return;
+        }
+        if delivery.event == NetEvent::Accepted {
+            let incarnation = self.hosts[host].incarnation;
+            self.hosts[host]
+                .conns
+                .insert(delivery.conn, Pid::postmaster(incarnation));
+        }
+        self.drive(host, Input::Net(delivery.conn, delivery.event));
+    }
+
+    fn process_ended(&mut self, host: usize, pid: Pid, exit: &Exit) {
+        let state = &mut self.hosts[host];
+        state.forget(pid);
+        let index = state.index;
+        let owned: Vec<ConnId> = state
+            .conns
+            .iter()
+            .filter(|(_, owner)| **owner == pid)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in owned {
+            self.hosts[host].conns.remove(&conn);
+            self.net.close(self.now, index, conn, &self.choices);
+        }
+        match exit {
+            Exit::Panic(_) => self.tell(Some(host), format!("process {pid} aborted")),
+            Exit::Normal | Exit::Fatal(_) | Exit::Quit | Exit::Killed => {}
+        }
+    }
+
+    /// The kind of event that an effect is, where rows of the plan wait for one.
+    fn event_of(&self, host: usize, pid: Pid, effect: &Effect) -> Option<EventKind> {
+        if !self.waits_for_events() {
+            return None;
+        }
+        let state = &self.hosts[host];
+        let role = state.node.as_ref().and_then(|node| node.view().role(pid));
+        let in_wal = |fd| {
+            state
+                .disk
+                .path_of(fd)
+                .is_some_and(|p| p.as_str().starts_with("pg_wal/0"))
+        };
+        match effect {
+            Effect::Disk(_, DiskOp::Write { fd, .. }) if in_wal(*fd) => Some(match role {
+                Some(Role::WalReceiver) => EventKind::WalReceived,
+                _ => EventKind::WalWrite,
+            }),
+            Effect::Disk(_, DiskOp::Fsync(fd)) if in_wal(*fd) => Some(EventKind::WalFsync),
+            Effect::Net(_, NetOp::Send(pieces)) if role == Some(Role::WalSender) => {
+                let wal = pieces[0].first() == Some(&b'd') && pieces[0].get(5) == Some(&b'w');
+                wal.then_some(EventKind::WalSent)
+            }
+            Effect::Disk(..)
+            | Effect::Net(..)
+            | Effect::Log(_)
+            | Effect::Exit(_)
+            | Effect::Halt => None,
+        }
+    }
+}

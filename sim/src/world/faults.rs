@@ -1,0 +1,346 @@
+//! What goes wrong, and what operators do: rows of the plan taking effect.
+
+use super::{Event, World};
+use crate::choice::{Key, Subject};
+use crate::disk::{Trouble, TroubleKind};
+use crate::net::LinkSpec;
+use crate::plan::{Action, EventKind, Fault, When};
+use walsim_core::base::{Mark, Mono, Pid};
+use walsim_core::call::{Input, Signal};
+use walsim_core::node::PmState;
+use walsim_core::wire::sql::Statement;
+
+/// How a server with its machine, or without it, comes to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Doom {
+    /// The machine loses power for so many microseconds.
+    PowerLoss(u64),
+    /// The processes die; the server is started again after so many microseconds.
+    Crash(u64),
+}
+
+impl World {
+    /// Puts the rows that have a time into the queue.
+    pub(super) fn schedule_rows(&mut self) {
+        let plan = self.plan.clone();
+        let workload = plan.workload.iter().map(|row| &row.when);
+        let rows = workload
+            .enumerate()
+            .map(|(n, when)| (when, Event::Workload(n)));
+        let faults = plan
+            .faults
+            .iter()
+            .enumerate()
+            .map(|(n, r)| (&r.when, Event::Fault(n)));
+        let actions = plan
+            .actions
+            .iter()
+            .enumerate()
+            .map(|(n, r)| (&r.when, Event::Action(n)));
+        for (when, event) in rows.chain(faults).chain(actions) {
+            if let When::At(us) = when {
+                self.at(Mono(*us), event);
+            }
+        }
+    }
+
+    /// Is there any row that waits for an event?
+    pub(super) fn waits_for_events(&self) -> bool {
+        let waits = |when: &When| matches!(when, When::Event { .. });
+        self.plan.faults.iter().any(|row| waits(&row.when))
+            || self.plan.actions.iter().any(|row| waits(&row.when))
+            || self.plan.workload.iter().any(|row| waits(&row.when))
+    }
+
+    /// Something has happened on a node: rows that wait for it take effect. A death of this very node is returned: it
+    /// strikes before what follows.
+    pub(super) fn fire(&mut self, host: usize, event: EventKind) -> Option<Doom> {
+        let count = self.events.entry((host, event)).or_default();
+        *count += 1;
+        let now = When::Event {
+            node: host,
+            event,
+            nth: *count,
+        };
+        let plan = self.plan.clone();
+        for (n, row) in plan
+            .workload
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.when == now)
+        {
+            debug_assert!(row.transactions < u32::MAX);
+            self.at(self.now, Event::Workload(n));
+        }
+        for (n, _) in plan
+            .actions
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.when == now)
+        {
+            self.at(self.now, Event::Action(n));
+        }
+        let mut doom = None;
+        for (n, row) in plan
+            .faults
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.when == now)
+        {
+            match row.fault {
+                Fault::PowerLoss { node, off_us } if node == host => {
+                    doom = Some(Doom::PowerLoss(off_us));
+                }
+                Fault::NodeCrash { node, off_us } if node == host => {
+                    doom = Some(Doom::Crash(off_us));
+                }
+                _ => self.at(self.now, Event::Fault(n)),
+            }
+        }
+        doom
+    }
+
+    /// Notices what a step has changed that rows may wait for.
+    pub(super) fn note_state(&mut self, host: usize) {
+        let state = &mut self.hosts[host];
+        let Some(node) = &state.node else { return };
+        if !state.ready {
+            let open = [Some(PmState::Run), Some(PmState::HotStandby)];
+            state.ready = open.contains(&node.view().postmaster_state());
+            if state.ready {
+                self.tell(Some(host), "accepts connections");
+                self.after_event(host, EventKind::Ready);
+            }
+        }
+    }
+
+    /// An event that is no effect: a death strikes right behind it.
+    pub(super) fn after_event(&mut self, host: usize, event: EventKind) {
+        if self.waits_for_events()
+            && let Some(doom) = self.fire(host, event)
+        {
+            self.die(host, doom);
+        }
+    }
+
+    pub(super) fn strike_row(&mut self, row: usize) {
+        if self.quiet.is_some() {
+            return;
+        }
+        let fault = self.plan.faults[row].fault.clone();
+        self.trace.note(&[row as u64]);
+        match fault {
+            Fault::PowerLoss { node, off_us } => self.doom(row, node, Doom::PowerLoss(off_us)),
+            Fault::NodeCrash { node, off_us } => self.doom(row, node, Doom::Crash(off_us)),
+            Fault::Partition {
+                a,
+                b,
+                one_way,
+                for_us,
+            } => {
+                let (from, to) = (self.hosts[a].index, self.hosts[b].index);
+                self.net.block(from, to);
+                if !one_way {
+                    self.net.block(to, from);
+                }
+                self.struck(None, format!("partition between node {a} and node {b}"));
+                self.at(self.now.after_us(for_us), Event::Heal(row));
+            }
+            Fault::Reset { a, b } => {
+                let (from, to) = (self.hosts[a].index, self.hosts[b].index);
+                if self.net.reset_between(self.now, from, to) > 0 {
+                    self.struck(
+                        None,
+                        format!("connections between node {a} and node {b} reset"),
+                    );
+                }
+            }
+            Fault::Delay {
+                a,
+                b,
+                by_us,
+                for_us,
+            } => {
+                let (from, to) = (self.hosts[a].index, self.hosts[b].index);
+                let spec = self.net.link_spec(from, to);
+                let slow = LinkSpec {
+                    latency_us: spec.latency_us + by_us,
+                    ..spec
+                };
+                self.net.set_link(from, to, slow);
+                self.struck(None, format!("node {a} reaches node {b} {by_us} us later"));
+                self.at(self.now.after_us(for_us), Event::Heal(row));
+            }
+            Fault::FsyncError {
+                node,
+                path,
+                drop_pages,
+            } => {
+                let kind = if drop_pages {
+                    TroubleKind::FsyncDrops
+                } else {
+                    TroubleKind::FsyncKeeps
+                };
+                self.hosts[node].disk.inject(Trouble {
+                    kind,
+                    prefix: path.clone(),
+                    left: 1,
+                });
+                self.struck(Some(node), format!("the next fsync below {path} will fail"));
+            }
+            Fault::DiskFull { node, for_us } => {
+                let kind = TroubleKind::Full;
+                let prefix = String::new();
+                self.hosts[node].disk.inject(Trouble {
+                    kind,
+                    prefix,
+                    left: u32::MAX,
+                });
+                self.struck(Some(node), "disk full");
+                self.at(self.now.after_us(for_us), Event::Heal(row));
+            }
+            Fault::ClockJump { node, by_us } => {
+                self.hosts[node].clock.jump(self.now, by_us);
+                self.struck(Some(node), format!("wall clock jumps by {by_us} us"));
+                self.hosts[node].reschedule(self.now, &self.choices);
+            }
+            Fault::ImmediateShutdown { node, off_us } => {
+                let host = &mut self.hosts[node];
+                if host.node.is_some() {
+                    host.boots_at = Some(self.now.after_us(off_us));
+                    let postmaster = Pid::postmaster(host.incarnation);
+                    self.struck(Some(node), "immediate shutdown requested");
+                    self.drive(node, Input::Signal(postmaster, Signal::Quit));
+                }
+            }
+            Fault::StopReading { node, for_us } => {
+                self.net.stop_reading(self.hosts[node].index);
+                self.struck(Some(node), "takes no more bytes from its peers");
+                self.at(self.now.after_us(for_us), Event::Heal(row));
+            }
+        }
+    }
+
+    pub(super) fn heal_row(&mut self, row: usize) {
+        match self.plan.faults[row].fault.clone() {
+            Fault::Partition { a, b, .. } => {
+                let (from, to) = (self.hosts[a].index, self.hosts[b].index);
+                self.net.heal(self.now, from, to, &self.choices);
+                self.net.heal(self.now, to, from, &self.choices);
+                self.tell(None, "partition healed");
+            }
+            Fault::Delay { a, b, by_us, .. } => {
+                let (from, to) = (self.hosts[a].index, self.hosts[b].index);
+                let spec = self.net.link_spec(from, to);
+                let latency_us = spec.latency_us.saturating_sub(by_us);
+                self.net.set_link(from, to, LinkSpec { latency_us, ..spec });
+            }
+            Fault::DiskFull { node, .. } => {
+                self.hosts[node].disk.heal();
+                self.tell(Some(node), "disk has room again");
+            }
+            Fault::StopReading { node, .. } => {
+                self.net.resume_reading(self.now, self.hosts[node].index);
+            }
+            Fault::PowerLoss { .. }
+            | Fault::NodeCrash { .. }
+            | Fault::Reset { .. }
+            | Fault::FsyncError { .. }
+            | Fault::ClockJump { .. }
+            | Fault::ImmediateShutdown { .. } => {}
+        }
+    }
+
+    pub(super) fn act_row(&mut self, row: usize) {
+        let (node, statement) = match self.plan.actions[row].action {
+            Action::Checkpoint { node } => (node, Statement::Checkpoint),
+            Action::SwitchWal { node } => (node, Statement::SwitchWal),
+        };
+        self.operate(node, statement);
+    }
+
+    fn struck(&mut self, host: Option<usize>, text: impl Into<String>) {
+        self.faults += 1;
+        self.tell(host, text);
+    }
+
+    /// A death that was planned for a time: now, or in the middle of the next step's effects.
+    fn doom(&mut self, row: usize, host: usize, doom: Doom) {
+        if self.hosts[host].node.is_none() {
+            return;
+        }
+        let key = Key::new(
+            "crash.when",
+            Subject::Node(self.hosts[host].index),
+            [row as u64, 0],
+        );
+        if self.choices.below(key, 2) == 0 {
+            self.die(host, doom);
+        } else {
+            self.hosts[host].doomed = Some(doom);
+        }
+    }
+
+    /// The server is gone at once.
+    pub(super) fn die(&mut self, host: usize, doom: Doom) {
+        self.faults += 1;
+        let index = self.hosts[host].index;
+        let off_us = match doom {
+            Doom::PowerLoss(off_us) => {
+                self.hosts[host].forget_server();
+                self.hosts[host].conns.clear();
+                self.net.power_off(index);
+                let page = self.hosts[host].plan.settings.geometry.data_page;
+                let loss = self.hosts[host].disk.power_loss(page, &self.choices);
+                if loss.bytes > 0 {
+                    self.marks.insert(Mark::PowerLossLostBytes);
+                }
+                let (bytes, names, torn) = (loss.bytes, loss.names, loss.torn.len());
+                self.checks.torn(host, &loss.torn);
+                let lost = format!("{bytes} bytes and {names} names lost, {torn} pages torn");
+                self.tell(Some(host), format!("loss of power: {lost}"));
+                off_us
+            }
+            Doom::Crash(off_us) => {
+                self.tell(Some(host), "all processes killed");
+                self.server_processes_end(host);
+                off_us
+            }
+        };
+        self.checks.server_gone(host);
+        self.boot_later(host, self.now.after_us(off_us));
+    }
+
+    /// The postmaster has ended: the host starts the server again.
+    pub(super) fn server_ended(&mut self, host: usize) {
+        self.tell(Some(host), "server stopped");
+        let planned = self.hosts[host].boots_at;
+        self.server_processes_end(host);
+        self.checks.server_gone(host);
+        self.boot_later(host, planned.unwrap_or(self.now.after_ms(1000)));
+    }
+
+    fn boot_later(&mut self, host: usize, at: Mono) {
+        let at = at.max(self.now.after_us(1));
+        self.hosts[host].boots_at = Some(at);
+        self.at(at, Event::Boot(host));
+    }
+
+    /// The operating system cleans up behind dead processes; the page cache stays.
+    fn server_processes_end(&mut self, host: usize) {
+        let state = &mut self.hosts[host];
+        let index = state.index;
+        for (_, ticket) in std::mem::take(&mut state.ops) {
+            let _ = state.disk.complete(ticket, &self.choices);
+        }
+        for pid in state.pids() {
+            state.disk.close_all(pid);
+        }
+        let conns: Vec<_> = std::mem::take(&mut state.conns).into_keys().collect();
+        state.forget_server();
+        for conn in conns {
+            self.net.close(self.now, index, conn, &self.choices);
+        }
+        self.net.listen(index, None);
+    }
+}

@@ -1,0 +1,169 @@
+//! One machine: a disk, a clock, and at most one server that runs on it.
+
+use crate::choice::{Choices, Key, Subject};
+use crate::clock::Clock;
+use crate::disk::{Disk, Ticket};
+use crate::plan::NodePlan;
+use std::collections::BTreeMap;
+use walsim_core::base::{ConnId, Mono, OpId, Pid, Planted};
+use walsim_core::call::{Machine, RunSet};
+use walsim_core::node::Node;
+use walsim_core::shmem::Role;
+
+/// When a process may run again, and how many steps it has made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+struct Pace {
+    not_before: Mono,
+    steps: u64,
+}
+
+/// The next thing that a host would do by itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Turn {
+    pub(super) at: Mono,
+    /// Decides between processes that could run at one instant.
+    tie: u64,
+    /// `None`: a sleeping process wakes, which one is found out then.
+    pub(super) pid: Option<Pid>,
+}
+
+/// One machine.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Host {
+    pub(super) plan: NodePlan,
+    pub(super) index: u16,
+    pub(super) node: Option<Node>,
+    pub(super) disk: Disk,
+    pub(super) clock: Clock,
+    /// Boots so far.
+    pub(super) incarnation: u32,
+    /// Operations in flight.
+    pub(super) ops: BTreeMap<OpId, Ticket>,
+    /// Who owns which connection.
+    pub(super) conns: BTreeMap<ConnId, Pid>,
+    paces: BTreeMap<Pid, Pace>,
+    pub(super) turn: Option<Turn>,
+    /// A power loss or crash that strikes in the middle of the next step's effects.
+    pub(super) doomed: Option<super::faults::Doom>,
+    /// It has been told to start again at this time.
+    pub(super) boots_at: Option<Mono>,
+    /// Whether it will be found open for connections was told already, for this incarnation.
+    pub(super) ready: bool,
+}
+
+impl Host {
+    pub(super) fn new(index: u16, plan: NodePlan, disk: Disk) -> Self {
+        let clock = Clock::new(plan.clock_offset_us, plan.clock_drift_ppm);
+        Self {
+            plan,
+            index,
+            node: None,
+            disk,
+            clock,
+            incarnation: 0,
+            ops: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            paces: BTreeMap::new(),
+            turn: None,
+            doomed: None,
+            boots_at: None,
+            ready: false,
+        }
+    }
+
+    /// Starts the server.
+    pub(super) fn boot(&mut self, now: Mono, seed: u64, planted: Planted, choices: &Choices) {
+        self.incarnation += 1;
+        self.boots_at = None;
+        self.ready = false;
+        let settings = self.plan.settings.clone();
+        self.node = Some(Node::boot(settings, seed, self.incarnation, planted));
+        self.reschedule(now, choices);
+    }
+
+    /// All processes of the server.
+    pub(super) fn pids(&self) -> Vec<Pid> {
+        let node = self.node.iter();
+        node.flat_map(|node| node.view().processes())
+            .map(|process| process.pid)
+            .collect()
+    }
+
+    /// The server is gone, with all its processes.
+    pub(super) fn forget_server(&mut self) {
+        self.node = None;
+        self.turn = None;
+        self.ops.clear();
+        self.paces.clear();
+        self.doomed = None;
+    }
+
+    /// A process has made a step: its next one stands a drawn while later.
+    pub(super) fn pace(
+        &mut self,
+        now: Mono,
+        pid: Pid,
+        role: Role,
+        delays: bool,
+        choices: &Choices,
+    ) {
+        let pace = self.paces.entry(pid).or_default();
+        pace.steps += 1;
+        let delay_us = if delays {
+            step_delay(self.index, role, pace.steps, choices)
+        } else {
+            0
+        };
+        pace.not_before = now.after_us(delay_us);
+    }
+
+    /// A process is gone.
+    pub(super) fn forget(&mut self, pid: Pid) {
+        self.paces.remove(&pid);
+        self.disk.close_all(pid);
+    }
+
+    /// Finds out who runs next, and when.
+    pub(super) fn reschedule(&mut self, now: Mono, choices: &Choices) {
+        self.turn = None;
+        let Some(node) = &self.node else { return };
+        let mut set = RunSet::default();
+        node.runnable(self.clock.now(now), &mut set);
+        for pid in set.0 {
+            let pace = self.paces.get(&pid).copied().unwrap_or_default();
+            let at = pace.not_before.max(now);
+            if self.turn.is_some_and(|turn| turn.at < at) {
+                continue;
+            }
+            let what = [
+                u64::from(pid.incarnation) << 32 | u64::from(pid.n),
+                pace.steps,
+            ];
+            let tie = choices.bits(Key::new("step.order", Subject::Node(self.index), what));
+            let turn = Turn {
+                at,
+                tie,
+                pid: Some(pid),
+            };
+            self.turn = Some(self.turn.map_or(turn, |best| best.min(turn)));
+        }
+        if let Some(at) = node.next_wakeup().filter(|at| *at > now) {
+            let turn = Turn {
+                at,
+                tie: 0,
+                pid: None,
+            };
+            self.turn = Some(self.turn.map_or(turn, |best| best.min(turn)));
+        }
+    }
+}
+
+/// How long after a step the next one of the process stands: mostly at once, else some microseconds, rarely long.
+fn step_delay(node: u16, role: Role, steps: u64, choices: &Choices) -> u64 {
+    let key = |kind| Key::new(kind, Subject::Process(node, role.name()), [steps, 0]);
+    match choices.below(key("step.delay"), 1000) {
+        0..700 => 0,
+        700..998 => 1 + choices.below(key("step.delay.us"), 50),
+        _ => 1000 + choices.below(key("step.delay.long"), 99_000),
+    }
+}

@@ -1,0 +1,404 @@
+//! The world: hosts, network, sessions, and the queue of what happens next. One step is one `Machine::step` with all
+//! checks that follow it.
+
+mod effects;
+mod faults;
+mod host;
+mod people;
+mod quiet;
+mod session;
+mod verdict;
+
+pub use session::Row;
+pub use verdict::{Outcome, StoryLine, Verdict, Violation};
+
+use crate::checks::{Checks, Scene};
+use crate::choice::Choices;
+use crate::disk::{Content, Disk, DiskSpec};
+use crate::net::{LinkSpec, Net};
+use crate::plan::{EventKind, Plan};
+use crate::trace::Trace;
+use host::Host;
+use people::People;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use walsim_core::base::{MarkSet, Mono, OpId, Pid, Planted};
+use walsim_core::call::{Effects, Input, Machine};
+use walsim_core::node::{InitialFile, Node, STANDBY_SIGNAL, initdb};
+
+/// Lines of the story that are kept.
+const STORY: usize = 60;
+/// The port that servers listen on.
+pub(crate) const PORT: u16 = 5432;
+
+/// Something that is due at a time.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Event {
+    /// A disk operation completes.
+    Disk(usize, OpId),
+    /// A server is started.
+    Boot(usize),
+    /// A row of the plan's tables takes effect.
+    Workload(usize),
+    Fault(usize),
+    Action(usize),
+    /// What a fault did is undone.
+    Heal(usize),
+    /// A session wakes; the number tells whether it still means the same.
+    Session(usize, u64),
+    /// A session has waited too long for an answer.
+    Patience(usize, u64),
+    /// Faults and workload stop.
+    Quiet,
+    /// The convergence is looked at.
+    Look,
+}
+
+/// A whole run in progress.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct World {
+    plan: Arc<Plan>,
+    planted: Planted,
+    audit: bool,
+    choices: Choices,
+    now: Mono,
+    queue: BTreeMap<(Mono, u64), Event>,
+    queued: u64,
+    hosts: Vec<Host>,
+    net: Net,
+    people: People,
+    checks: Checks,
+    trace: Trace,
+    marks: MarkSet,
+    faults: u64,
+    commits: u64,
+    /// How often each kind of event has happened on each node, for rows that wait for one.
+    events: BTreeMap<(usize, EventKind), u32>,
+    quiet: Option<quiet::Quiet>,
+    verdict: Option<Verdict>,
+    story: VecDeque<StoryLine>,
+    /// The effects of the last step; kept for their room.
+    effects: Effects,
+}
+
+/// Runs a plan to its end. A panic of the machines or of the simulator is a verdict, too.
+#[must_use]
+pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
+    let outcome = std::panic::catch_unwind(|| {
+        let mut world = World::new(plan, planted, audit);
+        while world.step() {}
+        world.outcome()
+    });
+    outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| String::from(*s)));
+        let message = text.unwrap_or_default();
+        let label = format!(
+            "ASSERT:{}",
+            message.split([':', '\n']).next().unwrap_or_default()
+        );
+        Outcome {
+            verdict: Verdict::Panic { label, message },
+            steps: 0,
+            sim_us: 0,
+            hash: 0,
+            marks: MarkSet::default(),
+            commits: 0,
+            wal_bytes: 0,
+            segments: 0,
+            faults: 0,
+            story: Vec::new(),
+        }
+    })
+}
+
+impl World {
+    /// A world at its beginning: clusters made, nothing started.
+    ///
+    /// # Panics
+    /// If the plan has no node: a plan that was read or generated has one.
+    #[must_use]
+    pub fn new(plan: &Plan, planted: Planted, audit: bool) -> Self {
+        let sessions = plan
+            .workload
+            .iter()
+            .map(|row| row.session + 1)
+            .max()
+            .unwrap_or(0);
+        let mut names: Vec<String> = plan.nodes.iter().map(|n| n.name.clone()).collect();
+        names.extend((0..sessions).map(|n| format!("session{n}")));
+        names.push(String::from("operator"));
+        let choices = Choices::with_pins(plan.seed, names.clone(), plan.pins.clone());
+        let spec = LinkSpec {
+            latency_us: plan.network.latency_us,
+            jitter_us: plan.network.jitter_us,
+            bytes_per_ms: plan.network.bytes_per_ms,
+            fragments: if plan.network.fragment { 100 } else { 0 },
+        };
+        let mut world = Self {
+            plan: Arc::new(plan.clone()),
+            planted,
+            audit,
+            choices,
+            now: Mono::default(),
+            queue: BTreeMap::new(),
+            queued: 0,
+            hosts: hosts(plan),
+            net: Net::new(&names, spec),
+            people: People::new(plan.nodes.len(), sessions),
+            checks: Checks::new(plan, audit),
+            trace: Trace::default(),
+            marks: MarkSet::default(),
+            faults: 0,
+            commits: 0,
+            events: BTreeMap::new(),
+            quiet: None,
+            verdict: None,
+            story: VecDeque::new(),
+            effects: Effects::default(),
+        };
+        for host in 0..plan.nodes.len() {
+            world.at(Mono(0), Event::Boot(host));
+        }
+        world.schedule_rows();
+        world.at(Mono(plan.active_us), Event::Quiet);
+        world
+    }
+
+    /// One step of a machine, or one event of the world; false when the run is over.
+    pub fn step(&mut self) -> bool {
+        if self.verdict.is_some() {
+            return false;
+        }
+        let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let net = self.net.next_time();
+        let turn = (0..self.hosts.len())
+            .filter_map(|host| self.hosts[host].turn.map(|turn| (turn, host)))
+            .min();
+        let times = [queued, net, turn.map(|(turn, _)| turn.at)];
+        let Some(next) = times.into_iter().flatten().min() else {
+            unreachable!("the end of the run is always in the queue");
+        };
+        self.now = self.now.max(next);
+        if queued == Some(next) {
+            let (_, event) = self.queue.pop_first().expect("just looked at");
+            self.happen(event);
+        } else if net == Some(next) {
+            if let Some(delivery) = self.net.pop(self.now, &self.choices) {
+                self.deliver(delivery);
+            }
+        } else if let Some((turn, host)) = turn {
+            match turn.pid {
+                Some(pid) => self.drive(host, Input::Run(pid)),
+                None => self.hosts[host].reschedule(self.now, &self.choices),
+            }
+        }
+        self.verdict.is_none()
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn now(&self) -> Mono {
+        self.now
+    }
+
+    /// How the run ended, once it has.
+    #[must_use]
+    pub const fn finished(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+
+    /// A node, if it runs.
+    #[must_use]
+    pub fn node(&self, host: usize) -> Option<&Node> {
+        self.hosts.get(host)?.node.as_ref()
+    }
+
+    /// A node's disk.
+    ///
+    /// # Panics
+    /// If there is no such node in the plan.
+    #[must_use]
+    pub fn disk(&self, host: usize) -> &Disk {
+        &self.hosts[host].disk
+    }
+
+    /// The last lines of the story.
+    pub fn story(&self) -> impl Iterator<Item = &StoryLine> {
+        self.story.iter()
+    }
+
+    /// What a campaign wants to know, at the end.
+    ///
+    /// # Panics
+    /// Before the end.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let geometry = &self.hosts[0].plan.settings.geometry;
+        let start = geometry.segment_start(walsim_core::base::SegmentNo(1));
+        let wal_bytes = self.checks.wal_end().0.saturating_sub(start.0);
+        Outcome {
+            verdict: self.verdict.clone().expect("asked for at the end"),
+            steps: self.trace.steps(),
+            sim_us: self.now.0,
+            hash: self.trace.digest(),
+            marks: self.marks,
+            commits: self.commits,
+            wal_bytes,
+            segments: wal_bytes / u64::from(geometry.segment),
+            faults: self.faults,
+            story: self.story.iter().cloned().collect(),
+        }
+    }
+
+    fn at(&mut self, at: Mono, event: Event) {
+        self.queued += 1;
+        self.queue.insert((at, self.queued), event);
+    }
+
+    fn tell(&mut self, host: Option<usize>, text: impl Into<String>) {
+        let node = host
+            .map(|host| self.hosts[host].plan.name.clone())
+            .unwrap_or_default();
+        let line = StoryLine {
+            at: self.now,
+            node,
+            text: text.into(),
+        };
+        tracing::debug!(at = %line.at, node = %line.node, "{}", line.text);
+        if self.story.len() == STORY {
+            self.story.pop_front();
+        }
+        self.story.push_back(line);
+    }
+
+    fn violated(&mut self, violation: Violation) {
+        self.tell(
+            None,
+            format!("{} violated: {}", violation.code, violation.message),
+        );
+        self.verdict.get_or_insert(Verdict::Violation(violation));
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Disk(host, op) => {
+                if let Some(ticket) = self.hosts[host].ops.remove(&op) {
+                    let outcome = self.hosts[host].disk.complete(ticket, &self.choices);
+                    self.drive(host, Input::Disk(op, outcome));
+                }
+            }
+            Event::Boot(host) => self.boot(host),
+            Event::Workload(row) => self.start_row(row),
+            Event::Fault(row) => self.strike_row(row),
+            Event::Action(row) => self.act_row(row),
+            Event::Heal(row) => self.heal_row(row),
+            Event::Session(session, ticket) => self.wake_session(session, ticket),
+            Event::Patience(session, ticket) => self.check_patience(session, ticket),
+            Event::Quiet => self.begin_quiet(),
+            Event::Look => self.look(),
+        }
+    }
+
+    fn boot(&mut self, host: usize) {
+        let host_state = &mut self.hosts[host];
+        if host_state.node.is_some() || host_state.boots_at.is_some_and(|at| at > self.now) {
+            return;
+        }
+        let seed = self.choices.bits(crate::choice::Key::new(
+            "node.seed",
+            crate::choice::Subject::Node(host_state.index),
+            [u64::from(host_state.incarnation), 0],
+        ));
+        host_state.boot(self.now, seed, self.planted, &self.choices);
+        let index = host_state.index;
+        self.net.power_on(self.now, index, &self.choices);
+        self.net.listen(index, Some(PORT));
+        self.checks.booted(host);
+        self.tell(Some(host), "server started");
+    }
+
+    /// Lets a node take an input, carries out what it wants, and checks everything.
+    fn drive(&mut self, host: usize, input: Input) {
+        let state = &mut self.hosts[host];
+        let Some(node) = &mut state.node else { return };
+        let now = state.clock.now(self.now);
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.clear();
+        let run = match &input {
+            Input::Run(pid) => node.view().role(*pid).map(|role| (*pid, role)),
+            Input::Net(..) | Input::Disk(..) | Input::Signal(..) => None,
+        };
+        self.trace.begin(state.index, now, &input);
+        node.step(now, input, &mut effects);
+        self.trace.end(&effects);
+        self.marks.extend(node.probe().marks());
+        if let Some((pid, role)) = run {
+            state.pace(self.now, pid, role, self.plan.step_delays, &self.choices);
+        }
+        let crashed = self.carry_out(host, &mut effects);
+        if !crashed {
+            self.check(host, run, &effects);
+        }
+        self.effects = effects;
+        self.hosts[host].reschedule(self.now, &self.choices);
+    }
+
+    fn check(&mut self, host: usize, run: Option<(Pid, walsim_core::shmem::Role)>, fx: &Effects) {
+        let state = &self.hosts[host];
+        let Some(node) = &state.node else { return };
+        let scene = Scene {
+            now: self.now,
+            host,
+            name: &state.plan.name,
+            geometry: state.plan.settings.geometry,
+            view: node.view(),
+            disk: &state.disk,
+            ran: run,
+            effects: fx,
+        };
+        let verdict = self.checks.after_step(&scene);
+        self.marks.extend(self.checks.marks());
+        if let Err(violation) = verdict {
+            self.violated(violation);
+        }
+    }
+}
+
+/// Hosts with their disks: one cluster, copied for every standby.
+fn hosts(plan: &Plan) -> Vec<Host> {
+    let first = plan.nodes.first().expect("a plan has a node");
+    let settings = &first.settings;
+    let geometry = settings.geometry;
+    // The identifier is a time stamp in the upper half on real servers; ours only has to be the run's own.
+    let sysid = Choices::new(plan.seed).bits(crate::choice::Key::new(
+        "cluster.sysid",
+        crate::choice::Subject::World,
+        [0, 0],
+    ));
+    let spec = DiskSpec {
+        latency_us: plan.disks.latency_us,
+        jitter_us: plan.disks.jitter_us,
+        fsync_us: plan.disks.fsync_us,
+    };
+    let mut cluster = Disk::new(0, spec, geometry.sector, first.disk_capacity);
+    for file in initdb(settings.pg_version, &geometry, sysid) {
+        match file {
+            InitialFile::Dir(path) => cluster.set_up_dir(path.as_str()),
+            InitialFile::File { path, bytes, len } => {
+                let mut content = Content::new(&bytes);
+                let have = bytes.len() as u64;
+                content.zero(have, len - have);
+                cluster.set_up_file(path.as_str(), content);
+            }
+        }
+    }
+    let copies = plan.nodes.iter().zip(0u16..).map(|(node, index)| {
+        let mut disk = cluster.copy_for(index, node.disk_capacity);
+        if node.settings.primary_conninfo.is_some() {
+            disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
+        }
+        Host::new(index, node.clone(), disk)
+    });
+    copies.collect()
+}

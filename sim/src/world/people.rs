@@ -1,0 +1,222 @@
+//! The people of a run: client sessions and an operator, each on a machine of its own.
+
+use super::session::{Act, PATIENCE_US, Session};
+use super::{Event, PORT, World};
+use crate::checks::Commit;
+use crate::plan::EventKind;
+use std::collections::BTreeMap;
+use walsim_core::base::{ConnId, Mark, Mono};
+use walsim_core::call::{NetEvent, NetOp};
+use walsim_core::wire::sql::Statement;
+
+/// Credit that a session keeps open.
+const WINDOW: u32 = 64 * 1024;
+
+/// All sessions; the last is the operator's.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct People {
+    sessions: Vec<Session>,
+    lines: BTreeMap<usize, Line>,
+    opened: u32,
+    first_machine: usize,
+}
+
+/// A session's connection.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Line {
+    conn: ConnId,
+    node: usize,
+    /// The server's end, once it is known.
+    server: Option<ConnId>,
+    since: Mono,
+}
+
+impl People {
+    pub(super) fn new(first_machine: usize, sessions: u32) -> Self {
+        Self {
+            sessions: (0..=sessions).map(Session::new).collect(),
+            lines: BTreeMap::new(),
+            opened: 0,
+            first_machine,
+        }
+    }
+
+    fn machine(&self, session: usize) -> u16 {
+        u16::try_from(self.first_machine + session).expect("a plan has few sessions")
+    }
+
+    pub(super) fn stop(&mut self) {
+        for session in &mut self.sessions {
+            session.stop();
+        }
+    }
+
+    pub(super) fn are_idle(&self) -> bool {
+        self.sessions.iter().all(Session::is_idle)
+    }
+}
+
+impl World {
+    pub(super) fn start_row(&mut self, row: usize) {
+        if self.quiet.is_some() {
+            return;
+        }
+        let plan = self.plan.clone();
+        let row = &plan.workload[row];
+        let session = row.session as usize;
+        self.people.sessions[session].give(row);
+        self.poke(session);
+    }
+
+    /// An operator's statement.
+    pub(super) fn operate(&mut self, node: usize, statement: Statement) {
+        if self.quiet.is_some() {
+            return;
+        }
+        let operator = self.people.sessions.len() - 1;
+        self.tell(Some(node), format!("operator: {statement}"));
+        self.people.sessions[operator].ask(node, statement);
+        self.poke(operator);
+    }
+
+    fn poke(&mut self, session: usize) {
+        let acts = self.people.sessions[session].wake(&self.choices);
+        self.carry_out_acts(session, acts);
+    }
+
+    pub(super) fn wake_session(&mut self, session: usize, ticket: u64) {
+        if self.people.sessions[session].ticket == ticket {
+            self.poke(session);
+        }
+    }
+
+    pub(super) fn check_patience(&mut self, session: usize, ticket: u64) {
+        let Some(line) = self.people.lines.get(&session) else {
+            return;
+        };
+        if u64::from(line.conn.n) != ticket {
+            return;
+        }
+        let due = line.since.after_us(PATIENCE_US);
+        if due > self.now {
+            self.at(due, Event::Patience(session, ticket));
+            return;
+        }
+        let acts = self.people.sessions[session].lose_patience();
+        if acts.is_empty() {
+            self.at(
+                self.now.after_us(PATIENCE_US),
+                Event::Patience(session, ticket),
+            );
+        }
+        self.carry_out_acts(session, acts);
+    }
+
+    pub(super) fn deliver_to_session(&mut self, session: usize, conn: ConnId, event: NetEvent) {
+        let machine = self.people.machine(session);
+        let Some(line) = self
+            .people
+            .lines
+            .get_mut(&session)
+            .filter(|line| line.conn == conn)
+        else {
+            return;
+        };
+        line.since = self.now;
+        let acts = match event {
+            NetEvent::Connected => {
+                line.server = self.net.peer(machine, conn).map(|(_, server)| server);
+                let credit = NetOp::Read { max: WINDOW };
+                self.net.op(self.now, machine, conn, &credit, &self.choices);
+                self.people.sessions[session].connected()
+            }
+            NetEvent::Data(bytes) => {
+                let max = u32::try_from(bytes.len()).expect("bounded by the window");
+                self.net
+                    .op(self.now, machine, conn, &NetOp::Read { max }, &self.choices);
+                self.people.sessions[session].data(bytes, &self.choices)
+            }
+            NetEvent::Closed | NetEvent::Reset | NetEvent::Refused => {
+                self.hang_up(session);
+                self.people.sessions[session].ended()
+            }
+            NetEvent::Sent(_) | NetEvent::Accepted => Vec::new(),
+        };
+        self.carry_out_acts(session, acts);
+    }
+
+    fn hang_up(&mut self, session: usize) {
+        let machine = self.people.machine(session);
+        if let Some(line) = self.people.lines.remove(&session) {
+            self.net.close(self.now, machine, line.conn, &self.choices);
+        }
+    }
+
+    fn carry_out_acts(&mut self, session: usize, acts: Vec<Act>) {
+        let machine = self.people.machine(session);
+        for act in acts {
+            match act {
+                Act::Connect(node) => {
+                    self.people.opened += 1;
+                    let conn = ConnId {
+                        incarnation: 1,
+                        n: self.people.opened,
+                    };
+                    let line = Line {
+                        conn,
+                        node,
+                        server: None,
+                        since: self.now,
+                    };
+                    self.people.lines.insert(session, line);
+                    let host = self.hosts[node].plan.name.clone();
+                    let call = NetOp::Connect { host, port: PORT };
+                    self.net.op(self.now, machine, conn, &call, &self.choices);
+                    let due = self.now.after_us(PATIENCE_US);
+                    self.at(due, Event::Patience(session, conn.n.into()));
+                }
+                Act::Send(bytes) => {
+                    if let Some(line) = self.people.lines.get_mut(&session) {
+                        line.since = self.now;
+                        let call = NetOp::Send([bytes, bytes::Bytes::new()]);
+                        self.net
+                            .op(self.now, machine, line.conn, &call, &self.choices);
+                    }
+                }
+                Act::Close => self.hang_up(session),
+                Act::Sleep(us) => {
+                    let state = &mut self.people.sessions[session];
+                    state.ticket += 1;
+                    let ticket = state.ticket;
+                    self.at(self.now.after_us(us), Event::Session(session, ticket));
+                }
+                Act::Acked(synchronous) => self.acked(session, synchronous),
+                Act::Missing(row) => {
+                    let Some(line) = self.people.lines.get(&session) else {
+                        continue;
+                    };
+                    let name = self.hosts[line.node].plan.name.clone();
+                    let violation = self.checks.missing_row(self.now, &name, &row);
+                    self.violated(violation);
+                }
+            }
+        }
+    }
+
+    fn acked(&mut self, session: usize, synchronous: bool) {
+        self.commits += 1;
+        self.marks.insert(Mark::CommitAcked);
+        let Some(line) = self.people.lines.get(&session) else {
+            return;
+        };
+        let node = line.node;
+        if let Some(conn) = line.server {
+            self.checks.acked(Commit {
+                host: node,
+                conn,
+                synchronous,
+            });
+        }
+        self.after_event(node, EventKind::CommitAcked);
+    }
+}

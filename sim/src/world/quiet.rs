@@ -1,0 +1,155 @@
+//! The quiet phase: everything is healed, nothing new is asked for, and all nodes must come to the same end within a
+//! bound.
+
+use super::{Event, Verdict, Violation, World};
+use walsim_core::base::Mono;
+use walsim_core::node::PmState;
+use walsim_core::shmem::WalSndState;
+use walsim_core::wal::position::bytepos_to_end;
+
+/// How often convergence is looked at.
+const LOOK_US: u64 = 50_000;
+
+/// Since when, and until when.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Quiet {
+    since: Mono,
+    bound: Mono,
+}
+
+impl World {
+    pub(super) fn begin_quiet(&mut self) {
+        self.tell(None, "faults and workload stop");
+        for from in 0..self.hosts.len() {
+            self.hosts[from].disk.heal();
+            for to in 0..self.hosts.len() {
+                let (a, b) = (self.hosts[from].index, self.hosts[to].index);
+                if self.net.is_blocked(a, b) {
+                    self.net.heal(self.now, a, b, &self.choices);
+                }
+            }
+            self.hosts[from].doomed = None;
+            self.net.resume_reading(self.now, self.hosts[from].index);
+        }
+        self.people.stop();
+        self.quiet = Some(Quiet {
+            since: self.now,
+            bound: self.now.after_us(self.bound_us()),
+        });
+        self.at(self.now.after_us(LOOK_US), Event::Look);
+    }
+
+    /// Three rounds of the slowest timer, the time that the backlog takes, and the hours that clocks were put back.
+    fn bound_us(&self) -> u64 {
+        let slowest = self.hosts.iter().map(|host| {
+            let settings = &host.plan.settings;
+            let timeouts = [
+                settings.wal_sender_timeout_ms,
+                settings.wal_receiver_timeout_ms,
+                settings.wal_receiver_status_interval_ms,
+                settings.checkpoint_timeout_ms,
+            ];
+            let longest = timeouts.into_iter().max().unwrap_or(0);
+            u64::from(longest) + u64::from(settings.wal_retrieve_retry_interval_ms) + 10_000
+        });
+        let rounds_us = 3 * 1000 * slowest.max().unwrap_or(0);
+        let backlog = self.checks.wal_end().0;
+        let transfer_us = backlog * 1000 / self.plan.network.bytes_per_ms.max(1);
+        let back_us = self.plan.faults.iter().filter_map(|row| match row.fault {
+            crate::plan::Fault::ClockJump { by_us, .. } => u64::try_from(-by_us).ok(),
+            _ => None,
+        });
+        rounds_us + transfer_us + back_us.sum::<u64>()
+    }
+
+    pub(super) fn look(&mut self) {
+        let Some(quiet) = self.quiet else { return };
+        match self.lagging() {
+            None => {
+                let scenes = self.hosts.iter().filter_map(|host| {
+                    Some((
+                        host.plan.name.as_str(),
+                        host.node.as_ref()?.view(),
+                        &host.disk,
+                    ))
+                });
+                match self.checks.at_end(self.now, &scenes.collect::<Vec<_>>()) {
+                    Ok(()) => self.verdict = Some(Verdict::Pass),
+                    Err(violation) => self.violated(violation),
+                }
+            }
+            Some(laggard) if self.now >= quiet.bound => {
+                let waited = self.now - quiet.since;
+                let violation = Violation {
+                    code: "LIVE",
+                    node: laggard.0,
+                    at: self.now,
+                    message: format!("no convergence within {} ms of quiet", waited / 1000),
+                    facts: laggard.1,
+                };
+                self.tell(None, format!("LIVE violated: {}", violation.message));
+                self.verdict = Some(Verdict::NoConvergence(violation));
+            }
+            Some(_) => self.at(self.now.after_us(LOOK_US), Event::Look),
+        }
+    }
+
+    /// The first node that is not where it should be, and why.
+    fn lagging(&self) -> Option<(String, Vec<(String, String)>)> {
+        let fact =
+            |what: &str, value: &dyn std::fmt::Display| (String::from(what), value.to_string());
+        let name = |host: usize| self.hosts[host].plan.name.clone();
+        let Some(primary) = &self.hosts[0].node else {
+            return Some((name(0), vec![fact("server", &"not running")]));
+        };
+        let shmem = primary.view().shmem();
+        if primary.view().postmaster_state() != Some(PmState::Run) {
+            let state = format!("{:?}", primary.view().postmaster_state());
+            return Some((name(0), vec![fact("postmaster", &state)]));
+        }
+        let geometry = &self.hosts[0].plan.settings.geometry;
+        let insert = bytepos_to_end(geometry, shmem.xlog.curr_byte_pos);
+        let flush = shmem.xlog.flush;
+        if flush < insert {
+            return Some((
+                name(0),
+                vec![fact("insert", &insert), fact("flush", &flush)],
+            ));
+        }
+        if !self.people.are_idle() {
+            return Some((name(0), vec![fact("sessions", &"still busy")]));
+        }
+        (1..self.hosts.len()).find_map(|host| {
+            let Some(node) = &self.hosts[host].node else {
+                return Some((name(host), vec![fact("server", &"not running")]));
+            };
+            let theirs = node.view().shmem();
+            let replayed = theirs.recovery.last_replayed_end;
+            let followed = shmem
+                .walsnd
+                .iter()
+                .filter(|s| s.state == WalSndState::Streaming);
+            let upstream = self.hosts[host].plan.settings.primary_conninfo.as_ref();
+            let direct = upstream.is_some_and(|(to, _)| *to == self.hosts[0].plan.name);
+            let peers = followed.filter(|s| s.sent == flush).count();
+            let streams = theirs.walrcv.is_streaming() && (!direct || peers > 0);
+            let open = node.view().postmaster_state() == Some(PmState::HotStandby);
+            if replayed == flush && streams && open {
+                return None;
+            }
+            let facts = vec![
+                fact("flush of the primary", &flush),
+                fact("replayed", &replayed),
+                fact("received and flushed", &theirs.walrcv.flushed_upto),
+                fact("walreceiver", &format!("{:?}", theirs.walrcv.state)),
+                fact(
+                    "postmaster",
+                    &format!("{:?}", node.view().postmaster_state()),
+                ),
+                fact("walsenders that have sent everything", &peers),
+                fact("min recovery point", &theirs.control.min_recovery_point),
+            ];
+            Some((name(host), facts))
+        })
+    }
+}

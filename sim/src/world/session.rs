@@ -1,0 +1,423 @@
+//! A client session: works off its rows of the plan, one transaction after the other, over a connection of the fake
+//! network. Acknowledged means that CommandComplete of COMMIT was delivered to it.
+
+use crate::choice::{Choices, Key, Subject};
+use crate::plan::WorkloadRow;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use walsim_core::wire::backend::{BackendMessage, TxStatus, backend_limit};
+use walsim_core::wire::frame::FrameReader;
+use walsim_core::wire::frontend::FrontendMessage;
+use walsim_core::wire::sql::Statement;
+use walsim_core::wire::startup::{StartupMessage, StartupPacket};
+
+/// How long a session waits for an answer before it gives its connection up.
+pub(super) const PATIENCE_US: u64 = 3_000_000;
+/// How long it waits before it connects again.
+const BACKOFF_US: u64 = 200_000;
+/// Relations that sessions write to: few, so that they meet on pages.
+const FIRST_RELATION: u32 = 16384;
+const RELATIONS: u32 = 2;
+
+/// What a session wants done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Act {
+    /// Connect to a node.
+    Connect(usize),
+    /// Send bytes.
+    Send(Bytes),
+    /// Close the connection.
+    Close,
+    /// Wake it after so many microseconds.
+    Sleep(u64),
+    /// A commit was acknowledged; true if it was a synchronous one.
+    Acked(bool),
+    /// It read a row that it had been told was committed, and did not get it.
+    Missing(Row),
+}
+
+/// A row that the session wrote.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Row {
+    /// Its relation.
+    pub rel: u32,
+    /// Its key.
+    pub key: u64,
+    /// Its value, which names the transaction.
+    pub value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum State {
+    /// Nothing to do, or asleep between two transactions.
+    Idle,
+    Connecting,
+    /// The start-up packet is out.
+    Starting,
+    /// A statement is out.
+    Busy(Statement),
+    /// Waits before it connects again.
+    Backoff,
+}
+
+/// What a session has still to do.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Job {
+    /// A row of the plan, with the transactions that are left of it.
+    Row(WorkloadRow, u32),
+    /// One statement of an operator.
+    Ask(usize, Statement),
+}
+
+impl Job {
+    const fn node(&self) -> usize {
+        match self {
+            Self::Row(row, _) => row.node,
+            Self::Ask(node, _) => *node,
+        }
+    }
+}
+
+/// One session.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Session {
+    number: u32,
+    due: VecDeque<Job>,
+    state: State,
+    connected_to: Option<usize>,
+    frames: FrameReader,
+    script: VecDeque<Statement>,
+    /// What the transaction under way has written.
+    written: Option<Row>,
+    /// The last acknowledged row of a synchronous transaction.
+    acked: Option<Row>,
+    got: Option<Bytes>,
+    transactions: u32,
+    asynchronous: bool,
+    /// Since when it waits for an answer; for its patience.
+    pub(super) ticket: u64,
+    stopping: bool,
+}
+
+impl Session {
+    pub(super) fn new(number: u32) -> Self {
+        Self {
+            number,
+            due: VecDeque::new(),
+            state: State::Idle,
+            connected_to: None,
+            frames: FrameReader::default(),
+            script: VecDeque::new(),
+            written: None,
+            acked: None,
+            got: None,
+            transactions: 0,
+            asynchronous: false,
+            ticket: 0,
+            stopping: false,
+        }
+    }
+
+    /// A row of the plan has become due.
+    pub(super) fn give(&mut self, row: &WorkloadRow) {
+        self.due.push_back(Job::Row(row.clone(), row.transactions));
+    }
+
+    /// An operator's statement, for a node.
+    pub(super) fn ask(&mut self, node: usize, statement: Statement) {
+        self.due.push_back(Job::Ask(node, statement));
+    }
+
+    /// The quiet phase begins: no new transactions.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        self.due.clear();
+    }
+
+    /// Has it nothing under way?
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == State::Idle && self.script.is_empty() && self.due.is_empty()
+    }
+
+    /// Its time has come: the next transaction, or the next attempt to connect.
+    pub(super) fn wake(&mut self, choices: &Choices) -> Vec<Act> {
+        match self.state {
+            State::Idle | State::Backoff => self.go_on(choices),
+            State::Connecting | State::Starting | State::Busy(_) => Vec::new(),
+        }
+    }
+
+    /// No answer for too long.
+    pub(super) fn lose_patience(&mut self) -> Vec<Act> {
+        match self.state {
+            State::Connecting | State::Starting | State::Busy(_) => {
+                let mut acts = vec![Act::Close];
+                acts.extend(self.ended());
+                acts
+            }
+            State::Idle | State::Backoff => Vec::new(),
+        }
+    }
+
+    pub(super) fn connected(&mut self) -> Vec<Act> {
+        self.state = State::Starting;
+        let name = format!("session{}", self.number);
+        let params = [
+            ("user", "postgres"),
+            ("database", "postgres"),
+            ("application_name", name.as_str()),
+        ];
+        let packet = StartupPacket::Startup(StartupMessage::new(&params));
+        vec![Act::Send(packet.to_bytes())]
+    }
+
+    /// The connection is gone; what was under way has an unknown outcome.
+    pub(super) fn ended(&mut self) -> Vec<Act> {
+        self.state = State::Backoff;
+        self.connected_to = None;
+        self.frames = FrameReader::default();
+        self.script.clear();
+        self.written = None;
+        self.asynchronous = false;
+        vec![Act::Sleep(BACKOFF_US)]
+    }
+
+    pub(super) fn data(&mut self, bytes: Bytes, choices: &Choices) -> Vec<Act> {
+        self.frames.push(bytes);
+        let mut acts = Vec::new();
+        loop {
+            let frame = match self.frames.next(backend_limit) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return acts,
+                Err(_) => break,
+            };
+            match BackendMessage::decode(frame) {
+                Ok(message) => self.message(message, choices, &mut acts),
+                Err(_) => break,
+            }
+        }
+        acts.push(Act::Close);
+        acts.extend(self.ended());
+        acts
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a client looks at what concerns it"
+    )]
+    fn message(&mut self, message: BackendMessage, choices: &Choices, acts: &mut Vec<Act>) {
+        match message {
+            BackendMessage::CommandComplete(tag) => self.completed(&tag, acts),
+            BackendMessage::DataRow(values) => self.got = values.into_iter().next().flatten(),
+            BackendMessage::ErrorResponse(_) => {
+                // The transaction is over; the rest of its statements would only fail as well.
+                self.script.clear();
+                self.written = None;
+            }
+            BackendMessage::ReadyForQuery(status) => {
+                if status != TxStatus::Idle && self.script.is_empty() {
+                    self.script.push_back(Statement::Rollback);
+                }
+                self.state = State::Idle;
+                acts.extend(self.go_on(choices));
+            }
+            _ => {}
+        }
+    }
+
+    fn completed(&mut self, tag: &str, acts: &mut Vec<Act>) {
+        let State::Busy(statement) = &self.state else {
+            return;
+        };
+        match statement {
+            Statement::Commit if tag == "COMMIT" => {
+                acts.push(Act::Acked(!self.asynchronous));
+                let written = self.written.take();
+                if !self.asynchronous {
+                    self.acked = written.or_else(|| self.acked.take());
+                }
+            }
+            Statement::Get { rel, key } => {
+                let expected = self.acked.take().filter(|r| (r.rel, r.key) == (*rel, *key));
+                let got = self.got.take();
+                let same = |row: &Row| got.as_deref() == Some(hex(&row.value).as_bytes());
+                match expected {
+                    Some(row) if !same(&row) => acts.push(Act::Missing(row)),
+                    kept => self.acked = kept,
+                }
+            }
+            Statement::Set { name, value } if name == "synchronous_commit" => {
+                self.asynchronous = value == "off";
+            }
+            Statement::Empty
+            | Statement::Begin
+            | Statement::Commit
+            | Statement::Rollback
+            | Statement::Put { .. }
+            | Statement::Checkpoint
+            | Statement::SwitchWal
+            | Statement::EmitMessage { .. }
+            | Statement::Show(_)
+            | Statement::Set { .. } => {}
+        }
+    }
+
+    /// The next statement, the next transaction, or nothing.
+    fn go_on(&mut self, choices: &Choices) -> Vec<Act> {
+        if self.due.is_empty() && self.script.is_empty() {
+            self.state = State::Idle;
+            return Vec::new();
+        }
+        let here = self.connected_to;
+        // A transaction is finished where it was begun.
+        let there = self
+            .due
+            .front()
+            .filter(|_| self.script.is_empty() || here.is_none());
+        let node = there.map_or(here.unwrap_or(0), Job::node);
+        match self.connected_to {
+            None => {
+                self.connected_to = Some(node);
+                self.state = State::Connecting;
+                return vec![Act::Connect(node)];
+            }
+            Some(there) if there != node => {
+                let mut acts = vec![Act::Close];
+                self.connected_to = Some(node);
+                self.frames = FrameReader::default();
+                self.state = State::Connecting;
+                acts.push(Act::Connect(node));
+                return acts;
+            }
+            Some(_) => {}
+        }
+        if let Some(statement) = self.script.pop_front() {
+            return self.send(statement);
+        }
+        let (row, started) = match self.due.front_mut() {
+            None => return Vec::new(),
+            Some(Job::Row(_, 0)) => {
+                self.due.pop_front();
+                return self.go_on(choices);
+            }
+            Some(Job::Row(row, left)) => {
+                *left -= 1;
+                (row.clone(), row.transactions - *left - 1)
+            }
+            Some(Job::Ask(..)) => {
+                let Some(Job::Ask(_, statement)) = self.due.pop_front() else {
+                    return Vec::new();
+                };
+                return self.send(statement);
+            }
+        };
+        let pause = row.pause_us;
+        self.plan_transaction(&row, started, choices);
+        if pause > 0 && started > 0 {
+            self.state = State::Idle;
+            let key = Key::new(
+                "session.pause",
+                self.subject(),
+                [self.transactions.into(), 0],
+            );
+            return vec![Act::Sleep(pause / 2 + choices.below(key, pause))];
+        }
+        match self.script.pop_front() {
+            Some(statement) => self.send(statement),
+            None => Vec::new(),
+        }
+    }
+
+    fn send(&mut self, statement: Statement) -> Vec<Act> {
+        let bytes = FrontendMessage::Query(statement.to_string()).to_bytes();
+        self.got = None;
+        self.state = State::Busy(statement);
+        vec![Act::Send(bytes)]
+    }
+
+    fn plan_transaction(&mut self, row: &WorkloadRow, started: u32, choices: &Choices) {
+        self.transactions += 1;
+        if row.asynchronous != self.asynchronous {
+            let value = if row.asynchronous { "off" } else { "on" };
+            let name = String::from("synchronous_commit");
+            self.script.push_back(Statement::Set {
+                name,
+                value: String::from(value),
+            });
+        }
+        self.script.push_back(Statement::Begin);
+        self.written = None;
+        for n in 0..row.rows {
+            let written = self.row(n, row.bytes, choices);
+            let Row { rel, key, value } = written.clone();
+            self.script.push_back(Statement::Put {
+                rel,
+                key,
+                value: value.into(),
+            });
+            self.written = Some(written);
+        }
+        if row.message > 0 {
+            self.script.push_back(Statement::EmitMessage {
+                transactional: true,
+                prefix: String::from("walsim"),
+                content: self.bytes(u32::MAX, row.message, choices).into(),
+            });
+        }
+        let every = |n: u32| n > 0 && (started + 1) % n == 0;
+        let rollback = every(row.rollback_every);
+        self.script.push_back(if rollback {
+            Statement::Rollback
+        } else {
+            Statement::Commit
+        });
+        if let Some(Row { rel, key, .. }) = self.written.as_ref().filter(|_| every(row.read_every))
+            && !rollback
+            && !row.asynchronous
+        {
+            self.script.push_back(Statement::Get {
+                rel: *rel,
+                key: *key,
+            });
+        }
+    }
+
+    fn row(&self, n: u32, len: u32, choices: &Choices) -> Row {
+        let rel = FIRST_RELATION + (self.number + self.transactions) % RELATIONS;
+        let key = u64::from(self.number) << 48 | u64::from(self.transactions) << 16 | u64::from(n);
+        Row {
+            rel,
+            key,
+            value: self.bytes(n, len, choices),
+        }
+    }
+
+    /// Bytes that no other transaction writes, and that never look like empty space.
+    fn bytes(&self, n: u32, len: u32, choices: &Choices) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(len as usize + 8);
+        bytes.extend_from_slice(&self.number.to_le_bytes());
+        bytes.extend_from_slice(&self.transactions.to_le_bytes());
+        let mut word = 0;
+        while bytes.len() < len as usize {
+            let what = [u64::from(self.transactions) << 32 | u64::from(n), word];
+            let bits = choices.bits(Key::new("session.bytes", self.subject(), what));
+            bytes.extend_from_slice(&bits.to_le_bytes());
+            word += 1;
+        }
+        bytes.truncate(len.max(8) as usize);
+        bytes
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Session(u16::try_from(self.number).unwrap_or(u16::MAX))
+    }
+}
+
+/// bytea in its text form, as GET answers.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::from("\\x"), |mut text, b| {
+        let _ = write!(text, "{b:02x}");
+        text
+    })
+}
