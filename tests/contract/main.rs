@@ -1,0 +1,159 @@
+//! The contract between a node and the world, one test for each promise that is hard to retrofit.
+
+mod rig;
+mod worlds;
+
+use rig::Rig;
+use walsim::choice::Choices;
+use walsim_core::base::{ConnId, Mark};
+use walsim_core::call::Machine;
+use walsim_core::node::PmState;
+use walsim_core::shmem::{LockId, Role};
+
+const COMMITTED: &str = "COMMIT";
+
+/// A session with a transaction that is ready to commit.
+fn about_to_commit(rig: &mut Rig, key: u32) -> (ConnId, walsim_core::base::Pid) {
+    let (conn, pid) = rig.session();
+    rig.ask(conn, "BEGIN");
+    let put = format!("PUT 16384 {key} 'c0ffee{key:02x}'");
+    assert!(rig.ask(conn, &put).iter().any(|answer| answer == "PUT 1"));
+    (conn, pid)
+}
+
+/// Nothing beyond a reservation that is not yet copied may be written, whoever flushes.
+#[test]
+fn a_flush_waits_for_reservations_that_are_not_copied() {
+    let mut rig = Rig::running();
+    let (a, a_pid) = about_to_commit(&mut rig, 1);
+    let (b, b_pid) = about_to_commit(&mut rig, 2);
+    let (c, c_pid) = about_to_commit(&mut rig, 3);
+    for (conn, pid) in [(a, a_pid), (b, b_pid)] {
+        rig.say(conn, "COMMIT");
+        rig.step_until_at(pid, "CopyXLogRecordToWAL");
+    }
+    assert!(rig.node.probe().marks().contains(Mark::TwoReservationsOpen));
+    let flush = rig.node.view().shmem().xlog.flush;
+    rig.say(c, "COMMIT");
+    for _ in 0..50 {
+        if rig.runnable().contains(&c_pid) {
+            rig.run(c_pid);
+        }
+    }
+    assert_eq!(rig.place(c_pid), Some("LWLockAcquire"));
+    assert_eq!(rig.node.view().shmem().xlog.flush, flush);
+    rig.settle();
+    for conn in [a, b, c] {
+        assert!(rig.has_answer(conn, COMMITTED));
+    }
+}
+
+/// One fsync commits several transactions: those that waited for it go on without one of their own.
+#[test]
+fn followers_of_a_group_flush_are_woken_by_its_leader() {
+    let mut rig = Rig::running();
+    let sessions: Vec<_> = (1..=4).map(|key| about_to_commit(&mut rig, key)).collect();
+    let before = rig.fsyncs;
+    for (conn, _) in &sessions {
+        rig.say(*conn, "COMMIT");
+    }
+    // Everybody makes a step in turn, so that all have inserted before the first writes.
+    while !rig.runnable().is_empty() {
+        for pid in rig.runnable() {
+            rig.run(pid);
+        }
+    }
+    rig.settle();
+    for (conn, _) in &sessions {
+        assert!(rig.has_answer(*conn, COMMITTED));
+    }
+    assert!(rig.node.probe().marks().contains(Mark::FlushFollower));
+    assert!(
+        rig.fsyncs - before < 4,
+        "{} fsyncs for 4 commits",
+        rig.fsyncs - before
+    );
+}
+
+/// A kill leaves its locks held; the crash restart that follows replaces them all.
+#[test]
+fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
+    let mut rig = Rig::running();
+    let (conn, pid) = about_to_commit(&mut rig, 1);
+    rig.say(conn, "COMMIT");
+    rig.settle_without_disk();
+    assert!(rig.node.view().shmem().locks.holds(pid, LockId::WalWrite));
+    rig.kill(pid);
+    assert!(
+        rig.node.view().shmem().locks.holds(pid, LockId::WalWrite),
+        "nobody cleaned up"
+    );
+    rig.until("the others are told to die", |rig| {
+        rig.state() == Some(PmState::WaitDeadEnd)
+    });
+    rig.until("the node runs again", |rig| {
+        rig.state() == Some(PmState::Run)
+    });
+    assert!(!rig.node.view().shmem().locks.is_held(LockId::WalWrite));
+    let (conn, _) = rig.session();
+    assert!(
+        rig.ask(conn, "PUT 16384 9 '00'")
+            .iter()
+            .any(|answer| answer == "PUT 1")
+    );
+}
+
+/// Deadlines are computed from wall time but slept on the monotonic clock.
+#[test]
+fn a_jump_of_the_wall_clock_moves_no_sleeper() {
+    let mut rig = Rig::running();
+    let wakeup = rig.node.next_wakeup();
+    assert!(wakeup.is_some());
+    for jump_us in [3_600_000_000, -7_200_000_000] {
+        rig.wall_offset_us += jump_us;
+        assert!(rig.runnable().is_empty(), "nobody wakes early");
+        assert_eq!(rig.node.next_wakeup(), wakeup);
+    }
+    let walwriter = rig.newest(Role::WalWriter);
+    rig.now = wakeup.expect("checked above");
+    assert!(rig.runnable().contains(&walwriter) || !rig.runnable().is_empty());
+}
+
+/// Whatever prefix of the effects of a commit happened, what was acknowledged is there after a loss of power, and the
+/// node starts.
+#[test]
+fn a_commit_may_be_cut_at_every_effect() {
+    let mut base = Rig::running();
+    let (conn, _) = about_to_commit(&mut base, 5);
+    let mut whole = base.clone();
+    whole.effects_seen = 0;
+    assert!(
+        whole
+            .ask(conn, "COMMIT")
+            .iter()
+            .any(|answer| answer == COMMITTED)
+    );
+    let effects = whole.effects_seen;
+    assert!(effects >= 3, "a commit writes, fsyncs and answers");
+    let mut acknowledged = 0;
+    for cut in 0..=effects {
+        for seed in 0..4 {
+            let mut rig = base.clone();
+            rig.choices = Choices::new(seed);
+            rig.effects_left = cut;
+            rig.say(conn, "COMMIT");
+            rig.settle();
+            let acked = rig.has_answer(conn, COMMITTED);
+            acknowledged += u32::from(acked);
+            rig.lose_power();
+            let (reader, _) = rig.session();
+            let rows = rig.ask(reader, "GET 16384 5");
+            let found = rows.iter().any(|answer| answer == "\\xc0ffee05");
+            assert!(
+                found || !acked,
+                "cut at {cut} with seed {seed}: an acknowledged row is gone"
+            );
+        }
+    }
+    assert!(acknowledged > 0, "the last cuts lie behind the answer");
+}

@@ -1,0 +1,299 @@
+//! One node on a fake disk, moved by hand: who runs, and which operation completes, is decided by the test.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use walsim::choice::Choices;
+use walsim::disk::{Content, Disk, DiskSpec, Ticket};
+use walsim_core::base::{
+    ConnId, Geometry, Mono, Now, OpId, PgVersion, Pid, Planted, Settings, TimestampTz,
+};
+use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet, Signal};
+use walsim_core::node::{InitialFile, Node, PmState, initdb};
+use walsim_core::shmem::Role;
+use walsim_core::wire::backend::{BackendMessage, backend_limit};
+use walsim_core::wire::frame::FrameReader;
+use walsim_core::wire::frontend::FrontendMessage;
+use walsim_core::wire::startup::{StartupMessage, StartupPacket};
+
+/// A node, its disk, and what its clients have received.
+#[derive(Clone)]
+pub struct Rig {
+    pub node: Node,
+    pub disk: Disk,
+    pub choices: Choices,
+    pub now: Mono,
+    pub wall_offset_us: i64,
+    settings: Settings,
+    incarnation: u32,
+    tickets: BTreeMap<OpId, Ticket>,
+    received: BTreeMap<ConnId, FrameReader>,
+    /// CommandComplete tags and error codes by connection.
+    pub answers: BTreeMap<ConnId, Vec<String>>,
+    conns: u32,
+    /// Fsyncs issued.
+    pub fsyncs: u32,
+    /// Effects that may still happen; all of them unless a test says otherwise.
+    pub effects_left: usize,
+    pub effects_seen: usize,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        let geometry = Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes");
+        let mut settings = Settings::new(PgVersion::V15, geometry);
+        settings.checkpoint_timeout_ms = 3_600_000;
+        let mut disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
+        for file in initdb(settings.pg_version, &geometry, 7) {
+            match file {
+                InitialFile::Dir(path) => disk.set_up_dir(path.as_str()),
+                InitialFile::File { path, bytes, len } => {
+                    let mut content = Content::new(&bytes);
+                    content.zero(bytes.len() as u64, len - bytes.len() as u64);
+                    disk.set_up_file(path.as_str(), content);
+                }
+            }
+        }
+        Self {
+            node: Node::boot(settings.clone(), 1, 1, Planted::NONE),
+            disk,
+            choices: Choices::new(1),
+            now: Mono(0),
+            wall_offset_us: 0,
+            settings,
+            incarnation: 1,
+            tickets: BTreeMap::new(),
+            received: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            conns: 0,
+            fsyncs: 0,
+            effects_left: usize::MAX,
+            effects_seen: 0,
+        }
+    }
+
+    /// A node that accepts connections.
+    pub fn running() -> Self {
+        let mut rig = Self::new();
+        rig.until("the node runs", |rig| rig.state() == Some(PmState::Run));
+        rig.settle();
+        rig
+    }
+
+    pub fn state(&self) -> Option<PmState> {
+        self.node.view().postmaster_state()
+    }
+
+    pub fn clock(&self) -> Now {
+        let wall = i64::try_from(self.now.0).expect("short runs") + self.wall_offset_us;
+        Now {
+            mono: self.now,
+            wall: TimestampTz(wall),
+        }
+    }
+
+    pub fn input(&mut self, input: Input) {
+        let mut fx = Effects::default();
+        self.node.step(self.clock(), input, &mut fx);
+        for (pid, effect) in fx.0 {
+            self.effects_seen += 1;
+            if self.effects_left == 0 {
+                continue;
+            }
+            self.effects_left -= 1;
+            self.effect(pid, effect);
+        }
+    }
+
+    fn effect(&mut self, pid: Pid, effect: Effect) {
+        match effect {
+            Effect::Disk(op, call) => {
+                self.fsyncs += u32::from(matches!(call, DiskOp::Fsync(_)));
+                let (ticket, _) = self.disk.issue(pid, &call, &self.choices);
+                if matches!(call, DiskOp::Close(_)) {
+                    let _ = self.disk.complete(ticket, &self.choices);
+                } else {
+                    self.tickets.insert(op, ticket);
+                }
+            }
+            Effect::Net(conn, NetOp::Send(pieces)) => {
+                for piece in pieces {
+                    self.receive(conn, piece);
+                }
+            }
+            Effect::Exit(_) => self.disk.close_all(pid),
+            Effect::Net(..) | Effect::Log(_) | Effect::Halt => {}
+        }
+    }
+
+    fn receive(&mut self, conn: ConnId, bytes: Bytes) {
+        let frames = self.received.entry(conn).or_default();
+        frames.push(bytes);
+        while let Some(frame) = frames.next(backend_limit).expect("a server sends frames") {
+            let answer = match BackendMessage::decode(frame).expect("a server sends messages") {
+                BackendMessage::CommandComplete(tag) => tag,
+                BackendMessage::ErrorResponse(fields) => format!("{fields:?}"),
+                BackendMessage::DataRow(values) => {
+                    let first = values.into_iter().next().flatten().unwrap_or_default();
+                    String::from_utf8_lossy(&first).into_owned()
+                }
+                BackendMessage::ReadyForQuery(_) => String::from("ready"),
+                _ => continue,
+            };
+            self.answers.entry(conn).or_default().push(answer);
+        }
+    }
+
+    pub fn runnable(&self) -> Vec<Pid> {
+        let mut set = RunSet::default();
+        self.node.runnable(self.clock(), &mut set);
+        set.0
+    }
+
+    pub fn run(&mut self, pid: Pid) {
+        self.input(Input::Run(pid));
+    }
+
+    /// Completes the operation that was issued first; false if none is under way.
+    pub fn complete_one(&mut self) -> bool {
+        let Some((op, ticket)) = self.tickets.pop_first() else {
+            return false;
+        };
+        let outcome = self.disk.complete(ticket, &self.choices);
+        self.input(Input::Disk(op, outcome));
+        true
+    }
+
+    /// Runs everybody, and completes operations, until nobody can go on at this time.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            match self.runnable().first() {
+                Some(pid) => self.run(*pid),
+                None => {
+                    if !self.complete_one() {
+                        return;
+                    }
+                }
+            }
+        }
+        panic!("the node does not come to rest");
+    }
+
+    /// Runs everybody but leaves operations under way.
+    pub fn settle_without_disk(&mut self) {
+        while let Some(pid) = self.runnable().first().copied() {
+            self.run(pid);
+        }
+    }
+
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        for _ in 0..100_000 {
+            if done(self) {
+                return;
+            }
+            if let Some(pid) = self.runnable().first().copied() {
+                self.run(pid);
+            } else if !self.complete_one() {
+                let wake = self.node.next_wakeup().expect("somebody wakes some time");
+                self.now = self.now.max(wake);
+            }
+        }
+        panic!("never: {what}");
+    }
+
+    /// Steps one process until it stands at a place.
+    pub fn step_until_at(&mut self, pid: Pid, at: &str) {
+        for _ in 0..1000 {
+            if self.place(pid) == Some(at) {
+                return;
+            }
+            if self.runnable().contains(&pid) {
+                self.run(pid);
+            } else {
+                assert!(
+                    self.complete_one(),
+                    "process {pid} is stuck at {:?}",
+                    self.place(pid)
+                );
+            }
+        }
+        panic!("process {pid} never comes to {at}");
+    }
+
+    pub fn place(&self, pid: Pid) -> Option<&'static str> {
+        self.node
+            .view()
+            .processes()
+            .find(|p| p.pid == pid)
+            .map(|p| p.at)
+    }
+
+    /// The newest process of a role.
+    pub fn newest(&self, role: Role) -> Pid {
+        let pids = self
+            .node
+            .view()
+            .processes()
+            .filter(|p| p.role == role)
+            .map(|p| p.pid);
+        pids.max().expect("there is such a process")
+    }
+
+    /// Opens a session, greeted and ready.
+    pub fn session(&mut self) -> (ConnId, Pid) {
+        self.conns += 1;
+        let conn = ConnId {
+            incarnation: 0,
+            n: self.conns,
+        };
+        self.input(Input::Net(conn, NetEvent::Accepted));
+        let params = [("user", "postgres"), ("database", "postgres")];
+        let packet = StartupPacket::Startup(StartupMessage::new(&params)).to_bytes();
+        self.settle();
+        self.input(Input::Net(conn, NetEvent::Data(packet)));
+        self.settle();
+        assert_eq!(
+            self.answers.remove(&conn),
+            Some(vec![String::from("ready")])
+        );
+        (conn, self.newest(Role::Backend))
+    }
+
+    /// Hands a statement to a session without running anybody.
+    pub fn say(&mut self, conn: ConnId, statement: &str) {
+        let bytes = FrontendMessage::Query(String::from(statement)).to_bytes();
+        self.input(Input::Net(conn, NetEvent::Data(bytes)));
+    }
+
+    /// A statement with its answers, run to the end.
+    pub fn ask(&mut self, conn: ConnId, statement: &str) -> Vec<String> {
+        self.say(conn, statement);
+        self.settle();
+        self.answers.remove(&conn).unwrap_or_default()
+    }
+
+    pub fn has_answer(&self, conn: ConnId, tag: &str) -> bool {
+        self.answers
+            .get(&conn)
+            .is_some_and(|all| all.iter().any(|answer| answer == tag))
+    }
+
+    pub fn kill(&mut self, pid: Pid) {
+        self.input(Input::Signal(pid, Signal::Kill));
+    }
+
+    /// Loses power, and boots again with what survived.
+    pub fn lose_power(&mut self) {
+        self.tickets.clear();
+        self.disk
+            .power_loss(self.settings.geometry.data_page, &self.choices);
+        self.incarnation += 1;
+        self.node = Node::boot(self.settings.clone(), 1, self.incarnation, Planted::NONE);
+        self.effects_left = usize::MAX;
+        self.received.clear();
+        self.answers.clear();
+        self.until("the node runs again", |rig| {
+            rig.state() == Some(PmState::Run)
+        });
+        self.settle();
+    }
+}
