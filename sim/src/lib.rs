@@ -3,6 +3,7 @@
 pub mod choice;
 pub mod clock;
 pub mod disk;
+pub mod invariants;
 pub mod net;
 pub mod trace;
 

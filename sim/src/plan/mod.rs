@@ -1,8 +1,31 @@
 //! A run as data: topology, settings, workload, faults and operator actions. Generated from a seed, written by hand, or
 //! left over by shrinking: one type for all.
 
+mod errors;
+mod generate;
+mod overrides;
+mod read;
+mod rows;
+mod scenario;
+mod settings;
+mod tables;
+mod units;
+mod words;
+mod write;
+
+pub use errors::{PlanError, did_you_mean, known_names};
+pub use generate::{Fixed, Profile, generate, generate_with};
+pub use overrides::{OverrideError, Overrides};
+pub use read::SCHEMA;
+pub use scenario::{Expect, Scenario};
+pub use settings::{SETTINGS, Setting, TINY, longest_row, setting_named};
+pub use units::{UnitError, duration_us, seed, show_seed, show_size, show_us, signed_us, size};
+
 use std::collections::BTreeMap;
 use walsim_core::base::Settings;
+
+/// The port that servers listen on.
+pub const PORT: u16 = 5432;
 
 /// Everything that decides a run besides the code.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -61,6 +84,18 @@ pub struct NetworkPlan {
     pub fragment: bool,
 }
 
+impl Default for NetworkPlan {
+    /// A local network.
+    fn default() -> Self {
+        Self {
+            latency_us: 100,
+            jitter_us: 50,
+            bytes_per_ms: 100_000,
+            fragment: false,
+        }
+    }
+}
+
 /// The disks at their best.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DiskPlan {
@@ -70,6 +105,17 @@ pub struct DiskPlan {
     pub jitter_us: u64,
     /// Duration of an fsync in microseconds, at least; the jitter is ten times that of others.
     pub fsync_us: u64,
+}
+
+impl Default for DiskPlan {
+    /// Solid-state disks.
+    fn default() -> Self {
+        Self {
+            latency_us: 5,
+            jitter_us: 15,
+            fsync_us: 250,
+        }
+    }
 }
 
 /// When a row takes effect.
@@ -108,6 +154,41 @@ pub enum EventKind {
     CheckpointDone,
     /// The node accepts connections.
     Ready,
+}
+
+impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::WalWrite,
+        Self::WalFsync,
+        Self::WalReceived,
+        Self::WalFsynced,
+        Self::WalSent,
+        Self::CommitAcked,
+        Self::CheckpointDone,
+        Self::Ready,
+    ];
+
+    /// The name as plans write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WalWrite => "wal-write",
+            Self::WalFsync => "wal-fsync",
+            Self::WalReceived => "wal-received",
+            Self::WalFsynced => "wal-fsynced",
+            Self::WalSent => "wal-sent",
+            Self::CommitAcked => "commit-acked",
+            Self::CheckpointDone => "checkpoint-done",
+            Self::Ready => "ready",
+        }
+    }
+
+    /// The one with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.name() == name)
+    }
 }
 
 /// A burst of transactions of one session.

@@ -1,0 +1,71 @@
+//! The invariants by their codes: what each promises, and where it is judged.
+
+/// An invariant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Invariant {
+    /// The code that reports and plans use.
+    pub code: &'static str,
+    /// What it promises, in one sentence.
+    pub promise: &'static str,
+    /// How it is judged, and what is exempt.
+    pub details: &'static str,
+}
+
+/// All that are checked, in the order in which they are listed.
+pub const INVARIANTS: [Invariant; 7] = [
+    Invariant {
+        code: "SEND",
+        promise: "A walsender never ships bytes beyond its own durable flush point.",
+        details: "Judged when a walsender hands WAL to the network: every byte of the message must be stable on the\n\
+                  sender's disk, which means that every crash the disk could suffer now would keep it; and the bytes\n\
+                  must be those of the log. What shared memory claims to have flushed does not count.",
+    },
+    Invariant {
+        code: "REPLAY",
+        promise: "Startup never replays WAL that is not durable on its own node.",
+        details: "Judged for each record that a standby or a crash recovery applies: its bytes must be stable on the\n\
+                  node's disk before a data page that it changed is written. Records come in the order of their\n\
+                  back links, each once per recovery.",
+    },
+    Invariant {
+        code: "PREFIX",
+        promise: "At one position of one timeline all nodes have the same bytes, for ever.",
+        details: "A ledger per timeline holds the first flushed value of every byte. A range that is newly written\n\
+                  below the flush point, or newly stable, is compared with it once. Exempt are bytes behind the last\n\
+                  record, and those of an aborted record that all nodes skip.",
+    },
+    Invariant {
+        code: "LOCAL",
+        promise: "A commit that a node acknowledged is committed in it after every later recovery.",
+        details: "Acknowledged means that CommandComplete of COMMIT was delivered to the client, with\n\
+                  synchronous_commit at least `local`. After each crash recovery the transaction's status is looked\n\
+                  up, and sessions read back what they wrote.",
+    },
+    Invariant {
+        code: "RECOVER",
+        promise: "From every reachable state of its disk a node starts.",
+        details: "A server that ends during start-up although its disk had only recoverable faults violates it, as\n\
+                  does one whose recovery ends before the point that was durable.",
+    },
+    Invariant {
+        code: "PAGE",
+        promise: "A data page has the same content on every node as of the same position.",
+        details: "Page identity is a hash of page and position without the page's hole, taken once on the primary\n\
+                  and once per redo. Recovery must bring every page there, whatever was torn or lost.",
+    },
+    Invariant {
+        code: "LIVE",
+        promise: "Once faults have stopped, every node converges within a bound.",
+        details: "Every node runs, every standby streams, and what it replayed equals the primary's flush. The bound\n\
+                  is 3 x (largest timeout + wal_retrieve_retry_interval + 10 s) + backlog / slowest link + the sum of\n\
+                  the backward jumps of wall clocks. A run that fails it alone ends with status 3.",
+    },
+];
+
+/// The invariant of that code, whatever the case.
+#[must_use]
+pub fn invariant_named(code: &str) -> Option<&'static Invariant> {
+    INVARIANTS
+        .iter()
+        .find(|i| i.code.eq_ignore_ascii_case(code))
+}

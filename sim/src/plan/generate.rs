@@ -1,0 +1,544 @@
+//! Expands a seed into a plan: topology, settings, workload, faults and actions, each from a stream of its own.
+
+use super::settings::longest_row;
+use super::{
+    Action, ActionRow, DiskPlan, EventKind, Fault, FaultRow, NetworkPlan, NodePlan, Plan, When,
+    WorkloadRow,
+};
+use crate::choice::SimRng;
+use std::collections::BTreeMap;
+use walsim_core::base::{Geometry, PgVersion, Settings};
+
+const MS: u64 = 1000;
+const SECOND: u64 = 1_000_000;
+/// What all sessions together ask for, at least.
+const LEAST_COMMITS: u32 = 200;
+/// Room on every disk: more than any run fills. A full disk is a fault.
+const DISK_CAPACITY: u64 = 4 << 30;
+
+/// From which distribution plans are drawn.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Profile {
+    /// Faults within a budget that keeps the run recoverable.
+    Default,
+    /// The same without faults: must always pass.
+    Faultless,
+}
+
+impl Profile {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Default, Self::Faultless];
+
+    /// The name as commands and plans write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Faultless => "faultless",
+        }
+    }
+
+    /// The one with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.name() == name)
+    }
+}
+
+/// What is not left to the seed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Fixed {
+    /// Stock geometry (true), or a tiny one that is drawn (false).
+    pub stock: Option<bool>,
+    /// The version of all servers.
+    pub version: Option<PgVersion>,
+}
+
+/// The plan of a seed.
+#[must_use]
+pub fn generate(profile: Profile, seed: u64) -> Plan {
+    generate_with(profile, seed, Fixed::default())
+}
+
+/// The plan of a seed with some of it fixed. What is fixed is drawn all the same, so that the rest stays.
+#[must_use]
+pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
+    let mut draw = Draw {
+        rng: SimRng::new(seed, "plan.topology"),
+        seed,
+    };
+    let stock = draw.rng.ratio(1, 2);
+    let stock = fixed.stock.unwrap_or(stock);
+    let tiny = draw.tiny_geometry();
+    let geometry = if stock { Geometry::STOCK } else { tiny };
+    let version = *draw.rng.pick(&[PgVersion::V15, PgVersion::V18]);
+    let version = fixed.version.unwrap_or(version);
+    let active_us = draw.rng.between(10, 20) * SECOND;
+    let nodes = draw.nodes(version, geometry);
+    let network = draw.network();
+    let disks = draw.disks();
+    let step_delays = draw.rng.ratio(3, 4);
+
+    draw.stream("plan.workload");
+    let workload = draw.workload(&geometry, active_us);
+    draw.stream("plan.actions");
+    let actions = draw.actions(stock, active_us);
+    draw.stream("plan.faults");
+    let faults = match profile {
+        Profile::Default => draw.faults(nodes.len(), active_us),
+        Profile::Faultless => Vec::new(),
+    };
+    Plan {
+        seed,
+        name: profile.name().into(),
+        about: String::new(),
+        nodes,
+        network,
+        disks,
+        workload,
+        faults,
+        actions,
+        active_us,
+        pins: BTreeMap::new(),
+        step_delays,
+    }
+}
+
+/// The classes of faults, each of which a run has or has not.
+#[derive(Clone, Copy)]
+enum Class {
+    PowerLoss,
+    NodeCrash,
+    Partition,
+    Reset,
+    Delay,
+    FsyncError,
+    DiskFull,
+    ClockJump,
+    ImmediateShutdown,
+    StopReading,
+}
+
+const CLASSES: [Class; 10] = [
+    Class::PowerLoss,
+    Class::NodeCrash,
+    Class::Partition,
+    Class::Reset,
+    Class::Delay,
+    Class::FsyncError,
+    Class::DiskFull,
+    Class::ClockJump,
+    Class::ImmediateShutdown,
+    Class::StopReading,
+];
+
+struct Draw {
+    rng: SimRng,
+    seed: u64,
+}
+
+impl Draw {
+    fn stream(&mut self, name: &str) {
+        self.rng = SimRng::new(self.seed, name);
+    }
+
+    fn small(&mut self, least: u32, most: u32) -> u32 {
+        let drawn = self.rng.between(u64::from(least), u64::from(most));
+        u32::try_from(drawn).expect("between two of its kind")
+    }
+
+    fn tiny_geometry(&mut self) -> Geometry {
+        let wal_page = *self.rng.pick(&[256, 512, 1024]);
+        let pages = *self.rng.pick(&[8, 16, 32, 64]);
+        Geometry {
+            wal_page,
+            segment: wal_page * pages,
+            data_page: *self.rng.pick(&[512, 1024, 2048]),
+            sector: *self.rng.pick(&[64, 128, 256]),
+        }
+    }
+
+    fn nodes(&mut self, version: PgVersion, geometry: Geometry) -> Vec<NodePlan> {
+        let standbys = self.rng.between(1, 3);
+        let shared = self.settings(version, geometry);
+        let mut nodes = Vec::new();
+        for n in 0..=standbys {
+            let name = match n {
+                0 => String::from("primary"),
+                n => format!("standby{n}"),
+            };
+            let mut settings = shared.clone();
+            settings.cluster_name.clone_from(&name);
+            settings.shared_buffers = self.small(4, 32);
+            settings.primary_conninfo = (n > 0).then(|| (String::from("primary"), super::PORT));
+            let offset = self.rng.between(0, 2 * SECOND);
+            let drift = self.rng.between(0, 400);
+            nodes.push(NodePlan {
+                name,
+                settings,
+                clock_offset_us: signed(offset) - signed(SECOND),
+                clock_drift_ppm: i32::try_from(drift).expect("a few hundred") - 200,
+                disk_capacity: DISK_CAPACITY,
+            });
+        }
+        nodes
+    }
+
+    fn settings(&mut self, version: PgVersion, geometry: Geometry) -> Settings {
+        let mut settings = Settings::new(version, geometry);
+        settings.wal_buffers = self.small(4, 16);
+        settings.max_wal_size = self.rng.between(2, 8) * u64::from(geometry.segment);
+        settings.checkpoint_completion_target = self.small(0, 9) * 100;
+        settings.wal_writer_flush_after = *self.rng.pick(&[0, 1, 8, 128]);
+        settings.wal_writer_delay_ms = self.small(50, 500);
+        for timeout in [
+            &mut settings.checkpoint_timeout_ms,
+            &mut settings.wal_sender_timeout_ms,
+            &mut settings.wal_receiver_timeout_ms,
+            &mut settings.wal_receiver_status_interval_ms,
+            &mut settings.wal_retrieve_retry_interval_ms,
+        ] {
+            *timeout = self.small(1000, 5000);
+        }
+        settings
+    }
+
+    fn network(&mut self) -> NetworkPlan {
+        NetworkPlan {
+            latency_us: *self.rng.pick(&[50, 100, 200, 500, 2000]),
+            jitter_us: *self.rng.pick(&[0, 50, 200, 1000]),
+            bytes_per_ms: *self.rng.pick(&[2_000, 10_000, 100_000]),
+            fragment: self.rng.ratio(1, 2),
+        }
+    }
+
+    fn disks(&mut self) -> DiskPlan {
+        DiskPlan {
+            latency_us: *self.rng.pick(&[5, 20, 50]),
+            jitter_us: *self.rng.pick(&[0, 15, 100]),
+            fsync_us: *self.rng.pick(&[100, 250, 1000, 5000]),
+        }
+    }
+
+    fn workload(&mut self, geometry: &Geometry, active_us: u64) -> Vec<WorkloadRow> {
+        let sessions = self.small(2, 8);
+        let commits = LEAST_COMMITS + self.small(0, 100);
+        let mut rows = Vec::new();
+        for session in 0..sessions {
+            // The last fifth of the run is left for what faults have delayed.
+            let bursts = self.small(1, 2);
+            let room_us = active_us * 4 / 5 / u64::from(bursts);
+            for burst in 0..bursts {
+                let share = commits.div_ceil(sessions * bursts);
+                rows.push(self.burst(
+                    session,
+                    share,
+                    u64::from(burst) * room_us,
+                    room_us,
+                    geometry,
+                ));
+            }
+        }
+        rows
+    }
+
+    /// Transactions of one session that commit `commits` times within about `room_us`.
+    fn burst(
+        &mut self,
+        session: u32,
+        commits: u32,
+        from_us: u64,
+        room_us: u64,
+        geometry: &Geometry,
+    ) -> WorkloadRow {
+        let rollback_every = *self.rng.pick(&[0, 0, 3, 7]);
+        let transactions = match rollback_every {
+            0 => commits,
+            every => commits + commits.div_ceil(every - 1),
+        };
+        // Half of the sessions work in a hurry and then rest; the others spread over the time that there is.
+        let spread_us = room_us / u64::from(transactions);
+        let pause_us = match self.rng.below(4) {
+            0 => 0,
+            1 => spread_us / 8,
+            _ => spread_us * 3 / 4,
+        };
+        WorkloadRow {
+            when: When::At(from_us + self.rng.between(0, room_us / 8)),
+            session,
+            node: 0,
+            transactions,
+            rows: self.small(1, 3),
+            bytes: self.row_bytes(geometry),
+            message: self.message_bytes(geometry),
+            rollback_every,
+            asynchronous: self.rng.ratio(1, 4),
+            pause_us,
+            read_every: *self.rng.pick(&[0, 4, 10]),
+        }
+    }
+
+    fn row_bytes(&mut self, geometry: &Geometry) -> u32 {
+        let most = longest_row(geometry);
+        match self.rng.below(4) {
+            0 => self.small(16, most),
+            1 => self.small(16, most / 4),
+            _ => self.small(16, 120),
+        }
+    }
+
+    /// Sizes of messages: none, within a page, over pages, over segments where segments are tiny.
+    fn message_bytes(&mut self, geometry: &Geometry) -> u32 {
+        let stock = *geometry == Geometry::STOCK;
+        match self.rng.below(8) {
+            0 if stock => self.small(20_000, 60_000),
+            0 => self.small(geometry.segment / 2, geometry.segment * 2),
+            1 => self.small(1, geometry.wal_page * 3),
+            _ => 0,
+        }
+    }
+
+    fn actions(&mut self, stock: bool, active_us: u64) -> Vec<ActionRow> {
+        let switches = if stock {
+            self.rng.between(3, 6)
+        } else {
+            self.rng.between(0, 3)
+        };
+        let checkpoints = self.rng.between(0, 4);
+        let mut rows = Vec::new();
+        for n in 0..switches + checkpoints {
+            let when = When::At(self.rng.between(200 * MS, active_us * 9 / 10));
+            let action = if n < switches {
+                Action::SwitchWal { node: 0 }
+            } else {
+                Action::Checkpoint { node: 0 }
+            };
+            rows.push(ActionRow { when, action });
+        }
+        rows
+    }
+
+    fn faults(&mut self, nodes: usize, active_us: u64) -> Vec<FaultRow> {
+        let on: Vec<Class> = CLASSES
+            .into_iter()
+            .filter(|_| self.rng.ratio(1, 2))
+            .collect();
+        let count = self.rng.between(0, 6);
+        if on.is_empty() {
+            return Vec::new();
+        }
+        let rows = (0..count).map(|_| {
+            let class = *self.rng.pick(&on);
+            self.fault(class, nodes, active_us)
+        });
+        rows.collect()
+    }
+
+    fn fault(&mut self, class: Class, nodes: usize, active_us: u64) -> FaultRow {
+        let node = self.victim(nodes);
+        let (a, b) = self.link(nodes);
+        let at = When::At(self.rng.between(500 * MS, active_us - 500 * MS));
+        let off_us = self.rng.between(50, 2000) * MS;
+        let for_us = self.rng.between(20, 4000) * MS;
+        let when = match class {
+            Class::PowerLoss | Class::NodeCrash | Class::ImmediateShutdown => self.moment(node, at),
+            Class::Partition
+            | Class::Reset
+            | Class::Delay
+            | Class::FsyncError
+            | Class::DiskFull
+            | Class::ClockJump
+            | Class::StopReading => at,
+        };
+        let fault = match class {
+            Class::PowerLoss => Fault::PowerLoss { node, off_us },
+            Class::NodeCrash => Fault::NodeCrash { node, off_us },
+            Class::ImmediateShutdown => Fault::ImmediateShutdown { node, off_us },
+            Class::Partition => {
+                let one_way = self.rng.ratio(1, 3);
+                Fault::Partition {
+                    a,
+                    b,
+                    one_way,
+                    for_us,
+                }
+            }
+            Class::Reset => Fault::Reset { a, b },
+            Class::Delay => {
+                let by_us = self.rng.between(1, 1500) * MS;
+                Fault::Delay {
+                    a,
+                    b,
+                    by_us,
+                    for_us,
+                }
+            }
+            Class::FsyncError => Fault::FsyncError {
+                node,
+                path: (*self.rng.pick(&["pg_wal", "pg_wal", "base", "pg_xact"])).into(),
+                drop_pages: self.rng.ratio(1, 2),
+            },
+            Class::DiskFull => {
+                let for_us = self.rng.between(20, 1500) * MS;
+                Fault::DiskFull { node, for_us }
+            }
+            Class::ClockJump => {
+                let ahead = self.rng.ratio(1, 2);
+                let by_us = self.rng.between(1, 5 * SECOND);
+                let by_us = if ahead {
+                    signed(by_us * 6)
+                } else {
+                    -signed(by_us)
+                };
+                Fault::ClockJump { node, by_us }
+            }
+            Class::StopReading => Fault::StopReading { node, for_us },
+        };
+        FaultRow { when, fault }
+    }
+
+    /// Half of the time the primary.
+    fn victim(&mut self, nodes: usize) -> usize {
+        if self.rng.ratio(1, 2) {
+            0
+        } else {
+            self.standby(nodes)
+        }
+    }
+
+    fn standby(&mut self, nodes: usize) -> usize {
+        let last = u64::try_from(nodes - 1).expect("a few nodes");
+        usize::try_from(self.rng.between(1, last)).expect("a few nodes")
+    }
+
+    /// Between the primary and a standby, in either direction.
+    fn link(&mut self, nodes: usize) -> (usize, usize) {
+        let standby = self.standby(nodes);
+        if self.rng.ratio(1, 2) {
+            (0, standby)
+        } else {
+            (standby, 0)
+        }
+    }
+
+    /// A time, or a delicate moment of the node's.
+    fn moment(&mut self, node: usize, at: When) -> When {
+        let delicate = self.rng.ratio(1, 2);
+        let primary = [
+            EventKind::WalWrite,
+            EventKind::WalFsync,
+            EventKind::WalFsynced,
+            EventKind::WalSent,
+            EventKind::CommitAcked,
+            EventKind::CheckpointDone,
+        ];
+        let standby = [
+            EventKind::WalReceived,
+            EventKind::WalReceived,
+            EventKind::WalFsync,
+            EventKind::WalFsynced,
+        ];
+        let event = if node == 0 {
+            *self.rng.pick(&primary)
+        } else {
+            *self.rng.pick(&standby)
+        };
+        let most = if event == EventKind::CheckpointDone {
+            4
+        } else {
+            150
+        };
+        let nth = self.small(1, most);
+        if delicate {
+            When::Event { node, event, nth }
+        } else {
+            at
+        }
+    }
+}
+
+fn signed(us: u64) -> i64 {
+    i64::try_from(us).expect("a few seconds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_have_what_a_campaign_relies_on() {
+        let (mut stock, mut faults) = (0, 0);
+        for seed in 0..500 {
+            let plan = generate(Profile::Default, seed);
+            let geometry = plan.nodes[0].settings.geometry;
+            stock += u32::from(geometry == Geometry::STOCK);
+            faults += plan.faults.len();
+            let Geometry {
+                wal_page,
+                segment,
+                data_page,
+                sector,
+            } = geometry;
+            Geometry::new(wal_page, segment, data_page, sector).expect("a legal geometry");
+            assert!((2..=4).contains(&plan.nodes.len()));
+            assert!(plan.nodes.iter().all(|n| n.settings.geometry == geometry));
+            let commits = plan.workload.iter().map(commits_of);
+            assert!(commits.sum::<u32>() >= LEAST_COMMITS, "seed {seed}");
+            let fits = |row: &WorkloadRow| row.bytes <= longest_row(&geometry);
+            assert!(plan.workload.iter().all(fits), "seed {seed}");
+        }
+        assert!(
+            (200..300).contains(&stock),
+            "{stock} of 500 have stock geometry"
+        );
+        assert!(
+            (1200..1800).contains(&faults),
+            "{faults} faults in 500 plans"
+        );
+    }
+
+    #[test]
+    fn the_faultless_profile_differs_in_faults_alone() {
+        for seed in 0..50 {
+            let mut with = generate(Profile::Default, seed);
+            with.faults.clear();
+            with.name = String::from("faultless");
+            assert_eq!(with, generate(Profile::Faultless, seed));
+        }
+    }
+
+    #[test]
+    fn what_is_fixed_leaves_the_rest() {
+        let plan = generate(Profile::Default, 3);
+        let version = Some(PgVersion::V15);
+        let fixed = generate_with(
+            Profile::Default,
+            3,
+            Fixed {
+                version,
+                ..Fixed::default()
+            },
+        );
+        assert!(
+            fixed
+                .nodes
+                .iter()
+                .all(|n| n.settings.pg_version == PgVersion::V15)
+        );
+        assert_eq!((plan.workload, plan.faults), (fixed.workload, fixed.faults));
+        let stock = Fixed {
+            stock: Some(true),
+            ..Fixed::default()
+        };
+        let fixed = generate_with(Profile::Default, 3, stock);
+        assert_eq!(fixed.nodes[0].settings.geometry, Geometry::STOCK);
+    }
+
+    fn commits_of(row: &WorkloadRow) -> u32 {
+        let rolled_back = match row.rollback_every {
+            0 => 0,
+            every => row.transactions / every,
+        };
+        row.transactions - rolled_back
+    }
+}

@@ -1,0 +1,210 @@
+//! `--set KEY=VALUE`: what a command changes in a plan before it runs.
+
+use super::Plan;
+use super::errors::known_names;
+use super::generate::{Fixed, Profile, generate_with};
+use super::settings::{SETTINGS, Setting, TINY, longest_row, setting_named, version_named};
+use super::units::{duration_us, seed};
+use walsim_core::base::{Geometry, PgVersion, Settings};
+
+/// An override that cannot be.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct OverrideError {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+/// A list of overrides, checked.
+#[derive(Clone, Default, Debug)]
+pub struct Overrides {
+    entries: Vec<Override>,
+    texts: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Override {
+    Stock(bool),
+    Version(PgVersion),
+    Seed(u64),
+    Active(u64),
+    Setting(Setting, String),
+}
+
+impl Overrides {
+    /// Reads `KEY=VALUE` texts.
+    ///
+    /// # Errors
+    /// The first that names no setting, or no value for it.
+    pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, OverrideError> {
+        let mut overrides = Self::default();
+        for text in texts {
+            overrides.entries.push(Override::parse(text)?);
+            overrides.texts.push(text.into());
+        }
+        Ok(overrides)
+    }
+
+    /// The plan of a seed.
+    #[must_use]
+    pub fn generate(&self, profile: Profile, seed: u64) -> Plan {
+        let mut fixed = Fixed::default();
+        for entry in &self.entries {
+            match entry {
+                Override::Stock(stock) => fixed.stock = Some(*stock),
+                Override::Version(version) => fixed.version = Some(*version),
+                Override::Seed(_) | Override::Active(_) | Override::Setting(..) => {}
+            }
+        }
+        let mut plan = generate_with(profile, seed, fixed);
+        for entry in &self.entries {
+            match entry {
+                Override::Stock(_) | Override::Version(_) => {}
+                Override::Seed(_) | Override::Active(_) | Override::Setting(..) => {
+                    entry.apply(&mut plan);
+                }
+            }
+        }
+        plan
+    }
+
+    /// Changes a plan that was read from a file.
+    pub fn apply(&self, plan: &mut Plan) {
+        self.entries.iter().for_each(|entry| entry.apply(plan));
+    }
+
+    /// The same as options of a command, with a blank before each.
+    #[must_use]
+    pub fn as_options(&self) -> String {
+        self.texts
+            .iter()
+            .map(|text| format!(" --set {text}"))
+            .collect()
+    }
+}
+
+impl Override {
+    fn parse(text: &str) -> Result<Self, OverrideError> {
+        let error = |message: String, help: String| OverrideError { message, help };
+        let Some((key, value)) = text.split_once('=') else {
+            let help = "write KEY=VALUE, such as geometry=stock or wal_buffers=8";
+            return Err(error(format!("`{text}` sets nothing"), help.into()));
+        };
+        let of_unit = |e: super::units::UnitError| error(format!("{key}: {e}"), e.help);
+        match key {
+            "geometry" => match value {
+                "stock" => Ok(Self::Stock(true)),
+                "tiny" => Ok(Self::Stock(false)),
+                _ => {
+                    let help = known_names(value, &["stock", "tiny"]);
+                    Err(error(format!("there is no geometry `{value}`"), help))
+                }
+            },
+            "pg_version" => version_named(value).map(Self::Version).ok_or_else(|| {
+                error(
+                    format!("version {value} is not modelled"),
+                    "write 15 or 18".into(),
+                )
+            }),
+            "seed" => seed(value).map(Self::Seed).map_err(of_unit),
+            "active" => duration_us(value).map(Self::Active).map_err(of_unit),
+            key => {
+                let Some(setting) = setting_named(key) else {
+                    let mut known = vec!["geometry", "pg_version", "seed", "active"];
+                    known.extend(SETTINGS.iter().map(|s| s.name));
+                    let help = known_names(key, &known);
+                    return Err(error(format!("there is no setting `{key}`"), help));
+                };
+                let mut trial = Settings::new(PgVersion::V15, Geometry::STOCK);
+                setting.set(&mut trial, value).map_err(of_unit)?;
+                Ok(Self::Setting(setting, value.into()))
+            }
+        }
+    }
+
+    fn apply(&self, plan: &mut Plan) {
+        match self {
+            Self::Stock(stock) => set_geometry(plan, if *stock { Geometry::STOCK } else { TINY }),
+            Self::Version(version) => {
+                for node in &mut plan.nodes {
+                    node.settings.pg_version = *version;
+                }
+            }
+            Self::Seed(seed) => plan.seed = *seed,
+            Self::Active(us) => plan.active_us = *us,
+            Self::Setting(setting, value) => {
+                for node in &mut plan.nodes {
+                    setting
+                        .set(&mut node.settings, value)
+                        .expect("tried when it was read");
+                }
+            }
+        }
+    }
+}
+
+/// Other sizes; what counts in segments or must fit on a page is brought along.
+fn set_geometry(plan: &mut Plan, geometry: Geometry) {
+    for node in &mut plan.nodes {
+        let settings = &mut node.settings;
+        let segments = settings.max_wal_size / u64::from(settings.geometry.segment);
+        settings.geometry = geometry;
+        settings.max_wal_size = segments * u64::from(geometry.segment);
+    }
+    for row in &mut plan.workload {
+        row.bytes = row.bytes.min(longest_row(&geometry));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_keeps_what_is_not_overridden() {
+        let texts = ["geometry=stock", "pg_version=15", "wal_buffers=9"];
+        let overrides = Overrides::parse(texts).expect("good");
+        let plan = overrides.generate(Profile::Default, 5);
+        for node in &plan.nodes {
+            assert_eq!(node.settings.geometry, Geometry::STOCK);
+            assert_eq!(node.settings.pg_version, PgVersion::V15);
+            assert_eq!(node.settings.wal_buffers, 9);
+        }
+        assert_eq!(
+            plan.faults,
+            super::super::generate(Profile::Default, 5).faults
+        );
+        let options = " --set geometry=stock --set pg_version=15 --set wal_buffers=9";
+        assert_eq!(overrides.as_options(), options);
+    }
+
+    #[test]
+    fn refusals_say_what_to_write() {
+        for (text, message, hint) in [
+            ("geometry", "`geometry` sets nothing", "KEY=VALUE"),
+            (
+                "geometri=tiny",
+                "there is no setting `geometri`",
+                "did you mean `geometry`?",
+            ),
+            (
+                "geometry=tny",
+                "there is no geometry `tny`",
+                "did you mean `tiny`?",
+            ),
+            ("pg_version=16", "version 16 is not modelled", "15 or 18"),
+            (
+                "wal_buffer=9",
+                "there is no setting `wal_buffer`",
+                "did you mean `wal_buffers`?",
+            ),
+            ("wal_buffers=x", "wal_buffers: `x` is no count", "from 4"),
+        ] {
+            let error = Overrides::parse([text]).expect_err(text);
+            assert_eq!(error.message, message);
+            assert!(error.help.contains(hint), "{}", error.help);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Text to plan: the schema first, then the rows, then their meaning. Every error knows its place.
+
+use super::errors::{PlanError, did_you_mean};
+use super::rows::{self, FileRow, GeometryRow, SchemaRow, SettingsRow, SizesRow, Word};
+use super::settings::{SETTINGS, TINY, setting_named, version_named};
+use super::tables::{Names, Tables};
+use super::units::{duration_us, seed, signed_us, size, whole};
+use super::words::{Read, each, of_unit, or, small_size, switch, unit};
+use super::{DiskPlan, Expect, NetworkPlan, NodePlan, PORT, Plan, Scenario};
+use crate::invariants::{INVARIANTS, invariant_named};
+use std::collections::BTreeMap;
+use toml::Spanned;
+use walsim_core::base::{Bug, Geometry, Mark, PgVersion, Settings};
+
+/// The schema that this build reads and writes.
+pub const SCHEMA: u32 = 1;
+
+/// Room on a disk that a file does not name: more than any run fills.
+pub(super) const DISK_CAPACITY: u64 = 4 << 30;
+/// Length of the active part where a file does not name it.
+pub(super) const ACTIVE_US: u64 = 10_000_000;
+
+impl Scenario {
+    /// Reads a plan file. `name` is what the run is called unless the file says.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place in the text.
+    pub fn parse(text: &str, name: &str) -> Result<Self, PlanError> {
+        check_schema(text)?;
+        let file: FileRow = toml::from_str(text).map_err(|e| of_toml(text, &e))?;
+        let version = or(file.version.as_ref(), PgVersion::V18, version)?;
+        let geometry = match &file.geometry {
+            None => Geometry::STOCK,
+            Some(row) => geometry(row)?,
+        };
+        let names = Names::of(&file, text)?;
+        let nodes = nodes(&file, &names, version, geometry)?;
+        let tables = Tables { names, geometry };
+        let about = file.about.map(|about| about.text).unwrap_or_default();
+        let plan = Plan {
+            seed: or(file.seed.as_ref(), 0, |w| unit(w, seed))?,
+            name: file.name.map_or_else(|| name.into(), |name| name.text),
+            about,
+            nodes,
+            network: network(file.network.as_ref())?,
+            disks: disks(file.disks.as_ref())?,
+            workload: each(&file.workload, |row, _| tables.workload(row))?,
+            faults: each(&file.fault, |row, span| tables.fault(row, span))?,
+            actions: each(&file.action, |row, span| tables.action(row, span))?,
+            active_us: or(file.active.as_ref(), ACTIVE_US, |w| unit(w, duration_us))?,
+            pins: pins(&file.pins)?,
+            step_delays: or(file.step_delays.as_ref(), true, switch)?,
+        };
+        let expect = file
+            .expect
+            .as_ref()
+            .map(expect)
+            .transpose()?
+            .unwrap_or_default();
+        Ok(Self { plan, expect })
+    }
+}
+
+fn check_schema(text: &str) -> Read<()> {
+    let row: SchemaRow = toml::from_str(text).map_err(|e| of_toml(text, &e))?;
+    match row.schema {
+        None => Err(
+            PlanError::new(0..0, "no schema", "the file does not name its schema")
+                .help(format!("write `schema = {SCHEMA}` at its top")),
+        ),
+        Some(schema) if schema.text == SCHEMA.to_string() => Ok(()),
+        Some(Word { text, span }) => {
+            let newer = whole(&text).is_some_and(|n| n > u64::from(SCHEMA));
+            let help = if newer {
+                format!("the file is of a newer walsim; this one reads schema {SCHEMA}")
+            } else {
+                format!("this walsim reads schema {SCHEMA}; `walsim replay SEED` makes a new plan")
+            };
+            let message = format!("schema {text} is not known");
+            Err(PlanError::new(span, "unknown schema", message).help(help))
+        }
+    }
+}
+
+/// What serde or the TOML parser found, with the known words of its message turned into a hint.
+fn of_toml(text: &str, error: &toml::de::Error) -> PlanError {
+    let span = error.span().unwrap_or(0..0);
+    let span = span.start.min(text.len())..span.end.min(text.len());
+    let message = error.message();
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if let (true, [name, known @ ..]) = (message.starts_with("unknown field"), &quoted[..]) {
+        let known: Vec<&str> = known.to_vec();
+        let error = PlanError::new(
+            span,
+            "unknown key",
+            format!("there is no key `{name}` here"),
+        );
+        let all = format!("known here: {}", known.join(", "));
+        return error.help(match did_you_mean(name, &known) {
+            Some(close) => format!("did you mean `{close}`? {all}"),
+            None => all,
+        });
+    }
+    if let (true, [name, ..]) = (message.starts_with("missing field"), &quoted[..]) {
+        return PlanError::new(span, "incomplete", format!("`{name}` is missing here"));
+    }
+    PlanError::new(span, "here", message)
+}
+
+fn version(word: &Word) -> Read<PgVersion> {
+    version_named(&word.text).ok_or_else(|| {
+        let message = format!("version {} is not modelled", word.text);
+        PlanError::new(word.span.clone(), "unknown version", message).help("write 15 or 18")
+    })
+}
+
+fn geometry(row: &Spanned<GeometryRow>) -> Read<Geometry> {
+    match row.get_ref() {
+        GeometryRow::Named(name) => match name.as_str() {
+            "stock" => Ok(Geometry::STOCK),
+            "tiny" => Ok(TINY),
+            name => Err(PlanError::unknown(
+                row.span(),
+                "geometry",
+                name,
+                &["stock", "tiny"],
+            )),
+        },
+        GeometryRow::Sizes(SizesRow {
+            wal_page,
+            segment,
+            data_page,
+            sector,
+        }) => {
+            let [a, b, c, d] = [
+                small_size(wal_page)?,
+                small_size(segment)?,
+                small_size(data_page)?,
+                small_size(sector)?,
+            ];
+            Geometry::new(a, b, c, d).map_err(|e| {
+                let word = match e.field {
+                    "wal_page" => wal_page,
+                    "segment" => segment,
+                    "data_page" => data_page,
+                    _ => sector,
+                };
+                PlanError::new(word.span.clone(), "out of range", e.to_string())
+            })
+        }
+    }
+}
+
+fn network(row: Option<&rows::NetworkRow>) -> Read<NetworkPlan> {
+    let default = NetworkPlan::default();
+    let Some(row) = row else { return Ok(default) };
+    Ok(NetworkPlan {
+        latency_us: or(row.latency.as_ref(), default.latency_us, |w| {
+            unit(w, duration_us)
+        })?,
+        jitter_us: or(row.jitter.as_ref(), default.jitter_us, |w| {
+            unit(w, duration_us)
+        })?,
+        bytes_per_ms: or(row.bytes_per_ms.as_ref(), default.bytes_per_ms, |w| {
+            unit(w, size)
+        })?,
+        fragment: or(row.fragment.as_ref(), default.fragment, switch)?,
+    })
+}
+
+fn disks(row: Option<&rows::DisksRow>) -> Read<DiskPlan> {
+    let default = DiskPlan::default();
+    let Some(row) = row else { return Ok(default) };
+    Ok(DiskPlan {
+        latency_us: or(row.latency.as_ref(), default.latency_us, |w| {
+            unit(w, duration_us)
+        })?,
+        jitter_us: or(row.jitter.as_ref(), default.jitter_us, |w| {
+            unit(w, duration_us)
+        })?,
+        fsync_us: or(row.fsync.as_ref(), default.fsync_us, |w| {
+            unit(w, duration_us)
+        })?,
+    })
+}
+
+fn pins(rows: &BTreeMap<Spanned<String>, Word>) -> Read<BTreeMap<String, u64>> {
+    let pin = |(key, word): (&Spanned<String>, &Word)| {
+        let value = whole(&word.text).or_else(|| seed(&word.text).ok());
+        let value = value.ok_or_else(|| {
+            let message = format!("`{}` is no value of a choice", word.text);
+            PlanError::new(word.span.clone(), "no number", message)
+        })?;
+        Ok((key.get_ref().clone(), value))
+    };
+    rows.iter().map(pin).collect()
+}
+
+fn nodes(
+    file: &FileRow,
+    names: &Names,
+    version: PgVersion,
+    geometry: Geometry,
+) -> Read<Vec<NodePlan>> {
+    let mut shared = Settings::new(version, geometry);
+    settings(&mut shared, &file.settings)?;
+    let node = |(index, row): (usize, &Spanned<rows::NodeRow>)| {
+        let row = row.get_ref();
+        let upstream = match (&row.upstream, index) {
+            (None, 0) => None,
+            (Some(word), 0) => {
+                let message = "the first node is the primary and follows nobody";
+                return Err(PlanError::new(
+                    word.span.clone(),
+                    "no upstream here",
+                    message,
+                ));
+            }
+            (None, _) => Some(0),
+            (Some(word), _) => Some(names.node(word)?),
+        };
+        if let (Some(word), Some(upstream)) = (&row.upstream, upstream)
+            && upstream != 0
+        {
+            let message = "standbys that follow standbys are not modelled yet";
+            return Err(
+                PlanError::new(word.span.clone(), "not the primary", message)
+                    .help(format!("write \"{}\"", names.0[0])),
+            );
+        }
+        let mut own = shared.clone();
+        own.cluster_name.clone_from(&row.name.text);
+        own.primary_conninfo = upstream.map(|node| (names.0[node].clone(), PORT));
+        settings(&mut own, &row.settings)?;
+        let drift = or(row.clock_drift_ppm.as_ref(), 0, |word| {
+            word.text.parse().map_err(|_| {
+                let message = format!("`{}` is no number of millionths", word.text);
+                PlanError::new(word.span.clone(), "no number", message)
+            })
+        })?;
+        Ok(NodePlan {
+            name: row.name.text.clone(),
+            settings: own,
+            clock_offset_us: or(row.clock_offset.as_ref(), 0, |w| unit(w, signed_us))?,
+            clock_drift_ppm: drift,
+            disk_capacity: or(row.disk.as_ref(), DISK_CAPACITY, |w| unit(w, size))?,
+        })
+    };
+    file.node.iter().enumerate().map(node).collect()
+}
+
+fn settings(settings: &mut Settings, rows: &SettingsRow) -> Read<()> {
+    for (key, word) in rows {
+        let name = key.get_ref();
+        let Some(setting) = setting_named(name) else {
+            let known: Vec<&str> = SETTINGS.iter().map(|s| s.name).collect();
+            return Err(PlanError::unknown(key.span(), "setting", name, &known));
+        };
+        setting
+            .set(settings, &word.text)
+            .map_err(|e| of_unit(word, e))?;
+    }
+    Ok(())
+}
+
+fn expect(row: &Spanned<rows::ExpectRow>) -> Read<Expect> {
+    let (row, span) = (row.get_ref(), row.span());
+    if let Some(word) = &row.verdict
+        && word.text != "pass"
+    {
+        return Err(PlanError::unknown(
+            word.span.clone(),
+            "verdict",
+            &word.text,
+            &["pass"],
+        ));
+    }
+    let bug = |word: &Word| {
+        let known: Vec<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+        Bug::from_name(&word.text)
+            .ok_or_else(|| PlanError::unknown(word.span.clone(), "bug", &word.text, &known))
+    };
+    let invariant = |word: &Word| {
+        let known: Vec<&str> = INVARIANTS.iter().map(|i| i.code).collect();
+        let found = invariant_named(&word.text).map(|i| i.code);
+        found.ok_or_else(|| PlanError::unknown(word.span.clone(), "invariant", &word.text, &known))
+    };
+    let mark = |word: &Word| {
+        let known: Vec<&str> = Mark::ALL.iter().map(|mark| mark.name()).collect();
+        Mark::from_name(&word.text)
+            .ok_or_else(|| PlanError::unknown(word.span.clone(), "mark", &word.text, &known))
+    };
+    let expect = Expect {
+        bug: row.bug.as_ref().map(bug).transpose()?,
+        invariants: row.invariant.0.iter().map(invariant).collect::<Read<_>>()?,
+        marks: row.marks.iter().map(mark).collect::<Read<_>>()?,
+    };
+    if expect.bug.is_some() == expect.invariants.is_empty() {
+        let message = "a bug and the invariants that it violates belong together";
+        return Err(PlanError::new(span, "one without the other", message)
+            .help("write both `bug` and `invariant`, or neither"));
+    }
+    Ok(expect)
+}

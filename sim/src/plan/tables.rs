@@ -1,0 +1,265 @@
+//! The tables of a plan file: rows to workload, faults and actions, names to nodes.
+
+use super::errors::PlanError;
+use super::rows::{self, FileRow, Word};
+use super::settings::longest_row;
+use super::units::{duration_us, signed_us};
+use super::words::{Read, number, or, small_size, switch, unit};
+use super::{Action, ActionRow, EventKind, Fault, FaultRow, When, WorkloadRow};
+use std::ops::Range;
+use walsim_core::base::Geometry;
+
+/// The names of the nodes, in the order of the plan.
+pub(super) struct Names(pub(super) Vec<String>);
+
+impl Names {
+    pub(super) fn of(file: &FileRow, text: &str) -> Read<Self> {
+        let mut names: Vec<String> = Vec::new();
+        for row in &file.node {
+            let Word { text, span } = &row.get_ref().name;
+            if names.contains(text) {
+                let message = format!("there are two nodes `{text}`");
+                return Err(PlanError::new(span.clone(), "used before", message));
+            }
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            let taken = text == "operator" || text.starts_with("session");
+            if text.is_empty() || !text.chars().all(plain) || taken {
+                let message = format!("`{text}` cannot name a node");
+                return Err(PlanError::new(span.clone(), "no name", message)
+                    .help("letters, digits, `_` and `-`; not `operator`, not `session…`"));
+            }
+            names.push(text.clone());
+        }
+        if names.is_empty() {
+            let end = text.len();
+            return Err(
+                PlanError::new(end..end, "nothing to run", "there is no node")
+                    .help("add `[[node]]` with a `name`; the first node is the primary"),
+            );
+        }
+        Ok(Self(names))
+    }
+
+    pub(super) fn node(&self, word: &Word) -> Read<usize> {
+        self.0
+            .iter()
+            .position(|name| *name == word.text)
+            .ok_or_else(|| {
+                let known: Vec<&str> = self.0.iter().map(String::as_str).collect();
+                PlanError::unknown(word.span.clone(), "node", &word.text, &known)
+            })
+    }
+
+    fn pair(&self, from: &Word, to: &Word) -> Read<(usize, usize)> {
+        let (a, b) = (self.node(from)?, self.node(to)?);
+        if a == b {
+            let message = format!("`{}` needs no link to itself", to.text);
+            return Err(PlanError::new(to.span.clone(), "the same node", message));
+        }
+        Ok((a, b))
+    }
+}
+
+/// Gives rows their meaning.
+pub(super) struct Tables {
+    pub(super) names: Names,
+    pub(super) geometry: Geometry,
+}
+
+impl Tables {
+    pub(super) fn workload(&self, row: &rows::WorkloadRow) -> Read<WorkloadRow> {
+        let when = match (&row.at, &row.when) {
+            (None, None) => When::At(0),
+            (at, when) => self.when(at.as_ref(), when.as_ref(), 0..0)?,
+        };
+        let bytes = or(row.bytes.as_ref(), 64, small_size)?;
+        let most = longest_row(&self.geometry);
+        if let Some(word) = &row.bytes
+            && bytes > most
+        {
+            let message = format!("a row of {bytes} bytes does not fit on a page");
+            return Err(
+                PlanError::new(word.span.clone(), "too large", message).help(format!(
+                    "up to {most} bytes fit; `message` has no such bound"
+                )),
+            );
+        }
+        Ok(WorkloadRow {
+            when,
+            session: or(row.session.as_ref(), 0, number::<u16>)?.into(),
+            node: or(row.node.as_ref(), 0, |w| self.names.node(w))?,
+            transactions: number(&row.transactions)?,
+            rows: or(row.rows.as_ref(), 1, number)?,
+            bytes,
+            message: or(row.message.as_ref(), 0, small_size)?,
+            rollback_every: or(row.rollback_every.as_ref(), 0, number)?,
+            asynchronous: or(row.asynchronous.as_ref(), false, switch)?,
+            pause_us: or(row.pause.as_ref(), 0, |w| unit(w, duration_us))?,
+            read_every: or(row.read_every.as_ref(), 0, number)?,
+        })
+    }
+
+    pub(super) fn fault(&self, row: &rows::FaultRow, span: Range<usize>) -> Read<FaultRow> {
+        let when = self.when(row.at.as_ref(), row.when.as_ref(), span.clone())?;
+        let kinds = [
+            row.power_loss.as_ref().map(|r| {
+                self.off(r)
+                    .map(|(node, off_us)| Fault::PowerLoss { node, off_us })
+            }),
+            row.node_crash.as_ref().map(|r| {
+                self.off(r)
+                    .map(|(node, off_us)| Fault::NodeCrash { node, off_us })
+            }),
+            row.immediate_shutdown.as_ref().map(|r| {
+                self.off(r)
+                    .map(|(node, off_us)| Fault::ImmediateShutdown { node, off_us })
+            }),
+            row.partition.as_ref().map(|r| self.partition(r)),
+            row.reset.as_ref().map(|r| {
+                let (a, b) = self.names.pair(&r.from, &r.to)?;
+                Ok(Fault::Reset { a, b })
+            }),
+            row.delay.as_ref().map(|r| self.delay(r)),
+            row.fsync_error.as_ref().map(|r| self.fsync_error(r)),
+            row.disk_full.as_ref().map(|r| {
+                self.lasting(r)
+                    .map(|(node, for_us)| Fault::DiskFull { node, for_us })
+            }),
+            row.stop_reading.as_ref().map(|r| {
+                self.lasting(r)
+                    .map(|(node, for_us)| Fault::StopReading { node, for_us })
+            }),
+            row.clock_jump.as_ref().map(|r| {
+                let node = self.names.node(&r.node)?;
+                Ok(Fault::ClockJump {
+                    node,
+                    by_us: unit(&r.by, signed_us)?,
+                })
+            }),
+        ];
+        let help = "power_loss, node_crash, immediate_shutdown, partition, reset, delay, fsync_error, disk_full, \
+                    stop_reading or clock_jump";
+        Ok(FaultRow {
+            when,
+            fault: one_kind(kinds, span, "fault", help)?,
+        })
+    }
+
+    pub(super) fn action(&self, row: &rows::ActionRow, span: Range<usize>) -> Read<ActionRow> {
+        let when = self.when(row.at.as_ref(), row.when.as_ref(), span.clone())?;
+        let on = |r: &rows::OnRow| or(r.node.as_ref(), 0, |w| self.names.node(w));
+        let kinds = [
+            row.checkpoint
+                .as_ref()
+                .map(|r| Ok(Action::Checkpoint { node: on(r)? })),
+            row.switch_wal
+                .as_ref()
+                .map(|r| Ok(Action::SwitchWal { node: on(r)? })),
+        ];
+        Ok(ActionRow {
+            when,
+            action: one_kind(kinds, span, "action", "checkpoint or switch_wal")?,
+        })
+    }
+
+    fn when(
+        &self,
+        at: Option<&Word>,
+        when: Option<&rows::WhenRow>,
+        row: Range<usize>,
+    ) -> Read<When> {
+        match (at, when) {
+            (Some(at), None) => Ok(When::At(unit(at, duration_us)?)),
+            (None, Some(when)) => {
+                let known: Vec<&str> = EventKind::ALL.iter().map(|e| e.name()).collect();
+                let Word { text, span } = &when.event;
+                let event = EventKind::from_name(text)
+                    .ok_or_else(|| PlanError::unknown(span.clone(), "event", text, &known))?;
+                let nth = or(when.nth.as_ref(), 1, number)?;
+                if nth == 0 {
+                    let span = when.nth.as_ref().map_or(row, |word| word.span.clone());
+                    let message = "events are counted from 1";
+                    return Err(PlanError::new(span, "never happens", message));
+                }
+                Ok(When::Event {
+                    node: self.names.node(&when.node)?,
+                    event,
+                    nth,
+                })
+            }
+            (Some(at), Some(_)) => {
+                let message = "a row has either a time or an event to wait for";
+                Err(
+                    PlanError::new(at.span.clone(), "and a `when` besides", message)
+                        .help("remove `at` or `when`"),
+                )
+            }
+            (None, None) => {
+                let message = "the row does not say when it takes effect";
+                Err(PlanError::new(row, "no `at`, no `when`", message).help(
+                    "write `at = \"3.2s\"` or `when = { node = \"…\", event = \"…\", nth = 1 }`",
+                ))
+            }
+        }
+    }
+
+    fn off(&self, row: &rows::OffRow) -> Read<(usize, u64)> {
+        let off_us = or(row.off.as_ref(), 1_000_000, |w| unit(w, duration_us))?;
+        Ok((self.names.node(&row.node)?, off_us))
+    }
+
+    fn lasting(&self, row: &rows::WhileRow) -> Read<(usize, u64)> {
+        Ok((self.names.node(&row.node)?, unit(&row.lasts, duration_us)?))
+    }
+
+    fn partition(&self, row: &rows::PartitionRow) -> Read<Fault> {
+        let (a, b) = self.names.pair(&row.from, &row.to)?;
+        let one_way = or(row.one_way.as_ref(), false, switch)?;
+        Ok(Fault::Partition {
+            a,
+            b,
+            one_way,
+            for_us: unit(&row.lasts, duration_us)?,
+        })
+    }
+
+    fn delay(&self, row: &rows::DelayRow) -> Read<Fault> {
+        let (a, b) = self.names.pair(&row.from, &row.to)?;
+        let (by_us, for_us) = (unit(&row.by, duration_us)?, unit(&row.lasts, duration_us)?);
+        Ok(Fault::Delay {
+            a,
+            b,
+            by_us,
+            for_us,
+        })
+    }
+
+    fn fsync_error(&self, row: &rows::FsyncErrorRow) -> Read<Fault> {
+        Ok(Fault::FsyncError {
+            node: self.names.node(&row.node)?,
+            path: row.path.text.clone(),
+            drop_pages: or(row.drop_pages.as_ref(), false, switch)?,
+        })
+    }
+}
+
+/// Of all kinds that a row could have exactly one.
+fn one_kind<T, const N: usize>(
+    kinds: [Option<Read<T>>; N],
+    row: Range<usize>,
+    what: &str,
+    known: &str,
+) -> Read<T> {
+    let mut found = kinds.into_iter().flatten();
+    match (found.next(), found.next()) {
+        (Some(kind), None) => kind,
+        (None, _) => Err(
+            PlanError::new(row, "no kind", format!("the {what} has no kind"))
+                .help(format!("give it one of {known}")),
+        ),
+        (Some(_), Some(_)) => {
+            let message = format!("the row has two kinds of {what}");
+            Err(PlanError::new(row, "two kinds", message).help("write a row for each"))
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Plan files: whatever can be generated or written reads back as the same plan, and whatever is misspelt is refused with
+//! the place of the word.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed};
+use walsim::plan::{Expect, Plan, PlanError, Profile, Scenario, When, generate, show_us};
+use walsim_core::base::{Bug, Mark};
+
+/// So many cases from a fixed seed; `PROPTEST_RNG_SEED` asks for others.
+fn cases(cases: u32) -> Config {
+    let mut config = Config::with_cases(cases);
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(0x5745_4C53);
+    }
+    config.failure_persistence = None;
+    config
+}
+
+/// What a person or a shrinker may make of a generated plan.
+fn edited() -> impl Strategy<Value = Scenario> {
+    let profile = prop::sample::select(Profile::ALL.to_vec());
+    let text = "[ -~äµ\\n\\t\"'\\\\]{0,40}";
+    let pins = prop::collection::btree_map("[a-z.>/0-9]{1,20}", any::<u64>(), 0..3);
+    let numbers = any::<(u64, u64, i64, i32, bool)>();
+    let expect = prop::option::of((prop::sample::select(Bug::ALL), 1..4usize));
+    let marks = prop::collection::vec(prop::sample::select(Mark::ALL), 0..3);
+    (profile, any::<u64>(), text, pins, numbers, expect, marks).prop_map(
+        |(profile, seed, about, pins, (at, node, offset, drift, delays), expect, marks)| {
+            let mut plan = generate(profile, seed);
+            plan.about = about;
+            plan.pins = pins;
+            plan.step_delays = delays;
+            plan.active_us = at >> 20;
+            let count = u64::try_from(plan.nodes.len()).expect("a few");
+            let node = usize::try_from(node % count).expect("a few");
+            plan.nodes[node].clock_offset_us = offset >> 8;
+            plan.nodes[node].clock_drift_ppm = drift;
+            plan.nodes[node].disk_capacity = at >> 8;
+            plan.nodes[node].settings.hot_standby = delays;
+            plan.nodes[node].settings.wal_sender_timeout_ms = drift.unsigned_abs();
+            plan.workload[0].when = When::At(at >> 10);
+            let all = walsim::invariants::INVARIANTS;
+            let (bug, codes) = expect.map_or((None, 0), |(bug, codes)| (Some(bug), codes));
+            let invariants = all.iter().take(codes).map(|i| i.code).collect();
+            Scenario {
+                plan,
+                expect: Expect {
+                    bug,
+                    invariants,
+                    marks,
+                },
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn what_is_written_reads_back(scenario in edited()) {
+        let text = scenario.to_toml();
+        let read = Scenario::parse(&text, "other");
+        prop_assert_eq!(read, Ok(scenario), "{}", text);
+    }
+
+    /// A letter that is lost, doubled or changed somewhere is an error with a place inside the text, or harmless.
+    #[test]
+    fn a_damaged_file_never_panics(seed in any::<u64>(), place in any::<u64>(), letter in "[ -~]?") {
+        let mut text = Scenario::from(generate(Profile::Default, seed)).to_toml();
+        let len = u64::try_from(text.len()).expect("a short text");
+        let place = usize::try_from(place % len).expect("a short text");
+        text.replace_range(place..=place, &letter);
+        if let Err(error) = Scenario::parse(&text, "damaged") {
+            prop_assert!(error.span.start <= error.span.end && error.span.end <= text.len());
+        }
+    }
+}
+
+const PLAY: &str = r#"# A standby that is cut off catches up.
+schema = 1
+about = "a cut"
+seed = "0x7"
+version = 15
+geometry = "tiny"
+
+[settings]
+wal_receiver_timeout = "2s"
+
+[[node]]
+name = "primary"
+
+[[node]]
+name = "standby1"
+upstream = "primary"
+[node.settings]
+shared_buffers = 8
+
+[[workload]]
+transactions = 20
+bytes = "100B"
+
+[[action]]
+at = "2s"
+checkpoint = { node = "primary" }
+
+[[fault]]
+at = "1.5s"
+partition = { from = "primary", to = "standby1", for = "700ms" }
+
+[[fault]]
+when = { node = "standby1", event = "wal-received", nth = 3 }
+power_loss = { node = "standby1" }
+
+[expect]
+bug = "rename-not-durable"
+invariant = "RECOVER"
+marks = ["commit-acked"]
+"#;
+
+#[test]
+fn a_play_means_what_it_says() {
+    let Scenario { plan, expect } = Scenario::parse(PLAY, "play").expect("a good file");
+    assert_eq!(
+        (plan.seed, plan.name.as_str(), plan.about.as_str()),
+        (7, "play", "a cut")
+    );
+    assert_eq!(plan.nodes[0].settings.wal_receiver_timeout_ms, 2000);
+    assert_eq!(plan.nodes[1].settings.wal_receiver_timeout_ms, 2000);
+    assert_eq!(plan.nodes[1].settings.shared_buffers, 8);
+    assert_eq!(
+        plan.nodes[1].settings.primary_conninfo,
+        Some(("primary".into(), 5432))
+    );
+    assert_eq!(plan.nodes[1].settings.cluster_name, "standby1");
+    assert_eq!(plan.workload[0].bytes, 100);
+    assert_eq!(plan.faults[0].when, When::At(1_500_000));
+    assert_eq!(plan.faults.len(), 2);
+    assert_eq!(expect.bug, Some(Bug::RenameNotDurable));
+    assert_eq!(expect.invariants, ["RECOVER"]);
+}
+
+/// The play with one word replaced: what the error says, where, and what it suggests.
+fn with(from: &str, to: &str) -> (PlanError, String) {
+    let text = PLAY.replacen(from, to, 1);
+    assert_ne!(text, PLAY, "{from} is not in the play");
+    let error = Scenario::parse(&text, "play").expect_err(to);
+    let word = text[error.span.clone()].to_owned();
+    (error, word)
+}
+
+#[test]
+fn a_misspelt_word_gets_a_caret_and_a_guess() {
+    for (from, to, word, help) in [
+        (
+            "upstream =",
+            "upstraem =",
+            "upstraem",
+            "did you mean `upstream`?",
+        ),
+        (
+            "transactions =",
+            "transaction =",
+            "transaction",
+            "did you mean `transactions`?",
+        ),
+        (
+            "partition =",
+            "partitoin =",
+            "partitoin",
+            "did you mean `partition`?",
+        ),
+        ("from = ", "form = ", "form", "did you mean `from`?"),
+        (
+            "to = \"standby1\"",
+            "to = \"stanby1\"",
+            "\"stanby1\"",
+            "did you mean `standby1`?",
+        ),
+        (
+            "\"1.5s\"",
+            "\"1.5sec\"",
+            "\"1.5sec\"",
+            "did you mean the unit `s`?",
+        ),
+        ("\"700ms\"", "700", "700", "write \"3.2s\""),
+        (
+            "\"100B\"",
+            "\"100KB\"",
+            "\"100KB\"",
+            "did you mean the unit `KiB`?",
+        ),
+        (
+            "rename-not-durable",
+            "rename-not-durabel",
+            "\"rename-not-durabel\"",
+            "`rename-not-durable`?",
+        ),
+        (
+            "\"RECOVER\"",
+            "\"RECOVR\"",
+            "\"RECOVR\"",
+            "did you mean `RECOVER`?",
+        ),
+        (
+            "\"commit-acked\"",
+            "\"commit-acket\"",
+            "\"commit-acket\"",
+            "did you mean `commit-acked`?",
+        ),
+        (
+            "\"wal-received\"",
+            "\"wal-recieved\"",
+            "\"wal-recieved\"",
+            "did you mean `wal-received`?",
+        ),
+        (
+            "shared_buffers",
+            "shared_bufers",
+            "shared_bufers",
+            "did you mean `shared_buffers`?",
+        ),
+        ("\"tiny\"", "\"tini\"", "\"tini\"", "did you mean `tiny`?"),
+        ("version = 15", "version = 14", "14", "write 15 or 18"),
+        ("schema = 1", "schema = 2", "2", "newer walsim"),
+        ("schema = 1", "", "", "write `schema = 1`"),
+        ("shared_buffers = 8", "shared_buffers = 2", "2", "from 4"),
+        ("\"100B\"", "\"2KiB\"", "\"2KiB\"", "bytes fit"),
+    ] {
+        let (error, found) = with(from, to);
+        assert_eq!(found, word, "{error}");
+        let hint = error.help.clone().unwrap_or_default();
+        assert!(hint.contains(help), "{error}: {hint}");
+    }
+}
+
+#[test]
+fn a_row_has_one_time_and_one_kind() {
+    for (from, to, message) in [
+        ("at = \"1.5s\"\n", "", "does not say when"),
+        (
+            "checkpoint = { node = \"primary\" }",
+            "",
+            "the action has no kind",
+        ),
+        (
+            "checkpoint =",
+            "switch_wal = {}\ncheckpoint =",
+            "two kinds of action",
+        ),
+        (
+            "nth = 3 }",
+            "nth = 3 }\nat = \"1s\"",
+            "either a time or an event",
+        ),
+        ("invariant = \"RECOVER\"", "", "belong together"),
+        ("to = \"standby1\"", "to = \"primary\"", "no link to itself"),
+        ("name = \"standby1\"", "name = \"primary\"", "two nodes"),
+        ("transactions = 20\n", "", "`transactions` is missing"),
+    ] {
+        let (error, _) = with(from, to);
+        assert!(error.message.contains(message), "{error}");
+    }
+}
+
+/// The file of a seed is for people: this is what one looks like.
+#[test]
+fn a_generated_plan_is_readable() {
+    let plan: Plan = generate(Profile::Default, 1);
+    let text = Scenario::from(plan.clone()).to_toml();
+    assert!(text.starts_with("# default\nschema = 1\n"), "{text}");
+    assert!(
+        text.contains(&format!("active = \"{}\"", show_us(plan.active_us))),
+        "{text}"
+    );
+    assert!(
+        text.contains("[[node]]\nname = \"standby1\"\nupstream = \"primary\"\n"),
+        "{text}"
+    );
+}
