@@ -62,7 +62,7 @@ pub struct PageRequest {
 
 impl PageRequest {
     fn end(self) -> Lsn {
-        self.page + u64::from(self.len)
+        Lsn(self.page.0.saturating_add(self.len.into()))
     }
 }
 

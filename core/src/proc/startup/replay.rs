@@ -208,7 +208,7 @@ fn raise_minimum(cx: &mut Cx<'_>, recovery: &mut Recovery) {
 /// `AdvanceNextFullTransactionIdPastXid`
 fn advance_past(cx: &mut Cx<'_>, xid: Xid) {
     if xid.is_valid() {
-        cx.shmem.next_xid = cx.shmem.next_xid.max(Xid(xid.0 + 1));
+        cx.shmem.next_xid = cx.shmem.next_xid.max(Xid(xid.0.saturating_add(1)));
     }
 }
 
