@@ -1,6 +1,6 @@
 //! Asking the checkpointer for a checkpoint and waiting for it. Mirrors RequestCheckpoint of checkpointer.c.
 
-use crate::call::{LogEvent, Message, Poll, SqlState, Yield};
+use crate::call::{LogEvent, Message, Poll, Signal, SqlState, Wait, Yield};
 use crate::shmem::{CheckpointRequests, CondVarId, Role};
 use crate::sys::Cx;
 
@@ -41,7 +41,7 @@ impl RequestCheckpoint {
     }
 
     /// # Errors
-    /// The checkpoint failed.
+    /// The checkpoint failed; or the process is to end, as a FATAL.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = "RequestCheckpoint";
         loop {
@@ -63,7 +63,7 @@ impl RequestCheckpoint {
                 Phase::Begins { started, failed } => {
                     cx.enter_condvar(CondVarId::CheckpointDone);
                     if cx.shmem.checkpointer.started == started {
-                        return Poll::Yield(cx.sleep_on_condvar(None, why));
+                        return Self::sleep(cx);
                     }
                     let started = cx.shmem.checkpointer.started;
                     self.phase = Phase::Ends { started, failed };
@@ -71,7 +71,7 @@ impl RequestCheckpoint {
                 Phase::Ends { started, failed } => {
                     cx.enter_condvar(CondVarId::CheckpointDone);
                     if cx.shmem.checkpointer.done < started {
-                        return Poll::Yield(cx.sleep_on_condvar(None, why));
+                        return Self::sleep(cx);
                     }
                     cx.leave_condvar();
                     if cx.shmem.checkpointer.failed == failed {
@@ -82,5 +82,22 @@ impl RequestCheckpoint {
                 }
             }
         }
+    }
+
+    /// `ConditionVariableSleep`, which SIGTERM interrupts.
+    fn sleep(cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        cx.reset_latch();
+        if cx.take_signal(Signal::Term) {
+            cx.leave_condvar();
+            let error = LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::AdminShutdown);
+            return Poll::Ready(Err(error));
+        }
+        let wait = Wait {
+            latch: true,
+            condvar: true,
+            why: "RequestCheckpoint",
+            ..Wait::default()
+        };
+        Poll::Yield(Yield::Wait(wait))
     }
 }

@@ -1,10 +1,11 @@
 //! Running one statement inside a transaction. Mirrors what PortalRun and ProcessUtility reach for it.
 
-use super::checkpoint::RequestCheckpoint;
 use super::settings::{self, SynchronousCommit};
 use crate::base::Lsn;
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
+use crate::shmem::CheckpointRequests;
+use crate::storage::checkpoint_request::RequestCheckpoint;
 use crate::storage::heap::{HeapGet, HeapInsert, Row, Snapshot};
 use crate::storage::xact::{AssignXid, logical_message};
 use crate::storage::xlog_insert::{Insertion, XLogInsert};
@@ -94,7 +95,13 @@ impl Execute {
                 let snapshot = Snapshot::take(cx, super::own_xid(cx));
                 Routine::Get(HeapGet::new(rel, key, snapshot))
             }
-            Statement::Checkpoint => Routine::Checkpoint(RequestCheckpoint::default()),
+            Statement::Checkpoint => {
+                let flags = CheckpointRequests {
+                    force: true,
+                    ..CheckpointRequests::default()
+                };
+                Routine::Checkpoint(RequestCheckpoint::new(flags))
+            }
             Statement::SwitchWal => {
                 if cx.shmem.recovery_in_progress() {
                     let state = SqlState::NOT_IN_STATE;

@@ -3,7 +3,6 @@
 //!
 //! A commit is reported only after [`CommitTransaction`] is done. While output is pending no further command is read.
 
-mod checkpoint;
 mod execute;
 mod settings;
 
