@@ -3,11 +3,11 @@
 use crate::base::{Fd, Lsn, Mono, Now, PgVersion, Pid, Planted, Probe, SegmentNo, Settings};
 use crate::base::{Geometry, TimelineId, TimestampTz, Xid};
 use crate::call::{
-    DiskDone, DiskError, DiskOp, Effect, Effects, FileKind, FilePath, LogEvent, OpenFlags, Poll,
-    Wait, Yield,
+    DiskDone, DiskError, DiskOp, Effect, Effects, FileKind, FilePath, LogEvent, NetOp, OpenFlags,
+    Poll, Wait, Woken, Yield,
 };
 use crate::shmem::{RecoveryState, Role, Shmem};
-use crate::sys::{Cx, Kernel, ProcSys};
+use crate::sys::{Conn, Cx, Kernel, ProcSys};
 use crate::wal::names::segment_name;
 use crate::wal::position::lsn_to_bytepos;
 use crate::wal::{Next, PageIdent, WalBuilder, WalError, WalReader};
@@ -41,6 +41,8 @@ pub(crate) struct Bench {
     /// Every disk operation, as `open pg_wal/…`.
     pub(crate) trace: Vec<String>,
     pub(crate) logs: Vec<LogEvent>,
+    /// Acts on connections, each with the length that `trace` had then.
+    pub(crate) net: Vec<(usize, NetOp)>,
     /// What fails, by the text that stands in `trace`.
     pub(crate) failing: BTreeMap<String, DiskError>,
     pub(crate) procs: BTreeMap<Pid, ProcSys>,
@@ -74,6 +76,7 @@ impl Bench {
             dirs: dirs.into_iter().map(ToString::to_string).collect(),
             trace: Vec::new(),
             logs: Vec::new(),
+            net: Vec::new(),
             failing: BTreeMap::new(),
             procs: BTreeMap::new(),
             fds: BTreeMap::new(),
@@ -199,7 +202,8 @@ impl Bench {
                     }
                 }
                 Effect::Log(event) => self.logs.push(event),
-                Effect::Net(..) | Effect::Exit(_) | Effect::Halt => {}
+                Effect::Net(_, op) => self.net.push((self.trace.len(), op)),
+                Effect::Exit(_) | Effect::Halt => {}
             }
         }
         self.procs.insert(pid, sys);
@@ -222,6 +226,30 @@ impl Bench {
             }
         }
         panic!("livelock: {:?}", self.trace.last());
+    }
+
+    /// Can a process run that waits so? Decided as the node does; the disk has always answered.
+    pub(crate) fn wake(&mut self, pid: Pid, wait: &Wait) -> bool {
+        let sys = self.procs.get_mut(&pid).expect("attached");
+        let conn = |id| sys.conns.get(&id);
+        let woken = Woken {
+            latch: wait.latch && self.shmem.procs.latch(pid),
+            readable: wait
+                .readable
+                .is_some_and(|id| conn(id).is_none_or(Conn::readable)),
+            writable: wait.writable.is_some_and(|id| {
+                conn(id).is_none_or(|c| c.connected() && !c.send_pending() || c.end().is_some())
+            }),
+            timeout: wait.until.is_some_and(|until| until <= self.now.mono),
+        };
+        sys.woken = woken;
+        let Woken {
+            latch,
+            readable,
+            writable,
+            timeout,
+        } = woken;
+        wait.op.is_some() || latch || readable || writable || timeout
     }
 
     /// Lets time pass on both clocks.

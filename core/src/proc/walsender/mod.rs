@@ -1,12 +1,179 @@
-//! Its place is kept until it lands.
-#![allow(missing_docs)]
+//! Serves one replication connection: commands first, then WAL. Mirrors walsender.c and the command loop of PostgresMain.
+//!
+//! Never sends WAL that its own server could still lose: the limit is what is flushed here, or on a standby what was
+//! replayed or received and flushed. A timeline that has ended is not sent: no server leaves its timeline yet.
+
+mod commands;
+mod replies;
+mod send;
+mod stream;
+mod timers;
+mod wal_read;
+
+use crate::base::{ConnId, Lsn, TimelineId};
+use crate::call::{Exit, LogEvent, Message, Signal, SqlState, Wait, Yield};
+use crate::shmem::{WalSnd, WalSndState};
+use crate::sys::{Become, Cx, OpenSegment};
+use crate::wire::backend::{BackendMessage, TxStatus};
+use crate::wire::frame::FrameReader;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use stream::Stream;
+
+/// One walsender.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct WalSender;
+pub struct WalSender {
+    conn: ConnId,
+    frames: FrameReader,
+    /// `MyWalSnd`: which entry of shared memory is ours.
+    index: Option<usize>,
+    /// `xlogreader->seg`: the segment that is open for reading.
+    segment: Option<OpenSegment>,
+    /// `ignore_till_sync`: an error in the extended protocol skips everything up to the next Sync.
+    ignore_till_sync: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Init,
+    /// Between commands.
+    Command,
+    /// CopyBothResponse is out; the flush position was read before it.
+    Starting {
+        start: Lsn,
+        tli: TimelineId,
+        flush: Lsn,
+    },
+    Streaming(Stream),
+}
+
 impl WalSender {
-    pub fn new(_b: crate::sys::Become) -> Self {
-        Self
+    /// Takes over a connection that has been greeted.
+    #[must_use]
+    pub fn new(becomes: Become) -> Self {
+        Self {
+            conn: becomes.conn,
+            frames: becomes.frames,
+            index: None,
+            segment: None,
+            ignore_till_sync: false,
+            phase: Phase::Init,
+        }
     }
-    pub fn step(&mut self, _cx: &mut crate::sys::Cx<'_>) -> crate::call::Yield {
-        crate::call::Yield::Wait(crate::call::Wait::default())
+
+    /// Runs until it would block, or another process could act.
+    pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        match &self.phase {
+            Phase::Init => self.init(cx),
+            Phase::Command => self.command(cx),
+            Phase::Starting { start, tli, flush } => {
+                let (start, tli, flush) = (*start, *tli, *flush);
+                self.begin_streaming(cx, start, tli, flush)
+            }
+            Phase::Streaming(_) => self.stream(cx),
+        }
+    }
+
+    /// `InitWalSenderSlot`: the lowest free entry.
+    fn init(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let Some(index) = cx.shmem.walsnd.iter().position(|e| e.pid.is_none()) else {
+            let message = Message::TooManySenders(cx.shmem.settings.max_wal_senders);
+            let event = LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, message);
+            return self.fatal(cx, event);
+        };
+        cx.shmem.walsnd[index] = WalSnd {
+            pid: Some(cx.me),
+            conn: Some(self.conn),
+            ..WalSnd::default()
+        };
+        self.index = Some(index);
+        self.phase = Phase::Command;
+        Yield::Again("InitWalSender")
+    }
+
+    /// What this process publishes.
+    fn entry<'a>(&self, cx: &'a mut Cx<'_>) -> &'a mut WalSnd {
+        let index = self.index.expect("taken before the first command");
+        let entry = &mut cx.shmem.walsnd[index];
+        assert_eq!(entry.pid, Some(cx.me), "only the owner writes its entry");
+        entry
+    }
+
+    fn send(&self, cx: &mut Cx<'_>, messages: &[BackendMessage]) {
+        let mut out = Vec::new();
+        for message in messages {
+            message.encode(&mut out);
+        }
+        cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
+    }
+
+    /// Outside of the streaming loop output blocks: how the step ends while the peer does not take it.
+    fn blocked(&self, cx: &Cx<'_>, why: &'static str) -> Option<Yield> {
+        cx.send_pending(self.conn).then(|| {
+            Yield::Wait(Wait {
+                latch: true,
+                writable: Some(self.conn),
+                why,
+                ..Wait::default()
+            })
+        })
+    }
+
+    /// SIGTERM: `die`.
+    fn interrupted(&mut self, cx: &mut Cx<'_>) -> Option<Yield> {
+        cx.take_signal(Signal::Term).then(|| {
+            let event = LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::AdminShutdown);
+            self.fatal(cx, event)
+        })
+    }
+
+    /// `ereport(ERROR)`: the command fails, a COPY ends, the connection lives (`WalSndErrorCleanup`).
+    fn error(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
+        let mut answer = Vec::from([event.to_client()]);
+        if !self.ignore_till_sync {
+            answer.push(BackendMessage::ReadyForQuery(TxStatus::Idle));
+        }
+        cx.log(event);
+        cx.release_everything();
+        self.close_segment(cx);
+        self.entry(cx).state = WalSndState::Startup;
+        self.phase = Phase::Command;
+        self.send(cx, &answer);
+        Yield::Again("WalSndErrorCleanup")
+    }
+
+    /// `ereport(FATAL)`
+    fn fatal(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
+        self.send(cx, &[event.to_client()]);
+        self.exit(cx, Exit::Fatal(event))
+    }
+
+    /// `ereport(COMMERROR)`, then `proc_exit(0)`: the peer is told nothing.
+    fn hang_up(&mut self, cx: &mut Cx<'_>, sqlstate: SqlState, message: Message) -> Yield {
+        cx.log(LogEvent {
+            sqlstate,
+            ..LogEvent::log(message)
+        });
+        self.exit(cx, Exit::Normal)
+    }
+
+    /// An orderly exit: `WalSndKill` frees the entry.
+    fn exit(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
+        self.close_segment(cx);
+        if let Some(index) = self.index.take() {
+            cx.shmem.walsnd[index] = WalSnd::default();
+        }
+        cx.disconnect(self.conn);
+        Yield::Exit(exit)
+    }
+
+    fn close_segment(&mut self, cx: &mut Cx<'_>) {
+        if let Some(open) = self.segment.take() {
+            cx.close(open.fd);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! Command mode: what a client may say between two COPYs. Mirrors PostgresMain, exec_replication_command, IdentifySystem
+//! and the beginning of StartReplication.
+
+use super::stream::Stream;
+use super::{Phase, WalSender};
+use crate::base::{Lsn, TimelineId};
+use crate::call::{Exit, LogEvent, Message, SqlState, Wait, Yield};
+use crate::shmem::WalSndState;
+use crate::sys::Cx;
+use crate::wire::backend::{BackendMessage, TxStatus};
+use crate::wire::command::{Command, SystemIdentity};
+use crate::wire::frame::FrameError;
+use crate::wire::frontend::{FrontendMessage, command_limit};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+impl WalSender {
+    /// Reads one message and carries it out.
+    pub(super) fn command(&mut self, cx: &mut Cx<'_>) -> Yield {
+        cx.reset_latch();
+        if let Some(end) = self.interrupted(cx) {
+            return end;
+        }
+        if let Some(wait) = self.blocked(cx, "ClientWrite") {
+            return wait;
+        }
+        loop {
+            match self.frames.next(command_limit) {
+                Ok(Some(frame)) => {
+                    return match FrontendMessage::decode(frame) {
+                        Ok(message) => self.obey(cx, message),
+                        Err(e) => self.error(cx, violation(SqlState(e.sqlstate()), e.to_string())),
+                    };
+                }
+                Ok(None) => {}
+                Err(e @ FrameError::FrontendType(_)) => {
+                    let message = Message::Protocol(e.to_string());
+                    let event = LogEvent::fatal(SqlState::PROTOCOL_VIOLATION, message);
+                    return self.fatal(cx, event);
+                }
+                Err(
+                    e @ (FrameError::Length { .. }
+                    | FrameError::StandbyType(_)
+                    | FrameError::BackendType(_)
+                    | FrameError::StartupLength(_)),
+                ) => {
+                    let message = Message::Protocol(e.to_string());
+                    return self.hang_up(cx, SqlState(e.sqlstate()), message);
+                }
+            }
+            match cx.receive(self.conn) {
+                Some(bytes) => self.frames.push(bytes),
+                None if cx.conn_end(self.conn).is_some() => return self.exit(cx, Exit::Normal),
+                None => {
+                    return Yield::Wait(Wait {
+                        latch: true,
+                        readable: Some(self.conn),
+                        why: "ClientRead",
+                        ..Wait::default()
+                    });
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, cx: &mut Cx<'_>, message: FrontendMessage) -> Yield {
+        let ready = BackendMessage::ReadyForQuery(TxStatus::Idle);
+        let next = Yield::Again("PostgresMain");
+        match message {
+            FrontendMessage::Terminate => return self.exit(cx, Exit::Normal),
+            FrontendMessage::Sync => {
+                self.ignore_till_sync = false;
+                self.send(cx, &[ready]);
+            }
+            // What is left of a COPY is skipped, whoever ended it.
+            FrontendMessage::Flush
+            | FrontendMessage::CopyData(_)
+            | FrontendMessage::CopyDone
+            | FrontendMessage::CopyFail(_) => {}
+            FrontendMessage::Query(_)
+            | FrontendMessage::Password(_)
+            | FrontendMessage::Extended { .. }
+            | FrontendMessage::FunctionCall(_)
+                if self.ignore_till_sync => {}
+            FrontendMessage::Query(text) => return self.query(cx, &text),
+            FrontendMessage::Extended { .. } => {
+                self.ignore_till_sync = true;
+                let text = "extended query protocol not supported in a replication connection";
+                return self.error(cx, violation(SqlState::PROTOCOL_VIOLATION, text));
+            }
+            FrontendMessage::FunctionCall(_) | FrontendMessage::Password(_) => {
+                let text = "fastpath function calls not supported in a replication connection";
+                return self.error(cx, violation(SqlState::PROTOCOL_VIOLATION, text));
+            }
+        }
+        next
+    }
+
+    /// `exec_replication_command`
+    fn query(&mut self, cx: &mut Cx<'_>, text: &str) -> Yield {
+        match Command::parse(text, cx.shmem.settings.pg_version) {
+            Ok(Some(Command::IdentifySystem)) => self.identify_system(cx),
+            Ok(Some(Command::StartReplication { start, timeline })) => {
+                self.start_replication(cx, start, timeline)
+            }
+            Ok(None) => {
+                let code = SqlState::FEATURE_NOT_SUPPORTED;
+                self.error(cx, LogEvent::error(code, Message::SqlOnWalSender))
+            }
+            Err(e) => self.error(cx, violation(SqlState(e.sqlstate()), e.to_string())),
+        }
+    }
+
+    /// `IdentifySystem`
+    fn identify_system(&self, cx: &mut Cx<'_>) -> Yield {
+        let (xlogpos, timeline) = flush_position(cx);
+        let identity = SystemIdentity {
+            system_id: cx.shmem.control.system_identifier,
+            timeline,
+            xlogpos,
+            dbname: None,
+        };
+        let mut out = Vec::new();
+        identity.encode(cx.shmem.settings.pg_version, &mut out);
+        BackendMessage::ReadyForQuery(TxStatus::Idle).encode(&mut out);
+        cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
+        Yield::Again("IdentifySystem")
+    }
+
+    /// `StartReplication`, up to the CopyBothResponse.
+    fn start_replication(
+        &mut self,
+        cx: &mut Cx<'_>,
+        start: Lsn,
+        timeline: Option<TimelineId>,
+    ) -> Yield {
+        let (flush, tli) = flush_position(cx);
+        if let Some(asked) = timeline.filter(|asked| *asked != tli) {
+            let message = Message::TimelineNotInHistory(asked);
+            return self.error(cx, LogEvent::error(SqlState::INTERNAL, message));
+        }
+        self.entry(cx).state = WalSndState::Catchup;
+        self.send(cx, &[BackendMessage::copy_both()]);
+        self.phase = Phase::Starting { start, tli, flush };
+        Yield::Again("StartReplication")
+    }
+
+    /// `StartReplication`, from the CopyBothResponse on: only now is the start compared with what is flushed, so that the
+    /// client sees the COPY begin and fail.
+    pub(super) fn begin_streaming(
+        &mut self,
+        cx: &mut Cx<'_>,
+        start: Lsn,
+        tli: TimelineId,
+        flush: Lsn,
+    ) -> Yield {
+        cx.reset_latch();
+        if let Some(end) = self.interrupted(cx) {
+            return end;
+        }
+        if let Some(wait) = self.blocked(cx, "StartReplication") {
+            return wait;
+        }
+        if flush < start {
+            let message = Message::AheadOfFlush { start, flush };
+            return self.error(cx, LogEvent::error(SqlState::INTERNAL, message));
+        }
+        self.entry(cx).sent = start;
+        self.phase = Phase::Streaming(Stream::new(tli, start, cx.now.wall));
+        Yield::Again("WalSndLoop")
+    }
+}
+
+/// How far this server's WAL can be sent, and on which timeline it ends: `GetFlushRecPtr`, in recovery
+/// `GetStandbyFlushRecPtr`.
+pub(super) fn flush_position(cx: &Cx<'_>) -> (Lsn, TimelineId) {
+    let shmem = &cx.shmem;
+    if !shmem.recovery_in_progress() {
+        return (shmem.xlog.flush, shmem.xlog.insert_tli);
+    }
+    let (replayed, tli) = (
+        shmem.recovery.last_replayed_end,
+        shmem.recovery.last_replayed_tli,
+    );
+    // What was received may be ahead of what is replayed, if it lies on the same timeline.
+    if shmem.walrcv.received_tli == tli {
+        (replayed.max(shmem.walrcv.flushed_upto), tli)
+    } else {
+        (replayed, tli)
+    }
+}
+
+fn violation(sqlstate: SqlState, text: impl Into<String>) -> LogEvent {
+    LogEvent::error(sqlstate, Message::Protocol(text.into()))
+}

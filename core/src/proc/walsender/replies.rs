@@ -1,0 +1,108 @@
+//! What a standby says while WAL streams. Mirrors ProcessRepliesIfAny, ProcessStandbyReplyMessage and
+//! ProcessStandbyHSFeedbackMessage.
+
+use super::WalSender;
+use crate::call::{Exit, LogEvent, Message, SqlState, Yield};
+use crate::sys::Cx;
+use crate::wire::backend::BackendMessage;
+use crate::wire::frame::{Frame, FrameError};
+use crate::wire::frontend::streaming_limit;
+use crate::wire::replication::{StandbyMessage, StandbyMessageError, StandbyStatus};
+use alloc::string::ToString;
+
+impl WalSender {
+    /// Takes everything that has arrived, up to the client's CopyDone: what follows it is the next command. Gives how the
+    /// step ends if the COPY or the process does.
+    pub(super) fn process_replies(&mut self, cx: &mut Cx<'_>) -> Option<Yield> {
+        self.streaming().timers.last_processing = cx.now.wall;
+        let mut received = false;
+        while !self.streaming().done_receiving {
+            match self.frames.next(streaming_limit) {
+                Ok(Some(frame)) => {
+                    received = true;
+                    if let Some(end) = self.process_message(cx, frame) {
+                        return Some(end);
+                    }
+                }
+                Ok(None) => match cx.receive(self.conn) {
+                    Some(bytes) => self.frames.push(bytes),
+                    None if cx.conn_end(self.conn).is_some() => {
+                        let code = SqlState::PROTOCOL_VIOLATION;
+                        return Some(self.hang_up(cx, code, Message::StandbyEof));
+                    }
+                    None => break,
+                },
+                Err(e) => return Some(self.bad_frame(cx, e)),
+            }
+        }
+        if received {
+            self.streaming().timers.heard();
+        }
+        None
+    }
+
+    fn bad_frame(&mut self, cx: &mut Cx<'_>, error: FrameError) -> Yield {
+        let sqlstate = SqlState(error.sqlstate());
+        let message = Message::Protocol(error.to_string());
+        match error {
+            FrameError::StandbyType(_) => self.fatal(cx, LogEvent::fatal(sqlstate, message)),
+            FrameError::Length { .. }
+            | FrameError::FrontendType(_)
+            | FrameError::BackendType(_)
+            | FrameError::StartupLength(_) => self.hang_up(cx, sqlstate, message),
+        }
+    }
+
+    fn process_message(&mut self, cx: &mut Cx<'_>, frame: Frame) -> Option<Yield> {
+        match frame.tag {
+            b'd' => self.process_payload(cx, &frame.body),
+            b'c' => {
+                let stream = self.streaming();
+                let answer = !stream.done_sending;
+                stream.done_sending = true;
+                stream.done_receiving = true;
+                if answer {
+                    self.send(cx, &[BackendMessage::CopyDone]);
+                }
+                None
+            }
+            b'X' => Some(self.exit(cx, Exit::Normal)),
+            other => Some(self.bad_frame(cx, FrameError::StandbyType(other))),
+        }
+    }
+
+    fn process_payload(&mut self, cx: &mut Cx<'_>, payload: &[u8]) -> Option<Yield> {
+        match StandbyMessage::decode(payload) {
+            Ok(StandbyMessage::Status(status)) => {
+                self.process_status(cx, status);
+                None
+            }
+            // Nothing is ever vacuumed here, so that the transactions of the standby hold nothing back.
+            Ok(StandbyMessage::Feedback(feedback)) => {
+                self.entry(cx).reply_time = feedback.client_time;
+                None
+            }
+            Err(StandbyMessageError::Body(e)) => {
+                let message = Message::Protocol(e.to_string());
+                Some(self.error(cx, LogEvent::error(SqlState(e.sqlstate()), message)))
+            }
+            Err(e @ StandbyMessageError::Type(_)) => {
+                let message = Message::Protocol(e.to_string());
+                Some(self.hang_up(cx, SqlState::PROTOCOL_VIOLATION, message))
+            }
+        }
+    }
+
+    /// `ProcessStandbyReplyMessage`
+    fn process_status(&mut self, cx: &mut Cx<'_>, status: StandbyStatus) {
+        if status.reply_requested {
+            self.send_keepalive(cx, false);
+        }
+        // Assigned, not maximised, and compared with nothing: a restarted standby may report less.
+        let entry = self.entry(cx);
+        entry.write = status.write;
+        entry.flush = status.flush;
+        entry.apply = status.apply;
+        entry.reply_time = status.client_time;
+    }
+}

@@ -1,0 +1,151 @@
+//! The streaming loop. Mirrors WalSndLoop, in its order.
+
+use super::send::send_limit;
+use super::timers::Timers;
+use super::wal_read::WalRead;
+use super::{Phase, WalSender};
+use crate::base::{Lsn, Mark, TimelineId, TimestampTz};
+use crate::call::{Exit, Message, Poll, SqlState, Wait, Yield};
+use crate::shmem::WalSndState;
+use crate::sys::{ConnEnd, Cx};
+use crate::wire::backend::{BackendMessage, TxStatus};
+use alloc::string::ToString;
+
+/// One START_REPLICATION.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Stream {
+    /// `sendTimeLine`
+    pub(super) tli: TimelineId,
+    /// `sentPtr`: end of what was handed to the connection. What the standby reports may lie beyond it: it starts at a
+    /// segment that it partly has.
+    pub(super) sent: Lsn,
+    /// `WalSndCaughtUp`
+    pub(super) caught_up: bool,
+    /// `streamingDoneSending`: our CopyDone is out.
+    pub(super) done_sending: bool,
+    /// `streamingDoneReceiving`: the client's CopyDone came.
+    pub(super) done_receiving: bool,
+    pub(super) timers: Timers,
+    pub(super) turn: Turn,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Turn {
+    /// An activation begins.
+    Top,
+    /// WAL is read for a message; the limit was taken before.
+    Send { read: WalRead, limit: Lsn },
+}
+
+impl Stream {
+    pub(super) const fn new(tli: TimelineId, start: Lsn, now: TimestampTz) -> Self {
+        Self {
+            tli,
+            sent: start,
+            caught_up: false,
+            done_sending: false,
+            done_receiving: false,
+            timers: Timers::new(now),
+            turn: Turn::Top,
+        }
+    }
+}
+
+impl WalSender {
+    /// One turn of `WalSndLoop`, or the part of one up to the next disk operation.
+    pub(super) fn stream(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if self.streaming().turn == Turn::Top {
+            cx.reset_latch();
+            if let Some(end) = self.interrupted(cx) {
+                return end;
+            }
+            if let Some(end) = self.process_replies(cx) {
+                return end;
+            }
+            let pending = cx.send_pending(self.conn);
+            let stream = self.streaming();
+            if stream.done_receiving && stream.done_sending && !pending {
+                return self.leave_loop(cx);
+            }
+            if pending {
+                // One message at a time: the next one is made when the kernel has taken this one.
+                stream.caught_up = false;
+                if send_limit(cx) > stream.sent {
+                    cx.mark(Mark::BackpressureBlockedSend);
+                }
+            } else {
+                stream.begin_send(cx);
+            }
+        }
+        if let Phase::Streaming(stream) = &mut self.phase
+            && let Turn::Send { read, limit } = &mut stream.turn
+        {
+            let limit = *limit;
+            match read.poll(cx, &mut self.segment) {
+                Poll::Yield(how) => return how,
+                Poll::Ready(Err(event)) => return self.error(cx, event),
+                Poll::Ready(Ok(wal)) => self.send_wal(cx, limit, wal),
+            }
+        }
+        self.after_send(cx)
+    }
+
+    /// The second half of a turn: state, timers, wait.
+    fn after_send(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if cx.conn_end(self.conn) == Some(ConnEnd::Reset) {
+            return self.exit(cx, Exit::Normal);
+        }
+        let drained = self.streaming().caught_up && !cx.send_pending(self.conn);
+        if drained && self.entry(cx).state == WalSndState::Catchup {
+            self.entry(cx).state = WalSndState::Streaming;
+        }
+        let timeout_ms = cx.shmem.settings.wal_sender_timeout_ms;
+        if self.streaming().timers.timed_out(timeout_ms) {
+            return self.hang_up(cx, SqlState::OK, Message::SenderTimeout);
+        }
+        if self.streaming().timers.ping_due(timeout_ms) {
+            self.streaming().timers.pinged();
+            self.send_keepalive(cx, true);
+        }
+        let pending = cx.send_pending(self.conn);
+        let conn = self.conn;
+        let stream = self.streaming();
+        if !pending && (!stream.caught_up || stream.done_sending) {
+            return Yield::Again("WalSndLoop");
+        }
+        Yield::Wait(Wait {
+            latch: true,
+            readable: (!stream.done_receiving).then_some(conn),
+            writable: pending.then_some(conn),
+            until: Some(stream.timers.sleep_until(cx.now, timeout_ms)),
+            why: "WalSndWait",
+            ..Wait::default()
+        })
+    }
+
+    /// Both sides have said CopyDone: back to commands.
+    fn leave_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
+        self.close_segment(cx);
+        self.entry(cx).state = WalSndState::Startup;
+        self.phase = Phase::Command;
+        let complete = |tag: &str| BackendMessage::CommandComplete(tag.to_string());
+        self.send(
+            cx,
+            &[
+                complete("START_STREAMING"),
+                complete("START_REPLICATION"),
+                BackendMessage::ReadyForQuery(TxStatus::Idle),
+            ],
+        );
+        Yield::Again("StartReplication")
+    }
+
+    pub(super) fn streaming(&mut self) -> &mut Stream {
+        match &mut self.phase {
+            Phase::Streaming(stream) => stream,
+            Phase::Init | Phase::Command | Phase::Starting { .. } => {
+                unreachable!("only called while streaming")
+            }
+        }
+    }
+}

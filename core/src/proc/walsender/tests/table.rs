@@ -1,0 +1,189 @@
+//! One walsender and its client on a bench.
+
+use super::super::*;
+use crate::base::{PgVersion, Pid, Planted, SegmentNo, TimestampTz};
+use crate::call::{NetEvent, NetOp};
+use crate::shmem::{RecoveryState, Role};
+use crate::storage::bench::{Bench, TINY};
+use crate::sys::Conn;
+use crate::wire::backend::backend_limit;
+use crate::wire::frontend::FrontendMessage;
+use crate::wire::replication::{StandbyMessage, StandbyStatus, WalMessage};
+use alloc::format;
+use alloc::string::String;
+
+pub(super) const CONN: ConnId = ConnId {
+    incarnation: 0,
+    n: 1,
+};
+pub(super) const IDLE: BackendMessage = BackendMessage::ReadyForQuery(TxStatus::Idle);
+
+/// One walsender and its client. The limit of one message is 4096 bytes, four segments.
+pub(super) struct Table {
+    pub(super) bench: Bench,
+    pub(super) pid: Pid,
+    pub(super) sender: WalSender,
+    pub(super) wait: Option<Wait>,
+    pub(super) exit: Option<Exit>,
+    heard: FrameReader,
+}
+
+impl Table {
+    /// A primary that has flushed up to there; every byte of WAL tells its position.
+    pub(super) fn new(version: PgVersion, flush: u64) -> Self {
+        Self::planted(version, flush, Planted::NONE)
+    }
+
+    pub(super) fn planted(version: PgVersion, flush: u64, planted: Planted) -> Self {
+        let mut bench = Bench::new(version, TINY, planted);
+        bench.shmem.recovery.state = RecoveryState::Done;
+        bench.shmem.xlog.insert_tli = TimelineId(1);
+        bench.shmem.xlog.flush = Lsn(flush);
+        bench.shmem.xlog.write = Lsn(flush);
+        bench.shmem.settings.wal_sender_timeout_ms = 2000;
+        for segment in 1..20 {
+            let path = bench.segment_path(SegmentNo(segment));
+            bench
+                .files
+                .insert(path, wal(segment * 1024, segment * 1024 + 1024));
+        }
+        let pid = bench.attach(Role::WalSender);
+        bench
+            .procs
+            .get_mut(&pid)
+            .unwrap()
+            .conns
+            .insert(CONN, Conn::accepted());
+        let becomes = Become {
+            role: Role::WalSender,
+            conn: CONN,
+            frames: FrameReader::default(),
+            application_name: String::new(),
+        };
+        let sender = WalSender::new(becomes);
+        let (wait, exit, heard) = (None, None, FrameReader::default());
+        Self {
+            bench,
+            pid,
+            sender,
+            wait,
+            exit,
+            heard,
+        }
+    }
+
+    /// A client that has asked for WAL from there.
+    pub(super) fn streaming(flush: u64, start: u64) -> Self {
+        let mut table = Self::new(PgVersion::V15, flush);
+        table.query(&format!("START_REPLICATION {} TIMELINE 1", Lsn(start)));
+        assert_eq!(table.next(), Some(BackendMessage::copy_both()));
+        table
+    }
+
+    pub(super) fn conn(&mut self) -> &mut Conn {
+        let sys = self.bench.procs.get_mut(&self.pid).unwrap();
+        sys.conns.get_mut(&CONN).unwrap()
+    }
+
+    pub(super) fn say(&mut self, message: &FrontendMessage) {
+        self.conn().apply(NetEvent::Data(message.to_bytes()));
+        self.run();
+    }
+
+    pub(super) fn query(&mut self, text: &str) {
+        self.say(&FrontendMessage::Query(text.into()));
+    }
+
+    pub(super) fn report(&mut self, message: StandbyMessage) {
+        self.conn().apply(NetEvent::Data(message.to_frame()));
+        self.run();
+    }
+
+    /// Runs until it waits for something that is not there.
+    pub(super) fn run(&mut self) {
+        for _ in 0..1000 {
+            let wakes = |wait: &Wait| self.bench.wake(self.pid, wait);
+            if self.exit.is_some() || !self.wait.as_ref().is_none_or(wakes) {
+                return;
+            }
+            let sender = &mut self.sender;
+            match self.bench.step(self.pid, |cx| sender.step(cx)) {
+                Yield::Again(_) => self.wait = None,
+                Yield::Wait(wait) => self.wait = Some(wait),
+                Yield::Exit(exit) => self.exit = Some(exit),
+            }
+        }
+        panic!("livelock");
+    }
+
+    pub(super) fn pass_ms(&mut self, ms: u32) {
+        self.bench.pass_ms(ms);
+        self.run();
+    }
+
+    pub(super) fn flush(&mut self, upto: u64) {
+        self.bench.shmem.xlog.flush = Lsn(upto);
+        self.bench.shmem.wake_walsenders();
+        self.run();
+    }
+
+    pub(super) fn next(&mut self) -> Option<BackendMessage> {
+        for (_, op) in core::mem::take(&mut self.bench.net) {
+            if let NetOp::Send(pieces) = op {
+                pieces.into_iter().for_each(|piece| self.heard.push(piece));
+            }
+        }
+        let frame = self.heard.next(backend_limit).unwrap()?;
+        Some(BackendMessage::decode(frame).unwrap())
+    }
+
+    pub(super) fn next_wal(&mut self) -> Option<WalMessage> {
+        let message = self.next()?;
+        let BackendMessage::CopyData(payload) = message else {
+            panic!("{message:?}")
+        };
+        Some(WalMessage::decode(payload).unwrap())
+    }
+
+    /// The next message as a range of positions; its bytes must be those.
+    pub(super) fn next_range(&mut self) -> Option<(u64, u64)> {
+        match self.next_wal()? {
+            WalMessage::XLogData(header, data) => {
+                let end = header.start.0 + data.len() as u64;
+                assert_eq!(data, wal(header.start.0, end));
+                Some((header.start.0, end))
+            }
+            WalMessage::Keepalive(other) => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn next_error(&mut self) -> (String, String) {
+        match self.next() {
+            Some(BackendMessage::ErrorResponse(fields)) => {
+                let code = SqlState(fields.sqlstate);
+                (format!("{} {code:?}", fields.severity), fields.message)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn entry(&self) -> &WalSnd {
+        &self.bench.shmem.walsnd[0]
+    }
+}
+
+pub(super) fn wal(from: u64, to: u64) -> Vec<u8> {
+    (from..to)
+        .map(|at| u8::try_from(at * 7 % 251).unwrap())
+        .collect()
+}
+
+pub(super) fn status(flush: u64, reply_requested: bool) -> StandbyMessage {
+    StandbyMessage::Status(StandbyStatus {
+        write: Lsn(flush + 1),
+        flush: Lsn(flush),
+        apply: Lsn(flush - 1),
+        client_time: TimestampTz(99),
+        reply_requested,
+    })
+}

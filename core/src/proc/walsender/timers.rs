@@ -1,0 +1,118 @@
+//! When a standby is asked for a sign of life, and when it counts as dead. Mirrors WalSndCheckTimeOut,
+//! WalSndKeepaliveIfNecessary and WalSndComputeSleeptime.
+
+use crate::base::{Mono, Now, TimestampTz};
+
+/// Sleep of a walsender whose timeout is switched off.
+const SLEEP_WITHOUT_TIMEOUT_MS: u64 = 10_000;
+
+/// Everything is measured from the time at which input was last polled, so that a stalled server does not blame the
+/// client.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Timers {
+    /// When input was last polled.
+    pub(super) last_processing: TimestampTz,
+    /// When anything last came in. Begins with the stream, not with the first answer.
+    last_reply: TimestampTz,
+    /// A keepalive with a request is out; there is at most one.
+    waiting_for_ping_response: bool,
+}
+
+impl Timers {
+    pub(super) const fn new(now: TimestampTz) -> Self {
+        Self {
+            last_processing: now,
+            last_reply: now,
+            waiting_for_ping_response: false,
+        }
+    }
+
+    /// The last poll brought something, whatever it was.
+    pub(super) const fn heard(&mut self) {
+        self.last_reply = self.last_processing;
+        self.waiting_for_ping_response = false;
+    }
+
+    pub(super) const fn pinged(&mut self) {
+        self.waiting_for_ping_response = true;
+    }
+
+    /// Has the client been silent for too long?
+    pub(super) fn timed_out(&self, timeout_ms: u32) -> bool {
+        timeout_ms > 0 && self.silence_us() >= i64::from(timeout_ms) * 1000
+    }
+
+    /// Is it time to ask whether the client still lives?
+    pub(super) fn ping_due(&self, timeout_ms: u32) -> bool {
+        let due = i64::from(timeout_ms / 2) * 1000;
+        timeout_ms > 0 && !self.waiting_for_ping_response && self.silence_us() >= due
+    }
+
+    /// Until when to sleep: to the next ping or to the timeout, rounded up to milliseconds.
+    pub(super) fn sleep_until(&self, now: Now, timeout_ms: u32) -> Mono {
+        if timeout_ms == 0 {
+            return now.mono.after_ms(SLEEP_WITHOUT_TIMEOUT_MS);
+        }
+        let allowed_ms = if self.waiting_for_ping_response {
+            timeout_ms
+        } else {
+            timeout_ms / 2
+        };
+        let left_us = self.last_reply + i64::from(allowed_ms) * 1000 - now.wall;
+        now.mono
+            .after_ms(u64::try_from(left_us).unwrap_or(0).div_ceil(1000))
+    }
+
+    fn silence_us(&self) -> i64 {
+        self.last_processing - self.last_reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Now {
+        let wall = TimestampTz(i64::try_from(ms).unwrap() * 1000);
+        Now {
+            mono: Mono(ms * 1000),
+            wall,
+        }
+    }
+
+    #[test]
+    fn half_of_the_timeout_is_rounded_down_to_milliseconds() {
+        let mut timers = Timers::new(at(0).wall);
+        assert_eq!(timers.sleep_until(at(0), 2001), Mono(1_000_000));
+        timers.last_processing = at(1000).wall;
+        assert!(timers.ping_due(2001));
+        timers.pinged();
+        assert!(!timers.ping_due(2001));
+        assert_eq!(timers.sleep_until(at(1000), 2001), Mono(2_001_000));
+    }
+
+    /// A step of the wall clock moves no sleep that has begun, only the next one.
+    #[test]
+    fn the_wall_clock_may_jump() {
+        let timers = Timers::new(at(60_000).wall);
+        let jumped = Now {
+            wall: at(0).wall,
+            ..at(100_000)
+        };
+        assert_eq!(timers.sleep_until(jumped, 2000), Mono(161_000_000));
+        let jumped = Now {
+            wall: at(90_000).wall,
+            ..at(100_000)
+        };
+        assert_eq!(timers.sleep_until(jumped, 2000), Mono(100_000_000));
+        assert!(!timers.timed_out(2000), "input was not polled since");
+    }
+
+    #[test]
+    fn without_a_timeout_nothing_is_due() {
+        let mut timers = Timers::new(at(0).wall);
+        timers.last_processing = at(1_000_000).wall;
+        assert!(!timers.timed_out(0) && !timers.ping_due(0));
+        assert_eq!(timers.sleep_until(at(5), 0), Mono(10_005_000));
+    }
+}

@@ -1,0 +1,146 @@
+//! Reads WAL from segment files. Mirrors WALRead with WalSndSegmentOpen.
+
+use crate::base::{Lsn, SegmentNo, TimelineId};
+use crate::call::{DiskError, DiskOp, LogEvent, Message, OpenFlags, Poll, SqlState};
+use crate::storage::file::{opened, read};
+use crate::storage::wal_file::segment_path;
+use crate::sys::{Cx, OpenSegment};
+use crate::wal::names::segment_name;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::{Bytes, BytesMut};
+
+/// The bytes from one position to another, which may lie in several segments.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct WalRead {
+    tli: TimelineId,
+    at: Lsn,
+    end: Lsn,
+    pieces: Vec<Bytes>,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Next,
+    Opened(SegmentNo),
+    Read { segment: SegmentNo, wanted: u32 },
+}
+
+impl WalRead {
+    pub(super) const fn new(tli: TimelineId, start: Lsn, end: Lsn) -> Self {
+        Self {
+            tli,
+            at: start,
+            end,
+            pieces: Vec::new(),
+            phase: Phase::Next,
+        }
+    }
+
+    /// The bytes; the last segment stays open.
+    ///
+    /// # Errors
+    /// A missing segment, a segment that is too short, and what the disk says.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        open: &mut Option<OpenSegment>,
+    ) -> Poll<Result<Bytes, LogEvent>> {
+        let geometry = cx.shmem.settings.geometry;
+        loop {
+            match self.phase {
+                Phase::Next if self.at == self.end => return Poll::Ready(Ok(self.join())),
+                Phase::Next => {
+                    let segment = geometry.segment_of(self.at);
+                    let ours = |o: &&mut OpenSegment| o.segment == segment && o.tli == self.tli;
+                    if let Some(file) = open.as_mut().filter(ours) {
+                        let offset = geometry.segment_offset(self.at);
+                        let rest = u64::from(geometry.segment - offset);
+                        let wanted = u32::try_from(rest.min(self.end - self.at))
+                            .expect("at most the rest of a segment");
+                        self.phase = Phase::Read { segment, wanted };
+                        let read = DiskOp::Read {
+                            fd: file.fd,
+                            offset: offset.into(),
+                            len: wanted,
+                        };
+                        return Poll::Yield(cx.disk(read, "WALRead"));
+                    }
+                    if let Some(other) = open.take() {
+                        cx.close(other.fd);
+                    }
+                    self.phase = Phase::Opened(segment);
+                    let path = segment_path(cx, self.tli, segment);
+                    let flags = OpenFlags::Existing;
+                    return Poll::Yield(cx.disk(DiskOp::Open { path, flags }, "WalSndSegmentOpen"));
+                }
+                Phase::Opened(segment) => match cx.done() {
+                    Ok(done) => {
+                        let tli = self.tli;
+                        let fd = opened(done);
+                        *open = Some(OpenSegment { segment, tli, fd });
+                        self.phase = Phase::Next;
+                    }
+                    Err(e) => return Poll::Ready(Err(self.cannot("open", cx, segment, e))),
+                },
+                Phase::Read { segment, wanted } => match cx.done() {
+                    Ok(done) => {
+                        let bytes = read(done);
+                        if bytes.is_empty() {
+                            return Poll::Ready(Err(self.too_short(cx, segment, wanted)));
+                        }
+                        self.at += bytes.len() as u64;
+                        assert!(
+                            self.at <= self.end,
+                            "a read gives no more than was asked for"
+                        );
+                        self.pieces.push(bytes);
+                        self.phase = Phase::Next;
+                    }
+                    Err(e) => return Poll::Ready(Err(self.cannot("read", cx, segment, e))),
+                },
+            }
+        }
+    }
+
+    /// One piece, as nearly always, is not copied.
+    fn join(&mut self) -> Bytes {
+        if self.pieces.len() > 1 {
+            let mut joined = BytesMut::new();
+            for piece in &self.pieces {
+                joined.extend_from_slice(piece);
+            }
+            return joined.freeze();
+        }
+        self.pieces.pop().unwrap_or_default()
+    }
+
+    fn cannot(
+        &self,
+        what: &'static str,
+        cx: &Cx<'_>,
+        segment: SegmentNo,
+        error: DiskError,
+    ) -> LogEvent {
+        if error == DiskError::NotFound {
+            let message = Message::SegmentRemoved(self.name(cx, segment));
+            return LogEvent::error(SqlState::UNDEFINED_FILE, message);
+        }
+        LogEvent::file(what, segment_path(cx, self.tli, segment), error)
+    }
+
+    fn too_short(&self, cx: &Cx<'_>, segment: SegmentNo, wanted: u32) -> LogEvent {
+        let message = Message::SegmentShort {
+            name: self.name(cx, segment),
+            offset: cx.shmem.settings.geometry.segment_offset(self.at),
+            got: 0,
+            wanted,
+        };
+        LogEvent::error(SqlState::DATA_CORRUPTED, message)
+    }
+
+    fn name(&self, cx: &Cx<'_>, segment: SegmentNo) -> String {
+        segment_name(&cx.shmem.settings.geometry, self.tli, segment)
+    }
+}
