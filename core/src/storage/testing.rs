@@ -52,7 +52,7 @@ impl Bench {
         let start = geometry.segment_start(crate::base::SegmentNo(1));
         let xlog = &mut bench.shmem.xlog;
         xlog.curr_byte_pos = lsn_to_bytepos(&geometry, start);
-        xlog.prev_byte_pos = xlog.curr_byte_pos;
+        xlog.prev_byte_pos = xlog.curr_byte_pos - 64;
         xlog.initialized_upto = start;
         (xlog.write, xlog.flush) = (start, start);
         xlog.insert_tli = TimelineId(1);

@@ -415,4 +415,6 @@ fn own_xid(cx: &Cx<'_>) -> Xid {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;
