@@ -1,14 +1,44 @@
 //! The checks: one invariant per file. They judge against the disk's truth, keep what they know from step to step, and
 //! look only at what a step has changed.
 
+mod audit;
+mod ledger;
+mod local;
+mod page;
+mod prefix;
+mod recover;
+mod replay;
+mod send;
+#[cfg(test)]
+mod testing;
+mod wal_files;
+
 use crate::disk::Disk;
 use crate::plan::Plan;
 use crate::world::{Row, Violation};
+use ledger::Ledger;
+use local::{Judged, Local};
+use page::Page;
+use prefix::{Prefix, Wal};
+use recover::Recover;
+use replay::{PageWrite, Replay};
+use send::Send;
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::Range;
-use walsim_core::base::{ConnId, Geometry, Lsn, MarkSet, Mono, Pid};
+use walsim_core::base::{
+    ConnId, Geometry, Lsn, MarkSet, Mono, PgVersion, Pid, SegmentNo, TimelineId,
+};
 use walsim_core::call::{Effects, FilePath};
 use walsim_core::node::NodeView;
-use walsim_core::shmem::Role;
+use walsim_core::shmem::{BufTag, RecoveryState, Role};
+use walsim_core::wal::names::parse_segment_name;
+use walsim_core::wal::position::record_end;
+use walsim_core::wire::control_file::ControlFile;
+use walsim_core::wire::data_page::DataPage;
+
+/// The timeline that every cluster begins with, and as yet the only one.
+const FIRST_TIMELINE: TimelineId = TimelineId(1);
 
 /// What the checks see of a step.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +61,13 @@ pub(crate) struct Scene<'a> {
     pub(crate) effects: &'a Effects,
 }
 
+/// Where and when something is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Site<'a> {
+    now: Mono,
+    name: &'a str,
+}
+
 /// A commit that a client was told of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Commit {
@@ -42,82 +79,311 @@ pub(crate) struct Commit {
     pub(crate) synchronous: bool,
 }
 
+/// What is known of a node's WAL whatever becomes of its processes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Known {
+    /// End of the WAL that the node has had flushed, or has applied, and that was compared with the ledger.
+    wal: Lsn,
+    /// Up to here no crash can take its WAL away. It stays so: equal bytes may be written again, others may not.
+    stable: Lsn,
+    /// End of the last record that this server run has applied; without what a switch skips.
+    applied: Lsn,
+    /// As of the last step.
+    recovery: RecoveryState,
+}
+
 /// All checks of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Checks {
     audit: bool,
+    steps: u64,
     marks: MarkSet,
+    version: PgVersion,
+    geometry: Geometry,
+    /// By timeline; empty before the first step.
+    ledgers: BTreeMap<TimelineId, Ledger>,
+    nodes: Vec<Known>,
+    prefix: Prefix,
+    send: Send,
+    replay: Replay,
+    local: Local,
+    page: Page,
+    recover: Recover,
 }
 
 impl Checks {
-    /// Nothing seen yet. With `audit` the naive full checks run after each step as well.
-    pub(crate) fn new(_plan: &Plan, audit: bool) -> Self {
+    /// Nothing seen yet. With `audit` the naive full checks run as well.
+    pub(crate) fn new(plan: &Plan, audit: bool) -> Self {
+        let nodes = plan.nodes.len();
+        let settings = &plan.nodes.first().expect("a plan has a node").settings;
+        let geometry = settings.geometry;
+        let start = geometry.segment_start(SegmentNo(1));
         Self {
             audit,
+            steps: 0,
             marks: MarkSet::default(),
+            version: settings.pg_version,
+            geometry,
+            ledgers: BTreeMap::new(),
+            nodes: vec![Known::new(start); nodes],
+            prefix: Prefix::new(nodes),
+            send: Send::default(),
+            replay: Replay::new(nodes),
+            local: Local::new(nodes),
+            page: Page::default(),
+            recover: Recover::new(nodes),
         }
     }
 
     /// Looks at what a step has changed.
-    pub(crate) fn after_step(&mut self, _scene: &Scene<'_>) -> Result<(), Violation> {
+    pub(crate) fn after_step(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
+        let ledger = match self.ledgers.entry(FIRST_TIMELINE) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(first_wal(scene.disk, self.version, &self.geometry))
+            }
+        };
+        let known = &mut self.nodes[scene.host];
+        let shmem = scene.view.shmem();
+        known.recovery = shmem.recovery.state;
+        self.recover.after_step(scene)?;
+        let mut wal = Wal {
+            site: scene.site(),
+            disk: scene.disk,
+            geometry: scene.geometry,
+            tli: FIRST_TIMELINE,
+            ledger,
+            known,
+            extends: shmem.settings.primary_conninfo.is_none(),
+        };
+        if let Some(end) = self.prefix.after_step(scene, &mut wal)? {
+            self.page.recovered(end);
+        }
+        self.send.after_step(scene, ledger, known)?;
+        self.replay.after_step(scene, known)?;
+        self.local.after_step(scene, ledger, known)?;
+        if !shmem.buffers.changes.is_empty() {
+            let who = (scene.host, scene.ran.map(|(_, role)| role));
+            let changes = &shmem.buffers.changes;
+            self.page
+                .changed(scene.site(), who, shmem, changes, &mut self.marks)?;
+        }
+        self.steps += 1;
+        if self.audit && self.steps.is_multiple_of(audit::EVERY) {
+            audit::audit(scene, (FIRST_TIMELINE, ledger), known, &mut self.page)?;
+        }
         Ok(())
     }
 
     /// A write was issued: the page cache holds its bytes already.
     pub(crate) fn written(
         &mut self,
-        _now: Mono,
-        _host: usize,
-        _name: &str,
-        _disk: &Disk,
-        _path: &FilePath,
-        _range: Range<u64>,
+        now: Mono,
+        host: usize,
+        name: &str,
+        disk: &Disk,
+        path: &FilePath,
+        range: Range<u64>,
     ) -> Result<(), Violation> {
+        let site = Site { now, name };
+        if let Some(segment) = path.as_str().strip_prefix("pg_wal/") {
+            let Some((tli, segment)) = parse_segment_name(&self.geometry, segment) else {
+                return Ok(());
+            };
+            let Some(ledger) = self.ledgers.get_mut(&tli) else {
+                return Ok(());
+            };
+            let at = self.geometry.segment_start(segment) + range.start;
+            let known = &mut self.nodes[host];
+            if at >= known.wal {
+                return Ok(());
+            }
+            let bytes = disk.read_cached(path.as_str(), range.start, range.end - range.start);
+            let geometry = self.geometry;
+            let wal = Wal {
+                site,
+                disk,
+                geometry,
+                tli,
+                ledger,
+                known,
+                extends: false,
+            };
+            return wal.written(at, &bytes.unwrap_or_default());
+        }
+        match page::relation(path) {
+            Some(rel) => self.pages_written(site, host, disk, (path, rel), range),
+            None => Ok(()),
+        }
+    }
+
+    fn pages_written(
+        &mut self,
+        site: Site<'_>,
+        host: usize,
+        disk: &Disk,
+        (path, rel): (&FilePath, u32),
+        range: Range<u64>,
+    ) -> Result<(), Violation> {
+        let size = u64::from(self.geometry.data_page);
+        for number in range.start / size..range.end.div_ceil(size) {
+            let page = disk
+                .read_cached(path.as_str(), number * size, size)
+                .unwrap_or_default();
+            // A disk that ran full took a part, which the file's length does not count as a page.
+            if (page.len() as u64) < size {
+                continue;
+            }
+            let block = u32::try_from(number).expect("a relation has at most 2^32 blocks");
+            self.page.seen(site, BufTag { rel, block }, &page)?;
+            let (geometry, version) = (self.geometry, self.version);
+            let lsn = DataPage::new(&page).lsn();
+            let page = PageWrite {
+                site,
+                disk,
+                geometry,
+                version,
+                lsn,
+            };
+            self.replay
+                .page_written(host, page, &mut self.nodes[host])?;
+        }
         Ok(())
     }
 
     /// A server was started.
-    pub(crate) fn booted(&mut self, _host: usize) {}
+    pub(crate) fn booted(&mut self, host: usize) {
+        self.prefix.forget(host);
+        self.replay.forget(host);
+        self.recover.booted(host);
+        self.nodes[host].recovery = RecoveryState::default();
+        self.nodes[host].applied = Lsn::INVALID;
+    }
 
     /// A server is gone with all its shared memory.
-    pub(crate) fn server_gone(&mut self, _host: usize) {}
+    pub(crate) fn server_gone(&mut self, host: usize) {
+        self.send.forget(host);
+        self.local.forget(host);
+    }
 
     /// A loss of power tore these data pages.
-    pub(crate) fn torn(&mut self, _host: usize, _pages: &[(FilePath, u64)]) {}
+    pub(crate) fn torn(&mut self, host: usize, pages: &[(FilePath, u64)]) {
+        self.page.tear(host, pages);
+    }
 
     /// A client was told that its commit succeeded.
-    pub(crate) fn acked(&mut self, _commit: Commit) {}
+    pub(crate) fn acked(&mut self, commit: Commit) {
+        self.local
+            .acked(commit.host, commit.conn, commit.synchronous);
+    }
 
     /// A client did not get a row back that it had been told was committed.
     pub(crate) fn missing_row(&mut self, now: Mono, node: &str, row: &Row) -> Violation {
-        Violation {
-            code: "LOCAL",
-            node: String::from(node),
-            at: now,
-            message: String::from("a row of an acknowledged transaction cannot be read"),
-            facts: vec![
-                (String::from("relation"), row.rel.to_string()),
-                (String::from("key"), format!("{:#x}", row.key)),
-            ],
-        }
+        let key = format!("{:#x}", row.key);
+        let message = "a row of an acknowledged transaction cannot be read";
+        let facts: [(&str, &dyn Display); 2] = [("relation", &row.rel), ("key", &key)];
+        Site { now, name: node }.violation("LOCAL", message, &facts)
     }
 
     /// Everything has converged: the last look.
     pub(crate) fn at_end(
         &mut self,
-        _now: Mono,
-        _nodes: &[(&str, NodeView<'_>, &Disk)],
+        now: Mono,
+        nodes: &[(&str, NodeView<'_>, &Disk)],
     ) -> Result<(), Violation> {
-        Ok(())
+        let mut judged = Vec::new();
+        let mut pages = Vec::new();
+        for (name, view, disk) in nodes {
+            let (site, shmem) = (Site { now, name }, view.shmem());
+            let end = shmem.xlog.flush.max(shmem.recovery.last_replayed_end);
+            judged.push(Judged {
+                site,
+                shmem,
+                disk,
+                end,
+            });
+            pages.push((site, shmem, *disk));
+        }
+        self.local.at_end(&judged)?;
+        self.page.at_end(&pages)
     }
 
     /// End of the WAL that is known to be durable anywhere.
     pub(crate) fn wal_end(&self) -> Lsn {
-        Lsn(0)
+        self.ledgers
+            .get(&FIRST_TIMELINE)
+            .map_or(Lsn::INVALID, Ledger::end)
     }
 
     /// Rare states that only a checker recognises.
     pub(crate) fn marks(&self) -> MarkSet {
         self.marks
     }
+}
+
+impl Scene<'_> {
+    fn site(&self) -> Site<'_> {
+        Site {
+            now: self.now,
+            name: self.name,
+        }
+    }
+}
+
+impl Site<'_> {
+    fn violation(
+        self,
+        code: &'static str,
+        message: &str,
+        facts: &[(&str, &dyn Display)],
+    ) -> Violation {
+        Violation {
+            code,
+            node: self.name.to_owned(),
+            at: self.now,
+            message: message.to_owned(),
+            facts: facts
+                .iter()
+                .map(|(what, it)| ((*what).to_owned(), it.to_string()))
+                .collect(),
+        }
+    }
+}
+
+impl Known {
+    const fn new(start: Lsn) -> Self {
+        let recovery = RecoveryState::Crash;
+        Self {
+            wal: start,
+            stable: start,
+            applied: Lsn::INVALID,
+            recovery,
+        }
+    }
+
+    /// How far the node's WAL is safe from a crash, if that is known to be less than `wanted`.
+    fn stable_until(&mut self, disk: &Disk, geometry: &Geometry, wanted: Lsn) -> Lsn {
+        if wanted > self.stable {
+            let range = self.stable..wanted.max(self.wal);
+            self.stable = wal_files::stable_until(disk, geometry, FIRST_TIMELINE, range);
+        }
+        self.stable
+    }
+}
+
+/// The WAL of a new cluster, which all nodes begin with: up to the end of its only checkpoint.
+fn first_wal(disk: &Disk, version: PgVersion, geometry: &Geometry) -> Ledger {
+    let start = geometry.segment_start(SegmentNo(1));
+    let mut ledger = Ledger::new(*geometry, start);
+    let control = disk
+        .read_cached("global/pg_control", 0, 512)
+        .unwrap_or_default();
+    if let Ok(control) = ControlFile::decode(version, &control) {
+        let at = control.checkpoint;
+        let len = wal_files::read(disk, geometry, FIRST_TIMELINE, at..at + 4);
+        let len = len.try_into().map_or(0, u32::from_le_bytes);
+        let end = record_end(geometry, at, len);
+        ledger.append(&wal_files::read(disk, geometry, FIRST_TIMELINE, start..end));
+    }
+    ledger
 }

@@ -1,0 +1,272 @@
+//! The WAL of one timeline: the value that each byte had when somebody first flushed it, and the records that these
+//! bytes make. What nodes hold is compared with it, once.
+
+use std::sync::Arc;
+use walsim_core::base::{Geometry, Lsn, Xid};
+use walsim_core::wal::position::{
+    bytepos_to_start, lsn_to_bytepos, record_end, skip_header, switch_end,
+};
+use walsim_core::wire::page::FIRST_IS_OVERWRITE_CONTRECORD;
+use walsim_core::wire::record::RecordHeader;
+
+/// Bytes that share one allocation.
+const CHUNK: usize = 64 * 1024;
+
+/// The bytes of a timeline from the start of its first segment on.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Ledger {
+    geometry: Geometry,
+    start: Lsn,
+    end: Lsn,
+    chunks: Vec<Arc<Vec<u8>>>,
+    /// Up to where its records were looked at.
+    walked: Lsn,
+    /// The highest transaction that any of them names.
+    highest_xid: Xid,
+}
+
+/// A whole record in the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Placed {
+    /// Its first byte.
+    pub(super) start: Lsn,
+    /// Behind its last one.
+    pub(super) end: Lsn,
+    /// Where the next one is looked for: behind a switch, the next segment.
+    pub(super) next: Lsn,
+    /// Whose it is.
+    pub(super) xid: Xid,
+}
+
+/// How a record goes on behind its first page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Continuation {
+    /// The ledger ends before it is known.
+    Unknown,
+    /// To its end.
+    Whole,
+    /// It was never completed: this page begins anew.
+    Replaced(Lsn),
+}
+
+impl Ledger {
+    /// Nothing yet, from `start` on.
+    pub(super) fn new(geometry: Geometry, start: Lsn) -> Self {
+        let (chunks, highest_xid) = (Vec::new(), Xid::INVALID);
+        Self {
+            geometry,
+            start,
+            end: start,
+            chunks,
+            walked: start,
+            highest_xid,
+        }
+    }
+
+    /// First byte.
+    pub(super) const fn start(&self) -> Lsn {
+        self.start
+    }
+
+    /// Behind the last byte.
+    pub(super) const fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// The highest transaction that a record names.
+    pub(super) const fn highest_xid(&self) -> Xid {
+        self.highest_xid
+    }
+
+    /// Takes the next bytes.
+    pub(super) fn append(&mut self, mut bytes: &[u8]) {
+        self.end += bytes.len() as u64;
+        while !bytes.is_empty() {
+            if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+                self.chunks.push(Arc::new(Vec::with_capacity(CHUNK)));
+            }
+            let chunk = Arc::make_mut(self.chunks.last_mut().expect("pushed if there was none"));
+            let (head, tail) = bytes.split_at(bytes.len().min(CHUNK - chunk.len()));
+            chunk.extend_from_slice(head);
+            bytes = tail;
+        }
+        while let Some(record) = self.record_after(self.walked) {
+            self.walked = record.next;
+            self.highest_xid = self.highest_xid.max(record.xid);
+        }
+    }
+
+    /// The first place where these bytes are not those of the ledger. What lies outside of it differs from nothing.
+    pub(super) fn difference(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
+        let skip = usize::try_from(self.start.0.saturating_sub(at.0)).unwrap_or(usize::MAX);
+        let mut rest = bytes.get(skip..)?;
+        let mut at = at.max(self.start);
+        while !rest.is_empty() && at < self.end {
+            let (chunk, within) = self.place(at);
+            let known = &self.chunks[chunk][within..];
+            let len = known.len().min(rest.len());
+            if known[..len] != rest[..len] {
+                let same = known.iter().zip(rest).take_while(|(a, b)| a == b).count();
+                return Some(at + same as u64);
+            }
+            rest = &rest[len..];
+            at += len as u64;
+        }
+        None
+    }
+
+    /// One byte.
+    pub(super) fn byte(&self, at: Lsn) -> Option<u8> {
+        if at < self.start || at >= self.end {
+            return None;
+        }
+        let (chunk, within) = self.place(at);
+        Some(self.chunks[chunk][within])
+    }
+
+    /// The record behind one that ended at `from`. It may start on a later page, if that page says that what stood
+    /// before it was never completed. `None` unless it is whole.
+    pub(super) fn record_after(&self, from: Lsn) -> Option<Placed> {
+        let geometry = &self.geometry;
+        let mut start = skip_header(geometry, from);
+        loop {
+            let len = self.word(start)?;
+            let xid = Xid(self.word(start + 4)?);
+            if (len as usize) < RecordHeader::LEN {
+                return None;
+            }
+            let end = record_end(geometry, start, len);
+            match self.continuation(start, end) {
+                Continuation::Unknown => return None,
+                Continuation::Replaced(page) => start = skip_header(geometry, page),
+                Continuation::Whole => {
+                    let switch = self.is_switch(start, len);
+                    let next = if switch {
+                        switch_end(geometry, end)
+                    } else {
+                        end
+                    };
+                    return Some(Placed {
+                        start,
+                        end,
+                        next,
+                        xid,
+                    });
+                }
+            }
+        }
+    }
+
+    /// How a record goes on, on the pages behind its first.
+    fn continuation(&self, start: Lsn, end: Lsn) -> Continuation {
+        let size = u64::from(self.geometry.wal_page);
+        let mut page = self.geometry.page_start(start) + size;
+        while page < end {
+            let (Some(low), Some(high)) = (self.byte(page + 2), self.byte(page + 3)) else {
+                return Continuation::Unknown;
+            };
+            if u16::from_le_bytes([low, high]) & FIRST_IS_OVERWRITE_CONTRECORD != 0 {
+                return Continuation::Replaced(page);
+            }
+            page += size;
+        }
+        if end > self.end {
+            Continuation::Unknown
+        } else {
+            Continuation::Whole
+        }
+    }
+
+    fn is_switch(&self, start: Lsn, len: u32) -> bool {
+        if len as usize != RecordHeader::LEN {
+            return false;
+        }
+        let at = |offset| {
+            let bytepos = lsn_to_bytepos(&self.geometry, start) + offset;
+            bytepos_to_start(&self.geometry, bytepos)
+        };
+        let header = [self.byte(at(16)), self.byte(at(17))];
+        header == [Some(0x40), Some(0)]
+    }
+
+    /// A number that does not cross a page.
+    fn word(&self, at: Lsn) -> Option<u32> {
+        if at < self.start || at + 4 > self.end {
+            return None;
+        }
+        let (chunk, within) = self.place(at);
+        let bytes = self.chunks[chunk].get(within..within + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    fn place(&self, at: Lsn) -> (usize, usize) {
+        let offset = usize::try_from(at - self.start).expect("the ledger fits into memory");
+        (offset / CHUNK, offset % CHUNK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{TINY, builder, message};
+    use super::*;
+    use walsim_core::base::TimestampTz;
+
+    fn ledger(bytes: &[u8], end: Lsn) -> Ledger {
+        let mut ledger = Ledger::new(TINY, Lsn(1024));
+        let len = usize::try_from(end.0 - 1024).unwrap();
+        ledger.append(&bytes[..len]);
+        ledger
+    }
+
+    #[test]
+    fn records_follow_one_another_over_pages_and_switches() {
+        let mut wal = builder();
+        let first = wal.append(&message(7, 10));
+        let long = wal.append(&message(8, 900));
+        wal.switch();
+        let last = wal.append(&message(5, 1));
+        let ledger = ledger(wal.bytes(), last.end);
+        let mut at = ledger.start();
+        let mut starts = Vec::new();
+        while let Some(record) = ledger.record_after(at) {
+            starts.push(record.start);
+            at = record.next;
+        }
+        assert_eq!(starts.len(), 4);
+        assert_eq!(
+            [starts[0], starts[1], starts[3]],
+            [first.start, long.start, last.start]
+        );
+        assert_eq!((at, ledger.highest_xid()), (last.end, Xid(8)));
+    }
+
+    #[test]
+    fn an_incomplete_record_is_none_until_its_page_begins_anew() {
+        let mut wal = builder();
+        let first = wal.append(&message(3, 10));
+        let aborted = wal.append(&message(4, 600));
+        let missing = Lsn(1024 + 512);
+        let cut = ledger(wal.bytes(), missing);
+        assert_eq!(cut.record_after(first.end), None);
+        let again = wal.overwrite_contrecord([first.start, aborted.start, missing], TimestampTz(0));
+        let whole = ledger(wal.bytes(), again.end);
+        let record = whole.record_after(first.end).expect("whole");
+        assert_eq!((record.start, record.end), (again.start, again.end));
+        assert_eq!(whole.highest_xid(), Xid(3));
+    }
+
+    #[test]
+    fn the_first_difference_is_found_across_chunks() {
+        let mut ledger = Ledger::new(TINY, Lsn(1024));
+        let mut bytes = vec![9; 3 * CHUNK];
+        ledger.append(&bytes[..CHUNK + 7]);
+        ledger.append(&bytes[CHUNK + 7..]);
+        assert_eq!(ledger.difference(Lsn(1024), &bytes), None);
+        bytes[2 * CHUNK + 5] = 1;
+        let at = Lsn(1024 + 2 * CHUNK as u64 + 5);
+        assert_eq!(ledger.difference(Lsn(1024), &bytes), Some(at));
+        assert_eq!(ledger.difference(Lsn(1000), &[9; 100]), None);
+        assert_eq!(ledger.difference(ledger.end(), &[1, 2]), None);
+        assert_eq!(ledger.byte(at), Some(9));
+    }
+}

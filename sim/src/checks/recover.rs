@@ -1,0 +1,168 @@
+//! RECOVER: a server starts from whatever a crash left behind, and none of its processes ends for want of anything but
+//! a working disk.
+
+use super::{Scene, Site};
+use crate::world::Violation;
+use walsim_core::base::Pid;
+use walsim_core::call::{DiskError, Effect, Exit, LogEvent, Message};
+use walsim_core::shmem::Role;
+
+const CODE: &str = "RECOVER";
+
+/// Per node: it may end, as it was told to, or as its disk has failed it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Recover {
+    may_end: Vec<bool>,
+}
+
+impl Recover {
+    pub(super) fn new(nodes: usize) -> Self {
+        Self {
+            may_end: vec![false; nodes],
+        }
+    }
+
+    /// A server was started.
+    pub(super) fn booted(&mut self, host: usize) {
+        self.may_end[host] = false;
+    }
+
+    pub(super) fn after_step(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
+        for (pid, effect) in &scene.effects.0 {
+            match effect {
+                Effect::Log(event) => {
+                    if matches!(event.message, Message::ShutdownRequest(_)) {
+                        self.may_end[scene.host] = true;
+                    }
+                }
+                Effect::Exit(exit) => {
+                    let role = match scene.ran {
+                        Some((ran, role)) if ran == *pid => role,
+                        _ if pid.n == Pid::postmaster(pid.incarnation).n => Role::Postmaster,
+                        Some(_) | None => Role::Backend,
+                    };
+                    self.ended(scene.site(), scene.host, role, exit)?;
+                }
+                Effect::Halt => self.halted(scene.site(), scene.host)?,
+                Effect::Disk(..) | Effect::Net(..) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(
+        &mut self,
+        site: Site<'_>,
+        host: usize,
+        role: Role,
+        exit: &Exit,
+    ) -> Result<(), Violation> {
+        let event = match exit {
+            Exit::Normal | Exit::Quit | Exit::Killed => return Ok(()),
+            Exit::Panic(event) => event,
+            Exit::Fatal(event) => match role {
+                Role::Startup | Role::Postmaster => event,
+                // Others end like that in the course of events, and are started again.
+                Role::Backend
+                | Role::WalSender
+                | Role::WalWriter
+                | Role::Checkpointer
+                | Role::WalReceiver => return Ok(()),
+            },
+        };
+        let vital = matches!(role, Role::Startup | Role::Postmaster);
+        if is_excused(event) {
+            self.may_end[host] |= vital;
+            return Ok(());
+        }
+        if role == Role::Postmaster && self.may_end[host] {
+            return Ok(());
+        }
+        let message = match role {
+            Role::Startup => "the startup process cannot recover from what is on the disk",
+            Role::Postmaster => "the server does not start",
+            Role::Backend
+            | Role::WalSender
+            | Role::WalWriter
+            | Role::Checkpointer
+            | Role::WalReceiver => "a process aborted though its disk works",
+        };
+        let facts: [(&str, &dyn std::fmt::Display); 2] =
+            [("process", &role.name()), ("said", event)];
+        Err(site.violation(CODE, message, &facts))
+    }
+
+    fn halted(&self, site: Site<'_>, host: usize) -> Result<(), Violation> {
+        if self.may_end[host] {
+            return Ok(());
+        }
+        Err(site.violation(CODE, "a server ended that nobody had told to", &[]))
+    }
+}
+
+/// The fake disk fails and runs full only if a fault says so; and whoever is told to go may go.
+fn is_excused(event: &LogEvent) -> bool {
+    if let Message::File { error, .. } = &event.message {
+        return matches!(error, DiskError::Io | DiskError::NoSpace);
+    }
+    event.message == Message::AdminShutdown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::SITE;
+    use super::*;
+    use walsim_core::base::Lsn;
+    use walsim_core::call::{FilePath, SqlState};
+
+    fn file(error: DiskError) -> LogEvent {
+        LogEvent::file("fsync", FilePath::from("pg_wal/1"), error).in_critical_section()
+    }
+
+    fn bites(role: Role, exit: &Exit) -> bool {
+        Recover::new(1).ended(SITE, 0, role, exit).is_err()
+    }
+
+    #[test]
+    fn recovery_that_fails_bites() {
+        let lost = LogEvent::panic(SqlState::INTERNAL, Message::NoCheckpoint(Lsn(40)));
+        assert!(bites(Role::Startup, &Exit::Panic(lost.clone())));
+        assert!(bites(Role::Startup, &Exit::Fatal(lost.clone())));
+        assert!(bites(
+            Role::Startup,
+            &Exit::Panic(file(DiskError::NotFound))
+        ));
+        assert!(bites(Role::Postmaster, &Exit::Fatal(lost.clone())));
+        assert!(bites(Role::Backend, &Exit::Panic(lost.clone())));
+        assert!(!bites(Role::WalReceiver, &Exit::Fatal(lost)));
+    }
+
+    #[test]
+    fn a_disk_that_fails_excuses() {
+        for error in [DiskError::Io, DiskError::NoSpace] {
+            assert!(!bites(Role::Startup, &Exit::Panic(file(error))));
+            assert!(!bites(Role::WalWriter, &Exit::Panic(file(error))));
+        }
+    }
+
+    #[test]
+    fn a_server_ends_only_if_it_was_told_to_or_cannot_go_on() {
+        let mut check = Recover::new(1);
+        assert!(check.halted(SITE, 0).is_err());
+        check
+            .ended(SITE, 0, Role::Startup, &Exit::Panic(file(DiskError::Io)))
+            .expect("excused");
+        let failed = LogEvent::fatal(SqlState::INTERNAL, Message::StartupFailed);
+        check
+            .ended(SITE, 0, Role::Postmaster, &Exit::Fatal(failed.clone()))
+            .expect("excused");
+        check.halted(SITE, 0).expect("excused");
+        check.booted(0);
+        assert!(
+            check
+                .ended(SITE, 0, Role::Postmaster, &Exit::Fatal(failed))
+                .is_err()
+        );
+        assert!(check.halted(SITE, 0).is_err());
+    }
+}

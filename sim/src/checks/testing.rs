@@ -1,0 +1,153 @@
+//! Small scenes for the tests of the checks.
+
+use super::ledger::Ledger;
+use super::prefix::Wal;
+use super::{FIRST_TIMELINE, Known, Site};
+use crate::choice::Choices;
+use crate::disk::{Content, Disk, DiskSpec};
+use bytes::Bytes;
+use walsim_core::base::{
+    Geometry, Lsn, Mono, PgVersion, Pid, SegmentNo, Settings, TimelineId, Xid,
+};
+use walsim_core::call::{DiskDone, DiskOp, FilePath, OpenFlags};
+use walsim_core::shmem::Shmem;
+use walsim_core::wal::names::segment_name;
+use walsim_core::wal::{PageIdent, WalBuilder};
+use walsim_core::wire::control_file::ControlFile;
+use walsim_core::wire::record::{RecordBody, RmgrId};
+
+/// Segments of four pages.
+pub(super) const TINY: Geometry = Geometry {
+    wal_page: 256,
+    segment: 1024,
+    data_page: 512,
+    sector: 64,
+};
+
+/// Where everything happens.
+pub(super) const SITE: Site<'static> = Site {
+    now: Mono(7),
+    name: "n1",
+};
+
+/// WAL from segment 1 on.
+pub(super) fn builder() -> WalBuilder {
+    let (version, tli) = (PgVersion::V15, TimelineId(1));
+    WalBuilder::new(
+        TINY,
+        PageIdent {
+            version,
+            tli,
+            sysid: 1,
+            removable: true,
+        },
+        SegmentNo(1),
+    )
+}
+
+/// A record of a transaction.
+pub(super) fn message(xid: u32, len: usize) -> RecordBody {
+    RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(xid), vec![7; len])
+}
+
+/// An empty disk.
+pub(super) fn disk() -> Disk {
+    Disk::new(0, DiskSpec::default(), TINY.sector, 1 << 30)
+}
+
+/// Shared memory as at a start.
+pub(super) fn shmem() -> Shmem {
+    let control = ControlFile::fresh(PgVersion::V15, &TINY, 1, Lsn(1064));
+    Shmem::new(Settings::new(PgVersion::V15, TINY), control)
+}
+
+/// A node with WAL on its disk.
+pub(super) struct Bench {
+    pub(super) disk: Disk,
+    pub(super) ledger: Ledger,
+    pub(super) known: Known,
+    pub(super) wal_bytes: Vec<u8>,
+    choices: Choices,
+}
+
+impl Bench {
+    /// All of the WAL is durable, none of it is known.
+    pub(super) fn new(wal: &[u8]) -> Self {
+        let mut disk = disk();
+        for (number, segment) in (1..).zip(wal.chunks(TINY.segment as usize)) {
+            let mut bytes = segment.to_vec();
+            bytes.resize(TINY.segment as usize, 0);
+            disk.set_up_file(&path(number), Content::new(&bytes));
+        }
+        let (start, wal_bytes) = (Lsn(1024), wal.to_vec());
+        let (ledger, known) = (Ledger::new(TINY, start), Known::new(start));
+        Self {
+            disk,
+            ledger,
+            known,
+            wal_bytes,
+            choices: Choices::new(0),
+        }
+    }
+
+    pub(super) fn geometry(&self) -> Geometry {
+        TINY
+    }
+
+    /// Another node with the same disk.
+    pub(super) fn forget_node(&mut self) {
+        self.known = Known::new(Lsn(1024));
+    }
+
+    /// Writes segment 1 anew, without an fsync.
+    pub(super) fn write_wal(&mut self, wal: &[u8]) {
+        let data = Bytes::copy_from_slice(&wal[..wal.len().min(TINY.segment as usize)]);
+        self.write(0, data);
+    }
+
+    /// Changes one byte of segment 1.
+    pub(super) fn corrupt(&mut self, offset: usize) {
+        let data = Bytes::from(vec![self.wal_bytes[offset] ^ 0x55]);
+        self.write(offset as u64, data);
+    }
+
+    /// Runs a check of the node's WAL.
+    pub(super) fn wal<T>(&mut self, extends: bool, check: impl FnOnce(&mut Wal<'_>) -> T) -> T {
+        check(&mut Wal {
+            site: SITE,
+            disk: &self.disk,
+            geometry: TINY,
+            tli: FIRST_TIMELINE,
+            ledger: &mut self.ledger,
+            known: &mut self.known,
+            extends,
+        })
+    }
+
+    fn write(&mut self, offset: u64, data: Bytes) {
+        let path = FilePath::from(path(1));
+        let opened = self.call(&DiskOp::Open {
+            path,
+            flags: OpenFlags::Existing,
+        });
+        let DiskDone::Opened(fd) = opened else {
+            panic!("{opened:?}")
+        };
+        self.call(&DiskOp::Write { fd, offset, data });
+        self.call(&DiskOp::Close(fd));
+    }
+
+    fn call(&mut self, op: &DiskOp) -> DiskDone {
+        let (ticket, _) = self.disk.issue(Pid::postmaster(1), op, &self.choices);
+        self.disk
+            .complete(ticket, &self.choices)
+            .expect("nothing is wrong")
+    }
+}
+
+fn path(number: u64) -> String {
+    format!(
+        "pg_wal/{}",
+        segment_name(&TINY, FIRST_TIMELINE, SegmentNo(number))
+    )
+}

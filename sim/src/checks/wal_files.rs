@@ -1,0 +1,67 @@
+//! The WAL of a node as its disk has it.
+
+use crate::disk::Disk;
+use std::ops::Range;
+use walsim_core::base::{Geometry, Lsn, SegmentNo, TimelineId};
+use walsim_core::wal::names::segment_name;
+
+/// Where a segment is.
+fn path(geometry: &Geometry, tli: TimelineId, segment: SegmentNo) -> String {
+    format!("pg_wal/{}", segment_name(geometry, tli, segment))
+}
+
+/// The bytes as a process would read them now; fewer if a file is missing or too short.
+pub(super) fn read(
+    disk: &Disk,
+    geometry: &Geometry,
+    tli: TimelineId,
+    range: Range<Lsn>,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let segment = geometry.segment_of(at);
+        let end = range
+            .end
+            .min(geometry.segment_start(SegmentNo(segment.0 + 1)));
+        let offset = u64::from(geometry.segment_offset(at));
+        let Some(piece) = disk.read_cached(&path(geometry, tli, segment), offset, end - at) else {
+            break;
+        };
+        let whole = piece.len() as u64 == end - at;
+        if bytes.is_empty() {
+            bytes = piece;
+        } else {
+            bytes.extend_from_slice(&piece);
+        }
+        if !whole {
+            break;
+        }
+        at = end;
+    }
+    bytes
+}
+
+/// Up to where, from `range.start` on, no crash could take a byte or its file away; `range.end` at most.
+pub(super) fn stable_until(
+    disk: &Disk,
+    geometry: &Geometry,
+    tli: TimelineId,
+    range: Range<Lsn>,
+) -> Lsn {
+    let mut at = range.start;
+    while at < range.end {
+        let segment = geometry.segment_of(at);
+        let start = geometry.segment_start(segment);
+        let end = range
+            .end
+            .min(geometry.segment_start(SegmentNo(segment.0 + 1)));
+        let offset = u64::from(geometry.segment_offset(at));
+        let stable = start + disk.stable_until(&path(geometry, tli, segment), offset);
+        at = stable.min(end);
+        if at < end {
+            break;
+        }
+    }
+    at
+}
