@@ -140,7 +140,8 @@ impl GetBuffer {
         let page = geometry.page_start(self.at);
         let index = cx.shmem.xlog.buffer_index(page, geometry.wal_page);
         let end = page + u64::from(geometry.wal_page);
-        if cx.shmem.xlog.buffers[index].end != end {
+        // Once begun it is finished: it may stand in the queue of a lock while another makes our page.
+        if self.advance.is_some() || cx.shmem.xlog.buffers[index].end != end {
             let advance = self.advance.get_or_insert_with(|| {
                 // Everybody who waits for us may go on up to here; it is what keeps two inserters that both need
                 // room from waiting for each other.
