@@ -178,8 +178,14 @@ impl XLogBackgroundFlush {
                     self.phase = BackgroundPhase::Insertions(wait, request);
                 }
                 BackgroundPhase::Insertions(wait, request) => {
-                    ready!(wait.poll(cx));
-                    self.phase = BackgroundPhase::Lock(*request);
+                    let complete = ready!(wait.poll(cx));
+                    // A switch that ends with its segment reports an end behind the next page header, where
+                    // nothing is yet; PostgreSQL would ask for it here and PANIC.
+                    let WriteRequest { write, flush } = *request;
+                    self.phase = BackgroundPhase::Lock(WriteRequest {
+                        write: write.min(complete),
+                        flush: flush.min(complete),
+                    });
                 }
                 BackgroundPhase::Lock(request) => {
                     ready!(cx.acquire(LockId::WalWrite, LockMode::Exclusive));

@@ -264,8 +264,9 @@ impl<'a> Scanner<'a> {
 
     fn hex(&mut self) -> Result<Bytes, SqlError> {
         let text = self.text()?;
-        if let Some(bad) = text.chars().find(|c| !c.is_ascii_hexdigit()) {
-            return Err(SqlError::HexDigit(bad));
+        if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let bad = text.chars().find(|c| !c.is_ascii_hexdigit());
+            return Err(SqlError::HexDigit(bad.expect("one of the bytes is part of it")));
         }
         if text.len() % 2 != 0 {
             return Err(SqlError::HexOdd);
@@ -362,9 +363,20 @@ fn is_word_start(c: char) -> bool {
 
 struct Hex<'a>(&'a [u8]);
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // A piece at a time: contents may be long.
+        let mut piece = [0; 256];
+        self.0.chunks(piece.len() / 2).try_for_each(|bytes| {
+            for (pair, byte) in piece.chunks_exact_mut(2).zip(bytes) {
+                pair[0] = DIGITS[usize::from(byte >> 4)];
+                pair[1] = DIGITS[usize::from(byte & 15)];
+            }
+            let text = core::str::from_utf8(&piece[..2 * bytes.len()]);
+            f.write_str(text.expect("digits are ASCII"))
+        })
     }
 }
 
