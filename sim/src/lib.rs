@@ -1,10 +1,16 @@
 //! The simulator: nodes on fake disks, networks and clocks, driven from a seed.
 
+pub mod bench;
+pub mod bugs;
 pub mod choice;
 pub mod clock;
 pub mod disk;
+pub mod dump;
+pub mod fuzz;
 pub mod invariants;
+pub mod marks;
 pub mod net;
+pub mod report;
 pub mod trace;
 
 pub mod plan;

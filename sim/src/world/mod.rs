@@ -202,6 +202,18 @@ impl World {
         self.now
     }
 
+    /// Steps so far.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.trace.steps()
+    }
+
+    /// The hash over all steps so far.
+    #[must_use]
+    pub const fn trace_digest(&self) -> u64 {
+        self.trace.digest()
+    }
+
     /// How the run ended, once it has.
     #[must_use]
     pub const fn finished(&self) -> Option<&Verdict> {

@@ -1,0 +1,108 @@
+//! The planted bugs: what each is, which invariants it may violate, and the hunt for it.
+
+use crate::fuzz::Task;
+use crate::plan::Plan;
+use crate::world::{Outcome, Verdict, run};
+use walsim_core::base::{Bug, Planted};
+
+/// What is known of a planted bug.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BugInfo {
+    /// Which.
+    pub bug: Bug,
+    /// The invariants that it may violate; nothing else counts as having found it.
+    pub codes: &'static [&'static str],
+    /// What goes wrong, in one sentence.
+    pub about: &'static str,
+}
+
+/// What is known of a bug.
+#[must_use]
+pub const fn bug_info(bug: Bug) -> BugInfo {
+    let (codes, about): (&'static [&'static str], _) = match bug {
+        Bug::WalsenderSendsUnflushed => (
+            &["SEND", "PREFIX"],
+            "the primary ships WAL that it has written but not fsynced",
+        ),
+        Bug::WalreceiverExitWithoutFlush => (
+            &["REPLAY", "RECOVER", "PREFIX"],
+            "the receiver dies with written but unsynced WAL, which startup then replays",
+        ),
+        Bug::RenameNotDurable => (
+            &["RECOVER", "LOCAL", "SEND", "REPLAY", "PREFIX"],
+            "a file is renamed into place without an fsync of its directory",
+        ),
+        Bug::CommitCrossesRedoPoint => (
+            &["LOCAL", "PAGE"],
+            "a checkpoint begins behind a commit record whose status is not yet in what it writes",
+        ),
+        Bug::ContrecordDivergence => (
+            &["PREFIX", "LIVE"],
+            "crash recovery writes over the first half of a record that has already been shipped",
+        ),
+    };
+    BugInfo { bug, codes, about }
+}
+
+/// A bug that was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The seed that shows it.
+    pub seed: u64,
+    /// Its plan.
+    pub plan: Plan,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Looks for a bug, seed by seed from `base`, as long as `go_on` says. A seed counts if it violates one of the bug's
+/// invariants, and passes without the bug. Gives back how many seeds it took, too.
+#[must_use]
+pub fn hunt(
+    bug: Bug,
+    task: &Task,
+    base: u64,
+    mut go_on: impl FnMut() -> bool,
+) -> (Option<Found>, u64) {
+    let planted = Planted::NONE.with(bug);
+    let codes = bug_info(bug).codes;
+    let mut seeds = 0;
+    while go_on() {
+        let seed = base.wrapping_add(seeds);
+        seeds += 1;
+        let plan = task.plan(seed);
+        let outcome = run(&plan, planted, false);
+        let counts = outcome
+            .verdict
+            .code()
+            .is_some_and(|code| codes.contains(&code));
+        if counts && run(&plan, Planted::NONE, false).verdict == Verdict::Pass {
+            return (
+                Some(Found {
+                    seed,
+                    plan,
+                    outcome,
+                }),
+                seeds,
+            );
+        }
+    }
+    (None, seeds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::invariant_named;
+
+    #[test]
+    fn every_bug_names_invariants_that_exist() {
+        for bug in Bug::ALL {
+            let info = bug_info(*bug);
+            assert!(!info.codes.is_empty() && !info.about.is_empty());
+            for code in info.codes {
+                assert!(invariant_named(code).is_some(), "{code} of {}", bug.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a dumped node holds: its WAL read record by record from the oldest segment, as our reader sees it.
+
+use crate::disk::{Disk, Entry};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fmt;
+use walsim_core::base::{Lsn, PgVersion, Planted, Probe, SegmentNo, Settings, TimelineId, Xid};
+use walsim_core::wal::names::parse_segment_name;
+use walsim_core::wal::{Next, WalError, WalReader};
+use walsim_core::wire::record::RmgrId;
+
+/// A data directory, out of a fake disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DataDirectory {
+    /// Files and directories with their paths, parents first.
+    pub entries: Vec<(String, Entry)>,
+    /// The newest timeline that has WAL.
+    pub timeline: TimelineId,
+    /// All records of the WAL, from the first of the oldest segment.
+    pub records: Vec<Listed>,
+    /// Where the WAL ends: what stands there is no valid record.
+    pub end_of_wal: Lsn,
+    /// Why it ends there.
+    pub why: String,
+}
+
+/// One record of a listing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Where it starts.
+    pub lsn: Lsn,
+    /// Its length without padding.
+    pub len: u32,
+    /// Its transaction.
+    pub xid: Xid,
+    /// The record before it.
+    pub prev: Lsn,
+    /// Its resource manager.
+    pub rmgr: RmgrId,
+    /// The resource manager's part of the info bits, and the flags.
+    pub info: u8,
+}
+
+/// `0/1000028 114 0 0/0 XLOG 00`
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            lsn,
+            len,
+            xid,
+            prev,
+            rmgr,
+            info,
+        } = self;
+        write!(f, "{lsn} {len} {xid} {prev} {rmgr} {info:02X}")
+    }
+}
+
+impl DataDirectory {
+    /// Reads a node's disk: as its page cache has it, or as a loss of power would leave it.
+    #[must_use]
+    pub fn of(disk: &Disk, settings: &Settings, platter: bool) -> Self {
+        let entries = disk.dump(platter);
+        let (timeline, segments) = segments(&entries, settings);
+        let mut records = Vec::new();
+        let (end_of_wal, why) = match segments.keys().next() {
+            Some(first) => read(&segments, *first, timeline, settings, &mut records),
+            None => (Lsn::INVALID, String::from("there is no WAL segment")),
+        };
+        Self {
+            entries,
+            timeline,
+            records,
+            end_of_wal,
+            why,
+        }
+    }
+
+    /// Where the first record starts.
+    #[must_use]
+    pub fn first_record(&self) -> Lsn {
+        self.records
+            .first()
+            .map_or(Lsn::INVALID, |record| record.lsn)
+    }
+}
+
+type Segments<'a> = BTreeMap<SegmentNo, &'a [u8]>;
+
+/// The segments of the newest timeline.
+fn segments<'a>(entries: &'a [(String, Entry)], settings: &Settings) -> (TimelineId, Segments<'a>) {
+    let all = entries.iter().filter_map(|(path, entry)| match entry {
+        Entry::File(bytes) => {
+            let name = path.strip_prefix("pg_wal/")?;
+            let (tli, segment) = parse_segment_name(&settings.geometry, name)?;
+            Some((tli, segment, bytes.as_slice()))
+        }
+        Entry::Dir => None,
+    });
+    let all: Vec<_> = all.collect();
+    let newest = all
+        .iter()
+        .map(|(tli, ..)| *tli)
+        .max()
+        .unwrap_or(TimelineId(1));
+    let of_newest = all.into_iter().filter(|(tli, ..)| *tli == newest);
+    (
+        newest,
+        of_newest
+            .map(|(_, segment, bytes)| (segment, bytes))
+            .collect(),
+    )
+}
+
+fn read(
+    segments: &Segments<'_>,
+    first: SegmentNo,
+    timeline: TimelineId,
+    settings: &Settings,
+    records: &mut Vec<Listed>,
+) -> (Lsn, String) {
+    let geometry = settings.geometry;
+    let version: PgVersion = settings.pg_version;
+    let mut reader = WalReader::new(geometry, version, None);
+    let mut probe = Probe::new(Planted::NONE);
+    reader.find_next_record(geometry.segment_start(first));
+    loop {
+        match reader.next(&mut probe) {
+            Next::Record(record) => records.push(Listed {
+                lsn: record.lsn,
+                len: record.header.tot_len,
+                xid: record.header.xid,
+                prev: record.header.prev,
+                rmgr: record.header.rmid,
+                info: record.header.info,
+            }),
+            Next::Need { page, .. } => {
+                let segment = geometry.segment_of(page);
+                let from = geometry.segment_offset(page) as usize;
+                let page_len = geometry.wal_page as usize;
+                let bytes = segments
+                    .get(&segment)
+                    .and_then(|s| s.get(from..from + page_len));
+                match bytes {
+                    Some(bytes) => reader.feed(page, Bytes::copy_from_slice(bytes)),
+                    None => reader.feed_failed(WalError::NoFile {
+                        geometry,
+                        tli: timeline,
+                        segment,
+                    }),
+                }
+            }
+            Next::End(why) => return (reader.end, why.to_string()),
+        }
+    }
+}

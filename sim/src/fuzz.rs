@@ -1,0 +1,283 @@
+//! A campaign: many seeds, each a plan and a run, gathered in the order of the seeds whoever ran them.
+//!
+//! Threads, clocks and files are the command's; this is what it runs and what it counts.
+
+use crate::marks::{ENOUGH_SEEDS, MarkCounts};
+use crate::plan::{Overrides, Plan, Profile};
+use crate::report::Status;
+use crate::world::{Outcome, Verdict, World, run};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use walsim_core::base::{Mark, Planted};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
+
+/// What is done with each seed.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Where plans come from.
+    pub profile: Profile,
+    /// What is changed in each.
+    pub overrides: Overrides,
+    /// Which bugs are planted.
+    pub planted: Planted,
+    /// Percent of the seeds that run twice.
+    pub twice_percent: u64,
+}
+
+/// One seed, run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ran {
+    /// The seed.
+    pub seed: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// If it was run twice: did both take the same steps?
+    pub repeated: Option<Repeat>,
+}
+
+/// The comparison of two runs of one plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Repeat {
+    /// The same steps.
+    Same,
+    /// The first step that differs, from 1; 0 if a third run could not find it.
+    Differs(u64),
+}
+
+impl Ran {
+    /// What this run alone makes of the campaign.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let repeat = match self.repeated {
+            Some(Repeat::Differs(_)) => Status::Nondeterminism,
+            Some(Repeat::Same) | None => Status::Pass,
+        };
+        repeat.max(Status::from(&self.outcome.verdict))
+    }
+}
+
+impl Task {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn plan(&self, seed: u64) -> Plan {
+        self.overrides.generate(self.profile, seed)
+    }
+
+    /// Runs a seed, some of them twice, and one of a hundred with the naive full checks besides.
+    #[must_use]
+    pub fn run(&self, seed: u64) -> Ran {
+        let plan = self.plan(seed);
+        let audit = percent_of_seeds(seed, AUDITED, 1);
+        let outcome = run(&plan, self.planted, audit);
+        let repeated = percent_of_seeds(seed, TWICE, self.twice_percent)
+            .then(|| repeat(&plan, self.planted, &outcome));
+        Ran {
+            seed,
+            outcome,
+            repeated,
+        }
+    }
+}
+
+const TWICE: u64 = 1;
+const AUDITED: u64 = 2;
+
+/// Does the seed belong to a share of all seeds? Another use of shares gives an unrelated one.
+fn percent_of_seeds(seed: u64, which: u64, percent: u64) -> bool {
+    xxh3_64_with_seed(&seed.to_le_bytes(), which) % 100 < percent
+}
+
+/// Runs a plan once more and compares.
+#[must_use]
+pub fn repeat(plan: &Plan, planted: Planted, first: &Outcome) -> Repeat {
+    let second = run(plan, planted, false);
+    let same_end = second.verdict.code() == first.verdict.code();
+    if second.hash == first.hash && second.steps == first.steps && same_end {
+        return Repeat::Same;
+    }
+    let differs = std::panic::catch_unwind(|| first_difference(plan, planted));
+    Repeat::Differs(differs.unwrap_or(0))
+}
+
+/// Two worlds in step: the number of the first step after which they differ, 0 if they do not.
+fn first_difference(plan: &Plan, planted: Planted) -> u64 {
+    let mut one = World::new(plan, planted, false);
+    let mut other = World::new(plan, planted, false);
+    loop {
+        let more = (one.step(), other.step());
+        if one.trace_digest() != other.trace_digest() || more.0 != more.1 {
+            return one.steps().max(other.steps());
+        }
+        if more == (false, false) {
+            return 0;
+        }
+    }
+}
+
+/// What a campaign comes to.
+#[derive(Clone, Default, Debug)]
+pub struct Campaign {
+    /// Seeds that were run.
+    pub seeds: u64,
+    /// The first and, exclusively, the last of them.
+    pub range: Range<u64>,
+    /// Those that failed.
+    pub failures: u64,
+    /// Steps of all runs.
+    pub steps: u64,
+    /// Simulated microseconds of all runs.
+    pub sim_us: u64,
+    /// Acknowledged commits.
+    pub commits: u64,
+    /// Faults that struck.
+    pub faults: u64,
+    /// Seeds that ran twice.
+    pub twice: u64,
+    /// Those of them that took different steps.
+    pub nondeterministic: u64,
+    /// How often each rare state was reached.
+    pub marks: MarkCounts,
+    /// The worst of all runs.
+    pub status: Status,
+    hash: Xxh3Default,
+    early: BTreeMap<u64, Ran>,
+}
+
+/// The hash over the trace hashes; a wrapper, since the state has no `Debug`.
+#[derive(Clone, Default)]
+struct Xxh3Default(Xxh3);
+
+impl std::fmt::Debug for Xxh3Default {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#018x}", self.0.digest())
+    }
+}
+
+impl Campaign {
+    /// Nothing run yet; `from` is the first seed.
+    #[must_use]
+    pub fn new(from: u64) -> Self {
+        Self {
+            range: from..from,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a run, in any order, and gives back those whose turn it is, in the order of seeds.
+    pub fn add(&mut self, ran: Ran) -> Vec<Ran> {
+        self.early.insert(ran.seed, ran);
+        let mut turns = Vec::new();
+        while let Some(ran) = self.early.remove(&self.range.end) {
+            self.count(&ran);
+            turns.push(ran);
+        }
+        turns
+    }
+
+    fn count(&mut self, ran: &Ran) {
+        let outcome = &ran.outcome;
+        self.range.end += 1;
+        self.seeds += 1;
+        self.failures += u64::from(outcome.verdict != Verdict::Pass);
+        self.steps += outcome.steps;
+        self.sim_us += outcome.sim_us;
+        self.commits += outcome.commits;
+        self.faults += outcome.faults;
+        self.twice += u64::from(ran.repeated.is_some());
+        self.nondeterministic += u64::from(matches!(ran.repeated, Some(Repeat::Differs(_))));
+        self.marks.add(outcome.marks);
+        self.hash.0.update(&outcome.hash.to_le_bytes());
+        self.status = self.status.max(ran.status());
+    }
+
+    /// The mandatory marks that were missed; none where there were too few seeds to tell.
+    #[must_use]
+    pub fn missed(&self, profile: Profile) -> Vec<Mark> {
+        match profile {
+            Profile::Default if self.seeds >= ENOUGH_SEEDS => self.marks.missed(self.seeds),
+            Profile::Default | Profile::Faultless => Vec::new(),
+        }
+    }
+
+    /// The status of the whole campaign.
+    #[must_use]
+    pub fn final_status(&self, profile: Profile) -> Status {
+        let missed = if self.missed(profile).is_empty() {
+            Status::Pass
+        } else {
+            Status::MarkMissed
+        };
+        self.status.max(missed)
+    }
+
+    /// The hash over the trace hashes of all seeds in their order.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash.0.digest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use walsim_core::base::MarkSet;
+
+    fn ran(seed: u64) -> Ran {
+        let outcome = Outcome {
+            verdict: Verdict::Pass,
+            steps: 10,
+            sim_us: 1000,
+            hash: seed * 7,
+            marks: MarkSet::default(),
+            commits: 1,
+            wal_bytes: 0,
+            segments: 0,
+            faults: 0,
+            story: Vec::new(),
+        };
+        Ran {
+            seed,
+            outcome,
+            repeated: None,
+        }
+    }
+
+    #[test]
+    fn the_order_of_arrival_does_not_matter() {
+        let gather = |seeds: [u64; 4]| {
+            let mut campaign = Campaign::new(5);
+            let turns: Vec<_> = seeds
+                .into_iter()
+                .flat_map(|s| campaign.add(ran(s)))
+                .collect();
+            assert!(turns.is_sorted_by_key(|ran| ran.seed));
+            assert_eq!((campaign.range.clone(), campaign.steps), (5..9, 40));
+            campaign.hash()
+        };
+        assert_eq!(gather([5, 6, 7, 8]), gather([8, 6, 5, 7]));
+    }
+
+    #[test]
+    fn a_share_is_a_share() {
+        let share = (0..10_000)
+            .filter(|seed| percent_of_seeds(*seed, TWICE, 2))
+            .count();
+        assert!((150..250).contains(&share), "{share}");
+        assert!((0..100).all(|seed| percent_of_seeds(seed, TWICE, 100)));
+        assert!(!(0..100).any(|seed| percent_of_seeds(seed, TWICE, 0)));
+    }
+
+    #[test]
+    fn the_worst_run_decides() {
+        let mut campaign = Campaign::new(0);
+        let mut bad = ran(0);
+        bad.repeated = Some(Repeat::Differs(3));
+        campaign.add(bad);
+        campaign.add(ran(1));
+        assert_eq!(
+            campaign.final_status(Profile::Default),
+            Status::Nondeterminism
+        );
+        assert_eq!(campaign.nondeterministic, 1);
+    }
+}
