@@ -291,6 +291,16 @@ pub enum Message {
     BadGeneric(Lsn),
     #[error("started streaming WAL from primary at {0} on timeline {1}")]
     StartedStreaming(Lsn, TimelineId),
+    #[error("restarted WAL streaming at {0} on timeline {1}")]
+    RestartedStreaming(Lsn, TimelineId),
+    #[error("primary server contains no more WAL on requested timeline {0}")]
+    NoMoreWal(TimelineId),
+    #[error("start {start} of WAL streaming is ahead of what the upstream has flushed, {flush}")]
+    UpstreamBehind { start: Lsn, flush: Lsn },
+    #[error("{what}: {why}")]
+    Upstream { what: &'static str, why: String },
+    #[error("cannot continue WAL streaming, recovery has already ended")]
+    RecoveryEnded,
     #[error("replication terminated by primary server")]
     ReplicationTerminated,
     #[error("could not connect to the primary server: connection refused")]

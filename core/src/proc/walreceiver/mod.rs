@@ -1,12 +1,262 @@
-//! Its place is kept until it lands.
-#![allow(missing_docs)]
+//! Receives WAL from the upstream, writes and fsyncs it, and tells how far it came. Mirrors walreceiver.c with
+//! libpqwalreceiver.c.
+//!
+//! Never reports or publishes as flushed what is not durable. It does not decide from where to receive, nor whether to
+//! try again after an error: that is the startup process's. Timelines that the upstream has and we have not are not
+//! fetched: no server leaves its timeline yet.
+
+mod connect;
+mod flush;
+mod link;
+mod query;
+mod replies;
+mod start;
+mod streaming;
+mod timers;
+mod write;
+
+use crate::base::{Bug, Lsn, Mark};
+use crate::call::{Exit, LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::ready_ok;
+use crate::shmem::{CondVarId, Role, WalRcvState};
+use crate::sys::Cx;
+use connect::Connect;
+use flush::FlushWal;
+use link::{Link, check_interrupts};
+use query::{Answer, Query};
+use start::StartStream;
+use streaming::{CopyEnd, Streaming};
+
+/// The walreceiver.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct WalReceiver;
-impl WalReceiver {
-    pub fn new() -> Self {
-        Self
-    }
-    pub fn step(&mut self, _cx: &mut crate::sys::Cx<'_>) -> crate::call::Yield {
-        crate::call::Yield::Wait(crate::call::Wait::default())
+pub struct WalReceiver {
+    link: Link,
+    /// The first byte that was asked for: the start of a segment.
+    start: Lsn,
+    /// This process has streamed before (`first_stream`).
+    streamed: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Entry,
+    Connect(Connect),
+    StartStream(StartStream),
+    Streaming(Streaming),
+    /// Our CopyDone is out, the upstream's last words are awaited.
+    EndStream(Query),
+    /// The upstream has no more WAL on the timeline.
+    CloseSegment(FlushWal),
+    AwaitStartPoint,
+    /// `WalRcvDie`, then this exit.
+    Dying {
+        exit: Exit,
+        flush: FlushWal,
+    },
+}
+
+impl Default for WalReceiver {
+    fn default() -> Self {
+        Self::new()
     }
 }
+
+impl WalReceiver {
+    /// A walreceiver that has just been started.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            link: Link::default(),
+            start: Lsn::INVALID,
+            streamed: false,
+            phase: Phase::Entry,
+        }
+    }
+
+    /// Runs until it would block, or another process could act.
+    pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if self.phase == Phase::Entry {
+            return self.enter(cx);
+        }
+        if !matches!(self.phase, Phase::Dying { .. }) {
+            let exit = match self.run(cx) {
+                Poll::Yield(how) => return how,
+                Poll::Ready(Ok(())) => Exit::Normal,
+                Poll::Ready(Err(event)) => exit_of(event),
+            };
+            if matches!(exit, Exit::Panic(_)) {
+                return Yield::Exit(exit);
+            }
+            cx.release_everything();
+            let flush = FlushWal::dying();
+            self.phase = Phase::Dying { exit, flush };
+        }
+        self.die(cx)
+    }
+
+    /// The beginning of `WalReceiverMain`: only a launch that is still wanted goes on.
+    fn enter(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let now = cx.now.wall;
+        let walrcv = &mut cx.shmem.walrcv;
+        match walrcv.state {
+            WalRcvState::Starting => {}
+            // Launched too late: exit status 1 without a word, which the postmaster treats like 0.
+            WalRcvState::Stopping | WalRcvState::Stopped => {
+                walrcv.state = WalRcvState::Stopped;
+                cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);
+                return Yield::Exit(Exit::Normal);
+            }
+            WalRcvState::Streaming | WalRcvState::Waiting | WalRcvState::Restarting => {
+                let message = Message::ReceiverStillRunning;
+                return Yield::Exit(Exit::Panic(LogEvent::panic(SqlState::INTERNAL, message)));
+            }
+        }
+        assert_eq!(
+            walrcv.pid, None,
+            "a walreceiver that is starting is the only one"
+        );
+        walrcv.pid = Some(cx.me);
+        walrcv.state = WalRcvState::Streaming;
+        walrcv.last_send_time = now;
+        walrcv.last_receipt_time = now;
+        walrcv.latest_wal_end_time = now;
+        walrcv.written_upto = Lsn::INVALID;
+        walrcv.starts += 1;
+        let again = walrcv.starts > 1;
+        self.start = walrcv.receive_start;
+        self.link
+            .begin(walrcv.receive_start_tli, cx.shmem.settings.pg_version);
+        self.phase = Phase::Connect(Connect::new(walrcv.conninfo.clone()));
+        if again {
+            cx.mark(Mark::WalreceiverRestarted);
+        }
+        Yield::Again("WalReceiverMain")
+    }
+
+    /// Everything between entry and exit. Ready: the process ends.
+    fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let link = &mut self.link;
+        loop {
+            match &mut self.phase {
+                Phase::Connect(connect) => {
+                    ready_ok!(connect.poll(cx, link));
+                    self.phase = Phase::StartStream(StartStream::new(self.start));
+                }
+                Phase::StartStream(start) => match ready_ok!(start.poll(cx, link)) {
+                    Answer::CopyBoth => {
+                        let (start, tli) = (self.start, link.tli);
+                        let started = if self.streamed {
+                            Message::RestartedStreaming(start, tli)
+                        } else {
+                            Message::StartedStreaming(start, tli)
+                        };
+                        self.streamed = true;
+                        cx.log(LogEvent::log(started));
+                        self.phase = Phase::Streaming(Streaming::begin(cx, link));
+                    }
+                    Answer::Done(_) => {
+                        cx.log(LogEvent::log(Message::NoMoreWal(link.tli)));
+                        self.phase = Phase::CloseSegment(FlushWal::new());
+                    }
+                },
+                Phase::Streaming(streaming) => match ready_ok!(streaming.poll(cx, link)) {
+                    CopyEnd::CopyDone => {
+                        self.phase = Phase::EndStream(Query::end_streaming(cx, link))
+                    }
+                    CopyEnd::CommandComplete => {
+                        // The upstream shut down: there is no COPY left to end.
+                        let what = "could not send end-of-streaming message to primary";
+                        let why = "no COPY in progress".into();
+                        let message = Message::Upstream { what, why };
+                        return Poll::Ready(Err(LogEvent::error(
+                            SqlState::CONNECTION_FAILURE,
+                            message,
+                        )));
+                    }
+                },
+                Phase::EndStream(query) => {
+                    ready_ok!(query.poll(cx, link));
+                    self.phase = Phase::CloseSegment(FlushWal::new());
+                }
+                Phase::CloseSegment(flush) => {
+                    ready_ok!(flush.poll(cx, link));
+                    if let Some(open) = cx.sys.wal_file.take() {
+                        cx.close(open.fd);
+                    }
+                    if cx.shmem.walrcv.state == WalRcvState::Stopping {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let walrcv = &mut cx.shmem.walrcv;
+                    walrcv.state = WalRcvState::Waiting;
+                    walrcv.receive_start = Lsn::INVALID;
+                    walrcv.receive_start_tli = crate::base::TimelineId(0);
+                    cx.shmem.procs.set_latch_of(Role::Startup);
+                    self.phase = Phase::AwaitStartPoint;
+                    return Poll::Yield(Yield::Again("WalRcvWaitForStartPosition"));
+                }
+                Phase::AwaitStartPoint => {
+                    cx.reset_latch();
+                    if let Err(event) = check_interrupts(cx) {
+                        return Poll::Ready(Err(event));
+                    }
+                    let walrcv = &mut cx.shmem.walrcv;
+                    match walrcv.state {
+                        WalRcvState::Restarting => {
+                            walrcv.state = WalRcvState::Streaming;
+                            self.start = walrcv.receive_start;
+                            link.tli = walrcv.receive_start_tli;
+                            self.phase = Phase::StartStream(StartStream::new(self.start));
+                        }
+                        WalRcvState::Stopping => return Poll::Ready(Ok(())),
+                        WalRcvState::Waiting
+                        | WalRcvState::Stopped
+                        | WalRcvState::Starting
+                        | WalRcvState::Streaming => {
+                            let wait = Wait::latch(None, "WalRcvWaitForStartPosition");
+                            return Poll::Yield(Yield::Wait(wait));
+                        }
+                    }
+                }
+                Phase::Entry | Phase::Dying { .. } => unreachable!("not run in these phases"),
+            }
+        }
+    }
+
+    /// `WalRcvDie`: runs at every exit that is not a crash, also when the connection broke.
+    fn die(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let Phase::Dying { exit, flush } = &mut self.phase else {
+            unreachable!("only called while dying")
+        };
+        // Before 9.0.3 the walreceiver died without flushing what it had written. Recovery goes on with those bytes from
+        // pg_wal, and the next walreceiver takes all that was replayed for durable.
+        if !cx.planted(Bug::WalreceiverExitWithoutFlush) {
+            match flush.poll(cx, &mut self.link) {
+                Poll::Yield(how) => return how,
+                Poll::Ready(Err(event)) => return Yield::Exit(exit_of(event)),
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+        cx.shmem.walrcv.state = WalRcvState::Stopped;
+        cx.shmem.walrcv.pid = None;
+        cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);
+        if let Some(conn) = self.link.conn.take() {
+            cx.disconnect(conn);
+        }
+        cx.shmem.procs.set_latch_of(Role::Startup);
+        Yield::Exit(exit.clone())
+    }
+}
+
+/// There is nothing that could handle an ERROR: it ends the process. A PANIC stays one.
+fn exit_of(event: LogEvent) -> Exit {
+    let event = event.in_auxiliary_process();
+    if event.severity == crate::call::Severity::Panic {
+        Exit::Panic(event)
+    } else {
+        Exit::Fatal(event)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! What a walreceiver keeps from one message to the next: its connection, and how far it has written and flushed.
+
+use super::timers::Timers;
+use crate::base::{ConnId, Lsn, PgVersion, TimelineId};
+use crate::call::{LogEvent, Message, Signal, SqlState, Wait, Yield};
+use crate::sys::{ConnEnd, Cx};
+use crate::wire::backend::{BackendMessage, ErrorFields, backend_limit};
+use crate::wire::frame::FrameReader;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+/// The state of the connection and of the stream (`LogstreamResult` and the static variables of walreceiver.c).
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Link {
+    pub(super) conn: Option<ConnId>,
+    frames: FrameReader,
+    /// `startpointTLI`
+    pub(super) tli: TimelineId,
+    /// `LogstreamResult.Write`. Goes back when the upstream repeats what we have.
+    pub(super) write: Lsn,
+    /// `LogstreamResult.Flush`. Never beyond what is durable.
+    pub(super) flush: Lsn,
+    /// The positions of the last status update.
+    pub(super) reported: (Lsn, Lsn),
+    pub(super) timers: Timers,
+    /// `primary_has_standby_xmin`: an earlier walreceiver may have sent feedback that must be taken back.
+    pub(super) upstream_has_feedback: bool,
+}
+
+/// What the connection has for us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Incoming {
+    Message(BackendMessage),
+    WouldBlock,
+    /// It ended, or cannot be understood any more; how libpq words that.
+    Broken(String),
+}
+
+impl Link {
+    /// At the entry of the process.
+    pub(super) fn begin(&mut self, tli: TimelineId, version: PgVersion) {
+        self.tli = tli;
+        self.timers = Timers::new(version);
+        self.upstream_has_feedback = true;
+    }
+
+    pub(super) fn conn(&self) -> ConnId {
+        self.conn.expect("connected before anything else")
+    }
+
+    /// The next message; notices and changed settings are passed over.
+    pub(super) fn receive(&mut self, cx: &mut Cx<'_>) -> Incoming {
+        loop {
+            match self.frames.next(backend_limit) {
+                Ok(Some(frame)) => match BackendMessage::decode(frame) {
+                    Ok(
+                        BackendMessage::ParameterStatus { .. } | BackendMessage::NoticeResponse(_),
+                    ) => {}
+                    Ok(message) => return Incoming::Message(message),
+                    Err(e) => return Incoming::Broken(e.to_string()),
+                },
+                Ok(None) => match cx.receive(self.conn()) {
+                    Some(bytes) => self.frames.push(bytes),
+                    None => {
+                        return match cx.conn_end(self.conn()) {
+                            Some(ConnEnd::Closed) => {
+                                Incoming::Broken("server closed the connection unexpectedly".into())
+                            }
+                            Some(ConnEnd::Reset | ConnEnd::Refused) => Incoming::Broken(
+                                "could not receive data from server: Connection reset by peer"
+                                    .into(),
+                            ),
+                            None => Incoming::WouldBlock,
+                        };
+                    }
+                },
+                Err(e) => return Incoming::Broken(e.to_string()),
+            }
+        }
+    }
+
+    /// How the step ends while the upstream is silent.
+    pub(super) fn wait(&self, why: &'static str) -> Yield {
+        Yield::Wait(Wait {
+            latch: true,
+            readable: Some(self.conn()),
+            why,
+            ..Wait::default()
+        })
+    }
+}
+
+/// `ProcessWalRcvInterrupts`
+///
+/// # Errors
+/// SIGTERM came.
+pub(super) fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+    if cx.take_signal(Signal::Term) {
+        let code = SqlState::ADMIN_SHUTDOWN;
+        return Err(LogEvent::fatal(code, Message::ReceiverTerminated));
+    }
+    Ok(())
+}
+
+/// An error of the upstream as libpq words it.
+pub(super) fn error_text(fields: &ErrorFields) -> String {
+    format!("{}:  {}", fields.severity, fields.message)
+}

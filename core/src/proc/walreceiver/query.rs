@@ -1,0 +1,97 @@
+//! One command to the upstream and its answer. Mirrors libpqrcv_PQexec, libpqrcv_startstreaming, libpqrcv_endstreaming;
+//! they wait without any limit.
+
+use super::link::{Incoming, Link, check_interrupts, error_text};
+use crate::call::{LogEvent, Message, Poll, SqlState};
+use crate::sys::Cx;
+use crate::wire::backend::BackendMessage;
+use crate::wire::command::Command;
+use crate::wire::frontend::FrontendMessage;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A row; `None` is NULL.
+pub(super) type Row = Vec<Option<Bytes>>;
+
+/// What the upstream answers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Answer {
+    /// The command is done; its first row, if it has one.
+    Done(Option<Row>),
+    /// The COPY begins.
+    CopyBoth,
+}
+
+/// A command whose answer is awaited.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Query {
+    /// What failed, if it fails.
+    what: &'static str,
+    row: Option<Row>,
+}
+
+impl Query {
+    /// Sends a command.
+    pub(super) fn send(
+        cx: &mut Cx<'_>,
+        link: &Link,
+        command: &Command,
+        what: &'static str,
+    ) -> Self {
+        let query = FrontendMessage::Query(command.to_string());
+        cx.send(link.conn(), [query.to_bytes(), Bytes::new()]);
+        Self { what, row: None }
+    }
+
+    /// `libpqrcv_endstreaming`: the row, if there is one, names the next timeline and where it begins.
+    pub(super) fn end_streaming(cx: &mut Cx<'_>, link: &Link) -> Self {
+        let done = FrontendMessage::CopyDone.to_bytes();
+        cx.send(link.conn(), [done, Bytes::new()]);
+        Self {
+            what: "error reading result of streaming command",
+            row: None,
+        }
+    }
+
+    /// # Errors
+    /// The upstream refuses, or the connection breaks.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+    ) -> Poll<Result<Answer, LogEvent>> {
+        cx.reset_latch();
+        if let Err(event) = check_interrupts(cx) {
+            return Poll::Ready(Err(event));
+        }
+        loop {
+            match link.receive(cx) {
+                Incoming::WouldBlock => return Poll::Yield(link.wait("libpqrcv_PQgetResult")),
+                Incoming::Broken(why) => return Poll::Ready(Err(self.failed(why))),
+                Incoming::Message(BackendMessage::ErrorResponse(fields)) => {
+                    return Poll::Ready(Err(self.failed(error_text(&fields))));
+                }
+                Incoming::Message(BackendMessage::DataRow(row)) => {
+                    self.row.get_or_insert(row);
+                }
+                Incoming::Message(BackendMessage::ReadyForQuery(_)) => {
+                    return Poll::Ready(Ok(Answer::Done(self.row.take())));
+                }
+                Incoming::Message(BackendMessage::CopyBothResponse { .. }) => {
+                    return Poll::Ready(Ok(Answer::CopyBoth));
+                }
+                // The rest says nothing that matters; data that was on its way when the COPY ended is not wanted.
+                Incoming::Message(_) => {}
+            }
+        }
+    }
+
+    fn failed(&self, why: String) -> LogEvent {
+        let what = self.what;
+        LogEvent::error(
+            SqlState::PROTOCOL_VIOLATION,
+            Message::Upstream { what, why },
+        )
+    }
+}

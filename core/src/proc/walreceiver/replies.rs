@@ -1,0 +1,59 @@
+//! What we tell the upstream. Mirrors XLogWalRcvSendReply and XLogWalRcvSendHSFeedback.
+
+use super::link::Link;
+use crate::base::Xid;
+use crate::sys::Cx;
+use crate::wire::replication::{HotStandbyFeedback, StandbyMessage, StandbyStatus};
+use bytes::Bytes;
+
+impl Link {
+    /// `XLogWalRcvSendReply`: unless forced, only if a position has changed or it is time. Replay alone is no reason.
+    pub(super) fn send_reply(&mut self, cx: &mut Cx<'_>, force: bool, reply_requested: bool) {
+        let settings = &cx.shmem.settings;
+        let now = cx.now.wall;
+        if !force {
+            let unchanged = self.reported == (self.write, self.flush);
+            let switched_off = settings.wal_receiver_status_interval_ms == 0;
+            if switched_off || unchanged && !self.timers.reply_due(now, settings) {
+                return;
+            }
+        }
+        self.timers.replied(now, settings);
+        self.reported = (self.write, self.flush);
+        let status = StandbyStatus {
+            write: self.write,
+            flush: self.flush,
+            apply: cx.shmem.recovery.last_replayed_end,
+            client_time: now,
+            reply_requested,
+        };
+        let frame = StandbyMessage::Status(status).to_frame();
+        cx.send(self.conn(), [frame, Bytes::new()]);
+    }
+
+    /// `XLogWalRcvSendHSFeedback` with hot_standby_feedback off: at most one message, which takes back what an earlier
+    /// walreceiver may have said.
+    pub(super) fn send_feedback(&mut self, cx: &mut Cx<'_>, immediate: bool) {
+        let now = cx.now.wall;
+        if !self.upstream_has_feedback {
+            return;
+        }
+        if !immediate && !self.timers.take_feedback(now, &cx.shmem.settings) {
+            return;
+        }
+        if !cx.shmem.recovery.hot_standby_active {
+            return;
+        }
+        self.upstream_has_feedback = false;
+        // The epoch of the next transaction id; ids never wrap here.
+        let feedback = HotStandbyFeedback {
+            client_time: now,
+            xmin: Xid::INVALID,
+            xmin_epoch: 0,
+            catalog_xmin: Xid::INVALID,
+            catalog_xmin_epoch: 0,
+        };
+        let frame = StandbyMessage::Feedback(feedback).to_frame();
+        cx.send(self.conn(), [frame, Bytes::new()]);
+    }
+}

@@ -1,0 +1,151 @@
+//! From a connection to a stream: who is the upstream, and has it what we need? Mirrors the loop head of WalReceiverMain.
+
+use super::link::{Link, check_interrupts};
+use super::query::{Answer, Query, Row};
+use crate::base::{Lsn, PgVersion, TimestampTz};
+use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::ready_ok;
+use crate::sys::Cx;
+use crate::wire::command::{Command, SystemIdentity};
+
+/// IDENTIFY_SYSTEM, its checks, START_REPLICATION.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct StartStream {
+    start: Lsn,
+    /// Since when the upstream is known to be behind us.
+    behind_since: Option<TimestampTz>,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Identify,
+    Identifying(Query),
+    /// The upstream is behind us: look again later, or when somebody wakes us.
+    Behind {
+        until: TimestampTz,
+    },
+    Starting(Query),
+}
+
+impl StartStream {
+    pub(super) const fn new(start: Lsn) -> Self {
+        Self {
+            start,
+            behind_since: None,
+            phase: Phase::Identify,
+        }
+    }
+
+    /// # Errors
+    /// The upstream is another system, is behind our timeline or our position, or refuses.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+    ) -> Poll<Result<Answer, LogEvent>> {
+        loop {
+            match &mut self.phase {
+                Phase::Identify => {
+                    let what = "could not receive database system identifier and timeline ID from the primary server";
+                    let query = Query::send(cx, link, &Command::IdentifySystem, what);
+                    self.phase = Phase::Identifying(query);
+                }
+                Phase::Identifying(query) => {
+                    let Answer::Done(row) = ready_ok!(query.poll(cx, link)) else {
+                        return Poll::Ready(Err(invalid_response()));
+                    };
+                    let upstream = match check(cx, link, row) {
+                        Ok(upstream) => upstream,
+                        Err(event) => return Poll::Ready(Err(event)),
+                    };
+                    if self.must_wait(cx, link, &upstream) {
+                        if let Err(event) = self.give_up(cx, &upstream) {
+                            return Poll::Ready(Err(event));
+                        }
+                        let retry_ms = cx.shmem.settings.wal_retrieve_retry_interval_ms;
+                        let until = cx.now.wall + i64::from(retry_ms) * 1000;
+                        self.phase = Phase::Behind { until };
+                        return Poll::Yield(Self::sleep(cx, until));
+                    }
+                    let command = Command::StartReplication {
+                        start: self.start,
+                        timeline: Some(link.tli),
+                    };
+                    let what = "could not start WAL streaming";
+                    self.phase = Phase::Starting(Query::send(cx, link, &command, what));
+                }
+                Phase::Behind { until } => {
+                    let woken = cx.woken_by();
+                    cx.reset_latch();
+                    if let Err(event) = check_interrupts(cx) {
+                        return Poll::Ready(Err(event));
+                    }
+                    if !woken.latch && !woken.timeout {
+                        return Poll::Yield(Self::sleep(cx, *until));
+                    }
+                    self.phase = Phase::Identify;
+                }
+                Phase::Starting(query) => return query.poll(cx, link),
+            }
+        }
+    }
+
+    /// Since 18.6: an upstream that has not flushed our start yet, by at most a segment, is waited for. It may itself be
+    /// a standby that has just come up. Before, START_REPLICATION fails.
+    fn must_wait(&self, cx: &Cx<'_>, link: &Link, upstream: &SystemIdentity) -> bool {
+        let settings = &cx.shmem.settings;
+        settings.pg_version == PgVersion::V18
+            && upstream.timeline == link.tli
+            && self.start > upstream.xlogpos
+            && self.start - upstream.xlogpos <= u64::from(settings.geometry.segment)
+    }
+
+    fn give_up(&mut self, cx: &mut Cx<'_>, upstream: &SystemIdentity) -> Result<(), LogEvent> {
+        let message = Message::UpstreamBehind {
+            start: self.start,
+            flush: upstream.xlogpos,
+        };
+        let now = cx.now.wall;
+        let timeout_ms = cx.shmem.settings.wal_receiver_timeout_ms;
+        let Some(since) = self.behind_since else {
+            self.behind_since = Some(now);
+            cx.log(LogEvent::log(message));
+            return Ok(());
+        };
+        if timeout_ms > 0 && now - since >= i64::from(timeout_ms) * 1000 {
+            return Err(LogEvent::error(SqlState::NOT_IN_STATE, message));
+        }
+        Ok(())
+    }
+
+    fn sleep(cx: &Cx<'_>, until: TimestampTz) -> Yield {
+        Yield::Wait(Wait::latch(Some(cx.until(until)), "WalReceiverMain"))
+    }
+}
+
+fn check(cx: &Cx<'_>, link: &Link, row: Option<Row>) -> Result<SystemIdentity, LogEvent> {
+    let upstream = row
+        .and_then(|row| SystemIdentity::from_row(&row))
+        .ok_or_else(invalid_response)?;
+    if upstream.system_id != cx.shmem.control.system_identifier {
+        let code = SqlState::NOT_IN_STATE;
+        return Err(LogEvent::error(code, Message::SystemIdDiffers));
+    }
+    if upstream.timeline < link.tli {
+        let message = Message::TimelineBehind {
+            primary: upstream.timeline,
+            ours: link.tli,
+        };
+        return Err(LogEvent::error(SqlState::NOT_IN_STATE, message));
+    }
+    Ok(upstream)
+}
+
+fn invalid_response() -> LogEvent {
+    let message = Message::Upstream {
+        what: "invalid response from primary server",
+        why: "could not identify system".into(),
+    };
+    LogEvent::error(SqlState::PROTOCOL_VIOLATION, message)
+}

@@ -1,0 +1,235 @@
+//! The streaming loop. Mirrors the inner loop of WalReceiverMain, XLogWalRcvProcessMsg and libpqrcv_receive.
+
+use super::flush::FlushWal;
+use super::link::{Incoming, Link, check_interrupts, error_text};
+use super::timers::Silence;
+use super::write::WriteWal;
+use crate::base::{Lsn, PgVersion, TimestampTz};
+use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::ready_ok;
+use crate::sys::Cx;
+use crate::wire::backend::BackendMessage;
+use crate::wire::replication::{WalMessage, WalMessageError};
+use alloc::string::{String, ToString};
+use bytes::Bytes;
+
+/// One stream.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Streaming {
+    /// Something came since the last wait.
+    received: bool,
+    end: Option<CopyEnd>,
+    turn: Turn,
+}
+
+/// How the upstream ended the COPY.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum CopyEnd {
+    /// No more WAL on this timeline; the connection goes on.
+    CopyDone,
+    /// It shuts down.
+    CommandComplete,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Turn {
+    Top,
+    /// Takes messages until none is there.
+    Receive,
+    Write(WriteWal),
+    Flush(FlushWal),
+    Wait,
+    Woken,
+}
+
+impl Streaming {
+    /// Whatever was replayed counts as written and flushed, although what comes first repeats a part of it: the stream
+    /// begins at a segment.
+    pub(super) fn begin(cx: &mut Cx<'_>, link: &mut Link) -> Self {
+        link.write = cx.shmem.recovery.last_replayed_end;
+        link.flush = link.write;
+        link.timers.heard(cx.now.wall, &cx.shmem.settings);
+        // 15 says nothing before the first message or tick.
+        if cx.shmem.settings.pg_version == PgVersion::V18 {
+            link.send_reply(cx, true, false);
+            link.send_feedback(cx, true);
+        }
+        Self {
+            received: false,
+            end: None,
+            turn: Turn::Top,
+        }
+    }
+
+    /// # Errors
+    /// Any reason for which the process ends.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+    ) -> Poll<Result<CopyEnd, LogEvent>> {
+        loop {
+            match &mut self.turn {
+                Turn::Top => {
+                    if let Err(event) = check_recovery(cx).and_then(|()| check_interrupts(cx)) {
+                        return Poll::Ready(Err(event));
+                    }
+                    self.received = false;
+                    self.turn = Turn::Receive;
+                }
+                Turn::Receive => {
+                    if let Err(event) = self.receive(cx, link) {
+                        return Poll::Ready(Err(event));
+                    }
+                }
+                Turn::Write(write) => {
+                    ready_ok!(write.poll(cx, link));
+                    self.turn = Turn::Receive;
+                }
+                Turn::Flush(flush) => {
+                    ready_ok!(flush.poll(cx, link));
+                    if let Some(end) = self.end {
+                        return Poll::Ready(Ok(end));
+                    }
+                    self.turn = Turn::Wait;
+                }
+                Turn::Wait => {
+                    self.turn = Turn::Woken;
+                    return Poll::Yield(Yield::Wait(Wait {
+                        latch: true,
+                        readable: link.conn,
+                        until: link.timers.sleep_until(cx.now),
+                        why: "WalReceiverMain",
+                        ..Wait::default()
+                    }));
+                }
+                Turn::Woken => {
+                    if let Err(event) = woken(cx, link) {
+                        return Poll::Ready(Err(event));
+                    }
+                    self.turn = Turn::Top;
+                }
+            }
+        }
+    }
+
+    /// Takes one message. While more is there, nothing is flushed but segments that are complete.
+    fn receive(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Result<(), LogEvent> {
+        match link.receive(cx) {
+            Incoming::WouldBlock if self.received => self.finish_batch(cx, link),
+            Incoming::WouldBlock => self.turn = Turn::Wait,
+            Incoming::Broken(why) => return Err(broken(why)),
+            Incoming::Message(BackendMessage::CopyData(payload)) => {
+                if !payload.is_empty() {
+                    self.received = true;
+                    link.timers.heard(cx.now.wall, &cx.shmem.settings);
+                    self.process(cx, link, payload)?;
+                }
+            }
+            Incoming::Message(BackendMessage::CopyDone) => {
+                self.end_of_copy(cx, link, CopyEnd::CopyDone);
+            }
+            Incoming::Message(BackendMessage::CommandComplete(_)) => {
+                self.end_of_copy(cx, link, CopyEnd::CommandComplete);
+            }
+            Incoming::Message(BackendMessage::ErrorResponse(fields)) => {
+                return Err(broken(error_text(&fields)));
+            }
+            Incoming::Message(other) => {
+                return Err(broken(alloc::format!("unexpected message: {other:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn end_of_copy(&mut self, cx: &mut Cx<'_>, link: &mut Link, end: CopyEnd) {
+        cx.log(LogEvent::log(Message::ReplicationTerminated));
+        self.end = Some(end);
+        self.finish_batch(cx, link);
+    }
+
+    /// Reports what was written, then makes it durable and reports that.
+    fn finish_batch(&mut self, cx: &mut Cx<'_>, link: &mut Link) {
+        link.send_reply(cx, false, false);
+        self.turn = Turn::Flush(FlushWal::new());
+    }
+
+    /// `XLogWalRcvProcessMsg`
+    fn process(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+        payload: Bytes,
+    ) -> Result<(), LogEvent> {
+        match WalMessage::decode(payload).map_err(violation)? {
+            WalMessage::XLogData(header, data) => {
+                // No WAL lies there, and positions must not wrap.
+                if header.start.0.checked_add(data.len() as u64).is_none() {
+                    return Err(violation(WalMessageError::XLogData));
+                }
+                note_sender(cx, header.wal_end, header.send_time);
+                self.turn = Turn::Write(WriteWal::new(header.start, data));
+            }
+            WalMessage::Keepalive(keepalive) => {
+                note_sender(cx, keepalive.wal_end, keepalive.send_time);
+                if keepalive.reply_requested {
+                    link.send_reply(cx, true, false);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What follows a wait. Only a wait that nothing else ended counts as a time-out.
+fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), LogEvent> {
+    let woken = cx.woken_by();
+    if woken.latch {
+        cx.reset_latch();
+        check_interrupts(cx)?;
+        if core::mem::take(&mut cx.shmem.walrcv.force_reply) {
+            link.send_reply(cx, true, false);
+        }
+    } else if woken.timeout && !woken.readable {
+        let silence = link.timers.take_silence(cx.now.wall, &cx.shmem.settings);
+        if silence == Silence::TooLong {
+            let code = SqlState::CONNECTION_FAILURE;
+            return Err(LogEvent::error(code, Message::ReceiverTimeout));
+        }
+        let ping = silence == Silence::Ping;
+        link.send_reply(cx, ping, ping);
+        link.send_feedback(cx, false);
+    }
+    Ok(())
+}
+
+fn check_recovery(cx: &Cx<'_>) -> Result<(), LogEvent> {
+    if cx.shmem.recovery_in_progress() {
+        return Ok(());
+    }
+    Err(LogEvent::fatal(
+        SqlState::NOT_IN_STATE,
+        Message::RecoveryEnded,
+    ))
+}
+
+/// `ProcessWalSndrMessage`
+fn note_sender(cx: &mut Cx<'_>, wal_end: Lsn, send_time: TimestampTz) {
+    let now = cx.now.wall;
+    let walrcv = &mut cx.shmem.walrcv;
+    if walrcv.latest_wal_end < wal_end {
+        walrcv.latest_wal_end_time = send_time;
+    }
+    walrcv.latest_wal_end = wal_end;
+    walrcv.last_send_time = send_time;
+    walrcv.last_receipt_time = now;
+}
+
+fn broken(why: String) -> LogEvent {
+    LogEvent::error(SqlState::CONNECTION_FAILURE, Message::StreamBroken(why))
+}
+
+fn violation(error: WalMessageError) -> LogEvent {
+    let message = Message::Protocol(error.to_string());
+    LogEvent::error(SqlState::PROTOCOL_VIOLATION, message)
+}

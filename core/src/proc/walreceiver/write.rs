@@ -1,0 +1,110 @@
+//! Writing received WAL into segment files. Mirrors XLogWalRcvWrite and XLogWalRcvClose.
+
+use super::flush::FlushWal;
+use super::link::Link;
+use crate::base::Lsn;
+use crate::call::{DiskError, DiskOp, LogEvent, Poll};
+use crate::ready_ok;
+use crate::storage::file::written;
+use crate::storage::wal_file::{SwitchSegment, segment_path};
+use crate::sys::{Cx, OpenSegment};
+use bytes::{Buf, Bytes};
+
+/// `XLogWalRcvWrite`: the sender is trusted with the position, which may lie before what we have. Nothing is written
+/// beyond what came; what a page holds behind it stays.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct WriteWal {
+    at: Lsn,
+    data: Bytes,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Look,
+    /// Another segment is open.
+    Leave(FlushWal),
+    Switch(SwitchSegment),
+    Written(OpenSegment),
+}
+
+impl WriteWal {
+    pub(super) const fn new(at: Lsn, data: Bytes) -> Self {
+        Self {
+            at,
+            data,
+            phase: Phase::Look,
+        }
+    }
+
+    /// # Errors
+    /// A failed write or fsync, as a PANIC; a segment that cannot be made, as an ERROR.
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), LogEvent>> {
+        let geometry = cx.shmem.settings.geometry;
+        loop {
+            match &mut self.phase {
+                Phase::Look => {
+                    if self.data.is_empty() {
+                        cx.shmem.walrcv.written_upto = link.write;
+                    }
+                    let segment = geometry.segment_of(self.at);
+                    match cx.sys.wal_file {
+                        // At the end of the data this closes a segment that is just complete.
+                        Some(open) if open.segment != segment || open.tli != link.tli => {
+                            self.phase = Phase::Leave(FlushWal::new());
+                        }
+                        Some(_) | None if self.data.is_empty() => return Poll::Ready(Ok(())),
+                        None => self.phase = Phase::Switch(SwitchSegment::new(segment, link.tli)),
+                        Some(open) => {
+                            self.phase = Phase::Written(open);
+                            return Poll::Yield(self.write(cx, open));
+                        }
+                    }
+                }
+                Phase::Leave(flush) => {
+                    ready_ok!(flush.poll(cx, link));
+                    if let Some(open) = cx.sys.wal_file.take() {
+                        cx.close(open.fd);
+                    }
+                    self.phase = Phase::Look;
+                }
+                Phase::Switch(switch) => {
+                    ready_ok!(switch.poll(cx));
+                    self.phase = Phase::Look;
+                }
+                Phase::Written(open) => {
+                    let count = match cx.done().map(written) {
+                        Ok(0) => Err(DiskError::NoSpace),
+                        outcome => outcome,
+                    };
+                    let count = match count {
+                        Ok(count) => count,
+                        Err(e) => {
+                            let path = segment_path(cx, open.tli, open.segment);
+                            let event = LogEvent::file("write to", path, e);
+                            return Poll::Ready(Err(event.in_critical_section()));
+                        }
+                    };
+                    self.at += count.into();
+                    self.data.advance(count as usize);
+                    link.write = self.at;
+                    self.phase = Phase::Look;
+                }
+            }
+        }
+    }
+
+    /// As much as fits into the segment.
+    fn write(&self, cx: &mut Cx<'_>, open: OpenSegment) -> crate::call::Yield {
+        let geometry = cx.shmem.settings.geometry;
+        let offset = geometry.segment_offset(self.at);
+        let room = (geometry.segment - offset) as usize;
+        let data = self.data.slice(..room.min(self.data.len()));
+        let op = DiskOp::Write {
+            fd: open.fd,
+            offset: offset.into(),
+            data,
+        };
+        cx.disk(op, "XLogWalRcvWrite")
+    }
+}
