@@ -3,6 +3,7 @@
 //! Words and complaints follow scan.l and gram.y as far as the statements go; anything else is a syntax error.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
 
@@ -264,23 +265,23 @@ impl<'a> Scanner<'a> {
 
     fn hex(&mut self) -> Result<Bytes, SqlError> {
         let text = self.text()?;
-        if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let bad = text.chars().find(|c| !c.is_ascii_hexdigit());
-            return Err(SqlError::HexDigit(bad.expect("one of the bytes is part of it")));
-        }
         if text.len() % 2 != 0 {
-            return Err(SqlError::HexOdd);
+            let bad = text.chars().find(|c| !c.is_ascii_hexdigit());
+            return Err(bad.map_or(SqlError::HexOdd, SqlError::HexDigit));
         }
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => byte - b'A' + 10,
-        };
-        Ok(text
-            .as_bytes()
-            .chunks_exact(2)
-            .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
-            .collect())
+        let mut bytes = Vec::with_capacity(text.len() / 2);
+        // Contents may be long: look digits up, and look at their soundness once, at the end.
+        let mut all = 0;
+        bytes.extend(text.as_bytes().chunks_exact(2).map(|pair| {
+            let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+            all |= high | low;
+            high << 4 | low & 15
+        }));
+        if all & NO_DIGIT != 0 {
+            let bad = text.chars().find(|c| !c.is_ascii_hexdigit());
+            return Err(SqlError::HexDigit(bad.expect("one byte is no digit")));
+        }
+        Ok(Bytes::from(bytes))
     }
 
     fn symbol(&mut self, symbol: &str) -> Result<(), SqlError> {
@@ -364,6 +365,21 @@ fn is_word_start(c: char) -> bool {
 struct Hex<'a>(&'a [u8]);
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Marks a byte that is no hexadecimal digit.
+const NO_DIGIT: u8 = 0x80;
+
+/// The value of every byte as a hexadecimal digit.
+static VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[DIGITS[digit as usize] as usize] = digit;
+        values[DIGITS[digit as usize].to_ascii_uppercase() as usize] = digit;
+        digit += 1;
+    }
+    values
+};
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
