@@ -73,8 +73,8 @@ pub struct Report<'a> {
     pub outcome: &'a Outcome,
     /// The command that runs it again.
     pub replay: String,
-    /// The command that runs it again under `cargo test`.
-    pub test: String,
+    /// The command that runs it again under `cargo test`, if one does.
+    pub test: Option<String>,
     /// Where the plan was stored.
     pub file: Option<String>,
 }
@@ -99,7 +99,9 @@ impl fmt::Display for Report<'_> {
         story(f, &outcome.story)?;
         writeln!(f)?;
         writeln!(f, "  replay  {}", self.replay)?;
-        writeln!(f, "  test    {}", self.test)?;
+        if let Some(test) = &self.test {
+            writeln!(f, "  test    {test}")?;
+        }
         if let Some(file) = &self.file {
             writeln!(f, "  plan    {file}")?;
         }

@@ -147,6 +147,11 @@ impl Draw {
         u32::try_from(drawn).expect("between two of its kind")
     }
 
+    /// Whole milliseconds, which read better.
+    fn between_ms(&mut self, least_us: u64, most_us: u64) -> u64 {
+        self.rng.between(least_us / MS, most_us / MS) * MS
+    }
+
     fn tiny_geometry(&mut self) -> Geometry {
         let wal_page = *self.rng.pick(&[256, 512, 1024]);
         let pages = *self.rng.pick(&[8, 16, 32, 64]);
@@ -171,7 +176,7 @@ impl Draw {
             settings.cluster_name.clone_from(&name);
             settings.shared_buffers = self.small(4, 32);
             settings.primary_conninfo = (n > 0).then(|| (String::from("primary"), super::PORT));
-            let offset = self.rng.between(0, 2 * SECOND);
+            let offset = self.between_ms(0, 2 * SECOND);
             let drift = self.rng.between(0, 400);
             nodes.push(NodePlan {
                 name,
@@ -264,7 +269,7 @@ impl Draw {
             _ => spread_us * 3 / 4,
         };
         WorkloadRow {
-            when: When::At(from_us + self.rng.between(0, room_us / 8)),
+            when: When::At(from_us / MS * MS + self.between_ms(0, room_us / 8)),
             session,
             node: 0,
             transactions,
@@ -273,7 +278,7 @@ impl Draw {
             message: self.message_bytes(geometry),
             rollback_every,
             asynchronous: self.rng.ratio(1, 4),
-            pause_us,
+            pause_us: pause_us / MS * MS,
             read_every: *self.rng.pick(&[0, 4, 10]),
         }
     }
@@ -307,7 +312,7 @@ impl Draw {
         let checkpoints = self.rng.between(0, 4);
         let mut rows = Vec::new();
         for n in 0..switches + checkpoints {
-            let when = When::At(self.rng.between(200 * MS, active_us * 9 / 10));
+            let when = When::At(self.between_ms(200 * MS, active_us * 9 / 10));
             let action = if n < switches {
                 Action::SwitchWal { node: 0 }
             } else {
@@ -337,7 +342,7 @@ impl Draw {
     fn fault(&mut self, class: Class, nodes: usize, active_us: u64) -> FaultRow {
         let node = self.victim(nodes);
         let (a, b) = self.link(nodes);
-        let at = When::At(self.rng.between(500 * MS, active_us - 500 * MS));
+        let at = When::At(self.between_ms(500 * MS, active_us - 500 * MS));
         let off_us = self.rng.between(50, 2000) * MS;
         let for_us = self.rng.between(20, 4000) * MS;
         let when = match class {
@@ -384,7 +389,7 @@ impl Draw {
             }
             Class::ClockJump => {
                 let ahead = self.rng.ratio(1, 2);
-                let by_us = self.rng.between(1, 5 * SECOND);
+                let by_us = self.between_ms(MS, 5 * SECOND);
                 let by_us = if ahead {
                     signed(by_us * 6)
                 } else {

@@ -1,0 +1,379 @@
+//! `walsim fuzz`: many seeds on all cores, and a summary that a person understands.
+
+use super::refusal::Refusal;
+use super::values::{
+    SeedBase, base_value, bug_value, duration_value, overrides, planted, profile_value, range_value,
+};
+use super::{Format, Outcome, json, os, pool};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use walsim::fuzz::{Campaign, Ran, Repeat, Task};
+use walsim::plan::{Profile, Scenario, show_seed, show_us};
+use walsim::report::{Report, Status};
+use walsim::world::Verdict;
+use walsim_core::base::Bug;
+
+/// Where failing plans are stored unless the command says.
+pub(super) const OUT: &str = "target/walsim";
+/// Failures whose whole report is printed; of the others a line.
+const REPORTS: u64 = 5;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The seeds A to B, without B
+    #[arg(long, value_name = "A..B", value_parser = range_value, conflicts_with_all = ["count", "seed_base"])]
+    seeds: Option<Range<u64>>,
+    /// So many seeds [default: 1000, or what the budget allows]
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Begin no further seed after this much wall time, such as 60s
+    #[arg(long, value_name = "TIME", value_parser = duration_value)]
+    budget: Option<Duration>,
+    /// Which distribution plans are drawn from: default, faultless
+    #[arg(long, value_name = "NAME", value_parser = profile_value, default_value = "default")]
+    profile: Profile,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// The first seed, or `random`
+    #[arg(long, value_name = "SEED", value_parser = base_value, default_value = "0")]
+    seed_base: SeedBase,
+    /// Where plans of failing seeds are stored
+    #[arg(long, value_name = "DIR", default_value = OUT)]
+    out: PathBuf,
+    /// How results are written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Plant this bug
+    #[arg(long, value_name = "NAME", value_parser = bug_value)]
+    bug: Option<Bug>,
+    /// Run this share of the seeds twice and compare
+    #[arg(long, value_name = "PERCENT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=100))]
+    check_determinism: u8,
+    /// Override a setting of every plan, such as geometry=stock
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+pub(super) fn run(args: &Args) -> Outcome {
+    let task = Task {
+        profile: args.profile,
+        overrides: overrides(&args.sets)?,
+        planted: planted(args.bug)?,
+        twice_percent: args.check_determinism.into(),
+    };
+    let seeds = args.range()?;
+    let jobs = args.jobs.map_or_else(os::parallelism, usize::from);
+    let begun = os::now();
+    let go_on = || args.budget.is_none_or(|budget| begun.elapsed() < budget);
+
+    let bar = progress(&seeds, args.budget);
+    let mut campaign = Campaign::new(seeds.start);
+    let teller = Teller {
+        args,
+        task: &task,
+        bar: &bar,
+    };
+    let mut told = 0;
+    pool::each_seed(
+        (seeds.start, seeds.end),
+        jobs,
+        go_on,
+        |seed| task.run(seed),
+        |ran| {
+            for ran in campaign.add(ran) {
+                bar.inc(1);
+                if ran.status() != Status::Pass {
+                    told += 1;
+                    bar.set_message(format!("{told} failed"));
+                    teller.tell(&ran, told);
+                }
+            }
+        },
+    );
+    bar.finish_and_clear();
+
+    match args.format {
+        Format::Json => json::line(&summary_line(&campaign, args.profile)),
+        Format::Text => {
+            let text = summary(&campaign, args.profile, jobs, begun.elapsed());
+            let _ = write!(std::io::stdout(), "{text}");
+        }
+    }
+    Ok(campaign.final_status(args.profile))
+}
+
+impl Args {
+    fn range(&self) -> Result<Range<u64>, Refusal> {
+        if let Some(seeds) = &self.seeds {
+            return Ok(seeds.clone());
+        }
+        let base = self.seed_base.seed();
+        let count = match (self.count, self.budget) {
+            (Some(count), _) => count,
+            (None, None) => 1000,
+            (None, Some(_)) => return Ok(base..u64::MAX),
+        };
+        let end = base.checked_add(count).filter(|_| count > 0);
+        let end = end.ok_or_else(|| {
+            Refusal::new("there are no such seeds")
+                .help("seeds go up to 18446744073709551615, and there must be one at least")
+        })?;
+        Ok(base..end)
+    }
+}
+
+/// A bar on a terminal; nothing elsewhere.
+fn progress(seeds: &Range<u64>, budget: Option<Duration>) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match budget {
+        None => (
+            ProgressBar::new(seeds.end - seeds.start),
+            "{bar:40} {pos}/{len} seeds  {per_sec}  {eta} left  {msg}",
+        ),
+        Some(_) => (
+            ProgressBar::new_spinner(),
+            "{spinner} {pos} seeds  {per_sec}  {elapsed}  {msg}",
+        ),
+    };
+    let style = ProgressStyle::with_template(template).expect("a fixed template");
+    bar.set_style(style);
+    bar
+}
+
+struct Teller<'a> {
+    args: &'a Args,
+    task: &'a Task,
+    bar: &'a ProgressBar,
+}
+
+impl Teller<'_> {
+    /// Stores the plan of a failing seed, and tells of it.
+    fn tell(&self, ran: &Ran, nth: u64) {
+        let file = self.store(ran);
+        let seed = show_seed(ran.seed);
+        if let (Some(code), Format::Json) = (ran.outcome.verdict.code(), self.args.format) {
+            let invariant = code.into();
+            let (kind, seed, file) = ("failure", seed.clone(), file.clone());
+            json::line(&json::Failure {
+                kind,
+                seed,
+                invariant,
+                file,
+            });
+        }
+        let text = if let Some(Repeat::Differs(step)) = ran.repeated {
+            format!(
+                "FAIL  seed {seed} did not repeat itself: step {step} is the first that differs\n"
+            )
+        } else if nth > REPORTS {
+            let code = ran.outcome.verdict.code().unwrap_or("pass");
+            format!("FAIL  {code}  seed {seed}\n")
+        } else {
+            self.report(ran, file).to_string() + "\n"
+        };
+        self.bar.suspend(|| match self.args.format {
+            Format::Text => print_to(std::io::stdout(), &text),
+            Format::Json => print_to(std::io::stderr(), &text),
+        });
+    }
+
+    fn report<'a>(&self, ran: &'a Ran, file: Option<String>) -> Report<'a> {
+        let seed = show_seed(ran.seed);
+        let bug = self
+            .args
+            .bug
+            .map(|bug| format!(" --bug {}", bug.name()))
+            .unwrap_or_default();
+        let options = format!("{}{bug}", self.task.overrides.as_options());
+        let replay = match (self.args.profile, &file) {
+            (Profile::Faultless, Some(file)) => format!("walsim replay {file}{bug}"),
+            (Profile::Default, _) | (Profile::Faultless, None) => {
+                format!("walsim replay {seed}{options}")
+            }
+        };
+        let plain = options.is_empty() && self.args.profile == Profile::Default;
+        let test = plain.then(|| test_line(ran.seed));
+        Report {
+            seed: ran.seed,
+            outcome: &ran.outcome,
+            replay,
+            test,
+            file,
+        }
+    }
+
+    fn store(&self, ran: &Ran) -> Option<String> {
+        let mut plan = self.task.plan(ran.seed);
+        if let Some(code) = ran.outcome.verdict.code() {
+            plan.about = match &ran.outcome.verdict {
+                Verdict::Violation(v) | Verdict::NoConvergence(v) => {
+                    format!("Violated {code}: {}", v.message)
+                }
+                Verdict::Pass | Verdict::Panic { .. } => format!("Failed with {code}"),
+            };
+        }
+        let name = match self.args.bug {
+            Some(bug) => format!("{}-{}.toml", show_seed(ran.seed), bug.name()),
+            None => format!("{}.toml", show_seed(ran.seed)),
+        };
+        match store(&self.args.out, &name, &Scenario::from(plan)) {
+            Ok(path) => Some(path),
+            Err(refusal) => {
+                self.bar.suspend(|| refusal.print());
+                None
+            }
+        }
+    }
+}
+
+/// The command that runs a seed of profile `default` as a test.
+fn test_line(seed: u64) -> String {
+    format!(
+        "WALSIM_SEED={} cargo test -p walsim --test simulation",
+        show_seed(seed)
+    )
+}
+
+/// Writes a plan file, and gives back its path.
+pub(super) fn store(dir: &Path, name: &str, scenario: &Scenario) -> Result<String, Refusal> {
+    let path = dir.join(name);
+    std::fs::create_dir_all(dir).map_err(|e| Refusal::of_io(dir, "create", &e))?;
+    std::fs::write(&path, scenario.to_toml()).map_err(|e| Refusal::of_io(&path, "write", &e))?;
+    Ok(path.display().to_string())
+}
+
+fn print_to(mut to: impl Write, text: &str) {
+    let _ = to.write_all(text.as_bytes());
+}
+
+fn summary_line(campaign: &Campaign, profile: Profile) -> json::FuzzSummary {
+    let cpu = os::cpu_time();
+    json::FuzzSummary {
+        kind: "summary",
+        seeds: campaign.seeds,
+        seed_range: [campaign.range.start, campaign.range.end],
+        failures: campaign.failures,
+        steps: campaign.steps,
+        sim_s: json::seconds(Duration::from_micros(campaign.sim_us)),
+        cpu_s: json::seconds(cpu),
+        steps_per_cpu_s: json::rate(campaign.steps, cpu),
+        seeds_per_cpu_s: json::rate(campaign.seeds, cpu),
+        commits: campaign.commits,
+        double_checked: campaign.twice,
+        nondeterministic: campaign.nondeterministic,
+        marks: campaign
+            .marks
+            .iter()
+            .map(|(mark, count)| (mark.name(), count))
+            .collect(),
+        missed_marks: campaign
+            .missed(profile)
+            .iter()
+            .map(|mark| mark.name())
+            .collect(),
+        hash: format!("{:#018x}", campaign.hash()),
+    }
+}
+
+fn summary(campaign: &Campaign, profile: Profile, jobs: usize, wall: Duration) -> String {
+    let cpu = os::cpu_time();
+    let Range { start, end } = campaign.range;
+    let verdict = match campaign.failures {
+        0 => String::from("nothing was violated"),
+        n => format!("{n} FAILED"),
+    };
+    let mut lines = vec![
+        format!(
+            "{} seeds ({start}..{end}) of profile {}: {verdict}",
+            grouped(campaign.seeds),
+            profile.name()
+        ),
+        format!(
+            "  steps      {} ({} per CPU second)",
+            grouped(campaign.steps),
+            per_second(campaign.steps, cpu)
+        ),
+        format!("  commits    {} acknowledged", grouped(campaign.commits)),
+        format!("  faults     {} struck", grouped(campaign.faults)),
+        format!(
+            "  simulated  {} s ({} times the CPU time)",
+            grouped(campaign.sim_us / 1_000_000),
+            per_second(campaign.sim_us / 1_000_000, cpu)
+        ),
+        format!(
+            "  took       {} s of CPU on {jobs} threads, {} s",
+            json::seconds(cpu),
+            json::seconds(wall)
+        ),
+        format!("  repeated   {}", repeated(campaign)),
+    ];
+    lines.push(format!(
+        "  marks      {}",
+        wrapped(&campaign.marks.to_string())
+    ));
+    let missed: Vec<_> = campaign
+        .missed(profile)
+        .iter()
+        .map(|mark| mark.name())
+        .collect();
+    if !missed.is_empty() {
+        lines.push(format!("  MISSED     {}", missed.join(", ")));
+    }
+    lines.push(format!("  hash       {:#018x}", campaign.hash()));
+    lines.join("\n") + "\n"
+}
+
+fn repeated(campaign: &Campaign) -> String {
+    match (campaign.twice, campaign.nondeterministic) {
+        (0, _) => String::from("no seed was run twice"),
+        (twice, 0) => format!("{twice} seeds took the same steps twice"),
+        (twice, differ) => format!("{differ} OF {twice} SEEDS TOOK OTHER STEPS THE SECOND TIME"),
+    }
+}
+
+/// Breaks a list at commas, under the first line's beginning.
+fn wrapped(list: &str) -> String {
+    let mut text = String::new();
+    let mut column = 0;
+    for item in list.split(", ") {
+        if column + item.len() > 76 {
+            text.push_str(",\n             ");
+            column = 0;
+        } else if column > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(item);
+        column += item.len() + 2;
+    }
+    text
+}
+
+/// A rate in whole numbers.
+fn per_second(count: u64, time: Duration) -> String {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    grouped(count * 1000 / ms.max(1))
+}
+
+/// 1234567 as 1,234,567.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A run's length in words.
+pub(super) fn simulated(us: u64) -> String {
+    show_us(us / 1000 * 1000)
+}

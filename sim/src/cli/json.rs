@@ -1,0 +1,162 @@
+//! Lines of machine-readable output. The names are stable: other tools read them.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+/// Prints one line to stdout. A reader that has gone away (`| head`) is no error.
+pub(super) fn line(value: &impl Serialize) {
+    let text = serde_json::to_string(value).expect("our own structs are JSON");
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// `a / b`, rounded so that it reads well; 0 where there is nothing to divide by.
+#[expect(clippy::float_arithmetic, reason = "rates are for people")]
+pub(super) fn rate(count: u64, per: Duration) -> f64 {
+    rounded(as_float(count) / per.as_secs_f64().max(0.005))
+}
+
+/// Seconds with two decimals.
+pub(super) fn seconds(time: Duration) -> f64 {
+    rounded(time.as_secs_f64())
+}
+
+/// `a / b` of two counts.
+#[expect(clippy::float_arithmetic, reason = "averages are for people")]
+pub(super) fn per(count: u64, of: u64) -> f64 {
+    if of == 0 {
+        0.0
+    } else {
+        rounded(as_float(count) / as_float(of))
+    }
+}
+
+#[expect(clippy::float_arithmetic, reason = "numbers are for people")]
+pub(super) fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a campaign are far below 2^53"
+)]
+pub(super) const fn as_float(count: u64) -> f64 {
+    count as f64
+}
+
+#[derive(Serialize)]
+pub(super) struct Failure {
+    pub(super) kind: &'static str,
+    pub(super) seed: String,
+    pub(super) invariant: String,
+    pub(super) file: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct FuzzSummary {
+    pub(super) kind: &'static str,
+    pub(super) seeds: u64,
+    pub(super) seed_range: [u64; 2],
+    pub(super) failures: u64,
+    pub(super) steps: u64,
+    pub(super) sim_s: f64,
+    pub(super) cpu_s: f64,
+    pub(super) steps_per_cpu_s: f64,
+    pub(super) seeds_per_cpu_s: f64,
+    pub(super) commits: u64,
+    pub(super) double_checked: u64,
+    pub(super) nondeterministic: u64,
+    pub(super) marks: BTreeMap<&'static str, u64>,
+    pub(super) missed_marks: Vec<&'static str>,
+    pub(super) hash: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Run {
+    pub(super) kind: &'static str,
+    pub(super) seed: String,
+    pub(super) verdict: &'static str,
+    pub(super) invariant: Option<String>,
+    pub(super) steps: u64,
+    pub(super) sim_s: f64,
+    pub(super) hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nodes: Option<Vec<Node>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) dir: String,
+    pub(super) timeline: u32,
+    pub(super) first_record: String,
+    pub(super) end_of_wal: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Bug {
+    pub(super) kind: &'static str,
+    pub(super) name: &'static str,
+    pub(super) found: bool,
+    pub(super) invariant: Option<String>,
+    pub(super) seed: Option<String>,
+    pub(super) seeds: u64,
+    pub(super) cpu_s: f64,
+    /// Null until there is a shrinker, as is the next.
+    pub(super) shrunk_steps: Option<u64>,
+    pub(super) shrunk_faults: Option<u64>,
+    pub(super) file: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct HuntSummary {
+    pub(super) kind: &'static str,
+    pub(super) bugs: usize,
+    pub(super) found: usize,
+    pub(super) median_cpu_s: f64,
+    pub(super) worst_cpu_s: f64,
+    pub(super) median_shrunk_steps: Option<u64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Bench {
+    pub(super) kind: &'static str,
+    pub(super) profile: &'static str,
+    pub(super) steps_per_cpu_s: f64,
+    pub(super) seeds_per_cpu_s: f64,
+    pub(super) commits_per_cpu_s: f64,
+    pub(super) wal_bytes_per_run: f64,
+    pub(super) faults_per_run: f64,
+    pub(super) sim_to_cpu: f64,
+    pub(super) max_rss_mib: f64,
+    pub(super) runs: u64,
+    pub(super) counted: u64,
+    pub(super) failures: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Codec {
+    pub(super) kind: &'static str,
+    pub(super) name: &'static str,
+    pub(super) mb_per_cpu_s: f64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Growth {
+    pub(super) kind: &'static str,
+    pub(super) by: &'static str,
+    pub(super) factor: u64,
+    /// Microseconds.
+    pub(super) cpu_per_step: f64,
+    pub(super) ratio: f64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Check {
+    pub(super) kind: &'static str,
+    pub(super) name: &'static str,
+    pub(super) ok: bool,
+    pub(super) hash: String,
+    pub(super) expected: String,
+}

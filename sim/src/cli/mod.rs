@@ -1,0 +1,85 @@
+//! The command line: the only part of the simulator that knows threads, wall time, the terminal and files.
+//!
+//! Results go to stdout, progress and complaints to stderr. The exit status says what was found.
+
+mod bench;
+mod bugs;
+mod doctor;
+mod fuzz;
+mod invariants;
+mod json;
+mod os;
+mod pool;
+mod refusal;
+mod replay;
+mod scenarios;
+mod trace;
+mod values;
+
+use clap::{Parser, Subcommand};
+use refusal::Refusal;
+use std::process::ExitCode;
+use walsim::report::Status;
+
+/// A deterministic simulator that tries to break PostgreSQL's physical streaming replication.
+///
+/// Exit status: 0 pass, 1 an invariant was violated, 2 wrong usage or input, 3 a cluster did not converge, 4 a run did
+/// not repeat itself, 5 an assertion failed, 6 a situation that must occur did not.
+#[derive(Parser)]
+#[command(name = "walsim", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Simulate many clusters, one per seed
+    Fuzz(fuzz::Args),
+    /// Run one seed or plan file again
+    Replay(replay::Args),
+    /// The plays under scenarios/
+    #[command(subcommand)]
+    Scenarios(scenarios::Command),
+    /// Historical bugs that can be planted
+    #[command(subcommand)]
+    Bugs(bugs::Command),
+    /// What is checked
+    #[command(subcommand)]
+    Invariants(invariants::Command),
+    /// How fast is it?
+    Bench(bench::Args),
+    /// Does this build repeat itself?
+    Doctor(doctor::Args),
+}
+
+/// How results are written: for people, or one JSON object per line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Runs the command.
+pub(crate) fn main() -> ExitCode {
+    // A panic of a simulated run is a finding and part of its report; one of the command itself is shown as always.
+    pool::silence_panics_of_runs();
+    let outcome = match Cli::parse().command {
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Scenarios(command) => scenarios::run(&command),
+        Command::Bugs(command) => bugs::run(&command),
+        Command::Invariants(command) => invariants::run(&command),
+        Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match outcome {
+        Ok(status) => ExitCode::from(status.code()),
+        Err(refusal) => {
+            refusal.print();
+            ExitCode::from(2)
+        }
+    }
+}
+
+type Outcome = Result<Status, Refusal>;

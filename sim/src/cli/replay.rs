@@ -1,0 +1,260 @@
+//! `walsim replay`: one seed or plan file again, with a trace, up to a time, with the nodes' files on the real disk.
+
+use super::fuzz::simulated;
+use super::refusal::Refusal;
+use super::values::{bug_value, overrides, planted, simulated_value};
+use super::{Format, Outcome, json, pool, trace};
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use walsim::disk::Entry;
+use walsim::dump::DataDirectory;
+use walsim::plan::{Plan, Profile, Scenario, seed, show_seed};
+use walsim::report::{Report, Status, verdict_word};
+use walsim::world::{Verdict, World, run as run_plan};
+use walsim_core::base::{Bug, Planted};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// A seed (17, 0x11, the 40 digits of a commit) or a plan file
+    #[arg(value_name = "SEED|FILE")]
+    what: String,
+    /// Print what happens, line by line
+    #[arg(long)]
+    trace: bool,
+    /// Stop at this simulated time, such as 12.4s
+    #[arg(long, value_name = "TIME", value_parser = simulated_value)]
+    until: Option<u64>,
+    /// Write each node's data directory to DIR/NODE, as its page cache has it
+    #[arg(long, value_name = "DIR", conflicts_with = "dump_platter")]
+    dump: Option<PathBuf>,
+    /// The same, as a loss of power would leave it
+    #[arg(long, value_name = "DIR")]
+    dump_platter: Option<PathBuf>,
+    /// Plant this bug
+    #[arg(long, value_name = "NAME", value_parser = bug_value)]
+    bug: Option<Bug>,
+    /// How results are written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Override a setting of the plan, such as geometry=stock
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+pub(super) fn run(args: &Args) -> Outcome {
+    let planted = planted(args.bug)?;
+    let plan = plan_of(&args.what, &args.sets)?;
+    let dump = args.dump.as_deref().map(|dir| (dir, false));
+    let dump = dump.or(args.dump_platter.as_deref().map(|dir| (dir, true)));
+    if let Some((dir, _)) = dump {
+        refuse_what_is_there(dir, &plan)?;
+    }
+    let played = match (args.trace, args.format) {
+        (false, _) => play(&plan, planted, args.until),
+        (true, Format::Text) => trace::traced(std::io::stdout, || play(&plan, planted, args.until)),
+        (true, Format::Json) => trace::traced(std::io::stderr, || play(&plan, planted, args.until)),
+    };
+    let mut nodes = None;
+    if let (Some((dir, platter)), Some(world)) = (dump, &played.world) {
+        nodes = Some(write_nodes(dir, &plan, world, platter)?);
+    }
+    match args.format {
+        Format::Json => json::line(&played.line(&plan, nodes)),
+        Format::Text => played.print(args, &plan, nodes.as_deref()),
+    }
+    Ok(played.verdict.as_ref().map_or(Status::Pass, Status::from))
+}
+
+/// The plan of a seed, or of a file.
+pub(super) fn plan_of(what: &str, sets: &[String]) -> Result<Plan, Refusal> {
+    let overrides = overrides(sets)?;
+    let path = Path::new(what);
+    if let Ok(seed) = seed(what)
+        && !path.exists()
+    {
+        return Ok(overrides.generate(Profile::Default, seed));
+    }
+    let mut plan = read(path)?.plan;
+    overrides.apply(&mut plan);
+    Ok(plan)
+}
+
+/// Reads a plan file.
+pub(super) fn read(path: &Path) -> Result<Scenario, Refusal> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Refusal::of_io(path, "read", &error)
+            .help("give a seed (17, 0x11) or the path of a plan file")
+    })?;
+    let name = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    Scenario::parse(&text, &name.unwrap_or_default())
+        .map_err(|error| Refusal::of_plan(path, &text, error))
+}
+
+/// A run, as far as it went.
+struct Played {
+    /// `None` if it was stopped before its end.
+    verdict: Option<Verdict>,
+    outcome: Option<walsim::world::Outcome>,
+    steps: u64,
+    sim_us: u64,
+    hash: u64,
+    /// Not there after a panic.
+    world: Option<World>,
+}
+
+fn play(plan: &Plan, planted: Planted, until: Option<u64>) -> Played {
+    let played = pool::simulate(|| {
+        std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut world = World::new(plan, planted, false);
+            while until.is_none_or(|us| world.now().0 < us) && world.step() {}
+            world
+        }))
+    });
+    let Ok(world) = played else {
+        // Once more for the words of the panic: the world that had it is not to be trusted.
+        let outcome = pool::simulate(|| run_plan(plan, planted, false));
+        return Played {
+            verdict: Some(outcome.verdict.clone()),
+            steps: outcome.steps,
+            sim_us: outcome.sim_us,
+            hash: outcome.hash,
+            outcome: Some(outcome),
+            world: None,
+        };
+    };
+    Played {
+        verdict: world.finished().cloned(),
+        outcome: world.finished().map(|_| world.outcome()),
+        steps: world.steps(),
+        sim_us: world.now().0,
+        hash: world.trace_digest(),
+        world: Some(world),
+    }
+}
+
+impl Played {
+    fn line(&self, plan: &Plan, nodes: Option<Vec<json::Node>>) -> json::Run {
+        json::Run {
+            kind: "run",
+            seed: show_seed(plan.seed),
+            verdict: self.verdict.as_ref().map_or("unfinished", verdict_word),
+            invariant: self
+                .verdict
+                .as_ref()
+                .and_then(|v| v.code().map(String::from)),
+            steps: self.steps,
+            sim_s: json::seconds(Duration::from_micros(self.sim_us)),
+            hash: format!("{:#018x}", self.hash),
+            nodes,
+        }
+    }
+
+    fn print(&self, args: &Args, plan: &Plan, nodes: Option<&[json::Node]>) {
+        let mut text = String::new();
+        let counts = format!("{} steps, {} simulated", self.steps, simulated(self.sim_us));
+        match (&self.verdict, &self.outcome) {
+            (Some(Verdict::Pass), Some(outcome)) => {
+                let seed = show_seed(plan.seed);
+                let commits = outcome.commits;
+                text += &format!("PASS  seed {seed}: {counts}, {commits} commits acknowledged\n");
+            }
+            (Some(_), Some(outcome)) => {
+                let bug = args
+                    .bug
+                    .map(|bug| format!(" --bug {}", bug.name()))
+                    .unwrap_or_default();
+                let sets: String = args
+                    .sets
+                    .iter()
+                    .map(|set| format!(" --set {set}"))
+                    .collect();
+                let replay = format!("walsim replay {}{sets}{bug} --trace", args.what);
+                let (seed, test, file) = (plan.seed, None, None);
+                text += &Report {
+                    seed,
+                    outcome,
+                    replay,
+                    test,
+                    file,
+                }
+                .to_string();
+            }
+            (None, _) | (_, None) => text += &format!("stopped after {counts}\n"),
+        }
+        text += &format!("  hash    {:#018x}\n", self.hash);
+        for node in nodes.unwrap_or_default() {
+            let json::Node {
+                name,
+                dir,
+                first_record,
+                end_of_wal,
+                ..
+            } = node;
+            text += &format!("  {name:9} {dir}: WAL from {first_record} to {end_of_wal}\n");
+        }
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+}
+
+/// Nothing is overwritten: what lies there may be somebody's.
+fn refuse_what_is_there(dir: &Path, plan: &Plan) -> Result<(), Refusal> {
+    let there = plan
+        .nodes
+        .iter()
+        .map(|node| dir.join(&node.name))
+        .find(|path| path.exists());
+    match there {
+        None => Ok(()),
+        Some(path) => Err(Refusal::new(format!("{} exists already", path.display()))
+            .help("remove it, or dump to another directory")),
+    }
+}
+
+fn write_nodes(
+    dir: &Path,
+    plan: &Plan,
+    world: &World,
+    platter: bool,
+) -> Result<Vec<json::Node>, Refusal> {
+    let mut nodes = Vec::new();
+    for (host, node) in plan.nodes.iter().enumerate() {
+        let data = DataDirectory::of(world.disk(host), &node.settings, platter);
+        let target = dir.join(&node.name);
+        write_data(&target, &data)?;
+        nodes.push(json::Node {
+            name: node.name.clone(),
+            dir: target.display().to_string(),
+            timeline: data.timeline.0,
+            first_record: data.first_record().to_string(),
+            end_of_wal: data.end_of_wal.to_string(),
+        });
+    }
+    Ok(nodes)
+}
+
+/// The files, and `records.txt`: a line for each record that our reader finds.
+fn write_data(target: &Path, data: &DataDirectory) -> Result<(), Refusal> {
+    let make_dir =
+        |path: &Path| std::fs::create_dir_all(path).map_err(|e| Refusal::of_io(path, "create", &e));
+    let write = |path: &Path, bytes: &[u8]| {
+        std::fs::write(path, bytes).map_err(|e| Refusal::of_io(path, "write", &e))
+    };
+    make_dir(target)?;
+    for (path, entry) in &data.entries {
+        let path = target.join(path);
+        match entry {
+            Entry::Dir => make_dir(&path)?,
+            Entry::File(bytes) => write(&path, bytes)?,
+        }
+    }
+    let records: String = data
+        .records
+        .iter()
+        .map(|record| format!("{record}\n"))
+        .collect();
+    write(&target.join("records.txt"), records.as_bytes())
+}

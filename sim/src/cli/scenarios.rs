@@ -1,0 +1,162 @@
+//! `walsim scenarios`: the plays under scenarios/, one behaviour each.
+
+use super::refusal::Refusal;
+use super::replay::read;
+use super::{Outcome, pool};
+use std::path::{Path, PathBuf};
+use walsim::plan::{Expect, Plan, Scenario, known_names};
+use walsim::report::{Report, Status};
+use walsim::world::run as run_plan;
+use walsim_core::base::Planted;
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Their names, and what each protects
+    List,
+    /// Run all of them, or some
+    Run {
+        /// Names as `list` prints them [default: all]
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+pub(super) fn run(command: &Command) -> Outcome {
+    let files = files()?;
+    match command {
+        Command::List => list(&files),
+        Command::Run { names } => {
+            let mut status = Status::Pass;
+            for (name, path) in chosen(&files, names)? {
+                status = status.max(play(name, path)?);
+            }
+            Ok(status)
+        }
+    }
+}
+
+/// Where the scenarios are: in the current directory, else in the sources that this build came from.
+fn root() -> PathBuf {
+    let here = PathBuf::from("scenarios");
+    if here.is_dir() {
+        return here;
+    }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
+}
+
+/// Names and paths, in the order of names. Those in a folder are called `folder/name`.
+fn files() -> Result<Vec<(String, PathBuf)>, Refusal> {
+    let mut found = Vec::new();
+    let mut folders = vec![(String::new(), root())];
+    while let Some((prefix, folder)) = folders.pop() {
+        let entries = std::fs::read_dir(&folder);
+        for entry in entries.map_err(|e| Refusal::of_io(&folder, "read", &e))? {
+            let path = entry
+                .map_err(|e| Refusal::of_io(&folder, "read", &e))?
+                .path();
+            let name = path.file_stem().map(|n| n.to_string_lossy().into_owned());
+            let name = format!("{prefix}{}", name.unwrap_or_default());
+            if path.is_dir() {
+                folders.push((format!("{name}/"), path));
+            } else if path.extension().is_some_and(|ext| ext == "toml") {
+                found.push((name, path));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn chosen<'a>(
+    files: &'a [(String, PathBuf)],
+    names: &[String],
+) -> Result<Vec<(&'a str, &'a Path)>, Refusal> {
+    let all = files
+        .iter()
+        .map(|(name, path)| (name.as_str(), path.as_path()));
+    if names.is_empty() {
+        return Ok(all.collect());
+    }
+    let find = |name: &String| {
+        all.clone().find(|(known, _)| known == name).ok_or_else(|| {
+            let known: Vec<_> = all.clone().map(|(name, _)| name).collect();
+            Refusal::new(format!("there is no scenario `{name}`")).help(known_names(name, &known))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn list(files: &[(String, PathBuf)]) -> Outcome {
+    let wide = files.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, path) in files {
+        let scenario = read(path)?;
+        println!("{name:wide$}  {}", scenario.plan.about);
+    }
+    Ok(Status::Pass)
+}
+
+fn play(name: &str, path: &Path) -> Outcome {
+    let Scenario { plan, expect } = read(path)?;
+    let outcome = pool::simulate(|| run_plan(&plan, Planted::NONE, true));
+    let status = Status::from(&outcome.verdict);
+    if status != Status::Pass {
+        let replay = format!("walsim replay {} --trace", path.display());
+        let test = Some(format!("cargo test -p walsim --test simulation {name}"));
+        let report = Report {
+            seed: plan.seed,
+            outcome: &outcome,
+            replay,
+            test,
+            file: None,
+        };
+        println!("{report}");
+        return Ok(status);
+    }
+    let missed: Vec<_> = expect
+        .marks
+        .iter()
+        .filter(|mark| !outcome.marks.contains(**mark))
+        .collect();
+    if !missed.is_empty() {
+        let names: Vec<_> = missed.iter().map(|mark| mark.name()).collect();
+        println!("FAIL  {name}: never reached {}", names.join(", "));
+        return Ok(Status::MarkMissed);
+    }
+    let (with_bug, status) = planted(&plan, &expect);
+    let word = if status == Status::Pass {
+        "PASS"
+    } else {
+        "FAIL"
+    };
+    println!("{word}  {name}: {} steps{with_bug}", outcome.steps);
+    Ok(status)
+}
+
+/// With its bug the play must fail, in the way that it says.
+fn planted(plan: &Plan, expect: &Expect) -> (String, Status) {
+    let Some(bug) = expect.bug else {
+        return (String::new(), Status::Pass);
+    };
+    let name = bug.name();
+    if !Planted::AVAILABLE {
+        return (
+            format!("; {name} cannot be planted in this build"),
+            Status::Pass,
+        );
+    }
+    let outcome = pool::simulate(|| run_plan(plan, Planted::NONE.with(bug), true));
+    let wanted = expect.invariants.join(" or ");
+    match outcome.verdict.code() {
+        Some(code) if expect.invariants.contains(&code) => {
+            (format!("; {code} violated with {name}"), Status::Pass)
+        }
+        Some(code) => (
+            format!("; with {name} {code}, not {wanted}"),
+            Status::Violation,
+        ),
+        None => (
+            format!("; with {name} {wanted} is not violated"),
+            Status::Violation,
+        ),
+    }
+}

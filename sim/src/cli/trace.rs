@@ -1,0 +1,60 @@
+//! `--trace`: the story of a run as it happens, one line per event, through `tracing`.
+
+use std::fmt;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Runs something with the trace on this thread going to `writer`.
+pub(super) fn traced<T>(
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    run: impl FnOnce() -> T,
+) -> T {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::TRACE)
+        .with_writer(writer)
+        .event_format(Play)
+        .finish();
+    tracing::subscriber::with_default(subscriber, run)
+}
+
+/// `  12.403s  standby1  text`
+struct Play;
+
+impl<S, N> FormatEvent<S, N> for Play
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let Line { at, node, text } = line;
+        writeln!(writer, "{at:>10}  {node:<9}  {text}")
+    }
+}
+
+#[derive(Default)]
+struct Line {
+    at: String,
+    node: String,
+    text: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "at" => self.at = format!("{value:?}"),
+            "node" => self.node = format!("{value:?}"),
+            "message" => self.text.insert_str(0, &format!("{value:?}")),
+            name => self.text.push_str(&format!(" {name}={value:?}")),
+        }
+    }
+}
