@@ -1,4 +1,5 @@
-//! What we write, read by PostgreSQL's own pg_waldump and pg_controldata.
+//! What we write, read by PostgreSQL's own pg_waldump and pg_controldata: WAL of every shape from our writer, and every
+//! node of whole runs.
 //!
 //! What they see must be what we say we wrote, and they may complain about nothing but the end of WAL. Skipped where
 //! PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
@@ -7,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId, TimestampTz, Xid};
 use walsim_core::wal::{PageIdent, Placed, WalBuilder, names::segment_name};
 use walsim_core::wire::control_file::ControlFile;
@@ -16,6 +18,7 @@ use walsim_core::wire::xact_records::{XactEnd, XactOp};
 use walsim_core::wire::xlog_records::XlogRecord;
 
 const DEBIAN_BIN: &str = "/usr/lib/postgresql/15/bin";
+const SEEDS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
 const SYSTEM_IDENTIFIER: u64 = 0x0123_4567_89AB_CDEF;
 
 /// What pg_waldump may say last: zeroes, a page never written, or no further segment.
@@ -59,6 +62,48 @@ fn postgres_reads_what_our_writer_wrote() {
 
     wal_agrees(&bin, &data, (first, wal.end()), &ours, "writer");
     control_file_is_sound(&bin, &data, "writer");
+}
+
+#[test]
+fn postgres_reads_every_node_of_a_run() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    for seed in SEEDS {
+        let dump = fresh_folder(&format!("waldump-parity-{seed}"));
+        let run = replay(seed, &dump);
+        let nodes = run["nodes"].as_array().expect("--dump lists the nodes");
+        assert!(nodes.len() >= 2, "seed {seed}: a primary and a standby");
+        for node in nodes {
+            let name = string(node, "name");
+            let place = format!("seed {seed}, node {name}");
+            let data = dump.join(name);
+            let position = |key| string(node, key).parse::<Lsn>().expect("an LSN");
+            let range = (position("first_record"), position("end_of_wal"));
+            let ours = fs::read_to_string(data.join("records.txt")).expect("--dump lists them");
+            let ours: Vec<_> = ours.lines().map(from_dump).collect();
+
+            assert_eq!(node["timeline"], 1, "{place}");
+            wal_agrees(&bin, &data, range, &ours, &place);
+            control_file_is_sound(&bin, &data, &place);
+        }
+    }
+}
+
+/// Runs the seed in stock geometry and returns the summary of the run.
+fn replay(seed: &str, dump: &Path) -> Value {
+    let run = Command::new(env!("CARGO_BIN_EXE_walsim"))
+        .args(["replay", seed, "--format", "json"])
+        .args(["--set", "geometry=stock", "--set", "pg_version=15"])
+        .arg("--dump")
+        .arg(dump)
+        .output()
+        .expect("walsim starts");
+    let (stdout, stderr) = (text(&run.stdout), text(&run.stderr));
+    let status = run.status;
+    assert!(status.success(), "seed {seed}: {status}\n{stdout}{stderr}");
+    let last = stdout.lines().last().expect("a line of JSON");
+    serde_json::from_str(last).expect("a line of JSON")
 }
 
 fn sample(geometry: Geometry) -> (WalBuilder, Vec<Listed>) {
@@ -229,6 +274,25 @@ fn from_waldump(line: &str) -> Option<Listed> {
         prev: prev.parse().ok()?,
         rmgr: rmgr.trim().into(),
     })
+}
+
+/// `LSN TOTLEN XID PREV RMGR INFO`, as `--dump` lists records.
+fn from_dump(line: &str) -> Listed {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let &[lsn, total, xid, prev, rmgr, _info] = &fields[..] else {
+        panic!("six fields expected: {line}");
+    };
+    Listed {
+        lsn: lsn.parse().expect("an LSN"),
+        total_bytes: total.parse().expect("a number"),
+        xid: xid.parse().expect("a number"),
+        prev: prev.parse().expect("an LSN"),
+        rmgr: rmgr.into(),
+    }
+}
+
+fn string<'a>(object: &'a Value, key: &str) -> &'a str {
+    object[key].as_str().expect("text")
 }
 
 fn fresh_folder(name: &str) -> PathBuf {
