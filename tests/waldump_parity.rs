@@ -244,6 +244,14 @@ fn wal_agrees(bin: &Path, data: &Path, (first, end): (Lsn, Lsn), ours: &[Listed]
     if let Some((_, at)) = errors.split_once("invalid record length at ") {
         let at = at.split(':').next().expect("split gives one at least");
         assert_eq!(at, end.to_string(), "{place}: {errors}");
+    } else {
+        // The segment where WAL ends, or the next one if the last record was to go on there.
+        let geometry = Geometry::STOCK;
+        let SegmentNo(number) = geometry.segment_of(end);
+        let names =
+            [number, number + 1].map(|n| segment_name(&geometry, TimelineId(1), SegmentNo(n)));
+        let named = names.iter().any(|name| errors.contains(name));
+        assert!(named, "{place}: WAL ends at {end}: {errors}");
     }
 }
 
