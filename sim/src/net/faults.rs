@@ -2,7 +2,7 @@
 
 use super::way::Way;
 use super::way::as_u64;
-use super::{Conn, Event, Handshake, HostId, LinkSpec, Net, Side, State};
+use super::{Conn, Event, Handshake, HostId, KEEPALIVE_MS, LinkSpec, Net, Side, State};
 use crate::choice::{Choices, Key, Subject};
 use walsim_core::base::{ConnId, Mono};
 
@@ -53,16 +53,25 @@ impl Net {
         }
     }
 
-    /// A machine has power again. What was sent to it in the meantime is sent again, and finds nobody.
+    /// A machine has power again. What was sent to it in the meantime is sent again, and finds nobody; peers that send
+    /// nothing learn it from their keepalive.
     pub fn power_on(&mut self, now: Mono, host: HostId, choices: &Choices) {
         self.hosts[usize::from(host)].up = true;
         for number in self.numbers(|conn| conn.hosts.contains(&host)) {
             let conn = self.conn(number);
             let lost = [0, 1].map(|side| conn.ways[side].into_the_dark);
             for side in [0, 1] {
-                if lost[side] && self.conn(number).hosts[1 - side] == host {
+                let conn = self.conn(number);
+                if conn.hosts[1 - side] != host {
+                    continue;
+                }
+                if lost[side] {
                     let delay = self.retransmission(number, side, choices);
                     self.schedule(now.after_us(delay), Event::Reset(number, side));
+                } else if conn.states == [State::Open, State::Dead]
+                    || conn.states == [State::Dead, State::Open]
+                {
+                    self.schedule(now.after_ms(KEEPALIVE_MS), Event::Reset(number, side));
                 }
             }
             self.retry_handshake(now, number, choices);

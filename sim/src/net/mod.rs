@@ -25,6 +25,10 @@ pub const WINDOW: u64 = 64 * 1024;
 /// After this time a connection attempt without an answer fails, as with Linux's default of six retries.
 pub const CONNECT_TIMEOUT_MS: u64 = 127_000;
 
+/// How long after a machine has power again TCP keepalive finds out, at the latest, that it has forgotten a connection.
+/// libpq switches keepalive on; with Linux's own idle time of two hours nobody who waits for a reply would notice sooner.
+pub const KEEPALIVE_MS: u64 = 10_000;
+
 /// Tell a sender of room in its buffer in no smaller amounts, unless it is waiting for room.
 const REPORT: u64 = 32 * 1024;
 

@@ -300,11 +300,20 @@ fn a_silent_peer_learns_of_a_power_loss_when_it_sends() {
     let mut rig = Rig::connected();
     rig.net.power_off(B);
     rig.net.power_on(rig.now, B, &rig.choices);
-    assert_eq!(rig.run(600 * SECOND), []);
     rig.send(A, b"hello");
     assert_eq!(rig.run(SECOND), [(A, NetEvent::Reset)]);
     rig.connect();
     assert_eq!(rig.run(SECOND), [(A, NetEvent::Refused)]);
+}
+
+#[test]
+fn a_peer_that_sends_nothing_learns_of_a_power_loss_by_keepalive() {
+    let mut rig = Rig::connected();
+    rig.net.power_off(B);
+    assert_eq!(rig.run(600 * SECOND), []);
+    rig.net.power_on(rig.now, B, &rig.choices);
+    assert_eq!(rig.run(9 * SECOND), []);
+    assert_eq!(rig.run(2 * SECOND), [(A, NetEvent::Reset)]);
 }
 
 #[test]
