@@ -2,7 +2,7 @@
 
 use super::file::{DurableRename, opened, written};
 use crate::base::{Fd, SegmentNo, TimelineId};
-use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll};
+use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll, Severity};
 use crate::shmem::{LockId, LockMode};
 use crate::sys::{Cx, OpenSegment};
 use crate::wal::names::segment_name;
@@ -37,6 +37,7 @@ enum Phase {
     Look,
     Looked,
     Install(DurableRename),
+    Discard,
     Discarded,
     OpenInstalled,
     InstalledOpened,
@@ -145,8 +146,8 @@ impl XLogFileInit {
                     // Somebody else was faster; theirs is as good.
                     Ok(_) => {
                         cx.release(LockId::ControlFile);
-                        self.phase = Phase::Discarded;
-                        DiskOp::Unlink(temp.clone())
+                        self.phase = Phase::Discard;
+                        continue;
                     }
                     Err(e) => {
                         cx.release(LockId::ControlFile);
@@ -156,11 +157,22 @@ impl XLogFileInit {
                 Phase::Install(rename) => {
                     let outcome = ready!(rename.poll(cx));
                     cx.release(LockId::ControlFile);
-                    if let Err(e) = outcome {
-                        return Poll::Ready(Err(e));
-                    }
-                    self.phase = Phase::OpenInstalled;
+                    self.phase = match outcome {
+                        Ok(()) => Phase::OpenInstalled,
+                        // InstallXLogFileSegment only logs it: the caller sees whether the file is there.
+                        Err(event) => {
+                            cx.log(LogEvent {
+                                severity: Severity::Log,
+                                ..event
+                            });
+                            Phase::Discard
+                        }
+                    };
                     continue;
+                }
+                Phase::Discard => {
+                    self.phase = Phase::Discarded;
+                    DiskOp::Unlink(temp.clone())
                 }
                 Phase::Discarded => {
                     let _ = cx.done();

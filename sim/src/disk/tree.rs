@@ -192,6 +192,17 @@ impl Tree {
         });
     }
 
+    /// Was the file renamed, and its directory not synced since?
+    pub(super) fn awaits_directory(&self, inode: u64) -> bool {
+        let renamed = |dir: &Dir| {
+            dir.log.iter().any(|logged| match &logged.change {
+                Change::Move(_, to) => dir.live.get(to) == Some(&Node::File(inode)),
+                Change::Put(..) | Change::Remove(_) => false,
+            })
+        };
+        self.dirs.values().any(renamed)
+    }
+
     /// A file was fsynced: that makes the name durable under which it was created, as Linux's file systems do. What
     /// happened to the name since then is not covered.
     pub(super) fn settle_creation(&mut self, inode: u64) {

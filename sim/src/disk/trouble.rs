@@ -53,8 +53,12 @@ impl Disk {
         self.meet(inode, |candidate| candidate == kind).is_some()
     }
 
-    /// The fault that an fsync meets. It is counted.
+    /// The fault that an fsync meets. It is counted. A renamed file that waits for its directory is spared: PostgreSQL
+    /// goes on as if that fsync had succeeded (InstallXLogFileSegment), and its WAL may then vanish with the name.
     pub(super) fn fsync_trouble(&mut self, inode: u64) -> Option<TroubleKind> {
+        if self.tree.awaits_directory(inode) {
+            return None;
+        }
         self.meet(inode, |kind| {
             matches!(kind, TroubleKind::FsyncKeeps | TroubleKind::FsyncDrops)
         })
