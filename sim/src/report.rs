@@ -88,9 +88,11 @@ impl fmt::Display for Report<'_> {
         match &outcome.verdict {
             Verdict::Pass => writeln!(f, "  passed")?,
             Verdict::Violation(v) | Verdict::NoConvergence(v) => violation(f, v)?,
-            Verdict::Panic { label, message } => {
-                let at = label.strip_prefix("ASSERT:").unwrap_or(label);
-                writeln!(f, "  an assertion failed at {at}:")?;
+            Verdict::Panic { message, .. } => {
+                writeln!(
+                    f,
+                    "  an assertion failed in the simulator or in the machines:"
+                )?;
                 message
                     .lines()
                     .try_for_each(|line| writeln!(f, "    {line}"))?;

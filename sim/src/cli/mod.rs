@@ -21,12 +21,19 @@ use refusal::Refusal;
 use std::process::ExitCode;
 use walsim::report::Status;
 
-/// A deterministic simulator that tries to break PostgreSQL's physical streaming replication.
-///
-/// Exit status: 0 pass, 1 an invariant was violated, 2 wrong usage or input, 3 a cluster did not converge, 4 a run did
-/// not repeat itself, 5 an assertion failed, 6 a situation that must occur did not.
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  nothing was found
+  1  an invariant was violated
+  2  wrong usage or wrong input
+  3  a cluster did not converge, and there is no legal reason
+  4  a run did not repeat itself
+  5  an assertion failed
+  6  a situation that must occur did not";
+
+/// A deterministic simulator that tries to break PostgreSQL's physical streaming replication
 #[derive(Parser)]
-#[command(name = "walsim", version, max_term_width = 100)]
+#[command(name = "walsim", version, after_help = EXIT_STATUS)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -164,7 +164,7 @@ impl Draw {
     }
 
     fn nodes(&mut self, version: PgVersion, geometry: Geometry) -> Vec<NodePlan> {
-        let standbys = self.rng.between(1, 3);
+        let standbys = *self.rng.pick(&[1, 1, 1, 2, 2, 3]);
         let shared = self.settings(version, geometry);
         let mut nodes = Vec::new();
         for n in 0..=standbys {
@@ -227,21 +227,14 @@ impl Draw {
 
     fn workload(&mut self, geometry: &Geometry, active_us: u64) -> Vec<WorkloadRow> {
         let sessions = self.small(2, 8);
-        let commits = LEAST_COMMITS + self.small(0, 100);
+        let commits = LEAST_COMMITS + self.small(0, 40);
         let mut rows = Vec::new();
         for session in 0..sessions {
             // The last fifth of the run is left for what faults have delayed.
-            let bursts = self.small(1, 2);
-            let room_us = active_us * 4 / 5 / u64::from(bursts);
-            for burst in 0..bursts {
-                let share = commits.div_ceil(sessions * bursts);
-                rows.push(self.burst(
-                    session,
-                    share,
-                    u64::from(burst) * room_us,
-                    room_us,
-                    geometry,
-                ));
+            let room_us = active_us * 4 / 5;
+            rows.push(self.burst(session, commits.div_ceil(sessions), room_us, geometry));
+            if self.rng.ratio(1, 4) {
+                rows.push(self.large_messages(session, room_us, geometry));
             }
         }
         rows
@@ -252,34 +245,60 @@ impl Draw {
         &mut self,
         session: u32,
         commits: u32,
-        from_us: u64,
         room_us: u64,
         geometry: &Geometry,
     ) -> WorkloadRow {
-        let rollback_every = *self.rng.pick(&[0, 0, 3, 7]);
+        let rollback_every = *self.rng.pick(&[0, 0, 5, 10]);
         let transactions = match rollback_every {
             0 => commits,
             every => commits + commits.div_ceil(every - 1),
         };
-        // Half of the sessions work in a hurry and then rest; the others spread over the time that there is.
+        // Some sessions hurry and then rest; most spread over the time that there is.
         let spread_us = room_us / u64::from(transactions);
         let pause_us = match self.rng.below(4) {
             0 => 0,
             1 => spread_us / 8,
             _ => spread_us * 3 / 4,
         };
+        let small_message = self.small(1, geometry.wal_page.min(1024) * 3);
         WorkloadRow {
-            when: When::At(from_us / MS * MS + self.between_ms(0, room_us / 8)),
+            when: When::At(self.between_ms(0, room_us / 8)),
             session,
             node: 0,
             transactions,
-            rows: self.small(1, 3),
+            rows: *self.rng.pick(&[1, 1, 2, 3]),
             bytes: self.row_bytes(geometry),
-            message: self.message_bytes(geometry),
+            message: if self.rng.ratio(1, 8) {
+                small_message
+            } else {
+                0
+            },
             rollback_every,
             asynchronous: self.rng.ratio(1, 4),
             pause_us: pause_us / MS * MS,
-            read_every: *self.rng.pick(&[0, 4, 10]),
+            read_every: *self.rng.pick(&[0, 5, 10]),
+        }
+    }
+
+    /// A few messages that cross many pages, and segments where these are tiny.
+    fn large_messages(&mut self, session: u32, room_us: u64, geometry: &Geometry) -> WorkloadRow {
+        let message = if *geometry == Geometry::STOCK {
+            self.small(20_000, 300_000)
+        } else {
+            self.small(geometry.segment / 2, geometry.segment * 3)
+        };
+        WorkloadRow {
+            when: When::At(self.between_ms(0, room_us)),
+            session,
+            node: 0,
+            transactions: self.small(1, 4),
+            rows: 1,
+            bytes: 16,
+            message,
+            rollback_every: 0,
+            asynchronous: self.rng.ratio(1, 4),
+            pause_us: 0,
+            read_every: 0,
         }
     }
 
@@ -292,33 +311,30 @@ impl Draw {
         }
     }
 
-    /// Sizes of messages: none, within a page, over pages, over segments where segments are tiny.
-    fn message_bytes(&mut self, geometry: &Geometry) -> u32 {
-        let stock = *geometry == Geometry::STOCK;
-        match self.rng.below(8) {
-            0 if stock => self.small(20_000, 60_000),
-            0 => self.small(geometry.segment / 2, geometry.segment * 2),
-            1 => self.small(1, geometry.wal_page * 3),
-            _ => 0,
-        }
-    }
-
     fn actions(&mut self, stock: bool, active_us: u64) -> Vec<ActionRow> {
         let switches = if stock {
-            self.rng.between(3, 6)
+            self.rng.between(4, 6)
         } else {
             self.rng.between(0, 3)
         };
         let checkpoints = self.rng.between(0, 4);
         let mut rows = Vec::new();
-        for n in 0..switches + checkpoints {
-            let when = When::At(self.between_ms(200 * MS, active_us * 9 / 10));
-            let action = if n < switches {
-                Action::SwitchWal { node: 0 }
-            } else {
-                Action::Checkpoint { node: 0 }
-            };
-            rows.push(ActionRow { when, action });
+        let end_us = active_us * 9 / 10;
+        for n in 0..switches {
+            // Spread: a switch right behind another has nothing to switch.
+            let slot_us = end_us / switches;
+            let when = When::At(self.between_ms(n * slot_us + slot_us / 4, (n + 1) * slot_us));
+            rows.push(ActionRow {
+                when,
+                action: Action::SwitchWal { node: 0 },
+            });
+        }
+        for _ in 0..checkpoints {
+            let when = When::At(self.between_ms(200 * MS, end_us));
+            rows.push(ActionRow {
+                when,
+                action: Action::Checkpoint { node: 0 },
+            });
         }
         rows
     }

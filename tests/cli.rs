@@ -1,0 +1,330 @@
+//! The command as people meet it: its help, its refusals, its exit statuses, and the shape of what it prints for other
+//! programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use walsim::report::Report;
+use walsim::world::{Outcome, StoryLine, Verdict, Violation};
+use walsim_core::base::{MarkSet, Mono};
+
+fn walsim(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_walsim"))
+        .args(args)
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_BACKTRACE")
+        .current_dir(folder())
+        .output()
+        .expect("the command starts")
+}
+
+/// A folder for what the command writes; relative paths in messages are below it.
+fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
+    std::fs::create_dir_all(&folder).expect("our own folder");
+    folder
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+macro_rules! assert_help {
+    ($name:literal, $($arg:literal),*) => {{
+        let output = walsim(&[$($arg,)* "--help"]);
+        assert_eq!(output.status.code(), Some(0));
+        insta::assert_snapshot!($name, stdout(&output));
+    }};
+}
+
+#[test]
+fn help_says_what_there_is() {
+    assert_help!("help",);
+    assert_help!("help_fuzz", "fuzz");
+    assert_help!("help_replay", "replay");
+    assert_help!("help_scenarios", "scenarios");
+    assert_help!("help_bugs_hunt", "bugs", "hunt");
+    assert_help!("help_bench", "bench");
+    assert_help!("help_doctor", "doctor");
+}
+
+#[test]
+fn lists() {
+    insta::assert_snapshot!("bugs_list", stdout(&walsim(&["bugs", "list"])));
+    insta::assert_snapshot!("invariants_list", stdout(&walsim(&["invariants", "list"])));
+    insta::assert_snapshot!(
+        "invariants_show",
+        stdout(&walsim(&["invariants", "show", "prefix"]))
+    );
+}
+
+const PLAY: &str = r#"# A play for the tests of refusals.
+schema = 1
+about = "A standby that is cut off catches up."
+
+[[node]]
+name = "primary"
+
+[[node]]
+name = "standby1"
+upstream = "primary"
+
+[[workload]]
+transactions = 3
+
+[[fault]]
+at = "1.5s"
+partition = { from = "primary", to = "standby1", for = "700ms" }
+
+[expect]
+bug = "rename-not-durable"
+invariant = "RECOVER"
+"#;
+
+/// The refusal of the play with one word replaced.
+fn refusal(name: &str, from: &str, to: &str) -> String {
+    let path = format!("{name}.toml");
+    let text = PLAY.replacen(from, to, 1);
+    assert_ne!(text, PLAY, "{from} is not in the play");
+    std::fs::write(folder().join(&path), text).expect("our own folder");
+    let output = walsim(&["replay", &path]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+    stderr(&output)
+}
+
+#[test]
+fn a_misspelt_word_is_refused_with_a_caret() {
+    insta::assert_snapshot!("refused_key", refusal("key", "transactions", "transaction"));
+    insta::assert_snapshot!(
+        "refused_node",
+        refusal("node", "\"standby1\", for", "\"stanby1\", for")
+    );
+    insta::assert_snapshot!("refused_unit", refusal("unit", "1.5s", "1.5sec"));
+    insta::assert_snapshot!("refused_bug", refusal("bug", "-durable", "-durabel"));
+    insta::assert_snapshot!("refused_check", refusal("check", "RECOVER", "RECOVR"));
+    insta::assert_snapshot!(
+        "refused_schema",
+        refusal("schema", "schema = 1", "schema = 7")
+    );
+}
+
+#[test]
+fn wrong_usage_is_status_2_with_a_guess() {
+    for (args, expected) in [
+        (&["fuzz", "--frobnicate"][..], "--frobnicate"),
+        (&["fuzz", "--seeds", "5..5"], "ends before B"),
+        (
+            &["fuzz", "--seeds", "0..3", "--count", "2"],
+            "cannot be used with",
+        ),
+        (&["fuzz", "--profile", "defualt"], "did you mean `default`?"),
+        (&["fuzz", "--budget", "60"], "write \"3.2s\""),
+        (&["fuzz", "--set", "geometry=tny"], "did you mean `tiny`?"),
+        (
+            &["fuzz", "--set", "wal_bufers=8"],
+            "did you mean `wal_buffers`?",
+        ),
+        (
+            &["fuzz", "--bug", "rename-not-durabel"],
+            "did you mean `rename-not-durable`?",
+        ),
+        (
+            &["replay", "no-such-file.toml"],
+            "cannot read no-such-file.toml",
+        ),
+        (
+            &["scenarios", "run", "no-such-play"],
+            "there is no scenario `no-such-play`",
+        ),
+        (&["invariants", "show", "SENT"], "did you mean `SEND`?"),
+        (&["bugs", "hunt", "nothing"], "rename-not-durable"),
+    ] {
+        let output = walsim(args);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+        let text = stderr(&output).replace("\n  │ ", " ");
+        assert!(text.contains(expected), "{args:?}: {text}");
+    }
+}
+
+/// What a person sees of a failing run: which invariant, what was compared, what led there, how to see it again.
+#[test]
+fn a_failure_report_tells_what_to_do_next() {
+    let line = |ms: u64, node: &str, text: &str| StoryLine {
+        at: Mono(ms * 1000),
+        node: node.into(),
+        text: text.into(),
+    };
+    let fact = |what: &str, value: &str| (what.into(), value.into());
+    let outcome = Outcome {
+        verdict: Verdict::Violation(Violation {
+            code: "SEND",
+            node: "primary".into(),
+            at: Mono(12_403_000),
+            message: "a walsender shipped bytes that a loss of power would take".into(),
+            facts: vec![
+                fact("shipped up to", "0/5000148"),
+                fact("stable up to", "0/5000000"),
+            ],
+        }),
+        steps: 8412,
+        sim_us: 12_403_000,
+        hash: 1,
+        marks: MarkSet::default(),
+        commits: 41,
+        wal_bytes: 0x5148,
+        segments: 4,
+        faults: 1,
+        story: vec![
+            line(
+                11_000,
+                "standby1",
+                "walreceiver started streaming at 0/5000000",
+            ),
+            line(12_000, "", "partition between node 0 and node 2"),
+            line(
+                12_403,
+                "primary",
+                "SEND violated: a walsender shipped bytes",
+            ),
+        ],
+    };
+    let mut report = Report {
+        seed: 0x1f3a,
+        outcome: &outcome,
+        replay: "walsim replay 0x1f3a".into(),
+        test: Some("WALSIM_SEED=0x1f3a cargo test -p walsim --test simulation".into()),
+        file: Some("target/walsim/0x1f3a.toml".into()),
+    };
+    insta::assert_snapshot!("report_violation", report.to_string());
+
+    let panicked = Outcome {
+        verdict: Verdict::Panic {
+            label: "ASSERT:the slots are full".into(),
+            message: "the slots are full: 10 of 10".into(),
+        },
+        story: Vec::new(),
+        ..outcome.clone()
+    };
+    report.outcome = &panicked;
+    (report.test, report.file) = (None, None);
+    insta::assert_snapshot!("report_panic", report.to_string());
+}
+
+/// The names of machine-readable output are relied on by other programs.
+#[test]
+fn json_has_its_names() {
+    let output = walsim(&[
+        "fuzz",
+        "--count",
+        "2",
+        "--format",
+        "json",
+        "--check-determinism",
+        "100",
+    ]);
+    let text = stdout(&output);
+    let last = text.lines().last().unwrap_or_default();
+    assert_names(
+        last,
+        &[
+            "kind",
+            "seeds",
+            "seed_range",
+            "failures",
+            "steps",
+            "sim_s",
+            "cpu_s",
+            "steps_per_cpu_s",
+            "seeds_per_cpu_s",
+            "commits",
+            "double_checked",
+            "nondeterministic",
+            "marks",
+            "missed_marks",
+            "hash",
+        ],
+    );
+    let output = walsim(&["replay", "3", "--until", "2s", "--format", "json"]);
+    let names = [
+        "kind",
+        "seed",
+        "verdict",
+        "invariant",
+        "steps",
+        "sim_s",
+        "hash",
+    ];
+    assert_names(stdout(&output).trim_end(), &names);
+}
+
+fn assert_names(line: &str, names: &[&str]) {
+    let value: serde_json::Value = serde_json::from_str(line).expect(line);
+    let object = value.as_object().expect("an object");
+    let mut found: Vec<_> = object.keys().map(String::as_str).collect();
+    let mut names = names.to_vec();
+    found.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(found, names);
+}
+
+/// A dump holds every node as a data directory with the list of its records, and is not written over another.
+#[test]
+fn a_dump_is_a_data_directory_per_node() {
+    let dump = folder().join("dump");
+    let _ = std::fs::remove_dir_all(&dump);
+    let args = [
+        "replay", "5", "--until", "3s", "--dump", "dump", "--format", "json",
+    ];
+    let output = walsim(&args);
+    let line: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("a line of JSON");
+    let nodes = line["nodes"].as_array().expect("a list of nodes");
+    assert!(nodes.len() >= 2, "{line}");
+    for node in nodes {
+        let dir = folder().join(node["dir"].as_str().expect("a path"));
+        for file in ["PG_VERSION", "global/pg_control", "records.txt"] {
+            assert!(dir.join(file).is_file(), "{file} of {node}");
+        }
+        let records = std::fs::read_to_string(dir.join("records.txt")).expect("just seen");
+        let first = records.lines().next().expect("a record");
+        let lsn = node["first_record"].as_str().expect("an LSN");
+        assert!(
+            first.starts_with(lsn) && first.split(' ').count() == 6,
+            "{first}"
+        );
+    }
+    let again = walsim(&args);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(
+        stderr(&again).contains("exists already"),
+        "{}",
+        stderr(&again)
+    );
+}
+
+/// The same seed takes the same steps in one process and in another, traced or not.
+#[test]
+fn a_trace_changes_nothing() {
+    let hash = |output: &Output| {
+        let text = stdout(output);
+        text.lines()
+            .find_map(|line| line.trim().strip_prefix("hash").map(String::from))
+    };
+    let plain = walsim(&["replay", "0x9", "--until", "4s"]);
+    let traced = walsim(&["replay", "9", "--until", "4s", "--trace"]);
+    assert!(hash(&plain).is_some(), "{}", stdout(&plain));
+    assert_eq!(hash(&plain), hash(&traced));
+    assert!(
+        stdout(&traced).contains("primary    server started"),
+        "{}",
+        stdout(&traced)
+    );
+}

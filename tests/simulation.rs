@@ -1,0 +1,132 @@
+//! Whole runs as tests: a fixed set of seeds, and every scenario, each a test of its own, with the naive full checks on.
+//!
+//! `WALSIM_SEED=0x1f` runs that seed alone, `WALSIM_SEEDS=100..200` those.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::{Path, PathBuf};
+use walsim::plan::{Plan, Profile, Scenario, generate, seed, show_seed};
+use walsim::report::Report;
+use walsim::world::{Outcome, Verdict, run};
+use walsim_core::base::{Bug, Planted};
+
+/// Seeds of `cargo test`: enough to notice, few enough to wait for.
+const SEEDS: std::ops::Range<u64> = 0..24;
+const FAULTLESS_SEEDS: std::ops::Range<u64> = 0..8;
+
+fn main() {
+    // What a run panics with is part of its verdict.
+    std::panic::set_hook(Box::new(|_| {}));
+    let args = Arguments::from_args();
+    let mut trials = match asked() {
+        Some(seeds) => seeds.map(|seed| of_seed(Profile::Default, seed)).collect(),
+        None => {
+            let default = SEEDS.map(|seed| of_seed(Profile::Default, seed));
+            let faultless = FAULTLESS_SEEDS.map(|seed| of_seed(Profile::Faultless, seed));
+            default.chain(faultless).collect::<Vec<_>>()
+        }
+    };
+    trials.extend(scenarios().into_iter().map(of_scenario));
+    libtest_mimic::run(&args, trials).exit();
+}
+
+/// The seeds that the environment names.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "which seeds are tested is no part of a run"
+)]
+fn asked() -> Option<std::ops::Range<u64>> {
+    let read = |text: &str| seed(text).unwrap_or_else(|e| panic!("{e}: {}", e.help));
+    if let Ok(text) = std::env::var("WALSIM_SEED") {
+        let seed = read(&text);
+        return Some(seed..seed + 1);
+    }
+    let text = std::env::var("WALSIM_SEEDS").ok()?;
+    let (from, to) = text.split_once("..").expect("WALSIM_SEEDS is A..B");
+    Some(read(from)..read(to))
+}
+
+fn of_seed(profile: Profile, seed: u64) -> Trial {
+    let shown = show_seed(seed);
+    Trial::test(format!("{}::{shown}", profile.name()), move || {
+        let outcome = run(&generate(profile, seed), Planted::NONE, true);
+        let test = format!("WALSIM_SEED={shown} cargo test -p walsim --test simulation");
+        passes(
+            seed,
+            &outcome,
+            format!("walsim replay {shown} --trace"),
+            test,
+        )
+    })
+}
+
+fn of_scenario(path: PathBuf) -> Trial {
+    let name = path
+        .file_stem()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    Trial::test(format!("scenario::{name}"), move || {
+        let text = std::fs::read_to_string(&path)?;
+        let Scenario { plan, expect } = Scenario::parse(&text, &name)?;
+        let outcome = run(&plan, Planted::NONE, true);
+        let replay = format!("walsim replay {} --trace", path.display());
+        let test = format!("cargo test -p walsim --test simulation {name}");
+        passes(plan.seed, &outcome, replay, test)?;
+        for mark in &expect.marks {
+            if !outcome.marks.contains(*mark) {
+                return Err(format!("never reached {}", mark.name()).into());
+            }
+        }
+        match expect.bug {
+            Some(bug) if Planted::AVAILABLE => violates(&plan, bug, &expect.invariants),
+            Some(_) | None => Ok(()),
+        }
+    })
+}
+
+fn passes(seed: u64, outcome: &Outcome, replay: String, test: String) -> Result<(), Failed> {
+    if outcome.verdict == Verdict::Pass {
+        return Ok(());
+    }
+    let (test, file) = (Some(test), None);
+    Err(Report {
+        seed,
+        outcome,
+        replay,
+        test,
+        file,
+    }
+    .to_string()
+    .into())
+}
+
+fn violates(plan: &Plan, bug: Bug, invariants: &[&str]) -> Result<(), Failed> {
+    let outcome = run(plan, Planted::NONE.with(bug), true);
+    let code = outcome.verdict.code().unwrap_or("nothing");
+    if invariants.contains(&code) {
+        return Ok(());
+    }
+    let wanted = invariants.join(" or ");
+    Err(format!(
+        "with {} planted {code} is violated, not {wanted}",
+        bug.name()
+    )
+    .into())
+}
+
+/// All plan files under `scenarios`, in the order of their paths.
+fn scenarios() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "toml") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
