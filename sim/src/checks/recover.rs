@@ -13,12 +13,15 @@ const CODE: &str = "RECOVER";
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Recover {
     may_end: Vec<bool>,
+    /// Per node: the last process that has logged a failure of its disk and gone on.
+    failed: Vec<Option<Pid>>,
 }
 
 impl Recover {
     pub(super) fn new(nodes: usize) -> Self {
         Self {
             may_end: vec![false; nodes],
+            failed: vec![None; nodes],
         }
     }
 
@@ -34,6 +37,9 @@ impl Recover {
                     if matches!(event.message, Message::ShutdownRequest(_)) {
                         self.may_end[scene.host] = true;
                     }
+                    if is_excused(event) {
+                        self.failed[scene.host] = Some(*pid);
+                    }
                 }
                 Effect::Exit(exit) => {
                     let role = match scene.ran {
@@ -41,7 +47,11 @@ impl Recover {
                         _ if pid.n == Pid::postmaster(pid.incarnation).n => Role::Postmaster,
                         Some(_) | None => Role::Backend,
                     };
-                    self.ended(scene.site(), scene.host, role, exit)?;
+                    // A segment that could not be put into place is missed by whoever made it.
+                    let misses = self.failed[scene.host] == Some(*pid) && is_missing_file(exit);
+                    if !misses {
+                        self.ended(scene.site(), scene.host, role, exit)?;
+                    }
                 }
                 Effect::Halt => self.halted(scene.site(), scene.host)?,
                 Effect::Disk(..) | Effect::Net(..) => {}
@@ -106,6 +116,19 @@ fn is_excused(event: &LogEvent) -> bool {
         return matches!(error, DiskError::Io | DiskError::NoSpace);
     }
     event.message == Message::AdminShutdown
+}
+
+fn is_missing_file(exit: &Exit) -> bool {
+    let (Exit::Fatal(event) | Exit::Panic(event)) = exit else {
+        return false;
+    };
+    matches!(
+        &event.message,
+        Message::File {
+            error: DiskError::NotFound,
+            ..
+        }
+    )
 }
 
 #[cfg(test)]
