@@ -288,7 +288,8 @@ impl Net {
         let incoming = &conn.ways[1 - side];
         // What the peer sent before it closed is read first, if anybody wants it.
         let unread = incoming.has_undelivered() && incoming.credit > 0;
-        if self.is_blocked(other, host) || unread {
+        let held_up = !conn.broken && self.is_blocked(other, host);
+        if held_up || unread {
             self.schedule(now.after_ms(1000), Event::Reset(number, side));
             return None;
         }

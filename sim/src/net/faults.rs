@@ -26,6 +26,7 @@ impl Net {
 
     fn break_up(&mut self, now: Mono, number: u32) {
         let conn = self.conn(number);
+        conn.broken = true;
         conn.ways.iter_mut().for_each(Way::clear);
         for side in [0, 1] {
             self.schedule(now, Event::Reset(number, side));

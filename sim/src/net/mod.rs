@@ -73,6 +73,8 @@ struct Conn {
     port: u16,
     /// The opener knows that it is open.
     connected: bool,
+    /// It was broken for both ends; a partition does not keep them from learning of it.
+    broken: bool,
     /// A step of the handshake that did not get through.
     stuck: Option<Handshake>,
 }
@@ -217,6 +219,7 @@ impl Net {
             nth,
             port: if target.is_some() { port } else { 0 },
             connected: false,
+            broken: false,
             stuck: None,
         };
         self.conns.insert(number, conn);

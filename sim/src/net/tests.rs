@@ -285,6 +285,19 @@ fn a_connection_attempt_waits_out_a_partition_or_gives_up() {
     assert_eq!(rig.run(200 * SECOND), [(A, NetEvent::Refused)]);
 }
 
+/// What follows lost bytes must not arrive as if nothing were missing.
+#[test]
+fn a_connection_that_breaks_during_a_partition_has_no_hole() {
+    let mut rig = Rig::connected();
+    rig.read(B, 1 << 20);
+    rig.net.block(A, B);
+    rig.net.block(B, A);
+    rig.send(A, b"lost");
+    rig.net.reset_between(rig.now, A, B);
+    let told = [(A, NetEvent::Reset), (B, NetEvent::Reset)];
+    assert_eq!(rig.run(SECOND / 10), told);
+}
+
 #[test]
 fn a_peer_without_power_looks_alive_until_it_is_back() {
     let mut rig = Rig::connected();
