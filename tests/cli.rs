@@ -276,6 +276,19 @@ fn assert_names(line: &str, names: &[&str]) {
     assert_eq!(found, names);
 }
 
+/// The hash covers all seeds in their order, whoever ran them.
+#[test]
+fn workers_do_not_matter() {
+    let hash = |jobs| {
+        let output = walsim(&["fuzz", "--count", "12", "--jobs", jobs, "--format", "json"]);
+        let text = stdout(&output);
+        let last = text.lines().last().unwrap_or_default();
+        let summary: serde_json::Value = serde_json::from_str(last).expect("a summary");
+        summary["hash"].as_str().expect("a hash").to_owned()
+    };
+    assert_eq!(hash("1"), hash("2"));
+}
+
 /// A dump holds every node as a data directory with the list of its records, and is not written over another.
 #[test]
 fn a_dump_is_a_data_directory_per_node() {

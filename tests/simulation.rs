@@ -49,13 +49,15 @@ fn of_seed(profile: Profile, seed: u64) -> Trial {
     let shown = show_seed(seed);
     Trial::test(format!("{}::{shown}", profile.name()), move || {
         let outcome = run(&generate(profile, seed), Planted::NONE, true);
-        let test = format!("WALSIM_SEED={shown} cargo test -p walsim --test simulation");
-        passes(
-            seed,
-            &outcome,
-            format!("walsim replay {shown} --trace"),
-            test,
-        )
+        let name = profile.name();
+        let replay = match profile {
+            Profile::Default => format!("walsim replay {shown} --trace"),
+            Profile::Faultless => {
+                format!("walsim fuzz --profile faultless --seed-base {shown} --count 1")
+            }
+        };
+        let test = format!("cargo test -p walsim --test simulation {name}::{shown}");
+        passes(seed, &outcome, replay, test)
     })
 }
 

@@ -23,17 +23,17 @@ const fn mandatory(mark: Mark, per_10_000: u64) -> Mandatory {
 pub const MANDATORY: [Mandatory; 13] = [
     mandatory(Mark::CommitAcked, 9000),
     mandatory(Mark::RecordCrossesPage, 5000),
-    mandatory(Mark::RecordCrossesSegment, 1000),
-    mandatory(Mark::CrashRecovery, 1000),
-    mandatory(Mark::OverwriteContrecord, 5),
-    mandatory(Mark::PowerLossLostBytes, 500),
-    mandatory(Mark::WalreceiverRestarted, 1000),
-    mandatory(Mark::FpiRepairedTornPage, 5),
-    mandatory(Mark::BackpressureBlockedSend, 50),
-    mandatory(Mark::FsyncPanic, 50),
-    mandatory(Mark::TwoReservationsOpen, 50),
-    mandatory(Mark::FlushFollower, 50),
-    mandatory(Mark::LockWaited, 500),
+    mandatory(Mark::RecordCrossesSegment, 2000),
+    mandatory(Mark::CrashRecovery, 2000),
+    mandatory(Mark::OverwriteContrecord, 50),
+    mandatory(Mark::PowerLossLostBytes, 300),
+    mandatory(Mark::WalreceiverRestarted, 2000),
+    mandatory(Mark::FpiRepairedTornPage, 30),
+    mandatory(Mark::BackpressureBlockedSend, 1000),
+    mandatory(Mark::FsyncPanic, 100),
+    mandatory(Mark::TwoReservationsOpen, 1000),
+    mandatory(Mark::FlushFollower, 1000),
+    mandatory(Mark::LockWaited, 5000),
 ];
 
 /// In how many runs each mark was reached.

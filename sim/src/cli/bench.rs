@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 use super::values::profile_value;
-use super::{Format, Outcome, json, os, pool};
+use super::{Format, Outcome, json, os, pool, say};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use walsim::bench::{Codec, SEEDS, Sample, Totals, grown};
@@ -79,21 +79,26 @@ fn profile_alone(format: Format, profile: Profile) {
     match format {
         Format::Json => json::line(&line),
         Format::Text => {
-            println!("profile {}", line.profile);
-            println!("  {:>12}  steps per CPU second", line.steps_per_cpu_s);
-            println!(
-                "  {:>12}  counted runs per CPU second ({} of {} count)",
-                line.seeds_per_cpu_s, line.counted, line.runs
+            say!(
+                "profile {}: {} runs, of which {} count",
+                line.profile,
+                line.runs,
+                line.counted
             );
-            println!("  {:>12}  commits per CPU second", line.commits_per_cpu_s);
-            println!("  {:>12}  bytes of WAL per run", line.wal_bytes_per_run);
-            println!("  {:>12}  faults per run", line.faults_per_run);
-            println!(
-                "  {:>12}  simulated seconds per CPU second",
-                line.sim_to_cpu
-            );
-            println!("  {:>12}  MiB of memory at most", line.max_rss_mib);
-            println!("  {:>12}  runs failed", line.failures);
+            for (value, what) in [
+                (line.steps_per_cpu_s, "steps per CPU second"),
+                (line.seeds_per_cpu_s, "counted runs per CPU second"),
+                (line.commits_per_cpu_s, "commits per CPU second"),
+                (line.sim_to_cpu, "simulated seconds per CPU second"),
+                (line.wal_bytes_per_run, "bytes of WAL per run"),
+                (line.faults_per_run, "faults per run"),
+                (line.max_rss_mib, "MiB of memory at most"),
+            ] {
+                say!("  {value:>12.1}  {what}");
+            }
+            if line.failures > 0 {
+                say!("  {:>12}  runs FAILED", line.failures);
+            }
         }
     }
 }
@@ -119,7 +124,7 @@ fn codecs(format: Format) {
                 name,
                 mb_per_cpu_s,
             }),
-            Format::Text => println!("codec {name}: {mb_per_cpu_s} MB per CPU second"),
+            Format::Text => say!("codec {name}: {mb_per_cpu_s} MB per CPU second"),
         }
     }
 }
@@ -160,9 +165,7 @@ fn growth(format: Format) {
             match format {
                 Format::Json => json::line(&line),
                 Format::Text => {
-                    println!(
-                        "growth by {by} to {factor}: {cpu_per_step} us per step, {ratio} times"
-                    );
+                    say!("growth by {by} to {factor}: {cpu_per_step} us per step, {ratio} times");
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::fuzz::{OUT, store};
 use super::refusal::Refusal;
 use super::values::{SeedBase, base_value, bug_value, duration_value};
-use super::{Format, Outcome, json, os, pool};
+use super::{Format, Outcome, json, os, pool, say};
 use std::path::PathBuf;
 use std::time::Duration;
 use walsim::bugs::{Found, bug_info, hunt};
@@ -45,7 +45,7 @@ pub(super) fn run(command: &Command) -> Outcome {
         Command::List => {
             for bug in Bug::ALL {
                 let info = bug_info(*bug);
-                println!(
+                say!(
                     "{:30} {:36} {}",
                     bug.name(),
                     info.codes.join(" "),
@@ -101,7 +101,7 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
         Format::Text => {
             let (median, worst) = (json::seconds(median), json::seconds(worst));
             let all = bugs.len();
-            println!("found {found} of {all}; median {median} s of CPU, at worst {worst} s");
+            say!("found {found} of {all}; median {median} s of CPU, at worst {worst} s");
         }
     }
     Ok(if found == bugs.len() {
@@ -158,18 +158,18 @@ fn tell(
         }),
         Format::Text => {
             let Some(found) = found else {
-                println!("NOT FOUND  {}: {seeds} seeds, {cpu_s} s of CPU", bug.name());
+                say!("NOT FOUND  {}: {seeds} seeds, {cpu_s} s of CPU", bug.name());
                 return;
             };
             let (code, seed) = (code.unwrap_or_default(), seed.unwrap_or_default());
-            println!(
+            say!(
                 "found      {}: {code} after {seeds} seeds, {cpu_s} s of CPU",
                 bug.name()
             );
             if let Verdict::Violation(v) | Verdict::NoConvergence(v) = &found.outcome.verdict {
-                println!("           {} at {}: {}", v.node, v.at, v.message);
+                say!("           {} at {}: {}", v.node, v.at, v.message);
             }
-            println!("           walsim replay {seed} --bug {}", bug.name());
+            say!("           walsim replay {seed} --bug {}", bug.name());
         }
     }
 }

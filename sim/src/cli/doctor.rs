@@ -1,7 +1,7 @@
 //! `walsim doctor`: does this build repeat itself, in one process and in two, with one worker and with many?
 
 use super::refusal::Refusal;
-use super::{Format, Outcome, json, pool};
+use super::{Format, Outcome, json, pool, say};
 use std::process::{Command, Stdio};
 use walsim::fuzz::{Campaign, Task};
 use walsim::plan::{Overrides, Profile};
@@ -42,12 +42,12 @@ pub(super) fn run(args: &Args) -> Outcome {
                     expected,
                 });
             }
-            Format::Text if ok => println!("same       {SEEDS} seeds {name}"),
-            Format::Text => println!("DIFFERENT  {SEEDS} seeds {name}: {hash}, not {expected}"),
+            Format::Text if ok => say!("same       {SEEDS} seeds {name}"),
+            Format::Text => say!("DIFFERENT  {SEEDS} seeds {name}: {hash}, not {expected}"),
         }
     }
     if args.format == Format::Text {
-        println!("hash       {expected}");
+        say!("hash       {expected}");
     }
     Ok(status)
 }

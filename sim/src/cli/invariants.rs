@@ -1,7 +1,7 @@
 //! `walsim invariants`: what is checked.
 
-use super::Outcome;
 use super::refusal::Refusal;
+use super::{Outcome, say};
 use walsim::bugs::bug_info;
 use walsim::invariants::{INVARIANTS, invariant_named};
 use walsim::plan::known_names;
@@ -24,7 +24,7 @@ pub(super) fn run(command: &Command) -> Outcome {
     match command {
         Command::List => {
             for invariant in INVARIANTS {
-                println!("{:8} {}", invariant.code, invariant.promise);
+                say!("{:8} {}", invariant.code, invariant.promise);
             }
         }
         Command::Show { id } => show(id)?,
@@ -38,16 +38,18 @@ fn show(id: &str) -> Result<(), Refusal> {
         let message = format!("there is no invariant `{id}`");
         return Err(Refusal::new(message).help(known_names(id, &known)));
     };
-    println!(
+    say!(
         "{}: {}\n\n{}",
-        invariant.code, invariant.promise, invariant.details
+        invariant.code,
+        invariant.promise,
+        invariant.details
     );
     let bugs = Bug::ALL
         .iter()
         .filter(|bug| bug_info(**bug).codes.contains(&invariant.code));
     let bugs: Vec<_> = bugs.map(|bug| bug.name()).collect();
     if !bugs.is_empty() {
-        println!("\nPlanted bugs that violate it: {}", bugs.join(", "));
+        say!("\nPlanted bugs that violate it: {}", bugs.join(", "));
     }
     Ok(())
 }

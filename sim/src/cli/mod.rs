@@ -60,6 +60,15 @@ enum Command {
     Doctor(doctor::Args),
 }
 
+/// `println!` for results. A reader that has gone away (`| head`) is no error.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+use say;
+
 /// How results are written: for people, or one JSON object per line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 enum Format {

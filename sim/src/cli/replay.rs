@@ -116,7 +116,7 @@ fn play(plan: &Plan, planted: Planted, until: Option<u64>) -> Played {
     });
     let Ok(world) = played else {
         // Once more for the words of the panic: the world that had it is not to be trusted.
-        let outcome = pool::simulate(|| run_plan(plan, planted, false));
+        let outcome = trace::untraced(|| pool::simulate(|| run_plan(plan, planted, false)));
         return Played {
             verdict: Some(outcome.verdict.clone()),
             steps: outcome.steps,

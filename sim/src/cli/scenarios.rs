@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 use super::replay::read;
-use super::{Outcome, pool};
+use super::{Outcome, pool, say};
 use std::path::{Path, PathBuf};
 use walsim::plan::{Expect, Plan, Scenario, known_names};
 use walsim::report::{Report, Status};
@@ -90,7 +90,7 @@ fn list(files: &[(String, PathBuf)]) -> Outcome {
     let wide = files.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, path) in files {
         let scenario = read(path)?;
-        println!("{name:wide$}  {}", scenario.plan.about);
+        say!("{name:wide$}  {}", scenario.plan.about);
     }
     Ok(Status::Pass)
 }
@@ -109,7 +109,7 @@ fn play(name: &str, path: &Path) -> Outcome {
             test,
             file: None,
         };
-        println!("{report}");
+        say!("{report}");
         return Ok(status);
     }
     let missed: Vec<_> = expect
@@ -119,7 +119,7 @@ fn play(name: &str, path: &Path) -> Outcome {
         .collect();
     if !missed.is_empty() {
         let names: Vec<_> = missed.iter().map(|mark| mark.name()).collect();
-        println!("FAIL  {name}: never reached {}", names.join(", "));
+        say!("FAIL  {name}: never reached {}", names.join(", "));
         return Ok(Status::MarkMissed);
     }
     let (with_bug, status) = planted(&plan, &expect);
@@ -128,7 +128,7 @@ fn play(name: &str, path: &Path) -> Outcome {
     } else {
         "FAIL"
     };
-    println!("{word}  {name}: {} steps{with_bug}", outcome.steps);
+    say!("{word}  {name}: {} steps{with_bug}", outcome.steps);
     Ok(status)
 }
 

@@ -1,23 +1,41 @@
 //! `--trace`: the story of a run as it happens, one line per event, through `tracing`.
 
 use std::fmt;
+use std::io::{self, Write};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Runs something with the trace on this thread going to `writer`.
-pub(super) fn traced<T>(
-    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
-    run: impl FnOnce() -> T,
-) -> T {
+pub(super) fn traced<W: Write + 'static, T>(writer: fn() -> W, run: impl FnOnce() -> T) -> T {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(Level::TRACE)
-        .with_writer(writer)
+        .with_writer(move || Patient(writer()))
         .event_format(Play)
         .finish();
     tracing::subscriber::with_default(subscriber, run)
+}
+
+/// Does not mind a reader that has gone away (`| head`).
+struct Patient<W>(W);
+
+impl<W: Write> Write for Patient<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
+
+/// Runs something without a trace, whatever stands around it.
+pub(super) fn untraced<T>(run: impl FnOnce() -> T) -> T {
+    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::new(), run)
 }
 
 /// `  12.403s  standby1  text`

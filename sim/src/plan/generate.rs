@@ -344,7 +344,8 @@ impl Draw {
             .into_iter()
             .filter(|_| self.rng.ratio(1, 2))
             .collect();
-        let count = self.rng.between(0, 6);
+        // From 0 to 6; few runs have none or one, since faults meet each other in the others.
+        let count = *self.rng.pick(&[0, 1, 2, 2, 3, 3, 4, 4, 5, 6]);
         if on.is_empty() {
             return Vec::new();
         }
@@ -513,7 +514,7 @@ mod tests {
             "{stock} of 500 have stock geometry"
         );
         assert!(
-            (1200..1800).contains(&faults),
+            (1300..1700).contains(&faults),
             "{faults} faults in 500 plans"
         );
     }
