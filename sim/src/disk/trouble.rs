@@ -37,6 +37,14 @@ impl Disk {
         self.troubles.push(trouble);
     }
 
+    /// Does something that meets no fault.
+    pub fn without_troubles<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let troubles = std::mem::take(&mut self.troubles);
+        let outcome = act(self);
+        self.troubles = troubles;
+        outcome
+    }
+
     /// Ends all faults.
     pub fn heal(&mut self) {
         self.troubles.clear();
