@@ -5,8 +5,9 @@ mod worlds;
 
 use rig::Rig;
 use walsim::choice::Choices;
+use walsim::disk::Content;
 use walsim_core::base::{ConnId, Mark};
-use walsim_core::call::Machine;
+use walsim_core::call::{Input, Machine, Signal};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{LockId, Role};
 
@@ -100,6 +101,50 @@ fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
         rig.ask(conn, "PUT 16384 9 '00'")
             .iter()
             .any(|answer| answer == "PUT 1")
+    );
+}
+
+/// SIGQUIT to the postmaster ends everybody at once, and nobody writes a checkpoint.
+#[test]
+fn an_immediate_shutdown_leaves_recovery_to_the_next_start() {
+    let mut rig = Rig::running();
+    let (conn, _) = about_to_commit(&mut rig, 3);
+    assert!(
+        rig.ask(conn, "COMMIT")
+            .iter()
+            .any(|answer| answer == COMMITTED)
+    );
+    let postmaster = rig.newest(Role::Postmaster);
+    rig.input(Input::Signal(postmaster, Signal::Quit));
+    rig.settle();
+    assert!(rig.node.is_halted());
+    rig.lose_power();
+    let recovered = "database system was not properly shut down; automatic recovery in progress";
+    assert!(
+        rig.log.iter().any(|line| line.ends_with(recovered)),
+        "{:#?}",
+        rig.log
+    );
+    let (conn, _) = rig.session();
+    assert!(
+        rig.ask(conn, "GET 16384 3")
+            .iter()
+            .any(|answer| answer == "\\xc0ffee03")
+    );
+}
+
+/// A startup process that cannot recover ends the server: starting again would fail again.
+#[test]
+fn a_server_whose_recovery_fails_ends() {
+    let mut rig = Rig::new();
+    rig.disk
+        .set_up_file("pg_wal/000000010000000000000001", Content::new(&[0; 8192]));
+    rig.settle();
+    assert!(rig.node.is_halted());
+    let last = rig.log.last().map(String::as_str);
+    assert_eq!(
+        last,
+        Some("FATAL:  shutting down due to startup process failure")
     );
 }
 

@@ -32,6 +32,8 @@ pub struct Rig {
     conns: u32,
     /// Fsyncs issued.
     pub fsyncs: u32,
+    /// The server log.
+    pub log: Vec<String>,
     /// Effects that may still happen; all of them unless a test says otherwise.
     pub effects_left: usize,
     pub effects_seen: usize,
@@ -66,6 +68,7 @@ impl Rig {
             answers: BTreeMap::new(),
             conns: 0,
             fsyncs: 0,
+            log: Vec::new(),
             effects_left: usize::MAX,
             effects_seen: 0,
         }
@@ -121,7 +124,8 @@ impl Rig {
                 }
             }
             Effect::Exit(_) => self.disk.close_all(pid),
-            Effect::Net(..) | Effect::Log(_) | Effect::Halt => {}
+            Effect::Log(event) => self.log.push(event.to_string()),
+            Effect::Net(..) | Effect::Halt => {}
         }
     }
 

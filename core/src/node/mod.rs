@@ -35,6 +35,8 @@ struct Proc {
     state: Process,
     sys: ProcSys,
     next: Next,
+    /// Steps since it last waited for anything.
+    busy: u32,
     /// SIGSTOP.
     stopped: bool,
     /// SIGQUIT: ends before its next step, whatever it waits for.
@@ -93,19 +95,16 @@ impl Node {
     }
 
     fn spawn(&mut self, pid: Pid, role: Role, state: Process) {
-        let next = Next::Run("fork");
-        let sys = ProcSys::default();
-        self.procs.insert(
-            pid,
-            Proc {
-                role,
-                state,
-                sys,
-                next,
-                stopped: false,
-                quit: false,
-            },
-        );
+        let proc = Proc {
+            role,
+            state,
+            sys: ProcSys::default(),
+            next: Next::Run("fork"),
+            busy: 0,
+            stopped: false,
+            quit: false,
+        };
+        self.procs.insert(pid, proc);
         self.shmem.procs.attach(pid, role);
     }
 

@@ -8,6 +8,9 @@ use crate::shmem::Role;
 use crate::sys::{Cx, Fork};
 use core::mem::take;
 
+/// Steps that a process makes without waiting for anything, at most.
+const LIVELOCK: u32 = 10_000;
+
 impl Node {
     /// Lets a process run until it would block. One that cannot run now is left alone.
     pub(super) fn run(&mut self, now: Now, pid: Pid, fx: &mut Effects) {
@@ -47,9 +50,16 @@ impl Node {
     }
 
     fn set_next(&mut self, pid: Pid, next: Next) {
-        if let Some(proc) = self.procs.get_mut(&pid) {
-            proc.next = next;
-        }
+        let Some(proc) = self.procs.get_mut(&pid) else {
+            return;
+        };
+        proc.busy = match next {
+            Next::Run(_) => proc.busy + 1,
+            Next::Wait(_) => 0,
+        };
+        let role = proc.role.name();
+        assert!(proc.busy <= LIVELOCK, "livelock of the {role} at {next:?}");
+        proc.next = next;
     }
 
     /// Connections that the process opened in its step are its own.
