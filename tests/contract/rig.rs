@@ -17,30 +17,30 @@ use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
 /// A node, its disk, and what its clients have received.
 #[derive(Clone)]
-pub struct Rig {
-    pub node: Node,
-    pub disk: Disk,
-    pub choices: Choices,
-    pub now: Mono,
-    pub wall_offset_us: i64,
+pub(crate) struct Rig {
+    pub(crate) node: Node,
+    pub(crate) disk: Disk,
+    pub(crate) choices: Choices,
+    pub(crate) now: Mono,
+    pub(crate) wall_offset_us: i64,
     settings: Settings,
     incarnation: u32,
     tickets: BTreeMap<OpId, Ticket>,
     received: BTreeMap<ConnId, FrameReader>,
     /// CommandComplete tags and error codes by connection.
-    pub answers: BTreeMap<ConnId, Vec<String>>,
+    pub(crate) answers: BTreeMap<ConnId, Vec<String>>,
     conns: u32,
     /// Fsyncs issued.
-    pub fsyncs: u32,
+    pub(crate) fsyncs: u32,
     /// The server log.
-    pub log: Vec<String>,
+    pub(crate) log: Vec<String>,
     /// Effects that may still happen; all of them unless a test says otherwise.
-    pub effects_left: usize,
-    pub effects_seen: usize,
+    pub(crate) effects_left: usize,
+    pub(crate) effects_seen: usize,
 }
 
 impl Rig {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let geometry = Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes");
         let mut settings = Settings::new(PgVersion::V15, geometry);
         settings.checkpoint_timeout_ms = 3_600_000;
@@ -75,18 +75,18 @@ impl Rig {
     }
 
     /// A node that accepts connections.
-    pub fn running() -> Self {
+    pub(crate) fn running() -> Self {
         let mut rig = Self::new();
         rig.until("the node runs", |rig| rig.state() == Some(PmState::Run));
         rig.settle();
         rig
     }
 
-    pub fn state(&self) -> Option<PmState> {
+    pub(crate) fn state(&self) -> Option<PmState> {
         self.node.view().postmaster_state()
     }
 
-    pub fn clock(&self) -> Now {
+    pub(crate) fn clock(&self) -> Now {
         let wall = i64::try_from(self.now.0).expect("short runs") + self.wall_offset_us;
         Now {
             mono: self.now,
@@ -94,7 +94,7 @@ impl Rig {
         }
     }
 
-    pub fn input(&mut self, input: Input) {
+    pub(crate) fn input(&mut self, input: Input) {
         let mut fx = Effects::default();
         self.node.step(self.clock(), input, &mut fx);
         for (pid, effect) in fx.0 {
@@ -129,6 +129,10 @@ impl Rig {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a client looks at what concerns it"
+    )]
     fn receive(&mut self, conn: ConnId, bytes: Bytes) {
         let frames = self.received.entry(conn).or_default();
         frames.push(bytes);
@@ -147,18 +151,18 @@ impl Rig {
         }
     }
 
-    pub fn runnable(&self) -> Vec<Pid> {
+    pub(crate) fn runnable(&self) -> Vec<Pid> {
         let mut set = RunSet::default();
         self.node.runnable(self.clock(), &mut set);
         set.0
     }
 
-    pub fn run(&mut self, pid: Pid) {
+    pub(crate) fn run(&mut self, pid: Pid) {
         self.input(Input::Run(pid));
     }
 
     /// Completes the operation that was issued first; false if none is under way.
-    pub fn complete_one(&mut self) -> bool {
+    pub(crate) fn complete_one(&mut self) -> bool {
         let Some((op, ticket)) = self.tickets.pop_first() else {
             return false;
         };
@@ -168,7 +172,7 @@ impl Rig {
     }
 
     /// Runs everybody, and completes operations, until nobody can go on at this time.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..100_000 {
             match self.runnable().first() {
                 Some(pid) => self.run(*pid),
@@ -183,13 +187,13 @@ impl Rig {
     }
 
     /// Runs everybody but leaves operations under way.
-    pub fn settle_without_disk(&mut self) {
+    pub(crate) fn settle_without_disk(&mut self) {
         while let Some(pid) = self.runnable().first().copied() {
             self.run(pid);
         }
     }
 
-    pub fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
         for _ in 0..100_000 {
             if done(self) {
                 return;
@@ -205,7 +209,7 @@ impl Rig {
     }
 
     /// Steps one process until it stands at a place.
-    pub fn step_until_at(&mut self, pid: Pid, at: &str) {
+    pub(crate) fn step_until_at(&mut self, pid: Pid, at: &str) {
         for _ in 0..1000 {
             if self.place(pid) == Some(at) {
                 return;
@@ -223,7 +227,7 @@ impl Rig {
         panic!("process {pid} never comes to {at}");
     }
 
-    pub fn place(&self, pid: Pid) -> Option<&'static str> {
+    pub(crate) fn place(&self, pid: Pid) -> Option<&'static str> {
         self.node
             .view()
             .processes()
@@ -232,7 +236,7 @@ impl Rig {
     }
 
     /// The newest process of a role.
-    pub fn newest(&self, role: Role) -> Pid {
+    pub(crate) fn newest(&self, role: Role) -> Pid {
         let pids = self
             .node
             .view()
@@ -243,7 +247,7 @@ impl Rig {
     }
 
     /// Opens a session, greeted and ready.
-    pub fn session(&mut self) -> (ConnId, Pid) {
+    pub(crate) fn session(&mut self) -> (ConnId, Pid) {
         self.conns += 1;
         let conn = ConnId {
             incarnation: 0,
@@ -263,30 +267,30 @@ impl Rig {
     }
 
     /// Hands a statement to a session without running anybody.
-    pub fn say(&mut self, conn: ConnId, statement: &str) {
+    pub(crate) fn say(&mut self, conn: ConnId, statement: &str) {
         let bytes = FrontendMessage::Query(String::from(statement)).to_bytes();
         self.input(Input::Net(conn, NetEvent::Data(bytes)));
     }
 
     /// A statement with its answers, run to the end.
-    pub fn ask(&mut self, conn: ConnId, statement: &str) -> Vec<String> {
+    pub(crate) fn ask(&mut self, conn: ConnId, statement: &str) -> Vec<String> {
         self.say(conn, statement);
         self.settle();
         self.answers.remove(&conn).unwrap_or_default()
     }
 
-    pub fn has_answer(&self, conn: ConnId, tag: &str) -> bool {
+    pub(crate) fn has_answer(&self, conn: ConnId, tag: &str) -> bool {
         self.answers
             .get(&conn)
             .is_some_and(|all| all.iter().any(|answer| answer == tag))
     }
 
-    pub fn kill(&mut self, pid: Pid) {
+    pub(crate) fn kill(&mut self, pid: Pid) {
         self.input(Input::Signal(pid, Signal::Kill));
     }
 
     /// Loses power, and boots again with what survived.
-    pub fn lose_power(&mut self) {
+    pub(crate) fn lose_power(&mut self) {
         self.tickets.clear();
         self.disk
             .power_loss(self.settings.geometry.data_page, &self.choices);

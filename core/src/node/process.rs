@@ -28,21 +28,15 @@ pub(super) enum Process {
 
 impl Process {
     pub(super) fn postmaster() -> Self {
-        Self::Postmaster(Box::new(Postmaster::new()))
+        Self::Postmaster(Box::default())
     }
 
     pub(super) fn forked(fork: Fork) -> (Role, Self) {
         match fork {
-            Fork::Startup => (Role::Startup, Self::Startup(Box::new(Startup::new()))),
-            Fork::Checkpointer => (
-                Role::Checkpointer,
-                Self::Checkpointer(Box::new(Checkpointer::new())),
-            ),
-            Fork::WalWriter => (Role::WalWriter, Self::WalWriter(Box::new(WalWriter::new()))),
-            Fork::WalReceiver => (
-                Role::WalReceiver,
-                Self::WalReceiver(Box::new(WalReceiver::new())),
-            ),
+            Fork::Startup => (Role::Startup, Self::Startup(Box::default())),
+            Fork::Checkpointer => (Role::Checkpointer, Self::Checkpointer(Box::default())),
+            Fork::WalWriter => (Role::WalWriter, Self::WalWriter(Box::default())),
+            Fork::WalReceiver => (Role::WalReceiver, Self::WalReceiver(Box::default())),
             Fork::Backend(conn, refusal) => (
                 Role::Backend,
                 Self::Accept(Box::new(Accept::new(conn, refusal))),

@@ -87,14 +87,21 @@ impl World {
             .enumerate()
             .filter(|(_, row)| row.when == now)
         {
-            match row.fault {
-                Fault::PowerLoss { node, off_us } if node == host => {
-                    doom = Some(Doom::PowerLoss(off_us));
-                }
-                Fault::NodeCrash { node, off_us } if node == host => {
-                    doom = Some(Doom::Crash(off_us));
-                }
-                _ => self.at(self.now, Event::Fault(n)),
+            let death = match row.fault {
+                Fault::PowerLoss { node, off_us } => Some((node, Doom::PowerLoss(off_us))),
+                Fault::NodeCrash { node, off_us } => Some((node, Doom::Crash(off_us))),
+                Fault::Partition { .. }
+                | Fault::Reset { .. }
+                | Fault::Delay { .. }
+                | Fault::FsyncError { .. }
+                | Fault::DiskFull { .. }
+                | Fault::ClockJump { .. }
+                | Fault::ImmediateShutdown { .. }
+                | Fault::StopReading { .. } => None,
+            };
+            match death {
+                Some((node, death)) if node == host => doom = Some(death),
+                Some(_) | None => self.at(self.now, Event::Fault(n)),
             }
         }
         doom

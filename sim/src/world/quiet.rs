@@ -2,6 +2,7 @@
 //! bound.
 
 use super::{Event, Verdict, Violation, World};
+use crate::plan::Fault;
 use walsim_core::base::Mono;
 use walsim_core::node::PmState;
 use walsim_core::shmem::WalSndState;
@@ -55,11 +56,20 @@ impl World {
         let rounds_us = 3 * 1000 * slowest.max().unwrap_or(0);
         let backlog = self.checks.wal_end().0;
         let transfer_us = backlog * 1000 / self.plan.network.bytes_per_ms.max(1);
-        let back_us = self.plan.faults.iter().filter_map(|row| match row.fault {
-            crate::plan::Fault::ClockJump { by_us, .. } => u64::try_from(-by_us).ok(),
-            _ => None,
+        let jumps = self.plan.faults.iter().map(|row| match row.fault {
+            Fault::ClockJump { by_us, .. } => u64::try_from(-by_us).unwrap_or(0),
+            Fault::PowerLoss { .. }
+            | Fault::NodeCrash { .. }
+            | Fault::Partition { .. }
+            | Fault::Reset { .. }
+            | Fault::Delay { .. }
+            | Fault::FsyncError { .. }
+            | Fault::DiskFull { .. }
+            | Fault::ImmediateShutdown { .. }
+            | Fault::StopReading { .. } => 0,
         });
-        rounds_us + transfer_us + back_us.sum::<u64>()
+        let back_us: u64 = jumps.sum();
+        rounds_us + transfer_us + back_us
     }
 
     pub(super) fn look(&mut self) {

@@ -364,7 +364,7 @@ impl Session {
                 content: self.bytes(u32::MAX, row.message, choices).into(),
             });
         }
-        let every = |n: u32| n > 0 && (started + 1) % n == 0;
+        let every = |n: u32| n > 0 && (started + 1).is_multiple_of(n);
         let rollback = every(row.rollback_every);
         self.script.push_back(if rollback {
             Statement::Rollback
