@@ -278,3 +278,17 @@ fn a_generated_plan_is_readable() {
         "{text}"
     );
 }
+
+/// The page that documents the format shows a file that is read.
+#[test]
+fn the_documented_plan_is_a_plan() {
+    let page = include_str!("../docs/plans.md");
+    let (_, from) = page.split_once("```toml\n").expect("an example");
+    let (example, _) = from.split_once("```").expect("its end");
+    let Scenario { plan, expect } = Scenario::parse(example, "documented").expect("a good file");
+    assert_eq!(
+        (plan.nodes.len(), plan.faults.len(), plan.pins.len()),
+        (2, 1, 1)
+    );
+    assert_eq!(expect.marks, [Mark::PowerLossLostBytes]);
+}
