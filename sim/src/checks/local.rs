@@ -2,14 +2,13 @@
 //! standby that has replayed it. No transaction id that was used is given out again.
 
 use super::ledger::Ledger;
-use super::{Known, Scene, Site};
-use crate::disk::Disk;
+use super::{Judged, Known, Scene};
 use crate::world::Violation;
 use std::collections::{BTreeMap, VecDeque};
 use walsim_core::base::{ConnId, Lsn, Xid};
 use walsim_core::call::{Effect, NetOp};
 use walsim_core::node::PmState;
-use walsim_core::shmem::{Clog, Role, Shmem, XactStatus};
+use walsim_core::shmem::{Clog, Role, XactStatus};
 
 const CODE: &str = "LOCAL";
 
@@ -31,16 +30,6 @@ struct Promises {
     sessions: BTreeMap<ConnId, (Committed, VecDeque<Committed>)>,
     acknowledged: Vec<Committed>,
     running: bool,
-}
-
-/// A node whose transactions are looked up.
-#[derive(Clone, Copy)]
-pub(super) struct Judged<'a> {
-    pub(super) site: Site<'a>,
-    pub(super) shmem: &'a Shmem,
-    pub(super) disk: &'a Disk,
-    /// End of the WAL that the node has.
-    pub(super) end: Lsn,
 }
 
 impl Local {

@@ -17,7 +17,7 @@ use crate::disk::Disk;
 use crate::plan::Plan;
 use crate::world::{Row, Violation};
 use ledger::Ledger;
-use local::{Judged, Local};
+use local::Local;
 use page::Page;
 use prefix::{Prefix, Wal};
 use recover::Recover;
@@ -31,7 +31,7 @@ use walsim_core::base::{
 };
 use walsim_core::call::{Effects, FilePath};
 use walsim_core::node::NodeView;
-use walsim_core::shmem::{BufTag, RecoveryState, Role};
+use walsim_core::shmem::{BufTag, RecoveryState, Role, Shmem};
 use walsim_core::wal::names::parse_segment_name;
 use walsim_core::wal::position::record_end;
 use walsim_core::wire::control_file::ControlFile;
@@ -79,6 +79,16 @@ pub(crate) struct Commit {
     pub(crate) synchronous: bool,
 }
 
+/// A node that is looked at as a whole.
+#[derive(Clone, Copy, Debug)]
+struct Judged<'a> {
+    site: Site<'a>,
+    shmem: &'a Shmem,
+    disk: &'a Disk,
+    /// End of the WAL that the node has.
+    end: Lsn,
+}
+
 /// What is known of a node's WAL whatever becomes of its processes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Known {
@@ -96,6 +106,7 @@ struct Known {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Checks {
     audit: bool,
+    names: Vec<String>,
     steps: u64,
     marks: MarkSet,
     version: PgVersion,
@@ -120,6 +131,7 @@ impl Checks {
         let start = geometry.segment_start(SegmentNo(1));
         Self {
             audit,
+            names: plan.nodes.iter().map(|node| node.name.clone()).collect(),
             steps: 0,
             marks: MarkSet::default(),
             version: settings.pg_version,
@@ -170,7 +182,13 @@ impl Checks {
         }
         self.steps += 1;
         if self.audit && self.steps.is_multiple_of(audit::EVERY) {
-            audit::audit(scene, (FIRST_TIMELINE, ledger), known, &mut self.page)?;
+            let node = Judged {
+                site: scene.site(),
+                shmem,
+                disk: scene.disk,
+                end: known.wal,
+            };
+            audit::audit(node, (FIRST_TIMELINE, ledger), known, &mut self.page)?;
         }
         Ok(())
     }
@@ -286,26 +304,33 @@ impl Checks {
     }
 
     /// Everything has converged: the last look.
-    pub(crate) fn at_end(
+    pub(crate) fn at_end<'a>(
         &mut self,
         now: Mono,
-        nodes: &[(&str, NodeView<'_>, &Disk)],
+        nodes: &[(&'a str, NodeView<'a>, &'a Disk)],
     ) -> Result<(), Violation> {
-        let mut judged = Vec::new();
-        let mut pages = Vec::new();
-        for (name, view, disk) in nodes {
+        let judge = |(name, view, disk): &(&'a str, NodeView<'a>, &'a Disk)| {
             let (site, shmem) = (Site { now, name }, view.shmem());
             let end = shmem.xlog.flush.max(shmem.recovery.last_replayed_end);
-            judged.push(Judged {
+            Judged {
                 site,
                 shmem,
                 disk,
                 end,
-            });
-            pages.push((site, shmem, *disk));
-        }
+            }
+        };
+        let judged: Vec<Judged<'_>> = nodes.iter().map(judge).collect();
         self.local.at_end(&judged)?;
-        self.page.at_end(&pages)
+        self.page.at_end(&judged)?;
+        for node in judged.iter().filter(|_| self.audit) {
+            let ledger = self.ledgers.get(&FIRST_TIMELINE);
+            let mut known = self.names.iter().zip(&self.nodes);
+            let known = known.find(|(name, _)| *name == node.site.name);
+            if let (Some(ledger), Some((_, known))) = (ledger, known) {
+                audit::audit(*node, (FIRST_TIMELINE, ledger), known, &mut self.page)?;
+            }
+        }
+        Ok(())
     }
 
     /// End of the WAL that is known to be durable anywhere.

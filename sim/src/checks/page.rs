@@ -1,7 +1,7 @@
 //! PAGE: a page has the same content wherever it has the same LSN: on the primary that changed it, on standbys that
 //! replayed the change, after recovery, and in the files.
 
-use super::Site;
+use super::{Judged, Site};
 use crate::disk::Disk;
 use crate::world::Violation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,25 +89,25 @@ impl Page {
     }
 
     /// The last look: every page is on every node as it is on the first.
-    pub(super) fn at_end(&self, nodes: &[(Site<'_>, &Shmem, &Disk)]) -> Result<(), Violation> {
-        let Some(((_, shmem, disk), standbys)) = nodes.split_first() else {
+    pub(super) fn at_end(&self, nodes: &[Judged<'_>]) -> Result<(), Violation> {
+        let Some((primary, standbys)) = nodes.split_first() else {
             return Ok(());
         };
         let tags: BTreeSet<BufTag> = self.versions.keys().map(|(tag, _)| *tag).collect();
         for tag in tags {
-            let Some(page) = newest(shmem, disk, tag) else {
+            let Some(page) = newest(primary.shmem, primary.disk, tag) else {
                 continue;
             };
             let (lsn, hash) = (DataPage::new(&page).lsn(), content_hash(&page));
             if !lsn.is_valid() {
                 continue;
             }
-            for (site, shmem, disk) in standbys {
-                let theirs = newest(shmem, disk, tag).unwrap_or_default();
+            for node in standbys {
+                let theirs = newest(node.shmem, node.disk, tag).unwrap_or_default();
                 let found = DataPage::new(&theirs).lsn();
                 if found != lsn {
                     let message = "a page has another LSN than on the primary";
-                    let mut violation = violation(*site, message, tag, lsn);
+                    let mut violation = violation(node.site, message, tag, lsn);
                     violation
                         .facts
                         .push((String::from("here"), found.to_string()));
@@ -115,7 +115,7 @@ impl Page {
                 }
                 if content_hash(&theirs) != hash {
                     let message = "a page differs from the primary's";
-                    return Err(violation(*site, message, tag, lsn));
+                    return Err(violation(node.site, message, tag, lsn));
                 }
             }
         }
@@ -229,8 +229,15 @@ mod tests {
             disk
         };
         let primary = with(&page(9, 1));
-        let judge =
-            |standby: &Disk| check.at_end(&[(SITE, &shmem, &primary), (SITE, &shmem, standby)]);
+        let judge = |standby: &Disk| {
+            let node = |disk| Judged {
+                site: SITE,
+                shmem: &shmem,
+                disk,
+                end: Lsn(9),
+            };
+            check.at_end(&[node(&primary), node(standby)])
+        };
         assert_eq!(judge(&with(&page(9, 1))), Ok(()));
         assert!(
             judge(&with(&page(8, 1)))

@@ -1,0 +1,66 @@
+//! The checks that look only at what a step has changed, and the audit that looks at everything, come to the same
+//! verdict: on runs in which something is wrong as on those in which nothing is.
+#![cfg(feature = "planted-bugs")]
+
+use walsim::plan::{Profile, generate};
+use walsim::world::{Verdict, run};
+use walsim_core::base::{Bug, Planted};
+
+/// Several times what the rarest takes.
+const SEEDS: u64 = 400;
+
+/// The first seed from `base` on that shows a bug shows it by a code that names what goes wrong first, none of the damage
+/// that follows, and does so with the audit, too.
+fn bites_as(bug: Bug, expected: &[&str], base: u64) {
+    let planted = Planted::NONE.with(bug);
+    let shown = (base..base + SEEDS).find_map(|seed| {
+        let plan = generate(Profile::Default, seed);
+        let plain = run(&plan, planted, false);
+        let Verdict::Violation(violation) = &plain.verdict else {
+            return None;
+        };
+        assert!(
+            !violation.facts.is_empty(),
+            "a report tells what was compared"
+        );
+        assert_eq!(run(&plan, planted, true), plain, "seed {seed}");
+        Some(violation.code)
+    });
+    let code = shown.unwrap_or_else(|| panic!("{} hides from {SEEDS} seeds", bug.name()));
+    assert!(expected.contains(&code), "{code}");
+}
+
+#[test]
+fn wal_that_is_sent_too_early_is_seen_at_the_sender() {
+    bites_as(Bug::WalsenderSendsUnflushed, &["SEND"], 0);
+}
+
+#[test]
+fn wal_that_is_applied_too_early_is_seen_at_the_standby() {
+    bites_as(Bug::WalreceiverExitWithoutFlush, &["REPLAY"], 0);
+}
+
+#[test]
+fn a_name_that_may_vanish_is_seen_by_whoever_relies_on_it() {
+    bites_as(Bug::RenameNotDurable, &["SEND", "REPLAY"], 0);
+}
+
+#[test]
+fn a_commit_without_its_status_is_seen_after_recovery() {
+    bites_as(Bug::CommitCrossesRedoPoint, &["LOCAL"], 0);
+}
+
+#[test]
+fn a_record_that_is_written_over_is_seen_when_recovery_ends() {
+    bites_as(Bug::ContrecordDivergence, &["PREFIX"], 100);
+}
+
+#[test]
+fn the_audit_changes_nothing_where_nothing_is_wrong() {
+    for seed in 0..6 {
+        let plan = generate(Profile::Default, seed);
+        let plain = run(&plan, Planted::NONE, false);
+        assert_eq!(plain.verdict, Verdict::Pass);
+        assert_eq!(run(&plan, Planted::NONE, true), plain, "seed {seed}");
+    }
+}
