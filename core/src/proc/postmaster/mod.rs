@@ -176,6 +176,3 @@ impl Postmaster {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
