@@ -63,13 +63,12 @@ impl World {
             nth: *count,
         };
         let plan = self.plan.clone();
-        for (n, row) in plan
+        for (n, _) in plan
             .workload
             .iter()
             .enumerate()
             .filter(|(_, row)| row.when == now)
         {
-            debug_assert!(row.transactions < u32::MAX);
             self.at(self.now, Event::Workload(n));
         }
         for (n, _) in plan
@@ -150,7 +149,10 @@ impl World {
                 if !one_way {
                     self.net.block(to, from);
                 }
-                self.struck(None, format!("partition between node {a} and node {b}"));
+                self.struck(
+                    None,
+                    format!("partition between {} and {}", self.name(a), self.name(b)),
+                );
                 self.at(self.now.after_us(for_us), Event::Heal(row));
             }
             Fault::Reset { a, b } => {
@@ -158,7 +160,11 @@ impl World {
                 if self.net.reset_between(self.now, from, to) > 0 {
                     self.struck(
                         None,
-                        format!("connections between node {a} and node {b} reset"),
+                        format!(
+                            "connections between {} and {} reset",
+                            self.name(a),
+                            self.name(b)
+                        ),
                     );
                 }
             }
@@ -175,7 +181,10 @@ impl World {
                     ..spec
                 };
                 self.net.set_link(from, to, slow);
-                self.struck(None, format!("node {a} reaches node {b} {by_us} us later"));
+                self.struck(
+                    None,
+                    format!("{} reaches {} {by_us} us later", self.name(a), self.name(b)),
+                );
                 self.at(self.now.after_us(for_us), Event::Heal(row));
             }
             Fault::FsyncError {
@@ -264,6 +273,10 @@ impl World {
             Action::SwitchWal { node } => (node, Statement::SwitchWal),
         };
         self.operate(node, statement);
+    }
+
+    fn name(&self, host: usize) -> &str {
+        &self.hosts[host].plan.name
     }
 
     fn struck(&mut self, host: Option<usize>, text: impl Into<String>) {
