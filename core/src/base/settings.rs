@@ -71,6 +71,18 @@ pub struct Settings {
     pub checkpoint_completion_target: u32,
     /// `max_wal_size`.
     pub max_wal_size: u64,
+    /// `min_wal_size`.
+    pub min_wal_size: u64,
+    /// `wal_keep_size`.
+    pub wal_keep_size: u64,
+    /// `wal_recycle`: segments that nobody needs are renamed for future use.
+    pub wal_recycle: bool,
+    /// `max_replication_slots`.
+    pub max_replication_slots: u32,
+    /// `max_slot_wal_keep_size`; `None` is PostgreSQL's -1, no limit.
+    pub max_slot_wal_keep_size: Option<u64>,
+    /// `primary_slot_name`; empty if the walreceiver uses no slot.
+    pub primary_slot_name: String,
     /// `wal_sender_timeout`; 0 switches it off.
     pub wal_sender_timeout_ms: u32,
     /// `wal_receiver_timeout`; 0 switches it off.
@@ -106,6 +118,12 @@ impl Settings {
             checkpoint_timeout_ms: 300_000,
             checkpoint_completion_target: 900,
             max_wal_size: 64 * u64::from(geometry.segment),
+            min_wal_size: 5 * u64::from(geometry.segment),
+            wal_keep_size: 0,
+            wal_recycle: true,
+            max_replication_slots: 10,
+            max_slot_wal_keep_size: None,
+            primary_slot_name: String::new(),
             wal_sender_timeout_ms: 60_000,
             wal_receiver_timeout_ms: 60_000,
             wal_receiver_status_interval_ms: 10_000,

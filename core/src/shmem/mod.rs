@@ -7,6 +7,7 @@ mod locks;
 mod postmaster;
 mod procs;
 mod recovery;
+mod slots;
 mod walrcv;
 mod walsnd;
 mod xlog;
@@ -18,6 +19,7 @@ pub use locks::{Acquired, CondVarId, CondVars, LockId, LockMode, Locks, Request}
 pub use postmaster::{PmSignal, PostmasterCtl};
 pub use procs::{PgProc, ProcArray, Role};
 pub use recovery::{RecoveryCtl, RecoveryState};
+pub use slots::{Invalidation, ReplicationSlots, Slot};
 pub use walrcv::{WalRcv, WalRcvState};
 pub use walsnd::{WalSnd, WalSndState};
 pub use xlog::{INSERTION_LOCKS, WalBuffer, XLogCtl};
@@ -47,6 +49,8 @@ pub struct Shmem {
     pub walrcv: WalRcv,
     /// One entry per possible walsender.
     pub walsnd: Vec<WalSnd>,
+    /// Replication slots.
+    pub slots: ReplicationSlots,
     /// The buffer pool.
     pub buffers: Buffers,
     /// Commit status pages.
@@ -75,6 +79,7 @@ impl Shmem {
             walsnd: (0..settings.max_wal_senders)
                 .map(|_| WalSnd::default())
                 .collect(),
+            slots: ReplicationSlots::new(settings.max_replication_slots),
             buffers: Buffers::new(settings.shared_buffers),
             clog: Clog::default(),
             next_xid: Xid::FIRST_NORMAL,

@@ -1,6 +1,6 @@
 //! `XLogCtl`: where WAL is inserted, buffered, written and flushed. Mirrors the shared structs of xlog.c.
 
-use crate::base::{Lsn, Settings, TimelineId};
+use crate::base::{Lsn, SegmentNo, Settings, TimelineId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -45,6 +45,8 @@ pub struct XLogCtl {
     pub insert_tli: TimelineId,
     /// The timeline before the last switch.
     pub prev_tli: TimelineId,
+    /// `lastRemovedSegNo`: raised before a segment is removed or recycled; 0 until this server has removed one.
+    pub last_removed: SegmentNo,
     /// Reservations whose copy is not finished; for marks and reports alone.
     pub open_reservations: u32,
 }
@@ -70,6 +72,7 @@ impl XLogCtl {
             initialized_upto: Lsn::INVALID,
             insert_tli: TimelineId(0),
             prev_tli: TimelineId(0),
+            last_removed: SegmentNo(0),
             open_reservations: 0,
         }
     }

@@ -17,6 +17,8 @@ enum Field {
     Count(fn(&mut Settings) -> &mut u32, u32, u32),
     Millis(fn(&mut Settings) -> &mut u32),
     Bytes(fn(&mut Settings) -> &mut u64),
+    /// Absent is written `-1`, as in PostgreSQL.
+    Limit(fn(&mut Settings) -> &mut Option<u64>),
     Fraction(fn(&mut Settings) -> &mut u32),
     Switch(fn(&mut Settings) -> &mut bool),
     Text(fn(&mut Settings) -> &mut String),
@@ -27,7 +29,7 @@ const fn setting(name: &'static str, field: Field) -> Setting {
 }
 
 /// All of them, in the order in which they are written.
-pub const SETTINGS: [Setting; 17] = [
+pub const SETTINGS: [Setting; 23] = [
     setting(
         "max_connections",
         Field::Count(|s| &mut s.max_connections, 1, 1000),
@@ -65,6 +67,21 @@ pub const SETTINGS: [Setting; 17] = [
         Field::Fraction(|s| &mut s.checkpoint_completion_target),
     ),
     setting("max_wal_size", Field::Bytes(|s| &mut s.max_wal_size)),
+    setting("min_wal_size", Field::Bytes(|s| &mut s.min_wal_size)),
+    setting("wal_keep_size", Field::Bytes(|s| &mut s.wal_keep_size)),
+    setting("wal_recycle", Field::Switch(|s| &mut s.wal_recycle)),
+    setting(
+        "max_replication_slots",
+        Field::Count(|s| &mut s.max_replication_slots, 0, 1000),
+    ),
+    setting(
+        "max_slot_wal_keep_size",
+        Field::Limit(|s| &mut s.max_slot_wal_keep_size),
+    ),
+    setting(
+        "primary_slot_name",
+        Field::Text(|s| &mut s.primary_slot_name),
+    ),
     setting(
         "wal_sender_timeout",
         Field::Millis(|s| &mut s.wal_sender_timeout_ms),
@@ -122,6 +139,12 @@ impl Setting {
                 *field(settings) = ms.ok_or_else(|| wrong("duration in milliseconds", help))?;
             }
             Field::Bytes(field) => *field(settings) = size(text)?,
+            Field::Limit(field) => {
+                *field(settings) = match text {
+                    "-1" => None,
+                    text => Some(size(text)?),
+                };
+            }
             Field::Fraction(field) => {
                 let value = thousandths(text).and_then(|n| u32::try_from(n).ok());
                 let value = value.filter(|n| *n <= 1000);
@@ -147,10 +170,8 @@ impl Setting {
         match self.field {
             Field::Count(field, ..) => field(&mut copy).to_string(),
             Field::Millis(field) => quoted(&show_us(u64::from(*field(&mut copy)) * 1000)),
-            Field::Bytes(field) => match *field(&mut copy) {
-                bytes if bytes < 1024 => bytes.to_string(),
-                bytes => quoted(&show_size(bytes)),
-            },
+            Field::Bytes(field) => bytes(*field(&mut copy)),
+            Field::Limit(field) => field(&mut copy).map_or_else(|| String::from("-1"), bytes),
             Field::Fraction(field) => {
                 let value = *field(&mut copy);
                 let digits = format!("{}.{:03}", value / 1000, value % 1000);
@@ -164,6 +185,15 @@ impl Setting {
             Field::Switch(field) => field(&mut copy).to_string(),
             Field::Text(field) => quoted(field(&mut copy)),
         }
+    }
+}
+
+/// A size as TOML: a bare number where a unit would not help.
+fn bytes(size: u64) -> String {
+    if size < 1024 {
+        size.to_string()
+    } else {
+        quoted(&show_size(size))
     }
 }
 
@@ -223,6 +253,7 @@ mod tests {
             ("checkpoint_completion_target", "1.1"),
             ("hot_standby", "yes"),
             ("max_wal_size", "2segments"),
+            ("max_slot_wal_keep_size", "-2"),
         ] {
             let setting = setting_named(name).expect("a setting");
             assert!(setting.set(&mut settings, text).is_err(), "{name} = {text}");
