@@ -226,6 +226,18 @@ fn a_misspelt_word_gets_a_caret_and_a_guess() {
         ("schema = 1", "", "", "write `schema = 1`"),
         ("shared_buffers = 8", "shared_buffers = 2", "2", "from 4"),
         ("\"100B\"", "\"2KiB\"", "\"2KiB\"", "bytes fit"),
+        (
+            "power_loss = {",
+            "kill = { process = \"walreciever\",",
+            "\"walreciever\"",
+            "did you mean `walreceiver`?",
+        ),
+        (
+            "power_loss = {",
+            "kill = { process = \"postmaster\",",
+            "\"postmaster\"",
+            "`node_crash` kills all",
+        ),
     ] {
         let (error, found) = with(from, to);
         assert_eq!(found, word, "{error}");

@@ -21,6 +21,8 @@ pub struct ProcessView {
     pub role: Role,
     /// The C function at which it stands.
     pub at: &'static str,
+    /// Stopped by SIGSTOP.
+    pub stopped: bool,
 }
 
 impl<'a> NodeView<'a> {
@@ -45,6 +47,7 @@ impl<'a> NodeView<'a> {
                 pid: *pid,
                 role: proc.role,
                 at,
+                stopped: proc.stopped,
             }
         })
     }

@@ -278,6 +278,11 @@ impl Checks {
         self.nodes[host].applied = Lsn::INVALID;
     }
 
+    /// Somebody kills one of a server's processes.
+    pub(crate) fn killed(&mut self, host: usize, role: Role) {
+        self.recover.killed(host, role);
+    }
+
     /// A server is gone with all its shared memory.
     pub(crate) fn server_gone(&mut self, host: usize) {
         self.send.forget(host);

@@ -30,6 +30,12 @@ impl Recover {
         self.may_end[host] = false;
     }
 
+    /// Somebody kills a process. A server does not try again what its startup process did not survive
+    /// (`STARTUP_CRASHED`).
+    pub(super) fn killed(&mut self, host: usize, role: Role) {
+        self.may_end[host] |= role == Role::Startup;
+    }
+
     pub(super) fn after_step(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
         for (pid, effect) in &scene.effects.0 {
             match effect {

@@ -1,10 +1,9 @@
 //! Expands a seed into a plan: topology, settings, workload, faults and actions, each from a stream of its own.
 
+mod faults;
+
 use super::settings::longest_row;
-use super::{
-    Action, ActionRow, DiskPlan, EventKind, Fault, FaultRow, NetworkPlan, NodePlan, Plan, When,
-    WorkloadRow,
-};
+use super::{Action, ActionRow, DiskPlan, NetworkPlan, NodePlan, Plan, When, WorkloadRow};
 use crate::choice::SimRng;
 use std::collections::BTreeMap;
 use walsim_core::base::{Geometry, PgVersion, Settings};
@@ -103,34 +102,6 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
         step_delays,
     }
 }
-
-/// The classes of faults, each of which a run has or has not.
-#[derive(Clone, Copy)]
-enum Class {
-    PowerLoss,
-    NodeCrash,
-    Partition,
-    Reset,
-    Delay,
-    FsyncError,
-    DiskFull,
-    ClockJump,
-    ImmediateShutdown,
-    StopReading,
-}
-
-const CLASSES: [Class; 10] = [
-    Class::PowerLoss,
-    Class::NodeCrash,
-    Class::Partition,
-    Class::Reset,
-    Class::Delay,
-    Class::FsyncError,
-    Class::DiskFull,
-    Class::ClockJump,
-    Class::ImmediateShutdown,
-    Class::StopReading,
-];
 
 struct Draw {
     rng: SimRng,
@@ -337,145 +308,6 @@ impl Draw {
             });
         }
         rows
-    }
-
-    fn faults(&mut self, nodes: usize, active_us: u64) -> Vec<FaultRow> {
-        let on: Vec<Class> = CLASSES
-            .into_iter()
-            .filter(|_| self.rng.ratio(1, 2))
-            .collect();
-        // From 0 to 6; few runs have none or one, since faults meet each other in the others.
-        let count = *self.rng.pick(&[0, 1, 2, 2, 3, 3, 4, 4, 5, 6]);
-        if on.is_empty() {
-            return Vec::new();
-        }
-        let rows = (0..count).map(|_| {
-            let class = *self.rng.pick(&on);
-            self.fault(class, nodes, active_us)
-        });
-        rows.collect()
-    }
-
-    fn fault(&mut self, class: Class, nodes: usize, active_us: u64) -> FaultRow {
-        let node = self.victim(nodes);
-        let (a, b) = self.link(nodes);
-        let at = When::At(self.between_ms(500 * MS, active_us - 500 * MS));
-        let off_us = self.rng.between(50, 2000) * MS;
-        let for_us = self.rng.between(20, 4000) * MS;
-        let when = match class {
-            Class::PowerLoss | Class::NodeCrash | Class::ImmediateShutdown => self.moment(node, at),
-            Class::Partition
-            | Class::Reset
-            | Class::Delay
-            | Class::FsyncError
-            | Class::DiskFull
-            | Class::ClockJump
-            | Class::StopReading => at,
-        };
-        let fault = match class {
-            Class::PowerLoss => Fault::PowerLoss { node, off_us },
-            Class::NodeCrash => Fault::NodeCrash { node, off_us },
-            Class::ImmediateShutdown => Fault::ImmediateShutdown { node, off_us },
-            Class::Partition => {
-                let one_way = self.rng.ratio(1, 3);
-                Fault::Partition {
-                    a,
-                    b,
-                    one_way,
-                    for_us,
-                }
-            }
-            Class::Reset => Fault::Reset { a, b },
-            Class::Delay => {
-                let by_us = self.rng.between(1, 1500) * MS;
-                Fault::Delay {
-                    a,
-                    b,
-                    by_us,
-                    for_us,
-                }
-            }
-            Class::FsyncError => Fault::FsyncError {
-                node,
-                path: (*self.rng.pick(&["pg_wal", "pg_wal", "base", "pg_xact"])).into(),
-                drop_pages: self.rng.ratio(1, 2),
-            },
-            Class::DiskFull => {
-                let for_us = self.rng.between(20, 1500) * MS;
-                Fault::DiskFull { node, for_us }
-            }
-            Class::ClockJump => {
-                let ahead = self.rng.ratio(1, 2);
-                let by_us = self.between_ms(MS, 5 * SECOND);
-                let by_us = if ahead {
-                    signed(by_us * 6)
-                } else {
-                    -signed(by_us)
-                };
-                Fault::ClockJump { node, by_us }
-            }
-            Class::StopReading => Fault::StopReading { node, for_us },
-        };
-        FaultRow { when, fault }
-    }
-
-    /// Half of the time the primary.
-    fn victim(&mut self, nodes: usize) -> usize {
-        if self.rng.ratio(1, 2) {
-            0
-        } else {
-            self.standby(nodes)
-        }
-    }
-
-    fn standby(&mut self, nodes: usize) -> usize {
-        let last = u64::try_from(nodes - 1).expect("a few nodes");
-        usize::try_from(self.rng.between(1, last)).expect("a few nodes")
-    }
-
-    /// Between the primary and a standby, in either direction.
-    fn link(&mut self, nodes: usize) -> (usize, usize) {
-        let standby = self.standby(nodes);
-        if self.rng.ratio(1, 2) {
-            (0, standby)
-        } else {
-            (standby, 0)
-        }
-    }
-
-    /// A time, or a delicate moment of the node's.
-    fn moment(&mut self, node: usize, at: When) -> When {
-        let delicate = self.rng.ratio(1, 2);
-        let primary = [
-            EventKind::WalWrite,
-            EventKind::WalFsync,
-            EventKind::WalFsynced,
-            EventKind::WalSent,
-            EventKind::CommitAcked,
-            EventKind::CheckpointDone,
-        ];
-        let standby = [
-            EventKind::WalReceived,
-            EventKind::WalReceived,
-            EventKind::WalFsync,
-            EventKind::WalFsynced,
-        ];
-        let event = if node == 0 {
-            *self.rng.pick(&primary)
-        } else {
-            *self.rng.pick(&standby)
-        };
-        let most = if event == EventKind::CheckpointDone {
-            4
-        } else {
-            150
-        };
-        let nth = self.small(1, most);
-        if delicate {
-            When::Event { node, event, nth }
-        } else {
-            at
-        }
     }
 }
 

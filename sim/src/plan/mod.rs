@@ -23,6 +23,7 @@ pub use units::{UnitError, duration_us, seed, show_seed, show_size, show_us, sig
 
 use std::collections::BTreeMap;
 use walsim_core::base::Settings;
+use walsim_core::shmem::Role;
 
 /// The port that servers listen on.
 pub const PORT: u16 = 5432;
@@ -296,12 +297,30 @@ pub enum Fault {
         /// By how many microseconds; negative is back.
         by_us: i64,
     },
-    /// The server is shut down with SIGQUIT and started again.
-    ImmediateShutdown {
+    /// The operator shuts the server down, and starts it again.
+    Shutdown {
         /// Which.
         node: usize,
-        /// How long it stays down.
+        /// How.
+        mode: ShutdownMode,
+        /// How long after the request it is started again, if it has ended by then; else as soon as it has.
         off_us: u64,
+    },
+    /// One process is killed with SIGKILL; nothing happens if none of the kind runs.
+    Kill {
+        /// Of which server.
+        node: usize,
+        /// What it is; not the postmaster.
+        process: Role,
+    },
+    /// Processes are stopped with SIGSTOP, and go on later.
+    Pause {
+        /// Of which server.
+        node: usize,
+        /// Of which kind; `None` stops them all.
+        process: Option<Role>,
+        /// How long.
+        for_us: u64,
     },
     /// Clients of a session stop reading what the server sends, or a standby's kernel does.
     StopReading {
@@ -311,6 +330,40 @@ pub enum Fault {
         for_us: u64,
     },
 }
+
+/// How a server is told to end: the modes of `pg_ctl stop`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ShutdownMode {
+    /// SIGTERM: once all clients have left. An operator who waits in vain goes on with `Fast`.
+    Smart,
+    /// SIGINT: clients are sent away.
+    Fast,
+    /// SIGQUIT: recovery follows.
+    Immediate,
+}
+
+impl ShutdownMode {
+    /// As `pg_ctl stop -m` calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Smart => "smart",
+            Self::Fast => "fast",
+            Self::Immediate => "immediate",
+        }
+    }
+}
+
+/// The kinds of processes that a row can name.
+pub const PROCESSES: [Role; 7] = [
+    Role::Postmaster,
+    Role::Backend,
+    Role::WalSender,
+    Role::WalWriter,
+    Role::Checkpointer,
+    Role::Startup,
+    Role::WalReceiver,
+];
 
 /// One operator action.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

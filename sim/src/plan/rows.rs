@@ -201,7 +201,11 @@ pub(super) struct FaultRow {
     pub(super) when: Option<WhenRow>,
     pub(super) power_loss: Option<OffRow>,
     pub(super) node_crash: Option<OffRow>,
+    pub(super) smart_shutdown: Option<OffRow>,
+    pub(super) fast_shutdown: Option<OffRow>,
     pub(super) immediate_shutdown: Option<OffRow>,
+    pub(super) kill: Option<KillRow>,
+    pub(super) pause: Option<PauseRow>,
     pub(super) partition: Option<PartitionRow>,
     pub(super) reset: Option<LinkRow>,
     pub(super) delay: Option<DelayRow>,
@@ -216,6 +220,22 @@ pub(super) struct FaultRow {
 pub(super) struct OffRow {
     pub(super) node: Word,
     pub(super) off: Option<Word>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KillRow {
+    pub(super) node: Word,
+    pub(super) process: Word,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PauseRow {
+    pub(super) node: Word,
+    pub(super) process: Option<Word>,
+    #[serde(rename = "for")]
+    pub(super) lasts: Word,
 }
 
 #[derive(Deserialize)]

@@ -5,9 +5,12 @@ use super::rows::{self, FileRow, Word};
 use super::settings::longest_row;
 use super::units::{duration_us, signed_us};
 use super::words::{Read, number, or, small_size, switch, unit};
-use super::{Action, ActionRow, EventKind, Fault, FaultRow, When, WorkloadRow};
+use super::{
+    Action, ActionRow, EventKind, Fault, FaultRow, PROCESSES, ShutdownMode, When, WorkloadRow,
+};
 use std::ops::Range;
 use walsim_core::base::Geometry;
+use walsim_core::shmem::Role;
 
 /// The names of the nodes, in the order of the plan.
 pub(super) struct Names(pub(super) Vec<String>);
@@ -110,10 +113,11 @@ impl Tables {
                 self.off(r)
                     .map(|(node, off_us)| Fault::NodeCrash { node, off_us })
             }),
-            row.immediate_shutdown.as_ref().map(|r| {
-                self.off(r)
-                    .map(|(node, off_us)| Fault::ImmediateShutdown { node, off_us })
-            }),
+            self.shutdown(row.smart_shutdown.as_ref(), ShutdownMode::Smart),
+            self.shutdown(row.fast_shutdown.as_ref(), ShutdownMode::Fast),
+            self.shutdown(row.immediate_shutdown.as_ref(), ShutdownMode::Immediate),
+            row.kill.as_ref().map(|r| self.kill(r)),
+            row.pause.as_ref().map(|r| self.pause(r)),
             row.partition.as_ref().map(|r| self.partition(r)),
             row.reset.as_ref().map(|r| {
                 let (a, b) = self.names.pair(&r.from, &r.to)?;
@@ -137,8 +141,8 @@ impl Tables {
                 })
             }),
         ];
-        let help = "power_loss, node_crash, immediate_shutdown, partition, reset, delay, fsync_error, disk_full, \
-                    stop_reading or clock_jump";
+        let help = "power_loss, node_crash, smart_shutdown, fast_shutdown, immediate_shutdown, kill, pause, \
+                    partition, reset, delay, fsync_error, disk_full, stop_reading or clock_jump";
         Ok(FaultRow {
             when,
             fault: one_kind(kinds, span, "fault", help)?,
@@ -208,6 +212,34 @@ impl Tables {
         Ok((self.names.node(&row.node)?, off_us))
     }
 
+    fn shutdown(&self, row: Option<&rows::OffRow>, mode: ShutdownMode) -> Option<Read<Fault>> {
+        row.map(|row| {
+            let (node, off_us) = self.off(row)?;
+            Ok(Fault::Shutdown { node, mode, off_us })
+        })
+    }
+
+    fn kill(&self, row: &rows::KillRow) -> Read<Fault> {
+        let node = self.names.node(&row.node)?;
+        let process = process(&row.process)?;
+        if process == Role::Postmaster {
+            let message = "a server does not outlive its postmaster";
+            return Err(
+                PlanError::new(row.process.span.clone(), "not this one", message)
+                    .help("`node_crash` kills all processes at once"),
+            );
+        }
+        Ok(Fault::Kill { node, process })
+    }
+
+    fn pause(&self, row: &rows::PauseRow) -> Read<Fault> {
+        Ok(Fault::Pause {
+            node: self.names.node(&row.node)?,
+            process: row.process.as_ref().map(process).transpose()?,
+            for_us: unit(&row.lasts, duration_us)?,
+        })
+    }
+
     fn lasting(&self, row: &rows::WhileRow) -> Read<(usize, u64)> {
         Ok((self.names.node(&row.node)?, unit(&row.lasts, duration_us)?))
     }
@@ -241,6 +273,15 @@ impl Tables {
             drop_pages: or(row.drop_pages.as_ref(), false, switch)?,
         })
     }
+}
+
+/// The kind of process of that name.
+fn process(word: &Word) -> Read<Role> {
+    let found = PROCESSES.into_iter().find(|role| role.name() == word.text);
+    found.ok_or_else(|| {
+        let known = PROCESSES.map(Role::name);
+        PlanError::unknown(word.span.clone(), "process", &word.text, &known)
+    })
 }
 
 /// Of all kinds that a row could have exactly one.

@@ -5,7 +5,7 @@ use super::settings::{SETTINGS, TINY, quoted};
 use super::units::{show_seed, show_signed_us, show_size, show_us};
 use super::{
     Action, ActionRow, DiskPlan, Expect, Fault, FaultRow, NetworkPlan, NodePlan, Plan, Scenario,
-    When, WorkloadRow,
+    ShutdownMode, When, WorkloadRow,
 };
 use std::fmt::Write;
 use walsim_core::base::{Geometry, Settings};
@@ -253,10 +253,35 @@ impl Out {
             Fault::NodeCrash { node: n, off_us } => {
                 ("node_crash", format!("{}, off = {}", node(*n), us(*off_us)))
             }
-            Fault::ImmediateShutdown { node: n, off_us } => (
-                "immediate_shutdown",
-                format!("{}, off = {}", node(*n), us(*off_us)),
+            Fault::Shutdown {
+                node: n,
+                mode,
+                off_us,
+            } => {
+                let kind = match mode {
+                    ShutdownMode::Smart => "smart_shutdown",
+                    ShutdownMode::Fast => "fast_shutdown",
+                    ShutdownMode::Immediate => "immediate_shutdown",
+                };
+                (kind, format!("{}, off = {}", node(*n), us(*off_us)))
+            }
+            Fault::Kill { node: n, process } => (
+                "kill",
+                format!("{}, process = \"{}\"", node(*n), process.name()),
             ),
+            Fault::Pause {
+                node: n,
+                process,
+                for_us,
+            } => {
+                let process = process.map_or_else(String::new, |process| {
+                    format!("process = \"{}\", ", process.name())
+                });
+                (
+                    "pause",
+                    format!("{}, {process}for = {}", node(*n), us(*for_us)),
+                )
+            }
             Fault::Partition {
                 a,
                 b,

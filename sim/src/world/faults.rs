@@ -4,11 +4,15 @@ use super::{Event, World};
 use crate::choice::{Key, Subject};
 use crate::disk::{Trouble, TroubleKind};
 use crate::net::LinkSpec;
-use crate::plan::{Action, EventKind, Fault, When};
+use crate::plan::{Action, EventKind, Fault, ShutdownMode, When};
 use walsim_core::base::{Mark, Mono, Pid};
 use walsim_core::call::{Input, Signal};
 use walsim_core::node::PmState;
+use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
+
+/// How long an operator waits for a smart shutdown before going on with a fast one.
+const SMART_PATIENCE_US: u64 = 3_000_000;
 
 /// How a server with its machine, or without it, comes to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -95,7 +99,9 @@ impl World {
                 | Fault::FsyncError { .. }
                 | Fault::DiskFull { .. }
                 | Fault::ClockJump { .. }
-                | Fault::ImmediateShutdown { .. }
+                | Fault::Shutdown { .. }
+                | Fault::Kill { .. }
+                | Fault::Pause { .. }
                 | Fault::StopReading { .. } => None,
             };
             match death {
@@ -220,13 +226,40 @@ impl World {
                 self.struck(Some(node), format!("wall clock jumps by {by_us} us"));
                 self.hosts[node].reschedule(self.now, &self.choices);
             }
-            Fault::ImmediateShutdown { node, off_us } => {
-                let host = &mut self.hosts[node];
-                if host.node.is_some() {
-                    host.boots_at = Some(self.now.after_us(off_us));
-                    let postmaster = Pid::postmaster(host.incarnation);
-                    self.struck(Some(node), "immediate shutdown requested");
-                    self.drive(node, Input::Signal(postmaster, Signal::Quit));
+            Fault::Shutdown { node, mode, off_us } => {
+                if self.hosts[node].node.is_some() {
+                    self.hosts[node].boots_at = Some(self.now.after_us(off_us));
+                    self.faults += 1;
+                    self.shut_down(node, mode);
+                    if mode == ShutdownMode::Smart {
+                        self.at(self.now.after_us(SMART_PATIENCE_US), Event::Heal(row));
+                    }
+                }
+            }
+            Fault::Kill { node, process } => {
+                let those = self.processes(node, Some(process));
+                let what = [row as u64, 0];
+                let key = Key::new("kill.which", Subject::Node(self.hosts[node].index), what);
+                let which = self.choices.below(key, those.len().max(1) as u64);
+                if let Some(pid) = those.get(usize::try_from(which).expect("below a length")) {
+                    self.struck(Some(node), format!("{} {pid} killed", process.name()));
+                    self.checks.killed(node, process);
+                    self.drive(node, Input::Signal(*pid, Signal::Kill));
+                }
+            }
+            Fault::Pause {
+                node,
+                process,
+                for_us,
+            } => {
+                let those = self.processes(node, process);
+                if !those.is_empty() {
+                    let what = process.map_or("server", Role::name);
+                    self.struck(Some(node), format!("{what} paused"));
+                    self.at(self.now.after_us(for_us), Event::Heal(row));
+                }
+                for pid in those {
+                    self.drive(node, Input::Signal(pid, Signal::Stop));
                 }
             }
             Fault::StopReading { node, for_us } => {
@@ -263,8 +296,51 @@ impl World {
             | Fault::Reset { .. }
             | Fault::FsyncError { .. }
             | Fault::ClockJump { .. }
-            | Fault::ImmediateShutdown { .. } => {}
+            | Fault::Kill { .. } => {}
+            Fault::Shutdown { node, mode, .. } => {
+                let host = &self.hosts[node];
+                if mode == ShutdownMode::Smart && host.node.is_some() && host.boots_at.is_some() {
+                    self.shut_down(node, ShutdownMode::Fast);
+                }
+            }
+            Fault::Pause { node, .. } => self.resume(node),
         }
+    }
+
+    /// What the operator's `pg_ctl stop` does.
+    fn shut_down(&mut self, node: usize, mode: ShutdownMode) {
+        let postmaster = Pid::postmaster(self.hosts[node].incarnation);
+        let signal = match mode {
+            ShutdownMode::Smart => Signal::Term,
+            ShutdownMode::Fast => Signal::Int,
+            ShutdownMode::Immediate => Signal::Quit,
+        };
+        self.tell(Some(node), format!("{} shutdown requested", mode.name()));
+        self.drive(node, Input::Signal(postmaster, signal));
+    }
+
+    /// The running processes of a kind, or all of them.
+    fn processes(&self, host: usize, role: Option<Role>) -> Vec<Pid> {
+        let node = self.hosts[host].node.iter();
+        node.flat_map(|node| node.view().processes())
+            .filter(|process| role.is_none_or(|role| process.role == role))
+            .map(|process| process.pid)
+            .collect()
+    }
+
+    /// Whoever is paused goes on.
+    pub(super) fn resume(&mut self, host: usize) {
+        for pid in self.paused(host) {
+            self.drive(host, Input::Signal(pid, Signal::Cont));
+        }
+    }
+
+    fn paused(&self, host: usize) -> Vec<Pid> {
+        let node = self.hosts[host].node.iter();
+        node.flat_map(|node| node.view().processes())
+            .filter(|process| process.stopped)
+            .map(|process| process.pid)
+            .collect()
     }
 
     pub(super) fn act_row(&mut self, row: usize) {

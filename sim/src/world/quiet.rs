@@ -31,6 +31,7 @@ impl World {
                 }
             }
             self.hosts[from].doomed = None;
+            self.resume(from);
             self.net.resume_reading(self.now, self.hosts[from].index);
         }
         self.people.stop();
@@ -66,7 +67,9 @@ impl World {
             | Fault::Delay { .. }
             | Fault::FsyncError { .. }
             | Fault::DiskFull { .. }
-            | Fault::ImmediateShutdown { .. }
+            | Fault::Shutdown { .. }
+            | Fault::Kill { .. }
+            | Fault::Pause { .. }
             | Fault::StopReading { .. } => 0,
         });
         let back_us: u64 = jumps.sum();

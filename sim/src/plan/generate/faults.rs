@@ -1,0 +1,222 @@
+//! What goes wrong in a run: classes of faults are on or off as a whole, so that some runs see many of one kind.
+
+use super::{Draw, MS, SECOND, signed};
+use crate::plan::{EventKind, Fault, FaultRow, ShutdownMode, When};
+use walsim_core::shmem::Role;
+
+/// The classes of faults, each of which a run has or has not.
+#[derive(Clone, Copy)]
+enum Class {
+    PowerLoss,
+    NodeCrash,
+    Partition,
+    Reset,
+    Delay,
+    FsyncError,
+    DiskFull,
+    ClockJump,
+    StopReading,
+    SmartShutdown,
+    FastShutdown,
+    ImmediateShutdown,
+    Kill,
+    Pause,
+}
+
+const CLASSES: [Class; 14] = [
+    Class::PowerLoss,
+    Class::NodeCrash,
+    Class::Partition,
+    Class::Reset,
+    Class::Delay,
+    Class::FsyncError,
+    Class::DiskFull,
+    Class::ClockJump,
+    Class::StopReading,
+    Class::SmartShutdown,
+    Class::FastShutdown,
+    Class::ImmediateShutdown,
+    Class::Kill,
+    Class::Pause,
+];
+
+impl Draw {
+    pub(super) fn faults(&mut self, nodes: usize, active_us: u64) -> Vec<FaultRow> {
+        let on: Vec<Class> = CLASSES
+            .into_iter()
+            .filter(|_| self.rng.ratio(1, 2))
+            .collect();
+        // From 0 to 6; few runs have none or one, since faults meet each other in the others.
+        let count = *self.rng.pick(&[0, 1, 2, 2, 3, 3, 4, 4, 5, 6]);
+        if on.is_empty() {
+            return Vec::new();
+        }
+        let rows = (0..count).map(|_| {
+            let class = *self.rng.pick(&on);
+            self.fault(class, nodes, active_us)
+        });
+        rows.collect()
+    }
+
+    fn fault(&mut self, class: Class, nodes: usize, active_us: u64) -> FaultRow {
+        let node = self.victim(nodes);
+        let (a, b) = self.link(nodes);
+        let at = When::At(self.between_ms(500 * MS, active_us - 500 * MS));
+        let off_us = self.rng.between(50, 2000) * MS;
+        let for_us = self.rng.between(20, 4000) * MS;
+        let when = match class {
+            Class::PowerLoss
+            | Class::NodeCrash
+            | Class::SmartShutdown
+            | Class::FastShutdown
+            | Class::ImmediateShutdown
+            | Class::Kill
+            | Class::Pause => self.moment(node, at),
+            Class::Partition
+            | Class::Reset
+            | Class::Delay
+            | Class::FsyncError
+            | Class::DiskFull
+            | Class::ClockJump
+            | Class::StopReading => at,
+        };
+        let fault = match class {
+            Class::PowerLoss => Fault::PowerLoss { node, off_us },
+            Class::NodeCrash => Fault::NodeCrash { node, off_us },
+            Class::SmartShutdown => shutdown(node, ShutdownMode::Smart, off_us),
+            Class::FastShutdown => shutdown(node, ShutdownMode::Fast, off_us),
+            Class::ImmediateShutdown => shutdown(node, ShutdownMode::Immediate, off_us),
+            Class::Kill => Fault::Kill {
+                node,
+                process: self.process(node),
+            },
+            Class::Pause => Fault::Pause {
+                node,
+                process: if self.rng.ratio(1, 3) {
+                    None
+                } else {
+                    Some(self.process(node))
+                },
+                for_us,
+            },
+            Class::Partition => {
+                let one_way = self.rng.ratio(1, 3);
+                Fault::Partition {
+                    a,
+                    b,
+                    one_way,
+                    for_us,
+                }
+            }
+            Class::Reset => Fault::Reset { a, b },
+            Class::Delay => {
+                let by_us = self.rng.between(1, 1500) * MS;
+                Fault::Delay {
+                    a,
+                    b,
+                    by_us,
+                    for_us,
+                }
+            }
+            Class::FsyncError => Fault::FsyncError {
+                node,
+                path: (*self.rng.pick(&["pg_wal", "pg_wal", "base", "pg_xact"])).into(),
+                drop_pages: self.rng.ratio(1, 2),
+            },
+            Class::DiskFull => {
+                let for_us = self.rng.between(20, 1500) * MS;
+                Fault::DiskFull { node, for_us }
+            }
+            Class::ClockJump => {
+                let ahead = self.rng.ratio(1, 2);
+                let by_us = self.between_ms(MS, 5 * SECOND);
+                let by_us = if ahead {
+                    signed(by_us * 6)
+                } else {
+                    -signed(by_us)
+                };
+                Fault::ClockJump { node, by_us }
+            }
+            Class::StopReading => Fault::StopReading { node, for_us },
+        };
+        FaultRow { when, fault }
+    }
+
+    /// A process that runs on such a node.
+    fn process(&mut self, node: usize) -> Role {
+        let here: &[Role] = if node == 0 {
+            &[
+                Role::Backend,
+                Role::WalSender,
+                Role::WalWriter,
+                Role::Checkpointer,
+            ]
+        } else {
+            &[Role::Startup, Role::WalReceiver, Role::Checkpointer]
+        };
+        *self.rng.pick(here)
+    }
+
+    /// Half of the time the primary.
+    fn victim(&mut self, nodes: usize) -> usize {
+        if self.rng.ratio(1, 2) {
+            0
+        } else {
+            self.standby(nodes)
+        }
+    }
+
+    fn standby(&mut self, nodes: usize) -> usize {
+        let last = u64::try_from(nodes - 1).expect("a few nodes");
+        usize::try_from(self.rng.between(1, last)).expect("a few nodes")
+    }
+
+    /// Between the primary and a standby, in either direction.
+    fn link(&mut self, nodes: usize) -> (usize, usize) {
+        let standby = self.standby(nodes);
+        if self.rng.ratio(1, 2) {
+            (0, standby)
+        } else {
+            (standby, 0)
+        }
+    }
+
+    /// A time, or a delicate moment of the node's.
+    fn moment(&mut self, node: usize, at: When) -> When {
+        let delicate = self.rng.ratio(1, 2);
+        let primary = [
+            EventKind::WalWrite,
+            EventKind::WalFsync,
+            EventKind::WalFsynced,
+            EventKind::WalSent,
+            EventKind::CommitAcked,
+            EventKind::CheckpointDone,
+        ];
+        let standby = [
+            EventKind::WalReceived,
+            EventKind::WalReceived,
+            EventKind::WalFsync,
+            EventKind::WalFsynced,
+        ];
+        let event = if node == 0 {
+            *self.rng.pick(&primary)
+        } else {
+            *self.rng.pick(&standby)
+        };
+        let most = if event == EventKind::CheckpointDone {
+            4
+        } else {
+            150
+        };
+        let nth = self.small(1, most);
+        if delicate {
+            When::Event { node, event, nth }
+        } else {
+            at
+        }
+    }
+}
+
+const fn shutdown(node: usize, mode: ShutdownMode, off_us: u64) -> Fault {
+    Fault::Shutdown { node, mode, off_us }
+}
