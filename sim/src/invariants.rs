@@ -58,7 +58,10 @@ pub const INVARIANTS: [Invariant; 7] = [
         promise: "Once faults have stopped, every node converges within a bound.",
         details: "Every node runs, every standby streams, and what it replayed equals the primary's flush. The bound\n\
                   is 3 x (largest timeout + wal_retrieve_retry_interval + 10 s) + backlog / slowest link + the sum of\n\
-                  the backward jumps of wall clocks. A run that fails it alone ends with status 3.",
+                  the backward jumps of wall clocks. A standby may stay behind if the upstream has removed the WAL that\n\
+                  it needs, or if its slot was dropped or invalidated; each is proven from the state of both sides.\n\
+                  A single hand-over, from the request for a walreceiver to a started one, takes a second at most\n\
+                  while nobody who takes part in it is paused. A run that fails LIVE alone ends with status 3.",
     },
 ];
 

@@ -2,6 +2,7 @@
 //! look only at what a step has changed.
 
 mod audit;
+mod handover;
 mod ledger;
 mod local;
 mod page;
@@ -16,6 +17,7 @@ mod wal_files;
 use crate::disk::Disk;
 use crate::plan::Plan;
 use crate::world::{Row, Violation};
+use handover::Handover;
 use ledger::Ledger;
 use local::Local;
 use page::Page;
@@ -120,6 +122,7 @@ pub(crate) struct Checks {
     local: Local,
     page: Page,
     recover: Recover,
+    handover: Handover,
 }
 
 impl Checks {
@@ -144,6 +147,7 @@ impl Checks {
             local: Local::new(nodes),
             page: Page::default(),
             recover: Recover::new(nodes),
+            handover: Handover::new(nodes),
         }
     }
 
@@ -159,6 +163,7 @@ impl Checks {
         let shmem = scene.view.shmem();
         known.recovery = shmem.recovery.state;
         self.recover.after_step(scene)?;
+        self.handover.after_step(scene)?;
         let mut wal = Wal {
             site: scene.site(),
             disk: scene.disk,
@@ -287,6 +292,7 @@ impl Checks {
     pub(crate) fn server_gone(&mut self, host: usize) {
         self.send.forget(host);
         self.local.forget(host);
+        self.handover.forget(host);
     }
 
     /// A loss of power tore these data pages.
@@ -336,6 +342,26 @@ impl Checks {
             }
         }
         Ok(())
+    }
+
+    /// Where a standby's own WAL, from `from` on, ends or ceases to be that of the timeline: the segment that it must get
+    /// from somewhere else.
+    pub(crate) fn first_missing(&self, disk: &Disk, from: Lsn) -> SegmentNo {
+        let geometry = &self.geometry;
+        let mut at = from;
+        if let Some(ledger) = self.ledgers.get(&FIRST_TIMELINE) {
+            while at < ledger.end() {
+                let next = geometry.segment_start(SegmentNo(geometry.segment_of(at).0 + 1));
+                let end = next.min(ledger.end());
+                let bytes = wal_files::read(disk, geometry, FIRST_TIMELINE, at..end);
+                let whole = bytes.len() as u64 == end - at;
+                if !whole || ledger.difference(at, &bytes).is_some() {
+                    break;
+                }
+                at = end;
+            }
+        }
+        geometry.segment_of(at)
     }
 
     /// End of the WAL that is known to be durable anywhere.

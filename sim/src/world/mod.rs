@@ -6,6 +6,7 @@ mod faults;
 mod host;
 mod people;
 mod quiet;
+mod reasons;
 mod session;
 mod verdict;
 
@@ -289,7 +290,10 @@ impl World {
             None,
             format!("{} violated: {}", violation.code, violation.message),
         );
-        self.verdict.get_or_insert(Verdict::Violation(violation));
+        self.verdict.get_or_insert(match violation.code {
+            "LIVE" => Verdict::NoConvergence(violation),
+            _ => Verdict::Violation(violation),
+        });
     }
 
     fn happen(&mut self, event: Event) {

@@ -81,8 +81,9 @@ impl World {
         let late = self.now >= quiet.bound;
         match self.lagging(late) {
             None => {
-                let arrived =
-                    (0..self.hosts.len()).filter(|host| !(late && self.reads_stale_wal(*host)));
+                let arrived = (0..self.hosts.len()).filter(|host| {
+                    self.legal_reason(*host).is_none() && !(late && self.reads_stale_wal(*host))
+                });
                 let scenes = arrived.filter_map(|host| {
                     let host = &self.hosts[host];
                     let view = host.node.as_ref()?.view();
@@ -102,8 +103,7 @@ impl World {
                     message: format!("no convergence within {} ms of quiet", waited / 1000),
                     facts: laggard.1,
                 };
-                self.tell(None, format!("LIVE violated: {}", violation.message));
-                self.verdict = Some(Verdict::NoConvergence(violation));
+                self.violated(violation);
             }
             Some(_) => self.at(self.now.after_us(LOOK_US), Event::Look),
         }
@@ -150,7 +150,10 @@ impl World {
             let peers = followed.filter(|s| s.sent == flush).count();
             let streams = theirs.walrcv.is_streaming() && (!direct || peers > 0);
             let open = node.view().postmaster_state() == Some(PmState::HotStandby);
-            if replayed == flush && streams && open || late && self.reads_stale_wal(host) {
+            if replayed == flush && streams && open || self.legal_reason(host).is_some() {
+                return None;
+            }
+            if late && self.reads_stale_wal(host) {
                 return None;
             }
             let facts = vec![
