@@ -62,6 +62,8 @@ struct Shared {
     names: Vec<String>,
     /// Choices that the plan fixes, by the text of their keys.
     pins: BTreeMap<String, u64>,
+    /// Kinds of choices that it fixes as a whole.
+    kinds: BTreeMap<String, u64>,
 }
 
 impl Choices {
@@ -74,12 +76,14 @@ impl Choices {
         }
     }
 
-    /// With pinned choices: the text of a key, such as `net.latency/primary>standby1/1.4096`, and its value.
+    /// With pinned choices: the text of a key, such as `net.latency/primary>standby1/1.4096`, and its value; or a kind,
+    /// such as `disk.loss`, and the value of all its choices that are not pinned alone.
     #[must_use]
     pub fn with_pins(seed: u64, names: Vec<String>, pins: BTreeMap<String, u64>) -> Self {
+        let (pins, kinds) = pins.into_iter().partition(|(text, _)| text.contains('/'));
         Self {
             seed,
-            shared: Arc::new(Shared { names, pins }),
+            shared: Arc::new(Shared { names, pins, kinds }),
         }
     }
 
@@ -169,10 +173,13 @@ impl Choices {
     }
 
     fn pinned(&self, key: Key) -> Option<u64> {
-        if self.shared.pins.is_empty() {
-            return None;
-        }
-        self.shared.pins.get(&self.text(key)).copied()
+        let Shared { pins, kinds, .. } = &*self.shared;
+        let alone = if pins.is_empty() {
+            None
+        } else {
+            pins.get(&self.text(key))
+        };
+        alone.or_else(|| kinds.get(key.kind)).copied()
     }
 }
 
@@ -358,6 +365,23 @@ mod tests {
             choices.between(other, 0, 1 << 40),
             Choices::new(7).between(other, 0, 1 << 40)
         );
+    }
+
+    #[test]
+    fn a_kind_can_be_pinned_as_a_whole_but_for_some() {
+        let alone = String::from("net.latency/primary>standby1/1.4096");
+        let pins = BTreeMap::from([(String::from("net.latency"), 3), (alone, 5)]);
+        let names = vec!["primary".to_owned(), "standby1".to_owned()];
+        let choices = Choices::with_pins(7, names, pins);
+        let other = Key {
+            what: [1, 4097],
+            ..LATENCY
+        };
+        let drawn = [LATENCY, other].map(|key| choices.below(key, 1000));
+        assert_eq!(drawn, [5, 3]);
+        let fragment = Key::new("net.fragment", Subject::Link(0, 1), [1, 4096]);
+        let unpinned = Choices::new(7).below(fragment, 1000);
+        assert_eq!(choices.below(fragment, 1000), unpinned);
     }
 
     #[test]
