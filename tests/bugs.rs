@@ -2,17 +2,17 @@
 //! same seed runs without the bug.
 #![cfg(feature = "planted-bugs")]
 
-use walsim::bugs::{bug_info, hunt};
+use walsim::bugs::{Found, bug_info, hunt};
 use walsim::fuzz::Task;
 use walsim::plan::{Expect, Overrides, Profile, Scenario};
+use walsim::shrink::{Origin, Size, shrink};
 use walsim::world::{Verdict, run};
 use walsim_core::base::{Bug, Planted};
 
 /// Several times what the rarest takes.
 const SEEDS: u32 = 600;
 
-/// Hunts, and sees the bug again in the file that a person would keep: with it the same end, without it none.
-fn is_found(bug: Bug) {
+fn found(bug: Bug) -> Found {
     let task = Task {
         profile: Profile::Default,
         overrides: Overrides::default(),
@@ -25,8 +25,12 @@ fn is_found(bug: Bug) {
         left > 0
     };
     let (found, _) = hunt(bug, &task, 0, go_on);
-    let found = found.unwrap_or_else(|| panic!("{} hides from {SEEDS} seeds", bug.name()));
+    found.unwrap_or_else(|| panic!("{} hides from {SEEDS} seeds", bug.name()))
+}
 
+/// Hunts, and sees the bug again in the file that a person would keep: with it the same end, without it none.
+fn is_found(bug: Bug) {
+    let found = found(bug);
     let file = Scenario {
         plan: found.plan,
         expect: Expect::default(),
@@ -66,4 +70,39 @@ fn commit_crosses_redo_point() {
 #[test]
 fn contrecord_divergence() {
     is_found(Bug::ContrecordDivergence);
+}
+
+/// The whole way: found, made small, written, read, and seen again, with the bug and not without it.
+#[test]
+fn a_found_bug_becomes_a_small_file() {
+    let bug = Bug::WalsenderSendsUnflushed;
+    let found = found(bug);
+    let planted = Planted::NONE.with(bug);
+    let small = shrink(&found.plan, planted, |progress| progress.tries < 400);
+    let small = small.expect("it fails");
+    assert_eq!(small.outcome.verdict.code(), found.outcome.verdict.code());
+    assert!(small.passes_without);
+    let size = Size::of(&small.plan);
+    assert!(size.steps <= 6 && size < Size::of(&found.plan), "{size:?}");
+
+    let origin = Origin {
+        plan: &found.plan,
+        bug: Some(bug),
+        file: "kept.toml",
+    };
+    let text = small.to_file(origin).expect("it fails again");
+    let head: Vec<&str> = text.lines().take_while(|l| l.starts_with('#')).collect();
+    let head = head.join("\n");
+    for word in [
+        "# SEND is violated: A walsender never ships",
+        "durable on its disk",
+        "# what led there:",
+        "walsim replay kept.toml --bug walsender-sends-unflushed",
+    ] {
+        assert!(head.contains(word), "{word} is not in\n{head}");
+    }
+    let Scenario { plan, expect } = Scenario::parse(&text, "kept").expect("what was written");
+    assert_eq!((expect.bug, expect.invariants), (Some(bug), vec!["SEND"]));
+    assert_eq!(run(&plan, planted, true).verdict, small.outcome.verdict);
+    assert_eq!(run(&plan, Planted::NONE, true).verdict, Verdict::Pass);
 }

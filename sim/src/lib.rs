@@ -11,6 +11,7 @@ pub mod invariants;
 pub mod marks;
 pub mod net;
 pub mod report;
+pub mod shrink;
 pub mod trace;
 
 pub mod plan;

@@ -85,20 +85,11 @@ impl fmt::Display for Report<'_> {
         let code = outcome.verdict.code().unwrap_or("pass");
         let seed = show_seed(self.seed);
         writeln!(f, "FAIL  {code}  seed {seed}  step {}", outcome.steps)?;
-        match &outcome.verdict {
-            Verdict::Pass => writeln!(f, "  passed")?,
-            Verdict::Violation(v) | Verdict::NoConvergence(v) => violation(f, v)?,
-            Verdict::Panic { message, .. } => {
-                writeln!(
-                    f,
-                    "  an assertion failed in the simulator or in the machines:"
-                )?;
-                message
-                    .lines()
-                    .try_for_each(|line| writeln!(f, "    {line}"))?;
-            }
+        f.write_str(&indented(&promise(&outcome.verdict)))?;
+        if !matches!(outcome.verdict, Verdict::Panic { .. }) {
+            writeln!(f)?;
         }
-        story(f, &outcome.story)?;
+        f.write_str(&indented(&facts(outcome)))?;
         writeln!(f)?;
         writeln!(f, "  replay  {}", self.replay)?;
         if let Some(test) = &self.test {
@@ -111,44 +102,74 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-fn violation(f: &mut fmt::Formatter<'_>, violation: &Violation) -> fmt::Result {
-    if let Some(invariant) = invariant_named(violation.code) {
-        writeln!(f, "  {}", invariant.promise)?;
-    }
-    writeln!(f)?;
-    writeln!(
-        f,
-        "  {} at {}: {}",
-        violation.node, violation.at, violation.message
-    )?;
-    let wide = violation
-        .facts
-        .iter()
-        .map(|(what, _)| what.len())
-        .max()
-        .unwrap_or(0);
-    for (what, value) in &violation.facts {
-        writeln!(f, "    {what:wide$}  {value}")?;
-    }
-    Ok(())
+fn indented(text: &str) -> String {
+    let line = |line: &str| match line {
+        "" => String::from("\n"),
+        line => format!("  {line}\n"),
+    };
+    text.trim_end().lines().map(line).collect()
 }
 
-fn story(f: &mut fmt::Formatter<'_>, story: &[StoryLine]) -> fmt::Result {
-    if story.is_empty() {
-        return Ok(());
+/// What was violated, in one sentence: the promise with its code before it.
+#[must_use]
+pub(crate) fn headline(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Violation(v) | Verdict::NoConvergence(v) => {
+            format!("{} is violated: {}\n", v.code, promise(verdict))
+        }
+        Verdict::Pass | Verdict::Panic { .. } => promise(verdict) + "\n",
     }
-    writeln!(f)?;
-    writeln!(f, "  what led there:")?;
-    let from = story.len().saturating_sub(LINES);
-    let wide = story[from..]
-        .iter()
-        .map(|line| line.node.len())
-        .max()
-        .unwrap_or(0);
-    story[from..].iter().try_for_each(|line| {
+}
+
+fn promise(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Pass => "passed".into(),
+        Verdict::Violation(v) | Verdict::NoConvergence(v) => {
+            invariant_named(v.code).map_or(String::new(), |i| i.promise.into())
+        }
+        Verdict::Panic { .. } => "an assertion failed in the simulator or in the machines:".into(),
+    }
+}
+
+/// The facts that were compared, and the few events that led there.
+#[must_use]
+pub(crate) fn facts(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    match &outcome.verdict {
+        Verdict::Pass => {}
+        Verdict::Violation(v) | Verdict::NoConvergence(v) => violation(&mut text, v),
+        Verdict::Panic { message, .. } => {
+            text.extend(message.lines().map(|line| format!("  {line}\n")));
+        }
+    }
+    story(&mut text, &outcome.story);
+    text
+}
+
+fn violation(text: &mut String, violation: &Violation) {
+    let Violation {
+        node, at, message, ..
+    } = violation;
+    *text += &format!("{node} at {at}: {message}\n");
+    let names = violation.facts.iter().map(|(what, _)| what.len());
+    let wide = names.max().unwrap_or(0);
+    for (what, value) in &violation.facts {
+        *text += &format!("  {what:wide$}  {value}\n");
+    }
+}
+
+fn story(text: &mut String, story: &[StoryLine]) {
+    if story.is_empty() {
+        return;
+    }
+    *text += "\nwhat led there:\n";
+    let last = &story[story.len().saturating_sub(LINES)..];
+    let wide = last.iter().map(|line| line.node.len()).max().unwrap_or(0);
+    for line in last {
         let at = line.at.to_string();
-        writeln!(f, "    {at:>9}  {:wide$}  {}", line.node, line.text)
-    })
+        let (node, what) = (&line.node, &line.text);
+        *text += &format!("  {at:>9}  {node:wide$}  {what}\n");
+    }
 }
 
 #[cfg(test)]

@@ -18,14 +18,25 @@ impl Scenario {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let plan = &self.plan;
-        let mut out = Out::default();
-        let head = if plan.about.is_empty() {
+        self.to_toml_under(if plan.about.is_empty() {
             &plan.name
         } else {
             &plan.about
-        };
+        })
+    }
+
+    /// The file with a head comment of its own.
+    ///
+    /// # Panics
+    /// If the plan has no node.
+    #[must_use]
+    pub fn to_toml_under(&self, head: &str) -> String {
+        let plan = &self.plan;
+        let mut out = Out::default();
         for line in head.lines() {
-            out.line(format_args!("# {line}"));
+            // What a panic says may hold anything; a comment of TOML may not.
+            let line: String = line.chars().filter(|c| !c.is_control()).collect();
+            out.line(format_args!("{}", format!("# {line}").trim_end()));
         }
         out.head(plan);
         out.network(&plan.network);

@@ -83,12 +83,21 @@ pub struct World {
 }
 
 /// Runs a plan to its end. A panic of the machines or of the simulator is a verdict, too.
+///
+/// # Panics
+/// Never: a run has an end.
 #[must_use]
 pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
+    run_at_most(plan, planted, audit, u64::MAX).expect("the quiet phase has a bound")
+}
+
+/// The same, unless it would take more than so many steps.
+#[must_use]
+pub fn run_at_most(plan: &Plan, planted: Planted, audit: bool, most: u64) -> Option<Outcome> {
     let outcome = std::panic::catch_unwind(|| {
         let mut world = World::new(plan, planted, audit);
-        while world.step() {}
-        world.outcome()
+        while world.step() && world.steps() <= most {}
+        world.finished().is_some().then(|| world.outcome())
     });
     outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -98,7 +107,7 @@ pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
             "ASSERT:{}",
             message.split([':', '\n']).next().unwrap_or_default()
         );
-        Outcome {
+        Some(Outcome {
             verdict: Verdict::Panic { label, message },
             steps: 0,
             sim_us: 0,
@@ -109,7 +118,7 @@ pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
             segments: 0,
             faults: 0,
             story: Vec::new(),
-        }
+        })
     })
 }
 

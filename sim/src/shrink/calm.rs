@@ -1,0 +1,149 @@
+//! Everything as usual: settings at PostgreSQL's defaults, a plain network, plain disks, true clocks, no step delays.
+
+use super::Search;
+use crate::plan::{
+    DiskPlan, NetworkPlan, Plan, SETTINGS, Setting, TINY, duration_us, longest_row, show_us,
+};
+use walsim_core::base::{Geometry, PgVersion, Settings};
+
+/// Each of these puts something as it usually is.
+const CHANGES: [fn(&mut Plan); 10] = [
+    |plan| plan.step_delays = false,
+    |plan| plan.network.fragment = false,
+    |plan| plan.network.latency_us = NetworkPlan::default().latency_us,
+    |plan| plan.network.jitter_us = NetworkPlan::default().jitter_us,
+    |plan| plan.network.bytes_per_ms = NetworkPlan::default().bytes_per_ms,
+    |plan| plan.disks.latency_us = DiskPlan::default().latency_us,
+    |plan| plan.disks.jitter_us = DiskPlan::default().jitter_us,
+    |plan| plan.disks.fsync_us = DiskPlan::default().fsync_us,
+    |plan| plan.nodes.iter_mut().for_each(|n| n.clock_offset_us = 0),
+    |plan| plan.nodes.iter_mut().for_each(|n| n.clock_drift_ppm = 0),
+];
+
+/// All at once, then one thing after the other.
+pub(super) fn calm_down(search: &mut Search<'_>) {
+    let all = search.attempt_with(|plan| {
+        CHANGES.iter().for_each(|change| change(plan));
+        let odd = odd(plan);
+        odd.into_iter().for_each(|setting| reset(plan, setting));
+    });
+    if all {
+        return;
+    }
+    search.attempt_with(|plan| plan.network = NetworkPlan::default());
+    search.attempt_with(|plan| plan.disks = DiskPlan::default());
+    for change in CHANGES {
+        search.attempt_with(change);
+    }
+    search.leave_out(
+        |plan| odd(plan).len(),
+        |plan, range| {
+            let mut candidate = plan.clone();
+            for setting in &odd(plan)[range] {
+                reset(&mut candidate, *setting);
+            }
+            candidate
+        },
+    );
+}
+
+/// The default of a node's setting.
+fn usual(plan: &Plan, node: usize, setting: Setting) -> String {
+    let node = &plan.nodes[node];
+    let mut usual = Settings::new(node.settings.pg_version, node.settings.geometry);
+    usual.cluster_name.clone_from(&node.name);
+    setting.show(&usual)
+}
+
+/// The settings that are not at their default on every node.
+fn odd(plan: &Plan) -> Vec<Setting> {
+    let is_odd = |setting: &Setting| {
+        let nodes = plan.nodes.iter().enumerate();
+        nodes
+            .into_iter()
+            .any(|(n, node)| setting.show(&node.settings) != usual(plan, n, *setting))
+    };
+    SETTINGS.into_iter().filter(is_odd).collect()
+}
+
+fn reset(plan: &mut Plan, setting: Setting) {
+    for node in 0..plan.nodes.len() {
+        let value = usual(plan, node, setting);
+        set(&mut plan.nodes[node].settings, setting, &value);
+    }
+}
+
+/// Sets what [`Setting::show`] shows.
+fn set(settings: &mut Settings, setting: Setting, shown: &str) {
+    let set = setting.set(settings, shown.trim_matches('"'));
+    set.expect("what is shown reads back");
+}
+
+/// A geometry and a version that other files have, too; the same values on all nodes; round times.
+pub(super) fn plain_settings(search: &mut Search<'_>) {
+    let first = |search: &Search<'_>| search.best.nodes[0].settings.clone();
+    if first(search).geometry != TINY {
+        search.attempt_with(|plan| change_base(plan, first_version(plan), TINY));
+    }
+    if first(search).pg_version != PgVersion::V15 {
+        let geometry = first(search).geometry;
+        search.attempt_with(|plan| change_base(plan, PgVersion::V15, geometry));
+    }
+    for setting in odd(&search.best) {
+        for node in 0..search.best.nodes.len() {
+            search.attempt_with(|plan| {
+                let value = usual(plan, node, setting);
+                set(&mut plan.nodes[node].settings, setting, &value);
+            });
+        }
+        let value = setting.show(&search.best.nodes[0].settings);
+        search.attempt_with(|plan| to_all(plan, setting, &value));
+        let Ok(us) = duration_us(value.trim_matches('"')) else {
+            continue;
+        };
+        for unit in [1_000_000, 100_000, 10_000] {
+            let rounded = (us + unit / 2) / unit * unit;
+            if rounded > 0 && search.attempt_with(|plan| to_all(plan, setting, &show_us(rounded))) {
+                break;
+            }
+        }
+    }
+}
+
+fn first_version(plan: &Plan) -> PgVersion {
+    plan.nodes[0].settings.pg_version
+}
+
+fn to_all(plan: &mut Plan, setting: Setting, value: &str) {
+    for node in &mut plan.nodes {
+        if setting.name != "cluster_name" {
+            set(&mut node.settings, setting, value);
+        }
+    }
+}
+
+/// Another version or geometry: what stands at a default stays at it, and sizes keep their number of segments.
+fn change_base(plan: &mut Plan, version: PgVersion, geometry: Geometry) {
+    for n in 0..plan.nodes.len() {
+        let at_default: Vec<bool> = SETTINGS
+            .iter()
+            .map(|s| s.show(&plan.nodes[n].settings) == usual(plan, n, *s))
+            .collect();
+        let settings = &mut plan.nodes[n].settings;
+        let old = u64::from(settings.geometry.segment);
+        let scaled = |bytes: u64| bytes / old * u64::from(geometry.segment);
+        settings.max_wal_size = scaled(settings.max_wal_size);
+        settings.min_wal_size = scaled(settings.min_wal_size);
+        settings.wal_keep_size = scaled(settings.wal_keep_size);
+        settings.max_slot_wal_keep_size = settings.max_slot_wal_keep_size.map(scaled);
+        settings.pg_version = version;
+        settings.geometry = geometry;
+        for (setting, _) in SETTINGS.iter().zip(at_default).filter(|(_, usual)| *usual) {
+            let value = usual(plan, n, *setting);
+            set(&mut plan.nodes[n].settings, *setting, &value);
+        }
+    }
+    for row in &mut plan.workload {
+        row.bytes = row.bytes.min(longest_row(&geometry));
+    }
+}

@@ -1,0 +1,134 @@
+//! The judge of candidates: runs them, and compares their failure with the first one.
+
+use super::{Failed, Progress, reduce};
+use crate::plan::Plan;
+use crate::world::{Outcome, Verdict, run, run_at_most};
+use walsim_core::base::Planted;
+
+/// What makes two failures the same one: the code, and for a cluster that did not converge what it hung at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Symptom {
+    code: String,
+    /// The names of the facts; they tell a server that does not run from a standby that lags.
+    hung_at: Vec<String>,
+}
+
+impl Symptom {
+    /// That of a failed run.
+    #[must_use]
+    pub fn of(verdict: &Verdict) -> Option<Self> {
+        let hung_at = match verdict {
+            Verdict::NoConvergence(violation) => {
+                violation.facts.iter().map(|fact| fact.0.clone()).collect()
+            }
+            Verdict::Pass | Verdict::Violation(_) | Verdict::Panic { .. } => Vec::new(),
+        };
+        let code = verdict.code()?.into();
+        Some(Self { code, hung_at })
+    }
+}
+
+/// A failure that is to be kept.
+#[derive(Clone, Debug)]
+pub struct Case {
+    planted: Planted,
+    symptom: Symptom,
+    /// The plan passes without the bug, and so must its smaller brothers.
+    passes_without: bool,
+    /// Steps of the last failing run; 0 if nobody counted them.
+    steps: u64,
+}
+
+/// Steps of a run without the bug: whatever takes more is no scenario that anybody wants to keep.
+const MOST_STEPS: u64 = 3_000_000;
+
+impl Case {
+    /// The case of a plan that fails, with what came of it; `None` if it does not fail.
+    #[must_use]
+    pub fn of(plan: &Plan, planted: Planted) -> Option<(Self, Outcome)> {
+        let outcome = run(plan, planted, false);
+        let symptom = Symptom::of(&outcome.verdict)?;
+        let passes_without = planted != Planted::NONE && passes(plan);
+        let case = Self {
+            planted,
+            symptom,
+            passes_without,
+            steps: outcome.steps,
+        };
+        Some((case, outcome))
+    }
+
+    /// Does the plan pass without the bug that is planted?
+    #[must_use]
+    pub const fn passes_without(&self) -> bool {
+        self.passes_without
+    }
+
+    /// Runs a candidate: does it fail in the same way?
+    pub fn judge(&mut self, plan: &Plan) -> Option<Failed> {
+        // A candidate that takes many times the steps hardly is a simpler one, and most that pass would take them.
+        let most = match self.steps {
+            0 => u64::MAX,
+            steps => 4 * steps + 20_000,
+        };
+        let outcome = run_at_most(plan, self.planted, false, most)?;
+        let same = Symptom::of(&outcome.verdict).as_ref() == Some(&self.symptom);
+        if !same || self.passes_without && !passes(plan) {
+            return None;
+        }
+        self.steps = outcome.steps;
+        Some(failed(&outcome))
+    }
+}
+
+fn passes(plan: &Plan) -> bool {
+    let outcome = run_at_most(plan, Planted::NONE, false, MOST_STEPS);
+    outcome.is_some_and(|outcome| outcome.verdict == Verdict::Pass)
+}
+
+fn failed(outcome: &Outcome) -> Failed {
+    let at_us = match &outcome.verdict {
+        Verdict::Violation(_) | Verdict::NoConvergence(_) => Some(outcome.sim_us),
+        // The world that panicked is gone, and its time with it.
+        Verdict::Panic { .. } | Verdict::Pass => None,
+    };
+    let hash = outcome.hash;
+    Failed { at_us, hash }
+}
+
+/// A failing plan, made small.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// The smallest plan that was found.
+    pub plan: Plan,
+    /// What comes of it.
+    pub outcome: Outcome,
+    /// Candidates that were run.
+    pub tries: u64,
+    /// The plan passes without the bug that is planted.
+    pub passes_without: bool,
+}
+
+/// Makes a failing plan small; `None` if it does not fail. `go_on` is asked before each try.
+#[must_use]
+pub fn shrink(
+    plan: &Plan,
+    planted: Planted,
+    mut go_on: impl FnMut(&Progress) -> bool,
+) -> Option<Shrunk> {
+    let (mut case, outcome) = Case::of(plan, planted)?;
+    let passes_without = case.passes_without;
+    let reduced = reduce(
+        plan,
+        failed(&outcome),
+        &mut |candidate| case.judge(candidate),
+        &mut go_on,
+    );
+    let outcome = run(&reduced.plan, planted, false);
+    Some(Shrunk {
+        plan: reduced.plan,
+        outcome,
+        tries: reduced.tries,
+        passes_without,
+    })
+}

@@ -1,0 +1,59 @@
+//! Choices that are not left to the seed, and seeds that need less.
+
+use super::rows::without;
+use super::{Search, Size};
+
+/// Kinds of choices that can be pinned as a whole, with what is calm: a server dies between two steps, a loss of power
+/// takes all that was not synced (or else nothing), an fsync covers what was written before it and no more.
+const CALM: [(&str, u64); 7] = [
+    ("crash.when", 0),
+    ("disk.loss", 1),
+    ("disk.loss", 0),
+    ("disk.fsync-covers", 0),
+    ("disk.short-write", 0),
+    ("net.retransmit", 0),
+    ("session.pause", 0),
+];
+
+/// Seeds that are tried in the place of the plan's own.
+const SEEDS: u64 = 8;
+
+/// Pins whole kinds, where that changes anything: a pin that decides nothing is only one more line. The others go.
+pub(super) fn pin_kinds(search: &mut Search<'_>) {
+    for (kind, value) in CALM {
+        if search.best.pins.contains_key(kind) {
+            continue;
+        }
+        let mut candidate = search.best.clone();
+        candidate.pins.insert(kind.into(), value);
+        let hash = search.failed.hash;
+        let judged = search.judge(&candidate);
+        if let Some(failed) = judged.filter(|failed| failed.hash != hash) {
+            search.accept(candidate, failed);
+        }
+    }
+    let names: Vec<String> = search.best.pins.keys().cloned().collect();
+    for name in names {
+        let mut candidate = search.best.clone();
+        candidate.pins.remove(&name);
+        let hash = search.failed.hash;
+        let judged = search.judge(&candidate);
+        if let Some(failed) = judged.filter(|failed| failed.hash == hash) {
+            search.accept(candidate, failed);
+        }
+    }
+}
+
+/// Is there a seed among the first with which a row less is enough?
+pub(super) fn other_seed_with_less(search: &mut Search<'_>) -> bool {
+    let rows = Size::of(&search.best).steps;
+    let seeds = (0..SEEDS).flat_map(|seed| (0..rows).rev().map(move |row| (seed, row)));
+    for (seed, row) in seeds {
+        let mut candidate = without(&search.best, row..row + 1);
+        candidate.seed = seed;
+        if search.attempt(candidate) {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,203 @@
+//! Makes a failing plan small: whatever can go goes, whatever can be plain becomes plain, as long as the run still fails
+//! in the same way.
+//!
+//! The passes work on the plan as data and know nothing of runs: a judge, given by the caller, says whether a candidate
+//! fails, and every candidate that does is the new best. They are repeated until none of them helps. There is no clock
+//! here: the caller says when it has waited long enough, and the same number of tries always ends at the same plan.
+
+mod calm;
+mod case;
+mod choices;
+mod nodes;
+mod rows;
+mod tell;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use case::{Case, Shrunk, Symptom, shrink};
+pub use tell::{Origin, Unfaithful};
+
+use crate::plan::Plan;
+use crate::trace::state_hash;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// What a judge says of a candidate that fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failed {
+    /// When, in microseconds; `None` if nobody knows.
+    pub at_us: Option<u64>,
+    /// The trace hash: two plans of the same hash took the same steps.
+    pub hash: u64,
+}
+
+/// How much there is in a plan.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Size {
+    /// Rows of the workload, of the faults and of the actions.
+    pub steps: usize,
+    /// The faults among them.
+    pub faults: usize,
+}
+
+impl Size {
+    /// That of a plan.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let faults = plan.faults.len();
+        Self {
+            steps: plan.workload.len() + faults + plan.actions.len(),
+            faults,
+        }
+    }
+}
+
+/// How far the search is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Candidates that were judged.
+    pub tries: u64,
+    /// The smallest plan so far.
+    pub size: Size,
+    /// What is being tried.
+    pub pass: &'static str,
+}
+
+/// What a search came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reduced {
+    /// The smallest plan that fails.
+    pub plan: Plan,
+    /// Candidates that were judged.
+    pub tries: u64,
+}
+
+/// One kind of simplification, with the name that progress shows.
+type Pass = (&'static str, fn(&mut Search<'_>));
+
+/// In the order that pays: what removes most comes first, since every later try then costs less.
+const PASSES: [Pass; 9] = [
+    ("the end", rows::cut_the_end),
+    ("rows", rows::drop_rows),
+    ("nodes", nodes::drop_nodes),
+    ("calm", calm::calm_down),
+    ("sessions", rows::join_rows),
+    ("values", values::simplify),
+    ("settings", calm::plain_settings),
+    ("choices", choices::pin_kinds),
+    ("events", values::wait_for_events),
+];
+
+/// Makes a plan small that fails in the way `failed` tells. `judge` decides on candidates; `go_on` is asked before each.
+pub fn reduce(
+    plan: &Plan,
+    failed: Failed,
+    judge: &mut dyn FnMut(&Plan) -> Option<Failed>,
+    go_on: &mut dyn FnMut(&Progress) -> bool,
+) -> Reduced {
+    let mut search = Search {
+        best: plan.clone(),
+        failed,
+        tried: BTreeSet::from([state_hash(plan)]),
+        tries: 0,
+        over: false,
+        pass: "",
+        judge,
+        go_on,
+    };
+    loop {
+        search.until_nothing_helps();
+        search.pass = "other seeds";
+        if !choices::other_seed_with_less(&mut search) {
+            break;
+        }
+    }
+    Reduced {
+        plan: search.best,
+        tries: search.tries,
+    }
+}
+
+struct Search<'a> {
+    best: Plan,
+    failed: Failed,
+    /// Hashes of all candidates so far: passes propose the same ones again and again.
+    tried: BTreeSet<u64>,
+    tries: u64,
+    over: bool,
+    pass: &'static str,
+    judge: &'a mut dyn FnMut(&Plan) -> Option<Failed>,
+    go_on: &'a mut dyn FnMut(&Progress) -> bool,
+}
+
+impl Search<'_> {
+    fn until_nothing_helps(&mut self) {
+        loop {
+            let before = state_hash(&self.best);
+            for (name, pass) in PASSES {
+                self.pass = name;
+                pass(self);
+            }
+            if self.over || state_hash(&self.best) == before {
+                return;
+            }
+        }
+    }
+
+    /// Judges a candidate that has not been judged yet; one that fails is the new best.
+    fn attempt(&mut self, candidate: Plan) -> bool {
+        let judged = self.judge(&candidate);
+        if let Some(failed) = judged {
+            self.accept(candidate, failed);
+        }
+        judged.is_some()
+    }
+
+    fn judge(&mut self, candidate: &Plan) -> Option<Failed> {
+        let progress = Progress {
+            tries: self.tries,
+            size: Size::of(&self.best),
+            pass: self.pass,
+        };
+        self.over = self.over || !(self.go_on)(&progress);
+        if self.over || !self.tried.insert(state_hash(candidate)) {
+            return None;
+        }
+        self.tries += 1;
+        (self.judge)(candidate)
+    }
+
+    fn accept(&mut self, candidate: Plan, failed: Failed) {
+        self.best = candidate;
+        self.failed = failed;
+    }
+
+    /// Changes the best plan, and keeps the change if it still fails.
+    fn attempt_with(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
+        let mut candidate = self.best.clone();
+        change(&mut candidate);
+        self.attempt(candidate)
+    }
+
+    /// Leaves out what can be left out of a list: all of it, then halves, down to single entries, the last ones first.
+    /// `without` gives the plan without a range of the list.
+    fn leave_out(
+        &mut self,
+        count: impl Fn(&Plan) -> usize,
+        without: impl Fn(&Plan, Range<usize>) -> Plan,
+    ) {
+        let mut size = count(&self.best);
+        while size > 0 {
+            let mut end = count(&self.best);
+            while end > 0 && !self.over {
+                let from = end.saturating_sub(size);
+                let candidate = without(&self.best, from..end);
+                self.attempt(candidate);
+                end = from;
+            }
+            size /= 2;
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Fewer nodes. A node that goes takes along what concerns it; who followed it follows whom it followed.
+
+use super::Search;
+use crate::plan::{Action, Fault, Plan, When};
+
+pub(super) fn drop_nodes(search: &mut Search<'_>) {
+    // The last first: nodes are chosen by their number, so the others then keep their choices.
+    for node in (1..search.best.nodes.len()).rev() {
+        let candidate = without(&search.best, node);
+        search.attempt(candidate);
+    }
+}
+
+fn without(plan: &Plan, gone: usize) -> Plan {
+    let mut plan = plan.clone();
+    let left = plan.nodes.remove(gone);
+    for node in &mut plan.nodes {
+        let upstream = &mut node.settings.primary_conninfo;
+        if upstream
+            .as_ref()
+            .is_some_and(|(host, _)| *host == left.name)
+        {
+            upstream.clone_from(&left.settings.primary_conninfo);
+        }
+    }
+    let renumber = |nodes: Vec<&mut usize>| {
+        let mut stays = true;
+        for node in nodes {
+            stays = stays && *node != gone;
+            *node -= usize::from(*node > gone);
+        }
+        stays
+    };
+    plan.workload.retain_mut(|row| {
+        let mut nodes = of_when(&mut row.when);
+        nodes.push(&mut row.node);
+        renumber(nodes)
+    });
+    plan.faults.retain_mut(|row| {
+        let mut nodes = of_when(&mut row.when);
+        nodes.extend(of_fault(&mut row.fault));
+        renumber(nodes)
+    });
+    plan.actions.retain_mut(|row| {
+        let mut nodes = of_when(&mut row.when);
+        nodes.extend(of_action(&mut row.action));
+        renumber(nodes)
+    });
+    plan
+}
+
+fn of_when(when: &mut When) -> Vec<&mut usize> {
+    match when {
+        When::At(_) => Vec::new(),
+        When::Event { node, .. } => vec![node],
+    }
+}
+
+/// The nodes that a fault names, the one that it strikes first.
+pub(super) fn of_fault(fault: &mut Fault) -> Vec<&mut usize> {
+    match fault {
+        Fault::PowerLoss { node, .. }
+        | Fault::NodeCrash { node, .. }
+        | Fault::FsyncError { node, .. }
+        | Fault::DiskFull { node, .. }
+        | Fault::ClockJump { node, .. }
+        | Fault::Shutdown { node, .. }
+        | Fault::Kill { node, .. }
+        | Fault::Pause { node, .. }
+        | Fault::StopReading { node, .. } => vec![node],
+        Fault::Partition { a, b, .. } | Fault::Reset { a, b } | Fault::Delay { a, b, .. } => {
+            vec![a, b]
+        }
+    }
+}
+
+fn of_action(action: &mut Action) -> Vec<&mut usize> {
+    match action {
+        Action::Checkpoint { node } | Action::SwitchWal { node } => vec![node],
+    }
+}

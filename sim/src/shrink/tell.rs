@@ -1,0 +1,127 @@
+//! The file of a shrunk plan: its head comment tells the failure in plain words.
+
+use super::{Shrunk, Size, Symptom};
+use crate::invariants::invariant_named;
+use crate::plan::{Expect, Plan, PlanError, Scenario, show_seed};
+use crate::report::{facts, headline};
+use crate::world::{Verdict, run};
+use std::fmt::Write;
+use walsim_core::base::{Bug, Planted};
+
+/// Where a shrunk plan comes from, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The plan that failed first.
+    pub plan: &'a Plan,
+    /// The bug that was planted.
+    pub bug: Option<Bug>,
+    /// The path of the file.
+    pub file: &'a str,
+}
+
+/// A file that does not fail as its plan did: it is not to be kept.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unfaithful {
+    /// It cannot be read.
+    #[error("the shrunk plan does not read back: {0}")]
+    Unread(#[from] PlanError),
+    /// It does not fail, or in another way.
+    #[error("the shrunk plan comes to {0} when it is read back")]
+    Other(String),
+}
+
+impl Shrunk {
+    /// The file, read back and run again.
+    ///
+    /// # Errors
+    /// If that does not fail in the same way.
+    pub fn to_file(&self, origin: Origin<'_>) -> Result<String, Unfaithful> {
+        let code = self.outcome.verdict.code().unwrap_or_default();
+        let mut plan = self.plan.clone();
+        plan.name = match origin.bug {
+            Some(bug) => format!("{}-{}", bug.name(), show_seed(origin.plan.seed)),
+            None => format!("{}-{}", plain(code), show_seed(origin.plan.seed)),
+        };
+        plan.about = self.about(origin.bug);
+        let expect = self.expect(origin.bug, code);
+        let scenario = Scenario { plan, expect };
+        let text = scenario.to_toml_under(&self.head(origin));
+
+        let again = Scenario::parse(&text, "shrunk")?.plan;
+        let planted = origin
+            .bug
+            .map_or(Planted::NONE, |bug| Planted::NONE.with(bug));
+        let verdict = run(&again, planted, false).verdict;
+        if Symptom::of(&verdict) == Symptom::of(&self.outcome.verdict) {
+            Ok(text)
+        } else {
+            let other = verdict.code().unwrap_or("a pass");
+            Err(Unfaithful::Other(other.into()))
+        }
+    }
+
+    /// A play of a bug says so; any other must pass once its cause is mended.
+    fn expect(&self, bug: Option<Bug>, code: &str) -> Expect {
+        match (bug, invariant_named(code)) {
+            (Some(bug), Some(invariant)) if self.passes_without => Expect {
+                bug: Some(bug),
+                invariants: vec![invariant.code],
+                marks: Vec::new(),
+            },
+            _ => Expect::default(),
+        }
+    }
+
+    fn about(&self, bug: Option<Bug>) -> String {
+        let with = bug.map_or(String::new(), |bug| {
+            format!("With {} planted: ", bug.name())
+        });
+        match &self.outcome.verdict {
+            Verdict::Violation(v) | Verdict::NoConvergence(v) => {
+                format!("{with}{} on {}: {}.", v.code, v.node, v.message)
+            }
+            Verdict::Panic { message, .. } => {
+                let first = message.lines().next().unwrap_or_default();
+                format!("{with}an assertion failed: {first}")
+            }
+            Verdict::Pass => format!("{with}passes."),
+        }
+    }
+
+    fn head(&self, origin: Origin<'_>) -> String {
+        let mut head = headline(&self.outcome.verdict);
+        let add = |head: &mut String, line: std::fmt::Arguments<'_>| {
+            writeln!(head, "{line}").expect("a String takes all");
+        };
+        add(&mut head, format_args!("\n{}", facts(&self.outcome)));
+        let bug = origin
+            .bug
+            .map_or(String::new(), |bug| format!(" --bug {}", bug.name()));
+        let (was, is) = (Size::of(origin.plan), Size::of(&self.plan));
+        let seed = show_seed(origin.plan.seed);
+        add(
+            &mut head,
+            format_args!(
+                "Shrunk from seed {seed}: {} rows of workload, faults and actions are {} now.",
+                was.steps, is.steps
+            ),
+        );
+        add(
+            &mut head,
+            format_args!("Replay: walsim replay {}{bug} --trace", origin.file),
+        );
+        head
+    }
+}
+
+/// A code as part of a name.
+fn plain(code: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    code.to_lowercase()
+        .chars()
+        .map(plain)
+        .take(40)
+        .collect::<String>()
+        .trim_matches('-')
+        .into()
+}

@@ -1,0 +1,227 @@
+//! Plainer values: fewer transactions and bytes, shorter and rounder times, switches as usual.
+
+use super::{Search, nodes};
+use crate::plan::{Action, EventKind, Fault, Plan, When};
+
+/// A value of a plan that could be plainer, and how.
+enum Knob<'a> {
+    /// The fewer the plainer, down to this many.
+    Count(&'a mut u32, u32),
+    /// 0 is as usual; everything between is no plainer.
+    Off(&'a mut u32),
+    /// Microseconds: short and round.
+    Time(&'a mut u64),
+    /// Microseconds in either direction.
+    Jump(&'a mut i64),
+    /// False is as usual.
+    Switch(&'a mut bool),
+}
+
+/// All values of the rows, in an order that depends on the kinds of the rows alone.
+fn knobs(plan: &mut Plan) -> Vec<Knob<'_>> {
+    let mut knobs = Vec::new();
+    for row in &mut plan.workload {
+        knobs.extend([
+            Knob::Count(&mut row.transactions, 1),
+            Knob::Count(&mut row.rows, 1),
+            Knob::Count(&mut row.message, 0),
+            Knob::Count(&mut row.bytes, 8),
+            Knob::Off(&mut row.rollback_every),
+            Knob::Off(&mut row.read_every),
+            Knob::Switch(&mut row.asynchronous),
+            Knob::Time(&mut row.pause_us),
+            of_when(&mut row.when),
+        ]);
+    }
+    for row in &mut plan.faults {
+        knobs.push(of_when(&mut row.when));
+        of_fault(&mut row.fault, &mut knobs);
+    }
+    for row in &mut plan.actions {
+        knobs.push(of_when(&mut row.when));
+        match &mut row.action {
+            Action::Checkpoint { .. } | Action::SwitchWal { .. } => {}
+        }
+    }
+    for node in &mut plan.nodes {
+        knobs.push(Knob::Jump(&mut node.clock_offset_us));
+    }
+    knobs.push(Knob::Time(&mut plan.active_us));
+    knobs
+}
+
+fn of_when(when: &mut When) -> Knob<'_> {
+    match when {
+        When::At(us) => Knob::Time(us),
+        When::Event { nth, .. } => Knob::Count(nth, 1),
+    }
+}
+
+fn of_fault<'a>(fault: &'a mut Fault, knobs: &mut Vec<Knob<'a>>) {
+    match fault {
+        Fault::PowerLoss { off_us, .. }
+        | Fault::NodeCrash { off_us, .. }
+        | Fault::Shutdown { off_us, .. } => knobs.push(Knob::Time(off_us)),
+        Fault::Partition {
+            one_way, for_us, ..
+        } => knobs.extend([Knob::Switch(one_way), Knob::Time(for_us)]),
+        Fault::Delay { by_us, for_us, .. } => {
+            knobs.extend([Knob::Time(by_us), Knob::Time(for_us)]);
+        }
+        Fault::FsyncError { drop_pages, .. } => knobs.push(Knob::Switch(drop_pages)),
+        Fault::DiskFull { for_us, .. }
+        | Fault::Pause { for_us, .. }
+        | Fault::StopReading { for_us, .. } => {
+            knobs.push(Knob::Time(for_us));
+        }
+        Fault::ClockJump { by_us, .. } => knobs.push(Knob::Jump(by_us)),
+        Fault::Reset { .. } | Fault::Kill { .. } => {}
+    }
+}
+
+pub(super) fn simplify(search: &mut Search<'_>) {
+    while [8, 4, 2].into_iter().any(|part| scale_down(search, part)) {}
+    let count = knobs(&mut search.best.clone()).len();
+    for n in 0..count {
+        match &mut knobs(&mut search.best.clone())[n] {
+            Knob::Count(_, least) => fewer(search, n, u64::from(*least)),
+            Knob::Off(_) | Knob::Switch(_) => {
+                set(search, n, 0);
+            }
+            Knob::Time(_) | Knob::Jump(_) => shorter(search, n),
+        }
+    }
+}
+
+/// The value of a knob, without its sign.
+fn get(plan: &Plan, n: usize) -> u64 {
+    match &mut knobs(&mut plan.clone())[n] {
+        Knob::Count(value, _) | Knob::Off(value) => u64::from(**value),
+        Knob::Time(us) => **us,
+        Knob::Jump(us) => us.unsigned_abs(),
+        Knob::Switch(on) => u64::from(**on),
+    }
+}
+
+/// Tries a smaller value.
+fn set(search: &mut Search<'_>, n: usize, new: u64) -> bool {
+    search.attempt_with(|plan| match &mut knobs(plan)[n] {
+        Knob::Count(value, _) | Knob::Off(value) => {
+            **value = u32::try_from(new).expect("smaller than what it was");
+        }
+        Knob::Time(us) => **us = new,
+        Knob::Jump(us) => {
+            let size = i64::try_from(new).expect("smaller than what it was");
+            **us = us.signum() * size;
+        }
+        Knob::Switch(on) => **on = new != 0,
+    })
+}
+
+/// The least that fails, by halves of what is left.
+fn fewer(search: &mut Search<'_>, n: usize, least: u64) {
+    let mut most = get(&search.best, n);
+    let mut passes = least;
+    if most <= least || set(search, n, least) {
+        return;
+    }
+    while passes + 1 < most && !search.over {
+        let middle = passes + (most - passes) / 2;
+        if set(search, n, middle) {
+            most = middle;
+        } else {
+            passes = middle;
+        }
+    }
+}
+
+/// A part of all transactions, and of the events that rows wait for: neither can shrink where the other stays.
+fn scale_down(search: &mut Search<'_>, part: u32) -> bool {
+    let rows = search.best.faults.iter().map(|row| &row.when);
+    let rows = rows.chain(search.best.actions.iter().map(|row| &row.when));
+    let some_wait = rows
+        .into_iter()
+        .any(|when| matches!(when, When::Event { nth: 2.., .. }));
+    some_wait
+        && search.attempt_with(|plan| {
+            let whens = plan.faults.iter_mut().map(|row| &mut row.when);
+            for when in whens.chain(plan.actions.iter_mut().map(|row| &mut row.when)) {
+                match when {
+                    When::Event { nth, .. } => *nth = nth.div_ceil(part),
+                    When::At(_) => {}
+                }
+            }
+            for row in &mut plan.workload {
+                row.transactions = row.transactions.div_ceil(part);
+            }
+        })
+}
+
+/// A shorter or a rounder time, as long as there is one.
+fn shorter(search: &mut Search<'_>, n: usize) {
+    loop {
+        let us = get(&search.best, n);
+        let found = plainer_times(us)
+            .into_iter()
+            .find(|time| set(search, n, *time));
+        if found.is_none() {
+            return;
+        }
+    }
+}
+
+/// Times that read better, the best first.
+fn plainer_times(us: u64) -> Vec<u64> {
+    let whole = |us: u64, unit: u64| us / unit * unit;
+    let halves = [us / 8, us / 4, us / 2].map(|us| whole(us, magnitude(us)));
+    let rounded = [1_000_000, 100_000, 10_000, 1_000].map(|unit| whole(us, unit));
+    let mut times = vec![0];
+    for time in halves.into_iter().chain(rounded) {
+        if time < us && !times.contains(&time) {
+            times.push(time);
+        }
+    }
+    times.retain(|time| *time < us);
+    times
+}
+
+/// The power of ten of a number's first digit.
+fn magnitude(number: u64) -> u64 {
+    10u64.pow(number.checked_ilog10().unwrap_or(0))
+}
+
+/// A fault that strikes at the first event of a kind outlives changes of the code that move times.
+pub(super) fn wait_for_events(search: &mut Search<'_>) {
+    for row in 0..search.best.faults.len() {
+        let fault = &mut search.best.faults[row].fault.clone();
+        let When::At(1..) = search.best.faults[row].when else {
+            continue;
+        };
+        let node = nodes::of_fault(fault).first().map_or(0, |node| **node);
+        let events = EventKind::ALL
+            .into_iter()
+            .flat_map(|event| [1, 2].map(|nth| When::Event { node, event, nth }));
+        for when in events {
+            if search.attempt_with(|plan| plan.faults[row].when = when) {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_become_round() {
+        assert_eq!(
+            plainer_times(3_217_000),
+            [
+                0, 400_000, 800_000, 1_000_000, 3_000_000, 3_200_000, 3_210_000
+            ]
+        );
+        assert_eq!(plainer_times(1), [0]);
+        assert_eq!(plainer_times(0), [0; 0]);
+    }
+}
