@@ -45,6 +45,7 @@ fn help_says_what_there_is() {
     assert_help!("help",);
     assert_help!("help_fuzz", "fuzz");
     assert_help!("help_replay", "replay");
+    assert_help!("help_shrink", "shrink");
     assert_help!("help_scenarios", "scenarios");
     assert_help!("help_bugs_hunt", "bugs", "hunt");
     assert_help!("help_bench", "bench");
@@ -339,5 +340,134 @@ fn a_trace_changes_nothing() {
         stdout(&traced).contains("primary    server started"),
         "{}",
         stdout(&traced)
+    );
+}
+
+#[cfg(feature = "planted-bugs")]
+const BUG: &str = "walsender-sends-unflushed";
+
+fn last_line(output: &Output) -> serde_json::Value {
+    let text = stdout(output);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+/// A failing seed ends as a small file that fails again, with the status of its failure.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn shrinks_a_failing_seed_to_a_file_that_replays() {
+    let args = ["shrink", "0", "--bug", BUG, "-o", "small.toml"];
+    let output = walsim(&[&args[..], &["--format", "json"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let line = last_line(&output);
+    let names = [
+        "kind",
+        "seed",
+        "invariant",
+        "tries",
+        "cpu_s",
+        "steps_before",
+        "steps_after",
+        "faults_after",
+        "file",
+    ];
+    assert_names(stdout(&output).trim_end(), &names);
+    assert_eq!(line["invariant"], "SEND");
+    assert!(line["steps_after"].as_u64() < line["steps_before"].as_u64());
+
+    let replayed = walsim(&["replay", "small.toml", "--bug", BUG]);
+    assert_eq!(replayed.status.code(), Some(1));
+    assert!(stdout(&replayed).starts_with("FAIL  SEND"));
+    assert_eq!(walsim(&["replay", "small.toml"]).status.code(), Some(0));
+
+    let again = walsim(&["shrink", "small.toml", "--bug", BUG, "--budget", "0s"]);
+    assert_eq!(again.status.code(), Some(1));
+    let text = stdout(&again);
+    assert!(text.contains("small-shrunk.toml"), "{text}");
+}
+
+#[test]
+fn what_does_not_fail_is_not_shrunk() {
+    let output = walsim(&["shrink", "1"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    assert!(text.contains("0x1 does not fail"), "{text}");
+    let output = walsim(&["shrink", "1", "--format", "json"]);
+    let line = last_line(&output);
+    assert!(
+        line["invariant"].is_null() && line["file"].is_null(),
+        "{line}"
+    );
+}
+
+/// A campaign makes the first failure of each kind small, and keeps the others as they are.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_campaign_shrinks_what_it_finds() {
+    let args = ["fuzz", "--count", "2", "--bug", BUG, "--format", "json"];
+    let files = |more: &[&str]| {
+        let output = walsim(&[&args[..], more].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let text = stdout(&output);
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line));
+        let lines: Vec<serde_json::Value> = lines.collect();
+        let failures = lines.iter().filter(|line| line["kind"] == "failure");
+        let files = failures.map(|line| line["file"].as_str().expect("a path").to_owned());
+        files.collect::<Vec<_>>()
+    };
+    let shrunk = |files: &[String]| files.iter().filter(|f| f.ends_with("-shrunk.toml")).count();
+    let found = files(&["--shrink-budget", "1s"]);
+    assert!(!found.is_empty() && shrunk(&found) >= 1, "{found:?}");
+    for file in &found {
+        let replayed = walsim(&["replay", file, "--bug", BUG]);
+        assert_eq!(replayed.status.code(), Some(1), "{file}");
+    }
+    assert_eq!(shrunk(&files(&["--no-shrink"])), 0);
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_hunt_ends_as_small_files_and_a_table() {
+    let args = [
+        "bugs",
+        "hunt",
+        BUG,
+        "--repeat",
+        "2",
+        "--markdown",
+        "hunt.md",
+        "--format",
+        "json",
+    ];
+    let output = walsim(&args);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    let first = text.lines().next().expect("a bug");
+    let bug: serde_json::Value = serde_json::from_str(first).expect(first);
+    assert_eq!(
+        (&bug["found"], &bug["invariant"]),
+        (&true.into(), &"SEND".into())
+    );
+    let steps = bug["shrunk_steps"].as_u64().expect("a number");
+    assert!(
+        steps <= 6 && bug["shrunk_faults"].as_u64() <= Some(steps),
+        "{bug}"
+    );
+    assert_eq!(
+        last_line(&output)["median_shrunk_steps"],
+        bug["shrunk_steps"]
+    );
+    let file = bug["file"].as_str().expect("a path");
+    assert_eq!(
+        walsim(&["replay", file, "--bug", BUG]).status.code(),
+        Some(1)
+    );
+    assert_eq!(walsim(&["replay", file]).status.code(), Some(0));
+    let table = std::fs::read_to_string(folder().join("hunt.md")).expect("just written");
+    assert!(
+        table.contains("2 hunts each") && table.contains("| `walsender-sends-unflushed` |"),
+        "{table}"
     );
 }

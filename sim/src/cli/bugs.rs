@@ -2,6 +2,7 @@
 
 use super::fuzz::{OUT, store};
 use super::refusal::Refusal;
+use super::shrink::{Small, make_small};
 use super::values::{SeedBase, base_value, bug_value, duration_value};
 use super::{Format, Outcome, json, os, pool, say};
 use std::path::PathBuf;
@@ -38,6 +39,15 @@ pub(super) struct HuntArgs {
     /// Where the plans that show a bug are stored
     #[arg(long, value_name = "DIR", default_value = OUT)]
     out: PathBuf,
+    /// Hunt so many times, from seeds a million apart: found is what every hunt finds, and times are medians
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    repeat: u16,
+    /// CPU time for making the first plan of each bug small; 0s leaves it as it is
+    #[arg(long, value_name = "TIME", value_parser = duration_value, default_value = "20s")]
+    shrink_budget: Duration,
+    /// Write a table of the results to this file
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 pub(super) fn run(command: &Command) -> Outcome {
@@ -66,29 +76,20 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
         &args.names
     };
     let base = args.seed_base.seed();
-    let task = Task {
-        profile: Profile::Default,
-        overrides: Overrides::default(),
-        planted: Planted::NONE,
-        twice_percent: 0,
-    };
-    let mut times = Vec::new();
-    let mut found = 0;
+    let mut all = Vec::new();
     for bug in bugs {
-        let begun = os::cpu_time();
-        let spent = || os::cpu_time().saturating_sub(begun);
-        let (result, seeds) = pool::simulate(|| hunt(*bug, &task, base, || spent() < args.budget));
-        let cpu = spent();
-        times.push(cpu);
-        found += usize::from(result.is_some());
-        let file = match &result {
-            Some(result) => Some(keep(args, *bug, result)?),
-            None => None,
-        };
-        tell(args.format, *bug, result.as_ref(), seeds, cpu, file);
+        let caught = Caught::hunt(args, *bug, base)?;
+        match args.format {
+            Format::Json => json::line(&caught.line()),
+            Format::Text => caught.tell(),
+        }
+        all.push(caught);
     }
-    times.sort();
-    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+    let found = all.iter().filter(|caught| caught.every_time()).count();
+    let times = || all.iter().map(Caught::cpu);
+    let (median, worst) = (median(times()), times().max());
+    let (median, worst) = (median.unwrap_or_default(), worst.unwrap_or_default());
+    let steps = self::median(all.iter().filter_map(Caught::steps));
     match args.format {
         Format::Json => json::line(&json::HuntSummary {
             kind: "summary",
@@ -96,13 +97,18 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
             found,
             median_cpu_s: json::seconds(median),
             worst_cpu_s: json::seconds(worst),
-            median_shrunk_steps: None,
+            median_shrunk_steps: steps,
         }),
         Format::Text => {
             let (median, worst) = (json::seconds(median), json::seconds(worst));
             let all = bugs.len();
-            say!("found {found} of {all}; median {median} s of CPU, at worst {worst} s");
+            let rows = steps.map_or(String::new(), |n| format!("; median {n} rows left"));
+            say!("found {found} of {all}; median {median} s of CPU, at worst {worst} s{rows}");
         }
+    }
+    if let Some(path) = &args.markdown {
+        let text = markdown(args, base, &all);
+        std::fs::write(path, text).map_err(|e| Refusal::of_io(path, "write", &e))?;
     }
     Ok(if found == bugs.len() {
         Status::Pass
@@ -111,8 +117,153 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
     })
 }
 
+/// The middle one; of two the lower.
+fn median<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
+    let mut values: Vec<T> = values.collect();
+    values.sort();
+    let middle = values.len().saturating_sub(1) / 2;
+    (!values.is_empty()).then(|| values.swap_remove(middle))
+}
+
+/// The hunts for one bug.
+struct Caught {
+    bug: Bug,
+    hunts: Vec<Hunt>,
+    /// What the first one found, made small, or the path of its plan as it was.
+    small: Option<Small>,
+    file: Option<String>,
+}
+
+struct Hunt {
+    found: Option<Found>,
+    seeds: u64,
+    cpu: Duration,
+}
+
+impl Caught {
+    fn hunt(args: &HuntArgs, bug: Bug, base: u64) -> Result<Self, Refusal> {
+        let task = Task {
+            profile: Profile::Default,
+            overrides: Overrides::default(),
+            planted: Planted::NONE,
+            twice_percent: 0,
+        };
+        let hunt_from = |base| {
+            let begun = os::cpu_time();
+            let spent = || os::cpu_time().saturating_sub(begun);
+            let (found, seeds) =
+                pool::simulate(|| hunt(bug, &task, base, || spent() < args.budget));
+            Hunt {
+                found,
+                seeds,
+                cpu: spent(),
+            }
+        };
+        let bases = (0..u64::from(args.repeat)).map(|n| base.wrapping_add(n * APART));
+        let hunts: Vec<Hunt> = bases.map(hunt_from).collect();
+        let mut caught = Self {
+            bug,
+            hunts,
+            small: None,
+            file: None,
+        };
+        caught.keep(args)?;
+        Ok(caught)
+    }
+
+    fn keep(&mut self, args: &HuntArgs) -> Result<(), Refusal> {
+        let Some(found) = self.hunts.iter().find_map(|hunt| hunt.found.as_ref()) else {
+            return Ok(());
+        };
+        let name = format!("{}-{}.toml", self.bug.name(), show_seed(found.seed));
+        if args.shrink_budget.is_zero() {
+            self.file = Some(keep_as_it_is(args, self.bug, found, &name)?);
+        } else {
+            let (bug, path) = (Some(self.bug), args.out.join(&name));
+            self.small = make_small(&found.plan, bug, args.shrink_budget, &path)?;
+            self.file = self.small.as_ref().map(|small| small.file.clone());
+        }
+        Ok(())
+    }
+
+    fn every_time(&self) -> bool {
+        self.hunts.iter().all(|hunt| hunt.found.is_some())
+    }
+
+    /// The first one that found it.
+    fn found(&self) -> Option<&Found> {
+        self.hunts.iter().find_map(|hunt| hunt.found.as_ref())
+    }
+
+    fn code(&self) -> Option<&str> {
+        self.found()?.outcome.verdict.code()
+    }
+
+    fn cpu(&self) -> Duration {
+        median(self.hunts.iter().map(|hunt| hunt.cpu)).unwrap_or_default()
+    }
+
+    fn seeds(&self) -> u64 {
+        median(self.hunts.iter().map(|hunt| hunt.seeds)).unwrap_or_default()
+    }
+
+    fn steps(&self) -> Option<usize> {
+        self.small.as_ref().map(|small| small.size.steps)
+    }
+
+    fn line(&self) -> json::Bug {
+        json::Bug {
+            kind: "bug",
+            name: self.bug.name(),
+            found: self.every_time(),
+            invariant: self.code().map(String::from),
+            seed: self.found().map(|found| show_seed(found.seed)),
+            seeds: self.seeds(),
+            cpu_s: json::seconds(self.cpu()),
+            shrunk_steps: self.steps(),
+            shrunk_faults: self.small.as_ref().map(|small| small.size.faults),
+            file: self.file.clone(),
+        }
+    }
+
+    fn tell(&self) {
+        let (name, seeds, cpu_s) = (self.bug.name(), self.seeds(), json::seconds(self.cpu()));
+        if !self.every_time() {
+            let times = self
+                .hunts
+                .iter()
+                .filter(|hunt| hunt.found.is_some())
+                .count();
+            let of = self.hunts.len();
+            say!("NOT FOUND  {name}: {times} of {of} hunts, {seeds} seeds, {cpu_s} s of CPU");
+        }
+        let Some(found) = self.found() else { return };
+        let code = self.code().unwrap_or_default();
+        if self.every_time() {
+            say!("found      {name}: {code} after {seeds} seeds, {cpu_s} s of CPU");
+        }
+        let outcome = match &self.small {
+            Some(small) => &small.shrunk.outcome,
+            None => &found.outcome,
+        };
+        if let Verdict::Violation(v) | Verdict::NoConvergence(v) = &outcome.verdict {
+            say!("           {} at {}: {}", v.node, v.at, v.message);
+        }
+        let seed = show_seed(found.seed);
+        say!("           walsim replay {seed} --bug {name}");
+        if let Some(small) = &self.small {
+            let (file, words, tries) = (&small.file, small.in_words(), small.shrunk.tries);
+            say!("           walsim replay {file} --bug {name}");
+            say!("           {words}, after {tries} tries");
+        }
+    }
+}
+
+/// Seeds between the hunts of `--repeat`.
+const APART: u64 = 1_000_000;
+
 /// Stores the plan that shows a bug, with what is to be expected of it.
-fn keep(args: &HuntArgs, bug: Bug, found: &Found) -> Result<String, Refusal> {
+fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result<String, Refusal> {
     let mut plan = found.plan.clone();
     let code = found.outcome.verdict.code().unwrap_or_default();
     plan.name = format!("{}-{}", bug.name(), show_seed(found.seed));
@@ -128,48 +279,47 @@ fn keep(args: &HuntArgs, bug: Bug, found: &Found) -> Result<String, Refusal> {
         invariants,
         marks: Vec::new(),
     };
-    let name = format!("{}.toml", plan.name);
-    store(&args.out, &name, &Scenario { plan, expect })
+    store(&args.out, name, &Scenario { plan, expect })
 }
 
-fn tell(
-    format: Format,
-    bug: Bug,
-    found: Option<&Found>,
-    seeds: u64,
-    cpu: Duration,
-    file: Option<String>,
-) {
-    let code = found.and_then(|found| found.outcome.verdict.code().map(String::from));
-    let seed = found.map(|found| show_seed(found.seed));
-    let cpu_s = json::seconds(cpu);
-    match format {
-        Format::Json => json::line(&json::Bug {
-            kind: "bug",
-            name: bug.name(),
-            found: found.is_some(),
-            invariant: code,
-            seed,
-            seeds,
-            cpu_s,
-            shrunk_steps: None,
-            shrunk_faults: None,
-            file,
-        }),
-        Format::Text => {
-            let Some(found) = found else {
-                say!("NOT FOUND  {}: {seeds} seeds, {cpu_s} s of CPU", bug.name());
-                return;
-            };
-            let (code, seed) = (code.unwrap_or_default(), seed.unwrap_or_default());
-            say!(
-                "found      {}: {code} after {seeds} seeds, {cpu_s} s of CPU",
-                bug.name()
-            );
-            if let Verdict::Violation(v) | Verdict::NoConvergence(v) = &found.outcome.verdict {
-                say!("           {} at {}: {}", v.node, v.at, v.message);
-            }
-            say!("           walsim replay {seed} --bug {}", bug.name());
+/// The table of the results, with a line on how they were made.
+fn markdown(args: &HuntArgs, base: u64, all: &[Caught]) -> String {
+    let found = all.iter().filter(|caught| caught.every_time()).count();
+    let (times, base) = (args.repeat, show_seed(base));
+    let hunts = match times {
+        1 => format!("one hunt each from seed {base}"),
+        n => {
+            format!("{n} hunts each, from seed {base} and seeds a million apart; all must find it")
         }
+    };
+    let mut text = format!(
+        "# Planted bugs\n\n\
+         Made by `walsim bugs hunt --repeat {times}`, version {} of walsim: every bug is planted alone, {hunts}.\n\
+         Seeds and CPU seconds (up to the first detection, on one core) are medians. Rows are those of workload,\n\
+         faults and actions that are left in the shrunk plan, the faults among them in parentheses.\n\n\
+         Found {found} of {}.\n\n\
+         | bug | what goes wrong | invariant | seeds | CPU s | rows |\n\
+         | --- | --- | --- | ---: | ---: | ---: |\n",
+        env!("CARGO_PKG_VERSION"),
+        all.len(),
+    );
+    for caught in all {
+        let info = bug_info(caught.bug);
+        let code = match caught.code() {
+            Some(code) if caught.every_time() => code,
+            Some(_) | None => "not found",
+        };
+        let rows = caught.small.as_ref().map_or_else(
+            || String::from("–"),
+            |small| format!("{} ({})", small.size.steps, small.size.faults),
+        );
+        text += &format!(
+            "| `{}` | {} | {code} | {} | {:.2} | {rows} |\n",
+            caught.bug.name(),
+            info.about,
+            caught.seeds(),
+            caught.cpu().as_secs_f64(),
+        );
     }
+    text
 }

@@ -1,6 +1,7 @@
 //! `walsim fuzz`: many seeds on all cores, and a summary that a person understands.
 
 use super::refusal::Refusal;
+use super::shrink::{make_small, seed_name};
 use super::values::{
     SeedBase, base_value, bug_value, duration_value, overrides, planted, profile_value, range_value,
 };
@@ -20,6 +21,8 @@ use walsim_core::base::Bug;
 pub(super) const OUT: &str = "target/walsim";
 /// Failures whose whole report is printed; of the others a line.
 const REPORTS: u64 = 5;
+/// Failures that are made small: the first of each kind, and no more than so many.
+const SHRUNK: usize = 4;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -56,6 +59,12 @@ pub(super) struct Args {
     /// Override a setting of every plan, such as geometry=stock
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// CPU time for making the first failing plan of each kind small, once all seeds have run
+    #[arg(long, value_name = "TIME", value_parser = duration_value, default_value = "30s")]
+    shrink_budget: Duration,
+    /// Keep failing plans as they are
+    #[arg(long)]
+    no_shrink: bool,
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
@@ -78,6 +87,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         bar: &bar,
     };
     let mut told = 0;
+    let mut firsts = Firsts::default();
     pool::each_seed(
         (seeds.start, seeds.end),
         jobs,
@@ -89,17 +99,24 @@ pub(super) fn run(args: &Args) -> Outcome {
                 if ran.status() != Status::Pass {
                     told += 1;
                     bar.set_message(format!("{told} failed"));
-                    teller.tell(&ran, told);
+                    if !args.no_shrink && firsts.is_new(&ran) {
+                        teller.announce(&ran);
+                        firsts.0.push(ran);
+                    } else {
+                        teller.tell(&ran, told);
+                    }
                 }
             }
         },
     );
     bar.finish_and_clear();
+    let took = (os::cpu_time(), begun.elapsed());
+    firsts.0.iter().for_each(|ran| teller.tell_small(ran));
 
     match args.format {
-        Format::Json => json::line(&summary_line(&campaign, args.profile)),
+        Format::Json => json::line(&summary_line(&campaign, args.profile, took.0)),
         Format::Text => {
-            let text = summary(&campaign, args.profile, jobs, begun.elapsed());
+            let text = summary(&campaign, args.profile, jobs, took);
             let _ = write!(std::io::stdout(), "{text}");
         }
     }
@@ -146,6 +163,22 @@ fn progress(seeds: &Range<u64>, budget: Option<Duration>) -> ProgressBar {
     bar
 }
 
+/// The first failures of each kind, which are made small when all seeds have run: workers would wait for it.
+#[derive(Default)]
+struct Firsts(Vec<Ran>);
+
+impl Firsts {
+    fn is_new(&self, ran: &Ran) -> bool {
+        let code = ran.outcome.verdict.code();
+        let known = self
+            .0
+            .iter()
+            .any(|other| other.outcome.verdict.code() == code);
+        let repeats_itself = !matches!(ran.repeated, Some(Repeat::Differs(_)));
+        code.is_some() && repeats_itself && !known && self.0.len() < SHRUNK
+    }
+}
+
 struct Teller<'a> {
     args: &'a Args,
     task: &'a Task,
@@ -153,34 +186,75 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// Stores the plan of a failing seed, and tells of it.
-    fn tell(&self, ran: &Ran, nth: u64) {
-        let file = self.store(ran);
+    /// Stores the plan of a failing seed that will be made small: the campaign may be interrupted.
+    fn announce(&self, ran: &Ran) {
+        let file = self.store(ran).unwrap_or_default();
+        let code = ran.outcome.verdict.code().unwrap_or("pass");
         let seed = show_seed(ran.seed);
+        let text = format!("FAIL  {code}  seed {seed}: {file}, to be shrunk at the end\n");
+        self.bar.suspend(|| print_to(std::io::stderr(), &text));
+    }
+
+    /// Makes the plan of a failing seed small, and tells of it.
+    fn tell_small(&self, ran: &Ran) {
+        let (bug, budget) = (self.args.bug, self.args.shrink_budget);
+        let plan = self.task.plan(ran.seed);
+        let name = format!("{}-shrunk.toml", seed_name(ran.seed, bug));
+        let small = match make_small(&plan, bug, budget, &self.args.out.join(name)) {
+            Ok(Some(small)) => small,
+            Ok(None) => return self.tell(ran, 0),
+            Err(refusal) => {
+                refusal.print();
+                return self.tell(ran, 0);
+            }
+        };
+        self.failure_line(ran, Some(small.file.clone()));
+        let test = self.is_plain().then(|| test_line(ran.seed));
+        self.print(&format!("{}\n", small.report(ran.seed, bug, test)));
+    }
+
+    fn failure_line(&self, ran: &Ran, file: Option<String>) {
         if let (Some(code), Format::Json) = (ran.outcome.verdict.code(), self.args.format) {
-            let invariant = code.into();
-            let (kind, seed, file) = ("failure", seed.clone(), file.clone());
             json::line(&json::Failure {
-                kind,
-                seed,
-                invariant,
+                kind: "failure",
+                seed: show_seed(ran.seed),
+                invariant: code.into(),
                 file,
             });
         }
+    }
+
+    fn print(&self, text: &str) {
+        self.bar.suspend(|| match self.args.format {
+            Format::Text => print_to(std::io::stdout(), text),
+            Format::Json => print_to(std::io::stderr(), text),
+        });
+    }
+
+    /// Stores the plan of a failing seed, and tells of it: in one line where there are many, or where the first of its
+    /// kind is told in full.
+    fn tell(&self, ran: &Ran, nth: u64) {
+        let file = self.store(ran);
+        let seed = show_seed(ran.seed);
+        self.failure_line(ran, file.clone());
         let text = if let Some(Repeat::Differs(step)) = ran.repeated {
             format!(
                 "FAIL  seed {seed} did not repeat itself: step {step} is the first that differs\n"
             )
-        } else if nth > REPORTS {
+        } else if nth > REPORTS || !self.args.no_shrink && nth > 0 {
             let code = ran.outcome.verdict.code().unwrap_or("pass");
-            format!("FAIL  {code}  seed {seed}\n")
+            let replay = self.report(ran, file).replay;
+            format!("FAIL  {code}  seed {seed}: {replay}\n")
         } else {
             self.report(ran, file).to_string() + "\n"
         };
-        self.bar.suspend(|| match self.args.format {
-            Format::Text => print_to(std::io::stdout(), &text),
-            Format::Json => print_to(std::io::stderr(), &text),
-        });
+        self.print(&text);
+    }
+
+    /// Is the plan that of the seed alone?
+    fn is_plain(&self) -> bool {
+        let as_drawn = self.task.overrides.as_options().is_empty() && self.args.bug.is_none();
+        as_drawn && self.args.profile == Profile::Default
     }
 
     fn report<'a>(&self, ran: &'a Ran, file: Option<String>) -> Report<'a> {
@@ -197,8 +271,7 @@ impl Teller<'_> {
                 format!("walsim replay {seed}{options}")
             }
         };
-        let plain = options.is_empty() && self.args.profile == Profile::Default;
-        let test = plain.then(|| test_line(ran.seed));
+        let test = self.is_plain().then(|| test_line(ran.seed));
         Report {
             seed: ran.seed,
             outcome: &ran.outcome,
@@ -218,10 +291,7 @@ impl Teller<'_> {
                 Verdict::Pass | Verdict::Panic { .. } => format!("Failed with {code}"),
             };
         }
-        let name = match self.args.bug {
-            Some(bug) => format!("{}-{}.toml", show_seed(ran.seed), bug.name()),
-            None => format!("{}.toml", show_seed(ran.seed)),
-        };
+        let name = format!("{}.toml", seed_name(ran.seed, self.args.bug));
         match store(&self.args.out, &name, &Scenario::from(plan)) {
             Ok(path) => Some(path),
             Err(refusal) => {
@@ -252,8 +322,7 @@ fn print_to(mut to: impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes());
 }
 
-fn summary_line(campaign: &Campaign, profile: Profile) -> json::FuzzSummary {
-    let cpu = os::cpu_time();
+fn summary_line(campaign: &Campaign, profile: Profile, cpu: Duration) -> json::FuzzSummary {
     json::FuzzSummary {
         kind: "summary",
         seeds: campaign.seeds,
@@ -281,8 +350,12 @@ fn summary_line(campaign: &Campaign, profile: Profile) -> json::FuzzSummary {
     }
 }
 
-fn summary(campaign: &Campaign, profile: Profile, jobs: usize, wall: Duration) -> String {
-    let cpu = os::cpu_time();
+fn summary(
+    campaign: &Campaign,
+    profile: Profile,
+    jobs: usize,
+    (cpu, wall): (Duration, Duration),
+) -> String {
     let Range { start, end } = campaign.range;
     let verdict = match campaign.failures {
         0 => String::from("nothing was violated"),

@@ -73,6 +73,24 @@ pub(super) struct FuzzSummary {
 }
 
 #[derive(Serialize)]
+pub(super) struct Shrink {
+    pub(super) kind: &'static str,
+    /// One of the two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) plan: Option<String>,
+    /// Null, with all that follows 0, if it does not fail.
+    pub(super) invariant: Option<String>,
+    pub(super) tries: u64,
+    pub(super) cpu_s: f64,
+    pub(super) steps_before: usize,
+    pub(super) steps_after: usize,
+    pub(super) faults_after: usize,
+    pub(super) file: Option<String>,
+}
+
+#[derive(Serialize)]
 pub(super) struct Run {
     pub(super) kind: &'static str,
     pub(super) seed: String,
@@ -103,9 +121,9 @@ pub(super) struct Bug {
     pub(super) seed: Option<String>,
     pub(super) seeds: u64,
     pub(super) cpu_s: f64,
-    /// Null until there is a shrinker, as is the next.
-    pub(super) shrunk_steps: Option<u64>,
-    pub(super) shrunk_faults: Option<u64>,
+    /// Rows left in the shrunk file, and the faults among them; null if it was not shrunk.
+    pub(super) shrunk_steps: Option<usize>,
+    pub(super) shrunk_faults: Option<usize>,
     pub(super) file: Option<String>,
 }
 
@@ -116,7 +134,7 @@ pub(super) struct HuntSummary {
     pub(super) found: usize,
     pub(super) median_cpu_s: f64,
     pub(super) worst_cpu_s: f64,
-    pub(super) median_shrunk_steps: Option<u64>,
+    pub(super) median_shrunk_steps: Option<usize>,
 }
 
 #[derive(Serialize)]

@@ -13,6 +13,7 @@ mod pool;
 mod refusal;
 mod replay;
 mod scenarios;
+mod shrink;
 mod trace;
 mod values;
 
@@ -45,6 +46,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Run one seed or plan file again
     Replay(replay::Args),
+    /// Make the plan of a failing seed or plan file small
+    Shrink(shrink::Args),
     /// The plays under scenarios/
     #[command(subcommand)]
     Scenarios(scenarios::Command),
@@ -83,6 +86,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Shrink(args) => shrink::run(&args),
         Command::Scenarios(command) => scenarios::run(&command),
         Command::Bugs(command) => bugs::run(&command),
         Command::Invariants(command) => invariants::run(&command),
