@@ -40,6 +40,14 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             &["PREFIX", "LIVE"],
             "crash recovery writes over the first half of a record that has already been shipped",
         ),
+        Bug::LostWalreceiverStartRequest => (
+            &["LIVE"],
+            "the postmaster forgets a request for a walreceiver while a dead one is not yet reaped",
+        ),
+        Bug::ShutdownDropsUnconfirmedTail => (
+            &["PREFIX"],
+            "a clean shutdown ends before the standby has confirmed the last WAL",
+        ),
     };
     BugInfo { bug, codes, about }
 }

@@ -338,6 +338,7 @@ impl Trace {
                 self.tag(3);
                 self.log(event);
             }
+            Exit::Silent => self.tag(6),
             Exit::Quit => self.tag(4),
             Exit::Killed => self.tag(5),
         }

@@ -90,7 +90,7 @@ fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
         "nobody cleaned up"
     );
     rig.until("the others are told to die", |rig| {
-        rig.state() == Some(PmState::WaitDeadEnd)
+        rig.state() == Some(PmState::WaitBackends)
     });
     rig.until("the node runs again", |rig| {
         rig.state() == Some(PmState::Run)
@@ -141,10 +141,13 @@ fn a_server_whose_recovery_fails_ends() {
         .set_up_file("pg_wal/000000010000000000000001", Content::new(&[0; 8192]));
     rig.settle();
     assert!(rig.node.is_halted());
-    let last = rig.log.last().map(String::as_str);
+    let last: Vec<&str> = rig.log.iter().rev().take(2).map(String::as_str).collect();
     assert_eq!(
         last,
-        Some("FATAL:  shutting down due to startup process failure")
+        [
+            "LOG:  database system is shut down",
+            "LOG:  aborting startup due to startup process failure"
+        ]
     );
 }
 

@@ -59,6 +59,14 @@ named! {
         FlushFollower = "flush-follower",
         /// A process waited for a lock.
         LockWaited = "lock-waited",
+        /// A smart shutdown came to its end.
+        ShutdownSmart = "shutdown-smart",
+        /// A fast shutdown came to its end.
+        ShutdownFast = "shutdown-fast",
+        /// An immediate shutdown came to its end.
+        ShutdownImmediate = "shutdown-immediate",
+        /// A process was killed, and its server has noticed.
+        ProcessKilled = "process-killed",
     }
 }
 
@@ -75,6 +83,10 @@ named! {
         CommitCrossesRedoPoint = "commit-crosses-redo-point",
         /// Crash recovery writes over the first half of an incomplete record.
         ContrecordDivergence = "contrecord-divergence",
+        /// The postmaster forgets a request for a walreceiver while it knows of an old one.
+        LostWalreceiverStartRequest = "lost-walreceiver-start-request",
+        /// At a shutdown a walsender leaves when everything is sent, whether or not it has arrived.
+        ShutdownDropsUnconfirmedTail = "shutdown-drops-unconfirmed-tail",
     }
 }
 

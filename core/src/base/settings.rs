@@ -2,6 +2,7 @@
 
 use super::Geometry;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// The major versions whose bytes we speak.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -133,6 +134,71 @@ impl Settings {
             cluster_name: String::new(),
             restart_after_crash: true,
         }
+    }
+
+    /// Takes over what a running server can change: everything that may stand in the configuration files and does not
+    /// size shared memory. The names of the others that differ.
+    pub fn reload(&mut self, config: &Self) -> Vec<&'static str> {
+        // Spelled out, so that a new setting has to choose its side.
+        let Self {
+            pg_version: _,
+            geometry: _,
+            max_connections,
+            max_wal_senders,
+            shared_buffers,
+            wal_buffers,
+            wal_writer_delay_ms,
+            wal_writer_flush_after,
+            // A change of it is a record in the WAL (UpdateFullPageWrites), which no server here writes.
+            full_page_writes: _,
+            checkpoint_timeout_ms,
+            checkpoint_completion_target,
+            max_wal_size,
+            min_wal_size,
+            wal_keep_size,
+            wal_recycle,
+            max_replication_slots,
+            max_slot_wal_keep_size,
+            primary_slot_name,
+            wal_sender_timeout_ms,
+            wal_receiver_timeout_ms,
+            wal_receiver_status_interval_ms,
+            wal_retrieve_retry_interval_ms,
+            hot_standby,
+            primary_conninfo,
+            cluster_name,
+            restart_after_crash,
+        } = config;
+        let refused = [
+            ("max_connections", self.max_connections != *max_connections),
+            ("max_wal_senders", self.max_wal_senders != *max_wal_senders),
+            ("shared_buffers", self.shared_buffers != *shared_buffers),
+            ("wal_buffers", self.wal_buffers != *wal_buffers),
+            (
+                "max_replication_slots",
+                self.max_replication_slots != *max_replication_slots,
+            ),
+            ("hot_standby", self.hot_standby != *hot_standby),
+            ("cluster_name", self.cluster_name != *cluster_name),
+        ];
+        self.wal_writer_delay_ms = *wal_writer_delay_ms;
+        self.wal_writer_flush_after = *wal_writer_flush_after;
+        self.checkpoint_timeout_ms = *checkpoint_timeout_ms;
+        self.checkpoint_completion_target = *checkpoint_completion_target;
+        self.max_wal_size = *max_wal_size;
+        self.min_wal_size = *min_wal_size;
+        self.wal_keep_size = *wal_keep_size;
+        self.wal_recycle = *wal_recycle;
+        self.max_slot_wal_keep_size = *max_slot_wal_keep_size;
+        self.primary_slot_name.clone_from(primary_slot_name);
+        self.wal_sender_timeout_ms = *wal_sender_timeout_ms;
+        self.wal_receiver_timeout_ms = *wal_receiver_timeout_ms;
+        self.wal_receiver_status_interval_ms = *wal_receiver_status_interval_ms;
+        self.wal_retrieve_retry_interval_ms = *wal_retrieve_retry_interval_ms;
+        self.primary_conninfo.clone_from(primary_conninfo);
+        self.restart_after_crash = *restart_after_crash;
+        let differing = refused.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(name, _)| name).collect()
     }
 
     /// Segments between checkpoints (`CalculateCheckpointSegments`), at least 1.

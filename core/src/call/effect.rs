@@ -60,8 +60,10 @@ pub enum Effect {
 pub enum Exit {
     /// `proc_exit(0)`
     Normal,
-    /// `ereport(FATAL)`: exit status 1.
+    /// `ereport(FATAL)`: exit status 1. Of a postmaster: why it gave up.
     Fatal(LogEvent),
+    /// `proc_exit(1)` without a word.
+    Silent,
     /// `ereport(PANIC)`: abort; the postmaster restarts everything.
     Panic(LogEvent),
     /// Ended by SIGQUIT: `_exit(2)`, nothing cleaned up.

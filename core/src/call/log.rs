@@ -345,6 +345,10 @@ pub enum Message {
     StartingUp,
     #[error("the database system is not yet accepting connections")]
     NotYetAccepting,
+    #[error("the database system is not yet accepting connections")]
+    NoSnapshotYet,
+    #[error("the database system is not accepting connections")]
+    NotAccepting,
     #[error("the database system is in recovery mode")]
     InRecoveryMode,
     #[error("the database system is shutting down")]
@@ -369,7 +373,7 @@ pub enum Message {
     UnknownParameter(String),
     #[error("invalid value for parameter \"{name}\": \"{value}\"")]
     InvalidParameterValue { name: String, value: String },
-    #[error("{role} process (PID {pid}) {how}")]
+    #[error("{role} (PID {pid}) {how}")]
     ChildDied {
         role: &'static str,
         pid: u32,
@@ -379,8 +383,32 @@ pub enum Message {
     TerminatingOthers,
     #[error("all server processes terminated; reinitializing")]
     Reinitializing,
+    #[error("aborting startup due to startup process failure")]
+    AbortingStartup,
     #[error("shutting down due to startup process failure")]
     StartupFailed,
+    #[error("shutting down because {0}restart_after_crash{0} is off")]
+    RestartOff(&'static str),
+    #[error("abnormal database system shutdown")]
+    AbnormalShutdown,
+    #[error("aborting any active transactions")]
+    AbortingTransactions,
+    #[error("issuing SIGKILL to recalcitrant children")]
+    KillingChildren,
+    #[error("WAL was shut down unexpectedly")]
+    UnexpectedXlogShutdown,
+    #[error("received SIGHUP, reloading configuration files")]
+    Reloading,
+    #[error("parameter \"{0}\" cannot be changed without restarting the server")]
+    NeedsRestart(&'static str),
+    #[error("WAL receiver process shutdown requested")]
+    ReceiverShutdownRequested,
+    #[error("shutting down")]
+    ShuttingDownXlog,
+    #[error("concurrent write-ahead log activity while database system is shutting down")]
+    ConcurrentWal,
+    #[error("cannot execute new commands while WAL sender is in stopping mode")]
+    SenderStopping,
     #[error("received {0} shutdown request")]
     ShutdownRequest(&'static str),
     #[error("database system is shut down")]

@@ -25,14 +25,24 @@ impl LogEvent {
 
 /// What PostgreSQL adds as DETAIL.
 fn detail(message: &Message) -> Option<&'static str> {
-    matches!(message, Message::NotYetAccepting)
-        .then_some("Consistent recovery state has not been yet reached.")
+    if matches!(message, Message::NotYetAccepting) {
+        return Some("Consistent recovery state has not been yet reached.");
+    }
+    if matches!(message, Message::NoSnapshotYet) {
+        return Some("Recovery snapshot is not yet ready for hot standby.");
+    }
+    matches!(message, Message::NotAccepting).then_some("Hot standby mode is disabled.")
 }
 
 /// What PostgreSQL adds as HINT.
 fn hint(message: &Message) -> Option<&'static str> {
     if matches!(message, Message::RecoveryInProgress) {
         return Some("WAL control functions cannot be executed during recovery.");
+    }
+    if matches!(message, Message::NoSnapshotYet) {
+        return Some(
+            "To enable hot standby, close write transactions with more than 64 subtransactions on the primary server.",
+        );
     }
     matches!(message, Message::CheckpointFailed)
         .then_some("Consult recent messages in the server log for details.")

@@ -76,6 +76,11 @@ impl Node {
         node
     }
 
+    /// Says what the configuration files hold from now on. The server looks at them when it is sent a SIGHUP.
+    pub fn reload(&mut self, settings: Settings) {
+        self.kernel.config = Some(settings);
+    }
+
     /// What was reached so far.
     #[must_use]
     pub const fn probe(&self) -> &Probe {
@@ -164,16 +169,21 @@ impl Node {
         let kind = match &exit {
             Exit::Normal => ExitKind::Normal,
             Exit::Fatal(event) => {
-                fx.push(pid, Effect::Log(event.clone()));
+                // The postmaster has more to say behind the reason, and says both itself.
+                if proc.role != Role::Postmaster {
+                    fx.push(pid, Effect::Log(event.clone()));
+                }
                 ExitKind::Fatal
             }
+            Exit::Silent => ExitKind::Fatal,
             Exit::Panic(event) => {
                 fx.push(pid, Effect::Log(event.clone()));
-                ExitKind::Crash
+                ExitKind::Aborted
             }
-            Exit::Quit | Exit::Killed => ExitKind::Crash,
+            Exit::Quit => ExitKind::Quit,
+            Exit::Killed => ExitKind::Killed,
         };
-        if kind != ExitKind::Crash {
+        if !kind.is_crash() {
             self.shmem.locks.release_all(pid);
             self.shmem.buffers.unpin_all(pid);
             self.shmem.condvars.leave(pid);

@@ -4,7 +4,6 @@ use super::process::Process;
 use super::{Next, Node, Proc};
 use crate::base::{Now, Pid};
 use crate::call::{Effects, Exit, Wait, Woken, Yield};
-use crate::shmem::Role;
 use crate::sys::{Cx, Fork};
 use core::mem::take;
 
@@ -111,11 +110,7 @@ impl Node {
         if proc.stopped {
             return false;
         }
-        if proc.quit
-            || proc.role == Role::Postmaster
-                && proc.sys.has_signal(crate::call::Signal::Quit)
-                && proc.sys.op.is_none()
-        {
+        if proc.quit {
             return true;
         }
         match &proc.next {

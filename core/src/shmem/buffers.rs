@@ -102,6 +102,12 @@ impl Buffers {
         pins.swap_remove(at);
     }
 
+    /// Has the process any pin?
+    #[must_use]
+    pub fn pins_any(&self, pid: Pid) -> bool {
+        self.pool.iter().any(|buffer| buffer.pins.contains(&pid))
+    }
+
     /// Drops all pins of a process, as an error exit does.
     pub fn unpin_all(&mut self, pid: Pid) {
         for buffer in &mut self.pool {

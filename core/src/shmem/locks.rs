@@ -162,6 +162,13 @@ impl Locks {
             .is_some_and(|l| l.holders.iter().any(|(holder, _)| *holder == pid))
     }
 
+    /// Does the process hold any lock?
+    #[must_use]
+    pub fn holds_any(&self, pid: Pid) -> bool {
+        let mut locks = self.locks.values();
+        locks.any(|l| l.holders.iter().any(|(holder, _)| *holder == pid))
+    }
+
     /// Does anybody hold the lock?
     #[must_use]
     pub fn is_held(&self, id: LockId) -> bool {

@@ -9,12 +9,18 @@ pub enum PmSignal {
     BeginHotStandby,
     /// `PMSIGNAL_START_WALRECEIVER`
     StartWalReceiver,
+    /// `PMSIGNAL_ADVANCE_STATE_MACHINE`: a backend has become a walsender, for which a smart shutdown does not wait.
+    AdvanceStateMachine,
+    /// `PMSIGNAL_RECOVERY_CONSISTENT`, since 18.
+    RecoveryConsistent,
+    /// `PMSIGNAL_XLOG_IS_SHUTDOWN`, since 18: the shutdown checkpoint is durable.
+    XlogIsShutdown,
 }
 
 /// The flags that are set and not yet seen.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct PostmasterCtl {
-    flags: [bool; 3],
+    flags: [bool; 6],
 }
 
 impl PostmasterCtl {

@@ -10,7 +10,7 @@ use super::control::UpdateControlFile;
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Inserted, Insertion, XLogInsert};
 use crate::base::{Bug, Lsn, PgVersion, Pid, TimelineId, Xid};
-use crate::call::{LogEvent, Message, Poll, Wait, Yield};
+use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
 use crate::shmem::{INSERTION_LOCKS, LockId, LockMode, Role};
 use crate::sys::Cx;
 use crate::wal::position::bytepos_to_start;
@@ -31,6 +31,8 @@ pub enum CheckpointKind {
     },
     /// `CHECKPOINT_END_OF_RECOVERY`: written as a shutdown checkpoint, before anybody may write WAL.
     EndOfRecovery,
+    /// `CHECKPOINT_IS_SHUTDOWN`: nobody is left who may write WAL, and nothing is written behind it.
+    Shutdown,
 }
 
 /// `CreateCheckPoint`
@@ -88,7 +90,9 @@ impl CreateCheckPoint {
         loop {
             match &mut self.phase {
                 Phase::Start => match self.kind {
-                    CheckpointKind::EndOfRecovery => self.phase = Phase::LockControlBefore,
+                    CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => {
+                        self.phase = Phase::LockControlBefore;
+                    }
                     CheckpointKind::Online { .. } => self.phase = Phase::Begin,
                 },
                 Phase::LockControlBefore => {
@@ -171,7 +175,9 @@ impl CreateCheckPoint {
                         CheckpointKind::Online { .. } => {
                             Phase::Snapshot(LogStandbySnapshot::default())
                         }
-                        CheckpointKind::EndOfRecovery => Phase::InsertRecord(self.record(cx)),
+                        CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => {
+                            Phase::InsertRecord(self.record(cx))
+                        }
                     };
                     return Poll::Yield(Yield::Again(why));
                 }
@@ -190,7 +196,9 @@ impl CreateCheckPoint {
                 Phase::Flush { at, flush } => {
                     ready_ok!(flush.poll(cx));
                     let at = *at;
-                    self.end_of_wal(cx, at);
+                    if let Err(e) = self.end_of_wal(cx, at) {
+                        return Poll::Ready(Err(e));
+                    }
                     self.phase = Phase::LockControl(at);
                     return Poll::Yield(Yield::Again(why));
                 }
@@ -215,7 +223,7 @@ impl CreateCheckPoint {
         self.checkpoint.time = cx.now.wall.unix_seconds();
         self.checkpoint.oldest_active_xid = match self.kind {
             CheckpointKind::Online { .. } => oldest_active_xid(cx),
-            CheckpointKind::EndOfRecovery => Xid::INVALID,
+            CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => Xid::INVALID,
         };
     }
 
@@ -227,7 +235,7 @@ impl CreateCheckPoint {
             CheckpointKind::Online { force: false } if important == shmem.control.checkpoint => {
                 return true;
             }
-            CheckpointKind::Online { .. } => {
+            CheckpointKind::Online { .. } | CheckpointKind::Shutdown => {
                 self.checkpoint.prev_tli = shmem.xlog.insert_tli;
             }
             CheckpointKind::EndOfRecovery => {
@@ -255,7 +263,10 @@ impl CreateCheckPoint {
         match (self.kind, version) {
             (CheckpointKind::Online { .. }, PgVersion::V18) => true,
             (CheckpointKind::Online { .. }, PgVersion::V15) => false,
-            (CheckpointKind::EndOfRecovery, PgVersion::V15 | PgVersion::V18) => false,
+            (
+                CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown,
+                PgVersion::V15 | PgVersion::V18,
+            ) => false,
         }
     }
 
@@ -274,23 +285,28 @@ impl CreateCheckPoint {
             cx,
             &match self.kind {
                 CheckpointKind::Online { .. } => XlogRecord::CheckpointOnline(self.checkpoint),
-                CheckpointKind::EndOfRecovery => XlogRecord::CheckpointShutdown(self.checkpoint),
+                CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => {
+                    XlogRecord::CheckpointShutdown(self.checkpoint)
+                }
             },
         )
     }
 
-    fn end_of_wal(&self, cx: &mut Cx<'_>, at: Inserted) {
+    /// What is the last WAL for now must really be the last: the next start goes on behind it, and would write over
+    /// whatever followed.
+    fn end_of_wal(&self, cx: &mut Cx<'_>, at: Inserted) -> Result<(), LogEvent> {
         match self.kind {
-            CheckpointKind::Online { .. } => {}
+            CheckpointKind::Online { .. } => return Ok(()),
             CheckpointKind::EndOfRecovery => {
-                assert_eq!(
-                    self.checkpoint.redo, at.start,
-                    "nobody else writes WAL before recovery ends"
-                );
                 let me = cx.me;
                 cx.shmem.recovery.insert_allowed.retain(|pid| *pid != me);
             }
+            CheckpointKind::Shutdown => {}
         }
+        if self.checkpoint.redo != at.start {
+            return Err(LogEvent::panic(SqlState::INTERNAL, Message::ConcurrentWal));
+        }
+        Ok(())
     }
 
     /// Makes it the checkpoint that recovery starts from, in shared memory.
@@ -298,7 +314,9 @@ impl CreateCheckPoint {
         let control = &mut cx.shmem.control;
         match self.kind {
             CheckpointKind::Online { .. } => {}
-            CheckpointKind::EndOfRecovery => control.state = DbState::ShutDown,
+            CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => {
+                control.state = DbState::ShutDown;
+            }
         }
         control.checkpoint = at.start;
         control.checkpoint_copy = self.checkpoint;

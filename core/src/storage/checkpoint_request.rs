@@ -84,10 +84,11 @@ impl RequestCheckpoint {
         }
     }
 
-    /// `ConditionVariableSleep`, which SIGTERM interrupts.
+    /// `ConditionVariableSleep`, which SIGTERM interrupts; but not in the startup process, which looks for it elsewhere.
     fn sleep(cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         cx.reset_latch();
-        if cx.take_signal(Signal::Term) {
+        let role = cx.shmem.procs.get(cx.me).map(|proc| proc.role);
+        if role != Some(Role::Startup) && cx.take_signal(Signal::Term) {
             cx.leave_condvar();
             let error = LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::AdminShutdown);
             return Poll::Ready(Err(error));

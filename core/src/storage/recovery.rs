@@ -43,7 +43,7 @@ impl RecoveryReader {
         let sysid = cx.shmem.control.system_identifier;
         Self {
             reader: WalReader::new(settings.geometry, settings.pg_version, Some(sysid)),
-            source: WalSource::new(mode, tli),
+            source: WalSource::new(settings, mode, tli),
             tli,
             fetching_checkpoint: None,
             complained: Lsn::INVALID,
@@ -93,6 +93,14 @@ impl RecoveryReader {
     pub fn enter_archive(&mut self) {
         self.source.mode.in_archive = true;
         self.source.restart();
+    }
+
+    /// `HandleStartupProcInterrupts`
+    ///
+    /// # Errors
+    /// The process is to end.
+    pub fn handle_interrupts(&mut self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+        self.source.handle_interrupts(cx)
     }
 
     /// Closes what is open.

@@ -7,9 +7,9 @@
 use super::file::opened;
 use super::wal_file::segment_path;
 use super::walrcv_funcs::{
-    RequestXLogStreaming, XLogShutdownWalRcv, walrcv_force_reply, walrcv_streaming,
+    RequestXLogStreaming, XLogShutdownWalRcv, walrcv_force_reply, walrcv_running, walrcv_streaming,
 };
-use crate::base::{Fd, Lsn, Mono, PgVersion, SegmentNo, TimelineId, TimestampTz};
+use crate::base::{Fd, Lsn, Mono, PgVersion, SegmentNo, Settings, TimelineId, TimestampTz};
 use crate::call::{
     DiskDone, DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll, Signal, SqlState,
     Wait, Yield,
@@ -17,6 +17,7 @@ use crate::call::{
 use crate::ready;
 use crate::sys::Cx;
 use crate::wal::{Place, WalError, WalReader};
+use alloc::string::String;
 use bytes::Bytes;
 
 /// `XLogSource`
@@ -97,7 +98,21 @@ pub struct WalSource {
     last_fail: TimestampTz,
     /// A status message was asked for in the present wait.
     reply_forced: bool,
+    /// The settings that decide from whom the walreceiver streams, as they were last seen.
+    upstream: Upstream,
+    /// `pendingWalRcvRestart`: they have changed.
+    restart_pending: bool,
     phase: Phase,
+}
+
+/// `primary_conninfo` and `primary_slot_name`.
+type Upstream = (Option<(String, u16)>, String);
+
+fn upstream(settings: &Settings) -> Upstream {
+    (
+        settings.primary_conninfo.clone(),
+        settings.primary_slot_name.clone(),
+    )
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -107,6 +122,8 @@ enum Phase {
     /// The head of the loop in WaitForWALToBecomeAvailable.
     Choose,
     StopReceiver(XLogShutdownWalRcv),
+    /// As [`Phase::StopReceiver`], but because another one is to be started at once.
+    ReplaceReceiver(XLogShutdownWalRcv),
     Backoff,
     Slept,
     OpenLocal,
@@ -123,8 +140,10 @@ enum Phase {
 impl WalSource {
     /// Nothing open yet.
     #[must_use]
-    pub const fn new(mode: RecoveryMode, tli: TimelineId) -> Self {
+    pub fn new(settings: &Settings, mode: RecoveryMode, tli: TimelineId) -> Self {
         Self {
+            upstream: upstream(settings),
+            restart_pending: false,
             mode,
             tli,
             current: Source::Any,
@@ -185,7 +204,7 @@ impl WalSource {
             match &mut self.phase {
                 Phase::Start => self.start(cx, request),
                 Phase::Choose => {
-                    if let Err(e) = check_interrupts(cx) {
+                    if let Err(e) = self.handle_interrupts(cx) {
                         return Poll::Ready(Err(e));
                     }
                     if !self.choose(cx, request) {
@@ -198,6 +217,10 @@ impl WalSource {
                     ready!(stop.poll(cx));
                     self.phase = Phase::Backoff;
                 }
+                Phase::ReplaceReceiver(stop) => {
+                    ready!(stop.poll(cx));
+                    self.phase = self.stream(cx, request, true);
+                }
                 Phase::Backoff => match self.backoff(cx) {
                     Some(until) => {
                         cx.log(LogEvent::log(Message::WaitingForWal(request.end())));
@@ -209,7 +232,7 @@ impl WalSource {
                 },
                 Phase::Slept => {
                     cx.reset_latch();
-                    if let Err(e) = check_interrupts(cx) {
+                    if let Err(e) = self.handle_interrupts(cx) {
                         return Poll::Ready(Err(e));
                     }
                     self.try_local(cx);
@@ -314,7 +337,14 @@ impl WalSource {
         self.failed = false;
         self.phase = match self.current {
             Source::Archive | Source::PgWal | Source::Any => Phase::OpenLocal,
-            Source::Stream => self.stream(cx, request, start_receiver),
+            Source::Stream => {
+                let replace = core::mem::take(&mut self.restart_pending) && !start_receiver;
+                if replace {
+                    Phase::ReplaceReceiver(XLogShutdownWalRcv::new())
+                } else {
+                    self.stream(cx, request, start_receiver)
+                }
+            }
         };
         true
     }
@@ -519,11 +549,28 @@ impl WalSource {
     }
 }
 
-/// `HandleStartupProcInterrupts`: SIGTERM ends the startup process with status 1.
-///
-/// # Errors
-/// The exit.
-pub fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+impl WalSource {
+    /// `HandleStartupProcInterrupts`: SIGHUP may mean another upstream, SIGTERM ends the startup process with status 1.
+    ///
+    /// # Errors
+    /// The exit.
+    pub fn handle_interrupts(&mut self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+        if cx.take_signal(Signal::Hup) {
+            let wanted = upstream(&cx.shmem.settings);
+            let changed = wanted != self.upstream;
+            self.upstream = wanted;
+            // `StartupRequestWalReceiverRestart`
+            if changed && self.current == Source::Stream && walrcv_running(cx) {
+                cx.log(LogEvent::log(Message::ReceiverShutdownRequested));
+                self.restart_pending = true;
+            }
+        }
+        check_interrupts(cx)
+    }
+}
+
+/// SIGTERM ends the startup process with status 1.
+fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
     if cx.take_signal(Signal::Term) {
         return Err(LogEvent::fatal(
             SqlState::ADMIN_SHUTDOWN,

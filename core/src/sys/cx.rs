@@ -137,6 +137,17 @@ impl Cx<'_> {
         self.shmem.locks.holds(self.me, id)
     }
 
+    /// `CHECK_FOR_INTERRUPTS`: no lock is held or awaited, no page is pinned and no operation is under way, so that
+    /// whatever the process is in the middle of can be given up here (`InterruptHoldoffCount` is 0).
+    #[must_use]
+    pub fn may_interrupt(&self) -> bool {
+        let shmem = &self.shmem;
+        self.sys.op.is_none()
+            && shmem.locks.awaited(self.me).is_none()
+            && !shmem.locks.holds_any(self.me)
+            && !shmem.buffers.pins_any(self.me)
+    }
+
     /// What an error exit of a transaction or process frees: LWLocks, pins, the condition variable.
     pub fn release_everything(&mut self) {
         self.shmem.locks.release_all(self.me);

@@ -1,7 +1,7 @@
 //! What the operating system knows of a node and of each of its processes.
 
 use super::{Conn, ConnEnd};
-use crate::base::{ConnId, Fd, OpId, Pid, SegmentNo, TimelineId};
+use crate::base::{ConnId, Fd, OpId, Pid, SegmentNo, Settings, TimelineId};
 use crate::call::{DiskDone, DiskError, FilePath, LogEvent, Signal, Woken};
 use crate::shmem::Role;
 use crate::wire::frame::FrameReader;
@@ -25,6 +25,8 @@ pub struct Kernel {
     pub signals: Vec<(Pid, Signal)>,
     /// What the running process turns into after the step.
     pub becomes: Option<Become>,
+    /// What the configuration files hold, if they were changed since the start.
+    pub config: Option<Settings>,
 }
 
 impl Kernel {
@@ -40,6 +42,7 @@ impl Kernel {
             forks: Vec::new(),
             signals: Vec::new(),
             becomes: None,
+            config: None,
         }
     }
 
@@ -106,8 +109,23 @@ pub enum ExitKind {
     Normal,
     /// Status 1: `FATAL`.
     Fatal,
-    /// Anything else, or a signal: shared memory may be damaged.
-    Crash,
+    /// Status 2: a SIGQUIT was obeyed.
+    Quit,
+    /// SIGABRT: a PANIC.
+    Aborted,
+    /// SIGKILL.
+    Killed,
+}
+
+impl ExitKind {
+    /// Nothing was cleaned up: shared memory may be damaged.
+    #[must_use]
+    pub const fn is_crash(self) -> bool {
+        match self {
+            Self::Normal | Self::Fatal => false,
+            Self::Quit | Self::Aborted | Self::Killed => true,
+        }
+    }
 }
 
 /// A child ended.

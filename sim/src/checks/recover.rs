@@ -74,7 +74,7 @@ impl Recover {
         exit: &Exit,
     ) -> Result<(), Violation> {
         let event = match exit {
-            Exit::Normal | Exit::Quit | Exit::Killed => return Ok(()),
+            Exit::Normal | Exit::Silent | Exit::Quit | Exit::Killed => return Ok(()),
             Exit::Panic(event) => event,
             Exit::Fatal(event) => match role {
                 Role::Startup | Role::Postmaster => event,

@@ -162,7 +162,7 @@ impl World {
         }
         match exit {
             Exit::Panic(_) => self.tell(Some(host), format!("process {pid} aborted")),
-            Exit::Normal | Exit::Fatal(_) | Exit::Quit | Exit::Killed => {}
+            Exit::Normal | Exit::Fatal(_) | Exit::Silent | Exit::Quit | Exit::Killed => {}
         }
     }
 

@@ -5,7 +5,7 @@
 
 mod banner;
 
-use crate::base::ConnId;
+use crate::base::{ConnId, Mono};
 use crate::call::{Exit, LogEvent, Message, Signal, SqlState, Wait, Yield};
 use crate::shmem::Role;
 use crate::sys::{Become, Cx};
@@ -26,7 +26,12 @@ pub struct Accept {
     frames: FrameReader,
     negotiation: Negotiation,
     reading: bool,
+    /// When it has waited long enough for a start-up packet.
+    until: Option<Mono>,
 }
+
+/// `authentication_timeout`
+const AUTHENTICATION_TIMEOUT_MS: u64 = 60_000;
 
 impl Accept {
     /// Serves `conn`. `refusal` is the state of the server, if it takes no sessions now.
@@ -38,6 +43,7 @@ impl Accept {
             frames: FrameReader::default(),
             negotiation: Negotiation::default(),
             reading: false,
+            until: None,
         }
     }
 
@@ -47,6 +53,13 @@ impl Accept {
         if cx.take_signal(Signal::Term) {
             // process_startup_packet_die: no message.
             return self.close(cx, Exit::Normal);
+        }
+        let until = *self
+            .until
+            .get_or_insert(cx.now.mono.after_ms(AUTHENTICATION_TIMEOUT_MS));
+        if until <= cx.now.mono {
+            // StartupPacketTimeoutHandler: `_exit(1)`.
+            return self.close(cx, Exit::Silent);
         }
         if !self.reading {
             self.reading = true;
@@ -65,6 +78,7 @@ impl Accept {
                     return Yield::Wait(Wait {
                         latch: true,
                         readable,
+                        until: self.until,
                         why,
                         ..Wait::default()
                     });

@@ -104,6 +104,12 @@ impl Backend {
 
     /// Runs until it would block, at most to the end of one command.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if matches!(self.phase, Phase::Execute(_))
+            && cx.may_interrupt()
+            && cx.take_signal(Signal::Term)
+        {
+            return self.terminate(cx);
+        }
         let outcome = match &mut self.phase {
             Phase::Read => return self.read(cx),
             Phase::Execute(execute) => match execute.poll(cx) {
@@ -151,9 +157,9 @@ impl Backend {
     /// `ReadCommand`
     fn read(&mut self, cx: &mut Cx<'_>) -> Yield {
         cx.reset_latch();
+        cx.take_signal(Signal::Hup);
         if cx.take_signal(Signal::Term) {
-            let event = LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::AdminShutdown);
-            return self.fail(cx, event);
+            return self.terminate(cx);
         }
         let conn = Some(self.conn);
         if cx.send_pending(self.conn) {
@@ -363,6 +369,15 @@ impl Backend {
         let abort = AbortTransaction::new(own_xid(cx));
         self.phase = Phase::Abort { abort, tag: None };
         Yield::Again("AbortCurrentTransaction")
+    }
+
+    /// `ProcessInterrupts`: SIGTERM came. A client that does not take what it was sent before is not told.
+    fn terminate(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let event = LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::AdminShutdown);
+        if cx.send_pending(self.conn) {
+            return self.leave(cx, Exit::Fatal(event));
+        }
+        self.fail(cx, event)
     }
 
     /// `proc_exit`, with `ShutdownPostgres`: an open transaction is aborted first.

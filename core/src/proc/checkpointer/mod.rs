@@ -1,13 +1,16 @@
 //! The checkpointer: performs checkpoints when asked, and when it is time. Mirrors checkpointer.c (CheckpointerMain).
 //!
-//! During recovery it performs only the checkpoint that ends it.
+//! During recovery it performs only the checkpoint that ends it. At a shutdown it outlives everybody who writes WAL.
 
-use crate::base::TimestampTz;
-use crate::call::{Exit, LogEvent, Poll, Severity, Wait, Yield};
-use crate::shmem::{CheckpointRequests, CondVarId};
+mod shutdown;
+
+use crate::base::{PgVersion, TimestampTz};
+use crate::call::{Exit, LogEvent, Poll, Severity, Signal, Wait, Yield};
+use crate::shmem::{CheckpointRequests, CondVarId, PmSignal};
 use crate::storage::checkpoint::{CheckpointKind, CreateCheckPoint};
 use crate::sys::Cx;
 use alloc::boxed::Box;
+use shutdown::ShutdownXlog;
 
 /// How long to wait before trying again what could not be done during recovery.
 const RETRY_MS: i64 = 15_000;
@@ -29,6 +32,10 @@ enum Phase {
     Checkpoint(Box<CreateCheckPoint>),
     /// A second without work after an error.
     Pause,
+    /// The last checkpoint.
+    Shutdown(ShutdownXlog),
+    /// 18: the last checkpoint is written, or was not asked for; waits to be told that it may go.
+    Leave,
 }
 
 impl Checkpointer {
@@ -43,13 +50,19 @@ impl Checkpointer {
         let why = "CheckpointerMain";
         loop {
             match &mut self.phase {
-                Phase::Loop => match self.look(cx) {
-                    Some(requests) => {
-                        self.phase = Phase::Started(requests);
-                        return Yield::Again(why);
+                Phase::Loop => {
+                    cx.reset_latch();
+                    if self.shutdown_asked(cx) {
+                        continue;
                     }
-                    None => return self.sleep(cx),
-                },
+                    match self.look(cx) {
+                        Some(requests) => {
+                            self.phase = Phase::Started(requests);
+                            return Yield::Again(why);
+                        }
+                        None => return self.sleep(cx),
+                    }
+                }
                 Phase::Started(requests) => {
                     let requests = *requests;
                     let recovering = cx.shmem.recovery_in_progress();
@@ -92,13 +105,51 @@ impl Checkpointer {
                     }
                 },
                 Phase::Pause => self.phase = Phase::Loop,
+                Phase::Shutdown(shutdown) => match shutdown.poll(cx) {
+                    Poll::Yield(how) => return how,
+                    // There is no way back any more.
+                    Poll::Ready(Err(error)) => {
+                        return Yield::Exit(exit(error.in_auxiliary_process()));
+                    }
+                    Poll::Ready(Ok(())) => match cx.shmem.settings.pg_version {
+                        PgVersion::V15 => return Yield::Exit(Exit::Normal),
+                        PgVersion::V18 => {
+                            cx.signal_postmaster(PmSignal::XlogIsShutdown);
+                            self.phase = Phase::Leave;
+                        }
+                    },
+                },
+                Phase::Leave => {
+                    cx.reset_latch();
+                    if cx.take_signal(Signal::Usr2) {
+                        return Yield::Exit(Exit::Normal);
+                    }
+                    return Yield::Wait(Wait::latch(None, why));
+                }
             }
         }
     }
 
+    /// Is the server to be shut down? In 15 one signal means the checkpoint and the exit, in 18 each has its own.
+    fn shutdown_asked(&mut self, cx: &mut Cx<'_>) -> bool {
+        // New settings are seen at the next look, which the signal has brought about.
+        cx.take_signal(Signal::Hup);
+        let order = match cx.shmem.settings.pg_version {
+            PgVersion::V15 => Signal::Usr2,
+            PgVersion::V18 => Signal::Int,
+        };
+        if cx.take_signal(order) {
+            self.phase = Phase::Shutdown(ShutdownXlog::default());
+        } else if cx.sys.has_signal(Signal::Usr2) {
+            self.phase = Phase::Leave;
+        } else {
+            return false;
+        }
+        true
+    }
+
     /// Is there anything to do? If so it counts as begun.
     fn look(&mut self, cx: &mut Cx<'_>) -> Option<CheckpointRequests> {
-        cx.reset_latch();
         let elapsed_us = cx.now.wall - *self.last_checkpoint.get_or_insert(cx.now.wall);
         let due = elapsed_us >= timeout_ms(cx) * 1000;
         let checkpointer = &mut cx.shmem.checkpointer;
@@ -141,7 +192,7 @@ fn exit(error: LogEvent) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{PgVersion, Pid, Planted};
+    use crate::base::{Pid, Planted};
     use crate::call::DiskError;
     use crate::shmem::{RecoveryState, Role};
     use crate::storage::bench::{Bench, TINY};

@@ -11,7 +11,7 @@ use crate::wire::control_file::{ControlFile, ControlFileError};
 use alloc::format;
 use bytes::Bytes;
 
-const LOCK_FILE: &str = "postmaster.pid";
+pub(super) const LOCK_FILE: &str = "postmaster.pid";
 
 /// The start: lock file, then control file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -31,6 +31,13 @@ impl Boot {
     pub(super) const fn new() -> Self {
         Self {
             phase: Phase::Start,
+        }
+    }
+
+    /// After a crash of a child: the lock file is ours already.
+    pub(super) fn again() -> Self {
+        Self {
+            phase: Phase::Control(read_control_file()),
         }
     }
 
@@ -73,8 +80,7 @@ impl Boot {
                     if let Err(e) = cx.done() {
                         return Poll::Ready(Err(LogEvent::file("write lock", lock, e)));
                     }
-                    let read = ReadWholeFile::new(FilePath::from(CONTROL_FILE), 8192);
-                    self.phase = Phase::Control(read);
+                    self.phase = Phase::Control(read_control_file());
                 }
                 Phase::Control(read) => {
                     let bytes = ready_ok!(read.poll(cx)).unwrap_or_default();
@@ -107,4 +113,8 @@ impl Boot {
         }
         Ok(control)
     }
+}
+
+fn read_control_file() -> ReadWholeFile {
+    ReadWholeFile::new(FilePath::from(CONTROL_FILE), 8192)
 }

@@ -1,148 +1,103 @@
-//! The children: who runs, who is missing, what a death means. Mirrors reaper (process_pm_child_exit),
-//! HandleChildCrash and MaybeStartWalReceiver.
+//! Who runs. Mirrors the lists and counts of postmaster.c, and PMChildFlags of pmsignal.c.
 
-use super::{Ending, PmState, Postmaster};
-use crate::base::Pid;
-use crate::call::{LogEvent, Message, Signal};
+use crate::base::{PgVersion, Pid};
+use crate::call::Signal;
 use crate::shmem::Role;
-use crate::sys::{ChildExit, Cx, ExitKind, Fork};
-use alloc::collections::BTreeSet;
+use crate::sys::Cx;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
-/// Who runs.
+/// What the postmaster takes a child for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Kind {
+    Startup,
+    Checkpointer,
+    WalWriter,
+    WalReceiver,
+    /// A session, or a connection that has not yet said what it wants.
+    Backend,
+    WalSender,
+    /// A connection that is only told that it is refused.
+    DeadEnd,
+}
+
+impl Kind {
+    /// As the log names it when it dies.
+    pub(super) const fn name(self, version: PgVersion) -> &'static str {
+        match (self, version) {
+            (Self::Startup, _) => "startup process",
+            (Self::Checkpointer, _) => "checkpointer process",
+            (Self::WalWriter, _) => "WAL writer process",
+            (Self::WalReceiver, _) => "WAL receiver process",
+            (Self::Backend | Self::WalSender | Self::DeadEnd, PgVersion::V15) => "server process",
+            (Self::Backend, PgVersion::V18) => "client backend",
+            (Self::WalSender, PgVersion::V18) => "walsender",
+            (Self::DeadEnd, PgVersion::V18) => "dead-end client backend",
+        }
+    }
+}
+
+/// All children that were not yet reaped.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Children {
-    startup: Option<Pid>,
-    checkpointer: Option<Pid>,
-    walwriter: Option<Pid>,
-    walreceiver: Option<Pid>,
-    backends: BTreeSet<Pid>,
+    known: BTreeMap<Pid, Kind>,
 }
 
 impl Children {
-    pub(super) fn add_backend(&mut self, pid: Pid) {
-        self.backends.insert(pid);
+    pub(super) fn add(&mut self, pid: Pid, kind: Kind) {
+        self.known.insert(pid, kind);
     }
 
-    pub(super) fn backends(&self) -> usize {
-        self.backends.len()
+    pub(super) fn remove(&mut self, pid: Pid) -> Option<Kind> {
+        self.known.remove(&pid)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.all().next().is_none()
+    /// The only child of its kind.
+    pub(super) fn find(&self, kind: Kind) -> Option<Pid> {
+        self.known
+            .iter()
+            .find(|(_, k)| **k == kind)
+            .map(|(pid, _)| *pid)
     }
 
-    fn all(&self) -> impl Iterator<Item = Pid> {
-        let few = [
-            self.startup,
-            self.checkpointer,
-            self.walwriter,
-            self.walreceiver,
-        ];
-        few.into_iter()
-            .flatten()
-            .chain(self.backends.iter().copied())
+    /// What a child is taken for.
+    #[cfg(test)]
+    pub(super) fn kind(&self, pid: Pid) -> Option<Kind> {
+        self.known.get(&pid).copied()
     }
 
-    fn remove(&mut self, pid: Pid) {
-        for child in [
-            &mut self.startup,
-            &mut self.checkpointer,
-            &mut self.walwriter,
-            &mut self.walreceiver,
-        ] {
-            if *child == Some(pid) {
-                *child = None;
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.find(kind).is_some()
+    }
+
+    /// `CountChildren`
+    pub(super) fn count(&mut self, cx: &Cx<'_>, of: impl Fn(Kind) -> bool) -> usize {
+        self.look_for_walsenders(cx);
+        self.known.values().filter(|kind| of(**kind)).count()
+    }
+
+    /// `SignalChildren`
+    pub(super) fn signal(&mut self, cx: &mut Cx<'_>, signal: Signal, of: impl Fn(Kind) -> bool) {
+        self.look_for_walsenders(cx);
+        let those: Vec<Pid> = self
+            .known
+            .iter()
+            .filter(|(_, k)| of(**k))
+            .map(|(p, _)| *p)
+            .collect();
+        for pid in those {
+            cx.kill(pid, signal);
+        }
+    }
+
+    /// `IsPostmasterChildWalSender`: the postmaster forks backends, and finds out only here what they have become. What
+    /// was seen to be a walsender stays one.
+    fn look_for_walsenders(&mut self, cx: &Cx<'_>) {
+        for (pid, kind) in &mut self.known {
+            let entry = cx.shmem.procs.get(*pid);
+            if *kind == Kind::Backend && entry.is_some_and(|p| p.role == Role::WalSender) {
+                *kind = Kind::WalSender;
             }
-        }
-        self.backends.remove(&pid);
-    }
-}
-
-impl Postmaster {
-    /// What runs from the beginning.
-    pub(super) fn start_children(&mut self, cx: &mut Cx<'_>) {
-        self.state = PmState::Startup;
-        self.children.checkpointer = Some(cx.fork(Fork::Checkpointer));
-        self.children.startup = Some(cx.fork(Fork::Startup));
-    }
-
-    /// `LaunchMissingBackgroundProcesses`
-    pub(super) fn launch_missing(&mut self, cx: &mut Cx<'_>) {
-        if self.ending.is_some() {
-            return;
-        }
-        if self.state == PmState::Run && self.children.walwriter.is_none() {
-            self.children.walwriter = Some(cx.fork(Fork::WalWriter));
-        }
-        let recovering = matches!(
-            self.state,
-            PmState::Startup | PmState::Recovery | PmState::HotStandby
-        );
-        // A request that comes before the last walreceiver was reaped is kept: dropped, it would never be repeated.
-        if self.walreceiver_requested && recovering && self.children.walreceiver.is_none() {
-            self.children.walreceiver = Some(cx.fork(Fork::WalReceiver));
-            self.walreceiver_requested = false;
-        }
-    }
-
-    /// A child has ended.
-    pub(super) fn reap(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
-        self.children.remove(exit.pid);
-        if self.ending.is_some() {
-            return;
-        }
-        match (exit.role, exit.kind) {
-            (Role::Startup, ExitKind::Normal) => {
-                self.state = PmState::Run;
-                self.fatal_error = false;
-                cx.log(LogEvent::log(Message::ReadyForConnections));
-            }
-            (Role::Startup, ExitKind::Fatal | ExitKind::Crash) => {
-                self.report(cx, exit);
-                self.end_all(cx, Ending::StartupFailed);
-            }
-            (
-                Role::WalReceiver | Role::Backend | Role::WalSender,
-                ExitKind::Normal | ExitKind::Fatal,
-            )
-            | (Role::WalWriter, ExitKind::Normal) => {}
-            (Role::Checkpointer, ExitKind::Normal | ExitKind::Fatal)
-            | (Role::WalWriter, ExitKind::Fatal)
-            | (_, ExitKind::Crash)
-            | (Role::Postmaster, _) => {
-                self.report(cx, exit);
-                self.end_all(cx, Ending::Reinitialize);
-            }
-        }
-    }
-
-    fn report(&self, cx: &mut Cx<'_>, exit: ChildExit) {
-        let how = match exit.kind {
-            ExitKind::Normal => "exited with exit code 0",
-            ExitKind::Fatal => "exited with exit code 1",
-            ExitKind::Crash => "was terminated",
-        };
-        let role = exit.role.name();
-        cx.log(LogEvent::log(Message::ChildDied {
-            role,
-            pid: exit.pid.n,
-            how,
-        }));
-    }
-
-    /// `HandleChildCrash`, and immediate shutdown: everybody dies at once, nobody cleans up.
-    pub(super) fn end_all(&mut self, cx: &mut Cx<'_>, ending: Ending) {
-        if self.ending.is_none() && ending != Ending::Shutdown {
-            cx.log(LogEvent::log(Message::TerminatingOthers));
-        }
-        let restart = ending != Ending::Reinitialize || cx.shmem.settings.restart_after_crash;
-        let ending = if restart { ending } else { Ending::Shutdown };
-        // A more severe reason replaces a milder one.
-        let kept = self.ending.filter(|old| *old != Ending::Reinitialize);
-        self.ending = Some(kept.unwrap_or(ending));
-        self.state = PmState::WaitDeadEnd;
-        for child in self.children.all() {
-            cx.kill(child, Signal::Quit);
         }
     }
 }

@@ -1,16 +1,28 @@
-//! The parent of all processes: starts them, hears of their deaths, and begins anew after a crash. Mirrors
-//! postmaster.c. It touches shared memory only to replace it and to read the flags that children set.
+//! The parent of all processes: starts them, hears of their deaths, stops them, and begins anew after a crash. Mirrors
+//! postmaster.c. It touches shared memory only to replace it, to read the flags that children set, and to let new
+//! settings take effect.
 
 mod boot;
 mod children;
+mod connections;
+mod exits;
+mod leave;
+mod machine;
+mod reload;
+mod requests;
 
-use crate::call::{Exit, LogEvent, Message, Poll, Signal, SqlState, Wait, Yield};
-use crate::shmem::{PmSignal, Shmem};
+use crate::base::TimestampTz;
+use crate::call::{Exit, Poll, Wait, Yield};
+use crate::shmem::{Role, Shmem};
 use crate::sys::{Cx, Fork};
 use boot::Boot;
-use children::Children;
+use children::{Children, Kind};
+use leave::Leave;
 
-/// `PMState`
+/// After so many seconds children that do not obey a SIGQUIT are killed (`SIGKILL_CHILDREN_AFTER_SECS`).
+const SIGKILL_CHILDREN_AFTER_S: i64 = 5;
+
+/// `PMState`, in the order and with the names of 18; 15 has fewer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PmState {
     /// Nothing runs yet.
@@ -23,19 +35,42 @@ pub enum PmState {
     HotStandby,
     /// Normal operation.
     Run,
-    /// Everybody was told to die at once.
+    /// Those that may write WAL are about to be told to end.
+    StopBackends,
+    /// Until they are gone.
+    WaitBackends,
+    /// The checkpointer writes the shutdown checkpoint. `PM_SHUTDOWN` in 15.
+    WaitXlogShutdown,
+    /// Until the walsenders have sent it. `PM_SHUTDOWN_2` in 15.
+    WaitXlogArchival,
+    /// 18: until the I/O workers are gone, of which there are none.
+    WaitIoWorkers,
+    /// 18: until the checkpointer is gone.
+    WaitCheckpointer,
+    /// Until everybody is gone; no connection is taken any more.
     WaitDeadEnd,
+    /// Nobody is left.
+    NoChildren,
 }
 
-/// What the postmaster is up to once all children are gone.
+/// What was asked of the server. A more severe request replaces a milder one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Shutdown {
+    No,
+    Smart,
+    Fast,
+    Immediate,
+}
+
+/// `StartupStatusEnum`
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Ending {
-    /// Start again with fresh shared memory.
-    Reinitialize,
-    /// Immediate shutdown.
-    Shutdown,
-    /// The startup process failed by itself: starting again would fail again.
-    StartupFailed,
+enum StartupStatus {
+    NotRunning,
+    Running,
+    /// It was told to die because another process crashed: its end tells nothing about itself.
+    Signaled,
+    /// It died by itself: starting again would fail again.
+    Crashed,
 }
 
 /// The postmaster.
@@ -44,11 +79,19 @@ pub struct Postmaster {
     state: PmState,
     boot: Option<Boot>,
     children: Children,
-    ending: Option<Ending>,
+    shutdown: Shutdown,
+    startup: StartupStatus,
+    /// `connsAllowed`: false during a smart shutdown.
+    conns_allowed: bool,
     /// `FatalError`: recovering from a crash of a child.
     fatal_error: bool,
+    /// `AbortStartTime`: when children were told to die at once.
+    abort_start: Option<TimestampTz>,
+    /// `reachedConsistency`, which only words a refusal.
+    consistent: bool,
     /// `WalReceiverRequested`: kept until a walreceiver was really started.
     walreceiver_requested: bool,
+    leave: Option<Leave>,
 }
 
 impl Default for Postmaster {
@@ -65,9 +108,14 @@ impl Postmaster {
             state: PmState::Init,
             boot: Some(Boot::new()),
             children: Children::default(),
-            ending: None,
+            shutdown: Shutdown::No,
+            startup: StartupStatus::NotRunning,
+            conns_allowed: true,
             fatal_error: false,
+            abort_start: None,
+            consistent: false,
             walreceiver_requested: false,
+            leave: None,
         }
     }
 
@@ -77,102 +125,101 @@ impl Postmaster {
         self.state
     }
 
-    /// One turn of `ServerLoop`, or a part of the start.
+    /// One turn of `ServerLoop`, or a part of the start or of the end.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if let Some(leave) = &mut self.leave {
+            return leave.poll(cx);
+        }
         if let Some(boot) = &mut self.boot {
             match boot.poll(cx) {
                 Poll::Yield(how) => return how,
-                Poll::Ready(Err(e)) => return Yield::Exit(Exit::Fatal(e.in_auxiliary_process())),
+                Poll::Ready(Err(e)) => {
+                    let event = e.in_auxiliary_process();
+                    cx.log(event.clone());
+                    return Yield::Exit(Exit::Fatal(event));
+                }
                 Poll::Ready(Ok(control)) => {
                     *cx.shmem = Shmem::new(cx.shmem.settings.clone(), control);
-                    cx.shmem.procs.attach(cx.me, crate::shmem::Role::Postmaster);
+                    cx.shmem.procs.attach(cx.me, Role::Postmaster);
                     self.boot = None;
                     self.start_children(cx);
                     return Yield::Again("PostmasterMain");
                 }
             }
         }
-        cx.reset_latch();
-        if cx.take_signal(Signal::Quit) {
-            cx.log(LogEvent::log(Message::ShutdownRequest("immediate")));
-            self.end_all(cx, Ending::Shutdown);
-        }
-        while let Some(exit) = cx.take_child_exit() {
-            self.reap(cx, exit);
-        }
-        self.process_pm_signals(cx);
-        while let Some(conn) = cx.accept() {
-            let refusal = self.refusal(cx);
-            let child = cx.fork(Fork::Backend(conn, refusal));
-            self.children.add_backend(child);
-        }
-        if let Some(ending) = self.ending.filter(|_| self.children.is_empty()) {
-            return self.all_gone(cx, ending);
-        }
-        self.launch_missing(cx);
-        Yield::Wait(Wait::latch(
-            Some(cx.now.mono.after_ms(60_000)),
-            "ServerLoop",
-        ))
+        self.server_loop(cx)
     }
 
-    /// `PM_NO_CHILDREN`
-    fn all_gone(&mut self, cx: &mut Cx<'_>, ending: Ending) -> Yield {
-        match ending {
-            Ending::Reinitialize => {
-                cx.log(LogEvent::log(Message::Reinitializing));
+    /// One turn of `ServerLoop`, in the order of 18; the signal handlers of 15 may run in any.
+    fn server_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
+        cx.reset_latch();
+        self.process_shutdown_request(cx);
+        self.process_reload_request(cx);
+        self.process_child_exits(cx);
+        self.process_pm_signals(cx);
+        self.accept(cx);
+        if let Some(leave) = &mut self.leave {
+            return leave.poll(cx);
+        }
+        if self.state == PmState::NoChildren {
+            return self.no_children(cx);
+        }
+        self.launch_missing(cx);
+        self.kill_the_recalcitrant(cx);
+        Yield::Wait(Wait::latch(Some(self.wake_at(cx)), "ServerLoop"))
+    }
+
+    /// What runs from the beginning.
+    fn start_children(&mut self, cx: &mut Cx<'_>) {
+        self.state = PmState::Startup;
+        self.fork(cx, Fork::Checkpointer, Kind::Checkpointer);
+        self.fork(cx, Fork::Startup, Kind::Startup);
+        self.startup = StartupStatus::Running;
+        // Crash recovery has begun: nobody is waited for any more.
+        self.abort_start = None;
+    }
+
+    /// `LaunchMissingBackgroundProcesses`
+    fn launch_missing(&mut self, cx: &mut Cx<'_>) {
+        let recovering = matches!(
+            self.state,
+            PmState::Startup | PmState::Recovery | PmState::HotStandby
+        );
+        let running = self.state == PmState::Run;
+        if (recovering || running) && !self.children.has(Kind::Checkpointer) {
+            self.fork(cx, Fork::Checkpointer, Kind::Checkpointer);
+        }
+        if running && !self.children.has(Kind::WalWriter) {
+            self.fork(cx, Fork::WalWriter, Kind::WalWriter);
+        }
+        let wanted = self.walreceiver_requested && self.shutdown <= Shutdown::Smart;
+        // A request that comes before the last walreceiver was reaped is kept: dropped, it would not be repeated soon.
+        if wanted && recovering && !self.children.has(Kind::WalReceiver) {
+            self.fork(cx, Fork::WalReceiver, Kind::WalReceiver);
+            self.walreceiver_requested = false;
+        }
+    }
+
+    fn fork(&mut self, cx: &mut Cx<'_>, fork: Fork, kind: Kind) {
+        let pid = cx.fork(fork);
+        self.children.add(pid, kind);
+    }
+
+    /// `PM_NO_CHILDREN`: the end, or a new beginning.
+    fn no_children(&mut self, cx: &mut Cx<'_>) -> Yield {
+        match self.verdict(cx) {
+            Some(leave) => self.leave.insert(leave).poll(cx),
+            None => {
                 *self = Self {
+                    boot: Some(Boot::again()),
                     fatal_error: true,
                     ..Self::new()
                 };
                 Yield::Again("PostmasterStateMachine")
             }
-            Ending::Shutdown => {
-                cx.log(LogEvent::log(Message::ShutDown));
-                Yield::Exit(Exit::Normal)
-            }
-            Ending::StartupFailed => {
-                let event = LogEvent::fatal(SqlState::INTERNAL, Message::StartupFailed);
-                Yield::Exit(Exit::Fatal(event))
-            }
-        }
-    }
-
-    /// `canAcceptConnections`: why a connection is refused now, if it is.
-    fn refusal(&self, cx: &Cx<'_>) -> Option<LogEvent> {
-        let message = match self.state {
-            PmState::Run | PmState::HotStandby => {
-                let settings = &cx.shmem.settings;
-                let room = 2 * (settings.max_connections + settings.max_wal_senders) as usize;
-                if self.children.backends() < room {
-                    return None;
-                }
-                return Some(LogEvent::fatal(
-                    SqlState::TOO_MANY_CONNECTIONS,
-                    Message::TooManyClients,
-                ));
-            }
-            PmState::WaitDeadEnd if self.ending == Some(Ending::Shutdown) => Message::ShuttingDown,
-            _ if self.fatal_error => Message::InRecoveryMode,
-            PmState::Recovery => Message::NotYetAccepting,
-            PmState::Init | PmState::Startup | PmState::WaitDeadEnd => Message::StartingUp,
-        };
-        Some(LogEvent::fatal(SqlState::CANNOT_CONNECT_NOW, message))
-    }
-
-    /// `process_pm_pmsignal`. A signal that comes in another state is lost, but for the walreceiver's.
-    fn process_pm_signals(&mut self, cx: &mut Cx<'_>) {
-        let ctl = &mut cx.shmem.postmaster;
-        if ctl.take(PmSignal::RecoveryStarted) && self.state == PmState::Startup {
-            self.state = PmState::Recovery;
-            self.fatal_error = false;
-        }
-        if ctl.take(PmSignal::BeginHotStandby) && self.state == PmState::Recovery {
-            self.state = PmState::HotStandby;
-            cx.log(LogEvent::log(Message::ReadyForReadOnly));
-        }
-        if cx.shmem.postmaster.take(PmSignal::StartWalReceiver) {
-            self.walreceiver_requested = true;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

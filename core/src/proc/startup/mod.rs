@@ -8,7 +8,7 @@ mod begin;
 mod finish;
 mod replay;
 
-use crate::base::{Lsn, Mark, TimelineId};
+use crate::base::{Lsn, Mark, PgVersion, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Poll, Severity, SqlState, Yield};
 use crate::shmem::PmSignal;
 use crate::storage::recovery::RecoveryReader;
@@ -95,6 +95,10 @@ impl Startup {
 }
 
 fn exit(error: LogEvent) -> Exit {
+    // `StartupProcShutdownHandler` says nothing.
+    if error.message == Message::AdminShutdown {
+        return Exit::Silent;
+    }
     let error = error.in_auxiliary_process();
     if error.severity == Severity::Panic {
         Exit::Panic(error)
@@ -120,6 +124,9 @@ impl Recovery {
             }
             cx.shmem.recovery.consistent = true;
             cx.log(LogEvent::log(Message::Consistent(replayed)));
+            if cx.shmem.settings.pg_version == PgVersion::V18 {
+                cx.signal_postmaster(PmSignal::RecoveryConsistent);
+            }
             if self.crashed {
                 cx.mark(Mark::CrashRecovery);
             }

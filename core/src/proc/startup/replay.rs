@@ -9,7 +9,6 @@ use crate::shmem::{LockId, LockMode, PmSignal, RecoveryState};
 use crate::storage::control::UpdateControlFile;
 use crate::storage::recovery::ReadOutcome;
 use crate::storage::redo::Redo;
-use crate::storage::wal_read::check_interrupts;
 use crate::sys::Cx;
 use crate::wire::control_file::DbState;
 use crate::wire::record::{Record, RmgrId};
@@ -126,7 +125,7 @@ impl Replay {
         recovery: &mut Recovery,
         record: &Record,
     ) -> Result<(), LogEvent> {
-        check_interrupts(cx)?;
+        recovery.reader.handle_interrupts(cx)?;
         if !self.started {
             self.check_first(cx, recovery, record)?;
             self.started = true;

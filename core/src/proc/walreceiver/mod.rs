@@ -54,6 +54,8 @@ enum Phase {
         exit: Exit,
         flush: FlushWal,
     },
+    /// Everybody knows that it is gone, but for the postmaster.
+    Gone(Exit),
 }
 
 impl Default for WalReceiver {
@@ -78,6 +80,9 @@ impl WalReceiver {
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         if self.phase == Phase::Entry {
             return self.enter(cx);
+        }
+        if let Phase::Gone(exit) = &self.phase {
+            return Yield::Exit(exit.clone());
         }
         if !matches!(self.phase, Phase::Dying { .. }) {
             let exit = match self.run(cx) {
@@ -218,7 +223,9 @@ impl WalReceiver {
                         }
                     }
                 }
-                Phase::Entry | Phase::Dying { .. } => unreachable!("not run in these phases"),
+                Phase::Entry | Phase::Dying { .. } | Phase::Gone(_) => {
+                    unreachable!("not run in these phases")
+                }
             }
         }
     }
@@ -244,7 +251,8 @@ impl WalReceiver {
             cx.disconnect(conn);
         }
         cx.shmem.procs.set_latch_of(Role::Startup);
-        Yield::Exit(exit.clone())
+        self.phase = Phase::Gone(exit.clone());
+        Yield::Again("proc_exit")
     }
 }
 

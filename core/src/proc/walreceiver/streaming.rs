@@ -5,7 +5,7 @@ use super::link::{Incoming, Link, check_interrupts, error_text};
 use super::timers::Silence;
 use super::write::WriteWal;
 use crate::base::{Lsn, PgVersion, TimestampTz};
-use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::call::{LogEvent, Message, Poll, Signal, SqlState, Wait, Yield};
 use crate::ready_ok;
 use crate::sys::Cx;
 use crate::wire::backend::BackendMessage;
@@ -73,6 +73,10 @@ impl Streaming {
                 Turn::Top => {
                     if let Err(event) = check_recovery(cx).and_then(|()| check_interrupts(cx)) {
                         return Poll::Ready(Err(event));
+                    }
+                    if cx.take_signal(Signal::Hup) {
+                        link.timers.recompute(cx.now.wall, &cx.shmem.settings);
+                        link.send_feedback(cx, true);
                     }
                     self.received = false;
                     self.turn = Turn::Receive;

@@ -75,6 +75,14 @@ impl Timers {
         }
     }
 
+    /// The settings have changed. 18 reckons everything anew from now on; 15 compares with them at every tick.
+    pub(super) fn recompute(&mut self, now: TimestampTz, settings: &Settings) {
+        if matches!(self, Self::Wakeups { .. }) {
+            self.heard(now, settings);
+            self.replied(now, settings);
+        }
+    }
+
     /// A status update goes out.
     pub(super) fn replied(&mut self, now: TimestampTz, settings: &Settings) {
         let interval_ms = settings.wal_receiver_status_interval_ms;

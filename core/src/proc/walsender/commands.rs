@@ -99,6 +99,14 @@ impl WalSender {
 
     /// `exec_replication_command`
     fn query(&mut self, cx: &mut Cx<'_>, text: &str) -> Yield {
+        if self.got_stopping {
+            self.entry(cx).state = WalSndState::Stopping;
+        }
+        // Some commands write WAL, and the shutdown checkpoint must be the last of it.
+        if self.entry(cx).state == WalSndState::Stopping {
+            let event = LogEvent::error(SqlState::NOT_IN_STATE, Message::SenderStopping);
+            return self.error(cx, event);
+        }
         match Command::parse(text, cx.shmem.settings.pg_version) {
             Ok(Some(Command::IdentifySystem)) => self.identify_system(cx),
             Ok(Some(Command::StartReplication { start, timeline })) => {

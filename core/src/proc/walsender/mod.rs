@@ -12,7 +12,7 @@ mod wal_read;
 
 use crate::base::{ConnId, Lsn, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Signal, SqlState, Wait, Yield};
-use crate::shmem::{WalSnd, WalSndState};
+use crate::shmem::{PmSignal, WalSnd, WalSndState};
 use crate::sys::{Become, Cx, OpenSegment};
 use crate::wire::backend::{BackendMessage, TxStatus};
 use crate::wire::frame::FrameReader;
@@ -31,6 +31,10 @@ pub struct WalSender {
     segment: Option<OpenSegment>,
     /// `ignore_till_sync`: an error in the extended protocol skips everything up to the next Sync.
     ignore_till_sync: bool,
+    /// `got_STOPPING`: the server shuts down; what follows is the rest of the WAL.
+    got_stopping: bool,
+    /// `got_SIGUSR2`: that rest is all there, up to the shutdown checkpoint.
+    got_last_cycle: bool,
     phase: Phase,
 }
 
@@ -58,12 +62,15 @@ impl WalSender {
             index: None,
             segment: None,
             ignore_till_sync: false,
+            got_stopping: false,
+            got_last_cycle: false,
             phase: Phase::Init,
         }
     }
 
     /// Runs until it would block, or another process could act.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        self.handle_signals(cx);
         match &self.phase {
             Phase::Init => self.init(cx),
             Phase::Command => self.command(cx),
@@ -73,6 +80,21 @@ impl WalSender {
             }
             Phase::Streaming(_) => self.stream(cx),
         }
+    }
+
+    /// `HandleWalSndInitStopping` and `WalSndLastCycleHandler`.
+    fn handle_signals(&mut self, cx: &mut Cx<'_>) {
+        if cx.take_signal(Signal::Usr1) {
+            // Whoever does not stream (`replication_active`) has nothing to send and might still write WAL.
+            if matches!(self.phase, Phase::Streaming(_)) {
+                self.got_stopping = true;
+            } else {
+                cx.sys.signal(Signal::Term);
+            }
+        }
+        self.got_last_cycle |= cx.take_signal(Signal::Usr2);
+        // The timeout is read anew in each turn of the loop, and the signal has begun one.
+        cx.take_signal(Signal::Hup);
     }
 
     /// `InitWalSenderSlot`: the lowest free entry.
@@ -89,6 +111,8 @@ impl WalSender {
         };
         self.index = Some(index);
         self.phase = Phase::Command;
+        // A smart shutdown that waits for sessions has one less to wait for.
+        cx.signal_postmaster(PmSignal::AdvanceStateMachine);
         Yield::Again("InitWalSender")
     }
 
@@ -131,7 +155,8 @@ impl WalSender {
     /// `ereport(ERROR)`: the command fails, a COPY ends, the connection lives (`WalSndErrorCleanup`).
     fn error(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         let mut answer = Vec::from([event.to_client()]);
-        if !self.ignore_till_sync {
+        let leaves = self.got_stopping || self.got_last_cycle;
+        if !self.ignore_till_sync && !leaves {
             answer.push(BackendMessage::ReadyForQuery(TxStatus::Idle));
         }
         cx.log(event);
@@ -140,6 +165,9 @@ impl WalSender {
         self.entry(cx).state = WalSndState::Startup;
         self.phase = Phase::Command;
         self.send(cx, &answer);
+        if leaves {
+            return self.exit(cx, Exit::Normal);
+        }
         Yield::Again("WalSndErrorCleanup")
     }
 

@@ -4,7 +4,7 @@ use super::send::send_limit;
 use super::timers::Timers;
 use super::wal_read::WalRead;
 use super::{Phase, WalSender};
-use crate::base::{Lsn, Mark, TimelineId, TimestampTz};
+use crate::base::{Bug, Lsn, Mark, TimelineId, TimestampTz};
 use crate::call::{Exit, Message, Poll, SqlState, Wait, Yield};
 use crate::shmem::WalSndState;
 use crate::sys::{ConnEnd, Cx};
@@ -25,6 +25,8 @@ pub(super) struct Stream {
     pub(super) done_sending: bool,
     /// `streamingDoneReceiving`: the client's CopyDone came.
     pub(super) done_receiving: bool,
+    /// In `WalSndDone`, which looks once more for something to send.
+    pub(super) last_look: bool,
     pub(super) timers: Timers,
     pub(super) turn: Turn,
 }
@@ -45,6 +47,7 @@ impl Stream {
             caught_up: false,
             done_sending: false,
             done_receiving: false,
+            last_look: false,
             timers: Timers::new(now),
             turn: Turn::Top,
         }
@@ -74,37 +77,84 @@ impl WalSender {
                     cx.mark(Mark::BackpressureBlockedSend);
                 }
             } else {
-                stream.begin_send(cx);
+                self.begin_send(cx);
             }
         }
-        if let Phase::Streaming(stream) = &mut self.phase
-            && let Turn::Send { read, limit } = &mut stream.turn
-        {
-            let limit = *limit;
-            match read.poll(cx, &mut self.segment) {
-                Poll::Yield(how) => return how,
-                Poll::Ready(Err(event)) => return self.error(cx, event),
-                Poll::Ready(Ok(wal)) => self.send_wal(cx, limit, wal),
+        loop {
+            if let Phase::Streaming(stream) = &mut self.phase
+                && let Turn::Send { read, limit } = &mut stream.turn
+            {
+                let limit = *limit;
+                match read.poll(cx, &mut self.segment) {
+                    Poll::Yield(how) => return how,
+                    Poll::Ready(Err(event)) => return self.error(cx, event),
+                    Poll::Ready(Ok(wal)) => self.send_wal(cx, limit, wal),
+                }
             }
+            if cx.conn_end(self.conn) == Some(ConnEnd::Reset) {
+                return self.exit(cx, Exit::Normal);
+            }
+            if core::mem::take(&mut self.streaming().last_look) {
+                return self.walsnd_done(cx);
+            }
+            if !self.drained(cx) {
+                return self.after_send(cx);
+            }
+            if self.entry(cx).state == WalSndState::Catchup {
+                self.entry(cx).state = WalSndState::Streaming;
+            }
+            if !self.got_last_cycle {
+                return self.after_send(cx);
+            }
+            self.streaming().last_look = true;
+            self.begin_send(cx);
+        }
+    }
+
+    /// Everything that may be sent is on its way.
+    fn drained(&mut self, cx: &Cx<'_>) -> bool {
+        self.streaming().caught_up && !cx.send_pending(self.conn)
+    }
+
+    /// The first half of `XLogSendPhysical`.
+    fn begin_send(&mut self, cx: &mut Cx<'_>) {
+        if self.got_stopping {
+            self.entry(cx).state = WalSndState::Stopping;
+        }
+        self.streaming().begin_send(cx);
+    }
+
+    /// The second half of `WalSndDone`: the end of the WAL is there. The process leaves once the standby has all of it,
+    /// and until then asks for news, one question at a time.
+    fn walsnd_done(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let entry = self.entry(cx);
+        // A receiver that never flushes is judged by what it has written.
+        let replicated = if entry.flush.is_valid() {
+            entry.flush
+        } else {
+            entry.write
+        };
+        // Before 9.3 it was enough that everything was sent. What was lost on its way was then missing on a standby that
+        // took over from a primary that had been stopped in good order.
+        let confirmed =
+            self.streaming().sent == replicated || cx.planted(Bug::ShutdownDropsUnconfirmedTail);
+        if self.drained(cx) && confirmed {
+            self.send(cx, &[BackendMessage::CommandComplete("COPY 0".to_string())]);
+            return self.exit(cx, Exit::Normal);
+        }
+        if self.streaming().timers.ask() {
+            self.send_keepalive(cx, true);
         }
         self.after_send(cx)
     }
 
-    /// The second half of a turn: state, timers, wait.
+    /// The end of a turn: timers, wait.
     fn after_send(&mut self, cx: &mut Cx<'_>) -> Yield {
-        if cx.conn_end(self.conn) == Some(ConnEnd::Reset) {
-            return self.exit(cx, Exit::Normal);
-        }
-        let drained = self.streaming().caught_up && !cx.send_pending(self.conn);
-        if drained && self.entry(cx).state == WalSndState::Catchup {
-            self.entry(cx).state = WalSndState::Streaming;
-        }
         let timeout_ms = cx.shmem.settings.wal_sender_timeout_ms;
         if self.streaming().timers.timed_out(timeout_ms) {
             return self.hang_up(cx, SqlState::OK, Message::SenderTimeout);
         }
-        if self.streaming().timers.ping_due(timeout_ms) {
-            self.streaming().timers.pinged();
+        if self.streaming().timers.ping_due(timeout_ms) && self.streaming().timers.ask() {
             self.send_keepalive(cx, true);
         }
         let pending = cx.send_pending(self.conn);
@@ -125,6 +175,9 @@ impl WalSender {
 
     /// Both sides have said CopyDone: back to commands.
     fn leave_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if self.got_stopping {
+            return self.exit(cx, Exit::Normal);
+        }
         self.close_segment(cx);
         self.entry(cx).state = WalSndState::Startup;
         self.phase = Phase::Command;

@@ -33,8 +33,9 @@ impl Timers {
         self.waiting_for_ping_response = false;
     }
 
-    pub(super) const fn pinged(&mut self) {
-        self.waiting_for_ping_response = true;
+    /// May the client be asked for a sign of life? Not while an earlier question is open.
+    pub(super) const fn ask(&mut self) -> bool {
+        !core::mem::replace(&mut self.waiting_for_ping_response, true)
     }
 
     /// Has the client been silent for too long?
@@ -86,7 +87,7 @@ mod tests {
         assert_eq!(timers.sleep_until(at(0), 2001), Mono(1_000_000));
         timers.last_processing = at(1000).wall;
         assert!(timers.ping_due(2001));
-        timers.pinged();
+        assert!(timers.ask() && !timers.ask());
         assert!(!timers.ping_due(2001));
         assert_eq!(timers.sleep_until(at(1000), 2001), Mono(2_001_000));
     }

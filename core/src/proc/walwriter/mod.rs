@@ -1,7 +1,7 @@
 //! Flushes WAL in the background, so that asynchronous commits become durable. Mirrors walwriter.c.
 
 use crate::base::TimestampTz;
-use crate::call::{Exit, Poll, Wait, Yield};
+use crate::call::{Exit, Poll, Signal, Wait, Yield};
 use crate::storage::xlog_flush::XLogBackgroundFlush;
 use crate::sys::Cx;
 
@@ -10,7 +10,7 @@ const LOOPS_UNTIL_HIBERNATE: u32 = 50;
 /// How much longer (`HIBERNATE_FACTOR`).
 const HIBERNATE_FACTOR: u64 = 25;
 
-/// The WAL writer. It never inserts WAL and never exits by itself.
+/// The WAL writer. It never inserts WAL, and exits only when it is told to.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalWriter {
     last_flush: TimestampTz,
@@ -42,6 +42,11 @@ impl WalWriter {
             Some(flush) => flush,
             None => {
                 cx.reset_latch();
+                // New settings are seen in the next sleep, which the signal has made to begin anew.
+                cx.take_signal(Signal::Hup);
+                if cx.take_signal(Signal::Term) {
+                    return Yield::Exit(Exit::Normal);
+                }
                 self.flush.insert(XLogBackgroundFlush::new(self.last_flush))
             }
         };

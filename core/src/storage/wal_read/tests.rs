@@ -28,10 +28,11 @@ impl Table {
         bench.shmem.settings.primary_conninfo = Some(("primary".into(), 5432));
         let pid = bench.attach(Role::Startup);
         let reader = WalReader::new(TINY, version, Some(SYSID));
+        let source = WalSource::new(&bench.shmem.settings, mode, TimelineId(1));
         Self {
             bench,
             pid,
-            source: WalSource::new(mode, TimelineId(1)),
+            source,
             reader,
         }
     }

@@ -1,0 +1,96 @@
+//! The last checkpoint. Mirrors ShutdownXLOG, WalSndInitStopping and WalSndWaitStopping, and the end of CreateRestartPoint
+//! where there is nothing newer to restart from.
+
+use crate::base::Pid;
+use crate::call::{LogEvent, Message, Poll, Signal, Wait, Yield};
+use crate::shmem::{LockId, LockMode, WalSndState};
+use crate::storage::checkpoint::{CheckpointKind, CreateCheckPoint};
+use crate::storage::control::UpdateControlFile;
+use crate::sys::Cx;
+use crate::wire::control_file::DbState;
+use crate::{ready, ready_ok};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// How often it looks whether walsenders still run commands.
+const POLL_MS: u64 = 10;
+
+/// `ShutdownXLOG`: returns when the control file says that the server was shut down.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct ShutdownXlog {
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+enum Phase {
+    #[default]
+    Start,
+    /// Until each walsender is gone or will only stream.
+    WaitStopping,
+    Checkpoint(Box<CreateCheckPoint>),
+    LockControl,
+    Control(UpdateControlFile),
+}
+
+impl ShutdownXlog {
+    /// # Errors
+    /// Whatever could not be made durable, and WAL that was written meanwhile.
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        loop {
+            match &mut self.phase {
+                Phase::Start => {
+                    cx.log(LogEvent::log(Message::ShuttingDownXlog));
+                    // Nobody can become a walsender any more, so that telling them once is enough.
+                    let senders = cx.shmem.walsnd.iter().filter_map(|entry| entry.pid);
+                    for pid in senders.collect::<Vec<Pid>>() {
+                        cx.kill(pid, Signal::Usr1);
+                    }
+                    self.phase = Phase::WaitStopping;
+                    return Poll::Yield(Yield::Again("WalSndInitStopping"));
+                }
+                Phase::WaitStopping => {
+                    let mut entries = cx.shmem.walsnd.iter().filter(|entry| entry.pid.is_some());
+                    if entries.any(|entry| entry.state != WalSndState::Stopping) {
+                        return Poll::Yield(Yield::Wait(Wait {
+                            until: Some(cx.now.mono.after_ms(POLL_MS)),
+                            why: "WalSndWaitStopping",
+                            ..Wait::default()
+                        }));
+                    }
+                    self.phase = if cx.shmem.recovery_in_progress() {
+                        Phase::LockControl
+                    } else {
+                        let kind = CheckpointKind::Shutdown;
+                        Phase::Checkpoint(Box::new(CreateCheckPoint::new(cx, kind)))
+                    };
+                }
+                Phase::Checkpoint(checkpoint) => {
+                    ready_ok!(checkpoint.poll(cx));
+                    return Poll::Ready(Ok(()));
+                }
+                Phase::LockControl => {
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    shut_down_in_recovery(cx);
+                    self.phase = Phase::Control(UpdateControlFile::new());
+                }
+                Phase::Control(update) => {
+                    ready_ok!(update.poll(cx));
+                    cx.release(LockId::ControlFile);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+/// The next start replays from the same redo point, and lets nobody in before it has come as far as this one did.
+fn shut_down_in_recovery(cx: &mut Cx<'_>) {
+    let recovery = &cx.shmem.recovery;
+    let control = &mut cx.shmem.control;
+    // Crash recovery keeps it invalid: it replays to the end of WAL in any case.
+    if control.min_recovery_point.is_valid() && control.min_recovery_point < recovery.replay_end {
+        control.min_recovery_point = recovery.replay_end;
+        control.min_recovery_point_tli = recovery.replay_end_tli;
+    }
+    control.state = DbState::ShutDownInRecovery;
+}

@@ -1,0 +1,62 @@
+//! New connections: taken, or refused, and in which words. Mirrors BackendStartup and canAcceptConnections.
+
+use super::children::Kind;
+use super::{PmState, Postmaster, Shutdown};
+use crate::base::PgVersion;
+use crate::call::{LogEvent, Message, SqlState};
+use crate::sys::{Cx, Fork};
+
+impl Postmaster {
+    /// Forks for everybody who has connected: the child reads the start-up packet, whatever it is told then. At the very
+    /// end, or between two lives, connections wait in the queue of the socket.
+    pub(super) fn accept(&mut self, cx: &mut Cx<'_>) {
+        if self.state >= PmState::WaitDeadEnd {
+            return;
+        }
+        while let Some(conn) = cx.accept() {
+            let refusal = self.refusal(cx);
+            let kind = if refusal.is_some() {
+                Kind::DeadEnd
+            } else {
+                Kind::Backend
+            };
+            self.fork(cx, Fork::Backend(conn, refusal), kind);
+        }
+    }
+
+    /// `canAcceptConnections`: why a connection is refused now, if it is.
+    fn refusal(&mut self, cx: &Cx<'_>) -> Option<LogEvent> {
+        let open = matches!(self.state, PmState::Run | PmState::HotStandby);
+        if open && self.conns_allowed {
+            let settings = &cx.shmem.settings;
+            let room = 2 * (settings.max_connections + settings.max_wal_senders) as usize;
+            let sessions = |kind| matches!(kind, Kind::Backend | Kind::WalSender);
+            if self.children.count(cx, sessions) < room {
+                return None;
+            }
+            let (code, message) = (SqlState::TOO_MANY_CONNECTIONS, Message::TooManyClients);
+            return Some(LogEvent::fatal(code, message));
+        }
+        let message = if open || self.shutdown > Shutdown::No {
+            Message::ShuttingDown
+        } else {
+            self.not_open_yet(cx)
+        };
+        Some(LogEvent::fatal(SqlState::CANNOT_CONNECT_NOW, message))
+    }
+
+    fn not_open_yet(&self, cx: &Cx<'_>) -> Message {
+        let settings = &cx.shmem.settings;
+        if !self.fatal_error && self.state == PmState::Startup {
+            Message::StartingUp
+        } else if self.fatal_error || self.state != PmState::Recovery {
+            Message::InRecoveryMode
+        } else if !settings.hot_standby {
+            Message::NotAccepting
+        } else if self.consistent && settings.pg_version == PgVersion::V18 {
+            Message::NoSnapshotYet
+        } else {
+            Message::NotYetAccepting
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Children that ended, and what that means. Mirrors reaper (process_pm_child_exit in 18), CleanupBackend and
+//! HandleChildCrash with HandleFatalError.
+
+use super::children::Kind;
+use super::leave::Leave;
+use super::{PmState, Postmaster, Shutdown, StartupStatus};
+use crate::base::{Mark, PgVersion};
+use crate::call::{LogEvent, Message, Signal};
+use crate::sys::{ChildExit, Cx, ExitKind};
+
+impl Postmaster {
+    /// `reaper`
+    pub(super) fn process_child_exits(&mut self, cx: &mut Cx<'_>) {
+        let mut any = false;
+        while let Some(exit) = cx.take_child_exit() {
+            any = true;
+            if exit.kind == ExitKind::Killed {
+                cx.mark(Mark::ProcessKilled);
+            }
+            if let Some(kind) = self.children.remove(exit.pid) {
+                self.reap(cx, kind, exit);
+            }
+        }
+        if any {
+            self.state_machine(cx);
+        }
+    }
+
+    fn reap(&mut self, cx: &mut Cx<'_>, kind: Kind, exit: ChildExit) {
+        let orderly = !exit.kind.is_crash();
+        match kind {
+            Kind::Startup => self.startup_exited(cx, exit),
+            Kind::Checkpointer => self.checkpointer_exited(cx, exit),
+            Kind::WalWriter if exit.kind == ExitKind::Normal => {}
+            Kind::WalReceiver | Kind::Backend | Kind::WalSender | Kind::DeadEnd if orderly => {}
+            Kind::WalWriter
+            | Kind::WalReceiver
+            | Kind::Backend
+            | Kind::WalSender
+            | Kind::DeadEnd => self.child_crashed(cx, kind, exit),
+        }
+    }
+
+    fn startup_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
+        if self.shutdown > Shutdown::No && !exit.kind.is_crash() {
+            // It obeyed, or has finished in spite of the request. PostgreSQL goes to PM_WAIT_BACKENDS without a signal to
+            // anybody: if a standby was promoted while a smart shutdown waited for its readers, it then waits for ever.
+            self.startup = StartupStatus::NotRunning;
+            if self.state < PmState::StopBackends {
+                self.state = PmState::StopBackends;
+            }
+            return;
+        }
+        if exit.kind == ExitKind::Normal {
+            self.startup = StartupStatus::NotRunning;
+            self.fatal_error = false;
+            self.abort_start = None;
+            self.state = PmState::Run;
+            self.conns_allowed = true;
+            cx.log(LogEvent::log(Message::ReadyForConnections));
+            return;
+        }
+        let signaled = self.startup == StartupStatus::Signaled;
+        if self.state == PmState::Startup && !signaled {
+            // There is nobody else yet whose work could be lost.
+            Self::report(cx, Kind::Startup, exit);
+            cx.log(LogEvent::log(Message::AbortingStartup));
+            self.leave = Some(Leave::new(Some(Message::AbortingStartup)));
+            return;
+        }
+        if signaled {
+            self.startup = StartupStatus::NotRunning;
+            if self.state == PmState::Startup {
+                self.state = PmState::WaitBackends;
+            }
+        } else {
+            self.startup = StartupStatus::Crashed;
+        }
+        self.child_crashed(cx, Kind::Startup, exit);
+    }
+
+    /// The only orderly exit of the checkpointer is that behind the shutdown checkpoint.
+    fn checkpointer_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
+        let ours = exit.kind == ExitKind::Normal;
+        match (cx.shmem.settings.pg_version, self.state) {
+            (PgVersion::V15, PmState::WaitXlogShutdown) if ours => self.xlog_is_shut_down(cx),
+            (PgVersion::V18, PmState::WaitCheckpointer) if ours => {
+                self.state = PmState::WaitDeadEnd;
+                self.children.signal(cx, Signal::Term, |_| true);
+            }
+            _ => self.child_crashed(cx, Kind::Checkpointer, exit),
+        }
+    }
+
+    /// `HandleChildCrash`: the first crash takes everybody down; what comes behind it is only counted.
+    fn child_crashed(&mut self, cx: &mut Cx<'_>, kind: Kind, exit: ChildExit) {
+        let act = !self.fatal_error && self.shutdown != Shutdown::Immediate;
+        if act {
+            Self::report(cx, kind, exit);
+            cx.log(LogEvent::log(Message::TerminatingOthers));
+            self.handle_fatal_error(cx);
+        } else if cx.shmem.settings.pg_version == PgVersion::V15 {
+            // 15 runs through the rest of it each time.
+            self.await_death(cx);
+        }
+    }
+
+    /// `HandleFatalError`
+    pub(super) fn handle_fatal_error(&mut self, cx: &mut Cx<'_>) {
+        self.terminate_children(cx, Signal::Quit);
+        self.await_death(cx);
+    }
+
+    fn await_death(&mut self, cx: &mut Cx<'_>) {
+        if self.shutdown != Shutdown::Immediate {
+            self.fatal_error = true;
+        }
+        let version = cx.shmem.settings.pg_version;
+        self.state = match (version, self.state) {
+            (_, PmState::Recovery | PmState::HotStandby | PmState::Run | PmState::StopBackends)
+            | (PgVersion::V15, PmState::WaitXlogShutdown) => PmState::WaitBackends,
+            (
+                PgVersion::V18,
+                PmState::WaitXlogShutdown
+                | PmState::WaitXlogArchival
+                | PmState::WaitIoWorkers
+                | PmState::WaitCheckpointer,
+            ) => PmState::WaitDeadEnd,
+            // In PM_STARTUP the death of the startup process, which was told to die, moves on.
+            (
+                _,
+                state @ (PmState::Init
+                | PmState::Startup
+                | PmState::WaitBackends
+                | PmState::WaitXlogArchival
+                | PmState::WaitIoWorkers
+                | PmState::WaitCheckpointer
+                | PmState::WaitDeadEnd
+                | PmState::NoChildren),
+            ) => state,
+        };
+        self.abort_start.get_or_insert(cx.now.wall);
+    }
+
+    /// `TerminateChildren`: everybody, those included who only refuse a connection.
+    pub(super) fn terminate_children(&mut self, cx: &mut Cx<'_>, signal: Signal) {
+        if self.children.has(Kind::Startup) {
+            self.startup = StartupStatus::Signaled;
+        }
+        self.children.signal(cx, signal, |_| true);
+    }
+
+    /// `LogChildExit`
+    fn report(cx: &mut Cx<'_>, kind: Kind, exit: ChildExit) {
+        let how = match exit.kind {
+            ExitKind::Normal => "exited with exit code 0",
+            ExitKind::Fatal => "exited with exit code 1",
+            ExitKind::Quit => "exited with exit code 2",
+            ExitKind::Aborted => "was terminated by signal 6: Aborted",
+            ExitKind::Killed => "was terminated by signal 9: Killed",
+        };
+        cx.log(LogEvent::log(Message::ChildDied {
+            role: kind.name(cx.shmem.settings.pg_version),
+            pid: exit.pid.n,
+            how,
+        }));
+    }
+}

@@ -1,0 +1,35 @@
+//! The end of the postmaster. Mirrors ExitPostmaster with UnlinkLockFiles.
+
+use super::boot::LOCK_FILE;
+use crate::call::{DiskOp, Exit, FilePath, LogEvent, Message, Yield};
+use crate::sys::Cx;
+
+/// Removes the lock file, says so, and exits: with status 1 if there is a reason.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Leave {
+    reason: Option<Message>,
+    unlinking: bool,
+}
+
+impl Leave {
+    pub(super) const fn new(reason: Option<Message>) -> Self {
+        Self {
+            reason,
+            unlinking: false,
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if !self.unlinking {
+            self.unlinking = true;
+            return cx.disk(DiskOp::Unlink(FilePath::from(LOCK_FILE)), "UnlinkLockFiles");
+        }
+        // Whatever became of the file: the next start does not mind it.
+        let _ = cx.done();
+        cx.log(LogEvent::log(Message::ShutDown));
+        Yield::Exit(match self.reason.take() {
+            None => Exit::Normal,
+            Some(reason) => Exit::Fatal(LogEvent::log(reason)),
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! The way down. Mirrors PostmasterStateMachine, and the part of ServerLoop that loses its patience.
+
+use super::children::Kind;
+use super::leave::Leave;
+use super::{PmState, Postmaster, SIGKILL_CHILDREN_AFTER_S, Shutdown, StartupStatus};
+use crate::base::{Mark, Mono, PgVersion};
+use crate::call::{LogEvent, Message, Signal};
+use crate::sys::{Cx, Fork};
+
+/// What a sleeping postmaster looks up for, if for nothing else.
+const IDLE_MS: u64 = 60_000;
+
+impl Postmaster {
+    /// `PostmasterStateMachine`: goes on as far as the deaths so far allow.
+    pub(super) fn state_machine(&mut self, cx: &mut Cx<'_>) {
+        let open = matches!(self.state, PmState::Run | PmState::HotStandby);
+        let sessions = |kind| kind == Kind::Backend;
+        if open && !self.conns_allowed && self.children.count(cx, sessions) == 0 {
+            self.state = PmState::StopBackends;
+        }
+        if self.state == PmState::StopBackends {
+            // Walsenders have to send what the others and the shutdown checkpoint still write.
+            self.children.signal(cx, Signal::Term, writes_wal);
+            self.state = PmState::WaitBackends;
+        }
+        if self.state == PmState::WaitBackends {
+            self.wait_backends(cx);
+        }
+        if self.state == PmState::WaitXlogArchival {
+            self.wait_xlog_archival(cx);
+        }
+        if self.state == PmState::WaitIoWorkers {
+            self.state = PmState::WaitCheckpointer;
+            self.children
+                .signal(cx, Signal::Usr2, |kind| kind == Kind::Checkpointer);
+        }
+        if self.state == PmState::WaitCheckpointer
+            && self.children.count(cx, |kind| kind != Kind::DeadEnd) == 0
+        {
+            self.state = PmState::WaitDeadEnd;
+            self.children.signal(cx, Signal::Term, |_| true);
+        }
+        if self.state == PmState::WaitDeadEnd && self.children.count(cx, |_| true) == 0 {
+            self.state = PmState::NoChildren;
+        }
+    }
+
+    fn wait_backends(&mut self, cx: &mut Cx<'_>) {
+        let version = cx.shmem.settings.pg_version;
+        let at_once = self.fatal_error || self.shutdown >= Shutdown::Immediate;
+        let awaited = |kind| match kind {
+            Kind::Checkpointer => at_once,
+            // 15 waits for them in the next state but one.
+            Kind::WalSender => at_once && version == PgVersion::V18,
+            Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend | Kind::DeadEnd => {
+                writes_wal(kind)
+            }
+        };
+        if self.children.count(cx, awaited) > 0 {
+            return;
+        }
+        if at_once {
+            self.state = PmState::WaitDeadEnd;
+            if version == PgVersion::V18 {
+                self.children
+                    .signal(cx, Signal::Quit, |kind| kind == Kind::DeadEnd);
+            }
+            return;
+        }
+        if !self.children.has(Kind::Checkpointer) {
+            self.fork(cx, Fork::Checkpointer, Kind::Checkpointer);
+        }
+        let order = match version {
+            PgVersion::V15 => Signal::Usr2,
+            PgVersion::V18 => Signal::Int,
+        };
+        self.children
+            .signal(cx, order, |kind| kind == Kind::Checkpointer);
+        self.state = PmState::WaitXlogShutdown;
+    }
+
+    fn wait_xlog_archival(&mut self, cx: &mut Cx<'_>) {
+        let version = cx.shmem.settings.pg_version;
+        let awaited = |kind| match kind {
+            Kind::Checkpointer => version == PgVersion::V15,
+            Kind::DeadEnd => false,
+            Kind::Startup
+            | Kind::WalWriter
+            | Kind::WalReceiver
+            | Kind::Backend
+            | Kind::WalSender => true,
+        };
+        if self.children.count(cx, awaited) == 0 {
+            self.state = match version {
+                PgVersion::V15 => PmState::WaitDeadEnd,
+                PgVersion::V18 => PmState::WaitIoWorkers,
+            };
+        }
+    }
+
+    /// The shutdown checkpoint is durable: walsenders send what is left, and end.
+    pub(super) fn xlog_is_shut_down(&mut self, cx: &mut Cx<'_>) {
+        self.children
+            .signal(cx, Signal::Usr2, |kind| kind == Kind::WalSender);
+        self.state = PmState::WaitXlogArchival;
+    }
+
+    /// With nobody left: how the postmaster ends, or `None` if it begins anew.
+    pub(super) fn verdict(&mut self, cx: &mut Cx<'_>) -> Option<Leave> {
+        let failed = |message| Some(Leave::new(Some(message)));
+        if self.shutdown > Shutdown::No {
+            if self.fatal_error {
+                cx.log(LogEvent::log(Message::AbnormalShutdown));
+                return failed(Message::AbnormalShutdown);
+            }
+            cx.mark(match self.shutdown {
+                Shutdown::No | Shutdown::Smart => Mark::ShutdownSmart,
+                Shutdown::Fast => Mark::ShutdownFast,
+                Shutdown::Immediate => Mark::ShutdownImmediate,
+            });
+            return Some(Leave::new(None));
+        }
+        let message = if self.startup == StartupStatus::Crashed {
+            Message::StartupFailed
+        } else if cx.shmem.settings.restart_after_crash {
+            cx.log(LogEvent::log(Message::Reinitializing));
+            return None;
+        } else {
+            Message::RestartOff(match cx.shmem.settings.pg_version {
+                PgVersion::V15 => "",
+                PgVersion::V18 => "\"",
+            })
+        };
+        cx.log(LogEvent::log(message.clone()));
+        failed(message)
+    }
+
+    /// Children that were told to die at once and did not within five seconds are killed.
+    pub(super) fn kill_the_recalcitrant(&mut self, cx: &mut Cx<'_>) {
+        let at_once = self.fatal_error || self.shutdown >= Shutdown::Immediate;
+        let Some(since) = self.abort_start.filter(|_| at_once) else {
+            return;
+        };
+        if seconds_since(cx, since) >= SIGKILL_CHILDREN_AFTER_S {
+            cx.log(LogEvent::log(Message::KillingChildren));
+            self.terminate_children(cx, Signal::Kill);
+            self.abort_start = None;
+        }
+    }
+
+    /// `DetermineSleepTime`
+    pub(super) fn wake_at(&self, cx: &Cx<'_>) -> Mono {
+        let Some(since) = self.abort_start else {
+            return cx.now.mono.after_ms(IDLE_MS);
+        };
+        let left_s = SIGKILL_CHILDREN_AFTER_S - seconds_since(cx, since);
+        let left_s = u64::try_from(left_s).unwrap_or(0);
+        cx.now.mono.after_ms((left_s * 1000).clamp(1, IDLE_MS))
+    }
+}
+
+/// In whole seconds of the wall clock, as `time` tells.
+fn seconds_since(cx: &Cx<'_>, since: crate::base::TimestampTz) -> i64 {
+    cx.now.wall.unix_seconds() - since.unix_seconds()
+}
+
+/// Those that are stopped before the shutdown checkpoint, since they might write WAL behind it.
+const fn writes_wal(kind: Kind) -> bool {
+    match kind {
+        Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend => true,
+        Kind::Checkpointer | Kind::WalSender | Kind::DeadEnd => false,
+    }
+}

@@ -1,0 +1,22 @@
+//! New settings while the server runs. Mirrors SIGHUP_handler (process_pm_reload_request in 18).
+
+use super::{Postmaster, Shutdown};
+use crate::call::{LogEvent, Message, Signal};
+use crate::sys::Cx;
+
+impl Postmaster {
+    /// Lets the configuration files take effect, and tells everybody. Every process of PostgreSQL reads them by itself,
+    /// a little later; here all see the new values at once, and the signal makes them reckon their sleep anew.
+    pub(super) fn process_reload_request(&mut self, cx: &mut Cx<'_>) {
+        if !cx.take_signal(Signal::Hup) || self.shutdown > Shutdown::Smart {
+            return;
+        }
+        cx.log(LogEvent::log(Message::Reloading));
+        if let Some(config) = cx.kernel.config.clone() {
+            for name in cx.shmem.settings.reload(&config) {
+                cx.log(LogEvent::log(Message::NeedsRestart(name)));
+            }
+        }
+        self.children.signal(cx, Signal::Hup, |_| true);
+    }
+}

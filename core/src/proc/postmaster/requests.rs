@@ -1,0 +1,103 @@
+//! What operators and children ask for. Mirrors pmdie (process_pm_shutdown_request in 18) and sigusr1_handler
+//! (process_pm_pmsignal).
+
+use super::children::Kind;
+use super::{PmState, Postmaster, Shutdown};
+use crate::base::{Bug, PgVersion};
+use crate::call::{LogEvent, Message, Signal};
+use crate::shmem::PmSignal;
+use crate::sys::Cx;
+
+impl Postmaster {
+    /// `pmdie`. Of requests that came together the most severe one counts.
+    pub(super) fn process_shutdown_request(&mut self, cx: &mut Cx<'_>) {
+        let asked = [
+            (Signal::Quit, Shutdown::Immediate, "immediate"),
+            (Signal::Int, Shutdown::Fast, "fast"),
+            (Signal::Term, Shutdown::Smart, "smart"),
+        ];
+        for (signal, shutdown, name) in asked {
+            if cx.take_signal(signal) && self.shutdown < shutdown {
+                self.shutdown = shutdown;
+                cx.log(LogEvent::log(Message::ShutdownRequest(name)));
+                self.begin_shutdown(cx);
+                self.state_machine(cx);
+            }
+        }
+    }
+
+    fn begin_shutdown(&mut self, cx: &mut Cx<'_>) {
+        let open = matches!(self.state, PmState::Run | PmState::HotStandby);
+        let closed = matches!(self.state, PmState::Startup | PmState::Recovery);
+        match self.shutdown {
+            Shutdown::No => unreachable!("only called when there is a request"),
+            // Who is there may stay as long as he likes.
+            Shutdown::Smart if open => self.conns_allowed = false,
+            Shutdown::Smart | Shutdown::Fast if closed => self.state = PmState::StopBackends,
+            Shutdown::Fast if open => {
+                cx.log(LogEvent::log(Message::AbortingTransactions));
+                self.state = PmState::StopBackends;
+            }
+            Shutdown::Smart | Shutdown::Fast => {}
+            Shutdown::Immediate => {
+                self.terminate_children(cx, Signal::Quit);
+                self.state = PmState::WaitBackends;
+                self.abort_start = Some(cx.now.wall);
+            }
+        }
+    }
+
+    /// `process_pm_pmsignal`. A signal that comes in another state is lost, but for the walreceiver's.
+    pub(super) fn process_pm_signals(&mut self, cx: &mut Cx<'_>) {
+        let running = self.shutdown == Shutdown::No;
+        let mut take = |signal| cx.shmem.postmaster.take(signal);
+        let started = take(PmSignal::RecoveryStarted);
+        let consistent = take(PmSignal::RecoveryConsistent);
+        let open = take(PmSignal::BeginHotStandby);
+        let receiver = take(PmSignal::StartWalReceiver);
+        let advance = take(PmSignal::AdvanceStateMachine);
+        let shut_down = take(PmSignal::XlogIsShutdown);
+        if started && running && self.state == PmState::Startup {
+            self.state = PmState::Recovery;
+            self.fatal_error = false;
+            self.abort_start = None;
+            self.consistent = false;
+        }
+        if consistent && running && self.state == PmState::Recovery {
+            self.consistent = true;
+        }
+        if open && running && self.state == PmState::Recovery {
+            self.state = PmState::HotStandby;
+            self.conns_allowed = true;
+            cx.log(LogEvent::log(Message::ReadyForReadOnly));
+        }
+        if receiver {
+            // Up to 9.6 a request was dropped if a walreceiver was still known: dead, but not yet reaped. The startup
+            // process asked again only after it had given the launch up.
+            let dropped = cx.planted(Bug::LostWalreceiverStartRequest)
+                && self.children.has(Kind::WalReceiver);
+            self.walreceiver_requested |= !dropped;
+        }
+        if shut_down {
+            self.checkpointer_reports(cx);
+        }
+        if advance || shut_down {
+            self.state_machine(cx);
+        }
+    }
+
+    /// 18: the shutdown checkpoint was written.
+    fn checkpointer_reports(&mut self, cx: &mut Cx<'_>) {
+        assert_eq!(
+            cx.shmem.settings.pg_version,
+            PgVersion::V18,
+            "in 15 the exit of the checkpointer tells"
+        );
+        if self.state == PmState::WaitXlogShutdown {
+            self.xlog_is_shut_down(cx);
+        } else if !self.fatal_error && self.shutdown != Shutdown::Immediate {
+            cx.log(LogEvent::log(Message::UnexpectedXlogShutdown));
+            self.handle_fatal_error(cx);
+        }
+    }
+}
