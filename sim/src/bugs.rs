@@ -48,6 +48,22 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             &["PREFIX"],
             "a clean shutdown ends before the standby has confirmed the last WAL",
         ),
+        Bug::FsyncRetry => (
+            &["LOCAL", "PAGE", "RECOVER", "SEND", "REPLAY", "PREFIX"],
+            "a failed fsync of WAL is tried again, and then taken for good",
+        ),
+        Bug::TrustUnvalidatedLength => (
+            &["RECOVER"],
+            "recovery ends by an allocation of a size that recycled bytes tell",
+        ),
+        Bug::ShortLengthAtPageEnd => (
+            &["RECOVER"],
+            "recovery computes a checksum over a length that is smaller than a header",
+        ),
+        Bug::RecycledFirstPage => (
+            &["LIVE"],
+            "a standby takes a recycled segment for the next one, again and again",
+        ),
     };
     BugInfo { bug, codes, about }
 }

@@ -87,6 +87,14 @@ named! {
         LostWalreceiverStartRequest = "lost-walreceiver-start-request",
         /// At a shutdown a walsender leaves when everything is sent, whether or not it has arrived.
         ShutdownDropsUnconfirmedTail = "shutdown-drops-unconfirmed-tail",
+        /// A failed fsync of WAL is tried again.
+        FsyncRetry = "fsync-retry",
+        /// The WAL reader believes a length before it has looked at the page on which the record goes on.
+        TrustUnvalidatedLength = "trust-unvalidated-length",
+        /// The WAL reader does not look at a length in the last bytes of a page.
+        ShortLengthAtPageEnd = "short-length-at-page-end",
+        /// The source of pages takes a segment without a look at its first page.
+        RecycledFirstPage = "recycled-first-page",
     }
 }
 

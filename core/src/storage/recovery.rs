@@ -2,7 +2,7 @@
 
 use super::wal_read::{PageRequest, RecoveryMode, WalSource};
 use crate::base::{Lsn, TimelineId};
-use crate::call::{LogEvent, Message, Poll};
+use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
 use crate::sys::Cx;
 use crate::wal::{Aborted, Next, WalError, WalReader};
@@ -141,6 +141,14 @@ impl RecoveryReader {
                         Err(reason) => self.reader.feed_failed(reason),
                     }
                     continue;
+                }
+                Next::End(error @ WalError::Allocation(_)) => {
+                    let message = Message::WalEnd(error);
+                    return Poll::Ready(Err(LogEvent::fatal(SqlState::INTERNAL, message)));
+                }
+                Next::End(error @ WalError::Segfault(_)) => {
+                    let message = Message::WalEnd(error);
+                    return Poll::Ready(Err(LogEvent::panic(SqlState::INTERNAL, message)));
                 }
                 Next::End(error) => error,
             };

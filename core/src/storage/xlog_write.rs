@@ -2,7 +2,7 @@
 
 use super::file::written;
 use super::wal_file::{SwitchSegment, segment_path};
-use crate::base::{Fd, Lsn, Mark, SegmentNo};
+use crate::base::{Bug, Fd, Lsn, Mark, SegmentNo};
 use crate::call::{DiskOp, LogEvent, Poll};
 use crate::ready_ok;
 use crate::shmem::Role;
@@ -125,6 +125,10 @@ impl XLogWrite {
                     }
                     self.phase = Phase::Next;
                 }
+                Phase::SegmentSynced | Phase::Synced if Self::retries(cx) => {
+                    let fd = cx.sys.wal_file.expect("the file that was fsynced").fd;
+                    return Poll::Yield(cx.disk(DiskOp::Fsync(fd), "issue_xlog_fsync"));
+                }
                 Phase::SegmentSynced => {
                     let segment = geometry.segment_before(self.write);
                     if let Err(e) = Self::fsynced(cx, segment) {
@@ -198,6 +202,13 @@ impl XLogWrite {
             offset: geometry.segment_offset(at).into(),
             data: data.clone(),
         }
+    }
+
+    /// Up to 11.1 a failed fsync was tried again. The kernel may have dropped the bytes by then, and the second fsync
+    /// has nothing left to fail for.
+    fn retries(cx: &mut Cx<'_>) -> bool {
+        let failed = matches!(cx.sys.done, Some(Err(_)));
+        failed && cx.planted(Bug::FsyncRetry) && cx.done().is_err()
     }
 
     fn fsynced(cx: &mut Cx<'_>, segment: SegmentNo) -> Result<(), LogEvent> {

@@ -45,6 +45,12 @@ impl fmt::Display for Place {
     reason = "the text of each variant is its documentation, its fields are what the text names"
 )]
 pub enum WalError {
+    /// Of a planted bug: PostgreSQL died of it with a FATAL.
+    #[error("invalid memory alloc request size {0}")]
+    Allocation(u32),
+    /// Of a planted bug: PostgreSQL died of it by a signal.
+    #[error("checksum over a wrapped length of the record at {0}")]
+    Segfault(Lsn),
     #[error("invalid magic number {magic:04X} in {place}")]
     Magic { magic: u16, place: Place },
     #[error("invalid info bits {info:04X} in {place}")]

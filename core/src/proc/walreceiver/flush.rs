@@ -1,7 +1,7 @@
 //! Making received WAL durable. Mirrors XLogWalRcvFlush.
 
 use super::link::Link;
-use crate::base::Mark;
+use crate::base::{Bug, Mark};
 use crate::call::{DiskOp, LogEvent, Poll};
 use crate::shmem::Role;
 use crate::storage::wal_file::segment_path;
@@ -46,6 +46,11 @@ impl FlushWal {
             return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), "XLogWalRcvFlush"));
         };
         if let Err(e) = cx.done() {
+            // Up to 11.1 a failed fsync was tried again, and the second one succeeded although the bytes were gone.
+            if cx.planted(Bug::FsyncRetry) {
+                self.syncing = Some(open);
+                return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), "XLogWalRcvFlush"));
+            }
             cx.mark(Mark::FsyncPanic);
             let path = segment_path(cx, open.tli, open.segment);
             return Poll::Ready(Err(LogEvent::file("fsync", path, e).in_critical_section()));
