@@ -8,12 +8,13 @@ mod samples;
 
 use std::collections::BTreeMap;
 
-use samples::{Listed, PAGE, control_files, slices};
+use samples::{Listed, PAGE, control_files, slices, slot_files};
 use walsim_core::base::{Lsn, PgVersion};
 use walsim_core::wire::control_file::{ControlFile, ControlFileError};
 use walsim_core::wire::generic::{apply_delta, compute_delta};
 use walsim_core::wire::logical_message::LogicalMessage;
 use walsim_core::wire::record::{Record, RecordBody, RmgrId};
+use walsim_core::wire::slot_file::{Persistency, SlotFile};
 use walsim_core::wire::standby_records::StandbyRecord;
 use walsim_core::wire::xact_records::XactEnd;
 use walsim_core::wire::xlog_records::XlogRecord;
@@ -335,6 +336,30 @@ fn damaged_control_files_are_refused() {
             assert!(ControlFile::decode(version, &bytes[..at]).is_err());
         }
     }
+}
+
+#[test]
+fn slot_files_read_as_the_server_says() {
+    let mut count = 0;
+    for (version, bytes, said, name) in slot_files() {
+        let file = SlotFile::decode(version, &bytes);
+        let file = file.unwrap_or_else(|e| panic!("{}", e.of(&name)));
+        let restart_lsn = file.restart_lsn.is_valid();
+        let restart_lsn = restart_lsn.then(|| file.restart_lsn.to_string());
+        let temporary = file.persistency == Persistency::TEMPORARY;
+        for (label, ours) in [
+            ("name", file.name.clone()),
+            ("temporary", temporary.to_string()),
+            ("restart_lsn", restart_lsn.unwrap_or_default()),
+        ] {
+            assert_eq!(ours, said[label], "{name}: {label}");
+        }
+        let lost = file.invalidated_at.is_valid() || file.cause == 1;
+        assert_eq!(lost, said["wal_status"] == "lost", "{name}");
+        assert!(file.encode(version) == bytes, "{name}: written differently");
+        count += 1;
+    }
+    assert_eq!(count, 4, "one of each kind, of 15");
 }
 
 /// Bytes of main data that PostgreSQL leaves as they were on its stack.

@@ -1,4 +1,4 @@
-//! The samples of `tests/golden`: slices of WAL with what PostgreSQL lists in them, and control files.
+//! The samples of `tests/golden`: slices of WAL with what PostgreSQL lists in them, control files and slot files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -255,15 +255,29 @@ pub(crate) fn control_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said,
         .flat_map(|version| {
             ["running", "shutdown"].map(|state| {
                 let name = format!("{}-pg_control-{state}", version.major());
-                let said = read(&format!("{name}.txt"));
-                let pair = |line: &str| {
-                    let (label, text) = line.split_once(':')?;
-                    Some((label.to_owned(), text.trim().to_owned()))
-                };
-                let said = said.lines().filter_map(pair).collect();
-                (version, read_bytes(&name), said, name)
+                (version, read_bytes(&name), said(&name), name)
             })
         })
+}
+
+/// The slot files, with what the server says about each: none of 18's was kept.
+pub(crate) fn slot_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said, String)> {
+    ["reserved", "unreserved", "temporary", "lost"]
+        .into_iter()
+        .map(|kind| {
+            let name = format!("15-slot-{kind}");
+            (PgVersion::V15, read_bytes(&name), said(&name), name)
+        })
+}
+
+/// `label: text`, a line each.
+fn said(name: &str) -> Said {
+    let pair = |line: &str| {
+        let (label, text) = line.split_once(':')?;
+        Some((label.to_owned(), text.trim().to_owned()))
+    };
+    let text = read(&format!("{name}.txt"));
+    text.lines().filter_map(pair).collect()
 }
 
 fn text<'a>(table: &'a toml::Table, key: &str) -> &'a str {

@@ -15,6 +15,8 @@ mod payload;
 pub mod pqformat;
 pub mod record;
 pub mod replication;
+pub mod slot_file;
+pub mod slot_name;
 pub mod sql;
 pub mod standby_records;
 pub mod startup;

@@ -1,0 +1,447 @@
+//! `pg_replslot/NAME/state`. Mirrors ReplicationSlotOnDisk and ReplicationSlotPersistentData of slot.h, and the checks
+//! of RestoreSlotFromDisk.
+
+use super::layout::{Pad, layout};
+use crate::base::{Lsn, PgVersion, Xid};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Size of the file.
+pub const FILE_LEN: usize = 200;
+
+/// `NAMEDATALEN`: a name has at most one byte less.
+pub const NAME_DATA_LEN: usize = 64;
+
+/// `SLOT_MAGIC`
+const MAGIC: u32 = 0x0105_1CA1;
+
+/// `ReplicationSlotOnDiskConstantSize`: what all versions share.
+const CONSTANT_LEN: usize = 16;
+
+/// `ReplicationSlotOnDiskNotChecksummedSize`
+const NOT_CHECKSUMMED: usize = 8;
+
+/// `ReplicationSlotOnDiskV2Size`: what follows the constant part.
+const DATA_LEN: u32 = 184;
+
+/// `SLOT_VERSION`
+const fn file_version(version: PgVersion) -> u32 {
+    match version {
+        PgVersion::V15 => 2,
+        PgVersion::V18 => 5,
+    }
+}
+
+layout! {
+    /// The whole file. Behind `restart_lsn` 15 has an LSN (`invalidated_at`), 18 a 32-bit number (`invalidated`) and
+    /// four bytes of padding; `synced` and `failover` are padding in 15.
+    struct OnDisk: Disk {
+        magic: u32,
+        checksum: u32,
+        version: u32,
+        length: u32,
+        name: [u8; NAME_DATA_LEN],
+        database: u32,
+        persistency: u32,
+        xmin: Xid,
+        catalog_xmin: Xid,
+        restart_lsn: Lsn,
+        invalidated: u64,
+        confirmed_flush: Lsn,
+        two_phase_at: Lsn,
+        two_phase: bool,
+        plugin: [u8; NAME_DATA_LEN],
+        synced: bool,
+        failover: bool,
+        pad: Pad<5>,
+    }
+}
+
+const _: () = assert!(OnDisk::LEN == FILE_LEN);
+
+/// `ReplicationSlotPersistency`
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Persistency(pub u32);
+
+impl Persistency {
+    /// `RS_PERSISTENT`: the only one that outlives a restart.
+    pub const PERSISTENT: Self = Self(0);
+    /// `RS_EPHEMERAL`
+    pub const EPHEMERAL: Self = Self(1);
+    /// `RS_TEMPORARY`
+    pub const TEMPORARY: Self = Self(2);
+}
+
+/// What a slot file says.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct SlotFile {
+    /// The slot's name.
+    pub name: String,
+    /// 0 for a physical slot.
+    pub database: u32,
+    /// How long it lives.
+    pub persistency: Persistency,
+    /// The oldest transaction that it needs.
+    pub xmin: Xid,
+    /// The same for catalogs.
+    pub catalog_xmin: Xid,
+    /// WAL from here on is held; 0 if none is.
+    pub restart_lsn: Lsn,
+    /// 15: where `restart_lsn` was when the slot was invalidated.
+    pub invalidated_at: Lsn,
+    /// 18: `ReplicationSlotInvalidationCause`.
+    pub cause: u32,
+    /// Logical slots: what the client has confirmed.
+    pub confirmed_flush: Lsn,
+    /// Logical slots: from where on prepared transactions are decoded.
+    pub two_phase_at: Lsn,
+    /// Logical slots: are they?
+    pub two_phase: bool,
+    /// Logical slots: the output plugin.
+    pub plugin: String,
+    /// 18: copied from a primary.
+    pub synced: bool,
+    /// 18: to be copied to standbys.
+    pub failover: bool,
+}
+
+/// A slot file that this server does not accept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SlotFileError {
+    /// The file ends early.
+    Short {
+        /// Bytes that were read of a part.
+        got: usize,
+        /// Bytes that the part has.
+        wanted: usize,
+    },
+    /// Another kind of file.
+    Magic(u32),
+    /// Of another major version.
+    Version(u32),
+    /// Another length than that version's.
+    Length(u32),
+    /// The checksum does not fit.
+    Checksum {
+        /// Over the bytes.
+        found: u32,
+        /// In the file.
+        expected: u32,
+    },
+    /// A name that is not terminated, or no text.
+    Name(&'static str),
+}
+
+impl SlotFileError {
+    /// The text, which names the file.
+    #[must_use]
+    pub const fn of(self, path: &str) -> impl fmt::Display {
+        Text { error: self, path }
+    }
+}
+
+struct Text<'a> {
+    error: SlotFileError,
+    path: &'a str,
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path;
+        match self.error {
+            SlotFileError::Short { got, wanted } => {
+                write!(f, "could not read file \"{path}\": read {got} of {wanted}")
+            }
+            SlotFileError::Magic(found) => write!(
+                f,
+                "replication slot file \"{path}\" has wrong magic number: {found} instead of {MAGIC}"
+            ),
+            SlotFileError::Version(found) => write!(
+                f,
+                "replication slot file \"{path}\" has unsupported version {found}"
+            ),
+            SlotFileError::Length(found) => write!(
+                f,
+                "replication slot file \"{path}\" has corrupted length {found}"
+            ),
+            SlotFileError::Checksum { found, expected } => write!(
+                f,
+                "checksum mismatch for replication slot file \"{path}\": is {found}, should be {expected}"
+            ),
+            SlotFileError::Name(field) => {
+                write!(f, "replication slot file \"{path}\" has invalid {field}")
+            }
+        }
+    }
+}
+
+impl SlotFile {
+    /// Reads the file and checks it in PostgreSQL's order.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn decode(version: PgVersion, bytes: &[u8]) -> Result<Self, SlotFileError> {
+        let short = |got, wanted| SlotFileError::Short { got, wanted };
+        let word = |at: usize| -> Option<u32> {
+            let word = bytes.get(at..at + 4)?;
+            Some(u32::from_le_bytes(word.try_into().ok()?))
+        };
+        let (Some(magic), Some(found_version), Some(length)) = (word(0), word(8), word(12)) else {
+            return Err(short(bytes.len(), CONSTANT_LEN));
+        };
+        if magic != MAGIC {
+            return Err(SlotFileError::Magic(magic));
+        }
+        if found_version != file_version(version) {
+            return Err(SlotFileError::Version(found_version));
+        }
+        if length != DATA_LEN {
+            return Err(SlotFileError::Length(length));
+        }
+        let Ok(disk) = OnDisk::decode(bytes) else {
+            return Err(short(bytes.len() - CONSTANT_LEN, FILE_LEN - CONSTANT_LEN));
+        };
+        let found = crc32c::crc32c(&bytes[NOT_CHECKSUMMED..FILE_LEN]);
+        if found != disk.checksum {
+            let expected = disk.checksum;
+            return Err(SlotFileError::Checksum { found, expected });
+        }
+        Self::from_disk(version, &disk)
+    }
+
+    fn from_disk(version: PgVersion, disk: &OnDisk) -> Result<Self, SlotFileError> {
+        let (invalidated_at, cause) = match version {
+            PgVersion::V15 => (Lsn(disk.invalidated), 0),
+            PgVersion::V18 => {
+                let low = disk.invalidated & u64::from(u32::MAX);
+                (Lsn::INVALID, u32::try_from(low).expect("cut to 32 bits"))
+            }
+        };
+        let later = version == PgVersion::V18;
+        Ok(Self {
+            name: text(&disk.name).ok_or(SlotFileError::Name("name"))?,
+            database: disk.database,
+            persistency: Persistency(disk.persistency),
+            xmin: disk.xmin,
+            catalog_xmin: disk.catalog_xmin,
+            restart_lsn: disk.restart_lsn,
+            invalidated_at,
+            cause,
+            confirmed_flush: disk.confirmed_flush,
+            two_phase_at: disk.two_phase_at,
+            two_phase: disk.two_phase,
+            plugin: text(&disk.plugin).ok_or(SlotFileError::Name("plugin"))?,
+            synced: later && disk.synced,
+            failover: later && disk.failover,
+        })
+    }
+
+    /// The whole file, checksum included.
+    ///
+    /// # Panics
+    /// If a name is longer than a slot's can be.
+    #[must_use]
+    pub fn encode(&self, version: PgVersion) -> Vec<u8> {
+        let invalidated = match version {
+            PgVersion::V15 => self.invalidated_at.0,
+            PgVersion::V18 => self.cause.into(),
+        };
+        let mut out = Vec::with_capacity(FILE_LEN);
+        OnDisk {
+            magic: MAGIC,
+            checksum: 0,
+            version: file_version(version),
+            length: DATA_LEN,
+            name: padded(&self.name),
+            database: self.database,
+            persistency: self.persistency.0,
+            xmin: self.xmin,
+            catalog_xmin: self.catalog_xmin,
+            restart_lsn: self.restart_lsn,
+            invalidated,
+            confirmed_flush: self.confirmed_flush,
+            two_phase_at: self.two_phase_at,
+            two_phase: self.two_phase,
+            plugin: padded(&self.plugin),
+            synced: self.synced,
+            failover: self.failover,
+            pad: Pad,
+        }
+        .encode(&mut out);
+        let checksum = crc32c::crc32c(&out[NOT_CHECKSUMMED..]);
+        out[4..NOT_CHECKSUMMED].copy_from_slice(&checksum.to_le_bytes());
+        out
+    }
+}
+
+/// A `NameData`: what stands before the first NUL, of which there must be one.
+fn text(bytes: &[u8; NAME_DATA_LEN]) -> Option<String> {
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    core::str::from_utf8(&bytes[..end])
+        .ok()
+        .map(ToString::to_string)
+}
+
+fn padded(text: &str) -> [u8; NAME_DATA_LEN] {
+    assert!(
+        text.len() < NAME_DATA_LEN,
+        "names are cut or refused before"
+    );
+    let mut bytes = [0; NAME_DATA_LEN];
+    bytes[..text.len()].copy_from_slice(text.as_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VERSIONS: [PgVersion; 2] = [PgVersion::V15, PgVersion::V18];
+
+    fn slot() -> SlotFile {
+        SlotFile {
+            name: "standby_1".into(),
+            restart_lsn: Lsn(0x300_0028),
+            ..SlotFile::default()
+        }
+    }
+
+    /// Offsets that others read: the same in both versions up to `restart_lsn`.
+    #[test]
+    fn fields_stand_where_postgresql_has_them() {
+        for (version, number) in [(PgVersion::V15, 2), (PgVersion::V18, 5)] {
+            let lost = SlotFile {
+                restart_lsn: Lsn::INVALID,
+                invalidated_at: Lsn(7),
+                cause: 1,
+                persistency: Persistency::TEMPORARY,
+                ..slot()
+            };
+            for file in [slot(), lost] {
+                let bytes = file.encode(version);
+                assert_eq!(bytes.len(), FILE_LEN);
+                assert_eq!(bytes[..4], 0x0105_1CA1_u32.to_le_bytes());
+                assert_eq!(bytes[8..16], [number, 0, 0, 0, 184, 0, 0, 0]);
+                assert_eq!(&bytes[16..26], b"standby_1\0");
+                assert_eq!(bytes[84], u8::try_from(file.persistency.0).unwrap());
+                assert_eq!(bytes[96..104], file.restart_lsn.0.to_le_bytes());
+                let at_104 = match version {
+                    PgVersion::V15 => file.invalidated_at.0,
+                    PgVersion::V18 => file.cause.into(),
+                };
+                assert_eq!(bytes[104..112], at_104.to_le_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_kind_or_version_is_named() {
+        let path = "pg_replslot/s/state";
+        let good = slot().encode(PgVersion::V15);
+        let damaged = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            bytes
+        };
+        let stored = u32::from_le_bytes(good[4..8].try_into().unwrap());
+        for (bytes, text) in [
+            (
+                damaged(0, 0),
+                "replication slot file \"pg_replslot/s/state\" has wrong magic number: 17112064 instead of 17112225"
+                    .into(),
+            ),
+            (
+                slot().encode(PgVersion::V18),
+                "replication slot file \"pg_replslot/s/state\" has unsupported version 5".into(),
+            ),
+            (
+                damaged(12, 9),
+                "replication slot file \"pg_replslot/s/state\" has corrupted length 9".into(),
+            ),
+            (
+                good[..15].to_vec(),
+                "could not read file \"pg_replslot/s/state\": read 15 of 16".into(),
+            ),
+            (
+                good[..100].to_vec(),
+                "could not read file \"pg_replslot/s/state\": read 84 of 184".into(),
+            ),
+            (
+                damaged(96, 0),
+                alloc::format!(
+                    "checksum mismatch for replication slot file \"pg_replslot/s/state\": is {}, should be {stored}",
+                    crc32c::crc32c(&damaged(96, 0)[8..])
+                ),
+            ),
+        ] {
+            let text: String = text;
+            let error = SlotFile::decode(PgVersion::V15, &bytes).unwrap_err();
+            assert_eq!(error.of(path).to_string(), text);
+        }
+    }
+
+    /// A checksum says nothing of what it covers.
+    #[test]
+    fn names_that_are_no_text_are_refused() {
+        for (at, field) in [(16, "name"), (129, "plugin")] {
+            for byte in [0xFF, b'x'] {
+                let mut bytes = slot().encode(PgVersion::V18);
+                bytes[at..at + 64].fill(byte);
+                let checksum = crc32c::crc32c(&bytes[8..]);
+                bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
+                let error = SlotFile::decode(PgVersion::V18, &bytes);
+                assert_eq!(error, Err(SlotFileError::Name(field)));
+            }
+        }
+    }
+
+    #[test]
+    fn any_changed_byte_is_noticed() {
+        for version in VERSIONS {
+            let good = slot().encode(version);
+            for at in 0..FILE_LEN {
+                let mut bytes = good.clone();
+                bytes[at] ^= 0x10;
+                assert!(SlotFile::decode(version, &bytes).is_err(), "byte {at}");
+                assert!(SlotFile::decode(version, &good[..at]).is_err());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            (name, plugin) in ("[a-z0-9_]{1,63}", "[a-z]{0,63}"),
+            (database, persistency, xmin, catalog_xmin) in any::<(u32, u32, u32, u32)>(),
+            (restart_lsn, invalid, confirmed_flush, two_phase_at) in any::<(u64, u32, u64, u64)>(),
+            (two_phase, synced, failover, later) in any::<(bool, bool, bool, bool)>(),
+        ) {
+            let version = if later { PgVersion::V18 } else { PgVersion::V15 };
+            let file = SlotFile {
+                name,
+                database,
+                persistency: Persistency(persistency),
+                xmin: Xid(xmin),
+                catalog_xmin: Xid(catalog_xmin),
+                restart_lsn: Lsn(restart_lsn),
+                invalidated_at: if later { Lsn::INVALID } else { Lsn(invalid.into()) },
+                cause: if later { invalid } else { 0 },
+                confirmed_flush: Lsn(confirmed_flush),
+                two_phase_at: Lsn(two_phase_at),
+                two_phase,
+                plugin,
+                synced: later && synced,
+                failover: later && failover,
+            };
+            prop_assert_eq!(SlotFile::decode(version, &file.encode(version)), Ok(file));
+        }
+
+        #[test]
+        fn garbage_is_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300), later in any::<bool>()) {
+            let version = if later { PgVersion::V18 } else { PgVersion::V15 };
+            prop_assert!(SlotFile::decode(version, &bytes).is_err());
+        }
+    }
+}
