@@ -67,6 +67,10 @@ named! {
         ShutdownImmediate = "shutdown-immediate",
         /// A process was killed, and its server has noticed.
         ProcessKilled = "process-killed",
+        /// A slot was not dropped because somebody had acquired it.
+        SlotDropRefusedActive = "slot-drop-refused-active",
+        /// A checkpoint gave up the WAL of a slot.
+        SlotInvalidated = "slot-invalidated",
     }
 }
 
@@ -95,6 +99,16 @@ named! {
         ShortLengthAtPageEnd = "short-length-at-page-end",
         /// The source of pages takes a segment without a look at its first page.
         RecycledFirstPage = "recycled-first-page",
+        /// A failed save of a slot leaves its temporary file, which is in the way of all later saves.
+        SlotTempFileLeft = "slot-temp-file-left",
+        /// Advancing a slot by hand does not mark it dirty.
+        SlotAdvanceNotDirtied = "slot-advance-not-dirtied",
+        /// A slot reserves WAL without the lock that a checkpoint saves the slots under.
+        SlotReserveVsCheckpoint = "slot-reserve-vs-checkpoint",
+        /// What slots hold is computed from positions that no file has yet.
+        SlotAdvanceDuringCheckpoint = "slot-advance-during-checkpoint",
+        /// What an invalidated slot held goes on to count.
+        InvalidSlotStillPins = "invalid-slot-still-pins",
     }
 }
 

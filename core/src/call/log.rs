@@ -56,16 +56,24 @@ impl SqlState {
     pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
     /// syntax_error
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    /// name_too_long
+    pub const NAME_TOO_LONG: Self = Self(*b"42622");
+    /// duplicate_object
+    pub const DUPLICATE_OBJECT: Self = Self(*b"42710");
     /// undefined_object
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     /// undefined_table
     pub const UNDEFINED_TABLE: Self = Self(*b"42P01");
     /// too_many_connections
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
+    /// configuration_limit_exceeded
+    pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self(*b"53400");
     /// program_limit_exceeded
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
     /// object_not_in_prerequisite_state
     pub const NOT_IN_STATE: Self = Self(*b"55000");
+    /// object_in_use
+    pub const OBJECT_IN_USE: Self = Self(*b"55006");
     /// admin_shutdown
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
     /// cannot_connect_now
@@ -190,6 +198,18 @@ pub enum Message {
         got: u32,
         wanted: u32,
     },
+    #[error("could not create directory \"{path}\": {error}")]
+    CreateDir { path: FilePath, error: DiskError },
+    #[error("could not open directory \"{path}\": {error}")]
+    OpenDir { path: FilePath, error: DiskError },
+    #[error("could not rename file \"{from}\" to \"{to}\": {error}")]
+    Rename {
+        from: FilePath,
+        to: FilePath,
+        error: DiskError,
+    },
+    #[error("could not remove directory \"{0}\"")]
+    RemoveDir(FilePath),
     #[error("starting PostgreSQL {0}")]
     Starting(u32),
     #[error("database system is ready to accept connections")]
@@ -413,6 +433,8 @@ pub enum Message {
     ShutdownRequest(&'static str),
     #[error("database system is shut down")]
     ShutDown,
+    #[error("{0}")]
+    Slot(super::SlotMessage),
     #[error("checkpoint {0}")]
     Checkpoint(&'static str),
 }
@@ -430,6 +452,22 @@ impl LogEvent {
     pub fn in_auxiliary_process(mut self) -> Self {
         self.severity = self.severity.max(Severity::Fatal);
         self
+    }
+
+    /// A WARNING.
+    #[must_use]
+    pub const fn warning(sqlstate: SqlState, message: Message) -> Self {
+        Self {
+            severity: Severity::Warning,
+            sqlstate,
+            message,
+        }
+    }
+
+    /// An ERROR about a slot.
+    #[must_use]
+    pub const fn slot(sqlstate: SqlState, message: super::SlotMessage) -> Self {
+        Self::error(sqlstate, Message::Slot(message))
     }
 
     /// An ERROR about a file.

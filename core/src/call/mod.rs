@@ -8,10 +8,12 @@ mod effect;
 mod log;
 mod net;
 mod report;
+mod slot_message;
 mod wait;
 
 pub use disk::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFlags};
 pub use effect::{Effect, Effects, Exit, Input, Machine, RunSet, Signal};
 pub use log::{LogEvent, Message, Severity, SqlState};
 pub use net::{NetEvent, NetOp, SEND_WINDOW};
+pub use slot_message::{SlotExcess, SlotMessage};
 pub use wait::{Poll, Wait, Woken, Yield};

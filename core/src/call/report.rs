@@ -13,8 +13,8 @@ impl LogEvent {
             self.sqlstate.0,
             self.message.to_string(),
         );
-        fields.detail = detail(&self.message).map(String::from);
-        fields.hint = hint(&self.message).map(String::from);
+        fields.detail = detail(&self.message);
+        fields.hint = hint(&self.message);
         if self.severity < super::Severity::Error {
             BackendMessage::NoticeResponse(fields)
         } else {
@@ -24,26 +24,33 @@ impl LogEvent {
 }
 
 /// What PostgreSQL adds as DETAIL.
-fn detail(message: &Message) -> Option<&'static str> {
+fn detail(message: &Message) -> Option<String> {
+    if let Message::Slot(message) = message {
+        return message.detail();
+    }
     if matches!(message, Message::NotYetAccepting) {
-        return Some("Consistent recovery state has not been yet reached.");
+        return Some("Consistent recovery state has not been yet reached.".into());
     }
     if matches!(message, Message::NoSnapshotYet) {
-        return Some("Recovery snapshot is not yet ready for hot standby.");
+        return Some("Recovery snapshot is not yet ready for hot standby.".into());
     }
-    matches!(message, Message::NotAccepting).then_some("Hot standby mode is disabled.")
+    matches!(message, Message::NotAccepting).then(|| "Hot standby mode is disabled.".into())
 }
 
 /// What PostgreSQL adds as HINT.
-fn hint(message: &Message) -> Option<&'static str> {
+fn hint(message: &Message) -> Option<String> {
+    if let Message::Slot(message) = message {
+        return message.hint();
+    }
     if matches!(message, Message::RecoveryInProgress) {
-        return Some("WAL control functions cannot be executed during recovery.");
+        return Some("WAL control functions cannot be executed during recovery.".into());
     }
     if matches!(message, Message::NoSnapshotYet) {
         return Some(
-            "To enable hot standby, close write transactions with more than 64 subtransactions on the primary server.",
+            "To enable hot standby, close write transactions with more than 64 subtransactions on the primary server."
+                .into(),
         );
     }
     matches!(message, Message::CheckpointFailed)
-        .then_some("Consult recent messages in the server log for details.")
+        .then(|| "Consult recent messages in the server log for details.".into())
 }

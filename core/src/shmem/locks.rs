@@ -29,6 +29,10 @@ pub enum LockId {
     BufferIo(BufId),
     /// Extending a relation.
     RelationExtension(u32),
+    /// `ReplicationSlotAllocationLock`: which slots there are, and reserving WAL for one.
+    ReplicationSlotAllocation,
+    /// `io_in_progress_lock` of a slot: writing its state file.
+    SlotIo(usize),
 }
 
 /// How a lock is held.
@@ -256,6 +260,8 @@ pub enum CondVarId {
     WalRcvStopped,
     /// `start_cv` and `done_cv` of the checkpointer.
     CheckpointDone,
+    /// `active_cv` of a slot: it has another owner, or none.
+    SlotActive(usize),
 }
 
 /// Condition variables: who sleeps on which, and who was woken.

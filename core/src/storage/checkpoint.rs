@@ -7,6 +7,7 @@
 use super::buffer_sync::CheckPointBuffers;
 use super::clog::CheckPointClog;
 use super::control::UpdateControlFile;
+use super::slot::checkpoint::CheckPointReplicationSlots;
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Inserted, Insertion, XLogInsert};
 use crate::base::{Bug, Lsn, PgVersion, Pid, TimelineId, Xid};
@@ -57,6 +58,7 @@ enum Phase {
     ReadXids,
     /// Waits for those inside a commit critical section.
     Delayed(Vec<(Pid, Xid)>),
+    Slots(CheckPointReplicationSlots),
     Clog(CheckPointClog),
     Buffers(CheckPointBuffers),
     Snapshot(LogStandbySnapshot),
@@ -161,6 +163,11 @@ impl CreateCheckPoint {
                             return Poll::Yield(Yield::Wait(wait));
                         }
                     }
+                    self.phase = Phase::Slots(CheckPointReplicationSlots::new());
+                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                }
+                Phase::Slots(slots) => {
+                    ready_ok!(slots.poll(cx));
                     self.phase = Phase::Clog(CheckPointClog::new());
                     return Poll::Yield(Yield::Again("CheckPointGuts"));
                 }

@@ -14,6 +14,7 @@ pub mod heap;
 pub mod recovery;
 pub mod redo;
 pub mod relation;
+pub mod slot;
 pub mod sync_data_dir;
 #[cfg(test)]
 pub(crate) mod testing;

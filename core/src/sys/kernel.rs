@@ -159,6 +159,8 @@ pub struct ProcSys {
     pub wal_file: Option<OpenSegment>,
     /// Relation files that the process has open.
     pub rel_files: BTreeMap<FilePath, Fd>,
+    /// `MyReplicationSlot`: the number of the slot that the process has acquired.
+    pub my_slot: Option<usize>,
 }
 
 /// A WAL segment that is open.

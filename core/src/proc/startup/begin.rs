@@ -9,6 +9,7 @@ use crate::shmem::RecoveryState;
 use crate::storage::control::UpdateControlFile;
 use crate::storage::file::opened;
 use crate::storage::recovery::{ReadOutcome, RecoveryReader};
+use crate::storage::slot::startup::StartupReplicationSlots;
 use crate::storage::sync_data_dir::{RemoveTempXlogFiles, SyncDataDirectory};
 use crate::storage::wal_read::RecoveryMode;
 use crate::sys::Cx;
@@ -35,6 +36,7 @@ enum Phase {
     SignalSynced(Fd),
     Checkpoint(RecoveryReader),
     Redo(Recovery),
+    Slots(Recovery, StartupReplicationSlots),
     Control(Recovery, UpdateControlFile),
     Done(Recovery),
 }
@@ -114,12 +116,17 @@ impl Begin {
                     let mut recovery = recovery.clone();
                     recovery.reader.fetching_checkpoint(None);
                     set_up(cx, &mut recovery);
+                    self.phase = Phase::Slots(recovery, StartupReplicationSlots::new());
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Slots(recovery, slots) => {
+                    ready_ok!(slots.poll(cx));
+                    let recovery = recovery.clone();
                     self.phase = if recovery.in_recovery {
                         Phase::Control(recovery, UpdateControlFile::new())
                     } else {
                         Phase::Done(recovery)
                     };
-                    return Poll::Yield(Yield::Again(why));
                 }
                 Phase::Control(recovery, update) => {
                     // Nobody else touches it yet, so that no lock is needed.

@@ -1,0 +1,213 @@
+//! What a server says about replication slots. Mirrors the messages of slot.c and slotfuncs.c.
+
+use super::FilePath;
+use crate::base::{Lsn, PgVersion};
+use crate::wire::slot_file::SlotFileError;
+use crate::wire::slot_name::SlotNameError;
+use alloc::format;
+use alloc::string::String;
+
+/// By how much the position of a slot lies before what may be kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SlotExcess {
+    /// The slot's position.
+    pub restart_lsn: Lsn,
+    /// By so many bytes.
+    pub bytes: u64,
+}
+
+/// Everything that is said about slots. Where 15 and 18 word it differently, the version is a field.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+#[allow(
+    missing_docs,
+    reason = "the text of each variant is its documentation, its fields are what the text names"
+)]
+pub enum SlotMessage {
+    #[error("{0}")]
+    Name(SlotNameError),
+    #[error("{}", error.of(path.as_str()))]
+    File {
+        path: FilePath,
+        error: SlotFileError,
+    },
+    #[error("replication slot \"{0}\" already exists")]
+    Exists(String),
+    #[error("replication slot \"{0}\" does not exist")]
+    Missing(String),
+    #[error("replication slot \"{name}\" is active for PID {pid}")]
+    Active { name: String, pid: u32 },
+    #[error("all replication slots are in use")]
+    AllInUse(PgVersion),
+    #[error("can no longer access replication slot \"{name}\"")]
+    Invalidated { name: String, cause: &'static str },
+    #[error("WAL required by replication slot {0} has been removed concurrently")]
+    WalRemoved(String),
+    #[error("replication slot \"{0}\" cannot be advanced")]
+    CannotAdvance(String),
+    #[error("invalid target WAL LSN")]
+    InvalidTarget,
+    #[error("cannot advance replication slot to {to}, minimum is {least}")]
+    Backwards { to: Lsn, least: Lsn },
+    #[error("replication slots can only be used if {} > 0", quoted(*.0, "max_replication_slots"))]
+    Off(PgVersion),
+    #[error("terminating process {pid} to release replication slot \"{name}\"")]
+    TerminatingOwner {
+        pid: u32,
+        name: String,
+        excess: SlotExcess,
+        version: PgVersion,
+    },
+    #[error("{}", invalidating(name, *excess, *version))]
+    Invalidating {
+        name: String,
+        excess: SlotExcess,
+        version: PgVersion,
+    },
+    #[error("too many replication slots active before shutdown")]
+    TooMany(PgVersion),
+    #[error(
+        "logical replication slot \"{name}\" exists, but {} < {}",
+        quoted(*version, "wal_level"),
+        quoted(*version, "logical")
+    )]
+    Logical { name: String, version: PgVersion },
+}
+
+impl SlotMessage {
+    /// What PostgreSQL adds as DETAIL.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::Invalidated { cause, .. } => Some(format!(
+                "This replication slot has been invalidated due to \"{cause}\"."
+            )),
+            Self::CannotAdvance(_) => Some(
+                "This slot has never previously reserved WAL, or it has been invalidated.".into(),
+            ),
+            Self::TerminatingOwner {
+                excess, version, ..
+            }
+            | Self::Invalidating {
+                excess, version, ..
+            } if *version == PgVersion::V18 => {
+                let SlotExcess { restart_lsn, bytes } = excess;
+                let unit = if *bytes == 1 { "byte" } else { "bytes" };
+                Some(format!(
+                    "The slot's restart_lsn {restart_lsn} exceeds the limit by {bytes} {unit}."
+                ))
+            }
+            Self::Name(_)
+            | Self::File { .. }
+            | Self::Exists(_)
+            | Self::Missing(_)
+            | Self::Active { .. }
+            | Self::AllInUse(_)
+            | Self::WalRemoved(_)
+            | Self::InvalidTarget
+            | Self::Backwards { .. }
+            | Self::Off(_)
+            | Self::TerminatingOwner { .. }
+            | Self::Invalidating { .. }
+            | Self::TooMany(_)
+            | Self::Logical { .. } => None,
+        }
+    }
+
+    /// What PostgreSQL adds as HINT.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Name(error) => error.hint().map(String::from),
+            Self::AllInUse(version) => {
+                let setting = quoted(*version, "max_replication_slots");
+                Some(format!("Free one or increase {setting}."))
+            }
+            Self::TooMany(version) => {
+                let setting = quoted(*version, "max_replication_slots");
+                Some(format!("Increase {setting} and try again."))
+            }
+            Self::Logical { version, .. } => {
+                let (setting, least) = (quoted(*version, "wal_level"), quoted(*version, "logical"));
+                Some(format!("Change {setting} to be {least} or higher."))
+            }
+            Self::TerminatingOwner { version, .. } | Self::Invalidating { version, .. }
+                if *version == PgVersion::V18 =>
+            {
+                Some("You might need to increase \"max_slot_wal_keep_size\".".into())
+            }
+            Self::File { .. }
+            | Self::Exists(_)
+            | Self::Missing(_)
+            | Self::Active { .. }
+            | Self::Invalidated { .. }
+            | Self::WalRemoved(_)
+            | Self::CannotAdvance(_)
+            | Self::InvalidTarget
+            | Self::Backwards { .. }
+            | Self::Off(_)
+            | Self::TerminatingOwner { .. }
+            | Self::Invalidating { .. } => None,
+        }
+    }
+}
+
+/// Since 17 names and values of settings stand in quotes.
+fn quoted(version: PgVersion, name: &str) -> String {
+    match version {
+        PgVersion::V15 => name.into(),
+        PgVersion::V18 => format!("\"{name}\""),
+    }
+}
+
+fn invalidating(name: &str, excess: SlotExcess, version: PgVersion) -> String {
+    match version {
+        PgVersion::V15 => format!(
+            "invalidating slot \"{name}\" because its restart_lsn {} exceeds max_slot_wal_keep_size",
+            excess.restart_lsn
+        ),
+        PgVersion::V18 => format!("invalidating obsolete replication slot \"{name}\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn versions_word_it_differently() {
+        let of = |version| {
+            let excess = SlotExcess {
+                restart_lsn: Lsn(0x300_0028),
+                bytes: 1,
+            };
+            let name = String::from("s");
+            let message = SlotMessage::Invalidating {
+                name,
+                excess,
+                version,
+            };
+            let off = SlotMessage::Off(version).to_string();
+            (message.to_string(), message.detail(), message.hint(), off)
+        };
+        assert_eq!(
+            of(PgVersion::V15),
+            (
+                "invalidating slot \"s\" because its restart_lsn 0/3000028 exceeds max_slot_wal_keep_size"
+                    .into(),
+                None,
+                None,
+                "replication slots can only be used if max_replication_slots > 0".into()
+            )
+        );
+        assert_eq!(
+            of(PgVersion::V18),
+            (
+                "invalidating obsolete replication slot \"s\"".into(),
+                Some("The slot's restart_lsn 0/3000028 exceeds the limit by 1 byte.".into()),
+                Some("You might need to increase \"max_slot_wal_keep_size\".".into()),
+                "replication slots can only be used if \"max_replication_slots\" > 0".into()
+            )
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Moving a slot on. Mirrors PhysicalConfirmReceivedLocation of walsender.c and pg_replication_slot_advance of
+//! slotfuncs.c.
+//!
+//! Neither writes anything to disk: the next checkpoint does, and a crash before it takes the slot back.
+
+use super::acquire::{ReplicationSlotAcquire, release};
+use super::my_slot;
+use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
+use crate::base::{Bug, Lsn};
+use crate::call::{LogEvent, Message, Poll, SlotMessage, SqlState};
+use crate::sys::Cx;
+use crate::{ready, ready_ok};
+use alloc::string::String;
+
+/// The first half of `PhysicalConfirmReceivedLocation`: the acquired slot goes to where its standby has flushed, also if
+/// that lies before. True if it moved; then what all slots hold must be computed again.
+#[must_use]
+pub fn confirm_received_location(cx: &mut Cx<'_>, flush: Lsn) -> bool {
+    assert!(flush.is_valid(), "there is nothing to confirm");
+    let slot = my_slot(cx);
+    let changed = slot.restart_lsn != flush;
+    if changed {
+        slot.restart_lsn = flush;
+        slot.mark_dirty();
+    }
+    changed
+}
+
+/// `pg_replication_slot_advance`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PgReplicationSlotAdvance {
+    name: String,
+    upto: Lsn,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Start,
+    Compute {
+        end: Lsn,
+        compute: ReplicationSlotsComputeRequiredLsn,
+    },
+}
+
+impl PgReplicationSlotAdvance {
+    /// To `upto`, at most to what is flushed, on a standby replayed.
+    #[must_use]
+    pub const fn new(name: String, upto: Lsn) -> Self {
+        Self {
+            name,
+            upto,
+            phase: Phase::Start,
+        }
+    }
+
+    /// The position that the slot has then.
+    ///
+    /// # Errors
+    /// There is no such slot, it is in use, holds nothing, or is beyond already.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Lsn, LogEvent>> {
+        if self.phase == Phase::Start {
+            if !self.upto.is_valid() {
+                let message = SlotMessage::InvalidTarget;
+                return Poll::Ready(Err(LogEvent::slot(SqlState::INTERNAL, message)));
+            }
+            self.upto = self.upto.min(known_end(cx));
+            ready_ok!(ReplicationSlotAcquire::nowait(self.name.clone()).poll(cx));
+            let end = match self.advance(cx) {
+                Ok(end) => end,
+                Err(event) => return Poll::Ready(Err(event)),
+            };
+            let compute = ReplicationSlotsComputeRequiredLsn::new();
+            self.phase = Phase::Compute { end, compute };
+        }
+        let Phase::Compute { end, compute } = &mut self.phase else {
+            unreachable!("left above")
+        };
+        ready!(compute.poll(cx));
+        release(cx);
+        Poll::Ready(Ok(*end))
+    }
+
+    fn advance(&self, cx: &mut Cx<'_>) -> Result<Lsn, LogEvent> {
+        let upto = self.upto;
+        let forgets = cx.planted(Bug::SlotAdvanceNotDirtied);
+        let slot = my_slot(cx);
+        let least = slot.restart_lsn;
+        if !least.is_valid() {
+            let message = SlotMessage::CannotAdvance(self.name.clone());
+            return Err(LogEvent::slot(SqlState::NOT_IN_STATE, message));
+        }
+        if upto < least {
+            let message = SlotMessage::Backwards { to: upto, least };
+            return Err(LogEvent::slot(SqlState::NOT_IN_STATE, message));
+        }
+        // `pg_physical_replication_slot_advance`
+        if least < upto {
+            slot.restart_lsn = upto;
+            // Before 13 it was not marked dirty, so that not even a shutdown saved the new position.
+            if !forgets {
+                slot.mark_dirty();
+            }
+        }
+        Ok(upto)
+    }
+}
+
+fn known_end(cx: &Cx<'_>) -> Lsn {
+    if cx.shmem.recovery_in_progress() {
+        cx.shmem.recovery.last_replayed_end
+    } else {
+        cx.shmem.xlog.flush
+    }
+}
+
+/// `CheckSlotRequirements`
+///
+/// # Errors
+/// The server has no room for slots.
+pub fn check_slot_requirements(cx: &Cx<'_>) -> Result<(), LogEvent> {
+    let settings = &cx.shmem.settings;
+    if settings.max_replication_slots > 0 {
+        return Ok(());
+    }
+    let message = Message::Slot(SlotMessage::Off(settings.pg_version));
+    Err(LogEvent::error(SqlState::NOT_IN_STATE, message))
+}

@@ -1,0 +1,84 @@
+//! Saving all slots. Mirrors CheckPointReplicationSlots of slot.c.
+
+use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
+use super::save::SaveSlotToPath;
+use crate::base::PgVersion;
+use crate::call::{LogEvent, Poll, Severity};
+use crate::ready;
+use crate::shmem::{LockId, LockMode};
+use crate::sys::Cx;
+
+/// `CheckPointReplicationSlots`: no slot comes or goes meanwhile.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct CheckPointReplicationSlots {
+    /// The slot to look at next.
+    next: usize,
+    /// The last saved position of a slot will change (18).
+    changes: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+enum Phase {
+    #[default]
+    Lock,
+    Next,
+    Save(SaveSlotToPath),
+    Compute(ReplicationSlotsComputeRequiredLsn),
+}
+
+impl CheckPointReplicationSlots {
+    /// Begins when it is polled first. A shutdown saves no more than other checkpoints do: that concerns logical slots.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// # Errors
+    /// A PANIC. A slot that could not be saved is only logged, and stays dirty.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let lock = LockId::ReplicationSlotAllocation;
+        loop {
+            match &mut self.phase {
+                Phase::Lock => {
+                    ready!(cx.acquire(lock, LockMode::Shared));
+                    self.phase = Phase::Next;
+                }
+                Phase::Next => {
+                    let Some(slot) = cx.shmem.slots.slots.get(self.next) else {
+                        cx.release(lock);
+                        if !self.changes {
+                            return Poll::Ready(Ok(()));
+                        }
+                        let compute = ReplicationSlotsComputeRequiredLsn::new();
+                        self.phase = Phase::Compute(compute);
+                        continue;
+                    };
+                    if slot.in_use {
+                        self.changes |= cx.shmem.settings.pg_version == PgVersion::V18
+                            && slot.last_saved_restart_lsn != slot.restart_lsn;
+                        self.phase = Phase::Save(SaveSlotToPath::of(cx, self.next));
+                    }
+                    self.next += 1;
+                }
+                Phase::Save(save) => {
+                    match ready!(save.poll(cx)) {
+                        Ok(()) => {}
+                        Err(event) if event.severity == Severity::Panic => {
+                            return Poll::Ready(Err(event));
+                        }
+                        Err(event) => cx.log(LogEvent {
+                            severity: Severity::Log,
+                            ..event
+                        }),
+                    }
+                    self.phase = Phase::Next;
+                }
+                Phase::Compute(compute) => {
+                    ready!(compute.poll(cx));
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}

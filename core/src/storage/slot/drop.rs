@@ -1,0 +1,189 @@
+//! Getting rid of slots. Mirrors ReplicationSlotDrop, ReplicationSlotDropPtr and ReplicationSlotCleanup of slot.c.
+//!
+//! The WAL of a slot is given up only after the new name of its directory is durable: else a crash could bring the slot
+//! back without its WAL.
+
+use super::acquire::ReplicationSlotAcquire;
+use super::fsync::{FsyncNames, Name};
+use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
+use super::rmtree::Rmtree;
+use super::{directory, path_of, temp_path_of};
+use crate::base::Mark;
+use crate::call::{DiskOp, FilePath, LogEvent, Message, Poll, SqlState};
+use crate::shmem::{CondVarId, LockId, LockMode};
+use crate::sys::Cx;
+use crate::{ready, ready_ok};
+use alloc::string::String;
+
+/// `ReplicationSlotDrop`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ReplicationSlotDrop {
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Acquire(ReplicationSlotAcquire),
+    Drop(ReplicationSlotDropPtr),
+}
+
+impl ReplicationSlotDrop {
+    /// Without `nowait` it waits for the slot's owner.
+    #[must_use]
+    pub const fn new(name: String, nowait: bool) -> Self {
+        let acquire = ReplicationSlotAcquire::to_drop(name, nowait);
+        Self {
+            phase: Phase::Acquire(acquire),
+        }
+    }
+
+    /// # Errors
+    /// There is no such slot, it is in use, or the disk refuses.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        loop {
+            match &mut self.phase {
+                Phase::Acquire(acquire) => {
+                    if let Err(event) = ready!(acquire.poll(cx)) {
+                        if event.sqlstate == SqlState::OBJECT_IN_USE {
+                            cx.mark(Mark::SlotDropRefusedActive);
+                        }
+                        return Poll::Ready(Err(event));
+                    }
+                    let index = super::mine(cx);
+                    // `ReplicationSlotDropAcquired`
+                    cx.sys.my_slot = None;
+                    self.phase = Phase::Drop(ReplicationSlotDropPtr::new(index));
+                }
+                Phase::Drop(drop) => return drop.poll(cx),
+            }
+        }
+    }
+}
+
+/// `ReplicationSlotDropPtr`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct ReplicationSlotDropPtr {
+    index: usize,
+    phase: PtrPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum PtrPhase {
+    Lock,
+    Renamed,
+    Critical(FsyncNames),
+    Compute(ReplicationSlotsComputeRequiredLsn),
+    Remove(Rmtree),
+}
+
+impl ReplicationSlotDropPtr {
+    const fn new(index: usize) -> Self {
+        Self {
+            index,
+            phase: PtrPhase::Lock,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        loop {
+            match &mut self.phase {
+                PtrPhase::Lock => {
+                    ready!(cx.acquire(LockId::ReplicationSlotAllocation, LockMode::Exclusive));
+                    self.phase = PtrPhase::Renamed;
+                    let (from, to) = self.paths(cx);
+                    let op = DiskOp::Rename { from, to };
+                    return Poll::Yield(cx.disk(op, "ReplicationSlotDropPtr"));
+                }
+                PtrPhase::Renamed => match cx.done() {
+                    Ok(_) => {
+                        let names = [Name::Dir(self.paths(cx).1), Name::Dir(directory())];
+                        self.phase = PtrPhase::Critical(FsyncNames::new(names));
+                    }
+                    Err(error) => {
+                        let (from, to) = self.paths(cx);
+                        let message = Message::Rename { from, to, error };
+                        cx.shmem.slots.slots[self.index].active_pid = None;
+                        self.broadcast(cx);
+                        if !cx.shmem.slots.slots[self.index].temporary {
+                            return Poll::Ready(Err(LogEvent::error(error.into(), message)));
+                        }
+                        // An error may be what brought us here: it must not lead to another one.
+                        cx.log(LogEvent::warning(error.into(), message));
+                        self.forget(cx);
+                    }
+                },
+                PtrPhase::Critical(fsync) => {
+                    ready_ok!(fsync.poll(cx));
+                    self.forget(cx);
+                }
+                PtrPhase::Compute(compute) => {
+                    ready!(compute.poll(cx));
+                    self.phase = PtrPhase::Remove(Rmtree::new(self.paths(cx).1));
+                }
+                PtrPhase::Remove(remove) => {
+                    // What is left is in the way of a slot with the same name until the next start, and no more.
+                    ready!(remove.poll(cx));
+                    cx.release(LockId::ReplicationSlotAllocation);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, cx: &mut Cx<'_>) {
+        let slot = &mut cx.shmem.slots.slots[self.index];
+        slot.active_pid = None;
+        slot.in_use = false;
+        self.broadcast(cx);
+        self.phase = PtrPhase::Compute(ReplicationSlotsComputeRequiredLsn::new());
+    }
+
+    fn broadcast(&self, cx: &mut Cx<'_>) {
+        let id = CondVarId::SlotActive(self.index);
+        cx.shmem.condvars.broadcast(id);
+    }
+
+    /// The entry keeps its name until somebody else takes it, which our lock prevents.
+    fn paths(&self, cx: &Cx<'_>) -> (FilePath, FilePath) {
+        let name = &cx.shmem.slots.slots[self.index].name;
+        (
+            FilePath::from(path_of(name)),
+            FilePath::from(temp_path_of(name)),
+        )
+    }
+}
+
+/// `ReplicationSlotCleanup`: drops the temporary slots of the process. It runs when the process ends and behind every
+/// error, after the slot in use was released.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct ReplicationSlotCleanup {
+    drop: Option<ReplicationSlotDropPtr>,
+}
+
+impl ReplicationSlotCleanup {
+    /// Begins when it is polled first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// # Errors
+    /// What could not be made durable, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        loop {
+            if let Some(drop) = &mut self.drop {
+                ready_ok!(drop.poll(cx));
+                self.drop = None;
+            }
+            let ours = |slot: &crate::shmem::Slot| slot.in_use && slot.active_pid == Some(cx.me);
+            let Some(index) = cx.shmem.slots.slots.iter().position(ours) else {
+                return Poll::Ready(Ok(()));
+            };
+            assert!(
+                cx.shmem.slots.slots[index].temporary,
+                "others were released before"
+            );
+            self.drop = Some(ReplicationSlotDropPtr::new(index));
+        }
+    }
+}

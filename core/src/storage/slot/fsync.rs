@@ -1,0 +1,83 @@
+//! Making files and directories durable by their names. Mirrors fsync_fname of fd.c.
+
+use crate::base::Fd;
+use crate::call::{DiskOp, FilePath, LogEvent, OpenFlags, Poll};
+use crate::storage::file::opened;
+use crate::sys::Cx;
+use alloc::vec::Vec;
+
+/// `fsync_fname`, for one name after the other. What fails is a PANIC: nobody knows which state a loss of power would
+/// find, and the next start tries again (`data_sync_elevel`).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct FsyncNames {
+    /// Last first.
+    left: Vec<Name>,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Name {
+    File(FilePath),
+    Dir(FilePath),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Next,
+    Opened(FilePath),
+    Synced(FilePath, Option<Fd>),
+}
+
+impl FsyncNames {
+    /// In this order.
+    pub(super) fn new<const N: usize>(names: [Name; N]) -> Self {
+        let mut left = Vec::from(names);
+        left.reverse();
+        Self {
+            left,
+            phase: Phase::Next,
+        }
+    }
+
+    /// # Errors
+    /// The first name that could not be made durable, as a PANIC.
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let panic = |what, path, error| {
+            Poll::Ready(Err(LogEvent::file(what, path, error).in_critical_section()))
+        };
+        let op = loop {
+            match core::mem::replace(&mut self.phase, Phase::Next) {
+                Phase::Next => match self.left.pop() {
+                    None => return Poll::Ready(Ok(())),
+                    Some(Name::Dir(path)) => {
+                        self.phase = Phase::Synced(path.clone(), None);
+                        break DiskOp::SyncDir(path);
+                    }
+                    Some(Name::File(path)) => {
+                        self.phase = Phase::Opened(path.clone());
+                        let flags = OpenFlags::Existing;
+                        break DiskOp::Open { path, flags };
+                    }
+                },
+                Phase::Opened(path) => match cx.done() {
+                    Ok(done) => {
+                        let fd = opened(done);
+                        self.phase = Phase::Synced(path, Some(fd));
+                        break DiskOp::Fsync(fd);
+                    }
+                    Err(e) => return panic("open", path, e),
+                },
+                Phase::Synced(path, fd) => {
+                    let outcome = cx.done();
+                    if let Some(fd) = fd {
+                        cx.close(fd);
+                    }
+                    if let Err(e) = outcome {
+                        return panic("fsync", path, e);
+                    }
+                }
+            }
+        };
+        Poll::Yield(cx.disk(op, "fsync_fname"))
+    }
+}

@@ -1,0 +1,62 @@
+//! Replication slots: what holds WAL back until a standby has it. Mirrors slot.c and the parts of slotfuncs.c and
+//! walsender.c that work on slots, for physical slots.
+//!
+//! A slot is a directory `pg_replslot/NAME` with one file, and an entry in shared memory. `ReplicationSlotControlLock`
+//! and the spinlocks of slots are never held across a place where another process could act, so that they need no lock
+//! here; `ReplicationSlotAllocationLock` and the lock of a slot's file are.
+
+pub mod acquire;
+pub mod advance;
+pub mod checkpoint;
+pub mod create;
+pub mod create_physical;
+pub mod drop;
+mod fsync;
+pub mod invalidate;
+pub mod required_lsn;
+pub mod reserve;
+mod rmtree;
+pub mod save;
+pub mod startup;
+#[cfg(test)]
+mod tests;
+
+use crate::call::FilePath;
+use crate::shmem::Slot;
+use crate::sys::Cx;
+use alloc::format;
+use alloc::string::String;
+
+/// Where slots live (`PG_REPLSLOT_DIR`).
+const DIRECTORY: &str = "pg_replslot";
+
+fn directory() -> FilePath {
+    FilePath::from(DIRECTORY)
+}
+
+/// The directory of a slot.
+fn path_of(name: &str) -> String {
+    format!("{DIRECTORY}/{name}")
+}
+
+/// The name of that directory before the slot is complete, and from the moment on at which it is to go.
+fn temp_path_of(name: &str) -> String {
+    format!("{DIRECTORY}/{name}.tmp")
+}
+
+/// The number of `MyReplicationSlot`.
+fn mine(cx: &Cx<'_>) -> usize {
+    cx.sys.my_slot.expect("the process has acquired a slot")
+}
+
+/// `MyReplicationSlot`, to change it.
+fn my_slot<'a>(cx: &'a mut Cx<'_>) -> &'a mut Slot {
+    let index = mine(cx);
+    let slot = &mut cx.shmem.slots.slots[index];
+    assert_eq!(
+        slot.active_pid,
+        Some(cx.me),
+        "only its owner works on a slot"
+    );
+    slot
+}

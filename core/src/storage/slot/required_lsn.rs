@@ -1,0 +1,85 @@
+//! What all slots hold together. Mirrors ReplicationSlotsComputeRequiredLSN of slot.c.
+
+use crate::base::{Bug, Lsn, PgVersion};
+use crate::call::{Poll, Yield};
+use crate::ready;
+use crate::shmem::{Invalidation, LockId, LockMode, Slot};
+use crate::sys::Cx;
+
+/// `ReplicationSlotsComputeRequiredLSN`: looks at all slots, then publishes the least position. No lock covers both, so
+/// that a result may replace one that was computed later from newer positions.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct ReplicationSlotsComputeRequiredLsn {
+    computed: Option<Lsn>,
+}
+
+impl ReplicationSlotsComputeRequiredLsn {
+    /// Begins when it is polled first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ready when the result is published.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
+        let Some(least) = self.computed else {
+            self.computed = Some(least_required(cx).unwrap_or(Lsn::INVALID));
+            return Poll::Yield(Yield::Again("ReplicationSlotsComputeRequiredLSN"));
+        };
+        // `XLogSetReplicationSlotMinimumLSN`
+        cx.shmem.slots.required_lsn = least;
+        Poll::Ready(())
+    }
+}
+
+/// What start-up needs no second step for: nobody else runs yet.
+pub(super) fn least_required(cx: &Cx<'_>) -> Option<Lsn> {
+    let slots = cx.shmem.slots.slots.iter().filter(|slot| slot.in_use);
+    slots.filter_map(|slot| required_by(cx, slot)).min()
+}
+
+/// From where on a slot holds WAL.
+fn required_by(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
+    let version = cx.shmem.settings.pg_version;
+    if slot.is_lost(version) {
+        // Before 15.2 what an invalidated slot had held went on to count.
+        return match slot.invalidated {
+            Some(Invalidation::WalRemoved(at)) if cx.planted(Bug::InvalidSlotStillPins) => Some(at),
+            Some(Invalidation::WalRemoved(_) | Invalidation::Other(_)) | None => None,
+        }
+        .filter(|at| at.is_valid());
+    }
+    let held = Some(slot.restart_lsn).filter(|lsn| lsn.is_valid())?;
+    let saved = slot.last_saved_restart_lsn;
+    match version {
+        PgVersion::V15 => Some(held),
+        // Before 18 what memory says counted. A crash takes the slot back to what its file says, whose WAL a checkpoint
+        // that had saved the slot before its last advance could have removed.
+        PgVersion::V18 if cx.planted(Bug::SlotAdvanceDuringCheckpoint) => Some(held),
+        PgVersion::V18 if !slot.temporary && saved.is_valid() => Some(held.min(saved)),
+        PgVersion::V18 => Some(held),
+    }
+}
+
+/// What a checkpoint may count on for the removal of WAL, taken before it saves the slots. Only 15 uses it; the lock
+/// makes sure that a slot that is reserving WAL is either seen, or sees the new redo pointer.
+pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
+    let lock = LockId::ReplicationSlotAllocation;
+    ready!(cx.acquire(lock, LockMode::Shared));
+    cx.release(lock);
+    Poll::Ready(cx.shmem.slots.required_lsn)
+}
+
+/// The slots' minimum for `KeepLogSeg`, given what [`sample_required_lsn`] gave: nothing beyond it may be removed. 15
+/// removes by the positions from before the slots were saved, 18 by those known to be saved.
+#[must_use]
+pub fn slots_minimum(cx: &Cx<'_>, sampled: Lsn) -> Lsn {
+    match cx.shmem.settings.pg_version {
+        PgVersion::V15 if cx.planted(Bug::SlotAdvanceDuringCheckpoint) => {
+            // Before 15.14 the minimum was taken here, with positions that no file has yet.
+            cx.shmem.slots.required_lsn
+        }
+        PgVersion::V15 => sampled,
+        PgVersion::V18 => cx.shmem.slots.required_lsn,
+    }
+}

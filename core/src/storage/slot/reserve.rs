@@ -1,0 +1,85 @@
+//! Giving a new slot its first position. Mirrors ReplicationSlotReserveWal of slot.c.
+
+use super::my_slot;
+use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
+use crate::base::{Bug, Lsn};
+use crate::call::{LogEvent, Poll, SlotMessage, SqlState, Yield};
+use crate::ready;
+use crate::shmem::{LockId, LockMode};
+use crate::sys::Cx;
+
+const LOCK: LockId = LockId::ReplicationSlotAllocation;
+
+/// `ReplicationSlotReserveWal`: the acquired slot holds WAL from the redo pointer on, which a base backup would start
+/// from. The caller saves it.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct ReplicationSlotReserveWal {
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+enum Phase {
+    #[default]
+    Lock,
+    /// The planted bug alone: nothing is locked.
+    Read(Lsn),
+    Compute(ReplicationSlotsComputeRequiredLsn),
+}
+
+impl ReplicationSlotReserveWal {
+    /// Begins when it is polled first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// # Errors
+    /// The WAL is gone already.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        loop {
+            match &mut self.phase {
+                Phase::Lock => {
+                    ready!(cx.acquire(LOCK, LockMode::Exclusive));
+                    let redo = cx.shmem.xlog.redo;
+                    // Before 18.2 and 15.16 nothing was locked here. A checkpoint that moved the redo pointer and took
+                    // its look at the slots in between removed what the slot was about to hold.
+                    if cx.planted(Bug::SlotReserveVsCheckpoint) {
+                        cx.release(LOCK);
+                        self.phase = Phase::Read(redo);
+                        return Poll::Yield(Yield::Again("ReplicationSlotReserveWal"));
+                    }
+                    self.publish(cx, redo);
+                }
+                Phase::Read(redo) => {
+                    let redo = *redo;
+                    self.publish(cx, redo);
+                }
+                Phase::Compute(compute) => {
+                    ready!(compute.poll(cx));
+                    return Poll::Ready(check(cx));
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, cx: &mut Cx<'_>, redo: Lsn) {
+        let slot = my_slot(cx);
+        assert!(!slot.restart_lsn.is_valid(), "WAL is reserved once");
+        slot.restart_lsn = redo;
+        self.phase = Phase::Compute(ReplicationSlotsComputeRequiredLsn::new());
+    }
+}
+
+fn check(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+    let slot = my_slot(cx);
+    let (name, restart_lsn) = (slot.name.clone(), slot.restart_lsn);
+    let segment = cx.shmem.settings.geometry.segment_of(restart_lsn);
+    if cx.shmem.xlog.last_removed >= segment {
+        let message = SlotMessage::WalRemoved(name);
+        return Err(LogEvent::slot(SqlState::INTERNAL, message));
+    }
+    if cx.holds(LOCK) {
+        cx.release(LOCK);
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! Writing the state file of a slot. Mirrors SaveSlotToPath of slot.c.
+//!
+//! A crash at any place leaves the old file or the new one under its name, and at most a temporary file beside it.
+
+use super::fsync::{FsyncNames, Name};
+use super::{directory, mine, path_of};
+use crate::base::{Bug, Fd, Lsn, PgVersion};
+use crate::call::{DiskDone, DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll};
+use crate::shmem::{LockId, LockMode};
+use crate::storage::file::{opened, written};
+use crate::sys::Cx;
+use crate::wire::slot_file::FILE_LEN;
+use crate::{ready, ready_ok};
+use alloc::format;
+use alloc::string::String;
+use bytes::Bytes;
+
+/// `SaveSlotToPath`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SaveSlotToPath {
+    index: usize,
+    directory: String,
+    /// The position that was written.
+    restart_lsn: Lsn,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Start,
+    Lock,
+    Opened,
+    Written(Fd),
+    Synced(Fd),
+    Renamed,
+    Critical(FsyncNames),
+    /// The temporary file is gone; this is why.
+    Unlinked(LogEvent),
+}
+
+impl SaveSlotToPath {
+    /// Writes the slot of this number into its directory, whatever that is called at present.
+    #[must_use]
+    pub(super) const fn new(index: usize, directory: String) -> Self {
+        Self {
+            index,
+            directory,
+            restart_lsn: Lsn::INVALID,
+            phase: Phase::Start,
+        }
+    }
+
+    /// The slot of this number, in its proper place.
+    #[must_use]
+    pub(super) fn of(cx: &Cx<'_>, index: usize) -> Self {
+        Self::new(index, path_of(&cx.shmem.slots.slots[index].name))
+    }
+
+    /// `ReplicationSlotSave`: the slot that the process has acquired.
+    #[must_use]
+    pub fn mine(cx: &Cx<'_>) -> Self {
+        Self::of(cx, mine(cx))
+    }
+
+    /// # Errors
+    /// What failed before the file had its name, as an ERROR: the old one is still there, and the slot still dirty. What
+    /// failed later, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let op = match &mut self.phase {
+            Phase::Start => {
+                let slot = &mut cx.shmem.slots.slots[self.index];
+                // Before the data are read: whoever changes the slot from now on says so again.
+                slot.just_dirtied = false;
+                if !slot.dirty {
+                    return Poll::Ready(Ok(()));
+                }
+                self.phase = Phase::Lock;
+                return self.poll(cx);
+            }
+            Phase::Lock => {
+                ready!(cx.acquire(LockId::SlotIo(self.index), LockMode::Exclusive));
+                self.phase = Phase::Opened;
+                DiskOp::Open {
+                    path: self.temp(),
+                    flags: OpenFlags::CreateNew,
+                }
+            }
+            Phase::Opened => match cx.done() {
+                Ok(done) => {
+                    let fd = opened(done);
+                    self.phase = Phase::Written(fd);
+                    DiskOp::Write {
+                        fd,
+                        offset: 0,
+                        data: self.image(cx),
+                    }
+                }
+                Err(e) => {
+                    cx.release(LockId::SlotIo(self.index));
+                    return Poll::Ready(Err(LogEvent::file("create", self.temp(), e)));
+                }
+            },
+            Phase::Written(fd) => {
+                let fd = *fd;
+                // A write that comes back short has found no more room.
+                let whole = |n: u32| {
+                    (n as usize == FILE_LEN)
+                        .then_some(())
+                        .ok_or(DiskError::NoSpace)
+                };
+                if let Err(e) = cx.done().map(written).and_then(whole) {
+                    cx.close(fd);
+                    return self.give_up(cx, LogEvent::file("write to", self.temp(), e));
+                }
+                self.phase = Phase::Synced(fd);
+                DiskOp::Fsync(fd)
+            }
+            Phase::Synced(fd) => {
+                let fd = *fd;
+                let synced = cx.done();
+                cx.close(fd);
+                if let Err(e) = synced {
+                    return self.give_up(cx, LogEvent::file("fsync", self.temp(), e));
+                }
+                self.phase = Phase::Renamed;
+                DiskOp::Rename {
+                    from: self.temp(),
+                    to: self.state(),
+                }
+            }
+            Phase::Renamed => {
+                if let Err(error) = cx.done() {
+                    let (from, to) = (self.temp(), self.state());
+                    let message = Message::Rename { from, to, error };
+                    return self.give_up(cx, LogEvent::error(error.into(), message));
+                }
+                self.phase = Phase::Critical(FsyncNames::new([
+                    Name::File(self.state()),
+                    Name::Dir(FilePath::from(self.directory.as_str())),
+                    Name::Dir(directory()),
+                ]));
+                return self.poll(cx);
+            }
+            Phase::Critical(fsync) => {
+                ready_ok!(fsync.poll(cx));
+                self.saved(cx);
+                return Poll::Ready(Ok(()));
+            }
+            Phase::Unlinked(event) => {
+                let event = event.clone();
+                // That it stays is said by nobody: the next save fails with "File exists".
+                let _: Result<DiskDone, DiskError> = cx.done();
+                cx.release(LockId::SlotIo(self.index));
+                return Poll::Ready(Err(event));
+            }
+        };
+        Poll::Yield(cx.disk(op, "SaveSlotToPath"))
+    }
+
+    /// The bytes of the file, as the slot is now.
+    fn image(&mut self, cx: &Cx<'_>) -> Bytes {
+        let slot = &cx.shmem.slots.slots[self.index];
+        self.restart_lsn = slot.restart_lsn;
+        Bytes::from(slot.to_file().encode(cx.shmem.settings.pg_version))
+    }
+
+    fn saved(&self, cx: &mut Cx<'_>) {
+        let version = cx.shmem.settings.pg_version;
+        let slot = &mut cx.shmem.slots.slots[self.index];
+        if !slot.just_dirtied {
+            slot.dirty = false;
+        }
+        if version == PgVersion::V18 {
+            slot.last_saved_restart_lsn = self.restart_lsn;
+        }
+        cx.release(LockId::SlotIo(self.index));
+    }
+
+    fn give_up(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Poll<Result<(), LogEvent>> {
+        // Before 18.1 and 15.15 the temporary file stayed here. It is made with O_EXCL, so that no later save of the
+        // slot succeeded until the next start.
+        if cx.planted(Bug::SlotTempFileLeft) {
+            cx.release(LockId::SlotIo(self.index));
+            return Poll::Ready(Err(event));
+        }
+        self.phase = Phase::Unlinked(event);
+        Poll::Yield(cx.disk(DiskOp::Unlink(self.temp()), "SaveSlotToPath"))
+    }
+
+    fn temp(&self) -> FilePath {
+        FilePath::from(format!("{}/state.tmp", self.directory))
+    }
+
+    fn state(&self) -> FilePath {
+        FilePath::from(format!("{}/state", self.directory))
+    }
+}
