@@ -7,7 +7,7 @@ use crate::sys::Cx;
 use crate::wire::backend::BackendMessage;
 use crate::wire::command::Command;
 use crate::wire::frontend::FrontendMessage;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -39,7 +39,7 @@ impl Query {
         command: &Command,
         what: &'static str,
     ) -> Self {
-        let query = FrontendMessage::Query(command.to_string());
+        let query = FrontendMessage::Query(command.text(cx.shmem.settings.pg_version));
         cx.send(link.conn(), [query.to_bytes(), Bytes::new()]);
         Self { what, row: None }
     }

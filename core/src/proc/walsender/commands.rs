@@ -1,11 +1,13 @@
 //! Command mode: what a client may say between two COPYs. Mirrors PostgresMain, exec_replication_command, IdentifySystem
 //! and the beginning of StartReplication.
 
+use super::slot::SlotCommand;
 use super::stream::Stream;
 use super::{Phase, WalSender};
 use crate::base::{Lsn, TimelineId};
-use crate::call::{Exit, LogEvent, Message, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Poll, SqlState, Wait, Yield};
 use crate::shmem::WalSndState;
+use crate::storage::slot::acquire::ReplicationSlotAcquire;
 use crate::sys::Cx;
 use crate::wire::backend::{BackendMessage, TxStatus};
 use crate::wire::command::{Command, SystemIdentity};
@@ -107,11 +109,24 @@ impl WalSender {
             let event = LogEvent::error(SqlState::NOT_IN_STATE, Message::SenderStopping);
             return self.error(cx, event);
         }
-        match Command::parse(text, cx.shmem.settings.pg_version) {
+        let parsed = Command::parse(text, cx.shmem.settings.pg_version);
+        self.tell_of(cx, &parsed.truncations);
+        match parsed.command {
             Ok(Some(Command::IdentifySystem)) => self.identify_system(cx),
-            Ok(Some(Command::StartReplication { start, timeline })) => {
-                self.start_replication(cx, start, timeline)
+            Ok(Some(Command::StartReplication {
+                slot,
+                start,
+                timeline,
+            })) => self.start_replication(cx, slot, start, timeline),
+            Ok(Some(Command::CreateSlot {
+                name,
+                temporary,
+                reserve_wal,
+            })) => self.begin_slot(cx, SlotCommand::create(name, temporary, reserve_wal)),
+            Ok(Some(Command::DropSlot { name, wait })) => {
+                self.begin_slot(cx, SlotCommand::drop(name, wait))
             }
+            Ok(Some(Command::ReadSlot { name })) => self.read_slot(cx, &name),
             Ok(None) => {
                 let code = SqlState::FEATURE_NOT_SUPPORTED;
                 self.error(cx, LogEvent::error(code, Message::SqlOnWalSender))
@@ -140,9 +155,16 @@ impl WalSender {
     fn start_replication(
         &mut self,
         cx: &mut Cx<'_>,
+        slot: Option<String>,
         start: Lsn,
         timeline: Option<TimelineId>,
     ) -> Yield {
+        // Held to the end of the COPY; where it stands is not compared with the start.
+        if let Some(Poll::Ready(Err(event))) =
+            slot.map(|name| ReplicationSlotAcquire::nowait(name).poll(cx))
+        {
+            return self.fail(cx, event);
+        }
         let (flush, tli) = flush_position(cx);
         if let Some(asked) = timeline.filter(|asked| *asked != tli) {
             let message = Message::TimelineNotInHistory(asked);

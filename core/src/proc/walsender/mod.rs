@@ -6,18 +6,22 @@
 mod commands;
 mod replies;
 mod send;
+mod slot;
 mod stream;
 mod timers;
 mod wal_read;
 
 use crate::base::{ConnId, Lsn, TimelineId};
-use crate::call::{Exit, LogEvent, Message, Signal, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Poll, Severity, Signal, SqlState, Wait, Yield};
 use crate::shmem::{PmSignal, WalSnd, WalSndState};
+use crate::storage::slot::acquire::release;
+use crate::storage::slot::drop::ReplicationSlotCleanup;
 use crate::sys::{Become, Cx, OpenSegment};
 use crate::wire::backend::{BackendMessage, TxStatus};
 use crate::wire::frame::FrameReader;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use slot::SlotCommand;
 use stream::Stream;
 
 /// One walsender.
@@ -50,6 +54,19 @@ enum Phase {
         flush: Lsn,
     },
     Streaming(Stream),
+    /// A command about a slot is under way.
+    Slot(SlotCommand),
+    /// `ReplicationSlotCleanup`, after an error or before the end.
+    CleanUp(ReplicationSlotCleanup, Then),
+}
+
+/// What follows when the temporary slots of the session are gone.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Then {
+    /// The next command.
+    Command,
+    /// `proc_exit`
+    Exit(Exit),
 }
 
 impl WalSender {
@@ -79,6 +96,8 @@ impl WalSender {
                 self.begin_streaming(cx, start, tli, flush)
             }
             Phase::Streaming(_) => self.stream(cx),
+            Phase::Slot(_) => self.slot_command(cx),
+            Phase::CleanUp(..) => self.clean_up(cx),
         }
     }
 
@@ -152,23 +171,52 @@ impl WalSender {
         })
     }
 
-    /// `ereport(ERROR)`: the command fails, a COPY ends, the connection lives (`WalSndErrorCleanup`).
-    fn error(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
-        let mut answer = Vec::from([event.to_client()]);
-        let leaves = self.got_stopping || self.got_last_cycle;
-        if !self.ignore_till_sync && !leaves {
-            answer.push(BackendMessage::ReadyForQuery(TxStatus::Idle));
+    /// `ereport` of whatever went wrong in a command.
+    fn fail(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
+        match event.severity {
+            Severity::Panic => Yield::Exit(Exit::Panic(event)),
+            Severity::Fatal => self.fatal(cx, event),
+            Severity::Error | Severity::Warning | Severity::Log => self.error(cx, event),
         }
+    }
+
+    /// `ereport(ERROR)`: the command fails, a COPY ends, the connection lives (`WalSndErrorCleanup`). The session's
+    /// temporary slots end with it.
+    fn error(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
+        let answer = event.to_client();
         cx.log(event);
         cx.release_everything();
         self.close_segment(cx);
+        release(cx);
         self.entry(cx).state = WalSndState::Startup;
-        self.phase = Phase::Command;
-        self.send(cx, &answer);
-        if leaves {
-            return self.exit(cx, Exit::Normal);
+        self.send(cx, &[answer]);
+        self.phase = Phase::CleanUp(ReplicationSlotCleanup::new(), Then::Command);
+        self.clean_up(cx)
+    }
+
+    fn clean_up(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let Phase::CleanUp(cleanup, then) = &mut self.phase else {
+            unreachable!("only called while cleaning up")
+        };
+        match cleanup.poll(cx) {
+            Poll::Yield(how) => return how,
+            Poll::Ready(Err(event)) => return Yield::Exit(Exit::Panic(event)),
+            Poll::Ready(Ok(())) => {}
         }
-        Yield::Again("WalSndErrorCleanup")
+        match then.clone() {
+            Then::Exit(exit) => self.shut(cx, exit),
+            // What would be the next command is none any more.
+            Then::Command if self.got_stopping || self.got_last_cycle => {
+                self.exit(cx, Exit::Normal)
+            }
+            Then::Command => {
+                if !self.ignore_till_sync {
+                    self.send(cx, &[BackendMessage::ReadyForQuery(TxStatus::Idle)]);
+                }
+                self.phase = Phase::Command;
+                Yield::Again("WalSndErrorCleanup")
+            }
+        }
     }
 
     /// `ereport(FATAL)`
@@ -186,9 +234,17 @@ impl WalSender {
         self.exit(cx, Exit::Normal)
     }
 
-    /// An orderly exit: `WalSndKill` frees the entry.
+    /// An orderly exit. `ReplicationSlotShmemExit` comes first: what the process has of slots is let go.
     fn exit(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
         self.close_segment(cx);
+        cx.release_everything();
+        release(cx);
+        self.phase = Phase::CleanUp(ReplicationSlotCleanup::new(), Then::Exit(exit));
+        self.clean_up(cx)
+    }
+
+    /// `WalSndKill` frees the entry.
+    fn shut(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
         if let Some(index) = self.index.take() {
             cx.shmem.walsnd[index] = WalSnd::default();
         }

@@ -2,7 +2,10 @@
 //! ProcessStandbyHSFeedbackMessage.
 
 use super::WalSender;
+use super::stream::Turn;
 use crate::call::{Exit, LogEvent, Message, SqlState, Yield};
+use crate::storage::slot::advance::confirm_received_location;
+use crate::storage::slot::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use crate::sys::Cx;
 use crate::wire::backend::BackendMessage;
 use crate::wire::frame::{Frame, FrameError};
@@ -73,10 +76,7 @@ impl WalSender {
 
     fn process_payload(&mut self, cx: &mut Cx<'_>, payload: &[u8]) -> Option<Yield> {
         match StandbyMessage::decode(payload) {
-            Ok(StandbyMessage::Status(status)) => {
-                self.process_status(cx, status);
-                None
-            }
+            Ok(StandbyMessage::Status(status)) => self.process_status(cx, status),
             // Nothing is ever vacuumed here, so that the transactions of the standby hold nothing back.
             Ok(StandbyMessage::Feedback(feedback)) => {
                 self.entry(cx).reply_time = feedback.client_time;
@@ -94,7 +94,7 @@ impl WalSender {
     }
 
     /// `ProcessStandbyReplyMessage`
-    fn process_status(&mut self, cx: &mut Cx<'_>, status: StandbyStatus) {
+    fn process_status(&mut self, cx: &mut Cx<'_>, status: StandbyStatus) -> Option<Yield> {
         if status.reply_requested {
             self.send_keepalive(cx, false);
         }
@@ -104,5 +104,14 @@ impl WalSender {
         entry.flush = status.flush;
         entry.apply = status.apply;
         entry.reply_time = status.client_time;
+        // `PhysicalConfirmReceivedLocation`
+        let has_slot = cx.sys.my_slot.is_some() && status.flush.is_valid();
+        if has_slot && confirm_received_location(cx, status.flush) {
+            let stream = self.streaming();
+            stream.timers.heard();
+            stream.turn = Turn::Confirm(ReplicationSlotsComputeRequiredLsn::new());
+            return Some(Yield::Again("PhysicalConfirmReceivedLocation"));
+        }
+        None
     }
 }

@@ -7,6 +7,8 @@ use super::{Phase, WalSender};
 use crate::base::{Bug, Lsn, Mark, TimelineId, TimestampTz};
 use crate::call::{Exit, Message, Poll, SqlState, Wait, Yield};
 use crate::shmem::WalSndState;
+use crate::storage::slot::acquire::release;
+use crate::storage::slot::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use crate::sys::{ConnEnd, Cx};
 use crate::wire::backend::{BackendMessage, TxStatus};
 use alloc::string::ToString;
@@ -37,6 +39,8 @@ pub(super) enum Turn {
     Top,
     /// WAL is read for a message; the limit was taken before.
     Send { read: WalRead, limit: Lsn },
+    /// A report has moved the slot: what all slots hold is computed, before the next message is looked at.
+    Confirm(ReplicationSlotsComputeRequiredLsn),
 }
 
 impl Stream {
@@ -57,6 +61,12 @@ impl Stream {
 impl WalSender {
     /// One turn of `WalSndLoop`, or the part of one up to the next disk operation.
     pub(super) fn stream(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if let Turn::Confirm(compute) = &mut self.streaming().turn {
+            match compute.poll(cx) {
+                Poll::Yield(how) => return how,
+                Poll::Ready(()) => self.streaming().turn = Turn::Top,
+            }
+        }
         if self.streaming().turn == Turn::Top {
             cx.reset_latch();
             if let Some(end) = self.interrupted(cx) {
@@ -180,6 +190,7 @@ impl WalSender {
         }
         self.close_segment(cx);
         self.entry(cx).state = WalSndState::Startup;
+        release(cx);
         self.phase = Phase::Command;
         let complete = |tag: &str| BackendMessage::CommandComplete(tag.to_string());
         self.send(
@@ -196,9 +207,11 @@ impl WalSender {
     pub(super) fn streaming(&mut self) -> &mut Stream {
         match &mut self.phase {
             Phase::Streaming(stream) => stream,
-            Phase::Init | Phase::Command | Phase::Starting { .. } => {
-                unreachable!("only called while streaming")
-            }
+            Phase::Init
+            | Phase::Command
+            | Phase::Starting { .. }
+            | Phase::Slot(_)
+            | Phase::CleanUp(..) => unreachable!("only called while streaming"),
         }
     }
 }

@@ -1,0 +1,106 @@
+//! The commands about slots. Mirrors CreateReplicationSlot, DropReplicationSlot and ReadReplicationSlot of walsender.c.
+
+use super::commands::flush_position;
+use super::{Phase, WalSender};
+use crate::call::{LogEvent, Poll, SqlState, Yield};
+use crate::ready_ok;
+use crate::storage::slot::acquire::release;
+use crate::storage::slot::create_physical::CreatePhysicalSlot;
+use crate::storage::slot::drop::ReplicationSlotDrop;
+use crate::sys::Cx;
+use crate::wire::backend::{BackendMessage, ErrorFields, TxStatus};
+use crate::wire::command::{Truncation, encode_created, encode_read};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A command that works on the disk, and may wait.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum SlotCommand {
+    Create {
+        create: CreatePhysicalSlot,
+        name: String,
+    },
+    Drop(ReplicationSlotDrop),
+}
+
+impl SlotCommand {
+    pub(super) fn create(name: String, temporary: bool, reserve_wal: bool) -> Self {
+        let create = CreatePhysicalSlot::by_command(name.clone(), temporary, reserve_wal);
+        Self::Create { create, name }
+    }
+
+    pub(super) const fn drop(name: String, wait: bool) -> Self {
+        Self::Drop(ReplicationSlotDrop::new(name, !wait))
+    }
+
+    /// The answer, up to ReadyForQuery.
+    fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Vec<u8>, LogEvent>> {
+        let mut out = Vec::new();
+        match self {
+            Self::Create { create, name } => {
+                ready_ok!(create.poll(cx));
+                encode_created(name, &mut out);
+                release(cx);
+            }
+            Self::Drop(drop) => {
+                ready_ok!(drop.poll(cx));
+                let tag = "DROP_REPLICATION_SLOT".to_string();
+                BackendMessage::CommandComplete(tag).encode(&mut out);
+            }
+        }
+        Poll::Ready(Ok(out))
+    }
+}
+
+impl WalSender {
+    pub(super) fn begin_slot(&mut self, cx: &mut Cx<'_>, command: SlotCommand) -> Yield {
+        self.phase = Phase::Slot(command);
+        self.slot_command(cx)
+    }
+
+    pub(super) fn slot_command(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let Phase::Slot(command) = &mut self.phase else {
+            unreachable!("only called for such a command")
+        };
+        match command.poll(cx) {
+            Poll::Yield(how) => how,
+            Poll::Ready(Ok(out)) => self.answer(cx, out),
+            Poll::Ready(Err(event)) => self.fail(cx, event),
+        }
+    }
+
+    /// `ReadReplicationSlot`: it acquires nothing, so that it works for slots in use.
+    pub(super) fn read_slot(&mut self, cx: &mut Cx<'_>, name: &str) -> Yield {
+        let slots = &cx.shmem.slots;
+        let slot = slots.find(name).map(|index| &slots.slots[index]);
+        let restart_lsn = slot.map(|slot| slot.restart_lsn);
+        // There is one timeline, and all WAL lies on it.
+        let (_, tli) = flush_position(cx);
+        let position = restart_lsn.filter(|lsn| lsn.is_valid());
+        let mut out = Vec::new();
+        encode_read(slot.is_some(), position.map(|lsn| (lsn, tli)), &mut out);
+        self.answer(cx, out)
+    }
+
+    fn answer(&mut self, cx: &mut Cx<'_>, mut out: Vec<u8>) -> Yield {
+        BackendMessage::ReadyForQuery(TxStatus::Idle).encode(&mut out);
+        cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
+        self.phase = Phase::Command;
+        Yield::Again("exec_replication_command")
+    }
+
+    /// NOTICEs about identifiers that were cut.
+    pub(super) fn tell_of(&self, cx: &mut Cx<'_>, truncations: &[Truncation]) {
+        let notices = truncations.iter().map(|Truncation { from, to }| {
+            let text = format!("identifier \"{from}\" will be truncated to \"{to}\"");
+            let fields = ErrorFields::new("NOTICE", SqlState::NAME_TOO_LONG.0, text);
+            BackendMessage::NoticeResponse(fields)
+        });
+        let notices: Vec<_> = notices.collect();
+        if !notices.is_empty() {
+            self.send(cx, &notices);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The result of IDENTIFY_SYSTEM.
+
+use super::super::backend::{BackendMessage, Column};
+use crate::base::{Lsn, PgVersion, TimelineId};
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::str::FromStr;
+
+/// The row.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SystemIdentity {
+    /// Made by initdb; the same on all copies.
+    pub system_id: u64,
+    /// The timeline at the end of the server's WAL.
+    pub timeline: TimelineId,
+    /// How far the server has flushed.
+    pub xlogpos: Lsn,
+    /// NULL for a physical walsender.
+    pub dbname: Option<String>,
+}
+
+impl SystemIdentity {
+    /// Appends columns, row and completion (`IdentifySystem`).
+    pub fn encode(&self, server: PgVersion, out: &mut Vec<u8>) {
+        let timeline = match server {
+            PgVersion::V15 => Column::int4("timeline"),
+            PgVersion::V18 => Column::int8("timeline"),
+        };
+        let columns = vec![
+            Column::text("systemid"),
+            timeline,
+            Column::text("xlogpos"),
+            Column::text("dbname"),
+        ];
+        BackendMessage::RowDescription(columns).encode(out);
+        BackendMessage::row([
+            Some(self.system_id.to_string()),
+            Some(self.timeline.to_string()),
+            Some(self.xlogpos.to_string()),
+            self.dbname.clone(),
+        ])
+        .encode(out);
+        BackendMessage::CommandComplete("IDENTIFY_SYSTEM".to_string()).encode(out);
+    }
+
+    /// Reads the row (`libpqrcv_identify_system`), which may grow columns in later versions.
+    #[must_use]
+    pub fn from_row(row: &[Option<Bytes>]) -> Option<Self> {
+        fn text<T: FromStr>(value: &Option<Bytes>) -> Option<T> {
+            core::str::from_utf8(value.as_ref()?).ok()?.parse().ok()
+        }
+        let [system_id, timeline, xlogpos, rest @ ..] = row else {
+            return None;
+        };
+        Some(Self {
+            system_id: text(system_id)?,
+            timeline: TimelineId(text(timeline)?),
+            xlogpos: text(xlogpos)?,
+            dbname: rest.first().and_then(text),
+        })
+    }
+}

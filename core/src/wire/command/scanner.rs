@@ -1,0 +1,168 @@
+//! Tokens of the replication grammar. Mirrors repl_scanner.l.
+
+use super::super::slot_name::truncated;
+use super::CommandError;
+use crate::base::{Lsn, PgVersion};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// An identifier that was longer than a name may be: the client is told, and the command goes on with what is left.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Truncation {
+    /// As written.
+    pub from: String,
+    /// As used.
+    pub to: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Token<'a> {
+    /// Without quotes: a keyword, or an identifier as written.
+    Word(&'a str),
+    /// In double quotes: an identifier in any case.
+    Quoted(String),
+    /// In single quotes.
+    Text(String),
+    Number(u32),
+    Lsn(Lsn),
+    Other(char),
+    End,
+}
+
+pub(super) struct Scanner<'a> {
+    rest: &'a str,
+    /// Later versions have more keywords.
+    pub(super) server: PgVersion,
+    peeked: Option<Token<'a>>,
+    /// The identifiers that were cut so far.
+    pub(super) truncations: Vec<Truncation>,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) const fn new(text: &'a str, server: PgVersion) -> Self {
+        Self {
+            rest: text,
+            server,
+            peeked: None,
+            truncations: Vec::new(),
+        }
+    }
+
+    pub(super) fn peek(&mut self) -> Result<&Token<'a>, CommandError> {
+        let token = match self.peeked.take() {
+            Some(token) => token,
+            None => self.scan()?,
+        };
+        Ok(self.peeked.insert(token))
+    }
+
+    pub(super) fn next(&mut self) -> Result<Token<'a>, CommandError> {
+        match self.peeked.take() {
+            Some(token) => Ok(token),
+            None => self.scan(),
+        }
+    }
+
+    /// Takes the token if it comes next.
+    pub(super) fn accept(&mut self, token: &Token<'_>) -> Result<bool, CommandError> {
+        let there = self.peek()? == token;
+        if there {
+            self.peeked = None;
+        }
+        Ok(there)
+    }
+
+    /// Takes a string or a number that was peeked at.
+    pub(super) fn pass_value(&mut self) {
+        let value = |token: &mut Token<'_>| matches!(token, Token::Text(_) | Token::Number(_));
+        self.peeked.take_if(value);
+    }
+
+    /// A word as an identifier: in lower case, and cut.
+    pub(super) fn folded(&mut self, word: &str) -> String {
+        self.cut_name(word.to_ascii_lowercase())
+    }
+
+    fn cut_name(&mut self, name: String) -> String {
+        let to = truncated(&name);
+        if to.len() == name.len() {
+            return name;
+        }
+        let to = String::from(to);
+        self.truncations.push(Truncation {
+            from: name,
+            to: to.clone(),
+        });
+        to
+    }
+
+    fn scan(&mut self) -> Result<Token<'a>, CommandError> {
+        self.rest = self
+            .rest
+            .trim_start_matches([' ', '\t', '\n', '\r', '\x0c', '\x0b']);
+        let Some(first) = self.rest.chars().next() else {
+            return Ok(Token::End);
+        };
+        // The longest match wins: `AB/0` is a position although `AB` could be a word.
+        let high = run(self.rest, |c| c.is_ascii_hexdigit());
+        if high > 0 && self.rest[high..].starts_with('/') {
+            let low = run(&self.rest[high + 1..], |c| c.is_ascii_hexdigit());
+            if low > 0 {
+                let text = self.cut(high + 1 + low);
+                let lsn = text.parse();
+                return lsn.map(Token::Lsn).map_err(|_| CommandError::Syntax);
+            }
+        }
+        if first.is_ascii_digit() {
+            let len = run(self.rest, |c| c.is_ascii_digit());
+            let number = self.cut(len).parse();
+            // PostgreSQL reduces a larger number modulo 2^32, which nobody can want.
+            return number.map(Token::Number).map_err(|_| CommandError::Syntax);
+        }
+        if is_word_start(first) {
+            let is_word = |c: char| is_word_start(c) || c.is_ascii_digit() || c == '$';
+            let len = run(self.rest, is_word);
+            return Ok(Token::Word(self.cut(len)));
+        }
+        if first == '\'' {
+            return self.quoted('\'').map(Token::Text);
+        }
+        if first == '"' {
+            let name = self.quoted('"')?;
+            return Ok(Token::Quoted(self.cut_name(name)));
+        }
+        self.cut(first.len_utf8());
+        Ok(Token::Other(first))
+    }
+
+    /// What stands between two quotes; a doubled one stands for one.
+    fn quoted(&mut self, quote: char) -> Result<String, CommandError> {
+        let mut text = String::new();
+        loop {
+            self.cut(1);
+            let end = self.rest.find(quote);
+            let end = end.ok_or(CommandError::UnterminatedString)?;
+            text.push_str(self.cut(end));
+            self.cut(1);
+            if !self.rest.starts_with(quote) {
+                return Ok(text);
+            }
+            text.push(quote);
+        }
+    }
+
+    fn cut(&mut self, len: usize) -> &'a str {
+        let (token, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        token
+    }
+}
+
+/// Length of the longest run of such characters.
+fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
+    text.find(|c| !is(c)).unwrap_or(text.len())
+}
+
+fn is_word_start(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
+}

@@ -1,0 +1,381 @@
+//! Commands: what is accepted, how the rest is refused, and what is answered.
+
+use super::super::backend::{BackendMessage, backend_limit};
+use super::super::frame::FrameReader;
+use super::*;
+use proptest::prelude::*;
+
+fn parse(text: &str) -> Result<Option<Command>, CommandError> {
+    parse_as(text, PgVersion::V15)
+}
+
+/// Without notices.
+#[track_caller]
+fn parse_as(text: &str, server: PgVersion) -> Result<Option<Command>, CommandError> {
+    let parsed = Command::parse(text, server);
+    assert_eq!(parsed.truncations, []);
+    parsed.command
+}
+
+fn start(start: u64, timeline: Option<u32>) -> Result<Option<Command>, CommandError> {
+    Ok(Some(Command::StartReplication {
+        slot: None,
+        start: Lsn(start),
+        timeline: timeline.map(TimelineId),
+    }))
+}
+
+#[test]
+fn what_receivers_send() {
+    assert_eq!(parse("IDENTIFY_SYSTEM"), Ok(Some(Command::IdentifySystem)));
+    assert_eq!(
+        parse("START_REPLICATION 0/1300000 TIMELINE 2"),
+        start(0x130_0000, Some(2))
+    );
+    assert_eq!(
+        parse("\tSTART_REPLICATION PHYSICAL AB/cd\n;"),
+        start(0xAB_0000_00CD, None)
+    );
+}
+
+#[test]
+fn what_is_not_a_replication_keyword_is_sql() {
+    for text in [
+        "",
+        "  ",
+        "identify_system",
+        "IDENTIFY_SYSTEMS",
+        "SELECT 1",
+        "'SHOW'",
+        "1",
+        "0/1",
+        ";",
+        "ALTER_REPLICATION_SLOT x",
+    ] {
+        assert_eq!(parse(text), Ok(None), "{text:?}");
+    }
+    let later = parse_as("ALTER_REPLICATION_SLOT x", PgVersion::V18);
+    assert_eq!(later, Err(CommandError::Syntax));
+}
+
+#[test]
+fn what_the_grammar_refuses() {
+    for text in [
+        "IDENTIFY_SYSTEM 1",
+        "IDENTIFY_SYSTEM;;",
+        "IDENTIFY_SYSTEM; IDENTIFY_SYSTEM",
+        "START_REPLICATION",
+        "START_REPLICATION 0",
+        "START_REPLICATION 0/",
+        "START_REPLICATION 0/123456789",
+        "START_REPLICATION physical 0/1",
+        "START_REPLICATION 0/1 TIMELINE",
+        "START_REPLICATION 0/1 TIMELINE x",
+        "START_REPLICATION 0/1 TIMELINE 99999999999999",
+        "START_REPLICATION SLOT 0/1",
+        "START_REPLICATION SLOT SLOT 0/1",
+        "START_REPLICATION SLOT 's' 0/1",
+        "CREATE_REPLICATION_SLOT s",
+        "CREATE_REPLICATION_SLOT 1s PHYSICAL",
+        "CREATE_REPLICATION_SLOT a-b PHYSICAL",
+        "CREATE_REPLICATION_SLOT s PHYSICAL TEMPORARY",
+        "CREATE_REPLICATION_SLOT s PHYSICAL ()",
+        "CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL,)",
+        "CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL TEMPORARY)",
+        "CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL) RESERVE_WAL",
+        "CREATE_REPLICATION_SLOT s PHYSICAL reserve_wal",
+        "CREATE_REPLICATION_SLOT s PHYSICAL (bogus) x",
+        "DROP_REPLICATION_SLOT",
+        "DROP_REPLICATION_SLOT s wait",
+        "READ_REPLICATION_SLOT",
+        "READ_REPLICATION_SLOT s.",
+        "START_REPLICATION LOGICAL 0/1",
+        "START_REPLICATION 'it''s' 0/1",
+    ] {
+        assert_eq!(parse(text), Err(CommandError::Syntax), "{text:?}");
+    }
+    assert_eq!(
+        parse("START_REPLICATION 0/1 TIMELINE 0"),
+        Err(CommandError::TimelineZero)
+    );
+    for text in ["'", "START_REPLICATION \"x", "'it''", "IDENTIFY_SYSTEM '"] {
+        assert_eq!(
+            parse(text),
+            Err(CommandError::UnterminatedString),
+            "{text:?}"
+        );
+    }
+}
+
+fn create(name: &str, temporary: bool, reserve_wal: bool) -> Result<Option<Command>, CommandError> {
+    let name = name.into();
+    Ok(Some(Command::CreateSlot {
+        name,
+        temporary,
+        reserve_wal,
+    }))
+}
+
+/// Keywords are upper case, so that in lower case they are names; in quotes anything is.
+#[test]
+fn slots_are_named_by_identifiers() {
+    for (text, name) in [
+        ("CREATE_REPLICATION_SLOT Standby_1 PHYSICAL", "standby_1"),
+        ("CREATE_REPLICATION_SLOT slot PHYSICAL", "slot"),
+        ("CREATE_REPLICATION_SLOT \"SLOT\" PHYSICAL", "SLOT"),
+        ("CREATE_REPLICATION_SLOT \"1\"\"s\" PHYSICAL;", "1\"s"),
+        ("CREATE_REPLICATION_SLOT \"\" PHYSICAL", ""),
+    ] {
+        assert_eq!(parse(text), create(name, false, false), "{text}");
+    }
+    let name = "s".into();
+    let wait = true;
+    assert_eq!(
+        parse("DROP_REPLICATION_SLOT s WAIT"),
+        Ok(Some(Command::DropSlot { name, wait }))
+    );
+    let name = "a.b".into();
+    assert_eq!(
+        parse("READ_REPLICATION_SLOT a.B"),
+        Ok(Some(Command::ReadSlot { name }))
+    );
+    assert_eq!(
+        parse("START_REPLICATION SLOT S PHYSICAL 0/1"),
+        Ok(Some(Command::StartReplication {
+            slot: Some("s".into()),
+            start: Lsn(1),
+            timeline: None,
+        }))
+    );
+}
+
+#[test]
+fn options_of_a_slot() {
+    for (options, reserve) in [
+        ("RESERVE_WAL", true),
+        ("(RESERVE_WAL)", true),
+        ("(reserve_wal)", true),
+        ("(\"reserve_wal\" on)", true),
+        ("(RESERVE_WAL 'TRUE')", true),
+        ("(RESERVE_WAL 1)", true),
+        ("(RESERVE_WAL 0)", false),
+        ("(RESERVE_WAL off)", false),
+        ("(RESERVE_WAL False)", false),
+        ("", false),
+    ] {
+        let text = format!("CREATE_REPLICATION_SLOT s TEMPORARY PHYSICAL {options}");
+        assert_eq!(parse(&text), create("s", true, reserve), "{text}");
+    }
+    let conflict = || CommandError::ConflictingOptions;
+    for (options, error, code) in [
+        ("RESERVE_WAL RESERVE_WAL", conflict(), b"42601"),
+        ("(RESERVE_WAL, RESERVE_WAL)", conflict(), b"42601"),
+        ("(SNAPSHOT 'export')", conflict(), b"42601"),
+        ("(TWO_PHASE)", conflict(), b"42601"),
+        ("USE_SNAPSHOT", conflict(), b"42601"),
+        (
+            "(FAILOVER)",
+            CommandError::UnrecognizedOption("failover".into()),
+            b"XX000",
+        ),
+        (
+            "(bogus 'x', RESERVE_WAL)",
+            CommandError::UnrecognizedOption("bogus".into()),
+            b"XX000",
+        ),
+        (
+            "(RESERVE_WAL 2)",
+            CommandError::NotBoolean("reserve_wal".into()),
+            b"42601",
+        ),
+        (
+            "(RESERVE_WAL yes)",
+            CommandError::NotBoolean("reserve_wal".into()),
+            b"42601",
+        ),
+    ] {
+        let text = format!("CREATE_REPLICATION_SLOT s PHYSICAL {options}");
+        let found = parse(&text).unwrap_err();
+        assert_eq!((&found, &found.sqlstate()), (&error, code), "{text}");
+    }
+    let later = "CREATE_REPLICATION_SLOT s PHYSICAL (FAILOVER)";
+    assert_eq!(parse_as(later, PgVersion::V18), Err(conflict()));
+    // The grammar comes first.
+    let both = "CREATE_REPLICATION_SLOT s PHYSICAL (bogus) x";
+    assert_eq!(parse(both), Err(CommandError::Syntax));
+}
+
+/// A name that is too long is cut, and the client is told so, also if the command fails behind it.
+#[test]
+fn long_names_are_cut() {
+    let (long, cut) = ("X".repeat(70), "x".repeat(63));
+    let truncation = |from: String| Truncation {
+        from,
+        to: cut.clone(),
+    };
+    let parsed = Command::parse(
+        &format!("CREATE_REPLICATION_SLOT {long} PHYSICAL"),
+        PgVersion::V18,
+    );
+    assert_eq!(parsed.command, create(&cut, false, false));
+    assert_eq!(parsed.truncations, [truncation("x".repeat(70))]);
+    let parsed = Command::parse(
+        &format!("DROP_REPLICATION_SLOT \"{}\" x", "x".repeat(64)),
+        PgVersion::V18,
+    );
+    assert_eq!(parsed.command, Err(CommandError::Syntax));
+    assert_eq!(parsed.truncations, [truncation("x".repeat(64))]);
+}
+
+/// Only since 18 does the walreceiver double quotes in a name.
+#[test]
+fn what_walreceivers_send() {
+    for (slot, version, text) in [
+        (
+            None,
+            PgVersion::V15,
+            "START_REPLICATION 0/3000000 TIMELINE 2",
+        ),
+        (
+            Some("standby"),
+            PgVersion::V15,
+            "START_REPLICATION SLOT \"standby\" 0/3000000 TIMELINE 2",
+        ),
+        (
+            Some("a\"b"),
+            PgVersion::V15,
+            "START_REPLICATION SLOT \"a\"b\" 0/3000000 TIMELINE 2",
+        ),
+        (
+            Some("a\"b"),
+            PgVersion::V18,
+            "START_REPLICATION SLOT \"a\"\"b\" 0/3000000 TIMELINE 2",
+        ),
+    ] {
+        let command = Command::StartReplication {
+            slot: slot.map(String::from),
+            start: Lsn(0x300_0000),
+            timeline: Some(TimelineId(2)),
+        };
+        assert_eq!(command.text(version), text);
+    }
+}
+
+fn rows(out: Vec<u8>) -> Vec<BackendMessage> {
+    let mut reader = FrameReader::default();
+    reader.push(out.into());
+    core::iter::from_fn(|| reader.next(backend_limit).unwrap())
+        .map(|frame| BackendMessage::decode(frame).unwrap())
+        .collect()
+}
+
+/// A physical slot has no consistent point, whether it holds WAL or not; a slot that there is not is a row of NULLs.
+#[test]
+fn results_of_slot_commands() {
+    let row = |values: &[Option<&str>]| {
+        BackendMessage::DataRow(
+            values
+                .iter()
+                .map(|v| v.map(|text| text.as_bytes().to_vec().into()))
+                .collect(),
+        )
+    };
+    let mut out = Vec::new();
+    encode_created("s", &mut out);
+    let created = rows(out);
+    assert_eq!(created[1], row(&[Some("s"), Some("0/0"), None, None]));
+    let tag = "CREATE_REPLICATION_SLOT".into();
+    assert_eq!(created[2], BackendMessage::CommandComplete(tag));
+    for (exists, position, expected) in [
+        (false, None, [None, None, None]),
+        (true, None, [Some("physical"), None, None]),
+        (
+            true,
+            Some((Lsn(0x300_0028), TimelineId(2))),
+            [Some("physical"), Some("0/3000028"), Some("2")],
+        ),
+    ] {
+        let mut out = Vec::new();
+        encode_read(exists, position, &mut out);
+        let read = rows(out);
+        let BackendMessage::RowDescription(columns) = &read[0] else {
+            panic!("{read:?}")
+        };
+        let types: Vec<_> = columns.iter().map(|c| (&*c.name, c.type_oid)).collect();
+        let expected_types = [("slot_type", 25), ("restart_lsn", 25), ("restart_tli", 20)];
+        assert_eq!(types, expected_types);
+        assert_eq!(read[1], row(&expected));
+        let tag = "READ_REPLICATION_SLOT".into();
+        assert_eq!(read[2], BackendMessage::CommandComplete(tag));
+    }
+}
+
+/// The row as PostgreSQL 15 and 18 send it.
+#[test]
+fn identity() {
+    let identity = SystemIdentity {
+        system_id: 7_710_309_314_411_937_630,
+        timeline: TimelineId(2),
+        xlogpos: Lsn(0x190_B520),
+        dbname: None,
+    };
+    let mut out = Vec::new();
+    identity.encode(PgVersion::V15, &mut out);
+    let columns = b"T\0\0\0\x6f\0\x04systemid\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0timeline\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0xlogpos\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0dbname\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
+    let row = b"D\0\0\0\x33\0\x04\0\0\0\x137710309314411937630\0\0\0\x012\0\0\0\t0/190B520\xff\xff\xff\xff";
+    let complete = b"C\0\0\0\x14IDENTIFY_SYSTEM\0";
+    assert_eq!(out, [&columns[..], row, complete].concat());
+
+    let mut later = Vec::new();
+    identity.encode(PgVersion::V18, &mut later);
+    assert_ne!(out, later, "the timeline is an int8 there");
+
+    let mut reader = FrameReader::default();
+    reader.push(later.into());
+    reader.next(backend_limit).unwrap();
+    let row = BackendMessage::decode(reader.next(backend_limit).unwrap().unwrap());
+    let Ok(BackendMessage::DataRow(row)) = row else {
+        panic!("{row:?}");
+    };
+    assert_eq!(SystemIdentity::from_row(&row), Some(identity));
+    assert_eq!(SystemIdentity::from_row(&row[..2]), None);
+    assert_eq!(SystemIdentity::from_row(&[None, None, None]), None);
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let name = || "[a-zA-Z0-9_\"'. é]{0,20}";
+    prop_oneof![
+        Just(Command::IdentifySystem),
+        (
+            prop::option::of(name()),
+            any::<u64>(),
+            prop::option::of(1u32..)
+        )
+            .prop_map(|(slot, start, timeline)| Command::StartReplication {
+                slot,
+                start: Lsn(start),
+                timeline: timeline.map(TimelineId)
+            }),
+        (name(), any::<bool>(), any::<bool>()).prop_map(|(name, temporary, reserve_wal)| {
+            Command::CreateSlot {
+                name,
+                temporary,
+                reserve_wal,
+            }
+        }),
+        (name(), any::<bool>()).prop_map(|(name, wait)| Command::DropSlot { name, wait }),
+        name().prop_map(|name| Command::ReadSlot { name }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn round_trip(command in command()) {
+        prop_assert_eq!(parse(&command.to_string()), Ok(Some(command)));
+    }
+
+    #[test]
+    fn garbage_is_an_error(text in "((START_REPLICATION|IDENTIFY_SYSTEM|CREATE_REPLICATION_SLOT|DROP_REPLICATION_SLOT) ?)?[ 0-9A-F/'\"(),;é]{0,12}|.{0,20}") {
+        let _ = Command::parse(&text, PgVersion::V18);
+    }
+}
