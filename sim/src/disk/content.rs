@@ -91,7 +91,7 @@ impl Content {
         self.difference(offset, as_u64(bytes.len()), |old| {
             let (head, tail) = rest.split_at(old.len());
             rest = tail;
-            let first = old.iter().zip(head).position(|(a, b)| a != b)?;
+            let first = same_prefix(old, head)?;
             let last = old.iter().zip(head).rposition(|(a, b)| a != b)?;
             Some((first, last))
         })
@@ -163,6 +163,15 @@ impl Content {
             }
         }
     }
+}
+
+/// How many bytes two slices of one length have in common at their beginning; `None` if they are equal.
+fn same_prefix(a: &[u8], b: &[u8]) -> Option<usize> {
+    const STRIDE: usize = 64;
+    let mut stride = a.chunks(STRIDE).zip(b.chunks(STRIDE));
+    let start = stride.position(|(a, b)| a != b)? * STRIDE;
+    let mut rest = a[start..].iter().zip(&b[start..]);
+    rest.position(|(a, b)| a != b).map(|within| start + within)
 }
 
 fn pieces(offset: u64, len: u64) -> impl Iterator<Item = Piece> {

@@ -144,7 +144,12 @@ impl Inode {
 
     pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
         let changed = self.cached.change(offset, &bytes);
-        self.cached.write(offset, &bytes);
+        // PostgreSQL writes a page of WAL anew for every record in it: most of what is written is there already.
+        if changed.start < changed.end {
+            let from = changed.start.max(offset);
+            let new = as_usize(from - offset)..as_usize(changed.end - offset);
+            self.cached.write(from, &bytes[new]);
+        }
         self.push(offset, Patch::Bytes(bytes), changed);
     }
 
@@ -178,7 +183,12 @@ impl Inode {
     pub(super) fn settle(&mut self, upto: u64) {
         let covered = self.pending.partition_point(|p| p.number <= upto);
         for entry in self.pending.drain(..covered) {
-            entry.apply(&mut self.platter, 0..u64::MAX);
+            // With all entries before it the platter holds what the cache held then: the rest is equal.
+            let within = match entry.patch {
+                Patch::Truncate => 0..u64::MAX,
+                Patch::Bytes(_) | Patch::Zeros(_) => entry.changed.clone(),
+            };
+            entry.apply(&mut self.platter, within);
         }
     }
 
