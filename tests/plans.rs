@@ -3,7 +3,10 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
-use walsim::plan::{Expect, Plan, PlanError, Profile, Scenario, When, generate, show_us};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use walsim::plan::{Expect, Fault, Plan, PlanError, Profile, Scenario, When, generate, show_us};
 use walsim_core::base::{Bug, Mark};
 
 /// So many cases from a fixed seed; `PROPTEST_RNG_SEED` asks for others.
@@ -289,6 +292,39 @@ fn a_generated_plan_is_readable() {
         text.contains("[[node]]\nname = \"standby1\"\nupstream = \"primary\"\n"),
         "{text}"
     );
+}
+
+/// A stall at a place that no process ever reaches would search nothing.
+#[test]
+fn places_of_stalls_exist() {
+    let mut sources = String::new();
+    let mut dirs = vec![PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../core/src"
+    ))];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                sources += &fs::read_to_string(path).expect("a source file");
+            }
+        }
+    }
+    let mut places = BTreeSet::new();
+    for seed in 0..1000 {
+        let rows = generate(Profile::Default, seed).faults.into_iter();
+        for row in rows {
+            if let Fault::Stall { at, .. } = row.fault {
+                places.insert(at);
+            }
+        }
+    }
+    assert!(places.len() > 20, "{places:?}");
+    for place in places {
+        assert!(sources.contains(&format!("\"{place}\"")), "{place}");
+    }
 }
 
 /// The page that documents the format shows a file that is read.

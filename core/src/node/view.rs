@@ -1,7 +1,7 @@
 //! What checkers and reports may see of a node: everything, and change nothing.
 
 use super::process::Process;
-use super::{Next, Node};
+use super::{Next, Node, Proc};
 use crate::base::{ConnId, Lsn, Pid, Xid};
 use crate::proc::postmaster::PmState;
 use crate::shmem::{Role, Shmem};
@@ -25,6 +25,21 @@ pub struct ProcessView {
     pub stopped: bool,
 }
 
+impl ProcessView {
+    const fn new(pid: Pid, proc: &Proc) -> Self {
+        let at = match &proc.next {
+            Next::Run(function) => function,
+            Next::Wait(wait) => wait.why,
+        };
+        Self {
+            pid,
+            role: proc.role,
+            at,
+            stopped: proc.stopped,
+        }
+    }
+}
+
 impl<'a> NodeView<'a> {
     pub(super) const fn new(node: &'a Node) -> Self {
         Self { node }
@@ -38,18 +53,15 @@ impl<'a> NodeView<'a> {
 
     /// All processes.
     pub fn processes(&self) -> impl Iterator<Item = ProcessView> + use<'a> {
-        self.node.procs.iter().map(|(pid, proc)| {
-            let at = match &proc.next {
-                Next::Run(function) => function,
-                Next::Wait(wait) => wait.why,
-            };
-            ProcessView {
-                pid: *pid,
-                role: proc.role,
-                at,
-                stopped: proc.stopped,
-            }
-        })
+        let procs = self.node.procs.iter();
+        procs.map(|(pid, proc)| ProcessView::new(*pid, proc))
+    }
+
+    /// One process.
+    #[must_use]
+    pub fn process(&self, pid: Pid) -> Option<ProcessView> {
+        let proc = self.node.procs.get(&pid)?;
+        Some(ProcessView::new(pid, proc))
     }
 
     /// What a process is.

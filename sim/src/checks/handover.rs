@@ -63,5 +63,7 @@ fn is_excused(scene: &Scene<'_>) -> bool {
     );
     let takes_part = |role| matches!(role, Role::Postmaster | Role::Startup | Role::WalReceiver);
     let mut processes = scene.view.processes();
-    !recovering || processes.any(|process| process.stopped && takes_part(process.role))
+    !recovering
+        || scene.held
+        || processes.any(|process| process.stopped && takes_part(process.role))
 }

@@ -57,6 +57,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) view: NodeView<'a>,
     /// Its disk after the effects of the step.
     pub(crate) disk: &'a Disk,
+    /// Some process gets no CPU.
+    pub(crate) held: bool,
     /// The process that ran, if one did.
     pub(crate) ran: Option<(Pid, Role)>,
     /// What it wanted.

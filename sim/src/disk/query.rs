@@ -3,7 +3,7 @@
 use super::content::Content;
 use super::inode::Inode;
 use super::tree::{Node, Place, ROOT};
-use super::{Descriptor, Disk};
+use super::{Act, Descriptor, Disk, Ticket};
 use std::ops::Range;
 use std::sync::Arc;
 use walsim_core::base::Fd;
@@ -84,6 +84,15 @@ impl Disk {
     pub fn path_of(&self, fd: Fd) -> Option<&FilePath> {
         let open: &Descriptor = self.descriptors.get(&fd)?;
         self.inodes.get(&open.inode).map(|inode| &inode.path)
+    }
+
+    /// The file that an operation makes durable.
+    #[must_use]
+    pub fn syncs(&self, ticket: &Ticket) -> Option<&FilePath> {
+        match &ticket.0 {
+            Act::Fsync { inode, .. } => self.inodes.get(inode).map(|inode| &inode.path),
+            Act::Answer(_) | Act::Read { .. } | Act::SyncDir { .. } => None,
+        }
     }
 
     /// Bytes taken, of how many.

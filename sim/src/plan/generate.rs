@@ -83,10 +83,14 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     draw.stream("plan.actions");
     let actions = draw.actions(stock, active_us);
     draw.stream("plan.faults");
-    let faults = match profile {
+    let mut faults = match profile {
         Profile::Default => draw.faults(nodes.len(), active_us),
         Profile::Faultless => Vec::new(),
     };
+    draw.stream("plan.stalls");
+    if profile == Profile::Default {
+        faults.extend(draw.stalls(nodes.len(), active_us));
+    }
     Plan {
         seed,
         name: profile.name().into(),
@@ -318,6 +322,7 @@ fn signed(us: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Fault, FaultRow};
 
     #[test]
     fn plans_have_what_a_campaign_relies_on() {
@@ -326,7 +331,8 @@ mod tests {
             let plan = generate(Profile::Default, seed);
             let geometry = plan.nodes[0].settings.geometry;
             stock += u32::from(geometry == Geometry::STOCK);
-            faults += plan.faults.len();
+            let stall = |row: &&FaultRow| matches!(row.fault, Fault::Stall { .. });
+            faults += plan.faults.len() - plan.faults.iter().filter(stall).count();
             let Geometry {
                 wal_page,
                 segment,
@@ -346,7 +352,7 @@ mod tests {
             "{stock} of 500 have stock geometry"
         );
         assert!(
-            (1300..1700).contains(&faults),
+            (1450..1750).contains(&faults),
             "{faults} faults in 500 plans"
         );
     }

@@ -153,13 +153,19 @@ pub enum EventKind {
     CommitAcked,
     /// A checkpoint has been completed.
     CheckpointDone,
+    /// A slot's new state file is in place.
+    SlotSaved,
+    /// A segment of WAL is removed, or renamed for future use.
+    SegmentRemoved,
+    /// A walreceiver has ended.
+    WalreceiverEnded,
     /// The node accepts connections.
     Ready,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::WalWrite,
         Self::WalFsync,
         Self::WalReceived,
@@ -167,6 +173,9 @@ impl EventKind {
         Self::WalSent,
         Self::CommitAcked,
         Self::CheckpointDone,
+        Self::SlotSaved,
+        Self::SegmentRemoved,
+        Self::WalreceiverEnded,
         Self::Ready,
     ];
 
@@ -181,6 +190,9 @@ impl EventKind {
             Self::WalSent => "wal-sent",
             Self::CommitAcked => "commit-acked",
             Self::CheckpointDone => "checkpoint-done",
+            Self::SlotSaved => "slot-saved",
+            Self::SegmentRemoved => "segment-removed",
+            Self::WalreceiverEnded => "walreceiver-ended",
             Self::Ready => "ready",
         }
     }
@@ -319,6 +331,15 @@ pub enum Fault {
         node: usize,
         /// Of which kind; `None` stops them all.
         process: Option<Role>,
+        /// How long.
+        for_us: u64,
+    },
+    /// The next process that comes to a place where others may act gets no CPU for a while.
+    Stall {
+        /// Of which server.
+        node: usize,
+        /// The C function in which the place is.
+        at: String,
         /// How long.
         for_us: u64,
     },

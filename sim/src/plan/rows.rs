@@ -206,6 +206,7 @@ pub(super) struct FaultRow {
     pub(super) immediate_shutdown: Option<OffRow>,
     pub(super) kill: Option<KillRow>,
     pub(super) pause: Option<PauseRow>,
+    pub(super) stall: Option<StallRow>,
     pub(super) partition: Option<PartitionRow>,
     pub(super) reset: Option<LinkRow>,
     pub(super) delay: Option<DelayRow>,
@@ -234,6 +235,15 @@ pub(super) struct KillRow {
 pub(super) struct PauseRow {
     pub(super) node: Word,
     pub(super) process: Option<Word>,
+    #[serde(rename = "for")]
+    pub(super) lasts: Word,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StallRow {
+    pub(super) node: Word,
+    pub(super) at: Word,
     #[serde(rename = "for")]
     pub(super) lasts: Word,
 }

@@ -118,6 +118,7 @@ impl Tables {
             self.shutdown(row.immediate_shutdown.as_ref(), ShutdownMode::Immediate),
             row.kill.as_ref().map(|r| self.kill(r)),
             row.pause.as_ref().map(|r| self.pause(r)),
+            row.stall.as_ref().map(|r| self.stall(r)),
             row.partition.as_ref().map(|r| self.partition(r)),
             row.reset.as_ref().map(|r| {
                 let (a, b) = self.names.pair(&r.from, &r.to)?;
@@ -141,7 +142,7 @@ impl Tables {
                 })
             }),
         ];
-        let help = "power_loss, node_crash, smart_shutdown, fast_shutdown, immediate_shutdown, kill, pause, \
+        let help = "power_loss, node_crash, smart_shutdown, fast_shutdown, immediate_shutdown, kill, pause, stall, \
                     partition, reset, delay, fsync_error, disk_full, stop_reading or clock_jump";
         Ok(FaultRow {
             when,
@@ -236,6 +237,14 @@ impl Tables {
         Ok(Fault::Pause {
             node: self.names.node(&row.node)?,
             process: row.process.as_ref().map(process).transpose()?,
+            for_us: unit(&row.lasts, duration_us)?,
+        })
+    }
+
+    fn stall(&self, row: &rows::StallRow) -> Read<Fault> {
+        Ok(Fault::Stall {
+            node: self.names.node(&row.node)?,
+            at: row.at.text.clone(),
             for_us: unit(&row.lasts, duration_us)?,
         })
     }

@@ -333,6 +333,14 @@ impl Out {
                     format!("{}, path = {}{drop}", node(*n), quoted(path)),
                 )
             }
+            Fault::Stall {
+                node: n,
+                at,
+                for_us,
+            } => (
+                "stall",
+                format!("{}, at = {}, for = {}", node(*n), quoted(at), us(*for_us)),
+            ),
             Fault::DiskFull { node: n, for_us } => {
                 ("disk_full", format!("{}, for = {}", node(*n), us(*for_us)))
             }

@@ -67,6 +67,7 @@ pub(super) fn of_fault(fault: &mut Fault) -> Vec<&mut usize> {
         | Fault::Shutdown { node, .. }
         | Fault::Kill { node, .. }
         | Fault::Pause { node, .. }
+        | Fault::Stall { node, .. }
         | Fault::StopReading { node, .. } => vec![node],
         Fault::Partition { a, b, .. } | Fault::Reset { a, b } | Fault::Delay { a, b, .. } => {
             vec![a, b]

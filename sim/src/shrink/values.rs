@@ -71,6 +71,7 @@ fn of_fault<'a>(fault: &'a mut Fault, knobs: &mut Vec<Knob<'a>>) {
         Fault::FsyncError { drop_pages, .. } => knobs.push(Knob::Switch(drop_pages)),
         Fault::DiskFull { for_us, .. }
         | Fault::Pause { for_us, .. }
+        | Fault::Stall { for_us, .. }
         | Fault::StopReading { for_us, .. } => {
             knobs.push(Knob::Time(for_us));
         }

@@ -4,13 +4,20 @@ use super::{Event, World};
 use crate::net::Delivery;
 use crate::plan::EventKind;
 use walsim_core::base::{ConnId, OpId, Pid};
-use walsim_core::call::{DiskOp, Effect, Effects, Exit, Input, NetEvent, NetOp, Severity};
+use walsim_core::call::{
+    DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Severity,
+};
 use walsim_core::shmem::Role;
 
 impl World {
     /// Carries the effects out in their order. True if the node died in the middle, by a fault that struck there: what
     /// stands behind that place never happened.
-    pub(super) fn carry_out(&mut self, host: usize, effects: &mut Effects) -> bool {
+    pub(super) fn carry_out(
+        &mut self,
+        host: usize,
+        ran: Option<(Pid, Role)>,
+        effects: &mut Effects,
+    ) -> bool {
         let cut = self.hosts[host].doomed.take().map(|doom| {
             let key = crate::choice::Key::new(
                 "crash.cut",
@@ -32,7 +39,7 @@ impl World {
                 return true;
             }
             if let Some(doom) = self
-                .event_of(host, *pid, effect)
+                .event_of(host, ran, *pid, effect)
                 .and_then(|e| self.fire(host, e))
             {
                 self.die(host, doom);
@@ -167,18 +174,20 @@ impl World {
     }
 
     /// The kind of event that an effect is, where rows of the plan wait for one.
-    fn event_of(&self, host: usize, pid: Pid, effect: &Effect) -> Option<EventKind> {
+    fn event_of(
+        &self,
+        host: usize,
+        ran: Option<(Pid, Role)>,
+        pid: Pid,
+        effect: &Effect,
+    ) -> Option<EventKind> {
         if !self.waits_for_events() {
             return None;
         }
         let state = &self.hosts[host];
-        let role = state.node.as_ref().and_then(|node| node.view().role(pid));
-        let in_wal = |fd| {
-            state
-                .disk
-                .path_of(fd)
-                .is_some_and(|p| p.as_str().starts_with("pg_wal/0"))
-        };
+        // Who has ended in this step is no longer among the processes.
+        let role = ran.filter(|(ran, _)| *ran == pid).map(|(_, role)| role);
+        let in_wal = |fd| state.disk.path_of(fd).is_some_and(is_segment);
         match effect {
             Effect::Disk(_, DiskOp::Write { fd, .. }) if in_wal(*fd) => Some(match role {
                 Some(Role::WalReceiver) => EventKind::WalReceived,
@@ -189,6 +198,18 @@ impl World {
                 let wal = pieces[0].first() == Some(&b'd') && pieces[0].get(5) == Some(&b'w');
                 wal.then_some(EventKind::WalSent)
             }
+            Effect::Disk(_, DiskOp::Rename { from, .. } | DiskOp::Unlink(from))
+                if is_segment(from) =>
+            {
+                Some(EventKind::SegmentRemoved)
+            }
+            Effect::Disk(_, DiskOp::Rename { to, .. }) if is_slot_state(to) => {
+                Some(EventKind::SlotSaved)
+            }
+            Effect::Log(event) if event.message == Message::Checkpoint("complete") => {
+                Some(EventKind::CheckpointDone)
+            }
+            Effect::Exit(_) if role == Some(Role::WalReceiver) => Some(EventKind::WalreceiverEnded),
             Effect::Disk(..)
             | Effect::Net(..)
             | Effect::Log(_)
@@ -196,4 +217,13 @@ impl World {
             | Effect::Halt => None,
         }
     }
+}
+
+/// A segment under its name; not one that is still being made.
+pub(super) fn is_segment(path: &FilePath) -> bool {
+    path.as_str().starts_with("pg_wal/0")
+}
+
+fn is_slot_state(path: &FilePath) -> bool {
+    path.as_str().starts_with("pg_replslot/") && path.name() == "state"
 }

@@ -7,12 +7,19 @@ use crate::net::LinkSpec;
 use crate::plan::{Action, EventKind, Fault, ShutdownMode, When};
 use walsim_core::base::{Mark, Mono, Pid};
 use walsim_core::call::{Input, Signal};
-use walsim_core::node::PmState;
+use walsim_core::node::{Node, PmState};
 use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 
 /// How long an operator waits for a smart shutdown before going on with a fast one.
 const SMART_PATIENCE_US: u64 = 3_000_000;
+
+/// The next process that stands at a place is held there.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Stall {
+    pub(super) at: String,
+    pub(super) for_us: u64,
+}
 
 /// How a server with its machine, or without it, comes to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -102,6 +109,7 @@ impl World {
                 | Fault::Shutdown { .. }
                 | Fault::Kill { .. }
                 | Fault::Pause { .. }
+                | Fault::Stall { .. }
                 | Fault::StopReading { .. } => None,
             };
             match death {
@@ -262,6 +270,9 @@ impl World {
                     self.drive(node, Input::Signal(pid, Signal::Stop));
                 }
             }
+            Fault::Stall { node, at, for_us } => {
+                self.hosts[node].stalls.push(Stall { at, for_us });
+            }
             Fault::StopReading { node, for_us } => {
                 self.net.stop_reading(self.hosts[node].index);
                 self.struck(Some(node), "takes no more bytes from its peers");
@@ -296,7 +307,8 @@ impl World {
             | Fault::Reset { .. }
             | Fault::FsyncError { .. }
             | Fault::ClockJump { .. }
-            | Fault::Kill { .. } => {}
+            | Fault::Kill { .. }
+            | Fault::Stall { .. } => {}
             Fault::Shutdown { node, mode, .. } => {
                 let host = &self.hosts[node];
                 if mode == ShutdownMode::Smart && host.node.is_some() && host.boots_at.is_some() {
@@ -349,6 +361,27 @@ impl World {
             Action::SwitchWal { node } => (node, Statement::SwitchWal),
         };
         self.operate(node, statement);
+    }
+
+    /// Holds the process that has just made a step, if it stands where one is to be held.
+    pub(super) fn stall(&mut self, host: usize, pid: Pid) {
+        let state = &mut self.hosts[host];
+        if state.stalls.is_empty() {
+            return;
+        }
+        let view = state.node.as_ref().map(Node::view);
+        let Some(at) = view.and_then(|view| view.process(pid)).map(|p| p.at) else {
+            return;
+        };
+        if let Some(found) = state.stalls.iter().position(|stall| stall.at == at) {
+            let Stall { at, for_us } = state.stalls.remove(found);
+            state.hold(pid, self.now.after_us(for_us));
+            let ms = for_us / 1000;
+            self.tell(
+                Some(host),
+                format!("process {pid} stalls at {at} for {ms} ms"),
+            );
+        }
     }
 
     fn name(&self, host: usize) -> &str {

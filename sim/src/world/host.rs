@@ -45,6 +45,10 @@ pub(super) struct Host {
     pub(super) turn: Option<Turn>,
     /// A power loss or crash that strikes in the middle of the next step's effects.
     pub(super) doomed: Option<super::faults::Doom>,
+    /// Processes that are to be held, once they stand there.
+    pub(super) stalls: Vec<super::faults::Stall>,
+    /// Until when one of them is.
+    held: Mono,
     /// It has been told to start again at this time.
     pub(super) boots_at: Option<Mono>,
     /// Whether it will be found open for connections was told already, for this incarnation.
@@ -66,6 +70,8 @@ impl Host {
             paces: BTreeMap::new(),
             turn: None,
             doomed: None,
+            stalls: Vec::new(),
+            held: Mono(0),
             boots_at: None,
             ready: false,
         }
@@ -115,6 +121,18 @@ impl Host {
             0
         };
         pace.not_before = now.after_us(delay_us);
+    }
+
+    /// A process gets no CPU until then.
+    pub(super) fn hold(&mut self, pid: Pid, until: Mono) {
+        let pace = self.paces.entry(pid).or_default();
+        pace.not_before = pace.not_before.max(until);
+        self.held = self.held.max(until);
+    }
+
+    /// Is any process held?
+    pub(super) fn holds_any(&self, now: Mono) -> bool {
+        now <= self.held
     }
 
     /// A process is gone.

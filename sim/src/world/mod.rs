@@ -19,6 +19,7 @@ use crate::disk::{Content, Disk, DiskSpec};
 use crate::net::{LinkSpec, Net};
 use crate::plan::{EventKind, Plan};
 use crate::trace::Trace;
+use effects::is_segment;
 use host::Host;
 use people::People;
 use std::collections::{BTreeMap, VecDeque};
@@ -309,7 +310,11 @@ impl World {
         match event {
             Event::Disk(host, op) => {
                 if let Some(ticket) = self.hosts[host].ops.remove(&op) {
+                    let synced = self.hosts[host].disk.syncs(&ticket).is_some_and(is_segment);
                     let outcome = self.hosts[host].disk.complete(ticket, &self.choices);
+                    if synced && outcome.is_ok() {
+                        self.after_event(host, EventKind::WalFsynced);
+                    }
                     self.drive(host, Input::Disk(op, outcome));
                 }
             }
@@ -360,8 +365,9 @@ impl World {
         self.marks.extend(node.probe().marks());
         if let Some((pid, role)) = run {
             state.pace(self.now, pid, role, self.plan.step_delays, &self.choices);
+            self.stall(host, pid);
         }
-        let crashed = self.carry_out(host, &mut effects);
+        let crashed = self.carry_out(host, run, &mut effects);
         if !crashed {
             self.check(host, run, &effects);
         }
@@ -380,6 +386,7 @@ impl World {
             view: node.view(),
             disk: &state.disk,
             ran: run,
+            held: state.holds_any(self.now),
             effects: fx,
         };
         let verdict = self.checks.after_step(&scene);

@@ -31,6 +31,7 @@ impl World {
                 }
             }
             self.hosts[from].doomed = None;
+            self.hosts[from].stalls.clear();
             self.resume(from);
             self.net.resume_reading(self.now, self.hosts[from].index);
         }
@@ -70,6 +71,7 @@ impl World {
             | Fault::Shutdown { .. }
             | Fault::Kill { .. }
             | Fault::Pause { .. }
+            | Fault::Stall { .. }
             | Fault::StopReading { .. } => 0,
         });
         let back_us: u64 = jumps.sum();

@@ -40,14 +40,72 @@ const CLASSES: [Class; 14] = [
     Class::Pause,
 ];
 
+/// Places in which a process of the primary, or of a standby, is worth holding: between two halves of something that
+/// others may see.
+const PLACES: [&[&str]; 2] = [
+    &[
+        "CreateCheckPoint",
+        "CheckPointGuts",
+        "BufferSync",
+        "ProcessSyncRequests",
+        "UpdateControlFile",
+        "CopyXLogRecordToWAL",
+        "RecordTransactionCommit",
+        "XLogWrite",
+        "issue_xlog_fsync",
+        "XLogFileInit",
+        "WALRead",
+        "WalSndLoop",
+        "StartReplication",
+        "ServerLoop",
+    ],
+    &[
+        "WaitForWALToBecomeAvailable",
+        "XLogPageRead",
+        "ApplyWalRecord",
+        "RequestXLogStreaming",
+        "ShutdownWalRcv",
+        "WalReceiverMain",
+        "XLogWalRcvWrite",
+        "XLogWalRcvFlush",
+        "XLogFileInit",
+        "UpdateControlFile",
+        "ServerLoop",
+    ],
+];
+
 impl Draw {
+    /// Delays at single places: half of the runs have some.
+    pub(super) fn stalls(&mut self, nodes: usize, active_us: u64) -> Vec<FaultRow> {
+        let count = *self.rng.pick(&[0, 0, 0, 1, 2, 4, 6, 8]);
+        let rows = (0..count).map(|_| {
+            let node = self.victim(nodes);
+            let at = *self.rng.pick(PLACES[usize::from(node > 0)]);
+            // Long enough to let others do all that they want, seldom long enough for timeouts.
+            let for_us = match self.rng.below(3) {
+                0 => self.between_ms(MS, 20 * MS),
+                1 => self.between_ms(20 * MS, 300 * MS),
+                _ => self.between_ms(300 * MS, 2 * SECOND),
+            };
+            let fault = Fault::Stall {
+                node,
+                at: at.into(),
+                for_us,
+            };
+            let when = When::At(self.between_ms(200 * MS, active_us - 500 * MS));
+            FaultRow { when, fault }
+        });
+        rows.collect()
+    }
+
     pub(super) fn faults(&mut self, nodes: usize, active_us: u64) -> Vec<FaultRow> {
         let on: Vec<Class> = CLASSES
             .into_iter()
             .filter(|_| self.rng.ratio(1, 2))
             .collect();
         // From 0 to 6; few runs have none or one, since faults meet each other in the others.
-        let count = *self.rng.pick(&[0, 1, 2, 2, 3, 3, 4, 4, 5, 6]);
+        let counts = [0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 6, 6];
+        let count = *self.rng.pick(&counts);
         if on.is_empty() {
             return Vec::new();
         }
