@@ -68,6 +68,16 @@ fn commit_crosses_redo_point() {
 }
 
 #[test]
+fn lost_walreceiver_start_request() {
+    is_found(Bug::LostWalreceiverStartRequest);
+}
+
+#[test]
+fn fsync_retry() {
+    is_found(Bug::FsyncRetry);
+}
+
+#[test]
 fn contrecord_divergence() {
     is_found(Bug::ContrecordDivergence);
 }
