@@ -1,6 +1,8 @@
 //! The contract between a node and the world, one test for each promise that is hard to retrofit.
 
+mod processes;
 mod rig;
+mod shutdown;
 mod worlds;
 
 use rig::Rig;

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use walsim::choice::Choices;
 use walsim::disk::{Content, Disk, DiskSpec, Ticket};
 use walsim_core::base::{
-    ConnId, Geometry, Mono, Now, OpId, PgVersion, Pid, Planted, Settings, TimestampTz,
+    ConnId, Geometry, Lsn, Mono, Now, OpId, PgVersion, Pid, Planted, SegmentNo, Settings,
+    TimestampTz,
 };
 use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet, Signal};
-use walsim_core::node::{InitialFile, Node, PmState, initdb};
+use walsim_core::node::{InitialFile, Node, PmState, STANDBY_SIGNAL, initdb};
 use walsim_core::shmem::Role;
 use walsim_core::wire::backend::{BackendMessage, backend_limit};
 use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
+use walsim_core::wire::replication::{StandbyMessage, StandbyStatus, WalMessage};
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
 /// A node, its disk, and what its clients have received.
@@ -29,6 +31,8 @@ pub(crate) struct Rig {
     received: BTreeMap<ConnId, FrameReader>,
     /// CommandComplete tags and error codes by connection.
     pub(crate) answers: BTreeMap<ConnId, Vec<String>>,
+    /// How far WAL has come to who streams.
+    pub(crate) shipped: BTreeMap<ConnId, Lsn>,
     conns: u32,
     /// Fsyncs issued.
     pub(crate) fsyncs: u32,
@@ -41,8 +45,13 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new() -> Self {
+        Self::of(PgVersion::V15, false)
+    }
+
+    /// A fresh cluster, or a standby whose primary nobody plays.
+    pub(crate) fn of(version: PgVersion, standby: bool) -> Self {
         let geometry = Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes");
-        let mut settings = Settings::new(PgVersion::V15, geometry);
+        let mut settings = Settings::new(version, geometry);
         settings.checkpoint_timeout_ms = 3_600_000;
         let mut disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
         for file in initdb(settings.pg_version, &geometry, 7) {
@@ -55,6 +64,10 @@ impl Rig {
                 }
             }
         }
+        if standby {
+            disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
+            settings.primary_conninfo = Some((String::from("primary"), 5432));
+        }
         Self {
             node: Node::boot(settings.clone(), 1, 1, Planted::NONE),
             disk,
@@ -66,6 +79,7 @@ impl Rig {
             tickets: BTreeMap::new(),
             received: BTreeMap::new(),
             answers: BTreeMap::new(),
+            shipped: BTreeMap::new(),
             conns: 0,
             fsyncs: 0,
             log: Vec::new(),
@@ -125,6 +139,10 @@ impl Rig {
             }
             Effect::Exit(_) => self.disk.close_all(pid),
             Effect::Log(event) => self.log.push(event.to_string()),
+            Effect::Net(conn, NetOp::Close) => {
+                let answers = self.answers.entry(conn).or_default();
+                answers.push(String::from("closed"));
+            }
             Effect::Net(..) | Effect::Halt => {}
         }
     }
@@ -139,6 +157,15 @@ impl Rig {
         while let Some(frame) = frames.next(backend_limit).expect("a server sends frames") {
             let answer = match BackendMessage::decode(frame).expect("a server sends messages") {
                 BackendMessage::CommandComplete(tag) => tag,
+                BackendMessage::CopyData(payload) => {
+                    match WalMessage::decode(payload).expect("a walsender sends WAL") {
+                        WalMessage::XLogData(header, data) => {
+                            self.shipped.insert(conn, header.start + data.len() as u64);
+                        }
+                        WalMessage::Keepalive(_) => {}
+                    }
+                    continue;
+                }
                 BackendMessage::ErrorResponse(fields) => format!("{fields:?}"),
                 BackendMessage::DataRow(values) => {
                     let first = values.into_iter().next().flatten().unwrap_or_default();
@@ -248,22 +275,47 @@ impl Rig {
 
     /// Opens a session, greeted and ready.
     pub(crate) fn session(&mut self) -> (ConnId, Pid) {
+        let conn = self.connect(&[("user", "postgres"), ("database", "postgres")]);
+        assert_eq!(
+            self.answers.remove(&conn),
+            Some(vec![String::from("ready")])
+        );
+        (conn, self.newest(Role::Backend))
+    }
+
+    /// A standby that the test plays: it is sent all WAL from the first segment on.
+    pub(crate) fn stream(&mut self) -> (ConnId, Pid) {
+        let conn = self.connect(&[("user", "postgres"), ("replication", "true")]);
+        let start = self.settings.geometry.segment_start(SegmentNo(1));
+        self.ask(conn, &format!("START_REPLICATION {start} TIMELINE 1"));
+        (conn, self.newest(Role::WalSender))
+    }
+
+    /// The standby tells that it has flushed so far.
+    pub(crate) fn confirm(&mut self, conn: ConnId, flushed: Lsn) {
+        let status = StandbyMessage::Status(StandbyStatus {
+            write: flushed,
+            flush: flushed,
+            apply: flushed,
+            client_time: TimestampTz(0),
+            reply_requested: false,
+        });
+        self.input(Input::Net(conn, NetEvent::Data(status.to_frame())));
+    }
+
+    /// Connects with a start-up packet.
+    pub(crate) fn connect(&mut self, params: &[(&str, &str)]) -> ConnId {
         self.conns += 1;
         let conn = ConnId {
             incarnation: 0,
             n: self.conns,
         };
         self.input(Input::Net(conn, NetEvent::Accepted));
-        let params = [("user", "postgres"), ("database", "postgres")];
-        let packet = StartupPacket::Startup(StartupMessage::new(&params)).to_bytes();
+        let packet = StartupPacket::Startup(StartupMessage::new(params)).to_bytes();
         self.settle();
         self.input(Input::Net(conn, NetEvent::Data(packet)));
         self.settle();
-        assert_eq!(
-            self.answers.remove(&conn),
-            Some(vec![String::from("ready")])
-        );
-        (conn, self.newest(Role::Backend))
+        conn
     }
 
     /// Hands a statement to a session without running anybody.
@@ -289,19 +341,31 @@ impl Rig {
         self.input(Input::Signal(pid, Signal::Kill));
     }
 
+    /// Sends a signal to a process of this role.
+    pub(crate) fn signal(&mut self, role: Role, signal: Signal) {
+        let pid = self.newest(role);
+        self.input(Input::Signal(pid, signal));
+    }
+
     /// Loses power, and boots again with what survived.
     pub(crate) fn lose_power(&mut self) {
-        self.tickets.clear();
         self.disk
             .power_loss(self.settings.geometry.data_page, &self.choices);
+        self.boot();
+        self.until("the node runs again", |rig| {
+            rig.state() == Some(PmState::Run)
+        });
+        self.settle();
+    }
+
+    /// Starts the server anew on the disk as it is.
+    pub(crate) fn boot(&mut self) {
+        self.tickets.clear();
         self.incarnation += 1;
         self.node = Node::boot(self.settings.clone(), 1, self.incarnation, Planted::NONE);
         self.effects_left = usize::MAX;
         self.received.clear();
         self.answers.clear();
-        self.until("the node runs again", |rig| {
-            rig.state() == Some(PmState::Run)
-        });
-        self.settle();
+        self.shipped.clear();
     }
 }

@@ -153,3 +153,46 @@ fn the_snapshot_names_who_runs() {
         (Xid(5), Xid(6))
     );
 }
+
+/// The last record of all: redo starts at the checkpoint itself, and the control file says that nothing follows.
+#[test]
+fn a_shutdown_checkpoint_is_its_own_redo_point() {
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let (mut bench, pid) = server(version, Planted::NONE);
+        let kind = CheckpointKind::Shutdown;
+        let mut checkpoint = bench.step(pid, |cx| CreateCheckPoint::new(cx, kind));
+        assert_eq!(bench.drive(pid, |cx| checkpoint.poll(cx)), Ok(Ok(true)));
+        let records = bench.records(FIRST);
+        let (at, rmid, info) = records[records.len() - 1];
+        assert_eq!((rmid, info), (RmgrId::XLOG, 0x00), "{version:?}");
+        let control = &bench.shmem.control;
+        assert_eq!((control.checkpoint, control.checkpoint_copy.redo), (at, at));
+        assert_eq!(control.state, DbState::ShutDown);
+        assert_eq!(bench.files["global/pg_control"], control.encode(version));
+    }
+}
+
+/// Whatever is written behind the redo point would be overwritten by the next start.
+#[test]
+fn wal_that_is_written_during_a_shutdown_is_a_panic() {
+    let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
+    let kind = CheckpointKind::Shutdown;
+    let mut checkpoint = bench.step(pid, |cx| CreateCheckPoint::new(cx, kind));
+    let before = bench.shmem.xlog.redo;
+    while bench.shmem.xlog.redo == before {
+        let step = bench.step(pid, |cx| checkpoint.poll(cx));
+        assert!(matches!(step, Poll::Yield(_)));
+    }
+    let other = bench.attach(Role::Backend);
+    let mut record = bench.step(other, |cx| insert(cx, &XlogRecord::NextOid(9)));
+    assert!(matches!(
+        bench.drive(other, |cx| record.poll(cx)),
+        Ok(Ok(_))
+    ));
+    let Ok(Err(event)) = bench.drive(pid, |cx| checkpoint.poll(cx)) else {
+        panic!("the checkpoint passed")
+    };
+    let expected = LogEvent::panic(SqlState::INTERNAL, Message::ConcurrentWal);
+    assert_eq!(event, expected);
+    assert_eq!(bench.shmem.control.state, DbState::ShuttingDown);
+}

@@ -239,6 +239,19 @@ fn a_recycled_first_page_sends_a_standby_to_the_stream() {
     );
 }
 
+/// Nobody looks at the first page, and the record layer goes back to where the source has nothing better.
+#[test]
+#[cfg(feature = "planted-bugs")]
+fn with_the_bug_a_recycled_segment_passes_for_the_next_one() {
+    let mut table = Table::new(PgVersion::V15, STANDBY).with_wal();
+    let planted = Planted::NONE.with(Bug::RecycledFirstPage);
+    table.bench.probe = crate::base::Probe::new(planted);
+    let old = table.bench.files[&table.bench.segment_path(SegmentNo(1))].clone();
+    let path = table.bench.segment_path(SegmentNo(2));
+    table.bench.files.insert(path, old);
+    assert!(matches!(table.read(2048, 24), Ok(Ok(_))));
+}
+
 /// The record reader rejected what the stream gave: the walreceiver is stopped before local files are read.
 #[test]
 fn a_rejected_stream_stops_the_walreceiver() {

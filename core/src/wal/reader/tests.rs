@@ -488,3 +488,55 @@ fn a_split_header_is_checked() {
     let (record, missing) = (split.start, Lsn(0x600));
     assert_eq!(reader.aborted, Some(Aborted { record, missing }));
 }
+
+/// A record of which only the length is on its page, followed by a page that does not continue it: recycled bytes.
+#[test]
+fn a_length_in_the_last_bytes_of_a_page() {
+    let garbage = |len: u32, bug: Option<Bug>| {
+        let mut wal = builder(TINY, PgVersion::V15);
+        // Filled up to 8 bytes before the end of the page.
+        let room = 256 - 40 - 8;
+        let placed = wal.append(&message(room - 24 - 2));
+        assert_eq!(placed.end, Lsn(1024 + 248));
+        let mut bytes = wal.bytes().to_vec();
+        bytes[248..252].copy_from_slice(&len.to_le_bytes());
+        let mut reader = reader(TINY, PgVersion::V15);
+        reader.begin_read(Lsn(1024 + 40));
+        let planted = bug.map_or(Planted::NONE, |bug| Planted::NONE.with(bug));
+        let mut probe = Probe::new(planted);
+        let source = Source {
+            geometry: TINY,
+            bytes: &bytes,
+            stingy: false,
+        };
+        loop {
+            match reader.next(&mut probe) {
+                Next::Record(_) => {}
+                Next::Need { page, len, .. } => source.feed(&mut reader, page, len),
+                Next::End(error) => return error,
+            }
+        }
+    };
+    let at = Lsn(1024 + 248);
+    let refused = WalError::RecordLength {
+        version: PgVersion::V15,
+        record: at,
+        len: 0,
+    };
+    assert_eq!(garbage(0, None), refused);
+    assert!(!matches!(
+        garbage(MAX_RECORD + 1, None),
+        WalError::Allocation(_)
+    ));
+    if Planted::AVAILABLE {
+        let trusted = garbage(MAX_RECORD + 1, Some(Bug::TrustUnvalidatedLength));
+        assert_eq!(trusted, WalError::Allocation(MAX_RECORD + 1));
+        assert_eq!(
+            garbage(0, Some(Bug::ShortLengthAtPageEnd)),
+            WalError::Segfault(at)
+        );
+        // Longer than the rest of the page: the next page refuses it, whoever looks at the length.
+        let next = garbage(20, Some(Bug::ShortLengthAtPageEnd));
+        assert!(!matches!(next, WalError::Segfault(_)), "{next:?}");
+    }
+}

@@ -1,0 +1,152 @@
+//! What a walsender does when its server shuts down.
+
+use super::super::*;
+use super::table::{Table, status};
+use crate::base::PgVersion;
+use crate::wire::frontend::FrontendMessage;
+use crate::wire::replication::{Keepalive, StandbyMessage, StandbyStatus, WalMessage};
+use alloc::string::String;
+
+const END: u64 = 5100;
+
+fn signal(table: &mut Table, signal: Signal) {
+    let sys = table.bench.procs.get_mut(&table.pid).unwrap();
+    sys.signal(signal);
+    table.bench.shmem.procs.set_latch(table.pid);
+    table.run();
+}
+
+/// A sender that has sent the shutdown checkpoint, which ends at `END`, and knows that it is the last.
+fn last_cycle(mut table: Table) -> Table {
+    signal(&mut table, Signal::Usr1);
+    assert_eq!(table.entry().state, WalSndState::Stopping);
+    assert_eq!(table.exit, None);
+    table.flush(END);
+    assert_eq!(table.next_range(), Some((5000, END)));
+    signal(&mut table, Signal::Usr2);
+    table
+}
+
+fn is_ping(message: Option<WalMessage>) -> bool {
+    matches!(
+        message,
+        Some(WalMessage::Keepalive(Keepalive {
+            wal_end: Lsn(END),
+            reply_requested: true,
+            ..
+        }))
+    )
+}
+
+fn has_left(table: &mut Table) -> bool {
+    let said = table.next() == Some(BackendMessage::CommandComplete("COPY 0".into()));
+    let freed = *table.entry() == WalSnd::default();
+    said && freed && table.next().is_none() && table.exit == Some(Exit::Normal)
+}
+
+/// It asks once for each answer, and leaves at exactly the end.
+#[test]
+fn it_stays_until_the_standby_has_all_of_it() {
+    let mut table = last_cycle(Table::streaming(5000, 5000));
+    assert!(is_ping(table.next_wal()));
+    assert_eq!((table.next_wal(), table.exit.clone()), (None, None));
+    for flushed in [END - 8, END + 8] {
+        table.report(status(flushed, false));
+        assert!(is_ping(table.next_wal()), "{flushed} is not the end");
+        assert_eq!(table.exit, None);
+    }
+    table.report(status(END, false));
+    assert!(has_left(&mut table));
+}
+
+#[test]
+fn a_receiver_that_never_flushes_is_judged_by_what_it_wrote() {
+    let mut table = last_cycle(Table::streaming(5000, 5000));
+    assert!(is_ping(table.next_wal()));
+    table.report(StandbyMessage::Status(StandbyStatus {
+        write: Lsn(END),
+        flush: Lsn::INVALID,
+        apply: Lsn::INVALID,
+        client_time: crate::base::TimestampTz(1),
+        reply_requested: false,
+    }));
+    assert!(has_left(&mut table));
+}
+
+/// WAL that came behind the last look is sent before anything is asked.
+#[test]
+fn it_looks_once_more_for_wal() {
+    let mut table = Table::streaming(5000, 5000);
+    signal(&mut table, Signal::Usr1);
+    table.bench.shmem.xlog.flush = Lsn(END);
+    signal(&mut table, Signal::Usr2);
+    assert_eq!(table.next_range(), Some((5000, END)));
+    assert!(is_ping(table.next_wal()));
+}
+
+#[test]
+fn a_mute_standby_is_left_behind_at_the_timeout() {
+    let mut table = last_cycle(Table::streaming(5000, 5000));
+    table.pass_ms(1999);
+    assert_eq!(table.exit, None);
+    table.pass_ms(1);
+    assert_eq!(table.exit, Some(Exit::Normal));
+}
+
+/// Between commands there is nothing to send, and a command might write WAL.
+#[test]
+fn an_idle_walsender_ends_at_once() {
+    let mut table = Table::new(PgVersion::V18, 5000);
+    table.run();
+    signal(&mut table, Signal::Usr1);
+    assert_eq!(table.next_error().0, "FATAL 57P01");
+    assert!(matches!(table.exit, Some(Exit::Fatal(_))));
+}
+
+/// The end of a COPY is the end of the process; and so is an error.
+#[test]
+fn there_is_no_way_back_to_commands() {
+    for bad in [false, true] {
+        let mut table = Table::streaming(5000, 5000);
+        signal(&mut table, Signal::Usr1);
+        if bad {
+            let frame = Bytes::from_static(b"d\0\0\0\x05r");
+            table.conn().apply(crate::call::NetEvent::Data(frame));
+            table.run();
+            assert_eq!(table.next_error().0, "ERROR 08P01");
+        } else {
+            table.say(&FrontendMessage::CopyDone);
+            assert_eq!(table.next(), Some(BackendMessage::CopyDone));
+        }
+        assert_eq!(
+            (table.next(), table.exit),
+            (None, Some(Exit::Normal)),
+            "{bad}"
+        );
+    }
+}
+
+/// A state that no physical client reaches, but for which there is a text.
+#[test]
+fn commands_are_refused_while_stopping() {
+    let mut table = Table::new(PgVersion::V15, 5000);
+    table.run();
+    table.sender.got_stopping = true;
+    table.query("IDENTIFY_SYSTEM");
+    let text = "cannot execute new commands while WAL sender is in stopping mode";
+    assert_eq!(
+        table.next_error(),
+        (String::from("ERROR 55000"), text.into())
+    );
+    assert_eq!((table.next(), table.exit), (None, Some(Exit::Normal)));
+}
+
+#[test]
+#[cfg(feature = "planted-bugs")]
+fn with_the_bug_everything_sent_is_enough() {
+    let planted = crate::base::Planted::NONE.with(crate::base::Bug::ShutdownDropsUnconfirmedTail);
+    let mut table = Table::streaming(5000, 5000);
+    table.bench.probe = crate::base::Probe::new(planted);
+    let mut table = last_cycle(table);
+    assert!(has_left(&mut table));
+}

@@ -1,0 +1,126 @@
+//! Single processes that are killed or frozen, wherever they stand.
+
+use crate::rig::Rig;
+use walsim_core::base::{ConnId, Mark, PgVersion, Pid};
+use walsim_core::call::{Input, Machine, Signal};
+use walsim_core::node::PmState;
+use walsim_core::shmem::Role;
+
+/// A server with one row that was acknowledged, one commit and one checkpoint under way.
+fn busy(version: PgVersion) -> (Rig, ConnId, ConnId) {
+    let mut rig = Rig::of(version, false);
+    rig.until("the node runs", |rig| rig.state() == Some(PmState::Run));
+    rig.settle();
+    let (a, _) = rig.session();
+    rig.ask(a, "PUT 16384 1 'c0ffee01'");
+    rig.ask(a, "BEGIN");
+    rig.ask(a, "PUT 16384 2 'c0ffee02'");
+    let (b, _) = rig.session();
+    rig.say(a, "COMMIT");
+    rig.say(b, "CHECKPOINT");
+    (rig, a, b)
+}
+
+fn next_step(rig: &mut Rig) {
+    if let Some(pid) = rig.runnable().last().copied() {
+        rig.run(pid);
+    } else if !rig.complete_one() {
+        rig.now = rig.node.next_wakeup().expect("somebody waits");
+    }
+}
+
+fn killed(mut rig: Rig, victim: Pid, committed: ConnId) {
+    let acked = rig.has_answer(committed, "COMMIT");
+    let place = rig.place(victim);
+    rig.kill(victim);
+    rig.until("the crash is seen", |rig| rig.state() != Some(PmState::Run));
+    rig.until("the node runs again", |rig| {
+        rig.state() == Some(PmState::Run)
+    });
+    assert!(rig.node.probe().marks().contains(Mark::ProcessKilled));
+    rig.settle();
+    let (session, _) = rig.session();
+    let rows = rig.ask(session, "GET 16384 1");
+    assert!(
+        rows.iter().any(|row| row == "\\xc0ffee01"),
+        "{place:?}: {rows:?}"
+    );
+    let rows = rig.ask(session, "GET 16384 2");
+    let found = rows.iter().any(|row| row == "\\xc0ffee02");
+    assert!(found || !acked, "{place:?}: an acknowledged row is gone");
+}
+
+/// Whatever it held and waited for, the others die with it and a new life begins.
+#[test]
+fn each_process_may_be_killed_at_each_step() {
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let (mut rig, commit, checkpoint) = busy(version);
+        let mut steps = 0;
+        while !rig.has_answer(checkpoint, "CHECKPOINT") {
+            for role in [Role::Backend, Role::Checkpointer, Role::WalWriter] {
+                killed(rig.clone(), rig.newest(role), commit);
+            }
+            steps += 1;
+            next_step(&mut rig);
+        }
+        assert!(steps > 50, "a commit and a checkpoint are {steps} steps");
+    }
+}
+
+/// The server of a startup process that dies by itself ends; that of a walreceiver begins anew.
+#[test]
+fn the_processes_of_a_standby_may_be_killed() {
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let mut rig = Rig::of(version, true);
+        rig.until("it has a walreceiver", |rig| {
+            rig.node.view().shmem().walrcv.pid.is_some()
+        });
+        rig.until("the standby opens", |rig| {
+            rig.state() == Some(PmState::HotStandby)
+        });
+        let mut other = rig.clone();
+        rig.signal(Role::WalReceiver, Signal::Kill);
+        rig.until("the crash is seen", |rig| {
+            rig.state() == Some(PmState::WaitBackends)
+        });
+        rig.until("the standby opens again", |rig| {
+            rig.state() == Some(PmState::HotStandby)
+        });
+        other.signal(Role::Startup, Signal::Kill);
+        other.until("the server is gone", |rig| rig.node.is_halted());
+        let reason = "LOG:  shutting down due to startup process failure";
+        assert!(
+            other.log.iter().any(|line| line == reason),
+            "{:#?}",
+            other.log
+        );
+    }
+}
+
+/// Who is frozen obeys no SIGQUIT; the postmaster loses its patience after five seconds.
+#[test]
+fn a_frozen_process_is_killed_in_the_end() {
+    let mut rig = Rig::running();
+    rig.signal(Role::Checkpointer, Signal::Stop);
+    rig.signal(Role::Postmaster, Signal::Quit);
+    let begun = rig.now;
+    rig.until("the server is gone", |rig| rig.node.is_halted());
+    let took = rig.now - begun;
+    assert!((4_000_000..=6_000_000).contains(&took), "{took} us");
+    let line = "LOG:  issuing SIGKILL to recalcitrant children";
+    assert!(rig.log.iter().any(|said| said == line));
+    assert!(rig.node.probe().marks().contains(Mark::ShutdownImmediate));
+}
+
+/// A frozen postmaster takes nobody in; nothing is lost.
+#[test]
+fn a_frozen_postmaster_goes_on_where_it_was() {
+    let mut rig = Rig::running();
+    let postmaster = rig.newest(Role::Postmaster);
+    rig.input(Input::Signal(postmaster, Signal::Stop));
+    let conn = rig.connect(&[("user", "postgres"), ("database", "postgres")]);
+    assert_eq!(rig.answers.get(&conn), None);
+    rig.input(Input::Signal(postmaster, Signal::Cont));
+    rig.settle();
+    assert!(rig.has_answer(conn, "ready"));
+}
