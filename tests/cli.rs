@@ -400,6 +400,33 @@ fn what_does_not_fail_is_not_shrunk() {
     );
 }
 
+/// A standby that must not open never converges: what hangs stays what hangs.
+#[test]
+fn a_cluster_that_hangs_is_shrunk_to_what_it_hangs_at() {
+    let hangs = [
+        "--set",
+        "hot_standby=false",
+        "-o",
+        "hangs.toml",
+        "--format",
+        "json",
+    ];
+    let output = walsim(&[&["shrink", "1"][..], &hangs].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let line = last_line(&output);
+    assert_eq!(
+        (&line["invariant"], &line["steps_after"]),
+        (&"LIVE".into(), &0.into())
+    );
+    let file = std::fs::read_to_string(folder().join("hangs.toml")).expect("just written");
+    assert!(file.contains("hot_standby = false"), "{file}");
+    assert!(
+        !file.contains("[expect]"),
+        "a play of it must pass one day: {file}"
+    );
+    assert_eq!(walsim(&["replay", "hangs.toml"]).status.code(), Some(3));
+}
+
 /// A campaign makes the first failure of each kind small, and keeps the others as they are.
 #[cfg(feature = "planted-bugs")]
 #[test]

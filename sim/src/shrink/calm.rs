@@ -22,12 +22,8 @@ const CHANGES: [fn(&mut Plan); 10] = [
 
 /// All at once, then one thing after the other.
 pub(super) fn calm_down(search: &mut Search<'_>) {
-    let all = search.attempt_with(|plan| {
-        CHANGES.iter().for_each(|change| change(plan));
-        let odd = odd(plan);
-        odd.into_iter().for_each(|setting| reset(plan, setting));
-    });
-    if all {
+    let calm = all_calm(&search.best);
+    if search.attempt(calm) {
         return;
     }
     search.attempt_with(|plan| plan.network = NetworkPlan::default());
@@ -45,6 +41,16 @@ pub(super) fn calm_down(search: &mut Search<'_>) {
             candidate
         },
     );
+}
+
+/// The plan with everything as usual.
+pub(super) fn all_calm(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    CHANGES.iter().for_each(|change| change(&mut plan));
+    for setting in odd(&plan) {
+        reset(&mut plan, setting);
+    }
+    plan
 }
 
 /// The default of a node's setting.

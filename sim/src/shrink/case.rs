@@ -35,11 +35,11 @@ pub struct Case {
     symptom: Symptom,
     /// The plan passes without the bug, and so must its smaller brothers.
     passes_without: bool,
-    /// Steps of the last failing run; 0 if nobody counted them.
-    steps: u64,
+    /// Steps that a candidate may take.
+    most_steps: u64,
 }
 
-/// Steps of a run without the bug: whatever takes more is no scenario that anybody wants to keep.
+/// Steps of a run whose length nobody knows: whatever takes more is no scenario that anybody wants to keep.
 const MOST_STEPS: u64 = 3_000_000;
 
 impl Case {
@@ -49,11 +49,16 @@ impl Case {
         let outcome = run(plan, planted, false);
         let symptom = Symptom::of(&outcome.verdict)?;
         let passes_without = planted != Planted::NONE && passes(plan);
+        // A candidate that takes many more steps hardly is a simpler one, and most that pass would take them.
+        let most_steps = match outcome.steps {
+            0 => MOST_STEPS,
+            steps => 2 * steps + 20_000,
+        };
         let case = Self {
             planted,
             symptom,
             passes_without,
-            steps: outcome.steps,
+            most_steps,
         };
         Some((case, outcome))
     }
@@ -65,18 +70,13 @@ impl Case {
     }
 
     /// Runs a candidate: does it fail in the same way?
-    pub fn judge(&mut self, plan: &Plan) -> Option<Failed> {
-        // A candidate that takes many times the steps hardly is a simpler one, and most that pass would take them.
-        let most = match self.steps {
-            0 => u64::MAX,
-            steps => 4 * steps + 20_000,
-        };
-        let outcome = run_at_most(plan, self.planted, false, most)?;
+    #[must_use]
+    pub fn judge(&self, plan: &Plan) -> Option<Failed> {
+        let outcome = run_at_most(plan, self.planted, false, self.most_steps)?;
         let same = Symptom::of(&outcome.verdict).as_ref() == Some(&self.symptom);
         if !same || self.passes_without && !passes(plan) {
             return None;
         }
-        self.steps = outcome.steps;
         Some(failed(&outcome))
     }
 }
@@ -116,7 +116,7 @@ pub fn shrink(
     planted: Planted,
     mut go_on: impl FnMut(&Progress) -> bool,
 ) -> Option<Shrunk> {
-    let (mut case, outcome) = Case::of(plan, planted)?;
+    let (case, outcome) = Case::of(plan, planted)?;
     let passes_without = case.passes_without;
     let reduced = reduce(
         plan,

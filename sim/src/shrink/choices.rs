@@ -1,5 +1,6 @@
 //! Choices that are not left to the seed, and seeds that need less.
 
+use super::calm::all_calm;
 use super::rows::without;
 use super::{Search, Size};
 
@@ -44,15 +45,22 @@ pub(super) fn pin_kinds(search: &mut Search<'_>) {
     }
 }
 
-/// Is there a seed among the first with which a row less is enough?
-pub(super) fn other_seed_with_less(search: &mut Search<'_>) -> bool {
+/// Is there a seed among the first with which a row less is enough, or everything can be as usual?
+pub(super) fn other_seed(search: &mut Search<'_>) -> bool {
     let rows = Size::of(&search.best).steps;
-    let seeds = (0..SEEDS).flat_map(|seed| (0..rows).rev().map(move |row| (seed, row)));
-    for (seed, row) in seeds {
-        let mut candidate = without(&search.best, row..row + 1);
-        candidate.seed = seed;
-        if search.attempt(candidate) {
-            return true;
+    let less = (0..rows)
+        .rev()
+        .map(|row| without(&search.best, row..row + 1));
+    let calm = all_calm(&search.best);
+    let calmer = (calm != search.best).then_some(calm);
+    let candidates: Vec<_> = less.chain(calmer).collect();
+    for candidate in candidates {
+        for seed in 0..SEEDS {
+            let mut candidate = candidate.clone();
+            candidate.seed = seed;
+            if search.attempt(candidate) {
+                return true;
+            }
         }
     }
     false

@@ -21,7 +21,7 @@ pub use tell::{Origin, Unfaithful};
 
 use crate::plan::Plan;
 use crate::trace::state_hash;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// What a judge says of a candidate that fails.
@@ -90,6 +90,22 @@ const PASSES: [Pass; 9] = [
     ("events", values::wait_for_events),
 ];
 
+/// Another way down, which meets other plans: chance is left in until fewer rows do not help any more.
+const OTHER_WAY: [Pass; 9] = [
+    ("the end", rows::cut_the_end),
+    ("nodes", nodes::drop_nodes),
+    ("rows", rows::drop_rows),
+    ("sessions", rows::join_rows),
+    ("events", values::wait_for_events),
+    ("values", values::simplify),
+    ("choices", choices::pin_kinds),
+    ("settings", calm::plain_settings),
+    ("calm", calm::calm_down),
+];
+
+/// A plan of so few rows is not worth another way.
+const FEW: usize = 2;
+
 /// Makes a plan small that fails in the way `failed` tells. `judge` decides on candidates; `go_on` is asked before each.
 pub fn reduce(
     plan: &Plan,
@@ -101,17 +117,21 @@ pub fn reduce(
         best: plan.clone(),
         failed,
         tried: BTreeSet::from([state_hash(plan)]),
+        judged: BTreeMap::new(),
         tries: 0,
         over: false,
         pass: "",
         judge,
         go_on,
     };
-    loop {
-        search.until_nothing_helps();
-        search.pass = "other seeds";
-        if !choices::other_seed_with_less(&mut search) {
-            break;
+    search.descend(&PASSES);
+    if Size::of(&search.best).steps > FEW && !search.over {
+        let first = std::mem::replace(&mut search.best, plan.clone());
+        search.failed = failed;
+        search.tried = BTreeSet::from([state_hash(plan)]);
+        search.descend(&OTHER_WAY);
+        if Size::of(&search.best) >= Size::of(&first) {
+            search.best = first;
         }
     }
     Reduced {
@@ -123,8 +143,10 @@ pub fn reduce(
 struct Search<'a> {
     best: Plan,
     failed: Failed,
-    /// Hashes of all candidates so far: passes propose the same ones again and again.
+    /// Hashes of all candidates on this way down: passes propose the same ones again and again.
     tried: BTreeSet<u64>,
+    /// What came of candidates on any way.
+    judged: BTreeMap<u64, Option<Failed>>,
     tries: u64,
     over: bool,
     pass: &'static str,
@@ -133,10 +155,21 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn until_nothing_helps(&mut self) {
+    /// All passes until none of them helps, nor another seed.
+    fn descend(&mut self, passes: &[Pass]) {
+        loop {
+            self.until_nothing_helps(passes);
+            self.pass = "other seeds";
+            if !choices::other_seed(self) {
+                return;
+            }
+        }
+    }
+
+    fn until_nothing_helps(&mut self, passes: &[Pass]) {
         loop {
             let before = state_hash(&self.best);
-            for (name, pass) in PASSES {
+            for (name, pass) in passes {
                 self.pass = name;
                 pass(self);
             }
@@ -162,11 +195,17 @@ impl Search<'_> {
             pass: self.pass,
         };
         self.over = self.over || !(self.go_on)(&progress);
-        if self.over || !self.tried.insert(state_hash(candidate)) {
+        let hash = state_hash(candidate);
+        if self.over || !self.tried.insert(hash) {
             return None;
         }
+        if let Some(known) = self.judged.get(&hash) {
+            return *known;
+        }
         self.tries += 1;
-        (self.judge)(candidate)
+        let judged = (self.judge)(candidate);
+        self.judged.insert(hash, judged);
+        judged
     }
 
     fn accept(&mut self, candidate: Plan, failed: Failed) {
