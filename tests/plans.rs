@@ -105,7 +105,7 @@ bytes = "100B"
 
 [[action]]
 at = "2s"
-checkpoint = { node = "primary" }
+sql = { node = "primary", run = "CHECKPOINT" }
 
 [[fault]]
 at = "1.5s"
@@ -235,6 +235,13 @@ fn a_misspelt_word_gets_a_caret_and_a_guess() {
             "\"walreciever\"",
             "did you mean `walreceiver`?",
         ),
+        ("\"CHECKPOINT\"", "\"CHECKPINT\"", "\"CHECKPINT\"", ""),
+        (
+            "\"CHECKPOINT\"",
+            "\"COMMIT\"",
+            "\"COMMIT\"",
+            "`[[workload]]`",
+        ),
         (
             "power_loss = {",
             "kill = { process = \"postmaster\",",
@@ -254,19 +261,29 @@ fn a_row_has_one_time_and_one_kind() {
     for (from, to, message) in [
         ("at = \"1.5s\"\n", "", "does not say when"),
         (
-            "checkpoint = { node = \"primary\" }",
+            "sql = { node = \"primary\", run = \"CHECKPOINT\" }",
             "",
             "the action has no kind",
         ),
         (
-            "checkpoint =",
-            "switch_wal = {}\ncheckpoint =",
+            "sql =",
+            "reload = { settings = {} }\nsql =",
             "two kinds of action",
         ),
         (
             "nth = 3 }",
             "nth = 3 }\nat = \"1s\"",
             "either a time or an event",
+        ),
+        (
+            "sql = { node = \"primary\", run = \"CHECKPOINT\" }",
+            "reload = { settings = { max_connections = 7 } }",
+            "takes effect at a start only",
+        ),
+        (
+            "sql = { node = \"primary\", run = \"CHECKPOINT\" }",
+            "reload = { settings = { wal_keep_size = \"much\" } }",
+            "much",
         ),
         ("invariant = \"RECOVER\"", "", "belong together"),
         ("to = \"standby1\"", "to = \"primary\"", "no link to itself"),

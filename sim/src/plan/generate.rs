@@ -7,6 +7,7 @@ use super::{Action, ActionRow, DiskPlan, NetworkPlan, NodePlan, Plan, When, Work
 use crate::choice::SimRng;
 use std::collections::BTreeMap;
 use walsim_core::base::{Geometry, PgVersion, Settings};
+use walsim_core::wire::sql::Statement;
 
 const MS: u64 = 1000;
 const SECOND: u64 = 1_000_000;
@@ -301,18 +302,23 @@ impl Draw {
             let when = When::At(self.between_ms(n * slot_us + slot_us / 4, (n + 1) * slot_us));
             rows.push(ActionRow {
                 when,
-                action: Action::SwitchWal { node: 0 },
+                action: sql(Statement::SwitchWal),
             });
         }
         for _ in 0..checkpoints {
             let when = When::At(self.between_ms(200 * MS, end_us));
             rows.push(ActionRow {
                 when,
-                action: Action::Checkpoint { node: 0 },
+                action: sql(Statement::Checkpoint),
             });
         }
         rows
     }
+}
+
+/// A statement for the primary.
+const fn sql(statement: Statement) -> Action {
+    Action::Sql { node: 0, statement }
 }
 
 fn signed(us: u64) -> i64 {

@@ -24,6 +24,7 @@ pub use units::{UnitError, duration_us, seed, show_seed, show_size, show_us, sig
 use std::collections::BTreeMap;
 use walsim_core::base::Settings;
 use walsim_core::shmem::Role;
+use walsim_core::wire::sql::Statement;
 
 /// The port that servers listen on.
 pub const PORT: u16 = 5432;
@@ -398,14 +399,18 @@ pub struct ActionRow {
 /// What an operator does.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
-    /// `CHECKPOINT`
-    Checkpoint {
+    /// Sends a statement over a session of their own. It is not repeated if it fails.
+    Sql {
         /// Where.
         node: usize,
+        /// Anything but reading and writing rows, which is what a workload does.
+        statement: Statement,
     },
-    /// `SELECT pg_switch_wal()`
-    SwitchWal {
+    /// Edits the configuration and reloads it (`pg_ctl reload`).
+    Reload {
         /// Where.
         node: usize,
+        /// New values by the names of the settings.
+        settings: BTreeMap<String, String>,
     },
 }

@@ -2,7 +2,7 @@
 
 use super::errors::{PlanError, did_you_mean};
 use super::rows::{self, FileRow, GeometryRow, SchemaRow, SettingsRow, SizesRow, Word};
-use super::settings::{SETTINGS, TINY, setting_named, version_named};
+use super::settings::{SETTINGS, Setting, TINY, setting_named, version_named};
 use super::tables::{Names, Tables};
 use super::units::{duration_us, seed, signed_us, size, whole};
 use super::words::{Read, each, of_unit, or, small_size, switch, unit};
@@ -35,7 +35,11 @@ impl Scenario {
         };
         let names = Names::of(&file, text)?;
         let nodes = nodes(&file, &names, version, geometry)?;
-        let tables = Tables { names, geometry };
+        let tables = Tables {
+            names,
+            geometry,
+            nodes: nodes.clone(),
+        };
         let about = file.about.map(|about| about.text).unwrap_or_default();
         let plan = Plan {
             seed: or(file.seed.as_ref(), 0, |w| unit(w, seed))?,
@@ -251,16 +255,20 @@ fn nodes(
 
 fn settings(settings: &mut Settings, rows: &SettingsRow) -> Read<()> {
     for (key, word) in rows {
-        let name = key.get_ref();
-        let Some(setting) = setting_named(name) else {
-            let known: Vec<&str> = SETTINGS.iter().map(|s| s.name).collect();
-            return Err(PlanError::unknown(key.span(), "setting", name, &known));
-        };
-        setting
+        setting_at(key)?
             .set(settings, &word.text)
             .map_err(|e| of_unit(word, e))?;
     }
     Ok(())
+}
+
+/// The setting that a key names.
+pub(super) fn setting_at(key: &Spanned<String>) -> Read<Setting> {
+    let name = key.get_ref();
+    setting_named(name).ok_or_else(|| {
+        let known: Vec<&str> = SETTINGS.iter().map(|s| s.name).collect();
+        PlanError::unknown(key.span(), "setting", name, &known)
+    })
 }
 
 fn expect(row: &Spanned<rows::ExpectRow>) -> Read<Expect> {

@@ -303,14 +303,22 @@ pub(super) struct ClockJumpRow {
 pub(super) struct ActionRow {
     pub(super) at: Option<Word>,
     pub(super) when: Option<WhenRow>,
-    pub(super) checkpoint: Option<OnRow>,
-    pub(super) switch_wal: Option<OnRow>,
+    pub(super) sql: Option<SqlRow>,
+    pub(super) reload: Option<ReloadRow>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OnRow {
+pub(super) struct SqlRow {
     pub(super) node: Option<Word>,
+    pub(super) run: Word,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReloadRow {
+    pub(super) node: Option<Word>,
+    pub(super) settings: SettingsRow,
 }
 
 #[derive(Deserialize)]

@@ -1,16 +1,20 @@
 //! The tables of a plan file: rows to workload, faults and actions, names to nodes.
 
 use super::errors::PlanError;
+use super::read::setting_at;
 use super::rows::{self, FileRow, Word};
 use super::settings::longest_row;
 use super::units::{duration_us, signed_us};
-use super::words::{Read, number, or, small_size, switch, unit};
+use super::words::{Read, number, of_unit, or, small_size, switch, unit};
 use super::{
-    Action, ActionRow, EventKind, Fault, FaultRow, PROCESSES, ShutdownMode, When, WorkloadRow,
+    Action, ActionRow, EventKind, Fault, FaultRow, NodePlan, PROCESSES, ShutdownMode, When,
+    WorkloadRow,
 };
+use std::collections::BTreeMap;
 use std::ops::Range;
 use walsim_core::base::Geometry;
 use walsim_core::shmem::Role;
+use walsim_core::wire::sql::Statement;
 
 /// The names of the nodes, in the order of the plan.
 pub(super) struct Names(pub(super) Vec<String>);
@@ -67,6 +71,7 @@ impl Names {
 pub(super) struct Tables {
     pub(super) names: Names,
     pub(super) geometry: Geometry,
+    pub(super) nodes: Vec<NodePlan>,
 }
 
 impl Tables {
@@ -152,19 +157,42 @@ impl Tables {
 
     pub(super) fn action(&self, row: &rows::ActionRow, span: Range<usize>) -> Read<ActionRow> {
         let when = self.when(row.at.as_ref(), row.when.as_ref(), span.clone())?;
-        let on = |r: &rows::OnRow| or(r.node.as_ref(), 0, |w| self.names.node(w));
         let kinds = [
-            row.checkpoint
-                .as_ref()
-                .map(|r| Ok(Action::Checkpoint { node: on(r)? })),
-            row.switch_wal
-                .as_ref()
-                .map(|r| Ok(Action::SwitchWal { node: on(r)? })),
+            row.sql.as_ref().map(|r| {
+                Ok(Action::Sql {
+                    node: or(r.node.as_ref(), 0, |w| self.names.node(w))?,
+                    statement: statement(&r.run)?,
+                })
+            }),
+            row.reload.as_ref().map(|r| self.reload(r)),
         ];
         Ok(ActionRow {
             when,
-            action: one_kind(kinds, span, "action", "checkpoint or switch_wal")?,
+            action: one_kind(kinds, span, "action", "sql or reload")?,
         })
+    }
+
+    fn reload(&self, row: &rows::ReloadRow) -> Read<Action> {
+        let node = or(row.node.as_ref(), 0, |w| self.names.node(w))?;
+        let running = &self.nodes[node].settings;
+        let mut values = BTreeMap::new();
+        for (key, word) in &row.settings {
+            let mut edited = running.clone();
+            let setting = setting_at(key)?;
+            setting
+                .set(&mut edited, &word.text)
+                .map_err(|e| of_unit(word, e))?;
+            let mut reloaded = running.clone();
+            reloaded.reload(&edited);
+            if reloaded != edited {
+                let message = format!("`{}` takes effect at a start only", setting.name);
+                return Err(PlanError::new(key.span(), "no use in a reload", message)
+                    .help("set it under `[settings]` or in the node"));
+            }
+            values.insert(setting.name.into(), word.text.clone());
+        }
+        let settings = values;
+        Ok(Action::Reload { node, settings })
     }
 
     fn when(
@@ -291,6 +319,28 @@ fn process(word: &Word) -> Read<Role> {
         let known = PROCESSES.map(Role::name);
         PlanError::unknown(word.span.clone(), "process", &word.text, &known)
     })
+}
+
+/// What an operator may send.
+fn statement(word: &Word) -> Read<Statement> {
+    let wrong = |message: String| PlanError::new(word.span.clone(), "no statement", message);
+    let statement = Statement::parse(&word.text).map_err(|e| wrong(e.to_string()))?;
+    match statement {
+        Statement::Empty
+        | Statement::Begin
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Put { .. }
+        | Statement::Get { .. }
+        | Statement::Set { .. } => {
+            let message = "an operator reads and writes no rows";
+            Err(wrong(message.into()).help("write a `[[workload]]` row"))
+        }
+        Statement::Checkpoint
+        | Statement::SwitchWal
+        | Statement::EmitMessage { .. }
+        | Statement::Show(_) => Ok(statement),
+    }
 }
 
 /// Of all kinds that a row could have exactly one.

@@ -244,11 +244,23 @@ impl Out {
     fn action(&mut self, row: &ActionRow, names: Names<'_>) {
         self.line(format_args!("\n[[action]]"));
         self.when(&row.when, names);
-        let (kind, node) = match row.action {
-            Action::Checkpoint { node } => ("checkpoint", node),
-            Action::SwitchWal { node } => ("switch_wal", node),
-        };
-        self.line(format_args!("{kind} = {{ node = {} }}", names.of(node)));
+        match &row.action {
+            Action::Sql { node, statement } => {
+                let (node, run) = (names.of(*node), quoted(&statement.to_string()));
+                self.line(format_args!("sql = {{ node = {node}, run = {run} }}"));
+            }
+            Action::Reload { node, settings } => {
+                let node = names.of(*node);
+                let values: Vec<String> = settings
+                    .iter()
+                    .map(|(name, value)| format!("{name} = {}", quoted(value)))
+                    .collect();
+                let values = values.join(", ");
+                self.line(format_args!(
+                    "reload = {{ node = {node}, settings = {{ {values} }} }}"
+                ));
+            }
+        }
     }
 
     fn fault(&mut self, row: &FaultRow, names: Names<'_>) {

@@ -5,6 +5,7 @@ use crate::plan::{
     Action, DiskPlan, Fault, NetworkPlan, Profile, Scenario, TINY, When, WorkloadRow, generate,
 };
 use walsim_core::base::PgVersion;
+use walsim_core::wire::sql::Statement;
 
 /// The smallest plan that is found for a predicate, from a seed that satisfies it.
 fn smallest(seed: u64, fails: impl Fn(&Plan) -> bool) -> Plan {
@@ -89,7 +90,15 @@ fn keeps_what_the_failure_needs() {
     // Any two rows of different kinds, of which neither is the last.
     let needs = |plan: &Plan| {
         let switches = plan.actions.iter();
-        let switches = switches.filter(|row| matches!(row.action, Action::SwitchWal { .. }));
+        let switches = switches.filter(|row| {
+            matches!(
+                &row.action,
+                Action::Sql {
+                    statement: Statement::SwitchWal,
+                    ..
+                }
+            )
+        });
         switches.count() >= 2 && plan.nodes.len() == 3 && plan.network.fragment
     };
     let plan = smallest(seed_with(needs), needs);

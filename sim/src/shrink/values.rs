@@ -40,7 +40,7 @@ fn knobs(plan: &mut Plan) -> Vec<Knob<'_>> {
     for row in &mut plan.actions {
         knobs.push(of_when(&mut row.when));
         match &mut row.action {
-            Action::Checkpoint { .. } | Action::SwitchWal { .. } => {}
+            Action::Sql { .. } | Action::Reload { .. } => {}
         }
     }
     for node in &mut plan.nodes {

@@ -4,12 +4,12 @@ use super::{Event, World};
 use crate::choice::{Key, Subject};
 use crate::disk::{Trouble, TroubleKind};
 use crate::net::LinkSpec;
-use crate::plan::{Action, EventKind, Fault, ShutdownMode, When};
+use crate::plan::{Action, EventKind, Fault, ShutdownMode, When, setting_named};
+use std::collections::BTreeMap;
 use walsim_core::base::{Mark, Mono, Pid};
 use walsim_core::call::{Input, Signal};
 use walsim_core::node::{Node, PmState};
 use walsim_core::shmem::Role;
-use walsim_core::wire::sql::Statement;
 
 /// How long an operator waits for a smart shutdown before going on with a fast one.
 const SMART_PATIENCE_US: u64 = 3_000_000;
@@ -319,6 +319,29 @@ impl World {
         }
     }
 
+    /// What the operator's editor and `pg_ctl reload` do.
+    fn reload(&mut self, host: usize, values: &BTreeMap<String, String>) {
+        if self.quiet.is_some() {
+            return;
+        }
+        let state = &mut self.hosts[host];
+        for (name, value) in values {
+            let setting = setting_named(name).expect("a plan names settings that there are");
+            let set = setting.set(&mut state.plan.settings, value);
+            set.expect("a plan holds values that were read");
+        }
+        let edited: Vec<String> = values.iter().map(|(n, v)| format!("{n} = {v}")).collect();
+        if let Some(node) = &mut state.node {
+            node.reload(state.plan.settings.clone());
+        }
+        let postmaster = Pid::postmaster(state.incarnation);
+        self.tell(
+            Some(host),
+            format!("operator: reload with {}", edited.join(", ")),
+        );
+        self.drive(host, Input::Signal(postmaster, Signal::Hup));
+    }
+
     /// What the operator's `pg_ctl stop` does.
     fn shut_down(&mut self, node: usize, mode: ShutdownMode) {
         let postmaster = Pid::postmaster(self.hosts[node].incarnation);
@@ -356,11 +379,11 @@ impl World {
     }
 
     pub(super) fn act_row(&mut self, row: usize) {
-        let (node, statement) = match self.plan.actions[row].action {
-            Action::Checkpoint { node } => (node, Statement::Checkpoint),
-            Action::SwitchWal { node } => (node, Statement::SwitchWal),
-        };
-        self.operate(node, statement);
+        let plan = self.plan.clone();
+        match &plan.actions[row].action {
+            Action::Sql { node, statement } => self.operate(*node, statement.clone()),
+            Action::Reload { node, settings } => self.reload(*node, settings),
+        }
     }
 
     /// Holds the process that has just made a step, if it stands where one is to be held.
