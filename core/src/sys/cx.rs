@@ -131,10 +131,10 @@ impl Cx<'_> {
         self.shmem.locks.release(self.me, id);
     }
 
-    /// `LWLockHeldByMe`
+    /// `LWLockHeldByMe`; a lock that was given while we slept is ours only once [`Cx::acquire`] has returned.
     #[must_use]
     pub fn holds(&self, id: LockId) -> bool {
-        self.shmem.locks.holds(self.me, id)
+        self.shmem.locks.awaited(self.me) != Some(id) && self.shmem.locks.holds(self.me, id)
     }
 
     /// `CHECK_FOR_INTERRUPTS`: no lock is held or awaited, no page is pinned and no operation is under way, so that
