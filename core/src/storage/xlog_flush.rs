@@ -239,7 +239,8 @@ impl XLogBackgroundFlush {
 /// not consistent before it. Raised to the end of the record that is being replayed, so that it happens seldom.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct UpdateMinRecoveryPoint {
-    lsn: Lsn,
+    /// `None` with `force`: to where replay stands, whatever was written.
+    lsn: Option<Lsn>,
     phase: MinPhase,
 }
 
@@ -255,7 +256,16 @@ impl UpdateMinRecoveryPoint {
     #[must_use]
     pub const fn new(lsn: Lsn) -> Self {
         Self {
-            lsn,
+            lsn: Some(lsn),
+            phase: MinPhase::Look,
+        }
+    }
+
+    /// To the end of what is being replayed (`force`).
+    #[must_use]
+    pub const fn forced() -> Self {
+        Self {
+            lsn: None,
             phase: MinPhase::Look,
         }
     }
@@ -268,7 +278,9 @@ impl UpdateMinRecoveryPoint {
                 MinPhase::Look => {
                     // Crash recovery replays to the end in any case: it never moves the point.
                     let crash = cx.shmem.recovery.state == RecoveryState::Crash;
-                    if crash || self.lsn <= cx.shmem.control.min_recovery_point {
+                    // Not the shared one: that one is raised before it is durable.
+                    let point = cx.sys.min_recovery_point;
+                    if crash || self.lsn.is_some_and(|lsn| lsn <= point) {
                         return Poll::Ready(Ok(()));
                     }
                     self.phase = MinPhase::Lock;
@@ -277,7 +289,8 @@ impl UpdateMinRecoveryPoint {
                     ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
                     let recovery = &cx.shmem.recovery;
                     let control = &mut cx.shmem.control;
-                    if control.min_recovery_point >= self.lsn {
+                    cx.sys.min_recovery_point = control.min_recovery_point;
+                    if control.min_recovery_point >= self.lsn.unwrap_or(recovery.replay_end) {
                         cx.release(LockId::ControlFile);
                         return Poll::Ready(Ok(()));
                     }
@@ -287,6 +300,7 @@ impl UpdateMinRecoveryPoint {
                 }
                 MinPhase::Write(update) => {
                     ready_ok!(update.poll(cx));
+                    cx.sys.min_recovery_point = cx.shmem.control.min_recovery_point;
                     cx.release(LockId::ControlFile);
                     return Poll::Ready(Ok(()));
                 }

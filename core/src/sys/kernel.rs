@@ -1,7 +1,7 @@
 //! What the operating system knows of a node and of each of its processes.
 
 use super::{Conn, ConnEnd};
-use crate::base::{ConnId, Fd, OpId, Pid, SegmentNo, Settings, TimelineId};
+use crate::base::{ConnId, Fd, Lsn, OpId, Pid, SegmentNo, Settings, TimelineId};
 use crate::call::{DiskDone, DiskError, FilePath, LogEvent, Signal, Woken};
 use crate::shmem::Role;
 use crate::wire::frame::FrameReader;
@@ -157,6 +157,8 @@ pub struct ProcSys {
     pub accepted: VecDeque<ConnId>,
     /// `openLogFile`: the segment that the process has open for writing.
     pub wal_file: Option<OpenSegment>,
+    /// `LocalMinRecoveryPoint`: what the control file had when the process last held its lock.
+    pub min_recovery_point: Lsn,
     /// Relation files that the process has open.
     pub rel_files: BTreeMap<FilePath, Fd>,
     /// `MyReplicationSlot`: the number of the slot that the process has acquired.
