@@ -5,6 +5,7 @@ use crate::choice::{Choices, Key, Subject};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use walsim_core::base::Pid;
 use walsim_core::call::FilePath;
 
 /// A file without its name.
@@ -27,6 +28,16 @@ pub(super) struct Inode {
     pub(super) pins: u32,
     /// No name leads to it in the page cache.
     pub(super) unlinked: bool,
+    /// How it got its name, if that was not by being created.
+    pub(super) renamed: Option<Renamed>,
+}
+
+/// A rename: of whom, and which change of which directory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Renamed {
+    pub(super) by: Pid,
+    pub(super) dir: u64,
+    pub(super) number: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -132,6 +143,7 @@ impl Inode {
             calls: 0,
             pins: 0,
             unlinked: false,
+            renamed: None,
         }
     }
 

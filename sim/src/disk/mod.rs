@@ -2,7 +2,11 @@
 //!
 //! An operation takes effect when it is issued, and is answered when it completes: a write copies its bytes into the
 //! page cache at once, an fsync covers what was written before it was issued. The exception is a read, which yields the
-//! bytes as of its completion. The death of a process keeps the page cache; loss of power keeps any subset of what no
+//! bytes as of its completion. An fsync covers the name under which a file was created, and a rename if another process
+//! made it: journalling file systems do, and PostgreSQL writes into segments whose rename the checkpointer has yet to
+//! make durable. Whoever renames a file is not spared the fsync of the directory.
+//!
+//! The death of a process keeps the page cache; loss of power keeps any subset of what no
 //! fsync has covered.
 
 mod content;
@@ -17,7 +21,7 @@ pub use trouble::{Trouble, TroubleKind};
 
 use crate::choice::{Choices, Key, Subject};
 use bytes::Bytes;
-use inode::{Dice, Fate, Inode};
+use inode::{Dice, Fate, Inode, Renamed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tree::{Node, Place, Tree};
@@ -89,6 +93,8 @@ enum Act {
         upto: u64,
         call: u64,
         trouble: Option<TroubleKind>,
+        /// A rename that it covers.
+        renamed: Option<Renamed>,
     },
     SyncDir {
         dir: u64,
@@ -158,8 +164,13 @@ impl Disk {
                 upto,
                 call,
                 trouble,
+                renamed,
             } => {
                 let result = self.fsync(inode, upto, call, trouble, choices);
+                if let (Ok(_), Some(renamed)) = (&result, renamed) {
+                    self.tree.settle(renamed.dir, renamed.number);
+                    self.sweep();
+                }
                 self.unpin(inode);
                 result
             }
@@ -266,6 +277,7 @@ impl Disk {
                     upto: self.inodes[&inode].issued(),
                     call,
                     trouble: self.fsync_trouble(inode),
+                    renamed: self.inodes[&inode].renamed.filter(|it| it.by != owner),
                 });
             }
             DiskOp::Truncate { fd, len } => {
@@ -281,7 +293,7 @@ impl Disk {
                 Node::Dir(_) => FileKind::Dir,
             }),
             DiskOp::Rename { from, to } => {
-                self.rename(from, to)?;
+                self.rename(owner, from, to)?;
                 DiskDone::Done
             }
             DiskOp::Unlink(path) => {
@@ -344,7 +356,7 @@ impl Disk {
         Ok(fd)
     }
 
-    fn rename(&mut self, from: &FilePath, to: &FilePath) -> Result<(), DiskError> {
+    fn rename(&mut self, by: Pid, from: &FilePath, to: &FilePath) -> Result<(), DiskError> {
         let source = self.tree.place(from.as_str())?;
         let target = self.tree.place(to.as_str())?;
         let node = self.tree.get(&source).ok_or(DiskError::NotFound)?;
@@ -362,7 +374,10 @@ impl Disk {
         }
         self.tree.rename(&source, &target, node);
         if let Node::File(inode) = node {
-            Arc::make_mut(self.file(inode)).path = to.clone();
+            let (dir, number) = (target.dir, self.tree.changes());
+            let file = Arc::make_mut(self.file(inode));
+            file.path = to.clone();
+            file.renamed = Some(Renamed { by, dir, number });
         }
         Ok(())
     }
