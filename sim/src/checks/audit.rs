@@ -20,7 +20,8 @@ pub(super) fn audit(
     pages: &mut Page,
 ) -> Result<(), Violation> {
     let geometry = &node.shmem.settings.geometry;
-    let range = ledger.start()..known.wal;
+    let from = ledger.start().max(known.kept);
+    let range = from..known.wal;
     let bytes = wal_files::read(node.disk, geometry, tli, range.clone());
     if (bytes.len() as u64) < range.end.0.saturating_sub(range.start.0) {
         return Err(missed(
@@ -33,7 +34,7 @@ pub(super) fn audit(
     if let Some(at) = ledger.difference(range.start, &bytes) {
         return Err(missed(node, "PREFIX", "flushed WAL has changed", at));
     }
-    let range = ledger.start()..known.stable;
+    let range = from..known.stable;
     let stable = wal_files::stable_until(node.disk, geometry, tli, range);
     if stable < known.stable {
         return Err(missed(

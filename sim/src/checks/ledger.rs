@@ -1,6 +1,7 @@
 //! The WAL of one timeline: the value that each byte had when somebody first flushed it, and the records that these
 //! bytes make. What nodes hold is compared with it, once.
 
+use std::ops::Range;
 use std::sync::Arc;
 use walsim_core::base::{Geometry, Lsn, Xid};
 use walsim_core::wal::position::{
@@ -23,6 +24,8 @@ pub(super) struct Ledger {
     walked: Lsn,
     /// The highest transaction that any of them names.
     highest_xid: Xid,
+    /// What segment switches leave unused, in order.
+    unused: Vec<Range<Lsn>>,
 }
 
 /// A whole record in the ledger.
@@ -52,7 +55,7 @@ enum Continuation {
 impl Ledger {
     /// Nothing yet, from `start` on.
     pub(super) fn new(geometry: Geometry, start: Lsn) -> Self {
-        let (chunks, highest_xid) = (Vec::new(), Xid::INVALID);
+        let (chunks, highest_xid, unused) = (Vec::new(), Xid::INVALID, Vec::new());
         Self {
             geometry,
             start,
@@ -60,6 +63,7 @@ impl Ledger {
             chunks,
             walked: start,
             highest_xid,
+            unused,
         }
     }
 
@@ -93,11 +97,29 @@ impl Ledger {
         while let Some(record) = self.record_after(self.walked) {
             self.walked = record.next;
             self.highest_xid = self.highest_xid.max(record.xid);
+            if record.end < record.next {
+                self.unused.push(record.end..record.next);
+            }
         }
     }
 
-    /// The first place where these bytes are not those of the ledger. What lies outside of it differs from nothing.
+    /// The first place where these bytes are not those of the ledger. What lies outside of it differs from nothing, and
+    /// behind a segment switch anything may stand: nobody reads it. A standby whose connection ends behind the switch
+    /// goes on with the next segment, so that a recycled file keeps its old bytes there.
     pub(super) fn difference(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
+        let (mut from, mut rest) = (at, bytes);
+        loop {
+            let place = self.first_difference(from, rest)?;
+            let Some(unused) = self.unused.iter().find(|range| range.contains(&place)) else {
+                return Some(place);
+            };
+            let skip = usize::try_from(unused.end - from).expect("within a segment of the bytes");
+            rest = rest.get(skip..)?;
+            from = unused.end;
+        }
+    }
+
+    fn first_difference(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         let skip = usize::try_from(self.start.0.saturating_sub(at.0)).unwrap_or(usize::MAX);
         let mut rest = bytes.get(skip..)?;
         let mut at = at.max(self.start);
@@ -238,6 +260,28 @@ mod tests {
             [first.start, long.start, last.start]
         );
         assert_eq!((at, ledger.highest_xid()), (last.end, Xid(8)));
+    }
+
+    #[test]
+    fn what_a_switch_leaves_unused_may_hold_anything() {
+        let mut wal = builder();
+        let first = wal.append(&message(7, 10));
+        wal.switch();
+        let last = wal.append(&message(5, 1));
+        let ledger = ledger(wal.bytes(), last.end);
+        let switch = ledger.record_after(first.end).expect("whole");
+        let mut other = wal.bytes().to_vec();
+        let index = |at: Lsn| usize::try_from(at.0 - 1024).unwrap();
+        let segment_end = index(TINY.segment_start(TINY.segment_of(last.start)));
+        other[index(switch.end)..segment_end].fill(0x55);
+        assert_eq!(ledger.difference(Lsn(1024), &other), None);
+        other[index(last.end) - 1] ^= 1;
+        assert_eq!(
+            ledger.difference(Lsn(1024), &other),
+            Some(Lsn(last.end.0 - 1))
+        );
+        other[index(first.start)] ^= 1;
+        assert_eq!(ledger.difference(Lsn(1024), &other), Some(first.start));
     }
 
     #[test]

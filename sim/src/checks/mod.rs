@@ -100,6 +100,8 @@ struct Known {
     wal: Lsn,
     /// Up to here no crash can take its WAL away. It stays so: equal bytes may be written again, others may not.
     stable: Lsn,
+    /// WAL before this the node has let go of: what was known of it ends with its file.
+    kept: Lsn,
     /// End of the last record that this server run has applied; without what a switch skips.
     applied: Lsn,
     /// As of the last step.
@@ -240,6 +242,26 @@ impl Checks {
             Some(rel) => self.pages_written(site, host, disk, (path, rel), range),
             None => Ok(()),
         }
+    }
+
+    /// A name of a file is about to go.
+    pub(crate) fn removed(
+        &mut self,
+        now: Mono,
+        host: usize,
+        name: &str,
+        disk: &Disk,
+        path: &FilePath,
+    ) -> Result<(), Violation> {
+        let segment = path.as_str().strip_prefix("pg_wal/");
+        let segment = segment.and_then(|name| parse_segment_name(&self.geometry, name));
+        let Some((FIRST_TIMELINE, segment)) = segment else {
+            return Ok(());
+        };
+        let known = &mut self.nodes[host];
+        let next = self.geometry.segment_start(SegmentNo(segment.0 + 1));
+        known.kept = known.kept.max(next);
+        recover::removed(Site { now, name }, disk, self.version, next)
     }
 
     fn pages_written(
@@ -414,6 +436,7 @@ impl Known {
         Self {
             wal: start,
             stable: start,
+            kept: start,
             applied: Lsn::INVALID,
             recovery,
         }
@@ -422,7 +445,7 @@ impl Known {
     /// How far the node's WAL is safe from a crash, if that is known to be less than `wanted`.
     fn stable_until(&mut self, disk: &Disk, geometry: &Geometry, wanted: Lsn) -> Lsn {
         if wanted > self.stable {
-            let range = self.stable..wanted.max(self.wal);
+            let range = self.stable.max(self.kept)..wanted.max(self.wal);
             self.stable = wal_files::stable_until(disk, geometry, FIRST_TIMELINE, range);
         }
         self.stable

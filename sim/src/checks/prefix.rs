@@ -89,7 +89,7 @@ impl Wal<'_> {
     /// The node holds everything up to `upto` to be flushed.
     pub(super) fn flushed(&mut self, upto: Lsn) -> Result<(), Violation> {
         if upto > self.known.wal {
-            self.compared(self.known.wal..upto)?;
+            self.compared(self.known.wal.max(self.known.kept)..upto)?;
             self.known.wal = upto;
         }
         Ok(())

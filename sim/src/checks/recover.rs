@@ -2,10 +2,12 @@
 //! a working disk.
 
 use super::{Scene, Site};
+use crate::disk::Disk;
 use crate::world::Violation;
-use walsim_core::base::Pid;
+use walsim_core::base::{Lsn, PgVersion, Pid};
 use walsim_core::call::{DiskError, Effect, Exit, LogEvent, Message};
 use walsim_core::shmem::Role;
+use walsim_core::wire::control_file::ControlFile;
 
 const CODE: &str = "RECOVER";
 
@@ -116,6 +118,28 @@ impl Recover {
     }
 }
 
+/// A segment of WAL goes that ends at `end`. The control file that a loss of power would leave must name a redo point
+/// behind it, since recovery begins there.
+pub(super) fn removed(
+    site: Site<'_>,
+    disk: &Disk,
+    version: PgVersion,
+    end: Lsn,
+) -> Result<(), Violation> {
+    let bytes = disk.read_platter("global/pg_control", 0, 512);
+    let control = ControlFile::decode(version, &bytes.unwrap_or_default());
+    let redo = control.map_or(Lsn::INVALID, |control| control.checkpoint_copy.redo);
+    if end <= redo {
+        return Ok(());
+    }
+    let message = "a segment of WAL is removed that recovery would begin with or come to";
+    Err(site.violation(
+        CODE,
+        message,
+        &[("redo point on disk", &redo), ("end of the segment", &end)],
+    ))
+}
+
 /// The fake disk fails and runs full only if a fault says so; and whoever is told to go may go.
 fn is_excused(event: &LogEvent) -> bool {
     if let Message::File { error, .. } = &event.message {
@@ -139,9 +163,9 @@ fn is_missing_file(exit: &Exit) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::SITE;
+    use super::super::testing::{Bench, SITE, TINY};
     use super::*;
-    use walsim_core::base::Lsn;
+    use crate::disk::Content;
     use walsim_core::call::{FilePath, SqlState};
 
     fn file(error: DiskError) -> LogEvent {
@@ -164,6 +188,20 @@ mod tests {
         assert!(bites(Role::Postmaster, &Exit::Fatal(lost.clone())));
         assert!(bites(Role::Backend, &Exit::Panic(lost.clone())));
         assert!(!bites(Role::WalReceiver, &Exit::Fatal(lost)));
+    }
+
+    #[test]
+    fn a_segment_goes_once_recovery_begins_behind_it() {
+        let mut bench = Bench::new(&[]);
+        let version = PgVersion::V15;
+        let mut control = ControlFile::fresh(version, &TINY, 1, Lsn(4096 + 40));
+        control.checkpoint_copy.redo = Lsn(3072 + 500);
+        let content = Content::new(&control.encode(version));
+        bench.disk.set_up_file("global/pg_control", content);
+        for (end, allowed) in [(2048, true), (3072, true), (4096, false), (5120, false)] {
+            let outcome = removed(SITE, &bench.disk, version, Lsn(end));
+            assert_eq!(outcome.is_ok(), allowed, "{end}");
+        }
     }
 
     #[test]

@@ -88,6 +88,14 @@ impl World {
             | DiskOp::List(_)
             | DiskOp::SyncDir(_) => None,
         };
+        if let DiskOp::Rename { from: path, .. } | DiskOp::Unlink(path) = call
+            && let Err(violation) =
+                self.checks
+                    .removed(self.now, host, &state.plan.name, &state.disk, path)
+        {
+            self.violated(violation);
+            return;
+        }
         // Crash recovery goes on with what a failed fsync of its own has lost: PostgreSQL's hazard, not ours to find.
         let spared = matches!(call, DiskOp::Fsync(_))
             && state.node.as_ref().and_then(|node| node.view().role(pid)) == Some(Role::Startup);
