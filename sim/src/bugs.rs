@@ -81,6 +81,10 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             "a checkpoint removes WAL that the slot's file still asks for",
         ),
         Bug::InvalidSlotStillPins => (&["RETAIN"], "WAL is kept for a slot that was given up"),
+        Bug::HorizonNotRecomputed => (
+            &["RETAIN"],
+            "a checkpoint that gives slots up goes on with the horizon that they made",
+        ),
     };
     BugInfo { bug, codes, about }
 }

@@ -20,7 +20,7 @@ const fn mandatory(mark: Mark, per_10_000: u64) -> Mandatory {
 }
 
 /// All mandatory marks. The rates are a fraction of what campaigns show, so that chance alone misses none.
-pub const MANDATORY: [Mandatory; 13] = [
+pub const MANDATORY: [Mandatory; 15] = [
     mandatory(Mark::CommitAcked, 9000),
     mandatory(Mark::RecordCrossesPage, 5000),
     mandatory(Mark::RecordCrossesSegment, 2000),
@@ -34,6 +34,8 @@ pub const MANDATORY: [Mandatory; 13] = [
     mandatory(Mark::TwoReservationsOpen, 1000),
     mandatory(Mark::FlushFollower, 1000),
     mandatory(Mark::LockWaited, 5000),
+    mandatory(Mark::SegmentRecycled, 300),
+    mandatory(Mark::StandbyRecycledSegment, 2000),
 ];
 
 /// In how many runs each mark was reached.

@@ -71,6 +71,12 @@ named! {
         SlotDropRefusedActive = "slot-drop-refused-active",
         /// A checkpoint gave up the WAL of a slot.
         SlotInvalidated = "slot-invalidated",
+        /// A primary renamed an old WAL segment for future use.
+        SegmentRecycled = "segment-recycled",
+        /// A standby did.
+        StandbyRecycledSegment = "standby-recycled-segment",
+        /// A walsender was asked for WAL that is gone.
+        WalRemovedRefusal = "wal-removed-refusal",
     }
 }
 
@@ -109,6 +115,8 @@ named! {
         SlotAdvanceDuringCheckpoint = "slot-advance-during-checkpoint",
         /// What an invalidated slot held goes on to count.
         InvalidSlotStillPins = "invalid-slot-still-pins",
+        /// A checkpoint that has invalidated slots keeps the WAL that they held.
+        HorizonNotRecomputed = "horizon-not-recomputed",
     }
 }
 

@@ -437,6 +437,8 @@ pub enum Message {
     Slot(super::SlotMessage),
     #[error("checkpoint {0}")]
     Checkpoint(&'static str),
+    #[error("recovery restart point at {0}")]
+    RestartPoint(Lsn),
 }
 
 impl LogEvent {
@@ -468,6 +470,13 @@ impl LogEvent {
     #[must_use]
     pub const fn slot(sqlstate: SqlState, message: super::SlotMessage) -> Self {
         Self::error(sqlstate, Message::Slot(message))
+    }
+
+    /// Raised with LOG where most callers want an ERROR: the caller goes on.
+    #[must_use]
+    pub fn only_logged(mut self) -> Self {
+        self.severity = Severity::Log;
+        self
     }
 
     /// An ERROR about a file.

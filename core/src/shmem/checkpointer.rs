@@ -26,6 +26,9 @@ pub struct CheckpointerCtl {
     pub done: u32,
     /// Ended with an error.
     pub failed: u32,
+    /// `CheckPointDistanceEstimate`: bytes of WAL between two checkpoints. The checkpointer's own in PostgreSQL; it lives
+    /// as long as this.
+    pub distance_estimate: u64,
 }
 
 /// Files that were written since the last checkpoint. Their pages are durable only once these are fsynced.

@@ -22,7 +22,7 @@ pub use recovery::{RecoveryCtl, RecoveryState};
 pub use slots::{Invalidation, ReplicationSlots, Slot};
 pub use walrcv::{WalRcv, WalRcvState};
 pub use walsnd::{WalSnd, WalSndState};
-pub use xlog::{INSERTION_LOCKS, WalBuffer, XLogCtl};
+pub use xlog::{INSERTION_LOCKS, ReplayedCheckPoint, WalBuffer, XLogCtl};
 
 use crate::base::{Settings, Xid};
 use crate::wire::control_file::ControlFile;

@@ -1,6 +1,7 @@
 //! `XLogCtl`: where WAL is inserted, buffered, written and flushed. Mirrors the shared structs of xlog.c.
 
 use crate::base::{Lsn, SegmentNo, Settings, TimelineId};
+use crate::wire::xlog_records::CheckPoint;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -14,6 +15,17 @@ pub struct WalBuffer {
     pub end: Lsn,
     /// Its bytes.
     pub page: Arc<Vec<u8>>,
+}
+
+/// A checkpoint record that recovery has passed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ReplayedCheckPoint {
+    /// `lastCheckPointRecPtr`: where it starts.
+    pub at: Lsn,
+    /// `lastCheckPointEndPtr`: where it ends.
+    pub end: Lsn,
+    /// What it says.
+    pub checkpoint: CheckPoint,
 }
 
 /// The state of WAL.
@@ -47,6 +59,8 @@ pub struct XLogCtl {
     pub prev_tli: TimelineId,
     /// `lastRemovedSegNo`: raised before a segment is removed or recycled; 0 until this server has removed one.
     pub last_removed: SegmentNo,
+    /// `lastCheckPoint`: the last checkpoint that was replayed, where a restartpoint can be made.
+    pub last_checkpoint: Option<ReplayedCheckPoint>,
     /// Reservations whose copy is not finished; for marks and reports alone.
     pub open_reservations: u32,
 }
@@ -73,6 +87,7 @@ impl XLogCtl {
             insert_tli: TimelineId(0),
             prev_tli: TimelineId(0),
             last_removed: SegmentNo(0),
+            last_checkpoint: None,
             open_reservations: 0,
         }
     }

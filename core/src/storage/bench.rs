@@ -133,6 +133,7 @@ impl Bench {
         let page = geometry.page_start(wal.end());
         let bytes = self.read_wal(page, geometry.wal_page as usize).to_vec();
         self.shmem.recovery.state = RecoveryState::Done;
+        self.shmem.recovery.install_segment_active = true;
         self.shmem.next_xid = Xid::FIRST_NORMAL;
         self.shmem.control.state = DbState::InProduction;
         let xlog = &mut self.shmem.xlog;

@@ -1,13 +1,15 @@
 //! A checkpoint, in as many steps as others can act between. Mirrors CreateCheckPoint and CheckPointGuts of xlog.c.
 //!
 //! Everything that was changed before the redo point is durable when the control file names the checkpoint. A crash
-//! anywhere before that leaves the previous checkpoint valid; the redo pointer that full-page images are decided by is
+//! anywhere before that leaves the previous checkpoint valid, and what WAL is no longer needed goes only after it; the redo pointer that full-page images are decided by is
 //! not moved back if a checkpoint fails.
 
 use super::buffer_sync::CheckPointBuffers;
 use super::clog::CheckPointClog;
 use super::control::UpdateControlFile;
 use super::slot::checkpoint::CheckPointReplicationSlots;
+use super::slot::required_lsn::sample_required_lsn;
+use super::wal_release::{ReleaseAfter, ReleaseWal};
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Inserted, Insertion, XLogInsert};
 use crate::base::{Bug, Lsn, PgVersion, Pid, TimelineId, Xid};
@@ -41,6 +43,8 @@ pub enum CheckpointKind {
 pub struct CreateCheckPoint {
     kind: CheckpointKind,
     checkpoint: CheckPoint,
+    /// What slots held before they were saved.
+    slots: Lsn,
     phase: Phase,
 }
 
@@ -55,6 +59,8 @@ enum Phase {
         important: Lsn,
     },
     InsertRedo(XLogInsert),
+    /// Before slots are saved.
+    SampleSlots,
     ReadXids,
     /// Waits for those inside a commit critical section.
     Delayed(Vec<(Pid, Xid)>),
@@ -68,7 +74,8 @@ enum Phase {
         flush: XLogFlush,
     },
     LockControl(Inserted),
-    UpdateControl(UpdateControlFile),
+    UpdateControl(UpdateControlFile, ReleaseWal),
+    Release(ReleaseWal),
 }
 
 impl CreateCheckPoint {
@@ -79,6 +86,7 @@ impl CreateCheckPoint {
         Self {
             kind,
             checkpoint: cx.shmem.control.checkpoint_copy,
+            slots: Lsn::INVALID,
             phase: Phase::Start,
         }
     }
@@ -136,6 +144,11 @@ impl CreateCheckPoint {
                 }
                 Phase::InsertRedo(insert) => {
                     self.checkpoint.redo = ready_ok!(insert.poll(cx)).start;
+                    self.phase = Phase::SampleSlots;
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::SampleSlots => {
+                    self.slots = ready!(sample_required_lsn(cx));
                     self.phase = Phase::ReadXids;
                     return Poll::Yield(Yield::Again(why));
                 }
@@ -212,12 +225,18 @@ impl CreateCheckPoint {
                 Phase::LockControl(at) => {
                     ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
                     let at = *at;
+                    let release = self.release(cx, at);
                     self.publish(cx, at);
-                    self.phase = Phase::UpdateControl(UpdateControlFile::new());
+                    self.phase = Phase::UpdateControl(UpdateControlFile::new(), release);
                 }
-                Phase::UpdateControl(update) => {
+                Phase::UpdateControl(update, release) => {
                     ready_ok!(update.poll(cx));
                     cx.release(LockId::ControlFile);
+                    self.phase = Phase::Release(release.clone());
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Release(release) => {
+                    ready_ok!(release.poll(cx));
                     cx.log(LogEvent::log(Message::Checkpoint("complete")));
                     return Poll::Ready(Ok(true));
                 }
@@ -279,7 +298,7 @@ impl CreateCheckPoint {
 
     fn after_redo(&self, cx: &Cx<'_>) -> Phase {
         if !self.redo_is_a_record(cx.shmem.settings.pg_version) {
-            return Phase::ReadXids;
+            return Phase::SampleSlots;
         }
         Phase::InsertRedo(insert(
             cx,
@@ -314,6 +333,20 @@ impl CreateCheckPoint {
             return Err(LogEvent::panic(SqlState::INTERNAL, Message::ConcurrentWal));
         }
         Ok(())
+    }
+
+    /// What is left to do once the control file names it.
+    fn release(&self, cx: &Cx<'_>, at: Inserted) -> ReleaseWal {
+        let after = ReleaseAfter::Checkpoint {
+            end: at.end,
+            tli: self.checkpoint.this_tli,
+            shutdown: match self.kind {
+                CheckpointKind::Online { .. } => false,
+                CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => true,
+            },
+        };
+        let prior_redo = cx.shmem.control.checkpoint_copy.redo;
+        ReleaseWal::new(after, prior_redo, self.checkpoint.redo, self.slots)
     }
 
     /// Makes it the checkpoint that recovery starts from, in shared memory.

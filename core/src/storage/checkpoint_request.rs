@@ -1,8 +1,19 @@
 //! Asking the checkpointer for a checkpoint and waiting for it. Mirrors RequestCheckpoint of checkpointer.c.
 
+use crate::base::SegmentNo;
 use crate::call::{LogEvent, Message, Poll, Signal, SqlState, Wait, Yield};
 use crate::shmem::{CheckpointRequests, CondVarId, Role};
 use crate::sys::Cx;
+
+/// `XLogCheckpointNeeded`, and the request if it is: a segment was filled, or left by replay.
+pub fn request_checkpoint_by_volume(cx: &mut Cx<'_>, finished: SegmentNo) {
+    let shmem = &mut *cx.shmem;
+    let redo = shmem.settings.geometry.segment_of(shmem.xlog.redo);
+    if finished.0 + 1 >= redo.0 + shmem.settings.checkpoint_segments() {
+        shmem.checkpointer.requests.requested = true;
+        shmem.procs.set_latch_of(Role::Checkpointer);
+    }
+}
 
 /// `RequestCheckpoint` with `CHECKPOINT_WAIT`
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -144,6 +144,57 @@ impl DurableRename {
     }
 }
 
+/// `durable_unlink`: after it no crash brings the file back. What fails is only logged: the file is tried again by the
+/// next who wants it gone.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct DurableUnlink {
+    path: FilePath,
+    phase: UnlinkPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum UnlinkPhase {
+    Start,
+    Unlinked,
+    DirectorySynced,
+}
+
+impl DurableUnlink {
+    /// Removes `path`.
+    #[must_use]
+    pub const fn new(path: FilePath) -> Self {
+        Self {
+            path,
+            phase: UnlinkPhase::Start,
+        }
+    }
+
+    /// Did it succeed?
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
+        let why = "durable_unlink";
+        let directory = FilePath::from(self.path.parent());
+        let (what, path, outcome) = match self.phase {
+            UnlinkPhase::Start => {
+                self.phase = UnlinkPhase::Unlinked;
+                return Poll::Yield(cx.disk(DiskOp::Unlink(self.path.clone()), why));
+            }
+            UnlinkPhase::Unlinked => ("remove", self.path.clone(), cx.done()),
+            UnlinkPhase::DirectorySynced => ("fsync", directory.clone(), cx.done()),
+        };
+        match (&self.phase, outcome) {
+            (_, Err(e)) => {
+                cx.log(LogEvent::file(what, path, e).only_logged());
+                Poll::Ready(false)
+            }
+            (UnlinkPhase::Unlinked, Ok(_)) => {
+                self.phase = UnlinkPhase::DirectorySynced;
+                Poll::Yield(cx.disk(DiskOp::SyncDir(directory), why))
+            }
+            (UnlinkPhase::Start | UnlinkPhase::DirectorySynced, Ok(_)) => Poll::Ready(true),
+        }
+    }
+}
+
 /// Reads a file from its beginning, up to a limit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReadWholeFile {

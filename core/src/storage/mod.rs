@@ -14,13 +14,18 @@ pub mod heap;
 pub mod recovery;
 pub mod redo;
 pub mod relation;
+pub mod restartpoint;
 pub mod slot;
 pub mod sync_data_dir;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod wal_buffers;
 pub mod wal_file;
+pub mod wal_horizon;
+pub mod wal_install;
 pub mod wal_read;
+pub mod wal_release;
+pub mod wal_removal;
 pub mod walrcv_funcs;
 pub mod xact;
 pub mod xlog_flush;

@@ -57,6 +57,7 @@ impl Bench {
         (xlog.write, xlog.flush) = (start, start);
         xlog.insert_tli = TimelineId(1);
         bench.shmem.recovery.state = RecoveryState::Done;
+        bench.shmem.recovery.install_segment_active = true;
         bench
     }
 

@@ -1,9 +1,9 @@
-//! Getting hold of a WAL segment to write into. Mirrors XLogFileInit and InstallXLogFileSegment.
+//! Getting hold of a WAL segment to write into. Mirrors XLogFileInit and XLogFileInitInternal.
 
-use super::file::{DurableRename, opened, written};
+use super::file::{opened, written};
+use super::wal_install::InstallXLogFileSegment;
 use crate::base::{Fd, SegmentNo, TimelineId};
-use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll, Severity};
-use crate::shmem::{LockId, LockMode};
+use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll};
 use crate::sys::{Cx, OpenSegment};
 use crate::wal::names::segment_name;
 use crate::{ready, ready_ok};
@@ -16,10 +16,11 @@ pub fn segment_path(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> FilePat
     FilePath::from(format!("pg_wal/{name}"))
 }
 
-/// `XLogFileInit`: opens the segment; if it does not exist, makes it of zeros under a temporary name first, so that a
-/// crash never leaves a segment of the wrong size under a real name. An existing one is not cleared.
+/// `XLogFileInitInternal`: opens the segment; if it does not exist, makes one of zeros under a temporary name first, so
+/// that a crash never leaves a segment of the wrong size under a real name. An existing one, recycled perhaps, is not
+/// cleared.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct XLogFileInit {
+pub struct XLogFileInitInternal {
     segment: SegmentNo,
     tli: TimelineId,
     phase: Phase,
@@ -33,18 +34,12 @@ enum Phase {
     TempOpened,
     Zeroing { fd: Fd, at: u32 },
     TempSynced(Fd),
-    Lock,
-    Look,
-    Looked,
-    Install(DurableRename),
-    Discard,
+    Install(InstallXLogFileSegment),
     Discarded,
-    OpenInstalled,
-    InstalledOpened,
 }
 
-impl XLogFileInit {
-    /// For writing into `segment` of timeline `tli`.
+impl XLogFileInitInternal {
+    /// Of `segment` of timeline `tli`.
     #[must_use]
     pub const fn new(segment: SegmentNo, tli: TimelineId) -> Self {
         Self {
@@ -54,10 +49,11 @@ impl XLogFileInit {
         }
     }
 
+    /// The descriptor if the segment was there, else `None`: whether it is there now is not looked at.
+    ///
     /// # Errors
     /// The operation that failed, as an ERROR.
-    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Fd, LogEvent>> {
-        let why = "XLogFileInit";
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Fd>, LogEvent>> {
         let path = segment_path(cx, self.tli, self.segment);
         let temp = FilePath::from(format!("pg_wal/xlogtemp.{}", cx.me.n));
         let segment_bytes = cx.shmem.settings.geometry.segment;
@@ -73,7 +69,7 @@ impl XLogFileInit {
                     }
                 }
                 Phase::Opened => match cx.done() {
-                    Ok(done) => return Poll::Ready(Ok(opened(done))),
+                    Ok(done) => return Poll::Ready(Ok(Some(opened(done)))),
                     Err(DiskError::NotFound) => {
                         self.phase = Phase::TempUnlinked;
                         DiskOp::Unlink(temp.clone())
@@ -126,75 +122,66 @@ impl XLogFileInit {
                     if let Err(e) = cx.done() {
                         return fail("fsync", &temp, e);
                     }
-                    self.phase = Phase::Lock;
+                    // If somebody else was faster, this one becomes a spare, but not one of very many.
+                    let most = self.segment.0 + cx.shmem.settings.checkpoint_segments();
+                    self.phase = Phase::Install(InstallXLogFileSegment::new(
+                        temp.clone(),
+                        self.segment,
+                        SegmentNo(most),
+                        self.tli,
+                    ));
                     continue;
                 }
-                Phase::Lock => {
-                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
-                    self.phase = Phase::Look;
-                    continue;
-                }
-                Phase::Look => {
-                    self.phase = Phase::Looked;
-                    DiskOp::Stat(path.clone())
-                }
-                Phase::Looked => match cx.done() {
-                    Err(DiskError::NotFound) => {
-                        self.phase = Phase::Install(DurableRename::new(temp.clone(), path.clone()));
-                        continue;
+                Phase::Install(install) => {
+                    if ready!(install.poll(cx)) {
+                        return Poll::Ready(Ok(None));
                     }
-                    // Somebody else was faster; theirs is as good.
-                    Ok(_) => {
-                        cx.release(LockId::ControlFile);
-                        self.phase = Phase::Discard;
-                        continue;
-                    }
-                    Err(e) => {
-                        cx.release(LockId::ControlFile);
-                        return fail("stat", &path, e);
-                    }
-                },
-                Phase::Install(rename) => {
-                    let outcome = ready!(rename.poll(cx));
-                    cx.release(LockId::ControlFile);
-                    self.phase = match outcome {
-                        Ok(()) => Phase::OpenInstalled,
-                        // InstallXLogFileSegment only logs it: the caller sees whether the file is there.
-                        Err(event) => {
-                            cx.log(LogEvent {
-                                severity: Severity::Log,
-                                ..event
-                            });
-                            Phase::Discard
-                        }
-                    };
-                    continue;
-                }
-                Phase::Discard => {
                     self.phase = Phase::Discarded;
                     DiskOp::Unlink(temp.clone())
                 }
                 Phase::Discarded => {
                     let _ = cx.done();
-                    self.phase = Phase::OpenInstalled;
-                    continue;
-                }
-                Phase::OpenInstalled => {
-                    self.phase = Phase::InstalledOpened;
-                    DiskOp::Open {
-                        path: path.clone(),
-                        flags: OpenFlags::Existing,
-                    }
-                }
-                Phase::InstalledOpened => {
-                    return match cx.done() {
-                        Ok(done) => Poll::Ready(Ok(opened(done))),
-                        Err(e) => fail("open", &path, e),
-                    };
+                    return Poll::Ready(Ok(None));
                 }
             };
-            return Poll::Yield(cx.disk(op, why));
+            return Poll::Yield(cx.disk(op, "XLogFileInitInternal"));
         }
+    }
+}
+
+/// `XLogFileInit`: opens the segment, and makes it if it does not exist.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct XLogFileInit {
+    init: XLogFileInitInternal,
+    opening: bool,
+}
+
+impl XLogFileInit {
+    /// For writing into `segment` of timeline `tli`.
+    #[must_use]
+    pub const fn new(segment: SegmentNo, tli: TimelineId) -> Self {
+        Self {
+            init: XLogFileInitInternal::new(segment, tli),
+            opening: false,
+        }
+    }
+
+    /// # Errors
+    /// The operation that failed, as an ERROR: the segment that could not be put into place is missed when it is opened.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Fd, LogEvent>> {
+        let path = segment_path(cx, self.init.tli, self.init.segment);
+        if self.opening {
+            return Poll::Ready(match cx.done() {
+                Ok(done) => Ok(opened(done)),
+                Err(e) => Err(LogEvent::file("open", path, e)),
+            });
+        }
+        if let Some(fd) = ready_ok!(self.init.poll(cx)) {
+            return Poll::Ready(Ok(fd));
+        }
+        self.opening = true;
+        let flags = OpenFlags::Existing;
+        Poll::Yield(cx.disk(DiskOp::Open { path, flags }, "XLogFileInit"))
     }
 }
 

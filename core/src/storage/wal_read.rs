@@ -4,6 +4,7 @@
 //! From the stream it never gives out a byte that the walreceiver has not fsynced. A local file is read to its physical
 //! end: the start of recovery made it durable, and so does a walreceiver before it ends.
 
+use super::checkpoint_request::request_checkpoint_by_volume;
 use super::file::opened;
 use super::wal_file::segment_path;
 use super::walrcv_funcs::{
@@ -288,7 +289,10 @@ impl WalSource {
     /// Leaves a segment, and finds out whether the open file has the bytes.
     fn start(&mut self, cx: &mut Cx<'_>, request: PageRequest) {
         let segment = cx.shmem.settings.geometry.segment_of(request.page);
-        if self.file.is_some_and(|file| file.segment != segment) {
+        if let Some(left) = self.file.filter(|file| file.segment != segment) {
+            if self.mode.standby_requested {
+                request_checkpoint_by_volume(cx, left.segment);
+            }
             self.close(cx);
         }
         let has_bytes = self.file.is_some_and(|file| {

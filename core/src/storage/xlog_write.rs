@@ -1,11 +1,11 @@
 //! Writing WAL buffers to segment files. Mirrors XLogWrite.
 
+use super::checkpoint_request::request_checkpoint_by_volume;
 use super::file::written;
 use super::wal_file::{SwitchSegment, segment_path};
 use crate::base::{Bug, Fd, Lsn, Mark, SegmentNo};
 use crate::call::{DiskOp, LogEvent, Poll};
 use crate::ready_ok;
-use crate::shmem::Role;
 use crate::sys::Cx;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -135,7 +135,7 @@ impl XLogWrite {
                         return Poll::Ready(Err(e));
                     }
                     self.flush = self.write;
-                    Self::request_checkpoint(cx, segment);
+                    request_checkpoint_by_volume(cx, segment);
                     self.phase = Phase::Next;
                 }
                 Phase::Open(open) => {
@@ -219,16 +219,6 @@ impl XLogWrite {
                 let path = segment_path(cx, cx.shmem.xlog.insert_tli, segment);
                 Err(LogEvent::file("fsync", path, e))
             }
-        }
-    }
-
-    /// `XLogCheckpointNeeded`, and the request if it is.
-    fn request_checkpoint(cx: &mut Cx<'_>, finished: SegmentNo) {
-        let shmem = &mut *cx.shmem;
-        let redo = shmem.settings.geometry.segment_of(shmem.xlog.redo);
-        if finished.0 + 1 >= redo.0 + shmem.settings.checkpoint_segments() {
-            shmem.checkpointer.requests.requested = true;
-            shmem.procs.set_latch_of(Role::Checkpointer);
         }
     }
 }

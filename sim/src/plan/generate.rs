@@ -3,7 +3,9 @@
 mod faults;
 
 use super::settings::longest_row;
-use super::{Action, ActionRow, DiskPlan, NetworkPlan, NodePlan, Plan, When, WorkloadRow};
+use super::{
+    Action, ActionRow, DiskPlan, FaultRow, NetworkPlan, NodePlan, Plan, When, WorkloadRow,
+};
 use crate::choice::SimRng;
 use std::collections::BTreeMap;
 use walsim_core::base::{Geometry, PgVersion, Settings};
@@ -74,7 +76,7 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     let version = *draw.rng.pick(&[PgVersion::V15, PgVersion::V18]);
     let version = fixed.version.unwrap_or(version);
     let active_us = draw.rng.between(10, 20) * SECOND;
-    let nodes = draw.nodes(version, geometry);
+    let mut nodes = draw.nodes(version, geometry);
     let network = draw.network();
     let disks = draw.disks();
     let step_delays = draw.rng.ratio(3, 4);
@@ -92,6 +94,7 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     if profile == Profile::Default {
         faults.extend(draw.stalls(nodes.len(), active_us));
     }
+    nodes[0].settings.wal_keep_size = keep_size(&faults, &geometry);
     Plan {
         seed,
         name: profile.name().into(),
@@ -105,6 +108,16 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
         active_us,
         pins: BTreeMap::new(),
         step_delays,
+    }
+}
+
+/// What the primary keeps for standbys. Nothing else tells it what they need, and one whose WAL is gone never catches
+/// up. Without faults none was ever seen to lag by this much; with faults one may lag by everything.
+fn keep_size(faults: &[FaultRow], geometry: &Geometry) -> u64 {
+    if faults.is_empty() {
+        (3 * u64::from(geometry.segment)).max(128 << 10)
+    } else {
+        DISK_CAPACITY
     }
 }
 
@@ -363,11 +376,14 @@ mod tests {
         );
     }
 
+    /// But for the WAL that is kept because of them.
     #[test]
     fn the_faultless_profile_differs_in_faults_alone() {
         for seed in 0..50 {
             let mut with = generate(Profile::Default, seed);
             with.faults.clear();
+            let geometry = with.nodes[0].settings.geometry;
+            with.nodes[0].settings.wal_keep_size = keep_size(&[], &geometry);
             with.name = String::from("faultless");
             assert_eq!(with, generate(Profile::Faultless, seed));
         }

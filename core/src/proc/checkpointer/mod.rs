@@ -1,6 +1,7 @@
 //! The checkpointer: performs checkpoints when asked, and when it is time. Mirrors checkpointer.c (CheckpointerMain).
 //!
-//! During recovery it performs only the checkpoint that ends it. At a shutdown it outlives everybody who writes WAL.
+//! During recovery these are restartpoints, but for the checkpoint that ends it. At a shutdown it outlives everybody who
+//! writes WAL.
 
 mod shutdown;
 
@@ -8,11 +9,13 @@ use crate::base::{PgVersion, TimestampTz};
 use crate::call::{Exit, LogEvent, Poll, Severity, Signal, Wait, Yield};
 use crate::shmem::{CheckpointRequests, CondVarId, PmSignal};
 use crate::storage::checkpoint::{CheckpointKind, CreateCheckPoint};
+use crate::storage::restartpoint::CreateRestartPoint;
 use crate::sys::Cx;
 use alloc::boxed::Box;
 use shutdown::ShutdownXlog;
 
-/// How long to wait before trying again what could not be done during recovery.
+/// How long to wait before trying again to make a restartpoint when there was none to make: half of the least
+/// checkpoint_timeout that PostgreSQL takes. Less is allowed here, and then it is half of that.
 const RETRY_MS: i64 = 15_000;
 
 /// The process.
@@ -30,6 +33,7 @@ enum Phase {
     /// The counters say that a checkpoint begins; what it is asked to be.
     Started(CheckpointRequests),
     Checkpoint(Box<CreateCheckPoint>),
+    RestartPoint(Box<CreateRestartPoint>),
     /// A second without work after an error.
     Pause,
     /// The last checkpoint.
@@ -65,12 +69,10 @@ impl Checkpointer {
                 }
                 Phase::Started(requests) => {
                     let requests = *requests;
-                    let recovering = cx.shmem.recovery_in_progress();
-                    if recovering && !requests.end_of_recovery {
-                        // What a standby does instead, a restartpoint, needs a checkpoint record that was replayed.
-                        self.last_checkpoint =
-                            Some(cx.now.wall + (RETRY_MS - timeout_ms(cx)) * 1000);
-                        self.finish(cx);
+                    self.last_checkpoint = Some(cx.now.wall);
+                    if cx.shmem.recovery_in_progress() && !requests.end_of_recovery {
+                        let restartpoint = CreateRestartPoint::new(false);
+                        self.phase = Phase::RestartPoint(Box::new(restartpoint));
                         continue;
                     }
                     let kind = if requests.end_of_recovery {
@@ -80,29 +82,24 @@ impl Checkpointer {
                             force: requests.force,
                         }
                     };
-                    self.last_checkpoint = Some(cx.now.wall);
                     self.phase = Phase::Checkpoint(Box::new(CreateCheckPoint::new(cx, kind)));
                 }
                 Phase::Checkpoint(checkpoint) => match checkpoint.poll(cx) {
                     Poll::Yield(how) => return how,
                     Poll::Ready(Ok(_)) => self.finish(cx),
-                    Poll::Ready(Err(error)) => {
-                        if error.severity > Severity::Error {
-                            return Yield::Exit(exit(error));
+                    Poll::Ready(Err(error)) => return self.failed(cx, error),
+                },
+                Phase::RestartPoint(restartpoint) => match restartpoint.poll(cx) {
+                    Poll::Yield(how) => return how,
+                    Poll::Ready(Ok(performed)) => {
+                        if !performed {
+                            let retry_ms = RETRY_MS.min(timeout_ms(cx) / 2);
+                            let begun = cx.now.wall + (retry_ms - timeout_ms(cx)) * 1000;
+                            self.last_checkpoint = Some(begun);
                         }
-                        cx.log(error);
-                        cx.release_everything();
-                        cx.shmem.checkpointer.failed += 1;
                         self.finish(cx);
-                        self.phase = Phase::Pause;
-                        // So that an error that comes every time does not fill the log.
-                        let until = Some(cx.now.mono.after_ms(1000));
-                        return Yield::Wait(Wait {
-                            until,
-                            why,
-                            ..Wait::default()
-                        });
                     }
+                    Poll::Ready(Err(error)) => return self.failed(cx, error),
                 },
                 Phase::Pause => self.phase = Phase::Loop,
                 Phase::Shutdown(shutdown) => match shutdown.poll(cx) {
@@ -168,6 +165,25 @@ impl Checkpointer {
         checkpointer.done = checkpointer.started;
         cx.shmem.condvars.broadcast(CondVarId::CheckpointDone);
         self.phase = Phase::Loop;
+    }
+
+    /// An ERROR ends the checkpoint, anything worse the process.
+    fn failed(&mut self, cx: &mut Cx<'_>, error: LogEvent) -> Yield {
+        if error.severity > Severity::Error {
+            return Yield::Exit(exit(error));
+        }
+        cx.log(error);
+        cx.release_everything();
+        cx.shmem.checkpointer.failed += 1;
+        self.finish(cx);
+        self.phase = Phase::Pause;
+        // So that an error that comes every time does not fill the log.
+        let until = Some(cx.now.mono.after_ms(1000));
+        Yield::Wait(Wait {
+            until,
+            why: "CheckpointerMain",
+            ..Wait::default()
+        })
     }
 
     fn sleep(&self, cx: &Cx<'_>) -> Yield {
@@ -242,14 +258,14 @@ mod tests {
         assert_eq!(ctl.requests, CheckpointRequests::default());
     }
 
-    /// A standby writes no WAL; there is nothing that a request could start.
+    /// A standby writes no WAL. If it has not replayed a checkpoint either, it looks again a little later.
     #[test]
     fn during_recovery_only_its_end_is_a_checkpoint() {
         let (mut bench, pid, mut checkpointer) = server();
         bench.shmem.recovery.state = RecoveryState::Archive;
         bench.shmem.checkpointer.requests.requested = true;
         let before = bench.shmem.control.clone();
-        assert_eq!(run(&mut bench, pid, &mut checkpointer), 15_000);
+        assert_eq!(run(&mut bench, pid, &mut checkpointer), 500);
         assert_eq!(bench.shmem.control, before);
         assert_eq!(bench.shmem.checkpointer.done, 1);
         bench.shmem.checkpointer.requests.requested = true;

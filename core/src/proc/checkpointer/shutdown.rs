@@ -1,14 +1,12 @@
-//! The last checkpoint. Mirrors ShutdownXLOG, WalSndInitStopping and WalSndWaitStopping, and the end of CreateRestartPoint
-//! where there is nothing newer to restart from.
+//! The last checkpoint or restartpoint. Mirrors ShutdownXLOG, WalSndInitStopping and WalSndWaitStopping.
 
 use crate::base::Pid;
 use crate::call::{LogEvent, Message, Poll, Signal, Wait, Yield};
-use crate::shmem::{LockId, LockMode, WalSndState};
+use crate::ready_ok;
+use crate::shmem::WalSndState;
 use crate::storage::checkpoint::{CheckpointKind, CreateCheckPoint};
-use crate::storage::control::UpdateControlFile;
+use crate::storage::restartpoint::CreateRestartPoint;
 use crate::sys::Cx;
-use crate::wire::control_file::DbState;
-use crate::{ready, ready_ok};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -28,8 +26,7 @@ enum Phase {
     /// Until each walsender is gone or will only stream.
     WaitStopping,
     Checkpoint(Box<CreateCheckPoint>),
-    LockControl,
-    Control(UpdateControlFile),
+    RestartPoint(Box<CreateRestartPoint>),
 }
 
 impl ShutdownXlog {
@@ -58,7 +55,7 @@ impl ShutdownXlog {
                         }));
                     }
                     self.phase = if cx.shmem.recovery_in_progress() {
-                        Phase::LockControl
+                        Phase::RestartPoint(Box::new(CreateRestartPoint::new(true)))
                     } else {
                         let kind = CheckpointKind::Shutdown;
                         Phase::Checkpoint(Box::new(CreateCheckPoint::new(cx, kind)))
@@ -68,29 +65,11 @@ impl ShutdownXlog {
                     ready_ok!(checkpoint.poll(cx));
                     return Poll::Ready(Ok(()));
                 }
-                Phase::LockControl => {
-                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
-                    shut_down_in_recovery(cx);
-                    self.phase = Phase::Control(UpdateControlFile::new());
-                }
-                Phase::Control(update) => {
-                    ready_ok!(update.poll(cx));
-                    cx.release(LockId::ControlFile);
+                Phase::RestartPoint(restartpoint) => {
+                    ready_ok!(restartpoint.poll(cx));
                     return Poll::Ready(Ok(()));
                 }
             }
         }
     }
-}
-
-/// The next start replays from the same redo point, and lets nobody in before it has come as far as this one did.
-fn shut_down_in_recovery(cx: &mut Cx<'_>) {
-    let recovery = &cx.shmem.recovery;
-    let control = &mut cx.shmem.control;
-    // Crash recovery keeps it invalid: it replays to the end of WAL in any case.
-    if control.min_recovery_point.is_valid() && control.min_recovery_point < recovery.replay_end {
-        control.min_recovery_point = recovery.replay_end;
-        control.min_recovery_point_tli = recovery.replay_end_tli;
-    }
-    control.state = DbState::ShutDownInRecovery;
 }

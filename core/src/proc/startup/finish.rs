@@ -112,6 +112,10 @@ impl Finish {
                     self.phase = Phase::Overwrite;
                 }
                 Phase::Overwrite => {
+                    // Under the lock, so that a checkpointer that has just found it off is done.
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    cx.shmem.recovery.install_segment_active = true;
+                    cx.release(LockId::ControlFile);
                     cx.shmem.recovery.insert_allowed.push(cx.me);
                     self.phase = match self.aborted {
                         Some(aborted) => Phase::InsertOverwrite(overwrite(cx, recovery, aborted)),

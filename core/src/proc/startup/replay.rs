@@ -9,6 +9,7 @@ use crate::shmem::{LockId, LockMode, PmSignal, RecoveryState};
 use crate::storage::control::UpdateControlFile;
 use crate::storage::recovery::ReadOutcome;
 use crate::storage::redo::Redo;
+use crate::storage::restartpoint::recovery_restart_point;
 use crate::sys::Cx;
 use crate::wire::control_file::DbState;
 use crate::wire::record::{Record, RmgrId};
@@ -230,6 +231,7 @@ fn xlog_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) -> Resul
             same_timeline(recovery, &checkpoint)?;
             cx.shmem.next_xid = checkpoint.next_xid.xid();
             cx.shmem.control.checkpoint_copy.next_xid = checkpoint.next_xid;
+            recovery_restart_point(cx, record.lsn, record.next, checkpoint);
             recovery.snapshot_ready |= recovery.wants_snapshot;
             Ok(())
         }
@@ -237,6 +239,7 @@ fn xlog_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) -> Resul
             same_timeline(recovery, &checkpoint)?;
             cx.shmem.next_xid = cx.shmem.next_xid.max(checkpoint.next_xid.xid());
             cx.shmem.control.checkpoint_copy.next_xid = checkpoint.next_xid;
+            recovery_restart_point(cx, record.lsn, record.next, checkpoint);
             Ok(())
         }
         Some(XlogRecord::OverwriteContrecord(overwrite)) => {

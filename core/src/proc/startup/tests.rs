@@ -20,6 +20,8 @@ const FIRST: Lsn = Lsn(1024 + 40);
 fn server(version: PgVersion, planted: Planted, state: DbState) -> Bench {
     let mut bench = Bench::new(version, TINY, planted);
     bench.shmem.control.state = state;
+    // What was replayed is looked at afterwards.
+    bench.shmem.settings.wal_keep_size = 1 << 20;
     bench.shmem.settings.primary_conninfo = Some(("primary".into(), 5432));
     bench
 }

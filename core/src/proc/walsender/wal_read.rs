@@ -1,6 +1,6 @@
 //! Reads WAL from segment files. Mirrors WALRead with WalSndSegmentOpen.
 
-use crate::base::{Lsn, SegmentNo, TimelineId};
+use crate::base::{Lsn, Mark, SegmentNo, TimelineId};
 use crate::call::{DiskError, DiskOp, LogEvent, Message, OpenFlags, Poll, SqlState};
 use crate::storage::file::{opened, read};
 use crate::storage::wal_file::segment_path;
@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct WalRead {
     tli: TimelineId,
+    start: Lsn,
     at: Lsn,
     end: Lsn,
     pieces: Vec<Bytes>,
@@ -31,6 +32,7 @@ impl WalRead {
     pub(super) const fn new(tli: TimelineId, start: Lsn, end: Lsn) -> Self {
         Self {
             tli,
+            start,
             at: start,
             end,
             pieces: Vec::new(),
@@ -50,7 +52,7 @@ impl WalRead {
         let geometry = cx.shmem.settings.geometry;
         loop {
             match self.phase {
-                Phase::Next if self.at == self.end => return Poll::Ready(Ok(self.join())),
+                Phase::Next if self.at == self.end => return Poll::Ready(self.checked(cx)),
                 Phase::Next => {
                     let segment = geometry.segment_of(self.at);
                     let ours = |o: &&mut OpenSegment| o.segment == segment && o.tli == self.tli;
@@ -104,6 +106,21 @@ impl WalRead {
         }
     }
 
+    /// `CheckXLogRemoved`, behind the read: a segment may have been given to new WAL while it was open here, and whoever
+    /// does that raises `lastRemovedSegNo` before. The file of a segment that was only unlinked would still be right.
+    fn checked(&mut self, cx: &mut Cx<'_>) -> Result<Bytes, LogEvent> {
+        let segment = cx.shmem.settings.geometry.segment_of(self.start);
+        if segment > cx.shmem.xlog.last_removed {
+            return Ok(self.join());
+        }
+        Err(self.removed(cx, segment, SqlState::INTERNAL))
+    }
+
+    fn removed(&self, cx: &mut Cx<'_>, segment: SegmentNo, code: SqlState) -> LogEvent {
+        cx.mark(Mark::WalRemovedRefusal);
+        LogEvent::error(code, Message::SegmentRemoved(self.name(cx, segment)))
+    }
+
     /// One piece, as nearly always, is not copied.
     fn join(&mut self) -> Bytes {
         if self.pieces.len() > 1 {
@@ -119,13 +136,12 @@ impl WalRead {
     fn cannot(
         &self,
         what: &'static str,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
         segment: SegmentNo,
         error: DiskError,
     ) -> LogEvent {
         if error == DiskError::NotFound {
-            let message = Message::SegmentRemoved(self.name(cx, segment));
-            return LogEvent::error(SqlState::UNDEFINED_FILE, message);
+            return self.removed(cx, segment, SqlState::UNDEFINED_FILE);
         }
         LogEvent::file(what, segment_path(cx, self.tli, segment), error)
     }

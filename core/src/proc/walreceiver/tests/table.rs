@@ -37,6 +37,7 @@ impl Table {
         shmem.settings.wal_receiver_timeout_ms = 2000;
         shmem.settings.wal_receiver_status_interval_ms = 700;
         shmem.recovery.state = RecoveryState::Archive;
+        shmem.recovery.install_segment_active = true;
         shmem.recovery.last_replayed_end = Lsn(1500);
         shmem.walrcv.state = WalRcvState::Starting;
         shmem.walrcv.receive_start = Lsn(1024);

@@ -1,0 +1,164 @@
+//! Which WAL to keep, and how many segments to hold ready. Mirrors KeepLogSeg, XLOGfileslop and
+//! UpdateCheckPointDistanceEstimate.
+
+use crate::base::{Lsn, SegmentNo, Settings};
+
+/// `KeepLogSeg`, from the segment of the redo point on: the oldest segment that somebody may still need.
+///
+/// `end` is the end of WAL, from which sizes are counted back; `slots` the position that slots hold, invalid if none
+/// does. Sizes are rounded down to whole segments, so that a limit below one segment is none at all.
+#[must_use]
+pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> SegmentNo {
+    let geometry = &settings.geometry;
+    let segments = |bytes: u64| bytes / u64::from(geometry.segment);
+    let current = geometry.segment_of(end).0;
+    let mut keep = current;
+    if slots.is_valid() && slots < end {
+        keep = geometry.segment_of(slots).0;
+        if let Some(limit) = settings.max_slot_wal_keep_size {
+            keep = keep.max(current.saturating_sub(segments(limit)));
+        }
+    }
+    if settings.wal_keep_size > 0 {
+        let wanted = segments(settings.wal_keep_size);
+        if current - keep < wanted {
+            keep = current.saturating_sub(wanted).max(1);
+        }
+    }
+    SegmentNo(keep).min(geometry.segment_of(redo))
+}
+
+/// `XLOGfileslop`: the highest segment that is worth having before it is needed, so that a checkpoint's worth of WAL
+/// finds its files ready.
+#[must_use]
+pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentNo {
+    let segment = u64::from(settings.geometry.segment);
+    let from = redo.0 / segment;
+    let least = (from + settings.min_wal_size / segment).saturating_sub(1);
+    let most = (from + settings.max_wal_size / segment).saturating_sub(1);
+    // 1.1 * (1 + checkpoint_completion_target) * distance, in ten-thousandths of a byte, so that nothing is rounded
+    // before the end.
+    let ahead =
+        u128::from(distance) * u128::from(1000 + settings.checkpoint_completion_target) * 11;
+    let upto = (u128::from(redo.0) * 10_000 + ahead).div_ceil(u128::from(segment) * 10_000);
+    let upto = u64::try_from(upto).unwrap_or(u64::MAX);
+    // The upper limit wins where the two contradict each other.
+    SegmentNo(upto.max(least).min(most))
+}
+
+/// `UpdateCheckPointDistanceEstimate`: what it becomes after a checkpoint that came `bytes` behind the one before. A
+/// peak counts at once, and is forgotten slowly.
+#[must_use]
+pub fn distance_estimate(estimate: u64, bytes: u64) -> u64 {
+    if estimate < bytes {
+        bytes
+    } else {
+        let sum = u128::from(estimate) * 9 + u128::from(bytes);
+        u64::try_from(sum / 10).expect("no more than the larger of the two")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Geometry, PgVersion};
+
+    const SEGMENT: u64 = 1024;
+
+    fn settings() -> Settings {
+        let geometry = Geometry {
+            wal_page: 256,
+            segment: 1024,
+            data_page: 512,
+            sector: 64,
+        };
+        Settings::new(PgVersion::V15, geometry)
+    }
+
+    fn at(segment: u64) -> Lsn {
+        Lsn(segment * SEGMENT + 40)
+    }
+
+    #[test]
+    fn the_horizon_is_what_the_neediest_asks_for() {
+        let none = Lsn::INVALID;
+        let limit = |segments: u64| Some(segments * SEGMENT);
+        for (keep_size, limit, slots, expected, why) in [
+            (0, None, none, 18, "redo alone"),
+            (0, None, at(5), 5, "a slot"),
+            (0, None, at(19), 18, "a slot behind redo"),
+            (0, None, at(30), 18, "a slot that is ahead of us"),
+            (0, limit(4), at(5), 16, "a slot beyond its limit"),
+            (0, limit(15), at(5), 5, "a slot at its limit"),
+            (0, limit(14), at(5), 6, "a slot one segment beyond"),
+            (
+                0,
+                Some(SEGMENT - 1),
+                at(5),
+                18,
+                "less than a segment is nothing",
+            ),
+            (8 * SEGMENT, None, none, 12, "wal_keep_size"),
+            (8 * SEGMENT + 1023, None, none, 12, "rounded down"),
+            (
+                SEGMENT - 1,
+                None,
+                none,
+                18,
+                "less than a segment is nothing",
+            ),
+            (
+                SEGMENT,
+                None,
+                none,
+                18,
+                "redo holds more than wal_keep_size",
+            ),
+            (
+                8 * SEGMENT,
+                limit(4),
+                at(5),
+                12,
+                "wal_keep_size has no limit",
+            ),
+            (8 * SEGMENT, None, at(5), 5, "the slot holds more"),
+            (20 * SEGMENT, None, none, 1, "more than there is"),
+            (99 * SEGMENT, None, none, 1, "much more than there is"),
+        ] {
+            let mut settings = settings();
+            settings.wal_keep_size = keep_size;
+            settings.max_slot_wal_keep_size = limit;
+            let keep = keep_log_seg(&settings, at(18), at(20), slots);
+            assert_eq!(keep, SegmentNo(expected), "{why}");
+        }
+    }
+
+    #[test]
+    fn segments_are_held_ready_between_two_limits() {
+        for (distance, target, expected, why) in [
+            (0, 0, 14, "min_wal_size"),
+            (6 * SEGMENT, 0, 17, "10 + 6 * 1.1, rounded up"),
+            (6 * SEGMENT, 500, 20, "10 + 6 * 1.1 * 1.5, rounded up"),
+            (1000 * SEGMENT, 900, 29, "max_wal_size"),
+            (u64::MAX, 1000, 29, "no overflow"),
+        ] {
+            let mut settings = settings();
+            settings.checkpoint_completion_target = target;
+            settings.min_wal_size = 5 * SEGMENT;
+            settings.max_wal_size = 20 * SEGMENT;
+            let slop = xlog_file_slop(&settings, Lsn(10 * SEGMENT), distance);
+            assert_eq!(slop, SegmentNo(expected), "{why}");
+        }
+        let mut least = settings();
+        (least.min_wal_size, least.max_wal_size) = (0, 2 * SEGMENT);
+        assert_eq!(xlog_file_slop(&least, Lsn(0), 0), SegmentNo(0));
+    }
+
+    #[test]
+    fn the_estimate_follows_a_peak_at_once_and_a_lull_slowly() {
+        assert_eq!(distance_estimate(0, 500), 500);
+        assert_eq!(distance_estimate(500, 500), 500);
+        assert_eq!(distance_estimate(500, 100), 460);
+        assert_eq!(distance_estimate(u64::MAX, 0), u64::MAX / 10 * 9 + 4);
+    }
+}
