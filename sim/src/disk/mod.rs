@@ -65,6 +65,8 @@ pub struct Disk {
     next_inode: u64,
     losses: u64,
     troubles: Vec<Trouble>,
+    /// Something has lost its name and may have to be freed.
+    loose: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -130,6 +132,7 @@ impl Disk {
             next_inode: tree::ROOT + 1,
             losses: 0,
             troubles: Vec::new(),
+            loose: false,
         }
     }
 
@@ -223,6 +226,7 @@ impl Disk {
             }
         });
         self.descriptors.clear();
+        self.loose = true;
         self.sweep();
         self.used = self.inodes.values().map(|inode| inode.cached().len()).sum();
         loss
@@ -305,6 +309,7 @@ impl Disk {
                 DiskDone::Done
             }
             DiskOp::Rmdir(path) => {
+                self.loose = true;
                 let place = self.tree.place(path.as_str())?;
                 match self.tree.get(&place).ok_or(DiskError::NotFound)? {
                     Node::File(_) => return Err(DiskError::NotDir),
@@ -369,6 +374,7 @@ impl Disk {
             (Node::Dir(_), Some(Node::Dir(_))) => return Err(DiskError::NotEmpty),
             (Node::File(_), Some(Node::File(replaced))) => {
                 Arc::make_mut(self.file(replaced)).unlinked = true;
+                self.loose = true;
             }
             (Node::File(_) | Node::Dir(_), None) => {}
         }
@@ -389,6 +395,7 @@ impl Disk {
             Node::File(inode) => {
                 self.tree.remove(&place);
                 Arc::make_mut(self.file(inode)).unlinked = true;
+                self.loose = true;
                 Ok(())
             }
         }
@@ -511,6 +518,9 @@ impl Disk {
 
     /// Frees what no name, descriptor or operation in flight keeps, neither now nor after a crash.
     fn sweep(&mut self) {
+        if !self.loose {
+            return;
+        }
         let referenced = self.tree.referenced();
         let mut kept: Vec<u64> = self.descriptors.values().map(|open| open.inode).collect();
         kept.sort_unstable();
@@ -526,6 +536,9 @@ impl Disk {
         });
         self.used -= freed;
         self.tree.forget(&referenced);
+        let live = self.tree.live();
+        let nameless = |number: &u64| !live.contains(&Node::File(*number));
+        self.loose = self.inodes.keys().any(nameless) || self.tree.has_nameless(&live);
     }
 
     /// The inode or directory that an operation is about, for the keys of choices.

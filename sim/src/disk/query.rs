@@ -146,6 +146,7 @@ impl Disk {
         let inode = Inode::new(number, FilePath::from(path), self.sector).settled(content);
         self.inodes.insert(number, Arc::new(inode));
         self.put_durable(path, Node::File(number));
+        self.loose = true;
         self.sweep();
     }
 

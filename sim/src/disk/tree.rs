@@ -324,6 +324,17 @@ impl Tree {
         nodes
     }
 
+    /// Everything that a name leads to now.
+    pub(super) fn live(&self) -> BTreeSet<Node> {
+        let names = self.dirs.values().flat_map(|dir| dir.live.values());
+        names.copied().chain([Node::Dir(ROOT)]).collect()
+    }
+
+    /// Is there a directory that no name leads to now?
+    pub(super) fn has_nameless(&self, live: &BTreeSet<Node>) -> bool {
+        self.dirs.keys().any(|dir| !live.contains(&Node::Dir(*dir)))
+    }
+
     /// Forgets directories that nothing leads to.
     pub(super) fn forget(&mut self, referenced: &BTreeSet<Node>) {
         self.dirs

@@ -43,6 +43,8 @@ pub(super) struct Host {
     pub(super) conns: BTreeMap<ConnId, Pid>,
     paces: BTreeMap<Pid, Pace>,
     pub(super) turn: Option<Turn>,
+    /// Who could run when it was asked last; kept for its room.
+    runnable: RunSet,
     /// A power loss or crash that strikes in the middle of the next step's effects.
     pub(super) doomed: Option<super::faults::Doom>,
     /// Processes that are to be held, once they stand there.
@@ -69,6 +71,7 @@ impl Host {
             conns: BTreeMap::new(),
             paces: BTreeMap::new(),
             turn: None,
+            runnable: RunSet::default(),
             doomed: None,
             stalls: Vec::new(),
             held: Mono(0),
@@ -145,25 +148,26 @@ impl Host {
     pub(super) fn reschedule(&mut self, now: Mono, choices: &Choices) {
         self.turn = None;
         let Some(node) = &self.node else { return };
-        let mut set = RunSet::default();
-        node.runnable(self.clock.now(now), &mut set);
-        for pid in set.0 {
-            let pace = self.paces.get(&pid).copied().unwrap_or_default();
-            let at = pace.not_before.max(now);
-            if self.turn.is_some_and(|turn| turn.at < at) {
-                continue;
-            }
-            let what = [
-                u64::from(pid.incarnation) << 32 | u64::from(pid.n),
-                pace.steps,
-            ];
-            let tie = choices.bits(Key::new("step.order", Subject::Node(self.index), what));
-            let turn = Turn {
-                at,
-                tie,
-                pid: Some(pid),
+        node.runnable(self.clock.now(now), &mut self.runnable);
+        let steps = |pid: &Pid| self.paces.get(pid).copied().unwrap_or_default();
+        let due = |pid: &Pid| steps(pid).not_before.max(now);
+        if let Some(at) = self.runnable.0.iter().map(due).min() {
+            let mut first = self.runnable.0.iter().filter(|pid| due(pid) == at);
+            let lone = first.clone().nth(1).is_none();
+            let tie = |pid: &&Pid| {
+                let number = u64::from(pid.incarnation) << 32 | u64::from(pid.n);
+                let what = [number, steps(pid).steps];
+                choices.bits(Key::new("step.order", Subject::Node(self.index), what))
             };
-            self.turn = Some(self.turn.map_or(turn, |best| best.min(turn)));
+            // Machines do not see each other: only processes of one machine need an order that is drawn.
+            let (tie, pid) = if lone {
+                (0, first.next())
+            } else {
+                let drawn = first.map(|pid| (tie(&pid), pid)).min();
+                drawn.map_or((0, None), |(tie, pid)| (tie, Some(pid)))
+            };
+            let pid = pid.copied();
+            self.turn = Some(Turn { at, tie, pid });
         }
         if let Some(at) = node.next_wakeup().filter(|at| *at > now) {
             let turn = Turn {
