@@ -82,6 +82,11 @@ fn contrecord_divergence() {
     is_found(Bug::ContrecordDivergence);
 }
 
+#[test]
+fn shutdown_drops_unconfirmed_tail() {
+    is_found(Bug::ShutdownDropsUnconfirmedTail);
+}
+
 /// The whole way: found, made small, written, read, and seen again, with the bug and not without it.
 #[test]
 fn a_found_bug_becomes_a_small_file() {

@@ -56,6 +56,11 @@ fn a_record_that_is_written_over_is_seen_when_recovery_ends() {
 }
 
 #[test]
+fn a_walsender_that_leaves_too_early_is_seen_at_its_last_word() {
+    bites_as(Bug::ShutdownDropsUnconfirmedTail, &["DURABLE"], 0);
+}
+
+#[test]
 fn the_audit_changes_nothing_where_nothing_is_wrong() {
     for seed in 0..6 {
         let plan = generate(Profile::Default, seed);

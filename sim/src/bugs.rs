@@ -45,7 +45,7 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             "the postmaster forgets a request for a walreceiver while a dead one is not yet reaped",
         ),
         Bug::ShutdownDropsUnconfirmedTail => (
-            &["PREFIX"],
+            &["DURABLE"],
             "a clean shutdown ends before the standby has confirmed the last WAL",
         ),
         Bug::FsyncRetry => (

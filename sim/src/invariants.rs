@@ -12,7 +12,7 @@ pub struct Invariant {
 }
 
 /// All that are checked, in the order in which they are listed.
-pub const INVARIANTS: [Invariant; 7] = [
+pub const INVARIANTS: [Invariant; 8] = [
     Invariant {
         code: "SEND",
         promise: "A walsender never ships bytes beyond its own durable flush point.",
@@ -40,6 +40,15 @@ pub const INVARIANTS: [Invariant; 7] = [
         details: "Acknowledged means that CommandComplete of COMMIT was delivered to the client, with\n\
                   synchronous_commit at least `local`. After each crash recovery the transaction's status is looked\n\
                   up, and sessions read back what they wrote.",
+    },
+    Invariant {
+        code: "DURABLE",
+        promise: "A server that was stopped in good order leaves no standby behind.",
+        details: "Judged when a walsender says COPY 0, which it does at a smart or fast shutdown alone: everything that it\n\
+                  has sent, and on a primary that must include the shutdown checkpoint, is stable on the disk of the\n\
+                  standby at the other end, whatever the standby has reported. The control file must name that\n\
+                  checkpoint by then. Exempt are receivers that are no nodes, and walsenders that end by a timeout, by\n\
+                  an error, by a signal or with their connection.",
     },
     Invariant {
         code: "RECOVER",

@@ -2,6 +2,8 @@
 //! look only at what a step has changed.
 
 mod audit;
+pub(crate) mod control_file;
+pub(crate) mod durable;
 mod handover;
 mod ledger;
 mod local;
@@ -17,6 +19,7 @@ mod wal_files;
 use crate::disk::Disk;
 use crate::plan::Plan;
 use crate::world::{Row, Violation};
+use durable::Leaving;
 use handover::Handover;
 use ledger::Ledger;
 use local::Local;
@@ -35,8 +38,6 @@ use walsim_core::call::{Effects, FilePath};
 use walsim_core::node::NodeView;
 use walsim_core::shmem::{BufTag, RecoveryState, Role, Shmem};
 use walsim_core::wal::names::parse_segment_name;
-use walsim_core::wal::position::record_end;
-use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::data_page::DataPage;
 
 /// The timeline that every cluster begins with, and as yet the only one.
@@ -81,6 +82,23 @@ pub(crate) struct Commit {
     pub(crate) conn: ConnId,
     /// `synchronous_commit` was on.
     pub(crate) synchronous: bool,
+}
+
+/// A walsender that leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastWord<'a> {
+    /// The time.
+    pub(crate) now: Mono,
+    /// Its node.
+    pub(crate) host: usize,
+    /// That node's name.
+    pub(crate) name: &'a str,
+    /// The process.
+    pub(crate) pid: Pid,
+    /// The node's disk.
+    pub(crate) disk: &'a Disk,
+    /// Who receives from it, and the disk there.
+    pub(crate) peer: (usize, &'a Disk),
 }
 
 /// A node that is looked at as a whole.
@@ -324,6 +342,32 @@ impl Checks {
         self.page.tear(host, pages);
     }
 
+    /// A walsender says the last word that a shutdown in good order allows it. Judged where its peer is one of our nodes.
+    pub(crate) fn said_last_word(&mut self, word: &LastWord<'_>) -> Result<(), Violation> {
+        let site = Site {
+            now: word.now,
+            name: word.name,
+        };
+        let geometry = self.geometry;
+        let recovering = self.nodes[word.host].recovery != RecoveryState::Done;
+        let checkpoint = if recovering {
+            None
+        } else {
+            let sizes = (self.version, &geometry);
+            Some(durable::shutdown_checkpoint(site, word.disk, sizes)?)
+        };
+        let (peer, disk) = word.peer;
+        let sent = self.send.sent(word.host, word.pid);
+        let stable = self.nodes[peer].stable_until(disk, &geometry, sent);
+        let leaving = Leaving {
+            sent,
+            checkpoint,
+            peer: &self.names[peer],
+            stable,
+        };
+        leaving.judge(site)
+    }
+
     /// A client was told that its commit succeeded.
     pub(crate) fn acked(&mut self, commit: Commit) {
         self.local
@@ -456,14 +500,8 @@ impl Known {
 fn first_wal(disk: &Disk, version: PgVersion, geometry: &Geometry) -> Ledger {
     let start = geometry.segment_start(SegmentNo(1));
     let mut ledger = Ledger::new(*geometry, start);
-    let control = disk
-        .read_cached("global/pg_control", 0, 512)
-        .unwrap_or_default();
-    if let Ok(control) = ControlFile::decode(version, &control) {
-        let at = control.checkpoint;
-        let len = wal_files::read(disk, geometry, FIRST_TIMELINE, at..at + 4);
-        let len = len.try_into().map_or(0, u32::from_le_bytes);
-        let end = record_end(geometry, at, len);
+    if let Some(control) = control_file::cached(disk, version) {
+        let end = control_file::checkpoint_end(disk, geometry, control.checkpoint);
         ledger.append(&wal_files::read(disk, geometry, FIRST_TIMELINE, start..end));
     }
     ledger

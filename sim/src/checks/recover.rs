@@ -1,13 +1,12 @@
 //! RECOVER: a server starts from whatever a crash left behind, and none of its processes ends for want of anything but
 //! a working disk.
 
-use super::{Scene, Site};
+use super::{Scene, Site, control_file};
 use crate::disk::Disk;
 use crate::world::Violation;
 use walsim_core::base::{Lsn, PgVersion, Pid};
 use walsim_core::call::{DiskError, Effect, Exit, LogEvent, Message};
 use walsim_core::shmem::Role;
-use walsim_core::wire::control_file::ControlFile;
 
 const CODE: &str = "RECOVER";
 
@@ -126,8 +125,7 @@ pub(super) fn removed(
     version: PgVersion,
     end: Lsn,
 ) -> Result<(), Violation> {
-    let bytes = disk.read_platter("global/pg_control", 0, 512);
-    let control = ControlFile::decode(version, &bytes.unwrap_or_default());
+    let control = control_file::on_platter(disk, version);
     let redo = control.map_or(Lsn::INVALID, |control| control.checkpoint_copy.redo);
     if end <= redo {
         return Ok(());
@@ -167,6 +165,7 @@ mod tests {
     use super::*;
     use crate::disk::Content;
     use walsim_core::call::{FilePath, SqlState};
+    use walsim_core::wire::control_file::ControlFile;
 
     fn file(error: DiskError) -> LogEvent {
         LogEvent::file("fsync", FilePath::from("pg_wal/1"), error).in_critical_section()
@@ -197,7 +196,7 @@ mod tests {
         let mut control = ControlFile::fresh(version, &TINY, 1, Lsn(4096 + 40));
         control.checkpoint_copy.redo = Lsn(3072 + 500);
         let content = Content::new(&control.encode(version));
-        bench.disk.set_up_file("global/pg_control", content);
+        bench.disk.set_up_file(control_file::PATH, content);
         for (end, allowed) in [(2048, true), (3072, true), (4096, false), (5120, false)] {
             let outcome = removed(SITE, &bench.disk, version, Lsn(end));
             assert_eq!(outcome.is_ok(), allowed, "{end}");

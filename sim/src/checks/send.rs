@@ -24,6 +24,11 @@ impl Send {
         self.sent.retain(|(other, _), _| *other != host);
     }
 
+    /// How far a walsender has got.
+    pub(super) fn sent(&self, host: usize, pid: Pid) -> Lsn {
+        self.sent.get(&(host, pid)).copied().unwrap_or_default()
+    }
+
     pub(super) fn after_step(
         &mut self,
         scene: &Scene<'_>,

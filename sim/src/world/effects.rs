@@ -1,6 +1,8 @@
 //! Carrying out what a node wants: disk, network, log, deaths.
 
 use super::{Event, World};
+use crate::checks::LastWord;
+use crate::checks::durable::is_last_word;
 use crate::net::Delivery;
 use crate::plan::EventKind;
 use walsim_core::base::{ConnId, OpId, Pid};
@@ -128,6 +130,11 @@ impl World {
     }
 
     fn net_op(&mut self, host: usize, pid: Pid, conn: ConnId, call: &NetOp) {
+        if let NetOp::Send(pieces) = call
+            && is_last_word(pieces)
+        {
+            self.judge_last_word(host, pid, conn);
+        }
         let state = &mut self.hosts[host];
         match call {
             NetOp::Connect { .. } => {
@@ -143,6 +150,30 @@ impl World {
         }
         self.net
             .op(self.now, state.index, conn, call, &self.choices);
+    }
+
+    /// A receiver that is none of our nodes has no disk to look at, and one whose connection is gone was not served to
+    /// the end.
+    fn judge_last_word(&mut self, host: usize, pid: Pid, conn: ConnId) {
+        let state = &self.hosts[host];
+        let Some((peer, _)) = self.net.peer(state.index, conn) else {
+            return;
+        };
+        let peer = usize::from(peer);
+        let Some(receiver) = self.hosts.get(peer) else {
+            return;
+        };
+        let word = LastWord {
+            now: self.now,
+            host,
+            name: &state.plan.name,
+            pid,
+            disk: &state.disk,
+            peer: (peer, &receiver.disk),
+        };
+        if let Err(violation) = self.checks.said_last_word(&word) {
+            self.violated(violation);
+        }
     }
 
     /// What the network brings, to a node or to a session.
