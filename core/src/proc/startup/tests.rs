@@ -15,6 +15,8 @@ use crate::wire::xlog_records::XlogRecord;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+mod recycled;
+
 const FIRST: Lsn = Lsn(1024 + 40);
 
 fn server(version: PgVersion, planted: Planted, state: DbState) -> Bench {
