@@ -11,6 +11,7 @@
 
 mod content;
 mod inode;
+mod names;
 mod query;
 mod tree;
 mod trouble;
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use inode::{Dice, Fate, Inode, Renamed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tree::{Node, Place, Tree};
+use tree::{Node, Tree};
 use walsim_core::base::{Fd, Pid};
 use walsim_core::call::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFlags};
 
@@ -359,57 +360,6 @@ impl Disk {
         self.next_fd += 1;
         self.descriptors.insert(fd, Descriptor { owner, inode });
         Ok(fd)
-    }
-
-    fn rename(&mut self, by: Pid, from: &FilePath, to: &FilePath) -> Result<(), DiskError> {
-        let source = self.tree.place(from.as_str())?;
-        let target = self.tree.place(to.as_str())?;
-        let node = self.tree.get(&source).ok_or(DiskError::NotFound)?;
-        if from == to {
-            return Ok(());
-        }
-        match (node, self.tree.get(&target)) {
-            (Node::File(_), Some(Node::Dir(_))) => return Err(DiskError::IsDir),
-            (Node::Dir(_), Some(Node::File(_))) => return Err(DiskError::NotDir),
-            (Node::Dir(_), Some(Node::Dir(_))) => return Err(DiskError::NotEmpty),
-            (Node::File(_), Some(Node::File(replaced))) => {
-                Arc::make_mut(self.file(replaced)).unlinked = true;
-                self.loose = true;
-            }
-            (Node::File(_) | Node::Dir(_), None) => {}
-        }
-        self.tree.rename(&source, &target, node);
-        if let Node::File(inode) = node {
-            let (dir, number) = (target.dir, self.tree.changes());
-            let file = Arc::make_mut(self.file(inode));
-            file.path = to.clone();
-            file.renamed = Some(Renamed { by, dir, number });
-        }
-        Ok(())
-    }
-
-    fn unlink(&mut self, path: &FilePath) -> Result<(), DiskError> {
-        let place = self.tree.place(path.as_str())?;
-        match self.tree.get(&place).ok_or(DiskError::NotFound)? {
-            Node::Dir(_) => Err(DiskError::IsDir),
-            Node::File(inode) => {
-                self.tree.remove(&place);
-                Arc::make_mut(self.file(inode)).unlinked = true;
-                self.loose = true;
-                Ok(())
-            }
-        }
-    }
-
-    fn mkdir(&mut self, path: &FilePath) -> Result<(), DiskError> {
-        let place: Place<'_> = self.tree.place(path.as_str())?;
-        if self.tree.get(&place).is_some() {
-            return Err(DiskError::Exists);
-        }
-        let number = self.next_inode;
-        self.next_inode += 1;
-        self.tree.put(&place, Node::Dir(number));
-        Ok(())
     }
 
     fn fsync(

@@ -177,7 +177,7 @@ fn a_standby_sends_what_it_has_received_or_replayed() {
 fn a_segment_that_was_recycled_meanwhile_is_an_error_behind_the_read() {
     for version in [PgVersion::V15, PgVersion::V18] {
         let mut table = Table::new(version, 5000);
-        table.bench.shmem.xlog.last_removed = crate::base::SegmentNo(4);
+        table.bench.shmem.xlog.last_removed = SegmentNo(4);
         table.query("START_REPLICATION 0/1000");
         assert_eq!(table.next(), Some(BackendMessage::copy_both()));
         let text = "requested WAL segment 000000010000000000000004 has already been removed";

@@ -1,0 +1,66 @@
+//! Changes of names: what rename, unlink and mkdir do to the page cache's view of directories.
+
+use super::Disk;
+use super::inode::Renamed;
+use super::tree::{Node, Place};
+use std::sync::Arc;
+use walsim_core::base::Pid;
+use walsim_core::call::{DiskError, FilePath};
+
+impl Disk {
+    pub(super) fn rename(
+        &mut self,
+        by: Pid,
+        from: &FilePath,
+        to: &FilePath,
+    ) -> Result<(), DiskError> {
+        let source = self.tree.place(from.as_str())?;
+        let target = self.tree.place(to.as_str())?;
+        let node = self.tree.get(&source).ok_or(DiskError::NotFound)?;
+        if from == to {
+            return Ok(());
+        }
+        match (node, self.tree.get(&target)) {
+            (Node::File(_), Some(Node::Dir(_))) => return Err(DiskError::IsDir),
+            (Node::Dir(_), Some(Node::File(_))) => return Err(DiskError::NotDir),
+            (Node::Dir(_), Some(Node::Dir(_))) => return Err(DiskError::NotEmpty),
+            (Node::File(_), Some(Node::File(replaced))) => {
+                Arc::make_mut(self.file(replaced)).unlinked = true;
+                self.loose = true;
+            }
+            (Node::File(_) | Node::Dir(_), None) => {}
+        }
+        self.tree.rename(&source, &target, node);
+        if let Node::File(inode) = node {
+            let (dir, number) = (target.dir, self.tree.changes());
+            let file = Arc::make_mut(self.file(inode));
+            file.path = to.clone();
+            file.renamed = Some(Renamed { by, dir, number });
+        }
+        Ok(())
+    }
+
+    pub(super) fn unlink(&mut self, path: &FilePath) -> Result<(), DiskError> {
+        let place = self.tree.place(path.as_str())?;
+        match self.tree.get(&place).ok_or(DiskError::NotFound)? {
+            Node::Dir(_) => Err(DiskError::IsDir),
+            Node::File(inode) => {
+                self.tree.remove(&place);
+                Arc::make_mut(self.file(inode)).unlinked = true;
+                self.loose = true;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn mkdir(&mut self, path: &FilePath) -> Result<(), DiskError> {
+        let place: Place<'_> = self.tree.place(path.as_str())?;
+        if self.tree.get(&place).is_some() {
+            return Err(DiskError::Exists);
+        }
+        let number = self.next_inode;
+        self.next_inode += 1;
+        self.tree.put(&place, Node::Dir(number));
+        Ok(())
+    }
+}
