@@ -34,7 +34,7 @@ pub const MANDATORY: [Mandatory; 15] = [
     mandatory(Mark::TwoReservationsOpen, 1000),
     mandatory(Mark::FlushFollower, 1000),
     mandatory(Mark::LockWaited, 5000),
-    mandatory(Mark::SegmentRecycled, 300),
+    mandatory(Mark::SegmentRecycled, 30),
     mandatory(Mark::StandbyRecycledSegment, 2000),
 ];
 
