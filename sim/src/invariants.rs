@@ -12,7 +12,7 @@ pub struct Invariant {
 }
 
 /// All that are checked, in the order in which they are listed.
-pub const INVARIANTS: [Invariant; 8] = [
+pub const INVARIANTS: [Invariant; 9] = [
     Invariant {
         code: "SEND",
         promise: "A walsender never ships bytes beyond its own durable flush point.",
@@ -49,6 +49,15 @@ pub const INVARIANTS: [Invariant; 8] = [
                   standby at the other end, whatever the standby has reported. The control file must name that\n\
                   checkpoint by then. Exempt are receivers that are no nodes, and walsenders that end by a timeout, by\n\
                   an error, by a signal or with their connection.",
+    },
+    Invariant {
+        code: "SLOT",
+        promise: "All WAL that a slot's file asks for is there.",
+        details: "Judged when a segment is about to go, when a state file gets its name, and when a server opens: from the\n\
+                  lowest position that a loss of power could now give the slot, to the end of the node's WAL, all\n\
+                  segments must be in pg_wal. What shared memory has does not count. Exempt are slots that hold nothing\n\
+                  or whose file says that they are invalid, temporary ones, and WAL that was given up before a standby\n\
+                  reported less than it had before.",
     },
     Invariant {
         code: "RECOVER",

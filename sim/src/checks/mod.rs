@@ -12,6 +12,7 @@ mod prefix;
 mod recover;
 mod replay;
 mod send;
+mod slot;
 #[cfg(test)]
 mod testing;
 mod wal_files;
@@ -28,6 +29,7 @@ use prefix::{Prefix, Wal};
 use recover::Recover;
 use replay::{PageWrite, Replay};
 use send::Send;
+use slot::{Holder, Slot};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Range;
@@ -145,6 +147,7 @@ pub(crate) struct Checks {
     page: Page,
     recover: Recover,
     handover: Handover,
+    slot: Slot,
 }
 
 impl Checks {
@@ -170,6 +173,7 @@ impl Checks {
             page: Page::default(),
             recover: Recover::new(nodes),
             handover: Handover::new(nodes),
+            slot: Slot::new(nodes, settings.pg_version, geometry),
         }
     }
 
@@ -201,6 +205,7 @@ impl Checks {
         self.send.after_step(scene, ledger, known)?;
         self.replay.after_step(scene, known)?;
         self.local.after_step(scene, ledger, known)?;
+        self.slot.after_step(scene, known.wal)?;
         if !shmem.buffers.changes.is_empty() {
             let who = (scene.host, scene.ran.map(|(_, role)| role));
             let changes = &shmem.buffers.changes;
@@ -216,6 +221,12 @@ impl Checks {
                 end: known.wal,
             };
             audit::audit(node, (FIRST_TIMELINE, ledger), known, &mut self.page)?;
+            self.slot.all(Holder {
+                site: scene.site(),
+                host: scene.host,
+                disk: scene.disk,
+                end: known.wal,
+            })?;
         }
         Ok(())
     }
@@ -271,6 +282,15 @@ impl Checks {
         disk: &Disk,
         path: &FilePath,
     ) -> Result<(), Violation> {
+        let site = Site { now, name };
+        let end = self.nodes[host].wal;
+        let holder = Holder {
+            site,
+            host,
+            disk,
+            end,
+        };
+        self.slot.removed(holder, path.as_str());
         let segment = path.as_str().strip_prefix("pg_wal/");
         let segment = segment.and_then(|name| parse_segment_name(&self.geometry, name));
         let Some((FIRST_TIMELINE, segment)) = segment else {
@@ -279,7 +299,8 @@ impl Checks {
         let known = &mut self.nodes[host];
         let next = self.geometry.segment_start(SegmentNo(segment.0 + 1));
         known.kept = known.kept.max(next);
-        recover::removed(Site { now, name }, disk, self.version, next)
+        recover::removed(site, disk, self.version, next)?;
+        self.slot.segment_removed(holder, segment)
     }
 
     fn pages_written(
@@ -333,6 +354,7 @@ impl Checks {
     /// A server is gone with all its shared memory.
     pub(crate) fn server_gone(&mut self, host: usize) {
         self.send.forget(host);
+        self.slot.forget(host);
         self.local.forget(host);
         self.handover.forget(host);
     }

@@ -137,7 +137,7 @@ impl Bench {
         self.call(&DiskOp::Close(fd));
     }
 
-    fn call(&mut self, op: &DiskOp) -> DiskDone {
+    pub(super) fn call(&mut self, op: &DiskOp) -> DiskDone {
         let (ticket, _) = self.disk.issue(Pid::postmaster(1), op, &self.choices);
         self.disk
             .complete(ticket, &self.choices)

@@ -6,7 +6,7 @@ use walsim_core::base::{Geometry, Lsn, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_name;
 
 /// Where a segment is.
-fn path(geometry: &Geometry, tli: TimelineId, segment: SegmentNo) -> String {
+pub(super) fn path(geometry: &Geometry, tli: TimelineId, segment: SegmentNo) -> String {
     format!("pg_wal/{}", segment_name(geometry, tli, segment))
 }
 

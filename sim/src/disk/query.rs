@@ -66,6 +66,32 @@ impl Disk {
         }
     }
 
+    /// The first bytes of every file that a path may lead to after a loss of power that could happen now; for a file that
+    /// is not wholly synced, as it is on the platter and as it is in the page cache.
+    #[must_use]
+    pub fn reachable(&self, path: &str, len: u64) -> Vec<Vec<u8>> {
+        let mut contents = Vec::new();
+        for node in self.tree.reachable(path) {
+            if let Node::File(inode) = node {
+                let inode = &self.inodes[&inode];
+                contents.push(inode.platter().read(0, len));
+                if !inode.is_stable(&(0..inode.cached().len())) {
+                    contents.push(inode.cached().read(0, len));
+                }
+            }
+        }
+        contents
+    }
+
+    /// The names in a directory now, or after a loss of power that could happen now.
+    #[must_use]
+    pub fn reachable_names(&self, path: &str) -> Vec<Arc<str>> {
+        match self.tree.dir(path) {
+            Ok(dir) => self.tree.reachable_names(dir).into_iter().collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// The names in a directory, in order; empty if there is none.
     #[must_use]
     pub fn list(&self, path: &str) -> Vec<String> {

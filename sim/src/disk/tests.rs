@@ -447,3 +447,36 @@ fn a_copy_shares_nothing_that_is_written_later() {
     let paths: Vec<String> = copy.dump(true).into_iter().map(|(path, _)| path).collect();
     assert_eq!(paths, ["base", "global", "pg_wal", "pg_wal/x"]);
 }
+
+/// What a loss of power may make of a name: each state that the directory has had since its last fsync.
+#[test]
+fn a_name_may_stand_for_whatever_it_has_stood_for_since_the_last_fsync() {
+    let mut rig = Rig::new();
+    let path = "pg_wal/state";
+    rig.durable(path, b"1");
+    let replace = |rig: &mut Rig, bytes: &[u8]| {
+        let temp = rig.open("pg_wal/state.tmp", OpenFlags::CreateNew);
+        rig.write(temp, 0, bytes).unwrap();
+        rig.run(&DiskOp::Fsync(temp)).unwrap();
+        rig.rename("pg_wal/state.tmp", path);
+    };
+    let found = |rig: &Rig| {
+        let mut found = rig.disk.reachable(path, 9);
+        found.sort();
+        String::from_utf8(found.concat()).unwrap()
+    };
+    assert_eq!(found(&rig), "1");
+    replace(&mut rig, b"2");
+    assert_eq!(found(&rig), "12");
+    rig.sync_dir("pg_wal");
+    assert_eq!(found(&rig), "2");
+    replace(&mut rig, b"3");
+    rig.rename("pg_wal", "gone");
+    assert_eq!(found(&rig), "23");
+    let names = rig.disk.reachable_names("gone");
+    assert_eq!(
+        names.iter().map(|n| &**n).collect::<Vec<_>>(),
+        ["state", "state.tmp"]
+    );
+    assert!(rig.disk.reachable("pg_wal/nothing", 9).is_empty());
+}

@@ -68,6 +68,21 @@ impl Change {
     }
 }
 
+impl Dir {
+    /// What a name stands for after each prefix of the changes.
+    fn reachable(&self, name: &str) -> BTreeSet<Node> {
+        let mut nodes: BTreeSet<Node> = self.durable.get(name).copied().into_iter().collect();
+        if self.log.iter().any(|entry| entry.change.concerns(name)) {
+            let mut names = self.durable.clone();
+            for entry in &self.log {
+                entry.change.apply(&mut names);
+                nodes.extend(names.get(name));
+            }
+        }
+        nodes
+    }
+}
+
 /// All directories of a disk.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Tree {
@@ -127,6 +142,33 @@ impl Tree {
             node = *found.ok_or(DiskError::NotFound)?;
         }
         Ok(node)
+    }
+
+    /// Everything that a path may stand for after a crash that could happen now, what it stands for in the page cache
+    /// included.
+    pub(super) fn reachable(&self, path: &str) -> BTreeSet<Node> {
+        let mut nodes = BTreeSet::from([Node::Dir(ROOT)]);
+        for part in path.split('/') {
+            let dirs = nodes.iter().filter_map(|node| match node {
+                Node::Dir(dir) => Some(&self.dirs[dir]),
+                Node::File(_) => None,
+            });
+            nodes = dirs.flat_map(|dir| dir.reachable(part)).collect();
+        }
+        nodes
+    }
+
+    /// All names that a directory may hold after a crash that could happen now, or holds now.
+    pub(super) fn reachable_names(&self, dir: u64) -> BTreeSet<Arc<str>> {
+        let dir = &self.dirs[&dir];
+        let mut names: BTreeSet<Arc<str>> = dir.durable.keys().cloned().collect();
+        names.extend(dir.live.keys().cloned());
+        for entry in &dir.log {
+            if let Change::Put(name, _) | Change::Move(_, name) = &entry.change {
+                names.insert(name.clone());
+            }
+        }
+        names
     }
 
     /// Does a path stand for the same after every crash that could happen now?
