@@ -56,7 +56,15 @@ impl Bench {
         let checkpoint = geometry.segment_start(SegmentNo(1)) + 40;
         let control = ControlFile::fresh(version, &geometry, SYSID, checkpoint);
         let file = control.encode(version);
-        let dirs = [".", "base", "base/5", "global", "pg_wal", "pg_xact"];
+        let dirs = [
+            ".",
+            "base",
+            "base/5",
+            "global",
+            "pg_replslot",
+            "pg_wal",
+            "pg_xact",
+        ];
         let files = [
             ("global/pg_control", file),
             ("pg_xact/0000", alloc::vec![0; 512]),
@@ -323,6 +331,9 @@ impl Bench {
                 let file = self.files.get(&path).ok_or(DiskError::NotFound)?;
                 Ok(DiskDone::Stat(FileKind::File(file.len() as u64)))
             }
+            DiskOp::Rename { to, .. } if self.dirs.contains(&path) => {
+                self.rename_dir(&path, to.as_str())
+            }
             DiskOp::Rename { to, .. } => {
                 let file = self.files.remove(&path).ok_or(DiskError::NotFound)?;
                 self.files.insert(to.to_string(), file);
@@ -334,14 +345,30 @@ impl Bench {
                 .map(|_| DiskDone::Done)
                 .ok_or(DiskError::NotFound),
             DiskOp::List(_) => Ok(DiskDone::Names(self.names(&path))),
-            DiskOp::Mkdir(_) => {
-                self.dirs.insert(path);
-                Ok(DiskDone::Done)
+            DiskOp::Mkdir(_) if !self.dirs.insert(path) => Err(DiskError::Exists),
+            DiskOp::Rmdir(path) if !self.names(path.as_str()).is_empty() => {
+                Err(DiskError::NotEmpty)
             }
-            DiskOp::Close(_) | DiskOp::Fsync(_) | DiskOp::Rmdir(_) | DiskOp::SyncDir(_) => {
-                Ok(DiskDone::Done)
-            }
+            DiskOp::Rmdir(path) if !self.dirs.remove(path.as_str()) => Err(DiskError::NotFound),
+            DiskOp::Close(_)
+            | DiskOp::Fsync(_)
+            | DiskOp::Mkdir(_)
+            | DiskOp::Rmdir(_)
+            | DiskOp::SyncDir(_) => Ok(DiskDone::Done),
         }
+    }
+
+    fn rename_dir(&mut self, from: &str, to: &str) -> Result<DiskDone, DiskError> {
+        if !self.dirs.insert(to.into()) {
+            return Err(DiskError::NotEmpty);
+        }
+        self.dirs.remove(from);
+        for name in self.names(from) {
+            let file = self.files.remove(&format!("{from}/{name}"));
+            let file = file.expect("directories that are renamed hold files alone");
+            self.files.insert(format!("{to}/{name}"), file);
+        }
+        Ok(DiskDone::Done)
     }
 
     fn write(&mut self, path: &str, offset: u64, data: &[u8]) -> DiskDone {

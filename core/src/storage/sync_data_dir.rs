@@ -210,6 +210,7 @@ mod tests {
                 "syncdir base",
                 "fsync global/pg_control",
                 "syncdir global",
+                "syncdir pg_replslot",
                 "fsync pg_wal/000000010000000000000001",
                 "syncdir pg_wal",
                 "fsync pg_xact/0000",

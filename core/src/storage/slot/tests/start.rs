@@ -1,0 +1,158 @@
+//! What a server finds when it starts.
+
+use super::*;
+use crate::call::DiskError;
+use crate::shmem::Invalidation;
+use crate::wire::slot_file::Persistency;
+
+fn put(bench: &mut Bench, name: &str, file: &SlotFile) {
+    let bytes = file.encode(bench.shmem.settings.pg_version);
+    bench.dirs.insert(format!("pg_replslot/{name}"));
+    bench
+        .files
+        .insert(format!("pg_replslot/{name}/state"), bytes);
+}
+
+fn file(name: &str) -> SlotFile {
+    SlotFile {
+        name: name.into(),
+        restart_lsn: Lsn(5000),
+        ..SlotFile::default()
+    }
+}
+
+#[test]
+fn slots_come_back_and_leftovers_go() {
+    for version in VERSIONS {
+        let (mut bench, _) = server(version, Planted::NONE);
+        put(&mut bench, "good", &file("good"));
+        let lost = SlotFile {
+            restart_lsn: Lsn::INVALID,
+            invalidated_at: Lsn(77),
+            cause: 1,
+            ..file("lost")
+        };
+        put(&mut bench, "lost", &lost);
+        for (name, persistency) in [
+            ("ended", Persistency::TEMPORARY),
+            ("halfway", Persistency::EPHEMERAL),
+        ] {
+            let file = SlotFile {
+                persistency,
+                ..file(name)
+            };
+            put(&mut bench, name, &file);
+        }
+        put(&mut bench, "going.tmp", &file("going"));
+        for path in ["good/state.tmp", "notes"] {
+            bench
+                .files
+                .insert(format!("pg_replslot/{path}"), Vec::new());
+        }
+        assert_eq!(bench.restart(), Ok(()));
+        let left = ["good", "good/state", "lost", "lost/state", "notes"];
+        assert_eq!(bench.slot_names(), left, "a file is none of ours");
+        let good = bench.slot("good");
+        assert_eq!((good.restart_lsn, good.active_pid), (Lsn(5000), None));
+        assert!(!good.temporary && !good.dirty);
+        let at = match version {
+            PgVersion::V15 => Lsn(77),
+            PgVersion::V18 => Lsn::INVALID,
+        };
+        let why = Some(Invalidation::WalRemoved(at));
+        assert_eq!(bench.slot("lost").invalidated, why);
+        assert_eq!(bench.shmem.slots.required_lsn, Lsn(5000));
+        // Nothing is read before it is durable.
+        let of = |text: &str| bench.trace.iter().position(|op| op == text);
+        let read = of("read pg_replslot/good/state").unwrap();
+        assert!(of("fsync pg_replslot/good/state").is_some_and(|at| at < read));
+        assert!(of("syncdir pg_replslot/good").is_some_and(|at| at < read));
+    }
+}
+
+#[test]
+fn damage_and_lack_of_room_stop_the_start() {
+    let good = file("s").encode(PgVersion::V15);
+    let changed = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let path = "pg_replslot/s/state";
+    for (bytes, code, text) in [
+        (
+            changed(0),
+            "PANIC XX001",
+            format!(
+                "replication slot file \"{path}\" has wrong magic number: 17112224 instead of 17112225"
+            ),
+        ),
+        (
+            changed(8),
+            "PANIC XX001",
+            format!("replication slot file \"{path}\" has unsupported version 3"),
+        ),
+        (
+            good[..100].to_vec(),
+            "PANIC XX001",
+            format!("could not read file \"{path}\": read 84 of 184"),
+        ),
+        (
+            SlotFile {
+                database: 5,
+                ..file("s")
+            }
+            .encode(PgVersion::V15),
+            "FATAL 55000",
+            "logical replication slot \"s\" exists, but wal_level < logical".into(),
+        ),
+    ] {
+        let (mut bench, _) = server(PgVersion::V15, Planted::NONE);
+        put(&mut bench, "s", &file("s"));
+        bench.files.insert(path.into(), bytes);
+        assert_eq!(said(bench.restart()), (code.into(), text));
+    }
+    let (mut bench, _) = server(PgVersion::V15, Planted::NONE);
+    bench.shmem.settings.max_replication_slots = 1;
+    for name in ["a", "b"] {
+        put(&mut bench, name, &file(name));
+    }
+    let text = "too many replication slots active before shutdown";
+    assert_eq!(said(bench.restart()), ("FATAL XX000".into(), text.into()));
+}
+
+#[test]
+fn what_the_disk_refuses_stops_the_start() {
+    for (operation, code, text) in [
+        (
+            "list pg_replslot",
+            "ERROR 58030",
+            "could not open directory \"pg_replslot\": Input/output error",
+        ),
+        (
+            "unlink pg_replslot/s/state.tmp",
+            "PANIC 58030",
+            "could not remove file \"pg_replslot/s/state.tmp\": Input/output error",
+        ),
+        (
+            "open pg_replslot/s/state",
+            "PANIC 58030",
+            "could not open file \"pg_replslot/s/state\": Input/output error",
+        ),
+        (
+            "fsync pg_replslot/s/state",
+            "PANIC 58030",
+            "could not fsync file \"pg_replslot/s/state\": Input/output error",
+        ),
+        (
+            "read pg_replslot/s/state",
+            "PANIC 58030",
+            "could not read file \"pg_replslot/s/state\": Input/output error",
+        ),
+    ] {
+        let (mut bench, _) = server(PgVersion::V18, Planted::NONE);
+        put(&mut bench, "s", &file("s"));
+        bench.failing.insert(operation.into(), DiskError::Io);
+        assert_eq!(said(bench.restart()), (code.into(), text.into()));
+    }
+}
