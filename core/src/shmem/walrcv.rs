@@ -52,6 +52,8 @@ pub struct WalRcv {
     pub latest_wal_end_time: TimestampTz,
     /// Where to connect.
     pub conninfo: Option<(String, u16)>,
+    /// `slotname`: the slot of the upstream to stream from; empty if none.
+    pub slot_name: String,
     /// The startup process wants a status message to be sent.
     pub force_reply: bool,
     /// Walreceivers that this server has started; for marks and reports alone.

@@ -258,7 +258,9 @@ impl Bench {
             writable,
             timeout,
         } = woken;
-        wait.op.is_some() || latch || readable || writable || timeout
+        let queued = wait.condvar && self.shmem.condvars.is_woken(pid)
+            || wait.lock && self.shmem.locks.is_woken(pid);
+        wait.op.is_some() || queued || latch || readable || writable || timeout
     }
 
     /// Lets time pass on both clocks.

@@ -84,6 +84,7 @@ impl RequestXLogStreaming {
     fn write_down(&self, cx: &mut Cx<'_>) -> Then {
         let now = cx.now.wall.unix_seconds();
         let conninfo = cx.shmem.settings.primary_conninfo.clone();
+        let slot_name = cx.shmem.settings.primary_slot_name.clone();
         let walrcv = &mut cx.shmem.walrcv;
         let then = match walrcv.state {
             WalRcvState::Stopped => {
@@ -102,6 +103,7 @@ impl RequestXLogStreaming {
             }
         };
         walrcv.conninfo = conninfo;
+        walrcv.slot_name = slot_name;
         walrcv.start_time = now;
         // After a plain reconnect the old, higher position stays: all of it is flushed here.
         if !walrcv.receive_start.is_valid() || walrcv.received_tli != self.tli {

@@ -14,6 +14,8 @@ use alloc::string::{String, ToString};
 pub(super) struct Link {
     pub(super) conn: Option<ConnId>,
     frames: FrameReader,
+    /// The slot of the upstream, as it was when the process began; empty if there is none.
+    pub(super) slot_name: String,
     /// `startpointTLI`
     pub(super) tli: TimelineId,
     /// `LogstreamResult.Write`. Goes back when the upstream repeats what we have.

@@ -132,6 +132,7 @@ impl WalReceiver {
         self.start = walrcv.receive_start;
         self.link
             .begin(walrcv.receive_start_tli, cx.shmem.settings.pg_version);
+        self.link.slot_name.clone_from(&walrcv.slot_name);
         self.phase = Phase::Connect(Connect::new(walrcv.conninfo.clone()));
         if again {
             cx.mark(Mark::WalreceiverRestarted);

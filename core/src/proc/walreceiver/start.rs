@@ -68,7 +68,7 @@ impl StartStream {
                         self.phase = Phase::Behind { until };
                         return Poll::Yield(Self::sleep(cx, until));
                     }
-                    let slot = Some(cx.shmem.settings.primary_slot_name.clone());
+                    let slot = Some(link.slot_name.clone());
                     let command = Command::StartReplication {
                         slot: slot.filter(|name| !name.is_empty()),
                         start: self.start,

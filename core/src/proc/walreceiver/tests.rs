@@ -40,6 +40,18 @@ fn it_asks_for_wal_from_the_requested_start() {
     assert_eq!(table.events(), ["START_REPLICATION 0/400 TIMELINE 1"]);
 }
 
+/// The slot is the one that the startup process has written down; settings that change later are not looked at.
+#[test]
+fn it_names_its_slot() {
+    let mut table = Table::new(V18, Planted::NONE);
+    table.bench.shmem.walrcv.slot_name = "standby_1".into();
+    table.greet();
+    table.bench.shmem.walrcv.slot_name = "other".into();
+    table.identify(SYSID, 1, 1500);
+    let text = "START_REPLICATION SLOT \"standby_1\" 0/400 TIMELINE 1";
+    assert_eq!(table.events(), [text]);
+}
+
 #[test]
 fn another_system_is_refused() {
     let mut table = Table::new(V15, Planted::NONE);

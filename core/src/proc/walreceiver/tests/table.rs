@@ -71,9 +71,15 @@ impl Table {
 
     pub(super) fn greeted_with(version: PgVersion, xlogpos: u64, planted: Planted) -> Self {
         let mut table = Self::new(version, planted);
-        table.run();
-        table.net(NetEvent::Connected);
-        table.hear(&[
+        table.greet();
+        table.identify(SYSID, 1, xlogpos);
+        table
+    }
+
+    pub(super) fn greet(&mut self) {
+        self.run();
+        self.net(NetEvent::Connected);
+        self.hear(&[
             BackendMessage::AuthenticationOk,
             BackendMessage::BackendKeyData {
                 pid: 1,
@@ -81,9 +87,7 @@ impl Table {
             },
             BackendMessage::ReadyForQuery(TxStatus::Idle),
         ]);
-        assert_eq!(table.events(), ["connect", "startup", "IDENTIFY_SYSTEM"]);
-        table.identify(SYSID, 1, xlogpos);
-        table
+        assert_eq!(self.events(), ["connect", "startup", "IDENTIFY_SYSTEM"]);
     }
 
     /// One that streams and has said what it says at the beginning.
