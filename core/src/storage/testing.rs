@@ -282,6 +282,17 @@ impl Bench {
                 Some(file) => DiskDone::Stat(FileKind::File(file.len() as u64)),
                 None => return Err(DiskError::NotFound),
             },
+            DiskOp::Rename { from, to } if self.is_directory(&from) => {
+                let inside = format!("{from}/");
+                for path in self.files.keys().cloned().collect::<Vec<_>>() {
+                    if let Some(name) = path.as_str().strip_prefix(inside.as_str()) {
+                        let file = self.files.remove(&path).unwrap();
+                        self.files
+                            .insert(FilePath::from(format!("{to}/{name}")), file);
+                    }
+                }
+                DiskDone::Done
+            }
             DiskOp::Rename { from, to } => {
                 let Some(file) = self.files.remove(&from) else {
                     return Err(DiskError::NotFound);
@@ -317,6 +328,12 @@ impl Bench {
             | DiskOp::Rmdir(_)
             | DiskOp::SyncDir(_) => DiskDone::Done,
         })
+    }
+
+    /// Does anything lie in it? Empty directories are not known.
+    fn is_directory(&self, path: &FilePath) -> bool {
+        let mut files = self.files.keys();
+        files.any(|file| file.parent() == path.as_str())
     }
 
     fn put(&mut self, fd: Fd, offset: u64, data: &[u8]) {

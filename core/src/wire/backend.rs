@@ -73,6 +73,24 @@ impl Column {
         Self::new(name, 17, -1)
     }
 
+    /// A `name`.
+    #[must_use]
+    pub fn name(name: &str) -> Self {
+        Self::new(name, 19, 64)
+    }
+
+    /// A `record`.
+    #[must_use]
+    pub fn record(name: &str) -> Self {
+        Self::new(name, 2249, -1)
+    }
+
+    /// A `void`.
+    #[must_use]
+    pub fn void(name: &str) -> Self {
+        Self::new(name, 2278, 4)
+    }
+
     /// A `pg_lsn`.
     #[must_use]
     pub fn pg_lsn(name: &str) -> Self {

@@ -2,6 +2,10 @@
 //!
 //! Words and complaints follow scan.l and gram.y as far as the statements go; anything else is a syntax error.
 
+mod slot;
+
+pub use slot::SlotStatement;
+
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -47,6 +51,8 @@ pub enum Statement {
         /// What.
         content: Bytes,
     },
+    /// Something about slots or positions.
+    Slot(SlotStatement),
     /// `SHOW name`
     Show(String),
     /// `SET name = value`, also with `TO`
@@ -76,6 +82,9 @@ pub enum SqlError {
     /// Half a byte.
     #[error("invalid hexadecimal data: odd number of digits")]
     HexOdd,
+    /// A position that is none.
+    #[error("invalid input syntax for type pg_lsn: \"{0}\"")]
+    Lsn(String),
     /// A number that does not fit.
     #[error("value \"{value}\" is out of range for type {kind}")]
     OutOfRange {
@@ -93,6 +102,7 @@ impl SqlError {
         match self {
             Self::Near(_) | Self::End | Self::UnterminatedString(_) => *b"42601",
             Self::HexDigit(_) | Self::HexOdd => *b"22023",
+            Self::Lsn(_) => *b"22P02",
             Self::OutOfRange { .. } => *b"22003",
         }
     }
@@ -175,6 +185,11 @@ impl<'a> Scanner<'a> {
 
     fn function(&mut self) -> Result<Statement, SqlError> {
         let token = self.must()?;
+        if let Kind::Word(name) = &token.kind
+            && let Some(statement) = SlotStatement::parse(name, self)
+        {
+            return statement.map(Statement::Slot);
+        }
         let statement = match &token.kind {
             Kind::Word(name) if name == "pg_switch_wal" => {
                 self.symbol("(")?;
@@ -426,6 +441,7 @@ impl fmt::Display for Statement {
                 Quoted(prefix),
                 Hex(content)
             ),
+            Self::Slot(statement) => statement.fmt(f),
             Self::Show(name) => write!(f, "SHOW {name}"),
             Self::Set { name, value } => write!(f, "SET {name} = {}", Quoted(value)),
         }

@@ -339,6 +339,7 @@ fn statement(word: &Word) -> Read<Statement> {
         Statement::Checkpoint
         | Statement::SwitchWal
         | Statement::EmitMessage { .. }
+        | Statement::Slot(_)
         | Statement::Show(_) => Ok(statement),
     }
 }

@@ -257,6 +257,7 @@ impl Session {
             | Statement::Checkpoint
             | Statement::SwitchWal
             | Statement::EmitMessage { .. }
+            | Statement::Slot(_)
             | Statement::Show(_)
             | Statement::Set { .. } => {}
         }

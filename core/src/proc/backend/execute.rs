@@ -1,6 +1,7 @@
 //! Running one statement inside a transaction. Mirrors what PortalRun and ProcessUtility reach for it.
 
 use super::settings::{self, SynchronousCommit};
+use super::slot::SlotRoutine;
 use crate::base::Lsn;
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
@@ -55,6 +56,7 @@ enum Routine {
     Put(HeapInsert),
     Get(HeapGet),
     Checkpoint(RequestCheckpoint),
+    Slot(SlotRoutine),
     Insert {
         insert: XLogInsert,
         function: &'static str,
@@ -127,6 +129,7 @@ impl Execute {
                     message(cx, false, &prefix, content)
                 }
             }
+            Statement::Slot(statement) => Routine::Slot(SlotRoutine::new(cx, statement)?),
             Statement::Show(name) => {
                 let value = settings::show(cx, &name, synchronous_commit)?;
                 Routine::Immediate {
@@ -185,6 +188,10 @@ impl Execute {
                     ready_ok!(request.poll(cx));
                     return outcome(Vec::new(), String::from("CHECKPOINT"), None);
                 }
+                Routine::Slot(slot) => {
+                    let (messages, rows) = ready_ok!(slot.poll(cx));
+                    return outcome(messages, format!("SELECT {rows}"), None);
+                }
                 Routine::Insert { insert, function } => {
                     let end = ready_ok!(insert.poll(cx)).end;
                     let messages = one_row(Column::pg_lsn(function), end.to_string());
@@ -240,7 +247,7 @@ fn check_relation(rel: u32) -> Result<(), LogEvent> {
     ))
 }
 
-fn one_row(column: Column, value: String) -> Vec<BackendMessage> {
+pub(super) fn one_row(column: Column, value: String) -> Vec<BackendMessage> {
     let columns = BackendMessage::RowDescription(Vec::from([column]));
     Vec::from([columns, BackendMessage::row([Some(value)])])
 }

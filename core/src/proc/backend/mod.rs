@@ -5,9 +5,12 @@
 
 mod execute;
 mod settings;
+mod slot;
 
 use crate::base::{ConnId, Lsn, Mark, Xid};
 use crate::call::{Exit, LogEvent, Message, Poll, Severity, Signal, SqlState, Wait, Yield};
+use crate::storage::slot::acquire::release;
+use crate::storage::slot::drop::ReplicationSlotCleanup;
 use crate::storage::xact::{AbortTransaction, CommitTransaction};
 use crate::sys::{Become, Cx};
 use crate::wire::backend::{BackendMessage, TxStatus};
@@ -71,6 +74,8 @@ enum Phase {
         abort: AbortTransaction,
         exit: Exit,
     },
+    /// `ReplicationSlotCleanup`, after an error or, if there is an exit, before it.
+    CleanUp(ReplicationSlotCleanup, Option<Exit>),
 }
 
 impl Backend {
@@ -132,26 +137,58 @@ impl Backend {
             Phase::Abort { abort, tag } => match abort.poll(cx) {
                 Poll::Yield(how) => return how,
                 Poll::Ready(Ok(())) => {
-                    let tag = tag.take();
-                    self.aborted(cx, tag);
+                    let Some(tag) = tag.take() else {
+                        return self.clean_up_slots(cx, None);
+                    };
+                    self.aborted(cx, Some(tag));
                     Ok(())
                 }
                 Poll::Ready(Err(e)) => Err(e),
             },
             Phase::Leave { abort, exit } => {
-                let exit = match abort.poll(cx) {
-                    Poll::Yield(how) => return how,
-                    Poll::Ready(Ok(())) => exit.clone(),
-                    Poll::Ready(Err(e)) => Exit::Panic(e),
+                let exit = exit.clone();
+                return match abort.poll(cx) {
+                    Poll::Yield(how) => how,
+                    Poll::Ready(Ok(())) => self.clean_up_slots(cx, Some(exit)),
+                    Poll::Ready(Err(e)) => self.end(cx, Exit::Panic(e)),
                 };
-                cx.disconnect(self.conn);
-                return Yield::Exit(exit);
             }
+            Phase::CleanUp(..) => return self.clean_up(cx),
         };
         match outcome {
             Ok(()) => Yield::Again("PostgresMain"),
             Err(e) => self.fail(cx, e),
         }
+    }
+
+    /// What the session has of slots ends with an error, or with the session.
+    fn clean_up_slots(&mut self, cx: &mut Cx<'_>, exit: Option<Exit>) -> Yield {
+        release(cx);
+        self.phase = Phase::CleanUp(ReplicationSlotCleanup::new(), exit);
+        self.clean_up(cx)
+    }
+
+    fn clean_up(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let Phase::CleanUp(cleanup, exit) = &mut self.phase else {
+            unreachable!("only called while cleaning up")
+        };
+        match (cleanup.poll(cx), exit.take()) {
+            (Poll::Yield(how), taken) => {
+                *exit = taken;
+                how
+            }
+            (Poll::Ready(Err(e)), _) => self.end(cx, Exit::Panic(e)),
+            (Poll::Ready(Ok(())), Some(exit)) => self.end(cx, exit),
+            (Poll::Ready(Ok(())), None) => {
+                self.aborted(cx, None);
+                Yield::Again("PostgresMain")
+            }
+        }
+    }
+
+    fn end(&self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
+        cx.disconnect(self.conn);
+        Yield::Exit(exit)
     }
 
     /// `ReadCommand`
@@ -300,6 +337,7 @@ impl Backend {
             | Statement::Checkpoint
             | Statement::SwitchWal
             | Statement::EmitMessage { .. }
+            | Statement::Slot(_)
             | Statement::Show(_)
             | Statement::Set { .. }) => {
                 if self.block == Block::Idle {

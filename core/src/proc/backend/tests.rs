@@ -1,5 +1,7 @@
 //! A session on the bench: text in, messages out.
 
+mod slots;
+
 use super::*;
 use crate::base::Pid;
 use crate::call::NetEvent;
@@ -71,7 +73,11 @@ impl Session {
                 BackendMessage::ReadyForQuery(TxStatus::Failed) => String::from("E"),
                 BackendMessage::RowDescription(columns) => format!("({})", columns[0].name),
                 BackendMessage::DataRow(values) => {
-                    String::from_utf8(values[0].clone().unwrap().to_vec()).unwrap()
+                    let text = |value: &Option<Bytes>| match value {
+                        None => String::from("NULL"),
+                        Some(value) => String::from_utf8(value.to_vec()).unwrap(),
+                    };
+                    values.iter().map(text).collect::<Vec<_>>().join("|")
                 }
                 BackendMessage::ErrorResponse(e) | BackendMessage::NoticeResponse(e) => {
                     format!(

@@ -18,6 +18,7 @@ pub mod reserve;
 mod rmtree;
 pub mod save;
 pub mod startup;
+pub mod status;
 #[cfg(test)]
 mod tests;
 

@@ -46,6 +46,42 @@ fn statements() {
         "SHOW in_hot_standby",
         Statement::Show("in_hot_standby".into()),
     );
+    let slot = |text: &str, statement| ok(text, Statement::Slot(statement));
+    for (arguments, reserve_wal, temporary) in [
+        ("'s'", false, false),
+        ("'s', true", true, false),
+        ("'s', false, true", false, true),
+    ] {
+        let name = "s".into();
+        slot(
+            &alloc::format!("SELECT pg_create_physical_replication_slot({arguments});"),
+            SlotStatement::Create {
+                name,
+                reserve_wal,
+                temporary,
+            },
+        );
+    }
+    slot(
+        &alloc::format!("select pg_drop_replication_slot('{}')", "x".repeat(70)),
+        SlotStatement::Drop("x".repeat(63)),
+    );
+    slot(
+        "SELECT pg_replication_slot_advance('s', '0/3000028')",
+        SlotStatement::Advance {
+            name: "s".into(),
+            upto: crate::base::Lsn(0x300_0028),
+        },
+    );
+    slot(
+        "select Slot_name , active_pid,restart_lsn, wal_status from pg_replication_slots",
+        SlotStatement::List,
+    );
+    slot("SELECT pg_current_wal_lsn()", SlotStatement::CurrentWalLsn);
+    slot(
+        "SELECT pg_current_wal_flush_lsn()",
+        SlotStatement::CurrentWalFlushLsn,
+    );
     for text in ["SET a.b = 'off'", "SET a.b TO OFF", "set A.B='off'"] {
         let (name, value) = ("a.b".into(), "off".into());
         ok(text, Statement::Set { name, value });
@@ -69,6 +105,17 @@ fn anything_else_is_worded_as_postgresql_does() {
     near("SELECT now()", "now");
     near("SELECT pg_switch_wal(1)", "1");
     near("é", "é");
+    near("SELECT slot_name FROM pg_replication_slots", "FROM");
+    near("SELECT pg_drop_replication_slot(s)", "s");
+    near(
+        "SELECT pg_create_physical_replication_slot('s', true, true, true)",
+        ",",
+    );
+    refused(
+        "SELECT pg_replication_slot_advance('s', 'x')",
+        b"22P02",
+        "invalid input syntax for type pg_lsn: \"x\"",
+    );
     for text in ["PUT 1", "SHOW", "SET a =", "SELECT", "SHOW a."] {
         refused(text, b"42601", "syntax error at end of input");
     }
@@ -113,8 +160,30 @@ fn statement() -> impl Strategy<Value = Statement> {
                 content,
             }
         }),
+        slot_statement().prop_map(Statement::Slot),
         name().prop_map(Statement::Show),
         (name(), ".{0,8}").prop_map(|(name, value)| Statement::Set { name, value }),
+    ]
+}
+
+fn slot_statement() -> impl Strategy<Value = SlotStatement> {
+    let name = || ".{0,15}";
+    prop_oneof![
+        Just(SlotStatement::List),
+        Just(SlotStatement::CurrentWalLsn),
+        Just(SlotStatement::CurrentWalFlushLsn),
+        (name(), any::<bool>(), any::<bool>()).prop_map(|(name, reserve_wal, temporary)| {
+            SlotStatement::Create {
+                name,
+                reserve_wal,
+                temporary,
+            }
+        }),
+        name().prop_map(SlotStatement::Drop),
+        (name(), any::<u64>()).prop_map(|(name, upto)| SlotStatement::Advance {
+            name,
+            upto: crate::base::Lsn(upto)
+        }),
     ]
 }
 

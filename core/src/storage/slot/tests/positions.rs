@@ -61,10 +61,10 @@ fn the_least_position_counts() {
         (&[one(30, 50)], None, 30, 30, "moved back since"),
         (&[one(0, 30)], None, 0, 0, "holds nothing"),
         (&[temporary], None, 40, 40, "temporary slots are not saved"),
-        (&[lost.clone()], None, 0, 0, "given up"),
+        (core::slice::from_ref(&lost), None, 0, 0, "given up"),
         (&[revived], None, 40, 0, "a report revives it in 15"),
         (&[one(50, 30)], Some(by_memory), 50, 50, "planted"),
-        (&[lost, one(50, 50)], Some(pins), 10, 10, "planted"),
+        (&[lost.clone(), one(50, 50)], Some(pins), 10, 10, "planted"),
     ] {
         for (version, expected) in [(PgVersion::V15, in_15), (PgVersion::V18, in_18)] {
             let planted = bug.map_or(Planted::NONE, |bug| Planted::NONE.with(bug));

@@ -1,0 +1,140 @@
+//! Statements about slots and positions. Mirrors slotfuncs.c, and pg_current_wal_lsn and its sister of xlogfuncs.c.
+
+use super::execute::one_row;
+use crate::base::Lsn;
+use crate::call::{LogEvent, Message, Poll, SqlState};
+use crate::ready_ok;
+use crate::storage::slot::acquire::release;
+use crate::storage::slot::advance::{PgReplicationSlotAdvance, check_slot_requirements};
+use crate::storage::slot::create_physical::CreatePhysicalSlot;
+use crate::storage::slot::drop::ReplicationSlotDrop;
+use crate::storage::slot::status::{SlotRow, pg_get_replication_slots};
+use crate::sys::Cx;
+use crate::wire::backend::{BackendMessage, Column};
+use crate::wire::sql::SlotStatement;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// A statement under way.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum SlotRoutine {
+    /// Its work was done at once.
+    Rows(Vec<BackendMessage>),
+    Create {
+        create: CreatePhysicalSlot,
+        name: String,
+    },
+    Drop(ReplicationSlotDrop),
+    Advance {
+        advance: PgReplicationSlotAdvance,
+        name: String,
+    },
+}
+
+impl SlotRoutine {
+    /// Begins to run a statement.
+    ///
+    /// # Errors
+    /// What can be told without waiting.
+    pub(super) fn new(cx: &Cx<'_>, statement: SlotStatement) -> Result<Self, LogEvent> {
+        Ok(match statement {
+            SlotStatement::Create {
+                name,
+                reserve_wal,
+                temporary,
+            } => {
+                check_slot_requirements(cx)?;
+                let create = CreatePhysicalSlot::by_function(name.clone(), temporary, reserve_wal);
+                Self::Create { create, name }
+            }
+            SlotStatement::Drop(name) => {
+                check_slot_requirements(cx)?;
+                Self::Drop(ReplicationSlotDrop::new(name, true))
+            }
+            SlotStatement::Advance { name, upto } => {
+                let advance = PgReplicationSlotAdvance::new(name.clone(), upto);
+                Self::Advance { advance, name }
+            }
+            SlotStatement::List => Self::Rows(rows(&pg_get_replication_slots(cx))),
+            SlotStatement::CurrentWalLsn => {
+                position(cx, "pg_current_wal_lsn", cx.shmem.xlog.write)?
+            }
+            SlotStatement::CurrentWalFlushLsn => {
+                position(cx, "pg_current_wal_flush_lsn", cx.shmem.xlog.flush)?
+            }
+        })
+    }
+
+    /// The result, and its number of rows.
+    ///
+    /// # Errors
+    /// The statement failed.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+    ) -> Poll<Result<(Vec<BackendMessage>, usize), LogEvent>> {
+        let messages = match self {
+            Self::Rows(messages) => {
+                let messages = core::mem::take(messages);
+                let rows = messages.len() - 1;
+                return Poll::Ready(Ok((messages, rows)));
+            }
+            Self::Create { create, name } => {
+                ready_ok!(create.poll(cx));
+                let index = cx.shmem.slots.find(name).expect("made just now");
+                let at = cx.shmem.slots.slots[index].restart_lsn;
+                release(cx);
+                record("pg_create_physical_replication_slot", name, at)
+            }
+            Self::Drop(drop) => {
+                ready_ok!(drop.poll(cx));
+                one_row(Column::void("pg_drop_replication_slot"), String::new())
+            }
+            Self::Advance { advance, name } => {
+                let end = ready_ok!(advance.poll(cx));
+                record("pg_replication_slot_advance", name, end)
+            }
+        };
+        Poll::Ready(Ok((messages, 1)))
+    }
+}
+
+fn position(cx: &Cx<'_>, function: &str, at: Lsn) -> Result<SlotRoutine, LogEvent> {
+    if cx.shmem.recovery_in_progress() {
+        let state = SqlState::NOT_IN_STATE;
+        return Err(LogEvent::error(state, Message::RecoveryInProgress));
+    }
+    let messages = one_row(Column::pg_lsn(function), at.to_string());
+    Ok(SlotRoutine::Rows(messages))
+}
+
+/// A name and a position as one value; no position is nothing between comma and bracket.
+fn record(function: &str, name: &str, at: Lsn) -> Vec<BackendMessage> {
+    let value = if at.is_valid() {
+        format!("({name},{at})")
+    } else {
+        format!("({name},)")
+    };
+    one_row(Column::record(function), value)
+}
+
+fn rows(slots: &[SlotRow]) -> Vec<BackendMessage> {
+    let columns = Vec::from([
+        Column::name("slot_name"),
+        Column::int4("active_pid"),
+        Column::pg_lsn("restart_lsn"),
+        Column::text("wal_status"),
+    ]);
+    let row = |slot: &SlotRow| {
+        BackendMessage::row([
+            Some(slot.name.clone()),
+            slot.active_pid.map(|pid| pid.n.to_string()),
+            slot.restart_lsn.map(|lsn| lsn.to_string()),
+            slot.wal_status.map(|status| status.name().to_string()),
+        ])
+    };
+    let mut messages = Vec::from([BackendMessage::RowDescription(columns)]);
+    messages.extend(slots.iter().map(row));
+    messages
+}

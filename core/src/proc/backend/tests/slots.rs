@@ -1,0 +1,135 @@
+//! Slots and positions as SQL sees them.
+
+use super::*;
+use crate::storage::testing::Bench;
+
+/// The redo pointer stands at 0/1028, WAL ends at 0/1800 and is flushed up to 0/1700.
+fn session() -> Session {
+    let mut bench = Bench::primary();
+    bench.shmem.xlog.redo = Lsn(0x1028);
+    bench.shmem.xlog.write = Lsn(0x1800);
+    bench.shmem.xlog.flush = Lsn(0x1700);
+    Session::new(bench)
+}
+
+const LIST: &str =
+    "SELECT slot_name, active_pid, restart_lsn, wal_status FROM pg_replication_slots";
+
+#[test]
+fn a_slot_from_its_making_to_its_end() {
+    let mut session = session();
+    for (statement, answer) in [
+        (
+            "SELECT pg_create_physical_replication_slot('held', true)",
+            "(pg_create_physical_replication_slot), (held,0/1028), SELECT 1, I",
+        ),
+        (
+            "SELECT pg_create_physical_replication_slot('empty')",
+            "(pg_create_physical_replication_slot), (empty,), SELECT 1, I",
+        ),
+        (
+            LIST,
+            "(slot_name), held|NULL|0/1028|reserved, empty|NULL|NULL|NULL, SELECT 2, I",
+        ),
+        (
+            "SELECT pg_replication_slot_advance('held', '0/FFFFFF')",
+            "(pg_replication_slot_advance), (held,0/1700), SELECT 1, I",
+        ),
+        (
+            "SELECT pg_drop_replication_slot('held')",
+            "(pg_drop_replication_slot), , SELECT 1, I",
+        ),
+        (LIST, "(slot_name), empty|NULL|NULL|NULL, SELECT 1, I"),
+    ] {
+        assert_eq!(session.run(statement), answer, "{statement}");
+    }
+    let left = session.bench.files.keys();
+    let left: Vec<_> = left
+        .filter(|path| path.as_str().starts_with("pg_replslot"))
+        .collect();
+    assert_eq!(
+        left,
+        [&crate::call::FilePath::from("pg_replslot/empty/state")]
+    );
+}
+
+#[test]
+fn what_is_refused() {
+    let mut session = session();
+    session.run("SELECT pg_create_physical_replication_slot('s')");
+    for (statement, code) in [
+        ("SELECT pg_create_physical_replication_slot('s')", "42710"),
+        ("SELECT pg_create_physical_replication_slot('S')", "42602"),
+        ("SELECT pg_create_physical_replication_slot('')", "42602"),
+        ("SELECT pg_drop_replication_slot('t')", "42704"),
+        ("SELECT pg_replication_slot_advance('s', '0/1')", "55000"),
+        ("SELECT pg_replication_slot_advance('s', '0/0')", "XX000"),
+        ("SELECT pg_replication_slot_advance('t', '0/1')", "42704"),
+    ] {
+        assert_eq!(
+            session.run(statement),
+            format!("ERROR {code}, I"),
+            "{statement}"
+        );
+        let slot = &session.bench.shmem.slots.slots[0];
+        assert_eq!(slot.active_pid, None, "{statement}");
+        assert_eq!(session.bench.sys(session.pid).my_slot, None);
+    }
+    session.bench.shmem.settings.max_replication_slots = 0;
+    for statement in [
+        "SELECT pg_create_physical_replication_slot('t')",
+        "SELECT pg_drop_replication_slot('s')",
+    ] {
+        assert_eq!(session.run(statement), "ERROR 55000, I", "{statement}");
+    }
+}
+
+/// They outlive transactions, and end with an error of whatever kind, or with the session.
+#[test]
+fn temporary_slots() {
+    for end in ["SELECT 1", "leave"] {
+        let mut session = session();
+        session.run("SELECT pg_create_physical_replication_slot('kept', true)");
+        session.run("BEGIN");
+        session.run("SELECT pg_create_physical_replication_slot('t', true, true)");
+        assert_eq!(session.run("ROLLBACK"), "ROLLBACK, I");
+        let pid = session.pid.n;
+        assert_eq!(
+            session.run(LIST),
+            format!("(slot_name), kept|NULL|0/1028|reserved, t|{pid}|0/1028|reserved, SELECT 2, I")
+        );
+        if end == "leave" {
+            session.receive(NetEvent::Data(FrontendMessage::Terminate.to_bytes()));
+            assert_eq!(session.drive(), Yield::Exit(Exit::Normal));
+        } else {
+            assert_eq!(session.run(end), "ERROR 42601, I");
+        }
+        assert_eq!(session.bench.shmem.slots.find("t"), None, "{end}");
+        assert_eq!(session.bench.shmem.slots.find("kept"), Some(0));
+        assert!(
+            session
+                .bench
+                .trace_of("pg_replslot/t")
+                .last()
+                .unwrap()
+                .starts_with("rmdir")
+        );
+    }
+}
+
+#[test]
+fn positions() {
+    let mut session = session();
+    let flushed = "SELECT pg_current_wal_flush_lsn()";
+    for (statement, answer) in [
+        (
+            "SELECT pg_current_wal_lsn()",
+            "(pg_current_wal_lsn), 0/1800, SELECT 1, I",
+        ),
+        (flushed, "(pg_current_wal_flush_lsn), 0/1700, SELECT 1, I"),
+    ] {
+        assert_eq!(session.run(statement), answer);
+    }
+    let mut standby = Session::new(Bench::in_recovery());
+    assert_eq!(standby.run(flushed), "ERROR 55000, I");
+}
