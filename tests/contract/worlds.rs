@@ -23,6 +23,7 @@ fn plan(standbys: usize) -> Plan {
         clock_offset_us: 0,
         clock_drift_ppm: 0,
         disk_capacity: 1 << 30,
+        slots: Vec::new(),
     };
     let mut nodes = vec![node(String::from("primary"), None)];
     nodes.extend((1..=standbys).map(|n| node(format!("standby{n}"), Some("primary"))));

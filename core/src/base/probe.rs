@@ -77,6 +77,12 @@ named! {
         StandbyRecycledSegment = "standby-recycled-segment",
         /// A walsender was asked for WAL that is gone.
         WalRemovedRefusal = "wal-removed-refusal",
+        /// A slot was made again under the name of one that had been dropped.
+        SlotRecreated = "slot-recreated",
+        /// A standby came back and found that its slot had been dropped.
+        SlotDroppedUnderStandby = "slot-dropped-under-standby",
+        /// A standby had applied a segment less than there was.
+        StandbyLagOverOneSegment = "standby-lag-over-one-segment",
     }
 }
 

@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Range;
 use walsim_core::base::{
-    ConnId, Geometry, Lsn, MarkSet, Mono, PgVersion, Pid, SegmentNo, TimelineId,
+    ConnId, Geometry, Lsn, Mark, MarkSet, Mono, PgVersion, Pid, SegmentNo, TimelineId,
 };
 use walsim_core::call::{Effects, FilePath};
 use walsim_core::node::NodeView;
@@ -206,6 +206,10 @@ impl Checks {
         self.replay.after_step(scene, known)?;
         self.local.after_step(scene, ledger, known)?;
         self.slot.after_step(scene, known.wal)?;
+        let lags = known.applied + u64::from(scene.geometry.segment) < ledger.end();
+        if known.applied.is_valid() && lags && shmem.settings.primary_conninfo.is_some() {
+            self.marks.insert(Mark::StandbyLagOverOneSegment);
+        }
         if !shmem.buffers.changes.is_empty() {
             let who = (scene.host, scene.ran.map(|(_, role)| role));
             let changes = &shmem.buffers.changes;
@@ -434,24 +438,26 @@ impl Checks {
         Ok(())
     }
 
-    /// Where a standby's own WAL, from `from` on, ends or ceases to be that of the timeline: the segment that it must get
-    /// from somewhere else.
-    pub(crate) fn first_missing(&self, disk: &Disk, from: Lsn) -> SegmentNo {
+    /// Where a standby's own WAL, from `from` on, ends or ceases to be that of the timeline.
+    pub(crate) fn first_missing(&self, disk: &Disk, from: Lsn) -> Lsn {
         let geometry = &self.geometry;
+        let Some(ledger) = self.ledgers.get(&FIRST_TIMELINE) else {
+            return from;
+        };
         let mut at = from;
-        if let Some(ledger) = self.ledgers.get(&FIRST_TIMELINE) {
-            while at < ledger.end() {
-                let next = geometry.segment_start(SegmentNo(geometry.segment_of(at).0 + 1));
-                let end = next.min(ledger.end());
-                let bytes = wal_files::read(disk, geometry, FIRST_TIMELINE, at..end);
-                let whole = bytes.len() as u64 == end - at;
-                if !whole || ledger.difference(at, &bytes).is_some() {
-                    break;
-                }
-                at = end;
+        while at < ledger.end() {
+            let next = geometry.segment_start(SegmentNo(geometry.segment_of(at).0 + 1));
+            let end = next.min(ledger.end());
+            let bytes = wal_files::read(disk, geometry, FIRST_TIMELINE, at..end);
+            if let Some(differs) = ledger.difference(at, &bytes) {
+                return differs;
+            }
+            at += bytes.len() as u64;
+            if at < end {
+                break;
             }
         }
-        geometry.segment_of(at)
+        at
     }
 
     /// End of the WAL that is known to be durable anywhere.

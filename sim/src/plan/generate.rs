@@ -1,11 +1,10 @@
 //! Expands a seed into a plan: topology, settings, workload, faults and actions, each from a stream of its own.
 
 mod faults;
+mod retention;
 
 use super::settings::longest_row;
-use super::{
-    Action, ActionRow, DiskPlan, FaultRow, NetworkPlan, NodePlan, Plan, When, WorkloadRow,
-};
+use super::{Action, ActionRow, DiskPlan, NetworkPlan, NodePlan, Plan, When, WorkloadRow};
 use crate::choice::SimRng;
 use std::collections::BTreeMap;
 use walsim_core::base::{Geometry, PgVersion, Settings};
@@ -84,7 +83,9 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     draw.stream("plan.workload");
     let workload = draw.workload(&geometry, active_us);
     draw.stream("plan.actions");
-    let actions = draw.actions(stock, active_us);
+    let mut actions = draw.actions(stock, active_us);
+    draw.stream("plan.retention");
+    draw.retention(&mut nodes, &mut actions, active_us);
     draw.stream("plan.faults");
     let mut faults = match profile {
         Profile::Default => draw.faults(nodes.len(), active_us),
@@ -94,7 +95,6 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     if profile == Profile::Default {
         faults.extend(draw.stalls(nodes.len(), active_us));
     }
-    nodes[0].settings.wal_keep_size = keep_size(&faults, &geometry);
     Plan {
         seed,
         name: profile.name().into(),
@@ -108,16 +108,6 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
         active_us,
         pins: BTreeMap::new(),
         step_delays,
-    }
-}
-
-/// What the primary keeps for standbys. Nothing else tells it what they need, and one whose WAL is gone never catches
-/// up. Without faults none was ever seen to lag by this much; with faults one may lag by everything.
-fn keep_size(faults: &[FaultRow], geometry: &Geometry) -> u64 {
-    if faults.is_empty() {
-        (3 * u64::from(geometry.segment)).max(128 << 10)
-    } else {
-        DISK_CAPACITY
     }
 }
 
@@ -173,6 +163,7 @@ impl Draw {
                 clock_offset_us: signed(offset) - signed(SECOND),
                 clock_drift_ppm: i32::try_from(drift).expect("a few hundred") - 200,
                 disk_capacity: DISK_CAPACITY,
+                slots: Vec::new(),
             });
         }
         nodes
@@ -376,14 +367,11 @@ mod tests {
         );
     }
 
-    /// But for the WAL that is kept because of them.
     #[test]
     fn the_faultless_profile_differs_in_faults_alone() {
         for seed in 0..50 {
             let mut with = generate(Profile::Default, seed);
             with.faults.clear();
-            let geometry = with.nodes[0].settings.geometry;
-            with.nodes[0].settings.wal_keep_size = keep_size(&[], &geometry);
             with.name = String::from("faultless");
             assert_eq!(with, generate(Profile::Faultless, seed));
         }

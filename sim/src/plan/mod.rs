@@ -71,6 +71,8 @@ pub struct NodePlan {
     pub clock_drift_ppm: i32,
     /// Bytes that its disk holds.
     pub disk_capacity: u64,
+    /// Physical slots that it has from the beginning, with all WAL reserved.
+    pub slots: Vec<String>,
 }
 
 /// The network at its best.

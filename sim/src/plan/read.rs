@@ -11,6 +11,7 @@ use crate::invariants::{INVARIANTS, invariant_named};
 use std::collections::BTreeMap;
 use toml::Spanned;
 use walsim_core::base::{Bug, Geometry, Mark, PgVersion, Settings};
+use walsim_core::wire::slot_name;
 
 /// The schema that this build reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -248,9 +249,21 @@ fn nodes(
             clock_offset_us: or(row.clock_offset.as_ref(), 0, |w| unit(w, signed_us))?,
             clock_drift_ppm: drift,
             disk_capacity: or(row.disk.as_ref(), DISK_CAPACITY, |w| unit(w, size))?,
+            slots: row.slots.iter().map(slot_name).collect::<Read<_>>()?,
         })
     };
     file.node.iter().enumerate().map(node).collect()
+}
+
+fn slot_name(word: &Word) -> Read<String> {
+    match slot_name::validate(&word.text) {
+        Ok(()) => Ok(word.text.clone()),
+        Err(e) => Err(PlanError::new(
+            word.span.clone(),
+            "no name for a slot",
+            e.to_string(),
+        )),
+    }
 }
 
 fn settings(settings: &mut Settings, rows: &SettingsRow) -> Read<()> {

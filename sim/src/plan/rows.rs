@@ -166,6 +166,8 @@ pub(super) struct NodeRow {
     pub(super) clock_drift_ppm: Option<Word>,
     pub(super) disk: Option<Word>,
     #[serde(default)]
+    pub(super) slots: Vec<Word>,
+    #[serde(default)]
     pub(super) settings: SettingsRow,
 }
 

@@ -179,6 +179,10 @@ impl Out {
         if node.clock_drift_ppm != 0 {
             self.line(format_args!("clock_drift_ppm = {}", node.clock_drift_ppm));
         }
+        if !node.slots.is_empty() {
+            let slots: Vec<String> = node.slots.iter().map(|name| quoted(name)).collect();
+            self.line(format_args!("slots = [{}]", slots.join(", ")));
+        }
         if node.disk_capacity != DISK_CAPACITY {
             self.line(format_args!(
                 "disk = {}",

@@ -5,9 +5,9 @@ use crate::checks::LastWord;
 use crate::checks::durable::is_last_word;
 use crate::net::Delivery;
 use crate::plan::EventKind;
-use walsim_core::base::{ConnId, OpId, Pid};
+use walsim_core::base::{ConnId, Mark, OpId, Pid};
 use walsim_core::call::{
-    DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Severity,
+    DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Severity, SlotMessage,
 };
 use walsim_core::shmem::Role;
 
@@ -51,6 +51,12 @@ impl World {
                 Effect::Disk(op, call) => self.disk_op(host, *pid, *op, call),
                 Effect::Net(conn, call) => self.net_op(host, *pid, *conn, call),
                 Effect::Log(event) => {
+                    if let Message::Slot(SlotMessage::Missing(name)) = &event.message
+                        && ran.is_some_and(|(_, role)| role == Role::WalSender)
+                        && self.dropped_slots.contains(&(host, name.clone()))
+                    {
+                        self.marks.insert(Mark::SlotDroppedUnderStandby);
+                    }
                     if event.severity > Severity::Log || self.quiet.is_none() {
                         self.tell(Some(host), event.to_string());
                     }

@@ -22,11 +22,12 @@ use crate::trace::Trace;
 use effects::is_segment;
 use host::Host;
 use people::People;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use walsim_core::base::{MarkSet, Mono, OpId, Pid, Planted};
+use walsim_core::base::{MarkSet, Mono, OpId, Pid, Planted, SegmentNo};
 use walsim_core::call::{Effects, Input, Machine};
 use walsim_core::node::{InitialFile, Node, STANDBY_SIGNAL, initdb};
+use walsim_core::shmem::Slot;
 
 /// Lines of the story that are kept.
 const STORY: usize = 60;
@@ -76,6 +77,8 @@ pub struct World {
     commits: u64,
     /// How often each kind of event has happened on each node, for rows that wait for one.
     events: BTreeMap<(usize, EventKind), u32>,
+    /// Slots that operators have dropped, and not made again.
+    dropped_slots: BTreeSet<(usize, String)>,
     quiet: Option<quiet::Quiet>,
     verdict: Option<Verdict>,
     story: VecDeque<StoryLine>,
@@ -163,6 +166,7 @@ impl World {
             faults: 0,
             commits: 0,
             events: BTreeMap::new(),
+            dropped_slots: BTreeSet::new(),
             quiet: None,
             verdict: None,
             story: VecDeque::new(),
@@ -258,7 +262,7 @@ impl World {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let geometry = &self.hosts[0].plan.settings.geometry;
-        let start = geometry.segment_start(walsim_core::base::SegmentNo(1));
+        let start = geometry.segment_start(SegmentNo(1));
         let wal_bytes = self.checks.wal_end().0.saturating_sub(start.0);
         Outcome {
             verdict: self.verdict.clone().expect("asked for at the end"),
@@ -427,6 +431,15 @@ fn hosts(plan: &Plan) -> Vec<Host> {
     }
     let copies = plan.nodes.iter().zip(0u16..).map(|(node, index)| {
         let mut disk = cluster.copy_for(index, node.disk_capacity);
+        for name in &node.slots {
+            let slot = Slot {
+                name: name.clone(),
+                restart_lsn: geometry.segment_start(SegmentNo(1)),
+                ..Slot::default()
+            };
+            let state = slot.to_file().encode(settings.pg_version);
+            disk.set_up_file(&format!("pg_replslot/{name}/state"), Content::new(&state));
+        }
         if node.settings.primary_conninfo.is_some() {
             disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
         }

@@ -7,7 +7,7 @@ use crate::plan::EventKind;
 use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Mark, Mono};
 use walsim_core::call::{NetEvent, NetOp};
-use walsim_core::wire::sql::Statement;
+use walsim_core::wire::sql::{SlotStatement, Statement};
 
 /// Credit that a session keeps open.
 const WINDOW: u32 = 64 * 1024;
@@ -191,6 +191,11 @@ impl World {
                     self.at(self.now.after_us(us), Event::Session(session, ticket));
                 }
                 Act::Acked(synchronous) => self.acked(session, synchronous),
+                Act::SlotDone(statement) => {
+                    if let Some(line) = self.people.lines.get(&session) {
+                        self.note_slot(line.node, &statement);
+                    }
+                }
                 Act::Missing(row) => {
                     let Some(line) = self.people.lines.get(&session) else {
                         continue;
@@ -200,6 +205,24 @@ impl World {
                     self.violated(violation);
                 }
             }
+        }
+    }
+
+    /// Remembers which slots operators have taken away, for what follows from it.
+    fn note_slot(&mut self, host: usize, statement: &SlotStatement) {
+        match statement {
+            SlotStatement::Drop(name) => {
+                self.dropped_slots.insert((host, name.clone()));
+            }
+            SlotStatement::Create { name, .. } => {
+                if self.dropped_slots.remove(&(host, name.clone())) {
+                    self.marks.insert(Mark::SlotRecreated);
+                }
+            }
+            SlotStatement::Advance { .. }
+            | SlotStatement::List
+            | SlotStatement::CurrentWalLsn
+            | SlotStatement::CurrentWalFlushLsn => {}
         }
     }
 

@@ -2,9 +2,11 @@
 //! nothing to a standby whose WAL was removed, or whose slot is gone; an operator has to act.
 
 use super::World;
-use walsim_core::base::{Lsn, PgVersion};
-use walsim_core::shmem::{Slot, WalSndState};
+use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo};
+use walsim_core::shmem::WalSndState;
 use walsim_core::wal::names::segment_name;
+use walsim_core::wire::page::LongPageHeader;
+use walsim_core::wire::record::RecordHeader;
 
 /// A reason that no retry removes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,7 +15,8 @@ pub(super) enum Reason {
     SlotDropped,
     /// The upstream has given the slot up, and says so (since 17).
     SlotInvalidated,
-    /// The upstream has removed the segment that the standby needs next, and no slot of the standby held it.
+    /// The upstream has removed the segment that the standby asks for. Whether it may have done so is SLOT's and RETAIN's
+    /// business.
     WalRemoved,
 }
 
@@ -36,7 +39,7 @@ impl World {
         if tells && slot.is_some_and(|slot| slot.invalidated.is_some()) {
             return Some(Reason::SlotInvalidated);
         }
-        let lost = !self.is_served(upstream, host) && self.lacks_removed_wal(host, upstream, slot);
+        let lost = !self.is_served(upstream, host) && self.lacks_removed_wal(host, upstream);
         lost.then_some(Reason::WalRemoved)
     }
 
@@ -56,7 +59,7 @@ impl World {
         })
     }
 
-    fn lacks_removed_wal(&self, host: usize, upstream: usize, slot: Option<&Slot>) -> bool {
+    fn lacks_removed_wal(&self, host: usize, upstream: usize) -> bool {
         let (Some(ours), Some(theirs)) = (&self.hosts[host].node, &self.hosts[upstream].node)
         else {
             return false;
@@ -68,14 +71,60 @@ impl World {
             Lsn::INVALID => ours.control.checkpoint_copy.redo,
             replayed => replayed,
         };
-        let missing = self.checks.first_missing(&self.hosts[host].disk, from);
+        let missing = asked_for(
+            geometry,
+            from,
+            self.checks.first_missing(&self.hosts[host].disk, from),
+        );
         let name = segment_name(geometry, ours.control.checkpoint_copy.this_tli, missing);
         let file = format!("pg_wal/{name}");
         let is_there = self.hosts[upstream].disk.read_cached(&file, 0, 1).is_some();
-        let held = slot.is_some_and(|slot| {
-            let start = slot.restart_lsn;
-            start != Lsn::INVALID && geometry.segment_of(start) <= missing
-        });
-        !is_there && !held && missing <= geometry.segment_of(theirs.xlog.flush)
+        !is_there && missing <= geometry.segment_of(theirs.xlog.flush)
+    }
+}
+
+/// Which segment a standby asks for that has applied everything up to `from`, and lacks WAL from `missing` on. Where a
+/// segment has no header yet that segment will do. Anywhere else the record is read again from its beginning, and the
+/// stream with it: from behind its header, as far as that stands on its first page
+/// (docs/hazards/record-begins-before-the-slot.md).
+fn asked_for(geometry: &Geometry, from: Lsn, missing: Lsn) -> SegmentNo {
+    let within = u64::from(geometry.segment_offset(missing));
+    if missing > from && within < LongPageHeader::LEN as u64 {
+        return geometry.segment_of(missing);
+    }
+    let page = u64::from(geometry.wal_page);
+    let wanted = from.0 % page + RecordHeader::LEN as u64;
+    geometry.segment_of(Lsn(from.0 - from.0 % page + wanted.min(page)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_for_a_record_or_for_a_segment_that_has_not_begun() {
+        let geometry = Geometry {
+            wal_page: 256,
+            segment: 1024,
+            data_page: 512,
+            sector: 64,
+        };
+        for (from, missing, segment) in [
+            // The rest of the record lies in the same segment, or in the next one, which has nothing yet.
+            (1500, 1500, 1),
+            (1500, 1700, 1),
+            (1500, 2048, 2),
+            (1500, 2080, 2),
+            // The next one has a header: the whole record is read again.
+            (1500, 2088, 1),
+            (1500, 2500, 1),
+            (1500, 3072, 3),
+            // A header that is split over two segments is asked for by its second half.
+            (2040, 2040, 2),
+            (2016, 2016, 1),
+        ] {
+            let asked = asked_for(&geometry, Lsn(from), Lsn(missing));
+            assert_eq!(asked, SegmentNo(segment), "{from} {missing}");
+        }
     }
 }

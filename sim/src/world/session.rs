@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use walsim_core::wire::backend::{BackendMessage, TxStatus, backend_limit};
 use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
-use walsim_core::wire::sql::Statement;
+use walsim_core::wire::sql::{SlotStatement, Statement};
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
 /// How long a session waits for an answer before it gives its connection up.
@@ -32,6 +32,8 @@ pub(super) enum Act {
     Sleep(u64),
     /// A commit was acknowledged; true if it was a synchronous one.
     Acked(bool),
+    /// A statement about slots succeeded.
+    SlotDone(SlotStatement),
     /// It read a row that it had been told was committed, and did not get it.
     Missing(Row),
 }
@@ -249,6 +251,7 @@ impl Session {
             Statement::Set { name, value } if name == "synchronous_commit" => {
                 self.asynchronous = value == "off";
             }
+            Statement::Slot(statement) => acts.push(Act::SlotDone(statement.clone())),
             Statement::Empty
             | Statement::Begin
             | Statement::Commit
@@ -257,7 +260,6 @@ impl Session {
             | Statement::Checkpoint
             | Statement::SwitchWal
             | Statement::EmitMessage { .. }
-            | Statement::Slot(_)
             | Statement::Show(_)
             | Statement::Set { .. } => {}
         }

@@ -58,6 +58,17 @@ const PLACES: [&[&str]; 2] = [
         "WalSndLoop",
         "StartReplication",
         "ServerLoop",
+        "CreateSlotOnDisk",
+        "InvalidateObsoleteReplicationSlots",
+        "PhysicalConfirmReceivedLocation",
+        "RemoveOldXlogFiles",
+        "RemoveXlogFile",
+        "ReplicationSlotAcquire",
+        "ReplicationSlotReserveWal",
+        "ReplicationSlotReserveWal",
+        "ReplicationSlotsComputeRequiredLSN",
+        "SaveSlotToPath",
+        "UpdateLastRemovedPtr",
     ],
     &[
         "WaitForWALToBecomeAvailable",
@@ -71,6 +82,9 @@ const PLACES: [&[&str]; 2] = [
         "XLogFileInit",
         "UpdateControlFile",
         "ServerLoop",
+        "CreateRestartPoint",
+        "RemoveXlogFile",
+        "InstallXLogFileSegment",
     ],
 ];
 
@@ -216,7 +230,7 @@ impl Draw {
     }
 
     /// Half of the time the primary.
-    fn victim(&mut self, nodes: usize) -> usize {
+    pub(super) fn victim(&mut self, nodes: usize) -> usize {
         if self.rng.ratio(1, 2) {
             0
         } else {
@@ -224,7 +238,7 @@ impl Draw {
         }
     }
 
-    fn standby(&mut self, nodes: usize) -> usize {
+    pub(super) fn standby(&mut self, nodes: usize) -> usize {
         let last = u64::try_from(nodes - 1).expect("a few nodes");
         usize::try_from(self.rng.between(1, last)).expect("a few nodes")
     }
