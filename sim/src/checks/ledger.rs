@@ -22,6 +22,8 @@ pub(super) struct Ledger {
     chunks: Vec<Arc<Vec<u8>>>,
     /// Up to where its records were looked at.
     walked: Lsn,
+    /// Bytes of records that were never completed: whoever does not have them does not miss them.
+    aborted: Vec<Range<Lsn>>,
     /// The highest transaction that any of them names.
     highest_xid: Xid,
     /// What segment switches leave unused, in order.
@@ -62,6 +64,7 @@ impl Ledger {
             end: start,
             chunks,
             walked: start,
+            aborted: Vec::new(),
             highest_xid,
             unused,
         }
@@ -95,12 +98,21 @@ impl Ledger {
             bytes = tail;
         }
         while let Some(record) = self.record_after(self.walked) {
+            if record.start != skip_header(&self.geometry, self.walked) {
+                self.aborted.push(self.walked..record.start);
+            }
             self.walked = record.next;
             self.highest_xid = self.highest_xid.max(record.xid);
             if record.end < record.next {
                 self.unused.push(record.end..record.next);
             }
         }
+    }
+
+    /// Behind the record that was never completed, if one covers this place.
+    pub(super) fn aborted_until(&self, at: Lsn) -> Option<Lsn> {
+        let covers = |range: &&Range<Lsn>| range.contains(&at);
+        self.aborted.iter().find(covers).map(|range| range.end)
     }
 
     /// The first place where these bytes are not those of the ledger. What lies outside of it differs from nothing, and

@@ -7,9 +7,9 @@ use crate::world::Violation;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo};
-use walsim_core::call::{DiskOp, Effect};
+use walsim_core::call::{DiskOp, Effect, LogEvent, Message};
 use walsim_core::node::PmState;
-use walsim_core::shmem::Role;
+use walsim_core::shmem::{Role, WalSndState};
 use walsim_core::wire::slot_file::{FILE_LEN, Persistency, SlotFile};
 
 const CODE: &str = "SLOT";
@@ -28,9 +28,11 @@ pub(super) struct Slot {
 struct Slots {
     /// Where shared memory had them, by their numbers.
     last: Vec<Lsn>,
-    /// A standby may report less than before, and its slot goes back. WAL below the highest position that was left so
-    /// was given up, and is not had back.
+    /// WAL below was given up, and is not had back: a standby reported less than before, or for the first time, or the
+    /// slot exceeded its limit.
     given_up: BTreeMap<String, Lsn>,
+    /// `max_slot_wal_keep_size` in segments, as it is and as it was before: removal goes on by what it began with.
+    limits: [Option<u64>; 2],
     /// The server runs.
     open: bool,
 }
@@ -80,12 +82,25 @@ impl Slot {
                 if opens { self.all(holder) } else { Ok(()) }
             }
             Role::Backend | Role::WalSender | Role::Checkpointer | Role::Startup => {
-                self.nodes[scene.host].follow(&scene.view.shmem().slots.slots);
+                self.nodes[scene.host].follow(scene);
                 for (_, effect) in &scene.effects.0 {
-                    if let Effect::Disk(_, DiskOp::Rename { to, .. }) = effect
-                        && let Some(name) = slot_of(to.as_str())
-                    {
-                        self.whole(holder, name)?;
+                    match effect {
+                        Effect::Disk(_, DiskOp::Rename { to, .. }) => {
+                            if let Some(name) = slot_of(to.as_str()) {
+                                self.whole(holder, name)?;
+                            }
+                        }
+                        Effect::Log(LogEvent {
+                            message: Message::File { path, .. },
+                            ..
+                        }) if self.version == PgVersion::V15 => {
+                            self.nodes[scene.host].not_saved(scene, path.as_str());
+                        }
+                        Effect::Disk(..)
+                        | Effect::Net(..)
+                        | Effect::Log(_)
+                        | Effect::Exit(_)
+                        | Effect::Halt => {}
                     }
                 }
                 Ok(())
@@ -106,15 +121,26 @@ impl Slot {
 
     /// A segment is about to go.
     pub(super) fn segment_removed(
-        &self,
+        &mut self,
         holder: Holder<'_>,
         segment: SegmentNo,
     ) -> Result<(), Violation> {
+        let end = self.geometry.segment_before(holder.end);
+        let slots = &self.nodes[holder.host];
+        let excess = |limit: &u64| segment.0 + limit < end.0;
+        let exceeds = slots.limits.iter().flatten().any(excess);
         for name in self.names(holder) {
             if let Some(from) = self.held_from(holder, &name)
                 && from <= segment
-                && segment <= self.geometry.segment_before(holder.end)
+                && segment <= end
             {
+                if exceeds {
+                    // Its position in memory may be young enough. Only that of its file is not, and nobody will need it.
+                    let next = self.geometry.segment_start(SegmentNo(segment.0 + 1));
+                    let slots = &mut self.nodes[holder.host];
+                    slots.given_up.insert(name, next);
+                    continue;
+                }
                 let message = "a segment of WAL goes that a slot holds";
                 return Err(self.violation(holder, &name, segment, message));
             }
@@ -144,7 +170,7 @@ impl Slot {
         Ok(())
     }
 
-    fn names(&self, holder: Holder<'_>) -> impl Iterator<Item = String> {
+    fn names<'a>(&self, holder: Holder<'a>) -> impl Iterator<Item = String> + use<'a> {
         let names = holder.disk.reachable_names(DIRECTORY).into_iter();
         // Directories in the making, or of slots that were dropped, are removed by every start.
         names
@@ -180,7 +206,40 @@ impl Slot {
 }
 
 impl Slots {
-    fn follow(&mut self, slots: &[walsim_core::shmem::Slot]) {
+    /// 15 removes WAL by what a slot had in memory, also if it could not be saved (docs/hazards/unsaved-slot.md).
+    fn not_saved(&mut self, scene: &Scene<'_>, path: &str) {
+        let slots = &scene.view.shmem().slots.slots;
+        let directory = |name: &str| format!("{DIRECTORY}/{name}/");
+        if let Some(slot) = slots.iter().find(|s| path.starts_with(&directory(&s.name))) {
+            let given_up = self.given_up.entry(slot.name.clone()).or_default();
+            *given_up = (*given_up).max(slot.restart_lsn);
+        }
+    }
+
+    fn follow(&mut self, scene: &Scene<'_>) {
+        let shmem = scene.view.shmem();
+        let settings = &shmem.settings;
+        let segment = u64::from(scene.geometry.segment);
+        let limit = settings.max_slot_wal_keep_size.map(|size| size / segment);
+        if limit != self.limits[0] {
+            self.limits = [limit, self.limits[0]];
+        }
+        let streams = |pid| {
+            let mut senders = shmem.walsnd.iter();
+            senders.any(|s| s.pid == Some(pid) && s.state != WalSndState::Startup)
+        };
+        let reports = scene.ran.is_some_and(|(pid, _)| streams(pid));
+        self.positions(&shmem.slots.slots, |from| {
+            if reports {
+                gone_before(scene, from)
+            } else {
+                Lsn::INVALID
+            }
+        });
+    }
+
+    /// Takes over where the slots are; `gone` tells of a new position behind which WAL there is some again.
+    fn positions(&mut self, slots: &[walsim_core::shmem::Slot], gone: impl Fn(Lsn) -> Lsn) {
         self.last.resize(slots.len(), Lsn::INVALID);
         for (slot, last) in slots.iter().zip(&mut self.last) {
             let now = if slot.in_use {
@@ -188,12 +247,38 @@ impl Slots {
             } else {
                 Lsn::INVALID
             };
+            if now == *last {
+                continue;
+            }
+            let mut given_up = Lsn::INVALID;
             if now < *last && now.is_valid() {
-                let given_up = self.given_up.entry(slot.name.clone()).or_default();
-                *given_up = (*given_up).max(*last);
+                given_up = *last;
+            }
+            if now.is_valid() {
+                given_up = given_up.max(gone(now));
+            }
+            if given_up.is_valid() {
+                let known = self.given_up.entry(slot.name.clone()).or_default();
+                *known = (*known).max(given_up);
             }
             *last = now;
         }
+    }
+}
+
+/// Behind the WAL that is already gone from a position on. A report does not ask whether what it asks for is there.
+fn gone_before(scene: &Scene<'_>, from: Lsn) -> Lsn {
+    let geometry = &scene.geometry;
+    let end = geometry.segment_of(scene.view.shmem().xlog.flush);
+    let mut segment = geometry.segment_of(from);
+    let path = |segment| wal_files::path(geometry, FIRST_TIMELINE, segment);
+    while segment < end && !scene.disk.exists(&path(segment)) {
+        segment.0 += 1;
+    }
+    if segment == geometry.segment_of(from) {
+        Lsn::INVALID
+    } else {
+        geometry.segment_start(segment)
     }
 }
 

@@ -343,7 +343,7 @@ impl World {
     }
 
     /// What the operator's `pg_ctl stop` does.
-    fn shut_down(&mut self, node: usize, mode: ShutdownMode) {
+    pub(super) fn shut_down(&mut self, node: usize, mode: ShutdownMode) {
         let postmaster = Pid::postmaster(self.hosts[node].incarnation);
         let signal = match mode {
             ShutdownMode::Smart => Signal::Term,

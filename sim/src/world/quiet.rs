@@ -2,10 +2,10 @@
 //! bound.
 
 use super::{Event, Verdict, Violation, World};
-use crate::plan::Fault;
+use crate::plan::{Fault, ShutdownMode};
 use walsim_core::base::Mono;
-use walsim_core::node::PmState;
-use walsim_core::shmem::WalSndState;
+use walsim_core::node::{PmState, ProcessView};
+use walsim_core::shmem::{Role, WalSndState};
 use walsim_core::wal::names::segment_name;
 use walsim_core::wal::position::bytepos_to_end;
 
@@ -80,6 +80,11 @@ impl World {
 
     pub(super) fn look(&mut self) {
         let Some(quiet) = self.quiet else { return };
+        for host in 0..self.hosts.len() {
+            if self.hangs_in_shutdown(host) {
+                self.shut_down(host, ShutdownMode::Immediate);
+            }
+        }
         let late = self.now >= quiet.bound;
         match self.lagging(late) {
             None => {
@@ -172,6 +177,20 @@ impl World {
             ];
             Some((name(host), facts))
         })
+    }
+
+    /// A shutdown that was asked for in a crash restart waits for a checkpointer that nobody has told to end:
+    /// docs/hazards/shutdown-in-crash-restart.md.
+    fn hangs_in_shutdown(&self, host: usize) -> bool {
+        let Some(node) = &self.hosts[host].node else {
+            return false;
+        };
+        let view = node.view();
+        let left = |process: ProcessView| {
+            let idle = process.at == "CheckpointerMain";
+            process.role == Role::Postmaster || process.role == Role::Checkpointer && idle
+        };
+        view.postmaster_state() == Some(PmState::WaitBackends) && view.processes().all(left)
     }
 
     /// Does the next record begin in a segment that counts as received and yet does not hold what the primary wrote?

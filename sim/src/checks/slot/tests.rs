@@ -71,9 +71,8 @@ impl Node {
 
     /// Is the removal of a segment allowed?
     fn removes(&self, segment: u64) -> bool {
-        let outcome = self
-            .check
-            .segment_removed(self.holder(), SegmentNo(segment));
+        let mut check = self.check.clone();
+        let outcome = check.segment_removed(self.holder(), SegmentNo(segment));
         outcome
             .inspect_err(|violation| assert_eq!(violation.code, CODE))
             .is_ok()
@@ -96,7 +95,7 @@ impl Node {
             restart_lsn: Lsn(at),
             ..walsim_core::shmem::Slot::default()
         };
-        self.check.nodes[0].follow(&[slot]);
+        self.check.nodes[0].positions(&[slot], |_| Lsn::INVALID);
     }
 }
 
@@ -189,6 +188,36 @@ fn a_segment_that_is_missing_is_seen_when_the_slot_asks_for_it() {
     );
 }
 
+/// Two segments are the limit: what lies further behind the end in segment 4 may go, also right after a reload.
+#[test]
+fn a_slot_that_exceeds_its_limit_holds_no_more() {
+    let mut node = Node::at(PgVersion::V18, 1);
+    for limits in [[Some(2), None], [None, Some(2)]] {
+        node.check.nodes[0].limits = limits;
+        let may_go = [1, 2, 3, 4].map(|n| node.removes(n));
+        assert_eq!(may_go, [true, false, false, false]);
+    }
+    node.check.nodes[0].limits = [None, None];
+    assert!(!node.removes(1));
+}
+
+/// A first report asks for no more than there is.
+#[test]
+fn a_report_of_what_is_gone_holds_what_is_left() {
+    let mut node = Node::new(PgVersion::V15);
+    node.unlink(1);
+    let slot = walsim_core::shmem::Slot {
+        in_use: true,
+        name: NAME.into(),
+        restart_lsn: Lsn(1024 + 40),
+        ..walsim_core::shmem::Slot::default()
+    };
+    node.check.nodes[0].positions(&[slot], |_| Lsn(2 * 1024));
+    let file = node.file(1, |_| {});
+    node.save(&file, true);
+    assert!(node.is_whole() && !node.removes(2));
+}
+
 /// The same, after a standby has reported less than before.
 #[test]
 fn what_was_given_up_is_not_had_back() {
@@ -225,7 +254,7 @@ fn only_a_report_gives_up() {
         invalidated: Some(Invalidation::WalRemoved(Lsn(9))),
         ..walsim_core::shmem::Slot::default()
     };
-    node.check.nodes[0].follow(&[lost]);
+    node.check.nodes[0].positions(&[lost], |_| Lsn::INVALID);
     assert!(node.check.nodes[0].given_up.is_empty());
 }
 
