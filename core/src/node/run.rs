@@ -116,12 +116,12 @@ impl Node {
         match &proc.next {
             Next::Run(_) => true,
             Next::Wait(wait) => {
-                let woken = self.woken(now, pid, proc, wait);
-                woken.latch
-                    || woken.readable
-                    || woken.writable
-                    || woken.timeout
+                // Asked for every process after every step: what costs least comes first.
+                wait.until.is_some_and(|until| until <= now.mono)
                     || wait.op.is_some() && proc.sys.done.is_some()
+                    || wait.latch && self.shmem.procs.latch(pid)
+                    || wait.readable.is_some_and(|id| proc.sys.is_readable(id))
+                    || wait.writable.is_some_and(|id| proc.sys.is_writable(id))
                     || wait.lock && self.shmem.locks.is_woken(pid)
                     || wait.condvar && self.shmem.condvars.is_woken(pid)
             }
@@ -129,15 +129,10 @@ impl Node {
     }
 
     fn woken(&self, now: Now, pid: Pid, proc: &Proc, wait: &Wait) -> Woken {
-        let conn = |id| proc.sys.conns.get(&id);
         Woken {
             latch: wait.latch && self.shmem.procs.latch(pid),
-            readable: wait
-                .readable
-                .is_some_and(|id| conn(id).is_none_or(|c| c.readable())),
-            writable: wait.writable.is_some_and(|id| {
-                conn(id).is_none_or(|c| c.connected() && !c.send_pending() || c.end().is_some())
-            }),
+            readable: wait.readable.is_some_and(|id| proc.sys.is_readable(id)),
+            writable: wait.writable.is_some_and(|id| proc.sys.is_writable(id)),
             timeout: wait.until.is_some_and(|until| until <= now.mono),
         }
     }

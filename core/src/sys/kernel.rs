@@ -177,6 +177,19 @@ pub struct OpenSegment {
 }
 
 impl ProcSys {
+    /// Has a connection something to read, or an end to tell? One that is gone has.
+    #[must_use]
+    pub fn is_readable(&self, conn: ConnId) -> bool {
+        self.conns.get(&conn).is_none_or(Conn::readable)
+    }
+
+    /// Does a connection take output, or will it never again?
+    #[must_use]
+    pub fn is_writable(&self, conn: ConnId) -> bool {
+        let takes = |c: &Conn| c.connected() && !c.send_pending() || c.end().is_some();
+        self.conns.get(&conn).is_none_or(takes)
+    }
+
     /// Makes a signal pending.
     pub fn signal(&mut self, signal: Signal) {
         self.pending |= 1 << signal as u16;

@@ -118,8 +118,15 @@ impl Draw {
             .filter(|_| self.rng.ratio(1, 2))
             .collect();
         // From 0 to 6; few runs have none or one, since faults meet each other in the others.
-        let counts = [0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 6, 6];
-        let count = *self.rng.pick(&counts);
+        let count = match self.rng.below(40) {
+            0 => 0,
+            1 => 1,
+            2..11 => 2,
+            11..21 => 3,
+            21..30 => 4,
+            30..36 => 5,
+            _ => 6,
+        };
         if on.is_empty() {
             return Vec::new();
         }
