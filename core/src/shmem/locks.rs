@@ -173,6 +173,12 @@ impl Locks {
         locks.any(|l| l.holders.iter().any(|(holder, _)| *holder == pid))
     }
 
+    /// Who holds anything, dead or alive.
+    pub fn holders(&self) -> impl Iterator<Item = Pid> {
+        let locks = self.locks.values();
+        locks.flat_map(|lock| lock.holders.iter().map(|(pid, _)| *pid))
+    }
+
     /// Does anybody hold the lock?
     #[must_use]
     pub fn is_held(&self, id: LockId) -> bool {

@@ -3,7 +3,7 @@
 
 use super::{Event, Verdict, Violation, World};
 use crate::plan::{Fault, ShutdownMode};
-use walsim_core::base::Mono;
+use walsim_core::base::{Mono, PgVersion};
 use walsim_core::node::{PmState, ProcessView};
 use walsim_core::shmem::{Role, WalSndState};
 use walsim_core::wal::names::segment_name;
@@ -81,7 +81,7 @@ impl World {
     pub(super) fn look(&mut self) {
         let Some(quiet) = self.quiet else { return };
         for host in 0..self.hosts.len() {
-            if self.hangs_in_shutdown(host) {
+            if self.hangs_in_shutdown(host) || self.lives_on_after_a_crash(host) {
                 self.shut_down(host, ShutdownMode::Immediate);
             }
         }
@@ -191,6 +191,20 @@ impl World {
             process.role == Role::Postmaster || process.role == Role::Checkpointer && idle
         };
         view.postmaster_state() == Some(PmState::WaitBackends) && view.processes().all(left)
+    }
+
+    /// 18 passes over the crash of a child that it reaps before it has heard that crash recovery replays, and goes on
+    /// with shared memory in which the dead hold locks: docs/hazards/crash-passed-over.md.
+    fn lives_on_after_a_crash(&self, host: usize) -> bool {
+        let Some(node) = &self.hosts[host].node else {
+            return false;
+        };
+        let view = node.view();
+        let settings = &view.shmem().settings;
+        let is_dead = |pid| view.process(pid).is_none();
+        settings.pg_version == PgVersion::V18
+            && view.postmaster_state() == Some(PmState::Run)
+            && view.shmem().locks.holders().any(is_dead)
     }
 
     /// Does the next record begin in a segment that counts as received and yet does not hold what the primary wrote?
