@@ -7,6 +7,7 @@ pub(crate) mod durable;
 mod handover;
 mod ledger;
 mod local;
+mod moves;
 mod page;
 mod prefix;
 mod recover;
@@ -24,6 +25,7 @@ use durable::Leaving;
 use handover::Handover;
 use ledger::Ledger;
 use local::Local;
+use moves::Moves;
 use page::Page;
 use prefix::{Prefix, Wal};
 use recover::Recover;
@@ -148,6 +150,7 @@ pub(crate) struct Checks {
     recover: Recover,
     handover: Handover,
     slot: Slot,
+    moves: Moves,
 }
 
 impl Checks {
@@ -174,6 +177,7 @@ impl Checks {
             recover: Recover::new(nodes),
             handover: Handover::new(nodes),
             slot: Slot::new(nodes, settings.pg_version, geometry),
+            moves: Moves::new(nodes),
         }
     }
 
@@ -205,7 +209,8 @@ impl Checks {
         self.send.after_step(scene, ledger, known)?;
         self.replay.after_step(scene, known)?;
         self.local.after_step(scene, ledger, known)?;
-        self.slot.after_step(scene, known.wal)?;
+        let moved = self.moves.after_step(scene);
+        self.slot.after_step(scene, moved, known.wal)?;
         let lags = known.applied + u64::from(scene.geometry.segment) < ledger.end();
         if known.applied.is_valid() && lags && shmem.settings.primary_conninfo.is_some() {
             self.marks.insert(Mark::StandbyLagOverOneSegment);
@@ -277,13 +282,13 @@ impl Checks {
         }
     }
 
-    /// A name of a file is about to go.
+    /// A name of a file is about to go. `slots` are those in the node's shared memory.
     pub(crate) fn removed(
         &mut self,
         now: Mono,
         host: usize,
         name: &str,
-        disk: &Disk,
+        (disk, slots): (&Disk, &[walsim_core::shmem::Slot]),
         path: &FilePath,
     ) -> Result<(), Violation> {
         let site = Site { now, name };
@@ -304,7 +309,7 @@ impl Checks {
         let next = self.geometry.segment_start(SegmentNo(segment.0 + 1));
         known.kept = known.kept.max(next);
         recover::removed(site, disk, self.version, next)?;
-        self.slot.segment_removed(holder, segment)
+        self.slot.segment_removed(holder, segment, slots)
     }
 
     fn pages_written(

@@ -1,15 +1,16 @@
 //! SLOT: the WAL that a slot holds is there. What counts is not where shared memory has the slot, but where its state
 //! file would have it after a loss of power: WAL that only the older of two reachable files asks for must be there, too.
 
+use super::moves::Moved;
 use super::{FIRST_TIMELINE, Scene, Site, wal_files};
 use crate::disk::Disk;
 use crate::world::Violation;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo};
-use walsim_core::call::{DiskOp, Effect, LogEvent, Message};
+use walsim_core::base::{Geometry, Lsn, PgVersion, Pid, SegmentNo};
+use walsim_core::call::{DiskError, DiskOp, Effect, Message};
 use walsim_core::node::PmState;
-use walsim_core::shmem::{Role, WalSndState};
+use walsim_core::shmem::{self, Role, Shmem};
 use walsim_core::wire::slot_file::{FILE_LEN, Persistency, SlotFile};
 
 const CODE: &str = "SLOT";
@@ -28,11 +29,16 @@ pub(super) struct Slot {
 struct Slots {
     /// Where shared memory had them, by their numbers.
     last: Vec<Lsn>,
-    /// WAL below was given up, and is not had back: a standby reported less than before, or for the first time, or the
-    /// slot exceeded its limit.
+    /// WAL before these positions was given up for good. A standby may report less than before, and its slot goes back;
+    /// or its first report is the first that its slot knows of.
     given_up: BTreeMap<String, Lsn>,
-    /// `max_slot_wal_keep_size` in segments, as it is and as it was before: removal goes on by what it began with.
-    limits: [Option<u64>; 2],
+    /// Walsenders whose first report has given a slot its position, which nobody else knows of before their next step.
+    reporting: BTreeMap<Pid, String>,
+    /// Slots that a failing or full disk did not let be saved.
+    unsaved: BTreeSet<String>,
+    /// Checkpoints begun, and the least `max_slot_wal_keep_size` since the last one did.
+    begun: u32,
+    limit: Option<u64>,
     /// The server runs.
     open: bool,
 }
@@ -58,12 +64,19 @@ impl Slot {
 
     /// A server is gone with its shared memory.
     pub(super) fn forget(&mut self, host: usize) {
-        self.nodes[host].last.clear();
-        self.nodes[host].open = false;
+        let slots = &mut self.nodes[host];
+        slots.last.clear();
+        slots.reporting.clear();
+        slots.open = false;
     }
 
-    pub(super) fn after_step(&mut self, scene: &Scene<'_>, end: Lsn) -> Result<(), Violation> {
-        let Some((_, role)) = scene.ran else {
+    pub(super) fn after_step(
+        &mut self,
+        scene: &Scene<'_>,
+        moved: Moved,
+        end: Lsn,
+    ) -> Result<(), Violation> {
+        let Some((pid, role)) = scene.ran else {
             return Ok(());
         };
         let holder = Holder {
@@ -82,25 +95,22 @@ impl Slot {
                 if opens { self.all(holder) } else { Ok(()) }
             }
             Role::Backend | Role::WalSender | Role::Checkpointer | Role::Startup => {
-                self.nodes[scene.host].follow(scene);
+                let slots = &mut self.nodes[scene.host];
+                let shmem = scene.view.shmem();
+                slots.follow(shmem, pid);
+                if moved.any {
+                    slots.positions(shmem, pid);
+                }
                 for (_, effect) in &scene.effects.0 {
                     match effect {
                         Effect::Disk(_, DiskOp::Rename { to, .. }) => {
                             if let Some(name) = slot_of(to.as_str()) {
+                                self.nodes[scene.host].unsaved.remove(name);
                                 self.whole(holder, name)?;
                             }
                         }
-                        Effect::Log(LogEvent {
-                            message: Message::File { path, .. },
-                            ..
-                        }) if self.version == PgVersion::V15 => {
-                            self.nodes[scene.host].not_saved(scene, path.as_str());
-                        }
-                        Effect::Disk(..)
-                        | Effect::Net(..)
-                        | Effect::Log(_)
-                        | Effect::Exit(_)
-                        | Effect::Halt => {}
+                        Effect::Log(event) => self.nodes[scene.host].heard(&event.message),
+                        Effect::Disk(..) | Effect::Net(..) | Effect::Exit(_) | Effect::Halt => {}
                     }
                 }
                 Ok(())
@@ -119,33 +129,52 @@ impl Slot {
         }
     }
 
-    /// A segment is about to go.
+    /// A segment is about to go. `slots` are those in shared memory.
     pub(super) fn segment_removed(
         &mut self,
         holder: Holder<'_>,
         segment: SegmentNo,
+        slots: &[shmem::Slot],
     ) -> Result<(), Violation> {
-        let end = self.geometry.segment_before(holder.end);
-        let slots = &self.nodes[holder.host];
-        let excess = |limit: &u64| segment.0 + limit < end.0;
-        let exceeds = slots.limits.iter().flatten().any(excess);
-        for name in self.names(holder) {
-            if let Some(from) = self.held_from(holder, &name)
-                && from <= segment
-                && segment <= end
+        if segment > self.geometry.segment_before(holder.end) {
+            return Ok(());
+        }
+        let names: Vec<String> = self.names(holder).collect();
+        for name in names {
+            if self
+                .held_from(holder, &name)
+                .is_none_or(|from| segment < from)
             {
-                if exceeds {
-                    // Its position in memory may be young enough. Only that of its file is not, and nobody will need it.
-                    let next = self.geometry.segment_start(SegmentNo(segment.0 + 1));
-                    let slots = &mut self.nodes[holder.host];
-                    slots.given_up.insert(name, next);
-                    continue;
-                }
+                continue;
+            }
+            if !self.is_known_hazard(holder, segment, &name, slots) {
                 let message = "a segment of WAL goes that a slot holds";
                 return Err(self.violation(holder, &name, segment, message));
             }
+            let next = self.geometry.segment_start(SegmentNo(segment.0 + 1));
+            self.nodes[holder.host].give_up(&name, next);
         }
         Ok(())
+    }
+
+    /// Real servers let WAL go that only the file of a slot asks for, while memory has the slot further on, in two cases:
+    /// beyond `max_slot_wal_keep_size`, and in 15 if the slot could not be saved (docs/hazards/slot-file-behind-memory.md).
+    fn is_known_hazard(
+        &self,
+        holder: Holder<'_>,
+        segment: SegmentNo,
+        name: &str,
+        slots: &[shmem::Slot],
+    ) -> bool {
+        let node = &self.nodes[holder.host];
+        let named = |slot: &&shmem::Slot| slot.in_use && slot.name == name;
+        let slot = slots.iter().find(named);
+        let moved_on =
+            slot.is_some_and(|slot| self.geometry.segment_of(slot.restart_lsn) > segment);
+        let last = self.geometry.segment_of(holder.end).0;
+        let beyond = |limit: u64| segment.0 + limit / u64::from(self.geometry.segment) < last;
+        let unsaved = self.version == PgVersion::V15 && node.unsaved.contains(name);
+        moved_on && (unsaved || node.limit.is_some_and(beyond))
     }
 
     /// All slots of a node.
@@ -170,7 +199,7 @@ impl Slot {
         Ok(())
     }
 
-    fn names<'a>(&self, holder: Holder<'a>) -> impl Iterator<Item = String> + use<'a> {
+    fn names(&self, holder: Holder<'_>) -> impl Iterator<Item = String> {
         let names = holder.disk.reachable_names(DIRECTORY).into_iter();
         // Directories in the making, or of slots that were dropped, are removed by every start.
         names
@@ -206,79 +235,57 @@ impl Slot {
 }
 
 impl Slots {
-    /// 15 removes WAL by what a slot had in memory, also if it could not be saved (docs/hazards/unsaved-slot.md).
-    fn not_saved(&mut self, scene: &Scene<'_>, path: &str) {
-        let slots = &scene.view.shmem().slots.slots;
-        let directory = |name: &str| format!("{DIRECTORY}/{name}/");
-        if let Some(slot) = slots.iter().find(|s| path.starts_with(&directory(&s.name))) {
-            let given_up = self.given_up.entry(slot.name.clone()).or_default();
-            *given_up = (*given_up).max(slot.restart_lsn);
-        }
-    }
-
-    fn follow(&mut self, scene: &Scene<'_>) {
-        let shmem = scene.view.shmem();
-        let settings = &shmem.settings;
-        let segment = u64::from(scene.geometry.segment);
-        let limit = settings.max_slot_wal_keep_size.map(|size| size / segment);
-        if limit != self.limits[0] {
-            self.limits = [limit, self.limits[0]];
-        }
-        let streams = |pid| {
-            let mut senders = shmem.walsnd.iter();
-            senders.any(|s| s.pid == Some(pid) && s.state != WalSndState::Startup)
+    /// What a step means for WAL that is given up.
+    fn follow(&mut self, shmem: &Shmem, ran: Pid) {
+        let begun = core::mem::replace(&mut self.begun, shmem.checkpointer.started);
+        let limit = shmem.settings.max_slot_wal_keep_size;
+        self.limit = if begun == self.begun {
+            self.limit.into_iter().chain(limit).min()
+        } else {
+            limit
         };
-        let reports = scene.ran.is_some_and(|(pid, _)| streams(pid));
-        self.positions(&shmem.slots.slots, |from| {
-            if reports {
-                gone_before(scene, from)
-            } else {
-                Lsn::INVALID
-            }
-        });
+        if let Some(name) = self.reporting.remove(&ran) {
+            // Checkpoints that have looked at slots before may still remove all but what recovery needs.
+            self.given_up.insert(name, shmem.xlog.redo);
+        }
     }
 
-    /// Takes over where the slots are; `gone` tells of a new position behind which WAL there is some again.
-    fn positions(&mut self, slots: &[walsim_core::shmem::Slot], gone: impl Fn(Lsn) -> Lsn) {
-        self.last.resize(slots.len(), Lsn::INVALID);
-        for (slot, last) in slots.iter().zip(&mut self.last) {
+    /// Where the slots are now.
+    fn positions(&mut self, shmem: &Shmem, ran: Pid) {
+        self.last.resize(shmem.slots.slots.len(), Lsn::INVALID);
+        for (number, slot) in shmem.slots.slots.iter().enumerate() {
             let now = if slot.in_use {
                 slot.restart_lsn
             } else {
                 Lsn::INVALID
             };
-            if now == *last {
+            let before = core::mem::replace(&mut self.last[number], now);
+            if now == before || !now.is_valid() {
                 continue;
             }
-            let mut given_up = Lsn::INVALID;
-            if now < *last && now.is_valid() {
-                given_up = *last;
+            let mut sender = shmem.walsnd.iter().filter(|entry| entry.pid == Some(ran));
+            if now < before {
+                self.give_up(&slot.name, before);
+            } else if !before.is_valid() && sender.any(|entry| entry.flush == now) {
+                self.give_up(&slot.name, Lsn::MAX);
+                self.reporting.insert(ran, slot.name.clone());
             }
-            if now.is_valid() {
-                given_up = given_up.max(gone(now));
-            }
-            if given_up.is_valid() {
-                let known = self.given_up.entry(slot.name.clone()).or_default();
-                *known = (*known).max(given_up);
-            }
-            *last = now;
         }
     }
-}
 
-/// Behind the WAL that is already gone from a position on. A report does not ask whether what it asks for is there.
-fn gone_before(scene: &Scene<'_>, from: Lsn) -> Lsn {
-    let geometry = &scene.geometry;
-    let end = geometry.segment_of(scene.view.shmem().xlog.flush);
-    let mut segment = geometry.segment_of(from);
-    let path = |segment| wal_files::path(geometry, FIRST_TIMELINE, segment);
-    while segment < end && !scene.disk.exists(&path(segment)) {
-        segment.0 += 1;
+    fn give_up(&mut self, name: &str, before: Lsn) {
+        let given_up = self.given_up.entry(name.to_owned()).or_default();
+        *given_up = before.max(*given_up);
     }
-    if segment == geometry.segment_of(from) {
-        Lsn::INVALID
-    } else {
-        geometry.segment_start(segment)
+
+    fn heard(&mut self, message: &Message) {
+        if let Message::File { path, error, .. } = message
+            && matches!(error, DiskError::Io | DiskError::NoSpace)
+            && let Some(state) = path.as_str().strip_suffix(".tmp")
+            && let Some(name) = slot_of(state)
+        {
+            self.unsaved.insert(name.to_owned());
+        }
     }
 }
 

@@ -96,13 +96,14 @@ impl World {
             | DiskOp::List(_)
             | DiskOp::SyncDir(_) => None,
         };
-        if let DiskOp::Rename { from: path, .. } | DiskOp::Unlink(path) = call
-            && let Err(violation) =
-                self.checks
-                    .removed(self.now, host, &state.plan.name, &state.disk, path)
-        {
-            self.violated(violation);
-            return;
+        if let DiskOp::Rename { from: path, .. } | DiskOp::Unlink(path) = call {
+            let shmem = state.node.as_ref().map(|node| node.view().shmem());
+            let slots = shmem.map_or(&[][..], |shmem| &shmem.slots.slots);
+            let (name, files) = (&state.plan.name, (&state.disk, slots));
+            if let Err(violation) = self.checks.removed(self.now, host, name, files, path) {
+                self.violated(violation);
+                return;
+            }
         }
         // Crash recovery goes on with what a failed fsync of its own has lost: PostgreSQL's hazard, not ours to find.
         let spared = matches!(call, DiskOp::Fsync(_))

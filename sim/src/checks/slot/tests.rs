@@ -1,9 +1,8 @@
 //! What a slot holds, when a segment may go, and what is given up for good.
 
-use super::super::testing::{Bench, SITE, TINY, builder, message};
+use super::super::testing::{Bench, SITE, TINY, builder, message, shmem as memory};
 use super::*;
 use crate::disk::Content;
-use walsim_core::shmem::Invalidation;
 
 const NAME: &str = "s";
 const STATE: &str = "pg_replslot/s/state";
@@ -71,8 +70,13 @@ impl Node {
 
     /// Is the removal of a segment allowed?
     fn removes(&self, segment: u64) -> bool {
+        self.removes_with(segment, &[])
+    }
+
+    /// The same with slots in shared memory.
+    fn removes_with(&self, segment: u64, slots: &[shmem::Slot]) -> bool {
         let mut check = self.check.clone();
-        let outcome = check.segment_removed(self.holder(), SegmentNo(segment));
+        let outcome = check.segment_removed(self.holder(), SegmentNo(segment), slots);
         outcome
             .inspect_err(|violation| assert_eq!(violation.code, CODE))
             .is_ok()
@@ -87,15 +91,22 @@ impl Node {
         self.check.all(self.holder()).is_ok()
     }
 
-    /// Shared memory has the slot here.
+    /// A process has moved the slot in shared memory.
     fn remember(&mut self, at: u64) {
-        let slot = walsim_core::shmem::Slot {
-            in_use: true,
-            name: NAME.into(),
-            restart_lsn: Lsn(at),
-            ..walsim_core::shmem::Slot::default()
-        };
-        self.check.nodes[0].positions(&[slot], |_| Lsn::INVALID);
+        let mut shmem = memory();
+        shmem.slots.slots[0] = slot(at);
+        self.check.nodes[0].positions(&shmem, ME);
+    }
+}
+
+const ME: Pid = Pid::postmaster(1);
+
+fn slot(at: u64) -> shmem::Slot {
+    shmem::Slot {
+        in_use: true,
+        name: NAME.into(),
+        restart_lsn: Lsn(at),
+        ..shmem::Slot::default()
     }
 }
 
@@ -188,36 +199,6 @@ fn a_segment_that_is_missing_is_seen_when_the_slot_asks_for_it() {
     );
 }
 
-/// Two segments are the limit: what lies further behind the end in segment 4 may go, also right after a reload.
-#[test]
-fn a_slot_that_exceeds_its_limit_holds_no_more() {
-    let mut node = Node::at(PgVersion::V18, 1);
-    for limits in [[Some(2), None], [None, Some(2)]] {
-        node.check.nodes[0].limits = limits;
-        let may_go = [1, 2, 3, 4].map(|n| node.removes(n));
-        assert_eq!(may_go, [true, false, false, false]);
-    }
-    node.check.nodes[0].limits = [None, None];
-    assert!(!node.removes(1));
-}
-
-/// A first report asks for no more than there is.
-#[test]
-fn a_report_of_what_is_gone_holds_what_is_left() {
-    let mut node = Node::new(PgVersion::V15);
-    node.unlink(1);
-    let slot = walsim_core::shmem::Slot {
-        in_use: true,
-        name: NAME.into(),
-        restart_lsn: Lsn(1024 + 40),
-        ..walsim_core::shmem::Slot::default()
-    };
-    node.check.nodes[0].positions(&[slot], |_| Lsn(2 * 1024));
-    let file = node.file(1, |_| {});
-    node.save(&file, true);
-    assert!(node.is_whole() && !node.removes(2));
-}
-
 /// The same, after a standby has reported less than before.
 #[test]
 fn what_was_given_up_is_not_had_back() {
@@ -248,14 +229,94 @@ fn only_a_report_gives_up() {
     node.remember(4 * 1024);
     node.check.forget(0);
     node.remember(3 * 1024);
-    let lost = walsim_core::shmem::Slot {
-        in_use: true,
-        name: NAME.into(),
-        invalidated: Some(Invalidation::WalRemoved(Lsn(9))),
-        ..walsim_core::shmem::Slot::default()
-    };
-    node.check.nodes[0].positions(&[lost], |_| Lsn::INVALID);
+    node.remember(0);
     assert!(node.check.nodes[0].given_up.is_empty());
+}
+
+/// What a first report asks for may be gone, or go until others know of it.
+#[test]
+fn a_first_report_holds_nothing_before_it_is_known() {
+    let mut node = Node::new(PgVersion::V18);
+    let mut shmem = memory();
+    shmem.xlog.redo = Lsn(3 * 1024);
+    shmem.slots.slots[0] = slot(0);
+    node.check.nodes[0].positions(&shmem, ME);
+    shmem.slots.slots[0] = slot(2 * 1024);
+    shmem.walsnd[0].pid = Some(ME);
+    shmem.walsnd[0].flush = Lsn(2 * 1024);
+    node.check.nodes[0].positions(&shmem, ME);
+    let file = node.file(2, |_| {});
+    node.save(&file, true);
+    assert!(node.removes(2) && node.removes(3));
+    node.check.nodes[0].follow(&shmem, Pid { n: 9, ..ME });
+    assert!(node.removes(3));
+    node.check.nodes[0].follow(&shmem, ME);
+    assert!(node.removes(2) && !node.removes(3));
+}
+
+#[test]
+fn a_position_that_was_reserved_counts_at_once() {
+    let mut node = Node::new(PgVersion::V18);
+    node.remember(0);
+    node.remember(2 * 1024);
+    let file = node.file(2, |_| {});
+    node.save(&file, true);
+    assert!(!node.removes(2));
+}
+
+/// Segments 1 to 4 and their end: one segment back from 4 is 3.
+#[test]
+fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
+    let mut node = Node::at(PgVersion::V18, 2);
+    let further = [slot(4 * 1024)];
+    assert!(!node.removes_with(2, &further));
+    let mut shmem = memory();
+    shmem.settings.max_slot_wal_keep_size = Some(2 * 1024 + 1023);
+    node.check.nodes[0].follow(&shmem, ME);
+    assert!(node.removes_with(2, &further));
+    assert!(
+        !node.removes_with(2, &[slot(2 * 1024 + 40)]),
+        "memory needs it"
+    );
+    assert!(!node.removes_with(2, &[]), "memory knows nothing of it");
+    assert!(!node.removes_with(3, &further), "within the limit");
+    let holder = Holder {
+        site: SITE,
+        host: 0,
+        disk: &node.bench.disk.clone(),
+        end: node.holder().end,
+    };
+    assert_eq!(
+        node.check.segment_removed(holder, SegmentNo(2), &further),
+        Ok(())
+    );
+    node.unlink(2);
+    assert!(node.is_whole(), "and stays gone");
+    // The next checkpoint goes by what is set then.
+    shmem.settings.max_slot_wal_keep_size = None;
+    node.check.nodes[0].follow(&shmem, ME);
+    assert_eq!(node.check.nodes[0].limit, Some(3 * 1024 - 1));
+    shmem.checkpointer.started += 1;
+    node.check.nodes[0].follow(&shmem, ME);
+    assert_eq!(node.check.nodes[0].limit, None);
+}
+
+#[test]
+fn in_15_a_slot_that_could_not_be_saved_is_left_behind() {
+    for (version, error, allowed) in [
+        (PgVersion::V15, DiskError::NoSpace, true),
+        (PgVersion::V15, DiskError::Exists, false),
+        (PgVersion::V18, DiskError::NoSpace, false),
+    ] {
+        let mut node = Node::at(version, 2);
+        let path = "pg_replslot/s/state.tmp".into();
+        let what = "write to";
+        let message = Message::File { what, path, error };
+        node.check.nodes[0].heard(&message);
+        let further = [slot(4 * 1024)];
+        assert_eq!(node.removes_with(2, &further), allowed, "{version:?}");
+        assert!(!node.removes_with(2, &[slot(2 * 1024)]));
+    }
 }
 
 #[test]
