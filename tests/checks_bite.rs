@@ -61,6 +61,23 @@ fn a_walsender_that_leaves_too_early_is_seen_at_its_last_word() {
 }
 
 #[test]
+fn wal_that_a_file_asks_for_is_seen_when_it_goes() {
+    bites_as(Bug::SlotAdvanceDuringCheckpoint, &["SLOT"], 0);
+}
+
+#[test]
+fn a_slot_that_is_not_saved_is_seen_at_the_end_of_a_checkpoint() {
+    bites_as(Bug::SlotAdvanceNotDirtied, &["RETAIN"], 0);
+    bites_as(Bug::SlotTempFileLeft, &["RETAIN"], 0);
+}
+
+#[test]
+fn wal_that_nobody_needs_is_seen_at_the_end_of_a_checkpoint() {
+    bites_as(Bug::HorizonNotRecomputed, &["RETAIN"], 0);
+    bites_as(Bug::InvalidSlotStillPins, &["RETAIN"], 0);
+}
+
+#[test]
 fn the_audit_changes_nothing_where_nothing_is_wrong() {
     for seed in 0..6 {
         let plan = generate(Profile::Default, seed);

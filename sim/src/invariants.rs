@@ -12,7 +12,7 @@ pub struct Invariant {
 }
 
 /// All that are checked, in the order in which they are listed.
-pub const INVARIANTS: [Invariant; 9] = [
+pub const INVARIANTS: [Invariant; 11] = [
     Invariant {
         code: "SEND",
         promise: "A walsender never ships bytes beyond its own durable flush point.",
@@ -58,6 +58,23 @@ pub const INVARIANTS: [Invariant; 9] = [
                   segments must be in pg_wal. What shared memory has does not count. Exempt are slots that hold nothing\n\
                   or whose file says that they are invalid, temporary ones, and WAL that was given up before a standby\n\
                   reported less than it had before.",
+    },
+    Invariant {
+        code: "RETAIN",
+        promise: "WAL goes once nobody needs it, and slots are saved as they move on.",
+        details: "Judged when a checkpoint or a restartpoint has ended. No segment may lie before the first one that is\n\
+                  needed by recovery, by wal_keep_size, or by a valid slot within max_slot_wal_keep_size, computed from\n\
+                  the least that the checkpoint could have seen of each; and every slot's file must be at least where\n\
+                  the slot was when the checkpoint began. Exempt are files of which the log says that they could not\n\
+                  be removed, and slots that a failing or full disk did not let be saved.",
+    },
+    Invariant {
+        code: "MONO",
+        promise: "Positions do not go back where they must not.",
+        details: "The redo point in the control file; the minimum recovery point there during recovery; what a standby has\n\
+                  received and flushed, from the first walreceiver of a server on; and where a start finds a slot,\n\
+                  compared with where the slot was when the last completed checkpoint began. A standby may report less\n\
+                  than before, and take its slot back with it.",
     },
     Invariant {
         code: "RECOVER",

@@ -7,11 +7,13 @@ pub(crate) mod durable;
 mod handover;
 mod ledger;
 mod local;
+mod mono;
 mod moves;
 mod page;
 mod prefix;
 mod recover;
 mod replay;
+mod retain;
 mod send;
 mod slot;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use page::Page;
 use prefix::{Prefix, Wal};
 use recover::Recover;
 use replay::{PageWrite, Replay};
+use retain::Retain;
 use send::Send;
 use slot::{Holder, Slot};
 use std::collections::BTreeMap;
@@ -150,6 +153,8 @@ pub(crate) struct Checks {
     recover: Recover,
     handover: Handover,
     slot: Slot,
+    retain: Retain,
+    mono: mono::Mono,
     moves: Moves,
 }
 
@@ -177,6 +182,8 @@ impl Checks {
             recover: Recover::new(nodes),
             handover: Handover::new(nodes),
             slot: Slot::new(nodes, settings.pg_version, geometry),
+            retain: Retain::new(nodes),
+            mono: mono::Mono::new(nodes),
             moves: Moves::new(nodes),
         }
     }
@@ -214,6 +221,10 @@ impl Checks {
         let lags = known.applied + u64::from(scene.geometry.segment) < ledger.end();
         if known.applied.is_valid() && lags && shmem.settings.primary_conninfo.is_some() {
             self.marks.insert(Mark::StandbyLagOverOneSegment);
+        }
+        self.mono.after_step(scene, moved)?;
+        if let Some(saved) = self.retain.after_step(scene, moved)? {
+            self.mono.saved(scene.host, saved);
         }
         if !shmem.buffers.changes.is_empty() {
             let who = (scene.host, scene.ran.map(|(_, role)| role));
@@ -280,6 +291,18 @@ impl Checks {
             Some(rel) => self.pages_written(site, host, disk, (path, rel), range),
             None => Ok(()),
         }
+    }
+
+    /// The control file may have changed on the platter.
+    pub(crate) fn control_synced(
+        &mut self,
+        now: Mono,
+        host: usize,
+        name: &str,
+        disk: &Disk,
+    ) -> Result<(), Violation> {
+        self.mono
+            .control(Site { now, name }, host, disk, self.version)
     }
 
     /// A name of a file is about to go. `slots` are those in the node's shared memory.
@@ -364,6 +387,8 @@ impl Checks {
     pub(crate) fn server_gone(&mut self, host: usize) {
         self.send.forget(host);
         self.slot.forget(host);
+        self.retain.forget(host);
+        self.mono.forget(host);
         self.local.forget(host);
         self.handover.forget(host);
     }

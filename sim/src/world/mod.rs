@@ -13,7 +13,7 @@ mod verdict;
 pub use session::Row;
 pub use verdict::{Outcome, StoryLine, Verdict, Violation};
 
-use crate::checks::{Checks, Scene};
+use crate::checks::{Checks, Scene, control_file};
 use crate::choice::Choices;
 use crate::disk::{Content, Disk, DiskSpec};
 use crate::net::{LinkSpec, Net};
@@ -314,10 +314,15 @@ impl World {
         match event {
             Event::Disk(host, op) => {
                 if let Some(ticket) = self.hosts[host].ops.remove(&op) {
-                    let synced = self.hosts[host].disk.syncs(&ticket).is_some_and(is_segment);
+                    let synced = self.hosts[host].disk.syncs(&ticket);
+                    let segment = synced.is_some_and(is_segment);
+                    let control = synced.is_some_and(|path| path.as_str() == control_file::PATH);
                     let outcome = self.hosts[host].disk.complete(ticket, &self.choices);
-                    if synced && outcome.is_ok() {
+                    if segment && outcome.is_ok() {
                         self.after_event(host, EventKind::WalFsynced);
+                    }
+                    if control {
+                        self.check_control(host);
                     }
                     self.drive(host, Input::Disk(op, outcome));
                 }
@@ -349,6 +354,7 @@ impl World {
         self.net.power_on(self.now, index, &self.choices);
         self.net.listen(index, Some(PORT));
         self.checks.booted(host);
+        self.check_control(host);
         self.tell(Some(host), "server started");
     }
 
@@ -377,6 +383,15 @@ impl World {
         }
         self.effects = effects;
         self.hosts[host].reschedule(self.now, &self.choices);
+    }
+
+    fn check_control(&mut self, host: usize) {
+        let state = &self.hosts[host];
+        let name = &state.plan.name;
+        let checks = &mut self.checks;
+        if let Err(violation) = checks.control_synced(self.now, host, name, &state.disk) {
+            self.violated(violation);
+        }
     }
 
     fn check(&mut self, host: usize, run: Option<(Pid, walsim_core::shmem::Role)>, fx: &Effects) {
