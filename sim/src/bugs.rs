@@ -65,7 +65,7 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             "a standby takes a recycled segment for the next one, again and again",
         ),
         Bug::SlotTempFileLeft => (
-            &["RETAIN", "LIVE"],
+            &["RETAIN", "SLOT", "LIVE"],
             "a slot that could not be saved once is never saved again, and its WAL stays",
         ),
         Bug::SlotAdvanceNotDirtied => (

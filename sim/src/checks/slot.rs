@@ -157,8 +157,9 @@ impl Slot {
         Ok(())
     }
 
-    /// Real servers let WAL go that only the file of a slot asks for, while memory has the slot further on, in two cases:
-    /// beyond `max_slot_wal_keep_size`, and in 15 if the slot could not be saved (docs/hazards/slot-file-behind-memory.md).
+    /// Real servers let WAL go that only the file of a slot asks for (docs/hazards/slot-file-behind-memory.md): beyond
+    /// `max_slot_wal_keep_size` if memory has the slot further on, the same in 15 if the slot could not be saved, and in
+    /// both versions if what could not be saved is that it is invalid.
     fn is_known_hazard(
         &self,
         holder: Holder<'_>,
@@ -168,13 +169,16 @@ impl Slot {
     ) -> bool {
         let node = &self.nodes[holder.host];
         let named = |slot: &&shmem::Slot| slot.in_use && slot.name == name;
-        let slot = slots.iter().find(named);
-        let moved_on =
-            slot.is_some_and(|slot| self.geometry.segment_of(slot.restart_lsn) > segment);
+        let Some(slot) = slots.iter().find(named) else {
+            return false;
+        };
+        let unsaved = node.unsaved.contains(name);
         let last = self.geometry.segment_of(holder.end).0;
         let beyond = |limit: u64| segment.0 + limit / u64::from(self.geometry.segment) < last;
-        let unsaved = self.version == PgVersion::V15 && node.unsaved.contains(name);
-        moved_on && (unsaved || node.limit.is_some_and(beyond))
+        let moved_on = self.geometry.segment_of(slot.restart_lsn) > segment;
+        unsaved && slot.invalidated.is_some()
+            || unsaved && moved_on && self.version == PgVersion::V15
+            || moved_on && node.limit.is_some_and(beyond)
     }
 
     /// All slots of a node.
@@ -280,11 +284,15 @@ impl Slots {
 
     fn heard(&mut self, message: &Message) {
         if let Message::File { path, error, .. } = message
-            && matches!(error, DiskError::Io | DiskError::NoSpace)
             && let Some(state) = path.as_str().strip_suffix(".tmp")
             && let Some(name) = slot_of(state)
         {
-            self.unsaved.insert(name.to_owned());
+            // A file that is in its own way is no failure of the disk.
+            if matches!(error, DiskError::Io | DiskError::NoSpace) {
+                self.unsaved.insert(name.to_owned());
+            } else {
+                self.unsaved.remove(name);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::super::testing::{Bench, SITE, TINY, builder, message, shmem as memory};
 use super::*;
 use crate::disk::Content;
+use walsim_core::call::FilePath;
 
 const NAME: &str = "s";
 const STATE: &str = "pg_replslot/s/state";
@@ -302,7 +303,7 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
 }
 
 #[test]
-fn in_15_a_slot_that_could_not_be_saved_is_left_behind() {
+fn a_slot_that_could_not_be_saved_is_left_behind_in_15_or_if_it_is_lost() {
     for (version, error, allowed) in [
         (PgVersion::V15, DiskError::NoSpace, true),
         (PgVersion::V15, DiskError::Exists, false),
@@ -316,6 +317,28 @@ fn in_15_a_slot_that_could_not_be_saved_is_left_behind() {
         let further = [slot(4 * 1024)];
         assert_eq!(node.removes_with(2, &further), allowed, "{version:?}");
         assert!(!node.removes_with(2, &[slot(2 * 1024)]));
+        let lost = shmem::Slot {
+            invalidated: Some(shmem::Invalidation::WalRemoved(Lsn(9))),
+            ..slot(0)
+        };
+        let failed = error == DiskError::NoSpace;
+        assert_eq!(node.removes_with(2, &[lost]), failed, "{version:?}");
+    }
+}
+
+/// Only the last attempt counts.
+#[test]
+fn a_slot_is_unsaved_until_it_is_saved() {
+    let mut slots = Slots::default();
+    let path = FilePath::from("pg_replslot/s/state.tmp");
+    for (error, unsaved) in [
+        (DiskError::Io, true),
+        (DiskError::Exists, false),
+        (DiskError::NoSpace, true),
+    ] {
+        let (what, path) = ("create", path.clone());
+        slots.heard(&Message::File { what, path, error });
+        assert_eq!(slots.unsaved.contains(NAME), unsaved, "{error:?}");
     }
 }
 
