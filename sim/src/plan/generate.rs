@@ -85,7 +85,7 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     draw.stream("plan.actions");
     let mut actions = draw.actions(stock, active_us);
     draw.stream("plan.retention");
-    draw.retention(&mut nodes, &mut actions, active_us);
+    let races = draw.retention(&mut nodes, &mut actions, active_us);
     draw.stream("plan.faults");
     let mut faults = match profile {
         Profile::Default => draw.faults(nodes.len(), active_us),
@@ -94,6 +94,7 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     draw.stream("plan.stalls");
     if profile == Profile::Default {
         faults.extend(draw.stalls(nodes.len(), active_us));
+        faults.extend(races);
     }
     Plan {
         seed,

@@ -1,19 +1,21 @@
 //! What holds WAL in a run, and what operators do to it: slots, limits, reloads.
 
 use super::{Draw, MS, SECOND, sql};
-use crate::plan::{Action, ActionRow, NodePlan, When};
+use crate::plan::{Action, ActionRow, Fault, FaultRow, NodePlan, When};
 use std::collections::BTreeMap;
 use walsim_core::base::Lsn;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
 impl Draw {
-    /// Decides who holds which WAL for whom. A standby with nothing that holds WAL for it may lose it: some do.
+    /// Decides who holds which WAL for whom. A standby with nothing that holds WAL for it may lose it: some do. Returns
+    /// stalls that let a checkpoint overtake somebody who reserves WAL.
     pub(super) fn retention(
         &mut self,
         nodes: &mut [NodePlan],
         actions: &mut Vec<ActionRow>,
         active_us: u64,
-    ) {
+    ) -> Vec<FaultRow> {
+        let mut stalls = Vec::new();
         let segment = u64::from(nodes[0].settings.geometry.segment);
         let at_least = self.rng.between(2, 5) * segment;
         for node in &mut *nodes {
@@ -21,14 +23,14 @@ impl Draw {
         }
         let mut held = true;
         for standby in 1..nodes.len() {
-            if self.rng.ratio(3, 5) {
+            if self.rng.ratio(3, 4) {
                 self.slot_of(standby, nodes, actions, active_us);
             } else {
                 held = false;
             }
         }
         let keep: &[u64] = if held {
-            &[0, 0, 1, 4]
+            &[0, 0, 0, 1]
         } else {
             &[2, 8, 1000, 1000, 1000]
         };
@@ -37,11 +39,12 @@ impl Draw {
         let limit = *self.rng.pick(&[0, 0, 0, 0, 1, 2, 4]);
         settings.max_slot_wal_keep_size = (limit > 0).then_some(limit * segment);
         if self.rng.ratio(1, 2) {
-            self.spare_slots(actions, active_us);
+            self.spare_slots(actions, &mut stalls, active_us);
         }
         if self.rng.ratio(1, 4) {
             self.reloads(nodes.len(), segment, actions, active_us);
         }
+        stalls
     }
 
     /// A standby with a slot, which operators now and then drop, replace or move.
@@ -75,12 +78,23 @@ impl Draw {
     }
 
     /// Slots that nobody streams from: made, moved and dropped while checkpoints come and go.
-    fn spare_slots(&mut self, actions: &mut Vec<ActionRow>, active_us: u64) {
+    fn spare_slots(
+        &mut self,
+        actions: &mut Vec<ActionRow>,
+        stalls: &mut Vec<FaultRow>,
+        active_us: u64,
+    ) {
         for n in 0..self.small(1, 4) {
             let name = format!("spare{n}");
             let mut at = self.between_ms(100 * MS, active_us * 3 / 4);
             let reserve_wal = self.rng.ratio(4, 5);
             actions.push(slot(at, create(&name, reserve_wal)));
+            if self.rng.ratio(1, 2) {
+                for place in ["ReplicationSlotReserveWal", "RemoveOldXlogFiles"] {
+                    let for_us = self.between_ms(300 * MS, 2 * SECOND);
+                    stalls.push(stall(at - MS, place, for_us));
+                }
+            }
             for _ in 0..self.small(0, 2) {
                 at += self.between_ms(10 * MS, 3 * SECOND);
                 actions.push(slot(at, advance(&name)));
@@ -116,6 +130,14 @@ impl Draw {
                 action: Action::Reload { node, settings },
             });
         }
+    }
+}
+
+fn stall(at_us: u64, place: &str, for_us: u64) -> FaultRow {
+    let (node, at) = (0, place.into());
+    FaultRow {
+        when: When::At(at_us),
+        fault: Fault::Stall { node, at, for_us },
     }
 }
 
