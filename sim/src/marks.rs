@@ -20,7 +20,7 @@ const fn mandatory(mark: Mark, per_10_000: u64) -> Mandatory {
 }
 
 /// All mandatory marks. The rates are a fraction of what campaigns show, so that chance alone misses none.
-pub const MANDATORY: [Mandatory; 15] = [
+pub const MANDATORY: [Mandatory; 25] = [
     mandatory(Mark::CommitAcked, 9000),
     mandatory(Mark::RecordCrossesPage, 5000),
     mandatory(Mark::RecordCrossesSegment, 2000),
@@ -34,8 +34,18 @@ pub const MANDATORY: [Mandatory; 15] = [
     mandatory(Mark::TwoReservationsOpen, 1000),
     mandatory(Mark::FlushFollower, 1000),
     mandatory(Mark::LockWaited, 5000),
-    mandatory(Mark::SegmentRecycled, 30),
+    mandatory(Mark::SegmentRecycled, 2000),
     mandatory(Mark::StandbyRecycledSegment, 2000),
+    mandatory(Mark::WalRemovedRefusal, 200),
+    mandatory(Mark::SlotInvalidated, 300),
+    mandatory(Mark::SlotDropRefusedActive, 300),
+    mandatory(Mark::SlotDroppedUnderStandby, 100),
+    mandatory(Mark::SlotRecreated, 100),
+    mandatory(Mark::ProcessKilled, 500),
+    mandatory(Mark::ShutdownSmart, 200),
+    mandatory(Mark::ShutdownFast, 500),
+    mandatory(Mark::ShutdownImmediate, 500),
+    mandatory(Mark::StandbyLagOverOneSegment, 2000),
 ];
 
 /// In how many runs each mark was reached.
