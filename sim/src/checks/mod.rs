@@ -414,7 +414,9 @@ impl Checks {
         };
         let (peer, disk) = word.peer;
         let sent = self.send.sent(word.host, word.pid);
-        let stable = self.nodes[peer].stable_until(disk, &geometry, sent);
+        let known = &mut self.nodes[peer];
+        // The file of a segment can be durable long before the WAL that belongs there arrives.
+        let stable = known.stable_until(disk, &geometry, sent).min(known.wal);
         let leaving = Leaving {
             sent,
             checkpoint,
