@@ -121,6 +121,11 @@ impl Disk {
         }
     }
 
+    /// More room from now on.
+    pub const fn grow(&mut self, bytes: u64) {
+        self.capacity = self.capacity.saturating_add(bytes);
+    }
+
     /// Bytes taken, of how many.
     #[must_use]
     pub const fn space(&self) -> (u64, u64) {

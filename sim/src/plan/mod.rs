@@ -415,4 +415,11 @@ pub enum Action {
         /// New values by the names of the settings.
         settings: BTreeMap<String, String>,
     },
+    /// Gives a disk more room, which a server whose disk is full may need to start at all.
+    GrowDisk {
+        /// Whose.
+        node: usize,
+        /// By how many bytes.
+        by: u64,
+    },
 }

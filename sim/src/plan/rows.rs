@@ -307,6 +307,7 @@ pub(super) struct ActionRow {
     pub(super) when: Option<WhenRow>,
     pub(super) sql: Option<SqlRow>,
     pub(super) reload: Option<ReloadRow>,
+    pub(super) grow_disk: Option<GrowDiskRow>,
 }
 
 #[derive(Deserialize)]
@@ -321,6 +322,13 @@ pub(super) struct SqlRow {
 pub(super) struct ReloadRow {
     pub(super) node: Option<Word>,
     pub(super) settings: SettingsRow,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GrowDiskRow {
+    pub(super) node: Option<Word>,
+    pub(super) by: Word,
 }
 
 #[derive(Deserialize)]

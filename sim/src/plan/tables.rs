@@ -4,7 +4,7 @@ use super::errors::PlanError;
 use super::read::setting_at;
 use super::rows::{self, FileRow, Word};
 use super::settings::longest_row;
-use super::units::{duration_us, signed_us};
+use super::units::{duration_us, signed_us, size};
 use super::words::{Read, number, of_unit, or, small_size, switch, unit};
 use super::{
     Action, ActionRow, EventKind, Fault, FaultRow, NodePlan, PROCESSES, ShutdownMode, When,
@@ -165,10 +165,16 @@ impl Tables {
                 })
             }),
             row.reload.as_ref().map(|r| self.reload(r)),
+            row.grow_disk.as_ref().map(|r| {
+                Ok(Action::GrowDisk {
+                    node: or(r.node.as_ref(), 0, |w| self.names.node(w))?,
+                    by: unit(&r.by, size)?,
+                })
+            }),
         ];
         Ok(ActionRow {
             when,
-            action: one_kind(kinds, span, "action", "sql or reload")?,
+            action: one_kind(kinds, span, "action", "sql, reload or grow_disk")?,
         })
     }
 

@@ -264,6 +264,10 @@ impl Out {
                     "reload = {{ node = {node}, settings = {{ {values} }} }}"
                 ));
             }
+            Action::GrowDisk { node, by } => {
+                let (node, by) = (names.of(*node), quoted(&show_size(*by)));
+                self.line(format_args!("grow_disk = {{ node = {node}, by = {by} }}"));
+            }
         }
     }
 

@@ -77,6 +77,8 @@ pub(super) fn of_fault(fault: &mut Fault) -> Vec<&mut usize> {
 
 fn of_action(action: &mut Action) -> Vec<&mut usize> {
     match action {
-        Action::Sql { node, .. } | Action::Reload { node, .. } => vec![node],
+        Action::Sql { node, .. } | Action::Reload { node, .. } | Action::GrowDisk { node, .. } => {
+            vec![node]
+        }
     }
 }

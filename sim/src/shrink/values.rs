@@ -40,7 +40,7 @@ fn knobs(plan: &mut Plan) -> Vec<Knob<'_>> {
     for row in &mut plan.actions {
         knobs.push(of_when(&mut row.when));
         match &mut row.action {
-            Action::Sql { .. } | Action::Reload { .. } => {}
+            Action::Sql { .. } | Action::Reload { .. } | Action::GrowDisk { .. } => {}
         }
     }
     for node in &mut plan.nodes {

@@ -383,6 +383,10 @@ impl World {
         match &plan.actions[row].action {
             Action::Sql { node, statement } => self.operate(*node, statement.clone()),
             Action::Reload { node, settings } => self.reload(*node, settings),
+            Action::GrowDisk { node, by } => {
+                self.hosts[*node].disk.grow(*by);
+                self.tell(Some(*node), format!("operator: {by} bytes more for the disk"));
+            }
         }
     }
 
