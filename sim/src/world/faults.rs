@@ -385,7 +385,10 @@ impl World {
             Action::Reload { node, settings } => self.reload(*node, settings),
             Action::GrowDisk { node, by } => {
                 self.hosts[*node].disk.grow(*by);
-                self.tell(Some(*node), format!("operator: {by} bytes more for the disk"));
+                self.tell(
+                    Some(*node),
+                    format!("operator: {by} bytes more for the disk"),
+                );
             }
         }
     }
