@@ -26,6 +26,7 @@ fn main() {
         }
     };
     trials.extend(scenarios().into_iter().map(of_scenario));
+    trials.push(Trial::test("every_bug_has_a_play", every_bug_has_a_play));
     libtest_mimic::run(&args, trials).exit();
 }
 
@@ -61,14 +62,15 @@ fn of_seed(profile: Profile, seed: u64) -> Trial {
     })
 }
 
-fn of_scenario(path: PathBuf) -> Trial {
-    let name = path
-        .file_stem()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
+fn of_scenario((name, path): (String, PathBuf)) -> Trial {
     Trial::test(format!("scenario::{name}"), move || {
         let text = std::fs::read_to_string(&path)?;
-        let Scenario { plan, expect } = Scenario::parse(&text, &name)?;
+        let scenario = Scenario::parse(&text, &name)?;
+        // Whoever edits a play by a tool gets back what a person wrote.
+        if Scenario::parse(&scenario.to_toml(), "other")? != scenario {
+            return Err("what is written does not read back".into());
+        }
+        let Scenario { plan, expect } = scenario;
         let outcome = run(&plan, Planted::NONE, true);
         let replay = format!("walsim replay {} --trace", path.display());
         let test = format!("cargo test -p walsim --test simulation {name}");
@@ -115,20 +117,36 @@ fn violates(plan: &Plan, bug: Bug, invariants: &[&str]) -> Result<(), Failed> {
     .into())
 }
 
-/// All plan files under `scenarios`, in the order of their paths.
-fn scenarios() -> Vec<PathBuf> {
+/// All plan files under `scenarios`, by their names as `walsim scenarios` prints them.
+fn scenarios() -> Vec<(String, PathBuf)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let mut found = Vec::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")];
+    let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ext| ext == "toml") {
-                found.push(path);
+                let name = path.with_extension("");
+                let name = name.strip_prefix(&root).expect("found below it");
+                found.push((name.to_string_lossy().into_owned(), path));
             }
         }
     }
     found.sort();
     found
+}
+
+/// A bug without a play would be found by luck alone.
+fn every_bug_has_a_play() -> Result<(), Failed> {
+    let mut shown = Vec::new();
+    for (name, path) in scenarios() {
+        let scenario = Scenario::parse(&std::fs::read_to_string(&path)?, &name)?;
+        shown.extend(scenario.expect.bug);
+    }
+    let mut missing = Bug::ALL.iter().filter(|bug| !shown.contains(bug));
+    missing.next().map_or(Ok(()), |bug| {
+        Err(format!("no scenario shows {}", bug.name()).into())
+    })
 }
