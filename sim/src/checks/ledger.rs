@@ -109,25 +109,37 @@ impl Ledger {
         }
     }
 
-    /// Behind the record that was never completed, if one covers this place.
-    pub(super) fn aborted_until(&self, at: Lsn) -> Option<Lsn> {
-        let covers = |range: &&Range<Lsn>| range.contains(&at);
-        self.aborted.iter().find(covers).map(|range| range.end)
-    }
-
     /// The first place where these bytes are not those of the ledger. What lies outside of it differs from nothing, and
     /// behind a segment switch anything may stand: nobody reads it. A standby whose connection ends behind the switch
     /// goes on with the next segment, so that a recycled file keeps its old bytes there.
     pub(super) fn difference(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
+        self.difference_but(at, bytes, |place| end_of(&self.unused, place))
+    }
+
+    /// The same on a standby. One that never got the beginning of a record that was never completed has something else
+    /// there, and skips it.
+    pub(super) fn difference_on_a_standby(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
+        self.difference_but(at, bytes, |place| {
+            end_of(&self.unused, place).or_else(|| end_of(&self.aborted, place))
+        })
+    }
+
+    /// The first difference for which `passes` does not say where to go on.
+    fn difference_but(
+        &self,
+        at: Lsn,
+        bytes: &[u8],
+        passes: impl Fn(Lsn) -> Option<Lsn>,
+    ) -> Option<Lsn> {
         let (mut from, mut rest) = (at, bytes);
         loop {
             let place = self.first_difference(from, rest)?;
-            let Some(unused) = self.unused.iter().find(|range| range.contains(&place)) else {
+            let Some(end) = passes(place) else {
                 return Some(place);
             };
-            let skip = usize::try_from(unused.end - from).expect("within a segment of the bytes");
+            let skip = usize::try_from(end - from).expect("near the bytes");
             rest = rest.get(skip..)?;
-            from = unused.end;
+            from = end;
         }
     }
 
@@ -239,6 +251,12 @@ impl Ledger {
     }
 }
 
+/// The end of the range that covers the place.
+fn end_of(ranges: &[Range<Lsn>], place: Lsn) -> Option<Lsn> {
+    let covers = |range: &&Range<Lsn>| range.contains(&place);
+    ranges.iter().find(covers).map(|range| range.end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{TINY, builder, message};
@@ -309,6 +327,19 @@ mod tests {
         let record = whole.record_after(first.end).expect("whole");
         assert_eq!((record.start, record.end), (again.start, again.end));
         assert_eq!(whole.highest_xid(), Xid(3));
+
+        let mut other = wal.bytes().to_vec();
+        let half = usize::try_from(aborted.start - whole.start()).expect("small");
+        other[half + 4] ^= 1;
+        let differs = aborted.start + 4;
+        assert_eq!(whole.difference(whole.start(), &other), Some(differs));
+        assert_eq!(whole.difference_on_a_standby(whole.start(), &other), None);
+        other[half - 1] ^= 1;
+        let before = Lsn(aborted.start.0 - 1);
+        assert_eq!(
+            whole.difference_on_a_standby(whole.start(), &other),
+            Some(before)
+        );
     }
 
     #[test]

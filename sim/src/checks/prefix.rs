@@ -176,17 +176,12 @@ impl Wal<'_> {
     }
 
     fn compare(&self, at: Lsn, bytes: &[u8], message: &str) -> Result<(), Violation> {
-        let mut from = at;
-        let place = loop {
-            let rest = usize::try_from(from - at).ok().and_then(|n| bytes.get(n..));
-            let place = rest.and_then(|rest| self.ledger.difference(from, rest));
-            let Some(place) = place else { return Ok(()) };
-            // A standby that never got the first half of an aborted record has something else there, and skips it.
-            match self.ledger.aborted_until(place).filter(|_| !self.extends) {
-                Some(end) => from = end,
-                None => break place,
-            }
+        let place = if self.extends {
+            self.ledger.difference(at, bytes)
+        } else {
+            self.ledger.difference_on_a_standby(at, bytes)
         };
+        let Some(place) = place else { return Ok(()) };
         let ours = usize::try_from(place - at)
             .ok()
             .and_then(|index| bytes.get(index).copied());
