@@ -73,7 +73,7 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             "a slot that could not be saved once is never saved again, and its WAL stays",
         ),
         Bug::SlotAdvanceNotDirtied => (
-            &["MONO", "RETAIN"],
+            &["MONO", "RETAIN", "SLOT"],
             "a slot that was advanced by hand is back at its old position after a clean restart",
         ),
         Bug::SlotReserveVsCheckpoint => (
