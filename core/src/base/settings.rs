@@ -1,5 +1,7 @@
 //! The settings (GUCs) that the machines obey. Sizes are in bytes, times in milliseconds.
 
+mod show;
+
 use super::Geometry;
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -379,6 +379,8 @@ pub enum Message {
     TooManySenders(u32),
     #[error("syntax error")]
     SyntaxError,
+    #[error("out of memory")]
+    OutOfMemory,
     #[error("cannot execute SQL commands in WAL sender for physical replication")]
     SqlOnWalSender,
     #[error("{0}")]

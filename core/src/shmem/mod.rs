@@ -26,6 +26,7 @@ pub use xlog::{INSERTION_LOCKS, ReplayedCheckPoint, WalBuffer, XLogCtl};
 
 use crate::base::{Settings, Xid};
 use crate::wire::control_file::ControlFile;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// All shared memory of a server.
@@ -95,6 +96,24 @@ impl Shmem {
     #[must_use]
     pub fn recovery_in_progress(&self) -> bool {
         self.recovery.state != RecoveryState::Done
+    }
+
+    /// What SHOW tells of a setting that is the same for all sessions: its own spelling, and its value.
+    #[must_use]
+    pub fn show(&self, name: &str) -> Option<(&'static str, String)> {
+        let recovery = self.recovery_in_progress();
+        let follow = [
+            ("data_checksums", self.control.data_checksum_version > 0),
+            ("in_hot_standby", recovery),
+            ("transaction_read_only", recovery),
+        ];
+        match follow
+            .iter()
+            .find(|(own, _)| own.eq_ignore_ascii_case(name))
+        {
+            Some((own, set)) => Some((own, String::from(if *set { "on" } else { "off" }))),
+            None => self.settings.show(name),
+        }
     }
 
     /// Wakes every walsender (`WalSndWakeup`).

@@ -2,12 +2,17 @@
 //!
 //! Keywords are upper case only: `identify_system` is an identifier, and so a command that starts with it is SQL.
 
+mod history;
 mod identity;
+mod name;
 mod scanner;
+mod show;
 mod slot;
 
+pub use history::TimelineHistory;
 pub use identity::SystemIdentity;
 pub use scanner::Truncation;
+pub use show::encode_shown;
 pub use slot::{encode_created, encode_read};
 
 use crate::base::{Lsn, PgVersion, TimelineId};
@@ -15,8 +20,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use name::{Identifier, VarName};
 use scanner::{Scanner, Token};
-use slot::Identifier;
 
 /// What a client asks of a walsender.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -51,6 +56,13 @@ pub enum Command {
     /// `READ_REPLICATION_SLOT name`
     ReadSlot {
         /// Its name.
+        name: String,
+    },
+    /// `TIMELINE_HISTORY n`
+    TimelineHistory(TimelineId),
+    /// `SHOW name`
+    Show {
+        /// The setting.
         name: String,
     },
 }
@@ -152,11 +164,15 @@ fn parse(scanner: &mut Scanner<'_>) -> Result<Option<Command>, CommandError> {
             }
         }
         Token::Word("DROP_REPLICATION_SLOT") => Command::DropSlot {
-            name: slot::identifier(scanner)?,
+            name: name::identifier(scanner)?,
             wait: scanner.accept(&Token::Word("WAIT"))?,
         },
         Token::Word("READ_REPLICATION_SLOT") => Command::ReadSlot {
-            name: slot::var_name(scanner)?,
+            name: name::var_name(scanner)?,
+        },
+        Token::Word("TIMELINE_HISTORY") => Command::TimelineHistory(timeline(scanner)?),
+        Token::Word("SHOW") => Command::Show {
+            name: name::var_name(scanner)?,
         },
         Token::Word(word) if begins_command(word, scanner.server) => {
             return Err(CommandError::Syntax);
@@ -182,7 +198,7 @@ fn parse(scanner: &mut Scanner<'_>) -> Result<Option<Command>, CommandError> {
 
 fn start_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError> {
     let slot = if scanner.accept(&Token::Word("SLOT"))? {
-        Some(slot::identifier(scanner)?)
+        Some(name::identifier(scanner)?)
     } else {
         None
     };
@@ -191,16 +207,7 @@ fn start_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError>
         return Err(CommandError::Syntax);
     };
     let timeline = if scanner.accept(&Token::Word("TIMELINE"))? {
-        match scanner.next()? {
-            Token::Number(0) => return Err(CommandError::TimelineZero),
-            Token::Number(n) => Some(TimelineId(n)),
-            Token::Word(_)
-            | Token::Quoted(_)
-            | Token::Text(_)
-            | Token::Lsn(_)
-            | Token::Other(_)
-            | Token::End => return Err(CommandError::Syntax),
-        }
+        Some(timeline(scanner)?)
     } else {
         None
     };
@@ -209,6 +216,19 @@ fn start_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError>
         start,
         timeline,
     })
+}
+
+fn timeline(scanner: &mut Scanner<'_>) -> Result<TimelineId, CommandError> {
+    match scanner.next()? {
+        Token::Number(0) => Err(CommandError::TimelineZero),
+        Token::Number(n) => Ok(TimelineId(n)),
+        Token::Word(_)
+        | Token::Quoted(_)
+        | Token::Text(_)
+        | Token::Lsn(_)
+        | Token::Other(_)
+        | Token::End => Err(CommandError::Syntax),
+    }
 }
 
 /// The first words that make a text a replication command (`replication_scanner_is_replication_command`).
@@ -227,7 +247,7 @@ fn begins_command(word: &str, server: PgVersion) -> bool {
     }
 }
 
-/// As clients write it, with quotes around names.
+/// As clients write it, with quotes around names, but for those of settings.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -265,6 +285,8 @@ impl fmt::Display for Command {
                 write!(f, "DROP_REPLICATION_SLOT {}{wait}", Identifier(name))
             }
             Self::ReadSlot { name } => write!(f, "READ_REPLICATION_SLOT {}", Identifier(name)),
+            Self::TimelineHistory(timeline) => write!(f, "TIMELINE_HISTORY {timeline}"),
+            Self::Show { name } => write!(f, "SHOW {}", VarName(name)),
         }
     }
 }

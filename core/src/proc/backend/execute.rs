@@ -131,9 +131,9 @@ impl Execute {
             }
             Statement::Slot(statement) => Routine::Slot(SlotRoutine::new(cx, statement)?),
             Statement::Show(name) => {
-                let value = settings::show(cx, &name, synchronous_commit)?;
+                let (name, value) = settings::show(cx, &name, synchronous_commit)?;
                 Routine::Immediate {
-                    messages: one_row(Column::text(&name), value),
+                    messages: one_row(Column::text(name), value),
                     tag: "SHOW",
                 }
             }

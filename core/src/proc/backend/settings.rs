@@ -3,7 +3,6 @@
 use crate::call::{LogEvent, Message, SqlState};
 use crate::sys::Cx;
 use crate::wire::startup::parse_bool;
-use alloc::format;
 use alloc::string::{String, ToString};
 
 /// `synchronous_commit`. Without synchronous standbys all but the first mean the same.
@@ -63,7 +62,7 @@ pub(super) fn set(name: &str, value: &str) -> Result<SynchronousCommit, LogEvent
     })
 }
 
-/// `SHOW`
+/// `SHOW`: the setting's own spelling, and its value.
 ///
 /// # Errors
 /// No such setting.
@@ -71,29 +70,13 @@ pub(super) fn show(
     cx: &Cx<'_>,
     name: &str,
     synchronous_commit: SynchronousCommit,
-) -> Result<String, LogEvent> {
-    let settings = &cx.shmem.settings;
-    let on = |set: bool| String::from(if set { "on" } else { "off" });
+) -> Result<(&'static str, String), LogEvent> {
     Ok(match name {
-        "synchronous_commit" => String::from(synchronous_commit.name()),
-        "server_version" => String::from(settings.pg_version.server_version()),
-        "in_hot_standby" | "transaction_read_only" => on(cx.shmem.recovery_in_progress()),
-        "full_page_writes" => on(settings.full_page_writes),
-        "hot_standby" => on(settings.hot_standby),
-        "max_wal_senders" => settings.max_wal_senders.to_string(),
-        "wal_level" => String::from("replica"),
-        "wal_segment_size" => bytes_text(settings.geometry.segment),
-        _ => return Err(unknown(name)),
+        "synchronous_commit" => ("synchronous_commit", synchronous_commit.name().to_string()),
+        "client_encoding" => ("client_encoding", String::from("UTF8")),
+        "server_encoding" => ("server_encoding", String::from("UTF8")),
+        _ => cx.shmem.show(name).ok_or_else(|| unknown(name))?,
     })
-}
-
-/// `GUC_UNIT_BYTE` in the largest unit that divides it.
-fn bytes_text(bytes: u32) -> String {
-    match bytes {
-        b if b % (1 << 20) == 0 => format!("{}MB", b >> 20),
-        b if b % (1 << 10) == 0 => format!("{}kB", b >> 10),
-        b => format!("{b}B"),
-    }
 }
 
 #[cfg(test)]
@@ -115,12 +98,5 @@ mod tests {
             );
         }
         assert_eq!(SynchronousCommit::parse("maybe"), None);
-    }
-
-    #[test]
-    fn sizes_are_shown_in_the_largest_unit() {
-        assert_eq!(bytes_text(16 << 20), "16MB");
-        assert_eq!(bytes_text(4096), "4kB");
-        assert_eq!(bytes_text(1536), "1536B");
     }
 }

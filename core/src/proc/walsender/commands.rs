@@ -10,7 +10,7 @@ use crate::shmem::WalSndState;
 use crate::storage::slot::acquire::ReplicationSlotAcquire;
 use crate::sys::Cx;
 use crate::wire::backend::{BackendMessage, TxStatus};
-use crate::wire::command::{Command, SystemIdentity};
+use crate::wire::command::{Command, SystemIdentity, encode_shown};
 use crate::wire::frame::FrameError;
 use crate::wire::frontend::{FrontendMessage, command_limit};
 use alloc::string::{String, ToString};
@@ -127,6 +127,8 @@ impl WalSender {
                 self.begin_slot(cx, SlotCommand::drop(name, wait))
             }
             Ok(Some(Command::ReadSlot { name })) => self.read_slot(cx, &name),
+            Ok(Some(Command::TimelineHistory(tli))) => self.begin_history(cx, tli),
+            Ok(Some(Command::Show { name })) => self.show(cx, &name),
             Ok(None) => {
                 let code = SqlState::FEATURE_NOT_SUPPORTED;
                 self.error(cx, LogEvent::error(code, Message::SqlOnWalSender))
@@ -149,6 +151,28 @@ impl WalSender {
         BackendMessage::ReadyForQuery(TxStatus::Idle).encode(&mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
         Yield::Again("IdentifySystem")
+    }
+
+    /// `GetPGVariable`: any setting, in any case.
+    fn show(&mut self, cx: &mut Cx<'_>, name: &str) -> Yield {
+        // A physical walsender belongs to no database, so that it has no encoding.
+        let own = [
+            ("application_name", &*self.application_name),
+            ("client_encoding", "SQL_ASCII"),
+            ("server_encoding", "SQL_ASCII"),
+        ];
+        let own = own.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        let shown = match own {
+            Some((own, value)) => Some((*own, (*value).to_string())),
+            None => cx.shmem.show(name),
+        };
+        let Some((own, value)) = shown else {
+            let message = Message::UnknownParameter(name.to_string());
+            return self.error(cx, LogEvent::error(SqlState::UNDEFINED_OBJECT, message));
+        };
+        let mut out = Vec::new();
+        encode_shown(own, value, &mut out);
+        self.answer(cx, out)
     }
 
     /// `StartReplication`, up to the CopyBothResponse.

@@ -4,6 +4,7 @@
 //! replayed or received and flushed. A timeline that has ended is not sent: no server leaves its timeline yet.
 
 mod commands;
+mod history;
 mod replies;
 mod send;
 mod slot;
@@ -19,8 +20,10 @@ use crate::storage::slot::drop::ReplicationSlotCleanup;
 use crate::sys::{Become, Cx, OpenSegment};
 use crate::wire::backend::{BackendMessage, TxStatus};
 use crate::wire::frame::FrameReader;
+use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use history::SendTimelineHistory;
 use slot::SlotCommand;
 use stream::Stream;
 
@@ -29,6 +32,8 @@ use stream::Stream;
 pub struct WalSender {
     conn: ConnId,
     frames: FrameReader,
+    /// `application_name`, for SHOW.
+    application_name: String,
     /// `MyWalSnd`: which entry of shared memory is ours.
     index: Option<usize>,
     /// `xlogreader->seg`: the segment that is open for reading.
@@ -56,6 +61,8 @@ enum Phase {
     Streaming(Stream),
     /// A command about a slot is under way.
     Slot(SlotCommand),
+    /// A history file is being read.
+    History(SendTimelineHistory),
     /// `ReplicationSlotCleanup`, after an error or before the end.
     CleanUp(ReplicationSlotCleanup, Then),
 }
@@ -76,6 +83,7 @@ impl WalSender {
         Self {
             conn: becomes.conn,
             frames: becomes.frames,
+            application_name: becomes.application_name,
             index: None,
             segment: None,
             ignore_till_sync: false,
@@ -97,6 +105,7 @@ impl WalSender {
             }
             Phase::Streaming(_) => self.stream(cx),
             Phase::Slot(_) => self.slot_command(cx),
+            Phase::History(_) => self.timeline_history(cx),
             Phase::CleanUp(..) => self.clean_up(cx),
         }
     }

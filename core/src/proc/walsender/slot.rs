@@ -84,7 +84,8 @@ impl WalSender {
         self.answer(cx, out)
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, mut out: Vec<u8>) -> Yield {
+    /// Sends an answer and turns to the next command.
+    pub(super) fn answer(&mut self, cx: &mut Cx<'_>, mut out: Vec<u8>) -> Yield {
         BackendMessage::ReadyForQuery(TxStatus::Idle).encode(&mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
         self.phase = Phase::Command;

@@ -211,6 +211,7 @@ impl WalSender {
             | Phase::Command
             | Phase::Starting { .. }
             | Phase::Slot(_)
+            | Phase::History(_)
             | Phase::CleanUp(..) => unreachable!("only called while streaming"),
         }
     }

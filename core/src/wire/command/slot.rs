@@ -3,13 +3,12 @@
 
 use super::super::backend::{BackendMessage, Column};
 use super::CommandError;
+use super::name::identifier;
 use super::scanner::{Scanner, Token};
 use crate::base::{Lsn, PgVersion, TimelineId};
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt;
 
 /// An option of CREATE_REPLICATION_SLOT as written.
 pub(super) struct SlotOption {
@@ -21,39 +20,6 @@ enum Value {
     None,
     Number(u32),
     Text(String),
-}
-
-/// An identifier: what is no keyword.
-pub(super) fn identifier(scanner: &mut Scanner<'_>) -> Result<String, CommandError> {
-    match scanner.next()? {
-        Token::Word(word) if !is_keyword(word, scanner.server) => Ok(scanner.folded(word)),
-        Token::Quoted(name) => Ok(name),
-        Token::Word(_)
-        | Token::Text(_)
-        | Token::Number(_)
-        | Token::Lsn(_)
-        | Token::Other(_)
-        | Token::End => Err(CommandError::Syntax),
-    }
-}
-
-/// Words that are keywords wherever they stand, and so no names unless quoted.
-fn is_keyword(word: &str, server: PgVersion) -> bool {
-    super::begins_command(word, server)
-        || matches!(
-            word,
-            "TIMELINE"
-                | "PHYSICAL"
-                | "LOGICAL"
-                | "SLOT"
-                | "TEMPORARY"
-                | "RESERVE_WAL"
-                | "TWO_PHASE"
-                | "EXPORT_SNAPSHOT"
-                | "NOEXPORT_SNAPSHOT"
-                | "USE_SNAPSHOT"
-                | "WAIT"
-        )
 }
 
 /// `CREATE_REPLICATION_SLOT name [TEMPORARY] PHYSICAL options`. What the options mean is looked at once the whole text
@@ -153,15 +119,6 @@ impl SlotOption {
     }
 }
 
-/// An identifier in quotes.
-pub(super) struct Identifier<'a>(pub(super) &'a str);
-
-impl fmt::Display for Identifier<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.replace('"', "\"\""))
-    }
-}
-
 /// The result of CREATE_REPLICATION_SLOT. For a physical slot it tells the name and nothing else: `consistent_point` is
 /// what a logical client would have confirmed.
 pub fn encode_created(name: &str, out: &mut Vec<u8>) {
@@ -193,13 +150,4 @@ pub fn encode_read(exists: bool, position: Option<(Lsn, TimelineId)>, out: &mut 
     ])
     .encode(out);
     BackendMessage::CommandComplete("READ_REPLICATION_SLOT".to_string()).encode(out);
-}
-
-/// `var_name`: identifiers with dots between them.
-pub(super) fn var_name(scanner: &mut Scanner<'_>) -> Result<String, CommandError> {
-    let mut name = identifier(scanner)?;
-    while scanner.accept(&Token::Other('.'))? {
-        name = format!("{name}.{}", identifier(scanner)?);
-    }
-    Ok(name)
 }

@@ -3,6 +3,7 @@
 use super::super::backend::{BackendMessage, backend_limit};
 use super::super::frame::FrameReader;
 use super::*;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 fn parse(text: &str) -> Result<Option<Command>, CommandError> {
@@ -89,15 +90,27 @@ fn what_the_grammar_refuses() {
         "DROP_REPLICATION_SLOT s wait",
         "READ_REPLICATION_SLOT",
         "READ_REPLICATION_SLOT s.",
+        "TIMELINE_HISTORY",
+        "TIMELINE_HISTORY x",
+        "TIMELINE_HISTORY 2 3",
+        "TIMELINE_HISTORY '2'",
+        "TIMELINE_HISTORY -1",
+        "SHOW",
+        "SHOW a.",
+        "SHOW .a",
+        "SHOW a b",
+        "SHOW 'a'",
+        "SHOW 1",
+        "SHOW TIMELINE",
+        "SHOW a.SLOT",
         "START_REPLICATION LOGICAL 0/1",
         "START_REPLICATION 'it''s' 0/1",
     ] {
         assert_eq!(parse(text), Err(CommandError::Syntax), "{text:?}");
     }
-    assert_eq!(
-        parse("START_REPLICATION 0/1 TIMELINE 0"),
-        Err(CommandError::TimelineZero)
-    );
+    for text in ["START_REPLICATION 0/1 TIMELINE 0", "TIMELINE_HISTORY 0"] {
+        assert_eq!(parse(text), Err(CommandError::TimelineZero), "{text:?}");
+    }
     for text in ["'", "START_REPLICATION \"x", "'it''", "IDENTIFY_SYSTEM '"] {
         assert_eq!(
             parse(text),
@@ -227,6 +240,34 @@ fn long_names_are_cut() {
     assert_eq!(parsed.truncations, [truncation("x".repeat(64))]);
 }
 
+#[test]
+fn settings_are_named_by_identifiers_with_dots() {
+    for (text, expected, written) in [
+        (
+            "SHOW wal_segment_size",
+            "wal_segment_size",
+            "SHOW wal_segment_size",
+        ),
+        ("SHOW DateStyle;", "datestyle", "SHOW datestyle"),
+        ("SHOW \"DateStyle\"", "DateStyle", "SHOW \"DateStyle\""),
+        ("SHOW a . B1.\"\"", "a.b1.", "SHOW a.b1.\"\""),
+        ("SHOW \"SLOT\"", "SLOT", "SHOW \"SLOT\""),
+        ("SHOW all", "all", "SHOW all"),
+    ] {
+        let name = expected.into();
+        let command = Command::Show { name };
+        assert_eq!(command.to_string(), written);
+        assert_eq!(parse(text), Ok(Some(command)), "{text}");
+    }
+}
+
+#[test]
+fn timelines_have_histories() {
+    let command = Command::TimelineHistory(TimelineId(2));
+    assert_eq!(command.to_string(), "TIMELINE_HISTORY 2");
+    assert_eq!(parse("TIMELINE_HISTORY 02 ;"), Ok(Some(command)));
+}
+
 /// Only since 18 does the walreceiver double quotes in a name.
 #[test]
 fn what_walreceivers_send() {
@@ -310,6 +351,57 @@ fn results_of_slot_commands() {
     }
 }
 
+/// As PostgreSQL 15 and 18 answer SHOW wal_segment_size.
+#[test]
+fn a_setting() {
+    let mut out = Vec::new();
+    encode_shown("wal_segment_size", "1MB".into(), &mut out);
+    let column =
+        b"T\0\0\0\x29\0\x01wal_segment_size\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
+    let row = b"D\0\0\0\x0d\0\x01\0\0\0\x031MB";
+    let complete = b"C\0\0\0\x09SHOW\0";
+    assert_eq!(out, [&column[..], row, complete].concat());
+}
+
+/// As PostgreSQL 15 sends a history file; later versions say that the columns have no type modifier.
+#[test]
+fn a_history_file() {
+    let history = TimelineHistory {
+        filename: "00000002.history".into(),
+        content: Bytes::from_static(b"1\t0/13A1EC8\tno recovery target specified\n"),
+    };
+    let columns = |modifier: &[u8; 4]| {
+        let after = b"\0\0\0\0\0\0\0\0\0\x19\xff\xff";
+        let (before, between) = (b"T\0\0\0\x3b\0\x02filename\0", b"\0\0content\0");
+        [
+            &before[..],
+            &after[..],
+            modifier,
+            between,
+            after,
+            modifier,
+            b"\0\0",
+        ]
+        .concat()
+    };
+    for (version, modifier) in [(PgVersion::V15, 0), (PgVersion::V18, -1i32)] {
+        let mut out = Vec::new();
+        TimelineHistory::encode_columns(version, &mut out);
+        assert_eq!(out, columns(&modifier.to_be_bytes()));
+    }
+    let mut out = Vec::new();
+    history.encode(&mut out);
+    let row = b"D\0\0\0\x47\0\x02\0\0\0\x1000000002.history\0\0\0)1\t0/13A1EC8\tno recovery target specified\n";
+    assert_eq!(out, [&row[..], b"C\0\0\0\x15TIMELINE_HISTORY\0"].concat());
+    let rows = rows(out);
+    let BackendMessage::DataRow(row) = &rows[0] else {
+        panic!("{rows:?}")
+    };
+    assert_eq!(TimelineHistory::from_row(row), Some(history));
+    assert_eq!(TimelineHistory::from_row(&row[..1]), None);
+    assert_eq!(TimelineHistory::from_row(&[None, None]), None);
+}
+
 /// The row as PostgreSQL 15 and 18 send it.
 #[test]
 fn identity() {
@@ -365,6 +457,8 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         (name(), any::<bool>()).prop_map(|(name, wait)| Command::DropSlot { name, wait }),
         name().prop_map(|name| Command::ReadSlot { name }),
+        (1u32..).prop_map(|n| Command::TimelineHistory(TimelineId(n))),
+        name().prop_map(|name| Command::Show { name }),
     ]
 }
 
@@ -375,7 +469,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_an_error(text in "((START_REPLICATION|IDENTIFY_SYSTEM|CREATE_REPLICATION_SLOT|DROP_REPLICATION_SLOT) ?)?[ 0-9A-F/'\"(),;é]{0,12}|.{0,20}") {
+    fn garbage_is_an_error(text in "((START_REPLICATION|IDENTIFY_SYSTEM|SHOW|TIMELINE_HISTORY|CREATE_REPLICATION_SLOT|DROP_REPLICATION_SLOT) ?)?[ 0-9A-F/'\"(),;é]{0,12}|.{0,20}") {
         let _ = Command::parse(&text, PgVersion::V18);
     }
 }

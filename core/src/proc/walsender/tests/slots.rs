@@ -4,7 +4,7 @@ use super::*;
 use crate::shmem::{Invalidation, Slot};
 use crate::wire::replication::StandbyStatus;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use table::wal;
 
 const REDO: Lsn = Lsn(3 * 1024 + 40);
@@ -23,48 +23,6 @@ impl Table {
 
     fn has(&self, name: &str) -> bool {
         self.bench.shmem.slots.find(name).is_some()
-    }
-
-    /// Everything up to ReadyForQuery, worded shortly.
-    fn answers(&mut self, text: &str) -> Vec<String> {
-        self.query(text);
-        let mut answers = Vec::new();
-        loop {
-            answers.push(match self.next() {
-                None => break,
-                Some(BackendMessage::ReadyForQuery(_)) => break,
-                Some(BackendMessage::RowDescription(columns)) => {
-                    let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
-                    names.join(",")
-                }
-                Some(BackendMessage::DataRow(row)) => {
-                    let values: Vec<_> = row
-                        .iter()
-                        .map(|v| {
-                            v.as_ref()
-                                .map_or("NULL", |v| core::str::from_utf8(v).unwrap())
-                        })
-                        .collect();
-                    values.join(",")
-                }
-                Some(BackendMessage::CommandComplete(tag)) => tag,
-                Some(
-                    BackendMessage::ErrorResponse(fields) | BackendMessage::NoticeResponse(fields),
-                ) => {
-                    let code = SqlState(fields.sqlstate);
-                    let more = [fields.detail, fields.hint]
-                        .map(|more| more.map_or(String::new(), |more| format!(" | {more}")));
-                    format!(
-                        "{} {code:?} {}{}",
-                        fields.severity,
-                        fields.message,
-                        more.concat()
-                    )
-                }
-                Some(other) => panic!("{other:?}"),
-            });
-        }
-        answers
     }
 }
 

@@ -137,6 +137,48 @@ impl Table {
         Some(BackendMessage::decode(frame).unwrap())
     }
 
+    /// Everything up to ReadyForQuery, worded shortly.
+    pub(super) fn answers(&mut self, text: &str) -> Vec<String> {
+        self.query(text);
+        let mut answers = Vec::new();
+        loop {
+            answers.push(match self.next() {
+                None => break,
+                Some(BackendMessage::ReadyForQuery(_)) => break,
+                Some(BackendMessage::RowDescription(columns)) => {
+                    let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
+                    names.join(",")
+                }
+                Some(BackendMessage::DataRow(row)) => {
+                    let values: Vec<_> = row
+                        .iter()
+                        .map(|v| {
+                            v.as_ref()
+                                .map_or("NULL", |v| core::str::from_utf8(v).unwrap())
+                        })
+                        .collect();
+                    values.join(",")
+                }
+                Some(BackendMessage::CommandComplete(tag)) => tag,
+                Some(
+                    BackendMessage::ErrorResponse(fields) | BackendMessage::NoticeResponse(fields),
+                ) => {
+                    let code = SqlState(fields.sqlstate);
+                    let more = [fields.detail, fields.hint]
+                        .map(|more| more.map_or(String::new(), |more| format!(" | {more}")));
+                    format!(
+                        "{} {code:?} {}{}",
+                        fields.severity,
+                        fields.message,
+                        more.concat()
+                    )
+                }
+                Some(other) => panic!("{other:?}"),
+            });
+        }
+        answers
+    }
+
     pub(super) fn next_wal(&mut self) -> Option<WalMessage> {
         let message = self.next()?;
         let BackendMessage::CopyData(payload) = message else {

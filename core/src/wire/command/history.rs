@@ -1,0 +1,49 @@
+//! The result of TIMELINE_HISTORY.
+
+use super::super::backend::{BackendMessage, Column};
+use crate::base::PgVersion;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// The row: a history file.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct TimelineHistory {
+    /// The file's name, without a directory.
+    pub filename: String,
+    /// What it holds, byte for byte.
+    pub content: Bytes,
+}
+
+impl TimelineHistory {
+    /// Appends the columns, which are sent before the file is looked for (`SendTimeLineHistory`).
+    pub fn encode_columns(server: PgVersion, out: &mut Vec<u8>) {
+        let columns = ["filename", "content"].map(|name| Column {
+            // 15 builds the message by hand.
+            typmod: if server == PgVersion::V15 { 0 } else { -1 },
+            ..Column::text(name)
+        });
+        BackendMessage::RowDescription(columns.into()).encode(out);
+    }
+
+    /// Appends row and completion.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let filename = Bytes::from(self.filename.clone());
+        let row = vec![Some(filename), Some(self.content.clone())];
+        BackendMessage::DataRow(row).encode(out);
+        BackendMessage::CommandComplete("TIMELINE_HISTORY".to_string()).encode(out);
+    }
+
+    /// Reads the row (`libpqrcv_readtimelinehistoryfile`): two columns, none of them NULL.
+    #[must_use]
+    pub fn from_row(row: &[Option<Bytes>]) -> Option<Self> {
+        let [Some(filename), Some(content)] = row else {
+            return None;
+        };
+        Some(Self {
+            filename: String::from(core::str::from_utf8(filename).ok()?),
+            content: content.clone(),
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Names in commands, and how they are written. Mirrors IDENT and var_name of repl_gram.y.
+
+use super::CommandError;
+use super::scanner::{Scanner, Token};
+use crate::base::PgVersion;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+
+/// An identifier: what is no keyword.
+pub(super) fn identifier(scanner: &mut Scanner<'_>) -> Result<String, CommandError> {
+    match scanner.next()? {
+        Token::Word(word) if !is_keyword(word, scanner.server) => Ok(scanner.folded(word)),
+        Token::Quoted(name) => Ok(name),
+        Token::Word(_)
+        | Token::Text(_)
+        | Token::Number(_)
+        | Token::Lsn(_)
+        | Token::Other(_)
+        | Token::End => Err(CommandError::Syntax),
+    }
+}
+
+/// Words that are keywords wherever they stand, and so no names unless quoted.
+fn is_keyword(word: &str, server: PgVersion) -> bool {
+    super::begins_command(word, server)
+        || matches!(
+            word,
+            "TIMELINE"
+                | "PHYSICAL"
+                | "LOGICAL"
+                | "SLOT"
+                | "TEMPORARY"
+                | "RESERVE_WAL"
+                | "TWO_PHASE"
+                | "EXPORT_SNAPSHOT"
+                | "NOEXPORT_SNAPSHOT"
+                | "USE_SNAPSHOT"
+                | "WAIT"
+        )
+}
+
+/// `var_name`: identifiers with dots between them.
+pub(super) fn var_name(scanner: &mut Scanner<'_>) -> Result<String, CommandError> {
+    let mut name = identifier(scanner)?;
+    while scanner.accept(&Token::Other('.'))? {
+        name = format!("{name}.{}", identifier(scanner)?);
+    }
+    Ok(name)
+}
+
+/// An identifier in quotes.
+pub(super) struct Identifier<'a>(pub(super) &'a str);
+
+impl fmt::Display for Identifier<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.replace('"', "\"\""))
+    }
+}
+
+/// A setting as clients write it: without quotes where it needs none.
+pub(super) struct VarName<'a>(pub(super) &'a str);
+
+impl fmt::Display for VarName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, part) in self.0.split('.').enumerate() {
+            let dot = if i > 0 { "." } else { "" };
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            let digit = |c: char| c.is_ascii_digit();
+            // Keywords are in upper case, so that what is in lower case is a name.
+            if part.starts_with(plain) && part.chars().all(|c| plain(c) || digit(c)) {
+                write!(f, "{dot}{part}")?;
+            } else {
+                write!(f, "{dot}{}", Identifier(part))?;
+            }
+        }
+        Ok(())
+    }
+}
