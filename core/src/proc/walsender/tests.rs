@@ -396,10 +396,7 @@ fn sigterm_is_told_to_the_client() {
     let idle = Table::new(PgVersion::V18, 5000);
     for mut table in [idle, Table::streaming(5000, 5000)] {
         table.run();
-        let sys = table.bench.procs.get_mut(&table.pid).unwrap();
-        sys.signal(Signal::Term);
-        table.bench.shmem.procs.set_latch(table.pid);
-        table.run();
+        table.terminate();
         let text = "terminating connection due to administrator command";
         assert_eq!(table.next_error(), ("FATAL 57P01".into(), text.into()));
         assert!(matches!(table.exit, Some(Exit::Fatal(_))));

@@ -152,17 +152,7 @@ fn a_slot_is_let_go_at_every_end() {
     type End = fn(&mut Table);
     let ends: [End; 4] = [
         |table| table.say(&FrontendMessage::CopyData(Bytes::from_static(b"r"))),
-        |table| {
-            let pid = table.pid;
-            table
-                .bench
-                .procs
-                .get_mut(&pid)
-                .unwrap()
-                .signal(Signal::Term);
-            table.bench.shmem.procs.set_latch(pid);
-            table.run();
-        },
+        Table::terminate,
         |table| {
             table.conn().apply(NetEvent::Reset);
             table.run();
@@ -260,15 +250,7 @@ fn a_drop_waits_for_the_owner() {
         table.bench.shmem.slots.slots[index].active_pid = Some(other);
         assert_eq!(table.answers("DROP_REPLICATION_SLOT s WAIT"), [""; 0]);
         if terminated {
-            let pid = table.pid;
-            table
-                .bench
-                .procs
-                .get_mut(&pid)
-                .unwrap()
-                .signal(Signal::Term);
-            table.bench.shmem.procs.set_latch(pid);
-            table.run();
+            table.terminate();
             assert_eq!(table.next_error().0, "FATAL 57P01");
             assert!(table.has("s"));
         } else {

@@ -99,6 +99,14 @@ impl Table {
         self.run();
     }
 
+    /// The walsender is sent a SIGTERM.
+    pub(super) fn terminate(&mut self) {
+        let sys = self.bench.procs.get_mut(&self.pid).unwrap();
+        sys.signal(Signal::Term);
+        self.bench.shmem.procs.set_latch(self.pid);
+        self.run();
+    }
+
     /// Runs until it waits for something that is not there.
     pub(super) fn run(&mut self) {
         for _ in 0..1000 {
