@@ -355,6 +355,13 @@ const fn disk_error(error: DiskError) -> u8 {
         DiskError::NotDir => 0x86,
         DiskError::IsDir => 0x87,
         DiskError::NotEmpty => 0x88,
+        DiskError::Quota => 0x89,
+        DiskError::Access => 0x8a,
+        DiskError::NotPermitted => 0x8b,
+        DiskError::ReadOnly => 0x8c,
+        DiskError::TooManyFiles => 0x8d,
+        // No fake disk gives any other.
+        DiskError::Other(_) => 0x8e,
     }
 }
 

@@ -78,7 +78,7 @@ pub enum DiskOp {
         /// How.
         flags: OpenFlags,
     },
-    /// Closes a descriptor. It fsyncs nothing. Done: [`DiskDone::Done`].
+    /// Closes a descriptor. It fsyncs nothing, and nobody waits for it: the only operation that is not answered.
     Close(Fd),
     /// Reads up to `len` bytes; fewer only at the end of the file. Done: [`DiskDone::Data`].
     Read {
@@ -192,4 +192,22 @@ pub enum DiskError {
     /// ENOTEMPTY
     #[error("Directory not empty")]
     NotEmpty,
+    /// EDQUOT
+    #[error("Disk quota exceeded")]
+    Quota,
+    /// EACCES
+    #[error("Permission denied")]
+    Access,
+    /// EPERM
+    #[error("Operation not permitted")]
+    NotPermitted,
+    /// EROFS
+    #[error("Read-only file system")]
+    ReadOnly,
+    /// EMFILE
+    #[error("Too many open files")]
+    TooManyFiles,
+    /// Any other, by its number.
+    #[error("operating system error {0}")]
+    Other(i32),
 }

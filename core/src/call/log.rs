@@ -112,10 +112,14 @@ impl From<DiskError> for SqlState {
         match error {
             DiskError::NotFound => Self::UNDEFINED_FILE,
             DiskError::NoSpace => Self::DISK_FULL,
+            DiskError::Access | DiskError::NotPermitted | DiskError::ReadOnly => Self(*b"42501"),
+            DiskError::TooManyFiles => Self(*b"53000"),
             DiskError::Exists => Self(*b"58P02"),
             DiskError::NotDir | DiskError::IsDir => Self(*b"42809"),
             DiskError::Io => Self::IO_ERROR,
-            DiskError::BadFd | DiskError::NotEmpty => Self::INTERNAL,
+            DiskError::BadFd | DiskError::NotEmpty | DiskError::Quota | DiskError::Other(_) => {
+                Self::INTERNAL
+            }
         }
     }
 }

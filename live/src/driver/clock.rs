@@ -1,0 +1,45 @@
+//! The two clocks of this machine.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use walsim_core::base::{Mono, Now, TimestampTz};
+
+/// Both clocks; the monotonic one begins with the driver.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    began: Instant,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+        }
+    }
+
+    pub(super) fn mono(&self) -> Mono {
+        Mono(micros(self.began.elapsed()))
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now {
+            mono: self.mono(),
+            wall: wall(),
+        }
+    }
+
+    /// How long it is until then.
+    pub(super) fn left(&self, until: Mono) -> Duration {
+        Duration::from_micros(until.0.saturating_sub(self.mono().0))
+    }
+}
+
+/// Wall time. Before 1970 nobody runs this.
+fn wall() -> TimestampTz {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let unix_us = micros(since.unwrap_or_default());
+    TimestampTz(unix_us.cast_signed() - TimestampTz::UNIX_OFFSET_S * 1_000_000)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

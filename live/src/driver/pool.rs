@@ -1,0 +1,115 @@
+//! Threads for what may block: disk operations that are more than a copy into the page cache, and names of hosts.
+//!
+//! A thread is started when all others are busy, up to [`MOST`], so that one slow fsync holds up nobody else.
+
+use super::handle::{Handle, News};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// A machine has few processes, and each has at most one operation under way.
+const MOST: usize = 16;
+
+/// What a thread is to do; what comes of it is told to the driver.
+pub(super) type Job = Box<dyn FnOnce() -> Option<News> + Send>;
+
+/// The threads. They end when the pool is dropped, each behind the job that it has.
+#[derive(Debug)]
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    handle: Handle,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    idle: usize,
+    threads: usize,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    pub(super) fn new(handle: Handle) -> Self {
+        let shared = Shared {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            handle,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Hands a job to a thread. Without any thread that could take it, it is done here.
+    pub(super) fn give(&self, job: Job) {
+        let mut queue = self.shared.lock();
+        queue.jobs.push_back(job);
+        if queue.jobs.len() > queue.idle && queue.threads < MOST {
+            let shared = Arc::clone(&self.shared);
+            let started = thread::Builder::new()
+                .name("disk".into())
+                .spawn(move || shared.work());
+            if started.is_ok() {
+                queue.threads += 1;
+            } else if queue.threads == 0 {
+                let last = queue.jobs.pop_back();
+                drop(queue);
+                if let Some(news) = last.and_then(|job| job()) {
+                    self.shared.handle.tell(news);
+                }
+                return;
+            }
+        }
+        drop(queue);
+        self.shared.work.notify_one();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Jobs run outside of the lock, so that a panic in one leaves the queue whole.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(job) = self.next() {
+            if let Some(news) = job() {
+                self.handle.tell(news);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue.idle += 1;
+            let woken = self.work.wait(queue);
+            queue = woken.unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
+        }
+    }
+}

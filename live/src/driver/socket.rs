@@ -1,0 +1,162 @@
+//! One socket: what it is, and the system calls on it.
+
+use bytes::Bytes;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+/// Pieces that one call hands to the kernel, at most.
+const PIECES: usize = 16;
+
+/// A stream of either family.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What reading gives.
+pub(super) enum Got {
+    Data(Bytes),
+    /// Nothing yet.
+    Nothing,
+    /// The peer will send no more.
+    End,
+    Broken,
+}
+
+impl Socket {
+    /// Begins to connect to an address.
+    pub(super) fn connect(addr: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect(addr).map(Self::Tcp)
+    }
+
+    /// Connects to the socket that a server with that port has in a directory.
+    pub(super) fn connect_in(dir: &str, port: u16) -> io::Result<Self> {
+        let path = Path::new(dir).join(format!(".s.PGSQL.{port}"));
+        UnixStream::connect(path).map(Self::Unix)
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.source().register(registry, token, both)
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) {
+        // It is closed right afterwards, which has the same effect.
+        let _ = self.source().deregister(registry);
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+
+    /// Whether the handshake is done; an error if it failed.
+    pub(super) fn is_connected(&self) -> io::Result<bool> {
+        rustix::net::sockopt::socket_error(self.fd())??;
+        let peer = match self {
+            Self::Tcp(stream) => stream.peer_addr().map(|_| ()),
+            Self::Unix(stream) => stream.peer_addr().map(|_| ()),
+        };
+        match peer {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What is said at once is sent at once, as PostgreSQL wants it.
+    pub(super) fn set_nodelay(&self) {
+        if let Self::Tcp(stream) = self {
+            // A connection that is gone already says so when it is read.
+            let _ = stream.set_nodelay(true);
+        }
+    }
+
+    /// Reads what is there, up to `most`.
+    pub(super) fn read(&self, most: usize) -> Got {
+        let mut buffer = Vec::with_capacity(most);
+        loop {
+            return match rustix::io::read(self.fd(), spare_capacity(&mut buffer)) {
+                Ok(0) => Got::End,
+                // A few bytes must not keep the room for many.
+                Ok(n) if n < most / 4 => Got::Data(Bytes::copy_from_slice(&buffer)),
+                Ok(_) => Got::Data(Bytes::from(buffer)),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Got::Nothing,
+                Err(_) => Got::Broken,
+            };
+        }
+    }
+
+    /// Is the end of the stream what comes next? Looks without taking anything.
+    pub(super) fn peek(&self) -> Got {
+        let mut byte = [0];
+        match rustix::net::recv(self.fd(), &mut byte, RecvFlags::PEEK) {
+            Ok((0, _)) => Got::End,
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Got::Nothing,
+            Err(_) => Got::Broken,
+        }
+    }
+
+    /// Hands as much of a queue to the kernel as it takes: how much that was, and whether it would take more.
+    pub(super) fn write(&self, queue: &mut VecDeque<Bytes>) -> Result<(usize, bool), Errno> {
+        let mut total = 0;
+        while !queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); PIECES];
+            let mut offered = 0;
+            for (slice, piece) in slices.iter_mut().zip(queue.iter()) {
+                *slice = IoSlice::new(piece);
+                offered += piece.len();
+            }
+            let count = queue.len().min(PIECES);
+            let written = match rustix::io::writev(self.fd(), &slices[..count]) {
+                Ok(n) => n,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok((total, false)),
+                Err(error) => return Err(error),
+            };
+            total += written;
+            take(queue, written);
+            if written < offered {
+                return Ok((total, false));
+            }
+        }
+        Ok((total, true))
+    }
+
+    /// Says that no more will be sent.
+    pub(super) fn finish(&self) {
+        let _ = rustix::net::shutdown(self.fd(), Shutdown::Write);
+    }
+}
+
+/// Removes so many bytes from the front.
+fn take(queue: &mut VecDeque<Bytes>, mut bytes: usize) {
+    while let Some(piece) = queue.front_mut() {
+        if bytes < piece.len() {
+            let _ = piece.split_to(bytes);
+            return;
+        }
+        bytes -= piece.len();
+        queue.pop_front();
+    }
+}

@@ -1,0 +1,560 @@
+//! All connections of a machine, and the port that it listens on.
+
+use super::handle::News;
+use super::pool::Pool;
+use super::socket::{Got, Socket};
+use bytes::Bytes;
+use mio::event::Event;
+use mio::net::TcpListener;
+use mio::{Interest, Registry, Token};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::vec;
+use walsim_core::base::{ConnId, Mono, Pid};
+use walsim_core::call::{Input, NetEvent, NetOp};
+
+/// Bytes that one call reads, at most.
+const CHUNK: u64 = 64 * 1024;
+
+/// How long a connection that was closed here waits for its peer to close it too. Closed at once it would break if
+/// the peer still sent something, and what it has not got yet would be lost.
+const LINGER_MS: u64 = 10_000;
+
+/// After an accept that failed, of want of descriptors mostly, the next one is tried so much later.
+const ACCEPT_AGAIN_MS: u64 = 100;
+
+/// Who is told what happened, in order.
+pub(super) type Inbox = VecDeque<Input>;
+
+/// Connections by number; numbers are not reused.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    registry: Registry,
+    listener: Option<TcpListener>,
+    accept_at: Option<Mono>,
+    numbers: HashMap<ConnId, usize>,
+    conns: HashMap<usize, Conn>,
+    next_number: usize,
+    accepted: u32,
+    /// Connections that have got new credit, and may have something to read.
+    wanted: Vec<usize>,
+    /// Connections that were closed here, and until when they wait.
+    lingering: VecDeque<(Mono, usize)>,
+}
+
+#[derive(Debug)]
+struct Conn {
+    id: ConnId,
+    owner: Pid,
+    socket: Option<Socket>,
+    state: State,
+    /// Bytes that may still be read.
+    credit: u64,
+    /// Nothing says that there is nothing to read.
+    readable: bool,
+    /// The peer has ended the stream, somewhere behind what is there to read.
+    ending: bool,
+    /// The machine knows of that end. It may still send.
+    ended: bool,
+    /// The kernel takes bytes.
+    writable: bool,
+    queue: VecDeque<Bytes>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its addresses are being looked up, or it is being connected to one; these are left.
+    Connecting(vec::IntoIter<SocketAddr>),
+    Open,
+    /// It broke, or never came about, and the machine knows.
+    Broken,
+    /// Closed here; what is in the queue still has to leave.
+    Closing,
+    /// Closed here, and everything has left.
+    Lingering,
+}
+
+impl Sockets {
+    /// Tokens of connections count from `first`.
+    pub(super) fn new(registry: Registry, first: usize) -> Self {
+        Self {
+            registry,
+            listener: None,
+            accept_at: None,
+            numbers: HashMap::new(),
+            conns: HashMap::new(),
+            next_number: first,
+            accepted: 0,
+            wanted: Vec::new(),
+            lingering: VecDeque::new(),
+        }
+    }
+
+    /// Listens; the address with the port that was chosen if none was given.
+    pub(super) fn listen(&mut self, addr: SocketAddr, token: Token) -> io::Result<SocketAddr> {
+        // mio sets SO_REUSEADDR: a server may start again while connections of its last life are winding up.
+        let mut listener = TcpListener::bind(addr)?;
+        self.registry
+            .register(&mut listener, token, Interest::READABLE)?;
+        let addr = listener.local_addr()?;
+        self.listener = Some(listener);
+        Ok(addr)
+    }
+
+    /// Takes whoever has connected.
+    pub(super) fn accept(&mut self, now: Mono, inbox: &mut Inbox) {
+        self.accept_at = None;
+        while let Some(listener) = &self.listener {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    self.accepted += 1;
+                    let id = ConnId {
+                        incarnation: 0,
+                        n: self.accepted,
+                    };
+                    let socket = Socket::Tcp(stream);
+                    socket.set_nodelay();
+                    // The machine gives it an owner before it does anything else with it.
+                    let nobody = Pid {
+                        incarnation: 0,
+                        n: 0,
+                    };
+                    let number = self.add(id, nobody, State::Open);
+                    if self.attach(number, socket).is_ok() {
+                        inbox.push_back(Input::Net(id, NetEvent::Accepted));
+                    } else {
+                        self.drop_conn(number);
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                    ) => {}
+                Err(e) => {
+                    tracing::error!("LOG:  could not accept new connection: {e}");
+                    self.accept_at = Some(now.after_ms(ACCEPT_AGAIN_MS));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Stops to listen.
+    pub(super) fn stop_listening(&mut self) {
+        if let Some(mut listener) = self.listener.take() {
+            let _ = self.registry.deregister(&mut listener);
+        }
+        self.accept_at = None;
+    }
+
+    /// What a process does with a connection; on one that is gone it does nothing.
+    pub(super) fn op(
+        &mut self,
+        now: Mono,
+        pid: Pid,
+        id: ConnId,
+        op: NetOp,
+        pool: &Pool,
+        inbox: &mut Inbox,
+    ) {
+        if let NetOp::Connect { host, port } = op {
+            self.connect(pid, id, host, port, pool, inbox);
+            return;
+        }
+        let Some(number) = self.numbers.get(&id).copied() else {
+            return;
+        };
+        match op {
+            NetOp::Read { max } => {
+                let conn = self.conn(number);
+                conn.credit += u64::from(max);
+                if conn.readable || conn.ending {
+                    self.wanted.push(number);
+                }
+            }
+            NetOp::Send(pieces) => {
+                let conn = self.conn(number);
+                if matches!(conn.state, State::Open | State::Connecting(_)) {
+                    conn.queue
+                        .extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
+                    self.write(now, number, inbox);
+                }
+            }
+            NetOp::HandOver(to) => self.conn(number).owner = to,
+            NetOp::Close => self.close(now, number, inbox),
+            NetOp::Connect { .. } => unreachable!("handled above"),
+        }
+    }
+
+    /// Closes the connections of a process that has ended.
+    pub(super) fn close_all(&mut self, now: Mono, pid: Pid, inbox: &mut Inbox) {
+        let of_pid = |conn: &&Conn| conn.owner == pid && self.numbers.contains_key(&conn.id);
+        let ids: Vec<ConnId> = self.conns.values().filter(of_pid).map(|c| c.id).collect();
+        for number in ids
+            .iter()
+            .filter_map(|id| self.numbers.get(id).copied())
+            .collect::<Vec<_>>()
+        {
+            self.close(now, number, inbox);
+        }
+    }
+
+    /// Closes all of them.
+    pub(super) fn shut(&mut self, now: Mono, inbox: &mut Inbox) {
+        self.stop_listening();
+        for number in self.numbers.values().copied().collect::<Vec<_>>() {
+            self.close(now, number, inbox);
+        }
+    }
+
+    /// Is there anything that has not left yet, or whose arrival nobody has confirmed?
+    pub(super) fn is_busy(&self) -> bool {
+        !self.conns.is_empty()
+    }
+
+    /// Is there anything that has not left yet?
+    pub(super) fn has_unsent(&self) -> bool {
+        self.conns.values().any(|conn| !conn.queue.is_empty())
+    }
+
+    /// When time itself makes something happen here.
+    pub(super) fn next_time(&self) -> Option<Mono> {
+        let linger = self.lingering.front().map(|(until, _)| *until);
+        linger.into_iter().chain(self.accept_at).min()
+    }
+
+    /// Does what time has made due.
+    pub(super) fn tick(&mut self, now: Mono, inbox: &mut Inbox) {
+        while self
+            .lingering
+            .front()
+            .is_some_and(|(until, _)| *until <= now)
+        {
+            if let Some((_, number)) = self.lingering.pop_front() {
+                self.drop_conn(number);
+            }
+        }
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept(now, inbox);
+        }
+    }
+
+    /// Reads from connections that have got new credit. True if there were any.
+    pub(super) fn read_wanted(&mut self, inbox: &mut Inbox) -> bool {
+        if self.wanted.is_empty() {
+            return false;
+        }
+        let mut wanted = std::mem::take(&mut self.wanted);
+        for number in wanted.drain(..) {
+            self.read(number, inbox);
+        }
+        self.wanted = wanted;
+        true
+    }
+
+    /// What the kernel says of a socket.
+    pub(super) fn ready(&mut self, now: Mono, event: &Event, inbox: &mut Inbox) {
+        let Token(number) = event.token();
+        let Some(conn) = self.conns.get_mut(&number) else {
+            return;
+        };
+        if matches!(conn.state, State::Connecting(_)) {
+            self.go_on_connecting(now, number, inbox);
+            return;
+        }
+        conn.readable |= event.is_readable();
+        conn.ending |= event.is_read_closed() || event.is_error();
+        if conn.ended && event.is_error() {
+            self.broken(number, inbox);
+            return;
+        }
+        if event.is_writable() && !conn.writable {
+            conn.writable = true;
+            self.write(now, number, inbox);
+        }
+        self.read(number, inbox);
+    }
+
+    /// The addresses of a host are known.
+    pub(super) fn resolved(
+        &mut self,
+        now: Mono,
+        id: ConnId,
+        found: io::Result<Vec<SocketAddr>>,
+        inbox: &mut Inbox,
+    ) {
+        let Some(number) = self.numbers.get(&id).copied() else {
+            return;
+        };
+        self.conn(number).state = State::Connecting(found.unwrap_or_default().into_iter());
+        self.try_next_address(now, number, inbox);
+    }
+
+    fn connect(
+        &mut self,
+        pid: Pid,
+        id: ConnId,
+        host: String,
+        port: u16,
+        pool: &Pool,
+        inbox: &mut Inbox,
+    ) {
+        let number = self.add(id, pid, State::Connecting(Vec::new().into_iter()));
+        if host.starts_with('/') {
+            let attached =
+                Socket::connect_in(&host, port).and_then(|socket| self.attach(number, socket));
+            if attached.is_err() {
+                self.end(number, NetEvent::Refused, inbox);
+            }
+        } else if let Ok(ip) = host.parse::<IpAddr>() {
+            let addrs = vec![SocketAddr::new(ip, port)];
+            self.conn(number).state = State::Connecting(addrs.into_iter());
+            self.try_next_address(Mono(0), number, inbox);
+        } else {
+            pool.give(Box::new(move || {
+                let addrs = (host.as_str(), port).to_socket_addrs();
+                Some(News::Resolved(id, addrs.map(Iterator::collect)))
+            }));
+        }
+    }
+
+    fn go_on_connecting(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
+        let conn = self.conn(number);
+        let Some(socket) = &conn.socket else { return };
+        match socket.is_connected() {
+            Ok(false) => {}
+            Ok(true) => {
+                socket.set_nodelay();
+                conn.state = State::Open;
+                inbox.push_back(Input::Net(conn.id, NetEvent::Connected));
+                self.write(now, number, inbox);
+                self.read(number, inbox);
+            }
+            Err(_) => self.try_next_address(now, number, inbox),
+        }
+    }
+
+    fn try_next_address(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
+        loop {
+            self.detach(number);
+            let State::Connecting(addrs) = &mut self.conn(number).state else {
+                return;
+            };
+            let Some(addr) = addrs.next() else {
+                self.end(number, NetEvent::Refused, inbox);
+                return;
+            };
+            let socket = Socket::connect(addr);
+            if socket
+                .and_then(|socket| self.attach(number, socket))
+                .is_ok()
+            {
+                // Some connections are there at once; then no event may tell.
+                self.go_on_connecting(now, number, inbox);
+                return;
+            }
+        }
+    }
+
+    /// Delivers what may be delivered: bytes against credit, the end without.
+    fn read(&mut self, number: usize, inbox: &mut Inbox) {
+        let Some(conn) = self.conns.get_mut(&number) else {
+            return;
+        };
+        let Some(socket) = &conn.socket else { return };
+        match conn.state {
+            State::Open if conn.ended => return,
+            State::Open => {}
+            State::Lingering => {
+                self.discard(number);
+                return;
+            }
+            State::Connecting(_) | State::Broken | State::Closing => return,
+        }
+        while conn.readable || conn.ending {
+            let most = conn.credit.min(CHUNK);
+            let got = if most == 0 {
+                if !conn.ending {
+                    return;
+                }
+                socket.peek()
+            } else {
+                socket.read(usize::try_from(most).unwrap_or(usize::MAX))
+            };
+            match got {
+                Got::Data(bytes) => {
+                    let len = bytes.len() as u64;
+                    conn.credit -= len;
+                    // Less than was asked for is all that there is, unless the end comes right behind it.
+                    conn.readable = len == most;
+                    inbox.push_back(Input::Net(conn.id, NetEvent::Data(bytes)));
+                }
+                Got::Nothing => {
+                    conn.readable = most == 0;
+                    // The end was announced too early, or stands behind bytes that nobody asks for yet.
+                    if most > 0 {
+                        conn.ending = false;
+                    }
+                    return;
+                }
+                Got::End => {
+                    self.end(number, NetEvent::Closed, inbox);
+                    return;
+                }
+                Got::Broken => {
+                    self.broken(number, inbox);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Hands to the kernel what it takes.
+    fn write(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
+        let conn = self.conn(number);
+        let closing = match conn.state {
+            State::Open => false,
+            State::Closing => true,
+            State::Connecting(_) | State::Broken | State::Lingering => return,
+        };
+        let Some(socket) = conn.socket.as_ref().filter(|_| conn.writable) else {
+            return;
+        };
+        match socket.write(&mut conn.queue) {
+            Ok((bytes, more)) => {
+                conn.writable = more;
+                if bytes > 0 && !closing {
+                    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                    inbox.push_back(Input::Net(conn.id, NetEvent::Sent(bytes)));
+                }
+                if closing && conn.queue.is_empty() {
+                    self.linger(now, number);
+                }
+            }
+            Err(_) if closing => self.drop_conn(number),
+            Err(_) => {
+                // What the peer has said before is still there to be read.
+                conn.ending = true;
+                self.read(number, inbox);
+                self.broken(number, inbox);
+            }
+        }
+    }
+
+    /// The machine wants no more of it.
+    fn close(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
+        let conn = self.conn(number);
+        let id = conn.id;
+        let open = matches!(conn.state, State::Open);
+        self.numbers.remove(&id);
+        if !open {
+            self.drop_conn(number);
+            return;
+        }
+        self.conn(number).state = State::Closing;
+        if self.conn(number).queue.is_empty() {
+            self.linger(now, number);
+        } else {
+            self.write(now, number, inbox);
+        }
+    }
+
+    /// Everything has left: waits for the peer to close its end too.
+    fn linger(&mut self, now: Mono, number: usize) {
+        let conn = self.conn(number);
+        conn.state = State::Lingering;
+        if let Some(socket) = &conn.socket {
+            socket.finish();
+        }
+        self.lingering.push_back((now.after_ms(LINGER_MS), number));
+        self.discard(number);
+    }
+
+    /// What the peer says to a closed connection interests nobody.
+    fn discard(&mut self, number: usize) {
+        let Some(socket) = &self.conn(number).socket else {
+            return;
+        };
+        loop {
+            match socket.read(4096) {
+                Got::Data(_) => {}
+                Got::Nothing => return,
+                Got::End | Got::Broken => break,
+            }
+        }
+        self.drop_conn(number);
+    }
+
+    fn broken(&mut self, number: usize, inbox: &mut Inbox) {
+        if matches!(self.conn(number).state, State::Open) {
+            self.end(number, NetEvent::Reset, inbox);
+        }
+    }
+
+    /// The connection has ended from outside; the machine still has to close it.
+    fn end(&mut self, number: usize, how: NetEvent, inbox: &mut Inbox) {
+        let orderly = how == NetEvent::Closed;
+        let conn = self.conn(number);
+        inbox.push_back(Input::Net(conn.id, how));
+        if orderly {
+            // A peer that says no more may still listen.
+            conn.ended = true;
+            return;
+        }
+        conn.state = State::Broken;
+        conn.queue.clear();
+        self.detach(number);
+    }
+
+    fn add(&mut self, id: ConnId, owner: Pid, state: State) -> usize {
+        let number = self.next_number;
+        self.next_number += 1;
+        let conn = Conn {
+            id,
+            owner,
+            socket: None,
+            state,
+            credit: 0,
+            readable: true,
+            ending: false,
+            ended: false,
+            writable: true,
+            queue: VecDeque::new(),
+        };
+        self.conns.insert(number, conn);
+        self.numbers.insert(id, number);
+        number
+    }
+
+    fn attach(&mut self, number: usize, mut socket: Socket) -> io::Result<()> {
+        socket.register(&self.registry, Token(number))?;
+        self.conn(number).socket = Some(socket);
+        Ok(())
+    }
+
+    fn detach(&mut self, number: usize) {
+        if let Some(conn) = self.conns.get_mut(&number)
+            && let Some(mut socket) = conn.socket.take()
+        {
+            socket.deregister(&self.registry);
+        }
+    }
+
+    fn drop_conn(&mut self, number: usize) {
+        self.detach(number);
+        if let Some(conn) = self.conns.remove(&number) {
+            self.numbers.remove(&conn.id);
+        }
+        let gone = |at: &mut (Mono, usize)| !self.conns.contains_key(&at.1);
+        while self.lingering.pop_front_if(gone).is_some() {}
+    }
+
+    fn conn(&mut self, number: usize) -> &mut Conn {
+        self.conns
+            .get_mut(&number)
+            .expect("numbers name connections that were not dropped")
+    }
+}
