@@ -11,6 +11,7 @@ pub mod control;
 pub mod file;
 pub mod generic_xlog;
 pub mod heap;
+pub mod libpqrcv;
 pub mod recovery;
 pub mod redo;
 pub mod relation;

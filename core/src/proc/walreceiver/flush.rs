@@ -1,9 +1,9 @@
 //! Making received WAL durable. Mirrors XLogWalRcvFlush.
 
-use super::link::Link;
 use crate::base::{Bug, Mark};
 use crate::call::{DiskOp, LogEvent, Poll};
 use crate::shmem::Role;
+use crate::storage::libpqrcv::Link;
 use crate::storage::wal_file::segment_path;
 use crate::sys::{Cx, OpenSegment};
 

@@ -1,29 +1,22 @@
-//! Receives WAL from the upstream, writes and fsyncs it, and tells how far it came. Mirrors walreceiver.c with
-//! libpqwalreceiver.c.
+//! Receives WAL from the upstream, writes and fsyncs it, and tells how far it came. Mirrors walreceiver.c, on
+//! top of libpqwalreceiver.c.
 //!
 //! Never reports or publishes as flushed what is not durable. It does not decide from where to receive, nor whether to
 //! try again after an error: that is the startup process's. Timelines that the upstream has and we have not are not
 //! fetched: no server leaves its timeline yet.
 
-mod connect;
 mod flush;
-mod link;
-mod query;
-mod replies;
 mod start;
 mod streaming;
-mod timers;
 mod write;
 
 use crate::base::{Bug, Lsn, Mark};
 use crate::call::{Exit, LogEvent, Message, Poll, SqlState, Wait, Yield};
 use crate::ready_ok;
 use crate::shmem::{CondVarId, Role, WalRcvState};
+use crate::storage::libpqrcv::{Answer, Connect, Link, Query, check_interrupts};
 use crate::sys::Cx;
-use connect::Connect;
 use flush::FlushWal;
-use link::{Link, check_interrupts};
-use query::{Answer, Query};
 use start::StartStream;
 use streaming::{CopyEnd, Streaming};
 

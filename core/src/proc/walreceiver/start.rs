@@ -1,10 +1,9 @@
 //! From a connection to a stream: who is the upstream, and has it what we need? Mirrors the loop head of WalReceiverMain.
 
-use super::link::{Link, check_interrupts};
-use super::query::{Answer, Query, Row};
 use crate::base::{Lsn, PgVersion, TimestampTz};
 use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
 use crate::ready_ok;
+use crate::storage::libpqrcv::{Answer, Link, Query, Row, check_interrupts};
 use crate::sys::Cx;
 use crate::wire::command::{Command, SystemIdentity};
 

@@ -1,11 +1,11 @@
 //! Writing received WAL into segment files. Mirrors XLogWalRcvWrite and XLogWalRcvClose.
 
 use super::flush::FlushWal;
-use super::link::Link;
 use crate::base::Lsn;
 use crate::call::{DiskError, DiskOp, LogEvent, Poll};
 use crate::ready_ok;
 use crate::storage::file::written;
+use crate::storage::libpqrcv::Link;
 use crate::storage::wal_file::{SwitchSegment, segment_path};
 use crate::sys::{Cx, OpenSegment};
 use bytes::{Buf, Bytes};

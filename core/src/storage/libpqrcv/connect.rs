@@ -13,7 +13,7 @@ const USER: &str = "postgres";
 
 /// `libpqrcv_connect`
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Connect {
+pub struct Connect {
     conninfo: Option<(String, u16)>,
     phase: Phase,
 }
@@ -26,16 +26,20 @@ enum Phase {
 }
 
 impl Connect {
-    pub(super) const fn new(conninfo: Option<(String, u16)>) -> Self {
+    /// To host and port, if there is an upstream.
+    #[must_use]
+    pub const fn new(conninfo: Option<(String, u16)>) -> Self {
         Self {
             conninfo,
             phase: Phase::Connect,
         }
     }
 
+    /// Ready when commands may be sent.
+    ///
     /// # Errors
     /// There is no upstream, or it refuses us.
-    pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), LogEvent>> {
+    pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), LogEvent>> {
         cx.reset_latch();
         if let Err(event) = check_interrupts(cx) {
             return Poll::Ready(Err(event));

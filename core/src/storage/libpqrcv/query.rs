@@ -12,11 +12,11 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// A row; `None` is NULL.
-pub(super) type Row = Vec<Option<Bytes>>;
+pub type Row = Vec<Option<Bytes>>;
 
 /// What the upstream answers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Answer {
+pub enum Answer {
     /// The command is done; its first row, if it has one.
     Done(Option<Row>),
     /// The COPY begins.
@@ -25,27 +25,24 @@ pub(super) enum Answer {
 
 /// A command whose answer is awaited.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Query {
+pub struct Query {
     /// What failed, if it fails.
     what: &'static str,
     row: Option<Row>,
 }
 
 impl Query {
-    /// Sends a command.
-    pub(super) fn send(
-        cx: &mut Cx<'_>,
-        link: &Link,
-        command: &Command,
-        what: &'static str,
-    ) -> Self {
+    /// Sends a command. `what` words its failure.
+    #[must_use]
+    pub fn send(cx: &mut Cx<'_>, link: &Link, command: &Command, what: &'static str) -> Self {
         let query = FrontendMessage::Query(command.text(cx.shmem.settings.pg_version));
         cx.send(link.conn(), [query.to_bytes(), Bytes::new()]);
         Self { what, row: None }
     }
 
     /// `libpqrcv_endstreaming`: the row, if there is one, names the next timeline and where it begins.
-    pub(super) fn end_streaming(cx: &mut Cx<'_>, link: &Link) -> Self {
+    #[must_use]
+    pub fn end_streaming(cx: &mut Cx<'_>, link: &Link) -> Self {
         let done = FrontendMessage::CopyDone.to_bytes();
         cx.send(link.conn(), [done, Bytes::new()]);
         Self {
@@ -54,13 +51,11 @@ impl Query {
         }
     }
 
+    /// The answer, once the upstream is ready for more or copies.
+    ///
     /// # Errors
     /// The upstream refuses, or the connection breaks.
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Cx<'_>,
-        link: &mut Link,
-    ) -> Poll<Result<Answer, LogEvent>> {
+    pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<Answer, LogEvent>> {
         cx.reset_latch();
         if let Err(event) = check_interrupts(cx) {
             return Poll::Ready(Err(event));

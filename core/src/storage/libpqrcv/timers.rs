@@ -8,27 +8,38 @@ const TICK_MS: u64 = 100;
 
 /// The upstream's silence at a time-out of our wait.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Silence {
+pub enum Silence {
+    /// Nothing to worry about.
     Short,
     /// Half of the timeout: ask once.
     Ping,
+    /// The whole timeout: give up.
     TooLong,
 }
 
+/// The timers of one stream.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Timers {
+pub enum Timers {
     /// 15: when the last of each kind was.
     Elapsed {
+        /// A message of the upstream.
         heard: TimestampTz,
+        /// The upstream was asked for a sign of life since.
         pinged: bool,
+        /// A status update.
         reply: TimestampTz,
+        /// Hot standby feedback.
         feedback: TimestampTz,
     },
     /// 18: when the next of each kind is due; `None` is never.
     Wakeups {
+        /// The upstream has been silent for too long.
         terminate: Option<TimestampTz>,
+        /// It is asked for a sign of life.
         ping: Option<TimestampTz>,
+        /// A status update.
         reply: Option<TimestampTz>,
+        /// Hot standby feedback.
         feedback: Option<TimestampTz>,
     },
 }
@@ -40,7 +51,9 @@ impl Default for Timers {
 }
 
 impl Timers {
-    pub(super) const fn new(version: PgVersion) -> Self {
+    /// As a walreceiver of that version keeps them.
+    #[must_use]
+    pub const fn new(version: PgVersion) -> Self {
         let zero = TimestampTz(0);
         match version {
             PgVersion::V15 => Self::Elapsed {
@@ -59,7 +72,7 @@ impl Timers {
     }
 
     /// A message came, or a stream begins.
-    pub(super) fn heard(&mut self, now: TimestampTz, settings: &Settings) {
+    pub fn heard(&mut self, now: TimestampTz, settings: &Settings) {
         let timeout_ms = settings.wal_receiver_timeout_ms;
         match self {
             Self::Elapsed { heard, pinged, .. } => {
@@ -76,7 +89,7 @@ impl Timers {
     }
 
     /// The settings have changed. 18 reckons everything anew from now on; 15 compares with them at every tick.
-    pub(super) fn recompute(&mut self, now: TimestampTz, settings: &Settings) {
+    pub fn recompute(&mut self, now: TimestampTz, settings: &Settings) {
         if matches!(self, Self::Wakeups { .. }) {
             self.heard(now, settings);
             self.replied(now, settings);
@@ -84,7 +97,7 @@ impl Timers {
     }
 
     /// A status update goes out.
-    pub(super) fn replied(&mut self, now: TimestampTz, settings: &Settings) {
+    pub fn replied(&mut self, now: TimestampTz, settings: &Settings) {
         let interval_ms = settings.wal_receiver_status_interval_ms;
         match self {
             Self::Elapsed { reply, .. } => *reply = now,
@@ -93,7 +106,8 @@ impl Timers {
     }
 
     /// Is a status update due although nothing has changed?
-    pub(super) fn reply_due(&self, now: TimestampTz, settings: &Settings) -> bool {
+    #[must_use]
+    pub fn reply_due(&self, now: TimestampTz, settings: &Settings) -> bool {
         let interval_ms = settings.wal_receiver_status_interval_ms;
         match self {
             Self::Elapsed { reply, .. } => now - *reply >= i64::from(interval_ms) * 1000,
@@ -102,7 +116,7 @@ impl Timers {
     }
 
     /// Is hot standby feedback due? If so the next one is due an interval later.
-    pub(super) fn take_feedback(&mut self, now: TimestampTz, settings: &Settings) -> bool {
+    pub fn take_feedback(&mut self, now: TimestampTz, settings: &Settings) -> bool {
         let interval_ms = settings.wal_receiver_status_interval_ms;
         match self {
             Self::Elapsed { feedback, .. } => {
@@ -118,7 +132,7 @@ impl Timers {
     }
 
     /// Judges the upstream's silence, and remembers that it is asked.
-    pub(super) fn take_silence(&mut self, now: TimestampTz, settings: &Settings) -> Silence {
+    pub fn take_silence(&mut self, now: TimestampTz, settings: &Settings) -> Silence {
         let timeout_ms = settings.wal_receiver_timeout_ms;
         match self {
             Self::Elapsed { heard, pinged, .. } => {
@@ -151,7 +165,8 @@ impl Timers {
     }
 
     /// Until when to sleep: the next tick, or the next thing that is due, rounded up to milliseconds.
-    pub(super) fn sleep_until(&self, now: Now) -> Option<Mono> {
+    #[must_use]
+    pub fn sleep_until(&self, now: Now) -> Option<Mono> {
         match self {
             Self::Elapsed { .. } => Some(now.mono.after_ms(TICK_MS)),
             Self::Wakeups {

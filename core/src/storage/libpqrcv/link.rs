@@ -11,28 +11,32 @@ use alloc::string::{String, ToString};
 
 /// The state of the connection and of the stream (`LogstreamResult` and the static variables of walreceiver.c).
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub(super) struct Link {
-    pub(super) conn: Option<ConnId>,
+pub struct Link {
+    /// The connection, once there is one.
+    pub conn: Option<ConnId>,
     frames: FrameReader,
     /// The slot of the upstream, as it was when the process began; empty if there is none.
-    pub(super) slot_name: String,
+    pub slot_name: String,
     /// `startpointTLI`
-    pub(super) tli: TimelineId,
+    pub tli: TimelineId,
     /// `LogstreamResult.Write`. Goes back when the upstream repeats what we have.
-    pub(super) write: Lsn,
+    pub write: Lsn,
     /// `LogstreamResult.Flush`. Never beyond what is durable.
-    pub(super) flush: Lsn,
+    pub flush: Lsn,
     /// The positions of the last status update.
-    pub(super) reported: (Lsn, Lsn),
-    pub(super) timers: Timers,
+    pub reported: (Lsn, Lsn),
+    /// When to report, and when to worry.
+    pub timers: Timers,
     /// `primary_has_standby_xmin`: an earlier walreceiver may have sent feedback that must be taken back.
-    pub(super) upstream_has_feedback: bool,
+    pub upstream_has_feedback: bool,
 }
 
 /// What the connection has for us.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Incoming {
+pub enum Incoming {
+    /// A message that means something.
     Message(BackendMessage),
+    /// Nothing more for now.
     WouldBlock,
     /// It ended, or cannot be understood any more; how libpq words that.
     Broken(String),
@@ -40,18 +44,23 @@ pub(super) enum Incoming {
 
 impl Link {
     /// At the entry of the process.
-    pub(super) fn begin(&mut self, tli: TimelineId, version: PgVersion) {
+    pub fn begin(&mut self, tli: TimelineId, version: PgVersion) {
         self.tli = tli;
         self.timers = Timers::new(version);
         self.upstream_has_feedback = true;
     }
 
-    pub(super) fn conn(&self) -> ConnId {
+    /// The connection.
+    ///
+    /// # Panics
+    /// If there is none yet.
+    #[must_use]
+    pub fn conn(&self) -> ConnId {
         self.conn.expect("connected before anything else")
     }
 
     /// The next message; notices and changed settings are passed over.
-    pub(super) fn receive(&mut self, cx: &mut Cx<'_>) -> Incoming {
+    pub fn receive(&mut self, cx: &mut Cx<'_>) -> Incoming {
         loop {
             match self.frames.next(backend_limit) {
                 Ok(Some(frame)) => match BackendMessage::decode(frame) {
@@ -82,7 +91,8 @@ impl Link {
     }
 
     /// How the step ends while the upstream is silent.
-    pub(super) fn wait(&self, why: &'static str) -> Yield {
+    #[must_use]
+    pub fn wait(&self, why: &'static str) -> Yield {
         Yield::Wait(Wait {
             latch: true,
             readable: Some(self.conn()),
@@ -96,7 +106,7 @@ impl Link {
 ///
 /// # Errors
 /// SIGTERM came.
-pub(super) fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+pub fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
     if cx.take_signal(Signal::Term) {
         let code = SqlState::ADMIN_SHUTDOWN;
         return Err(LogEvent::fatal(code, Message::ReceiverTerminated));
@@ -105,6 +115,7 @@ pub(super) fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
 }
 
 /// An error of the upstream as libpq words it.
-pub(super) fn error_text(fields: &ErrorFields) -> String {
+#[must_use]
+pub fn error_text(fields: &ErrorFields) -> String {
     format!("{}:  {}", fields.severity, fields.message)
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 impl Link {
     /// `XLogWalRcvSendReply`: unless forced, only if a position has changed or it is time. Replay alone is no reason.
-    pub(super) fn send_reply(&mut self, cx: &mut Cx<'_>, force: bool, reply_requested: bool) {
+    pub fn send_reply(&mut self, cx: &mut Cx<'_>, force: bool, reply_requested: bool) {
         let settings = &cx.shmem.settings;
         let now = cx.now.wall;
         if !force {
@@ -33,7 +33,7 @@ impl Link {
 
     /// `XLogWalRcvSendHSFeedback` with hot_standby_feedback off: at most one message, which takes back what an earlier
     /// walreceiver may have said.
-    pub(super) fn send_feedback(&mut self, cx: &mut Cx<'_>, immediate: bool) {
+    pub fn send_feedback(&mut self, cx: &mut Cx<'_>, immediate: bool) {
         let now = cx.now.wall;
         if !self.upstream_has_feedback {
             return;
