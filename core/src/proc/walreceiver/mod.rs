@@ -11,14 +11,17 @@ mod streaming;
 mod write;
 
 use crate::base::{Bug, Lsn, Mark};
-use crate::call::{Exit, LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Poll, Signal, SqlState, Wait, Yield};
 use crate::ready_ok;
 use crate::shmem::{CondVarId, Role, WalRcvState};
-use crate::storage::libpqrcv::{Answer, Connect, Link, Query, check_interrupts};
+use crate::storage::libpqrcv::{Answer, ConnInfo, Connect, Failure, Link, Query, terminated};
 use crate::sys::Cx;
 use flush::FlushWal;
 use start::StartStream;
 use streaming::{CopyEnd, Streaming};
+
+/// The user that connects; every server here trusts everybody.
+const USER: &str = "postgres";
 
 /// The walreceiver.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -126,7 +129,7 @@ impl WalReceiver {
         self.link
             .begin(walrcv.receive_start_tli, cx.shmem.settings.pg_version);
         self.link.slot_name.clone_from(&walrcv.slot_name);
-        self.phase = Phase::Connect(Connect::new(walrcv.conninfo.clone()));
+        self.phase = Phase::Connect(Connect::new(conninfo(cx)));
         if again {
             cx.mark(Mark::WalreceiverRestarted);
         }
@@ -139,7 +142,7 @@ impl WalReceiver {
         loop {
             match &mut self.phase {
                 Phase::Connect(connect) => {
-                    ready_ok!(connect.poll(cx, link));
+                    ready_ok!(connect.poll(cx, link).map(|done| done.map_err(unconnected)));
                     self.phase = Phase::StartStream(StartStream::new(self.start));
                 }
                 Phase::StartStream(start) => match ready_ok!(start.poll(cx, link)) {
@@ -175,7 +178,8 @@ impl WalReceiver {
                     }
                 },
                 Phase::EndStream(query) => {
-                    ready_ok!(query.poll(cx, link));
+                    let what = "error reading result of streaming command";
+                    ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing(what))));
                     self.phase = Phase::CloseSegment(FlushWal::new());
                 }
                 Phase::CloseSegment(flush) => {
@@ -248,6 +252,40 @@ impl WalReceiver {
         self.phase = Phase::Gone(exit.clone());
         Yield::Again("proc_exit")
     }
+}
+
+/// What the startup process has written down for us.
+fn conninfo(cx: &Cx<'_>) -> Option<ConnInfo> {
+    let (host, port) = cx.shmem.walrcv.conninfo.clone()?;
+    let application_name = match cx.shmem.settings.cluster_name.as_str() {
+        "" => "walreceiver",
+        name => name,
+    };
+    Some(ConnInfo {
+        host,
+        port,
+        user: USER.into(),
+        application_name: application_name.into(),
+        connect_timeout_ms: 0,
+    })
+}
+
+fn unconnected(failure: Failure) -> LogEvent {
+    let what = "could not connect to the primary server";
+    failure.event(SqlState::CONNECTION_FAILURE, what)
+}
+
+/// Words the failure of a command.
+fn failing(what: &'static str) -> impl Fn(Failure) -> LogEvent {
+    move |failure| failure.event(SqlState::PROTOCOL_VIOLATION, what)
+}
+
+/// `ProcessWalRcvInterrupts`
+fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+    if cx.take_signal(Signal::Term) {
+        return Err(terminated());
+    }
+    Ok(())
 }
 
 /// There is nothing that could handle an ERROR: it ends the process. A PANIC stays one.

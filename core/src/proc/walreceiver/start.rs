@@ -1,9 +1,10 @@
 //! From a connection to a stream: who is the upstream, and has it what we need? Mirrors the loop head of WalReceiverMain.
 
+use super::{check_interrupts, failing};
 use crate::base::{Lsn, PgVersion, TimestampTz};
 use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
 use crate::ready_ok;
-use crate::storage::libpqrcv::{Answer, Link, Query, Row, check_interrupts};
+use crate::storage::libpqrcv::{Answer, Link, Query, Row};
 use crate::sys::Cx;
 use crate::wire::command::{Command, SystemIdentity};
 
@@ -46,12 +47,13 @@ impl StartStream {
         loop {
             match &mut self.phase {
                 Phase::Identify => {
-                    let what = "could not receive database system identifier and timeline ID from the primary server";
-                    let query = Query::send(cx, link, &Command::IdentifySystem, what);
+                    let query = Query::send(cx, link, &Command::IdentifySystem);
                     self.phase = Phase::Identifying(query);
                 }
                 Phase::Identifying(query) => {
-                    let Answer::Done(row) = ready_ok!(query.poll(cx, link)) else {
+                    let what = "could not receive database system identifier and timeline ID from the primary server";
+                    let answer = query.poll(cx, link).map(|done| done.map_err(failing(what)));
+                    let Answer::Done(row) = ready_ok!(answer) else {
                         return Poll::Ready(Err(invalid_response()));
                     };
                     let upstream = match check(cx, link, row) {
@@ -73,8 +75,7 @@ impl StartStream {
                         start: self.start,
                         timeline: Some(link.tli),
                     };
-                    let what = "could not start WAL streaming";
-                    self.phase = Phase::Starting(Query::send(cx, link, &command, what));
+                    self.phase = Phase::Starting(Query::send(cx, link, &command));
                 }
                 Phase::Behind { until } => {
                     let woken = cx.woken_by();
@@ -87,7 +88,10 @@ impl StartStream {
                     }
                     self.phase = Phase::Identify;
                 }
-                Phase::Starting(query) => return query.poll(cx, link),
+                Phase::Starting(query) => {
+                    let what = "could not start WAL streaming";
+                    return query.poll(cx, link).map(|done| done.map_err(failing(what)));
+                }
             }
         }
     }

@@ -1,11 +1,12 @@
 //! The streaming loop. Mirrors the inner loop of WalReceiverMain, XLogWalRcvProcessMsg and libpqrcv_receive.
 
+use super::check_interrupts;
 use super::flush::FlushWal;
 use super::write::WriteWal;
 use crate::base::{Lsn, PgVersion, TimestampTz};
 use crate::call::{LogEvent, Message, Poll, Signal, SqlState, Wait, Yield};
 use crate::ready_ok;
-use crate::storage::libpqrcv::{Incoming, Link, Silence, check_interrupts, error_text};
+use crate::storage::libpqrcv::{Incoming, Link, Silence, error_text};
 use crate::sys::Cx;
 use crate::wire::backend::BackendMessage;
 use crate::wire::replication::{WalMessage, WalMessageError};

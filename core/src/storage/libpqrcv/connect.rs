@@ -1,20 +1,37 @@
-//! Connecting to the upstream, up to its first ReadyForQuery. Mirrors libpqrcv_connect, which waits without any limit.
+//! Connecting to the upstream, up to its first ReadyForQuery. Mirrors libpqrcv_connect and PQconnectPoll under it.
 
-use super::link::{Incoming, Link, check_interrupts, error_text};
-use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
+use super::failure::Failure;
+use super::link::{Incoming, Link};
+use crate::base::Mono;
+use crate::call::{Poll, Signal, Wait, Yield};
 use crate::sys::{ConnEnd, Cx};
 use crate::wire::backend::BackendMessage;
 use crate::wire::startup::{StartupMessage, StartupPacket};
 use alloc::string::String;
 use bytes::Bytes;
 
-/// The user that connects; every server here trusts everybody.
-const USER: &str = "postgres";
+/// Where to, and as whom.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ConnInfo {
+    /// `host`: a name, an address, or the directory of a Unix-domain socket.
+    pub host: String,
+    /// `port`
+    pub port: u16,
+    /// `user`
+    pub user: String,
+    /// `application_name`
+    pub application_name: String,
+    /// `connect_timeout`; 0 is no limit.
+    pub connect_timeout_ms: u32,
+}
 
 /// `libpqrcv_connect`
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Connect {
-    conninfo: Option<(String, u16)>,
+    conninfo: Option<ConnInfo>,
+    deadline: Option<Mono>,
+    /// `server_version`
+    version: String,
     phase: Phase,
 }
 
@@ -26,86 +43,107 @@ enum Phase {
 }
 
 impl Connect {
-    /// To host and port, if there is an upstream.
+    /// To an upstream, if there is one.
     #[must_use]
-    pub const fn new(conninfo: Option<(String, u16)>) -> Self {
+    pub const fn new(conninfo: Option<ConnInfo>) -> Self {
         Self {
             conninfo,
+            deadline: None,
+            version: String::new(),
             phase: Phase::Connect,
         }
     }
 
-    /// Ready when commands may be sent.
+    /// Ready when commands may be sent: what the upstream says its version is.
     ///
     /// # Errors
     /// There is no upstream, or it refuses us.
-    pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), LogEvent>> {
+    pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<String, Failure>> {
         cx.reset_latch();
-        if let Err(event) = check_interrupts(cx) {
-            return Poll::Ready(Err(event));
+        if cx.take_signal(Signal::Term) {
+            return Poll::Ready(Err(Failure::Terminated));
         }
         loop {
+            let Some(conninfo) = &self.conninfo else {
+                return failed("no connection string");
+            };
             match self.phase {
                 Phase::Connect => {
-                    let Some((host, port)) = &self.conninfo else {
-                        return failed("no connection string".into());
-                    };
-                    link.conn = Some(cx.connect(host, *port));
+                    let limit_ms = conninfo.connect_timeout_ms.into();
+                    self.deadline = (limit_ms > 0).then(|| cx.now.mono.after_ms(limit_ms));
+                    link.conn = Some(cx.connect(&conninfo.host, conninfo.port));
                     self.phase = Phase::Connecting;
                 }
                 Phase::Connecting if cx.connected(link.conn()) => {
-                    let name = match cx.shmem.settings.cluster_name.as_str() {
-                        "" => "walreceiver",
-                        name => name,
-                    };
-                    let packet = StartupPacket::Startup(StartupMessage::receiver(USER, name));
+                    let (user, name) = (&conninfo.user, &conninfo.application_name);
+                    let packet = StartupPacket::Startup(StartupMessage::receiver(user, name));
                     cx.start_reading(link.conn());
                     cx.send(link.conn(), [packet.to_bytes(), Bytes::new()]);
                     self.phase = Phase::Greeting;
                 }
                 Phase::Connecting => {
                     return match cx.conn_end(link.conn()) {
-                        Some(ConnEnd::Refused) => {
-                            let code = SqlState::CONNECTION_FAILURE;
-                            Poll::Ready(Err(LogEvent::error(code, Message::ConnectRefused)))
+                        Some(ConnEnd::Refused) => Poll::Ready(Err(Failure::Refused)),
+                        Some(ConnEnd::Closed | ConnEnd::Reset) => failed("connection reset"),
+                        None => {
+                            let writable = link.conn;
+                            let wait = Wait::latch(self.deadline, "libpqrcv_connect");
+                            self.sleep(cx, Wait { writable, ..wait })
                         }
-                        Some(ConnEnd::Closed | ConnEnd::Reset) => failed("connection reset".into()),
-                        None => Poll::Yield(Yield::Wait(Wait {
-                            latch: true,
-                            writable: link.conn,
-                            why: "libpqrcv_connect",
-                            ..Wait::default()
-                        })),
                     };
                 }
-                Phase::Greeting => match link.receive(cx) {
-                    Incoming::WouldBlock => return Poll::Yield(link.wait("libpqrcv_connect")),
-                    Incoming::Broken(why) => return failed(why),
-                    Incoming::Message(BackendMessage::ReadyForQuery(_)) => {
-                        return Poll::Ready(Ok(()));
+                Phase::Greeting => match link.receive_any(cx) {
+                    Incoming::WouldBlock => {
+                        let readable = link.conn;
+                        let wait = Wait::latch(self.deadline, "libpqrcv_connect");
+                        return self.sleep(cx, Wait { readable, ..wait });
                     }
-                    Incoming::Message(BackendMessage::ErrorResponse(fields)) => {
-                        return failed(error_text(&fields));
-                    }
-                    Incoming::Message(
-                        BackendMessage::AuthenticationOk
-                        | BackendMessage::BackendKeyData { .. }
-                        | BackendMessage::NegotiateProtocolVersion { .. },
-                    ) => {}
-                    Incoming::Message(BackendMessage::Authentication { .. }) => {
-                        return failed("fe_sendauth: no password supplied".into());
-                    }
-                    Incoming::Message(_) => {
-                        return failed("unexpected message during startup".into());
+                    Incoming::Broken(why) => return Poll::Ready(Err(Failure::Broken(why))),
+                    Incoming::Message(message) => {
+                        if let Some(outcome) = self.greeted(message) {
+                            return Poll::Ready(outcome);
+                        }
                     }
                 },
             }
         }
     }
+
+    /// One message of the greeting; an outcome if it is the last.
+    fn greeted(&mut self, message: BackendMessage) -> Option<Result<String, Failure>> {
+        let broken = |why: &str| Some(Err(Failure::Broken(why.into())));
+        match message {
+            BackendMessage::ReadyForQuery(_) => Some(Ok(core::mem::take(&mut self.version))),
+            BackendMessage::ErrorResponse(fields) => Some(Err(Failure::Error(fields))),
+            BackendMessage::ParameterStatus { name, value } => {
+                if name == "server_version" {
+                    self.version = value;
+                }
+                None
+            }
+            BackendMessage::AuthenticationOk
+            | BackendMessage::BackendKeyData { .. }
+            | BackendMessage::NegotiateProtocolVersion { .. }
+            | BackendMessage::NoticeResponse(_) => None,
+            BackendMessage::Authentication { .. } => broken("fe_sendauth: no password supplied"),
+            BackendMessage::RowDescription(_)
+            | BackendMessage::DataRow(_)
+            | BackendMessage::CommandComplete(_)
+            | BackendMessage::EmptyQueryResponse
+            | BackendMessage::CopyBothResponse { .. }
+            | BackendMessage::CopyData(_)
+            | BackendMessage::CopyDone => broken("unexpected message during startup"),
+        }
+    }
+
+    fn sleep(&self, cx: &Cx<'_>, wait: Wait) -> Poll<Result<String, Failure>> {
+        if self.deadline.is_some_and(|limit| limit <= cx.now.mono) {
+            return failed("timeout expired");
+        }
+        Poll::Yield(Yield::Wait(wait))
+    }
 }
 
-fn failed(why: String) -> Poll<Result<(), LogEvent>> {
-    let what = "could not connect to the primary server";
-    let message = Message::Upstream { what, why };
-    Poll::Ready(Err(LogEvent::error(SqlState::CONNECTION_FAILURE, message)))
+fn failed(why: &str) -> Poll<Result<String, Failure>> {
+    Poll::Ready(Err(Failure::Broken(why.into())))
 }

@@ -2,11 +2,10 @@
 
 use super::timers::Timers;
 use crate::base::{ConnId, Lsn, PgVersion, TimelineId};
-use crate::call::{LogEvent, Message, Signal, SqlState, Wait, Yield};
+use crate::call::{Wait, Yield};
 use crate::sys::{ConnEnd, Cx};
-use crate::wire::backend::{BackendMessage, ErrorFields, backend_limit};
+use crate::wire::backend::{BackendMessage, backend_limit};
 use crate::wire::frame::FrameReader;
-use alloc::format;
 use alloc::string::{String, ToString};
 
 /// The state of the connection and of the stream (`LogstreamResult` and the static variables of walreceiver.c).
@@ -62,11 +61,22 @@ impl Link {
     /// The next message; notices and changed settings are passed over.
     pub fn receive(&mut self, cx: &mut Cx<'_>) -> Incoming {
         loop {
+            match self.receive_any(cx) {
+                Incoming::Message(
+                    BackendMessage::ParameterStatus { .. } | BackendMessage::NoticeResponse(_),
+                ) => {}
+                other @ (Incoming::Message(_) | Incoming::WouldBlock | Incoming::Broken(_)) => {
+                    return other;
+                }
+            }
+        }
+    }
+
+    /// The next message, whatever it is.
+    pub(super) fn receive_any(&mut self, cx: &mut Cx<'_>) -> Incoming {
+        loop {
             match self.frames.next(backend_limit) {
                 Ok(Some(frame)) => match BackendMessage::decode(frame) {
-                    Ok(
-                        BackendMessage::ParameterStatus { .. } | BackendMessage::NoticeResponse(_),
-                    ) => {}
                     Ok(message) => return Incoming::Message(message),
                     Err(e) => return Incoming::Broken(e.to_string()),
                 },
@@ -100,22 +110,4 @@ impl Link {
             ..Wait::default()
         })
     }
-}
-
-/// `ProcessWalRcvInterrupts`
-///
-/// # Errors
-/// SIGTERM came.
-pub fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
-    if cx.take_signal(Signal::Term) {
-        let code = SqlState::ADMIN_SHUTDOWN;
-        return Err(LogEvent::fatal(code, Message::ReceiverTerminated));
-    }
-    Ok(())
-}
-
-/// An error of the upstream as libpq words it.
-#[must_use]
-pub fn error_text(fields: &ErrorFields) -> String {
-    format!("{}:  {}", fields.severity, fields.message)
 }

@@ -3,12 +3,14 @@
 //! write no WAL.
 
 mod connect;
+mod failure;
 mod link;
 mod query;
 mod replies;
 mod timers;
 
-pub use connect::Connect;
-pub use link::{Incoming, Link, check_interrupts, error_text};
+pub use connect::{ConnInfo, Connect};
+pub use failure::{Failure, error_text, terminated};
+pub use link::{Incoming, Link};
 pub use query::{Answer, Query, Row};
 pub use timers::{Silence, Timers};

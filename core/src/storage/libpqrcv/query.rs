@@ -1,13 +1,13 @@
 //! One command to the upstream and its answer. Mirrors libpqrcv_PQexec, libpqrcv_startstreaming, libpqrcv_endstreaming;
 //! they wait without any limit.
 
-use super::link::{Incoming, Link, check_interrupts, error_text};
-use crate::call::{LogEvent, Message, Poll, SqlState};
+use super::failure::Failure;
+use super::link::{Incoming, Link};
+use crate::call::{Poll, Signal};
 use crate::sys::Cx;
 use crate::wire::backend::BackendMessage;
 use crate::wire::command::Command;
 use crate::wire::frontend::FrontendMessage;
-use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -26,18 +26,16 @@ pub enum Answer {
 /// A command whose answer is awaited.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Query {
-    /// What failed, if it fails.
-    what: &'static str,
     row: Option<Row>,
 }
 
 impl Query {
-    /// Sends a command. `what` words its failure.
+    /// Sends a command.
     #[must_use]
-    pub fn send(cx: &mut Cx<'_>, link: &Link, command: &Command, what: &'static str) -> Self {
+    pub fn send(cx: &mut Cx<'_>, link: &Link, command: &Command) -> Self {
         let query = FrontendMessage::Query(command.text(cx.shmem.settings.pg_version));
         cx.send(link.conn(), [query.to_bytes(), Bytes::new()]);
-        Self { what, row: None }
+        Self { row: None }
     }
 
     /// `libpqrcv_endstreaming`: the row, if there is one, names the next timeline and where it begins.
@@ -45,27 +43,25 @@ impl Query {
     pub fn end_streaming(cx: &mut Cx<'_>, link: &Link) -> Self {
         let done = FrontendMessage::CopyDone.to_bytes();
         cx.send(link.conn(), [done, Bytes::new()]);
-        Self {
-            what: "error reading result of streaming command",
-            row: None,
-        }
+        Self { row: None }
     }
 
     /// The answer, once the upstream is ready for more or copies.
     ///
     /// # Errors
-    /// The upstream refuses, or the connection breaks.
-    pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<Answer, LogEvent>> {
+    /// The upstream refuses, or the connection breaks. Polled again after a refusal, it waits until the upstream is ready for
+    /// another command.
+    pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<Answer, Failure>> {
         cx.reset_latch();
-        if let Err(event) = check_interrupts(cx) {
-            return Poll::Ready(Err(event));
+        if cx.take_signal(Signal::Term) {
+            return Poll::Ready(Err(Failure::Terminated));
         }
         loop {
             match link.receive(cx) {
                 Incoming::WouldBlock => return Poll::Yield(link.wait("libpqrcv_PQgetResult")),
-                Incoming::Broken(why) => return Poll::Ready(Err(self.failed(why))),
+                Incoming::Broken(why) => return Poll::Ready(Err(Failure::Broken(why))),
                 Incoming::Message(BackendMessage::ErrorResponse(fields)) => {
-                    return Poll::Ready(Err(self.failed(error_text(&fields))));
+                    return Poll::Ready(Err(Failure::Error(fields)));
                 }
                 Incoming::Message(BackendMessage::DataRow(row)) => {
                     self.row.get_or_insert(row);
@@ -80,13 +76,5 @@ impl Query {
                 Incoming::Message(_) => {}
             }
         }
-    }
-
-    fn failed(&self, why: String) -> LogEvent {
-        let what = self.what;
-        LogEvent::error(
-            SqlState::PROTOCOL_VIOLATION,
-            Message::Upstream { what, why },
-        )
     }
 }
