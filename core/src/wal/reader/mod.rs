@@ -13,9 +13,10 @@ use super::position::switch_end;
 use super::{Place, WalError};
 use crate::base::{Bug, Geometry, Lsn, PgVersion, Probe, TimelineId};
 use crate::wire::page::{FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD, PageHeader};
-use crate::wire::record::{Record, RecordHeader, checksum};
+use crate::wire::record::{Record, RecordHeader, RecordParts, RecordView, checksum};
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::ops::Range;
 use pages::{Pages, Stop};
 
 /// The largest record that is read: what PostgreSQL can allocate (`MaxAllocSize`).
@@ -27,9 +28,9 @@ const RECORD_HEADER: u32 = 24;
 
 /// What [`WalReader::next`] found.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Next {
+pub enum Next<R = Record> {
     /// The next record.
-    Record(Record),
+    Record(R),
     /// Feed at least `len` bytes of the page, or say that it cannot be read, and call again.
     Need {
         /// The page.
@@ -50,6 +51,20 @@ pub struct Aborted {
     pub record: Lsn,
     /// The page that could not be read or was refused (missingContrecPtr).
     pub missing: Lsn,
+}
+
+/// A record that was found good, and where its bytes are.
+struct Found {
+    parts: RecordParts,
+    held: Held,
+}
+
+#[derive(Clone)]
+enum Held {
+    /// In the current page.
+    InPage(Range<usize>),
+    /// In the caller's buffer, gathered from several pages.
+    Gathered,
 }
 
 /// Reads records from pages that it is fed.
@@ -89,6 +104,16 @@ struct Partial {
     got: Vec<u8>,
     /// The next page to take from.
     page: Lsn,
+}
+
+impl<R> Next<R> {
+    fn map<T>(self, record: impl FnOnce(R) -> T) -> Next<T> {
+        match self {
+            Self::Record(found) => Next::Record(record(found)),
+            Self::Need { page, len, record } => Next::Need { page, len, record },
+            Self::End(error) => Next::End(error),
+        }
+    }
 }
 
 impl WalReader {
@@ -191,6 +216,33 @@ impl WalReader {
 
     /// The next record, what is needed for it, or why there is none.
     pub fn next(&mut self, probe: &mut Probe) -> Next {
+        let mut room = Vec::new();
+        self.advance(probe, &mut room).map(|found| {
+            let bytes = match found.held {
+                Held::InPage(range) => self.pages.bytes().slice(range),
+                Held::Gathered => Bytes::from(room),
+            };
+            Record::from_parts(&found.parts, &bytes)
+        })
+    }
+
+    /// The same, and the record is looked at where it lies: in its page, or in `room` if it lies in several. `room` is
+    /// best the same every time; its contents are of no meaning between the calls.
+    #[inline]
+    pub fn next_view<'a>(
+        &'a mut self,
+        probe: &mut Probe,
+        room: &'a mut Vec<u8>,
+    ) -> Next<RecordView<'a>> {
+        self.advance(probe, room).map(|found| {
+            found.parts.view(match found.held {
+                Held::InPage(range) => &self.pages.bytes()[range],
+                Held::Gathered => room,
+            })
+        })
+    }
+
+    fn advance(&mut self, probe: &Probe, room: &mut Vec<u8>) -> Next<Found> {
         loop {
             let step = match &self.phase {
                 Phase::Idle => {
@@ -199,18 +251,18 @@ impl WalReader {
                     Ok(None)
                 }
                 Phase::Skipping(page) => self.skip(*page).map(|()| None),
-                Phase::Starting(at) => self.start(*at, probe),
-                Phase::Assembling(_) => self.assemble(),
+                Phase::Starting(at) => self.start(*at, probe, room),
+                Phase::Assembling(_) => self.assemble(room),
             };
             match step {
                 Ok(None) => {}
-                Ok(Some(record)) => {
-                    self.decoded = record.lsn;
-                    self.end = record.next;
+                Ok(Some(found)) => {
+                    self.decoded = found.parts.lsn;
+                    self.end = found.parts.next;
                     self.phase = Phase::Idle;
-                    if self.seek.is_none_or(|target| target <= record.lsn) {
+                    if self.seek.is_none_or(|target| target <= self.decoded) {
                         self.seek = None;
-                        return Next::Record(record);
+                        return Next::Record(found);
                     }
                 }
                 Err(Stop::Need { page, len }) => {
@@ -222,7 +274,7 @@ impl WalReader {
         }
     }
 
-    fn fail(&mut self, error: WalError) -> Next {
+    fn fail(&mut self, error: WalError) -> Next<Found> {
         if let Phase::Assembling(partial) = &self.phase {
             self.aborted = Some(Aborted {
                 record: partial.start,
@@ -263,7 +315,7 @@ impl WalReader {
     }
 
     /// Reads a record up to the end of its first page.
-    fn start(&mut self, at: Lsn, probe: &Probe) -> Result<Option<Record>, Stop> {
+    fn start(&mut self, at: Lsn, probe: &Probe, room: &mut Vec<u8>) -> Result<Option<Found>, Stop> {
         let geometry = *self.geometry();
         let wal_page = geometry.wal_page;
         let (page, mut offset) = (geometry.page_start(at), geometry.page_offset(at));
@@ -299,22 +351,26 @@ impl WalReader {
             }
         }
         if total > wal_page - offset {
+            let mut got = core::mem::take(room);
+            got.clear();
             self.phase = Phase::Assembling(Partial {
                 start,
                 total,
-                got: Vec::new(),
+                got,
                 page: page + u64::from(wal_page),
             });
             return Ok(None);
         }
         self.pages.fetch(page, offset + total)?;
-        let (from, to) = (offset as usize, (offset + total) as usize);
-        let bytes = self.pages.bytes().slice(from..to);
-        self.decode(start, &bytes, Lsn(start.0 + u64::from(total)).align8())
+        let range = offset as usize..(offset + total) as usize;
+        let end = Lsn(start.0 + u64::from(total)).align8();
+        let parts = self.decode(start, &self.pages.bytes()[range.clone()], end)?;
+        let held = Held::InPage(range);
+        Ok(Some(Found { parts, held }))
     }
 
     /// Takes what the next page has of a record.
-    fn assemble(&mut self) -> Result<Option<Record>, Stop> {
+    fn assemble(&mut self, room: &mut Vec<u8>) -> Result<Option<Found>, Stop> {
         let Phase::Assembling(partial) = &mut self.phase else {
             unreachable!("called in this phase only")
         };
@@ -368,27 +424,28 @@ impl WalReader {
             partial.page += u64::from(wal_page);
             return Ok(None);
         }
-        let bytes = Bytes::from(core::mem::take(&mut partial.got));
+        *room = core::mem::take(&mut partial.got);
         let end = Lsn(page.0 + u64::from(header_len + take)).align8();
-        self.decode(start, &bytes, end)
+        let parts = self.decode(start, room, end)?;
+        let held = Held::Gathered;
+        Ok(Some(Found { parts, held }))
     }
 
     /// Checks and decodes a whole record whose bytes end, padding included, at `end`.
-    fn decode(&self, start: Lsn, bytes: &Bytes, end: Lsn) -> Result<Option<Record>, Stop> {
+    #[inline]
+    fn decode(&self, start: Lsn, bytes: &[u8], end: Lsn) -> Result<RecordParts, WalError> {
         let header = RecordHeader::decode(bytes).expect("a record has a header");
         if header.crc != checksum(bytes) {
-            return Err(WalError::Checksum(start).into());
+            return Err(WalError::Checksum(start));
         }
         let next = if header.is_switch() {
             switch_end(self.geometry(), end)
         } else {
             end
         };
-        let record = Record::decode(bytes, [start, end, next], self.geometry().data_page);
+        let parts = RecordParts::decode(bytes, [start, end, next], self.geometry().data_page);
         let last = self.decoded;
-        Ok(Some(
-            record.map_err(|error| WalError::Structure { error, last })?,
-        ))
+        parts.map_err(|error| WalError::Structure { error, last })
     }
 
     fn bad_offset(&self, record: Lsn, least: u32, offset: u32) -> Stop {

@@ -1,10 +1,11 @@
-//! From the bytes of a whole record to its parts. Mirrors DecodeXLogRecord.
+//! A record as a value of its own, with its parts cut out. Mirrors DecodedXLogRecord.
 
-use super::block::{BlockHeader, RelLocator};
+use super::RecordHeader;
+use super::block::RelLocator;
 use super::image::Image;
-use super::{ID_DATA_LONG, ID_DATA_SHORT, ID_ORIGIN, ID_TOP_XID, MAX_BLOCK_ID, RecordHeader};
+use super::view::RecordParts;
 use crate::base::{Lsn, Xid};
-use crate::wire::layout::{Cursor, Short};
+use crate::wire::layout::Short;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -117,110 +118,44 @@ pub struct Record {
     pub main: Bytes,
 }
 
-/// What the fragment headers announce.
-#[derive(Default)]
-struct Announced {
-    blocks: Vec<(u8, BlockHeader)>,
-    origin: Option<u16>,
-    top_xid: Option<Xid>,
-    main_len: u32,
-    /// Sum of all data lengths; 64 bits, so that a long main data length cannot wrap it.
-    total: u64,
-}
-
 impl Record {
     /// Decodes a whole record, header included, that stands at `lsn`. `page_size` is that of data pages.
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn decode(
-        bytes: &Bytes,
-        [lsn, end, next]: [Lsn; 3],
-        page_size: u32,
-    ) -> Result<Self, RecordError> {
-        let header = RecordHeader::decode(bytes)?;
-        let mut cursor = Cursor::disk(&bytes[RecordHeader::LEN..]);
-        if header.tot_len as usize != bytes.len() {
-            return Err(RecordError::InvalidLength);
-        }
-        let announced = Announced::decode(&mut cursor, page_size)?;
-        let mut at = bytes.len() - cursor.rest().len();
-        if announced.total != cursor.rest().len() as u64 {
-            return Err(RecordError::InvalidLength);
-        }
-        // The sum fits, so every cut below does.
-        let mut cut = |len: usize| {
-            at += len;
-            if len == 0 {
-                Bytes::new()
-            } else {
-                bytes.slice(at - len..at)
-            }
-        };
-        let blocks = announced
-            .blocks
-            .into_iter()
-            .map(|(id, block)| BlockRef {
-                id,
-                fork: block.fork,
-                rel: block.rel,
-                block: block.block,
-                will_init: block.will_init,
-                has_data: block.data_len > 0,
-                image: block.image.map(|image| Image {
-                    hole_offset: image.hole_offset,
-                    hole_length: image.hole_length,
-                    info: image.info,
-                    bytes: cut(usize::from(image.len)),
-                }),
-                data: cut(usize::from(block.data_len)),
-            })
-            .collect();
-        Ok(Self {
-            lsn,
-            end,
-            next,
-            header,
-            blocks,
-            origin: announced.origin,
-            top_xid: announced.top_xid,
-            main: cut(announced.main_len as usize),
-        })
-    }
-}
-
-impl Announced {
-    /// Reads headers while more bytes are left than were announced, or until the main data header, which is the last.
-    fn decode(cursor: &mut Cursor<'_>, page_size: u32) -> Result<Self, RecordError> {
-        let mut all = Self::default();
-        while cursor.rest().len() as u64 > all.total {
-            match cursor.take("block_id")? {
-                ID_DATA_SHORT => {
-                    return Ok(all.with_main(u32::from(cursor.take::<u8>("data_length")?)));
-                }
-                ID_DATA_LONG => return Ok(all.with_main(cursor.take("data_length")?)),
-                ID_ORIGIN => all.origin = Some(cursor.take("origin")?),
-                ID_TOP_XID => all.top_xid = Some(cursor.take("toplevel_xid")?),
-                id @ 0..=MAX_BLOCK_ID => {
-                    let last = all.blocks.last();
-                    if last.is_some_and(|(last, _)| id <= *last) {
-                        return Err(RecordError::OutOfOrder(id));
-                    }
-                    let previous = last.map(|(_, block)| block.rel);
-                    let block = BlockHeader::decode(cursor, previous, page_size)?;
-                    all.total += u64::from(block.data_len);
-                    all.total += block.image.map_or(0, |image| u64::from(image.len));
-                    all.blocks.push((id, block));
-                }
-                id => return Err(RecordError::InvalidBlockId(id)),
-            }
-        }
-        Ok(all)
+    pub fn decode(bytes: &Bytes, at: [Lsn; 3], page_size: u32) -> Result<Self, RecordError> {
+        let parts = RecordParts::decode(bytes, at, page_size)?;
+        Ok(Self::from_parts(&parts, bytes))
     }
 
-    fn with_main(mut self, len: u32) -> Self {
-        self.main_len = len;
-        self.total += u64::from(len);
-        self
+    /// The same of a record that was checked before. `bytes` are those that were decoded.
+    #[must_use]
+    pub fn from_parts(parts: &RecordParts, bytes: &Bytes) -> Self {
+        let view = parts.view(bytes);
+        let blocks = view.blocks().map(|block| BlockRef {
+            id: block.id,
+            fork: block.header.fork,
+            rel: block.header.rel,
+            block: block.header.block,
+            will_init: block.header.will_init,
+            has_data: block.header.data_len > 0,
+            image: block.header.image.map(|image| Image {
+                hole_offset: image.hole_offset,
+                hole_length: image.hole_length,
+                info: image.info,
+                bytes: bytes.slice_ref(block.image),
+            }),
+            data: bytes.slice_ref(block.data),
+        });
+        Self {
+            lsn: parts.lsn,
+            end: parts.end,
+            next: parts.next,
+            header: parts.header,
+            blocks: blocks.collect(),
+            origin: parts.origin,
+            top_xid: parts.top_xid,
+            main: bytes.slice_ref(view.main()),
+        }
     }
 }

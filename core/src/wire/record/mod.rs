@@ -11,12 +11,14 @@ mod image;
 mod rmgr;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use assemble::{AssembledRecord, BlockPart, RecordBody};
 pub use block::{BlockHeader, ImageHeader, RelLocator};
 pub use decode::{BlockRef, Record, RecordError};
 pub use image::{APPLY, COMPRESS_LZ4, COMPRESS_PGLZ, COMPRESS_ZSTD, HAS_HOLE, Image, ImageError};
 pub use rmgr::RmgrId;
+pub use view::{BlockView, Blocks, RecordParts, RecordView};
 
 use super::layout::{Pad, layout};
 use crate::base::{Lsn, Xid};

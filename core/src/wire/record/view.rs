@@ -1,0 +1,204 @@
+//! A record looked at where it lies, without copies. Mirrors DecodeXLogRecord, of which these are all the checks.
+
+use super::block::{BlockHeader, RelLocator};
+use super::decode::RecordError;
+use super::{ID_DATA_LONG, ID_DATA_SHORT, ID_ORIGIN, ID_TOP_XID, MAX_BLOCK_ID, RecordHeader};
+use crate::base::{Lsn, Xid};
+use crate::wire::layout::Cursor;
+use core::ops::Deref;
+
+/// What the headers of a record say. With the record's bytes it makes a [`RecordView`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RecordParts {
+    /// Where it starts.
+    pub lsn: Lsn,
+    /// Where its own bytes end, rounded up to 8; the page boundary if they end with the page.
+    pub end: Lsn,
+    /// Where to go on (`EndRecPtr`): the same, but behind a switch the end of the segment.
+    pub next: Lsn,
+    /// The header.
+    pub header: RecordHeader,
+    /// The replication origin.
+    pub origin: Option<u16>,
+    /// The top-level transaction of a subtransaction's first record under logical decoding.
+    pub top_xid: Option<Xid>,
+    /// Bytes of all images together.
+    pub image_len: u32,
+    /// Bytes of the main data, which is the last part.
+    main_len: u32,
+    /// Where the headers end and the data of blocks begins.
+    data_at: u32,
+    /// Of data pages.
+    page_size: u32,
+}
+
+/// A record that was found good, and its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RecordView<'a> {
+    parts: RecordParts,
+    bytes: &'a [u8],
+}
+
+/// One block that a record refers to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BlockView<'a> {
+    /// 0 to 32; gaps are allowed.
+    pub id: u8,
+    /// What its header says.
+    pub header: BlockHeader,
+    /// The bytes of its image, empty if it has none.
+    pub image: &'a [u8],
+    /// The block data.
+    pub data: &'a [u8],
+}
+
+/// The blocks of a record, by rising id.
+#[derive(Clone, Debug)]
+pub struct Blocks<'a> {
+    headers: Cursor<'a>,
+    data: Cursor<'a>,
+    previous: Option<RelLocator>,
+    page_size: u32,
+}
+
+impl RecordParts {
+    /// Checks the headers of a whole record that stands at `lsn`. `page_size` is that of data pages.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    #[inline]
+    pub fn decode(
+        bytes: &[u8],
+        [lsn, end, next]: [Lsn; 3],
+        page_size: u32,
+    ) -> Result<Self, RecordError> {
+        let header = RecordHeader::decode(bytes)?;
+        if header.tot_len as usize != bytes.len() {
+            return Err(RecordError::InvalidLength);
+        }
+        let mut parts = Self {
+            lsn,
+            end,
+            next,
+            header,
+            origin: None,
+            top_xid: None,
+            image_len: 0,
+            main_len: 0,
+            data_at: 0,
+            page_size,
+        };
+        let rest = parts.decode_fragments(&bytes[RecordHeader::LEN..])?;
+        // A record is shorter than 4 GB, and what is left of it as well.
+        parts.data_at = header.tot_len - u32::try_from(rest).unwrap_or(0);
+        Ok(parts)
+    }
+
+    /// Reads headers while more bytes are left than were announced, or until the main data header, which is the last.
+    /// Returns how many bytes of data follow.
+    #[inline]
+    fn decode_fragments(&mut self, fragments: &[u8]) -> Result<usize, RecordError> {
+        let mut cursor = Cursor::disk(fragments);
+        // 64 bits, so that a long main data length cannot wrap the sum.
+        let mut total = 0;
+        let mut last: Option<(u8, RelLocator)> = None;
+        while cursor.rest().len() as u64 > total {
+            match cursor.take("block_id")? {
+                ID_DATA_SHORT => {
+                    self.main_len = u32::from(cursor.take::<u8>("data_length")?);
+                    total += u64::from(self.main_len);
+                    break;
+                }
+                ID_DATA_LONG => {
+                    self.main_len = cursor.take("data_length")?;
+                    total += u64::from(self.main_len);
+                    break;
+                }
+                ID_ORIGIN => self.origin = Some(cursor.take("origin")?),
+                ID_TOP_XID => self.top_xid = Some(cursor.take("toplevel_xid")?),
+                id @ 0..=MAX_BLOCK_ID => {
+                    if last.is_some_and(|(last, _)| id <= last) {
+                        return Err(RecordError::OutOfOrder(id));
+                    }
+                    let previous = last.map(|(_, rel)| rel);
+                    let block = BlockHeader::decode(&mut cursor, previous, self.page_size)?;
+                    let image = block.image.map_or(0, |image| u32::from(image.len));
+                    self.image_len += image;
+                    total += u64::from(block.data_len) + u64::from(image);
+                    last = Some((id, block.rel));
+                }
+                id => return Err(RecordError::InvalidBlockId(id)),
+            }
+        }
+        if total != cursor.rest().len() as u64 {
+            return Err(RecordError::InvalidLength);
+        }
+        Ok(cursor.rest().len())
+    }
+
+    /// The record itself. `bytes` are those that were decoded.
+    #[must_use]
+    pub const fn view(self, bytes: &[u8]) -> RecordView<'_> {
+        RecordView { parts: self, bytes }
+    }
+}
+
+impl Deref for RecordView<'_> {
+    type Target = RecordParts;
+
+    fn deref(&self) -> &RecordParts {
+        &self.parts
+    }
+}
+
+impl<'a> RecordView<'a> {
+    /// The blocks, by rising id.
+    #[must_use]
+    #[inline]
+    pub fn blocks(&self) -> Blocks<'a> {
+        let (headers, data) = self.bytes.split_at(self.parts.data_at as usize);
+        let main_at = data.len() - self.parts.main_len as usize;
+        Blocks {
+            headers: Cursor::disk(&headers[RecordHeader::LEN..]),
+            data: Cursor::disk(&data[..main_at]),
+            previous: None,
+            page_size: self.parts.page_size,
+        }
+    }
+
+    /// The main data.
+    #[must_use]
+    #[inline]
+    pub fn main(&self) -> &'a [u8] {
+        &self.bytes[self.bytes.len() - self.parts.main_len as usize..]
+    }
+}
+
+impl<'a> Iterator for Blocks<'a> {
+    type Item = BlockView<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<BlockView<'a>> {
+        // All of this was checked when the record was decoded: it ends with the last block, not with an error.
+        loop {
+            match self.headers.take("block_id").ok()? {
+                ID_ORIGIN => _ = self.headers.take::<u16>("origin").ok()?,
+                ID_TOP_XID => _ = self.headers.take::<Xid>("toplevel_xid").ok()?,
+                id @ 0..=MAX_BLOCK_ID => {
+                    let header =
+                        BlockHeader::decode(&mut self.headers, self.previous, self.page_size)
+                            .ok()?;
+                    self.previous = Some(header.rel);
+                    let image = header.image.map_or(0, |image| usize::from(image.len));
+                    return Some(BlockView {
+                        id,
+                        header,
+                        image: self.data.bytes("image", image).ok()?,
+                        data: self.data.bytes("data", usize::from(header.data_len)).ok()?,
+                    });
+                }
+                _main_data => return None,
+            }
+        }
+    }
+}
