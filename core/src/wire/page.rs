@@ -23,6 +23,13 @@ pub const fn magic(version: PgVersion) -> u16 {
     }
 }
 
+/// The version whose pages have that magic number, if it is one that we read.
+#[must_use]
+pub fn version(number: u16) -> Option<PgVersion> {
+    let known = [PgVersion::V15, PgVersion::V18];
+    known.into_iter().find(|known| magic(*known) == number)
+}
+
 layout! {
     /// The header of every WAL page (`XLogPageHeaderData`).
     pub struct PageHeader: Disk {

@@ -33,9 +33,13 @@ pub(super) fn counted<T: Field>(
     cursor: &mut Cursor<'_>,
     field: &'static str,
 ) -> Result<Vec<T>, PayloadError> {
-    let count: i32 = cursor.take(field)?;
-    let count = usize::try_from(count).map_err(|_| PayloadError::BadCount { field, count })?;
-    items(cursor, field, count)
+    let number = cursor.take(field)?;
+    items(cursor, field, count(field, number)?)
+}
+
+/// A count, which cannot be negative.
+pub(super) fn count(field: &'static str, count: i32) -> Result<usize, PayloadError> {
+    usize::try_from(count).map_err(|_| PayloadError::BadCount { field, count })
 }
 
 /// Reads `count` items.

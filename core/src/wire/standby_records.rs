@@ -1,8 +1,9 @@
 //! Main data of the Standby resource manager: what a hot standby must know. Mirrors standbydefs.h.
 
 use super::layout::{Cursor, Field, Order, Pad, layout};
-use super::payload::{PayloadError, counted, items, put_count, put_counted};
+use super::payload::{PayloadError, count, counted, items, put_count, put_counted};
 use super::record::{RMGR_INFO_MASK, RmgrId};
+use super::xact_records::Invalidation;
 use crate::base::Xid;
 use alloc::vec::Vec;
 
@@ -48,6 +49,30 @@ pub struct RunningXacts {
     pub subxids: Vec<Xid>,
 }
 
+layout! {
+    /// The fixed part of XLOG_INVALIDATIONS.
+    struct InvalidationsHeader: Disk {
+        db: u32,
+        tablespace: u32,
+        init_file_inval: bool,
+        pad: Pad<3>,
+        nmsgs: i32,
+    }
+}
+
+/// Invalidation messages of a transaction without an id (`xl_invalidations`).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Invalidations {
+    /// The database.
+    pub db: u32,
+    /// Its tablespace.
+    pub tablespace: u32,
+    /// The relation cache's file is to be removed.
+    pub init_file_inval: bool,
+    /// The messages.
+    pub msgs: Vec<Invalidation>,
+}
+
 /// The main data of a Standby record, by its type.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum StandbyRecord {
@@ -55,6 +80,8 @@ pub enum StandbyRecord {
     Lock(Vec<StandbyLock>),
     /// XLOG_RUNNING_XACTS
     RunningXacts(RunningXacts),
+    /// XLOG_INVALIDATIONS
+    Invalidations(Invalidations),
 }
 
 impl StandbyRecord {
@@ -67,6 +94,7 @@ impl StandbyRecord {
         match info & RMGR_INFO_MASK {
             0x00 => Ok(Self::Lock(counted(&mut cursor, "locks")?)),
             0x10 => Ok(Self::RunningXacts(RunningXacts::decode(&mut cursor)?)),
+            0x20 => Ok(Self::Invalidations(Invalidations::decode(&mut cursor)?)),
             info => {
                 let rmid = RmgrId::STANDBY;
                 Err(PayloadError::UnknownType { rmid, info })
@@ -80,6 +108,7 @@ impl StandbyRecord {
         match self {
             Self::Lock(_) => 0x00,
             Self::RunningXacts(_) => 0x10,
+            Self::Invalidations(_) => 0x20,
         }
     }
 
@@ -90,6 +119,7 @@ impl StandbyRecord {
         match self {
             Self::Lock(locks) => put_counted(locks, &mut out),
             Self::RunningXacts(running) => running.encode(&mut out),
+            Self::Invalidations(invalidations) => invalidations.encode(&mut out),
         }
         out
     }
@@ -98,9 +128,6 @@ impl StandbyRecord {
 impl RunningXacts {
     fn decode(cursor: &mut Cursor<'_>) -> Result<Self, PayloadError> {
         let header: RunningXactsHeader = cursor.take("xl_running_xacts")?;
-        let count = |field: &'static str, count: i32| {
-            usize::try_from(count).map_err(|_| PayloadError::BadCount { field, count })
-        };
         Ok(Self {
             overflowed: header.overflowed,
             next_xid: header.next_xid,
@@ -122,6 +149,26 @@ impl RunningXacts {
         for xid in self.xids.iter().chain(&self.subxids) {
             xid.write(out, Order::Disk);
         }
+    }
+}
+
+impl Invalidations {
+    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, PayloadError> {
+        let header: InvalidationsHeader = cursor.take("xl_invalidations")?;
+        Ok(Self {
+            db: header.db,
+            tablespace: header.tablespace,
+            init_file_inval: header.init_file_inval,
+            msgs: items(cursor, "msgs", count("nmsgs", header.nmsgs)?)?,
+        })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.db.write(out, Order::Disk);
+        self.tablespace.write(out, Order::Disk);
+        self.init_file_inval.write(out, Order::Disk);
+        Pad::<3>.write(out, Order::Disk);
+        put_counted(&self.msgs, out);
     }
 }
 
@@ -149,10 +196,23 @@ mod tests {
             db: 5,
             rel: 16384,
         };
+        let invalidations = Invalidations {
+            db: 5,
+            tablespace: 1663,
+            init_file_inval: true,
+            msgs: vec![Invalidation {
+                id: -2,
+                pad: Pad,
+                db: 5,
+                object: 16384,
+                rest: 0,
+            }],
+        };
         for (record, len) in [
             (StandbyRecord::Lock(vec![lock]), 16),
             (running(vec![]), 24),
             (running(vec![Xid(739)]), 28),
+            (StandbyRecord::Invalidations(invalidations), 32),
         ] {
             let main = record.encode();
             assert_eq!(main.len(), len);
@@ -169,6 +229,6 @@ mod tests {
             }
             assert_eq!(StandbyRecord::decode(record.info(), &main), Ok(record));
         }
-        assert!(StandbyRecord::decode(0x20, &[0; 40]).is_err());
+        assert!(StandbyRecord::decode(0x30, &[0; 40]).is_err());
     }
 }

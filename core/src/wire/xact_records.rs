@@ -1,7 +1,7 @@
 //! Main data of commits and aborts. Mirrors xact.h and xactdesc.c (ParseCommitRecord, ParseAbortRecord).
 
 use super::layout::{Cursor, Field, Order, Pad, layout};
-use super::payload::{PayloadError, counted, put_counted};
+use super::payload::{PayloadError, count, counted, items, put_counted};
 use super::record::{RelLocator, RmgrId, SPECIAL_REL_UPDATE};
 use crate::base::{Lsn, PgVersion, TimestampTz, Xid};
 use alloc::vec::Vec;
@@ -220,13 +220,8 @@ impl XactEnd {
             self.rels = counted(cursor, "rels")?;
         }
         if has(xinfo::HAS_DROPPED_STATS) {
-            self.stats = match version {
-                PgVersion::V15 => counted::<StatsItem15>(cursor, "stats")?
-                    .into_iter()
-                    .map(StatsItem::from)
-                    .collect(),
-                PgVersion::V18 => counted(cursor, "stats")?,
-            };
+            let number = count("stats", cursor.take("stats")?)?;
+            self.stats = stats_items(version, cursor, number)?;
         }
         if has(xinfo::HAS_INVALS) && self.op.is_commit() {
             self.invals = counted(cursor, "msgs")?;
@@ -315,6 +310,19 @@ impl XactEnd {
             | bit(self.gid.is_some(), xinfo::HAS_GID)
             | bit(self.origin.is_some(), xinfo::HAS_ORIGIN)
     }
+}
+
+/// Reads `count` items of the version's layout.
+pub(super) fn stats_items(
+    version: PgVersion,
+    cursor: &mut Cursor<'_>,
+    count: usize,
+) -> Result<Vec<StatsItem>, PayloadError> {
+    if version.major() >= 18 {
+        return items(cursor, "stats", count);
+    }
+    let short = items::<StatsItem15>(cursor, "stats", count)?;
+    Ok(short.into_iter().map(StatsItem::from).collect())
 }
 
 impl From<StatsItem15> for StatsItem {

@@ -8,6 +8,7 @@ mod assemble;
 mod block;
 mod decode;
 mod image;
+mod names;
 mod rmgr;
 #[cfg(test)]
 mod tests;

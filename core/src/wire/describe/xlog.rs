@@ -1,0 +1,128 @@
+//! Checkpoints, backups, changes of settings. Mirrors xlogdesc.c.
+
+use super::known;
+use super::text::Text;
+use crate::base::{Lsn, PgVersion, WalLevel};
+use crate::wire::payload::PayloadError;
+use crate::wire::xlog_records::{CheckPoint, ParameterChange, XlogRecord, wal_level};
+
+impl Text {
+    pub(super) fn xlog_desc(
+        &mut self,
+        version: PgVersion,
+        info: u8,
+        main: &[u8],
+    ) -> Result<(), PayloadError> {
+        let Some(record) = known(XlogRecord::decode(version, info, main))? else {
+            return Ok(());
+        };
+        match record {
+            XlogRecord::CheckpointShutdown(checkpoint) => {
+                self.checkpoint(version, &checkpoint).add("shutdown");
+            }
+            XlogRecord::CheckpointOnline(checkpoint) => {
+                self.checkpoint(version, &checkpoint).add("online");
+            }
+            XlogRecord::NextOid(oid) => _ = self.dec(oid),
+            XlogRecord::RestorePoint(point) => _ = self.cstr(&point.name),
+            XlogRecord::BackupEnd(start) => _ = self.lsn(start),
+            XlogRecord::ParameterChange(change) => self.parameter_change(&change),
+            XlogRecord::FpwChange(on) => _ = self.add(if on { "true" } else { "false" }),
+            XlogRecord::EndOfRecovery(end, level) => {
+                self.add("tli ").dec(end.this_tli.0);
+                self.add("; prev tli ").dec(end.prev_tli.0);
+                self.add("; time ").timestamp(end.time);
+                if version.major() >= 17 {
+                    self.add("; wal_level ").add(wal_level_name(level));
+                }
+            }
+            XlogRecord::OverwriteContrecord(overwrite) => {
+                self.add("lsn ").lsn(overwrite.overwritten_lsn);
+                self.add("; time ").timestamp(overwrite.time);
+            }
+            XlogRecord::CheckpointRedo(level) => {
+                self.add("wal_level ").add(wal_level_name(level));
+            }
+            XlogRecord::Noop | XlogRecord::Switch | XlogRecord::FpiForHint | XlogRecord::Fpi => {}
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, version: PgVersion, checkpoint: &CheckPoint) -> &mut Self {
+        let on = if checkpoint.full_page_writes {
+            "true"
+        } else {
+            "false"
+        };
+        self.add("redo ").lsn(checkpoint.redo);
+        self.add("; tli ").dec(checkpoint.this_tli.0);
+        self.add("; prev tli ").dec(checkpoint.prev_tli.0);
+        self.add("; fpw ").add(on);
+        if version.major() >= 17 {
+            let level = wal_level_name(checkpoint.wal_level);
+            self.add("; wal_level ").add(level);
+        }
+        self.add("; xid ").dec(checkpoint.next_xid.epoch());
+        self.add(":").dec(checkpoint.next_xid.xid().0);
+        self.add("; oid ").dec(checkpoint.next_oid);
+        self.add("; multi ").dec(checkpoint.next_multi);
+        self.add("; offset ").dec(checkpoint.next_multi_offset);
+        self.add("; oldest xid ").dec(checkpoint.oldest_xid.0);
+        self.add(" in DB ").dec(checkpoint.oldest_xid_db);
+        self.add("; oldest multi ").dec(checkpoint.oldest_multi);
+        self.add(" in DB ").dec(checkpoint.oldest_multi_db);
+        self.add("; oldest/newest commit timestamp xid: ")
+            .dec(checkpoint.oldest_commit_ts_xid.0);
+        self.add("/").dec(checkpoint.newest_commit_ts_xid.0);
+        self.add("; oldest running xid ")
+            .dec(checkpoint.oldest_active_xid.0);
+        self.add("; ")
+    }
+
+    fn parameter_change(&mut self, change: &ParameterChange) {
+        let switch = |on: bool| if on { "on" } else { "off" };
+        self.add("max_connections=").int(change.max_connections);
+        self.add(" max_worker_processes=")
+            .int(change.max_worker_processes);
+        self.add(" max_wal_senders=").int(change.max_wal_senders);
+        self.add(" max_prepared_xacts=")
+            .int(change.max_prepared_xacts);
+        self.add(" max_locks_per_xact=")
+            .int(change.max_locks_per_xact);
+        self.add(" wal_level=")
+            .add(wal_level_name(change.wal_level));
+        self.add(" wal_log_hints=")
+            .add(switch(change.wal_log_hints));
+        self.add(" track_commit_timestamp=")
+            .add(switch(change.track_commit_timestamp));
+    }
+
+    /// Adds a position (`%X/%X`).
+    pub fn lsn(&mut self, lsn: Lsn) -> &mut Self {
+        let (high, low) = halves(lsn);
+        self.hex(high, 1).add("/").hex(low, 1)
+    }
+
+    /// Adds a position with all digits of its second half (`%X/%08X`).
+    #[inline]
+    pub fn lsn_padded(&mut self, lsn: Lsn) -> &mut Self {
+        let (high, low) = halves(lsn);
+        self.hex(high, 1).add("/").hex(low, 8)
+    }
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "cut in two on purpose")]
+const fn halves(lsn: Lsn) -> (u32, u32) {
+    ((lsn.0 >> 32) as u32, lsn.0 as u32)
+}
+
+/// `wal_level_options`
+const fn wal_level_name(number: i32) -> &'static str {
+    match wal_level(number) {
+        Some(WalLevel::Minimal) => "minimal",
+        Some(WalLevel::Replica) => "replica",
+        Some(WalLevel::Logical) => "logical",
+        None => "?",
+    }
+}
