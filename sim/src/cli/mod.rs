@@ -16,9 +16,11 @@ mod scenarios;
 mod shrink;
 mod trace;
 mod values;
+mod waldump;
 
 use clap::{Parser, Subcommand};
 use refusal::Refusal;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use walsim::report::Status;
 
@@ -61,6 +63,13 @@ enum Command {
     Bench(bench::Args),
     /// Does this build repeat itself?
     Doctor(doctor::Args),
+    /// Decode WAL as pg_waldump does, with its options
+    #[command(disable_help_flag = true)]
+    Waldump {
+        /// See `walsim waldump --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 /// `println!` for results. A reader that has gone away (`| head`) is no error.
@@ -83,6 +92,11 @@ enum Format {
 pub(crate) fn main() -> ExitCode {
     // A panic of a simulated run is a finding and part of its report; one of the command itself is shown as always.
     pool::silence_panics_of_runs();
+    // Its arguments follow pg_waldump's rules, not ours, down to `--`.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|command| command == "waldump") {
+        return waldump::run(args);
+    }
     let outcome = match Cli::parse().command {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Replay(args) => replay::run(&args),
@@ -92,6 +106,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Invariants(command) => invariants::run(&command),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Waldump { args } => return waldump::run(args.into_iter()),
     };
     match outcome {
         Ok(status) => ExitCode::from(status.code()),

@@ -1,0 +1,272 @@
+//! Finds the directory and the segments that a command line names. Mirrors the second half of pg_waldump's main().
+
+use super::options::Options;
+use super::scanf::Scan;
+use super::stop::{Stop, reason};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
+use walsim_core::wal::names::segment_name;
+use walsim_core::wire::page::{self, LongPageHeader};
+
+/// Pages of WAL and of data (`XLOG_BLCKSZ`, `BLCKSZ`), which pg_waldump has built in as well.
+pub(super) const PAGE: u32 = 8192;
+const LEAST_SEGMENT: u32 = 1 << 20;
+const MOST_SEGMENT: u32 = 1 << 30;
+
+/// What is to be read.
+pub(super) struct Range {
+    pub(super) folder: PathBuf,
+    pub(super) geometry: Geometry,
+    pub(super) version: PgVersion,
+    pub(super) timeline: TimelineId,
+    pub(super) start: Lsn,
+    /// Invalid if there is no end.
+    pub(super) end: Lsn,
+    /// Segments that were named by their `.partial` files.
+    pub(super) partial: Vec<SegmentNo>,
+}
+
+/// What the first page of a file says about all others.
+struct Found {
+    version: PgVersion,
+    segment: u32,
+}
+
+impl Range {
+    /// Looks for what the options name.
+    pub(super) fn find(options: &Options) -> Result<Self, Stop> {
+        let mut folder = options.path.as_deref().map(path);
+        if let Some(folder) = &folder {
+            verify_directory(folder).map_err(Stop::bad_argument)?;
+        }
+        let Some(first) = options.files.first() else {
+            let (folder, found) = identify_target_directory(folder, None)?;
+            return Self::new(folder, &found, options).checked();
+        };
+        let (directory, name) = split_path(first);
+        if folder.is_none()
+            && let Some(directory) = directory
+        {
+            verify_directory(path(directory)).map_err(Stop::Fatal)?;
+            folder = Some(path(directory));
+        }
+        let (folder, found) = identify_target_directory(folder, Some(name))?;
+        let mut range = Self::new(folder, &found, options);
+        range.between(options, name)?;
+        range.checked()
+    }
+
+    fn new(folder: PathBuf, found: &Found, options: &Options) -> Self {
+        Self {
+            folder,
+            geometry: Geometry {
+                wal_page: PAGE,
+                segment: found.segment,
+                data_page: PAGE,
+                sector: 512,
+            },
+            version: found.version,
+            timeline: options.timeline,
+            start: options.start,
+            end: options.end,
+            partial: Vec::new(),
+        }
+    }
+
+    /// Takes start and end from the names of files.
+    fn between(&mut self, options: &Options, name: &[u8]) -> Result<(), Stop> {
+        let first = self.named_segment(name)?;
+        if !self.start.is_valid() {
+            self.start = self.start_of(first);
+        } else if self.geometry.segment_of(self.start) != first {
+            return Err(Stop::bad_argument(format!(
+                "start WAL location {} is not inside file \"{}\"",
+                self.start,
+                shown(name)
+            )));
+        }
+        let mut last = first;
+        if let Some(second) = options.files.get(1) {
+            last = self.named_segment(split_path(second).1)?;
+            if last < first {
+                return Err(Stop::fatal(format!(
+                    "ENDSEG {} is before STARTSEG {}",
+                    shown(second),
+                    shown(&options.files[0])
+                )));
+            }
+        }
+        let behind = self.start_of(SegmentNo(last.0.wrapping_add(1)));
+        if !self.end.is_valid() {
+            self.end = behind;
+        }
+        if self.geometry.segment_of(self.end) != last && self.end != behind {
+            return Err(Stop::bad_argument(format!(
+                "end WAL location {} is not inside file \"{}\"",
+                self.end,
+                options.files.last().map_or("".into(), |file| shown(file))
+            )));
+        }
+        Ok(())
+    }
+
+    /// The segment that a file's name means; sets the timeline.
+    fn named_segment(&mut self, name: &[u8]) -> Result<SegmentNo, Stop> {
+        if open_in(&self.folder, name)?.is_none() {
+            let message = format!("could not open file \"{}\"", shown(name));
+            return Err(Stop::Fatal(message));
+        }
+        let mut scan = Scan(name);
+        let mut field = || scan.hex(8);
+        // pg_waldump goes on with whatever it had in memory.
+        let (Some(tli), Some(high), Some(low)) = (field(), field(), field()) else {
+            let message = format!("could not parse WAL file name \"{}\"", shown(name));
+            return Err(Stop::Fatal(message));
+        };
+        self.timeline = TimelineId(tli);
+        let per_id = (1 << 32) / u64::from(self.geometry.segment);
+        let segment = SegmentNo(u64::from(high) * per_id + u64::from(low));
+        let whole = segment_name(&self.geometry, self.timeline, segment);
+        if name == format!("{whole}.partial").as_bytes() {
+            self.partial.push(segment);
+        }
+        Ok(segment)
+    }
+
+    /// The first byte of a segment; beyond the last position it begins again, as in C.
+    const fn start_of(&self, segment: SegmentNo) -> Lsn {
+        Lsn(segment.0.wrapping_mul(self.geometry.segment as u64))
+    }
+
+    fn checked(self) -> Result<Self, Stop> {
+        if self.start.is_valid() {
+            Ok(self)
+        } else {
+            Err(Stop::bad_argument("no start WAL location given"))
+        }
+    }
+}
+
+/// Opens a file of the directory; none if it is not there (`open_file_in_directory`).
+pub(super) fn open_in(folder: &Path, name: &[u8]) -> Result<Option<File>, Stop> {
+    match File::open(folder.join(path(name))) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let (name, reason) = (shown(name), reason(&error));
+            let message = format!("could not open file \"{name}\": {reason}");
+            Err(Stop::Fatal(message))
+        }
+    }
+}
+
+/// Tries the places where segments may lie.
+fn identify_target_directory(
+    folder: Option<&Path>,
+    name: Option<&[u8]>,
+) -> Result<(PathBuf, Found), Stop> {
+    let places = match folder {
+        Some(folder) => vec![folder.to_owned(), folder.join("pg_wal")],
+        None => {
+            let data = pgdata().map(|data| data.join("pg_wal"));
+            let here = [PathBuf::from("."), PathBuf::from("pg_wal")];
+            here.into_iter().chain(data).collect()
+        }
+    };
+    for place in places {
+        if let Some(found) = search_directory(&place, name)? {
+            return Ok((place, found));
+        }
+    }
+    Err(Stop::Fatal(match name {
+        Some(name) => format!("could not locate WAL file \"{}\"", shown(name)),
+        None => "could not find any WAL file".into(),
+    }))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where PostgreSQL's programs look for a cluster"
+)]
+fn pgdata() -> Option<PathBuf> {
+    std::env::var_os("PGDATA").map(PathBuf::from)
+}
+
+/// Reads the first page of the file, or of any segment if no file is named.
+fn search_directory(folder: &Path, name: Option<&[u8]>) -> Result<Option<Found>, Stop> {
+    let name = match name {
+        Some(name) => name.to_vec(),
+        None => match any_segment(folder) {
+            Some(name) => name,
+            None => return Ok(None),
+        },
+    };
+    let Some(mut file) = open_in(folder, &name)? else {
+        return Ok(None);
+    };
+    let mut bytes = vec![0; PAGE as usize];
+    let shown = shown(&name);
+    let got = file.read(&mut bytes).map_err(|error| {
+        let reason = reason(&error);
+        Stop::Fatal(format!("could not read file \"{shown}\": {reason}"))
+    })?;
+    if got != bytes.len() {
+        let message = format!("could not read file \"{shown}\": read {got} of {PAGE}");
+        return Err(Stop::Fatal(message));
+    }
+    let header = LongPageHeader::decode(&bytes).expect("a page is longer");
+    let segment = header.seg_size;
+    if !segment.is_power_of_two() || !(LEAST_SEGMENT..=MOST_SEGMENT).contains(&segment) {
+        let size = segment.cast_signed();
+        let bytes = if size == 1 { "byte" } else { "bytes" };
+        return Err(Stop::Fatal(format!(
+            "WAL segment size must be a power of two between 1 MB and 1 GB, but the WAL file \
+             \"{shown}\" header specifies {size} {bytes}"
+        )));
+    }
+    // Of an unknown version nothing can be read, which the reader says in the words of 15.
+    let version = page::version(header.std.magic).unwrap_or(PgVersion::V15);
+    Ok(Some(Found { version, segment }))
+}
+
+/// The first file of the directory whose name is that of a segment (`IsXLogFileName`).
+fn any_segment(folder: &Path) -> Option<Vec<u8>> {
+    let names = fs::read_dir(folder).ok()?.flatten();
+    let mut names = names.map(|entry| entry.file_name().as_bytes().to_vec());
+    names.find(|name| {
+        let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'A'..=b'F');
+        name.len() == 24 && name.iter().all(digit)
+    })
+}
+
+/// Can the directory be opened? If not, the complaint.
+fn verify_directory(folder: &Path) -> Result<(), String> {
+    match fs::read_dir(folder) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let shown = shown(folder.as_os_str().as_bytes());
+            let reason = reason(&error);
+            Err(format!("could not open directory \"{shown}\": {reason}"))
+        }
+    }
+}
+
+/// Directory and file as dirname(1) and basename(1) would split them.
+fn split_path(path: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => (Some(&path[..at]), &path[at + 1..]),
+        None => (None, path),
+    }
+}
+
+fn path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}

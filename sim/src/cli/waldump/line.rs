@@ -1,0 +1,131 @@
+//! One record as text. Mirrors XLogDumpDisplayRecord and XLogRecGetBlockRefInfo.
+
+use walsim_core::base::PgVersion;
+use walsim_core::wire::describe::{Text, fork_name};
+use walsim_core::wire::record::{
+    APPLY, COMPRESS_LZ4, COMPRESS_PGLZ, COMPRESS_ZSTD, ImageHeader, RMGR_INFO_MASK, RecordView,
+    RmgrId,
+};
+
+/// Width of the column of names.
+const NAME_WIDTH: usize = 11;
+/// `BLCKSZ`
+const DATA_PAGE: u32 = 8192;
+const SPACES: &str = "           ";
+
+/// Adds the record's line, with details its lines.
+///
+/// # Errors
+/// Something in the record is as PostgreSQL does not write it. Nothing is added then.
+pub(super) fn add_record(
+    text: &mut Text,
+    version: PgVersion,
+    record: &RecordView<'_>,
+    details: bool,
+) -> Result<(), String> {
+    let before = text.bytes.len();
+    let added = head(text, version, record)
+        .describe(version, record)
+        .map_err(|error| error.to_string())
+        .and_then(|()| blocks(text, record, details));
+    if added.is_err() {
+        text.bytes.truncate(before);
+    }
+    added
+}
+
+fn head<'t>(text: &'t mut Text, version: PgVersion, record: &RecordView<'_>) -> &'t mut Text {
+    let header = &record.header;
+    text.add("rmgr: ");
+    let begun = text.bytes.len();
+    rmgr_name(text, header.rmid);
+    let width = text.bytes.len() - begun;
+    text.add(&SPACES[..NAME_WIDTH.saturating_sub(width)]);
+    let record_len = header.tot_len.wrapping_sub(record.image_len);
+    text.add(" len (rec/tot): ").dec_right(record_len, 6);
+    text.add("/").dec_right(header.tot_len, 6);
+    text.add(", tx: ").dec_right(header.xid.0, 10);
+    text.add(", lsn: ").lsn_padded(record.lsn);
+    text.add(", prev ").lsn_padded(header.prev);
+    text.add(", desc: ");
+    type_name(text, version, header.rmid, header.info);
+    text.add(" ")
+}
+
+/// The name of a resource manager.
+pub(super) fn rmgr_name(text: &mut Text, rmid: RmgrId) {
+    match rmid.name() {
+        Some(name) => text.add(name),
+        None => text.add(rmid.to_string()),
+    };
+}
+
+/// The name of a record's type, or that there is none.
+pub(super) fn type_name(text: &mut Text, version: PgVersion, rmid: RmgrId, info: u8) {
+    match rmid.record_type(version, info) {
+        Some(name) => text.add(name),
+        None => text.add(format!("UNKNOWN ({:x})", info & RMGR_INFO_MASK)),
+    };
+}
+
+fn blocks(text: &mut Text, record: &RecordView<'_>, details: bool) -> Result<(), String> {
+    if details {
+        text.add("\n");
+    }
+    for block in record.blocks() {
+        text.add(if details { "\tblkref #" } else { ", blkref #" });
+        text.dec(block.id);
+        text.add(": rel ").dec(block.header.rel.spc);
+        text.add("/").dec(block.header.rel.db);
+        text.add("/").dec(block.header.rel.rel);
+        if details || block.header.fork != 0 {
+            let fork = block.header.fork;
+            let name = fork_name(u32::from(fork));
+            let name = name.ok_or_else(|| format!("invalid fork number {fork}"))?;
+            text.add(" fork ").add(name);
+        }
+        text.add(" blk ").dec(block.header.block);
+        if let Some(image) = &block.header.image {
+            if details {
+                image_details(text, image);
+            } else {
+                text.add(" FPW").add(purpose(image));
+            }
+        }
+        if details {
+            text.add("\n");
+        }
+    }
+    if !details {
+        text.add("\n");
+    }
+    Ok(())
+}
+
+fn image_details(text: &mut Text, image: &ImageHeader) {
+    text.add(" (FPW").add(purpose(image));
+    text.add("); hole: offset: ").dec(image.hole_offset);
+    text.add(", length: ").dec(image.hole_length);
+    let method = if image.info & COMPRESS_PGLZ != 0 {
+        "pglz"
+    } else if image.info & COMPRESS_LZ4 != 0 {
+        "lz4"
+    } else if image.info & COMPRESS_ZSTD != 0 {
+        "zstd"
+    } else {
+        return;
+    };
+    let kept = u32::from(image.hole_length) + u32::from(image.len);
+    text.add(", compression saved: ")
+        .dec(DATA_PAGE.wrapping_sub(kept));
+    text.add(", method: ").add(method);
+}
+
+/// Redo applies an image unless it is there for a consistency check only.
+const fn purpose(image: &ImageHeader) -> &'static str {
+    if image.info & APPLY != 0 {
+        ""
+    } else {
+        " for WAL verification"
+    }
+}

@@ -1,0 +1,84 @@
+//! Why the command ends before its work is done, in the words of pg_waldump behind the program's name.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// What stands before every complaint.
+pub(super) const PROGRAM: &str = "walsim waldump";
+
+/// Why the command ends early.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// All that was asked for is printed.
+    Done,
+    /// `pg_fatal`
+    Fatal(String),
+    /// Wrong usage: what is wrong, if getopt has not said it, and more about it.
+    BadArgument {
+        error: Option<String>,
+        detail: Option<&'static str>,
+    },
+    /// getopt's own words.
+    BadOption(String),
+    /// stdout cannot be written.
+    Output(io::Error),
+}
+
+impl Stop {
+    pub(super) fn bad_argument(error: impl Into<String>) -> Self {
+        let error = Some(error.into());
+        let detail = None;
+        Self::BadArgument { error, detail }
+    }
+
+    pub(super) fn fatal(message: impl Into<String>) -> Self {
+        Self::Fatal(message.into())
+    }
+
+    /// Says it, and returns the exit status.
+    pub(super) fn finish(self) -> ExitCode {
+        let mut text = String::new();
+        let mut say = |kind: &str, message: &str| {
+            text += &format!("{PROGRAM}: {kind}{message}\n");
+        };
+        match &self {
+            Self::Done => {}
+            Self::Fatal(message) => say("error: ", message),
+            Self::BadArgument { error, detail } => {
+                if let Some(error) = error {
+                    say("error: ", error);
+                }
+                if let Some(detail) = detail {
+                    say("detail: ", detail);
+                }
+            }
+            Self::BadOption(complaint) => say("", complaint),
+            // Whoever read has gone. C programs die of SIGPIPE then, which shells show as this status.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::from(141);
+            }
+            Self::Output(error) => say("error: could not write: ", &reason(error)),
+        }
+        if matches!(self, Self::BadArgument { .. } | Self::BadOption(_)) {
+            let hint = format!("Try \"{PROGRAM} --help\" for more information.");
+            say("hint: ", &hint);
+        }
+        // Nothing is left to do about a broken stderr.
+        let _ = io::stderr().write_all(text.as_bytes());
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::Fatal(_) | Self::BadArgument { .. } | Self::BadOption(_) | Self::Output(_) => {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// C's text of an error (`%m`).
+pub(super) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((text, _)) => text.into(),
+        None => text,
+    }
+}
