@@ -441,6 +441,8 @@ pub enum Message {
     ShutDown,
     #[error("{0}")]
     Slot(super::SlotMessage),
+    #[error("{0}")]
+    Receive(super::ReceiveMessage),
     #[error("checkpoint {0}")]
     Checkpoint(&'static str),
     #[error("recovery restart point at {0}")]
@@ -476,6 +478,12 @@ impl LogEvent {
     #[must_use]
     pub const fn slot(sqlstate: SqlState, message: super::SlotMessage) -> Self {
         Self::error(sqlstate, Message::Slot(message))
+    }
+
+    /// What a receiver says that goes on.
+    #[must_use]
+    pub const fn receive(message: super::ReceiveMessage) -> Self {
+        Self::log(Message::Receive(message))
     }
 
     /// Raised with LOG where most callers want an ERROR: the caller goes on.

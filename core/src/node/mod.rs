@@ -2,11 +2,15 @@
 
 mod initdb;
 mod process;
+mod receiver;
 mod run;
 mod view;
 
 pub use crate::proc::postmaster::PmState;
+pub use crate::proc::receiver::ReceiverOptions;
+pub use crate::storage::libpqrcv::ConnInfo;
 pub use initdb::{InitialFile, STANDBY_SIGNAL, initdb};
+pub use receiver::Receiver;
 pub use view::{NodeView, ProcessView};
 
 use crate::base::{ConnId, Lsn, Mono, Now, OpId, Pid, Planted, Probe, Settings};

@@ -5,6 +5,7 @@ use crate::proc::accept::Accept;
 use crate::proc::backend::Backend;
 use crate::proc::checkpointer::Checkpointer;
 use crate::proc::postmaster::Postmaster;
+use crate::proc::receiver::Receiver;
 use crate::proc::startup::Startup;
 use crate::proc::walreceiver::WalReceiver;
 use crate::proc::walsender::WalSender;
@@ -24,6 +25,7 @@ pub(super) enum Process {
     Checkpointer(Box<Checkpointer>),
     Startup(Box<Startup>),
     WalReceiver(Box<WalReceiver>),
+    Receiver(Box<Receiver>),
 }
 
 impl Process {
@@ -62,6 +64,7 @@ impl Process {
             Self::Checkpointer(p) => p.step(cx),
             Self::Startup(p) => p.step(cx),
             Self::WalReceiver(p) => p.step(cx),
+            Self::Receiver(p) => p.step(cx),
         }
     }
 }

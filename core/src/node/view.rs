@@ -81,7 +81,8 @@ impl<'a> NodeView<'a> {
             | Process::WalWriter(_)
             | Process::Checkpointer(_)
             | Process::Startup(_)
-            | Process::WalReceiver(_) => None,
+            | Process::WalReceiver(_)
+            | Process::Receiver(_) => None,
         })
     }
 
@@ -97,7 +98,8 @@ impl<'a> NodeView<'a> {
             | Process::WalWriter(_)
             | Process::Checkpointer(_)
             | Process::Startup(_)
-            | Process::WalReceiver(_) => None,
+            | Process::WalReceiver(_)
+            | Process::Receiver(_) => None,
         }
     }
 }

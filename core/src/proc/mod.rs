@@ -4,6 +4,7 @@ pub mod accept;
 pub mod backend;
 pub mod checkpointer;
 pub mod postmaster;
+pub mod receiver;
 pub mod startup;
 pub mod walreceiver;
 pub mod walsender;

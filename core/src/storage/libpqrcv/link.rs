@@ -22,6 +22,8 @@ pub struct Link {
     pub write: Lsn,
     /// `LogstreamResult.Flush`. Never beyond what is durable.
     pub flush: Lsn,
+    /// Status updates tell nothing of what is durable, so that nobody takes us for a synchronous standby.
+    pub hides_flush: bool,
     /// The positions of the last status update.
     pub reported: (Lsn, Lsn),
     /// When to report, and when to worry.

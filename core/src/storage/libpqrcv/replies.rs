@@ -1,7 +1,7 @@
 //! What we tell the upstream. Mirrors XLogWalRcvSendReply and XLogWalRcvSendHSFeedback.
 
 use super::link::Link;
-use crate::base::Xid;
+use crate::base::{Lsn, Xid};
 use crate::sys::Cx;
 use crate::wire::replication::{HotStandbyFeedback, StandbyMessage, StandbyStatus};
 use bytes::Bytes;
@@ -22,7 +22,11 @@ impl Link {
         self.reported = (self.write, self.flush);
         let status = StandbyStatus {
             write: self.write,
-            flush: self.flush,
+            flush: if self.hides_flush {
+                Lsn::INVALID
+            } else {
+                self.flush
+            },
             apply: cx.shmem.recovery.last_replayed_end,
             client_time: now,
             reply_requested,

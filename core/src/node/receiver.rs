@@ -1,0 +1,119 @@
+//! A walreceiver without a server around it, for backups.
+
+use super::process::Process;
+use super::{Next, Node};
+use crate::base::{Lsn, Mono, Now, Pid, Planted, Probe, Settings};
+use crate::call::{Effect, Effects, Exit, Input, Machine, RunSet, Signal};
+use crate::proc::receiver::{self, ReceiverOptions};
+use crate::shmem::{Role, Shmem};
+use crate::sys::Kernel;
+use crate::wire::control_file::ControlFile;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+
+/// One process that receives WAL into the directory in which it was started. Of its settings it obeys the walreceiver's
+/// intervals; the segment size is the server's.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Receiver {
+    /// A node that never has any other process.
+    node: Node,
+    exit: Option<Exit>,
+}
+
+impl Receiver {
+    /// A receiver that is about to start. No two starts may have the same incarnation, and none may be 0.
+    ///
+    /// # Panics
+    /// If the incarnation is 0.
+    #[must_use]
+    pub fn start(settings: Settings, options: ReceiverOptions, incarnation: u32) -> Self {
+        assert!(incarnation > 0, "incarnation 0 is the world's");
+        let settings = Settings {
+            shared_buffers: 0,
+            max_wal_senders: 0,
+            max_replication_slots: 0,
+            ..settings
+        };
+        let (version, geometry) = (settings.pg_version, settings.geometry);
+        let control = ControlFile::fresh(version, &geometry, 0, Lsn::INVALID);
+        let mut node = Node {
+            shmem: Shmem::new(settings, control),
+            kernel: Kernel::new(incarnation, 0),
+            probe: Probe::new(Planted::NONE),
+            procs: BTreeMap::new(),
+            owners: BTreeMap::new(),
+        };
+        let process = Process::Receiver(Box::new(receiver::Receiver::new(options)));
+        node.spawn(Self::pid_of(incarnation), Role::WalReceiver, process);
+        Self { node, exit: None }
+    }
+
+    /// Its only process.
+    #[must_use]
+    pub const fn pid(&self) -> Pid {
+        Self::pid_of(self.node.kernel.incarnation)
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub const fn exit(&self) -> Option<&Exit> {
+        self.exit.as_ref()
+    }
+
+    /// How far WAL was written, and how far it is durable; of no meaning while it does not stream.
+    #[must_use]
+    pub fn received(&self) -> Option<(Lsn, Lsn)> {
+        match &self.node.procs.values().next()?.state {
+            Process::Receiver(receiver) => Some(receiver.received()),
+            Process::Postmaster(_)
+            | Process::Accept(_)
+            | Process::Backend(_)
+            | Process::WalSender(_)
+            | Process::WalWriter(_)
+            | Process::Checkpointer(_)
+            | Process::Startup(_)
+            | Process::WalReceiver(_) => None,
+        }
+    }
+
+    /// The C function at which it stands, and whether it waits there.
+    #[must_use]
+    pub fn place(&self) -> Option<(&'static str, bool)> {
+        match &self.node.procs.values().next()?.next {
+            Next::Run(function) => Some((function, false)),
+            Next::Wait(wait) => Some((wait.why, true)),
+        }
+    }
+
+    const fn pid_of(incarnation: u32) -> Pid {
+        Pid::postmaster(incarnation)
+    }
+}
+
+impl Machine for Receiver {
+    fn step(&mut self, now: Now, input: Input, fx: &mut Effects) {
+        // SIGINT asks for the same orderly end.
+        let input = match input {
+            Input::Signal(pid, Signal::Int) => Input::Signal(pid, Signal::Term),
+            other @ (Input::Run(_) | Input::Net(..) | Input::Disk(..) | Input::Signal(..)) => other,
+        };
+        let before = fx.0.len();
+        self.node.step(now, input, fx);
+        let ended = fx.0[before..].iter().find_map(|(_, effect)| match effect {
+            Effect::Exit(exit) => Some(exit.clone()),
+            Effect::Disk(..) | Effect::Net(..) | Effect::Log(_) | Effect::Halt => None,
+        });
+        if ended.is_some() {
+            self.exit = ended;
+            fx.push(self.pid(), Effect::Halt);
+        }
+    }
+
+    fn runnable(&self, now: Now, set: &mut RunSet) {
+        self.node.runnable(now, set);
+    }
+
+    fn next_wakeup(&self) -> Option<Mono> {
+        self.node.next_wakeup()
+    }
+}

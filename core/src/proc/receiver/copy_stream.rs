@@ -1,0 +1,278 @@
+//! One COPY. Mirrors HandleCopyStream of receivelog.c, with the timers and the replies of the walreceiver.
+//!
+//! Written is reported when it is durable: at once with `--synchronous`, otherwise at the end of a segment, when the
+//! server asks, and from time to time.
+
+use super::stop::Stop;
+use super::trouble::Trouble;
+use super::wal_file::{CloseWalFile, OpenWalFile, SyncWalFile, WritePiece};
+use super::xlog_stream::broken;
+use crate::call::{LogEvent, Message, Poll, ReceiveMessage, SqlState, Wait, Yield};
+use crate::ready_ok;
+use crate::storage::libpqrcv::{Incoming, Link, Silence};
+use crate::sys::Cx;
+use crate::wire::backend::{BackendMessage, ErrorFields};
+use crate::wire::replication::{WalMessage, WalMessageError};
+use alloc::string::ToString;
+use bytes::Bytes;
+
+/// How a COPY ends; the file is closed by then.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum CopyEnd {
+    /// We have had enough; the server is not told yet.
+    Stopped,
+    /// The server has no more WAL on this timeline.
+    Timeline,
+    /// The server shuts down.
+    Shutdown,
+    /// The server cannot go on.
+    Error(ErrorFields),
+}
+
+/// `HandleCopyStream`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct CopyStream {
+    synchronous: bool,
+    /// Something came since the last wait.
+    received: bool,
+    turn: Turn,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Turn {
+    /// Takes messages until none is there.
+    Receive,
+    /// `ProcessXLogDataMsg`: what is left of a message.
+    Data(Bytes),
+    Open(OpenWalFile, Bytes),
+    Write(WritePiece, Bytes),
+    /// A segment is complete.
+    Finish(CloseWalFile, Bytes),
+    /// Then a reply.
+    Sync(SyncWalFile),
+    Close(CloseWalFile, CopyEnd),
+    Wait,
+    Woken,
+}
+
+impl CopyStream {
+    pub(super) fn begin(cx: &mut Cx<'_>, link: &mut Link, synchronous: bool) -> Self {
+        let settings = &cx.shmem.settings;
+        link.timers.heard(cx.now.wall, settings);
+        if settings.wal_receiver_status_interval_ms > 0 {
+            link.send_reply(cx, true, false);
+        }
+        Self {
+            synchronous,
+            received: true,
+            turn: Turn::Receive,
+        }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+        stop: &mut Stop,
+    ) -> Poll<Result<CopyEnd, Trouble>> {
+        loop {
+            match &mut self.turn {
+                Turn::Receive => {
+                    if let Err(trouble) = self.receive(cx, link, stop) {
+                        return Poll::Ready(Err(trouble));
+                    }
+                }
+                Turn::Data(rest) => {
+                    let rest = core::mem::take(rest);
+                    if let Some(how) = self.place(cx, link, stop, rest) {
+                        return Poll::Yield(how);
+                    }
+                }
+                Turn::Open(open, rest) => {
+                    ready_ok!(open.poll(cx));
+                    self.turn = Turn::Data(core::mem::take(rest));
+                }
+                Turn::Write(piece, rest) => {
+                    ready_ok!(piece.poll(cx, link));
+                    let rest = core::mem::take(rest);
+                    let at_end = cx.shmem.settings.geometry.segment_offset(link.write) == 0;
+                    self.turn = if at_end {
+                        Turn::Finish(CloseWalFile::new(), rest)
+                    } else {
+                        Turn::Data(rest)
+                    };
+                }
+                Turn::Finish(close, rest) => {
+                    ready_ok!(close.poll(cx, link));
+                    let rest = core::mem::take(rest);
+                    self.turn = Turn::Data(rest);
+                    // What is left of the message is not wanted any more.
+                    if stop.stop_streaming(cx, link.write, link.tli) {
+                        return Poll::Ready(Ok(CopyEnd::Stopped));
+                    }
+                }
+                Turn::Sync(sync) => {
+                    ready_ok!(sync.poll(cx, link));
+                    link.send_reply(cx, true, false);
+                    self.turn = Turn::Receive;
+                }
+                Turn::Close(close, end) => {
+                    ready_ok!(close.poll(cx, link));
+                    return Poll::Ready(Ok(end.clone()));
+                }
+                Turn::Wait => {
+                    self.turn = Turn::Woken;
+                    return Poll::Yield(Yield::Wait(Wait {
+                        latch: true,
+                        readable: link.conn,
+                        until: link.timers.sleep_until(cx.now),
+                        why: "HandleCopyStream",
+                        ..Wait::default()
+                    }));
+                }
+                Turn::Woken => {
+                    if let Err(trouble) = woken(cx, link) {
+                        return Poll::Ready(Err(trouble));
+                    }
+                    self.turn = Turn::Receive;
+                    if stop.stop_streaming(cx, link.write, link.tli) {
+                        self.turn = Turn::Close(CloseWalFile::new(), CopyEnd::Stopped);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one message.
+    fn receive(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+        stop: &mut Stop,
+    ) -> Result<(), Trouble> {
+        let end = match link.receive(cx) {
+            Incoming::WouldBlock if self.received => {
+                self.received = false;
+                self.end_burst(cx, link, stop);
+                return Ok(());
+            }
+            Incoming::WouldBlock => {
+                self.turn = Turn::Wait;
+                return Ok(());
+            }
+            Incoming::Broken(why) => return Err(broken(why)),
+            Incoming::Message(BackendMessage::CopyData(payload)) => {
+                self.received = true;
+                link.timers.heard(cx.now.wall, &cx.shmem.settings);
+                return self.process(cx, link, payload);
+            }
+            Incoming::Message(BackendMessage::CopyDone) => CopyEnd::Timeline,
+            Incoming::Message(BackendMessage::CommandComplete(_)) => CopyEnd::Shutdown,
+            Incoming::Message(BackendMessage::ErrorResponse(fields)) => CopyEnd::Error(fields),
+            Incoming::Message(other) => {
+                return Err(broken(alloc::format!("unexpected message: {other:?}")));
+            }
+        };
+        self.turn = Turn::Close(CloseWalFile::new(), end);
+        Ok(())
+    }
+
+    /// Everything that was there has been written.
+    fn end_burst(&mut self, cx: &mut Cx<'_>, link: &mut Link, stop: &mut Stop) {
+        if stop.stop_streaming(cx, link.write, link.tli) {
+            self.turn = Turn::Close(CloseWalFile::new(), CopyEnd::Stopped);
+        } else if self.synchronous && is_unflushed(cx, link) {
+            self.turn = Turn::Sync(SyncWalFile::new());
+        } else if link.reported.1 != link.flush
+            || link.timers.reply_due(cx.now.wall, &cx.shmem.settings)
+        {
+            link.send_reply(cx, false, false);
+        }
+    }
+
+    fn process(&mut self, cx: &mut Cx<'_>, link: &mut Link, payload: Bytes) -> Result<(), Trouble> {
+        match WalMessage::decode(payload).map_err(violation)? {
+            WalMessage::XLogData(header, data) => {
+                // Positions must not wrap.
+                if header.start.0.checked_add(data.len() as u64).is_none() {
+                    return Err(violation(WalMessageError::XLogData));
+                }
+                let offset = |at| cx.shmem.settings.geometry.segment_offset(at);
+                if header.start != link.write {
+                    let (got, expected) = (offset(header.start), offset(link.write));
+                    return Err(Trouble::lost(if cx.sys.wal_file.is_none() && got != 0 {
+                        ReceiveMessage::NoFileOpen(got)
+                    } else {
+                        ReceiveMessage::WrongOffset { got, expected }
+                    }));
+                }
+                self.turn = Turn::Data(data);
+            }
+            WalMessage::Keepalive(keepalive) if keepalive.reply_requested => {
+                // A server that shuts down waits for us to have all of it durable.
+                if !link.hides_flush && is_unflushed(cx, link) {
+                    self.turn = Turn::Sync(SyncWalFile::new());
+                } else {
+                    link.send_reply(cx, true, false);
+                }
+            }
+            WalMessage::Keepalive(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What is done with the rest of a message next; the end of the step if something has been issued.
+    fn place(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &Link,
+        stop: &mut Stop,
+        mut rest: Bytes,
+    ) -> Option<Yield> {
+        let geometry = cx.shmem.settings.geometry;
+        if rest.is_empty() {
+            self.turn = Turn::Receive;
+            if stop.stop_streaming(cx, link.write, link.tli) {
+                self.turn = Turn::Close(CloseWalFile::new(), CopyEnd::Stopped);
+            }
+            return None;
+        }
+        if cx.sys.wal_file.is_none() {
+            let segment = geometry.segment_of(link.write);
+            self.turn = Turn::Open(OpenWalFile::new(segment, link.tli), rest);
+            return None;
+        }
+        let room = (geometry.segment - geometry.segment_offset(link.write)) as usize;
+        let piece = rest.split_to(room.min(rest.len()));
+        let (piece, how) = WritePiece::begin(cx, link, piece);
+        self.turn = Turn::Write(piece, rest);
+        Some(how)
+    }
+}
+
+fn is_unflushed(cx: &Cx<'_>, link: &Link) -> bool {
+    link.flush < link.write && cx.sys.wal_file.is_some()
+}
+
+/// What follows a wait. Only a wait that nothing else ended counts as a time-out.
+fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), Trouble> {
+    let woken = cx.woken_by();
+    if woken.latch {
+        cx.reset_latch();
+    } else if woken.timeout && !woken.readable {
+        let silence = link.timers.take_silence(cx.now.wall, &cx.shmem.settings);
+        if silence == Silence::TooLong {
+            let code = SqlState::CONNECTION_FAILURE;
+            let event = LogEvent::error(code, Message::ReceiverTimeout);
+            return Err(Trouble::Lost(event));
+        }
+        let ping = silence == Silence::Ping;
+        link.send_reply(cx, ping, ping);
+    }
+    Ok(())
+}
+
+fn violation(error: WalMessageError) -> Trouble {
+    let message = Message::Protocol(error.to_string());
+    Trouble::Lost(LogEvent::error(SqlState::PROTOCOL_VIOLATION, message))
+}

@@ -1,0 +1,144 @@
+//! The history file of a timeline. Mirrors existsTimeLineHistoryFile and writeTimeLineHistoryFile of receivelog.c.
+
+use super::trouble::Trouble;
+use super::wal_file::size;
+use crate::base::{Fd, TimelineId};
+use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll, ReceiveMessage};
+use crate::ready_ok;
+use crate::storage::file::{DurableRename, opened, written};
+use crate::storage::libpqrcv::{Answer, Link, Query};
+use crate::sys::Cx;
+use crate::wal::names::history_name;
+use crate::wire::command::{Command, TimelineHistory};
+use alloc::format;
+use bytes::{Buf, Bytes};
+
+/// Sees to it that the history file is there, before any WAL of its timeline.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct FetchHistory {
+    tli: TimelineId,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Begin,
+    Looked,
+    Asked(Query),
+    Opened(Bytes),
+    Writing { fd: Fd, at: u64, rest: Bytes },
+    Rename(DurableRename),
+}
+
+impl FetchHistory {
+    pub(super) const fn new(tli: TimelineId) -> Self {
+        Self {
+            tli,
+            phase: Phase::Begin,
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), Trouble>> {
+        let name = history_name(self.tli);
+        // A name of its own until it is whole. What a crash left under it is thrown away.
+        let temp = FilePath::from(format!("{name}.tmp"));
+        let failed =
+            |what, e| Poll::Ready(Err(Trouble::Lost(LogEvent::file(what, temp.clone(), e))));
+        loop {
+            let op = match &mut self.phase {
+                // Timeline 1 never has one.
+                Phase::Begin if self.tli == TimelineId(1) => return Poll::Ready(Ok(())),
+                Phase::Begin => {
+                    self.phase = Phase::Looked;
+                    DiskOp::Stat(FilePath::from(name.as_str()))
+                }
+                Phase::Looked => match size(cx) {
+                    Ok(Some(_)) => return Poll::Ready(Ok(())),
+                    Ok(None) => {
+                        let command = Command::TimelineHistory(self.tli);
+                        self.phase = Phase::Asked(Query::send(cx, link, &command));
+                        continue;
+                    }
+                    Err(e) => return failed("stat", e),
+                },
+                Phase::Asked(query) => {
+                    let failing = |failure| Trouble::command("TIMELINE_HISTORY", failure);
+                    let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
+                    match self.checked(answer) {
+                        Ok(content) => self.phase = Phase::Opened(content),
+                        Err(trouble) => return Poll::Ready(Err(trouble)),
+                    }
+                    DiskOp::Open {
+                        path: temp.clone(),
+                        flags: OpenFlags::CreateTruncate,
+                    }
+                }
+                Phase::Opened(content) => match cx.done() {
+                    Ok(done) => {
+                        let (fd, rest) = (opened(done), content.clone());
+                        self.phase = Phase::Writing {
+                            fd,
+                            at: 0,
+                            rest: rest.clone(),
+                        };
+                        DiskOp::Write {
+                            fd,
+                            offset: 0,
+                            data: rest,
+                        }
+                    }
+                    Err(e) => return failed("create timeline history", e),
+                },
+                Phase::Writing { fd, at, rest } => {
+                    let outcome = match cx.done().map(written) {
+                        Ok(0) if !rest.is_empty() => Err(DiskError::NoSpace),
+                        outcome => outcome,
+                    };
+                    match outcome {
+                        Ok(count) => {
+                            *at += u64::from(count);
+                            rest.advance(count as usize);
+                        }
+                        Err(e) => {
+                            cx.close(*fd);
+                            return failed("write timeline history", e);
+                        }
+                    }
+                    if rest.is_empty() {
+                        cx.close(*fd);
+                        let to = FilePath::from(name.as_str());
+                        self.phase = Phase::Rename(DurableRename::new(temp.clone(), to));
+                        continue;
+                    }
+                    DiskOp::Write {
+                        fd: *fd,
+                        offset: *at,
+                        data: rest.clone(),
+                    }
+                }
+                Phase::Rename(rename) => {
+                    ready_ok!(rename.poll(cx).map(|done| done.map_err(Trouble::Fatal)));
+                    return Poll::Ready(Ok(()));
+                }
+            };
+            return Poll::Yield(cx.disk(op, "writeTimeLineHistoryFile"));
+        }
+    }
+
+    /// The content, if it is that of our timeline.
+    fn checked(&self, answer: Answer) -> Result<Bytes, Trouble> {
+        let row = match answer {
+            Answer::Done(row) => row,
+            Answer::CopyBoth => None,
+        };
+        let history = row.and_then(|row| TimelineHistory::from_row(&row));
+        let history = history.ok_or(Trouble::lost(ReceiveMessage::History))?;
+        if history.filename != history_name(self.tli) {
+            return Err(Trouble::lost(ReceiveMessage::HistoryName {
+                tli: self.tli,
+                name: history.filename,
+            }));
+        }
+        Ok(history.content)
+    }
+}

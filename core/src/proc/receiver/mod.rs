@@ -1,0 +1,230 @@
+//! Receives WAL into a directory, for backups. Mirrors pg_receivewal.c on top of receivelog.c and walmethods.c; timers and
+//! replies are the walreceiver's.
+//!
+//! Never reports as flushed what is not durable under a name that the next start finds. A segment without `.partial`
+//! is complete. It replays nothing and serves nobody.
+
+mod copy_stream;
+mod history;
+mod prepare;
+mod start_point;
+mod stop;
+mod trouble;
+mod wal_file;
+mod xlog_stream;
+
+use crate::base::{Lsn, Mono, PgVersion};
+use crate::call::{Exit, LogEvent, Message, Poll, ReceiveMessage, Signal, SqlState, Wait, Yield};
+use crate::ready_ok;
+use crate::storage::libpqrcv::{ConnInfo, Connect, Failure, Link, Timers};
+use crate::sys::Cx;
+use crate::wire::frontend::FrontendMessage;
+use alloc::format;
+use alloc::string::String;
+use bytes::Bytes;
+use prepare::{Prepare, check_version};
+use stop::Stop;
+use trouble::{Trouble, error, said};
+use wal_file::CloseWalFile;
+use xlog_stream::{End, ReceiveXlogStream};
+
+/// `RECONNECT_SLEEP_TIME`
+const RECONNECT_S: u32 = 5;
+
+/// What it is told to do, beside its settings.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ReceiverOptions {
+    /// From whom.
+    pub conninfo: ConnInfo,
+    /// `--slot`
+    pub slot: Option<String>,
+    /// `--create-slot`: make it first.
+    pub create_slot: bool,
+    /// `--if-not-exists`: one that is there already will do.
+    pub slot_exists_ok: bool,
+    /// `--synchronous`: fsync and report at once.
+    pub synchronous: bool,
+    /// `--no-loop`: the first end of a stream is the end.
+    pub no_loop: bool,
+    /// `--endpos`; invalid if there is none.
+    pub endpos: Lsn,
+}
+
+/// The process.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Receiver {
+    options: ReceiverOptions,
+    link: Link,
+    stop: Stop,
+    /// A connection was made and understood once.
+    prepared: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Begin,
+    Connect(Connect),
+    Prepare(Prepare),
+    Stream(ReceiveXlogStream),
+    /// The stream has ended so; what is open is closed.
+    Close(CloseWalFile, Result<End, Trouble>),
+    Sleep {
+        until: Mono,
+    },
+}
+
+impl Receiver {
+    /// One that has just been started.
+    #[must_use]
+    pub fn new(options: ReceiverOptions) -> Self {
+        let stop = Stop::new(options.endpos);
+        Self {
+            options,
+            link: Link::default(),
+            stop,
+            prepared: false,
+            phase: Phase::Begin,
+        }
+    }
+
+    /// How far WAL was written and how far it is durable, for who shows progress.
+    #[must_use]
+    pub const fn received(&self) -> (Lsn, Lsn) {
+        (self.link.write, self.link.flush)
+    }
+
+    /// Runs until it would block.
+    pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
+        loop {
+            let end = match self.run(cx) {
+                Poll::Yield(how) => return how,
+                Poll::Ready(end) => end,
+            };
+            if let Some(exit) = self.after(cx, end) {
+                return Yield::Exit(exit);
+            }
+        }
+    }
+
+    /// From a connection to the end of its stream.
+    fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<End, Trouble>> {
+        let Self {
+            options,
+            link,
+            stop,
+            prepared,
+            phase,
+        } = self;
+        loop {
+            match phase {
+                Phase::Begin => {
+                    *link = Link::default();
+                    link.timers = Timers::new(PgVersion::V18);
+                    // Whoever reports what is durable can become a synchronous standby, also by a name that was not
+                    // meant for it: so only on request. A slot cannot do without.
+                    link.hides_flush = options.slot.is_none() && !options.synchronous;
+                    *phase = Phase::Connect(Connect::new(Some(options.conninfo.clone())));
+                }
+                Phase::Connect(connect) => {
+                    let failing = |failure| unconnected(&options.conninfo, failure);
+                    let version = connect.poll(cx, link).map(|done| done.map_err(failing));
+                    let version = match version {
+                        Poll::Ready(Err(trouble)) if !*prepared => Err(trouble.in_vain()),
+                        Poll::Ready(done) => done,
+                        Poll::Yield(how) => return Poll::Yield(how),
+                    };
+                    if let Err(trouble) = version.and_then(|v| check_version(&v)) {
+                        return Poll::Ready(Err(trouble));
+                    }
+                    *phase = Phase::Prepare(Prepare::new(!*prepared));
+                }
+                Phase::Prepare(prepare) => {
+                    let start = ready_ok!(prepare.poll(cx, link, options));
+                    *prepared = true;
+                    let slot = options.slot.clone();
+                    let stream = ReceiveXlogStream::new(start, slot, options.synchronous);
+                    *phase = Phase::Stream(stream);
+                }
+                Phase::Stream(stream) => {
+                    let end = match stream.poll(cx, link, stop) {
+                        Poll::Yield(how) => return Poll::Yield(how),
+                        Poll::Ready(end) => end,
+                    };
+                    *phase = Phase::Close(CloseWalFile::giving_up(), end);
+                }
+                Phase::Close(close, end) => {
+                    ready_ok!(close.poll(cx, link));
+                    return Poll::Ready(end.clone());
+                }
+                Phase::Sleep { until } => {
+                    cx.reset_latch();
+                    if cx.take_signal(Signal::Term) {
+                        return Poll::Ready(Err(Trouble::Stopped));
+                    }
+                    if cx.now.mono < *until {
+                        let wait = Wait::latch(Some(*until), "pg_usleep");
+                        return Poll::Yield(Yield::Wait(wait));
+                    }
+                    *phase = Phase::Begin;
+                }
+            }
+        }
+    }
+
+    /// `PQfinish`, and the end of main: goes on after a while, or ends.
+    fn after(&mut self, cx: &mut Cx<'_>, end: Result<End, Trouble>) -> Option<Exit> {
+        if let Some(conn) = self.link.conn.take() {
+            let terminate = FrontendMessage::Terminate.to_bytes();
+            cx.send(conn, [terminate, Bytes::new()]);
+            cx.disconnect(conn);
+        }
+        let trouble = match end {
+            Ok(End::Stopped) | Err(Trouble::Stopped) => return Some(Exit::Normal),
+            Err(Trouble::Fatal(event)) => return Some(Exit::Fatal(event)),
+            Ok(End::Shutdown) if self.options.no_loop => return Some(Exit::Normal),
+            Ok(End::Shutdown) => error(ReceiveMessage::BeforeStop),
+            Err(Trouble::Lost(event)) => event,
+        };
+        if self.stop.is_asked() {
+            return Some(Exit::Normal);
+        }
+        cx.log(trouble);
+        if self.options.no_loop {
+            let message = Message::Receive(ReceiveMessage::Disconnected);
+            let event = LogEvent::fatal(SqlState::CONNECTION_FAILURE, message);
+            return Some(Exit::Fatal(event));
+        }
+        cx.log(LogEvent::receive(ReceiveMessage::TryingAgain(RECONNECT_S)));
+        let until = cx.now.mono.after_ms(u64::from(RECONNECT_S) * 1000);
+        self.phase = Phase::Sleep { until };
+        None
+    }
+}
+
+/// `GetConnection` has failed. Worded as libpq does.
+fn unconnected(to: &ConnInfo, failure: Failure) -> Trouble {
+    let (host, port) = (&to.host, to.port);
+    let is_socket = host.starts_with('/');
+    let place = if is_socket {
+        format!("connection to server on socket \"{host}/.s.PGSQL.{port}\"")
+    } else {
+        format!("connection to server at \"{host}\", port {port}")
+    };
+    let hint = match (&failure, is_socket) {
+        (Failure::Refused, true) => {
+            "\n\tIs the server running locally and accepting connections on that socket?"
+        }
+        (Failure::Refused, false) => {
+            "\n\tIs the server running on that host and accepting TCP/IP connections?"
+        }
+        (Failure::Terminated | Failure::Broken(_) | Failure::Error(_), _) => "",
+    };
+    match said(failure) {
+        Some(why) => {
+            let why = format!("{why}{hint}");
+            Trouble::lost(ReceiveMessage::Connection { place, why })
+        }
+        None => Trouble::Stopped,
+    }
+}

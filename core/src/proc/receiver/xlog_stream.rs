@@ -1,0 +1,167 @@
+//! One timeline after the other. Mirrors ReceiveXlogStream of receivelog.c.
+
+use super::copy_stream::{CopyEnd, CopyStream};
+use super::history::FetchHistory;
+use super::prepare::{Start, ended_by};
+use super::stop::Stop;
+use super::trouble::Trouble;
+use crate::base::{Lsn, TimelineId};
+use crate::call::{LogEvent, Poll, ReceiveMessage};
+use crate::ready_ok;
+use crate::storage::libpqrcv::{Answer, Link, Query, Row};
+use crate::sys::Cx;
+use crate::wire::command::Command;
+use alloc::string::String;
+
+/// How streaming ends well.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum End {
+    /// We wanted it.
+    Stopped,
+    /// The server shut down, and we have all of its WAL.
+    Shutdown,
+}
+
+/// `ReceiveXlogStream`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct ReceiveXlogStream {
+    start: Start,
+    slot: Option<String>,
+    synchronous: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    History(FetchHistory),
+    Start,
+    Starting(Query),
+    Copy(CopyStream),
+    /// No more WAL on this timeline.
+    Ended(Query),
+    /// Our CopyDone is out, and whatever else the server says does not matter.
+    Stopping(Query),
+}
+
+impl ReceiveXlogStream {
+    pub(super) const fn new(start: Start, slot: Option<String>, synchronous: bool) -> Self {
+        Self {
+            start,
+            slot,
+            synchronous,
+            phase: Phase::History(FetchHistory::new(start.tli)),
+        }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+        stop: &mut Stop,
+    ) -> Poll<Result<End, Trouble>> {
+        loop {
+            match &mut self.phase {
+                Phase::History(fetch) => {
+                    ready_ok!(fetch.poll(cx, link));
+                    self.phase = Phase::Start;
+                }
+                Phase::Start => {
+                    let Start { at, tli } = self.start;
+                    link.tli = tli;
+                    (link.write, link.flush) = (at, at);
+                    if stop.stop_streaming(cx, at, tli) {
+                        return Poll::Ready(Ok(End::Stopped));
+                    }
+                    let command = Command::StartReplication {
+                        slot: self.slot.clone(),
+                        start: at,
+                        timeline: Some(tli),
+                    };
+                    self.phase = Phase::Starting(Query::send(cx, link, &command));
+                }
+                Phase::Starting(query) => {
+                    let failing = |failure| Trouble::command("START_REPLICATION", failure);
+                    match ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing))) {
+                        Answer::CopyBoth => {
+                            let copy = CopyStream::begin(cx, link, self.synchronous);
+                            self.phase = Phase::Copy(copy);
+                        }
+                        // The timeline ends where we want to begin.
+                        Answer::Done(row) => {
+                            if let Err(trouble) = self.next_timeline(link.write, row) {
+                                return Poll::Ready(Err(trouble));
+                            }
+                        }
+                    }
+                }
+                Phase::Copy(copy) => match ready_ok!(copy.poll(cx, link, stop)) {
+                    CopyEnd::Stopped => {
+                        self.phase = Phase::Stopping(Query::end_streaming(cx, link));
+                    }
+                    CopyEnd::Timeline => {
+                        self.phase = Phase::Ended(Query::end_streaming(cx, link));
+                    }
+                    CopyEnd::Shutdown => return Poll::Ready(Ok(End::Shutdown)),
+                    CopyEnd::Error(fields) => return Poll::Ready(Err(ended_by(&fields))),
+                },
+                Phase::Ended(query) => {
+                    let failing = |failure| Trouble::command("START_REPLICATION", failure);
+                    let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
+                    let row = match answer {
+                        Answer::Done(row) => row,
+                        Answer::CopyBoth => None,
+                    };
+                    if let Err(trouble) = self.next_timeline(link.write, row) {
+                        return Poll::Ready(Err(trouble));
+                    }
+                }
+                Phase::Stopping(query) => {
+                    return match query.poll(cx, link) {
+                        Poll::Yield(how) => Poll::Yield(how),
+                        Poll::Ready(Ok(_) | Err(_)) => Poll::Ready(Ok(End::Stopped)),
+                    };
+                }
+            }
+        }
+    }
+
+    /// `ReadEndOfStreamingResult` and what is checked of it. The new timeline may begin before the end of the old one:
+    /// in the record of which only a part was sent.
+    fn next_timeline(&mut self, stopped: Lsn, row: Option<Row>) -> Result<(), Trouble> {
+        let (next, begin) = row
+            .and_then(|row| parse(&row))
+            .ok_or(Trouble::lost(ReceiveMessage::EndOfTimeline))?;
+        let tli = self.start.tli;
+        if next <= tli {
+            return Err(Trouble::lost(ReceiveMessage::NextTimeline { next, tli }));
+        }
+        if begin > stopped {
+            return Err(Trouble::lost(ReceiveMessage::NextBegins {
+                tli,
+                stop: stopped,
+                next,
+                begin,
+            }));
+        }
+        self.start = Start {
+            at: begin,
+            tli: next,
+        };
+        self.phase = Phase::History(FetchHistory::new(next));
+        Ok(())
+    }
+}
+
+fn parse(row: &Row) -> Option<(TimelineId, Lsn)> {
+    let text = |column: usize| core::str::from_utf8(row.get(column)?.as_ref()?).ok();
+    Some((TimelineId(text(0)?.parse().ok()?), text(1)?.parse().ok()?))
+}
+
+/// Says why a COPY could not go on.
+pub(super) fn broken(why: String) -> Trouble {
+    let code = crate::call::SqlState::CONNECTION_FAILURE;
+    Trouble::Lost(LogEvent::error(
+        code,
+        crate::call::Message::StreamBroken(why),
+    ))
+}
