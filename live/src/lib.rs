@@ -4,3 +4,4 @@
 //! happened, as the simulator's world does.
 
 pub mod driver;
+pub mod receive;

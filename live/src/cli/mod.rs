@@ -1,0 +1,65 @@
+//! The command line. Results go to stdout, the server log and complaints to stderr.
+
+mod receive;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  an orderly end
+  1  anything else
+  2  wrong usage";
+
+/// The machines of walsim on real sockets and files
+#[derive(Parser)]
+#[command(name = "walsim-live", version = version(), after_help = EXIT_STATUS)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Receive WAL from a server into a directory, for backups
+    Receive(receive::Args),
+}
+
+/// Why a command does not run.
+enum Refusal {
+    /// Wrong usage: exit status 2.
+    Usage(String),
+    /// What it works on does not allow it: exit status 1.
+    Failed(String),
+}
+
+/// Runs the command.
+pub(crate) fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Receive(args) => receive::run(&args),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(Refusal::Usage(text)) => {
+            eprintln!("walsim-live: error: {text}");
+            ExitCode::from(2)
+        }
+        Err(Refusal::Failed(text)) => {
+            eprintln!("walsim-live: error: {text}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Cargo joins the features of all packages that one command builds.
+fn version() -> &'static str {
+    if walsim_core::base::Planted::AVAILABLE {
+        concat!(
+            env!("CARGO_PKG_VERSION"),
+            " (built together with walsim: planted bugs are compiled in, all of them off)"
+        )
+    } else {
+        env!("CARGO_PKG_VERSION")
+    }
+}

@@ -1,0 +1,171 @@
+//! `walsim-live receive`
+
+use super::Refusal;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use walsim_core::base::{Lsn, Now, Pid};
+use walsim_core::call::{Exit, Input, LogEvent, Message, ReceiveMessage, Severity};
+use walsim_core::node::{Receiver, ReceiverOptions};
+use walsim_live::driver::Host;
+use walsim_live::receive::{Config, parse, run as receive};
+
+const PROGRAM: &str = "walsim-live";
+/// How often the progress is drawn anew.
+const DRAW: Duration = Duration::from_millis(200);
+
+/// Like pg_receivewal. Names of finished segments go to stdout, each when the segment is durable under that name.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Connection string: key=value pairs of libpq, or a postgresql:// URI
+    #[arg(short = 'd', long = "dbname", value_name = "CONNINFO")]
+    conninfo: String,
+    /// Receive into this directory, which must exist
+    #[arg(short = 'D', long = "directory", value_name = "DIR")]
+    directory: PathBuf,
+    /// Replication slot to use
+    #[arg(short = 'S', long, value_name = "SLOTNAME")]
+    slot: Option<String>,
+    /// Create the replication slot first
+    #[arg(long, requires = "slot")]
+    create_slot: bool,
+    /// Do not error if the slot already exists when creating it
+    #[arg(long)]
+    if_not_exists: bool,
+    /// Flush write-ahead log immediately after writing, and report it at once
+    #[arg(long)]
+    synchronous: bool,
+    /// Time between status packets sent to the server, in seconds unless with a unit (ms, s, min); 0 sends none
+    #[arg(short = 's', long, value_name = "TIME", default_value = "10", value_parser = interval_ms)]
+    status_interval: u32,
+    /// Exit after receiving the specified LSN
+    #[arg(short = 'E', long, value_name = "LSN", value_parser = lsn)]
+    endpos: Option<Lsn>,
+    /// Do not loop on connection lost
+    #[arg(short = 'n', long)]
+    no_loop: bool,
+    /// Output verbose messages
+    #[arg(short = 'v', long)]
+    verbose: bool,
+}
+
+/// True: an orderly end.
+pub(super) fn run(args: &Args) -> Result<bool, Refusal> {
+    let conninfo = parse(&args.conninfo, PROGRAM).map_err(|e| Refusal::Usage(e.to_string()))?;
+    let dir = &args.directory;
+    if let Err(e) = std::fs::read_dir(dir) {
+        let dir = dir.display();
+        let text = format!("could not open directory \"{dir}\": {e}");
+        return Err(Refusal::Failed(text));
+    }
+    let config = Config {
+        options: ReceiverOptions {
+            conninfo,
+            slot: args.slot.clone(),
+            create_slot: args.create_slot,
+            slot_exists_ok: args.if_not_exists,
+            synchronous: args.synchronous,
+            no_loop: args.no_loop,
+            endpos: args.endpos.unwrap_or(Lsn::INVALID),
+        },
+        status_interval_ms: args.status_interval,
+    };
+    let exit = receive(config, dir, Terminal::new(args.verbose));
+    let exit = exit.map_err(|e| Refusal::Failed(e.to_string()))?;
+    Ok(exit == Some(Exit::Normal))
+}
+
+fn lsn(text: &str) -> Result<Lsn, String> {
+    let wrong = || format!("could not parse end position \"{text}\"");
+    text.parse().map_err(|_| wrong())
+}
+
+fn interval_ms(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "ms" => Some(1),
+        "" | "s" => Some(1000),
+        "min" => Some(60_000),
+        _ => None,
+    };
+    let ms = number.parse().ok().zip(factor);
+    let ms = ms.and_then(|(number, factor): (u32, u32)| number.checked_mul(factor));
+    // PostgreSQL keeps intervals as int.
+    let ms = ms.filter(|ms| i32::try_from(*ms).is_ok());
+    ms.ok_or_else(|| "a number of seconds, or one with the unit ms, s or min".into())
+}
+
+/// Who looks on: says what happens, and draws the progress if stderr is a terminal.
+struct Terminal {
+    verbose: bool,
+    bar: ProgressBar,
+    drawn: Option<(Instant, Lsn)>,
+}
+
+impl Terminal {
+    fn new(verbose: bool) -> Self {
+        let bar = ProgressBar::no_length();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        Self {
+            verbose,
+            bar,
+            drawn: None,
+        }
+    }
+
+    fn draw(&mut self, machine: &Receiver) {
+        let now = Instant::now();
+        let before = self.drawn.filter(|(at, _)| now - *at < DRAW);
+        if before.is_some() {
+            return;
+        }
+        let Some((written, flushed)) = machine.received() else {
+            return;
+        };
+        let message = match self.drawn.replace((now, written)) {
+            Some((at, from)) if from <= written && from.is_valid() => {
+                let ms = u64::try_from((now - at).as_millis())
+                    .unwrap_or(u64::MAX)
+                    .max(1);
+                let rate = (written - from).saturating_mul(1000) / ms / 1024;
+                format!("written {written}, durable {flushed}, {rate} kB/s")
+            }
+            _ => format!("written {written}, durable {flushed}"),
+        };
+        self.bar.set_message(message);
+        self.bar.tick();
+    }
+}
+
+impl Host<Receiver> for Terminal {
+    fn input(&mut self, machine: &mut Receiver, _: Now, _: &Input) {
+        if !self.bar.is_hidden() {
+            self.draw(machine);
+        }
+    }
+
+    fn log(&mut self, _: Pid, event: &LogEvent) {
+        if let Message::Receive(message) = &event.message {
+            if let ReceiveMessage::Finished { name, .. } = message {
+                // A reader that has gone away is no reason to stop.
+                let _ = writeln!(std::io::stdout(), "{name}");
+            }
+            if message.is_verbose() && !self.verbose {
+                return;
+            }
+        }
+        let label = match event.severity {
+            Severity::Log => "",
+            Severity::Warning => "warning: ",
+            Severity::Error | Severity::Fatal | Severity::Panic => "error: ",
+        };
+        let message = &event.message;
+        self.bar.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "{PROGRAM}: {label}{message}");
+        });
+    }
+}

@@ -1,0 +1,7 @@
+//! The `walsim-live` command.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
