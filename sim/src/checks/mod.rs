@@ -414,9 +414,11 @@ impl Checks {
         };
         let (peer, disk) = word.peer;
         let sent = self.send.sent(word.host, word.pid);
-        let known = &mut self.nodes[peer];
         // The file of a segment can be durable long before the WAL that belongs there arrives.
-        let stable = known.stable_until(disk, &geometry, sent).min(known.wal);
+        let known = &self.nodes[peer];
+        let arrived = self.first_missing(disk, known.wal.max(known.kept));
+        let known = &mut self.nodes[peer];
+        let stable = known.stable_until(disk, &geometry, sent).min(arrived);
         let leaving = Leaving {
             sent,
             checkpoint,
@@ -481,7 +483,7 @@ impl Checks {
             let next = geometry.segment_start(SegmentNo(geometry.segment_of(at).0 + 1));
             let end = next.min(ledger.end());
             let bytes = wal_files::read(disk, geometry, FIRST_TIMELINE, at..end);
-            if let Some(differs) = ledger.difference(at, &bytes) {
+            if let Some(differs) = ledger.difference_on_a_standby(at, &bytes) {
                 return differs;
             }
             at += bytes.len() as u64;
