@@ -226,12 +226,7 @@ impl Machine for Node {
 
     fn runnable(&self, now: Now, set: &mut RunSet) {
         set.0.clear();
-        set.0.extend(
-            self.procs
-                .iter()
-                .filter(|(p, s)| self.can_run(now, **p, s))
-                .map(|(p, _)| *p),
-        );
+        set.0.extend(self.can_all_run(now));
     }
 
     fn next_wakeup(&self) -> Option<Mono> {

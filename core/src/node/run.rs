@@ -16,7 +16,7 @@ impl Node {
         let Some(proc) = self.procs.get(&pid) else {
             return;
         };
-        if !self.can_run(now, pid, proc) {
+        if !self.can_run(now, pid, proc, self.shmem.procs.latch(pid)) {
             return;
         }
         if proc.quit {
@@ -106,7 +106,19 @@ impl Node {
         }
     }
 
-    pub(super) fn can_run(&self, now: Now, pid: Pid, proc: &Proc) -> bool {
+    /// All processes that could run, in ascending order.
+    pub(super) fn can_all_run(&self, now: Now) -> impl Iterator<Item = Pid> {
+        // Asked after every step. Both lists are in the order of ids, so that no latch has to be searched for.
+        let mut attached = self.shmem.procs.iter().peekable();
+        self.procs.iter().filter_map(move |(pid, proc)| {
+            while attached.next_if(|entry| entry.pid < *pid).is_some() {}
+            let entry = attached.peek().filter(|entry| entry.pid == *pid);
+            let latch = entry.is_some_and(|entry| entry.latch);
+            self.can_run(now, *pid, proc, latch).then_some(*pid)
+        })
+    }
+
+    fn can_run(&self, now: Now, pid: Pid, proc: &Proc, latch: bool) -> bool {
         if proc.stopped {
             return false;
         }
@@ -116,10 +128,10 @@ impl Node {
         match &proc.next {
             Next::Run(_) => true,
             Next::Wait(wait) => {
-                // Asked for every process after every step: what costs least comes first.
+                // What costs least comes first.
                 wait.until.is_some_and(|until| until <= now.mono)
                     || wait.op.is_some() && proc.sys.done.is_some()
-                    || wait.latch && self.shmem.procs.latch(pid)
+                    || wait.latch && latch
                     || wait.readable.is_some_and(|id| proc.sys.is_readable(id))
                     || wait.writable.is_some_and(|id| proc.sys.is_writable(id))
                     || wait.lock && self.shmem.locks.is_woken(pid)

@@ -6,6 +6,7 @@ use super::layout::Short;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::{BufMut, Bytes};
+use core::ffi::CStr;
 
 /// The body of a message is not what its type says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
@@ -103,11 +104,8 @@ impl BodyReader {
 
     /// The bytes of a NUL-terminated string.
     fn raw_str(&mut self) -> Result<Bytes, MessageError> {
-        let len = self
-            .rest
-            .iter()
-            .position(|&b| b == 0)
-            .ok_or(MessageError::InvalidString)?;
+        let text = CStr::from_bytes_until_nul(&self.rest);
+        let len = text.map_err(|_| MessageError::InvalidString)?.count_bytes();
         let text = self.rest.split_to(len);
         drop(self.rest.split_to(1));
         Ok(text)
@@ -160,9 +158,8 @@ pub(super) fn put_counted(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
 
 /// Appends a string and its terminator. As in C, a NUL inside ends the string.
 pub(super) fn put_str(out: &mut Vec<u8>, text: &str) {
-    let raw = text.as_bytes();
-    let len = raw.iter().position(|&b| b == 0).unwrap_or(raw.len());
-    out.put_slice(&raw[..len]);
+    let len = text.find('\0').unwrap_or(text.len());
+    out.put_slice(&text.as_bytes()[..len]);
     out.put_u8(0);
 }
 
