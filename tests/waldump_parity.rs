@@ -1,9 +1,16 @@
 //! What we write, read by PostgreSQL's own pg_waldump and pg_controldata: WAL of every shape from our writer, and every
-//! node of whole runs.
+//! node of whole runs. `walsim waldump` must print it as pg_waldump does.
 //!
 //! What they see must be what we say we wrote, and they may complain about nothing but the end of WAL. Skipped where
 //! PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
 
+#[path = "interop/dumps.rs"]
+mod dumps;
+#[path = "interop/server.rs"]
+mod server;
+
+use dumps::Dumps;
+use server::postgres_bin;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +24,6 @@ use walsim_core::wire::record::{BlockPart, Image, RecordBody, RelLocator, RmgrId
 use walsim_core::wire::xact_records::{XactEnd, XactOp};
 use walsim_core::wire::xlog_records::XlogRecord;
 
-const DEBIAN_BIN: &str = "/usr/lib/postgresql/15/bin";
 const SEEDS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
 const SYSTEM_IDENTIFIER: u64 = 0x0123_4567_89AB_CDEF;
 
@@ -222,15 +228,10 @@ fn page_change(len: usize) -> RecordBody {
 
 /// Has pg_waldump read a data directory from the record `first` on, and compares.
 fn wal_agrees(bin: &Path, data: &Path, (first, end): (Lsn, Lsn), ours: &[Listed], place: &str) {
-    let theirs = Command::new(bin.join("pg_waldump"))
-        .arg("-p")
-        .arg(data.join("pg_wal"))
-        .args(["-t", "1", "-s", &first.to_string()])
-        .env("LC_ALL", "C")
-        .output()
-        .expect("pg_waldump starts");
-
-    let (printed, errors) = (text(&theirs.stdout), text(&theirs.stderr));
+    // Our own command prints the same to the last letter, which leaves one text to be looked at.
+    let (wal, start) = (data.join("pg_wal"), first.to_string());
+    let said = Dumps::new(bin, data).agree(&["-t", "1", "-s", &start, "-p", path(&wal)]);
+    let (printed, errors) = (text(&said.stdout), said.stderr);
     let listed: Vec<_> = printed.lines().filter_map(from_waldump).collect();
     assert!(!ours.is_empty(), "{place}: no records");
     for (our, their) in ours.iter().zip(&listed) {
@@ -308,6 +309,10 @@ fn string<'a>(object: &'a Value, key: &str) -> &'a str {
     object[key].as_str().expect("text")
 }
 
+fn path(path: &Path) -> &str {
+    path.to_str().expect("our own folder")
+}
+
 fn fresh_folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if folder.exists() {
@@ -319,21 +324,4 @@ fn fresh_folder(name: &str) -> PathBuf {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "which tests run is no part of a simulated run"
-)]
-fn postgres_bin() -> Option<PathBuf> {
-    let bin = PathBuf::from(DEBIAN_BIN);
-    if bin.join("pg_waldump").exists() && bin.join("pg_controldata").exists() {
-        return Some(bin);
-    }
-    assert!(
-        std::env::var_os("WALSIM_REQUIRE_PG").is_none(),
-        "{DEBIAN_BIN} lacks pg_waldump or pg_controldata; ci/install-postgres installs them"
-    );
-    println!("skipped: {DEBIAN_BIN} lacks pg_waldump or pg_controldata");
-    None
 }

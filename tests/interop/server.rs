@@ -13,6 +13,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use walsim_core::base::{Geometry, Lsn, TimelineId};
+use walsim_core::wal::names::segment_name;
 
 const DEBIAN_BIN: &str = "/usr/lib/postgresql/15/bin";
 /// How often a state is looked at that another program must reach, and for how long.
@@ -29,7 +31,8 @@ const POLLS: u32 = 6000;
 )]
 pub(crate) fn postgres_bin() -> Option<PathBuf> {
     let bin = PathBuf::from(DEBIAN_BIN);
-    if ["initdb", "postgres", "pg_waldump"].map(|name| bin.join(name).exists()) == [true; 3] {
+    let mut programs = ["initdb", "postgres", "pg_waldump", "pg_controldata"].into_iter();
+    if programs.all(|name| bin.join(name).exists()) {
         return Some(bin);
     }
     assert!(
@@ -119,6 +122,18 @@ impl Server {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The name of the segment of 1 MiB on timeline 1 in which a position lies.
+    pub(crate) fn segment_of(lsn: &str) -> String {
+        let lsn: Lsn = lsn.parse().expect("an LSN");
+        let (tli, geometry) = (TimelineId(1), Geometry::STOCK);
+        segment_name(&geometry, tli, geometry.segment_of(lsn))
+    }
+
+    /// Makes a folder that the server may write to.
+    pub(crate) fn make_folder(&self, path: &Path) {
+        run(as_postgres("mkdir").arg(path));
     }
 
     /// The postmaster's process id.
