@@ -43,32 +43,68 @@ fn parameters<'a>(cx: &Cx<'_>, request: &'a SessionRequest) -> Vec<(&'static str
     } else {
         "off"
     };
-    let mut all = Vec::from([
-        ("application_name", application_name(request)),
-        ("client_encoding", encoding),
-        ("DateStyle", "ISO, MDY"),
-        ("default_transaction_read_only", "off"),
-        ("in_hot_standby", in_hot_standby),
-        ("integer_datetimes", "on"),
-        ("IntervalStyle", "postgres"),
-        ("is_superuser", "on"),
-        ("server_encoding", encoding),
-        ("server_version", version.server_version()),
-        ("session_authorization", &request.user),
-        ("standard_conforming_strings", "on"),
-        ("TimeZone", "Etc/UTC"),
-    ]);
-    match version {
-        PgVersion::V15 => {}
-        PgVersion::V18 => {
-            all.extend([
-                ("scram_iterations", "4096"),
-                ("search_path", "\"$user\", public"),
-            ]);
-        }
-    }
-    all
+    let value = |name| match name {
+        "application_name" => application_name(request),
+        "client_encoding" | "server_encoding" => encoding,
+        "in_hot_standby" => in_hot_standby,
+        "server_version" => version.server_version(),
+        "session_authorization" => &request.user,
+        "DateStyle" => "ISO, MDY",
+        "IntervalStyle" => "postgres",
+        "scram_iterations" => "4096",
+        "search_path" => "\"$user\", public",
+        "TimeZone" => "Etc/UTC",
+        "default_transaction_read_only" => "off",
+        _ => "on",
+    };
+    let since_18 = |name: &&str| version >= PgVersion::V18 || *name != "search_path";
+    let names = match version {
+        PgVersion::V15 => SORTED.as_slice(),
+        _ => HASHED.as_slice(),
+    };
+    names
+        .iter()
+        .copied()
+        .filter(since_18)
+        .map(|name| (name, value(name)))
+        .collect()
 }
+
+/// The settings that clients follow. 15 keeps all settings sorted.
+const SORTED: [&str; 13] = [
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "default_transaction_read_only",
+    "in_hot_standby",
+    "integer_datetimes",
+    "IntervalStyle",
+    "is_superuser",
+    "server_encoding",
+    "server_version",
+    "session_authorization",
+    "standard_conforming_strings",
+    "TimeZone",
+];
+
+/// Since 16 they stand in a hash table, whose order is the same in every server.
+const HASHED: [&str; 15] = [
+    "in_hot_standby",
+    "integer_datetimes",
+    "TimeZone",
+    "IntervalStyle",
+    "search_path",
+    "is_superuser",
+    "application_name",
+    "default_transaction_read_only",
+    "scram_iterations",
+    "DateStyle",
+    "standard_conforming_strings",
+    "session_authorization",
+    "client_encoding",
+    "server_version",
+    "server_encoding",
+];
 
 /// Nobody can guess it who does not know the seed.
 fn cancel_key(cx: &Cx<'_>, request: &SessionRequest) -> Bytes {
