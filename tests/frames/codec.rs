@@ -1,0 +1,185 @@
+//! Every message of both directions is decoded, and encoded again to the same bytes.
+
+use crate::capture::{Capture, Event, Kind, Said, Side, captures};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use walsim_core::base::PgVersion;
+use walsim_core::wire::backend::{BackendMessage, backend_limit};
+use walsim_core::wire::command::Command;
+use walsim_core::wire::frame::{Frame, FrameReader};
+use walsim_core::wire::frontend::{FrontendMessage, command_limit};
+use walsim_core::wire::replication::{StandbyMessage, WalMessage};
+use walsim_core::wire::startup::{Negotiation, StartupPacket};
+
+/// Messages that we have no codec for, and why.
+const UNKNOWN: [(Side, u8, &str); 2] = [
+    (
+        Side::Server,
+        b'H',
+        "CopyOutResponse: only BASE_BACKUP copies in one direction",
+    ),
+    (
+        Side::Client,
+        b'?',
+        "the capture asks what a server does with an unknown type",
+    ),
+];
+
+/// Commands that we know as such and cannot read.
+const UNSUPPORTED: [&str; 1] = ["BASE_BACKUP"];
+
+#[test]
+fn every_message_is_read_and_written_again() {
+    let mut kinds = BTreeSet::new();
+    let mut unknown = BTreeSet::new();
+    for capture in captures() {
+        let mut session = Session::default();
+        for (line, event) in &capture.events {
+            let Event::Said(said) = event else { continue };
+            match said.kind {
+                Kind::Message(tag)
+                    if UNKNOWN.iter().any(|(s, t, _)| (*s, *t) == (said.side, tag)) =>
+                {
+                    unknown.insert(tag);
+                    session.copy_out |= tag == b'H';
+                }
+                Kind::Message(tag) => {
+                    kinds.insert((said.side == Side::Server, tag));
+                    session.message(&capture, *line, said);
+                }
+                Kind::Packet => packet(&capture, *line, said),
+                Kind::Byte => assert!(matches!(&*said.body, b"N" | b"S" | b"G")),
+                Kind::Eof => assert!(said.body.is_empty()),
+            }
+        }
+    }
+    // The captures show what they are there for.
+    let of = |server| {
+        kinds
+            .iter()
+            .filter(|k| k.0 == server)
+            .map(|k| char::from(k.1))
+            .collect::<String>()
+    };
+    assert_eq!(of(true), "CDEKNRSTWZcdv");
+    assert_eq!(of(false), "FPQSXcdp");
+    assert_eq!(unknown.len(), UNKNOWN.len());
+}
+
+#[derive(Default)]
+struct Session {
+    /// A base backup is on its way, whose pieces are no WAL.
+    copy_out: bool,
+}
+
+impl Session {
+    fn message(&mut self, capture: &Capture, line: usize, said: &Said) {
+        let at = capture.at(line);
+        if said.elided > 0 {
+            return;
+        }
+        let bytes = said.bytes();
+        let mut reader = FrameReader::default();
+        reader.push(bytes.clone());
+        let mut out = Vec::new();
+        match said.side {
+            Side::Server => {
+                let frame = cut(&mut reader, backend_limit, &at);
+                let message = BackendMessage::decode(frame).unwrap_or_else(|e| panic!("{at}: {e}"));
+                message.encode(&mut out);
+                match message {
+                    BackendMessage::CopyData(payload) if !self.copy_out => {
+                        let wal = WalMessage::decode(payload.clone())
+                            .unwrap_or_else(|e| panic!("{at}: {e}"));
+                        let mut again = Vec::new();
+                        wal.encode(&mut again);
+                        assert_eq!(payload, again, "{at}");
+                    }
+                    BackendMessage::CopyDone => self.copy_out = false,
+                    _ => {}
+                }
+            }
+            Side::Client => {
+                let password = said.kind == Kind::Message(b'p');
+                // Only while it authenticates may a client send one.
+                let limit = |tag| {
+                    if password {
+                        Ok(10_000)
+                    } else {
+                        command_limit(tag)
+                    }
+                };
+                let frame = cut(&mut reader, limit, &at);
+                let message =
+                    FrontendMessage::decode(frame).unwrap_or_else(|e| panic!("{at}: {e}"));
+                message.encode(&mut out);
+                match message {
+                    FrontendMessage::CopyData(payload) if &*payload != b"late" => {
+                        let said = StandbyMessage::decode(&payload)
+                            .unwrap_or_else(|e| panic!("{at}: {e}"));
+                        let mut again = Vec::new();
+                        said.encode(&mut again);
+                        assert_eq!(payload, again, "{at}");
+                    }
+                    FrontendMessage::Query(text) => command(&capture.name, &text, &at),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(out, bytes, "{at}");
+    }
+}
+
+/// What real receivers ask is what our own would write. The capture of commands has many that are wrong.
+fn command(name: &str, text: &str, at: &str) {
+    if name == "commands" || UNSUPPORTED.iter().any(|word| text.starts_with(word)) {
+        return;
+    }
+    let parsed = Command::parse(text, PgVersion::V15).command;
+    let command = parsed.unwrap_or_else(|e| panic!("{at}: {e}"));
+    let command = command.unwrap_or_else(|| panic!("{at}: SQL"));
+    // pg_receivewal and pg_basebackup have some words in a form of their own.
+    let same = |text: &str| text.replace(['"', ' '], "");
+    assert_eq!(same(&command.to_string()), same(text), "{at}");
+}
+
+fn packet(capture: &Capture, line: usize, said: &Said) {
+    let at = capture.at(line);
+    let mut reader = FrameReader::default();
+    reader.push(said.bytes());
+    let body = reader
+        .next_startup()
+        .unwrap_or_else(|e| panic!("{at}: {e}"));
+    let body = body.unwrap_or_else(|| panic!("{at}: not all of it"));
+    assert_eq!(body, said.body);
+    match Negotiation::default().decode(&body, PgVersion::V15) {
+        Ok(packet) => assert_eq!(packet.to_bytes(), said.bytes(), "{at}"),
+        Err(error) => {
+            // The only one in the captures is another major version.
+            assert_eq!(&body[..4], b"\0\x04\0\0", "{at}: {error}");
+            let StartupPacket::Startup(_) =
+                (match Negotiation::default().decode(&patched(&body), PgVersion::V15) {
+                    Ok(packet) => packet,
+                    Err(error) => panic!("{at}: {error}"),
+                })
+            else {
+                panic!("{at}: the rest is sound")
+            };
+        }
+    }
+}
+
+fn patched(body: &[u8]) -> Bytes {
+    [b"\0\x03\0\0", &body[4..]].concat().into()
+}
+
+fn cut(
+    reader: &mut FrameReader,
+    limit: impl FnOnce(u8) -> Result<u32, walsim_core::wire::frame::FrameError>,
+    at: &str,
+) -> Frame {
+    let frame = reader.next(limit).unwrap_or_else(|e| panic!("{at}: {e}"));
+    let frame = frame.unwrap_or_else(|| panic!("{at}: not all of it"));
+    assert_eq!(reader.buffered(), 0, "{at}: more than a message");
+    frame
+}
