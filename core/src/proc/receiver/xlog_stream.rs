@@ -88,7 +88,7 @@ impl ReceiveXlogStream {
                         }
                         // The timeline ends where we want to begin.
                         Answer::Done(row) => {
-                            if let Err(trouble) = self.next_timeline(link.write, row) {
+                            if let Err(trouble) = self.next_timeline(cx, link.write, row) {
                                 return Poll::Ready(Err(trouble));
                             }
                         }
@@ -111,7 +111,7 @@ impl ReceiveXlogStream {
                         Answer::Done(row) => row,
                         Answer::CopyBoth => None,
                     };
-                    if let Err(trouble) = self.next_timeline(link.write, row) {
+                    if let Err(trouble) = self.next_timeline(cx, link.write, row) {
                         return Poll::Ready(Err(trouble));
                     }
                 }
@@ -127,7 +127,12 @@ impl ReceiveXlogStream {
 
     /// `ReadEndOfStreamingResult` and what is checked of it. The new timeline may begin before the end of the old one:
     /// in the record of which only a part was sent.
-    fn next_timeline(&mut self, stopped: Lsn, row: Option<Row>) -> Result<(), Trouble> {
+    fn next_timeline(
+        &mut self,
+        cx: &Cx<'_>,
+        stopped: Lsn,
+        row: Option<Row>,
+    ) -> Result<(), Trouble> {
         let (next, begin) = row
             .and_then(|row| parse(&row))
             .ok_or(Trouble::lost(ReceiveMessage::EndOfTimeline))?;
@@ -143,8 +148,9 @@ impl ReceiveXlogStream {
                 begin,
             }));
         }
+        let geometry = &cx.shmem.settings.geometry;
         self.start = Start {
-            at: begin,
+            at: geometry.segment_start(geometry.segment_of(begin)),
             tli: next,
         };
         self.phase = Phase::History(FetchHistory::new(next));
