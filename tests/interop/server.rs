@@ -25,9 +25,9 @@ const POLLS: u32 = 6000;
 ///
 /// # Panics
 /// If they are missing and `WALSIM_REQUIRE_PG` is set.
-#[expect(
+#[allow(
     clippy::disallowed_methods,
-    reason = "which tests run is no part of a simulated run"
+    reason = "which tests run is no part of a simulated run; not every package forbids it"
 )]
 pub(crate) fn postgres_bin() -> Option<PathBuf> {
     let bin = PathBuf::from(DEBIAN_BIN);
@@ -313,7 +313,8 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-fn send(pid: u32, signal: &str) {
+/// Sends a process a signal.
+pub(crate) fn send(pid: u32, signal: &str) {
     let sent = Command::new("kill")
         .args(["-s", signal, &pid.to_string()])
         .status();

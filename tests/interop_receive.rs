@@ -1,0 +1,532 @@
+//! `walsim-live receive` and a real PostgreSQL: its WAL, its ways to end, and what it may rely on.
+//!
+//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_INTEROP=all` takes larger
+//! sizes.
+
+#[path = "interop/receiver.rs"]
+mod receiver;
+#[path = "interop/recording.rs"]
+mod recording;
+#[path = "interop/server.rs"]
+mod server;
+
+use receiver::Receiver;
+use recording::Recording;
+use server::{Folder, Server, Stop, as_postgres, postgres_bin, run, wait_for};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use walsim_core::base::Lsn;
+use walsim_core::call::{Exit, Input, Signal};
+use walsim_core::node::ReceiverOptions;
+use walsim_live::receive::{Config, driver, parse};
+
+const KEEP: &str = "wal_keep_size=4GB\nautovacuum=off\n";
+
+fn primary(bin: &Path, folder: &Folder, settings: &str) -> Server {
+    let data = folder.path().join("data");
+    let mut server = Server::init(bin, &data, &["--wal-segsize=1"], settings);
+    server.start();
+    server
+}
+
+/// True if full sizes are asked for.
+fn is_full() -> bool {
+    std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
+}
+
+/// pgbench in the background, ended with the value: its own transactions, and as many that write a lot at once.
+struct Load(Child);
+
+const LARGE: &str =
+    "INSERT INTO large SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 600);\n";
+
+impl Load {
+    fn start(server: &Server) -> Self {
+        run(server
+            .client("pgbench")
+            .args(["-q", "-i", "-s", "1", "postgres"]));
+        server.psql("CREATE TABLE large (t text)");
+        let script = server.data().with_extension("pgbench");
+        fs::write(&script, LARGE).expect("the folder is ours");
+        let mut command = server.client("pgbench");
+        command.args(["-n", "-c", "4", "-T", "600", "-b", "tpcb-like", "-f"]);
+        command.arg(&script).arg("postgres");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("pgbench starts"))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Ends the current segment and waits until the receiver has finished it.
+fn catch_up(server: &Server, receiver: &Receiver) {
+    server.psql("SELECT pg_logical_emit_message(false, '', '')");
+    let last = Server::segment_of(&server.psql("SELECT pg_switch_wal()"));
+    wait_for("the receiver to catch up", || receiver.has(&last));
+}
+
+/// Whatever a SIGKILL interrupts, the next start goes on, and what is finished is right.
+#[test]
+fn killed_and_started_again_it_has_every_segment() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("receive-kills");
+    let server = primary(&bin, &folder, KEEP);
+    let mut receiver = Receiver::new(folder.path(), "wal");
+    let load = Load::start(&server);
+    let slot = ["--slot=s", "--create-slot", "--if-not-exists"];
+    for kill in 0..20u64 {
+        receiver.start(&server, &slot);
+        let before = receiver.finished().len();
+        wait_for("a segment", || receiver.finished().len() > before);
+        // Anywhere in the next one.
+        std::thread::sleep(Duration::from_millis(kill * 37 % 100));
+        receiver.kill();
+        // What the slot does not hold back any more is there.
+        let restart = server.psql("SELECT restart_lsn FROM pg_replication_slots");
+        let finished = receiver.finished();
+        let first = finished.first().expect("there is one");
+        assert!(
+            segments(first, finished.len()).eq(finished.iter().cloned()),
+            "{finished:?}"
+        );
+        let last = finished.last().expect("there is one");
+        assert!(
+            Server::segment_of(&restart) <= next(last),
+            "{restart}, {finished:?}"
+        );
+    }
+    drop(load);
+    receiver.start(&server, &slot);
+    catch_up(&server, &receiver);
+    receiver.signal("INT");
+    assert_eq!(receiver.wait().code(), Some(0));
+    assert!(receiver.compare(&server) >= 20, "{:?}", receiver.finished());
+    // Each was called finished once it was, unless a SIGKILL came between.
+    let called = receiver.out();
+    assert!(called.iter().all(|name| receiver.has(name)), "{called:?}");
+    assert!(called.len() + 20 >= receiver.finished().len());
+}
+
+/// So many names from the first on; all lie below 0/FFFFFFFF.
+fn segments(first: &str, count: usize) -> impl Iterator<Item = String> {
+    let from = u64::from_str_radix(&first[16..], 16).expect("hexadecimal");
+    let prefix = first[..16].to_string();
+    (from..from + count as u64).map(move |number| format!("{prefix}{number:08X}"))
+}
+
+fn next(segment: &str) -> String {
+    segments(segment, 2).last().expect("two of them")
+}
+
+/// No report leaves before the fsync that covers it has returned; on real files, in both modes.
+#[test]
+fn nothing_is_reported_before_its_fsync_has_returned() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("receive-order");
+    let server = primary(&bin, &folder, KEEP);
+    server.psql("SELECT pg_create_physical_replication_slot('s')");
+    let load = Load::start(&server);
+    for (synchronous, slot) in [(true, None), (false, Some(String::from("s")))] {
+        let dir = folder.path().join(format!("wal-{synchronous}"));
+        fs::create_dir(&dir).expect("the folder is ours");
+        let port = server.port();
+        let text = format!("host=127.0.0.1 port={port} user=postgres");
+        let config = Config {
+            options: ReceiverOptions {
+                conninfo: parse(&text, "rx").expect("it is sound"),
+                slot,
+                create_slot: false,
+                slot_exists_ok: false,
+                synchronous,
+                no_loop: true,
+                endpos: Lsn::INVALID,
+            },
+            status_interval_ms: 100,
+        };
+        let mut driver = driver(config, &dir, Recording::default()).expect("sockets and files");
+        let pid = driver.machine().pid();
+        let handle = driver.handle();
+        let started = Instant::now();
+        let mut first = None;
+        let mut asked = false;
+        let limit = Duration::from_secs(if is_full() { 30 } else { 4 });
+        while driver
+            .turn(Some(Duration::from_millis(50)))
+            .expect("it runs")
+        {
+            let flushed = driver.host().flushed;
+            let first = *first.get_or_insert(flushed);
+            let enough = flushed > first + (3 << 20) && started.elapsed() > limit;
+            if enough && !asked {
+                asked = true;
+                handle.input(Input::Signal(pid, Signal::Term));
+            }
+            assert!(started.elapsed() < limit * 10, "it gets nowhere");
+        }
+        assert_eq!(driver.machine().exit(), Some(&Exit::Normal));
+        let reports = driver.host().reports;
+        let least = if synchronous { 200 } else { 20 };
+        assert!(reports > least, "{reports} reports");
+    }
+    drop(load);
+}
+
+/// As a synchronous standby: commits wait for it, and it has each one that was acknowledged.
+#[test]
+fn acknowledged_commits_survive_the_primary() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("receive-sync");
+    let mut server = primary(&bin, &folder, KEEP);
+    server.psql("CREATE TABLE t (i int)");
+    let mut receiver = Receiver::new(folder.path(), "wal");
+    receiver.start(&server, &["--synchronous"]);
+    let state = "SELECT state FROM pg_stat_replication WHERE application_name = 'rx'";
+    wait_for("the stream", || server.psql(state) == "streaming");
+    server.psql("ALTER SYSTEM SET synchronous_standby_names = 'rx'");
+    server.psql("SELECT pg_reload_conf()");
+    let sync = "SELECT sync_state FROM pg_stat_replication";
+    wait_for("the standby to count", || server.psql(sync) == "sync");
+
+    // Frozen, it holds up a commit, and nothing else does.
+    receiver.signal("STOP");
+    let mut command = server.client("psql");
+    command.args(["-XAtqc", "INSERT INTO t VALUES (0)", "postgres"]);
+    let mut waiting = command.stdout(Stdio::null()).spawn().expect("psql starts");
+    let event = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    wait_for("the commit to wait", || server.psql(event) == "1");
+    assert!(waiting.try_wait().expect("our child").is_none());
+    receiver.signal("CONT");
+    assert!(waiting.wait().expect("our child").success());
+
+    // One commit after the other, each told by its transaction id; then the primary dies.
+    let script = folder.path().join("commits.sql");
+    let insert = "INSERT INTO t SELECT 1 RETURNING pg_current_xact_id();\n";
+    fs::write(&script, insert.repeat(200_000)).expect("the folder is ours");
+    let told = folder.path().join("told");
+    let mut command = server.client("psql");
+    command.args(["-XAtq", "-f", "-", "postgres"]);
+    command.stdin(fs::File::open(&script).expect("just written"));
+    command.stdout(fs::File::create(&told).expect("the folder is ours"));
+    let mut client = command.stderr(Stdio::null()).spawn().expect("psql starts");
+    let wanted = if is_full() { 20_000 } else { 1000 };
+    let lines = || {
+        fs::read_to_string(&told)
+            .expect("it is ours")
+            .lines()
+            .count()
+    };
+    wait_for("commits", || lines() > wanted);
+    server.kill();
+    let _ = client.wait();
+    receiver.signal("INT");
+    assert_eq!(receiver.wait().code(), Some(0));
+
+    let text = fs::read_to_string(&told).expect("it is ours");
+    // psql writes in blocks, so that the last line may not be whole.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let acknowledged: Vec<&str> = whole.lines().collect();
+    let copy = folder.path().join("copy");
+    receiver.copy(&copy);
+    let first = receiver.finished().first().cloned().or(receiver.partial());
+    let mut dump = as_postgres(bin.join("pg_waldump"));
+    dump.arg("-p").arg(&copy).args(["-r", "Transaction"]);
+    let dump = dump.arg(first.expect("it received something")).output();
+    let dump = String::from_utf8(dump.expect("pg_waldump starts").stdout).expect("text");
+    let commits: std::collections::BTreeSet<&str> = dump
+        .lines()
+        .filter(|line| line.contains("desc: COMMIT"))
+        .filter_map(|line| line.split("tx:").nth(1)?.split(',').next())
+        .map(str::trim)
+        .collect();
+    assert!(acknowledged.len() > wanted / 2, "{}", acknowledged.len());
+    for xid in acknowledged {
+        assert!(commits.contains(xid), "the commit of {xid} is lost");
+    }
+}
+
+/// At a clean shutdown it has the shutdown checkpoint, and the primary waits for it no longer than for pg_receivewal.
+#[test]
+fn a_clean_shutdown_leaves_it_with_everything() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("receive-shutdown");
+    let mut server = primary(&bin, &folder, KEEP);
+    let mut durations = [Vec::new(), Vec::new()];
+    for round in 0..if is_full() { 7 } else { 3 } {
+        for ours in [true, false] {
+            let slot = format!("s{round}{}", u8::from(ours));
+            server.psql(&format!(
+                "SELECT pg_create_physical_replication_slot('{slot}')"
+            ));
+            let mut receiver = Receiver::new(folder.path(), &format!("wal-{round}-{ours}"));
+            let more = ["--no-loop", "--slot", &slot];
+            if ours {
+                receiver.start(&server, &more);
+            } else {
+                receiver.start_pg_receivewal(&server, &more);
+            }
+            let state = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+            wait_for("the stream", || server.psql(state) == "1");
+            server.psql("CREATE TABLE IF NOT EXISTS t (i int); INSERT INTO t VALUES (1)");
+            let began = Instant::now();
+            server.stop(Stop::Fast);
+            durations[usize::from(!ours)].push(began.elapsed());
+            let status = receiver.wait();
+            assert_eq!(status.code(), Some(i32::from(!ours)), "{}", receiver.err());
+            has_shutdown_checkpoint(&bin, &server, &receiver, &folder, &slot);
+            server.start();
+            server.psql(&format!("SELECT pg_drop_replication_slot('{slot}')"));
+        }
+    }
+    let [ours, theirs] = durations.map(|mut all| {
+        all.sort();
+        all[all.len() / 2]
+    });
+    println!("the primary stops in {ours:?}, with pg_receivewal in {theirs:?}");
+    // How long a server takes to stop varies by that much by itself.
+    assert!(
+        ours < theirs + Duration::from_millis(300),
+        "{ours:?}, {theirs:?}"
+    );
+}
+
+fn has_shutdown_checkpoint(
+    bin: &Path,
+    server: &Server,
+    receiver: &Receiver,
+    folder: &Folder,
+    name: &str,
+) {
+    let control = run(as_postgres(bin.join("pg_controldata")).arg(server.data()));
+    let place = |line: &str| {
+        Some(
+            line.strip_prefix("Latest checkpoint location:")?
+                .trim()
+                .into(),
+        )
+    };
+    let checkpoint: String = control.lines().find_map(place).expect("it tells");
+    let copy = folder.path().join(format!("copy-{name}"));
+    receiver.copy(&copy);
+    let mut dump = as_postgres(bin.join("pg_waldump"));
+    let dump = run(dump
+        .arg("-p")
+        .arg(&copy)
+        .args(["-n", "1", "-s", &checkpoint]));
+    assert!(dump.contains("CHECKPOINT_SHUTDOWN"), "{dump}");
+}
+
+/// The standby that it receives from is promoted: same connection, history file first, old segment kept as it is.
+#[test]
+fn it_follows_a_promotion() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("receive-promotion");
+    let mut old = primary(&bin, &folder, KEEP);
+    old.psql("CREATE TABLE t (i int)");
+    old.stop(Stop::Fast);
+    let copy = folder.path().join("standby");
+    run(as_postgres("cp").arg("-a").arg(old.data()).arg(&copy));
+    run(as_postgres("touch").arg(copy.join("standby.signal")));
+    let mut standby = Server::at(&bin, &copy);
+    old.start();
+    let port = old.port();
+    standby.configure(&format!(
+        "primary_conninfo='host=127.0.0.1 port={port} user=postgres'\nlog_replication_commands=on"
+    ));
+    standby.start();
+    let mut receiver = Receiver::new(folder.path(), "wal");
+    receiver.start(&standby, &["-v", "--no-loop", "--status-interval=100ms"]);
+    old.psql("INSERT INTO t SELECT generate_series(1, 20000)");
+    let end = old.psql("SELECT pg_current_wal_flush_lsn()");
+    let first = Server::segment_of(&end);
+    wait_for("the standby's WAL", || {
+        receiver.partial().as_deref() >= Some(&first) && {
+            let sent = standby
+                .psql("SELECT write_lsn >= pg_last_wal_receive_lsn() FROM pg_stat_replication");
+            sent == "t"
+                && standby.psql(&format!("SELECT pg_last_wal_receive_lsn() >= '{end}'")) == "t"
+        }
+    });
+    old.stop(Stop::Fast);
+    standby.psql("SELECT pg_promote()");
+    standby.psql("INSERT INTO t SELECT generate_series(1, 20000)");
+    let last = standby.psql("SELECT pg_walfile_name(pg_switch_wal())");
+    wait_for("the new timeline", || receiver.has(&last));
+    receiver.signal("TERM");
+    assert_eq!(receiver.wait().code(), Some(0), "{}", receiver.err());
+    let history = fs::read(receiver.dir().join("00000002.history")).expect("it was fetched");
+    let theirs = fs::read(standby.data().join("pg_wal/00000002.history"));
+    assert_eq!(history, theirs.expect("the standby wrote it"));
+    let new = receiver
+        .finished()
+        .into_iter()
+        .filter(|name| name.starts_with("00000002"));
+    assert!(new.count() > 0, "{:?}", receiver.finished());
+    receiver.compare(&standby);
+    let left = fs::read_dir(receiver.dir()).expect("it is ours");
+    let names = left.map(|entry| entry.expect("it is ours").file_name());
+    let old_partial = |name: &str| name.starts_with("00000001") && name.ends_with(".partial");
+    let kept = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| old_partial(name));
+    assert_eq!(kept.count(), 1);
+    assert!(
+        receiver.has_said("switched to timeline 2 at"),
+        "{}",
+        receiver.err()
+    );
+    let log = fs::read_to_string(standby.log()).expect("it is ours");
+    assert_eq!(log.matches("command: IDENTIFY_SYSTEM").count(), 1, "{log}");
+}
+
+/// WAL that is gone is gone for good: it does not try again, whatever it was told.
+#[test]
+fn removed_wal_is_the_end() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("receive-removed");
+    let server = primary(
+        &bin,
+        &folder,
+        "max_wal_size=2MB\nmin_wal_size=2MB\nautovacuum=off\n",
+    );
+    let mut receiver = Receiver::new(folder.path(), "wal");
+    receiver.start(&server, &[]);
+    wait_for("the stream", || receiver.partial().is_some());
+    catch_up(&server, &receiver);
+    receiver.kill();
+    for _ in 0..8 {
+        server.psql("SELECT pg_logical_emit_message(false, '', '')");
+        server.psql("SELECT pg_switch_wal()");
+    }
+    server.psql("CHECKPOINT");
+    for more in [&[][..], &["--no-loop"]] {
+        receiver.start(&server, more);
+        assert_eq!(receiver.wait().code(), Some(1));
+        let said = receiver.err();
+        assert!(said.ends_with("has already been removed\n"), "{said}");
+    }
+}
+
+/// A receiver that stands still is given up by the server, and comes back.
+#[test]
+fn dropped_by_the_server_it_comes_back() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("receive-timeout");
+    let server = primary(&bin, &folder, &format!("{KEEP}wal_sender_timeout=2s\n"));
+    let mut receiver = Receiver::new(folder.path(), "wal");
+    receiver.start(&server, &["--status-interval=0"]);
+    let senders =
+        "SELECT string_agg(pid::text, ',') FROM pg_stat_replication WHERE state = 'streaming'";
+    wait_for("the stream", || !server.psql(senders).is_empty());
+    let first = server.psql(senders);
+    // It answers when asked, which is all that keeps it alive.
+    let replies =
+        "SELECT count(*) FROM pg_stat_replication WHERE reply_time > backend_start + interval '3s'";
+    wait_for("an answer", || server.psql(replies) == "1");
+    assert_eq!(server.psql(senders), first);
+    receiver.signal("STOP");
+    wait_for("the server to give it up", || {
+        server.psql(senders).is_empty()
+    });
+    receiver.signal("CONT");
+    wait_for("it to come back", || !server.psql(senders).is_empty());
+    assert!(receiver.has_said("disconnected; waiting 5 seconds to try again"));
+    catch_up(&server, &receiver);
+    receiver.compare(&server);
+    let log = fs::read_to_string(server.log()).expect("it is ours");
+    assert_eq!(log.matches("replication timeout").count(), 1, "{log}");
+}
+
+/// Every refusal is one clear line, and the exit status says whose fault it is.
+#[test]
+fn refusals_are_clear() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("receive-refusals");
+    let mut server = primary(&bin, &folder, KEEP);
+    let refused = |server: &Server, more: &[&str], code: i32, text: &str| {
+        let mut receiver = Receiver::new(folder.path(), "refused");
+        receiver.start(server, more);
+        assert_eq!(receiver.wait().code(), Some(code), "{}", receiver.err());
+        let said = receiver.err();
+        assert!(said.contains(text), "{said}");
+        fs::remove_dir_all(receiver.dir()).expect("it is ours");
+        fs::remove_file(receiver.dir().with_extension("err")).expect("it is ours");
+    };
+    for (more, code, text) in [
+        (&["--create-slot"][..], 2, "--slot"),
+        (&["--endpos=x"], 2, "could not parse end position \"x\""),
+        (
+            &["--slot=none", "--no-loop"],
+            1,
+            "replication slot \"none\" does not exist",
+        ),
+        (
+            &["--slot=Bad", "--create-slot"],
+            1,
+            "could not send replication command \"CREATE_REPLICATION_SLOT \"Bad\" PHYSICAL\": ERROR:  replication slot name \"Bad\" contains invalid character\nHINT:  ",
+        ),
+    ] {
+        refused(&server, more, code, text);
+    }
+    let hba = server.data().join("pg_hba.conf");
+    let trust = fs::read_to_string(&hba).expect("it is ours");
+    fs::write(&hba, trust.replace("trust", "scram-sha-256")).expect("it is ours");
+    server.signal("HUP");
+    wait_for("passwords to be asked for", || {
+        let mut command = server.client("psql");
+        let status = command.args(["-wc", "SELECT 1", "postgres"]).output();
+        !status.expect("psql starts").status.success()
+    });
+    refused(&server, &[], 1, "failed: fe_sendauth: no password supplied");
+    fs::write(&hba, trust).expect("it is ours");
+    server.stop(Stop::Fast);
+    refused(
+        &server,
+        &[],
+        1,
+        "failed: Connection refused\n\tIs the server running on that host",
+    );
+
+    // WAL of another system is not mixed with what is there.
+    server.start();
+    let mut receiver = Receiver::new(folder.path(), "wal");
+    receiver.start(&server, &[]);
+    wait_for("the stream", || receiver.partial().is_some());
+    catch_up(&server, &receiver);
+    receiver.signal("INT");
+    receiver.wait();
+    let data = folder.path().join("other");
+    let mut other = Server::init(&bin, &data, &["--wal-segsize=1"], KEEP);
+    other.start();
+    let before = receiver.finished();
+    receiver.start(&other, &[]);
+    assert_eq!(receiver.wait().code(), Some(1));
+    assert!(
+        receiver.has_said("system identifier of segment file"),
+        "{}",
+        receiver.err()
+    );
+    assert_eq!(receiver.finished(), before);
+}
