@@ -5,13 +5,17 @@ mod ids;
 mod lsn;
 mod probe;
 mod settings;
+mod spelling;
 #[cfg(test)]
 pub(crate) mod testing;
 mod time;
+mod units;
 
 pub use geometry::{Geometry, GeometryError};
 pub use ids::{ConnId, Fd, OpId, Pid, SegmentNo, TimelineId, Xid};
 pub use lsn::{Lsn, ParseLsnError};
 pub use probe::{Bug, Mark, MarkSet, Planted, Probe};
-pub use settings::{PgVersion, Settings, WalLevel};
+pub use settings::{PgVersion, SETTINGS, Setting, Settings, WalLevel, setting_named};
+pub use spelling::did_you_mean;
 pub use time::{Mono, Now, TimestampTz};
+pub use units::{UnitError, duration_us, show_size, show_us, size, thousandths, whole};

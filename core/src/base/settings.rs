@@ -1,6 +1,9 @@
 //! The settings (GUCs) that the machines obey. Sizes are in bytes, times in milliseconds.
 
+mod set;
 mod show;
+
+pub use set::{SETTINGS, Setting, setting_named};
 
 use super::Geometry;
 use alloc::string::String;
@@ -23,6 +26,18 @@ impl PgVersion {
             Self::V15 => 15,
             Self::V18 => 18,
         }
+    }
+
+    /// All of them, oldest first.
+    pub const ALL: [Self; 2] = [Self::V15, Self::V18];
+
+    /// The version of that number.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        let major = text.parse().ok()?;
+        Self::ALL
+            .into_iter()
+            .find(|version| version.major() == major)
     }
 
     /// `server_version` of the release that the bytes were compared with.

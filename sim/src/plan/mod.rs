@@ -13,13 +13,18 @@ mod units;
 mod words;
 mod write;
 
-pub use errors::{PlanError, did_you_mean, known_names};
+pub use errors::{PlanError, known_names};
 pub use generate::{Fixed, Profile, generate, generate_with};
 pub use overrides::{OverrideError, Overrides};
 pub use read::SCHEMA;
 pub use scenario::{Expect, Scenario};
-pub use settings::{SETTINGS, Setting, TINY, longest_row, setting_named};
-pub use units::{UnitError, duration_us, seed, show_seed, show_size, show_us, signed_us, size};
+pub(crate) use settings::shown;
+pub use settings::{TINY, longest_row};
+pub use units::{seed, show_seed, signed_us};
+pub use walsim_core::base::{
+    SETTINGS, Setting, UnitError, did_you_mean, duration_us, setting_named, show_size, show_us,
+    size,
+};
 
 use std::collections::BTreeMap;
 use walsim_core::base::Settings;

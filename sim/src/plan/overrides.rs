@@ -3,9 +3,10 @@
 use super::Plan;
 use super::errors::known_names;
 use super::generate::{Fixed, Profile, generate_with};
-use super::settings::{SETTINGS, Setting, TINY, longest_row, setting_named, version_named};
-use super::units::{duration_us, seed};
+use super::settings::{TINY, longest_row};
+use super::units::seed;
 use walsim_core::base::{Geometry, PgVersion, Settings};
+use walsim_core::base::{SETTINGS, Setting, UnitError, duration_us, setting_named};
 
 /// An override that cannot be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -92,7 +93,7 @@ impl Override {
             let help = "write KEY=VALUE, such as geometry=stock or wal_buffers=8";
             return Err(error(format!("`{text}` sets nothing"), help.into()));
         };
-        let of_unit = |e: super::units::UnitError| error(format!("{key}: {e}"), e.help);
+        let of_unit = |e: UnitError| error(format!("{key}: {e}"), e.help);
         match key {
             "geometry" => match value {
                 "stock" => Ok(Self::Stock(true)),
@@ -102,7 +103,7 @@ impl Override {
                     Err(error(format!("there is no geometry `{value}`"), help))
                 }
             },
-            "pg_version" => version_named(value).map(Self::Version).ok_or_else(|| {
+            "pg_version" => PgVersion::named(value).map(Self::Version).ok_or_else(|| {
                 error(
                     format!("version {value} is not modelled"),
                     "write 15 or 18".into(),

@@ -1,16 +1,17 @@
 //! Text to plan: the schema first, then the rows, then their meaning. Every error knows its place.
 
-use super::errors::{PlanError, did_you_mean};
+use super::errors::PlanError;
 use super::rows::{self, FileRow, GeometryRow, SchemaRow, SettingsRow, SizesRow, Word};
-use super::settings::{SETTINGS, Setting, TINY, setting_named, version_named};
+use super::settings::TINY;
 use super::tables::{Names, Tables};
-use super::units::{duration_us, seed, signed_us, size, whole};
+use super::units::{seed, signed_us};
 use super::words::{Read, each, of_unit, or, small_size, switch, unit};
 use super::{DiskPlan, Expect, NetworkPlan, NodePlan, PORT, Plan, Scenario};
 use crate::invariants::{INVARIANTS, invariant_named};
 use std::collections::BTreeMap;
 use toml::Spanned;
 use walsim_core::base::{Bug, Geometry, Mark, PgVersion, Settings};
+use walsim_core::base::{SETTINGS, Setting, did_you_mean, duration_us, setting_named, size, whole};
 use walsim_core::wire::slot_name;
 
 /// The schema that this build reads and writes.
@@ -113,7 +114,7 @@ fn of_toml(text: &str, error: &toml::de::Error) -> PlanError {
 }
 
 fn version(word: &Word) -> Read<PgVersion> {
-    version_named(&word.text).ok_or_else(|| {
+    PgVersion::named(&word.text).ok_or_else(|| {
         let message = format!("version {} is not modelled", word.text);
         PlanError::new(word.span.clone(), "unknown version", message).help("write 15 or 18")
     })

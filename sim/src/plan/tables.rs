@@ -4,7 +4,7 @@ use super::errors::PlanError;
 use super::read::setting_at;
 use super::rows::{self, FileRow, Word};
 use super::settings::longest_row;
-use super::units::{duration_us, signed_us, size};
+use super::units::signed_us;
 use super::words::{Read, number, of_unit, or, small_size, switch, unit};
 use super::{
     Action, ActionRow, EventKind, Fault, FaultRow, NodePlan, PROCESSES, ShutdownMode, When,
@@ -13,6 +13,7 @@ use super::{
 use std::collections::BTreeMap;
 use std::ops::Range;
 use walsim_core::base::Geometry;
+use walsim_core::base::{duration_us, size};
 use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 

@@ -2,9 +2,9 @@
 
 use super::errors::PlanError;
 use super::rows::Word;
-use super::units::{UnitError, size, whole};
 use std::ops::Range;
 use toml::Spanned;
+use walsim_core::base::{UnitError, size, whole};
 
 pub(super) type Read<T> = Result<T, PlanError>;
 

@@ -1,14 +1,15 @@
 //! Plan to text that a person can read, and that reads back as the same plan. What is as usual is left out.
 
 use super::read::{ACTIVE_US, DISK_CAPACITY, SCHEMA};
-use super::settings::{SETTINGS, TINY, quoted};
-use super::units::{show_seed, show_signed_us, show_size, show_us};
+use super::settings::{TINY, quoted, shown};
+use super::units::{show_seed, show_signed_us};
 use super::{
     Action, ActionRow, DiskPlan, Expect, Fault, FaultRow, NetworkPlan, NodePlan, Plan, Scenario,
     ShutdownMode, When, WorkloadRow,
 };
 use std::fmt::Write;
 use walsim_core::base::{Geometry, Settings};
+use walsim_core::base::{SETTINGS, show_size, show_us};
 
 impl Scenario {
     /// The file. Its head comment is what the plan is about.
@@ -82,13 +83,14 @@ fn common(plan: &Plan) -> Vec<(&'static str, String)> {
     let first = &plan.nodes.first().expect("a plan has a node").settings;
     let usual = Settings::new(first.pg_version, first.geometry);
     let shared = SETTINGS.iter().filter_map(|setting| {
-        let value = setting.show(first);
+        let value = shown(setting, first);
         let everywhere = plan
             .nodes
             .iter()
-            .all(|n| setting.show(&n.settings) == value);
+            .all(|n| shown(setting, &n.settings) == value);
         let own_name = setting.name == "cluster_name";
-        (everywhere && !own_name && value != setting.show(&usual)).then_some((setting.name, value))
+        (everywhere && !own_name && value != shown(setting, &usual))
+            .then_some((setting.name, value))
     });
     shared.collect()
 }
@@ -193,10 +195,10 @@ impl Out {
         usual.cluster_name.clone_from(&node.name);
         let own: Vec<_> = SETTINGS
             .iter()
-            .map(|setting| (setting, setting.show(&node.settings)))
+            .map(|setting| (setting, shown(setting, &node.settings)))
             .filter(|(setting, value)| {
                 let shared = common.iter().find(|(name, _)| *name == setting.name);
-                *value != shared.map_or_else(|| setting.show(&usual), |(_, value)| value.clone())
+                *value != shared.map_or_else(|| shown(setting, &usual), |(_, value)| value.clone())
             })
             .collect();
         if !own.is_empty() {

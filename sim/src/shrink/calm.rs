@@ -2,7 +2,7 @@
 
 use super::Search;
 use crate::plan::{
-    DiskPlan, NetworkPlan, Plan, SETTINGS, Setting, TINY, duration_us, longest_row, show_us,
+    DiskPlan, NetworkPlan, Plan, SETTINGS, Setting, TINY, duration_us, longest_row, show_us, shown,
 };
 use walsim_core::base::{Geometry, PgVersion, Settings};
 
@@ -58,7 +58,7 @@ fn usual(plan: &Plan, node: usize, setting: Setting) -> String {
     let node = &plan.nodes[node];
     let mut usual = Settings::new(node.settings.pg_version, node.settings.geometry);
     usual.cluster_name.clone_from(&node.name);
-    setting.show(&usual)
+    shown(&setting, &usual)
 }
 
 /// The settings that are not at their default on every node.
@@ -67,7 +67,7 @@ fn odd(plan: &Plan) -> Vec<Setting> {
         let nodes = plan.nodes.iter().enumerate();
         nodes
             .into_iter()
-            .any(|(n, node)| setting.show(&node.settings) != usual(plan, n, *setting))
+            .any(|(n, node)| shown(setting, &node.settings) != usual(plan, n, *setting))
     };
     SETTINGS.into_iter().filter(is_odd).collect()
 }
@@ -102,7 +102,7 @@ pub(super) fn plain_settings(search: &mut Search<'_>) {
                 set(&mut plan.nodes[node].settings, setting, &value);
             });
         }
-        let value = setting.show(&search.best.nodes[0].settings);
+        let value = shown(&setting, &search.best.nodes[0].settings);
         search.attempt_with(|plan| to_all(plan, setting, &value));
         let Ok(us) = duration_us(value.trim_matches('"')) else {
             continue;
@@ -133,7 +133,7 @@ fn change_base(plan: &mut Plan, version: PgVersion, geometry: Geometry) {
     for n in 0..plan.nodes.len() {
         let at_default: Vec<bool> = SETTINGS
             .iter()
-            .map(|s| s.show(&plan.nodes[n].settings) == usual(plan, n, *s))
+            .map(|s| shown(s, &plan.nodes[n].settings) == usual(plan, n, *s))
             .collect();
         let settings = &mut plan.nodes[n].settings;
         let old = u64::from(settings.geometry.segment);

@@ -1,0 +1,228 @@
+//! Durations and sizes as people write them: `3.2s`, `150ms`, `20us`, `16MiB`, or `16MB` as PostgreSQL has it. Integers
+//! only.
+
+use super::spelling::did_you_mean;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// A text that is not what it should be, and what would be.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{text}` is no {what}")]
+pub struct UnitError {
+    /// The text.
+    pub text: String,
+    /// What was expected.
+    pub what: &'static str,
+    /// How to write it.
+    pub help: String,
+}
+
+const DURATIONS: [(&str, u64); 4] = [
+    ("min", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1000),
+    ("us", 1),
+];
+const SIZES: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+    ("GB", 1 << 30),
+    ("MB", 1 << 20),
+    ("kB", 1 << 10),
+];
+
+/// A duration in microseconds.
+///
+/// # Errors
+/// If the text is no number with the unit `min`, `s`, `ms` or `us`.
+pub fn duration_us(text: &str) -> Result<u64, UnitError> {
+    let help = || {
+        quantity_help(
+            text,
+            &DURATIONS,
+            "\"3.2s\", \"150ms\", \"20us\" or \"1min\"",
+        )
+    };
+    quantity(text, &DURATIONS).ok_or_else(|| UnitError {
+        text: text.into(),
+        what: "duration",
+        help: help(),
+    })
+}
+
+/// A size in bytes.
+///
+/// # Errors
+/// If the text is no number of bytes, nor one with the unit `KiB`, `MiB`, `GiB` or `B`.
+pub fn size(text: &str) -> Result<u64, UnitError> {
+    let plain = whole(text);
+    plain
+        .or_else(|| quantity(text, &SIZES))
+        .ok_or_else(|| UnitError {
+            text: text.into(),
+            what: "size",
+            help: quantity_help(text, &SIZES, "\"512\", \"64KiB\" or \"16MiB\""),
+        })
+}
+
+/// A duration as [`duration_us`] reads it, in the largest unit that leaves at most three decimals.
+#[must_use]
+pub fn show_us(us: u64) -> String {
+    match us {
+        0 => "0s".into(),
+        us if us.is_multiple_of(1000) && us >= 1_000_000 => decimals(us, 1_000_000, "s"),
+        us if us >= 1000 => decimals(us, 1000, "ms"),
+        us => format!("{us}us"),
+    }
+}
+
+/// A size as [`size`] reads it, exact.
+#[must_use]
+pub fn show_size(bytes: u64) -> String {
+    let unit = SIZES
+        .iter()
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    match unit {
+        Some((name, unit)) if *unit > 1 => format!("{}{name}", bytes / unit),
+        Some(_) | None => bytes.to_string(),
+    }
+}
+
+/// A whole number without sign or blanks.
+#[must_use]
+pub fn whole(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// A number such as `0.9` in thousandths.
+#[must_use]
+pub fn thousandths(text: &str) -> Option<u64> {
+    scaled(text, 1000)
+}
+
+fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+    let (number, unit) = text.split_at(end);
+    let (_, unit) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    scaled(number, *unit)
+}
+
+/// `number` times `unit`, exactly.
+fn scaled(number: &str, unit: u64) -> Option<u64> {
+    let (whole_part, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if fraction.len() > 9 {
+        return None;
+    }
+    let tens = 10u64.pow(u32::try_from(fraction.len()).ok()?);
+    let part = whole(fraction)?.checked_mul(unit)?;
+    if !part.is_multiple_of(tens) {
+        return None;
+    }
+    whole(whole_part)?
+        .checked_mul(unit)?
+        .checked_add(part / tens)
+}
+
+fn quantity_help(text: &str, units: &[(&str, u64)], examples: &str) -> String {
+    let unit = text
+        .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+        .trim();
+    let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+    let meant = match unit {
+        "" => None,
+        "m" => Some("min"),
+        "µs" => Some("us"),
+        "sec" | "seconds" => Some("s"),
+        "KB" | "k" | "K" => Some("KiB"),
+        "M" => Some("MiB"),
+        "G" => Some("GiB"),
+        unit => did_you_mean(unit, &names),
+    };
+    match meant.filter(|meant| names.contains(meant) && *meant != unit) {
+        Some(meant) => format!("did you mean the unit `{meant}`? write {examples}"),
+        None => format!("write {examples}"),
+    }
+}
+
+fn decimals(value: u64, unit: u64, name: &str) -> String {
+    let (whole, rest) = (value / unit, value % unit * 1000 / unit);
+    let fraction = format!("{rest:03}");
+    match fraction.trim_end_matches('0') {
+        "" => format!("{whole}{name}"),
+        digits => format!("{whole}.{digits}{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, us) in [
+            ("3.2s", 3_200_000),
+            ("150ms", 150_000),
+            ("20us", 20),
+            ("1.5 min", 90_000_000),
+            ("0s", 0),
+            ("0.000001s", 1),
+        ] {
+            assert_eq!(duration_us(text), Ok(us), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "5",
+            "5 sx",
+            "1.5us",
+            "-1s",
+            "1e3s",
+            ".5s",
+            "99999999999999s",
+        ] {
+            assert!(duration_us(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        for us in [
+            0, 1, 999, 1000, 1500, 20_001, 1_000_000, 3_200_000, 1_000_001, 60_000_000,
+        ] {
+            assert_eq!(duration_us(&show_us(us)), Ok(us), "{us}");
+        }
+        for bytes in [0, 1, 1023, 1024, 1500, 16 << 20, 5 << 30] {
+            assert_eq!(size(&show_size(bytes)), Ok(bytes), "{bytes}");
+        }
+        assert_eq!(show_us(3_200_000), "3.2s");
+        assert_eq!(show_size(16 << 20), "16MiB");
+    }
+
+    /// The units of postgresql.conf mean what they mean there.
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("512", 512),
+            ("64KiB", 64 << 10),
+            ("64kB", 64 << 10),
+            ("1MB", 1 << 20),
+            ("2GB", 2 << 30),
+            ("1.5GiB", 3 << 29),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_unit_is_guessed() {
+        let help = |text| duration_us(text).expect_err("no duration").help;
+        assert!(help("3.2m").contains("`min`"));
+        assert!(help("150mss").contains("`ms`"));
+        let size_help = size("16Mb").expect_err("no size").help;
+        assert!(size_help.contains("`MB`"), "{size_help}");
+    }
+}
