@@ -232,6 +232,16 @@ pub enum Message {
     WasInterruptedInRecovery(i64),
     #[error("database system was interrupted while in recovery at log time {0}")]
     WasInterruptedInArchiveRecovery(i64),
+    #[error("database cluster state is \"{0}\", not \"shut down\"")]
+    NotShutDown(crate::wire::control_file::DbState),
+    #[error(
+        "this server only sends the WAL of a stopped cluster: it takes physical replication connections alone"
+    )]
+    WalSendersOnly,
+    #[error(
+        "replication slots cannot be used on a server that only sends the WAL of a stopped cluster"
+    )]
+    NoSlotsHere,
     #[error("control file contains invalid database cluster state")]
     InvalidClusterState,
     #[error("invalid redo {redo} in checkpoint record at {checkpoint}")]

@@ -5,6 +5,18 @@ use crate::wire::backend::{BackendMessage, ErrorFields};
 use alloc::string::{String, ToString};
 
 impl LogEvent {
+    /// What the DETAIL line says.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        detail(&self.message)
+    }
+
+    /// What the HINT line says.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        hint(&self.message)
+    }
+
     /// The ErrorResponse about it; below ERROR a NoticeResponse.
     #[must_use]
     pub fn to_client(&self) -> BackendMessage {
@@ -13,8 +25,8 @@ impl LogEvent {
             self.sqlstate.0,
             self.message.to_string(),
         );
-        fields.detail = detail(&self.message);
-        fields.hint = hint(&self.message);
+        fields.detail = self.detail();
+        fields.hint = self.hint();
         if self.severity < super::Severity::Error {
             BackendMessage::NoticeResponse(fields)
         } else {

@@ -80,6 +80,21 @@ impl Node {
         node
     }
 
+    /// In a data directory that its host has locked against other servers: no lock file is written or removed here.
+    #[must_use]
+    pub const fn in_locked_directory(mut self) -> Self {
+        self.kernel.locked = true;
+        self
+    }
+
+    /// With walsenders alone, for the WAL of a cluster that was shut down: nothing in its directory is changed, sessions
+    /// and slots are refused, and a shutdown ends walsenders when their peers have confirmed all WAL, as always.
+    #[must_use]
+    pub const fn walsenders_only(mut self) -> Self {
+        self.kernel.walsenders_only = true;
+        self
+    }
+
     /// Says what the configuration files hold from now on. The server looks at them when it is sent a SIGHUP.
     pub fn reload(&mut self, settings: Settings) {
         self.kernel.config = Some(settings);

@@ -27,6 +27,11 @@ pub struct Kernel {
     pub becomes: Option<Become>,
     /// What the configuration files hold, if they were changed since the start.
     pub config: Option<Settings>,
+    /// The host has locked the data directory against other servers of its machine. Otherwise the postmaster writes a
+    /// lock file: a simulated machine runs one server at a time.
+    pub locked: bool,
+    /// Nothing runs but walsenders, which serve the WAL of a cluster that was shut down.
+    pub walsenders_only: bool,
 }
 
 impl Kernel {
@@ -43,6 +48,8 @@ impl Kernel {
             signals: Vec::new(),
             becomes: None,
             config: None,
+            locked: false,
+            walsenders_only: false,
         }
     }
 

@@ -127,6 +127,16 @@ impl Command {
         }
     }
 
+    /// Does it make, use or look at a slot?
+    #[must_use]
+    pub const fn needs_slots(&self) -> bool {
+        match self {
+            Self::StartReplication { slot, .. } => slot.is_some(),
+            Self::CreateSlot { .. } | Self::DropSlot { .. } | Self::ReadSlot { .. } => true,
+            Self::IdentifySystem | Self::TimelineHistory(_) | Self::Show { .. } => false,
+        }
+    }
+
     /// As the walreceiver of a version sends it: only since 18 does it double quotes in a name.
     #[must_use]
     pub fn text(&self, client: PgVersion) -> String {

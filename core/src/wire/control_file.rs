@@ -4,6 +4,7 @@ use super::layout::{Pad, Short, layout};
 use super::xlog_records::{CheckPoint, FullXid};
 use crate::base::{Geometry, Lsn, PgVersion, TimelineId, WalLevel, Xid};
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Size of the file (`PG_CONTROL_FILE_SIZE`); behind the payload it is zero.
 pub const FILE_LEN: usize = 8192;
@@ -51,6 +52,21 @@ impl DbState {
             5 => Self::InArchiveRecovery,
             6 => Self::InProduction,
             _ => return None,
+        })
+    }
+}
+
+/// As pg_controldata words it.
+impl fmt::Display for DbState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Startup => "starting up",
+            Self::ShutDown => "shut down",
+            Self::ShutDownInRecovery => "shut down in recovery",
+            Self::ShuttingDown => "shutting down",
+            Self::InCrashRecovery => "in crash recovery",
+            Self::InArchiveRecovery => "in archive recovery",
+            Self::InProduction => "in production",
         })
     }
 }

@@ -110,6 +110,7 @@ impl Accept {
         let refusal = self
             .refusal
             .take()
+            .or_else(|| no_sessions(cx, &request))
             .or_else(|| too_many_senders(cx, &request));
         if let Some(event) = refusal {
             event.to_client().encode(&mut out);
@@ -166,6 +167,13 @@ impl Accept {
         cx.disconnect(self.conn);
         Yield::Exit(exit)
     }
+}
+
+/// A server that only sends WAL has no databases to connect to.
+fn no_sessions(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
+    let refused = cx.kernel.walsenders_only && request.replication != ReplicationMode::Physical;
+    let (code, message) = (SqlState::FEATURE_NOT_SUPPORTED, Message::WalSendersOnly);
+    refused.then(|| LogEvent::fatal(code, message))
 }
 
 /// `InitProcess`: walsenders have a pool of their own, asked before anybody is authenticated.

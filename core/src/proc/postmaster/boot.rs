@@ -54,6 +54,10 @@ impl Boot {
                     cx.log(LogEvent::log(Message::Starting(
                         cx.shmem.settings.pg_version.major(),
                     )));
+                    if cx.kernel.locked {
+                        self.phase = Phase::Control(read_control_file());
+                        continue;
+                    }
                     // A file that a crash left behind names a process that is gone.
                     self.phase = Phase::LockOpened;
                     let flags = OpenFlags::CreateTruncate;

@@ -20,12 +20,14 @@ impl Leave {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Yield {
-        if !self.unlinking {
+        if !self.unlinking && !cx.kernel.locked {
             self.unlinking = true;
             return cx.disk(DiskOp::Unlink(FilePath::from(LOCK_FILE)), "UnlinkLockFiles");
         }
-        // Whatever became of the file: the next start does not mind it.
-        let _ = cx.done();
+        if self.unlinking {
+            // Whatever became of the file: the next start does not mind it.
+            let _ = cx.done();
+        }
         cx.log(LogEvent::log(Message::ShutDown));
         Yield::Exit(match self.reason.take() {
             None => Exit::Normal,

@@ -67,6 +67,13 @@ impl Postmaster {
             }
             return;
         }
+        if cx.kernel.walsenders_only {
+            // The shutdown checkpoint is the end of what they have. What the checkpointer would tell them first.
+            self.children
+                .signal(cx, Signal::Usr1, |kind| kind == Kind::WalSender);
+            self.xlog_is_shut_down(cx);
+            return;
+        }
         if !self.children.has(Kind::Checkpointer) {
             self.fork(cx, Fork::Checkpointer, Kind::Checkpointer);
         }

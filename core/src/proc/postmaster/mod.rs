@@ -172,7 +172,9 @@ impl Postmaster {
     /// What runs from the beginning.
     fn start_children(&mut self, cx: &mut Cx<'_>) {
         self.state = PmState::Startup;
-        self.fork(cx, Fork::Checkpointer, Kind::Checkpointer);
+        if !cx.kernel.walsenders_only {
+            self.fork(cx, Fork::Checkpointer, Kind::Checkpointer);
+        }
         self.fork(cx, Fork::Startup, Kind::Startup);
         self.startup = StartupStatus::Running;
         // Crash recovery has begun: nobody is waited for any more.
@@ -181,6 +183,9 @@ impl Postmaster {
 
     /// `LaunchMissingBackgroundProcesses`
     fn launch_missing(&mut self, cx: &mut Cx<'_>) {
+        if cx.kernel.walsenders_only {
+            return;
+        }
         let recovering = matches!(
             self.state,
             PmState::Startup | PmState::Recovery | PmState::HotStandby

@@ -84,7 +84,9 @@ impl Begin {
                         let op = DiskOp::Fsync(fd);
                         return Poll::Yield(cx.disk(op, "readRecoverySignalFile"));
                     }
-                    Err(DiskError::NotFound) => self.phase = look_for_checkpoint(cx, false),
+                    Err(DiskError::NotFound) => {
+                        self.phase = Phase::Checkpoint(look_for_checkpoint(cx, false));
+                    }
                     Err(e) => {
                         let path = FilePath::from(STANDBY_SIGNAL);
                         return Poll::Ready(Err(LogEvent::file("open", path, e)));
@@ -95,7 +97,7 @@ impl Begin {
                     let _ = cx.done();
                     cx.close(*fd);
                     cx.log(LogEvent::log(Message::EnteringStandbyMode));
-                    self.phase = look_for_checkpoint(cx, true);
+                    self.phase = Phase::Checkpoint(look_for_checkpoint(cx, true));
                 }
                 Phase::Checkpoint(reader) => {
                     let outcome = ready_ok!(reader.poll(cx));
@@ -147,7 +149,7 @@ fn crashed(cx: &Cx<'_>) -> bool {
     )
 }
 
-fn say_how_it_ended(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+pub(super) fn say_how_it_ended(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
     let control = &cx.shmem.control;
     // `XRecOffIsValid`
     if cx.shmem.settings.geometry.page_offset(control.checkpoint) < 24 {
@@ -173,7 +175,7 @@ fn say_how_it_ended(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
     Ok(())
 }
 
-fn look_for_checkpoint(cx: &Cx<'_>, standby_requested: bool) -> Phase {
+pub(super) fn look_for_checkpoint(cx: &Cx<'_>, standby_requested: bool) -> RecoveryReader {
     let control = &cx.shmem.control;
     // A primary that crashed and is now to be a standby first replays all WAL that it has.
     let in_archive = standby_requested
@@ -189,11 +191,11 @@ fn look_for_checkpoint(cx: &Cx<'_>, standby_requested: bool) -> Phase {
     let mut reader = RecoveryReader::new(cx, mode, tli);
     reader.begin(control.checkpoint);
     reader.fetching_checkpoint(Some(control.checkpoint_copy.redo));
-    Phase::Checkpoint(reader)
+    reader
 }
 
 /// `ReadCheckpointRecord`, and what is plain from the checkpoint.
-fn checkpoint_found(
+pub(super) fn checkpoint_found(
     cx: &mut Cx<'_>,
     mut reader: RecoveryReader,
     outcome: &ReadOutcome,

@@ -7,6 +7,7 @@
 mod begin;
 mod finish;
 mod replay;
+mod serve;
 
 use crate::base::{Lsn, Mark, PgVersion, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Poll, Severity, SqlState, Yield};
@@ -17,6 +18,7 @@ use crate::wire::xlog_records::CheckPoint;
 use begin::Begin;
 use finish::Finish;
 use replay::Replay;
+use serve::Serve;
 
 /// The process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -26,7 +28,9 @@ pub struct Startup {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
+    Start,
     Begin(Begin),
+    Serve(Serve),
     Replay(Recovery, Replay),
     Finish(Recovery, Finish),
 }
@@ -66,7 +70,7 @@ impl Startup {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            phase: Phase::Begin(Begin::new()),
+            phase: Phase::Start,
         }
     }
 
@@ -74,6 +78,11 @@ impl Startup {
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         loop {
             let outcome = match &mut self.phase {
+                Phase::Start if cx.kernel.walsenders_only => {
+                    Poll::Ready(Serve::new(cx).map(|serve| Some(Phase::Serve(serve))))
+                }
+                Phase::Start => Poll::Ready(Ok(Some(Phase::Begin(Begin::new())))),
+                Phase::Serve(serve) => serve.poll(cx).map(|served| served.map(|()| None)),
                 Phase::Begin(begin) => begin.poll(cx).map(|begun| {
                     begun.map(|recovery| Some(Phase::Replay(recovery, Replay::new())))
                 }),

@@ -112,6 +112,10 @@ impl WalSender {
         let parsed = Command::parse(text, cx.shmem.settings.pg_version);
         self.tell_of(cx, &parsed.truncations);
         match parsed.command {
+            Ok(Some(command)) if cx.kernel.walsenders_only && command.needs_slots() => {
+                let event = LogEvent::error(SqlState::NOT_IN_STATE, Message::NoSlotsHere);
+                self.error(cx, event)
+            }
             Ok(Some(Command::IdentifySystem)) => self.identify_system(cx),
             Ok(Some(Command::StartReplication {
                 slot,

@@ -1,0 +1,57 @@
+//! The end of the WAL of a cluster that was shut down, for a server that only sends it. No counterpart in PostgreSQL: what
+//! StartupXLOG does up to the checkpoint, and nothing that would change a file.
+
+use super::begin::{checkpoint_found, look_for_checkpoint, say_how_it_ended};
+use crate::call::{LogEvent, Message, Poll, SqlState};
+use crate::ready_ok;
+use crate::shmem::RecoveryState;
+use crate::storage::recovery::RecoveryReader;
+use crate::sys::Cx;
+use crate::wire::control_file::DbState;
+
+/// Reads the shutdown checkpoint and makes its end known as what is flushed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Serve {
+    reader: RecoveryReader,
+}
+
+impl Serve {
+    /// # Errors
+    /// If the cluster was not shut down in an orderly way: the end of its WAL is not known then.
+    pub(super) fn new(cx: &mut Cx<'_>) -> Result<Self, LogEvent> {
+        say_how_it_ended(cx)?;
+        let state = cx.shmem.control.state;
+        if state != DbState::ShutDown {
+            let message = Message::NotShutDown(state);
+            return Err(LogEvent::fatal(SqlState::NOT_IN_STATE, message));
+        }
+        let reader = look_for_checkpoint(cx, false);
+        Ok(Self { reader })
+    }
+
+    /// # Errors
+    /// No such checkpoint is where the control file says.
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let outcome = ready_ok!(self.reader.poll(cx));
+        self.reader.close(cx);
+        let recovery = match checkpoint_found(cx, self.reader.clone(), &outcome) {
+            Ok(recovery) => recovery,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        if recovery.in_recovery {
+            // An online checkpoint: the control file is not of this WAL.
+            let message = Message::NoCheckpoint(recovery.checkpoint_at);
+            let error = LogEvent::fatal(SqlState::DATA_CORRUPTED, message);
+            return Poll::Ready(Err(error));
+        }
+        let end = recovery.checkpoint_end;
+        let xlog = &mut cx.shmem.xlog;
+        xlog.insert_tli = recovery.tli;
+        xlog.prev_tli = recovery.tli;
+        xlog.write = end;
+        xlog.flush = end;
+        xlog.request_write = end;
+        cx.shmem.recovery.state = RecoveryState::Done;
+        Poll::Ready(Ok(()))
+    }
+}
