@@ -1,6 +1,8 @@
 //! The command line. Results go to stdout, the server log and complaints to stderr.
 
+mod log;
 mod receive;
+mod serve;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -23,6 +25,8 @@ struct Cli {
 enum Command {
     /// Receive WAL from a server into a directory, for backups
     Receive(receive::Args),
+    /// Run a server, or send the WAL of a stopped one
+    Serve(serve::Args),
 }
 
 /// Why a command does not run.
@@ -37,6 +41,10 @@ enum Refusal {
 pub(crate) fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Receive(args) => receive::run(&args),
+        Command::Serve(args) => {
+            log::start();
+            serve::run(&args)
+        }
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

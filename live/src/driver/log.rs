@@ -5,11 +5,21 @@ use walsim_core::call::{LogEvent, Severity};
 
 /// One event with its number of process, as PostgreSQL's log has it behind the time.
 pub(super) fn write(pid: Pid, event: &LogEvent) {
-    match event.severity {
-        Severity::Log => tracing::info!("[{}] {event}", pid.n),
-        Severity::Warning => tracing::warn!("[{}] {event}", pid.n),
+    line(pid, event.severity, &event.to_string());
+    if let Some(detail) = event.detail() {
+        line(pid, event.severity, &format!("DETAIL:  {detail}"));
+    }
+    if let Some(hint) = event.hint() {
+        line(pid, event.severity, &format!("HINT:  {hint}"));
+    }
+}
+
+fn line(pid: Pid, severity: Severity, text: &str) {
+    match severity {
+        Severity::Log => tracing::info!("[{}] {text}", pid.n),
+        Severity::Warning => tracing::warn!("[{}] {text}", pid.n),
         Severity::Error | Severity::Fatal | Severity::Panic => {
-            tracing::error!("[{}] {event}", pid.n);
+            tracing::error!("[{}] {text}", pid.n);
         }
     }
 }

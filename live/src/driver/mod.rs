@@ -152,6 +152,11 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         &self.host
     }
 
+    /// Who looks on, to be told something.
+    pub const fn host_mut(&mut self) -> &mut H {
+        &mut self.host
+    }
+
     /// Drives the machine to its end: how its last process ended. What it has sent by then has left.
     ///
     /// # Errors

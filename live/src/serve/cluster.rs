@@ -1,0 +1,240 @@
+//! What a directory is: a cluster of ours, one of a real PostgreSQL, or one in which a cluster of ours can be made.
+
+use super::Refusal;
+use super::lock_file::LockFile;
+use super::settings::{Choice, MARK, apply, read_mark, shape, write_mark};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use walsim_core::base::{Geometry, PgVersion, Settings};
+use walsim_core::node::{InitialFile, initdb};
+use walsim_core::wire::control_file::{ControlFile, ControlFileError, DbState};
+
+/// Whose cluster it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// One of ours, marked by its file of settings.
+    Ours,
+    /// A real PostgreSQL's, which was shut down: its WAL is sent, and nothing in it changes.
+    Stopped,
+}
+
+/// A cluster that can be served, and that nobody else serves while this is there.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its directory, absolute.
+    pub dir: PathBuf,
+    /// Whose it is.
+    pub kind: Kind,
+    /// With what it is run.
+    pub settings: Settings,
+    pub(super) lock: LockFile,
+}
+
+impl Cluster {
+    /// Looks at a directory. An empty or absent one becomes a cluster of ours.
+    ///
+    /// # Errors
+    /// A directory that is neither empty nor a cluster, a version that we do not speak, a control file that is damaged
+    /// or says that the server did not shut down, choices that cannot be.
+    pub fn open(dir: &Path, choices: &[Choice]) -> Result<Self, Refusal> {
+        if is_empty(dir)? {
+            make(dir, choices)?;
+        }
+        let real = fs::canonicalize(dir).map_err(|e| Refusal::file("access directory", dir, &e))?;
+        let dir = real.as_path();
+        check_access(dir)?;
+        let mark = dir.join(MARK);
+        let (kind, version, mark) = match fs::read_to_string(&mark) {
+            Ok(text) => {
+                let kept = read_mark(&text)?;
+                (Kind::Ours, shape(&kept)?.version, kept)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                (Kind::Stopped, version_of(dir)?, Vec::new())
+            }
+            Err(e) => return Err(Refusal::file("read file", &mark, &e)),
+        };
+        // From here on it is plain that the directory is a cluster, and only then is there a lock to be had.
+        let lock = LockFile::create(dir)?;
+        let control = control_file(dir, version)?;
+        let settings = match kind {
+            Kind::Ours => ours(&mark, choices)?,
+            Kind::Stopped => stopped(version, &control, choices)?,
+        };
+        Ok(Self {
+            dir: dir.into(),
+            kind,
+            settings,
+            lock,
+        })
+    }
+
+    /// The settings as the file has them now, with those of this start on top.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or values that cannot be.
+    pub fn reread(&self, choices: &[Choice]) -> Result<Settings, Refusal> {
+        let mark = self.dir.join(MARK);
+        let text = fs::read_to_string(&mark).map_err(|e| Refusal::file("read file", &mark, &e))?;
+        ours(&read_mark(&text)?, choices)
+    }
+}
+
+fn is_empty(dir: &Path) -> Result<bool, Refusal> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(Refusal::file("open directory", dir, &e)),
+    }
+}
+
+/// `checkDataDir`: its owner starts the server, and nobody else may write to it.
+fn check_access(dir: &Path) -> Result<(), Refusal> {
+    let meta = fs::metadata(dir).map_err(|e| Refusal::file("access directory", dir, &e))?;
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Refusal(format!(
+            "data directory \"{}\" has wrong ownership: the server must be started by the user that owns it",
+            dir.display()
+        )));
+    }
+    if meta.mode() & 0o027 != 0 {
+        return Err(Refusal(format!(
+            "data directory \"{}\" has invalid permissions: they should be u=rwx (0700) or u=rwx,g=rx (0750)",
+            dir.display()
+        )));
+    }
+    Ok(())
+}
+
+fn ours(kept: &[Choice], choices: &[Choice]) -> Result<Settings, Refusal> {
+    let made = shape(kept)?;
+    if shape(&[kept, choices].concat())? != made {
+        return Err(Refusal::new(
+            "pg_version and segment cannot be changed in a cluster that exists",
+        ));
+    }
+    let mut settings = Settings::new(made.version, made.geometry);
+    apply(&mut settings, kept)?;
+    apply(&mut settings, choices)?;
+    Ok(settings)
+}
+
+fn version_of(dir: &Path) -> Result<PgVersion, Refusal> {
+    let path = dir.join("PG_VERSION");
+    let text = fs::read_to_string(&path).map_err(|e| {
+        if e.kind() == io::ErrorKind::NotFound {
+            let dir = dir.display();
+            Refusal(format!(
+                "directory \"{dir}\" is neither empty nor a cluster: it has no file PG_VERSION"
+            ))
+        } else {
+            Refusal::file("read file", &path, &e)
+        }
+    })?;
+    PgVersion::named(text.trim()).ok_or_else(|| {
+        let known = PgVersion::ALL.map(|version| version.major().to_string());
+        let (found, known) = (text.trim(), known.join(", "));
+        Refusal(format!(
+            "the cluster is of PostgreSQL version \"{found}\"; known: {known}"
+        ))
+    })
+}
+
+fn stopped(
+    version: PgVersion,
+    control: &ControlFile,
+    choices: &[Choice],
+) -> Result<Settings, Refusal> {
+    for Choice { name, .. } in choices {
+        if matches!(name.as_str(), "pg_version" | "segment") {
+            let text = format!("{name} is that of the cluster, and cannot be chosen");
+            return Err(Refusal(text));
+        }
+    }
+    if control.state != DbState::ShutDown {
+        return Err(Refusal(format!(
+            "database cluster state is \"{}\", not \"shut down\": only then is it known where its WAL ends",
+            control.state
+        )));
+    }
+    let sizes = (control.xlog_blcksz, control.xlog_seg_size, control.blcksz);
+    let geometry = Geometry::new(sizes.0, sizes.1, sizes.2, Geometry::STOCK.sector)
+        .map_err(|e| Refusal(format!("{CONTROL_FILE}: {e}")))?;
+    let mut settings = Settings::new(version, geometry);
+    apply(&mut settings, choices)?;
+    Ok(settings)
+}
+
+const CONTROL_FILE: &str = "global/pg_control";
+
+fn control_file(dir: &Path, version: PgVersion) -> Result<ControlFile, Refusal> {
+    let path = dir.join(CONTROL_FILE);
+    let bytes = fs::read(&path).map_err(|e| Refusal::file("read file", &path, &e))?;
+    ControlFile::decode(version, &bytes).map_err(|e| {
+        let reason = match e {
+            ControlFileError::Checksum { .. } => "incorrect checksum in control file".into(),
+            ControlFileError::Short(_)
+            | ControlFileError::Version { .. }
+            | ControlFileError::Incompatible { .. }
+            | ControlFileError::State(_)
+            | ControlFileError::Size { .. } => format!("unusable control file: {e}"),
+        };
+        Refusal(format!("{reason} (\"{}\")", path.display()))
+    })
+}
+
+/// Makes a cluster of ours. The mark comes last: without it nobody takes a half-made one for a cluster.
+fn make(dir: &Path, choices: &[Choice]) -> Result<(), Refusal> {
+    let shape = shape(choices)?;
+    let mut settings = Settings::new(shape.version, shape.geometry);
+    apply(&mut settings, choices)?;
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |e: io::Error| Refusal::file("create", &path, &e)
+    };
+    let mut builder = DirBuilder::new();
+    let created = builder.recursive(true).mode(0o700).create(dir);
+    let created =
+        created.and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)));
+    created.map_err(failed(dir))?;
+    let mut dirs = vec![dir.to_path_buf()];
+    for entry in initdb(shape.version, &shape.geometry, rand::random()) {
+        match entry {
+            InitialFile::Dir(path) => {
+                let path = dir.join(path.as_str());
+                let made = DirBuilder::new().mode(0o700).create(&path);
+                made.map_err(failed(&path))?;
+                dirs.push(path);
+            }
+            InitialFile::File { path, bytes, len } => {
+                let path = dir.join(path.as_str());
+                write(&path, &bytes, len).map_err(failed(&path))?;
+            }
+        }
+    }
+    let mark = dir.join(MARK);
+    let text = write_mark(shape, choices);
+    write(&mark, text.as_bytes(), 0).map_err(failed(&mark))?;
+    for dir in dirs.iter().rev() {
+        File::open(dir)
+            .and_then(|opened| opened.sync_all())
+            .map_err(failed(dir))?;
+    }
+    Ok(())
+}
+
+/// A new file: its bytes, then zeros up to a length, all of it durable.
+fn write(path: &Path, bytes: &[u8], len: u64) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    let zeros = len.saturating_sub(bytes.len() as u64);
+    io::copy(&mut io::Read::take(io::repeat(0), zeros), &mut file)?;
+    file.sync_all()
+}

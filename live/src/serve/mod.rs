@@ -1,0 +1,30 @@
+//! A server in a real directory: a cluster of our own, or a real one that was shut down, whose WAL it sends.
+
+mod cluster;
+mod host;
+mod lock_file;
+mod settings;
+mod workload;
+
+pub use cluster::{Cluster, Kind};
+pub use host::{Ended, Serving};
+pub use settings::{Choice, MARK};
+
+/// Why a directory cannot be served; one line.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+impl Refusal {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// A file that could not be used.
+    fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+        // The text of PostgreSQL's %m has no number behind it.
+        let text = error.to_string();
+        let reason = text.split(" (os error").next().unwrap_or_default();
+        Self(format!("could not {what} \"{}\": {reason}", path.display()))
+    }
+}
