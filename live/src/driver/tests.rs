@@ -45,7 +45,7 @@ impl<F: FnMut(Input, &mut Vec<Effect>)> Machine for Script<F> {
     }
 }
 
-fn driver<F: FnMut(Input, &mut Vec<Effect>)>(name: &str, play: F) -> (Driver<Script<F>>, PathBuf) {
+fn driver<F: FnMut(Input, &mut Vec<Effect>)>(name: &str, play: F) -> (Driver<Script<F>>, Dir) {
     let dir = std::env::temp_dir().join(format!("walsim-driver-{}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).unwrap();
@@ -54,7 +54,16 @@ fn driver<F: FnMut(Input, &mut Vec<Effect>)>(name: &str, play: F) -> (Driver<Scr
         started: false,
         wakeup: None,
     };
-    (Driver::new(script, &dir, ()).unwrap(), dir)
+    (Driver::new(script, &dir, ()).unwrap(), Dir(dir))
+}
+
+/// Removed at the end of its test.
+struct Dir(PathBuf);
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 fn any_port() -> SocketAddr {
@@ -97,7 +106,7 @@ fn echo(input: Input, fx: &mut Vec<Effect>) {
 /// Not a byte is lost or moved, however slowly the peer reads, and all of it arrives although the machine is gone.
 #[test]
 fn bytes_go_both_ways_in_order() {
-    let (mut driver, _) = driver("echo", echo);
+    let (mut driver, _dir) = driver("echo", echo);
     let addr = driver.listen(any_port()).unwrap();
     let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
     let expected = sent.clone();
@@ -120,7 +129,7 @@ fn bytes_go_both_ways_in_order() {
 /// The peer still sends when the machine closes: what it was sent before reaches it all the same.
 #[test]
 fn what_was_sent_before_a_close_arrives() {
-    let (mut driver, _) = driver("close", |input, fx| {
+    let (mut driver, _dir) = driver("close", |input, fx| {
         if let Input::Net(conn, NetEvent::Accepted) = input {
             let pieces = [Bytes::from(vec![7; 200_000]), Bytes::new()];
             fx.push(Effect::Net(conn, NetOp::Send(pieces)));
@@ -161,7 +170,7 @@ fn a_connection_by_name_is_made_or_refused() {
         ("/nonexistent", open, NetEvent::Refused),
     ] {
         let mut told = None;
-        let (mut driver, _) = driver("connect", |input, fx| match input {
+        let (mut driver, _dir) = driver("connect", |input, fx| match input {
             Input::Run(_) => {
                 let host = host.into();
                 fx.push(Effect::Net(OURS, NetOp::Connect { host, port }));
@@ -185,7 +194,7 @@ fn the_end_waits_for_the_bytes_before_it() {
     let addr = listener.local_addr().unwrap();
     let peer = thread::spawn(move || listener.accept().unwrap().0.write_all(b"abc").unwrap());
     let mut heard = Vec::new();
-    let (mut driver, _) = driver("end", |input, fx| match input {
+    let (mut driver, _dir) = driver("end", |input, fx| match input {
         Input::Run(_) => fx.push(Effect::Net(
             OURS,
             NetOp::Connect {
@@ -235,7 +244,7 @@ fn descriptors_die_with_their_process() {
         offset: 0,
         len: 1,
     };
-    let (mut driver, _) = driver("descriptors", |input, fx| match input {
+    let (mut driver, _dir) = driver("descriptors", |input, fx| match input {
         Input::Run(_) => fx.push(Effect::Disk(op(1), open.clone())),
         Input::Disk(id, outcome) => {
             match id.n {
@@ -264,7 +273,7 @@ fn descriptors_die_with_their_process() {
 /// Who sleeps is woken when its time has come, and not before.
 #[test]
 fn sleep_ends_on_time() {
-    let (mut driver, _) = driver("sleep", |input, fx| {
+    let (mut driver, _dir) = driver("sleep", |input, fx| {
         if let Input::Run(_) = input {
             end(fx);
         }

@@ -178,6 +178,7 @@ mod tests {
         assert_eq!(lines[3..], ["5433", "", "127.0.0.1", "", "ready   "]);
         drop(lock);
         assert!(!dir.join(LOCK_FILE).exists());
+        fs::remove_dir_all(dir).unwrap();
     }
 
     /// A child that lives stands for the server that does; once it was waited for, for the one that is gone.
@@ -205,5 +206,6 @@ mod tests {
         drop(child.stdin.take());
         child.wait().unwrap();
         LockFile::create(&dir).unwrap();
+        fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -1,0 +1,413 @@
+//! `walsim-live serve` for PostgreSQL's own programs: pg_receivewal, killed and resumed, and a real standby behind a
+//! network that breaks.
+//!
+//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. With `WALSIM_INTEROP_FULL` as much
+//! WAL goes through as a day's trial would have, which takes minutes.
+
+#[path = "interop/serve.rs"]
+mod serve;
+#[path = "interop/server.rs"]
+mod server;
+
+use serve::{Proxy, Serve, log_of};
+use server::{Folder, Server, Stop, as_postgres, postgres_bin, run, wait_for};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+
+/// How much there is to do: cut down unless asked for.
+fn full() -> bool {
+    std::env::var_os("WALSIM_INTEROP_FULL").is_some()
+}
+
+/// Whoever receives the WAL of a busy server has the same bytes, however often he dies.
+#[test]
+fn pg_receivewal_is_killed_and_resumes() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let (kills, segments, rate) = if full() {
+        (20, 20, "500")
+    } else {
+        (8, 8, "2000")
+    };
+    let folder = Folder::new("receivewal");
+    let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+    make_dir(&theirs);
+    let args = [
+        "--workload",
+        rate,
+        "--set",
+        "segment=1MiB",
+        "--set",
+        "wal_keep_size=2GB",
+    ];
+    let server = Serve::start(&ours, &args);
+    let create = ["--slot", "s1", "--create-slot"];
+    run(receivewal(&bin, &server, &theirs).args(create));
+    for _ in 0..kills {
+        let before = names(&theirs);
+        let mut receiver = spawn(receivewal(&bin, &server, &theirs).args(["--slot", "s1"]));
+        // A file more: it has connected, resumed, and is in the middle of a segment. One that dies while it fills the file
+        // with zeros refuses to go on.
+        wait_for("pg_receivewal to begin another segment", || {
+            names(&theirs).len() > before.len() && all_have_full_length(&theirs)
+        });
+        receiver.kill().expect("our own child");
+        receiver.wait().expect("our own child");
+    }
+    let mut receiver = spawn(receivewal(&bin, &server, &theirs).args(["--slot", "s1"]));
+    wait_for("enough segments", || finished(&theirs).len() >= segments);
+    let printed = server.printed();
+    assert!(printed.starts_with("listening on 127.0.0.1:"), "{printed}");
+    let status = server.stop("INT");
+    assert!(status.success(), "{status}: {}", log_of(&ours));
+    // It has confirmed the shutdown checkpoint, or the server would not have ended.
+    receiver.wait().expect("our own child");
+    assert_same_segments(&theirs, &ours.join("pg_wal"), segments);
+}
+
+/// A server of ours that dies goes on where it was, with everything that it had confirmed.
+#[test]
+fn a_killed_server_recovers_in_its_directory() {
+    let folder = Folder::new("recovers");
+    let data = folder.path().join("data");
+    let first = Serve::start(&data, &["--workload", "200", "--set", "segment=1MiB"]);
+    wait_for("a second segment", || names(&data.join("pg_wal")).len() > 2);
+    first.stop("KILL");
+    assert!(data.join("postmaster.pid").exists());
+    let second = Serve::start(&data, &[]);
+    assert!(log_of(&data).contains("automatic recovery in progress"));
+    assert!(second.stop("TERM").success());
+    assert!(!data.join("postmaster.pid").exists());
+}
+
+/// The WAL of a real cluster that was shut down, byte for byte, and nothing else in its directory is touched.
+#[test]
+fn a_stopped_cluster_is_received() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("stopped");
+    let data = folder.path().join("data");
+    let mut real = Server::init(&bin, &data, &["--wal-segsize=1"], "wal_keep_size=1GB");
+    real.start();
+    run(real.client("pgbench").args([
+        "-i",
+        "-q",
+        "-s",
+        if full() { "5" } else { "1" },
+        "postgres",
+    ]));
+    real.stop(Stop::Fast);
+    let before = state(&data);
+    let server = Serve::start(&data, &[]);
+    // pg_receivewal begins behind what its directory has.
+    let theirs = folder.path().join("theirs");
+    make_dir(&theirs);
+    let wal = data.join("pg_wal");
+    let first = finished(&wal).remove(0);
+    fs::copy(wal.join(&first), theirs.join(&first)).expect("our own folders");
+    let mut receiver = spawn(&mut receivewal(&bin, &server, &theirs));
+    let end = end_of_wal(&bin, &server);
+    let last = finished(&wal)
+        .into_iter()
+        .filter(|name| segment_end(name) <= lsn(&end))
+        .count();
+    wait_for("all segments", || finished(&theirs).len() >= last);
+    // A slot is more than such a server can keep.
+    let mut with_slot = receivewal(&bin, &server, &theirs);
+    let refused = with_slot
+        .args(["--slot", "s1"])
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("replication slots cannot be used"), "{said}");
+    assert!(server.stop("INT").success(), "{}", log_of(&data));
+    receiver.wait().expect("our own child");
+    assert_same_segments(&theirs, &wal, last);
+    assert_eq!(state(&data), before, "a file was changed");
+    real.start();
+    real.stop(Stop::Fast);
+}
+
+/// A real standby reaches the end of a stopped primary's WAL over connections that break in the middle of messages.
+#[test]
+fn a_real_standby_catches_up_through_cuts() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    const CUTS: u64 = 20;
+    let megabytes: u64 = if full() { 200 } else { 24 };
+    let folder = Folder::new("standby");
+    let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+    let mut real = Server::init(&bin, &data, &["--wal-segsize=1"], "wal_keep_size=4GB");
+    run(as_postgres("cp").arg("-a").arg(&data).arg(&copy));
+    real.start();
+    let scale = (megabytes / 12).to_string();
+    run(real
+        .client("pgbench")
+        .args(["-i", "-q", "-s", &scale, "postgres"]));
+    let written = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/100000')::bigint / 1048576";
+    while real.psql(written).parse::<u64>().expect("a number") < megabytes {
+        run(real
+            .client("pgbench")
+            .args(["-n", "-c", "4", "-t", "500", "postgres"]));
+    }
+    let count =
+        "SELECT count(*) FROM pgbench_accounts UNION ALL SELECT count(*) FROM pgbench_history";
+    let counted = real.psql(count);
+    real.stop(Stop::Fast);
+
+    let server = Serve::start(&data, &[]);
+    let end = end_of_wal(&bin, &server);
+    // Odd numbers of bytes, so that no cut is at the end of a message by design.
+    let budget = |n: u64| megabytes * 1_048_576 / (CUTS + 4) - 7919 * (n % 5) - 1;
+    let proxy = Proxy::start(server.port, (0..CUTS).map(budget).collect());
+    let mut standby = Server::at(&bin, &copy);
+    standby.configure(&format!(
+        "primary_conninfo='host=127.0.0.1 port={} user=postgres'\n\
+         hot_standby=on\nwal_retrieve_retry_interval=100ms",
+        proxy.port
+    ));
+    fs::write(copy.join("standby.signal"), "").expect("our own folder");
+    run(Command::new("chown")
+        .arg("--reference")
+        .arg(&data)
+        .arg(copy.join("standby.signal")));
+    standby.start();
+    let reached = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'::pg_lsn");
+    wait_for("the standby to reach the end", || {
+        standby.psql(&reached) == "t"
+    });
+    let (cuts, inside) = (&proxy.cuts, &proxy.inside);
+    assert_eq!(cuts.load(Ordering::SeqCst), CUTS);
+    assert!(
+        inside.load(Ordering::SeqCst) >= 10,
+        "{inside:?} inside a message"
+    );
+    // The standby confirms everything, so that the server may leave.
+    assert!(server.stop("INT").success(), "{}", log_of(&data));
+    assert_eq!(standby.psql("SELECT pg_last_wal_replay_lsn()"), end);
+    assert_eq!(standby.psql(count), counted);
+    standby.stop(Stop::Fast);
+}
+
+/// One line says what is wrong, and nothing is left behind.
+#[test]
+fn directories_that_cannot_be_served_are_refused() {
+    let folder = Folder::new("refused");
+    let data = folder.path().join("data");
+    assert!(Serve::start(&data, &[]).stop("INT").success());
+    // Without its mark it looks like a cluster that a real PostgreSQL has shut down.
+    let stopped = folder.path().join("stopped");
+    let fresh = |change: &dyn Fn(&Path)| {
+        let _ = fs::remove_dir_all(&stopped);
+        run(as_postgres("cp").arg("-a").arg(&data).arg(&stopped));
+        fs::remove_file(stopped.join("walsim.toml")).expect("it has one");
+        change(&stopped);
+    };
+    let control = |dir: &Path, change: &dyn Fn(&mut Vec<u8>)| {
+        let path = dir.join("global/pg_control");
+        let mut bytes = fs::read(&path).expect("it has one");
+        change(&mut bytes);
+        fs::write(path, bytes).expect("our own folder");
+    };
+    type Change<'a> = &'a dyn Fn(&Path);
+    let cases: [(Change<'_>, &[&str], i32, &str); 12] = [
+        (
+            &|_| {},
+            &["--workload", "5"],
+            2,
+            "--workload needs a cluster of our own",
+        ),
+        (&|_| {}, &["--frobnicate"], 2, "unexpected argument"),
+        (
+            &|_| {},
+            &["--set", "segment=2MiB"],
+            1,
+            "segment is that of the cluster",
+        ),
+        (
+            &|_| {},
+            &["--set", "wal_sender_timeut=1s"],
+            1,
+            "did you mean wal_sender_timeout?",
+        ),
+        (
+            &|dir| control(dir, &|bytes| bytes[40] ^= 1),
+            &[],
+            1,
+            "incorrect checksum in control file",
+        ),
+        (
+            &|dir| control(dir, &|bytes| bytes.truncate(100)),
+            &[],
+            1,
+            "unusable control file",
+        ),
+        (
+            &|dir| fs::remove_file(dir.join("global/pg_control")).expect("it has one"),
+            &[],
+            1,
+            "could not read file",
+        ),
+        (
+            &|dir| fs::write(dir.join("PG_VERSION"), "9.6\n").expect("our own folder"),
+            &[],
+            1,
+            "the cluster is of PostgreSQL version \"9.6\"",
+        ),
+        (
+            &|dir| fs::remove_file(dir.join("PG_VERSION")).expect("it has one"),
+            &[],
+            1,
+            "is neither empty nor a cluster",
+        ),
+        (
+            &|dir| fs::write(dir.join("postmaster.pid"), "").expect("our own folder"),
+            &[],
+            1,
+            "lock file \"postmaster.pid\" is empty",
+        ),
+        (
+            &|dir| {
+                run(Command::new("chmod").arg("750").arg(dir));
+                run(Command::new("chmod").arg("o+x").arg(dir));
+            },
+            &[],
+            1,
+            "has invalid permissions",
+        ),
+        (
+            &|dir| fs::write(dir.join("walsim.toml"), "pg_version = \"16.5\"").expect("ours"),
+            &[],
+            1,
+            "there is no pg_version 16.5",
+        ),
+    ];
+    for (change, args, code, complaint) in cases {
+        fresh(change);
+        let output = serve::serve(&stopped, args).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(complaint), "{complaint}: {said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        if code == 1 {
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        let lock = stopped.join("postmaster.pid");
+        let left = fs::read_to_string(lock).unwrap_or_default();
+        assert_eq!(left, "", "{complaint}");
+    }
+    // One server at a time, and one that did not shut down is not served without its own recovery.
+    let running = Serve::start(&data, &[]);
+    let second = serve::serve(&data, &[]).output().expect("it starts");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("is another postmaster (PID "), "{said}");
+    assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1));
+    running.stop("KILL");
+    fs::remove_file(data.join("walsim.toml")).expect("it has one");
+    let output = serve::serve(&data, &[]).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("database cluster state is \"in production\""),
+        "{said}"
+    );
+}
+
+fn receivewal(bin: &Path, server: &Serve, dir: &Path) -> Command {
+    let mut command = as_postgres(bin.join("pg_receivewal"));
+    command.args(["-h", "127.0.0.1", "-U", "postgres", "--no-loop"]);
+    command
+        .args(["-p", &server.port.to_string()])
+        .arg("-D")
+        .arg(dir);
+    command
+}
+
+fn spawn(command: &mut Command) -> Child {
+    let quiet = command.stdin(Stdio::null()).stderr(Stdio::null());
+    quiet.spawn().expect("the program starts")
+}
+
+/// A directory of the user that programs run as.
+fn make_dir(path: &Path) {
+    run(as_postgres("mkdir").arg(path));
+}
+
+/// Where the server's WAL ends.
+fn end_of_wal(bin: &Path, server: &Serve) -> String {
+    let mut psql = as_postgres(bin.join("psql"));
+    let conninfo = format!(
+        "host=127.0.0.1 port={} user=postgres replication=1",
+        server.port
+    );
+    let row = run(psql.args(["-XAtq", "-c", "IDENTIFY_SYSTEM"]).arg(conninfo));
+    row.split('|').nth(2).expect("three columns").into()
+}
+
+/// The position at which a segment of 1 MiB ends.
+fn segment_end(name: &str) -> u64 {
+    (hex(&name[8..16]) << 32) + ((hex(&name[16..]) + 1) << 20)
+}
+
+fn lsn(text: &str) -> u64 {
+    let (high, low) = text.split_once('/').expect("a position");
+    (hex(high) << 32) + hex(low)
+}
+
+fn hex(digits: &str) -> u64 {
+    u64::from_str_radix(digits, 16).expect("digits")
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("our own folder");
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        let name = entry.expect("our own folder").file_name();
+        name.into_string().expect("plain names")
+    };
+    entries.map(name).collect()
+}
+
+fn all_have_full_length(dir: &Path) -> bool {
+    let len = |name: &String| fs::metadata(dir.join(name)).map_or(0, |meta| meta.len());
+    names(dir).iter().all(|name| len(name) == 1 << 20)
+}
+
+/// Finished segments, oldest first.
+fn finished(dir: &Path) -> Vec<String> {
+    let mut names = names(dir);
+    names.retain(|name| name.len() == 24);
+    names.sort();
+    names
+}
+
+fn assert_same_segments(got: &Path, source: &Path, least: usize) {
+    let names = finished(got);
+    assert!(names.len() >= least, "{} segments", names.len());
+    for name in names {
+        let read = |dir: &Path| fs::read(dir.join(&name)).expect("both have it");
+        assert!(read(got) == read(source), "{name} differs");
+    }
+}
+
+/// Every file with its length and time of change.
+fn state(dir: &Path) -> BTreeMap<String, (u64, std::time::SystemTime)> {
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).expect("our own folder") {
+            let path = entry.expect("our own folder").path();
+            let meta = fs::symlink_metadata(&path).expect("nobody removes it");
+            let changed = meta.modified().expect("Linux");
+            if meta.is_dir() {
+                dirs.push(path);
+            } else {
+                found.insert(path.display().to_string(), (meta.len(), changed));
+            }
+        }
+    }
+    found
+}
