@@ -30,7 +30,7 @@ pub(crate) struct Bench {
     pub(crate) now: Now,
     pub(crate) shmem: Shmem,
     pub(crate) probe: Probe,
-    kernel: Kernel,
+    pub(crate) kernel: Kernel,
     procs: BTreeMap<Pid, ProcSys>,
     /// Files by path. A descriptor stands for a path.
     pub(crate) files: BTreeMap<FilePath, Vec<u8>>,

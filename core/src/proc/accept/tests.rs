@@ -131,6 +131,24 @@ fn a_receiver_becomes_a_walsender_while_there_is_room() {
     assert_eq!(client.error(), "53300");
 }
 
+/// A server that only sends WAL has no databases.
+#[test]
+fn a_server_of_walsenders_takes_no_sessions() {
+    for (replication, refused) in [
+        ("true", None),
+        ("database", Some("0A000")),
+        ("off", Some("0A000")),
+    ] {
+        let mut client = Client::new(None);
+        client.bench.kernel.walsenders_only = true;
+        client.send(startup(&[("user", "me"), ("replication", replication)]));
+        match refused {
+            Some(code) => assert_eq!(client.error(), code, "{replication}"),
+            None => assert_eq!(client.becomes().unwrap().role, Role::WalSender),
+        }
+    }
+}
+
 /// The state of the server is told after the start-up packet was read, before anything else.
 #[test]
 fn a_refusal_waits_for_the_packet() {

@@ -11,6 +11,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+mod walsenders_only;
+
 /// A postmaster whose children are played by the test.
 struct Table {
     bench: Bench,

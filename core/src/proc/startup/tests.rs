@@ -16,6 +16,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 mod recycled;
+mod serve;
 
 const FIRST: Lsn = Lsn(1024 + 40);
 

@@ -101,6 +101,26 @@ fn goodbye_and_the_end_of_the_stream_are_orderly_between_commands() {
     assert_eq!((table.next(), table.exit), (None, Some(Exit::Normal)));
 }
 
+/// It could keep nothing for them.
+#[test]
+fn a_server_of_walsenders_has_no_slots() {
+    let mut table = Table::new(PgVersion::V15, 5000);
+    table.bench.kernel.walsenders_only = true;
+    for text in [
+        "CREATE_REPLICATION_SLOT s PHYSICAL",
+        "READ_REPLICATION_SLOT s",
+        "DROP_REPLICATION_SLOT s",
+        "START_REPLICATION SLOT s 0/1000",
+    ] {
+        table.query(text);
+        let text = "replication slots cannot be used on a server that only sends the WAL of a stopped cluster";
+        assert_eq!(table.next_error(), ("ERROR 55000".into(), text.into()));
+        assert_eq!(table.next(), Some(IDLE));
+    }
+    table.query("START_REPLICATION 0/1000");
+    assert_eq!(table.next(), Some(BackendMessage::copy_both()));
+}
+
 /// The client sees the COPY begin and then fail.
 #[test]
 fn a_start_beyond_the_flush_position_fails_after_the_copy_began() {

@@ -1,0 +1,44 @@
+//! With walsenders alone: nobody who would write is started, and a shutdown still waits for what peers confirm.
+
+use super::*;
+
+fn table(version: PgVersion, state: PmState, kinds: &[Kind]) -> Table {
+    let mut table = Table::new(version, state, kinds);
+    table.bench.kernel.walsenders_only = true;
+    table.bench.kernel.locked = true;
+    table
+}
+
+#[test]
+fn nobody_else_is_started() {
+    for version in PgVersion::ALL {
+        let mut table = table(version, PmState::Startup, &[Kind::Startup]);
+        assert_eq!(table.on("0 startup"), "Run", "{version:?}");
+        assert_eq!(table.on("connect"), "+Backend Run", "{version:?}");
+    }
+}
+
+/// Walsenders hear first that the server stops, then that there is no more WAL to come.
+#[test]
+fn walsenders_end_when_their_peers_have_everything() {
+    for version in PgVersion::ALL {
+        for how in ["smart", "fast"] {
+            let mut table = table(version, PmState::Run, &[Kind::WalSender]);
+            let told = "Usr1>WalSender Usr2>WalSender WaitXlogArchival";
+            assert_eq!(table.on(how), told, "{version:?} {how}");
+            assert_eq!(table.on("0 walsender"), "leaves", "{version:?} {how}");
+            // The lock on the directory is not this server's to remove.
+            assert!(table.bench.trace.is_empty());
+            assert_eq!(table.last_line(), "LOG:  database system is shut down");
+        }
+    }
+}
+
+#[test]
+fn an_immediate_shutdown_waits_for_nobody() {
+    for version in PgVersion::ALL {
+        let mut table = table(version, PmState::Run, &[Kind::WalSender]);
+        assert!(table.on("immediate").starts_with("Quit>WalSender Wait"));
+        assert_eq!(table.on("2 walsender"), "leaves", "{version:?}");
+    }
+}

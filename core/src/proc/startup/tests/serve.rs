@@ -1,0 +1,67 @@
+//! The start of a server that only sends the WAL of a stopped cluster.
+
+use super::*;
+
+fn stopped(version: PgVersion, state: DbState) -> Bench {
+    let mut bench = server(version, Planted::NONE, state);
+    bench.kernel.walsenders_only = true;
+    bench
+}
+
+/// What lies behind the shutdown checkpoint is not sent, and nothing is written.
+#[test]
+fn the_end_of_the_shutdown_checkpoint_is_what_is_flushed() {
+    for version in PgVersion::ALL {
+        let mut bench = stopped(version, DbState::ShutDown);
+        let mut wal = bench.wal();
+        let end = wal.end();
+        wal.append(&message(10));
+        bench.install(&wal);
+        assert_eq!(start(&mut bench), Ok(Exit::Normal));
+        let xlog = &bench.shmem.xlog;
+        assert_eq!((xlog.flush, xlog.insert_tli), (end, TimelineId(1)));
+        assert!(!bench.shmem.recovery_in_progress());
+        let reads = |op: &String| {
+            ["open ", "read ", "close "]
+                .iter()
+                .any(|verb| op.starts_with(verb))
+        };
+        assert!(bench.trace.iter().all(reads), "{:?}", bench.trace);
+    }
+}
+
+/// Only a clean stop tells where the WAL ends; a standby's says where its replay stood.
+#[test]
+fn any_other_state_is_refused() {
+    for (state, name) in [
+        (DbState::ShutDownInRecovery, "shut down in recovery"),
+        (DbState::ShuttingDown, "shutting down"),
+        (DbState::InCrashRecovery, "in crash recovery"),
+        (DbState::InArchiveRecovery, "in archive recovery"),
+        (DbState::InProduction, "in production"),
+    ] {
+        let mut bench = stopped(PgVersion::V15, state);
+        bench.install(&bench.wal());
+        let Ok(Exit::Fatal(event)) = start(&mut bench) else {
+            panic!("{state:?} was served")
+        };
+        let text = alloc::format!("database cluster state is \"{name}\", not \"shut down\"");
+        assert_eq!(alloc::format!("{}", event.message), text);
+    }
+}
+
+/// The control file is of other WAL than lies there.
+#[test]
+fn an_online_checkpoint_is_no_end() {
+    let mut bench = stopped(PgVersion::V15, DbState::ShutDown);
+    let mut wal = bench.wal();
+    let checkpoint = bench.shmem.control.checkpoint_copy;
+    let record = bench.xlog(&XlogRecord::CheckpointOnline(checkpoint));
+    bench.shmem.control.checkpoint = wal.append(&record).start;
+    bench.install(&wal);
+    assert!(matches!(
+        start(&mut bench),
+        Ok(Exit::Fatal(_) | Exit::Panic(_))
+    ));
+    assert!(bench.shmem.recovery_in_progress());
+}
