@@ -103,6 +103,37 @@ fn core_has_no_std() {
     });
 }
 
+/// What the driver did with the bytes that pass through it would be a decision of the protocol.
+#[test]
+fn the_driver_knows_no_protocol() {
+    let sources = sources();
+    let driver = sources
+        .iter()
+        .filter(|s| s.path.starts_with("live/src/driver/"));
+    report(driver.flat_map(|source| {
+        (1..).zip(source.text.lines()).filter_map(move |(n, line)| {
+            let upper = ["wire", "wal", "shmem", "sys", "storage", "proc", "node"];
+            let named = upper.map(|floor| format!("walsim_core::{floor}"));
+            let path = named.iter().find(|path| line.contains(path.as_str()))?;
+            Some((source, n, format!("names {path}")))
+        })
+    }));
+}
+
+/// The two drivers of core stand side by side, and the one for real files has no bugs to plant.
+#[test]
+fn live_depends_on_core_alone() {
+    let sources = sources();
+    let live = sources.iter().filter(|s| s.path.starts_with("live/"));
+    report(live.flat_map(|source| {
+        (1..).zip(source.text.lines()).filter_map(move |(n, line)| {
+            let depends = line.starts_with("walsim =") || line.starts_with("walsim.");
+            let plants = source.path.ends_with("Cargo.toml") && line.contains("planted-bugs");
+            (depends || plants).then(|| (source, n, "takes from the simulator".into()))
+        })
+    }));
+}
+
 #[test]
 fn every_file_says_what_it_is() {
     let without = |source: &Source| {
