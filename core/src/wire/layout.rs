@@ -241,8 +241,14 @@ macro_rules! layout {
             /// The slice is shorter.
             #[inline]
             $vis fn decode(bytes: &[u8]) -> Result<Self, $crate::wire::layout::Short> {
-                let mut cursor = $crate::wire::layout::layout!(@cursor $order, bytes);
-                Ok(Self { $($field: cursor.take(stringify!($field))?,)* })
+                let read = |mut cursor: $crate::wire::layout::Cursor<'_>| {
+                    Ok(Self { $($field: cursor.take(stringify!($field))?,)* })
+                };
+                // Where the length is known, no field has to be checked.
+                match bytes.first_chunk::<{ Self::LEN }>() {
+                    Some(exact) => read($crate::wire::layout::layout!(@cursor $order, exact)),
+                    None => read($crate::wire::layout::layout!(@cursor $order, bytes)),
+                }
             }
 
             /// Appends its [`Self::LEN`] bytes.

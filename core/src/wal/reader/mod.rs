@@ -53,18 +53,29 @@ pub struct Aborted {
     pub missing: Lsn,
 }
 
-/// A record that was found good, and where its bytes are.
-struct Found {
+/// Memory for the record that was found last; best the same for every call.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// Its bytes, if they lay in several pages.
+    gathered: Vec<u8>,
     parts: RecordParts,
-    held: Held,
 }
 
-#[derive(Clone)]
+/// Where the bytes of a record are.
 enum Held {
-    /// In the current page.
-    InPage(Range<usize>),
-    /// In the caller's buffer, gathered from several pages.
+    /// In the current page, where the record says.
+    InPage,
+    /// In [`Room::gathered`].
     Gathered,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            gathered: Vec::new(),
+            parts: RecordParts::NONE,
+        }
+    }
 }
 
 /// Reads records from pages that it is fed.
@@ -107,6 +118,7 @@ struct Partial {
 }
 
 impl<R> Next<R> {
+    #[inline]
     fn map<T>(self, record: impl FnOnce(R) -> T) -> Next<T> {
         match self {
             Self::Record(found) => Next::Record(record(found)),
@@ -216,39 +228,44 @@ impl WalReader {
 
     /// The next record, what is needed for it, or why there is none.
     pub fn next(&mut self, probe: &mut Probe) -> Next {
-        let mut room = Vec::new();
-        self.advance(probe, &mut room).map(|found| {
-            let bytes = match found.held {
-                Held::InPage(range) => self.pages.bytes().slice(range),
-                Held::Gathered => Bytes::from(room),
+        let mut room = Room::default();
+        self.advance(probe, &mut room).map(|held| {
+            let bytes = match held {
+                Held::InPage => self.pages.bytes().slice(self.range(&room.parts)),
+                Held::Gathered => Bytes::from(room.gathered),
             };
-            Record::from_parts(&found.parts, &bytes)
+            Record::from_parts(&room.parts, &bytes)
         })
     }
 
-    /// The same, and the record is looked at where it lies: in its page, or in `room` if it lies in several. `room` is
-    /// best the same every time; its contents are of no meaning between the calls.
+    /// The same, and the record is looked at where it lies: in its page, or in `room` if it lies in several.
     #[inline]
     pub fn next_view<'a>(
         &'a mut self,
         probe: &mut Probe,
-        room: &'a mut Vec<u8>,
+        room: &'a mut Room,
     ) -> Next<RecordView<'a>> {
-        self.advance(probe, room).map(|found| {
-            found.parts.view(match found.held {
-                Held::InPage(range) => &self.pages.bytes()[range],
-                Held::Gathered => room,
+        self.advance(probe, room).map(|held| {
+            room.parts.view(match held {
+                Held::InPage => &self.pages.bytes()[self.range(&room.parts)],
+                Held::Gathered => &room.gathered,
             })
         })
     }
 
-    fn advance(&mut self, probe: &Probe, room: &mut Vec<u8>) -> Next<Found> {
+    /// The bytes of a record in its page.
+    #[inline]
+    const fn range(&self, parts: &RecordParts) -> Range<usize> {
+        let from = self.geometry().page_offset(parts.lsn) as usize;
+        from..from + parts.header.tot_len as usize
+    }
+
+    fn advance(&mut self, probe: &Probe, room: &mut Room) -> Next<Held> {
         loop {
             let step = match &self.phase {
                 Phase::Idle => {
                     self.aborted = None;
-                    self.phase = Phase::Starting(self.end);
-                    Ok(None)
+                    self.start(self.end, probe, room)
                 }
                 Phase::Skipping(page) => self.skip(*page).map(|()| None),
                 Phase::Starting(at) => self.start(*at, probe, room),
@@ -256,17 +273,22 @@ impl WalReader {
             };
             match step {
                 Ok(None) => {}
-                Ok(Some(found)) => {
-                    self.decoded = found.parts.lsn;
-                    self.end = found.parts.next;
-                    self.phase = Phase::Idle;
+                Ok(Some(held)) => {
+                    self.decoded = room.parts.lsn;
+                    self.end = room.parts.next;
+                    if !matches!(self.phase, Phase::Idle) {
+                        self.phase = Phase::Idle;
+                    }
                     if self.seek.is_none_or(|target| target <= self.decoded) {
                         self.seek = None;
-                        return Next::Record(found);
+                        return Next::Record(held);
                     }
                 }
                 Err(Stop::Need { page, len }) => {
                     let record = self.current();
+                    if matches!(self.phase, Phase::Idle) {
+                        self.phase = Phase::Starting(record);
+                    }
                     return Next::Need { page, len, record };
                 }
                 Err(Stop::Failed(error)) => return self.fail(error),
@@ -274,7 +296,7 @@ impl WalReader {
         }
     }
 
-    fn fail(&mut self, error: WalError) -> Next<Found> {
+    fn fail(&mut self, error: WalError) -> Next<Held> {
         if let Phase::Assembling(partial) = &self.phase {
             self.aborted = Some(Aborted {
                 record: partial.start,
@@ -315,7 +337,8 @@ impl WalReader {
     }
 
     /// Reads a record up to the end of its first page.
-    fn start(&mut self, at: Lsn, probe: &Probe, room: &mut Vec<u8>) -> Result<Option<Found>, Stop> {
+    #[inline]
+    fn start(&mut self, at: Lsn, probe: &Probe, room: &mut Room) -> Result<Option<Held>, Stop> {
         let geometry = *self.geometry();
         let wal_page = geometry.wal_page;
         let (page, mut offset) = (geometry.page_start(at), geometry.page_offset(at));
@@ -351,7 +374,7 @@ impl WalReader {
             }
         }
         if total > wal_page - offset {
-            let mut got = core::mem::take(room);
+            let mut got = core::mem::take(&mut room.gathered);
             got.clear();
             self.phase = Phase::Assembling(Partial {
                 start,
@@ -364,13 +387,12 @@ impl WalReader {
         self.pages.fetch(page, offset + total)?;
         let range = offset as usize..(offset + total) as usize;
         let end = Lsn(start.0 + u64::from(total)).align8();
-        let parts = self.decode(start, &self.pages.bytes()[range.clone()], end)?;
-        let held = Held::InPage(range);
-        Ok(Some(Found { parts, held }))
+        self.decode(start, &self.pages.bytes()[range], end, &mut room.parts)?;
+        Ok(Some(Held::InPage))
     }
 
     /// Takes what the next page has of a record.
-    fn assemble(&mut self, room: &mut Vec<u8>) -> Result<Option<Found>, Stop> {
+    fn assemble(&mut self, room: &mut Room) -> Result<Option<Held>, Stop> {
         let Phase::Assembling(partial) = &mut self.phase else {
             unreachable!("called in this phase only")
         };
@@ -424,16 +446,21 @@ impl WalReader {
             partial.page += u64::from(wal_page);
             return Ok(None);
         }
-        *room = core::mem::take(&mut partial.got);
+        room.gathered = core::mem::take(&mut partial.got);
         let end = Lsn(page.0 + u64::from(header_len + take)).align8();
-        let parts = self.decode(start, room, end)?;
-        let held = Held::Gathered;
-        Ok(Some(Found { parts, held }))
+        self.decode(start, &room.gathered, end, &mut room.parts)?;
+        Ok(Some(Held::Gathered))
     }
 
     /// Checks and decodes a whole record whose bytes end, padding included, at `end`.
     #[inline]
-    fn decode(&self, start: Lsn, bytes: &[u8], end: Lsn) -> Result<RecordParts, WalError> {
+    fn decode(
+        &self,
+        start: Lsn,
+        bytes: &[u8],
+        end: Lsn,
+        parts: &mut RecordParts,
+    ) -> Result<(), WalError> {
         let header = RecordHeader::decode(bytes).expect("a record has a header");
         if header.crc != checksum(bytes) {
             return Err(WalError::Checksum(start));
@@ -443,9 +470,10 @@ impl WalReader {
         } else {
             end
         };
-        let parts = RecordParts::decode(bytes, [start, end, next], self.geometry().data_page);
+        let (at, page_size) = ([start, end, next], self.geometry().data_page);
+        let decoded = parts.replace(header, bytes, at, page_size);
         let last = self.decoded;
-        parts.map_err(|error| WalError::Structure { error, last })
+        decoded.map_err(|error| WalError::Structure { error, last })
     }
 
     fn bad_offset(&self, record: Lsn, least: u32, offset: u32) -> Stop {

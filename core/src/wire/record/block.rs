@@ -72,6 +72,7 @@ impl BlockHeader {
     ///
     /// # Errors
     /// The first check that fails, in PostgreSQL's order; ours come directly behind those that they complete.
+    #[inline]
     pub fn decode(
         cursor: &mut Cursor<'_>,
         previous: Option<RelLocator>,

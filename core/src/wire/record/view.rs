@@ -2,9 +2,11 @@
 
 use super::block::{BlockHeader, RelLocator};
 use super::decode::RecordError;
-use super::{ID_DATA_LONG, ID_DATA_SHORT, ID_ORIGIN, ID_TOP_XID, MAX_BLOCK_ID, RecordHeader};
+use super::{
+    ID_DATA_LONG, ID_DATA_SHORT, ID_ORIGIN, ID_TOP_XID, MAX_BLOCK_ID, RecordHeader, RmgrId,
+};
 use crate::base::{Lsn, Xid};
-use crate::wire::layout::Cursor;
+use crate::wire::layout::{Cursor, Pad};
 use core::ops::Deref;
 
 /// What the headers of a record say. With the record's bytes it makes a [`RecordView`].
@@ -35,7 +37,7 @@ pub struct RecordParts {
 /// A record that was found good, and its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RecordView<'a> {
-    parts: RecordParts,
+    parts: &'a RecordParts,
     bytes: &'a [u8],
 }
 
@@ -62,36 +64,62 @@ pub struct Blocks<'a> {
 }
 
 impl RecordParts {
+    /// Of no record.
+    pub const NONE: Self = Self {
+        lsn: Lsn::INVALID,
+        end: Lsn::INVALID,
+        next: Lsn::INVALID,
+        header: RecordHeader {
+            tot_len: 0,
+            xid: Xid::INVALID,
+            prev: Lsn::INVALID,
+            info: 0,
+            rmid: RmgrId(0),
+            pad: Pad,
+            crc: 0,
+        },
+        origin: None,
+        top_xid: None,
+        image_len: 0,
+        main_len: 0,
+        data_at: 0,
+        page_size: 0,
+    };
+
     /// Checks the headers of a whole record that stands at `lsn`. `page_size` is that of data pages.
     ///
     /// # Errors
     /// The first check that fails.
+    pub fn decode(bytes: &[u8], at: [Lsn; 3], page_size: u32) -> Result<Self, RecordError> {
+        let mut parts = Self::NONE;
+        parts.replace(RecordHeader::decode(bytes)?, bytes, at, page_size)?;
+        Ok(parts)
+    }
+
+    /// The same into memory that is there, of a record whose header was decoded.
     #[inline]
-    pub fn decode(
+    pub(crate) fn replace(
+        &mut self,
+        header: RecordHeader,
         bytes: &[u8],
         [lsn, end, next]: [Lsn; 3],
         page_size: u32,
-    ) -> Result<Self, RecordError> {
-        let header = RecordHeader::decode(bytes)?;
+    ) -> Result<(), RecordError> {
         if header.tot_len as usize != bytes.len() {
             return Err(RecordError::InvalidLength);
         }
-        let mut parts = Self {
+        *self = Self {
             lsn,
             end,
             next,
             header,
-            origin: None,
-            top_xid: None,
-            image_len: 0,
-            main_len: 0,
-            data_at: 0,
             page_size,
+            ..Self::NONE
         };
-        let rest = parts.decode_fragments(&bytes[RecordHeader::LEN..])?;
+        let rest = self.decode_fragments(&bytes[RecordHeader::LEN..])?;
         // A record is shorter than 4 GB, and what is left of it as well.
-        parts.data_at = header.tot_len - u32::try_from(rest).unwrap_or(0);
-        Ok(parts)
+        self.data_at = header.tot_len - u32::try_from(rest).unwrap_or(0);
+        Ok(())
     }
 
     /// Reads headers while more bytes are left than were announced, or until the main data header, which is the last.
@@ -138,7 +166,7 @@ impl RecordParts {
 
     /// The record itself. `bytes` are those that were decoded.
     #[must_use]
-    pub const fn view(self, bytes: &[u8]) -> RecordView<'_> {
+    pub const fn view<'a>(&'a self, bytes: &'a [u8]) -> RecordView<'a> {
         RecordView { parts: self, bytes }
     }
 }
@@ -146,8 +174,9 @@ impl RecordParts {
 impl Deref for RecordView<'_> {
     type Target = RecordParts;
 
+    #[inline]
     fn deref(&self) -> &RecordParts {
-        &self.parts
+        self.parts
     }
 }
 

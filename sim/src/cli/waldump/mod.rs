@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use stop::Stop;
 use walsim_core::base::{Lsn, PgVersion, Planted, Probe};
-use walsim_core::wal::{Next, WalError, WalReader};
+use walsim_core::wal::{Next, Room, WalError, WalReader};
 use walsim_core::wire::describe::Text;
 use walsim_core::wire::record::RecordView;
 
@@ -102,7 +102,7 @@ impl Dump<'_> {
         pages: &mut Pages,
     ) -> Result<Option<WalError>, Stop> {
         let mut probe = Probe::new(Planted::NONE);
-        let mut room = Vec::new();
+        let mut room = Room::default();
         let mut first = true;
         loop {
             match reader.next_view(&mut probe, &mut room) {
