@@ -53,7 +53,7 @@ fn killed(mut rig: Rig, victim: Pid, committed: ConnId) {
 /// Whatever it held and waited for, the others die with it and a new life begins.
 #[test]
 fn each_process_may_be_killed_at_each_step() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let (mut rig, commit, checkpoint) = busy(version);
         let mut steps = 0;
         while !rig.has_answer(checkpoint, "CHECKPOINT") {
@@ -70,7 +70,7 @@ fn each_process_may_be_killed_at_each_step() {
 /// The server of a startup process that dies by itself ends; that of a walreceiver begins anew.
 #[test]
 fn the_processes_of_a_standby_may_be_killed() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let mut rig = Rig::of(version, true);
         rig.until("it has a walreceiver", |rig| {
             rig.node.view().shmem().walrcv.pid.is_some()

@@ -7,8 +7,6 @@ use walsim_core::node::PmState;
 use walsim_core::shmem::{Role, WalRcvState};
 use walsim_core::wire::control_file::DbState;
 
-const VERSIONS: [PgVersion; 2] = [PgVersion::V15, PgVersion::V18];
-
 fn running(version: PgVersion) -> Rig {
     let mut rig = Rig::of(version, false);
     rig.until("the node runs", |rig| rig.state() == Some(PmState::Run));
@@ -35,7 +33,7 @@ fn said(rig: &Rig, text: &str) -> bool {
 /// Everybody is told, the last checkpoint is shipped, and the server waits until the standby has it.
 #[test]
 fn a_fast_shutdown_waits_for_its_standby() {
-    for version in VERSIONS {
+    for version in PgVersion::ALL {
         let mut rig = running(version);
         let (session, _) = rig.session();
         rig.ask(session, "PUT 16384 1 'c0ffee'");
@@ -100,7 +98,7 @@ fn control_start(rig: &Rig) -> walsim_core::base::Lsn {
 /// Sessions may finish, nobody comes in, and then it ends like a fast one.
 #[test]
 fn a_smart_shutdown_lets_sessions_finish() {
-    for version in VERSIONS {
+    for version in PgVersion::ALL {
         let mut rig = running(version);
         let (session, pid) = rig.session();
         rig.ask(session, "BEGIN");
@@ -125,7 +123,7 @@ fn a_smart_shutdown_lets_sessions_finish() {
 /// A transaction in the middle is aborted, not killed: nothing that it held stays behind.
 #[test]
 fn a_fast_shutdown_aborts_what_runs() {
-    for version in VERSIONS {
+    for version in PgVersion::ALL {
         let mut rig = running(version);
         let (session, _) = rig.session();
         rig.ask(session, "BEGIN");
@@ -143,7 +141,7 @@ fn a_fast_shutdown_aborts_what_runs() {
 /// It stops replay first, and its next start knows how it ended.
 #[test]
 fn a_standby_shuts_down_in_recovery() {
-    for version in VERSIONS {
+    for version in PgVersion::ALL {
         let mut rig = hot_standby(version);
         rig.signal(Role::Postmaster, Signal::Int);
         rig.until("the server is gone", |rig| rig.node.is_halted());
@@ -169,7 +167,7 @@ fn a_standby_shuts_down_in_recovery() {
 /// Another upstream in the configuration means another walreceiver.
 #[test]
 fn a_reload_replaces_the_walreceiver() {
-    for version in VERSIONS {
+    for version in PgVersion::ALL {
         let mut rig = hot_standby(version);
         let first = rig.newest(Role::WalReceiver);
         let mut settings = rig.node.view().shmem().settings.clone();

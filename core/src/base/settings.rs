@@ -14,22 +14,28 @@ use alloc::vec::Vec;
 pub enum PgVersion {
     /// 15
     V15,
+    /// 16
+    V16,
+    /// 17
+    V17,
     /// 18
     V18,
 }
 
 impl PgVersion {
-    /// 15 or 18.
+    /// All of them, oldest first.
+    pub const ALL: [Self; 4] = [Self::V15, Self::V16, Self::V17, Self::V18];
+
+    /// 15 to 18.
     #[must_use]
     pub const fn major(self) -> u32 {
         match self {
             Self::V15 => 15,
+            Self::V16 => 16,
+            Self::V17 => 17,
             Self::V18 => 18,
         }
     }
-
-    /// All of them, oldest first.
-    pub const ALL: [Self; 2] = [Self::V15, Self::V18];
 
     /// The version of that number.
     #[must_use]
@@ -45,6 +51,8 @@ impl PgVersion {
     pub const fn server_version(self) -> &'static str {
         match self {
             Self::V15 => "15.18",
+            Self::V16 => "16.14",
+            Self::V17 => "17.10",
             Self::V18 => "18.6",
         }
     }

@@ -16,7 +16,7 @@ pub struct SlotExcess {
     pub bytes: u64,
 }
 
-/// Everything that is said about slots. Where 15 and 18 word it differently, the version is a field.
+/// Everything that is said about slots. Where versions word it differently, the version is a field.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
@@ -89,7 +89,7 @@ impl SlotMessage {
             }
             | Self::Invalidating {
                 excess, version, ..
-            } if *version == PgVersion::V18 => {
+            } if *version >= PgVersion::V16 => {
                 let SlotExcess { restart_lsn, bytes } = excess;
                 let unit = if *bytes == 1 { "byte" } else { "bytes" };
                 Some(format!(
@@ -131,9 +131,10 @@ impl SlotMessage {
                 Some(format!("Change {setting} to be {least} or higher."))
             }
             Self::TerminatingOwner { version, .. } | Self::Invalidating { version, .. }
-                if *version == PgVersion::V18 =>
+                if *version >= PgVersion::V16 =>
             {
-                Some("You might need to increase \"max_slot_wal_keep_size\".".into())
+                let setting = quoted(*version, "max_slot_wal_keep_size");
+                Some(format!("You might need to increase {setting}."))
             }
             Self::File { .. }
             | Self::Exists(_)
@@ -153,9 +154,10 @@ impl SlotMessage {
 
 /// Since 17 names and values of settings stand in quotes.
 fn quoted(version: PgVersion, name: &str) -> String {
-    match version {
-        PgVersion::V15 => name.into(),
-        PgVersion::V18 => format!("\"{name}\""),
+    if version < PgVersion::V17 {
+        name.into()
+    } else {
+        format!("\"{name}\"")
     }
 }
 
@@ -165,7 +167,9 @@ fn invalidating(name: &str, excess: SlotExcess, version: PgVersion) -> String {
             "invalidating slot \"{name}\" because its restart_lsn {} exceeds max_slot_wal_keep_size",
             excess.restart_lsn
         ),
-        PgVersion::V18 => format!("invalidating obsolete replication slot \"{name}\""),
+        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => {
+            format!("invalidating obsolete replication slot \"{name}\"")
+        }
     }
 }
 

@@ -62,14 +62,11 @@ impl Slot {
         self.dirty = true;
     }
 
-    /// Does it hold nothing because its WAL was given up? 18 looks at the cause alone; in 15 a slot is good again once it
+    /// Does it hold nothing because its WAL was given up? Since 16 the cause alone counts; in 15 a slot is good again once it
     /// has a position.
     #[must_use]
-    pub const fn is_lost(&self, version: PgVersion) -> bool {
-        match version {
-            PgVersion::V15 => self.invalidated.is_some() && !self.restart_lsn.is_valid(),
-            PgVersion::V18 => self.invalidated.is_some(),
-        }
+    pub fn is_lost(&self, version: PgVersion) -> bool {
+        self.invalidated.is_some() && (version >= PgVersion::V16 || !self.restart_lsn.is_valid())
     }
 
     /// What its state file has to say.
@@ -101,18 +98,19 @@ impl Slot {
             (PgVersion::V15, _) if file.invalidated_at.is_valid() => {
                 Some(Invalidation::WalRemoved(file.invalidated_at))
             }
-            (PgVersion::V15, _) | (PgVersion::V18, 0) => None,
-            (PgVersion::V18, WAL_REMOVED) => Some(Invalidation::WalRemoved(Lsn::INVALID)),
-            (PgVersion::V18, cause) => Some(Invalidation::Other(cause)),
+            (PgVersion::V15, _) | (_, 0) => None,
+            (_, WAL_REMOVED) => Some(Invalidation::WalRemoved(Lsn::INVALID)),
+            (_, cause) => Some(Invalidation::Other(cause)),
         };
         Self {
             in_use: true,
             name: file.name,
             restart_lsn: file.restart_lsn,
             invalidated,
-            last_saved_restart_lsn: match version {
-                PgVersion::V15 => Lsn::INVALID,
-                PgVersion::V18 => file.restart_lsn,
+            last_saved_restart_lsn: if version < PgVersion::V18 {
+                Lsn::INVALID
+            } else {
+                file.restart_lsn
             },
             ..Self::default()
         }

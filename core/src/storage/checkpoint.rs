@@ -271,9 +271,10 @@ impl CreateCheckPoint {
         }
         self.checkpoint.this_tli = shmem.xlog.insert_tli;
         self.checkpoint.full_page_writes = shmem.xlog.full_page_writes;
-        self.checkpoint.wal_level = match settings.pg_version {
-            PgVersion::V15 => 0,
-            PgVersion::V18 => shmem.control.wal_level,
+        self.checkpoint.wal_level = if settings.pg_version < PgVersion::V17 {
+            0
+        } else {
+            shmem.control.wal_level
         };
         if self.redo_is_a_record(settings.pg_version) {
             return false;
@@ -286,13 +287,9 @@ impl CreateCheckPoint {
 
     /// Since 17 an online checkpoint begins with a record, whose insertion moves the redo pointer to its start.
     fn redo_is_a_record(&self, version: PgVersion) -> bool {
-        match (self.kind, version) {
-            (CheckpointKind::Online { .. }, PgVersion::V18) => true,
-            (CheckpointKind::Online { .. }, PgVersion::V15) => false,
-            (
-                CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown,
-                PgVersion::V15 | PgVersion::V18,
-            ) => false,
+        match self.kind {
+            CheckpointKind::Online { .. } => version >= PgVersion::V17,
+            CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => false,
         }
     }
 

@@ -416,10 +416,8 @@ impl WalSource {
             self.reply_forced = true;
         }
         // 15 wakes every five seconds, to look for its promote_trigger_file.
-        let until = match cx.shmem.settings.pg_version {
-            PgVersion::V15 => Some(cx.now.mono.after_ms(5000)),
-            PgVersion::V18 => None,
-        };
+        let looks = cx.shmem.settings.pg_version < PgVersion::V16;
+        let until = looks.then(|| cx.now.mono.after_ms(5000));
         self.phase = Phase::Waited;
         Yield::Wait(Wait::latch(until, "WaitForWALToBecomeAvailable"))
     }

@@ -151,13 +151,11 @@ impl ReleaseWal {
 
     /// The redo point has not moved since the minimum was taken first, so that no lock is needed here.
     fn after_invalidation(&mut self, cx: &Cx<'_>) -> Phase {
-        match cx.shmem.settings.pg_version {
-            PgVersion::V15 => {
-                self.slots = cx.shmem.slots.required_lsn;
-                Phase::SaveSlots(CheckPointReplicationSlots::new())
-            }
-            PgVersion::V18 => Phase::Again,
+        if cx.shmem.settings.pg_version >= PgVersion::V18 {
+            return Phase::Again;
         }
+        self.slots = cx.shmem.slots.required_lsn;
+        Phase::SaveSlots(CheckPointReplicationSlots::new())
     }
 
     fn remove(&self, cx: &Cx<'_>, keep: SegmentNo) -> Phase {
@@ -226,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_slot_holds_wal_up_to_its_limit_and_then_none() {
-        for version in [PgVersion::V15, PgVersion::V18] {
+        for version in PgVersion::ALL {
             let none = Planted::NONE;
             assert_eq!(left(version, none, None), ("23456789".into(), true));
             assert_eq!(
@@ -240,7 +238,7 @@ mod tests {
     #[test]
     fn the_planted_bug_keeps_what_the_slot_had() {
         let planted = Planted::NONE.with(Bug::HorizonNotRecomputed);
-        for version in [PgVersion::V15, PgVersion::V18] {
+        for version in PgVersion::ALL {
             let kept = left(version, planted, Some(3 * 1024)).0;
             assert_eq!(kept, if Planted::AVAILABLE { "6789" } else { "9" });
         }

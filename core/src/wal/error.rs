@@ -31,9 +31,10 @@ impl fmt::Display for Place {
             self.geometry.segment_of(self.page),
         );
         let offset = self.geometry.segment_offset(self.page);
-        match self.version {
-            PgVersion::V15 => write!(f, "log segment {file}, offset {offset}"),
-            PgVersion::V18 => write!(f, "WAL segment {file}, LSN {}, offset {offset}", self.page),
+        if self.version < PgVersion::V16 {
+            write!(f, "log segment {file}, offset {offset}")
+        } else {
+            write!(f, "WAL segment {file}, LSN {}, offset {offset}", self.page)
         }
     }
 }
@@ -125,17 +126,19 @@ pub enum WalError {
 }
 
 fn offset_text(version: PgVersion, record: Lsn, least: u32, offset: u32) -> String {
-    let more = match version {
-        PgVersion::V15 => String::new(),
-        PgVersion::V18 => format!(": expected at least {least}, got {offset}"),
+    let more = if version < PgVersion::V16 {
+        String::new()
+    } else {
+        format!(": expected at least {least}, got {offset}")
     };
     format!("invalid record offset at {record}{more}")
 }
 
 fn length_text(version: PgVersion, record: Lsn, len: u32) -> String {
-    let wanted = match version {
-        PgVersion::V15 => "wanted",
-        PgVersion::V18 => "expected at least",
+    let wanted = if version < PgVersion::V16 {
+        "wanted"
+    } else {
+        "expected at least"
     };
     format!("invalid record length at {record}: {wanted} 24, got {len}")
 }

@@ -29,9 +29,10 @@ impl ClogRecord {
     /// The data is too short, or the type is unknown.
     pub fn decode(version: PgVersion, info: u8, main: &[u8]) -> Result<Self, PayloadError> {
         let mut cursor = Cursor::disk(main);
-        let page = match version {
-            PgVersion::V15 => i64::from(cursor.take::<i32>("pageno")?),
-            PgVersion::V18 => cursor.take("pageno")?,
+        let page = if version < PgVersion::V17 {
+            i64::from(cursor.take::<i32>("pageno")?)
+        } else {
+            cursor.take("pageno")?
         };
         match info & RMGR_INFO_MASK {
             0x00 => Ok(Self::ZeroPage(page)),
@@ -64,11 +65,12 @@ impl ClogRecord {
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();
         let (Self::ZeroPage(page) | Self::Truncate { page, .. }) = self;
-        match version {
-            PgVersion::V15 => i32::try_from(*page)
-                .expect("15 has no page beyond 32 bits")
-                .write(&mut out, Order::Disk),
-            PgVersion::V18 => page.write(&mut out, Order::Disk),
+        if version < PgVersion::V17 {
+            i32::try_from(*page)
+                .expect("no page beyond 32 bits before 17")
+                .write(&mut out, Order::Disk);
+        } else {
+            page.write(&mut out, Order::Disk);
         }
         if let Self::Truncate {
             oldest_xid,

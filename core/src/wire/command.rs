@@ -147,7 +147,7 @@ impl Command {
                     start,
                     timeline,
                 },
-                PgVersion::V15,
+                PgVersion::V15 | PgVersion::V16 | PgVersion::V17,
             ) => {
                 let timeline = timeline.map(|n| format!(" TIMELINE {n}"));
                 let timeline = timeline.unwrap_or_default();
@@ -252,7 +252,7 @@ fn begins_command(word: &str, server: PgVersion) -> bool {
         | "READ_REPLICATION_SLOT"
         | "TIMELINE_HISTORY"
         | "SHOW" => true,
-        "ALTER_REPLICATION_SLOT" | "UPLOAD_MANIFEST" => server >= PgVersion::V18,
+        "ALTER_REPLICATION_SLOT" | "UPLOAD_MANIFEST" => server >= PgVersion::V17,
         _ => false,
     }
 }

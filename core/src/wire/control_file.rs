@@ -228,6 +228,8 @@ pub enum ControlFileError {
 const fn versions(version: PgVersion) -> (u32, u32) {
     match version {
         PgVersion::V15 => (1300, 202_209_061),
+        PgVersion::V16 => (1300, 202_307_071),
+        PgVersion::V17 => (1700, 202_406_281),
         PgVersion::V18 => (1800, 202_506_291),
     }
 }
@@ -235,7 +237,7 @@ const fn versions(version: PgVersion) -> (u32, u32) {
 /// Offset of the checksum; everything before it is covered.
 const fn crc_at(version: PgVersion) -> usize {
     match version {
-        PgVersion::V15 => 288,
+        PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => 288,
         PgVersion::V18 => 292,
     }
 }
@@ -315,7 +317,7 @@ impl ControlFile {
             }
         }
         let (signedness, nonce) = match version {
-            PgVersion::V15 => (false, &bytes[256..288]),
+            PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => (false, &bytes[256..288]),
             PgVersion::V18 => (bytes[256] != 0, &bytes[257..289]),
         };
         Ok(Self {
@@ -426,7 +428,7 @@ impl ControlFile {
                 prev_tli: TimelineId(1),
                 full_page_writes: true,
                 pad1: Pad,
-                wal_level: if version == PgVersion::V15 {
+                wal_level: if version < PgVersion::V17 {
                     0
                 } else {
                     wal_level
@@ -485,7 +487,7 @@ mod tests {
 
     #[test]
     fn comes_back_as_it_was_written() {
-        for version in [PgVersion::V15, PgVersion::V18] {
+        for version in PgVersion::ALL {
             let control = fresh(version);
             let bytes = control.encode(version);
             assert_eq!(bytes.len(), FILE_LEN);
@@ -496,7 +498,7 @@ mod tests {
     /// Where other programs look.
     #[test]
     fn offsets_are_those_of_c() {
-        for version in [PgVersion::V15, PgVersion::V18] {
+        for version in PgVersion::ALL {
             let mut control = fresh(version);
             control.state = DbState::InProduction;
             control.nonce = [9; 32];
@@ -524,7 +526,7 @@ mod tests {
                 assert_eq!(number(at), expected, "offset {at}");
             }
             assert_eq!(bytes[208..216], 1_234_567.0_f64.to_le_bytes());
-            let nonce = if version == PgVersion::V15 { 256 } else { 257 };
+            let nonce = if version < PgVersion::V18 { 256 } else { 257 };
             assert_eq!(bytes[nonce..nonce + 32], [9; 32]);
             assert!(bytes[296..].iter().all(|&b| b == 0));
         }

@@ -19,6 +19,8 @@ pub const ALL_FLAGS: u16 = 0x000F;
 pub const fn magic(version: PgVersion) -> u16 {
     match version {
         PgVersion::V15 => 0xD110,
+        PgVersion::V16 => 0xD113,
+        PgVersion::V17 => 0xD116,
         PgVersion::V18 => 0xD118,
     }
 }
@@ -26,8 +28,8 @@ pub const fn magic(version: PgVersion) -> u16 {
 /// The version whose pages have that magic number, if it is one that we read.
 #[must_use]
 pub fn version(number: u16) -> Option<PgVersion> {
-    let known = [PgVersion::V15, PgVersion::V18];
-    known.into_iter().find(|known| magic(*known) == number)
+    let mut known = PgVersion::ALL.into_iter();
+    known.find(|known| magic(*known) == number)
 }
 
 layout! {

@@ -29,13 +29,14 @@ const DATA_LEN: u32 = 184;
 const fn file_version(version: PgVersion) -> u32 {
     match version {
         PgVersion::V15 => 2,
-        PgVersion::V18 => 5,
+        PgVersion::V16 => 3,
+        PgVersion::V17 | PgVersion::V18 => 5,
     }
 }
 
 layout! {
-    /// The whole file. Behind `restart_lsn` 15 has an LSN (`invalidated_at`), 18 a 32-bit number (`invalidated`) and
-    /// four bytes of padding; `synced` and `failover` are padding in 15.
+    /// The whole file. Behind `restart_lsn` 15 has an LSN (`invalidated_at`), 16 and later a 32-bit number
+    /// (`invalidated`) and four bytes of padding; `synced` and `failover` are padding before 17.
     struct OnDisk: Disk {
         magic: u32,
         checksum: u32,
@@ -213,12 +214,12 @@ impl SlotFile {
     fn from_disk(version: PgVersion, disk: &OnDisk) -> Result<Self, SlotFileError> {
         let (invalidated_at, cause) = match version {
             PgVersion::V15 => (Lsn(disk.invalidated), 0),
-            PgVersion::V18 => {
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => {
                 let low = disk.invalidated & u64::from(u32::MAX);
                 (Lsn::INVALID, u32::try_from(low).expect("cut to 32 bits"))
             }
         };
-        let later = version == PgVersion::V18;
+        let later = version >= PgVersion::V17;
         Ok(Self {
             name: text(&disk.name).ok_or(SlotFileError::Name("name"))?,
             database: disk.database,
@@ -245,7 +246,7 @@ impl SlotFile {
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let invalidated = match version {
             PgVersion::V15 => self.invalidated_at.0,
-            PgVersion::V18 => self.cause.into(),
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => self.cause.into(),
         };
         let mut out = Vec::with_capacity(FILE_LEN);
         OnDisk {
@@ -329,7 +330,7 @@ mod tests {
                 assert_eq!(bytes[96..104], file.restart_lsn.0.to_le_bytes());
                 let at_104 = match version {
                     PgVersion::V15 => file.invalidated_at.0,
-                    PgVersion::V18 => file.cause.into(),
+                    PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => file.cause.into(),
                 };
                 assert_eq!(bytes[104..112], at_104.to_le_bytes());
             }

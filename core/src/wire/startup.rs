@@ -42,7 +42,7 @@ impl ProtocolVersion {
     #[must_use]
     pub const fn latest(server: PgVersion) -> Self {
         match server {
-            PgVersion::V15 => Self::V3_0,
+            PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => Self::V3_0,
             PgVersion::V18 => Self::V3_2,
         }
     }
@@ -188,11 +188,11 @@ impl Negotiation {
 fn cancel_request(rest: &[u8], server: PgVersion) -> Result<StartupPacket, StartupError> {
     let (pid, key) = rest.split_first_chunk().ok_or(StartupError::Length)?;
     let longest = match server {
-        PgVersion::V15 => 4,
+        PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => 4,
         PgVersion::V18 => 256,
     };
     let shortest = match server {
-        PgVersion::V15 => 4,
+        PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => 4,
         PgVersion::V18 => 1,
     };
     if !(shortest..=longest).contains(&key.len()) {
@@ -372,7 +372,7 @@ impl StartupMessage {
             return None;
         }
         let newest = match server {
-            PgVersion::V15 => latest.0,
+            PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => latest.0,
             PgVersion::V18 => self.version.min(latest).0,
         };
         Some(BackendMessage::NegotiateProtocolVersion { newest, options })

@@ -81,7 +81,7 @@ layout! {
 }
 
 layout! {
-    /// [`StatsItem`] in 15.
+    /// [`StatsItem`] before 18.
     struct StatsItem15: Disk {
         kind: i32,
         db: u32,
@@ -276,7 +276,7 @@ impl XactEnd {
         }
         match version {
             _ if self.stats.is_empty() => {}
-            PgVersion::V15 => {
+            PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => {
                 let short: Vec<StatsItem15> = self.stats.iter().map(StatsItem15::from).collect();
                 put_counted(&short, &mut out);
             }
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn round_trips_and_truncations() {
         let end = everything();
-        for version in [PgVersion::V15, PgVersion::V18] {
+        for version in PgVersion::ALL {
             let main = end.encode(version);
             assert_eq!(XactEnd::decode(version, end.info(), &main), Ok(end.clone()));
             for cut in 0..main.len() {

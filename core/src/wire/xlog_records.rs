@@ -206,15 +206,19 @@ impl XlogRecord {
             (0x60, _) => Self::ParameterChange(ParameterChange::decode(main)?),
             (0x70, _) => Self::RestorePoint(RestorePoint::decode(main)?),
             (0x80, _) => Self::FpwChange(cursor.take("fpw")?),
-            (0x90, PgVersion::V15) => Self::EndOfRecovery(EndOfRecovery::decode(main)?, 0),
-            (0x90, PgVersion::V18) => {
+            (0x90, PgVersion::V15 | PgVersion::V16) => {
+                Self::EndOfRecovery(EndOfRecovery::decode(main)?, 0)
+            }
+            (0x90, PgVersion::V17 | PgVersion::V18) => {
                 let end = cursor.take("xl_end_of_recovery")?;
                 Self::EndOfRecovery(end, cursor.take::<WalLevelField>("wal_level")?.wal_level)
             }
             (0xA0, _) => Self::FpiForHint,
             (0xB0, _) => Self::Fpi,
             (0xD0, _) => Self::OverwriteContrecord(OverwriteContrecord::decode(main)?),
-            (0xE0, PgVersion::V18) => Self::CheckpointRedo(cursor.take("wal_level")?),
+            (0xE0, PgVersion::V17 | PgVersion::V18) => {
+                Self::CheckpointRedo(cursor.take("wal_level")?)
+            }
             (info, _) => {
                 let rmid = RmgrId::XLOG;
                 return Err(PayloadError::UnknownType { rmid, info });
@@ -262,7 +266,7 @@ impl XlogRecord {
             Self::FpwChange(on) => on.write(&mut out, Order::Disk),
             Self::EndOfRecovery(end, wal_level) => {
                 end.encode(&mut out);
-                if version == PgVersion::V18 {
+                if version >= PgVersion::V17 {
                     let wal_level = *wal_level;
                     WalLevelField {
                         wal_level,
@@ -273,7 +277,7 @@ impl XlogRecord {
             }
             Self::OverwriteContrecord(overwrite) => overwrite.encode(&mut out),
             Self::CheckpointRedo(wal_level) => {
-                assert_eq!(version, PgVersion::V18, "no CHECKPOINT_REDO before 17");
+                assert!(version >= PgVersion::V17, "no CHECKPOINT_REDO before 17");
                 wal_level.write(&mut out, Order::Disk);
             }
         }
@@ -410,7 +414,7 @@ mod tests {
 
         #[test]
         fn any_bytes_decode_or_fail(info: u8, main in prop::collection::vec(any::<u8>(), 0..100)) {
-            for version in [PgVersion::V15, PgVersion::V18] {
+            for version in PgVersion::ALL {
                 if let Ok(record) = XlogRecord::decode(version, info, &main) {
                     let back = XlogRecord::decode(version, info, &record.encode(version));
                     prop_assert_eq!(back, Ok(record));

@@ -177,7 +177,7 @@ impl Slot {
         let beyond = |limit: u64| segment.0 + limit / u64::from(self.geometry.segment) < last;
         let moved_on = self.geometry.segment_of(slot.restart_lsn) > segment;
         unsaved && slot.invalidated.is_some()
-            || unsaved && moved_on && self.version == PgVersion::V15
+            || unsaved && moved_on && self.version < PgVersion::V18
             || moved_on && node.limit.is_some_and(beyond)
     }
 
@@ -313,7 +313,7 @@ pub(super) fn on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn
     let holding = slots.filter(|slot| {
         let invalidated = match version {
             PgVersion::V15 => slot.invalidated_at.is_valid(),
-            PgVersion::V18 => slot.cause != 0,
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => slot.cause != 0,
         };
         slot.persistency == Persistency::PERSISTENT && slot.restart_lsn.is_valid() && !invalidated
     });

@@ -116,7 +116,8 @@ fn of_toml(text: &str, error: &toml::de::Error) -> PlanError {
 fn version(word: &Word) -> Read<PgVersion> {
     PgVersion::named(&word.text).ok_or_else(|| {
         let message = format!("version {} is not modelled", word.text);
-        PlanError::new(word.span.clone(), "unknown version", message).help("write 15 or 18")
+        PlanError::new(word.span.clone(), "unknown version", message)
+            .help("write a number from 15 to 18")
     })
 }
 

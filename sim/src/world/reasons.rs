@@ -32,10 +32,7 @@ impl World {
         if !name.is_empty() && slot.is_none() {
             return Some(Reason::SlotDropped);
         }
-        let tells = match theirs.settings.pg_version {
-            PgVersion::V15 => false,
-            PgVersion::V18 => true,
-        };
+        let tells = theirs.settings.pg_version >= PgVersion::V18;
         if tells && slot.is_some_and(|slot| slot.invalidated.is_some()) {
             return Some(Reason::SlotInvalidated);
         }

@@ -108,13 +108,13 @@ impl Checkpointer {
                     Poll::Ready(Err(error)) => {
                         return Yield::Exit(exit(error.in_auxiliary_process()));
                     }
-                    Poll::Ready(Ok(())) => match cx.shmem.settings.pg_version {
-                        PgVersion::V15 => return Yield::Exit(Exit::Normal),
-                        PgVersion::V18 => {
-                            cx.signal_postmaster(PmSignal::XlogIsShutdown);
-                            self.phase = Phase::Leave;
+                    Poll::Ready(Ok(())) => {
+                        if cx.shmem.settings.pg_version < PgVersion::V18 {
+                            return Yield::Exit(Exit::Normal);
                         }
-                    },
+                        cx.signal_postmaster(PmSignal::XlogIsShutdown);
+                        self.phase = Phase::Leave;
+                    }
                 },
                 Phase::Leave => {
                     cx.reset_latch();
@@ -127,13 +127,14 @@ impl Checkpointer {
         }
     }
 
-    /// Is the server to be shut down? In 15 one signal means the checkpoint and the exit, in 18 each has its own.
+    /// Is the server to be shut down? Before 18 one signal means the checkpoint and the exit, then each has its own.
     fn shutdown_asked(&mut self, cx: &mut Cx<'_>) -> bool {
         // New settings are seen at the next look, which the signal has brought about.
         cx.take_signal(Signal::Hup);
-        let order = match cx.shmem.settings.pg_version {
-            PgVersion::V15 => Signal::Usr2,
-            PgVersion::V18 => Signal::Int,
+        let order = if cx.shmem.settings.pg_version < PgVersion::V18 {
+            Signal::Usr2
+        } else {
+            Signal::Int
         };
         if cx.take_signal(order) {
             self.phase = Phase::Shutdown(ShutdownXlog::default());

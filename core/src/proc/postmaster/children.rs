@@ -29,10 +29,10 @@ impl Kind {
             (Self::Checkpointer, _) => "checkpointer process",
             (Self::WalWriter, _) => "WAL writer process",
             (Self::WalReceiver, _) => "WAL receiver process",
-            (Self::Backend | Self::WalSender | Self::DeadEnd, PgVersion::V15) => "server process",
             (Self::Backend, PgVersion::V18) => "client backend",
             (Self::WalSender, PgVersion::V18) => "walsender",
             (Self::DeadEnd, PgVersion::V18) => "dead-end client backend",
+            (Self::Backend | Self::WalSender | Self::DeadEnd, _) => "server process",
         }
     }
 }

@@ -83,10 +83,14 @@ impl Postmaster {
     fn checkpointer_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         let ours = exit.kind == ExitKind::Normal;
         match (cx.shmem.settings.pg_version, self.state) {
-            (PgVersion::V15, PmState::WaitXlogShutdown) if ours => self.xlog_is_shut_down(cx),
             (PgVersion::V18, PmState::WaitCheckpointer) if ours => {
                 self.state = PmState::WaitDeadEnd;
                 self.children.signal(cx, Signal::Term, |_| true);
+            }
+            (PgVersion::V15 | PgVersion::V16 | PgVersion::V17, PmState::WaitXlogShutdown)
+                if ours =>
+            {
+                self.xlog_is_shut_down(cx);
             }
             _ => self.child_crashed(cx, Kind::Checkpointer, exit),
         }
@@ -99,8 +103,8 @@ impl Postmaster {
             Self::report(cx, kind, exit);
             cx.log(LogEvent::log(Message::TerminatingOthers));
             self.handle_fatal_error(cx);
-        } else if cx.shmem.settings.pg_version == PgVersion::V15 {
-            // 15 runs through the rest of it each time.
+        } else if cx.shmem.settings.pg_version < PgVersion::V18 {
+            // Before 18 it runs through the rest of it each time.
             self.await_death(cx);
         }
     }
@@ -118,7 +122,9 @@ impl Postmaster {
         let version = cx.shmem.settings.pg_version;
         self.state = match (version, self.state) {
             (_, PmState::Recovery | PmState::HotStandby | PmState::Run | PmState::StopBackends)
-            | (PgVersion::V15, PmState::WaitXlogShutdown) => PmState::WaitBackends,
+            | (PgVersion::V15 | PgVersion::V16 | PgVersion::V17, PmState::WaitXlogShutdown) => {
+                PmState::WaitBackends
+            }
             (
                 PgVersion::V18,
                 PmState::WaitXlogShutdown

@@ -50,7 +50,7 @@ impl Postmaster {
         let at_once = self.fatal_error || self.shutdown >= Shutdown::Immediate;
         let awaited = |kind| match kind {
             Kind::Checkpointer => at_once,
-            // 15 waits for them in the next state but one.
+            // Before 18 they are waited for in the next state but one.
             Kind::WalSender => at_once && version == PgVersion::V18,
             Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend | Kind::DeadEnd => {
                 writes_wal(kind)
@@ -77,9 +77,10 @@ impl Postmaster {
         if !self.children.has(Kind::Checkpointer) {
             self.fork(cx, Fork::Checkpointer, Kind::Checkpointer);
         }
-        let order = match version {
-            PgVersion::V15 => Signal::Usr2,
-            PgVersion::V18 => Signal::Int,
+        let order = if version < PgVersion::V18 {
+            Signal::Usr2
+        } else {
+            Signal::Int
         };
         self.children
             .signal(cx, order, |kind| kind == Kind::Checkpointer);
@@ -89,7 +90,7 @@ impl Postmaster {
     fn wait_xlog_archival(&mut self, cx: &mut Cx<'_>) {
         let version = cx.shmem.settings.pg_version;
         let awaited = |kind| match kind {
-            Kind::Checkpointer => version == PgVersion::V15,
+            Kind::Checkpointer => version < PgVersion::V18,
             Kind::DeadEnd => false,
             Kind::Startup
             | Kind::WalWriter
@@ -98,9 +99,10 @@ impl Postmaster {
             | Kind::WalSender => true,
         };
         if self.children.count(cx, awaited) == 0 {
-            self.state = match version {
-                PgVersion::V15 => PmState::WaitDeadEnd,
-                PgVersion::V18 => PmState::WaitIoWorkers,
+            self.state = if version < PgVersion::V18 {
+                PmState::WaitDeadEnd
+            } else {
+                PmState::WaitIoWorkers
             };
         }
     }
@@ -133,10 +135,8 @@ impl Postmaster {
             cx.log(LogEvent::log(Message::Reinitializing));
             return None;
         } else {
-            Message::RestartOff(match cx.shmem.settings.pg_version {
-                PgVersion::V15 => "",
-                PgVersion::V18 => "\"",
-            })
+            let quoted = cx.shmem.settings.pg_version >= PgVersion::V17;
+            Message::RestartOff(if quoted { "\"" } else { "" })
         };
         cx.log(LogEvent::log(message.clone()));
         failed(message)

@@ -91,7 +91,7 @@ impl Postmaster {
         assert_eq!(
             cx.shmem.settings.pg_version,
             PgVersion::V18,
-            "in 15 the exit of the checkpointer tells"
+            "before 18 the exit of the checkpointer tells"
         );
         if self.state == PmState::WaitXlogShutdown {
             self.xlog_is_shut_down(cx);

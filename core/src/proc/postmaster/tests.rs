@@ -243,11 +243,12 @@ fn a_smart_shutdown_waits_for_sessions_alone() {
 
 #[test]
 fn a_standby_stops_replay_before_its_last_restartpoint() {
-    for version in [V15, V18] {
+    for version in PgVersion::ALL {
         let stop = "Term>Startup Term>WalReceiver Term>Backend WaitBackends";
-        let order = match version {
-            V15 => "Usr2>Checkpointer WaitXlogShutdown",
-            V18 => "Int>Checkpointer WaitXlogShutdown",
+        let order = if version < V18 {
+            "Usr2>Checkpointer WaitXlogShutdown"
+        } else {
+            "Int>Checkpointer WaitXlogShutdown"
         };
         play(
             version,
@@ -275,7 +276,7 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
 /// PostgreSQL would wait for ever for who was told nothing.
 #[test]
 fn the_end_of_recovery_during_a_smart_shutdown_stops_everybody() {
-    for version in [V15, V18] {
+    for version in PgVersion::ALL {
         play(
             version,
             PmState::HotStandby,
@@ -291,7 +292,7 @@ fn the_end_of_recovery_during_a_smart_shutdown_stops_everybody() {
 #[test]
 fn a_more_severe_request_replaces_a_milder_one() {
     let quit = "Quit>Checkpointer Quit>WalWriter Quit>Backend Quit>WalSender WaitBackends";
-    for version in [V15, V18] {
+    for version in PgVersion::ALL {
         let mut table = play(
             version,
             PmState::Run,
@@ -335,7 +336,7 @@ fn who_ignores_sigquit_is_killed() {
 fn a_crash_at_every_stage() {
     let down = "Quit>Checkpointer Quit>WalWriter Quit>WalSender WaitBackends";
     let ckpt_and_sender = [Kind::Checkpointer, Kind::WalSender];
-    for version in [V15, V18] {
+    for version in PgVersion::ALL {
         // While it runs: a new life.
         play(
             version,
@@ -416,7 +417,7 @@ fn what_dies_after_the_first_crash_is_only_counted() {
 
 #[test]
 fn a_startup_process_that_fails_ends_the_server() {
-    for version in [V15, V18] {
+    for version in PgVersion::ALL {
         let mut table = play(
             version,
             PmState::Startup,
@@ -471,7 +472,7 @@ fn connections_are_refused_in_the_words_of_the_state() {
     let early = "+DeadEnd (the database system is not yet accepting connections) Recovery";
     let never = "+DeadEnd (the database system is not accepting connections) Recovery";
     let kinds = [Kind::Checkpointer, Kind::Startup];
-    for version in [V15, V18] {
+    for version in PgVersion::ALL {
         let of = |state| Table::new(version, state, &kinds);
         assert_eq!(of(PmState::Startup).on("connect"), startup);
         let mut again = of(PmState::Startup);

@@ -153,7 +153,7 @@ impl Replay {
         record: &Record,
     ) -> Result<(), LogEvent> {
         let separate = recovery.checkpoint.redo < recovery.checkpoint_at;
-        if !separate || cx.shmem.settings.pg_version == PgVersion::V15 {
+        if !separate || cx.shmem.settings.pg_version < PgVersion::V17 {
             return Ok(());
         }
         match decode(cx, record) {

@@ -105,7 +105,7 @@ fn after_a_clean_stop_nothing_is_replayed() {
 
 #[test]
 fn a_crash_is_replayed_to_its_end() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let mut bench = server(version, Planted::NONE, DbState::InProduction);
         let mut wal = bench.wal();
         for len in [10, 300, 40, 2000] {
@@ -145,7 +145,7 @@ fn aborted(bench: &Bench) -> (WalBuilder, Lsn) {
 /// happened, and readers skip the record.
 #[test]
 fn an_incomplete_record_is_overwritten_at_the_missing_page() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         for page in 1..7 {
             let missing = Lsn(1024 + 256 * page);
             let mut bench = server(version, Planted::NONE, DbState::InProduction);

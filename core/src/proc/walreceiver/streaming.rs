@@ -50,7 +50,7 @@ impl Streaming {
         link.flush = link.write;
         link.timers.heard(cx.now.wall, &cx.shmem.settings);
         // 15 says nothing before the first message or tick.
-        if cx.shmem.settings.pg_version == PgVersion::V18 {
+        if cx.shmem.settings.pg_version >= PgVersion::V16 {
             link.send_reply(cx, true, false);
             link.send_feedback(cx, true);
         }

@@ -311,7 +311,7 @@ fn the_startup_process_can_ask_for_a_report() {
 
 #[test]
 fn a_silent_upstream_is_asked_and_then_left() {
-    for version in [V15, V18] {
+    for version in PgVersion::ALL {
         let mut table = Table::greeted(version, 9000);
         let settings = &mut table.bench.shmem.settings;
         settings.wal_receiver_status_interval_ms = 0;

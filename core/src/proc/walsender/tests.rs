@@ -197,7 +197,7 @@ fn a_standby_sends_what_it_has_received_or_replayed() {
 /// The file can still be read, but what it holds may be another segment's by now.
 #[test]
 fn a_segment_that_was_recycled_meanwhile_is_an_error_behind_the_read() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let mut table = Table::new(version, 5000);
         table.bench.shmem.xlog.last_removed = SegmentNo(4);
         table.query("START_REPLICATION 0/1000");

@@ -157,7 +157,7 @@ fn the_snapshot_names_who_runs() {
 /// The last record of all: redo starts at the checkpoint itself, and the control file says that nothing follows.
 #[test]
 fn a_shutdown_checkpoint_is_its_own_redo_point() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let (mut bench, pid) = server(version, Planted::NONE);
         let kind = CheckpointKind::Shutdown;
         let mut checkpoint = bench.step(pid, |cx| CreateCheckPoint::new(cx, kind));

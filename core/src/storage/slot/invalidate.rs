@@ -114,10 +114,7 @@ impl InvalidateObsoleteReplicationSlots {
         let settings = &cx.shmem.settings;
         let oldest = settings.geometry.segment_start(self.oldest);
         let restart_lsn = slot.restart_lsn;
-        let spared = match settings.pg_version {
-            PgVersion::V15 => false,
-            PgVersion::V18 => slot.invalidated.is_some(),
-        };
+        let spared = settings.pg_version >= PgVersion::V16 && slot.invalidated.is_some();
         let obsolete = restart_lsn.is_valid() && restart_lsn < oldest;
         (slot.in_use && !spared && obsolete).then(|| SlotExcess {
             restart_lsn,

@@ -52,7 +52,7 @@ fn required_by(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     let held = Some(slot.restart_lsn).filter(|lsn| lsn.is_valid())?;
     let saved = slot.last_saved_restart_lsn;
     match version {
-        PgVersion::V15 => Some(held),
+        PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => Some(held),
         // Before 18 what memory says counted. A crash takes the slot back to what its file says, whose WAL a checkpoint
         // that had saved the slot before its last advance could have removed.
         PgVersion::V18 if cx.planted(Bug::SlotAdvanceDuringCheckpoint) => Some(held),
@@ -70,16 +70,14 @@ pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     Poll::Ready(cx.shmem.slots.required_lsn)
 }
 
-/// The slots' minimum for `KeepLogSeg`, given what [`sample_required_lsn`] gave: nothing beyond it may be removed. 15
-/// removes by the positions from before the slots were saved, 18 by those known to be saved.
+/// The slots' minimum for `KeepLogSeg`, given what [`sample_required_lsn`] gave: nothing beyond it may be removed.
+/// Before 18 that is by the positions from before the slots were saved, then by those known to be saved.
 #[must_use]
 pub fn slots_minimum(cx: &Cx<'_>, sampled: Lsn) -> Lsn {
     match cx.shmem.settings.pg_version {
-        PgVersion::V15 if cx.planted(Bug::SlotAdvanceDuringCheckpoint) => {
-            // Before 15.14 the minimum was taken here, with positions that no file has yet.
-            cx.shmem.slots.required_lsn
-        }
-        PgVersion::V15 => sampled,
         PgVersion::V18 => cx.shmem.slots.required_lsn,
+        // Before 15.14, 16.10 and 17.6 the minimum was taken here, with positions that no file has yet.
+        _ if cx.planted(Bug::SlotAdvanceDuringCheckpoint) => cx.shmem.slots.required_lsn,
+        PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => sampled,
     }
 }

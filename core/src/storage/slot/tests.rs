@@ -20,8 +20,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-const VERSIONS: [PgVersion; 2] = [PgVersion::V15, PgVersion::V18];
-
 /// Where the redo pointer stands: in segment 3.
 const REDO: Lsn = Lsn(3 * 1024 + 40);
 

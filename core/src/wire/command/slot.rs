@@ -98,7 +98,7 @@ pub(super) fn reserve_wal(options: &[SlotOption], server: PgVersion) -> Result<b
             "reserve_wal" | "snapshot" | "two_phase" => {
                 return Err(CommandError::ConflictingOptions);
             }
-            "failover" if server >= PgVersion::V18 => return Err(CommandError::ConflictingOptions),
+            "failover" if server >= PgVersion::V17 => return Err(CommandError::ConflictingOptions),
             other => return Err(CommandError::UnrecognizedOption(other.to_string())),
         }
     }

@@ -9,12 +9,9 @@ use walsim_core::shmem::{Shmem, Slot};
 pub(super) struct Least(pub(super) Option<Lsn>);
 
 impl Least {
-    /// Are slots held to what was saved of them? 15 goes by what they held before they are saved instead.
+    /// Are slots held to what was saved of them? Before 18 it is by what they held before they are saved instead.
     pub(super) const fn is_saved_first(settings: &Settings) -> bool {
-        match settings.pg_version {
-            PgVersion::V15 => false,
-            PgVersion::V18 => true,
-        }
+        matches!(settings.pg_version, PgVersion::V18)
     }
 
     /// The lower of two; nothing is higher than no slot at all.
@@ -48,9 +45,9 @@ fn held(version: PgVersion, slot: &Slot) -> Option<Lsn> {
     match version {
         // A position that is reported later makes an invalidated slot hold WAL again.
         PgVersion::V15 => Some(at),
-        PgVersion::V18 if slot.invalidated.is_some() => None,
+        _ if slot.invalidated.is_some() => None,
         PgVersion::V18 if !slot.temporary && saved.is_valid() => Some(at.min(saved)),
-        PgVersion::V18 => Some(at),
+        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => Some(at),
     }
 }
 

@@ -132,7 +132,7 @@ fn a_restartpoint_goes_by_what_was_received() {
 
 #[test]
 fn every_slot_must_have_come_to_disk() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let disk = disk(version, at(3));
         let judge = |window: Window| window.saved(ground(&disk, version));
         let window = |lsn| Window::new(&shmem(version, lsn), Least(None));

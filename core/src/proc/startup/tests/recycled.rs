@@ -35,7 +35,7 @@ fn kinds(bench: &Bench) -> Vec<(u8, u8)> {
 /// Wherever the writing stopped, what came before is kept, and WAL goes on behind it.
 #[test]
 fn old_bytes_behind_the_end_are_no_wal() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let (wal, _) = aborted(&server(version, Planted::NONE, DbState::InProduction));
         let first_end = wal.prev().0;
         for at in (first_end..wal.end().0).step_by(8) {
@@ -56,7 +56,7 @@ fn old_bytes_behind_the_end_are_no_wal() {
 /// part, so that it stays, and the page behind it says that it is not continued.
 #[test]
 fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let mut bench = server(version, Planted::NONE, DbState::InProduction);
         let (wal, aborted) = aborted(&bench);
         bench.install(&wal);
@@ -75,7 +75,7 @@ fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
 /// the length says must not be believed before.
 #[test]
 fn lengths_at_the_end_of_a_page_are_not_believed() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         for left in [8, 16] {
             for length in [0_u32, 1, 7, 23, 24, 25, 4096, 0x7FFF_FFFF, u32::MAX] {
                 let mut bench = server(version, Planted::NONE, DbState::InProduction);

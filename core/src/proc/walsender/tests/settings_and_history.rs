@@ -36,7 +36,7 @@ fn settings_are_shown_under_their_own_spelling() {
 /// Longer than what is read at once.
 #[test]
 fn a_history_file_is_sent_byte_for_byte() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let mut table = Table::new(version, 5000);
         let content = wal(0, 20_000);
         let path = String::from("pg_wal/0000000B.history");

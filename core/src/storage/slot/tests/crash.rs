@@ -111,7 +111,10 @@ fn comes_back(bench: &mut Bench, what: &str) {
 
 #[test]
 fn a_crash_anywhere_leaves_the_state_before_or_after() {
-    for (version, act) in VERSIONS.into_iter().flat_map(|v| ACTS.map(|act| (v, act))) {
+    for (version, act) in PgVersion::ALL
+        .into_iter()
+        .flat_map(|v| ACTS.map(|act| (v, act)))
+    {
         let mut reached = Vec::new();
         for operations in 0.. {
             let (mut bench, pid, mut routine) = prepared(act, version, Planted::NONE);
@@ -144,7 +147,10 @@ fn a_crash_anywhere_leaves_the_state_before_or_after() {
 /// starts over.
 #[test]
 fn an_error_anywhere_is_no_end() {
-    for (version, act) in VERSIONS.into_iter().flat_map(|v| ACTS.map(|act| (v, act))) {
+    for (version, act) in PgVersion::ALL
+        .into_iter()
+        .flat_map(|v| ACTS.map(|act| (v, act)))
+    {
         let (mut bench, pid, routine) = prepared(act, version, Planted::NONE);
         bench.finish(pid, routine).unwrap();
         let mut operations = core::mem::take(&mut bench.trace);

@@ -89,7 +89,7 @@ fn wal_is_released_by_positions_on_disk() {
         Planted::NONE,
         Planted::NONE.with(Bug::SlotAdvanceDuringCheckpoint),
     ] {
-        for version in VERSIONS {
+        for version in PgVersion::ALL {
             let (mut bench, pid) = server(version, planted);
             bench.slot_at(pid, "s", Lsn(2000));
             compute(&mut bench, pid);
@@ -215,7 +215,7 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
 
 #[test]
 fn reserving_wal_excludes_a_checkpoint() {
-    for version in VERSIONS {
+    for version in PgVersion::ALL {
         for steps in 0..5 {
             assert!(
                 reserve_meets_checkpoint(version, Planted::NONE, steps),
@@ -229,7 +229,7 @@ fn reserving_wal_excludes_a_checkpoint() {
 #[test]
 fn without_the_lock_a_checkpoint_removes_what_was_reserved() {
     let planted = Planted::NONE.with(Bug::SlotReserveVsCheckpoint);
-    for version in VERSIONS {
+    for version in PgVersion::ALL {
         let all = (0..5).all(|steps| reserve_meets_checkpoint(version, planted, steps));
         assert!(!all, "{version:?}");
     }
