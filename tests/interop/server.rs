@@ -43,6 +43,26 @@ pub(crate) fn postgres_bin() -> Option<PathBuf> {
     None
 }
 
+/// The programs of the server that these tests are to run with: PostgreSQL 15, or those in `WALSIM_PG_BIN`, where
+/// client programs may be missing.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "which tests run is no part of a simulated run; not every package forbids it"
+)]
+pub(crate) fn server_bin() -> Option<PathBuf> {
+    let clients = postgres_bin()?;
+    Some(std::env::var_os("WALSIM_PG_BIN").map_or(clients, PathBuf::from))
+}
+
+/// Where a program is: with the server's, or else with those of PostgreSQL 15, whose clients speak to newer servers.
+pub(crate) fn program(bin: &Path, name: &str) -> PathBuf {
+    let own = bin.join(name);
+    if own.exists() {
+        return own;
+    }
+    Path::new(DEBIAN_BIN).join(name)
+}
+
 /// A folder under the system's for temporary files, which every user can reach. Removed with the value unless a test
 /// fails.
 pub(crate) struct Folder(PathBuf);
@@ -225,7 +245,7 @@ impl Server {
 
     /// A program of PostgreSQL that finds this server by its environment.
     pub(crate) fn client(&self, program: &str) -> Command {
-        let mut command = as_postgres(self.bin.join(program));
+        let mut command = as_postgres(self::program(&self.bin, program));
         command.env("PGHOST", "127.0.0.1");
         command.env("PGPORT", self.port.to_string());
         command.env("PGUSER", "postgres");
