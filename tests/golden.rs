@@ -8,7 +8,7 @@ mod samples;
 
 use std::collections::BTreeMap;
 
-use samples::{Listed, PAGE, control_files, slices, slot_files};
+use samples::{GOLDEN, Listed, PAGE, control_files, slices, slot_files};
 use walsim_core::base::{Lsn, PgVersion};
 use walsim_core::wire::control_file::{ControlFile, ControlFileError};
 use walsim_core::wire::generic::{apply_delta, compute_delta};
@@ -61,7 +61,7 @@ fn every_slice_reads_as_listed() {
 /// The list of types says what the samples must hold, and each is what its name says.
 #[test]
 fn every_type_is_there() {
-    for version in PgVersion::ALL {
+    for version in GOLDEN {
         let mut seen = BTreeMap::new();
         for slice in slices().filter(|slice| slice.version == version) {
             let (records, _) = slice.read(&slice.bytes);
@@ -134,7 +134,7 @@ fn main_data_encodes_to_the_same_bytes() {
 /// A page restored from an image and changed by a delta differs from the image by exactly that delta.
 #[test]
 fn deltas_are_computed_the_same() {
-    for version in PgVersion::ALL {
+    for version in GOLDEN {
         let mut pages = BTreeMap::new();
         let mut count = 0;
         for slice in slices().filter(|slice| slice.version == version) {

@@ -215,49 +215,48 @@ impl Slice {
     }
 }
 
+/// The versions of which there are golden bytes: the first and the last that are modelled.
+pub(crate) const GOLDEN: [PgVersion; 2] = [PgVersion::V15, PgVersion::V18];
+
 pub(crate) fn slices() -> impl Iterator<Item = Slice> {
-    [PgVersion::V15, PgVersion::V18]
-        .into_iter()
-        .flat_map(|version| {
-            let index: toml::Table = read(&format!("{}.toml", version.major()))
-                .parse()
-                .expect("an index");
-            let identifier = text(&index, "system_identifier").to_owned();
-            let slices = index["slice"].as_array().expect("slices").clone();
-            assert!(slices.len() >= 13);
-            slices.into_iter().map(move |entry| {
-                let entry = entry.as_table().expect("a slice");
-                let lsn = |key| text(entry, key).parse::<Lsn>().expect("an LSN");
-                let lines = read(text(entry, "records"));
-                let listed = lines
-                    .lines()
-                    .map(|line| Listed::parse(line).unwrap_or_else(|| panic!("a record: {line}")));
-                Slice {
-                    name: text(entry, "file").trim_end_matches(".wal").into(),
-                    version,
-                    system_identifier: identifier.parse().expect("a number"),
-                    start: lsn("start"),
-                    first_record: lsn("first_record"),
-                    end: lsn("end"),
-                    aborted: entry.contains_key("aborted").then(|| lsn("aborted")),
-                    bytes: read_bytes(text(entry, "file")).into(),
-                    listed: listed.collect(),
-                }
-            })
+    GOLDEN.into_iter().flat_map(|version| {
+        let index: toml::Table = read(&format!("{}.toml", version.major()))
+            .parse()
+            .expect("an index");
+        let identifier = text(&index, "system_identifier").to_owned();
+        let slices = index["slice"].as_array().expect("slices").clone();
+        assert!(slices.len() >= 13);
+        slices.into_iter().map(move |entry| {
+            let entry = entry.as_table().expect("a slice");
+            let lsn = |key| text(entry, key).parse::<Lsn>().expect("an LSN");
+            let lines = read(text(entry, "records"));
+            let listed = lines
+                .lines()
+                .map(|line| Listed::parse(line).unwrap_or_else(|| panic!("a record: {line}")));
+            Slice {
+                name: text(entry, "file").trim_end_matches(".wal").into(),
+                version,
+                system_identifier: identifier.parse().expect("a number"),
+                start: lsn("start"),
+                first_record: lsn("first_record"),
+                end: lsn("end"),
+                aborted: entry.contains_key("aborted").then(|| lsn("aborted")),
+                bytes: read_bytes(text(entry, "file")).into(),
+                listed: listed.collect(),
+            }
         })
+    })
 }
 
 pub(crate) type Said = BTreeMap<String, String>;
 
 pub(crate) fn control_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said, String)> {
-    [PgVersion::V15, PgVersion::V18]
-        .into_iter()
-        .flat_map(|version| {
-            ["running", "shutdown"].map(|state| {
-                let name = format!("{}-pg_control-{state}", version.major());
-                (version, read_bytes(&name), said(&name), name)
-            })
+    GOLDEN.into_iter().flat_map(|version| {
+        ["running", "shutdown"].map(|state| {
+            let name = format!("{}-pg_control-{state}", version.major());
+            (version, read_bytes(&name), said(&name), name)
         })
+    })
 }
 
 /// The slot files, with what the server says about each: none of 18's was kept.
