@@ -1,4 +1,5 @@
-//! Disk operations. Data goes through descriptors and inodes, names through paths relative to the data directory.
+//! Disk operations. Data goes through descriptors and inodes, names through paths relative to the data directory. A
+//! descriptor belongs to the process that opened it: for any other it is none.
 
 use crate::base::Fd;
 use alloc::string::String;

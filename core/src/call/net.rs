@@ -44,7 +44,8 @@ pub enum NetEvent {
     Data(Bytes),
     /// So many bytes left the send buffer.
     Sent(u32),
-    /// The peer closed in an orderly way; no more data will come.
+    /// The peer closed in an orderly way; no more data will come. It may still be sent to, but nobody need listen: then
+    /// a `Reset` can follow.
     Closed,
     /// The connection broke; what was in flight is lost.
     Reset,

@@ -110,7 +110,8 @@ impl Files {
                 Ok(None)
             }
             DiskOp::Close(fd) => {
-                let open = self.open.remove(&fd).ok_or(DiskError::BadFd)?;
+                self.of(pid, fd)?;
+                let open = self.open.remove(&fd).expect("looked up above");
                 close(open.file, pool);
                 Ok(Some(DiskDone::Done))
             }

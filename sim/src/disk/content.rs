@@ -29,8 +29,11 @@ impl Content {
         content
     }
 
-    /// Overwrites or extends; a gap before `offset` becomes zeros.
+    /// Overwrites or extends; a gap before `offset` becomes zeros. Nothing at all extends nothing.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         self.extend(offset + as_u64(bytes.len()));
         let mut rest = bytes;
         for piece in pieces(offset, as_u64(bytes.len())) {
@@ -43,6 +46,9 @@ impl Content {
 
     /// Writes zeros; whole chunks are merely forgotten.
     pub fn zero(&mut self, offset: u64, len: u64) {
+        if len == 0 {
+            return;
+        }
         self.extend(offset + len);
         self.blank(offset, len);
     }

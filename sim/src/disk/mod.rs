@@ -276,14 +276,7 @@ impl Disk {
             }
             DiskOp::Fsync(fd) => {
                 let inode = self.inode_of(owner, *fd)?;
-                self.pin(inode);
-                return Ok(Act::Fsync {
-                    inode,
-                    upto: self.inodes[&inode].issued(),
-                    call,
-                    trouble: self.fsync_trouble(inode),
-                    renamed: self.inodes[&inode].renamed.filter(|it| it.by != owner),
-                });
+                return Ok(self.begin_fsync(owner, inode, call));
             }
             DiskOp::Truncate { fd, len } => {
                 let inode = self.inode_of(owner, *fd)?;
@@ -327,21 +320,35 @@ impl Disk {
                 DiskDone::Names(names.map(|(name, _)| name.to_owned()).collect())
             }
             DiskOp::SyncDir(path) => {
-                let dir = self.tree.dir(path.as_str())?;
-                return Ok(Act::SyncDir {
-                    dir,
-                    upto: self.tree.changes(),
+                return Ok(match self.tree.look(path.as_str())? {
+                    Node::Dir(dir) => Act::SyncDir {
+                        dir,
+                        upto: self.tree.changes(),
+                    },
+                    // fsync does not care what it is given.
+                    Node::File(inode) => self.begin_fsync(owner, inode, call),
                 });
             }
         };
         Ok(Act::Answer(Ok(done)))
     }
 
+    fn begin_fsync(&mut self, owner: Pid, inode: u64, call: u64) -> Act {
+        self.pin(inode);
+        Act::Fsync {
+            inode,
+            upto: self.inodes[&inode].issued(),
+            call,
+            trouble: self.fsync_trouble(inode),
+            renamed: self.inodes[&inode].renamed.filter(|it| it.by != owner),
+        }
+    }
+
     fn open(&mut self, owner: Pid, path: &FilePath, flags: OpenFlags) -> Result<Fd, DiskError> {
         let place = self.tree.place(path.as_str())?;
         let inode = match (self.tree.get(&place), flags) {
+            (Some(_), OpenFlags::CreateNew) => return Err(DiskError::Exists),
             (Some(Node::Dir(_)), _) => return Err(DiskError::IsDir),
-            (Some(Node::File(_)), OpenFlags::CreateNew) => return Err(DiskError::Exists),
             (Some(Node::File(inode)), OpenFlags::Existing | OpenFlags::Create) => inode,
             (Some(Node::File(inode)), OpenFlags::CreateTruncate) => {
                 self.change(inode, |inode| inode.truncate(0));

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use walsim_core::base::Pid;
 use walsim_core::call::{DiskError, FilePath};
 
+/// Linux's number.
+const EINVAL: DiskError = DiskError::Other(22);
+
 impl Disk {
     pub(super) fn rename(
         &mut self,
@@ -20,10 +23,20 @@ impl Disk {
         if from == to {
             return Ok(());
         }
+        // A directory cannot move below itself, nor anything into the place of a directory that it lies in.
+        if lies_in(to, from) {
+            return Err(EINVAL);
+        }
+        if lies_in(from, to) {
+            return Err(DiskError::NotEmpty);
+        }
         match (node, self.tree.get(&target)) {
             (Node::File(_), Some(Node::Dir(_))) => return Err(DiskError::IsDir),
             (Node::Dir(_), Some(Node::File(_))) => return Err(DiskError::NotDir),
-            (Node::Dir(_), Some(Node::Dir(_))) => return Err(DiskError::NotEmpty),
+            (Node::Dir(_), Some(Node::Dir(dir))) if self.tree.names(dir).next().is_some() => {
+                return Err(DiskError::NotEmpty);
+            }
+            (Node::Dir(_), Some(Node::Dir(_))) => self.loose = true,
             (Node::File(_), Some(Node::File(replaced))) => {
                 Arc::make_mut(self.file(replaced)).unlinked = true;
                 self.loose = true;
@@ -63,4 +76,10 @@ impl Disk {
         self.tree.put(&place, Node::Dir(number));
         Ok(())
     }
+}
+
+/// Is the second path a directory somewhere above the first?
+fn lies_in(path: &FilePath, dir: &FilePath) -> bool {
+    let below = path.as_str().strip_prefix(dir.as_str());
+    below.is_some_and(|rest| rest.starts_with('/'))
 }
