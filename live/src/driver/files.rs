@@ -9,6 +9,7 @@ use super::handle::News;
 use super::pool::Pool;
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -164,8 +165,10 @@ impl Files {
             })),
             DiskOp::List(path) => later(Box::new(move || list(&dir.join(path.as_str())))),
             DiskOp::SyncDir(path) => later(Box::new(move || {
-                let dir = File::open(dir.join(path.as_str()));
-                done(dir.and_then(|dir| dir.sync_all()))
+                match File::open(dir.join(path.as_str())) {
+                    Ok(dir) => done(sync_dir(&dir)),
+                    Err(e) => Err(disk_error(&e)),
+                }
             })),
         }
     }
@@ -188,6 +191,14 @@ fn done(result: io::Result<()>) -> Outcome {
     match result {
         Ok(()) => Ok(DiskDone::Done),
         Err(e) => Err(disk_error(&e)),
+    }
+}
+
+/// `fsync_fname_ext`: some file systems cannot fsync directories, and need not.
+fn sync_dir(dir: &File) -> io::Result<()> {
+    match rustix::fs::fsync(dir) {
+        Err(Errno::BADF | Errno::INVAL) => Ok(()),
+        synced => Ok(synced?),
     }
 }
 
@@ -216,7 +227,7 @@ fn read(file: &File, offset: u64, len: u32) -> Result<Bytes, DiskError> {
         let at = offset + buffer.len() as u64;
         match rustix::io::pread(file, spare_capacity(&mut buffer), at) {
             Ok(0) => break,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(disk_error(&e.into())),
         }
     }

@@ -113,3 +113,41 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::handle::News;
+    use mio::{Poll, Token, Waker};
+    use std::sync::mpsc::channel;
+    use walsim_core::base::Pid;
+    use walsim_core::call::{Input, Signal};
+
+    /// All threads but one wait for what does not come before the others are done.
+    #[test]
+    fn a_job_that_waits_holds_up_nobody() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (sender, news) = channel();
+        let pool = Pool::new(Handle::new(sender, waker));
+        let tell = |n| News::Input(Input::Signal(Pid::postmaster(n), Signal::Usr1));
+        let mut gates = Vec::new();
+        for _ in 1..MOST {
+            let (open, gate) = channel::<()>();
+            gates.push(open);
+            pool.give(Box::new(move || {
+                let _ = gate.recv();
+                None
+            }));
+        }
+        for n in 1..=20 {
+            pool.give(Box::new(move || Some(tell(n))));
+        }
+        for n in 1..=20 {
+            let heard = news.recv().unwrap();
+            assert!(
+                matches!(heard, News::Input(Input::Signal(pid, _)) if pid == Pid::postmaster(n))
+            );
+        }
+    }
+}

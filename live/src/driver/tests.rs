@@ -4,6 +4,7 @@ use super::Driver;
 use bytes::Bytes;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -161,7 +162,14 @@ fn a_connection_by_name_is_made_or_refused() {
         let gone = TcpListener::bind(any_port()).unwrap();
         gone.local_addr().unwrap().port()
     };
+    let dir =
+        Dir(std::env::temp_dir().join(format!("walsim-driver-{}-socket", std::process::id())));
+    std::fs::create_dir_all(&dir.0).unwrap();
+    let local = UnixListener::bind(dir.0.join(".s.PGSQL.5433")).unwrap();
+    let local_dir = dir.0.to_str().unwrap();
     for (host, port, expected) in [
+        (local_dir, 5433, NetEvent::Connected),
+        (local_dir, 5434, NetEvent::Refused),
         ("127.0.0.1", open, NetEvent::Connected),
         ("localhost", open, NetEvent::Connected),
         ("127.0.0.1", closed, NetEvent::Refused),
@@ -185,6 +193,7 @@ fn a_connection_by_name_is_made_or_refused() {
         drop(driver);
         assert_eq!(told, Some(expected), "{host}:{port}");
     }
+    drop((listener, local));
 }
 
 /// The end comes without credit, but only behind the bytes for which there is none yet.

@@ -78,7 +78,8 @@ impl Workload {
     pub(super) fn new(server: SocketAddr, commits_per_s: u32) -> Self {
         let rate = commits_per_s.max(1);
         let session = || Session {
-            state: State::Down(Mono(0)),
+            // The server is about to start.
+            state: State::Down(Mono(0).after_ms(BACKOFF_MS)),
             frames: FrameReader::default(),
         };
         let count = rate.div_ceil(PER_SESSION).min(SESSIONS);
