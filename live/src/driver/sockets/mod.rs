@@ -1,15 +1,17 @@
 //! All connections of a machine, and the port that it listens on.
 
-use super::handle::News;
+mod connect;
+mod flow;
+
 use super::pool::Pool;
-use super::socket::{Got, Socket};
+use super::socket::Socket;
 use bytes::Bytes;
 use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::vec;
 use walsim_core::base::{ConnId, Mono, Pid};
 use walsim_core::call::{Input, NetEvent, NetOp};
@@ -191,13 +193,11 @@ impl Sockets {
 
     /// Closes the connections of a process that has ended.
     pub(super) fn close_all(&mut self, now: Mono, pid: Pid, inbox: &mut Inbox) {
-        let of_pid = |conn: &&Conn| conn.owner == pid && self.numbers.contains_key(&conn.id);
-        let ids: Vec<ConnId> = self.conns.values().filter(of_pid).map(|c| c.id).collect();
-        for number in ids
-            .iter()
-            .filter_map(|id| self.numbers.get(id).copied())
-            .collect::<Vec<_>>()
-        {
+        // Those that it has closed itself are known by their number alone.
+        let known = self.numbers.values().copied();
+        let mut owned: Vec<usize> = known.filter(|n| self.conns[n].owner == pid).collect();
+        owned.sort_unstable();
+        for number in owned {
             self.close(now, number, inbox);
         }
     }
@@ -242,19 +242,6 @@ impl Sockets {
         }
     }
 
-    /// Reads from connections that have got new credit. True if there were any.
-    pub(super) fn read_wanted(&mut self, inbox: &mut Inbox) -> bool {
-        if self.wanted.is_empty() {
-            return false;
-        }
-        let mut wanted = std::mem::take(&mut self.wanted);
-        for number in wanted.drain(..) {
-            self.read(number, inbox);
-        }
-        self.wanted = wanted;
-        true
-    }
-
     /// What the kernel says of a socket.
     pub(super) fn ready(&mut self, now: Mono, event: &Event, inbox: &mut Inbox) {
         let Token(number) = event.token();
@@ -276,237 +263,6 @@ impl Sockets {
             self.write(now, number, inbox);
         }
         self.read(number, inbox);
-    }
-
-    /// The addresses of a host are known.
-    pub(super) fn resolved(
-        &mut self,
-        now: Mono,
-        id: ConnId,
-        found: io::Result<Vec<SocketAddr>>,
-        inbox: &mut Inbox,
-    ) {
-        let Some(number) = self.numbers.get(&id).copied() else {
-            return;
-        };
-        self.conn(number).state = State::Connecting(found.unwrap_or_default().into_iter());
-        self.try_next_address(now, number, inbox);
-    }
-
-    fn connect(
-        &mut self,
-        pid: Pid,
-        id: ConnId,
-        host: String,
-        port: u16,
-        pool: &Pool,
-        inbox: &mut Inbox,
-    ) {
-        let number = self.add(id, pid, State::Connecting(Vec::new().into_iter()));
-        if host.starts_with('/') {
-            let attached =
-                Socket::connect_in(&host, port).and_then(|socket| self.attach(number, socket));
-            if attached.is_err() {
-                self.end(number, NetEvent::Refused, inbox);
-            }
-        } else if let Ok(ip) = host.parse::<IpAddr>() {
-            let addrs = vec![SocketAddr::new(ip, port)];
-            self.conn(number).state = State::Connecting(addrs.into_iter());
-            self.try_next_address(Mono(0), number, inbox);
-        } else {
-            pool.give(Box::new(move || {
-                let addrs = (host.as_str(), port).to_socket_addrs();
-                Some(News::Resolved(id, addrs.map(Iterator::collect)))
-            }));
-        }
-    }
-
-    fn go_on_connecting(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
-        let conn = self.conn(number);
-        let Some(socket) = &conn.socket else { return };
-        match socket.is_connected() {
-            Ok(false) => {}
-            Ok(true) => {
-                socket.set_nodelay();
-                conn.state = State::Open;
-                inbox.push_back(Input::Net(conn.id, NetEvent::Connected));
-                self.write(now, number, inbox);
-                self.read(number, inbox);
-            }
-            Err(_) => self.try_next_address(now, number, inbox),
-        }
-    }
-
-    fn try_next_address(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
-        loop {
-            self.detach(number);
-            let State::Connecting(addrs) = &mut self.conn(number).state else {
-                return;
-            };
-            let Some(addr) = addrs.next() else {
-                self.end(number, NetEvent::Refused, inbox);
-                return;
-            };
-            let socket = Socket::connect(addr);
-            if socket
-                .and_then(|socket| self.attach(number, socket))
-                .is_ok()
-            {
-                // Some connections are there at once; then no event may tell.
-                self.go_on_connecting(now, number, inbox);
-                return;
-            }
-        }
-    }
-
-    /// Delivers what may be delivered: bytes against credit, the end without.
-    fn read(&mut self, number: usize, inbox: &mut Inbox) {
-        let Some(conn) = self.conns.get_mut(&number) else {
-            return;
-        };
-        let Some(socket) = &conn.socket else { return };
-        match conn.state {
-            State::Open if conn.ended => return,
-            State::Open => {}
-            State::Lingering => {
-                self.discard(number);
-                return;
-            }
-            State::Connecting(_) | State::Broken | State::Closing => return,
-        }
-        while conn.readable || conn.ending {
-            let most = conn.credit.min(CHUNK);
-            let got = if most == 0 {
-                if !conn.ending {
-                    return;
-                }
-                socket.peek()
-            } else {
-                socket.read(usize::try_from(most).unwrap_or(usize::MAX))
-            };
-            match got {
-                Got::Data(bytes) => {
-                    let len = bytes.len() as u64;
-                    conn.credit -= len;
-                    // Less than was asked for is all that there is, unless the end comes right behind it.
-                    conn.readable = len == most;
-                    inbox.push_back(Input::Net(conn.id, NetEvent::Data(bytes)));
-                }
-                Got::Nothing => {
-                    conn.readable = most == 0;
-                    // The end was announced too early, or stands behind bytes that nobody asks for yet.
-                    if most > 0 {
-                        conn.ending = false;
-                    }
-                    return;
-                }
-                Got::End => {
-                    self.end(number, NetEvent::Closed, inbox);
-                    return;
-                }
-                Got::Broken => {
-                    self.broken(number, inbox);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Hands to the kernel what it takes.
-    fn write(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
-        let conn = self.conn(number);
-        let closing = match conn.state {
-            State::Open => false,
-            State::Closing => true,
-            State::Connecting(_) | State::Broken | State::Lingering => return,
-        };
-        let Some(socket) = conn.socket.as_ref().filter(|_| conn.writable) else {
-            return;
-        };
-        match socket.write(&mut conn.queue) {
-            Ok((bytes, more)) => {
-                conn.writable = more;
-                if bytes > 0 && !closing {
-                    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-                    inbox.push_back(Input::Net(conn.id, NetEvent::Sent(bytes)));
-                }
-                if closing && conn.queue.is_empty() {
-                    self.linger(now, number);
-                }
-            }
-            Err(_) if closing => self.drop_conn(number),
-            Err(_) => {
-                // What the peer has said before is still there to be read.
-                conn.ending = true;
-                self.read(number, inbox);
-                self.broken(number, inbox);
-            }
-        }
-    }
-
-    /// The machine wants no more of it.
-    fn close(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
-        let conn = self.conn(number);
-        let id = conn.id;
-        let open = matches!(conn.state, State::Open);
-        self.numbers.remove(&id);
-        if !open {
-            self.drop_conn(number);
-            return;
-        }
-        self.conn(number).state = State::Closing;
-        if self.conn(number).queue.is_empty() {
-            self.linger(now, number);
-        } else {
-            self.write(now, number, inbox);
-        }
-    }
-
-    /// Everything has left: waits for the peer to close its end too.
-    fn linger(&mut self, now: Mono, number: usize) {
-        let conn = self.conn(number);
-        conn.state = State::Lingering;
-        if let Some(socket) = &conn.socket {
-            socket.finish();
-        }
-        self.lingering.push_back((now.after_ms(LINGER_MS), number));
-        self.discard(number);
-    }
-
-    /// What the peer says to a closed connection interests nobody.
-    fn discard(&mut self, number: usize) {
-        let Some(socket) = &self.conn(number).socket else {
-            return;
-        };
-        loop {
-            match socket.read(4096) {
-                Got::Data(_) => {}
-                Got::Nothing => return,
-                Got::End | Got::Broken => break,
-            }
-        }
-        self.drop_conn(number);
-    }
-
-    fn broken(&mut self, number: usize, inbox: &mut Inbox) {
-        if matches!(self.conn(number).state, State::Open) {
-            self.end(number, NetEvent::Reset, inbox);
-        }
-    }
-
-    /// The connection has ended from outside; the machine still has to close it.
-    fn end(&mut self, number: usize, how: NetEvent, inbox: &mut Inbox) {
-        let orderly = how == NetEvent::Closed;
-        let conn = self.conn(number);
-        inbox.push_back(Input::Net(conn.id, how));
-        if orderly {
-            // A peer that says no more may still listen.
-            conn.ended = true;
-            return;
-        }
-        conn.state = State::Broken;
-        conn.queue.clear();
-        self.detach(number);
     }
 
     fn add(&mut self, id: ConnId, owner: Pid, state: State) -> usize {
