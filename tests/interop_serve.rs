@@ -1,6 +1,8 @@
 //! `walsim-live serve` for PostgreSQL's own programs: pg_receivewal, killed and resumed, and a real standby behind a
 //! network that breaks.
 //!
+//! The standby is of the version in `WALSIM_PG_BIN`, pg_receivewal 15 speaks to servers of 15 alone.
+//!
 //! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_INTEROP=all` takes larger
 //! sizes.
 
@@ -10,7 +12,7 @@ mod serve;
 mod server;
 
 use serve::{Proxy, Serve, log_of};
-use server::{Folder, Server, Stop, as_postgres, postgres_bin, run, wait_for};
+use server::{Folder, Server, Stop, as_postgres, postgres_bin, program, run, server_bin, wait_for};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -136,7 +138,7 @@ fn a_stopped_cluster_is_received() {
 /// A real standby reaches the end of a stopped primary's WAL over connections that break in the middle of messages.
 #[test]
 fn a_real_standby_catches_up_through_cuts() {
-    let Some(bin) = postgres_bin() else {
+    let Some(bin) = server_bin() else {
         return;
     };
     const CUTS: u64 = 20;
@@ -339,7 +341,7 @@ fn make_dir(path: &Path) {
 
 /// Where the server's WAL ends.
 fn end_of_wal(bin: &Path, server: &Serve) -> String {
-    let mut psql = as_postgres(bin.join("psql"));
+    let mut psql = as_postgres(program(bin, "psql"));
     let conninfo = format!(
         "host=127.0.0.1 port={} user=postgres replication=1",
         server.port
