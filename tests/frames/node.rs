@@ -12,7 +12,7 @@ use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp
 use walsim_core::node::{InitialFile, Node, PmState, STANDBY_SIGNAL, initdb};
 
 /// The versions that nodes have.
-pub(crate) const VERSIONS: [PgVersion; 2] = [PgVersion::V15, PgVersion::V18];
+pub(crate) const VERSIONS: [PgVersion; 4] = PgVersion::ALL;
 
 pub(crate) fn version(major: u32) -> Option<PgVersion> {
     VERSIONS
