@@ -1,7 +1,8 @@
 //! `walsim-live serve` for PostgreSQL's own programs: pg_receivewal, killed and resumed, and a real standby behind a
 //! network that breaks.
 //!
-//! The standby is of the version in `WALSIM_PG_BIN`, pg_receivewal 15 speaks to servers of 15 alone.
+//! Cluster and standby are of the version in `WALSIM_PG_BIN`. Where that comes without pg_receivewal, our own receiver
+//! takes its place: the one of 15 speaks to servers of 15 alone.
 //!
 //! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_INTEROP=all` takes larger
 //! sizes.
@@ -89,7 +90,7 @@ fn a_killed_server_recovers_in_its_directory() {
 /// The WAL of a real cluster that was shut down, byte for byte, and nothing else in its directory is touched.
 #[test]
 fn a_stopped_cluster_is_received() {
-    let Some(bin) = postgres_bin() else {
+    let Some(bin) = server_bin() else {
         return;
     };
     let folder = Folder::new("stopped");
@@ -111,7 +112,7 @@ fn a_stopped_cluster_is_received() {
     make_dir(&theirs);
     let wal = data.join("pg_wal");
     let first = finished(&wal).remove(0);
-    fs::copy(wal.join(&first), theirs.join(&first)).expect("our own folders");
+    run(as_postgres("cp").arg(wal.join(&first)).arg(&theirs));
     let mut receiver = spawn(&mut receivewal(&bin, &server, &theirs));
     let end = end_of_wal(&bin, &server);
     let last = finished(&wal)
@@ -319,7 +320,15 @@ fn directories_that_cannot_be_served_are_refused() {
     );
 }
 
+/// The version's own receiver, or ours if it comes without one.
 fn receivewal(bin: &Path, server: &Serve, dir: &Path) -> Command {
+    if !bin.join("pg_receivewal").exists() {
+        let mut command = as_postgres(env!("CARGO_BIN_EXE_walsim-live"));
+        let conninfo = format!("host=127.0.0.1 port={} user=postgres", server.port);
+        command.args(["receive", "--no-loop", "-d", &conninfo]);
+        command.arg("-D").arg(dir);
+        return command;
+    }
     let mut command = as_postgres(bin.join("pg_receivewal"));
     command.args(["-h", "127.0.0.1", "-U", "postgres", "--no-loop"]);
     command
@@ -330,7 +339,10 @@ fn receivewal(bin: &Path, server: &Serve, dir: &Path) -> Command {
 }
 
 fn spawn(command: &mut Command) -> Child {
-    let quiet = command.stdin(Stdio::null()).stderr(Stdio::null());
+    let quiet = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     quiet.spawn().expect("the program starts")
 }
 
