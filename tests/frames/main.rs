@@ -11,3 +11,4 @@ mod capture;
 mod codec;
 mod node;
 mod receiver;
+mod recorded;

@@ -9,7 +9,9 @@ use walsim_core::base::{
     ConnId, Geometry, Mono, Now, OpId, PgVersion, Pid, Planted, Settings, TimestampTz,
 };
 use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet, Signal};
-use walsim_core::node::{InitialFile, Node, PmState, STANDBY_SIGNAL, initdb};
+use walsim_core::node::{
+    InitialFile, Node, PmState, Receiver, ReceiverOptions, STANDBY_SIGNAL, initdb,
+};
 
 /// The versions that nodes have.
 pub(crate) const VERSIONS: [PgVersion; 4] = PgVersion::ALL;
@@ -20,10 +22,10 @@ pub(crate) fn version(major: u32) -> Option<PgVersion> {
         .find(|version| version.major() == major)
 }
 
-/// A node, its disk, and what it has sent.
-pub(crate) struct Rig {
-    pub(crate) node: Node,
-    disk: Disk,
+/// A machine, its disk, and what it has sent.
+pub(crate) struct Rig<M = Node> {
+    pub(crate) node: M,
+    pub(crate) disk: Disk,
     choices: Choices,
     now: Mono,
     tickets: BTreeMap<OpId, Ticket>,
@@ -69,18 +71,7 @@ impl Rig {
         if upstream.is_some() {
             disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
         }
-        let mut rig = Self {
-            node: Node::boot(settings, 1, 1, Planted::NONE),
-            disk,
-            choices: Choices::new(1),
-            now: Mono(0),
-            tickets: BTreeMap::new(),
-            inputs: VecDeque::new(),
-            sent: BTreeMap::new(),
-            closed: BTreeSet::new(),
-            opened: Vec::new(),
-            log: Vec::new(),
-        };
+        let mut rig = Self::on(disk, Node::boot(settings, 1, 1, Planted::NONE));
         rig.settle();
         if upstream.is_none() {
             assert_eq!(rig.state(), Some(PmState::Run), "{:#?}", rig.log);
@@ -90,6 +81,41 @@ impl Rig {
 
     pub(crate) fn state(&self) -> Option<PmState> {
         self.node.view().postmaster_state()
+    }
+
+    /// A fast shutdown is asked for.
+    pub(crate) fn stop(&mut self) {
+        self.input(Input::Signal(Pid::postmaster(1), Signal::Int));
+        self.settle();
+    }
+}
+
+impl Rig<Receiver> {
+    /// A receiver in an empty directory.
+    pub(crate) fn receiver(options: ReceiverOptions) -> Self {
+        let geometry = Geometry::STOCK;
+        let disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
+        let settings = Settings::new(PgVersion::V15, geometry);
+        let mut rig = Self::on(disk, Receiver::start(settings, options, 1));
+        rig.settle();
+        rig
+    }
+}
+
+impl<M: Machine> Rig<M> {
+    fn on(disk: Disk, node: M) -> Self {
+        Self {
+            node,
+            disk,
+            choices: Choices::new(1),
+            now: Mono(0),
+            tickets: BTreeMap::new(),
+            inputs: VecDeque::new(),
+            sent: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            opened: Vec::new(),
+            log: Vec::new(),
+        }
     }
 
     fn clock(&self) -> Now {
@@ -177,12 +203,6 @@ impl Rig {
     /// The other side says something.
     pub(crate) fn hears(&mut self, conn: ConnId, bytes: Bytes) {
         self.net(conn, NetEvent::Data(bytes));
-    }
-
-    /// A fast shutdown is asked for.
-    pub(crate) fn stop(&mut self) {
-        self.input(Input::Signal(Pid::postmaster(1), Signal::Int));
-        self.settle();
     }
 }
 
