@@ -4,15 +4,16 @@
 use super::trouble::Trouble;
 use crate::base::{Fd, Lsn, SegmentNo, TimelineId};
 use crate::call::{
-    DiskError, DiskOp, FileKind, FilePath, LogEvent, OpenFlags, Poll, ReceiveMessage, Yield,
+    DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Poll, ReceiveMessage,
+    Yield,
 };
-use crate::ready_ok;
-use crate::storage::file::{DurableRename, opened, written};
+use crate::storage::file::{opened, written};
 use crate::storage::libpqrcv::Link;
 use crate::sys::{Cx, OpenSegment};
 use crate::wal::names::segment_name;
 use alloc::format;
 use alloc::string::String;
+use bytes::{Buf, Bytes};
 
 /// What a segment is called once it is complete.
 pub(super) fn name(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> String {
@@ -35,12 +36,18 @@ pub(super) struct OpenWalFile {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum OpenPhase {
     Begin,
-    Looked,
-    ExistingOpened,
-    ExistingSynced(Fd),
     Created,
+    /// There is one already.
+    Looked,
+    /// Empty: whoever made it came no further.
+    EmptyOpened,
+    PaddedOpened,
+    PaddedSynced(Fd),
     Extended(Fd),
-    Padding { fd: Fd, at: u32 },
+    Padding {
+        fd: Fd,
+        at: u32,
+    },
     Synced(Fd),
     DirectorySynced(Fd),
 }
@@ -57,15 +64,26 @@ impl OpenWalFile {
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), Trouble>> {
         let path = partial(cx, self.tli, self.segment);
         let segment_bytes = cx.shmem.settings.geometry.segment;
-        let failed = |what, e| Trouble::Lost(LogEvent::file(what, path.clone(), e));
+        let lost = |what, e| {
+            let event = LogEvent::file(what, path.clone(), e);
+            Poll::Ready(Err(Trouble::Lost(event)))
+        };
+        let unsynced = |path, e| {
+            let event = LogEvent::file("fsync", path, e);
+            Poll::Ready(Err(Trouble::Fatal(event)))
+        };
         let phase = core::mem::replace(&mut self.phase, OpenPhase::Begin);
         let (op, next) = match phase {
-            OpenPhase::Begin => (DiskOp::Stat(path), OpenPhase::Looked),
+            OpenPhase::Begin => (open(path, OpenFlags::CreateNew), OpenPhase::Created),
+            OpenPhase::Created => match cx.done() {
+                Ok(done) => extend(opened(done), segment_bytes),
+                Err(DiskError::Exists) => (DiskOp::Stat(path), OpenPhase::Looked),
+                Err(e) => return lost("open write-ahead log", e),
+            },
             OpenPhase::Looked => match size(cx) {
-                Ok(None | Some(0)) => (open(path, OpenFlags::Create), OpenPhase::Created),
+                Ok(None | Some(0)) => (open(path, OpenFlags::Create), OpenPhase::EmptyOpened),
                 Ok(Some(size)) if size == u64::from(segment_bytes) => {
-                    let op = open(path, OpenFlags::Existing);
-                    (op, OpenPhase::ExistingOpened)
+                    (open(path, OpenFlags::Existing), OpenPhase::PaddedOpened)
                 }
                 Ok(Some(size)) => {
                     let segment = segment_bytes;
@@ -76,65 +94,58 @@ impl OpenWalFile {
                     };
                     return Poll::Ready(Err(Trouble::lost(message)));
                 }
-                Err(e) => return Poll::Ready(Err(failed("get size of write-ahead log", e))),
+                Err(e) => return lost("get size of write-ahead log", e),
             },
-            OpenPhase::ExistingOpened => match cx.done() {
+            OpenPhase::EmptyOpened => match cx.done() {
+                Ok(done) => extend(opened(done), segment_bytes),
+                Err(e) => return lost("open write-ahead log", e),
+            },
+            OpenPhase::PaddedOpened => match cx.done() {
                 // Whoever wrote into it before may not have come to the fsync.
                 Ok(done) => {
                     let fd = opened(done);
-                    (DiskOp::Fsync(fd), OpenPhase::ExistingSynced(fd))
+                    (DiskOp::Fsync(fd), OpenPhase::PaddedSynced(fd))
                 }
-                Err(e) => return Poll::Ready(Err(failed("open existing write-ahead log", e))),
+                Err(e) => return lost("open existing write-ahead log", e),
             },
-            OpenPhase::ExistingSynced(fd) => {
-                if let Err(e) = cx.done() {
-                    let what = "fsync existing write-ahead log";
-                    return Poll::Ready(Err(Trouble::Fatal(LogEvent::file(what, path, e))));
-                }
-                return Poll::Ready(self.opened(cx, fd));
-            }
-            OpenPhase::Created => match cx.done() {
-                // The length first: pg_receivewal that is killed while it pads leaves a file whose size it refuses.
-                Ok(done) => {
-                    let fd = opened(done);
-                    let len = segment_bytes.into();
-                    (DiskOp::Truncate { fd, len }, OpenPhase::Extended(fd))
-                }
-                Err(e) => return Poll::Ready(Err(failed("open write-ahead log", e))),
+            OpenPhase::PaddedSynced(fd) => match cx.done() {
+                Ok(_) => return Poll::Ready(self.opened(cx, fd)),
+                Err(e) => return unsynced(path, e),
             },
-            OpenPhase::Extended(fd) => match cx.done() {
-                Ok(_) => pad(fd, 0, segment_bytes),
+            OpenPhase::Extended(fd) => match cx.done().map(written) {
+                Ok(1..) => pad(fd, 0, segment_bytes),
+                Ok(0) => {
+                    cx.close(fd);
+                    return lost("open write-ahead log", DiskError::NoSpace);
+                }
                 Err(e) => {
-                    return Poll::Ready(Err(given_up(cx, fd, failed("open write-ahead log", e))));
+                    cx.close(fd);
+                    return lost("open write-ahead log", e);
                 }
             },
             OpenPhase::Padding { fd, at } => match cx.done().map(written) {
-                Ok(more) if at + more < segment_bytes && more > 0 => {
-                    pad(fd, at + more, segment_bytes)
-                }
                 Ok(0) => {
-                    let trouble = failed("open write-ahead log", DiskError::NoSpace);
-                    return Poll::Ready(Err(given_up(cx, fd, trouble)));
+                    cx.close(fd);
+                    return lost("open write-ahead log", DiskError::NoSpace);
                 }
+                Ok(more) if at + more < segment_bytes => pad(fd, at + more, segment_bytes),
                 Ok(_) => (DiskOp::Fsync(fd), OpenPhase::Synced(fd)),
                 Err(e) => {
-                    return Poll::Ready(Err(given_up(cx, fd, failed("open write-ahead log", e))));
+                    cx.close(fd);
+                    return lost("open write-ahead log", e);
                 }
             },
             OpenPhase::Synced(fd) => {
                 if let Err(e) = cx.done() {
-                    return Poll::Ready(Err(Trouble::Fatal(LogEvent::file("fsync", path, e))));
+                    return unsynced(path, e);
                 }
                 let op = DiskOp::SyncDir(FilePath::from("."));
                 (op, OpenPhase::DirectorySynced(fd))
             }
-            OpenPhase::DirectorySynced(fd) => {
-                if let Err(e) = cx.done() {
-                    let path = FilePath::from(".");
-                    return Poll::Ready(Err(Trouble::Fatal(LogEvent::file("fsync", path, e))));
-                }
-                return Poll::Ready(self.opened(cx, fd));
-            }
+            OpenPhase::DirectorySynced(fd) => match cx.done() {
+                Ok(_) => return Poll::Ready(self.opened(cx, fd)),
+                Err(e) => return unsynced(FilePath::from("."), e),
+            },
         };
         self.phase = next;
         Poll::Yield(cx.disk(op, "open_walfile"))
@@ -150,6 +161,17 @@ impl OpenWalFile {
     }
 }
 
+/// Gives a new file its length by its last byte, before the zeros: pg_receivewal that is killed while it pads leaves a
+/// file whose size it refuses.
+fn extend(fd: Fd, segment_bytes: u32) -> (DiskOp, OpenPhase) {
+    let op = DiskOp::Write {
+        fd,
+        offset: u64::from(segment_bytes) - 1,
+        data: Bytes::from_static(&[0]),
+    };
+    (op, OpenPhase::Extended(fd))
+}
+
 fn open(path: FilePath, flags: OpenFlags) -> DiskOp {
     DiskOp::Open { path, flags }
 }
@@ -161,11 +183,6 @@ fn pad(fd: Fd, at: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
         len: segment_bytes - at,
     };
     (op, OpenPhase::Padding { fd, at })
-}
-
-fn given_up(cx: &mut Cx<'_>, fd: Fd, trouble: Trouble) -> Trouble {
-    cx.close(fd);
-    trouble
 }
 
 /// The outcome of a `Stat`: the size of the file, if it exists.
@@ -190,8 +207,10 @@ pub(super) struct CloseWalFile {
 enum ClosePhase {
     Begin,
     Synced(OpenSegment),
-    DirectorySynced,
-    Rename(OpenSegment, DurableRename),
+    Renamed(OpenSegment),
+    RenamedSynced(OpenSegment),
+    /// The segment that is complete, if it is.
+    DirectorySynced(Option<OpenSegment>),
 }
 
 impl CloseWalFile {
@@ -209,68 +228,84 @@ impl CloseWalFile {
         }
     }
 
-    /// Ready: everything up to `link.write` is durable, if a file was open.
+    /// Ready: everything up to `link.write` is durable, if a file was open. The steps are those of durable_rename; only
+    /// the file stays open for them.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), Trouble>> {
-        loop {
-            match &mut self.phase {
-                ClosePhase::Begin => {
-                    let Some(open) = cx.sys.wal_file.take() else {
-                        return Poll::Ready(Ok(()));
-                    };
-                    if self.is_complete(cx, link.write) {
-                        cx.close(open.fd);
-                        let from = partial(cx, open.tli, open.segment);
-                        let to = FilePath::from(name(cx, open.tli, open.segment));
-                        self.phase = ClosePhase::Rename(open, DurableRename::new(from, to));
-                        continue;
-                    }
-                    if !self.giving_up {
-                        let path = partial(cx, open.tli, open.segment);
-                        let message = ReceiveMessage::NotRenaming(path.as_str().into());
-                        cx.log(LogEvent::receive(message));
-                    }
-                    self.phase = ClosePhase::Synced(open);
-                    return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), "close_walfile"));
-                }
-                ClosePhase::Synced(open) => {
-                    let open = *open;
-                    cx.close(open.fd);
-                    if let Err(e) = cx.done() {
-                        let path = partial(cx, open.tli, open.segment);
-                        return Poll::Ready(Err(Trouble::Fatal(LogEvent::file("fsync", path, e))));
-                    }
-                    self.phase = ClosePhase::DirectorySynced;
-                    let op = DiskOp::SyncDir(FilePath::from("."));
-                    return Poll::Yield(cx.disk(op, "close_walfile"));
-                }
-                ClosePhase::DirectorySynced => {
-                    if let Err(e) = cx.done() {
-                        let event = LogEvent::file("fsync", FilePath::from("."), e);
-                        return Poll::Ready(Err(Trouble::Fatal(event)));
-                    }
-                    link.flush = link.write;
+        let here = || FilePath::from(".");
+        let outcome = match self.phase {
+            ClosePhase::Begin => Ok(crate::call::DiskDone::Done),
+            ClosePhase::Synced(_)
+            | ClosePhase::Renamed(_)
+            | ClosePhase::RenamedSynced(_)
+            | ClosePhase::DirectorySynced(_) => cx.done(),
+        };
+        let (op, next) = match (&self.phase, outcome) {
+            (ClosePhase::Begin, _) => {
+                let Some(open) = cx.sys.wal_file.take() else {
                     return Poll::Ready(Ok(()));
+                };
+                if !self.giving_up && !self.is_complete(cx, link.write) {
+                    let path = partial(cx, open.tli, open.segment);
+                    let message = ReceiveMessage::NotRenaming(path.as_str().into());
+                    cx.log(LogEvent::receive(message));
                 }
-                ClosePhase::Rename(open, rename) => {
-                    let open = *open;
-                    ready_ok!(rename.poll(cx).map(|done| done.map_err(Trouble::Fatal)));
-                    link.flush = link.write;
+                (DiskOp::Fsync(open.fd), ClosePhase::Synced(open))
+            }
+            (&ClosePhase::Synced(open), Ok(_)) if self.is_complete(cx, link.write) => {
+                let from = partial(cx, open.tli, open.segment);
+                let to = FilePath::from(name(cx, open.tli, open.segment));
+                (DiskOp::Rename { from, to }, ClosePhase::Renamed(open))
+            }
+            (&ClosePhase::Synced(open), Ok(_)) => {
+                cx.close(open.fd);
+                (DiskOp::SyncDir(here()), ClosePhase::DirectorySynced(None))
+            }
+            (&ClosePhase::Renamed(open), Ok(_)) => {
+                (DiskOp::Fsync(open.fd), ClosePhase::RenamedSynced(open))
+            }
+            (&ClosePhase::RenamedSynced(open), Ok(_)) => {
+                cx.close(open.fd);
+                let next = ClosePhase::DirectorySynced(Some(open));
+                (DiskOp::SyncDir(here()), next)
+            }
+            (&ClosePhase::DirectorySynced(complete), Ok(_)) => {
+                link.flush = link.write;
+                if let Some(open) = complete {
                     let message = ReceiveMessage::Finished {
                         name: name(cx, open.tli, open.segment),
                         end: link.write,
                         tli: open.tli,
                     };
                     cx.log(LogEvent::receive(message));
-                    return Poll::Ready(Ok(()));
                 }
+                return Poll::Ready(Ok(()));
             }
-        }
+            (&(ClosePhase::Synced(open) | ClosePhase::RenamedSynced(open)), Err(e)) => {
+                let path = partial(cx, open.tli, open.segment);
+                return fatal(LogEvent::file("fsync", path, e));
+            }
+            (&ClosePhase::Renamed(open), Err(error)) => {
+                let from = partial(cx, open.tli, open.segment);
+                let to = FilePath::from(name(cx, open.tli, open.segment));
+                let message = Message::Rename { from, to, error };
+                return fatal(LogEvent::error(error.into(), message));
+            }
+            (ClosePhase::DirectorySynced(_), Err(e)) => {
+                return fatal(LogEvent::file("fsync", here(), e));
+            }
+        };
+        self.phase = next;
+        Poll::Yield(cx.disk(op, "close_walfile"))
     }
 
     fn is_complete(&self, cx: &Cx<'_>, write: Lsn) -> bool {
         // A segment that is complete is closed at once; what is open after an error never is.
         !self.giving_up && cx.shmem.settings.geometry.segment_offset(write) == 0
     }
+}
+
+const fn fatal(event: LogEvent) -> Poll<Result<(), Trouble>> {
+    Poll::Ready(Err(Trouble::Fatal(event)))
 }
 
 /// Makes durable what the open segment holds (`dir_sync`).
@@ -302,12 +337,12 @@ impl SyncWalFile {
 /// Writes a piece into the open segment, which it must not leave.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct WritePiece {
-    data: bytes::Bytes,
+    data: Bytes,
 }
 
 impl WritePiece {
     /// Issues the first write.
-    pub(super) fn begin(cx: &mut Cx<'_>, link: &Link, data: bytes::Bytes) -> (Self, Yield) {
+    pub(super) fn begin(cx: &mut Cx<'_>, link: &Link, data: Bytes) -> (Self, Yield) {
         let piece = Self { data };
         let how = piece.issue(cx, link);
         (piece, how)
@@ -321,7 +356,7 @@ impl WritePiece {
         match count {
             Ok(count) => {
                 link.write += count.into();
-                bytes::Buf::advance(&mut self.data, count as usize);
+                self.data.advance(count as usize);
                 if self.data.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
