@@ -118,12 +118,15 @@ impl Terminal {
     }
 
     fn draw(&mut self, machine: &Receiver) {
+        if self.bar.is_hidden() {
+            return;
+        }
         let now = Instant::now();
         let before = self.drawn.filter(|(at, _)| now - *at < DRAW);
         if before.is_some() {
             return;
         }
-        let Some((written, flushed)) = machine.received() else {
+        let Some((written, flushed)) = machine.received().filter(|(at, _)| at.is_valid()) else {
             return;
         };
         let message = match self.drawn.replace((now, written)) {
@@ -143,9 +146,16 @@ impl Terminal {
 
 impl Host<Receiver> for Terminal {
     fn input(&mut self, machine: &mut Receiver, _: Now, _: &Input) {
-        if !self.bar.is_hidden() {
-            self.draw(machine);
+        self.draw(machine);
+    }
+
+    fn idle(&mut self, machine: &Receiver) {
+        // The last news before a silence must not be held back.
+        let shown = self.drawn.map(|(_, at)| at);
+        if machine.received().map(|(at, _)| at) != shown {
+            self.drawn = None;
         }
+        self.draw(machine);
     }
 
     fn log(&mut self, _: Pid, event: &LogEvent) {

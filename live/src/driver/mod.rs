@@ -55,6 +55,9 @@ pub trait Host<M> {
     /// An effect is about to be carried out.
     fn effect(&mut self, _now: Now, _pid: Pid, _effect: &Effect) {}
 
+    /// Nobody can run until something happens.
+    fn idle(&mut self, _machine: &M) {}
+
     /// The machine said something.
     fn log(&mut self, pid: Pid, event: &LogEvent) {
         log::write(pid, event);
@@ -176,6 +179,7 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         if self.halted {
             return Ok(false);
         }
+        self.host.idle(&self.machine);
         let wakeup = self.machine.next_wakeup();
         let due = wakeup.into_iter().chain(self.sockets.next_time()).min();
         let sleep = due.map(|due| self.clock.left(due));
