@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use samples::{GOLDEN, Listed, PAGE, control_files, slices, slot_files};
 use walsim_core::base::{Lsn, PgVersion};
 use walsim_core::wire::control_file::{ControlFile, ControlFileError};
+use walsim_core::wire::describe::Text;
 use walsim_core::wire::generic::{apply_delta, compute_delta};
 use walsim_core::wire::logical_message::LogicalMessage;
-use walsim_core::wire::record::{Record, RecordBody, RmgrId};
+use walsim_core::wire::record::{Record, RecordBody, RecordParts, RmgrId};
 use walsim_core::wire::slot_file::{Persistency, SlotFile};
 use walsim_core::wire::standby_records::StandbyRecord;
 use walsim_core::wire::xact_records::XactEnd;
@@ -81,6 +82,43 @@ fn every_type_is_there() {
             assert_eq!(seen.get(name), Some(&info), "{name} in {version:?}");
         }
     }
+}
+
+/// Types by their names, and all of what is said about those that we know to the last field.
+#[test]
+fn records_are_described_as_listed() {
+    let mut count = 0;
+    for slice in slices() {
+        let records = slice.read(&slice.bytes).0;
+        for (record, listed) in records.iter().zip(slice.descriptions()) {
+            let (rmid, info) = (record.header.rmid, record.header.info);
+            let name = rmid.record_type(slice.version, info).expect("a known type");
+            let bytes = slice.record_bytes(record.lsn, record.header.tot_len);
+            let parts = RecordParts::decode(&bytes, [record.lsn; 3], 8192).expect("it was read");
+            let mut text = Text::default();
+            let described = text.describe(slice.version, &parts.view(&bytes));
+            described.unwrap_or_else(|e| panic!("{} at {}: {e}", slice.name, record.lsn));
+            let mut text = String::from_utf8(text.bytes).expect("ours are");
+            if slice.version == PgVersion::V18 {
+                // Its list was made by the server, which writes times in its own way.
+                while let Some(zero) = text.find("0 UTC") {
+                    text.remove(zero);
+                }
+                text = text.replace(". UTC", " UTC").replace(" UTC", "+00");
+            }
+            if text.is_empty() {
+                assert!(listed.starts_with(name), "{name}: {listed}");
+            } else {
+                // Long lines are cut in the list.
+                let ours = format!("{name} {text}");
+                let whole = ours.trim_end().len() == listed.len();
+                assert!(ours.starts_with(&listed), "{ours}\n{listed}");
+                assert!(whole || listed.len() > 250, "{ours}\n{listed}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 100, "only {count} descriptions were compared");
 }
 
 #[test]

@@ -13,8 +13,11 @@ mod server;
 mod workload;
 
 use dumps::Dumps;
-use server::{Folder, Server, Stop, postgres_bin};
+use server::{Folder, Server, Stop, postgres_bin, send, wait_for};
 use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use walsim_core::base::Lsn;
 use workload::Bench;
 
@@ -110,7 +113,7 @@ fn wrong_usage_is_refused_alike() {
     let data = folder.path().join("data");
     Server::init(&bin, &data, &["--wal-segsize=1"], "");
     let dumps = Dumps::new(&bin, folder.path());
-    let names = std::fs::read_dir(data.join("pg_wal")).expect("a cluster has one");
+    let names = fs::read_dir(data.join("pg_wal")).expect("a cluster has one");
     let names = names.map(|entry| entry.expect("readable").file_name());
     // Those behind it are recycled ones.
     let one = names.filter(|name| name.len() == 24).min();
@@ -178,8 +181,79 @@ fn wrong_usage_is_refused_alike() {
         whole.stderr
     );
     let partial = format!("{file}.partial");
-    std::fs::rename(folder.path().join(file), folder.path().join(&partial)).expect("our own");
+    fs::rename(folder.path().join(file), folder.path().join(&partial)).expect("our own");
     assert!(dumps.ours(&[&partial]) == whole, "as the whole segment");
+}
+
+/// What comes later is shown when it comes, and SIGINT is a good end.
+#[test]
+fn wal_is_followed_until_interrupted() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("waldump-follow");
+    let data = folder.path().join("data");
+    let mut server = Server::init(&bin, &data, &["--wal-segsize=1"], "");
+    server.start();
+    let start = server.psql("SELECT pg_current_wal_lsn()");
+    server.psql("SELECT pg_logical_emit_message(false, 'before', '')");
+    server.psql("SELECT pg_switch_wal()");
+    let shown = folder.path().join("shown");
+    let mut follower = Command::new(env!("CARGO_BIN_EXE_walsim"));
+    follower
+        .args(["waldump", "-f", "-s", &start, "-p"])
+        .arg(&data);
+    follower.stdout(File::create(&shown).expect("our own folder"));
+    let mut follower = Killed(follower.spawn().expect("the command starts"));
+    for text in ["before", "behind"] {
+        let wanted = format!("prefix \"{text}\"");
+        let shows = || fs::read_to_string(&shown).is_ok_and(|shown| shown.contains(&wanted));
+        wait_for("a message to be shown", shows);
+        server.psql("SELECT pg_logical_emit_message(false, 'behind', '')");
+    }
+    send(follower.0.id(), "INT");
+    let status = follower.0.wait().expect("our own child");
+    assert_eq!(status.code(), Some(0));
+}
+
+/// A reader that goes away ends it as it ends a C program, in the eyes of a shell.
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("waldump-pipe");
+    let data = folder.path().join("data");
+    let mut server = Server::init(&bin, &data, &["--wal-segsize=1"], "");
+    server.start();
+    let start = server.psql("SELECT pg_current_wal_lsn()");
+    // Two lines, each longer than a pipe holds.
+    let message = "SELECT pg_logical_emit_message(false, 'long', repeat('x', 300000));";
+    server.psql(&message.repeat(2));
+    server.stop(Stop::Fast);
+    let mut dump = Command::new(env!("CARGO_BIN_EXE_walsim"));
+    dump.args(["waldump", "-s", &start, "-p"]).arg(&data);
+    dump.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut dump = dump.spawn().expect("the command starts");
+    let pipe = dump.stdout.take().expect("it was asked for");
+    BufReader::new(pipe)
+        .read_line(&mut String::new())
+        .expect("one line at least");
+    let ended = dump.wait_with_output().expect("our own child");
+    assert_eq!(
+        (ended.status.code(), &ended.stderr[..]),
+        (Some(141), &b""[..])
+    );
+}
+
+/// A process that ends with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A segment damaged in every way: the same last good record, and the same complaint.

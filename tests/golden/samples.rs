@@ -102,6 +102,17 @@ impl Slice {
         text.lines().filter_map(name).collect()
     }
 
+    /// What stands behind `desc: ` and before the blocks, as listed.
+    pub(crate) fn descriptions(&self) -> Vec<String> {
+        let text = read(&format!("{}.txt", self.name));
+        let description = |line: &str| {
+            let (_, rest) = line.split_once(", desc: ")?;
+            let (description, _) = rest.split_once(", blkref #").unwrap_or((rest, ""));
+            Some(description.trim_end().to_owned())
+        };
+        text.lines().filter_map(description).collect()
+    }
+
     pub(crate) fn reader(&self) -> WalReader {
         let mut reader =
             WalReader::new(self.geometry(), self.version, Some(self.system_identifier));

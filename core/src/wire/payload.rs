@@ -18,6 +18,9 @@ pub enum PayloadError {
         /// What it says.
         count: i32,
     },
+    /// A relation has no such fork.
+    #[error("invalid fork number {0}")]
+    BadFork(u32),
     /// A type of record that is not implemented, or does not exist.
     #[error("unexpected record type {info:#04x} of resource manager {rmid}")]
     UnknownType {

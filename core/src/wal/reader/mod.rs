@@ -5,9 +5,13 @@
 //! bytes came with them. Unlike PostgreSQL it moves on only after the record was wholly decoded, so that the same record
 //! can be tried again from another source whatever was wrong with it.
 
+mod header;
 mod pages;
+mod room;
 #[cfg(test)]
 mod tests;
+
+pub use room::Room;
 
 use super::position::switch_end;
 use super::{Place, WalError};
@@ -17,7 +21,9 @@ use crate::wire::record::{Record, RecordHeader, RecordParts, RecordView, checksu
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Range;
+use header::{check_header, check_length};
 use pages::{Pages, Stop};
+use room::Held;
 
 /// The largest record that is read: what PostgreSQL can allocate (`MaxAllocSize`).
 pub const MAX_RECORD: u32 = (1 << 30) - 1;
@@ -51,31 +57,6 @@ pub struct Aborted {
     pub record: Lsn,
     /// The page that could not be read or was refused (missingContrecPtr).
     pub missing: Lsn,
-}
-
-/// Memory for the record that was found last; best the same for every call.
-#[derive(Clone, Debug)]
-pub struct Room {
-    /// Its bytes, if they lay in several pages.
-    gathered: Vec<u8>,
-    parts: RecordParts,
-}
-
-/// Where the bytes of a record are.
-enum Held {
-    /// In the current page, where the record says.
-    InPage,
-    /// In [`Room::gathered`].
-    Gathered,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self {
-            gathered: Vec::new(),
-            parts: RecordParts::NONE,
-        }
-    }
 }
 
 /// Reads records from pages that it is fed.
@@ -485,40 +466,4 @@ impl WalReader {
             offset,
         })
     }
-}
-
-/// `ValidXLogRecordHeader`. `last` is the record before, invalid right after positioning: then it is only known that the
-/// record before lies before.
-fn check_header(
-    version: PgVersion,
-    last: Lsn,
-    record: Lsn,
-    header: &RecordHeader,
-) -> Result<(), WalError> {
-    check_length(version, record, header.tot_len)?;
-    if !header.rmid.is_valid() {
-        let rmid = header.rmid.0;
-        return Err(WalError::Rmgr { rmid, record });
-    }
-    let fits = if last.is_valid() {
-        header.prev == last
-    } else {
-        header.prev < record
-    };
-    if !fits {
-        let prev = header.prev;
-        return Err(WalError::PrevLink { prev, record });
-    }
-    Ok(())
-}
-
-fn check_length(version: PgVersion, record: Lsn, len: u32) -> Result<(), WalError> {
-    if len < RECORD_HEADER {
-        return Err(WalError::RecordLength {
-            version,
-            record,
-            len,
-        });
-    }
-    Ok(())
 }

@@ -50,10 +50,7 @@ impl Text {
     fn smgr_desc(&mut self, version: PgVersion, info: u8, main: &[u8]) -> Result<(), PayloadError> {
         match known(SmgrRecord::decode(info, main))? {
             Some(SmgrRecord::Create(create)) => {
-                let fork = fork_name(create.fork).ok_or(PayloadError::BadCount {
-                    field: "forkNum",
-                    count: create.fork.cast_signed(),
-                })?;
+                let fork = fork_name(create.fork).ok_or(PayloadError::BadFork(create.fork))?;
                 self.relpath(version, create.rel, fork);
             }
             Some(SmgrRecord::Truncate(truncate)) => {

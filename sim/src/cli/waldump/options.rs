@@ -8,9 +8,9 @@ use walsim_core::base::{Lsn, PgVersion, TimelineId};
 use walsim_core::wire::describe::fork_number;
 use walsim_core::wire::record::{RelLocator, RmgrId};
 
-/// The names of all built-in resource managers, with `--rmgr=list`.
+/// The last resource manager that is built in (`RM_MAX_BUILTIN_ID`).
 const LAST_BUILT_IN: u8 = 21;
-/// Behind it are those of extensions (`RM_MIN_CUSTOM_ID`).
+/// The first of those that extensions may have (`RM_MIN_CUSTOM_ID`).
 const FIRST_CUSTOM: i32 = 128;
 
 /// What `--stats` shows a line for.

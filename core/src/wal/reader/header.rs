@@ -1,0 +1,42 @@
+//! Checks of a record's header. Mirrors xlogreader.c (ValidXLogRecordHeader).
+
+use super::RECORD_HEADER;
+use crate::base::{Lsn, PgVersion};
+use crate::wal::WalError;
+use crate::wire::record::RecordHeader;
+
+/// `ValidXLogRecordHeader`. `last` is the record before, invalid right after positioning: then it is only known that the
+/// record before lies before.
+pub(super) fn check_header(
+    version: PgVersion,
+    last: Lsn,
+    record: Lsn,
+    header: &RecordHeader,
+) -> Result<(), WalError> {
+    check_length(version, record, header.tot_len)?;
+    if !header.rmid.is_valid() {
+        let rmid = header.rmid.0;
+        return Err(WalError::Rmgr { rmid, record });
+    }
+    let fits = if last.is_valid() {
+        header.prev == last
+    } else {
+        header.prev < record
+    };
+    if !fits {
+        let prev = header.prev;
+        return Err(WalError::PrevLink { prev, record });
+    }
+    Ok(())
+}
+
+pub(super) fn check_length(version: PgVersion, record: Lsn, len: u32) -> Result<(), WalError> {
+    if len < RECORD_HEADER {
+        return Err(WalError::RecordLength {
+            version,
+            record,
+            len,
+        });
+    }
+    Ok(())
+}
