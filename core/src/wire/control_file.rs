@@ -225,7 +225,7 @@ pub enum ControlFileError {
 }
 
 /// `PG_CONTROL_VERSION` and `CATALOG_VERSION_NO`
-const fn versions(version: PgVersion) -> (u32, u32) {
+pub(crate) const fn versions(version: PgVersion) -> (u32, u32) {
     match version {
         PgVersion::V15 => (1300, 202_209_061),
         PgVersion::V16 => (1300, 202_307_071),

@@ -318,7 +318,7 @@ pub(super) fn stats_items(
     cursor: &mut Cursor<'_>,
     count: usize,
 ) -> Result<Vec<StatsItem>, PayloadError> {
-    if version.major() >= 18 {
+    if version >= PgVersion::V18 {
         return items(cursor, "stats", count);
     }
     let short = items::<StatsItem15>(cursor, "stats", count)?;

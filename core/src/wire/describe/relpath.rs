@@ -2,6 +2,7 @@
 
 use super::text::Text;
 use crate::base::PgVersion;
+use crate::wire::control_file::versions;
 use crate::wire::record::RelLocator;
 
 /// The tablespace of shared catalogs (`GLOBALTABLESPACE_OID`).
@@ -23,16 +24,6 @@ pub fn fork_number(name: &[u8]) -> Option<u8> {
     (0..4).find(|&fork| fork_name(u32::from(fork)).is_some_and(|n| n.as_bytes() == name))
 }
 
-/// The version that names the folder below other tablespaces (`CATALOG_VERSION_NO`).
-const fn catalog_version(version: PgVersion) -> u32 {
-    match version.major() {
-        15 => 202_209_061,
-        16 => 202_307_071,
-        17 => 202_406_281,
-        _ => 202_506_291,
-    }
-}
-
 impl Text {
     /// Adds the path of a relation's fork below the data directory (`relpathperm`).
     pub fn relpath(&mut self, version: PgVersion, rel: RelLocator, fork: &str) -> &mut Self {
@@ -45,7 +36,7 @@ impl Text {
                 .add("/PG_")
                 .dec(version.major())
                 .add("_")
-                .dec(catalog_version(version))
+                .dec(versions(version).1)
                 .add("/")
                 .dec(rel.db)
                 .add("/"),

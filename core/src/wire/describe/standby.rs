@@ -52,14 +52,14 @@ impl Text {
             .dec(running.oldest_running_xid.0);
         self.counted_xids(" xacts:", &running.xids);
         if running.overflowed {
-            let said = if version.major() >= 16 {
+            let said = if version >= PgVersion::V16 {
                 "; subxid overflowed"
             } else {
                 "; subxid ovf"
             };
             self.add(said);
         }
-        if version.major() >= 16 {
+        if version >= PgVersion::V16 {
             self.counted_xids(" subxacts:", &running.subxids);
         }
     }

@@ -32,7 +32,7 @@ impl Text {
                 self.add("tli ").dec(end.this_tli.0);
                 self.add("; prev tli ").dec(end.prev_tli.0);
                 self.add("; time ").timestamp(end.time);
-                if version.major() >= 17 {
+                if version >= PgVersion::V17 {
                     self.add("; wal_level ").add(wal_level_name(level));
                 }
             }
@@ -58,7 +58,7 @@ impl Text {
         self.add("; tli ").dec(checkpoint.this_tli.0);
         self.add("; prev tli ").dec(checkpoint.prev_tli.0);
         self.add("; fpw ").add(on);
-        if version.major() >= 17 {
+        if version >= PgVersion::V17 {
             let level = wal_level_name(checkpoint.wal_level);
             self.add("; wal_level ").add(level);
         }
