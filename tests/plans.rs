@@ -224,7 +224,7 @@ fn a_misspelt_word_gets_a_caret_and_a_guess() {
             "did you mean `shared_buffers`?",
         ),
         ("\"tiny\"", "\"tini\"", "\"tini\"", "did you mean `tiny`?"),
-        ("version = 15", "version = 14", "14", "write 15 or 18"),
+        ("version = 15", "version = 14", "14", "from 15 to 18"),
         ("schema = 1", "schema = 2", "2", "newer walsim"),
         ("schema = 1", "", "", "write `schema = 1`"),
         ("shared_buffers = 8", "shared_buffers = 2", "2", "from 4"),
