@@ -5,15 +5,15 @@ use super::wal_install::InstallXLogFileSegment;
 use crate::base::{Fd, SegmentNo, TimelineId};
 use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll};
 use crate::sys::{Cx, OpenSegment};
-use crate::wal::names::segment_name;
+use crate::wal::names;
 use crate::{ready, ready_ok};
 use alloc::format;
 
 /// The path of a segment.
 #[must_use]
 pub fn segment_path(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> FilePath {
-    let name = segment_name(&cx.shmem.settings.geometry, tli, segment);
-    FilePath::from(format!("pg_wal/{name}"))
+    let geometry = &cx.shmem.settings.geometry;
+    FilePath::from(names::segment_path(geometry, tli, segment))
 }
 
 /// `XLogFileInitInternal`: opens the segment; if it does not exist, makes one of zeros under a temporary name first, so

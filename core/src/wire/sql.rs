@@ -396,16 +396,26 @@ static VALUES: [u8; 256] = {
     values
 };
 
+/// The two digits of every byte.
+static PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A piece at a time: contents may be long.
-        let mut piece = [0; 256];
-        self.0.chunks(piece.len() / 2).try_for_each(|bytes| {
-            for (pair, byte) in piece.chunks_exact_mut(2).zip(bytes) {
-                pair[0] = DIGITS[usize::from(byte >> 4)];
-                pair[1] = DIGITS[usize::from(byte & 15)];
+        let mut piece = [[0; 2]; 128];
+        self.0.chunks(piece.len()).try_for_each(|bytes| {
+            for (pair, byte) in piece.iter_mut().zip(bytes) {
+                *pair = PAIRS[usize::from(*byte)];
             }
-            let text = core::str::from_utf8(&piece[..2 * bytes.len()]);
+            let text = core::str::from_utf8(piece[..bytes.len()].as_flattened());
             f.write_str(text.expect("digits are ASCII"))
         })
     }

@@ -2,7 +2,7 @@
 //! file would have it after a loss of power: WAL that only the older of two reachable files asks for must be there, too.
 
 use super::moves::Moved;
-use super::{FIRST_TIMELINE, Scene, Site, wal_files};
+use super::{FIRST_TIMELINE, Scene, Site};
 use crate::disk::Disk;
 use crate::world::Violation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +11,7 @@ use walsim_core::base::{Geometry, Lsn, PgVersion, Pid, SegmentNo};
 use walsim_core::call::{DiskError, DiskOp, Effect, Message};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{self, Role, Shmem};
+use walsim_core::wal::names::segment_path;
 use walsim_core::wire::slot_file::{FILE_LEN, Persistency, SlotFile};
 
 const CODE: &str = "SLOT";
@@ -194,7 +195,7 @@ impl Slot {
         };
         let upto = self.geometry.segment_before(holder.end);
         for segment in (from.0..=upto.0).map(SegmentNo) {
-            let path = wal_files::path(&self.geometry, FIRST_TIMELINE, segment);
+            let path = segment_path(&self.geometry, FIRST_TIMELINE, segment);
             if !holder.disk.exists(&path) {
                 let message = "a slot holds WAL that is not there";
                 return Err(self.violation(holder, name, segment, message));

@@ -3,12 +3,7 @@
 use crate::disk::Disk;
 use std::ops::Range;
 use walsim_core::base::{Geometry, Lsn, SegmentNo, TimelineId};
-use walsim_core::wal::names::segment_name;
-
-/// Where a segment is.
-pub(super) fn path(geometry: &Geometry, tli: TimelineId, segment: SegmentNo) -> String {
-    format!("pg_wal/{}", segment_name(geometry, tli, segment))
-}
+use walsim_core::wal::names::segment_path;
 
 /// The bytes as a process would read them now; fewer if a file is missing or too short.
 pub(super) fn read(
@@ -25,7 +20,8 @@ pub(super) fn read(
             .end
             .min(geometry.segment_start(SegmentNo(segment.0 + 1)));
         let offset = u64::from(geometry.segment_offset(at));
-        let Some(piece) = disk.read_cached(&path(geometry, tli, segment), offset, end - at) else {
+        let Some(piece) = disk.read_cached(&segment_path(geometry, tli, segment), offset, end - at)
+        else {
             break;
         };
         let whole = piece.len() as u64 == end - at;
@@ -57,7 +53,7 @@ pub(super) fn stable_until(
             .end
             .min(geometry.segment_start(SegmentNo(segment.0 + 1)));
         let offset = u64::from(geometry.segment_offset(at));
-        let stable = start + disk.stable_until(&path(geometry, tli, segment), offset);
+        let stable = start + disk.stable_until(&segment_path(geometry, tli, segment), offset);
         at = stable.min(end);
         if at < end {
             break;

@@ -38,8 +38,14 @@ impl Content {
         let mut rest = bytes;
         for piece in pieces(offset, as_u64(bytes.len())) {
             let (head, tail) = rest.split_at(piece.within.len());
-            let chunk = self.chunks[piece.chunk].get_or_insert_with(|| Arc::new(ZEROS));
-            Arc::make_mut(chunk)[piece.within].copy_from_slice(head);
+            let chunk = &mut self.chunks[piece.chunk];
+            // A whole chunk needs nothing of what was there before.
+            if let Ok(whole) = Chunk::try_from(head) {
+                *chunk = Some(Arc::new(whole));
+            } else {
+                let chunk = chunk.get_or_insert_with(|| Arc::new(ZEROS));
+                Arc::make_mut(chunk)[piece.within].copy_from_slice(head);
+            }
             rest = tail;
         }
     }

@@ -6,7 +6,7 @@ use crate::plan::{Fault, ShutdownMode};
 use walsim_core::base::{Mono, PgVersion};
 use walsim_core::node::{PmState, ProcessView};
 use walsim_core::shmem::{Role, WalSndState};
-use walsim_core::wal::names::segment_name;
+use walsim_core::wal::names::segment_path;
 use walsim_core::wal::position::bytepos_to_end;
 
 /// How often convergence is looked at.
@@ -220,8 +220,7 @@ impl World {
         let segment = geometry.segment_of(from);
         let offset = u64::from(geometry.segment_offset(from));
         let rest = u64::from(geometry.segment) - offset;
-        let name = segment_name(geometry, shmem.walrcv.received_tli, segment);
-        let path = format!("pg_wal/{name}");
+        let path = segment_path(geometry, shmem.walrcv.received_tli, segment);
         let bytes = |host: usize| self.hosts[host].disk.read_cached(&path, offset, rest);
         shmem.walrcv.flushed_upto > from + rest && bytes(host) != bytes(0)
     }

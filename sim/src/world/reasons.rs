@@ -4,7 +4,7 @@
 use super::World;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo};
 use walsim_core::shmem::WalSndState;
-use walsim_core::wal::names::segment_name;
+use walsim_core::wal::names::segment_path;
 use walsim_core::wire::page::LongPageHeader;
 use walsim_core::wire::record::RecordHeader;
 
@@ -73,8 +73,7 @@ impl World {
             from,
             self.checks.first_missing(&self.hosts[host].disk, from),
         );
-        let name = segment_name(geometry, ours.control.checkpoint_copy.this_tli, missing);
-        let file = format!("pg_wal/{name}");
+        let file = segment_path(geometry, ours.control.checkpoint_copy.this_tli, missing);
         let is_there = self.hosts[upstream].disk.read_cached(&file, 0, 1).is_some();
         !is_there && missing <= geometry.segment_of(theirs.xlog.flush)
     }

@@ -84,7 +84,7 @@ impl Node {
     }
 
     fn unlink(&mut self, segment: u64) {
-        let path = wal_files::path(&TINY, FIRST_TIMELINE, SegmentNo(segment));
+        let path = segment_path(&TINY, FIRST_TIMELINE, SegmentNo(segment));
         self.bench.call(&DiskOp::Unlink(path.as_str().into()));
     }
 
