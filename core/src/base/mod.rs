@@ -17,5 +17,5 @@ pub use lsn::{Lsn, ParseLsnError};
 pub use probe::{Bug, Mark, MarkSet, Planted, Probe};
 pub use settings::{PgVersion, SETTINGS, Setting, Settings, WalLevel, setting_named};
 pub use spelling::did_you_mean;
-pub use time::{Mono, Now, TimestampTz};
+pub use time::{Mono, Now, TimestampTz, UnixTime};
 pub use units::{UnitError, duration_us, show_size, show_us, size, thousandths, whole};

@@ -80,3 +80,41 @@ pub struct Now {
     /// The clock that deadlines and time stamps are computed from; it may jump.
     pub wall: TimestampTz,
 }
+
+/// Seconds since 1970 (`pg_time_t`). In text the second in UTC, `2026-11-21 15:30:00`, without naming the zone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UnixTime(pub i64);
+
+impl fmt::Display for UnixTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (day, second) = (
+            self.0.div_euclid(SECONDS_PER_DAY),
+            self.0.rem_euclid(SECONDS_PER_DAY),
+        );
+        let (year, month, day) = civil(day);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(
+            f,
+            "{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
+        )
+    }
+}
+
+const SECONDS_PER_DAY: i64 = 86_400;
+/// From 0000-03-01 to 1970-01-01, in days: a year that begins in March has its leap day last.
+const DAYS_TO_UNIX: i64 = 719_468;
+/// Days of 400 years.
+const DAYS_PER_ERA: i64 = 146_097;
+
+/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
+const fn civil(unix_day: i64) -> (i64, i64, i64) {
+    let day = unix_day + DAYS_TO_UNIX;
+    let (era, of_era) = (day.div_euclid(DAYS_PER_ERA), day.rem_euclid(DAYS_PER_ERA));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = (from_march + 2) % 12 + 1;
+    let year = era * 400 + year + (if month <= 2 { 1 } else { 0 });
+    (year, month, day)
+}

@@ -2,7 +2,7 @@
 
 use super::DiskError;
 use super::FilePath;
-use crate::base::{Lsn, TimelineId, Xid};
+use crate::base::{Lsn, TimelineId, UnixTime, Xid};
 use alloc::string::String;
 use core::fmt;
 
@@ -220,17 +220,17 @@ pub enum Message {
     ReadyForConnections,
     #[error("database system is ready to accept read-only connections")]
     ReadyForReadOnly,
-    #[error("database system was shut down at {0}")]
+    #[error("database system was shut down at {} UTC", UnixTime(*.0))]
     WasShutDown(i64),
-    #[error("database system was interrupted; last known up at {0}")]
+    #[error("database system was interrupted; last known up at {} UTC", UnixTime(*.0))]
     WasInterrupted(i64),
-    #[error("database system was shut down in recovery at {0}")]
+    #[error("database system was shut down in recovery at {} UTC", UnixTime(*.0))]
     WasShutDownInRecovery(i64),
-    #[error("database system shutdown was interrupted; last known up at {0}")]
+    #[error("database system shutdown was interrupted; last known up at {} UTC", UnixTime(*.0))]
     ShutdownWasInterrupted(i64),
-    #[error("database system was interrupted while in recovery at {0}")]
+    #[error("database system was interrupted while in recovery at {} UTC", UnixTime(*.0))]
     WasInterruptedInRecovery(i64),
-    #[error("database system was interrupted while in recovery at log time {0}")]
+    #[error("database system was interrupted while in recovery at log time {} UTC", UnixTime(*.0))]
     WasInterruptedInArchiveRecovery(i64),
     #[error("database cluster state is \"{0}\", not \"shut down\"")]
     NotShutDown(crate::wire::control_file::DbState),

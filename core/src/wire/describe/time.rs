@@ -1,14 +1,8 @@
 //! Time stamps as PostgreSQL's programs without a server print them. Mirrors timestamptz_to_str of pg_waldump's compat.c.
 
 use super::text::Text;
-use crate::base::TimestampTz;
+use crate::base::{TimestampTz, UnixTime};
 use core::fmt::Write as _;
-
-const SECONDS_PER_DAY: i64 = 86_400;
-/// From 0000-03-01 to 1970-01-01, in days: a year that begins in March has its leap day last.
-const DAYS_TO_UNIX: i64 = 719_468;
-/// Days of 400 years.
-const DAYS_PER_ERA: i64 = 146_097;
 
 impl Text {
     /// Adds a time stamp: `2026-11-21 15:30:00.123456 UTC`. The time zone is always UTC, whatever TZ says.
@@ -16,32 +10,10 @@ impl Text {
         // C divides towards zero. Before 2000 its microseconds are negative, and so are they here.
         let unix = time.0 / 1_000_000 + TimestampTz::UNIX_OFFSET_S;
         let micros = time.0 % 1_000_000;
-        let (day, second) = (
-            unix.div_euclid(SECONDS_PER_DAY),
-            unix.rem_euclid(SECONDS_PER_DAY),
-        );
-        let (year, month, day) = civil(day);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(
-            self,
-            "{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06} UTC"
-        )
-        .expect("text takes all");
+        let second = UnixTime(unix);
+        write!(self, "{second}.{micros:06} UTC").expect("text takes all");
         self
     }
-}
-
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
-const fn civil(unix_day: i64) -> (i64, i64, i64) {
-    let day = unix_day + DAYS_TO_UNIX;
-    let (era, of_era) = (day.div_euclid(DAYS_PER_ERA), day.rem_euclid(DAYS_PER_ERA));
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = (from_march + 2) % 12 + 1;
-    let year = era * 400 + year + (if month <= 2 { 1 } else { 0 });
-    (year, month, day)
 }
 
 #[cfg(test)]
@@ -57,7 +29,7 @@ mod tests {
     /// What glibc's strftime prints, for days around every kind of leap year, and a microsecond before 2000.
     #[test]
     fn dates_are_those_of_c() {
-        const DAY: i64 = SECONDS_PER_DAY * 1_000_000;
+        const DAY: i64 = 86_400_000_000;
         for (us, expected) in [
             (0, "2000-01-01 00:00:00.000000 UTC"),
             (59 * DAY, "2000-02-29 00:00:00.000000 UTC"),
