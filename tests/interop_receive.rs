@@ -402,11 +402,8 @@ fn removed_wal_is_the_end() {
         return;
     };
     let folder = Folder::new("receive-removed");
-    let server = primary(
-        &bin,
-        &folder,
-        "max_wal_size=2MB\nmin_wal_size=2MB\nautovacuum=off\n",
-    );
+    // Nothing is removed before it is asked for.
+    let server = primary(&bin, &folder, "min_wal_size=2MB\nautovacuum=off\n");
     let mut receiver = Receiver::new(folder.path(), "wal");
     receiver.start(&server, &[]);
     wait_for("the stream", || receiver.partial().is_some());

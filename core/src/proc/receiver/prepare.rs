@@ -299,9 +299,16 @@ fn slot_position(row: Option<Row>) -> SlotPosition {
 
 /// What the server said in vain of a COPY.
 pub(super) fn ended_by(fields: &crate::wire::backend::ErrorFields) -> Trouble {
-    // The code of a missing file. While WAL streams, the only file that a server misses is the segment that it has
-    // removed, and no second attempt finds that.
-    let is_removed = fields.sqlstate == *b"58P01";
+    // No second attempt finds a segment that was removed. If it is gone when it is to be opened the code is that of a
+    // missing file, and while WAL streams no other file is opened. If it went while it was read, the code is whatever
+    // errno was left; the routine tells, in every language of messages.
+    let in_routine = |name: &str| {
+        fields
+            .others
+            .iter()
+            .any(|(code, r)| *code == b'R' && r == name)
+    };
+    let is_removed = fields.sqlstate == *b"58P01" || in_routine("CheckXLogRemoved");
     let message = ReceiveMessage::Terminated(whole_error(fields));
     if is_removed {
         Trouble::fatal(message)
