@@ -6,7 +6,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -128,7 +128,11 @@ impl Socket {
                 offered += piece.len();
             }
             let count = queue.len().min(PIECES);
-            let written = match rustix::io::writev(self.fd(), &slices[..count]) {
+            let written = match slices[..count] {
+                [ref one] => rustix::net::send(self.fd(), one, SendFlags::NOSIGNAL),
+                ref several => rustix::io::writev(self.fd(), several),
+            };
+            let written = match written {
                 Ok(n) => n,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Ok((total, false)),
