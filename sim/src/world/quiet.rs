@@ -193,7 +193,7 @@ impl World {
         view.postmaster_state() == Some(PmState::WaitBackends) && view.processes().all(left)
     }
 
-    /// 18 passes over the crash of a child that it reaps before it has heard that crash recovery replays, and goes on
+    /// Since 16 a server passes over the crash of a child that it reaps before it has heard that crash recovery replays, and goes on
     /// with shared memory in which the dead hold locks: docs/hazards/crash-passed-over.md.
     fn lives_on_after_a_crash(&self, host: usize) -> bool {
         let Some(node) = &self.hosts[host].node else {
@@ -202,7 +202,7 @@ impl World {
         let view = node.view();
         let settings = &view.shmem().settings;
         let is_dead = |pid| view.process(pid).is_none();
-        settings.pg_version == PgVersion::V18
+        settings.pg_version >= PgVersion::V16
             && view.postmaster_state() == Some(PmState::Run)
             && view.shmem().locks.holders().any(is_dead)
     }

@@ -11,7 +11,7 @@ mod machine;
 mod reload;
 mod requests;
 
-use crate::base::TimestampTz;
+use crate::base::{PgVersion, TimestampTz};
 use crate::call::{Exit, Poll, Wait, Yield};
 use crate::shmem::{Role, Shmem};
 use crate::sys::{Cx, Fork};
@@ -150,13 +150,19 @@ impl Postmaster {
         self.server_loop(cx)
     }
 
-    /// One turn of `ServerLoop`, in the order of 18; the signal handlers of 15 may run in any.
+    /// One turn of `ServerLoop`. Before 16 handlers do the work: of signals that wait together Linux delivers the lower
+    /// number first, and SIGUSR1 is lower than SIGCHLD.
     fn server_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
         cx.reset_latch();
         self.process_shutdown_request(cx);
         self.process_reload_request(cx);
-        self.process_child_exits(cx);
-        self.process_pm_signals(cx);
+        if cx.shmem.settings.pg_version < PgVersion::V16 {
+            self.process_pm_signals(cx);
+            self.process_child_exits(cx);
+        } else {
+            self.process_child_exits(cx);
+            self.process_pm_signals(cx);
+        }
         self.accept(cx);
         if let Some(leave) = &mut self.leave {
             return leave.poll(cx);
