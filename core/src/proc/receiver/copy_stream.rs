@@ -7,7 +7,7 @@ use super::stop::Stop;
 use super::trouble::Trouble;
 use super::wal_file::{CloseWalFile, OpenWalFile, SyncWalFile, WritePiece};
 use super::xlog_stream::broken;
-use crate::call::{LogEvent, Message, Poll, ReceiveMessage, SqlState, Wait, Yield};
+use crate::call::{LogEvent, Message, Poll, ReceiveMessage, SqlState, Yield};
 use crate::ready_ok;
 use crate::storage::libpqrcv::{Incoming, Link, Silence};
 use crate::sys::Cx;
@@ -122,13 +122,7 @@ impl CopyStream {
                 }
                 Turn::Wait => {
                     self.turn = Turn::Woken;
-                    return Poll::Yield(Yield::Wait(Wait {
-                        latch: true,
-                        readable: link.conn,
-                        until: link.timers.sleep_until(cx.now),
-                        why: "HandleCopyStream",
-                        ..Wait::default()
-                    }));
+                    return Poll::Yield(link.wait_for_more(cx.now, "HandleCopyStream"));
                 }
                 Turn::Woken => {
                     if let Err(trouble) = woken(cx, link) {

@@ -4,7 +4,7 @@ use super::check_interrupts;
 use super::flush::FlushWal;
 use super::write::WriteWal;
 use crate::base::{Lsn, PgVersion, TimestampTz};
-use crate::call::{LogEvent, Message, Poll, Signal, SqlState, Wait, Yield};
+use crate::call::{LogEvent, Message, Poll, Signal, SqlState};
 use crate::ready_ok;
 use crate::storage::libpqrcv::{Incoming, Link, Silence, error_text};
 use crate::sys::Cx;
@@ -99,13 +99,7 @@ impl Streaming {
                 }
                 Turn::Wait => {
                     self.turn = Turn::Woken;
-                    return Poll::Yield(Yield::Wait(Wait {
-                        latch: true,
-                        readable: link.conn,
-                        until: link.timers.sleep_until(cx.now),
-                        why: "WalReceiverMain",
-                        ..Wait::default()
-                    }));
+                    return Poll::Yield(link.wait_for_more(cx.now, "WalReceiverMain"));
                 }
                 Turn::Woken => {
                     if let Err(event) = woken(cx, link) {

@@ -1,7 +1,7 @@
 //! What a walreceiver keeps from one message to the next: its connection, and how far it has written and flushed.
 
 use super::timers::Timers;
-use crate::base::{ConnId, Lsn, PgVersion, TimelineId};
+use crate::base::{ConnId, Lsn, Now, PgVersion, TimelineId};
 use crate::call::{Wait, Yield};
 use crate::sys::{ConnEnd, Cx};
 use crate::wire::backend::{BackendMessage, backend_limit};
@@ -100,6 +100,18 @@ impl Link {
                 Err(e) => return Incoming::Broken(e.to_string()),
             }
         }
+    }
+
+    /// How the step ends while WAL streams and nothing has come: until more comes, or a timer is due.
+    #[must_use]
+    pub fn wait_for_more(&self, now: Now, why: &'static str) -> Yield {
+        Yield::Wait(Wait {
+            latch: true,
+            readable: self.conn,
+            until: self.timers.sleep_until(now),
+            why,
+            ..Wait::default()
+        })
     }
 
     /// How the step ends while the upstream is silent.
