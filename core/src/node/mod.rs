@@ -1,4 +1,4 @@
-//! F7: one PostgreSQL server. Composes the processes, routes inputs, latches and signals.
+//! F9: one PostgreSQL server. Composes the processes, routes inputs, latches and signals.
 
 mod initdb;
 mod process;
@@ -8,7 +8,7 @@ mod view;
 
 pub use crate::proc::postmaster::PmState;
 pub use crate::proc::receiver::ReceiverOptions;
-pub use crate::storage::libpqrcv::ConnInfo;
+pub use crate::replication::libpqrcv::ConnInfo;
 pub use initdb::{InitialFile, STANDBY_SIGNAL, initdb};
 pub use receiver::Receiver;
 pub use view::{NodeView, ProcessView};

@@ -1,4 +1,4 @@
-//! F6: one folder per process. A process never imports another.
+//! F8: one folder per process. A process never imports another.
 
 pub mod accept;
 pub mod backend;

@@ -1,7 +1,7 @@
 //! Writing the whole pool and making it durable, for checkpoints. Mirrors CheckPointBuffers, BufferSync of bufmgr.c and
 //! ProcessSyncRequests of sync.c.
 
-use super::buffer::FlushBuffer;
+use super::buffer::{FlushBuffer, FlushWal};
 use super::relation::OpenFile;
 use crate::base::Fd;
 use crate::call::{DiskError, DiskOp, FilePath, LogEvent, Poll, Yield};
@@ -13,18 +13,28 @@ use alloc::vec::Vec;
 
 /// `CheckPointBuffers`, then `ProcessSyncRequests`: when it is done, every change of a page that was made before it
 /// began is durable.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct CheckPointBuffers {
-    write: BufferSync,
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CheckPointBuffers<F> {
+    write: BufferSync<F>,
     written: bool,
     sync: ProcessSyncRequests,
 }
 
-impl CheckPointBuffers {
+impl<F: FlushWal> Default for CheckPointBuffers<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F: FlushWal> CheckPointBuffers<F> {
     /// Looks at the pool when it is polled first.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            write: BufferSync::new(),
+            written: false,
+            sync: ProcessSyncRequests::default(),
+        }
     }
 
     /// # Errors
@@ -40,25 +50,33 @@ impl CheckPointBuffers {
 
 /// `BufferSync`: writes every page that is dirty when it begins. Others may write some of them meanwhile, or change
 /// them again.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct BufferSync {
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct BufferSync<F> {
     todo: Option<VecDeque<(BufTag, BufId)>>,
-    phase: SyncPhase,
+    phase: SyncPhase<F>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-enum SyncPhase {
-    #[default]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum SyncPhase<F> {
     Next,
     Lock(BufId),
-    Flush(BufId, FlushBuffer),
+    Flush(BufId, FlushBuffer<F>),
 }
 
-impl BufferSync {
+impl<F: FlushWal> Default for BufferSync<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F: FlushWal> BufferSync<F> {
     /// Looks at the pool when it is polled first.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            todo: None,
+            phase: SyncPhase::Next,
+        }
     }
 
     /// # Errors

@@ -4,7 +4,6 @@
 //! buffer stops being dirty. Descriptors stay open for the life of their process.
 
 use super::file::{opened, read, written};
-use super::xlog_insert::{DATABASE, DEFAULT_TABLESPACE};
 use crate::base::Fd;
 use crate::call::{
     DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Poll, SqlState,
@@ -16,6 +15,11 @@ use crate::wire::record::RelLocator;
 use alloc::format;
 use alloc::vec::Vec;
 use bytes::Bytes;
+
+/// The tablespace of the only database (`DEFAULTTABLESPACE_OID`).
+pub const DEFAULT_TABLESPACE: u32 = 1663;
+/// The object identifier of the only database (`postgres`).
+pub const DATABASE: u32 = 5;
 
 /// Names a relation of the only database in WAL.
 #[must_use]

@@ -186,7 +186,7 @@ mod tests {
     use crate::base::{PgVersion, Planted};
     use crate::call::Severity;
     use crate::shmem::Role;
-    use crate::storage::bench::{Bench, TINY};
+    use crate::sys::testing::bench::{Bench, TINY};
 
     fn synced(bench: &Bench) -> Vec<&str> {
         let syncs = bench.trace.iter().filter(|op| op.contains("sync"));

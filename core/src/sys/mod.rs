@@ -3,6 +3,8 @@
 mod conn;
 mod cx;
 mod kernel;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use conn::{Conn, ConnEnd, RECEIVE_WINDOW};
 pub use cx::Cx;

@@ -3,8 +3,8 @@
 use super::*;
 use crate::base::{PgVersion, Pid};
 use crate::call::NetEvent;
-use crate::storage::testing::Bench;
 use crate::sys::Conn;
+use crate::sys::testing::server::Bench;
 use crate::wire::backend::{BackendMessage, backend_limit};
 use crate::wire::frontend::FrontendMessage;
 use crate::wire::startup::ProtocolVersion;

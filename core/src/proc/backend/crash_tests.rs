@@ -2,15 +2,15 @@
 //! replay makes of the files that were left must be what replay makes of WAL alone, and hold every reported commit.
 
 use super::*;
+use crate::access::buffers::BufferSync;
+use crate::access::clog::CheckPointClog;
+use crate::access::heap::{HeapGet, Snapshot};
+use crate::access::redo::Redo;
 use crate::base::{PgVersion, Pid, SegmentNo, TimelineId};
 use crate::call::NetEvent;
 use crate::shmem::Role;
-use crate::storage::buffer_sync::BufferSync;
-use crate::storage::clog::CheckPointClog;
-use crate::storage::heap::{HeapGet, Snapshot};
-use crate::storage::redo::Redo;
-use crate::storage::testing::{Bench, TINY};
 use crate::sys::Conn;
+use crate::sys::testing::server::{Bench, TINY};
 use crate::wal::names::segment_name;
 use crate::wal::{Next, WalReader};
 use crate::wire::record::Record;

@@ -2,14 +2,14 @@
 
 use super::settings::{self, SynchronousCommit};
 use super::slot::SlotRoutine;
+use crate::access::checkpoint_request::RequestCheckpoint;
+use crate::access::heap::{HeapGet, HeapInsert, Row, Snapshot};
+use crate::access::xact::{AssignXid, logical_message};
+use crate::access::xlog_insert::{Insertion, XLogInsert};
 use crate::base::Lsn;
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
 use crate::shmem::CheckpointRequests;
-use crate::storage::checkpoint_request::RequestCheckpoint;
-use crate::storage::heap::{HeapGet, HeapInsert, Row, Snapshot};
-use crate::storage::xact::{AssignXid, logical_message};
-use crate::storage::xlog_insert::{Insertion, XLogInsert};
 use crate::sys::Cx;
 use crate::wire::backend::{BackendMessage, Column};
 use crate::wire::record::RmgrId;

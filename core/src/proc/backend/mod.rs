@@ -7,11 +7,11 @@ mod execute;
 mod settings;
 mod slot;
 
+use crate::access::xact::{AbortTransaction, CommitTransaction};
 use crate::base::{ConnId, Lsn, Mark, Xid};
 use crate::call::{Exit, LogEvent, Message, Poll, Severity, Signal, SqlState, Wait, Yield};
-use crate::storage::slot::acquire::release;
-use crate::storage::slot::drop::ReplicationSlotCleanup;
-use crate::storage::xact::{AbortTransaction, CommitTransaction};
+use crate::replication::slot::acquire::release;
+use crate::replication::slot::drop::ReplicationSlotCleanup;
 use crate::sys::{Become, Cx};
 use crate::wire::backend::{BackendMessage, TxStatus};
 use crate::wire::frame::{FrameError, FrameReader};

@@ -5,11 +5,11 @@
 
 mod shutdown;
 
+use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint};
+use crate::access::restartpoint::CreateRestartPoint;
 use crate::base::{PgVersion, TimestampTz};
 use crate::call::{Exit, LogEvent, Poll, Severity, Signal, Wait, Yield};
 use crate::shmem::{CheckpointRequests, CondVarId, PmSignal};
-use crate::storage::checkpoint::{CheckpointKind, CreateCheckPoint};
-use crate::storage::restartpoint::CreateRestartPoint;
 use crate::sys::Cx;
 use alloc::boxed::Box;
 use shutdown::ShutdownXlog;
@@ -212,7 +212,7 @@ mod tests {
     use crate::base::{Pid, Planted};
     use crate::call::DiskError;
     use crate::shmem::{RecoveryState, Role};
-    use crate::storage::bench::{Bench, TINY};
+    use crate::sys::testing::bench::{Bench, TINY};
 
     fn server() -> (Bench, Pid, Checkpointer) {
         let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);

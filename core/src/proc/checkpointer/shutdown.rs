@@ -1,11 +1,11 @@
 //! The last checkpoint or restartpoint. Mirrors ShutdownXLOG, WalSndInitStopping and WalSndWaitStopping.
 
+use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint};
+use crate::access::restartpoint::CreateRestartPoint;
 use crate::base::Pid;
 use crate::call::{LogEvent, Message, Poll, Signal, Wait, Yield};
 use crate::ready_ok;
 use crate::shmem::WalSndState;
-use crate::storage::checkpoint::{CheckpointKind, CreateCheckPoint};
-use crate::storage::restartpoint::CreateRestartPoint;
 use crate::sys::Cx;
 use alloc::boxed::Box;
 use alloc::vec::Vec;

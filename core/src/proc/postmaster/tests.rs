@@ -4,7 +4,7 @@ use super::*;
 use crate::base::{ConnId, Mark, PgVersion, Pid, Planted};
 use crate::call::{DiskDone, Message, Signal};
 use crate::shmem::PmSignal;
-use crate::storage::bench::{Bench, TINY};
+use crate::sys::testing::bench::{Bench, TINY};
 use crate::sys::{ChildExit, ExitKind};
 use PgVersion::{V15, V18};
 use alloc::format;

@@ -9,7 +9,7 @@ use super::wal_file::{CloseWalFile, OpenWalFile, SyncWalFile, WritePiece};
 use super::xlog_stream::broken;
 use crate::call::{LogEvent, Message, Poll, ReceiveMessage, SqlState, Yield};
 use crate::ready_ok;
-use crate::storage::libpqrcv::{Incoming, Link, Silence};
+use crate::replication::libpqrcv::{Incoming, Link, Silence};
 use crate::sys::Cx;
 use crate::wire::backend::{BackendMessage, ErrorFields};
 use crate::wire::replication::{WalMessage, WalMessageError};

@@ -16,7 +16,7 @@ mod xlog_stream;
 use crate::base::{Lsn, Mono, PgVersion};
 use crate::call::{Exit, LogEvent, Message, Poll, ReceiveMessage, Signal, SqlState, Wait, Yield};
 use crate::ready_ok;
-use crate::storage::libpqrcv::{ConnInfo, Connect, Failure, Link, Timers};
+use crate::replication::libpqrcv::{ConnInfo, Connect, Failure, Link, Timers};
 use crate::sys::Cx;
 use crate::wire::frontend::FrontendMessage;
 use alloc::format;

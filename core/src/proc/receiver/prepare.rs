@@ -7,7 +7,7 @@ use super::trouble::{Trouble, whole_error};
 use crate::base::{Geometry, Lsn, TimelineId};
 use crate::call::{DiskOp, FilePath, LogEvent, Poll, ReceiveMessage};
 use crate::ready_ok;
-use crate::storage::libpqrcv::{Answer, Failure, Link, Query, Row};
+use crate::replication::libpqrcv::{Answer, Failure, Link, Query, Row};
 use crate::sys::Cx;
 use crate::wire::command::{Command, SystemIdentity};
 use alloc::string::ToString;

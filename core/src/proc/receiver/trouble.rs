@@ -1,7 +1,7 @@
 //! How a stream ends that should have gone on, and the words for it.
 
 use crate::call::{LogEvent, Message, ReceiveMessage, SqlState};
-use crate::storage::libpqrcv::{Failure, error_text};
+use crate::replication::libpqrcv::{Failure, error_text};
 use crate::wire::backend::ErrorFields;
 use alloc::string::String;
 

@@ -7,8 +7,8 @@ use crate::call::{
     DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Poll, ReceiveMessage,
     Yield,
 };
+use crate::replication::libpqrcv::Link;
 use crate::storage::file::{opened, written};
-use crate::storage::libpqrcv::Link;
 use crate::sys::{Cx, OpenSegment};
 use crate::wal::names::segment_name;
 use alloc::format;

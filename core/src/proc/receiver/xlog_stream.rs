@@ -8,7 +8,7 @@ use super::trouble::Trouble;
 use crate::base::{Lsn, TimelineId};
 use crate::call::{LogEvent, Poll, ReceiveMessage};
 use crate::ready_ok;
-use crate::storage::libpqrcv::{Answer, Link, Query, Row};
+use crate::replication::libpqrcv::{Answer, Link, Query, Row};
 use crate::sys::Cx;
 use crate::wire::command::Command;
 use alloc::string::String;

@@ -1,17 +1,17 @@
 //! Up to the point where replay can start. Mirrors the first half of StartupXLOG, and InitWalRecovery.
 
 use super::Recovery;
+use crate::access::recovery::{ReadOutcome, RecoveryReader};
+use crate::access::wal_read::RecoveryMode;
 use crate::base::{Fd, Lsn, Xid};
 use crate::call::{
     DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll, SqlState, Yield,
 };
+use crate::replication::slot::startup::StartupReplicationSlots;
 use crate::shmem::RecoveryState;
 use crate::storage::control::UpdateControlFile;
 use crate::storage::file::opened;
-use crate::storage::recovery::{ReadOutcome, RecoveryReader};
-use crate::storage::slot::startup::StartupReplicationSlots;
 use crate::storage::sync_data_dir::{RemoveTempXlogFiles, SyncDataDirectory};
-use crate::storage::wal_read::RecoveryMode;
 use crate::sys::Cx;
 use crate::wire::control_file::DbState;
 use crate::wire::record::{Record, RmgrId};

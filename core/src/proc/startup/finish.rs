@@ -2,17 +2,17 @@
 //! and PerformRecoveryXLogAction.
 
 use super::Recovery;
+use crate::access::checkpoint::insert;
+use crate::access::checkpoint_request::RequestCheckpoint;
+use crate::access::clog::TrimClog;
+use crate::access::wal_file::segment_path;
+use crate::access::xlog_flush::XLogFlush;
+use crate::access::xlog_insert::XLogInsert;
 use crate::base::{Bug, Fd, Lsn, Mark};
 use crate::call::{DiskDone, DiskOp, LogEvent, Message, OpenFlags, Poll, SqlState, Yield};
 use crate::shmem::{CheckpointRequests, LockId, LockMode, RecoveryState};
-use crate::storage::checkpoint::insert;
-use crate::storage::checkpoint_request::RequestCheckpoint;
-use crate::storage::clog::TrimClog;
 use crate::storage::control::UpdateControlFile;
 use crate::storage::file::opened;
-use crate::storage::wal_file::segment_path;
-use crate::storage::xlog_flush::XLogFlush;
-use crate::storage::xlog_insert::XLogInsert;
 use crate::sys::Cx;
 use crate::wal::position::{lsn_to_bytepos, skip_header};
 use crate::wal::{Aborted, PageIdent, init_page, mark_overwrite};

@@ -9,10 +9,10 @@ mod finish;
 mod replay;
 mod serve;
 
+use crate::access::recovery::RecoveryReader;
 use crate::base::{Lsn, Mark, PgVersion, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Poll, Severity, SqlState, Yield};
 use crate::shmem::PmSignal;
-use crate::storage::recovery::RecoveryReader;
 use crate::sys::Cx;
 use crate::wire::xlog_records::CheckPoint;
 use begin::Begin;

@@ -3,13 +3,13 @@
 
 use super::Recovery;
 use super::begin::no_redo;
+use crate::access::recovery::ReadOutcome;
+use crate::access::redo::Redo;
+use crate::access::restartpoint::recovery_restart_point;
 use crate::base::{Lsn, PgVersion, Xid};
 use crate::call::{LogEvent, Message, Poll, SqlState, Yield};
 use crate::shmem::{LockId, LockMode, PmSignal, RecoveryState};
 use crate::storage::control::UpdateControlFile;
-use crate::storage::recovery::ReadOutcome;
-use crate::storage::redo::Redo;
-use crate::storage::restartpoint::recovery_restart_point;
 use crate::sys::Cx;
 use crate::wire::control_file::DbState;
 use crate::wire::record::{Record, RmgrId};

@@ -2,10 +2,10 @@
 //! StartupXLOG does up to the checkpoint, and nothing that would change a file.
 
 use super::begin::{checkpoint_found, look_for_checkpoint, say_how_it_ended};
+use crate::access::recovery::RecoveryReader;
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
 use crate::shmem::RecoveryState;
-use crate::storage::recovery::RecoveryReader;
 use crate::sys::Cx;
 use crate::wire::control_file::DbState;
 

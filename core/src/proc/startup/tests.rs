@@ -1,11 +1,11 @@
 //! Whole starts over a disk in memory; the test stands in for the checkpointer.
 
 use super::*;
+use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint};
 use crate::base::{Bug, PgVersion, Pid, Planted, SegmentNo, Xid};
 use crate::call::{Signal, Wait};
 use crate::shmem::{CondVarId, RecoveryState, Role, WalRcvState};
-use crate::storage::bench::{Bench, TINY};
-use crate::storage::checkpoint::{CheckpointKind, CreateCheckPoint};
+use crate::sys::testing::bench::{Bench, TINY};
 use crate::wal::WalBuilder;
 use crate::wal::position::{bytepos_to_end, skip_header};
 use crate::wire::control_file::DbState;

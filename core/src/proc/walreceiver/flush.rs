@@ -1,10 +1,10 @@
 //! Making received WAL durable. Mirrors XLogWalRcvFlush.
 
+use crate::access::wal_file::segment_path;
 use crate::base::{Bug, Mark};
 use crate::call::{DiskOp, LogEvent, Poll};
+use crate::replication::libpqrcv::Link;
 use crate::shmem::Role;
-use crate::storage::libpqrcv::Link;
-use crate::storage::wal_file::segment_path;
 use crate::sys::{Cx, OpenSegment};
 
 /// `XLogWalRcvFlush`. The order is the point: durable first, then published, then others are woken, then reported.

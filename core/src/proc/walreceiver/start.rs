@@ -4,7 +4,7 @@ use super::{check_interrupts, failing};
 use crate::base::{Lsn, PgVersion, TimestampTz};
 use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
 use crate::ready_ok;
-use crate::storage::libpqrcv::{Answer, Link, Query, Row};
+use crate::replication::libpqrcv::{Answer, Link, Query, Row};
 use crate::sys::Cx;
 use crate::wire::command::{Command, SystemIdentity};
 

@@ -6,7 +6,7 @@ use super::write::WriteWal;
 use crate::base::{Lsn, PgVersion, TimestampTz};
 use crate::call::{LogEvent, Message, Poll, Signal, SqlState};
 use crate::ready_ok;
-use crate::storage::libpqrcv::{Incoming, Link, Silence, error_text};
+use crate::replication::libpqrcv::{Incoming, Link, Silence, error_text};
 use crate::sys::Cx;
 use crate::wire::backend::BackendMessage;
 use crate::wire::replication::{WalMessage, WalMessageError};

@@ -6,7 +6,7 @@ use super::*;
 use crate::base::{PgVersion, Planted, SegmentNo, TimelineId, TimestampTz};
 use crate::call::{DiskError, NetEvent};
 use crate::shmem::RecoveryState;
-use crate::storage::bench::SYSID;
+use crate::sys::testing::bench::SYSID;
 use crate::wire::backend::{BackendMessage, ErrorFields, TxStatus};
 use alloc::vec;
 use bytes::Bytes;

@@ -1,12 +1,12 @@
 //! Writing received WAL into segment files. Mirrors XLogWalRcvWrite and XLogWalRcvClose.
 
 use super::flush::FlushWal;
+use crate::access::wal_file::{SwitchSegment, segment_path};
 use crate::base::Lsn;
 use crate::call::{DiskError, DiskOp, LogEvent, Poll};
 use crate::ready_ok;
+use crate::replication::libpqrcv::Link;
 use crate::storage::file::written;
-use crate::storage::libpqrcv::Link;
-use crate::storage::wal_file::{SwitchSegment, segment_path};
 use crate::sys::{Cx, OpenSegment};
 use bytes::{Buf, Bytes};
 

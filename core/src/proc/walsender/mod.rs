@@ -14,9 +14,9 @@ mod wal_read;
 
 use crate::base::{ConnId, Lsn, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Poll, Severity, Signal, SqlState, Wait, Yield};
+use crate::replication::slot::acquire::release;
+use crate::replication::slot::drop::ReplicationSlotCleanup;
 use crate::shmem::{PmSignal, WalSnd, WalSndState};
-use crate::storage::slot::acquire::release;
-use crate::storage::slot::drop::ReplicationSlotCleanup;
 use crate::sys::{Become, Cx, OpenSegment};
 use crate::wire::backend::{BackendMessage, TxStatus};
 use crate::wire::frame::FrameReader;

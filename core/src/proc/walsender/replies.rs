@@ -4,8 +4,8 @@
 use super::WalSender;
 use super::stream::Turn;
 use crate::call::{Exit, LogEvent, Message, SqlState, Yield};
-use crate::storage::slot::advance::confirm_received_location;
-use crate::storage::slot::required_lsn::ReplicationSlotsComputeRequiredLsn;
+use crate::replication::slot::advance::confirm_received_location;
+use crate::replication::slot::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use crate::sys::Cx;
 use crate::wire::backend::BackendMessage;
 use crate::wire::frame::{Frame, FrameError};

@@ -9,7 +9,7 @@ use super::*;
 use crate::base::{Mark, PgVersion, Pid, SegmentNo, TimestampTz, Xid};
 use crate::call::{NetEvent, SEND_WINDOW};
 use crate::shmem::RecoveryState;
-use crate::storage::bench::SYSID;
+use crate::sys::testing::bench::SYSID;
 use crate::wire::command::SystemIdentity;
 use crate::wire::frontend::FrontendMessage;
 use crate::wire::replication::{HotStandbyFeedback, Keepalive, StandbyMessage, WalMessage};

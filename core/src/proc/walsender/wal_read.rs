@@ -1,9 +1,9 @@
 //! Reads WAL from segment files. Mirrors WALRead with WalSndSegmentOpen.
 
+use crate::access::wal_file::segment_path;
 use crate::base::{Lsn, Mark, SegmentNo, TimelineId};
 use crate::call::{DiskError, DiskOp, LogEvent, Message, OpenFlags, Poll, SqlState};
 use crate::storage::file::{opened, read};
-use crate::storage::wal_file::segment_path;
 use crate::sys::{Cx, OpenSegment};
 use crate::wal::names::segment_name;
 use alloc::string::String;

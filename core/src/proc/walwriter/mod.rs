@@ -1,8 +1,8 @@
 //! Flushes WAL in the background, so that asynchronous commits become durable. Mirrors walwriter.c.
 
+use crate::access::xlog_flush::XLogBackgroundFlush;
 use crate::base::TimestampTz;
 use crate::call::{Exit, Poll, Signal, Wait, Yield};
-use crate::storage::xlog_flush::XLogBackgroundFlush;
 use crate::sys::Cx;
 
 /// Rounds without anything to do after which the walwriter sleeps longer (`LOOPS_UNTIL_HIBERNATE`).

@@ -1,7 +1,7 @@
 //! Slots and positions as SQL sees them.
 
 use super::*;
-use crate::storage::testing::Bench;
+use crate::sys::testing::server::Bench;
 
 /// The redo pointer stands at 0/1028, WAL ends at 0/1800 and is flushed up to 0/1700.
 fn session() -> Session {

@@ -1,0 +1,184 @@
+//! Shared buffers against a disk that is a map.
+
+use super::*;
+use crate::access::heap::{HeapGet, HeapInsert, Row, Snapshot};
+use crate::base::{Pid, Xid};
+use crate::call::{DiskError, Message, Yield};
+use crate::shmem::{BufTag, Role};
+use crate::storage::buffer::ReadMode;
+use crate::sys::testing::server::Bench;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+const REL: u32 = 16384;
+
+fn tag(block: u32) -> BufTag {
+    BufTag { rel: REL, block }
+}
+
+fn insert(bench: &mut Bench, pid: Pid, rel: u32, key: u64) -> Lsn {
+    let row = Row {
+        key,
+        value: Bytes::from(vec![7; 300]),
+    };
+    let mut insert = HeapInsert::new(rel, row, Xid(10));
+    bench.run(pid, |cx| insert.poll(cx)).unwrap()
+}
+
+/// WAL is durable up to the page's LSN before the page is written, and nothing of it is fsynced.
+#[test]
+fn wal_goes_out_before_the_page() {
+    let mut bench = Bench::primary();
+    let pid = bench.spawn(Role::Backend);
+    for key in 0..6 {
+        insert(&mut bench, pid, REL, key);
+    }
+    let relation = bench.trace_of("base/5/16384");
+    assert!(
+        relation.iter().all(|line| !line.starts_with("fsync")),
+        "{relation:?}"
+    );
+    // The first write of block 0 extends the file, the second is the eviction.
+    let writes: Vec<usize> = (0..bench.trace.len())
+        .filter(|at| bench.trace[*at] == "write base/5/16384 0+512")
+        .collect();
+    assert_eq!(writes.len(), 2, "{:#?}", bench.trace);
+    assert!(bench.position("fsync pg_wal/") < writes[1]);
+    assert!(bench.shmem.xlog.flush.0 > 0x1000);
+    assert!(
+        bench
+            .shmem
+            .sync_requests
+            .files
+            .contains(&"base/5/16384".into())
+    );
+}
+
+/// The second of two readers waits for the first one's read and reads nothing itself.
+#[test]
+fn two_readers_read_once() {
+    let mut bench = Bench::primary();
+    let [a, b] = [bench.spawn(Role::Backend), bench.spawn(Role::Backend)];
+    bench.files.insert("base/5/16384".into(), vec![0; 512]);
+    let mut first = ReadBuffer::new(tag(0), ReadMode::Normal);
+    let mut second = first.clone();
+    bench.run_to(a, "FileRead", |cx| first.poll(cx));
+    let waits = bench.step(b, |cx| second.poll(cx));
+    assert!(matches!(waits, Poll::Yield(Yield::Wait(wait)) if wait.lock));
+    let one = bench.run(a, |cx| first.poll(cx)).unwrap();
+    let two = bench.run(b, |cx| second.poll(cx)).unwrap();
+    assert_eq!(one, two);
+    assert_eq!(bench.shmem.buffers.pool[usize::from(one)].pins, [a, b]);
+    assert_eq!(
+        bench.trace_of("base/5/16384"),
+        ["open base/5/16384", "read base/5/16384 0+512"]
+    );
+}
+
+/// A reader that waited for one that failed reads for itself.
+#[test]
+fn a_failed_read_is_tried_by_the_next() {
+    let mut bench = Bench::primary();
+    let [a, b] = [bench.spawn(Role::Backend), bench.spawn(Role::Backend)];
+    bench.files.insert("base/5/16384".into(), vec![0; 512]);
+    let mut first = ReadBuffer::new(tag(0), ReadMode::Normal);
+    let mut second = first.clone();
+    bench.run_to(a, "FileRead", |cx| first.poll(cx));
+    let _ = bench.step(b, |cx| second.poll(cx));
+    bench.fail = Some((String::from("read"), DiskError::Io));
+    assert!(bench.run(a, |cx| first.poll(cx)).is_err());
+    bench.fail = None;
+    bench.step(a, |cx| cx.release_everything());
+    assert!(bench.run(b, |cx| second.poll(cx)).is_ok());
+}
+
+#[test]
+fn what_is_no_page_is_refused() {
+    let mut bench = Bench::primary();
+    let pid = bench.spawn(Role::Backend);
+    bench.files.insert("base/5/16384".into(), vec![0xAB; 512]);
+    let mut read = ReadBuffer::new(tag(0), ReadMode::Normal);
+    let error = bench.run(pid, |cx| read.poll(cx)).unwrap_err();
+    assert_eq!(
+        error.message,
+        Message::InvalidPage {
+            relation: REL,
+            block: 0
+        }
+    );
+    bench.step(pid, |cx| cx.release_everything());
+    // For somebody who makes it anew it does not matter.
+    let mut read = ReadBuffer::new(tag(0), ReadMode::ZeroAndLock);
+    assert!(bench.run(pid, |cx| read.poll(cx)).is_ok());
+}
+
+#[test]
+fn a_pool_of_pinned_buffers_is_an_error() {
+    let mut bench = Bench::primary();
+    let pid = bench.spawn(Role::Backend);
+    bench.files.insert("base/5/16384".into(), vec![0; 5 * 512]);
+    for block in 0..4 {
+        let mut read = ReadBuffer::new(tag(block), ReadMode::Normal);
+        bench.run(pid, |cx| read.poll(cx)).unwrap();
+    }
+    let mut read = ReadBuffer::new(tag(4), ReadMode::Normal);
+    let error = bench.run(pid, |cx| read.poll(cx)).unwrap_err();
+    assert_eq!(error.message, Message::NoUnpinnedBuffers);
+}
+
+/// Rows outlive their eviction; a reader sees its own, and others' only once they are committed.
+#[test]
+fn rows_are_seen_by_the_rules() {
+    let mut bench = Bench::primary();
+    let pid = bench.spawn(Role::Backend);
+    for key in 0..6 {
+        insert(&mut bench, pid, REL, key);
+    }
+    bench.shmem.next_xid = Xid(11);
+    let mut get = |own| {
+        let snapshot = bench.step(pid, |cx| Snapshot::take(cx, own));
+        let mut get = HeapGet::new(REL, 0, snapshot);
+        bench.run(pid, |cx| get.poll(cx)).unwrap().is_some()
+    };
+    assert!(get(Xid(10)));
+    assert!(!get(Xid::INVALID));
+}
+
+/// A write that fails leaves the page dirty.
+#[test]
+fn a_failed_write_loses_nothing() {
+    let mut bench = Bench::primary();
+    let pid = bench.spawn(Role::Checkpointer);
+    insert(&mut bench, pid, REL, 1);
+    bench.fail = Some((String::from("write base"), DiskError::NoSpace));
+    let mut sync = CheckPointBuffers::new();
+    assert!(bench.run(pid, |cx| sync.poll(cx)).is_err());
+    bench.fail = None;
+    bench.step(pid, |cx| cx.release_everything());
+    let mut sync = CheckPointBuffers::new();
+    bench.run(pid, |cx| sync.poll(cx)).unwrap();
+    assert!(bench.shmem.buffers.pool.iter().all(|buffer| !buffer.dirty));
+    let write = bench.trace.len() - 3;
+    assert_eq!(
+        bench.trace[write..],
+        [
+            "write base/5/16384 0+512",
+            "fsync base/5/16384",
+            "syncdir base/5"
+        ]
+    );
+}
+
+/// A failed fsync is a PANIC: what the kernel dropped must come from WAL.
+#[test]
+fn a_failed_fsync_is_a_panic() {
+    let mut bench = Bench::primary();
+    let pid = bench.spawn(Role::Checkpointer);
+    insert(&mut bench, pid, REL, 1);
+    bench.fail = Some((String::from("fsync base"), DiskError::Io));
+    let mut sync = CheckPointBuffers::new();
+    let error = bench.run(pid, |cx| sync.poll(cx)).unwrap_err();
+    assert_eq!(error.severity, crate::call::Severity::Panic);
+}

@@ -1,0 +1,453 @@
+//! A checkpoint, in as many steps as others can act between. Mirrors CreateCheckPoint and CheckPointGuts of xlog.c.
+//!
+//! Everything that was changed before the redo point is durable when the control file names the checkpoint. A crash
+//! anywhere before that leaves the previous checkpoint valid, and what WAL is no longer needed goes only after it; the redo pointer that full-page images are decided by is
+//! not moved back if a checkpoint fails.
+
+use super::clog::CheckPointClog;
+use super::wal_release::{ReleaseAfter, ReleaseWal};
+use super::xlog_flush::XLogFlush;
+use super::xlog_insert::{Inserted, Insertion, XLogInsert};
+use crate::access::buffers::CheckPointBuffers;
+use crate::base::{Bug, Lsn, PgVersion, Pid, TimelineId, Xid};
+use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
+use crate::replication::slot::required_lsn::sample_required_lsn;
+use crate::shmem::{INSERTION_LOCKS, LockId, LockMode, Role};
+use crate::storage::control::UpdateControlFile;
+use crate::sys::Cx;
+use crate::wal::position::bytepos_to_start;
+use crate::wire::control_file::DbState;
+use crate::wire::record::RmgrId;
+use crate::wire::standby_records::{RunningXacts, StandbyRecord};
+use crate::wire::xlog_records::{CheckPoint, FullXid, XlogRecord};
+use crate::{ready, ready_ok};
+use alloc::vec::Vec;
+
+/// Which checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CheckpointKind {
+    /// While the server runs. Without `force` it is left out if nothing happened since the last one.
+    Online {
+        /// `CHECKPOINT_FORCE`
+        force: bool,
+    },
+    /// `CHECKPOINT_END_OF_RECOVERY`: written as a shutdown checkpoint, before anybody may write WAL.
+    EndOfRecovery,
+    /// `CHECKPOINT_IS_SHUTDOWN`: nobody is left who may write WAL, and nothing is written behind it.
+    Shutdown,
+}
+
+/// `CreateCheckPoint`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CreateCheckPoint {
+    kind: CheckpointKind,
+    checkpoint: CheckPoint,
+    /// What slots held before they were saved.
+    slots: Lsn,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Start,
+    LockControlBefore,
+    ShuttingDown(UpdateControlFile),
+    Begin,
+    LockInsertions {
+        next: u8,
+        important: Lsn,
+    },
+    InsertRedo(XLogInsert),
+    /// Before slots are saved.
+    SampleSlots,
+    ReadXids,
+    /// Waits for those inside a commit critical section.
+    Delayed(Vec<(Pid, Xid)>),
+    Slots(CheckPointReplicationSlots),
+    Clog(CheckPointClog),
+    Buffers(CheckPointBuffers),
+    Snapshot(LogStandbySnapshot),
+    InsertRecord(XLogInsert),
+    Flush {
+        at: Inserted,
+        flush: XLogFlush,
+    },
+    LockControl(Inserted),
+    UpdateControl(UpdateControlFile, ReleaseWal),
+    Release(ReleaseWal),
+}
+
+impl CreateCheckPoint {
+    /// Begins when it is polled first.
+    #[must_use]
+    pub fn new(cx: &Cx<'_>, kind: CheckpointKind) -> Self {
+        // What this server never changes (OIDs, multixacts, horizons) is carried on from checkpoint to checkpoint.
+        Self {
+            kind,
+            checkpoint: cx.shmem.control.checkpoint_copy,
+            slots: Lsn::INVALID,
+            phase: Phase::Start,
+        }
+    }
+
+    /// False if there was nothing to do.
+    ///
+    /// # Errors
+    /// Whatever could not be made durable: as an ERROR if the checkpoint can be tried again, else as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
+        let why = "CreateCheckPoint";
+        loop {
+            match &mut self.phase {
+                Phase::Start => match self.kind {
+                    CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => {
+                        self.phase = Phase::LockControlBefore;
+                    }
+                    CheckpointKind::Online { .. } => self.phase = Phase::Begin,
+                },
+                Phase::LockControlBefore => {
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    cx.shmem.control.state = DbState::ShuttingDown;
+                    self.phase = Phase::ShuttingDown(UpdateControlFile::new());
+                }
+                Phase::ShuttingDown(update) => {
+                    ready_ok!(update.poll(cx));
+                    cx.release(LockId::ControlFile);
+                    self.phase = Phase::Begin;
+                }
+                Phase::Begin => {
+                    self.begin(cx);
+                    let important = cx.shmem.xlog.last_important;
+                    self.phase = Phase::LockInsertions { next: 0, important };
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::LockInsertions { next, important } => {
+                    ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
+                    *next += 1;
+                    if *next < INSERTION_LOCKS {
+                        // Nobody waits for an insertion of ours: we only look.
+                        cx.shmem
+                            .locks
+                            .set_var(LockId::WalInsert(*next - 1), Lsn::MAX);
+                        continue;
+                    }
+                    let important = *important;
+                    let idle = self.look_under_locks(cx, important);
+                    for lock in 0..INSERTION_LOCKS {
+                        cx.release(LockId::WalInsert(lock));
+                    }
+                    if idle {
+                        return Poll::Ready(Ok(false));
+                    }
+                    self.phase = self.after_redo(cx);
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::InsertRedo(insert) => {
+                    self.checkpoint.redo = ready_ok!(insert.poll(cx)).start;
+                    self.phase = Phase::SampleSlots;
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::SampleSlots => {
+                    self.slots = ready!(sample_required_lsn(cx));
+                    self.phase = Phase::ReadXids;
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::ReadXids => {
+                    ready!(cx.acquire(LockId::XidGen, LockMode::Shared));
+                    self.checkpoint.next_xid = full_xid(cx, cx.shmem.next_xid);
+                    cx.release(LockId::XidGen);
+                    self.phase = Phase::Delayed(delaying(cx));
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Delayed(those) => {
+                    // Before backends had a flag for it nobody waited here: a commit record before the redo point is not
+                    // replayed after a crash, and a status that is set behind our back is in no page that this
+                    // checkpoint makes durable.
+                    if !those.is_empty() && !cx.planted(Bug::CommitCrossesRedoPoint) {
+                        let now = delaying(cx);
+                        those.retain(|one| now.contains(one));
+                        if !those.is_empty() {
+                            let until = Some(cx.now.mono.after_ms(10));
+                            let wait = Wait {
+                                until,
+                                why,
+                                ..Wait::default()
+                            };
+                            return Poll::Yield(Yield::Wait(wait));
+                        }
+                    }
+                    self.phase = Phase::Slots(CheckPointReplicationSlots::new());
+                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                }
+                Phase::Slots(slots) => {
+                    ready_ok!(slots.poll(cx));
+                    self.phase = Phase::Clog(CheckPointClog::new());
+                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                }
+                Phase::Clog(clog) => {
+                    ready_ok!(clog.poll(cx));
+                    self.phase = Phase::Buffers(CheckPointBuffers::new());
+                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                }
+                Phase::Buffers(buffers) => {
+                    ready_ok!(buffers.poll(cx));
+                    self.phase = match self.kind {
+                        CheckpointKind::Online { .. } => {
+                            Phase::Snapshot(LogStandbySnapshot::default())
+                        }
+                        CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => {
+                            Phase::InsertRecord(self.record(cx))
+                        }
+                    };
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Snapshot(snapshot) => {
+                    ready_ok!(snapshot.poll(cx));
+                    self.phase = Phase::InsertRecord(self.record(cx));
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::InsertRecord(insert) => {
+                    let at = ready_ok!(insert.poll(cx));
+                    self.phase = Phase::Flush {
+                        at,
+                        flush: XLogFlush::new(at.end),
+                    };
+                }
+                Phase::Flush { at, flush } => {
+                    ready_ok!(flush.poll(cx));
+                    let at = *at;
+                    if let Err(e) = self.end_of_wal(cx, at) {
+                        return Poll::Ready(Err(e));
+                    }
+                    self.phase = Phase::LockControl(at);
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::LockControl(at) => {
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    let at = *at;
+                    let release = self.release(cx, at);
+                    self.publish(cx, at);
+                    self.phase = Phase::UpdateControl(UpdateControlFile::new(), release);
+                }
+                Phase::UpdateControl(update, release) => {
+                    ready_ok!(update.poll(cx));
+                    cx.release(LockId::ControlFile);
+                    self.phase = Phase::Release(release.clone());
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Release(release) => {
+                    ready_ok!(release.poll(cx));
+                    cx.log(LogEvent::log(Message::Checkpoint("complete")));
+                    return Poll::Ready(Ok(true));
+                }
+            }
+        }
+    }
+
+    /// What is noted before the redo point is fixed.
+    fn begin(&mut self, cx: &mut Cx<'_>) {
+        self.checkpoint.time = cx.now.wall.unix_seconds();
+        self.checkpoint.oldest_active_xid = match self.kind {
+            CheckpointKind::Online { .. } => oldest_active_xid(cx),
+            CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => Xid::INVALID,
+        };
+    }
+
+    /// With all insertion locks held: is there anything to do, and if so, where does redo start?
+    fn look_under_locks(&mut self, cx: &mut Cx<'_>, important: Lsn) -> bool {
+        let shmem = &mut *cx.shmem;
+        let settings = &shmem.settings;
+        match self.kind {
+            CheckpointKind::Online { force: false } if important == shmem.control.checkpoint => {
+                return true;
+            }
+            CheckpointKind::Online { .. } | CheckpointKind::Shutdown => {
+                self.checkpoint.prev_tli = shmem.xlog.insert_tli;
+            }
+            CheckpointKind::EndOfRecovery => {
+                shmem.recovery.insert_allowed.push(cx.me);
+                self.checkpoint.prev_tli = shmem.xlog.prev_tli;
+            }
+        }
+        self.checkpoint.this_tli = shmem.xlog.insert_tli;
+        self.checkpoint.full_page_writes = shmem.xlog.full_page_writes;
+        self.checkpoint.wal_level = if settings.pg_version < PgVersion::V17 {
+            0
+        } else {
+            shmem.control.wal_level
+        };
+        if self.redo_is_a_record(settings.pg_version) {
+            return false;
+        }
+        let redo = bytepos_to_start(&settings.geometry, shmem.xlog.curr_byte_pos);
+        self.checkpoint.redo = redo;
+        shmem.xlog.redo = redo;
+        false
+    }
+
+    /// Since 17 an online checkpoint begins with a record, whose insertion moves the redo pointer to its start.
+    fn redo_is_a_record(&self, version: PgVersion) -> bool {
+        match self.kind {
+            CheckpointKind::Online { .. } => version >= PgVersion::V17,
+            CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => false,
+        }
+    }
+
+    fn after_redo(&self, cx: &Cx<'_>) -> Phase {
+        if !self.redo_is_a_record(cx.shmem.settings.pg_version) {
+            return Phase::SampleSlots;
+        }
+        Phase::InsertRedo(insert(
+            cx,
+            &XlogRecord::CheckpointRedo(cx.shmem.control.wal_level),
+        ))
+    }
+
+    fn record(&self, cx: &Cx<'_>) -> XLogInsert {
+        insert(
+            cx,
+            &match self.kind {
+                CheckpointKind::Online { .. } => XlogRecord::CheckpointOnline(self.checkpoint),
+                CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => {
+                    XlogRecord::CheckpointShutdown(self.checkpoint)
+                }
+            },
+        )
+    }
+
+    /// What is the last WAL for now must really be the last: the next start goes on behind it, and would write over
+    /// whatever followed.
+    fn end_of_wal(&self, cx: &mut Cx<'_>, at: Inserted) -> Result<(), LogEvent> {
+        match self.kind {
+            CheckpointKind::Online { .. } => return Ok(()),
+            CheckpointKind::EndOfRecovery => {
+                let me = cx.me;
+                cx.shmem.recovery.insert_allowed.retain(|pid| *pid != me);
+            }
+            CheckpointKind::Shutdown => {}
+        }
+        if self.checkpoint.redo != at.start {
+            return Err(LogEvent::panic(SqlState::INTERNAL, Message::ConcurrentWal));
+        }
+        Ok(())
+    }
+
+    /// What is left to do once the control file names it.
+    fn release(&self, cx: &Cx<'_>, at: Inserted) -> ReleaseWal {
+        let after = ReleaseAfter::Checkpoint {
+            end: at.end,
+            tli: self.checkpoint.this_tli,
+            shutdown: match self.kind {
+                CheckpointKind::Online { .. } => false,
+                CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => true,
+            },
+        };
+        let prior_redo = cx.shmem.control.checkpoint_copy.redo;
+        ReleaseWal::new(after, prior_redo, self.checkpoint.redo, self.slots)
+    }
+
+    /// Makes it the checkpoint that recovery starts from, in shared memory.
+    fn publish(&self, cx: &mut Cx<'_>, at: Inserted) {
+        let control = &mut cx.shmem.control;
+        match self.kind {
+            CheckpointKind::Online { .. } => {}
+            CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => {
+                control.state = DbState::ShutDown;
+            }
+        }
+        control.checkpoint = at.start;
+        control.checkpoint_copy = self.checkpoint;
+        // Crash recovery replays to the end of WAL in any case.
+        control.min_recovery_point = Lsn::INVALID;
+        control.min_recovery_point_tli = TimelineId(0);
+    }
+}
+
+/// `LogStandbySnapshot`: writes down which transactions run, so that a standby can open for readers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct LogStandbySnapshot {
+    insert: Option<XLogInsert>,
+}
+
+impl LogStandbySnapshot {
+    /// # Errors
+    /// WAL that cannot be written, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        if self.insert.is_none() {
+            // Held until the record is in: no transaction may begin that the record does not know.
+            ready!(cx.acquire(LockId::XidGen, LockMode::Shared));
+            let record = StandbyRecord::RunningXacts(running_xacts(cx));
+            let insertion = Insertion {
+                unimportant: true,
+                ..Insertion::new(
+                    RmgrId::STANDBY,
+                    record.info(),
+                    Xid::INVALID,
+                    record.encode(),
+                )
+            };
+            self.insert = Some(XLogInsert::new(insertion));
+        }
+        let insert = self.insert.as_mut().expect("made above");
+        let end = ready_ok!(insert.poll(cx)).end;
+        cx.release(LockId::XidGen);
+        // `XLogSetAsyncXactLSN`: the walwriter sends it on its way soon.
+        cx.shmem.xlog.async_commit = cx.shmem.xlog.async_commit.max(end);
+        cx.shmem.procs.set_latch_of(Role::WalWriter);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// `GetRunningTransactionData`
+fn running_xacts(cx: &Cx<'_>) -> RunningXacts {
+    let xids = cx.shmem.procs.running_xids();
+    let next_xid = cx.shmem.next_xid;
+    let ended = (0..next_xid.0)
+        .rev()
+        .map(Xid)
+        .find(|xid| !xids.contains(xid));
+    RunningXacts {
+        overflowed: false,
+        next_xid,
+        oldest_running_xid: oldest_active_xid(cx),
+        latest_completed_xid: ended.unwrap_or(Xid::INVALID),
+        xids,
+        subxids: Vec::new(),
+    }
+}
+
+/// `GetOldestActiveTransactionId`
+fn oldest_active_xid(cx: &Cx<'_>) -> Xid {
+    cx.shmem
+        .procs
+        .running_xids()
+        .first()
+        .copied()
+        .unwrap_or(cx.shmem.next_xid)
+}
+
+/// `GetVirtualXIDsDelayingChkpt`: who is inside a commit critical section, and in which transaction.
+fn delaying(cx: &Cx<'_>) -> Vec<(Pid, Xid)> {
+    let procs = cx.shmem.procs.iter().filter(|proc| proc.delay_checkpoint);
+    procs.map(|proc| (proc.pid, proc.xid)).collect()
+}
+
+/// With the epoch of the last checkpoint: transaction ids do not wrap here.
+fn full_xid(cx: &Cx<'_>, xid: Xid) -> FullXid {
+    FullXid::new(cx.shmem.control.checkpoint_copy.next_xid.epoch(), xid)
+}
+
+/// Inserts a record of the XLOG resource manager.
+#[must_use]
+pub fn insert(cx: &Cx<'_>, record: &XlogRecord) -> XLogInsert {
+    let main = record.encode(cx.shmem.settings.pg_version);
+    XLogInsert::new(Insertion::new(
+        RmgrId::XLOG,
+        record.info(),
+        Xid::INVALID,
+        main,
+    ))
+}
+
+#[cfg(test)]
+mod tests;

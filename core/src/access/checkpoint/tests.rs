@@ -1,0 +1,198 @@
+//! Checkpoints: what they write, in which order, and for whom they wait.
+
+use super::*;
+use crate::base::Planted;
+use crate::sys::testing::bench::{Bench, TINY};
+
+const FIRST: Lsn = Lsn(1024 + 40);
+
+/// A server behind the first checkpoint of its cluster and one record more.
+fn server(version: PgVersion, planted: Planted) -> (Bench, Pid) {
+    let mut bench = Bench::new(version, TINY, planted);
+    let mut wal = bench.wal();
+    wal.append(&bench.xlog(&XlogRecord::NextOid(24576)));
+    bench.in_production(&wal);
+    let pid = bench.attach(Role::Checkpointer);
+    (bench, pid)
+}
+
+fn begin(bench: &mut Bench, pid: Pid, force: bool) -> CreateCheckPoint {
+    bench.step(pid, |cx| {
+        CreateCheckPoint::new(cx, CheckpointKind::Online { force })
+    })
+}
+
+#[test]
+fn an_online_checkpoint_is_a_redo_point_a_snapshot_and_a_record() {
+    let xlog = |info| (RmgrId::XLOG, info);
+    let running = (RmgrId::STANDBY, 0x10);
+    for (version, expected) in [
+        (
+            PgVersion::V15,
+            &[xlog(0x00), xlog(0x30), running, xlog(0x10)][..],
+        ),
+        (
+            PgVersion::V18,
+            &[xlog(0x00), xlog(0x30), xlog(0xE0), running, xlog(0x10)][..],
+        ),
+    ] {
+        let (mut bench, pid) = server(version, Planted::NONE);
+        let mut checkpoint = begin(&mut bench, pid, false);
+        assert_eq!(bench.drive(pid, |cx| checkpoint.poll(cx)), Ok(Ok(true)));
+        let records = bench.records(FIRST);
+        let kinds: Vec<_> = records
+            .iter()
+            .map(|(_, rmid, info)| (*rmid, *info))
+            .collect();
+        assert_eq!(kinds, expected, "{version:?}");
+        let control = &bench.shmem.control;
+        assert_eq!(control.checkpoint, records[records.len() - 1].0);
+        assert_eq!(control.checkpoint_copy.redo, records[2].0, "{version:?}");
+        assert_eq!(bench.shmem.xlog.redo, records[2].0);
+        assert_eq!(control.state, DbState::InProduction);
+        let on_disk = &bench.files["global/pg_control"];
+        assert_eq!(on_disk, &control.encode(version));
+    }
+}
+
+/// The control file comes last: a crash before leaves the checkpoint before.
+#[test]
+fn the_control_file_is_written_behind_the_flush() {
+    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    let mut checkpoint = begin(&mut bench, pid, false);
+    assert_eq!(bench.drive(pid, |cx| checkpoint.poll(cx)), Ok(Ok(true)));
+    let of = |text: &str| bench.trace.iter().rposition(|op| op.starts_with(text));
+    assert!(
+        of("fsync pg_wal") < of("write global/pg_control"),
+        "{:?}",
+        bench.trace
+    );
+    assert!(of("write global/pg_control") < of("fsync global/pg_control"));
+}
+
+/// Transactions that begin between the redo point and here are in the record; others would be lost behind it.
+#[test]
+fn transaction_ids_are_read_behind_the_redo_point() {
+    let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
+    let mut checkpoint = begin(&mut bench, pid, false);
+    let before = bench.shmem.xlog.redo;
+    while bench.shmem.xlog.redo == before {
+        assert!(matches!(
+            bench.step(pid, |cx| checkpoint.poll(cx)),
+            Poll::Yield(_)
+        ));
+    }
+    bench.shmem.next_xid = Xid(100);
+    assert_eq!(bench.drive(pid, |cx| checkpoint.poll(cx)), Ok(Ok(true)));
+    assert_eq!(bench.shmem.control.checkpoint_copy.next_xid.xid(), Xid(100));
+}
+
+#[test]
+fn an_idle_server_skips_checkpoints_that_nobody_asked_for() {
+    let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
+    for (force, performed) in [(false, true), (false, false), (true, true), (false, false)] {
+        let mut checkpoint = begin(&mut bench, pid, force);
+        let outcome = bench.drive(pid, |cx| checkpoint.poll(cx));
+        assert_eq!(outcome, Ok(Ok(performed)), "force {force}");
+        assert!((0..INSERTION_LOCKS).all(|n| !bench.shmem.locks.is_held(LockId::WalInsert(n))));
+    }
+}
+
+/// A commit whose record is before the redo point and whose status is not yet set must end first, and one that begins
+/// behind it need not.
+#[test]
+fn a_checkpoint_waits_for_commits_that_cross_its_redo_point() {
+    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    let backend = bench.attach(Role::Backend);
+    let set = |bench: &mut Bench, xid: u32, delay: bool| {
+        let proc = bench.shmem.procs.get_mut(backend).expect("attached");
+        (proc.xid, proc.delay_checkpoint) = (Xid(xid), delay);
+    };
+    set(&mut bench, 7, true);
+    let mut checkpoint = begin(&mut bench, pid, true);
+    for _ in 0..3 {
+        let wait = bench
+            .drive(pid, |cx| checkpoint.poll(cx))
+            .expect_err("waits");
+        assert_eq!(wait.until, Some(bench.now.mono.after_ms(10)));
+        bench.pass_ms(10);
+    }
+    set(&mut bench, 8, true);
+    assert_eq!(bench.drive(pid, |cx| checkpoint.poll(cx)), Ok(Ok(true)));
+}
+
+#[test]
+fn the_planted_bug_does_not_wait() {
+    let planted = Planted::NONE.with(Bug::CommitCrossesRedoPoint);
+    let (mut bench, pid) = server(PgVersion::V18, planted);
+    let backend = bench.attach(Role::Backend);
+    bench
+        .shmem
+        .procs
+        .get_mut(backend)
+        .expect("attached")
+        .delay_checkpoint = true;
+    let mut checkpoint = begin(&mut bench, pid, true);
+    let outcome = bench.drive(pid, |cx| checkpoint.poll(cx));
+    assert_eq!(outcome.is_ok(), Planted::AVAILABLE);
+}
+
+#[test]
+fn the_snapshot_names_who_runs() {
+    let (mut bench, _) = server(PgVersion::V15, Planted::NONE);
+    for xid in [7, 5] {
+        let backend = bench.attach(Role::Backend);
+        bench.shmem.procs.get_mut(backend).expect("attached").xid = Xid(xid);
+    }
+    bench.shmem.next_xid = Xid(8);
+    let pid = bench.attach(Role::Checkpointer);
+    let running = bench.step(pid, |cx| running_xacts(cx));
+    assert_eq!(running.xids, [Xid(5), Xid(7)]);
+    assert_eq!(
+        (running.oldest_running_xid, running.latest_completed_xid),
+        (Xid(5), Xid(6))
+    );
+}
+
+/// The last record of all: redo starts at the checkpoint itself, and the control file says that nothing follows.
+#[test]
+fn a_shutdown_checkpoint_is_its_own_redo_point() {
+    for version in PgVersion::ALL {
+        let (mut bench, pid) = server(version, Planted::NONE);
+        let kind = CheckpointKind::Shutdown;
+        let mut checkpoint = bench.step(pid, |cx| CreateCheckPoint::new(cx, kind));
+        assert_eq!(bench.drive(pid, |cx| checkpoint.poll(cx)), Ok(Ok(true)));
+        let records = bench.records(FIRST);
+        let (at, rmid, info) = records[records.len() - 1];
+        assert_eq!((rmid, info), (RmgrId::XLOG, 0x00), "{version:?}");
+        let control = &bench.shmem.control;
+        assert_eq!((control.checkpoint, control.checkpoint_copy.redo), (at, at));
+        assert_eq!(control.state, DbState::ShutDown);
+        assert_eq!(bench.files["global/pg_control"], control.encode(version));
+    }
+}
+
+/// Whatever is written behind the redo point would be overwritten by the next start.
+#[test]
+fn wal_that_is_written_during_a_shutdown_is_a_panic() {
+    let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
+    let kind = CheckpointKind::Shutdown;
+    let mut checkpoint = bench.step(pid, |cx| CreateCheckPoint::new(cx, kind));
+    let before = bench.shmem.xlog.redo;
+    while bench.shmem.xlog.redo == before {
+        let step = bench.step(pid, |cx| checkpoint.poll(cx));
+        assert!(matches!(step, Poll::Yield(_)));
+    }
+    let other = bench.attach(Role::Backend);
+    let mut record = bench.step(other, |cx| insert(cx, &XlogRecord::NextOid(9)));
+    assert!(matches!(
+        bench.drive(other, |cx| record.poll(cx)),
+        Ok(Ok(_))
+    ));
+    let Ok(Err(event)) = bench.drive(pid, |cx| checkpoint.poll(cx)) else {
+        panic!("the checkpoint passed")
+    };
+    let expected = LogEvent::panic(SqlState::INTERNAL, Message::ConcurrentWal);
+    assert_eq!(event, expected);
+    assert_eq!(bench.shmem.control.state, DbState::ShuttingDown);
+}

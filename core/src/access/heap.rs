@@ -1,0 +1,395 @@
+//! Versioned rows on pages. Mirrors heap_insert and RelationGetBufferForTuple of heapam.c and hio.c, and the visibility
+//! rules of heapam_visibility.c, for tables that are only inserted into.
+//!
+//! A row is a heap tuple: PostgreSQL's header, a key of eight bytes, the value. A row that is put again is a further
+//! tuple; which of them counts is decided by who reads: the last one on the pages whose transaction is visible.
+
+use super::clog::ClogStatus;
+use super::generic_xlog::GenericXLogFinish;
+use crate::access::buffers::ReadBuffer;
+use crate::base::{Lsn, Xid};
+use crate::call::{LogEvent, Message, Poll, SqlState, Yield};
+use crate::shmem::{BufId, BufTag, LockId, LockMode, XactStatus};
+use crate::storage::buffer::{self, ReadMode};
+use crate::storage::relation::RelationBlocks;
+use crate::sys::Cx;
+use crate::wire::data_page::{self, DataPage, HEADER_LEN};
+use crate::wire::layout::{Pad, layout};
+use crate::{ready, ready_ok};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// `HEAP_HASVARWIDTH | HEAP_XMAX_INVALID`
+const INFOMASK: u16 = 0x0002 | 0x0800;
+
+/// Page header and one line pointer, rounded up to 8.
+const PAGE_OVERHEAD: u32 = 32;
+
+layout! {
+    /// `HeapTupleHeaderData` up to the first attribute, which is the key.
+    struct TupleHeader: Disk {
+        xmin: Xid,
+        xmax: Xid,
+        command: u32,
+        block_high: u16,
+        block_low: u16,
+        item: u16,
+        infomask2: u16,
+        infomask: u16,
+        hoff: u8,
+        pad: Pad<1>,
+        key: u64,
+    }
+}
+
+/// A version of a row.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Row {
+    /// Which row.
+    pub key: u64,
+    /// Its value.
+    pub value: Bytes,
+}
+
+/// A tuple that lies on a page.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Tuple {
+    /// Who inserted it.
+    pub xmin: Xid,
+    /// The row.
+    pub row: Row,
+}
+
+impl Row {
+    /// The bytes of its tuple, which will be item `item` of `block`.
+    fn tuple(&self, xmin: Xid, block: u32, item: u16) -> Vec<u8> {
+        let [b0, b1, b2, b3] = block.to_be_bytes();
+        let header = TupleHeader {
+            xmin,
+            xmax: Xid::INVALID,
+            command: 0,
+            block_high: u16::from_be_bytes([b0, b1]),
+            block_low: u16::from_be_bytes([b2, b3]),
+            item,
+            infomask2: 2,
+            infomask: INFOMASK,
+            hoff: 24,
+            pad: Pad,
+            key: self.key,
+        };
+        let mut bytes = Vec::with_capacity(TupleHeader::LEN + self.value.len());
+        header.encode(&mut bytes);
+        bytes.extend_from_slice(&self.value);
+        bytes
+    }
+}
+
+/// The tuples of a page, in the order of their line pointers. An item that is no tuple of ours is left out.
+#[must_use]
+pub fn tuples(page: &[u8]) -> Vec<Tuple> {
+    DataPage::new(page)
+        .items()
+        .filter_map(|item| tuple(item, |_| true))
+        .collect()
+}
+
+/// The versions of one row on a page, the newest last.
+fn versions(page: &[u8], key: u64) -> Vec<Tuple> {
+    DataPage::new(page)
+        .items()
+        .filter_map(|item| tuple(item, |k| k == key))
+        .collect()
+}
+
+fn tuple(item: &[u8], wanted: impl FnOnce(u64) -> bool) -> Option<Tuple> {
+    let TupleHeader { xmin, key, .. } = TupleHeader::decode(item).ok()?;
+    let value = || Bytes::copy_from_slice(&item[TupleHeader::LEN..]);
+    wanted(key).then(|| Tuple {
+        xmin,
+        row: Row {
+            key,
+            value: value(),
+        },
+    })
+}
+
+/// `heap_insert`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct HeapInsert {
+    rel: u32,
+    row: Row,
+    xid: Xid,
+    phase: InsertPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum InsertPhase {
+    Start,
+    Blocks(RelationBlocks),
+    Target(ReadBuffer),
+    LockTarget(BufId),
+    LockExtension { full: u32 },
+    Extend(ReadBuffer),
+    LockExtended(BufId),
+    Insert(BufId),
+    Log(BufId, GenericXLogFinish),
+}
+
+impl HeapInsert {
+    /// A new version of a row, by a transaction that has its id.
+    #[must_use]
+    pub const fn new(rel: u32, row: Row, xid: Xid) -> Self {
+        Self {
+            rel,
+            row,
+            xid,
+            phase: InsertPhase::Start,
+        }
+    }
+
+    /// The end of its record.
+    ///
+    /// # Errors
+    /// The row fits no page, a page cannot be read or made, or WAL could not be written.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Lsn, LogEvent>> {
+        let extension = LockId::RelationExtension(self.rel);
+        loop {
+            match &mut self.phase {
+                InsertPhase::Start => {
+                    if let Err(e) = self.check_size(cx) {
+                        return Poll::Ready(Err(e));
+                    }
+                    self.phase = InsertPhase::Blocks(RelationBlocks::new(self.rel));
+                }
+                InsertPhase::Blocks(blocks) => {
+                    let blocks = ready_ok!(blocks.poll(cx));
+                    self.phase = self.target(blocks, 0);
+                }
+                InsertPhase::Target(read) => {
+                    let buffer = ready_ok!(read.poll(cx));
+                    self.phase = InsertPhase::LockTarget(buffer);
+                }
+                InsertPhase::LockTarget(buffer) => {
+                    let buffer = *buffer;
+                    ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
+                    let page = DataPage::new(buffer::page(cx, buffer));
+                    if page.is_new() || page.free_space() >= self.aligned_len() {
+                        self.phase = InsertPhase::Insert(buffer);
+                        continue;
+                    }
+                    let tag = cx.shmem.buffers.pool[usize::from(buffer)].tag;
+                    let full = tag.expect("a pinned buffer holds a page").block + 1;
+                    buffer::unlock_release(cx, buffer);
+                    self.phase = InsertPhase::LockExtension { full };
+                    return Poll::Yield(Yield::Again("RelationGetBufferForTuple"));
+                }
+                InsertPhase::LockExtension { full } => {
+                    let full = *full;
+                    ready!(cx.acquire(extension, LockMode::Exclusive));
+                    // Others who found the same page full may have extended the relation already.
+                    let blocks = cx.shmem.buffers.blocks.get(&self.rel).copied();
+                    let blocks = blocks.expect("asked for before");
+                    if blocks > full {
+                        cx.release(extension);
+                        self.phase = self.target(blocks, full);
+                    } else {
+                        let tag = BufTag {
+                            rel: self.rel,
+                            block: blocks,
+                        };
+                        self.phase = InsertPhase::Extend(ReadBuffer::new(tag, ReadMode::Extend));
+                    }
+                }
+                InsertPhase::Extend(read) => {
+                    let buffer = ready_ok!(read.poll(cx));
+                    let tag = cx.shmem.buffers.pool[usize::from(buffer)].tag;
+                    let block = tag.expect("a pinned buffer holds a page").block;
+                    cx.shmem.buffers.blocks.insert(self.rel, block + 1);
+                    self.phase = InsertPhase::LockExtended(buffer);
+                }
+                InsertPhase::LockExtended(buffer) => {
+                    let buffer = *buffer;
+                    // Before the extension lock goes, so that nobody fills the page first.
+                    ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
+                    cx.release(extension);
+                    self.phase = InsertPhase::Insert(buffer);
+                }
+                InsertPhase::Insert(buffer) => {
+                    let buffer = *buffer;
+                    let log = self.insert(cx, buffer);
+                    self.phase = InsertPhase::Log(buffer, log);
+                }
+                InsertPhase::Log(buffer, log) => {
+                    let buffer = *buffer;
+                    let end = ready_ok!(log.poll(cx));
+                    buffer::unlock_release(cx, buffer);
+                    return Poll::Ready(Ok(end));
+                }
+            }
+        }
+    }
+
+    fn tuple_len(&self) -> usize {
+        TupleHeader::LEN + self.row.value.len()
+    }
+
+    /// `MaxHeapTupleSize`
+    fn check_size(&self, cx: &Cx<'_>) -> Result<(), LogEvent> {
+        let max = cx.shmem.settings.geometry.data_page - PAGE_OVERHEAD;
+        let size = u32::try_from(self.tuple_len()).unwrap_or(u32::MAX);
+        if size <= max {
+            return Ok(());
+        }
+        let message = Message::RowTooBig { size, max };
+        Err(LogEvent::error(SqlState::PROGRAM_LIMIT_EXCEEDED, message))
+    }
+
+    /// The last block, unless it is known to be full.
+    fn target(&self, blocks: u32, full: u32) -> InsertPhase {
+        if blocks <= full {
+            return InsertPhase::LockExtension { full };
+        }
+        let tag = BufTag {
+            rel: self.rel,
+            block: blocks - 1,
+        };
+        InsertPhase::Target(ReadBuffer::new(tag, ReadMode::Normal))
+    }
+
+    fn aligned_len(&self) -> usize {
+        self.tuple_len().next_multiple_of(8)
+    }
+
+    /// Adds the tuple to a copy of the page. One that is all zeros, fresh or left by a crash, is initialised first.
+    fn insert(&self, cx: &mut Cx<'_>, buffer: BufId) -> GenericXLogFinish {
+        let old = &cx.shmem.buffers.pool[usize::from(buffer)];
+        let block = old.tag.expect("a pinned buffer holds a page").block;
+        let is_new = DataPage::new(&old.page).is_new();
+        let mut page = if is_new {
+            data_page::empty_page(cx.shmem.settings.geometry.data_page)
+        } else {
+            old.page.to_vec()
+        };
+        let items = (DataPage::new(&page).lower() - HEADER_LEN) / 4;
+        let item = u16::try_from(items + 1).expect("a page has fewer line pointers than bytes");
+        let tuple = self.row.tuple(self.xid, block, item);
+        let added = data_page::add_item(&mut page, &tuple);
+        assert_eq!(added, Some(item), "the tuple was found to fit");
+        GenericXLogFinish::new(cx, buffer, page, self.xid, is_new)
+    }
+}
+
+/// Which transactions a statement sees (`SnapshotData`).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Snapshot {
+    /// Our own transaction: its rows are seen.
+    own: Xid,
+    /// The first id that was not given out.
+    xmax: Xid,
+    /// Those that were running: not seen, whatever their status says by now.
+    running: Vec<Xid>,
+}
+
+impl Snapshot {
+    /// `GetSnapshotData`
+    #[must_use]
+    pub fn take(cx: &Cx<'_>, own: Xid) -> Self {
+        Self {
+            own,
+            xmax: cx.shmem.next_xid,
+            running: cx.shmem.procs.running_xids(),
+        }
+    }
+}
+
+/// `GET`: finds the newest version of a row that a snapshot sees. On a hot standby, whose running transactions are not
+/// known, the commit status alone decides.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct HeapGet {
+    rel: u32,
+    key: u64,
+    snapshot: Snapshot,
+    phase: GetPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum GetPhase {
+    Blocks(RelationBlocks),
+    /// Blocks from here on are done.
+    Next(u32),
+    Read(u32, ReadBuffer),
+    Lock(u32, BufId),
+    /// Versions of one page, the newest last.
+    Check(u32, Vec<Tuple>),
+    Status(u32, Vec<Tuple>, Tuple, ClogStatus),
+}
+
+impl HeapGet {
+    /// Looks for a row.
+    #[must_use]
+    pub const fn new(rel: u32, key: u64, snapshot: Snapshot) -> Self {
+        Self {
+            rel,
+            key,
+            snapshot,
+            phase: GetPhase::Blocks(RelationBlocks::new(rel)),
+        }
+    }
+
+    /// Its value, if there is one.
+    ///
+    /// # Errors
+    /// A page or a commit status cannot be read.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Bytes>, LogEvent>> {
+        loop {
+            match &mut self.phase {
+                GetPhase::Blocks(blocks) => {
+                    let blocks = ready_ok!(blocks.poll(cx));
+                    self.phase = GetPhase::Next(blocks);
+                }
+                GetPhase::Next(0) => return Poll::Ready(Ok(None)),
+                GetPhase::Next(done) => {
+                    let block = *done - 1;
+                    let tag = BufTag {
+                        rel: self.rel,
+                        block,
+                    };
+                    self.phase = GetPhase::Read(block, ReadBuffer::new(tag, ReadMode::Normal));
+                }
+                GetPhase::Read(block, read) => {
+                    let buffer = ready_ok!(read.poll(cx));
+                    self.phase = GetPhase::Lock(*block, buffer);
+                }
+                GetPhase::Lock(block, buffer) => {
+                    let (block, buffer) = (*block, *buffer);
+                    ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Shared));
+                    let versions = versions(buffer::page(cx, buffer), self.key);
+                    buffer::unlock_release(cx, buffer);
+                    self.phase = GetPhase::Check(block, versions);
+                }
+                GetPhase::Check(block, versions) => {
+                    let Some(version) = versions.pop() else {
+                        self.phase = GetPhase::Next(*block);
+                        continue;
+                    };
+                    let Snapshot { own, xmax, running } = &self.snapshot;
+                    let xmin = version.xmin;
+                    if xmin == *own {
+                        return Poll::Ready(Ok(Some(version.row.value)));
+                    }
+                    if xmin < *xmax && !running.contains(&xmin) {
+                        let rest = core::mem::take(versions);
+                        let status = ClogStatus::new(xmin);
+                        self.phase = GetPhase::Status(*block, rest, version, status);
+                    }
+                }
+                GetPhase::Status(block, rest, version, status) => {
+                    if ready_ok!(status.poll(cx)) == XactStatus::Committed {
+                        return Poll::Ready(Ok(Some(version.row.value.clone())));
+                    }
+                    self.phase = GetPhase::Check(*block, core::mem::take(rest));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The page that a record refers to. Mirrors XLogReadBufferForRedoExtended, XLogReadBufferExtended and log_invalid_page
+//! of xlogutils.c.
+
+use crate::access::buffers::ReadBuffer;
+use crate::call::{LogEvent, Message, Poll, SqlState};
+use crate::shmem::{BufId, BufTag, LockId, LockMode};
+use crate::storage::buffer::{self, ReadMode};
+use crate::storage::relation::{self, OpenFile, RelationBlocks};
+use crate::sys::Cx;
+use crate::wire::data_page::DataPage;
+use crate::wire::record::{BlockRef, Image, Record};
+use crate::{ready, ready_ok};
+use alloc::vec::Vec;
+
+/// `XLogRedoAction`. But for the last, the buffer is pinned and its content locked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum RedoAction {
+    /// The change must be made.
+    NeedsRedo(BufId),
+    /// The page has it already.
+    Done(BufId),
+    /// The image was put in place.
+    Restored(BufId),
+    /// There is no such page; it was remembered.
+    NotFound,
+}
+
+/// `XLogReadBufferForRedo`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct ReadBufferForRedo {
+    tag: BufTag,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Create(OpenFile),
+    Blocks(RelationBlocks),
+    Extend {
+        block: u32,
+        read: Option<ReadBuffer>,
+    },
+    Read(ReadBuffer),
+    Lock(BufId),
+    Decide(BufId),
+}
+
+impl ReadBufferForRedo {
+    /// For one block of a record.
+    ///
+    /// # Errors
+    /// The block is none of the database's.
+    pub(super) fn new(record: &Record, block: &BlockRef) -> Result<Self, LogEvent> {
+        if !relation::is_ours(block.rel) || block.fork != 0 {
+            return Err(super::unknown(record));
+        }
+        let tag = BufTag {
+            rel: block.rel.rel,
+            block: block.block,
+        };
+        // A file that is missing is made: the record that dropped it, or the one that made it, may be elsewhere in WAL.
+        let create = OpenFile::new(relation::path(tag.rel), true);
+        Ok(Self {
+            tag,
+            phase: Phase::Create(create),
+        })
+    }
+
+    /// Polled with the same record and block as before.
+    ///
+    /// # Errors
+    /// The page cannot be read or made, or its image cannot be restored.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        record: &Record,
+        block: &BlockRef,
+    ) -> Poll<Result<RedoAction, LogEvent>> {
+        let image = block.image.as_ref().filter(|image| image.apply());
+        // What the page was before does not matter then; it is not read, so that it may well be torn.
+        let zero = image.is_some() || block.will_init;
+        loop {
+            match &mut self.phase {
+                Phase::Create(create) => {
+                    ready_ok!(create.poll(cx));
+                    self.phase = Phase::Blocks(RelationBlocks::new(self.tag.rel));
+                }
+                Phase::Blocks(blocks) => {
+                    let blocks = ready_ok!(blocks.poll(cx));
+                    self.phase = match (self.tag.block < blocks, zero) {
+                        (true, false) => self.read(ReadMode::Normal),
+                        (true, true) => self.read(ReadMode::ZeroAndLock),
+                        (false, true) => Phase::Extend {
+                            block: blocks,
+                            read: None,
+                        },
+                        (false, false) => return Poll::Ready(self.invalid(cx)),
+                    };
+                }
+                Phase::Extend { block, read: None } if *block > self.tag.block => {
+                    self.phase = self.read(ReadMode::ZeroAndLock);
+                }
+                Phase::Extend { block, read } => {
+                    let next = BufTag {
+                        rel: self.tag.rel,
+                        block: *block,
+                    };
+                    let buffer = ready_ok!(
+                        read.get_or_insert(ReadBuffer::new(next, ReadMode::Extend))
+                            .poll(cx)
+                    );
+                    cx.shmem.buffers.unpin(buffer, cx.me);
+                    cx.shmem.buffers.blocks.insert(next.rel, next.block + 1);
+                    self.phase = Phase::Extend {
+                        block: next.block + 1,
+                        read: None,
+                    };
+                }
+                Phase::Read(read) => {
+                    let buffer = ready_ok!(read.poll(cx));
+                    self.phase = Phase::Lock(buffer);
+                }
+                Phase::Lock(buffer) => {
+                    let buffer = *buffer;
+                    let lock = LockId::BufferContent(buffer);
+                    if !cx.holds(lock) {
+                        ready!(cx.acquire(lock, LockMode::Exclusive));
+                    }
+                    self.phase = Phase::Decide(buffer);
+                }
+                Phase::Decide(buffer) => {
+                    let buffer = *buffer;
+                    if let Some(image) = image {
+                        return Poll::Ready(restore(cx, buffer, record, block, image));
+                    }
+                    let page = DataPage::new(buffer::page(cx, buffer));
+                    if block.will_init {
+                        return Poll::Ready(Ok(RedoAction::NeedsRedo(buffer)));
+                    }
+                    if page.is_new() {
+                        buffer::unlock_release(cx, buffer);
+                        return Poll::Ready(self.invalid(cx));
+                    }
+                    return Poll::Ready(Ok(if record.end <= page.lsn() {
+                        RedoAction::Done(buffer)
+                    } else {
+                        RedoAction::NeedsRedo(buffer)
+                    }));
+                }
+            }
+        }
+    }
+
+    const fn read(&self, mode: ReadMode) -> Phase {
+        Phase::Read(ReadBuffer::new(self.tag, mode))
+    }
+
+    /// `log_invalid_page`: before the consistent point a later record may drop or cut the relation. Behind it nothing
+    /// of the kind is possible.
+    fn invalid(&self, cx: &mut Cx<'_>) -> Result<RedoAction, LogEvent> {
+        if cx.shmem.recovery.consistent {
+            return Err(LogEvent::panic(
+                SqlState::DATA_CORRUPTED,
+                Message::InvalidPages,
+            ));
+        }
+        cx.shmem.recovery.invalid_pages.insert(self.tag);
+        Ok(RedoAction::NotFound)
+    }
+}
+
+/// `RestoreBlockImage`, and the new LSN, which a page of zeros does not get.
+fn restore(
+    cx: &mut Cx<'_>,
+    buffer: BufId,
+    record: &Record,
+    block: &BlockRef,
+    image: &Image,
+) -> Result<RedoAction, LogEvent> {
+    let page_size = cx.shmem.settings.geometry.data_page;
+    let page: Vec<u8> = image.restore(page_size).map_err(|error| {
+        let message = Message::BadImage {
+            lsn: record.lsn,
+            block: block.id,
+            error,
+        };
+        LogEvent::error(SqlState::INTERNAL, message)
+    })?;
+    let is_new = DataPage::new(&page).is_new();
+    buffer::modify(cx, buffer, page);
+    if !is_new {
+        buffer::set_lsn(cx, buffer, record.end);
+    }
+    Ok(RedoAction::Restored(buffer))
+}

@@ -1,0 +1,219 @@
+//! Replay of records on a server in recovery whose disk is a map.
+
+use super::*;
+use crate::access::buffers::CheckPointBuffers;
+use crate::base::{Lsn, Pid, TimestampTz, Xid};
+use crate::shmem::{BufTag, Role, XactStatus};
+use crate::storage::relation::locator;
+use crate::sys::testing::server::Bench;
+use crate::wire::data_page::{DataPage, add_item, empty_page, set_lsn};
+use crate::wire::generic::compute_delta;
+use crate::wire::record::{BlockPart, Image, RecordBody};
+use crate::wire::xact_records::{XactEnd, XactOp};
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+const REL: u32 = 16384;
+
+/// A record as the reader would give it, ending at `end`.
+fn record(body: RecordBody, end: u64) -> Record {
+    let mut assembled = body.assemble(512);
+    assembled.finish(Lsn(8));
+    let bytes = Bytes::copy_from_slice(assembled.bytes());
+    Record::decode(&bytes, [Lsn(end - 64), Lsn(end), Lsn(end)], 512).unwrap()
+}
+
+fn page(items: u8) -> Vec<u8> {
+    let mut page = empty_page(512);
+    for item in 0..items {
+        add_item(&mut page, &[item; 40]).unwrap();
+    }
+    page
+}
+
+/// A Generic record that turns a page with so many items into one with one more.
+fn delta(block: u32, items: u8, end: u64) -> Record {
+    let mut part = BlockPart::new(0, locator(REL), block);
+    part.data = Bytes::from(compute_delta(&page(items), &page(items + 1)));
+    let mut body = RecordBody::new(RmgrId::GENERIC, 0, Xid(10), Bytes::new());
+    body.blocks = vec![part];
+    record(body, end)
+}
+
+fn image(block: u32, items: u8, end: u64) -> Record {
+    let mut part = BlockPart::new(0, locator(REL), block);
+    part.image = Some(Image::of_page(&page(items), true));
+    let mut body = RecordBody::new(RmgrId::GENERIC, 0, Xid(10), Bytes::new());
+    body.blocks = vec![part];
+    record(body, end)
+}
+
+fn replay(bench: &mut Bench, pid: Pid, record: &Record) -> Result<(), LogEvent> {
+    let mut redo = Redo::new(record.clone());
+    bench.run(pid, |cx| redo.poll(cx))
+}
+
+fn content(bench: &Bench, block: u32) -> (usize, Lsn) {
+    let id = bench.shmem.buffers.map[&BufTag { rel: REL, block }];
+    let buffer = &bench.shmem.buffers.pool[usize::from(id)];
+    assert!(buffer.pins.is_empty());
+    let page = DataPage::new(&buffer.page);
+    (page.items().count(), page.lsn())
+}
+
+/// Twice is the same as once, for a delta as for an image.
+#[test]
+fn replaying_again_changes_nothing() {
+    let mut bench = Bench::in_recovery();
+    let pid = bench.spawn(Role::Startup);
+    let records = [
+        image(0, 1, 0x1100),
+        delta(0, 1, 0x1200),
+        delta(0, 2, 0x1300),
+    ];
+    for record in &records {
+        replay(&mut bench, pid, record).unwrap();
+    }
+    assert_eq!(content(&bench, 0), (3, Lsn(0x1300)));
+    let changes = bench.shmem.buffers.changes.len();
+    assert_eq!(changes, 3);
+    for record in &records[1..] {
+        replay(&mut bench, pid, record).unwrap();
+    }
+    assert_eq!(content(&bench, 0), (3, Lsn(0x1300)));
+    assert_eq!(bench.shmem.buffers.changes.len(), changes);
+    for record in &records {
+        replay(&mut bench, pid, record).unwrap();
+    }
+    assert_eq!(content(&bench, 0), (3, Lsn(0x1300)));
+}
+
+/// An image replaces a torn page without reading it; a delta for such a page is an error.
+#[test]
+fn an_image_repairs_a_torn_page() {
+    let mut torn = page(3);
+    torn[64..512].fill(0xEE);
+    torn[10] = 0xFF;
+    let mut bench = Bench::in_recovery();
+    let pid = bench.spawn(Role::Startup);
+    bench.files.insert("base/5/16384".into(), torn);
+    let error = replay(&mut bench, pid, &delta(0, 1, 0x1200)).unwrap_err();
+    assert_eq!(
+        error.message,
+        Message::InvalidPage {
+            relation: REL,
+            block: 0
+        }
+    );
+    bench.step(pid, |cx| cx.release_everything());
+    bench.trace.clear();
+    replay(&mut bench, pid, &image(0, 2, 0x1300)).unwrap();
+    assert_eq!(content(&bench, 0), (2, Lsn(0x1300)));
+    assert!(bench.trace.iter().all(|line| !line.starts_with("read")));
+}
+
+/// An image far behind the end makes the pages between; a delta there is remembered, or is a PANIC.
+#[test]
+fn blocks_behind_the_end() {
+    let mut bench = Bench::in_recovery();
+    let pid = bench.spawn(Role::Startup);
+    replay(&mut bench, pid, &image(2, 1, 0x1100)).unwrap();
+    assert_eq!(bench.files[&"base/5/16384".into()].len(), 3 * 512);
+    let tag = |block| BufTag { rel: REL, block };
+    // Block 1 is all zeros, block 7 does not exist.
+    for block in [1, 7] {
+        replay(&mut bench, pid, &delta(block, 1, 0x1200)).unwrap();
+        assert!(bench.shmem.recovery.invalid_pages.contains(&tag(block)));
+    }
+    bench.shmem.recovery.consistent = true;
+    let error = replay(&mut bench, pid, &delta(8, 1, 0x1200)).unwrap_err();
+    assert_eq!(
+        error,
+        LogEvent::panic(SqlState::DATA_CORRUPTED, Message::InvalidPages)
+    );
+}
+
+/// A delta that leads out of the page is an error, whoever made it.
+#[test]
+fn a_delta_stays_on_its_page() {
+    let mut bench = Bench::in_recovery();
+    let pid = bench.spawn(Role::Startup);
+    replay(&mut bench, pid, &image(0, 1, 0x1100)).unwrap();
+    let mut bad = delta(0, 1, 0x1200);
+    bad.blocks[0].data = Bytes::from_static(&[
+        0xF8, 1, 16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+    ]);
+    let error = replay(&mut bench, pid, &bad).unwrap_err();
+    assert_eq!(error.message, Message::BadGeneric(bad.lsn));
+}
+
+#[test]
+fn ends_of_transactions_set_their_status() {
+    let mut bench = Bench::in_recovery();
+    let pid = bench.spawn(Role::Startup);
+    let end = |op, xid| {
+        let end = XactEnd::new(op, TimestampTz(1));
+        let main = end.encode(crate::base::PgVersion::V15);
+        record(
+            RecordBody::new(RmgrId::TRANSACTION, end.info(), Xid(xid), main),
+            0x1100,
+        )
+    };
+    replay(&mut bench, pid, &end(XactOp::Commit, 20)).unwrap();
+    replay(&mut bench, pid, &end(XactOp::Abort, 21)).unwrap();
+    // Its page lies behind the end of the file: in recovery that reads as zeros.
+    replay(&mut bench, pid, &end(XactOp::Commit, 5000)).unwrap();
+    let status = |xid| bench.shmem.clog.status(Xid(xid), 512);
+    assert_eq!(status(20), Some(XactStatus::Committed));
+    assert_eq!(status(21), Some(XactStatus::Aborted));
+    assert_eq!(status(5000), Some(XactStatus::Committed));
+}
+
+#[test]
+fn a_new_status_page_gets_its_file() {
+    let mut bench = Bench::in_recovery();
+    let pid = bench.spawn(Role::Startup);
+    let zero = ClogRecord::ZeroPage(33);
+    let main = zero.encode(crate::base::PgVersion::V15);
+    let zero = record(
+        RecordBody::new(RmgrId::CLOG, zero.info(), Xid::INVALID, main),
+        0x1100,
+    );
+    replay(&mut bench, pid, &zero).unwrap();
+    assert_eq!(bench.files[&"pg_xact/0001".into()].len(), 2 * 512);
+    assert!(
+        bench
+            .shmem
+            .sync_requests
+            .files
+            .contains(&"pg_xact/0001".into())
+    );
+}
+
+/// Evicted and read again, a replayed page keeps its LSN, so that replay from an earlier point leaves it alone.
+#[test]
+fn a_written_page_is_not_changed_by_older_records() {
+    let mut bench = Bench::in_recovery();
+    let pid = bench.spawn(Role::Startup);
+    let mut newer = page(5);
+    set_lsn(&mut newer, Lsn(0x2000));
+    bench.files.insert("base/5/16384".into(), newer);
+    replay(&mut bench, pid, &delta(0, 2, 0x1300)).unwrap();
+    assert_eq!(content(&bench, 0), (5, Lsn(0x2000)));
+    let mut sync = CheckPointBuffers::new();
+    bench.run(pid, |cx| sync.poll(cx)).unwrap();
+    assert!(bench.trace.iter().all(|line| !line.starts_with("write")));
+}
+
+#[test]
+fn records_of_others_are_refused() {
+    let mut bench = Bench::in_recovery();
+    let pid = bench.spawn(Role::Startup);
+    let body = RecordBody::new(RmgrId::BTREE, 0, Xid(10), Bytes::from_static(b"x"));
+    assert!(replay(&mut bench, pid, &record(body, 0x1100)).is_err());
+    for rmid in [RmgrId::STANDBY, RmgrId::LOGICAL_MESSAGE] {
+        let body = RecordBody::new(rmid, 0x10, Xid(10), Bytes::from_static(b"x"));
+        assert_eq!(replay(&mut bench, pid, &record(body, 0x1100)), Ok(()));
+    }
+}

@@ -1,0 +1,193 @@
+//! A restartpoint: what a standby does in place of a checkpoint, at a checkpoint record that it has replayed. Mirrors
+//! CreateRestartPoint and RecoveryRestartPoint of xlog.c.
+//!
+//! Whatever the record's checkpoint had made durable on the primary is made durable here; from then on a restart begins
+//! at that record's redo point, and WAL before it can go.
+
+use super::clog::CheckPointClog;
+use super::wal_release::{ReleaseAfter, ReleaseWal};
+use super::xlog_flush::UpdateMinRecoveryPoint;
+use crate::access::buffers::CheckPointBuffers;
+use crate::base::Lsn;
+use crate::call::{LogEvent, Message, Poll, Yield};
+use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
+use crate::replication::slot::required_lsn::sample_required_lsn;
+use crate::shmem::{INSERTION_LOCKS, LockId, LockMode, ReplayedCheckPoint};
+use crate::storage::control::UpdateControlFile;
+use crate::sys::Cx;
+use crate::wire::control_file::DbState;
+use crate::wire::xlog_records::CheckPoint;
+use crate::{ready, ready_ok};
+
+/// `RecoveryRestartPoint`: replay has passed a checkpoint record, whose WAL went from `at` to `end`. While records refer
+/// to pages that do not exist, a restart behind them would not see that.
+pub fn recovery_restart_point(cx: &mut Cx<'_>, at: Lsn, end: Lsn, checkpoint: CheckPoint) {
+    if cx.shmem.recovery.invalid_pages.is_empty() {
+        cx.shmem.xlog.last_checkpoint = Some(ReplayedCheckPoint {
+            at,
+            end,
+            checkpoint,
+        });
+    }
+}
+
+/// `CreateRestartPoint`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CreateRestartPoint {
+    /// `CHECKPOINT_IS_SHUTDOWN`
+    shutdown: bool,
+    slots: Lsn,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Start,
+    Minimum(UpdateMinRecoveryPoint),
+    LockShutDown,
+    ShutDown(UpdateControlFile),
+    LockInsertions(ReplayedCheckPoint, u8),
+    SampleSlots(ReplayedCheckPoint),
+    SaveSlots(ReplayedCheckPoint, CheckPointReplicationSlots),
+    Clog(ReplayedCheckPoint, CheckPointClog),
+    Buffers(ReplayedCheckPoint, CheckPointBuffers),
+    LockControl(ReplayedCheckPoint),
+    UpdateControl(UpdateControlFile, ReleaseWal, Lsn),
+    Unlock(ReleaseWal, Lsn),
+    Release(ReleaseWal, Lsn),
+}
+
+impl CreateRestartPoint {
+    /// Begins when it is polled first; the last one before the server stops if `shutdown`.
+    #[must_use]
+    pub const fn new(shutdown: bool) -> Self {
+        Self {
+            shutdown,
+            slots: Lsn::INVALID,
+            phase: Phase::Start,
+        }
+    }
+
+    /// False if there was nothing to begin a restart at that is newer than what the control file names.
+    ///
+    /// # Errors
+    /// Whatever could not be made durable: as an ERROR if it can be tried again, else as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
+        let why = "CreateRestartPoint";
+        loop {
+            match &mut self.phase {
+                Phase::Start => {
+                    if !cx.shmem.recovery_in_progress() {
+                        return Poll::Ready(Ok(false));
+                    }
+                    let done = cx.shmem.control.checkpoint_copy.redo;
+                    let candidate = cx.shmem.xlog.last_checkpoint;
+                    self.phase = match candidate.filter(|it| it.checkpoint.redo > done) {
+                        Some(candidate) => Phase::LockInsertions(candidate, 0),
+                        None => Phase::Minimum(UpdateMinRecoveryPoint::forced()),
+                    };
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Minimum(update) => {
+                    // So that after a stop readers are not let in earlier than before it.
+                    ready_ok!(update.poll(cx));
+                    if !self.shutdown {
+                        return Poll::Ready(Ok(false));
+                    }
+                    self.phase = Phase::LockShutDown;
+                }
+                Phase::LockShutDown => {
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    cx.shmem.control.state = DbState::ShutDownInRecovery;
+                    self.phase = Phase::ShutDown(UpdateControlFile::new());
+                }
+                Phase::ShutDown(update) => {
+                    ready_ok!(update.poll(cx));
+                    cx.release(LockId::ControlFile);
+                    return Poll::Ready(Ok(false));
+                }
+                Phase::LockInsertions(candidate, next) => {
+                    // Nobody inserts during recovery; it may end any time.
+                    while *next < INSERTION_LOCKS {
+                        ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
+                        *next += 1;
+                    }
+                    // From here on the startup process counts the WAL until it asks for the next one.
+                    cx.shmem.xlog.redo = candidate.checkpoint.redo;
+                    for lock in 0..INSERTION_LOCKS {
+                        cx.release(LockId::WalInsert(lock));
+                    }
+                    self.phase = Phase::SampleSlots(*candidate);
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::SampleSlots(candidate) => {
+                    self.slots = ready!(sample_required_lsn(cx));
+                    self.phase = Phase::SaveSlots(*candidate, CheckPointReplicationSlots::new());
+                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                }
+                Phase::SaveSlots(candidate, save) => {
+                    ready_ok!(save.poll(cx));
+                    self.phase = Phase::Clog(*candidate, CheckPointClog::new());
+                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                }
+                Phase::Clog(candidate, clog) => {
+                    ready_ok!(clog.poll(cx));
+                    self.phase = Phase::Buffers(*candidate, CheckPointBuffers::new());
+                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                }
+                Phase::Buffers(candidate, buffers) => {
+                    ready_ok!(buffers.poll(cx));
+                    self.phase = Phase::LockControl(*candidate);
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::LockControl(candidate) => {
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    let candidate = *candidate;
+                    self.phase = self.publish(cx, &candidate);
+                }
+                Phase::UpdateControl(update, release, redo) => {
+                    ready_ok!(update.poll(cx));
+                    self.phase = Phase::Unlock(release.clone(), *redo);
+                }
+                Phase::Unlock(release, redo) => {
+                    cx.release(LockId::ControlFile);
+                    self.phase = Phase::Release(release.clone(), *redo);
+                    return Poll::Yield(Yield::Again(why));
+                }
+                Phase::Release(release, redo) => {
+                    ready_ok!(release.poll(cx));
+                    cx.log(LogEvent::log(Message::RestartPoint(*redo)));
+                    return Poll::Ready(Ok(true));
+                }
+            }
+        }
+    }
+
+    /// Makes it what a restart begins with, in shared memory, unless the end of recovery has written a newer checkpoint.
+    fn publish(&self, cx: &mut Cx<'_>, candidate: &ReplayedCheckPoint) -> Phase {
+        let control = &mut cx.shmem.control;
+        let redo = candidate.checkpoint.redo;
+        let prior_redo = control.checkpoint_copy.redo;
+        let release = ReleaseWal::new(ReleaseAfter::RestartPoint, prior_redo, redo, self.slots);
+        if prior_redo >= redo {
+            return Phase::Unlock(release, redo);
+        }
+        // Also if the state says that recovery is over: it has to match the WAL that is removed below.
+        control.checkpoint = candidate.at;
+        control.checkpoint_copy = candidate.checkpoint;
+        if control.state == DbState::InArchiveRecovery {
+            // Nothing before it is replayed again. Writing the buffers has raised it, if there were any.
+            if control.min_recovery_point < candidate.end {
+                control.min_recovery_point = candidate.end;
+                control.min_recovery_point_tli = candidate.checkpoint.this_tli;
+            }
+            if self.shutdown {
+                control.state = DbState::ShutDownInRecovery;
+            }
+        }
+        Phase::UpdateControl(UpdateControlFile::new(), release, redo)
+    }
+}
+
+#[cfg(test)]
+mod tests;

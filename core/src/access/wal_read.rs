@@ -1,0 +1,588 @@
+//! Where the startup process gets the pages that it replays. Mirrors XLogPageRead and WaitForWALToBecomeAvailable of
+//! xlogrecovery.c, as far as there is no archive: the place of the archive is taken by the files in pg_wal alone.
+//!
+//! From the stream it never gives out a byte that the walreceiver has not fsynced. A local file is read to its physical
+//! end: the start of recovery made it durable, and so does a walreceiver before it ends.
+
+use super::checkpoint_request::request_checkpoint_by_volume;
+use super::wal_file::segment_path;
+use crate::base::{Bug, Fd, Lsn, Mono, PgVersion, SegmentNo, Settings, TimelineId, TimestampTz};
+use crate::call::{
+    DiskDone, DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll, Signal, SqlState,
+    Wait, Yield,
+};
+use crate::ready;
+use crate::replication::walrcv_funcs::{
+    RequestXLogStreaming, XLogShutdownWalRcv, walrcv_force_reply, walrcv_running, walrcv_streaming,
+};
+use crate::storage::file::opened;
+use crate::sys::Cx;
+use crate::wal::{Place, WalError, WalReader};
+use alloc::string::String;
+use bytes::Bytes;
+
+/// `XLogSource`
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Source {
+    /// Not chosen yet.
+    Any,
+    /// Archive and pg_wal; without an archive pg_wal alone.
+    Archive,
+    /// pg_wal alone: crash recovery.
+    PgWal,
+    /// What the walreceiver has flushed.
+    Stream,
+}
+
+/// What kind of recovery this is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RecoveryMode {
+    /// `StandbyModeRequested`: there is a standby.signal.
+    pub standby_requested: bool,
+    /// `InArchiveRecovery`; false while the WAL that a crash left is replayed.
+    pub in_archive: bool,
+}
+
+impl RecoveryMode {
+    /// `StandbyMode`: never gives up, waits for more WAL.
+    #[must_use]
+    pub const fn standby(self) -> bool {
+        self.standby_requested && self.in_archive
+    }
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PageRequest {
+    /// Start of the page.
+    pub page: Lsn,
+    /// So many bytes of it are needed.
+    pub len: u32,
+    /// Set while the checkpoint record itself is being looked for: streaming has to begin at its redo pointer.
+    pub fetching_checkpoint: Option<Lsn>,
+}
+
+impl PageRequest {
+    fn end(self) -> Lsn {
+        Lsn(self.page.0.saturating_add(self.len.into()))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct OpenFile {
+    fd: Fd,
+    segment: SegmentNo,
+    /// `readSource`
+    source: Source,
+}
+
+/// The page source: its state between pages, and the page that is being read.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WalSource {
+    /// What kind of recovery this is.
+    pub mode: RecoveryMode,
+    /// `recoveryTargetTLI`; the only timeline that is followed.
+    tli: TimelineId,
+    /// `currentSource`
+    current: Source,
+    /// `lastSourceFailed`
+    failed: bool,
+    /// `readFile`
+    file: Option<OpenFile>,
+    /// Our copy of what the walreceiver has flushed.
+    flushed_upto: Lsn,
+    /// On which timeline that is.
+    receive_tli: TimelineId,
+    /// `curFileTLI`
+    file_tli: TimelineId,
+    /// `last_fail_time`
+    last_fail: TimestampTz,
+    /// A status message was asked for in the present wait.
+    reply_forced: bool,
+    /// The settings that decide from whom the walreceiver streams, as they were last seen.
+    upstream: Upstream,
+    /// `pendingWalRcvRestart`: they have changed.
+    restart_pending: bool,
+    phase: Phase,
+}
+
+/// `primary_conninfo` and `primary_slot_name`.
+type Upstream = (Option<(String, u16)>, String);
+
+fn upstream(settings: &Settings) -> Upstream {
+    (
+        settings.primary_conninfo.clone(),
+        settings.primary_slot_name.clone(),
+    )
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    /// The label `retry` of XLogPageRead.
+    Start,
+    /// The head of the loop in WaitForWALToBecomeAvailable.
+    Choose,
+    StopReceiver(XLogShutdownWalRcv),
+    /// As [`Phase::StopReceiver`], but because another one is to be started at once.
+    ReplaceReceiver(XLogShutdownWalRcv),
+    Backoff,
+    Slept,
+    OpenLocal,
+    Opened(Source),
+    Request(RequestXLogStreaming),
+    Stream,
+    Waited,
+    Read,
+    Reading {
+        len: u32,
+    },
+}
+
+impl WalSource {
+    /// Nothing open yet.
+    #[must_use]
+    pub fn new(settings: &Settings, mode: RecoveryMode, tli: TimelineId) -> Self {
+        Self {
+            upstream: upstream(settings),
+            restart_pending: false,
+            mode,
+            tli,
+            current: Source::Any,
+            failed: false,
+            file: None,
+            flushed_upto: Lsn::INVALID,
+            receive_tli: TimelineId(0),
+            file_tli: TimelineId(0),
+            last_fail: TimestampTz(0),
+            reply_forced: false,
+            phase: Phase::Start,
+        }
+    }
+
+    /// The reader found no valid record in what we gave it: another source has to be tried.
+    pub fn reject(&mut self, cx: &mut Cx<'_>) {
+        self.close(cx);
+        self.failed = true;
+    }
+
+    /// Starts anew with the local files, as at the switch from crash recovery to archive recovery.
+    pub fn restart(&mut self) {
+        self.failed = false;
+        self.current = Source::Any;
+    }
+
+    /// Is what is read last the stream?
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.file.is_some_and(|file| file.source == Source::Stream)
+    }
+
+    /// Was it pg_wal that was read from last? Then a complaint about the same place is not repeated.
+    #[must_use]
+    pub fn reads_local(&self) -> bool {
+        self.current != Source::Stream
+    }
+
+    /// Closes the file that is open.
+    pub fn close(&mut self, cx: &mut Cx<'_>) {
+        if let Some(file) = self.file.take() {
+            cx.close(file.fd);
+        }
+    }
+
+    /// `XLogPageRead`: the page, as far as it may be read, or why there is none and no use in waiting.
+    /// `reader` checks the header of a segment's first page, which on a standby must fit before the source is accepted.
+    ///
+    /// # Errors
+    /// SIGTERM, or a file that must be there and is not.
+    pub fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: PageRequest,
+        reader: &WalReader,
+    ) -> Poll<Result<Result<Bytes, WalError>, LogEvent>> {
+        loop {
+            match &mut self.phase {
+                Phase::Start => self.start(cx, request),
+                Phase::Choose => {
+                    if let Err(e) = self.handle_interrupts(cx) {
+                        return Poll::Ready(Err(e));
+                    }
+                    if !self.choose(cx, request) {
+                        self.close(cx);
+                        self.phase = Phase::Start;
+                        return Poll::Ready(Ok(Err(self.no_file(cx, request))));
+                    }
+                }
+                Phase::StopReceiver(stop) => {
+                    ready!(stop.poll(cx));
+                    self.phase = Phase::Backoff;
+                }
+                Phase::ReplaceReceiver(stop) => {
+                    ready!(stop.poll(cx));
+                    self.phase = self.stream(cx, request, true);
+                }
+                Phase::Backoff => match self.backoff(cx) {
+                    Some(until) => {
+                        cx.log(LogEvent::log(Message::WaitingForWal(request.end())));
+                        self.phase = Phase::Slept;
+                        let wait = Wait::latch(Some(until), "WaitForWALToBecomeAvailable");
+                        return Poll::Yield(Yield::Wait(wait));
+                    }
+                    None => self.try_local(cx),
+                },
+                Phase::Slept => {
+                    cx.reset_latch();
+                    if let Err(e) = self.handle_interrupts(cx) {
+                        return Poll::Ready(Err(e));
+                    }
+                    self.try_local(cx);
+                }
+                Phase::OpenLocal => {
+                    self.close(cx);
+                    return Poll::Yield(self.open(cx, request, self.tli, Source::PgWal));
+                }
+                Phase::Opened(source) => {
+                    let source = *source;
+                    if let Err(e) = self.opened(cx, request, source) {
+                        return Poll::Ready(Err(e));
+                    }
+                }
+                Phase::Request(routine) => {
+                    ready!(routine.poll(cx));
+                    self.flushed_upto = Lsn::INVALID;
+                    self.phase = Phase::Stream;
+                }
+                Phase::Stream => {
+                    if let Some(how) = self.follow(cx, request) {
+                        return Poll::Yield(how);
+                    }
+                }
+                Phase::Waited => {
+                    cx.reset_latch();
+                    self.phase = Phase::Choose;
+                }
+                Phase::Read => return Poll::Yield(self.read(cx, request)),
+                Phase::Reading { len } => {
+                    let len = *len;
+                    match self.checked(cx, request, reader) {
+                        Ok(bytes) => {
+                            self.phase = Phase::Start;
+                            let len = bytes.len().min(len as usize);
+                            return Poll::Ready(Ok(Ok(bytes.slice(..len))));
+                        }
+                        Err(error) => {
+                            cx.log(LogEvent::log(Message::WalEnd(error.clone())));
+                            self.reject(cx);
+                            self.phase = Phase::Start;
+                            // On a standby the next source gets its chance for this page alone.
+                            if !self.mode.standby() {
+                                return Poll::Ready(Ok(Err(error)));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves a segment, and finds out whether the open file has the bytes.
+    fn start(&mut self, cx: &mut Cx<'_>, request: PageRequest) {
+        let segment = cx.shmem.settings.geometry.segment_of(request.page);
+        if let Some(left) = self.file.filter(|file| file.segment != segment) {
+            if self.mode.standby_requested {
+                request_checkpoint_by_volume(cx, left.segment);
+            }
+            self.close(cx);
+        }
+        let has_bytes = self.file.is_some_and(|file| {
+            file.source != Source::Stream || request.end() <= self.flushed_upto
+        });
+        if has_bytes {
+            self.phase = Phase::Read;
+            return;
+        }
+        self.reply_forced = false;
+        let stale = !self.mode.standby() && self.current == Source::Stream;
+        if !self.mode.in_archive {
+            self.current = Source::PgWal;
+        } else if self.current == Source::Any || stale {
+            self.failed = false;
+            self.current = Source::Archive;
+        }
+        self.phase = Phase::Choose;
+    }
+
+    /// Moves on from a source that failed; false if there is nothing left to try.
+    fn choose(&mut self, cx: &mut Cx<'_>, request: PageRequest) -> bool {
+        let mut start_receiver = false;
+        match (self.failed, self.current) {
+            (true, Source::Archive | Source::PgWal) => {
+                if !self.mode.standby() {
+                    return false;
+                }
+                self.current = Source::Stream;
+                start_receiver = true;
+            }
+            (true, Source::Stream) => {
+                // A walreceiver that waits for orders stays alive.
+                self.phase = if walrcv_streaming(cx) {
+                    Phase::StopReceiver(XLogShutdownWalRcv::new())
+                } else {
+                    cx.shmem.recovery.install_segment_active = false;
+                    Phase::Backoff
+                };
+                return true;
+            }
+            (false, Source::PgWal) if self.mode.in_archive => self.current = Source::Archive,
+            (false, Source::Archive | Source::PgWal | Source::Stream) => {}
+            (_, Source::Any) => unreachable!("a source is chosen before the loop"),
+        }
+        self.failed = false;
+        self.phase = match self.current {
+            Source::Archive | Source::PgWal | Source::Any => Phase::OpenLocal,
+            Source::Stream => {
+                let replace = core::mem::take(&mut self.restart_pending) && !start_receiver;
+                if replace {
+                    Phase::ReplaceReceiver(XLogShutdownWalRcv::new())
+                } else {
+                    self.stream(cx, request, start_receiver)
+                }
+            }
+        };
+        true
+    }
+
+    fn stream(&mut self, cx: &mut Cx<'_>, request: PageRequest, start_receiver: bool) -> Phase {
+        if !start_receiver || cx.shmem.settings.primary_conninfo.is_none() {
+            return Phase::Stream;
+        }
+        let from = request.fetching_checkpoint.unwrap_or(request.end());
+        self.file_tli = self.tli;
+        cx.shmem.recovery.install_segment_active = true;
+        Phase::Request(RequestXLogStreaming::new(cx, self.tli, from))
+    }
+
+    /// One look at what the walreceiver has flushed.
+    fn follow(&mut self, cx: &mut Cx<'_>, request: PageRequest) -> Option<Yield> {
+        if !walrcv_streaming(cx) {
+            self.failed = true;
+            self.phase = Phase::Choose;
+            return None;
+        }
+        if !self.received(cx, request) {
+            return Some(self.wait(cx));
+        }
+        match &mut self.file {
+            Some(file) => {
+                file.source = Source::Stream;
+                self.phase = Phase::Read;
+                None
+            }
+            None => Some(self.open(cx, request, self.receive_tli, Source::Stream)),
+        }
+    }
+
+    /// Until when to sleep because the sources failed twice within wal_retrieve_retry_interval.
+    fn backoff(&self, cx: &Cx<'_>) -> Option<Mono> {
+        let interval_ms = u64::from(cx.shmem.settings.wal_retrieve_retry_interval_ms);
+        let elapsed_us = u64::try_from(cx.now.wall - self.last_fail).unwrap_or(0);
+        let left_ms = interval_ms.saturating_sub(elapsed_us.div_ceil(1000));
+        (left_ms > 0).then(|| cx.now.mono.after_ms(left_ms))
+    }
+
+    fn try_local(&mut self, cx: &Cx<'_>) {
+        self.last_fail = cx.now.wall;
+        self.current = Source::Archive;
+        self.failed = false;
+        self.phase = Phase::OpenLocal;
+    }
+
+    /// Is everything below the end of the request flushed, and one byte more? That is stricter than [`Self::start`], as
+    /// in PostgreSQL, and does no harm: whoever asks for the end of the WAL asked for a shorter piece of it before.
+    fn received(&mut self, cx: &Cx<'_>, request: PageRequest) -> bool {
+        if request.end() < self.flushed_upto {
+            return true;
+        }
+        self.flushed_upto = cx.shmem.walrcv.flushed_upto;
+        self.receive_tli = cx.shmem.walrcv.received_tli;
+        request.end() < self.flushed_upto && self.receive_tli == self.file_tli
+    }
+
+    fn wait(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if !self.reply_forced {
+            // Nothing more to replay for now: the upstream may want to know how far we are.
+            walrcv_force_reply(cx);
+            self.reply_forced = true;
+        }
+        // 15 wakes every five seconds, to look for its promote_trigger_file.
+        let looks = cx.shmem.settings.pg_version < PgVersion::V16;
+        let until = looks.then(|| cx.now.mono.after_ms(5000));
+        self.phase = Phase::Waited;
+        Yield::Wait(Wait::latch(until, "WaitForWALToBecomeAvailable"))
+    }
+
+    fn open(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: PageRequest,
+        tli: TimelineId,
+        source: Source,
+    ) -> Yield {
+        let path = Self::path(cx, request, tli);
+        self.phase = Phase::Opened(source);
+        let op = DiskOp::Open {
+            path,
+            flags: OpenFlags::Existing,
+        };
+        cx.disk(op, "XLogFileRead")
+    }
+
+    fn opened(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: PageRequest,
+        source: Source,
+    ) -> Result<(), LogEvent> {
+        let streaming = source == Source::Stream;
+        let tli = if streaming {
+            self.receive_tli
+        } else {
+            self.tli
+        };
+        match cx.done() {
+            Ok(done) => {
+                let segment = cx.shmem.settings.geometry.segment_of(request.page);
+                self.file = Some(OpenFile {
+                    fd: opened(done),
+                    segment,
+                    source,
+                });
+                self.file_tli = tli;
+                self.phase = if streaming {
+                    Phase::Choose
+                } else {
+                    Phase::Read
+                };
+                Ok(())
+            }
+            Err(DiskError::NotFound) if !streaming => {
+                self.failed = true;
+                self.phase = Phase::Choose;
+                Ok(())
+            }
+            // What was streamed is there, and what is there can be opened.
+            Err(e) => {
+                let path = Self::path(cx, request, tli);
+                Err(LogEvent::file("open", path, e).in_critical_section())
+            }
+        }
+    }
+
+    fn no_file(&self, cx: &Cx<'_>, request: PageRequest) -> WalError {
+        let geometry = cx.shmem.settings.geometry;
+        let segment = geometry.segment_of(request.page);
+        WalError::NoFile {
+            geometry,
+            tli: self.tli,
+            segment,
+        }
+    }
+
+    fn path(cx: &Cx<'_>, request: PageRequest, tli: TimelineId) -> FilePath {
+        segment_path(cx, tli, cx.shmem.settings.geometry.segment_of(request.page))
+    }
+
+    fn read(&mut self, cx: &mut Cx<'_>, request: PageRequest) -> Yield {
+        let geometry = cx.shmem.settings.geometry;
+        let file = self.file.expect("a page is read from an open file");
+        let partial =
+            file.source == Source::Stream && geometry.page_start(self.flushed_upto) == request.page;
+        let len = if partial {
+            geometry.page_offset(self.flushed_upto)
+        } else {
+            geometry.wal_page
+        };
+        assert!(len >= request.len, "{len} bytes do not serve {request:?}");
+        self.phase = Phase::Reading { len };
+        let offset = geometry.segment_offset(request.page).into();
+        let op = DiskOp::Read {
+            fd: file.fd,
+            offset,
+            len: geometry.wal_page,
+        };
+        cx.disk(op, "XLogPageRead")
+    }
+
+    /// The page that was read, if it is one.
+    fn checked(
+        &self,
+        cx: &mut Cx<'_>,
+        request: PageRequest,
+        reader: &WalReader,
+    ) -> Result<Bytes, WalError> {
+        let settings = &cx.shmem.settings;
+        let (version, geometry) = (settings.pg_version, settings.geometry);
+        let bytes = match cx.done() {
+            Ok(DiskDone::Data(bytes)) => bytes,
+            // An I/O error counts as an end of WAL here, as a file that is too short does.
+            Ok(_) | Err(_) => Bytes::new(),
+        };
+        if bytes.len() < geometry.wal_page as usize {
+            let place = Place {
+                version,
+                geometry,
+                tli: self.file_tli,
+                page: request.page,
+            };
+            let got = u32::try_from(bytes.len()).expect("at most a page");
+            return Err(WalError::ShortRead {
+                place,
+                got,
+                wanted: geometry.wal_page,
+            });
+        }
+        // A segment that was recycled must not pass for the next one: asking the next source for this page now keeps
+        // the record that ends in it from being read from its start again and again.
+        // Before 2018 nobody looked here: the record layer found out, and went back to a source that had nothing better.
+        let first = geometry.segment_offset(request.page) == 0;
+        if self.mode.standby() && first && !cx.planted(Bug::RecycledFirstPage) {
+            reader.check_page(request.page, &bytes)?;
+        }
+        Ok(bytes)
+    }
+}
+
+impl WalSource {
+    /// `HandleStartupProcInterrupts`: SIGHUP may mean another upstream, SIGTERM ends the startup process with status 1.
+    ///
+    /// # Errors
+    /// The exit.
+    pub fn handle_interrupts(&mut self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+        if cx.take_signal(Signal::Hup) {
+            let wanted = upstream(&cx.shmem.settings);
+            let changed = wanted != self.upstream;
+            self.upstream = wanted;
+            // `StartupRequestWalReceiverRestart`
+            if changed && self.current == Source::Stream && walrcv_running(cx) {
+                cx.log(LogEvent::log(Message::ReceiverShutdownRequested));
+                self.restart_pending = true;
+            }
+        }
+        check_interrupts(cx)
+    }
+}
+
+/// SIGTERM ends the startup process with status 1.
+fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
+    if cx.take_signal(Signal::Term) {
+        return Err(LogEvent::fatal(
+            SqlState::ADMIN_SHUTDOWN,
+            Message::AdminShutdown,
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! The table of WaitForWALToBecomeAvailable, row by row.
+
+use super::*;
+use crate::base::{Pid, Planted};
+use crate::shmem::{PmSignal, Role, WalRcvState};
+use crate::sys::testing::bench::{Bench, SYSID, TINY};
+use alloc::vec::Vec;
+
+const CRASH: RecoveryMode = RecoveryMode {
+    standby_requested: false,
+    in_archive: false,
+};
+const STANDBY: RecoveryMode = RecoveryMode {
+    standby_requested: true,
+    in_archive: true,
+};
+
+struct Table {
+    bench: Bench,
+    pid: Pid,
+    source: WalSource,
+    reader: WalReader,
+}
+
+impl Table {
+    fn new(version: PgVersion, mode: RecoveryMode) -> Self {
+        let mut bench = Bench::new(version, TINY, Planted::NONE);
+        bench.shmem.settings.primary_conninfo = Some(("primary".into(), 5432));
+        let pid = bench.attach(Role::Startup);
+        let reader = WalReader::new(TINY, version, Some(SYSID));
+        let source = WalSource::new(&bench.shmem.settings, mode, TimelineId(1));
+        Self {
+            bench,
+            pid,
+            source,
+            reader,
+        }
+    }
+
+    /// Installs segment 1 as a fresh cluster has it.
+    fn with_wal(mut self) -> Self {
+        let wal = self.bench.wal();
+        self.bench.install(&wal);
+        self
+    }
+
+    fn read(&mut self, page: u64, len: u32) -> Result<Result<Bytes, WalError>, Wait> {
+        let request = PageRequest {
+            page: Lsn(page),
+            len,
+            fetching_checkpoint: None,
+        };
+        let (source, reader) = (&mut self.source, &self.reader);
+        let outcome = self
+            .bench
+            .drive(self.pid, |cx| source.poll(cx, request, reader))?;
+        Ok(outcome.expect("no reason to die"))
+    }
+
+    /// As a walreceiver that has attached and flushed so far.
+    fn receive(&mut self, upto: u64) {
+        self.bench.shmem.walrcv.state = WalRcvState::Streaming;
+        self.bench.shmem.walrcv.flushed_upto = Lsn(upto);
+    }
+}
+
+#[test]
+fn crash_recovery_reads_what_is_there_and_waits_for_nothing() {
+    let mut table = Table::new(PgVersion::V15, CRASH).with_wal();
+    assert_eq!(
+        table.read(1024, 24).map(|page| page.map(|page| page.len())),
+        Ok(Ok(256))
+    );
+    let missing = table.read(2048, 24);
+    assert!(
+        matches!(missing, Ok(Err(WalError::NoFile { .. }))),
+        "{missing:?}"
+    );
+    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Stopped);
+}
+
+/// In crash recovery the reader finds a bogus page itself; a short file is the end.
+#[test]
+fn a_short_segment_ends_crash_recovery() {
+    let mut table = Table::new(PgVersion::V15, CRASH).with_wal();
+    let path = table.bench.segment_path(SegmentNo(1));
+    table
+        .bench
+        .files
+        .get_mut(&path)
+        .expect("installed")
+        .truncate(300);
+    assert!(matches!(table.read(1024, 24), Ok(Ok(_))));
+    assert!(matches!(
+        table.read(1280, 24),
+        Ok(Err(WalError::ShortRead { got: 44, .. }))
+    ));
+}
+
+/// Streaming begins at a segment boundary, so that no segment has a hole at its front.
+#[test]
+fn a_standby_asks_for_what_is_not_there() {
+    let mut table = Table::new(PgVersion::V15, STANDBY);
+    let wait = table.read(1280, 24).expect_err("nothing to read yet");
+    assert!(wait.latch);
+    let walrcv = &table.bench.shmem.walrcv;
+    assert_eq!(
+        (walrcv.state, walrcv.receive_start),
+        (WalRcvState::Starting, Lsn(1024))
+    );
+    assert_eq!(walrcv.flushed_upto, Lsn(1024));
+    assert!(walrcv.force_reply);
+    assert!(
+        table
+            .bench
+            .shmem
+            .postmaster
+            .take(PmSignal::StartWalReceiver)
+    );
+    assert!(table.bench.shmem.recovery.install_segment_active);
+}
+
+#[test]
+fn only_15_wakes_by_itself() {
+    for (version, until) in [
+        (PgVersion::V15, Some(Mono(5_000_000))),
+        (PgVersion::V18, None),
+    ] {
+        let wait = Table::new(version, STANDBY)
+            .read(1024, 24)
+            .expect_err("waits");
+        assert_eq!((wait.latch, wait.until), (true, until));
+    }
+}
+
+#[test]
+fn the_stream_is_never_read_beyond_what_is_flushed() {
+    let mut table = Table::new(PgVersion::V18, STANDBY);
+    assert!(table.read(1024, 24).is_err());
+    table = table.with_wal();
+    for (flushed, page, len, given) in [
+        (1024 + 24, 1024, 24, None),
+        (1024 + 160, 1024, 64, Some(160)),
+        (1024 + 160, 1024, 160, Some(160)),
+        (1024 + 256, 1024, 200, Some(256)),
+        (1024 + 256, 1280, 24, None),
+        (1024 + 512, 1024, 256, Some(256)),
+        (1024 + 512, 1280, 24, Some(256)),
+    ] {
+        table.receive(flushed);
+        let got = table.read(page, len);
+        let got = got.map(|page| page.expect("a good page").len()).ok();
+        assert_eq!(got, given, "flushed to {flushed}, {len} bytes of {page}");
+    }
+}
+
+/// What a walreceiver that is gone has left is read from the file, to its end.
+#[test]
+fn local_files_come_after_a_stream_that_ended() {
+    let mut table = Table::new(PgVersion::V18, STANDBY);
+    assert!(table.read(1024, 24).is_err());
+    table = table.with_wal();
+    table.bench.shmem.walrcv.state = WalRcvState::Stopped;
+    assert_eq!(
+        table.read(1024, 24).map(|page| page.map(|page| page.len())),
+        Ok(Ok(256))
+    );
+    assert!(!table.source.is_streaming());
+}
+
+/// The second failure within wal_retrieve_retry_interval waits for the rest of it.
+#[test]
+fn failures_in_a_row_are_spaced() {
+    let mut table = Table::new(PgVersion::V18, STANDBY);
+    assert!(table.read(1024, 24).is_err());
+    table.bench.shmem.walrcv.state = WalRcvState::Stopped;
+    assert!(table.read(1024, 24).is_err(), "at once the first time");
+    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Starting);
+    table.bench.pass_ms(1000);
+    table.bench.shmem.walrcv.state = WalRcvState::Stopped;
+    let wait = table.read(1024, 24).expect_err("sleeps");
+    assert_eq!(wait.until, Some(Mono(5_000_000)));
+    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Stopped);
+    table.bench.pass_ms(4000);
+    assert!(table.read(1024, 24).is_err());
+    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Starting);
+}
+
+/// A launch that got lost is repeated after ten seconds.
+#[test]
+fn a_lost_launch_is_given_up() {
+    let mut table = Table::new(PgVersion::V18, STANDBY);
+    assert!(table.read(1024, 24).is_err());
+    assert!(
+        table
+            .bench
+            .shmem
+            .postmaster
+            .take(PmSignal::StartWalReceiver)
+    );
+    table.bench.pass_ms(10_000);
+    assert!(table.read(1024, 24).is_err());
+    assert!(
+        !table
+            .bench
+            .shmem
+            .postmaster
+            .take(PmSignal::StartWalReceiver)
+    );
+    table.bench.pass_ms(1000);
+    assert!(table.read(1024, 24).is_err());
+    assert!(
+        table
+            .bench
+            .shmem
+            .postmaster
+            .take(PmSignal::StartWalReceiver)
+    );
+}
+
+/// A recycled segment under the right name is found out before a record is read from it.
+#[test]
+fn a_recycled_first_page_sends_a_standby_to_the_stream() {
+    let mut table = Table::new(PgVersion::V15, STANDBY).with_wal();
+    let old = table.bench.files[&table.bench.segment_path(SegmentNo(1))].clone();
+    let path = table.bench.segment_path(SegmentNo(2));
+    table.bench.files.insert(path, old);
+    assert!(table.read(2048, 24).is_err(), "waits for the stream");
+    assert_eq!(table.bench.shmem.walrcv.receive_start, Lsn(2048));
+    let texts: Vec<_> = table
+        .bench
+        .logs
+        .iter()
+        .map(|event| event.message.clone())
+        .collect();
+    assert!(
+        matches!(texts[..], [Message::WalEnd(WalError::PageAddr { .. })]),
+        "{texts:?}"
+    );
+}
+
+/// Nobody looks at the first page, and the record layer goes back to where the source has nothing better.
+#[test]
+#[cfg(feature = "planted-bugs")]
+fn with_the_bug_a_recycled_segment_passes_for_the_next_one() {
+    let mut table = Table::new(PgVersion::V15, STANDBY).with_wal();
+    let planted = Planted::NONE.with(Bug::RecycledFirstPage);
+    table.bench.probe = crate::base::Probe::new(planted);
+    let old = table.bench.files[&table.bench.segment_path(SegmentNo(1))].clone();
+    let path = table.bench.segment_path(SegmentNo(2));
+    table.bench.files.insert(path, old);
+    assert!(matches!(table.read(2048, 24), Ok(Ok(_))));
+}
+
+/// The record reader rejected what the stream gave: the walreceiver is stopped before local files are read.
+#[test]
+fn a_rejected_stream_stops_the_walreceiver() {
+    let mut table = Table::new(PgVersion::V18, STANDBY);
+    assert!(table.read(1024, 24).is_err());
+    table = table.with_wal();
+    table.receive(1400);
+    let walreceiver = table.bench.attach(Role::WalReceiver);
+    table.bench.shmem.walrcv.pid = Some(walreceiver);
+    assert!(matches!(table.read(1024, 24), Ok(Ok(_))));
+    let source = &mut table.source;
+    table.bench.step(table.pid, |cx| source.reject(cx));
+    let wait = table.read(1024, 24).expect_err("waits until it is gone");
+    assert!(wait.condvar && !wait.latch);
+    assert_eq!(table.bench.kernel.signals, [(walreceiver, Signal::Term)]);
+    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Stopping);
+    table.bench.shmem.walrcv.state = WalRcvState::Stopped;
+    assert!(matches!(table.read(1024, 24), Ok(Ok(_))));
+    assert!(!table.bench.shmem.recovery.install_segment_active);
+}
+
+#[test]
+fn sigterm_ends_the_wait() {
+    let mut table = Table::new(PgVersion::V18, STANDBY);
+    assert!(table.read(1024, 24).is_err());
+    table
+        .bench
+        .procs
+        .get_mut(&table.pid)
+        .expect("attached")
+        .signal(Signal::Term);
+    let request = PageRequest {
+        page: Lsn(1024),
+        len: 24,
+        fetching_checkpoint: None,
+    };
+    let (source, reader) = (&mut table.source, &table.reader);
+    let outcome = table
+        .bench
+        .drive(table.pid, |cx| source.poll(cx, request, reader));
+    assert!(matches!(outcome, Ok(Err(_))));
+}

@@ -1,0 +1,237 @@
+//! Removing or recycling the WAL that nobody needs any more, and making the next segment early. Mirrors
+//! RemoveOldXlogFiles, RemoveXlogFile and PreallocXlogFiles.
+
+use super::wal_file::XLogFileInitInternal;
+use super::wal_install::InstallXLogFileSegment;
+use crate::base::{Geometry, Lsn, Mark, SegmentNo, TimelineId};
+use crate::call::{DiskDone, DiskOp, FileKind, FilePath, LogEvent, Poll, Yield};
+use crate::replication::wal_horizon::xlog_file_slop;
+use crate::storage::file::DurableUnlink;
+use crate::sys::Cx;
+use crate::wal::names::{WalFile, segment_name};
+use crate::{ready, ready_ok};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// `RemoveOldXlogFiles`: all segments up to one, of whatever timeline. `lastRemovedSegNo` is raised before a file is
+/// touched: a walsender that reads a file while it is given another content finds out when it looks there afterwards.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RemoveOldXlogFiles {
+    /// The last one to go.
+    last: SegmentNo,
+    recycling: Recycling,
+    /// Names that are left, the next one last.
+    left: Vec<String>,
+    phase: Phase,
+}
+
+/// Where segments are recycled to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Recycling {
+    /// `endlogSegNo`: no name before it is tried.
+    from: SegmentNo,
+    /// `recycleSegNo`: nor any behind it.
+    upto: SegmentNo,
+    tli: TimelineId,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Start,
+    Listed,
+    Next,
+    Announced(String),
+    Remove(RemoveXlogFile),
+}
+
+impl RemoveOldXlogFiles {
+    /// Up to `last`; `redo` and `end` are the last redo point and the end of WAL, and recycled segments become some of
+    /// timeline `tli`.
+    #[must_use]
+    pub fn new(cx: &Cx<'_>, last: SegmentNo, redo: Lsn, end: Lsn, tli: TimelineId) -> Self {
+        let settings = &cx.shmem.settings;
+        let distance = cx.shmem.checkpointer.distance_estimate;
+        Self {
+            last,
+            recycling: Recycling {
+                from: settings.geometry.segment_of(end),
+                upto: xlog_file_slop(settings, redo, distance),
+                tli,
+            },
+            left: Vec::new(),
+            phase: Phase::Start,
+        }
+    }
+
+    /// # Errors
+    /// The directory cannot be read. A file that cannot be removed is only logged.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let why = "RemoveOldXlogFiles";
+        let directory = FilePath::from("pg_wal");
+        loop {
+            match &mut self.phase {
+                Phase::Start => {
+                    self.phase = Phase::Listed;
+                    return Poll::Yield(cx.disk(DiskOp::List(directory), why));
+                }
+                Phase::Listed => match cx.done() {
+                    Ok(DiskDone::Names(names)) => {
+                        self.left = names;
+                        self.left.reverse();
+                        self.phase = Phase::Next;
+                    }
+                    Ok(done) => panic!("a list gives names, not {done:?}"),
+                    Err(e) => {
+                        let event = LogEvent::file("open directory", directory, e);
+                        return Poll::Ready(Err(event));
+                    }
+                },
+                Phase::Next => {
+                    let Some(name) = self.left.pop() else {
+                        return Poll::Ready(Ok(()));
+                    };
+                    let geometry = cx.shmem.settings.geometry;
+                    if let Some(segment) = is_old(&geometry, &name, self.last) {
+                        // `UpdateLastRemovedPtr`
+                        let removed = &mut cx.shmem.xlog.last_removed;
+                        *removed = segment.max(*removed);
+                        self.phase = Phase::Announced(name);
+                        return Poll::Yield(Yield::Again("UpdateLastRemovedPtr"));
+                    }
+                }
+                Phase::Announced(name) => {
+                    self.phase = Phase::Remove(RemoveXlogFile::new(name, self.recycling));
+                }
+                Phase::Remove(remove) => {
+                    self.recycling.from = ready!(remove.poll(cx));
+                    self.phase = Phase::Next;
+                    return Poll::Yield(Yield::Again(why));
+                }
+            }
+        }
+    }
+}
+
+/// The segment that a name stands for, if it is one up to `last`. Names are compared without their timeline, as text:
+/// what is left of a segment that a promotion cut short sorts behind its segment, and goes one segment later.
+fn is_old(geometry: &Geometry, name: &str, last: SegmentNo) -> Option<SegmentNo> {
+    let segment = match WalFile::parse(geometry, name)? {
+        WalFile::Segment(_, segment) | WalFile::Partial(_, segment) => segment,
+        WalFile::History(_) | WalFile::Backup(..) => return None,
+    };
+    let last = segment_name(geometry, TimelineId(0), last);
+    (name[8..] <= last[8..]).then_some(segment)
+}
+
+/// `RemoveXlogFile`: renames a file to a future segment if one is wanted, else unlinks it. Its bytes stay as they are.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct RemoveXlogFile {
+    path: FilePath,
+    recycling: Recycling,
+    phase: FilePhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum FilePhase {
+    Start,
+    Looked,
+    Recycle(InstallXLogFileSegment),
+    Unlink(DurableUnlink),
+}
+
+impl RemoveXlogFile {
+    fn new(name: &str, recycling: Recycling) -> Self {
+        Self {
+            path: FilePath::from(format!("pg_wal/{name}")),
+            recycling,
+            phase: FilePhase::Start,
+        }
+    }
+
+    /// From where on the next one looks for a free name.
+    fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<SegmentNo> {
+        loop {
+            match &mut self.phase {
+                FilePhase::Start => {
+                    let Recycling { from, upto, .. } = self.recycling;
+                    // The flag is looked at again under the lock.
+                    let active = cx.shmem.recovery.install_segment_active;
+                    if cx.shmem.settings.wal_recycle && from <= upto && active {
+                        self.phase = FilePhase::Looked;
+                        let op = DiskOp::Stat(self.path.clone());
+                        return Poll::Yield(cx.disk(op, "RemoveXlogFile"));
+                    }
+                    self.phase = self.unlink();
+                }
+                FilePhase::Looked => {
+                    let Recycling { from, upto, tli } = self.recycling;
+                    let path = self.path.clone();
+                    self.phase = match cx.done() {
+                        Ok(DiskDone::Stat(FileKind::File(_))) => {
+                            FilePhase::Recycle(InstallXLogFileSegment::new(path, from, upto, tli))
+                        }
+                        Ok(_) | Err(_) => self.unlink(),
+                    };
+                }
+                FilePhase::Recycle(install) => {
+                    let installed = ready!(install.poll(cx));
+                    self.recycling.from = install.segment;
+                    if installed {
+                        cx.mark(if cx.shmem.recovery_in_progress() {
+                            Mark::StandbyRecycledSegment
+                        } else {
+                            Mark::SegmentRecycled
+                        });
+                        self.recycling.from.0 += 1;
+                        return Poll::Ready(self.recycling.from);
+                    }
+                    self.phase = self.unlink();
+                }
+                FilePhase::Unlink(unlink) => {
+                    ready!(unlink.poll(cx));
+                    return Poll::Ready(self.recycling.from);
+                }
+            }
+        }
+    }
+
+    fn unlink(&self) -> FilePhase {
+        FilePhase::Unlink(DurableUnlink::new(self.path.clone()))
+    }
+}
+
+/// `PreallocXlogFiles`: makes the next segment if WAL ends in the last quarter of one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PreallocXlogFiles {
+    init: Option<XLogFileInitInternal>,
+}
+
+impl PreallocXlogFiles {
+    /// Behind `end`, on timeline `tli`.
+    #[must_use]
+    pub fn new(cx: &Cx<'_>, end: Lsn, tli: TimelineId) -> Self {
+        let geometry = &cx.shmem.settings.geometry;
+        let offset = geometry.segment_offset(Lsn(end.0 - 1));
+        let late = offset >= geometry.segment / 4 * 3;
+        let wanted = late && cx.shmem.recovery.install_segment_active;
+        let next = SegmentNo(geometry.segment_before(end).0 + 1);
+        Self {
+            init: wanted.then(|| XLogFileInitInternal::new(next, tli)),
+        }
+    }
+
+    /// # Errors
+    /// The segment cannot be made, as an ERROR.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        if let Some(init) = &mut self.init
+            && let Some(fd) = ready_ok!(init.poll(cx))
+        {
+            cx.close(fd);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,438 @@
+//! Beginning and ending transactions. Mirrors varsup.c (GetNewTransactionId), xact.c (RecordTransactionCommit,
+//! RecordTransactionAbort), procarray.c (ProcArrayEndTransaction) and message.c (LogLogicalMessage).
+
+use super::clog::{ClogExtend, ClogSet};
+use super::xlog_flush::XLogFlush;
+use super::xlog_insert::{Inserted, Insertion, XLogInsert};
+use crate::base::{Lsn, Xid};
+use crate::call::{LogEvent, Poll, Yield};
+use crate::shmem::{LockId, LockMode, Role, XactStatus};
+use crate::storage::relation;
+use crate::sys::Cx;
+use crate::wire::logical_message::LogicalMessage;
+use crate::wire::record::RmgrId;
+use crate::wire::xact_records::{XactEnd, XactOp};
+use crate::{ready, ready_ok};
+use bytes::Bytes;
+
+/// `GetNewTransactionId`: gives the process's transaction an id, once the id has a commit status page.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct AssignXid {
+    phase: AssignPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+enum AssignPhase {
+    #[default]
+    Lock,
+    Extend(Xid, ClogExtend),
+}
+
+impl AssignXid {
+    /// For the running process.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// # Errors
+    /// WAL could not be written.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Xid, LogEvent>> {
+        loop {
+            match &mut self.phase {
+                AssignPhase::Lock => {
+                    assert!(
+                        !cx.shmem.recovery_in_progress(),
+                        "no transaction ids in recovery"
+                    );
+                    ready!(cx.acquire(LockId::XidGen, LockMode::Exclusive));
+                    let xid = cx.shmem.next_xid;
+                    self.phase = AssignPhase::Extend(xid, ClogExtend::new(xid));
+                }
+                AssignPhase::Extend(xid, extend) => {
+                    let xid = *xid;
+                    ready_ok!(extend.poll(cx));
+                    cx.shmem.next_xid = after(xid);
+                    // Before the lock goes: whoever sees the next id must see that this one is running.
+                    set_running(cx, xid);
+                    cx.release(LockId::XidGen);
+                    return Poll::Ready(Ok(xid));
+                }
+            }
+        }
+    }
+}
+
+/// `TransactionIdAdvance`
+#[must_use]
+pub const fn after(xid: Xid) -> Xid {
+    match xid.0.wrapping_add(1) {
+        0..3 => Xid::FIRST_NORMAL,
+        next => Xid(next),
+    }
+}
+
+fn set_running(cx: &mut Cx<'_>, xid: Xid) {
+    let me = cx.me;
+    if let Some(proc) = cx.shmem.procs.get_mut(me) {
+        proc.xid = xid;
+    }
+}
+
+fn delay_checkpoint(cx: &mut Cx<'_>, delay: bool) {
+    let me = cx.me;
+    if let Some(proc) = cx.shmem.procs.get_mut(me) {
+        proc.delay_checkpoint = delay;
+    }
+}
+
+/// `XLogSetAsyncXactLSN`: leaves it to the walwriter to make WAL durable up to here.
+fn set_async_lsn(cx: &mut Cx<'_>, lsn: Lsn) {
+    cx.shmem.xlog.async_commit = cx.shmem.xlog.async_commit.max(lsn);
+    cx.shmem.procs.set_latch_of(Role::WalWriter);
+}
+
+fn end_record(cx: &Cx<'_>, op: XactOp, xid: Xid) -> XLogInsert {
+    let end = XactEnd::new(op, cx.now.wall);
+    let main = end.encode(cx.shmem.settings.pg_version);
+    XLogInsert::new(Insertion::new(RmgrId::TRANSACTION, end.info(), xid, main))
+}
+
+/// `CommitTransaction`. All of it but the last step is a critical section.
+///
+/// The order is what makes a commit safe. The delay flag comes before the record: a checkpoint whose redo point lies
+/// behind the record waits until the status is set, for replay from there would not set it. The status comes after the
+/// flush, so that no page that shows the commit is written before the record. The id leaves the running set last: only
+/// then do others see the rows.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CommitTransaction {
+    xid: Xid,
+    synchronous: bool,
+    wrote: Option<Lsn>,
+    phase: CommitPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum CommitPhase {
+    Start,
+    Insert(XLogInsert),
+    Flush(Inserted, XLogFlush),
+    SetStatus(Inserted, ClogSet),
+    ClearDelay(Inserted),
+    EndTransaction(Inserted),
+}
+
+impl CommitTransaction {
+    /// Of the transaction `xid`, invalid if it has none. `synchronous`: wait until the commit is durable. `wrote`: the
+    /// end of the last record that the transaction wrote.
+    #[must_use]
+    pub const fn new(xid: Xid, synchronous: bool, wrote: Option<Lsn>) -> Self {
+        Self {
+            xid,
+            synchronous,
+            wrote,
+            phase: CommitPhase::Start,
+        }
+    }
+
+    /// The end of the commit record, if one was needed.
+    ///
+    /// # Errors
+    /// Any failure, as a PANIC: the transaction is neither here nor there.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Lsn>, LogEvent>> {
+        self.advance(cx)
+            .map(|outcome| outcome.map_err(LogEvent::in_critical_section))
+    }
+
+    fn advance(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Lsn>, LogEvent>> {
+        let why = "RecordTransactionCommit";
+        self.phase = match &mut self.phase {
+            CommitPhase::Start => {
+                if !self.xid.is_valid() {
+                    if let Some(end) = self.wrote {
+                        set_async_lsn(cx, end);
+                    }
+                    return Poll::Ready(Ok(None));
+                }
+                delay_checkpoint(cx, true);
+                CommitPhase::Insert(end_record(cx, XactOp::Commit, self.xid))
+            }
+            CommitPhase::Insert(insert) => {
+                let inserted = ready_ok!(insert.poll(cx));
+                if self.synchronous {
+                    CommitPhase::Flush(inserted, XLogFlush::new(inserted.end))
+                } else {
+                    set_async_lsn(cx, inserted.end);
+                    let set = ClogSet::new(self.xid, XactStatus::Committed, inserted.end);
+                    CommitPhase::SetStatus(inserted, set)
+                }
+            }
+            CommitPhase::Flush(inserted, flush) => {
+                ready_ok!(flush.poll(cx));
+                let set = ClogSet::new(self.xid, XactStatus::Committed, Lsn::INVALID);
+                CommitPhase::SetStatus(*inserted, set)
+            }
+            CommitPhase::SetStatus(inserted, set) => {
+                ready_ok!(set.poll(cx));
+                CommitPhase::ClearDelay(*inserted)
+            }
+            CommitPhase::ClearDelay(inserted) => {
+                delay_checkpoint(cx, false);
+                CommitPhase::EndTransaction(*inserted)
+            }
+            CommitPhase::EndTransaction(inserted) => {
+                set_running(cx, Xid::INVALID);
+                return Poll::Ready(Ok(Some(inserted.end)));
+            }
+        };
+        Poll::Yield(Yield::Again(why))
+    }
+}
+
+/// `AbortTransaction`, after everything that an error exit frees was freed. The record is not flushed: without it the
+/// transaction counts as aborted too.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct AbortTransaction {
+    xid: Xid,
+    phase: AbortPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum AbortPhase {
+    Start,
+    Insert(XLogInsert),
+    SetStatus(ClogSet),
+    EndTransaction,
+}
+
+impl AbortTransaction {
+    /// Of the transaction `xid`, invalid if it has none.
+    #[must_use]
+    pub const fn new(xid: Xid) -> Self {
+        Self {
+            xid,
+            phase: AbortPhase::Start,
+        }
+    }
+
+    /// # Errors
+    /// Any failure, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        self.advance(cx)
+            .map(|outcome| outcome.map_err(LogEvent::in_critical_section))
+    }
+
+    fn advance(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let why = "RecordTransactionAbort";
+        loop {
+            match &mut self.phase {
+                AbortPhase::Start => {
+                    if !self.xid.is_valid() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.phase = AbortPhase::Insert(end_record(cx, XactOp::Abort, self.xid));
+                }
+                AbortPhase::Insert(insert) => {
+                    let inserted = ready_ok!(insert.poll(cx));
+                    set_async_lsn(cx, inserted.end);
+                    let set = ClogSet::new(self.xid, XactStatus::Aborted, Lsn::INVALID);
+                    self.phase = AbortPhase::SetStatus(set);
+                    return Poll::Yield(Yield::Again(why));
+                }
+                AbortPhase::SetStatus(set) => {
+                    ready_ok!(set.poll(cx));
+                    self.phase = AbortPhase::EndTransaction;
+                    return Poll::Yield(Yield::Again("ProcArrayEndTransaction"));
+                }
+                AbortPhase::EndTransaction => {
+                    set_running(cx, Xid::INVALID);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+/// `LogLogicalMessage`: a record of any size that changes nothing.
+#[must_use]
+pub fn logical_message(xid: Xid, transactional: bool, prefix: &str, message: Bytes) -> XLogInsert {
+    let prefix = [prefix.as_bytes(), &[0]].concat();
+    let record = LogicalMessage {
+        db: relation::DATABASE,
+        transactional,
+        prefix: Bytes::from(prefix),
+        message,
+    };
+    let main = record.encode();
+    XLogInsert::new(Insertion::new(
+        RmgrId::LOGICAL_MESSAGE,
+        LogicalMessage::INFO,
+        xid,
+        main,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::clog::ClogStatus;
+    use crate::sys::testing::server::Bench;
+    use alloc::vec::Vec;
+
+    fn assign(bench: &mut Bench, pid: crate::base::Pid) -> Xid {
+        let mut assign = AssignXid::new();
+        bench.run(pid, |cx| assign.poll(cx)).unwrap()
+    }
+
+    /// What another process could see after each step of a commit.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    struct Seen {
+        delays: bool,
+        inserted: bool,
+        durable: bool,
+        committed: bool,
+        running: bool,
+    }
+
+    fn history(synchronous: bool) -> Vec<Seen> {
+        let mut bench = Bench::primary();
+        let pid = bench.spawn(Role::Backend);
+        let xid = assign(&mut bench, pid);
+        let before = bench.shmem.xlog.curr_byte_pos;
+        let flushed = bench.shmem.xlog.flush;
+        let mut commit = CommitTransaction::new(xid, synchronous, None);
+        let mut history: Vec<Seen> = Vec::new();
+        loop {
+            bench.complete(pid);
+            let done = matches!(
+                bench.step(pid, |cx| commit.poll(cx)),
+                Poll::Ready(Ok(Some(_)))
+            );
+            let proc = bench.shmem.procs.get(pid).unwrap();
+            let seen = Seen {
+                delays: proc.delay_checkpoint,
+                inserted: bench.shmem.xlog.curr_byte_pos > before,
+                durable: bench.shmem.xlog.flush > flushed,
+                committed: bench.shmem.clog.status(xid, 512) == Some(XactStatus::Committed),
+                running: proc.xid.is_valid(),
+            };
+            if history.last() != Some(&seen) {
+                history.push(seen);
+            }
+            if done {
+                return history;
+            }
+        }
+    }
+
+    /// Flag, record, flush, status, flag, running set: one after the other, each a step of its own.
+    #[test]
+    fn a_commit_keeps_its_order() {
+        let begin = Seen {
+            delays: true,
+            inserted: false,
+            durable: false,
+            committed: false,
+            running: true,
+        };
+        let inserted = Seen {
+            inserted: true,
+            ..begin
+        };
+        let durable = Seen {
+            durable: true,
+            ..inserted
+        };
+        let committed = Seen {
+            committed: true,
+            ..durable
+        };
+        let cleared = Seen {
+            delays: false,
+            ..committed
+        };
+        let ended = Seen {
+            running: false,
+            ..cleared
+        };
+        assert_eq!(
+            history(true),
+            [begin, inserted, durable, committed, cleared, ended]
+        );
+        let committed = Seen {
+            committed: true,
+            ..inserted
+        };
+        let cleared = Seen {
+            delays: false,
+            ..committed
+        };
+        let ended = Seen {
+            running: false,
+            ..cleared
+        };
+        assert_eq!(history(false), [begin, inserted, committed, cleared, ended]);
+    }
+
+    /// The status page of an asynchronous commit waits for its record.
+    #[test]
+    fn a_status_page_goes_out_behind_its_commit() {
+        let mut bench = Bench::primary();
+        let pid = bench.spawn(Role::Backend);
+        let xid = assign(&mut bench, pid);
+        let mut commit = CommitTransaction::new(xid, false, None);
+        let end = bench.run(pid, |cx| commit.poll(cx)).unwrap().unwrap();
+        assert!(bench.shmem.xlog.flush < end && bench.shmem.xlog.async_commit == end);
+        let mut write = crate::access::clog::CheckPointClog::new();
+        bench.run(pid, |cx| write.poll(cx)).unwrap();
+        assert!(bench.shmem.xlog.flush >= end);
+        assert!(bench.position("fsync pg_wal/") < bench.position("write pg_xact/0000"));
+    }
+
+    /// The first id of a page zeroes it and logs that, before it is given out.
+    #[test]
+    fn a_new_status_page_is_logged_first() {
+        let mut bench = Bench::primary();
+        let pid = bench.spawn(Role::Backend);
+        bench.shmem.next_xid = Xid(512 * 4 - 1);
+        let before = bench.shmem.xlog.curr_byte_pos;
+        assert_eq!(assign(&mut bench, pid), Xid(2047));
+        assert_eq!(bench.shmem.xlog.curr_byte_pos, before);
+        let mut second = AssignXid::new();
+        bench.run_to(pid, "CopyXLogRecordToWAL", |cx| second.poll(cx));
+        assert_eq!(bench.shmem.next_xid, Xid(2048));
+        assert!(bench.shmem.clog.pages.contains_key(&1));
+        assert_eq!(bench.run(pid, |cx| second.poll(cx)), Ok(Xid(2048)));
+        assert!(bench.shmem.xlog.curr_byte_pos > before);
+        assert_eq!(bench.shmem.next_xid, Xid(2049));
+    }
+
+    #[test]
+    fn an_abort_flushes_nothing() {
+        let mut bench = Bench::primary();
+        let pid = bench.spawn(Role::Backend);
+        let xid = assign(&mut bench, pid);
+        let flushed = bench.shmem.xlog.flush;
+        let mut abort = AbortTransaction::new(xid);
+        bench.run(pid, |cx| abort.poll(cx)).unwrap();
+        let mut status = ClogStatus::new(xid);
+        assert_eq!(
+            bench.run(pid, |cx| status.poll(cx)),
+            Ok(XactStatus::Aborted)
+        );
+        assert_eq!(bench.shmem.xlog.flush, flushed);
+        assert!(bench.shmem.procs.running_xids().is_empty());
+    }
+
+    #[test]
+    fn a_transaction_that_only_read_writes_nothing() {
+        let mut bench = Bench::primary();
+        let pid = bench.spawn(Role::Backend);
+        let before = bench.shmem.xlog.curr_byte_pos;
+        let mut commit = CommitTransaction::new(Xid::INVALID, true, None);
+        assert_eq!(bench.run(pid, |cx| commit.poll(cx)), Ok(None));
+        let mut abort = AbortTransaction::new(Xid::INVALID);
+        assert_eq!(bench.run(pid, |cx| abort.poll(cx)), Ok(()));
+        assert_eq!(bench.shmem.xlog.curr_byte_pos, before);
+    }
+}

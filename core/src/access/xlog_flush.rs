@@ -1,0 +1,310 @@
+//! Making WAL durable. Mirrors XLogFlush, XLogBackgroundFlush, WaitXLogInsertionsToFinish and UpdateMinRecoveryPoint.
+
+use super::xlog_write::{WriteRequest, XLogWrite};
+use crate::base::{Lsn, Mark, TimestampTz};
+use crate::call::{LogEvent, Poll};
+use crate::shmem::{INSERTION_LOCKS, LockId, LockMode, RecoveryState};
+use crate::storage::control::UpdateControlFile;
+use crate::sys::Cx;
+use crate::wal::position::bytepos_to_end;
+use crate::{ready, ready_ok};
+
+/// `WaitXLogInsertionsToFinish`: waits until everything reserved below `upto` has been copied. The result may be
+/// farther: everything below it is complete.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WaitInsertions {
+    upto: Lsn,
+    finished: Lsn,
+    next: u8,
+}
+
+impl WaitInsertions {
+    /// Looks at what is reserved now.
+    #[must_use]
+    pub fn new(cx: &Cx<'_>, upto: Lsn) -> Self {
+        let reserved = bytepos_to_end(&cx.shmem.settings.geometry, cx.shmem.xlog.curr_byte_pos);
+        Self {
+            upto: upto.min(reserved),
+            finished: reserved,
+            next: 0,
+        }
+    }
+
+    /// The end of what is complete.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Lsn> {
+        while self.next < INSERTION_LOCKS {
+            let lock = LockId::WalInsert(self.next);
+            ready!(cx.wait_for_var(lock, self.upto));
+            if cx.shmem.locks.is_held(lock) {
+                let at = cx.shmem.locks.var(lock);
+                // The lock may have been taken anew since: whoever reserves now does so behind `reserved`.
+                if at.is_valid() {
+                    self.finished = self.finished.min(at);
+                }
+            }
+            self.next += 1;
+        }
+        Poll::Ready(self.finished)
+    }
+}
+
+/// `XLogFlush`: returns once everything below a position is durable. During recovery it raises the minimum recovery
+/// point instead.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct XLogFlush {
+    upto: Lsn,
+    phase: FlushPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum FlushPhase {
+    Start,
+    Recovery(UpdateMinRecoveryPoint),
+    Look { waited: bool },
+    Insertions(WaitInsertions),
+    Lock(Lsn),
+    Write(XLogWrite),
+}
+
+impl XLogFlush {
+    /// Everything below `upto`.
+    #[must_use]
+    pub const fn new(upto: Lsn) -> Self {
+        Self {
+            upto,
+            phase: FlushPhase::Start,
+        }
+    }
+
+    /// # Errors
+    /// A failed write or fsync, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        loop {
+            match &mut self.phase {
+                FlushPhase::Start if !wal_insert_allowed(cx) => {
+                    self.phase = FlushPhase::Recovery(UpdateMinRecoveryPoint::new(self.upto));
+                }
+                FlushPhase::Start => self.phase = FlushPhase::Look { waited: false },
+                FlushPhase::Recovery(update) => return update.poll(cx),
+                FlushPhase::Look { waited } => {
+                    if self.upto <= cx.shmem.xlog.flush {
+                        if *waited {
+                            cx.mark(Mark::FlushFollower);
+                        }
+                        return Poll::Ready(Ok(()));
+                    }
+                    let target = self.upto.max(cx.shmem.xlog.request_write);
+                    self.phase = FlushPhase::Insertions(WaitInsertions::new(cx, target));
+                }
+                FlushPhase::Insertions(wait) => {
+                    let complete = ready!(wait.poll(cx));
+                    self.phase = FlushPhase::Lock(complete);
+                }
+                FlushPhase::Lock(complete) => {
+                    let ours = ready!(cx.acquire_or_wait(LockId::WalWrite));
+                    if !ours {
+                        self.phase = FlushPhase::Look { waited: true };
+                        continue;
+                    }
+                    if self.upto <= cx.shmem.xlog.flush {
+                        cx.release(LockId::WalWrite);
+                        return Poll::Ready(Ok(()));
+                    }
+                    let request = WriteRequest {
+                        write: *complete,
+                        flush: *complete,
+                    };
+                    self.phase = FlushPhase::Write(XLogWrite::new(request));
+                }
+                FlushPhase::Write(write) => {
+                    ready_ok!(write.poll(cx));
+                    cx.release(LockId::WalWrite);
+                    cx.shmem.wake_walsenders();
+                    assert!(
+                        self.upto <= cx.shmem.xlog.flush,
+                        "nobody asks for WAL that is not there"
+                    );
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+/// `XLogInsertAllowed`: after recovery, or for the two processes that end it.
+#[must_use]
+pub fn wal_insert_allowed(cx: &Cx<'_>) -> bool {
+    !cx.shmem.recovery_in_progress() || cx.shmem.recovery.insert_allowed.contains(&cx.me)
+}
+
+/// `XLogBackgroundFlush`: what the walwriter does each round. Writes whole pages, or as far as an asynchronous commit.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct XLogBackgroundFlush {
+    /// When WAL was last flushed, and whether enough time has passed to flush again.
+    last_flush: TimestampTz,
+    phase: BackgroundPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum BackgroundPhase {
+    Start,
+    Insertions(WaitInsertions, WriteRequest),
+    Lock(WriteRequest),
+    Write(XLogWrite),
+}
+
+impl XLogBackgroundFlush {
+    /// One round; `last_flush` is what the previous round gave.
+    #[must_use]
+    pub const fn new(last_flush: TimestampTz) -> Self {
+        Self {
+            last_flush,
+            phase: BackgroundPhase::Start,
+        }
+    }
+
+    /// The time of the last flush, and whether there was anything to do.
+    ///
+    /// # Errors
+    /// A failed write or fsync, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(TimestampTz, bool), LogEvent>> {
+        loop {
+            match &mut self.phase {
+                BackgroundPhase::Start => {
+                    let Some(request) = self.plan(cx) else {
+                        return Poll::Ready(Ok((self.last_flush, false)));
+                    };
+                    let wait = WaitInsertions::new(cx, request.write);
+                    self.phase = BackgroundPhase::Insertions(wait, request);
+                }
+                BackgroundPhase::Insertions(wait, request) => {
+                    let complete = ready!(wait.poll(cx));
+                    // A switch that ends with its segment reports an end behind the next page header, where
+                    // nothing is yet; PostgreSQL would ask for it here and PANIC.
+                    let WriteRequest { write, flush } = *request;
+                    self.phase = BackgroundPhase::Lock(WriteRequest {
+                        write: write.min(complete),
+                        flush: flush.min(complete),
+                    });
+                }
+                BackgroundPhase::Lock(request) => {
+                    ready!(cx.acquire(LockId::WalWrite, LockMode::Exclusive));
+                    let (write, flush) = (cx.shmem.xlog.write, cx.shmem.xlog.flush);
+                    if request.write <= write && request.flush <= flush {
+                        cx.release(LockId::WalWrite);
+                        return Poll::Ready(Ok((self.last_flush, true)));
+                    }
+                    self.phase = BackgroundPhase::Write(XLogWrite::new(*request));
+                }
+                BackgroundPhase::Write(write) => {
+                    ready_ok!(write.poll(cx));
+                    cx.release(LockId::WalWrite);
+                    cx.shmem.wake_walsenders();
+                    return Poll::Ready(Ok((self.last_flush, true)));
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self, cx: &Cx<'_>) -> Option<WriteRequest> {
+        if cx.shmem.recovery_in_progress() {
+            return None;
+        }
+        let settings = &cx.shmem.settings;
+        let xlog = &cx.shmem.xlog;
+        // Back off to the last whole page; if that is written, go as far as an asynchronous commit.
+        let mut write = settings.geometry.page_start(xlog.request_write);
+        let mut async_commit = false;
+        if write <= xlog.flush {
+            write = xlog.async_commit;
+            async_commit = true;
+        }
+        if write <= xlog.flush {
+            return None;
+        }
+        let pages = (write - xlog.flush) / u64::from(settings.geometry.wal_page);
+        let delay_us = i64::from(settings.wal_writer_delay_ms) * 1000;
+        let due = cx.now.wall - self.last_flush >= delay_us || cx.now.wall < self.last_flush;
+        let flush = if async_commit || due || pages >= u64::from(settings.wal_writer_flush_after) {
+            self.last_flush = cx.now.wall;
+            write
+        } else {
+            Lsn::INVALID
+        };
+        Some(WriteRequest { write, flush })
+    }
+}
+
+/// `UpdateMinRecoveryPoint`: before a page with this LSN is written out, the control file must say that recovery is
+/// not consistent before it. Raised to the end of the record that is being replayed, so that it happens seldom.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct UpdateMinRecoveryPoint {
+    /// `None` with `force`: to where replay stands, whatever was written.
+    lsn: Option<Lsn>,
+    phase: MinPhase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum MinPhase {
+    Look,
+    Lock,
+    Write(UpdateControlFile),
+}
+
+impl UpdateMinRecoveryPoint {
+    /// For a page with LSN `lsn`.
+    #[must_use]
+    pub const fn new(lsn: Lsn) -> Self {
+        Self {
+            lsn: Some(lsn),
+            phase: MinPhase::Look,
+        }
+    }
+
+    /// To the end of what is being replayed (`force`).
+    #[must_use]
+    pub const fn forced() -> Self {
+        Self {
+            lsn: None,
+            phase: MinPhase::Look,
+        }
+    }
+
+    /// # Errors
+    /// A control file that cannot be written, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        loop {
+            match &mut self.phase {
+                MinPhase::Look => {
+                    // Crash recovery replays to the end in any case: it never moves the point.
+                    let crash = cx.shmem.recovery.state == RecoveryState::Crash;
+                    // Not the shared one: that one is raised before it is durable.
+                    let point = cx.sys.min_recovery_point;
+                    if crash || self.lsn.is_some_and(|lsn| lsn <= point) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.phase = MinPhase::Lock;
+                }
+                MinPhase::Lock => {
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    let recovery = &cx.shmem.recovery;
+                    let control = &mut cx.shmem.control;
+                    cx.sys.min_recovery_point = control.min_recovery_point;
+                    if control.min_recovery_point >= self.lsn.unwrap_or(recovery.replay_end) {
+                        cx.release(LockId::ControlFile);
+                        return Poll::Ready(Ok(()));
+                    }
+                    control.min_recovery_point = recovery.replay_end;
+                    control.min_recovery_point_tli = recovery.replay_end_tli;
+                    self.phase = MinPhase::Write(UpdateControlFile::new());
+                }
+                MinPhase::Write(update) => {
+                    ready_ok!(update.poll(cx));
+                    cx.sys.min_recovery_point = cx.shmem.control.min_recovery_point;
+                    cx.release(LockId::ControlFile);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}

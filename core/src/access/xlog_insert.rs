@@ -1,0 +1,381 @@
+//! Inserting WAL records: reserve, then copy, as separate acts. Mirrors XLogInsert, XLogInsertRecord,
+//! ReserveXLogInsertLocation, ReserveXLogSwitch and CopyXLogRecordToWAL.
+
+use super::wal_buffers::GetBuffer;
+use super::xlog_flush::{XLogFlush, wal_insert_allowed};
+use crate::base::{Lsn, Mark, Xid};
+use crate::call::{LogEvent, Poll, Yield};
+use crate::shmem::{BufId, BufTag, INSERTION_LOCKS, LockId, LockMode};
+use crate::storage::relation;
+use crate::sys::Cx;
+use crate::wal::mark_contrecord;
+use crate::wal::position::{bytepos_to_end, bytepos_to_start, lsn_to_bytepos};
+use crate::wire::data_page::DataPage;
+use crate::wire::record::{AssembledRecord, BlockPart, Image, RecordBody, RecordHeader, RmgrId};
+use crate::{ready, ready_ok};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// `XLOG_CHECKPOINT_REDO`
+const CHECKPOINT_REDO: u8 = 0xE0;
+
+/// A buffer that the record changes (`XLogRegisterBuffer`). It already holds the new content, still with the old LSN.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RegisteredBuffer {
+    /// Which buffer.
+    pub buffer: BufId,
+    /// What it holds.
+    pub tag: BufTag,
+    /// An image in any case (`REGBUF_FORCE_IMAGE`).
+    pub force_image: bool,
+    /// Redo makes the page from nothing (`REGBUF_WILL_INIT`): no image is needed.
+    pub will_init: bool,
+    /// What redo needs if there is no image.
+    pub data: Vec<u8>,
+}
+
+/// A record to be inserted.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Insertion {
+    /// Whose record.
+    pub rmid: RmgrId,
+    /// `xl_info`
+    pub info: u8,
+    /// The transaction, or invalid.
+    pub xid: Xid,
+    /// Main data.
+    pub main: Vec<u8>,
+    /// The buffers that it changes, with ids from 0.
+    pub blocks: Vec<RegisteredBuffer>,
+    /// Does not keep an idle server from skipping its checkpoints (`XLOG_MARK_UNIMPORTANT`).
+    pub unimportant: bool,
+}
+
+impl Insertion {
+    /// A record without buffers.
+    #[must_use]
+    pub const fn new(rmid: RmgrId, info: u8, xid: Xid, main: Vec<u8>) -> Self {
+        Self {
+            rmid,
+            info,
+            xid,
+            main,
+            blocks: Vec::new(),
+            unimportant: false,
+        }
+    }
+
+    /// CHECKPOINT_REDO: its start becomes the redo pointer in the moment in which its place is reserved.
+    fn is_redo_point(&self) -> bool {
+        self.rmid == RmgrId::XLOG && self.info == CHECKPOINT_REDO
+    }
+}
+
+/// Where a record went.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Inserted {
+    /// `ProcLastRecPtr`
+    pub start: Lsn,
+    /// `XactLastRecEnd`: the end, which becomes the LSN of the changed pages.
+    pub end: Lsn,
+}
+
+/// `XLogInsert`. A switch record returns only when everything up to it is flushed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct XLogInsert {
+    insertion: Insertion,
+    record: Option<AssembledRecord>,
+    /// Lowest LSN of a page that got no image (`fpw_lsn`).
+    unimaged: Option<Lsn>,
+    /// Insertion locks that we hold.
+    locks: core::ops::Range<u8>,
+    reserved: Inserted,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Assemble,
+    Lock(u8),
+    Reserve,
+    Copy {
+        done: usize,
+        at: Lsn,
+        page: GetBuffer,
+    },
+    /// Clears the pages behind a switch record.
+    Wipe {
+        at: Lsn,
+        page: GetBuffer,
+    },
+    Unlock,
+    Flush(XLogFlush),
+}
+
+impl XLogInsert {
+    /// Inserts the record once it is polled.
+    #[must_use]
+    pub const fn new(insertion: Insertion) -> Self {
+        Self {
+            insertion,
+            record: None,
+            unimaged: None,
+            locks: 0..0,
+            reserved: Inserted {
+                start: Lsn::INVALID,
+                end: Lsn::INVALID,
+            },
+            phase: Phase::Assemble,
+        }
+    }
+
+    /// # Errors
+    /// WAL that cannot be written, as a PANIC.
+    ///
+    /// # Panics
+    /// If recovery is in progress.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Inserted, LogEvent>> {
+        let geometry = cx.shmem.settings.geometry;
+        loop {
+            match &mut self.phase {
+                Phase::Assemble => {
+                    assert!(
+                        wal_insert_allowed(cx),
+                        "cannot make new WAL entries during recovery"
+                    );
+                    self.assemble(cx);
+                    // A page made without looking at the redo pointer under the lock must be looked at again there:
+                    // a checkpoint may begin right here.
+                    self.phase = Phase::Lock(self.locks.start);
+                    if !self.insertion.blocks.is_empty() {
+                        return Poll::Yield(Yield::Again("XLogInsertRecord"));
+                    }
+                }
+                Phase::Lock(next) => {
+                    ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
+                    *next += 1;
+                    if *next < self.locks.end {
+                        // Only the last of all locks shows how far we are; the others must not hold anybody up.
+                        cx.shmem
+                            .locks
+                            .set_var(LockId::WalInsert(*next - 1), Lsn::MAX);
+                    } else if self.needs_images(cx) {
+                        self.unlock(cx);
+                        self.phase = Phase::Assemble;
+                    } else {
+                        self.phase = Phase::Reserve;
+                    }
+                }
+                Phase::Reserve => {
+                    if !self.reserve(cx) {
+                        self.unlock(cx);
+                        let at = self.reserved.end;
+                        self.phase = Phase::Flush(XLogFlush::new(at));
+                        continue;
+                    }
+                    let page = GetBuffer::new(self.reserved.start, self.last_lock());
+                    self.phase = Phase::Copy {
+                        done: 0,
+                        at: self.reserved.start,
+                        page,
+                    };
+                    return Poll::Yield(Yield::Again("CopyXLogRecordToWAL"));
+                }
+                Phase::Copy { done, at, page } => {
+                    let index = ready_ok!(page.poll(cx));
+                    let record = self.record.as_ref().expect("assembled");
+                    let (done, at) = copy(cx, record.bytes(), index, *done, *at);
+                    let lock = self.last_lock();
+                    self.phase = if done < record.bytes().len() {
+                        Phase::Copy {
+                            done,
+                            at,
+                            page: GetBuffer::new(at, lock),
+                        }
+                    } else if record.is_switch() && geometry.segment_offset(at.align8()) != 0 {
+                        let next =
+                            geometry.page_start(at.align8() + (u64::from(geometry.wal_page) - 1));
+                        Phase::Wipe {
+                            at: next,
+                            page: GetBuffer::new(next, lock),
+                        }
+                    } else {
+                        assert_eq!(at.align8(), self.reserved.end, "what was reserved was used");
+                        Phase::Unlock
+                    };
+                }
+                Phase::Wipe { at, .. } if *at >= self.reserved.end => self.phase = Phase::Unlock,
+                Phase::Wipe { at, page } => {
+                    let index = ready_ok!(page.poll(cx));
+                    let bytes = Arc::make_mut(&mut cx.shmem.xlog.buffers[index].page);
+                    bytes[..RecordHeader::LEN].fill(0);
+                    let next = *at + u64::from(geometry.wal_page);
+                    let page = GetBuffer::new(next, self.last_lock());
+                    self.phase = Phase::Wipe { at: next, page };
+                }
+                Phase::Unlock => {
+                    cx.shmem.xlog.open_reservations -= 1;
+                    if !self.insertion.unimportant {
+                        cx.shmem.xlog.last_important = self.reserved.start;
+                    }
+                    self.unlock(cx);
+                    let Inserted { start, end } = self.reserved;
+                    if geometry.page_start(start) != geometry.page_start(end) {
+                        let xlog = &mut cx.shmem.xlog;
+                        xlog.request_write = xlog.request_write.max(end);
+                    }
+                    if self.record.as_ref().is_some_and(AssembledRecord::is_switch) {
+                        self.phase = Phase::Flush(XLogFlush::new(end));
+                    } else {
+                        return Poll::Ready(Ok(self.reserved));
+                    }
+                }
+                Phase::Flush(flush) => {
+                    ready_ok!(flush.poll(cx));
+                    return Poll::Ready(Ok(self.switched(cx)));
+                }
+            }
+        }
+    }
+
+    /// `XLogRecordAssemble`: decides which pages go in as images.
+    fn assemble(&mut self, cx: &Cx<'_>) {
+        let redo = cx.shmem.xlog.redo;
+        let page_writes = cx.shmem.xlog.full_page_writes;
+        self.unimaged = None;
+        let mut blocks = Vec::with_capacity(self.insertion.blocks.len());
+        for (id, registered) in (0u8..).zip(&self.insertion.blocks) {
+            let page = &cx.shmem.buffers.pool[usize::from(registered.buffer)].page;
+            let lsn = DataPage::new(page).lsn();
+            let rel = relation::locator(registered.tag.rel);
+            let mut part = BlockPart::new(id, rel, registered.tag.block);
+            part.will_init = registered.will_init;
+            part.data = Bytes::copy_from_slice(&registered.data);
+            let wanted = page_writes && !registered.will_init && lsn <= redo;
+            if registered.force_image || wanted {
+                part.image = Some(Image::of_page(page, true));
+            } else if !registered.will_init {
+                self.unimaged = Some(self.unimaged.map_or(lsn, |least| least.min(lsn)));
+            }
+            blocks.push(part);
+        }
+        let Insertion {
+            rmid, info, xid, ..
+        } = self.insertion;
+        let main = Bytes::copy_from_slice(&self.insertion.main);
+        let body = RecordBody {
+            blocks,
+            ..RecordBody::new(rmid, info, xid, main)
+        };
+        let record = body.assemble(cx.shmem.settings.geometry.data_page);
+        let own = u8::try_from(cx.me.n % u32::from(INSERTION_LOCKS)).expect("a small remainder");
+        let all = record.is_switch() || self.insertion.is_redo_point();
+        self.locks = if all {
+            0..INSERTION_LOCKS
+        } else {
+            own..own + 1
+        };
+        self.record = Some(record);
+    }
+
+    /// The redo pointer has moved past a page that got no image: the record must be made anew.
+    fn needs_images(&self, cx: &Cx<'_>) -> bool {
+        cx.shmem.xlog.full_page_writes && self.unimaged.is_some_and(|lsn| lsn <= cx.shmem.xlog.redo)
+    }
+
+    /// Takes room in the WAL; false for a switch that finds itself at the start of a segment.
+    fn reserve(&mut self, cx: &mut Cx<'_>) -> bool {
+        let geometry = cx.shmem.settings.geometry;
+        let record = self.record.as_mut().expect("assembled");
+        let xlog = &mut cx.shmem.xlog;
+        let start = xlog.curr_byte_pos;
+        let mut end = start + u64::from(record.len()).next_multiple_of(8);
+        if record.is_switch() {
+            let here = bytepos_to_end(&geometry, start);
+            if geometry.segment_offset(here) == 0 {
+                self.reserved = Inserted {
+                    start: here,
+                    end: here,
+                };
+                return false;
+            }
+            let natural = bytepos_to_end(&geometry, end);
+            let left = geometry.segment_offset(natural);
+            if left != 0 {
+                let boundary = natural + u64::from(geometry.segment - left);
+                end = lsn_to_bytepos(&geometry, boundary);
+            }
+        }
+        record.finish(bytepos_to_start(&geometry, xlog.prev_byte_pos));
+        self.reserved = Inserted {
+            start: bytepos_to_start(&geometry, start),
+            end: bytepos_to_end(&geometry, end),
+        };
+        if xlog.prev_byte_pos == 0 && xlog.curr_byte_pos == 0 {
+            record.finish(Lsn::INVALID);
+        }
+        xlog.prev_byte_pos = start;
+        xlog.curr_byte_pos = end;
+        xlog.open_reservations += 1;
+        if xlog.open_reservations > 1 {
+            cx.probe.mark(Mark::TwoReservationsOpen);
+        }
+        let Inserted { start, end } = self.reserved;
+        let last = Lsn(end.0 - 1);
+        if geometry.page_start(start) != geometry.page_start(last) && !record.is_switch() {
+            cx.probe.mark(Mark::RecordCrossesPage);
+        }
+        if geometry.segment_of(start) != geometry.segment_of(last) {
+            cx.probe.mark(Mark::RecordCrossesSegment);
+        }
+        if self.insertion.is_redo_point() {
+            xlog.redo = start;
+        }
+        true
+    }
+
+    /// What a switch returns: the natural end of its record, also when nothing had to be inserted.
+    fn switched(&self, cx: &Cx<'_>) -> Inserted {
+        let geometry = &cx.shmem.settings.geometry;
+        let Inserted { start, end } = self.reserved;
+        if start == end {
+            return self.reserved;
+        }
+        let mut natural = start + RecordHeader::LEN as u64;
+        let page = geometry.page_start(natural);
+        if geometry.page_start(start) != page {
+            natural += u64::from(geometry.page_header(page));
+        }
+        Inserted {
+            start,
+            end: natural,
+        }
+    }
+
+    fn last_lock(&self) -> LockId {
+        LockId::WalInsert(self.locks.end - 1)
+    }
+
+    fn unlock(&self, cx: &mut Cx<'_>) {
+        for lock in self.locks.clone() {
+            cx.release(LockId::WalInsert(lock));
+        }
+    }
+}
+
+/// Copies what fits on one page. Returns how much of the record is copied and where the rest goes.
+fn copy(cx: &mut Cx<'_>, record: &[u8], index: usize, done: usize, mut at: Lsn) -> (usize, Lsn) {
+    let geometry = cx.shmem.settings.geometry;
+    let page = Arc::make_mut(&mut cx.shmem.xlog.buffers[index].page);
+    if done > 0 {
+        // `at` is the start of a page that we continue on.
+        let rest = u32::try_from(record.len() - done).expect("a record is at most 1020 MiB");
+        mark_contrecord(page, rest);
+        at += u64::from(geometry.page_header(at));
+    }
+    let offset = geometry.page_offset(at) as usize;
+    let count = (record.len() - done).min(page.len() - offset);
+    page[offset..offset + count].copy_from_slice(&record[done..done + count]);
+    (done + count, at + count as u64)
+}

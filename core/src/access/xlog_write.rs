@@ -1,0 +1,224 @@
+//! Writing WAL buffers to segment files. Mirrors XLogWrite.
+
+use super::checkpoint_request::request_checkpoint_by_volume;
+use super::wal_file::{SwitchSegment, segment_path};
+use crate::base::{Bug, Fd, Lsn, Mark, SegmentNo};
+use crate::call::{DiskOp, LogEvent, Poll};
+use crate::ready_ok;
+use crate::storage::file::written;
+use crate::sys::Cx;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// How far to write and to flush.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct WriteRequest {
+    /// Written at least up to here.
+    pub write: Lsn,
+    /// Fsynced at least up to here; at most `write`.
+    pub flush: Lsn,
+}
+
+/// `XLogWrite`. The caller holds `WALWriteLock`, everything up to `request.write` has been copied into the buffers,
+/// and a failure is a PANIC. The new positions are published at the end, as PostgreSQL does.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct XLogWrite {
+    request: WriteRequest,
+    /// The process's own copy of `LogwrtResult`.
+    write: Lsn,
+    flush: Lsn,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Start,
+    Next,
+    Switch {
+        open: SwitchSegment,
+        upto: Lsn,
+    },
+    Write {
+        fd: Fd,
+        at: Lsn,
+        upto: Lsn,
+        data: Bytes,
+    },
+    SegmentSynced,
+    Open(SwitchSegment),
+    Synced,
+    Publish,
+}
+
+impl XLogWrite {
+    /// Writes and flushes as far as asked.
+    #[must_use]
+    pub const fn new(request: WriteRequest) -> Self {
+        Self {
+            request,
+            write: Lsn::INVALID,
+            flush: Lsn::INVALID,
+            phase: Phase::Start,
+        }
+    }
+
+    /// # Errors
+    /// The operation that failed, as a PANIC.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let outcome = match self.run(cx) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Yield(how) => return Poll::Yield(how),
+        };
+        Poll::Ready(outcome.map_err(LogEvent::in_critical_section))
+    }
+
+    fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        let geometry = cx.shmem.settings.geometry;
+        let tli = cx.shmem.xlog.insert_tli;
+        loop {
+            match &mut self.phase {
+                Phase::Start => {
+                    self.write = cx.shmem.xlog.write;
+                    self.flush = cx.shmem.xlog.flush;
+                    self.phase = Phase::Next;
+                }
+                Phase::Next if self.write < self.request.write => {
+                    let upto = self.chunk_end(cx);
+                    let segment = geometry.segment_of(self.write);
+                    self.phase = Phase::Switch {
+                        open: SwitchSegment::new(segment, tli),
+                        upto,
+                    };
+                }
+                Phase::Next if self.flush < self.request.flush && self.flush < self.write => {
+                    let segment = geometry.segment_before(self.write);
+                    self.phase = Phase::Open(SwitchSegment::new(segment, tli));
+                }
+                Phase::Next => self.phase = Phase::Publish,
+                Phase::Switch { open, upto } => {
+                    let fd = ready_ok!(open.poll(cx));
+                    let (at, upto) = (geometry.page_start(self.write), *upto);
+                    let data = Self::gather(cx, at, upto);
+                    let op = Self::pwrite(&geometry, fd, at, &data);
+                    self.phase = Phase::Write { fd, at, upto, data };
+                    return Poll::Yield(cx.disk(op, "XLogWrite"));
+                }
+                Phase::Write { fd, at, upto, data } => {
+                    let n = match cx.done() {
+                        Ok(done) => written(done),
+                        Err(e) => {
+                            let path = segment_path(cx, tli, geometry.segment_of(*at));
+                            return Poll::Ready(Err(LogEvent::file("write to", path, e)));
+                        }
+                    };
+                    if (n as usize) < data.len() {
+                        *at += u64::from(n);
+                        *data = data.slice(n as usize..);
+                        let op = Self::pwrite(&geometry, *fd, *at, data);
+                        return Poll::Yield(cx.disk(op, "XLogWrite"));
+                    }
+                    let (fd, upto) = (*fd, *upto);
+                    self.write = upto.min(self.request.write);
+                    if geometry.segment_offset(upto) == 0 && self.write == upto {
+                        self.phase = Phase::SegmentSynced;
+                        return Poll::Yield(cx.disk(DiskOp::Fsync(fd), "issue_xlog_fsync"));
+                    }
+                    self.phase = Phase::Next;
+                }
+                Phase::SegmentSynced | Phase::Synced if Self::retries(cx) => {
+                    let fd = cx.sys.wal_file.expect("the file that was fsynced").fd;
+                    return Poll::Yield(cx.disk(DiskOp::Fsync(fd), "issue_xlog_fsync"));
+                }
+                Phase::SegmentSynced => {
+                    let segment = geometry.segment_before(self.write);
+                    if let Err(e) = Self::fsynced(cx, segment) {
+                        return Poll::Ready(Err(e));
+                    }
+                    self.flush = self.write;
+                    request_checkpoint_by_volume(cx, segment);
+                    self.phase = Phase::Next;
+                }
+                Phase::Open(open) => {
+                    let fd = ready_ok!(open.poll(cx));
+                    self.phase = Phase::Synced;
+                    return Poll::Yield(cx.disk(DiskOp::Fsync(fd), "issue_xlog_fsync"));
+                }
+                Phase::Synced => {
+                    if let Err(e) = Self::fsynced(cx, geometry.segment_before(self.write)) {
+                        return Poll::Ready(Err(e));
+                    }
+                    self.flush = self.write;
+                    self.phase = Phase::Publish;
+                }
+                Phase::Publish => {
+                    let xlog = &mut cx.shmem.xlog;
+                    xlog.write = self.write;
+                    xlog.flush = self.flush;
+                    xlog.request_write = xlog.request_write.max(self.write);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// End of the run of pages that one `pwrite` takes: it stops at the request, at the end of the segment, and where
+    /// the ring of buffers wraps.
+    fn chunk_end(&self, cx: &Cx<'_>) -> Lsn {
+        let geometry = &cx.shmem.settings.geometry;
+        let page = u64::from(geometry.wal_page);
+        let xlog = &cx.shmem.xlog;
+        let mut end = geometry.page_start(self.write) + page;
+        loop {
+            let index = xlog.buffer_index(end, geometry.wal_page);
+            let stop = end >= self.request.write || geometry.segment_offset(end) == 0 || index == 0;
+            if stop {
+                return end;
+            }
+            end += page;
+        }
+    }
+
+    fn gather(cx: &Cx<'_>, from: Lsn, upto: Lsn) -> Bytes {
+        let wal_page = cx.shmem.settings.geometry.wal_page;
+        let xlog = &cx.shmem.xlog;
+        let mut bytes = Vec::with_capacity(usize::try_from(upto - from).expect("at most the ring"));
+        let mut at = from;
+        while at < upto {
+            let buffer = &xlog.buffers[xlog.buffer_index(at, wal_page)];
+            assert_eq!(
+                buffer.end,
+                at + u64::from(wal_page),
+                "the page to write is in the buffers"
+            );
+            bytes.extend_from_slice(&buffer.page);
+            at += u64::from(wal_page);
+        }
+        Bytes::from(bytes)
+    }
+
+    fn pwrite(geometry: &crate::base::Geometry, fd: Fd, at: Lsn, data: &Bytes) -> DiskOp {
+        DiskOp::Write {
+            fd,
+            offset: geometry.segment_offset(at).into(),
+            data: data.clone(),
+        }
+    }
+
+    /// Up to 11.1 a failed fsync was tried again. The kernel may have dropped the bytes by then, and the second fsync
+    /// has nothing left to fail for.
+    fn retries(cx: &mut Cx<'_>) -> bool {
+        let failed = matches!(cx.sys.done, Some(Err(_)));
+        failed && cx.planted(Bug::FsyncRetry) && cx.done().is_err()
+    }
+
+    fn fsynced(cx: &mut Cx<'_>, segment: SegmentNo) -> Result<(), LogEvent> {
+        match cx.done() {
+            Ok(_) => Ok(()),
+            Err(e) => {
+                cx.mark(Mark::FsyncPanic);
+                let path = segment_path(cx, cx.shmem.xlog.insert_tli, segment);
+                Err(LogEvent::file("fsync", path, e))
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Slots on a bench: one server, its disk, as many processes as a test wants.
+
+mod crash;
+mod owners;
+mod positions;
+mod start;
+
+use super::acquire::{ReplicationSlotAcquire, release};
+use super::create_physical::CreatePhysicalSlot;
+use super::my_slot;
+use super::save::SaveSlotToPath;
+use super::startup::StartupReplicationSlots;
+use crate::base::{Lsn, PgVersion, Pid, Planted};
+use crate::call::{LogEvent, Poll};
+use crate::shmem::{RecoveryState, Role, Shmem, Slot};
+use crate::sys::Cx;
+use crate::sys::testing::bench::{Bench, TINY};
+use crate::wire::slot_file::SlotFile;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// Where the redo pointer stands: in segment 3.
+const REDO: Lsn = Lsn(3 * 1024 + 40);
+
+/// A server with a session. Segments have 1024 bytes.
+fn server(version: PgVersion, planted: Planted) -> (Bench, Pid) {
+    let mut bench = Bench::new(version, TINY, planted);
+    bench.shmem.recovery.state = RecoveryState::Done;
+    bench.shmem.xlog.redo = REDO;
+    let pid = bench.attach(Role::Backend);
+    (bench, pid)
+}
+
+impl Bench {
+    /// A routine that does not have to wait for others.
+    fn finish<T>(&mut self, pid: Pid, poll: impl FnMut(&mut Cx<'_>) -> Poll<T>) -> T {
+        self.drive(pid, poll)
+            .unwrap_or_else(|wait| panic!("waits: {wait:?}"))
+    }
+
+    /// Makes a slot that nobody has, which stands there.
+    fn slot_at(&mut self, pid: Pid, name: &str, at: Lsn) {
+        self.create(pid, name, false, false).unwrap();
+        self.step(pid, |cx| {
+            let slot = my_slot(cx);
+            slot.restart_lsn = at;
+            slot.mark_dirty();
+        });
+        self.save(pid).unwrap();
+        self.step(pid, release);
+    }
+
+    fn create(
+        &mut self,
+        pid: Pid,
+        name: &str,
+        temporary: bool,
+        reserve: bool,
+    ) -> Result<(), LogEvent> {
+        let mut create = CreatePhysicalSlot::by_function(name.into(), temporary, reserve);
+        self.finish(pid, |cx| create.poll(cx))
+    }
+
+    fn acquire(&mut self, pid: Pid, name: &str) -> Result<(), LogEvent> {
+        let mut acquire = ReplicationSlotAcquire::nowait(name.into());
+        self.finish(pid, |cx| acquire.poll(cx))
+    }
+
+    /// Saves the slot that the process has.
+    fn save(&mut self, pid: Pid) -> Result<(), LogEvent> {
+        let mut save = self.step(pid, |cx| SaveSlotToPath::mine(cx));
+        self.finish(pid, |cx| save.poll(cx))
+    }
+
+    /// What an error does to a process.
+    fn clean_up(&mut self, pid: Pid) {
+        self.step(pid, |cx| {
+            cx.release_everything();
+            release(cx);
+        });
+    }
+
+    fn slot(&self, name: &str) -> &Slot {
+        let index = self.shmem.slots.find(name).expect("there is such a slot");
+        &self.shmem.slots.slots[index]
+    }
+
+    fn slot_file(&self, name: &str) -> SlotFile {
+        let bytes = &self.files[&format!("pg_replslot/{name}/state")];
+        SlotFile::decode(self.shmem.settings.pg_version, bytes).unwrap()
+    }
+
+    /// The server dies where it is and starts again.
+    fn restart(&mut self) -> Result<(), LogEvent> {
+        let (settings, control) = (self.shmem.settings.clone(), self.shmem.control.clone());
+        self.shmem = Shmem::new(settings, control);
+        self.shmem.xlog.redo = REDO;
+        let startup = self.attach(Role::Startup);
+        let mut slots = StartupReplicationSlots::new();
+        let outcome = self.finish(startup, |cx| slots.poll(cx));
+        self.shmem.recovery.state = RecoveryState::Done;
+        outcome
+    }
+
+    /// Everything below pg_replslot.
+    fn slot_names(&self) -> Vec<String> {
+        let all = self.files.keys().chain(&self.dirs);
+        let mut names: Vec<_> = all
+            .filter_map(|path| path.strip_prefix("pg_replslot/"))
+            .map(String::from)
+            .collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn said(outcome: Result<(), LogEvent>) -> (String, String) {
+    let event = outcome.expect_err("it fails");
+    let code = event.sqlstate;
+    let text = event.message.to_string();
+    (format!("{} {code:?}", event.severity), text)
+}

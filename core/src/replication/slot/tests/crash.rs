@@ -1,0 +1,315 @@
+//! Wherever a server dies, or a disk refuses, slots come back whole and can be worked on.
+
+use super::*;
+use crate::base::{Bug, SegmentNo};
+use crate::call::{DiskError, Severity, Yield};
+use crate::replication::slot::drop::ReplicationSlotDrop;
+use crate::replication::slot::invalidate::InvalidateObsoleteReplicationSlots;
+
+const OLD: Lsn = Lsn(1024 + 40);
+const NEW: Lsn = Lsn(2 * 1024 + 40);
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Act {
+    Create,
+    /// With what an earlier attempt has left.
+    CreateAgain,
+    Save,
+    Drop,
+    Invalidate,
+}
+
+const ACTS: [Act; 5] = [
+    Act::Create,
+    Act::CreateAgain,
+    Act::Save,
+    Act::Drop,
+    Act::Invalidate,
+];
+
+type Routine = alloc::boxed::Box<dyn FnMut(&mut Cx<'_>) -> Poll<Result<(), LogEvent>>>;
+
+/// The server before, and what is done to it.
+fn prepared(act: Act, version: PgVersion, planted: Planted) -> (Bench, Pid, Routine) {
+    let (mut bench, pid) = server(version, planted);
+    let routine: Routine = match act {
+        Act::Create | Act::CreateAgain => {
+            if act == Act::CreateAgain {
+                bench.dirs.insert("pg_replslot/s.tmp".into());
+                for name in ["state", "state.tmp"] {
+                    let path = format!("pg_replslot/s.tmp/{name}");
+                    bench.files.insert(path, Vec::from(*b"half"));
+                }
+            }
+            let mut create = CreatePhysicalSlot::by_command("s".into(), false, true);
+            alloc::boxed::Box::new(move |cx| create.poll(cx))
+        }
+        Act::Save => {
+            bench.slot_at(pid, "s", OLD);
+            bench.acquire(pid, "s").unwrap();
+            let mut save = bench.step(pid, |cx| {
+                let slot = my_slot(cx);
+                slot.restart_lsn = NEW;
+                slot.mark_dirty();
+                SaveSlotToPath::mine(cx)
+            });
+            alloc::boxed::Box::new(move |cx| save.poll(cx))
+        }
+        Act::Drop => {
+            bench.slot_at(pid, "s", OLD);
+            let mut drop = ReplicationSlotDrop::new("s".into(), true);
+            alloc::boxed::Box::new(move |cx| drop.poll(cx))
+        }
+        Act::Invalidate => {
+            bench.slot_at(pid, "s", OLD);
+            let mut invalidate = InvalidateObsoleteReplicationSlots::new(SegmentNo(2));
+            alloc::boxed::Box::new(move |cx| {
+                invalidate.poll(cx).map(|done| done.map(|any| assert!(any)))
+            })
+        }
+    };
+    bench.trace.clear();
+    (bench, pid, routine)
+}
+
+/// `None`: there is no slot; else its position and whether it was given up.
+fn state(bench: &Bench) -> Option<(Lsn, bool)> {
+    let index = bench.shmem.slots.find("s")?;
+    let slot = &bench.shmem.slots.slots[index];
+    Some((slot.restart_lsn, slot.invalidated.is_some()))
+}
+
+const GIVEN_UP: Option<(Lsn, bool)> = Some((Lsn::INVALID, true));
+
+/// What may be found after a crash, in the order in which it comes about.
+fn allowed(act: Act) -> Vec<Option<(Lsn, bool)>> {
+    let at = |lsn| Some((lsn, false));
+    match act {
+        Act::Create | Act::CreateAgain => Vec::from([None, at(Lsn::INVALID), at(REDO)]),
+        Act::Save => Vec::from([at(OLD), at(NEW)]),
+        Act::Drop => Vec::from([at(OLD), None]),
+        Act::Invalidate => Vec::from([at(OLD), GIVEN_UP]),
+    }
+}
+
+/// The server comes up with the state before or after, nothing lies about, and the slot can be made, saved, dropped.
+fn comes_back(bench: &mut Bench, what: &str) {
+    bench.restart().unwrap_or_else(|e| panic!("{what}: {e}"));
+    let clean = bench.slot_names();
+    let left = clean.iter().filter(|name| name.ends_with(".tmp")).count();
+    assert_eq!(left, 0, "{what}: {clean:?}");
+    let pid = bench.attach(Role::Backend);
+    if let Some((lsn, _)) = state(bench) {
+        assert_eq!(bench.slot_file("s").restart_lsn, lsn, "{what}");
+        let mut drop = ReplicationSlotDrop::new("s".into(), true);
+        assert_eq!(bench.finish(pid, |cx| drop.poll(cx)), Ok(()), "{what}");
+    }
+    assert_eq!(bench.slot_names(), [""; 0], "{what}");
+    assert_eq!(bench.create(pid, "s", false, true), Ok(()), "{what}");
+    assert_eq!(bench.slot_file("s").restart_lsn, REDO);
+}
+
+#[test]
+fn a_crash_anywhere_leaves_the_state_before_or_after() {
+    for (version, act) in PgVersion::ALL
+        .into_iter()
+        .flat_map(|v| ACTS.map(|act| (v, act)))
+    {
+        let mut reached = Vec::new();
+        for operations in 0.. {
+            let (mut bench, pid, mut routine) = prepared(act, version, Planted::NONE);
+            let mut ended = false;
+            while !ended && bench.trace.len() < operations {
+                match bench.step(pid, &mut routine) {
+                    Poll::Ready(outcome) => {
+                        assert_eq!(outcome, Ok(()));
+                        ended = true;
+                    }
+                    Poll::Yield(Yield::Wait(wait)) => assert!(wait.op.is_some()),
+                    Poll::Yield(_) => {}
+                }
+            }
+            let what = format!("{act:?} in {version:?}, cut at {operations}");
+            let mut again = bench;
+            again.restart().unwrap_or_else(|e| panic!("{what}: {e}"));
+            reached.push(state(&again));
+            comes_back(&mut again, &what);
+            if ended {
+                break;
+            }
+        }
+        reached.dedup();
+        assert_eq!(reached, allowed(act), "{act:?} in {version:?}");
+    }
+}
+
+/// An operation fails: the command fails and can be tried again, or, where nobody can tell what is on disk, the server
+/// starts over.
+#[test]
+fn an_error_anywhere_is_no_end() {
+    for (version, act) in PgVersion::ALL
+        .into_iter()
+        .flat_map(|v| ACTS.map(|act| (v, act)))
+    {
+        let (mut bench, pid, routine) = prepared(act, version, Planted::NONE);
+        bench.finish(pid, routine).unwrap();
+        let mut operations = core::mem::take(&mut bench.trace);
+        operations.retain(|op| !op.starts_with("close"));
+        assert!(!operations.is_empty());
+        for operation in operations {
+            let what = format!("{act:?} in {version:?}, {operation} fails");
+            let (mut bench, pid, routine) = prepared(act, version, Planted::NONE);
+            bench.failing.insert(operation, DiskError::Io);
+            let outcome = bench.finish(pid, routine);
+            bench.failing.clear();
+            if let Err(event) = &outcome
+                && event.severity < Severity::Panic
+            {
+                bench.clean_up(pid);
+                let before = state(&bench);
+                assert!(
+                    allowed(act).contains(&before) || before == GIVEN_UP,
+                    "{what}"
+                );
+                if before.is_some() {
+                    let other = bench.attach(Role::Backend);
+                    bench.acquire(other, "s").unwrap_or_else(|e| {
+                        assert_eq!(before, GIVEN_UP, "{what}: {e}");
+                    });
+                    if let Some(at) = other_slot(&mut bench, other) {
+                        assert_eq!(bench.save(other), Ok(()), "{what}");
+                        assert_eq!(bench.slot_file("s").restart_lsn, at, "{what}");
+                    }
+                    bench.clean_up(other);
+                }
+            }
+            comes_back(&mut bench, &what);
+        }
+    }
+}
+
+/// The position of the slot that a process has, which is changed in memory.
+fn other_slot(bench: &mut Bench, pid: Pid) -> Option<Lsn> {
+    bench.step(pid, |cx| {
+        cx.sys.my_slot?;
+        let slot = my_slot(cx);
+        slot.mark_dirty();
+        Some(slot.restart_lsn)
+    })
+}
+
+/// A full disk: the next save succeeds as soon as there is room. With the bug none does before a restart.
+#[test]
+fn a_failed_save_leaves_no_file_in_the_way() {
+    for planted in [Planted::NONE, Planted::NONE.with(Bug::SlotTempFileLeft)] {
+        for operation in [
+            "write pg_replslot/s/state.tmp",
+            "fsync pg_replslot/s/state.tmp",
+            "rename pg_replslot/s/state.tmp",
+        ] {
+            let (mut bench, pid, routine) = prepared(Act::Save, PgVersion::V18, planted);
+            bench.failing.insert(operation.into(), DiskError::NoSpace);
+            assert!(bench.finish(pid, routine).is_err());
+            assert!(bench.slot("s").dirty);
+            assert_eq!(bench.slot("s").last_saved_restart_lsn, OLD);
+            bench.failing.clear();
+            let again = bench.save(pid);
+            if planted.has(Bug::SlotTempFileLeft) {
+                let text = "could not create file \"pg_replslot/s/state.tmp\": File exists";
+                assert_eq!(said(again), ("ERROR 58P02".into(), text.into()));
+                bench.restart().unwrap();
+                let other = bench.attach(Role::Backend);
+                bench.acquire(other, "s").unwrap();
+                other_slot(&mut bench, other);
+                assert_eq!(bench.save(other), Ok(()));
+            } else {
+                assert_eq!(again, Ok(()));
+                assert_eq!(bench.slot_file("s").restart_lsn, NEW);
+                assert_eq!(bench.slot("s").last_saved_restart_lsn, NEW);
+            }
+            assert!(!bench.slot("s").dirty);
+        }
+    }
+}
+
+/// Names are durable before anybody relies on them.
+#[test]
+fn the_order_of_effects() {
+    let trace = |act| {
+        let (mut bench, pid, routine) = prepared(act, PgVersion::V15, Planted::NONE);
+        bench.finish(pid, routine).unwrap();
+        bench.trace.retain(|op| !op.starts_with("close"));
+        bench.trace
+    };
+    let save = |dir: &str| {
+        [
+            format!("open {dir}/state.tmp"),
+            format!("write {dir}/state.tmp"),
+            format!("fsync {dir}/state.tmp"),
+            format!("rename {dir}/state.tmp"),
+            format!("open {dir}/state"),
+            format!("fsync {dir}/state"),
+            format!("syncdir {dir}"),
+            "syncdir pg_replslot".into(),
+        ]
+    };
+    let (slot, temp) = ("pg_replslot/s", "pg_replslot/s.tmp");
+    let mut create = Vec::from(["stat", "mkdir", "syncdir"].map(|op| format!("{op} {temp}")));
+    create.extend(save(temp));
+    create.extend([
+        format!("rename {temp}"),
+        format!("syncdir {slot}"),
+        "syncdir pg_replslot".into(),
+    ]);
+    create.extend(save(slot));
+    assert_eq!(trace(Act::Create), create);
+    assert_eq!(trace(Act::Save), save(slot));
+    assert_eq!(
+        trace(Act::Drop),
+        [
+            format!("rename {slot}"),
+            format!("syncdir {temp}"),
+            "syncdir pg_replslot".into(),
+            format!("list {temp}"),
+            format!("unlink {temp}/state"),
+            format!("rmdir {temp}"),
+        ]
+    );
+}
+
+/// WAL is given up only when the new name of the directory is durable.
+#[test]
+fn a_drop_holds_its_wal_until_it_is_durable() {
+    let (mut bench, pid, mut routine) = prepared(Act::Drop, PgVersion::V18, Planted::NONE);
+    bench.shmem.slots.required_lsn = OLD;
+    while bench
+        .trace
+        .last()
+        .is_none_or(|op| op != "list pg_replslot/s.tmp")
+    {
+        let synced = bench.trace.iter().any(|op| op == "syncdir pg_replslot");
+        assert!(synced || bench.shmem.slots.required_lsn == OLD);
+        assert!(matches!(bench.step(pid, &mut routine), Poll::Yield(_)));
+    }
+    assert_eq!(bench.shmem.slots.required_lsn, Lsn::INVALID);
+}
+
+/// Whoever changes a slot while it is being saved finds it dirty afterwards.
+#[test]
+fn a_change_during_a_save_is_not_lost() {
+    for operations in 0..8 {
+        let (mut bench, pid, mut routine) = prepared(Act::Save, PgVersion::V18, Planted::NONE);
+        let index = bench.shmem.slots.find("s").unwrap();
+        while bench.trace.len() < operations {
+            assert!(matches!(bench.step(pid, &mut routine), Poll::Yield(_)));
+        }
+        let slot = &mut bench.shmem.slots.slots[index];
+        slot.restart_lsn = Lsn(5000);
+        slot.mark_dirty();
+        assert_eq!(bench.finish(pid, routine), Ok(()));
+        let slot = bench.slot("s");
+        let saved = bench.slot_file("s").restart_lsn;
+        assert_eq!(slot.last_saved_restart_lsn, saved);
+        assert!(slot.dirty || saved == Lsn(5000), "after {operations}");
+    }
+}

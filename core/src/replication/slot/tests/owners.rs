@@ -1,0 +1,300 @@
+//! Who has a slot, who waits for it, who is made to let it go.
+
+use super::*;
+use crate::base::{Mark, SegmentNo};
+use crate::call::{Message, Signal, SlotExcess, SlotMessage, Wait};
+use crate::replication::slot::advance::confirm_received_location;
+use crate::replication::slot::drop::{ReplicationSlotCleanup, ReplicationSlotDrop};
+use crate::replication::slot::invalidate::InvalidateObsoleteReplicationSlots;
+use crate::shmem::{CondVarId, Invalidation};
+
+const OLD: Lsn = Lsn(1024 + 40);
+
+/// A slot that a walsender has.
+fn in_use(version: PgVersion) -> (Bench, Pid, Pid) {
+    let (mut bench, pid) = server(version, Planted::NONE);
+    bench.slot_at(pid, "s", OLD);
+    let owner = bench.attach(Role::WalSender);
+    bench.acquire(owner, "s").unwrap();
+    (bench, pid, owner)
+}
+
+fn missing() -> (String, String) {
+    let text = "replication slot \"s\" does not exist";
+    ("ERROR 42704".into(), text.into())
+}
+
+#[test]
+fn a_slot_in_use_is_refused() {
+    let (mut bench, pid, owner) = in_use(PgVersion::V15);
+    let text = format!("replication slot \"s\" is active for PID {}", owner.n);
+    let refused = ("ERROR 55006".into(), text);
+    assert_eq!(said(bench.acquire(pid, "s")), refused);
+    assert!(!bench.probe.marks().contains(Mark::SlotDropRefusedActive));
+    let mut drop = ReplicationSlotDrop::new("s".into(), true);
+    assert_eq!(said(bench.finish(pid, |cx| drop.poll(cx))), refused);
+    assert!(bench.probe.marks().contains(Mark::SlotDropRefusedActive));
+    assert_eq!(bench.slot("s").active_pid, Some(owner));
+    let mut drop = ReplicationSlotDrop::new("none".into(), true);
+    assert!(
+        said(bench.finish(pid, |cx| drop.poll(cx)))
+            .0
+            .ends_with("42704")
+    );
+}
+
+/// Two wait for the same slot: one drops it, the other finds it gone.
+#[test]
+fn a_drop_may_wait() {
+    let (mut bench, pid, owner) = in_use(PgVersion::V18);
+    let second = bench.attach(Role::Backend);
+    let drop = || ReplicationSlotDrop::new("s".into(), false);
+    let mut drops = [(pid, drop()), (second, drop())];
+    for (pid, drop) in &mut drops {
+        let wait = bench.drive(*pid, |cx| drop.poll(cx)).unwrap_err();
+        assert!(wait.condvar && wait.latch && wait.until.is_none());
+        assert!(!bench.shmem.condvars.is_woken(*pid));
+    }
+    bench.step(owner, release);
+    let outcomes = drops.each_mut().map(|(pid, drop)| {
+        assert!(bench.shmem.condvars.is_woken(*pid));
+        bench.finish(*pid, |cx| drop.poll(cx))
+    });
+    assert_eq!(outcomes[0], Ok(()));
+    assert_eq!(said(outcomes[1].clone()), missing());
+    assert_eq!(bench.slot_names(), [""; 0]);
+}
+
+#[test]
+fn sigterm_ends_the_wait() {
+    let (mut bench, pid, _) = in_use(PgVersion::V18);
+    let mut drop = ReplicationSlotDrop::new("s".into(), false);
+    bench.drive(pid, |cx| drop.poll(cx)).unwrap_err();
+    bench.procs.get_mut(&pid).unwrap().signal(Signal::Term);
+    let outcome = said(bench.finish(pid, |cx| drop.poll(cx)));
+    assert_eq!(outcome.0, "FATAL 57P01");
+}
+
+#[test]
+fn names_and_room() {
+    let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
+    bench.shmem.slots.slots.truncate(2);
+    let refused = |bench: &mut Bench, name: &str| {
+        let outcome = bench.create(pid, name, false, false);
+        bench.clean_up(pid);
+        said(outcome)
+    };
+    let (code, _) = refused(&mut bench, "No");
+    assert_eq!(code, "ERROR 42602");
+    bench.slot_at(pid, "a", OLD);
+    let text = "replication slot \"a\" already exists";
+    assert_eq!(
+        refused(&mut bench, "a"),
+        ("ERROR 42710".into(), text.into())
+    );
+    bench.slot_at(pid, "b", OLD);
+    // A taken name is noticed first.
+    assert_eq!(refused(&mut bench, "a").0, "ERROR 42710");
+    let text = "all replication slots are in use";
+    assert_eq!(
+        refused(&mut bench, "c"),
+        ("ERROR 53400".into(), text.into())
+    );
+    // The lowest free entry is taken.
+    let mut drop = ReplicationSlotDrop::new("a".into(), true);
+    assert_eq!(bench.finish(pid, |cx| drop.poll(cx)), Ok(()));
+    bench.slot_at(pid, "c", OLD);
+    assert_eq!(bench.shmem.slots.find("c"), Some(0));
+}
+
+/// They stay with their session, and go with it or with an error of it.
+#[test]
+fn temporary_slots_end_with_their_session() {
+    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    let later = REDO + 1024;
+    bench.slot_at(pid, "kept", later);
+    for name in ["a", "b"] {
+        bench.create(pid, name, true, true).unwrap();
+        bench.step(pid, release);
+        assert_eq!(bench.slot(name).active_pid, Some(pid));
+    }
+    let other = bench.attach(Role::Backend);
+    assert_eq!(said(bench.acquire(other, "a")).0, "ERROR 55006");
+    assert_eq!(bench.acquire(pid, "a"), Ok(()));
+    bench.clean_up(pid);
+    assert_eq!(bench.shmem.slots.required_lsn, REDO);
+    let mut cleanup = ReplicationSlotCleanup::new();
+    assert_eq!(bench.finish(other, |cx| cleanup.poll(cx)), Ok(()));
+    assert_eq!(bench.slot_names().len(), 6, "those of others stay");
+    let mut cleanup = ReplicationSlotCleanup::new();
+    assert_eq!(bench.finish(pid, |cx| cleanup.poll(cx)), Ok(()));
+    assert_eq!(bench.slot_names(), ["kept", "kept/state"]);
+    assert_eq!(bench.shmem.slots.required_lsn, later);
+}
+
+fn invalidate(bench: &mut Bench, pid: Pid, oldest: u64) -> Result<bool, LogEvent> {
+    let mut invalidate = InvalidateObsoleteReplicationSlots::new(SegmentNo(oldest));
+    bench.finish(pid, |cx| invalidate.poll(cx))
+}
+
+#[test]
+fn slots_that_need_older_wal_are_given_up() {
+    for version in PgVersion::ALL {
+        let (mut bench, pid) = server(version, Planted::NONE);
+        bench.slot_at(pid, "first", Lsn(2 * 1024));
+        bench.slot_at(pid, "lost", Lsn(2 * 1024 - 1));
+        bench.create(pid, "empty", false, false).unwrap();
+        bench.step(pid, release);
+        let checkpointer = bench.attach(Role::Checkpointer);
+        assert_eq!(invalidate(&mut bench, checkpointer, 1), Ok(false));
+        assert!(!bench.probe.marks().contains(Mark::SlotInvalidated));
+        assert_eq!(invalidate(&mut bench, checkpointer, 2), Ok(true));
+        assert!(bench.probe.marks().contains(Mark::SlotInvalidated));
+        assert_eq!(invalidate(&mut bench, checkpointer, 2), Ok(false));
+        let excess = SlotExcess {
+            restart_lsn: Lsn(2047),
+            bytes: 1,
+        };
+        let name = "lost".into();
+        let message = SlotMessage::Invalidating {
+            name,
+            excess,
+            version,
+        };
+        assert_eq!(bench.logs.pop().unwrap().message, Message::Slot(message));
+        let lost = bench.slot("lost");
+        let why = Some(Invalidation::WalRemoved(Lsn(2047)));
+        assert_eq!((lost.restart_lsn, lost.invalidated), (Lsn::INVALID, why));
+        assert_eq!((lost.active_pid, lost.dirty), (None, false));
+        let file = bench.slot_file("lost");
+        let (at, cause) = match version {
+            PgVersion::V15 => (Lsn(2047), 0),
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => (Lsn::INVALID, 1),
+        };
+        let written = (file.restart_lsn, file.invalidated_at, file.cause);
+        assert_eq!(written, (Lsn::INVALID, at, cause));
+        for name in ["first", "empty"] {
+            assert_eq!(bench.slot(name).invalidated, None);
+        }
+        assert_eq!(bench.shmem.slots.required_lsn, Lsn(2048));
+        // In 18 it is not given out any more.
+        let again = bench.acquire(pid, "lost");
+        match version {
+            PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => assert_eq!(again, Ok(())),
+            PgVersion::V18 => {
+                let text = "can no longer access replication slot \"lost\"";
+                assert_eq!(said(again), ("ERROR 55000".into(), text.into()));
+            }
+        }
+        bench.clean_up(pid);
+        let mut drop = ReplicationSlotDrop::new("lost".into(), true);
+        assert_eq!(bench.finish(pid, |cx| drop.poll(cx)), Ok(()));
+    }
+}
+
+/// The checkpointer that waits for the owner of a slot.
+struct Waiting {
+    bench: Bench,
+    owner: Pid,
+    checkpointer: Pid,
+    invalidate: InvalidateObsoleteReplicationSlots,
+}
+
+impl Waiting {
+    fn new(version: PgVersion) -> Self {
+        let (mut bench, _, owner) = in_use(version);
+        let checkpointer = bench.attach(Role::Checkpointer);
+        let invalidate = InvalidateObsoleteReplicationSlots::new(SegmentNo(2));
+        let mut waiting = Self {
+            bench,
+            owner,
+            checkpointer,
+            invalidate,
+        };
+        let wait = waiting.go().unwrap_err();
+        assert!(wait.condvar && wait.until.is_none(), "without a limit");
+        assert_eq!(waiting.bench.kernel.signals, [(owner, Signal::Term)]);
+        waiting
+    }
+
+    fn go(&mut self) -> Result<Result<bool, LogEvent>, Wait> {
+        let invalidate = &mut self.invalidate;
+        self.bench
+            .drive(self.checkpointer, |cx| invalidate.poll(cx))
+    }
+}
+
+/// He is told once, and the slot is taken when he has let it go.
+#[test]
+fn an_owner_is_made_to_let_go() {
+    for version in PgVersion::ALL {
+        let mut waiting = Waiting::new(version);
+        waiting
+            .bench
+            .shmem
+            .condvars
+            .broadcast(CondVarId::SlotActive(0));
+        waiting.go().unwrap_err();
+        assert_eq!(waiting.bench.kernel.signals.len(), 1, "told once");
+        waiting.bench.step(waiting.owner, release);
+        assert_eq!(waiting.go(), Ok(Ok(true)));
+        assert_eq!(waiting.bench.slot("s").active_pid, None);
+        assert!(waiting.bench.slot("s").invalidated.is_some());
+    }
+}
+
+/// Somebody else takes it in between: he is told, too.
+#[test]
+fn the_next_owner_is_told_as_well() {
+    let mut waiting = Waiting::new(PgVersion::V15);
+    waiting.bench.step(waiting.owner, release);
+    let next = waiting.bench.attach(Role::WalSender);
+    waiting.bench.acquire(next, "s").unwrap();
+    waiting.go().unwrap_err();
+    assert_eq!(waiting.bench.kernel.signals[1..], [(next, Signal::Term)]);
+}
+
+/// What it needs is still there if it has moved on: then it stays good.
+#[test]
+fn a_slot_that_moved_on_meanwhile_is_spared() {
+    for version in PgVersion::ALL {
+        let mut waiting = Waiting::new(version);
+        let moved = |cx: &mut Cx<'_>| confirm_received_location(cx, Lsn(2048));
+        assert!(waiting.bench.step(waiting.owner, moved));
+        waiting.bench.step(waiting.owner, release);
+        assert_eq!(waiting.go(), Ok(Ok(false)));
+        assert_eq!(waiting.bench.slot("s").restart_lsn, Lsn(2048));
+        assert_eq!(waiting.bench.slot("s").invalidated, None);
+    }
+}
+
+/// It is dropped meanwhile.
+#[test]
+fn a_slot_that_is_gone_meanwhile_is_no_matter() {
+    let mut waiting = Waiting::new(PgVersion::V18);
+    waiting.bench.step(waiting.owner, release);
+    let pid = waiting.bench.attach(Role::Backend);
+    let mut drop = ReplicationSlotDrop::new("s".into(), true);
+    assert_eq!(waiting.bench.finish(pid, |cx| drop.poll(cx)), Ok(()));
+    assert_eq!(waiting.go(), Ok(Ok(false)));
+}
+
+/// The error fails the checkpoint. The slot is as good as gone: it holds nothing, and its owner lets nothing go.
+#[test]
+fn a_slot_that_cannot_be_saved_stays_with_the_checkpointer() {
+    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    bench.slot_at(pid, "s", OLD);
+    let checkpointer = bench.attach(Role::Checkpointer);
+    let broken = "write pg_replslot/s/state.tmp".to_string();
+    bench
+        .failing
+        .insert(broken, crate::call::DiskError::NoSpace);
+    assert!(invalidate(&mut bench, checkpointer, 2).is_err());
+    bench.step(checkpointer, |cx| cx.release_everything());
+    bench.failing.clear();
+    assert_eq!(invalidate(&mut bench, checkpointer, 2), Ok(false));
+    assert_eq!(bench.slot("s").active_pid, Some(checkpointer));
+    assert_eq!(said(bench.acquire(pid, "s")).0, "ERROR 55006");
+    assert_eq!(bench.restart(), Ok(()));
+    assert_eq!(bench.slot("s").restart_lsn, OLD);
+}

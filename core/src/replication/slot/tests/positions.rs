@@ -1,0 +1,300 @@
+//! What slots hold together, how positions move, and what a checkpoint may remove meanwhile.
+
+use super::*;
+use crate::base::{Bug, Mark, SegmentNo};
+use crate::call::{DiskError, Message};
+use crate::call::{Severity, SlotMessage, Yield};
+use crate::replication::slot::advance::{PgReplicationSlotAdvance, confirm_received_location};
+use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
+use crate::replication::slot::required_lsn::{
+    ReplicationSlotsComputeRequiredLsn, sample_required_lsn, slots_minimum,
+};
+use crate::replication::slot::reserve::ReplicationSlotReserveWal;
+use crate::shmem::Invalidation;
+
+fn compute(bench: &mut Bench, pid: Pid) -> Lsn {
+    let mut compute = ReplicationSlotsComputeRequiredLsn::new();
+    bench.finish(pid, |cx| compute.poll(cx));
+    bench.shmem.slots.required_lsn
+}
+
+fn checkpoint(bench: &mut Bench, pid: Pid) -> Result<(), LogEvent> {
+    let mut slots = CheckPointReplicationSlots::new();
+    bench.finish(pid, |cx| slots.poll(cx))
+}
+
+fn one(restart_lsn: u64, last_saved: u64) -> Slot {
+    Slot {
+        in_use: true,
+        restart_lsn: Lsn(restart_lsn),
+        last_saved_restart_lsn: Lsn(last_saved),
+        ..Slot::default()
+    }
+}
+
+#[test]
+fn the_least_position_counts() {
+    let lost = Slot {
+        invalidated: Some(Invalidation::WalRemoved(Lsn(10))),
+        ..one(0, 0)
+    };
+    let revived = Slot {
+        restart_lsn: Lsn(40),
+        ..lost.clone()
+    };
+    let temporary = Slot {
+        temporary: true,
+        ..one(40, 30)
+    };
+    let unused = Slot {
+        in_use: false,
+        ..one(1, 1)
+    };
+    let by_memory = Bug::SlotAdvanceDuringCheckpoint;
+    let pins = Bug::InvalidSlotStillPins;
+    for (slots, bug, in_15, in_18, why) in [
+        (&[][..], None, 0, 0, "no slot"),
+        (&[one(0, 0), unused], None, 0, 0, "none holds anything"),
+        (&[one(50, 50), one(40, 40)], None, 40, 40, "the least"),
+        (&[one(50, 30)], None, 50, 30, "saved is less"),
+        (&[one(50, 0)], None, 50, 50, "never saved"),
+        (&[one(30, 50)], None, 30, 30, "moved back since"),
+        (&[one(0, 30)], None, 0, 0, "holds nothing"),
+        (&[temporary], None, 40, 40, "temporary slots are not saved"),
+        (core::slice::from_ref(&lost), None, 0, 0, "given up"),
+        (&[revived], None, 40, 0, "a report revives it in 15"),
+        (&[one(50, 30)], Some(by_memory), 50, 50, "planted"),
+        (&[lost.clone(), one(50, 50)], Some(pins), 10, 10, "planted"),
+    ] {
+        for (version, expected) in [(PgVersion::V15, in_15), (PgVersion::V18, in_18)] {
+            let planted = bug.map_or(Planted::NONE, |bug| Planted::NONE.with(bug));
+            if bug.is_some() && !Planted::AVAILABLE {
+                continue;
+            }
+            let (mut bench, pid) = server(version, planted);
+            bench.shmem.slots.slots = slots.to_vec();
+            assert_eq!(
+                compute(&mut bench, pid),
+                Lsn(expected),
+                "{why}, {version:?}"
+            );
+        }
+    }
+}
+
+/// An advance that no checkpoint has saved yet releases nothing in 18, and in 15 nothing to the checkpoint under way.
+#[test]
+fn wal_is_released_by_positions_on_disk() {
+    for planted in [
+        Planted::NONE,
+        Planted::NONE.with(Bug::SlotAdvanceDuringCheckpoint),
+    ] {
+        for version in PgVersion::ALL {
+            let (mut bench, pid) = server(version, planted);
+            bench.slot_at(pid, "s", Lsn(2000));
+            compute(&mut bench, pid);
+            let sampled = bench.finish(pid, sample_required_lsn);
+            assert_eq!(checkpoint(&mut bench, pid), Ok(()));
+            bench.acquire(pid, "s").unwrap();
+            assert!(bench.step(pid, |cx| confirm_received_location(cx, Lsn(6000))));
+            compute(&mut bench, pid);
+            let minimum = bench.step(pid, |cx| slots_minimum(cx, sampled));
+            let on_disk = bench.slot_file("s").restart_lsn;
+            let wrong = planted.has(Bug::SlotAdvanceDuringCheckpoint);
+            assert_eq!(minimum > on_disk, wrong, "{version:?}");
+            // The next one saves it, and the one after that, or the same one in 18, may remove the WAL.
+            assert_eq!(checkpoint(&mut bench, pid), Ok(()));
+            assert_eq!(bench.slot_file("s").restart_lsn, Lsn(6000));
+            let sampled = bench.finish(pid, sample_required_lsn);
+            let minimum = bench.step(pid, |cx| slots_minimum(cx, sampled));
+            assert_eq!(minimum, Lsn(6000));
+        }
+    }
+}
+
+/// A report is taken as it is, also if it lies before; one that changes nothing is no reason to compute anything.
+#[test]
+fn a_report_is_assigned() {
+    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    bench.slot_at(pid, "s", Lsn(5000));
+    bench.acquire(pid, "s").unwrap();
+    for (flush, changes) in [(6000, true), (6000, false), (4000, true)] {
+        let changed = bench.step(pid, |cx| confirm_received_location(cx, Lsn(flush)));
+        assert_eq!(changed, changes);
+        assert_eq!(bench.slot("s").restart_lsn, Lsn(flush));
+    }
+    assert!(bench.slot("s").dirty);
+    assert_eq!(bench.slot_file("s").restart_lsn, Lsn(5000));
+}
+
+/// A slot that cannot be saved is logged and stays dirty; the others are saved. Clean ones are not written.
+#[test]
+fn a_checkpoint_saves_dirty_slots_and_goes_on() {
+    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    for name in ["a", "b", "c"] {
+        bench.slot_at(pid, name, Lsn(5000));
+    }
+    for name in ["a", "b"] {
+        let index = bench.shmem.slots.find(name).unwrap();
+        bench.shmem.slots.slots[index].restart_lsn = Lsn(6000);
+        bench.shmem.slots.slots[index].mark_dirty();
+    }
+    bench.trace.clear();
+    let broken = "write pg_replslot/a/state.tmp".to_string();
+    bench.failing.insert(broken, DiskError::NoSpace);
+    assert_eq!(checkpoint(&mut bench, pid), Ok(()));
+    let log = bench.logs.last().unwrap();
+    assert_eq!(log.severity, Severity::Log);
+    let text = "could not write to file \"pg_replslot/a/state.tmp\": No space left on device";
+    assert_eq!(log.message.to_string(), text);
+    let of = |name| (bench.slot(name).dirty, bench.slot_file(name).restart_lsn);
+    assert_eq!(of("a"), (true, Lsn(5000)));
+    assert_eq!(of("b"), (false, Lsn(6000)));
+    assert!(!bench.trace.iter().any(|op| op.contains("/c/")));
+    assert_eq!(bench.shmem.slots.required_lsn, Lsn(5000), "recomputed");
+}
+
+/// A new slot reserves WAL while a checkpoint moves the redo pointer, saves the slots and removes WAL. Wherever the two
+/// meet, the slot has its WAL, or says that it has not.
+fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) -> bool {
+    let (mut bench, pid) = server(version, planted);
+    bench.create(pid, "s", false, false).unwrap();
+    let checkpointer = bench.attach(Role::Checkpointer);
+    let mut reserve = ReplicationSlotReserveWal::new();
+    let mut outcome = None;
+    for _ in 0..steps {
+        if let Poll::Ready(done) = bench.step(pid, |cx| reserve.poll(cx)) {
+            outcome = Some(done);
+            break;
+        }
+    }
+    // Its redo pointer stands two segments on.
+    bench.shmem.xlog.redo = REDO + 2048;
+    let mut sample = None;
+    let mut save = CheckPointReplicationSlots::new();
+    let removed = bench.drive(checkpointer, |cx| {
+        let sampled = match sample {
+            Some(sampled) => sampled,
+            None => match sample_required_lsn(cx) {
+                Poll::Ready(sampled) => *sample.insert(sampled),
+                Poll::Yield(how) => return Poll::Yield(how),
+            },
+        };
+        save.poll(cx).map(|saved| {
+            saved.unwrap();
+            let slots = slots_minimum(cx, sampled);
+            let redo = cx.shmem.xlog.redo;
+            let keep = if slots.is_valid() {
+                slots.min(redo)
+            } else {
+                redo
+            };
+            let geometry = cx.shmem.settings.geometry;
+            cx.shmem.xlog.last_removed = SegmentNo(geometry.segment_of(keep).0 - 1);
+        })
+    });
+    if outcome.is_none() {
+        outcome = Some(bench.finish(pid, |cx| reserve.poll(cx)));
+    }
+    if removed.is_err() {
+        // It waited for the lock, and goes on now that the slot is there.
+        assert!(bench.shmem.locks.is_woken(checkpointer));
+        return true;
+    }
+    let segment = TINY.segment_of(bench.slot("s").restart_lsn);
+    match outcome.expect("set above") {
+        Ok(()) => segment > bench.shmem.xlog.last_removed,
+        Err(event) => {
+            let message = SlotMessage::WalRemoved("s".into());
+            assert_eq!(event.message, Message::Slot(message));
+            // What the planted bug makes of a sound server.
+            !planted.has(Bug::SlotReserveVsCheckpoint)
+        }
+    }
+}
+
+#[test]
+fn reserving_wal_excludes_a_checkpoint() {
+    for version in PgVersion::ALL {
+        for steps in 0..5 {
+            assert!(
+                reserve_meets_checkpoint(version, Planted::NONE, steps),
+                "{version:?}, after {steps} steps"
+            );
+        }
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn without_the_lock_a_checkpoint_removes_what_was_reserved() {
+    let planted = Planted::NONE.with(Bug::SlotReserveVsCheckpoint);
+    for version in PgVersion::ALL {
+        let all = (0..5).all(|steps| reserve_meets_checkpoint(version, planted, steps));
+        assert!(!all, "{version:?}");
+    }
+}
+
+#[test]
+fn advancing_by_hand() {
+    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    bench.shmem.xlog.flush = Lsn(8000);
+    bench.slot_at(pid, "s", Lsn(5000));
+    bench.create(pid, "empty", false, false).unwrap();
+    bench.step(pid, release);
+    let mut advance = |name: &str, upto| {
+        let mut advance = PgReplicationSlotAdvance::new(name.into(), Lsn(upto));
+        let outcome = bench.finish(pid, |cx| advance.poll(cx));
+        bench.clean_up(pid);
+        outcome.map_err(|event| (event.sqlstate, event.message.to_string()))
+    };
+    let error = |code: &[u8; 5], text: &str| Err((crate::call::SqlState(*code), text.into()));
+    assert_eq!(advance("s", 6000), Ok(Lsn(6000)));
+    assert_eq!(advance("s", 6000), Ok(Lsn(6000)));
+    assert_eq!(
+        advance("s", 99_000),
+        Ok(Lsn(8000)),
+        "no further than flushed"
+    );
+    let text = "cannot advance replication slot to 0/1770, minimum is 0/1F40";
+    assert_eq!(advance("s", 6000), error(b"55000", text));
+    let text = "replication slot \"empty\" cannot be advanced";
+    assert_eq!(advance("empty", 6000), error(b"55000", text));
+    let text = "replication slot \"none\" does not exist";
+    assert_eq!(advance("none", 6000), error(b"42704", text));
+    assert_eq!(advance("s", 0), error(b"XX000", "invalid target WAL LSN"));
+    assert_eq!(bench.slot("s").active_pid, None);
+    assert_eq!(bench.slot_file("s").restart_lsn, Lsn(5000), "not saved");
+    assert_eq!(checkpoint(&mut bench, pid), Ok(()));
+    assert_eq!(bench.slot_file("s").restart_lsn, Lsn(8000));
+    assert!(!bench.probe.marks().contains(Mark::SlotInvalidated));
+}
+
+/// Not even the checkpoint of a shutdown saves it.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn an_advance_that_is_not_marked_is_never_saved() {
+    let planted = Planted::NONE.with(Bug::SlotAdvanceNotDirtied);
+    let (mut bench, pid) = server(PgVersion::V15, planted);
+    bench.shmem.xlog.flush = Lsn(8000);
+    bench.slot_at(pid, "s", Lsn(5000));
+    let mut advance = PgReplicationSlotAdvance::new("s".into(), Lsn(6000));
+    assert_eq!(bench.finish(pid, |cx| advance.poll(cx)), Ok(Lsn(6000)));
+    assert_eq!(checkpoint(&mut bench, pid), Ok(()));
+    assert_eq!(bench.slot_file("s").restart_lsn, Lsn(5000));
+}
+
+/// What was computed from older positions may be published last: no lock covers both.
+#[test]
+fn two_computations_may_cross() {
+    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    bench.shmem.slots.slots = Vec::from([one(50, 50), one(0, 0)]);
+    let mut slow = ReplicationSlotsComputeRequiredLsn::new();
+    let first = bench.step(pid, |cx| slow.poll(cx));
+    assert!(matches!(first, Poll::Yield(Yield::Again(_))));
+    bench.shmem.slots.slots[1] = one(20, 20);
+    let other = bench.attach(Role::Backend);
+    assert_eq!(compute(&mut bench, other), Lsn(20));
+    bench.finish(pid, |cx| slow.poll(cx));
+    assert_eq!(bench.shmem.slots.required_lsn, Lsn(50));
+}
