@@ -19,7 +19,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use walsim_core::base::{Geometry, Lsn};
 use walsim_core::call::{Exit, Input, Signal};
-use walsim_core::node::ReceiverOptions;
+use walsim_core::node::PgReceivewalOptions;
 use walsim_live::receive::{Config, driver, parse};
 
 const KEEP: &str = "wal_keep_size=4GB\nautovacuum=off\n";
@@ -143,7 +143,7 @@ fn nothing_is_reported_before_its_fsync_has_returned() {
         let port = server.port();
         let text = format!("host=127.0.0.1 port={port} user=postgres");
         let config = Config {
-            options: ReceiverOptions {
+            options: PgReceivewalOptions {
                 conninfo: parse(&text, "rx").expect("it is sound"),
                 slot,
                 create_slot: false,

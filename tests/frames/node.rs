@@ -10,7 +10,7 @@ use walsim_core::base::{
 };
 use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet, Signal};
 use walsim_core::node::{
-    InitialFile, Node, PmState, Receiver, ReceiverOptions, STANDBY_SIGNAL, initdb,
+    InitialFile, Node, PgReceivewal, PgReceivewalOptions, PmState, STANDBY_SIGNAL, initdb,
 };
 
 /// The versions that nodes have.
@@ -90,13 +90,13 @@ impl Rig {
     }
 }
 
-impl Rig<Receiver> {
+impl Rig<PgReceivewal> {
     /// A receiver in an empty directory.
-    pub(crate) fn receiver(options: ReceiverOptions) -> Self {
+    pub(crate) fn receiver(options: PgReceivewalOptions) -> Self {
         let geometry = Geometry::STOCK;
         let disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
         let settings = Settings::new(PgVersion::V15, geometry);
-        let mut rig = Self::on(disk, Receiver::start(settings, options, 1));
+        let mut rig = Self::on(disk, PgReceivewal::start(settings, options, 1));
         rig.settle();
         rig
     }

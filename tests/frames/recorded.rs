@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use walsim_core::base::{ConnId, Lsn};
 use walsim_core::call::{Exit, NetEvent};
-use walsim_core::node::{ConnInfo, Receiver, ReceiverOptions};
+use walsim_core::node::{ConnInfo, PgReceivewal, PgReceivewalOptions};
 use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
@@ -108,7 +108,7 @@ impl Recorded {
 
 /// The receiver and the recorded server.
 struct Talk {
-    rig: Rig<Receiver>,
+    rig: Rig<PgReceivewal>,
     server: Recorded,
     conn: ConnId,
     said: FrameReader,
@@ -121,7 +121,7 @@ struct Talk {
 }
 
 impl Talk {
-    fn new(options: ReceiverOptions, server: Recorded) -> Self {
+    fn new(options: PgReceivewalOptions, server: Recorded) -> Self {
         let mut rig = Rig::receiver(options);
         let conn = *rig.opened.last().expect("it looks for its server");
         assert!(rig.sent.remove(&conn).is_some(), "it says who it is");
@@ -203,8 +203,8 @@ impl Talk {
     }
 }
 
-fn options() -> ReceiverOptions {
-    ReceiverOptions {
+fn options() -> PgReceivewalOptions {
+    PgReceivewalOptions {
         conninfo: ConnInfo {
             host: String::from("server"),
             port: 5432,
@@ -229,7 +229,7 @@ const KNOWN: usize = 192_000;
 fn a_receiver_gets_what_pg_receivewal_got() {
     let capture = capture(15, "receivewal-slot").expect("captured");
     let commands = crate::capture::capture(15, "commands").expect("captured");
-    let options = ReceiverOptions {
+    let options = PgReceivewalOptions {
         slot: Some(String::from("q")),
         synchronous: true,
         ..options()

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use walsim_core::base::{Fd, Geometry, Lsn, Now, OpId, Pid};
 use walsim_core::call::{DiskDone, DiskOp, Effect, Input, NetOp};
-use walsim_core::node::Receiver;
+use walsim_core::node::PgReceivewal;
 use walsim_core::wal::names::parse_segment_name;
 use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
@@ -80,8 +80,8 @@ impl Recording {
     }
 }
 
-impl Host<Receiver> for Recording {
-    fn input(&mut self, _: &mut Receiver, _: Now, input: &Input) {
+impl Host<PgReceivewal> for Recording {
+    fn input(&mut self, _: &mut PgReceivewal, _: Now, input: &Input) {
         let Input::Disk(op, outcome) = input else {
             return;
         };

@@ -9,7 +9,7 @@ use walsim_core::base::{
     ConnId, Geometry, Lsn, Mono, Now, OpId, PgVersion, SegmentNo, Settings, TimelineId, TimestampTz,
 };
 use walsim_core::call::{DiskOp, Effect, Effects, Exit, Input, Machine, NetEvent, NetOp, RunSet};
-use walsim_core::node::{ConnInfo, Receiver, ReceiverOptions};
+use walsim_core::node::{ConnInfo, PgReceivewal, PgReceivewalOptions};
 use walsim_core::wal::names::segment_name;
 use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
@@ -20,8 +20,8 @@ pub(crate) fn geometry() -> Geometry {
     Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes")
 }
 
-pub(crate) fn options() -> ReceiverOptions {
-    ReceiverOptions {
+pub(crate) fn options() -> PgReceivewalOptions {
+    PgReceivewalOptions {
         conninfo: ConnInfo {
             host: String::from("server"),
             port: 5432,
@@ -40,11 +40,11 @@ pub(crate) fn options() -> ReceiverOptions {
 
 /// A receiver and its disk.
 pub(crate) struct Host {
-    pub(crate) machine: Receiver,
+    pub(crate) machine: PgReceivewal,
     pub(crate) disk: Disk,
     pub(crate) choices: Choices,
     pub(crate) now: Mono,
-    options: ReceiverOptions,
+    options: PgReceivewalOptions,
     incarnation: u32,
     tickets: BTreeMap<OpId, Ticket>,
     said: FrameReader,
@@ -67,7 +67,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(options: ReceiverOptions, seed: u64) -> Self {
+    pub(crate) fn new(options: PgReceivewalOptions, seed: u64) -> Self {
         let disk = Disk::new(0, DiskSpec::default(), geometry().sector, 1 << 30);
         Self {
             machine: start(options.clone(), 1),
@@ -300,13 +300,13 @@ impl Host {
     }
 }
 
-fn start(options: ReceiverOptions, incarnation: u32) -> Receiver {
+fn start(options: PgReceivewalOptions, incarnation: u32) -> PgReceivewal {
     // Any segment size: the server's is asked for.
     let geometry = Geometry::new(512, 4 * 512, 1024, 128).expect("sound sizes");
     let mut settings = Settings::new(PgVersion::V18, geometry);
     settings.wal_receiver_status_interval_ms = 1000;
     settings.wal_receiver_timeout_ms = 4000;
-    Receiver::start(settings, options, incarnation)
+    PgReceivewal::start(settings, options, incarnation)
 }
 
 pub(crate) fn name(tli: u32, segment: SegmentNo) -> String {

@@ -10,7 +10,7 @@ use pair::Pair;
 use walsim::disk::Content;
 use walsim_core::base::{Lsn, SegmentNo, TimelineId, TimestampTz};
 use walsim_core::call::{Exit, Input, NetEvent, Signal};
-use walsim_core::node::ReceiverOptions;
+use walsim_core::node::PgReceivewalOptions;
 use walsim_core::wire::backend::{BackendMessage, ErrorFields, TxStatus};
 use walsim_core::wire::replication::{Keepalive, WalMessage, XLogDataHeader};
 
@@ -23,7 +23,7 @@ const READY: BackendMessage = BackendMessage::ReadyForQuery(TxStatus::Idle);
 fn what_is_finished_or_reported_is_there_for_good() {
     let (mut finished, mut reported) = (0, 0);
     for seed in 0..60 {
-        let options = ReceiverOptions {
+        let options = PgReceivewalOptions {
             slot: (seed % 3 != 0).then(|| String::from("backup")),
             create_slot: seed % 3 != 0,
             slot_exists_ok: true,
@@ -46,7 +46,7 @@ fn what_is_finished_or_reported_is_there_for_good() {
 #[test]
 fn an_orderly_shutdown_ends_it_with_all_wal() {
     for synchronous in [false, true] {
-        let options = ReceiverOptions {
+        let options = PgReceivewalOptions {
             no_loop: true,
             synchronous,
             ..options()
@@ -64,7 +64,7 @@ fn an_orderly_shutdown_ends_it_with_all_wal() {
 
 #[test]
 fn a_new_segment_is_padded_synced_and_named() {
-    let mut host = streaming(ReceiverOptions {
+    let mut host = streaming(PgReceivewalOptions {
         slot: Some(String::from("s")),
         ..options()
     });
@@ -111,7 +111,7 @@ fn a_new_segment_is_padded_synced_and_named() {
 #[test]
 fn a_question_and_synchronous_flush_at_once() {
     let slot = Some(String::from("s"));
-    let mut host = streaming(ReceiverOptions { slot, ..options() });
+    let mut host = streaming(PgReceivewalOptions { slot, ..options() });
     hear_wal(&mut host, 0x2000, 100);
     host.events();
     hear_keepalive(&mut host, false);
@@ -120,7 +120,7 @@ fn a_question_and_synchronous_flush_at_once() {
     assert_eq!(host.events(), ["fsync", "reply 0/2064 0/2064"]);
     hear_keepalive(&mut host, true);
     assert_eq!(host.events(), ["reply 0/2064 0/2064"]);
-    let mut host = streaming(ReceiverOptions {
+    let mut host = streaming(PgReceivewalOptions {
         synchronous: true,
         ..options()
     });
@@ -245,7 +245,7 @@ fn removed_wal_ends_it_and_other_errors_do_not() {
 
 #[test]
 fn the_end_position_must_be_passed() {
-    let mut host = streaming(ReceiverOptions {
+    let mut host = streaming(PgReceivewalOptions {
         endpos: Lsn(0x2064),
         ..options()
     });
@@ -418,12 +418,12 @@ fn the_first_connection_decides() {
     assert_eq!(host.events(), ["connect"]);
 }
 
-fn streaming(options: ReceiverOptions) -> Host {
+fn streaming(options: PgReceivewalOptions) -> Host {
     streaming_from(options, |_| {})
 }
 
 /// One that streams from 0/2000, with nothing written down yet.
-fn streaming_from(options: ReceiverOptions, prepare: impl FnOnce(&mut Host)) -> Host {
+fn streaming_from(options: PgReceivewalOptions, prepare: impl FnOnce(&mut Host)) -> Host {
     let mut host = Host::new(options.clone(), 1);
     prepare(&mut host);
     greet(&mut host, "15.18");

@@ -8,7 +8,7 @@ use walsim::choice::Choices;
 use walsim::disk::{Content, Disk, DiskSpec, Ticket};
 use walsim_core::base::{ConnId, Lsn, Now, OpId, PgVersion, Pid, Planted, Settings, TimestampTz};
 use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet, Signal};
-use walsim_core::node::{InitialFile, Node, PmState, ReceiverOptions, initdb};
+use walsim_core::node::{InitialFile, Node, PgReceivewalOptions, PmState, initdb};
 use walsim_core::wire::backend::{BackendMessage, backend_limit};
 use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
@@ -51,7 +51,7 @@ struct Client {
 }
 
 impl Pair {
-    pub(crate) fn new(options: ReceiverOptions, seed: u64) -> Self {
+    pub(crate) fn new(options: PgReceivewalOptions, seed: u64) -> Self {
         let geometry = geometry();
         let mut settings = Settings::new(PgVersion::V15, geometry);
         settings.wal_keep_size = 1 << 24;

@@ -27,7 +27,7 @@ pub enum Source {
     /// Not chosen yet.
     Any,
     /// Archive and pg_wal; without an archive pg_wal alone.
-    Archive,
+    ArchiveOrPgWal,
     /// pg_wal alone: crash recovery.
     PgWal,
     /// What the walreceiver has flushed.
@@ -308,7 +308,7 @@ impl WalSource {
             self.current = Source::PgWal;
         } else if self.current == Source::Any || stale {
             self.failed = false;
-            self.current = Source::Archive;
+            self.current = Source::ArchiveOrPgWal;
         }
         self.phase = Phase::Choose;
     }
@@ -317,7 +317,7 @@ impl WalSource {
     fn choose(&mut self, cx: &mut Cx<'_>, request: PageRequest) -> bool {
         let mut start_receiver = false;
         match (self.failed, self.current) {
-            (true, Source::Archive | Source::PgWal) => {
+            (true, Source::ArchiveOrPgWal | Source::PgWal) => {
                 if !self.mode.standby() {
                     return false;
                 }
@@ -334,13 +334,13 @@ impl WalSource {
                 };
                 return true;
             }
-            (false, Source::PgWal) if self.mode.in_archive => self.current = Source::Archive,
-            (false, Source::Archive | Source::PgWal | Source::Stream) => {}
+            (false, Source::PgWal) if self.mode.in_archive => self.current = Source::ArchiveOrPgWal,
+            (false, Source::ArchiveOrPgWal | Source::PgWal | Source::Stream) => {}
             (_, Source::Any) => unreachable!("a source is chosen before the loop"),
         }
         self.failed = false;
         self.phase = match self.current {
-            Source::Archive | Source::PgWal | Source::Any => Phase::OpenLocal,
+            Source::ArchiveOrPgWal | Source::PgWal | Source::Any => Phase::OpenLocal,
             Source::Stream => {
                 let replace = core::mem::take(&mut self.restart_pending) && !start_receiver;
                 if replace {
@@ -393,7 +393,7 @@ impl WalSource {
 
     fn try_local(&mut self, cx: &Cx<'_>) {
         self.last_fail = cx.now.wall;
-        self.current = Source::Archive;
+        self.current = Source::ArchiveOrPgWal;
         self.failed = false;
         self.phase = Phase::OpenLocal;
     }

@@ -1,16 +1,16 @@
 //! F9: one PostgreSQL server. Composes the processes, routes inputs, latches and signals.
 
 mod initdb;
+mod pg_receivewal;
 mod process;
-mod receiver;
 mod run;
 mod view;
 
+pub use crate::proc::pg_receivewal::PgReceivewalOptions;
 pub use crate::proc::postmaster::PmState;
-pub use crate::proc::receiver::ReceiverOptions;
 pub use crate::replication::libpqrcv::ConnInfo;
 pub use initdb::{InitialFile, STANDBY_SIGNAL, initdb};
-pub use receiver::Receiver;
+pub use pg_receivewal::PgReceivewal;
 pub use view::{NodeView, ProcessView};
 
 use crate::base::{ConnId, Lsn, Mono, Now, OpId, Pid, Planted, Probe, Settings};

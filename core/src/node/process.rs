@@ -4,8 +4,8 @@ use crate::call::Yield;
 use crate::proc::accept::Accept;
 use crate::proc::backend::Backend;
 use crate::proc::checkpointer::Checkpointer;
+use crate::proc::pg_receivewal::PgReceivewal;
 use crate::proc::postmaster::Postmaster;
-use crate::proc::receiver::Receiver;
 use crate::proc::startup::Startup;
 use crate::proc::walreceiver::WalReceiver;
 use crate::proc::walsender::WalSender;
@@ -25,7 +25,7 @@ pub(super) enum Process {
     Checkpointer(Box<Checkpointer>),
     Startup(Box<Startup>),
     WalReceiver(Box<WalReceiver>),
-    Receiver(Box<Receiver>),
+    PgReceivewal(Box<PgReceivewal>),
 }
 
 impl Process {
@@ -64,7 +64,7 @@ impl Process {
             Self::Checkpointer(p) => p.step(cx),
             Self::Startup(p) => p.step(cx),
             Self::WalReceiver(p) => p.step(cx),
-            Self::Receiver(p) => p.step(cx),
+            Self::PgReceivewal(p) => p.step(cx),
         }
     }
 }

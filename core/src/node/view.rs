@@ -82,7 +82,7 @@ impl<'a> NodeView<'a> {
             | Process::Checkpointer(_)
             | Process::Startup(_)
             | Process::WalReceiver(_)
-            | Process::Receiver(_) => None,
+            | Process::PgReceivewal(_) => None,
         })
     }
 
@@ -99,7 +99,7 @@ impl<'a> NodeView<'a> {
             | Process::Checkpointer(_)
             | Process::Startup(_)
             | Process::WalReceiver(_)
-            | Process::Receiver(_) => None,
+            | Process::PgReceivewal(_) => None,
         }
     }
 }

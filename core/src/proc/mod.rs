@@ -3,8 +3,8 @@
 pub mod accept;
 pub mod backend;
 pub mod checkpointer;
+pub mod pg_receivewal;
 pub mod postmaster;
-pub mod receiver;
 pub mod startup;
 pub mod walreceiver;
 pub mod walsender;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use walsim_core::base::{Lsn, Now, Pid};
 use walsim_core::call::{Exit, Input, LogEvent, Message, ReceiveMessage, Severity};
-use walsim_core::node::{Receiver, ReceiverOptions};
+use walsim_core::node::{PgReceivewal, PgReceivewalOptions};
 use walsim_live::driver::Host;
 use walsim_live::receive::{Config, parse, run as receive};
 
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<bool, Refusal> {
         return Err(Refusal::Failed(text));
     }
     let config = Config {
-        options: ReceiverOptions {
+        options: PgReceivewalOptions {
             conninfo,
             slot: args.slot.clone(),
             create_slot: args.create_slot,
@@ -117,7 +117,7 @@ impl Terminal {
         }
     }
 
-    fn draw(&mut self, machine: &Receiver) {
+    fn draw(&mut self, machine: &PgReceivewal) {
         if self.bar.is_hidden() {
             return;
         }
@@ -144,12 +144,12 @@ impl Terminal {
     }
 }
 
-impl Host<Receiver> for Terminal {
-    fn input(&mut self, machine: &mut Receiver, _: Now, _: &Input) {
+impl Host<PgReceivewal> for Terminal {
+    fn input(&mut self, machine: &mut PgReceivewal, _: Now, _: &Input) {
         self.draw(machine);
     }
 
-    fn idle(&mut self, machine: &Receiver) {
+    fn idle(&mut self, machine: &PgReceivewal) {
         // The last news before a silence must not be held back.
         let shown = self.drawn.map(|(_, at)| at);
         if machine.received().map(|(at, _)| at) != shown {

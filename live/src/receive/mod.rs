@@ -10,13 +10,13 @@ use std::io;
 use std::path::Path;
 use walsim_core::base::{Geometry, PgVersion, Settings};
 use walsim_core::call::Exit;
-use walsim_core::node::{Receiver, ReceiverOptions};
+use walsim_core::node::{PgReceivewal, PgReceivewalOptions};
 
 /// What a receiver is told to do.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// From where, and until when.
-    pub options: ReceiverOptions,
+    pub options: PgReceivewalOptions,
     /// `--status-interval`; 0 switches status updates off.
     pub status_interval_ms: u32,
 }
@@ -25,7 +25,7 @@ pub struct Config {
 ///
 /// # Errors
 /// If the system refuses a socket, or does not tell any more what happens.
-pub fn run<H: Host<Receiver>>(config: Config, dir: &Path, host: H) -> io::Result<Option<Exit>> {
+pub fn run<H: Host<PgReceivewal>>(config: Config, dir: &Path, host: H) -> io::Result<Option<Exit>> {
     let mut driver = driver(config, dir, host)?;
     let pid = driver.machine().pid();
     driver.take_signals(pid)?;
@@ -36,13 +36,13 @@ pub fn run<H: Host<Receiver>>(config: Config, dir: &Path, host: H) -> io::Result
 ///
 /// # Errors
 /// If the system has no more descriptors.
-pub fn driver<H: Host<Receiver>>(
+pub fn driver<H: Host<PgReceivewal>>(
     config: Config,
     dir: &Path,
     host: H,
-) -> io::Result<Driver<Receiver, H>> {
+) -> io::Result<Driver<PgReceivewal, H>> {
     // Pages and sectors are those of an ordinary build; the server tells its segment size.
     let mut settings = Settings::new(PgVersion::V18, Geometry::STOCK);
     settings.wal_receiver_status_interval_ms = config.status_interval_ms;
-    Driver::new(Receiver::start(settings, config.options, 1), dir, host)
+    Driver::new(PgReceivewal::start(settings, config.options, 1), dir, host)
 }

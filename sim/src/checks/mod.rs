@@ -8,7 +8,6 @@ mod handover;
 mod ledger;
 mod local;
 mod mono;
-mod moves;
 mod page;
 mod prefix;
 mod recover;
@@ -16,6 +15,7 @@ mod replay;
 mod retain;
 mod send;
 mod slot;
+mod slot_changes;
 #[cfg(test)]
 mod testing;
 mod wal_files;
@@ -27,7 +27,6 @@ use durable::Leaving;
 use handover::Handover;
 use ledger::Ledger;
 use local::Local;
-use moves::Moves;
 use page::Page;
 use prefix::{Prefix, Wal};
 use recover::Recover;
@@ -35,6 +34,7 @@ use replay::{PageWrite, Replay};
 use retain::Retain;
 use send::Send;
 use slot::{Holder, Slot};
+use slot_changes::SlotChanges;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Range;
@@ -93,7 +93,7 @@ pub(crate) struct Commit {
 
 /// A walsender that leaves.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LastWord<'a> {
+pub(crate) struct WalSenderExit<'a> {
     /// The time.
     pub(crate) now: Mono,
     /// Its node.
@@ -155,7 +155,7 @@ pub(crate) struct Checks {
     slot: Slot,
     retain: Retain,
     mono: mono::Mono,
-    moves: Moves,
+    slot_changes: SlotChanges,
 }
 
 impl Checks {
@@ -184,7 +184,7 @@ impl Checks {
             slot: Slot::new(nodes, settings.pg_version, geometry),
             retain: Retain::new(nodes),
             mono: mono::Mono::new(nodes),
-            moves: Moves::new(nodes),
+            slot_changes: SlotChanges::new(nodes),
         }
     }
 
@@ -216,14 +216,14 @@ impl Checks {
         self.send.after_step(scene, ledger, known)?;
         self.replay.after_step(scene, known)?;
         self.local.after_step(scene, ledger, known)?;
-        let moved = self.moves.after_step(scene);
-        self.slot.after_step(scene, moved, known.wal)?;
+        let change = self.slot_changes.after_step(scene);
+        self.slot.after_step(scene, change, known.wal)?;
         let lags = known.applied + u64::from(scene.geometry.segment) < ledger.end();
         if known.applied.is_valid() && lags && shmem.settings.primary_conninfo.is_some() {
             self.marks.insert(Mark::StandbyLagOverOneSegment);
         }
-        self.mono.after_step(scene, moved)?;
-        if let Some(saved) = self.retain.after_step(scene, moved)? {
+        self.mono.after_step(scene, change)?;
+        if let Some(saved) = self.retain.after_step(scene, change)? {
             self.mono.saved(scene.host, saved);
         }
         if !shmem.buffers.changes.is_empty() {
@@ -399,7 +399,7 @@ impl Checks {
     }
 
     /// A walsender says the last word that a shutdown in good order allows it. Judged where its peer is one of our nodes.
-    pub(crate) fn said_last_word(&mut self, word: &LastWord<'_>) -> Result<(), Violation> {
+    pub(crate) fn walsender_exited(&mut self, word: &WalSenderExit<'_>) -> Result<(), Violation> {
         let site = Site {
             now: word.now,
             name: word.name,

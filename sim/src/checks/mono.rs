@@ -1,8 +1,8 @@
 //! MONO: what may only grow. How far a standby has received, what its control file asks recovery for, from where it
 //! begins, and where slots are found after a restart.
 
-use super::moves::Moved;
 use super::retain::Saved;
+use super::slot_changes::SlotChange;
 use super::{Scene, Site, control_file};
 use crate::disk::Disk;
 use crate::world::Violation;
@@ -63,7 +63,11 @@ impl Mono {
         self.nodes[host].fresh = true;
     }
 
-    pub(super) fn after_step(&mut self, scene: &Scene<'_>, moved: Moved) -> Result<(), Violation> {
+    pub(super) fn after_step(
+        &mut self,
+        scene: &Scene<'_>,
+        change: SlotChange,
+    ) -> Result<(), Violation> {
         let node = &mut self.nodes[scene.host];
         let shmem = scene.view.shmem();
         match scene.ran {
@@ -85,7 +89,7 @@ impl Mono {
                 }
             }
             Some((_, Role::Backend | Role::WalSender | Role::Checkpointer)) => {
-                if moved.any {
+                if change.any {
                     node.follow(&shmem.slots.slots);
                 }
                 Ok(())

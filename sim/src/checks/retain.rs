@@ -6,7 +6,7 @@
 
 mod horizon;
 
-use super::moves::Moved;
+use super::slot_changes::SlotChange;
 use super::{Scene, Site, control_file, slot};
 use crate::disk::Disk;
 use crate::world::Violation;
@@ -88,7 +88,7 @@ impl Retain {
     pub(super) fn after_step(
         &mut self,
         scene: &Scene<'_>,
-        moved: Moved,
+        change: SlotChange,
     ) -> Result<Option<Saved>, Violation> {
         let Some((pid, role)) = scene.ran else {
             return Ok(None);
@@ -97,8 +97,8 @@ impl Retain {
         let node = &mut self.nodes[scene.host];
         match role {
             Role::Backend | Role::WalSender => {
-                node.publish(scene, pid, role, moved);
-                node.widen(shmem, moved);
+                node.publish(scene, pid, role, change);
+                node.widen(shmem, change);
                 Ok(None)
             }
             Role::Startup => {
@@ -112,8 +112,8 @@ impl Retain {
                 Ok(None)
             }
             Role::Checkpointer => {
-                node.publish(scene, pid, role, moved);
-                node.checkpoint(scene, moved)
+                node.publish(scene, pid, role, change);
+                node.checkpoint(scene, change)
             }
             Role::Postmaster | Role::WalWriter | Role::WalReceiver => Ok(None),
         }
@@ -122,7 +122,7 @@ impl Retain {
 
 impl Node {
     /// What a process has found in its last step it has published in this one.
-    fn publish(&mut self, scene: &Scene<'_>, pid: Pid, role: Role, moved: Moved) {
+    fn publish(&mut self, scene: &Scene<'_>, pid: Pid, role: Role, change: SlotChange) {
         if let Some(found) = self.found.remove(&pid) {
             let ended = scene.effects.0.iter();
             let ended =
@@ -146,21 +146,25 @@ impl Node {
                 .process(pid)
                 .is_some_and(|process| process.at == LOOKED)
         };
-        if (moved.in_use || self.published != Least::default()) && looked() {
+        if (change.in_use || self.published != Least::default()) && looked() {
             self.found.insert(pid, required(scene.view.shmem()));
         }
     }
 
-    fn widen(&mut self, shmem: &Shmem, moved: Moved) {
+    fn widen(&mut self, shmem: &Shmem, change: SlotChange) {
         if let Some(window) = &mut self.window {
             window.widen(shmem, self.published);
-            if moved.any {
+            if change.any {
                 window.slots_moved(shmem);
             }
         }
     }
 
-    fn checkpoint(&mut self, scene: &Scene<'_>, moved: Moved) -> Result<Option<Saved>, Violation> {
+    fn checkpoint(
+        &mut self,
+        scene: &Scene<'_>,
+        change: SlotChange,
+    ) -> Result<Option<Saved>, Violation> {
         let shmem = scene.view.shmem();
         let begun = core::mem::replace(&mut self.begun, shmem.checkpointer.started);
         let mut begins = begun != self.begun;
@@ -178,7 +182,7 @@ impl Node {
                 window.heard(message);
             }
         }
-        self.widen(shmem, moved);
+        self.widen(shmem, change);
         let window = self.window.take_if(|_| ended.is_some());
         // The next one may begin in the step in which this one ends.
         if begins {

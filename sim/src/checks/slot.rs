@@ -1,7 +1,7 @@
 //! SLOT: the WAL that a slot holds is there. What counts is not where shared memory has the slot, but where its state
 //! file would have it after a loss of power: WAL that only the older of two reachable files asks for must be there, too.
 
-use super::moves::Moved;
+use super::slot_changes::SlotChange;
 use super::{FIRST_TIMELINE, Scene, Site};
 use crate::disk::Disk;
 use crate::world::Violation;
@@ -74,7 +74,7 @@ impl Slot {
     pub(super) fn after_step(
         &mut self,
         scene: &Scene<'_>,
-        moved: Moved,
+        change: SlotChange,
         end: Lsn,
     ) -> Result<(), Violation> {
         let Some((pid, role)) = scene.ran else {
@@ -99,7 +99,7 @@ impl Slot {
                 let slots = &mut self.nodes[scene.host];
                 let shmem = scene.view.shmem();
                 slots.follow(shmem, pid);
-                if moved.any {
+                if change.any {
                     slots.positions(shmem, pid);
                 }
                 for (_, effect) in &scene.effects.0 {

@@ -10,15 +10,15 @@
 //! fsync has covered.
 
 mod content;
+mod fault;
 mod inode;
 mod names;
 mod query;
 mod tree;
-mod trouble;
 
 pub use content::Content;
+pub use fault::{DiskFault, DiskFaultKind};
 pub use query::Entry;
-pub use trouble::{Trouble, TroubleKind};
 
 use crate::choice::{Choices, Key, Subject};
 use bytes::Bytes;
@@ -65,7 +65,7 @@ pub struct Disk {
     next_fd: u32,
     next_inode: u64,
     losses: u64,
-    troubles: Vec<Trouble>,
+    faults: Vec<DiskFault>,
     /// Something has lost its name and may have to be freed.
     loose: bool,
 }
@@ -95,7 +95,7 @@ enum Act {
         /// The last change that was issued before it.
         upto: u64,
         call: u64,
-        trouble: Option<TroubleKind>,
+        fault: Option<DiskFaultKind>,
         /// A rename that it covers.
         renamed: Option<Renamed>,
     },
@@ -132,7 +132,7 @@ impl Disk {
             next_fd: 3,
             next_inode: tree::ROOT + 1,
             losses: 0,
-            troubles: Vec::new(),
+            faults: Vec::new(),
             loose: false,
         }
     }
@@ -167,10 +167,10 @@ impl Disk {
                 inode,
                 upto,
                 call,
-                trouble,
+                fault,
                 renamed,
             } => {
-                let result = self.fsync(inode, upto, call, trouble, choices);
+                let result = self.fsync(inode, upto, call, fault, choices);
                 if let (Ok(_), Some(renamed)) = (&result, renamed) {
                     self.tree.settle(renamed.dir, renamed.number);
                     self.sweep();
@@ -250,7 +250,7 @@ impl Disk {
             }
             DiskOp::Read { fd, offset, len } => {
                 let inode = self.inode_of(owner, *fd)?;
-                if self.troubled(inode, TroubleKind::ReadFails) {
+                if self.hits_fault(inode, DiskFaultKind::ReadFails) {
                     return Err(DiskError::Io);
                 }
                 self.pin(inode);
@@ -339,7 +339,7 @@ impl Disk {
             inode,
             upto: self.inodes[&inode].issued(),
             call,
-            trouble: self.fsync_trouble(inode),
+            fault: self.fsync_fault(inode),
             renamed: self.inodes[&inode].renamed.filter(|it| it.by != owner),
         }
     }
@@ -374,11 +374,11 @@ impl Disk {
         inode: u64,
         upto: u64,
         call: u64,
-        trouble: Option<TroubleKind>,
+        fault: Option<DiskFaultKind>,
         choices: &Choices,
     ) -> Result<DiskDone, DiskError> {
         let subject = self.subject;
-        match trouble {
+        match fault {
             None => {
                 let file = Arc::make_mut(self.file(inode));
                 let key = Key::new("disk.fsync-covers", subject, [inode, call]);
@@ -388,7 +388,7 @@ impl Disk {
                 self.sweep();
                 Ok(DiskDone::Done)
             }
-            Some(TroubleKind::FsyncDrops) => {
+            Some(DiskFaultKind::FsyncDrops) => {
                 let dice = Dice { choices, subject };
                 self.change(inode, |inode| {
                     inode.lose(Fate::PerWrite, &dice, None);
@@ -408,7 +408,7 @@ impl Disk {
         call: u64,
         choices: &Choices,
     ) -> Result<u32, DiskError> {
-        if self.troubled(inode, TroubleKind::WriteFails) {
+        if self.hits_fault(inode, DiskFaultKind::WriteFails) {
             return Err(DiskError::Io);
         }
         let old = self.inodes[&inode].cached().len();
@@ -417,7 +417,7 @@ impl Disk {
             return Ok(len);
         }
         let mut free = self.capacity.saturating_sub(self.used);
-        if self.troubled(inode, TroubleKind::Full) {
+        if self.hits_fault(inode, DiskFaultKind::Full) {
             let key = Key::new("disk.short-write", self.subject, [inode, call]);
             free = free.min(choices.below(key, 2) * grows / 2);
         }

@@ -319,8 +319,8 @@ fn a_full_disk_gives_short_writes() {
 #[test]
 fn a_full_disk_can_be_injected_for_some_files() {
     let mut rig = Rig::new().pin(&[("disk.short-write/node0/5.1", 1)]);
-    rig.disk.inject(Trouble {
-        kind: TroubleKind::Full,
+    rig.disk.inject(DiskFault {
+        kind: DiskFaultKind::Full,
         prefix: "pg_wal/".to_owned(),
         left: u32::MAX,
     });
@@ -335,14 +335,14 @@ fn a_full_disk_can_be_injected_for_some_files() {
 #[test]
 fn after_a_failed_fsync_the_data_are_dirty_or_dropped() {
     for (kind, cached) in [
-        (TroubleKind::FsyncKeeps, "new"),
-        (TroubleKind::FsyncDrops, "old"),
+        (DiskFaultKind::FsyncKeeps, "new"),
+        (DiskFaultKind::FsyncDrops, "old"),
     ] {
         let mut rig = Rig::new().pin(&[LOSE_ALL[0], ("disk.loss.write/node0/5.1", 1)]);
         let fd = rig.durable("pg_wal/x", b"old");
         rig.write(fd, 0, b"new").unwrap();
         let prefix = String::new();
-        rig.disk.inject(Trouble {
+        rig.disk.inject(DiskFault {
             kind,
             prefix,
             left: 1,
@@ -351,7 +351,7 @@ fn after_a_failed_fsync_the_data_are_dirty_or_dropped() {
         assert_eq!(rig.text("pg_wal/x").as_deref(), Some(cached));
         assert_eq!(
             rig.disk.is_stable("pg_wal/x", 0..3),
-            kind == TroubleKind::FsyncDrops
+            kind == DiskFaultKind::FsyncDrops
         );
         // The next fsync succeeds, but cannot bring back what was dropped.
         rig.fsync(fd);
@@ -424,8 +424,8 @@ fn a_slow_disk_takes_its_time() {
     let fd = rig.durable("pg_wal/x", b"x");
     let (_, fast) = rig.disk.issue(A, &DiskOp::Fsync(fd), &rig.choices);
     assert!((250..=400).contains(&fast), "{fast}");
-    rig.disk.inject(Trouble {
-        kind: TroubleKind::Slow(1000),
+    rig.disk.inject(DiskFault {
+        kind: DiskFaultKind::Slow(1000),
         prefix: String::new(),
         left: u32::MAX,
     });

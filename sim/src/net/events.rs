@@ -1,6 +1,6 @@
 //! What the timed events of the network do: handshakes, arrivals, acknowledgements, resets.
 
-use super::way::{End, Way, as_u64};
+use super::direction::{Direction, End, as_u64};
 use super::{Conn, Delivery, Event, Handshake, HostId, Net, REPORT, Side, State, WINDOW};
 use crate::choice::{Choices, Key, Subject};
 use walsim_core::base::{ConnId, Mono};
@@ -123,14 +123,14 @@ impl Net {
         loop {
             let conn = self.conn(number);
             let (from, to, nth) = (conn.hosts[side], conn.hosts[1 - side], conn.nth);
-            let way = &conn.ways[side];
-            let room = WINDOW.saturating_sub(way.travelling + way.arrived);
-            let ready = way.waiting.min(room);
-            let ends = way.waiting == 0 && way.end == End::Queued;
+            let direction = &conn.directions[side];
+            let room = WINDOW.saturating_sub(direction.travelling + direction.arrived);
+            let ready = direction.waiting.min(room);
+            let ends = direction.waiting == 0 && direction.end == End::Queued;
             if (ready == 0 && !ends) || self.is_blocked(from, to) {
                 return;
             }
-            let offset = self.conn(number).ways[side].offset;
+            let offset = self.conn(number).directions[side].offset;
             let what = [nth << 1 | as_u64(side), offset];
             let len = if ready > 1 {
                 self.segment(from, to, what, ready, choices)
@@ -141,10 +141,10 @@ impl Net {
             let link = self.link(from, to);
             let stalled = link.stalled_until;
             let arrival = link.transmit(now, len).after_us(travel).max(stalled);
-            let way = &mut self.conn(number).ways[side];
-            way.depart(len);
-            way.last_arrival = way.last_arrival.max(arrival);
-            let arrival = way.last_arrival;
+            let direction = &mut self.conn(number).directions[side];
+            direction.depart(len);
+            direction.last_arrival = direction.last_arrival.max(arrival);
+            let arrival = direction.last_arrival;
             self.schedule(arrival, Event::Arrive(number, side));
         }
     }
@@ -183,24 +183,24 @@ impl Net {
         let conn = self.conn(number);
         let (from, to, nth) = (conn.hosts[side], conn.hosts[1 - side], conn.nth);
         if self.is_blocked(from, to) {
-            self.conn(number).ways[side].stuck += 1;
+            self.conn(number).directions[side].stuck += 1;
             return None;
         }
         let up = self.hosts[usize::from(to)].up;
         let receiver = self.conn(number).states[1 - side];
-        let way = &mut self.conn(number).ways[side];
-        let len = way.arrive()?;
+        let direction = &mut self.conn(number).directions[side];
+        let len = direction.arrive()?;
         match receiver {
             State::Open => {
-                way.freed += len;
+                direction.freed += len;
                 self.report(now, number, side, choices);
                 self.flush(now, number, 1 - side, choices)
             }
             State::Embryo => None,
             State::Closed | State::Dead | State::Gone => {
-                way.discard_arrived();
+                direction.discard_arrived();
                 if !up {
-                    way.into_the_dark = true;
+                    direction.to_powerless_host = true;
                 } else if len > 0 || receiver == State::Dead {
                     let back = self.latency(to, from, [nth, 0], choices);
                     self.schedule(now.after_us(back), Event::Reset(number, side));
@@ -220,17 +220,18 @@ impl Net {
         if self.hosts[usize::from(host)].deaf {
             return None;
         }
-        let way = &mut self.conn(number).ways[1 - side];
-        let event = match way.take() {
+        let direction = &mut self.conn(number).directions[1 - side];
+        let event = match direction.take() {
             Some(bytes) => {
-                if (way.arrived > 0 && way.credit > 0) || way.end == End::Arrived {
+                if (direction.arrived > 0 && direction.credit > 0) || direction.end == End::Arrived
+                {
                     self.schedule(now, Event::Flush(number, side));
                 }
                 self.pump(now, number, 1 - side, choices);
                 NetEvent::Data(bytes)
             }
-            None if way.arrived == 0 && way.end == End::Arrived => {
-                way.end = End::Told;
+            None if direction.arrived == 0 && direction.end == End::Arrived => {
+                direction.end = End::Told;
                 NetEvent::Closed
             }
             None => return None,
@@ -246,11 +247,11 @@ impl Net {
     pub(super) fn report(&mut self, now: Mono, number: u32, side: Side, choices: &Choices) {
         let conn = self.conn(number);
         let (from, to, nth) = (conn.hosts[side], conn.hosts[1 - side], conn.nth);
-        let way = &mut conn.ways[side];
-        let due = way.freed >= REPORT || way.outstanding > u64::from(SEND_WINDOW);
-        if due && way.freed > 0 && !way.acknowledging {
-            way.acknowledging = true;
-            let what = [nth << 1 | as_u64(1 - side), way.offset];
+        let direction = &mut conn.directions[side];
+        let due = direction.freed >= REPORT || direction.outstanding > u64::from(SEND_WINDOW);
+        if due && direction.freed > 0 && !direction.acknowledging {
+            direction.acknowledging = true;
+            let what = [nth << 1 | as_u64(1 - side), direction.offset];
             let back = self.latency(to, from, what, choices);
             self.schedule(now.after_us(back), Event::Ack(number, side));
         }
@@ -260,14 +261,14 @@ impl Net {
         let conn = self.conn(number);
         let (host, other, id) = (conn.hosts[side], conn.hosts[1 - side], conn.ids[side]);
         if self.is_blocked(other, host) {
-            self.conn(number).ways[side].ack_stuck = true;
+            self.conn(number).directions[side].ack_stuck = true;
             return None;
         }
         let conn = self.conn(number);
-        let way = &mut conn.ways[side];
-        way.acknowledging = false;
-        let freed = std::mem::take(&mut way.freed);
-        way.outstanding -= freed;
+        let direction = &mut conn.directions[side];
+        direction.acknowledging = false;
+        let freed = std::mem::take(&mut direction.freed);
+        direction.outstanding -= freed;
         if conn.states[side] != State::Open || freed == 0 {
             return None;
         }
@@ -285,7 +286,7 @@ impl Net {
             return None;
         }
         let (host, other, id) = (conn.hosts[side], conn.hosts[1 - side], conn.ids[side]);
-        let incoming = &conn.ways[1 - side];
+        let incoming = &conn.directions[1 - side];
         // What the peer sent before it closed is read first, if anybody wants it.
         let unread = incoming.has_undelivered() && incoming.credit > 0;
         let held_up = !conn.broken && self.is_blocked(other, host);
@@ -295,7 +296,7 @@ impl Net {
         }
         let conn = self.conn(number);
         conn.states[side] = State::Gone;
-        conn.ways.iter_mut().for_each(Way::clear);
+        conn.directions.iter_mut().for_each(Direction::clear);
         self.ends.remove(&(host, id));
         self.forget(number);
         Some(Delivery {

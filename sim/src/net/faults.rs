@@ -1,7 +1,7 @@
 //! Faults of the network: broken connections, partitions, stalls, and machines without power.
 
-use super::way::Way;
-use super::way::as_u64;
+use super::direction::Direction;
+use super::direction::as_u64;
 use super::{Conn, Event, Handshake, HostId, KEEPALIVE_MS, LinkSpec, Net, Side, State};
 use crate::choice::{Choices, Key, Subject};
 use walsim_core::base::{ConnId, Mono};
@@ -27,7 +27,7 @@ impl Net {
     fn break_up(&mut self, now: Mono, number: u32) {
         let conn = self.conn(number);
         conn.broken = true;
-        conn.ways.iter_mut().for_each(Way::clear);
+        conn.directions.iter_mut().for_each(Direction::clear);
         for side in [0, 1] {
             self.schedule(now, Event::Reset(number, side));
         }
@@ -44,8 +44,8 @@ impl Net {
                 let conn = self.conn(number);
                 if conn.hosts[side] == host && conn.states[side] != State::Embryo {
                     conn.states[side] = State::Dead;
-                    conn.ways[side].discard_waiting();
-                    conn.ways[1 - side].discard_arrived();
+                    conn.directions[side].discard_waiting();
+                    conn.directions[1 - side].discard_arrived();
                     let id = conn.ids[side];
                     self.ends.remove(&(host, id));
                 }
@@ -60,7 +60,7 @@ impl Net {
         self.hosts[usize::from(host)].up = true;
         for number in self.numbers(|conn| conn.hosts.contains(&host)) {
             let conn = self.conn(number);
-            let lost = [0, 1].map(|side| conn.ways[side].into_the_dark);
+            let lost = [0, 1].map(|side| conn.directions[side].to_powerless_host);
             for side in [0, 1] {
                 let conn = self.conn(number);
                 if conn.hosts[1 - side] != host {
@@ -84,7 +84,7 @@ impl Net {
         self.link(from, to).blocked = true;
     }
 
-    /// Is the way from one machine to another blocked?
+    /// Is the direction from one machine to another blocked?
     #[must_use]
     pub fn is_blocked(&self, from: HostId, to: HostId) -> bool {
         self.links[&(from, to)].blocked
@@ -99,9 +99,9 @@ impl Net {
             for side in [0, 1] {
                 let delay = self.retransmission(number, side, choices);
                 let later = now.after_us(delay);
-                let way = &mut self.conn(number).ways[side];
-                let stuck = std::mem::take(&mut way.stuck);
-                let ack = std::mem::take(&mut way.ack_stuck);
+                let direction = &mut self.conn(number).directions[side];
+                let stuck = std::mem::take(&mut direction.stuck);
+                let ack = std::mem::take(&mut direction.ack_stuck);
                 for _ in 0..stuck {
                     self.schedule(later, Event::Arrive(number, side));
                 }
@@ -163,7 +163,7 @@ impl Net {
     fn retransmission(&self, number: u32, side: Side, choices: &Choices) -> u64 {
         let conn = &self.conns[&number];
         let subject = Subject::Link(conn.hosts[side], conn.hosts[1 - side]);
-        let what = [conn.nth << 1 | as_u64(side), conn.ways[side].offset];
+        let what = [conn.nth << 1 | as_u64(side), conn.directions[side].offset];
         choices.between(
             Key::new("net.retransmit", subject, what),
             200_000,

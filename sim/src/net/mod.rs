@@ -4,20 +4,20 @@
 //! while the other machine has no power. Data arrives only against credit; the receiving kernel holds [`WINDOW`] bytes,
 //! then the sender's bytes stay where they are. The network is data: the world pops its timed events.
 
+mod direction;
 mod events;
 mod faults;
 mod link;
-mod way;
 
 pub use link::LinkSpec;
 
 use crate::choice::{Choices, Key, Subject};
 use bytes::Bytes;
+use direction::{Direction, End};
 use link::Link;
 use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Mono};
 use walsim_core::call::{NetEvent, NetOp};
-use way::{End, Way};
 
 /// Bytes of a stream that are on the wire or unread in the receiving kernel, at most.
 pub const WINDOW: u64 = 64 * 1024;
@@ -67,7 +67,7 @@ struct Conn {
     ids: [ConnId; 2],
     states: [State; 2],
     /// What each side sends.
-    ways: [Way; 2],
+    directions: [Direction; 2],
     /// Its number among those opened from one machine to the other.
     nth: u64,
     port: u16,
@@ -215,7 +215,7 @@ impl Net {
             hosts: [from, host],
             ids: [id, nobody],
             states: [State::Open, State::Embryo],
-            ways: [Way::new(), Way::new()],
+            directions: [Direction::new(), Direction::new()],
             nth,
             port: if target.is_some() { port } else { 0 },
             connected: false,
@@ -240,8 +240,8 @@ impl Net {
         let Some((number, side)) = self.end(host, id) else {
             return;
         };
-        let way = &mut self.conn(number).ways[side];
-        pieces.iter().for_each(|piece| way.push(piece));
+        let direction = &mut self.conn(number).directions[side];
+        pieces.iter().for_each(|piece| direction.push(piece));
         self.pump(now, number, side, choices);
         self.report(now, number, side, choices);
     }
@@ -250,9 +250,9 @@ impl Net {
         let Some((number, side)) = self.end(host, id) else {
             return;
         };
-        let way = &mut self.conn(number).ways[1 - side];
-        way.credit += u64::from(max);
-        if way.arrived > 0 {
+        let direction = &mut self.conn(number).directions[1 - side];
+        direction.credit += u64::from(max);
+        if direction.arrived > 0 {
             self.schedule(now, Event::Flush(number, side));
         }
     }
@@ -264,8 +264,8 @@ impl Net {
         };
         let conn = self.conn(number);
         conn.states[side] = State::Closed;
-        conn.ways[side].end = End::Queued;
-        conn.ways[1 - side].discard_arrived();
+        conn.directions[side].end = End::Queued;
+        conn.directions[1 - side].discard_arrived();
         self.ends.remove(&(host, id));
         if !self.forget(number) {
             self.pump(now, number, side, choices);
@@ -290,8 +290,8 @@ impl Net {
     #[must_use]
     pub fn undelivered(&self, host: HostId, id: ConnId) -> u64 {
         self.end(host, id).map_or(0, |(number, side)| {
-            let way = &self.conns[&number].ways[side];
-            way.arrived + way.travelling + way.waiting
+            let direction = &self.conns[&number].directions[side];
+            direction.arrived + direction.travelling + direction.waiting
         })
     }
 

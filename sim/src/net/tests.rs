@@ -1,6 +1,6 @@
 //! One test per promise of the network.
 
-use super::way::as_u64;
+use super::direction::as_u64;
 use super::*;
 use std::collections::BTreeMap;
 

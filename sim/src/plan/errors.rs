@@ -3,7 +3,7 @@
 use std::ops::Range;
 use walsim_core::base::did_you_mean;
 
-/// A plan that cannot be read. The place is a range of bytes of the text, for a caret under the word.
+/// A plan that cannot be read. The place is a range of bytes of the text, for a caret under the field.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct PlanError {

@@ -2,6 +2,7 @@
 //! left over by shrinking: one type for all.
 
 mod errors;
+mod fields;
 mod generate;
 mod overrides;
 mod read;
@@ -10,7 +11,6 @@ mod scenario;
 mod settings;
 mod tables;
 mod units;
-mod words;
 mod write;
 
 pub use errors::{PlanError, known_names};
@@ -55,7 +55,7 @@ pub struct Plan {
     pub faults: Vec<FaultRow>,
     /// What the operator does.
     pub actions: Vec<ActionRow>,
-    /// Length of the active part in microseconds; the quiet phase follows.
+    /// Length of the active part in microseconds; the quiescent phase follows.
     pub active_us: u64,
     /// Choices that are not left to the seed, by their names.
     pub pins: BTreeMap<String, u64>,

@@ -1,11 +1,11 @@
 //! Text to plan: the schema first, then the rows, then their meaning. Every error knows its place.
 
 use super::errors::PlanError;
-use super::rows::{self, FileRow, GeometryRow, SchemaRow, SettingsRow, SizesRow, Word};
+use super::fields::{Read, each, of_unit, or, small_size, switch, unit};
+use super::rows::{self, Field, FileRow, GeometryRow, SchemaRow, SettingsRow, SizesRow};
 use super::settings::TINY;
 use super::tables::{Names, Tables};
 use super::units::{seed, signed_us};
-use super::words::{Read, each, of_unit, or, small_size, switch, unit};
 use super::{DiskPlan, Expect, NetworkPlan, NodePlan, PORT, Plan, Scenario};
 use crate::invariants::{INVARIANTS, invariant_named};
 use std::collections::BTreeMap;
@@ -75,7 +75,7 @@ fn check_schema(text: &str) -> Read<()> {
                 .help(format!("write `schema = {SCHEMA}` at its top")),
         ),
         Some(schema) if schema.text == SCHEMA.to_string() => Ok(()),
-        Some(Word { text, span }) => {
+        Some(Field { text, span }) => {
             let newer = whole(&text).is_some_and(|n| n > u64::from(SCHEMA));
             let help = if newer {
                 format!("the file is of a newer walsim; this one reads schema {SCHEMA}")
@@ -113,10 +113,10 @@ fn of_toml(text: &str, error: &toml::de::Error) -> PlanError {
     PlanError::new(span, "here", message)
 }
 
-fn version(word: &Word) -> Read<PgVersion> {
-    PgVersion::named(&word.text).ok_or_else(|| {
-        let message = format!("version {} is not modelled", word.text);
-        PlanError::new(word.span.clone(), "unknown version", message)
+fn version(field: &Field) -> Read<PgVersion> {
+    PgVersion::named(&field.text).ok_or_else(|| {
+        let message = format!("version {} is not modelled", field.text);
+        PlanError::new(field.span.clone(), "unknown version", message)
             .help("write a number from 15 to 18")
     })
 }
@@ -146,13 +146,13 @@ fn geometry(row: &Spanned<GeometryRow>) -> Read<Geometry> {
                 small_size(sector)?,
             ];
             Geometry::new(a, b, c, d).map_err(|e| {
-                let word = match e.field {
+                let field = match e.field {
                     "wal_page" => wal_page,
                     "segment" => segment,
                     "data_page" => data_page,
                     _ => sector,
                 };
-                PlanError::new(word.span.clone(), "out of range", e.to_string())
+                PlanError::new(field.span.clone(), "out of range", e.to_string())
             })
         }
     }
@@ -191,12 +191,12 @@ fn disks(row: Option<&rows::DisksRow>) -> Read<DiskPlan> {
     })
 }
 
-fn pins(rows: &BTreeMap<Spanned<String>, Word>) -> Read<BTreeMap<String, u64>> {
-    let pin = |(key, word): (&Spanned<String>, &Word)| {
-        let value = whole(&word.text).or_else(|| seed(&word.text).ok());
+fn pins(rows: &BTreeMap<Spanned<String>, Field>) -> Read<BTreeMap<String, u64>> {
+    let pin = |(key, field): (&Spanned<String>, &Field)| {
+        let value = whole(&field.text).or_else(|| seed(&field.text).ok());
         let value = value.ok_or_else(|| {
-            let message = format!("`{}` is no value of a choice", word.text);
-            PlanError::new(word.span.clone(), "no number", message)
+            let message = format!("`{}` is no value of a choice", field.text);
+            PlanError::new(field.span.clone(), "no number", message)
         })?;
         Ok((key.get_ref().clone(), value))
     };
@@ -215,23 +215,23 @@ fn nodes(
         let row = row.get_ref();
         let upstream = match (&row.upstream, index) {
             (None, 0) => None,
-            (Some(word), 0) => {
+            (Some(field), 0) => {
                 let message = "the first node is the primary and follows nobody";
                 return Err(PlanError::new(
-                    word.span.clone(),
+                    field.span.clone(),
                     "no upstream here",
                     message,
                 ));
             }
             (None, _) => Some(0),
-            (Some(word), _) => Some(names.node(word)?),
+            (Some(field), _) => Some(names.node(field)?),
         };
-        if let (Some(word), Some(upstream)) = (&row.upstream, upstream)
+        if let (Some(field), Some(upstream)) = (&row.upstream, upstream)
             && upstream != 0
         {
             let message = "standbys that follow standbys are not modelled yet";
             return Err(
-                PlanError::new(word.span.clone(), "not the primary", message)
+                PlanError::new(field.span.clone(), "not the primary", message)
                     .help(format!("write \"{}\"", names.0[0])),
             );
         }
@@ -239,10 +239,10 @@ fn nodes(
         own.cluster_name.clone_from(&row.name.text);
         own.primary_conninfo = upstream.map(|node| (names.0[node].clone(), PORT));
         settings(&mut own, &row.settings)?;
-        let drift = or(row.clock_drift_ppm.as_ref(), 0, |word| {
-            word.text.parse().map_err(|_| {
-                let message = format!("`{}` is no number of millionths", word.text);
-                PlanError::new(word.span.clone(), "no number", message)
+        let drift = or(row.clock_drift_ppm.as_ref(), 0, |field| {
+            field.text.parse().map_err(|_| {
+                let message = format!("`{}` is no number of millionths", field.text);
+                PlanError::new(field.span.clone(), "no number", message)
             })
         })?;
         Ok(NodePlan {
@@ -257,11 +257,11 @@ fn nodes(
     file.node.iter().enumerate().map(node).collect()
 }
 
-fn slot_name(word: &Word) -> Read<String> {
-    match slot_name::validate(&word.text) {
-        Ok(()) => Ok(word.text.clone()),
+fn slot_name(field: &Field) -> Read<String> {
+    match slot_name::validate(&field.text) {
+        Ok(()) => Ok(field.text.clone()),
         Err(e) => Err(PlanError::new(
-            word.span.clone(),
+            field.span.clone(),
             "no name for a slot",
             e.to_string(),
         )),
@@ -269,10 +269,10 @@ fn slot_name(word: &Word) -> Read<String> {
 }
 
 fn settings(settings: &mut Settings, rows: &SettingsRow) -> Read<()> {
-    for (key, word) in rows {
+    for (key, field) in rows {
         setting_at(key)?
-            .set(settings, &word.text)
-            .map_err(|e| of_unit(word, e))?;
+            .set(settings, &field.text)
+            .map_err(|e| of_unit(field, e))?;
     }
     Ok(())
 }
@@ -288,30 +288,31 @@ pub(super) fn setting_at(key: &Spanned<String>) -> Read<Setting> {
 
 fn expect(row: &Spanned<rows::ExpectRow>) -> Read<Expect> {
     let (row, span) = (row.get_ref(), row.span());
-    if let Some(word) = &row.verdict
-        && word.text != "pass"
+    if let Some(field) = &row.verdict
+        && field.text != "pass"
     {
         return Err(PlanError::unknown(
-            word.span.clone(),
+            field.span.clone(),
             "verdict",
-            &word.text,
+            &field.text,
             &["pass"],
         ));
     }
-    let bug = |word: &Word| {
+    let bug = |field: &Field| {
         let known: Vec<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
-        Bug::from_name(&word.text)
-            .ok_or_else(|| PlanError::unknown(word.span.clone(), "bug", &word.text, &known))
+        Bug::from_name(&field.text)
+            .ok_or_else(|| PlanError::unknown(field.span.clone(), "bug", &field.text, &known))
     };
-    let invariant = |word: &Word| {
+    let invariant = |field: &Field| {
         let known: Vec<&str> = INVARIANTS.iter().map(|i| i.code).collect();
-        let found = invariant_named(&word.text).map(|i| i.code);
-        found.ok_or_else(|| PlanError::unknown(word.span.clone(), "invariant", &word.text, &known))
+        let found = invariant_named(&field.text).map(|i| i.code);
+        found
+            .ok_or_else(|| PlanError::unknown(field.span.clone(), "invariant", &field.text, &known))
     };
-    let mark = |word: &Word| {
+    let mark = |field: &Field| {
         let known: Vec<&str> = Mark::ALL.iter().map(|mark| mark.name()).collect();
-        Mark::from_name(&word.text)
-            .ok_or_else(|| PlanError::unknown(word.span.clone(), "mark", &word.text, &known))
+        Mark::from_name(&field.text)
+            .ok_or_else(|| PlanError::unknown(field.span.clone(), "mark", &field.text, &known))
     };
     let expect = Expect {
         bug: row.bug.as_ref().map(bug).transpose()?,

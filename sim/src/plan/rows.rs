@@ -11,12 +11,12 @@ use toml::Spanned;
 
 /// One value, as the text that was written, with its place: string, number or switch alike.
 #[derive(Clone, Debug)]
-pub(super) struct Word {
+pub(super) struct Field {
     pub(super) text: String,
     pub(super) span: Range<usize>,
 }
 
-impl<'de> Deserialize<'de> for Word {
+impl<'de> Deserialize<'de> for Field {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let scalar = Spanned::<Scalar>::deserialize(deserializer)?;
         let span = scalar.span();
@@ -67,21 +67,21 @@ impl Visitor<'_> for ScalarVisitor {
 /// The first thing that is read: a file of another schema may differ in everything else.
 #[derive(Deserialize)]
 pub(super) struct SchemaRow {
-    pub(super) schema: Option<Word>,
+    pub(super) schema: Option<Field>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileRow {
     #[serde(rename = "schema")]
-    pub(super) _schema: Word,
-    pub(super) name: Option<Word>,
-    pub(super) about: Option<Word>,
-    pub(super) seed: Option<Word>,
-    pub(super) version: Option<Word>,
+    pub(super) _schema: Field,
+    pub(super) name: Option<Field>,
+    pub(super) about: Option<Field>,
+    pub(super) seed: Option<Field>,
+    pub(super) version: Option<Field>,
     pub(super) geometry: Option<Spanned<GeometryRow>>,
-    pub(super) active: Option<Word>,
-    pub(super) step_delays: Option<Word>,
+    pub(super) active: Option<Field>,
+    pub(super) step_delays: Option<Field>,
     #[serde(default)]
     pub(super) settings: SettingsRow,
     pub(super) network: Option<NetworkRow>,
@@ -95,11 +95,11 @@ pub(super) struct FileRow {
     #[serde(default)]
     pub(super) action: Vec<Spanned<ActionRow>>,
     #[serde(default)]
-    pub(super) pins: BTreeMap<Spanned<String>, Word>,
+    pub(super) pins: BTreeMap<Spanned<String>, Field>,
     pub(super) expect: Option<Spanned<ExpectRow>>,
 }
 
-pub(super) type SettingsRow = BTreeMap<Spanned<String>, Word>;
+pub(super) type SettingsRow = BTreeMap<Spanned<String>, Field>;
 
 /// `"stock"`, `"tiny"`, or the four sizes.
 pub(super) enum GeometryRow {
@@ -110,10 +110,10 @@ pub(super) enum GeometryRow {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SizesRow {
-    pub(super) wal_page: Word,
-    pub(super) segment: Word,
-    pub(super) data_page: Word,
-    pub(super) sector: Word,
+    pub(super) wal_page: Field,
+    pub(super) segment: Field,
+    pub(super) data_page: Field,
+    pub(super) sector: Field,
 }
 
 impl<'de> Deserialize<'de> for GeometryRow {
@@ -143,30 +143,30 @@ impl<'de> Visitor<'de> for GeometryVisitor {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NetworkRow {
-    pub(super) latency: Option<Word>,
-    pub(super) jitter: Option<Word>,
-    pub(super) bytes_per_ms: Option<Word>,
-    pub(super) fragment: Option<Word>,
+    pub(super) latency: Option<Field>,
+    pub(super) jitter: Option<Field>,
+    pub(super) bytes_per_ms: Option<Field>,
+    pub(super) fragment: Option<Field>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DisksRow {
-    pub(super) latency: Option<Word>,
-    pub(super) jitter: Option<Word>,
-    pub(super) fsync: Option<Word>,
+    pub(super) latency: Option<Field>,
+    pub(super) jitter: Option<Field>,
+    pub(super) fsync: Option<Field>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NodeRow {
-    pub(super) name: Word,
-    pub(super) upstream: Option<Word>,
-    pub(super) clock_offset: Option<Word>,
-    pub(super) clock_drift_ppm: Option<Word>,
-    pub(super) disk: Option<Word>,
+    pub(super) name: Field,
+    pub(super) upstream: Option<Field>,
+    pub(super) clock_offset: Option<Field>,
+    pub(super) clock_drift_ppm: Option<Field>,
+    pub(super) disk: Option<Field>,
     #[serde(default)]
-    pub(super) slots: Vec<Word>,
+    pub(super) slots: Vec<Field>,
     #[serde(default)]
     pub(super) settings: SettingsRow,
 }
@@ -174,32 +174,32 @@ pub(super) struct NodeRow {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhenRow {
-    pub(super) node: Word,
-    pub(super) event: Word,
-    pub(super) nth: Option<Word>,
+    pub(super) node: Field,
+    pub(super) event: Field,
+    pub(super) nth: Option<Field>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WorkloadRow {
-    pub(super) at: Option<Word>,
+    pub(super) at: Option<Field>,
     pub(super) when: Option<WhenRow>,
-    pub(super) session: Option<Word>,
-    pub(super) node: Option<Word>,
-    pub(super) transactions: Word,
-    pub(super) rows: Option<Word>,
-    pub(super) bytes: Option<Word>,
-    pub(super) message: Option<Word>,
-    pub(super) rollback_every: Option<Word>,
-    pub(super) asynchronous: Option<Word>,
-    pub(super) pause: Option<Word>,
-    pub(super) read_every: Option<Word>,
+    pub(super) session: Option<Field>,
+    pub(super) node: Option<Field>,
+    pub(super) transactions: Field,
+    pub(super) rows: Option<Field>,
+    pub(super) bytes: Option<Field>,
+    pub(super) message: Option<Field>,
+    pub(super) rollback_every: Option<Field>,
+    pub(super) asynchronous: Option<Field>,
+    pub(super) pause: Option<Field>,
+    pub(super) read_every: Option<Field>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FaultRow {
-    pub(super) at: Option<Word>,
+    pub(super) at: Option<Field>,
     pub(super) when: Option<WhenRow>,
     pub(super) power_loss: Option<OffRow>,
     pub(super) node_crash: Option<OffRow>,
@@ -221,89 +221,89 @@ pub(super) struct FaultRow {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OffRow {
-    pub(super) node: Word,
-    pub(super) off: Option<Word>,
+    pub(super) node: Field,
+    pub(super) off: Option<Field>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KillRow {
-    pub(super) node: Word,
-    pub(super) process: Word,
+    pub(super) node: Field,
+    pub(super) process: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PauseRow {
-    pub(super) node: Word,
-    pub(super) process: Option<Word>,
+    pub(super) node: Field,
+    pub(super) process: Option<Field>,
     #[serde(rename = "for")]
-    pub(super) lasts: Word,
+    pub(super) lasts: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StallRow {
-    pub(super) node: Word,
-    pub(super) at: Word,
+    pub(super) node: Field,
+    pub(super) at: Field,
     #[serde(rename = "for")]
-    pub(super) lasts: Word,
+    pub(super) lasts: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PartitionRow {
-    pub(super) from: Word,
-    pub(super) to: Word,
-    pub(super) one_way: Option<Word>,
+    pub(super) from: Field,
+    pub(super) to: Field,
+    pub(super) one_way: Option<Field>,
     #[serde(rename = "for")]
-    pub(super) lasts: Word,
+    pub(super) lasts: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LinkRow {
-    pub(super) from: Word,
-    pub(super) to: Word,
+    pub(super) from: Field,
+    pub(super) to: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DelayRow {
-    pub(super) from: Word,
-    pub(super) to: Word,
-    pub(super) by: Word,
+    pub(super) from: Field,
+    pub(super) to: Field,
+    pub(super) by: Field,
     #[serde(rename = "for")]
-    pub(super) lasts: Word,
+    pub(super) lasts: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FsyncErrorRow {
-    pub(super) node: Word,
-    pub(super) path: Word,
-    pub(super) drop_pages: Option<Word>,
+    pub(super) node: Field,
+    pub(super) path: Field,
+    pub(super) drop_pages: Option<Field>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhileRow {
-    pub(super) node: Word,
+    pub(super) node: Field,
     #[serde(rename = "for")]
-    pub(super) lasts: Word,
+    pub(super) lasts: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClockJumpRow {
-    pub(super) node: Word,
-    pub(super) by: Word,
+    pub(super) node: Field,
+    pub(super) by: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ActionRow {
-    pub(super) at: Option<Word>,
+    pub(super) at: Option<Field>,
     pub(super) when: Option<WhenRow>,
     pub(super) sql: Option<SqlRow>,
     pub(super) reload: Option<ReloadRow>,
@@ -313,45 +313,45 @@ pub(super) struct ActionRow {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SqlRow {
-    pub(super) node: Option<Word>,
-    pub(super) run: Word,
+    pub(super) node: Option<Field>,
+    pub(super) run: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReloadRow {
-    pub(super) node: Option<Word>,
+    pub(super) node: Option<Field>,
     pub(super) settings: SettingsRow,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GrowDiskRow {
-    pub(super) node: Option<Word>,
-    pub(super) by: Word,
+    pub(super) node: Option<Field>,
+    pub(super) by: Field,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExpectRow {
-    pub(super) verdict: Option<Word>,
-    pub(super) bug: Option<Word>,
+    pub(super) verdict: Option<Field>,
+    pub(super) bug: Option<Field>,
     #[serde(default)]
     pub(super) invariant: Words,
     #[serde(default)]
-    pub(super) marks: Vec<Word>,
+    pub(super) marks: Vec<Field>,
 }
 
-/// One word, or a list of them.
+/// One field, or a list of them.
 #[derive(Default)]
-pub(super) struct Words(pub(super) Vec<Word>);
+pub(super) struct Words(pub(super) Vec<Field>);
 
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let list = Spanned::<OneOrMore>::deserialize(deserializer)?;
         let span = list.span();
         Ok(match list.into_inner() {
-            OneOrMore::One(text) => Self(vec![Word { text, span }]),
+            OneOrMore::One(text) => Self(vec![Field { text, span }]),
             OneOrMore::More(words) => Self(words),
         })
     }
@@ -359,7 +359,7 @@ impl<'de> Deserialize<'de> for Words {
 
 enum OneOrMore {
     One(String),
-    More(Vec<Word>),
+    More(Vec<Field>),
 }
 
 impl<'de> Deserialize<'de> for OneOrMore {
@@ -381,8 +381,8 @@ impl<'de> Deserialize<'de> for OneOrMore {
                 mut list: A,
             ) -> Result<OneOrMore, A::Error> {
                 let mut words = Vec::new();
-                while let Some(word) = list.next_element()? {
-                    words.push(word);
+                while let Some(field) = list.next_element()? {
+                    words.push(field);
                 }
                 Ok(OneOrMore::More(words))
             }

@@ -1,11 +1,11 @@
 //! The tables of a plan file: rows to workload, faults and actions, names to nodes.
 
 use super::errors::PlanError;
+use super::fields::{Read, number, of_unit, or, small_size, switch, unit};
 use super::read::setting_at;
-use super::rows::{self, FileRow, Word};
+use super::rows::{self, Field, FileRow};
 use super::settings::longest_row;
 use super::units::signed_us;
-use super::words::{Read, number, of_unit, or, small_size, switch, unit};
 use super::{
     Action, ActionRow, EventKind, Fault, FaultRow, NodePlan, PROCESSES, ShutdownMode, When,
     WorkloadRow,
@@ -24,7 +24,7 @@ impl Names {
     pub(super) fn of(file: &FileRow, text: &str) -> Read<Self> {
         let mut names: Vec<String> = Vec::new();
         for row in &file.node {
-            let Word { text, span } = &row.get_ref().name;
+            let Field { text, span } = &row.get_ref().name;
             if names.contains(text) {
                 let message = format!("there are two nodes `{text}`");
                 return Err(PlanError::new(span.clone(), "used before", message));
@@ -48,17 +48,17 @@ impl Names {
         Ok(Self(names))
     }
 
-    pub(super) fn node(&self, word: &Word) -> Read<usize> {
+    pub(super) fn node(&self, field: &Field) -> Read<usize> {
         self.0
             .iter()
-            .position(|name| *name == word.text)
+            .position(|name| *name == field.text)
             .ok_or_else(|| {
                 let known: Vec<&str> = self.0.iter().map(String::as_str).collect();
-                PlanError::unknown(word.span.clone(), "node", &word.text, &known)
+                PlanError::unknown(field.span.clone(), "node", &field.text, &known)
             })
     }
 
-    fn pair(&self, from: &Word, to: &Word) -> Read<(usize, usize)> {
+    fn pair(&self, from: &Field, to: &Field) -> Read<(usize, usize)> {
         let (a, b) = (self.node(from)?, self.node(to)?);
         if a == b {
             let message = format!("`{}` needs no link to itself", to.text);
@@ -83,12 +83,12 @@ impl Tables {
         };
         let bytes = or(row.bytes.as_ref(), 64, small_size)?;
         let most = longest_row(&self.geometry);
-        if let Some(word) = &row.bytes
+        if let Some(field) = &row.bytes
             && bytes > most
         {
             let message = format!("a row of {bytes} bytes does not fit on a page");
             return Err(
-                PlanError::new(word.span.clone(), "too large", message).help(format!(
+                PlanError::new(field.span.clone(), "too large", message).help(format!(
                     "up to {most} bytes fit; `message` has no such bound"
                 )),
             );
@@ -183,12 +183,12 @@ impl Tables {
         let node = or(row.node.as_ref(), 0, |w| self.names.node(w))?;
         let running = &self.nodes[node].settings;
         let mut values = BTreeMap::new();
-        for (key, word) in &row.settings {
+        for (key, field) in &row.settings {
             let mut edited = running.clone();
             let setting = setting_at(key)?;
             setting
-                .set(&mut edited, &word.text)
-                .map_err(|e| of_unit(word, e))?;
+                .set(&mut edited, &field.text)
+                .map_err(|e| of_unit(field, e))?;
             let mut reloaded = running.clone();
             reloaded.reload(&edited);
             if reloaded != edited {
@@ -196,7 +196,7 @@ impl Tables {
                 return Err(PlanError::new(key.span(), "no use in a reload", message)
                     .help("set it under `[settings]` or in the node"));
             }
-            values.insert(setting.name.into(), word.text.clone());
+            values.insert(setting.name.into(), field.text.clone());
         }
         let settings = values;
         Ok(Action::Reload { node, settings })
@@ -204,7 +204,7 @@ impl Tables {
 
     fn when(
         &self,
-        at: Option<&Word>,
+        at: Option<&Field>,
         when: Option<&rows::WhenRow>,
         row: Range<usize>,
     ) -> Read<When> {
@@ -212,12 +212,12 @@ impl Tables {
             (Some(at), None) => Ok(When::At(unit(at, duration_us)?)),
             (None, Some(when)) => {
                 let known: Vec<&str> = EventKind::ALL.iter().map(|e| e.name()).collect();
-                let Word { text, span } = &when.event;
+                let Field { text, span } = &when.event;
                 let event = EventKind::from_name(text)
                     .ok_or_else(|| PlanError::unknown(span.clone(), "event", text, &known))?;
                 let nth = or(when.nth.as_ref(), 1, number)?;
                 if nth == 0 {
-                    let span = when.nth.as_ref().map_or(row, |word| word.span.clone());
+                    let span = when.nth.as_ref().map_or(row, |field| field.span.clone());
                     let message = "events are counted from 1";
                     return Err(PlanError::new(span, "never happens", message));
                 }
@@ -320,18 +320,18 @@ impl Tables {
 }
 
 /// The kind of process of that name.
-fn process(word: &Word) -> Read<Role> {
-    let found = PROCESSES.into_iter().find(|role| role.name() == word.text);
+fn process(field: &Field) -> Read<Role> {
+    let found = PROCESSES.into_iter().find(|role| role.name() == field.text);
     found.ok_or_else(|| {
         let known = PROCESSES.map(Role::name);
-        PlanError::unknown(word.span.clone(), "process", &word.text, &known)
+        PlanError::unknown(field.span.clone(), "process", &field.text, &known)
     })
 }
 
 /// What an operator may send.
-fn statement(word: &Word) -> Read<Statement> {
-    let wrong = |message: String| PlanError::new(word.span.clone(), "no statement", message);
-    let statement = Statement::parse(&word.text).map_err(|e| wrong(e.to_string()))?;
+fn statement(field: &Field) -> Read<Statement> {
+    let wrong = |message: String| PlanError::new(field.span.clone(), "no statement", message);
+    let statement = Statement::parse(&field.text).map_err(|e| wrong(e.to_string()))?;
     match statement {
         Statement::Empty
         | Statement::Begin

@@ -1,7 +1,7 @@
 //! Choices that are not left to the seed, and seeds that need less.
 
-use super::calm::all_calm;
 use super::rows::without;
+use super::simplify::simplified;
 use super::{Search, Size};
 
 /// Kinds of choices that can be pinned as a whole, with what is calm: a server dies between two steps, a loss of power
@@ -51,9 +51,9 @@ pub(super) fn other_seed(search: &mut Search<'_>) -> bool {
     let less = (0..rows)
         .rev()
         .map(|row| without(&search.best, row..row + 1));
-    let calm = all_calm(&search.best);
-    let calmer = (calm != search.best).then_some(calm);
-    let candidates: Vec<_> = less.chain(calmer).collect();
+    let simpler = simplified(&search.best);
+    let all_simple = (simpler != search.best).then_some(simpler);
+    let candidates: Vec<_> = less.chain(all_simple).collect();
     for candidate in candidates {
         for seed in 0..SEEDS {
             let mut candidate = candidate.clone();

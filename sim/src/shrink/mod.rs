@@ -5,19 +5,19 @@
 //! fails, and every candidate that does is the new best. They are repeated until none of them helps. There is no clock
 //! here: the caller says when it has waited long enough, and the same number of tries always ends at the same plan.
 
-mod calm;
-mod case;
 mod choices;
+mod narrative;
 mod nodes;
+mod predicate;
 mod rows;
-mod tell;
+mod simplify;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
-pub use case::{Case, Shrunk, Symptom, shrink};
-pub use tell::{Origin, Unfaithful};
+pub use narrative::{Origin, Unfaithful};
+pub use predicate::{Predicate, Shrunk, Symptom, shrink};
 
 use crate::plan::Plan;
 use crate::trace::state_hash;
@@ -82,10 +82,10 @@ const PASSES: [Pass; 9] = [
     ("the end", rows::cut_the_end),
     ("rows", rows::drop_rows),
     ("nodes", nodes::drop_nodes),
-    ("calm", calm::calm_down),
+    ("simplify", simplify::simplify),
     ("sessions", rows::join_rows),
     ("values", values::simplify),
-    ("settings", calm::plain_settings),
+    ("settings", simplify::plain_settings),
     ("choices", choices::pin_kinds),
     ("events", values::wait_for_events),
 ];
@@ -99,8 +99,8 @@ const OTHER_WAY: [Pass; 9] = [
     ("events", values::wait_for_events),
     ("values", values::simplify),
     ("choices", choices::pin_kinds),
-    ("settings", calm::plain_settings),
-    ("calm", calm::calm_down),
+    ("settings", simplify::plain_settings),
+    ("simplify", simplify::simplify),
 ];
 
 /// A plan of so few rows is not worth another way.

@@ -11,7 +11,7 @@ pub(super) fn cut_the_end(search: &mut Search<'_>) {
     let Some(at_us) = search.failed.at_us else {
         return;
     };
-    // A failure of the quiet phase needs the active one to its end.
+    // A failure of the quiescent phase needs the active one to its end.
     let end_us = at_us.min(search.best.active_us);
     let in_time = |when: &When| match when {
         When::At(us) => *us <= end_us,

@@ -1,7 +1,7 @@
 //! Carrying out what a node wants: disk, network, log, deaths.
 
 use super::{Event, World};
-use crate::checks::LastWord;
+use crate::checks::WalSenderExit;
 use crate::checks::durable::is_last_word;
 use crate::net::Delivery;
 use crate::plan::EventKind;
@@ -57,7 +57,7 @@ impl World {
                     {
                         self.marks.insert(Mark::SlotDroppedUnderStandby);
                     }
-                    if event.severity > Severity::Log || self.quiet.is_none() {
+                    if event.severity > Severity::Log || self.quiescence.is_none() {
                         self.tell(Some(host), event.to_string());
                     }
                 }
@@ -112,7 +112,7 @@ impl World {
         let (ticket, delay_us) = if spared {
             state
                 .disk
-                .without_troubles(|disk| disk.issue(pid, call, choices))
+                .without_faults(|disk| disk.issue(pid, call, choices))
         } else {
             state.disk.issue(pid, call, choices)
         };
@@ -170,7 +170,7 @@ impl World {
         let Some(receiver) = self.hosts.get(peer) else {
             return;
         };
-        let word = LastWord {
+        let word = WalSenderExit {
             now: self.now,
             host,
             name: &state.plan.name,
@@ -178,7 +178,7 @@ impl World {
             disk: &state.disk,
             peer: (peer, &receiver.disk),
         };
-        if let Err(violation) = self.checks.said_last_word(&word) {
+        if let Err(violation) = self.checks.walsender_exited(&word) {
             self.violated(violation);
         }
     }

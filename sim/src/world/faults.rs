@@ -2,7 +2,7 @@
 
 use super::{Event, World};
 use crate::choice::{Key, Subject};
-use crate::disk::{Trouble, TroubleKind};
+use crate::disk::{DiskFault, DiskFaultKind};
 use crate::net::LinkSpec;
 use crate::plan::{Action, EventKind, Fault, ShutdownMode, When, setting_named};
 use std::collections::BTreeMap;
@@ -144,7 +144,7 @@ impl World {
     }
 
     pub(super) fn strike_row(&mut self, row: usize) {
-        if self.quiet.is_some() {
+        if self.quiescence.is_some() {
             return;
         }
         let fault = self.plan.faults[row].fault.clone();
@@ -207,11 +207,11 @@ impl World {
                 drop_pages,
             } => {
                 let kind = if drop_pages {
-                    TroubleKind::FsyncDrops
+                    DiskFaultKind::FsyncDrops
                 } else {
-                    TroubleKind::FsyncKeeps
+                    DiskFaultKind::FsyncKeeps
                 };
-                self.hosts[node].disk.inject(Trouble {
+                self.hosts[node].disk.inject(DiskFault {
                     kind,
                     prefix: path.clone(),
                     left: 1,
@@ -219,9 +219,9 @@ impl World {
                 self.struck(Some(node), format!("the next fsync below {path} will fail"));
             }
             Fault::DiskFull { node, for_us } => {
-                let kind = TroubleKind::Full;
+                let kind = DiskFaultKind::Full;
                 let prefix = String::new();
-                self.hosts[node].disk.inject(Trouble {
+                self.hosts[node].disk.inject(DiskFault {
                     kind,
                     prefix,
                     left: u32::MAX,
@@ -321,7 +321,7 @@ impl World {
 
     /// What the operator's editor and `pg_ctl reload` do.
     fn reload(&mut self, host: usize, values: &BTreeMap<String, String>) {
-        if self.quiet.is_some() {
+        if self.quiescence.is_some() {
             return;
         }
         let state = &mut self.hosts[host];

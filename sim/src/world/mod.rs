@@ -1,12 +1,12 @@
 //! The world: hosts, network, sessions, and the queue of what happens next. One step is one `Machine::step` with all
 //! checks that follow it.
 
+mod clients;
 mod effects;
+mod excuses;
 mod faults;
 mod host;
-mod people;
-mod quiet;
-mod reasons;
+mod quiescence;
 mod session;
 mod verdict;
 
@@ -19,9 +19,9 @@ use crate::disk::{Content, Disk, DiskSpec};
 use crate::net::{LinkSpec, Net};
 use crate::plan::{EventKind, Plan};
 use crate::trace::Trace;
+use clients::Clients;
 use effects::is_segment;
 use host::Host;
-use people::People;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use walsim_core::base::{MarkSet, Mono, OpId, Pid, Planted, SegmentNo};
@@ -52,7 +52,7 @@ enum Event {
     /// A session has waited too long for an answer.
     Patience(usize, u64),
     /// Faults and workload stop.
-    Quiet,
+    Quiescence,
     /// The convergence is looked at.
     Look,
 }
@@ -69,7 +69,7 @@ pub struct World {
     queued: u64,
     hosts: Vec<Host>,
     net: Net,
-    people: People,
+    clients: Clients,
     checks: Checks,
     trace: Trace,
     marks: MarkSet,
@@ -79,7 +79,7 @@ pub struct World {
     events: BTreeMap<(usize, EventKind), u32>,
     /// Slots that operators have dropped, and not made again.
     dropped_slots: BTreeSet<(usize, String)>,
-    quiet: Option<quiet::Quiet>,
+    quiescence: Option<quiescence::Quiescence>,
     verdict: Option<Verdict>,
     story: VecDeque<StoryLine>,
     /// The effects of the last step; kept for their room.
@@ -92,7 +92,7 @@ pub struct World {
 /// Never: a run has an end.
 #[must_use]
 pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
-    run_at_most(plan, planted, audit, u64::MAX).expect("the quiet phase has a bound")
+    run_at_most(plan, planted, audit, u64::MAX).expect("the quiescent phase has a bound")
 }
 
 /// The same, unless it would take more than so many steps.
@@ -159,7 +159,7 @@ impl World {
             queued: 0,
             hosts: hosts(plan),
             net: Net::new(&names, spec),
-            people: People::new(plan.nodes.len(), sessions),
+            clients: Clients::new(plan.nodes.len(), sessions),
             checks: Checks::new(plan, audit),
             trace: Trace::default(),
             marks: MarkSet::default(),
@@ -167,7 +167,7 @@ impl World {
             commits: 0,
             events: BTreeMap::new(),
             dropped_slots: BTreeSet::new(),
-            quiet: None,
+            quiescence: None,
             verdict: None,
             story: VecDeque::new(),
             effects: Effects::default(),
@@ -176,7 +176,7 @@ impl World {
             world.at(Mono(0), Event::Boot(host));
         }
         world.schedule_rows();
-        world.at(Mono(plan.active_us), Event::Quiet);
+        world.at(Mono(plan.active_us), Event::Quiescence);
         world
     }
 
@@ -334,7 +334,7 @@ impl World {
             Event::Heal(row) => self.heal_row(row),
             Event::Session(session, ticket) => self.wake_session(session, ticket),
             Event::Patience(session, ticket) => self.check_patience(session, ticket),
-            Event::Quiet => self.begin_quiet(),
+            Event::Quiescence => self.begin_quiescence(),
             Event::Look => self.look(),
         }
     }

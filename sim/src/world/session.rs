@@ -130,7 +130,7 @@ impl Session {
         self.due.push_back(Job::Ask(node, statement));
     }
 
-    /// The quiet phase begins: no new transactions.
+    /// The quiescent phase begins: no new transactions.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
         self.due.clear();

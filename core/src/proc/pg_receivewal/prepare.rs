@@ -1,9 +1,9 @@
 //! From a connection to the place where streaming begins. Mirrors the middle of main and StreamLog of pg_receivewal.c, and
 //! the commands of streamutil.c.
 
-use super::ReceiverOptions;
+use super::PgReceivewalOptions;
 use super::start_point::FindStreamingStart;
-use super::trouble::{Trouble, whole_error};
+use super::stream_error::{StreamError, whole_error};
 use crate::base::{Geometry, Lsn, TimelineId};
 use crate::call::{DiskOp, FilePath, LogEvent, Poll, ReceiveMessage};
 use crate::ready_ok;
@@ -58,12 +58,12 @@ impl Prepare {
         &mut self,
         cx: &mut Cx<'_>,
         link: &mut Link,
-        options: &ReceiverOptions,
-    ) -> Poll<Result<Start, Trouble>> {
+        options: &PgReceivewalOptions,
+    ) -> Poll<Result<Start, StreamError>> {
         match self.run(cx, link, options) {
             // What main does once, before it streams, is not tried again.
-            Poll::Ready(Err(trouble)) if self.first && self.is_once() => {
-                Poll::Ready(Err(trouble.in_vain()))
+            Poll::Ready(Err(error)) if self.first && self.is_once() => {
+                Poll::Ready(Err(error.in_vain()))
             }
             other @ (Poll::Ready(_) | Poll::Yield(_)) => other,
         }
@@ -80,8 +80,8 @@ impl Prepare {
         &mut self,
         cx: &mut Cx<'_>,
         link: &mut Link,
-        options: &ReceiverOptions,
-    ) -> Poll<Result<Start, Trouble>> {
+        options: &PgReceivewalOptions,
+    ) -> Poll<Result<Start, StreamError>> {
         loop {
             match &mut self.phase {
                 Phase::Identify => {
@@ -89,15 +89,15 @@ impl Prepare {
                     self.phase = Phase::Identifying(query);
                 }
                 Phase::Identifying(query) => {
-                    let failing = |failure| Trouble::command("IDENTIFY_SYSTEM", failure);
+                    let failing = |failure| StreamError::command("IDENTIFY_SYSTEM", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
                     let identity = row(answer).and_then(|row| SystemIdentity::from_row(&row));
                     let Some(identity) = identity else {
-                        return Poll::Ready(Err(Trouble::fatal(ReceiveMessage::Identify)));
+                        return Poll::Ready(Err(StreamError::fatal(ReceiveMessage::Identify)));
                     };
                     if identity.dbname.is_some() {
                         let message = ReceiveMessage::DatabaseSpecific;
-                        return Poll::Ready(Err(Trouble::fatal(message)));
+                        return Poll::Ready(Err(StreamError::fatal(message)));
                     }
                     self.phase = if self.first {
                         Phase::CreateSlot
@@ -123,8 +123,8 @@ impl Prepare {
                         if options.slot_exists_ok && fields.sqlstate == DUPLICATE_OBJECT => {}
                     Poll::Ready(Err(failure)) => {
                         let name = options.slot.clone().unwrap_or_default();
-                        let trouble = Trouble::command(create(&name).to_string(), failure);
-                        return Poll::Ready(Err(trouble));
+                        let error = StreamError::command(create(&name).to_string(), failure);
+                        return Poll::Ready(Err(error));
                     }
                     Poll::Ready(Ok(_)) => self.phase = Phase::ShowSize,
                 },
@@ -134,11 +134,11 @@ impl Prepare {
                     self.phase = Phase::ShowingSize(query);
                 }
                 Phase::ShowingSize(query) => {
-                    let failing = |failure| Trouble::command("SHOW wal_segment_size", failure);
+                    let failing = |failure| StreamError::command("SHOW wal_segment_size", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
                     match segment_size(&cx.shmem.settings.geometry, row(answer)) {
                         Ok(geometry) => cx.shmem.settings.geometry = geometry,
-                        Err(message) => return Poll::Ready(Err(Trouble::fatal(message))),
+                        Err(message) => return Poll::Ready(Err(StreamError::fatal(message))),
                     }
                     let find = FindStreamingStart::new(self.identity().system_id);
                     self.phase = Phase::Find(find);
@@ -153,7 +153,7 @@ impl Prepare {
                     }
                 },
                 Phase::ReadingSlot(query) => {
-                    let failing = |failure| Trouble::command("READ_REPLICATION_SLOT", failure);
+                    let failing = |failure| StreamError::command("READ_REPLICATION_SLOT", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
                     let name = options.slot.clone().unwrap_or_default();
                     return match slot_position(row(answer)) {
@@ -161,10 +161,10 @@ impl Prepare {
                         // It holds nothing back yet.
                         SlotPosition::Unreserved => Poll::Yield(self.begin_at_end(cx)),
                         SlotPosition::Missing => {
-                            Poll::Ready(Err(Trouble::lost(ReceiveMessage::NoSlot(name))))
+                            Poll::Ready(Err(StreamError::lost(ReceiveMessage::NoSlot(name))))
                         }
                         SlotPosition::Unclear => {
-                            Poll::Ready(Err(Trouble::lost(ReceiveMessage::ReadSlot(name))))
+                            Poll::Ready(Err(StreamError::lost(ReceiveMessage::ReadSlot(name))))
                         }
                     };
                 }
@@ -172,11 +172,11 @@ impl Prepare {
                     let start = *start;
                     if let Err(e) = cx.done() {
                         let event = LogEvent::file("fsync", FilePath::from("."), e);
-                        return Poll::Ready(Err(Trouble::Fatal(event)));
+                        return Poll::Ready(Err(StreamError::Fatal(event)));
                     }
                     if start.tli > self.identity().timeline {
                         let message = ReceiveMessage::NoTimeline(start.tli);
-                        return Poll::Ready(Err(Trouble::lost(message)));
+                        return Poll::Ready(Err(StreamError::lost(message)));
                     }
                     let message = ReceiveMessage::Starting(start.at, start.tli);
                     cx.log(LogEvent::receive(message));
@@ -208,14 +208,14 @@ impl Prepare {
 }
 
 /// `CheckServerVersionForStreaming`: of `server_version`, whose first digits are the major version.
-pub(super) fn check_version(version: &str) -> Result<(), Trouble> {
+pub(super) fn check_version(version: &str) -> Result<(), StreamError> {
     let digits = version.bytes().take_while(u8::is_ascii_digit).count();
     let major: u32 = version[..digits].parse().unwrap_or(0);
     let version = version.to_string();
     match major {
-        0..15 => Err(Trouble::fatal(ReceiveMessage::TooOld(version))),
+        0..15 => Err(StreamError::fatal(ReceiveMessage::TooOld(version))),
         15..=18 => Ok(()),
-        _ => Err(Trouble::fatal(ReceiveMessage::TooNew(version))),
+        _ => Err(StreamError::fatal(ReceiveMessage::TooNew(version))),
     }
 }
 
@@ -298,7 +298,7 @@ fn slot_position(row: Option<Row>) -> SlotPosition {
 }
 
 /// What the server said in vain of a COPY.
-pub(super) fn ended_by(fields: &crate::wire::backend::ErrorFields) -> Trouble {
+pub(super) fn ended_by(fields: &crate::wire::backend::ErrorFields) -> StreamError {
     // No second attempt finds a segment that was removed. If it is gone when it is to be opened the code is that of a
     // missing file, and while WAL streams no other file is opened. If it went while it was read, the code is whatever
     // errno was left; the routine tells, in every language of messages.
@@ -311,8 +311,8 @@ pub(super) fn ended_by(fields: &crate::wire::backend::ErrorFields) -> Trouble {
     let is_removed = fields.sqlstate == *b"58P01" || in_routine("CheckXLogRemoved");
     let message = ReceiveMessage::Terminated(whole_error(fields));
     if is_removed {
-        Trouble::fatal(message)
+        StreamError::fatal(message)
     } else {
-        Trouble::lost(message)
+        StreamError::lost(message)
     }
 }

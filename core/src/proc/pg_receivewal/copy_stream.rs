@@ -4,7 +4,7 @@
 //! server asks, and from time to time.
 
 use super::stop::Stop;
-use super::trouble::Trouble;
+use super::stream_error::StreamError;
 use super::wal_file::{CloseWalFile, OpenWalFile, SyncWalFile, WritePiece};
 use super::xlog_stream::broken;
 use crate::call::{LogEvent, Message, Poll, ReceiveMessage, SqlState, Yield};
@@ -74,12 +74,12 @@ impl CopyStream {
         cx: &mut Cx<'_>,
         link: &mut Link,
         stop: &mut Stop,
-    ) -> Poll<Result<CopyEnd, Trouble>> {
+    ) -> Poll<Result<CopyEnd, StreamError>> {
         loop {
             match &mut self.turn {
                 Turn::Receive => {
-                    if let Err(trouble) = self.receive(cx, link, stop) {
-                        return Poll::Ready(Err(trouble));
+                    if let Err(error) = self.receive(cx, link, stop) {
+                        return Poll::Ready(Err(error));
                     }
                 }
                 Turn::Data(rest) => {
@@ -125,8 +125,8 @@ impl CopyStream {
                     return Poll::Yield(link.wait_for_more(cx.now, "HandleCopyStream"));
                 }
                 Turn::Woken => {
-                    if let Err(trouble) = woken(cx, link) {
-                        return Poll::Ready(Err(trouble));
+                    if let Err(error) = woken(cx, link) {
+                        return Poll::Ready(Err(error));
                     }
                     self.turn = Turn::Receive;
                     if stop.stop_streaming(cx, link.write, link.tli) {
@@ -143,7 +143,7 @@ impl CopyStream {
         cx: &mut Cx<'_>,
         link: &mut Link,
         stop: &mut Stop,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StreamError> {
         let end = match link.receive(cx) {
             Incoming::WouldBlock if self.received => {
                 self.received = false;
@@ -184,7 +184,12 @@ impl CopyStream {
         }
     }
 
-    fn process(&mut self, cx: &mut Cx<'_>, link: &mut Link, payload: Bytes) -> Result<(), Trouble> {
+    fn process(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+        payload: Bytes,
+    ) -> Result<(), StreamError> {
         match WalMessage::decode(payload).map_err(violation)? {
             WalMessage::XLogData(header, data) => {
                 // Positions must not wrap.
@@ -194,11 +199,13 @@ impl CopyStream {
                 let offset = |at| cx.shmem.settings.geometry.segment_offset(at);
                 if header.start != link.write {
                     let (got, expected) = (offset(header.start), offset(link.write));
-                    return Err(Trouble::lost(if cx.sys.wal_file.is_none() && got != 0 {
-                        ReceiveMessage::NoFileOpen(got)
-                    } else {
-                        ReceiveMessage::WrongOffset { got, expected }
-                    }));
+                    return Err(StreamError::lost(
+                        if cx.sys.wal_file.is_none() && got != 0 {
+                            ReceiveMessage::NoFileOpen(got)
+                        } else {
+                            ReceiveMessage::WrongOffset { got, expected }
+                        },
+                    ));
                 }
                 self.turn = Turn::Data(data);
             }
@@ -249,7 +256,7 @@ fn is_unflushed(cx: &Cx<'_>, link: &Link) -> bool {
 }
 
 /// What follows a wait. Only a wait that nothing else ended counts as a time-out.
-fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), Trouble> {
+fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), StreamError> {
     let woken = cx.woken_by();
     if woken.latch {
         cx.reset_latch();
@@ -258,7 +265,7 @@ fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), Trouble> {
         if silence == Silence::TooLong {
             let code = SqlState::CONNECTION_FAILURE;
             let event = LogEvent::error(code, Message::ReceiverTimeout);
-            return Err(Trouble::Lost(event));
+            return Err(StreamError::Lost(event));
         }
         let ping = silence == Silence::Ping;
         link.send_reply(cx, ping, ping);
@@ -266,7 +273,7 @@ fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn violation(error: WalMessageError) -> Trouble {
+fn violation(error: WalMessageError) -> StreamError {
     let message = Message::Protocol(error.to_string());
-    Trouble::Lost(LogEvent::error(SqlState::PROTOCOL_VIOLATION, message))
+    StreamError::Lost(LogEvent::error(SqlState::PROTOCOL_VIOLATION, message))
 }

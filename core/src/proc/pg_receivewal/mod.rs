@@ -9,7 +9,7 @@ mod history;
 mod prepare;
 mod start_point;
 mod stop;
-mod trouble;
+mod stream_error;
 mod wal_file;
 mod xlog_stream;
 
@@ -24,7 +24,7 @@ use alloc::string::String;
 use bytes::Bytes;
 use prepare::{Prepare, check_version};
 use stop::Stop;
-use trouble::{Trouble, error, said};
+use stream_error::{StreamError, error, said};
 use wal_file::CloseWalFile;
 use xlog_stream::{End, ReceiveXlogStream};
 
@@ -33,7 +33,7 @@ const RECONNECT_S: u32 = 5;
 
 /// What it is told to do, beside its settings.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct ReceiverOptions {
+pub struct PgReceivewalOptions {
     /// From whom.
     pub conninfo: ConnInfo,
     /// `--slot`
@@ -52,8 +52,8 @@ pub struct ReceiverOptions {
 
 /// The process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Receiver {
-    options: ReceiverOptions,
+pub struct PgReceivewal {
+    options: PgReceivewalOptions,
     link: Link,
     stop: Stop,
     /// A connection was made and understood once.
@@ -68,16 +68,16 @@ enum Phase {
     Prepare(Prepare),
     Stream(ReceiveXlogStream),
     /// The stream has ended so; what is open is closed.
-    Close(CloseWalFile, Result<End, Trouble>),
+    Close(CloseWalFile, Result<End, StreamError>),
     Sleep {
         until: Mono,
     },
 }
 
-impl Receiver {
+impl PgReceivewal {
     /// One that has just been started.
     #[must_use]
-    pub fn new(options: ReceiverOptions) -> Self {
+    pub fn new(options: PgReceivewalOptions) -> Self {
         let stop = Stop::new(options.endpos);
         Self {
             options,
@@ -108,7 +108,7 @@ impl Receiver {
     }
 
     /// From a connection to the end of its stream.
-    fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<End, Trouble>> {
+    fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<End, StreamError>> {
         let Self {
             options,
             link,
@@ -130,12 +130,12 @@ impl Receiver {
                     let failing = |failure| unconnected(&options.conninfo, failure);
                     let version = connect.poll(cx, link).map(|done| done.map_err(failing));
                     let version = match version {
-                        Poll::Ready(Err(trouble)) if !*prepared => Err(trouble.in_vain()),
+                        Poll::Ready(Err(error)) if !*prepared => Err(error.in_vain()),
                         Poll::Ready(done) => done,
                         Poll::Yield(how) => return Poll::Yield(how),
                     };
-                    if let Err(trouble) = version.and_then(|v| check_version(&v)) {
-                        return Poll::Ready(Err(trouble));
+                    if let Err(error) = version.and_then(|v| check_version(&v)) {
+                        return Poll::Ready(Err(error));
                     }
                     *phase = Phase::Prepare(Prepare::new(!*prepared));
                 }
@@ -160,7 +160,7 @@ impl Receiver {
                 Phase::Sleep { until } => {
                     cx.reset_latch();
                     if cx.take_signal(Signal::Term) {
-                        return Poll::Ready(Err(Trouble::Stopped));
+                        return Poll::Ready(Err(StreamError::Stopped));
                     }
                     if cx.now.mono < *until {
                         let wait = Wait::latch(Some(*until), "pg_usleep");
@@ -173,23 +173,23 @@ impl Receiver {
     }
 
     /// `PQfinish`, and the end of main: goes on after a while, or ends.
-    fn after(&mut self, cx: &mut Cx<'_>, end: Result<End, Trouble>) -> Option<Exit> {
+    fn after(&mut self, cx: &mut Cx<'_>, end: Result<End, StreamError>) -> Option<Exit> {
         if let Some(conn) = self.link.conn.take() {
             let terminate = FrontendMessage::Terminate.to_bytes();
             cx.send(conn, [terminate, Bytes::new()]);
             cx.disconnect(conn);
         }
-        let trouble = match end {
-            Ok(End::Stopped) | Err(Trouble::Stopped) => return Some(Exit::Normal),
-            Err(Trouble::Fatal(event)) => return Some(Exit::Fatal(event)),
+        let error = match end {
+            Ok(End::Stopped) | Err(StreamError::Stopped) => return Some(Exit::Normal),
+            Err(StreamError::Fatal(event)) => return Some(Exit::Fatal(event)),
             Ok(End::Shutdown) if self.options.no_loop => return Some(Exit::Normal),
             Ok(End::Shutdown) => error(ReceiveMessage::BeforeStop),
-            Err(Trouble::Lost(event)) => event,
+            Err(StreamError::Lost(event)) => event,
         };
         if self.stop.is_asked() {
             return Some(Exit::Normal);
         }
-        cx.log(trouble);
+        cx.log(error);
         if self.options.no_loop {
             let message = Message::Receive(ReceiveMessage::Disconnected);
             let event = LogEvent::fatal(SqlState::CONNECTION_FAILURE, message);
@@ -203,7 +203,7 @@ impl Receiver {
 }
 
 /// `GetConnection` has failed. Worded as libpq does.
-fn unconnected(to: &ConnInfo, failure: Failure) -> Trouble {
+fn unconnected(to: &ConnInfo, failure: Failure) -> StreamError {
     let (host, port) = (&to.host, to.port);
     let is_socket = host.starts_with('/');
     let place = if is_socket {
@@ -223,8 +223,8 @@ fn unconnected(to: &ConnInfo, failure: Failure) -> Trouble {
     match said(failure) {
         Some(why) => {
             let why = format!("{why}{hint}");
-            Trouble::lost(ReceiveMessage::Connection { place, why })
+            StreamError::lost(ReceiveMessage::Connection { place, why })
         }
-        None => Trouble::Stopped,
+        None => StreamError::Stopped,
     }
 }

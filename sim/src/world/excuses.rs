@@ -10,7 +10,7 @@ use walsim_core::wire::record::RecordHeader;
 
 /// A reason that no retry removes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reason {
+pub(super) enum Excuse {
     /// The upstream does not know the slot that the standby is told to use.
     SlotDropped,
     /// The upstream has given the slot up, and says so (since 17).
@@ -22,7 +22,7 @@ pub(super) enum Reason {
 
 impl World {
     /// Is there such a reason for this standby, now? None while either side is not up: it could still go on by itself.
-    pub(super) fn legal_reason(&self, host: usize) -> Option<Reason> {
+    pub(super) fn excuse(&self, host: usize) -> Option<Excuse> {
         let upstream = self.upstream(host)?;
         let ours = self.hosts[host].node.as_ref()?.view().shmem();
         let theirs = self.hosts[upstream].node.as_ref()?.view().shmem();
@@ -30,14 +30,14 @@ impl World {
         let mut slots = theirs.slots.slots.iter();
         let slot = slots.find(|slot| slot.in_use && slot.name == *name);
         if !name.is_empty() && slot.is_none() {
-            return Some(Reason::SlotDropped);
+            return Some(Excuse::SlotDropped);
         }
         let tells = theirs.settings.pg_version >= PgVersion::V18;
         if tells && slot.is_some_and(|slot| slot.invalidated.is_some()) {
-            return Some(Reason::SlotInvalidated);
+            return Some(Excuse::SlotInvalidated);
         }
         let lost = !self.is_served(upstream, host) && self.lacks_removed_wal(host, upstream);
-        lost.then_some(Reason::WalRemoved)
+        lost.then_some(Excuse::WalRemoved)
     }
 
     fn upstream(&self, host: usize) -> Option<usize> {

@@ -21,9 +21,9 @@ const CHANGES: [fn(&mut Plan); 10] = [
 ];
 
 /// All at once, then one thing after the other.
-pub(super) fn calm_down(search: &mut Search<'_>) {
-    let calm = all_calm(&search.best);
-    if search.attempt(calm) {
+pub(super) fn simplify(search: &mut Search<'_>) {
+    let simpler = simplified(&search.best);
+    if search.attempt(simpler) {
         return;
     }
     search.attempt_with(|plan| plan.network = NetworkPlan::default());
@@ -44,7 +44,7 @@ pub(super) fn calm_down(search: &mut Search<'_>) {
 }
 
 /// The plan with everything as usual.
-pub(super) fn all_calm(plan: &Plan) -> Plan {
+pub(super) fn simplified(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     CHANGES.iter().for_each(|change| change(&mut plan));
     for setting in odd(&plan) {

@@ -4,7 +4,7 @@ use super::process::Process;
 use super::{Next, Node};
 use crate::base::{Lsn, Mono, Now, Pid, Planted, Probe, Settings};
 use crate::call::{Effect, Effects, Exit, Input, Machine, RunSet, Signal};
-use crate::proc::receiver::{self, ReceiverOptions};
+use crate::proc::pg_receivewal::{self, PgReceivewalOptions};
 use crate::shmem::{Role, Shmem};
 use crate::sys::Kernel;
 use crate::wire::control_file::ControlFile;
@@ -14,19 +14,19 @@ use alloc::collections::BTreeMap;
 /// One process that receives WAL into the directory in which it was started. Of its settings it obeys the walreceiver's
 /// intervals; the segment size is the server's.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Receiver {
+pub struct PgReceivewal {
     /// A node that never has any other process.
     node: Node,
     exit: Option<Exit>,
 }
 
-impl Receiver {
+impl PgReceivewal {
     /// A receiver that is about to start. No two starts may have the same incarnation, and none may be 0.
     ///
     /// # Panics
     /// If the incarnation is 0.
     #[must_use]
-    pub fn start(settings: Settings, options: ReceiverOptions, incarnation: u32) -> Self {
+    pub fn start(settings: Settings, options: PgReceivewalOptions, incarnation: u32) -> Self {
         assert!(incarnation > 0, "incarnation 0 is the world's");
         let settings = Settings {
             shared_buffers: 0,
@@ -43,7 +43,7 @@ impl Receiver {
             procs: BTreeMap::new(),
             owners: BTreeMap::new(),
         };
-        let process = Process::Receiver(Box::new(receiver::Receiver::new(options)));
+        let process = Process::PgReceivewal(Box::new(pg_receivewal::PgReceivewal::new(options)));
         node.spawn(Self::pid_of(incarnation), Role::WalReceiver, process);
         Self { node, exit: None }
     }
@@ -64,7 +64,7 @@ impl Receiver {
     #[must_use]
     pub fn received(&self) -> Option<(Lsn, Lsn)> {
         match &self.node.procs.values().next()?.state {
-            Process::Receiver(receiver) => Some(receiver.received()),
+            Process::PgReceivewal(receiver) => Some(receiver.received()),
             Process::Postmaster(_)
             | Process::Accept(_)
             | Process::Backend(_)
@@ -90,7 +90,7 @@ impl Receiver {
     }
 }
 
-impl Machine for Receiver {
+impl Machine for PgReceivewal {
     fn step(&mut self, now: Now, input: Input, fx: &mut Effects) {
         // SIGINT asks for the same orderly end.
         let input = match input {

@@ -14,7 +14,7 @@ const WINDOW: u32 = 64 * 1024;
 
 /// All sessions; the last is the operator's.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct People {
+pub(super) struct Clients {
     sessions: Vec<Session>,
     lines: BTreeMap<usize, Line>,
     opened: u32,
@@ -31,7 +31,7 @@ struct Line {
     since: Mono,
 }
 
-impl People {
+impl Clients {
     pub(super) fn new(first_machine: usize, sessions: u32) -> Self {
         Self {
             sessions: (0..=sessions).map(Session::new).collect(),
@@ -58,40 +58,40 @@ impl People {
 
 impl World {
     pub(super) fn start_row(&mut self, row: usize) {
-        if self.quiet.is_some() {
+        if self.quiescence.is_some() {
             return;
         }
         let plan = self.plan.clone();
         let row = &plan.workload[row];
         let session = row.session as usize;
-        self.people.sessions[session].give(row);
+        self.clients.sessions[session].give(row);
         self.poke(session);
     }
 
     /// An operator's statement.
     pub(super) fn operate(&mut self, node: usize, statement: Statement) {
-        if self.quiet.is_some() {
+        if self.quiescence.is_some() {
             return;
         }
-        let operator = self.people.sessions.len() - 1;
+        let operator = self.clients.sessions.len() - 1;
         self.tell(Some(node), format!("operator: {statement}"));
-        self.people.sessions[operator].ask(node, statement);
+        self.clients.sessions[operator].ask(node, statement);
         self.poke(operator);
     }
 
     fn poke(&mut self, session: usize) {
-        let acts = self.people.sessions[session].wake(&self.choices);
+        let acts = self.clients.sessions[session].wake(&self.choices);
         self.carry_out_acts(session, acts);
     }
 
     pub(super) fn wake_session(&mut self, session: usize, ticket: u64) {
-        if self.people.sessions[session].ticket == ticket {
+        if self.clients.sessions[session].ticket == ticket {
             self.poke(session);
         }
     }
 
     pub(super) fn check_patience(&mut self, session: usize, ticket: u64) {
-        let Some(line) = self.people.lines.get(&session) else {
+        let Some(line) = self.clients.lines.get(&session) else {
             return;
         };
         if u64::from(line.conn.n) != ticket {
@@ -102,7 +102,7 @@ impl World {
             self.at(due, Event::Patience(session, ticket));
             return;
         }
-        let acts = self.people.sessions[session].lose_patience();
+        let acts = self.clients.sessions[session].lose_patience();
         if acts.is_empty() {
             self.at(
                 self.now.after_us(PATIENCE_US),
@@ -113,9 +113,9 @@ impl World {
     }
 
     pub(super) fn deliver_to_session(&mut self, session: usize, conn: ConnId, event: NetEvent) {
-        let machine = self.people.machine(session);
+        let machine = self.clients.machine(session);
         let Some(line) = self
-            .people
+            .clients
             .lines
             .get_mut(&session)
             .filter(|line| line.conn == conn)
@@ -128,17 +128,17 @@ impl World {
                 line.server = self.net.peer(machine, conn).map(|(_, server)| server);
                 let credit = NetOp::Read { max: WINDOW };
                 self.net.op(self.now, machine, conn, &credit, &self.choices);
-                self.people.sessions[session].connected()
+                self.clients.sessions[session].connected()
             }
             NetEvent::Data(bytes) => {
                 let max = u32::try_from(bytes.len()).expect("bounded by the window");
                 self.net
                     .op(self.now, machine, conn, &NetOp::Read { max }, &self.choices);
-                self.people.sessions[session].data(bytes, &self.choices)
+                self.clients.sessions[session].data(bytes, &self.choices)
             }
             NetEvent::Closed | NetEvent::Reset | NetEvent::Refused => {
                 self.hang_up(session);
-                self.people.sessions[session].ended()
+                self.clients.sessions[session].ended()
             }
             NetEvent::Sent(_) | NetEvent::Accepted => Vec::new(),
         };
@@ -146,21 +146,21 @@ impl World {
     }
 
     fn hang_up(&mut self, session: usize) {
-        let machine = self.people.machine(session);
-        if let Some(line) = self.people.lines.remove(&session) {
+        let machine = self.clients.machine(session);
+        if let Some(line) = self.clients.lines.remove(&session) {
             self.net.close(self.now, machine, line.conn, &self.choices);
         }
     }
 
     fn carry_out_acts(&mut self, session: usize, acts: Vec<Act>) {
-        let machine = self.people.machine(session);
+        let machine = self.clients.machine(session);
         for act in acts {
             match act {
                 Act::Connect(node) => {
-                    self.people.opened += 1;
+                    self.clients.opened += 1;
                     let conn = ConnId {
                         incarnation: 1,
-                        n: self.people.opened,
+                        n: self.clients.opened,
                     };
                     let line = Line {
                         conn,
@@ -168,7 +168,7 @@ impl World {
                         server: None,
                         since: self.now,
                     };
-                    self.people.lines.insert(session, line);
+                    self.clients.lines.insert(session, line);
                     let host = self.hosts[node].plan.name.clone();
                     let call = NetOp::Connect { host, port: PORT };
                     self.net.op(self.now, machine, conn, &call, &self.choices);
@@ -176,7 +176,7 @@ impl World {
                     self.at(due, Event::Patience(session, conn.n.into()));
                 }
                 Act::Send(bytes) => {
-                    if let Some(line) = self.people.lines.get_mut(&session) {
+                    if let Some(line) = self.clients.lines.get_mut(&session) {
                         line.since = self.now;
                         let call = NetOp::Send([bytes, bytes::Bytes::new()]);
                         self.net
@@ -185,19 +185,19 @@ impl World {
                 }
                 Act::Close => self.hang_up(session),
                 Act::Sleep(us) => {
-                    let state = &mut self.people.sessions[session];
+                    let state = &mut self.clients.sessions[session];
                     state.ticket += 1;
                     let ticket = state.ticket;
                     self.at(self.now.after_us(us), Event::Session(session, ticket));
                 }
                 Act::Acked(synchronous) => self.acked(session, synchronous),
                 Act::SlotDone(statement) => {
-                    if let Some(line) = self.people.lines.get(&session) {
+                    if let Some(line) = self.clients.lines.get(&session) {
                         self.note_slot(line.node, &statement);
                     }
                 }
                 Act::Missing(row) => {
-                    let Some(line) = self.people.lines.get(&session) else {
+                    let Some(line) = self.clients.lines.get(&session) else {
                         continue;
                     };
                     let name = self.hosts[line.node].plan.name.clone();
@@ -229,7 +229,7 @@ impl World {
     fn acked(&mut self, session: usize, synchronous: bool) {
         self.commits += 1;
         self.marks.insert(Mark::CommitAcked);
-        let Some(line) = self.people.lines.get(&session) else {
+        let Some(line) = self.clients.lines.get(&session) else {
             return;
         };
         let node = line.node;

@@ -30,7 +30,7 @@ impl Symptom {
 
 /// A failure that is to be kept.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct Predicate {
     planted: Planted,
     symptom: Symptom,
     /// The plan passes without the bug, and so must its smaller brothers.
@@ -42,8 +42,8 @@ pub struct Case {
 /// Steps of a run whose length nobody knows: whatever takes more is no scenario that anybody wants to keep.
 const MOST_STEPS: u64 = 3_000_000;
 
-impl Case {
-    /// The case of a plan that fails, with what came of it; `None` if it does not fail.
+impl Predicate {
+    /// The predicate of a plan that fails, with what came of it; `None` if it does not fail.
     #[must_use]
     pub fn of(plan: &Plan, planted: Planted) -> Option<(Self, Outcome)> {
         let outcome = run(plan, planted, false);
@@ -54,13 +54,13 @@ impl Case {
             0 => MOST_STEPS,
             steps => 2 * steps + 20_000,
         };
-        let case = Self {
+        let predicate = Self {
             planted,
             symptom,
             passes_without,
             most_steps,
         };
-        Some((case, outcome))
+        Some((predicate, outcome))
     }
 
     /// Does the plan pass without the bug that is planted?
@@ -116,12 +116,12 @@ pub fn shrink(
     planted: Planted,
     mut go_on: impl FnMut(&Progress) -> bool,
 ) -> Option<Shrunk> {
-    let (case, outcome) = Case::of(plan, planted)?;
-    let passes_without = case.passes_without;
+    let (predicate, outcome) = Predicate::of(plan, planted)?;
+    let passes_without = predicate.passes_without;
     let reduced = reduce(
         plan,
         failed(&outcome),
-        &mut |candidate| case.judge(candidate),
+        &mut |candidate| predicate.judge(candidate),
         &mut go_on,
     );
     let outcome = run(&reduced.plan, planted, false);

@@ -7,7 +7,7 @@ use alloc::string::String;
 
 /// Why it ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Trouble {
+pub(super) enum StreamError {
     /// Somebody asked us to stop, while there was nothing to put in order.
     Stopped,
     /// Another connection may do better.
@@ -16,7 +16,7 @@ pub(super) enum Trouble {
     Fatal(LogEvent),
 }
 
-impl Trouble {
+impl StreamError {
     pub(super) const fn lost(message: ReceiveMessage) -> Self {
         Self::Lost(error(message))
     }

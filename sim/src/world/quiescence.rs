@@ -1,4 +1,4 @@
-//! The quiet phase: everything is healed, nothing new is asked for, and all nodes must come to the same end within a
+//! The quiescent phase: everything is healed, nothing new is asked for, and all nodes must come to the same end within a
 //! bound.
 
 use super::{Event, Verdict, Violation, World};
@@ -14,13 +14,13 @@ const LOOK_US: u64 = 50_000;
 
 /// Since when, and until when.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Quiet {
+pub(super) struct Quiescence {
     since: Mono,
     bound: Mono,
 }
 
 impl World {
-    pub(super) fn begin_quiet(&mut self) {
+    pub(super) fn begin_quiescence(&mut self) {
         self.tell(None, "faults and workload stop");
         for from in 0..self.hosts.len() {
             self.hosts[from].disk.heal();
@@ -35,8 +35,8 @@ impl World {
             self.resume(from);
             self.net.resume_reading(self.now, self.hosts[from].index);
         }
-        self.people.stop();
-        self.quiet = Some(Quiet {
+        self.clients.stop();
+        self.quiescence = Some(Quiescence {
             since: self.now,
             bound: self.now.after_us(self.bound_us()),
         });
@@ -79,17 +79,19 @@ impl World {
     }
 
     pub(super) fn look(&mut self) {
-        let Some(quiet) = self.quiet else { return };
+        let Some(quiescence) = self.quiescence else {
+            return;
+        };
         for host in 0..self.hosts.len() {
             if self.hangs_in_shutdown(host) || self.lives_on_after_a_crash(host) {
                 self.shut_down(host, ShutdownMode::Immediate);
             }
         }
-        let late = self.now >= quiet.bound;
+        let late = self.now >= quiescence.bound;
         match self.lagging(late) {
             None => {
                 let arrived = (0..self.hosts.len()).filter(|host| {
-                    self.legal_reason(*host).is_none() && !(late && self.reads_stale_wal(*host))
+                    self.excuse(*host).is_none() && !(late && self.reads_stale_wal(*host))
                 });
                 let scenes = arrived.filter_map(|host| {
                     let host = &self.hosts[host];
@@ -102,7 +104,7 @@ impl World {
                 }
             }
             Some(laggard) if late => {
-                let waited = self.now - quiet.since;
+                let waited = self.now - quiescence.since;
                 let violation = Violation {
                     code: "LIVE",
                     node: laggard.0,
@@ -139,7 +141,7 @@ impl World {
                 vec![fact("insert", &insert), fact("flush", &flush)],
             ));
         }
-        if !self.people.are_idle() {
+        if !self.clients.are_idle() {
             return Some((name(0), vec![fact("sessions", &"still busy")]));
         }
         (1..self.hosts.len()).find_map(|host| {
@@ -157,7 +159,7 @@ impl World {
             let peers = followed.filter(|s| s.sent == flush).count();
             let streams = theirs.walrcv.is_streaming() && (!direct || peers > 0);
             let open = node.view().postmaster_state() == Some(PmState::HotStandby);
-            if replayed == flush && streams && open || self.legal_reason(host).is_some() {
+            if replayed == flush && streams && open || self.excuse(host).is_some() {
                 return None;
             }
             if late && self.reads_stale_wal(host) {

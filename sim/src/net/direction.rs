@@ -20,7 +20,7 @@ pub(super) enum End {
 
 /// Bytes from one side to the other, oldest first: arrived, then travelling, then waiting.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Way {
+pub(super) struct Direction {
     pipe: VecDeque<Bytes>,
     /// Bytes that the receiver's kernel holds.
     pub(super) arrived: u64,
@@ -48,10 +48,10 @@ pub(super) struct Way {
     /// The acknowledgement is held up by a partition.
     pub(super) ack_stuck: bool,
     /// Something was sent to a machine without power.
-    pub(super) into_the_dark: bool,
+    pub(super) to_powerless_host: bool,
 }
 
-impl Way {
+impl Direction {
     pub(super) const fn new() -> Self {
         Self {
             pipe: VecDeque::new(),
@@ -68,7 +68,7 @@ impl Way {
             freed: 0,
             acknowledging: false,
             ack_stuck: false,
-            into_the_dark: false,
+            to_powerless_host: false,
         }
     }
 

@@ -5,7 +5,7 @@ use walsim_core::call::FilePath;
 
 /// What goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum TroubleKind {
+pub enum DiskFaultKind {
     /// An fsync fails and the data stay dirty in the page cache.
     FsyncKeeps,
     /// An fsync fails and the data are dropped: the cache is what reached the platter.
@@ -22,9 +22,9 @@ pub enum TroubleKind {
 
 /// A fault, and for which files and how often.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Trouble {
+pub struct DiskFault {
     /// What goes wrong.
-    pub kind: TroubleKind,
+    pub kind: DiskFaultKind,
     /// How the paths of the files begin: `pg_wal/`, `base/`, or nothing for all.
     pub prefix: String,
     /// How many operations meet it; `u32::MAX` means all until it is healed.
@@ -33,73 +33,73 @@ pub struct Trouble {
 
 impl Disk {
     /// Adds a fault.
-    pub fn inject(&mut self, trouble: Trouble) {
-        self.troubles.push(trouble);
+    pub fn inject(&mut self, fault: DiskFault) {
+        self.faults.push(fault);
     }
 
     /// Does something that meets no fault.
-    pub fn without_troubles<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
-        let troubles = std::mem::take(&mut self.troubles);
+    pub fn without_faults<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let faults = std::mem::take(&mut self.faults);
         let outcome = act(self);
-        self.troubles = troubles;
+        self.faults = faults;
         outcome
     }
 
     /// Ends all faults.
     pub fn heal(&mut self) {
-        self.troubles.clear();
+        self.faults.clear();
     }
 
     /// The faults that are not used up.
     #[must_use]
-    pub fn troubles(&self) -> &[Trouble] {
-        &self.troubles
+    pub fn faults(&self) -> &[DiskFault] {
+        &self.faults
     }
 
     /// Does the operation meet such a fault? It is counted.
-    pub(super) fn troubled(&mut self, inode: u64, kind: TroubleKind) -> bool {
+    pub(super) fn hits_fault(&mut self, inode: u64, kind: DiskFaultKind) -> bool {
         self.meet(inode, |candidate| candidate == kind).is_some()
     }
 
     /// The fault that an fsync meets. It is counted. A renamed file that waits for its directory is spared: PostgreSQL
     /// goes on as if that fsync had succeeded (InstallXLogFileSegment), and its WAL may then vanish with the name.
-    pub(super) fn fsync_trouble(&mut self, inode: u64) -> Option<TroubleKind> {
+    pub(super) fn fsync_fault(&mut self, inode: u64) -> Option<DiskFaultKind> {
         if self.tree.awaits_directory(inode) {
             return None;
         }
         self.meet(inode, |kind| {
-            matches!(kind, TroubleKind::FsyncKeeps | TroubleKind::FsyncDrops)
+            matches!(kind, DiskFaultKind::FsyncKeeps | DiskFaultKind::FsyncDrops)
         })
     }
 
-    fn meet(&mut self, inode: u64, which: impl Fn(TroubleKind) -> bool) -> Option<TroubleKind> {
-        if self.troubles.is_empty() {
+    fn meet(&mut self, inode: u64, which: impl Fn(DiskFaultKind) -> bool) -> Option<DiskFaultKind> {
+        if self.faults.is_empty() {
             return None;
         }
         let path: &FilePath = &self.inodes[&inode].path;
-        let meets = |trouble: &Trouble| {
-            which(trouble.kind) && path.as_str().starts_with(trouble.prefix.as_str())
+        let meets = |fault: &DiskFault| {
+            which(fault.kind) && path.as_str().starts_with(fault.prefix.as_str())
         };
-        let index = self.troubles.iter().position(meets)?;
-        let trouble = &mut self.troubles[index];
-        let kind = trouble.kind;
-        if trouble.left != u32::MAX {
-            trouble.left -= 1;
-            if trouble.left == 0 {
-                self.troubles.remove(index);
+        let index = self.faults.iter().position(meets)?;
+        let fault = &mut self.faults[index];
+        let kind = fault.kind;
+        if fault.left != u32::MAX {
+            fault.left -= 1;
+            if fault.left == 0 {
+                self.faults.remove(index);
             }
         }
         Some(kind)
     }
 
     pub(super) fn slow_factor(&self) -> u64 {
-        let factors = self.troubles.iter().map(|trouble| match trouble.kind {
-            TroubleKind::Slow(factor) => u64::from(factor),
-            TroubleKind::FsyncKeeps
-            | TroubleKind::FsyncDrops
-            | TroubleKind::WriteFails
-            | TroubleKind::ReadFails
-            | TroubleKind::Full => 1,
+        let factors = self.faults.iter().map(|fault| match fault.kind {
+            DiskFaultKind::Slow(factor) => u64::from(factor),
+            DiskFaultKind::FsyncKeeps
+            | DiskFaultKind::FsyncDrops
+            | DiskFaultKind::WriteFails
+            | DiskFaultKind::ReadFails
+            | DiskFaultKind::Full => 1,
         });
         factors.max().unwrap_or(1).max(1)
     }
@@ -109,12 +109,6 @@ impl Ticket {
     /// Is it an fsync that will fail?
     #[must_use]
     pub const fn is_failing_fsync(&self) -> bool {
-        matches!(
-            self.0,
-            super::Act::Fsync {
-                trouble: Some(_),
-                ..
-            }
-        )
+        matches!(self.0, super::Act::Fsync { fault: Some(_), .. })
     }
 }

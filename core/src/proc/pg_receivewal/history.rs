@@ -1,6 +1,6 @@
 //! The history file of a timeline. Mirrors existsTimeLineHistoryFile and writeTimeLineHistoryFile of receivelog.c.
 
-use super::trouble::Trouble;
+use super::stream_error::StreamError;
 use super::wal_file::size;
 use crate::base::{Fd, TimelineId};
 use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll, ReceiveMessage};
@@ -38,12 +38,21 @@ impl FetchHistory {
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), Trouble>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+    ) -> Poll<Result<(), StreamError>> {
         let name = history_name(self.tli);
         // A name of its own until it is whole. What a crash left under it is thrown away.
         let temp = FilePath::from(format!("{name}.tmp"));
-        let failed =
-            |what, e| Poll::Ready(Err(Trouble::Lost(LogEvent::file(what, temp.clone(), e))));
+        let failed = |what, e| {
+            Poll::Ready(Err(StreamError::Lost(LogEvent::file(
+                what,
+                temp.clone(),
+                e,
+            ))))
+        };
         loop {
             let op = match &mut self.phase {
                 // Timeline 1 never has one.
@@ -62,11 +71,11 @@ impl FetchHistory {
                     Err(e) => return failed("stat", e),
                 },
                 Phase::Asked(query) => {
-                    let failing = |failure| Trouble::command("TIMELINE_HISTORY", failure);
+                    let failing = |failure| StreamError::command("TIMELINE_HISTORY", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
                     match self.checked(answer) {
                         Ok(content) => self.phase = Phase::Opened(content),
-                        Err(trouble) => return Poll::Ready(Err(trouble)),
+                        Err(error) => return Poll::Ready(Err(error)),
                     }
                     DiskOp::Open {
                         path: temp.clone(),
@@ -117,7 +126,7 @@ impl FetchHistory {
                     }
                 }
                 Phase::Rename(rename) => {
-                    ready_ok!(rename.poll(cx).map(|done| done.map_err(Trouble::Fatal)));
+                    ready_ok!(rename.poll(cx).map(|done| done.map_err(StreamError::Fatal)));
                     return Poll::Ready(Ok(()));
                 }
             };
@@ -126,15 +135,15 @@ impl FetchHistory {
     }
 
     /// The content, if it is that of our timeline.
-    fn checked(&self, answer: Answer) -> Result<Bytes, Trouble> {
+    fn checked(&self, answer: Answer) -> Result<Bytes, StreamError> {
         let row = match answer {
             Answer::Done(row) => row,
             Answer::CopyBoth => None,
         };
         let history = row.and_then(|row| TimelineHistory::from_row(&row));
-        let history = history.ok_or(Trouble::lost(ReceiveMessage::History))?;
+        let history = history.ok_or(StreamError::lost(ReceiveMessage::History))?;
         if history.filename != history_name(self.tli) {
-            return Err(Trouble::lost(ReceiveMessage::HistoryName {
+            return Err(StreamError::lost(ReceiveMessage::HistoryName {
                 tli: self.tli,
                 name: history.filename,
             }));

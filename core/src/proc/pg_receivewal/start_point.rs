@@ -2,7 +2,7 @@
 //!
 //! Beyond them it looks whether the files are of the server's system at all.
 
-use super::trouble::{Trouble, error};
+use super::stream_error::{StreamError, error};
 use super::wal_file::size;
 use crate::base::{Fd, Lsn, SegmentNo, TimelineId};
 use crate::call::{
@@ -73,7 +73,7 @@ impl FindStreamingStart {
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
-    ) -> Poll<Result<Option<(Lsn, TimelineId)>, Trouble>> {
+    ) -> Poll<Result<Option<(Lsn, TimelineId)>, StreamError>> {
         loop {
             let op = match core::mem::replace(&mut self.phase, Phase::Next) {
                 Phase::Begin => {
@@ -88,7 +88,7 @@ impl FindStreamingStart {
                             let path = FilePath::from(".");
                             let message = Message::OpenDir { path, error };
                             let event = LogEvent::error(SqlState::from(error), message);
-                            return Poll::Ready(Err(Trouble::Fatal(event)));
+                            return Poll::Ready(Err(StreamError::Fatal(event)));
                         }
                     }
                     continue;
@@ -105,7 +105,7 @@ impl FindStreamingStart {
                             continue;
                         }
                         Some((_, Packed::Lz4, true)) => {
-                            return Poll::Ready(Err(Trouble::fatal(ReceiveMessage::Lz4(name))));
+                            return Poll::Ready(Err(StreamError::fatal(ReceiveMessage::Lz4(name))));
                         }
                         Some((_, packed, true)) => {
                             let path = FilePath::from(name.as_str());
@@ -137,7 +137,7 @@ impl FindStreamingStart {
                     Ok(_) if size < 4 => {
                         let path = FilePath::from(name);
                         let message = ReceiveMessage::ShortCompressed { path, got: size };
-                        return Poll::Ready(Err(Trouble::fatal(message)));
+                        return Poll::Ready(Err(StreamError::fatal(message)));
                     }
                     Ok(done) => {
                         let fd = opened(done);
@@ -184,8 +184,8 @@ impl FindStreamingStart {
                         Ok(bytes) => self.check(cx, &found, &bytes),
                         Err(e) => return failed("read", &found.name, e),
                     };
-                    if let Err(trouble) = outcome {
-                        return Poll::Ready(Err(trouble));
+                    if let Err(error) = outcome {
+                        return Poll::Ready(Err(error));
                     }
                     self.phase = Phase::Witness;
                     continue;
@@ -236,7 +236,7 @@ impl FindStreamingStart {
     }
 
     /// Zeros say nothing: the file may have been padded and no more.
-    fn check(&self, cx: &Cx<'_>, found: &Found, bytes: &[u8]) -> Result<(), Trouble> {
+    fn check(&self, cx: &Cx<'_>, found: &Found, bytes: &[u8]) -> Result<(), StreamError> {
         let geometry = &cx.shmem.settings.geometry;
         let Ok(header) = LongPageHeader::decode(bytes) else {
             return Ok(());
@@ -246,7 +246,7 @@ impl FindStreamingStart {
         if !is_header || header.sysid == self.system_id {
             return Ok(());
         }
-        Err(Trouble::Fatal(error(ReceiveMessage::OtherSystem {
+        Err(StreamError::Fatal(error(ReceiveMessage::OtherSystem {
             name: found.name.clone(),
             found: header.sysid,
             server: self.system_id,
@@ -296,7 +296,7 @@ fn failed<T>(
     what: &'static str,
     name: &str,
     error: crate::call::DiskError,
-) -> Poll<Result<T, Trouble>> {
+) -> Poll<Result<T, StreamError>> {
     let event = LogEvent::file(what, FilePath::from(name), error);
-    Poll::Ready(Err(Trouble::Fatal(event)))
+    Poll::Ready(Err(StreamError::Fatal(event)))
 }

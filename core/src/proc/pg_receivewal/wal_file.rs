@@ -1,7 +1,7 @@
 //! The segment that is being received. Mirrors open_walfile and close_walfile of receivelog.c, and the directory method
 //! of walmethods.c.
 
-use super::trouble::Trouble;
+use super::stream_error::StreamError;
 use crate::base::{Fd, Lsn, SegmentNo, TimelineId};
 use crate::call::{
     DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Poll, ReceiveMessage,
@@ -61,16 +61,16 @@ impl OpenWalFile {
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), Trouble>> {
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), StreamError>> {
         let path = partial(cx, self.tli, self.segment);
         let segment_bytes = cx.shmem.settings.geometry.segment;
         let lost = |what, e| {
             let event = LogEvent::file(what, path.clone(), e);
-            Poll::Ready(Err(Trouble::Lost(event)))
+            Poll::Ready(Err(StreamError::Lost(event)))
         };
         let unsynced = |path, e| {
             let event = LogEvent::file("fsync", path, e);
-            Poll::Ready(Err(Trouble::Fatal(event)))
+            Poll::Ready(Err(StreamError::Fatal(event)))
         };
         let phase = core::mem::replace(&mut self.phase, OpenPhase::Begin);
         let (op, next) = match phase {
@@ -92,7 +92,7 @@ impl OpenWalFile {
                         size,
                         segment,
                     };
-                    return Poll::Ready(Err(Trouble::lost(message)));
+                    return Poll::Ready(Err(StreamError::lost(message)));
                 }
                 Err(e) => return lost("get size of write-ahead log", e),
             },
@@ -151,7 +151,7 @@ impl OpenWalFile {
         Poll::Yield(cx.disk(op, "open_walfile"))
     }
 
-    fn opened(&self, cx: &mut Cx<'_>, fd: Fd) -> Result<(), Trouble> {
+    fn opened(&self, cx: &mut Cx<'_>, fd: Fd) -> Result<(), StreamError> {
         cx.sys.wal_file = Some(OpenSegment {
             segment: self.segment,
             tli: self.tli,
@@ -230,7 +230,11 @@ impl CloseWalFile {
 
     /// Ready: everything up to `link.write` is durable, if a file was open. The steps are those of durable_rename; only
     /// the file stays open for them.
-    pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), Trouble>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+    ) -> Poll<Result<(), StreamError>> {
         let here = || FilePath::from(".");
         let outcome = match self.phase {
             ClosePhase::Begin => Ok(crate::call::DiskDone::Done),
@@ -304,8 +308,8 @@ impl CloseWalFile {
     }
 }
 
-const fn fatal(event: LogEvent) -> Poll<Result<(), Trouble>> {
-    Poll::Ready(Err(Trouble::Fatal(event)))
+const fn fatal(event: LogEvent) -> Poll<Result<(), StreamError>> {
+    Poll::Ready(Err(StreamError::Fatal(event)))
 }
 
 /// Makes durable what the open segment holds (`dir_sync`).
@@ -319,7 +323,11 @@ impl SyncWalFile {
         Self { issued: false }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), Trouble>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+    ) -> Poll<Result<(), StreamError>> {
         let open = cx.sys.wal_file.expect("what is not flushed lies in it");
         if !self.issued {
             self.issued = true;
@@ -327,7 +335,7 @@ impl SyncWalFile {
         }
         if let Err(e) = cx.done() {
             let path = partial(cx, open.tli, open.segment);
-            return Poll::Ready(Err(Trouble::Fatal(LogEvent::file("fsync", path, e))));
+            return Poll::Ready(Err(StreamError::Fatal(LogEvent::file("fsync", path, e))));
         }
         link.flush = link.write;
         Poll::Ready(Ok(()))
@@ -348,7 +356,11 @@ impl WritePiece {
         (piece, how)
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), Trouble>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: &mut Link,
+    ) -> Poll<Result<(), StreamError>> {
         let count = match cx.done().map(written) {
             Ok(0) => Err(DiskError::NoSpace),
             outcome => outcome,
@@ -369,7 +381,7 @@ impl WritePiece {
                     path: partial(cx, open.tli, open.segment),
                     error,
                 };
-                Poll::Ready(Err(Trouble::lost(message)))
+                Poll::Ready(Err(StreamError::lost(message)))
             }
         }
     }

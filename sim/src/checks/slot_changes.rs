@@ -6,7 +6,7 @@ use walsim_core::shmem::{Role, Slot};
 
 /// Where the slots of each node were after the last step.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Moves {
+pub(super) struct SlotChanges {
     nodes: Vec<Vec<Place>>,
 }
 
@@ -15,37 +15,39 @@ type Place = Option<(Lsn, bool)>;
 
 /// What a step has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Moved {
-    /// Some slot came, went, moved, or was invalidated.
+pub(super) struct SlotChange {
+    /// Some slot came, went, change, or was invalidated.
     pub(super) any: bool,
     /// There are slots.
     pub(super) in_use: bool,
 }
 
-impl Moves {
+impl SlotChanges {
     pub(super) fn new(nodes: usize) -> Self {
         Self {
             nodes: vec![Vec::new(); nodes],
         }
     }
 
-    pub(super) fn after_step(&mut self, scene: &Scene<'_>) -> Moved {
+    pub(super) fn after_step(&mut self, scene: &Scene<'_>) -> SlotChange {
         match scene.ran {
             Some((_, Role::Backend | Role::WalSender | Role::Checkpointer | Role::Startup)) => {
                 look(&mut self.nodes[scene.host], &scene.view.shmem().slots.slots)
             }
             // Nobody else touches slots.
-            Some((_, Role::Postmaster | Role::WalWriter | Role::WalReceiver)) | None => Moved {
-                any: false,
-                in_use: false,
-            },
+            Some((_, Role::Postmaster | Role::WalWriter | Role::WalReceiver)) | None => {
+                SlotChange {
+                    any: false,
+                    in_use: false,
+                }
+            }
         }
     }
 }
 
-fn look(places: &mut Vec<Place>, slots: &[Slot]) -> Moved {
+fn look(places: &mut Vec<Place>, slots: &[Slot]) -> SlotChange {
     places.resize(slots.len(), None);
-    let mut moved = Moved {
+    let mut change = SlotChange {
         any: false,
         in_use: false,
     };
@@ -53,11 +55,11 @@ fn look(places: &mut Vec<Place>, slots: &[Slot]) -> Moved {
         let now = slot
             .in_use
             .then(|| (slot.restart_lsn, slot.invalidated.is_some()));
-        moved.in_use |= slot.in_use;
-        moved.any |= *place != now;
+        change.in_use |= slot.in_use;
+        change.any |= *place != now;
         *place = now;
     }
-    moved
+    change
 }
 
 #[cfg(test)]

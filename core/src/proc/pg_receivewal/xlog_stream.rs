@@ -4,7 +4,7 @@ use super::copy_stream::{CopyEnd, CopyStream};
 use super::history::FetchHistory;
 use super::prepare::{Start, ended_by};
 use super::stop::Stop;
-use super::trouble::Trouble;
+use super::stream_error::StreamError;
 use crate::base::{Lsn, TimelineId};
 use crate::call::{LogEvent, Poll, ReceiveMessage};
 use crate::ready_ok;
@@ -58,7 +58,7 @@ impl ReceiveXlogStream {
         cx: &mut Cx<'_>,
         link: &mut Link,
         stop: &mut Stop,
-    ) -> Poll<Result<End, Trouble>> {
+    ) -> Poll<Result<End, StreamError>> {
         loop {
             match &mut self.phase {
                 Phase::History(fetch) => {
@@ -80,7 +80,7 @@ impl ReceiveXlogStream {
                     self.phase = Phase::Starting(Query::send(cx, link, &command));
                 }
                 Phase::Starting(query) => {
-                    let failing = |failure| Trouble::command("START_REPLICATION", failure);
+                    let failing = |failure| StreamError::command("START_REPLICATION", failure);
                     match ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing))) {
                         Answer::CopyBoth => {
                             let copy = CopyStream::begin(cx, link, self.synchronous);
@@ -88,8 +88,8 @@ impl ReceiveXlogStream {
                         }
                         // The timeline ends where we want to begin.
                         Answer::Done(row) => {
-                            if let Err(trouble) = self.next_timeline(cx, link.write, row) {
-                                return Poll::Ready(Err(trouble));
+                            if let Err(error) = self.next_timeline(cx, link.write, row) {
+                                return Poll::Ready(Err(error));
                             }
                         }
                     }
@@ -105,14 +105,14 @@ impl ReceiveXlogStream {
                     CopyEnd::Error(fields) => return Poll::Ready(Err(ended_by(&fields))),
                 },
                 Phase::Ended(query) => {
-                    let failing = |failure| Trouble::command("START_REPLICATION", failure);
+                    let failing = |failure| StreamError::command("START_REPLICATION", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
                     let row = match answer {
                         Answer::Done(row) => row,
                         Answer::CopyBoth => None,
                     };
-                    if let Err(trouble) = self.next_timeline(cx, link.write, row) {
-                        return Poll::Ready(Err(trouble));
+                    if let Err(error) = self.next_timeline(cx, link.write, row) {
+                        return Poll::Ready(Err(error));
                     }
                 }
                 Phase::Stopping(query) => {
@@ -132,16 +132,19 @@ impl ReceiveXlogStream {
         cx: &Cx<'_>,
         stopped: Lsn,
         row: Option<Row>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StreamError> {
         let (next, begin) = row
             .and_then(|row| parse(&row))
-            .ok_or(Trouble::lost(ReceiveMessage::EndOfTimeline))?;
+            .ok_or(StreamError::lost(ReceiveMessage::EndOfTimeline))?;
         let tli = self.start.tli;
         if next <= tli {
-            return Err(Trouble::lost(ReceiveMessage::NextTimeline { next, tli }));
+            return Err(StreamError::lost(ReceiveMessage::NextTimeline {
+                next,
+                tli,
+            }));
         }
         if begin > stopped {
-            return Err(Trouble::lost(ReceiveMessage::NextBegins {
+            return Err(StreamError::lost(ReceiveMessage::NextBegins {
                 tli,
                 stop: stopped,
                 next,
@@ -164,9 +167,9 @@ fn parse(row: &Row) -> Option<(TimelineId, Lsn)> {
 }
 
 /// Says why a COPY could not go on.
-pub(super) fn broken(why: String) -> Trouble {
+pub(super) fn broken(why: String) -> StreamError {
     let code = crate::call::SqlState::CONNECTION_FAILURE;
-    Trouble::Lost(LogEvent::error(
+    StreamError::Lost(LogEvent::error(
         code,
         crate::call::Message::StreamBroken(why),
     ))
