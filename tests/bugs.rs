@@ -24,8 +24,16 @@ fn found(bug: Bug) -> Found {
         left -= 1;
         left > 0
     };
-    let (found, _) = hunt(bug, &task, 0, go_on);
-    found.unwrap_or_else(|| panic!("{} hides from {SEEDS} seeds", bug.name()))
+    let hunted = hunt(bug, &task, 0, go_on);
+    if let Some(found) = &hunted.found {
+        assert!(
+            found.outcome.marks.reached(bug),
+            "reached where it is found"
+        );
+    }
+    hunted
+        .found
+        .unwrap_or_else(|| panic!("{} hides from {SEEDS} seeds", bug.name()))
 }
 
 /// Hunts, and sees the bug again in the file that a person would keep: with it the same end, without it none.

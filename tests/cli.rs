@@ -263,6 +263,7 @@ fn json_has_its_names() {
         "steps",
         "sim_s",
         "hash",
+        "marks",
     ];
     assert_names(stdout(&output).trim_end(), &names);
 }
@@ -345,6 +346,22 @@ fn a_trace_changes_nothing() {
 
 #[cfg(feature = "planted-bugs")]
 const BUG: &str = "walsender-sends-unflushed";
+
+/// A hunt that finds nothing says whether the bug's spot was reached at all, and a replay says it of one run.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_bug_that_was_not_found_may_not_have_been_reached() {
+    let nothing = walsim(&["bugs", "hunt", BUG, "--budget", "0s"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    let text = stdout(&nothing);
+    assert!(text.contains("reached in 0 of 0 seeds"), "{text}");
+
+    let until = |time| stdout(&walsim(&["replay", "3", "--bug", BUG, "--until", time]));
+    let (early, late) = (until("0s"), until("9s"));
+    assert!(early.contains(&format!("{BUG} was not reached")), "{early}");
+    assert!(late.contains(&format!("{BUG} was reached")), "{late}");
+    assert!(late.contains("  marks   commit-acked, "), "{late}");
+}
 
 fn last_line(output: &Output) -> serde_json::Value {
     let text = stdout(output);

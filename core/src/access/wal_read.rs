@@ -546,8 +546,12 @@ impl WalSource {
         // the record that ends in it from being read from its start again and again.
         // Before 2018 nobody looked here: the record layer found out, and went back to a source that had nothing better.
         let first = geometry.segment_offset(request.page) == 0;
-        if self.mode.standby() && first && !cx.planted(Bug::RecycledFirstPage) {
-            reader.check_page(request.page, &bytes)?;
+        if self.mode.standby()
+            && first
+            && let Err(error) = reader.check_page(request.page, &bytes)
+            && !cx.planted(Bug::RecycledFirstPage)
+        {
+            return Err(error);
         }
         Ok(bytes)
     }

@@ -95,10 +95,10 @@ impl ReleaseWal {
                 let keep = *keep;
                 // Before 14 the horizon that had been computed for the slots stayed: it never came past the slots of
                 // which the last had just gone.
-                if any && !cx.planted(Bug::HorizonNotRecomputed) {
-                    self.phase = self.after_invalidation(cx);
-                } else {
+                if !any || cx.planted(Bug::HorizonNotRecomputed) {
                     self.phase = self.remove(cx, keep);
+                } else {
+                    self.phase = self.after_invalidation(cx);
                 }
                 Poll::Yield(Yield::Again(why))
             }
@@ -144,7 +144,7 @@ impl ReleaseWal {
         }
     }
 
-    fn horizon(&self, cx: &Cx<'_>) -> SegmentNo {
+    fn horizon(&self, cx: &mut Cx<'_>) -> SegmentNo {
         let slots = slots_minimum(cx, self.slots);
         keep_log_seg(&cx.shmem.settings, self.redo, self.end, slots)
     }

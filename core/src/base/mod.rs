@@ -1,8 +1,10 @@
 //! F0: the small types that every floor speaks in.
 
+mod bug;
 mod geometry;
 mod ids;
 mod lsn;
+mod named;
 mod probe;
 mod settings;
 mod spelling;
@@ -11,10 +13,11 @@ pub(crate) mod testing;
 mod time;
 mod units;
 
+pub use bug::{Bug, Planted};
 pub use geometry::{Geometry, GeometryError};
 pub use ids::{ConnId, Fd, OpId, Pid, SegmentNo, TimelineId, Xid};
 pub use lsn::{Lsn, ParseLsnError};
-pub use probe::{Bug, Mark, MarkSet, Planted, Probe};
+pub use probe::{Mark, MarkSet, Probe};
 pub use settings::{PgVersion, SETTINGS, Setting, Settings, WalLevel, setting_named};
 pub use spelling::did_you_mean;
 pub use time::{Mono, Now, TimestampTz, UnixTime};

@@ -1,34 +1,7 @@
 //! What a run reports about itself besides its effects: marks of rare states, and the switch of planted bugs.
 
-/// A list of unit variants with their kebab-case names.
-macro_rules! named {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum $name {
-            $($(#[$vdoc])* $variant,)*
-        }
-
-        impl $name {
-            /// All of them, in the order of their numbers.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name as commands and reports print it.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)*
-                }
-            }
-
-            /// The one with that name.
-            #[must_use]
-            pub fn from_name(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|v| v.name() == name)
-            }
-        }
-    };
-}
+use super::bug::{Bug, Planted};
+use super::named::named;
 
 named! {
     /// A rare state that was reached. A campaign that never sees a mandatory one proves little.
@@ -86,111 +59,43 @@ named! {
     }
 }
 
-named! {
-    /// A historical bug that can be planted. The branch stands where PostgreSQL or a system like it went wrong.
-    Bug {
-        /// The walsender ships what is written but not yet fsynced.
-        WalsenderSendsUnflushed = "walsender-sends-unflushed",
-        /// The walreceiver dies without flushing what it wrote.
-        WalreceiverExitWithoutFlush = "walreceiver-exit-without-flush",
-        /// A durable rename does not fsync the directory.
-        RenameNotDurable = "rename-not-durable",
-        /// A checkpoint does not wait for commits whose status is not yet set.
-        CommitCrossesRedoPoint = "commit-crosses-redo-point",
-        /// Crash recovery writes over the first half of an incomplete record.
-        ContrecordDivergence = "contrecord-divergence",
-        /// The postmaster forgets a request for a walreceiver while it knows of an old one.
-        LostWalreceiverStartRequest = "lost-walreceiver-start-request",
-        /// At a shutdown a walsender leaves when everything is sent, whether or not it has arrived.
-        ShutdownDropsUnconfirmedTail = "shutdown-drops-unconfirmed-tail",
-        /// A failed fsync of WAL is tried again.
-        FsyncRetry = "fsync-retry",
-        /// The WAL reader believes a length before it has looked at the page on which the record goes on.
-        TrustUnvalidatedLength = "trust-unvalidated-length",
-        /// The WAL reader does not look at a length in the last bytes of a page.
-        ShortLengthAtPageEnd = "short-length-at-page-end",
-        /// The source of pages takes a segment without a look at its first page.
-        RecycledFirstPage = "recycled-first-page",
-        /// A failed save of a slot leaves its temporary file, which is in the way of all later saves.
-        SlotTempFileLeft = "slot-temp-file-left",
-        /// Advancing a slot by hand does not mark it dirty.
-        SlotAdvanceNotDirtied = "slot-advance-not-dirtied",
-        /// A slot reserves WAL without the lock that a checkpoint saves the slots under.
-        SlotReserveVsCheckpoint = "slot-reserve-vs-checkpoint",
-        /// What slots hold is computed from positions that no file has yet.
-        SlotAdvanceDuringCheckpoint = "slot-advance-during-checkpoint",
-        /// What an invalidated slot held goes on to count.
-        InvalidSlotStillPins = "invalid-slot-still-pins",
-        /// A checkpoint that has invalidated slots keeps the WAL that they held.
-        HorizonNotRecomputed = "horizon-not-recomputed",
-    }
-}
-
-/// A set of [`Mark`]s.
+/// A set of [`Mark`]s, and of the bugs whose spots were reached.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct MarkSet(u64);
+pub struct MarkSet {
+    bits: u64,
+    bugs: Planted,
+}
 
 impl MarkSet {
     /// Adds one.
     pub const fn insert(&mut self, mark: Mark) {
-        self.0 |= 1 << mark as u64;
+        self.bits |= 1 << mark as u64;
     }
 
     /// Is it in?
     #[must_use]
     pub const fn contains(self, mark: Mark) -> bool {
-        self.0 & (1 << mark as u64) != 0
+        self.bits & (1 << mark as u64) != 0
     }
 
     /// Adds all of another set.
     pub const fn extend(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-}
-
-/// Which bugs are planted. Zero-sized, and always "none", without the feature `planted-bugs`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct Planted {
-    #[cfg(feature = "planted-bugs")]
-    bits: u64,
-}
-
-impl Planted {
-    /// No bug.
-    pub const NONE: Self = Self {
-        #[cfg(feature = "planted-bugs")]
-        bits: 0,
-    };
-
-    /// Can this build plant bugs at all?
-    pub const AVAILABLE: bool = cfg!(feature = "planted-bugs");
-
-    /// One bug more; without the feature nothing changes.
-    #[must_use]
-    #[cfg_attr(
-        not(feature = "planted-bugs"),
-        expect(unused_variables, reason = "the switch is compiled out")
-    )]
-    pub const fn with(self, bug: Bug) -> Self {
-        #[cfg(feature = "planted-bugs")]
-        return Self {
-            bits: self.bits | 1 << bug as u64,
-        };
-        #[cfg(not(feature = "planted-bugs"))]
-        self
+        self.bits |= other.bits;
+        self.bugs = self.bugs.and(other.bugs);
     }
 
-    /// Is the bug planted?
+    /// All that are in, in the order of their definition.
+    pub fn iter(self) -> impl Iterator<Item = Mark> {
+        Mark::ALL
+            .iter()
+            .copied()
+            .filter(move |mark| self.contains(*mark))
+    }
+
+    /// Was the spot reached at which this planted bug makes a difference?
     #[must_use]
-    #[cfg_attr(
-        not(feature = "planted-bugs"),
-        expect(unused_variables, reason = "the switch is compiled out")
-    )]
-    pub const fn has(self, bug: Bug) -> bool {
-        #[cfg(feature = "planted-bugs")]
-        return self.bits & (1 << bug as u64) != 0;
-        #[cfg(not(feature = "planted-bugs"))]
-        false
+    pub const fn reached(&self, bug: Bug) -> bool {
+        self.bugs.has(bug)
     }
 }
 
@@ -207,7 +112,10 @@ impl Probe {
     pub const fn new(planted: Planted) -> Self {
         Self {
             planted,
-            marks: MarkSet(0),
+            marks: MarkSet {
+                bits: 0,
+                bugs: Planted::NONE,
+            },
         }
     }
 
@@ -216,9 +124,20 @@ impl Probe {
         self.marks.insert(mark);
     }
 
-    /// Is the bug planted?
+    /// Is the bug planted? If so it is noted as reached: ask where the answer makes a difference, after every other
+    /// condition.
     #[must_use]
-    pub const fn planted(&self, bug: Bug) -> bool {
+    pub const fn planted(&mut self, bug: Bug) -> bool {
+        let planted = self.planted.has(bug);
+        if planted {
+            self.marks.bugs = self.marks.bugs.with(bug);
+        }
+        planted
+    }
+
+    /// Is the bug planted? Nothing is noted: [`Probe::planted`] follows once it is known to make a difference.
+    #[must_use]
+    pub const fn has_bug(&self, bug: Bug) -> bool {
         self.planted.has(bug)
     }
 
@@ -226,5 +145,24 @@ impl Probe {
     #[must_use]
     pub const fn marks(&self) -> MarkSet {
         self.marks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only a bug that is planted, and only the look that decides, is noted.
+    #[test]
+    fn a_planted_bug_is_noted_where_it_decides() {
+        let bug = Bug::RenameNotDurable;
+        let mut probe = Probe::new(Planted::NONE.with(bug));
+        assert_eq!(probe.has_bug(bug), Planted::AVAILABLE);
+        assert!(!probe.has_bug(Bug::FsyncRetry) && !probe.planted(Bug::FsyncRetry));
+        assert!(Bug::ALL.iter().all(|bug| !probe.marks().reached(*bug)));
+        assert_eq!(probe.planted(bug), Planted::AVAILABLE);
+        assert_eq!(probe.marks().reached(bug), Planted::AVAILABLE);
+        assert!(!probe.marks().reached(Bug::FsyncRetry));
+        assert_eq!(probe.marks().iter().count(), 0);
     }
 }

@@ -35,10 +35,16 @@ impl Cx<'_> {
         self.probe.mark(mark);
     }
 
-    /// Is the bug planted?
+    /// Is the bug planted? See [`Probe::planted`]: this is the last thing to ask.
     #[must_use]
-    pub fn planted(&self, bug: Bug) -> bool {
+    pub fn planted(&mut self, bug: Bug) -> bool {
         self.probe.planted(bug)
+    }
+
+    /// The same without a note that its spot was reached.
+    #[must_use]
+    pub fn has_bug(&self, bug: Bug) -> bool {
+        self.probe.has_bug(bug)
     }
 
     /// Why the process runs.

@@ -7,7 +7,7 @@ use super::values::{SeedBase, base_value, bug_value, duration_value};
 use super::{Format, Outcome, json, os, pool, say};
 use std::path::PathBuf;
 use std::time::Duration;
-use walsim::bugs::{Found, bug_info, hunt};
+use walsim::bugs::{Found, Hunted, awaited_check, bug_info, hunt};
 use walsim::fuzz::Task;
 use walsim::plan::{Expect, Overrides, Profile, Scenario, show_seed};
 use walsim::report::Status;
@@ -77,7 +77,15 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
     };
     let base = args.seed_base.seed();
     let mut all = Vec::new();
+    let mut awaiting = 0;
     for bug in bugs {
+        if let Some(code) = awaited_check(*bug).filter(|_| args.names.is_empty()) {
+            awaiting += 1;
+            if args.format == Format::Text {
+                say!("waiting    {}: for a check of {code}", bug.name());
+            }
+            continue;
+        }
         let caught = Caught::hunt(args, *bug, base)?;
         match args.format {
             Format::Json => json::line(&caught.line()),
@@ -85,6 +93,7 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
         }
         all.push(caught);
     }
+    let hunted = all.len();
     let found = all.iter().filter(|caught| caught.every_time()).count();
     let times = || all.iter().map(Caught::cpu);
     let (median, worst) = (median(times()), times().max());
@@ -93,24 +102,24 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
     match args.format {
         Format::Json => json::line(&json::HuntSummary {
             kind: "summary",
-            bugs: bugs.len(),
+            bugs: hunted,
             found,
+            awaiting,
             median_cpu_s: json::seconds(median),
             worst_cpu_s: json::seconds(worst),
             median_shrunk_steps: steps,
         }),
         Format::Text => {
             let (median, worst) = (json::seconds(median), json::seconds(worst));
-            let all = bugs.len();
             let rows = steps.map_or(String::new(), |n| format!("; median {n} rows left"));
-            say!("found {found} of {all}; median {median} s of CPU, at worst {worst} s{rows}");
+            say!("found {found} of {hunted}; median {median} s of CPU, at worst {worst} s{rows}");
         }
     }
     if let Some(path) = &args.markdown {
         let text = markdown(args, base, &all);
         std::fs::write(path, text).map_err(|e| Refusal::of_io(path, "write", &e))?;
     }
-    Ok(if found == bugs.len() {
+    Ok(if found == hunted {
         Status::Pass
     } else {
         Status::Violation
@@ -135,8 +144,7 @@ struct Caught {
 }
 
 struct Hunt {
-    found: Option<Found>,
-    seeds: u64,
+    hunted: Hunted,
     cpu: Duration,
 }
 
@@ -151,11 +159,8 @@ impl Caught {
         let hunt_from = |base| {
             let begun = os::cpu_time();
             let spent = || os::cpu_time().saturating_sub(begun);
-            let (found, seeds) =
-                pool::simulate(|| hunt(bug, &task, base, || spent() < args.budget));
             Hunt {
-                found,
-                seeds,
+                hunted: pool::simulate(|| hunt(bug, &task, base, || spent() < args.budget)),
                 cpu: spent(),
             }
         };
@@ -172,7 +177,7 @@ impl Caught {
     }
 
     fn keep(&mut self, args: &HuntArgs) -> Result<(), Refusal> {
-        let Some(found) = self.hunts.iter().find_map(|hunt| hunt.found.as_ref()) else {
+        let Some(found) = self.found() else {
             return Ok(());
         };
         let name = format!("{}-{}.toml", self.bug.name(), show_seed(found.seed));
@@ -187,12 +192,19 @@ impl Caught {
     }
 
     fn every_time(&self) -> bool {
-        self.hunts.iter().all(|hunt| hunt.found.is_some())
+        self.times() == self.hunts.len()
+    }
+
+    /// How many hunts found it.
+    fn times(&self) -> usize {
+        let found = |hunt: &&Hunt| hunt.hunted.found.is_some();
+        self.hunts.iter().filter(found).count()
     }
 
     /// The first one that found it.
     fn found(&self) -> Option<&Found> {
-        self.hunts.iter().find_map(|hunt| hunt.found.as_ref())
+        let mut hunts = self.hunts.iter();
+        hunts.find_map(|hunt| hunt.hunted.found.as_ref())
     }
 
     fn code(&self) -> Option<&str> {
@@ -204,7 +216,13 @@ impl Caught {
     }
 
     fn seeds(&self) -> u64 {
-        median(self.hunts.iter().map(|hunt| hunt.seeds)).unwrap_or_default()
+        median(self.hunts.iter().map(|hunt| hunt.hunted.seeds)).unwrap_or_default()
+    }
+
+    /// Of the seeds of all hunts, how many reached its spot.
+    fn reached(&self) -> (u64, u64) {
+        let sum = |what: fn(&Hunted) -> u64| self.hunts.iter().map(|hunt| what(&hunt.hunted)).sum();
+        (sum(|hunted| hunted.reached), sum(|hunted| hunted.seeds))
     }
 
     fn steps(&self) -> Option<usize> {
@@ -219,6 +237,7 @@ impl Caught {
             invariant: self.code().map(String::from),
             seed: self.found().map(|found| show_seed(found.seed)),
             seeds: self.seeds(),
+            reached: self.reached().0,
             cpu_s: json::seconds(self.cpu()),
             shrunk_steps: self.steps(),
             shrunk_faults: self.small.as_ref().map(|small| small.size.faults),
@@ -229,13 +248,11 @@ impl Caught {
     fn tell(&self) {
         let (name, seeds, cpu_s) = (self.bug.name(), self.seeds(), json::seconds(self.cpu()));
         if !self.every_time() {
-            let times = self
-                .hunts
-                .iter()
-                .filter(|hunt| hunt.found.is_some())
-                .count();
-            let of = self.hunts.len();
-            say!("NOT FOUND  {name}: {times} of {of} hunts, {seeds} seeds, {cpu_s} s of CPU");
+            let (times, of) = (self.times(), self.hunts.len());
+            let (reached, seeds) = self.reached();
+            say!(
+                "NOT FOUND  {name}: {times} of {of} hunts, reached in {reached} of {seeds} seeds, {cpu_s} s of CPU"
+            );
         }
         let Some(found) = self.found() else { return };
         let code = self.code().unwrap_or_default();

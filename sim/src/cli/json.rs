@@ -99,6 +99,11 @@ pub(super) struct Run {
     pub(super) steps: u64,
     pub(super) sim_s: f64,
     pub(super) hash: String,
+    /// Rare states that were reached.
+    pub(super) marks: Vec<&'static str>,
+    /// Was the spot of the planted bug reached?
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bug_reached: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) nodes: Option<Vec<Node>>,
 }
@@ -120,6 +125,8 @@ pub(super) struct Bug {
     pub(super) invariant: Option<String>,
     pub(super) seed: Option<String>,
     pub(super) seeds: u64,
+    /// Seeds of all hunts that reached its spot.
+    pub(super) reached: u64,
     pub(super) cpu_s: f64,
     /// Rows left in the shrunk file, and the faults among them; null if it was not shrunk.
     pub(super) shrunk_steps: Option<usize>,
@@ -132,6 +139,8 @@ pub(super) struct HuntSummary {
     pub(super) kind: &'static str,
     pub(super) bugs: usize,
     pub(super) found: usize,
+    /// Bugs that were not hunted, since their checks do not exist yet.
+    pub(super) awaiting: usize,
     pub(super) median_cpu_s: f64,
     pub(super) worst_cpu_s: f64,
     pub(super) median_shrunk_steps: Option<usize>,

@@ -13,7 +13,7 @@ use walsim::dump::DataDirectory;
 use walsim::plan::{Plan, Profile, Scenario, seed, show_seed};
 use walsim::report::{Report, Status, verdict_word};
 use walsim::world::{Verdict, World, run as run_plan};
-use walsim_core::base::{Bug, Planted};
+use walsim_core::base::{Bug, Mark, MarkSet, Planted};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         nodes = Some(write_nodes(dir, &plan, world, platter)?);
     }
     match args.format {
-        Format::Json => json::line(&played.line(&plan, nodes)),
+        Format::Json => json::line(&played.line(args, &plan, nodes)),
         Format::Text => played.print(args, &plan, nodes.as_deref()),
     }
     Ok(played.verdict.as_ref().map_or(Status::Pass, Status::from))
@@ -102,6 +102,7 @@ struct Played {
     steps: u64,
     sim_us: u64,
     hash: u64,
+    marks: MarkSet,
     /// Not there after a panic.
     world: Option<World>,
 }
@@ -122,6 +123,7 @@ fn play(plan: &Plan, planted: Planted, until: Option<u64>) -> Played {
             steps: outcome.steps,
             sim_us: outcome.sim_us,
             hash: outcome.hash,
+            marks: outcome.marks,
             outcome: Some(outcome),
             world: None,
         };
@@ -132,12 +134,13 @@ fn play(plan: &Plan, planted: Planted, until: Option<u64>) -> Played {
         steps: world.steps(),
         sim_us: world.now().0,
         hash: world.trace_digest(),
+        marks: world.marks(),
         world: Some(world),
     }
 }
 
 impl Played {
-    fn line(&self, plan: &Plan, nodes: Option<Vec<json::Node>>) -> json::Run {
+    fn line(&self, args: &Args, plan: &Plan, nodes: Option<Vec<json::Node>>) -> json::Run {
         json::Run {
             kind: "run",
             seed: show_seed(plan.seed),
@@ -149,6 +152,8 @@ impl Played {
             steps: self.steps,
             sim_s: json::seconds(Duration::from_micros(self.sim_us)),
             hash: format!("{:#018x}", self.hash),
+            marks: self.marks.iter().map(Mark::name).collect(),
+            bug_reached: args.bug.map(|bug| self.marks.reached(bug)),
             nodes,
         }
     }
@@ -184,6 +189,12 @@ impl Played {
                 .to_string();
             }
             (None, _) | (_, None) => text += &format!("stopped after {counts}\n"),
+        }
+        let marks: Vec<&str> = self.marks.iter().map(Mark::name).collect();
+        text += &format!("  marks   {}\n", marks.join(", "));
+        if let Some(bug) = args.bug {
+            let not = if self.marks.reached(bug) { "" } else { "not " };
+            text += &format!("  bug     {} was {not}reached\n", bug.name());
         }
         text += &format!("  hash    {:#018x}\n", self.hash);
         for node in nodes.unwrap_or_default() {

@@ -72,7 +72,7 @@ impl Predicate {
     /// Runs a candidate: does it fail in the same way?
     #[must_use]
     pub fn judge(&self, plan: &Plan) -> Option<Failed> {
-        let outcome = run_at_most(plan, self.planted, false, self.most_steps)?;
+        let outcome = run_at_most(plan, self.planted, false, self.most_steps).ok()?;
         let same = Symptom::of(&outcome.verdict).as_ref() == Some(&self.symptom);
         if !same || self.passes_without && !passes(plan) {
             return None;
@@ -82,7 +82,7 @@ impl Predicate {
 }
 
 fn passes(plan: &Plan) -> bool {
-    let outcome = run_at_most(plan, Planted::NONE, false, MOST_STEPS);
+    let outcome = run_at_most(plan, Planted::NONE, false, MOST_STEPS).ok();
     outcome.is_some_and(|outcome| outcome.verdict == Verdict::Pass)
 }
 

@@ -95,13 +95,24 @@ pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
     run_at_most(plan, planted, audit, u64::MAX).expect("the quiescent phase has a bound")
 }
 
-/// The same, unless it would take more than so many steps.
-#[must_use]
-pub fn run_at_most(plan: &Plan, planted: Planted, audit: bool, most: u64) -> Option<Outcome> {
+/// The same, in at most so many steps.
+///
+/// # Errors
+/// More would be needed; what was reached by then.
+pub fn run_at_most(
+    plan: &Plan,
+    planted: Planted,
+    audit: bool,
+    most: u64,
+) -> Result<Outcome, MarkSet> {
     let outcome = std::panic::catch_unwind(|| {
         let mut world = World::new(plan, planted, audit);
         while world.step() && world.steps() <= most {}
-        world.finished().is_some().then(|| world.outcome())
+        if world.finished().is_some() {
+            Ok(world.outcome())
+        } else {
+            Err(world.marks())
+        }
     });
     outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -111,7 +122,7 @@ pub fn run_at_most(plan: &Plan, planted: Planted, audit: bool, most: u64) -> Opt
             "ASSERT:{}",
             message.split([':', '\n']).next().unwrap_or_default()
         );
-        Some(Outcome {
+        Ok(Outcome {
             verdict: Verdict::Panic { label, message },
             steps: 0,
             sim_us: 0,
@@ -248,6 +259,12 @@ impl World {
     #[must_use]
     pub fn disk(&self, host: usize) -> &Disk {
         &self.hosts[host].disk
+    }
+
+    /// Rare states that were reached so far.
+    #[must_use]
+    pub const fn marks(&self) -> MarkSet {
+        self.marks
     }
 
     /// The last lines of the story.

@@ -74,8 +74,8 @@ impl Postmaster {
         if receiver {
             // Up to 9.6 a request was dropped if a walreceiver was still known: dead, but not yet reaped. The startup
             // process asked again only after it had given the launch up.
-            let dropped = cx.planted(Bug::LostWalreceiverStartRequest)
-                && self.children.has(Kind::WalReceiver);
+            let dropped = self.children.has(Kind::WalReceiver)
+                && cx.planted(Bug::LostWalreceiverStartRequest);
             self.walreceiver_requested |= !dropped;
         }
         if shut_down {

@@ -176,7 +176,7 @@ impl Finish {
         self.aborted = recovery.reader.aborted();
         // Before 14.1 and 13.5 WAL simply went on behind the last complete record. The first part of the incomplete one
         // may have been streamed or archived by then, and whoever has it waits for a rest that never comes.
-        if cx.planted(Bug::ContrecordDivergence) {
+        if self.aborted.is_some() && cx.planted(Bug::ContrecordDivergence) {
             self.aborted = None;
         }
         if let Some(aborted) = self.aborted {

@@ -235,7 +235,8 @@ impl WalReceiver {
         };
         // Before 9.0.3 the walreceiver died without flushing what it had written. Recovery goes on with those bytes from
         // pg_wal, and the next walreceiver takes all that was replayed for durable.
-        if !cx.planted(Bug::WalreceiverExitWithoutFlush) {
+        let unflushed = self.link.flush < self.link.write;
+        if !(unflushed && cx.planted(Bug::WalreceiverExitWithoutFlush)) {
             match flush.poll(cx, &mut self.link) {
                 Poll::Yield(how) => return how,
                 Poll::Ready(Err(event)) => return Yield::Exit(exit_of(event)),

@@ -10,10 +10,12 @@ use crate::wire::replication::{Keepalive, WalMessage, XLogDataHeader, xlog_data_
 use bytes::Bytes;
 
 /// How far may be sent now: `SendRqstPtr`.
-pub(super) fn send_limit(cx: &Cx<'_>) -> Lsn {
+pub(super) fn send_limit(cx: &mut Cx<'_>) -> Lsn {
     // While streaming was written, for 9.0, the walsender shipped what had been written but not yet fsynced: a primary
     // that crashed then came back without WAL that its standby had already replayed.
-    if cx.planted(Bug::WalsenderSendsUnflushed) && !cx.shmem.recovery_in_progress() {
+    let xlog = &cx.shmem.xlog;
+    let unflushed = xlog.flush < xlog.write && !cx.shmem.recovery_in_progress();
+    if unflushed && cx.planted(Bug::WalsenderSendsUnflushed) {
         return cx.shmem.xlog.write;
     }
     flush_position(cx).0
@@ -33,7 +35,7 @@ fn cut(geometry: &Geometry, sent: Lsn, limit: Lsn) -> (Lsn, bool) {
 impl Stream {
     /// The first half of `XLogSendPhysical`. The limit is taken here, before the file is read: were it taken again
     /// afterwards, the end of a timeline in between would go unnoticed.
-    pub(super) fn begin_send(&mut self, cx: &Cx<'_>) {
+    pub(super) fn begin_send(&mut self, cx: &mut Cx<'_>) {
         let limit = send_limit(cx);
         if self.done_sending || limit <= self.sent {
             self.caught_up = true;

@@ -83,7 +83,6 @@ impl PgReplicationSlotAdvance {
 
     fn advance(&self, cx: &mut Cx<'_>) -> Result<Lsn, LogEvent> {
         let upto = self.upto;
-        let forgets = cx.planted(Bug::SlotAdvanceNotDirtied);
         let slot = my_slot(cx);
         let least = slot.restart_lsn;
         if !least.is_valid() {
@@ -98,8 +97,8 @@ impl PgReplicationSlotAdvance {
         if least < upto {
             slot.restart_lsn = upto;
             // Before 13 it was not marked dirty, so that not even a shutdown saved the new position.
-            if !forgets {
-                slot.mark_dirty();
+            if !cx.planted(Bug::SlotAdvanceNotDirtied) {
+                my_slot(cx).mark_dirty();
             }
         }
         Ok(upto)

@@ -33,32 +33,54 @@ impl ReplicationSlotsComputeRequiredLsn {
 }
 
 /// What start-up needs no second step for: nobody else runs yet.
-pub(super) fn least_required(cx: &Cx<'_>) -> Option<Lsn> {
+pub(super) fn least_required(cx: &mut Cx<'_>) -> Option<Lsn> {
     let slots = cx.shmem.slots.slots.iter().filter(|slot| slot.in_use);
-    slots.filter_map(|slot| required_by(cx, slot)).min()
+    let valid = slots.clone().filter(|slot| !slot.is_lost(version(cx)));
+    let mut least = valid.clone().filter_map(|slot| required_by(cx, slot)).min();
+    let in_memory = valid.filter_map(held_by).min();
+    let given_up = slots
+        .filter_map(|slot| held_before_invalidation(cx, slot))
+        .min();
+    // Before 18 what memory says counted. A crash takes the slot back to what its file says, whose WAL a checkpoint
+    // that had saved the slot before its last advance could have removed.
+    if in_memory != least && cx.planted(Bug::SlotAdvanceDuringCheckpoint) {
+        least = in_memory;
+    }
+    // Before 15.2 what an invalidated slot had held went on to count.
+    if given_up.is_some_and(|at| least.is_none_or(|least| at < least))
+        && cx.planted(Bug::InvalidSlotStillPins)
+    {
+        least = given_up;
+    }
+    least
 }
 
-/// From where on a slot holds WAL.
+fn version(cx: &Cx<'_>) -> PgVersion {
+    cx.shmem.settings.pg_version
+}
+
+/// From where on a valid slot holds WAL.
 fn required_by(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
-    let version = cx.shmem.settings.pg_version;
-    if slot.is_lost(version) {
-        // Before 15.2 what an invalidated slot had held went on to count.
-        return match slot.invalidated {
-            Some(Invalidation::WalRemoved(at)) if cx.planted(Bug::InvalidSlotStillPins) => Some(at),
-            Some(Invalidation::WalRemoved(_) | Invalidation::Other(_)) | None => None,
-        }
-        .filter(|at| at.is_valid());
-    }
-    let held = Some(slot.restart_lsn).filter(|lsn| lsn.is_valid())?;
+    let held = held_by(slot)?;
     let saved = slot.last_saved_restart_lsn;
-    match version {
+    match version(cx) {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => Some(held),
-        // Before 18 what memory says counted. A crash takes the slot back to what its file says, whose WAL a checkpoint
-        // that had saved the slot before its last advance could have removed.
-        PgVersion::V18 if cx.planted(Bug::SlotAdvanceDuringCheckpoint) => Some(held),
         PgVersion::V18 if !slot.temporary && saved.is_valid() => Some(held.min(saved)),
         PgVersion::V18 => Some(held),
     }
+}
+
+/// The position that a slot has in memory.
+fn held_by(slot: &Slot) -> Option<Lsn> {
+    Some(slot.restart_lsn).filter(|lsn| lsn.is_valid())
+}
+
+fn held_before_invalidation(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
+    match slot.invalidated {
+        Some(Invalidation::WalRemoved(at)) if slot.is_lost(version(cx)) => Some(at),
+        Some(Invalidation::WalRemoved(_) | Invalidation::Other(_)) | None => None,
+    }
+    .filter(|at| at.is_valid())
 }
 
 /// What a checkpoint may count on for the removal of WAL, taken before it saves the slots. Only 15 uses it; the lock
@@ -73,11 +95,16 @@ pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
 /// The slots' minimum for `KeepLogSeg`, given what [`sample_required_lsn`] gave: nothing beyond it may be removed.
 /// Before 18 that is by the positions from before the slots were saved, then by those known to be saved.
 #[must_use]
-pub fn slots_minimum(cx: &Cx<'_>, sampled: Lsn) -> Lsn {
-    match cx.shmem.settings.pg_version {
-        PgVersion::V18 => cx.shmem.slots.required_lsn,
-        // Before 15.14, 16.10 and 17.6 the minimum was taken here, with positions that no file has yet.
-        _ if cx.planted(Bug::SlotAdvanceDuringCheckpoint) => cx.shmem.slots.required_lsn,
+pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
+    let required = cx.shmem.slots.required_lsn;
+    match version(cx) {
+        PgVersion::V18 => required,
+        PgVersion::V15 | PgVersion::V16 | PgVersion::V17
+            if required != sampled && cx.planted(Bug::SlotAdvanceDuringCheckpoint) =>
+        {
+            // Before 15.14, 16.10 and 17.6 the minimum was taken here, with positions that no file has yet.
+            required
+        }
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => sampled,
     }
 }

@@ -43,7 +43,7 @@ impl ReplicationSlotReserveWal {
                     let redo = cx.shmem.xlog.redo;
                     // Before 18.2 and 15.16 nothing was locked here. A checkpoint that moved the redo pointer and took
                     // its look at the slots in between removed what the slot was about to hold.
-                    if cx.planted(Bug::SlotReserveVsCheckpoint) {
+                    if cx.has_bug(Bug::SlotReserveVsCheckpoint) {
                         cx.release(LOCK);
                         self.phase = Phase::Read(redo);
                         return Poll::Yield(Yield::Again("ReplicationSlotReserveWal"));
@@ -51,7 +51,10 @@ impl ReplicationSlotReserveWal {
                     self.publish(cx, redo);
                 }
                 Phase::Read(redo) => {
-                    let redo = *redo;
+                    let mut redo = *redo;
+                    if cx.shmem.xlog.redo != redo && !cx.planted(Bug::SlotReserveVsCheckpoint) {
+                        redo = cx.shmem.xlog.redo;
+                    }
                     self.publish(cx, redo);
                 }
                 Phase::Compute(compute) => {

@@ -241,7 +241,7 @@ impl WalReader {
         from..from + parts.header.tot_len as usize
     }
 
-    fn advance(&mut self, probe: &Probe, room: &mut Room) -> Next<Held> {
+    fn advance(&mut self, probe: &mut Probe, room: &mut Room) -> Next<Held> {
         loop {
             let step = match &self.phase {
                 Phase::Idle => {
@@ -319,7 +319,7 @@ impl WalReader {
 
     /// Reads a record up to the end of its first page.
     #[inline]
-    fn start(&mut self, at: Lsn, probe: &Probe, room: &mut Room) -> Result<Option<Held>, Stop> {
+    fn start(&mut self, at: Lsn, probe: &mut Probe, room: &mut Room) -> Result<Option<Held>, Stop> {
         let geometry = *self.geometry();
         let wal_page = geometry.wal_page;
         let (page, mut offset) = (geometry.page_start(at), geometry.page_offset(at));
@@ -344,14 +344,17 @@ impl WalReader {
             check_header(self.pages.version, self.decoded, start, &header)?;
         } else {
             // Up to 15.4 room for the record was made here, by a length that may be left from a former life of the file.
-            if probe.planted(Bug::TrustUnvalidatedLength) && total > MAX_RECORD {
+            if total > MAX_RECORD && probe.planted(Bug::TrustUnvalidatedLength) {
                 return Err(WalError::Allocation(total).into());
             }
             // Nor was it at once seen that a length may be too small: the checksum then ran over nearly all of memory.
-            if !probe.planted(Bug::ShortLengthAtPageEnd) {
-                check_length(self.pages.version, start, total)?;
-            } else if total <= wal_page - offset {
-                return Err(WalError::Segfault(start).into());
+            if let Err(error) = check_length(self.pages.version, start, total) {
+                if !probe.planted(Bug::ShortLengthAtPageEnd) {
+                    return Err(error.into());
+                }
+                if total <= wal_page - offset {
+                    return Err(WalError::Segfault(start).into());
+                }
             }
         }
         if total > wal_page - offset {
