@@ -356,7 +356,7 @@ fn a_bug_that_was_not_found_may_not_have_been_reached() {
     let text = stdout(&nothing);
     assert!(text.contains("reached in 0 of 0 seeds"), "{text}");
 
-    let until = |time| stdout(&walsim(&["replay", "3", "--bug", BUG, "--until", time]));
+    let until = |time| stdout(&walsim(&["replay", "0", "--bug", BUG, "--until", time]));
     let (early, late) = (until("0s"), until("9s"));
     assert!(early.contains(&format!("{BUG} was not reached")), "{early}");
     assert!(late.contains(&format!("{BUG} was reached")), "{late}");
