@@ -202,7 +202,7 @@ fn a_failure_report_tells_what_to_do_next() {
         seed: 0x1f3a,
         outcome: &outcome,
         replay: "walsim replay 0x1f3a".into(),
-        test: Some("WALSIM_SEED=0x1f3a cargo test -p walsim --test simulation".into()),
+        test: Some("WALSIM_SEED=0x1f3a cargo test -p walsim-tests --test simulation".into()),
         file: Some("target/walsim/0x1f3a.toml".into()),
     };
     insta::assert_snapshot!("report_violation", report.to_string());

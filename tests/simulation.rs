@@ -57,7 +57,7 @@ fn of_seed(profile: Profile, seed: u64) -> Trial {
                 format!("walsim fuzz --profile faultless --seed-base {shown} --count 1")
             }
         };
-        let test = format!("cargo test -p walsim --test simulation {name}::{shown}");
+        let test = format!("cargo test -p walsim-tests --test simulation {name}::{shown}");
         passes(seed, &outcome, replay, test)
     })
 }
@@ -73,7 +73,7 @@ fn of_scenario((name, path): (String, PathBuf)) -> Trial {
         let Scenario { plan, expect } = scenario;
         let outcome = run(&plan, Planted::NONE, true);
         let replay = format!("walsim replay {} --trace", path.display());
-        let test = format!("cargo test -p walsim --test simulation {name}");
+        let test = format!("cargo test -p walsim-tests --test simulation {name}");
         passes(plan.seed, &outcome, replay, test)?;
         for mark in &expect.marks {
             if !outcome.marks.contains(*mark) {

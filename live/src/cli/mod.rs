@@ -64,10 +64,10 @@ pub(crate) fn main() -> ExitCode {
 fn version() -> &'static str {
     if walsim_core::base::Planted::AVAILABLE {
         concat!(
-            env!("CARGO_PKG_VERSION"),
+            env!("WALSIM_VERSION"),
             " (built together with walsim: planted bugs are compiled in, all of them off)"
         )
     } else {
-        env!("CARGO_PKG_VERSION")
+        env!("WALSIM_VERSION")
     }
 }

@@ -305,7 +305,7 @@ impl Teller<'_> {
 /// The command that runs a seed of profile `default` as a test.
 fn test_line(seed: u64) -> String {
     format!(
-        "WALSIM_SEED={} cargo test -p walsim --test simulation",
+        "WALSIM_SEED={} cargo test -p walsim-tests --test simulation",
         show_seed(seed)
     )
 }

@@ -36,7 +36,7 @@ Exit status:
 
 /// A deterministic simulator that tries to break PostgreSQL's physical streaming replication
 #[derive(Parser)]
-#[command(name = "walsim", version, after_help = EXIT_STATUS)]
+#[command(name = "walsim", version = env!("WALSIM_VERSION"), after_help = EXIT_STATUS)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -101,7 +101,9 @@ fn play(name: &str, path: &Path) -> Outcome {
     let status = Status::from(&outcome.verdict);
     if status != Status::Pass {
         let replay = format!("walsim replay {} --trace", path.display());
-        let test = Some(format!("cargo test -p walsim --test simulation {name}"));
+        let test = Some(format!(
+            "cargo test -p walsim-tests --test simulation {name}"
+        ));
         let report = Report {
             seed: plan.seed,
             outcome: &outcome,
