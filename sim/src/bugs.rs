@@ -20,14 +20,59 @@ pub struct BugInfo {
     pub about: &'static str,
 }
 
-/// Bugs that wait for the check that is to find them, by its code. Until it exists a hunt for all bugs only lists them.
-const AWAITING: &[(Bug, &str)] = &[];
+/// Bugs that wait for the check that is to find them. Until it exists a hunt for all bugs only lists them.
+const AWAITING: &[(Bug, &str)] = &[
+    (Bug::StartupFreezes, "excuses with a witness"),
+    (Bug::SmartShutdownHangs, "excuses with a witness"),
+    (Bug::FastShutdownHangs, "excuses with a witness"),
+    (Bug::SlotSaveTakesMemoryBack, "slot moves"),
+    (Bug::StartReplicationMovesSlot, "slot moves"),
+    (Bug::SlotMovedPastFlush, "slot moves"),
+    (Bug::SlotMovedToWrite, "slot moves"),
+    (Bug::SlotNeverMoved, "slot moves"),
+    (Bug::CheckpointDropsAbsentSlots, "slot lives"),
+    (Bug::InvalidSlotStreamed, "invalid slot"),
+    (Bug::DroppedSlotWritten, "one owner"),
+    (Bug::WalKeepSizeIgnored, "KEEP"),
+    (Bug::ApplyReportedBeforeReplay, "REPORT"),
+    (Bug::FlushReportedBeforeFsync, "REPORT"),
+    (Bug::AckServerEndOfWal, "REPORT"),
+    (Bug::WalsendersNotWoken, "PROMPT"),
+    (Bug::LatchResetTooLate, "PROMPT"),
+    (Bug::TimeoutEndsHealthyStandby, "HEALTHY"),
+    (Bug::ReceiverNeverGivesUp, "STUCK"),
+    (Bug::ClogBeforeWal, "CLOG"),
+    (Bug::XidEndsBeforeStatus, "xid visibility"),
+    (Bug::RedoPointerNotRechecked, "FPI"),
+    (Bug::ImageDecisionOffByOne, "FPI"),
+    (Bug::RedoPointerPublishedLate, "FPI"),
+    (Bug::WalAfterShutdownCheckpoint, "CHAIN"),
+    (Bug::FailedCheckpointReportedDone, "CHECKPOINT"),
+    (Bug::StaleTailInLastPage, "CHAIN"),
+    (Bug::SwitchBreaksChain, "CHAIN"),
+];
 
-/// The code of the check that is to find the bug, and that does not exist yet.
+/// Codes of such checks.
+#[cfg(test)]
+const AWAITED_CODES: [&str; 11] = [
+    "CHAIN",
+    "CHECKPOINT",
+    "CLOG",
+    "FPI",
+    "HEALTHY",
+    "KEEP",
+    "OWNER",
+    "PROMPT",
+    "REPORT",
+    "STUCK",
+    "XID",
+];
+
+/// The check that is to find the bug, and that does not exist yet.
 #[must_use]
 pub fn awaited_check(bug: Bug) -> Option<&'static str> {
     let waits = AWAITING.iter().find(|(waiting, _)| *waiting == bug);
-    waits.map(|(_, code)| *code)
+    waits.map(|(_, check)| *check)
 }
 
 /// What is known of a bug.
@@ -99,6 +144,108 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             &["RETAIN"],
             "a checkpoint that gives slots up goes on with the horizon that they made",
         ),
+        Bug::StartupFreezes => (&["LIVE", "PROMPT"], "a standby stops replaying for ever"),
+        Bug::SmartShutdownHangs => (&["LIVE"], "a smart shutdown never ends"),
+        Bug::FastShutdownHangs => (&["LIVE"], "a fast shutdown never ends"),
+        Bug::SlotSaveTakesMemoryBack => (
+            &["SLOT"],
+            "the save of a slot undoes a move that was made while it ran",
+        ),
+        Bug::StartReplicationMovesSlot => (
+            &["SLOT"],
+            "START_REPLICATION moves the slot to its start position",
+        ),
+        Bug::SlotMovedPastFlush => (
+            &["SLOT"],
+            "a slot is a segment ahead of what its standby has flushed",
+        ),
+        Bug::SlotMovedToWrite => (
+            &["SLOT"],
+            "a slot is at what its standby has written and may lose",
+        ),
+        Bug::SlotNeverMoved => (
+            &["SLOT", "RETAIN"],
+            "a slot stays where it was although its standby reports progress",
+        ),
+        Bug::CheckpointDropsAbsentSlots => {
+            (&["SLOT"], "the slots of standbys that are away are dropped")
+        }
+        Bug::InvalidSlotStreamed => (
+            &["SLOT"],
+            "a walsender streams from a slot that was invalidated while it acquired it",
+        ),
+        Bug::DroppedSlotWritten => (
+            &["OWNER", "SLOT"],
+            "a process clears the entry of the slot that it has dropped, whoever has it now",
+        ),
+        Bug::WalKeepSizeIgnored => (&["KEEP"], "WAL that wal_keep_size asks for is removed"),
+        Bug::ApplyReportedBeforeReplay => (
+            &["REPORT"],
+            "a standby says that it has applied what it has only received",
+        ),
+        Bug::FlushReportedBeforeFsync => (
+            &["REPORT", "DURABLE"],
+            "a standby says that it has flushed what it has only written",
+        ),
+        Bug::AckServerEndOfWal => (
+            &["REPORT", "DURABLE", "SLOT"],
+            "a standby acknowledges the position that the upstream told, not what it has",
+        ),
+        Bug::WalsendersNotWoken => (
+            &["PROMPT"],
+            "walsenders send what was flushed only when something else wakes them",
+        ),
+        Bug::LatchResetTooLate => (
+            &["PROMPT"],
+            "a walsender loses the wake-ups that came while it sent",
+        ),
+        Bug::TimeoutEndsHealthyStandby => {
+            (&["HEALTHY"], "a walsender gives up a standby that answers")
+        }
+        Bug::ReceiverNeverGivesUp => (
+            &["STUCK", "LIVE"],
+            "a walreceiver stays with a silent upstream, awake all the time",
+        ),
+        Bug::ClogBeforeWal => (
+            &["CLOG", "LOCAL"],
+            "a commit status is durable before its commit record",
+        ),
+        Bug::XidEndsBeforeStatus => (
+            &["XID", "LOCAL"],
+            "a transaction that has committed looks aborted for a moment",
+        ),
+        Bug::RedoPointerNotRechecked => (
+            &["FPI", "PAGE"],
+            "a page's first change after a redo point has no image",
+        ),
+        Bug::ImageDecisionOffByOne => (
+            &["FPI", "PAGE"],
+            "a page that was last changed by the last record before a redo point gets no image",
+        ),
+        Bug::RedoPointerPublishedLate => (
+            &["FPI", "PAGE"],
+            "records behind a redo point are made as if it were not there yet",
+        ),
+        Bug::WalAfterShutdownCheckpoint => (
+            &["CHAIN", "PREFIX"],
+            "WAL behind the shutdown checkpoint is written over by the next start",
+        ),
+        Bug::FailedCheckpointReportedDone => (
+            &["CHECKPOINT"],
+            "a failed checkpoint is answered with success",
+        ),
+        Bug::StaleTailInLastPage => (
+            &["CHAIN", "PREFIX"],
+            "the page at the end of recovery keeps what was after the end of WAL",
+        ),
+        Bug::SwitchBreaksChain => (
+            &["CHAIN", "LIVE", "LOCAL", "PREFIX", "RECOVER", "REPLAY"],
+            "the record after a switch that fills its segment has a wrong back link",
+        ),
+        Bug::RedoForgetsDirty => (
+            &["PAGE"],
+            "replay changes a page that eviction then forgets",
+        ),
     };
     BugInfo { bug, codes, about }
 }
@@ -165,8 +312,7 @@ mod tests {
             let info = bug_info(*bug);
             assert!(!info.codes.is_empty() && !info.about.is_empty());
             for code in info.codes {
-                let awaited = AWAITING.iter().any(|(_, awaited)| awaited == code);
-                let known = invariant_named(code).is_some() || awaited;
+                let known = invariant_named(code).is_some() || AWAITED_CODES.contains(code);
                 assert!(known, "{code} of {}", bug.name());
             }
         }

@@ -148,6 +148,7 @@ impl CreateCheckPoint {
                     return Poll::Yield(Yield::Again(why));
                 }
                 Phase::SampleSlots => {
+                    self.publish_late(cx);
                     self.slots = ready!(sample_required_lsn(cx));
                     self.phase = Phase::ReadXids;
                     return Poll::Yield(Yield::Again(why));
@@ -281,8 +282,26 @@ impl CreateCheckPoint {
         }
         let redo = bytepos_to_start(&settings.geometry, shmem.xlog.curr_byte_pos);
         self.checkpoint.redo = redo;
-        shmem.xlog.redo = redo;
+        if !cx.probe.has_bug(Bug::RedoPointerPublishedLate) {
+            shmem.xlog.redo = redo;
+        }
         false
+    }
+
+    /// The planted bug: records that were inserted since the locks were released have compared pages with the redo
+    /// pointer before.
+    fn publish_late(&self, cx: &mut Cx<'_>) {
+        let redo = self.checkpoint.redo;
+        if !cx.has_bug(Bug::RedoPointerPublishedLate) || cx.shmem.xlog.redo == redo {
+            return;
+        }
+        let settings = &cx.shmem.settings;
+        let last = bytepos_to_start(&settings.geometry, cx.shmem.xlog.prev_byte_pos);
+        let own = self.redo_is_a_record(settings.pg_version);
+        let others = last > redo || last == redo && !own;
+        if !others || cx.planted(Bug::RedoPointerPublishedLate) {
+            cx.shmem.xlog.redo = redo;
+        }
     }
 
     /// Since 17 an online checkpoint begins with a record, whose insertion moves the redo pointer to its start.

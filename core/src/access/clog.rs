@@ -6,7 +6,7 @@
 
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Insertion, XLogInsert};
-use crate::base::{Lsn, Xid};
+use crate::base::{Bug, Lsn, Xid};
 use crate::call::{FilePath, LogEvent, Message, Poll, SqlState};
 use crate::shmem::{Clog, ClogPage, LockId, LockMode, XactStatus};
 use crate::storage::relation::{ReadAt, WriteAt};
@@ -272,7 +272,8 @@ impl ClogWrite {
                     let data = Bytes::copy_from_slice(&page.bytes);
                     let lsn = page.lsn;
                     cx.release(LockId::Clog);
-                    self.phase = if lsn.is_valid() {
+                    let ahead = lsn > cx.shmem.xlog.flush && !cx.shmem.recovery_in_progress();
+                    self.phase = if lsn.is_valid() && !(ahead && cx.planted(Bug::ClogBeforeWal)) {
                         WritePhase::FlushWal(XLogFlush::new(lsn), data)
                     } else {
                         self.write(cx, data)

@@ -146,7 +146,16 @@ impl ReleaseWal {
 
     fn horizon(&self, cx: &mut Cx<'_>) -> SegmentNo {
         let slots = slots_minimum(cx, self.slots);
-        keep_log_seg(&cx.shmem.settings, self.redo, self.end, slots)
+        let keep = keep_log_seg(&cx.shmem.settings, self.redo, self.end, slots);
+        if cx.has_bug(Bug::WalKeepSizeIgnored) {
+            let mut settings = cx.shmem.settings.clone();
+            settings.wal_keep_size = 0;
+            let bare = keep_log_seg(&settings, self.redo, self.end, slots);
+            if bare != keep && cx.planted(Bug::WalKeepSizeIgnored) {
+                return bare;
+            }
+        }
+        keep
     }
 
     /// The redo point has not moved since the minimum was taken first, so that no lock is needed here.

@@ -4,7 +4,7 @@
 use super::clog::{ClogExtend, ClogSet};
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Inserted, Insertion, XLogInsert};
-use crate::base::{Lsn, Xid};
+use crate::base::{Bug, Lsn, Xid};
 use crate::call::{LogEvent, Poll, Yield};
 use crate::shmem::{LockId, LockMode, Role, XactStatus};
 use crate::storage::relation;
@@ -159,6 +159,9 @@ impl CommitTransaction {
             }
             CommitPhase::Insert(insert) => {
                 let inserted = ready_ok!(insert.poll(cx));
+                if !self.synchronous {
+                    end_before_status(cx);
+                }
                 if self.synchronous {
                     CommitPhase::Flush(inserted, XLogFlush::new(inserted.end))
                 } else {
@@ -169,6 +172,7 @@ impl CommitTransaction {
             }
             CommitPhase::Flush(inserted, flush) => {
                 ready_ok!(flush.poll(cx));
+                end_before_status(cx);
                 let set = ClogSet::new(self.xid, XactStatus::Committed, Lsn::INVALID);
                 CommitPhase::SetStatus(*inserted, set)
             }
@@ -186,6 +190,13 @@ impl CommitTransaction {
             }
         };
         Poll::Yield(Yield::Again(why))
+    }
+}
+
+/// Whoever no longer sees the transaction among the running ones looks at its status.
+fn end_before_status(cx: &mut Cx<'_>) {
+    if cx.planted(Bug::XidEndsBeforeStatus) {
+        set_running(cx, Xid::INVALID);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Making WAL durable. Mirrors XLogFlush, XLogBackgroundFlush, WaitXLogInsertionsToFinish and UpdateMinRecoveryPoint.
 
 use super::xlog_write::{WriteRequest, XLogWrite};
-use crate::base::{Lsn, Mark, TimestampTz};
+use crate::base::{Bug, Lsn, Mark, TimestampTz};
 use crate::call::{LogEvent, Poll};
 use crate::shmem::{INSERTION_LOCKS, LockId, LockMode, RecoveryState};
 use crate::storage::control::UpdateControlFile;
@@ -119,7 +119,7 @@ impl XLogFlush {
                 FlushPhase::Write(write) => {
                     ready_ok!(write.poll(cx));
                     cx.release(LockId::WalWrite);
-                    cx.shmem.wake_walsenders();
+                    wake_walsenders(cx);
                     assert!(
                         self.upto <= cx.shmem.xlog.flush,
                         "nobody asks for WAL that is not there"
@@ -129,6 +129,16 @@ impl XLogFlush {
             }
         }
     }
+}
+
+/// `WalSndWakeupProcessRequests`: what they wait for is there.
+fn wake_walsenders(cx: &mut Cx<'_>) {
+    let mut senders = cx.shmem.walsnd.iter().filter_map(|sender| sender.pid);
+    let asleep = senders.any(|pid| !cx.shmem.procs.latch(pid));
+    if asleep && cx.planted(Bug::WalsendersNotWoken) {
+        return;
+    }
+    cx.shmem.wake_walsenders();
 }
 
 /// `XLogInsertAllowed`: after recovery, or for the two processes that end it.

@@ -3,7 +3,7 @@
 
 use super::wal_buffers::GetBuffer;
 use super::xlog_flush::{XLogFlush, wal_insert_allowed};
-use crate::base::{Lsn, Mark, Xid};
+use crate::base::{Bug, Lsn, Mark, Xid};
 use crate::call::{LogEvent, Poll, Yield};
 use crate::shmem::{BufId, BufTag, INSERTION_LOCKS, LockId, LockMode};
 use crate::storage::relation;
@@ -160,7 +160,7 @@ impl XLogInsert {
                         cx.shmem
                             .locks
                             .set_var(LockId::WalInsert(*next - 1), Lsn::MAX);
-                    } else if self.needs_images(cx) {
+                    } else if self.needs_images(cx) && !cx.planted(Bug::RedoPointerNotRechecked) {
                         self.unlock(cx);
                         self.phase = Phase::Assemble;
                     } else {
@@ -240,7 +240,7 @@ impl XLogInsert {
     }
 
     /// `XLogRecordAssemble`: decides which pages go in as images.
-    fn assemble(&mut self, cx: &Cx<'_>) {
+    fn assemble(&mut self, cx: &mut Cx<'_>) {
         let redo = cx.shmem.xlog.redo;
         let page_writes = cx.shmem.xlog.full_page_writes;
         self.unimaged = None;
@@ -252,7 +252,10 @@ impl XLogInsert {
             let mut part = BlockPart::new(id, rel, registered.tag.block);
             part.will_init = registered.will_init;
             part.data = Bytes::copy_from_slice(&registered.data);
-            let wanted = page_writes && !registered.will_init && lsn <= redo;
+            // A record that ends at the redo point was inserted before it.
+            let wanted = page_writes
+                && !registered.will_init
+                && (lsn < redo || lsn == redo && !cx.probe.planted(Bug::ImageDecisionOffByOne));
             if registered.force_image || wanted {
                 part.image = Some(Image::of_page(page, true));
             } else if !registered.will_init {
@@ -280,8 +283,12 @@ impl XLogInsert {
     }
 
     /// The redo pointer has moved past a page that got no image: the record must be made anew.
-    fn needs_images(&self, cx: &Cx<'_>) -> bool {
-        cx.shmem.xlog.full_page_writes && self.unimaged.is_some_and(|lsn| lsn <= cx.shmem.xlog.redo)
+    fn needs_images(&self, cx: &mut Cx<'_>) -> bool {
+        let redo = cx.shmem.xlog.redo;
+        cx.shmem.xlog.full_page_writes
+            && self.unimaged.is_some_and(|lsn| {
+                lsn < redo || lsn == redo && !cx.planted(Bug::ImageDecisionOffByOne)
+            })
     }
 
     /// Takes room in the WAL; false for a switch that finds itself at the start of a segment.
@@ -291,6 +298,7 @@ impl XLogInsert {
         let xlog = &mut cx.shmem.xlog;
         let start = xlog.curr_byte_pos;
         let mut end = start + u64::from(record.len()).next_multiple_of(8);
+        let mut fills = false;
         if record.is_switch() {
             let here = bytepos_to_end(&geometry, start);
             if geometry.segment_offset(here) == 0 {
@@ -302,6 +310,7 @@ impl XLogInsert {
             }
             let natural = bytepos_to_end(&geometry, end);
             let left = geometry.segment_offset(natural);
+            fills = left == 0;
             if left != 0 {
                 let boundary = natural + u64::from(geometry.segment - left);
                 end = lsn_to_bytepos(&geometry, boundary);
@@ -315,7 +324,10 @@ impl XLogInsert {
         if xlog.prev_byte_pos == 0 && xlog.curr_byte_pos == 0 {
             record.finish(Lsn::INVALID);
         }
-        xlog.prev_byte_pos = start;
+        // A switch record is what the next record points back to, also if nothing is left of its segment.
+        if !(fills && cx.probe.planted(Bug::SwitchBreaksChain)) {
+            xlog.prev_byte_pos = start;
+        }
         xlog.curr_byte_pos = end;
         xlog.open_reservations += 1;
         if xlog.open_reservations > 1 {
@@ -329,7 +341,7 @@ impl XLogInsert {
         if geometry.segment_of(start) != geometry.segment_of(last) {
             cx.probe.mark(Mark::RecordCrossesSegment);
         }
-        if self.insertion.is_redo_point() {
+        if self.insertion.is_redo_point() && !cx.probe.has_bug(Bug::RedoPointerPublishedLate) {
             xlog.redo = start;
         }
         true

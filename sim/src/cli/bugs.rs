@@ -79,10 +79,10 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
     let mut all = Vec::new();
     let mut awaiting = 0;
     for bug in bugs {
-        if let Some(code) = awaited_check(*bug).filter(|_| args.names.is_empty()) {
+        if let Some(check) = awaited_check(*bug).filter(|_| args.names.is_empty()) {
             awaiting += 1;
             if args.format == Format::Text {
-                say!("waiting    {}: for a check of {code}", bug.name());
+                say!("waiting    {}: for its check: {check}", bug.name());
             }
             continue;
         }

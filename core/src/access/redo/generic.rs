@@ -1,6 +1,7 @@
 //! Page deltas. Mirrors generic_redo of generic_xlog.c.
 
 use super::block::{ReadBufferForRedo, RedoAction};
+use crate::base::Bug;
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
 use crate::shmem::BufId;
@@ -43,8 +44,15 @@ impl GenericRedo {
                     if generic::apply_delta(&mut page, &block.data).is_err() {
                         return Poll::Ready(Err(bad(record)));
                     }
+                    let clean = !cx.shmem.buffers.pool[usize::from(buffer)].dirty;
                     buffer::modify(cx, buffer, page);
                     buffer::set_lsn(cx, buffer, record.end);
+                    // Before 15.18 and 18.4 one kind of redo forgot it. Eviction drops such a change.
+                    if clean && cx.planted(Bug::RedoForgetsDirty) {
+                        let buffer = &mut cx.shmem.buffers.pool[usize::from(buffer)];
+                        buffer.dirty = false;
+                        buffer.just_dirtied = false;
+                    }
                     self.locked.push(buffer);
                 }
                 RedoAction::Done(buffer) | RedoAction::Restored(buffer) => self.locked.push(buffer),

@@ -1,8 +1,9 @@
 //! The last checkpoint or restartpoint. Mirrors ShutdownXLOG, WalSndInitStopping and WalSndWaitStopping.
 
-use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint};
+use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint, LogStandbySnapshot};
 use crate::access::restartpoint::CreateRestartPoint;
-use crate::base::Pid;
+use crate::access::xlog_flush::XLogFlush;
+use crate::base::{Bug, Pid};
 use crate::call::{LogEvent, Message, Poll, Signal, Wait, Yield};
 use crate::ready_ok;
 use crate::shmem::WalSndState;
@@ -27,6 +28,9 @@ enum Phase {
     WaitStopping,
     Checkpoint(Box<CreateCheckPoint>),
     RestartPoint(Box<CreateRestartPoint>),
+    /// The planted bug alone: a record that the last checkpoint does not know.
+    Snapshot(LogStandbySnapshot),
+    FlushSnapshot(XLogFlush),
 }
 
 impl ShutdownXlog {
@@ -63,8 +67,18 @@ impl ShutdownXlog {
                 }
                 Phase::Checkpoint(checkpoint) => {
                     ready_ok!(checkpoint.poll(cx));
-                    return Poll::Ready(Ok(()));
+                    // The next start goes on right after it, over whatever else is there.
+                    if !cx.planted(Bug::WalAfterShutdownCheckpoint) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.phase = Phase::Snapshot(LogStandbySnapshot::default());
                 }
+                Phase::Snapshot(snapshot) => {
+                    ready_ok!(snapshot.poll(cx));
+                    let end = cx.shmem.xlog.async_commit;
+                    self.phase = Phase::FlushSnapshot(XLogFlush::new(end));
+                }
+                Phase::FlushSnapshot(flush) => return flush.poll(cx),
                 Phase::RestartPoint(restartpoint) => {
                     ready_ok!(restartpoint.poll(cx));
                     return Poll::Ready(Ok(()));

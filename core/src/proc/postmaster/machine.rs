@@ -3,7 +3,7 @@
 use super::children::Kind;
 use super::leave::Leave;
 use super::{PmState, Postmaster, SIGKILL_CHILDREN_AFTER_S, Shutdown, StartupStatus};
-use crate::base::{Mark, Mono, PgVersion};
+use crate::base::{Bug, Mark, Mono, PgVersion};
 use crate::call::{LogEvent, Message, Signal};
 use crate::sys::{Cx, Fork};
 
@@ -15,7 +15,11 @@ impl Postmaster {
     pub(super) fn state_machine(&mut self, cx: &mut Cx<'_>) {
         let open = matches!(self.state, PmState::Run | PmState::HotStandby);
         let sessions = |kind| kind == Kind::Backend;
-        if open && !self.conns_allowed && self.children.count(cx, sessions) == 0 {
+        if open
+            && !self.conns_allowed
+            && self.children.count(cx, sessions) == 0
+            && !cx.planted(Bug::SmartShutdownHangs)
+        {
             self.state = PmState::StopBackends;
         }
         if self.state == PmState::StopBackends {
@@ -65,6 +69,10 @@ impl Postmaster {
                 self.children
                     .signal(cx, Signal::Quit, |kind| kind == Kind::DeadEnd);
             }
+            return;
+        }
+        // Nobody is left who could write WAL: now the checkpointer must be told, or it waits for ever.
+        if self.shutdown == Shutdown::Fast && cx.planted(Bug::FastShutdownHangs) {
             return;
         }
         if cx.kernel.walsenders_only {

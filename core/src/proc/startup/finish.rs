@@ -202,7 +202,12 @@ impl Finish {
         let buffer = &mut xlog.buffers[index];
         let bytes = Arc::make_mut(&mut buffer.page);
         bytes[..valid].copy_from_slice(&page[..valid]);
-        bytes[valid..].fill(0);
+        let stale = page[valid..].iter().any(|byte| *byte != 0);
+        if stale && cx.probe.planted(Bug::StaleTailInLastPage) {
+            bytes[valid..].copy_from_slice(&page[valid..]);
+        } else {
+            bytes[valid..].fill(0);
+        }
         buffer.end = start + u64::from(geometry.wal_page);
         xlog.initialized_upto = buffer.end;
     }

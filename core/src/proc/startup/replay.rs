@@ -6,8 +6,8 @@ use super::begin::no_redo;
 use crate::access::recovery::ReadOutcome;
 use crate::access::redo::Redo;
 use crate::access::restartpoint::recovery_restart_point;
-use crate::base::{Lsn, PgVersion, Xid};
-use crate::call::{LogEvent, Message, Poll, SqlState, Yield};
+use crate::base::{Bug, Lsn, PgVersion, Xid};
+use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
 use crate::shmem::{LockId, LockMode, PmSignal, RecoveryState};
 use crate::storage::control::UpdateControlFile;
 use crate::sys::Cx;
@@ -74,7 +74,11 @@ impl Replay {
                         if let Err(e) = self.before(cx, recovery, &record) {
                             return Poll::Ready(Err(e));
                         }
+                        let frozen = freezes(cx, &record);
                         self.phase = Phase::Redo(Redo::new(record));
+                        if let Some(how) = frozen {
+                            return Poll::Yield(how);
+                        }
                         return Poll::Yield(Yield::Again("ApplyWalRecord"));
                     }
                     ReadOutcome::SwitchToArchive => self.phase = Phase::LockControl,
@@ -210,6 +214,19 @@ fn advance_past(cx: &mut Cx<'_>, xid: Xid) {
     if xid.is_valid() {
         cx.shmem.next_xid = cx.shmem.next_xid.max(Xid(xid.0.saturating_add(1)));
     }
+}
+
+/// `RecoveryRestartPoint` leaves a restartpoint that is under way alone. If it waited for its end, nothing would wake it.
+fn freezes(cx: &mut Cx<'_>, record: &Record) -> Option<Yield> {
+    let checkpointer = &cx.shmem.checkpointer;
+    let busy = checkpointer.started != checkpointer.done && cx.shmem.recovery.hot_standby_active;
+    let waits = busy && matches!(decode(cx, record), Some(XlogRecord::CheckpointOnline(_)));
+    (waits && cx.planted(Bug::StartupFreezes)).then(|| {
+        Yield::Wait(Wait {
+            why: "RecoveryRestartPoint",
+            ..Wait::default()
+        })
+    })
 }
 
 fn decode(cx: &Cx<'_>, record: &Record) -> Option<XlogRecord> {

@@ -4,9 +4,10 @@
 use super::slot::SlotCommand;
 use super::stream::Stream;
 use super::{Phase, WalSender};
-use crate::base::{Lsn, TimelineId};
+use crate::base::{Bug, Lsn, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Poll, SqlState, Wait, Yield};
 use crate::replication::slot::acquire::ReplicationSlotAcquire;
+use crate::replication::slot::my_slot;
 use crate::shmem::WalSndState;
 use crate::sys::Cx;
 use crate::wire::backend::{BackendMessage, TxStatus};
@@ -187,12 +188,46 @@ impl WalSender {
         start: Lsn,
         timeline: Option<TimelineId>,
     ) -> Yield {
-        // Held to the end of the COPY; where it stands is not compared with the start.
-        if let Some(Poll::Ready(Err(event))) =
-            slot.map(|name| ReplicationSlotAcquire::nowait(name).poll(cx))
-        {
-            return self.fail(cx, event);
+        match slot {
+            None => self.start_copy(cx, start, timeline),
+            Some(name) => {
+                let acquire = ReplicationSlotAcquire::to_stream(name);
+                self.phase = Phase::Acquiring {
+                    acquire,
+                    start,
+                    timeline,
+                };
+                self.acquire_slot(cx)
+            }
         }
+    }
+
+    /// `StartReplication`: the slot is held to the end of the COPY. Where it stands is not compared with the start.
+    pub(super) fn acquire_slot(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let Phase::Acquiring {
+            acquire,
+            start,
+            timeline,
+        } = &mut self.phase
+        else {
+            unreachable!("only called while a slot is acquired")
+        };
+        let (start, timeline) = (*start, *timeline);
+        match acquire.poll(cx) {
+            Poll::Yield(how) => return how,
+            Poll::Ready(Err(event)) => return self.fail(cx, event),
+            Poll::Ready(Ok(())) => {}
+        }
+        // What the standby asks for is not what it has flushed.
+        if my_slot(cx).restart_lsn != start && cx.planted(Bug::StartReplicationMovesSlot) {
+            let slot = my_slot(cx);
+            slot.restart_lsn = start;
+            slot.mark_dirty();
+        }
+        self.start_copy(cx, start, timeline)
+    }
+
+    fn start_copy(&mut self, cx: &mut Cx<'_>, start: Lsn, timeline: Option<TimelineId>) -> Yield {
         let (flush, tli) = flush_position(cx);
         if let Some(asked) = timeline.filter(|asked| *asked != tli) {
             let message = Message::TimelineNotInHistory(asked);

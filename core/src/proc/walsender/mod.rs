@@ -14,7 +14,7 @@ mod wal_read;
 
 use crate::base::{ConnId, Lsn, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Poll, Severity, Signal, SqlState, Wait, Yield};
-use crate::replication::slot::acquire::release;
+use crate::replication::slot::acquire::{ReplicationSlotAcquire, release};
 use crate::replication::slot::drop::ReplicationSlotCleanup;
 use crate::shmem::{PmSignal, WalSnd, WalSndState};
 use crate::sys::{Become, Cx, OpenSegment};
@@ -52,6 +52,12 @@ enum Phase {
     Init,
     /// Between commands.
     Command,
+    /// START_REPLICATION names a slot.
+    Acquiring {
+        acquire: ReplicationSlotAcquire,
+        start: Lsn,
+        timeline: Option<TimelineId>,
+    },
     /// CopyBothResponse is out; the flush position was read before it.
     Starting {
         start: Lsn,
@@ -99,6 +105,7 @@ impl WalSender {
         match &self.phase {
             Phase::Init => self.init(cx),
             Phase::Command => self.command(cx),
+            Phase::Acquiring { .. } => self.acquire_slot(cx),
             Phase::Starting { start, tli, flush } => {
                 let (start, tli, flush) = (*start, *tli, *flush);
                 self.begin_streaming(cx, start, tli, flush)

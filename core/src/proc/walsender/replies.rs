@@ -3,6 +3,7 @@
 
 use super::WalSender;
 use super::stream::Turn;
+use crate::base::Bug;
 use crate::call::{Exit, LogEvent, Message, SqlState, Yield};
 use crate::replication::slot::advance::confirm_received_location;
 use crate::replication::slot::required_lsn::ReplicationSlotsComputeRequiredLsn;
@@ -39,9 +40,18 @@ impl WalSender {
             }
         }
         if received {
-            self.streaming().timers.heard();
+            self.heard(cx);
         }
         None
+    }
+
+    /// Whatever it was: it is a sign of life.
+    fn heard(&mut self, cx: &mut Cx<'_>) {
+        if cx.planted(Bug::TimeoutEndsHealthyStandby) {
+            self.streaming().timers.answered();
+        } else {
+            self.streaming().timers.heard();
+        }
     }
 
     fn bad_frame(&mut self, cx: &mut Cx<'_>, error: FrameError) -> Yield {
@@ -106,9 +116,15 @@ impl WalSender {
         entry.reply_time = status.client_time;
         // `PhysicalConfirmReceivedLocation`
         let has_slot = cx.sys.my_slot.is_some() && status.flush.is_valid();
-        if has_slot && confirm_received_location(cx, status.flush) {
+        let unflushed = status.write > status.flush;
+        let confirmed = if has_slot && unflushed && cx.planted(Bug::SlotMovedToWrite) {
+            status.write
+        } else {
+            status.flush
+        };
+        if has_slot && confirm_received_location(cx, confirmed) {
+            self.heard(cx);
             let stream = self.streaming();
-            stream.timers.heard();
             stream.turn = Turn::Confirm(ReplicationSlotsComputeRequiredLsn::new());
             return Some(Yield::Again("PhysicalConfirmReceivedLocation"));
         }

@@ -68,7 +68,10 @@ impl WalSender {
             }
         }
         if self.streaming().turn == Turn::Top {
-            cx.reset_latch();
+            // Before anything that it stands for is looked at: what comes later sets it again.
+            if !cx.has_bug(Bug::LatchResetTooLate) {
+                cx.reset_latch();
+            }
             if let Some(end) = self.interrupted(cx) {
                 return end;
             }
@@ -172,6 +175,10 @@ impl WalSender {
         if !pending && (!stream.caught_up || stream.done_sending) {
             return Yield::Again("WalSndLoop");
         }
+        if cx.shmem.procs.latch(cx.me) && cx.planted(Bug::LatchResetTooLate) {
+            cx.reset_latch();
+        }
+        let stream = self.streaming();
         Yield::Wait(Wait {
             latch: true,
             readable: (!stream.done_receiving).then_some(conn),
@@ -208,6 +215,7 @@ impl WalSender {
             Phase::Streaming(stream) => stream,
             Phase::Init
             | Phase::Command
+            | Phase::Acquiring { .. }
             | Phase::Starting { .. }
             | Phase::Slot(_)
             | Phase::History(_)

@@ -30,6 +30,11 @@ impl Timers {
     /// The last poll brought something, whatever it was.
     pub(super) const fn heard(&mut self) {
         self.last_reply = self.last_processing;
+        self.answered();
+    }
+
+    /// The open question, if there is one, has its answer.
+    pub(super) const fn answered(&mut self) {
         self.waiting_for_ping_response = false;
     }
 

@@ -1,7 +1,7 @@
 //! What we tell the upstream. Mirrors XLogWalRcvSendReply and XLogWalRcvSendHSFeedback.
 
 use super::link::Link;
-use crate::base::{Lsn, Xid};
+use crate::base::{Bug, Lsn, Xid};
 use crate::sys::Cx;
 use crate::wire::replication::{HotStandbyFeedback, StandbyMessage, StandbyStatus};
 use bytes::Bytes;
@@ -25,14 +25,36 @@ impl Link {
             flush: if self.hides_flush {
                 Lsn::INVALID
             } else {
-                self.flush
+                self.durable(cx)
             },
-            apply: cx.shmem.recovery.last_replayed_end,
+            apply: self.applied(cx),
             client_time: now,
             reply_requested,
         };
         let frame = StandbyMessage::Status(status).to_frame();
         cx.send(self.conn(), [frame, Bytes::new()]);
+    }
+
+    /// `LogstreamResult.Flush`, and nothing that may still be lost.
+    fn durable(&self, cx: &mut Cx<'_>) -> Lsn {
+        if self.flush < self.write && cx.planted(Bug::FlushReportedBeforeFsync) {
+            return self.write;
+        }
+        let wal_end = cx.shmem.walrcv.latest_wal_end;
+        if self.flush < wal_end && cx.planted(Bug::AckServerEndOfWal) {
+            return wal_end;
+        }
+        self.flush
+    }
+
+    /// `GetXLogReplayRecPtr`; a receiver without a server applies nothing.
+    fn applied(&self, cx: &mut Cx<'_>) -> Lsn {
+        let applied = cx.shmem.recovery.last_replayed_end;
+        let received = applied.is_valid() && applied < self.flush;
+        if received && cx.planted(Bug::ApplyReportedBeforeReplay) {
+            return self.flush;
+        }
+        applied
     }
 
     /// `XLogWalRcvSendHSFeedback` with hot_standby_feedback off: at most one message, which takes back what an earlier

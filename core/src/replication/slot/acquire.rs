@@ -1,7 +1,7 @@
 //! Owning a slot. Mirrors ReplicationSlotAcquire and ReplicationSlotRelease of slot.c.
 
 use super::mine;
-use crate::base::PgVersion;
+use crate::base::{Bug, PgVersion};
 use crate::call::{LogEvent, Message, Poll, Signal, SlotMessage, SqlState, Wait, Yield};
 use crate::shmem::CondVarId;
 use crate::sys::Cx;
@@ -15,6 +15,8 @@ pub struct ReplicationSlotAcquire {
     nowait: bool,
     /// Since 18: fail if the slot was invalidated.
     error_if_invalid: bool,
+    /// The planted bug alone: the look at that comes first, and is still to come.
+    look_first: bool,
 }
 
 impl ReplicationSlotAcquire {
@@ -25,6 +27,16 @@ impl ReplicationSlotAcquire {
             name,
             nowait: true,
             error_if_invalid: true,
+            look_first: false,
+        }
+    }
+
+    /// The same, by a walsender that is to stream.
+    #[must_use]
+    pub fn to_stream(name: String) -> Self {
+        Self {
+            look_first: true,
+            ..Self::nowait(name)
         }
     }
 
@@ -35,6 +47,7 @@ impl ReplicationSlotAcquire {
             name,
             nowait,
             error_if_invalid: false,
+            look_first: false,
         }
     }
 
@@ -51,6 +64,12 @@ impl ReplicationSlotAcquire {
             let message = SlotMessage::Missing(self.name.clone());
             return Poll::Ready(Err(LogEvent::slot(SqlState::UNDEFINED_OBJECT, message)));
         };
+        let invalid = cx.shmem.slots.slots[index].invalidated.is_some();
+        let judges = cx.shmem.settings.pg_version == PgVersion::V18 && self.error_if_invalid;
+        if judges && self.look_first && !invalid && cx.has_bug(Bug::InvalidSlotStreamed) {
+            self.look_first = false;
+            return Poll::Yield(Yield::Again("ReplicationSlotAcquire"));
+        }
         let slot = &mut cx.shmem.slots.slots[index];
         let owner = *slot.active_pid.get_or_insert(cx.me);
         if owner != cx.me {
@@ -64,9 +83,9 @@ impl ReplicationSlotAcquire {
         cx.leave_condvar();
         cx.sys.my_slot = Some(index);
         // Looked at only now that the slot is ours: else the checkpointer could invalidate it right behind the look.
-        if cx.shmem.settings.pg_version == PgVersion::V18
-            && self.error_if_invalid
+        if judges
             && let Some(invalidation) = cx.shmem.slots.slots[index].invalidated
+            && (self.look_first || !cx.planted(Bug::InvalidSlotStreamed))
         {
             let name = self.name.clone();
             let cause = invalidation.name();

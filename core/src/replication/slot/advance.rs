@@ -17,13 +17,19 @@ use alloc::string::String;
 #[must_use]
 pub fn confirm_received_location(cx: &mut Cx<'_>, flush: Lsn) -> bool {
     assert!(flush.is_valid(), "there is nothing to confirm");
-    let slot = my_slot(cx);
-    let changed = slot.restart_lsn != flush;
-    if changed {
-        slot.restart_lsn = flush;
-        slot.mark_dirty();
+    let mut flush = flush;
+    if my_slot(cx).restart_lsn == flush || cx.planted(Bug::SlotNeverMoved) {
+        return false;
     }
-    changed
+    // What the standby has not flushed may be all that another crash leaves it to ask for.
+    if cx.planted(Bug::SlotMovedPastFlush) {
+        let segment = cx.shmem.settings.geometry.segment;
+        flush = Lsn(flush.0.saturating_add(segment.into()));
+    }
+    let slot = my_slot(cx);
+    slot.restart_lsn = flush;
+    slot.mark_dirty();
+    true
 }
 
 /// `pg_replication_slot_advance`

@@ -1,12 +1,13 @@
 //! Saving all slots. Mirrors CheckPointReplicationSlots of slot.c.
 
+use super::drop::ReplicationSlotDropPtr;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use super::save::SaveSlotToPath;
-use crate::base::PgVersion;
+use crate::base::{Bug, PgVersion};
 use crate::call::{LogEvent, Poll, Severity};
-use crate::ready;
-use crate::shmem::{LockId, LockMode};
+use crate::shmem::{LockId, LockMode, Slot};
 use crate::sys::Cx;
+use crate::{ready, ready_ok};
 
 /// `CheckPointReplicationSlots`: no slot comes or goes meanwhile.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -22,6 +23,8 @@ pub struct CheckPointReplicationSlots {
 enum Phase {
     #[default]
     Lock,
+    /// The planted bug alone.
+    Drop(ReplicationSlotDropPtr),
     Next,
     Save(SaveSlotToPath),
     Compute(ReplicationSlotsComputeRequiredLsn),
@@ -41,8 +44,16 @@ impl CheckPointReplicationSlots {
         loop {
             match &mut self.phase {
                 Phase::Lock => {
+                    if let Some(drop) = drop_absent(cx) {
+                        self.phase = Phase::Drop(drop);
+                        continue;
+                    }
                     ready!(cx.acquire(lock, LockMode::Shared));
                     self.phase = Phase::Next;
+                }
+                Phase::Drop(drop) => {
+                    ready_ok!(drop.poll(cx));
+                    self.phase = Phase::Lock;
                 }
                 Phase::Next => {
                     let Some(slot) = cx.shmem.slots.slots.get(self.next) else {
@@ -81,4 +92,14 @@ impl CheckPointReplicationSlots {
             }
         }
     }
+}
+
+/// A slot without an owner is what a standby that is away comes back to.
+fn drop_absent(cx: &mut Cx<'_>) -> Option<ReplicationSlotDropPtr> {
+    let absent = |slot: &Slot| slot.in_use && slot.active_pid.is_none();
+    let index = cx.shmem.slots.slots.iter().position(absent)?;
+    cx.planted(Bug::CheckpointDropsAbsentSlots).then(|| {
+        cx.shmem.slots.slots[index].active_pid = Some(cx.me);
+        ReplicationSlotDropPtr::new(index)
+    })
 }

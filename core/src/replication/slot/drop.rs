@@ -8,8 +8,8 @@ use super::fsync::{FsyncNames, Name};
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use super::rmtree::Rmtree;
 use super::{directory, path_of, temp_path_of};
-use crate::base::Mark;
-use crate::call::{DiskOp, FilePath, LogEvent, Message, Poll, SqlState};
+use crate::base::{Bug, Lsn, Mark};
+use crate::call::{DiskOp, FilePath, LogEvent, Message, Poll, SqlState, Yield};
 use crate::shmem::{CondVarId, LockId, LockMode};
 use crate::sys::Cx;
 use crate::{ready, ready_ok};
@@ -62,7 +62,7 @@ impl ReplicationSlotDrop {
 
 /// `ReplicationSlotDropPtr`
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct ReplicationSlotDropPtr {
+pub(super) struct ReplicationSlotDropPtr {
     index: usize,
     phase: PtrPhase,
 }
@@ -74,17 +74,19 @@ enum PtrPhase {
     Critical(FsyncNames),
     Compute(ReplicationSlotsComputeRequiredLsn),
     Remove(Rmtree),
+    /// The planted bug alone.
+    Released,
 }
 
 impl ReplicationSlotDropPtr {
-    const fn new(index: usize) -> Self {
+    pub(super) const fn new(index: usize) -> Self {
         Self {
             index,
             phase: PtrPhase::Lock,
         }
     }
 
-    fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
                 PtrPhase::Lock => {
@@ -124,6 +126,17 @@ impl ReplicationSlotDropPtr {
                     // What is left is in the way of a slot with the same name until the next start, and no more.
                     ready!(remove.poll(cx));
                     cx.release(LockId::ReplicationSlotAllocation);
+                    if !cx.has_bug(Bug::DroppedSlotWritten) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.phase = PtrPhase::Released;
+                    return Poll::Yield(Yield::Again("ReplicationSlotDropPtr"));
+                }
+                PtrPhase::Released => {
+                    // The entry was freed, and the lock with which it is taken: it may be another slot's by now.
+                    if cx.planted(Bug::DroppedSlotWritten) {
+                        cx.shmem.slots.slots[self.index].restart_lsn = Lsn::INVALID;
+                    }
                     return Poll::Ready(Ok(()));
                 }
             }

@@ -51,7 +51,10 @@ fn mine(cx: &Cx<'_>) -> usize {
 }
 
 /// `MyReplicationSlot`, to change it.
-fn my_slot<'a>(cx: &'a mut Cx<'_>) -> &'a mut Slot {
+///
+/// # Panics
+/// If the process has acquired none.
+pub fn my_slot<'a>(cx: &'a mut Cx<'_>) -> &'a mut Slot {
     let index = mine(cx);
     let slot = &mut cx.shmem.slots.slots[index];
     assert_eq!(

@@ -166,6 +166,11 @@ impl SaveSlotToPath {
 
     fn saved(&self, cx: &mut Cx<'_>) {
         let version = cx.shmem.settings.pg_version;
+        // What moved the slot during the write is not in the file: it stays in memory, and the slot dirty.
+        let moved = cx.shmem.slots.slots[self.index].restart_lsn != self.restart_lsn;
+        if moved && cx.planted(Bug::SlotSaveTakesMemoryBack) {
+            cx.shmem.slots.slots[self.index].restart_lsn = self.restart_lsn;
+        }
         let slot = &mut cx.shmem.slots.slots[self.index];
         if !slot.just_dirtied {
             slot.dirty = false;
