@@ -1,5 +1,6 @@
 //! Full-page images. Mirrors RestoreBlockImage and the hole of XLogRecordAssemble.
 
+use super::decompress::{lz4, pglz};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -37,9 +38,12 @@ pub struct Image {
 /// An image cannot be turned back into a page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum ImageError {
-    /// Compression is not implemented.
+    /// That compression is not implemented.
     #[error("could not restore image compressed with {0}: not supported by this build")]
     Compressed(&'static str),
+    /// What is compressed is damaged.
+    #[error("could not decompress image compressed with {0}")]
+    Damaged(&'static str),
     /// Bytes and hole together are no page.
     #[error(
         "image of {bytes} bytes and a hole of {hole_length} at {hole_offset} make no page of {page_size}"
@@ -91,26 +95,43 @@ impl Image {
     /// The page, its hole zeroed (`RestoreBlockImage`). Its LSN is still the one it had before the record.
     ///
     /// # Errors
-    /// The image is compressed, or does not make a page of that size.
+    /// The image is compressed with zstd or badly, or does not make a page of that size.
     pub fn restore(&self, page_size: u32) -> Result<Vec<u8>, ImageError> {
-        if self.info & COMPRESSED != 0 {
-            return Err(ImageError::Compressed(self.method()));
-        }
         let (offset, length) = (usize::from(self.hole_offset), usize::from(self.hole_length));
-        if self.bytes.len() + length != page_size as usize || offset > self.bytes.len() {
-            return Err(ImageError::WrongSize {
-                bytes: self.bytes.len(),
-                hole_offset: self.hole_offset,
-                hole_length: self.hole_length,
-                page_size,
-            });
+        let wrong_size = |bytes| ImageError::WrongSize {
+            bytes,
+            hole_offset: self.hole_offset,
+            hole_length: self.hole_length,
+            page_size,
+        };
+        let size = (page_size as usize).checked_sub(length);
+        let size = size.ok_or_else(|| wrong_size(self.bytes.len()))?;
+        let decompressed = self.decompress(size)?;
+        let bytes = decompressed.as_deref().unwrap_or(&self.bytes);
+        if bytes.len() != size || offset > size {
+            return Err(wrong_size(bytes.len()));
         }
-        let (before, after) = self.bytes.split_at(offset);
+        let (before, after) = bytes.split_at(offset);
         let mut page = Vec::with_capacity(page_size as usize);
         page.extend_from_slice(before);
         page.resize(offset + length, 0);
         page.extend_from_slice(after);
         Ok(page)
+    }
+
+    /// What is left of the page, if it is compressed.
+    fn decompress(&self, size: usize) -> Result<Option<Vec<u8>>, ImageError> {
+        let method = self.method();
+        let decompressed = match self.info & COMPRESSED {
+            0 => return Ok(None),
+            info if info & COMPRESS_PGLZ != 0 => pglz(&self.bytes, size),
+            info if info & COMPRESS_LZ4 != 0 => lz4(&self.bytes, size),
+            _ => return Err(ImageError::Compressed(method)),
+        };
+        match decompressed {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(_) => Err(ImageError::Damaged(method)),
+        }
     }
 
     /// If several bits are set, the first in this order counts.

@@ -7,6 +7,7 @@
 mod assemble;
 mod block;
 mod decode;
+mod decompress;
 mod image;
 mod names;
 mod rmgr;

@@ -119,10 +119,12 @@ fn images_leave_the_hole_out() {
 }
 
 #[test]
-fn compressed_images_are_refused() {
+fn images_that_make_no_page_are_refused() {
     let mut image = Image::of_page(&page(30, 100), true);
+    image.info |= COMPRESS_ZSTD;
+    assert_eq!(image.restore(PAGE), Err(ImageError::Compressed("zstd")));
     image.info |= COMPRESS_LZ4;
-    assert_eq!(image.restore(PAGE), Err(ImageError::Compressed("LZ4")));
+    assert_eq!(image.restore(PAGE), Err(ImageError::Damaged("LZ4")));
     image.info = APPLY | HAS_HOLE;
     image.hole_length = 9;
     assert!(matches!(
