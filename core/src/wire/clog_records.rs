@@ -1,6 +1,6 @@
 //! Main data of the CLOG resource manager. Mirrors clog.c (WriteZeroPageXlogRec, xl_clog_truncate).
 
-use super::layout::{Cursor, Field, Order};
+use super::layout::{Cursor, Field, Order, Short};
 use super::payload::PayloadError;
 use super::record::{RMGR_INFO_MASK, RmgrId};
 use crate::base::{PgVersion, Xid};
@@ -29,11 +29,7 @@ impl ClogRecord {
     /// The data is too short, or the type is unknown.
     pub fn decode(version: PgVersion, info: u8, main: &[u8]) -> Result<Self, PayloadError> {
         let mut cursor = Cursor::disk(main);
-        let page = if version < PgVersion::V17 {
-            i64::from(cursor.take::<i32>("pageno")?)
-        } else {
-            cursor.take("pageno")?
-        };
+        let page = page_number(version, &mut cursor)?;
         match info & RMGR_INFO_MASK {
             0x00 => Ok(Self::ZeroPage(page)),
             0x10 => Ok(Self::Truncate {
@@ -82,6 +78,15 @@ impl ClogRecord {
             oldest_db.write(&mut out, Order::Disk);
         }
         out
+    }
+}
+
+/// The number of a page of pg_xact and the like: 32 bits before 17.
+pub(super) fn page_number(version: PgVersion, cursor: &mut Cursor<'_>) -> Result<i64, Short> {
+    if version < PgVersion::V17 {
+        Ok(i64::from(cursor.take::<i32>("pageno")?))
+    } else {
+        cursor.take("pageno")
     }
 }
 

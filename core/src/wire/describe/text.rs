@@ -1,6 +1,8 @@
 //! Text that is put together by hand, because a formatter costs more than the record that it describes. What stands in
 //! it are bytes: names in the WAL have whatever encoding their database has.
 
+use crate::wire::record::RelLocator;
+use crate::wire::xlog_records::FullXid;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -41,7 +43,30 @@ impl Text {
     /// Adds a number (`%u`).
     #[inline]
     pub fn dec(&mut self, number: impl Into<u64>) -> &mut Self {
-        self.dec_right(number, 0)
+        let mut rest = number.into();
+        if rest < 10 {
+            self.bytes.push(HEX[(rest & 0xF) as usize]);
+            return self;
+        }
+        if rest >= 100_000_000 {
+            return self.dec_right(rest, 0);
+        }
+        // A copy of known length costs less than one of just as many bytes as there are.
+        let len = rest.ilog10() as usize + 1;
+        let mut digits = [0; 8];
+        let mut at = len;
+        while at >= 2 {
+            at -= 2;
+            digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+            rest /= 100;
+        }
+        if at == 1 {
+            digits[0] = HEX[(rest & 0xF) as usize];
+        }
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(&digits);
+        self.bytes.truncate(before + len);
+        self
     }
 
     /// Adds a number, filled with spaces on its left (`%10u`).
@@ -62,29 +87,110 @@ impl Text {
             at -= 1;
             digits[at] = HEX[(rest & 0xF) as usize];
         }
-        self.add(&digits[at.min(digits.len() - width.min(digits.len()))..])
+        let least = digits.len() - width.min(digits.len());
+        // Of known length where the width is known.
+        if at >= least {
+            self.add(&digits[least..])
+        } else {
+            self.add(&digits[at..])
+        }
+    }
+
+    /// Adds a text and a number behind it (`… %u`).
+    #[inline]
+    pub(super) fn with(&mut self, label: &str, number: impl Into<u64>) -> &mut Self {
+        self.add(label).dec(number)
     }
 
     /// Adds a number with its sign (`%d`).
-    pub fn int(&mut self, number: i32) -> &mut Self {
+    pub fn int(&mut self, number: impl Into<i64>) -> &mut Self {
+        let number = number.into();
         if number < 0 {
             self.add("-");
         }
         self.dec(number.unsigned_abs())
     }
 
+    /// Adds a byte as flags are written (`0x%02X`).
+    #[inline]
+    pub(super) fn byte(&mut self, byte: u8) -> &mut Self {
+        let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xF)]];
+        self.add("0x").add(digits)
+    }
+
+    /// Adds `T` or `F`.
+    pub(super) fn letter(&mut self, is_true: bool) -> &mut Self {
+        self.add(if is_true { "T" } else { "F" })
+    }
+
+    /// Adds a text on a condition.
+    pub(super) fn if_set(&mut self, is_set: bool, text: &str) {
+        if is_set {
+            self.add(text);
+        }
+    }
+
+    /// Adds the numbers of a relation's files.
+    pub(super) fn rel(&mut self, rel: RelLocator) -> &mut Self {
+        self.dec(rel.spc).with("/", rel.db).with("/", rel.rel)
+    }
+
+    /// Adds a transaction id with its epoch.
+    pub(super) fn full_xid(&mut self, xid: FullXid) -> &mut Self {
+        self.dec(xid.epoch()).with(":", xid.xid().0)
+    }
+
+    /// Adds elements with commas between them.
+    pub(super) fn joined<T>(
+        &mut self,
+        elements: impl Iterator<Item = T>,
+        mut add: impl FnMut(&mut Self, T),
+    ) {
+        let mut separator = "";
+        for element in elements {
+            self.add(separator);
+            add(self, element);
+            separator = ", ";
+        }
+    }
+
+    /// Adds a list in brackets, with a space before it (`array_desc`).
+    pub(super) fn list<T>(
+        &mut self,
+        elements: impl Iterator<Item = T>,
+        add: impl FnMut(&mut Self, T),
+    ) -> &mut Self {
+        self.add(" [").joined(elements, add);
+        self.add("]")
+    }
+
+    /// Adds a list of line pointers' numbers (`offset_elem_desc`).
+    pub(super) fn offsets(&mut self, offsets: &[u8]) -> &mut Self {
+        self.list(offsets.chunks_exact(2), |text, offset| {
+            text.dec(u16::from_le_bytes([offset[0], offset[1]]));
+        })
+    }
+
     /// Adds a hexadecimal number of at least `width` digits, at most 8 (`%08X`).
     #[inline]
     pub fn hex(&mut self, number: u32, width: usize) -> &mut Self {
-        let mut digits = [b'0'; 8];
-        let mut at = digits.len();
-        let mut rest = number;
-        while rest != 0 || at == digits.len() {
-            at -= 1;
-            digits[at] = HEX[(rest & 0xF) as usize];
-            rest >>= 4;
+        if number < 16 && width <= 1 {
+            self.bytes.push(HEX[(number & 0xF) as usize]);
+            return self;
         }
-        self.add(&digits[at.min(digits.len() - width)..])
+        let mut digits = [0; 8];
+        for (digit, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+            digit[0] = HEX[usize::from(byte >> 4)];
+            digit[1] = HEX[usize::from(byte & 0xF)];
+        }
+        let zeros = (number.leading_zeros() / 4) as usize;
+        let least = digits.len() - width.clamp(1, digits.len());
+        // Of known length where the width is known.
+        if zeros >= least {
+            self.add(&digits[least..])
+        } else {
+            self.add(&digits[zeros..])
+        }
     }
 
     /// Adds each byte as two digits, with a space between them.

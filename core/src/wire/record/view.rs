@@ -195,6 +195,18 @@ impl<'a> RecordView<'a> {
         }
     }
 
+    /// The block of that id, if the record has one.
+    #[must_use]
+    pub fn block(&self, id: u8) -> Option<BlockView<'a>> {
+        self.blocks().find(|block| block.id == id)
+    }
+
+    /// The data of a block, empty if there is none (`XLogRecGetBlockData`).
+    #[must_use]
+    pub fn block_data(&self, id: u8) -> &'a [u8] {
+        self.block(id).map_or(&[], |block| block.data)
+    }
+
     /// The main data.
     #[must_use]
     #[inline]
