@@ -1,6 +1,7 @@
 //! PostgreSQL's WAL, read by `walsim waldump` and by PostgreSQL's own pg_waldump: they must print the same.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_INTEROP=all` asks for more
+//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
+//! names the programs of a newer version, pg_waldump among them. `WALSIM_INTEROP=all` asks for more
 //! WAL than a routine run has time for, and for every case of damage.
 
 #[path = "interop/damage.rs"]
@@ -9,22 +10,20 @@ mod damage;
 mod dumps;
 #[path = "interop/server.rs"]
 mod server;
-#[path = "interop/workload.rs"]
-mod workload;
 
 use dumps::Dumps;
-use server::{Folder, Server, Stop, postgres_bin, send, wait_for};
-use std::collections::BTreeSet;
+use server::{Folder, Server, Stop, run, send, server_bin, wait_for};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use walsim_core::base::Lsn;
-use workload::Bench;
 
 /// The helper itself: a server that was killed starts again and has what was committed.
 #[test]
 fn a_server_starts_and_ends_in_every_way() {
-    let Some(bin) = postgres_bin() else {
+    let Some(bin) = tools() else {
         return;
     };
     let folder = Folder::new("server");
@@ -40,44 +39,33 @@ fn a_server_starts_and_ends_in_every_way() {
     server.stop(Stop::Immediate);
 }
 
-/// A directory of real WAL, line by line, and the same through every filter.
+/// WAL with records of every resource manager, line by line, and the same through every filter.
 #[test]
 fn real_wal_is_printed_alike() {
-    let Some(bin) = postgres_bin() else {
+    let Some(bin) = tools() else {
         return;
     };
-    let bench = if wants_all() {
-        Bench {
-            scale: 5,
-            seconds: 60,
-        }
-    } else {
-        Bench {
-            scale: 1,
-            seconds: 1,
-        }
-    };
     let folder = Folder::new("waldump");
-    let data = folder.path().join("data");
-    let mut server = Server::init(&bin, &data, &["--wal-segsize=1"], workload::SETTINGS);
-    server.start();
-    let start = server.psql("SELECT redo_lsn FROM pg_control_checkpoint()");
-    workload::write(&mut server, folder.path(), bench);
-    let end = server.psql("SELECT pg_current_wal_flush_lsn()");
-    let rel = server.psql(
-        "SELECT (SELECT oid FROM pg_tablespace WHERE spcname = 'pg_default') || '/' ||
-        (SELECT oid FROM pg_database WHERE datname = 'postgres') || '/' ||
-        pg_relation_filenode('pgbench_accounts')",
-    );
-    server.stop(Stop::Fast);
+    let seconds = if wants_all() { "60" } else { "1" };
+    let kit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/waldump-kit");
+    let mut make = Command::new(kit);
+    run(make.arg("make").arg(&bin).arg(folder.path()).arg(seconds));
+    let ranges = fs::read_to_string(folder.path().join("ranges")).expect("the kit wrote it");
+    let ranges: Vec<Vec<_>> = ranges.lines().map(|l| l.split(' ').collect()).collect();
+    let [first, second] = &ranges[..] else {
+        panic!("two timelines: {ranges:?}");
+    };
 
     let dumps = Dumps::new(&bin, folder.path());
-    let range = ["-p", "data", "-s", &start, "-e", &end];
+    let range = ["-p", "data", "-s", first[1], "-e", first[2]];
     let all = dumps.agree(&range);
     assert_eq!(all.status, Some(0), "{}", all.stderr);
-    let missing = missing_kinds(&all.stdout);
+    let missing = missing_kinds(&all.stdout, major(&bin));
     assert!(missing.is_empty(), "the workload writes no {missing:?}");
+    let promoted = dumps.agree(&["-p", "data", "-t", "2", "-s", second[1], "-e", second[2]]);
+    assert!(text(&promoted.stdout).contains("desc: END_OF_RECOVERY tli 2;"));
 
+    let rel = busiest_relation(&all.stdout);
     for options in [
         &["--stats"][..],
         &["--stats=record"],
@@ -97,16 +85,73 @@ fn real_wal_is_printed_alike() {
         dumps.agree(&[&range, options].concat());
     }
     // To the end of WAL, and from the middle of a record.
-    dumps.agree(&["-p", "data", "-s", &start, "-z"]);
-    let segment = Server::segment_of(&end);
+    dumps.agree(&["-p", "data", "-s", first[1], "-z"]);
+    let segment = Server::segment_of(first[1]);
     dumps.agree(&[segment.as_str(), "-p", "data/pg_wal", "-n", "3"]);
     dumps.agree(&[format!("data/pg_wal/{segment}")]);
+    // Neither we nor every pg_waldump can do zstd.
+    let details = dumps.ours(&[&range[..], &["-w", "-b"]].concat());
+    let end = first_with_zstd(&details.stdout).unwrap_or(first[2].to_owned());
+    let range = ["-p", "data", "-s", first[1], "-e", &end];
+    full_pages_are_saved_alike(&dumps, &bin, folder.path(), &range);
+}
+
+/// Where the first record is that has an image compressed with zstd.
+fn first_with_zstd(details: &[u8]) -> Option<String> {
+    let mut lsn = None;
+    for line in text(details).lines() {
+        if let Some((_, rest)) = line.split_once(", lsn: ") {
+            lsn = rest.split(',').next().map(str::to_owned);
+        } else if line.ends_with("method: zstd") {
+            return lsn;
+        }
+    }
+    None
+}
+
+/// The same files with the same bytes, compressed images among them. pg_waldump has the option
+/// since 16.
+fn full_pages_are_saved_alike(dumps: &Dumps, bin: &Path, folder: &Path, range: &[&str]) {
+    let save = |directory| [range, &["-w", "-q", directory]].concat();
+    let files = |directory| -> BTreeMap<_, _> {
+        let files = fs::read_dir(folder.join(directory)).expect("it was made");
+        let files = files.map(|file| file.expect("readable").path());
+        let read = |file: &Path| (file.file_name().map(ToOwned::to_owned), fs::read(file).ok());
+        files.map(|file| read(&file)).collect()
+    };
+    let said = dumps.ours(&save("--save-fullpage=ours/saved"));
+    assert_eq!((said.status, &said.stderr[..]), (Some(0), ""));
+    let ours = files("ours/saved");
+    assert!(ours.len() > 100, "{} pages were saved", ours.len());
+    let is_page = |bytes: &Option<Vec<u8>>| bytes.as_ref().is_some_and(|b| b.len() == 8192);
+    assert!(ours.values().all(is_page));
+    if major(bin) < 16 {
+        return;
+    }
+    dumps.agree(&save("--save-fullpage=ours/saved"));
+    dumps.agree(&save("--save-fullpage=data/PG_VERSION"));
+    let said = dumps.theirs(&save("--save-fullpage=theirs"));
+    assert_eq!((said.status, &said.stderr[..]), (Some(0), ""));
+    assert!(files("theirs") == ours, "the same pages");
+}
+
+/// The relation that most blocks are of, as `-R` wants it.
+fn busiest_relation(text: &[u8]) -> String {
+    let mut counts = BTreeMap::new();
+    for line in String::from_utf8_lossy(text).lines() {
+        if let Some((_, rest)) = line.split_once(", blkref #0: rel ") {
+            let rel = rest.split(' ').next().unwrap_or_default().to_owned();
+            *counts.entry(rel).or_insert(0) += 1;
+        }
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    most.expect("blocks").0
 }
 
 /// Wrong usage, in every way that has a complaint of its own.
 #[test]
 fn wrong_usage_is_refused_alike() {
-    let Some(bin) = postgres_bin() else {
+    let Some(bin) = tools() else {
         return;
     };
     let folder = Folder::new("waldump-usage");
@@ -141,7 +186,13 @@ fn wrong_usage_is_refused_alike() {
         &["-p", "data", "-s", "0/0"],
         &["-p", "data", "-s", "9/0"],
         &["-p", "data", "-s", &begin, "-t", "2"],
-        &["-t", "x"],
+        &["-p", "data", "-t", "x"],
+        &["-p", "data", "-t", "0"],
+        &["-p", "data", "-t", "-1"],
+        &["-p", "data", "-t", "0x"],
+        &["-p", "data", "-t", "08"],
+        &["-p", "data", "-t", " 4294967296"],
+        &["-p", "data", "-s", &begin, "-t", " 0x1 ", "-n", "1"],
         &["-s", "x"],
         &["-e", "0"],
         &["-n", "x"],
@@ -160,7 +211,6 @@ fn wrong_usage_is_refused_alike() {
         &["nowhere/a"],
         &["a"],
         &["data/PG_VERSION"],
-        &["data/global/pg_control"],
         &["data/pg_wal/"],
         &[file, "b"],
         &[file, "-s", &next],
@@ -173,6 +223,25 @@ fn wrong_usage_is_refused_alike() {
     ] {
         dumps.agree(args);
     }
+    // What is no WAL has no version, and is refused in the words of 15 and 16.
+    if major(&bin) < 17 {
+        dumps.agree(&["data/global/pg_control"]);
+    }
+    // WAL of a version that nobody has, and a segment of a size that cannot be.
+    let original = fs::read(folder.path().join(file)).expect("our own");
+    for (at, bytes) in [(0, [0xFF, 0xD1]), (33, [0x11, 0])] {
+        let mut changed = original.clone();
+        changed[at..at + 2].copy_from_slice(&bytes);
+        fs::write(folder.path().join("data").join(one), changed).expect("our own");
+        let path = format!("data/{one}");
+        dumps.agree(&[&path]);
+        let said = dumps.ours_whole(&[&path]);
+        let named = said
+            .stderr
+            .contains("has magic number D1FF. Known are D110 (PostgreSQL 15), ");
+        assert_eq!(named, at == 0, "{}", said.stderr);
+    }
+    fs::remove_file(folder.path().join("data").join(one)).expect("our own");
     // A .partial file stands for its segment. This one ends with a record of zeros.
     let whole = dumps.agree(&[file]);
     assert!(
@@ -188,7 +257,7 @@ fn wrong_usage_is_refused_alike() {
 /// What comes later is shown when it comes, and SIGINT is a good end.
 #[test]
 fn wal_is_followed_until_interrupted() {
-    let Some(bin) = postgres_bin() else {
+    let Some(bin) = tools() else {
         return;
     };
     let folder = Folder::new("waldump-follow");
@@ -219,7 +288,7 @@ fn wal_is_followed_until_interrupted() {
 /// A reader that goes away ends it as it ends a C program, in the eyes of a shell.
 #[test]
 fn a_closed_pipe_is_no_failure() {
-    let Some(bin) = postgres_bin() else {
+    let Some(bin) = tools() else {
         return;
     };
     let folder = Folder::new("waldump-pipe");
@@ -259,10 +328,32 @@ impl Drop for Killed {
 /// A segment damaged in every way: the same last good record, and the same complaint.
 #[test]
 fn damage_is_met_alike() {
-    let Some(bin) = postgres_bin() else {
+    let Some(bin) = tools() else {
         return;
     };
     damage::compare(&bin, if wants_all() { 1 } else { 4 });
+}
+
+/// The programs of the version that is compared with, if pg_waldump is among them.
+fn tools() -> Option<PathBuf> {
+    let bin = server_bin()?;
+    if bin.join("pg_waldump").exists() {
+        return Some(bin);
+    }
+    println!("skipped: no pg_waldump in {}", bin.display());
+    None
+}
+
+/// The major version of the programs.
+fn major(bin: &Path) -> u32 {
+    let said = run(Command::new(bin.join("pg_waldump")).arg("--version"));
+    let (_, version) = said.split_once("(PostgreSQL) ").expect("as all programs");
+    let major = version.split('.').next().unwrap_or_default();
+    major.parse().expect("a number")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Is this the run for which time does not matter?
@@ -275,9 +366,9 @@ fn wants_all() -> bool {
 }
 
 /// Which of the types that matter do not occur.
-fn missing_kinds(text: &[u8]) -> Vec<&'static str> {
-    let text = String::from_utf8_lossy(text);
-    let seen: BTreeSet<String> = text
+fn missing_kinds(said: &[u8], major: u32) -> Vec<&'static str> {
+    let said = text(said);
+    let seen: BTreeSet<String> = said
         .lines()
         .filter_map(|line| {
             let rmgr = line.strip_prefix("rmgr: ")?.split_whitespace().next()?;
@@ -285,14 +376,40 @@ fn missing_kinds(text: &[u8]) -> Vec<&'static str> {
             Some(format!("{rmgr}/{}", desc.split_whitespace().next()?))
         })
         .collect();
-    let wanted = "XLOG/CHECKPOINT_SHUTDOWN XLOG/CHECKPOINT_ONLINE XLOG/NEXTOID XLOG/SWITCH XLOG/FPI \
-        XLOG/FPI_FOR_HINT XLOG/RESTORE_POINT XLOG/PARAMETER_CHANGE Transaction/COMMIT \
-        Transaction/ABORT Transaction/PREPARE Transaction/COMMIT_PREPARED \
-        Transaction/ABORT_PREPARED Transaction/INVALIDATION Storage/CREATE Storage/TRUNCATE \
-        Standby/LOCK Standby/RUNNING_XACTS Generic/Generic LogicalMessage/MESSAGE \
-        Database/CREATE_WAL_LOG Tablespace/CREATE MultiXact/CREATE_ID RelMap/UPDATE Heap2/PRUNE \
-        Heap/HOT_UPDATE Btree/SPLIT_R Hash/INSERT Gin/SPLIT Gist/PAGE_SPLIT Sequence/LOG \
-        SPGist/PICKSPLIT BRIN/DESUMMARIZE ReplicationOrigin/SET";
-    let wanted = wanted.split_whitespace();
+    let of_version = match major {
+        15 => "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE Generic/Generic",
+        // Its programs come without an extension that writes Generic records.
+        16 => "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE",
+        _ => {
+            "Heap2/PRUNE_ON_ACCESS Heap2/PRUNE_VACUUM_SCAN Heap2/PRUNE_VACUUM_CLEANUP \
+              XLOG/CHECKPOINT_REDO Generic/Generic"
+        }
+    };
+    let wanted = TYPES
+        .split_whitespace()
+        .chain(of_version.split_whitespace());
     wanted.filter(|kind| !seen.contains(*kind)).collect()
 }
+
+/// Types that every version has. There is no way to have a server write NOOP, and END_OF_RECOVERY
+/// begins a timeline.
+const TYPES: &str = "
+    BRIN/CREATE_INDEX BRIN/DESUMMARIZE BRIN/INSERT BRIN/INSERT+INIT BRIN/REVMAP_EXTEND BRIN/SAMEPAGE_UPDATE BRIN/UPDATE
+    BRIN/UPDATE+INIT Btree/DEDUP Btree/DELETE Btree/INSERT_LEAF Btree/INSERT_META Btree/INSERT_POST Btree/INSERT_UPPER
+    Btree/MARK_PAGE_HALFDEAD Btree/META_CLEANUP Btree/NEWROOT Btree/REUSE_PAGE Btree/SPLIT_L Btree/SPLIT_R
+    Btree/UNLINK_PAGE Btree/UNLINK_PAGE_META Btree/VACUUM CLOG/TRUNCATE CLOG/ZEROPAGE CommitTs/TRUNCATE
+    CommitTs/ZEROPAGE Database/CREATE_FILE_COPY Database/CREATE_WAL_LOG Database/DROP Gin/CREATE_PTREE
+    Gin/DELETE_LISTPAGE Gin/DELETE_PAGE Gin/INSERT Gin/INSERT_LISTPAGE Gin/SPLIT Gin/UPDATE_META_PAGE
+    Gin/VACUUM_DATA_LEAF_PAGE Gin/VACUUM_PAGE Gist/ASSIGN_LSN Gist/DELETE Gist/PAGE_DELETE Gist/PAGE_REUSE
+    Gist/PAGE_SPLIT Gist/PAGE_UPDATE Hash/ADD_OVFL_PAGE Hash/DELETE Hash/INIT_BITMAP_PAGE Hash/INIT_META_PAGE
+    Hash/INSERT Hash/MOVE_PAGE_CONTENTS Hash/SPLIT_ALLOCATE_PAGE Hash/SPLIT_CLEANUP Hash/SPLIT_COMPLETE Hash/SPLIT_PAGE
+    Hash/SQUEEZE_PAGE Hash/UPDATE_META_PAGE Hash/VACUUM_ONE_PAGE Heap/DELETE Heap/HEAP_CONFIRM Heap/HOT_UPDATE
+    Heap/INPLACE Heap/INSERT Heap/INSERT+INIT Heap/LOCK Heap/TRUNCATE Heap/UPDATE Heap/UPDATE+INIT Heap2/LOCK_UPDATED
+    Heap2/MULTI_INSERT Heap2/MULTI_INSERT+INIT Heap2/NEW_CID Heap2/REWRITE Heap2/VISIBLE LogicalMessage/MESSAGE
+    MultiXact/CREATE_ID MultiXact/TRUNCATE_ID MultiXact/ZERO_MEM_PAGE MultiXact/ZERO_OFF_PAGE RelMap/UPDATE
+    ReplicationOrigin/DROP ReplicationOrigin/SET SPGist/ADD_LEAF SPGist/ADD_NODE SPGist/MOVE_LEAFS SPGist/PICKSPLIT
+    SPGist/SPLIT_TUPLE SPGist/VACUUM_LEAF SPGist/VACUUM_REDIRECT SPGist/VACUUM_ROOT Sequence/LOG Standby/INVALIDATIONS
+    Standby/LOCK Standby/RUNNING_XACTS Storage/CREATE Storage/TRUNCATE Tablespace/CREATE Tablespace/DROP
+    Transaction/ABORT Transaction/ABORT_PREPARED Transaction/ASSIGNMENT Transaction/COMMIT Transaction/COMMIT_PREPARED
+    Transaction/INVALIDATION Transaction/PREPARE XLOG/BACKUP_END XLOG/CHECKPOINT_ONLINE XLOG/CHECKPOINT_SHUTDOWN
+    XLOG/FPI XLOG/FPI_FOR_HINT XLOG/FPW_CHANGE XLOG/NEXTOID XLOG/PARAMETER_CHANGE XLOG/RESTORE_POINT XLOG/SWITCH";

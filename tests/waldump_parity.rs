@@ -158,6 +158,9 @@ fn sample(geometry: Geometry) -> (WalBuilder, Vec<Listed>) {
     for len in (8000..8200).step_by(8) {
         append(&mut wal, &message(len));
     }
+    for rmid in [128, 200, 255] {
+        append(&mut wal, &custom(RmgrId(rmid)));
+    }
     append(&mut wal, &xlog(&XlogRecord::Switch));
     append(&mut wal, &message(100));
 
@@ -204,6 +207,19 @@ fn commit() -> RecordBody {
     let end = XactEnd::new(XactOp::Commit, TimestampTz(0));
     let main = end.encode(PgVersion::V15);
     RecordBody::new(RmgrId::TRANSACTION, end.info(), Xid(9), main)
+}
+
+/// A record of an extension's resource manager, of which a program without the extension knows the
+/// number alone.
+fn custom(rmid: RmgrId) -> RecordBody {
+    let rel = RelLocator {
+        spc: 1663,
+        db: 5,
+        rel: 16384,
+    };
+    let mut body = RecordBody::new(rmid, 0x30, Xid(9), b"whatever".to_vec());
+    body.blocks = vec![BlockPart::new(0, rel, 7)];
+    body
 }
 
 /// A Generic record of two blocks, one with an image and one with a delta.

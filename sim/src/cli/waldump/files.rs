@@ -1,5 +1,6 @@
 //! Finds the directory and the segments that a command line names. Mirrors the second half of pg_waldump's main().
 
+use super::fullpages;
 use super::options::Options;
 use super::scanf::Scan;
 use super::stop::{Stop, reason};
@@ -22,6 +23,8 @@ pub(super) struct Range {
     pub(super) folder: PathBuf,
     pub(super) geometry: Geometry,
     pub(super) version: PgVersion,
+    /// The magic number of the first page, if it is that of no version that is known.
+    pub(super) unknown_magic: Option<u16>,
     pub(super) timeline: TimelineId,
     pub(super) start: Lsn,
     /// Invalid if there is no end.
@@ -32,8 +35,27 @@ pub(super) struct Range {
 
 /// What the first page of a file says about all others.
 struct Found {
-    version: PgVersion,
+    magic: u16,
     segment: u32,
+}
+
+impl Found {
+    /// Of an unknown version nothing can be read, which is said in the words of 15.
+    fn version(&self) -> PgVersion {
+        page::version(self.magic).unwrap_or(PgVersion::V15)
+    }
+}
+
+/// The version of the WAL that a command line is about, so far as its options and names tell; 15 if
+/// they do not.
+pub(super) fn version_of(folder: Option<&[u8]>, file: Option<&[u8]>) -> PgVersion {
+    let (directory, name) = file.map_or((None, None), |file| {
+        let (directory, name) = split_path(file);
+        (directory, Some(name))
+    });
+    let folder = folder.or(directory).map(path);
+    let found = identify_target_directory(folder, name);
+    found.map_or(PgVersion::V15, |(_, found)| found.version())
 }
 
 impl Range {
@@ -42,6 +64,9 @@ impl Range {
         let mut folder = options.path.as_deref().map(path);
         if let Some(folder) = &folder {
             verify_directory(folder).map_err(Stop::bad_argument)?;
+        }
+        if let Some(folder) = &options.save_fullpage {
+            fullpages::create_directory(path(folder))?;
         }
         let Some(first) = options.files.first() else {
             let (folder, found) = identify_target_directory(folder, None)?;
@@ -69,7 +94,8 @@ impl Range {
                 data_page: PAGE,
                 sector: 512,
             },
-            version: found.version,
+            version: found.version(),
+            unknown_magic: Some(found.magic).filter(|magic| page::version(*magic).is_none()),
             timeline: options.timeline,
             start: options.start,
             end: options.end,
@@ -219,18 +245,31 @@ fn search_directory(folder: &Path, name: Option<&[u8]>) -> Result<Option<Found>,
         return Err(Stop::Fatal(message));
     }
     let header = LongPageHeader::decode(&bytes).expect("a page is longer");
-    let segment = header.seg_size;
-    if !segment.is_power_of_two() || !(LEAST_SEGMENT..=MOST_SEGMENT).contains(&segment) {
-        let size = segment.cast_signed();
-        let bytes = if size == 1 { "byte" } else { "bytes" };
-        return Err(Stop::Fatal(format!(
-            "WAL segment size must be a power of two between 1 MB and 1 GB, but the WAL file \
-             \"{shown}\" header specifies {size} {bytes}"
-        )));
+    let found = Found {
+        magic: header.std.magic,
+        segment: header.seg_size,
+    };
+    let range = LEAST_SEGMENT..=MOST_SEGMENT;
+    if found.segment.is_power_of_two() && range.contains(&found.segment) {
+        Ok(Some(found))
+    } else {
+        Err(bad_segment_size(&found, &shown))
     }
-    // Of an unknown version nothing can be read, which the reader says in the words of 15.
-    let version = page::version(header.std.magic).unwrap_or(PgVersion::V15);
-    Ok(Some(Found { version, segment }))
+}
+
+fn bad_segment_size(found: &Found, file: &str) -> Stop {
+    let size = found.segment.cast_signed();
+    let bytes = if size == 1 { "byte" } else { "bytes" };
+    if found.version() >= PgVersion::V17 {
+        return Stop::Detailed {
+            error: format!("invalid WAL segment size in WAL file \"{file}\" ({size} {bytes})"),
+            detail: "The WAL segment size must be a power of two between 1 MB and 1 GB.".into(),
+        };
+    }
+    Stop::Fatal(format!(
+        "WAL segment size must be a power of two between 1 MB and 1 GB, but the WAL file \"{file}\" \
+         header specifies {size} {bytes}"
+    ))
 }
 
 /// The first file of the directory whose name is that of a segment (`IsXLogFileName`).

@@ -4,7 +4,7 @@ use walsim_core::base::PgVersion;
 use walsim_core::wire::describe::{Text, fork_name};
 use walsim_core::wire::record::{
     APPLY, COMPRESS_LZ4, COMPRESS_PGLZ, COMPRESS_ZSTD, ImageHeader, RMGR_INFO_MASK, RecordView,
-    RmgrId,
+    RelLocator, RmgrId,
 };
 
 /// Width of the column of names.
@@ -12,26 +12,105 @@ const NAME_WIDTH: usize = 11;
 /// `BLCKSZ`
 const DATA_PAGE: u32 = 8192;
 const SPACES: &str = "           ";
+/// `: rel ` and three numbers.
+const LONGEST_REL: usize = 40;
 
-/// Adds the record's line, with details its lines.
-///
-/// # Errors
-/// Something in the record is as PostgreSQL does not write it. Nothing is added then.
-pub(super) fn add_record(
-    text: &mut Text,
+/// Prints records, each as its line or, with details, its lines.
+pub(super) struct Lines {
     version: PgVersion,
-    record: &RecordView<'_>,
     details: bool,
-) -> Result<(), String> {
-    let before = text.bytes.len();
-    let added = head(text, version, record)
-        .describe(version, record)
-        .map_err(|error| error.to_string())
-        .and_then(|()| blocks(text, record, details));
-    if added.is_err() {
-        text.bytes.truncate(before);
+    /// The relation that was printed last, and its text: mostly it is the next one, too.
+    rel: RelLocator,
+    rel_text: [u8; LONGEST_REL],
+    rel_len: usize,
+}
+
+impl Lines {
+    pub(super) fn new(version: PgVersion, details: bool) -> Self {
+        let (spc, db, rel) = (0, 0, 0);
+        let mut lines = Self {
+            version,
+            details,
+            rel: RelLocator { spc, db, rel },
+            rel_text: [0; LONGEST_REL],
+            rel_len: 0,
+        };
+        lines.remember(lines.rel);
+        lines
     }
-    added
+
+    /// Adds the text of a record.
+    ///
+    /// # Errors
+    /// Something in the record is as PostgreSQL does not write it. Nothing is added then.
+    #[inline]
+    pub(super) fn add(&mut self, text: &mut Text, record: &RecordView<'_>) -> Result<(), String> {
+        let before = text.bytes.len();
+        let added = head(text, self.version, record)
+            .describe(self.version, record)
+            .map_err(|error| error.to_string())
+            .and_then(|()| self.blocks(text, record));
+        if added.is_err() {
+            text.bytes.truncate(before);
+        }
+        added
+    }
+
+    fn blocks(&mut self, text: &mut Text, record: &RecordView<'_>) -> Result<(), String> {
+        let details = self.details;
+        if details {
+            text.add("\n");
+        }
+        for block in record.blocks() {
+            // Apart, so that each is a copy of known length.
+            if details {
+                text.add("\tblkref #");
+            } else {
+                text.add(", blkref #");
+            }
+            text.dec(block.id);
+            self.rel(text, block.header.rel);
+            if details || block.header.fork != 0 {
+                let fork = block.header.fork;
+                let name = fork_name(u32::from(fork));
+                let name = name.ok_or_else(|| format!("invalid fork number {fork}"))?;
+                text.add(" fork ").add(name);
+            }
+            text.add(" blk ").dec(block.header.block);
+            if let Some(image) = &block.header.image {
+                if details {
+                    image_details(text, image);
+                } else {
+                    text.add(" FPW").add(purpose(image));
+                }
+            }
+            if details {
+                text.add("\n");
+            }
+        }
+        if !details {
+            text.add("\n");
+        }
+        Ok(())
+    }
+
+    fn rel(&mut self, text: &mut Text, rel: RelLocator) {
+        if rel != self.rel {
+            self.remember(rel);
+        }
+        let end = text.bytes.len() + self.rel_len;
+        text.add(self.rel_text);
+        text.bytes.truncate(end);
+    }
+
+    fn remember(&mut self, rel: RelLocator) {
+        let mut text = Text::default();
+        text.add(": rel ").dec(rel.spc);
+        text.add("/").dec(rel.db).add("/").dec(rel.rel);
+        self.rel = rel;
+        self.rel_len = text.bytes.len();
+        self.rel_text[..self.rel_len].copy_from_slice(&text.bytes);
+    }
 }
 
 fn head<'t>(text: &'t mut Text, version: PgVersion, record: &RecordView<'_>) -> &'t mut Text {
@@ -39,8 +118,9 @@ fn head<'t>(text: &'t mut Text, version: PgVersion, record: &RecordView<'_>) -> 
     text.add("rmgr: ");
     let begun = text.bytes.len();
     rmgr_name(text, header.rmid);
-    let width = text.bytes.len() - begun;
-    text.add(&SPACES[..NAME_WIDTH.saturating_sub(width)]);
+    let end = text.bytes.len().max(begun + NAME_WIDTH);
+    text.add(SPACES);
+    text.bytes.truncate(end);
     let record_len = header.tot_len.wrapping_sub(record.image_len);
     text.add(" len (rec/tot): ").dec_right(record_len, 6);
     text.add("/").dec_right(header.tot_len, 6);
@@ -66,40 +146,6 @@ pub(super) fn type_name(text: &mut Text, version: PgVersion, rmid: RmgrId, info:
         Some(name) => text.add(name),
         None => text.add(format!("UNKNOWN ({:x})", info & RMGR_INFO_MASK)),
     };
-}
-
-fn blocks(text: &mut Text, record: &RecordView<'_>, details: bool) -> Result<(), String> {
-    if details {
-        text.add("\n");
-    }
-    for block in record.blocks() {
-        text.add(if details { "\tblkref #" } else { ", blkref #" });
-        text.dec(block.id);
-        text.add(": rel ").dec(block.header.rel.spc);
-        text.add("/").dec(block.header.rel.db);
-        text.add("/").dec(block.header.rel.rel);
-        if details || block.header.fork != 0 {
-            let fork = block.header.fork;
-            let name = fork_name(u32::from(fork));
-            let name = name.ok_or_else(|| format!("invalid fork number {fork}"))?;
-            text.add(" fork ").add(name);
-        }
-        text.add(" blk ").dec(block.header.block);
-        if let Some(image) = &block.header.image {
-            if details {
-                image_details(text, image);
-            } else {
-                text.add(" FPW").add(purpose(image));
-            }
-        }
-        if details {
-            text.add("\n");
-        }
-    }
-    if !details {
-        text.add("\n");
-    }
-    Ok(())
 }
 
 fn image_details(text: &mut Text, image: &ImageHeader) {

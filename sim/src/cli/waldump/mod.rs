@@ -2,6 +2,7 @@
 
 mod files;
 mod filter;
+mod fullpages;
 mod getopt;
 mod line;
 mod options;
@@ -11,26 +12,29 @@ mod stats;
 mod stop;
 
 use files::Range;
+use line::Lines;
 use options::Options;
 use pages::{Page, Pages};
 use stats::Table;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use stop::Stop;
-use walsim_core::base::{Lsn, PgVersion, Planted, Probe};
+use stop::{PROGRAM, Stop};
+use walsim_core::base::{Lsn, PgVersion, Planted, Probe, TimelineId};
 use walsim_core::wal::{Next, Room, WalError, WalReader};
 use walsim_core::wire::describe::Text;
+use walsim_core::wire::page;
 use walsim_core::wire::record::RecordView;
 
 /// So much is gathered before it is written.
 const FULL: usize = 64 << 10;
-/// A follower looks again after this many naps.
-const NAPS: u32 = 20;
+/// A follower looks again after this many naps: ten times as often as pg_waldump.
+const NAPS: u32 = 2;
 const NAP: Duration = Duration::from_millis(50);
 
 /// Runs the command with what stands behind its name.
@@ -52,10 +56,15 @@ pub(super) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn dump(args: &[Vec<u8>], out: &mut Text, interrupted: &AtomicBool) -> Result<(), Stop> {
-    let options = Options::parse(args, &mut out.bytes)?;
+    let (folder, file) = Options::places(args);
+    let version = files::version_of(folder.as_deref(), file.as_deref());
+    let options = Options::parse(args, version, &mut out.bytes)?;
     let range = Range::find(&options)?;
     let mut dump = Dump {
+        lines: Lines::new(range.version, options.details),
         version: range.version,
+        timeline: range.timeline,
+        unknown_magic: range.unknown_magic,
         start: range.start,
         in_segment: range.geometry.segment_offset(range.start) != 0,
         table: options.stats.map(|_| Table::new()),
@@ -84,7 +93,10 @@ fn dump(args: &[Vec<u8>], out: &mut Text, interrupted: &AtomicBool) -> Result<()
 /// What is printed, of which records, and how far it got.
 struct Dump<'a> {
     options: &'a Options,
+    lines: Lines,
     version: PgVersion,
+    timeline: TimelineId,
+    unknown_magic: Option<u16>,
     start: Lsn,
     /// The start is not that of a segment: then it is told where the first record is.
     in_segment: bool,
@@ -121,11 +133,17 @@ impl Dump<'_> {
                         return Ok(None);
                     }
                 }
-                Next::Need { page, len, .. } => match pages.read(page, len)? {
-                    Page::Bytes(bytes) => reader.feed(page, bytes),
-                    Page::EndReached if first => return Err(self.nothing_found()),
-                    Page::EndReached => return Ok(None),
-                },
+                Next::Need { page, len, .. } => {
+                    // What comes next may take its time.
+                    if self.options.follow {
+                        flush(self.out).map_err(Stop::Output)?;
+                    }
+                    match pages.read(page, len)? {
+                        Page::Bytes(bytes) => reader.feed(page, bytes),
+                        Page::EndReached if first => return Err(self.nothing_found()),
+                        Page::EndReached => return Ok(None),
+                    }
+                }
                 Next::End(_) if first => return Err(self.nothing_found()),
                 Next::End(error) if !self.options.follow => return Ok(Some(error)),
                 Next::End(error) => {
@@ -139,15 +157,21 @@ impl Dump<'_> {
         }
     }
 
-    /// Says where the first record is, if that was not asked for.
+    /// Says where the first record is, if that was not asked for: on stderr since 17.
     fn begin(&mut self, first: &RecordView<'_>) {
         if first.lsn != self.start && self.in_segment {
             let skipped = first.lsn - self.start;
-            self.out.add("first record is after ").lsn(self.start);
-            self.out.add(", at ").lsn(first.lsn);
-            self.out.add(", skipping over ").dec(skipped);
-            self.out
-                .add(if skipped == 1 { " byte\n" } else { " bytes\n" });
+            let bytes = if skipped == 1 { "byte" } else { "bytes" };
+            let said = format!(
+                "first record is after {}, at {}, skipping over {skipped} {bytes}\n",
+                self.start, first.lsn
+            );
+            if self.version >= PgVersion::V17 {
+                // Nothing is left to do about a broken stderr.
+                let _ = io::stderr().write_all(format!("{PROGRAM}: {said}").as_bytes());
+            } else {
+                self.out.add(said);
+            }
         }
         if let Some(table) = &mut self.table {
             table.start_at(first.lsn);
@@ -158,17 +182,17 @@ impl Dump<'_> {
     #[inline]
     fn take(&mut self, record: &RecordView<'_>) -> Result<(), Stop> {
         self.shown = self.shown.saturating_add(1);
-        if self.options.quiet {
-            return Ok(());
-        }
-        if let Some(table) = &mut self.table {
+        if let (Some(table), false) = (&mut self.table, self.options.quiet) {
             table.add(record);
-            return Ok(());
+        } else if !self.options.quiet {
+            let added = self.lines.add(self.out, record);
+            added.map_err(|error| {
+                Stop::Fatal(format!("error in WAL record at {}: {error}", record.lsn))
+            })?;
         }
-        let added = line::add_record(self.out, self.version, record, self.options.details);
-        added.map_err(|error| {
-            Stop::Fatal(format!("error in WAL record at {}: {error}", record.lsn))
-        })?;
+        if let Some(folder) = &self.options.save_fullpage {
+            fullpages::save(Path::new(OsStr::from_bytes(folder)), self.timeline, record)?;
+        }
         if self.out.bytes.len() >= FULL {
             flush(self.out).map_err(Stop::Output)?;
         }
@@ -176,10 +200,15 @@ impl Dump<'_> {
     }
 
     fn nothing_found(&self) -> Stop {
-        Stop::Fatal(format!(
-            "could not find a valid record after {}",
-            self.start
-        ))
+        let error = format!("could not find a valid record after {}", self.start);
+        // pg_waldump leaves it at that, also of WAL of another major version.
+        match self.unknown_magic {
+            Some(magic) => Stop::Detailed {
+                error,
+                detail: unknown(magic),
+            },
+            None => Stop::Fatal(error),
+        }
     }
 
     /// Waits for more WAL. Was it interrupted?
@@ -189,6 +218,16 @@ impl Dump<'_> {
             self.interrupted.load(Ordering::Relaxed)
         })
     }
+}
+
+/// What is known instead of a magic number.
+fn unknown(magic: u16) -> String {
+    let known = PgVersion::ALL.map(|version| {
+        let (magic, major) = (page::magic(version), version.major());
+        format!("{magic:04X} (PostgreSQL {major})")
+    });
+    let known = known.join(", ");
+    format!("The first page has magic number {magic:04X}. Known are {known}.")
 }
 
 fn flush(out: &mut Text) -> io::Result<()> {

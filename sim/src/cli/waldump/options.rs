@@ -1,8 +1,8 @@
-//! The command line of pg_waldump 15, option by option.
+//! The command line of pg_waldump, option by option, as the version has it that the WAL is of.
 
 use super::filter::Filter;
 use super::getopt::{GetOpt, Long, Opt, Spec, Value};
-use super::scanf::Scan;
+use super::scanf::{Scan, is_space};
 use super::stop::{PROGRAM, Stop};
 use walsim_core::base::{Lsn, PgVersion, TimelineId};
 use walsim_core::wire::describe::fork_number;
@@ -33,9 +33,14 @@ pub(super) struct Options {
     pub(super) filter: Filter,
     pub(super) timeline: TimelineId,
     pub(super) stats: Option<Stats>,
+    /// Where full-page images go.
+    pub(super) save_fullpage: Option<Vec<u8>>,
     /// STARTSEG and ENDSEG.
     pub(super) files: Vec<Vec<u8>>,
 }
+
+/// What stands for `--save-fullpage`, which has no letter.
+const SAVE_FULLPAGE: char = '\u{1}';
 
 static SPEC: Spec = Spec {
     long: &[
@@ -56,6 +61,7 @@ static SPEC: Spec = Spec {
         long("xid", Value::Required, 'x'),
         long("version", Value::None, 'V'),
         long("stats", Value::Optional, 'z'),
+        long("save-fullpage", Value::Required, SAVE_FULLPAGE),
     ],
     short: "bB:e:fF:n:p:qr:R:s:t:wx:z",
 };
@@ -69,8 +75,24 @@ const fn long(name: &'static str, value: Value, letter: char) -> Long {
 }
 
 impl Options {
+    /// The directory and the first file that the arguments name; nothing is said about wrong ones.
+    pub(super) fn places(args: &[Vec<u8>]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        let mut folder = None;
+        let mut getopt = GetOpt::new(&SPEC, args);
+        while let Ok(Some(opt)) = getopt.next() {
+            if opt.letter == 'p' {
+                folder = opt.value;
+            }
+        }
+        (folder, getopt.operands().into_iter().next())
+    }
+
     /// Reads the arguments. Help, version and the list of resource managers are printed to `out` and end the command.
-    pub(super) fn parse(args: &[Vec<u8>], out: &mut Vec<u8>) -> Result<Self, Stop> {
+    pub(super) fn parse(
+        args: &[Vec<u8>],
+        version: PgVersion,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, Stop> {
         // As in pg_waldump these two are for the first place only.
         match args.first().map(|arg| &arg[..]) {
             Some(b"--help" | b"-?") => {
@@ -96,12 +118,14 @@ impl Options {
             filter: Filter::default(),
             timeline: TimelineId(1),
             stats: None,
+            save_fullpage: None,
             files: Vec::new(),
         };
         let mut getopt = GetOpt::new(&SPEC, args);
         while let Some(Opt { letter, value }) = getopt.next().map_err(Stop::BadOption)? {
             match value {
-                Some(value) => options.with_value(letter, &value, out)?,
+                Some(value) if letter == 't' => options.timeline = timeline(&value, version)?,
+                Some(value) => options.with_value(letter, value, out)?,
                 None => options.without_value(letter)?,
             }
         }
@@ -126,7 +150,8 @@ impl Options {
         Ok(())
     }
 
-    fn with_value(&mut self, letter: char, value: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+    fn with_value(&mut self, letter: char, text: Vec<u8>, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let value = &text[..];
         let shown = String::from_utf8_lossy(value);
         let bad = |what: &str| Stop::bad_argument(format!("{what}: \"{shown}\""));
         let location = || lsn(value).ok_or_else(|| bad("invalid WAL location"));
@@ -146,15 +171,11 @@ impl Options {
                     Stop::bad_argument(format!("invalid value \"{shown}\" for option {option}"))
                 })?;
             }
-            'p' => self.path = Some(value.to_vec()),
+            'p' => self.path = Some(text),
+            SAVE_FULLPAGE => self.save_fullpage = Some(text),
             'r' => self.rmgr(value, out)?,
             'R' => self.filter.relation = Some(relation(value)?),
             's' => self.start = location()?,
-            't' => {
-                let tli = Scan(value).unsigned();
-                let tli = tli.ok_or_else(|| bad("invalid timeline specification"))?;
-                self.timeline = TimelineId(tli);
-            }
             'x' => {
                 let xid = Scan(value).unsigned();
                 let xid = xid.ok_or_else(|| bad("invalid transaction ID specification"))?;
@@ -222,6 +243,28 @@ impl Options {
     }
 }
 
+/// Since 16 also in other bases, and nothing but a number.
+fn timeline(value: &[u8], version: PgVersion) -> Result<TimelineId, Stop> {
+    let shown = String::from_utf8_lossy(value);
+    let option = "-t/--timeline";
+    if version == PgVersion::V15 {
+        let tli = Scan(value).unsigned();
+        return tli.map(TimelineId).ok_or_else(|| {
+            Stop::bad_argument(format!("invalid timeline specification: \"{shown}\""))
+        });
+    }
+    let mut scan = Scan(value);
+    let number = scan.unsigned_long();
+    if scan.0.iter().any(|byte| !is_space(*byte)) {
+        let error = format!("invalid value \"{shown}\" for option {option}");
+        return Err(Stop::bad_argument(error));
+    }
+    let tli = number.and_then(|number| u32::try_from(number).ok());
+    tli.filter(|tli| *tli > 0)
+        .map(TimelineId)
+        .ok_or_else(|| Stop::bad_argument(format!("{option} must be in range 1..{}", u32::MAX)))
+}
+
 /// `%X/%X`
 fn lsn(value: &[u8]) -> Option<Lsn> {
     let mut scan = Scan(value);
@@ -282,13 +325,15 @@ Options:
   -x, --xid=XID          only show records with transaction ID XID
   -z, --stats[=record]   show statistics instead of records
                          (optionally, show per-record statistics)
+  --save-fullpage=DIR    save full page images to DIR
   -?, --help             show this help, then exit
 
-All of this is as pg_waldump of PostgreSQL 15 has it. Beyond it:
+All of this is as pg_waldump has it. Beyond it:
+  WAL of PostgreSQL 15 to 18 is read, with the names, words and options of its version;
+  --save-fullpage is there for 15, too.
   STARTSEG and ENDSEG may be .partial files, which are read as the segments that they begin.
-  WAL of PostgreSQL 15 to 18 is read, with the names and words of its version.
-Resource managers whose records are described by their type alone: all but XLOG, Transaction,
-Storage, Standby, Generic and LogicalMessage. Times are printed in UTC, whatever TZ says.
+  With --follow each record is written when it is there.
+  Times are printed in UTC, whatever TZ says.
 "
     )
 }

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
-use walsim_core::base::{Geometry, Lsn, SegmentNo, TimelineId};
+use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_name;
 
 /// How much is read at once. Two such pieces should fit a processor's second cache.
@@ -24,6 +24,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub(super) struct Pages {
     folder: PathBuf,
     geometry: Geometry,
+    version: PgVersion,
     timeline: TimelineId,
     /// Invalid if there is no end.
     end: Lsn,
@@ -47,6 +48,7 @@ impl Pages {
         Self {
             folder: range.folder,
             geometry: range.geometry,
+            version: range.version,
             timeline: range.timeline,
             end: range.end,
             partial: range.partial,
@@ -118,7 +120,10 @@ impl Pages {
         wanted: usize,
         error: Option<io::Error>,
     ) -> Stop {
-        let name = segment_name(&self.geometry, self.timeline, segment);
+        let mut name = segment_name(&self.geometry, self.timeline, segment);
+        if self.version >= PgVersion::V17 {
+            name = format!("\"{name}\"");
+        }
         let why = match error {
             Some(error) => reason(&error),
             None => format!("read 0 of {}", wanted - got),

@@ -45,10 +45,31 @@ impl Scan<'_> {
         }))
     }
 
+    /// A number with the base that it says, as strtoul reads it: none if it does not fit. No number
+    /// at all is 0.
+    pub(super) fn unsigned_long(&mut self) -> Option<u64> {
+        let before = self.0;
+        let digits = self.0.trim_ascii_start();
+        let digits = match digits {
+            [b'-' | b'+', digits @ ..] => digits,
+            digits => digits,
+        };
+        let radix = match digits {
+            [b'0', b'x' | b'X', first, ..] if first.is_ascii_hexdigit() => 16,
+            [b'0', ..] => 8,
+            _ => 10,
+        };
+        let Some((negative, magnitude)) = self.number(radix, usize::MAX) else {
+            self.0 = before;
+            return Some(0);
+        };
+        let signed = |sum: u64| if negative { sum.wrapping_neg() } else { sum };
+        magnitude.map(signed)
+    }
+
     /// The sign and the digits; no magnitude if it is beyond 64 bits.
     fn number(&mut self, radix: u32, width: usize) -> Option<(bool, Option<u64>)> {
-        let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0B;
-        let blanks = self.0.iter().take_while(|byte| blank(byte)).count();
+        let blanks = self.0.iter().take_while(|byte| is_space(**byte)).count();
         let text = &self.0[blanks..];
         let text = &text[..width.min(text.len())];
         let negative = text.first() == Some(&b'-');
@@ -69,6 +90,11 @@ impl Scan<'_> {
         self.0 = &self.0[blanks + at..];
         (digits > 0).then_some((negative, magnitude))
     }
+}
+
+/// `isspace`
+pub(super) const fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0B
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "as C does it")]
@@ -101,6 +127,26 @@ mod tests {
         assert_eq!(int("99999999999999999999999"), Some(-1));
         assert_eq!(int("-99999999999999999999999"), Some(0));
         assert_eq!(Scan(b"1280").int(3), Some(128));
+    }
+
+    /// What glibc 2.36 makes of it, and what it leaves.
+    #[test]
+    fn numbers_say_their_base() {
+        for (text, expected, left) in [
+            ("12", Some(12), ""),
+            (" +0x1F ", Some(31), " "),
+            ("017", Some(15), ""),
+            ("08", Some(0), "8"),
+            ("0x", Some(0), "x"),
+            ("-1", Some(u64::MAX), ""),
+            ("-", Some(0), "-"),
+            ("x", Some(0), "x"),
+            ("", Some(0), ""),
+            ("99999999999999999999999", None, ""),
+        ] {
+            let mut scan = Scan(text.as_bytes());
+            assert_eq!((scan.unsigned_long(), scan.0), (expected, left.as_bytes()));
+        }
     }
 
     #[test]

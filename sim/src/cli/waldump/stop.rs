@@ -13,6 +13,13 @@ pub(super) enum Stop {
     Done,
     /// `pg_fatal`
     Fatal(String),
+    /// The same with more about it.
+    Detailed {
+        /// What is wrong.
+        error: String,
+        /// More about it.
+        detail: String,
+    },
     /// Wrong usage: what is wrong, if getopt has not said it, and more about it.
     BadArgument {
         error: Option<String>,
@@ -44,6 +51,10 @@ impl Stop {
         match &self {
             Self::Done => {}
             Self::Fatal(message) => say("error: ", message),
+            Self::Detailed { error, detail } => {
+                say("error: ", error);
+                say("detail: ", detail);
+            }
             Self::BadArgument { error, detail } => {
                 if let Some(error) = error {
                     say("error: ", error);
@@ -67,9 +78,11 @@ impl Stop {
         let _ = io::stderr().write_all(text.as_bytes());
         match self {
             Self::Done => ExitCode::SUCCESS,
-            Self::Fatal(_) | Self::BadArgument { .. } | Self::BadOption(_) | Self::Output(_) => {
-                ExitCode::FAILURE
-            }
+            Self::Fatal(_)
+            | Self::Detailed { .. }
+            | Self::BadArgument { .. }
+            | Self::BadOption(_)
+            | Self::Output(_) => ExitCode::FAILURE,
         }
     }
 }
