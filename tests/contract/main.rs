@@ -9,7 +9,7 @@ use rig::Rig;
 use walsim::choice::Choices;
 use walsim::disk::Content;
 use walsim_core::base::{ConnId, Mark};
-use walsim_core::call::{Input, Machine, Signal};
+use walsim_core::call::{Input, Machine, Place, Signal};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{LockId, Role};
 
@@ -33,7 +33,7 @@ fn a_flush_waits_for_reservations_that_are_not_copied() {
     let (c, c_pid) = about_to_commit(&mut rig, 3);
     for (conn, pid) in [(a, a_pid), (b, b_pid)] {
         rig.say(conn, "COMMIT");
-        rig.step_until_at(pid, "CopyXLogRecordToWAL");
+        rig.step_until_at(pid, Place::CopyXLogRecordToWAL);
     }
     assert!(rig.node.probe().marks().contains(Mark::TwoReservationsOpen));
     let flush = rig.node.view().shmem().xlog.flush;
@@ -43,7 +43,7 @@ fn a_flush_waits_for_reservations_that_are_not_copied() {
             rig.run(c_pid);
         }
     }
-    assert_eq!(rig.place(c_pid), Some("LWLockAcquire"));
+    assert_eq!(rig.place(c_pid), Some(Place::LWLockAcquire));
     assert_eq!(rig.node.view().shmem().xlog.flush, flush);
     rig.settle();
     for conn in [a, b, c] {

@@ -8,7 +8,9 @@ use walsim_core::base::{
     ConnId, Geometry, Lsn, Mono, Now, OpId, PgVersion, Pid, Planted, SegmentNo, Settings,
     TimestampTz,
 };
-use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet, Signal};
+use walsim_core::call::{
+    DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, Place, RunSet, Signal,
+};
 use walsim_core::node::{InitialFile, Node, PmState, STANDBY_SIGNAL, initdb};
 use walsim_core::shmem::Role;
 use walsim_core::wire::backend::{BackendMessage, backend_limit};
@@ -236,7 +238,7 @@ impl Rig {
     }
 
     /// Steps one process until it stands at a place.
-    pub(crate) fn step_until_at(&mut self, pid: Pid, at: &str) {
+    pub(crate) fn step_until_at(&mut self, pid: Pid, at: Place) {
         for _ in 0..1000 {
             if self.place(pid) == Some(at) {
                 return;
@@ -254,7 +256,7 @@ impl Rig {
         panic!("process {pid} never comes to {at}");
     }
 
-    pub(crate) fn place(&self, pid: Pid) -> Option<&'static str> {
+    pub(crate) fn place(&self, pid: Pid) -> Option<Place> {
         self.node
             .view()
             .processes()

@@ -10,7 +10,7 @@ use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Inserted, Insertion, XLogInsert};
 use crate::access::buffers::CheckPointBuffers;
 use crate::base::{Bug, Lsn, PgVersion, Pid, TimelineId, Xid};
-use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, SqlState, Wait, Yield};
 use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
 use crate::replication::slot::required_lsn::sample_required_lsn;
 use crate::shmem::{INSERTION_LOCKS, LockId, LockMode, Role};
@@ -96,7 +96,7 @@ impl CreateCheckPoint {
     /// # Errors
     /// Whatever could not be made durable: as an ERROR if the checkpoint can be tried again, else as a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
-        let why = "CreateCheckPoint";
+        let why = Place::CreateCheckPoint;
         loop {
             match &mut self.phase {
                 Phase::Start => match self.kind {
@@ -171,24 +171,23 @@ impl CreateCheckPoint {
                             let until = Some(cx.now.mono.after_ms(10));
                             let wait = Wait {
                                 until,
-                                why,
-                                ..Wait::default()
+                                ..Wait::at(why)
                             };
                             return Poll::Yield(Yield::Wait(wait));
                         }
                     }
                     self.phase = Phase::Slots(CheckPointReplicationSlots::new());
-                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
                 }
                 Phase::Slots(slots) => {
                     ready_ok!(slots.poll(cx));
                     self.phase = Phase::Clog(CheckPointClog::new());
-                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
                 }
                 Phase::Clog(clog) => {
                     ready_ok!(clog.poll(cx));
                     self.phase = Phase::Buffers(CheckPointBuffers::new());
-                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
                 }
                 Phase::Buffers(buffers) => {
                     ready_ok!(buffers.poll(cx));

@@ -1,7 +1,7 @@
 //! Asking the checkpointer for a checkpoint and waiting for it. Mirrors RequestCheckpoint of checkpointer.c.
 
 use crate::base::{Bug, SegmentNo};
-use crate::call::{LogEvent, Message, Poll, Signal, SqlState, Wait, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, Signal, SqlState, Wait, Yield};
 use crate::shmem::{CheckpointRequests, CondVarId, Role};
 use crate::sys::Cx;
 
@@ -54,7 +54,7 @@ impl RequestCheckpoint {
     /// # Errors
     /// The checkpoint failed; or the process is to end, as a FATAL.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
-        let why = "RequestCheckpoint";
+        let why = Place::RequestCheckpoint;
         loop {
             match self.phase {
                 Phase::Ask => {
@@ -109,8 +109,7 @@ impl RequestCheckpoint {
         let wait = Wait {
             latch: true,
             condvar: true,
-            why: "RequestCheckpoint",
-            ..Wait::default()
+            ..Wait::at(Place::RequestCheckpoint)
         };
         Poll::Yield(Yield::Wait(wait))
     }

@@ -8,7 +8,7 @@ use super::clog::ClogStatus;
 use super::generic_xlog::GenericXLogFinish;
 use crate::access::buffers::ReadBuffer;
 use crate::base::{Lsn, Xid};
-use crate::call::{LogEvent, Message, Poll, SqlState, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, SqlState, Yield};
 use crate::shmem::{BufId, BufTag, LockId, LockMode, XactStatus};
 use crate::storage::buffer::{self, ReadMode};
 use crate::storage::relation::RelationBlocks;
@@ -181,7 +181,7 @@ impl HeapInsert {
                     let full = tag.expect("a pinned buffer holds a page").block + 1;
                     buffer::unlock_release(cx, buffer);
                     self.phase = InsertPhase::LockExtension { full };
-                    return Poll::Yield(Yield::Again("RelationGetBufferForTuple"));
+                    return Poll::Yield(Yield::Again(Place::RelationGetBufferForTuple));
                 }
                 InsertPhase::LockExtension { full } => {
                     let full = *full;

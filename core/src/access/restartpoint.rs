@@ -9,7 +9,7 @@ use super::wal_release::{ReleaseAfter, ReleaseWal};
 use super::xlog_flush::UpdateMinRecoveryPoint;
 use crate::access::buffers::CheckPointBuffers;
 use crate::base::Lsn;
-use crate::call::{LogEvent, Message, Poll, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, Yield};
 use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
 use crate::replication::slot::required_lsn::sample_required_lsn;
 use crate::shmem::{INSERTION_LOCKS, LockId, LockMode, ReplayedCheckPoint};
@@ -73,7 +73,7 @@ impl CreateRestartPoint {
     /// # Errors
     /// Whatever could not be made durable: as an ERROR if it can be tried again, else as a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
-        let why = "CreateRestartPoint";
+        let why = Place::CreateRestartPoint;
         loop {
             match &mut self.phase {
                 Phase::Start => {
@@ -123,17 +123,17 @@ impl CreateRestartPoint {
                 Phase::SampleSlots(candidate) => {
                     self.slots = ready!(sample_required_lsn(cx));
                     self.phase = Phase::SaveSlots(*candidate, CheckPointReplicationSlots::new());
-                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
                 }
                 Phase::SaveSlots(candidate, save) => {
                     ready_ok!(save.poll(cx));
                     self.phase = Phase::Clog(*candidate, CheckPointClog::new());
-                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
                 }
                 Phase::Clog(candidate, clog) => {
                     ready_ok!(clog.poll(cx));
                     self.phase = Phase::Buffers(*candidate, CheckPointBuffers::new());
-                    return Poll::Yield(Yield::Again("CheckPointGuts"));
+                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
                 }
                 Phase::Buffers(candidate, buffers) => {
                     ready_ok!(buffers.poll(cx));

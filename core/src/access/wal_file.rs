@@ -2,7 +2,7 @@
 
 use super::wal_install::InstallXLogFileSegment;
 use crate::base::{Fd, SegmentNo, TimelineId};
-use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll};
+use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
 use crate::storage::file::{opened, written};
 use crate::sys::{Cx, OpenSegment};
 use crate::wal::names;
@@ -144,7 +144,7 @@ impl XLogFileInitInternal {
                     return Poll::Ready(Ok(None));
                 }
             };
-            return Poll::Yield(cx.disk(op, "XLogFileInitInternal"));
+            return Poll::Yield(cx.disk(op, Place::XLogFileInitInternal));
         }
     }
 }
@@ -181,7 +181,7 @@ impl XLogFileInit {
         }
         self.opening = true;
         let flags = OpenFlags::Existing;
-        Poll::Yield(cx.disk(DiskOp::Open { path, flags }, "XLogFileInit"))
+        Poll::Yield(cx.disk(DiskOp::Open { path, flags }, Place::XLogFileInit))
     }
 }
 

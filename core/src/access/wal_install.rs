@@ -2,7 +2,7 @@
 
 use super::wal_file::segment_path;
 use crate::base::{SegmentNo, TimelineId};
-use crate::call::{DiskOp, FilePath, Poll};
+use crate::call::{DiskOp, FilePath, Place, Poll};
 use crate::ready;
 use crate::shmem::{LockId, LockMode};
 use crate::storage::file::DurableRename;
@@ -45,7 +45,7 @@ impl InstallXLogFileSegment {
     /// False if it is still where it was: no segment may be installed now, none in the range is free, or the rename
     /// failed, which is only logged.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
-        let why = "InstallXLogFileSegment";
+        let why = Place::InstallXLogFileSegment;
         loop {
             match &mut self.phase {
                 Phase::Lock => {

@@ -8,8 +8,8 @@ use super::checkpoint_request::request_checkpoint_by_volume;
 use super::wal_file::segment_path;
 use crate::base::{Bug, Fd, Lsn, Mono, PgVersion, SegmentNo, Settings, TimelineId, TimestampTz};
 use crate::call::{
-    DiskDone, DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll, Signal, SqlState,
-    Wait, Yield,
+    DiskDone, DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll, Signal,
+    SqlState, Wait, Yield,
 };
 use crate::ready;
 use crate::replication::walrcv_funcs::{
@@ -17,7 +17,7 @@ use crate::replication::walrcv_funcs::{
 };
 use crate::storage::file::opened;
 use crate::sys::Cx;
-use crate::wal::{Place, WalError, WalReader};
+use crate::wal::{PagePlace, WalError, WalReader};
 use alloc::string::String;
 use bytes::Bytes;
 
@@ -226,7 +226,7 @@ impl WalSource {
                     Some(until) => {
                         cx.log(LogEvent::log(Message::WaitingForWal(request.end())));
                         self.phase = Phase::Slept;
-                        let wait = Wait::latch(Some(until), "WaitForWALToBecomeAvailable");
+                        let wait = Wait::latch(Some(until), Place::WaitForWALToBecomeAvailable);
                         return Poll::Yield(Yield::Wait(wait));
                     }
                     None => self.try_local(cx),
@@ -419,7 +419,7 @@ impl WalSource {
         let looks = cx.shmem.settings.pg_version < PgVersion::V16;
         let until = looks.then(|| cx.now.mono.after_ms(5000));
         self.phase = Phase::Waited;
-        Yield::Wait(Wait::latch(until, "WaitForWALToBecomeAvailable"))
+        Yield::Wait(Wait::latch(until, Place::WaitForWALToBecomeAvailable))
     }
 
     fn open(
@@ -435,7 +435,7 @@ impl WalSource {
             path,
             flags: OpenFlags::Existing,
         };
-        cx.disk(op, "XLogFileRead")
+        cx.disk(op, Place::XLogFileRead)
     }
 
     fn opened(
@@ -511,7 +511,7 @@ impl WalSource {
             offset,
             len: geometry.wal_page,
         };
-        cx.disk(op, "XLogPageRead")
+        cx.disk(op, Place::XLogPageRead)
     }
 
     /// The page that was read, if it is one.
@@ -529,7 +529,7 @@ impl WalSource {
             Ok(_) | Err(_) => Bytes::new(),
         };
         if bytes.len() < geometry.wal_page as usize {
-            let place = Place {
+            let place = PagePlace {
                 version,
                 geometry,
                 tli: self.file_tli,

@@ -5,7 +5,7 @@
 
 use super::wal_removal::{PreallocXlogFiles, RemoveOldXlogFiles};
 use crate::base::{Bug, Lsn, PgVersion, SegmentNo, TimelineId};
-use crate::call::{LogEvent, Poll, Yield};
+use crate::call::{LogEvent, Place, Poll, Yield};
 use crate::ready_ok;
 use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
 use crate::replication::slot::invalidate::InvalidateObsoleteReplicationSlots;
@@ -74,8 +74,8 @@ impl ReleaseWal {
     /// pg_wal cannot be read, or the next segment cannot be made, as an ERROR.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = match self.after {
-            ReleaseAfter::Checkpoint { .. } => "CreateCheckPoint",
-            ReleaseAfter::RestartPoint => "CreateRestartPoint",
+            ReleaseAfter::Checkpoint { .. } => Place::CreateCheckPoint,
+            ReleaseAfter::RestartPoint => Place::CreateRestartPoint,
         };
         match &mut self.phase {
             Phase::Start => {

@@ -4,7 +4,7 @@
 use super::wal_file::XLogFileInitInternal;
 use super::wal_install::InstallXLogFileSegment;
 use crate::base::{Geometry, Lsn, Mark, SegmentNo, TimelineId};
-use crate::call::{DiskDone, DiskOp, FileKind, FilePath, LogEvent, Poll, Yield};
+use crate::call::{DiskDone, DiskOp, FileKind, FilePath, LogEvent, Place, Poll, Yield};
 use crate::replication::wal_horizon::xlog_file_slop;
 use crate::storage::file::DurableUnlink;
 use crate::sys::Cx;
@@ -67,7 +67,7 @@ impl RemoveOldXlogFiles {
     /// # Errors
     /// The directory cannot be read. A file that cannot be removed is only logged.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
-        let why = "RemoveOldXlogFiles";
+        let why = Place::RemoveOldXlogFiles;
         let directory = FilePath::from("pg_wal");
         loop {
             match &mut self.phase {
@@ -97,7 +97,7 @@ impl RemoveOldXlogFiles {
                         let removed = &mut cx.shmem.xlog.last_removed;
                         *removed = segment.max(*removed);
                         self.phase = Phase::Announced(name);
-                        return Poll::Yield(Yield::Again("UpdateLastRemovedPtr"));
+                        return Poll::Yield(Yield::Again(Place::UpdateLastRemovedPtr));
                     }
                 }
                 Phase::Announced(name) => {
@@ -160,7 +160,7 @@ impl RemoveXlogFile {
                     if cx.shmem.settings.wal_recycle && from <= upto && active {
                         self.phase = FilePhase::Looked;
                         let op = DiskOp::Stat(self.path.clone());
-                        return Poll::Yield(cx.disk(op, "RemoveXlogFile"));
+                        return Poll::Yield(cx.disk(op, Place::RemoveXlogFile));
                     }
                     self.phase = self.unlink();
                 }

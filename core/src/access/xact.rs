@@ -5,7 +5,7 @@ use super::clog::{ClogExtend, ClogSet};
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Inserted, Insertion, XLogInsert};
 use crate::base::{Bug, Lsn, Xid};
-use crate::call::{LogEvent, Poll, Yield};
+use crate::call::{LogEvent, Place, Poll, Yield};
 use crate::shmem::{LockId, LockMode, Role, XactStatus};
 use crate::storage::relation;
 use crate::sys::Cx;
@@ -145,7 +145,7 @@ impl CommitTransaction {
     }
 
     fn advance(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Lsn>, LogEvent>> {
-        let why = "RecordTransactionCommit";
+        let why = Place::RecordTransactionCommit;
         self.phase = match &mut self.phase {
             CommitPhase::Start => {
                 if !self.xid.is_valid() {
@@ -234,7 +234,7 @@ impl AbortTransaction {
     }
 
     fn advance(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
-        let why = "RecordTransactionAbort";
+        let why = Place::RecordTransactionAbort;
         loop {
             match &mut self.phase {
                 AbortPhase::Start => {
@@ -253,7 +253,7 @@ impl AbortTransaction {
                 AbortPhase::SetStatus(set) => {
                     ready_ok!(set.poll(cx));
                     self.phase = AbortPhase::EndTransaction;
-                    return Poll::Yield(Yield::Again("ProcArrayEndTransaction"));
+                    return Poll::Yield(Yield::Again(Place::ProcArrayEndTransaction));
                 }
                 AbortPhase::EndTransaction => {
                     set_running(cx, Xid::INVALID);
@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(assign(&mut bench, pid), Xid(2047));
         assert_eq!(bench.shmem.xlog.curr_byte_pos, before);
         let mut second = AssignXid::new();
-        bench.run_to(pid, "CopyXLogRecordToWAL", |cx| second.poll(cx));
+        bench.run_to(pid, Place::CopyXLogRecordToWAL, |cx| second.poll(cx));
         assert_eq!(bench.shmem.next_xid, Xid(2048));
         assert!(bench.shmem.clog.pages.contains_key(&1));
         assert_eq!(bench.run(pid, |cx| second.poll(cx)), Ok(Xid(2048)));

@@ -4,7 +4,7 @@
 use super::wal_buffers::GetBuffer;
 use super::xlog_flush::{XLogFlush, wal_insert_allowed};
 use crate::base::{Bug, Lsn, Mark, Xid};
-use crate::call::{LogEvent, Poll, Yield};
+use crate::call::{LogEvent, Place, Poll, Yield};
 use crate::shmem::{BufId, BufTag, INSERTION_LOCKS, LockId, LockMode};
 use crate::storage::relation;
 use crate::sys::Cx;
@@ -149,7 +149,7 @@ impl XLogInsert {
                     // a checkpoint may begin right here.
                     self.phase = Phase::Lock(self.locks.start);
                     if !self.insertion.blocks.is_empty() {
-                        return Poll::Yield(Yield::Again("XLogInsertRecord"));
+                        return Poll::Yield(Yield::Again(Place::XLogInsertRecord));
                     }
                 }
                 Phase::Lock(next) => {
@@ -180,7 +180,7 @@ impl XLogInsert {
                         at: self.reserved.start,
                         page,
                     };
-                    return Poll::Yield(Yield::Again("CopyXLogRecordToWAL"));
+                    return Poll::Yield(Yield::Again(Place::CopyXLogRecordToWAL));
                 }
                 Phase::Copy { done, at, page } => {
                     let index = ready_ok!(page.poll(cx));

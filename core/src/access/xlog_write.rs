@@ -3,7 +3,7 @@
 use super::checkpoint_request::request_checkpoint_by_volume;
 use super::wal_file::{SwitchSegment, segment_path};
 use crate::base::{Bug, Fd, Lsn, Mark, SegmentNo};
-use crate::call::{DiskOp, LogEvent, Poll};
+use crate::call::{DiskOp, LogEvent, Place, Poll};
 use crate::ready_ok;
 use crate::storage::file::written;
 use crate::sys::Cx;
@@ -101,7 +101,7 @@ impl XLogWrite {
                     let data = Self::gather(cx, at, upto);
                     let op = Self::pwrite(&geometry, fd, at, &data);
                     self.phase = Phase::Write { fd, at, upto, data };
-                    return Poll::Yield(cx.disk(op, "XLogWrite"));
+                    return Poll::Yield(cx.disk(op, Place::XLogWrite));
                 }
                 Phase::Write { fd, at, upto, data } => {
                     let n = match cx.done() {
@@ -115,19 +115,19 @@ impl XLogWrite {
                         *at += u64::from(n);
                         *data = data.slice(n as usize..);
                         let op = Self::pwrite(&geometry, *fd, *at, data);
-                        return Poll::Yield(cx.disk(op, "XLogWrite"));
+                        return Poll::Yield(cx.disk(op, Place::XLogWrite));
                     }
                     let (fd, upto) = (*fd, *upto);
                     self.write = upto.min(self.request.write);
                     if geometry.segment_offset(upto) == 0 && self.write == upto {
                         self.phase = Phase::SegmentSynced;
-                        return Poll::Yield(cx.disk(DiskOp::Fsync(fd), "issue_xlog_fsync"));
+                        return Poll::Yield(cx.disk(DiskOp::Fsync(fd), Place::IssueXLogFsync));
                     }
                     self.phase = Phase::Next;
                 }
                 Phase::SegmentSynced | Phase::Synced if Self::retries(cx) => {
                     let fd = cx.sys.wal_file.expect("the file that was fsynced").fd;
-                    return Poll::Yield(cx.disk(DiskOp::Fsync(fd), "issue_xlog_fsync"));
+                    return Poll::Yield(cx.disk(DiskOp::Fsync(fd), Place::IssueXLogFsync));
                 }
                 Phase::SegmentSynced => {
                     let segment = geometry.segment_before(self.write);
@@ -141,7 +141,7 @@ impl XLogWrite {
                 Phase::Open(open) => {
                     let fd = ready_ok!(open.poll(cx));
                     self.phase = Phase::Synced;
-                    return Poll::Yield(cx.disk(DiskOp::Fsync(fd), "issue_xlog_fsync"));
+                    return Poll::Yield(cx.disk(DiskOp::Fsync(fd), Place::IssueXLogFsync));
                 }
                 Phase::Synced => {
                     if let Err(e) = Self::fsynced(cx, geometry.segment_before(self.write)) {

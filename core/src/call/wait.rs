@@ -1,11 +1,11 @@
 //! How a process ends its step.
 
-use super::Exit;
+use super::{Exit, Place};
 use crate::base::{ConnId, Mono, OpId};
 
 /// What a process waits for; the first that comes true ends the wait. One that waits for an operation, a lock or a
 /// condition variable waits for nothing else.
-#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Wait {
     /// Its latch.
     pub latch: bool,
@@ -22,28 +22,41 @@ pub struct Wait {
     /// A time-out.
     pub until: Option<Mono>,
     /// The C function that waits.
-    pub why: &'static str,
+    pub why: Place,
 }
 
 impl Wait {
+    /// Waits for nothing yet, at a place.
+    #[must_use]
+    pub const fn at(why: Place) -> Self {
+        Self {
+            latch: false,
+            readable: None,
+            writable: None,
+            op: None,
+            lock: false,
+            condvar: false,
+            until: None,
+            why,
+        }
+    }
+
     /// Waits for the latch, with an optional time-out.
     #[must_use]
-    pub fn latch(until: Option<Mono>, why: &'static str) -> Self {
+    pub fn latch(until: Option<Mono>, why: Place) -> Self {
         Self {
             latch: true,
             until,
-            why,
-            ..Self::default()
+            ..Self::at(why)
         }
     }
 
     /// Waits for a disk operation.
     #[must_use]
-    pub fn op(op: OpId, why: &'static str) -> Self {
+    pub fn op(op: OpId, why: Place) -> Self {
         Self {
             op: Some(op),
-            why,
-            ..Self::default()
+            ..Self::at(why)
         }
     }
 }
@@ -65,7 +78,7 @@ pub struct Woken {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Yield {
     /// Another process of PostgreSQL could act here; the C function at whose place this is.
-    Again(&'static str),
+    Again(Place),
     /// Nothing to do until something happens.
     Wait(Wait),
     /// The process ends.

@@ -15,7 +15,8 @@ pub use view::{NodeView, ProcessView};
 
 use crate::base::{ConnId, Lsn, Mono, Now, OpId, Pid, Planted, Probe, Settings};
 use crate::call::{
-    DiskDone, DiskError, Effect, Effects, Exit, Input, Machine, NetEvent, RunSet, Signal, Wait,
+    DiskDone, DiskError, Effect, Effects, Exit, Input, Machine, NetEvent, Place, RunSet, Signal,
+    Wait,
 };
 use crate::shmem::{Role, Shmem};
 use crate::sys::{ChildExit, Conn, ExitKind, Kernel, ProcSys};
@@ -27,7 +28,7 @@ use process::Process;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Next {
     /// Runs as soon as it may.
-    Run(&'static str),
+    Run(Place),
     /// Waits.
     Wait(Wait),
 }
@@ -123,7 +124,7 @@ impl Node {
             role,
             state,
             sys: ProcSys::default(),
-            next: Next::Run("fork"),
+            next: Next::Run(Place::Fork),
             busy: 0,
             stopped: false,
             quit: false,

@@ -3,7 +3,7 @@
 use super::process::Process;
 use super::{Next, Node};
 use crate::base::{Lsn, Mono, Now, Pid, Planted, Probe, Settings};
-use crate::call::{Effect, Effects, Exit, Input, Machine, RunSet, Signal};
+use crate::call::{Effect, Effects, Exit, Input, Machine, Place, RunSet, Signal};
 use crate::proc::pg_receivewal::{self, PgReceivewalOptions};
 use crate::shmem::{Role, Shmem};
 use crate::sys::Kernel;
@@ -78,9 +78,9 @@ impl PgReceivewal {
 
     /// The C function at which it stands, and whether it waits there.
     #[must_use]
-    pub fn place(&self) -> Option<(&'static str, bool)> {
+    pub fn place(&self) -> Option<(Place, bool)> {
         match &self.node.procs.values().next()?.next {
-            Next::Run(function) => Some((function, false)),
+            Next::Run(place) => Some((*place, false)),
             Next::Wait(wait) => Some((wait.why, true)),
         }
     }

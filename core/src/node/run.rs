@@ -41,7 +41,7 @@ impl Node {
         let how = proc.state.step(&mut cx);
         self.note_connections(pid);
         match how {
-            Yield::Again(function) => self.set_next(pid, Next::Run(function)),
+            Yield::Again(place) => self.set_next(pid, Next::Run(place)),
             Yield::Wait(wait) => self.set_next(pid, Next::Wait(wait)),
             Yield::Exit(exit) => self.end(pid, exit, fx),
         }

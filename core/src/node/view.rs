@@ -3,6 +3,7 @@
 use super::process::Process;
 use super::{Next, Node, Proc};
 use crate::base::{ConnId, Lsn, Pid, Xid};
+use crate::call::Place;
 use crate::proc::postmaster::PmState;
 use crate::shmem::{Role, Shmem};
 
@@ -20,7 +21,7 @@ pub struct ProcessView {
     /// What it is.
     pub role: Role,
     /// The C function at which it stands.
-    pub at: &'static str,
+    pub at: Place,
     /// Stopped by SIGSTOP.
     pub stopped: bool,
 }
@@ -28,7 +29,7 @@ pub struct ProcessView {
 impl ProcessView {
     const fn new(pid: Pid, proc: &Proc) -> Self {
         let at = match &proc.next {
-            Next::Run(function) => function,
+            Next::Run(place) => *place,
             Next::Wait(wait) => wait.why,
         };
         Self {

@@ -3,7 +3,7 @@
 //! The startup process cannot fork: it writes down what it wants and asks the postmaster.
 
 use crate::base::{Lsn, Pid, TimelineId};
-use crate::call::{Poll, Signal, Yield};
+use crate::call::{Place, Poll, Signal, Yield};
 use crate::ready;
 use crate::shmem::{CondVarId, PmSignal, WalRcvState};
 use crate::sys::Cx;
@@ -68,7 +68,7 @@ impl RequestXLogStreaming {
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         let Some(then) = self.then else {
             self.then = Some(self.write_down(cx));
-            return Poll::Yield(Yield::Again("RequestXLogStreaming"));
+            return Poll::Yield(Yield::Again(Place::RequestXLogStreaming));
         };
         match then {
             Then::Launch => cx.signal_postmaster(PmSignal::StartWalReceiver),
@@ -147,7 +147,7 @@ impl XLogShutdownWalRcv {
                     let victim = Self::announce(cx);
                     self.phase = victim.map_or(Phase::Wait, Phase::Kill);
                     if victim.is_some() {
-                        return Poll::Yield(Yield::Again("ShutdownWalRcv"));
+                        return Poll::Yield(Yield::Again(Place::ShutdownWalRcv));
                     }
                 }
                 Phase::Kill(pid) => {
@@ -186,7 +186,7 @@ impl XLogShutdownWalRcv {
     fn wait(cx: &mut Cx<'_>) -> Poll<()> {
         cx.enter_condvar(CondVarId::WalRcvStopped);
         if walrcv_running(cx) {
-            return Poll::Yield(cx.sleep_on_condvar(None, "ShutdownWalRcv"));
+            return Poll::Yield(cx.sleep_on_condvar(None, Place::ShutdownWalRcv));
         }
         cx.leave_condvar();
         Poll::Ready(())

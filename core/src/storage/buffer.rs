@@ -7,7 +7,7 @@
 
 use super::relation::{ReadPage, WritePage};
 use crate::base::Lsn;
-use crate::call::{LogEvent, Message, Poll, SqlState, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, SqlState, Yield};
 use crate::shmem::{BufId, BufTag, LockId, LockMode};
 use crate::sys::Cx;
 use crate::wire::data_page::{self, DataPage};
@@ -134,9 +134,9 @@ impl<F: FlushWal> ReadBuffer<F> {
                     Ok(Victim::Clean(id)) => self.phase = Phase::Replace(id),
                     Ok(Victim::Dirty(id)) => {
                         self.phase = Phase::Flush(id, FlushBuffer::new(id));
-                        return Poll::Yield(Yield::Again("BufferAlloc"));
+                        return Poll::Yield(Yield::Again(Place::BufferAlloc));
                     }
-                    Ok(Victim::Busy) => return Poll::Yield(Yield::Again("BufferAlloc")),
+                    Ok(Victim::Busy) => return Poll::Yield(Yield::Again(Place::BufferAlloc)),
                     Err(e) => return Poll::Ready(Err(e)),
                 },
                 Phase::Flush(id, flush) => {

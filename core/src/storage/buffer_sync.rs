@@ -4,7 +4,7 @@
 use super::buffer::{FlushBuffer, FlushWal};
 use super::relation::OpenFile;
 use crate::base::Fd;
-use crate::call::{DiskError, DiskOp, FilePath, LogEvent, Poll, Yield};
+use crate::call::{DiskError, DiskOp, FilePath, LogEvent, Place, Poll, Yield};
 use crate::shmem::{BufId, BufTag, LockId, LockMode};
 use crate::sys::Cx;
 use crate::{ready, ready_ok};
@@ -106,7 +106,7 @@ impl<F: FlushWal> BufferSync<F> {
                     ready_ok!(flush.poll(cx));
                     super::buffer::unlock_release(cx, id);
                     self.phase = SyncPhase::Next;
-                    return Poll::Yield(Yield::Again("BufferSync"));
+                    return Poll::Yield(Yield::Again(Place::BufferSync));
                 }
             }
         }
@@ -197,7 +197,7 @@ impl ProcessSyncRequests {
                 }
             }
         };
-        Poll::Yield(cx.disk(op, "ProcessSyncRequests"))
+        Poll::Yield(cx.disk(op, Place::ProcessSyncRequests))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::file::opened;
 use crate::base::Fd;
-use crate::call::{DiskOp, FilePath, LogEvent, OpenFlags, Poll};
+use crate::call::{DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
 use crate::sys::Cx;
 use bytes::Bytes;
 
@@ -36,7 +36,7 @@ impl UpdateControlFile {
     /// The operation that failed, as a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let path = FilePath::from(CONTROL_FILE);
-        let why = "UpdateControlFile";
+        let why = Place::UpdateControlFile;
         let (what, outcome) = match self.phase {
             Phase::Open => {
                 self.phase = Phase::Opened;

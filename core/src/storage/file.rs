@@ -1,7 +1,7 @@
 //! Whole files: reading one, and giving one its name for good. Mirrors fd.c.
 
 use crate::base::{Bug, Fd};
-use crate::call::{DiskDone, DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll};
+use crate::call::{DiskDone, DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
 use crate::sys::Cx;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -75,7 +75,7 @@ impl DurableRename {
     /// # Errors
     /// The first operation that failed, as an ERROR.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
-        let why = "durable_rename";
+        let why = Place::DurableRename;
         let first = self.phase == RenamePhase::OpenOld;
         let outcome = if first { Ok(DiskDone::Done) } else { cx.done() };
         let fail = |what, path: &FilePath, error| {
@@ -171,7 +171,7 @@ impl DurableUnlink {
 
     /// Did it succeed?
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
-        let why = "durable_unlink";
+        let why = Place::DurableUnlink;
         let directory = FilePath::from(self.path.parent());
         let (what, path, outcome) = match self.phase {
             UnlinkPhase::Start => {
@@ -226,7 +226,7 @@ impl ReadWholeFile {
     /// # Errors
     /// The operation that failed, as an ERROR.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Vec<u8>>, LogEvent>> {
-        let why = "ReadWholeFile";
+        let why = Place::ReadControlFile;
         match &mut self.phase {
             ReadPhase::Open => {
                 let op = DiskOp::Open {

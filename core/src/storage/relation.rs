@@ -6,7 +6,8 @@
 use super::file::{opened, read, written};
 use crate::base::Fd;
 use crate::call::{
-    DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Poll, SqlState,
+    DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Place, Poll,
+    SqlState,
 };
 use crate::ready_ok;
 use crate::shmem::BufTag;
@@ -89,7 +90,7 @@ impl OpenFile {
                         path: self.path.clone(),
                         flags,
                     },
-                    "BasicOpenFile",
+                    Place::BasicOpenFile,
                 ))
             }
             OpenPhase::Opened => match cx.done() {
@@ -148,7 +149,7 @@ impl ReadAt {
                 offset: self.offset,
                 len: self.len,
             },
-            "FileRead",
+            Place::FileRead,
         ))
     }
 }
@@ -186,7 +187,7 @@ impl WriteAt {
                 offset: self.offset,
                 data: self.data.clone(),
             };
-            return Poll::Yield(cx.disk(op, "FileWrite"));
+            return Poll::Yield(cx.disk(op, Place::FileWrite));
         }
         let path = &self.open.path;
         let error = match cx.done() {
@@ -226,7 +227,7 @@ impl RelationBlocks {
                 return Poll::Ready(Ok(blocks));
             }
             self.asked = true;
-            return Poll::Yield(cx.disk(DiskOp::Stat(path(self.rel)), "mdnblocks"));
+            return Poll::Yield(cx.disk(DiskOp::Stat(path(self.rel)), Place::Mdnblocks));
         }
         let len = match cx.done() {
             Ok(DiskDone::Stat(FileKind::File(len))) => len,

@@ -4,7 +4,9 @@
 
 use super::file::opened;
 use crate::base::Fd;
-use crate::call::{DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, OpenFlags, Poll};
+use crate::call::{
+    DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, OpenFlags, Place, Poll,
+};
 use crate::sys::Cx;
 use alloc::format;
 use alloc::string::String;
@@ -29,7 +31,7 @@ impl RemoveTempXlogFiles {
     /// The directory cannot be read.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let directory = FilePath::from("pg_wal");
-        let why = "RemoveTempXlogFiles";
+        let why = Place::RemoveTempXlogFiles;
         if !self.started {
             self.started = true;
             return Poll::Yield(cx.disk(DiskOp::List(directory), why));
@@ -90,7 +92,7 @@ impl SyncDataDirectory {
 
     /// Ready when everything was tried.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
-        let why = "SyncDataDirectory";
+        let why = Place::SyncDataDirectory;
         loop {
             let phase = core::mem::replace(&mut self.phase, Phase::Next);
             let (next, op) = match phase {

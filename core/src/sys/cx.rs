@@ -3,7 +3,8 @@
 use super::{Become, ChildExit, Conn, ConnEnd, Fork, Kernel, ProcSys, RECEIVE_WINDOW};
 use crate::base::{Bug, ConnId, Fd, Lsn, Mark, Mono, Now, Pid, Probe, TimestampTz};
 use crate::call::{
-    DiskDone, DiskError, DiskOp, Effect, Effects, LogEvent, NetOp, Poll, Signal, Wait, Woken, Yield,
+    DiskDone, DiskError, DiskOp, Effect, Effects, LogEvent, NetOp, Place, Poll, Signal, Wait,
+    Woken, Yield,
 };
 use crate::shmem::{Acquired, CondVarId, LockId, LockMode, PmSignal, Request, Shmem};
 use alloc::string::String;
@@ -74,7 +75,7 @@ impl Cx<'_> {
     /// # Panics
     /// If one is still under way.
     #[must_use]
-    pub fn disk(&mut self, op: DiskOp, why: &'static str) -> Yield {
+    pub fn disk(&mut self, op: DiskOp, why: Place) -> Yield {
         assert!(
             self.sys.op.is_none(),
             "{} issues a second disk operation in {why}",
@@ -164,8 +165,7 @@ impl Cx<'_> {
     fn request(&mut self, id: LockId, request: Request) -> Poll<bool> {
         let wait = Wait {
             lock: true,
-            why: "LWLockAcquire",
-            ..Wait::default()
+            ..Wait::at(Place::LWLockAcquire)
         };
         if let Some(awaited) = self.shmem.locks.awaited(self.me) {
             assert_eq!(awaited, id, "{} waits for another lock", self.me);
@@ -191,12 +191,11 @@ impl Cx<'_> {
 
     /// `ConditionVariableSleep`: the step ends with what this returns.
     #[must_use]
-    pub fn sleep_on_condvar(&self, until: Option<Mono>, why: &'static str) -> Yield {
+    pub fn sleep_on_condvar(&self, until: Option<Mono>, why: Place) -> Yield {
         Yield::Wait(Wait {
             condvar: true,
             until,
-            why,
-            ..Wait::default()
+            ..Wait::at(why)
         })
     }
 

@@ -11,7 +11,7 @@ use core::fmt;
 
 /// A page, as messages name it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Place {
+pub struct PagePlace {
     /// Decides the wording.
     pub version: PgVersion,
     /// Decides names and offsets.
@@ -23,7 +23,7 @@ pub struct Place {
 }
 
 /// `log segment 000000010000000000000003, offset 8192` in 15, with the position in between in 18.
-impl fmt::Display for Place {
+impl fmt::Display for PagePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = segment_name(
             &self.geometry,
@@ -53,9 +53,9 @@ pub enum WalError {
     #[error("checksum over a wrapped length of the record at {0}")]
     Segfault(Lsn),
     #[error("invalid magic number {magic:04X} in {place}")]
-    Magic { magic: u16, place: Place },
+    Magic { magic: u16, place: PagePlace },
     #[error("invalid info bits {info:04X} in {place}")]
-    InfoBits { info: u16, place: Place },
+    InfoBits { info: u16, place: PagePlace },
     #[error(
         "WAL file is from different database system: WAL file database system identifier is {found}, \
          pg_control database system identifier is {expected}"
@@ -66,16 +66,16 @@ pub enum WalError {
     #[error("WAL file is from different database system: incorrect XLOG_BLCKSZ in page header")]
     PageSize,
     #[error("unexpected pageaddr {pageaddr} in {place}")]
-    PageAddr { pageaddr: Lsn, place: Place },
+    PageAddr { pageaddr: Lsn, place: PagePlace },
     #[error("out-of-sequence timeline ID {tli} (after {latest}) in {place}")]
     TimelineOrder {
         tli: TimelineId,
         latest: TimelineId,
-        place: Place,
+        place: PagePlace,
     },
     /// Said by whoever knows which timelines are expected, not by the reader.
     #[error("unexpected timeline ID {tli} in {place}")]
-    UnexpectedTimeline { tli: TimelineId, place: Place },
+    UnexpectedTimeline { tli: TimelineId, place: PagePlace },
     #[error("{}", offset_text(*version, *record, *least, *offset))]
     RecordOffset {
         version: PgVersion,
@@ -119,7 +119,11 @@ pub enum WalError {
     },
     /// Said by the source of pages: the file ends, or its read failed.
     #[error("could not read from {place}: read {got} of {wanted}")]
-    ShortRead { place: Place, got: u32, wanted: u32 },
+    ShortRead {
+        place: PagePlace,
+        got: u32,
+        wanted: u32,
+    },
     /// Said by the source of pages: there is no place left to look for the page.
     #[error("no WAL is available at {0}")]
     Unavailable(Lsn),

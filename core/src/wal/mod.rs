@@ -8,6 +8,6 @@ mod reader;
 mod writer;
 
 pub use builder::{Placed, WalBuilder};
-pub use error::{Place, WalError};
+pub use error::{PagePlace, WalError};
 pub use reader::{Aborted, MAX_RECORD, Next, Room, WalReader};
 pub use writer::{Fragment, PageIdent, fragments, init_page, mark_contrecord, mark_overwrite};

@@ -14,7 +14,7 @@ use horizon::{Least, Limits, horizon, required};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use walsim_core::base::{Geometry, Lsn, PgVersion, Pid};
-use walsim_core::call::{DiskError, Effect, Message, SlotMessage};
+use walsim_core::call::{DiskError, Effect, Message, Place, SlotMessage};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{Role, Shmem};
 use walsim_core::wal::names::WalFile;
@@ -22,7 +22,7 @@ use walsim_core::wal::names::WalFile;
 const CODE: &str = "RETAIN";
 
 /// Where a process stands that has looked at all slots, and publishes in its next step what it has found.
-const LOOKED: &str = "ReplicationSlotsComputeRequiredLSN";
+const LOOKED: Place = Place::ReplicationSlotsComputeRequiredLSN;
 
 /// What is known of each node.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -28,6 +28,7 @@ pub use walsim_core::base::{
 
 use std::collections::BTreeMap;
 use walsim_core::base::Settings;
+use walsim_core::call::Place;
 use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 
@@ -347,7 +348,7 @@ pub enum Fault {
         /// Of which server.
         node: usize,
         /// The C function in which the place is.
-        at: String,
+        at: Place,
         /// How long.
         for_us: u64,
     },

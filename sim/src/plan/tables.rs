@@ -1,6 +1,6 @@
 //! The tables of a plan file: rows to workload, faults and actions, names to nodes.
 
-use super::errors::PlanError;
+use super::errors::{PlanError, known_names};
 use super::fields::{Read, number, of_unit, or, small_size, switch, unit};
 use super::read::setting_at;
 use super::rows::{self, Field, FileRow};
@@ -13,7 +13,8 @@ use super::{
 use std::collections::BTreeMap;
 use std::ops::Range;
 use walsim_core::base::Geometry;
-use walsim_core::base::{duration_us, size};
+use walsim_core::base::{did_you_mean, duration_us, size};
+use walsim_core::call::Place;
 use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 
@@ -279,7 +280,7 @@ impl Tables {
     fn stall(&self, row: &rows::StallRow) -> Read<Fault> {
         Ok(Fault::Stall {
             node: self.names.node(&row.node)?,
-            at: row.at.text.clone(),
+            at: place(&row.at)?,
             for_us: unit(&row.lasts, duration_us)?,
         })
     }
@@ -325,6 +326,20 @@ fn process(field: &Field) -> Read<Role> {
     found.ok_or_else(|| {
         let known = PROCESSES.map(Role::name);
         PlanError::unknown(field.span.clone(), "process", &field.text, &known)
+    })
+}
+
+/// The C function of that name. A hint names the closest one; all of them are too many to be read.
+fn place(field: &Field) -> Read<Place> {
+    let name = &field.text;
+    Place::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Place::ALL.iter().map(|place| place.name()).collect();
+        let help = match did_you_mean(name, &known) {
+            Some(close) => format!("did you mean `{close}`?"),
+            None => known_names(name, &known),
+        };
+        let message = format!("no process ever waits in a C function `{name}`");
+        PlanError::new(field.span.clone(), "unknown place", message).help(help)
     })
 }
 

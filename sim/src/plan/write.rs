@@ -361,7 +361,12 @@ impl Out {
                 for_us,
             } => (
                 "stall",
-                format!("{}, at = {}, for = {}", node(*n), quoted(at), us(*for_us)),
+                format!(
+                    "{}, at = {}, for = {}",
+                    node(*n),
+                    quoted(at.name()),
+                    us(*for_us)
+                ),
             ),
             Fault::DiskFull { node: n, for_us } => {
                 ("disk_full", format!("{}, for = {}", node(*n), us(*for_us)))

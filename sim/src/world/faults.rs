@@ -7,7 +7,7 @@ use crate::net::LinkSpec;
 use crate::plan::{Action, EventKind, Fault, ShutdownMode, When, setting_named};
 use std::collections::BTreeMap;
 use walsim_core::base::{Mark, Mono, Pid};
-use walsim_core::call::{Input, Signal};
+use walsim_core::call::{Input, Place, Signal};
 use walsim_core::node::{Node, PmState};
 use walsim_core::shmem::Role;
 
@@ -17,7 +17,7 @@ const SMART_PATIENCE_US: u64 = 3_000_000;
 /// The next process that stands at a place is held there.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stall {
-    pub(super) at: String,
+    pub(super) at: Place,
     pub(super) for_us: u64,
 }
 

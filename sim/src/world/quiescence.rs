@@ -4,6 +4,7 @@
 use super::{Event, Verdict, Violation, World};
 use crate::plan::{Fault, ShutdownMode};
 use walsim_core::base::{Mono, PgVersion};
+use walsim_core::call::Place;
 use walsim_core::node::{PmState, ProcessView};
 use walsim_core::shmem::{Role, WalSndState};
 use walsim_core::wal::names::segment_path;
@@ -189,7 +190,7 @@ impl World {
         };
         let view = node.view();
         let left = |process: ProcessView| {
-            let idle = process.at == "CheckpointerMain";
+            let idle = process.at == Place::CheckpointerMain;
             process.role == Role::Postmaster || process.role == Role::Checkpointer && idle
         };
         view.postmaster_state() == Some(PmState::WaitBackends) && view.processes().all(left)

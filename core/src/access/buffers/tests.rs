@@ -3,7 +3,7 @@
 use super::*;
 use crate::access::heap::{HeapGet, HeapInsert, Row, Snapshot};
 use crate::base::{Pid, Xid};
-use crate::call::{DiskError, Message, Yield};
+use crate::call::{DiskError, Message, Place, Yield};
 use crate::shmem::{BufTag, Role};
 use crate::storage::buffer::ReadMode;
 use crate::sys::testing::server::Bench;
@@ -64,7 +64,7 @@ fn two_readers_read_once() {
     bench.files.insert("base/5/16384".into(), vec![0; 512]);
     let mut first = ReadBuffer::new(tag(0), ReadMode::Normal);
     let mut second = first.clone();
-    bench.run_to(a, "FileRead", |cx| first.poll(cx));
+    bench.run_to(a, Place::FileRead, |cx| first.poll(cx));
     let waits = bench.step(b, |cx| second.poll(cx));
     assert!(matches!(waits, Poll::Yield(Yield::Wait(wait)) if wait.lock));
     let one = bench.run(a, |cx| first.poll(cx)).unwrap();
@@ -85,7 +85,7 @@ fn a_failed_read_is_tried_by_the_next() {
     bench.files.insert("base/5/16384".into(), vec![0; 512]);
     let mut first = ReadBuffer::new(tag(0), ReadMode::Normal);
     let mut second = first.clone();
-    bench.run_to(a, "FileRead", |cx| first.poll(cx));
+    bench.run_to(a, Place::FileRead, |cx| first.poll(cx));
     let _ = bench.step(b, |cx| second.poll(cx));
     bench.fail = Some((String::from("read"), DiskError::Io));
     assert!(bench.run(a, |cx| first.poll(cx)).is_err());

@@ -6,7 +6,7 @@
 mod banner;
 
 use crate::base::{ConnId, Mono};
-use crate::call::{Exit, LogEvent, Message, Signal, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Place, Signal, SqlState, Wait, Yield};
 use crate::shmem::Role;
 use crate::sys::{Become, Cx};
 use crate::wire::frame::FrameReader;
@@ -74,13 +74,12 @@ impl Accept {
                 Ok(None) if cx.conn_end(self.conn).is_some() => return self.end_of_stream(cx),
                 Ok(None) => {
                     let readable = Some(self.conn);
-                    let why = "ProcessStartupPacket";
+                    let why = Place::ProcessStartupPacket;
                     return Yield::Wait(Wait {
                         latch: true,
                         readable,
                         until: self.until,
-                        why,
-                        ..Wait::default()
+                        ..Wait::at(why)
                     });
                 }
                 Err(_) => return self.refuse(cx, &StartupError::Length),
@@ -129,7 +128,7 @@ impl Accept {
             frames: core::mem::take(&mut self.frames),
             application_name: banner::application_name(&request).to_string(),
         });
-        Yield::Again("InitPostgres")
+        Yield::Again(Place::InitPostgres)
     }
 
     fn end_of_stream(&self, cx: &mut Cx<'_>) -> Yield {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::{PgVersion, Pid};
-use crate::call::NetEvent;
+use crate::call::{NetEvent, Place};
 use crate::sys::Conn;
 use crate::sys::testing::server::Bench;
 use crate::wire::backend::{BackendMessage, backend_limit};
@@ -80,7 +80,7 @@ fn a_session_is_greeted() {
         assert!(matches!(client.send(vec![*byte]), Yield::Wait(_)));
     }
     let how = client.send([&packet[packet.len() - 1..], &next].concat());
-    assert_eq!(how, Yield::Again("InitPostgres"));
+    assert_eq!(how, Yield::Again(Place::InitPostgres));
     let messages = client.messages();
     assert_eq!(messages[0], BackendMessage::AuthenticationOk);
     let is_status = |m: &&BackendMessage| matches!(m, BackendMessage::ParameterStatus { .. });

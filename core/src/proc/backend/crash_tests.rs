@@ -7,7 +7,7 @@ use crate::access::clog::CheckPointClog;
 use crate::access::heap::{HeapGet, Snapshot};
 use crate::access::redo::Redo;
 use crate::base::{PgVersion, Pid, SegmentNo, TimelineId};
-use crate::call::NetEvent;
+use crate::call::{NetEvent, Place};
 use crate::shmem::Role;
 use crate::sys::Conn;
 use crate::sys::testing::server::{Bench, TINY};
@@ -44,7 +44,7 @@ impl Process {
                 Poll::Ready(done) => {
                     done.unwrap();
                     *self = Self::Writer(BufferSync::new(), Some(CheckPointClog::new()));
-                    Yield::Again("CheckPointBuffers")
+                    Yield::Again(Place::CheckPointGuts)
                 }
                 Poll::Yield(how) => how,
             },
@@ -52,7 +52,7 @@ impl Process {
                 Poll::Ready(done) => {
                     done.unwrap();
                     *self = Self::Writer(BufferSync::new(), None);
-                    Yield::Again("CheckPointCLOG")
+                    Yield::Again(Place::CheckPointGuts)
                 }
                 Poll::Yield(how) => how,
             },
@@ -68,11 +68,11 @@ fn run(seed: u64, steps: u32) -> (Bench, Vec<(Xid, Lsn)>) {
     let mut procs: Vec<(Pid, Process, Yield)> = Vec::new();
     for n in 0..3u32 {
         let (pid, backend) = session(&mut bench, &mut draw, n);
-        procs.push((pid, Process::Session(backend), Yield::Again("fork")));
+        procs.push((pid, Process::Session(backend), Yield::Again(Place::Fork)));
     }
     let writer = bench.spawn(Role::Checkpointer);
     let work = Process::Writer(BufferSync::new(), None);
-    procs.push((writer, work, Yield::Again("fork")));
+    procs.push((writer, work, Yield::Again(Place::Fork)));
 
     let mut acked = Vec::new();
     for _ in 0..steps {

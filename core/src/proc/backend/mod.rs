@@ -9,7 +9,7 @@ mod slot;
 
 use crate::access::xact::{AbortTransaction, CommitTransaction};
 use crate::base::{ConnId, Lsn, Mark, Xid};
-use crate::call::{Exit, LogEvent, Message, Poll, Severity, Signal, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Place, Poll, Severity, Signal, SqlState, Wait, Yield};
 use crate::replication::slot::acquire::release;
 use crate::replication::slot::drop::ReplicationSlotCleanup;
 use crate::sys::{Become, Cx};
@@ -156,7 +156,7 @@ impl Backend {
             Phase::CleanUp(..) => return self.clean_up(cx),
         };
         match outcome {
-            Ok(()) => Yield::Again("PostgresMain"),
+            Ok(()) => Yield::Again(Place::PostgresMain),
             Err(e) => self.fail(cx, e),
         }
     }
@@ -181,7 +181,7 @@ impl Backend {
             (Poll::Ready(Ok(())), Some(exit)) => self.end(cx, exit),
             (Poll::Ready(Ok(())), None) => {
                 self.aborted(cx, None);
-                Yield::Again("PostgresMain")
+                Yield::Again(Place::PostgresMain)
             }
         }
     }
@@ -200,12 +200,11 @@ impl Backend {
         }
         let conn = Some(self.conn);
         if cx.send_pending(self.conn) {
-            let why = "secure_write";
+            let why = Place::SecureWrite;
             return Yield::Wait(Wait {
                 latch: true,
                 writable: conn,
-                why,
-                ..Wait::default()
+                ..Wait::at(why)
             });
         }
         while let Some(bytes) = cx.receive(self.conn) {
@@ -215,12 +214,11 @@ impl Backend {
             Ok(Some(frame)) => frame,
             Ok(None) if cx.conn_end(self.conn).is_some() => return self.leave(cx, Exit::Normal),
             Ok(None) => {
-                let why = "secure_read";
+                let why = Place::SecureRead;
                 return Yield::Wait(Wait {
                     latch: true,
                     readable: conn,
-                    why,
-                    ..Wait::default()
+                    ..Wait::at(why)
                 });
             }
             Err(e @ FrameError::FrontendType(_)) => {
@@ -274,7 +272,7 @@ impl Backend {
             }
         };
         match outcome {
-            Ok(()) => Yield::Again("PostgresMain"),
+            Ok(()) => Yield::Again(Place::PostgresMain),
             Err(e) => self.fail(cx, e),
         }
     }
@@ -406,7 +404,7 @@ impl Backend {
         }
         let abort = AbortTransaction::new(own_xid(cx));
         self.phase = Phase::Abort { abort, tag: None };
-        Yield::Again("AbortCurrentTransaction")
+        Yield::Again(Place::AbortCurrentTransaction)
     }
 
     /// `ProcessInterrupts`: SIGTERM came. A client that does not take what it was sent before is not told.
@@ -423,7 +421,7 @@ impl Backend {
         cx.release_everything();
         let abort = AbortTransaction::new(own_xid(cx));
         self.phase = Phase::Leave { abort, exit };
-        Yield::Again("ShutdownPostgres")
+        Yield::Again(Place::ShutdownPostgres)
     }
 
     fn warn(&mut self, cx: &mut Cx<'_>, sqlstate: SqlState, message: Message) {

@@ -8,7 +8,7 @@ mod shutdown;
 use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint};
 use crate::access::restartpoint::CreateRestartPoint;
 use crate::base::{PgVersion, TimestampTz};
-use crate::call::{Exit, LogEvent, Poll, Severity, Signal, Wait, Yield};
+use crate::call::{Exit, LogEvent, Place, Poll, Severity, Signal, Wait, Yield};
 use crate::shmem::{CheckpointRequests, CondVarId, PmSignal};
 use crate::sys::Cx;
 use alloc::boxed::Box;
@@ -51,7 +51,7 @@ impl Checkpointer {
 
     /// Lets it run.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
-        let why = "CheckpointerMain";
+        let why = Place::CheckpointerMain;
         loop {
             match &mut self.phase {
                 Phase::Loop => {
@@ -182,15 +182,14 @@ impl Checkpointer {
         let until = Some(cx.now.mono.after_ms(1000));
         Yield::Wait(Wait {
             until,
-            why: "CheckpointerMain",
-            ..Wait::default()
+            ..Wait::at(Place::CheckpointerMain)
         })
     }
 
     fn sleep(&self, cx: &Cx<'_>) -> Yield {
         let last = self.last_checkpoint.unwrap_or(cx.now.wall);
         let until = cx.until(last + timeout_ms(cx) * 1000);
-        Yield::Wait(Wait::latch(Some(until), "CheckpointerMain"))
+        Yield::Wait(Wait::latch(Some(until), Place::CheckpointerMain))
     }
 }
 

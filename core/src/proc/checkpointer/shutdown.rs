@@ -4,7 +4,7 @@ use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint, LogStandbySnap
 use crate::access::restartpoint::CreateRestartPoint;
 use crate::access::xlog_flush::XLogFlush;
 use crate::base::{Bug, Pid};
-use crate::call::{LogEvent, Message, Poll, Signal, Wait, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, Signal, Wait, Yield};
 use crate::ready_ok;
 use crate::shmem::WalSndState;
 use crate::sys::Cx;
@@ -47,15 +47,14 @@ impl ShutdownXlog {
                         cx.kill(pid, Signal::Usr1);
                     }
                     self.phase = Phase::WaitStopping;
-                    return Poll::Yield(Yield::Again("WalSndInitStopping"));
+                    return Poll::Yield(Yield::Again(Place::WalSndInitStopping));
                 }
                 Phase::WaitStopping => {
                     let mut entries = cx.shmem.walsnd.iter().filter(|entry| entry.pid.is_some());
                     if entries.any(|entry| entry.state != WalSndState::Stopping) {
                         return Poll::Yield(Yield::Wait(Wait {
                             until: Some(cx.now.mono.after_ms(POLL_MS)),
-                            why: "WalSndWaitStopping",
-                            ..Wait::default()
+                            ..Wait::at(Place::WalSndWaitStopping)
                         }));
                     }
                     self.phase = if cx.shmem.recovery_in_progress() {

@@ -7,7 +7,7 @@ use super::stop::Stop;
 use super::stream_error::StreamError;
 use super::wal_file::{CloseWalFile, OpenWalFile, SyncWalFile, WritePiece};
 use super::xlog_stream::broken;
-use crate::call::{LogEvent, Message, Poll, ReceiveMessage, SqlState, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, ReceiveMessage, SqlState, Yield};
 use crate::ready_ok;
 use crate::replication::libpqrcv::{Incoming, Link, Silence};
 use crate::sys::Cx;
@@ -122,7 +122,7 @@ impl CopyStream {
                 }
                 Turn::Wait => {
                     self.turn = Turn::Woken;
-                    return Poll::Yield(link.wait_for_more(cx.now, "HandleCopyStream"));
+                    return Poll::Yield(link.wait_for_more(cx.now, Place::HandleCopyStream));
                 }
                 Turn::Woken => {
                     if let Err(error) = woken(cx, link) {

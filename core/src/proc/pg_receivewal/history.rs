@@ -3,7 +3,7 @@
 use super::stream_error::StreamError;
 use super::wal_file::size;
 use crate::base::{Fd, TimelineId};
-use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Poll, ReceiveMessage};
+use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll, ReceiveMessage};
 use crate::ready_ok;
 use crate::replication::libpqrcv::{Answer, Link, Query};
 use crate::storage::file::{DurableRename, opened, written};
@@ -130,7 +130,7 @@ impl FetchHistory {
                     return Poll::Ready(Ok(()));
                 }
             };
-            return Poll::Yield(cx.disk(op, "writeTimeLineHistoryFile"));
+            return Poll::Yield(cx.disk(op, Place::WriteTimeLineHistoryFile));
         }
     }
 

@@ -14,7 +14,9 @@ mod wal_file;
 mod xlog_stream;
 
 use crate::base::{Lsn, Mono, PgVersion};
-use crate::call::{Exit, LogEvent, Message, Poll, ReceiveMessage, Signal, SqlState, Wait, Yield};
+use crate::call::{
+    Exit, LogEvent, Message, Place, Poll, ReceiveMessage, Signal, SqlState, Wait, Yield,
+};
 use crate::ready_ok;
 use crate::replication::libpqrcv::{ConnInfo, Connect, Failure, Link, Timers};
 use crate::sys::Cx;
@@ -163,7 +165,7 @@ impl PgReceivewal {
                         return Poll::Ready(Err(StreamError::Stopped));
                     }
                     if cx.now.mono < *until {
-                        let wait = Wait::latch(Some(*until), "pg_usleep");
+                        let wait = Wait::latch(Some(*until), Place::PgUsleep);
                         return Poll::Yield(Yield::Wait(wait));
                     }
                     *phase = Phase::Begin;

@@ -5,7 +5,7 @@ use super::PgReceivewalOptions;
 use super::start_point::FindStreamingStart;
 use super::stream_error::{StreamError, whole_error};
 use crate::base::{Geometry, Lsn, TimelineId};
-use crate::call::{DiskOp, FilePath, LogEvent, Poll, ReceiveMessage};
+use crate::call::{DiskOp, FilePath, LogEvent, Place, Poll, ReceiveMessage};
 use crate::ready_ok;
 use crate::replication::libpqrcv::{Answer, Failure, Link, Query, Row};
 use crate::sys::Cx;
@@ -203,7 +203,7 @@ impl Prepare {
         let geometry = &cx.shmem.settings.geometry;
         let at = geometry.segment_start(geometry.segment_of(at));
         self.phase = Phase::DirectorySynced(Start { at, tli });
-        cx.disk(DiskOp::SyncDir(FilePath::from(".")), "StreamLog")
+        cx.disk(DiskOp::SyncDir(FilePath::from(".")), Place::StreamLog)
     }
 }
 

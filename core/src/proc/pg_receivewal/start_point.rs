@@ -6,7 +6,7 @@ use super::stream_error::{StreamError, error};
 use super::wal_file::size;
 use crate::base::{Fd, Lsn, SegmentNo, TimelineId};
 use crate::call::{
-    DiskDone, DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll, ReceiveMessage, SqlState,
+    DiskDone, DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll, ReceiveMessage, SqlState,
 };
 use crate::storage::file::{opened, read};
 use crate::sys::Cx;
@@ -191,7 +191,7 @@ impl FindStreamingStart {
                     continue;
                 }
             };
-            return Poll::Yield(cx.disk(op, "FindStreamingStart"));
+            return Poll::Yield(cx.disk(op, Place::FindStreamingStart));
         }
     }
 

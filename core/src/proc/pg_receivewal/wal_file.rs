@@ -4,8 +4,8 @@
 use super::stream_error::StreamError;
 use crate::base::{Fd, Lsn, SegmentNo, TimelineId};
 use crate::call::{
-    DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Poll, ReceiveMessage,
-    Yield,
+    DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Place, Poll,
+    ReceiveMessage, Yield,
 };
 use crate::replication::libpqrcv::Link;
 use crate::storage::file::{opened, written};
@@ -148,7 +148,7 @@ impl OpenWalFile {
             },
         };
         self.phase = next;
-        Poll::Yield(cx.disk(op, "open_walfile"))
+        Poll::Yield(cx.disk(op, Place::OpenWalfile))
     }
 
     fn opened(&self, cx: &mut Cx<'_>, fd: Fd) -> Result<(), StreamError> {
@@ -299,7 +299,7 @@ impl CloseWalFile {
             }
         };
         self.phase = next;
-        Poll::Yield(cx.disk(op, "close_walfile"))
+        Poll::Yield(cx.disk(op, Place::CloseWalfile))
     }
 
     fn is_complete(&self, cx: &Cx<'_>, write: Lsn) -> bool {
@@ -331,7 +331,7 @@ impl SyncWalFile {
         let open = cx.sys.wal_file.expect("what is not flushed lies in it");
         if !self.issued {
             self.issued = true;
-            return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), "HandleCopyStream"));
+            return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::HandleCopyStream));
         }
         if let Err(e) = cx.done() {
             let path = partial(cx, open.tli, open.segment);
@@ -393,6 +393,6 @@ impl WritePiece {
             offset: cx.shmem.settings.geometry.segment_offset(link.write).into(),
             data: self.data.clone(),
         };
-        cx.disk(op, "ProcessXLogDataMsg")
+        cx.disk(op, Place::ProcessXLogDataMsg)
     }
 }

@@ -2,7 +2,7 @@
 //! LocalProcessControlFile.
 
 use crate::base::Fd;
-use crate::call::{DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll, SqlState};
+use crate::call::{DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll, SqlState};
 use crate::ready_ok;
 use crate::storage::control::CONTROL_FILE;
 use crate::storage::file::{ReadWholeFile, opened};
@@ -47,7 +47,7 @@ impl Boot {
     /// Why the server cannot start.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<ControlFile, LogEvent>> {
         let lock = FilePath::from(LOCK_FILE);
-        let why = "CreateLockFile";
+        let why = Place::CreateLockFile;
         loop {
             match &mut self.phase {
                 Phase::Start => {

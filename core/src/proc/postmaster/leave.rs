@@ -1,7 +1,7 @@
 //! The end of the postmaster. Mirrors ExitPostmaster with UnlinkLockFiles.
 
 use super::boot::LOCK_FILE;
-use crate::call::{DiskOp, Exit, FilePath, LogEvent, Message, Yield};
+use crate::call::{DiskOp, Exit, FilePath, LogEvent, Message, Place, Yield};
 use crate::sys::Cx;
 
 /// Removes the lock file, says so, and exits: with status 1 if there is a reason.
@@ -22,7 +22,10 @@ impl Leave {
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Yield {
         if !self.unlinking && !cx.kernel.locked {
             self.unlinking = true;
-            return cx.disk(DiskOp::Unlink(FilePath::from(LOCK_FILE)), "UnlinkLockFiles");
+            return cx.disk(
+                DiskOp::Unlink(FilePath::from(LOCK_FILE)),
+                Place::UnlinkLockFiles,
+            );
         }
         if self.unlinking {
             // Whatever became of the file: the next start does not mind it.

@@ -12,7 +12,7 @@ mod reload;
 mod requests;
 
 use crate::base::{PgVersion, TimestampTz};
-use crate::call::{Exit, Poll, Wait, Yield};
+use crate::call::{Exit, Place, Poll, Wait, Yield};
 use crate::shmem::{Role, Shmem};
 use crate::sys::{Cx, Fork};
 use boot::Boot;
@@ -143,7 +143,7 @@ impl Postmaster {
                     cx.shmem.procs.attach(cx.me, Role::Postmaster);
                     self.boot = None;
                     self.start_children(cx);
-                    return Yield::Again("PostmasterMain");
+                    return Yield::Again(Place::PostmasterMain);
                 }
             }
         }
@@ -172,7 +172,7 @@ impl Postmaster {
         }
         self.launch_missing(cx);
         self.kill_the_recalcitrant(cx);
-        Yield::Wait(Wait::latch(Some(self.wake_at(cx)), "ServerLoop"))
+        Yield::Wait(Wait::latch(Some(self.wake_at(cx)), Place::ServerLoop))
     }
 
     /// What runs from the beginning.
@@ -226,7 +226,7 @@ impl Postmaster {
                     fatal_error: true,
                     ..Self::new()
                 };
-                Yield::Again("PostmasterStateMachine")
+                Yield::Again(Place::PostmasterStateMachine)
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::access::recovery::{ReadOutcome, RecoveryReader};
 use crate::access::wal_read::RecoveryMode;
 use crate::base::{Fd, Lsn, Xid};
 use crate::call::{
-    DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll, SqlState, Yield,
+    DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll, SqlState, Yield,
 };
 use crate::replication::slot::startup::StartupReplicationSlots;
 use crate::shmem::RecoveryState;
@@ -49,7 +49,7 @@ impl Begin {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Recovery, LogEvent>> {
-        let why = "StartupXLOG";
+        let why = Place::StartupXLOG;
         loop {
             match &mut self.phase {
                 Phase::Start => match say_how_it_ended(cx) {
@@ -75,14 +75,14 @@ impl Begin {
                         path,
                         flags: OpenFlags::Existing,
                     };
-                    return Poll::Yield(cx.disk(op, "readRecoverySignalFile"));
+                    return Poll::Yield(cx.disk(op, Place::ReadRecoverySignalFile));
                 }
                 Phase::SignalOpened => match cx.done() {
                     Ok(done) => {
                         let fd = opened(done);
                         self.phase = Phase::SignalSynced(fd);
                         let op = DiskOp::Fsync(fd);
-                        return Poll::Yield(cx.disk(op, "readRecoverySignalFile"));
+                        return Poll::Yield(cx.disk(op, Place::ReadRecoverySignalFile));
                     }
                     Err(DiskError::NotFound) => {
                         self.phase = Phase::Checkpoint(look_for_checkpoint(cx, false));

@@ -9,7 +9,7 @@ use crate::access::wal_file::segment_path;
 use crate::access::xlog_flush::XLogFlush;
 use crate::access::xlog_insert::XLogInsert;
 use crate::base::{Bug, Fd, Lsn, Mark};
-use crate::call::{DiskDone, DiskOp, LogEvent, Message, OpenFlags, Poll, SqlState, Yield};
+use crate::call::{DiskDone, DiskOp, LogEvent, Message, OpenFlags, Place, Poll, SqlState, Yield};
 use crate::shmem::{CheckpointRequests, LockId, LockMode, RecoveryState};
 use crate::storage::control::UpdateControlFile;
 use crate::storage::file::opened;
@@ -58,7 +58,7 @@ impl Finish {
         cx: &mut Cx<'_>,
         recovery: &mut Recovery,
     ) -> Poll<Result<(), LogEvent>> {
-        let why = "StartupXLOG";
+        let why = Place::StartupXLOG;
         let geometry = cx.shmem.settings.geometry;
         loop {
             match &mut self.phase {
@@ -76,7 +76,7 @@ impl Finish {
                         path,
                         flags: OpenFlags::Existing,
                     };
-                    return Poll::Yield(cx.disk(op, "FinishWalRecovery"));
+                    return Poll::Yield(cx.disk(op, Place::FinishWalRecovery));
                 }
                 Phase::LastPageOpened => {
                     let fd = match cx.done() {
@@ -92,7 +92,7 @@ impl Finish {
                         offset,
                         len: geometry.wal_page,
                     };
-                    return Poll::Yield(cx.disk(op, "FinishWalRecovery"));
+                    return Poll::Yield(cx.disk(op, Place::FinishWalRecovery));
                 }
                 Phase::LastPageRead(fd) => {
                     let fd = *fd;

@@ -7,7 +7,7 @@ use crate::access::recovery::ReadOutcome;
 use crate::access::redo::Redo;
 use crate::access::restartpoint::recovery_restart_point;
 use crate::base::{Bug, Lsn, PgVersion, Xid};
-use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, SqlState, Wait, Yield};
 use crate::shmem::{LockId, LockMode, PmSignal, RecoveryState};
 use crate::storage::control::UpdateControlFile;
 use crate::sys::Cx;
@@ -50,7 +50,7 @@ impl Replay {
         cx: &mut Cx<'_>,
         recovery: &mut Recovery,
     ) -> Poll<Result<(), LogEvent>> {
-        let why = "PerformWalRecovery";
+        let why = Place::PerformWalRecovery;
         loop {
             match &mut self.phase {
                 Phase::Start if !recovery.in_recovery => return Poll::Ready(Ok(())),
@@ -79,7 +79,7 @@ impl Replay {
                         if let Some(how) = frozen {
                             return Poll::Yield(how);
                         }
-                        return Poll::Yield(Yield::Again("ApplyWalRecord"));
+                        return Poll::Yield(Yield::Again(Place::ApplyWalRecord));
                     }
                     ReadOutcome::SwitchToArchive => self.phase = Phase::LockControl,
                     ReadOutcome::End => return Poll::Ready(self.ended(cx, recovery)),
@@ -99,14 +99,14 @@ impl Replay {
                         return Poll::Ready(Err(e));
                     }
                     self.phase = Phase::Read;
-                    return Poll::Yield(Yield::Again("SwitchIntoArchiveRecovery"));
+                    return Poll::Yield(Yield::Again(Place::SwitchIntoArchiveRecovery));
                 }
                 Phase::Redo(redo) => {
                     if let Err(e) = ready!(redo.poll(cx)) {
                         return Poll::Ready(Err(e));
                     }
                     self.phase = Phase::Applied(redo.record().lsn, redo.record().next);
-                    return Poll::Yield(Yield::Again("ApplyWalRecord"));
+                    return Poll::Yield(Yield::Again(Place::ApplyWalRecord));
                 }
                 Phase::Applied(start, end) => {
                     let progress = &mut cx.shmem.recovery;
@@ -223,8 +223,7 @@ fn freezes(cx: &mut Cx<'_>, record: &Record) -> Option<Yield> {
     let waits = busy && matches!(decode(cx, record), Some(XlogRecord::CheckpointOnline(_)));
     (waits && cx.planted(Bug::StartupFreezes)).then(|| {
         Yield::Wait(Wait {
-            why: "RecoveryRestartPoint",
-            ..Wait::default()
+            ..Wait::at(Place::RecoveryRestartPoint)
         })
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::access::wal_file::segment_path;
 use crate::base::{Bug, Mark};
-use crate::call::{DiskOp, LogEvent, Poll};
+use crate::call::{DiskOp, LogEvent, Place, Poll};
 use crate::replication::libpqrcv::Link;
 use crate::shmem::Role;
 use crate::sys::{Cx, OpenSegment};
@@ -43,13 +43,13 @@ impl FlushWal {
                 .wal_file
                 .expect("what is not flushed lies in the open segment");
             self.syncing = Some(open);
-            return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), "XLogWalRcvFlush"));
+            return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));
         };
         if let Err(e) = cx.done() {
             // Up to 11.1 a failed fsync was tried again, and the second one succeeded although the bytes were gone.
             if cx.planted(Bug::FsyncRetry) {
                 self.syncing = Some(open);
-                return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), "XLogWalRcvFlush"));
+                return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));
             }
             cx.mark(Mark::FsyncPanic);
             let path = segment_path(cx, open.tli, open.segment);

@@ -11,7 +11,7 @@ mod streaming;
 mod write;
 
 use crate::base::{Bug, Lsn, Mark};
-use crate::call::{Exit, LogEvent, Message, Poll, Signal, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Place, Poll, Signal, SqlState, Wait, Yield};
 use crate::ready_ok;
 use crate::replication::libpqrcv::{Answer, ConnInfo, Connect, Failure, Link, Query, terminated};
 use crate::shmem::{CondVarId, Role, WalRcvState};
@@ -133,7 +133,7 @@ impl WalReceiver {
         if again {
             cx.mark(Mark::WalreceiverRestarted);
         }
-        Yield::Again("WalReceiverMain")
+        Yield::Again(Place::WalReceiverMain)
     }
 
     /// Everything between entry and exit. Ready: the process ends.
@@ -196,7 +196,7 @@ impl WalReceiver {
                     walrcv.receive_start_tli = crate::base::TimelineId(0);
                     cx.shmem.procs.set_latch_of(Role::Startup);
                     self.phase = Phase::AwaitStartPoint;
-                    return Poll::Yield(Yield::Again("WalRcvWaitForStartPosition"));
+                    return Poll::Yield(Yield::Again(Place::WalRcvWaitForStartPosition));
                 }
                 Phase::AwaitStartPoint => {
                     cx.reset_latch();
@@ -216,7 +216,7 @@ impl WalReceiver {
                         | WalRcvState::Stopped
                         | WalRcvState::Starting
                         | WalRcvState::Streaming => {
-                            let wait = Wait::latch(None, "WalRcvWaitForStartPosition");
+                            let wait = Wait::latch(None, Place::WalRcvWaitForStartPosition);
                             return Poll::Yield(Yield::Wait(wait));
                         }
                     }
@@ -251,7 +251,7 @@ impl WalReceiver {
         }
         cx.shmem.procs.set_latch_of(Role::Startup);
         self.phase = Phase::Gone(exit.clone());
-        Yield::Again("proc_exit")
+        Yield::Again(Place::ProcExit)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{check_interrupts, failing};
 use crate::base::{Lsn, PgVersion, TimestampTz};
-use crate::call::{LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, SqlState, Wait, Yield};
 use crate::ready_ok;
 use crate::replication::libpqrcv::{Answer, Link, Query, Row};
 use crate::sys::Cx;
@@ -125,7 +125,7 @@ impl StartStream {
     }
 
     fn sleep(cx: &Cx<'_>, until: TimestampTz) -> Yield {
-        Yield::Wait(Wait::latch(Some(cx.until(until)), "WalReceiverMain"))
+        Yield::Wait(Wait::latch(Some(cx.until(until)), Place::WalReceiverMain))
     }
 }
 

@@ -4,7 +4,7 @@ use super::check_interrupts;
 use super::flush::FlushWal;
 use super::write::WriteWal;
 use crate::base::{Bug, Lsn, PgVersion, TimestampTz};
-use crate::call::{LogEvent, Message, Poll, Signal, SqlState};
+use crate::call::{LogEvent, Message, Place, Poll, Signal, SqlState};
 use crate::ready_ok;
 use crate::replication::libpqrcv::{Incoming, Link, Silence, error_text};
 use crate::sys::Cx;
@@ -99,7 +99,7 @@ impl Streaming {
                 }
                 Turn::Wait => {
                     self.turn = Turn::Woken;
-                    return Poll::Yield(link.wait_for_more(cx.now, "WalReceiverMain"));
+                    return Poll::Yield(link.wait_for_more(cx.now, Place::WalReceiverMain));
                 }
                 Turn::Woken => {
                     if let Err(event) = woken(cx, link) {

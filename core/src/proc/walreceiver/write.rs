@@ -3,7 +3,7 @@
 use super::flush::FlushWal;
 use crate::access::wal_file::{SwitchSegment, segment_path};
 use crate::base::Lsn;
-use crate::call::{DiskError, DiskOp, LogEvent, Poll};
+use crate::call::{DiskError, DiskOp, LogEvent, Place, Poll};
 use crate::ready_ok;
 use crate::replication::libpqrcv::Link;
 use crate::storage::file::written;
@@ -105,6 +105,6 @@ impl WriteWal {
             offset: offset.into(),
             data,
         };
-        cx.disk(op, "XLogWalRcvWrite")
+        cx.disk(op, Place::XLogWalRcvWrite)
     }
 }

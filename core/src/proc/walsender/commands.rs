@@ -5,7 +5,7 @@ use super::slot::SlotCommand;
 use super::stream::Stream;
 use super::{Phase, WalSender};
 use crate::base::{Bug, Lsn, TimelineId};
-use crate::call::{Exit, LogEvent, Message, Poll, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Place, Poll, SqlState, Wait, Yield};
 use crate::replication::slot::acquire::ReplicationSlotAcquire;
 use crate::replication::slot::my_slot;
 use crate::shmem::WalSndState;
@@ -25,7 +25,7 @@ impl WalSender {
         if let Some(end) = self.interrupted(cx) {
             return end;
         }
-        if let Some(wait) = self.blocked(cx, "ClientWrite") {
+        if let Some(wait) = self.blocked(cx, Place::SecureWrite) {
             return wait;
         }
         loop {
@@ -59,8 +59,7 @@ impl WalSender {
                     return Yield::Wait(Wait {
                         latch: true,
                         readable: Some(self.conn),
-                        why: "ClientRead",
-                        ..Wait::default()
+                        ..Wait::at(Place::SecureRead)
                     });
                 }
             }
@@ -69,7 +68,7 @@ impl WalSender {
 
     fn obey(&mut self, cx: &mut Cx<'_>, message: FrontendMessage) -> Yield {
         let ready = BackendMessage::ReadyForQuery(TxStatus::Idle);
-        let next = Yield::Again("PostgresMain");
+        let next = Yield::Again(Place::PostgresMain);
         match message {
             FrontendMessage::Terminate => return self.exit(cx, Exit::Normal),
             FrontendMessage::Sync => {
@@ -155,7 +154,7 @@ impl WalSender {
         identity.encode(cx.shmem.settings.pg_version, &mut out);
         BackendMessage::ReadyForQuery(TxStatus::Idle).encode(&mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
-        Yield::Again("IdentifySystem")
+        Yield::Again(Place::IdentifySystem)
     }
 
     /// `GetPGVariable`: any setting, in any case.
@@ -236,7 +235,7 @@ impl WalSender {
         self.entry(cx).state = WalSndState::Catchup;
         self.send(cx, &[BackendMessage::copy_both()]);
         self.phase = Phase::Starting { start, tli, flush };
-        Yield::Again("StartReplication")
+        Yield::Again(Place::StartReplication)
     }
 
     /// `StartReplication`, from the CopyBothResponse on: only now is the start compared with what is flushed, so that the
@@ -252,7 +251,7 @@ impl WalSender {
         if let Some(end) = self.interrupted(cx) {
             return end;
         }
-        if let Some(wait) = self.blocked(cx, "StartReplication") {
+        if let Some(wait) = self.blocked(cx, Place::StartReplication) {
             return wait;
         }
         if flush < start {
@@ -261,7 +260,7 @@ impl WalSender {
         }
         self.entry(cx).sent = start;
         self.phase = Phase::Streaming(Stream::new(tli, start, cx.now.wall));
-        Yield::Again("WalSndLoop")
+        Yield::Again(Place::WalSndLoop)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Phase, WalSender};
 use crate::base::{Fd, TimelineId};
-use crate::call::{DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll, SqlState, Yield};
+use crate::call::{DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll, SqlState, Yield};
 use crate::storage::file::{opened, read};
 use crate::sys::Cx;
 use crate::wal::names::history_name;
@@ -44,7 +44,7 @@ impl SendTimelineHistory {
     /// # Errors
     /// There is no such file, or it cannot be read.
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<TimelineHistory, LogEvent>> {
-        let why = "SendTimeLineHistory";
+        let why = Place::SendTimeLineHistory;
         match &mut self.phase {
             History::Open => {
                 let (path, flags) = (self.path(), OpenFlags::Existing);

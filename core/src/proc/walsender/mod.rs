@@ -13,7 +13,7 @@ mod timers;
 mod wal_read;
 
 use crate::base::{ConnId, Lsn, TimelineId};
-use crate::call::{Exit, LogEvent, Message, Poll, Severity, Signal, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Place, Poll, Severity, Signal, SqlState, Wait, Yield};
 use crate::replication::slot::acquire::{ReplicationSlotAcquire, release};
 use crate::replication::slot::drop::ReplicationSlotCleanup;
 use crate::shmem::{PmSignal, WalSnd, WalSndState};
@@ -148,7 +148,7 @@ impl WalSender {
         self.phase = Phase::Command;
         // A smart shutdown that waits for sessions has one less to wait for.
         cx.signal_postmaster(PmSignal::AdvanceStateMachine);
-        Yield::Again("InitWalSender")
+        Yield::Again(Place::InitWalSender)
     }
 
     /// What this process publishes.
@@ -168,13 +168,12 @@ impl WalSender {
     }
 
     /// Outside of the streaming loop output blocks: how the step ends while the peer does not take it.
-    fn blocked(&self, cx: &Cx<'_>, why: &'static str) -> Option<Yield> {
+    fn blocked(&self, cx: &Cx<'_>, why: Place) -> Option<Yield> {
         cx.send_pending(self.conn).then(|| {
             Yield::Wait(Wait {
                 latch: true,
                 writable: Some(self.conn),
-                why,
-                ..Wait::default()
+                ..Wait::at(why)
             })
         })
     }
@@ -230,7 +229,7 @@ impl WalSender {
                     self.send(cx, &[BackendMessage::ReadyForQuery(TxStatus::Idle)]);
                 }
                 self.phase = Phase::Command;
-                Yield::Again("WalSndErrorCleanup")
+                Yield::Again(Place::WalSndErrorCleanup)
             }
         }
     }

@@ -4,7 +4,7 @@
 use super::WalSender;
 use super::stream::Turn;
 use crate::base::Bug;
-use crate::call::{Exit, LogEvent, Message, SqlState, Yield};
+use crate::call::{Exit, LogEvent, Message, Place, SqlState, Yield};
 use crate::replication::slot::advance::confirm_received_location;
 use crate::replication::slot::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use crate::sys::Cx;
@@ -126,7 +126,7 @@ impl WalSender {
             self.heard(cx);
             let stream = self.streaming();
             stream.turn = Turn::Confirm(ReplicationSlotsComputeRequiredLsn::new());
-            return Some(Yield::Again("PhysicalConfirmReceivedLocation"));
+            return Some(Yield::Again(Place::PhysicalConfirmReceivedLocation));
         }
         None
     }

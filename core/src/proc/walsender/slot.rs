@@ -2,7 +2,7 @@
 
 use super::commands::flush_position;
 use super::{Phase, WalSender};
-use crate::call::{LogEvent, Poll, SqlState, Yield};
+use crate::call::{LogEvent, Place, Poll, SqlState, Yield};
 use crate::ready_ok;
 use crate::replication::slot::acquire::release;
 use crate::replication::slot::create_physical::CreatePhysicalSlot;
@@ -89,7 +89,7 @@ impl WalSender {
         BackendMessage::ReadyForQuery(TxStatus::Idle).encode(&mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
         self.phase = Phase::Command;
-        Yield::Again("exec_replication_command")
+        Yield::Again(Place::ExecReplicationCommand)
     }
 
     /// NOTICEs about identifiers that were cut.

@@ -5,7 +5,7 @@ use super::timers::Timers;
 use super::wal_read::WalRead;
 use super::{Phase, WalSender};
 use crate::base::{Bug, Lsn, Mark, TimelineId, TimestampTz};
-use crate::call::{Exit, Message, Poll, SqlState, Wait, Yield};
+use crate::call::{Exit, Message, Place, Poll, SqlState, Wait, Yield};
 use crate::replication::slot::acquire::release;
 use crate::replication::slot::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use crate::shmem::WalSndState;
@@ -173,7 +173,7 @@ impl WalSender {
         let conn = self.conn;
         let stream = self.streaming();
         if !pending && (!stream.caught_up || stream.done_sending) {
-            return Yield::Again("WalSndLoop");
+            return Yield::Again(Place::WalSndLoop);
         }
         if cx.shmem.procs.latch(cx.me) && cx.planted(Bug::LatchResetTooLate) {
             cx.reset_latch();
@@ -184,8 +184,7 @@ impl WalSender {
             readable: (!stream.done_receiving).then_some(conn),
             writable: pending.then_some(conn),
             until: Some(stream.timers.sleep_until(cx.now, timeout_ms)),
-            why: "WalSndWait",
-            ..Wait::default()
+            ..Wait::at(Place::WalSndWait)
         })
     }
 
@@ -207,7 +206,7 @@ impl WalSender {
                 BackendMessage::ReadyForQuery(TxStatus::Idle),
             ],
         );
-        Yield::Again("StartReplication")
+        Yield::Again(Place::StartReplication)
     }
 
     pub(super) fn streaming(&mut self) -> &mut Stream {

@@ -2,7 +2,7 @@
 
 use crate::access::wal_file::segment_path;
 use crate::base::{Lsn, Mark, SegmentNo, TimelineId};
-use crate::call::{DiskError, DiskOp, LogEvent, Message, OpenFlags, Poll, SqlState};
+use crate::call::{DiskError, DiskOp, LogEvent, Message, OpenFlags, Place, Poll, SqlState};
 use crate::storage::file::{opened, read};
 use crate::sys::{Cx, OpenSegment};
 use crate::wal::names::segment_name;
@@ -67,7 +67,7 @@ impl WalRead {
                             offset: offset.into(),
                             len: wanted,
                         };
-                        return Poll::Yield(cx.disk(read, "WALRead"));
+                        return Poll::Yield(cx.disk(read, Place::WALRead));
                     }
                     if let Some(other) = open.take() {
                         cx.close(other.fd);
@@ -75,7 +75,9 @@ impl WalRead {
                     self.phase = Phase::Opened(segment);
                     let path = segment_path(cx, self.tli, segment);
                     let flags = OpenFlags::Existing;
-                    return Poll::Yield(cx.disk(DiskOp::Open { path, flags }, "WalSndSegmentOpen"));
+                    return Poll::Yield(
+                        cx.disk(DiskOp::Open { path, flags }, Place::WalSndSegmentOpen),
+                    );
                 }
                 Phase::Opened(segment) => match cx.done() {
                     Ok(done) => {

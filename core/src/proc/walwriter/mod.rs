@@ -2,7 +2,7 @@
 
 use crate::access::xlog_flush::XLogBackgroundFlush;
 use crate::base::TimestampTz;
-use crate::call::{Exit, Poll, Signal, Wait, Yield};
+use crate::call::{Exit, Place, Poll, Signal, Wait, Yield};
 use crate::sys::Cx;
 
 /// Rounds without anything to do after which the walwriter sleeps longer (`LOOPS_UNTIL_HIBERNATE`).
@@ -70,7 +70,7 @@ impl WalWriter {
         };
         Yield::Wait(Wait::latch(
             Some(cx.now.mono.after_ms(delay * factor)),
-            "WalWriterMain",
+            Place::WalWriterMain,
         ))
     }
 }

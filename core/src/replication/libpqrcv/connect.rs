@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::link::{Incoming, Link};
 use crate::base::Mono;
-use crate::call::{Poll, Signal, Wait, Yield};
+use crate::call::{Place, Poll, Signal, Wait, Yield};
 use crate::sys::{ConnEnd, Cx};
 use crate::wire::backend::BackendMessage;
 use crate::wire::startup::{StartupMessage, StartupPacket};
@@ -87,7 +87,7 @@ impl Connect {
                         Some(ConnEnd::Closed | ConnEnd::Reset) => failed("connection reset"),
                         None => {
                             let writable = link.conn;
-                            let wait = Wait::latch(self.deadline, "libpqrcv_connect");
+                            let wait = Wait::latch(self.deadline, Place::LibpqrcvConnect);
                             self.sleep(cx, Wait { writable, ..wait })
                         }
                     };
@@ -95,7 +95,7 @@ impl Connect {
                 Phase::Greeting => match link.receive_any(cx) {
                     Incoming::WouldBlock => {
                         let readable = link.conn;
-                        let wait = Wait::latch(self.deadline, "libpqrcv_connect");
+                        let wait = Wait::latch(self.deadline, Place::LibpqrcvConnect);
                         return self.sleep(cx, Wait { readable, ..wait });
                     }
                     Incoming::Broken(why) => return Poll::Ready(Err(Failure::Broken(why))),

@@ -2,7 +2,7 @@
 
 use super::timers::Timers;
 use crate::base::{ConnId, Lsn, Now, PgVersion, TimelineId};
-use crate::call::{Wait, Yield};
+use crate::call::{Place, Wait, Yield};
 use crate::sys::{ConnEnd, Cx};
 use crate::wire::backend::{BackendMessage, backend_limit};
 use crate::wire::frame::FrameReader;
@@ -104,24 +104,22 @@ impl Link {
 
     /// How the step ends while WAL streams and nothing has come: until more comes, or a timer is due.
     #[must_use]
-    pub fn wait_for_more(&self, now: Now, why: &'static str) -> Yield {
+    pub fn wait_for_more(&self, now: Now, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,
             readable: self.conn,
             until: self.timers.sleep_until(now),
-            why,
-            ..Wait::default()
+            ..Wait::at(why)
         })
     }
 
     /// How the step ends while the upstream is silent.
     #[must_use]
-    pub fn wait(&self, why: &'static str) -> Yield {
+    pub fn wait(&self, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,
             readable: Some(self.conn()),
-            why,
-            ..Wait::default()
+            ..Wait::at(why)
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use super::failure::Failure;
 use super::link::{Incoming, Link};
-use crate::call::{Poll, Signal};
+use crate::call::{Place, Poll, Signal};
 use crate::sys::Cx;
 use crate::wire::backend::BackendMessage;
 use crate::wire::command::Command;
@@ -58,7 +58,7 @@ impl Query {
         }
         loop {
             match link.receive(cx) {
-                Incoming::WouldBlock => return Poll::Yield(link.wait("libpqrcv_PQgetResult")),
+                Incoming::WouldBlock => return Poll::Yield(link.wait(Place::LibpqrcvPQgetResult)),
                 Incoming::Broken(why) => return Poll::Ready(Err(Failure::Broken(why))),
                 Incoming::Message(BackendMessage::ErrorResponse(fields)) => {
                     return Poll::Ready(Err(Failure::Error(fields)));

@@ -2,7 +2,7 @@
 
 use super::mine;
 use crate::base::{Bug, PgVersion};
-use crate::call::{LogEvent, Message, Poll, Signal, SlotMessage, SqlState, Wait, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, Signal, SlotMessage, SqlState, Wait, Yield};
 use crate::shmem::CondVarId;
 use crate::sys::Cx;
 use alloc::string::String;
@@ -68,7 +68,7 @@ impl ReplicationSlotAcquire {
         let judges = cx.shmem.settings.pg_version == PgVersion::V18 && self.error_if_invalid;
         if judges && self.look_first && !invalid && cx.has_bug(Bug::InvalidSlotStreamed) {
             self.look_first = false;
-            return Poll::Yield(Yield::Again("ReplicationSlotAcquire"));
+            return Poll::Yield(Yield::Again(Place::ReplicationSlotAcquire));
         }
         let slot = &mut cx.shmem.slots.slots[index];
         let owner = *slot.active_pid.get_or_insert(cx.me);
@@ -109,8 +109,7 @@ fn sleep(cx: &mut Cx<'_>, index: usize) -> Poll<Result<(), LogEvent>> {
     Poll::Yield(Yield::Wait(Wait {
         latch: true,
         condvar: true,
-        why: "ReplicationSlotAcquire",
-        ..Wait::default()
+        ..Wait::at(Place::ReplicationSlotAcquire)
     }))
 }
 

@@ -7,7 +7,7 @@ use super::rmtree::Rmtree;
 use super::save::SaveSlotToPath;
 use super::{directory, path_of, temp_path_of};
 use crate::call::{
-    DiskDone, DiskOp, FileKind, FilePath, LogEvent, Message, Poll, SlotMessage, SqlState,
+    DiskDone, DiskOp, FileKind, FilePath, LogEvent, Message, Place, Poll, SlotMessage, SqlState,
 };
 use crate::shmem::{CondVarId, LockId, LockMode, Slot};
 use crate::sys::Cx;
@@ -138,7 +138,7 @@ impl CreateSlotOnDisk {
     }
 
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
-        let why = "CreateSlotOnDisk";
+        let why = Place::CreateSlotOnDisk;
         loop {
             match &mut self.phase {
                 DiskPhase::Start => {
@@ -199,6 +199,6 @@ impl CreateSlotOnDisk {
     fn mkdir(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         self.phase = DiskPhase::Made;
         let op = DiskOp::Mkdir(self.temp.clone());
-        Poll::Yield(cx.disk(op, "CreateSlotOnDisk"))
+        Poll::Yield(cx.disk(op, Place::CreateSlotOnDisk))
     }
 }

@@ -9,7 +9,7 @@ use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use super::rmtree::Rmtree;
 use super::{directory, path_of, temp_path_of};
 use crate::base::{Bug, Lsn, Mark};
-use crate::call::{DiskOp, FilePath, LogEvent, Message, Poll, SqlState, Yield};
+use crate::call::{DiskOp, FilePath, LogEvent, Message, Place, Poll, SqlState, Yield};
 use crate::shmem::{CondVarId, LockId, LockMode};
 use crate::sys::Cx;
 use crate::{ready, ready_ok};
@@ -94,7 +94,7 @@ impl ReplicationSlotDropPtr {
                     self.phase = PtrPhase::Renamed;
                     let (from, to) = self.paths(cx);
                     let op = DiskOp::Rename { from, to };
-                    return Poll::Yield(cx.disk(op, "ReplicationSlotDropPtr"));
+                    return Poll::Yield(cx.disk(op, Place::ReplicationSlotDropPtr));
                 }
                 PtrPhase::Renamed => match cx.done() {
                     Ok(_) => {
@@ -130,7 +130,7 @@ impl ReplicationSlotDropPtr {
                         return Poll::Ready(Ok(()));
                     }
                     self.phase = PtrPhase::Released;
-                    return Poll::Yield(Yield::Again("ReplicationSlotDropPtr"));
+                    return Poll::Yield(Yield::Again(Place::ReplicationSlotDropPtr));
                 }
                 PtrPhase::Released => {
                     // The entry was freed, and the lock with which it is taken: it may be another slot's by now.

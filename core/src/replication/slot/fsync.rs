@@ -1,7 +1,7 @@
 //! Making files and directories durable by their names. Mirrors fsync_fname of fd.c.
 
 use crate::base::Fd;
-use crate::call::{DiskOp, FilePath, LogEvent, OpenFlags, Poll};
+use crate::call::{DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
 use crate::storage::file::opened;
 use crate::sys::Cx;
 use alloc::vec::Vec;
@@ -78,6 +78,6 @@ impl FsyncNames {
                 }
             }
         };
-        Poll::Yield(cx.disk(op, "fsync_fname"))
+        Poll::Yield(cx.disk(op, Place::FsyncFname))
     }
 }

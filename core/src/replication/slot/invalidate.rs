@@ -7,7 +7,7 @@ use super::acquire::release;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use super::save::SaveSlotToPath;
 use crate::base::{Lsn, Mark, PgVersion, Pid, SegmentNo};
-use crate::call::{LogEvent, Message, Poll, Signal, SlotExcess, SlotMessage, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, Signal, SlotExcess, SlotMessage, Yield};
 use crate::shmem::{CondVarId, Invalidation, Slot};
 use crate::sys::Cx;
 use crate::{ready, ready_ok};
@@ -99,7 +99,7 @@ impl InvalidateObsoleteReplicationSlots {
                         version,
                     })));
                     self.go_on();
-                    return Poll::Yield(Yield::Again("InvalidateObsoleteReplicationSlots"));
+                    return Poll::Yield(Yield::Again(Place::InvalidateObsoleteReplicationSlots));
                 }
                 Phase::Compute(compute) => {
                     ready!(compute.poll(cx));
@@ -177,5 +177,5 @@ impl InvalidateObsoleteReplicationSlots {
 }
 
 fn sleep(cx: &Cx<'_>) -> Yield {
-    cx.sleep_on_condvar(None, "InvalidatePossiblyObsoleteSlot")
+    cx.sleep_on_condvar(None, Place::InvalidatePossiblyObsoleteSlot)
 }

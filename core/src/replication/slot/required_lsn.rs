@@ -1,7 +1,7 @@
 //! What all slots hold together. Mirrors ReplicationSlotsComputeRequiredLSN of slot.c.
 
 use crate::base::{Bug, Lsn, PgVersion};
-use crate::call::{Poll, Yield};
+use crate::call::{Place, Poll, Yield};
 use crate::ready;
 use crate::shmem::{Invalidation, LockId, LockMode, Slot};
 use crate::sys::Cx;
@@ -24,7 +24,7 @@ impl ReplicationSlotsComputeRequiredLsn {
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         let Some(least) = self.computed else {
             self.computed = Some(least_required(cx).unwrap_or(Lsn::INVALID));
-            return Poll::Yield(Yield::Again("ReplicationSlotsComputeRequiredLSN"));
+            return Poll::Yield(Yield::Again(Place::ReplicationSlotsComputeRequiredLSN));
         };
         // `XLogSetReplicationSlotMinimumLSN`
         cx.shmem.slots.required_lsn = least;

@@ -3,7 +3,7 @@
 use super::my_slot;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use crate::base::{Bug, Lsn};
-use crate::call::{LogEvent, Poll, SlotMessage, SqlState, Yield};
+use crate::call::{LogEvent, Place, Poll, SlotMessage, SqlState, Yield};
 use crate::ready;
 use crate::shmem::{LockId, LockMode};
 use crate::sys::Cx;
@@ -46,7 +46,7 @@ impl ReplicationSlotReserveWal {
                     if cx.has_bug(Bug::SlotReserveVsCheckpoint) {
                         cx.release(LOCK);
                         self.phase = Phase::Read(redo);
-                        return Poll::Yield(Yield::Again("ReplicationSlotReserveWal"));
+                        return Poll::Yield(Yield::Again(Place::ReplicationSlotReserveWal));
                     }
                     self.publish(cx, redo);
                 }

@@ -1,6 +1,6 @@
 //! Removing the directory of a slot. Mirrors rmtree.
 
-use crate::call::{DiskDone, DiskOp, FilePath, LogEvent, Message, Poll, SqlState};
+use crate::call::{DiskDone, DiskOp, FilePath, LogEvent, Message, Place, Poll, SqlState};
 use crate::sys::Cx;
 use alloc::format;
 use alloc::string::String;
@@ -57,7 +57,7 @@ impl Rmtree {
                 return self.end(cx, complete);
             }
         };
-        Poll::Yield(cx.disk(op, "rmtree"))
+        Poll::Yield(cx.disk(op, Place::Rmtree))
     }
 
     fn next(&mut self, mut names: Vec<String>) -> DiskOp {

@@ -5,7 +5,9 @@
 use super::fsync::{FsyncNames, Name};
 use super::{directory, mine, path_of};
 use crate::base::{Bug, Fd, Lsn, PgVersion};
-use crate::call::{DiskDone, DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Poll};
+use crate::call::{
+    DiskDone, DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll,
+};
 use crate::shmem::{LockId, LockMode};
 use crate::storage::file::{opened, written};
 use crate::sys::Cx;
@@ -154,7 +156,7 @@ impl SaveSlotToPath {
                 return Poll::Ready(Err(event));
             }
         };
-        Poll::Yield(cx.disk(op, "SaveSlotToPath"))
+        Poll::Yield(cx.disk(op, Place::SaveSlotToPath))
     }
 
     /// The bytes of the file, as the slot is now.
@@ -189,7 +191,7 @@ impl SaveSlotToPath {
             return Poll::Ready(Err(event));
         }
         self.phase = Phase::Unlinked(event);
-        Poll::Yield(cx.disk(DiskOp::Unlink(self.temp()), "SaveSlotToPath"))
+        Poll::Yield(cx.disk(DiskOp::Unlink(self.temp()), Place::SaveSlotToPath))
     }
 
     fn temp(&self) -> FilePath {

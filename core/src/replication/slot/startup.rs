@@ -6,7 +6,7 @@ use super::rmtree::Rmtree;
 use super::{directory, path_of};
 use crate::base::{Fd, Lsn};
 use crate::call::{
-    DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Poll,
+    DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Place, Poll,
     SlotMessage, SqlState,
 };
 use crate::shmem::Slot;
@@ -48,7 +48,7 @@ impl StartupReplicationSlots {
     /// # Errors
     /// A slot whose WAL could not be kept: what is damaged is a PANIC, too many slots are a FATAL.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
-        let why = "StartupReplicationSlots";
+        let why = Place::StartupReplicationSlots;
         loop {
             match &mut self.phase {
                 Phase::Start => {
@@ -137,7 +137,7 @@ impl RestoreSlotFromDisk {
     }
 
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
-        let why = "RestoreSlotFromDisk";
+        let why = Place::RestoreSlotFromDisk;
         let fail = |what, path, error| {
             Poll::Ready(Err(LogEvent::file(what, path, error).in_critical_section()))
         };

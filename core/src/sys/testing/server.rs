@@ -5,7 +5,7 @@ use crate::base::{
 };
 use crate::call::{
     DiskDone, DiskError, DiskOp, Effect, Effects, FileKind, FilePath, LogEvent, NetOp, OpenFlags,
-    Poll, Yield,
+    Place, Poll, Yield,
 };
 use crate::shmem::{RecoveryState, Role, Shmem};
 use crate::sys::{Cx, Kernel, ProcSys};
@@ -186,7 +186,7 @@ impl Bench {
     pub(crate) fn run_to<T>(
         &mut self,
         pid: Pid,
-        why: &str,
+        why: Place,
         mut poll: impl FnMut(&mut Cx<'_>) -> Poll<T>,
     ) {
         loop {

@@ -14,7 +14,7 @@ mod tests;
 pub use room::Room;
 
 use super::position::switch_end;
-use super::{Place, WalError};
+use super::{PagePlace, WalError};
 use crate::base::{Bug, Geometry, Lsn, PgVersion, Probe, TimelineId};
 use crate::wire::page::{FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD, PageHeader};
 use crate::wire::record::{Record, RecordHeader, RecordParts, RecordView, checksum};
@@ -203,7 +203,7 @@ impl WalReader {
 
     /// A page as messages name it.
     #[must_use]
-    pub const fn place(&self, page: Lsn) -> Place {
+    pub const fn place(&self, page: Lsn) -> PagePlace {
         self.pages.place(page)
     }
 

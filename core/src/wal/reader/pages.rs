@@ -1,7 +1,7 @@
 //! The page that is being read. Mirrors xlogreader.c (ReadPageInternal, XLogReaderValidatePageHeader).
 
 use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
-use crate::wal::{Place, WalError};
+use crate::wal::{PagePlace, WalError};
 use crate::wire::page::{self, ALL_FLAGS, LONG_HEADER, LongPageHeader, PageHeader};
 use bytes::Bytes;
 
@@ -91,8 +91,8 @@ impl Pages {
         self.latest.0
     }
 
-    pub(super) const fn place(&self, page: Lsn) -> Place {
-        Place {
+    pub(super) const fn place(&self, page: Lsn) -> PagePlace {
+        PagePlace {
             version: self.version,
             geometry: self.geometry,
             tli: self.file_tli,

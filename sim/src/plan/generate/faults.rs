@@ -2,6 +2,7 @@
 
 use super::{Draw, MS, SECOND, signed};
 use crate::plan::{EventKind, Fault, FaultRow, ShutdownMode, When};
+use walsim_core::call::Place;
 use walsim_core::shmem::Role;
 
 /// The classes of faults, each of which a run has or has not.
@@ -42,49 +43,49 @@ const CLASSES: [Class; 14] = [
 
 /// Places in which a process of the primary, or of a standby, is worth holding: between two halves of something that
 /// others may see.
-const PLACES: [&[&str]; 2] = [
+const PLACES: [&[Place]; 2] = [
     &[
-        "CreateCheckPoint",
-        "CheckPointGuts",
-        "BufferSync",
-        "ProcessSyncRequests",
-        "UpdateControlFile",
-        "CopyXLogRecordToWAL",
-        "RecordTransactionCommit",
-        "XLogWrite",
-        "issue_xlog_fsync",
-        "XLogFileInit",
-        "WALRead",
-        "WalSndLoop",
-        "StartReplication",
-        "ServerLoop",
-        "CreateSlotOnDisk",
-        "InvalidateObsoleteReplicationSlots",
-        "PhysicalConfirmReceivedLocation",
-        "RemoveOldXlogFiles",
-        "RemoveXlogFile",
-        "ReplicationSlotAcquire",
-        "ReplicationSlotReserveWal",
-        "ReplicationSlotReserveWal",
-        "ReplicationSlotsComputeRequiredLSN",
-        "SaveSlotToPath",
-        "UpdateLastRemovedPtr",
+        Place::CreateCheckPoint,
+        Place::CheckPointGuts,
+        Place::BufferSync,
+        Place::ProcessSyncRequests,
+        Place::UpdateControlFile,
+        Place::CopyXLogRecordToWAL,
+        Place::RecordTransactionCommit,
+        Place::XLogWrite,
+        Place::IssueXLogFsync,
+        Place::XLogFileInit,
+        Place::WALRead,
+        Place::WalSndLoop,
+        Place::StartReplication,
+        Place::ServerLoop,
+        Place::CreateSlotOnDisk,
+        Place::InvalidateObsoleteReplicationSlots,
+        Place::PhysicalConfirmReceivedLocation,
+        Place::RemoveOldXlogFiles,
+        Place::RemoveXlogFile,
+        Place::ReplicationSlotAcquire,
+        Place::ReplicationSlotReserveWal,
+        Place::ReplicationSlotReserveWal,
+        Place::ReplicationSlotsComputeRequiredLSN,
+        Place::SaveSlotToPath,
+        Place::UpdateLastRemovedPtr,
     ],
     &[
-        "WaitForWALToBecomeAvailable",
-        "XLogPageRead",
-        "ApplyWalRecord",
-        "RequestXLogStreaming",
-        "ShutdownWalRcv",
-        "WalReceiverMain",
-        "XLogWalRcvWrite",
-        "XLogWalRcvFlush",
-        "XLogFileInit",
-        "UpdateControlFile",
-        "ServerLoop",
-        "CreateRestartPoint",
-        "RemoveXlogFile",
-        "InstallXLogFileSegment",
+        Place::WaitForWALToBecomeAvailable,
+        Place::XLogPageRead,
+        Place::ApplyWalRecord,
+        Place::RequestXLogStreaming,
+        Place::ShutdownWalRcv,
+        Place::WalReceiverMain,
+        Place::XLogWalRcvWrite,
+        Place::XLogWalRcvFlush,
+        Place::XLogFileInit,
+        Place::UpdateControlFile,
+        Place::ServerLoop,
+        Place::CreateRestartPoint,
+        Place::RemoveXlogFile,
+        Place::InstallXLogFileSegment,
     ],
 ];
 
@@ -101,11 +102,7 @@ impl Draw {
                 1 => self.between_ms(20 * MS, 300 * MS),
                 _ => self.between_ms(300 * MS, 2 * SECOND),
             };
-            let fault = Fault::Stall {
-                node,
-                at: at.into(),
-                for_us,
-            };
+            let fault = Fault::Stall { node, at, for_us };
             let when = When::At(self.between_ms(200 * MS, active_us - 500 * MS));
             FaultRow { when, fault }
         });

@@ -4,6 +4,7 @@ use super::{Draw, MS, SECOND, sql};
 use crate::plan::{Action, ActionRow, Fault, FaultRow, NodePlan, When};
 use std::collections::BTreeMap;
 use walsim_core::base::Lsn;
+use walsim_core::call::Place;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
 impl Draw {
@@ -90,7 +91,7 @@ impl Draw {
             let reserve_wal = self.rng.ratio(4, 5);
             actions.push(slot(at, create(&name, reserve_wal)));
             if self.rng.ratio(1, 2) {
-                for place in ["ReplicationSlotReserveWal", "RemoveOldXlogFiles"] {
+                for place in [Place::ReplicationSlotReserveWal, Place::RemoveOldXlogFiles] {
                     let for_us = self.between_ms(300 * MS, 2 * SECOND);
                     stalls.push(stall(at - MS, place, for_us));
                 }
@@ -133,8 +134,8 @@ impl Draw {
     }
 }
 
-fn stall(at_us: u64, place: &str, for_us: u64) -> FaultRow {
-    let (node, at) = (0, place.into());
+fn stall(at_us: u64, at: Place, for_us: u64) -> FaultRow {
+    let node = 0;
     FaultRow {
         when: When::At(at_us),
         fault: Fault::Stall { node, at, for_us },

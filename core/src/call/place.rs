@@ -1,0 +1,229 @@
+//! [`Place`]: where a process ends a step, named by the C function. Text for traces, hook for plans, fact for checks.
+
+use core::fmt;
+
+/// The C functions in whose middle a process ends a step, by the file that has them.
+macro_rules! places {
+    ($($file:literal { $($variant:ident $(= $text:literal)?,)* })*) => {
+        /// The C function in which a process ends a step: where it waits, or where others may act.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Place {
+            $($(
+                #[doc = concat!("`", spelling!($variant $($text)?), "` of ", $file, ".")]
+                $variant,
+            )*)*
+        }
+
+        impl Place {
+            /// All of them, by file.
+            pub const ALL: &[Self] = &[$($(Self::$variant,)*)*];
+
+            /// As the C source spells it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($(Self::$variant => spelling!($variant $($text)?),)*)*
+                }
+            }
+        }
+    };
+}
+
+/// The C spelling of a variant: its own, unless that is no name for a variant.
+macro_rules! spelling {
+    ($variant:ident) => {
+        stringify!($variant)
+    };
+    ($variant:ident $text:literal) => {
+        $text
+    };
+}
+
+places! {
+    "access/heap/hio.c" {
+        RelationGetBufferForTuple,
+    }
+    "access/transam/xact.c" {
+        AbortCurrentTransaction,
+        RecordTransactionAbort,
+        RecordTransactionCommit,
+    }
+    "access/transam/xlog.c" {
+        CheckPointGuts,
+        CopyXLogRecordToWAL,
+        CreateCheckPoint,
+        CreateRestartPoint,
+        InstallXLogFileSegment,
+        IssueXLogFsync = "issue_xlog_fsync",
+        ReadControlFile,
+        RecoveryRestartPoint,
+        RemoveOldXlogFiles,
+        RemoveTempXlogFiles,
+        RemoveXlogFile,
+        StartupXLOG,
+        SwitchIntoArchiveRecovery,
+        UpdateControlFile,
+        UpdateLastRemovedPtr,
+        XLogFileInit,
+        XLogFileInitInternal,
+        XLogInsertRecord,
+        XLogWrite,
+    }
+    "access/transam/xlogreader.c" {
+        WALRead,
+    }
+    "access/transam/xlogrecovery.c" {
+        ApplyWalRecord,
+        FinishWalRecovery,
+        PerformWalRecovery,
+        ReadRecoverySignalFile = "readRecoverySignalFile",
+        WaitForWALToBecomeAvailable,
+        XLogFileRead,
+        XLogPageRead,
+    }
+    "libpq/be-secure.c" {
+        SecureRead = "secure_read",
+        SecureWrite = "secure_write",
+    }
+    "postmaster/checkpointer.c" {
+        CheckpointerMain,
+        RequestCheckpoint,
+    }
+    "postmaster/fork_process.c" {
+        Fork = "fork",
+    }
+    "postmaster/postmaster.c" {
+        PostmasterMain,
+        PostmasterStateMachine,
+        ProcessStartupPacket,
+        ServerLoop,
+    }
+    "postmaster/walwriter.c" {
+        WalWriterMain,
+    }
+    "replication/libpqwalreceiver/libpqwalreceiver.c" {
+        LibpqrcvConnect = "libpqrcv_connect",
+        LibpqrcvPQgetResult = "libpqrcv_PQgetResult",
+    }
+    "replication/slot.c" {
+        CreateSlotOnDisk,
+        InvalidateObsoleteReplicationSlots,
+        InvalidatePossiblyObsoleteSlot,
+        ReplicationSlotAcquire,
+        ReplicationSlotDropPtr,
+        ReplicationSlotReserveWal,
+        ReplicationSlotsComputeRequiredLSN,
+        RestoreSlotFromDisk,
+        SaveSlotToPath,
+        StartupReplicationSlots,
+    }
+    "replication/walreceiver.c" {
+        WalRcvWaitForStartPosition,
+        WalReceiverMain,
+        XLogWalRcvFlush,
+        XLogWalRcvWrite,
+    }
+    "replication/walreceiverfuncs.c" {
+        RequestXLogStreaming,
+        ShutdownWalRcv,
+    }
+    "replication/walsender.c" {
+        ExecReplicationCommand = "exec_replication_command",
+        IdentifySystem,
+        InitWalSender,
+        PhysicalConfirmReceivedLocation,
+        SendTimeLineHistory,
+        StartReplication,
+        WalSndErrorCleanup,
+        WalSndInitStopping,
+        WalSndLoop,
+        WalSndSegmentOpen,
+        WalSndWait,
+        WalSndWaitStopping,
+    }
+    "storage/buffer/bufmgr.c" {
+        BufferAlloc,
+        BufferSync,
+    }
+    "storage/file/fd.c" {
+        BasicOpenFile,
+        DurableRename = "durable_rename",
+        DurableUnlink = "durable_unlink",
+        FileRead,
+        FileWrite,
+        FsyncFname = "fsync_fname",
+        SyncDataDirectory,
+    }
+    "storage/ipc/ipc.c" {
+        ProcExit = "proc_exit",
+    }
+    "storage/ipc/procarray.c" {
+        ProcArrayEndTransaction,
+    }
+    "storage/lmgr/lwlock.c" {
+        LWLockAcquire,
+    }
+    "storage/smgr/md.c" {
+        Mdnblocks = "mdnblocks",
+    }
+    "storage/sync/sync.c" {
+        ProcessSyncRequests,
+    }
+    "tcop/postgres.c" {
+        PostgresMain,
+    }
+    "utils/init/miscinit.c" {
+        CreateLockFile,
+        UnlinkLockFiles,
+    }
+    "utils/init/postinit.c" {
+        InitPostgres,
+        ShutdownPostgres,
+    }
+    "bin/pg_basebackup/pg_receivewal.c" {
+        FindStreamingStart,
+        StreamLog,
+    }
+    "bin/pg_basebackup/receivelog.c" {
+        CloseWalfile = "close_walfile",
+        HandleCopyStream,
+        OpenWalfile = "open_walfile",
+        ProcessXLogDataMsg,
+        WriteTimeLineHistoryFile = "writeTimeLineHistoryFile",
+    }
+    "common/rmtree.c" {
+        Rmtree = "rmtree",
+    }
+    "port/pgsleep.c" {
+        PgUsleep = "pg_usleep",
+    }
+}
+
+impl Place {
+    /// The place that the C source spells so.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|place| place.name() == name)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_known_by_the_name_of_its_function() {
+        for place in Place::ALL {
+            assert_eq!(Place::from_name(place.name()), Some(*place));
+        }
+        assert_eq!(Place::IssueXLogFsync.name(), "issue_xlog_fsync");
+        assert_eq!(Place::WALRead.name(), "WALRead");
+        assert_eq!(Place::from_name("walread"), None);
+    }
+}
