@@ -40,8 +40,6 @@ struct Proc {
     state: Process,
     sys: ProcSys,
     next: Next,
-    /// Steps since it last waited for anything.
-    busy: u32,
     /// SIGSTOP.
     stopped: bool,
     /// SIGQUIT: ends before its next step, whatever it waits for.
@@ -125,7 +123,6 @@ impl Node {
             state,
             sys: ProcSys::default(),
             next: Next::Run(Place::Fork),
-            busy: 0,
             stopped: false,
             quit: false,
         };

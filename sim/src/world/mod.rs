@@ -31,6 +31,9 @@ use walsim_core::shmem::Slot;
 
 /// Lines of the story that are kept.
 const STORY: usize = 60;
+/// Steps at one instant of simulated time, at most. A run that makes more is stuck: its time does not move any more. The
+/// bound is the simulator's: a server that its clients keep busy never comes to an end by it.
+const STEPS_PER_INSTANT: u64 = 1_000_000;
 /// The port that servers listen on.
 pub(crate) const PORT: u16 = 5432;
 
@@ -65,6 +68,8 @@ pub struct World {
     audit: bool,
     choices: Choices,
     now: Mono,
+    /// Steps that were made at this time.
+    steps_now: u64,
     queue: BTreeMap<(Mono, u64), Event>,
     queued: u64,
     hosts: Vec<Host>,
@@ -166,6 +171,7 @@ impl World {
             audit,
             choices,
             now: Mono::default(),
+            steps_now: 0,
             queue: BTreeMap::new(),
             queued: 0,
             hosts: hosts(plan),
@@ -205,8 +211,14 @@ impl World {
         let Some(next) = times.into_iter().flatten().min() else {
             unreachable!("the end of the run is always in the queue");
         };
-        self.now = self.now.max(next);
-        if queued == Some(next) {
+        if next > self.now {
+            self.now = next;
+            self.steps_now = 0;
+        }
+        self.steps_now += 1;
+        if self.steps_now > STEPS_PER_INSTANT {
+            self.stuck(turn.map(|(_, host)| host));
+        } else if queued == Some(next) {
             let (_, event) = self.queue.pop_first().expect("just looked at");
             self.happen(event);
         } else if net == Some(next) {
@@ -220,6 +232,20 @@ impl World {
             }
         }
         self.verdict.is_none()
+    }
+
+    /// Simulated time does not move: somebody goes on for ever without waiting for anything.
+    fn stuck(&mut self, host: Option<usize>) {
+        let name = host.map(|host| self.hosts[host].plan.name.clone());
+        self.violated(Violation {
+            code: "LIVE",
+            node: name.unwrap_or_default(),
+            at: self.now,
+            message: format!(
+                "simulated time does not move: {STEPS_PER_INSTANT} steps at one instant"
+            ),
+            facts: Vec::new(),
+        });
     }
 
     /// The time.
@@ -478,4 +504,27 @@ fn hosts(plan: &Plan) -> Vec<Host> {
         Host::new(index, node.clone(), disk)
     });
     copies.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Profile, generate};
+
+    /// A run whose time stands still ends with a verdict; steps before the time moved on do not count.
+    #[test]
+    fn steps_at_one_instant_are_bounded() {
+        let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
+        world.steps_now = STEPS_PER_INSTANT;
+        assert!(!world.step());
+        let verdict = world.finished().expect("the run is over");
+        assert!(matches!(verdict, Verdict::NoConvergence(_)), "{verdict:?}");
+        assert_eq!(verdict.code(), Some("LIVE"));
+
+        let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
+        while world.now() == Mono(0) {
+            assert!(world.step());
+        }
+        assert_eq!(world.steps_now, 1);
+    }
 }
