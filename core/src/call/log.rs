@@ -2,7 +2,8 @@
 
 use super::DiskError;
 use super::FilePath;
-use crate::base::{Lsn, TimelineId, UnixTime, Xid};
+use super::slot_message::quoted;
+use crate::base::{Lsn, PgVersion, TimelineId, UnixTime, Xid};
 use alloc::string::String;
 use core::fmt;
 
@@ -389,8 +390,11 @@ pub enum Message {
     ShuttingDown,
     #[error("sorry, too many clients already")]
     TooManyClients,
-    #[error("number of requested standby connections exceeds max_wal_senders (currently {0})")]
-    TooManySenders(u32),
+    #[error(
+        "number of requested standby connections exceeds {} (currently {max})",
+        quoted(*version, "max_wal_senders")
+    )]
+    TooManySenders { max: u32, version: PgVersion },
     #[error("syntax error")]
     SyntaxError,
     #[error("out of memory")]

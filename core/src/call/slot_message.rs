@@ -153,7 +153,7 @@ impl SlotMessage {
 }
 
 /// Since 17 names and values of settings stand in quotes.
-fn quoted(version: PgVersion, name: &str) -> String {
+pub(super) fn quoted(version: PgVersion, name: &str) -> String {
     if version < PgVersion::V17 {
         name.into()
     } else {

@@ -70,6 +70,7 @@ impl Node {
             proc.state = Process::becoming(becomes);
             if let Some(entry) = self.shmem.procs.get_mut(pid) {
                 entry.role = proc.role;
+                entry.in_session = true;
             }
         }
         for (child, fork) in take(&mut self.kernel.forks) {

@@ -49,6 +49,9 @@ pub struct PgProc {
     pub latch: bool,
     /// The running transaction's id, 0 while it has none.
     pub xid: Xid,
+    /// It has taken one of the `max_connections` or `max_wal_senders` places (`InitProcess`). A connection that has not yet
+    /// said what it wants has none.
+    pub in_session: bool,
     /// `DELAY_CHKPT_START`: inside a commit critical section.
     pub delay_checkpoint: bool,
 }
@@ -67,6 +70,7 @@ impl ProcArray {
             role,
             latch: true,
             xid: Xid::INVALID,
+            in_session: false,
             delay_checkpoint: false,
         };
         let at = self.procs.partition_point(|p| p.pid < pid);

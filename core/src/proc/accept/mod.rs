@@ -110,7 +110,7 @@ impl Accept {
             .refusal
             .take()
             .or_else(|| no_sessions(cx, &request))
-            .or_else(|| too_many_senders(cx, &request));
+            .or_else(|| too_many(cx, &request));
         if let Some(event) = refusal {
             event.to_client().encode(&mut out);
             cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
@@ -118,12 +118,8 @@ impl Accept {
         }
         banner::encode(cx, &request, &mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
-        let role = match request.replication {
-            ReplicationMode::Physical => Role::WalSender,
-            ReplicationMode::No | ReplicationMode::Database => Role::Backend,
-        };
         cx.become_role(Become {
-            role,
+            role: role_of(&request),
             conn: self.conn,
             frames: core::mem::take(&mut self.frames),
             application_name: banner::application_name(&request).to_string(),
@@ -175,26 +171,36 @@ fn no_sessions(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
     refused.then(|| LogEvent::fatal(code, message))
 }
 
-/// `InitProcess`: walsenders have a pool of their own, asked before anybody is authenticated.
-fn too_many_senders(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
-    if request.replication != ReplicationMode::Physical {
-        return None;
+/// `InitProcess`: sessions and walsenders have a pool each, asked before the client is authenticated.
+fn too_many(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
+    let settings = &cx.shmem.settings;
+    let full = |message| LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, message);
+    let sessions = |role| {
+        let procs = cx.shmem.procs.iter();
+        procs.filter(|p| p.in_session && p.role == role).count()
+    };
+    if role_of(request) == Role::Backend {
+        let max = settings.max_connections as usize;
+        return (sessions(Role::Backend) >= max).then(|| full(Message::TooManyClients));
     }
-    let max = cx.shmem.settings.max_wal_senders;
-    let processes = cx
-        .shmem
-        .procs
-        .iter()
-        .filter(|p| p.role == Role::WalSender)
-        .count();
+    let max = settings.max_wal_senders;
     let entries = cx
         .shmem
         .walsnd
         .iter()
         .filter(|entry| entry.pid.is_some())
         .count();
-    (processes.max(entries) >= max as usize)
-        .then(|| LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, Message::TooManySenders(max)))
+    let version = settings.pg_version;
+    (sessions(Role::WalSender).max(entries) >= max as usize)
+        .then(|| full(Message::TooManySenders { max, version }))
+}
+
+/// What the process becomes.
+const fn role_of(request: &SessionRequest) -> Role {
+    match request.replication {
+        ReplicationMode::Physical => Role::WalSender,
+        ReplicationMode::No | ReplicationMode::Database => Role::Backend,
+    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,13 @@ impl Client {
         String::from_utf8(fields.sqlstate.to_vec()).unwrap()
     }
 
+    /// Somebody else has a session.
+    fn other_session(&mut self, role: Role) {
+        let pid = self.bench.spawn(role);
+        let proc = self.bench.shmem.procs.get_mut(pid).unwrap();
+        proc.in_session = true;
+    }
+
     fn becomes(&mut self) -> Option<Become> {
         self.bench.step(self.pid, |cx| cx.kernel.becomes.take())
     }
@@ -126,7 +133,24 @@ fn a_receiver_becomes_a_walsender_while_there_is_room() {
     assert_eq!(client.becomes().unwrap().role, Role::WalSender);
     let mut client = Client::new(None);
     client.bench.shmem.settings.max_wal_senders = 1;
-    client.bench.spawn(Role::WalSender);
+    client.other_session(Role::WalSender);
+    assert!(matches!(client.send(packet), Yield::Exit(Exit::Fatal(_))));
+    assert_eq!(client.error(), "53300");
+}
+
+/// Connections that have not said what they want take no session's place, and walsenders neither.
+#[test]
+fn sessions_are_counted() {
+    let packet = startup(&[("user", "postgres")]);
+    let mut client = Client::new(None);
+    client.bench.shmem.settings.max_connections = 1;
+    client.bench.spawn(Role::Backend);
+    client.other_session(Role::WalSender);
+    client.send(packet.clone());
+    assert_eq!(client.becomes().unwrap().role, Role::Backend);
+    let mut client = Client::new(None);
+    client.bench.shmem.settings.max_connections = 1;
+    client.other_session(Role::Backend);
     assert!(matches!(client.send(packet), Yield::Exit(Exit::Fatal(_))));
     assert_eq!(client.error(), "53300");
 }

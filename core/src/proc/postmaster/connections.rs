@@ -6,6 +6,9 @@ use crate::base::PgVersion;
 use crate::call::{LogEvent, Message, SqlState};
 use crate::sys::{Cx, Fork};
 
+/// The default of `autovacuum_max_workers`, the launcher, and the default of `max_worker_processes`.
+const OTHER_CHILDREN: u32 = 3 + 1 + 8;
+
 impl Postmaster {
     /// Forks for everybody who has connected: the child reads the start-up packet, whatever it is told then. At the very
     /// end, or between two lives, connections wait in the queue of the socket.
@@ -29,7 +32,12 @@ impl Postmaster {
         let open = matches!(self.state, PmState::Run | PmState::HotStandby);
         if open && self.conns_allowed {
             let settings = &cx.shmem.settings;
-            let room = 2 * (settings.max_connections + settings.max_wal_senders) as usize;
+            // `MaxLivePostmasterChildren`; since 18 sessions have a pool of their own.
+            let others = match settings.pg_version {
+                PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => OTHER_CHILDREN,
+                PgVersion::V18 => 0,
+            };
+            let room = 2 * (settings.max_connections + settings.max_wal_senders + others) as usize;
             let sessions = |kind| matches!(kind, Kind::Backend | Kind::WalSender);
             if self.children.count(cx, sessions) < room {
                 return None;

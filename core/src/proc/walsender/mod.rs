@@ -135,7 +135,9 @@ impl WalSender {
     /// `InitWalSenderSlot`: the lowest free entry.
     fn init(&mut self, cx: &mut Cx<'_>) -> Yield {
         let Some(index) = cx.shmem.walsnd.iter().position(|e| e.pid.is_none()) else {
-            let message = Message::TooManySenders(cx.shmem.settings.max_wal_senders);
+            let settings = &cx.shmem.settings;
+            let (max, version) = (settings.max_wal_senders, settings.pg_version);
+            let message = Message::TooManySenders { max, version };
             let event = LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, message);
             return self.fatal(cx, event);
         };
