@@ -59,6 +59,11 @@ impl Serve {
         server
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it printed so far.
     pub(crate) fn printed(&self) -> String {
         fs::read_to_string(&self.out).expect("it was made at the start")

@@ -7,6 +7,9 @@ use bytes::Bytes;
 /// Credit that a reading process keeps open: the kernel's receive buffer.
 pub const RECEIVE_WINDOW: u32 = 64 * 1024;
 
+/// Output that may wait for a peer which asks and does not read: more than the window and the longest message.
+const MOST_UNSENT: u32 = 4 * SEND_WINDOW;
+
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ConnEnd {
@@ -64,6 +67,12 @@ impl Conn {
     #[must_use]
     pub fn send_pending(&self) -> bool {
         self.unsent > u64::from(SEND_WINDOW) && self.end.is_none()
+    }
+
+    /// Is there so much output that the peer must take some of it before it is listened to?
+    #[must_use]
+    pub fn output_full(&self) -> bool {
+        self.unsent > u64::from(MOST_UNSENT) && self.end.is_none()
     }
 
     /// Is there anything to look at: bytes, the end, or news of our `Connect`?

@@ -331,6 +331,12 @@ impl Cx<'_> {
         self.sys.conns.get(&conn).is_some_and(Conn::send_pending)
     }
 
+    /// Must the peer take some of the output before it is listened to?
+    #[must_use]
+    pub fn output_full(&self, conn: ConnId) -> bool {
+        self.sys.conns.get(&conn).is_some_and(Conn::output_full)
+    }
+
     /// Closes the connection; what was sent still arrives.
     pub fn disconnect(&mut self, conn: ConnId) {
         if self.sys.conns.remove(&conn).is_some() {

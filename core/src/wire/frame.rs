@@ -13,6 +13,9 @@ pub const SMALL_LIMIT: u32 = 10_000;
 /// The longest start-up packet without its length word (`MAX_STARTUP_PACKET_LENGTH`).
 pub const MAX_STARTUP_PACKET: u32 = 10_000;
 
+/// Pieces that arrived one after the other are joined up to this length.
+const SMALL_CHUNK: usize = 4096;
+
 /// A message: its type and what follows the length word.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Frame {
@@ -64,11 +67,20 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// Appends what arrived.
+    /// Appends what arrived. Small pieces of a message that is not complete are joined, so that none of them costs more
+    /// than it brings.
     pub fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.buffered += chunk.len();
-            self.chunks.push_back(chunk);
+        if chunk.is_empty() {
+            return;
+        }
+        self.buffered += chunk.len();
+        match self.chunks.back_mut() {
+            Some(last) if last.len() + chunk.len() <= SMALL_CHUNK => {
+                let mut joined = BytesMut::from(core::mem::take(last));
+                joined.extend_from_slice(&chunk);
+                *last = joined.freeze();
+            }
+            Some(_) | None => self.chunks.push_back(chunk),
         }
     }
 

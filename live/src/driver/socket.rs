@@ -99,7 +99,10 @@ impl Socket {
                 Ok(0) => Got::End,
                 // A few bytes must not keep the room for many.
                 Ok(n) if n < most / 4 => Got::Data(Bytes::copy_from_slice(&buffer)),
-                Ok(_) => Got::Data(Bytes::from(buffer)),
+                Ok(_) => {
+                    buffer.shrink_to_fit();
+                    Got::Data(Bytes::from(buffer))
+                }
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => Got::Nothing,
                 Err(_) => Got::Broken,

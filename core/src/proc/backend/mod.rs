@@ -207,33 +207,37 @@ impl Backend {
                 ..Wait::at(why)
             });
         }
-        while let Some(bytes) = cx.receive(self.conn) {
-            self.frames.push(bytes);
-        }
-        let frame = match self.frames.next(command_limit) {
-            Ok(Some(frame)) => frame,
-            Ok(None) if cx.conn_end(self.conn).is_some() => return self.leave(cx, Exit::Normal),
-            Ok(None) => {
-                let why = Place::SecureRead;
-                return Yield::Wait(Wait {
-                    latch: true,
-                    readable: conn,
-                    ..Wait::at(why)
-                });
+        let frame = loop {
+            match self.frames.next(command_limit) {
+                Ok(Some(frame)) => break frame,
+                Ok(None) => {}
+                Err(e @ FrameError::FrontendType(_)) => {
+                    let message = Message::Protocol(e.to_string());
+                    let event = LogEvent::fatal(SqlState(e.sqlstate()), message);
+                    return self.fail(cx, event);
+                }
+                Err(e) => {
+                    // COMMERROR: for the server log only; then as if the client had gone.
+                    let message = Message::Protocol(e.to_string());
+                    cx.log(LogEvent {
+                        sqlstate: SqlState(e.sqlstate()),
+                        ..LogEvent::log(message)
+                    });
+                    return self.leave(cx, Exit::Normal);
+                }
             }
-            Err(e @ FrameError::FrontendType(_)) => {
-                let message = Message::Protocol(e.to_string());
-                let event = LogEvent::fatal(SqlState(e.sqlstate()), message);
-                return self.fail(cx, event);
-            }
-            Err(e) => {
-                // COMMERROR: for the server log only; then as if the client had gone.
-                let message = Message::Protocol(e.to_string());
-                cx.log(LogEvent {
-                    sqlstate: SqlState(e.sqlstate()),
-                    ..LogEvent::log(message)
-                });
-                return self.leave(cx, Exit::Normal);
+            // No more than one message is waited for: what a client sends beyond it stays with the kernel.
+            match cx.receive(self.conn) {
+                Some(bytes) => self.frames.push(bytes),
+                None if cx.conn_end(self.conn).is_some() => return self.leave(cx, Exit::Normal),
+                None => {
+                    let why = Place::SecureRead;
+                    return Yield::Wait(Wait {
+                        latch: true,
+                        readable: conn,
+                        ..Wait::at(why)
+                    });
+                }
             }
         };
         let message = match FrontendMessage::decode(frame) {

@@ -14,16 +14,27 @@ use crate::wire::frontend::streaming_limit;
 use crate::wire::replication::{StandbyMessage, StandbyMessageError, StandbyStatus};
 use alloc::string::ToString;
 
+/// Messages that are taken in one turn, at most: other processes want to run, too.
+const MESSAGES_PER_TURN: u32 = 100;
+
 impl WalSender {
-    /// Takes everything that has arrived, up to the client's CopyDone: what follows it is the next command. Gives how the
-    /// step ends if the COPY or the process does.
+    /// Takes what has arrived, up to the client's CopyDone: what follows it is the next command. Gives how the step ends
+    /// if the COPY or the process does.
+    ///
+    /// PostgreSQL listens to a client however many answers it owes it. Here a client that asks for answers and does not
+    /// read them is not listened to while they wait, until the timeout ends the connection.
     pub(super) fn process_replies(&mut self, cx: &mut Cx<'_>) -> Option<Yield> {
         self.streaming().timers.last_processing = cx.now.wall;
-        let mut received = false;
-        while !self.streaming().done_receiving {
+        self.streaming().more_to_read = false;
+        let mut received = 0;
+        while !self.streaming().done_receiving && !cx.output_full(self.conn) {
+            if received == MESSAGES_PER_TURN {
+                self.streaming().more_to_read = true;
+                break;
+            }
             match self.frames.next(streaming_limit) {
                 Ok(Some(frame)) => {
-                    received = true;
+                    received += 1;
                     if let Some(end) = self.process_message(cx, frame) {
                         return Some(end);
                     }
@@ -39,7 +50,7 @@ impl WalSender {
                 Err(e) => return Some(self.bad_frame(cx, e)),
             }
         }
-        if received {
+        if received > 0 {
             self.heard(cx);
         }
         None

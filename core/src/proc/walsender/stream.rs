@@ -27,6 +27,8 @@ pub(super) struct Stream {
     pub(super) done_sending: bool,
     /// `streamingDoneReceiving`: the client's CopyDone came.
     pub(super) done_receiving: bool,
+    /// Messages of the client are there that were not looked at in this turn.
+    pub(super) more_to_read: bool,
     /// In `WalSndDone`, which looks once more for something to send.
     pub(super) last_look: bool,
     pub(super) timers: Timers,
@@ -51,6 +53,7 @@ impl Stream {
             caught_up: false,
             done_sending: false,
             done_receiving: false,
+            more_to_read: false,
             last_look: false,
             timers: Timers::new(now),
             turn: Turn::Top,
@@ -170,9 +173,9 @@ impl WalSender {
             self.send_keepalive(cx, true);
         }
         let pending = cx.send_pending(self.conn);
-        let conn = self.conn;
+        let (conn, full) = (self.conn, cx.output_full(self.conn));
         let stream = self.streaming();
-        if !pending && (!stream.caught_up || stream.done_sending) {
+        if stream.more_to_read || !pending && (!stream.caught_up || stream.done_sending) {
             return Yield::Again(Place::WalSndLoop);
         }
         if cx.shmem.procs.latch(cx.me) && cx.planted(Bug::LatchResetTooLate) {
@@ -181,7 +184,7 @@ impl WalSender {
         let stream = self.streaming();
         Yield::Wait(Wait {
             latch: true,
-            readable: (!stream.done_receiving).then_some(conn),
+            readable: (!stream.done_receiving && !full).then_some(conn),
             writable: pending.then_some(conn),
             until: Some(stream.timers.sleep_until(cx.now, timeout_ms)),
             ..Wait::at(Place::WalSndWait)

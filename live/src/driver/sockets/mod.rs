@@ -5,7 +5,7 @@ mod flow;
 
 use super::pool::Pool;
 use super::socket::Socket;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
@@ -25,6 +25,13 @@ const LINGER_MS: u64 = 10_000;
 
 /// After an accept that failed, of want of descriptors mostly, the next one is tried so much later.
 const ACCEPT_AGAIN_MS: u64 = 100;
+
+/// Connections that are taken at once, at most: those that are open want to be served, too.
+const ACCEPTED_AT_ONCE: u32 = 16;
+
+/// Output that waits is joined up to this length, so that many short messages to a peer that does not read them take no
+/// more room than their bytes.
+const SHORT: usize = 4096;
 
 /// Who is told what happened, in order.
 pub(super) type Inbox = VecDeque<Input>;
@@ -107,7 +114,13 @@ impl Sockets {
     /// Takes whoever has connected.
     pub(super) fn accept(&mut self, now: Mono, inbox: &mut Inbox) {
         self.accept_at = None;
+        let mut taken = 0;
         while let Some(listener) = &self.listener {
+            if taken == ACCEPTED_AT_ONCE {
+                self.accept_at = Some(now);
+                return;
+            }
+            taken += 1;
             match listener.accept() {
                 Ok((stream, _)) => {
                     self.accepted += 1;
@@ -180,8 +193,7 @@ impl Sockets {
             NetOp::Send(pieces) => {
                 let conn = self.conn(number);
                 if matches!(conn.state, State::Open | State::Connecting(_)) {
-                    conn.queue
-                        .extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
+                    pieces.into_iter().for_each(|piece| conn.enqueue(piece));
                     self.write(now, number, inbox);
                 }
             }
@@ -312,5 +324,21 @@ impl Sockets {
         self.conns
             .get_mut(&number)
             .expect("numbers name connections that were not dropped")
+    }
+}
+
+impl Conn {
+    fn enqueue(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
+        }
+        match self.queue.back_mut() {
+            Some(last) if last.len() + piece.len() <= SHORT => {
+                let mut joined = BytesMut::from(std::mem::take(last));
+                joined.extend_from_slice(&piece);
+                *last = joined.freeze();
+            }
+            Some(_) | None => self.queue.push_back(piece),
+        }
     }
 }
