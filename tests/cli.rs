@@ -63,7 +63,7 @@ fn lists() {
 }
 
 const PLAY: &str = r#"# A play for the tests of refusals.
-schema = 1
+schema = 2
 about = "A standby that is cut off catches up."
 
 [[node]]
@@ -109,7 +109,7 @@ fn a_misspelt_word_is_refused_with_a_caret() {
     insta::assert_snapshot!("refused_check", refusal("check", "RECOVER", "RECOVR"));
     insta::assert_snapshot!(
         "refused_schema",
-        refusal("schema", "schema = 1", "schema = 7")
+        refusal("schema", "schema = 2", "schema = 7")
     );
 }
 

@@ -82,7 +82,7 @@ proptest! {
 }
 
 const PLAY: &str = r#"# A standby that is cut off catches up.
-schema = 1
+schema = 2
 about = "a cut"
 seed = "0x7"
 version = 15
@@ -121,6 +121,32 @@ bug = "rename-not-durable"
 invariant = "RECOVER"
 marks = ["commit-acked"]
 "#;
+
+/// Schema 1 counted sizes in bytes, and had other names for units.
+#[test]
+fn a_file_of_schema_1_is_refused_with_the_lines_to_change() {
+    let old = PLAY.replacen("schema = 2", "schema = 1", 1);
+    let refused = Scenario::parse(&old, "old").expect_err("an old file");
+    assert_eq!(&old[refused.span], "1");
+    let help = refused.help.expect("what to write");
+    assert!(help.contains("write `schema = 2`: nothing else"), "{help}");
+
+    let sizes = "[settings]\nmax_wal_size = 65536\nmin_wal_size = \"32KiB\"\nwal_keep_size = 0\n";
+    let old = old.replacen("[settings]\n", sizes, 1);
+    let old = old.replacen(
+        "sql = { node = \"primary\", run = \"CHECKPOINT\" }",
+        "reload = { node = \"primary\", settings = { max_slot_wal_keep_size = \"1MiB\" } }",
+        1,
+    );
+    let refused = Scenario::parse(&old, "old").expect_err("an old file");
+    assert_eq!(&old[refused.span], "65536");
+    let help = refused.help.expect("what to write");
+    let expected = "settings have PostgreSQL's units now; write `schema = 2` in line 2, and\n\
+                    line 9: max_wal_size = \"64kB\"\n\
+                    line 10: min_wal_size = \"32kB\"\n\
+                    line 29: max_slot_wal_keep_size = \"1MB\"";
+    assert_eq!(help, expected);
+}
 
 #[test]
 fn a_play_means_what_it_says() {
@@ -192,7 +218,7 @@ fn a_misspelt_word_gets_a_caret_and_a_guess() {
             "\"100B\"",
             "\"100KB\"",
             "\"100KB\"",
-            "did you mean the unit `KiB`?",
+            "did you mean the unit `kB`?",
         ),
         (
             "rename-not-durable",
@@ -226,9 +252,14 @@ fn a_misspelt_word_gets_a_caret_and_a_guess() {
         ),
         ("\"tiny\"", "\"tini\"", "\"tini\"", "did you mean `tiny`?"),
         ("version = 15", "version = 14", "14", "from 15 to 18"),
-        ("schema = 1", "schema = 2", "2", "newer walsim"),
-        ("schema = 1", "", "", "write `schema = 1`"),
-        ("shared_buffers = 8", "shared_buffers = 2", "2", "from 4"),
+        ("schema = 2", "schema = 3", "3", "newer walsim"),
+        ("schema = 2", "", "", "write `schema = 2`"),
+        (
+            "shared_buffers = 8",
+            "shared_buffers = 2",
+            "2",
+            "takes 4 to 1048576 data pages",
+        ),
         ("\"100B\"", "\"2KiB\"", "\"2KiB\"", "bytes fit"),
         (
             "power_loss = {",
@@ -313,7 +344,7 @@ fn a_row_has_one_time_and_one_kind() {
 fn a_generated_plan_is_readable() {
     let plan: Plan = generate(Profile::Default, 1);
     let text = Scenario::from(plan.clone()).to_toml();
-    assert!(text.starts_with("# default\nschema = 1\n"), "{text}");
+    assert!(text.starts_with("# default\nschema = 2\n"), "{text}");
     assert!(
         text.contains(&format!("active = \"{}\"", show_us(plan.active_us))),
         "{text}"

@@ -1,11 +1,29 @@
 //! The settings (GUCs) that the machines obey. Sizes are in bytes, times in milliseconds.
 
+mod conf_file;
+mod encoding;
+mod error;
+mod home;
+mod number;
+mod plan;
+mod session;
 mod set;
 mod show;
+mod table;
+mod unit;
+mod value;
 
-pub use set::{SETTINGS, Setting, setting_named};
+pub use conf_file::{ConfError, ConfLine, parse_conf_file, quoted_for_conf_file};
+pub use error::SettingError;
+pub use number::Real;
+pub use session::SessionSettings;
+pub use set::{kept_settings, setting_named};
+pub use table::{Setting, TABLE};
+pub use unit::Unit;
+pub use value::{Context, Kind, Value, parse_bool};
 
 use super::Geometry;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -93,8 +111,8 @@ pub struct Settings {
     pub full_page_writes: bool,
     /// `checkpoint_timeout`. PostgreSQL's least value is 30 s; simulations draw less.
     pub checkpoint_timeout_ms: u32,
-    /// `checkpoint_completion_target`, in thousandths.
-    pub checkpoint_completion_target: u32,
+    /// `checkpoint_completion_target`
+    pub checkpoint_completion_target: Real,
     /// `max_wal_size`.
     pub max_wal_size: u64,
     /// `min_wal_size`.
@@ -125,6 +143,8 @@ pub struct Settings {
     pub cluster_name: String,
     /// `restart_after_crash`.
     pub restart_after_crash: bool,
+    /// What sessions begin with, where it is not the default: settings of which each session has its own.
+    pub session_defaults: BTreeMap<&'static str, Value>,
 }
 
 impl Settings {
@@ -142,7 +162,7 @@ impl Settings {
             wal_writer_flush_after: 128,
             full_page_writes: true,
             checkpoint_timeout_ms: 300_000,
-            checkpoint_completion_target: 900,
+            checkpoint_completion_target: Real::from_thousandths(900),
             max_wal_size: 64 * u64::from(geometry.segment),
             min_wal_size: 5 * u64::from(geometry.segment),
             wal_keep_size: 0,
@@ -158,6 +178,7 @@ impl Settings {
             primary_conninfo: None,
             cluster_name: String::new(),
             restart_after_crash: true,
+            session_defaults: BTreeMap::new(),
         }
     }
 
@@ -193,6 +214,7 @@ impl Settings {
             primary_conninfo,
             cluster_name,
             restart_after_crash,
+            session_defaults,
         } = config;
         let refused = [
             ("max_connections", self.max_connections != *max_connections),
@@ -222,15 +244,16 @@ impl Settings {
         self.wal_retrieve_retry_interval_ms = *wal_retrieve_retry_interval_ms;
         self.primary_conninfo.clone_from(primary_conninfo);
         self.restart_after_crash = *restart_after_crash;
+        self.session_defaults.clone_from(session_defaults);
         let differing = refused.into_iter().filter(|(_, differs)| *differs);
         differing.map(|(name, _)| name).collect()
     }
 
     /// Segments between checkpoints (`CalculateCheckpointSegments`), at least 1.
     #[must_use]
-    pub const fn checkpoint_segments(&self) -> u64 {
-        let segments = self.max_wal_size / self.geometry.segment as u64;
-        let target = segments * 1000 / (1000 + self.checkpoint_completion_target as u64);
-        if target == 0 { 1 } else { target }
+    pub fn checkpoint_segments(&self) -> u64 {
+        let segments = self.max_wal_size / u64::from(self.geometry.segment);
+        let target = u64::from(self.checkpoint_completion_target.thousandths());
+        (segments.saturating_mul(1000) / (1000 + target)).max(1)
     }
 }

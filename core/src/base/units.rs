@@ -1,5 +1,4 @@
-//! Durations and sizes as people write them: `3.2s`, `150ms`, `20us`, `16MiB`, or `16MB` as PostgreSQL has it. Integers
-//! only.
+//! Durations and sizes in PostgreSQL's units, exact: `3.2s`, `150ms`, `20us`, `16MB`. Integers only.
 
 use super::spelling::did_you_mean;
 use alloc::format;
@@ -18,35 +17,38 @@ pub struct UnitError {
     pub help: String,
 }
 
-const DURATIONS: [(&str, u64); 4] = [
+/// PostgreSQL's units of time, largest first, in microseconds.
+pub(super) const TIMES: [(&str, u64); 6] = [
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
     ("min", 60_000_000),
     ("s", 1_000_000),
     ("ms", 1000),
     ("us", 1),
 ];
-const SIZES: [(&str, u64); 7] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
+/// PostgreSQL's units of memory, largest first, in bytes.
+pub(super) const SIZES: [(&str, u64); 5] = [
+    ("TB", 1 << 40),
     ("GB", 1 << 30),
     ("MB", 1 << 20),
     ("kB", 1 << 10),
+    ("B", 1),
+];
+/// The same by their other names.
+const BINARY_SIZES: [(&str, u64); 4] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
 ];
 
 /// A duration in microseconds.
 ///
 /// # Errors
-/// If the text is no number with the unit `min`, `s`, `ms` or `us`.
+/// If the text is no number with the unit `d`, `h`, `min`, `s`, `ms` or `us`.
 pub fn duration_us(text: &str) -> Result<u64, UnitError> {
-    let help = || {
-        quantity_help(
-            text,
-            &DURATIONS,
-            "\"3.2s\", \"150ms\", \"20us\" or \"1min\"",
-        )
-    };
-    quantity(text, &DURATIONS).ok_or_else(|| UnitError {
+    let help = || quantity_help(text, &TIMES, "\"3.2s\", \"150ms\", \"20us\" or \"1min\"");
+    quantity(text, &TIMES).ok_or_else(|| UnitError {
         text: text.into(),
         what: "duration",
         help: help(),
@@ -56,15 +58,16 @@ pub fn duration_us(text: &str) -> Result<u64, UnitError> {
 /// A size in bytes.
 ///
 /// # Errors
-/// If the text is no number of bytes, nor one with the unit `KiB`, `MiB`, `GiB` or `B`.
+/// If the text is no number of bytes, nor one with the unit `B`, `kB`, `MB`, `GB` or `TB`.
 pub fn size(text: &str) -> Result<u64, UnitError> {
     let plain = whole(text);
     plain
         .or_else(|| quantity(text, &SIZES))
+        .or_else(|| quantity(text, &BINARY_SIZES))
         .ok_or_else(|| UnitError {
             text: text.into(),
             what: "size",
-            help: quantity_help(text, &SIZES, "\"512\", \"64KiB\" or \"16MiB\""),
+            help: quantity_help(text, &SIZES, "\"512\", \"64kB\" or \"16MB\""),
         })
 }
 
@@ -79,15 +82,18 @@ pub fn show_us(us: u64) -> String {
     }
 }
 
-/// A size as [`size`] reads it, exact.
+/// A size as [`size`] reads it, exact: in the largest unit that divides it.
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
-    let unit = SIZES
-        .iter()
-        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    in_units(bytes, &SIZES)
+}
+
+/// An amount in the largest unit that divides it; nothing has no unit (`convert_int_from_base_unit`).
+pub(super) fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
+    let unit = units.iter().find(|(_, size)| amount.is_multiple_of(*size));
     match unit {
-        Some((name, unit)) if *unit > 1 => format!("{}{name}", bytes / unit),
-        Some(_) | None => bytes.to_string(),
+        Some((unit, size)) if amount > 0 => format!("{}{unit}", amount / size),
+        Some(_) | None => amount.to_string(),
     }
 }
 
@@ -98,13 +104,8 @@ pub fn whole(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// A number such as `0.9` in thousandths.
-#[must_use]
-pub fn thousandths(text: &str) -> Option<u64> {
-    scaled(text, 1000)
-}
-
-fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+/// A number with one of the units, exactly.
+pub(super) fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
     let (number, unit) = text.split_at(end);
     let (_, unit) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
@@ -112,7 +113,7 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// `number` times `unit`, exactly.
-fn scaled(number: &str, unit: u64) -> Option<u64> {
+pub(super) fn scaled(number: &str, unit: u64) -> Option<u64> {
     let (whole_part, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if fraction.len() > 9 {
         return None;
@@ -137,9 +138,9 @@ fn quantity_help(text: &str, units: &[(&str, u64)], examples: &str) -> String {
         "m" => Some("min"),
         "µs" => Some("us"),
         "sec" | "seconds" => Some("s"),
-        "KB" | "k" | "K" => Some("KiB"),
-        "M" => Some("MiB"),
-        "G" => Some("GiB"),
+        "KB" | "k" | "K" => Some("kB"),
+        "M" => Some("MB"),
+        "G" => Some("GB"),
         unit => did_you_mean(unit, &names),
     };
     match meant.filter(|meant| names.contains(meant) && *meant != unit) {
@@ -199,7 +200,8 @@ mod tests {
             assert_eq!(size(&show_size(bytes)), Ok(bytes), "{bytes}");
         }
         assert_eq!(show_us(3_200_000), "3.2s");
-        assert_eq!(show_size(16 << 20), "16MiB");
+        assert_eq!(show_size(16 << 20), "16MB");
+        assert_eq!(show_size(1500), "1500B");
     }
 
     /// The units of postgresql.conf mean what they mean there.

@@ -38,8 +38,9 @@ pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentN
     let most = (from + settings.max_wal_size / segment).saturating_sub(1);
     // 1.1 * (1 + checkpoint_completion_target) * distance, in ten-thousandths of a byte, so that nothing is rounded
     // before the end.
-    let ahead =
-        u128::from(distance) * u128::from(1000 + settings.checkpoint_completion_target) * 11;
+    let ahead = u128::from(distance)
+        * u128::from(1000 + settings.checkpoint_completion_target.thousandths())
+        * 11;
     let upto = (u128::from(redo.0) * 10_000 + ahead).div_ceil(u128::from(segment) * 10_000);
     let upto = u64::try_from(upto).unwrap_or(u64::MAX);
     // The upper limit wins where the two contradict each other.
@@ -61,7 +62,7 @@ pub fn distance_estimate(estimate: u64, bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Geometry, PgVersion};
+    use crate::base::{Geometry, PgVersion, Real};
 
     const SEGMENT: u64 = 1024;
 
@@ -143,7 +144,7 @@ mod tests {
             (u64::MAX, 1000, 29, "no overflow"),
         ] {
             let mut settings = settings();
-            settings.checkpoint_completion_target = target;
+            settings.checkpoint_completion_target = Real::from_thousandths(target);
             settings.min_wal_size = 5 * SEGMENT;
             settings.max_wal_size = 20 * SEGMENT;
             let slop = xlog_file_slop(&settings, Lsn(10 * SEGMENT), distance);

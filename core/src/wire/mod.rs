@@ -17,7 +17,7 @@ pub mod pqformat;
 pub mod record;
 pub mod replication;
 pub mod slot_file;
-pub mod slot_name;
+pub use crate::base::slot_name;
 pub mod smgr_records;
 pub mod sql;
 pub mod standby_records;

@@ -2,6 +2,7 @@
 //! of RestoreSlotFromDisk.
 
 use super::layout::{Pad, layout};
+use crate::base::slot_name::NAME_DATA_LEN;
 use crate::base::{Lsn, PgVersion, Xid};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -9,9 +10,6 @@ use core::fmt;
 
 /// Size of the file.
 pub const FILE_LEN: usize = 200;
-
-/// `NAMEDATALEN`: a name has at most one byte less.
-pub const NAME_DATA_LEN: usize = 64;
 
 /// `SLOT_MAGIC`
 const MAGIC: u32 = 0x0105_1CA1;

@@ -5,6 +5,7 @@
 use super::backend::BackendMessage;
 use super::pqformat::{put_counted, put_str};
 use crate::base::PgVersion;
+use crate::base::parse_bool;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::{BufMut, Bytes};
@@ -387,24 +388,6 @@ fn replication_mode(value: &str) -> Result<ReplicationMode, StartupError> {
         Some(true) => Ok(ReplicationMode::Physical),
         Some(false) => Ok(ReplicationMode::No),
         None => Err(StartupError::Replication(value.to_string())),
-    }
-}
-
-/// `parse_bool`: words in any case, cut anywhere that leaves them unambiguous.
-#[must_use]
-pub fn parse_bool(text: &str) -> Option<bool> {
-    let is = |word: &str, least: usize| {
-        text.len() >= least
-            && word
-                .get(..text.len())
-                .is_some_and(|word| word.eq_ignore_ascii_case(text))
-    };
-    if is("true", 1) || is("yes", 1) || is("on", 2) || text == "1" {
-        Some(true)
-    } else if is("false", 1) || is("no", 1) || is("off", 2) || text == "0" {
-        Some(false)
-    } else {
-        None
     }
 }
 

@@ -147,11 +147,9 @@ fn stopped(
     control: &ControlFile,
     choices: &[Choice],
 ) -> Result<Settings, Refusal> {
-    for Choice { name, .. } in choices {
-        if matches!(name.as_str(), "pg_version" | "segment") {
-            let text = format!("{name} is that of the cluster, and cannot be chosen");
-            return Err(Refusal(text));
-        }
+    if let Some(Choice { name, .. }) = choices.iter().find(|choice| choice.is_shape()) {
+        let text = format!("{name} is that of the cluster, and cannot be chosen");
+        return Err(Refusal(text));
     }
     if control.state != DbState::ShutDown {
         return Err(Refusal(format!(

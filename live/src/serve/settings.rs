@@ -2,7 +2,8 @@
 
 use super::Refusal;
 use walsim_core::base::{
-    Geometry, PgVersion, SETTINGS, Settings, did_you_mean, setting_named, size,
+    ConfLine, Geometry, PgVersion, SettingError, Settings, TABLE, did_you_mean, parse_conf_file,
+    quoted_for_conf_file, size, whole,
 };
 
 /// Marks a directory as a cluster of ours, and keeps its settings.
@@ -25,14 +26,16 @@ pub(super) struct Shape {
 }
 
 impl Choice {
-    /// Reads `NAME=VALUE`.
+    /// Reads `NAME=VALUE` (`ParseLongOption`).
     ///
     /// # Errors
     /// If there is no `=`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-        let (name, value) = (name.trim().into(), value.trim().into());
-        Ok(Self { name, value })
+        Ok(Self {
+            name: name.trim().replace('-', "_"),
+            value: value.into(),
+        })
     }
 }
 
@@ -53,75 +56,92 @@ pub(super) fn shape(choices: &[Choice]) -> Result<Shape, Refusal> {
     let geometry = match chosen("segment") {
         None => stock,
         Some(Choice { value, .. }) => {
-            let bytes = size(value).map_err(|e| Refusal(format!("{e}: {}", e.help)))?;
+            // A number alone is one of megabytes, as for initdb --wal-segsize.
+            let bytes = match whole(value) {
+                Some(number) => number.saturating_mul(1 << 20),
+                None => size(value).map_err(|e| Refusal(format!("{e}: {}", e.help)))?,
+            };
             // IsValidWalSegSize
             u32::try_from(bytes)
                 .ok()
                 .filter(|n| (1 << 20..=1 << 30).contains(n))
                 .and_then(|n| Geometry::new(stock.wal_page, n, stock.data_page, stock.sector).ok())
-                .ok_or_else(|| {
-                    Refusal::new("segment must be a power of two between 1MiB and 1GiB")
-                })?
+                .ok_or_else(|| Refusal::new("segment must be a power of two between 1MB and 1GB"))?
         }
     };
     Ok(Shape { version, geometry })
 }
 
-/// Changes settings as chosen, later choices last.
+/// Changes settings as chosen, later choices last, by PostgreSQL's rules.
 pub(super) fn apply(settings: &mut Settings, choices: &[Choice]) -> Result<(), Refusal> {
-    for Choice { name, value } in choices {
-        if matches!(name.as_str(), "pg_version" | "segment") {
-            continue;
+    // -1 follows the size of the buffer pool, wherever that is set.
+    let (wal_buffers, others): (Vec<&Choice>, Vec<&Choice>) = choices
+        .iter()
+        .filter(|choice| !choice.is_shape())
+        .partition(|choice| choice.name.eq_ignore_ascii_case("wal_buffers"));
+    for Choice { name, value } in others.into_iter().chain(wal_buffers) {
+        settings.set(name, value).map_err(|e| refused(&e))?;
+    }
+    // ReadControlFile
+    let segment = u64::from(settings.geometry.segment);
+    for (name, size) in [
+        ("min_wal_size", settings.min_wal_size),
+        ("max_wal_size", settings.max_wal_size),
+    ] {
+        if size / segment < 2 {
+            return Err(Refusal(format!(
+                "\"{name}\" must be at least twice \"wal_segment_size\""
+            )));
         }
-        let Some(setting) = setting_named(name) else {
-            return Err(unknown(name));
-        };
-        let set = setting.set(settings, value);
-        set.map_err(|e| Refusal(format!("{name}: {e}: {}", e.help)))?;
     }
     Ok(())
 }
 
-fn unknown(name: &str) -> Refusal {
-    let mut known = vec!["pg_version", "segment"];
-    known.extend(SETTINGS.iter().map(|setting| setting.name));
-    let meant = did_you_mean(name, &known).map(|close| format!("; did you mean {close}?"));
-    Refusal(format!(
-        "there is no setting {name}{}",
-        meant.unwrap_or_default()
-    ))
+impl Choice {
+    /// Is it fixed when a cluster is made?
+    pub(super) fn is_shape(&self) -> bool {
+        matches!(self.name.as_str(), "pg_version" | "segment")
+    }
 }
 
-/// Reads what [`write_mark`] wrote, and what people made of it.
+/// In one line: what is wrong, and what helps.
+fn refused(error: &SettingError) -> Refusal {
+    let mut text = error.to_string();
+    if let SettingError::Unknown(name) = error {
+        let mut known = vec!["pg_version", "segment"];
+        known.extend(TABLE.iter().map(|setting| setting.name));
+        if let Some(close) = did_you_mean(name, &known) {
+            text.push_str(&format!("; did you mean {close}?"));
+        }
+    }
+    for more in [error.detail(), error.hint()].into_iter().flatten() {
+        text.push_str(&format!(": {}", more.trim_end_matches('.')));
+    }
+    Refusal(text)
+}
+
+/// Reads what [`write_mark`] wrote, and what people made of it, by the rules of postgresql.conf.
 pub(super) fn read_mark(text: &str) -> Result<Vec<Choice>, Refusal> {
-    let table: toml::Table = text
-        .parse()
-        .map_err(|e: toml::de::Error| Refusal(format!("{MARK}: {}", e.message())))?;
-    let choices = table.into_iter().map(|(name, value)| {
-        let value = match value.as_str() {
-            Some(text) => text.into(),
-            None => value.to_string(),
-        };
-        Choice { name, value }
-    });
-    Ok(choices.collect())
+    let lines = parse_conf_file(text).map_err(|e| Refusal(format!("{MARK}: {e}")))?;
+    let choice = |ConfLine { name, value, .. }| Choice { name, value };
+    Ok(lines.into_iter().map(choice).collect())
 }
 
 /// The settings of a new cluster as text.
 pub(super) fn write_mark(shape: Shape, choices: &[Choice]) -> String {
-    let mut table = toml::Table::new();
-    let mut put = |name: &str, value: String| table.insert(name.into(), value.into());
-    put("pg_version", shape.version.major().to_string());
     let segment = u64::from(shape.geometry.segment);
-    put("segment", walsim_core::base::show_size(segment));
-    for Choice { name, value } in choices {
-        if !matches!(name.as_str(), "pg_version" | "segment") {
-            put(name, value.clone());
-        }
+    let mut text = format!(
+        "# A cluster of walsim-live. pg_version and segment are those that it was made with; the other settings\n\
+         # are written as in postgresql.conf, and are read again when the server is sent a SIGHUP.\n\
+         pg_version = {}\nsegment = {}\n",
+        shape.version.major(),
+        quoted_for_conf_file(&walsim_core::base::show_size(segment))
+    );
+    for choice in choices.iter().filter(|choice| !choice.is_shape()) {
+        let value = quoted_for_conf_file(&choice.value);
+        text.push_str(&format!("{} = {value}\n", choice.name));
     }
-    let head = "# A cluster of walsim-live. pg_version and segment are those that it was made with; the other settings\n\
-                # have the names and values of postgresql.conf, and are read again when the server is sent a SIGHUP.\n";
-    format!("{head}{table}")
+    text
 }
 
 #[cfg(test)]
@@ -138,7 +158,13 @@ mod tests {
         let chosen = choices(&[
             "pg_version=18",
             "segment=2MB",
-            "wal_keep_size=2GB",
+            "wal-keep-size=2048",
+            "max_wal_size=64",
+            "checkpoint_timeout=300",
+            "wal_buffers=-1",
+            "shared_buffers=32MB",
+            "hot_standby=off",
+            "synchronous_commit=local",
             "cluster_name=a \"b\"",
         ]);
         let shape = shape(&chosen).unwrap();
@@ -156,16 +182,72 @@ mod tests {
             (2 << 30, 2 << 20)
         );
         assert_eq!(settings.cluster_name, "a \"b\"");
+        for (name, shown) in [
+            ("wal_keep_size", "2GB"),
+            ("max_wal_size", "64MB"),
+            ("checkpoint_timeout", "5min"),
+            ("wal_buffers", "1MB"),
+            ("hot_standby", "off"),
+            ("synchronous_commit", "local"),
+        ] {
+            assert_eq!(settings.show(name), Some((name, shown.into())));
+        }
+    }
+
+    /// As in postgresql.conf, and what TOML made of them before.
+    #[test]
+    fn people_write_a_mark_as_they_like() {
+        let text = "pg_version = \"15\"\nsegment = '1MB'\nWal_Keep_Size 1GB # kept\nwal_sender_timeout = 0\n\
+                    wal_keep_size = 2GB\nhot_standby = false\n";
+        let kept = read_mark(text).unwrap();
+        let shape = shape(&kept).unwrap();
+        let mut settings = Settings::new(shape.version, shape.geometry);
+        apply(&mut settings, &kept).unwrap();
+        assert_eq!(
+            (
+                settings.wal_keep_size,
+                settings.wal_sender_timeout_ms,
+                settings.hot_standby
+            ),
+            (2 << 30, 0, false)
+        );
+        let wrong = read_mark("pg_version = 15\nwal_keep_size = 1 GB\n").unwrap_err();
+        assert_eq!(
+            wrong.0,
+            "walsim.toml: syntax error in line 2, near token \"GB\""
+        );
     }
 
     #[test]
     fn what_cannot_be_is_refused() {
         for (text, complaint) in [
             ("pg_version=14", "there is no pg_version 14"),
-            ("segment=3MiB", "segment must be a power of two"),
-            ("segment=512KiB", "segment must be a power of two"),
-            ("wal_keep_siz=1MB", "did you mean wal_keep_size?"),
-            ("max_connections=many", "`many` is no count"),
+            ("segment=3MB", "segment must be a power of two"),
+            ("segment=512kB", "segment must be a power of two"),
+            (
+                "wal_keep_siz=1MB",
+                "unrecognized configuration parameter \"wal_keep_siz\"; did you mean wal_keep_size?",
+            ),
+            (
+                "max_connections=many",
+                "invalid value for parameter \"max_connections\": \"many\"",
+            ),
+            (
+                "wal_keep_size=1KiB",
+                "Valid units for this parameter are \"B\"",
+            ),
+            ("checkpoint_timeout=5s", "5 s is outside the valid range"),
+            ("max_wal_size=64kB", "0 MB is outside the valid range"),
+            (
+                "block_size=4096",
+                "parameter \"block_size\" cannot be changed",
+            ),
+            ("fsync=off", "It is always \"on\""),
+            (
+                "primary_slot_name=S",
+                "contains invalid character: Replication slot names",
+            ),
+            ("shared_buffers=1TB", "It has 1048576 at most"),
         ] {
             let chosen = choices(&[text]);
             let mut settings = Settings::new(PgVersion::V15, Geometry::STOCK);

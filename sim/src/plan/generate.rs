@@ -7,7 +7,7 @@ use super::settings::longest_row;
 use super::{Action, ActionRow, DiskPlan, NetworkPlan, NodePlan, Plan, When, WorkloadRow};
 use crate::choice::SimRng;
 use std::collections::BTreeMap;
-use walsim_core::base::{Geometry, PgVersion, Settings};
+use walsim_core::base::{Geometry, PgVersion, Real, Settings};
 use walsim_core::wire::sql::Statement;
 
 const MS: u64 = 1000;
@@ -174,7 +174,7 @@ impl Draw {
         let mut settings = Settings::new(version, geometry);
         settings.wal_buffers = self.small(4, 16);
         settings.max_wal_size = self.rng.between(2, 8) * u64::from(geometry.segment);
-        settings.checkpoint_completion_target = self.small(0, 9) * 100;
+        settings.checkpoint_completion_target = Real::from_thousandths(self.small(0, 9) * 100);
         settings.wal_writer_flush_after = *self.rng.pick(&[0, 1, 8, 128]);
         settings.wal_writer_delay_ms = self.small(50, 500);
         for timeout in [

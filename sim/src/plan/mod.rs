@@ -8,6 +8,7 @@ mod overrides;
 mod read;
 mod rows;
 mod scenario;
+mod schema;
 mod settings;
 mod tables;
 mod units;
@@ -16,14 +17,14 @@ mod write;
 pub use errors::{PlanError, known_names};
 pub use generate::{Fixed, Profile, generate, generate_with};
 pub use overrides::{OverrideError, Overrides};
-pub use read::SCHEMA;
 pub use scenario::{Expect, Scenario};
+pub use schema::SCHEMA;
 pub(crate) use settings::shown;
 pub use settings::{TINY, longest_row};
 pub use units::{seed, show_seed, signed_us};
 pub use walsim_core::base::{
-    SETTINGS, Setting, UnitError, did_you_mean, duration_us, setting_named, show_size, show_us,
-    size,
+    Setting, UnitError, did_you_mean, duration_us, kept_settings, setting_named, show_size,
+    show_us, size,
 };
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use super::generate::{Fixed, Profile, generate_with};
 use super::settings::{TINY, longest_row};
 use super::units::seed;
 use walsim_core::base::{Geometry, PgVersion, Settings};
-use walsim_core::base::{SETTINGS, Setting, UnitError, duration_us, setting_named};
+use walsim_core::base::{Setting, UnitError, duration_us, kept_settings};
 
 /// An override that cannot be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ enum Override {
     Version(PgVersion),
     Seed(u64),
     Active(u64),
-    Setting(Setting, String),
+    Setting(&'static Setting, String),
 }
 
 impl Overrides {
@@ -112,14 +112,17 @@ impl Override {
             "seed" => seed(value).map(Self::Seed).map_err(of_unit),
             "active" => duration_us(value).map(Self::Active).map_err(of_unit),
             key => {
-                let Some(setting) = setting_named(key) else {
+                let Some(setting) = kept_settings().find(|s| s.name == key) else {
                     let mut known = vec!["geometry", "pg_version", "seed", "active"];
-                    known.extend(SETTINGS.iter().map(|s| s.name));
+                    known.extend(kept_settings().map(|s| s.name));
                     let help = known_names(key, &known);
                     return Err(error(format!("there is no setting `{key}`"), help));
                 };
-                let mut trial = Settings::new(PgVersion::V15, Geometry::STOCK);
-                setting.set(&mut trial, value).map_err(of_unit)?;
+                // In pages of any size.
+                for geometry in [Geometry::STOCK, SMALLEST] {
+                    let mut trial = Settings::new(PgVersion::V15, geometry);
+                    setting.set_exactly(&mut trial, value).map_err(of_unit)?;
+                }
                 Ok(Self::Setting(setting, value.into()))
             }
         }
@@ -138,13 +141,21 @@ impl Override {
             Self::Setting(setting, value) => {
                 for node in &mut plan.nodes {
                     setting
-                        .set(&mut node.settings, value)
+                        .set_exactly(&mut node.settings, value)
                         .expect("tried when it was read");
                 }
             }
         }
     }
 }
+
+/// The smallest pages.
+const SMALLEST: Geometry = Geometry {
+    wal_page: 256,
+    segment: 1024,
+    data_page: 512,
+    sector: 64,
+};
 
 /// Other sizes; what counts in segments or must fit on a page is brought along.
 fn set_geometry(plan: &mut Plan, geometry: Geometry) {
@@ -201,7 +212,11 @@ mod tests {
                 "there is no setting `wal_buffer`",
                 "did you mean `wal_buffers`?",
             ),
-            ("wal_buffers=x", "wal_buffers: `x` is no count", "from 4"),
+            (
+                "wal_buffers=x",
+                "wal_buffers: `x` is no number of pages",
+                "a number alone means WAL pages",
+            ),
         ] {
             let error = Overrides::parse([text]).expect_err(text);
             assert_eq!(error.message, message);

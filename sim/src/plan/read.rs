@@ -2,7 +2,8 @@
 
 use super::errors::PlanError;
 use super::fields::{Read, each, of_unit, or, small_size, switch, unit};
-use super::rows::{self, Field, FileRow, GeometryRow, SchemaRow, SettingsRow, SizesRow};
+use super::rows::{self, Field, FileRow, GeometryRow, SettingsRow, SizesRow};
+use super::schema::check_schema;
 use super::settings::TINY;
 use super::tables::{Names, Tables};
 use super::units::{seed, signed_us};
@@ -11,11 +12,8 @@ use crate::invariants::{INVARIANTS, invariant_named};
 use std::collections::BTreeMap;
 use toml::Spanned;
 use walsim_core::base::{Bug, Geometry, Mark, PgVersion, Settings};
-use walsim_core::base::{SETTINGS, Setting, did_you_mean, duration_us, setting_named, size, whole};
+use walsim_core::base::{Setting, did_you_mean, duration_us, kept_settings, size, whole};
 use walsim_core::wire::slot_name;
-
-/// The schema that this build reads and writes.
-pub const SCHEMA: u32 = 1;
 
 /// Room on a disk that a file does not name: more than any run fills.
 pub(super) const DISK_CAPACITY: u64 = 4 << 30;
@@ -67,29 +65,8 @@ impl Scenario {
     }
 }
 
-fn check_schema(text: &str) -> Read<()> {
-    let row: SchemaRow = toml::from_str(text).map_err(|e| of_toml(text, &e))?;
-    match row.schema {
-        None => Err(
-            PlanError::new(0..0, "no schema", "the file does not name its schema")
-                .help(format!("write `schema = {SCHEMA}` at its top")),
-        ),
-        Some(schema) if schema.text == SCHEMA.to_string() => Ok(()),
-        Some(Field { text, span }) => {
-            let newer = whole(&text).is_some_and(|n| n > u64::from(SCHEMA));
-            let help = if newer {
-                format!("the file is of a newer walsim; this one reads schema {SCHEMA}")
-            } else {
-                format!("this walsim reads schema {SCHEMA}; `walsim replay SEED` makes a new plan")
-            };
-            let message = format!("schema {text} is not known");
-            Err(PlanError::new(span, "unknown schema", message).help(help))
-        }
-    }
-}
-
 /// What serde or the TOML parser found, with the known words of its message turned into a hint.
-fn of_toml(text: &str, error: &toml::de::Error) -> PlanError {
+pub(super) fn of_toml(text: &str, error: &toml::de::Error) -> PlanError {
     let span = error.span().unwrap_or(0..0);
     let span = span.start.min(text.len())..span.end.min(text.len());
     let message = error.message();
@@ -271,17 +248,17 @@ fn slot_name(field: &Field) -> Read<String> {
 fn settings(settings: &mut Settings, rows: &SettingsRow) -> Read<()> {
     for (key, field) in rows {
         setting_at(key)?
-            .set(settings, &field.text)
+            .set_exactly(settings, &field.text)
             .map_err(|e| of_unit(field, e))?;
     }
     Ok(())
 }
 
 /// The setting that a key names.
-pub(super) fn setting_at(key: &Spanned<String>) -> Read<Setting> {
+pub(super) fn setting_at(key: &Spanned<String>) -> Read<&'static Setting> {
     let name = key.get_ref();
-    setting_named(name).ok_or_else(|| {
-        let known: Vec<&str> = SETTINGS.iter().map(|s| s.name).collect();
+    kept_settings().find(|s| s.name == name).ok_or_else(|| {
+        let known: Vec<&str> = kept_settings().map(|s| s.name).collect();
         PlanError::unknown(key.span(), "setting", name, &known)
     })
 }

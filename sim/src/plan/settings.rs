@@ -5,7 +5,7 @@ use walsim_core::base::{Geometry, Setting, Settings};
 /// The value of a setting as TOML.
 #[must_use]
 pub(crate) fn shown(setting: &Setting, settings: &Settings) -> String {
-    let text = setting.text(settings);
+    let text = setting.exact_text(settings);
     if setting.is_bare(&text) {
         text
     } else {

@@ -188,7 +188,7 @@ impl Tables {
             let mut edited = running.clone();
             let setting = setting_at(key)?;
             setting
-                .set(&mut edited, &field.text)
+                .set_exactly(&mut edited, &field.text)
                 .map_err(|e| of_unit(field, e))?;
             let mut reloaded = running.clone();
             reloaded.reload(&edited);

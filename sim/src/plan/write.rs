@@ -1,6 +1,7 @@
 //! Plan to text that a person can read, and that reads back as the same plan. What is as usual is left out.
 
-use super::read::{ACTIVE_US, DISK_CAPACITY, SCHEMA};
+use super::read::{ACTIVE_US, DISK_CAPACITY};
+use super::schema::SCHEMA;
 use super::settings::{TINY, quoted, shown};
 use super::units::{show_seed, show_signed_us};
 use super::{
@@ -9,7 +10,7 @@ use super::{
 };
 use std::fmt::Write;
 use walsim_core::base::{Geometry, Settings};
-use walsim_core::base::{SETTINGS, show_size, show_us};
+use walsim_core::base::{kept_settings, show_size, show_us};
 
 impl Scenario {
     /// The file. Its head comment is what the plan is about.
@@ -82,7 +83,7 @@ impl Names<'_> {
 fn common(plan: &Plan) -> Vec<(&'static str, String)> {
     let first = &plan.nodes.first().expect("a plan has a node").settings;
     let usual = Settings::new(first.pg_version, first.geometry);
-    let shared = SETTINGS.iter().filter_map(|setting| {
+    let shared = kept_settings().filter_map(|setting| {
         let value = shown(setting, first);
         let everywhere = plan
             .nodes
@@ -193,8 +194,7 @@ impl Out {
         }
         let mut usual = Settings::new(node.settings.pg_version, node.settings.geometry);
         usual.cluster_name.clone_from(&node.name);
-        let own: Vec<_> = SETTINGS
-            .iter()
+        let own: Vec<_> = kept_settings()
             .map(|setting| (setting, shown(setting, &node.settings)))
             .filter(|(setting, value)| {
                 let shared = common.iter().find(|(name, _)| *name == setting.name);

@@ -2,7 +2,8 @@
 
 use super::Search;
 use crate::plan::{
-    DiskPlan, NetworkPlan, Plan, SETTINGS, Setting, TINY, duration_us, longest_row, show_us, shown,
+    DiskPlan, NetworkPlan, Plan, Setting, TINY, duration_us, kept_settings, longest_row, show_us,
+    shown,
 };
 use walsim_core::base::{Geometry, PgVersion, Settings};
 
@@ -69,7 +70,7 @@ fn odd(plan: &Plan) -> Vec<Setting> {
             .into_iter()
             .any(|(n, node)| shown(setting, &node.settings) != usual(plan, n, *setting))
     };
-    SETTINGS.into_iter().filter(is_odd).collect()
+    kept_settings().copied().filter(is_odd).collect()
 }
 
 fn reset(plan: &mut Plan, setting: Setting) {
@@ -81,7 +82,7 @@ fn reset(plan: &mut Plan, setting: Setting) {
 
 /// Sets what [`Setting::show`] shows.
 fn set(settings: &mut Settings, setting: Setting, shown: &str) {
-    let set = setting.set(settings, shown.trim_matches('"'));
+    let set = setting.set_exactly(settings, shown.trim_matches('"'));
     set.expect("what is shown reads back");
 }
 
@@ -131,8 +132,7 @@ fn to_all(plan: &mut Plan, setting: Setting, value: &str) {
 /// Another version or geometry: what stands at a default stays at it, and sizes keep their number of segments.
 fn change_base(plan: &mut Plan, version: PgVersion, geometry: Geometry) {
     for n in 0..plan.nodes.len() {
-        let at_default: Vec<bool> = SETTINGS
-            .iter()
+        let at_default: Vec<bool> = kept_settings()
             .map(|s| shown(s, &plan.nodes[n].settings) == usual(plan, n, *s))
             .collect();
         let settings = &mut plan.nodes[n].settings;
@@ -144,7 +144,7 @@ fn change_base(plan: &mut Plan, version: PgVersion, geometry: Geometry) {
         settings.max_slot_wal_keep_size = settings.max_slot_wal_keep_size.map(scaled);
         settings.pg_version = version;
         settings.geometry = geometry;
-        for (setting, _) in SETTINGS.iter().zip(at_default).filter(|(_, usual)| *usual) {
+        for (setting, _) in kept_settings().zip(at_default).filter(|(_, usual)| *usual) {
             let value = usual(plan, n, *setting);
             set(&mut plan.nodes[n].settings, *setting, &value);
         }

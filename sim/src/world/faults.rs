@@ -327,7 +327,7 @@ impl World {
         let state = &mut self.hosts[host];
         for (name, value) in values {
             let setting = setting_named(name).expect("a plan names settings that there are");
-            let set = setting.set(&mut state.plan.settings, value);
+            let set = setting.set_exactly(&mut state.plan.settings, value);
             set.expect("a plan holds values that were read");
         }
         let edited: Vec<String> = values.iter().map(|(n, v)| format!("{n} = {v}")).collect();

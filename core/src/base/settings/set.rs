@@ -1,241 +1,144 @@
-//! The settings by PostgreSQL's names: read from text, and written as it.
+//! Settings by name, as the configuration, the command line and sessions give them. Mirrors set_config_option of guc.c.
 
-use super::Settings;
-use crate::base::{UnitError, duration_us, show_size, show_us, size, thousandths, whole};
-use alloc::format;
+use super::table::{Setting, TABLE};
+use super::value::{Kind, Place, Value};
+use super::{Context, PgVersion, SettingError, Settings};
+use crate::base::slot_name;
 use alloc::string::{String, ToString};
 
-/// A setting that can be given by its name.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// PostgreSQL's name for it.
-    pub name: &'static str,
-    field: Field,
-}
-
-/// Where the value lives, and how it is written.
-#[derive(Clone, Copy, Debug)]
-enum Field {
-    Count(fn(&mut Settings) -> &mut u32, u32, u32),
-    Millis(fn(&mut Settings) -> &mut u32),
-    Bytes(fn(&mut Settings) -> &mut u64),
-    /// Absent is written `-1`, as in PostgreSQL.
-    Limit(fn(&mut Settings) -> &mut Option<u64>),
-    Fraction(fn(&mut Settings) -> &mut u32),
-    Switch(fn(&mut Settings) -> &mut bool),
-    Text(fn(&mut Settings) -> &mut String),
-}
-
-const fn setting(name: &'static str, field: Field) -> Setting {
-    Setting { name, field }
-}
-
-/// All of them, in the order in which they are written.
-pub const SETTINGS: [Setting; 23] = [
-    setting(
-        "max_connections",
-        Field::Count(|s| &mut s.max_connections, 1, 1000),
-    ),
-    setting(
-        "max_wal_senders",
-        Field::Count(|s| &mut s.max_wal_senders, 0, 1000),
-    ),
-    setting(
-        "shared_buffers",
-        Field::Count(|s| &mut s.shared_buffers, 4, 1 << 20),
-    ),
-    setting(
-        "wal_buffers",
-        Field::Count(|s| &mut s.wal_buffers, 4, 1 << 20),
-    ),
-    setting(
-        "wal_writer_delay",
-        Field::Millis(|s| &mut s.wal_writer_delay_ms),
-    ),
-    setting(
-        "wal_writer_flush_after",
-        Field::Count(|s| &mut s.wal_writer_flush_after, 0, 1 << 20),
-    ),
-    setting(
-        "full_page_writes",
-        Field::Switch(|s| &mut s.full_page_writes),
-    ),
-    setting(
-        "checkpoint_timeout",
-        Field::Millis(|s| &mut s.checkpoint_timeout_ms),
-    ),
-    setting(
-        "checkpoint_completion_target",
-        Field::Fraction(|s| &mut s.checkpoint_completion_target),
-    ),
-    setting("max_wal_size", Field::Bytes(|s| &mut s.max_wal_size)),
-    setting("min_wal_size", Field::Bytes(|s| &mut s.min_wal_size)),
-    setting("wal_keep_size", Field::Bytes(|s| &mut s.wal_keep_size)),
-    setting("wal_recycle", Field::Switch(|s| &mut s.wal_recycle)),
-    setting(
-        "max_replication_slots",
-        Field::Count(|s| &mut s.max_replication_slots, 0, 1000),
-    ),
-    setting(
-        "max_slot_wal_keep_size",
-        Field::Limit(|s| &mut s.max_slot_wal_keep_size),
-    ),
-    setting(
-        "primary_slot_name",
-        Field::Text(|s| &mut s.primary_slot_name),
-    ),
-    setting(
-        "wal_sender_timeout",
-        Field::Millis(|s| &mut s.wal_sender_timeout_ms),
-    ),
-    setting(
-        "wal_receiver_timeout",
-        Field::Millis(|s| &mut s.wal_receiver_timeout_ms),
-    ),
-    setting(
-        "wal_receiver_status_interval",
-        Field::Millis(|s| &mut s.wal_receiver_status_interval_ms),
-    ),
-    setting(
-        "wal_retrieve_retry_interval",
-        Field::Millis(|s| &mut s.wal_retrieve_retry_interval_ms),
-    ),
-    setting("hot_standby", Field::Switch(|s| &mut s.hot_standby)),
-    setting("cluster_name", Field::Text(|s| &mut s.cluster_name)),
-    setting(
-        "restart_after_crash",
-        Field::Switch(|s| &mut s.restart_after_crash),
-    ),
-];
-
-/// The setting of that name.
+/// The setting of that name, in any case.
 #[must_use]
-pub fn setting_named(name: &str) -> Option<Setting> {
-    SETTINGS.iter().find(|s| s.name == name).copied()
+pub fn setting_named(name: &str) -> Option<&'static Setting> {
+    TABLE
+        .iter()
+        .find(|setting| setting.name.eq_ignore_ascii_case(name))
+}
+
+/// The settings of which each server has its own, in the order in which plans write them.
+pub fn kept_settings() -> impl Iterator<Item = &'static Setting> {
+    TABLE.iter().filter(|setting| setting.is_kept())
+}
+
+impl Settings {
+    /// The setting of that name in this version.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, name: &str) -> Result<&'static Setting, SettingError> {
+        let found = setting_named(name).filter(|setting| setting.since <= self.pg_version);
+        found.ok_or_else(|| SettingError::Unknown(name.to_string()))
+    }
+
+    /// Sets what a configuration file or a command line gives.
+    ///
+    /// # Errors
+    /// There is no such setting, or it does not take that value.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), SettingError> {
+        let setting = self.find(name)?;
+        if setting.context == Context::Internal {
+            return Err(SettingError::Internal(self.told(setting, name)));
+        }
+        let current = setting.session_default().unwrap_or_default();
+        let value = setting.parse(self, name, text, current)?;
+        setting.store(self, value)
+    }
+
+    /// May a session change it?
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check_session_context(
+        &self,
+        setting: &Setting,
+        written: &str,
+    ) -> Result<(), SettingError> {
+        let name = || self.told(setting, written);
+        match setting.context {
+            Context::Internal => Err(SettingError::Internal(name())),
+            Context::Postmaster => Err(SettingError::NeedsRestart(name())),
+            Context::Sighup => Err(SettingError::NotNow(name())),
+            Context::Superuser | Context::User => Ok(()),
+        }
+    }
+
+    /// The name in errors: since 18 the setting's own spelling, before as it was written.
+    fn told(&self, setting: &Setting, written: &str) -> String {
+        if self.pg_version >= PgVersion::V18 {
+            setting.name.into()
+        } else {
+            written.into()
+        }
+    }
 }
 
 impl Setting {
-    /// Sets it from text.
+    /// Reads a value by PostgreSQL's rules (`parse_and_validate_value`). The settings give version, page sizes and what
+    /// hooks compare with; `current` is the text of the value so far, where it may be kept in part.
     ///
     /// # Errors
-    /// If the text is no value for it.
-    pub fn set(&self, settings: &mut Settings, text: &str) -> Result<(), UnitError> {
-        let wrong = |what, help: &str| UnitError {
-            text: text.into(),
-            what,
-            help: help.into(),
+    /// It does not take that value.
+    pub fn parse(
+        &self,
+        settings: &Settings,
+        written: &str,
+        text: &str,
+        current: &str,
+    ) -> Result<Value, SettingError> {
+        let name = settings.told(self, written);
+        let place = Place {
+            name: &name,
+            version: settings.pg_version,
+            geometry: &settings.geometry,
         };
-        match self.field {
-            Field::Count(field, least, most) => {
-                let value = whole(text).and_then(|n| u32::try_from(n).ok());
-                let value = value.filter(|n| (least..=most).contains(n));
-                let help = format!("{} takes a number from {least} to {most}", self.name);
-                *field(settings) = value.ok_or_else(|| wrong("count", &help))?;
-            }
-            Field::Millis(field) => {
-                let us = duration_us(text)?;
-                let ms = u32::try_from(us / 1000)
-                    .ok()
-                    .filter(|_| us.is_multiple_of(1000));
-                let help = "this setting counts whole milliseconds, up to 49 days";
-                *field(settings) = ms.ok_or_else(|| wrong("duration in milliseconds", help))?;
-            }
-            Field::Bytes(field) => *field(settings) = size(text)?,
-            Field::Limit(field) => {
-                *field(settings) = match text {
-                    "-1" => None,
-                    text => Some(size(text)?),
-                };
-            }
-            Field::Fraction(field) => {
-                let value = thousandths(text).and_then(|n| u32::try_from(n).ok());
-                let value = value.filter(|n| *n <= 1000);
-                let help = "write a number from 0 to 1, such as 0.9";
-                *field(settings) = value.ok_or_else(|| wrong("fraction", help))?;
-            }
-            Field::Switch(field) => {
-                *field(settings) = match text {
-                    "true" | "on" => true,
-                    "false" | "off" => false,
-                    _ => return Err(wrong("switch", "write true or false")),
-                };
-            }
-            Field::Text(field) => *field(settings) = text.into(),
-        }
-        Ok(())
+        let value = self.kind.parse(text, place)?;
+        self.check(settings, value, current)
     }
 
-    /// Its value, as [`Setting::set`] reads it.
-    #[must_use]
-    pub fn text(&self, settings: &Settings) -> String {
-        let mut copy = settings.clone();
-        match self.field {
-            Field::Count(field, ..) => field(&mut copy).to_string(),
-            Field::Millis(field) => show_us(u64::from(*field(&mut copy)) * 1000),
-            Field::Bytes(field) => show_size(*field(&mut copy)),
-            Field::Limit(field) => field(&mut copy).map_or_else(|| String::from("-1"), show_size),
-            Field::Fraction(field) => {
-                let value = *field(&mut copy);
-                let digits = format!("{}.{:03}", value / 1000, value % 1000);
-                let short = digits.trim_end_matches('0');
-                if short.ends_with('.') {
-                    format!("{short}0")
-                } else {
-                    short.into()
+    /// What check hooks say.
+    fn check(
+        &self,
+        settings: &Settings,
+        value: Value,
+        current: &str,
+    ) -> Result<Value, SettingError> {
+        let refused = |value: i32| {
+            let name = self.name.into();
+            Err(SettingError::Refused { name, value })
+        };
+        match (self.name, &value) {
+            ("max_connections", &Value::Int(count))
+                if self.too_many(settings, count, settings.max_wal_senders) =>
+            {
+                refused(count)
+            }
+            ("max_wal_senders", &Value::Int(count))
+                if self.too_many(settings, count, settings.max_connections) =>
+            {
+                refused(count)
+            }
+            ("primary_slot_name", Value::Text(slot)) if !slot.is_empty() => {
+                match slot_name::validate(slot) {
+                    Ok(()) => Ok(value),
+                    Err(error) => Err(SettingError::RefusedText {
+                        name: self.name.into(),
+                        value: slot.clone(),
+                        sqlstate: error.sqlstate(),
+                        detail: Some(error.to_string()),
+                        hint: error.hint().map(String::from),
+                    }),
                 }
             }
-            Field::Switch(field) => field(&mut copy).to_string(),
-            Field::Text(field) => field(&mut copy).clone(),
+            _ => super::session::check(self, settings.pg_version, value, current),
         }
     }
 
-    /// Is its value, so written, a bare number or switch in TOML? Else it is a string.
-    #[must_use]
-    pub fn is_bare(&self, text: &str) -> bool {
-        match self.field {
-            Field::Count(..) | Field::Limit(_) | Field::Bytes(_) | Field::Fraction(_) => {
-                text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'-'))
-            }
-            Field::Switch(_) => true,
-            Field::Millis(_) | Field::Text(_) => false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Geometry, PgVersion};
-    use super::*;
-
-    #[test]
-    fn what_is_shown_reads_back() {
-        let mut settings = Settings::new(PgVersion::V18, Geometry::STOCK);
-        settings.wal_keep_size = 100;
-        settings.primary_slot_name = "s1".into();
-        let mut other = Settings::new(PgVersion::V18, Geometry::STOCK);
-        for setting in SETTINGS {
-            let text = setting.text(&settings);
-            setting.set(&mut other, &text).expect("what it shows");
-        }
-        assert_eq!(settings, other);
-    }
-
-    #[test]
-    fn refuses_what_is_no_value() {
-        let mut settings = Settings::new(PgVersion::V15, Geometry::STOCK);
-        for (name, text) in [
-            ("wal_buffers", "3"),
-            ("wal_buffers", "16MiB"),
-            ("checkpoint_timeout", "5"),
-            ("checkpoint_timeout", "1500us"),
-            ("checkpoint_completion_target", "1.1"),
-            ("hot_standby", "yes"),
-            ("max_wal_size", "2segments"),
-            ("max_slot_wal_keep_size", "-2"),
-        ] {
-            let setting = setting_named(name).expect("a setting");
-            assert!(setting.set(&mut settings, text).is_err(), "{name} = {text}");
-        }
-        assert_eq!(settings, Settings::new(PgVersion::V15, Geometry::STOCK));
+    /// `check_max_connections` and `check_max_wal_senders`, which 18 has no more: with the settings that we have not
+    /// at their defaults, which are 3 autovacuum workers, their launcher, and 8 background workers.
+    fn too_many(&self, settings: &Settings, count: i32, others: u32) -> bool {
+        let Kind::Int { max, .. } = self.kind else {
+            return false;
+        };
+        let all = i64::from(count) + i64::from(others) + 3 + 1 + 8;
+        settings.pg_version < PgVersion::V18 && all > i64::from(max)
     }
 }

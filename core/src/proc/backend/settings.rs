@@ -1,8 +1,8 @@
 //! What SET and SHOW know. Mirrors guc.c for a handful of settings.
 
+use crate::base::parse_bool;
 use crate::call::{LogEvent, Message, SqlState};
 use crate::sys::Cx;
-use crate::wire::startup::parse_bool;
 use alloc::string::{String, ToString};
 
 /// `synchronous_commit`. Without synchronous standbys all but the first mean the same.

@@ -3,7 +3,7 @@
 use super::{Draw, MS, SECOND, sql};
 use crate::plan::{Action, ActionRow, Fault, FaultRow, NodePlan, When};
 use std::collections::BTreeMap;
-use walsim_core::base::Lsn;
+use walsim_core::base::{Lsn, show_size};
 use walsim_core::call::Place;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
@@ -117,7 +117,7 @@ impl Draw {
         for _ in 0..self.small(1, 2) {
             let ms = self.between_ms(1000 * MS, 5000 * MS) / MS;
             let (node, name, value) = match self.rng.below(6) {
-                0 => (0, "max_slot_wal_keep_size", (2 * segment).to_string()),
+                0 => (0, "max_slot_wal_keep_size", show_size(2 * segment)),
                 1 => (0, "max_slot_wal_keep_size", "-1".into()),
                 2 => (0, "wal_keep_size", "0".into()),
                 3 => (0, "wal_sender_timeout", format!("{ms}ms")),

@@ -1,8 +1,10 @@
 //! Names of replication slots: what is allowed, and what an identifier is cut to. Mirrors ReplicationSlotValidateName
 //! and truncate_identifier.
 
-use super::slot_file::NAME_DATA_LEN;
 use alloc::string::{String, ToString};
+
+/// `NAMEDATALEN`: names have a byte less.
+pub const NAME_DATA_LEN: usize = 64;
 
 /// A name that no slot can have.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]

@@ -1,0 +1,227 @@
+//! Where the values of settings are: a server's in [`Settings`], those of sessions with the session.
+
+use super::number::Real;
+use super::table::Setting;
+use super::value::{Kind, Value};
+use super::{SettingError, Settings};
+use crate::base::show_size;
+use crate::base::units::{TIMES, in_units};
+use alloc::format;
+use alloc::string::{String, ToString};
+
+/// Where a value is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Home {
+    /// `bool`
+    Switch(fn(&mut Settings) -> &mut bool),
+    /// `integer` in the setting's own unit.
+    Count(fn(&mut Settings) -> &mut u32),
+    /// `integer`, kept in milliseconds.
+    Millis(fn(&mut Settings) -> &mut u32),
+    /// `integer`, kept in bytes.
+    Bytes(fn(&mut Settings) -> &mut u64),
+    /// `integer`, kept in bytes; -1 is absent.
+    Limit(fn(&mut Settings) -> &mut Option<u64>),
+    /// `real`
+    Real(fn(&mut Settings) -> &mut Real),
+    /// `string`
+    Text(fn(&mut Settings) -> &mut String),
+    /// The same in all servers of ours, or fixed by others of their properties.
+    Fixed(fn(&Settings) -> String),
+    /// Told by the state that a server is in.
+    State,
+    /// Each session has its own, and begins with this one.
+    Session(&'static str),
+}
+
+/// An amount in the unit in which it is kept, which may be finer than the setting's own.
+enum Amount {
+    Bytes(u64),
+    Us(u64),
+    Plain(Value),
+}
+
+impl Setting {
+    /// Is it part of [`Settings`], so that each server has its own?
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        !matches!(self.home, Home::Fixed(_) | Home::State | Home::Session(_))
+    }
+
+    /// What sessions begin with, if it is theirs.
+    pub(super) const fn session_default(&self) -> Option<&'static str> {
+        if let Home::Session(default) = self.home {
+            Some(default)
+        } else {
+            None
+        }
+    }
+
+    fn amount(&self, settings: &Settings) -> Option<Amount> {
+        let mut copy = settings.clone();
+        let page = match self.kind {
+            Kind::Int {
+                unit: Some(unit), ..
+            } => unit.size(&settings.geometry),
+            Kind::Bool
+            | Kind::Int { unit: None, .. }
+            | Kind::Real { .. }
+            | Kind::Enum { .. }
+            | Kind::Text
+            | Kind::Name => 0,
+        };
+        Some(match self.home {
+            Home::Switch(field) => Amount::Plain(Value::Bool(*field(&mut copy))),
+            Home::Count(field) if page > 0 => Amount::Bytes(u64::from(*field(&mut copy)) * page),
+            Home::Count(field) => Amount::Plain(Value::Text(field(&mut copy).to_string())),
+            Home::Millis(field) => Amount::Us(u64::from(*field(&mut copy)) * 1000),
+            Home::Bytes(field) => Amount::Bytes(*field(&mut copy)),
+            Home::Limit(field) => match *field(&mut copy) {
+                Some(bytes) => Amount::Bytes(bytes),
+                None => Amount::Plain(Value::Int(-1)),
+            },
+            Home::Real(field) => Amount::Plain(Value::Real(*field(&mut copy))),
+            Home::Text(field) => Amount::Plain(Value::Text(field(&mut copy).clone())),
+            Home::Fixed(value) => Amount::Plain(Value::Text(value(settings))),
+            Home::State | Home::Session(_) => return None,
+        })
+    }
+
+    /// What SHOW tells of a server's value: in the largest unit that divides it.
+    pub(super) fn shown(&self, settings: &Settings) -> Option<String> {
+        Some(match self.amount(settings)? {
+            Amount::Bytes(bytes) => show_size(bytes),
+            Amount::Us(us) => in_units(us, &TIMES),
+            Amount::Plain(value) => self.shown_value(&value, settings),
+        })
+    }
+
+    /// What SHOW tells of a value.
+    #[must_use]
+    pub fn shown_value(&self, value: &Value, settings: &Settings) -> String {
+        let geometry = &settings.geometry;
+        match (value, self.kind) {
+            // What is fixed is given as text.
+            (Value::Text(text), Kind::Int { unit: Some(_), .. }) => {
+                let value = text.parse().map(Value::Int);
+                value.map_or_else(|_| text.clone(), |value| value.show(self.kind, geometry))
+            }
+            _ => value.show(self.kind, geometry),
+        }
+    }
+
+    /// `pg_settings.setting` of a server's value: a number of the setting's own unit. A value that is no whole number of
+    /// it, which no PostgreSQL has, comes with its unit.
+    #[must_use]
+    pub fn number(&self, settings: &Settings) -> Option<String> {
+        let Kind::Int {
+            unit: Some(unit), ..
+        } = self.kind
+        else {
+            return self.shown(settings);
+        };
+        let size = unit.size(&settings.geometry);
+        Some(match self.amount(settings)? {
+            Amount::Bytes(amount) | Amount::Us(amount) if amount.is_multiple_of(size) => {
+                (amount / size).to_string()
+            }
+            Amount::Bytes(bytes) => show_size(bytes),
+            Amount::Us(us) => in_units(us, &TIMES),
+            Amount::Plain(value) => value.text(),
+        })
+    }
+
+    /// Puts a value where it belongs.
+    pub(super) fn store(&self, settings: &mut Settings, value: Value) -> Result<(), SettingError> {
+        let unit = match self.kind {
+            Kind::Int {
+                unit: Some(unit), ..
+            } => unit.size(&settings.geometry),
+            Kind::Int { unit: None, .. }
+            | Kind::Bool
+            | Kind::Real { .. }
+            | Kind::Enum { .. }
+            | Kind::Text
+            | Kind::Name => 1,
+        };
+        let not_modelled = |value: &Value, hint: String| SettingError::NotModelled {
+            name: self.name.into(),
+            value: value.text(),
+            hint,
+        };
+        match (self.home, value) {
+            (Home::Switch(field), Value::Bool(on)) => *field(settings) = on,
+            (Home::Count(field), Value::Int(count)) => {
+                let count = self.adjusted(settings, count);
+                let most = if self.name == "shared_buffers" {
+                    MOST_BUFFERS
+                } else {
+                    u32::MAX
+                };
+                let fits = u32::try_from(count).ok().filter(|count| *count <= most);
+                *field(settings) = fits.ok_or_else(|| {
+                    not_modelled(&Value::Int(count), format!("It has {most} at most."))
+                })?;
+            }
+            (Home::Millis(field), Value::Int(count)) => {
+                let ms = u64::from(count.unsigned_abs()) * (unit / 1000);
+                *field(settings) = u32::try_from(ms).expect("its range ends below 49 days");
+            }
+            (Home::Bytes(field), Value::Int(count)) => {
+                *field(settings) = u64::from(count.unsigned_abs()) * unit;
+            }
+            (Home::Limit(field), Value::Int(count)) => {
+                let count = u64::try_from(count).ok();
+                *field(settings) = count.map(|count| count * unit);
+            }
+            (Home::Real(field), Value::Real(value)) => *field(settings) = value,
+            (Home::Text(field), Value::Text(text)) => *field(settings) = text,
+            (Home::Session(default), value) => {
+                if value.text() == default {
+                    settings.session_defaults.remove(self.name);
+                } else {
+                    settings.session_defaults.insert(self.name, value);
+                }
+            }
+            (Home::Fixed(fixed), value) => {
+                let fixed = fixed(settings);
+                let none = value.text().is_empty() && fixed == "(disabled)";
+                if value.text() != fixed && !none {
+                    let hint = format!("It is always \"{fixed}\".");
+                    return Err(not_modelled(&value, hint));
+                }
+            }
+            (Home::State, value) => {
+                let hint = "It follows the state of the server.".into();
+                return Err(not_modelled(&value, hint));
+            }
+            (
+                Home::Switch(_)
+                | Home::Count(_)
+                | Home::Millis(_)
+                | Home::Bytes(_)
+                | Home::Limit(_)
+                | Home::Real(_)
+                | Home::Text(_),
+                _,
+            ) => unreachable!("{} has a value of another type", self.name),
+        }
+        Ok(())
+    }
+
+    /// What a check hook makes of a number: `check_wal_buffers`, and `XLOGChooseNumBuffers` for -1.
+    fn adjusted(&self, settings: &Settings, count: i32) -> i32 {
+        match (self.name, count) {
+            ("wal_buffers", -1) => {
+                let most = settings.geometry.segment / settings.geometry.wal_page;
+                let chosen = (settings.shared_buffers / 32).min(most).max(8);
+                i32::try_from(chosen).expect("a segment has fewer pages")
+            }
+            ("wal_buffers", count) => count.max(4),
+            (_, count) => count,
+        }
+    }
+}
+
+/// Pages in a buffer pool of ours at most.
+const MOST_BUFFERS: u32 = 1 << 20;
