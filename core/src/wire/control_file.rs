@@ -397,7 +397,8 @@ impl ControlFile {
             data_checksum_version: self.data_checksum_version,
         }
         .encode(&mut out);
-        if version == PgVersion::V18 {
+        // A field since 18.
+        if version >= PgVersion::V18 {
             out.push(u8::from(self.default_char_signedness));
         }
         out.extend_from_slice(&self.nonce);
@@ -466,7 +467,7 @@ impl ControlFile {
             xlog_blcksz: geometry.wal_page,
             xlog_seg_size: geometry.segment,
             data_checksum_version: 0,
-            default_char_signedness: version == PgVersion::V18,
+            default_char_signedness: version >= PgVersion::V18,
             nonce: [0; 32],
         }
     }

@@ -61,7 +61,8 @@ impl Postmaster {
             Message::InRecoveryMode
         } else if !settings.hot_standby {
             Message::NotAccepting
-        } else if self.consistent && settings.pg_version == PgVersion::V18 {
+        } else if self.consistent && settings.pg_version >= PgVersion::V18 {
+            // Since 18 the postmaster knows of consistency before hot standby begins.
             Message::NoSnapshotYet
         } else {
             Message::NotYetAccepting

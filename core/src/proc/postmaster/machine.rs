@@ -55,7 +55,7 @@ impl Postmaster {
         let awaited = |kind| match kind {
             Kind::Checkpointer => at_once,
             // Before 18 they are waited for in the next state but one.
-            Kind::WalSender => at_once && version == PgVersion::V18,
+            Kind::WalSender => at_once && version >= PgVersion::V18,
             Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend | Kind::DeadEnd => {
                 writes_wal(kind)
             }
@@ -65,7 +65,8 @@ impl Postmaster {
         }
         if at_once {
             self.state = PmState::WaitDeadEnd;
-            if version == PgVersion::V18 {
+            // Since 18: children that only refuse their client are told, too.
+            if version >= PgVersion::V18 {
                 self.children
                     .signal(cx, Signal::Quit, |kind| kind == Kind::DeadEnd);
             }

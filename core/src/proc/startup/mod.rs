@@ -133,7 +133,8 @@ impl Recovery {
             }
             cx.shmem.recovery.consistent = true;
             cx.log(LogEvent::log(Message::Consistent(replayed)));
-            if cx.shmem.settings.pg_version == PgVersion::V18 {
+            // Since 18 the postmaster tells clients that the snapshot alone is missing.
+            if cx.shmem.settings.pg_version >= PgVersion::V18 {
                 cx.signal_postmaster(PmSignal::RecoveryConsistent);
             }
             if self.crashed {

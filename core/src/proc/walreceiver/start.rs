@@ -100,7 +100,7 @@ impl StartStream {
     /// a standby that has just come up. Before, START_REPLICATION fails.
     fn must_wait(&self, cx: &Cx<'_>, link: &Link, upstream: &SystemIdentity) -> bool {
         let settings = &cx.shmem.settings;
-        settings.pg_version == PgVersion::V18
+        settings.pg_version >= PgVersion::V18
             && upstream.timeline == link.tli
             && self.start > upstream.xlogpos
             && self.start - upstream.xlogpos <= u64::from(settings.geometry.segment)

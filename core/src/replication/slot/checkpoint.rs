@@ -66,7 +66,8 @@ impl CheckPointReplicationSlots {
                         continue;
                     };
                     if slot.in_use {
-                        self.changes |= cx.shmem.settings.pg_version == PgVersion::V18
+                        // Since 18 slots hold WAL from where they were last saved.
+                        self.changes |= cx.shmem.settings.pg_version >= PgVersion::V18
                             && slot.last_saved_restart_lsn != slot.restart_lsn;
                         self.phase = Phase::Save(SaveSlotToPath::of(cx, self.next));
                     }

@@ -177,7 +177,8 @@ impl SaveSlotToPath {
         if !slot.just_dirtied {
             slot.dirty = false;
         }
-        if version == PgVersion::V18 {
+        // Since 18: WAL is kept from here on, not from where memory is.
+        if version >= PgVersion::V18 {
             slot.last_saved_restart_lsn = self.restart_lsn;
         }
         cx.release(LockId::SlotIo(self.index));
