@@ -113,6 +113,59 @@ fn core_has_no_std() {
     });
 }
 
+/// A routine that is made where it is polled begins again at each poll, and a yield that is matched away is a wait that
+/// never happens. No compiler sees either.
+#[test]
+fn routines_are_kept_and_their_yields_returned() {
+    for_core(|module, line| {
+        let of_tests = |part: &&str| matches!(*part, "tests" | "testing");
+        if line.in_tests || module.place.iter().any(of_tests) {
+            return None;
+        }
+        loses_a_yield(line.code)
+    });
+    for (code, wrong) in [
+        ("ready_ok!(Acquire::new(name.clone()).poll(cx));", true),
+        ("let done = slot::Save::of(cx, 1).poll(cx);", true),
+        ("self.leave.insert(leave).poll(cx)", false),
+        ("ready!(self.flush.poll(cx));", false),
+        ("Poll::Yield(_) => {}", true),
+        ("Poll::Yield(how) => return how,", false),
+        ("other @ (Poll::Ready(_) | Poll::Yield(_)) => other,", false),
+        ("if let Poll::Ready(done) = save.poll(cx) {", true),
+    ] {
+        assert_eq!(loses_a_yield(code).is_some(), wrong, "{code}");
+    }
+}
+
+fn loses_a_yield(code: &str) -> Option<String> {
+    if code.contains("Poll::Yield(_) =>") || code.contains("let Poll::Ready(") {
+        return Some("drops a yield: return it".into());
+    }
+    let (before, _) = code.split_once(").poll(")?;
+    let mut depth = 1;
+    let open = before.rfind(|c| {
+        depth += match c {
+            ')' => 1,
+            '(' => -1,
+            _ => 0,
+        };
+        depth == 0
+    })?;
+    let name = before[..open].rfind(|c: char| !is_name(c) && c != ':');
+    let made = before[name.map_or(0, |at| at + 1)..open].contains("::");
+    made.then(|| "polls a routine that it has just made: keep it in a phase".into())
+}
+
+/// A version that follows the newest one behaves as that does, until somebody finds a difference.
+#[test]
+fn no_version_is_compared_with_the_newest_one_alone() {
+    for_core(|_, line| {
+        let alone = line.code.contains("== PgVersion::V18") || line.code.contains("== V18");
+        alone.then(|| "write `>= PgVersion::V18`, and since when".into())
+    });
+}
+
 /// What the driver did with the bytes that pass through it would be a decision of the protocol.
 #[test]
 fn the_driver_knows_no_protocol() {

@@ -74,7 +74,25 @@ pub struct Woken {
     pub timeout: bool,
 }
 
-/// The end of a step.
+/// The end of a step. One that is dropped would lose a wait, and a process would go on before what it waits for:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// use walsim_core::call::{Place, Yield};
+/// fn step() -> Yield {
+///     Yield::Again(Place::BufferAlloc);
+///     Yield::Again(Place::BufferSync)
+/// }
+/// ```
+///
+/// ```
+/// #![deny(unused_must_use)]
+/// use walsim_core::call::{Place, Yield};
+/// fn step() -> Yield {
+///     Yield::Again(Place::BufferSync)
+/// }
+/// ```
+#[must_use = "a process ends its step with this"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Yield {
     /// Another process of PostgreSQL could act here; the C function at whose place this is.
@@ -85,7 +103,36 @@ pub enum Yield {
     Exit(Exit),
 }
 
-/// What polling a blocking routine gives: its result, or how the step of its process ends meanwhile.
+/// What polling a blocking routine gives: its result, or how the step of its process ends meanwhile. It cannot be
+/// dropped by accident:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// use walsim_core::call::{Place, Poll, Yield};
+/// fn sleep() -> Poll<()> {
+///     Poll::Yield(Yield::Again(Place::BufferAlloc))
+/// }
+/// fn poll() -> Poll<()> {
+///     sleep();
+///     Poll::Ready(())
+/// }
+/// ```
+///
+/// ```
+/// #![deny(unused_must_use)]
+/// use walsim_core::call::{Place, Poll, Yield};
+/// use walsim_core::ready;
+/// fn sleep() -> Poll<()> {
+///     Poll::Yield(Yield::Again(Place::BufferAlloc))
+/// }
+/// fn poll() -> Poll<()> {
+///     ready!(sleep());
+///     Poll::Ready(())
+/// }
+/// ```
+///
+/// Nor may a routine be made in the expression that polls it, or its yield be matched away; a test reads the sources.
+#[must_use = "a routine that is not done ends the step of its process"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Poll<T> {
     /// The routine is done.

@@ -74,7 +74,6 @@ impl Cx<'_> {
     ///
     /// # Panics
     /// If one is still under way.
-    #[must_use]
     pub fn disk(&mut self, op: DiskOp, why: Place) -> Yield {
         assert!(
             self.sys.op.is_none(),
@@ -190,7 +189,6 @@ impl Cx<'_> {
     }
 
     /// `ConditionVariableSleep`: the step ends with what this returns.
-    #[must_use]
     pub fn sleep_on_condvar(&self, until: Option<Mono>, why: Place) -> Yield {
         Yield::Wait(Wait {
             condvar: true,

@@ -78,8 +78,8 @@ fn startup(params: &[(&str, &str)]) -> Bytes {
 #[test]
 fn a_session_is_greeted() {
     let mut client = Client::new(None);
-    client.send(StartupPacket::SslRequest.to_bytes());
-    client.send(StartupPacket::GssEncRequest.to_bytes());
+    let _ = client.send(StartupPacket::SslRequest.to_bytes());
+    let _ = client.send(StartupPacket::GssEncRequest.to_bytes());
     assert_eq!(client.bench.sent(), b"NN");
     let packet = startup(&[("user", "me"), ("application_name", "app")]);
     let next = FrontendMessage::Query(String::from("BEGIN")).to_bytes();
@@ -115,7 +115,7 @@ fn newer_servers_say_more() {
     client.bench.shmem.settings.pg_version = PgVersion::V18;
     let mut message = StartupMessage::new(&[("user", "me")]);
     message.version = ProtocolVersion::V3_2;
-    client.send(StartupPacket::Startup(message).to_bytes());
+    let _ = client.send(StartupPacket::Startup(message).to_bytes());
     let messages = client.messages();
     assert_eq!(messages.len(), 1 + 15 + 2);
     assert!(
@@ -129,7 +129,7 @@ fn newer_servers_say_more() {
 fn a_receiver_becomes_a_walsender_while_there_is_room() {
     let packet = StartupPacket::Startup(StartupMessage::receiver("me", "standby")).to_bytes();
     let mut client = Client::new(None);
-    client.send(packet.clone());
+    let _ = client.send(packet.clone());
     assert_eq!(client.becomes().unwrap().role, Role::WalSender);
     let mut client = Client::new(None);
     client.bench.shmem.settings.max_wal_senders = 1;
@@ -146,7 +146,7 @@ fn sessions_are_counted() {
     client.bench.shmem.settings.max_connections = 1;
     client.bench.spawn(Role::Backend);
     client.other_session(Role::WalSender);
-    client.send(packet.clone());
+    let _ = client.send(packet.clone());
     assert_eq!(client.becomes().unwrap().role, Role::Backend);
     let mut client = Client::new(None);
     client.bench.shmem.settings.max_connections = 1;
@@ -165,7 +165,7 @@ fn a_server_of_walsenders_takes_no_sessions() {
     ] {
         let mut client = Client::new(None);
         client.bench.kernel.walsenders_only = true;
-        client.send(startup(&[("user", "me"), ("replication", replication)]));
+        let _ = client.send(startup(&[("user", "me"), ("replication", replication)]));
         match refused {
             Some(code) => assert_eq!(client.error(), code, "{replication}"),
             None => assert_eq!(client.becomes().unwrap().role, Role::WalSender),
@@ -216,7 +216,7 @@ fn silent_ends() {
         assert_eq!(client.bench.log.len(), lines);
     }
     let mut client = Client::new(None);
-    client.send(&b"\0\0"[..]);
+    let _ = client.send(&b"\0\0"[..]);
     let conn = client.bench.sys(client.pid).conns.get_mut(&CONN).unwrap();
     conn.apply(NetEvent::Closed);
     let how = client.bench.step(client.pid, |cx| client.accept.step(cx));

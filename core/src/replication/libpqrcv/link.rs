@@ -103,7 +103,6 @@ impl Link {
     }
 
     /// How the step ends while WAL streams and nothing has come: until more comes, or a timer is due.
-    #[must_use]
     pub fn wait_for_more(&self, now: Now, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,
@@ -114,7 +113,6 @@ impl Link {
     }
 
     /// How the step ends while the upstream is silent.
-    #[must_use]
     pub fn wait(&self, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,

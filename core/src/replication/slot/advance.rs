@@ -3,13 +3,13 @@
 //!
 //! Neither writes anything to disk: the next checkpoint does, and a crash before it takes the slot back.
 
-use super::acquire::{ReplicationSlotAcquire, release};
+use super::acquire::{acquire_nowait, release};
 use super::my_slot;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use crate::base::{Bug, Lsn};
 use crate::call::{LogEvent, Message, Poll, SlotMessage, SqlState};
+use crate::ready;
 use crate::sys::Cx;
-use crate::{ready, ready_ok};
 use alloc::string::String;
 
 /// The first half of `PhysicalConfirmReceivedLocation`: the acquired slot goes to where its standby has flushed, also if
@@ -66,12 +66,6 @@ impl PgReplicationSlotAdvance {
     /// There is no such slot, it is in use, holds nothing, or is beyond already.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Lsn, LogEvent>> {
         if self.phase == Phase::Start {
-            if !self.upto.is_valid() {
-                let message = SlotMessage::InvalidTarget;
-                return Poll::Ready(Err(LogEvent::slot(SqlState::INTERNAL, message)));
-            }
-            self.upto = self.upto.min(known_end(cx));
-            ready_ok!(ReplicationSlotAcquire::nowait(self.name.clone()).poll(cx));
             let end = match self.advance(cx) {
                 Ok(end) => end,
                 Err(event) => return Poll::Ready(Err(event)),
@@ -88,7 +82,12 @@ impl PgReplicationSlotAdvance {
     }
 
     fn advance(&self, cx: &mut Cx<'_>) -> Result<Lsn, LogEvent> {
-        let upto = self.upto;
+        if !self.upto.is_valid() {
+            let message = SlotMessage::InvalidTarget;
+            return Err(LogEvent::slot(SqlState::INTERNAL, message));
+        }
+        let upto = self.upto.min(known_end(cx));
+        acquire_nowait(cx, &self.name)?;
         let slot = my_slot(cx);
         let least = slot.restart_lsn;
         if !least.is_valid() {

@@ -5,7 +5,7 @@ mod owners;
 mod positions;
 mod start;
 
-use super::acquire::{ReplicationSlotAcquire, release};
+use super::acquire::{acquire_nowait, release};
 use super::create_physical::CreatePhysicalSlot;
 use super::my_slot;
 use super::save::SaveSlotToPath;
@@ -63,8 +63,7 @@ impl Bench {
     }
 
     fn acquire(&mut self, pid: Pid, name: &str) -> Result<(), LogEvent> {
-        let mut acquire = ReplicationSlotAcquire::nowait(name.into());
-        self.finish(pid, |cx| acquire.poll(cx))
+        self.step(pid, |cx| acquire_nowait(cx, name))
     }
 
     /// Saves the slot that the process has.
