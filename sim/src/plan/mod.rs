@@ -12,6 +12,7 @@ mod schema;
 mod settings;
 mod tables;
 mod units;
+mod validate;
 mod write;
 
 pub use errors::{PlanError, known_names};
@@ -22,6 +23,7 @@ pub use schema::SCHEMA;
 pub(crate) use settings::shown;
 pub use settings::{TINY, longest_row};
 pub use units::{seed, show_seed, signed_us};
+pub use validate::Flaw;
 pub use walsim_core::base::{
     Setting, UnitError, did_you_mean, duration_us, kept_settings, setting_named, show_size,
     show_us, size,
@@ -144,6 +146,17 @@ pub enum When {
         /// The how-manieth time.
         nth: u32,
     },
+}
+
+impl When {
+    /// The time, if the row waits for no event.
+    #[must_use]
+    pub const fn at_us(&self) -> Option<u64> {
+        match self {
+            Self::At(us) => Some(*us),
+            Self::Event { .. } => None,
+        }
+    }
 }
 
 /// What a row can wait for.

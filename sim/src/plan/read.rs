@@ -40,10 +40,10 @@ impl Scenario {
             geometry,
             nodes: nodes.clone(),
         };
-        let about = file.about.map(|about| about.text).unwrap_or_default();
+        let about = (file.about.as_ref()).map_or_else(String::new, |about| about.text.clone());
         let plan = Plan {
             seed: or(file.seed.as_ref(), 0, |w| unit(w, seed))?,
-            name: file.name.map_or_else(|| name.into(), |name| name.text),
+            name: (file.name.as_ref()).map_or_else(|| name.into(), |name| name.text.clone()),
             about,
             nodes,
             network: network(file.network.as_ref())?,
@@ -55,6 +55,9 @@ impl Scenario {
             pins: pins(&file.pins)?,
             step_delays: or(file.step_delays.as_ref(), true, switch)?,
         };
+        if let Some(flaw) = plan.flaw() {
+            return Err(flaw.in_file(&file));
+        }
         let expect = file
             .expect
             .as_ref()

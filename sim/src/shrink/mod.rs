@@ -196,7 +196,7 @@ impl Search<'_> {
         };
         self.over = self.over || !(self.go_on)(&progress);
         let hash = state_hash(candidate);
-        if self.over || !self.tried.insert(hash) {
+        if self.over || candidate.flaw().is_some() || !self.tried.insert(hash) {
             return None;
         }
         if let Some(known) = self.judged.get(&hash) {
