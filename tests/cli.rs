@@ -124,6 +124,19 @@ fn wrong_usage_is_status_2_with_a_guess() {
         ),
         (&["fuzz", "--profile", "defualt"], "did you mean `default`?"),
         (&["fuzz", "--budget", "60"], "write \"3.2s\""),
+        (
+            &["fuzz", "--budget", "0s"],
+            "nothing can be done in no time",
+        ),
+        (&["fuzz", "--count", "0"], "there must be one at least"),
+        (
+            &["bugs", "hunt", "--budget", "0s"],
+            "nothing can be done in no time",
+        ),
+        (
+            &["fuzz", "--set", "max_wal_senders=0"],
+            "primary runs at most 0 walsenders",
+        ),
         (&["fuzz", "--set", "geometry=tny"], "did you mean `tiny`?"),
         (
             &["fuzz", "--set", "wal_bufers=8"],
@@ -351,10 +364,11 @@ const BUG: &str = "walsender-sends-unflushed";
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_bug_that_was_not_found_may_not_have_been_reached() {
-    let nothing = walsim(&["bugs", "hunt", BUG, "--budget", "0s"]);
+    let rare = ["bugs", "hunt", "recycled-first-page", "--budget", "1ms"];
+    let nothing = walsim(&rare);
     assert_eq!(nothing.status.code(), Some(1));
     let text = stdout(&nothing);
-    assert!(text.contains("reached in 0 of 0 seeds"), "{text}");
+    assert!(text.contains("reached in "), "{text}");
 
     let until = |time| stdout(&walsim(&["replay", "0", "--bug", BUG, "--until", time]));
     let (early, late) = (until("0s"), until("9s"));
@@ -367,6 +381,23 @@ fn last_line(output: &Output) -> serde_json::Value {
     let text = stdout(output);
     let last = text.lines().last().unwrap_or_default();
     serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+/// A plan that was written is the plan that ran, and a run stops before what is due later.
+#[test]
+fn writes_the_plan_and_stops_where_it_is_told() {
+    let hash = |args: &[&str]| {
+        let output = walsim(&[&["replay"], args, &["--format", "json"]].concat());
+        let line = last_line(&output);
+        (
+            line["hash"].clone(),
+            line["sim_s"].as_f64().expect("a number"),
+        )
+    };
+    let written = hash(&["5", "--write-plan", "written.toml"]);
+    assert_eq!(hash(&["written.toml"]), written);
+    let (_, stopped) = hash(&["5", "--until", "1500ms"]);
+    assert!(stopped <= 1.5, "{stopped}");
 }
 
 /// A failing seed ends as a small file that fails again, with the status of its failure.
@@ -397,7 +428,7 @@ fn shrinks_a_failing_seed_to_a_file_that_replays() {
     assert!(stdout(&replayed).starts_with("FAIL  SEND"));
     assert_eq!(walsim(&["replay", "small.toml"]).status.code(), Some(0));
 
-    let again = walsim(&["shrink", "small.toml", "--bug", BUG, "--budget", "0s"]);
+    let again = walsim(&["shrink", "small.toml", "--bug", BUG, "--budget", "1ms"]);
     assert_eq!(again.status.code(), Some(1));
     let text = stdout(&again);
     assert!(text.contains("small-shrunk.toml"), "{text}");

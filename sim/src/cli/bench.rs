@@ -54,6 +54,11 @@ fn in_child(format: Format, profile: Profile) -> Result<(), Refusal> {
     }
 }
 
+/// A rate; what bench measures takes seconds.
+fn measured(count: u64, cpu: Duration) -> f64 {
+    json::rate(count, cpu).unwrap_or_default()
+}
+
 fn profile_alone(format: Format, profile: Profile) {
     let begun = os::cpu_time();
     let mut totals = Totals::default();
@@ -65,12 +70,12 @@ fn profile_alone(format: Format, profile: Profile) {
     let line = json::Bench {
         kind: "bench",
         profile: profile.name(),
-        steps_per_cpu_s: json::rate(totals.steps, cpu),
-        seeds_per_cpu_s: json::rate(totals.counted, cpu),
-        commits_per_cpu_s: json::rate(totals.commits, cpu),
+        steps_per_cpu_s: measured(totals.steps, cpu),
+        seeds_per_cpu_s: measured(totals.counted, cpu),
+        commits_per_cpu_s: measured(totals.commits, cpu),
         wal_bytes_per_run: json::per(totals.wal_bytes, totals.runs),
         faults_per_run: json::per(totals.faults, totals.runs),
-        sim_to_cpu: json::rate(totals.sim_us / 1_000_000, cpu),
+        sim_to_cpu: measured(totals.sim_us / 1_000_000, cpu),
         max_rss_mib: json::per(os::max_rss_kib().unwrap_or(0), 1024),
         runs: totals.runs,
         counted: totals.counted,
@@ -117,7 +122,7 @@ fn codecs(format: Format) {
             spent = os::cpu_time().saturating_sub(begun);
         }
         let name = codec.name();
-        let mb_per_cpu_s = json::rate(bytes as u64 / 1_000_000, spent);
+        let mb_per_cpu_s = measured(bytes as u64 / 1_000_000, spent);
         match format {
             Format::Json => json::line(&json::Codec {
                 kind: "codec",

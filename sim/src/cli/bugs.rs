@@ -3,7 +3,7 @@
 use super::fuzz::{OUT, store};
 use super::refusal::Refusal;
 use super::shrink::{Small, make_small};
-use super::values::{SeedBase, base_value, bug_value, duration_value};
+use super::values::{SeedBase, base_value, budget_value, bug_value, duration_value};
 use super::{Format, Outcome, json, os, pool, say};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) struct HuntArgs {
     #[arg(value_name = "NAME", value_parser = bug_value)]
     names: Vec<Bug>,
     /// CPU time for each bug
-    #[arg(long, value_name = "TIME", value_parser = duration_value, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = budget_value, default_value = "60s")]
     budget: Duration,
     /// The first seed, or `random`
     #[arg(long, value_name = "SEED", value_parser = base_value, default_value = "0")]
@@ -53,14 +53,13 @@ pub(super) struct HuntArgs {
 pub(super) fn run(command: &Command) -> Outcome {
     match command {
         Command::List => {
+            let wide = |text: fn(Bug) -> String| Bug::ALL.iter().map(|bug| text(*bug).len()).max();
+            let names = wide(|bug| bug.name().into()).unwrap_or(0);
+            let codes_wide = wide(|bug| bug_info(bug).codes.join(" ")).unwrap_or(0);
             for bug in Bug::ALL {
                 let info = bug_info(*bug);
-                say!(
-                    "{:30} {:36} {}",
-                    bug.name(),
-                    info.codes.join(" "),
-                    info.about
-                );
+                let codes = info.codes.join(" ");
+                say!("{:names$}  {codes:codes_wide$}  {}", bug.name(), info.about);
             }
             Ok(Status::Pass)
         }

@@ -1,9 +1,11 @@
 //! `walsim fuzz`: many seeds on all cores, and a summary that a person understands.
 
 use super::refusal::Refusal;
+use super::replay::workable;
 use super::shrink::{make_small, seed_name};
 use super::values::{
-    SeedBase, base_value, bug_value, duration_value, overrides, planted, profile_value, range_value,
+    SeedBase, base_value, budget_value, bug_value, count_value, duration_value, overrides, planted,
+    profile_value, range_value,
 };
 use super::{Format, Outcome, json, os, pool};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,10 +32,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "A..B", value_parser = range_value, conflicts_with_all = ["count", "seed_base"])]
     seeds: Option<Range<u64>>,
     /// So many seeds [default: 1000, or what the budget allows]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count_value)]
     count: Option<u64>,
     /// Begin no further seed after this much wall time, such as 60s
-    #[arg(long, value_name = "TIME", value_parser = duration_value)]
+    #[arg(long, value_name = "TIME", value_parser = budget_value)]
     budget: Option<Duration>,
     /// Which distribution plans are drawn from: default, faultless
     #[arg(long, value_name = "NAME", value_parser = profile_value, default_value = "default")]
@@ -75,6 +77,8 @@ pub(super) fn run(args: &Args) -> Outcome {
         twice_percent: args.check_determinism.into(),
     };
     let seeds = args.range()?;
+    // What is overridden is so in every plan.
+    workable(task.plan(seeds.start))?;
     let jobs = args.jobs.map_or_else(os::parallelism, usize::from);
     let begun = os::now();
     let go_on = || args.budget.is_none_or(|budget| begun.elapsed() < budget);
@@ -134,10 +138,8 @@ impl Args {
             (None, None) => 1000,
             (None, Some(_)) => return Ok(base..u64::MAX),
         };
-        let end = base.checked_add(count).filter(|_| count > 0);
-        let end = end.ok_or_else(|| {
-            Refusal::new("there are no such seeds")
-                .help("seeds go up to 18446744073709551615, and there must be one at least")
+        let end = base.checked_add(count).ok_or_else(|| {
+            Refusal::new("there are no such seeds").help("seeds go up to 18446744073709551615")
         })?;
         Ok(base..end)
     }
@@ -326,7 +328,7 @@ fn summary_line(campaign: &Campaign, profile: Profile, cpu: Duration) -> json::F
     json::FuzzSummary {
         kind: "summary",
         seeds: campaign.seeds,
-        seed_range: [campaign.range.start, campaign.range.end],
+        seed_range: [campaign.range.start, campaign.range.end].map(show_seed),
         failures: campaign.failures,
         steps: campaign.steps,
         sim_s: json::seconds(Duration::from_micros(campaign.sim_us)),
@@ -363,25 +365,26 @@ fn summary(
     };
     let mut lines = vec![
         format!(
-            "{} seeds ({start}..{end}) of profile {}: {verdict}",
-            grouped(campaign.seeds),
+            "{} ({start}..{end}) of profile {}: {verdict}",
+            counted(campaign.seeds, "seed"),
             profile.name()
         ),
         format!(
-            "  steps      {} ({} per CPU second)",
+            "  steps      {}{}",
             grouped(campaign.steps),
-            per_second(campaign.steps, cpu)
+            rate(campaign.steps, cpu, "per CPU second")
         ),
         format!("  commits    {} acknowledged", grouped(campaign.commits)),
         format!("  faults     {} struck", grouped(campaign.faults)),
         format!(
-            "  simulated  {} s ({} times the CPU time)",
+            "  simulated  {} s{}",
             grouped(campaign.sim_us / 1_000_000),
-            per_second(campaign.sim_us / 1_000_000, cpu)
+            rate(campaign.sim_us / 1_000_000, cpu, "times the CPU time")
         ),
         format!(
-            "  took       {} s of CPU on {jobs} threads, {} s",
+            "  took       {} s of CPU on {}, {} s",
             json::seconds(cpu),
+            counted(jobs as u64, "thread"),
             json::seconds(wall)
         ),
         format!("  repeated   {}", repeated(campaign)),
@@ -405,7 +408,7 @@ fn summary(
 fn repeated(campaign: &Campaign) -> String {
     match (campaign.twice, campaign.nondeterministic) {
         (0, _) => String::from("no seed was run twice"),
-        (twice, 0) => format!("{twice} seeds took the same steps twice"),
+        (twice, 0) => format!("{} took the same steps twice", counted(twice, "seed")),
         (twice, differ) => format!("{differ} OF {twice} SEEDS TOOK OTHER STEPS THE SECOND TIME"),
     }
 }
@@ -427,10 +430,19 @@ fn wrapped(list: &str) -> String {
     text
 }
 
-/// A rate in whole numbers.
-fn per_second(count: u64, time: Duration) -> String {
+/// A rate in whole numbers, in parentheses; nothing where so little CPU time was used that it would mislead.
+fn rate(count: u64, time: Duration, unit: &str) -> String {
     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    grouped(count * 1000 / ms.max(1))
+    if time < json::SHORT {
+        return String::new();
+    }
+    format!(" ({} {unit})", grouped(count.saturating_mul(1000) / ms))
+}
+
+/// `1 seed`, `1,000 seeds`
+pub(super) fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(number))
 }
 
 /// 1234567 as 1,234,567.

@@ -11,10 +11,13 @@ pub(super) fn line(value: &impl Serialize) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// `a / b`, rounded so that it reads well; 0 where there is nothing to divide by.
+/// CPU time is known to a hundredth of a second: a rate over less than this would mislead.
+pub(super) const SHORT: Duration = Duration::from_millis(100);
+
+/// `a / b`, rounded so that it reads well; null over less than [`SHORT`].
 #[expect(clippy::float_arithmetic, reason = "rates are for people")]
-pub(super) fn rate(count: u64, per: Duration) -> f64 {
-    rounded(as_float(count) / per.as_secs_f64().max(0.005))
+pub(super) fn rate(count: u64, per: Duration) -> Option<f64> {
+    (per >= SHORT).then(|| rounded(as_float(count) / per.as_secs_f64()))
 }
 
 /// Seconds with two decimals.
@@ -57,13 +60,13 @@ pub(super) struct Failure {
 pub(super) struct FuzzSummary {
     pub(super) kind: &'static str,
     pub(super) seeds: u64,
-    pub(super) seed_range: [u64; 2],
+    pub(super) seed_range: [String; 2],
     pub(super) failures: u64,
     pub(super) steps: u64,
     pub(super) sim_s: f64,
     pub(super) cpu_s: f64,
-    pub(super) steps_per_cpu_s: f64,
-    pub(super) seeds_per_cpu_s: f64,
+    pub(super) steps_per_cpu_s: Option<f64>,
+    pub(super) seeds_per_cpu_s: Option<f64>,
     pub(super) commits: u64,
     pub(super) double_checked: u64,
     pub(super) nondeterministic: u64,

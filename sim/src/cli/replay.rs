@@ -13,7 +13,7 @@ use walsim::dump::DataDirectory;
 use walsim::plan::{Plan, Profile, Scenario, seed, show_seed};
 use walsim::report::{Report, Status, verdict_word};
 use walsim::world::{Verdict, World, run as run_plan};
-use walsim_core::base::{Bug, Mark, MarkSet, Planted};
+use walsim_core::base::{Bug, Mark, MarkSet, Mono, Planted};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -23,9 +23,12 @@ pub(super) struct Args {
     /// Print what happens, line by line
     #[arg(long)]
     trace: bool,
-    /// Stop at this simulated time, such as 12.4s
+    /// Stop after all that happens up to this simulated time, such as 12.4s
     #[arg(long, value_name = "TIME", value_parser = simulated_value)]
     until: Option<u64>,
+    /// Write the plan to this file
+    #[arg(long, value_name = "FILE")]
+    write_plan: Option<PathBuf>,
     /// Write each node's data directory to DIR/NODE, as its page cache has it
     #[arg(long, value_name = "DIR", conflicts_with = "dump_platter")]
     dump: Option<PathBuf>,
@@ -51,6 +54,10 @@ pub(super) fn run(args: &Args) -> Outcome {
     if let Some((dir, _)) = dump {
         refuse_what_is_there(dir, &plan)?;
     }
+    if let Some(path) = &args.write_plan {
+        let text = Scenario::from(plan.clone()).to_toml();
+        std::fs::write(path, text).map_err(|e| Refusal::of_io(path, "write", &e))?;
+    }
     let played = match (args.trace, args.format) {
         (false, _) => play(&plan, planted, args.until),
         (true, Format::Text) => trace::traced(std::io::stdout, || play(&plan, planted, args.until)),
@@ -74,11 +81,19 @@ pub(super) fn plan_of(what: &str, sets: &[String]) -> Result<Plan, Refusal> {
     if let Ok(seed) = seed(what)
         && !path.exists()
     {
-        return Ok(overrides.generate(Profile::Default, seed));
+        return workable(overrides.generate(Profile::Default, seed));
     }
     let mut plan = read(path)?.plan;
     overrides.apply(&mut plan);
-    Ok(plan)
+    workable(plan)
+}
+
+/// Refuses a plan that cannot work with the settings that were overridden.
+pub(super) fn workable(plan: Plan) -> Result<Plan, Refusal> {
+    match plan.flaw() {
+        None => Ok(plan),
+        Some(flaw) => Err(Refusal::new(flaw.message).help(flaw.help)),
+    }
 }
 
 /// Reads a plan file.
@@ -111,7 +126,8 @@ fn play(plan: &Plan, planted: Planted, until: Option<u64>) -> Played {
     let played = pool::simulate(|| {
         std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut world = World::new(plan, planted, false);
-            while until.is_none_or(|us| world.now().0 < us) && world.step() {}
+            let goes_on = |next: Mono| until.is_none_or(|us| next.0 <= us);
+            while world.next_at().is_some_and(goes_on) && world.step() {}
             world
         }))
     });

@@ -4,7 +4,7 @@
 use super::fuzz::OUT;
 use super::refusal::Refusal;
 use super::replay::plan_of;
-use super::values::{bug_value, duration_value, planted};
+use super::values::{budget_value, bug_value, planted};
 use super::{Format, Outcome, json, os, pool};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", value_parser = bug_value)]
     bug: Option<Bug>,
     /// CPU time that may be spent
-    #[arg(long, value_name = "TIME", value_parser = duration_value, default_value = "30s")]
+    #[arg(long, value_name = "TIME", value_parser = budget_value, default_value = "30s")]
     budget: Duration,
     /// How results are written
     #[arg(long, value_enum, default_value_t = Format::Text)]

@@ -56,6 +56,26 @@ pub(super) fn duration_value(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_micros(us))
 }
 
+/// A budget: a duration in which something can be done.
+pub(super) fn budget_value(text: &str) -> Result<Duration, String> {
+    let budget = duration_value(text)?;
+    if budget.is_zero() {
+        return Err("nothing can be done in no time; write a duration such as 60s".into());
+    }
+    Ok(budget)
+}
+
+/// A number of things, one at least.
+pub(super) fn count_value(text: &str) -> Result<u64, String> {
+    let count = text
+        .parse()
+        .map_err(|_| String::from("write a whole number, such as 1000"))?;
+    if count == 0 {
+        return Err("there must be one at least".into());
+    }
+    Ok(count)
+}
+
 /// Microseconds of simulated time.
 pub(super) fn simulated_value(text: &str) -> Result<u64, String> {
     duration_us(text).map_err(|e| format!("{e}: {}", e.help))

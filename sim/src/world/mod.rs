@@ -197,6 +197,15 @@ impl World {
         world
     }
 
+    /// When the next step is due; `None` when the run is over.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Mono> {
+        let turns = self.hosts.iter().filter_map(|host| Some(host.turn?.at));
+        let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let due = turns.chain(queued).chain(self.net.next_time()).min()?;
+        self.verdict.is_none().then_some(due.max(self.now))
+    }
+
     /// One step of a machine, or one event of the world; false when the run is over.
     pub fn step(&mut self) -> bool {
         if self.verdict.is_some() {
