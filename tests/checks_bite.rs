@@ -2,8 +2,12 @@
 //! verdict: on runs in which something is wrong as on those in which nothing is.
 #![cfg(feature = "planted-bugs")]
 
+use walsim::checks::built_in;
 use walsim::plan::{Profile, generate};
-use walsim::world::{Verdict, run};
+use walsim::referee::{
+    About, Check, ClientAct, ClientEvent, ClientKind, Knowledge, Promise, Ruling, Subscription,
+};
+use walsim::world::{Verdict, run, run_with};
 use walsim_core::base::{Bug, Planted};
 
 /// Several times what the rarest takes.
@@ -84,5 +88,62 @@ fn the_audit_changes_nothing_where_nothing_is_wrong() {
         let plain = run(&plan, Planted::NONE, false);
         assert_eq!(plain.verdict, Verdict::Pass);
         assert_eq!(run(&plan, Planted::NONE, true), plain, "seed {seed}");
+    }
+}
+
+/// Objects to the third commit, whatever it is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct TwoCommits {
+    about: About,
+    commits: u32,
+}
+
+impl Check for TwoCommits {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &[Subscription::Client(ClientKind::Commit)]
+    }
+
+    fn on_client(&mut self, event: &ClientEvent<'_>, _: &Knowledge) -> Ruling {
+        assert!(
+            matches!(event.act, ClientAct::Commit(_)),
+            "nothing else was asked for"
+        );
+        self.commits += 1;
+        if self.commits <= 2 {
+            return Ok(());
+        }
+        let facts: [(&str, &dyn std::fmt::Display); 1] = [("commits", &self.commits)];
+        Err(event
+            .site
+            .violation("TWO", "a third commit was acknowledged", &facts))
+    }
+}
+
+/// A check of one's own comes through the same door as those that are built in.
+#[test]
+fn a_check_of_ones_own_is_asked_and_heard() {
+    let plan = generate(Profile::Faultless, 1);
+    for promise in [Promise::Safety, Promise::Liveness] {
+        let mut checks = built_in();
+        let about = About {
+            code: "TWO",
+            promise,
+            statement: "No client ever gets more than two commits through.",
+            details: "Judged when a commit is acknowledged.",
+            source: "none",
+        };
+        checks.push(Box::new(TwoCommits { about, commits: 0 }));
+        let outcome = run_with(&plan, Planted::NONE, false, checks);
+        let violation = match (promise, outcome.verdict) {
+            (Promise::Safety, Verdict::Violation(violation))
+            | (Promise::Liveness, Verdict::NoConvergence(violation)) => violation,
+            (_, other) => panic!("{other:?}"),
+        };
+        let fact = (String::from("commits"), String::from("3"));
+        assert_eq!((violation.code, &violation.facts[..]), ("TWO", &[fact][..]));
     }
 }

@@ -43,7 +43,7 @@ fn edited() -> impl Strategy<Value = Scenario> {
             plan.nodes[node].settings.hot_standby = delays;
             plan.nodes[node].settings.wal_sender_timeout_ms = drift.unsigned_abs();
             plan.workload[0].when = When::At(at >> 10);
-            let all = walsim::invariants::INVARIANTS;
+            let all = walsim::invariants::invariants();
             let (bug, codes) = expect.map_or((None, 0), |(bug, codes)| (Some(bug), codes));
             let invariants = all.iter().take(codes).map(|i| i.code).collect();
             Scenario {

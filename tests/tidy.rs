@@ -103,6 +103,37 @@ fn a_process_never_imports_another() {
     });
 }
 
+/// The referee shows events to the checks; a check knows neither the world nor another check.
+#[test]
+fn a_check_stands_alone() {
+    let sources = sources();
+    let checks = sources.iter().filter(|source| {
+        let path = source.path.strip_prefix("sim/src/checks/");
+        path.is_some_and(|path| path != "mod.rs")
+    });
+    report(checks.flat_map(|source| {
+        (1..).zip(source.text.lines()).filter_map(move |(n, line)| {
+            let named = ["crate::world", "crate::checks", "super::super"];
+            let in_tests = source.path.ends_with("/tests.rs");
+            let sibling = line.starts_with("use super::") && !in_tests;
+            let named = named.into_iter().find(|path| line.contains(path));
+            let named = named.or(sibling.then_some("another check"));
+            named.map(|path| (source, n, format!("names {path}")))
+        })
+    }));
+    let referee = sources
+        .iter()
+        .filter(|source| source.path.starts_with("sim/src/referee/"));
+    report(referee.flat_map(|source| {
+        (1..).zip(source.text.lines()).filter_map(move |(n, line)| {
+            let code = !line.trim_start().starts_with("//");
+            let named = ["crate::world", "crate::checks"];
+            let named = named.into_iter().find(|path| code && line.contains(path))?;
+            Some((source, n, format!("names {named}")))
+        })
+    }));
+}
+
 /// `no_std` keeps clocks, files, sockets, threads and hash maps out of core, unless somebody lets std back in.
 #[test]
 fn core_has_no_std() {

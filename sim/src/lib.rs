@@ -14,7 +14,7 @@ pub mod report;
 pub mod shrink;
 pub mod trace;
 
+pub mod checks;
 pub mod plan;
+pub mod referee;
 pub mod world;
-
-mod checks;

@@ -125,7 +125,7 @@ fn promise(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Pass => "passed".into(),
         Verdict::Violation(v) | Verdict::NoConvergence(v) => {
-            invariant_named(v.code).map_or(String::new(), |i| i.promise.into())
+            invariant_named(v.code).map_or(String::new(), |i| i.statement.into())
         }
         Verdict::Panic { .. } => "an assertion failed in the simulator or in the machines:".into(),
     }

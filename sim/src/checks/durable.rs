@@ -1,62 +1,113 @@
-//! DURABLE, its part about shutdown: when a walsender leaves because the server has been stopped in good order, its
-//! standby has flushed all WAL, the shutdown checkpoint included. Whoever switches over relies on that.
+//! DURABLE, its part about shutdown: when a walsender ends because the server has been stopped in good order, its standby
+//! has flushed all WAL, the shutdown checkpoint included. A planned switchover relies on that.
 //!
-//! `COPY 0` is what a walsender says then and at no other time: who ends by a timeout, by an error, by a signal or with
-//! its connection does not say it.
+//! `COPY 0` is what a walsender says then and at no other time: one that ends by a timeout, by an error, by a signal or
+//! with its connection does not say it.
 
-use super::{Site, control_file};
 use crate::disk::Disk;
-use crate::world::Violation;
-use bytes::Bytes;
+use crate::referee::{
+    About, Check, Knowledge, Promise, Ruling, Site, Subscription, Violation, WireEnd, WireMessage,
+    control_file,
+};
 use std::fmt::Display;
-use walsim_core::base::{Geometry, Lsn, PgVersion};
-use walsim_core::wire::control_file::DbState;
+use walsim_core::base::{Geometry, Lsn};
+use walsim_core::shmem::RecoveryState;
+use walsim_core::wire::control_file::{ControlFile, DbState};
 
-const CODE: &str = "DURABLE";
+const ABOUT: About = About {
+    code: "DURABLE",
+    promise: Promise::Safety,
+    statement: "A server that was stopped in good order leaves no standby behind.",
+    details: "Judged when a walsender says COPY 0, which it does at a smart or fast shutdown alone: everything that it\n\
+              has sent, and on a primary that must include the shutdown checkpoint, is stable on the disk of the\n\
+              standby at the other end, whatever the standby has reported. The control file must name that\n\
+              checkpoint by then. Exempt are receivers that are no nodes, and walsenders that end by a timeout, by\n\
+              an error, by a signal or with their connection.",
+    source: "A walsender that is told to stop sends all WAL, waits until its peer has confirmed it, and says COPY 0:\n\
+             WalSndDone (walsender.c); ShutdownXLOG has written the checkpoint before (xlog.c)",
+};
 
-/// CommandComplete.
-const LAST_WORD: &[u8] = b"C\0\0\0\x0bCOPY 0\0";
+const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ServerSends, Some(b'C'))];
 
-/// Are these bytes a walsender's last ones?
-pub(crate) fn is_last_word(pieces: &[Bytes; 2]) -> bool {
-    pieces[0].starts_with(LAST_WORD)
+/// The body of the CommandComplete with which a walsender ends.
+const LAST_WORD: &[u8] = b"COPY 0\0";
+
+/// Remembers nothing.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Durable;
+
+impl Check for Durable {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    /// A receiver that is none of our nodes has no disk to look at, and one whose connection is gone was not served to the
+    /// end.
+    fn on_message(&mut self, message: &WireMessage<'_>, known: &Knowledge) -> Ruling {
+        let Some(peer) = message.peer.filter(|_| message.parts[0] == LAST_WORD) else {
+            return Ok(());
+        };
+        let (site, host) = (message.site, message.site.host);
+        let checkpoint = match known.recovery(host) {
+            RecoveryState::Done => {
+                let sizes = (message.disk, known.geometry());
+                Some(shutdown_checkpoint(site, known.control(host), sizes)?)
+            }
+            RecoveryState::Crash | RecoveryState::Archive => None,
+        };
+        let sent = known.sent(host, message.pid);
+        // The file of a segment can be durable long before the WAL that belongs there arrives.
+        let standby = peer.site.host;
+        let from = known.wal_end_of(standby).max(known.kept_from(standby));
+        let arrived = known.first_missing(peer.disk, from);
+        let leaving = Leaving {
+            sent,
+            checkpoint,
+            peer: peer.site.name,
+            stable: known.stable_until(standby, peer.disk, sent).min(arrived),
+        };
+        leaving.judge(site)
+    }
 }
 
-/// The shutdown checkpoint of a primary is durable before its walsenders are told to leave: where it ends.
-pub(super) fn shutdown_checkpoint(
+/// The shutdown checkpoint of a primary is durable before its walsenders are told to stop: where it ends.
+fn shutdown_checkpoint(
     site: Site<'_>,
-    disk: &Disk,
-    (version, geometry): (PgVersion, &Geometry),
+    control: Option<&ControlFile>,
+    (disk, geometry): (&Disk, &Geometry),
 ) -> Result<Lsn, Violation> {
-    match control_file::on_platter(disk, version) {
+    match control {
         Some(control) if control.state == DbState::ShutDown => Ok(control_file::checkpoint_end(
             disk,
             geometry,
             control.checkpoint,
         )),
         control => {
-            let state = control.map(|control| control.state);
-            let state = format!("{state:?}");
+            let state = format!("{:?}", control.map(|control| control.state));
             let message = "a walsender leaves before the shutdown checkpoint is durable";
-            Err(site.violation(CODE, message, &[("control file", &state)]))
+            Err(site.violation(ABOUT.code, message, &[("control file", &state)]))
         }
     }
 }
 
 /// How a walsender leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Leaving<'a> {
+struct Leaving<'a> {
     /// End of what it has sent.
-    pub(super) sent: Lsn,
+    sent: Lsn,
     /// End of the shutdown checkpoint, on a primary.
-    pub(super) checkpoint: Option<Lsn>,
-    pub(super) peer: &'a str,
+    checkpoint: Option<Lsn>,
+    peer: &'a str,
     /// Up to where the peer's disk keeps its WAL whatever happens.
-    pub(super) stable: Lsn,
+    stable: Lsn,
 }
 
 impl Leaving<'_> {
-    pub(super) fn judge(self, site: Site<'_>) -> Result<(), Violation> {
+    fn judge(self, site: Site<'_>) -> Ruling {
         let message = if self.checkpoint.is_some_and(|end| self.sent < end) {
             "a walsender leaves without having sent the shutdown checkpoint"
         } else if self.stable < self.sent {
@@ -71,28 +122,15 @@ impl Leaving<'_> {
             ("standby", &self.peer),
             ("durable on its disk", &self.stable),
         ];
-        Err(site.violation(CODE, message, &facts))
+        Err(site.violation(ABOUT.code, message, &facts))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, SITE, TINY, builder, message};
     use super::*;
-    use crate::disk::Content;
-    use walsim_core::wire::backend::BackendMessage;
-    use walsim_core::wire::control_file::ControlFile;
-
-    #[test]
-    fn the_last_word_is_known_among_others() {
-        let said = |tag: &str| {
-            let mut frame = Vec::new();
-            BackendMessage::CommandComplete(tag.into()).encode(&mut frame);
-            is_last_word(&[frame.into(), Bytes::new()])
-        };
-        assert!(said("COPY 0"));
-        assert!(!said("COPY 01") && !said("START_STREAMING"));
-    }
+    use crate::referee::testing::{Bench, SITE, TINY, builder, message};
+    use walsim_core::base::PgVersion;
 
     #[test]
     fn a_standby_must_have_flushed_what_it_was_sent() {
@@ -102,9 +140,8 @@ mod tests {
         let second = wal.append(&message(3, 10));
         // Received and written is not flushed.
         standby.write_wal(wal.bytes());
-        let mut leave = |sent: Lsn, checkpoint| {
-            let known = &mut standby.known;
-            let stable = known.stable_until(&standby.disk, &TINY, sent);
+        let leave = |sent: Lsn, checkpoint| {
+            let stable = standby.node.stable_until(&standby.disk, &TINY, sent);
             let peer = "n2";
             let leaving = Leaving {
                 sent,
@@ -125,13 +162,11 @@ mod tests {
     fn the_shutdown_checkpoint_must_be_durable() {
         let (version, mut wal) = (PgVersion::V15, builder());
         let record = wal.append(&message(3, 10));
-        let mut primary = Bench::new(wal.bytes());
-        let mut found = |state| {
+        let primary = Bench::new(wal.bytes());
+        let found = |state| {
             let mut control = ControlFile::fresh(version, &TINY, 1, record.start);
             control.state = state;
-            let control = Content::new(&control.encode(version));
-            primary.disk.set_up_file(control_file::PATH, control);
-            let found = shutdown_checkpoint(SITE, &primary.disk, (version, &TINY));
+            let found = shutdown_checkpoint(SITE, Some(&control), (&primary.disk, &TINY));
             found.map_err(|violation| violation.code)
         };
         assert_eq!(found(DbState::ShutDown), Ok(record.end));

@@ -1,145 +1,122 @@
 //! LOCAL: a commit that a node acknowledged is committed on that node after every later recovery of it, and on every
 //! standby that has replayed it. No transaction id that was used is given out again.
 
-use super::ledger::Ledger;
-use super::{Judged, Known, Scene};
-use crate::world::Violation;
-use std::collections::{BTreeMap, VecDeque};
-use walsim_core::base::{ConnId, Lsn, Xid};
-use walsim_core::call::{Effect, NetOp};
+use crate::disk::Disk;
+use crate::referee::{
+    About, Check, ClientAct, ClientEvent, ClientKind, Committed, FIRST_TIMELINE, Knowledge,
+    NodeAtEnd, Promise, Ruling, ServerAct, ServerEvent, ServerKind, Site, Subscription,
+};
+use std::fmt::Display;
+use walsim_core::base::{Lsn, Xid};
 use walsim_core::node::PmState;
-use walsim_core::shmem::{Clog, Role, XactStatus};
+use walsim_core::shmem::{Clog, Shmem, XactStatus};
 
-const CODE: &str = "LOCAL";
+const ABOUT: About = About {
+    code: "LOCAL",
+    promise: Promise::Safety,
+    statement: "A commit that a node acknowledged is committed in it after every later recovery.",
+    details: "Acknowledged means that CommandComplete of COMMIT was delivered to the client, with\n\
+              synchronous_commit at least `local`. After each crash recovery the transaction's status is looked\n\
+              up, and sessions read back what they wrote.",
+    source: "A commit is acknowledged after its record was flushed: RecordTransactionCommit (xact.c); recovery redoes its\n\
+             status and goes on counting transactions after it: xact_redo_commit, AdvanceNextFullTransactionIdPastXid",
+};
+
+const SUBSCRIPTIONS: [Subscription; 3] = [
+    Subscription::Server(ServerKind::Open),
+    Subscription::Client(ClientKind::RowMissing),
+    Subscription::End,
+];
 
 /// Pages in a file of commit status (`SLRU_PAGES_PER_SEGMENT`).
 const PAGES_PER_FILE: u32 = 32;
 
-/// A transaction and the end of its commit record.
-type Committed = (Xid, Lsn);
-
-/// What was promised to whom.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Local {
-    nodes: Vec<Promises>,
-}
-
+/// Remembers nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-struct Promises {
-    /// Commits by connection: the last one seen, and those that are not yet acknowledged.
-    sessions: BTreeMap<ConnId, (Committed, VecDeque<Committed>)>,
-    acknowledged: Vec<Committed>,
-    running: bool,
+pub(super) struct Local;
+
+/// A node that is asked for the status of transactions.
+#[derive(Clone, Copy, Debug)]
+struct Judged<'a> {
+    site: Site<'a>,
+    shmem: &'a Shmem,
+    disk: &'a Disk,
+    /// End of the WAL that the node has.
+    end: Lsn,
 }
 
-impl Local {
-    pub(super) fn new(nodes: usize) -> Self {
-        Self {
-            nodes: vec![Promises::default(); nodes],
-        }
+impl Check for Local {
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
-    /// A server is gone: what it has not acknowledged yet it never will.
-    pub(super) fn forget(&mut self, host: usize) {
-        self.nodes[host].sessions.clear();
-        self.nodes[host].running = false;
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
     }
 
-    pub(super) fn after_step(
-        &mut self,
-        scene: &Scene<'_>,
-        ledger: &Ledger,
-        known: &Known,
-    ) -> Result<(), Violation> {
-        let promises = &mut self.nodes[scene.host];
-        match scene.ran {
-            Some((_, Role::Backend)) => {
-                for (_, effect) in &scene.effects.0 {
-                    if let Effect::Net(conn, NetOp::Send(_)) = effect
-                        && let Some(commit) = scene.view.last_commit(*conn)
-                    {
-                        promises.committed(*conn, commit);
-                    }
-                }
-                Ok(())
-            }
-            Some((_, Role::Postmaster)) => {
-                let running = scene.view.postmaster_state() == Some(PmState::Run);
-                let recovered = running && !promises.running;
-                promises.running = running;
-                if !recovered {
-                    return Ok(());
-                }
-                let (site, shmem, disk) = (scene.site(), scene.view.shmem(), scene.disk);
-                let node = Judged {
-                    site,
-                    shmem,
-                    disk,
-                    end: known.wal,
-                };
-                self.recovered(scene.host, node, ledger.highest_xid())
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// A client was told that the oldest commit of its connection succeeded.
-    pub(super) fn acked(&mut self, host: usize, conn: ConnId, synchronous: bool) {
-        let promises = &mut self.nodes[host];
-        if let Some((_, pending)) = promises.sessions.get_mut(&conn)
-            && let Some(commit) = pending.pop_front()
-            && synchronous
-        {
-            promises.acknowledged.push(commit);
-        }
-    }
-
-    /// A node has finished its recovery.
-    fn recovered(&self, host: usize, node: Judged<'_>, logged: Xid) -> Result<(), Violation> {
-        for commit in &self.nodes[host].acknowledged {
-            kept(node, *commit)?;
-        }
-        let acknowledged = self.nodes[host]
-            .acknowledged
-            .iter()
-            .map(|(xid, _)| *xid)
-            .max();
-        let highest = logged.max(acknowledged.unwrap_or_default());
-        let next = node.shmem.next_xid;
-        if next > highest {
+    fn on_server(&mut self, event: &ServerEvent<'_>, known: &Knowledge) -> Ruling {
+        let (ServerAct::Opened(PmState::Run), Some(view)) = (event.act, event.view) else {
             return Ok(());
-        }
-        let message = "a transaction id that was used before recovery is given out again";
-        let facts: [(&str, &dyn std::fmt::Display); 2] = [("next", &next), ("used", &highest)];
-        Err(node.site.violation(CODE, message, &facts))
+        };
+        let host = event.site.host;
+        let node = Judged {
+            site: event.site,
+            shmem: view.shmem(),
+            disk: event.disk,
+            end: known.wal_end_of(host),
+        };
+        let logged = known
+            .ledger(FIRST_TIMELINE)
+            .map(|ledger| ledger.highest_xid());
+        recovered(&node, known.acknowledged(host), logged.unwrap_or_default())
     }
 
-    /// The last look: nodes in the order of the plan.
-    pub(super) fn at_end(&self, nodes: &[Judged<'_>]) -> Result<(), Violation> {
-        for commit in self
-            .nodes
-            .iter()
-            .flat_map(|promises| &promises.acknowledged)
-        {
+    fn on_client(&mut self, event: &ClientEvent<'_>, _: &Knowledge) -> Ruling {
+        let ClientAct::RowMissing(row) = event.act else {
+            return Ok(());
+        };
+        let key = format!("{:#x}", row.key);
+        let message = "a row of an acknowledged transaction cannot be read";
+        let facts: [(&str, &dyn Display); 2] = [("relation", &row.rel), ("key", &key)];
+        Err(event.site.violation(ABOUT.code, message, &facts))
+    }
+
+    fn at_end(&mut self, nodes: &[NodeAtEnd<'_>], known: &Knowledge) -> Ruling {
+        let commits = (0..known.names().len()).flat_map(|host| known.acknowledged(host));
+        for commit in commits {
             for node in nodes {
-                kept(*node, *commit)?;
+                let shmem = node.view.shmem();
+                let end = shmem.xlog.flush.max(shmem.recovery.last_replayed_end);
+                let node = Judged {
+                    site: node.site,
+                    shmem,
+                    disk: node.disk,
+                    end,
+                };
+                kept(&node, *commit)?;
             }
         }
         Ok(())
     }
 }
 
-impl Promises {
-    fn committed(&mut self, conn: ConnId, commit: Committed) {
-        let (last, pending) = self.sessions.entry(conn).or_default();
-        if *last != commit {
-            *last = commit;
-            pending.push_back(commit);
-        }
+/// A node has finished its recovery. `logged` is the highest transaction in its WAL.
+fn recovered(node: &Judged<'_>, acknowledged: &[Committed], logged: Xid) -> Ruling {
+    for commit in acknowledged {
+        kept(node, *commit)?;
     }
+    let promised = acknowledged.iter().map(|(xid, _)| *xid).max();
+    let highest = logged.max(promised.unwrap_or_default());
+    let next = node.shmem.next_xid;
+    if next > highest {
+        return Ok(());
+    }
+    let message = "a transaction id that was used before recovery is given out again";
+    let facts: [(&str, &dyn Display); 2] = [("next", &next), ("used", &highest)];
+    Err(node.site.violation(ABOUT.code, message, &facts))
 }
 
-fn kept(node: Judged<'_>, (xid, lsn): Committed) -> Result<(), Violation> {
+fn kept(node: &Judged<'_>, (xid, lsn): Committed) -> Ruling {
     let status = status(node, xid);
     if status == Some(XactStatus::Committed) && lsn <= node.end {
         return Ok(());
@@ -151,7 +128,7 @@ fn kept(node: Judged<'_>, (xid, lsn): Committed) -> Result<(), Violation> {
         "an acknowledged commit is not committed any more"
     };
     Err(node.site.violation(
-        CODE,
+        ABOUT.code,
         message,
         &[
             ("transaction", &xid),
@@ -163,7 +140,7 @@ fn kept(node: Judged<'_>, (xid, lsn): Committed) -> Result<(), Violation> {
 }
 
 /// The status of a transaction, in memory or else on disk.
-fn status(node: Judged<'_>, xid: Xid) -> Option<XactStatus> {
+fn status(node: &Judged<'_>, xid: Xid) -> Option<XactStatus> {
     let page_size = node.shmem.settings.geometry.data_page;
     if let Some(status) = node.shmem.clog.status(xid, page_size) {
         return Some(status);
@@ -183,25 +160,12 @@ fn status(node: Judged<'_>, xid: Xid) -> Option<XactStatus> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{SITE, disk, shmem};
     use super::*;
     use crate::disk::Content;
+    use crate::referee::testing::{SITE, disk, shmem};
 
-    const CONN: ConnId = ConnId {
-        incarnation: 0,
-        n: 7,
-    };
-
-    fn promised(synchronous: bool) -> Local {
-        let mut local = Local::new(1);
-        local.nodes[0].committed(CONN, (Xid(5), Lsn(2000)));
-        local.nodes[0].committed(CONN, (Xid(5), Lsn(2000)));
-        local.acked(0, CONN, synchronous);
-        local.acked(0, CONN, synchronous);
-        local
-    }
-
-    fn judge(local: &Local, byte: u8, end: u64, next: u32) -> Result<(), String> {
+    /// A node of which a client was told that transaction 5 is committed.
+    fn judge(byte: u8, end: u64, next: u32) -> Result<(), String> {
         let mut disk = disk();
         disk.set_up_file("pg_xact/0000", Content::new(&[0, byte]));
         let mut shmem = shmem();
@@ -212,45 +176,20 @@ mod tests {
             disk: &disk,
             end: Lsn(end),
         };
-        local
-            .recovered(0, node, Xid(5))
-            .map_err(|violation| violation.message)
+        recovered(&node, &[(Xid(5), Lsn(2000))], Xid(5)).map_err(|violation| violation.message)
     }
 
     #[test]
     fn an_acknowledged_commit_survives_recovery() {
-        let local = promised(true);
         let committed = 1 << 2;
-        assert_eq!(judge(&local, committed, 2000, 6), Ok(()));
-        assert!(
-            judge(&local, 0, 2000, 6)
-                .unwrap_err()
-                .contains("not committed")
-        );
-        assert!(
-            judge(&local, 2 << 2, 2000, 6)
-                .unwrap_err()
-                .contains("not committed")
-        );
-        assert!(
-            judge(&local, committed, 1999, 6)
-                .unwrap_err()
-                .contains("gone")
-        );
-        assert!(
-            judge(&local, committed, 2000, 5)
-                .unwrap_err()
-                .contains("again")
-        );
-    }
-
-    #[test]
-    fn what_nobody_was_told_may_be_lost() {
-        assert_eq!(judge(&promised(false), 0, 0, 6), Ok(()));
-        let mut unknown = Local::new(1);
-        unknown.nodes[0].committed(CONN, (Xid(5), Lsn(2000)));
-        unknown.forget(0);
-        unknown.acked(0, CONN, true);
-        assert_eq!(judge(&unknown, 0, 0, 6), Ok(()));
+        assert_eq!(judge(committed, 2000, 6), Ok(()));
+        for (byte, end, next, what) in [
+            (0, 2000, 6, "not committed"),
+            (2 << 2, 2000, 6, "not committed"),
+            (committed, 1999, 6, "gone"),
+            (committed, 2000, 5, "again"),
+        ] {
+            assert!(judge(byte, end, next).unwrap_err().contains(what), "{what}");
+        }
     }
 }

@@ -1,42 +1,39 @@
 //! MONO: what may only grow. How far a standby has received, what its control file asks recovery for, from where it
 //! begins, and where slots are found after a restart.
 
-use super::retain::Saved;
-use super::slot_changes::SlotChange;
-use super::{Scene, Site, control_file};
-use crate::disk::Disk;
-use crate::world::Violation;
+use crate::referee::{
+    About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise,
+    Received, Ruling, Saved, ServerAct, ServerEvent, ServerKind, Site, Step, Subscription,
+};
 use std::fmt::Display;
-use walsim_core::base::{Lsn, PgVersion, TimelineId};
-use walsim_core::node::PmState;
-use walsim_core::shmem::{Role, Slot, WalRcv};
+use walsim_core::base::Lsn;
+use walsim_core::shmem::Slot;
 use walsim_core::wire::control_file::{ControlFile, DbState};
 
-const CODE: &str = "MONO";
+const ABOUT: About = About {
+    code: "MONO",
+    promise: Promise::Safety,
+    statement: "Positions do not go back where they must not.",
+    details: "The redo point in the control file; the minimum recovery point there during recovery; what a standby has\n\
+              received and flushed, from the first walreceiver of a server on; and where a start finds a slot,\n\
+              compared with where the slot was when the last completed checkpoint began. A standby may report less\n\
+              than before, and take its slot back with it.",
+    source: "flushedUpto grows within one chain of walreceivers: XLogWalRcvFlush, RequestXLogStreaming (walreceiverfuncs.c);\n\
+             the control file goes forward: UpdateControlFile, UpdateMinRecoveryPoint (xlog.c); slots are where the last\n\
+             checkpoint saved them: RestoreSlotFromDisk (slot.c)",
+};
 
-/// Where each node stands.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Mono {
-    nodes: Vec<Node>,
-}
+const SUBSCRIPTIONS: [Subscription; 4] = [
+    Subscription::Change(ChangeKind::Received),
+    Subscription::Server(ServerKind::Open),
+    Subscription::Server(ServerKind::Boot),
+    Subscription::Disk(DiskKind::Sync, FileClass::Control),
+];
 
+/// The control file of each node as it was.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-struct Node {
-    received: Received,
-    control: Option<Control>,
-    /// What every slot's file has been able to tell since the last checkpoint. A slot that was put back since then may be
-    /// there when the server starts again.
-    saved: Saved,
-    /// Slots are as a start found them, and not looked at yet.
-    fresh: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-struct Received {
-    upto: Lsn,
-    /// A walreceiver was asked for.
-    asked: bool,
-    tli: TimelineId,
+pub(super) struct Mono {
+    controls: PerNode<Option<Control>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -46,134 +43,80 @@ struct Control {
     redo: Lsn,
 }
 
-impl Mono {
-    pub(super) fn new(nodes: usize) -> Self {
-        let node = Node {
-            fresh: true,
-            ..Node::default()
-        };
-        Self {
-            nodes: vec![node; nodes],
-        }
+impl Check for Mono {
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
-    /// A server is gone with its shared memory.
-    pub(super) fn forget(&mut self, host: usize) {
-        self.nodes[host].received = Received::default();
-        self.nodes[host].fresh = true;
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
     }
 
-    pub(super) fn after_step(
-        &mut self,
-        scene: &Scene<'_>,
-        change: SlotChange,
-    ) -> Result<(), Violation> {
-        let node = &mut self.nodes[scene.host];
-        let shmem = scene.view.shmem();
-        match scene.ran {
-            Some((_, Role::Startup | Role::WalReceiver)) => {
-                node.received.follow(scene.site(), &shmem.walrcv)
-            }
-            Some((_, Role::Postmaster)) => {
-                let state = scene.view.postmaster_state();
-                match state {
-                    Some(PmState::Run | PmState::HotStandby) if node.fresh => {
-                        node.fresh = false;
-                        node.restarted(scene.site(), &shmem.slots.slots)
-                    }
-                    Some(PmState::Init | PmState::Startup | PmState::Recovery) => {
-                        node.fresh = true;
-                        Ok(())
-                    }
-                    Some(_) | None => Ok(()),
-                }
-            }
-            Some((_, Role::Backend | Role::WalSender | Role::Checkpointer)) => {
-                if change.any {
-                    node.follow(&shmem.slots.slots);
-                }
-                Ok(())
-            }
-            Some((_, Role::WalWriter)) | None => Ok(()),
-        }
-    }
-
-    /// A checkpoint has ended: this is in every slot's file.
-    pub(super) fn saved(&mut self, host: usize, saved: Saved) {
-        self.nodes[host].saved = saved;
-    }
-
-    /// The control file may have changed on the platter.
-    pub(super) fn control(
-        &mut self,
-        site: Site<'_>,
-        host: usize,
-        disk: &Disk,
-        version: PgVersion,
-    ) -> Result<(), Violation> {
-        let Some(control) = control_file::on_platter(disk, version) else {
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, _: &Knowledge) -> Ruling {
+        let Change::Received(before, now) = change else {
             return Ok(());
         };
-        let now = Control::of(&control);
-        match self.nodes[host].control.replace(now) {
+        received(step.site, before, now)
+    }
+
+    fn on_server(&mut self, event: &ServerEvent<'_>, known: &Knowledge) -> Ruling {
+        match (event.act, event.view) {
+            (ServerAct::Booted, _) => self.control(event.site, known),
+            (ServerAct::Opened(_), Some(view)) => {
+                let slots = &view.shmem().slots.slots;
+                restarted(event.site, slots, known.saved(event.site.host))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
+        self.control(event.site, known)
+    }
+}
+
+impl Mono {
+    /// The control file may have changed on the platter.
+    fn control(&mut self, site: Site<'_>, known: &Knowledge) -> Ruling {
+        let Some(control) = known.control(site.host) else {
+            return Ok(());
+        };
+        let now = Control::of(control);
+        match self.controls.of(site.host).replace(now) {
             Some(before) => now.after(site, before),
             None => Ok(()),
         }
     }
 }
 
-impl Node {
-    /// While a server runs: slots go, and may be put back by a standby that reports less.
-    fn follow(&mut self, slots: &[Slot]) {
-        if self.fresh || self.saved.is_empty() {
-            return;
+/// A server has come up. A slot that is not there was being dropped.
+fn restarted(site: Site<'_>, slots: &[Slot], saved: &Saved) -> Ruling {
+    for slot in slots.iter().filter(|slot| slot.in_use) {
+        let Some(saved) = saved.get(&slot.name) else {
+            continue;
+        };
+        if slot.restart_lsn < *saved && slot.invalidated.is_none() {
+            let message = "a restart has put a slot back behind the last checkpoint";
+            let facts: [(&str, &dyn Display); 3] = [
+                ("slot", &slot.name),
+                ("restart_lsn", &slot.restart_lsn),
+                ("saved by the checkpoint", saved),
+            ];
+            return Err(site.violation(ABOUT.code, message, &facts));
         }
-        self.saved.retain(|name, least| {
-            let named = |slot: &&Slot| slot.in_use && slot.name == *name;
-            let slot = slots.iter().find(named);
-            let slot = slot.filter(|slot| slot.invalidated.is_none());
-            *least = slot.map_or(Lsn::INVALID, |slot| slot.restart_lsn.min(*least));
-            least.is_valid()
-        });
     }
-
-    /// A server has come up. A slot that is not there was being dropped.
-    fn restarted(&self, site: Site<'_>, slots: &[Slot]) -> Result<(), Violation> {
-        for slot in slots.iter().filter(|slot| slot.in_use) {
-            let Some(saved) = self.saved.get(&slot.name) else {
-                continue;
-            };
-            if slot.restart_lsn < *saved && slot.invalidated.is_none() {
-                let message = "a restart has put a slot back behind the last checkpoint";
-                let facts: [(&str, &dyn Display); 3] = [
-                    ("slot", &slot.name),
-                    ("restart_lsn", &slot.restart_lsn),
-                    ("saved by the checkpoint", saved),
-                ];
-                return Err(site.violation(CODE, message, &facts));
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
-impl Received {
-    /// `flushedUpto` begins anew with the first walreceiver of a server and with another timeline.
-    fn follow(&mut self, site: Site<'_>, walrcv: &WalRcv) -> Result<(), Violation> {
-        let now = Self {
-            upto: walrcv.flushed_upto,
-            asked: walrcv.receive_start.is_valid(),
-            tli: walrcv.received_tli,
-        };
-        let before = core::mem::replace(self, now);
-        let continues = before.asked && now.asked && before.tli == now.tli;
-        if !continues || before.upto <= now.upto {
-            return Ok(());
-        }
-        let message = "a standby has received less than before";
-        let facts: [(&str, &dyn Display); 2] = [("before", &before.upto), ("now", &now.upto)];
-        Err(site.violation(CODE, message, &facts))
+/// `flushedUpto` begins anew with the first walreceiver of a server and with another timeline.
+fn received(site: Site<'_>, before: Received, now: Received) -> Ruling {
+    let continues = before.asked && now.asked && before.tli == now.tli;
+    if !continues || before.upto <= now.upto {
+        return Ok(());
     }
+    let message = "a standby has received less than before";
+    let facts: [(&str, &dyn Display); 2] = [("before", &before.upto), ("now", &now.upto)];
+    Err(site.violation(ABOUT.code, message, &facts))
 }
 
 impl Control {
@@ -189,7 +132,7 @@ impl Control {
         }
     }
 
-    fn after(self, site: Site<'_>, before: Self) -> Result<(), Violation> {
+    fn after(self, site: Site<'_>, before: Self) -> Ruling {
         let recovers = self.recovering && before.recovering;
         let (message, was, is) = if self.redo < before.redo {
             let message = "the redo point in the control file goes back";
@@ -200,86 +143,49 @@ impl Control {
         } else {
             return Ok(());
         };
-        Err(site.violation(CODE, message, &[("before", &was), ("now", &is)]))
+        Err(site.violation(ABOUT.code, message, &[("before", &was), ("now", &is)]))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::SITE;
     use super::*;
-    use std::collections::BTreeMap;
-
-    fn slot(restart_lsn: u64) -> Slot {
-        Slot {
-            in_use: true,
-            name: "s".into(),
-            restart_lsn: Lsn(restart_lsn),
-            ..Slot::default()
-        }
-    }
-
-    fn node(saved: u64) -> Node {
-        Node {
-            saved: BTreeMap::from([("s".into(), Lsn(saved))]),
-            ..Node::default()
-        }
-    }
+    use crate::referee::testing::SITE;
+    use walsim_core::base::TimelineId;
 
     #[test]
     fn a_slot_is_found_where_the_last_checkpoint_saved_it() {
-        let found = |restart_lsn| node(50).restarted(SITE, &[slot(restart_lsn)]);
-        assert_eq!(found(50), Ok(()));
-        assert_eq!(found(60), Ok(()));
-        assert_eq!(found(49).expect_err("it bites").code, CODE);
-        assert_eq!(
-            node(50).restarted(SITE, &[]),
-            Ok(()),
-            "it was being dropped"
-        );
-        let other = Slot {
-            name: "t".into(),
-            ..slot(1)
+        let slot = |name: &str, restart_lsn| Slot {
+            in_use: true,
+            name: name.into(),
+            restart_lsn: Lsn(restart_lsn),
+            ..Slot::default()
         };
-        assert_eq!(node(50).restarted(SITE, &[other]), Ok(()));
-    }
-
-    #[test]
-    fn a_standby_may_put_a_slot_back_and_a_restart_may_not() {
-        let mut node = node(50);
-        node.follow(&[slot(70)]);
-        node.follow(&[slot(40)]);
-        node.follow(&[slot(70)]);
-        assert_eq!(node.restarted(SITE, &[slot(40)]), Ok(()));
-        assert!(node.restarted(SITE, &[slot(39)]).is_err());
-        node.fresh = true;
-        node.follow(&[slot(39)]);
-        assert!(node.restarted(SITE, &[slot(39)]).is_err());
-        node.fresh = false;
-        node.follow(&[]);
-        assert_eq!(node.restarted(SITE, &[slot(1)]), Ok(()), "another slot");
+        let saved = Saved::from([("s".into(), Lsn(50))]);
+        let found = |slots: &[Slot]| restarted(SITE, slots, &saved);
+        assert_eq!(found(&[slot("s", 50)]), Ok(()));
+        assert_eq!(found(&[slot("s", 60)]), Ok(()));
+        assert_eq!(found(&[slot("s", 49)]).expect_err("it bites").code, "MONO");
+        assert_eq!(found(&[]), Ok(()), "it was being dropped");
+        assert_eq!(found(&[slot("t", 1)]), Ok(()), "another slot");
     }
 
     #[test]
     fn what_was_received_only_grows_within_one_chain() {
-        let walrcv = |upto, start, tli| WalRcv {
-            flushed_upto: Lsn(upto),
-            receive_start: Lsn(start),
-            received_tli: TimelineId(tli),
-            ..WalRcv::default()
+        let at = |(upto, asked, tli)| Received {
+            upto: Lsn(upto),
+            asked,
+            tli: TimelineId(tli),
         };
-        for (before, now, grows, why) in [
-            ((50, 10, 1), (60, 10, 1), true, "more was received"),
-            ((50, 10, 1), (50, 40, 1), true, "another walreceiver"),
-            ((50, 10, 1), (49, 40, 1), false, "which forgets"),
-            ((50, 10, 1), (40, 40, 2), true, "another timeline"),
-            ((50, 10, 1), (0, 0, 0), true, "another server run"),
+        let before = (50, true, 1);
+        for (now, grows, why) in [
+            ((60, true, 1), true, "more was received"),
+            ((50, true, 1), true, "another walreceiver"),
+            ((49, true, 1), false, "which forgets"),
+            ((40, true, 2), true, "another timeline"),
+            ((0, false, 0), true, "another server run"),
         ] {
-            let mut received = Received::default();
-            let (start, tli) = (before.1, before.2);
-            assert_eq!(received.follow(SITE, &walrcv(before.0, start, tli)), Ok(()));
-            let outcome = received.follow(SITE, &walrcv(now.0, now.1, now.2));
-            assert_eq!(outcome.is_ok(), grows, "{why}");
+            assert_eq!(received(SITE, at(before), at(now)).is_ok(), grows, "{why}");
         }
     }
 

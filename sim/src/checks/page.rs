@@ -1,101 +1,93 @@
 //! PAGE: a page has the same content wherever it has the same LSN: on the primary that changed it, on standbys that
 //! replayed the change, after recovery, and in the files.
 
-use super::{Judged, Site};
 use crate::disk::Disk;
-use crate::world::Violation;
+use crate::referee::{
+    About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, NodeAtEnd,
+    Promise, Ruling, Site, Step, Subscription, Violation, relation_of, relation_path,
+};
 use std::collections::{BTreeMap, BTreeSet};
-use walsim_core::base::{Lsn, Mark, MarkSet};
-use walsim_core::call::FilePath;
-use walsim_core::shmem::{BufTag, PageChange, Role, Shmem};
+use walsim_core::base::Lsn;
+use walsim_core::shmem::{BufTag, LockId, Shmem};
 use walsim_core::wire::data_page::DataPage;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-const CODE: &str = "PAGE";
+const ABOUT: About = About {
+    code: "PAGE",
+    promise: Promise::Safety,
+    statement: "A data page has the same content on every node as of the same position.",
+    details: "Page identity is a hash of page and position without the page's hole, taken once on the primary\n\
+              and once per redo. Recovery must bring every page there, whatever was torn or lost.",
+    source: "Redo gives a page the content that the record describes, once: XLogReadBufferForRedo (xlogutils.c); a page\n\
+             that was torn comes back from its image: XLogRecordAssemble (xloginsert.c)",
+};
 
-/// Where the relations of the only database are.
-const DIRECTORY: &str = "base/5/";
+const SUBSCRIPTIONS: [Subscription; 3] = [
+    Subscription::Change(ChangeKind::Pages),
+    Subscription::Disk(DiskKind::Write, FileClass::Relation),
+    Subscription::End,
+];
 
 /// The contents that each page has had, by LSN.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Page {
-    versions: BTreeMap<(BufTag, Lsn), u64>,
-    /// Pages that a loss of power tore, and that nothing has repaired yet.
-    torn: BTreeSet<(usize, BufTag)>,
+    versions: BTreeMap<(BufTag, Lsn), Seen>,
 }
 
-impl Page {
-    /// Pages got new contents.
-    pub(super) fn changed(
-        &mut self,
-        site: Site<'_>,
-        (host, role): (usize, Option<Role>),
-        shmem: &Shmem,
-        changes: &[PageChange],
-        marks: &mut MarkSet,
-    ) -> Result<(), Violation> {
+/// A content of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Seen {
+    hash: u64,
+    /// How often primaries had found the end of their WAL by then: what lies behind such an end has never happened.
+    ends_found: usize,
+}
+
+impl Check for Page {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, known: &Knowledge) -> Ruling {
+        let Change::Pages(changes) = change else {
+            return Ok(());
+        };
+        let pool = &step.view.shmem().buffers.pool;
         for change in changes {
-            let buffer = &shmem.buffers.pool[usize::from(change.buffer)];
+            let buffer = &pool[usize::from(change.buffer)];
             // Two changes in one step: only the last one is still there to be looked at.
             if buffer.tag == Some(change.tag) && DataPage::new(&buffer.page).lsn() == change.lsn {
-                self.seen(site, change.tag, &buffer.page)?;
-            }
-            if !self.torn.is_empty()
-                && role == Some(Role::Startup)
-                && self.torn.remove(&(host, change.tag))
-            {
-                marks.insert(Mark::FpiRepairedTornPage);
+                self.seen(step.site, change.tag, &buffer.page, known)?;
             }
         }
         Ok(())
     }
 
-    /// A page has this content, in a buffer or in its file.
-    pub(super) fn seen(
-        &mut self,
-        site: Site<'_>,
-        tag: BufTag,
-        page: &[u8],
-    ) -> Result<(), Violation> {
-        let lsn = DataPage::new(page).lsn();
-        if !lsn.is_valid() {
+    fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
+        let Some(rel) = relation_of(event.path) else {
             return Ok(());
+        };
+        let size = known.geometry().data_page as usize;
+        let (offset, bytes) = event.written();
+        // A disk that ran full took a part, which is no page.
+        for (number, page) in (offset / size as u64..).zip(bytes.chunks_exact(size)) {
+            let block = u32::try_from(number).expect("a relation has at most 2^32 blocks");
+            self.seen(event.site, BufTag { rel, block }, page, known)?;
         }
-        let hash = content_hash(page);
-        let first = *self.versions.entry((tag, lsn)).or_insert(hash);
-        if hash == first {
-            return Ok(());
-        }
-        Err(violation(
-            site,
-            "a page differs from what it was elsewhere at the same LSN",
-            tag,
-            lsn,
-        ))
+        Ok(())
     }
 
-    /// A primary recovered up to `end`: what was changed by WAL behind it has never happened.
-    pub(super) fn recovered(&mut self, end: Lsn) {
-        self.versions.retain(|(_, lsn), _| *lsn <= end);
-    }
-
-    /// A loss of power tore pages.
-    pub(super) fn tear(&mut self, host: usize, pages: &[(FilePath, u64)]) {
-        for (path, block) in pages {
-            if let (Some(rel), Ok(block)) = (relation(path), u32::try_from(*block)) {
-                self.torn.insert((host, BufTag { rel, block }));
-            }
-        }
-    }
-
-    /// The last look: every page is on every node as it is on the first.
-    pub(super) fn at_end(&self, nodes: &[Judged<'_>]) -> Result<(), Violation> {
+    /// Every page is on every node as it is on the first.
+    fn at_end(&mut self, nodes: &[NodeAtEnd<'_>], _: &Knowledge) -> Ruling {
         let Some((primary, standbys)) = nodes.split_first() else {
             return Ok(());
         };
         let tags: BTreeSet<BufTag> = self.versions.keys().map(|(tag, _)| *tag).collect();
         for tag in tags {
-            let Some(page) = newest(primary.shmem, primary.disk, tag) else {
+            let Some(page) = newest(primary.view.shmem(), primary.disk, tag) else {
                 continue;
             };
             let (lsn, hash) = (DataPage::new(&page).lsn(), content_hash(&page));
@@ -103,35 +95,89 @@ impl Page {
                 continue;
             }
             for node in standbys {
-                let theirs = newest(node.shmem, node.disk, tag).unwrap_or_default();
-                let found = DataPage::new(&theirs).lsn();
-                if found != lsn {
-                    let message = "a page has another LSN than on the primary";
-                    let mut violation = violation(node.site, message, tag, lsn);
-                    violation
-                        .facts
-                        .push((String::from("here"), found.to_string()));
-                    return Err(violation);
-                }
-                if content_hash(&theirs) != hash {
-                    let message = "a page differs from the primary's";
-                    return Err(violation(node.site, message, tag, lsn));
-                }
+                let theirs = newest(node.view.shmem(), node.disk, tag).unwrap_or_default();
+                is_the_same(node.site, tag, (lsn, hash), &theirs)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn audit(&mut self, node: &NodeAtEnd<'_>, known: &Knowledge) -> Ruling {
+        let shmem = node.view.shmem();
+        for (id, buffer) in (0..).zip(&shmem.buffers.pool) {
+            // A process that changes a page, or reads one in, holds a lock until its bytes and its LSN belong together.
+            let held = [LockId::BufferContent(id), LockId::BufferIo(id)];
+            let busy = held.into_iter().any(|lock| shmem.locks.is_held(lock));
+            if let Some(tag) = buffer.tag.filter(|_| buffer.valid && !busy) {
+                self.seen(node.site, tag, &buffer.page, known)?;
             }
         }
         Ok(())
     }
 }
 
-/// The relation whose file this is.
-pub(super) fn relation(path: &FilePath) -> Option<u32> {
-    path.as_str().strip_prefix(DIRECTORY)?.parse().ok()
+impl Page {
+    /// A page has this content, in a buffer or in its file.
+    fn seen(&mut self, site: Site<'_>, tag: BufTag, page: &[u8], known: &Knowledge) -> Ruling {
+        let ends_found = known.ends_found();
+        self.compare(site, tag, page, ends_found, |lsn, since| {
+            known.is_history(lsn, since)
+        })
+    }
+
+    fn compare(
+        &mut self,
+        site: Site<'_>,
+        tag: BufTag,
+        page: &[u8],
+        ends_found: usize,
+        is_history: impl Fn(Lsn, usize) -> bool,
+    ) -> Ruling {
+        let lsn = DataPage::new(page).lsn();
+        if !lsn.is_valid() {
+            return Ok(());
+        }
+        let now = Seen {
+            hash: content_hash(page),
+            ends_found,
+        };
+        let first = self.versions.entry((tag, lsn)).or_insert(now);
+        if !is_history(lsn, first.ends_found) {
+            *first = now;
+        }
+        if first.hash == now.hash {
+            return Ok(());
+        }
+        let message = "a page differs from what it was elsewhere at the same LSN";
+        Err(violation(site, message, tag, lsn))
+    }
+}
+
+/// A standby's page, and the LSN and content that the primary has.
+fn is_the_same(site: Site<'_>, tag: BufTag, (lsn, hash): (Lsn, u64), theirs: &[u8]) -> Ruling {
+    let found = DataPage::new(theirs).lsn();
+    if found != lsn {
+        let mut violation = violation(site, "a page has another LSN than on the primary", tag, lsn);
+        violation
+            .facts
+            .push((String::from("here"), found.to_string()));
+        return Err(violation);
+    }
+    if content_hash(theirs) != hash {
+        return Err(violation(
+            site,
+            "a page differs from the primary's",
+            tag,
+            lsn,
+        ));
+    }
+    Ok(())
 }
 
 fn violation(site: Site<'_>, message: &str, tag: BufTag, lsn: Lsn) -> Violation {
     let facts: [(&str, &dyn std::fmt::Display); 3] =
         [("relation", &tag.rel), ("block", &tag.block), ("LSN", &lsn)];
-    site.violation(CODE, message, &facts)
+    site.violation(ABOUT.code, message, &facts)
 }
 
 /// A page in the buffer pool, or else in its file.
@@ -143,7 +189,7 @@ fn newest(shmem: &Shmem, disk: &Disk, tag: BufTag) -> Option<Vec<u8>> {
             return Some(buffer.page.to_vec());
         }
     }
-    let path = format!("{DIRECTORY}{}", tag.rel);
+    let path = relation_path(tag.rel);
     disk.read_cached(&path, u64::from(tag.block) * size, size)
 }
 
@@ -159,9 +205,8 @@ fn content_hash(page: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{SITE, TINY, disk, shmem};
     use super::*;
-    use crate::disk::Content;
+    use crate::referee::testing::{SITE, TINY};
     use walsim_core::wire::data_page::{add_item, empty_page, set_lsn};
 
     const TAG: BufTag = BufTag {
@@ -176,17 +221,18 @@ mod tests {
         page
     }
 
+    fn seen(check: &mut Page, page: &[u8]) -> Ruling {
+        check.compare(SITE, TAG, page, 0, |_, _| true)
+    }
+
     #[test]
     fn the_same_lsn_means_the_same_content() {
         let mut check = Page::default();
-        assert_eq!(check.seen(SITE, TAG, &page(9, 1)), Ok(()));
-        assert_eq!(check.seen(SITE, TAG, &page(10, 2)), Ok(()));
-        assert_eq!(check.seen(SITE, TAG, &page(9, 1)), Ok(()));
+        assert_eq!(seen(&mut check, &page(9, 1)), Ok(()));
+        assert_eq!(seen(&mut check, &page(10, 2)), Ok(()));
+        assert_eq!(seen(&mut check, &page(9, 1)), Ok(()));
         assert_eq!(
-            check
-                .seen(SITE, TAG, &page(9, 2))
-                .expect_err("it bites")
-                .code,
+            seen(&mut check, &page(9, 2)).expect_err("it bites").code,
             "PAGE"
         );
     }
@@ -195,75 +241,39 @@ mod tests {
     fn hole_and_checksum_do_not_count() {
         let mut check = Page::default();
         let mut other = page(9, 1);
-        assert_eq!(check.seen(SITE, TAG, &other), Ok(()));
+        assert_eq!(seen(&mut check, &other), Ok(()));
         other[8] = 77;
         let hole = DataPage::new(&other).hole();
         other[hole.start] = 7;
         other[hole.end - 1] = 7;
-        assert_eq!(check.seen(SITE, TAG, &other), Ok(()));
+        assert_eq!(seen(&mut check, &other), Ok(()));
         other[hole.end] ^= 1;
-        assert!(check.seen(SITE, TAG, &other).is_err());
+        assert!(seen(&mut check, &other).is_err());
     }
 
     /// A record that a crash took with it never happened; another one may end where it ended.
     #[test]
     fn what_was_lost_is_forgotten() {
         let mut check = Page::default();
-        check.seen(SITE, TAG, &page(9, 1)).expect("first");
-        check.seen(SITE, TAG, &page(8, 1)).expect("first");
-        check.recovered(Lsn(8));
-        assert_eq!(check.seen(SITE, TAG, &page(9, 2)), Ok(()));
-        assert!(check.seen(SITE, TAG, &page(8, 2)).is_err());
+        seen(&mut check, &page(9, 1)).expect("first");
+        seen(&mut check, &page(8, 1)).expect("first");
+        let mut after = |page: &[u8]| {
+            check.compare(SITE, TAG, page, 1, |lsn, since| since > 0 || lsn <= Lsn(8))
+        };
+        assert_eq!(after(&page(9, 2)), Ok(()));
+        assert!(after(&page(9, 3)).is_err());
+        assert!(after(&page(8, 2)).is_err());
     }
 
     #[test]
     fn at_the_end_every_page_is_as_on_the_primary() {
-        let mut check = Page::default();
-        check.seen(SITE, TAG, &page(9, 1)).expect("first");
-        let shmem = shmem();
-        let with = |page: &[u8]| {
-            let mut disk = disk();
-            let mut file = vec![0; TINY.data_page as usize];
-            file.extend_from_slice(page);
-            disk.set_up_file("base/5/16384", Content::new(&file));
-            disk
+        let primary = (Lsn(9), content_hash(&page(9, 1)));
+        let judge = |theirs: &[u8]| {
+            is_the_same(SITE, TAG, primary, theirs).map_err(|violation| violation.message)
         };
-        let primary = with(&page(9, 1));
-        let judge = |standby: &Disk| {
-            let node = |disk| Judged {
-                site: SITE,
-                shmem: &shmem,
-                disk,
-                end: Lsn(9),
-            };
-            check.at_end(&[node(&primary), node(standby)])
-        };
-        assert_eq!(judge(&with(&page(9, 1))), Ok(()));
-        assert!(
-            judge(&with(&page(8, 1)))
-                .expect_err("it bites")
-                .message
-                .contains("LSN")
-        );
-        assert!(
-            judge(&with(&page(9, 3)))
-                .expect_err("it bites")
-                .message
-                .contains("differs")
-        );
-        assert!(judge(&disk()).is_err());
-    }
-
-    #[test]
-    fn a_torn_page_is_known_by_its_file() {
-        let mut check = Page::default();
-        check.tear(
-            2,
-            &[
-                (FilePath::from("base/5/16384"), 1),
-                (FilePath::from("pg_xact/0000"), 0),
-            ],
-        );
-        assert_eq!(check.torn, BTreeSet::from([(2, TAG)]));
+        assert_eq!(judge(&page(9, 1)), Ok(()));
+        assert!(judge(&page(8, 1)).unwrap_err().contains("LSN"));
+        assert!(judge(&page(9, 3)).unwrap_err().contains("differs"));
+        assert!(judge(&[]).is_err());
     }
 }

@@ -1,377 +1,242 @@
 //! PREFIX: all nodes of a timeline have the same WAL. What was flushed anywhere never changes again, only a primary makes
 //! WAL longer, and a record is applied only if it is whole and where the one before it ended.
 
-use super::ledger::Ledger;
-use super::{Known, Scene, Site, wal_files};
-use crate::disk::Disk;
-use crate::world::Violation;
-use std::ops::Range;
-use walsim_core::base::{Geometry, Lsn, TimelineId};
-use walsim_core::shmem::Role;
+use crate::referee::{
+    About, Change, ChangeKind, Check, Difference, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass,
+    Knowledge, NodeAtEnd, Promise, Replayed, Ruling, Site, Step, Subscription, WalFault,
+    difference, segment_of, wal_files,
+};
+use std::fmt::Display;
+use walsim_core::base::Lsn;
 
-const CODE: &str = "PREFIX";
+const ABOUT: About = About {
+    code: "PREFIX",
+    promise: Promise::Safety,
+    statement: "At one position of one timeline all nodes have the same bytes, for ever.",
+    details: "A ledger per timeline holds the first flushed value of every byte. A range that is newly written\n\
+              below the flush point, or newly stable, is compared with it once. Exempt are bytes behind the last\n\
+              record, and those of an aborted record that all nodes skip.",
+    source: "One timeline is one history: a record is written over only if it was never flushed (StartupXLOG, xlog.c),\n\
+             and recovery reads records one after the other (ReadRecord, xlogrecovery.c)",
+};
 
-/// What was last seen in the shared memory of each node.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Prefix {
-    nodes: Vec<Seen>,
-}
+const SUBSCRIPTIONS: [Subscription; 3] = [
+    Subscription::Change(ChangeKind::Flushed),
+    Subscription::Change(ChangeKind::Replayed),
+    Subscription::Disk(DiskKind::Write, FileClass::Wal),
+];
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-struct Seen {
-    flush: Lsn,
-    replayed: Lsn,
-}
+/// Remembers nothing: the ledger does.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Prefix;
 
-/// WAL of a node and the ledger that it is held against.
-pub(super) struct Wal<'a> {
-    pub(super) site: Site<'a>,
-    pub(super) disk: &'a Disk,
-    pub(super) geometry: Geometry,
-    pub(super) tli: TimelineId,
-    pub(super) ledger: &'a mut Ledger,
-    pub(super) known: &'a mut Known,
-    /// May the node have WAL that nobody has flushed before?
-    pub(super) extends: bool,
-}
-
-impl Prefix {
-    pub(super) fn new(nodes: usize) -> Self {
-        Self {
-            nodes: vec![Seen::default(); nodes],
-        }
+impl Check for Prefix {
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
-    /// The shared memory of a node is new.
-    pub(super) fn forget(&mut self, host: usize) {
-        self.nodes[host] = Seen::default();
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
     }
 
-    /// Returns the end of WAL if a primary has found it in this step.
-    pub(super) fn after_step(
-        &mut self,
-        scene: &Scene<'_>,
-        wal: &mut Wal<'_>,
-    ) -> Result<Option<Lsn>, Violation> {
-        let shmem = scene.view.shmem();
-        let seen = &mut self.nodes[scene.host];
-        let flush = if wal.extends {
-            shmem.xlog.flush
-        } else {
-            shmem.walrcv.flushed_upto
-        };
-        let mut recovered = None;
-        if flush != seen.flush {
-            let before = std::mem::replace(&mut seen.flush, flush);
-            match scene.ran {
-                // The start of a segment that is requested of the upstream counts as flushed at once. A segment before
-                // it may have lost its end in a crash, if a record that goes on in the next one begins in it: nobody
-                // has read that record yet. The same happens on real servers.
-                Some((_, Role::Startup)) if !wal.extends => {}
-                Some((_, Role::Startup)) if !before.is_valid() => {
-                    recovered = Some(flush);
-                    wal.recovered(flush)?;
-                    wal.flushed(flush)?;
-                }
-                // Nor was what lies before the request received since.
-                Some(_) | None if !wal.extends => {
-                    let start = before.max(shmem.walrcv.receive_start);
-                    wal.grown(start.min(flush)..flush)?;
-                }
-                Some(_) | None => wal.grown(before..flush)?,
-            }
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, _: &Knowledge) -> Ruling {
+        match change {
+            Change::Flushed(flushed) => match &flushed.fault {
+                Some(fault) => Err(flushed_fault(step.site, fault, FLUSHED)),
+                None => Ok(()),
+            },
+            Change::Replayed(replayed) => match &replayed.fault {
+                Some(fault) => Err(replayed_fault(step.site, replayed, fault)),
+                None => Ok(()),
+            },
+            Change::Sent(_)
+            | Change::Received(..)
+            | Change::Slots
+            | Change::Pages(_)
+            | Change::Checkpoint(_) => Ok(()),
         }
-        let replayed = shmem.recovery.last_replayed_end;
-        if replayed != seen.replayed {
-            let before = std::mem::replace(&mut seen.replayed, replayed);
-            wal.replayed(before, shmem.recovery.last_replayed_read, replayed)?;
-        }
-        Ok(recovered)
-    }
-}
-
-impl Wal<'_> {
-    /// The node holds everything up to `upto` to be flushed.
-    pub(super) fn flushed(&mut self, upto: Lsn) -> Result<(), Violation> {
-        if upto > self.known.wal {
-            self.compared(self.known.wal.max(self.known.kept)..upto)?;
-            self.known.wal = upto;
-        }
-        Ok(())
-    }
-
-    /// The node has flushed more than before. What lies before that may still be missing.
-    fn grown(&mut self, range: Range<Lsn>) -> Result<(), Violation> {
-        if range.start <= self.known.wal {
-            return self.flushed(range.end);
-        }
-        if range.is_empty() {
-            Ok(())
-        } else {
-            self.compared(range)
-        }
-    }
-
-    /// Holds bytes of the node against the ledger, or adds them to it.
-    fn compared(&mut self, range: Range<Lsn>) -> Result<(), Violation> {
-        let upto = range.end;
-        let bytes = wal_files::read(self.disk, &self.geometry, self.tli, range.clone());
-        if (bytes.len() as u64) < range.end - range.start {
-            let end = range.start + bytes.len() as u64;
-            return Err(self.site.violation(
-                CODE,
-                "WAL that counts as flushed is not in its file",
-                &[("flushed", &upto), ("end of the file", &end)],
-            ));
-        }
-        self.compare(
-            range.start,
-            &bytes,
-            "flushed WAL differs from what was flushed there before",
-        )?;
-        let end = self.ledger.end();
-        if upto > end {
-            if !self.extends {
-                return Err(self.site.violation(
-                    CODE,
-                    "a standby has WAL that the primary has never flushed",
-                    &[
-                        ("flushed on the standby", &upto),
-                        ("flushed on the primary", &end),
-                    ],
-                ));
-            }
-            let new = usize::try_from(end.0.saturating_sub(range.start.0)).expect("within bytes");
-            self.ledger.append(&bytes[new..]);
-        }
-        Ok(())
-    }
-
-    /// Crash recovery of a primary has found the end of its WAL.
-    fn recovered(&self, end: Lsn) -> Result<(), Violation> {
-        if end >= self.known.wal {
-            return Ok(());
-        }
-        Err(self.site.violation(
-            CODE,
-            "recovery ends before WAL that had been flushed, which new WAL will overwrite",
-            &[
-                ("end of recovery", &end),
-                ("flushed before", &self.known.wal),
-            ],
-        ))
     }
 
     /// Bytes were written into a segment.
-    pub(super) fn written(&self, at: Lsn, bytes: &[u8]) -> Result<(), Violation> {
-        let flushed = self.known.wal.0.saturating_sub(at.0);
-        let len = usize::try_from(flushed)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
-        self.compare(
-            at,
-            &bytes[..len],
-            "WAL that had been flushed was overwritten with other bytes",
-        )
-    }
-
-    fn compare(&self, at: Lsn, bytes: &[u8], message: &str) -> Result<(), Violation> {
-        let place = if self.extends {
-            self.ledger.difference(at, bytes)
-        } else {
-            self.ledger.difference_on_a_standby(at, bytes)
+    fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
+        let geometry = known.geometry();
+        let Some((tli, segment)) = segment_of(geometry, event.path) else {
+            return Ok(());
         };
-        let Some(place) = place else { return Ok(()) };
-        let ours = usize::try_from(place - at)
-            .ok()
-            .and_then(|index| bytes.get(index).copied());
-        let theirs = self.ledger.byte(place);
-        let hex = |byte: Option<u8>| byte.map_or_else(String::new, |byte| format!("{byte:#04x}"));
-        Err(self.site.violation(
-            CODE,
-            message,
-            &[
-                ("first difference", &place),
-                ("here", &hex(ours)),
-                ("first flushed", &hex(theirs)),
-                ("end of WAL", &self.ledger.end()),
-            ],
-        ))
-    }
-
-    /// Records were applied: `before` was the end of the last one, now it is the one from `read` to `end`.
-    fn replayed(&mut self, before: Lsn, read: Lsn, end: Lsn) -> Result<(), Violation> {
-        self.known.applied = Lsn::INVALID;
-        if !end.is_valid() {
+        let Some(ledger) = known.ledger(tli) else {
+            return Ok(());
+        };
+        let start = geometry.segment_start(segment);
+        let flushed = known.wal_end_of(event.site.host);
+        // Nothing is read for what lies beyond the flushed end.
+        if start + event.start_of_write() >= flushed {
             return Ok(());
         }
-        if self.extends {
-            self.flushed(end)?;
-        }
-        if !before.is_valid() {
-            // Where recovery begins nothing has been applied yet, or only the checkpoint that it begins with.
-            if read.is_valid() {
-                self.known.applied = end;
+        let (offset, bytes) = event.written();
+        let at = start + offset;
+        let below = usize::try_from(flushed - at)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        match difference(ledger, false, at, &bytes[..below]) {
+            Some(differs) => {
+                let message = "WAL that had been flushed was overwritten with other bytes";
+                Err(flushed_fault(
+                    event.site,
+                    &WalFault::Differs(differs),
+                    message,
+                ))
             }
-            return self.flushed(end);
-        }
-        let facts = |facts: Range<Lsn>, read: Lsn| {
-            [
-                ("from", facts.start),
-                ("to", facts.end),
-                ("last record", read),
-            ]
-        };
-        if end < before {
-            let facts = facts(before..end, read);
-            let facts = facts
-                .each_ref()
-                .map(|(name, lsn)| (*name, lsn as &dyn std::fmt::Display));
-            return Err(self
-                .site
-                .violation(CODE, "the replay position went back", &facts));
-        }
-        let mut at = before;
-        let mut last = None;
-        while at < end
-            && let Some(record) = self.ledger.record_after(at)
-        {
-            at = record.next;
-            last = Some(record);
-        }
-        match last {
-            Some(record) if at == end && record.start == read => {
-                self.flushed(record.end)?;
-                self.known.applied = record.end;
-                Ok(())
-            }
-            Some(_) | None => {
-                let facts = facts(before..end, read);
-                let facts = facts
-                    .each_ref()
-                    .map(|(name, lsn)| (*name, lsn as &dyn std::fmt::Display));
-                let message = if at < end {
-                    "a record was applied that is not whole in the WAL that was flushed"
-                } else {
-                    "the record that was applied is not the one behind the last"
-                };
-                Err(self.site.violation(CODE, message, &facts))
-            }
+            None => Ok(()),
         }
     }
+
+    fn audit(&mut self, node: &NodeAtEnd<'_>, known: &Knowledge) -> Ruling {
+        let (host, geometry) = (node.site.host, known.geometry());
+        let Some(ledger) = known.ledger(FIRST_TIMELINE) else {
+            return Ok(());
+        };
+        let missed = |what: &str, at: Lsn| {
+            let message = format!("the audit has found what no step has shown: {what}");
+            Err(node.site.violation(ABOUT.code, &message, &[("at", &at)]))
+        };
+        let range = ledger.start().max(known.kept_from(host))..known.wal_end_of(host);
+        let bytes = wal_files::read(node.disk, geometry, FIRST_TIMELINE, range.clone());
+        if (bytes.len() as u64) < range.end.0.saturating_sub(range.start.0) {
+            return missed("flushed WAL has vanished", range.end);
+        }
+        let primary = node.view.shmem().settings.primary_conninfo.is_none();
+        match difference(ledger, primary, range.start, &bytes) {
+            Some(differs) => missed("flushed WAL has changed", differs.at),
+            None => Ok(()),
+        }
+    }
+}
+
+const FLUSHED: &str = "flushed WAL differs from what was flushed there before";
+
+fn flushed_fault(site: Site<'_>, fault: &WalFault, differs: &str) -> crate::referee::Violation {
+    let violation =
+        |message: &str, facts: &[(&str, &dyn Display)]| site.violation(ABOUT.code, message, facts);
+    match fault {
+        WalFault::Short { flushed, end } => violation(
+            "WAL that counts as flushed is not in its file",
+            &[("flushed", flushed), ("end of the file", end)],
+        ),
+        WalFault::Differs(Difference {
+            at,
+            here,
+            first,
+            end,
+        }) => {
+            let hex =
+                |byte: &Option<u8>| byte.map_or_else(String::new, |byte| format!("{byte:#04x}"));
+            let (here, first) = (hex(here), hex(first));
+            let facts: [(&str, &dyn Display); 4] = [
+                ("first difference", at),
+                ("here", &here),
+                ("first flushed", &first),
+                ("end of WAL", end),
+            ];
+            violation(differs, &facts)
+        }
+        WalFault::Beyond { here, primary } => violation(
+            "a standby has WAL that the primary has never flushed",
+            &[
+                ("flushed on the standby", here),
+                ("flushed on the primary", primary),
+            ],
+        ),
+        WalFault::EndsEarly { end, flushed } => violation(
+            "recovery ends before WAL that had been flushed, which new WAL will overwrite",
+            &[("end of recovery", end), ("flushed before", flushed)],
+        ),
+        WalFault::WentBack | WalFault::NotWhole | WalFault::NotNext => {
+            unreachable!("only replay finds out about records")
+        }
+    }
+}
+
+fn replayed_fault(
+    site: Site<'_>,
+    replayed: &Replayed,
+    fault: &WalFault,
+) -> crate::referee::Violation {
+    let message = match fault {
+        WalFault::WentBack => "the replay position went back",
+        WalFault::NotWhole => "a record was applied that is not whole in the WAL that was flushed",
+        WalFault::NotNext => "the record that was applied is not the one after the last",
+        WalFault::Short { .. }
+        | WalFault::Differs(_)
+        | WalFault::Beyond { .. }
+        | WalFault::EndsEarly { .. } => {
+            return flushed_fault(site, fault, FLUSHED);
+        }
+    };
+    let facts: [(&str, &dyn Display); 3] = [
+        ("from", &replayed.from),
+        ("to", &replayed.to),
+        ("last record", &replayed.read),
+    ];
+    site.violation(ABOUT.code, message, &facts)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, builder, message};
     use super::*;
-
-    fn message_of(result: Result<(), Violation>) -> String {
-        result.expect_err("it bites").message
-    }
-
-    /// A primary with two records, the second of which is long, flushed up to `end`.
-    fn bench(end: Option<u64>) -> (Bench, Vec<walsim_core::wal::Placed>) {
-        let mut wal = builder();
-        let records = vec![wal.append(&message(3, 10)), wal.append(&message(4, 600))];
-        let mut bench = Bench::new(wal.bytes());
-        let end = end.map_or(records[1].end, Lsn);
-        bench
-            .wal(true, |wal| wal.flushed(end))
-            .expect("a primary may");
-        (bench, records)
-    }
+    use crate::referee::testing::SITE;
 
     #[test]
-    fn a_standby_may_have_a_prefix_and_no_more() {
-        let (mut bench, records) = bench(Some(1024 + 512));
-        bench.forget_node();
-        assert_eq!(bench.wal(false, |wal| wal.flushed(records[0].end)), Ok(()));
-        let beyond = bench.wal(false, |wal| wal.flushed(records[1].end));
-        assert!(message_of(beyond).contains("never flushed"));
-    }
-
-    #[test]
-    fn other_bytes_below_the_flushed_end_bite_and_equal_ones_do_not() {
-        let (mut bench, records) = bench(None);
-        let same = bench.wal_bytes[40..100].to_vec();
-        assert_eq!(
-            bench.wal(true, |wal| wal.written(Lsn(1024 + 40), &same)),
-            Ok(())
-        );
-        let mut other = same;
-        other[59] ^= 1;
-        let written = bench.wal(true, |wal| wal.written(Lsn(1024 + 40), &other));
-        let violation = written.expect_err("it bites");
-        assert_eq!(violation.facts[0].1, Lsn(1024 + 99).to_string());
-        // Behind the end anything may be written.
-        assert_eq!(
-            bench.wal(true, |wal| wal.written(records[1].end, &[1; 9])),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn a_standby_with_other_bytes_bites() {
-        let (mut bench, records) = bench(None);
-        bench.forget_node();
-        bench.corrupt(60);
-        let flushed = bench.wal(false, |wal| wal.flushed(records[0].end));
-        assert!(message_of(flushed).contains("differs"));
-    }
-
-    /// A standby streams on behind a segment whose end a crash took: the rest is compared all the same.
-    #[test]
-    fn a_gap_before_what_was_flushed_is_not_looked_at() {
-        let (mut bench, _) = bench(None);
-        bench.forget_node();
-        bench.corrupt(60);
-        let mut grown = |from: u64, to: u64| {
-            bench.wal(false, |wal| wal.grown(Lsn(1024 + from)..Lsn(1024 + to)))
+    fn every_fault_tells_what_was_compared() {
+        let differs = Difference {
+            at: Lsn(1123),
+            here: Some(6),
+            first: None,
+            end: Lsn(1500),
         };
-        assert_eq!(grown(100, 200), Ok(()));
-        assert!(message_of(grown(0, 200)).contains("differs"));
-        bench.forget_node();
-        bench.corrupt(150);
-        let flushed = bench.wal(false, |wal| wal.grown(Lsn(1024 + 100)..Lsn(1024 + 200)));
-        assert!(message_of(flushed).contains("differs"));
+        let (here, primary) = (Lsn(9), Lsn(8));
+        for (fault, message, fact) in [
+            (
+                WalFault::Short {
+                    flushed: here,
+                    end: primary,
+                },
+                "not in its file",
+                "0/9",
+            ),
+            (WalFault::Differs(differs), "differs", "0/463"),
+            (WalFault::Beyond { here, primary }, "never flushed", "0/9"),
+            (
+                WalFault::EndsEarly {
+                    end: primary,
+                    flushed: here,
+                },
+                "overwrite",
+                "0/8",
+            ),
+        ] {
+            let violation = flushed_fault(SITE, &fault, FLUSHED);
+            assert!(violation.message.contains(message), "{violation:?}");
+            assert_eq!((violation.code, &*violation.facts[0].1), ("PREFIX", fact));
+        }
     }
 
     #[test]
-    fn recovery_may_not_end_before_what_was_flushed() {
-        let (mut bench, records) = bench(Some(1024 + 512));
-        assert_eq!(
-            bench.wal(true, |wal| wal.recovered(Lsn(1024 + 512))),
-            Ok(())
-        );
-        let early = bench.wal(true, |wal| wal.recovered(records[0].end));
-        assert!(message_of(early).contains("overwrite"));
-    }
-
-    #[test]
-    fn records_are_applied_whole_and_one_behind_the_other() {
-        let (mut bench, records) = bench(Some(1024 + 512));
-        let [first, second] = [records[0], records[1]];
-        let start = Lsn(1024);
-        let mut replayed =
-            |before, read, end| bench.wal(false, |wal| wal.replayed(before, read, end));
-        assert_eq!(replayed(Lsn(0), Lsn(0), start), Ok(()));
-        assert_eq!(replayed(start, first.start, first.end), Ok(()));
-        let wrong = replayed(start, second.start, first.end);
-        assert!(message_of(wrong).contains("not the one behind"));
-        let incomplete = replayed(first.end, second.start, second.end);
-        assert!(message_of(incomplete).contains("not whole"));
-        assert!(message_of(replayed(first.end, Lsn(0), start)).contains("went back"));
-    }
-
-    /// What a crash left is WAL as soon as a primary has applied it.
-    #[test]
-    fn crash_recovery_of_a_primary_extends_the_ledger() {
-        let (mut bench, records) = bench(Some(1024 + 512));
-        let [first, second] = [records[0], records[1]];
-        let applied = bench.wal(true, |wal| {
-            wal.replayed(first.end, second.start, second.end)
-        });
-        assert_eq!((applied, bench.ledger.end()), (Ok(()), second.end));
+    fn a_record_that_is_not_the_next_one_is_told_with_its_place() {
+        let replayed = Replayed {
+            from: Lsn(1),
+            to: Lsn(2),
+            read: Lsn(3),
+            applied: Lsn(0),
+            fault: None,
+        };
+        for (fault, message) in [
+            (WalFault::WentBack, "went back"),
+            (WalFault::NotWhole, "not whole"),
+            (WalFault::NotNext, "not the one after"),
+        ] {
+            let violation = replayed_fault(SITE, &replayed, &fault);
+            assert!(violation.message.contains(message), "{violation:?}");
+            assert_eq!(violation.facts[2].1, "0/3");
+        }
     }
 }

@@ -1,79 +1,91 @@
 //! RECOVER: a server starts from whatever a crash left behind, and none of its processes ends for want of anything but
 //! a working disk.
 
-use super::{Scene, Site, control_file};
-use crate::disk::Disk;
-use crate::world::Violation;
-use walsim_core::base::{Lsn, PgVersion, Pid};
-use walsim_core::call::{DiskError, Effect, Exit, LogEvent, Message};
+use crate::referee::{
+    About, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge, PerNode, Promise,
+    Ruling, ServerAct, ServerEvent, ServerKind, Site, Subscription, is_disk_failure, segment_of,
+};
+use std::fmt::Display;
+use walsim_core::base::{Lsn, SegmentNo};
+use walsim_core::call::{DiskError, Exit, Message};
 use walsim_core::shmem::Role;
+use walsim_core::wire::control_file::ControlFile;
 
-const CODE: &str = "RECOVER";
+const ABOUT: About = About {
+    code: "RECOVER",
+    promise: Promise::Safety,
+    statement: "From every reachable state of its disk a node starts.",
+    details: "A server that ends during start-up although its disk had only recoverable faults violates it, as\n\
+              does one whose recovery ends before the point that was durable.",
+    source: "A server starts from every state that a crash can leave: StartupXLOG (xlog.c), PerformWalRecovery\n\
+             (xlogrecovery.c); a checkpoint removes no WAL that recovery needs: RemoveOldXlogFiles (xlog.c)",
+};
 
-/// Per node: it may end, as it was told to, or as its disk has failed it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+const SUBSCRIPTIONS: [Subscription; 3] = [
+    Subscription::Server(ServerKind::Exit),
+    Subscription::Server(ServerKind::Halt),
+    Subscription::Disk(DiskKind::Remove, FileClass::Wal),
+];
+
+/// The last run of each server that its disk has brought to its end: a vital process did not survive it.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Recover {
-    may_end: Vec<bool>,
-    /// Per node: the last process that has logged a failure of its disk and gone on.
-    failed: Vec<Option<Pid>>,
+    disk_ended: PerNode<u32>,
+}
+
+impl Check for Recover {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn on_server(&mut self, event: &ServerEvent<'_>, known: &Knowledge) -> Ruling {
+        let host = event.site.host;
+        match event.act {
+            ServerAct::Exited { pid, role, exit } => {
+                // A segment that could not be put into place is missed by the process that made it.
+                if known.disk_failed(host) == Some(pid) && is_missing_file(exit) {
+                    return Ok(());
+                }
+                self.ended(
+                    event.site,
+                    role.unwrap_or(Role::Backend),
+                    exit,
+                    may_end(event, known),
+                )
+            }
+            ServerAct::Halted => self.halted(event.site, may_end(event, known)),
+            ServerAct::Booted
+            | ServerAct::Opened(_)
+            | ServerAct::Gone(_)
+            | ServerAct::Signalled { .. }
+            | ServerAct::Logged { .. }
+            | ServerAct::Fault(_) => Ok(()),
+        }
+    }
+
+    /// A segment of WAL is about to go.
+    fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
+        let geometry = known.geometry();
+        let Some((FIRST_TIMELINE, segment)) = segment_of(geometry, event.path) else {
+            return Ok(());
+        };
+        let end = geometry.segment_start(SegmentNo(segment.0 + 1));
+        removed(event.site, known.control(event.site.host), end)
+    }
+}
+
+/// The server was told to end, or has lost its startup process to a fault.
+fn may_end(event: &ServerEvent<'_>, known: &Knowledge) -> bool {
+    let orders = known.orders(event.site.host);
+    orders.shutdown || orders.startup_killed
 }
 
 impl Recover {
-    pub(super) fn new(nodes: usize) -> Self {
-        Self {
-            may_end: vec![false; nodes],
-            failed: vec![None; nodes],
-        }
-    }
-
-    /// A server was started.
-    pub(super) fn booted(&mut self, host: usize) {
-        self.may_end[host] = false;
-    }
-
-    /// Somebody kills a process. A server does not try again what its startup process did not survive
-    /// (`STARTUP_CRASHED`).
-    pub(super) fn killed(&mut self, host: usize, role: Role) {
-        self.may_end[host] |= role == Role::Startup;
-    }
-
-    pub(super) fn after_step(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
-        for (pid, effect) in &scene.effects.0 {
-            match effect {
-                Effect::Log(event) => {
-                    if matches!(event.message, Message::ShutdownRequest(_)) {
-                        self.may_end[scene.host] = true;
-                    }
-                    if is_excused(event) {
-                        self.failed[scene.host] = Some(*pid);
-                    }
-                }
-                Effect::Exit(exit) => {
-                    let role = match scene.ran {
-                        Some((ran, role)) if ran == *pid => role,
-                        _ if pid.n == Pid::postmaster(pid.incarnation).n => Role::Postmaster,
-                        Some(_) | None => Role::Backend,
-                    };
-                    // A segment that could not be put into place is missed by whoever made it.
-                    let misses = self.failed[scene.host] == Some(*pid) && is_missing_file(exit);
-                    if !misses {
-                        self.ended(scene.site(), scene.host, role, exit)?;
-                    }
-                }
-                Effect::Halt => self.halted(scene.site(), scene.host)?,
-                Effect::Disk(..) | Effect::Net(..) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn ended(
-        &mut self,
-        site: Site<'_>,
-        host: usize,
-        role: Role,
-        exit: &Exit,
-    ) -> Result<(), Violation> {
+    fn ended(&mut self, site: Site<'_>, role: Role, exit: &Exit, may_end: bool) -> Ruling {
         let event = match exit {
             Exit::Normal | Exit::Silent | Exit::Quit | Exit::Killed => return Ok(()),
             Exit::Panic(event) => event,
@@ -84,15 +96,19 @@ impl Recover {
                 | Role::WalSender
                 | Role::WalWriter
                 | Role::Checkpointer
-                | Role::WalReceiver => return Ok(()),
+                | Role::WalReceiver => {
+                    return Ok(());
+                }
             },
         };
         let vital = matches!(role, Role::Startup | Role::Postmaster);
-        if is_excused(event) {
-            self.may_end[host] |= vital;
+        if is_disk_failure(event) {
+            if vital {
+                *self.disk_ended.of(site.host) = site.boot;
+            }
             return Ok(());
         }
-        if role == Role::Postmaster && self.may_end[host] {
+        if role == Role::Postmaster && (may_end || *self.disk_ended.of(site.host) == site.boot) {
             return Ok(());
         }
         let message = match role {
@@ -104,46 +120,29 @@ impl Recover {
             | Role::Checkpointer
             | Role::WalReceiver => "a process aborted though its disk works",
         };
-        let facts: [(&str, &dyn std::fmt::Display); 2] =
-            [("process", &role.name()), ("said", event)];
-        Err(site.violation(CODE, message, &facts))
+        let facts: [(&str, &dyn Display); 2] = [("process", &role.name()), ("said", event)];
+        Err(site.violation(ABOUT.code, message, &facts))
     }
 
-    fn halted(&self, site: Site<'_>, host: usize) -> Result<(), Violation> {
-        if self.may_end[host] {
+    fn halted(&mut self, site: Site<'_>, may_end: bool) -> Ruling {
+        if may_end || *self.disk_ended.of(site.host) == site.boot {
             return Ok(());
         }
-        Err(site.violation(CODE, "a server ended that nobody had told to", &[]))
+        Err(site.violation(ABOUT.code, "a server ended that was not told to", &[]))
     }
 }
 
 /// A segment of WAL goes that ends at `end`. The control file that a loss of power would leave must name a redo point
-/// behind it, since recovery begins there.
-pub(super) fn removed(
-    site: Site<'_>,
-    disk: &Disk,
-    version: PgVersion,
-    end: Lsn,
-) -> Result<(), Violation> {
-    let control = control_file::on_platter(disk, version);
+/// after it, since recovery begins there.
+fn removed(site: Site<'_>, control: Option<&ControlFile>, end: Lsn) -> Ruling {
     let redo = control.map_or(Lsn::INVALID, |control| control.checkpoint_copy.redo);
     if end <= redo {
         return Ok(());
     }
     let message = "a segment of WAL is removed that recovery would begin with or come to";
-    Err(site.violation(
-        CODE,
-        message,
-        &[("redo point on disk", &redo), ("end of the segment", &end)],
-    ))
-}
-
-/// The fake disk fails and runs full only if a fault says so; and whoever is told to go may go.
-fn is_excused(event: &LogEvent) -> bool {
-    if let Message::File { error, .. } = &event.message {
-        return matches!(error, DiskError::Io | DiskError::NoSpace);
-    }
-    event.message == Message::AdminShutdown
+    let facts: [(&str, &dyn Display); 2] =
+        [("redo point on disk", &redo), ("end of the segment", &end)];
+    Err(site.violation(ABOUT.code, message, &facts))
 }
 
 fn is_missing_file(exit: &Exit) -> bool {
@@ -161,18 +160,17 @@ fn is_missing_file(exit: &Exit) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, SITE, TINY};
     use super::*;
-    use crate::disk::Content;
-    use walsim_core::call::{FilePath, SqlState};
-    use walsim_core::wire::control_file::ControlFile;
+    use crate::referee::testing::{SITE, TINY};
+    use walsim_core::base::PgVersion;
+    use walsim_core::call::{FilePath, LogEvent, SqlState};
 
     fn file(error: DiskError) -> LogEvent {
         LogEvent::file("fsync", FilePath::from("pg_wal/1"), error).in_critical_section()
     }
 
     fn bites(role: Role, exit: &Exit) -> bool {
-        Recover::new(1).ended(SITE, 0, role, exit).is_err()
+        Recover::default().ended(SITE, role, exit, false).is_err()
     }
 
     #[test]
@@ -190,15 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_goes_once_recovery_begins_behind_it() {
-        let mut bench = Bench::new(&[]);
-        let version = PgVersion::V15;
-        let mut control = ControlFile::fresh(version, &TINY, 1, Lsn(4096 + 40));
+    fn a_segment_goes_once_recovery_begins_after_it() {
+        let mut control = ControlFile::fresh(PgVersion::V15, &TINY, 1, Lsn(4096 + 40));
         control.checkpoint_copy.redo = Lsn(3072 + 500);
-        let content = Content::new(&control.encode(version));
-        bench.disk.set_up_file(control_file::PATH, content);
         for (end, allowed) in [(2048, true), (3072, true), (4096, false), (5120, false)] {
-            let outcome = removed(SITE, &bench.disk, version, Lsn(end));
+            let outcome = removed(SITE, Some(&control), Lsn(end));
             assert_eq!(outcome.is_ok(), allowed, "{end}");
         }
     }
@@ -213,22 +207,24 @@ mod tests {
 
     #[test]
     fn a_server_ends_only_if_it_was_told_to_or_cannot_go_on() {
-        let mut check = Recover::new(1);
-        assert!(check.halted(SITE, 0).is_err());
+        let mut check = Recover::default();
+        check.halted(SITE, true).expect("told to");
+        assert!(check.halted(SITE, false).is_err());
+        let failed = Exit::Panic(file(DiskError::Io));
         check
-            .ended(SITE, 0, Role::Startup, &Exit::Panic(file(DiskError::Io)))
+            .ended(SITE, Role::Startup, &failed, false)
             .expect("excused");
         let failed = LogEvent::fatal(SqlState::INTERNAL, Message::StartupFailed);
+        let ends = Exit::Fatal(failed);
         check
-            .ended(SITE, 0, Role::Postmaster, &Exit::Fatal(failed.clone()))
+            .ended(SITE, Role::Postmaster, &ends, false)
             .expect("excused");
-        check.halted(SITE, 0).expect("excused");
-        check.booted(0);
-        assert!(
-            check
-                .ended(SITE, 0, Role::Postmaster, &Exit::Fatal(failed))
-                .is_err()
-        );
-        assert!(check.halted(SITE, 0).is_err());
+        check.halted(SITE, false).expect("excused");
+        let next = Site {
+            boot: SITE.boot + 1,
+            ..SITE
+        };
+        assert!(check.ended(next, Role::Postmaster, &ends, false).is_err());
+        assert!(check.halted(next, false).is_err());
     }
 }

@@ -1,128 +1,143 @@
 //! REPLAY: a record is applied only if no crash can take its WAL away, and a page is written only if recovery will find
 //! the WAL that made it.
 
-use super::{Known, Scene, Site};
-use crate::disk::Disk;
-use crate::world::Violation;
-use walsim_core::base::{Geometry, Lsn, PgVersion};
+use crate::referee::{
+    About, Change, ChangeKind, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge,
+    NodeAtEnd, Promise, Ruling, Site, Step, Subscription, relation_of, wal_files,
+};
+use walsim_core::base::Lsn;
 use walsim_core::shmem::{RecoveryState, WalRcvState};
-use walsim_core::wire::control_file::ControlFile;
+use walsim_core::wire::data_page::DataPage;
 
-const CODE: &str = "REPLAY";
+const ABOUT: About = About {
+    code: "REPLAY",
+    promise: Promise::Safety,
+    statement: "Startup never replays WAL that is not durable on its own node.",
+    details: "Judged for each record that a standby or a crash recovery applies: its bytes must be stable on the\n\
+              node's disk before a data page that it changed is written. Records come in the order of their\n\
+              back links, each once per recovery.",
+    source: "WAL is written before the data that it describes, and a standby replays what it has flushed: FlushBuffer\n\
+             (bufmgr.c), XLogPageRead, WaitForWALToBecomeAvailable, UpdateMinRecoveryPoint (xlogrecovery.c, xlog.c)",
+};
 
-/// Per node: the end of the last record looked at, and the durable minimum recovery point.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Replay {
-    nodes: Vec<(Lsn, Lsn)>,
-}
+const SUBSCRIPTIONS: [Subscription; 2] = [
+    Subscription::Change(ChangeKind::Replayed),
+    Subscription::Disk(DiskKind::Write, FileClass::Relation),
+];
 
-impl Replay {
-    pub(super) fn new(nodes: usize) -> Self {
-        Self {
-            nodes: vec![(Lsn::INVALID, Lsn::INVALID); nodes],
-        }
+/// Remembers nothing.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Replay;
+
+impl Check for Replay {
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
-    /// The shared memory of a node is new.
-    pub(super) fn forget(&mut self, host: usize) {
-        self.nodes[host] = (Lsn::INVALID, Lsn::INVALID);
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
     }
 
-    /// Runs after PREFIX, which finds out what was applied.
-    pub(super) fn after_step(
-        &mut self,
-        scene: &Scene<'_>,
-        known: &mut Known,
-    ) -> Result<(), Violation> {
-        let applied = known.applied;
-        let seen = &mut self.nodes[scene.host].0;
-        if applied == *seen {
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, known: &Knowledge) -> Ruling {
+        let Change::Replayed(replayed) = change else {
+            return Ok(());
+        };
+        let applied = replayed.applied;
+        if !applied.is_valid() {
             return Ok(());
         }
-        *seen = applied;
-        let walrcv = &scene.view.shmem().walrcv;
+        let walrcv = &step.view.shmem().walrcv;
         if walrcv.state == WalRcvState::Streaming {
-            streamed(scene.site(), applied, walrcv.flushed_upto)?;
+            streamed(step.site, applied, walrcv.flushed_upto)?;
         }
-        let stable = known.stable_until(scene.disk, &scene.geometry, applied);
-        durable(scene.site(), applied, stable)
+        durable(
+            step.site,
+            applied,
+            known.stable_until(step.site.host, step.disk, applied),
+        )
     }
 
-    /// A data page with this LSN was written to its file.
-    pub(super) fn page_written(
-        &mut self,
-        host: usize,
-        page: PageWrite<'_>,
-        known: &mut Known,
-    ) -> Result<(), Violation> {
-        if known.recovery != RecoveryState::Archive {
-            let stable = known.stable_until(page.disk, &page.geometry, page.lsn);
-            return logged(page.site, page.lsn, stable);
+    fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
+        if relation_of(event.path).is_none() {
+            return Ok(());
         }
-        let point = &mut self.nodes[host].1;
-        if page.lsn > *point {
-            *point = min_recovery_point(page.disk, page.version);
+        let (_, bytes) = event.written();
+        for page in bytes.chunks_exact(known.geometry().data_page as usize) {
+            page_written(event, DataPage::new(page).lsn(), known)?;
         }
-        announced(page.site, page.lsn, *point)
+        Ok(())
+    }
+
+    fn audit(&mut self, node: &NodeAtEnd<'_>, known: &Knowledge) -> Ruling {
+        let host = node.site.host;
+        let claimed = known.stable_until(host, node.disk, Lsn::INVALID);
+        let start = known
+            .ledger(FIRST_TIMELINE)
+            .map_or(Lsn::INVALID, |ledger| ledger.start());
+        let range = start.max(known.kept_from(host))..claimed;
+        let stable = wal_files::stable_until(node.disk, known.geometry(), FIRST_TIMELINE, range);
+        if stable >= claimed {
+            return Ok(());
+        }
+        let message = "the audit has found what no step has shown: durable WAL is durable no more";
+        Err(node.site.violation(ABOUT.code, message, &[("at", &stable)]))
     }
 }
 
-/// A data page on its way to a file.
-pub(super) struct PageWrite<'a> {
-    pub(super) site: Site<'a>,
-    pub(super) disk: &'a Disk,
-    pub(super) geometry: Geometry,
-    pub(super) version: PgVersion,
-    pub(super) lsn: Lsn,
+/// A data page with this LSN was written to its file.
+fn page_written(event: &DiskEvent<'_>, lsn: Lsn, known: &Knowledge) -> Ruling {
+    let host = event.site.host;
+    if known.recovery(host) != RecoveryState::Archive {
+        return logged(event.site, lsn, known.stable_until(host, event.disk, lsn));
+    }
+    let control = known.control(host);
+    let point = control.map_or(Lsn::INVALID, |control| control.min_recovery_point);
+    announced(event.site, lsn, point)
 }
 
-/// As a crash would find it.
-fn min_recovery_point(disk: &Disk, version: PgVersion) -> Lsn {
-    let bytes = disk
-        .read_platter("global/pg_control", 0, 512)
-        .unwrap_or_default();
-    ControlFile::decode(version, &bytes).map_or(Lsn::INVALID, |control| control.min_recovery_point)
-}
-
-fn streamed(site: Site<'_>, applied: Lsn, flushed: Lsn) -> Result<(), Violation> {
+fn streamed(site: Site<'_>, applied: Lsn, flushed: Lsn) -> Ruling {
     if applied <= flushed {
         return Ok(());
     }
     let message = "a record was applied that had come over the stream and was not yet flushed";
     Err(site.violation(
-        CODE,
+        ABOUT.code,
         message,
         &[("applied", &applied), ("flushed", &flushed)],
     ))
 }
 
-fn durable(site: Site<'_>, applied: Lsn, stable: Lsn) -> Result<(), Violation> {
+fn durable(site: Site<'_>, applied: Lsn, stable: Lsn) -> Ruling {
     if applied <= stable {
         return Ok(());
     }
     let message = "a record was applied that a crash of this node could still take away";
     Err(site.violation(
-        CODE,
+        ABOUT.code,
         message,
         &[("applied", &applied), ("durable on its disk", &stable)],
     ))
 }
 
-fn logged(site: Site<'_>, lsn: Lsn, stable: Lsn) -> Result<(), Violation> {
+fn logged(site: Site<'_>, lsn: Lsn, stable: Lsn) -> Ruling {
     if lsn <= stable {
         return Ok(());
     }
     let message = "a page was written before the WAL that describes its change was durable";
-    Err(site.violation(CODE, message, &[("page", &lsn), ("durable WAL", &stable)]))
+    Err(site.violation(
+        ABOUT.code,
+        message,
+        &[("page", &lsn), ("durable WAL", &stable)],
+    ))
 }
 
-fn announced(site: Site<'_>, lsn: Lsn, point: Lsn) -> Result<(), Violation> {
+fn announced(site: Site<'_>, lsn: Lsn, point: Lsn) -> Ruling {
     if lsn <= point {
         return Ok(());
     }
     let message = "a page was written that is newer than the durable minimum recovery point";
     Err(site.violation(
-        CODE,
+        ABOUT.code,
         message,
         &[("page", &lsn), ("minimum recovery point", &point)],
     ))
@@ -130,9 +145,8 @@ fn announced(site: Site<'_>, lsn: Lsn, point: Lsn) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, SITE, TINY, builder, message};
     use super::*;
-    use crate::disk::Content;
+    use crate::referee::testing::{Bench, SITE, TINY, builder, message};
 
     #[test]
     fn a_record_is_applied_once_its_wal_is_durable() {
@@ -141,9 +155,12 @@ mod tests {
         let mut bench = Bench::new(wal.bytes());
         let second = wal.append(&message(3, 10));
         bench.write_wal(wal.bytes());
-        let mut check = |upto| {
-            let stable = bench.known.stable_until(&bench.disk, &TINY, upto);
-            durable(SITE, upto, stable)
+        let check = |upto| {
+            durable(
+                SITE,
+                upto,
+                bench.node.stable_until(&bench.disk, &TINY, upto),
+            )
         };
         assert_eq!(check(first.end), Ok(()));
         assert_eq!(check(second.end).expect_err("it bites").code, "REPLAY");
@@ -158,31 +175,9 @@ mod tests {
     /// On a standby the control file speaks for a page, elsewhere the WAL itself.
     #[test]
     fn a_page_is_not_written_before_recovery_knows_of_it() {
-        let mut wal = builder();
-        let first = wal.append(&message(3, 10));
-        let mut bench = Bench::new(wal.bytes());
-        let version = PgVersion::V15;
-        let mut control = ControlFile::fresh(version, &TINY, 1, first.start);
-        control.min_recovery_point = Lsn(5000);
-        bench
-            .disk
-            .set_up_file("global/pg_control", Content::new(&control.encode(version)));
-        let mut replay = Replay::new(1);
-        let mut write = |lsn, recovery| {
-            bench.known.recovery = recovery;
-            let disk = &bench.disk;
-            let page = PageWrite {
-                site: SITE,
-                disk,
-                geometry: TINY,
-                version,
-                lsn,
-            };
-            replay.page_written(0, page, &mut bench.known).is_ok()
-        };
-        assert!(write(Lsn(5000), RecoveryState::Archive));
-        assert!(!write(Lsn(5008), RecoveryState::Archive));
-        assert!(write(first.end, RecoveryState::Done));
-        assert!(!write(Lsn(5000), RecoveryState::Done));
+        assert_eq!(announced(SITE, Lsn(5000), Lsn(5000)), Ok(()));
+        assert!(announced(SITE, Lsn(5008), Lsn(5000)).is_err());
+        assert_eq!(logged(SITE, Lsn(5000), Lsn(5000)), Ok(()));
+        assert!(logged(SITE, Lsn(5008), Lsn(5000)).is_err());
     }
 }

@@ -1,335 +1,136 @@
-//! RETAIN: WAL goes when nobody needs it any more, and slots are saved as they move on, so that it can.
+//! RETAIN: old WAL is removed when nothing requires it, and slots are saved as they move on, so that it can be.
 //!
 //! Both are judged when a checkpoint or a restartpoint has ended. What it had to let go of is computed here from scratch,
-//! from the least that it could have seen: slots move, come and go while it runs, and what they hold together is
-//! published a step after somebody has looked at them, which may be long ago for a process that got no CPU.
+//! from the least that it could have seen.
 
-mod horizon;
-
-use super::slot_changes::SlotChange;
-use super::{Scene, Site, control_file, slot};
 use crate::disk::Disk;
-use crate::world::Violation;
-use horizon::{Least, Limits, horizon, required};
-use std::collections::BTreeMap;
+use crate::referee::{
+    About, Change, ChangeKind, Check, CheckpointEnd, Knowledge, Promise, Ruling, Site, Step,
+    Subscription, control_file, horizon, slot_on_disk,
+};
 use std::fmt::Display;
-use walsim_core::base::{Geometry, Lsn, PgVersion, Pid};
-use walsim_core::call::{DiskError, Effect, Message, Place, SlotMessage};
-use walsim_core::node::PmState;
-use walsim_core::shmem::{Role, Shmem};
+use walsim_core::base::{Geometry, PgVersion};
 use walsim_core::wal::names::WalFile;
+use walsim_core::wire::control_file::ControlFile;
 
-const CODE: &str = "RETAIN";
+const ABOUT: About = About {
+    code: "RETAIN",
+    promise: Promise::Safety,
+    statement: "WAL goes once nobody needs it, and slots are saved as they move on.",
+    details: "Judged when a checkpoint or a restartpoint has ended. No segment may lie before the first one that is\n\
+              needed by recovery, by wal_keep_size, or by a valid slot within max_slot_wal_keep_size, computed from\n\
+              the least that the checkpoint could have seen of each; and every slot's file must be at least where\n\
+              the slot was when the checkpoint began. Exempt are files of which the log says that they could not\n\
+              be removed, and slots that a failing or full disk did not let be saved.",
+    source: "Checkpoints and restartpoints remove old segments up to a horizon that KeepLogSeg computes from wal_keep_size,\n\
+             slots and max_slot_wal_keep_size (xlog.c), and save slots first: CheckPointReplicationSlots (slot.c)",
+};
 
-/// Where a process stands that has looked at all slots, and publishes in its next step what it has found.
-const LOOKED: Place = Place::ReplicationSlotsComputeRequiredLSN;
+const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Checkpoint)];
 
-/// What is known of each node.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Retain {
-    nodes: Vec<Node>,
-}
-
+/// Remembers nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-struct Node {
-    /// What slots hold together, as it was published last.
-    published: Least,
-    /// What was found and is not published yet.
-    found: BTreeMap<Pid, Least>,
-    /// Checkpoints begun.
-    begun: u32,
-    window: Option<Window>,
-}
-
-/// What a checkpoint may have seen since it began.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Window {
-    /// The redo point that the control file names, to see it change.
-    redo: Lsn,
-    published: Least,
-    /// Slots were invalidated, and what the others hold is not published yet.
-    invalidated: bool,
-    /// The least position of each slot that could have been saved all the time.
-    slots: BTreeMap<String, Lsn>,
-    limits: Limits,
-    /// The least end of WAL, on a standby.
-    end: Lsn,
-    /// What could not be removed.
-    stuck: Vec<String>,
-    /// The disk has failed a slot.
-    unsaved: bool,
-}
+pub(super) struct Retain;
 
 /// Where a checkpoint has ended.
 #[derive(Clone, Copy, Debug)]
 struct Ground<'a> {
     site: Site<'a>,
     disk: &'a Disk,
+    control: Option<&'a ControlFile>,
     version: PgVersion,
-    geometry: Geometry,
+    geometry: &'a Geometry,
 }
 
-/// The least position of each slot since a checkpoint began that has ended well.
-pub(super) type Saved = BTreeMap<String, Lsn>;
-
-impl Retain {
-    pub(super) fn new(nodes: usize) -> Self {
-        Self {
-            nodes: vec![Node::default(); nodes],
-        }
+impl Check for Retain {
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
-    /// A server is gone with its shared memory.
-    pub(super) fn forget(&mut self, host: usize) {
-        self.nodes[host] = Node::default();
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
     }
 
-    /// When a checkpoint has ended: what every slot's file must be able to tell from now on.
-    pub(super) fn after_step(
-        &mut self,
-        scene: &Scene<'_>,
-        change: SlotChange,
-    ) -> Result<Option<Saved>, Violation> {
-        let Some((pid, role)) = scene.ran else {
-            return Ok(None);
-        };
-        let shmem = scene.view.shmem();
-        let node = &mut self.nodes[scene.host];
-        match role {
-            Role::Backend | Role::WalSender => {
-                node.publish(scene, pid, role, change);
-                node.widen(shmem, change);
-                Ok(None)
-            }
-            Role::Startup => {
-                // Slots are read from disk before anybody else may touch them.
-                if scene.view.postmaster_state() == Some(PmState::Startup) {
-                    *node = Node {
-                        published: required(shmem),
-                        ..Node::default()
-                    };
-                }
-                Ok(None)
-            }
-            Role::Checkpointer => {
-                node.publish(scene, pid, role, change);
-                node.checkpoint(scene, change)
-            }
-            Role::Postmaster | Role::WalWriter | Role::WalReceiver => Ok(None),
-        }
-    }
-}
-
-impl Node {
-    /// What a process has found in its last step it has published in this one.
-    fn publish(&mut self, scene: &Scene<'_>, pid: Pid, role: Role, change: SlotChange) {
-        if let Some(found) = self.found.remove(&pid) {
-            let ended = scene.effects.0.iter();
-            let ended =
-                ended.filter(|(who, effect)| *who == pid && matches!(effect, Effect::Exit(_)));
-            // Who was ended may have come to publish it, or not.
-            self.published = if ended.count() > 0 {
-                self.published.min(found)
-            } else {
-                found
-            };
-            if role == Role::Checkpointer
-                && let Some(window) = &mut self.window
-                && core::mem::take(&mut window.invalidated)
-            {
-                window.published = self.published;
-            }
-        }
-        let looked = || {
-            scene
-                .view
-                .process(pid)
-                .is_some_and(|process| process.at == LOOKED)
-        };
-        if (change.in_use || self.published != Least::default()) && looked() {
-            self.found.insert(pid, required(scene.view.shmem()));
-        }
-    }
-
-    fn widen(&mut self, shmem: &Shmem, change: SlotChange) {
-        if let Some(window) = &mut self.window {
-            window.widen(shmem, self.published);
-            if change.any {
-                window.slots_moved(shmem);
-            }
-        }
-    }
-
-    fn checkpoint(
-        &mut self,
-        scene: &Scene<'_>,
-        change: SlotChange,
-    ) -> Result<Option<Saved>, Violation> {
-        let shmem = scene.view.shmem();
-        let begun = core::mem::replace(&mut self.begun, shmem.checkpointer.started);
-        let mut begins = begun != self.begun;
-        let mut ended = None;
-        for (_, effect) in &scene.effects.0 {
-            let Effect::Log(event) = effect else { continue };
-            let message = &event.message;
-            begins |= *message == Message::ShuttingDownXlog;
-            if *message == Message::Checkpoint("complete") {
-                ended = Some(None);
-            } else if let Message::RestartPoint(redo) = message {
-                ended = Some(Some(*redo));
-            }
-            if let Some(window) = &mut self.window {
-                window.heard(message);
-            }
-        }
-        self.widen(shmem, change);
-        let window = self.window.take_if(|_| ended.is_some());
-        // The next one may begin in the step in which this one ends.
-        if begins {
-            self.window = Some(Window::new(shmem, self.published));
-        }
-        let (Some(restartpoint), Some(window)) = (ended, window) else {
-            return Ok(None);
-        };
-        let ground = Ground {
-            site: scene.site(),
-            disk: scene.disk,
-            version: shmem.settings.pg_version,
-            geometry: scene.geometry,
-        };
-        window.removed(ground, restartpoint)?;
-        window.saved(ground)
-    }
-}
-
-impl Window {
-    fn new(shmem: &Shmem, published: Least) -> Self {
-        let slots = shmem.slots.slots.iter();
-        let slots = slots.filter(|slot| {
-            slot.in_use
-                && !slot.temporary
-                && slot.invalidated.is_none()
-                && slot.restart_lsn.is_valid()
-        });
-        Self {
-            redo: shmem.control.checkpoint_copy.redo,
-            published,
-            invalidated: false,
-            slots: slots
-                .map(|slot| (slot.name.clone(), slot.restart_lsn))
-                .collect(),
-            limits: Limits::of(&shmem.settings),
-            end: end_of_wal(shmem),
-            stuck: Vec::new(),
-            unsaved: false,
-        }
-    }
-
-    /// A step was made while the checkpoint is under way.
-    fn widen(&mut self, shmem: &Shmem, published: Least) {
-        let redo = shmem.control.checkpoint_copy.redo;
-        let named = core::mem::replace(&mut self.redo, redo) != redo;
-        self.published = if named && Least::is_saved_first(&shmem.settings) {
-            // It goes by what is published once the control file names it.
-            published
-        } else {
-            self.published.min(published)
-        };
-        self.limits = self.limits.widest(Limits::of(&shmem.settings));
-        self.end = self.end.min(end_of_wal(shmem));
-    }
-
-    fn slots_moved(&mut self, shmem: &Shmem) {
-        self.slots.retain(|name, least| {
-            let slot = shmem
-                .slots
-                .find(name)
-                .map(|index| &shmem.slots.slots[index]);
-            let slot = slot.filter(|slot| slot.invalidated.is_none());
-            *least = slot.map_or(Lsn::INVALID, |slot| slot.restart_lsn.min(*least));
-            least.is_valid()
-        });
-    }
-
-    fn heard(&mut self, message: &Message) {
-        self.invalidated |= matches!(message, Message::Slot(SlotMessage::Invalidating { .. }));
-        if let Message::File { path, error, .. } = message {
-            if let Some(name) = path.as_str().strip_prefix("pg_wal/") {
-                self.stuck.push(name.to_owned());
-            }
-            // A file that is in its own way is no failure of the disk.
-            let failed = matches!(error, DiskError::Io | DiskError::NoSpace);
-            self.unsaved |= failed && path.as_str().starts_with("pg_replslot/");
-        }
-    }
-
-    /// No segment lies below what was needed.
-    fn removed(&self, ground: Ground<'_>, restartpoint: Option<Lsn>) -> Result<(), Violation> {
-        let (disk, geometry) = (ground.disk, ground.geometry);
-        let Some(control) = control_file::on_platter(disk, ground.version) else {
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, known: &Knowledge) -> Ruling {
+        let Change::Checkpoint(end) = change else {
             return Ok(());
         };
-        let redo = control.checkpoint_copy.redo;
-        let (redo, end) = match restartpoint {
-            Some(at) => (redo.min(at), self.end),
-            None => {
-                let at = control.checkpoint;
-                (redo, control_file::checkpoint_end(disk, &geometry, at))
-            }
+        let ground = Ground {
+            site: step.site,
+            disk: step.disk,
+            control: known.control(step.site.host),
+            version: known.version(),
+            geometry: known.geometry(),
         };
-        let keep = horizon(&geometry, redo, end, self.published, self.limits);
-        for name in disk.list("pg_wal") {
-            let (Some(WalFile::Segment(_, segment)) | Some(WalFile::Partial(_, segment))) =
-                WalFile::parse(&geometry, &name)
-            else {
-                continue;
-            };
-            if segment >= keep || self.stuck.contains(&name) {
-                continue;
-            }
-            let needed = geometry.segment_start(keep);
-            let message = "WAL that nobody needs is still there after a checkpoint";
-            let facts: [(&str, &dyn Display); 5] = [
-                ("file", &name),
-                ("needed from", &needed),
-                ("redo point", &redo),
-                ("held by slots", &self.published),
-                ("end of WAL", &end),
-            ];
-            return Err(ground.site.violation(CODE, message, &facts));
-        }
-        Ok(())
-    }
-
-    /// Every slot's file has come at least to where the slot was when the checkpoint began.
-    fn saved(self, ground: Ground<'_>) -> Result<Option<Saved>, Violation> {
-        if self.unsaved {
-            return Ok(None);
-        }
-        for (name, least) in &self.slots {
-            let on_disk = slot::on_disk(ground.disk, ground.version, name).unwrap_or_default();
-            // Whoever drops a slot takes its directory away first.
-            let dropped = !ground.disk.exists(&format!("pg_replslot/{name}"));
-            if on_disk < *least && !dropped {
-                let message = "a checkpoint has not saved how far a slot is";
-                let facts: [(&str, &dyn Display); 3] = [
-                    ("slot", name),
-                    ("restart_lsn when the checkpoint began", least),
-                    ("restart_lsn on its disk", &on_disk),
-                ];
-                return Err(ground.site.violation(CODE, message, &facts));
-            }
-        }
-        Ok(Some(self.slots))
+        removed(end, ground)?;
+        saved(end, ground)
     }
 }
 
-/// From where a restartpoint counts back.
-fn end_of_wal(shmem: &Shmem) -> Lsn {
-    shmem
-        .walrcv
-        .flushed_upto
-        .max(shmem.recovery.last_replayed_end)
+/// No segment lies below what was needed.
+fn removed(
+    CheckpointEnd {
+        restartpoint,
+        window,
+    }: &CheckpointEnd,
+    ground: Ground<'_>,
+) -> Ruling {
+    let (disk, geometry) = (ground.disk, ground.geometry);
+    let Some(control) = ground.control else {
+        return Ok(());
+    };
+    let redo = control.checkpoint_copy.redo;
+    let (redo, end) = match restartpoint {
+        Some(at) => (redo.min(*at), window.end),
+        None => (
+            redo,
+            control_file::checkpoint_end(disk, geometry, control.checkpoint),
+        ),
+    };
+    let keep = horizon(geometry, redo, end, window.published, window.limits);
+    for name in disk.list("pg_wal") {
+        let (Some(WalFile::Segment(_, segment)) | Some(WalFile::Partial(_, segment))) =
+            WalFile::parse(geometry, &name)
+        else {
+            continue;
+        };
+        if segment >= keep || window.stuck.contains(&name) {
+            continue;
+        }
+        let needed = geometry.segment_start(keep);
+        let message = "WAL that nothing requires is still there after a checkpoint";
+        let facts: [(&str, &dyn Display); 5] = [
+            ("file", &name),
+            ("needed from", &needed),
+            ("redo point", &redo),
+            ("held by slots", &window.published),
+            ("end of WAL", &end),
+        ];
+        return Err(ground.site.violation(ABOUT.code, message, &facts));
+    }
+    Ok(())
+}
+
+/// Every slot's file has come at least to where the slot was when the checkpoint began.
+fn saved(CheckpointEnd { window, .. }: &CheckpointEnd, ground: Ground<'_>) -> Ruling {
+    if window.unsaved {
+        return Ok(());
+    }
+    for (name, least) in &window.slots {
+        let on_disk = slot_on_disk(ground.disk, ground.version, name).unwrap_or_default();
+        // Dropping a slot takes its directory away first.
+        let dropped = !ground.disk.exists(&format!("pg_replslot/{name}"));
+        if on_disk < *least && !dropped {
+            let message = "a checkpoint has not saved how far a slot is";
+            let facts: [(&str, &dyn Display); 3] = [
+                ("slot", name),
+                ("restart_lsn when the checkpoint began", least),
+                ("restart_lsn on its disk", &on_disk),
+            ];
+            return Err(ground.site.violation(ABOUT.code, message, &facts));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,97 +1,100 @@
 //! SEND: a walsender ships only WAL that no crash of its own node can take back, and ships it unchanged.
 
-use super::ledger::Ledger;
-use super::{Known, Scene, Site};
-use crate::world::Violation;
-use std::collections::BTreeMap;
-use walsim_core::base::{Lsn, Pid};
-use walsim_core::call::{Effect, NetOp};
-use walsim_core::shmem::Role;
+use crate::referee::{
+    About, Change, ChangeKind, Check, FIRST_TIMELINE, Knowledge, Ledger, Promise, Ruling, Site,
+    Step, Subscription, WireEnd, WireMessage,
+};
+use walsim_core::base::Lsn;
 
-const CODE: &str = "SEND";
+const ABOUT: About = About {
+    code: "SEND",
+    promise: Promise::Safety,
+    statement: "A walsender never ships bytes beyond its own durable flush point.",
+    details: "Judged when a walsender hands WAL to the network: every byte of the message must be stable on the\n\
+              sender's disk, which means that every crash the disk could suffer now would keep it; and the bytes\n\
+              must be those of the log. What shared memory claims to have flushed does not count.",
+    source: "A walsender sends WAL up to the flush position of a primary, up to what a standby has replayed or its\n\
+             walreceiver has flushed: XLogSendPhysical, GetStandbyFlushRecPtr (walsender.c)",
+};
 
-/// Bytes of a CopyData message before the WAL in it: `d`, length, `w`, three numbers.
-const HEADER: usize = 30;
+const SUBSCRIPTIONS: [Subscription; 2] = [
+    Subscription::Change(ChangeKind::Sent),
+    Subscription::Message(WireEnd::ServerSends, Some(b'd')),
+];
 
-/// How far each walsender of each node has got.
+/// Bytes in the body of a CopyData message before the WAL in it: `w` and three numbers.
+const HEADER: usize = 25;
+
+/// Remembers nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub(super) struct Send {
-    sent: BTreeMap<(usize, Pid), Lsn>,
-}
+pub(super) struct Send;
 
-impl Send {
-    pub(super) fn forget(&mut self, host: usize) {
-        self.sent.retain(|(other, _), _| *other != host);
+impl Check for Send {
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
-    /// How far a walsender has got.
-    pub(super) fn sent(&self, host: usize, pid: Pid) -> Lsn {
-        self.sent.get(&(host, pid)).copied().unwrap_or_default()
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
     }
 
-    pub(super) fn after_step(
-        &mut self,
-        scene: &Scene<'_>,
-        ledger: &Ledger,
-        known: &mut Known,
-    ) -> Result<(), Violation> {
-        let Some((pid, Role::WalSender)) = scene.ran else {
+    /// What the walsender says in shared memory that it has sent.
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, known: &Knowledge) -> Ruling {
+        let Change::Sent(moved) = change else {
             return Ok(());
         };
-        let shmem = scene.view.shmem();
-        let site = scene.site();
-        let entry = shmem.walsnd.iter().find(|entry| entry.pid == Some(pid));
-        if let Some(entry) = entry {
-            let before = self
-                .sent
-                .insert((scene.host, pid), entry.sent)
-                .unwrap_or_default();
-            if entry.sent > before {
-                if shmem.recovery_in_progress() {
-                    let valid = shmem
-                        .recovery
-                        .last_replayed_end
-                        .max(shmem.walrcv.flushed_upto);
-                    cascaded(site, entry.sent, valid)?;
-                } else {
-                    let stable = known.stable_until(scene.disk, &scene.geometry, entry.sent);
-                    sent(site, entry.sent, stable, shmem.xlog.flush)?;
-                }
-            }
+        if moved.to <= moved.from {
+            return Ok(());
         }
-        for (_, effect) in &scene.effects.0 {
-            if let Effect::Net(_, NetOp::Send([header, data])) = effect
-                && let Some((start, rest)) = wal_in(header)
-            {
-                let middle = start + rest.len() as u64;
-                unchanged(site, ledger, start, rest)?;
-                unchanged(site, ledger, middle, data)?;
-                if !shmem.recovery_in_progress() {
-                    let end = middle + data.len() as u64;
-                    let stable = known.stable_until(scene.disk, &scene.geometry, end);
-                    sent(site, end, stable, shmem.xlog.flush)?;
-                }
-            }
+        let shmem = step.view.shmem();
+        if shmem.recovery_in_progress() {
+            let valid = shmem
+                .recovery
+                .last_replayed_end
+                .max(shmem.walrcv.flushed_upto);
+            cascaded(step.site, moved.to, valid)
+        } else {
+            let stable = known.stable_until(step.site.host, step.disk, moved.to);
+            sent(step.site, moved.to, stable, shmem.xlog.flush)
         }
-        Ok(())
+    }
+
+    /// What it has sent.
+    fn on_message(&mut self, message: &WireMessage<'_>, known: &Knowledge) -> Ruling {
+        let [head, data] = message.parts;
+        let Some((start, rest)) = wal_in(head) else {
+            return Ok(());
+        };
+        let middle = start + rest.len() as u64;
+        if let Some(ledger) = known.ledger(FIRST_TIMELINE) {
+            unchanged(message.site, ledger, start, rest)?;
+            unchanged(message.site, ledger, middle, data)?;
+        }
+        let shmem = message.view.shmem();
+        if shmem.recovery_in_progress() {
+            return Ok(());
+        }
+        let end = middle + data.len() as u64;
+        let stable = known.stable_until(message.site.host, message.disk, end);
+        sent(message.site, end, stable, shmem.xlog.flush)
     }
 }
 
-/// Where the WAL in a message belongs, and what of it stands in the same piece.
-fn wal_in(piece: &[u8]) -> Option<(Lsn, &[u8])> {
-    if piece.first() != Some(&b'd') || piece.get(5) != Some(&b'w') {
+/// Where the WAL in a message belongs, and what of it stands in the first part of its body.
+fn wal_in(head: &[u8]) -> Option<(Lsn, &[u8])> {
+    if head.first() != Some(&b'w') {
         return None;
     }
-    let start = piece.get(6..14)?.try_into().ok()?;
-    Some((Lsn(u64::from_be_bytes(start)), piece.get(HEADER..)?))
+    let start = head.get(1..9)?.try_into().ok()?;
+    Some((Lsn(u64::from_be_bytes(start)), head.get(HEADER..)?))
 }
 
-fn sent(site: Site<'_>, sent: Lsn, stable: Lsn, flush: Lsn) -> Result<(), Violation> {
+fn sent(site: Site<'_>, sent: Lsn, stable: Lsn, flush: Lsn) -> Ruling {
     if sent <= stable {
         return Ok(());
     }
     Err(site.violation(
-        CODE,
+        ABOUT.code,
         "WAL was sent that a crash of the sender could still take back",
         &[
             ("sent", &sent),
@@ -101,27 +104,31 @@ fn sent(site: Site<'_>, sent: Lsn, stable: Lsn, flush: Lsn) -> Result<(), Violat
     ))
 }
 
-fn cascaded(site: Site<'_>, sent: Lsn, valid: Lsn) -> Result<(), Violation> {
+fn cascaded(site: Site<'_>, sent: Lsn, valid: Lsn) -> Ruling {
     if sent <= valid {
         return Ok(());
     }
     let message = "a standby has sent WAL that it has neither replayed nor flushed";
-    Err(site.violation(CODE, message, &[("sent", &sent), ("valid", &valid)]))
+    Err(site.violation(ABOUT.code, message, &[("sent", &sent), ("valid", &valid)]))
 }
 
-fn unchanged(site: Site<'_>, ledger: &Ledger, start: Lsn, bytes: &[u8]) -> Result<(), Violation> {
+fn unchanged(site: Site<'_>, ledger: &Ledger, start: Lsn, bytes: &[u8]) -> Ruling {
     let Some(at) = ledger.difference(start, bytes) else {
         return Ok(());
     };
     let facts: [(&str, &dyn std::fmt::Display); 2] =
         [("message", &start), ("first difference", &at)];
-    Err(site.violation(CODE, "other bytes were sent than those in the WAL", &facts))
+    Err(site.violation(
+        ABOUT.code,
+        "other bytes were sent than those in the WAL",
+        &facts,
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, SITE, builder, message};
     use super::*;
+    use crate::referee::testing::{Bench, SITE, TINY, builder, message};
     use walsim_core::base::TimestampTz;
     use walsim_core::wire::replication::{XLogDataHeader, xlog_data_frame_header};
 
@@ -133,9 +140,9 @@ mod tests {
             send_time: TimestampTz(0),
         };
         let frame = xlog_data_frame_header(&header, 22);
-        assert_eq!(wal_in(&frame), Some((Lsn(77), &[][..])));
-        assert_eq!(wal_in(b"d\0\0\0\x12k"), None);
-        assert_eq!(wal_in(b"d\0\0\0\x12w"), None);
+        assert_eq!(wal_in(&frame[5..]), Some((Lsn(77), &[][..])));
+        assert_eq!(wal_in(b"k"), None);
+        assert_eq!(wal_in(b"w"), None);
     }
 
     /// Written is not durable: the difference is a loss of power.
@@ -146,10 +153,8 @@ mod tests {
         let mut bench = Bench::new(wal.bytes());
         let second = wal.append(&message(3, 10));
         bench.write_wal(wal.bytes());
-        let mut check = |upto| {
-            let stable = bench
-                .known
-                .stable_until(&bench.disk, &bench.geometry(), upto);
+        let check = |upto| {
+            let stable = bench.node.stable_until(&bench.disk, &TINY, upto);
             sent(SITE, upto, stable, upto)
         };
         assert_eq!(check(first.end), Ok(()));
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn other_bytes_than_those_in_the_wal_bite() {
-        let mut ledger = Ledger::new(super::super::testing::TINY, Lsn(1024));
+        let mut ledger = Ledger::new(TINY, Lsn(1024));
         ledger.append(&[1, 2, 3]);
         assert_eq!(unchanged(SITE, &ledger, Lsn(1025), &[2, 3, 9]), Ok(()));
         assert!(unchanged(SITE, &ledger, Lsn(1025), &[2, 4]).is_err());

@@ -1,147 +1,159 @@
 //! SLOT: the WAL that a slot holds is there. What counts is not where shared memory has the slot, but where its state
 //! file would have it after a loss of power: WAL that only the older of two reachable files asks for must be there, too.
 
-use super::slot_changes::SlotChange;
-use super::{FIRST_TIMELINE, Scene, Site};
 use crate::disk::Disk;
-use crate::world::Violation;
+use crate::referee::{
+    About, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge, NodeAtEnd, PerNode,
+    Promise, Ruling, ServerEvent, ServerKind, Site, Step, Subscription, Violation, segment_of,
+    slot_name_of, slot_on_disk,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use walsim_core::base::{Geometry, Lsn, PgVersion, Pid, SegmentNo};
 use walsim_core::call::{DiskError, DiskOp, Effect, Message};
-use walsim_core::node::PmState;
 use walsim_core::shmem::{self, Role, Shmem};
 use walsim_core::wal::names::segment_path;
-use walsim_core::wire::slot_file::{FILE_LEN, Persistency, SlotFile};
 
-const CODE: &str = "SLOT";
+const ABOUT: About = About {
+    code: "SLOT",
+    promise: Promise::Safety,
+    statement: "All WAL that a slot's file asks for is there.",
+    details: "Judged when a segment is about to go, when a state file gets its name, and when a server opens: from the\n\
+              lowest position that a loss of power could now give the slot, to the end of the node's WAL, all\n\
+              segments must be in pg_wal. What shared memory has does not count. Exempt are slots that hold nothing\n\
+              or whose file says that they are invalid, temporary ones, and WAL that was given up before a standby\n\
+              reported less than it had before.",
+    source: "A checkpoint keeps the WAL that the saved state of a slot asks for: ReplicationSlotsComputeRequiredLSN,\n\
+             InvalidateObsoleteReplicationSlots (slot.c), KeepLogSeg (xlog.c)",
+};
+
+const SUBSCRIPTIONS: [Subscription; 3] = [
+    Subscription::Step(&[
+        Role::Backend,
+        Role::WalSender,
+        Role::Checkpointer,
+        Role::Startup,
+    ]),
+    Subscription::Server(ServerKind::Open),
+    Subscription::Disk(DiskKind::Remove, FileClass::Wal),
+];
 
 const DIRECTORY: &str = "pg_replslot";
 
-/// What is known of the slots of all nodes.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+/// What is remembered of the slots of all nodes.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Slot {
-    version: PgVersion,
-    geometry: Geometry,
-    nodes: Vec<Slots>,
+    nodes: PerNode<Slots>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Slots {
+    /// The run of the server to which `last` and `reporting` belong.
+    boot: u32,
     /// Where shared memory had them, by their numbers.
     last: Vec<Lsn>,
     /// WAL before these positions was given up for good. A standby may report less than before, and its slot goes back;
     /// or its first report is the first that its slot knows of.
     given_up: BTreeMap<String, Lsn>,
-    /// Walsenders whose first report has given a slot its position, which nobody else knows of before their next step.
+    /// Walsenders whose first report has given a slot its position, which no other process knows of before their next
+    /// step.
     reporting: BTreeMap<Pid, String>,
     /// Slots that a failing or full disk did not let be saved.
     unsaved: BTreeSet<String>,
     /// Checkpoints begun, and the least `max_slot_wal_keep_size` since the last one did.
     begun: u32,
     limit: Option<u64>,
-    /// The server runs.
-    open: bool,
 }
 
 /// A node whose slots are looked at.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Holder<'a> {
-    pub(super) site: Site<'a>,
-    pub(super) host: usize,
-    pub(super) disk: &'a Disk,
+struct Holder<'a> {
+    site: Site<'a>,
+    disk: &'a Disk,
+    version: PgVersion,
+    geometry: &'a Geometry,
     /// End of its WAL.
-    pub(super) end: Lsn,
+    end: Lsn,
+}
+
+impl<'a> Holder<'a> {
+    fn new(site: Site<'a>, disk: &'a Disk, known: &'a Knowledge) -> Self {
+        Self {
+            site,
+            disk,
+            version: known.version(),
+            geometry: known.geometry(),
+            end: known.wal_end_of(site.host),
+        }
+    }
+}
+
+impl Check for Slot {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn after_step(&mut self, step: &Step<'_>, known: &Knowledge) -> Ruling {
+        let Some((pid, _)) = step.ran else {
+            return Ok(());
+        };
+        let shmem = step.view.shmem();
+        let slots = self.nodes.of(step.site.host);
+        slots.boot(step.site.boot);
+        slots.follow(shmem, pid);
+        if known.slots_moved(step.site.host) {
+            slots.positions(shmem, pid);
+        }
+        for (_, effect) in &step.effects.0 {
+            match effect {
+                Effect::Disk(_, DiskOp::Rename { from, to }) => {
+                    let slots = self.nodes.of(step.site.host);
+                    slots.renamed(from.as_str());
+                    if let Some(name) = slot_name_of(to.as_str()) {
+                        slots.unsaved.remove(name);
+                        self.whole(Holder::new(step.site, step.disk, known), name)?;
+                    }
+                }
+                Effect::Log(event) => self.nodes.of(step.site.host).heard(&event.message),
+                Effect::Disk(..) | Effect::Net(..) | Effect::Exit(_) | Effect::Halt => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn on_server(&mut self, event: &ServerEvent<'_>, known: &Knowledge) -> Ruling {
+        self.all(Holder::new(event.site, event.disk, known))
+    }
+
+    fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
+        let Some((FIRST_TIMELINE, segment)) = segment_of(known.geometry(), event.path) else {
+            return Ok(());
+        };
+        let slots = event.view.map_or(&[][..], |view| &view.shmem().slots.slots);
+        self.segment_removed(Holder::new(event.site, event.disk, known), segment, slots)
+    }
+
+    fn audit(&mut self, node: &NodeAtEnd<'_>, known: &Knowledge) -> Ruling {
+        self.all(Holder::new(node.site, node.disk, known))
+    }
 }
 
 impl Slot {
-    pub(super) fn new(nodes: usize, version: PgVersion, geometry: Geometry) -> Self {
-        Self {
-            version,
-            geometry,
-            nodes: vec![Slots::default(); nodes],
-        }
-    }
-
-    /// A server is gone with its shared memory.
-    pub(super) fn forget(&mut self, host: usize) {
-        let slots = &mut self.nodes[host];
-        slots.last.clear();
-        slots.reporting.clear();
-        slots.open = false;
-    }
-
-    pub(super) fn after_step(
-        &mut self,
-        scene: &Scene<'_>,
-        change: SlotChange,
-        end: Lsn,
-    ) -> Result<(), Violation> {
-        let Some((pid, role)) = scene.ran else {
-            return Ok(());
-        };
-        let holder = Holder {
-            site: scene.site(),
-            host: scene.host,
-            disk: scene.disk,
-            end,
-        };
-        match role {
-            Role::Postmaster => {
-                let state = scene.view.postmaster_state();
-                let open = matches!(state, Some(PmState::Run | PmState::HotStandby));
-                let slots = &mut self.nodes[scene.host];
-                let opens = open && !slots.open;
-                slots.open = open;
-                if opens { self.all(holder) } else { Ok(()) }
-            }
-            Role::Backend | Role::WalSender | Role::Checkpointer | Role::Startup => {
-                let slots = &mut self.nodes[scene.host];
-                let shmem = scene.view.shmem();
-                slots.follow(shmem, pid);
-                if change.any {
-                    slots.positions(shmem, pid);
-                }
-                for (_, effect) in &scene.effects.0 {
-                    match effect {
-                        Effect::Disk(_, DiskOp::Rename { to, .. }) => {
-                            if let Some(name) = slot_of(to.as_str()) {
-                                self.nodes[scene.host].unsaved.remove(name);
-                                self.whole(holder, name)?;
-                            }
-                        }
-                        Effect::Log(event) => self.nodes[scene.host].heard(&event.message),
-                        Effect::Disk(..) | Effect::Net(..) | Effect::Exit(_) | Effect::Halt => {}
-                    }
-                }
-                Ok(())
-            }
-            Role::WalWriter | Role::WalReceiver => Ok(()),
-        }
-    }
-
-    /// A name is about to go.
-    pub(super) fn removed(&mut self, holder: Holder<'_>, path: &str) {
-        // The last act of making a slot: whatever had its name before is forgotten.
-        if let Some(name) = path.strip_prefix(DIRECTORY)
-            && let Some(name) = name.strip_prefix('/').and_then(|n| n.strip_suffix(".tmp"))
-        {
-            self.nodes[holder.host].given_up.remove(name);
-        }
-    }
-
     /// A segment is about to go. `slots` are those in shared memory.
-    pub(super) fn segment_removed(
+    fn segment_removed(
         &mut self,
         holder: Holder<'_>,
         segment: SegmentNo,
         slots: &[shmem::Slot],
-    ) -> Result<(), Violation> {
-        if segment > self.geometry.segment_before(holder.end) {
+    ) -> Ruling {
+        if segment > holder.geometry.segment_before(holder.end) {
             return Ok(());
         }
-        let names: Vec<String> = self.names(holder).collect();
-        for name in names {
+        for name in reachable_names(holder.disk) {
             if self
                 .held_from(holder, &name)
                 .is_none_or(|from| segment < from)
@@ -149,11 +161,11 @@ impl Slot {
                 continue;
             }
             if !self.is_known_hazard(holder, segment, &name, slots) {
-                let message = "a segment of WAL goes that a slot holds";
-                return Err(self.violation(holder, &name, segment, message));
+                let message = "a segment of WAL that a slot requires is being removed";
+                return Err(holder.violation(&name, segment, message));
             }
-            let next = self.geometry.segment_start(SegmentNo(segment.0 + 1));
-            self.nodes[holder.host].give_up(&name, next);
+            let next = holder.geometry.segment_start(SegmentNo(segment.0 + 1));
+            self.nodes.of(holder.site.host).give_up(&name, next);
         }
         Ok(())
     }
@@ -162,87 +174,109 @@ impl Slot {
     /// `max_slot_wal_keep_size` if memory has the slot further on, the same in 15 if the slot could not be saved, and in
     /// both versions if what could not be saved is that it is invalid.
     fn is_known_hazard(
-        &self,
+        &mut self,
         holder: Holder<'_>,
         segment: SegmentNo,
         name: &str,
         slots: &[shmem::Slot],
     ) -> bool {
-        let node = &self.nodes[holder.host];
+        let geometry = holder.geometry;
+        let node = self.nodes.of(holder.site.host);
         let named = |slot: &&shmem::Slot| slot.in_use && slot.name == name;
         let Some(slot) = slots.iter().find(named) else {
             return false;
         };
         let unsaved = node.unsaved.contains(name);
-        let last = self.geometry.segment_of(holder.end).0;
-        let beyond = |limit: u64| segment.0 + limit / u64::from(self.geometry.segment) < last;
-        let moved_on = self.geometry.segment_of(slot.restart_lsn) > segment;
+        let last = geometry.segment_of(holder.end).0;
+        let beyond = |limit: u64| segment.0 + limit / u64::from(geometry.segment) < last;
+        let moved_on = geometry.segment_of(slot.restart_lsn) > segment;
         unsaved && slot.invalidated.is_some()
-            || unsaved && moved_on && self.version < PgVersion::V18
+            || unsaved && moved_on && holder.version < PgVersion::V18
             || moved_on && node.limit.is_some_and(beyond)
     }
 
     /// All slots of a node.
-    pub(super) fn all(&self, holder: Holder<'_>) -> Result<(), Violation> {
-        let mut names = self.names(holder);
-        names.try_for_each(|name| self.whole(holder, &name))
+    fn all(&mut self, holder: Holder<'_>) -> Ruling {
+        let names = reachable_names(holder.disk);
+        names.iter().try_for_each(|name| self.whole(holder, name))
     }
 
     /// All the WAL of a slot.
-    fn whole(&self, holder: Holder<'_>, name: &str) -> Result<(), Violation> {
+    fn whole(&mut self, holder: Holder<'_>, name: &str) -> Ruling {
         let Some(from) = self.held_from(holder, name) else {
             return Ok(());
         };
-        let upto = self.geometry.segment_before(holder.end);
+        let upto = holder.geometry.segment_before(holder.end);
         for segment in (from.0..=upto.0).map(SegmentNo) {
-            let path = segment_path(&self.geometry, FIRST_TIMELINE, segment);
+            let path = segment_path(holder.geometry, FIRST_TIMELINE, segment);
             if !holder.disk.exists(&path) {
                 let message = "a slot holds WAL that is not there";
-                return Err(self.violation(holder, name, segment, message));
+                return Err(holder.violation(name, segment, message));
             }
         }
         Ok(())
     }
 
-    fn names(&self, holder: Holder<'_>) -> impl Iterator<Item = String> {
-        let names = holder.disk.reachable_names(DIRECTORY).into_iter();
-        // Directories in the making, or of slots that were dropped, are removed by every start.
-        names
-            .filter(|name| !name.ends_with(".tmp"))
-            .map(|name| String::from(&*name))
-    }
-
     /// The first segment that a slot holds after some loss of power that could happen now.
-    fn held_from(&self, holder: Holder<'_>, name: &str) -> Option<SegmentNo> {
-        let given_up = self.nodes[holder.host].given_up.get(name);
-        let from = on_disk(holder.disk, self.version, name)?;
-        let from = from.max(given_up.copied().unwrap_or_default());
-        Some(self.geometry.segment_of(from))
+    fn held_from(&mut self, holder: Holder<'_>, name: &str) -> Option<SegmentNo> {
+        let given_up = self.nodes.of(holder.site.host).given_up.get(name).copied();
+        let from = slot_on_disk(holder.disk, holder.version, name)?;
+        Some(
+            holder
+                .geometry
+                .segment_of(from.max(given_up.unwrap_or_default())),
+        )
     }
+}
 
-    fn violation(
-        &self,
-        holder: Holder<'_>,
-        name: &str,
-        segment: SegmentNo,
-        message: &str,
-    ) -> Violation {
-        let on_disk = on_disk(holder.disk, self.version, name).unwrap_or_default();
+impl Holder<'_> {
+    fn violation(&self, name: &str, segment: SegmentNo, message: &str) -> Violation {
+        let on_disk = slot_on_disk(self.disk, self.version, name).unwrap_or_default();
         let start = self.geometry.segment_start(segment);
         let facts: [(&str, &dyn Display); 4] = [
             ("slot", &name),
             ("restart_lsn on its disk", &on_disk),
             ("start of the segment", &start),
-            ("end of WAL", &holder.end),
+            ("end of WAL", &self.end),
         ];
-        holder.site.violation(CODE, message, &facts)
+        self.site.violation(ABOUT.code, message, &facts)
     }
 }
 
+/// Slots that a start after a loss of power could find. Directories in the making, or of slots that were dropped, are
+/// removed by every start.
+fn reachable_names(disk: &Disk) -> Vec<String> {
+    let names = disk.reachable_names(DIRECTORY).into_iter();
+    names
+        .filter(|name| !name.ends_with(".tmp"))
+        .map(|name| String::from(&*name))
+        .collect()
+}
+
 impl Slots {
+    /// Shared memory is new since the server was started.
+    fn boot(&mut self, boot: u32) {
+        if self.boot != boot {
+            self.boot = boot;
+            self.last.clear();
+            self.reporting.clear();
+        }
+    }
+
+    /// The last act of making a slot: whatever had its name before is forgotten.
+    fn renamed(&mut self, from: &str) {
+        if let Some(name) = from.strip_prefix(DIRECTORY)
+            && let Some(name) = name
+                .strip_prefix('/')
+                .and_then(|name| name.strip_suffix(".tmp"))
+        {
+            self.given_up.remove(name);
+        }
+    }
+
     /// What a step means for WAL that is given up.
     fn follow(&mut self, shmem: &Shmem, ran: Pid) {
-        let begun = core::mem::replace(&mut self.begun, shmem.checkpointer.started);
+        let begun = std::mem::replace(&mut self.begun, shmem.checkpointer.started);
         let limit = shmem.settings.max_slot_wal_keep_size;
         self.limit = if begun == self.begun {
             self.limit.into_iter().chain(limit).min()
@@ -264,7 +298,7 @@ impl Slots {
             } else {
                 Lsn::INVALID
             };
-            let before = core::mem::replace(&mut self.last[number], now);
+            let before = std::mem::replace(&mut self.last[number], now);
             if now == before || !now.is_valid() {
                 continue;
             }
@@ -286,7 +320,7 @@ impl Slots {
     fn heard(&mut self, message: &Message) {
         if let Message::File { path, error, .. } = message
             && let Some(state) = path.as_str().strip_suffix(".tmp")
-            && let Some(name) = slot_of(state)
+            && let Some(name) = slot_name_of(state)
         {
             // A file that is in its own way is no failure of the disk.
             if matches!(error, DiskError::Io | DiskError::NoSpace) {
@@ -296,29 +330,6 @@ impl Slots {
             }
         }
     }
-}
-
-/// The slot whose state a file or a directory of that name becomes.
-fn slot_of(path: &str) -> Option<&str> {
-    let path = path.strip_prefix(DIRECTORY)?.strip_prefix('/')?;
-    let name = path.strip_suffix("/state").unwrap_or(path);
-    (!name.contains('/') && !name.ends_with(".tmp")).then_some(name)
-}
-
-/// The lowest position that a loss of power now could give a slot. None if it could give it only such as hold nothing.
-pub(super) fn on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> {
-    let path = format!("{DIRECTORY}/{name}/state");
-    let files = disk.reachable(&path, FILE_LEN as u64).into_iter();
-    // What is damaged is RECOVER's business.
-    let slots = files.filter_map(|bytes| SlotFile::decode(version, &bytes).ok());
-    let holding = slots.filter(|slot| {
-        let invalidated = match version {
-            PgVersion::V15 => slot.invalidated_at.is_valid(),
-            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => slot.cause != 0,
-        };
-        slot.persistency == Persistency::PERSISTENT && slot.restart_lsn.is_valid() && !invalidated
-    });
-    holding.map(|slot| slot.restart_lsn).min()
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use super::refusal::Refusal;
 use super::{Outcome, say};
 use walsim::bugs::bug_info;
-use walsim::invariants::{INVARIANTS, invariant_named};
+use walsim::checks::built_in;
+use walsim::invariants::{invariant_named, invariants};
 use walsim::plan::known_names;
 use walsim::report::Status;
 use walsim_core::base::Bug;
@@ -23,8 +24,8 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> Outcome {
     match command {
         Command::List => {
-            for invariant in INVARIANTS {
-                say!("{:8} {}", invariant.code, invariant.promise);
+            for invariant in invariants() {
+                say!("{:8} {}", invariant.code, invariant.statement);
             }
         }
         Command::Show { id } => show(id)?,
@@ -34,16 +35,24 @@ pub(super) fn run(command: &Command) -> Outcome {
 
 fn show(id: &str) -> Result<(), Refusal> {
     let Some(invariant) = invariant_named(id) else {
-        let known: Vec<&str> = INVARIANTS.iter().map(|i| i.code).collect();
+        let known: Vec<&str> = invariants().iter().map(|i| i.code).collect();
         let message = format!("there is no invariant `{id}`");
         return Err(Refusal::new(message).help(known_names(id, &known)));
     };
     say!(
-        "{}: {}\n\n{}",
+        "{}: {}\n\n{}\n\nFrom PostgreSQL: {}\n\nLooks at:",
         invariant.code,
-        invariant.promise,
-        invariant.details
+        invariant.statement,
+        invariant.details,
+        invariant.source
     );
+    for check in built_in() {
+        if check.about().code == invariant.code {
+            for subscription in check.subscriptions() {
+                say!("  {subscription}");
+            }
+        }
+    }
     let bugs = Bug::ALL
         .iter()
         .filter(|bug| bug_info(**bug).codes.contains(&invariant.code));

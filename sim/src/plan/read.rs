@@ -8,7 +8,7 @@ use super::settings::TINY;
 use super::tables::{Names, Tables};
 use super::units::{seed, signed_us};
 use super::{DiskPlan, Expect, NetworkPlan, NodePlan, PORT, Plan, Scenario};
-use crate::invariants::{INVARIANTS, invariant_named};
+use crate::invariants::{invariant_named, invariants};
 use std::collections::BTreeMap;
 use toml::Spanned;
 use walsim_core::base::{Bug, Geometry, Mark, PgVersion, Settings};
@@ -284,7 +284,7 @@ fn expect(row: &Spanned<rows::ExpectRow>) -> Read<Expect> {
             .ok_or_else(|| PlanError::unknown(field.span.clone(), "bug", &field.text, &known))
     };
     let invariant = |field: &Field| {
-        let known: Vec<&str> = INVARIANTS.iter().map(|i| i.code).collect();
+        let known: Vec<&str> = invariants().iter().map(|i| i.code).collect();
         let found = invariant_named(&field.text).map(|i| i.code);
         found
             .ok_or_else(|| PlanError::unknown(field.span.clone(), "invariant", &field.text, &known))

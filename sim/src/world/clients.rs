@@ -2,11 +2,12 @@
 
 use super::session::{Act, PATIENCE_US, Session};
 use super::{Event, PORT, World};
-use crate::checks::Commit;
 use crate::plan::EventKind;
+use crate::referee::{ClientAct, ClientEvent};
 use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Mark, Mono};
 use walsim_core::call::{NetEvent, NetOp};
+use walsim_core::node::Node;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
 /// Credit that a session keeps open.
@@ -176,6 +177,9 @@ impl World {
                     self.at(due, Event::Patience(session, conn.n.into()));
                 }
                 Act::Send(bytes) => {
+                    if let Some(statement) = self.clients.sessions[session].statement().cloned() {
+                        self.client_event(session, ClientAct::Statement(&statement));
+                    }
                     if let Some(line) = self.clients.lines.get_mut(&session) {
                         line.since = self.now;
                         let call = NetOp::Send([bytes, bytes::Bytes::new()]);
@@ -190,22 +194,35 @@ impl World {
                     let ticket = state.ticket;
                     self.at(self.now.after_us(us), Event::Session(session, ticket));
                 }
+                Act::Answered(statement, answer) => {
+                    self.client_event(session, ClientAct::Answer(&statement, &answer));
+                }
                 Act::Acked(synchronous) => self.acked(session, synchronous),
                 Act::SlotDone(statement) => {
                     if let Some(line) = self.clients.lines.get(&session) {
                         self.note_slot(line.node, &statement);
                     }
                 }
-                Act::Missing(row) => {
-                    let Some(line) = self.clients.lines.get(&session) else {
-                        continue;
-                    };
-                    let name = self.hosts[line.node].plan.name.clone();
-                    let violation = self.checks.missing_row(self.now, &name, &row);
-                    self.violated(violation);
-                }
+                Act::Missing(row) => self.client_event(session, ClientAct::RowMissing(&row)),
             }
         }
+    }
+
+    /// Shows the referee what a session says or hears.
+    fn client_event(&mut self, session: usize, act: ClientAct<'_>) {
+        let Some(line) = self.clients.lines.get(&session) else {
+            return;
+        };
+        let state = &self.hosts[line.node];
+        let ruling = self.referee.client(&ClientEvent {
+            site: state.site(self.now),
+            view: state.node.as_ref().map(Node::view),
+            disk: &state.disk,
+            session,
+            conn: line.server,
+            act,
+        });
+        self.judge(ruling);
     }
 
     /// Remembers which slots operators have taken away, for what follows from it.
@@ -233,13 +250,7 @@ impl World {
             return;
         };
         let node = line.node;
-        if let Some(conn) = line.server {
-            self.checks.acked(Commit {
-                host: node,
-                conn,
-                synchronous,
-            });
-        }
+        self.client_event(session, ClientAct::Commit(synchronous));
         self.after_event(node, EventKind::CommitAcked);
     }
 }

@@ -1,14 +1,16 @@
 //! Carrying out what a node wants: disk, network, log, deaths.
 
+use super::host::Host;
 use super::{Event, World};
-use crate::checks::WalSenderExit;
-use crate::checks::durable::is_last_word;
-use crate::net::Delivery;
+use crate::net::{Delivery, Net};
 use crate::plan::EventKind;
-use walsim_core::base::{ConnId, Mark, OpId, Pid};
+use crate::referee::{DiskAct, End, Peer, Written};
+use bytes::Bytes;
+use walsim_core::base::{ConnId, Mark, Mono, OpId, Pid};
 use walsim_core::call::{
     DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Severity, SlotMessage,
 };
+use walsim_core::node::Node;
 use walsim_core::shmem::Role;
 
 impl World {
@@ -79,7 +81,6 @@ impl World {
     }
 
     fn disk_op(&mut self, host: usize, pid: Pid, op: OpId, call: &DiskOp) {
-        let state = &mut self.hosts[host];
         let writes = match call {
             DiskOp::Write { fd, offset, data } => Some((*fd, *offset..*offset + data.len() as u64)),
             DiskOp::WriteZeros { .. }
@@ -96,15 +97,27 @@ impl World {
             | DiskOp::List(_)
             | DiskOp::SyncDir(_) => None,
         };
-        if let DiskOp::Rename { from: path, .. } | DiskOp::Unlink(path) = call {
-            let shmem = state.node.as_ref().map(|node| node.view().shmem());
-            let slots = shmem.map_or(&[][..], |shmem| &shmem.slots.slots);
-            let (name, files) = (&state.plan.name, (&state.disk, slots));
-            if let Err(violation) = self.checks.removed(self.now, host, name, files, path) {
-                self.violated(violation);
-                return;
-            }
+        let removes = match call {
+            DiskOp::Rename { from, to } => Some((from, Some(to))),
+            DiskOp::Unlink(path) | DiskOp::Rmdir(path) => Some((path, None)),
+            DiskOp::Write { .. }
+            | DiskOp::WriteZeros { .. }
+            | DiskOp::Open { .. }
+            | DiskOp::Close(_)
+            | DiskOp::Read { .. }
+            | DiskOp::Fsync(_)
+            | DiskOp::Truncate { .. }
+            | DiskOp::Stat(_)
+            | DiskOp::Mkdir(_)
+            | DiskOp::List(_)
+            | DiskOp::SyncDir(_) => None,
+        };
+        if let Some((path, to)) = removes
+            && !self.disk_event(host, Some(pid), path, DiskAct::Remove(to))
+        {
+            return;
         }
+        let state = &mut self.hosts[host];
         // Crash recovery goes on with what a failed fsync of its own has lost: PostgreSQL's hazard, not ours to find.
         let spared = matches!(call, DiskOp::Fsync(_))
             && state.node.as_ref().and_then(|node| node.view().role(pid)) == Some(Role::Startup);
@@ -123,24 +136,19 @@ impl World {
         }
         state.ops.insert(op, ticket);
         self.at(self.now.after_us(delay_us), Event::Disk(host, op));
-        if let Some((fd, range)) = writes {
-            let state = &self.hosts[host];
-            let path = state.disk.path_of(fd).cloned();
-            if let Some(path) = path
-                && let Err(violation) =
-                    self.checks
-                        .written(self.now, host, &state.plan.name, &state.disk, &path, range)
-            {
-                self.violated(violation);
-            }
+        if let Some((fd, range)) = writes
+            && let Some(path) = self.hosts[host].disk.path_of(fd).cloned()
+        {
+            self.disk_event(host, Some(pid), &path, DiskAct::Write(Written::new(range)));
+        }
+        if let Some((from, Some(to))) = removes {
+            self.disk_event(host, Some(pid), to, DiskAct::Rename(from));
         }
     }
 
     fn net_op(&mut self, host: usize, pid: Pid, conn: ConnId, call: &NetOp) {
-        if let NetOp::Send(pieces) = call
-            && is_last_word(pieces)
-        {
-            self.judge_last_word(host, pid, conn);
+        if let NetOp::Send(pieces) = call {
+            self.show_bytes(host, pid, conn, pieces, true);
         }
         let state = &mut self.hosts[host];
         match call {
@@ -152,6 +160,7 @@ impl World {
             }
             NetOp::Close => {
                 state.conns.remove(&conn);
+                self.referee.closed(host, conn);
             }
             NetOp::Read { .. } | NetOp::Send(_) => {}
         }
@@ -159,28 +168,33 @@ impl World {
             .op(self.now, state.index, conn, call, &self.choices);
     }
 
-    /// A receiver that is none of our nodes has no disk to look at, and one whose connection is gone was not served to
-    /// the end.
-    fn judge_last_word(&mut self, host: usize, pid: Pid, conn: ConnId) {
+    /// Shows the referee bytes that pass a node's end of a connection.
+    fn show_bytes(
+        &mut self,
+        host: usize,
+        pid: Pid,
+        conn: ConnId,
+        pieces: &[Bytes; 2],
+        sends: bool,
+    ) {
         let state = &self.hosts[host];
-        let Some((peer, _)) = self.net.peer(state.index, conn) else {
+        let Some(view) = state.node.as_ref().map(Node::view) else {
             return;
         };
-        let peer = usize::from(peer);
-        let Some(receiver) = self.hosts.get(peer) else {
+        if !self.referee.listens() {
             return;
-        };
-        let word = WalSenderExit {
-            now: self.now,
-            host,
-            name: &state.plan.name,
-            pid,
-            disk: &state.disk,
-            peer: (peer, &receiver.disk),
-        };
-        if let Err(violation) = self.checks.walsender_exited(&word) {
-            self.violated(violation);
         }
+        let ruling = self.referee.bytes(&End {
+            site: state.site(self.now),
+            view,
+            disk: &state.disk,
+            conn,
+            pid,
+            peer: peer(&self.hosts, &self.net, self.now, (host, conn)),
+            sends,
+            pieces,
+        });
+        self.judge(ruling);
     }
 
     /// What the network brings, to a node or to a session.
@@ -195,6 +209,12 @@ impl World {
             self.hosts[host]
                 .conns
                 .insert(delivery.conn, Pid::postmaster(incarnation));
+        }
+        if let NetEvent::Data(bytes) = &delivery.event
+            && let Some(pid) = self.hosts[host].conns.get(&delivery.conn).copied()
+        {
+            let pieces = [bytes.clone(), Bytes::new()];
+            self.show_bytes(host, pid, delivery.conn, &pieces, false);
         }
         self.drive(host, Input::Net(delivery.conn, delivery.event));
     }
@@ -211,6 +231,7 @@ impl World {
             .collect();
         for conn in owned {
             self.hosts[host].conns.remove(&conn);
+            self.referee.closed(host, conn);
             self.net.close(self.now, index, conn, &self.choices);
         }
         match exit {
@@ -272,4 +293,19 @@ pub(super) fn is_segment(path: &FilePath) -> bool {
 
 fn is_slot_state(path: &FilePath) -> bool {
     path.as_str().starts_with("pg_replslot/") && path.name() == "state"
+}
+
+/// The node at the other end of a connection.
+fn peer<'a>(
+    hosts: &'a [Host],
+    net: &Net,
+    now: Mono,
+    (host, conn): (usize, ConnId),
+) -> Option<Peer<'a>> {
+    let (peer, _) = net.peer(hosts[host].index, conn)?;
+    let peer = hosts.get(usize::from(peer))?;
+    Some(Peer {
+        site: peer.site(now),
+        disk: &peer.disk,
+    })
 }

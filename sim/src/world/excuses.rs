@@ -71,7 +71,7 @@ impl World {
         let missing = asked_for(
             geometry,
             from,
-            self.checks.first_missing(&self.hosts[host].disk, from),
+            self.referee.first_missing(&self.hosts[host].disk, from),
         );
         let file = segment_path(geometry, ours.control.checkpoint_copy.this_tli, missing);
         let is_there = self.hosts[upstream].disk.read_cached(&file, 0, 1).is_some();

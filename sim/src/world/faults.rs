@@ -5,6 +5,7 @@ use crate::choice::{Key, Subject};
 use crate::disk::{DiskFault, DiskFaultKind};
 use crate::net::LinkSpec;
 use crate::plan::{Action, EventKind, Fault, ShutdownMode, When, setting_named};
+use crate::referee::{Gone, MachineFault, ServerAct};
 use std::collections::BTreeMap;
 use walsim_core::base::{Mark, Mono, Pid};
 use walsim_core::call::{Input, Place, Signal};
@@ -231,6 +232,7 @@ impl World {
             }
             Fault::ClockJump { node, by_us } => {
                 self.hosts[node].clock.jump(self.now, by_us);
+                self.machine_fault(node, MachineFault::ClockJump(by_us));
                 self.struck(Some(node), format!("wall clock jumps by {by_us} us"));
                 self.hosts[node].reschedule(self.now, &self.choices);
             }
@@ -251,8 +253,7 @@ impl World {
                 let which = self.choices.below(key, those.len().max(1) as u64);
                 if let Some(pid) = those.get(usize::try_from(which).expect("below a length")) {
                     self.struck(Some(node), format!("{} {pid} killed", process.name()));
-                    self.checks.killed(node, process);
-                    self.drive(node, Input::Signal(*pid, Signal::Kill));
+                    self.signal(node, *pid, Signal::Kill);
                 }
             }
             Fault::Pause {
@@ -267,7 +268,7 @@ impl World {
                     self.at(self.now.after_us(for_us), Event::Heal(row));
                 }
                 for pid in those {
-                    self.drive(node, Input::Signal(pid, Signal::Stop));
+                    self.signal(node, pid, Signal::Stop);
                 }
             }
             Fault::Stall { node, at, for_us } => {
@@ -339,7 +340,8 @@ impl World {
             Some(host),
             format!("operator: reload with {}", edited.join(", ")),
         );
-        self.drive(host, Input::Signal(postmaster, Signal::Hup));
+        self.machine_fault(host, MachineFault::Reload);
+        self.signal(host, postmaster, Signal::Hup);
     }
 
     /// What the operator's `pg_ctl stop` does.
@@ -351,7 +353,19 @@ impl World {
             ShutdownMode::Immediate => Signal::Quit,
         };
         self.tell(Some(node), format!("{} shutdown requested", mode.name()));
-        self.drive(node, Input::Signal(postmaster, signal));
+        self.signal(node, postmaster, signal);
+    }
+
+    /// A signal from outside.
+    fn signal(&mut self, host: usize, pid: Pid, signal: Signal) {
+        let node = self.hosts[host].node.as_ref();
+        let role = node.and_then(|node| node.view().role(pid));
+        self.server_event(host, ServerAct::Signalled { pid, role, signal });
+        self.drive(host, Input::Signal(pid, signal));
+    }
+
+    fn machine_fault(&mut self, host: usize, fault: MachineFault) {
+        self.server_event(host, ServerAct::Fault(fault));
     }
 
     /// The running processes of a kind, or all of them.
@@ -366,7 +380,7 @@ impl World {
     /// Whoever is paused goes on.
     pub(super) fn resume(&mut self, host: usize) {
         for pid in self.paused(host) {
-            self.drive(host, Input::Signal(pid, Signal::Cont));
+            self.signal(host, pid, Signal::Cont);
         }
     }
 
@@ -405,7 +419,9 @@ impl World {
         };
         if let Some(found) = state.stalls.iter().position(|stall| stall.at == at) {
             let Stall { at, for_us } = state.stalls.remove(found);
-            state.hold(pid, self.now.after_us(for_us));
+            let until = self.now.after_us(for_us);
+            state.hold(pid, until);
+            self.machine_fault(host, MachineFault::Stall(pid, until));
             let ms = for_us / 1000;
             self.tell(
                 Some(host),
@@ -444,7 +460,7 @@ impl World {
     pub(super) fn die(&mut self, host: usize, doom: Doom) {
         self.faults += 1;
         let index = self.hosts[host].index;
-        let off_us = match doom {
+        let (off_us, gone) = match doom {
             Doom::PowerLoss(off_us) => {
                 self.hosts[host].forget_server();
                 self.hosts[host].conns.clear();
@@ -455,18 +471,18 @@ impl World {
                     self.marks.insert(Mark::PowerLossLostBytes);
                 }
                 let (bytes, names, torn) = (loss.bytes, loss.names, loss.torn.len());
-                self.checks.torn(host, &loss.torn);
+                self.referee.torn(host, &loss.torn);
                 let lost = format!("{bytes} bytes and {names} names lost, {torn} pages torn");
                 self.tell(Some(host), format!("loss of power: {lost}"));
-                off_us
+                (off_us, Gone::PowerLoss)
             }
             Doom::Crash(off_us) => {
                 self.tell(Some(host), "all processes killed");
                 self.server_processes_end(host);
-                off_us
+                (off_us, Gone::Crash)
             }
         };
-        self.checks.server_gone(host);
+        self.server_event(host, ServerAct::Gone(gone));
         self.boot_later(host, self.now.after_us(off_us));
     }
 
@@ -475,7 +491,7 @@ impl World {
         self.tell(Some(host), "server stopped");
         let planned = self.hosts[host].boots_at;
         self.server_processes_end(host);
-        self.checks.server_gone(host);
+        self.server_event(host, ServerAct::Gone(Gone::Halt));
         self.boot_later(host, planned.unwrap_or(self.now.after_ms(1000)));
     }
 

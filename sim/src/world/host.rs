@@ -4,6 +4,7 @@ use crate::choice::{Choices, Key, Subject};
 use crate::clock::Clock;
 use crate::disk::{Disk, Ticket};
 use crate::plan::NodePlan;
+use crate::referee::{NodeAtEnd, ServerAct, ServerEvent, Site};
 use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Mono, OpId, Pid, Planted};
 use walsim_core::call::{Machine, RunSet};
@@ -88,6 +89,35 @@ impl Host {
         let settings = self.plan.settings.clone();
         self.node = Some(Node::boot(settings, seed, self.incarnation, planted));
         self.reschedule(now, choices);
+    }
+
+    /// Where something is judged on this machine.
+    pub(super) fn site(&self, now: Mono) -> Site<'_> {
+        Site {
+            now,
+            host: self.index.into(),
+            name: &self.plan.name,
+            boot: self.incarnation,
+        }
+    }
+
+    /// The node as a whole, if it runs.
+    pub(super) fn at_end(&self, now: Mono) -> Option<NodeAtEnd<'_>> {
+        Some(NodeAtEnd {
+            site: self.site(now),
+            view: self.node.as_ref()?.view(),
+            disk: &self.disk,
+        })
+    }
+
+    /// Something that happened to its server, for the referee.
+    pub(super) fn event<'a>(&'a self, now: Mono, act: ServerAct<'a>) -> ServerEvent<'a> {
+        ServerEvent {
+            site: self.site(now),
+            view: self.node.as_ref().map(Node::view),
+            disk: &self.disk,
+            act,
+        }
     }
 
     /// All processes of the server.

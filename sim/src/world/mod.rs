@@ -10,14 +10,15 @@ mod quiescence;
 mod session;
 mod verdict;
 
-pub use session::Row;
-pub use verdict::{Outcome, StoryLine, Verdict, Violation};
+pub use crate::referee::{Row, Violation};
+pub use verdict::{Outcome, StoryLine, Verdict};
 
-use crate::checks::{Checks, Scene, control_file};
+use crate::checks::built_in;
 use crate::choice::Choices;
 use crate::disk::{Content, Disk, DiskSpec};
 use crate::net::{LinkSpec, Net};
 use crate::plan::{EventKind, Plan};
+use crate::referee::{Check, DiskAct, DiskEvent, Promise, Referee, ServerAct, Step};
 use crate::trace::Trace;
 use clients::Clients;
 use effects::is_segment;
@@ -25,9 +26,9 @@ use host::Host;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use walsim_core::base::{MarkSet, Mono, OpId, Pid, Planted, SegmentNo};
-use walsim_core::call::{Effects, Input, Machine};
+use walsim_core::call::{Effects, FilePath, Input, Machine};
 use walsim_core::node::{InitialFile, Node, STANDBY_SIGNAL, initdb};
-use walsim_core::shmem::Slot;
+use walsim_core::shmem::{Role, Slot};
 
 /// Lines of the story that are kept.
 const STORY: usize = 60;
@@ -75,7 +76,7 @@ pub struct World {
     hosts: Vec<Host>,
     net: Net,
     clients: Clients,
-    checks: Checks,
+    referee: Referee,
     trace: Trace,
     marks: MarkSet,
     faults: u64,
@@ -100,7 +101,22 @@ pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
     run_at_most(plan, planted, audit, u64::MAX).expect("the quiescent phase has a bound")
 }
 
-/// The same, in at most so many steps.
+/// The same with other checks than those that are built in.
+///
+/// # Panics
+/// Never: a run has an end.
+#[must_use]
+pub fn run_with(
+    plan: &Plan,
+    planted: Planted,
+    audit: bool,
+    checks: Vec<Box<dyn Check>>,
+) -> Outcome {
+    let outcome = run_checked(plan, planted, audit, u64::MAX, checks);
+    outcome.expect("the quiescent phase has a bound")
+}
+
+/// The same with those that are built in, in at most so many steps.
 ///
 /// # Errors
 /// More would be needed; what was reached by then.
@@ -110,8 +126,19 @@ pub fn run_at_most(
     audit: bool,
     most: u64,
 ) -> Result<Outcome, MarkSet> {
-    let outcome = std::panic::catch_unwind(|| {
-        let mut world = World::new(plan, planted, audit);
+    run_checked(plan, planted, audit, most, built_in())
+}
+
+fn run_checked(
+    plan: &Plan,
+    planted: Planted,
+    audit: bool,
+    most: u64,
+    checks: Vec<Box<dyn Check>>,
+) -> Result<Outcome, MarkSet> {
+    // Whatever a panic leaves half done is dropped with the world.
+    let run = std::panic::AssertUnwindSafe(|| {
+        let mut world = World::with_checks(plan, planted, audit, checks);
         while world.step() && world.steps() <= most {}
         if world.finished().is_some() {
             Ok(world.outcome())
@@ -119,6 +146,7 @@ pub fn run_at_most(
             Err(world.marks())
         }
     });
+    let outcome = std::panic::catch_unwind(run);
     outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| String::from(*s)));
@@ -149,6 +177,20 @@ impl World {
     /// If the plan has no node: a plan that was read or generated has one.
     #[must_use]
     pub fn new(plan: &Plan, planted: Planted, audit: bool) -> Self {
+        Self::with_checks(plan, planted, audit, built_in())
+    }
+
+    /// The same, judged by these checks instead of those that are built in.
+    ///
+    /// # Panics
+    /// If the plan has no node, or a check subscribes to one event twice.
+    #[must_use]
+    pub fn with_checks(
+        plan: &Plan,
+        planted: Planted,
+        audit: bool,
+        checks: Vec<Box<dyn Check>>,
+    ) -> Self {
         let sessions = plan
             .workload
             .iter()
@@ -177,7 +219,7 @@ impl World {
             hosts: hosts(plan),
             net: Net::new(&names, spec),
             clients: Clients::new(plan.nodes.len(), sessions),
-            checks: Checks::new(plan, audit),
+            referee: Referee::new(plan, audit, checks),
             trace: Trace::default(),
             marks: MarkSet::default(),
             faults: 0,
@@ -315,7 +357,7 @@ impl World {
     pub fn outcome(&self) -> Outcome {
         let geometry = &self.hosts[0].plan.settings.geometry;
         let start = geometry.segment_start(SegmentNo(1));
-        let wal_bytes = self.checks.wal_end().0.saturating_sub(start.0);
+        let wal_bytes = self.referee.wal_end().0.saturating_sub(start.0);
         Outcome {
             verdict: self.verdict.clone().expect("asked for at the end"),
             steps: self.trace.steps(),
@@ -356,25 +398,33 @@ impl World {
             None,
             format!("{} violated: {}", violation.code, violation.message),
         );
-        self.verdict.get_or_insert(match violation.code {
-            "LIVE" => Verdict::NoConvergence(violation),
-            _ => Verdict::Violation(violation),
-        });
+        self.verdict
+            .get_or_insert(match self.referee.promise_of(violation.code) {
+                Promise::Liveness => Verdict::NoConvergence(violation),
+                Promise::Safety => Verdict::Violation(violation),
+            });
+    }
+
+    fn judge(&mut self, ruling: Result<(), Violation>) {
+        if let Err(violation) = ruling {
+            self.violated(violation);
+        }
     }
 
     fn happen(&mut self, event: Event) {
         match event {
             Event::Disk(host, op) => {
                 if let Some(ticket) = self.hosts[host].ops.remove(&op) {
-                    let synced = self.hosts[host].disk.syncs(&ticket);
-                    let segment = synced.is_some_and(is_segment);
-                    let control = synced.is_some_and(|path| path.as_str() == control_file::PATH);
+                    let synced = self.hosts[host].disk.syncs(&ticket).cloned();
                     let outcome = self.hosts[host].disk.complete(ticket, &self.choices);
-                    if segment && outcome.is_ok() {
-                        self.after_event(host, EventKind::WalFsynced);
-                    }
-                    if control {
-                        self.check_control(host);
+                    if let Some(path) = synced {
+                        if is_segment(&path) && outcome.is_ok() {
+                            self.after_event(host, EventKind::WalFsynced);
+                        }
+                        let ended = outcome
+                            .as_ref()
+                            .map_or_else(|error| Err(*error), |_| Ok(()));
+                        self.disk_event(host, None, &path, DiskAct::Sync(ended));
                     }
                     self.drive(host, Input::Disk(op, outcome));
                 }
@@ -405,8 +455,7 @@ impl World {
         let index = host_state.index;
         self.net.power_on(self.now, index, &self.choices);
         self.net.listen(index, Some(PORT));
-        self.checks.booted(host);
-        self.check_control(host);
+        self.server_event(host, ServerAct::Booted);
         self.tell(Some(host), "server started");
     }
 
@@ -437,34 +486,51 @@ impl World {
         self.hosts[host].reschedule(self.now, &self.choices);
     }
 
-    fn check_control(&mut self, host: usize) {
-        let state = &self.hosts[host];
-        let name = &state.plan.name;
-        let checks = &mut self.checks;
-        if let Err(violation) = checks.control_synced(self.now, host, name, &state.disk) {
-            self.violated(violation);
-        }
+    /// Shows the referee something that happened to a server.
+    fn server_event(&mut self, host: usize, act: ServerAct<'_>) {
+        let event = self.hosts[host].event(self.now, act);
+        let ruling = self.referee.server(&event);
+        self.judge(ruling);
     }
 
-    fn check(&mut self, host: usize, run: Option<(Pid, walsim_core::shmem::Role)>, fx: &Effects) {
+    /// Shows the referee a disk operation; false if it objects.
+    fn disk_event(
+        &mut self,
+        host: usize,
+        pid: Option<Pid>,
+        path: &FilePath,
+        act: DiskAct<'_>,
+    ) -> bool {
+        let state = &self.hosts[host];
+        let event = DiskEvent {
+            site: state.site(self.now),
+            view: state.node.as_ref().map(Node::view),
+            disk: &state.disk,
+            pid,
+            path,
+            act,
+        };
+        let ruling = self.referee.disk(&event);
+        let holds = ruling.is_ok();
+        self.judge(ruling);
+        holds
+    }
+
+    fn check(&mut self, host: usize, ran: Option<(Pid, Role)>, effects: &Effects) {
         let state = &self.hosts[host];
         let Some(node) = &state.node else { return };
-        let scene = Scene {
-            now: self.now,
-            host,
-            name: &state.plan.name,
-            geometry: state.plan.settings.geometry,
+        let step = Step {
+            site: state.site(self.now),
+            clock: state.clock.now(self.now),
             view: node.view(),
             disk: &state.disk,
-            ran: run,
+            ran,
             held: state.holds_any(self.now),
-            effects: fx,
+            effects,
         };
-        let verdict = self.checks.after_step(&scene);
-        self.marks.extend(self.checks.marks());
-        if let Err(violation) = verdict {
-            self.violated(violation);
-        }
+        let ruling = self.referee.step(&step);
+        self.marks.extend(self.referee.marks());
+        self.judge(ruling);
     }
 }
 

@@ -41,6 +41,9 @@ impl World {
             since: self.now,
             bound: self.now.after_us(self.bound_us()),
         });
+        let nodes = self.hosts.iter().filter_map(|host| host.at_end(self.now));
+        let ruling = self.referee.at_quiescence(&nodes.collect::<Vec<_>>());
+        self.judge(ruling);
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
@@ -58,7 +61,7 @@ impl World {
             u64::from(longest) + u64::from(settings.wal_retrieve_retry_interval_ms) + 10_000
         });
         let rounds_us = 3 * 1000 * slowest.max().unwrap_or(0);
-        let backlog = self.checks.wal_end().0;
+        let backlog = self.referee.wal_end().0;
         let transfer_us = backlog * 1000 / self.plan.network.bytes_per_ms.max(1);
         let jumps = self.plan.faults.iter().map(|row| match row.fault {
             Fault::ClockJump { by_us, .. } => u64::try_from(-by_us).unwrap_or(0),
@@ -94,12 +97,8 @@ impl World {
                 let arrived = (0..self.hosts.len()).filter(|host| {
                     self.excuse(*host).is_none() && !(late && self.reads_stale_wal(*host))
                 });
-                let scenes = arrived.filter_map(|host| {
-                    let host = &self.hosts[host];
-                    let view = host.node.as_ref()?.view();
-                    Some((host.plan.name.as_str(), view, &host.disk))
-                });
-                match self.checks.at_end(self.now, &scenes.collect::<Vec<_>>()) {
+                let nodes = arrived.filter_map(|host| self.hosts[host].at_end(self.now));
+                match self.referee.at_end(&nodes.collect::<Vec<_>>()) {
                     Ok(()) => self.verdict = Some(Verdict::Pass),
                     Err(violation) => self.violated(violation),
                 }

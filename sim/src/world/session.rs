@@ -3,6 +3,7 @@
 
 use crate::choice::{Choices, Key, Subject};
 use crate::plan::WorkloadRow;
+use crate::referee::{Answer, Row};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use walsim_core::wire::backend::{BackendMessage, TxStatus, backend_limit};
@@ -30,23 +31,14 @@ pub(super) enum Act {
     Close,
     /// Wake it after so many microseconds.
     Sleep(u64),
+    /// A statement was answered.
+    Answered(Statement, Answer),
     /// A commit was acknowledged; true if it was a synchronous one.
     Acked(bool),
     /// A statement about slots succeeded.
     SlotDone(SlotStatement),
     /// It read a row that it had been told was committed, and did not get it.
     Missing(Row),
-}
-
-/// A row that the session wrote.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Row {
-    /// Its relation.
-    pub rel: u32,
-    /// Its key.
-    pub key: u64,
-    /// Its value, which names the transaction.
-    pub value: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -94,6 +86,8 @@ pub(super) struct Session {
     /// The last acknowledged row of a synchronous transaction.
     acked: Option<Row>,
     got: Option<Bytes>,
+    /// A notice came before the answer.
+    warned: bool,
     transactions: u32,
     asynchronous: bool,
     /// Since when it waits for an answer; for its patience.
@@ -113,6 +107,7 @@ impl Session {
             written: None,
             acked: None,
             got: None,
+            warned: false,
             transactions: 0,
             asynchronous: false,
             ticket: 0,
@@ -146,6 +141,14 @@ impl Session {
         match self.state {
             State::Idle | State::Backoff => self.go_on(choices),
             State::Connecting | State::Starting | State::Busy(_) => Vec::new(),
+        }
+    }
+
+    /// The statement that it waits for.
+    pub(super) const fn statement(&self) -> Option<&Statement> {
+        match &self.state {
+            State::Busy(statement) => Some(statement),
+            State::Idle | State::Connecting | State::Starting | State::Backoff => None,
         }
     }
 
@@ -211,7 +214,11 @@ impl Session {
         match message {
             BackendMessage::CommandComplete(tag) => self.completed(&tag, acts),
             BackendMessage::DataRow(values) => self.got = values.into_iter().next().flatten(),
+            BackendMessage::NoticeResponse(_) => self.warned = true,
             BackendMessage::ErrorResponse(_) => {
+                if let State::Busy(statement) = &self.state {
+                    acts.push(Act::Answered(statement.clone(), Answer::Error));
+                }
                 // The transaction is over; the rest of its statements would only fail as well.
                 self.script.clear();
                 self.written = None;
@@ -231,6 +238,12 @@ impl Session {
         let State::Busy(statement) = &self.state else {
             return;
         };
+        let (tag_text, warned) = (String::from(tag), self.warned);
+        let answer = Answer::Complete {
+            tag: tag_text,
+            warned,
+        };
+        acts.push(Act::Answered(statement.clone(), answer));
         match statement {
             Statement::Commit if tag == "COMMIT" => {
                 acts.push(Act::Acked(!self.asynchronous));
@@ -334,6 +347,7 @@ impl Session {
     fn send(&mut self, statement: Statement) -> Vec<Act> {
         let bytes = FrontendMessage::Query(statement.to_string()).to_bytes();
         self.got = None;
+        self.warned = false;
         self.state = State::Busy(statement);
         vec![Act::Send(bytes)]
     }

@@ -1,21 +1,7 @@
 //! How a run ended, and what is told of it.
 
+use crate::referee::Violation;
 use walsim_core::base::{MarkSet, Mono};
-
-/// An invariant that was violated.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Violation {
-    /// The invariant, such as `SEND`.
-    pub code: &'static str,
-    /// On which node.
-    pub node: String,
-    /// When.
-    pub at: Mono,
-    /// What is wrong, in one sentence.
-    pub message: String,
-    /// The facts that were compared: what, and its value.
-    pub facts: Vec<(String, String)>,
-}
 
 /// The outcome of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -41,8 +27,7 @@ impl Verdict {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Pass => None,
-            Self::Violation(violation) => Some(violation.code),
-            Self::NoConvergence(_) => Some("LIVE"),
+            Self::Violation(violation) | Self::NoConvergence(violation) => Some(violation.code),
             Self::Panic { label, .. } => Some(label),
         }
     }

@@ -1,11 +1,12 @@
 //! What a checkpoint must have let go of, what it must have saved, and what it may have seen.
 
-use super::super::testing::{Bench, SITE, TINY, builder, message, shmem as memory};
 use super::*;
 use crate::disk::Content;
-use walsim_core::base::SegmentNo;
-use walsim_core::call::FilePath;
-use walsim_core::shmem::{Invalidation, Slot};
+use crate::referee::testing::{Bench, SITE, TINY, builder, message, shmem as memory};
+use crate::referee::{Least, Window};
+use walsim_core::base::{Lsn, Pid, SegmentNo};
+use walsim_core::call::{DiskError, FilePath, Message};
+use walsim_core::shmem::{Shmem, Slot};
 use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::slot_file::SlotFile;
 
@@ -32,17 +33,25 @@ fn shmem(version: PgVersion, restart_lsn: Lsn) -> Shmem {
     shmem
 }
 
-/// Segments 1 to 8, a checkpoint in the last one whose redo point lies in segment 6, and a slot's file.
-fn disk(version: PgVersion, saved: Lsn) -> Disk {
+fn control(version: PgVersion) -> ControlFile {
+    let mut control = ControlFile::fresh(version, &TINY, 1, last_record().1);
+    control.checkpoint_copy.redo = at(6);
+    control
+}
+
+/// WAL up to segment 8, and the start of its last record.
+fn last_record() -> (Vec<u8>, Lsn) {
     let mut wal = builder();
     let mut record = wal.append(&message(3, 100));
     while record.end < TINY.segment_start(SegmentNo(8)) {
         record = wal.append(&message(3, 100));
     }
-    let mut disk = Bench::new(wal.bytes()).disk;
-    let mut control = ControlFile::fresh(version, &TINY, 1, record.start);
-    control.checkpoint_copy.redo = at(6);
-    disk.set_up_file(control_file::PATH, Content::new(&control.encode(version)));
+    (wal.bytes().to_vec(), record.start)
+}
+
+/// Segments 1 to 8, a checkpoint in the last one whose redo point lies in segment 6, and a slot's file.
+fn disk(version: PgVersion, saved: Lsn) -> Disk {
+    let mut disk = Bench::new(&last_record().0).disk;
     let file = SlotFile {
         name: NAME.into(),
         restart_lsn: saved,
@@ -53,20 +62,33 @@ fn disk(version: PgVersion, saved: Lsn) -> Disk {
     disk
 }
 
-fn ground(disk: &Disk, version: PgVersion) -> Ground<'_> {
+fn ground<'a>(disk: &'a Disk, control: &'a ControlFile, version: PgVersion) -> Ground<'a> {
     Ground {
         site: SITE,
         disk,
+        control: Some(control),
         version,
-        geometry: TINY,
+        geometry: &TINY,
+    }
+}
+
+fn ended(window: &Window, restartpoint: Option<Lsn>) -> CheckpointEnd {
+    let window = window.clone();
+    CheckpointEnd {
+        restartpoint,
+        window,
     }
 }
 
 /// The first file that should have gone.
 fn left(window: &Window, disk: &Disk, restartpoint: Option<Lsn>) -> Option<String> {
-    let outcome = window.removed(ground(disk, PgVersion::V15), restartpoint);
+    let (version, control) = (PgVersion::V15, control(PgVersion::V15));
+    let outcome = removed(
+        &ended(window, restartpoint),
+        ground(disk, &control, version),
+    );
     outcome.err().map(|violation| {
-        assert_eq!(violation.code, CODE);
+        assert_eq!(violation.code, ABOUT.code);
         violation.facts[0].1[16..].to_owned()
     })
 }
@@ -134,12 +156,12 @@ fn a_restartpoint_goes_by_what_was_received() {
 fn every_slot_must_have_come_to_disk() {
     for version in PgVersion::ALL {
         let disk = disk(version, at(3));
-        let judge = |window: Window| window.saved(ground(&disk, version));
+        let control = control(version);
+        let judge = |window: Window| saved(&ended(&window, None), ground(&disk, &control, version));
         let window = |lsn| Window::new(&shmem(version, lsn), Least(None));
-        let saved = judge(window(at(3))).expect("it is where it was");
-        assert_eq!(saved, Some(BTreeMap::from([(NAME.into(), at(3))])));
+        judge(window(at(3))).expect("it is where it was");
         let violation = judge(window(at(4))).expect_err("it bites");
-        assert_eq!((violation.code, &*violation.facts[0].1), (CODE, NAME));
+        assert_eq!((violation.code, &*violation.facts[0].1), (ABOUT.code, NAME));
 
         let mut failed = window(at(4));
         let message = |error| Message::File {
@@ -150,65 +172,6 @@ fn every_slot_must_have_come_to_disk() {
         failed.heard(&message(DiskError::Exists));
         assert!(judge(failed.clone()).is_err(), "its own file is in the way");
         failed.heard(&message(DiskError::NoSpace));
-        assert_eq!(judge(failed), Ok(None), "nothing is promised");
+        assert_eq!(judge(failed), Ok(()), "nothing is promised");
     }
-}
-
-/// A slot that moves on later need not be saved there; one that goes back, is dropped or is given up is let off.
-#[test]
-fn of_each_slot_the_least_position_counts() {
-    let mut shmem = shmem(PgVersion::V15, at(4));
-    let mut window = Window::new(&shmem, Least(None));
-    let mut after = |change: &dyn Fn(&mut Slot)| {
-        change(&mut shmem.slots.slots[0]);
-        window.slots_moved(&shmem);
-        window.slots.get(NAME).copied()
-    };
-    assert_eq!(after(&|slot| slot.restart_lsn = at(5)), Some(at(4)));
-    assert_eq!(after(&|slot| slot.restart_lsn = at(3)), Some(at(3)));
-    assert_eq!(after(&|slot| slot.restart_lsn = at(6)), Some(at(3)));
-    let lost = Some(Invalidation::WalRemoved(at(6)));
-    assert_eq!(after(&|slot| slot.invalidated = lost), None);
-    assert_eq!(after(&|slot| slot.invalidated = None), None);
-}
-
-#[test]
-fn slots_that_are_not_saved_are_not_expected_on_disk() {
-    for change in [
-        (|slot| slot.temporary = true) as fn(&mut Slot),
-        |slot| slot.restart_lsn = Lsn::INVALID,
-        |slot| slot.invalidated = Some(Invalidation::Other(1)),
-        |slot| slot.in_use = false,
-    ] {
-        let mut shmem = shmem(PgVersion::V15, at(4));
-        change(&mut shmem.slots.slots[0]);
-        assert!(Window::new(&shmem, Least(None)).slots.is_empty());
-    }
-}
-
-/// 15 takes its look before it saves slots, 18 when the control file names the checkpoint.
-#[test]
-fn the_look_at_slots_is_taken_when_the_version_takes_it() {
-    let least = |segment| Least(Some(at(segment)));
-    for (version, expected) in [(PgVersion::V15, least(2)), (PgVersion::V18, least(4))] {
-        let mut shmem = shmem(version, at(4));
-        let mut window = Window::new(&shmem, least(2));
-        window.widen(&shmem, least(3));
-        shmem.control.checkpoint_copy.redo = at(6);
-        window.widen(&shmem, least(4));
-        window.widen(&shmem, least(5));
-        assert_eq!(window.published, expected, "{version:?}");
-    }
-}
-
-#[test]
-fn a_reload_counts_for_whoever_needs_more() {
-    let mut shmem = shmem(PgVersion::V15, at(4));
-    let mut window = Window::new(&shmem, Least(None));
-    shmem.settings.wal_keep_size = 5 * 1024;
-    shmem.walrcv.flushed_upto = at(8);
-    window.widen(&shmem, Least(None));
-    shmem.settings.wal_keep_size = 0;
-    window.widen(&shmem, Least(None));
-    assert_eq!((window.limits.keep, window.end), (5 * 1024, Lsn::INVALID));
 }

@@ -1,9 +1,10 @@
 //! What a slot holds, when a segment may go, and what is given up for good.
 
-use super::super::testing::{Bench, SITE, TINY, builder, message, shmem as memory};
 use super::*;
 use crate::disk::Content;
+use crate::referee::testing::{Bench, SITE, TINY, builder, message, shmem as memory};
 use walsim_core::call::FilePath;
+use walsim_core::wire::slot_file::{Persistency, SlotFile};
 
 const NAME: &str = "s";
 const STATE: &str = "pg_replslot/s/state";
@@ -23,7 +24,7 @@ impl Node {
         }
         let mut bench = Bench::new(&wal.bytes()[..4 * 1024]);
         bench.disk.set_up_dir("pg_replslot/s");
-        let check = Slot::new(1, version, TINY);
+        let check = Slot::default();
         Self {
             bench,
             check,
@@ -63,8 +64,9 @@ impl Node {
     fn holder(&self) -> Holder<'_> {
         Holder {
             site: SITE,
-            host: 0,
             disk: &self.bench.disk,
+            version: self.version,
+            geometry: &TINY,
             end: Lsn(5 * 1024),
         }
     }
@@ -79,7 +81,7 @@ impl Node {
         let mut check = self.check.clone();
         let outcome = check.segment_removed(self.holder(), SegmentNo(segment), slots);
         outcome
-            .inspect_err(|violation| assert_eq!(violation.code, CODE))
+            .inspect_err(|violation| assert_eq!(violation.code, ABOUT.code))
             .is_ok()
     }
 
@@ -89,14 +91,14 @@ impl Node {
     }
 
     fn is_whole(&self) -> bool {
-        self.check.all(self.holder()).is_ok()
+        self.check.clone().all(self.holder()).is_ok()
     }
 
     /// A process has moved the slot in shared memory.
     fn remember(&mut self, at: u64) {
         let mut shmem = memory();
         shmem.slots.slots[0] = slot(at);
-        self.check.nodes[0].positions(&shmem, ME);
+        self.check.nodes.of(0).positions(&shmem, ME);
     }
 }
 
@@ -193,10 +195,10 @@ fn a_segment_that_is_missing_is_seen_when_the_slot_asks_for_it() {
     assert!(node.is_whole());
     let older = node.file(2, |_| {});
     node.save(&older, false);
-    let violation = node.check.all(node.holder()).expect_err("it bites");
+    let violation = node.check.clone().all(node.holder()).expect_err("it bites");
     assert_eq!(
         (violation.code, violation.facts[0].1.as_str()),
-        (CODE, NAME)
+        (ABOUT.code, NAME)
     );
 }
 
@@ -211,15 +213,7 @@ fn what_was_given_up_is_not_had_back() {
     node.save(&older, true);
     assert!(node.is_whole() && !node.removes(3));
     // A new slot of that name has given nothing up.
-    node.check.removed(
-        Holder {
-            site: SITE,
-            host: 0,
-            disk: &node.bench.disk,
-            end: Lsn(0),
-        },
-        "pg_replslot/s.tmp",
-    );
+    node.check.nodes.of(0).renamed("pg_replslot/s.tmp");
     assert!(!node.is_whole());
 }
 
@@ -228,10 +222,10 @@ fn what_was_given_up_is_not_had_back() {
 fn only_a_report_gives_up() {
     let mut node = Node::at(PgVersion::V15, 3);
     node.remember(4 * 1024);
-    node.check.forget(0);
+    node.check.nodes.of(0).boot(2);
     node.remember(3 * 1024);
     node.remember(0);
-    assert!(node.check.nodes[0].given_up.is_empty());
+    assert!(node.check.nodes.of(0).given_up.is_empty());
 }
 
 /// What a first report asks for may be gone, or go until others know of it.
@@ -241,17 +235,17 @@ fn a_first_report_holds_nothing_before_it_is_known() {
     let mut shmem = memory();
     shmem.xlog.redo = Lsn(3 * 1024);
     shmem.slots.slots[0] = slot(0);
-    node.check.nodes[0].positions(&shmem, ME);
+    node.check.nodes.of(0).positions(&shmem, ME);
     shmem.slots.slots[0] = slot(2 * 1024);
     shmem.walsnd[0].pid = Some(ME);
     shmem.walsnd[0].flush = Lsn(2 * 1024);
-    node.check.nodes[0].positions(&shmem, ME);
+    node.check.nodes.of(0).positions(&shmem, ME);
     let file = node.file(2, |_| {});
     node.save(&file, true);
     assert!(node.removes(2) && node.removes(3));
-    node.check.nodes[0].follow(&shmem, Pid { n: 9, ..ME });
+    node.check.nodes.of(0).follow(&shmem, Pid { n: 9, ..ME });
     assert!(node.removes(3));
-    node.check.nodes[0].follow(&shmem, ME);
+    node.check.nodes.of(0).follow(&shmem, ME);
     assert!(node.removes(2) && !node.removes(3));
 }
 
@@ -273,7 +267,7 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
     assert!(!node.removes_with(2, &further));
     let mut shmem = memory();
     shmem.settings.max_slot_wal_keep_size = Some(2 * 1024 + 1023);
-    node.check.nodes[0].follow(&shmem, ME);
+    node.check.nodes.of(0).follow(&shmem, ME);
     assert!(node.removes_with(2, &further));
     assert!(
         !node.removes_with(2, &[slot(2 * 1024 + 40)]),
@@ -281,10 +275,12 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
     );
     assert!(!node.removes_with(2, &[]), "memory knows nothing of it");
     assert!(!node.removes_with(3, &further), "within the limit");
+    let disk = node.bench.disk.clone();
     let holder = Holder {
         site: SITE,
-        host: 0,
-        disk: &node.bench.disk.clone(),
+        disk: &disk,
+        version: node.version,
+        geometry: &TINY,
         end: node.holder().end,
     };
     assert_eq!(
@@ -295,11 +291,11 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
     assert!(node.is_whole(), "and stays gone");
     // The next checkpoint goes by what is set then.
     shmem.settings.max_slot_wal_keep_size = None;
-    node.check.nodes[0].follow(&shmem, ME);
-    assert_eq!(node.check.nodes[0].limit, Some(3 * 1024 - 1));
+    node.check.nodes.of(0).follow(&shmem, ME);
+    assert_eq!(node.check.nodes.of(0).limit, Some(3 * 1024 - 1));
     shmem.checkpointer.started += 1;
-    node.check.nodes[0].follow(&shmem, ME);
-    assert_eq!(node.check.nodes[0].limit, None);
+    node.check.nodes.of(0).follow(&shmem, ME);
+    assert_eq!(node.check.nodes.of(0).limit, None);
 }
 
 #[test]
@@ -313,7 +309,7 @@ fn a_slot_that_could_not_be_saved_is_left_behind_in_15_or_if_it_is_lost() {
         let path = "pg_replslot/s/state.tmp".into();
         let what = "write to";
         let message = Message::File { what, path, error };
-        node.check.nodes[0].heard(&message);
+        node.check.nodes.of(0).heard(&message);
         let further = [slot(4 * 1024)];
         assert_eq!(node.removes_with(2, &further), allowed, "{version:?}");
         assert!(!node.removes_with(2, &[slot(2 * 1024)]));
@@ -339,19 +335,5 @@ fn a_slot_is_unsaved_until_it_is_saved() {
         let (what, path) = ("create", path.clone());
         slots.heard(&Message::File { what, path, error });
         assert_eq!(slots.unsaved.contains(NAME), unsaved, "{error:?}");
-    }
-}
-
-#[test]
-fn names_of_slots_are_told_from_those_of_their_files() {
-    for (path, name) in [
-        ("pg_replslot/s/state", Some("s")),
-        ("pg_replslot/s", Some("s")),
-        ("pg_replslot/s.tmp", None),
-        ("pg_replslot/s/state.tmp", None),
-        ("pg_replslot/s.tmp/state", None),
-        ("pg_wal/state", None),
-    ] {
-        assert_eq!(slot_of(path), name, "{path}");
     }
 }

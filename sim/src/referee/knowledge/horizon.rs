@@ -6,16 +6,16 @@ use walsim_core::shmem::{Shmem, Slot};
 
 /// The least position that slots hold, if any does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub(super) struct Least(pub(super) Option<Lsn>);
+pub struct Least(pub Option<Lsn>);
 
 impl Least {
     /// Are slots held to what was saved of them? Before 18 it is by what they held before they are saved instead.
-    pub(super) const fn is_saved_first(settings: &Settings) -> bool {
+    pub const fn is_saved_first(settings: &Settings) -> bool {
         matches!(settings.pg_version, PgVersion::V18)
     }
 
     /// The lower of two; nothing is higher than no slot at all.
-    pub(super) fn min(self, other: Self) -> Self {
+    pub fn min(self, other: Self) -> Self {
         Self(self.0.into_iter().chain(other.0).min())
     }
 }
@@ -53,15 +53,17 @@ fn held(version: PgVersion, slot: &Slot) -> Option<Lsn> {
 
 /// What settings have to say.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     /// `wal_keep_size`
-    pub(super) keep: u64,
+    pub keep: u64,
     /// `max_slot_wal_keep_size`
     slots: Option<u64>,
 }
 
 impl Limits {
-    pub(super) const fn of(settings: &Settings) -> Self {
+    /// As they are set.
+    #[must_use]
+    pub const fn of(settings: &Settings) -> Self {
         Self {
             keep: settings.wal_keep_size,
             slots: settings.max_slot_wal_keep_size,
@@ -69,7 +71,8 @@ impl Limits {
     }
 
     /// Those that keep more.
-    pub(super) fn widest(self, other: Self) -> Self {
+    #[must_use]
+    pub fn widest(self, other: Self) -> Self {
         Self {
             keep: self.keep.max(other.keep),
             slots: self.slots.zip(other.slots).map(|(a, b)| a.max(b)),
@@ -78,7 +81,8 @@ impl Limits {
 }
 
 /// The first segment that is needed. All sizes count back from the segment in which WAL ends, in whole segments.
-pub(super) fn horizon(
+#[must_use]
+pub fn horizon(
     geometry: &Geometry,
     redo: Lsn,
     end: Lsn,
@@ -98,8 +102,8 @@ pub(super) fn horizon(
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{TINY, shmem};
     use super::*;
+    use crate::referee::testing::{TINY, shmem};
     use walsim_core::shmem::Invalidation;
 
     fn at(segment: u64) -> Lsn {

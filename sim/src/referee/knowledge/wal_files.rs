@@ -6,7 +6,7 @@ use walsim_core::base::{Geometry, Lsn, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_path;
 
 /// The bytes as a process would read them now; fewer if a file is missing or too short.
-pub(super) fn read(
+pub(crate) fn read(
     disk: &Disk,
     geometry: &Geometry,
     tli: TimelineId,
@@ -39,7 +39,7 @@ pub(super) fn read(
 }
 
 /// Up to where, from `range.start` on, no crash could take a byte or its file away; `range.end` at most.
-pub(super) fn stable_until(
+pub(crate) fn stable_until(
     disk: &Disk,
     geometry: &Geometry,
     tli: TimelineId,

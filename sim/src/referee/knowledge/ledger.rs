@@ -15,7 +15,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// The bytes of a timeline from the start of its first segment on.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Ledger {
+pub struct Ledger {
     geometry: Geometry,
     start: Lsn,
     end: Lsn,
@@ -28,19 +28,21 @@ pub(super) struct Ledger {
     highest_xid: Xid,
     /// What segment switches leave unused, in order.
     unused: Vec<Range<Lsn>>,
+    /// Where a primary has found the end of its WAL after crashes.
+    ends: Vec<Lsn>,
 }
 
 /// A whole record in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Placed {
+pub struct Placed {
     /// Its first byte.
-    pub(super) start: Lsn,
+    pub start: Lsn,
     /// Behind its last one.
-    pub(super) end: Lsn,
+    pub end: Lsn,
     /// Where the next one is looked for: behind a switch, the next segment.
-    pub(super) next: Lsn,
+    pub next: Lsn,
     /// Whose it is.
-    pub(super) xid: Xid,
+    pub xid: Xid,
 }
 
 /// How a record goes on behind its first page.
@@ -56,7 +58,7 @@ enum Continuation {
 
 impl Ledger {
     /// Nothing yet, from `start` on.
-    pub(super) fn new(geometry: Geometry, start: Lsn) -> Self {
+    pub(crate) fn new(geometry: Geometry, start: Lsn) -> Self {
         let (chunks, highest_xid, unused) = (Vec::new(), Xid::INVALID, Vec::new());
         Self {
             geometry,
@@ -67,26 +69,50 @@ impl Ledger {
             aborted: Vec::new(),
             highest_xid,
             unused,
+            ends: Vec::new(),
         }
     }
 
     /// First byte.
-    pub(super) const fn start(&self) -> Lsn {
+    #[must_use]
+    pub const fn start(&self) -> Lsn {
         self.start
     }
 
     /// Behind the last byte.
-    pub(super) const fn end(&self) -> Lsn {
+    #[must_use]
+    pub const fn end(&self) -> Lsn {
         self.end
     }
 
+    /// The sizes of its pages and segments.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// A primary has found the end of its WAL after a crash: what lay behind it has never happened.
+    pub(super) fn found_end(&mut self, end: Lsn) {
+        self.ends.push(end);
+    }
+
+    pub(super) const fn ends_found(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Is WAL up to there still what it was when so many ends had been found?
+    pub(super) fn is_history(&self, lsn: Lsn, since: usize) -> bool {
+        self.ends.iter().skip(since).all(|end| lsn <= *end)
+    }
+
     /// The highest transaction that a record names.
-    pub(super) const fn highest_xid(&self) -> Xid {
+    #[must_use]
+    pub const fn highest_xid(&self) -> Xid {
         self.highest_xid
     }
 
     /// Takes the next bytes.
-    pub(super) fn append(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn append(&mut self, mut bytes: &[u8]) {
         self.end += bytes.len() as u64;
         while !bytes.is_empty() {
             if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
@@ -112,13 +138,15 @@ impl Ledger {
     /// The first place where these bytes are not those of the ledger. What lies outside of it differs from nothing, and
     /// behind a segment switch anything may stand: nobody reads it. A standby whose connection ends behind the switch
     /// goes on with the next segment, so that a recycled file keeps its old bytes there.
-    pub(super) fn difference(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
+    #[must_use]
+    pub fn difference(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         self.difference_but(at, bytes, |place| end_of(&self.unused, place))
     }
 
     /// The same on a standby. One that never got the beginning of a record that was never completed has something else
     /// there, and skips it.
-    pub(super) fn difference_on_a_standby(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
+    #[must_use]
+    pub fn difference_on_a_standby(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         self.difference_but(at, bytes, |place| {
             end_of(&self.unused, place).or_else(|| end_of(&self.aborted, place))
         })
@@ -162,7 +190,8 @@ impl Ledger {
     }
 
     /// One byte.
-    pub(super) fn byte(&self, at: Lsn) -> Option<u8> {
+    #[must_use]
+    pub fn byte(&self, at: Lsn) -> Option<u8> {
         if at < self.start || at >= self.end {
             return None;
         }
@@ -172,7 +201,8 @@ impl Ledger {
 
     /// The record behind one that ended at `from`. It may start on a later page, if that page says that what stood
     /// before it was never completed. `None` unless it is whole.
-    pub(super) fn record_after(&self, from: Lsn) -> Option<Placed> {
+    #[must_use]
+    pub fn record_after(&self, from: Lsn) -> Option<Placed> {
         let geometry = &self.geometry;
         let mut start = skip_header(geometry, from);
         loop {
@@ -259,8 +289,8 @@ fn end_of(ranges: &[Range<Lsn>], place: Lsn) -> Option<Lsn> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TINY, builder, message};
     use super::*;
+    use crate::referee::testing::{TINY, builder, message};
     use walsim_core::base::TimestampTz;
 
     fn ledger(bytes: &[u8], end: Lsn) -> Ledger {

@@ -12,17 +12,17 @@ pub(crate) const PATH: &str = "global/pg_control";
 const LEN: u64 = 512;
 
 /// As a process would read it now.
-pub(super) fn cached(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
+pub(crate) fn cached(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
     ControlFile::decode(version, &disk.read_cached(PATH, 0, LEN)?).ok()
 }
 
 /// As it is if nothing survives that no fsync has covered.
-pub(super) fn on_platter(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
+pub(crate) fn on_platter(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
     ControlFile::decode(version, &disk.read_platter(PATH, 0, LEN)?).ok()
 }
 
 /// Where the record of a checkpoint ends.
-pub(super) fn checkpoint_end(disk: &Disk, geometry: &Geometry, at: Lsn) -> Lsn {
+pub(crate) fn checkpoint_end(disk: &Disk, geometry: &Geometry, at: Lsn) -> Lsn {
     let len = wal_files::read(disk, geometry, FIRST_TIMELINE, at..at + 4);
     let len = len.try_into().map_or(0, u32::from_le_bytes);
     record_end(geometry, at, len)

@@ -1,8 +1,7 @@
 //! Small scenes for the tests of the checks.
 
-use super::ledger::Ledger;
-use super::prefix::Wal;
-use super::{FIRST_TIMELINE, Known, Site};
+use super::knowledge::{NodeWal, Wal};
+use super::{FIRST_TIMELINE, Ledger, Site};
 use crate::choice::Choices;
 use crate::disk::{Content, Disk, DiskSpec};
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::record::{RecordBody, RmgrId};
 
 /// Segments of four pages.
-pub(super) const TINY: Geometry = Geometry {
+pub(crate) const TINY: Geometry = Geometry {
     wal_page: 256,
     segment: 1024,
     data_page: 512,
@@ -25,13 +24,15 @@ pub(super) const TINY: Geometry = Geometry {
 };
 
 /// Where everything happens.
-pub(super) const SITE: Site<'static> = Site {
+pub(crate) const SITE: Site<'static> = Site {
     now: Mono(7),
+    host: 0,
     name: "n1",
+    boot: 1,
 };
 
 /// WAL from segment 1 on.
-pub(super) fn builder() -> WalBuilder {
+pub(crate) fn builder() -> WalBuilder {
     let (version, tli) = (PgVersion::V15, TimelineId(1));
     WalBuilder::new(
         TINY,
@@ -46,33 +47,33 @@ pub(super) fn builder() -> WalBuilder {
 }
 
 /// A record of a transaction.
-pub(super) fn message(xid: u32, len: usize) -> RecordBody {
+pub(crate) fn message(xid: u32, len: usize) -> RecordBody {
     RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(xid), vec![7; len])
 }
 
 /// An empty disk.
-pub(super) fn disk() -> Disk {
+pub(crate) fn disk() -> Disk {
     Disk::new(0, DiskSpec::default(), TINY.sector, 1 << 30)
 }
 
 /// Shared memory as at a start.
-pub(super) fn shmem() -> Shmem {
+pub(crate) fn shmem() -> Shmem {
     let control = ControlFile::fresh(PgVersion::V15, &TINY, 1, Lsn(1064));
     Shmem::new(Settings::new(PgVersion::V15, TINY), control)
 }
 
 /// A node with WAL on its disk.
-pub(super) struct Bench {
-    pub(super) disk: Disk,
-    pub(super) ledger: Ledger,
-    pub(super) known: Known,
-    pub(super) wal_bytes: Vec<u8>,
+pub(crate) struct Bench {
+    pub(crate) disk: Disk,
+    pub(crate) ledger: Ledger,
+    pub(crate) node: NodeWal,
+    pub(crate) wal_bytes: Vec<u8>,
     choices: Choices,
 }
 
 impl Bench {
     /// All of the WAL is durable, none of it is known.
-    pub(super) fn new(wal: &[u8]) -> Self {
+    pub(crate) fn new(wal: &[u8]) -> Self {
         let mut disk = disk();
         for (number, segment) in (1..).zip(wal.chunks(TINY.segment as usize)) {
             let mut bytes = segment.to_vec();
@@ -80,46 +81,39 @@ impl Bench {
             disk.set_up_file(&path(number), Content::new(&bytes));
         }
         let (start, wal_bytes) = (Lsn(1024), wal.to_vec());
-        let (ledger, known) = (Ledger::new(TINY, start), Known::new(start));
+        let (ledger, node) = (Ledger::new(TINY, start), NodeWal::new(start));
         Self {
             disk,
             ledger,
-            known,
+            node,
             wal_bytes,
             choices: Choices::new(0),
         }
     }
 
-    pub(super) fn geometry(&self) -> Geometry {
-        TINY
-    }
-
     /// Another node with the same disk.
-    pub(super) fn forget_node(&mut self) {
-        self.known = Known::new(Lsn(1024));
+    pub(crate) fn forget_node(&mut self) {
+        self.node = NodeWal::new(Lsn(1024));
     }
 
     /// Writes segment 1 anew, without an fsync.
-    pub(super) fn write_wal(&mut self, wal: &[u8]) {
+    pub(crate) fn write_wal(&mut self, wal: &[u8]) {
         let data = Bytes::copy_from_slice(&wal[..wal.len().min(TINY.segment as usize)]);
         self.write(0, data);
     }
 
     /// Changes one byte of segment 1.
-    pub(super) fn corrupt(&mut self, offset: usize) {
+    pub(crate) fn corrupt(&mut self, offset: usize) {
         let data = Bytes::from(vec![self.wal_bytes[offset] ^ 0x55]);
         self.write(offset as u64, data);
     }
 
     /// Runs a check of the node's WAL.
-    pub(super) fn wal<T>(&mut self, extends: bool, check: impl FnOnce(&mut Wal<'_>) -> T) -> T {
+    pub(crate) fn wal<T>(&mut self, extends: bool, check: impl FnOnce(&mut Wal<'_>) -> T) -> T {
         check(&mut Wal {
-            site: SITE,
             disk: &self.disk,
-            geometry: TINY,
-            tli: FIRST_TIMELINE,
             ledger: &mut self.ledger,
-            known: &mut self.known,
+            node: &mut self.node,
             extends,
         })
     }
@@ -137,7 +131,7 @@ impl Bench {
         self.call(&DiskOp::Close(fd));
     }
 
-    pub(super) fn call(&mut self, op: &DiskOp) -> DiskDone {
+    pub(crate) fn call(&mut self, op: &DiskOp) -> DiskDone {
         let (ticket, _) = self.disk.issue(Pid::postmaster(1), op, &self.choices);
         self.disk
             .complete(ticket, &self.choices)

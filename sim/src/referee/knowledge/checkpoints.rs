@@ -1,0 +1,373 @@
+//! What a checkpoint or a restartpoint may have seen since it began: where slots were, what they held together, which
+//! limits were set.
+//!
+//! From the least of each is computed what it had to let go of, and what had to be saved: slots move, come and go while it
+//! runs, and what they hold together is published a step after a process has looked at them, which may be long ago for a
+//! process that got no CPU.
+
+use super::SlotChange;
+use super::horizon::{Least, Limits, required};
+use crate::referee::Step;
+use std::collections::BTreeMap;
+use walsim_core::base::{Lsn, Pid};
+use walsim_core::call::{DiskError, Effect, Message, Place, SlotMessage};
+use walsim_core::node::PmState;
+use walsim_core::shmem::{Role, Shmem, Slot};
+
+/// Where a process stands that has looked at all slots, and publishes in its next step what it has found.
+const LOOKED: Place = Place::ReplicationSlotsComputeRequiredLSN;
+
+/// The least position of each slot since a checkpoint began that has ended well.
+pub type Saved = BTreeMap<String, Lsn>;
+
+/// Those of one node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Checkpoints {
+    published: Published,
+    /// Checkpoints begun.
+    begun: u32,
+    window: Option<Window>,
+    /// What every slot's file has been able to tell since the last checkpoint. A slot that was put back since then may be
+    /// there when the server starts again.
+    saved: Saved,
+    /// Slots are as a start found them, and not looked at yet.
+    fresh: bool,
+}
+
+/// What slots hold together.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+struct Published {
+    /// As it was published last.
+    last: Least,
+    /// What was found and is not published yet.
+    found: BTreeMap<Pid, Least>,
+}
+
+/// A checkpoint or restartpoint that has ended well.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CheckpointEnd {
+    /// The redo point of a restartpoint; `None` for a checkpoint.
+    pub restartpoint: Option<Lsn>,
+    /// What it may have seen.
+    pub window: Window,
+}
+
+/// What a checkpoint may have seen since it began.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Window {
+    /// The redo point that the control file names, to see it change.
+    redo: Lsn,
+    /// The least that slots held together.
+    pub published: Least,
+    /// Slots were invalidated, and what the others hold is not published yet.
+    invalidated: bool,
+    /// The least position of each slot that could have been saved all the time.
+    pub slots: Saved,
+    /// The settings that keep most.
+    pub limits: Limits,
+    /// The least end of WAL, on a standby.
+    pub end: Lsn,
+    /// Files in `pg_wal` that the log says could not be removed.
+    pub stuck: Vec<String>,
+    /// The disk has failed a slot.
+    pub unsaved: bool,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self {
+            published: Published::default(),
+            begun: 0,
+            window: None,
+            saved: Saved::new(),
+            fresh: true,
+        }
+    }
+}
+
+impl Checkpoints {
+    pub(super) const fn saved(&self) -> &Saved {
+        &self.saved
+    }
+
+    /// The server is gone with its shared memory.
+    pub(super) fn gone(&mut self) {
+        let saved = std::mem::take(&mut self.saved);
+        *self = Self {
+            saved,
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn step(&mut self, step: &Step<'_>, change: SlotChange) -> Option<CheckpointEnd> {
+        let (pid, role) = step.ran?;
+        let shmem = step.view.shmem();
+        match role {
+            Role::Backend | Role::WalSender => {
+                self.publish(step, pid, role, change);
+                self.widen(shmem, change);
+                None
+            }
+            Role::Startup => {
+                // Slots are read from disk before any other process may touch them.
+                if step.view.postmaster_state() == Some(PmState::Startup) {
+                    self.published = Published {
+                        last: required(shmem),
+                        ..Published::default()
+                    };
+                    self.begun = 0;
+                    self.window = None;
+                }
+                None
+            }
+            Role::Checkpointer => {
+                self.publish(step, pid, role, change);
+                self.checkpoint(step, change)
+            }
+            Role::Postmaster => {
+                match step.view.postmaster_state() {
+                    Some(PmState::Run | PmState::HotStandby) => self.fresh = false,
+                    Some(PmState::Init | PmState::Startup | PmState::Recovery) => self.fresh = true,
+                    Some(_) | None => {}
+                }
+                None
+            }
+            Role::WalWriter | Role::WalReceiver => None,
+        }
+    }
+
+    /// What a process has found in its last step it has published in this one.
+    fn publish(&mut self, step: &Step<'_>, pid: Pid, role: Role, change: SlotChange) {
+        if let Some(found) = self.published.found.remove(&pid) {
+            let ended = step.effects.0.iter();
+            let ended =
+                ended.filter(|(who, effect)| *who == pid && matches!(effect, Effect::Exit(_)));
+            // A process that was ended may have come to publish it, or not.
+            self.published.last = if ended.count() > 0 {
+                self.published.last.min(found)
+            } else {
+                found
+            };
+            if role == Role::Checkpointer
+                && let Some(window) = &mut self.window
+                && core::mem::take(&mut window.invalidated)
+            {
+                window.published = self.published.last;
+            }
+        }
+        let looked = || {
+            step.view
+                .process(pid)
+                .is_some_and(|process| process.at == LOOKED)
+        };
+        if (change.in_use || self.published.last != Least::default()) && looked() {
+            self.published
+                .found
+                .insert(pid, required(step.view.shmem()));
+        }
+    }
+
+    fn widen(&mut self, shmem: &Shmem, change: SlotChange) {
+        if let Some(window) = &mut self.window {
+            window.widen(shmem, self.published.last);
+            if change.any {
+                window.slots_moved(shmem);
+            }
+        }
+        if change.any && !self.fresh {
+            least_positions(&mut self.saved, &shmem.slots.slots);
+        }
+    }
+
+    fn checkpoint(&mut self, step: &Step<'_>, change: SlotChange) -> Option<CheckpointEnd> {
+        let shmem = step.view.shmem();
+        let begun = std::mem::replace(&mut self.begun, shmem.checkpointer.started);
+        let mut begins = begun != self.begun;
+        let mut ended = None;
+        for (_, effect) in &step.effects.0 {
+            let Effect::Log(event) = effect else { continue };
+            let message = &event.message;
+            begins |= *message == Message::ShuttingDownXlog;
+            if *message == Message::Checkpoint("complete") {
+                ended = Some(None);
+            } else if let Message::RestartPoint(redo) = message {
+                ended = Some(Some(*redo));
+            }
+            if let Some(window) = &mut self.window {
+                window.heard(message);
+            }
+        }
+        self.widen(shmem, change);
+        let window = self.window.take_if(|_| ended.is_some());
+        // The next one may begin in the step in which this one ends.
+        if begins {
+            self.window = Some(Window::new(shmem, self.published.last));
+        }
+        let (restartpoint, window) = (ended?, window?);
+        if !window.unsaved {
+            self.saved = window.slots.clone();
+        }
+        Some(CheckpointEnd {
+            restartpoint,
+            window,
+        })
+    }
+}
+
+impl Window {
+    pub(crate) fn new(shmem: &Shmem, published: Least) -> Self {
+        let slots = shmem.slots.slots.iter();
+        let slots = slots.filter(|slot| {
+            slot.in_use
+                && !slot.temporary
+                && slot.invalidated.is_none()
+                && slot.restart_lsn.is_valid()
+        });
+        Self {
+            redo: shmem.control.checkpoint_copy.redo,
+            published,
+            invalidated: false,
+            slots: slots
+                .map(|slot| (slot.name.clone(), slot.restart_lsn))
+                .collect(),
+            limits: Limits::of(&shmem.settings),
+            end: end_of_wal(shmem),
+            stuck: Vec::new(),
+            unsaved: false,
+        }
+    }
+
+    /// A step was made while the checkpoint is under way.
+    fn widen(&mut self, shmem: &Shmem, published: Least) {
+        let redo = shmem.control.checkpoint_copy.redo;
+        let named = std::mem::replace(&mut self.redo, redo) != redo;
+        self.published = if named && Least::is_saved_first(&shmem.settings) {
+            // It goes by what is published once the control file names it.
+            published
+        } else {
+            self.published.min(published)
+        };
+        self.limits = self.limits.widest(Limits::of(&shmem.settings));
+        self.end = self.end.min(end_of_wal(shmem));
+    }
+
+    fn slots_moved(&mut self, shmem: &Shmem) {
+        least_positions(&mut self.slots, &shmem.slots.slots);
+    }
+
+    pub(crate) fn heard(&mut self, message: &Message) {
+        self.invalidated |= matches!(message, Message::Slot(SlotMessage::Invalidating { .. }));
+        if let Message::File { path, error, .. } = message {
+            if let Some(name) = path.as_str().strip_prefix("pg_wal/") {
+                self.stuck.push(name.to_owned());
+            }
+            // A file that is in its own way is no failure of the disk.
+            let failed = matches!(error, DiskError::Io | DiskError::NoSpace);
+            self.unsaved |= failed && path.as_str().starts_with("pg_replslot/");
+        }
+    }
+}
+
+/// Slots that are gone or were given up are let off; of each other the least position counts.
+fn least_positions(positions: &mut Saved, slots: &[Slot]) {
+    positions.retain(|name, least| {
+        let slot = slots.iter().find(|slot| slot.in_use && slot.name == *name);
+        let slot = slot.filter(|slot| slot.invalidated.is_none());
+        *least = slot.map_or(Lsn::INVALID, |slot| slot.restart_lsn.min(*least));
+        least.is_valid()
+    });
+}
+
+/// From where a restartpoint counts back.
+fn end_of_wal(shmem: &Shmem) -> Lsn {
+    shmem
+        .walrcv
+        .flushed_upto
+        .max(shmem.recovery.last_replayed_end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::referee::testing::shmem as memory;
+    use walsim_core::base::PgVersion;
+    use walsim_core::shmem::Invalidation;
+
+    const NAME: &str = "s";
+
+    fn at(segment: u64) -> Lsn {
+        Lsn(segment * 1024 + 40)
+    }
+
+    /// Shared memory with one slot.
+    fn shmem(version: PgVersion, restart_lsn: Lsn) -> Shmem {
+        let mut shmem = memory();
+        shmem.settings.pg_version = version;
+        shmem.slots.slots[0] = Slot {
+            in_use: true,
+            name: NAME.into(),
+            restart_lsn,
+            ..Slot::default()
+        };
+        shmem
+    }
+
+    /// A slot that moves on later need not be saved there; one that goes back, is dropped or is given up is let off.
+    #[test]
+    fn of_each_slot_the_least_position_counts() {
+        let mut shmem = shmem(PgVersion::V15, at(4));
+        let mut window = Window::new(&shmem, Least(None));
+        let mut after = |change: &dyn Fn(&mut Slot)| {
+            change(&mut shmem.slots.slots[0]);
+            window.slots_moved(&shmem);
+            window.slots.get(NAME).copied()
+        };
+        assert_eq!(after(&|slot| slot.restart_lsn = at(5)), Some(at(4)));
+        assert_eq!(after(&|slot| slot.restart_lsn = at(3)), Some(at(3)));
+        assert_eq!(after(&|slot| slot.restart_lsn = at(6)), Some(at(3)));
+        let lost = Some(Invalidation::WalRemoved(at(6)));
+        assert_eq!(after(&|slot| slot.invalidated = lost), None);
+        assert_eq!(after(&|slot| slot.invalidated = None), None);
+    }
+
+    #[test]
+    fn slots_that_are_not_saved_are_not_expected_on_disk() {
+        for change in [
+            (|slot| slot.temporary = true) as fn(&mut Slot),
+            |slot| slot.restart_lsn = Lsn::INVALID,
+            |slot| slot.invalidated = Some(Invalidation::Other(1)),
+            |slot| slot.in_use = false,
+        ] {
+            let mut shmem = shmem(PgVersion::V15, at(4));
+            change(&mut shmem.slots.slots[0]);
+            assert!(Window::new(&shmem, Least(None)).slots.is_empty());
+        }
+    }
+
+    /// 15 takes its look before it saves slots, 18 when the control file names the checkpoint.
+    #[test]
+    fn the_look_at_slots_is_taken_when_the_version_takes_it() {
+        let least = |segment| Least(Some(at(segment)));
+        for (version, expected) in [(PgVersion::V15, least(2)), (PgVersion::V18, least(4))] {
+            let mut shmem = shmem(version, at(4));
+            let mut window = Window::new(&shmem, least(2));
+            window.widen(&shmem, least(3));
+            shmem.control.checkpoint_copy.redo = at(6);
+            window.widen(&shmem, least(4));
+            window.widen(&shmem, least(5));
+            assert_eq!(window.published, expected, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn a_reload_counts_for_whoever_needs_more() {
+        let mut shmem = shmem(PgVersion::V15, at(4));
+        let mut window = Window::new(&shmem, Least(None));
+        shmem.settings.wal_keep_size = 5 * 1024;
+        shmem.walrcv.flushed_upto = at(8);
+        window.widen(&shmem, Least(None));
+        shmem.settings.wal_keep_size = 0;
+        window.widen(&shmem, Least(None));
+        assert_eq!((window.limits.keep, window.end), (5 * 1024, Lsn::INVALID));
+    }
+}

@@ -1,0 +1,458 @@
+//! What is known of a run whatever becomes of its processes: the WAL of each timeline, how far each node has got with it,
+//! its slots, its checkpoints, and which commits clients were told of. All checks read it; each event updates it once,
+//! before any check sees the event.
+
+mod checkpoints;
+mod commits;
+pub(crate) mod control_file;
+mod horizon;
+mod ledger;
+mod pages;
+mod slots;
+mod wal;
+pub(crate) mod wal_files;
+
+pub use checkpoints::{CheckpointEnd, Saved, Window};
+pub use commits::Committed;
+pub use horizon::{Least, Limits, horizon};
+pub use ledger::{Ledger, Placed};
+pub use pages::{relation_of, relation_path};
+pub use slots::{SlotChange, slot_name_of, slot_on_disk};
+pub use wal::{Difference, Flushed, Replayed, WalFault};
+
+#[cfg(test)]
+pub(crate) use wal::Wal;
+pub(crate) use wal::{Node as NodeWal, difference};
+
+use super::{DiskAct, DiskEvent, FileClass, Gone, ServerAct, Step};
+use crate::disk::Disk;
+use crate::plan::Plan;
+use checkpoints::Checkpoints;
+use commits::Commits;
+use pages::TornPages;
+use slots::Slots;
+use std::collections::BTreeMap;
+use walsim_core::base::{
+    ConnId, Geometry, Lsn, Mark, MarkSet, PgVersion, Pid, SegmentNo, TimelineId,
+};
+use walsim_core::call::{DiskError, Effect, FilePath, LogEvent, Message, Signal};
+use walsim_core::node::PmState;
+use walsim_core::shmem::{RecoveryState, Role};
+use walsim_core::wal::names::parse_segment_name;
+use walsim_core::wire::control_file::ControlFile;
+
+/// The timeline that every cluster begins with, and as yet the only one.
+pub const FIRST_TIMELINE: TimelineId = TimelineId(1);
+
+/// What is known of a run.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Knowledge {
+    names: Vec<String>,
+    version: PgVersion,
+    geometry: Geometry,
+    /// By timeline; empty before the first step.
+    ledgers: BTreeMap<TimelineId, Ledger>,
+    nodes: Vec<Node>,
+    marks: MarkSet,
+}
+
+/// What is known of a node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Node {
+    wal: NodeWal,
+    /// The control file as a loss of power now would leave it.
+    control: Option<ControlFile>,
+    open: bool,
+    recovery: RecoveryState,
+    orders: Orders,
+    /// The last process that has logged a failure of its disk and gone on.
+    disk_failed: Option<Pid>,
+    sent: BTreeMap<Pid, Lsn>,
+    received: Received,
+    commits: Commits,
+    slots: Slots,
+    checkpoints: Checkpoints,
+    torn: TornPages,
+}
+
+/// What was asked of a server since it was started.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Orders {
+    /// A shutdown was asked for, and the server knows.
+    pub shutdown: bool,
+    /// Its startup process was killed by a fault. A server does not try again what that has not survived
+    /// (`STARTUP_CRASHED`).
+    pub startup_killed: bool,
+}
+
+/// What shared memory tells of a walreceiver.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Received {
+    /// `flushedUpto`
+    pub upto: Lsn,
+    /// A walreceiver was asked for: `receiveStart` is valid.
+    pub asked: bool,
+    /// `receivedTLI`
+    pub tli: TimelineId,
+}
+
+/// What a step has changed.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Changes {
+    pub(crate) flushed: Option<Flushed>,
+    pub(crate) replayed: Option<Replayed>,
+    pub(crate) sent: Option<Sent>,
+    pub(crate) received: Option<(Received, Received)>,
+    pub(crate) slots: SlotChange,
+    pub(crate) checkpoint: Option<CheckpointEnd>,
+    pub(crate) opened: Option<PmState>,
+}
+
+/// How far a walsender has sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// Which.
+    pub pid: Pid,
+    /// Before the step; invalid if it has just begun.
+    pub from: Lsn,
+    /// After it.
+    pub to: Lsn,
+}
+
+impl Knowledge {
+    /// Of a run that has not begun.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let settings = &plan.nodes.first().expect("a plan has a node").settings;
+        let geometry = settings.geometry;
+        let node = Node::new(geometry.segment_start(SegmentNo(1)));
+        Self {
+            names: plan.nodes.iter().map(|node| node.name.clone()).collect(),
+            version: settings.pg_version,
+            geometry,
+            ledgers: BTreeMap::new(),
+            nodes: vec![node; plan.nodes.len()],
+            marks: MarkSet::default(),
+        }
+    }
+
+    /// The version that all nodes run.
+    #[must_use]
+    pub const fn version(&self) -> PgVersion {
+        self.version
+    }
+
+    /// The sizes that all nodes share.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Names of the nodes, in the order of the plan.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The WAL of a timeline, as far as a primary has flushed it; `None` before the first step.
+    #[must_use]
+    pub fn ledger(&self, tli: TimelineId) -> Option<&Ledger> {
+        self.ledgers.get(&tli)
+    }
+
+    /// End of the WAL that a node has had flushed, or has applied, and that was compared with the ledger.
+    #[must_use]
+    pub fn wal_end_of(&self, host: usize) -> Lsn {
+        self.nodes[host].wal.end
+    }
+
+    /// WAL before this the node has let go of: what was known of it ends with its file.
+    #[must_use]
+    pub fn kept_from(&self, host: usize) -> Lsn {
+        self.nodes[host].wal.kept
+    }
+
+    /// End of the last record that this server run has applied; without what a switch skips.
+    #[must_use]
+    pub fn applied(&self, host: usize) -> Lsn {
+        self.nodes[host].wal.applied
+    }
+
+    /// How far the node's WAL is safe from every crash that its disk could suffer now, if that is known to be less than
+    /// `wanted`. What was once safe stays so: equal bytes may be written again, others may not.
+    #[must_use]
+    pub fn stable_until(&self, host: usize, disk: &Disk, wanted: Lsn) -> Lsn {
+        self.nodes[host]
+            .wal
+            .stable_until(disk, &self.geometry, wanted)
+    }
+
+    /// Is WAL up to there what it was when primaries had found so many ends of WAL?
+    #[must_use]
+    pub fn is_history(&self, lsn: Lsn, since: usize) -> bool {
+        self.ledgers
+            .get(&FIRST_TIMELINE)
+            .is_none_or(|ledger| ledger.is_history(lsn, since))
+    }
+
+    /// How often a primary has found the end of its WAL after a crash. What lay behind it has never happened.
+    #[must_use]
+    pub fn ends_found(&self) -> usize {
+        self.ledgers
+            .get(&FIRST_TIMELINE)
+            .map_or(0, Ledger::ends_found)
+    }
+
+    /// The control file as a loss of power now would leave it.
+    #[must_use]
+    pub fn control(&self, host: usize) -> Option<&ControlFile> {
+        self.nodes[host].control.as_ref()
+    }
+
+    /// Whether the node recovers, as of the last step.
+    #[must_use]
+    pub fn recovery(&self, host: usize) -> RecoveryState {
+        self.nodes[host].recovery
+    }
+
+    /// What was asked of the server since it was started.
+    #[must_use]
+    pub fn orders(&self, host: usize) -> Orders {
+        self.nodes[host].orders
+    }
+
+    /// The last process of a node that has logged a failure of its disk and gone on.
+    #[must_use]
+    pub fn disk_failed(&self, host: usize) -> Option<Pid> {
+        self.nodes[host].disk_failed
+    }
+
+    /// How far a walsender has sent.
+    #[must_use]
+    pub fn sent(&self, host: usize, pid: Pid) -> Lsn {
+        self.nodes[host].sent.get(&pid).copied().unwrap_or_default()
+    }
+
+    /// Commits that clients were told of by a node, asynchronous ones excepted.
+    #[must_use]
+    pub fn acknowledged(&self, host: usize) -> &[Committed] {
+        self.nodes[host].commits.acknowledged()
+    }
+
+    /// Has the last step changed slots, so that one came, went, moved, or was invalidated?
+    #[must_use]
+    pub fn slots_moved(&self, host: usize) -> bool {
+        self.nodes[host].slots.changed()
+    }
+
+    /// What every slot's file has been able to tell since the last checkpoint of the node, and what was put back since.
+    #[must_use]
+    pub fn saved(&self, host: usize) -> &Saved {
+        self.nodes[host].checkpoints.saved()
+    }
+
+    /// Where a standby's own WAL, from `from` on, ends or ceases to be that of the timeline.
+    #[must_use]
+    pub fn first_missing(&self, disk: &Disk, from: Lsn) -> Lsn {
+        let geometry = &self.geometry;
+        let Some(ledger) = self.ledgers.get(&FIRST_TIMELINE) else {
+            return from;
+        };
+        let mut at = from;
+        while at < ledger.end() {
+            let next = geometry.segment_start(SegmentNo(geometry.segment_of(at).0 + 1));
+            let end = next.min(ledger.end());
+            let bytes = wal_files::read(disk, geometry, FIRST_TIMELINE, at..end);
+            if let Some(differs) = ledger.difference_on_a_standby(at, &bytes) {
+                return differs;
+            }
+            at += bytes.len() as u64;
+            if at < end {
+                break;
+            }
+        }
+        at
+    }
+
+    /// End of the WAL that is known to be flushed anywhere.
+    #[must_use]
+    pub fn wal_end(&self) -> Lsn {
+        self.ledgers
+            .get(&FIRST_TIMELINE)
+            .map_or(Lsn::INVALID, Ledger::end)
+    }
+
+    /// Rare states that only the referee recognises.
+    pub(crate) const fn marks(&self) -> MarkSet {
+        self.marks
+    }
+
+    pub(crate) fn step(&mut self, step: &Step<'_>) -> Changes {
+        let shmem = step.view.shmem();
+        let (version, geometry) = (self.version, &self.geometry);
+        let ledger = self
+            .ledgers
+            .entry(FIRST_TIMELINE)
+            .or_insert_with(|| wal::first_wal(step.disk, version, geometry));
+        let node = &mut self.nodes[step.site.host];
+        node.recovery = shmem.recovery.state;
+        let (flushed, replayed) = node.wal.step(step, ledger);
+        let slots = node.slots.step(step);
+        let mut changes = Changes {
+            flushed,
+            replayed,
+            slots,
+            ..Changes::default()
+        };
+        if node.wal.applied.is_valid()
+            && node.wal.applied + u64::from(geometry.segment) < ledger.end()
+            && shmem.settings.primary_conninfo.is_some()
+        {
+            self.marks.insert(Mark::StandbyLagOverOneSegment);
+        }
+        match step.ran {
+            Some((pid, Role::WalSender)) => changes.sent = node.follow_sender(step, pid),
+            Some((_, Role::Backend)) => node.commits.step(step),
+            Some((_, Role::Postmaster)) => changes.opened = node.follow_postmaster(step),
+            Some((_, Role::Startup | Role::WalReceiver)) => {
+                changes.received = node.follow_receiver(step)
+            }
+            Some((_, Role::WalWriter | Role::Checkpointer)) | None => {}
+        }
+        changes.checkpoint = node.checkpoints.step(step, slots);
+        if !shmem.buffers.changes.is_empty() && node.torn.step(step) {
+            self.marks.insert(Mark::FpiRepairedTornPage);
+        }
+        for (pid, effect) in &step.effects.0 {
+            if let Effect::Log(event) = effect {
+                node.heard(*pid, event);
+            }
+        }
+        changes
+    }
+
+    /// A disk operation.
+    pub(crate) fn disk(&mut self, event: &DiskEvent<'_>) {
+        let node = &mut self.nodes[event.site.host];
+        match event.act {
+            DiskAct::Sync(_) if FileClass::of(event.path) == FileClass::Control => {
+                node.control = control_file::on_platter(event.disk, self.version);
+            }
+            DiskAct::Remove(_) => {
+                if let Some((FIRST_TIMELINE, segment)) = segment_of(&self.geometry, event.path) {
+                    let next = self.geometry.segment_start(SegmentNo(segment.0 + 1));
+                    node.wal.kept = node.wal.kept.max(next);
+                }
+            }
+            DiskAct::Sync(_) | DiskAct::Write(_) | DiskAct::Rename(_) => {}
+        }
+    }
+
+    /// Something happened to a server.
+    pub(crate) fn server(&mut self, host: usize, disk: &Disk, act: &ServerAct<'_>) {
+        let node = &mut self.nodes[host];
+        match act {
+            ServerAct::Booted => {
+                node.control = control_file::on_platter(disk, self.version);
+                node.wal.booted();
+                node.recovery = RecoveryState::default();
+                node.orders = Orders::default();
+            }
+            ServerAct::Gone(Gone::PowerLoss | Gone::Crash | Gone::Halt) => node.gone(),
+            ServerAct::Signalled { role, signal, .. } => {
+                node.orders.startup_killed |=
+                    *role == Some(Role::Startup) && *signal == Signal::Kill;
+            }
+            ServerAct::Opened(_)
+            | ServerAct::Logged { .. }
+            | ServerAct::Exited { .. }
+            | ServerAct::Halted
+            | ServerAct::Fault(_) => {}
+        }
+    }
+
+    /// A loss of power tore these data pages.
+    pub(crate) fn torn(&mut self, host: usize, pages: &[(FilePath, u64)]) {
+        self.nodes[host].torn.tear(pages);
+    }
+
+    /// A client was told that the oldest commit of its connection succeeded.
+    pub(crate) fn acked(&mut self, host: usize, conn: ConnId, synchronous: bool) {
+        self.nodes[host].commits.acked(conn, synchronous);
+    }
+}
+
+impl Node {
+    fn new(start: Lsn) -> Self {
+        Self {
+            wal: NodeWal::new(start),
+            control: None,
+            open: false,
+            recovery: RecoveryState::Crash,
+            orders: Orders::default(),
+            disk_failed: None,
+            sent: BTreeMap::new(),
+            received: Received::default(),
+            commits: Commits::default(),
+            slots: Slots::default(),
+            checkpoints: Checkpoints::default(),
+            torn: TornPages::default(),
+        }
+    }
+
+    /// The server is gone with its shared memory.
+    fn gone(&mut self) {
+        self.open = false;
+        self.sent.clear();
+        self.received = Received::default();
+        self.commits.gone();
+        self.checkpoints.gone();
+    }
+
+    fn follow_sender(&mut self, step: &Step<'_>, pid: Pid) -> Option<Sent> {
+        let entries = &step.view.shmem().walsnd;
+        let to = entries.iter().find(|entry| entry.pid == Some(pid))?.sent;
+        let from = self.sent.insert(pid, to).unwrap_or_default();
+        (from != to).then_some(Sent { pid, from, to })
+    }
+
+    fn follow_receiver(&mut self, step: &Step<'_>) -> Option<(Received, Received)> {
+        let walrcv = &step.view.shmem().walrcv;
+        let now = Received {
+            upto: walrcv.flushed_upto,
+            asked: walrcv.receive_start.is_valid(),
+            tli: walrcv.received_tli,
+        };
+        let before = std::mem::replace(&mut self.received, now);
+        (before != now).then_some((before, now))
+    }
+
+    /// The state in which the server has come up, in the step in which it has.
+    fn follow_postmaster(&mut self, step: &Step<'_>) -> Option<PmState> {
+        let state = step.view.postmaster_state();
+        let open = state.filter(|state| matches!(state, PmState::Run | PmState::HotStandby));
+        let was_open = std::mem::replace(&mut self.open, open.is_some());
+        open.filter(|_| !was_open)
+    }
+
+    fn heard(&mut self, pid: Pid, event: &LogEvent) {
+        self.orders.shutdown |= matches!(event.message, Message::ShutdownRequest(_));
+        if is_disk_failure(event) {
+            self.disk_failed = Some(pid);
+        }
+    }
+}
+
+/// The fake disk fails and runs full only if a fault says so; and a process that is told to end may end.
+#[must_use]
+pub fn is_disk_failure(event: &LogEvent) -> bool {
+    if let Message::File { error, .. } = &event.message {
+        return matches!(error, DiskError::Io | DiskError::NoSpace);
+    }
+    event.message == Message::AdminShutdown
+}
+
+/// The segment whose file this is.
+#[must_use]
+pub fn segment_of(geometry: &Geometry, path: &FilePath) -> Option<(TimelineId, SegmentNo)> {
+    parse_segment_name(geometry, path.as_str().strip_prefix("pg_wal/")?)
+}

@@ -1,0 +1,132 @@
+//! What a step has done to the slots in shared memory, found out once for all checks that ask: mostly nothing. And where
+//! the slots of a node would be after a loss of power.
+
+use crate::disk::Disk;
+use crate::referee::Step;
+use walsim_core::base::{Lsn, PgVersion};
+use walsim_core::shmem::{Role, Slot};
+use walsim_core::wire::slot_file::{FILE_LEN, Persistency, SlotFile};
+
+const DIRECTORY: &str = "pg_replslot";
+
+/// Where the slots of a node were after the last step.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Slots {
+    places: Vec<Place>,
+    changed: bool,
+}
+
+/// A slot: where it is, and whether it was invalidated. `None` is a free entry.
+type Place = Option<(Lsn, bool)>;
+
+/// What a step has done to slots.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SlotChange {
+    /// Some slot came, went, moved, or was invalidated.
+    pub any: bool,
+    /// There are slots.
+    pub in_use: bool,
+}
+
+impl Slots {
+    pub(super) fn step(&mut self, step: &Step<'_>) -> SlotChange {
+        let change = match step.ran {
+            Some((_, Role::Backend | Role::WalSender | Role::Checkpointer | Role::Startup)) => {
+                look(&mut self.places, &step.view.shmem().slots.slots)
+            }
+            // No other process touches slots.
+            Some((_, Role::Postmaster | Role::WalWriter | Role::WalReceiver)) | None => {
+                SlotChange::default()
+            }
+        };
+        self.changed = change.any;
+        change
+    }
+
+    /// By the last step?
+    pub(super) const fn changed(&self) -> bool {
+        self.changed
+    }
+}
+
+/// The slot whose state a file or a directory of that name becomes.
+#[must_use]
+pub fn slot_name_of(path: &str) -> Option<&str> {
+    let path = path.strip_prefix(DIRECTORY)?.strip_prefix('/')?;
+    let name = path.strip_suffix("/state").unwrap_or(path);
+    (!name.contains('/') && !name.ends_with(".tmp")).then_some(name)
+}
+
+/// The lowest position that a loss of power now could give a slot. None if it could give it only such as hold nothing.
+#[must_use]
+pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> {
+    let path = format!("{DIRECTORY}/{name}/state");
+    let files = disk.reachable(&path, FILE_LEN as u64).into_iter();
+    // What is damaged is RECOVER's business.
+    let slots = files.filter_map(|bytes| SlotFile::decode(version, &bytes).ok());
+    let holding = slots.filter(|slot| {
+        let invalidated = match version {
+            PgVersion::V15 => slot.invalidated_at.is_valid(),
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => slot.cause != 0,
+        };
+        slot.persistency == Persistency::PERSISTENT && slot.restart_lsn.is_valid() && !invalidated
+    });
+    holding.map(|slot| slot.restart_lsn).min()
+}
+
+fn look(places: &mut Vec<Place>, slots: &[Slot]) -> SlotChange {
+    places.resize(slots.len(), None);
+    let mut change = SlotChange {
+        any: false,
+        in_use: false,
+    };
+    for (place, slot) in places.iter_mut().zip(slots) {
+        let now = slot
+            .in_use
+            .then(|| (slot.restart_lsn, slot.invalidated.is_some()));
+        change.in_use |= slot.in_use;
+        change.any |= *place != now;
+        *place = now;
+    }
+    change
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use walsim_core::shmem::Invalidation;
+
+    #[test]
+    fn whatever_happens_to_a_slot_is_a_move() {
+        let mut slots = vec![Slot::default(); 2];
+        let mut places = Vec::new();
+        let mut after = |change: &dyn Fn(&mut Slot)| {
+            change(&mut slots[1]);
+            let first = look(&mut places, &slots);
+            assert!(!look(&mut places, &slots).any, "seen once");
+            (first.any, first.in_use)
+        };
+        assert_eq!(after(&|_| ()), (false, false));
+        assert_eq!(after(&|slot| slot.in_use = true), (true, true));
+        assert_eq!(after(&|slot| slot.dirty = true), (false, true));
+        assert_eq!(after(&|slot| slot.restart_lsn = Lsn(7)), (true, true));
+        let lost = Some(Invalidation::Other(1));
+        assert_eq!(after(&|slot| slot.invalidated = lost), (true, true));
+        assert_eq!(after(&|slot| slot.in_use = false), (true, false));
+        assert_eq!(after(&|slot| slot.restart_lsn = Lsn(8)), (false, false));
+    }
+
+    #[test]
+    fn names_of_slots_are_told_from_those_of_their_files() {
+        for (path, name) in [
+            ("pg_replslot/s/state", Some("s")),
+            ("pg_replslot/s", Some("s")),
+            ("pg_replslot/s.tmp", None),
+            ("pg_replslot/s/state.tmp", None),
+            ("pg_replslot/s.tmp/state", None),
+            ("pg_wal/state", None),
+        ] {
+            assert_eq!(slot_name_of(path), name, "{path}");
+        }
+    }
+}

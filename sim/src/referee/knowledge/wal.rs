@@ -1,0 +1,440 @@
+//! How far each node has got with the WAL of its timeline, and whether what it holds is what was flushed there first.
+
+use super::ledger::Ledger;
+use super::{FIRST_TIMELINE, control_file, wal_files};
+use crate::disk::Disk;
+use crate::referee::Step;
+use std::ops::Range;
+use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo};
+use walsim_core::shmem::Role;
+
+/// What is known of a node's WAL whatever becomes of its processes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Node {
+    /// End of the WAL that the node has had flushed, or has applied, and that was compared with the ledger.
+    pub(crate) end: Lsn,
+    /// Up to here no crash can take its WAL away. It stays so: equal bytes may be written again, others may not.
+    pub(super) stable: Lsn,
+    /// WAL before this the node has let go of: what was known of it ends with its file.
+    pub(super) kept: Lsn,
+    /// End of the last record that this server run has applied; without what a switch skips.
+    pub(super) applied: Lsn,
+    /// As last seen in shared memory.
+    flush: Lsn,
+    replayed: Lsn,
+}
+
+/// A node's flushed position has moved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Flushed {
+    /// From here; invalid at the start of a server.
+    pub from: Lsn,
+    /// To here.
+    pub to: Lsn,
+    /// Crash recovery of a primary has found the end of its WAL here.
+    pub ended_recovery: bool,
+    /// What is wrong with the WAL that counts as flushed now.
+    pub fault: Option<WalFault>,
+}
+
+/// A node's replayed position has moved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replayed {
+    /// From here; invalid at the start of a server.
+    pub from: Lsn,
+    /// To here.
+    pub to: Lsn,
+    /// Start of the last record.
+    pub read: Lsn,
+    /// Its end, if it is where it should be; without what a switch skips.
+    pub applied: Lsn,
+    /// What is wrong with the WAL that was replayed.
+    pub fault: Option<WalFault>,
+}
+
+/// WAL of a node that is not what it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WalFault {
+    /// Its file ends before what counts as flushed.
+    Short {
+        /// What counts as flushed.
+        flushed: Lsn,
+        /// End of the file.
+        end: Lsn,
+    },
+    /// It differs from what was flushed there first.
+    Differs(Difference),
+    /// A standby has more than the primary has ever flushed.
+    Beyond {
+        /// Flushed on the standby.
+        here: Lsn,
+        /// Flushed on the primary.
+        primary: Lsn,
+    },
+    /// Recovery ends before WAL that had been flushed.
+    EndsEarly {
+        /// End of recovery.
+        end: Lsn,
+        /// Flushed before.
+        flushed: Lsn,
+    },
+    /// The replayed position went back.
+    WentBack,
+    /// A record was applied that is not whole in the WAL that was flushed.
+    NotWhole,
+    /// The record that was applied is not the one after the last.
+    NotNext,
+}
+
+/// A place where a node's WAL differs from the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// The first such place.
+    pub at: Lsn,
+    /// The byte here.
+    pub here: Option<u8>,
+    /// The byte that was flushed there first.
+    pub first: Option<u8>,
+    /// End of the ledger.
+    pub end: Lsn,
+}
+
+/// WAL of a node, and the ledger that it is held against.
+pub(crate) struct Wal<'a> {
+    pub(crate) disk: &'a Disk,
+    pub(crate) ledger: &'a mut Ledger,
+    pub(crate) node: &'a mut Node,
+    /// May the node have WAL that was flushed nowhere before?
+    pub(crate) extends: bool,
+}
+
+impl Node {
+    pub(crate) const fn new(start: Lsn) -> Self {
+        Self {
+            end: start,
+            stable: start,
+            kept: start,
+            applied: Lsn::INVALID,
+            flush: Lsn::INVALID,
+            replayed: Lsn::INVALID,
+        }
+    }
+
+    /// The shared memory of the node is new.
+    pub(super) const fn booted(&mut self) {
+        self.flush = Lsn::INVALID;
+        self.replayed = Lsn::INVALID;
+        self.applied = Lsn::INVALID;
+    }
+
+    /// Up to where the WAL is safe from a crash, if that is known to be less than `wanted`.
+    pub(crate) fn stable_until(&self, disk: &Disk, geometry: &Geometry, wanted: Lsn) -> Lsn {
+        if wanted <= self.stable {
+            return self.stable;
+        }
+        let range = self.stable.max(self.kept)..wanted.max(self.end);
+        wal_files::stable_until(disk, geometry, FIRST_TIMELINE, range)
+    }
+
+    pub(super) fn step(
+        &mut self,
+        step: &Step<'_>,
+        ledger: &mut Ledger,
+    ) -> (Option<Flushed>, Option<Replayed>) {
+        let shmem = step.view.shmem();
+        let extends = shmem.settings.primary_conninfo.is_none();
+        let flush = if extends {
+            shmem.xlog.flush
+        } else {
+            shmem.walrcv.flushed_upto
+        };
+        let replayed = shmem.recovery.last_replayed_end;
+        if flush == self.flush && replayed == self.replayed {
+            return (None, None);
+        }
+        let before = self.end;
+        let disk = step.disk;
+        let (flush_before, replayed_before) = (self.flush, self.replayed);
+        (self.flush, self.replayed) = (flush, replayed);
+        let mut wal = Wal {
+            disk,
+            ledger,
+            node: self,
+            extends,
+        };
+        let flushed = (flush != flush_before).then(|| {
+            let startup = matches!(step.ran, Some((_, Role::Startup)));
+            wal.flush_moved(flush_before, flush, startup, shmem.walrcv.receive_start)
+        });
+        let replayed = (replayed != replayed_before).then(|| {
+            let read = shmem.recovery.last_replayed_read;
+            let fault = wal.replayed(replayed_before, read, replayed).err();
+            Replayed {
+                from: replayed_before,
+                to: replayed,
+                read,
+                applied: wal.node.applied,
+                fault,
+            }
+        });
+        if self.end > before {
+            let geometry = &shmem.settings.geometry;
+            self.stable = self.stable_until(disk, geometry, self.end).max(self.stable);
+        }
+        (flushed, replayed)
+    }
+}
+
+impl Wal<'_> {
+    fn flush_moved(&mut self, from: Lsn, to: Lsn, startup: bool, receive_start: Lsn) -> Flushed {
+        let mut ended_recovery = false;
+        let outcome = match (self.extends, startup) {
+            // The start of a segment that is requested of the upstream counts as flushed at once. A segment before it may
+            // have lost its end in a crash, if a record that goes on in the next one begins in it: no process has read
+            // that record yet. The same happens on real servers.
+            (false, true) => Ok(()),
+            // Nor was what lies before the request received since.
+            (false, false) => {
+                let start = from.max(receive_start);
+                self.grown(start.min(to)..to)
+            }
+            (true, true) if !from.is_valid() => {
+                ended_recovery = true;
+                self.recovered(to).and_then(|()| self.flushed(to))
+            }
+            (true, _) => self.grown(from..to),
+        };
+        Flushed {
+            from,
+            to,
+            ended_recovery,
+            fault: outcome.err(),
+        }
+    }
+
+    /// The node holds everything up to `upto` to be flushed.
+    pub(crate) fn flushed(&mut self, upto: Lsn) -> Result<(), WalFault> {
+        if upto > self.node.end {
+            self.compared(self.node.end.max(self.node.kept)..upto)?;
+            self.node.end = upto;
+        }
+        Ok(())
+    }
+
+    /// The node has flushed more than before. What lies before that may still be missing.
+    fn grown(&mut self, range: Range<Lsn>) -> Result<(), WalFault> {
+        if range.start <= self.node.end {
+            return self.flushed(range.end);
+        }
+        if range.is_empty() {
+            Ok(())
+        } else {
+            self.compared(range)
+        }
+    }
+
+    /// Holds bytes of the node against the ledger, or adds them to it.
+    fn compared(&mut self, range: Range<Lsn>) -> Result<(), WalFault> {
+        let upto = range.end;
+        let bytes = wal_files::read(
+            self.disk,
+            self.ledger.geometry(),
+            FIRST_TIMELINE,
+            range.clone(),
+        );
+        if (bytes.len() as u64) < range.end - range.start {
+            let end = range.start + bytes.len() as u64;
+            return Err(WalFault::Short { flushed: upto, end });
+        }
+        if let Some(differs) = difference(self.ledger, self.extends, range.start, &bytes) {
+            return Err(WalFault::Differs(differs));
+        }
+        let end = self.ledger.end();
+        if upto > end {
+            if !self.extends {
+                return Err(WalFault::Beyond {
+                    here: upto,
+                    primary: end,
+                });
+            }
+            let new = usize::try_from(end.0.saturating_sub(range.start.0)).expect("within bytes");
+            self.ledger.append(&bytes[new..]);
+        }
+        Ok(())
+    }
+
+    /// Crash recovery of a primary has found the end of its WAL.
+    fn recovered(&mut self, end: Lsn) -> Result<(), WalFault> {
+        self.ledger.found_end(end);
+        let flushed = self.node.end;
+        if end >= flushed {
+            return Ok(());
+        }
+        Err(WalFault::EndsEarly { end, flushed })
+    }
+
+    /// Records were applied: `before` was the end of the last one, now it is the one from `read` to `end`.
+    fn replayed(&mut self, before: Lsn, read: Lsn, end: Lsn) -> Result<(), WalFault> {
+        self.node.applied = Lsn::INVALID;
+        if !end.is_valid() {
+            return Ok(());
+        }
+        if self.extends {
+            self.flushed(end)?;
+        }
+        if !before.is_valid() {
+            // Where recovery begins nothing has been applied yet, or only the checkpoint that it begins with.
+            if read.is_valid() {
+                self.node.applied = end;
+            }
+            return self.flushed(end);
+        }
+        if end < before {
+            return Err(WalFault::WentBack);
+        }
+        let mut at = before;
+        let mut last = None;
+        while at < end
+            && let Some(record) = self.ledger.record_after(at)
+        {
+            at = record.next;
+            last = Some(record);
+        }
+        match last {
+            Some(record) if at == end && record.start == read => {
+                self.flushed(record.end)?;
+                self.node.applied = record.end;
+                Ok(())
+            }
+            Some(_) | None if at < end => Err(WalFault::NotWhole),
+            Some(_) | None => Err(WalFault::NotNext),
+        }
+    }
+}
+
+/// The first place where bytes of a node differ from the ledger: of a primary, or of a standby.
+pub(crate) fn difference(
+    ledger: &Ledger,
+    primary: bool,
+    at: Lsn,
+    bytes: &[u8],
+) -> Option<Difference> {
+    let place = if primary {
+        ledger.difference(at, bytes)
+    } else {
+        ledger.difference_on_a_standby(at, bytes)
+    }?;
+    let index = usize::try_from(place - at).ok();
+    Some(Difference {
+        at: place,
+        here: index.and_then(|index| bytes.get(index).copied()),
+        first: ledger.byte(place),
+        end: ledger.end(),
+    })
+}
+
+/// The WAL of a new cluster, which all nodes begin with: up to the end of its only checkpoint.
+pub(super) fn first_wal(disk: &Disk, version: PgVersion, geometry: &Geometry) -> Ledger {
+    let start = geometry.segment_start(SegmentNo(1));
+    let mut ledger = Ledger::new(*geometry, start);
+    if let Some(control) = control_file::cached(disk, version) {
+        let end = control_file::checkpoint_end(disk, geometry, control.checkpoint);
+        ledger.append(&wal_files::read(disk, geometry, FIRST_TIMELINE, start..end));
+    }
+    ledger
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::referee::testing::{Bench, builder, message};
+
+    /// A primary with two records, the second of which is long, flushed up to `end`.
+    fn bench(end: Option<u64>) -> (Bench, Vec<walsim_core::wal::Placed>) {
+        let mut wal = builder();
+        let records = vec![wal.append(&message(3, 10)), wal.append(&message(4, 600))];
+        let mut bench = Bench::new(wal.bytes());
+        let end = end.map_or(records[1].end, Lsn);
+        bench
+            .wal(true, |wal| wal.flushed(end))
+            .expect("a primary may");
+        (bench, records)
+    }
+
+    #[test]
+    fn a_standby_may_have_a_prefix_and_no_more() {
+        let (mut bench, records) = bench(Some(1024 + 512));
+        bench.forget_node();
+        assert_eq!(bench.wal(false, |wal| wal.flushed(records[0].end)), Ok(()));
+        let beyond = bench.wal(false, |wal| wal.flushed(records[1].end));
+        assert!(matches!(beyond, Err(WalFault::Beyond { .. })), "{beyond:?}");
+    }
+
+    #[test]
+    fn a_standby_with_other_bytes_bites() {
+        let (mut bench, records) = bench(None);
+        bench.forget_node();
+        bench.corrupt(60);
+        let flushed = bench.wal(false, |wal| wal.flushed(records[0].end));
+        assert!(matches!(flushed, Err(WalFault::Differs(_))), "{flushed:?}");
+    }
+
+    /// A standby streams on after a segment whose end a crash took: the rest is compared all the same.
+    #[test]
+    fn a_gap_before_what_was_flushed_is_not_looked_at() {
+        let (mut bench, _) = bench(None);
+        bench.forget_node();
+        bench.corrupt(60);
+        let mut grown = |from: u64, to: u64| {
+            bench.wal(false, |wal| wal.grown(Lsn(1024 + from)..Lsn(1024 + to)))
+        };
+        assert_eq!(grown(100, 200), Ok(()));
+        assert!(matches!(grown(0, 200), Err(WalFault::Differs(_))));
+        bench.forget_node();
+        bench.corrupt(150);
+        let flushed = bench.wal(false, |wal| wal.grown(Lsn(1024 + 100)..Lsn(1024 + 200)));
+        assert!(matches!(flushed, Err(WalFault::Differs(_))));
+    }
+
+    #[test]
+    fn recovery_may_not_end_before_what_was_flushed() {
+        let (mut bench, records) = bench(Some(1024 + 512));
+        assert_eq!(
+            bench.wal(true, |wal| wal.recovered(Lsn(1024 + 512))),
+            Ok(())
+        );
+        let early = bench.wal(true, |wal| wal.recovered(records[0].end));
+        assert!(matches!(early, Err(WalFault::EndsEarly { .. })));
+    }
+
+    #[test]
+    fn records_are_applied_whole_and_one_after_the_other() {
+        let (mut bench, records) = bench(Some(1024 + 512));
+        let [first, second] = [records[0], records[1]];
+        let start = Lsn(1024);
+        let mut replayed =
+            |before, read, end| bench.wal(false, |wal| wal.replayed(before, read, end));
+        assert_eq!(replayed(Lsn(0), Lsn(0), start), Ok(()));
+        assert_eq!(replayed(start, first.start, first.end), Ok(()));
+        assert_eq!(
+            replayed(start, second.start, first.end),
+            Err(WalFault::NotNext)
+        );
+        assert_eq!(
+            replayed(first.end, second.start, second.end),
+            Err(WalFault::NotWhole)
+        );
+        assert_eq!(replayed(first.end, Lsn(0), start), Err(WalFault::WentBack));
+    }
+
+    /// What a crash left is WAL as soon as a primary has applied it.
+    #[test]
+    fn crash_recovery_of_a_primary_extends_the_ledger() {
+        let (mut bench, records) = bench(Some(1024 + 512));
+        let [first, second] = [records[0], records[1]];
+        let applied = bench.wal(true, |wal| {
+            wal.replayed(first.end, second.start, second.end)
+        });
+        assert_eq!((applied, bench.ledger.end()), (Ok(()), second.end));
+    }
+}

@@ -1,0 +1,363 @@
+//! The referee: shows every event to the checks that have subscribed to it, and keeps what they all need to know.
+//!
+//! The world tells it what happens and knows no check; a check knows neither the world nor another check. See [`Check`]
+//! for how to write one.
+
+mod check;
+mod event;
+mod index;
+mod knowledge;
+#[cfg(test)]
+pub(crate) mod testing;
+mod violation;
+mod wire;
+
+pub use check::{About, Check, Memory, PerNode, Promise, Ruling, Subscription};
+pub use event::{
+    Answer, ChangeKind, ClientAct, ClientEvent, ClientKind, DiskAct, DiskEvent, DiskKind,
+    FileClass, Gone, MachineFault, NodeAtEnd, Peer, Row, ServerAct, ServerEvent, ServerKind, Site,
+    Step, WireEnd, WireMessage, Written,
+};
+pub use knowledge::{
+    CheckpointEnd, Committed, Difference, FIRST_TIMELINE, Flushed, Knowledge, Least, Ledger,
+    Limits, Orders, Placed, Received, Replayed, Saved, Sent, SlotChange, WalFault, Window, horizon,
+    is_disk_failure, relation_of, relation_path, segment_of, slot_name_of, slot_on_disk,
+};
+pub use violation::Violation;
+
+pub(crate) use knowledge::{control_file, difference, wal_files};
+pub(crate) use wire::End;
+
+use crate::disk::Disk;
+use crate::plan::Plan;
+use index::Index;
+use knowledge::Changes;
+use std::sync::Arc;
+use walsim_core::base::{ConnId, Lsn, MarkSet, Pid};
+use walsim_core::call::{Effect, FilePath};
+use walsim_core::shmem::{PageChange, Role};
+use wire::Wire;
+
+/// How many steps lie between two audits. In each step the WAL that has grown would be compared once more, and a run of
+/// some ten thousand steps would take minutes. At the end of the run every node is looked at.
+const AUDIT_EVERY: u64 = 64;
+
+/// What a step has changed in shared memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// [`ChangeKind::Flushed`]
+    Flushed(&'a Flushed),
+    /// [`ChangeKind::Replayed`]
+    Replayed(&'a Replayed),
+    /// [`ChangeKind::Sent`]
+    Sent(Sent),
+    /// [`ChangeKind::Received`], before and after.
+    Received(Received, Received),
+    /// [`ChangeKind::Slots`]
+    Slots,
+    /// [`ChangeKind::Pages`]
+    Pages(&'a [PageChange]),
+    /// [`ChangeKind::Checkpoint`]
+    Checkpoint(&'a CheckpointEnd),
+}
+
+/// All checks of a run, and what they know.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Referee {
+    audit: bool,
+    steps: u64,
+    known: Knowledge,
+    checks: Vec<Box<dyn Check>>,
+    index: Arc<Index>,
+    wire: Wire,
+}
+
+/// Of several violations in one step that of the check counts that stands first in the list.
+#[derive(Default)]
+struct First(Option<(usize, Violation)>);
+
+impl First {
+    fn note(&mut self, check: usize, ruling: Ruling) {
+        if let Err(violation) = ruling
+            && self.0.as_ref().is_none_or(|(first, _)| check < *first)
+        {
+            self.0 = Some((check, violation));
+        }
+    }
+
+    fn ruling(self) -> Ruling {
+        self.0.map_or(Ok(()), |(_, violation)| Err(violation))
+    }
+}
+
+/// Asks the subscribers, in the order of the list, until one of them objects.
+fn ask(
+    checks: &mut [Box<dyn Check>],
+    who: &[usize],
+    mut ask: impl FnMut(&mut dyn Check) -> Ruling,
+) -> Ruling {
+    who.iter().try_for_each(|check| ask(&mut *checks[*check]))
+}
+
+impl Referee {
+    /// Nothing seen yet. With `audit` the naive full checks run as well.
+    pub(crate) fn new(plan: &Plan, audit: bool, checks: Vec<Box<dyn Check>>) -> Self {
+        Self {
+            audit,
+            steps: 0,
+            known: Knowledge::new(plan),
+            index: Arc::new(Index::new(&checks)),
+            checks,
+            wire: Wire::default(),
+        }
+    }
+
+    /// The kind of promise that a code stands for.
+    pub(crate) fn promise_of(&self, code: &str) -> Promise {
+        let mut abouts = self.checks.iter().map(|check| check.about());
+        abouts
+            .find(|about| about.code == code)
+            .map_or(Promise::Safety, |about| about.promise)
+    }
+
+    /// A step was made, and its effects were carried out.
+    pub(crate) fn step(&mut self, step: &Step<'_>) -> Ruling {
+        let changes = self.known.step(step);
+        let mut first = First::default();
+        self.effects(step, &changes, &mut first);
+        self.changes(step, &changes, &mut first);
+        let Self {
+            checks,
+            known,
+            index,
+            ..
+        } = self;
+        for check in index.steps(step.ran.map(|(_, role)| role)) {
+            first.note(*check, checks[*check].after_step(step, known));
+        }
+        first.ruling()?;
+        self.steps += 1;
+        if self.audit && self.steps.is_multiple_of(AUDIT_EVERY) {
+            let node = NodeAtEnd {
+                site: step.site,
+                view: step.view,
+                disk: step.disk,
+            };
+            self.audit(&node)?;
+        }
+        Ok(())
+    }
+
+    fn audit(&mut self, node: &NodeAtEnd<'_>) -> Ruling {
+        let known = &self.known;
+        self.checks
+            .iter_mut()
+            .try_for_each(|check| check.audit(node, known))
+    }
+
+    /// What the processes of a step have logged, and which have ended; and whether the server has come up.
+    fn effects(&mut self, step: &Step<'_>, changes: &Changes, first: &mut First) {
+        let Self {
+            checks,
+            known,
+            index,
+            ..
+        } = self;
+        let mut tell = |kind: ServerKind, act: ServerAct<'_>| {
+            for check in index.server(kind) {
+                let (site, view, disk) = (step.site, Some(step.view), step.disk);
+                let event = ServerEvent {
+                    site,
+                    view,
+                    disk,
+                    act,
+                };
+                first.note(*check, checks[*check].on_server(&event, known));
+            }
+        };
+        let role = |pid: Pid| {
+            step.ran
+                .filter(|(ran, _)| *ran == pid)
+                .map(|(_, role)| role)
+        };
+        for (pid, effect) in &step.effects.0 {
+            let pid = *pid;
+            match effect {
+                Effect::Log(event) => tell(
+                    ServerKind::Log,
+                    ServerAct::Logged {
+                        pid,
+                        role: role(pid),
+                        event,
+                    },
+                ),
+                Effect::Exit(exit) => {
+                    let is_postmaster = pid == Pid::postmaster(pid.incarnation);
+                    let role = role(pid).or(is_postmaster.then_some(Role::Postmaster));
+                    tell(ServerKind::Exit, ServerAct::Exited { pid, role, exit });
+                }
+                Effect::Halt => tell(ServerKind::Halt, ServerAct::Halted),
+                Effect::Disk(..) | Effect::Net(..) => {}
+            }
+        }
+        if let Some(state) = changes.opened {
+            tell(ServerKind::Open, ServerAct::Opened(state));
+        }
+    }
+
+    fn changes(&mut self, step: &Step<'_>, changes: &Changes, first: &mut First) {
+        let Self {
+            checks,
+            known,
+            index,
+            ..
+        } = self;
+        let mut tell = |kind: ChangeKind, change: Change<'_>| {
+            for check in index.change(kind) {
+                first.note(*check, checks[*check].after_change(change, step, known));
+            }
+        };
+        if let Some(flushed) = &changes.flushed {
+            tell(ChangeKind::Flushed, Change::Flushed(flushed));
+        }
+        if let Some(replayed) = &changes.replayed {
+            tell(ChangeKind::Replayed, Change::Replayed(replayed));
+        }
+        if let Some(sent) = changes.sent {
+            tell(ChangeKind::Sent, Change::Sent(sent));
+        }
+        if let Some((before, now)) = changes.received {
+            tell(ChangeKind::Received, Change::Received(before, now));
+        }
+        if changes.slots.any {
+            tell(ChangeKind::Slots, Change::Slots);
+        }
+        let pages = &step.view.shmem().buffers.changes;
+        if !pages.is_empty() {
+            tell(ChangeKind::Pages, Change::Pages(pages));
+        }
+        if let Some(end) = &changes.checkpoint {
+            tell(ChangeKind::Checkpoint, Change::Checkpoint(end));
+        }
+    }
+
+    /// A disk operation.
+    pub(crate) fn disk(&mut self, event: &DiskEvent<'_>) -> Ruling {
+        self.known.disk(event);
+        let Self {
+            checks,
+            known,
+            index,
+            ..
+        } = self;
+        let who = index.disk(event.act.kind(), FileClass::of(event.path));
+        ask(checks, who, |check| check.on_disk(event, known))
+    }
+
+    /// Something happened to a server, outside of its own steps.
+    pub(crate) fn server(&mut self, event: &ServerEvent<'_>) -> Ruling {
+        let host = event.site.host;
+        self.known.server(host, event.disk, &event.act);
+        if matches!(event.act, ServerAct::Gone(_)) {
+            self.wire.forget_node(host);
+        }
+        let Self {
+            checks,
+            known,
+            index,
+            ..
+        } = self;
+        ask(checks, index.server(event.act.kind()), |check| {
+            check.on_server(event, known)
+        })
+    }
+
+    /// A loss of power tore these data pages.
+    pub(crate) fn torn(&mut self, host: usize, pages: &[(FilePath, u64)]) {
+        self.known.torn(host, pages);
+    }
+
+    /// A client said or heard something.
+    pub(crate) fn client(&mut self, event: &ClientEvent<'_>) -> Ruling {
+        if let (ClientAct::Commit(synchronous), Some(conn)) = (event.act, event.conn) {
+            self.known.acked(event.site.host, conn, synchronous);
+        }
+        let Self {
+            checks,
+            known,
+            index,
+            ..
+        } = self;
+        ask(checks, index.client(event.act.kind()), |check| {
+            check.on_client(event, known)
+        })
+    }
+
+    /// Bytes pass one end of a connection of a node: complete messages are shown.
+    pub(crate) fn bytes(&mut self, end: &End<'_>) -> Ruling {
+        let Self {
+            checks,
+            known,
+            index,
+            wire,
+            ..
+        } = self;
+        wire.bytes(end, index, |message| {
+            let mut who = index.messages(message.end, message.tag);
+            who.try_for_each(|check| checks[check].on_message(message, known))
+        })
+    }
+
+    /// Does any check want to see messages?
+    pub(crate) fn listens(&self) -> bool {
+        self.index.listens()
+    }
+
+    /// An end of a connection was closed.
+    pub(crate) fn closed(&mut self, host: usize, conn: ConnId) {
+        self.wire.forget(host, conn);
+    }
+
+    /// Faults and workload have stopped.
+    pub(crate) fn at_quiescence(&mut self, nodes: &[NodeAtEnd<'_>]) -> Ruling {
+        let Self {
+            checks,
+            known,
+            index,
+            ..
+        } = self;
+        ask(checks, index.quiescence(), |check| {
+            check.at_quiescence(nodes, known)
+        })
+    }
+
+    /// Everything has converged: the last look.
+    pub(crate) fn at_end(&mut self, nodes: &[NodeAtEnd<'_>]) -> Ruling {
+        let Self {
+            checks,
+            known,
+            index,
+            ..
+        } = self;
+        ask(checks, index.end(), |check| check.at_end(nodes, known))?;
+        if self.audit {
+            nodes.iter().try_for_each(|node| self.audit(node))?;
+        }
+        Ok(())
+    }
+
+    /// Where a standby's own WAL, from `from` on, ends or ceases to be that of the timeline.
+    pub(crate) fn first_missing(&self, disk: &Disk, from: Lsn) -> Lsn {
+        self.known.first_missing(disk, from)
+    }
+
+    /// End of the WAL that is known to be flushed anywhere.
+    pub(crate) fn wal_end(&self) -> Lsn {
+        self.known.wal_end()
+    }
+
+    /// Rare states that only the referee recognises.
+    pub(crate) const fn marks(&self) -> MarkSet {
+        self.known.marks()
+    }
+}
