@@ -293,7 +293,8 @@ fn a_closed_pipe_is_no_failure() {
     };
     let folder = Folder::new("waldump-pipe");
     let data = folder.path().join("data");
-    let mut server = Server::init(&bin, &data, &["--wal-segsize=1"], "");
+    let keep = "wal_keep_size=100MB";
+    let mut server = Server::init(&bin, &data, &["--wal-segsize=1"], keep);
     server.start();
     let start = server.psql("SELECT pg_current_wal_lsn()");
     // Two lines, each longer than a pipe holds.
