@@ -31,6 +31,32 @@ pub struct LogicalMessage {
     pub message: Bytes,
 }
 
+/// The same where it lies, without copies.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct LogicalMessageParts<'a> {
+    db: u32,
+    pub(super) transactional: bool,
+    pub(super) prefix: &'a [u8],
+    pub(super) message: &'a [u8],
+}
+
+impl<'a> LogicalMessageParts<'a> {
+    pub(super) fn decode(main: &'a [u8]) -> Result<Self, Short> {
+        let mut cursor = Cursor::disk(main);
+        let header: Header = cursor.take("xl_logical_message")?;
+        let mut part = |field, len| {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            cursor.bytes(field, len)
+        };
+        Ok(Self {
+            db: header.db,
+            transactional: header.transactional,
+            prefix: part("prefix", header.prefix_size)?,
+            message: part("message", header.message_size)?,
+        })
+    }
+}
+
 impl LogicalMessage {
     /// The type bits of `xl_info` (XLOG_LOGICAL_MESSAGE).
     pub const INFO: u8 = 0x00;
@@ -44,20 +70,12 @@ impl LogicalMessage {
             let (rmid, info) = (RmgrId::LOGICAL_MESSAGE, info & RMGR_INFO_MASK);
             return Err(PayloadError::UnknownType { rmid, info });
         }
-        let mut cursor = Cursor::disk(main);
-        let header: Header = cursor.take("xl_logical_message")?;
-        let mut part = |field: &'static str, len: u64| {
-            let have = cursor.rest().len();
-            let need = usize::try_from(len).unwrap_or(usize::MAX);
-            let at = main.len() - have;
-            cursor.bytes(field, need)?;
-            Ok::<_, Short>(main.slice(at..at + need))
-        };
+        let parts = LogicalMessageParts::decode(main)?;
         Ok(Self {
-            db: header.db,
-            transactional: header.transactional,
-            prefix: part("prefix", header.prefix_size)?,
-            message: part("message", header.message_size)?,
+            db: parts.db,
+            transactional: parts.transactional,
+            prefix: main.slice_ref(parts.prefix),
+            message: main.slice_ref(parts.message),
         })
     }
 

@@ -1,17 +1,16 @@
 //! Messages to logical decoding. Mirrors logicalmsgdesc.c.
 
 use super::text::Text;
-use crate::wire::logical_message::LogicalMessage;
+use crate::wire::logical_message::{LogicalMessage, LogicalMessageParts};
 use crate::wire::payload::PayloadError;
 use crate::wire::record::RMGR_INFO_MASK;
-use bytes::Bytes;
 
 impl Text {
     pub(super) fn logicalmsg_desc(&mut self, info: u8, main: &[u8]) -> Result<(), PayloadError> {
         if info & RMGR_INFO_MASK != LogicalMessage::INFO {
             return Ok(());
         }
-        let message = LogicalMessage::decode(info, &Bytes::copy_from_slice(main))?;
+        let message = LogicalMessageParts::decode(main)?;
         let kind = if message.transactional {
             "transactional"
         } else {
@@ -19,11 +18,11 @@ impl Text {
         };
         self.add(kind)
             .add(", prefix \"")
-            .cstr(&message.prefix)
+            .cstr(message.prefix)
             .add("\"; payload (")
             .dec(message.message.len() as u64)
             .add(" bytes): ")
-            .hex_dump(&message.message);
+            .hex_dump(message.message);
         Ok(())
     }
 }

@@ -14,29 +14,38 @@ const DATA_PAGE: u32 = 8192;
 const SPACES: &str = "           ";
 /// `: rel ` and three numbers.
 const LONGEST_REL: usize = 40;
+/// How many relations' texts are kept.
+const REMEMBERED: usize = 16;
 
 /// Prints records, each as its line or, with details, its lines.
 pub(super) struct Lines {
     version: PgVersion,
     details: bool,
-    /// The relation that was printed last, and its text: mostly it is the next one, too.
+    /// Relations that were printed, and their text, each where its number says: mostly the next one is among them.
+    rels: [RelText; REMEMBERED],
+}
+
+/// `: rel ` and three numbers.
+#[derive(Clone, Copy)]
+struct RelText {
     rel: RelLocator,
-    rel_text: [u8; LONGEST_REL],
-    rel_len: usize,
+    text: [u8; LONGEST_REL],
+    len: usize,
 }
 
 impl Lines {
     pub(super) fn new(version: PgVersion, details: bool) -> Self {
         let (spc, db, rel) = (0, 0, 0);
-        let mut lines = Self {
+        let none = RelText {
+            rel: RelLocator { spc, db, rel },
+            text: [0; LONGEST_REL],
+            len: 0,
+        };
+        Self {
             version,
             details,
-            rel: RelLocator { spc, db, rel },
-            rel_text: [0; LONGEST_REL],
-            rel_len: 0,
-        };
-        lines.remember(lines.rel);
-        lines
+            rels: [none; REMEMBERED],
+        }
     }
 
     /// Adds the text of a record.
@@ -95,21 +104,20 @@ impl Lines {
     }
 
     fn rel(&mut self, text: &mut Text, rel: RelLocator) {
-        if rel != self.rel {
-            self.remember(rel);
+        let known = &mut self.rels[rel.rel as usize % REMEMBERED];
+        let begin = text.bytes.len();
+        if known.rel == rel && known.len > 0 {
+            // A copy of known length costs less.
+            text.add(&known.text[..]);
+            text.bytes.truncate(begin + known.len);
+            return;
         }
-        let end = text.bytes.len() + self.rel_len;
-        text.add(self.rel_text);
-        text.bytes.truncate(end);
-    }
-
-    fn remember(&mut self, rel: RelLocator) {
-        let mut text = Text::default();
         text.add(": rel ").dec(rel.spc);
         text.add("/").dec(rel.db).add("/").dec(rel.rel);
-        self.rel = rel;
-        self.rel_len = text.bytes.len();
-        self.rel_text[..self.rel_len].copy_from_slice(&text.bytes);
+        let added = &text.bytes[begin..];
+        known.rel = rel;
+        known.len = added.len();
+        known.text[..added.len()].copy_from_slice(added);
     }
 }
 
