@@ -196,7 +196,7 @@ impl World {
     }
 
     /// Since 16 a server passes over the crash of a child that it reaps before it has heard that crash recovery replays, and goes on
-    /// with shared memory in which the dead hold locks: docs/hazards/crash-passed-over.md.
+    /// with shared memory in which the dead hold locks: docs/hazards/crash-ignored.md.
     fn lives_on_after_a_crash(&self, host: usize) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;
