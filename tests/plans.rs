@@ -6,8 +6,9 @@ use proptest::test_runner::{Config, RngSeed};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use walsim::plan::{Expect, Plan, PlanError, Profile, Scenario, When, generate, show_us};
-use walsim_core::base::{Bug, Mark};
+use walsim::plan::{Expect, Plan, PlanError, Profile, SCHEMA, Scenario, When, generate, show_us};
+use walsim::world::{Verdict, run_at_most};
+use walsim_core::base::{Bug, Mark, Planted};
 use walsim_core::call::Place;
 
 /// So many cases from a fixed seed; `PROPTEST_RNG_SEED` asks for others.
@@ -394,4 +395,50 @@ fn the_documented_plan_is_a_plan() {
         (2, 1, 1)
     );
     assert_eq!(expect.marks, [Mark::PowerLossLostBytes]);
+}
+
+/// Times that a plan names add up to more than there is: a run may come to nothing, but not to a panic.
+#[test]
+fn times_without_measure_stop_no_run() {
+    let most = "18446744073709551615us";
+    let back = "-9223372036854775807us";
+    let head = format!("schema = {SCHEMA}\nactive = \"{most}\"\n");
+    let slow = |table: &str, names: &[&str]| {
+        let rows = names.iter().map(|name| format!("{name} = \"{most}\"\n"));
+        format!("[{table}]\n{}", rows.collect::<String>())
+    };
+    let clock = format!("clock_offset = \"{back}\"\nclock_drift_ppm = -2147483648\n");
+    let nodes = format!("[[node]]\nname = \"a\"\n{clock}[[node]]\nname = \"b\"\n");
+    let fault = |text: &str| format!("[[fault]]\nat = \"1ms\"\n{text}\n");
+    let faults = [
+        fault(&format!("clock_jump = {{ node = \"a\", by = \"{back}\" }}")),
+        fault(&format!(
+            "delay = {{ from = \"a\", to = \"b\", by = \"{most}\", for = \"{most}\" }}"
+        )),
+        fault(&format!("pause = {{ node = \"b\", for = \"{most}\" }}")),
+    ]
+    .concat();
+    let off = fault(&format!(
+        "power_loss = {{ node = \"b\", off = \"{most}\" }}"
+    ));
+    let disks = slow("disks", &["latency", "jitter", "fsync"]);
+    let network = slow("network", &["latency", "jitter"]);
+    let quick = "active = \"2s\"\n";
+    let fixed = head.replace(&format!("active = \"{most}\"\n"), quick);
+    for text in [
+        [&head, &network, &disks, &nodes, &faults, &off]
+            .map(String::as_str)
+            .concat(),
+        [&fixed, &nodes, &faults].map(String::as_str).concat(),
+        [&fixed, &network, &nodes].map(String::as_str).concat(),
+        [&fixed, &disks, &nodes].map(String::as_str).concat(),
+    ] {
+        let plan = Scenario::parse(&text, "test").expect("it is a plan").plan;
+        let outcome = run_at_most(&plan, Planted::NONE, false, 20_000);
+        let verdict = outcome.map(|outcome| outcome.verdict);
+        assert!(
+            !matches!(verdict, Ok(Verdict::Panic { .. })),
+            "{verdict:?}\n{text}"
+        );
+    }
 }

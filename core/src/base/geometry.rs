@@ -110,13 +110,13 @@ impl Geometry {
     /// The segment that ends at or behind `end` (`XLByteToPrevSeg`): on a boundary the one before it.
     #[must_use]
     pub const fn segment_before(&self, end: Lsn) -> SegmentNo {
-        SegmentNo((end.0 - 1) / self.segment as u64)
+        SegmentNo(end.0.saturating_sub(1) / self.segment as u64)
     }
 
-    /// First byte of a segment.
+    /// First byte of a segment; the last position for a segment that no position lies in.
     #[must_use]
     pub const fn segment_start(&self, segment: SegmentNo) -> Lsn {
-        Lsn(segment.0 * self.segment as u64)
+        Lsn(segment.0.saturating_mul(self.segment as u64))
     }
 
     /// Offset of `lsn` in its segment.

@@ -8,16 +8,16 @@ use core::ops::{Add, Sub};
 pub struct Mono(pub u64);
 
 impl Mono {
-    /// Later by so many microseconds.
+    /// Later by so many microseconds. There is an end of time: a duration that somebody has made up cannot wrap it.
     #[must_use]
     pub const fn after_us(self, us: u64) -> Self {
-        Self(self.0 + us)
+        Self(self.0.saturating_add(us))
     }
 
     /// Later by so many milliseconds.
     #[must_use]
     pub const fn after_ms(self, ms: u64) -> Self {
-        Self(self.0 + ms * 1000)
+        self.after_us(ms.saturating_mul(1000))
     }
 }
 
@@ -59,8 +59,9 @@ impl TimestampTz {
 
 impl Add<i64> for TimestampTz {
     type Output = Self;
+    /// Later by so many microseconds. Time stamps come from peers and clocks that somebody has set: they never wrap.
     fn add(self, us: i64) -> Self {
-        Self(self.0 + us)
+        Self(self.0.saturating_add(us))
     }
 }
 
@@ -68,7 +69,7 @@ impl Sub for TimestampTz {
     type Output = i64;
     /// Microseconds between the two; negative if the clock went back.
     fn sub(self, other: Self) -> i64 {
-        self.0 - other.0
+        self.0.saturating_sub(other.0)
     }
 }
 
@@ -117,4 +118,22 @@ const fn civil(unix_day: i64) -> (i64, i64, i64) {
     let month = (from_march + 2) % 12 + 1;
     let year = era * 400 + year + (if month <= 2 { 1 } else { 0 });
     (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Durations come from plans and flags, time stamps from peers.
+    #[test]
+    fn times_do_not_wrap() {
+        assert_eq!(Mono(1).after_us(u64::MAX), Mono(u64::MAX));
+        assert_eq!(Mono(1).after_ms(u64::MAX), Mono(u64::MAX));
+        let (first, last) = (TimestampTz(i64::MIN), TimestampTz(i64::MAX));
+        assert_eq!(last + 1, last);
+        assert_eq!(first + -1, first);
+        assert_eq!(first - last, i64::MIN);
+        assert_eq!(last - first, i64::MAX);
+        assert!(first.unix_seconds() < last.unix_seconds());
+    }
 }

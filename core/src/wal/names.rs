@@ -163,6 +163,15 @@ mod tests {
         assert_eq!(WalFile::parse(&TINY, "0000001A.history"), Some(history));
     }
 
+    /// The last segment that a name can mean.
+    #[test]
+    fn the_last_name() {
+        let name = "FFFFFFFFFFFFFFFF00000FFF";
+        let (tli, segment) = parse_segment_name(&Geometry::STOCK, name).expect("it is one");
+        assert_eq!(segment, Geometry::STOCK.segment_of(Lsn::MAX));
+        assert_eq!(segment_name(&Geometry::STOCK, tli, segment), name);
+    }
+
     #[test]
     fn other_names_are_none_of_ours() {
         for name in [

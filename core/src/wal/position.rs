@@ -3,7 +3,7 @@
 //!
 //! A *byte position* counts only the bytes that records can use; reservations are made in it. One byte position at a
 //! page boundary stands for two LSNs: the boundary, where a record ends, and the place behind the header, where the next
-//! one starts.
+//! one starts. Positions may come from files: beyond the last one there is no other.
 
 use crate::base::{Geometry, Lsn};
 
@@ -53,7 +53,7 @@ pub const fn bytepos_to_end(geometry: &Geometry, bytepos: u64) -> Lsn {
             start + SHORT_HEADER + left
         }
     };
-    Lsn(segments * geometry.segment as u64 + offset)
+    Lsn((segments.saturating_mul(geometry.segment as u64)).saturating_add(offset))
 }
 
 /// The byte position of a start or an end (`XLogRecPtrToBytePos`). Inside a header: of the place behind it.
@@ -75,7 +75,7 @@ pub const fn lsn_to_bytepos(geometry: &Geometry, lsn: Lsn) -> u64 {
 #[must_use]
 pub const fn skip_header(geometry: &Geometry, lsn: Lsn) -> Lsn {
     if geometry.page_offset(lsn) == 0 {
-        Lsn(lsn.0 + geometry.page_header(lsn) as u64)
+        Lsn(lsn.0.saturating_add(geometry.page_header(lsn) as u64))
     } else {
         lsn
     }
@@ -85,26 +85,27 @@ pub const fn skip_header(geometry: &Geometry, lsn: Lsn) -> Lsn {
 #[must_use]
 pub const fn record_end(geometry: &Geometry, start: Lsn, len: u32) -> Lsn {
     let bytes = (len as u64 + 7) & !7;
-    bytepos_to_end(geometry, lsn_to_bytepos(geometry, start) + bytes)
+    let bytepos = lsn_to_bytepos(geometry, start).saturating_add(bytes);
+    bytepos_to_end(geometry, bytepos)
 }
 
 /// Where WAL goes on behind a switch record whose own bytes end at `end`: the end of that segment.
 #[must_use]
 pub const fn switch_end(geometry: &Geometry, end: Lsn) -> Lsn {
     let segment = geometry.segment as u64;
-    Lsn(end.0.div_ceil(segment) * segment)
+    Lsn(end.0.div_ceil(segment).saturating_mul(segment))
 }
 
 /// What pg_switch_wal() returns for a switch record at `start` (the end of XLogInsertRecord): its end, but behind the
 /// next page's header as soon as it touches the end of its page.
 #[must_use]
 pub const fn switch_returns(geometry: &Geometry, start: Lsn) -> Lsn {
-    let end = Lsn(start.0 + 24);
+    let end = Lsn(start.0.saturating_add(24));
     let page = geometry.page_start(end);
     if geometry.page_start(start).0 == page.0 {
         end
     } else {
-        Lsn(end.0 + geometry.page_header(page) as u64)
+        Lsn(end.0.saturating_add(geometry.page_header(page) as u64))
     }
 }
 
@@ -160,6 +161,26 @@ mod tests {
             assert_eq!(switch_returns(&geometry, Lsn(start)), Lsn(returned));
             let end = record_end(&geometry, Lsn(start), 24);
             assert_eq!(switch_end(&geometry, end), Lsn(next), "{start:X}");
+        }
+    }
+
+    /// Positions that no server has written yet, from a name or a control file: there is none beyond the last.
+    #[test]
+    fn the_end_of_all_positions() {
+        let last = Lsn::MAX;
+        for geometry in [SEG16, TINY, Geometry::STOCK] {
+            let start = geometry.segment_start(geometry.segment_of(last));
+            assert_eq!(geometry.segment_of(start), geometry.segment_of(last));
+            assert_eq!(
+                geometry.segment_start(crate::base::SegmentNo(u64::MAX)),
+                last
+            );
+            assert_eq!(geometry.segment_before(Lsn::INVALID).0, 0);
+            assert_eq!(switch_end(&geometry, Lsn(start.0 + 1)), last);
+            assert!(record_end(&geometry, start, u32::MAX) >= start);
+            assert!(skip_header(&geometry, last) == last);
+            assert!(switch_returns(&geometry, Lsn(last.0 - 7)) >= start);
+            assert_eq!(last.align8(), Lsn(last.0 - 7));
         }
     }
 

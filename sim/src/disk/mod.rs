@@ -143,7 +143,10 @@ impl Disk {
         let call = self.count_call(place);
         let key = Key::new("disk.latency", self.subject, [place, call]);
         let (least_us, jitter_us) = self.duration(op);
-        let delay_us = (least_us + choices.below(key, jitter_us + 1)) * self.slow_factor();
+        let jitter_us = choices.below(key, jitter_us.saturating_add(1));
+        let delay_us = least_us
+            .saturating_add(jitter_us)
+            .saturating_mul(self.slow_factor());
         let act = match self.act(owner, op, call, choices) {
             Ok(act) => act,
             Err(error) => Act::Answer(Err(error)),
@@ -532,7 +535,9 @@ impl Disk {
         } = self.spec;
         // The page cache moves some gigabytes a second.
         let moved = match op {
-            DiskOp::Fsync(_) | DiskOp::SyncDir(_) => return (fsync_us, 10 * jitter_us),
+            DiskOp::Fsync(_) | DiskOp::SyncDir(_) => {
+                return (fsync_us, jitter_us.saturating_mul(10));
+            }
             DiskOp::Read { len, .. } => u64::from(*len),
             DiskOp::Write { data, .. } => {
                 u64::try_from(data.len()).expect("a length fits into 64 bits")
@@ -548,7 +553,7 @@ impl Disk {
             | DiskOp::Rmdir(_)
             | DiskOp::List(_) => 0,
         };
-        (latency_us + moved / 2048, jitter_us)
+        (latency_us.saturating_add(moved / 2048), jitter_us)
     }
 
     fn count_call(&mut self, place: u64) -> u64 {

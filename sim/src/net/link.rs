@@ -44,7 +44,7 @@ impl Link {
     /// Puts a segment on the wire: when its last byte has left.
     pub(super) fn transmit(&mut self, now: Mono, len: u64) -> Mono {
         let start = now.max(self.busy_until);
-        self.busy_until = start.after_us(len * 1000 / self.spec.bytes_per_ms.max(1));
+        self.busy_until = start.after_us(len.saturating_mul(1000) / self.spec.bytes_per_ms.max(1));
         self.busy_until
     }
 }

@@ -298,7 +298,8 @@ impl Net {
     fn latency(&self, from: HostId, to: HostId, what: [u64; 2], choices: &Choices) -> u64 {
         let spec = self.links[&(from, to)].spec;
         let key = Key::new("net.latency", Subject::Link(from, to), what);
-        spec.latency_us + choices.below(key, spec.jitter_us + 1)
+        let jitter_us = choices.below(key, spec.jitter_us.saturating_add(1));
+        spec.latency_us.saturating_add(jitter_us)
     }
 
     fn schedule(&mut self, at: Mono, event: Event) {

@@ -163,7 +163,7 @@ fn set_geometry(plan: &mut Plan, geometry: Geometry) {
         let settings = &mut node.settings;
         let segments = settings.max_wal_size / u64::from(settings.geometry.segment);
         settings.geometry = geometry;
-        settings.max_wal_size = segments * u64::from(geometry.segment);
+        settings.max_wal_size = segments.saturating_mul(u64::from(geometry.segment));
     }
     for row in &mut plan.workload {
         row.bytes = row.bytes.min(longest_row(&geometry));

@@ -192,7 +192,7 @@ impl World {
                 let (from, to) = (self.hosts[a].index, self.hosts[b].index);
                 let spec = self.net.link_spec(from, to);
                 let slow = LinkSpec {
-                    latency_us: spec.latency_us + by_us,
+                    latency_us: spec.latency_us.saturating_add(by_us),
                     ..spec
                 };
                 self.net.set_link(from, to, slow);

@@ -62,9 +62,15 @@ impl World {
         });
         let rounds_us = 3 * 1000 * slowest.max().unwrap_or(0);
         let backlog = self.referee.wal_end().0;
-        let transfer_us = backlog * 1000 / self.plan.network.bytes_per_ms.max(1);
+        let transfer_us = backlog.saturating_mul(1000) / self.plan.network.bytes_per_ms.max(1);
         let jumps = self.plan.faults.iter().map(|row| match row.fault {
-            Fault::ClockJump { by_us, .. } => u64::try_from(-by_us).unwrap_or(0),
+            Fault::ClockJump { by_us, .. } => {
+                if by_us < 0 {
+                    by_us.unsigned_abs()
+                } else {
+                    0
+                }
+            }
             Fault::PowerLoss { .. }
             | Fault::NodeCrash { .. }
             | Fault::Partition { .. }
@@ -78,8 +84,7 @@ impl World {
             | Fault::Stall { .. }
             | Fault::StopReading { .. } => 0,
         });
-        let back_us: u64 = jumps.sum();
-        rounds_us + transfer_us + back_us
+        jumps.fold(rounds_us.saturating_add(transfer_us), u64::saturating_add)
     }
 
     pub(super) fn look(&mut self) {
