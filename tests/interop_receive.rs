@@ -3,6 +3,8 @@
 //! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN` names a newer server,
 //! `WALSIM_INTEROP=all` takes larger sizes.
 
+#[path = "interop/receive_ends.rs"]
+mod ends;
 #[path = "interop/receiver.rs"]
 mod receiver;
 #[path = "interop/recording.rs"]
@@ -418,7 +420,11 @@ fn removed_wal_is_the_end() {
         receiver.start(&server, more);
         assert_eq!(receiver.wait().code(), Some(1));
         let said = receiver.err();
+        let (said, hint) = said
+            .rsplit_once("walsim-live: hint: ")
+            .expect("there is a hint");
         assert!(said.ends_with("has already been removed\n"), "{said}");
+        assert!(hint.starts_with("Take a new base backup"), "{hint}");
     }
 }
 

@@ -145,7 +145,7 @@ impl Trace {
         match event {
             NetEvent::Accepted => self.tag(1),
             NetEvent::Connected => self.tag(2),
-            NetEvent::Refused => self.tag(3),
+            NetEvent::Refused(_) => self.tag(3),
             NetEvent::Data(bytes) => {
                 self.tag(4);
                 self.bytes(bytes);

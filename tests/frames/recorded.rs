@@ -211,6 +211,7 @@ fn options() -> PgReceivewalOptions {
             user: String::from("postgres"),
             application_name: String::from("pg_receivewal"),
             connect_timeout_ms: 0,
+            has_password: false,
         },
         slot: None,
         create_slot: false,

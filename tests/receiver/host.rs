@@ -28,6 +28,7 @@ pub(crate) fn options() -> PgReceivewalOptions {
             user: String::from("postgres"),
             application_name: String::from("receiver"),
             connect_timeout_ms: 0,
+            has_password: false,
         },
         slot: None,
         create_slot: false,

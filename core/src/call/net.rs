@@ -2,6 +2,7 @@
 
 use crate::base::Pid;
 use alloc::string::String;
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// Bytes that a connection takes from its owner before it says "not yet": the kernel's send buffer. What was sent and
@@ -39,7 +40,7 @@ pub enum NetEvent {
     /// Our `Connect` succeeded.
     Connected,
     /// Our `Connect` failed.
-    Refused,
+    Refused(Refusal),
     /// Bytes within the credit that was given.
     Data(Bytes),
     /// So many bytes left the send buffer.
@@ -49,4 +50,18 @@ pub enum NetEvent {
     Closed,
     /// The connection broke; what was in flight is lost.
     Reset,
+}
+
+/// Why a connection did not come about.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Refusal {
+    /// Nobody listens there, as far as is known.
+    #[default]
+    Refused,
+    /// The host's name has no address; in the system's words.
+    Unresolved(String),
+    /// The path of the socket is longer than the system allows.
+    PathTooLong,
+    /// Each address that was tried, and why it failed in the system's words. A socket in a directory has no address.
+    Tried(Vec<(Option<String>, String)>),
 }

@@ -11,8 +11,9 @@ use alloc::string::String;
     reason = "the text of each variant is its documentation, its fields are what the text names"
 )]
 pub enum ReceiveMessage {
-    #[error("{place} failed: {why}")]
-    Connection { place: String, why: String },
+    /// In libpq's words, which name the place.
+    #[error("{0}")]
+    Unconnected(String),
     #[error(
         "incompatible server version {0}; client does not support streaming from server versions older than 15"
     )]
@@ -22,11 +23,22 @@ pub enum ReceiveMessage {
     )]
     TooNew(String),
     #[error("could not send replication command \"{command}\": {why}")]
-    Command { command: String, why: String },
+    Command {
+        command: String,
+        why: String,
+        /// Another attempt would fail as well, and this is what can be done.
+        hint: Option<&'static str>,
+    },
+    #[error("could not identify system: {0} or more fields")]
+    IdentifyRows(RowCounts),
     #[error("could not identify system: got an unexpected result")]
     Identify,
+    #[error("could not parse write-ahead log location \"{0}\"")]
+    UnparsedLocation(String),
     #[error("replication connection is unexpectedly database specific")]
     DatabaseSpecific,
+    #[error("could not fetch WAL segment size: {0} or more fields")]
+    SegmentSizeRows(RowCounts),
     #[error("WAL segment size could not be parsed")]
     SegmentSizeUnparsed,
     #[error(
@@ -35,10 +47,16 @@ pub enum ReceiveMessage {
     SegmentSize(u64),
     #[error("creating replication slot \"{0}\"")]
     CreatingSlot(String),
+    #[error("could not create replication slot \"{name}\": {rows} fields")]
+    CreateSlotRows { name: String, rows: RowCounts },
     #[error("replication slot \"{0}\" does not exist")]
     NoSlot(String),
-    #[error("could not read replication slot \"{0}\": got an unexpected result")]
-    ReadSlot(String),
+    #[error("could not read replication slot \"{name}\": {rows} fields")]
+    ReadSlotRows { name: String, rows: RowCounts },
+    #[error("expected a physical replication slot, got type \"{0}\" instead")]
+    SlotType(String),
+    #[error("could not parse restart_lsn \"{lsn}\" for replication slot \"{name}\"")]
+    UnparsedSlot { lsn: String, name: String },
     #[error("segment file \"{name}\" has incorrect size {size}, skipping")]
     WrongSize { name: String, size: u64 },
     #[error("compressed segment file \"{name}\" has incorrect uncompressed size {size}, skipping")]
@@ -55,12 +73,18 @@ pub enum ReceiveMessage {
         found: u64,
         server: u64,
     },
+    #[error("no WAL can follow segment file \"{0}\"")]
+    LastSegment(String),
     #[error("starting log streaming at {0} (timeline {1})")]
     Starting(Lsn, TimelineId),
-    #[error("starting timeline {0} is not present in the server")]
-    NoTimeline(TimelineId),
-    #[error("unexpected response to TIMELINE_HISTORY command")]
-    History,
+    #[error("starting timeline {tli} is not present in the server")]
+    NoTimeline {
+        tli: TimelineId,
+        /// As that of `Command`.
+        hint: Option<&'static str>,
+    },
+    #[error("unexpected response to TIMELINE_HISTORY command: {0} fields")]
+    HistoryRows(RowCounts),
     #[error("server reported unexpected history file name for timeline {tli}: {name}")]
     HistoryName { tli: TimelineId, name: String },
     #[error("write-ahead log file \"{path}\" has {size} bytes, should be 0 or {segment}")]
@@ -94,10 +118,16 @@ pub enum ReceiveMessage {
     Switched(TimelineId, Lsn),
     #[error("received interrupt signal, exiting")]
     Interrupted,
-    #[error("unexpected termination of replication stream: {0}")]
-    Terminated(String),
-    #[error("unexpected result set after end-of-timeline")]
-    EndOfTimeline,
+    #[error("unexpected termination of replication stream: {why}")]
+    Terminated {
+        why: String,
+        /// As that of `Command`.
+        hint: Option<&'static str>,
+    },
+    #[error("unexpected result set after end-of-timeline: {0} fields")]
+    EndOfTimelineRows(RowCounts),
+    #[error("could not parse next timeline's starting point \"{0}\"")]
+    UnparsedNext(String),
     #[error("server reported unexpected next timeline {next}, following timeline {tli}")]
     NextTimeline { next: TimelineId, tli: TimelineId },
     #[error(
@@ -117,7 +147,54 @@ pub enum ReceiveMessage {
     TryingAgain(u32),
 }
 
+/// `got %d rows and %d fields, expected %d rows and %d`
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+#[error("got {rows} rows and {fields} fields, expected 1 rows and {expected}")]
+pub struct RowCounts {
+    /// Rows that came.
+    pub rows: u64,
+    /// Fields of each.
+    pub fields: usize,
+    /// Fields that were expected, of one row.
+    pub expected: usize,
+}
+
 impl ReceiveMessage {
+    /// `pg_log_error_hint`: what a person can do where another attempt would fail as well.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        if let Self::Command { hint, .. }
+        | Self::Terminated { hint, .. }
+        | Self::NoTimeline { hint, .. } = self
+        {
+            return *hint;
+        }
+        let hints = [
+            (
+                matches!(self, Self::NoSlot(_)),
+                "Create the slot with --create-slot, or name another one.",
+            ),
+            (
+                matches!(self, Self::PartialSize { .. }),
+                "Move the file away; what the server still has of its WAL is received again.",
+            ),
+            (
+                matches!(self, Self::LastSegment(_)),
+                "Move the file away: no server has written it.",
+            ),
+            (
+                matches!(self, Self::OtherSystem { .. }),
+                "Receive into another directory.",
+            ),
+            (
+                matches!(self, Self::Lz4(_)),
+                "Uncompress the file, or move it away.",
+            ),
+        ];
+        let found = hints.into_iter().find(|(applies, _)| *applies);
+        found.map(|(_, hint)| hint)
+    }
+
     /// Is it for those only who want to hear everything (`--verbose`)?
     #[must_use]
     pub const fn is_verbose(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A connection as its owning process sees it: bytes that have arrived, bytes that have not left.
 
-use crate::call::{NetEvent, SEND_WINDOW};
+use crate::call::{NetEvent, Refusal, SEND_WINDOW};
 use alloc::collections::VecDeque;
 use bytes::Bytes;
 
@@ -29,6 +29,7 @@ pub struct Conn {
     unsent: u64,
     connected: bool,
     end: Option<ConnEnd>,
+    refusal: Refusal,
 }
 
 impl Conn {
@@ -47,7 +48,10 @@ impl Conn {
             NetEvent::Accepted | NetEvent::Connected => self.connected = true,
             NetEvent::Data(bytes) => self.inbox.push_back(bytes),
             NetEvent::Sent(n) => self.unsent = self.unsent.saturating_sub(u64::from(n)),
-            NetEvent::Refused => self.end = Some(ConnEnd::Refused),
+            NetEvent::Refused(why) => {
+                self.end = Some(ConnEnd::Refused);
+                self.refusal = why;
+            }
             NetEvent::Closed => self.end = Some(ConnEnd::Closed),
             NetEvent::Reset => self.end = Some(ConnEnd::Reset),
         }
@@ -85,6 +89,12 @@ impl Conn {
     #[must_use]
     pub fn connected(&self) -> bool {
         self.connected
+    }
+
+    /// Why it was refused, if it was.
+    #[must_use]
+    pub const fn refusal(&self) -> &Refusal {
+        &self.refusal
     }
 
     /// The end, once all bytes before it were taken.

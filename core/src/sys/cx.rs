@@ -3,8 +3,8 @@
 use super::{Become, ChildExit, Conn, ConnEnd, Fork, Kernel, ProcSys, RECEIVE_WINDOW};
 use crate::base::{Bug, ConnId, Fd, Lsn, Mark, Mono, Now, Pid, Probe, TimestampTz};
 use crate::call::{
-    DiskDone, DiskError, DiskOp, Effect, Effects, LogEvent, NetOp, Place, Poll, Signal, Wait,
-    Woken, Yield,
+    DiskDone, DiskError, DiskOp, Effect, Effects, LogEvent, NetOp, Place, Poll, Refusal, Signal,
+    Wait, Woken, Yield,
 };
 use crate::shmem::{Acquired, CondVarId, LockId, LockMode, PmSignal, Request, Shmem};
 use alloc::string::String;
@@ -311,6 +311,13 @@ impl Cx<'_> {
     #[must_use]
     pub fn conn_end(&self, conn: ConnId) -> Option<ConnEnd> {
         self.sys.conn_end(conn)
+    }
+
+    /// Why a connection of ours was refused.
+    #[must_use]
+    pub fn refusal(&self, conn: ConnId) -> Refusal {
+        let conn = self.sys.conns.get(&conn);
+        conn.map(|conn| conn.refusal().clone()).unwrap_or_default()
     }
 
     /// Sends two pieces in order; either may be empty. On a connection that has ended it does nothing.

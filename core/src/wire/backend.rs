@@ -142,12 +142,10 @@ impl ErrorFields {
                         fields.severity = severity;
                     }
                 }
+                // A text to libpq. One that is no SQLSTATE is that of nothing we know.
                 b'C' => {
-                    fields.sqlstate = body
-                        .text()?
-                        .as_bytes()
-                        .try_into()
-                        .map_err(|_| MessageError::InvalidFormat)?;
+                    let text = body.text()?;
+                    fields.sqlstate = text.as_bytes().try_into().unwrap_or(*b"XX000");
                 }
                 b'M' => fields.message = body.text()?,
                 b'D' => fields.detail = Some(body.text()?),
@@ -242,6 +240,15 @@ pub enum BackendMessage {
     ErrorResponse(ErrorFields),
     /// `N`: by the way.
     NoticeResponse(ErrorFields),
+    /// `A`: somebody has sent a NOTIFY.
+    NotificationResponse {
+        /// Who.
+        pid: u32,
+        /// Its name.
+        channel: String,
+        /// What was said.
+        payload: String,
+    },
 }
 
 /// The largest length word of each type. libpq calls a long message of the other types a loss of synchronisation
@@ -251,7 +258,7 @@ pub enum BackendMessage {
 /// A type that no server of ours sends.
 pub const fn backend_limit(tag: u8) -> Result<u32, FrameError> {
     match tag {
-        b'T' | b'D' | b'd' | b'E' | b'N' => Ok(LARGE_LIMIT),
+        b'T' | b'D' | b'd' | b'E' | b'N' | b'A' => Ok(LARGE_LIMIT),
         b'R' | b'S' | b'K' | b'v' | b'Z' | b'C' | b'I' | b'W' | b'c' => Ok(30_000),
         other => Err(FrameError::BackendType(other)),
     }
@@ -336,6 +343,11 @@ impl BackendMessage {
             b'c' => Self::CopyDone,
             b'E' => return ErrorFields::decode(reader).map(Self::ErrorResponse),
             b'N' => return ErrorFields::decode(reader).map(Self::NoticeResponse),
+            b'A' => Self::NotificationResponse {
+                pid: reader.u32()?,
+                channel: reader.text()?,
+                payload: reader.text()?,
+            },
             _ => return Err(MessageError::InvalidFormat),
         };
         reader.end()?;
@@ -413,6 +425,15 @@ impl BackendMessage {
             Self::CopyDone => put_message(out, b'c', |_| ()),
             Self::ErrorResponse(fields) => put_message(out, b'E', |out| fields.encode(out)),
             Self::NoticeResponse(fields) => put_message(out, b'N', |out| fields.encode(out)),
+            Self::NotificationResponse {
+                pid,
+                channel,
+                payload,
+            } => put_message(out, b'A', |out| {
+                out.put_u32(*pid);
+                put_str(out, channel);
+                put_str(out, payload);
+            }),
         }
     }
 

@@ -45,7 +45,7 @@ impl Visit for Text {
 }
 
 /// `2026-11-21 15:30:00.123 UTC`, out of `2026-11-21T15:30:00.123456Z`.
-fn timestamp() -> String {
+pub(super) fn timestamp() -> String {
     let mut text = String::new();
     let told = SystemTime.format_time(&mut Writer::new(&mut text));
     match (told, text.get(..10), text.get(11..23)) {

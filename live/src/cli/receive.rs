@@ -1,6 +1,6 @@
 //! `walsim-live receive`
 
-use super::Refusal;
+use super::{Refusal, log};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use walsim_core::base::{Lsn, Now, Pid};
 use walsim_core::call::{Exit, Input, LogEvent, Message, ReceiveMessage, Severity};
 use walsim_core::node::{PgReceivewal, PgReceivewalOptions};
 use walsim_live::driver::Host;
-use walsim_live::receive::{Config, parse, run as receive};
+use walsim_live::receive::{Config, parse_with, run as receive};
 
 const PROGRAM: &str = "walsim-live";
 /// How often the progress is drawn anew.
@@ -17,10 +17,27 @@ const DRAW: Duration = Duration::from_millis(200);
 
 /// Like pg_receivewal. Names of finished segments go to stdout, each when the segment is durable under that name.
 #[derive(clap::Args)]
+#[command(disable_help_flag = true)]
 pub(super) struct Args {
-    /// Connection string: key=value pairs of libpq, or a postgresql:// URI
-    #[arg(short = 'd', long = "dbname", value_name = "CONNINFO")]
-    conninfo: String,
+    /// Connection string: key=value pairs of libpq, or a postgresql:// URI. PGHOST and the other environment variables
+    /// of libpq fill in what it leaves out
+    #[arg(short = 'd', long = "dbname", value_name = "CONNSTR")]
+    conninfo: Option<String>,
+    /// Database server host or socket directory
+    #[arg(short = 'h', long, value_name = "HOSTNAME")]
+    host: Option<String>,
+    /// Database server port number
+    #[arg(short = 'p', long, allow_negative_numbers = true)]
+    port: Option<String>,
+    /// Connect as specified database user
+    #[arg(short = 'U', long, value_name = "NAME")]
+    username: Option<String>,
+    /// Never prompt for password, which is never done
+    #[arg(short = 'w', long)]
+    no_password: bool,
+    /// Refused: passwords cannot be used yet
+    #[arg(short = 'W', long, conflicts_with = "no_password")]
+    password: bool,
     /// Receive into this directory, which must exist
     #[arg(short = 'D', long = "directory", value_name = "DIR")]
     directory: PathBuf,
@@ -37,7 +54,7 @@ pub(super) struct Args {
     #[arg(long)]
     synchronous: bool,
     /// Time between status packets sent to the server, in seconds unless with a unit (ms, s, min); 0 sends none
-    #[arg(short = 's', long, value_name = "TIME", default_value = "10", value_parser = interval_ms)]
+    #[arg(short = 's', long, value_name = "TIME", default_value = "10", value_parser = interval_ms, allow_negative_numbers = true)]
     status_interval: u32,
     /// Exit after receiving the specified LSN
     #[arg(short = 'E', long, value_name = "LSN", value_parser = lsn)]
@@ -48,11 +65,31 @@ pub(super) struct Args {
     /// Output verbose messages
     #[arg(short = 'v', long)]
     verbose: bool,
+    /// Put the time before each message
+    #[arg(long)]
+    timestamps: bool,
+    /// Print help
+    #[arg(short = '?', long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// True: an orderly end.
 pub(super) fn run(args: &Args) -> Result<bool, Refusal> {
-    let conninfo = parse(&args.conninfo, PROGRAM).map_err(|e| Refusal::Usage(e.to_string()))?;
+    if args.password {
+        let text = "-W/--password is not supported: passwords cannot be used yet";
+        return Err(Refusal::Usage(text.into()));
+    }
+    let text = args.conninfo.as_deref().unwrap_or_default();
+    let options = [
+        ("host", &args.host),
+        ("port", &args.port),
+        ("user", &args.username),
+    ];
+    let options = options
+        .into_iter()
+        .filter_map(|(keyword, value)| Some((keyword, value.as_deref()?)));
+    let conninfo = parse_with(text, options, PROGRAM);
+    let conninfo = conninfo.map_err(|e| Refusal::Usage(e.to_string()))?;
     let dir = &args.directory;
     if let Err(e) = std::fs::read_dir(dir) {
         let dir = dir.display();
@@ -71,7 +108,7 @@ pub(super) fn run(args: &Args) -> Result<bool, Refusal> {
         },
         status_interval_ms: args.status_interval,
     };
-    let exit = receive(config, dir, Terminal::new(args.verbose));
+    let exit = receive(config, dir, Terminal::new(args.verbose, args.timestamps));
     let exit = exit.map_err(|e| Refusal::Failed(e.to_string()))?;
     Ok(exit == Some(Exit::Normal))
 }
@@ -100,18 +137,20 @@ fn interval_ms(text: &str) -> Result<u32, String> {
 /// Who looks on: says what happens, and draws the progress if stderr is a terminal.
 struct Terminal {
     verbose: bool,
+    timestamps: bool,
     bar: ProgressBar,
     drawn: Option<(Instant, Lsn)>,
 }
 
 impl Terminal {
-    fn new(verbose: bool) -> Self {
+    fn new(verbose: bool, timestamps: bool) -> Self {
         let bar = ProgressBar::no_length();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);
         }
         Self {
             verbose,
+            timestamps,
             bar,
             drawn: None,
         }
@@ -173,9 +212,18 @@ impl Host<PgReceivewal> for Terminal {
             Severity::Warning => "warning: ",
             Severity::Error | Severity::Fatal | Severity::Panic => "error: ",
         };
-        let message = &event.message;
+        let stamp = match self.timestamps {
+            true => log::timestamp() + " ",
+            false => String::new(),
+        };
+        let mut text = format!("{stamp}{PROGRAM}: {label}{}\n", event.message);
+        if let Message::Receive(message) = &event.message
+            && let Some(hint) = message.hint()
+        {
+            text += &format!("{stamp}{PROGRAM}: hint: {hint}\n");
+        }
         self.bar.suspend(|| {
-            let _ = writeln!(std::io::stderr(), "{PROGRAM}: {label}{message}");
+            let _ = std::io::stderr().write_all(text.as_bytes());
         });
     }
 }

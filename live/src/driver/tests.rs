@@ -11,7 +11,7 @@ use std::time::Duration;
 use walsim_core::base::{ConnId, Fd, Mono, Now, OpId, Pid};
 use walsim_core::call::{
     DiskDone, DiskError, DiskOp, Effect, Effects, Exit, Input, Machine, NetEvent, NetOp, OpenFlags,
-    RunSet, Signal,
+    Refusal, RunSet, Signal,
 };
 
 const ONE: Pid = Pid::postmaster(1);
@@ -97,7 +97,7 @@ fn echo(input: Input, fx: &mut Vec<Effect>) {
             fx.push(Effect::Net(conn, NetOp::Read { max }));
         }
         Input::Net(_, NetEvent::Closed | NetEvent::Reset) => end(fx),
-        Input::Net(_, NetEvent::Connected | NetEvent::Refused | NetEvent::Sent(_))
+        Input::Net(_, NetEvent::Connected | NetEvent::Refused(_) | NetEvent::Sent(_))
         | Input::Run(_)
         | Input::Disk(..)
         | Input::Signal(..) => {}
@@ -168,15 +168,23 @@ fn a_connection_by_name_is_made_or_refused() {
     std::fs::create_dir_all(&dir.0).unwrap();
     let local = UnixListener::bind(dir.0.join(".s.PGSQL.5433")).unwrap();
     let local_dir = dir.0.to_str().unwrap();
-    for (host, port, expected) in [
-        (local_dir, 5433, NetEvent::Connected),
-        (local_dir, 5434, NetEvent::Refused),
-        ("127.0.0.1", open, NetEvent::Connected),
-        ("localhost", open, NetEvent::Connected),
-        ("127.0.0.1", closed, NetEvent::Refused),
-        ("localhost", closed, NetEvent::Refused),
-        ("no such host", open, NetEvent::Refused),
-        ("/nonexistent", open, NetEvent::Refused),
+    let tried = |address: Option<&str>, why: &str| (address.map(String::from), String::from(why));
+    let refused = |address| Some(Refusal::Tried(vec![tried(address, "Connection refused")]));
+    let missing = || {
+        Some(Refusal::Tried(vec![tried(
+            None,
+            "No such file or directory",
+        )]))
+    };
+    let long = format!("/{}", "x".repeat(200));
+    for (host, port, refusal) in [
+        (local_dir, 5433, None),
+        (local_dir, 5434, missing()),
+        ("127.0.0.1", open, None),
+        ("localhost", open, None),
+        ("127.0.0.1", closed, refused(Some("127.0.0.1"))),
+        ("/nonexistent", open, missing()),
+        (&long, open, Some(Refusal::PathTooLong)),
     ] {
         let mut told = None;
         let (mut driver, _dir) = driver("connect", |input, fx| match input {
@@ -192,6 +200,7 @@ fn a_connection_by_name_is_made_or_refused() {
         });
         driver.run().unwrap();
         drop(driver);
+        let expected = refusal.map_or(NetEvent::Connected, NetEvent::Refused);
         assert_eq!(told, Some(expected), "{host}:{port}");
     }
     drop((listener, local));

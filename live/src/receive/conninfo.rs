@@ -3,8 +3,9 @@
 //! Keywords of libpq that ask for more than a plain connection are refused, those that say how to encrypt it if one
 //! must are passed over.
 
-use super::defaults;
+use super::{defaults, passfile};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use walsim_core::node::ConnInfo;
 
 /// What a connection string may not say.
@@ -51,6 +52,8 @@ pub enum ConnInfoError {
     },
     #[error("connection option \"{0}\" is not supported")]
     Unsupported(String),
+    #[error("environment variable {0} is not supported")]
+    UnsupportedVariable(&'static str),
     #[error("more than one host is not supported")]
     ManyHosts,
     #[error("could not find out the user's name; give user=")]
@@ -98,8 +101,13 @@ const KEYWORDS: [&str; 37] = [
     "authtype",
 ];
 
-/// Those that would change who is connected to, or how the session behaves.
-const REFUSED: [&str; 4] = ["service", "options", "requirepeer", "target_session_attrs"];
+/// Those that would change who is connected to, or how the session behaves, and their environment variables.
+const REFUSED: [(&str, &str); 4] = [
+    ("service", "PGSERVICE"),
+    ("options", "PGOPTIONS"),
+    ("requirepeer", "PGREQUIREPEER"),
+    ("target_session_attrs", "PGTARGETSESSIONATTRS"),
+];
 
 type Given = BTreeMap<&'static str, String>;
 
@@ -108,13 +116,28 @@ type Given = BTreeMap<&'static str, String>;
 /// # Errors
 /// What is wrong with it, in libpq's words.
 pub fn parse(text: &str, program: &str) -> Result<ConnInfo, ConnInfoError> {
+    parse_with(text, [], program)
+}
+
+/// The same, with options of the command line, `host`, `port` and `user`, which count more than the text
+/// (`GetConnection`). The text may be empty.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with<'a>(
+    text: &str,
+    options: impl IntoIterator<Item = (&'static str, &'a str)>,
+    program: &str,
+) -> Result<ConnInfo, ConnInfoError> {
     let uri = ["postgresql://", "postgres://"]
         .into_iter()
         .find_map(|scheme| text.strip_prefix(scheme));
-    let given = match uri {
+    let mut given = match uri {
         Some(rest) => uri_parse(text, rest)?,
         None => pairs(text)?,
     };
+    let options = options.into_iter();
+    given.extend(options.map(|(keyword, value)| (keyword, value.into())));
     resolve(given, program)
 }
 
@@ -232,8 +255,20 @@ fn decode(text: &str) -> Result<String, ConnInfoError> {
 fn resolve(mut given: Given, program: &str) -> Result<ConnInfo, ConnInfoError> {
     // An empty value is none.
     given.retain(|_, value| !value.is_empty());
-    if let Some(name) = REFUSED.into_iter().find(|name| given.contains_key(name)) {
-        return Err(ConnInfoError::Unsupported(name.into()));
+    // The default.
+    if given
+        .get("target_session_attrs")
+        .is_some_and(|it| it == "any")
+    {
+        given.remove("target_session_attrs");
+    }
+    for (name, variable) in REFUSED {
+        if given.contains_key(name) {
+            return Err(ConnInfoError::Unsupported(name.into()));
+        }
+        if defaults::variable(variable).is_some() {
+            return Err(ConnInfoError::UnsupportedVariable(variable));
+        }
     }
     let mut take = |name| {
         given
@@ -262,12 +297,21 @@ fn resolve(mut given: Given, program: &str) -> Result<ConnInfo, ConnInfoError> {
     let application_name = take("application_name").or_else(|| take("fallback_application_name"));
     let timeout = take("connect_timeout").unwrap_or_else(|| "0".into());
     let user = take("user").or_else(defaults::user);
+    let user = user.ok_or(ConnInfoError::NoUser)?;
+    let password = take("password");
+    let file = take("passfile").map(PathBuf::from);
+    let host = host.unwrap_or_else(defaults::socket_dir);
+    let port = port_number(port)?;
+    let in_file = |file: PathBuf| passfile::has_password(&file, &host, port, &user);
+    let file = file.or_else(passfile::default_file);
+    let has_password = password.is_some() || file.is_some_and(in_file);
     Ok(ConnInfo {
-        host: host.unwrap_or_else(defaults::socket_dir),
-        port: port_number(port)?,
-        user: user.ok_or(ConnInfoError::NoUser)?,
+        host,
+        port,
+        user,
         application_name: application_name.unwrap_or_else(|| program.into()),
         connect_timeout_ms: timeout_ms(timeout)?,
+        has_password,
     })
 }
 

@@ -12,6 +12,8 @@ pub(super) fn from_environment(keyword: &str) -> Option<String> {
         "hostaddr" => "PGHOSTADDR",
         "port" => "PGPORT",
         "user" => "PGUSER",
+        "password" => "PGPASSWORD",
+        "passfile" => "PGPASSFILE",
         "application_name" => "PGAPPNAME",
         "connect_timeout" => "PGCONNECT_TIMEOUT",
         "sslmode" => "PGSSLMODE",
@@ -19,9 +21,12 @@ pub(super) fn from_environment(keyword: &str) -> Option<String> {
         "channel_binding" => "PGCHANNELBINDING",
         _ => return None,
     };
-    std::env::var(variable)
-        .ok()
-        .filter(|value| !value.is_empty())
+    self::variable(variable)
+}
+
+/// An environment variable that is set to something.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Where a server on this machine has its socket.

@@ -2,10 +2,13 @@
 
 mod conninfo;
 mod defaults;
+mod lock;
+mod passfile;
 
-pub use conninfo::{ConnInfoError, parse};
+pub use conninfo::{ConnInfoError, parse, parse_with};
 
 use crate::driver::{Driver, Host};
+use lock::DirectoryLock;
 use std::io;
 use std::path::Path;
 use walsim_core::base::{Geometry, PgVersion, Settings};
@@ -24,8 +27,9 @@ pub struct Config {
 /// Receives into a directory until the end: how it came.
 ///
 /// # Errors
-/// If the system refuses a socket, or does not tell any more what happens.
+/// If another receiver uses the directory, or the system refuses a socket, or does not tell any more what happens.
 pub fn run<H: Host<PgReceivewal>>(config: Config, dir: &Path, host: H) -> io::Result<Option<Exit>> {
+    let _lock = DirectoryLock::take(dir)?;
     let mut driver = driver(config, dir, host)?;
     let pid = driver.machine().pid();
     driver.take_signals(pid)?;

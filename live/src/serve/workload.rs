@@ -166,7 +166,7 @@ impl Workload {
                     self.lose(index, now, conn, fx);
                 }
             }
-            NetEvent::Refused | NetEvent::Closed | NetEvent::Reset => {
+            NetEvent::Refused(_) | NetEvent::Closed | NetEvent::Reset => {
                 self.lose(index, now, conn, fx);
             }
             NetEvent::Accepted | NetEvent::Sent(_) => {}

@@ -4,7 +4,7 @@ use super::direction::{Direction, End, as_u64};
 use super::{Conn, Delivery, Event, Handshake, HostId, Net, REPORT, Side, State, WINDOW};
 use crate::choice::{Choices, Key, Subject};
 use walsim_core::base::{ConnId, Mono};
-use walsim_core::call::{NetEvent, SEND_WINDOW};
+use walsim_core::call::{NetEvent, Refusal, SEND_WINDOW};
 
 impl Net {
     pub(super) fn happen(
@@ -114,7 +114,7 @@ impl Net {
         Some(Delivery {
             host,
             conn: id,
-            event: NetEvent::Refused,
+            event: NetEvent::Refused(Refusal::Refused),
         })
     }
 

@@ -3,6 +3,7 @@
 use super::direction::as_u64;
 use super::*;
 use std::collections::BTreeMap;
+use walsim_core::call::Refusal;
 
 const A: HostId = 0;
 const B: HostId = 1;
@@ -104,10 +105,10 @@ fn nobody_listening_means_refused() {
     let mut rig = Rig::new();
     rig.net.listen(B, None);
     rig.connect();
-    assert_eq!(rig.run(SECOND), [(A, NetEvent::Refused)]);
+    assert_eq!(rig.run(SECOND), [(A, NetEvent::Refused(Refusal::Refused))]);
     let host = "nowhere".to_owned();
     rig.op(A, CALL, &NetOp::Connect { host, port: PORT });
-    assert_eq!(rig.run(SECOND), [(A, NetEvent::Refused)]);
+    assert_eq!(rig.run(SECOND), [(A, NetEvent::Refused(Refusal::Refused))]);
 }
 
 #[test]
@@ -282,7 +283,10 @@ fn a_connection_attempt_waits_out_a_partition_or_gives_up() {
     let mut rig = Rig::new();
     rig.net.block(A, B);
     rig.connect();
-    assert_eq!(rig.run(200 * SECOND), [(A, NetEvent::Refused)]);
+    assert_eq!(
+        rig.run(200 * SECOND),
+        [(A, NetEvent::Refused(Refusal::Refused))]
+    );
 }
 
 /// What follows lost bytes must not arrive as if nothing were missing.
@@ -316,7 +320,7 @@ fn a_silent_peer_learns_of_a_power_loss_when_it_sends() {
     rig.send(A, b"hello");
     assert_eq!(rig.run(SECOND), [(A, NetEvent::Reset)]);
     rig.connect();
-    assert_eq!(rig.run(SECOND), [(A, NetEvent::Refused)]);
+    assert_eq!(rig.run(SECOND), [(A, NetEvent::Refused(Refusal::Refused))]);
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl World {
                     .op(self.now, machine, conn, &NetOp::Read { max }, &self.choices);
                 self.clients.sessions[session].data(bytes, &self.choices)
             }
-            NetEvent::Closed | NetEvent::Reset | NetEvent::Refused => {
+            NetEvent::Closed | NetEvent::Reset | NetEvent::Refused(_) => {
                 self.hang_up(session);
                 self.clients.sessions[session].ended()
             }

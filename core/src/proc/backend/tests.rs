@@ -94,7 +94,10 @@ impl Session {
                 | BackendMessage::NegotiateProtocolVersion { .. }
                 | BackendMessage::CopyBothResponse { .. }
                 | BackendMessage::CopyData(_)
-                | BackendMessage::CopyDone) => panic!("a session does not send {other:?}"),
+                | BackendMessage::CopyDone
+                | BackendMessage::NotificationResponse { .. }) => {
+                    panic!("a session does not send {other:?}")
+                }
             });
         }
         words.join(", ")

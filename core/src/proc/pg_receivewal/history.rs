@@ -1,6 +1,6 @@
 //! The history file of a timeline. Mirrors existsTimeLineHistoryFile and writeTimeLineHistoryFile of receivelog.c.
 
-use super::stream_error::StreamError;
+use super::stream_error::{StreamError, counts};
 use super::wal_file::size;
 use crate::base::{Fd, TimelineId};
 use crate::call::{DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll, ReceiveMessage};
@@ -71,7 +71,7 @@ impl FetchHistory {
                     Err(e) => return failed("stat", e),
                 },
                 Phase::Asked(query) => {
-                    let failing = |failure| StreamError::command("TIMELINE_HISTORY", failure);
+                    let failing = StreamError::history;
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
                     match self.checked(answer) {
                         Ok(content) => self.phase = Phase::Opened(content),
@@ -136,12 +136,10 @@ impl FetchHistory {
 
     /// The content, if it is that of our timeline.
     fn checked(&self, answer: Answer) -> Result<Bytes, StreamError> {
-        let row = match answer {
-            Answer::Done(row) => row,
-            Answer::CopyBoth => None,
-        };
-        let history = row.and_then(|row| TimelineHistory::from_row(&row));
-        let history = history.ok_or(StreamError::lost(ReceiveMessage::History))?;
+        let rows = answer.rows();
+        let history = rows.only(2).and_then(|row| TimelineHistory::from_row(row));
+        let unexpected = || StreamError::lost(ReceiveMessage::HistoryRows(counts(&rows, 2)));
+        let history = history.ok_or_else(unexpected)?;
         if history.filename != history_name(self.tli) {
             return Err(StreamError::lost(ReceiveMessage::HistoryName {
                 tli: self.tli,

@@ -18,15 +18,14 @@ use crate::call::{
     Exit, LogEvent, Message, Place, Poll, ReceiveMessage, Signal, SqlState, Wait, Yield,
 };
 use crate::ready_ok;
-use crate::replication::libpqrcv::{ConnInfo, Connect, Failure, Link, Timers};
+use crate::replication::libpqrcv::{ConnInfo, Connect, Link, Timers};
 use crate::sys::Cx;
 use crate::wire::frontend::FrontendMessage;
-use alloc::format;
 use alloc::string::String;
 use bytes::Bytes;
 use prepare::{Prepare, check_version};
 use stop::Stop;
-use stream_error::{StreamError, error, said};
+use stream_error::{StreamError, error};
 use wal_file::CloseWalFile;
 use xlog_stream::{End, ReceiveXlogStream};
 
@@ -129,7 +128,7 @@ impl PgReceivewal {
                     *phase = Phase::Connect(Connect::new(Some(options.conninfo.clone())));
                 }
                 Phase::Connect(connect) => {
-                    let failing = |failure| unconnected(&options.conninfo, failure);
+                    let failing = |failure| StreamError::unconnected(&options.conninfo, failure);
                     let version = connect.poll(cx, link).map(|done| done.map_err(failing));
                     let version = match version {
                         Poll::Ready(Err(error)) if !*prepared => Err(error.in_vain()),
@@ -184,14 +183,17 @@ impl PgReceivewal {
         let error = match end {
             Ok(End::Stopped) | Err(StreamError::Stopped) => return Some(Exit::Normal),
             Err(StreamError::Fatal(event)) => return Some(Exit::Fatal(event)),
-            Ok(End::Shutdown) if self.options.no_loop => return Some(Exit::Normal),
+            // All WAL that there was has come, unless more was wanted.
+            Ok(End::Shutdown) if self.options.no_loop && !self.options.endpos.is_valid() => {
+                return Some(Exit::Normal);
+            }
             Ok(End::Shutdown) => error(ReceiveMessage::BeforeStop),
             Err(StreamError::Lost(event)) => event,
         };
+        cx.log(error);
         if self.stop.is_asked() {
             return Some(Exit::Normal);
         }
-        cx.log(error);
         if self.options.no_loop {
             let message = Message::Receive(ReceiveMessage::Disconnected);
             let event = LogEvent::fatal(SqlState::CONNECTION_FAILURE, message);
@@ -201,32 +203,5 @@ impl PgReceivewal {
         let until = cx.now.mono.after_ms(u64::from(RECONNECT_S) * 1000);
         self.phase = Phase::Sleep { until };
         None
-    }
-}
-
-/// `GetConnection` has failed. Worded as libpq does.
-fn unconnected(to: &ConnInfo, failure: Failure) -> StreamError {
-    let (host, port) = (&to.host, to.port);
-    let is_socket = host.starts_with('/');
-    let place = if is_socket {
-        format!("connection to server on socket \"{host}/.s.PGSQL.{port}\"")
-    } else {
-        format!("connection to server at \"{host}\", port {port}")
-    };
-    let hint = match (&failure, is_socket) {
-        (Failure::Refused, true) => {
-            "\n\tIs the server running locally and accepting connections on that socket?"
-        }
-        (Failure::Refused, false) => {
-            "\n\tIs the server running on that host and accepting TCP/IP connections?"
-        }
-        (Failure::Terminated | Failure::Broken(_) | Failure::Error(_), _) => "",
-    };
-    match said(failure) {
-        Some(why) => {
-            let why = format!("{why}{hint}");
-            StreamError::lost(ReceiveMessage::Connection { place, why })
-        }
-        None => StreamError::Stopped,
     }
 }

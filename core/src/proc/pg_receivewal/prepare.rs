@@ -3,14 +3,14 @@
 
 use super::PgReceivewalOptions;
 use super::start_point::FindStreamingStart;
-use super::stream_error::{StreamError, whole_error};
+use super::stream_error::{NOT_IN_HISTORY, StreamError, counts};
 use crate::base::{Geometry, Lsn, TimelineId};
 use crate::call::{DiskOp, FilePath, LogEvent, Place, Poll, ReceiveMessage};
 use crate::ready_ok;
-use crate::replication::libpqrcv::{Answer, Failure, Link, Query, Row};
+use crate::replication::libpqrcv::{Failure, Link, Query, Row, Rows};
 use crate::sys::Cx;
 use crate::wire::command::{Command, SystemIdentity};
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 
 /// `ERRCODE_DUPLICATE_OBJECT`
 const DUPLICATE_OBJECT: [u8; 5] = *b"42710";
@@ -36,7 +36,11 @@ enum Phase {
     Identify,
     Identifying(Query),
     CreateSlot,
-    CreatingSlot(Query),
+    CreatingSlot {
+        query: Query,
+        /// It was there already; only the end of the refusal is awaited.
+        exists: bool,
+    },
     ShowSize,
     ShowingSize(Query),
     Find(FindStreamingStart),
@@ -72,7 +76,7 @@ impl Prepare {
     const fn is_once(&self) -> bool {
         matches!(
             self.phase,
-            Phase::Identifying(_) | Phase::CreatingSlot(_) | Phase::ShowingSize(_)
+            Phase::Identifying(_) | Phase::CreatingSlot { .. } | Phase::ShowingSize(_)
         )
     }
 
@@ -91,14 +95,10 @@ impl Prepare {
                 Phase::Identifying(query) => {
                     let failing = |failure| StreamError::command("IDENTIFY_SYSTEM", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
-                    let identity = row(answer).and_then(|row| SystemIdentity::from_row(&row));
-                    let Some(identity) = identity else {
-                        return Poll::Ready(Err(StreamError::fatal(ReceiveMessage::Identify)));
+                    let identity = match identified(&answer.rows()) {
+                        Ok(identity) => identity,
+                        Err(message) => return Poll::Ready(Err(StreamError::fatal(message))),
                     };
-                    if identity.dbname.is_some() {
-                        let message = ReceiveMessage::DatabaseSpecific;
-                        return Poll::Ready(Err(StreamError::fatal(message)));
-                    }
                     self.phase = if self.first {
                         Phase::CreateSlot
                     } else {
@@ -111,22 +111,36 @@ impl Prepare {
                         Some(name) if options.create_slot => {
                             let message = ReceiveMessage::CreatingSlot(name.clone());
                             cx.log(LogEvent::receive(message));
-                            Phase::CreatingSlot(Query::send(cx, link, &create(name)))
+                            let query = Query::send(cx, link, &create(name));
+                            let exists = false;
+                            Phase::CreatingSlot { query, exists }
                         }
                         Some(_) | None => Phase::ShowSize,
                     };
                 }
-                Phase::CreatingSlot(query) => match query.poll(cx, link) {
+                Phase::CreatingSlot { query, exists } => match query.poll(cx, link) {
                     Poll::Yield(how) => return Poll::Yield(how),
                     // Behind the error the server has one more message for us.
                     Poll::Ready(Err(Failure::Error(fields)))
-                        if options.slot_exists_ok && fields.sqlstate == DUPLICATE_OBJECT => {}
+                        if options.slot_exists_ok && fields.sqlstate == DUPLICATE_OBJECT =>
+                    {
+                        *exists = true;
+                    }
                     Poll::Ready(Err(failure)) => {
                         let name = options.slot.clone().unwrap_or_default();
                         let error = StreamError::command(create(&name).to_string(), failure);
                         return Poll::Ready(Err(error));
                     }
-                    Poll::Ready(Ok(_)) => self.phase = Phase::ShowSize,
+                    Poll::Ready(Ok(answer)) => {
+                        let rows = answer.rows();
+                        if !*exists && rows.only(4).is_none() {
+                            let name = options.slot.clone().unwrap_or_default();
+                            let rows = counts(&rows, 4);
+                            let message = ReceiveMessage::CreateSlotRows { name, rows };
+                            return Poll::Ready(Err(StreamError::fatal(message)));
+                        }
+                        self.phase = Phase::ShowSize;
+                    }
                 },
                 Phase::ShowSize => {
                     let name = "wal_segment_size".into();
@@ -136,7 +150,7 @@ impl Prepare {
                 Phase::ShowingSize(query) => {
                     let failing = |failure| StreamError::command("SHOW wal_segment_size", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
-                    match segment_size(&cx.shmem.settings.geometry, row(answer)) {
+                    match segment_size(&cx.shmem.settings.geometry, &answer.rows()) {
                         Ok(geometry) => cx.shmem.settings.geometry = geometry,
                         Err(message) => return Poll::Ready(Err(StreamError::fatal(message))),
                     }
@@ -156,16 +170,11 @@ impl Prepare {
                     let failing = |failure| StreamError::command("READ_REPLICATION_SLOT", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
                     let name = options.slot.clone().unwrap_or_default();
-                    return match slot_position(row(answer)) {
-                        SlotPosition::Reserved(at, tli) => Poll::Yield(self.begin(cx, at, tli)),
+                    return match slot_position(&answer.rows(), name) {
+                        Ok(Some((at, tli))) => Poll::Yield(self.begin(cx, at, tli)),
                         // It holds nothing back yet.
-                        SlotPosition::Unreserved => Poll::Yield(self.begin_at_end(cx)),
-                        SlotPosition::Missing => {
-                            Poll::Ready(Err(StreamError::lost(ReceiveMessage::NoSlot(name))))
-                        }
-                        SlotPosition::Unclear => {
-                            Poll::Ready(Err(StreamError::lost(ReceiveMessage::ReadSlot(name))))
-                        }
+                        Ok(None) => Poll::Yield(self.begin_at_end(cx)),
+                        Err(message) => Poll::Ready(Err(StreamError::fatal(message))),
                     };
                 }
                 Phase::DirectorySynced(start) => {
@@ -175,8 +184,7 @@ impl Prepare {
                         return Poll::Ready(Err(StreamError::Fatal(event)));
                     }
                     if start.tli > self.identity().timeline {
-                        let message = ReceiveMessage::NoTimeline(start.tli);
-                        return Poll::Ready(Err(StreamError::lost(message)));
+                        return Poll::Ready(Err(no_timeline(start.tli, link.is_standby)));
                     }
                     let message = ReceiveMessage::Starting(start.at, start.tli);
                     cx.log(LogEvent::receive(message));
@@ -227,21 +235,55 @@ fn create(name: &str) -> Command {
     }
 }
 
-fn row(answer: Answer) -> Option<Row> {
-    match answer {
-        Answer::Done(row) => row,
-        Answer::CopyBoth => None,
+/// A field as text; NULL is empty, as in `PQgetvalue`.
+pub(super) fn shown(row: &Row, column: usize) -> String {
+    let bytes = row.get(column).and_then(|value| value.as_deref());
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}
+
+fn is_null(row: &Row, column: usize) -> bool {
+    row.get(column).is_none_or(Option::is_none)
+}
+
+/// `RunIdentifySystem`; a connection to a database would be none that streams.
+fn identified(rows: &Rows) -> Result<SystemIdentity, ReceiveMessage> {
+    for least in [3, 4] {
+        if rows.only(least).is_none() {
+            return Err(ReceiveMessage::IdentifyRows(counts(rows, least)));
+        }
+    }
+    let row = rows.only(4).ok_or(ReceiveMessage::Identify)?;
+    let identity = SystemIdentity::from_row(row).ok_or_else(|| {
+        let location = shown(row, 2);
+        match location.parse::<Lsn>() {
+            Ok(_) => ReceiveMessage::Identify,
+            Err(_) => ReceiveMessage::UnparsedLocation(location),
+        }
+    })?;
+    if is_null(row, 3) {
+        Ok(identity)
+    } else {
+        Err(ReceiveMessage::DatabaseSpecific)
     }
 }
 
-fn text(row: &Row, column: usize) -> Option<&str> {
-    core::str::from_utf8(row.get(column)?.as_ref()?).ok()
+/// A standby may still follow to the timeline; no other server comes to one that is not its own.
+fn no_timeline(tli: TimelineId, is_standby: bool) -> StreamError {
+    let hint = (!is_standby).then_some(NOT_IN_HISTORY);
+    let message = ReceiveMessage::NoTimeline { tli, hint };
+    if is_standby {
+        StreamError::lost(message)
+    } else {
+        StreamError::fatal(message)
+    }
 }
 
 /// `RetrieveWalSegSize`: a number and its unit.
-fn segment_size(known: &Geometry, row: Option<Row>) -> Result<Geometry, ReceiveMessage> {
-    let shown = row.as_ref().and_then(|row| text(row, 0));
-    let shown = shown.ok_or(ReceiveMessage::SegmentSizeUnparsed)?;
+fn segment_size(known: &Geometry, rows: &Rows) -> Result<Geometry, ReceiveMessage> {
+    let row = rows
+        .only(1)
+        .ok_or_else(|| ReceiveMessage::SegmentSizeRows(counts(rows, 1)))?;
+    let shown = shown(row, 0);
     let digits = shown.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = shown.split_at(digits);
     let multiplier = match unit {
@@ -267,52 +309,25 @@ fn segment_size(known: &Geometry, row: Option<Row>) -> Result<Geometry, ReceiveM
     geometry.ok_or(ReceiveMessage::SegmentSize(bytes))
 }
 
-enum SlotPosition {
-    Reserved(Lsn, TimelineId),
-    Unreserved,
-    Missing,
-    Unclear,
-}
-
-/// `GetSlotInformation`: type, position, timeline.
-fn slot_position(row: Option<Row>) -> SlotPosition {
-    let Some(row) = row else {
-        return SlotPosition::Unclear;
+/// `GetSlotInformation`: position and timeline, none if it holds nothing back yet.
+fn slot_position(rows: &Rows, name: String) -> Result<Option<(Lsn, TimelineId)>, ReceiveMessage> {
+    let Some(row) = rows.only(3).filter(|_| rows.fields == 3) else {
+        let rows = counts(rows, 3);
+        return Err(ReceiveMessage::ReadSlotRows { name, rows });
     };
-    let [kind, at, tli] = row.as_slice() else {
-        return SlotPosition::Unclear;
-    };
-    match (kind, at, tli) {
-        (None, _, _) => SlotPosition::Missing,
-        (Some(_), None, _) => SlotPosition::Unreserved,
-        (Some(_), Some(_), _) if text(&row, 0) != Some("physical") => SlotPosition::Unclear,
-        (Some(_), Some(_), _) => {
-            let at = text(&row, 1).and_then(|at| at.parse().ok());
-            let tli = text(&row, 2).and_then(|tli| tli.parse().ok());
-            match (at, tli) {
-                (Some(at), Some(tli)) => SlotPosition::Reserved(at, TimelineId(tli)),
-                _ => SlotPosition::Unclear,
-            }
-        }
+    if is_null(row, 0) {
+        return Err(ReceiveMessage::NoSlot(name));
     }
-}
-
-/// What the server said in vain of a COPY.
-pub(super) fn ended_by(fields: &crate::wire::backend::ErrorFields) -> StreamError {
-    // No second attempt finds a segment that was removed. If it is gone when it is to be opened the code is that of a
-    // missing file, and while WAL streams no other file is opened. If it went while it was read, the code is whatever
-    // errno was left; the routine tells, in every language of messages.
-    let in_routine = |name: &str| {
-        fields
-            .others
-            .iter()
-            .any(|(code, r)| *code == b'R' && r == name)
-    };
-    let is_removed = fields.sqlstate == *b"58P01" || in_routine("CheckXLogRemoved");
-    let message = ReceiveMessage::Terminated(whole_error(fields));
-    if is_removed {
-        StreamError::fatal(message)
-    } else {
-        StreamError::lost(message)
+    let kind = shown(row, 0);
+    if kind != "physical" {
+        return Err(ReceiveMessage::SlotType(kind));
+    }
+    if is_null(row, 1) {
+        return Ok(None);
+    }
+    let lsn = shown(row, 1);
+    match lsn.parse() {
+        Ok(at) => Ok(Some((at, TimelineId(shown(row, 2).parse().unwrap_or(0))))),
+        Err(_) => Err(ReceiveMessage::UnparsedSlot { lsn, name }),
     }
 }

@@ -159,7 +159,7 @@ impl FindStreamingStart {
                     continue;
                 }
                 Phase::Witness => match self.witnesses.pop() {
-                    None => return Poll::Ready(Ok(self.start(cx))),
+                    None => return Poll::Ready(self.start(cx)),
                     Some(found) => {
                         let op = open(&found.name);
                         self.phase = Phase::WitnessOpened(found);
@@ -253,11 +253,22 @@ impl FindStreamingStart {
         })))
     }
 
-    fn start(&self, cx: &Cx<'_>) -> Option<(Lsn, TimelineId)> {
-        let found = self.highest.as_ref()?;
-        let segment = SegmentNo(found.segment.0 + u64::from(found.complete));
-        let start = cx.shmem.settings.geometry.segment_start(segment);
-        Some((start, found.tli))
+    /// # Errors
+    /// The highest segment is the last one that there can be. pg_receivewal begins anew there, at the end of the
+    /// server's WAL: the next position wraps to 0, which means that nothing was found.
+    fn start(&self, cx: &Cx<'_>) -> Result<Option<(Lsn, TimelineId)>, StreamError> {
+        let Some(found) = &self.highest else {
+            return Ok(None);
+        };
+        let bytes = u64::from(cx.shmem.settings.geometry.segment);
+        let segment = found.segment.0 + u64::from(found.complete);
+        match segment.checked_mul(bytes) {
+            Some(start) => Ok(Some((Lsn(start), found.tli))),
+            None => {
+                let name = found.name.clone();
+                Err(StreamError::fatal(ReceiveMessage::LastSegment(name)))
+            }
+        }
     }
 }
 

@@ -1,9 +1,21 @@
-//! How a stream ends that should have gone on, and the words for it.
+//! How a stream ends that should have gone on, the words for it, and whether another attempt can do better.
 
-use crate::call::{LogEvent, Message, ReceiveMessage, SqlState};
-use crate::replication::libpqrcv::{Failure, error_text};
+use crate::call::{DiskError, LogEvent, Message, ReceiveMessage, Refusal, RowCounts, SqlState};
+use crate::replication::libpqrcv::{ConnInfo, Failure, Rows, authentication_text, error_text};
 use crate::wire::backend::ErrorFields;
+use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The longest path of a socket (`UNIXSOCK_PATH_BUFLEN` less one).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// What to do about a start that the server does not have.
+pub(super) const NOT_IN_HISTORY: &str = "The directory holds WAL that is not in the server's history. Connect to a server \
+    that has it, or take a new base backup and receive into an empty directory.";
+const REMOVED: &str = "Take a new base backup and receive into an empty directory. A replication slot or a larger \
+    wal_keep_size makes the server keep WAL that has not been received.";
+const NO_SLOT: &str = "Create the slot with --create-slot, or name another one.";
 
 /// Why it ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -27,10 +39,64 @@ impl StreamError {
 
     /// A command that failed.
     pub(super) fn command(command: impl Into<String>, failure: Failure) -> Self {
-        let command = command.into();
-        match said(failure) {
-            Some(why) => Self::lost(ReceiveMessage::Command { command, why }),
-            None => Self::Stopped,
+        Self::told(command.into(), failure, None)
+    }
+
+    /// TIMELINE_HISTORY that failed. A server that has no such file never had the timeline.
+    pub(super) fn history(failure: Failure) -> Self {
+        let is_missing = failure.error().is_some_and(is_missing_file);
+        let hint = is_missing.then_some(NOT_IN_HISTORY);
+        Self::told("TIMELINE_HISTORY".into(), failure, hint)
+    }
+
+    /// START_REPLICATION that failed.
+    pub(super) fn start(failure: Failure, is_standby: bool) -> Self {
+        let refused = |fields| refused_for_good(fields, is_standby);
+        let hint = failure.error().and_then(refused);
+        Self::told("START_REPLICATION".into(), failure, hint)
+    }
+
+    /// With a hint nothing but a person can help.
+    fn told(command: String, failure: Failure, hint: Option<&'static str>) -> Self {
+        let Some(why) = said(failure) else {
+            return Self::Stopped;
+        };
+        let message = ReceiveMessage::Command { command, why, hint };
+        match hint {
+            Some(_) => Self::fatal(message),
+            None => Self::lost(message),
+        }
+    }
+
+    /// The server ended a COPY with an error. Also START_REPLICATION can fail so: a server looks at its end of WAL after
+    /// it has begun the COPY. No second attempt finds a segment that was removed.
+    pub(super) fn copy_ended(fields: &ErrorFields, is_standby: bool) -> Self {
+        let hint = refused_for_good(fields, is_standby);
+        let why = whole_error(fields);
+        let message = ReceiveMessage::Terminated { why, hint };
+        match hint {
+            Some(_) => Self::fatal(message),
+            None => Self::lost(message),
+        }
+    }
+
+    /// Something that a disk refused. A full one may get room; whoever may not write today may not in 5 seconds.
+    pub(super) fn disk(event: LogEvent, error: DiskError) -> Self {
+        match error {
+            DiskError::Access
+            | DiskError::NotPermitted
+            | DiskError::ReadOnly
+            | DiskError::NotDir
+            | DiskError::IsDir
+            | DiskError::NotFound => Self::Fatal(event),
+            DiskError::NoSpace
+            | DiskError::Quota
+            | DiskError::TooManyFiles
+            | DiskError::Io
+            | DiskError::Exists
+            | DiskError::NotEmpty
+            | DiskError::BadFd
+            | DiskError::Other(_) => Self::Lost(event),
         }
     }
 
@@ -41,6 +107,55 @@ impl StreamError {
             other @ (Self::Stopped | Self::Fatal(_)) => other,
         }
     }
+
+    /// `GetConnection` has failed. Worded as libpq does.
+    pub(super) fn unconnected(to: &ConnInfo, failure: Failure) -> Self {
+        let text = match failure {
+            Failure::Terminated => return Self::Stopped,
+            Failure::Refused(why) => refused(to, why),
+            Failure::Authentication { .. } => {
+                let text = format!("{} failed: {}", place(to, None), told(failure));
+                return Self::fatal(ReceiveMessage::Unconnected(text));
+            }
+            Failure::Broken(_) | Failure::Error(_) => {
+                format!("{} failed: {}", place(to, None), told(failure))
+            }
+        };
+        Self::lost(ReceiveMessage::Unconnected(text))
+    }
+}
+
+/// Errors of START_REPLICATION that last. The codes do not tell a start outside of the server's history from other
+/// errors; routine and DETAIL do, in every language of messages.
+fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static str> {
+    match &fields.sqlstate {
+        // undefined_object: the slot
+        b"42704" => Some(NO_SLOT),
+        // object_not_in_prerequisite_state
+        b"55000" => Some("Use another replication slot."),
+        _ if is_removed(fields) => Some(REMOVED),
+        _ if in_routine(fields, "tliSwitchPoint") => Some(NOT_IN_HISTORY),
+        // A standby may still get what it has not got; any other server writes something else in its place.
+        b"XX000" if in_routine(fields, "StartReplication") => {
+            (fields.detail.is_some() || !is_standby).then_some(NOT_IN_HISTORY)
+        }
+        _ => None,
+    }
+}
+
+/// If a segment is gone when it is to be opened the code is that of a missing file, and while WAL streams no other file
+/// is opened. If it went while it was read, the code is whatever errno was left; the routine tells.
+fn is_removed(fields: &ErrorFields) -> bool {
+    is_missing_file(fields) || in_routine(fields, "CheckXLogRemoved")
+}
+
+fn is_missing_file(fields: &ErrorFields) -> bool {
+    fields.sqlstate == *b"58P01"
+}
+
+fn in_routine(fields: &ErrorFields, name: &str) -> bool {
+    let mut others = fields.others.iter();
+    others.any(|(code, routine)| *code == b'R' && routine == name)
 }
 
 /// `pg_log_error`
@@ -48,18 +163,40 @@ pub(super) const fn error(message: ReceiveMessage) -> LogEvent {
     LogEvent::error(SqlState::INTERNAL, Message::Receive(message))
 }
 
+/// What came, and how many fields of one row were expected.
+pub(super) const fn counts(rows: &Rows, expected: usize) -> RowCounts {
+    RowCounts {
+        rows: rows.count,
+        fields: rows.fields,
+        expected,
+    }
+}
+
 /// The failure in libpq's words; none if we were asked to stop.
-pub(super) fn said(failure: Failure) -> Option<String> {
+fn said(failure: Failure) -> Option<String> {
     match failure {
         Failure::Terminated => None,
-        Failure::Refused => Some("Connection refused".into()),
-        Failure::Broken(why) => Some(why),
-        Failure::Error(fields) => Some(whole_error(&fields)),
+        other @ (Failure::Refused(_)
+        | Failure::Broken(_)
+        | Failure::Authentication { .. }
+        | Failure::Error(_)) => Some(told(other)),
+    }
+}
+
+fn told(failure: Failure) -> String {
+    match failure {
+        Failure::Terminated | Failure::Refused(_) => "Connection refused".into(),
+        Failure::Broken(why) => why,
+        Failure::Authentication {
+            method,
+            has_password,
+        } => authentication_text(method, has_password),
+        Failure::Error(fields) => whole_error(&fields),
     }
 }
 
 /// `PQresultErrorMessage`: with DETAIL and HINT, a line each.
-pub(super) fn whole_error(fields: &ErrorFields) -> String {
+fn whole_error(fields: &ErrorFields) -> String {
     let mut text = error_text(fields);
     for (label, more) in [("DETAIL", &fields.detail), ("HINT", &fields.hint)] {
         if let Some(more) = more {
@@ -70,4 +207,57 @@ pub(super) fn whole_error(fields: &ErrorFields) -> String {
         }
     }
     text
+}
+
+/// `emitHostIdentityInfo`
+fn place(to: &ConnInfo, address: Option<&str>) -> String {
+    let (host, port) = (&to.host, to.port);
+    match address {
+        _ if is_socket(to) => format!("connection to server on socket \"{}\"", socket_path(to)),
+        Some(address) if address != host => {
+            format!("connection to server at \"{host}\" ({address}), port {port}")
+        }
+        Some(_) | None => format!("connection to server at \"{host}\", port {port}"),
+    }
+}
+
+fn is_socket(to: &ConnInfo) -> bool {
+    to.host.starts_with('/')
+}
+
+fn socket_path(to: &ConnInfo) -> String {
+    format!("{}/.s.PGSQL.{}", to.host, to.port)
+}
+
+/// `connectFailureMessage` for each address, or why there is none.
+fn refused(to: &ConnInfo, why: Refusal) -> String {
+    let question = if is_socket(to) {
+        "Is the server running locally and accepting connections on that socket?"
+    } else {
+        "Is the server running on that host and accepting TCP/IP connections?"
+    };
+    let attempt = |address: Option<&str>, why: &str| {
+        let place = place(to, address);
+        format!("{place} failed: {why}\n\t{question}")
+    };
+    match why {
+        Refusal::Refused => attempt(None, "Connection refused"),
+        Refusal::Unresolved(why) => {
+            format!(
+                "could not translate host name \"{}\" to address: {why}",
+                to.host
+            )
+        }
+        Refusal::PathTooLong => {
+            let path = socket_path(to);
+            format!(
+                "Unix-domain socket path \"{path}\" is too long (maximum {MAX_SOCKET_PATH} bytes)"
+            )
+        }
+        Refusal::Tried(tried) => {
+            let each = tried.iter();
+            let each = each.map(|(address, why)| attempt(address.as_deref(), why));
+            each.collect::<Vec<_>>().join("\n")
+        }
+    }
 }

@@ -39,11 +39,14 @@ enum OpenPhase {
     Created,
     /// There is one already.
     Looked,
-    /// Empty: whoever made it came no further.
-    EmptyOpened,
+    /// Shorter than a segment: whoever made it came no further. So many bytes are there.
+    ShortOpened(u32),
     PaddedOpened,
     PaddedSynced(Fd),
-    Extended(Fd),
+    Extended {
+        fd: Fd,
+        from: u32,
+    },
     Padding {
         fd: Fd,
         at: u32,
@@ -66,7 +69,7 @@ impl OpenWalFile {
         let segment_bytes = cx.shmem.settings.geometry.segment;
         let lost = |what, e| {
             let event = LogEvent::file(what, path.clone(), e);
-            Poll::Ready(Err(StreamError::Lost(event)))
+            Poll::Ready(Err(StreamError::disk(event, e)))
         };
         let unsynced = |path, e| {
             let event = LogEvent::file("fsync", path, e);
@@ -76,28 +79,35 @@ impl OpenWalFile {
         let (op, next) = match phase {
             OpenPhase::Begin => (open(path, OpenFlags::CreateNew), OpenPhase::Created),
             OpenPhase::Created => match cx.done() {
-                Ok(done) => extend(opened(done), segment_bytes),
+                Ok(done) => extend(opened(done), 0, segment_bytes),
                 Err(DiskError::Exists) => (DiskOp::Stat(path), OpenPhase::Looked),
                 Err(e) => return lost("open write-ahead log", e),
             },
             OpenPhase::Looked => match size(cx) {
-                Ok(None | Some(0)) => (open(path, OpenFlags::Create), OpenPhase::EmptyOpened),
+                Ok(None) => (open(path, OpenFlags::Create), OpenPhase::ShortOpened(0)),
                 Ok(Some(size)) if size == u64::from(segment_bytes) => {
                     (open(path, OpenFlags::Existing), OpenPhase::PaddedOpened)
                 }
-                Ok(Some(size)) => {
-                    let segment = segment_bytes;
-                    let message = ReceiveMessage::PartialSize {
-                        path,
-                        size,
-                        segment,
-                    };
-                    return Poll::Ready(Err(StreamError::lost(message)));
-                }
+                Ok(Some(size)) => match u32::try_from(size) {
+                    // Other tools do not pad, or died while they did. What is there stays until it is received again.
+                    Ok(size) if size < segment_bytes => {
+                        let next = OpenPhase::ShortOpened(size);
+                        (open(path, OpenFlags::Existing), next)
+                    }
+                    Ok(_) | Err(_) => {
+                        let segment = segment_bytes;
+                        let message = ReceiveMessage::PartialSize {
+                            path,
+                            size,
+                            segment,
+                        };
+                        return Poll::Ready(Err(StreamError::fatal(message)));
+                    }
+                },
                 Err(e) => return lost("get size of write-ahead log", e),
             },
-            OpenPhase::EmptyOpened => match cx.done() {
-                Ok(done) => extend(opened(done), segment_bytes),
+            OpenPhase::ShortOpened(from) => match cx.done() {
+                Ok(done) => extend(opened(done), from, segment_bytes),
                 Err(e) => return lost("open write-ahead log", e),
             },
             OpenPhase::PaddedOpened => match cx.done() {
@@ -112,8 +122,8 @@ impl OpenWalFile {
                 Ok(_) => return Poll::Ready(self.opened(cx, fd)),
                 Err(e) => return unsynced(path, e),
             },
-            OpenPhase::Extended(fd) => match cx.done().map(written) {
-                Ok(1..) => pad(fd, 0, segment_bytes),
+            OpenPhase::Extended { fd, from } => match cx.done().map(written) {
+                Ok(1..) => pad(fd, from, segment_bytes),
                 Ok(0) => {
                     cx.close(fd);
                     return lost("open write-ahead log", DiskError::NoSpace);
@@ -163,13 +173,13 @@ impl OpenWalFile {
 
 /// Gives a new file its length by its last byte, before the zeros: pg_receivewal that is killed while it pads leaves a
 /// file whose size it refuses.
-fn extend(fd: Fd, segment_bytes: u32) -> (DiskOp, OpenPhase) {
+fn extend(fd: Fd, from: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     let op = DiskOp::Write {
         fd,
         offset: u64::from(segment_bytes) - 1,
         data: Bytes::from_static(&[0]),
     };
-    (op, OpenPhase::Extended(fd))
+    (op, OpenPhase::Extended { fd, from })
 }
 
 fn open(path: FilePath, flags: OpenFlags) -> DiskOp {

@@ -2,13 +2,13 @@
 
 use super::copy_stream::{CopyEnd, CopyStream};
 use super::history::FetchHistory;
-use super::prepare::{Start, ended_by};
+use super::prepare::{Start, shown};
 use super::stop::Stop;
-use super::stream_error::StreamError;
+use super::stream_error::{StreamError, counts};
 use crate::base::{Lsn, TimelineId};
 use crate::call::{LogEvent, Poll, ReceiveMessage};
 use crate::ready_ok;
-use crate::replication::libpqrcv::{Answer, Link, Query, Row};
+use crate::replication::libpqrcv::{Answer, Link, Query, Rows};
 use crate::sys::Cx;
 use crate::wire::command::Command;
 use alloc::string::String;
@@ -80,15 +80,16 @@ impl ReceiveXlogStream {
                     self.phase = Phase::Starting(Query::send(cx, link, &command));
                 }
                 Phase::Starting(query) => {
-                    let failing = |failure| StreamError::command("START_REPLICATION", failure);
-                    match ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing))) {
+                    let answer = query.poll(cx, link);
+                    let failing = |failure| StreamError::start(failure, link.is_standby);
+                    match ready_ok!(answer.map(|done| done.map_err(failing))) {
                         Answer::CopyBoth => {
                             let copy = CopyStream::begin(cx, link, self.synchronous);
                             self.phase = Phase::Copy(copy);
                         }
                         // The timeline ends where we want to begin.
-                        Answer::Done(row) => {
-                            if let Err(error) = self.next_timeline(cx, link.write, row) {
+                        Answer::Done(rows) => {
+                            if let Err(error) = self.next_timeline(cx, link.write, &rows) {
                                 return Poll::Ready(Err(error));
                             }
                         }
@@ -102,16 +103,14 @@ impl ReceiveXlogStream {
                         self.phase = Phase::Ended(Query::end_streaming(cx, link));
                     }
                     CopyEnd::Shutdown => return Poll::Ready(Ok(End::Shutdown)),
-                    CopyEnd::Error(fields) => return Poll::Ready(Err(ended_by(&fields))),
+                    CopyEnd::Error(fields) => {
+                        return Poll::Ready(Err(StreamError::copy_ended(&fields, link.is_standby)));
+                    }
                 },
                 Phase::Ended(query) => {
                     let failing = |failure| StreamError::command("START_REPLICATION", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
-                    let row = match answer {
-                        Answer::Done(row) => row,
-                        Answer::CopyBoth => None,
-                    };
-                    if let Err(error) = self.next_timeline(cx, link.write, row) {
+                    if let Err(error) = self.next_timeline(cx, link.write, &answer.rows()) {
                         return Poll::Ready(Err(error));
                     }
                 }
@@ -127,15 +126,8 @@ impl ReceiveXlogStream {
 
     /// `ReadEndOfStreamingResult` and what is checked of it. The new timeline may begin before the end of the old one:
     /// in the record of which only a part was sent.
-    fn next_timeline(
-        &mut self,
-        cx: &Cx<'_>,
-        stopped: Lsn,
-        row: Option<Row>,
-    ) -> Result<(), StreamError> {
-        let (next, begin) = row
-            .and_then(|row| parse(&row))
-            .ok_or(StreamError::lost(ReceiveMessage::EndOfTimeline))?;
+    fn next_timeline(&mut self, cx: &Cx<'_>, stopped: Lsn, rows: &Rows) -> Result<(), StreamError> {
+        let (next, begin) = parse(rows).map_err(StreamError::lost)?;
         let tli = self.start.tli;
         if next <= tli {
             return Err(StreamError::lost(ReceiveMessage::NextTimeline {
@@ -161,9 +153,16 @@ impl ReceiveXlogStream {
     }
 }
 
-fn parse(row: &Row) -> Option<(TimelineId, Lsn)> {
-    let text = |column: usize| core::str::from_utf8(row.get(column)?.as_ref()?).ok();
-    Some((TimelineId(text(0)?.parse().ok()?), text(1)?.parse().ok()?))
+fn parse(rows: &Rows) -> Result<(TimelineId, Lsn), ReceiveMessage> {
+    let Some(row) = rows.only(2) else {
+        return Err(ReceiveMessage::EndOfTimelineRows(counts(rows, 2)));
+    };
+    let (next, begin) = (shown(row, 0), shown(row, 1));
+    match begin.parse() {
+        // As atoi: what is no number is 0, and follows nothing.
+        Ok(begin) => Ok((TimelineId(next.parse().unwrap_or(0)), begin)),
+        Err(_) => Err(ReceiveMessage::UnparsedNext(begin)),
+    }
 }
 
 /// Says why a COPY could not go on.

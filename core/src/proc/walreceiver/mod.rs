@@ -268,6 +268,7 @@ fn conninfo(cx: &Cx<'_>) -> Option<ConnInfo> {
         user: USER.into(),
         application_name: application_name.into(),
         connect_timeout_ms: 0,
+        has_password: false,
     })
 }
 

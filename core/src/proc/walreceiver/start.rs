@@ -4,9 +4,10 @@ use super::{check_interrupts, failing};
 use crate::base::{Lsn, PgVersion, TimestampTz};
 use crate::call::{LogEvent, Message, Place, Poll, SqlState, Wait, Yield};
 use crate::ready_ok;
-use crate::replication::libpqrcv::{Answer, Link, Query, Row};
+use crate::replication::libpqrcv::{Answer, Link, Query, Rows};
 use crate::sys::Cx;
 use crate::wire::command::{Command, SystemIdentity};
+use alloc::format;
 
 /// IDENTIFY_SYSTEM, its checks, START_REPLICATION.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -53,10 +54,8 @@ impl StartStream {
                 Phase::Identifying(query) => {
                     let what = "could not receive database system identifier and timeline ID from the primary server";
                     let answer = query.poll(cx, link).map(|done| done.map_err(failing(what)));
-                    let Answer::Done(row) = ready_ok!(answer) else {
-                        return Poll::Ready(Err(invalid_response()));
-                    };
-                    let upstream = match check(cx, link, row) {
+                    let rows = ready_ok!(answer).rows();
+                    let upstream = match check(cx, link, &rows) {
                         Ok(upstream) => upstream,
                         Err(event) => return Poll::Ready(Err(event)),
                     };
@@ -129,10 +128,11 @@ impl StartStream {
     }
 }
 
-fn check(cx: &Cx<'_>, link: &Link, row: Option<Row>) -> Result<SystemIdentity, LogEvent> {
-    let upstream = row
-        .and_then(|row| SystemIdentity::from_row(&row))
-        .ok_or_else(invalid_response)?;
+fn check(cx: &Cx<'_>, link: &Link, rows: &Rows) -> Result<SystemIdentity, LogEvent> {
+    let upstream = rows
+        .only(3)
+        .and_then(|row| SystemIdentity::from_row(row))
+        .ok_or_else(|| invalid_response(rows))?;
     if upstream.system_id != cx.shmem.control.system_identifier {
         let code = SqlState::NOT_IN_STATE;
         return Err(LogEvent::error(code, Message::SystemIdDiffers));
@@ -147,10 +147,13 @@ fn check(cx: &Cx<'_>, link: &Link, row: Option<Row>) -> Result<SystemIdentity, L
     Ok(upstream)
 }
 
-fn invalid_response() -> LogEvent {
+fn invalid_response(rows: &Rows) -> LogEvent {
     let message = Message::Upstream {
         what: "invalid response from primary server",
-        why: "could not identify system".into(),
+        why: format!(
+            "Could not identify system: got {} rows and {} fields, expected 1 rows and 3 or more fields.",
+            rows.count, rows.fields
+        ),
     };
     LogEvent::error(SqlState::PROTOCOL_VIOLATION, message)
 }

@@ -4,7 +4,7 @@ mod table;
 
 use super::*;
 use crate::base::{PgVersion, Planted, SegmentNo, TimelineId, TimestampTz};
-use crate::call::{DiskError, NetEvent};
+use crate::call::{DiskError, NetEvent, Refusal};
 use crate::shmem::RecoveryState;
 use crate::sys::testing::bench::SYSID;
 use crate::wire::backend::{BackendMessage, ErrorFields, TxStatus};
@@ -83,7 +83,7 @@ fn another_system_is_refused() {
 fn an_upstream_that_is_not_there_or_refuses_ends_the_process() {
     let mut table = Table::new(V15, Planted::NONE);
     table.run();
-    table.net(NetEvent::Refused);
+    table.net(NetEvent::Refused(Refusal::Refused));
     assert_eq!(
         table.fatal(),
         "could not connect to the primary server: connection refused"

@@ -23,6 +23,8 @@ pub struct ConnInfo {
     pub application_name: String,
     /// `connect_timeout`; 0 is no limit.
     pub connect_timeout_ms: u32,
+    /// `password`, or a file of passwords: one is known, though it cannot be used yet.
+    pub has_password: bool,
 }
 
 /// `libpqrcv_connect`
@@ -83,7 +85,10 @@ impl Connect {
                 }
                 Phase::Connecting => {
                     return match cx.conn_end(link.conn()) {
-                        Some(ConnEnd::Refused) => Poll::Ready(Err(Failure::Refused)),
+                        Some(ConnEnd::Refused) => {
+                            let why = cx.refusal(link.conn());
+                            Poll::Ready(Err(Failure::Refused(why)))
+                        }
                         Some(ConnEnd::Closed | ConnEnd::Reset) => failed("connection reset"),
                         None => {
                             let writable = link.conn;
@@ -100,7 +105,7 @@ impl Connect {
                     }
                     Incoming::Broken(why) => return Poll::Ready(Err(Failure::Broken(why))),
                     Incoming::Message(message) => {
-                        if let Some(outcome) = self.greeted(message) {
+                        if let Some(outcome) = self.greeted(link, message) {
                             return Poll::Ready(outcome);
                         }
                     }
@@ -110,22 +115,35 @@ impl Connect {
     }
 
     /// One message of the greeting; an outcome if it is the last.
-    fn greeted(&mut self, message: BackendMessage) -> Option<Result<String, Failure>> {
+    fn greeted(
+        &mut self,
+        link: &mut Link,
+        message: BackendMessage,
+    ) -> Option<Result<String, Failure>> {
         let broken = |why: &str| Some(Err(Failure::Broken(why.into())));
         match message {
             BackendMessage::ReadyForQuery(_) => Some(Ok(core::mem::take(&mut self.version))),
             BackendMessage::ErrorResponse(fields) => Some(Err(Failure::Error(fields))),
             BackendMessage::ParameterStatus { name, value } => {
-                if name == "server_version" {
-                    self.version = value;
+                match name.as_str() {
+                    "server_version" => self.version = value,
+                    "in_hot_standby" => link.is_standby = value == "on",
+                    _ => {}
                 }
                 None
             }
             BackendMessage::AuthenticationOk
             | BackendMessage::BackendKeyData { .. }
             | BackendMessage::NegotiateProtocolVersion { .. }
-            | BackendMessage::NoticeResponse(_) => None,
-            BackendMessage::Authentication { .. } => broken("fe_sendauth: no password supplied"),
+            | BackendMessage::NoticeResponse(_)
+            | BackendMessage::NotificationResponse { .. } => None,
+            BackendMessage::Authentication { code: method, .. } => {
+                let has_password = self.conninfo.as_ref().is_some_and(|to| to.has_password);
+                Some(Err(Failure::Authentication {
+                    method,
+                    has_password,
+                }))
+            }
             BackendMessage::RowDescription(_)
             | BackendMessage::DataRow(_)
             | BackendMessage::CommandComplete(_)

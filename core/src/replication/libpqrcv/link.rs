@@ -16,6 +16,8 @@ pub struct Link {
     frames: FrameReader,
     /// The slot of the upstream, as it was when the process began; empty if there is none.
     pub slot_name: String,
+    /// The upstream is a standby: its timeline and the end of its WAL follow those of another server.
+    pub is_standby: bool,
     /// `startpointTLI`
     pub tli: TimelineId,
     /// `LogstreamResult.Write`. Goes back when the upstream repeats what we have.
@@ -60,12 +62,14 @@ impl Link {
         self.conn.expect("connected before anything else")
     }
 
-    /// The next message; notices and changed settings are passed over.
+    /// The next message; notices, notifications and changed settings are passed over.
     pub fn receive(&mut self, cx: &mut Cx<'_>) -> Incoming {
         loop {
             match self.receive_any(cx) {
                 Incoming::Message(
-                    BackendMessage::ParameterStatus { .. } | BackendMessage::NoticeResponse(_),
+                    BackendMessage::ParameterStatus { .. }
+                    | BackendMessage::NoticeResponse(_)
+                    | BackendMessage::NotificationResponse { .. },
                 ) => {}
                 other @ (Incoming::Message(_) | Incoming::WouldBlock | Incoming::Broken(_)) => {
                     return other;

@@ -10,7 +10,7 @@ mod replies;
 mod timers;
 
 pub use connect::{ConnInfo, Connect};
-pub use failure::{Failure, error_text, terminated};
+pub use failure::{Failure, authentication_text, error_text, terminated};
 pub use link::{Incoming, Link};
-pub use query::{Answer, Query, Row};
+pub use query::{Answer, Query, Row, Rows};
 pub use timers::{Silence, Timers};

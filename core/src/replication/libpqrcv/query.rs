@@ -17,16 +17,47 @@ pub type Row = Vec<Option<Bytes>>;
 /// What the upstream answers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Answer {
-    /// The command is done; its first row, if it has one.
-    Done(Option<Row>),
+    /// The command is done, with its rows.
+    Done(Rows),
     /// The COPY begins.
     CopyBoth,
+}
+
+impl Answer {
+    /// The rows; none of a COPY.
+    #[must_use]
+    pub fn rows(self) -> Rows {
+        match self {
+            Self::Done(rows) => rows,
+            Self::CopyBoth => Rows::default(),
+        }
+    }
+}
+
+/// The rows of an answer, of which only the first is kept: no replication command has more than one.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Rows {
+    /// The first.
+    pub first: Option<Row>,
+    /// How many came (`PQntuples`).
+    pub count: u64,
+    /// How many fields each has (`PQnfields`).
+    pub fields: usize,
+}
+
+impl Rows {
+    /// The row, if there is exactly one and it has that many fields at least.
+    #[must_use]
+    pub fn only(&self, least_fields: usize) -> Option<&Row> {
+        let fits = self.count == 1 && self.fields >= least_fields;
+        self.first.as_ref().filter(|_| fits)
+    }
 }
 
 /// A command whose answer is awaited.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Query {
-    row: Option<Row>,
+    rows: Rows,
 }
 
 impl Query {
@@ -35,7 +66,7 @@ impl Query {
     pub fn send(cx: &mut Cx<'_>, link: &Link, command: &Command) -> Self {
         let query = FrontendMessage::Query(command.text(cx.shmem.settings.pg_version));
         cx.send(link.conn(), [query.to_bytes(), Bytes::new()]);
-        Self { row: None }
+        Self::awaited()
     }
 
     /// `libpqrcv_endstreaming`: the row, if there is one, names the next timeline and where it begins.
@@ -43,7 +74,12 @@ impl Query {
     pub fn end_streaming(cx: &mut Cx<'_>, link: &Link) -> Self {
         let done = FrontendMessage::CopyDone.to_bytes();
         cx.send(link.conn(), [done, Bytes::new()]);
-        Self { row: None }
+        Self::awaited()
+    }
+
+    fn awaited() -> Self {
+        let rows = Rows::default();
+        Self { rows }
     }
 
     /// The answer, once the upstream is ready for more or copies.
@@ -64,10 +100,16 @@ impl Query {
                     return Poll::Ready(Err(Failure::Error(fields)));
                 }
                 Incoming::Message(BackendMessage::DataRow(row)) => {
-                    self.row.get_or_insert(row);
+                    self.rows.fields = row.len();
+                    self.rows.count += 1;
+                    self.rows.first.get_or_insert(row);
+                }
+                Incoming::Message(BackendMessage::RowDescription(columns)) => {
+                    self.rows.fields = columns.len();
                 }
                 Incoming::Message(BackendMessage::ReadyForQuery(_)) => {
-                    return Poll::Ready(Ok(Answer::Done(self.row.take())));
+                    let rows = core::mem::take(&mut self.rows);
+                    return Poll::Ready(Ok(Answer::Done(rows)));
                 }
                 Incoming::Message(BackendMessage::CopyBothResponse { .. }) => {
                     return Poll::Ready(Ok(Answer::CopyBoth));

@@ -175,6 +175,13 @@ fn message() -> impl Strategy<Value = BackendMessage> {
         Just(BackendMessage::CopyDone),
         error_fields().prop_map(BackendMessage::ErrorResponse),
         error_fields().prop_map(BackendMessage::NoticeResponse),
+        (any::<u32>(), "[^\0]{0,8}", "[^\0]{0,20}").prop_map(|(pid, channel, payload)| {
+            BackendMessage::NotificationResponse {
+                pid,
+                channel,
+                payload,
+            }
+        }),
     ]
 }
 

@@ -7,7 +7,7 @@ use crate::driver::socket::Socket;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use walsim_core::base::{ConnId, Mono, Pid};
-use walsim_core::call::{Input, NetEvent};
+use walsim_core::call::{Input, NetEvent, Refusal};
 
 impl Sockets {
     /// The addresses of a host are known.
@@ -21,8 +21,13 @@ impl Sockets {
         let Some(number) = self.numbers.get(&id).copied() else {
             return;
         };
-        self.conn(number).state = State::Connecting(found.unwrap_or_default().into_iter());
-        self.try_next_address(now, number, inbox);
+        match found {
+            Ok(addrs) => self.try_addresses(now, number, addrs, inbox),
+            Err(e) => {
+                let why = Refusal::Unresolved(lookup_words(&e));
+                self.end(number, NetEvent::Refused(why), inbox);
+            }
+        }
     }
 
     pub(super) fn connect(
@@ -34,17 +39,22 @@ impl Sockets {
         pool: &Pool,
         inbox: &mut Inbox,
     ) {
-        let number = self.add(id, pid, State::Connecting(Vec::new().into_iter()));
+        let number = self.add(id, pid, State::Connecting(None, Vec::new().into_iter()));
         if host.starts_with('/') {
             let attached =
                 Socket::connect_in(&host, port).and_then(|socket| self.attach(number, socket));
-            if attached.is_err() {
-                self.end(number, NetEvent::Refused, inbox);
+            if let Err(e) = attached {
+                // Of a path that is too long, or holds a zero: no system call was made.
+                let why = if e.kind() == io::ErrorKind::InvalidInput {
+                    Refusal::PathTooLong
+                } else {
+                    Refusal::Tried(vec![(None, words(&e))])
+                };
+                self.end(number, NetEvent::Refused(why), inbox);
             }
         } else if let Ok(ip) = host.parse::<IpAddr>() {
             let addrs = vec![SocketAddr::new(ip, port)];
-            self.conn(number).state = State::Connecting(addrs.into_iter());
-            self.try_next_address(Mono(0), number, inbox);
+            self.try_addresses(Mono(0), number, addrs, inbox);
         } else {
             pool.give(Box::new(move || {
                 let addrs = (host.as_str(), port).to_socket_addrs();
@@ -65,29 +75,77 @@ impl Sockets {
                 self.write(now, number, inbox);
                 self.read(number, inbox);
             }
-            Err(_) => self.try_next_address(now, number, inbox),
+            Err(e) => {
+                self.note_failure(number, &e);
+                self.try_next_address(now, number, inbox);
+            }
         }
     }
 
-    pub(super) fn try_next_address(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
+    fn try_addresses(
+        &mut self,
+        now: Mono,
+        number: usize,
+        addrs: Vec<SocketAddr>,
+        inbox: &mut Inbox,
+    ) {
+        self.conn(number).state = State::Connecting(None, addrs.into_iter());
+        self.try_next_address(now, number, inbox);
+    }
+
+    fn try_next_address(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
         loop {
             self.detach(number);
-            let State::Connecting(addrs) = &mut self.conn(number).state else {
+            let State::Connecting(current, addrs) = &mut self.conn(number).state else {
                 return;
             };
             let Some(addr) = addrs.next() else {
-                self.end(number, NetEvent::Refused, inbox);
+                let why = Refusal::Tried(std::mem::take(&mut self.conn(number).tried));
+                self.end(number, NetEvent::Refused(why), inbox);
                 return;
             };
+            *current = Some(addr);
             let socket = Socket::connect(addr);
-            if socket
-                .and_then(|socket| self.attach(number, socket))
-                .is_ok()
-            {
-                // Some connections are there at once; then no event may tell.
-                self.go_on_connecting(now, number, inbox);
-                return;
+            match socket.and_then(|socket| self.attach(number, socket)) {
+                Ok(()) => {
+                    // Some connections are there at once; then no event may tell.
+                    self.go_on_connecting(now, number, inbox);
+                    return;
+                }
+                Err(e) => self.note_failure(number, &e),
             }
         }
+    }
+
+    /// The address that is being tried does not answer.
+    fn note_failure(&mut self, number: usize, error: &io::Error) {
+        let conn = self.conn(number);
+        let address = match &conn.state {
+            State::Connecting(Some(addr), _) => Some(addr.ip().to_string()),
+            State::Connecting(None, _)
+            | State::Open
+            | State::Broken
+            | State::Closing
+            | State::Lingering => None,
+        };
+        conn.tried.push((address, words(error)));
+    }
+}
+
+/// An error as strerror words it.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.into(),
+        None => text,
+    }
+}
+
+/// An error of the resolver as gai_strerror words it.
+fn lookup_words(error: &io::Error) -> String {
+    let text = words(error);
+    match text.strip_prefix("failed to lookup address information: ") {
+        Some(words) => words.into(),
+        None => text,
     }
 }

@@ -32,7 +32,7 @@ impl Sockets {
                 self.discard(number);
                 return;
             }
-            State::Connecting(_) | State::Broken => return,
+            State::Connecting(..) | State::Broken => return,
         }
         while conn.readable || conn.ending {
             let most = conn.credit.min(CHUNK);
@@ -78,7 +78,7 @@ impl Sockets {
         let closing = match conn.state {
             State::Open => false,
             State::Closing => true,
-            State::Connecting(_) | State::Broken | State::Lingering => return,
+            State::Connecting(..) | State::Broken | State::Lingering => return,
         };
         let Some(socket) = conn.socket.as_ref().filter(|_| conn.writable) else {
             return;

@@ -69,12 +69,14 @@ struct Conn {
     /// The kernel takes bytes.
     writable: bool,
     queue: VecDeque<Bytes>,
+    /// Addresses that it was not connected to, and why.
+    tried: Vec<(Option<String>, String)>,
 }
 
 #[derive(Debug)]
 enum State {
     /// Its addresses are being looked up, or it is being connected to one; these are left.
-    Connecting(vec::IntoIter<SocketAddr>),
+    Connecting(Option<SocketAddr>, vec::IntoIter<SocketAddr>),
     Open,
     /// It broke, or never came about, and the machine knows.
     Broken,
@@ -192,7 +194,7 @@ impl Sockets {
             }
             NetOp::Send(pieces) => {
                 let conn = self.conn(number);
-                if matches!(conn.state, State::Open | State::Connecting(_)) {
+                if matches!(conn.state, State::Open | State::Connecting(..)) {
                     pieces.into_iter().for_each(|piece| conn.enqueue(piece));
                     self.write(now, number, inbox);
                 }
@@ -260,7 +262,7 @@ impl Sockets {
         let Some(conn) = self.conns.get_mut(&number) else {
             return;
         };
-        if matches!(conn.state, State::Connecting(_)) {
+        if matches!(conn.state, State::Connecting(..)) {
             self.go_on_connecting(now, number, inbox);
             return;
         }
@@ -291,6 +293,7 @@ impl Sockets {
             ended: false,
             writable: true,
             queue: VecDeque::new(),
+            tried: Vec::new(),
         };
         self.conns.insert(number, conn);
         self.numbers.insert(id, number);

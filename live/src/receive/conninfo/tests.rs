@@ -9,6 +9,7 @@ fn info(host: &str, port: u16, user: &str, application_name: &str, timeout_ms: u
         user: user.into(),
         application_name: application_name.into(),
         connect_timeout_ms: timeout_ms,
+        has_password: false,
     }
 }
 
@@ -44,8 +45,27 @@ fn both_forms_are_understood() {
             info("/tmp", 1, "b@x", "prog", 0),
         ),
     ] {
-        assert_eq!(parse(text, "prog"), Ok(expected), "{text}");
+        let found = parse(text, "prog");
+        let has_password = text.contains("password=") || text.contains(":secret@");
+        let expected = ConnInfo {
+            has_password,
+            ..expected
+        };
+        assert_eq!(found, Ok(expected), "{text}");
     }
+}
+
+/// As in pg_receivewal what -h, -p and -U say counts more than what -d says, and is enough without it.
+#[test]
+fn options_count_more_than_the_text() {
+    let options = [("host", "x"), ("port", "2"), ("user", "y")];
+    for text in ["", "host=a port=1 user=b", "postgresql://b@a:1"] {
+        let expected = Ok(info("x", 2, "y", "prog", 0));
+        assert_eq!(parse_with(text, options, "prog"), expected, "{text}");
+    }
+    let error = parse_with("", [("port", "x")], "prog").expect_err("no number");
+    let complaint = "invalid integer value \"x\" for connection option \"port\"";
+    assert_eq!(error.to_string(), complaint);
 }
 
 #[test]
@@ -86,6 +106,10 @@ fn complaints_are_those_of_libpq() {
         (
             "options=-cx=y",
             "connection option \"options\" is not supported",
+        ),
+        (
+            "service=s",
+            "connection option \"service\" is not supported",
         ),
         ("host=a,b", "more than one host is not supported"),
         (
