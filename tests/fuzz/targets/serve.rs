@@ -1,0 +1,103 @@
+//! A conversation with a server: whatever clients send, it answers or closes the connection, and lives on.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
+use walsim::disk::{Content, Disk, DiskSpec};
+use walsim_core::base::{Geometry, PgVersion, Planted, Settings};
+use walsim_core::call::NetEvent;
+use walsim_core::node::{InitialFile, Node, PmState, initdb};
+use walsim_core::wire::startup::{StartupMessage, StartupPacket};
+use walsim_fuzz::{Rig, Source, framed};
+
+const VERSIONS: [PgVersion; 4] = [
+    PgVersion::V15,
+    PgVersion::V16,
+    PgVersion::V17,
+    PgVersion::V18,
+];
+
+/// A running server of each version.
+static SERVERS: LazyLock<Vec<Rig<Node>>> = LazyLock::new(|| VERSIONS.map(running).into());
+
+fn running(version: PgVersion) -> Rig<Node> {
+    let geometry = Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes");
+    let mut settings = Settings::new(version, geometry);
+    settings.checkpoint_timeout_ms = 3_600_000;
+    let mut disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
+    for file in initdb(version, &geometry, 7) {
+        match file {
+            InitialFile::Dir(path) => disk.set_up_dir(path.as_str()),
+            InitialFile::File { path, bytes, len } => {
+                let mut content = Content::new(&bytes);
+                content.zero(bytes.len() as u64, len - bytes.len() as u64);
+                disk.set_up_file(path.as_str(), content);
+            }
+        }
+    }
+    let mut rig = Rig::new(Node::boot(settings, 1, 1, Planted::NONE), disk);
+    while rig.machine.view().postmaster_state() != Some(PmState::Run) {
+        rig.settle();
+        rig.pass_to_wakeup();
+    }
+    rig
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut source = Source(data);
+    let mut rig = SERVERS[usize::from(source.byte() % 4)].clone();
+    let mut conns = 1;
+    let mut conn = rig.accept(conns);
+    while !source.is_empty() && !rig.halted {
+        let query = |text: &[u8]| framed(b'Q', &[text, &[0]].concat());
+        match source.byte() % 16 {
+            0 => rig.data(conn, source.counted().to_vec().into()),
+            1 | 2 => {
+                conns += 1;
+                conn = rig.accept(conns);
+                let known = ["replication", "database", "options", "application_name"];
+                let extra = [source.byte(), source.byte()];
+                let mut params = vec![(String::from("user"), String::from("postgres"))];
+                for at in extra.into_iter().filter(|at| *at > 0) {
+                    let name = known.get(usize::from(at - 1)).copied();
+                    let name = name.map_or_else(|| source.text(), String::from);
+                    params.push((name, source.text()));
+                }
+                let pairs: Vec<_> = params
+                    .iter()
+                    .map(|(a, b)| (a.as_str(), b.as_str()))
+                    .collect();
+                if pairs
+                    .iter()
+                    .any(|(a, b)| a.contains('\0') || b.contains('\0'))
+                {
+                    continue;
+                }
+                let packet = StartupPacket::Startup(StartupMessage::new(&pairs));
+                rig.data(conn, packet.to_bytes());
+            }
+            3..=6 => rig.data(conn, query(source.counted())),
+            7 => rig.data(conn, framed(b'd', source.counted())),
+            8 => {
+                let mut status = vec![b'r'];
+                status.extend_from_slice(source.bytes(33));
+                rig.data(conn, framed(b'd', &status));
+            }
+            9 => {
+                let tag = source.byte();
+                rig.data(conn, framed(tag, source.counted()));
+            }
+            10 => rig.pass_ms(source.number(2)),
+            11 => rig.pass_to_wakeup(),
+            12 => rig.event(conn, NetEvent::Closed),
+            13 => rig.event(conn, NetEvent::Reset),
+            14 => rig.stuck = !rig.stuck,
+            _ => {
+                let n = 1 + u32::from(source.byte()) % conns;
+                conn.n = n;
+            }
+        }
+    }
+    assert!(!rig.halted, "a client has ended the server");
+});
