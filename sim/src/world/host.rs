@@ -2,14 +2,14 @@
 
 use crate::choice::{Choices, Key, Subject};
 use crate::clock::Clock;
-use crate::disk::{Disk, Ticket};
-use crate::plan::NodePlan;
+use crate::disk::{Content, Disk, DiskSpec, Ticket};
+use crate::plan::{NodePlan, Plan};
 use crate::referee::{NodeAtEnd, ServerAct, ServerEvent, Site};
 use std::collections::BTreeMap;
-use walsim_core::base::{ConnId, Mono, OpId, Pid, Planted};
+use walsim_core::base::{ConnId, Mono, OpId, Pid, Planted, SegmentNo};
 use walsim_core::call::{Machine, RunSet};
-use walsim_core::node::Node;
-use walsim_core::shmem::Role;
+use walsim_core::node::{InitialFile, Node, STANDBY_SIGNAL, initdb};
+use walsim_core::shmem::{Role, Slot};
 
 /// When a process may run again, and how many steps it has made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -218,4 +218,47 @@ fn step_delay(node: u16, role: Role, steps: u64, choices: &Choices) -> u64 {
         700..998 => 1 + choices.below(key("step.delay.us"), 50),
         _ => 1000 + choices.below(key("step.delay.long"), 99_000),
     }
+}
+
+/// Hosts with their disks: one cluster, copied for every standby.
+pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
+    let first = plan.nodes.first().expect("a plan has a node");
+    let settings = &first.settings;
+    let geometry = settings.geometry;
+    // The identifier is a time stamp in the upper half on real servers; ours only has to be the run's own.
+    let sysid = Choices::new(plan.seed).bits(Key::new("cluster.sysid", Subject::World, [0, 0]));
+    let spec = DiskSpec {
+        latency_us: plan.disks.latency_us,
+        jitter_us: plan.disks.jitter_us,
+        fsync_us: plan.disks.fsync_us,
+    };
+    let mut cluster = Disk::new(0, spec, geometry.sector, first.disk_capacity);
+    for file in initdb(settings.pg_version, &geometry, sysid) {
+        match file {
+            InitialFile::Dir(path) => cluster.set_up_dir(path.as_str()),
+            InitialFile::File { path, bytes, len } => {
+                let mut content = Content::new(&bytes);
+                let have = bytes.len() as u64;
+                content.zero(have, len - have);
+                cluster.set_up_file(path.as_str(), content);
+            }
+        }
+    }
+    let copies = plan.nodes.iter().zip(0u16..).map(|(node, index)| {
+        let mut disk = cluster.copy_for(index, node.disk_capacity);
+        for name in &node.slots {
+            let slot = Slot {
+                name: name.clone(),
+                restart_lsn: geometry.segment_start(SegmentNo(1)),
+                ..Slot::default()
+            };
+            let state = slot.to_file().encode(settings.pg_version);
+            disk.set_up_file(&format!("pg_replslot/{name}/state"), Content::new(&state));
+        }
+        if node.settings.primary_conninfo.is_some() {
+            disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
+        }
+        Host::new(index, node.clone(), disk)
+    });
+    copies.collect()
 }

@@ -15,20 +15,20 @@ pub use verdict::{Outcome, StoryLine, Verdict};
 
 use crate::checks::built_in;
 use crate::choice::Choices;
-use crate::disk::{Content, Disk, DiskSpec};
+use crate::disk::Disk;
 use crate::net::{LinkSpec, Net};
 use crate::plan::{EventKind, Plan};
 use crate::referee::{Check, DiskAct, DiskEvent, Promise, Referee, ServerAct, Step};
 use crate::trace::Trace;
 use clients::Clients;
 use effects::is_segment;
-use host::Host;
+use host::{Host, hosts};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use walsim_core::base::{MarkSet, Mono, OpId, Pid, Planted, SegmentNo};
 use walsim_core::call::{Effects, FilePath, Input, Machine};
-use walsim_core::node::{InitialFile, Node, STANDBY_SIGNAL, initdb};
-use walsim_core::shmem::{Role, Slot};
+use walsim_core::node::Node;
+use walsim_core::shmem::Role;
 
 /// Lines of the story that are kept.
 const STORY: usize = 60;
@@ -532,53 +532,6 @@ impl World {
         self.marks.extend(self.referee.marks());
         self.judge(ruling);
     }
-}
-
-/// Hosts with their disks: one cluster, copied for every standby.
-fn hosts(plan: &Plan) -> Vec<Host> {
-    let first = plan.nodes.first().expect("a plan has a node");
-    let settings = &first.settings;
-    let geometry = settings.geometry;
-    // The identifier is a time stamp in the upper half on real servers; ours only has to be the run's own.
-    let sysid = Choices::new(plan.seed).bits(crate::choice::Key::new(
-        "cluster.sysid",
-        crate::choice::Subject::World,
-        [0, 0],
-    ));
-    let spec = DiskSpec {
-        latency_us: plan.disks.latency_us,
-        jitter_us: plan.disks.jitter_us,
-        fsync_us: plan.disks.fsync_us,
-    };
-    let mut cluster = Disk::new(0, spec, geometry.sector, first.disk_capacity);
-    for file in initdb(settings.pg_version, &geometry, sysid) {
-        match file {
-            InitialFile::Dir(path) => cluster.set_up_dir(path.as_str()),
-            InitialFile::File { path, bytes, len } => {
-                let mut content = Content::new(&bytes);
-                let have = bytes.len() as u64;
-                content.zero(have, len - have);
-                cluster.set_up_file(path.as_str(), content);
-            }
-        }
-    }
-    let copies = plan.nodes.iter().zip(0u16..).map(|(node, index)| {
-        let mut disk = cluster.copy_for(index, node.disk_capacity);
-        for name in &node.slots {
-            let slot = Slot {
-                name: name.clone(),
-                restart_lsn: geometry.segment_start(SegmentNo(1)),
-                ..Slot::default()
-            };
-            let state = slot.to_file().encode(settings.pg_version);
-            disk.set_up_file(&format!("pg_replslot/{name}/state"), Content::new(&state));
-        }
-        if node.settings.primary_conninfo.is_some() {
-            disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
-        }
-        Host::new(index, node.clone(), disk)
-    });
-    copies.collect()
 }
 
 #[cfg(test)]
