@@ -358,7 +358,7 @@ fn damaged_control_files_are_refused() {
     for (version, bytes, _, name) in control_files() {
         let payload = match version {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => 292,
-            PgVersion::V18 => 296,
+            PgVersion::V18 | PgVersion::V19 => 296,
         };
         for at in 0..payload {
             let mut damaged = bytes.clone();

@@ -38,13 +38,17 @@ pub enum PgVersion {
     V17,
     /// 18
     V18,
+    /// 19, of which files are read; no server of ours is one yet.
+    V19,
 }
 
 impl PgVersion {
-    /// All of them, oldest first.
+    /// Those that a server of ours can be, oldest first.
     pub const ALL: [Self; 4] = [Self::V15, Self::V16, Self::V17, Self::V18];
+    /// Those whose WAL is read, oldest first.
+    pub const READ: [Self; 5] = [Self::V15, Self::V16, Self::V17, Self::V18, Self::V19];
 
-    /// 15 to 18.
+    /// 15 to 19.
     #[must_use]
     pub const fn major(self) -> u32 {
         match self {
@@ -52,6 +56,7 @@ impl PgVersion {
             Self::V16 => 16,
             Self::V17 => 17,
             Self::V18 => 18,
+            Self::V19 => 19,
         }
     }
 
@@ -72,6 +77,7 @@ impl PgVersion {
             Self::V16 => "16.14",
             Self::V17 => "17.10",
             Self::V18 => "18.6",
+            Self::V19 => "19rc1",
         }
     }
 }

@@ -167,7 +167,7 @@ fn invalidating(name: &str, excess: SlotExcess, version: PgVersion) -> String {
             "invalidating slot \"{name}\" because its restart_lsn {} exceeds max_slot_wal_keep_size",
             excess.restart_lsn
         ),
-        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => {
+        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => {
             format!("invalidating obsolete replication slot \"{name}\"")
         }
     }

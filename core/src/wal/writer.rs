@@ -4,8 +4,7 @@
 use crate::base::{Geometry, Lsn, PgVersion, TimelineId};
 use crate::wire::layout::Pad;
 use crate::wire::page::{
-    self, BKP_REMOVABLE, FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD, LONG_HEADER,
-    LongPageHeader, PageHeader,
+    self, BKP_REMOVABLE, FIRST_IS_CONTRECORD, LONG_HEADER, LongPageHeader, PageHeader,
 };
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -32,9 +31,11 @@ pub fn init_page(out: &mut [u8], geometry: &Geometry, at: Lsn, ident: &PageIdent
     assert_eq!(geometry.page_offset(at), 0, "{at} is no page boundary");
     let long = geometry.page_header(at) as usize == LongPageHeader::LEN;
     let flag = |set: bool, bit: u16| if set { bit } else { 0 };
+    // 19 has no such flag.
+    let removable = ident.removable && ident.version < PgVersion::V19;
     let std = PageHeader {
         magic: page::magic(ident.version),
-        info: flag(long, LONG_HEADER) | flag(ident.removable, BKP_REMOVABLE),
+        info: flag(long, LONG_HEADER) | flag(removable, BKP_REMOVABLE),
         tli: ident.tli,
         pageaddr: at,
         rem_len: 0,
@@ -70,7 +71,11 @@ pub fn mark_contrecord(page: &mut [u8], rem_len: u32) {
 /// # Panics
 /// If the slice is shorter than a header.
 pub fn mark_overwrite(page: &mut [u8]) {
-    set_info(page, FIRST_IS_OVERWRITE_CONTRECORD);
+    let version = page::version(u16::from_le_bytes([page[0], page[1]]));
+    set_info(
+        page,
+        page::overwrite_contrecord(version.unwrap_or(PgVersion::V18)),
+    );
 }
 
 fn set_info(page: &mut [u8], bit: u16) {

@@ -231,6 +231,7 @@ pub(crate) const fn versions(version: PgVersion) -> (u32, u32) {
         PgVersion::V16 => (1300, 202_307_071),
         PgVersion::V17 => (1700, 202_406_281),
         PgVersion::V18 => (1800, 202_506_291),
+        PgVersion::V19 => (1905, 202_610_061),
     }
 }
 
@@ -239,6 +240,7 @@ const fn crc_at(version: PgVersion) -> usize {
     match version {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => 288,
         PgVersion::V18 => 292,
+        PgVersion::V19 => 308,
     }
 }
 
@@ -247,7 +249,11 @@ impl ControlFile {
     ///
     /// # Errors
     /// The first check that fails.
+    ///
+    /// # Panics
+    /// If it is to be a file of 19, whose layout is not known here.
     pub fn decode(version: PgVersion, bytes: &[u8]) -> Result<Self, ControlFileError> {
+        assert!(version < PgVersion::V19, "one of PgVersion::ALL");
         let common = Common::decode(bytes)?;
         let (expected, catalog) = versions(version);
         if common.control_version != expected {
@@ -318,7 +324,7 @@ impl ControlFile {
         }
         let (signedness, nonce) = match version {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => (false, &bytes[256..288]),
-            PgVersion::V18 => (bytes[256] != 0, &bytes[257..289]),
+            PgVersion::V18 | PgVersion::V19 => (bytes[256] != 0, &bytes[257..289]),
         };
         Ok(Self {
             system_identifier: common.system_identifier,

@@ -9,10 +9,28 @@ pub const FIRST_IS_CONTRECORD: u16 = 0x0001;
 pub const LONG_HEADER: u16 = 0x0002;
 /// No base backup was running when the page was made (`XLP_BKP_REMOVABLE`); readers ignore it.
 pub const BKP_REMOVABLE: u16 = 0x0004;
-/// The page replaces the continuation of a record that was never completed (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`).
+/// The page replaces the continuation of a record that was never completed (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`),
+/// before 19.
 pub const FIRST_IS_OVERWRITE_CONTRECORD: u16 = 0x0008;
-/// Every bit that may be set (`XLP_ALL_FLAGS`).
-pub const ALL_FLAGS: u16 = 0x000F;
+/// Every bit that may be set (`XLP_ALL_FLAGS`). 19 is the first without [`BKP_REMOVABLE`].
+#[must_use]
+pub const fn all_flags(version: PgVersion) -> u16 {
+    match version {
+        PgVersion::V15 | PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => 0x000F,
+        PgVersion::V19 => 0x0007,
+    }
+}
+
+/// The bit of [`FIRST_IS_OVERWRITE_CONTRECORD`], which since 19 is that of the older [`BKP_REMOVABLE`].
+#[must_use]
+pub const fn overwrite_contrecord(version: PgVersion) -> u16 {
+    match version {
+        PgVersion::V15 | PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => {
+            FIRST_IS_OVERWRITE_CONTRECORD
+        }
+        PgVersion::V19 => 0x0004,
+    }
+}
 
 /// `XLOG_PAGE_MAGIC`
 #[must_use]
@@ -22,13 +40,14 @@ pub const fn magic(version: PgVersion) -> u16 {
         PgVersion::V16 => 0xD113,
         PgVersion::V17 => 0xD116,
         PgVersion::V18 => 0xD118,
+        PgVersion::V19 => 0xD122,
     }
 }
 
 /// The version whose pages have that magic number, if it is one that we read.
 #[must_use]
 pub fn version(number: u16) -> Option<PgVersion> {
-    let mut known = PgVersion::ALL.into_iter();
+    let mut known = PgVersion::READ.into_iter();
     known.find(|known| magic(*known) == number)
 }
 
@@ -109,6 +128,20 @@ mod tests {
         assert_eq!(LongPageHeader::decode(&bytes), Ok(header));
         assert_eq!(PageHeader::decode(&bytes), Ok(header.std));
         assert_eq!(header.std.header_len() as usize, LongPageHeader::LEN);
+    }
+
+    /// 19 gave the bit of BKP_REMOVABLE to pages that replace a continuation.
+    #[test]
+    fn flags_are_those_of_the_version() {
+        for version in PgVersion::READ {
+            let all = all_flags(version);
+            assert_eq!(overwrite_contrecord(version) & !all, 0, "{version:?}");
+            let bits = if version < PgVersion::V19 { 4 } else { 3 };
+            assert_eq!(all.count_ones(), bits, "{version:?}");
+            assert_eq!(super::version(magic(version)), Some(version));
+        }
+        assert_eq!(overwrite_contrecord(PgVersion::V18), 0x0008);
+        assert_eq!(overwrite_contrecord(PgVersion::V19), 0x0004);
     }
 
     #[test]

@@ -28,7 +28,7 @@ const fn file_version(version: PgVersion) -> u32 {
     match version {
         PgVersion::V15 => 2,
         PgVersion::V16 => 3,
-        PgVersion::V17 | PgVersion::V18 => 5,
+        PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => 5,
     }
 }
 
@@ -212,7 +212,7 @@ impl SlotFile {
     fn from_disk(version: PgVersion, disk: &OnDisk) -> Result<Self, SlotFileError> {
         let (invalidated_at, cause) = match version {
             PgVersion::V15 => (Lsn(disk.invalidated), 0),
-            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => {
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => {
                 let low = disk.invalidated & u64::from(u32::MAX);
                 (Lsn::INVALID, u32::try_from(low).expect("cut to 32 bits"))
             }
@@ -244,7 +244,7 @@ impl SlotFile {
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let invalidated = match version {
             PgVersion::V15 => self.invalidated_at.0,
-            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => self.cause.into(),
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => self.cause.into(),
         };
         let mut out = Vec::with_capacity(FILE_LEN);
         OnDisk {
@@ -328,7 +328,9 @@ mod tests {
                 assert_eq!(bytes[96..104], file.restart_lsn.0.to_le_bytes());
                 let at_104 = match version {
                     PgVersion::V15 => file.invalidated_at.0,
-                    PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => file.cause.into(),
+                    PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => {
+                        file.cause.into()
+                    }
                 };
                 assert_eq!(bytes[104..112], at_104.to_le_bytes());
             }

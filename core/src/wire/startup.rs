@@ -44,7 +44,7 @@ impl ProtocolVersion {
     pub const fn latest(server: PgVersion) -> Self {
         match server {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => Self::V3_0,
-            PgVersion::V18 => Self::V3_2,
+            PgVersion::V18 | PgVersion::V19 => Self::V3_2,
         }
     }
 }
@@ -190,11 +190,11 @@ fn cancel_request(rest: &[u8], server: PgVersion) -> Result<StartupPacket, Start
     let (pid, key) = rest.split_first_chunk().ok_or(StartupError::Length)?;
     let longest = match server {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => 4,
-        PgVersion::V18 => 256,
+        PgVersion::V18 | PgVersion::V19 => 256,
     };
     let shortest = match server {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => 4,
-        PgVersion::V18 => 1,
+        PgVersion::V18 | PgVersion::V19 => 1,
     };
     if !(shortest..=longest).contains(&key.len()) {
         return Err(StartupError::Length);
@@ -374,7 +374,7 @@ impl StartupMessage {
         }
         let newest = match server {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => latest.0,
-            PgVersion::V18 => self.version.min(latest).0,
+            PgVersion::V18 | PgVersion::V19 => self.version.min(latest).0,
         };
         Some(BackendMessage::NegotiateProtocolVersion { newest, options })
     }

@@ -280,7 +280,7 @@ impl XactEnd {
                 let short: Vec<StatsItem15> = self.stats.iter().map(StatsItem15::from).collect();
                 put_counted(&short, &mut out);
             }
-            PgVersion::V18 => put_counted(&self.stats, &mut out),
+            PgVersion::V18 | PgVersion::V19 => put_counted(&self.stats, &mut out),
         }
         if !self.invals.is_empty() {
             put_counted(&self.invals, &mut out);

@@ -80,6 +80,54 @@ layout! {
 }
 
 layout! {
+    /// What a checkpoint knows since 19 (`CheckPoint`).
+    pub struct CheckPoint19: Disk {
+        /// Where redo starts.
+        pub redo: Lsn,
+        /// The timeline.
+        pub this_tli: TimelineId,
+        /// The timeline before, if this checkpoint begins one; else the same.
+        pub prev_tli: TimelineId,
+        /// `full_page_writes`
+        pub full_page_writes: bool,
+        /// Padding.
+        pub pad1: Pad<3>,
+        /// `wal_level` as a number.
+        pub wal_level: i32,
+        /// Is WAL written as logical decoding needs it?
+        pub logical_decoding: bool,
+        /// Padding.
+        pub pad2: Pad<7>,
+        /// The next transaction id to be given out.
+        pub next_xid: FullXid,
+        /// The next OID.
+        pub next_oid: u32,
+        /// The next multixact.
+        pub next_multi: u32,
+        /// The next multixact member, of which there are more than 2^32 since 19.
+        pub next_multi_offset: u64,
+        /// The oldest transaction id of the cluster (datfrozenxid).
+        pub oldest_xid: Xid,
+        /// Whose it is.
+        pub oldest_xid_db: u32,
+        /// The oldest multixact of the cluster.
+        pub oldest_multi: u32,
+        /// Whose it is.
+        pub oldest_multi_db: u32,
+        /// When it was taken, in Unix seconds.
+        pub time: i64,
+        /// The oldest transaction with a commit timestamp.
+        pub oldest_commit_ts_xid: Xid,
+        /// The newest one.
+        pub newest_commit_ts_xid: Xid,
+        /// The oldest transaction still running; 0 in a shutdown checkpoint.
+        pub oldest_active_xid: Xid,
+        /// Padding.
+        pub pad3: Pad<4>,
+    }
+}
+
+layout! {
     /// Settings of the primary that a standby must know (`xl_parameter_change`).
     pub struct ParameterChange: Disk {
         /// `max_connections`
@@ -197,6 +245,11 @@ impl XlogRecord {
     pub fn decode(version: PgVersion, info: u8, main: &[u8]) -> Result<Self, PayloadError> {
         let mut cursor = Cursor::disk(main);
         Ok(match (info & RMGR_INFO_MASK, version) {
+            // Another layout, which nothing but descriptions needs: [`CheckPoint19`].
+            (info @ (0x00 | 0x10), PgVersion::V19) => {
+                let rmid = RmgrId::XLOG;
+                return Err(PayloadError::UnknownType { rmid, info });
+            }
             (0x00, _) => Self::CheckpointShutdown(CheckPoint::decode(main)?),
             (0x10, _) => Self::CheckpointOnline(CheckPoint::decode(main)?),
             (0x20, _) => Self::Noop,
@@ -209,14 +262,14 @@ impl XlogRecord {
             (0x90, PgVersion::V15 | PgVersion::V16) => {
                 Self::EndOfRecovery(EndOfRecovery::decode(main)?, 0)
             }
-            (0x90, PgVersion::V17 | PgVersion::V18) => {
+            (0x90, PgVersion::V17 | PgVersion::V18 | PgVersion::V19) => {
                 let end = cursor.take("xl_end_of_recovery")?;
                 Self::EndOfRecovery(end, cursor.take::<WalLevelField>("wal_level")?.wal_level)
             }
             (0xA0, _) => Self::FpiForHint,
             (0xB0, _) => Self::Fpi,
             (0xD0, _) => Self::OverwriteContrecord(OverwriteContrecord::decode(main)?),
-            (0xE0, PgVersion::V17 | PgVersion::V18) => {
+            (0xE0, PgVersion::V17 | PgVersion::V18 | PgVersion::V19) => {
                 Self::CheckpointRedo(cursor.take("wal_level")?)
             }
             (info, _) => {
@@ -290,6 +343,15 @@ mod tests {
     use super::*;
     use alloc::vec;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_checkpoint_of_19_is_longer() {
+        assert_eq!((CheckPoint::LEN, CheckPoint19::LEN), (88, 96));
+        for info in [0x00, 0x10] {
+            let decoded = XlogRecord::decode(PgVersion::V19, info, &[0; CheckPoint19::LEN]);
+            assert!(matches!(decoded, Err(PayloadError::UnknownType { .. })));
+        }
+    }
 
     const CHECKPOINT: CheckPoint = CheckPoint {
         redo: Lsn(0x300_0028),

@@ -60,7 +60,7 @@ fn parameters<'a>(cx: &Cx<'_>, request: &'a SessionRequest) -> Vec<(&'static str
     let since_18 = |name: &&str| version >= PgVersion::V18 || *name != "search_path";
     let names = match version {
         PgVersion::V15 => SORTED.as_slice(),
-        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => HASHED.as_slice(),
+        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => HASHED.as_slice(),
     };
     names
         .iter()

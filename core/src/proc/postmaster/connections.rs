@@ -35,7 +35,7 @@ impl Postmaster {
             // `MaxLivePostmasterChildren`; since 18 sessions have a pool of their own.
             let others = match settings.pg_version {
                 PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => OTHER_CHILDREN,
-                PgVersion::V18 => 0,
+                PgVersion::V18 | PgVersion::V19 => 0,
             };
             let room = 2 * (settings.max_connections + settings.max_wal_senders + others) as usize;
             let sessions = |kind| matches!(kind, Kind::Backend | Kind::WalSender);

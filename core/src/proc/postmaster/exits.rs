@@ -126,7 +126,7 @@ impl Postmaster {
                 PmState::WaitBackends
             }
             (
-                PgVersion::V18,
+                PgVersion::V18 | PgVersion::V19,
                 PmState::WaitXlogShutdown
                 | PmState::WaitXlogArchival
                 | PmState::WaitIoWorkers

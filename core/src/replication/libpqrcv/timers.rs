@@ -62,7 +62,7 @@ impl Timers {
                 reply: zero,
                 feedback: zero,
             },
-            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => Self::Wakeups {
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => Self::Wakeups {
                 terminate: None,
                 ping: None,
                 reply: None,

@@ -66,7 +66,7 @@ fn required_by(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     match version(cx) {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => Some(held),
         PgVersion::V18 if !slot.temporary && saved.is_valid() => Some(held.min(saved)),
-        PgVersion::V18 => Some(held),
+        PgVersion::V18 | PgVersion::V19 => Some(held),
     }
 }
 
@@ -98,7 +98,7 @@ pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
 pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
     let required = cx.shmem.slots.required_lsn;
     match version(cx) {
-        PgVersion::V18 => required,
+        PgVersion::V18 | PgVersion::V19 => required,
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17
             if required != sampled && cx.planted(Bug::SlotAdvanceDuringCheckpoint) =>
         {

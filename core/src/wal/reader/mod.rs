@@ -16,7 +16,7 @@ pub use room::Room;
 use super::position::switch_end;
 use super::{PagePlace, WalError};
 use crate::base::{Bug, Geometry, Lsn, PgVersion, Probe, TimelineId};
-use crate::wire::page::{FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD, PageHeader};
+use crate::wire::page::{FIRST_IS_CONTRECORD, PageHeader, overwrite_contrecord};
 use crate::wire::record::{Record, RecordHeader, RecordParts, RecordView, checksum};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -393,8 +393,9 @@ impl WalReader {
                 .extend_from_slice(&self.pages.bytes()[offset as usize..]);
         }
         let got = u32::try_from(partial.got.len()).expect("less than the record");
+        let overwrite = overwrite_contrecord(self.pages.version);
         let header = self.pages.fetch(page, 0)?;
-        if header.has(FIRST_IS_OVERWRITE_CONTRECORD) {
+        if header.has(overwrite) {
             self.overwritten = Some(start);
             self.phase = Phase::Starting(page);
             return Ok(None);

@@ -2,7 +2,7 @@
 
 use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
 use crate::wal::{PagePlace, WalError};
-use crate::wire::page::{self, ALL_FLAGS, LONG_HEADER, LongPageHeader, PageHeader};
+use crate::wire::page::{self, LONG_HEADER, LongPageHeader, PageHeader};
 use bytes::Bytes;
 
 /// Why reading stops for now.
@@ -173,7 +173,7 @@ impl Pages {
         if magic != page::magic(self.version) {
             return Err(WalError::Magic { magic, place });
         }
-        if info & !ALL_FLAGS != 0 {
+        if info & !page::all_flags(self.version) != 0 {
             return Err(WalError::InfoBits { info, place });
         }
         if header.has(LONG_HEADER) {

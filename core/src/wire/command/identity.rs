@@ -26,7 +26,9 @@ impl SystemIdentity {
     pub fn encode(&self, server: PgVersion, out: &mut Vec<u8>) {
         let timeline = match server {
             PgVersion::V15 => Column::int4("timeline"),
-            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => Column::int8("timeline"),
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => {
+                Column::int8("timeline")
+            }
         };
         let columns = vec![
             Column::text("systemid"),

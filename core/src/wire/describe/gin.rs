@@ -1,6 +1,7 @@
 //! GIN indexes. Mirrors gindesc.c.
 
 use super::text::Text;
+use crate::base::PgVersion;
 use crate::wire::layout::{Cursor, Pad, Short, layout};
 use crate::wire::payload::PayloadError;
 use crate::wire::record::{APPLY, BlockView, RMGR_INFO_MASK, RecordView, RelLocator};
@@ -43,6 +44,26 @@ layout! {
 }
 
 layout! {
+    /// `ginxlogUpdateMeta`, described since 19.
+    struct UpdateMeta: Disk {
+        rel: RelLocator,
+        pad: Pad<4>,
+        metadata: Pad<56>,
+        prev_tail: u32,
+        new_rightlink: u32,
+        ntuples: i32,
+    }
+}
+
+layout! {
+    /// `ginxlogInsertListPage`, described since 19.
+    struct InsertListPage: Disk {
+        rightlink: u32,
+        ntuples: i32,
+    }
+}
+
+layout! {
     /// `ginxlogDeleteListPages`
     struct DeleteListPages: Disk {
         metadata: Pad<56>,
@@ -64,7 +85,11 @@ impl BlockId {
 }
 
 impl Text {
-    pub(super) fn gin_desc(&mut self, record: &RecordView<'_>) -> Result<(), PayloadError> {
+    pub(super) fn gin_desc(
+        &mut self,
+        version: PgVersion,
+        record: &RecordView<'_>,
+    ) -> Result<(), PayloadError> {
         let main = record.main();
         match record.header.info & RMGR_INFO_MASK {
             0x20 => self.gin_insert(record)?,
@@ -74,6 +99,18 @@ impl Text {
                     .letter(split.flags & SPLIT_ROOT != 0)
                     .add(" ");
                 self.gin_kind(split.flags);
+            }
+            0x60 if version >= PgVersion::V19 => {
+                let update = UpdateMeta::decode(main)?;
+                self.add("ntuples: ").int(update.ntuples);
+                if update.prev_tail != u32::MAX {
+                    self.with(" prevTail: ", update.prev_tail);
+                    self.with(" newRightlink: ", update.new_rightlink);
+                }
+            }
+            0x70 if version >= PgVersion::V19 => {
+                let insert = InsertListPage::decode(main)?;
+                self.add("ntuples: ").int(insert.ntuples);
             }
             0x80 => {
                 let deleted = DeleteListPages::decode(main)?;

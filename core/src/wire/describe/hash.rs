@@ -83,6 +83,9 @@ impl Text {
             0x00 => {
                 let init = InitMetaPage::decode(main)?;
                 self.add("num_tuples ").double(init.num_tuples);
+                if version >= PgVersion::V19 {
+                    self.with(", procid ", init.procid);
+                }
                 self.with(", fillfactor ", init.ffactor);
             }
             0x10 => _ = self.with("bmsize ", cursor.take::<u16>("bmsize")?),
@@ -95,6 +98,10 @@ impl Text {
             0x40 => {
                 let split = SplitAllocatePage::decode(main)?;
                 self.with("new_bucket ", split.new_bucket);
+                if version >= PgVersion::V19 {
+                    self.with(", old_bucket_flag ", split.old_bucket_flag);
+                    self.with(", new_bucket_flag ", split.new_bucket_flag);
+                }
                 self.add(", meta_page_masks_updated ")
                     .letter(split.flags & UPDATE_MASKS != 0);
                 self.add(", issplitpoint_changed ")
@@ -107,10 +114,14 @@ impl Text {
             }
             0x70 => self.moved(Moved::decode(main)?),
             0x80 => {
-                let squeeze = SqueezePage::decode(main)?;
+                let squeeze: SqueezePage = cursor.take("xl_hash_squeeze_page")?;
                 self.with("prevblkno ", squeeze.prev);
                 self.with(", nextblkno ", squeeze.next).add(", ");
                 self.moved(squeeze.moved);
+                if version >= PgVersion::V19 {
+                    self.add(", is_previous ")
+                        .letter(cursor.take("is_prev_bucket_same_wrt")?);
+                }
             }
             0x90 => {
                 let delete = Delete::decode(main)?;

@@ -71,6 +71,9 @@ layout! {
 /// The bit that says that the page is initialized (`XLOG_HEAP_INIT_PAGE`).
 const INIT_PAGE: u8 = 0x80;
 
+/// All tuples are frozen, which 19 says as bits of the visibility map (`XLH_INSERT_ALL_FROZEN_SET`).
+const ALL_FROZEN_SET: u8 = 1 << 5;
+
 /// Flags of `xl_heap_prune` since 17 (`XLHP_…`).
 mod prune {
     pub(super) const IS_CATALOG_REL: u16 = 1 << 1;
@@ -79,6 +82,9 @@ mod prune {
     pub(super) const HAS_REDIRECTIONS: u16 = 1 << 5;
     pub(super) const HAS_DEAD_ITEMS: u16 = 1 << 6;
     pub(super) const HAS_NOW_UNUSED_ITEMS: u16 = 1 << 7;
+    /// Since 19 what is set in the visibility map stands above the others.
+    pub(super) const VM_SHIFT: u32 = 8;
+    pub(super) const VM_MASK: u16 = 0x3;
 }
 
 impl Text {
@@ -93,7 +99,7 @@ impl Text {
             (0x10, PgVersion::V16) => self.prune_16(main, record.block_data(0))?,
             (0x20, PgVersion::V16) => self.vacuum_16(main, record.block_data(0))?,
             (0x30, PgVersion::V16) => self.freeze_page_16(main, record.block_data(0))?,
-            (0x10..=0x30, _) => self.prune(main, record.block_data(0))?,
+            (0x10..=0x30, _) => self.prune(version, main, record.block_data(0))?,
             (0x40, PgVersion::V15) => {
                 let visible = Visible::decode(main)?;
                 self.with("cutoff xid ", visible.horizon);
@@ -109,7 +115,7 @@ impl Text {
                 self.dec(insert.ntuples);
                 self.add(" tuples flags ").byte(insert.flags);
             }
-            (0x50, _) => self.multi_insert(record)?,
+            (0x50, _) => self.multi_insert(version, record)?,
             (0x60, PgVersion::V15) => self.locked_15("xmax", &Marked::decode(main)?),
             (0x60, _) => self.marked(&Marked::decode(main)?),
             (0x70, _) => self.new_cid(version, &NewCid::decode(main)?),
@@ -182,16 +188,23 @@ impl Text {
     }
 
     /// PRUNE_ON_ACCESS and the like, since 17.
-    fn prune(&mut self, main: &[u8], data: &[u8]) -> Result<(), PayloadError> {
+    fn prune(&mut self, version: PgVersion, main: &[u8], data: &[u8]) -> Result<(), PayloadError> {
         let mut cursor = Cursor::disk(main);
-        cursor.take::<u8>("reason")?;
-        let flags = u16::from(cursor.take::<u8>("flags")?);
+        let flags: u16 = if version >= PgVersion::V19 {
+            cursor.take("flags")?
+        } else {
+            cursor.take::<u8>("reason")?;
+            u16::from(cursor.take::<u8>("flags")?)
+        };
         let has = |flag: u16| flags & flag != 0;
         if has(prune::HAS_CONFLICT_HORIZON) {
             self.with("snapshotConflictHorizon: ", cursor.take::<u32>("horizon")?);
         }
         self.add(", isCatalogRel: ")
             .letter(has(prune::IS_CATALOG_REL));
+        if let vm_flags @ 1.. = flags >> prune::VM_SHIFT & prune::VM_MASK {
+            self.add(", vm_flags: ").byte(vm_flags.to_le_bytes()[0]);
+        }
         if data.is_empty() {
             return Ok(());
         }
@@ -257,11 +270,18 @@ impl Text {
         })
     }
 
-    fn multi_insert(&mut self, record: &RecordView<'_>) -> Result<(), PayloadError> {
+    fn multi_insert(
+        &mut self,
+        version: PgVersion,
+        record: &RecordView<'_>,
+    ) -> Result<(), PayloadError> {
         let mut cursor = Cursor::disk(record.main());
         let insert: MultiInsert = cursor.take("xl_heap_multi_insert")?;
         self.with("ntuples: ", insert.ntuples);
         self.add(", flags: ").byte(insert.flags);
+        if version >= PgVersion::V19 && insert.flags & ALL_FROZEN_SET != 0 {
+            self.add(", vm_flags: 0x03");
+        }
         if record.header.info & INIT_PAGE == 0 && !record.block_data(0).is_empty() {
             let offsets = cursor.bytes("offsets", 2 * usize::from(insert.ntuples))?;
             self.add(", offsets:").offsets(offsets);

@@ -3,7 +3,7 @@
 use super::text::Text;
 use crate::base::PgVersion;
 use crate::wire::clog_records::page_number;
-use crate::wire::layout::{Cursor, layout};
+use crate::wire::layout::{Cursor, Pad, layout};
 use crate::wire::payload::{PayloadError, count};
 use crate::wire::record::RMGR_INFO_MASK;
 
@@ -12,6 +12,16 @@ layout! {
     struct Create: Disk {
         mid: u32,
         moff: u32,
+        nmembers: i32,
+    }
+}
+
+layout! {
+    /// The same since 19.
+    struct Create19: Disk {
+        mid: u32,
+        pad: Pad<4>,
+        moff: u64,
         nmembers: i32,
     }
 }
@@ -56,10 +66,17 @@ impl Text {
         match info & RMGR_INFO_MASK {
             0x00 | 0x10 => _ = self.int(page_number(version, &mut cursor)?),
             0x20 => {
-                let create: Create = cursor.take("xl_multixact_create")?;
-                self.dec(create.mid).with(" offset ", create.moff);
-                self.add(" nmembers ").int(create.nmembers).add(": ");
-                for _ in 0..count("nmembers", create.nmembers)? {
+                let nmembers = if version >= PgVersion::V19 {
+                    let create: Create19 = cursor.take("xl_multixact_create")?;
+                    self.dec(create.mid).with(" offset ", create.moff);
+                    create.nmembers
+                } else {
+                    let create: Create = cursor.take("xl_multixact_create")?;
+                    self.dec(create.mid).with(" offset ", create.moff);
+                    create.nmembers
+                };
+                self.add(" nmembers ").int(nmembers).add(": ");
+                for _ in 0..count("nmembers", nmembers)? {
                     let member: Member = cursor.take("members")?;
                     let status = STATUS.get(member.status as usize);
                     self.dec(member.xid).add(status.unwrap_or(&" (unk) "));

@@ -1,7 +1,7 @@
 //! Replication origins. Mirrors replorigindesc.c.
 
 use super::text::Text;
-use crate::base::Lsn;
+use crate::base::{Lsn, PgVersion};
 use crate::wire::layout::{Cursor, layout};
 use crate::wire::payload::PayloadError;
 use crate::wire::record::RMGR_INFO_MASK;
@@ -16,12 +16,17 @@ layout! {
 }
 
 impl Text {
-    pub(super) fn replorigin_desc(&mut self, info: u8, main: &[u8]) -> Result<(), PayloadError> {
+    pub(super) fn replorigin_desc(
+        &mut self,
+        version: PgVersion,
+        info: u8,
+        main: &[u8],
+    ) -> Result<(), PayloadError> {
         match info & RMGR_INFO_MASK {
             0x00 => {
                 let set = Set::decode(main)?;
                 self.with("set ", set.node);
-                self.add("; lsn ").lsn(set.remote_lsn);
+                self.add("; lsn ").lsn_of(version, set.remote_lsn);
                 self.with("; force: ", u8::from(set.force));
             }
             0x10 => {

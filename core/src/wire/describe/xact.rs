@@ -34,12 +34,12 @@ impl Text {
                 if end.flags & xinfo::FORCE_SYNC != 0 {
                     self.add("; sync");
                 }
-                self.replicated_from(origin, end.origin);
+                self.replicated_from(version, origin, end.origin);
             }
             0x20 | 0x40 => {
                 let end = XactEnd::decode(version, info, main)?;
                 self.xact_end(version, &end);
-                self.replicated_from(origin, end.origin);
+                self.replicated_from(version, origin, end.origin);
                 self.dropped_stats("", &end.stats);
             }
             0x10 => self.prepare(version, origin, &XactPrepare::decode(version, main)?),
@@ -82,7 +82,7 @@ impl Text {
             init_file: prepare.init_file_inval,
         };
         self.invalidations(place, &prepare.invals);
-        self.replicated_from(origin, (origin != 0).then_some(prepare.origin));
+        self.replicated_from(version, origin, (origin != 0).then_some(prepare.origin));
     }
 
     fn relations(&mut self, version: PgVersion, label: &str, rels: &[RelLocator]) {
@@ -107,10 +107,10 @@ impl Text {
         }
     }
 
-    fn replicated_from(&mut self, node: u16, origin: Option<Origin>) {
+    fn replicated_from(&mut self, version: PgVersion, node: u16, origin: Option<Origin>) {
         if let Some(origin) = origin {
             self.add("; origin: node ").dec(node);
-            self.add(", lsn ").lsn(origin.lsn);
+            self.add(", lsn ").lsn_of(version, origin.lsn);
             self.add(", at ").timestamp(origin.time);
         }
     }

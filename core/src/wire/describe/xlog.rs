@@ -4,7 +4,8 @@ use super::known;
 use super::text::Text;
 use crate::base::{Lsn, PgVersion, WalLevel};
 use crate::wire::payload::PayloadError;
-use crate::wire::xlog_records::{CheckPoint, ParameterChange, XlogRecord, wal_level};
+use crate::wire::record::RMGR_INFO_MASK;
+use crate::wire::xlog_records::{CheckPoint, CheckPoint19, ParameterChange, XlogRecord, wal_level};
 
 impl Text {
     pub(super) fn xlog_desc(
@@ -13,6 +14,15 @@ impl Text {
         info: u8,
         main: &[u8],
     ) -> Result<(), PayloadError> {
+        if version >= PgVersion::V19 && matches!(info & RMGR_INFO_MASK, 0x00 | 0x10) {
+            let kind = if info & RMGR_INFO_MASK == 0x00 {
+                "shutdown"
+            } else {
+                "online"
+            };
+            self.checkpoint_19(&CheckPoint19::decode(main)?).add(kind);
+            return Ok(());
+        }
         let Some(record) = known(XlogRecord::decode(version, info, main))? else {
             return Ok(());
         };
@@ -25,7 +35,7 @@ impl Text {
             }
             XlogRecord::NextOid(oid) => _ = self.dec(oid),
             XlogRecord::RestorePoint(point) => _ = self.cstr(&point.name),
-            XlogRecord::BackupEnd(start) => _ = self.lsn(start),
+            XlogRecord::BackupEnd(start) => _ = self.lsn_of(version, start),
             XlogRecord::ParameterChange(change) => self.parameter_change(&change),
             XlogRecord::FpwChange(on) => _ = self.add(if on { "true" } else { "false" }),
             XlogRecord::EndOfRecovery(end, level) => {
@@ -37,7 +47,7 @@ impl Text {
                 }
             }
             XlogRecord::OverwriteContrecord(overwrite) => {
-                self.add("lsn ").lsn(overwrite.overwritten_lsn);
+                self.add("lsn ").lsn_of(version, overwrite.overwritten_lsn);
                 self.add("; time ").timestamp(overwrite.time);
             }
             XlogRecord::CheckpointRedo(level) => {
@@ -79,6 +89,34 @@ impl Text {
         self.add("; ")
     }
 
+    /// The same since 19: another layout, positions with all digits, and one field more.
+    fn checkpoint_19(&mut self, checkpoint: &CheckPoint19) -> &mut Self {
+        let truth = |is: bool| if is { "true" } else { "false" };
+        self.add("redo ").lsn_padded(checkpoint.redo);
+        self.with("; tli ", checkpoint.this_tli.0);
+        self.with("; prev tli ", checkpoint.prev_tli.0);
+        self.add("; fpw ").add(truth(checkpoint.full_page_writes));
+        self.add("; wal_level ")
+            .add(wal_level_name(checkpoint.wal_level));
+        self.add("; logical decoding ")
+            .add(truth(checkpoint.logical_decoding));
+        self.add("; xid ").full_xid(checkpoint.next_xid);
+        self.with("; oid ", checkpoint.next_oid);
+        self.with("; multi ", checkpoint.next_multi);
+        self.with("; offset ", checkpoint.next_multi_offset);
+        self.with("; oldest xid ", checkpoint.oldest_xid.0);
+        self.with(" in DB ", checkpoint.oldest_xid_db);
+        self.with("; oldest multi ", checkpoint.oldest_multi);
+        self.with(" in DB ", checkpoint.oldest_multi_db);
+        self.with(
+            "; oldest/newest commit timestamp xid: ",
+            checkpoint.oldest_commit_ts_xid.0,
+        );
+        self.with("/", checkpoint.newest_commit_ts_xid.0);
+        self.with("; oldest running xid ", checkpoint.oldest_active_xid.0);
+        self.add("; ")
+    }
+
     fn parameter_change(&mut self, change: &ParameterChange) {
         let switch = |on: bool| if on { "on" } else { "off" };
         self.add("max_connections=").int(change.max_connections);
@@ -95,6 +133,15 @@ impl Text {
             .add(switch(change.wal_log_hints));
         self.add(" track_commit_timestamp=")
             .add(switch(change.track_commit_timestamp));
+    }
+
+    /// Adds a position as that version writes it: since 19 with all digits of its second half.
+    pub fn lsn_of(&mut self, version: PgVersion, lsn: Lsn) -> &mut Self {
+        if version >= PgVersion::V19 {
+            self.lsn_padded(lsn)
+        } else {
+            self.lsn(lsn)
+        }
     }
 
     /// Adds a position (`%X/%X`).

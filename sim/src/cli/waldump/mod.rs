@@ -222,7 +222,7 @@ impl Dump<'_> {
 
 /// What is known instead of a magic number.
 fn unknown(magic: u16) -> String {
-    let known = PgVersion::ALL.map(|version| {
+    let known = PgVersion::READ.map(|version| {
         let (magic, major) = (page::magic(version), version.major());
         format!("{magic:04X} (PostgreSQL {major})")
     });

@@ -329,7 +329,7 @@ Options:
   -?, --help             show this help, then exit
 
 All of this is as pg_waldump has it. Beyond it:
-  WAL of PostgreSQL 15 to 18 is read, with the names, words and options of its version;
+  WAL of PostgreSQL 15 to 19 is read, with the names, words and options of its version;
   --save-fullpage is there for 15, too.
   STARTSEG and ENDSEG may be .partial files, which are read as the segments that they begin.
   With --follow each record is written when it is there.

@@ -61,8 +61,9 @@ impl Table {
             return;
         }
         let total = Count::sum(self.counts.iter().flatten());
-        text.add("WAL statistics between ").lsn(self.start);
-        text.add(" and ").lsn(self.end).add(":\n");
+        text.add("WAL statistics between ")
+            .lsn_of(version, self.start);
+        text.add(" and ").lsn_of(version, self.end).add(":\n");
         heading(text);
         for (id, kinds) in (0..=u8::MAX).map(RmgrId).zip(&self.counts) {
             if !id.is_valid() {

@@ -47,7 +47,7 @@ fn held(version: PgVersion, slot: &Slot) -> Option<Lsn> {
         PgVersion::V15 => Some(at),
         _ if slot.invalidated.is_some() => None,
         PgVersion::V18 if !slot.temporary && saved.is_valid() => Some(at.min(saved)),
-        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => Some(at),
+        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => Some(at),
     }
 }
 

@@ -67,7 +67,7 @@ pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> 
     let holding = slots.filter(|slot| {
         let invalidated = match version {
             PgVersion::V15 => slot.invalidated_at.is_valid(),
-            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => slot.cause != 0,
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => slot.cause != 0,
         };
         slot.persistency == Persistency::PERSISTENT && slot.restart_lsn.is_valid() && !invalidated
     });

@@ -70,7 +70,7 @@ fn what_is_refused() {
         let cut = "x".repeat(63);
         let setting = match version {
             PgVersion::V15 | PgVersion::V16 => "max_replication_slots",
-            PgVersion::V17 | PgVersion::V18 => "\"max_replication_slots\"",
+            PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => "\"max_replication_slots\"",
         };
         for (command, answer) in [
             ("CREATE_REPLICATION_SLOT s PHYSICAL", "ERROR 42710 replication slot \"s\" already exists".into()),
@@ -227,7 +227,7 @@ fn a_slot_in_use_or_given_up() {
                 assert!(table.slot("s").is_lost(version));
                 assert_eq!(table.bench.shmem.slots.required_lsn, Lsn::INVALID);
             }
-            PgVersion::V18 => {
+            PgVersion::V18 | PgVersion::V19 => {
                 let Some(BackendMessage::ErrorResponse(fields)) = table.next() else {
                     panic!("an invalidated slot is refused")
                 };

@@ -169,7 +169,7 @@ fn slots_that_need_older_wal_are_given_up() {
         let file = bench.slot_file("lost");
         let (at, cause) = match version {
             PgVersion::V15 => (Lsn(2047), 0),
-            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => (Lsn::INVALID, 1),
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => (Lsn::INVALID, 1),
         };
         let written = (file.restart_lsn, file.invalidated_at, file.cause);
         assert_eq!(written, (Lsn::INVALID, at, cause));
@@ -181,7 +181,7 @@ fn slots_that_need_older_wal_are_given_up() {
         let again = bench.acquire(pid, "lost");
         match version {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => assert_eq!(again, Ok(())),
-            PgVersion::V18 => {
+            PgVersion::V18 | PgVersion::V19 => {
                 let text = "can no longer access replication slot \"lost\"";
                 assert_eq!(said(again), ("ERROR 55000".into(), text.into()));
             }

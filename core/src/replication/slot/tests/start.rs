@@ -57,7 +57,7 @@ fn slots_come_back_and_leftovers_go() {
         assert!(!good.temporary && !good.dirty);
         let at = match version {
             PgVersion::V15 => Lsn(77),
-            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => Lsn::INVALID,
+            PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => Lsn::INVALID,
         };
         let why = Some(Invalidation::WalRemoved(at));
         assert_eq!(bench.slot("lost").invalidated, why);
