@@ -222,8 +222,11 @@ fn a_failure_report_tells_what_to_do_next() {
 
     let panicked = Outcome {
         verdict: Verdict::Panic {
-            label: "ASSERT:the slots are full".into(),
+            label: "ASSERT:core/src/shmem/slots.rs:40".into(),
             message: "the slots are full: 10 of 10".into(),
+            node: "n1".into(),
+            at: Mono(1_500_000),
+            step: 4711,
         },
         story: Vec::new(),
         ..outcome.clone()

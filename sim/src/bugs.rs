@@ -270,6 +270,10 @@ pub struct Hunted {
     pub seeds: u64,
     /// Those of them that reached the spot at which the bug makes a difference.
     pub reached: u64,
+    /// Seeds in which an assertion failed. That is no detection: the referee should have objected before.
+    pub assertions: u64,
+    /// Seeds that were given up, since they took a hundred times the steps of a usual run.
+    pub long_runs: u64,
 }
 
 /// Looks for a bug, seed by seed from `base`, as long as `go_on` says. A seed counts if it violates one of the bug's
@@ -286,7 +290,11 @@ pub fn hunt(bug: Bug, task: &Task, base: u64, mut go_on: impl FnMut() -> bool) -
         let ran = run_at_most(&plan, planted, false, MOST_STEPS);
         let marks = ran.as_ref().map_or_else(|marks| *marks, |it| it.marks);
         hunted.reached += u64::from(marks.reached(bug));
-        let Ok(outcome) = ran else { continue };
+        let Ok(outcome) = ran else {
+            hunted.long_runs += 1;
+            continue;
+        };
+        hunted.assertions += u64::from(matches!(outcome.verdict, Verdict::Panic { .. }));
         let code = outcome.verdict.code();
         let counts = code.is_some_and(|code| codes.contains(&code));
         if counts && run(&plan, Planted::NONE, false).verdict == Verdict::Pass {

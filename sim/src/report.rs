@@ -44,7 +44,7 @@ impl From<&Verdict> for Status {
         match verdict {
             Verdict::Pass => Self::Pass,
             Verdict::Violation(_) => Self::Violation,
-            Verdict::NoConvergence(_) => Self::NoConvergence,
+            Verdict::NoConvergence(_) | Verdict::Stuck(_) => Self::NoConvergence,
             Verdict::Panic { .. } => Self::Panic,
         }
     }
@@ -57,6 +57,7 @@ pub const fn verdict_word(verdict: &Verdict) -> &'static str {
         Verdict::Pass => "pass",
         Verdict::Violation(_) => "violation",
         Verdict::NoConvergence(_) => "no-convergence",
+        Verdict::Stuck(_) => "stuck",
         Verdict::Panic { .. } => "panic",
     }
 }
@@ -117,13 +118,14 @@ pub(crate) fn headline(verdict: &Verdict) -> String {
         Verdict::Violation(v) | Verdict::NoConvergence(v) => {
             format!("{} is violated: {}\n", v.code, promise(verdict))
         }
-        Verdict::Pass | Verdict::Panic { .. } => promise(verdict) + "\n",
+        Verdict::Pass | Verdict::Stuck(_) | Verdict::Panic { .. } => promise(verdict) + "\n",
     }
 }
 
 fn promise(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Pass => "passed".into(),
+        Verdict::Stuck(_) => "Simulated time moves on.".into(),
         Verdict::Violation(v) | Verdict::NoConvergence(v) => {
             invariant_named(v.code).map_or(String::new(), |i| i.statement.into())
         }
@@ -137,8 +139,18 @@ pub(crate) fn facts(outcome: &Outcome) -> String {
     let mut text = String::new();
     match &outcome.verdict {
         Verdict::Pass => {}
-        Verdict::Violation(v) | Verdict::NoConvergence(v) => violation(&mut text, v),
-        Verdict::Panic { message, .. } => {
+        Verdict::Violation(v) | Verdict::NoConvergence(v) | Verdict::Stuck(v) => {
+            violation(&mut text, v)
+        }
+        Verdict::Panic {
+            message,
+            node,
+            at,
+            step,
+            ..
+        } => {
+            let where_ = if node.is_empty() { "world" } else { node };
+            text += &format!("{where_} at {at}, in step {step}:\n");
             text.extend(message.lines().map(|line| format!("  {line}\n")));
         }
     }

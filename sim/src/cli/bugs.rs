@@ -220,8 +220,14 @@ impl Caught {
 
     /// Of the seeds of all hunts, how many reached its spot.
     fn reached(&self) -> (u64, u64) {
-        let sum = |what: fn(&Hunted) -> u64| self.hunts.iter().map(|hunt| what(&hunt.hunted)).sum();
-        (sum(|hunted| hunted.reached), sum(|hunted| hunted.seeds))
+        (
+            self.sum(|hunted| hunted.reached),
+            self.sum(|hunted| hunted.seeds),
+        )
+    }
+
+    fn sum(&self, what: fn(&Hunted) -> u64) -> u64 {
+        self.hunts.iter().map(|hunt| what(&hunt.hunted)).sum()
     }
 
     fn steps(&self) -> Option<usize> {
@@ -237,6 +243,8 @@ impl Caught {
             seed: self.found().map(|found| show_seed(found.seed)),
             seeds: self.seeds(),
             reached: self.reached().0,
+            assertions: self.sum(|hunted| hunted.assertions),
+            long_runs: self.sum(|hunted| hunted.long_runs),
             cpu_s: json::seconds(self.cpu()),
             shrunk_steps: self.steps(),
             shrunk_faults: self.small.as_ref().map(|small| small.size.faults),
@@ -253,6 +261,13 @@ impl Caught {
                 "NOT FOUND  {name}: {times} of {of} hunts, reached in {reached} of {seeds} seeds, {cpu_s} s of CPU"
             );
         }
+        let assertions = self.sum(|hunted| hunted.assertions);
+        let long_runs = self.sum(|hunted| hunted.long_runs);
+        if assertions > 0 || long_runs > 0 {
+            say!(
+                "           {assertions} seeds ended in a failed assertion, {long_runs} took too many steps"
+            );
+        }
         let Some(found) = self.found() else { return };
         let code = self.code().unwrap_or_default();
         if self.every_time() {
@@ -262,7 +277,9 @@ impl Caught {
             Some(small) => &small.shrunk.outcome,
             None => &found.outcome,
         };
-        if let Verdict::Violation(v) | Verdict::NoConvergence(v) = &outcome.verdict {
+        if let Verdict::Violation(v) | Verdict::NoConvergence(v) | Verdict::Stuck(v) =
+            &outcome.verdict
+        {
             say!("           {} at {}: {}", v.node, v.at, v.message);
         }
         let seed = show_seed(found.seed);

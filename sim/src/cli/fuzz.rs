@@ -287,7 +287,7 @@ impl Teller<'_> {
         let mut plan = self.task.plan(ran.seed);
         if let Some(code) = ran.outcome.verdict.code() {
             plan.about = match &ran.outcome.verdict {
-                Verdict::Violation(v) | Verdict::NoConvergence(v) => {
+                Verdict::Violation(v) | Verdict::NoConvergence(v) | Verdict::Stuck(v) => {
                     format!("Violated {code}: {}", v.message)
                 }
                 Verdict::Pass | Verdict::Panic { .. } => format!("Failed with {code}"),

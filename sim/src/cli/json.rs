@@ -130,6 +130,10 @@ pub(super) struct Bug {
     pub(super) seeds: u64,
     /// Seeds of all hunts that reached its spot.
     pub(super) reached: u64,
+    /// Seeds in which an assertion failed.
+    pub(super) assertions: u64,
+    /// Seeds that were given up after too many steps.
+    pub(super) long_runs: u64,
     pub(super) cpu_s: f64,
     /// Rows left in the shrunk file, and the faults among them; null if it was not shrunk.
     pub(super) shrunk_steps: Option<usize>,

@@ -77,7 +77,7 @@ impl Shrunk {
             format!("With {} planted: ", bug.name())
         });
         match &self.outcome.verdict {
-            Verdict::Violation(v) | Verdict::NoConvergence(v) => {
+            Verdict::Violation(v) | Verdict::NoConvergence(v) | Verdict::Stuck(v) => {
                 format!("{with}{} on {}: {}.", v.code, v.node, v.message)
             }
             Verdict::Panic { message, .. } => {

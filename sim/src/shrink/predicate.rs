@@ -21,7 +21,9 @@ impl Symptom {
             Verdict::NoConvergence(violation) => {
                 violation.facts.iter().map(|fact| fact.0.clone()).collect()
             }
-            Verdict::Pass | Verdict::Violation(_) | Verdict::Panic { .. } => Vec::new(),
+            Verdict::Pass | Verdict::Violation(_) | Verdict::Stuck(_) | Verdict::Panic { .. } => {
+                Vec::new()
+            }
         };
         let code = verdict.code()?.into();
         Some(Self { code, hung_at })
@@ -88,9 +90,11 @@ fn passes(plan: &Plan) -> bool {
 
 fn failed(outcome: &Outcome) -> Failed {
     let at_us = match &outcome.verdict {
-        Verdict::Violation(_) | Verdict::NoConvergence(_) => Some(outcome.sim_us),
-        // The world that panicked is gone, and its time with it.
-        Verdict::Panic { .. } | Verdict::Pass => None,
+        Verdict::Violation(_)
+        | Verdict::NoConvergence(_)
+        | Verdict::Stuck(_)
+        | Verdict::Panic { .. } => Some(outcome.sim_us),
+        Verdict::Pass => None,
     };
     let hash = outcome.hash;
     Failed { at_us, hash }

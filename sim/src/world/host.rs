@@ -8,7 +8,7 @@ use crate::referee::{NodeAtEnd, ServerAct, ServerEvent, Site};
 use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Mono, OpId, Pid, Planted, SegmentNo};
 use walsim_core::call::{Machine, RunSet};
-use walsim_core::node::{InitialFile, Node, STANDBY_SIGNAL, initdb};
+use walsim_core::node::{InitialFile, Node, ProcessView, STANDBY_SIGNAL, initdb};
 use walsim_core::shmem::{Role, Slot};
 
 /// When a process may run again, and how many steps it has made.
@@ -172,6 +172,25 @@ impl Host {
     pub(super) fn forget(&mut self, pid: Pid) {
         self.paces.remove(&pid);
         self.disk.close_all(pid);
+    }
+
+    /// Where all processes of its server stand: what each is, and the function in which it runs or waits.
+    pub(super) fn standing(&self, now: Mono) -> Vec<(String, String)> {
+        let Some(node) = &self.node else {
+            return Vec::new();
+        };
+        let mut runnable = RunSet::default();
+        node.runnable(self.clock.now(now), &mut runnable);
+        let fact = |process: ProcessView| {
+            let what = format!("{} {}", process.role.name(), process.pid);
+            let state = match process.stopped {
+                true => "is stopped",
+                false if runnable.0.contains(&process.pid) => "can run",
+                false => "waits",
+            };
+            (what, format!("{state} in {}", process.at))
+        };
+        node.view().processes().map(fact).collect()
     }
 
     /// Finds out who runs next, and when.

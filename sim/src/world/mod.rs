@@ -6,6 +6,7 @@ mod effects;
 mod excuses;
 mod faults;
 mod host;
+mod panics;
 mod quiescence;
 mod session;
 mod verdict;
@@ -90,6 +91,8 @@ pub struct World {
     story: VecDeque<StoryLine>,
     /// The effects of the last step; kept for their room.
     effects: Effects,
+    /// The node that is making a step.
+    driven: Option<usize>,
 }
 
 /// Runs a plan to its end. A panic of the machines or of the simulator is a verdict, too.
@@ -136,38 +139,18 @@ fn run_checked(
     most: u64,
     checks: Vec<Box<dyn Check>>,
 ) -> Result<Outcome, MarkSet> {
-    // Whatever a panic leaves half done is dropped with the world.
+    // What a panic leaves half done is asked how far it has come, and dropped.
+    let mut world = None;
     let run = std::panic::AssertUnwindSafe(|| {
-        let mut world = World::with_checks(plan, planted, audit, checks);
+        let world = world.insert(World::with_checks(plan, planted, audit, checks));
         while world.step() && world.steps() <= most {}
-        if world.finished().is_some() {
-            Ok(world.outcome())
-        } else {
-            Err(world.marks())
-        }
     });
-    let outcome = std::panic::catch_unwind(run);
-    outcome.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| String::from(*s)));
-        let message = text.unwrap_or_default();
-        let label = format!(
-            "ASSERT:{}",
-            message.split([':', '\n']).next().unwrap_or_default()
-        );
-        Ok(Outcome {
-            verdict: Verdict::Panic { label, message },
-            steps: 0,
-            sim_us: 0,
-            hash: 0,
-            marks: MarkSet::default(),
-            commits: 0,
-            wal_bytes: 0,
-            segments: 0,
-            faults: 0,
-            story: Vec::new(),
-        })
-    })
+    match (panics::caught(run), world) {
+        (Ok(()), Some(world)) if world.finished().is_none() => Err(world.marks()),
+        (Ok(()), Some(world)) => Ok(world.outcome()),
+        (Ok(()), None) => unreachable!("a run has a world"),
+        (Err(panic), world) => Ok(panic.outcome(world.as_ref())),
+    }
 }
 
 impl World {
@@ -230,6 +213,7 @@ impl World {
             verdict: None,
             story: VecDeque::new(),
             effects: Effects::default(),
+            driven: None,
         };
         for host in 0..plan.nodes.len() {
             world.at(Mono(0), Event::Boot(host));
@@ -285,18 +269,21 @@ impl World {
         self.verdict.is_none()
     }
 
-    /// Simulated time does not move: somebody goes on for ever without waiting for anything.
+    /// Simulated time does not move: some process goes on for ever, whatever it waits for.
     fn stuck(&mut self, host: Option<usize>) {
-        let name = host.map(|host| self.hosts[host].plan.name.clone());
-        self.violated(Violation {
-            code: "LIVE",
-            node: name.unwrap_or_default(),
+        let host = host.map(|host| &self.hosts[host]);
+        let facts = host.map(|host| host.standing(self.now));
+        let violation = Violation {
+            code: "STUCK",
+            node: host.map_or_else(String::new, |host| host.plan.name.clone()),
             at: self.now,
             message: format!(
                 "simulated time does not move: {STEPS_PER_INSTANT} steps at one instant"
             ),
-            facts: Vec::new(),
-        });
+            facts: facts.unwrap_or_default(),
+        };
+        self.tell(None, violation.message.clone());
+        self.verdict.get_or_insert(Verdict::Stuck(violation));
     }
 
     /// The time.
@@ -471,6 +458,7 @@ impl World {
             Input::Net(..) | Input::Disk(..) | Input::Signal(..) => None,
         };
         self.trace.begin(state.index, now, &input);
+        self.driven = Some(host);
         node.step(now, input, &mut effects);
         self.trace.end(&effects);
         self.marks.extend(node.probe().marks());
@@ -483,6 +471,7 @@ impl World {
             self.check(host, run, &effects);
         }
         self.effects = effects;
+        self.driven = None;
         self.hosts[host].reschedule(self.now, &self.choices);
     }
 
@@ -543,11 +532,25 @@ mod tests {
     #[test]
     fn steps_at_one_instant_are_bounded() {
         let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
-        world.steps_now = STEPS_PER_INSTANT;
-        assert!(!world.step());
+        (0..2000).for_each(|_| assert!(world.step()));
+        // Some step that begins no new instant.
+        while world.finished().is_none() {
+            world.steps_now = STEPS_PER_INSTANT;
+            world.step();
+        }
         let verdict = world.finished().expect("the run is over");
-        assert!(matches!(verdict, Verdict::NoConvergence(_)), "{verdict:?}");
-        assert_eq!(verdict.code(), Some("LIVE"));
+        let Verdict::Stuck(violation) = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert_eq!(verdict.code(), Some("STUCK"));
+        let postmaster = violation
+            .facts
+            .iter()
+            .find(|(what, _)| what.starts_with("postmaster"));
+        assert!(
+            postmaster.is_some_and(|(_, at)| at.contains(" in ")),
+            "{violation:?}"
+        );
 
         let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
         while world.now() == Mono(0) {

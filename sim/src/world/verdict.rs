@@ -12,12 +12,20 @@ pub enum Verdict {
     Violation(Violation),
     /// The faults have stopped, the bound has passed, and there is no legal reason.
     NoConvergence(Violation),
+    /// Simulated time does not move any more: the processes of the node, and where they stand.
+    Stuck(Violation),
     /// An assertion failed, or something panicked, in the machines or in the simulator.
     Panic {
-        /// Where, as `ASSERT:file:line`.
+        /// Where, as `ASSERT:file:line`: failures at different places are different failures.
         label: String,
         /// What it said.
         message: String,
+        /// The node that was making a step; empty if none was.
+        node: String,
+        /// When.
+        at: Mono,
+        /// The number of the step, from 1.
+        step: u64,
     },
 }
 
@@ -27,7 +35,9 @@ impl Verdict {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Pass => None,
-            Self::Violation(violation) | Self::NoConvergence(violation) => Some(violation.code),
+            Self::Violation(violation)
+            | Self::NoConvergence(violation)
+            | Self::Stuck(violation) => Some(violation.code),
             Self::Panic { label, .. } => Some(label),
         }
     }
