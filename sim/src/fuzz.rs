@@ -2,7 +2,7 @@
 //!
 //! Threads, clocks and files are the command's; this is what it runs and what it counts.
 
-use crate::marks::{ENOUGH_SEEDS, MarkCounts};
+use crate::marks::MarkCounts;
 use crate::plan::{Overrides, Plan, Profile};
 use crate::report::Status;
 use crate::world::{Outcome, Verdict, World, run};
@@ -139,6 +139,8 @@ pub struct Campaign {
     pub marks: MarkCounts,
     /// The worst of all runs.
     pub status: Status,
+    /// Settings of the plans are overridden: what is rare among them is not known.
+    pub overridden: bool,
     hash: Xxh3Default,
     early: BTreeMap<u64, Ran>,
 }
@@ -190,11 +192,11 @@ impl Campaign {
         self.status = self.status.max(ran.status());
     }
 
-    /// The mandatory marks that were missed; none where there were too few seeds to tell.
+    /// The mandatory marks that were missed; none where plans are not those that the rates were found with.
     #[must_use]
     pub fn missed(&self, profile: Profile) -> Vec<Mark> {
         match profile {
-            Profile::Default if self.seeds >= ENOUGH_SEEDS => self.marks.missed(self.seeds),
+            Profile::Default if !self.overridden => self.marks.missed(self.seeds),
             Profile::Default | Profile::Faultless => Vec::new(),
         }
     }

@@ -85,6 +85,7 @@ pub(super) fn run(args: &Args) -> Outcome {
 
     let bar = progress(&seeds, args.budget);
     let mut campaign = Campaign::new(seeds.start);
+    campaign.overridden = !task.overrides.as_options().is_empty();
     let teller = Teller {
         args,
         task: &task,
