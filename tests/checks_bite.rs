@@ -2,12 +2,12 @@
 //! verdict: on runs in which something is wrong as on those in which nothing is.
 #![cfg(feature = "planted-bugs")]
 
-use walsim::checks::built_in;
+use walsim::checks::{BITES, Bite, Plant, built_in, without};
 use walsim::plan::{Profile, generate};
 use walsim::referee::{
     About, Check, ClientAct, ClientEvent, ClientKind, Knowledge, Promise, Ruling, Subscription,
 };
-use walsim::world::{Verdict, run, run_with};
+use walsim::world::{Outcome, Verdict, Violation, run, run_with};
 use walsim_core::base::{Bug, Planted};
 
 /// Several times what the rarest takes.
@@ -145,5 +145,77 @@ fn a_check_of_ones_own_is_asked_and_heard() {
         };
         let fact = (String::from("commits"), String::from("3"));
         assert_eq!((violation.code, &violation.facts[..]), ("TWO", &[fact][..]));
+    }
+}
+
+/// Subscriptions for which no violation is planted yet. There may only become fewer.
+const AWAITED: usize = 19;
+
+#[test]
+fn every_subscription_has_a_row() {
+    let checks = built_in();
+    let subscriptions: Vec<_> = checks
+        .iter()
+        .flat_map(|check| {
+            check
+                .subscriptions()
+                .iter()
+                .map(|it| (check.about().code, *it))
+        })
+        .collect();
+    let rows: Vec<_> = BITES
+        .iter()
+        .map(|row| (row.code, row.subscription))
+        .collect();
+    assert_eq!(
+        rows, subscriptions,
+        "a row in sim/src/checks/bites.rs for each, in this order"
+    );
+    let awaited = BITES.iter().filter(|row| row.planted.is_none()).count();
+    assert_eq!(awaited, AWAITED, "of them without a planted violation");
+}
+
+/// What a run reports.
+fn reported(outcome: &Outcome) -> Option<&Violation> {
+    match &outcome.verdict {
+        Verdict::Violation(violation) | Verdict::NoConvergence(violation) => Some(violation),
+        Verdict::Pass | Verdict::Stuck(_) | Verdict::Panic { .. } => None,
+    }
+}
+
+/// All checks, one of them without one of its subscriptions.
+fn all_but(row: &Bite) -> Vec<Box<dyn Check>> {
+    let without = |check: Box<dyn Check>| match check.about().code == row.code {
+        true => without(check, row.subscription),
+        false => check,
+    };
+    built_in().into_iter().map(without).collect()
+}
+
+/// With the subscription the violation is reported; without it exactly that goes unnoticed, whatever follows from it.
+#[test]
+fn a_subscription_that_is_switched_off_is_missed() {
+    for row in &BITES {
+        let Some(Plant { bug, from }) = row.planted else {
+            continue;
+        };
+        let planted = Planted::NONE.with(bug);
+        let bites = (from..from + SEEDS).any(|seed| {
+            let plan = generate(Profile::Default, seed);
+            let whole = run(&plan, planted, false);
+            let Some(violation) = reported(&whole).filter(|violation| violation.code == row.code)
+            else {
+                return false;
+            };
+            let less = run_with(&plan, planted, false, all_but(row));
+            reported(&less) != Some(violation)
+        });
+        assert!(
+            bites,
+            "{} without {}: {} hides",
+            row.code,
+            row.subscription,
+            bug.name()
+        );
     }
 }

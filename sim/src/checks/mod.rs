@@ -3,6 +3,7 @@
 //!
 //! None of them imports the world or another one; what they share is [`crate::referee::Knowledge`].
 
+mod bites;
 mod durable;
 mod live;
 mod local;
@@ -16,6 +17,7 @@ mod send;
 mod slot;
 mod without;
 
+pub use bites::{BITES, Bite, Plant};
 pub use without::without;
 
 use crate::referee::Check;

@@ -3,7 +3,7 @@
 use super::refusal::Refusal;
 use super::{Outcome, say};
 use walsim::bugs::bug_info;
-use walsim::checks::built_in;
+use walsim::checks::{BITES, Bite, built_in};
 use walsim::invariants::{invariant_named, invariants};
 use walsim::plan::known_names;
 use walsim::report::Status;
@@ -49,7 +49,13 @@ fn show(id: &str) -> Result<(), Refusal> {
     for check in built_in() {
         if check.about().code == invariant.code {
             for subscription in check.subscriptions() {
-                say!("  {subscription}");
+                let row =
+                    |row: &&Bite| row.code == invariant.code && row.subscription == *subscription;
+                let planted = BITES.iter().find(row).and_then(|row| row.planted);
+                match planted {
+                    Some(plant) => say!("  {subscription}; bites on {}", plant.bug.name()),
+                    None => say!("  {subscription}"),
+                }
             }
         }
     }

@@ -1,0 +1,135 @@
+//! For each subscription of the built-in checks, a planted violation that it reports: with the subscription switched off
+//! exactly that goes unnoticed (tests/checks_bite.rs). A new subscription comes with its row here.
+
+use crate::referee::{
+    ChangeKind, ClientKind, DiskKind, FileClass, ServerKind, Subscription, WireEnd,
+};
+use walsim_core::base::Bug;
+use walsim_core::shmem::Role;
+
+/// A subscription, and a violation that it reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bite {
+    /// The code of the check.
+    pub code: &'static str,
+    /// One of its subscriptions.
+    pub subscription: Subscription,
+    /// What is planted; `None` while nothing is known that violates the promise there and nowhere else.
+    pub planted: Option<Plant>,
+}
+
+/// A planted bug, and a seed of profile `default` at or soon after which it does its harm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plant {
+    /// Which.
+    pub bug: Bug,
+    /// The seed from which it is looked for.
+    pub from: u64,
+}
+
+/// With a violation that is planted.
+const fn bite(code: &'static str, subscription: Subscription, bug: Bug, from: u64) -> Bite {
+    let planted = Some(Plant { bug, from });
+    Bite {
+        code,
+        subscription,
+        planted,
+    }
+}
+
+/// Nothing is planted yet.
+const fn awaited(code: &'static str, subscription: Subscription) -> Bite {
+    Bite {
+        code,
+        subscription,
+        planted: None,
+    }
+}
+
+/// All of them, in the order of the checks.
+pub const BITES: [Bite; 26] = [
+    awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
+    awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
+    awaited(
+        "RECOVER",
+        Subscription::Disk(DiskKind::Remove, FileClass::Wal),
+    ),
+    bite(
+        "LIVE",
+        Subscription::EveryStep,
+        Bug::LostWalreceiverStartRequest,
+        7,
+    ),
+    bite(
+        "PREFIX",
+        Subscription::Change(ChangeKind::Flushed),
+        Bug::ContrecordDivergence,
+        9,
+    ),
+    awaited("PREFIX", Subscription::Change(ChangeKind::Replayed)),
+    awaited(
+        "PREFIX",
+        Subscription::Disk(DiskKind::Write, FileClass::Wal),
+    ),
+    awaited("SEND", Subscription::Change(ChangeKind::Sent)),
+    awaited(
+        "SEND",
+        Subscription::Message(WireEnd::ServerSends, Some(b'd')),
+    ),
+    bite(
+        "REPLAY",
+        Subscription::Change(ChangeKind::Replayed),
+        Bug::WalreceiverExitWithoutFlush,
+        11,
+    ),
+    bite(
+        "REPLAY",
+        Subscription::Disk(DiskKind::Write, FileClass::Relation),
+        Bug::RenameNotDurable,
+        3,
+    ),
+    awaited("LOCAL", Subscription::Server(ServerKind::Open)),
+    awaited("LOCAL", Subscription::Client(ClientKind::RowMissing)),
+    awaited("LOCAL", Subscription::End),
+    bite(
+        "DURABLE",
+        Subscription::Message(WireEnd::ServerSends, Some(b'C')),
+        Bug::ShutdownDropsUnconfirmedTail,
+        4,
+    ),
+    awaited(
+        "SLOT",
+        Subscription::Step(&[
+            Role::Backend,
+            Role::WalSender,
+            Role::Checkpointer,
+            Role::Startup,
+        ]),
+    ),
+    awaited("SLOT", Subscription::Server(ServerKind::Open)),
+    bite(
+        "SLOT",
+        Subscription::Disk(DiskKind::Remove, FileClass::Wal),
+        Bug::SlotAdvanceDuringCheckpoint,
+        1,
+    ),
+    awaited("MONO", Subscription::Change(ChangeKind::Received)),
+    awaited("MONO", Subscription::Server(ServerKind::Open)),
+    awaited("MONO", Subscription::Server(ServerKind::Boot)),
+    awaited(
+        "MONO",
+        Subscription::Disk(DiskKind::Sync, FileClass::Control),
+    ),
+    bite(
+        "RETAIN",
+        Subscription::Change(ChangeKind::Checkpoint),
+        Bug::SlotAdvanceNotDirtied,
+        7,
+    ),
+    awaited("PAGE", Subscription::Change(ChangeKind::Pages)),
+    awaited(
+        "PAGE",
+        Subscription::Disk(DiskKind::Write, FileClass::Relation),
+    ),
+    awaited("PAGE", Subscription::End),
+];
