@@ -50,6 +50,12 @@ impl Check for Recover {
                 if known.disk_failed(host) == Some(pid) && is_missing_file(exit) {
                     return Ok(());
                 }
+                // A full disk fails the end-of-recovery checkpoint, and the startup process is told without the reason
+                // (RequestCheckpoint: "Consult recent messages in the server log for details").
+                if known.checkpoint_disk_failed(host) && is_failed_checkpoint(exit) {
+                    *self.disk_ended.of(host) = event.site.boot;
+                    return Ok(());
+                }
                 self.ended(
                     event.site,
                     role.unwrap_or(Role::Backend),
@@ -143,6 +149,10 @@ fn removed(site: Site<'_>, control: Option<&ControlFile>, end: Lsn) -> Ruling {
     let facts: [(&str, &dyn Display); 2] =
         [("redo point on disk", &redo), ("end of the segment", &end)];
     Err(site.violation(ABOUT.code, message, &facts))
+}
+
+fn is_failed_checkpoint(exit: &Exit) -> bool {
+    matches!(exit, Exit::Fatal(event) if event.message == Message::CheckpointFailed)
 }
 
 fn is_missing_file(exit: &Exit) -> bool {

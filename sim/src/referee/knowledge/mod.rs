@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use walsim_core::base::{
     ConnId, Geometry, Lsn, Mark, MarkSet, PgVersion, Pid, SegmentNo, TimelineId,
 };
-use walsim_core::call::{DiskError, Effect, FilePath, LogEvent, Message, Signal};
+use walsim_core::call::{DiskError, Effect, FilePath, LogEvent, Message, Severity, Signal};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{RecoveryState, Role};
 use walsim_core::wal::names::parse_segment_name;
@@ -67,6 +67,8 @@ struct Node {
     orders: Orders,
     /// The last process that has logged a failure of its disk and gone on.
     disk_failed: Option<Pid>,
+    /// The last error of the checkpointer, since a checkpoint was completed, was a failure of its disk.
+    checkpoint_disk_failed: bool,
     sent: BTreeMap<Pid, Lsn>,
     received: Received,
     commits: Commits,
@@ -226,6 +228,12 @@ impl Knowledge {
         self.nodes[host].disk_failed
     }
 
+    /// The last error of a node's checkpointer, since a checkpoint was completed, was a failure of its disk.
+    #[must_use]
+    pub fn checkpoint_disk_failed(&self, host: usize) -> bool {
+        self.nodes[host].checkpoint_disk_failed
+    }
+
     /// How far a walsender has sent.
     #[must_use]
     pub fn sent(&self, host: usize, pid: Pid) -> Lsn {
@@ -325,6 +333,9 @@ impl Knowledge {
         for (pid, effect) in &step.effects.0 {
             if let Effect::Log(event) = effect {
                 node.heard(*pid, event);
+                if matches!(step.ran, Some((ran, Role::Checkpointer)) if ran == *pid) {
+                    node.checkpointer_said(event);
+                }
             }
         }
         changes
@@ -356,6 +367,7 @@ impl Knowledge {
                 node.wal.booted();
                 node.recovery = RecoveryState::default();
                 node.orders = Orders::default();
+                node.checkpoint_disk_failed = false;
             }
             ServerAct::Gone(Gone::PowerLoss | Gone::Crash | Gone::Halt) => node.gone(),
             ServerAct::Signalled { role, signal, .. } => {
@@ -390,6 +402,7 @@ impl Node {
             recovery: RecoveryState::Crash,
             orders: Orders::default(),
             disk_failed: None,
+            checkpoint_disk_failed: false,
             sent: BTreeMap::new(),
             received: Received::default(),
             commits: Commits::default(),
@@ -434,6 +447,14 @@ impl Node {
         open.filter(|_| !was_open)
     }
 
+    fn checkpointer_said(&mut self, event: &LogEvent) {
+        if event.severity >= Severity::Error {
+            self.checkpoint_disk_failed = is_disk_failure(event);
+        } else if event.message == Message::Checkpoint("complete") {
+            self.checkpoint_disk_failed = false;
+        }
+    }
+
     fn heard(&mut self, pid: Pid, event: &LogEvent) {
         self.orders.shutdown |= matches!(event.message, Message::ShutdownRequest(_));
         if is_disk_failure(event) {
@@ -455,4 +476,28 @@ pub fn is_disk_failure(event: &LogEvent) -> bool {
 #[must_use]
 pub fn segment_of(geometry: &Geometry, path: &FilePath) -> Option<(TimelineId, SegmentNo)> {
     parse_segment_name(geometry, path.as_str().strip_prefix("pg_wal/")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use walsim_core::call::SqlState;
+
+    /// Any other reason than the disk is none, and a completed checkpoint ends it.
+    #[test]
+    fn a_checkpoint_fails_for_its_disk() {
+        let file = |error| {
+            let event = LogEvent::file("write to", FilePath::from("pg_wal/1"), error);
+            LogEvent::error(SqlState::from(error), event.message)
+        };
+        let after = |said: &[LogEvent]| {
+            let mut node = Node::new(Lsn(1024));
+            said.iter().for_each(|event| node.checkpointer_said(event));
+            node.checkpoint_disk_failed
+        };
+        let complete = LogEvent::log(Message::Checkpoint("complete"));
+        assert!(after(&[file(DiskError::NoSpace)]) && after(&[file(DiskError::Io)]));
+        assert!(!after(&[]) && !after(&[file(DiskError::NotFound)]));
+        assert!(!after(&[file(DiskError::NoSpace), complete]));
+    }
 }
