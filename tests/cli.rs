@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use walsim::report::Report;
-use walsim::world::{Outcome, StoryLine, Verdict, Violation};
+use walsim::world::{Excuses, Outcome, StoryLine, Verdict, Violation};
 use walsim_core::base::{MarkSet, Mono};
 
 fn walsim(args: &[&str]) -> Output {
@@ -193,6 +193,7 @@ fn a_failure_report_tells_what_to_do_next() {
         sim_us: 12_403_000,
         hash: 1,
         marks: MarkSet::default(),
+        excuses: Excuses::default(),
         commits: 41,
         wal_bytes: 0x5148,
         segments: 4,
@@ -267,6 +268,8 @@ fn json_has_its_names() {
             "nondeterministic",
             "marks",
             "missed_marks",
+            "excuses",
+            "excessive_excuses",
             "hash",
         ],
     );

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use walsim::plan::{Expect, Plan, PlanError, Profile, SCHEMA, Scenario, When, generate, show_us};
-use walsim::world::{Verdict, run_at_most};
+use walsim::world::{Excuse, Verdict, run_at_most};
 use walsim_core::base::{Bug, Mark, Planted};
 use walsim_core::call::Place;
 
@@ -53,6 +53,7 @@ fn edited() -> impl Strategy<Value = Scenario> {
                     bug,
                     invariants,
                     marks,
+                    excuses: Excuse::ALL.into_iter().take(codes).collect(),
                 },
             }
         },

@@ -22,9 +22,6 @@ pub struct BugInfo {
 
 /// Bugs that wait for the check that is to find them. Until it exists a hunt for all bugs only lists them.
 const AWAITING: &[(Bug, &str)] = &[
-    (Bug::StartupFreezes, "excuses with a witness"),
-    (Bug::SmartShutdownHangs, "excuses with a witness"),
-    (Bug::FastShutdownHangs, "excuses with a witness"),
     (Bug::SlotSaveTakesMemoryBack, "slot moves"),
     (Bug::StartReplicationMovesSlot, "slot moves"),
     (Bug::SlotMovedPastFlush, "slot moves"),

@@ -5,7 +5,7 @@
 use crate::marks::MarkCounts;
 use crate::plan::{Overrides, Plan, Profile};
 use crate::report::Status;
-use crate::world::{Outcome, Verdict, World, run};
+use crate::world::{Excuse, ExcuseCounts, Outcome, Verdict, World, run};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use walsim_core::base::{Mark, Planted};
@@ -137,6 +137,8 @@ pub struct Campaign {
     pub nondeterministic: u64,
     /// How often each rare state was reached.
     pub marks: MarkCounts,
+    /// In how many seeds each excuse was given; the operator then helped, and the standby was judged again.
+    pub excuses: ExcuseCounts,
     /// The worst of all runs.
     pub status: Status,
     /// Settings of the plans are overridden: what is rare among them is not known.
@@ -188,6 +190,7 @@ impl Campaign {
         self.twice += u64::from(ran.repeated.is_some());
         self.nondeterministic += u64::from(matches!(ran.repeated, Some(Repeat::Differs(_))));
         self.marks.add(outcome.marks);
+        self.excuses.add(&outcome.excuses);
         self.hash.0.update(&outcome.hash.to_le_bytes());
         self.status = self.status.max(ran.status());
     }
@@ -201,10 +204,16 @@ impl Campaign {
         }
     }
 
+    /// Excuses that were given more often than the profile allows.
+    #[must_use]
+    pub fn excessive(&self, profile: Profile) -> Vec<Excuse> {
+        self.excuses.excessive(profile, self.seeds)
+    }
+
     /// The status of the whole campaign.
     #[must_use]
     pub fn final_status(&self, profile: Profile) -> Status {
-        let missed = if self.missed(profile).is_empty() {
+        let missed = if self.missed(profile).is_empty() && self.excessive(profile).is_empty() {
             Status::Pass
         } else {
             Status::MarkMissed
@@ -222,6 +231,7 @@ impl Campaign {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::Excuses;
     use walsim_core::base::MarkSet;
 
     fn ran(seed: u64) -> Ran {
@@ -235,6 +245,7 @@ mod tests {
             wal_bytes: 0,
             segments: 0,
             faults: 0,
+            excuses: Excuses::default(),
             story: Vec::new(),
         };
         Ran {

@@ -12,7 +12,7 @@ pub enum Status {
     /// Nothing was found.
     #[default]
     Pass,
-    /// A mandatory mark was missed.
+    /// A mandatory mark was missed, or an excuse was given more often than the profile allows.
     MarkMissed,
     /// A cluster did not converge, and there is no legal reason.
     NoConvergence,

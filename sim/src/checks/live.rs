@@ -15,8 +15,11 @@ const ABOUT: About = About {
     statement: "Once faults have stopped, every node converges within a bound.",
     details: "Every node runs, every standby streams, and what it replayed equals the primary's flush. The bound\n\
               is 3 x (largest timeout + wal_retrieve_retry_interval + 10 s) + backlog / slowest link + the sum of\n\
-              the backward jumps of wall clocks. A standby may stay behind if the upstream has removed the WAL that\n\
-              it needs, or if its slot was dropped or invalidated; each is proven from the state of both sides.\n\
+              the backward jumps of wall clocks. A standby that cannot return by itself is excused if the run has a\n\
+              witness, it asked and was refused with that very error or came to the same end of WAL three times,\n\
+              and a cause, the legal act behind it. An operator then helps: makes the slot again, restarts or\n\
+              rebuilds the standby; and it is judged again. At the end one more record is written, which every\n\
+              standby has to replay.\n\
               A single hand-over, from the request for a walreceiver to a started one, takes a second at most\n\
               while nobody who takes part in it is paused. A run that fails LIVE alone ends with status 3.",
     source: "RequestXLogStreaming (walreceiverfuncs.c) asks the postmaster, which starts a walreceiver as soon as it may:\n\

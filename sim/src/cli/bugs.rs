@@ -311,6 +311,7 @@ fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result
         bug: Some(bug),
         invariants,
         marks: Vec::new(),
+        excuses: Vec::new(),
     };
     store(&args.out, name, &Scenario { plan, expect })
 }

@@ -349,6 +349,16 @@ fn summary_line(campaign: &Campaign, profile: Profile, cpu: Duration) -> json::F
             .iter()
             .map(|mark| mark.name())
             .collect(),
+        excuses: campaign
+            .excuses
+            .iter()
+            .map(|(excuse, count)| (excuse.name(), count))
+            .collect(),
+        excessive_excuses: campaign
+            .excessive(profile)
+            .iter()
+            .map(|excuse| excuse.name())
+            .collect(),
         hash: format!("{:#018x}", campaign.hash()),
     }
 }
@@ -401,6 +411,15 @@ fn summary(
         .collect();
     if !missed.is_empty() {
         lines.push(format!("  MISSED     {}", missed.join(", ")));
+    }
+    lines.push(format!(
+        "  excuses    {}",
+        wrapped(&campaign.excuses.to_string())
+    ));
+    let excessive = campaign.excessive(profile);
+    if !excessive.is_empty() {
+        let names: Vec<_> = excessive.iter().map(|excuse| excuse.name()).collect();
+        lines.push(format!("  TOO OFTEN  {}", names.join(", ")));
     }
     lines.push(format!("  hash       {:#018x}", campaign.hash()));
     lines.join("\n") + "\n"

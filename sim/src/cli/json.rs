@@ -72,6 +72,8 @@ pub(super) struct FuzzSummary {
     pub(super) nondeterministic: u64,
     pub(super) marks: BTreeMap<&'static str, u64>,
     pub(super) missed_marks: Vec<&'static str>,
+    pub(super) excuses: BTreeMap<&'static str, u64>,
+    pub(super) excessive_excuses: Vec<&'static str>,
     pub(super) hash: String,
 }
 

@@ -1,6 +1,7 @@
 //! Faults of a disk: errors that its next operations meet, until their number is used up or they are healed.
 
 use super::{Disk, Ticket};
+use walsim_core::base::Fd;
 use walsim_core::call::FilePath;
 
 /// What goes wrong.
@@ -72,7 +73,22 @@ impl Disk {
         })
     }
 
-    fn meet(&mut self, inode: u64, which: impl Fn(DiskFaultKind) -> bool) -> Option<DiskFaultKind> {
+    /// Will the next fsync of a descriptor meet a fault?
+    #[must_use]
+    pub fn will_fail_fsync(&self, fd: Fd) -> bool {
+        let descriptor = self
+            .descriptors
+            .get(&fd)
+            .filter(|_| !self.faults.is_empty());
+        descriptor.is_some_and(|it| {
+            let fails =
+                |kind| matches!(kind, DiskFaultKind::FsyncKeeps | DiskFaultKind::FsyncDrops);
+            !self.tree.awaits_directory(it.inode) && self.fault(it.inode, fails).is_some()
+        })
+    }
+
+    /// The first fault of such a kind that lies in wait for a file.
+    fn fault(&self, inode: u64, which: impl Fn(DiskFaultKind) -> bool) -> Option<usize> {
         if self.faults.is_empty() {
             return None;
         }
@@ -80,7 +96,11 @@ impl Disk {
         let meets = |fault: &DiskFault| {
             which(fault.kind) && path.as_str().starts_with(fault.prefix.as_str())
         };
-        let index = self.faults.iter().position(meets)?;
+        self.faults.iter().position(meets)
+    }
+
+    fn meet(&mut self, inode: u64, which: impl Fn(DiskFaultKind) -> bool) -> Option<DiskFaultKind> {
+        let index = self.fault(inode, which)?;
         let fault = &mut self.faults[index];
         let kind = fault.kind;
         if fault.left != u32::MAX {

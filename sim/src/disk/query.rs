@@ -206,9 +206,17 @@ impl Disk {
     /// A copy for another machine, such as a base backup: the same files, all of them durable, nothing open, no faults.
     #[must_use]
     pub fn copy_for(&self, machine: u16, capacity: u64) -> Self {
+        self.copy_without(machine, capacity, "")
+    }
+
+    /// The same without what lies below one directory.
+    #[must_use]
+    pub fn copy_without(&self, machine: u16, capacity: u64, without: &str) -> Self {
+        let below = format!("{without}/");
         let mut copy = Self::new(machine, self.spec, self.sector, capacity);
         let mut files = Vec::new();
         self.copy_dir(ROOT, "", &mut files);
+        files.retain(|(path, _)| !path.starts_with(&below));
         for (path, content) in files {
             match content {
                 Some(content) => copy.set_up_file(&path, content),

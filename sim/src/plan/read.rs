@@ -9,6 +9,7 @@ use super::tables::{Names, Tables};
 use super::units::{seed, signed_us};
 use super::{DiskPlan, Expect, NetworkPlan, NodePlan, PORT, Plan, Scenario};
 use crate::invariants::{invariant_named, invariants};
+use crate::world::Excuse;
 use std::collections::BTreeMap;
 use toml::Spanned;
 use walsim_core::base::{Bug, Geometry, Mark, PgVersion, Settings};
@@ -294,15 +295,21 @@ fn expect(row: &Spanned<rows::ExpectRow>) -> Read<Expect> {
         Mark::from_name(&field.text)
             .ok_or_else(|| PlanError::unknown(field.span.clone(), "mark", &field.text, &known))
     };
+    let excuse = |field: &Field| {
+        let known: Vec<&str> = Excuse::ALL.iter().map(|excuse| excuse.name()).collect();
+        let found = Excuse::ALL.into_iter().find(|it| it.name() == field.text);
+        found.ok_or_else(|| PlanError::unknown(field.span.clone(), "excuse", &field.text, &known))
+    };
     let expect = Expect {
         bug: row.bug.as_ref().map(bug).transpose()?,
         invariants: row.invariant.0.iter().map(invariant).collect::<Read<_>>()?,
         marks: row.marks.iter().map(mark).collect::<Read<_>>()?,
+        excuses: row.excuses.iter().map(excuse).collect::<Read<_>>()?,
     };
-    if expect.bug.is_some() == expect.invariants.is_empty() {
-        let message = "a bug and the invariants that it violates belong together";
+    if expect.bug.is_some() && expect.invariants.is_empty() {
+        let message = "a bug goes with the invariants that it violates";
         return Err(PlanError::new(span, "one without the other", message)
-            .help("write both `bug` and `invariant`, or neither"));
+            .help("write `invariant` too; without `bug`, the run itself must violate it"));
     }
     Ok(expect)
 }

@@ -340,6 +340,8 @@ pub(super) struct ExpectRow {
     pub(super) invariant: Words,
     #[serde(default)]
     pub(super) marks: Vec<Field>,
+    #[serde(default)]
+    pub(super) excuses: Vec<Field>,
 }
 
 /// One field, or a list of them.

@@ -403,6 +403,11 @@ impl Out {
                 .collect();
             self.line(format_args!("marks = [{}]", marks.join(", ")));
         }
+        if !expect.excuses.is_empty() {
+            let excuses = expect.excuses.iter().map(|excuse| quoted(excuse.name()));
+            let excuses: Vec<_> = excuses.collect();
+            self.line(format_args!("excuses = [{}]", excuses.join(", ")));
+        }
     }
 }
 

@@ -28,7 +28,6 @@ pub use violation::Violation;
 pub(crate) use knowledge::{control_file, difference, wal_files};
 pub(crate) use wire::End;
 
-use crate::disk::Disk;
 use crate::plan::Plan;
 use index::Index;
 use knowledge::Changes;
@@ -346,9 +345,14 @@ impl Referee {
         Ok(())
     }
 
-    /// Where a standby's own WAL, from `from` on, ends or ceases to be that of the timeline.
-    pub(crate) fn first_missing(&self, disk: &Disk, from: Lsn) -> Lsn {
-        self.known.first_missing(disk, from)
+    /// The knowledge that all checks share.
+    pub(crate) const fn known(&self) -> &Knowledge {
+        &self.known
+    }
+
+    /// A standby's disk is now a cold copy of another node's, without its slots.
+    pub(crate) fn rebuilt(&mut self, host: usize, from: usize) {
+        self.known.rebuilt(host, from);
     }
 
     /// End of the WAL that is known to be flushed anywhere.

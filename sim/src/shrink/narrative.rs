@@ -67,6 +67,7 @@ impl Shrunk {
                 bug: Some(bug),
                 invariants: vec![invariant.code],
                 marks: Vec::new(),
+                excuses: Vec::new(),
             },
             _ => Expect::default(),
         }

@@ -74,6 +74,11 @@ impl World {
         if self.quiescence.is_some() {
             return;
         }
+        self.ask(node, statement);
+    }
+
+    /// An operator's statement, at any time.
+    pub(super) fn ask(&mut self, node: usize, statement: Statement) {
         let operator = self.clients.sessions.len() - 1;
         self.tell(Some(node), format!("operator: {statement}"));
         self.clients.sessions[operator].ask(node, statement);
@@ -185,6 +190,12 @@ impl World {
                         let call = NetOp::Send([bytes, bytes::Bytes::new()]);
                         self.net
                             .op(self.now, machine, line.conn, &call, &self.choices);
+                        let node = line.node;
+                        if let Some(SlotStatement::Drop(name)) =
+                            self.clients.sessions[session].asks()
+                        {
+                            self.causes.drop_sent(node, name);
+                        }
                     }
                 }
                 Act::Close => self.hang_up(session),
@@ -232,6 +243,7 @@ impl World {
                 self.dropped_slots.insert((host, name.clone()));
             }
             SlotStatement::Create { name, .. } => {
+                self.causes.slot_made(host, name);
                 if self.dropped_slots.remove(&(host, name.clone())) {
                     self.marks.insert(Mark::SlotRecreated);
                 }

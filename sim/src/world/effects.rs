@@ -1,14 +1,15 @@
 //! Carrying out what a node wants: disk, network, log, deaths.
 
 use super::host::Host;
-use super::{Event, World};
+use super::{Event, Excuse, World};
 use crate::net::{Delivery, Net};
 use crate::plan::EventKind;
 use crate::referee::{DiskAct, End, Peer, Written};
 use bytes::Bytes;
 use walsim_core::base::{ConnId, Mark, Mono, OpId, Pid};
 use walsim_core::call::{
-    DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Severity, SlotMessage,
+    DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Place, Severity,
+    SlotMessage,
 };
 use walsim_core::node::Node;
 use walsim_core::shmem::Role;
@@ -53,6 +54,12 @@ impl World {
                 Effect::Disk(op, call) => self.disk_op(host, *pid, *op, call),
                 Effect::Net(conn, call) => self.net_op(host, *pid, *conn, call),
                 Effect::Log(event) => {
+                    if let Some((_, role)) = ran.filter(|(ran, _)| ran == pid) {
+                        self.note_cause(host, role, event);
+                        if self.quiescence.is_some() {
+                            self.hear(host, *pid, role, event);
+                        }
+                    }
                     if let Message::Slot(SlotMessage::Missing(name)) = &event.message
                         && ran.is_some_and(|(_, role)| role == Role::WalSender)
                         && self.dropped_slots.contains(&(host, name.clone()))
@@ -112,15 +119,22 @@ impl World {
             | DiskOp::List(_)
             | DiskOp::SyncDir(_) => None,
         };
-        if let Some((path, to)) = removes
-            && !self.disk_event(host, Some(pid), path, DiskAct::Remove(to))
-        {
-            return;
+        if let Some((path, to)) = removes {
+            if !self.disk_event(host, Some(pid), path, DiskAct::Remove(to)) {
+                return;
+            }
+            let geometry = &self.hosts[host].plan.settings.geometry;
+            self.causes.removes(host, geometry, path);
         }
         let state = &mut self.hosts[host];
-        // Crash recovery goes on with what a failed fsync of its own has lost: PostgreSQL's hazard, not ours to find.
-        let spared = matches!(call, DiskOp::Fsync(_))
-            && state.node.as_ref().and_then(|node| node.view().role(pid)) == Some(Role::Startup);
+        // docs/hazards/fsync-failure-in-crash-recovery.md
+        let place = || Some(state.node.as_ref()?.view().process(pid)?.at);
+        let spared = matches!(call, DiskOp::Fsync(fd) if state.disk.will_fail_fsync(*fd))
+            && place() == Some(Place::SyncDataDirectory);
+        if spared {
+            self.excuses.add(Excuse::FsyncInCrashRecovery);
+        }
+        let state = &mut self.hosts[host];
         let choices = &self.choices;
         let (ticket, delay_us) = if spared {
             state
@@ -220,6 +234,7 @@ impl World {
     }
 
     fn process_ended(&mut self, host: usize, pid: Pid, exit: &Exit) {
+        self.causes.ended(host, pid, exit);
         let state = &mut self.hosts[host];
         state.forget(pid);
         let index = state.index;

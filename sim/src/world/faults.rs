@@ -1,6 +1,6 @@
 //! What goes wrong, and what operators do: rows of the plan taking effect.
 
-use super::{Event, World};
+use super::{Event, Violation, World};
 use crate::choice::{Key, Subject};
 use crate::disk::{DiskFault, DiskFaultKind};
 use crate::net::LinkSpec;
@@ -9,7 +9,7 @@ use crate::referee::{Gone, MachineFault, ServerAct};
 use std::collections::BTreeMap;
 use walsim_core::base::{Mark, Mono, Pid};
 use walsim_core::call::{Input, Place, Signal};
-use walsim_core::node::{Node, PmState};
+use walsim_core::node::{Node, PmState, ProcessView};
 use walsim_core::shmem::Role;
 
 /// How long an operator waits for a smart shutdown before going on with a fast one.
@@ -125,6 +125,9 @@ impl World {
     pub(super) fn note_state(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         let Some(node) = &state.node else { return };
+        if self.causes.is_restarting(host) {
+            self.causes.reached(host, node.view().postmaster_state());
+        }
         if !state.ready {
             let open = [Some(PmState::Run), Some(PmState::HotStandby)];
             state.ready = open.contains(&node.view().postmaster_state());
@@ -313,11 +316,43 @@ impl World {
             Fault::Shutdown { node, mode, .. } => {
                 let host = &self.hosts[node];
                 if mode == ShutdownMode::Smart && host.node.is_some() && host.boots_at.is_some() {
-                    self.shut_down(node, ShutdownMode::Fast);
+                    self.lose_patience_with(row, node);
                 }
             }
             Fault::Pause { node, .. } => self.resume(node),
         }
+    }
+
+    /// The operator goes on with a fast shutdown, but only since clients stay. If none does, the server has another second
+    /// to begin to stop its other processes.
+    fn lose_patience_with(&mut self, row: usize, host: usize) {
+        let waits = self.waits_for_no_session(host);
+        if !waits {
+            self.shut_down(host, ShutdownMode::Fast);
+        } else if std::mem::replace(&mut self.hosts[host].alone, true) {
+            self.violated(Violation {
+                code: "LIVE",
+                node: self.hosts[host].plan.name.clone(),
+                at: self.now,
+                message: String::from("a smart shutdown waits although no session is left"),
+                facts: vec![(String::from("for"), String::from("1 s"))],
+            });
+        } else {
+            self.at(self.now.after_ms(1000), Event::Heal(row));
+        }
+    }
+
+    fn waits_for_no_session(&self, host: usize) -> bool {
+        let state = &self.hosts[host];
+        let Some(node) = state.node.as_ref().filter(|_| !state.holds_any(self.now)) else {
+            return false;
+        };
+        let view = node.view();
+        let excuses = |process: ProcessView| {
+            process.role == Role::Postmaster && process.stopped || process.role == Role::Backend
+        };
+        let open = [Some(PmState::Run), Some(PmState::HotStandby)];
+        open.contains(&view.postmaster_state()) && !view.processes().any(excuses)
     }
 
     /// What the operator's editor and `pg_ctl reload` do.
@@ -325,6 +360,8 @@ impl World {
         if self.quiescence.is_some() {
             return;
         }
+        let limit = self.hosts[host].plan.settings.max_slot_wal_keep_size;
+        self.causes.limit_changes(host, limit);
         let state = &mut self.hosts[host];
         for (name, value) in values {
             let setting = setting_named(name).expect("a plan names settings that there are");
@@ -483,6 +520,7 @@ impl World {
             }
         };
         self.server_event(host, ServerAct::Gone(gone));
+        self.causes.forget_server(host);
         self.boot_later(host, self.now.after_us(off_us));
     }
 
@@ -492,6 +530,7 @@ impl World {
         let planned = self.hosts[host].boots_at;
         self.server_processes_end(host);
         self.server_event(host, ServerAct::Gone(Gone::Halt));
+        self.causes.forget_server(host);
         self.boot_later(host, planned.unwrap_or(self.now.after_ms(1000)));
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Host {
     pub(super) boots_at: Option<Mono>,
     /// Whether it will be found open for connections was told already, for this incarnation.
     pub(super) ready: bool,
+    /// A smart shutdown was found to wait without a session that it could wait for.
+    pub(super) alone: bool,
 }
 
 impl Host {
@@ -78,6 +80,7 @@ impl Host {
             held: Mono(0),
             boots_at: None,
             ready: false,
+            alone: false,
         }
     }
 
@@ -86,6 +89,7 @@ impl Host {
         self.incarnation += 1;
         self.boots_at = None;
         self.ready = false;
+        self.alone = false;
         let settings = self.plan.settings.clone();
         self.node = Some(Node::boot(settings, seed, self.incarnation, planted));
         self.reschedule(now, choices);

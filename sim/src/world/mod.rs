@@ -8,10 +8,12 @@ mod faults;
 mod host;
 mod panics;
 mod quiescence;
+mod rebuild;
 mod session;
 mod verdict;
 
 pub use crate::referee::{Row, Violation};
+pub use excuses::{Excuse, ExcuseCounts, Excuses, Forced, Part};
 pub use verdict::{Outcome, StoryLine, Verdict};
 
 use crate::checks::built_in;
@@ -86,7 +88,16 @@ pub struct World {
     events: BTreeMap<(usize, EventKind), u32>,
     /// Slots that operators have dropped, and not made again.
     dropped_slots: BTreeSet<(usize, String)>,
+    /// Legal acts that a standby may have to suffer for.
+    causes: excuses::Causes,
     quiescence: Option<quiescence::Quiescence>,
+    /// What each standby has met with since the quiescent phase began, or since it was helped.
+    witnesses: Vec<excuses::Witness>,
+    rebuild: Option<rebuild::Rebuild>,
+    /// Looks in a row at which each server was in the state of a hazard.
+    hung_looks: Vec<u32>,
+    excuses: Excuses,
+    forced: Option<Forced>,
     verdict: Option<Verdict>,
     story: VecDeque<StoryLine>,
     /// The effects of the last step; kept for their room.
@@ -209,7 +220,13 @@ impl World {
             commits: 0,
             events: BTreeMap::new(),
             dropped_slots: BTreeSet::new(),
+            causes: excuses::Causes::default(),
             quiescence: None,
+            witnesses: vec![excuses::Witness::default(); plan.nodes.len()],
+            rebuild: None,
+            hung_looks: vec![0; plan.nodes.len()],
+            excuses: Excuses::default(),
+            forced: None,
             verdict: None,
             story: VecDeque::new(),
             effects: Effects::default(),
@@ -355,6 +372,7 @@ impl World {
             wal_bytes,
             segments: wal_bytes / u64::from(geometry.segment),
             faults: self.faults,
+            excuses: self.excuses,
             story: self.story.iter().cloned().collect(),
         }
     }

@@ -1,6 +1,6 @@
 //! A panic of the machines or of the simulator: where it was, and how far the run had come.
 
-use super::{Outcome, Verdict, World};
+use super::{Excuses, Outcome, Verdict, World};
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
@@ -70,6 +70,7 @@ impl Panicked {
             wal_bytes: 0,
             segments: 0,
             faults: 0,
+            excuses: Excuses::default(),
             story: world.map_or_else(Vec::new, |world| world.story().cloned().collect()),
         }
     }

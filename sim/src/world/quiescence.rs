@@ -1,23 +1,27 @@
 //! The quiescent phase: everything is healed, nothing new is asked for, and all nodes must come to the same end within a
-//! bound.
+//! bound. An operator helps the standbys that have an excuse, and they are judged again.
 
+use super::excuses::{Excuse, Witness};
 use super::{Event, Verdict, Violation, World};
-use crate::plan::{Fault, ShutdownMode};
-use walsim_core::base::{Mono, PgVersion};
-use walsim_core::call::Place;
-use walsim_core::node::{PmState, ProcessView};
-use walsim_core::shmem::{Role, WalSndState};
-use walsim_core::wal::names::segment_path;
+use crate::plan::Fault;
+use std::collections::BTreeMap;
+use walsim_core::base::Mono;
+use walsim_core::node::PmState;
+use walsim_core::shmem::WalSndState;
 use walsim_core::wal::position::bytepos_to_end;
 
 /// How often convergence is looked at.
 const LOOK_US: u64 = 50_000;
 
-/// Since when, and until when.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// Since when, until when, and what was done in it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Quiescence {
     since: Mono,
     bound: Mono,
+    /// How often the operator has helped each standby.
+    helps: BTreeMap<(usize, Excuse), u32>,
+    /// Everything has converged once, and one more record was written.
+    wrote: bool,
 }
 
 impl World {
@@ -40,6 +44,8 @@ impl World {
         self.quiescence = Some(Quiescence {
             since: self.now,
             bound: self.now.after_us(self.bound_us()),
+            helps: BTreeMap::new(),
+            wrote: false,
         });
         let nodes = self.hosts.iter().filter_map(|host| host.at_end(self.now));
         let ruling = self.referee.at_quiescence(&nodes.collect::<Vec<_>>());
@@ -87,45 +93,136 @@ impl World {
         jumps.fold(rounds_us.saturating_add(transfer_us), u64::saturating_add)
     }
 
-    pub(super) fn look(&mut self) {
-        let Some(quiescence) = self.quiescence else {
-            return;
-        };
-        for host in 0..self.hosts.len() {
-            if self.hangs_in_shutdown(host) || self.lives_on_after_a_crash(host) {
-                self.shut_down(host, ShutdownMode::Immediate);
-            }
-        }
-        let late = self.now >= quiescence.bound;
-        match self.lagging(late) {
-            None => {
-                let arrived = (0..self.hosts.len()).filter(|host| {
-                    self.excuse(*host).is_none() && !(late && self.reads_stale_wal(*host))
-                });
-                let nodes = arrived.filter_map(|host| self.hosts[host].at_end(self.now));
-                match self.referee.at_end(&nodes.collect::<Vec<_>>()) {
-                    Ok(()) => self.verdict = Some(Verdict::Pass),
-                    Err(violation) => self.violated(violation),
-                }
-            }
-            Some(laggard) if late => {
-                let waited = self.now - quiescence.since;
-                let violation = Violation {
-                    code: "LIVE",
-                    node: laggard.0,
-                    at: self.now,
-                    message: format!("no convergence within {} ms of quiet", waited / 1000),
-                    facts: laggard.1,
-                };
-                self.violated(violation);
-            }
-            Some(_) => self.at(self.now.after_us(LOOK_US), Event::Look),
+    /// Somebody was helped, or something new was written: the time runs anew, and what was seen before counts no more.
+    pub(super) fn judge_again(&mut self) {
+        self.witnesses.fill(Witness::default());
+        let (since, bound) = (self.now, self.now.after_us(self.bound_us()));
+        if let Some(quiescence) = &mut self.quiescence {
+            quiescence.since = since;
+            quiescence.bound = bound;
         }
     }
 
-    /// The first node that is not where it should be, and why. Late in the day those are passed over that PostgreSQL
-    /// would leave there for ever, too.
-    fn lagging(&self, late: bool) -> Option<(String, Vec<(String, String)>)> {
+    /// The operator has helped a standby once more.
+    pub(super) fn note_help(&mut self, host: usize, excuse: Excuse) {
+        if let Some(quiescence) = &mut self.quiescence {
+            *quiescence.helps.entry((host, excuse)).or_default() += 1;
+        }
+    }
+
+    /// A standby that was rebuilt lacks nothing that an operator could give it.
+    pub(super) fn can_still_help(&self, host: usize, excuse: Excuse) -> bool {
+        let helps = |excuse| {
+            let quiescence = self.quiescence.as_ref();
+            let helps = quiescence.and_then(|it| it.helps.get(&(host, excuse)));
+            helps.copied().unwrap_or(0)
+        };
+        let is_about_wal = match excuse {
+            Excuse::SlotDropped | Excuse::SlotInvalidated | Excuse::WalRemoved => true,
+            Excuse::StaleWal
+            | Excuse::AheadOfFlush
+            | Excuse::ShutdownInCrashRestart
+            | Excuse::CrashPassedOver
+            | Excuse::FsyncInCrashRecovery => false,
+        };
+        helps(excuse) < excuse.most_helps() && !(is_about_wal && helps(Excuse::WalRemoved) > 0)
+    }
+
+    pub(super) fn look(&mut self) {
+        let Some(quiescence) = &self.quiescence else {
+            return;
+        };
+        let (since, bound, wrote) = (quiescence.since, quiescence.bound, quiescence.wrote);
+        self.end_hung_servers();
+        let laggard = if self.goes_on_rebuilding() {
+            let fact = (
+                String::from("operator"),
+                String::from("waits for it to stop"),
+            );
+            let up = (0..self.hosts.len()).find(|host| self.hosts[*host].node.is_some());
+            Some((self.hosts[up.unwrap_or(0)].plan.name.clone(), vec![fact]))
+        } else {
+            self.lagging()
+        };
+        if let Some((node, facts)) = laggard {
+            if self.now < bound {
+                self.at(self.now.after_us(LOOK_US), Event::Look);
+                return;
+            }
+            let waited = self.now - since;
+            self.violated(Violation {
+                code: "LIVE",
+                node,
+                at: self.now,
+                message: format!("no convergence within {} ms of quiet", waited / 1000),
+                facts,
+            });
+            return;
+        }
+        let excused = (1..self.hosts.len()).filter(|host| !self.has_converged(*host));
+        let excused: Vec<_> = excused
+            .filter_map(|host| Some((host, self.excuse(host)?)))
+            .collect();
+        if !excused.is_empty() {
+            self.help(&excused);
+        } else if wrote {
+            self.last_look();
+            return;
+        } else {
+            self.prove_it();
+        }
+        self.at(self.now.after_us(LOOK_US), Event::Look);
+    }
+
+    /// Everything stands where it should. A standby that only stands there has not shown that it still goes on.
+    fn prove_it(&mut self) {
+        if let Some(quiescence) = &mut self.quiescence {
+            quiescence.wrote = true;
+        }
+        self.write_a_record();
+        self.judge_again();
+    }
+
+    fn last_look(&mut self) {
+        let nodes = (0..self.hosts.len()).filter_map(|host| self.hosts[host].at_end(self.now));
+        match self.referee.at_end(&nodes.collect::<Vec<_>>()) {
+            Ok(()) => self.verdict = Some(Verdict::Pass),
+            Err(violation) => self.violated(violation),
+        }
+    }
+
+    /// Does this standby stream, and has it replayed all that the primary has flushed?
+    fn has_converged(&self, host: usize) -> bool {
+        let (Some(primary), Some(node)) = (&self.hosts[0].node, &self.hosts[host].node) else {
+            return false;
+        };
+        let (primary, ours) = (primary.view().shmem(), node.view().shmem());
+        let flush = primary.xlog.flush;
+        ours.recovery.last_replayed_end == flush
+            && ours.walrcv.is_streaming()
+            && (self.upstream(host) != Some(0) || self.has_sent_everything(host))
+            && node.view().postmaster_state() == Some(PmState::HotStandby)
+    }
+
+    /// Has the primary's walsender to this standby sent all that is flushed?
+    fn has_sent_everything(&self, host: usize) -> bool {
+        let Some(primary) = &self.hosts[0].node else {
+            return false;
+        };
+        let shmem = primary.view().shmem();
+        let mut senders = shmem.walsnd.iter();
+        senders.any(|sender| {
+            let peer = sender
+                .conn
+                .and_then(|conn| self.net.peer(self.hosts[0].index, conn));
+            sender.state == WalSndState::Streaming
+                && sender.sent == shmem.xlog.flush
+                && peer.is_some_and(|(peer, _)| peer == self.hosts[host].index)
+        })
+    }
+
+    /// The first node that is neither where it should be nor has an excuse, and what is known of it.
+    fn lagging(&self) -> Option<(String, Vec<(String, String)>)> {
         let fact =
             |what: &str, value: &dyn std::fmt::Display| (String::from(what), value.to_string());
         let name = |host: usize| self.hosts[host].plan.name.clone();
@@ -153,82 +250,22 @@ impl World {
             let Some(node) = &self.hosts[host].node else {
                 return Some((name(host), vec![fact("server", &"not running")]));
             };
+            if self.has_converged(host) || self.excuse(host).is_some() {
+                return None;
+            }
             let theirs = node.view().shmem();
-            let replayed = theirs.recovery.last_replayed_end;
-            let followed = shmem
-                .walsnd
-                .iter()
-                .filter(|s| s.state == WalSndState::Streaming);
-            let upstream = self.hosts[host].plan.settings.primary_conninfo.as_ref();
-            let direct = upstream.is_some_and(|(to, _)| *to == self.hosts[0].plan.name);
-            let peers = followed.filter(|s| s.sent == flush).count();
-            let streams = theirs.walrcv.is_streaming() && (!direct || peers > 0);
-            let open = node.view().postmaster_state() == Some(PmState::HotStandby);
-            if replayed == flush && streams && open || self.excuse(host).is_some() {
-                return None;
-            }
-            if late && self.reads_stale_wal(host) {
-                return None;
-            }
-            let facts = vec![
+            let postmaster = format!("{:?}", node.view().postmaster_state());
+            let mut facts = vec![
                 fact("flush of the primary", &flush),
-                fact("replayed", &replayed),
+                fact("replayed", &theirs.recovery.last_replayed_end),
                 fact("received and flushed", &theirs.walrcv.flushed_upto),
                 fact("walreceiver", &format!("{:?}", theirs.walrcv.state)),
-                fact(
-                    "postmaster",
-                    &format!("{:?}", node.view().postmaster_state()),
-                ),
-                fact("walsenders that have sent everything", &peers),
+                fact("postmaster", &postmaster),
                 fact("min recovery point", &theirs.control.min_recovery_point),
             ];
+            let refused = self.witnesses[host].fact();
+            facts.extend(refused.map(|refused| fact("refused", &refused)));
             Some((name(host), facts))
         })
-    }
-
-    /// A shutdown that was asked for in a crash restart waits for a checkpointer that nobody has told to end:
-    /// docs/hazards/shutdown-in-crash-restart.md.
-    fn hangs_in_shutdown(&self, host: usize) -> bool {
-        let Some(node) = &self.hosts[host].node else {
-            return false;
-        };
-        let view = node.view();
-        let left = |process: ProcessView| {
-            let idle = process.at == Place::CheckpointerMain;
-            process.role == Role::Postmaster || process.role == Role::Checkpointer && idle
-        };
-        view.postmaster_state() == Some(PmState::WaitBackends) && view.processes().all(left)
-    }
-
-    /// Since 16 a server passes over the crash of a child that it reaps before it has heard that crash recovery replays, and goes on
-    /// with shared memory in which the dead hold locks: docs/hazards/crash-ignored.md.
-    fn lives_on_after_a_crash(&self, host: usize) -> bool {
-        let Some(node) = &self.hosts[host].node else {
-            return false;
-        };
-        let view = node.view();
-        let settings = &view.shmem().settings;
-        let is_dead = |pid| view.process(pid).is_none();
-        settings.pg_version >= PgVersion::V16
-            && view.postmaster_state() == Some(PmState::Run)
-            && view.shmem().locks.holders().any(is_dead)
-    }
-
-    /// Does the next record begin in a segment that counts as received and yet does not hold what the primary wrote?
-    /// docs/hazards/stale-first-half-of-a-record.md tells why no retry mends that. Wrong bytes that a walreceiver wrote
-    /// are PREFIX's business, and were reported when they were written.
-    fn reads_stale_wal(&self, host: usize) -> bool {
-        let Some(node) = &self.hosts[host].node else {
-            return false;
-        };
-        let geometry = &self.hosts[host].plan.settings.geometry;
-        let shmem = node.view().shmem();
-        let from = shmem.recovery.last_replayed_end;
-        let segment = geometry.segment_of(from);
-        let offset = u64::from(geometry.segment_offset(from));
-        let rest = u64::from(geometry.segment) - offset;
-        let path = segment_path(geometry, shmem.walrcv.received_tli, segment);
-        let bytes = |host: usize| self.hosts[host].disk.read_cached(&path, offset, rest);
-        shmem.walrcv.flushed_upto > from + rest && bytes(host) != bytes(0)
     }
 }

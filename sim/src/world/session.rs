@@ -136,6 +136,16 @@ impl Session {
         self.state == State::Idle && self.script.is_empty() && self.due.is_empty()
     }
 
+    /// The statement about slots that it waits for the answer to.
+    pub(super) const fn asks(&self) -> Option<&SlotStatement> {
+        match &self.state {
+            State::Busy(Statement::Slot(statement)) => Some(statement),
+            State::Idle | State::Connecting | State::Starting | State::Busy(_) | State::Backoff => {
+                None
+            }
+        }
+    }
+
     /// Its time has come: the next transaction, or the next attempt to connect.
     pub(super) fn wake(&mut self, choices: &Choices) -> Vec<Act> {
         match self.state {

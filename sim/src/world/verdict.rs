@@ -1,5 +1,6 @@
 //! How a run ended, and what is told of it.
 
+use super::excuses::Excuses;
 use crate::referee::Violation;
 use walsim_core::base::{MarkSet, Mono};
 
@@ -75,6 +76,8 @@ pub struct Outcome {
     pub segments: u64,
     /// Faults that really struck.
     pub faults: u64,
+    /// Legal reasons to stay behind that an operator had to end.
+    pub excuses: Excuses,
     /// The last lines of the story.
     pub story: Vec<StoryLine>,
 }

@@ -90,6 +90,11 @@ impl Checkpoints {
         &self.saved
     }
 
+    /// What slots hold together, as it was published last.
+    pub(super) const fn published(&self) -> Least {
+        self.published.last
+    }
+
     /// The server is gone with its shared memory.
     pub(super) fn gone(&mut self) {
         let saved = std::mem::take(&mut self.saved);

@@ -261,6 +261,21 @@ impl Knowledge {
     /// Where a standby's own WAL, from `from` on, ends or ceases to be that of the timeline.
     #[must_use]
     pub fn first_missing(&self, disk: &Disk, from: Lsn) -> Lsn {
+        self.same_until(disk, from, Ledger::difference_on_a_standby)
+    }
+
+    /// The same for a reader: it needs the bytes of a record that was never completed, too.
+    #[must_use]
+    pub fn first_unreadable(&self, disk: &Disk, from: Lsn) -> Lsn {
+        self.same_until(disk, from, Ledger::difference)
+    }
+
+    fn same_until(
+        &self,
+        disk: &Disk,
+        from: Lsn,
+        difference: impl Fn(&Ledger, Lsn, &[u8]) -> Option<Lsn>,
+    ) -> Lsn {
         let geometry = &self.geometry;
         let Some(ledger) = self.ledgers.get(&FIRST_TIMELINE) else {
             return from;
@@ -270,7 +285,7 @@ impl Knowledge {
             let next = geometry.segment_start(SegmentNo(geometry.segment_of(at).0 + 1));
             let end = next.min(ledger.end());
             let bytes = wal_files::read(disk, geometry, FIRST_TIMELINE, at..end);
-            if let Some(differs) = ledger.difference_on_a_standby(at, &bytes) {
+            if let Some(differs) = difference(ledger, at, &bytes) {
                 return differs;
             }
             at += bytes.len() as u64;
@@ -279,6 +294,42 @@ impl Knowledge {
             }
         }
         at
+    }
+
+    /// Does a disk hold the whole record that follows `from`, as the timeline has it?
+    #[must_use]
+    pub fn holds_next_record(&self, disk: &Disk, from: Lsn) -> bool {
+        let ledger = self.ledgers.get(&FIRST_TIMELINE);
+        let Some((ledger, record)) = ledger.and_then(|it| Some((it, it.record_after(from)?)))
+        else {
+            return false;
+        };
+        let range = from..record.end;
+        let bytes = wal_files::read(disk, &self.geometry, FIRST_TIMELINE, range);
+        bytes.len() as u64 == record.end - from && ledger.difference(from, &bytes).is_none()
+    }
+
+    /// Was WAL from there on given up for a slot, since the slot went back, or was first reported, or since what slots hold
+    /// was published without it (docs/hazards/required-position-goes-back.md)?
+    #[must_use]
+    pub fn is_given_up(&self, host: usize, slot: usize, restart_lsn: Lsn) -> bool {
+        let node = &self.nodes[host];
+        node.slots.given_up(slot) > restart_lsn
+            || node
+                .checkpoints
+                .published()
+                .0
+                .is_none_or(|least| least > restart_lsn)
+    }
+
+    /// A standby's disk is now a cold copy of another node's, without its slots.
+    pub(crate) fn rebuilt(&mut self, host: usize, from: usize) {
+        let source = self.nodes[from].wal;
+        let node = &mut self.nodes[host];
+        node.wal.copied(&source);
+        node.slots = Slots::default();
+        node.checkpoints = Checkpoints::default();
+        node.torn = TornPages::default();
     }
 
     /// End of the WAL that is known to be flushed anywhere.

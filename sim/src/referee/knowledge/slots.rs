@@ -13,6 +13,8 @@ const DIRECTORY: &str = "pg_replslot";
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Slots {
     places: Vec<Place>,
+    /// WAL before these positions was given up: a slot went back, or got its first position from a report.
+    given_up: Vec<Lsn>,
     changed: bool,
 }
 
@@ -32,7 +34,22 @@ impl Slots {
     pub(super) fn step(&mut self, step: &Step<'_>) -> SlotChange {
         let change = match step.ran {
             Some((_, Role::Backend | Role::WalSender | Role::Checkpointer | Role::Startup)) => {
-                look(&mut self.places, &step.view.shmem().slots.slots)
+                let shmem = step.view.shmem();
+                let given_up = &mut self.given_up;
+                given_up.resize(shmem.slots.slots.len(), Lsn::INVALID);
+                look(&mut self.places, &shmem.slots.slots, |slot, was, is| {
+                    given_up[slot] = match (was, is) {
+                        (_, None) => Lsn::INVALID,
+                        (Some((was, _)), Some((is, _))) if is.is_valid() && is < was => {
+                            given_up[slot].max(was)
+                        }
+                        // A checkpoint that has looked at slots before keeps only what recovery needs.
+                        (Some((Lsn::INVALID, _)), Some((is, _))) if is.is_valid() => {
+                            given_up[slot].max(shmem.xlog.redo)
+                        }
+                        (_, Some(_)) => given_up[slot],
+                    };
+                })
             }
             // No other process touches slots.
             Some((_, Role::Postmaster | Role::WalWriter | Role::WalReceiver)) | None => {
@@ -41,6 +58,11 @@ impl Slots {
         };
         self.changed = change.any;
         change
+    }
+
+    /// WAL before this was given up for a slot, which is named by its number.
+    pub(super) fn given_up(&self, slot: usize) -> Lsn {
+        self.given_up.get(slot).copied().unwrap_or_default()
     }
 
     /// By the last step?
@@ -74,19 +96,26 @@ pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> 
     holding.map(|slot| slot.restart_lsn).min()
 }
 
-fn look(places: &mut Vec<Place>, slots: &[Slot]) -> SlotChange {
+fn look(
+    places: &mut Vec<Place>,
+    slots: &[Slot],
+    mut changes: impl FnMut(usize, Place, Place),
+) -> SlotChange {
     places.resize(slots.len(), None);
     let mut change = SlotChange {
         any: false,
         in_use: false,
     };
-    for (place, slot) in places.iter_mut().zip(slots) {
+    for (number, (place, slot)) in places.iter_mut().zip(slots).enumerate() {
         let now = slot
             .in_use
             .then(|| (slot.restart_lsn, slot.invalidated.is_some()));
         change.in_use |= slot.in_use;
-        change.any |= *place != now;
-        *place = now;
+        if *place != now {
+            change.any = true;
+            changes(number, *place, now);
+            *place = now;
+        }
     }
     change
 }
@@ -102,8 +131,9 @@ mod tests {
         let mut places = Vec::new();
         let mut after = |change: &dyn Fn(&mut Slot)| {
             change(&mut slots[1]);
-            let first = look(&mut places, &slots);
-            assert!(!look(&mut places, &slots).any, "seen once");
+            let first = look(&mut places, &slots, |_, _, _| ());
+            let again = look(&mut places, &slots, |_, _, _| ());
+            assert!(!again.any, "seen once");
             (first.any, first.in_use)
         };
         assert_eq!(after(&|_| ()), (false, false));

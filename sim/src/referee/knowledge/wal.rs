@@ -120,6 +120,14 @@ impl Node {
         }
     }
 
+    /// The node's files are now durable copies of another's.
+    pub(super) const fn copied(&mut self, from: &Self) {
+        self.end = from.end;
+        self.stable = from.end;
+        self.kept = from.kept;
+        self.booted();
+    }
+
     /// The shared memory of the node is new.
     pub(super) const fn booted(&mut self) {
         self.flush = Lsn::INVALID;

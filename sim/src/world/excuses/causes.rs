@@ -1,0 +1,229 @@
+//! The legal acts of a run that a standby may have to suffer for, as they happen. What a check has found wrong has ended
+//! the run.
+
+use crate::world::World;
+use std::collections::{BTreeMap, BTreeSet};
+use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo};
+use walsim_core::call::{Exit, FilePath, LogEvent, Message, SlotMessage};
+use walsim_core::node::PmState;
+use walsim_core::shmem::Role;
+use walsim_core::wal::names::parse_segment_name;
+
+/// By host, and what they concern.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(in crate::world) struct Causes {
+    /// Slots that operators have sent a drop for since they were made last.
+    dropped: BTreeSet<(usize, String)>,
+    /// Slots that were invalidated; true if that was right.
+    invalidated: BTreeMap<(usize, String), bool>,
+    /// Segments that were unlinked or renamed for future use.
+    removed: BTreeSet<(usize, SegmentNo)>,
+    /// Standbys that have asked for a segment although they lacked the end of the one before: its start.
+    skipped: BTreeMap<usize, Lsn>,
+    /// Limits of slots that were in force when a checkpoint may have begun that still runs.
+    limits: BTreeMap<usize, u64>,
+    /// Servers whose postmaster has started everything anew after a crash, and has not heard yet that redo starts.
+    restarting: BTreeSet<usize>,
+    /// Servers that were told to shut down in that state.
+    shut_down: BTreeSet<usize>,
+    /// Processes that crashed in that state.
+    crashed: BTreeSet<(usize, Pid)>,
+}
+
+impl Causes {
+    /// An operator's statement that drops a slot is on its way.
+    pub(in crate::world) fn drop_sent(&mut self, host: usize, slot: &str) {
+        self.dropped.insert((host, slot.to_owned()));
+    }
+
+    /// A slot was made, says its server.
+    pub(in crate::world) fn slot_made(&mut self, host: usize, slot: &str) {
+        let key = (host, slot.to_owned());
+        self.dropped.remove(&key);
+        self.invalidated.remove(&key);
+    }
+
+    /// The limit of a server's slots is about to be changed: a checkpoint that runs still has the old one.
+    pub(in crate::world) fn limit_changes(&mut self, host: usize, before: Option<u64>) {
+        if let Some(before) = before {
+            let limit = self.limits.entry(host).or_insert(before);
+            *limit = before.min(*limit);
+        }
+    }
+
+    pub(super) fn was_dropped(&self, host: usize, slot: &str) -> bool {
+        self.dropped.contains(&(host, slot.to_owned()))
+    }
+
+    pub(super) fn was_rightly_invalidated(&self, host: usize, slot: &str) -> bool {
+        self.invalidated.get(&(host, slot.to_owned())) == Some(&true)
+    }
+
+    /// A file's name goes, and no check objects.
+    pub(in crate::world) fn removes(&mut self, host: usize, geometry: &Geometry, path: &FilePath) {
+        let name = path.as_str().strip_prefix("pg_wal/");
+        let segment = name.and_then(|name| parse_segment_name(geometry, name));
+        if let Some((_, segment)) = segment {
+            self.removed.insert((host, segment));
+        }
+    }
+
+    pub(super) fn was_removed(&self, host: usize, segment: SegmentNo) -> bool {
+        self.removed.contains(&(host, segment))
+    }
+
+    pub(super) fn has_skipped_to(&self, host: usize, segment_start: Lsn) -> bool {
+        self.skipped.get(&host) == Some(&segment_start)
+    }
+
+    /// Is the postmaster between a crash and the report that redo starts?
+    pub(in crate::world) fn is_restarting(&self, host: usize) -> bool {
+        self.restarting.contains(&host)
+    }
+
+    /// What the postmaster has come to.
+    pub(in crate::world) fn reached(&mut self, host: usize, state: Option<PmState>) {
+        if !matches!(state, Some(PmState::Init | PmState::Startup)) {
+            self.restarting.remove(&host);
+        }
+    }
+
+    pub(super) fn was_shut_down_in_restart(&self, host: usize) -> bool {
+        self.shut_down.contains(&host)
+    }
+
+    /// A process has ended.
+    pub(in crate::world) fn ended(&mut self, host: usize, pid: Pid, exit: &Exit) {
+        if matches!(exit, Exit::Panic(_) | Exit::Killed) && self.is_restarting(host) {
+            self.crashed.insert((host, pid));
+        }
+    }
+
+    pub(super) fn crashed_in_restart(&self, host: usize, pid: Pid) -> bool {
+        self.crashed.contains(&(host, pid))
+    }
+
+    /// A server is gone.
+    pub(in crate::world) fn forget_server(&mut self, host: usize) {
+        self.skipped.remove(&host);
+        self.restarting.remove(&host);
+        self.shut_down.remove(&host);
+        self.crashed.retain(|(other, _)| *other != host);
+    }
+}
+
+impl World {
+    /// Is it right to invalidate a slot that stands there? A limit has to be set that its WAL exceeds, or its WAL was
+    /// removed or given up before.
+    fn may_invalidate(&self, host: usize, name: &str, restart_lsn: Lsn) -> bool {
+        let Some(node) = &self.hosts[host].node else {
+            return false;
+        };
+        let shmem = node.view().shmem();
+        let geometry = &self.hosts[host].plan.settings.geometry;
+        let known = self.referee.known();
+        let segment = geometry.segment_of(restart_lsn);
+        let last = geometry.segment_of(known.wal_end_of(host)).0;
+        let limits = self.causes.limits.get(&host).copied();
+        let limit = shmem.settings.max_slot_wal_keep_size;
+        let exceeds = |limit: u64| segment.0 + limit / u64::from(geometry.segment) < last;
+        let slot = shmem.slots.find(name);
+        limit.into_iter().chain(limits).any(exceeds)
+            || self.causes.was_removed(host, segment)
+            || slot.is_some_and(|slot| known.is_given_up(host, slot, restart_lsn))
+    }
+
+    /// A process logs something.
+    pub(in crate::world) fn note_cause(&mut self, host: usize, role: Role, event: &LogEvent) {
+        match (role, &event.message) {
+            (
+                Role::Checkpointer | Role::Startup,
+                Message::Slot(SlotMessage::Invalidating { name, excess, .. }),
+            ) => {
+                let right = self.may_invalidate(host, name, excess.restart_lsn);
+                self.causes.invalidated.insert((host, name.clone()), right);
+            }
+            (Role::WalReceiver, Message::StartedStreaming(start, _)) => {
+                let Some(node) = &self.hosts[host].node else {
+                    return;
+                };
+                let replayed = node.view().shmem().recovery.last_replayed_end;
+                let geometry = &self.hosts[host].plan.settings.geometry;
+                let next = SegmentNo(geometry.segment_of(replayed).0 + 1);
+                if replayed.is_valid() && geometry.segment_start(next) == *start {
+                    self.causes.skipped.insert(host, *start);
+                }
+            }
+            (Role::Checkpointer, Message::Checkpoint("complete") | Message::RestartPoint(_)) => {
+                self.causes.limits.remove(&host);
+            }
+            (Role::Postmaster, Message::Reinitializing) => {
+                self.causes.restarting.insert(host);
+            }
+            (Role::Postmaster, Message::ShutdownRequest(_)) if self.causes.is_restarting(host) => {
+                self.causes.shut_down.insert(host);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drop_counts_until_the_slot_is_made_again() {
+        let mut causes = Causes::default();
+        assert!(!causes.was_dropped(0, "s1"));
+        causes.drop_sent(0, "s1");
+        assert!(causes.was_dropped(0, "s1"));
+        assert!(!causes.was_dropped(1, "s1") && !causes.was_dropped(0, "s2"));
+        causes.slot_made(0, "s1");
+        assert!(!causes.was_dropped(0, "s1"));
+    }
+
+    #[test]
+    fn an_unjustified_invalidation_is_no_cause() {
+        let mut causes = Causes::default();
+        let of = |name: &str| (0, name.to_owned());
+        causes.invalidated.insert(of("right"), true);
+        causes.invalidated.insert(of("wrong"), false);
+        assert!(causes.was_rightly_invalidated(0, "right"));
+        assert!(!causes.was_rightly_invalidated(0, "wrong"));
+        assert!(!causes.was_rightly_invalidated(0, "other"));
+        causes.slot_made(0, "right");
+        assert!(!causes.was_rightly_invalidated(0, "right"));
+    }
+
+    #[test]
+    fn a_segment_that_was_never_removed_is_no_cause() {
+        let mut causes = Causes::default();
+        let geometry = crate::plan::TINY;
+        for path in ["pg_wal/000000010000000000000003", "pg_wal/xlogtemp.7"] {
+            causes.removes(0, &geometry, &FilePath::from(path));
+        }
+        assert!(causes.was_removed(0, SegmentNo(3)));
+        assert!(!causes.was_removed(0, SegmentNo(4)) && !causes.was_removed(1, SegmentNo(3)));
+    }
+
+    /// Only between a crash and the report of redo.
+    #[test]
+    fn a_crash_restart_ends_when_the_postmaster_hears_of_redo() {
+        let mut causes = Causes::default();
+        let pid = Pid {
+            incarnation: 1,
+            n: 7,
+        };
+        causes.ended(0, pid, &Exit::Killed);
+        assert!(!causes.crashed_in_restart(0, pid));
+        causes.restarting.insert(0);
+        causes.reached(0, Some(PmState::Startup));
+        causes.ended(0, pid, &Exit::Killed);
+        assert!(causes.is_restarting(0) && causes.crashed_in_restart(0, pid));
+        causes.reached(0, Some(PmState::Recovery));
+        assert!(!causes.is_restarting(0));
+        causes.forget_server(0);
+        assert!(!causes.crashed_in_restart(0, pid));
+    }
+}

@@ -1,0 +1,119 @@
+//! How often each excuse was given, and how often it may be.
+
+use super::Excuse;
+use crate::plan::Profile;
+use std::fmt;
+
+/// What one run has needed: each excuse, and how often.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Excuses([u32; Excuse::ALL.len()]);
+
+impl Excuses {
+    /// Once more.
+    pub(in crate::world) fn add(&mut self, excuse: Excuse) {
+        let all = Excuse::ALL.iter().zip(&mut self.0);
+        all.filter(|(other, _)| **other == excuse)
+            .for_each(|(_, count)| *count += 1);
+    }
+
+    /// How often it was given in this run.
+    #[must_use]
+    pub fn of(&self, excuse: Excuse) -> u32 {
+        let mut all = Excuse::ALL.iter().zip(&self.0);
+        all.find_map(|(other, count)| (*other == excuse).then_some(*count))
+            .unwrap_or(0)
+    }
+}
+
+/// In how many runs of a campaign each excuse was given.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ExcuseCounts([u64; Excuse::ALL.len()]);
+
+impl ExcuseCounts {
+    /// One more run.
+    pub fn add(&mut self, run: &Excuses) {
+        for (seeds, count) in self.0.iter_mut().zip(run.0) {
+            *seeds += u64::from(count > 0);
+        }
+    }
+
+    /// Every excuse with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Excuse, u64)> {
+        Excuse::ALL.into_iter().zip(self.0)
+    }
+
+    /// Those that were given more often in `seeds` seeds than the profile allows.
+    #[must_use]
+    pub fn excessive(&self, profile: Profile, seeds: u64) -> Vec<Excuse> {
+        let above =
+            |(excuse, count): &(Excuse, u64)| is_above(*count, most(*excuse, profile), seeds);
+        self.iter()
+            .filter(above)
+            .map(|(excuse, _)| excuse)
+            .collect()
+    }
+}
+
+/// `slot-dropped 12, wal-removed 3`; what was never given comes with a 0.
+impl fmt::Display for ExcuseCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (excuse, count)) in self.iter().enumerate() {
+            let comma = if n > 0 { ", " } else { "" };
+            write!(f, "{comma}{} {count}", excuse.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// In how many of 10,000 seeds an excuse may be given: somewhat more than campaigns show.
+const fn most(excuse: Excuse, profile: Profile) -> u64 {
+    match (profile, excuse) {
+        (_, Excuse::SlotDropped) => 700,
+        (_, Excuse::SlotInvalidated) => 750,
+        (_, Excuse::WalRemoved) => 2200,
+        (_, Excuse::StaleWal | Excuse::AheadOfFlush) => 20,
+        (Profile::Default, Excuse::ShutdownInCrashRestart | Excuse::CrashPassedOver) => 20,
+        (Profile::Default, Excuse::FsyncInCrashRecovery) => 220,
+        (Profile::Faultless, _) => 0,
+    }
+}
+
+/// More than chance explains at that rate: four standard deviations, and a few for small campaigns.
+const fn is_above(count: u64, per_10_000: u64, seeds: u64) -> bool {
+    let mean = per_10_000 * seeds / 10_000;
+    count > mean + 4 * mean.isqrt() + 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_counts_once_however_often_it_needs_the_excuse() {
+        let mut run = Excuses::default();
+        run.add(Excuse::WalRemoved);
+        run.add(Excuse::WalRemoved);
+        let mut counts = ExcuseCounts::default();
+        counts.add(&run);
+        counts.add(&Excuses::default());
+        let given: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(given, [(Excuse::WalRemoved, 1)]);
+        assert_eq!(
+            (run.of(Excuse::WalRemoved), run.of(Excuse::StaleWal)),
+            (2, 0)
+        );
+    }
+
+    #[test]
+    fn more_than_the_profile_allows_is_excessive() {
+        let mut run = Excuses::default();
+        run.add(Excuse::StaleWal);
+        let mut counts = ExcuseCounts::default();
+        let at = |n: u64, counts: &ExcuseCounts| counts.excessive(Profile::Default, n);
+        (0..4).for_each(|_| counts.add(&run));
+        assert_eq!(at(10, &counts), []);
+        (0..200).for_each(|_| counts.add(&run));
+        assert_eq!(at(2000, &counts), [Excuse::StaleWal]);
+        assert_eq!(at(20_000, &counts), []);
+    }
+}

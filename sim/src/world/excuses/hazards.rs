@@ -1,0 +1,74 @@
+//! Two servers that an operator has to end, since PostgreSQL itself leaves them as they are.
+
+use super::{Excuse, Part};
+use crate::plan::ShutdownMode;
+use crate::world::World;
+use walsim_core::base::{PgVersion, Pid};
+use walsim_core::call::Place;
+use walsim_core::node::{PmState, ProcessView};
+use walsim_core::shmem::Role;
+
+/// In so many looks at the quiescent phase, one after the other, a server that hangs is found to hang.
+const LOOKS: u32 = 3;
+
+impl World {
+    /// Ends servers in the state of a hazard.
+    pub(in crate::world) fn end_hung_servers(&mut self) {
+        for host in 0..self.hosts.len() {
+            let excuse = self
+                .hangs_in_shutdown(host)
+                .then_some(Excuse::ShutdownInCrashRestart)
+                .or_else(|| {
+                    self.lives_on_after_a_crash(host)
+                        .then_some(Excuse::CrashPassedOver)
+                });
+            let looks = &mut self.hung_looks[host];
+            *looks = if excuse.is_some() { *looks + 1 } else { 0 };
+            if let Some(excuse) = excuse
+                && *looks >= LOOKS
+            {
+                *looks = 0;
+                self.excuses.add(excuse);
+                self.tell(Some(host), format!("operator: {}", excuse.name()));
+                self.shut_down(host, ShutdownMode::Immediate);
+            }
+        }
+    }
+
+    /// A shutdown that was asked for in a crash restart, before redo started, waits for a checkpointer that nobody has
+    /// told to end: docs/hazards/shutdown-in-crash-restart.md.
+    fn hangs_in_shutdown(&self, host: usize) -> bool {
+        let Some(node) = &self.hosts[host].node else {
+            return false;
+        };
+        let view = node.view();
+        let left = |process: ProcessView| {
+            let idle = process.at == Place::CheckpointerMain;
+            process.role == Role::Postmaster || process.role == Role::Checkpointer && idle
+        };
+        let excuse = Excuse::ShutdownInCrashRestart;
+        self.part(excuse, Part::Witness, || {
+            view.postmaster_state() == Some(PmState::WaitBackends) && view.processes().all(left)
+        }) && self.part(excuse, Part::Cause, || {
+            self.causes.was_shut_down_in_restart(host)
+        })
+    }
+
+    /// Since 16 a server passes over the crash of a child that it reaps before it has heard that crash recovery replays,
+    /// and goes on with shared memory in which that child holds locks: docs/hazards/crash-ignored.md.
+    fn lives_on_after_a_crash(&self, host: usize) -> bool {
+        let Some(node) = &self.hosts[host].node else {
+            return false;
+        };
+        let view = node.view();
+        let version = view.shmem().settings.pg_version;
+        let excuse = Excuse::CrashPassedOver;
+        let is_dead = |pid: &Pid| view.process(*pid).is_none();
+        let dead = || view.shmem().locks.holders().filter(is_dead);
+        self.part(excuse, Part::Witness, || {
+            view.postmaster_state() == Some(PmState::Run) && dead().next().is_some()
+        }) && self.part(excuse, Part::Cause, || {
+            version >= PgVersion::V16 && dead().all(|pid| self.causes.crashed_in_restart(host, pid))
+        })
+    }
+}

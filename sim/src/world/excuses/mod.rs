@@ -1,0 +1,203 @@
+//! Why a standby may stay behind until an operator acts. Each legal reason is a type with a witness, which the standby
+//! itself gave in the quiescent phase, and a cause, which is a legal act among the events of the run. No state excuses
+//! anything by itself, and a standby that has the next record and does not replay it has no excuse.
+
+mod ahead_of_flush;
+mod causes;
+mod counts;
+mod hazards;
+mod slot_dropped;
+mod slot_invalidated;
+mod stale_wal;
+mod wal_removed;
+mod witness;
+
+pub(super) use causes::Causes;
+pub use counts::{ExcuseCounts, Excuses};
+pub(super) use witness::Witness;
+
+use super::World;
+use ahead_of_flush::AheadOfFlush;
+use slot_dropped::SlotDropped;
+use slot_invalidated::SlotInvalidated;
+use stale_wal::StaleWal;
+use wal_removed::WalRemoved;
+use walsim_core::base::Lsn;
+use walsim_core::shmem::Shmem;
+
+/// A reason that no retry removes, or a hazard of PostgreSQL that an operator ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Excuse {
+    /// The upstream does not know the slot that the standby is told to use.
+    SlotDropped,
+    /// The upstream has invalidated the slot, and says so (since 18).
+    SlotInvalidated,
+    /// The upstream has removed the segment that the standby asks for.
+    WalRemoved,
+    /// docs/hazards/stale-first-half-of-a-record.md
+    StaleWal,
+    /// The standby has everything and asks for the next segment, which an idle upstream has not reached.
+    AheadOfFlush,
+    /// docs/hazards/shutdown-in-crash-restart.md
+    ShutdownInCrashRestart,
+    /// docs/hazards/crash-ignored.md
+    CrashPassedOver,
+    /// docs/hazards/fsync-failure-in-crash-recovery.md
+    FsyncInCrashRecovery,
+}
+
+impl Excuse {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::SlotDropped,
+        Self::SlotInvalidated,
+        Self::WalRemoved,
+        Self::StaleWal,
+        Self::AheadOfFlush,
+        Self::ShutdownInCrashRestart,
+        Self::CrashPassedOver,
+        Self::FsyncInCrashRecovery,
+    ];
+
+    /// The name in summaries.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SlotDropped => "slot-dropped",
+            Self::SlotInvalidated => "slot-invalidated",
+            Self::WalRemoved => "wal-removed",
+            Self::StaleWal => "stale-wal",
+            Self::AheadOfFlush => "ahead-of-flush",
+            Self::ShutdownInCrashRestart => "shutdown-in-crash-restart",
+            Self::CrashPassedOver => "crash-passed-over",
+            Self::FsyncInCrashRecovery => "fsync-in-crash-recovery",
+        }
+    }
+
+    /// How often the operator helps one standby out of it. A statement may be lost with its connection.
+    pub(super) const fn most_helps(self) -> u32 {
+        match self {
+            Self::WalRemoved => 1,
+            Self::SlotDropped | Self::SlotInvalidated | Self::StaleWal | Self::AheadOfFlush => 2,
+            Self::ShutdownInCrashRestart | Self::CrashPassedOver | Self::FsyncInCrashRecovery => {
+                u32::MAX
+            }
+        }
+    }
+}
+
+/// The two parts of an excuse.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Part {
+    /// What the standby met with in the quiescent phase.
+    Witness,
+    /// The legal act behind it.
+    Cause,
+}
+
+/// A part that a test takes as given, or as missing, whatever the run says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Forced {
+    /// Of which excuse.
+    pub excuse: Excuse,
+    /// Which part.
+    pub part: Part,
+    /// What it is taken for.
+    pub holds: bool,
+}
+
+/// A standby that has not converged, and its upstream.
+#[derive(Clone, Copy, Debug)]
+struct Standby<'a> {
+    host: usize,
+    upstream: usize,
+    ours: &'a Shmem,
+    theirs: &'a Shmem,
+    witness: &'a Witness,
+    /// Up to where it has applied WAL; before it has applied any, where its control file has recovery begin.
+    from: Lsn,
+}
+
+/// A legal reason to stay behind.
+trait Reason {
+    const EXCUSE: Excuse;
+
+    /// What the standby met with in the quiescent phase.
+    fn witness(world: &World, standby: &Standby<'_>) -> bool;
+
+    /// The legal act behind it, among the run's events.
+    fn cause(world: &World, standby: &Standby<'_>) -> bool;
+}
+
+impl World {
+    /// Is there such a reason for this standby? None while either side is not up: it could still go on by itself.
+    pub(super) fn excuse(&self, host: usize) -> Option<Excuse> {
+        let upstream = self.upstream(host)?;
+        let ours = self.hosts[host].node.as_ref()?.view().shmem();
+        let theirs = self.hosts[upstream].node.as_ref()?.view().shmem();
+        let from = match ours.recovery.last_replayed_end {
+            Lsn::INVALID => ours.control.checkpoint_copy.redo,
+            replayed => replayed,
+        };
+        let witness = &self.witnesses[host];
+        let standby = Standby {
+            host,
+            upstream,
+            ours,
+            theirs,
+            witness,
+            from,
+        };
+        let disk = &self.hosts[host].disk;
+        if self.referee.known().holds_next_record(disk, from) {
+            return None;
+        }
+        self.given::<SlotDropped>(&standby)
+            .or_else(|| self.given::<SlotInvalidated>(&standby))
+            .or_else(|| self.given::<WalRemoved>(&standby))
+            .or_else(|| self.given::<StaleWal>(&standby))
+            .or_else(|| self.given::<AheadOfFlush>(&standby))
+            .filter(|excuse| self.can_still_help(host, *excuse))
+    }
+
+    fn given<R: Reason>(&self, standby: &Standby<'_>) -> Option<Excuse> {
+        let holds = self.part(R::EXCUSE, Part::Witness, || R::witness(self, standby))
+            && self.part(R::EXCUSE, Part::Cause, || R::cause(self, standby));
+        holds.then_some(R::EXCUSE)
+    }
+
+    fn part(&self, excuse: Excuse, part: Part, holds: impl FnOnce() -> bool) -> bool {
+        match self.forced {
+            Some(forced) if (forced.excuse, forced.part) == (excuse, part) => forced.holds,
+            Some(_) | None => holds(),
+        }
+    }
+
+    /// For tests: from now on a part of an excuse holds, or does not, whatever the run says.
+    pub const fn force(&mut self, forced: Forced) {
+        self.forced = Some(forced);
+    }
+
+    pub(super) fn upstream(&self, host: usize) -> Option<usize> {
+        let (name, _) = self.hosts[host].plan.settings.primary_conninfo.as_ref()?;
+        self.hosts.iter().position(|other| other.plan.name == *name)
+    }
+
+    /// Does the file have, where the next record begins, what startup takes for the length of a record that goes on in
+    /// the next segment? It looks no further before it asks for that segment.
+    fn begins_a_record_there(&self, standby: &Standby<'_>) -> bool {
+        let geometry = &self.hosts[standby.host].plan.settings.geometry;
+        let tli = standby.ours.control.checkpoint_copy.this_tli;
+        let segment = geometry.segment_of(standby.from);
+        let offset = u64::from(geometry.segment_offset(standby.from));
+        let path = walsim_core::wal::names::segment_path(geometry, tli, segment);
+        let disk = &self.hosts[standby.host].disk;
+        let word = disk.read_cached(&path, offset, 4).unwrap_or_default();
+        let Ok(word) = <[u8; 4]>::try_from(word) else {
+            return false;
+        };
+        let len = u64::from(u32::from_le_bytes(word));
+        len >= walsim_core::wire::record::RecordHeader::LEN as u64
+            && offset + len > u64::from(geometry.segment)
+    }
+}

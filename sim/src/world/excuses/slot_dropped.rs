@@ -1,0 +1,25 @@
+//! The slot of a standby is gone: an operator has dropped it, and nobody has made it again.
+
+use super::witness::Refusal;
+use super::{Excuse, Reason, Standby};
+use crate::world::World;
+
+pub(super) struct SlotDropped;
+
+impl Reason for SlotDropped {
+    const EXCUSE: Excuse = Excuse::SlotDropped;
+
+    /// START_REPLICATION was refused for want of that very slot.
+    fn witness(_: &World, standby: &Standby<'_>) -> bool {
+        let slot = &standby.ours.settings.primary_slot_name;
+        standby
+            .witness
+            .is_refused(|refusal| matches!(refusal, Refusal::NoSlot(name) if name == slot))
+    }
+
+    /// An operator has sent the upstream a statement that drops it, since it was made last.
+    fn cause(world: &World, standby: &Standby<'_>) -> bool {
+        let slot = &standby.ours.settings.primary_slot_name;
+        world.causes.was_dropped(standby.upstream, slot)
+    }
+}

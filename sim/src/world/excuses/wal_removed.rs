@@ -1,0 +1,95 @@
+//! The upstream has removed the segment that a standby asks for. PostgreSQL promises to keep WAL for slots and by
+//! wal_keep_size, and for nothing else.
+
+use super::witness::Refusal;
+use super::{Excuse, Reason, Standby};
+use crate::world::World;
+use walsim_core::base::{Geometry, Lsn, SegmentNo};
+use walsim_core::wire::page::LongPageHeader;
+use walsim_core::wire::record::RecordHeader;
+
+pub(super) struct WalRemoved;
+
+impl Reason for WalRemoved {
+    const EXCUSE: Excuse = Excuse::WalRemoved;
+
+    /// It asked and was told that the segment has already been removed.
+    fn witness(_: &World, standby: &Standby<'_>) -> bool {
+        standby
+            .witness
+            .is_refused(|refusal| matches!(refusal, Refusal::SegmentRemoved(_)))
+    }
+
+    /// The upstream has removed that segment, and the checks had nothing against it: SLOT, RETAIN and KEEP end a run. And the
+    /// standby did right to ask for it.
+    fn cause(world: &World, standby: &Standby<'_>) -> bool {
+        let host = &world.hosts[standby.host];
+        let geometry = &host.plan.settings.geometry;
+        let asked = match standby.witness.refusal() {
+            Some(Refusal::SegmentRemoved(segment)) => *segment,
+            Some(_) | None => geometry.segment_of(standby.from),
+        };
+        let missing = world
+            .referee
+            .known()
+            .first_unreadable(&host.disk, standby.from);
+        let old_bytes = world.begins_a_record_there(standby);
+        world.causes.was_removed(standby.upstream, asked)
+            && may_ask_for(geometry, standby.from, missing, old_bytes).contains(&Some(asked))
+    }
+}
+
+/// Which segments a standby rightly asks for that has applied everything up to `from`, and lacks WAL from `missing` on.
+/// Where a segment has no header yet, that segment will do. Anywhere else the record is read again from its beginning,
+/// and the stream with it (docs/hazards/record-begins-before-the-slot.md). If the header of the record is split over two
+/// segments, and `old_bytes` pass for its first half, startup goes on to the second.
+fn may_ask_for(
+    geometry: &Geometry,
+    from: Lsn,
+    missing: Lsn,
+    old_bytes: bool,
+) -> [Option<SegmentNo>; 2] {
+    let within = u64::from(geometry.segment_offset(missing));
+    if missing > from && within < LongPageHeader::LEN as u64 {
+        return [Some(geometry.segment_of(missing)), None];
+    }
+    let first = geometry.segment_of(from);
+    let rest = (geometry.segment - geometry.segment_offset(from)) as usize;
+    let is_split = rest < RecordHeader::LEN && (old_bytes || missing > from);
+    [Some(first), is_split.then_some(SegmentNo(first.0 + 1))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_for_a_record_or_for_a_segment_that_has_not_begun() {
+        let geometry = Geometry {
+            wal_page: 256,
+            segment: 1024,
+            data_page: 512,
+            sector: 64,
+        };
+        for (from, missing, old_bytes, segments) in [
+            // The rest of the record lies in the same segment, or in the next one, which has nothing yet.
+            (1500, 1500, false, [Some(1), None]),
+            (1500, 1700, false, [Some(1), None]),
+            (1500, 2048, false, [Some(2), None]),
+            (1500, 2080, false, [Some(2), None]),
+            // The next one has a header: the whole record is read again.
+            (1500, 2088, false, [Some(1), None]),
+            (1500, 2500, false, [Some(1), None]),
+            (1500, 3072, false, [Some(3), None]),
+            // A header that is split over two segments.
+            (2040, 2040, false, [Some(1), None]),
+            (2040, 2040, true, [Some(1), Some(2)]),
+            (2040, 2048, false, [Some(2), None]),
+            (2016, 2016, true, [Some(1), None]),
+        ] {
+            let found = may_ask_for(&geometry, Lsn(from), Lsn(missing), old_bytes);
+            let found = found.map(|segment| segment.map(|segment| segment.0));
+            assert_eq!(found, segments, "{from} {missing} {old_bytes}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What a standby's attempts to go on have come to in the quiescent phase, as both sides told it.
+
+use crate::world::World;
+use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo};
+use walsim_core::call::{LogEvent, Message, SlotMessage, SqlState};
+use walsim_core::shmem::Role;
+use walsim_core::wal::names::parse_segment_name;
+
+/// After so many refusals in a row it is not going to change.
+const REFUSALS: u32 = 2;
+/// What only looks final is seen more often.
+const THRICE: u32 = 3;
+
+/// Why an upstream does not serve a standby.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Refusal {
+    /// There is no such slot: 42704.
+    NoSlot(String),
+    /// The slot is invalid: 55000.
+    SlotInvalidated(String),
+    /// The segment has been removed: 58P01, or XX000 when it went while it was read.
+    SegmentRemoved(SegmentNo),
+    /// The upstream has not flushed so far: XX000.
+    AheadOfFlush(Lsn),
+}
+
+impl Refusal {
+    /// The refusal that a walsender's error is, by its SQLSTATE and its words.
+    fn of(event: &LogEvent, geometry: &Geometry) -> Option<Self> {
+        match (&event.message, event.sqlstate) {
+            (Message::Slot(SlotMessage::Missing(name)), SqlState::UNDEFINED_OBJECT) => {
+                Some(Self::NoSlot(name.clone()))
+            }
+            (Message::Slot(SlotMessage::Invalidated { name, .. }), SqlState::NOT_IN_STATE) => {
+                Some(Self::SlotInvalidated(name.clone()))
+            }
+            (Message::SegmentRemoved(name), SqlState::UNDEFINED_FILE | SqlState::INTERNAL) => {
+                parse_segment_name(geometry, name).map(|(_, segment)| Self::SegmentRemoved(segment))
+            }
+            (Message::AheadOfFlush { start, .. }, SqlState::INTERNAL) => {
+                Some(Self::AheadOfFlush(*start))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Of one standby.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(in crate::world) struct Witness {
+    /// Up to where it had applied WAL then. Whatever was seen before it went on counts no more.
+    replayed: Lsn,
+    /// What the upstream has told it, in words, and the standby has not logged yet.
+    told: Option<(Refusal, String)>,
+    /// How its last attempts ended, and how many in a row.
+    refused: Option<(Refusal, u32)>,
+    /// The ends of WAL that startup has come to, and how often.
+    ends: Vec<(String, u32)>,
+}
+
+impl Witness {
+    /// Its last attempts ended with such a refusal.
+    pub(super) fn is_refused(&self, which: impl FnOnce(&Refusal) -> bool) -> bool {
+        let refused = self.refused.as_ref();
+        refused.is_some_and(|(refusal, times)| *times >= REFUSALS && which(refusal))
+    }
+
+    /// The same, three times.
+    pub(super) fn is_refused_thrice(&self, which: impl FnOnce(&Refusal) -> bool) -> bool {
+        let refused = self.refused.as_ref();
+        refused.is_some_and(|(refusal, times)| *times >= THRICE && which(refusal))
+    }
+
+    /// How its last attempt ended.
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        self.refused.as_ref().map(|(refusal, _)| refusal)
+    }
+
+    /// Startup came to the same end of WAL three times.
+    pub(super) fn has_read_the_same_thrice(&self) -> bool {
+        self.ends.iter().any(|(_, times)| *times >= THRICE)
+    }
+
+    /// What a report tells of it.
+    pub(in crate::world) fn fact(&self) -> Option<String> {
+        let (refusal, times) = self.refused.as_ref()?;
+        Some(format!("{refusal:?}, {times} times"))
+    }
+
+    fn at(&mut self, replayed: Lsn) -> &mut Self {
+        if self.replayed != replayed {
+            *self = Self {
+                replayed,
+                ..Self::default()
+            };
+        }
+        self
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        let before = self.refused.take().filter(|(before, _)| *before == refusal);
+        let times = before.map_or(0, |(_, times)| times);
+        self.refused = Some((refusal, times + 1));
+    }
+
+    /// The standby has logged how an attempt ended. Other ends say nothing against what was seen before.
+    fn ended(&mut self, why: &str) {
+        if let Some((refusal, _)) = self.told.take_if(|(_, words)| why.ends_with(&**words)) {
+            self.refuse(refusal);
+        }
+    }
+
+    fn read(&mut self, end: String) {
+        match self.ends.iter_mut().find(|(known, _)| *known == end) {
+            Some((_, times)) => *times += 1,
+            None => self.ends.push((end, 1)),
+        }
+    }
+}
+
+impl World {
+    /// Hears what a process logs in the quiescent phase.
+    pub(in crate::world) fn hear(&mut self, host: usize, pid: Pid, role: Role, event: &LogEvent) {
+        match (role, &event.message) {
+            (Role::WalSender, _) => {
+                let geometry = &self.hosts[host].plan.settings.geometry;
+                if let Some(refusal) = Refusal::of(event, geometry)
+                    && let Some(standby) = self.served_by(host, pid)
+                {
+                    let words = event.message.to_string();
+                    self.witness(standby).told = Some((refusal, words));
+                }
+            }
+            (Role::WalReceiver, Message::StreamBroken(why) | Message::Upstream { why, .. }) => {
+                self.witness(host).ended(why);
+            }
+            (Role::WalReceiver, Message::UpstreamBehind { start, .. })
+                if event.sqlstate == SqlState::NOT_IN_STATE =>
+            {
+                self.witness(host).refuse(Refusal::AheadOfFlush(*start));
+            }
+            (Role::Startup, Message::WalEnd(end)) => self.witness(host).read(end.to_string()),
+            _ => {}
+        }
+    }
+
+    fn witness(&mut self, host: usize) -> &mut Witness {
+        let node = self.hosts[host].node.as_ref();
+        let replayed = node.map_or(Lsn::INVALID, |node| {
+            node.view().shmem().recovery.last_replayed_end
+        });
+        self.witnesses[host].at(replayed)
+    }
+
+    /// The host at the other end of a walsender's connection.
+    fn served_by(&self, host: usize, pid: Pid) -> Option<usize> {
+        let state = &self.hosts[host];
+        let (conn, _) = state.conns.iter().find(|(_, owner)| **owner == pid)?;
+        let (peer, _) = self.net.peer(state.index, *conn)?;
+        Some(usize::from(peer)).filter(|peer| *peer < self.hosts.len())
+    }
+}

@@ -1,0 +1,183 @@
+//! What the operator does in the quiescent phase for a standby that cannot return by itself: makes its slot anew, writes
+//! a record, restarts it, or rebuilds it from a cold copy of its upstream.
+
+use super::excuses::Excuse;
+use super::{Event, World};
+use crate::disk::Content;
+use crate::plan::ShutdownMode;
+use walsim_core::base::Mono;
+use walsim_core::node::STANDBY_SIGNAL;
+use walsim_core::wire::sql::{SlotStatement, Statement};
+
+/// How long the operator leaves a server off.
+const OFF_US: u64 = 100_000;
+
+/// Standbys that are being rebuilt.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Rebuild {
+    upstream: usize,
+    standbys: Vec<usize>,
+    stage: Stage,
+}
+
+/// What the operator waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Stage {
+    /// The standbys and their upstream stop.
+    Stopping,
+    /// The copies are made; the upstream starts.
+    Copied,
+    /// The slots that the standbys use are made anew.
+    Slots,
+}
+
+impl World {
+    /// Helps the standbys that have an excuse. A rebuild stops the upstream, so everything else comes before.
+    pub(super) fn help(&mut self, excused: &[(usize, Excuse)]) {
+        let is_rebuild = |excuse: Excuse| excuse == Excuse::WalRemoved;
+        let others = excused.iter().any(|(_, excuse)| !is_rebuild(*excuse));
+        let mut rebuild = None;
+        for (host, excuse) in excused.iter().copied() {
+            if others && is_rebuild(excuse) {
+                continue;
+            }
+            let Some(upstream) = self.upstream(host) else {
+                continue;
+            };
+            self.excuses.add(excuse);
+            self.note_help(host, excuse);
+            let name = excuse.name();
+            self.tell(Some(host), format!("cannot return by itself: {name}"));
+            let slot = self.hosts[host].plan.settings.primary_slot_name.clone();
+            match excuse {
+                Excuse::SlotDropped => self.make_slot(upstream, slot),
+                Excuse::SlotInvalidated => {
+                    let drop = SlotStatement::Drop(slot.clone());
+                    self.ask(upstream, Statement::Slot(drop));
+                    self.make_slot(upstream, slot);
+                }
+                Excuse::WalRemoved => {
+                    let rebuild = rebuild.get_or_insert(Rebuild {
+                        upstream,
+                        standbys: Vec::new(),
+                        stage: Stage::Stopping,
+                    });
+                    if rebuild.upstream == upstream {
+                        rebuild.standbys.push(host);
+                    }
+                }
+                Excuse::StaleWal => self.restart(host, self.now.after_us(OFF_US)),
+                Excuse::AheadOfFlush => self.write_a_record(),
+                Excuse::ShutdownInCrashRestart
+                | Excuse::CrashPassedOver
+                | Excuse::FsyncInCrashRecovery => {
+                    unreachable!("no reason to stay behind")
+                }
+            }
+        }
+        if let Some(rebuild) = rebuild {
+            for host in rebuild.standbys.iter().chain([&rebuild.upstream]) {
+                self.restart(*host, Mono(u64::MAX));
+            }
+            self.rebuild = Some(rebuild);
+        }
+        self.judge_again();
+    }
+
+    /// A transaction on the primary that only writes WAL, as any work would.
+    pub(super) fn write_a_record(&mut self) {
+        let statement = Statement::EmitMessage {
+            transactional: true,
+            prefix: String::from("walsim"),
+            content: bytes::Bytes::from_static(b"quiescence"),
+        };
+        self.ask(0, statement);
+    }
+
+    fn make_slot(&mut self, host: usize, name: String) {
+        let (reserve_wal, temporary) = (true, false);
+        let statement = SlotStatement::Create {
+            name,
+            reserve_wal,
+            temporary,
+        };
+        self.ask(host, Statement::Slot(statement));
+    }
+
+    fn restart(&mut self, host: usize, at: Mono) {
+        self.hosts[host].boots_at = Some(at);
+        self.shut_down(host, ShutdownMode::Fast);
+    }
+
+    /// Takes the next stage once it can. True while a rebuild is under way.
+    pub(super) fn goes_on_rebuilding(&mut self) -> bool {
+        let Some(mut rebuild) = self.rebuild.take() else {
+            return false;
+        };
+        let is_up = |host: &usize| self.hosts[*host].node.is_some();
+        match rebuild.stage {
+            Stage::Stopping => {
+                if !is_up(&rebuild.upstream) && !rebuild.standbys.iter().any(is_up) {
+                    for host in &rebuild.standbys {
+                        self.copy(*host, rebuild.upstream);
+                    }
+                    self.start(rebuild.upstream);
+                    rebuild.stage = Stage::Copied;
+                }
+            }
+            Stage::Copied => {
+                if is_up(&rebuild.upstream) && self.hosts[rebuild.upstream].ready {
+                    for host in &rebuild.standbys {
+                        self.renew_slot(*host, rebuild.upstream);
+                    }
+                    rebuild.stage = Stage::Slots;
+                }
+            }
+            Stage::Slots => {
+                if self.clients.are_idle() {
+                    for host in rebuild.standbys {
+                        self.start(host);
+                    }
+                    self.judge_again();
+                    return true;
+                }
+            }
+        }
+        self.rebuild = Some(rebuild);
+        true
+    }
+
+    /// A cold copy, without slots (those of another server), to be a standby.
+    fn copy(&mut self, host: usize, upstream: usize) {
+        let source = &self.hosts[upstream].disk;
+        let capacity = self.hosts[host].disk.space().1.max(2 * source.space().0);
+        let mut disk = source.copy_without(self.hosts[host].index, capacity, "pg_replslot");
+        disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
+        self.hosts[host].disk = disk;
+        self.referee.rebuilt(host, upstream);
+        self.tell(Some(host), "rebuilt from a cold copy of its upstream");
+    }
+
+    /// A slot that was made before the copy may lie beyond a limit by the time the standby comes back.
+    fn renew_slot(&mut self, host: usize, upstream: usize) {
+        let name = self.hosts[host].plan.settings.primary_slot_name.clone();
+        let Some(node) = self.hosts[upstream]
+            .node
+            .as_ref()
+            .filter(|_| !name.is_empty())
+        else {
+            return;
+        };
+        if node.view().shmem().slots.find(&name).is_some() {
+            let drop = SlotStatement::Drop(name.clone());
+            self.ask(upstream, Statement::Slot(drop));
+        }
+        self.make_slot(upstream, name);
+    }
+
+    fn start(&mut self, host: usize) {
+        let at = self.now.after_us(OFF_US);
+        self.hosts[host].boots_at = Some(at);
+        self.at(at, Event::Boot(host));
+    }
+}
