@@ -307,7 +307,7 @@ fn expect(row: &Spanned<rows::ExpectRow>) -> Read<Expect> {
         excuses: row.excuses.iter().map(excuse).collect::<Read<_>>()?,
     };
     if expect.bug.is_some() && expect.invariants.is_empty() {
-        let message = "a bug goes with the invariants that it violates";
+        let message = "a bug and the invariants that it violates belong together";
         return Err(PlanError::new(span, "one without the other", message)
             .help("write `invariant` too; without `bug`, the run itself must violate it"));
     }

@@ -114,6 +114,6 @@ mod tests {
         assert_eq!(at(10, &counts), []);
         (0..200).for_each(|_| counts.add(&run));
         assert_eq!(at(2000, &counts), [Excuse::StaleWal]);
-        assert_eq!(at(20_000, &counts), []);
+        assert_eq!(at(200_000, &counts), []);
     }
 }
