@@ -47,6 +47,7 @@ const AWAITING: &[(Bug, &str)] = &[
     (Bug::FailedCheckpointReportedDone, "CHECKPOINT"),
     (Bug::StaleTailInLastPage, "CHAIN"),
     (Bug::SwitchBreaksChain, "CHAIN"),
+    (Bug::PageChangedWithoutRegisteredBlock, "FPI"),
 ];
 
 /// Codes of such checks.
@@ -238,6 +239,10 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
         Bug::SwitchBreaksChain => (
             &["CHAIN", "LIVE", "LOCAL", "PREFIX", "RECOVER", "REPLAY"],
             "the record after a switch that fills its segment has a wrong back link",
+        ),
+        Bug::PageChangedWithoutRegisteredBlock => (
+            &["PAGE", "FPI"],
+            "a page that a record changes without a reference to it gets no image, and a torn write of it stays",
         ),
         Bug::RedoForgetsDirty => (
             &["PAGE"],

@@ -1,5 +1,6 @@
 //! Changing a page under Generic WAL. Mirrors GenericXLogFinish of generic_xlog.c for one page.
 
+use super::heap::link;
 use super::xlog_insert::{Insertion, RegisteredBuffer, XLogInsert};
 use crate::base::{Lsn, Xid};
 use crate::call::{LogEvent, Poll};
@@ -17,6 +18,8 @@ use alloc::vec::Vec;
 pub struct GenericXLogFinish {
     buffer: BufId,
     insert: XLogInsert,
+    /// The planted bug alone: a page that the record changes and does not name.
+    unregistered: Option<BufId>,
 }
 
 impl GenericXLogFinish {
@@ -51,7 +54,26 @@ impl GenericXLogFinish {
         Self {
             buffer,
             insert: XLogInsert::new(record),
+            unregistered: None,
         }
+    }
+
+    /// The planted bug: a second page, pinned and locked as well, is changed, and redo must find it by the record's
+    /// data. Before 17.11 and 18.6 bits of the visibility map were cleared like that: without a registered block there
+    /// is no image of the page.
+    #[must_use]
+    pub fn with_unregistered(mut self, cx: &mut Cx<'_>, other: BufId, to: u32) -> Self {
+        let mut page = buffer::page(cx, other).to_vec();
+        if link(&mut page, to) {
+            buffer::modify(cx, other, page);
+            self.unregistered = Some(other);
+            let tag = cx.shmem.buffers.pool[usize::from(other)].tag;
+            let block = tag.expect("a pinned buffer holds a page").block;
+            self.insert.set_main(block.to_le_bytes().to_vec());
+        } else {
+            buffer::unlock_release(cx, other);
+        }
+        self
     }
 
     /// The record's end.
@@ -64,6 +86,10 @@ impl GenericXLogFinish {
             Err(e) => return Poll::Ready(Err(e.in_critical_section())),
         };
         buffer::set_lsn(cx, self.buffer, inserted.end);
+        if let Some(other) = self.unregistered.take() {
+            buffer::set_lsn(cx, other, inserted.end);
+            buffer::unlock_release(cx, other);
+        }
         Poll::Ready(Ok(inserted.end))
     }
 }

@@ -7,7 +7,7 @@
 use super::clog::ClogStatus;
 use super::generic_xlog::GenericXLogFinish;
 use crate::access::buffers::ReadBuffer;
-use crate::base::{Lsn, Xid};
+use crate::base::{Bug, Lsn, Xid};
 use crate::call::{LogEvent, Message, Place, Poll, SqlState, Yield};
 use crate::shmem::{BufId, BufTag, LockId, LockMode, XactStatus};
 use crate::storage::buffer::{self, ReadMode};
@@ -128,10 +128,15 @@ enum InsertPhase {
     Blocks(RelationBlocks),
     Target(ReadBuffer),
     LockTarget(BufId),
-    LockExtension { full: u32 },
+    LockExtension {
+        full: u32,
+    },
     Extend(ReadBuffer),
     LockExtended(BufId),
     Insert(BufId),
+    /// The planted bug alone: the block before gets a link to the new one.
+    ReadPrevious(BufId, ReadBuffer),
+    LockPrevious(BufId, BufId),
     Log(BufId, GenericXLogFinish),
 }
 
@@ -174,7 +179,7 @@ impl HeapInsert {
                     ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
                     let page = DataPage::new(buffer::page(cx, buffer));
                     if page.is_new() || page.free_space() >= self.aligned_len() {
-                        self.phase = InsertPhase::Insert(buffer);
+                        self.phase = self.has_room(cx, buffer);
                         continue;
                     }
                     let tag = cx.shmem.buffers.pool[usize::from(buffer)].tag;
@@ -212,11 +217,22 @@ impl HeapInsert {
                     // Before the extension lock goes, so that nobody fills the page first.
                     ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
                     cx.release(extension);
-                    self.phase = InsertPhase::Insert(buffer);
+                    self.phase = self.has_room(cx, buffer);
                 }
                 InsertPhase::Insert(buffer) => {
                     let buffer = *buffer;
-                    let log = self.insert(cx, buffer);
+                    let log = self.insert(cx, buffer, None);
+                    self.phase = InsertPhase::Log(buffer, log);
+                }
+                InsertPhase::ReadPrevious(buffer, read) => {
+                    let buffer = *buffer;
+                    let previous = ready_ok!(read.poll(cx));
+                    self.phase = InsertPhase::LockPrevious(buffer, previous);
+                }
+                InsertPhase::LockPrevious(buffer, previous) => {
+                    let (buffer, previous) = (*buffer, *previous);
+                    ready!(cx.acquire(LockId::BufferContent(previous), LockMode::Exclusive));
+                    let log = self.insert(cx, buffer, Some(previous));
                     self.phase = InsertPhase::Log(buffer, log);
                 }
                 InsertPhase::Log(buffer, log) => {
@@ -260,8 +276,21 @@ impl HeapInsert {
         self.tuple_len().next_multiple_of(8)
     }
 
+    /// A new page is the only one that the insertion changes: a second one would have to be registered, too.
+    fn has_room(&self, cx: &mut Cx<'_>, buffer: BufId) -> InsertPhase {
+        let pool = &cx.shmem.buffers.pool[usize::from(buffer)];
+        let tag = pool.tag.expect("a pinned buffer holds a page");
+        let first = tag.block == 0 || !DataPage::new(&pool.page).is_new();
+        if first || !cx.planted(Bug::PageChangedWithoutRegisteredBlock) {
+            return InsertPhase::Insert(buffer);
+        }
+        let block = tag.block - 1;
+        let read = ReadBuffer::new(BufTag { block, ..tag }, ReadMode::Normal);
+        InsertPhase::ReadPrevious(buffer, read)
+    }
+
     /// Adds the tuple to a copy of the page. One that is all zeros, fresh or left by a crash, is initialised first.
-    fn insert(&self, cx: &mut Cx<'_>, buffer: BufId) -> GenericXLogFinish {
+    fn insert(&self, cx: &mut Cx<'_>, buffer: BufId, previous: Option<BufId>) -> GenericXLogFinish {
         let old = &cx.shmem.buffers.pool[usize::from(buffer)];
         let block = old.tag.expect("a pinned buffer holds a page").block;
         let is_new = DataPage::new(&old.page).is_new();
@@ -275,8 +304,28 @@ impl HeapInsert {
         let tuple = self.row.tuple(self.xid, block, item);
         let added = data_page::add_item(&mut page, &tuple);
         assert_eq!(added, Some(item), "the tuple was found to fit");
-        GenericXLogFinish::new(cx, buffer, page, self.xid, is_new)
+        let finish = GenericXLogFinish::new(cx, buffer, page, self.xid, is_new);
+        match previous {
+            Some(previous) => finish.with_unregistered(cx, previous, block),
+            None => finish,
+        }
     }
+}
+
+/// Lets the first tuple of a page point to a tuple of another block (`t_ctid`), as an update would. False if there is
+/// none.
+pub fn link(page: &mut [u8], to: u32) -> bool {
+    let pointer = page.get(HEADER_LEN..HEADER_LEN + 4);
+    let pointer = pointer.and_then(|bytes| bytes.try_into().ok());
+    let offset = pointer.map_or(0, |bytes| u32::from_le_bytes(bytes) & 0x7FFF) as usize;
+    let [b0, b1, b2, b3] = to.to_be_bytes();
+    let ctid = [b1, b0, b3, b2, 1, 0];
+    let place = page.get_mut(offset + 12..offset + 12 + ctid.len());
+    let Some(place) = place.filter(|_| offset >= HEADER_LEN) else {
+        return false;
+    };
+    place.copy_from_slice(&ctid);
+    true
 }
 
 /// Which transactions a statement sees (`SnapshotData`).

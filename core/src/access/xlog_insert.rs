@@ -130,6 +130,11 @@ impl XLogInsert {
         }
     }
 
+    /// Gives the record other main data, before it is inserted.
+    pub(super) fn set_main(&mut self, main: Vec<u8>) {
+        self.insertion.main = main;
+    }
+
     /// # Errors
     /// WAL that cannot be written, as a PANIC.
     ///

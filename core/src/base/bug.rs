@@ -112,6 +112,9 @@ named! {
         SwitchBreaksChain = "switch-breaks-chain",
         /// Redo of a page delta leaves the buffer clean; before 15.18 and 18.4 one kind of redo did (MarkBufferDirty).
         RedoForgetsDirty = "redo-forgets-dirty",
+        /// A record changes two pages and registers the first alone; before 17.11 and 18.6 some did with the visibility map
+        /// (XLogRegisterBuffer).
+        PageChangedWithoutRegisteredBlock = "page-changed-without-registered-block",
     }
 }
 

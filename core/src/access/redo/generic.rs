@@ -1,5 +1,6 @@
 //! Page deltas. Mirrors generic_redo of generic_xlog.c.
 
+use super::super::heap;
 use super::block::{ReadBufferForRedo, RedoAction};
 use crate::base::Bug;
 use crate::call::{LogEvent, Message, Poll, SqlState};
@@ -8,7 +9,7 @@ use crate::shmem::BufId;
 use crate::storage::buffer;
 use crate::sys::Cx;
 use crate::wire::generic;
-use crate::wire::record::Record;
+use crate::wire::record::{BlockRef, Record};
 use alloc::vec::Vec;
 
 /// All pages of the record stay locked until all are changed, so that nobody sees a part of it.
@@ -61,11 +62,61 @@ impl GenericRedo {
             self.read = None;
             self.next += 1;
         }
+        if let Some((first, block)) = unregistered(record)
+            && cx.planted(Bug::PageChangedWithoutRegisteredBlock)
+        {
+            ready_ok!(self.link(cx, record, first, block));
+        }
         for buffer in self.locked.drain(..) {
             buffer::unlock_release(cx, buffer);
         }
         Poll::Ready(Ok(()))
     }
+}
+
+impl GenericRedo {
+    /// The planted bug: the page that the record changes without a reference to it.
+    fn link(
+        &mut self,
+        cx: &mut Cx<'_>,
+        record: &Record,
+        first: &BlockRef,
+        block: u32,
+    ) -> Poll<Result<(), LogEvent>> {
+        let other = BlockRef {
+            block,
+            image: None,
+            will_init: false,
+            ..first.clone()
+        };
+        let read = match &mut self.read {
+            Some(read) => read,
+            None => match ReadBufferForRedo::new(record, &other) {
+                Ok(read) => self.read.insert(read),
+                Err(e) => return Poll::Ready(Err(e)),
+            },
+        };
+        match ready_ok!(read.poll(cx, record, &other)) {
+            RedoAction::NeedsRedo(buffer) => {
+                let mut page = buffer::page(cx, buffer).to_vec();
+                if heap::link(&mut page, first.block) {
+                    buffer::modify(cx, buffer, page);
+                    buffer::set_lsn(cx, buffer, record.end);
+                }
+                self.locked.push(buffer);
+            }
+            RedoAction::Done(buffer) | RedoAction::Restored(buffer) => self.locked.push(buffer),
+            RedoAction::NotFound => {}
+        }
+        self.read = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The first block of the record, and the one that its main data tell.
+fn unregistered(record: &Record) -> Option<(&BlockRef, u32)> {
+    let main: [u8; 4] = record.main.as_ref().try_into().ok()?;
+    Some((record.blocks.first()?, u32::from_le_bytes(main)))
 }
 
 fn bad(record: &Record) -> LogEvent {
