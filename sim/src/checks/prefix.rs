@@ -53,7 +53,8 @@ impl Check for Prefix {
             | Change::Received(..)
             | Change::Slots
             | Change::Pages(_)
-            | Change::Checkpoint(_) => Ok(()),
+            | Change::Checkpoint(_)
+            | Change::Records(_) => Ok(()),
         }
     }
 

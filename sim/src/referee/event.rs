@@ -87,6 +87,8 @@ pub enum ChangeKind {
     Pages,
     /// A checkpoint or a restartpoint has ended well.
     Checkpoint,
+    /// Records of the ledger have become whole: they were flushed, or crash recovery of a primary has found them.
+    Records,
 }
 
 /// The operations on files that are shown, and when in their lives.
@@ -502,6 +504,7 @@ impl Display for ChangeKind {
             Self::Slots => "replication slots",
             Self::Pages => "data pages",
             Self::Checkpoint => "completed checkpoint",
+            Self::Records => "WAL records flushed first",
         })
     }
 }

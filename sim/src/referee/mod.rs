@@ -19,9 +19,10 @@ pub use event::{
     Step, WireEnd, WireMessage, Written,
 };
 pub use knowledge::{
-    CheckpointEnd, Committed, Difference, FIRST_TIMELINE, Flushed, Knowledge, Least, Ledger,
-    Limits, Orders, Placed, Received, Replayed, Saved, Sent, SlotChange, WalFault, Window, horizon,
-    is_disk_failure, relation_of, relation_path, segment_of, slot_name_of, slot_on_disk,
+    BlockId, CheckpointEnd, Committed, Difference, FIRST_TIMELINE, Flushed, Knowledge, Least,
+    Ledger, Limits, Logged, LoggedBlock, Orders, Placed, Received, Replayed, Saved, Sent,
+    SlotChange, WalFault, Window, horizon, is_disk_failure, relation_of, relation_path, segment_of,
+    slot_name_of, slot_on_disk,
 };
 pub use violation::Violation;
 
@@ -58,6 +59,8 @@ pub enum Change<'a> {
     Pages(&'a [PageChange]),
     /// [`ChangeKind::Checkpoint`]
     Checkpoint(&'a CheckpointEnd),
+    /// [`ChangeKind::Records`]
+    Records(&'a [Logged]),
 }
 
 /// All checks of a run, and what they know.
@@ -237,6 +240,9 @@ impl Referee {
         }
         if let Some(end) = &changes.checkpoint {
             tell(ChangeKind::Checkpoint, Change::Checkpoint(end));
+        }
+        if !changes.records.is_empty() {
+            tell(ChangeKind::Records, Change::Records(&changes.records));
         }
     }
 

@@ -135,6 +135,32 @@ impl Ledger {
         }
     }
 
+    /// Up to where its whole records reach.
+    pub(super) const fn walked(&self) -> Lsn {
+        self.walked
+    }
+
+    /// So many bytes of a record that starts there, without the headers of the pages that it crosses; `None` if the ledger
+    /// ends before.
+    #[must_use]
+    pub fn bytes_of(&self, start: Lsn, len: usize) -> Option<Vec<u8>> {
+        let page = u64::from(self.geometry.wal_page);
+        let mut bytes = Vec::with_capacity(len);
+        let mut at = start;
+        while bytes.len() < len {
+            at = skip_header(&self.geometry, at);
+            let in_page = usize::try_from(self.geometry.page_start(at) + page - at).ok()?;
+            let piece = in_page.min(len - bytes.len());
+            if at + piece as u64 > self.end {
+                return None;
+            }
+            let (chunk, within) = self.place(at);
+            bytes.extend_from_slice(self.chunks[chunk].get(within..within + piece)?);
+            at += piece as u64;
+        }
+        Some(bytes)
+    }
+
     /// The first place where these bytes are not those of the ledger. What lies outside of it differs from nothing, and
     /// behind a segment switch anything may stand: nobody reads it. A standby whose connection ends behind the switch
     /// goes on with the next segment, so that a recycled file keeps its old bytes there.

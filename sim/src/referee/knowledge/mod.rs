@@ -8,6 +8,7 @@ pub(crate) mod control_file;
 mod horizon;
 mod ledger;
 mod pages;
+mod records;
 mod slots;
 mod wal;
 pub(crate) mod wal_files;
@@ -17,6 +18,7 @@ pub use commits::Committed;
 pub use horizon::{Least, Limits, horizon};
 pub use ledger::{Ledger, Placed};
 pub use pages::{relation_of, relation_path};
+pub use records::{BlockId, Logged, LoggedBlock};
 pub use slots::{SlotChange, slot_name_of, slot_on_disk};
 pub use wal::{Difference, Flushed, Replayed, WalFault};
 
@@ -30,6 +32,7 @@ use crate::plan::Plan;
 use checkpoints::Checkpoints;
 use commits::Commits;
 use pages::TornPages;
+use records::Shown;
 use slots::Slots;
 use std::collections::BTreeMap;
 use walsim_core::base::{
@@ -52,6 +55,7 @@ pub struct Knowledge {
     geometry: Geometry,
     /// By timeline; empty before the first step.
     ledgers: BTreeMap<TimelineId, Ledger>,
+    shown: Shown,
     nodes: Vec<Node>,
     marks: MarkSet,
 }
@@ -108,6 +112,7 @@ pub(crate) struct Changes {
     pub(crate) slots: SlotChange,
     pub(crate) checkpoint: Option<CheckpointEnd>,
     pub(crate) opened: Option<PmState>,
+    pub(crate) records: Vec<Logged>,
 }
 
 /// How far a walsender has sent.
@@ -132,6 +137,7 @@ impl Knowledge {
             version: settings.pg_version,
             geometry,
             ledgers: BTreeMap::new(),
+            shown: Shown::default(),
             nodes: vec![node; plan.nodes.len()],
             marks: MarkSet::default(),
         }
@@ -355,11 +361,17 @@ impl Knowledge {
         let node = &mut self.nodes[step.site.host];
         node.recovery = shmem.recovery.state;
         let (flushed, replayed) = node.wal.step(step, ledger);
+        let records = if flushed.is_some() || replayed.is_some() {
+            self.shown.new_records(ledger)
+        } else {
+            Vec::new()
+        };
         let slots = node.slots.step(step);
         let mut changes = Changes {
             flushed,
             replayed,
             slots,
+            records,
             ..Changes::default()
         };
         if node.wal.applied.is_valid()
