@@ -3,7 +3,7 @@
 #![cfg(feature = "planted-bugs")]
 
 use walsim::checks::{BITES, Bite, Plant, built_in, without};
-use walsim::plan::{Profile, generate};
+use walsim::plan::{Plan, Profile, Scenario, generate};
 use walsim::referee::{
     About, Check, ClientAct, ClientEvent, ClientKind, Knowledge, Promise, Ruling, Subscription,
 };
@@ -192,16 +192,24 @@ fn all_but(row: &Bite) -> Vec<Box<dyn Check>> {
     built_in().into_iter().map(without).collect()
 }
 
+/// The plan of a scenario.
+fn scenario(name: &str) -> Plan {
+    let path = format!("{}/../scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).expect("the scenario exists");
+    Scenario::parse(&text, name).expect("a good plan").plan
+}
+
 /// With the subscription the violation is reported; without it exactly that goes unnoticed, whatever follows from it.
 #[test]
 fn a_subscription_that_is_switched_off_is_missed() {
     for row in &BITES {
-        let Some(Plant { bug, from }) = row.planted else {
+        let Some(Plant { bug, from, play }) = row.planted else {
             continue;
         };
         let planted = Planted::NONE.with(bug);
-        let bites = (from..from + SEEDS).any(|seed| {
-            let plan = generate(Profile::Default, seed);
+        let seeds = if play.is_some() { 1 } else { SEEDS };
+        let bites = (from..from + seeds).any(|seed| {
+            let plan = play.map_or_else(|| generate(Profile::Default, seed), scenario);
             let whole = run(&plan, planted, false);
             let Some(violation) = reported(&whole).filter(|violation| violation.code == row.code)
             else {

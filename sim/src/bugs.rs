@@ -30,7 +30,6 @@ const AWAITING: &[(Bug, &str)] = &[
     (Bug::CheckpointDropsAbsentSlots, "slot lives"),
     (Bug::InvalidSlotStreamed, "invalid slot"),
     (Bug::DroppedSlotWritten, "one owner"),
-    (Bug::WalKeepSizeIgnored, "KEEP"),
     (Bug::ApplyReportedBeforeReplay, "REPORT"),
     (Bug::FlushReportedBeforeFsync, "REPORT"),
     (Bug::AckServerEndOfWal, "REPORT"),
@@ -52,13 +51,12 @@ const AWAITING: &[(Bug, &str)] = &[
 
 /// Codes of such checks.
 #[cfg(test)]
-const AWAITED_CODES: [&str; 11] = [
+const AWAITED_CODES: [&str; 10] = [
     "CHAIN",
     "CHECKPOINT",
     "CLOG",
     "FPI",
     "HEALTHY",
-    "KEEP",
     "OWNER",
     "PROMPT",
     "REPORT",

@@ -18,18 +18,43 @@ pub struct Bite {
     pub planted: Option<Plant>,
 }
 
-/// A planted bug, and a seed of profile `default` at or soon after which it does its harm.
+/// A planted bug, and a seed of profile `default` at or soon after which it does its harm, or a plan that shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plant {
     /// Which.
     pub bug: Bug,
     /// The seed from which it is looked for.
     pub from: u64,
+    /// The scenario that shows it, if seeds hardly reach it.
+    pub play: Option<&'static str>,
 }
 
 /// With a violation that is planted.
 const fn bite(code: &'static str, subscription: Subscription, bug: Bug, from: u64) -> Bite {
-    let planted = Some(Plant { bug, from });
+    let planted = Some(Plant {
+        bug,
+        from,
+        play: None,
+    });
+    Bite {
+        code,
+        subscription,
+        planted,
+    }
+}
+
+/// With a violation that a scenario shows.
+const fn played(
+    code: &'static str,
+    subscription: Subscription,
+    bug: Bug,
+    play: &'static str,
+) -> Bite {
+    let planted = Some(Plant {
+        bug,
+        from: 0,
+        play: Some(play),
+    });
     Bite {
         code,
         subscription,
@@ -46,8 +71,11 @@ const fn awaited(code: &'static str, subscription: Subscription) -> Bite {
     }
 }
 
+const LAST_PAGE: &str = "last-page-is-cleared-after-a-crash";
+const FAILED_CHECKPOINT: &str = "failed-checkpoint-is-an-error";
+
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 26] = [
+pub const BITES: [Bite; 28] = [
     awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
     awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
     awaited(
@@ -125,6 +153,18 @@ pub const BITES: [Bite; 26] = [
         Subscription::Change(ChangeKind::Checkpoint),
         Bug::SlotAdvanceNotDirtied,
         7,
+    ),
+    bite(
+        "KEEP",
+        Subscription::Step(&[Role::Checkpointer]),
+        Bug::WalKeepSizeIgnored,
+        0,
+    ),
+    bite(
+        "KEEP",
+        Subscription::Disk(DiskKind::Remove, FileClass::Wal),
+        Bug::WalKeepSizeIgnored,
+        0,
     ),
     awaited("PAGE", Subscription::Change(ChangeKind::Pages)),
     awaited(

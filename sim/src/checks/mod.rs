@@ -5,6 +5,7 @@
 
 mod bites;
 mod durable;
+mod keep;
 mod live;
 mod local;
 mod mono;
@@ -37,6 +38,7 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(slot::Slot::default()),
         Box::new(mono::Mono::default()),
         Box::new(retain::Retain),
+        Box::new(keep::Keep::default()),
         Box::new(page::Page::default()),
     ]
 }

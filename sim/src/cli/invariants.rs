@@ -24,8 +24,10 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> Outcome {
     match command {
         Command::List => {
+            let codes = invariants().iter().map(|invariant| invariant.code.len());
+            let width = codes.max().unwrap_or_default();
             for invariant in invariants() {
-                say!("{:8} {}", invariant.code, invariant.statement);
+                say!("{:width$}  {}", invariant.code, invariant.statement);
             }
         }
         Command::Show { id } => show(id)?,

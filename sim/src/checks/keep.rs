@@ -1,0 +1,160 @@
+//! KEEP: the WAL that wal_keep_size asks for is not removed.
+
+use crate::referee::{
+    About, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise, Ruling, Site, Step,
+    Subscription, control_file, segment_of,
+};
+use walsim_core::base::{Geometry, Lsn, SegmentNo};
+use walsim_core::shmem::Role;
+
+const ABOUT: About = About {
+    code: "KEEP",
+    promise: Promise::Safety,
+    statement: "A checkpoint removes no WAL that wal_keep_size asks for.",
+    details: "A checkpoint or restartpoint removes or recycles no segment number >= max(1, cur - floor(wal_keep_size /\n\
+              segment)), cur = segment of the end of its checkpoint record (restartpoint: of max(received flush,\n\
+              replayed)), with the value its process had loaded when it computed the horizon. Judged at the unlink\n\
+              or rename, never by what exists: what went before the setting was raised stays gone; a size below one\n\
+              segment keeps nothing; segment 0 is never kept; removal by other processes is outside.",
+    source: "KeepLogSeg counts back from the end of WAL that CreateCheckPoint and CreateRestartPoint give to it, and\n\
+             RemoveOldXlogFiles goes up to the segment before (xlog.c)",
+};
+
+const SUBSCRIPTIONS: [Subscription; 2] = [
+    Subscription::Step(&[Role::Checkpointer]),
+    Subscription::Disk(DiskKind::Remove, FileClass::Wal),
+];
+
+/// Of each node the checkpoint that is under way.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Keep {
+    nodes: PerNode<Under>,
+}
+
+/// What a checkpoint may have seen between its control file update and its first removal: the horizon is computed there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+struct Under {
+    /// Start of the server, checkpoints begun, and the checkpoint that the control file names.
+    which: (u32, u32, Lsn),
+    /// The least `wal_keep_size`.
+    size: Option<u64>,
+    /// The highest end of WAL, on a standby.
+    end: Lsn,
+    removing: bool,
+}
+
+impl Check for Keep {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn after_step(&mut self, step: &Step<'_>, _: &Knowledge) -> Ruling {
+        let shmem = step.view.shmem();
+        let which = (
+            step.site.boot,
+            shmem.checkpointer.started,
+            shmem.control.checkpoint,
+        );
+        let end = shmem.walrcv.flushed_upto;
+        let end = end.max(shmem.recovery.last_replayed_end);
+        self.nodes
+            .of(step.site.host)
+            .saw(which, shmem.settings.wal_keep_size, end);
+        Ok(())
+    }
+
+    fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
+        let geometry = known.geometry();
+        let role = event.pid.and_then(|pid| event.view?.role(pid));
+        let (Some(Role::Checkpointer), Some((_, segment))) =
+            (role, segment_of(geometry, event.path))
+        else {
+            return Ok(());
+        };
+        let under = self.nodes.of(event.site.host);
+        under.removing = true;
+        let (Some(size), Some(control)) = (under.size, known.control(event.site.host)) else {
+            return Ok(());
+        };
+        // On a standby the record lies before the end, on a primary nothing was received or replayed after it.
+        let end = control_file::checkpoint_end(event.disk, geometry, control.checkpoint);
+        removed(event.site, geometry, segment, size, end.max(under.end))
+    }
+}
+
+impl Under {
+    fn saw(&mut self, which: (u32, u32, Lsn), size: u64, end: Lsn) {
+        if self.which != which {
+            *self = Self {
+                which,
+                ..Self::default()
+            };
+        }
+        if !self.removing {
+            self.size = Some(self.size.map_or(size, |least| least.min(size)));
+            self.end = self.end.max(end);
+        }
+    }
+}
+
+/// The checkpointer removes or recycles a segment.
+fn removed(site: Site<'_>, geometry: &Geometry, segment: SegmentNo, size: u64, end: Lsn) -> Ruling {
+    let segments = size / u64::from(geometry.segment);
+    let first = geometry.segment_of(end).0.saturating_sub(segments).max(1);
+    if segments == 0 || segment.0 < first {
+        return Ok(());
+    }
+    let message = "a checkpoint removes WAL that wal_keep_size asks for";
+    let (removed, first) = (
+        geometry.segment_start(segment),
+        geometry.segment_start(SegmentNo(first)),
+    );
+    Err(site.violation(
+        ABOUT.code,
+        message,
+        &[
+            ("removed", &removed),
+            ("kept from", &first),
+            ("wal_keep_size in segments", &segments),
+            ("end of WAL", &end),
+        ],
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::referee::testing::{SITE, TINY};
+
+    #[test]
+    fn what_the_size_covers_is_kept() {
+        let end = Lsn(9 * 1024 + 100);
+        let judge = |segment, size| removed(SITE, &TINY, SegmentNo(segment), size, end).is_ok();
+        assert!(judge(6, 2 * 1024));
+        assert!(!judge(7, 2 * 1024));
+        assert!(!judge(8, 2 * 1024));
+        assert!(judge(8, 1023), "less than a segment keeps nothing");
+        assert!(judge(6, 3 * 1024 - 1), "whole segments");
+        assert!(judge(0, 90 * 1024), "segment 0 is never kept");
+        assert!(!judge(1, 90 * 1024));
+    }
+
+    /// A reload between the horizon and the removal changes nothing, nor does WAL that comes meanwhile.
+    #[test]
+    fn what_is_set_after_the_horizon_does_not_count() {
+        let mut under = Under::default();
+        let which = (1, 1, Lsn(1024));
+        under.saw(which, 0, Lsn(5000));
+        under.saw(which, 4096, Lsn(4000));
+        assert_eq!((under.size, under.end), (Some(0), Lsn(5000)));
+        under.removing = true;
+        under.saw(which, 0, Lsn(9000));
+        assert_eq!(under.end, Lsn(5000));
+        under.saw((1, 2, Lsn(1024)), 4096, Lsn(4000));
+        assert_eq!((under.size, under.end), (Some(4096), Lsn(4000)));
+    }
+}
