@@ -39,23 +39,18 @@ const AWAITING: &[(Bug, &str)] = &[
     (Bug::ReceiverNeverGivesUp, "STUCK"),
     (Bug::ClogBeforeWal, "CLOG"),
     (Bug::XidEndsBeforeStatus, "xid visibility"),
-    (Bug::RedoPointerNotRechecked, "FPI"),
-    (Bug::ImageDecisionOffByOne, "FPI"),
-    (Bug::RedoPointerPublishedLate, "FPI"),
     (Bug::WalAfterShutdownCheckpoint, "CHAIN"),
     (Bug::FailedCheckpointReportedDone, "CHECKPOINT"),
     (Bug::StaleTailInLastPage, "CHAIN"),
     (Bug::SwitchBreaksChain, "CHAIN"),
-    (Bug::PageChangedWithoutRegisteredBlock, "FPI"),
 ];
 
 /// Codes of such checks.
 #[cfg(test)]
-const AWAITED_CODES: [&str; 10] = [
+const AWAITED_CODES: [&str; 9] = [
     "CHAIN",
     "CHECKPOINT",
     "CLOG",
-    "FPI",
     "HEALTHY",
     "OWNER",
     "PROMPT",

@@ -75,7 +75,7 @@ const LAST_PAGE: &str = "last-page-is-cleared-after-a-crash";
 const FAILED_CHECKPOINT: &str = "failed-checkpoint-is-an-error";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 28] = [
+pub const BITES: [Bite; 31] = [
     awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
     awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
     awaited(
@@ -165,6 +165,24 @@ pub const BITES: [Bite; 28] = [
         Subscription::Disk(DiskKind::Remove, FileClass::Wal),
         Bug::WalKeepSizeIgnored,
         0,
+    ),
+    bite(
+        "FPI",
+        Subscription::Change(ChangeKind::Records),
+        Bug::RedoPointerNotRechecked,
+        6,
+    ),
+    bite(
+        "FPI",
+        Subscription::Change(ChangeKind::Pages),
+        Bug::PageChangedWithoutRegisteredBlock,
+        0,
+    ),
+    bite(
+        "FPI",
+        Subscription::Disk(DiskKind::Sync, FileClass::Control),
+        Bug::ImageDecisionOffByOne,
+        1,
     ),
     awaited("PAGE", Subscription::Change(ChangeKind::Pages)),
     awaited(

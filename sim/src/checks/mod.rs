@@ -5,6 +5,7 @@
 
 mod bites;
 mod durable;
+mod fpi;
 mod keep;
 mod live;
 mod local;
@@ -39,6 +40,7 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(mono::Mono::default()),
         Box::new(retain::Retain),
         Box::new(keep::Keep::default()),
+        Box::new(fpi::Fpi::default()),
         Box::new(page::Page::default()),
     ]
 }

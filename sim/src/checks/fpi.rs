@@ -1,0 +1,283 @@
+//! FPI: the first change of a page after a redo point is logged with an image of the page.
+
+use crate::referee::{
+    About, BlockId, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, Logged,
+    LoggedBlock, PerNode, Promise, Ruling, Site, Step, Subscription, Violation,
+};
+use std::collections::BTreeSet;
+use walsim_core::base::Lsn;
+use walsim_core::shmem::{PageChange, RecoveryState};
+
+const ABOUT: About = About {
+    code: "FPI",
+    promise: Promise::Safety,
+    statement: "The first change of a page after a redo point is logged with an image of it.",
+    details: "A registered block of a relation page whose page LSN <= the redo pointer of the inserting server carries\n\
+              an image, unless redo makes the page anew (WILL_INIT) or page writes are off. From WAL: for each redo\n\
+              point of a completed checkpoint of this server life, the first record with start >= redo that\n\
+              registers the block. A record registers every page to which it gives its LSN. SLRU pages,\n\
+              LogicalMessage and the free space map have no images. After a promotion the redo pointer is that of\n\
+              the server's own last restartpoint: WAL before the switch is not judged by it.",
+    source: "XLogRecordAssemble compares page LSNs with RedoRecPtr, XLogInsertRecord compares again under the insertion\n\
+             lock, and CreateCheckPoint moves it under all of them (xloginsert.c, xlog.c); a torn page is repaired\n\
+             by nothing but its image",
+};
+
+const SUBSCRIPTIONS: [Subscription; 3] = [
+    Subscription::Change(ChangeKind::Records),
+    Subscription::Change(ChangeKind::Pages),
+    Subscription::Disk(DiskKind::Sync, FileClass::Control),
+];
+
+/// Of each node what its own records have registered.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Fpi {
+    nodes: PerNode<Inserting>,
+}
+
+/// A server that inserts WAL.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+struct Inserting {
+    /// The redo point of its last completed checkpoint.
+    redo: Option<Lsn>,
+    /// A redo point that it did not insert: that of a restartpoint.
+    foreign: Option<Lsn>,
+    /// Blocks that were registered since.
+    seen: BTreeSet<BlockId>,
+    /// Blocks in the order of their records, from the redo point on: the next one lies among them.
+    since: Vec<(Lsn, LoggedBlock)>,
+    /// Pages whose record is not flushed yet: its end, relation, and block.
+    changed: BTreeSet<(Lsn, u32, u32)>,
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    /// The first one after the redo point that registers the block has no image of it.
+    NoImage(Lsn, BlockId),
+    /// It has changed a page that it does not register.
+    NotRegistered(u32, u32),
+}
+
+impl Check for Fpi {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, known: &Knowledge) -> Ruling {
+        let host = step.site.host;
+        let shmem = step.view.shmem();
+        if known.recovery(host) != RecoveryState::Done || !shmem.xlog.full_page_writes {
+            return Ok(());
+        }
+        let node = self.nodes.of(host);
+        match change {
+            Change::Records(records) => records.iter().try_for_each(|record| {
+                let fault = node.logged(record);
+                fault.map_err(|fault| violation(step.site, record.start, fault))
+            }),
+            Change::Pages(pages) => {
+                node.changed(pages);
+                Ok(())
+            }
+            Change::Flushed(_)
+            | Change::Replayed(_)
+            | Change::Sent(_)
+            | Change::Received(..)
+            | Change::Slots
+            | Change::Checkpoint(_) => Ok(()),
+        }
+    }
+
+    /// The control file may name another checkpoint now.
+    fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
+        let host = event.site.host;
+        let redo = known
+            .control(host)
+            .map(|control| control.checkpoint_copy.redo);
+        let node = self.nodes.of(host);
+        match known.recovery(host) {
+            // Its shared memory is new, and it has inserted nothing yet.
+            RecoveryState::Crash => {
+                *node = Inserting {
+                    redo,
+                    ..Inserting::default()
+                };
+                Ok(())
+            }
+            RecoveryState::Archive => {
+                *node = Inserting {
+                    foreign: redo,
+                    ..Inserting::default()
+                };
+                Ok(())
+            }
+            RecoveryState::Done => {
+                let redo = redo.filter(|redo| node.foreign != Some(*redo));
+                let Some(redo) = redo.filter(|redo| node.redo != Some(*redo)) else {
+                    return Ok(());
+                };
+                let fault = node.completed(redo);
+                fault.map_err(|(at, fault)| violation(event.site, at, fault))
+            }
+        }
+    }
+}
+
+impl Inserting {
+    fn changed(&mut self, pages: &[PageChange]) {
+        let pages = pages.iter().filter(|page| page.lsn.is_valid());
+        self.changed
+            .extend(pages.map(|page| (page.lsn, page.tag.rel, page.tag.block)));
+    }
+
+    /// A record was flushed, so that all pages that it has changed were changed before.
+    fn logged(&mut self, record: &Logged) -> Result<(), Fault> {
+        while let Some((lsn, rel, block)) = self.changed.first().copied()
+            && lsn <= record.end
+        {
+            self.changed.pop_first();
+            let is_it = |id: &BlockId| id.rel.rel == rel && id.block == block && id.fork == 0;
+            let mut blocks = record.blocks.iter();
+            if lsn == record.end && !blocks.any(|block| is_it(&block.id)) {
+                return Err(Fault::NotRegistered(rel, block));
+            }
+        }
+        for block in record.blocks.iter().filter(|block| block.id.fork == 0) {
+            self.since.push((record.start, *block));
+            if let Some(redo) = self.redo
+                && record.start >= redo
+                && self.seen.insert(block.id)
+                && !block.whole
+            {
+                return Err(Fault::NoImage(redo, block.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// A checkpoint is complete.
+    fn completed(&mut self, redo: Lsn) -> Result<(), (Lsn, Fault)> {
+        self.redo = Some(redo);
+        self.since.retain(|(start, _)| *start >= redo);
+        self.seen.clear();
+        for (start, block) in &self.since {
+            if self.seen.insert(block.id) && !block.whole {
+                return Err((*start, Fault::NoImage(redo, block.id)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn violation(site: Site<'_>, record: Lsn, fault: Fault) -> Violation {
+    match fault {
+        Fault::NoImage(redo, id) => {
+            let message = "the first change of a page after a redo point has no image of it";
+            site.violation(
+                ABOUT.code,
+                message,
+                &[
+                    ("relation", &id.rel.rel),
+                    ("block", &id.block),
+                    ("record", &record),
+                    ("redo point", &redo),
+                ],
+            )
+        }
+        Fault::NotRegistered(rel, block) => {
+            let message = "a record has changed a page that it does not register";
+            site.violation(
+                ABOUT.code,
+                message,
+                &[("relation", &rel), ("block", &block), ("record", &record)],
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use walsim_core::base::Xid;
+    use walsim_core::shmem::BufTag;
+    use walsim_core::wire::record::{RelLocator, RmgrId};
+
+    fn record(start: u64, blocks: &[(u32, bool)]) -> Logged {
+        let rel = RelLocator {
+            spc: 1663,
+            db: 5,
+            rel: 16384,
+        };
+        let block = |(block, whole): &(u32, bool)| LoggedBlock {
+            id: BlockId {
+                rel,
+                fork: 0,
+                block: *block,
+            },
+            whole: *whole,
+        };
+        Logged {
+            start: Lsn(start),
+            end: Lsn(start + 8),
+            before: Lsn::INVALID,
+            prev: Lsn::INVALID,
+            xid: Xid(3),
+            rmid: RmgrId::GENERIC,
+            info: 0,
+            blocks: blocks.iter().map(block).collect(),
+        }
+    }
+
+    #[test]
+    fn the_first_change_after_a_redo_point_needs_an_image() {
+        let mut node = Inserting::default();
+        assert_eq!(
+            node.logged(&record(8, &[(1, false)])),
+            Ok(()),
+            "no redo point yet"
+        );
+        assert_eq!(node.completed(Lsn(16)), Ok(()));
+        assert_eq!(node.logged(&record(16, &[(1, true), (2, true)])), Ok(()));
+        assert_eq!(
+            node.logged(&record(24, &[(1, false)])),
+            Ok(()),
+            "the second"
+        );
+        let without = node.logged(&record(32, &[(3, false)]));
+        assert!(matches!(without, Err(Fault::NoImage(Lsn(16), _))));
+    }
+
+    /// A checkpoint that never completes moves the redo pointer of nothing; one that does is held against all records
+    /// since its redo point.
+    #[test]
+    fn a_redo_point_counts_once_its_checkpoint_is_complete() {
+        let mut node = Inserting::default();
+        node.completed(Lsn(16)).expect("nothing yet");
+        for (start, whole) in [(16, true), (24, false), (32, false)] {
+            assert_eq!(node.logged(&record(start, &[(1, whole)])), Ok(()));
+        }
+        let mut good = node.clone();
+        assert_eq!(good.completed(Lsn(40)), Ok(()), "all records lie before it");
+        let late = node.completed(Lsn(32));
+        assert!(matches!(late, Err((Lsn(32), Fault::NoImage(Lsn(32), _)))));
+    }
+
+    #[test]
+    fn a_page_that_a_record_changes_is_registered() {
+        let change = |lsn, block| PageChange {
+            tag: BufTag { rel: 16384, block },
+            buffer: 0,
+            lsn: Lsn(lsn),
+        };
+        let mut node = Inserting::default();
+        node.changed(&[change(16, 1), change(24, 2), change(24, 1)]);
+        assert_eq!(node.logged(&record(8, &[(1, true)])), Ok(()));
+        let other = node.logged(&record(16, &[(2, true)]));
+        assert_eq!(other, Err(Fault::NotRegistered(16384, 1)));
+    }
+}
