@@ -75,7 +75,7 @@ const LAST_PAGE: &str = "last-page-is-cleared-after-a-crash";
 const FAILED_CHECKPOINT: &str = "failed-checkpoint-is-an-error";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 31] = [
+pub const BITES: [Bite; 34] = [
     awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
     awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
     awaited(
@@ -87,6 +87,24 @@ pub const BITES: [Bite; 31] = [
         Subscription::EveryStep,
         Bug::LostWalreceiverStartRequest,
         7,
+    ),
+    bite(
+        "CHAIN",
+        Subscription::Change(ChangeKind::Records),
+        Bug::WalAfterShutdownCheckpoint,
+        4,
+    ),
+    played(
+        "CHAIN",
+        Subscription::Change(ChangeKind::Flushed),
+        Bug::StaleTailInLastPage,
+        LAST_PAGE,
+    ),
+    played(
+        "CHAIN",
+        Subscription::Disk(DiskKind::Write, FileClass::Wal),
+        Bug::StaleTailInLastPage,
+        LAST_PAGE,
     ),
     bite(
         "PREFIX",

@@ -4,6 +4,7 @@
 //! None of them imports the world or another one; what they share is [`crate::referee::Knowledge`].
 
 mod bites;
+mod chain;
 mod durable;
 mod fpi;
 mod keep;
@@ -31,6 +32,7 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
     vec![
         Box::new(recover::Recover::default()),
         Box::new(live::Live::default()),
+        Box::new(chain::Chain::default()),
         Box::new(prefix::Prefix),
         Box::new(send::Send),
         Box::new(replay::Replay),

@@ -1,0 +1,227 @@
+//! CHAIN: records form one chain by their back links, nothing follows a shutdown checkpoint, and a page that recovery
+//! ends in is clean after the end of WAL.
+
+use crate::referee::{
+    About, Change, ChangeKind, Check, DiskAct, DiskEvent, DiskKind, FileClass, Knowledge, Logged,
+    PerNode, Promise, Ruling, Site, Step, Subscription, segment_of,
+};
+use walsim_core::base::{Geometry, Lsn};
+use walsim_core::shmem::RecoveryState;
+use walsim_core::wal::position::bytepos_to_end;
+
+const ABOUT: About = About {
+    code: "CHAIN",
+    promise: Promise::Safety,
+    statement: "Records form one chain by their back links, and nothing follows a shutdown checkpoint.",
+    details: "Records below the flush position form one chain by xl_prev; an incomplete record at the flush position\n\
+              is pending, not broken; an aborted first half is followed by OVERWRITE_CONTRECORD at the next page; a\n\
+              SWITCH consumes its segment. Between the insertion of the shutdown checkpoint of ShutdownXLOG and the\n\
+              end of that server nothing is inserted; the end-of-recovery checkpoint is a CHECKPOINT_SHUTDOWN record\n\
+              too and is followed by WAL in the same life. When a page is first written after the end of recovery\n\
+              its bytes beyond the reserved insert position are zero: until then the old bytes stay on disk, and\n\
+              bytes of reserved, not yet complete records may be there.",
+    source: "ReserveXLogInsertLocation and ReserveXLogSwitch keep PrevBytePos; ShutdownXLOG writes the last record of a\n\
+             server; StartupXLOG clears the rest of the last page (xlog.c)",
+};
+
+const SUBSCRIPTIONS: [Subscription; 3] = [
+    Subscription::Change(ChangeKind::Records),
+    Subscription::Change(ChangeKind::Flushed),
+    Subscription::Disk(DiskKind::Write, FileClass::Wal),
+];
+
+/// Of each node how its server has begun and ended its WAL.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Chain {
+    nodes: PerNode<Server>,
+}
+
+/// A start of a server, or its crash restart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+struct Server {
+    /// Its shutdown checkpoint.
+    shutdown: Option<Lsn>,
+    /// The page in which recovery has ended, until it is written.
+    last_page: Option<Lsn>,
+}
+
+impl Check for Chain {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, known: &Knowledge) -> Ruling {
+        let node = self.nodes.of(step.site.host);
+        match change {
+            Change::Records(records) => {
+                let running = known.recovery(step.site.host) == RecoveryState::Done;
+                records.iter().try_for_each(|record| {
+                    linked(step.site, record)?;
+                    node.logged(step.site, record, running)
+                })
+            }
+            Change::Flushed(flushed) => {
+                if flushed.ended_recovery {
+                    let geometry = known.geometry();
+                    let inside = geometry.page_offset(flushed.to) != 0;
+                    *node = Server {
+                        shutdown: None,
+                        last_page: inside.then(|| geometry.page_start(flushed.to)),
+                    };
+                }
+                Ok(())
+            }
+            Change::Replayed(_)
+            | Change::Sent(_)
+            | Change::Received(..)
+            | Change::Slots
+            | Change::Pages(_)
+            | Change::Checkpoint(_) => Ok(()),
+        }
+    }
+
+    fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
+        let node = self.nodes.of(event.site.host);
+        let (Some(page), Some(view), DiskAct::Write(written)) =
+            (node.last_page, event.view, &event.act)
+        else {
+            return Ok(());
+        };
+        let geometry = known.geometry();
+        let offset = u64::from(geometry.segment_offset(page));
+        let is_it = segment_of(geometry, event.path)
+            .is_some_and(|(_, segment)| segment == geometry.segment_of(page));
+        // A disk that ran full takes a part, and the server does not survive it.
+        if !is_it || !written.range.contains(&offset) {
+            return Ok(());
+        }
+        node.last_page = None;
+        let reserved = bytepos_to_end(geometry, view.shmem().xlog.curr_byte_pos);
+        let (start, bytes) = event.written();
+        let skip = usize::try_from(offset - start).expect("within the write");
+        clean(event.site, geometry, page, &bytes[skip..], reserved)
+    }
+}
+
+impl Server {
+    fn logged(&mut self, site: Site<'_>, record: &Logged, running: bool) -> Ruling {
+        if let Some(shutdown) = self.shutdown {
+            let message = "a record follows the shutdown checkpoint";
+            return Err(site.violation(
+                ABOUT.code,
+                message,
+                &[
+                    ("record", &record.start),
+                    ("shutdown checkpoint", &shutdown),
+                ],
+            ));
+        }
+        if running && record.is_shutdown_checkpoint() {
+            self.shutdown = Some(record.start);
+        }
+        Ok(())
+    }
+}
+
+/// The back link of a record leads to the one before it.
+fn linked(site: Site<'_>, record: &Logged) -> Ruling {
+    if record.prev == record.before || !record.before.is_valid() {
+        return Ok(());
+    }
+    let message = "a record's back link does not lead to the record before it";
+    Err(site.violation(
+        ABOUT.code,
+        message,
+        &[
+            ("record", &record.start),
+            ("back link", &record.prev),
+            ("record before", &record.before),
+        ],
+    ))
+}
+
+/// The page that recovery has ended in is written first, with WAL reserved up to there.
+fn clean(site: Site<'_>, geometry: &Geometry, page: Lsn, bytes: &[u8], reserved: Lsn) -> Ruling {
+    let page_bytes = bytes.iter().take(geometry.wal_page as usize);
+    let used = usize::try_from(reserved.0.saturating_sub(page.0)).unwrap_or(usize::MAX);
+    let Some(stale) = page_bytes.skip(used).position(|byte| *byte != 0) else {
+        return Ok(());
+    };
+    let at = reserved + stale as u64;
+    let message = "the page that recovery ended in keeps bytes after the end of WAL";
+    Err(site.violation(
+        ABOUT.code,
+        message,
+        &[
+            ("page", &page),
+            ("reserved up to", &reserved),
+            ("byte", &at),
+        ],
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::referee::testing::{SITE, TINY};
+    use walsim_core::base::Xid;
+    use walsim_core::wire::record::RmgrId;
+
+    fn record(start: u64, prev: u64, rmid: RmgrId, info: u8) -> Logged {
+        Logged {
+            start: Lsn(start),
+            end: Lsn(start + 24),
+            before: Lsn(1000),
+            prev: Lsn(prev),
+            xid: Xid(0),
+            rmid,
+            info,
+            blocks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_back_link_leads_to_the_record_before() {
+        let linked = |record: &Logged| linked(SITE, record).is_ok();
+        assert!(linked(&record(1100, 1000, RmgrId::XLOG, 0x40)));
+        assert!(!linked(&record(1100, 1040, RmgrId::XLOG, 0x40)));
+        let mut first = record(1100, 0, RmgrId::XLOG, 0x40);
+        first.before = Lsn::INVALID;
+        assert!(linked(&first), "nothing is known before it");
+    }
+
+    #[test]
+    fn nothing_follows_the_checkpoint_of_a_shutdown() {
+        let checkpoint = record(1100, 1000, RmgrId::XLOG, 0x00);
+        let other = record(1200, 1100, RmgrId::STANDBY, 0x10);
+        let mut node = Server::default();
+        assert_eq!(node.logged(SITE, &checkpoint, false), Ok(()));
+        assert_eq!(
+            node.logged(SITE, &other, true),
+            Ok(()),
+            "recovery ended with it"
+        );
+        assert_eq!(node.logged(SITE, &checkpoint, true), Ok(()));
+        assert!(node.logged(SITE, &other, true).is_err());
+    }
+
+    /// Records that are reserved and not complete may be in the page; what is after them may not.
+    #[test]
+    fn the_last_page_is_clean_after_what_is_reserved() {
+        let mut bytes = vec![7; 60];
+        bytes.resize(512, 0);
+        let page = Lsn(2048);
+        let judge = |bytes: &[u8], used: u64| clean(SITE, &TINY, page, bytes, page + used).is_ok();
+        assert!(judge(&bytes, 60));
+        assert!(!judge(&bytes, 59));
+        assert!(judge(&bytes, 900), "WAL goes on behind the page");
+        bytes[256] = 1;
+        assert!(judge(&bytes, 60), "the next page is another one");
+        bytes[255] = 1;
+        assert!(!judge(&bytes, 60));
+    }
+}
