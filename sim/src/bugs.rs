@@ -37,16 +37,14 @@ const AWAITING: &[(Bug, &str)] = &[
     (Bug::LatchResetTooLate, "PROMPT"),
     (Bug::TimeoutEndsHealthyStandby, "HEALTHY"),
     (Bug::ReceiverNeverGivesUp, "STUCK"),
-    (Bug::ClogBeforeWal, "CLOG"),
     (Bug::XidEndsBeforeStatus, "xid visibility"),
     (Bug::FailedCheckpointReportedDone, "CHECKPOINT"),
 ];
 
 /// Codes of such checks.
 #[cfg(test)]
-const AWAITED_CODES: [&str; 8] = [
+const AWAITED_CODES: [&str; 7] = [
     "CHECKPOINT",
-    "CLOG",
     "HEALTHY",
     "OWNER",
     "PROMPT",

@@ -75,7 +75,7 @@ const LAST_PAGE: &str = "last-page-is-cleared-after-a-crash";
 const FAILED_CHECKPOINT: &str = "failed-checkpoint-is-an-error";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 34] = [
+pub const BITES: [Bite; 36] = [
     awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
     awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
     awaited(
@@ -133,6 +133,18 @@ pub const BITES: [Bite; 34] = [
         Subscription::Disk(DiskKind::Write, FileClass::Relation),
         Bug::RenameNotDurable,
         3,
+    ),
+    bite(
+        "CLOG",
+        Subscription::Change(ChangeKind::Records),
+        Bug::ClogBeforeWal,
+        1,
+    ),
+    bite(
+        "CLOG",
+        Subscription::Disk(DiskKind::Write, FileClass::Xact),
+        Bug::ClogBeforeWal,
+        1,
     ),
     awaited("LOCAL", Subscription::Server(ServerKind::Open)),
     awaited("LOCAL", Subscription::Client(ClientKind::RowMissing)),

@@ -5,6 +5,7 @@
 
 mod bites;
 mod chain;
+mod clog;
 mod durable;
 mod fpi;
 mod keep;
@@ -36,6 +37,7 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(prefix::Prefix),
         Box::new(send::Send),
         Box::new(replay::Replay),
+        Box::new(clog::Clog::default()),
         Box::new(local::Local),
         Box::new(durable::Durable),
         Box::new(slot::Slot::default()),
