@@ -37,20 +37,18 @@ const AWAITING: &[(Bug, &str)] = &[
     (Bug::LatchResetTooLate, "PROMPT"),
     (Bug::TimeoutEndsHealthyStandby, "HEALTHY"),
     (Bug::ReceiverNeverGivesUp, "STUCK"),
-    (Bug::XidEndsBeforeStatus, "xid visibility"),
     (Bug::FailedCheckpointReportedDone, "CHECKPOINT"),
 ];
 
 /// Codes of such checks.
 #[cfg(test)]
-const AWAITED_CODES: [&str; 7] = [
+const AWAITED_CODES: [&str; 6] = [
     "CHECKPOINT",
     "HEALTHY",
     "OWNER",
     "PROMPT",
     "REPORT",
     "STUCK",
-    "XID",
 ];
 
 /// The check that is to find the bug, and that does not exist yet.

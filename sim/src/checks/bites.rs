@@ -75,7 +75,7 @@ const LAST_PAGE: &str = "last-page-is-cleared-after-a-crash";
 const FAILED_CHECKPOINT: &str = "failed-checkpoint-is-an-error";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 36] = [
+pub const BITES: [Bite; 37] = [
     awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
     awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
     awaited(
@@ -133,6 +133,12 @@ pub const BITES: [Bite; 36] = [
         Subscription::Disk(DiskKind::Write, FileClass::Relation),
         Bug::RenameNotDurable,
         3,
+    ),
+    bite(
+        "XID",
+        Subscription::Step(&[Role::Backend]),
+        Bug::XidEndsBeforeStatus,
+        0,
     ),
     bite(
         "CLOG",

@@ -20,6 +20,7 @@ mod retain;
 mod send;
 mod slot;
 mod without;
+mod xid;
 
 pub use bites::{BITES, Bite, Plant};
 pub use without::without;
@@ -37,6 +38,7 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(prefix::Prefix),
         Box::new(send::Send),
         Box::new(replay::Replay),
+        Box::new(xid::XidVisibility::default()),
         Box::new(clog::Clog::default()),
         Box::new(local::Local),
         Box::new(durable::Durable),

@@ -1,0 +1,146 @@
+//! XID: a transaction leaves the running ones only after its status is set.
+
+use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Site, Step, Subscription};
+use walsim_core::base::{Pid, Xid};
+use walsim_core::call::{Effect, Effects, Exit};
+use walsim_core::shmem::{Role, XactStatus};
+
+const ABOUT: About = About {
+    code: "XID",
+    promise: Promise::Safety,
+    statement: "A transaction leaves the running set only after its status is set.",
+    details: "On a running primary an xid leaves the running set only after its status stands in CLOG memory; during\n\
+              a synchronous wait it says committed while the xid still runs, which is legal. Kills and aborts,\n\
+              after which the whole server restarts, and pruning of known-assigned xids on a standby\n\
+              (RUNNING_XACTS) are outside.",
+    source: "ProcArrayEndTransaction comes after TransactionIdCommitTree and TransactionIdAbortTree: CommitTransaction,\n\
+             AbortTransaction (xact.c). Others ask first whether it runs, then for its status",
+};
+
+const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::Backend])];
+
+/// Of each node the transactions that run.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct XidVisibility {
+    nodes: PerNode<Vec<(Pid, Xid)>>,
+}
+
+impl Check for XidVisibility {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn after_step(&mut self, step: &Step<'_>, _: &Knowledge) -> Ruling {
+        let Some((pid, _)) = step.ran else {
+            return Ok(());
+        };
+        let shmem = step.view.shmem();
+        let now = shmem.procs.get(pid).map(|proc| proc.xid);
+        let running = self.nodes.of(step.site.host);
+        let Some(left) = advance(running, pid, now.unwrap_or_default()) else {
+            return Ok(());
+        };
+        // Those of processes that were killed, and of servers that are gone.
+        running.retain(|(pid, _)| shmem.procs.get(*pid).is_some());
+        if now.is_none() && is_killed(step.effects, pid) {
+            return Ok(());
+        }
+        let page_size = shmem.settings.geometry.data_page;
+        ended(step.site, left, shmem.clog.status(left, page_size))
+    }
+}
+
+/// What a process ran and runs no more.
+fn advance(running: &mut Vec<(Pid, Xid)>, pid: Pid, now: Xid) -> Option<Xid> {
+    let at = running.iter().position(|(owner, _)| *owner == pid);
+    let before = at.map_or(Xid::INVALID, |at| running[at].1);
+    if before == now {
+        return None;
+    }
+    match at {
+        Some(at) if !now.is_valid() => _ = running.swap_remove(at),
+        Some(at) => running[at].1 = now,
+        None => running.push((pid, now)),
+    }
+    before.is_valid().then_some(before)
+}
+
+/// The server restarts after such an end.
+fn is_killed(effects: &Effects, pid: Pid) -> bool {
+    effects.0.iter().any(|(who, effect)| {
+        let Effect::Exit(exit) = effect else {
+            return false;
+        };
+        *who == pid
+            && match exit {
+                Exit::Panic(_) | Exit::Quit | Exit::Killed => true,
+                Exit::Normal | Exit::Fatal(_) | Exit::Silent => false,
+            }
+    })
+}
+
+fn ended(site: Site<'_>, xid: Xid, status: Option<XactStatus>) -> Ruling {
+    if matches!(status, Some(XactStatus::Committed | XactStatus::Aborted)) {
+        return Ok(());
+    }
+    let status = status.map_or_else(|| String::from("unknown"), |status| format!("{status:?}"));
+    let message = "a transaction runs no more, and its status is not set yet";
+    Err(site.violation(
+        ABOUT.code,
+        message,
+        &[("transaction", &xid), ("status", &status)],
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::referee::testing::SITE;
+    use walsim_core::call::{LogEvent, Message, SqlState};
+
+    #[test]
+    fn a_transaction_is_seen_to_leave() {
+        let pids = [Pid::postmaster(1), Pid::postmaster(2)];
+        let mut running = Vec::new();
+        assert_eq!(advance(&mut running, pids[0], Xid::INVALID), None);
+        assert_eq!(advance(&mut running, pids[0], Xid(5)), None);
+        assert_eq!(advance(&mut running, pids[1], Xid(6)), None);
+        assert_eq!(advance(&mut running, pids[0], Xid(5)), None);
+        assert_eq!(advance(&mut running, pids[0], Xid::INVALID), Some(Xid(5)));
+        assert_eq!(advance(&mut running, pids[1], Xid(7)), Some(Xid(6)));
+        assert_eq!(running, [(pids[1], Xid(7))]);
+    }
+
+    #[test]
+    fn its_status_is_set_by_then() {
+        for (status, is_good) in [
+            (Some(XactStatus::Committed), true),
+            (Some(XactStatus::Aborted), true),
+            (Some(XactStatus::InProgress), false),
+            (None, false),
+        ] {
+            assert_eq!(ended(SITE, Xid(5), status).is_ok(), is_good, "{status:?}");
+        }
+    }
+
+    /// A backend that aborts takes the server with it: its transaction never gets a status.
+    #[test]
+    fn a_killed_process_sets_no_status() {
+        let pid = Pid::postmaster(1);
+        let event = LogEvent::panic(SqlState::INTERNAL, Message::CheckpointFailed);
+        for (exit, killed) in [
+            (Exit::Panic(event.clone()), true),
+            (Exit::Quit, true),
+            (Exit::Fatal(event), false),
+            (Exit::Normal, false),
+        ] {
+            let mut effects = Effects::default();
+            effects.push(pid, Effect::Exit(exit));
+            assert_eq!(is_killed(&effects, pid), killed);
+        }
+    }
+}
