@@ -82,6 +82,34 @@ fn wal_that_nobody_needs_is_seen_at_the_end_of_a_checkpoint() {
 }
 
 #[test]
+fn wal_that_a_setting_keeps_is_seen_when_it_goes() {
+    bites_as(Bug::WalKeepSizeIgnored, &["KEEP"], 0);
+}
+
+#[test]
+fn a_page_without_an_image_is_seen_in_the_wal() {
+    for bug in [
+        Bug::ImageDecisionOffByOne,
+        Bug::RedoPointerNotRechecked,
+        Bug::RedoPointerPublishedLate,
+        Bug::PageChangedWithoutRegisteredBlock,
+    ] {
+        bites_as(bug, &["FPI"], 0);
+    }
+}
+
+#[test]
+fn a_record_after_the_last_one_is_seen_in_the_wal() {
+    bites_as(Bug::WalAfterShutdownCheckpoint, &["CHAIN"], 0);
+}
+
+#[test]
+fn a_status_that_comes_too_early_or_too_late_is_seen() {
+    bites_as(Bug::ClogBeforeWal, &["CLOG"], 0);
+    bites_as(Bug::XidEndsBeforeStatus, &["XID"], 0);
+}
+
+#[test]
 fn the_audit_changes_nothing_where_nothing_is_wrong() {
     for seed in 0..6 {
         let plan = generate(Profile::Default, seed);

@@ -37,25 +37,40 @@ const AWAITING: &[(Bug, &str)] = &[
     (Bug::LatchResetTooLate, "PROMPT"),
     (Bug::TimeoutEndsHealthyStandby, "HEALTHY"),
     (Bug::ReceiverNeverGivesUp, "STUCK"),
-    (Bug::FailedCheckpointReportedDone, "CHECKPOINT"),
 ];
 
-/// Codes of such checks.
-#[cfg(test)]
-const AWAITED_CODES: [&str; 6] = [
-    "CHECKPOINT",
-    "HEALTHY",
-    "OWNER",
-    "PROMPT",
-    "REPORT",
-    "STUCK",
+/// Bugs that too few seeds reach for a hunt, and the plan that shows each.
+const PLAYED: &[(Bug, &str)] = &[
+    (
+        Bug::FailedCheckpointReportedDone,
+        "failed-checkpoint-is-an-error",
+    ),
+    (
+        Bug::StaleTailInLastPage,
+        "last-page-is-cleared-after-a-crash",
+    ),
+    (
+        Bug::SwitchBreaksChain,
+        "segment-is-left-by-a-switch-that-fills-it",
+    ),
 ];
+
+/// Codes of checks that are awaited.
+#[cfg(test)]
+const AWAITED_CODES: [&str; 5] = ["HEALTHY", "OWNER", "PROMPT", "REPORT", "STUCK"];
 
 /// The check that is to find the bug, and that does not exist yet.
 #[must_use]
 pub fn awaited_check(bug: Bug) -> Option<&'static str> {
     let waits = AWAITING.iter().find(|(waiting, _)| *waiting == bug);
     waits.map(|(_, check)| *check)
+}
+
+/// The scenario that shows the bug, if too few seeds reach it: a hunt for all bugs does not look for it.
+#[must_use]
+pub fn play_of(bug: Bug) -> Option<&'static str> {
+    let played = PLAYED.iter().find(|(played, _)| *played == bug);
+    played.map(|(_, scenario)| *scenario)
 }
 
 /// What is known of a bug.

@@ -75,7 +75,7 @@ const LAST_PAGE: &str = "last-page-is-cleared-after-a-crash";
 const FAILED_CHECKPOINT: &str = "failed-checkpoint-is-an-error";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 37] = [
+pub const BITES: [Bite; 39] = [
     awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
     awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
     awaited(
@@ -201,6 +201,18 @@ pub const BITES: [Bite; 37] = [
         Subscription::Disk(DiskKind::Remove, FileClass::Wal),
         Bug::WalKeepSizeIgnored,
         0,
+    ),
+    played(
+        "CHECKPOINT",
+        Subscription::Client(ClientKind::Statement),
+        Bug::FailedCheckpointReportedDone,
+        FAILED_CHECKPOINT,
+    ),
+    played(
+        "CHECKPOINT",
+        Subscription::Client(ClientKind::Answer),
+        Bug::FailedCheckpointReportedDone,
+        FAILED_CHECKPOINT,
     ),
     bite(
         "FPI",

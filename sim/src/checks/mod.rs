@@ -5,6 +5,7 @@
 
 mod bites;
 mod chain;
+mod checkpoint;
 mod clog;
 mod durable;
 mod fpi;
@@ -46,6 +47,7 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(mono::Mono::default()),
         Box::new(retain::Retain),
         Box::new(keep::Keep::default()),
+        Box::new(checkpoint::CheckpointAnswer::default()),
         Box::new(fpi::Fpi::default()),
         Box::new(page::Page::default()),
     ]

@@ -7,7 +7,7 @@ use super::values::{SeedBase, base_value, budget_value, bug_value, duration_valu
 use super::{Format, Outcome, json, os, pool, say};
 use std::path::PathBuf;
 use std::time::Duration;
-use walsim::bugs::{Found, Hunted, awaited_check, bug_info, hunt};
+use walsim::bugs::{Found, Hunted, awaited_check, bug_info, hunt, play_of};
 use walsim::fuzz::Task;
 use walsim::plan::{Expect, Overrides, Profile, Scenario, show_seed};
 use walsim::report::Status;
@@ -82,6 +82,12 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
             awaiting += 1;
             if args.format == Format::Text {
                 say!("waiting    {}: for its check: {check}", bug.name());
+            }
+            continue;
+        }
+        if let Some(play) = play_of(*bug).filter(|_| args.names.is_empty()) {
+            if args.format == Format::Text {
+                say!("played     {}: by scenarios/{play}.toml", bug.name());
             }
             continue;
         }

@@ -1,0 +1,109 @@
+//! CHECKPOINT: the command succeeds only if there is a checkpoint that began after it was given.
+
+use crate::referee::{
+    About, Answer, Check, ClientAct, ClientEvent, ClientKind, Knowledge, Promise, Ruling, Site,
+    Subscription,
+};
+use std::collections::BTreeMap;
+use walsim_core::base::Lsn;
+use walsim_core::shmem::RecoveryState;
+use walsim_core::wal::position::bytepos_to_start;
+use walsim_core::wire::sql::Statement;
+
+const ABOUT: About = About {
+    code: "CHECKPOINT",
+    promise: Promise::Safety,
+    statement: "CHECKPOINT succeeds only if a checkpoint that began after it is durable.",
+    details: "On a primary, success means: pg_control on the platter names a checkpoint whose redo >= the insert\n\
+              position when the command arrived; a later one is fine. The position is taken when the command is\n\
+              sent, which is not later. On a standby a restartpoint may legally be skipped and the command still\n\
+              succeeds.",
+    source: "RequestCheckpoint waits for a checkpoint that was begun after the request, and reports an error if one has\n\
+             failed meanwhile (checkpointer.c)",
+};
+
+const SUBSCRIPTIONS: [Subscription; 2] = [
+    Subscription::Client(ClientKind::Statement),
+    Subscription::Client(ClientKind::Answer),
+];
+
+/// The commands that are under way, by session: the insert position when each was sent to a primary.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct CheckpointAnswer {
+    asked: BTreeMap<usize, Lsn>,
+}
+
+impl Check for CheckpointAnswer {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn on_client(&mut self, event: &ClientEvent<'_>, known: &Knowledge) -> Ruling {
+        let host = event.site.host;
+        match event.act {
+            ClientAct::Statement(statement) => {
+                // What an earlier connection of the session asked for is not answered any more.
+                self.asked.remove(&event.session);
+                if *statement == Statement::Checkpoint
+                    && let Some(view) = event.view
+                    && known.recovery(host) == RecoveryState::Done
+                {
+                    let at = view.shmem().xlog.curr_byte_pos;
+                    let at = bytepos_to_start(known.geometry(), at);
+                    self.asked.insert(event.session, at);
+                }
+                Ok(())
+            }
+            ClientAct::Answer(Statement::Checkpoint, answer) => {
+                let asked = self.asked.remove(&event.session);
+                let control = known.control(host);
+                let redo = control.map(|control| control.checkpoint_copy.redo);
+                answered(event.site, asked, answer, redo.unwrap_or_default())
+            }
+            ClientAct::Answer(..) | ClientAct::Commit(_) | ClientAct::RowMissing(_) => Ok(()),
+        }
+    }
+}
+
+fn answered(site: Site<'_>, asked: Option<Lsn>, answer: &Answer, redo: Lsn) -> Ruling {
+    match (asked, answer) {
+        (Some(asked), Answer::Complete { .. }) if redo < asked => {
+            let message = "CHECKPOINT has succeeded without a checkpoint";
+            Err(site.violation(
+                ABOUT.code,
+                message,
+                &[
+                    ("insert position when it was sent", &asked),
+                    ("redo point of the last checkpoint", &redo),
+                ],
+            ))
+        }
+        (_, Answer::Complete { .. } | Answer::Error) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::referee::testing::SITE;
+
+    #[test]
+    fn success_means_a_checkpoint_since_the_command() {
+        let done = Answer::Complete {
+            tag: "CHECKPOINT".into(),
+            warned: false,
+        };
+        let judge = |asked: Option<u64>, answer: &Answer, redo: u64| {
+            answered(SITE, asked.map(Lsn), answer, Lsn(redo)).is_ok()
+        };
+        assert!(!judge(Some(2000), &done, 1999));
+        assert!(judge(Some(2000), &done, 2000));
+        assert!(judge(Some(2000), &done, 9000), "a later one is fine");
+        assert!(judge(Some(2000), &Answer::Error, 1999));
+        assert!(judge(None, &done, 1999), "a standby may skip it");
+    }
+}
