@@ -198,6 +198,7 @@ fn a_failure_report_tells_what_to_do_next() {
         wal_bytes: 0x5148,
         segments: 4,
         faults: 1,
+        idle_faults: Vec::new(),
         story: vec![
             line(
                 11_000,
@@ -282,6 +283,9 @@ fn json_has_its_names() {
         "steps",
         "sim_s",
         "hash",
+        "faults",
+        "faults_struck",
+        "idle_pins",
         "marks",
     ];
     assert_names(stdout(&output).trim_end(), &names);
@@ -404,6 +408,24 @@ fn writes_the_plan_and_stops_where_it_is_told() {
     assert_eq!(hash(&["written.toml"]), written);
     let (_, stopped) = hash(&["5", "--until", "1500ms"]);
     assert!(stopped <= 1.5, "{stopped}");
+}
+
+/// A fault that never struck and a pin that changed nothing are said to be idle.
+#[test]
+fn says_what_did_not_happen() {
+    let text = stdout(&walsim(&["replay", "5", "--write-plan", "idle.toml"]));
+    assert!(!text.contains("changed nothing"), "{text}");
+    let path = Path::new("idle.toml");
+    let plan = std::fs::read_to_string(folder().join(path)).expect("was written");
+    let idle = "\n[[fault]]\nat = \"900s\"\nclock_jump = { node = \"primary\", by = \"1s\" }\n\
+                \n[pins]\n\"disk.loss/primary/77.77\" = 1\n";
+    std::fs::write(folder().join(path), plan + idle).expect("can be written");
+    let text = stdout(&walsim(&["replay", "idle.toml"]));
+    assert!(text.contains("did not"), "{text}");
+    assert!(
+        text.contains("1 of 1 changed nothing: disk.loss/primary/77.77"),
+        "{text}"
+    );
 }
 
 /// A failing seed ends as a small file that fails again, with the status of its failure.

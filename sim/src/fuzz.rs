@@ -246,6 +246,7 @@ mod tests {
             segments: 0,
             faults: 0,
             excuses: Excuses::default(),
+            idle_faults: Vec::new(),
             story: Vec::new(),
         };
         Ran {

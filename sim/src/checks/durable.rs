@@ -17,7 +17,7 @@ use walsim_core::wire::control_file::{ControlFile, DbState};
 const ABOUT: About = About {
     code: "DURABLE",
     promise: Promise::Safety,
-    statement: "A server that was stopped in good order leaves no standby behind.",
+    statement: "After a clean shutdown the standbys have all WAL of the server.",
     details: "Judged when a walsender says COPY 0, which it does at a smart or fast shutdown alone: everything that it\n\
               has sent, and on a primary that must include the shutdown checkpoint, is stable on the disk of the\n\
               standby at the other end, whatever the standby has reported. The control file must name that\n\
@@ -88,7 +88,7 @@ fn shutdown_checkpoint(
         )),
         control => {
             let state = format!("{:?}", control.map(|control| control.state));
-            let message = "a walsender leaves before the shutdown checkpoint is durable";
+            let message = "a walsender exits before the shutdown checkpoint is durable";
             Err(site.violation(ABOUT.code, message, &[("control file", &state)]))
         }
     }

@@ -64,7 +64,7 @@ impl Check for Live {
         }
         let ms = format!("{} ms", waited / 1000);
         let state = format!("{:?}", step.view.postmaster_state());
-        let message = "a walreceiver was asked for, and none was started";
+        let message = "a walreceiver was requested, but none was started";
         let facts: [(&str, &dyn Display); 3] = [
             ("asked at", &since),
             ("waited", &ms),

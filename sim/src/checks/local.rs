@@ -111,7 +111,7 @@ fn recovered(node: &Judged<'_>, acknowledged: &[Committed], logged: Xid) -> Ruli
     if next > highest {
         return Ok(());
     }
-    let message = "a transaction id that was used before recovery is given out again";
+    let message = "a transaction ID that was used before recovery is assigned again";
     let facts: [(&str, &dyn Display); 2] = [("next", &next), ("used", &highest)];
     Err(node.site.violation(ABOUT.code, message, &facts))
 }

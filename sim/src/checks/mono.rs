@@ -13,7 +13,7 @@ use walsim_core::wire::control_file::{ControlFile, DbState};
 const ABOUT: About = About {
     code: "MONO",
     promise: Promise::Safety,
-    statement: "Positions do not go back where they must not.",
+    statement: "Positions that must not go back do not go back.",
     details: "The redo point in the control file; the minimum recovery point there during recovery; what a standby has\n\
               received and flushed, from the first walreceiver of a server on; and where a start finds a slot,\n\
               compared with where the slot was when the last completed checkpoint began. A standby may report less\n\
@@ -96,7 +96,7 @@ fn restarted(site: Site<'_>, slots: &[Slot], saved: &Saved) -> Ruling {
             continue;
         };
         if slot.restart_lsn < *saved && slot.invalidated.is_none() {
-            let message = "a restart has put a slot back behind the last checkpoint";
+            let message = "a restart set a slot back to a position before the last checkpoint";
             let facts: [(&str, &dyn Display); 3] = [
                 ("slot", &slot.name),
                 ("restart_lsn", &slot.restart_lsn),

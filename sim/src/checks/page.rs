@@ -148,7 +148,7 @@ impl Page {
         if first.hash == now.hash {
             return Ok(());
         }
-        let message = "a page differs from what it was elsewhere at the same LSN";
+        let message = "a page differs from another copy of it at the same LSN";
         Err(violation(site, message, tag, lsn))
     }
 }
@@ -157,7 +157,12 @@ impl Page {
 fn is_the_same(site: Site<'_>, tag: BufTag, (lsn, hash): (Lsn, u64), theirs: &[u8]) -> Ruling {
     let found = DataPage::new(theirs).lsn();
     if found != lsn {
-        let mut violation = violation(site, "a page has another LSN than on the primary", tag, lsn);
+        let mut violation = violation(
+            site,
+            "a page has a different LSN than on the primary",
+            tag,
+            lsn,
+        );
         violation
             .facts
             .push((String::from("here"), found.to_string()));

@@ -12,7 +12,7 @@ use walsim_core::base::Lsn;
 const ABOUT: About = About {
     code: "PREFIX",
     promise: Promise::Safety,
-    statement: "At one position of one timeline all nodes have the same bytes, for ever.",
+    statement: "At one position of one timeline all nodes always have the same bytes.",
     details: "A ledger per timeline holds the first flushed value of every byte. A range that is newly written\n\
               below the flush point, or newly stable, is compared with it once. Exempt are bytes behind the last\n\
               record, and those of an aborted record that all nodes skip.",
@@ -80,7 +80,7 @@ impl Check for Prefix {
             .min(bytes.len());
         match difference(ledger, false, at, &bytes[..below]) {
             Some(differs) => {
-                let message = "WAL that had been flushed was overwritten with other bytes";
+                let message = "flushed WAL was overwritten with different bytes";
                 Err(flushed_fault(
                     event.site,
                     &WalFault::Differs(differs),
@@ -97,7 +97,7 @@ impl Check for Prefix {
             return Ok(());
         };
         let missed = |what: &str, at: Lsn| {
-            let message = format!("the audit has found what no step has shown: {what}");
+            let message = format!("the audit found what no step showed: {what}");
             Err(node.site.violation(ABOUT.code, &message, &[("at", &at)]))
         };
         let range = ledger.start().max(known.kept_from(host))..known.wal_end_of(host);

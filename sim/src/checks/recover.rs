@@ -14,7 +14,7 @@ use walsim_core::wire::control_file::ControlFile;
 const ABOUT: About = About {
     code: "RECOVER",
     promise: Promise::Safety,
-    statement: "From every reachable state of its disk a node starts.",
+    statement: "A node starts from every reachable state of its disk.",
     details: "A server that ends during start-up although its disk had only recoverable faults violates it, as\n\
               does one whose recovery ends before the point that was durable.",
     source: "A server starts from every state that a crash can leave: StartupXLOG (xlog.c), PerformWalRecovery\n\
@@ -134,7 +134,7 @@ impl Recover {
         if may_end || *self.disk_ended.of(site.host) == site.boot {
             return Ok(());
         }
-        Err(site.violation(ABOUT.code, "a server ended that was not told to", &[]))
+        Err(site.violation(ABOUT.code, "a server ended without being told to", &[]))
     }
 }
 
@@ -145,7 +145,7 @@ fn removed(site: Site<'_>, control: Option<&ControlFile>, end: Lsn) -> Ruling {
     if end <= redo {
         return Ok(());
     }
-    let message = "a segment of WAL is removed that recovery would begin with or come to";
+    let message = "a WAL segment that recovery requires is being removed";
     let facts: [(&str, &dyn Display); 2] =
         [("redo point on disk", &redo), ("end of the segment", &end)];
     Err(site.violation(ABOUT.code, message, &facts))

@@ -79,7 +79,7 @@ impl Check for Replay {
         if stable >= claimed {
             return Ok(());
         }
-        let message = "the audit has found what no step has shown: durable WAL is durable no more";
+        let message = "the audit found what no step showed: durable WAL is no longer durable";
         Err(node.site.violation(ABOUT.code, message, &[("at", &stable)]))
     }
 }
@@ -99,7 +99,7 @@ fn streamed(site: Site<'_>, applied: Lsn, flushed: Lsn) -> Ruling {
     if applied <= flushed {
         return Ok(());
     }
-    let message = "a record was applied that had come over the stream and was not yet flushed";
+    let message = "a streamed record was applied before it was flushed";
     Err(site.violation(
         ABOUT.code,
         message,
@@ -111,7 +111,7 @@ fn durable(site: Site<'_>, applied: Lsn, stable: Lsn) -> Ruling {
     if applied <= stable {
         return Ok(());
     }
-    let message = "a record was applied that a crash of this node could still take away";
+    let message = "a record was applied that a crash of this node could still lose";
     Err(site.violation(
         ABOUT.code,
         message,
@@ -135,7 +135,7 @@ fn announced(site: Site<'_>, lsn: Lsn, point: Lsn) -> Ruling {
     if lsn <= point {
         return Ok(());
     }
-    let message = "a page was written that is newer than the durable minimum recovery point";
+    let message = "a page newer than the durable minimum recovery point was written";
     Err(site.violation(
         ABOUT.code,
         message,

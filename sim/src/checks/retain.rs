@@ -16,7 +16,7 @@ use walsim_core::wire::control_file::ControlFile;
 const ABOUT: About = About {
     code: "RETAIN",
     promise: Promise::Safety,
-    statement: "WAL goes once nobody needs it, and slots are saved as they move on.",
+    statement: "Old WAL is removed when nothing requires it, and slots are saved as they advance.",
     details: "Judged when a checkpoint or a restartpoint has ended. No segment may lie before the first one that is\n\
               needed by recovery, by wal_keep_size, or by a valid slot within max_slot_wal_keep_size, computed from\n\
               the least that the checkpoint could have seen of each; and every slot's file must be at least where\n\
@@ -98,7 +98,7 @@ fn removed(
             continue;
         }
         let needed = geometry.segment_start(keep);
-        let message = "WAL that nothing requires is still there after a checkpoint";
+        let message = "WAL that nothing requires still exists after a checkpoint";
         let facts: [(&str, &dyn Display); 5] = [
             ("file", &name),
             ("needed from", &needed),
@@ -121,7 +121,7 @@ fn saved(CheckpointEnd { window, .. }: &CheckpointEnd, ground: Ground<'_>) -> Ru
         // Dropping a slot takes its directory away first.
         let dropped = !ground.disk.exists(&format!("pg_replslot/{name}"));
         if on_disk < *least && !dropped {
-            let message = "a checkpoint has not saved how far a slot is";
+            let message = "a checkpoint did not save the position of a slot";
             let facts: [(&str, &dyn Display); 3] = [
                 ("slot", name),
                 ("restart_lsn when the checkpoint began", least),

@@ -108,7 +108,7 @@ fn cascaded(site: Site<'_>, sent: Lsn, valid: Lsn) -> Ruling {
     if sent <= valid {
         return Ok(());
     }
-    let message = "a standby has sent WAL that it has neither replayed nor flushed";
+    let message = "a standby sent WAL that it has neither replayed nor flushed";
     Err(site.violation(ABOUT.code, message, &[("sent", &sent), ("valid", &valid)]))
 }
 

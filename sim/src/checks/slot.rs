@@ -17,7 +17,7 @@ use walsim_core::wal::names::segment_path;
 const ABOUT: About = About {
     code: "SLOT",
     promise: Promise::Safety,
-    statement: "All WAL that a slot's file asks for is there.",
+    statement: "All WAL that the state file of a slot requires exists.",
     details: "Judged when a segment is about to go, when a state file gets its name, and when a server opens: from the\n\
               lowest position that a loss of power could now give the slot, to the end of the node's WAL, all\n\
               segments must be in pg_wal. What shared memory has does not count. Exempt are slots that hold nothing\n\
@@ -161,7 +161,7 @@ impl Slot {
                 continue;
             }
             if !self.is_known_hazard(holder, segment, &name, slots) {
-                let message = "a segment of WAL that a slot requires is being removed";
+                let message = "WAL segment required by a replication slot is being removed";
                 return Err(holder.violation(&name, segment, message));
             }
             let next = holder.geometry.segment_start(SegmentNo(segment.0 + 1));
@@ -210,7 +210,7 @@ impl Slot {
         for segment in (from.0..=upto.0).map(SegmentNo) {
             let path = segment_path(holder.geometry, FIRST_TIMELINE, segment);
             if !holder.disk.exists(&path) {
-                let message = "a slot holds WAL that is not there";
+                let message = "a replication slot requires WAL that does not exist";
                 return Err(holder.violation(name, segment, message));
             }
         }

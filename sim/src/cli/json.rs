@@ -104,6 +104,11 @@ pub(super) struct Run {
     pub(super) steps: u64,
     pub(super) sim_s: f64,
     pub(super) hash: String,
+    /// Rows of faults in the plan, and those that struck; null if the run was stopped.
+    pub(super) faults: usize,
+    pub(super) faults_struck: Option<usize>,
+    /// Pins that changed nothing.
+    pub(super) idle_pins: Vec<String>,
     /// Rare states that were reached.
     pub(super) marks: Vec<&'static str>,
     /// Was the spot of the planted bug reached?

@@ -67,9 +67,14 @@ pub(super) fn run(args: &Args) -> Outcome {
     if let (Some((dir, platter)), Some(world)) = (dump, &played.world) {
         nodes = Some(write_nodes(dir, &plan, world, platter)?);
     }
+    // What was stopped early has not met all its choices.
+    let idle_pins = match args.until {
+        None => idle_pins(&plan, planted, played.hash),
+        Some(_) => Vec::new(),
+    };
     match args.format {
-        Format::Json => json::line(&played.line(args, &plan, nodes)),
-        Format::Text => played.print(args, &plan, nodes.as_deref()),
+        Format::Json => json::line(&played.line(args, &plan, nodes, idle_pins)),
+        Format::Text => played.print(args, &plan, nodes.as_deref(), &idle_pins),
     }
     Ok(played.verdict.as_ref().map_or(Status::Pass, Status::from))
 }
@@ -107,6 +112,16 @@ pub(super) fn read(path: &Path) -> Result<Scenario, Refusal> {
         .map(|stem| stem.to_string_lossy().into_owned());
     Scenario::parse(&text, &name.unwrap_or_default())
         .map_err(|error| Refusal::of_plan(path, &text, error))
+}
+
+/// Pins without which the run takes the same steps.
+fn idle_pins(plan: &Plan, planted: Planted, hash: u64) -> Vec<String> {
+    let takes_same_steps = |name: &&String| {
+        let mut without = plan.clone();
+        without.pins.remove(*name);
+        trace::untraced(|| pool::simulate(|| run_plan(&without, planted, false))).hash == hash
+    };
+    plan.pins.keys().filter(takes_same_steps).cloned().collect()
 }
 
 /// A run, as far as it went.
@@ -156,8 +171,17 @@ fn play(plan: &Plan, planted: Planted, until: Option<u64>) -> Played {
 }
 
 impl Played {
-    fn line(&self, args: &Args, plan: &Plan, nodes: Option<Vec<json::Node>>) -> json::Run {
+    fn line(
+        &self,
+        args: &Args,
+        plan: &Plan,
+        nodes: Option<Vec<json::Node>>,
+        idle_pins: Vec<String>,
+    ) -> json::Run {
         json::Run {
+            faults: plan.faults.len(),
+            faults_struck: self.outcome.as_ref().map(|o| struck(plan, o)),
+            idle_pins,
             kind: "run",
             seed: show_seed(plan.seed),
             verdict: self.verdict.as_ref().map_or("unfinished", verdict_word),
@@ -174,7 +198,7 @@ impl Played {
         }
     }
 
-    fn print(&self, args: &Args, plan: &Plan, nodes: Option<&[json::Node]>) {
+    fn print(&self, args: &Args, plan: &Plan, nodes: Option<&[json::Node]>, pins: &[String]) {
         let mut text = String::new();
         let counts = format!("{} steps, {} simulated", self.steps, simulated(self.sim_us));
         match (&self.verdict, &self.outcome) {
@@ -206,6 +230,16 @@ impl Played {
             }
             (None, _) | (_, None) => text += &format!("stopped after {counts}\n"),
         }
+        if let Some(outcome) = self.outcome.as_ref().filter(|_| !plan.faults.is_empty()) {
+            text += &format!("  faults  {}\n", struck_in_words(plan, outcome));
+        }
+        if !pins.is_empty() {
+            let (idle, all) = (pins.len(), plan.pins.len());
+            text += &format!(
+                "  pins    {idle} of {all} changed nothing: {}\n",
+                pins.join(", ")
+            );
+        }
         let marks: Vec<&str> = self.marks.iter().map(Mark::name).collect();
         text += &format!("  marks   {}\n", marks.join(", "));
         if let Some(bug) = args.bug {
@@ -224,6 +258,24 @@ impl Played {
             text += &format!("  {name:9} {dir}: WAL from {first_record} to {end_of_wal}\n");
         }
         let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+}
+
+/// How many rows of faults have struck.
+fn struck(plan: &Plan, outcome: &walsim::world::Outcome) -> usize {
+    plan.faults.len() - outcome.idle_faults.len()
+}
+
+/// `2 of 3 struck; row 3 did not`
+fn struck_in_words(plan: &Plan, outcome: &walsim::world::Outcome) -> String {
+    let rows: Vec<String> = (outcome.idle_faults.iter())
+        .map(|row| (row + 1).to_string())
+        .collect();
+    let count = format!("{} of {} struck", struck(plan, outcome), plan.faults.len());
+    match &rows[..] {
+        [] => count,
+        [row] => format!("{count}; row {row} did not"),
+        rows => format!("{count}; rows {} did not", rows.join(", ")),
     }
 }
 

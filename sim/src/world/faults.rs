@@ -18,6 +18,8 @@ const SMART_PATIENCE_US: u64 = 3_000_000;
 /// The next process that stands at a place is held there.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stall {
+    /// The row of the plan.
+    pub(super) row: usize,
     pub(super) at: Place,
     pub(super) for_us: u64,
 }
@@ -114,7 +116,10 @@ impl World {
                 | Fault::StopReading { .. } => None,
             };
             match death {
-                Some((node, death)) if node == host => doom = Some(death),
+                Some((node, death)) if node == host => {
+                    self.struck_rows.insert(n);
+                    doom = Some(death);
+                }
                 Some(_) | None => self.at(self.now, Event::Fault(n)),
             }
         }
@@ -168,6 +173,7 @@ impl World {
                     self.net.block(to, from);
                 }
                 self.struck(
+                    row,
                     None,
                     format!("partition between {} and {}", self.name(a), self.name(b)),
                 );
@@ -177,6 +183,7 @@ impl World {
                 let (from, to) = (self.hosts[a].index, self.hosts[b].index);
                 if self.net.reset_between(self.now, from, to) > 0 {
                     self.struck(
+                        row,
                         None,
                         format!(
                             "connections between {} and {} reset",
@@ -200,6 +207,7 @@ impl World {
                 };
                 self.net.set_link(from, to, slow);
                 self.struck(
+                    row,
                     None,
                     format!("{} reaches {} {by_us} us later", self.name(a), self.name(b)),
                 );
@@ -220,7 +228,11 @@ impl World {
                     prefix: path.clone(),
                     left: 1,
                 });
-                self.struck(Some(node), format!("the next fsync below {path} will fail"));
+                self.struck(
+                    row,
+                    Some(node),
+                    format!("the next fsync below {path} will fail"),
+                );
             }
             Fault::DiskFull { node, for_us } => {
                 let kind = DiskFaultKind::Full;
@@ -230,19 +242,19 @@ impl World {
                     prefix,
                     left: u32::MAX,
                 });
-                self.struck(Some(node), "disk full");
+                self.struck(row, Some(node), "disk full");
                 self.at(self.now.after_us(for_us), Event::Heal(row));
             }
             Fault::ClockJump { node, by_us } => {
                 self.hosts[node].clock.jump(self.now, by_us);
                 self.machine_fault(node, MachineFault::ClockJump(by_us));
-                self.struck(Some(node), format!("wall clock jumps by {by_us} us"));
+                self.struck(row, Some(node), format!("wall clock jumps by {by_us} us"));
                 self.hosts[node].reschedule(self.now, &self.choices);
             }
             Fault::Shutdown { node, mode, off_us } => {
                 if self.hosts[node].node.is_some() {
                     self.hosts[node].boots_at = Some(self.now.after_us(off_us));
-                    self.faults += 1;
+                    self.count_fault(row);
                     self.shut_down(node, mode);
                     if mode == ShutdownMode::Smart {
                         self.at(self.now.after_us(SMART_PATIENCE_US), Event::Heal(row));
@@ -255,7 +267,7 @@ impl World {
                 let key = Key::new("kill.which", Subject::Node(self.hosts[node].index), what);
                 let which = self.choices.below(key, those.len().max(1) as u64);
                 if let Some(pid) = those.get(usize::try_from(which).expect("below a length")) {
-                    self.struck(Some(node), format!("{} {pid} killed", process.name()));
+                    self.struck(row, Some(node), format!("{} {pid} killed", process.name()));
                     self.signal(node, *pid, Signal::Kill);
                 }
             }
@@ -267,7 +279,7 @@ impl World {
                 let those = self.processes(node, process);
                 if !those.is_empty() {
                     let what = process.map_or("server", Role::name);
-                    self.struck(Some(node), format!("{what} paused"));
+                    self.struck(row, Some(node), format!("{what} paused"));
                     self.at(self.now.after_us(for_us), Event::Heal(row));
                 }
                 for pid in those {
@@ -275,11 +287,11 @@ impl World {
                 }
             }
             Fault::Stall { node, at, for_us } => {
-                self.hosts[node].stalls.push(Stall { at, for_us });
+                self.hosts[node].stalls.push(Stall { row, at, for_us });
             }
             Fault::StopReading { node, for_us } => {
                 self.net.stop_reading(self.hosts[node].index);
-                self.struck(Some(node), "takes no more bytes from its peers");
+                self.struck(row, Some(node), "takes no more bytes from its peers");
                 self.at(self.now.after_us(for_us), Event::Heal(row));
             }
         }
@@ -455,9 +467,10 @@ impl World {
             return;
         };
         if let Some(found) = state.stalls.iter().position(|stall| stall.at == at) {
-            let Stall { at, for_us } = state.stalls.remove(found);
+            let Stall { row, at, for_us } = state.stalls.remove(found);
             let until = self.now.after_us(for_us);
             state.hold(pid, until);
+            self.struck_rows.insert(row);
             self.machine_fault(host, MachineFault::Stall(pid, until));
             let ms = for_us / 1000;
             self.tell(
@@ -471,9 +484,30 @@ impl World {
         &self.hosts[host].plan.name
     }
 
-    fn struck(&mut self, host: Option<usize>, text: impl Into<String>) {
-        self.faults += 1;
+    fn struck(&mut self, row: usize, host: Option<usize>, text: impl Into<String>) {
+        self.count_fault(row);
         self.tell(host, text);
+    }
+
+    /// An fsync error strikes when an fsync meets it; those that still wait for one have not struck.
+    pub(super) fn forget_unmet_fsync_errors(&mut self) {
+        for (row, fault) in self.plan.faults.iter().enumerate() {
+            let Fault::FsyncError { node, path, .. } = &fault.fault else {
+                continue;
+            };
+            let waiting = self.hosts[*node].disk.faults();
+            if waiting
+                .iter()
+                .any(|fault| fault.prefix == *path && fault.left > 0)
+            {
+                self.struck_rows.remove(&row);
+            }
+        }
+    }
+
+    fn count_fault(&mut self, row: usize) {
+        self.faults += 1;
+        self.struck_rows.insert(row);
     }
 
     /// A death that was planned for a time: now, or in the middle of the next step's effects.
@@ -481,6 +515,7 @@ impl World {
         if self.hosts[host].node.is_none() {
             return;
         }
+        self.struck_rows.insert(row);
         let key = Key::new(
             "crash.when",
             Subject::Node(self.hosts[host].index),

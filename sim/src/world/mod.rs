@@ -83,6 +83,8 @@ pub struct World {
     trace: Trace,
     marks: MarkSet,
     faults: u64,
+    /// Rows of the plan's faults that have struck.
+    struck_rows: BTreeSet<usize>,
     commits: u64,
     /// How often each kind of event has happened on each node, for rows that wait for one.
     events: BTreeMap<(usize, EventKind), u32>,
@@ -217,6 +219,7 @@ impl World {
             trace: Trace::default(),
             marks: MarkSet::default(),
             faults: 0,
+            struck_rows: BTreeSet::new(),
             commits: 0,
             events: BTreeMap::new(),
             dropped_slots: BTreeSet::new(),
@@ -373,6 +376,9 @@ impl World {
             segments: wal_bytes / u64::from(geometry.segment),
             faults: self.faults,
             excuses: self.excuses,
+            idle_faults: (0..self.plan.faults.len())
+                .filter(|row| !self.struck_rows.contains(row))
+                .collect(),
             story: self.story.iter().cloned().collect(),
         }
     }

@@ -78,6 +78,8 @@ pub struct Outcome {
     pub faults: u64,
     /// Legal reasons to stay behind that an operator had to end.
     pub excuses: Excuses,
+    /// Rows of the plan's faults that did not strike.
+    pub idle_faults: Vec<usize>,
     /// The last lines of the story.
     pub story: Vec<StoryLine>,
 }
