@@ -209,17 +209,14 @@ impl Setting {
         Ok(())
     }
 
-    /// What a check hook makes of a number: `check_wal_buffers`, and `XLOGChooseNumBuffers` for -1.
+    /// `XLOGChooseNumBuffers`, for a `wal_buffers` of -1.
     fn adjusted(&self, settings: &Settings, count: i32) -> i32 {
-        match (self.name, count) {
-            ("wal_buffers", -1) => {
-                let most = settings.geometry.segment / settings.geometry.wal_page;
-                let chosen = (settings.shared_buffers / 32).min(most).max(8);
-                i32::try_from(chosen).expect("a segment has fewer pages")
-            }
-            ("wal_buffers", count) => count.max(4),
-            (_, count) => count,
+        if self.name != "wal_buffers" || count >= 0 {
+            return count;
         }
+        let most = settings.geometry.segment / settings.geometry.wal_page;
+        let chosen = (settings.shared_buffers / 32).min(most).max(8);
+        i32::try_from(chosen).expect("a segment has fewer pages")
     }
 }
 

@@ -51,8 +51,9 @@ impl Setting {
             }
             Home::Count(_) => {
                 let count = self.count(text, settings).ok_or_else(wrong)?;
-                self.store(settings, Value::Int(count))
-                    .map_err(|_| wrong())?;
+                let value = self.check(settings, Value::Int(count), "");
+                let stored = value.and_then(|value| self.store(settings, value));
+                stored.map_err(|_| wrong())?;
             }
             Home::Fixed(_) | Home::State | Home::Session(_) => return Err(wrong()),
         }

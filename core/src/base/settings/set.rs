@@ -95,7 +95,7 @@ impl Setting {
     }
 
     /// What check hooks say.
-    fn check(
+    pub(super) fn check(
         &self,
         settings: &Settings,
         value: Value,
@@ -116,6 +116,8 @@ impl Setting {
             {
                 refused(count)
             }
+            // check_wal_buffers; -1 is looked at when shared memory is sized.
+            ("wal_buffers", &Value::Int(count @ 0..)) => Ok(Value::Int(count.max(4))),
             ("primary_slot_name", Value::Text(slot)) if !slot.is_empty() => {
                 match slot_name::validate(slot) {
                     Ok(()) => Ok(value),

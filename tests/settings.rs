@@ -1,0 +1,24 @@
+//! Settings of ours against what real servers of 15 to 18 said of the same settings and texts. `tests/interop_settings.rs`
+//! has asked them.
+
+#[path = "settings/cases.rs"]
+mod cases;
+
+use walsim_core::base::PgVersion;
+
+/// Name, type, unit, range, context and default of each setting; value, or error with DETAIL and HINT, of each text.
+#[test]
+fn settings_are_those_of_postgresql() {
+    for version in PgVersion::ALL {
+        let golden = std::fs::read_to_string(cases::golden(version)).expect("a golden file");
+        let differences = cases::differences(&golden, &cases::all_of_ours(version));
+        let major = version.major();
+        assert!(
+            differences.is_empty(),
+            "{major}:\n{}",
+            differences.join("\n")
+        );
+        let lines = golden.lines().count();
+        assert!(lines > 350, "{major} has {lines} lines");
+    }
+}
