@@ -108,16 +108,14 @@ impl<'a> Scanner<'a> {
         if high > 0 && self.rest[high..].starts_with('/') {
             let low = run(&self.rest[high + 1..], |c| c.is_ascii_hexdigit());
             if low > 0 {
-                let text = self.cut(high + 1 + low);
-                let lsn = text.parse();
-                return lsn.map(Token::Lsn).map_err(|_| CommandError::Syntax);
+                let halves = self.cut(high + 1 + low).split_at(high);
+                let [high, low] = [halves.0, &halves.1[1..]].map(|half| low_32_bits(half, 16));
+                return Ok(Token::Lsn(Lsn(u64::from(high) << 32 | u64::from(low))));
             }
         }
         if first.is_ascii_digit() {
             let len = run(self.rest, |c| c.is_ascii_digit());
-            let number = self.cut(len).parse();
-            // PostgreSQL reduces a larger number modulo 2^32, which nobody can want.
-            return number.map(Token::Number).map_err(|_| CommandError::Syntax);
+            return Ok(Token::Number(low_32_bits(self.cut(len), 10)));
         }
         if is_word_start(first) {
             let is_word = |c: char| is_word_start(c) || c.is_ascii_digit() || c == '$';
@@ -156,6 +154,12 @@ impl<'a> Scanner<'a> {
         self.rest = rest;
         token
     }
+}
+
+/// `strtoul` of digits, of which `uint32` keeps the lower half: a number beyond 64 bits has all bits set.
+fn low_32_bits(digits: &str, base: u32) -> u32 {
+    let number = u64::from_str_radix(digits, base).unwrap_or(u64::MAX);
+    u32::try_from(number & u64::from(u32::MAX)).expect("32 bits are left")
 }
 
 /// Length of the longest run of such characters.

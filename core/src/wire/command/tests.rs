@@ -39,6 +39,33 @@ fn what_receivers_send() {
     );
 }
 
+/// The scanner keeps 32 bits, as real servers of 15 and 18 do.
+#[test]
+fn overlong_numbers_are_cut() {
+    let high = |lsn: &str| parse(&alloc::format!("START_REPLICATION {lsn}"));
+    assert_eq!(high("123456789/0"), start(0x2345_6789_0000_0000, None));
+    assert_eq!(high("0/1000000001"), start(1, None));
+    let beyond = high("FFFFFFFFFFFFFFFFFFFFF/1");
+    assert_eq!(beyond, start(0xFFFF_FFFF_0000_0001, None));
+    assert_eq!(high("0/0 TIMELINE 4294967303"), start(0, Some(7)));
+    assert_eq!(high("0/0 TIMELINE 007"), start(0, Some(7)));
+    for (number, timeline) in [
+        ("4294967297", 1),
+        ("99999999999999999999999", u32::MAX),
+        ("0000000000000000000000001", 1),
+    ] {
+        let command = Command::TimelineHistory(crate::base::TimelineId(timeline));
+        let text = alloc::format!("TIMELINE_HISTORY {number}");
+        assert_eq!(parse(&text), Ok(Some(command)), "{number}");
+    }
+    let zero = parse("TIMELINE_HISTORY 4294967296");
+    assert_eq!(zero, Err(CommandError::TimelineZero));
+    for (number, reserve_wal) in [("4294967296", false), ("4294967297", true)] {
+        let text = alloc::format!("CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL {number})");
+        assert_eq!(parse(&text), create("s", false, reserve_wal), "{number}");
+    }
+}
+
 #[test]
 fn what_is_not_a_replication_keyword_is_sql() {
     for text in [
@@ -68,11 +95,12 @@ fn what_the_grammar_refuses() {
         "START_REPLICATION",
         "START_REPLICATION 0",
         "START_REPLICATION 0/",
-        "START_REPLICATION 0/123456789",
         "START_REPLICATION physical 0/1",
         "START_REPLICATION 0/1 TIMELINE",
         "START_REPLICATION 0/1 TIMELINE x",
-        "START_REPLICATION 0/1 TIMELINE 99999999999999",
+        "START_REPLICATION 0/1 TIMELINE -1",
+        "START_REPLICATION 0/1 TIMELINE 1a",
+        "START_REPLICATION 0/1 TIMELINE 1 1",
         "START_REPLICATION SLOT 0/1",
         "START_REPLICATION SLOT SLOT 0/1",
         "START_REPLICATION SLOT 's' 0/1",
