@@ -54,7 +54,7 @@ fn overlong_numbers_are_cut() {
         ("99999999999999999999999", u32::MAX),
         ("0000000000000000000000001", 1),
     ] {
-        let command = Command::TimelineHistory(crate::base::TimelineId(timeline));
+        let command = Command::TimelineHistory(TimelineId(timeline));
         let text = alloc::format!("TIMELINE_HISTORY {number}");
         assert_eq!(parse(&text), Ok(Some(command)), "{number}");
     }
