@@ -4,14 +4,12 @@
 //! anywhere before that leaves the previous checkpoint valid, and what WAL is no longer needed goes only after it; the redo pointer that full-page images are decided by is
 //! not moved back if a checkpoint fails.
 
-use super::clog::CheckPointClog;
+use super::checkpoint_guts::CheckPointGuts;
 use super::wal_release::{ReleaseAfter, ReleaseWal};
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Inserted, Insertion, XLogInsert};
-use crate::access::buffers::CheckPointBuffers;
 use crate::base::{Bug, Lsn, PgVersion, Pid, TimelineId, Xid};
 use crate::call::{LogEvent, Message, Place, Poll, SqlState, Wait, Yield};
-use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
 use crate::replication::slot::required_lsn::sample_required_lsn;
 use crate::shmem::{INSERTION_LOCKS, LockId, LockMode, Role};
 use crate::storage::control::UpdateControlFile;
@@ -64,9 +62,7 @@ enum Phase {
     ReadXids,
     /// Waits for those inside a commit critical section.
     Delayed(Vec<(Pid, Xid)>),
-    Slots(CheckPointReplicationSlots),
-    Clog(CheckPointClog),
-    Buffers(CheckPointBuffers),
+    Guts(CheckPointGuts),
     Snapshot(LogStandbySnapshot),
     InsertRecord(XLogInsert),
     Flush {
@@ -126,9 +122,8 @@ impl CreateCheckPoint {
                     *next += 1;
                     if *next < INSERTION_LOCKS {
                         // Nobody waits for an insertion of ours: we only look.
-                        cx.shmem
-                            .locks
-                            .set_var(LockId::WalInsert(*next - 1), Lsn::MAX);
+                        let lock = LockId::WalInsert(*next - 1);
+                        cx.shmem.locks.set_var(lock, Lsn::MAX);
                         continue;
                     }
                     let important = *important;
@@ -161,36 +156,12 @@ impl CreateCheckPoint {
                     return Poll::Yield(Yield::Again(why));
                 }
                 Phase::Delayed(those) => {
-                    // Before backends had a flag for it nobody waited here: a commit record before the redo point is not
-                    // replayed after a crash, and a status that is set behind our back is in no page that this
-                    // checkpoint makes durable.
-                    if !those.is_empty() && !cx.planted(Bug::CommitCrossesRedoPoint) {
-                        let now = delaying(cx);
-                        those.retain(|one| now.contains(one));
-                        if !those.is_empty() {
-                            let until = Some(cx.now.mono.after_ms(10));
-                            let wait = Wait {
-                                until,
-                                ..Wait::at(why)
-                            };
-                            return Poll::Yield(Yield::Wait(wait));
-                        }
-                    }
-                    self.phase = Phase::Slots(CheckPointReplicationSlots::new());
+                    ready!(await_commits(cx, those));
+                    self.phase = Phase::Guts(CheckPointGuts::new());
                     return Poll::Yield(Yield::Again(Place::CheckPointGuts));
                 }
-                Phase::Slots(slots) => {
-                    ready_ok!(slots.poll(cx));
-                    self.phase = Phase::Clog(CheckPointClog::new());
-                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
-                }
-                Phase::Clog(clog) => {
-                    ready_ok!(clog.poll(cx));
-                    self.phase = Phase::Buffers(CheckPointBuffers::new());
-                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
-                }
-                Phase::Buffers(buffers) => {
-                    ready_ok!(buffers.poll(cx));
+                Phase::Guts(guts) => {
+                    ready_ok!(guts.poll(cx));
                     self.phase = match self.kind {
                         CheckpointKind::Online { .. } => {
                             Phase::Snapshot(LogStandbySnapshot::default())
@@ -442,6 +413,24 @@ fn oldest_active_xid(cx: &Cx<'_>) -> Xid {
         .first()
         .copied()
         .unwrap_or(cx.shmem.next_xid)
+}
+
+/// `HaveVirtualXIDsDelayingChkpt`, every 10 ms. Before backends had a flag for it nobody waited here: a commit record
+/// before the redo point is not replayed after a crash, and a status that is set behind our back is in no page that this
+/// checkpoint makes durable.
+fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
+    if those.is_empty() || cx.planted(Bug::CommitCrossesRedoPoint) {
+        return Poll::Ready(());
+    }
+    let now = delaying(cx);
+    those.retain(|one| now.contains(one));
+    if those.is_empty() {
+        return Poll::Ready(());
+    }
+    Poll::Yield(Yield::Wait(Wait {
+        until: Some(cx.now.mono.after_ms(10)),
+        ..Wait::at(Place::CreateCheckPoint)
+    }))
 }
 
 /// `GetVirtualXIDsDelayingChkpt`: who is inside a commit critical section, and in which transaction.

@@ -2,6 +2,7 @@
 
 pub mod buffers;
 pub mod checkpoint;
+mod checkpoint_guts;
 pub mod checkpoint_request;
 pub mod clog;
 pub mod generic_xlog;

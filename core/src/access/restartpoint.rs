@@ -4,13 +4,11 @@
 //! Whatever the record's checkpoint had made durable on the primary is made durable here; from then on a restart begins
 //! at that record's redo point, and WAL before it can go.
 
-use super::clog::CheckPointClog;
+use super::checkpoint_guts::CheckPointGuts;
 use super::wal_release::{ReleaseAfter, ReleaseWal};
 use super::xlog_flush::UpdateMinRecoveryPoint;
-use crate::access::buffers::CheckPointBuffers;
 use crate::base::Lsn;
 use crate::call::{LogEvent, Message, Place, Poll, Yield};
-use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
 use crate::replication::slot::required_lsn::sample_required_lsn;
 use crate::shmem::{INSERTION_LOCKS, LockId, LockMode, ReplayedCheckPoint};
 use crate::storage::control::UpdateControlFile;
@@ -48,9 +46,7 @@ enum Phase {
     ShutDown(UpdateControlFile),
     LockInsertions(ReplayedCheckPoint, u8),
     SampleSlots(ReplayedCheckPoint),
-    SaveSlots(ReplayedCheckPoint, CheckPointReplicationSlots),
-    Clog(ReplayedCheckPoint, CheckPointClog),
-    Buffers(ReplayedCheckPoint, CheckPointBuffers),
+    Guts(ReplayedCheckPoint, CheckPointGuts),
     LockControl(ReplayedCheckPoint),
     UpdateControl(UpdateControlFile, ReleaseWal, Lsn),
     Unlock(ReleaseWal, Lsn),
@@ -122,21 +118,11 @@ impl CreateRestartPoint {
                 }
                 Phase::SampleSlots(candidate) => {
                     self.slots = ready!(sample_required_lsn(cx));
-                    self.phase = Phase::SaveSlots(*candidate, CheckPointReplicationSlots::new());
+                    self.phase = Phase::Guts(*candidate, CheckPointGuts::new());
                     return Poll::Yield(Yield::Again(Place::CheckPointGuts));
                 }
-                Phase::SaveSlots(candidate, save) => {
-                    ready_ok!(save.poll(cx));
-                    self.phase = Phase::Clog(*candidate, CheckPointClog::new());
-                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
-                }
-                Phase::Clog(candidate, clog) => {
-                    ready_ok!(clog.poll(cx));
-                    self.phase = Phase::Buffers(*candidate, CheckPointBuffers::new());
-                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
-                }
-                Phase::Buffers(candidate, buffers) => {
-                    ready_ok!(buffers.poll(cx));
+                Phase::Guts(candidate, guts) => {
+                    ready_ok!(guts.poll(cx));
                     self.phase = Phase::LockControl(*candidate);
                     return Poll::Yield(Yield::Again(why));
                 }

@@ -1,0 +1,43 @@
+//! What a checkpoint and a restartpoint make durable, in PostgreSQL's order. Mirrors CheckPointGuts of xlog.c.
+
+use super::clog::CheckPointClog;
+use crate::access::buffers::CheckPointBuffers;
+use crate::call::{LogEvent, Place, Poll, Yield};
+use crate::ready_ok;
+use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
+use crate::sys::Cx;
+
+/// `CheckPointGuts`
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct CheckPointGuts(Phase);
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Slots(CheckPointReplicationSlots),
+    Clog(CheckPointClog),
+    Buffers(CheckPointBuffers),
+}
+
+impl CheckPointGuts {
+    /// Begins when it is polled first.
+    pub(super) fn new() -> Self {
+        Self(Phase::Slots(CheckPointReplicationSlots::new()))
+    }
+
+    /// # Errors
+    /// Whatever could not be made durable: as an ERROR if it can be tried again, else as a PANIC.
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        self.0 = match &mut self.0 {
+            Phase::Slots(slots) => {
+                ready_ok!(slots.poll(cx));
+                Phase::Clog(CheckPointClog::new())
+            }
+            Phase::Clog(clog) => {
+                ready_ok!(clog.poll(cx));
+                Phase::Buffers(CheckPointBuffers::new())
+            }
+            Phase::Buffers(buffers) => return buffers.poll(cx),
+        };
+        Poll::Yield(Yield::Again(Place::CheckPointGuts))
+    }
+}
