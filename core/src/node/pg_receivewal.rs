@@ -63,17 +63,8 @@ impl PgReceivewal {
     /// How far WAL was written, and how far it is durable; of no meaning while it does not stream.
     #[must_use]
     pub fn received(&self) -> Option<(Lsn, Lsn)> {
-        match &self.node.procs.values().next()?.state {
-            Process::PgReceivewal(receiver) => Some(receiver.received()),
-            Process::Postmaster(_)
-            | Process::Accept(_)
-            | Process::Backend(_)
-            | Process::WalSender(_)
-            | Process::WalWriter(_)
-            | Process::Checkpointer(_)
-            | Process::Startup(_)
-            | Process::WalReceiver(_) => None,
-        }
+        let process = self.node.procs.values().next()?;
+        Some(process.state.as_pg_receivewal()?.received())
     }
 
     /// The C function at which it stands, and whether it waits there.

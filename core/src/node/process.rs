@@ -54,6 +54,30 @@ impl Process {
         }
     }
 
+    pub(super) const fn as_postmaster(&self) -> Option<&Postmaster> {
+        if let Self::Postmaster(postmaster) = self {
+            Some(postmaster)
+        } else {
+            None
+        }
+    }
+
+    pub(super) const fn as_backend(&self) -> Option<&Backend> {
+        if let Self::Backend(backend) = self {
+            Some(backend)
+        } else {
+            None
+        }
+    }
+
+    pub(super) const fn as_pg_receivewal(&self) -> Option<&PgReceivewal> {
+        if let Self::PgReceivewal(receiver) = self {
+            Some(receiver)
+        } else {
+            None
+        }
+    }
+
     pub(super) fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         match self {
             Self::Postmaster(p) => p.step(cx),

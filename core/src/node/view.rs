@@ -1,6 +1,5 @@
 //! What checkers and reports may see of a node: everything, and change nothing.
 
-use super::process::Process;
 use super::{Next, Node, Proc};
 use crate::base::{ConnId, Lsn, Pid, Xid};
 use crate::call::Place;
@@ -74,33 +73,19 @@ impl<'a> NodeView<'a> {
     /// The state of the postmaster; `None` once it has ended.
     #[must_use]
     pub fn postmaster_state(&self) -> Option<PmState> {
-        self.node.procs.values().find_map(|proc| match &proc.state {
-            Process::Postmaster(postmaster) => Some(postmaster.state()),
-            Process::Accept(_)
-            | Process::Backend(_)
-            | Process::WalSender(_)
-            | Process::WalWriter(_)
-            | Process::Checkpointer(_)
-            | Process::Startup(_)
-            | Process::WalReceiver(_)
-            | Process::PgReceivewal(_) => None,
-        })
+        let mut procs = self.node.procs.values();
+        procs.find_map(|proc| Some(proc.state.as_postmaster()?.state()))
     }
 
     /// The last commit that the session on a connection completed: its transaction and the end of its record.
     #[must_use]
     pub fn last_commit(&self, conn: ConnId) -> Option<(Xid, Lsn)> {
         let owner = self.node.owners.get(&conn)?;
-        match &self.node.procs.get(owner)?.state {
-            Process::Backend(backend) => backend.last_commit(),
-            Process::Postmaster(_)
-            | Process::Accept(_)
-            | Process::WalSender(_)
-            | Process::WalWriter(_)
-            | Process::Checkpointer(_)
-            | Process::Startup(_)
-            | Process::WalReceiver(_)
-            | Process::PgReceivewal(_) => None,
-        }
+        self.node
+            .procs
+            .get(owner)?
+            .state
+            .as_backend()?
+            .last_commit()
     }
 }
