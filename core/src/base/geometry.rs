@@ -41,6 +41,30 @@ impl Geometry {
         sector: 512,
     };
 
+    /// The least of each size, with as few pages in a segment: everything crosses pages and segments.
+    pub const SMALLEST: Self = Self {
+        wal_page: 256,
+        segment: 1024,
+        data_page: 512,
+        sector: 64,
+    };
+
+    /// Segments that some commits fit into.
+    pub const SMALL: Self = Self {
+        wal_page: 512,
+        segment: 4096,
+        data_page: 512,
+        sector: 64,
+    };
+
+    /// `tiny` in plans: records cross pages and segments all the time, and a page holds several rows.
+    pub const TINY: Self = Self {
+        wal_page: 512,
+        segment: 8192,
+        data_page: 1024,
+        sector: 64,
+    };
+
     /// Checks all four sizes.
     ///
     /// # Errors

@@ -67,12 +67,7 @@ mod tests {
     const SEGMENT: u64 = 1024;
 
     fn settings() -> Settings {
-        let geometry = Geometry {
-            wal_page: 256,
-            segment: 1024,
-            data_page: 512,
-            sector: 64,
-        };
+        let geometry = Geometry::SMALLEST;
         Settings::new(PgVersion::V15, geometry)
     }
 

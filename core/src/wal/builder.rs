@@ -183,12 +183,7 @@ mod tests {
     use crate::wire::record::{RecordHeader, checksum};
     use alloc::vec;
 
-    const TINY: Geometry = Geometry {
-        wal_page: 256,
-        segment: 1024,
-        data_page: 512,
-        sector: 64,
-    };
+    const TINY: Geometry = Geometry::SMALLEST;
 
     fn builder() -> WalBuilder {
         let ident = PageIdent {

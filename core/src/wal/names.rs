@@ -134,12 +134,7 @@ fn hex8(digits: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const TINY: Geometry = Geometry {
-        wal_page: 256,
-        segment: 1024,
-        data_page: 512,
-        sector: 64,
-    };
+    const TINY: Geometry = Geometry::SMALLEST;
 
     #[test]
     fn names_go_both_ways() {

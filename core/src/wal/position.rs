@@ -118,12 +118,7 @@ mod tests {
         segment: 16 << 20,
         ..Geometry::STOCK
     };
-    const TINY: Geometry = Geometry {
-        wal_page: 256,
-        segment: 1024,
-        data_page: 512,
-        sector: 64,
-    };
+    const TINY: Geometry = Geometry::SMALLEST;
 
     /// Numbers of a real server with 16 MiB segments.
     #[test]

@@ -20,12 +20,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// A small geometry for scenarios: records cross pages and segments all the time.
-pub const TINY: Geometry = Geometry {
-    wal_page: 512,
-    segment: 8192,
-    data_page: 1024,
-    sector: 64,
-};
+pub const TINY: Geometry = Geometry::TINY;
 
 /// The longest value of a row that fits on a page: page header, line pointer and tuple header take the rest.
 #[must_use]

@@ -16,12 +16,7 @@ use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::record::{RecordBody, RmgrId};
 
 /// Segments of four pages.
-pub(crate) const TINY: Geometry = Geometry {
-    wal_page: 256,
-    segment: 1024,
-    data_page: 512,
-    sector: 64,
-};
+pub(crate) const TINY: Geometry = Geometry::SMALLEST;
 
 /// Where everything happens.
 pub(crate) const SITE: Site<'static> = Site {

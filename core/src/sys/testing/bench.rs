@@ -24,12 +24,7 @@ use bytes::Bytes;
 pub(crate) const SYSID: u64 = 77;
 
 /// Small enough that everything crosses pages.
-pub(crate) const TINY: Geometry = Geometry {
-    wal_page: 256,
-    segment: 1024,
-    data_page: 512,
-    sector: 64,
-};
+pub(crate) const TINY: Geometry = Geometry::SMALLEST;
 
 pub(crate) struct Bench {
     pub(crate) shmem: Shmem,
