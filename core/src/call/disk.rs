@@ -2,6 +2,7 @@
 //! descriptor belongs to the process that opened it: for any other it is none.
 
 use crate::base::Fd;
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -138,6 +139,34 @@ pub enum DiskOp {
     List(FilePath),
     /// Makes the entries of a directory durable. Done: [`DiskDone::Done`].
     SyncDir(FilePath),
+}
+
+impl DiskOp {
+    /// One line for traces, such as `write pg_wal/000000010000000000000001 0+8192`. `file` names what a descriptor stands
+    /// for.
+    #[must_use]
+    pub fn describe(&self, file: impl Fn(Fd) -> String) -> String {
+        match self {
+            Self::Open { path, .. } => format!("open {path}"),
+            Self::Close(fd) => format!("close {}", file(*fd)),
+            Self::Read { fd, offset, len } => format!("read {} {offset}+{len}", file(*fd)),
+            Self::Write { fd, offset, data } => {
+                format!("write {} {offset}+{}", file(*fd), data.len())
+            }
+            Self::WriteZeros { fd, offset, len } => {
+                format!("zeros {} {offset}+{len}", file(*fd))
+            }
+            Self::Fsync(fd) => format!("fsync {}", file(*fd)),
+            Self::Truncate { fd, len } => format!("truncate {} {len}", file(*fd)),
+            Self::Stat(path) => format!("stat {path}"),
+            Self::Rename { from, to } => format!("rename {from} {to}"),
+            Self::Unlink(path) => format!("unlink {path}"),
+            Self::Mkdir(path) => format!("mkdir {path}"),
+            Self::Rmdir(path) => format!("rmdir {path}"),
+            Self::List(path) => format!("list {path}"),
+            Self::SyncDir(path) => format!("syncdir {path}"),
+        }
+    }
 }
 
 /// What a name stands for.

@@ -12,18 +12,13 @@ use crate::sys::{Cx, Kernel, ProcSys};
 use crate::wal::position::lsn_to_bytepos;
 use crate::wire::control_file::ControlFile;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 use bytes::Bytes;
 
 /// Small pages, small segments.
-pub(crate) const TINY: Geometry = Geometry {
-    wal_page: 512,
-    segment: 4096,
-    data_page: 512,
-    sector: 64,
-};
+pub(crate) const TINY: Geometry = Geometry::SMALL;
 
 /// The bench.
 pub(crate) struct Bench {
@@ -216,7 +211,7 @@ impl Bench {
     }
 
     fn disk(&mut self, op: DiskOp) -> Result<DiskDone, DiskError> {
-        let line = self.describe(&op);
+        let line = op.describe(|fd| self.descriptors[&fd].to_string());
         let failing = self
             .fail
             .as_ref()
@@ -226,28 +221,6 @@ impl Bench {
         }
         self.trace.push(line);
         self.carry_out(op)
-    }
-
-    fn describe(&self, op: &DiskOp) -> String {
-        let file = |fd: &Fd| &self.descriptors[fd];
-        match op {
-            DiskOp::Open { path, .. } => format!("open {path}"),
-            DiskOp::Close(fd) => format!("close {}", file(fd)),
-            DiskOp::Read { fd, offset, len } => format!("read {} {offset}+{len}", file(fd)),
-            DiskOp::Write { fd, offset, data } => {
-                format!("write {} {offset}+{}", file(fd), data.len())
-            }
-            DiskOp::WriteZeros { fd, offset, len } => format!("zero {} {offset}+{len}", file(fd)),
-            DiskOp::Fsync(fd) => format!("fsync {}", file(fd)),
-            DiskOp::Truncate { fd, len } => format!("truncate {} {len}", file(fd)),
-            DiskOp::Stat(path) => format!("stat {path}"),
-            DiskOp::Rename { from, to } => format!("rename {from} {to}"),
-            DiskOp::Unlink(path) => format!("unlink {path}"),
-            DiskOp::Mkdir(path) => format!("mkdir {path}"),
-            DiskOp::Rmdir(path) => format!("rmdir {path}"),
-            DiskOp::List(path) => format!("list {path}"),
-            DiskOp::SyncDir(path) => format!("syncdir {path}"),
-        }
     }
 
     fn carry_out(&mut self, op: DiskOp) -> Result<DiskDone, DiskError> {
