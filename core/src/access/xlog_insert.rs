@@ -3,7 +3,7 @@
 
 use super::wal_buffers::GetBuffer;
 use super::xlog_flush::{XLogFlush, wal_insert_allowed};
-use crate::base::{Bug, Lsn, Mark, Xid};
+use crate::base::{Bug, Geometry, Lsn, Mark, Xid};
 use crate::call::{LogEvent, Place, Poll, Yield};
 use crate::shmem::{BufId, BufTag, INSERTION_LOCKS, LockId, LockMode};
 use crate::storage::relation;
@@ -191,24 +191,7 @@ impl XLogInsert {
                     let index = ready_ok!(page.poll(cx));
                     let record = self.record.as_ref().expect("assembled");
                     let (done, at) = copy(cx, record.bytes(), index, *done, *at);
-                    let lock = self.last_lock();
-                    self.phase = if done < record.bytes().len() {
-                        Phase::Copy {
-                            done,
-                            at,
-                            page: GetBuffer::new(at, lock),
-                        }
-                    } else if record.is_switch() && geometry.segment_offset(at.align8()) != 0 {
-                        let next =
-                            geometry.page_start(at.align8() + (u64::from(geometry.wal_page) - 1));
-                        Phase::Wipe {
-                            at: next,
-                            page: GetBuffer::new(next, lock),
-                        }
-                    } else {
-                        assert_eq!(at.align8(), self.reserved.end, "what was reserved was used");
-                        Phase::Unlock
-                    };
+                    self.phase = self.copied(&geometry, done, at);
                 }
                 Phase::Wipe { at, .. } if *at >= self.reserved.end => self.phase = Phase::Unlock,
                 Phase::Wipe { at, page } => {
@@ -242,6 +225,23 @@ impl XLogInsert {
                 }
             }
         }
+    }
+
+    /// `CopyXLogRecordToWAL`, with `done` bytes copied: the rest, the rest of the segment after a switch, or the end.
+    fn copied(&self, geometry: &Geometry, done: usize, at: Lsn) -> Phase {
+        let record = self.record.as_ref().expect("assembled");
+        let lock = self.last_lock();
+        if done < record.bytes().len() {
+            let page = GetBuffer::new(at, lock);
+            return Phase::Copy { done, at, page };
+        }
+        if record.is_switch() && geometry.segment_offset(at.align8()) != 0 {
+            let at = geometry.page_start(at.align8() + (u64::from(geometry.wal_page) - 1));
+            let page = GetBuffer::new(at, lock);
+            return Phase::Wipe { at, page };
+        }
+        assert_eq!(at.align8(), self.reserved.end, "what was reserved was used");
+        Phase::Unlock
     }
 
     /// `XLogRecordAssemble`: decides which pages go in as images.

@@ -104,12 +104,9 @@ impl XLogWrite {
                     return Poll::Yield(cx.disk(op, Place::XLogWrite));
                 }
                 Phase::Write { fd, at, upto, data } => {
-                    let n = match cx.done() {
-                        Ok(done) => written(done),
-                        Err(e) => {
-                            let path = segment_path(cx, tli, geometry.segment_of(*at));
-                            return Poll::Ready(Err(LogEvent::file("write to", path, e)));
-                        }
+                    let n = match pwritten(cx, *at) {
+                        Ok(n) => n,
+                        Err(event) => return Poll::Ready(Err(event)),
                     };
                     if (n as usize) < data.len() {
                         *at += u64::from(n);
@@ -221,4 +218,13 @@ impl XLogWrite {
             }
         }
     }
+}
+
+/// How many bytes the `pwrite` at that position took.
+fn pwritten(cx: &mut Cx<'_>, at: Lsn) -> Result<u32, LogEvent> {
+    cx.done().map(written).map_err(|e| {
+        let segment = cx.shmem.settings.geometry.segment_of(at);
+        let path = segment_path(cx, cx.shmem.xlog.insert_tli, segment);
+        LogEvent::file("write to", path, e)
+    })
 }

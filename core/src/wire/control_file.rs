@@ -244,6 +244,71 @@ const fn crc_at(version: PgVersion) -> usize {
     }
 }
 
+impl Common {
+    /// What the build that wrote the file has fixed.
+    fn check_build(&self, catalog: u32) -> Result<(), ControlFileError> {
+        let found = u64::from(self.catalog_version);
+        equal([
+            ("CATALOG_VERSION_NO", found, catalog.into()),
+            ("MAXALIGN", self.max_align.into(), 8),
+            ("FLOATFORMAT", self.float_format, FLOAT_FORMAT),
+            ("RELSEG_SIZE", self.relseg_size.into(), 131_072),
+            ("NAMEDATALEN", self.name_data_len.into(), 64),
+            ("INDEX_MAX_KEYS", self.index_max_keys.into(), 32),
+            ("USE_FLOAT8_BYVAL", self.float8_by_val.into(), 1),
+        ])
+    }
+
+    /// Sizes that are run-time values here, and what follows from them.
+    fn check_sizes(&self) -> Result<(), ControlFileError> {
+        let blcksz = self.blcksz;
+        if let Err(e) = Geometry::new(self.xlog_blcksz, self.xlog_seg_size, blcksz, 512) {
+            return Err(ControlFileError::Size {
+                field: e.field,
+                found: e.value,
+            });
+        }
+        let (chunk, block) = (self.toast_max_chunk_size, self.loblksize);
+        equal([
+            (
+                "TOAST_MAX_CHUNK_SIZE",
+                chunk.into(),
+                toast_max_chunk_size(blcksz).into(),
+            ),
+            ("LOBLKSIZE", block.into(), loblksize(blcksz).into()),
+        ])
+    }
+}
+
+/// The first constant that is not what this build has is an error.
+fn equal<const N: usize>(constants: [(&'static str, u64, u64); N]) -> Result<(), ControlFileError> {
+    for (field, found, expected) in constants {
+        if found != expected {
+            return Err(ControlFileError::Incompatible {
+                field,
+                found,
+                expected,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_crc(bytes: &[u8], at: usize) -> Result<(), ControlFileError> {
+    let stored = bytes.get(at..at + 4).and_then(|crc| crc.try_into().ok());
+    let short = Short {
+        field: "crc",
+        need: at + 4,
+        have: bytes.len(),
+    };
+    let found = u32::from_le_bytes(stored.ok_or(short)?);
+    let expected = crc32c::crc32c(&bytes[..at]);
+    if found != expected {
+        return Err(ControlFileError::Checksum { found, expected });
+    }
+    Ok(())
+}
+
 impl ControlFile {
     /// Reads the file and checks it in PostgreSQL's order: version, checksum, constants of the build, sizes.
     ///
@@ -260,68 +325,9 @@ impl ControlFile {
             let found = common.control_version;
             return Err(ControlFileError::Version { found, expected });
         }
-        let at = crc_at(version);
-        let stored = bytes.get(at..at + 4).and_then(|crc| crc.try_into().ok());
-        let short = Short {
-            field: "crc",
-            need: at + 4,
-            have: bytes.len(),
-        };
-        let found = u32::from_le_bytes(stored.ok_or(short)?);
-        let expected = crc32c::crc32c(&bytes[..at]);
-        if found != expected {
-            return Err(ControlFileError::Checksum { found, expected });
-        }
-        for (field, found, expected) in [
-            (
-                "CATALOG_VERSION_NO",
-                u64::from(common.catalog_version),
-                u64::from(catalog),
-            ),
-            ("MAXALIGN", common.max_align.into(), 8),
-            ("FLOATFORMAT", common.float_format, FLOAT_FORMAT),
-            ("RELSEG_SIZE", common.relseg_size.into(), 131_072),
-            ("NAMEDATALEN", common.name_data_len.into(), 64),
-            ("INDEX_MAX_KEYS", common.index_max_keys.into(), 32),
-            ("USE_FLOAT8_BYVAL", common.float8_by_val.into(), 1),
-        ] {
-            if found != expected {
-                return Err(ControlFileError::Incompatible {
-                    field,
-                    found,
-                    expected,
-                });
-            }
-        }
-        let Common {
-            blcksz,
-            xlog_blcksz,
-            xlog_seg_size,
-            ..
-        } = common;
-        if let Err(e) = Geometry::new(xlog_blcksz, xlog_seg_size, blcksz, 512) {
-            return Err(ControlFileError::Size {
-                field: e.field,
-                found: e.value,
-            });
-        }
-        for (field, found, expected) in [
-            (
-                "TOAST_MAX_CHUNK_SIZE",
-                common.toast_max_chunk_size,
-                toast_max_chunk_size(blcksz),
-            ),
-            ("LOBLKSIZE", common.loblksize, loblksize(blcksz)),
-        ] {
-            if found != expected {
-                let (found, expected) = (found.into(), expected.into());
-                return Err(ControlFileError::Incompatible {
-                    field,
-                    found,
-                    expected,
-                });
-            }
-        }
+        check_crc(bytes, crc_at(version))?;
+        common.check_build(catalog)?;
+        common.check_sizes()?;
         let (signedness, nonce) = match version {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => (false, &bytes[256..288]),
             PgVersion::V18 | PgVersion::V19 => (bytes[256] != 0, &bytes[257..289]),
@@ -347,9 +353,9 @@ impl ControlFile {
             max_prepared_xacts: common.max_prepared_xacts,
             max_locks_per_xact: common.max_locks_per_xact,
             track_commit_timestamp: common.track_commit_timestamp,
-            blcksz,
-            xlog_blcksz,
-            xlog_seg_size,
+            blcksz: common.blcksz,
+            xlog_blcksz: common.xlog_blcksz,
+            xlog_seg_size: common.xlog_seg_size,
             data_checksum_version: common.data_checksum_version,
             default_char_signedness: signedness,
             nonce: nonce.try_into().expect("cut to 32 bytes"),

@@ -47,11 +47,8 @@ impl FetchHistory {
         // A name of its own until it is whole. What a crash left under it is thrown away.
         let temp = FilePath::from(format!("{name}.tmp"));
         let failed = |what, e| {
-            Poll::Ready(Err(StreamError::Lost(LogEvent::file(
-                what,
-                temp.clone(),
-                e,
-            ))))
+            let event = LogEvent::file(what, temp.clone(), e);
+            Poll::Ready(Err(StreamError::Lost(event)))
         };
         loop {
             let op = match &mut self.phase {
@@ -99,19 +96,9 @@ impl FetchHistory {
                     Err(e) => return failed("create timeline history", e),
                 },
                 Phase::Writing { fd, at, rest } => {
-                    let outcome = match cx.done().map(written) {
-                        Ok(0) if !rest.is_empty() => Err(DiskError::NoSpace),
-                        outcome => outcome,
-                    };
-                    match outcome {
-                        Ok(count) => {
-                            *at += u64::from(count);
-                            rest.advance(count as usize);
-                        }
-                        Err(e) => {
-                            cx.close(*fd);
-                            return failed("write timeline history", e);
-                        }
+                    if let Err(e) = pass_written(cx, at, rest) {
+                        cx.close(*fd);
+                        return failed("write timeline history", e);
                     }
                     if rest.is_empty() {
                         cx.close(*fd);
@@ -148,4 +135,15 @@ impl FetchHistory {
         }
         Ok(history.content)
     }
+}
+
+/// Goes past what the last write took. A disk that takes nothing is full.
+fn pass_written(cx: &mut Cx<'_>, at: &mut u64, rest: &mut Bytes) -> Result<(), DiskError> {
+    let count = written(cx.done()?);
+    if count == 0 && !rest.is_empty() {
+        return Err(DiskError::NoSpace);
+    }
+    *at += u64::from(count);
+    rest.advance(count as usize);
+    Ok(())
 }

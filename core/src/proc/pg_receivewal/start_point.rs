@@ -98,6 +98,7 @@ impl FindStreamingStart {
                         self.phase = Phase::Witness;
                         continue;
                     };
+                    let path = FilePath::from(name.as_str());
                     match parts(&name) {
                         None => continue,
                         Some((_, _, false)) => {
@@ -107,12 +108,9 @@ impl FindStreamingStart {
                         Some((_, Packed::Lz4, true)) => {
                             return Poll::Ready(Err(StreamError::fatal(ReceiveMessage::Lz4(name))));
                         }
-                        Some((_, packed, true)) => {
-                            let path = FilePath::from(name.as_str());
-                            self.phase = Phase::Looked(name, packed);
-                            DiskOp::Stat(path)
-                        }
+                        Some((_, packed, true)) => self.phase = Phase::Looked(name, packed),
                     }
+                    DiskOp::Stat(path)
                 }
                 Phase::Looked(name, packed) => match (size(cx), packed) {
                     (Err(e), _) => return failed("stat", &name, e),

@@ -138,8 +138,8 @@ impl WalReceiver {
 
     /// Everything between entry and exit. Ready: the process ends.
     fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
-        let link = &mut self.link;
         loop {
+            let link = &mut self.link;
             match &mut self.phase {
                 Phase::Connect(connect) => {
                     ready_ok!(connect.poll(cx, link).map(|done| done.map_err(unconnected)));
@@ -199,31 +199,40 @@ impl WalReceiver {
                     return Poll::Yield(Yield::Again(Place::WalRcvWaitForStartPosition));
                 }
                 Phase::AwaitStartPoint => {
-                    cx.reset_latch();
-                    if let Err(event) = check_interrupts(cx) {
-                        return Poll::Ready(Err(event));
+                    let goes_on = ready_ok!(self.await_start_point(cx));
+                    if !goes_on {
+                        return Poll::Ready(Ok(()));
                     }
-                    let walrcv = &mut cx.shmem.walrcv;
-                    match walrcv.state {
-                        WalRcvState::Restarting => {
-                            walrcv.state = WalRcvState::Streaming;
-                            self.start = walrcv.receive_start;
-                            link.tli = walrcv.receive_start_tli;
-                            self.phase = Phase::StartStream(StartStream::new(self.start));
-                        }
-                        WalRcvState::Stopping => return Poll::Ready(Ok(())),
-                        WalRcvState::Waiting
-                        | WalRcvState::Stopped
-                        | WalRcvState::Starting
-                        | WalRcvState::Streaming => {
-                            let wait = Wait::latch(None, Place::WalRcvWaitForStartPosition);
-                            return Poll::Yield(Yield::Wait(wait));
-                        }
-                    }
+                    self.phase = Phase::StartStream(StartStream::new(self.start));
                 }
                 Phase::Entry | Phase::Dying { .. } | Phase::Gone(_) => {
                     unreachable!("not run in these phases")
                 }
+            }
+        }
+    }
+
+    /// `WalRcvWaitForStartPosition`: false if it is told to stop.
+    fn await_start_point(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
+        cx.reset_latch();
+        if let Err(event) = check_interrupts(cx) {
+            return Poll::Ready(Err(event));
+        }
+        let walrcv = &mut cx.shmem.walrcv;
+        match walrcv.state {
+            WalRcvState::Restarting => {
+                walrcv.state = WalRcvState::Streaming;
+                self.start = walrcv.receive_start;
+                self.link.tli = walrcv.receive_start_tli;
+                Poll::Ready(Ok(true))
+            }
+            WalRcvState::Stopping => Poll::Ready(Ok(false)),
+            WalRcvState::Waiting
+            | WalRcvState::Stopped
+            | WalRcvState::Starting
+            | WalRcvState::Streaming => {
+                let wait = Wait::latch(None, Place::WalRcvWaitForStartPosition);
+                Poll::Yield(Yield::Wait(wait))
             }
         }
     }

@@ -24,6 +24,28 @@ enum Class {
     Pause,
 }
 
+impl Class {
+    /// Does it strike processes? Then some moments of their work are worth more than others.
+    const fn strikes_processes(self) -> bool {
+        match self {
+            Self::PowerLoss
+            | Self::NodeCrash
+            | Self::SmartShutdown
+            | Self::FastShutdown
+            | Self::ImmediateShutdown
+            | Self::Kill
+            | Self::Pause => true,
+            Self::Partition
+            | Self::Reset
+            | Self::Delay
+            | Self::FsyncError
+            | Self::DiskFull
+            | Self::ClockJump
+            | Self::StopReading => false,
+        }
+    }
+}
+
 const CLASSES: [Class; 14] = [
     Class::PowerLoss,
     Class::NodeCrash,
@@ -140,21 +162,10 @@ impl Draw {
         let at = When::At(self.between_ms(500 * MS, active_us - 500 * MS));
         let off_us = self.rng.between(50, 2000) * MS;
         let for_us = self.rng.between(20, 4000) * MS;
-        let when = match class {
-            Class::PowerLoss
-            | Class::NodeCrash
-            | Class::SmartShutdown
-            | Class::FastShutdown
-            | Class::ImmediateShutdown
-            | Class::Kill
-            | Class::Pause => self.moment(node, at),
-            Class::Partition
-            | Class::Reset
-            | Class::Delay
-            | Class::FsyncError
-            | Class::DiskFull
-            | Class::ClockJump
-            | Class::StopReading => at,
+        let when = if class.strikes_processes() {
+            self.moment(node, at)
+        } else {
+            at
         };
         let fault = match class {
             Class::PowerLoss => Fault::PowerLoss { node, off_us },
