@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors of core, lowest first. A module imports from its own floor and from those below it.
-const FLOORS: [&str; 11] = [
+const FLOORS: [&str; 12] = [
     "base",
     "wire",
     "wal",
@@ -15,6 +15,7 @@ const FLOORS: [&str; 11] = [
     "storage",
     "replication",
     "access",
+    "tcop",
     "proc",
     "node",
 ];

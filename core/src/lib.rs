@@ -4,7 +4,7 @@
 //! everything that happens to it is one [`call::Input`], everything it wants done is an ordered list of
 //! [`call::Effect`]s. Modules are floors; imports only go down:
 //!
-//! `base` < `wire` < `wal` < `call` < `shmem` < `sys` < `storage` < `replication` < `access` < `proc` < `node`
+//! `base` < `wire` < `wal` < `call` < `shmem` < `sys` < `storage` < `replication` < `access` < `tcop` < `proc` < `node`
 
 #![no_std]
 
@@ -19,5 +19,6 @@ pub mod replication;
 pub mod shmem;
 pub mod storage;
 pub mod sys;
+pub mod tcop;
 pub mod wal;
 pub mod wire;

@@ -11,7 +11,7 @@ use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
 /// A session's kind, as `replication` in the start-up packet names it.
-pub(crate) const SESSIONS: [&str; 2] = ["false", "true"];
+pub(crate) const SESSIONS: [&str; 3] = ["false", "true", "database"];
 
 /// How many messages are sent at once.
 pub(crate) const FLOOD: usize = 20_001;

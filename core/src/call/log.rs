@@ -3,7 +3,7 @@
 use super::DiskError;
 use super::FilePath;
 use super::slot_message::quoted;
-use crate::base::{Lsn, PgVersion, TimelineId, UnixTime, Xid};
+use crate::base::{Lsn, PgVersion, SettingError, TimelineId, UnixTime, Xid};
 use alloc::string::String;
 use core::fmt;
 
@@ -63,6 +63,8 @@ impl SqlState {
     pub const DUPLICATE_OBJECT: Self = Self(*b"42710");
     /// undefined_object
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
+    /// invalid_catalog_name
+    pub const UNDEFINED_DATABASE: Self = Self(*b"3D000");
     /// undefined_table
     pub const UNDEFINED_TABLE: Self = Self(*b"42P01");
     /// too_many_connections
@@ -310,8 +312,11 @@ pub enum Message {
     NoUnpinnedBuffers,
     #[error("could not access status of transaction {0}")]
     NoTransactionStatus(Xid),
-    #[error("{0}")]
-    Sql(crate::wire::sql::SqlError),
+    #[error("{error}")]
+    Sql {
+        error: crate::wire::sql::SqlError,
+        position: Option<u32>,
+    },
     #[error("relation {0} does not exist")]
     NoRelation(u32),
     #[error("there is already a transaction in progress")]
@@ -397,6 +402,21 @@ pub enum Message {
     TooManySenders { max: u32, version: PgVersion },
     #[error("syntax error")]
     SyntaxError,
+    #[error("{0} cannot run inside a transaction block")]
+    InTransactionBlock(&'static str),
+    #[error("{0}")]
+    Setting(SettingError),
+    #[error("{0} requires a value")]
+    OptionValue(String),
+    #[error("invalid command-line argument for server process: {0}")]
+    CommandLine(String),
+    #[error("database \"{0}\" does not exist")]
+    NoDatabase(String),
+    #[error("{command} is not supported by walsim")]
+    NotSupported {
+        command: &'static str,
+        hint: &'static str,
+    },
     #[error("out of memory")]
     OutOfMemory,
     #[error("cannot execute SQL commands in WAL sender for physical replication")]
@@ -476,6 +496,12 @@ impl LogEvent {
     pub fn in_auxiliary_process(mut self) -> Self {
         self.severity = self.severity.max(Severity::Fatal);
         self
+    }
+
+    /// A setting does not get a value.
+    #[must_use]
+    pub const fn setting(error: SettingError) -> Self {
+        Self::error(SqlState(error.sqlstate()), Message::Setting(error))
     }
 
     /// A WARNING.

@@ -27,6 +27,13 @@ impl LogEvent {
         );
         fields.detail = self.detail();
         fields.hint = self.hint();
+        if let Message::Sql {
+            position: Some(position),
+            ..
+        } = &self.message
+        {
+            fields.others.push((b'P', position.to_string()));
+        }
         if self.severity < super::Severity::Error {
             BackendMessage::NoticeResponse(fields)
         } else {
@@ -39,6 +46,9 @@ impl LogEvent {
 fn detail(message: &Message) -> Option<String> {
     if let Message::Slot(message) = message {
         return message.detail();
+    }
+    if let Message::Setting(error) = message {
+        return error.detail().map(String::from);
     }
     if matches!(message, Message::NotYetAccepting) {
         return Some("Consistent recovery state has not been yet reached.".into());
@@ -53,6 +63,18 @@ fn detail(message: &Message) -> Option<String> {
 fn hint(message: &Message) -> Option<String> {
     if let Message::Slot(message) = message {
         return message.hint();
+    }
+    if let Message::Setting(error) = message {
+        return error.hint().map(String::from);
+    }
+    if matches!(message, Message::CommandLine(_)) {
+        return Some("Try \"postgres --help\" for more information.".into());
+    }
+    if let Message::Sql { error, .. } = message {
+        return error.hint().map(String::from);
+    }
+    if let Message::NotSupported { hint, .. } = message {
+        return Some(String::from(*hint));
     }
     if matches!(message, Message::RecoveryInProgress) {
         return Some("WAL control functions cannot be executed during recovery.".into());

@@ -50,6 +50,8 @@ pub enum SlotMessage {
     Backwards { to: Lsn, least: Lsn },
     #[error("replication slots can only be used if {} > 0", quoted(*.0, "max_replication_slots"))]
     Off(PgVersion),
+    #[error("logical decoding requires {} >= {}", quoted(*.0, "wal_level"), quoted(*.0, "logical"))]
+    NoLogicalDecoding(PgVersion),
     #[error("terminating process {pid} to release replication slot \"{name}\"")]
     TerminatingOwner {
         pid: u32,
@@ -106,6 +108,7 @@ impl SlotMessage {
             | Self::InvalidTarget
             | Self::Backwards { .. }
             | Self::Off(_)
+            | Self::NoLogicalDecoding(_)
             | Self::TerminatingOwner { .. }
             | Self::Invalidating { .. }
             | Self::TooMany(_)
@@ -146,6 +149,7 @@ impl SlotMessage {
             | Self::InvalidTarget
             | Self::Backwards { .. }
             | Self::Off(_)
+            | Self::NoLogicalDecoding(_)
             | Self::TerminatingOwner { .. }
             | Self::Invalidating { .. } => None,
         }

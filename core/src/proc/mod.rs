@@ -1,4 +1,4 @@
-//! F8: one folder per process. A process never imports another.
+//! F9: one folder per process. A process never imports another.
 
 pub mod accept;
 pub mod backend;

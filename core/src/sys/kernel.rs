@@ -1,7 +1,7 @@
 //! What the operating system knows of a node and of each of its processes.
 
 use super::{Conn, ConnEnd};
-use crate::base::{ConnId, Fd, Lsn, OpId, Pid, SegmentNo, Settings, TimelineId};
+use crate::base::{ConnId, Fd, Lsn, OpId, Pid, SegmentNo, SessionSettings, Settings, TimelineId};
 use crate::call::{DiskDone, DiskError, FilePath, LogEvent, Signal, Woken};
 use crate::shmem::Role;
 use crate::wire::frame::FrameReader;
@@ -105,8 +105,10 @@ pub struct Become {
     pub conn: ConnId,
     /// What has arrived behind the start-up packet.
     pub frames: FrameReader,
-    /// `application_name` of the start-up packet.
-    pub application_name: String,
+    /// What the start-up packet sets.
+    pub settings: SessionSettings,
+    /// The database that it is attached to; empty for a physical walsender.
+    pub database: String,
 }
 
 /// How a child ended, as `waitpid` tells.

@@ -46,6 +46,19 @@ pub enum Command {
         /// It holds WAL from the beginning, and not only from its first report.
         reserve_wal: bool,
     },
+    /// `CREATE_REPLICATION_SLOT name [TEMPORARY] LOGICAL plugin …`, which no server of ours can do
+    CreateLogicalSlot,
+    /// `START_REPLICATION SLOT name LOGICAL X/X …`, which no server of ours can do
+    StartLogicalReplication,
+    /// `BASE_BACKUP [(option, …)]`, which no server of ours can do
+    BaseBackup,
+    /// `UPLOAD_MANIFEST`, since 17; which no server of ours can do
+    UploadManifest,
+    /// `ALTER_REPLICATION_SLOT name (option, …)`, since 17; for logical slots
+    AlterSlot {
+        /// Its name.
+        name: String,
+    },
     /// `DROP_REPLICATION_SLOT name [WAIT]`
     DropSlot {
         /// Its name.
@@ -85,6 +98,12 @@ pub enum CommandError {
     /// An option that there is not.
     #[error("unrecognized option: {0}")]
     UnrecognizedOption(String),
+    /// An option has a value that it cannot have.
+    #[error("unrecognized value for CREATE_REPLICATION_SLOT option \"snapshot\": \"{0}\"")]
+    Snapshot(String),
+    /// An option needs a value.
+    #[error("{0} requires a parameter")]
+    NoParameter(String),
     /// The value of an option is neither true nor false.
     #[error("{0} requires a Boolean value")]
     NotBoolean(String),
@@ -99,7 +118,9 @@ impl CommandError {
             | Self::UnterminatedString
             | Self::TimelineZero
             | Self::ConflictingOptions
+            | Self::NoParameter(_)
             | Self::NotBoolean(_) => *b"42601",
+            Self::Snapshot(_) => *b"22023",
             Self::UnrecognizedOption(_) => *b"XX000",
         }
     }
@@ -132,8 +153,17 @@ impl Command {
     pub const fn needs_slots(&self) -> bool {
         match self {
             Self::StartReplication { slot, .. } => slot.is_some(),
-            Self::CreateSlot { .. } | Self::DropSlot { .. } | Self::ReadSlot { .. } => true,
-            Self::IdentifySystem | Self::TimelineHistory(_) | Self::Show { .. } => false,
+            Self::CreateSlot { .. }
+            | Self::CreateLogicalSlot
+            | Self::StartLogicalReplication
+            | Self::AlterSlot { .. }
+            | Self::DropSlot { .. }
+            | Self::ReadSlot { .. } => true,
+            Self::IdentifySystem
+            | Self::TimelineHistory(_)
+            | Self::BaseBackup
+            | Self::UploadManifest
+            | Self::Show { .. } => false,
         }
     }
 
@@ -159,19 +189,30 @@ impl Command {
 }
 
 fn parse(scanner: &mut Scanner<'_>) -> Result<Option<Command>, CommandError> {
-    let mut options = None;
+    let mut slot = None;
     let mut command = match scanner.next()? {
         Token::Word("IDENTIFY_SYSTEM") => Command::IdentifySystem,
         Token::Word("START_REPLICATION") => start_replication(scanner)?,
         Token::Word("CREATE_REPLICATION_SLOT") => {
-            let (name, temporary, given) = slot::create(scanner)?;
-            options = Some(given);
-            let reserve_wal = false;
-            Command::CreateSlot {
-                name,
-                temporary,
-                reserve_wal,
+            slot = Some(slot::create(scanner)?);
+            Command::CreateLogicalSlot
+        }
+        Token::Word("BASE_BACKUP") => {
+            if scanner.accept(&Token::Other('('))? {
+                slot::in_brackets(scanner)?;
             }
+            Command::BaseBackup
+        }
+        Token::Word("UPLOAD_MANIFEST") if scanner.server >= PgVersion::V17 => {
+            Command::UploadManifest
+        }
+        Token::Word("ALTER_REPLICATION_SLOT") if scanner.server >= PgVersion::V17 => {
+            let name = name::identifier(scanner)?;
+            if !scanner.accept(&Token::Other('('))? {
+                return Err(CommandError::Syntax);
+            }
+            slot::in_brackets(scanner)?;
+            Command::AlterSlot { name }
         }
         Token::Word("DROP_REPLICATION_SLOT") => Command::DropSlot {
             name: name::identifier(scanner)?,
@@ -184,9 +225,6 @@ fn parse(scanner: &mut Scanner<'_>) -> Result<Option<Command>, CommandError> {
         Token::Word("SHOW") => Command::Show {
             name: name::var_name(scanner)?,
         },
-        Token::Word(word) if begins_command(word, scanner.server) => {
-            return Err(CommandError::Syntax);
-        }
         Token::Word(_)
         | Token::Quoted(_)
         | Token::Text(_)
@@ -200,8 +238,8 @@ fn parse(scanner: &mut Scanner<'_>) -> Result<Option<Command>, CommandError> {
         return Err(CommandError::Syntax);
     }
     // Options are looked at when the command is carried out, and so behind the whole text.
-    if let (Command::CreateSlot { reserve_wal, .. }, Some(options)) = (&mut command, options) {
-        *reserve_wal = slot::reserve_wal(&options, scanner.server)?;
+    if let Some(slot) = slot {
+        command = slot.command(scanner.server)?;
     }
     Ok(Some(command))
 }
@@ -212,6 +250,9 @@ fn start_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError>
     } else {
         None
     };
+    if slot.is_some() && scanner.accept(&Token::Word("LOGICAL"))? {
+        return start_logical_replication(scanner);
+    }
     scanner.accept(&Token::Word("PHYSICAL"))?;
     let Token::Lsn(start) = scanner.next()? else {
         return Err(CommandError::Syntax);
@@ -226,6 +267,28 @@ fn start_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError>
         start,
         timeline,
     })
+}
+
+/// The position, and the options of the output plugin: names, each with a string or without.
+fn start_logical_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError> {
+    let Token::Lsn(_) = scanner.next()? else {
+        return Err(CommandError::Syntax);
+    };
+    if scanner.accept(&Token::Other('('))? {
+        loop {
+            name::identifier(scanner)?;
+            if matches!(scanner.peek()?, Token::Text(_)) {
+                scanner.next()?;
+            }
+            if scanner.accept(&Token::Other(')'))? {
+                break;
+            }
+            if !scanner.accept(&Token::Other(','))? {
+                return Err(CommandError::Syntax);
+            }
+        }
+    }
+    Ok(Command::StartLogicalReplication)
 }
 
 fn timeline(scanner: &mut Scanner<'_>) -> Result<TimelineId, CommandError> {
@@ -289,6 +352,17 @@ impl fmt::Display for Command {
                     f,
                     "CREATE_REPLICATION_SLOT {name}{temporary} PHYSICAL{options}"
                 )
+            }
+            Self::CreateLogicalSlot => {
+                f.write_str("CREATE_REPLICATION_SLOT \"slot\" LOGICAL \"test_decoding\"")
+            }
+            Self::StartLogicalReplication => {
+                f.write_str("START_REPLICATION SLOT \"slot\" LOGICAL 0/0")
+            }
+            Self::BaseBackup => f.write_str("BASE_BACKUP"),
+            Self::UploadManifest => f.write_str("UPLOAD_MANIFEST"),
+            Self::AlterSlot { name } => {
+                write!(f, "ALTER_REPLICATION_SLOT {} (FAILOVER)", Identifier(name))
             }
             Self::DropSlot { name, wait } => {
                 let wait = if *wait { " WAIT" } else { "" };

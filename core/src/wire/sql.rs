@@ -2,6 +2,8 @@
 //!
 //! Words and complaints follow scan.l and gram.y as far as the statements go; anything else is a syntax error.
 
+mod hex;
+mod keywords;
 mod slot;
 
 pub use slot::SlotStatement;
@@ -10,6 +12,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
+use hex::{Hex, NO_DIGIT, VALUES};
 
 /// What a session can do.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -76,6 +79,15 @@ pub enum SqlError {
     /// A quote is still open at the end.
     #[error("unterminated quoted string at or near \"{0}\"")]
     UnterminatedString(String),
+    /// A double quote is still open at the end.
+    #[error("unterminated quoted identifier at or near \"{0}\"")]
+    UnterminatedIdentifier(String),
+    /// A comment is still open at the end.
+    #[error("unterminated /* comment at or near \"{0}\"")]
+    UnterminatedComment(String),
+    /// PostgreSQL knows it, and we do not.
+    #[error("cannot execute {0} in walsim")]
+    Unsupported(String),
     /// Not a digit of a hexadecimal value.
     #[error("invalid hexadecimal digit: \"{0}\"")]
     HexDigit(char),
@@ -100,10 +112,50 @@ impl SqlError {
     #[must_use]
     pub const fn sqlstate(&self) -> [u8; 5] {
         match self {
-            Self::Near(_) | Self::End | Self::UnterminatedString(_) => *b"42601",
+            Self::Near(_)
+            | Self::End
+            | Self::UnterminatedString(_)
+            | Self::UnterminatedIdentifier(_)
+            | Self::UnterminatedComment(_) => *b"42601",
+            Self::Unsupported(_) => *b"0A000",
             Self::HexDigit(_) | Self::HexOdd => *b"22023",
             Self::Lsn(_) => *b"22P02",
             Self::OutOfRange { .. } => *b"22003",
+        }
+    }
+
+    /// What the server adds as HINT.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unsupported(_) => Some(
+                "Sessions run BEGIN, COMMIT, ROLLBACK, CHECKPOINT, SHOW, SET, PUT, GET, and SELECT of functions about \
+                 WAL positions, messages and physical slots, one statement at a time.",
+            ),
+            Self::Near(_)
+            | Self::End
+            | Self::UnterminatedString(_)
+            | Self::UnterminatedIdentifier(_)
+            | Self::UnterminatedComment(_)
+            | Self::HexDigit(_)
+            | Self::HexOdd
+            | Self::Lsn(_)
+            | Self::OutOfRange { .. } => None,
+        }
+    }
+
+    /// Does PostgreSQL tell where in the text it stands?
+    const fn is_located(&self) -> bool {
+        match self {
+            Self::Near(_)
+            | Self::End
+            | Self::UnterminatedString(_)
+            | Self::UnterminatedIdentifier(_)
+            | Self::UnterminatedComment(_)
+            | Self::Lsn(_) => true,
+            Self::Unsupported(_) | Self::HexDigit(_) | Self::HexOdd | Self::OutOfRange { .. } => {
+                false
+            }
         }
     }
 }
@@ -114,13 +166,24 @@ impl Statement {
     /// # Errors
     /// Where the text leaves the grammar.
     pub fn parse(text: &str) -> Result<Self, SqlError> {
-        let mut scanner = Scanner { rest: text };
-        let statement = scanner.statement()?;
-        scanner.accept(";")?;
-        match scanner.next()? {
-            None => Ok(statement),
-            Some(token) => Err(token.unexpected()),
-        }
+        Self::parse_located(text).map_err(|(error, _)| error)
+    }
+
+    /// The same; with an error comes its position in the text, in characters from 1.
+    ///
+    /// # Errors
+    /// Where the text leaves the grammar.
+    pub fn parse_located(text: &str) -> Result<Self, (SqlError, Option<u32>)> {
+        let mut scanner = Scanner {
+            rest: text,
+            last: text,
+        };
+        scanner.whole().map_err(|error| {
+            let before = &text[..text.len() - scanner.last.len()];
+            let position = u32::try_from(before.chars().count() + 1).ok();
+            let position = position.filter(|_| error.is_located());
+            (error, position)
+        })
     }
 }
 
@@ -140,6 +203,10 @@ enum Kind {
 }
 
 impl Token<'_> {
+    fn begins_statement(&self) -> bool {
+        matches!(&self.kind, Kind::Word(word) if keywords::begins_statement(word) || keywords::is_ours(word))
+    }
+
     fn unexpected(&self) -> SqlError {
         SqlError::Near(self.raw.to_string())
     }
@@ -147,9 +214,37 @@ impl Token<'_> {
 
 struct Scanner<'a> {
     rest: &'a str,
+    /// The text from the last token on.
+    last: &'a str,
 }
 
 impl<'a> Scanner<'a> {
+    fn whole(&mut self) -> Result<Statement, SqlError> {
+        let statement = self.statement()?;
+        let mut semicolon = false;
+        while self.accept(";")? {
+            semicolon = true;
+        }
+        match self.next()? {
+            None => Ok(statement),
+            Some(token) if semicolon && token.begins_statement() => {
+                Err(self.unsupported("several statements at once"))
+            }
+            Some(token) => Err(token.unexpected()),
+        }
+    }
+
+    /// What PostgreSQL would run, unless the rest of the text has no tokens.
+    fn unsupported(&mut self, what: &str) -> SqlError {
+        loop {
+            match self.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => return SqlError::Unsupported(what.to_string()),
+                Err(error) => return error,
+            }
+        }
+    }
+
     fn statement(&mut self) -> Result<Statement, SqlError> {
         let before = self.rest;
         let Some(token) = self.next()? else {
@@ -163,9 +258,10 @@ impl<'a> Scanner<'a> {
             return Err(token.unexpected());
         };
         match word.as_str() {
-            "begin" => Ok(Statement::Begin),
-            "commit" => Ok(Statement::Commit),
-            "rollback" => Ok(Statement::Rollback),
+            _ if token.raw.starts_with('"') => Err(token.unexpected()),
+            "begin" => self.block(Statement::Begin),
+            "commit" | "end" => self.block(Statement::Commit),
+            "rollback" | "abort" => self.block(Statement::Rollback),
             "checkpoint" => Ok(Statement::Checkpoint),
             "put" => Ok(Statement::Put {
                 rel: self.number("oid")?,
@@ -179,12 +275,30 @@ impl<'a> Scanner<'a> {
             "select" => self.function(),
             "show" => Ok(Statement::Show(self.setting_name()?)),
             "set" => self.set(),
+            word if keywords::begins_statement(word) => {
+                let what = alloc::format!("this {} statement", word.to_ascii_uppercase());
+                Err(self.unsupported(&what))
+            }
             _ => Err(token.unexpected()),
         }
     }
 
+    /// `opt_transaction`
+    fn block(&mut self, statement: Statement) -> Result<Statement, SqlError> {
+        let before = self.rest;
+        let noise = self.next()?.is_some_and(|token| {
+            token.raw.eq_ignore_ascii_case("work") || token.raw.eq_ignore_ascii_case("transaction")
+        });
+        if !noise {
+            self.rest = before;
+        }
+        Ok(statement)
+    }
+
     fn function(&mut self) -> Result<Statement, SqlError> {
-        let token = self.must()?;
+        let Some(token) = self.next()? else {
+            return Err(self.unsupported("this SELECT statement"));
+        };
         if let Kind::Word(name) = &token.kind
             && let Some(statement) = SlotStatement::parse(name, self)
         {
@@ -208,7 +322,7 @@ impl<'a> Scanner<'a> {
                 }
             }
             Kind::Word(_) | Kind::Number | Kind::Text(_) | Kind::Symbol => {
-                return Err(token.unexpected());
+                return Err(self.unsupported("this SELECT statement"));
             }
         };
         self.symbol(")")?;
@@ -323,14 +437,16 @@ impl<'a> Scanner<'a> {
     }
 
     fn next(&mut self) -> Result<Option<Token<'a>>, SqlError> {
-        self.rest = self
-            .rest
-            .trim_start_matches([' ', '\t', '\n', '\r', '\x0c', '\x0b']);
+        self.skip_blanks()?;
+        self.last = self.rest;
         let Some(first) = self.rest.chars().next() else {
             return Ok(None);
         };
         if first == '\'' {
             return self.quoted().map(Some);
+        }
+        if first == '"' {
+            return self.quoted_identifier().map(Some);
         }
         let (len, kind) = if first.is_ascii_digit() {
             (self.run(|c| c.is_ascii_digit()), Kind::Number)
@@ -345,26 +461,75 @@ impl<'a> Scanner<'a> {
         Ok(Some(Token { raw, kind }))
     }
 
+    /// White space and comments; those of C can be nested.
+    fn skip_blanks(&mut self) -> Result<(), SqlError> {
+        loop {
+            let blanks = [' ', '\t', '\n', '\r', '\x0c', '\x0b'];
+            self.rest = self.rest.trim_start_matches(blanks);
+            if self.rest.starts_with("--") {
+                self.rest = self.rest.trim_start_matches(|c| c != '\n' && c != '\r');
+            } else if self.rest.starts_with("/*") {
+                self.skip_comment()?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn skip_comment(&mut self) -> Result<(), SqlError> {
+        let begin = self.rest;
+        let mut depth = 0;
+        loop {
+            if let Some(rest) = self.rest.strip_prefix("/*") {
+                (self.rest, depth) = (rest, depth + 1);
+            } else if let Some(rest) = self.rest.strip_prefix("*/") {
+                (self.rest, depth) = (rest, depth - 1);
+                if depth == 0 {
+                    return Ok(());
+                }
+            } else if let Some(c) = self.rest.chars().next() {
+                self.rest = &self.rest[c.len_utf8()..];
+            } else {
+                self.last = begin;
+                return Err(SqlError::UnterminatedComment(begin.to_string()));
+            }
+        }
+    }
+
     /// A string; a doubled quote stands for one.
     fn quoted(&mut self) -> Result<Token<'a>, SqlError> {
+        let begin = self.rest;
+        let text = self.between('\'');
+        let text = text.ok_or_else(|| SqlError::UnterminatedString(begin.to_string()))?;
+        let raw = &begin[..begin.len() - self.rest.len()];
+        let kind = Kind::Text(text);
+        Ok(Token { raw, kind })
+    }
+
+    fn quoted_identifier(&mut self) -> Result<Token<'a>, SqlError> {
+        let begin = self.rest;
+        let text = self.between('"');
+        let text = text.ok_or_else(|| SqlError::UnterminatedIdentifier(begin.to_string()))?;
+        let raw = &begin[..begin.len() - self.rest.len()];
+        let kind = Kind::Word(text);
+        Ok(Token { raw, kind })
+    }
+
+    /// What stands between two quotes; nothing if the second one is missing.
+    fn between(&mut self, quote: char) -> Option<String> {
         let mut text = String::new();
         let mut at = 1;
         loop {
-            let Some(len) = self.rest[at..].find('\'') else {
-                return Err(SqlError::UnterminatedString(self.rest.to_string()));
-            };
+            let len = self.rest[at..].find(quote)?;
             text.push_str(&self.rest[at..at + len]);
             at += len + 1;
-            if !self.rest[at..].starts_with('\'') {
-                break;
+            if !self.rest[at..].starts_with(quote) {
+                self.rest = &self.rest[at..];
+                return Some(text);
             }
-            text.push('\'');
+            text.push(quote);
             at += 1;
         }
-        let (raw, rest) = self.rest.split_at(at);
-        self.rest = rest;
-        let kind = Kind::Text(text);
-        Ok(Token { raw, kind })
     }
 
     /// Length of the longest run of such characters.
@@ -375,50 +540,6 @@ impl<'a> Scanner<'a> {
 
 fn is_word_start(c: char) -> bool {
     c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
-}
-
-struct Hex<'a>(&'a [u8]);
-
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-/// Marks a byte that is no hexadecimal digit.
-const NO_DIGIT: u8 = 0x80;
-
-/// The value of every byte as a hexadecimal digit.
-static VALUES: [u8; 256] = {
-    let mut values = [NO_DIGIT; 256];
-    let mut digit = 0;
-    while digit < 16 {
-        values[DIGITS[digit as usize] as usize] = digit;
-        values[DIGITS[digit as usize].to_ascii_uppercase() as usize] = digit;
-        digit += 1;
-    }
-    values
-};
-
-/// The two digits of every byte.
-static PAIRS: [[u8; 2]; 256] = {
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A piece at a time: contents may be long.
-        let mut piece = [[0; 2]; 128];
-        self.0.chunks(piece.len()).try_for_each(|bytes| {
-            for (pair, byte) in piece.iter_mut().zip(bytes) {
-                *pair = PAIRS[usize::from(*byte)];
-            }
-            let text = core::str::from_utf8(piece[..bytes.len()].as_flattened());
-            f.write_str(text.expect("digits are ASCII"))
-        })
-    }
 }
 
 struct Quoted<'a>(&'a str);

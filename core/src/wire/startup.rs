@@ -2,6 +2,12 @@
 //!
 //! A packet is cut by [`FrameReader::next_startup`](super::frame::FrameReader::next_startup); it has no type byte.
 
+mod options;
+mod reported;
+
+pub use options::{OptionError, Switch, command_line};
+pub use reported::reported;
+
 use super::backend::BackendMessage;
 use super::pqformat::{put_counted, put_str};
 use crate::base::PgVersion;
@@ -105,6 +111,9 @@ pub enum StartupError {
     /// Names and values do not end with the packet.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     Layout,
+    /// Bytes behind a request for encryption that was not answered yet.
+    #[error("received unencrypted data after {0} request")]
+    Unencrypted(&'static str),
     /// No `user`.
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
@@ -118,7 +127,7 @@ impl StartupError {
     #[must_use]
     pub const fn sqlstate(&self) -> [u8; 5] {
         match self {
-            Self::Length | Self::Layout => *b"08P01",
+            Self::Length | Self::Layout | Self::Unencrypted(_) => *b"08P01",
             Self::Unsupported { .. } => *b"0A000",
             Self::NoUser => *b"28000",
             Self::Replication(_) => *b"22023",
@@ -132,8 +141,38 @@ impl StartupError {
             Self::Replication(_) => {
                 Some("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
             }
-            Self::Length | Self::Unsupported { .. } | Self::Layout | Self::NoUser => None,
+            Self::Length
+            | Self::Unsupported { .. }
+            | Self::Layout
+            | Self::Unencrypted(_)
+            | Self::NoUser => None,
         }
+    }
+
+    /// What the server adds as DETAIL.
+    #[must_use]
+    pub const fn detail(&self) -> Option<&'static str> {
+        match self {
+            Self::Unencrypted(_) => Some(
+                "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+            ),
+            Self::Length
+            | Self::Unsupported { .. }
+            | Self::Layout
+            | Self::NoUser
+            | Self::Replication(_) => None,
+        }
+    }
+
+    /// The answer to a client that speaks a protocol before 3.0, if this is one: `E` and a text, without a length
+    /// (`send_message_to_frontend`). A version of 0 counts as none.
+    #[must_use]
+    pub fn old_form(&self) -> Option<Bytes> {
+        let Self::Unsupported { asked, .. } = self else {
+            return None;
+        };
+        let is_old = asked.major() < 3 && asked.0 != 0;
+        is_old.then(|| Bytes::from(alloc::format!("EFATAL:  {self}\n\0")))
     }
 
     /// Is the client told? If not, the connection is just closed.
@@ -205,30 +244,34 @@ fn cancel_request(rest: &[u8], server: PgVersion) -> Result<StartupPacket, Start
     })
 }
 
-/// Pairs of strings, an empty name behind the last one, nothing behind that.
-fn params(mut rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
+/// Pairs of strings, and an empty name behind them as the last byte. As in C, a packet reads as if a NUL stood behind it,
+/// so that a single byte there is as good as a terminator.
+fn params(rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
     let mut params = Vec::new();
-    while rest.first().is_some_and(|&b| b != 0) {
-        let (name, after) = split_str(rest)?;
-        let (value, after) = split_str(after)?;
+    let mut at = 0;
+    while at < rest.len() && rest[at] != 0 {
+        let (name, value_at) = split_str(rest, at);
+        if value_at >= rest.len() {
+            break;
+        }
+        let (value, next) = split_str(rest, value_at);
         params.push((name, value));
-        rest = after;
+        at = next;
     }
-    if rest == [0] {
+    if at + 1 == rest.len() {
         Ok(params)
     } else {
         Err(StartupError::Layout)
     }
 }
 
-/// Bytes that are not UTF-8 are replaced; PostgreSQL keeps them until it knows the database's encoding.
-fn split_str(bytes: &[u8]) -> Result<(String, &[u8]), StartupError> {
-    let end = bytes
-        .iter()
-        .position(|&b| b == 0)
-        .ok_or(StartupError::Layout)?;
-    let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    Ok((text, &bytes[end + 1..]))
+/// The string at an offset, and where the next one begins. Bytes that are not UTF-8 are replaced; PostgreSQL keeps them
+/// until it knows the database's encoding.
+fn split_str(bytes: &[u8], at: usize) -> (String, usize) {
+    let len = bytes[at..].iter().position(|&b| b == 0);
+    let end = len.map_or(bytes.len(), |len| at + len);
+    let text = String::from_utf8_lossy(&bytes[at..end]).into_owned();
+    (text, end + 1)
 }
 
 impl StartupPacket {

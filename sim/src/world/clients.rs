@@ -251,7 +251,8 @@ impl World {
             SlotStatement::Advance { .. }
             | SlotStatement::List
             | SlotStatement::CurrentWalLsn
-            | SlotStatement::CurrentWalFlushLsn => {}
+            | SlotStatement::CurrentWalFlushLsn
+            | SlotStatement::CreateLogical => {}
         }
     }
 

@@ -59,6 +59,12 @@ impl SessionSettings {
         Ok(setting)
     }
 
+    /// Has the session set it for itself?
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// What SHOW tells: the setting's own spelling, and its value. A setting that follows the state of the server is
     /// not known here.
     #[must_use]

@@ -1,17 +1,20 @@
 //! A connection that has not yet said what it wants. Mirrors BackendInitialize and ProcessStartupPacket, the check of
 //! InitProcess for walsenders, and the greeting of PostgresMain. Everybody is trusted.
 //!
-//! It reads nothing behind the start-up packet: what has arrived goes on to the process that this one becomes.
+//! It reads nothing behind the start-up packet: what has arrived goes on to the process that this one becomes. There is
+//! one database, `postgres`, and its encoding is UTF8.
 
 mod banner;
 
-use crate::base::{ConnId, Mono};
+use crate::base::{ConnId, Mono, SessionSettings, SettingError};
 use crate::call::{Exit, LogEvent, Message, Place, Signal, SqlState, Wait, Yield};
 use crate::shmem::Role;
 use crate::sys::{Become, Cx};
+use crate::wire::backend::BackendMessage;
 use crate::wire::frame::FrameReader;
 use crate::wire::startup::{
-    Negotiation, ReplicationMode, SessionRequest, StartupError, StartupMessage, StartupPacket,
+    Negotiation, OptionError, ReplicationMode, SessionRequest, StartupError, StartupMessage,
+    StartupPacket, command_line,
 };
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -32,6 +35,9 @@ pub struct Accept {
 
 /// `authentication_timeout`
 const AUTHENTICATION_TIMEOUT_MS: u64 = 60_000;
+
+/// The only database.
+const DATABASE: &str = "postgres";
 
 impl Accept {
     /// Serves `conn`. `refusal` is the state of the server, if it takes no sessions now.
@@ -82,49 +88,77 @@ impl Accept {
                         ..Wait::at(why)
                     });
                 }
-                Err(_) => return self.refuse(cx, &StartupError::Length),
+                Err(_) => return self.refuse(cx, &StartupError::Length, &[]),
             };
             match self.negotiation.decode(&body, cx.shmem.settings.pg_version) {
-                Ok(StartupPacket::SslRequest | StartupPacket::GssEncRequest) => {
-                    cx.send(self.conn, [Bytes::from_static(b"N"), Bytes::new()]);
+                Ok(StartupPacket::SslRequest) => {
+                    if let Some(end) = self.decline(cx, "SSL") {
+                        return end;
+                    }
+                }
+                Ok(StartupPacket::GssEncRequest) => {
+                    if let Some(end) = self.decline(cx, "GSSAPI encryption") {
+                        return end;
+                    }
                 }
                 // There is no query that could be cancelled.
                 Ok(StartupPacket::CancelRequest { .. }) => return self.close(cx, Exit::Normal),
                 Ok(StartupPacket::Startup(message)) => return self.start(cx, &message),
-                Err(error) => return self.refuse(cx, &error),
+                Err(error) => return self.refuse(cx, &error, &[]),
             }
         }
     }
 
+    /// There is no encryption. What stands behind the request was sent before the client could know the answer.
+    fn decline(&self, cx: &mut Cx<'_>, kind: &'static str) -> Option<Yield> {
+        cx.send(self.conn, [Bytes::from_static(b"N"), Bytes::new()]);
+        let error = StartupError::Unencrypted(kind);
+        (self.frames.buffered() > 0).then(|| self.refuse(cx, &error, &[]))
+    }
+
     fn start(&mut self, cx: &mut Cx<'_>, message: &StartupMessage) -> Yield {
         let version = cx.shmem.settings.pg_version;
-        let request = match message.resolve(version) {
-            Ok(request) => request,
-            Err(error) => return self.refuse(cx, &error),
-        };
         let mut out = Vec::new();
         if let Some(notice) = message.negotiate(version) {
             notice.encode(&mut out);
         }
+        let request = match message.resolve(version) {
+            Ok(request) => request,
+            Err(error @ StartupError::NoUser) => return self.refuse(cx, &error, &out),
+            Err(error) => return self.refuse(cx, &error, &[]),
+        };
         let refusal = self
             .refusal
             .take()
             .or_else(|| no_sessions(cx, &request))
             .or_else(|| too_many(cx, &request));
         if let Some(event) = refusal {
-            event.to_client().encode(&mut out);
-            cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
-            return self.close(cx, Exit::Fatal(event));
+            return self.fatal(cx, out, event);
         }
-        banner::encode(cx, &request, &mut out);
+        BackendMessage::AuthenticationOk.encode(&mut out);
+        if let Some(event) = no_database(&request) {
+            return self.fatal(cx, out, event);
+        }
+        let settings = match startup_settings(cx, &request) {
+            Ok(settings) => settings,
+            Err(event) => return self.fatal(cx, out, event.in_auxiliary_process()),
+        };
+        banner::encode(cx, &request, &settings, &mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
         cx.become_role(Become {
             role: role_of(&request),
             conn: self.conn,
             frames: core::mem::take(&mut self.frames),
-            application_name: banner::application_name(&request).to_string(),
+            settings,
+            database: request.database,
         });
         Yield::Again(Place::InitPostgres)
+    }
+
+    fn fatal(&self, cx: &mut Cx<'_>, mut out: Vec<u8>, event: LogEvent) -> Yield {
+        event.to_client().encode(&mut out);
+        cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
+        self.close(cx, Exit::Fatal(event))
     }
 
     fn end_of_stream(&self, cx: &mut Cx<'_>) -> Yield {
@@ -139,7 +173,8 @@ impl Accept {
         self.close(cx, Exit::Normal)
     }
 
-    fn refuse(&self, cx: &mut Cx<'_>, error: &StartupError) -> Yield {
+    /// `before` was said already.
+    fn refuse(&self, cx: &mut Cx<'_>, error: &StartupError, before: &[u8]) -> Yield {
         let sqlstate = SqlState(error.sqlstate());
         let message = Message::Protocol(error.to_string());
         if !error.reaches_client() {
@@ -151,10 +186,12 @@ impl Accept {
         }
         let event = LogEvent::fatal(sqlstate, message);
         let mut response = event.to_client();
-        if let crate::wire::backend::BackendMessage::ErrorResponse(fields) = &mut response {
+        if let BackendMessage::ErrorResponse(fields) = &mut response {
+            fields.detail = error.detail().map(ToString::to_string);
             fields.hint = error.hint().map(ToString::to_string);
         }
-        cx.send(self.conn, [response.to_bytes(), Bytes::new()]);
+        let response = error.old_form().unwrap_or_else(|| response.to_bytes());
+        cx.send(self.conn, [Bytes::copy_from_slice(before), response]);
         self.close(cx, Exit::Fatal(event))
     }
 
@@ -169,6 +206,51 @@ fn no_sessions(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
     let refused = cx.kernel.walsenders_only && request.replication != ReplicationMode::Physical;
     let (code, message) = (SqlState::FEATURE_NOT_SUPPORTED, Message::WalSendersOnly);
     refused.then(|| LogEvent::fatal(code, message))
+}
+
+/// `InitPostgres`
+fn no_database(request: &SessionRequest) -> Option<LogEvent> {
+    let attached = request.replication != ReplicationMode::Physical;
+    let missing = attached && request.database != DATABASE;
+    let message = || Message::NoDatabase(request.database.clone());
+    missing.then(|| LogEvent::fatal(SqlState::UNDEFINED_DATABASE, message()))
+}
+
+/// `process_startup_options`: switches first, then the other names of the packet.
+fn startup_settings(cx: &Cx<'_>, request: &SessionRequest) -> Result<SessionSettings, LogEvent> {
+    let mut settings = SessionSettings::default();
+    let mut set = |name: &str, value: &str| match settings.set(&cx.shmem.settings, name, value) {
+        // Nothing reads a setting of an extension (`valid_custom_variable_name`).
+        Err(SettingError::Unknown(name)) if is_custom(&name) => Ok(()),
+        outcome => outcome.map(|_| ()).map_err(LogEvent::setting),
+    };
+    set("session_authorization", &request.user)?;
+    let options = request.options.as_deref().unwrap_or_default();
+    let (switches, error) = command_line(options);
+    for (name, value) in &switches {
+        set(name, value)?;
+    }
+    if let Some(error) = error {
+        let message = match error {
+            OptionError::NoValue(written) => Message::OptionValue(written),
+            OptionError::Invalid(word) => Message::CommandLine(word),
+        };
+        return Err(LogEvent::error(SqlState::SYNTAX_ERROR, message));
+    }
+    for (name, value) in &request.settings {
+        set(name, value)?;
+    }
+    Ok(settings)
+}
+
+/// Names with dots between them.
+fn is_custom(name: &str) -> bool {
+    let is_start = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
+    let is_name = |part: &str| {
+        let rest = |c: char| is_start(c) || c.is_ascii_digit() || c == '$';
+        part.starts_with(is_start) && part.chars().all(rest)
+    };
+    name.contains('.') && name.split('.').all(is_name)
 }
 
 /// `InitProcess`: sessions and walsenders have a pool each, asked before the client is authenticated.
@@ -198,8 +280,8 @@ fn too_many(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
 /// What the process becomes.
 const fn role_of(request: &SessionRequest) -> Role {
     match request.replication {
-        ReplicationMode::Physical => Role::WalSender,
-        ReplicationMode::No | ReplicationMode::Database => Role::Backend,
+        ReplicationMode::Physical | ReplicationMode::Database => Role::WalSender,
+        ReplicationMode::No => Role::Backend,
     }
 }
 

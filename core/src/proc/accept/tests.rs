@@ -81,7 +81,7 @@ fn a_session_is_greeted() {
     let _ = client.send(StartupPacket::SslRequest.to_bytes());
     let _ = client.send(StartupPacket::GssEncRequest.to_bytes());
     assert_eq!(client.bench.sent(), b"NN");
-    let packet = startup(&[("user", "me"), ("application_name", "app")]);
+    let packet = startup(&[("user", "postgres"), ("application_name", "app")]);
     let next = FrontendMessage::Query(String::from("BEGIN")).to_bytes();
     for byte in &packet[..packet.len() - 1] {
         assert!(matches!(client.send(vec![*byte]), Yield::Wait(_)));
@@ -106,14 +106,16 @@ fn a_session_is_greeted() {
         (becomes.role, becomes.frames.buffered()),
         (Role::Backend, next.len())
     );
-    assert_eq!(becomes.application_name, "app");
+    let server = &client.bench.shmem.settings;
+    let shown = becomes.settings.show(server, "application_name");
+    assert_eq!(shown, Some(("application_name", String::from("app"))));
 }
 
 #[test]
 fn newer_servers_say_more() {
     let mut client = Client::new(None);
     client.bench.shmem.settings.pg_version = PgVersion::V18;
-    let mut message = StartupMessage::new(&[("user", "me")]);
+    let mut message = StartupMessage::new(&[("user", "postgres")]);
     message.version = ProtocolVersion::V3_2;
     let _ = client.send(StartupPacket::Startup(message).to_bytes());
     let messages = client.messages();
@@ -127,7 +129,7 @@ fn newer_servers_say_more() {
 
 #[test]
 fn a_receiver_becomes_a_walsender_while_there_is_room() {
-    let packet = StartupPacket::Startup(StartupMessage::receiver("me", "standby")).to_bytes();
+    let packet = StartupPacket::Startup(StartupMessage::receiver("postgres", "standby")).to_bytes();
     let mut client = Client::new(None);
     let _ = client.send(packet.clone());
     assert_eq!(client.becomes().unwrap().role, Role::WalSender);
@@ -155,6 +157,127 @@ fn sessions_are_counted() {
     assert_eq!(client.error(), "53300");
 }
 
+/// A session of either kind is attached to the only database; a walsender that is not may name any.
+#[test]
+fn databases() {
+    for (replication, database, refused) in [
+        ("off", "postgres", false),
+        ("database", "postgres", false),
+        ("off", "nodb", true),
+        ("database", "nodb", true),
+        ("on", "nodb", false),
+    ] {
+        let mut client = Client::new(None);
+        let _ = client.send(startup(&[
+            ("user", "postgres"),
+            ("database", database),
+            ("replication", replication),
+        ]));
+        if refused {
+            let messages = client.messages();
+            assert_eq!(messages[0], BackendMessage::AuthenticationOk);
+            let [_, BackendMessage::ErrorResponse(fields)] = &messages[..] else {
+                panic!("{messages:?}")
+            };
+            assert_eq!(fields.message, "database \"nodb\" does not exist");
+            assert_eq!((&*fields.severity, fields.sqlstate), ("FATAL", *b"3D000"));
+            continue;
+        }
+        let becomes = client.becomes().unwrap();
+        let attached = replication != "on";
+        assert_eq!(becomes.database, if attached { "postgres" } else { "" });
+        let is_sender = becomes.role == Role::WalSender;
+        assert_eq!(is_sender, replication != "off");
+    }
+}
+
+/// Only a client that waits for the answer may go on in the clear.
+#[test]
+fn bytes_behind_a_request_for_encryption() {
+    for (packet, kind) in [
+        (StartupPacket::SslRequest, "SSL"),
+        (StartupPacket::GssEncRequest, "GSSAPI encryption"),
+    ] {
+        let mut client = Client::new(None);
+        let _ = client.send([&packet.to_bytes()[..], b"x"].concat());
+        let sent = client.bench.sent();
+        let text = String::from_utf8_lossy(&sent);
+        assert!(text.starts_with("NE"), "{text}");
+        let message = alloc::format!("C08P01\0Mreceived unencrypted data after {kind} request\0D");
+        assert!(text.contains(&message), "{text}");
+    }
+}
+
+/// What a start-up packet may set, and in which words it is refused (S1.12). The answers are those of PostgreSQL 15.
+#[test]
+fn parameters_of_a_start_up_packet() {
+    let unknown = "42704 unrecognized configuration parameter \"foo\"";
+    for (name, value, refused) in [
+        ("foo", "1", Some(unknown)),
+        ("options", "-c foo=5", Some(unknown)),
+        ("foo.bar", "1", None),
+        ("wal_sender_timeout", "5s", None),
+        ("options", "-c wal_sender_timeout=5s", None),
+        (
+            "client_encoding",
+            "xxx",
+            Some("22023 invalid value for parameter \"client_encoding\": \"xxx\""),
+        ),
+        (
+            "fsync",
+            "off",
+            Some("55P02 parameter \"fsync\" cannot be changed now"),
+        ),
+        ("options", "-c foo", Some("42601 -c foo requires a value")),
+        (
+            "options",
+            "-Z",
+            Some("42601 invalid command-line argument for server process: -Z"),
+        ),
+    ] {
+        let mut client = Client::new(None);
+        let _ = client.send(startup(&[("user", "postgres"), (name, value)]));
+        let Some(refused) = refused else {
+            let settings = client.becomes().unwrap().settings;
+            let timeout = settings.wal_sender_timeout_ms(&client.bench.shmem.settings);
+            let set = value.contains("5s");
+            assert_eq!(timeout, if set { 5000 } else { 60_000 }, "{name}");
+            continue;
+        };
+        let messages = client.messages();
+        assert_eq!(messages[0], BackendMessage::AuthenticationOk);
+        let [_, BackendMessage::ErrorResponse(fields)] = &messages[..] else {
+            panic!("{messages:?}")
+        };
+        let code = String::from_utf8(fields.sqlstate.to_vec()).unwrap();
+        let said = alloc::format!("{code} {}", fields.message);
+        assert_eq!((&*fields.severity, &*said), ("FATAL", refused));
+    }
+}
+
+/// Protocols before 3.0 have errors without a length.
+#[test]
+fn old_protocols_are_refused_in_their_own_form() {
+    for (version, old) in [
+        (0x0002_0000, true),
+        (0x0001_0005, true),
+        (0, false),
+        (5, true),
+    ] {
+        let mut message = StartupMessage::new(&[("user", "postgres")]);
+        message.version = ProtocolVersion(version);
+        let mut client = Client::new(None);
+        let _ = client.send(StartupPacket::Startup(message.clone()).to_bytes());
+        let sent = client.bench.sent();
+        let version = message.version;
+        let text = alloc::format!(
+            "FATAL:  unsupported frontend protocol {version}: server supports 3.0 to 3.0\n\0"
+        );
+        let is_old = sent == [b"E", text.as_bytes()].concat();
+        assert_eq!(is_old, old, "{version}");
+    }
+}
+
 /// A server that only sends WAL has no databases.
 #[test]
 fn a_server_of_walsenders_takes_no_sessions() {
@@ -165,7 +288,10 @@ fn a_server_of_walsenders_takes_no_sessions() {
     ] {
         let mut client = Client::new(None);
         client.bench.kernel.walsenders_only = true;
-        let _ = client.send(startup(&[("user", "me"), ("replication", replication)]));
+        let _ = client.send(startup(&[
+            ("user", "postgres"),
+            ("replication", replication),
+        ]));
         match refused {
             Some(code) => assert_eq!(client.error(), code, "{replication}"),
             None => assert_eq!(client.becomes().unwrap().role, Role::WalSender),
@@ -180,7 +306,7 @@ fn a_refusal_waits_for_the_packet() {
     let mut client = Client::new(Some(refusal.clone()));
     assert!(matches!(client.send(Bytes::new()), Yield::Wait(_)));
     assert!(client.bench.sent().is_empty());
-    let how = client.send(startup(&[("user", "me")]));
+    let how = client.send(startup(&[("user", "postgres")]));
     assert_eq!(how, Yield::Exit(Exit::Fatal(refusal)));
     assert_eq!(client.error(), "57P03");
 }
@@ -189,9 +315,13 @@ fn a_refusal_waits_for_the_packet() {
 fn bad_packets_are_refused() {
     for (packet, sqlstate) in [
         (startup(&[("database", "d")]), "28000"),
-        (startup(&[("user", "me"), ("replication", "zzz")]), "22023"),
+        (
+            startup(&[("user", "postgres"), ("replication", "zzz")]),
+            "22023",
+        ),
         (Bytes::from_static(b"\0\0\0\x09\0\x04\0\0\0"), "0A000"),
-        (Bytes::from_static(b"\0\0\0\x09\0\x03\0\0x"), "08P01"),
+        (Bytes::from_static(b"\0\0\0\x0a\0\x03\0\0xy"), "08P01"),
+        (Bytes::from_static(b"\0\0\0\x09\0\x03\0\0x"), "28000"),
     ] {
         let mut client = Client::new(None);
         assert!(matches!(client.send(packet), Yield::Exit(Exit::Fatal(_))));

@@ -6,7 +6,7 @@ use crate::access::buffers::BufferSync;
 use crate::access::clog::CheckPointClog;
 use crate::access::heap::{HeapGet, Snapshot};
 use crate::access::redo::Redo;
-use crate::base::{PgVersion, Pid, SegmentNo, TimelineId};
+use crate::base::{PgVersion, Pid, SegmentNo, SessionSettings, TimelineId};
 use crate::call::{NetEvent, Place};
 use crate::shmem::Role;
 use crate::sys::Conn;
@@ -15,6 +15,8 @@ use crate::wal::names::segment_name;
 use crate::wal::{Next, WalReader};
 use crate::wire::record::Record;
 use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 const REL: u32 = 16384;
 
@@ -90,7 +92,7 @@ fn run(seed: u64, steps: u32) -> (Bench, Vec<(Xid, Lsn)>) {
             *last = bench.step(*pid, |cx| process.step(cx));
         }
         if let Process::Session(backend) = process {
-            acked.extend(backend.last_commit.take());
+            acked.extend(backend.session.last_commit.take());
         }
     }
     (bench, acked)
@@ -126,7 +128,8 @@ fn session(bench: &mut Bench, draw: &mut Draw, n: u32) -> (Pid, Backend) {
             role,
             conn,
             frames,
-            application_name: String::new(),
+            settings: SessionSettings::default(),
+            database: String::new(),
         }),
     )
 }

@@ -3,14 +3,16 @@
 mod slots;
 
 use super::*;
-use crate::base::Pid;
+use crate::base::{Mark, Pid, SessionSettings};
 use crate::call::NetEvent;
 use crate::shmem::{Role, XactStatus};
 use crate::sys::Conn;
 use crate::sys::testing::server::Bench;
-use crate::wire::backend::backend_limit;
+use crate::wire::backend::{BackendMessage, TxStatus, backend_limit};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 
 const CONN: ConnId = ConnId {
     incarnation: 0,
@@ -31,7 +33,8 @@ impl Session {
             role: Role::Backend,
             conn: CONN,
             frames: FrameReader::default(),
-            application_name: String::new(),
+            settings: SessionSettings::default(),
+            database: String::new(),
         });
         Self {
             bench,
@@ -194,7 +197,8 @@ fn a_rollback_takes_settings_back() {
 fn a_standby_only_reads() {
     let mut session = Session::new(Bench::in_recovery());
     assert_eq!(session.run("PUT 16384 1 '01'"), "ERROR 25006, I");
-    assert_eq!(session.run("SELECT pg_switch_wal()"), "ERROR 55000, I");
+    let switched = session.run("SELECT pg_switch_wal()");
+    assert_eq!(switched, "(pg_switch_wal), ERROR 55000, I");
     assert_eq!(session.run("GET 16384 1"), "(value), GET 0, I");
     assert_eq!(session.run("BEGIN"), "BEGIN, T");
     assert_eq!(session.run("COMMIT"), "COMMIT, I");

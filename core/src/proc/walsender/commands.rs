@@ -6,6 +6,7 @@ use super::stream::Stream;
 use super::{Phase, WalSender};
 use crate::base::{Bug, Lsn, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Place, Poll, SqlState, Wait, Yield};
+use crate::replication::logical::check_logical_decoding_requirements;
 use crate::replication::slot::acquire::ReplicationSlotAcquire;
 use crate::replication::slot::my_slot;
 use crate::shmem::WalSndState;
@@ -67,7 +68,7 @@ impl WalSender {
     }
 
     fn obey(&mut self, cx: &mut Cx<'_>, message: FrontendMessage) -> Yield {
-        let ready = BackendMessage::ReadyForQuery(TxStatus::Idle);
+        let ready = self.ready_for_query();
         let next = Yield::Again(Place::PostgresMain);
         match message {
             FrontendMessage::Terminate => return self.exit(cx, Exit::Normal),
@@ -111,34 +112,78 @@ impl WalSender {
         }
         let parsed = Command::parse(text, cx.shmem.settings.pg_version);
         self.tell_of(cx, &parsed.truncations);
-        match parsed.command {
-            Ok(Some(command)) if cx.kernel.walsenders_only && command.needs_slots() => {
-                let event = LogEvent::error(SqlState::NOT_IN_STATE, Message::NoSlotsHere);
-                self.error(cx, event)
-            }
-            Ok(Some(Command::IdentifySystem)) => self.identify_system(cx),
-            Ok(Some(Command::StartReplication {
+        let command = match parsed.command {
+            Ok(Some(command)) => command,
+            Ok(None) => return self.begin_sql(cx, text),
+            Err(e) => return self.error(cx, violation(SqlState(e.sqlstate()), e.to_string())),
+        };
+        if let Err(event) = self.may_run(cx, &command) {
+            return self.error(cx, event);
+        }
+        match command {
+            Command::IdentifySystem => self.identify_system(cx),
+            Command::StartReplication {
                 slot,
                 start,
                 timeline,
-            })) => self.start_replication(cx, slot, start, timeline),
-            Ok(Some(Command::CreateSlot {
+            } => self.start_replication(cx, slot, start, timeline),
+            Command::CreateSlot {
                 name,
                 temporary,
                 reserve_wal,
-            })) => self.begin_slot(cx, SlotCommand::create(name, temporary, reserve_wal)),
-            Ok(Some(Command::DropSlot { name, wait })) => {
-                self.begin_slot(cx, SlotCommand::drop(name, wait))
+            } => self.begin_slot(cx, SlotCommand::create(name, temporary, reserve_wal)),
+            Command::CreateLogicalSlot | Command::StartLogicalReplication => {
+                let event = check_logical_decoding_requirements(cx);
+                self.error(cx, event)
             }
-            Ok(Some(Command::ReadSlot { name })) => self.read_slot(cx, &name),
-            Ok(Some(Command::TimelineHistory(tli))) => self.begin_history(cx, tli),
-            Ok(Some(Command::Show { name })) => self.show(cx, &name),
-            Ok(None) => {
-                let code = SqlState::FEATURE_NOT_SUPPORTED;
-                self.error(cx, LogEvent::error(code, Message::SqlOnWalSender))
-            }
-            Err(e) => self.error(cx, violation(SqlState(e.sqlstate()), e.to_string())),
+            Command::BaseBackup => self.not_supported(cx, "BASE_BACKUP"),
+            Command::UploadManifest => self.not_supported(cx, "UPLOAD_MANIFEST"),
+            Command::AlterSlot { name } => self.alter_slot(cx, name),
+            Command::DropSlot { name, wait } => self.begin_slot(cx, SlotCommand::drop(name, wait)),
+            Command::ReadSlot { name } => self.read_slot(cx, &name),
+            Command::TimelineHistory(tli) => self.begin_history(cx, tli),
+            Command::Show { name } => self.show(cx, &name),
         }
+    }
+
+    /// What exec_replication_command looks at before it carries a command out.
+    fn may_run(&self, cx: &Cx<'_>, command: &Command) -> Result<(), LogEvent> {
+        if self.tx_status() == TxStatus::Failed {
+            let code = SqlState::IN_FAILED_TRANSACTION;
+            return Err(LogEvent::error(code, Message::TransactionAborted));
+        }
+        match command {
+            Command::StartReplication { .. } | Command::StartLogicalReplication => {
+                self.prevent_in_block("START_REPLICATION")?;
+            }
+            Command::BaseBackup => self.prevent_in_block("BASE_BACKUP")?,
+            Command::UploadManifest => self.prevent_in_block("UPLOAD_MANIFEST")?,
+            Command::TimelineHistory(_) => self.prevent_in_block("TIMELINE_HISTORY")?,
+            Command::IdentifySystem
+            | Command::CreateSlot { .. }
+            | Command::CreateLogicalSlot
+            | Command::AlterSlot { .. }
+            | Command::DropSlot { .. }
+            | Command::ReadSlot { .. }
+            | Command::Show { .. } => {}
+        }
+        if cx.kernel.walsenders_only && command.needs_slots() {
+            return Err(LogEvent::error(
+                SqlState::NOT_IN_STATE,
+                Message::NoSlotsHere,
+            ));
+        }
+        Ok(())
+    }
+
+    /// PostgreSQL can do it.
+    fn not_supported(&mut self, cx: &mut Cx<'_>, command: &'static str) -> Yield {
+        let hint = "To copy the cluster, shut the server down and copy its data directory.";
+        let message = Message::NotSupported { command, hint };
+        self.error(
+            cx,
+            LogEvent::error(SqlState::FEATURE_NOT_SUPPORTED, message),
+        )
     }
 
     /// `IdentifySystem`
@@ -148,27 +193,28 @@ impl WalSender {
             system_id: cx.shmem.control.system_identifier,
             timeline,
             xlogpos,
-            dbname: None,
+            dbname: self.attached.as_ref().map(|to| to.database.clone()),
         };
         let mut out = Vec::new();
         identity.encode(cx.shmem.settings.pg_version, &mut out);
-        BackendMessage::ReadyForQuery(TxStatus::Idle).encode(&mut out);
+        self.ready_for_query().encode(&mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
         Yield::Again(Place::IdentifySystem)
     }
 
     /// `GetPGVariable`: any setting, in any case.
     fn show(&mut self, cx: &mut Cx<'_>, name: &str) -> Yield {
-        // A physical walsender belongs to no database, so that it has no encoding.
-        let own = [
-            ("application_name", &*self.application_name),
-            ("client_encoding", "SQL_ASCII"),
-            ("server_encoding", "SQL_ASCII"),
-        ];
-        let own = own.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
-        let shown = match own {
-            Some((own, value)) => Some((*own, (*value).to_string())),
-            None => cx.shmem.show(name),
+        // A physical walsender belongs to no database, so that it has no encoding but what it has asked for.
+        let encoding = ["client_encoding", "server_encoding"];
+        let encoding = encoding.iter().find(|own| own.eq_ignore_ascii_case(name));
+        let shown = match encoding {
+            Some(own) if self.attached.is_none() && !self.settings.has(own) => {
+                Some((*own, "SQL_ASCII".to_string()))
+            }
+            Some(_) | None => {
+                let own = self.settings().show(&cx.shmem.settings, name);
+                own.or_else(|| cx.shmem.show(name))
+            }
         };
         let Some((own, value)) = shown else {
             let message = Message::UnknownParameter(name.to_string());

@@ -8,17 +8,19 @@ mod history;
 mod replies;
 mod send;
 mod slot;
+mod sql;
 mod stream;
 mod timers;
 mod wal_read;
 
-use crate::base::{ConnId, Lsn, TimelineId};
+use crate::base::{ConnId, Lsn, SessionSettings, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Place, Poll, Severity, Signal, SqlState, Wait, Yield};
 use crate::replication::slot::acquire::{ReplicationSlotAcquire, release};
 use crate::replication::slot::drop::ReplicationSlotCleanup;
 use crate::shmem::{PmSignal, WalSnd, WalSndState};
 use crate::sys::{Become, Cx, OpenSegment};
-use crate::wire::backend::{BackendMessage, TxStatus};
+use crate::tcop::session::Session;
+use crate::wire::backend::BackendMessage;
 use crate::wire::frame::FrameReader;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -32,8 +34,10 @@ use stream::Stream;
 pub struct WalSender {
     conn: ConnId,
     frames: FrameReader,
-    /// `application_name`, for SHOW.
-    application_name: String,
+    /// What the start-up packet has set.
+    settings: SessionSettings,
+    /// The database that it is attached to, and its SQL; a physical walsender has neither.
+    attached: Option<Attached>,
     /// `MyWalSnd`: which entry of shared memory is ours.
     index: Option<usize>,
     /// `xlogreader->seg`: the segment that is open for reading.
@@ -65,12 +69,23 @@ enum Phase {
         flush: Lsn,
     },
     Streaming(Stream),
+    /// An SQL command is under way.
+    Query,
+    /// The transaction is aborted, after an error or before the end.
+    Abort(Then),
     /// A command about a slot is under way.
     Slot(SlotCommand),
     /// A history file is being read.
     History(SendTimelineHistory),
     /// `ReplicationSlotCleanup`, after an error or before the end.
     CleanUp(ReplicationSlotCleanup, Then),
+}
+
+/// The database of a walsender that knows SQL, too (`am_db_walsender`).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Attached {
+    database: String,
+    session: Session,
 }
 
 /// What follows when the temporary slots of the session are gone.
@@ -86,10 +101,16 @@ impl WalSender {
     /// Takes over a connection that has been greeted.
     #[must_use]
     pub fn new(becomes: Become) -> Self {
+        let database = becomes.database;
+        let attached = (!database.is_empty()).then(|| Attached {
+            database,
+            session: Session::new(becomes.settings.clone()),
+        });
         Self {
             conn: becomes.conn,
             frames: becomes.frames,
-            application_name: becomes.application_name,
+            settings: becomes.settings,
+            attached,
             index: None,
             segment: None,
             ignore_till_sync: false,
@@ -111,6 +132,8 @@ impl WalSender {
                 self.begin_streaming(cx, start, tli, flush)
             }
             Phase::Streaming(_) => self.stream(cx),
+            Phase::Query => self.sql(cx),
+            Phase::Abort(_) => self.abort(cx),
             Phase::Slot(_) => self.slot_command(cx),
             Phase::History(_) => self.timeline_history(cx),
             Phase::CleanUp(..) => self.clean_up(cx),
@@ -207,7 +230,17 @@ impl WalSender {
         release(cx);
         self.entry(cx).state = WalSndState::Startup;
         self.send(cx, &[answer]);
-        self.phase = Phase::CleanUp(ReplicationSlotCleanup::new(), Then::Command);
+        self.abort_transaction(cx, Then::Command)
+    }
+
+    /// `AbortCurrentTransaction`; then `ReplicationSlotCleanup`.
+    fn abort_transaction(&mut self, cx: &mut Cx<'_>, then: Then) -> Yield {
+        if let Some(attached) = &mut self.attached {
+            attached.session.abort(cx);
+            self.phase = Phase::Abort(then);
+            return Yield::Again(Place::AbortCurrentTransaction);
+        }
+        self.phase = Phase::CleanUp(ReplicationSlotCleanup::new(), then);
         self.clean_up(cx)
     }
 
@@ -228,7 +261,7 @@ impl WalSender {
             }
             Then::Command => {
                 if !self.ignore_till_sync {
-                    self.send(cx, &[BackendMessage::ReadyForQuery(TxStatus::Idle)]);
+                    self.send_ready(cx);
                 }
                 self.phase = Phase::Command;
                 Yield::Again(Place::WalSndErrorCleanup)
@@ -256,8 +289,7 @@ impl WalSender {
         self.close_segment(cx);
         cx.release_everything();
         release(cx);
-        self.phase = Phase::CleanUp(ReplicationSlotCleanup::new(), Then::Exit(exit));
-        self.clean_up(cx)
+        self.abort_transaction(cx, Then::Exit(exit))
     }
 
     /// `WalSndKill` frees the entry.

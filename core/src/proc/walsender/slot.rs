@@ -2,13 +2,13 @@
 
 use super::commands::flush_position;
 use super::{Phase, WalSender};
-use crate::call::{LogEvent, Place, Poll, SqlState, Yield};
+use crate::call::{LogEvent, Message, Place, Poll, SlotMessage, SqlState, Yield};
 use crate::ready_ok;
 use crate::replication::slot::acquire::release;
 use crate::replication::slot::create_physical::CreatePhysicalSlot;
 use crate::replication::slot::drop::ReplicationSlotDrop;
 use crate::sys::Cx;
-use crate::wire::backend::{BackendMessage, ErrorFields, TxStatus};
+use crate::wire::backend::{BackendMessage, ErrorFields};
 use crate::wire::command::{Truncation, encode_created, encode_read};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -84,9 +84,21 @@ impl WalSender {
         self.answer(cx, out)
     }
 
+    /// `AlterReplicationSlot`, for which only logical slots will do.
+    pub(super) fn alter_slot(&mut self, cx: &mut Cx<'_>, name: String) -> Yield {
+        let event = if cx.shmem.slots.find(&name).is_some() {
+            let text = "cannot use ALTER_REPLICATION_SLOT with a physical replication slot";
+            let message = Message::Protocol(text.to_string());
+            LogEvent::error(SqlState::FEATURE_NOT_SUPPORTED, message)
+        } else {
+            LogEvent::slot(SqlState::UNDEFINED_OBJECT, SlotMessage::Missing(name))
+        };
+        self.error(cx, event)
+    }
+
     /// Sends an answer and turns to the next command.
     pub(super) fn answer(&mut self, cx: &mut Cx<'_>, mut out: Vec<u8>) -> Yield {
-        BackendMessage::ReadyForQuery(TxStatus::Idle).encode(&mut out);
+        self.ready_for_query().encode(&mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
         self.phase = Phase::Command;
         Yield::Again(Place::ExecReplicationCommand)

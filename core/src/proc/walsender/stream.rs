@@ -10,7 +10,7 @@ use crate::replication::slot::acquire::release;
 use crate::replication::slot::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use crate::shmem::WalSndState;
 use crate::sys::{ConnEnd, Cx};
-use crate::wire::backend::{BackendMessage, TxStatus};
+use crate::wire::backend::BackendMessage;
 use alloc::string::ToString;
 
 /// One START_REPLICATION.
@@ -165,7 +165,7 @@ impl WalSender {
 
     /// The end of a turn: timers, wait.
     fn after_send(&mut self, cx: &mut Cx<'_>) -> Yield {
-        let timeout_ms = cx.shmem.settings.wal_sender_timeout_ms;
+        let timeout_ms = self.settings().wal_sender_timeout_ms(&cx.shmem.settings);
         if self.streaming().timers.timed_out(timeout_ms) {
             return self.hang_up(cx, SqlState::OK, Message::SenderTimeout);
         }
@@ -206,7 +206,7 @@ impl WalSender {
             &[
                 complete("START_STREAMING"),
                 complete("START_REPLICATION"),
-                BackendMessage::ReadyForQuery(TxStatus::Idle),
+                self.ready_for_query(),
             ],
         );
         Yield::Again(Place::StartReplication)
@@ -220,6 +220,8 @@ impl WalSender {
             | Phase::Acquiring { .. }
             | Phase::Starting { .. }
             | Phase::Slot(_)
+            | Phase::Query
+            | Phase::Abort(_)
             | Phase::History(_)
             | Phase::CleanUp(..) => unreachable!("only called while streaming"),
         }

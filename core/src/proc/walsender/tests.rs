@@ -1,5 +1,6 @@
 //! Tests of the walsender alone: a client's bytes in, a client's bytes out.
 
+mod database;
 mod settings_and_history;
 mod slots;
 mod stopping;

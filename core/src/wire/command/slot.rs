@@ -2,9 +2,9 @@
 //! CreateReplicationSlot and ReadReplicationSlot.
 
 use super::super::backend::{BackendMessage, Column};
-use super::CommandError;
 use super::name::identifier;
 use super::scanner::{Scanner, Token};
+use super::{Command, CommandError};
 use crate::base::{Lsn, PgVersion, TimelineId};
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -22,14 +22,23 @@ enum Value {
     Text(String),
 }
 
-/// `CREATE_REPLICATION_SLOT name [TEMPORARY] PHYSICAL options`. What the options mean is looked at once the whole text
-/// has been read.
-pub(super) fn create(
-    scanner: &mut Scanner<'_>,
-) -> Result<(String, bool, Vec<SlotOption>), CommandError> {
+/// A CREATE_REPLICATION_SLOT as written.
+pub(super) struct NewSlot {
+    name: String,
+    temporary: bool,
+    logical: bool,
+    options: Vec<SlotOption>,
+}
+
+/// `CREATE_REPLICATION_SLOT name [TEMPORARY] { PHYSICAL | LOGICAL plugin } options`. What the options mean is looked at
+/// once the whole text has been read.
+pub(super) fn create(scanner: &mut Scanner<'_>) -> Result<NewSlot, CommandError> {
     let name = identifier(scanner)?;
     let temporary = scanner.accept(&Token::Word("TEMPORARY"))?;
-    if scanner.next()? != Token::Word("PHYSICAL") {
+    let logical = scanner.accept(&Token::Word("LOGICAL"))?;
+    if logical {
+        identifier(scanner)?;
+    } else if scanner.next()? != Token::Word("PHYSICAL") {
         return Err(CommandError::Syntax);
     }
     let options = if scanner.accept(&Token::Other('('))? {
@@ -37,11 +46,31 @@ pub(super) fn create(
     } else {
         legacy(scanner)?
     };
-    Ok((name, temporary, options))
+    Ok(NewSlot {
+        name,
+        temporary,
+        logical,
+        options,
+    })
+}
+
+impl NewSlot {
+    /// `parseCreateReplSlotOptions`
+    pub(super) fn command(self, server: PgVersion) -> Result<Command, CommandError> {
+        if self.logical {
+            check_logical(&self.options, server)?;
+            return Ok(Command::CreateLogicalSlot);
+        }
+        Ok(Command::CreateSlot {
+            name: self.name,
+            temporary: self.temporary,
+            reserve_wal: reserve_wal(&self.options, server)?,
+        })
+    }
 }
 
 /// `( name [value], … )`
-fn in_brackets(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, CommandError> {
+pub(super) fn in_brackets(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, CommandError> {
     let mut options = Vec::new();
     loop {
         let name = match scanner.next()? {
@@ -73,23 +102,24 @@ fn in_brackets(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, CommandErro
 fn legacy(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, CommandError> {
     let mut options = Vec::new();
     while let &Token::Word(word) = scanner.peek()? {
-        let name = match word {
-            "RESERVE_WAL" => "reserve_wal",
-            "TWO_PHASE" => "two_phase",
-            "EXPORT_SNAPSHOT" | "NOEXPORT_SNAPSHOT" | "USE_SNAPSHOT" => "snapshot",
+        let snapshot = |value: &str| ("snapshot", Value::Text(value.into()));
+        let (name, value) = match word {
+            "RESERVE_WAL" => ("reserve_wal", Value::None),
+            "TWO_PHASE" => ("two_phase", Value::None),
+            "EXPORT_SNAPSHOT" => snapshot("export"),
+            "NOEXPORT_SNAPSHOT" => snapshot("nothing"),
+            "USE_SNAPSHOT" => snapshot("use"),
             _ => break,
         };
         scanner.next()?;
-        options.push(SlotOption {
-            name: name.into(),
-            value: Value::None,
-        });
+        let name = name.into();
+        options.push(SlotOption { name, value });
     }
     Ok(options)
 }
 
 /// `parseCreateReplSlotOptions` for a physical slot: is WAL to be reserved?
-pub(super) fn reserve_wal(options: &[SlotOption], server: PgVersion) -> Result<bool, CommandError> {
+fn reserve_wal(options: &[SlotOption], server: PgVersion) -> Result<bool, CommandError> {
     let mut reserve = None;
     for option in options {
         match option.name.as_str() {
@@ -105,7 +135,45 @@ pub(super) fn reserve_wal(options: &[SlotOption], server: PgVersion) -> Result<b
     Ok(reserve.unwrap_or(false))
 }
 
+/// The same for a logical slot, of which only the mistakes matter.
+fn check_logical(options: &[SlotOption], server: PgVersion) -> Result<(), CommandError> {
+    let mut given = Vec::new();
+    for option in options {
+        let name = option.name.as_str();
+        if given.contains(&name) {
+            return Err(CommandError::ConflictingOptions);
+        }
+        given.push(name);
+        match name {
+            "snapshot" => {
+                let action = option.text()?;
+                if !matches!(&*action, "export" | "nothing" | "use") {
+                    return Err(CommandError::Snapshot(action));
+                }
+            }
+            "two_phase" => {
+                option.boolean()?;
+            }
+            "failover" if server >= PgVersion::V17 => {
+                option.boolean()?;
+            }
+            "reserve_wal" => return Err(CommandError::ConflictingOptions),
+            other => return Err(CommandError::UnrecognizedOption(other.to_string())),
+        }
+    }
+    Ok(())
+}
+
 impl SlotOption {
+    /// `defGetString`
+    fn text(&self) -> Result<String, CommandError> {
+        match &self.value {
+            Value::None => Err(CommandError::NoParameter(self.name.clone())),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Text(text) => Ok(text.clone()),
+        }
+    }
+
     /// `defGetBoolean`
     fn boolean(&self) -> Result<bool, CommandError> {
         let is = |text: &str, words: [&str; 2]| words.iter().any(|w| text.eq_ignore_ascii_case(w));

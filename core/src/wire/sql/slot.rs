@@ -19,6 +19,8 @@ pub enum SlotStatement {
         /// It ends with the session.
         temporary: bool,
     },
+    /// `SELECT pg_create_logical_replication_slot('name', 'plugin')`, which no server of ours can do.
+    CreateLogical,
     /// `SELECT pg_drop_replication_slot('name')`
     Drop(String),
     /// `SELECT pg_replication_slot_advance('name', 'X/X')`
@@ -62,6 +64,12 @@ impl SlotStatement {
                     reserve_wal,
                     temporary,
                 })
+            }),
+            "pg_create_logical_replication_slot" => call(scanner, |scanner| {
+                slot_name(scanner)?;
+                scanner.symbol(",")?;
+                slot_name(scanner)?;
+                Ok(Self::CreateLogical)
             }),
             "pg_drop_replication_slot" => call(scanner, |s| slot_name(s).map(Self::Drop)),
             "pg_replication_slot_advance" => call(scanner, |scanner| {
@@ -121,6 +129,9 @@ impl fmt::Display for SlotStatement {
                 "pg_create_physical_replication_slot({}, {reserve_wal}, {temporary})",
                 Quoted(name)
             ),
+            Self::CreateLogical => {
+                f.write_str("pg_create_logical_replication_slot('slot', 'test_decoding')")
+            }
             Self::Drop(name) => write!(f, "pg_drop_replication_slot({})", Quoted(name)),
             Self::Advance { name, upto } => {
                 let name = Quoted(name);

@@ -97,12 +97,13 @@ fn anything_else_is_worded_as_postgresql_does() {
             &alloc::format!("syntax error at or near \"{token}\""),
         );
     };
-    near("DELETE FROM t", "DELETE");
+    near("SELEC 1", "SELEC");
     near("BEGIN BEGIN", "BEGIN");
-    near("COMMIT;;", ";");
+    near("COMMIT WORK WORK", "WORK");
+    near("\"begin\"", "\"begin\"");
+    near("COMMIT; foo", "foo");
     near("PUT 'x' 1 'aa'", "'x'");
     near("PUT -1 1 'aa'", "-");
-    near("SELECT now()", "now");
     near("SELECT pg_switch_wal(1)", "1");
     near("é", "é");
     near("SELECT slot_name FROM pg_replication_slots", "FROM");
@@ -116,7 +117,7 @@ fn anything_else_is_worded_as_postgresql_does() {
         b"22P02",
         "invalid input syntax for type pg_lsn: \"x\"",
     );
-    for text in ["PUT 1", "SHOW", "SET a =", "SELECT", "SHOW a."] {
+    for text in ["PUT 1", "SHOW", "SET a =", "SHOW a."] {
         refused(text, b"42601", "syntax error at end of input");
     }
     refused(
@@ -135,6 +136,61 @@ fn anything_else_is_worded_as_postgresql_does() {
         b"22003",
         "value \"4294967296\" is out of range for type oid",
     );
+}
+
+/// What PostgreSQL would run is no syntax error, unless its tokens are none.
+#[test]
+fn what_postgresql_would_run_is_told_from_what_it_would_not() {
+    for (text, what) in [
+        ("DELETE FROM t", "this DELETE statement"),
+        ("select version()", "this SELECT statement"),
+        ("SELECT", "this SELECT statement"),
+        ("BEGIN; COMMIT", "several statements at once"),
+        ("COMMIT; PUT 1 1 ''", "several statements at once"),
+    ] {
+        refused(
+            text,
+            b"0A000",
+            &alloc::format!("cannot execute {what} in walsim"),
+        );
+        assert!(Statement::parse(text).unwrap_err().hint().is_some());
+    }
+    refused(
+        "SELECT 'x",
+        b"42601",
+        "unterminated quoted string at or near \"'x\"",
+    );
+}
+
+/// As PostgreSQL 15 tells them, in characters.
+#[test]
+fn errors_have_a_position() {
+    for (text, position) in [
+        ("SELEC 1", Some(1)),
+        (" begin foo", Some(8)),
+        ("SHOW", Some(5)),
+        ("/* é */ é", Some(9)),
+        (
+            "SELECT pg_replication_slot_advance('nosuch','zz')",
+            Some(45),
+        ),
+        ("/* x", Some(1)),
+        ("begin 'x", Some(7)),
+        ("begin \"x", Some(7)),
+        ("select 1", None),
+    ] {
+        let (_, found) = Statement::parse_located(text).unwrap_err();
+        assert_eq!(found, position, "{text}");
+    }
+}
+
+#[test]
+fn comments_and_noise_are_skipped() {
+    ok("-- nothing", Statement::Empty);
+    ok("/* a /* nested */ one */ begin -- here", Statement::Begin);
+    ok("begin work;", Statement::Begin);
+    ok("END TRANSACTION;;", Statement::Commit);
+    ok("abort", Statement::Rollback);
 }
 
 fn statement() -> impl Strategy<Value = Statement> {

@@ -1,12 +1,12 @@
 //! One walsender and its client on a bench.
 
 use super::super::*;
-use crate::base::{PgVersion, Pid, Planted, SegmentNo, TimestampTz};
+use crate::base::{PgVersion, Pid, Planted, SegmentNo, SessionSettings, TimestampTz};
 use crate::call::{NetEvent, NetOp};
 use crate::shmem::{RecoveryState, Role};
 use crate::sys::Conn;
 use crate::sys::testing::bench::{Bench, TINY};
-use crate::wire::backend::backend_limit;
+use crate::wire::backend::{TxStatus, backend_limit};
 use crate::wire::frontend::FrontendMessage;
 use crate::wire::replication::{StandbyMessage, StandbyStatus, WalMessage};
 use alloc::format;
@@ -58,7 +58,8 @@ impl Table {
             role: Role::WalSender,
             conn: CONN,
             frames: FrameReader::default(),
-            application_name: String::new(),
+            settings: SessionSettings::default(),
+            database: String::new(),
         };
         let sender = WalSender::new(becomes);
         let (wait, exit, heard) = (None, None, FrameReader::default());
@@ -70,6 +71,19 @@ impl Table {
             exit,
             heard,
         }
+    }
+
+    /// A walsender that is attached to a database.
+    pub(super) fn attached(flush: u64) -> Self {
+        let mut table = Self::new(PgVersion::V15, flush);
+        table.sender = WalSender::new(Become {
+            role: Role::WalSender,
+            conn: CONN,
+            frames: FrameReader::default(),
+            settings: SessionSettings::default(),
+            database: String::from("postgres"),
+        });
+        table
     }
 
     /// A client that has asked for WAL from there.

@@ -4,6 +4,7 @@ use super::execute::one_row;
 use crate::base::Lsn;
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
+use crate::replication::logical::check_logical_decoding_requirements;
 use crate::replication::slot::acquire::release;
 use crate::replication::slot::advance::{PgReplicationSlotAdvance, check_slot_requirements};
 use crate::replication::slot::create_physical::CreatePhysicalSlot;
@@ -57,11 +58,10 @@ impl SlotRoutine {
                 Self::Advance { advance, name }
             }
             SlotStatement::List => Self::Rows(rows(&pg_get_replication_slots(cx))),
-            SlotStatement::CurrentWalLsn => {
-                position(cx, "pg_current_wal_lsn", cx.shmem.xlog.write)?
-            }
-            SlotStatement::CurrentWalFlushLsn => {
-                position(cx, "pg_current_wal_flush_lsn", cx.shmem.xlog.flush)?
+            SlotStatement::CurrentWalLsn => position(cx, cx.shmem.xlog.write)?,
+            SlotStatement::CurrentWalFlushLsn => position(cx, cx.shmem.xlog.flush)?,
+            SlotStatement::CreateLogical => {
+                return Err(check_logical_decoding_requirements(cx));
             }
         })
     }
@@ -77,7 +77,8 @@ impl SlotRoutine {
         let messages = match self {
             Self::Rows(messages) => {
                 let messages = core::mem::take(messages);
-                let rows = messages.len() - 1;
+                let is_row = |m: &&BackendMessage| matches!(m, BackendMessage::DataRow(_));
+                let rows = messages.iter().filter(is_row).count();
                 return Poll::Ready(Ok((messages, rows)));
             }
             Self::Create { create, name } => {
@@ -85,38 +86,50 @@ impl SlotRoutine {
                 let index = cx.shmem.slots.find(name).expect("made just now");
                 let at = cx.shmem.slots.slots[index].restart_lsn;
                 release(cx);
-                record("pg_create_physical_replication_slot", name, at)
+                record(name, at)
             }
             Self::Drop(drop) => {
                 ready_ok!(drop.poll(cx));
-                one_row(Column::void("pg_drop_replication_slot"), String::new())
+                one_row(String::new())
             }
             Self::Advance { advance, name } => {
                 let end = ready_ok!(advance.poll(cx));
-                record("pg_replication_slot_advance", name, end)
+                record(name, end)
             }
         };
         Poll::Ready(Ok((messages, 1)))
     }
 }
 
-fn position(cx: &Cx<'_>, function: &str, at: Lsn) -> Result<SlotRoutine, LogEvent> {
+/// See [`super::execute::result_column`].
+pub(super) fn result_column(statement: &SlotStatement) -> Option<Column> {
+    Some(match statement {
+        SlotStatement::Create { .. } => Column::record("pg_create_physical_replication_slot"),
+        SlotStatement::CreateLogical => Column::record("pg_create_logical_replication_slot"),
+        SlotStatement::Drop(_) => Column::void("pg_drop_replication_slot"),
+        SlotStatement::Advance { .. } => Column::record("pg_replication_slot_advance"),
+        SlotStatement::CurrentWalLsn => Column::pg_lsn("pg_current_wal_lsn"),
+        SlotStatement::CurrentWalFlushLsn => Column::pg_lsn("pg_current_wal_flush_lsn"),
+        SlotStatement::List => return None,
+    })
+}
+
+fn position(cx: &Cx<'_>, at: Lsn) -> Result<SlotRoutine, LogEvent> {
     if cx.shmem.recovery_in_progress() {
         let state = SqlState::NOT_IN_STATE;
         return Err(LogEvent::error(state, Message::RecoveryInProgress));
     }
-    let messages = one_row(Column::pg_lsn(function), at.to_string());
-    Ok(SlotRoutine::Rows(messages))
+    Ok(SlotRoutine::Rows(one_row(at.to_string())))
 }
 
 /// A name and a position as one value; no position is nothing between comma and bracket.
-fn record(function: &str, name: &str, at: Lsn) -> Vec<BackendMessage> {
+fn record(name: &str, at: Lsn) -> Vec<BackendMessage> {
     let value = if at.is_valid() {
         format!("({name},{at})")
     } else {
         format!("({name},)")
     };
-    one_row(Column::record(function), value)
+    one_row(value)
 }
 
 fn rows(slots: &[SlotRow]) -> Vec<BackendMessage> {

@@ -1,12 +1,12 @@
 //! Running one statement inside a transaction. Mirrors what PortalRun and ProcessUtility reach for it.
 
-use super::settings::{self, SynchronousCommit};
-use super::slot::SlotRoutine;
+use super::session::own_xid;
+use super::slot::{self, SlotRoutine};
 use crate::access::checkpoint_request::RequestCheckpoint;
 use crate::access::heap::{HeapGet, HeapInsert, Row, Snapshot};
 use crate::access::xact::{AssignXid, logical_message};
 use crate::access::xlog_insert::{Insertion, XLogInsert};
-use crate::base::Lsn;
+use crate::base::{Lsn, SessionSettings};
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
 use crate::shmem::CheckpointRequests;
@@ -33,15 +33,12 @@ pub(super) struct Outcome {
     pub(super) tag: String,
     /// The end of the last record that it wrote.
     pub(super) wrote: Option<Lsn>,
-    /// The setting as it is now.
-    pub(super) synchronous_commit: SynchronousCommit,
 }
 
 /// A statement under way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Execute {
     routine: Routine,
-    synchronous_commit: SynchronousCommit,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -57,10 +54,7 @@ enum Routine {
     Get(HeapGet),
     Checkpoint(RequestCheckpoint),
     Slot(SlotRoutine),
-    Insert {
-        insert: XLogInsert,
-        function: &'static str,
-    },
+    Insert(XLogInsert),
 }
 
 /// A write that needs a transaction id.
@@ -78,7 +72,7 @@ impl Execute {
     pub(super) fn new(
         cx: &Cx<'_>,
         statement: Statement,
-        mut synchronous_commit: SynchronousCommit,
+        settings: &mut SessionSettings,
     ) -> Result<Self, LogEvent> {
         let routine = match statement {
             Statement::Put { rel, key, value } => {
@@ -94,7 +88,7 @@ impl Execute {
             }
             Statement::Get { rel, key } => {
                 check_relation(rel)?;
-                let snapshot = Snapshot::take(cx, super::own_xid(cx));
+                let snapshot = Snapshot::take(cx, own_xid(cx));
                 Routine::Get(HeapGet::new(rel, key, snapshot))
             }
             Statement::Checkpoint => {
@@ -109,13 +103,10 @@ impl Execute {
                     let state = SqlState::NOT_IN_STATE;
                     return Err(LogEvent::error(state, Message::RecoveryInProgress));
                 }
-                let xid = super::own_xid(cx);
+                let xid = own_xid(cx);
                 let record = XlogRecord::Switch.info();
                 let record = Insertion::new(RmgrId::XLOG, record, xid, Vec::new());
-                Routine::Insert {
-                    insert: XLogInsert::new(record),
-                    function: "pg_switch_wal",
-                }
+                Routine::Insert(XLogInsert::new(record))
             }
             Statement::EmitMessage {
                 transactional,
@@ -131,39 +122,36 @@ impl Execute {
             }
             Statement::Slot(statement) => Routine::Slot(SlotRoutine::new(cx, statement)?),
             Statement::Show(name) => {
-                let (name, value) = settings::show(cx, &name, synchronous_commit)?;
-                Routine::Immediate {
-                    messages: one_row(Column::text(name), value),
-                    tag: "SHOW",
-                }
+                let shown = show(cx, settings, &name);
+                let (name, value) = shown.ok_or_else(|| unknown(&name))?;
+                let mut messages = one_row(value);
+                let columns = Vec::from([Column::text(name)]);
+                messages.insert(0, BackendMessage::RowDescription(columns));
+                let tag = "SHOW";
+                Routine::Immediate { messages, tag }
             }
             Statement::Set { name, value } => {
-                synchronous_commit = settings::set(&name, &value)?;
-                Routine::Immediate {
-                    messages: Vec::new(),
-                    tag: "SET",
-                }
+                let set = settings.set(&cx.shmem.settings, &name, &value);
+                set.map_err(LogEvent::setting)?;
+                let messages = Vec::new();
+                let tag = "SET";
+                Routine::Immediate { messages, tag }
             }
             Statement::Empty | Statement::Begin | Statement::Commit | Statement::Rollback => {
                 unreachable!("the session itself does what concerns the transaction")
             }
         };
-        Ok(Self {
-            routine,
-            synchronous_commit,
-        })
+        Ok(Self { routine })
     }
 
     /// # Errors
     /// The statement failed.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Outcome, LogEvent>> {
-        let synchronous_commit = self.synchronous_commit;
         let outcome = |messages, tag, wrote| {
             Poll::Ready(Ok(Outcome {
                 messages,
                 tag,
                 wrote,
-                synchronous_commit,
             }))
         };
         loop {
@@ -192,9 +180,9 @@ impl Execute {
                     let (messages, rows) = ready_ok!(slot.poll(cx));
                     return outcome(messages, format!("SELECT {rows}"), None);
                 }
-                Routine::Insert { insert, function } => {
+                Routine::Insert(insert) => {
                     let end = ready_ok!(insert.poll(cx)).end;
-                    let messages = one_row(Column::pg_lsn(function), end.to_string());
+                    let messages = one_row(end.to_string());
                     return outcome(messages, String::from("SELECT 1"), Some(end));
                 }
             }
@@ -202,9 +190,24 @@ impl Execute {
     }
 }
 
+/// What SHOW tells: what the session has set, or the server.
+pub(super) fn show(
+    cx: &Cx<'_>,
+    settings: &SessionSettings,
+    name: &str,
+) -> Option<(&'static str, String)> {
+    let own = settings.show(&cx.shmem.settings, name);
+    own.or_else(|| cx.shmem.show(name))
+}
+
+fn unknown(name: &str) -> LogEvent {
+    let message = Message::UnknownParameter(name.to_string());
+    LogEvent::error(SqlState::UNDEFINED_OBJECT, message)
+}
+
 /// Begins a write, after giving the transaction an id if it has none.
 fn with_xid(cx: &Cx<'_>, write: PendingWrite) -> Routine {
-    if super::own_xid(cx).is_valid() {
+    if own_xid(cx).is_valid() {
         begin(cx, write)
     } else {
         Routine::Assign(AssignXid::new(), write)
@@ -213,19 +216,14 @@ fn with_xid(cx: &Cx<'_>, write: PendingWrite) -> Routine {
 
 fn begin(cx: &Cx<'_>, write: PendingWrite) -> Routine {
     match write {
-        PendingWrite::Put { rel, row } => {
-            Routine::Put(HeapInsert::new(rel, row, super::own_xid(cx)))
-        }
+        PendingWrite::Put { rel, row } => Routine::Put(HeapInsert::new(rel, row, own_xid(cx))),
         PendingWrite::Message { prefix, content } => message(cx, true, &prefix, content),
     }
 }
 
 fn message(cx: &Cx<'_>, transactional: bool, prefix: &str, content: Bytes) -> Routine {
-    let insert = logical_message(super::own_xid(cx), transactional, prefix, content);
-    Routine::Insert {
-        insert,
-        function: "pg_logical_emit_message",
-    }
+    let insert = logical_message(own_xid(cx), transactional, prefix, content);
+    Routine::Insert(insert)
 }
 
 /// `PreventCommandIfReadOnly`
@@ -247,9 +245,26 @@ fn check_relation(rel: u32) -> Result<(), LogEvent> {
     ))
 }
 
-pub(super) fn one_row(column: Column, value: String) -> Vec<BackendMessage> {
-    let columns = BackendMessage::RowDescription(Vec::from([column]));
-    Vec::from([columns, BackendMessage::row([Some(value)])])
+/// The column of a statement that calls a function. It is announced before the function is called.
+pub(super) fn result_column(statement: &Statement) -> Option<Column> {
+    match statement {
+        Statement::SwitchWal => Some(Column::pg_lsn("pg_switch_wal")),
+        Statement::EmitMessage { .. } => Some(Column::pg_lsn("pg_logical_emit_message")),
+        Statement::Slot(statement) => slot::result_column(statement),
+        Statement::Empty
+        | Statement::Begin
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Put { .. }
+        | Statement::Get { .. }
+        | Statement::Checkpoint
+        | Statement::Show(_)
+        | Statement::Set { .. } => None,
+    }
+}
+
+pub(super) fn one_row(value: String) -> Vec<BackendMessage> {
+    Vec::from([BackendMessage::row([Some(value)])])
 }
 
 /// The value as PostgreSQL writes a `bytea`.

@@ -1,0 +1,20 @@
+//! The words with which statements of PostgreSQL begin. Mirrors stmt of gram.y.
+
+#[rustfmt::skip]
+const STATEMENTS: [&str; 53] = [
+    "abort", "alter", "analyse", "analyze", "begin", "call", "checkpoint", "close", "cluster", "comment", "commit",
+    "copy", "create", "deallocate", "declare", "delete", "discard", "do", "drop", "end", "execute", "explain", "fetch",
+    "grant", "import", "insert", "listen", "load", "lock", "merge", "move", "notify", "prepare", "reassign", "refresh",
+    "reindex", "release", "reset", "revoke", "rollback", "savepoint", "security", "select", "set", "show", "start",
+    "table", "truncate", "unlisten", "update", "vacuum", "values", "with",
+];
+
+/// Does a statement of PostgreSQL begin with this word, in lower case?
+pub(super) fn begins_statement(word: &str) -> bool {
+    STATEMENTS.contains(&word)
+}
+
+/// Or a statement that only we have?
+pub(super) fn is_ours(word: &str) -> bool {
+    matches!(word, "put" | "get")
+}

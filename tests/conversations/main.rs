@@ -1,0 +1,112 @@
+//! Conversations with a real PostgreSQL 15 and with ours: what the client sends is the same, and so must be every byte
+//! that comes back, but for what belongs to one server alone ([`mask`]).
+//!
+//! A conversation is sent as a whole, then the client says no more and reads to the end: nothing depends on time.
+//! `conversations.txt` has them, `mask.rs` says what may differ, and [`DIFFERENT`] which of them differ, and why.
+
+mod mask;
+#[path = "../interop/serve.rs"]
+mod serve;
+#[path = "../interop/server.rs"]
+mod server;
+mod talk;
+
+use serve::{Serve, log_of};
+use server::{Folder, Server, Stop, postgres_bin};
+use talk::{Conversation, conversations, play};
+
+/// Conversations that differ, with the reason.
+const DIFFERENT: [(&str, &str); 6] = [
+    (
+        "list of slots",
+        "a column of a view carries the OID that initdb gave to the view",
+    ),
+    ("base backup", "there is no BASE_BACKUP; a HINT says so"),
+    (
+        "extended query",
+        "sessions speak the simple query protocol alone",
+    ),
+    (
+        "function call",
+        "sessions speak the simple query protocol alone",
+    ),
+    (
+        "select of a constant",
+        "no SELECT but of a few functions; a HINT says so",
+    ),
+    ("unknown role", "every client is taken for a superuser"),
+];
+
+#[test]
+fn all_are_answered_as_by_postgresql_15() {
+    let Some(bin) = postgres_bin() else {
+        return;
+    };
+    let folder = Folder::new("conversations");
+    let settings = "timezone='Etc/UTC'\nautovacuum=off\ncheckpoint_timeout=1d\nwal_keep_size=1GB";
+    let theirs = folder.path().join("theirs");
+    let mut real = Server::init(&bin, &theirs, &["--wal-segsize=1"], settings);
+    real.start();
+    let data = folder.path().join("ours");
+    let ours = Serve::start(
+        &data,
+        &[
+            "--set",
+            "pg_version=15",
+            "--set",
+            "segment=1MB",
+            "--set",
+            "checkpoint_timeout=1d",
+            "--set",
+            "wal_keep_size=1GB",
+        ],
+    );
+    let all = conversations();
+    assert!(all.len() >= 120, "{} conversations", all.len());
+    assert!(DIFFERENT.len() <= 8);
+    let mut wrong = Vec::new();
+    for conversation in &all {
+        let differs = difference(conversation, real.port(), ours.port);
+        let reason = DIFFERENT
+            .iter()
+            .find(|(name, _)| *name == conversation.name);
+        match (differs, reason) {
+            (None, None) | (Some(_), Some(_)) => {}
+            (None, Some(_)) => wrong.push(format!("{}: is listed, and equal", conversation.name)),
+            (Some(text), None) => wrong.push(format!("{}\n{text}", conversation.name)),
+        }
+    }
+    for (name, _) in DIFFERENT {
+        assert!(all.iter().any(|c| c.name == name), "{name} is not there");
+    }
+    println!("{} conversations, {} differ", all.len(), DIFFERENT.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        all.len(),
+        wrong.join("\n")
+    );
+    assert!(ours.stop("INT").success(), "{}", log_of(&data));
+    real.stop(Stop::Fast);
+}
+
+/// Both answers, from the first message that differs.
+fn difference(conversation: &Conversation, real: u16, ours: u16) -> Option<String> {
+    let [theirs, ours] = [real, ours].map(|port| mask::masked(&play(conversation, port)));
+    let at = (0..theirs.len().max(ours.len())).find(|n| theirs.get(*n) != ours.get(*n))?;
+    let show = |messages: &[String]| {
+        let mut rest = messages.iter().skip(at).take(3).cloned();
+        let first = rest.next().unwrap_or_else(|| "end of the stream".into());
+        [first]
+            .into_iter()
+            .chain(rest)
+            .collect::<Vec<_>>()
+            .join("\n          ")
+    };
+    Some(format!(
+        "  message {at}\n  theirs: {}\n  ours:   {}",
+        show(&theirs),
+        show(&ours)
+    ))
+}
