@@ -71,6 +71,7 @@ impl Panicked {
             segments: 0,
             faults: 0,
             excuses: Excuses::default(),
+            idle_faults: Vec::new(),
             story: world.map_or_else(Vec::new, |world| world.story().cloned().collect()),
         }
     }
