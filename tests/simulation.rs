@@ -4,6 +4,7 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
+use walsim::bugs::awaited_check;
 use walsim::plan::{Plan, Profile, Scenario, generate, seed, show_seed};
 use walsim::report::Report;
 use walsim::world::{Outcome, Verdict, run};
@@ -138,14 +139,16 @@ fn scenarios() -> Vec<(String, PathBuf)> {
     found
 }
 
-/// A bug without a play would be found by luck alone.
+/// A bug without a scenario would be found by luck alone. One whose check does not exist yet cannot have one.
 fn every_bug_has_a_play() -> Result<(), Failed> {
     let mut shown = Vec::new();
     for (name, path) in scenarios() {
         let scenario = Scenario::parse(&std::fs::read_to_string(&path)?, &name)?;
         shown.extend(scenario.expect.bug);
     }
-    let mut missing = Bug::ALL.iter().filter(|bug| !shown.contains(bug));
+    let mut missing = Bug::ALL
+        .iter()
+        .filter(|bug| !shown.contains(bug) && awaited_check(**bug).is_none());
     missing.next().map_or(Ok(()), |bug| {
         Err(format!("no scenario shows {}", bug.name()).into())
     })
