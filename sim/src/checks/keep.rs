@@ -10,7 +10,7 @@ use walsim_core::shmem::Role;
 const ABOUT: About = About {
     code: "KEEP",
     promise: Promise::Safety,
-    statement: "A checkpoint removes no WAL that wal_keep_size asks for.",
+    statement: "A checkpoint removes no WAL that wal_keep_size keeps.",
     details: "A checkpoint or restartpoint removes or recycles no segment number >= max(1, cur - floor(wal_keep_size /\n\
               segment)), cur = segment of the end of its checkpoint record (restartpoint: of max(received flush,\n\
               replayed)), with the value its process had loaded when it computed the horizon. Judged at the unlink\n\
