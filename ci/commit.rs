@@ -1,4 +1,5 @@
-//! Build script of both commands: hands them version and commit as `WALSIM_VERSION`, so that a report says which build
+//! Build script of both commands: hands them version and commit as `WALSIM_VERSION`, so that a
+//! report says which build
 //! it is from. Outside a git checkout it is the version alone.
 
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! The harness must find the bugs that are planted, each by an invariant that it may violate, and find nothing where the
-//! same seed runs without the bug.
+//! The harness must find the bugs that are planted, each by an invariant that it may violate, and
+//! find nothing where the same seed runs without the bug.
 #![cfg(feature = "planted-bugs")]
 
 use walsim::bugs::{Found, bug_info, hunt};
@@ -36,7 +36,8 @@ fn found(bug: Bug) -> Found {
         .unwrap_or_else(|| panic!("{} hides from {SEEDS} seeds", bug.name()))
 }
 
-/// Hunts, and sees the bug again in the file that a person would keep: with it the same end, without it none.
+/// Hunts, and sees the bug again in the file that a person would keep: with it the same end,
+/// without it none.
 fn is_found(bug: Bug) {
     let found = found(bug);
     let file = Scenario {
@@ -95,7 +96,8 @@ fn shutdown_drops_unconfirmed_tail() {
     is_found(Bug::ShutdownDropsUnconfirmedTail);
 }
 
-/// The whole way: found, made small, written, read, and seen again, with the bug and not without it.
+/// The whole way: found, made small, written, read, and seen again, with the bug and not without
+/// it.
 #[test]
 fn a_found_bug_becomes_a_small_file() {
     let bug = Bug::WalsenderSendsUnflushed;

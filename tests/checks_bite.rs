@@ -1,5 +1,5 @@
-//! The checks that look only at what a step has changed, and the audit that looks at everything, come to the same
-//! verdict: on runs in which something is wrong as on those in which nothing is.
+//! The checks that look only at what a step has changed, and the audit that looks at everything,
+//! come to the same verdict: on runs in which something is wrong as on those in which nothing is.
 #![cfg(feature = "planted-bugs")]
 
 use walsim::checks::{BITES, Bite, Plant, built_in, without};
@@ -13,8 +13,8 @@ use walsim_core::base::{Bug, Planted};
 /// Several times what the rarest takes.
 const SEEDS: u64 = 400;
 
-/// The first seed from `base` on that shows a bug shows it by a code that names what goes wrong first, none of the damage
-/// that follows, and does so with the audit, too.
+/// The first seed from `base` on that shows a bug shows it by a code that names what goes wrong
+/// first, none of the damage that follows, and does so with the audit, too.
 fn bites_as(bug: Bug, expected: &[&str], base: u64) {
     let planted = Planted::NONE.with(bug);
     let shown = (base..base + SEEDS).find_map(|seed| {
@@ -227,7 +227,8 @@ fn scenario(name: &str) -> Plan {
     Scenario::parse(&text, name).expect("a good plan").plan
 }
 
-/// With the subscription the violation is reported; without it exactly that goes unnoticed, whatever follows from it.
+/// With the subscription the violation is reported; without it exactly that goes unnoticed,
+/// whatever follows from it.
 #[test]
 fn a_subscription_that_is_switched_off_is_missed() {
     for row in &BITES {

@@ -1,5 +1,5 @@
-//! The command as people meet it: its help, its refusals, its exit statuses, and the shape of what it prints for other
-//! programs.
+//! The command as people meet it: its help, its refusals, its exit statuses, and the shape of what
+//! it prints for other programs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -169,7 +169,8 @@ fn wrong_usage_is_status_2_with_a_guess() {
     }
 }
 
-/// What a person sees of a failing run: which invariant, what was compared, what led there, how to see it again.
+/// What a person sees of a failing run: which invariant, what was compared, what led there, how to
+/// see it again.
 #[test]
 fn a_failure_report_tells_what_to_do_next() {
     let line = |ms: u64, node: &str, text: &str| StoryLine {
@@ -301,7 +302,7 @@ fn assert_names(line: &str, names: &[&str]) {
     assert_eq!(found, names);
 }
 
-/// The hash covers all seeds in their order, whoever ran them.
+/// The hash covers all seeds in their order, whichever worker ran them.
 #[test]
 fn workers_do_not_matter() {
     let hash = |jobs| {
@@ -314,7 +315,8 @@ fn workers_do_not_matter() {
     assert_eq!(hash("1"), hash("2"));
 }
 
-/// A dump holds every node as a data directory with the list of its records, and is not written over another.
+/// A dump holds every node as a data directory with the list of its records, and is not written
+/// over another.
 #[test]
 fn a_dump_is_a_data_directory_per_node() {
     let dump = folder().join("dump");
@@ -370,7 +372,8 @@ fn a_trace_changes_nothing() {
 #[cfg(feature = "planted-bugs")]
 const BUG: &str = "walsender-sends-unflushed";
 
-/// A hunt that finds nothing says whether the bug's spot was reached at all, and a replay says it of one run.
+/// A hunt that finds nothing says whether the bug's spot was reached at all, and a replay says it
+/// of one run.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_bug_that_was_not_found_may_not_have_been_reached() {

@@ -1,13 +1,14 @@
-//! Excuses need a witness and a cause: each play under scenarios/legal that passes by an excuse fails without either, and
-//! each of its neighbours, one detail different, is reported since it lacks one part.
+//! Excuses need a witness and a cause: each play under scenarios/legal that passes by an excuse
+//! fails without either, and each of its neighbours, one detail different, is reported since it
+//! lacks one part.
 
 use std::path::Path;
 use walsim::plan::{Plan, Profile, Scenario, generate, seed};
 use walsim::world::{Excuse, Forced, Outcome, Part, World};
 use walsim_core::base::Planted;
 
-/// The plays, or seeds, and what they pass by. The play of stale WAL is not among them: with segments as small as its own
-/// a standby mends that by luck within the bound.
+/// The plays, or seeds, and what they pass by. The play of stale WAL is not among them: with
+/// segments as small as its own a standby mends that by luck within the bound.
 const PLAYS: [(&str, Excuse); 8] = [
     ("standby-waits-for-its-dropped-slot", Excuse::SlotDropped),
     ("slot-is-invalidated-for-its-limit", Excuse::SlotInvalidated),
@@ -94,7 +95,8 @@ fn without_its_witness_or_its_cause_no_play_passes() {
     }
 }
 
-/// What a help that comes of it leads to is another matter: a startup process that got no CPU may still get none.
+/// What a help that comes of it leads to is another matter: a startup process that got no CPU may
+/// still get none.
 #[test]
 fn a_neighbour_has_no_excuse_for_want_of_one_part() {
     for (name, excuse, part) in NEIGHBOURS {

@@ -1,7 +1,9 @@
-//! Bytes that real servers wrote, against our codecs: `tests/golden/README.md` tells how they were made.
+//! Bytes that real servers wrote, against our codecs: `tests/golden/README.md` tells how they were
+//! made.
 //!
-//! Every slice of WAL must read as PostgreSQL's own tools list it, every record and page must be written again as the
-//! same bytes, and no damage to any of it may make us panic or see a record that is not there.
+//! Every slice of WAL must read as PostgreSQL's own tools list it, every record and page must be
+//! written again as the same bytes, and no damage to any of it may make us panic or see a record
+//! that is not there.
 
 #[path = "golden/descriptions.rs"]
 mod descriptions;
@@ -146,7 +148,8 @@ fn main_data_encodes_to_the_same_bytes() {
             let (info, main) = (record.header.info, &record.main);
             let again = match record.header.rmid {
                 RmgrId::XLOG => XlogRecord::decode(version, info, main).map(|r| r.encode(version)),
-                // PREPARE holds the state file of a prepared transaction, which we do not look into.
+                // PREPARE holds the state file of a prepared transaction, which we do not look
+                // into.
                 RmgrId::TRANSACTION if info & 0x70 == 0x10 => continue,
                 RmgrId::TRANSACTION => {
                     XactEnd::decode(version, info, main).map(|r| r.encode(version))
@@ -167,7 +170,8 @@ fn main_data_encodes_to_the_same_bytes() {
     assert!(count > 150, "only {count} records were compared");
 }
 
-/// A page restored from an image and changed by a delta differs from the image by exactly that delta.
+/// A page restored from an image and changed by a delta differs from the image by exactly that
+/// delta.
 #[test]
 fn deltas_are_computed_the_same() {
     for version in GOLDEN {
@@ -200,7 +204,8 @@ fn deltas_are_computed_the_same() {
     }
 }
 
-/// Pages made by our writer around the same records hold the same bytes, headers and padding included.
+/// Pages made by our writer around the same records hold the same bytes, headers and padding
+/// included.
 #[test]
 fn pages_are_written_the_same() {
     for slice in slices() {
@@ -219,7 +224,8 @@ fn pages_are_written_the_same() {
     }
 }
 
-/// Where a crash cut the record off, before its continuation was overwritten, it is reported as incomplete.
+/// Where a crash cut the record off, before its continuation was overwritten, it is reported as
+/// incomplete.
 #[test]
 fn aborted_record_is_recognised() {
     let mut count = 0;
@@ -352,7 +358,7 @@ fn control_files_read_as_pg_controldata_says() {
     }
 }
 
-/// Every byte that counts is covered by a check; the zeros behind them are not looked at.
+/// Every byte that counts is covered by a check; the zeros after them are not looked at.
 #[test]
 fn damaged_control_files_are_refused() {
     for (version, bytes, _, name) in control_files() {
@@ -401,11 +407,11 @@ fn slot_files_read_as_the_server_says() {
 /// Bytes of main data that PostgreSQL leaves as they were on its stack.
 fn is_padding(version: PgVersion, record: &Record, at: usize) -> bool {
     match (record.header.rmid, record.header.rmgr_info()) {
-        // xl_running_xacts, behind subxid_overflow.
+        // xl_running_xacts, after subxid_overflow.
         (RmgrId::STANDBY, 0x10) => (9..12).contains(&at),
-        // xl_logical_message, behind transactional.
+        // xl_logical_message, after transactional.
         (RmgrId::LOGICAL_MESSAGE, _) => (5..8).contains(&at),
-        // SharedInvalidationMessage, behind its id.
+        // SharedInvalidationMessage, after its id.
         (RmgrId::TRANSACTION, _) => {
             let end = XactEnd::decode(version, record.header.info, &record.main);
             let end = end.expect("decoded before");

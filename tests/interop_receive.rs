@@ -1,7 +1,7 @@
 //! `walsim-live receive` and a real PostgreSQL: its WAL, its ways to end, and what it may rely on.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN` names a newer server,
-//! `WALSIM_INTEROP=all` takes larger sizes.
+//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
+//! names a newer server, `WALSIM_INTEROP=all` takes larger sizes.
 
 #[path = "interop/receive_ends.rs"]
 mod ends;
@@ -38,7 +38,8 @@ fn is_full() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
 }
 
-/// pgbench in the background, ended with the value: its own transactions, and as many that write a lot at once.
+/// pgbench in the background, ended with the value: its own transactions, and as many that write a
+/// lot at once.
 struct Load(Child);
 
 const LARGE: &str =
@@ -184,8 +185,8 @@ fn nothing_is_reported_before_its_fsync_has_returned() {
     drop(load);
 }
 
-/// As a synchronous standby: commits wait for it, and a server restored from its files has each one that was
-/// acknowledged.
+/// As a synchronous standby: commits wait for it, and a server restored from its files has each one
+/// that was acknowledged.
 #[test]
 fn acknowledged_commits_survive_the_primary() {
     let Some(bin) = server_bin() else {
@@ -260,7 +261,8 @@ fn acknowledged_commits_survive_the_primary() {
     );
 }
 
-/// At a clean shutdown it has the shutdown checkpoint, and the primary waits for it no longer than for pg_receivewal.
+/// At a clean shutdown it has the shutdown checkpoint, and the primary waits for it no longer than
+/// for pg_receivewal.
 #[test]
 fn a_clean_shutdown_leaves_it_with_everything() {
     let Some(bin) = server_bin() else {
@@ -311,7 +313,8 @@ fn a_clean_shutdown_leaves_it_with_everything() {
     assert!(ours < most, "{ours:?}, {theirs:?}");
 }
 
-/// The segment that is not finished is the server's up to the end of the record that pg_control names.
+/// The segment that is not finished is the server's up to the end of the record that pg_control
+/// names.
 fn has_last_checkpoint(bin: &Path, server: &Server, receiver: &Receiver) {
     let control = run(as_postgres(program(bin, "pg_controldata")).arg(server.data()));
     let place = |line: &str| {
@@ -332,7 +335,8 @@ fn has_last_checkpoint(bin: &Path, server: &Server, receiver: &Receiver) {
     assert!(ours[..end] == theirs[..end], "{segment} differs");
 }
 
-/// The standby that it receives from is promoted: same connection, history file first, old segment kept as it is.
+/// The standby that it receives from is promoted: same connection, history file first, old segment
+/// kept as it is.
 #[test]
 fn it_follows_a_promotion() {
     let Some(bin) = server_bin() else {

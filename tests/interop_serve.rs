@@ -1,11 +1,11 @@
-//! `walsim-live serve` for PostgreSQL's own programs: pg_receivewal, killed and resumed, and a real standby behind a
-//! network that breaks.
+//! `walsim-live serve` for PostgreSQL's own programs: pg_receivewal, killed and resumed, and a real
+//! standby after a network that breaks.
 //!
-//! Cluster and standby are of the version in `WALSIM_PG_BIN`. Where that comes without pg_receivewal, our own receiver
-//! takes its place: the one of 15 speaks to servers of 15 alone.
+//! Cluster and standby are of the version in `WALSIM_PG_BIN`. Where that comes without
+//! pg_receivewal, our own receiver takes its place: the one of 15 speaks to servers of 15 alone.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_INTEROP=all` takes larger
-//! sizes.
+//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
+//! `WALSIM_INTEROP=all` takes larger sizes.
 
 #[path = "interop/serve.rs"]
 mod serve;
@@ -25,7 +25,7 @@ fn full() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
 }
 
-/// Whoever receives the WAL of a busy server has the same bytes, however often he dies.
+/// Anyone who receives the WAL of a busy server has the same bytes, however often he dies.
 #[test]
 fn pg_receivewal_is_killed_and_resumes() {
     let Some(bin) = postgres_bin() else {
@@ -53,8 +53,8 @@ fn pg_receivewal_is_killed_and_resumes() {
     for _ in 0..kills {
         let before = names(&theirs);
         let mut receiver = spawn(receivewal(&bin, &server, &theirs).args(["--slot", "s1"]));
-        // A file more: it has connected, resumed, and is in the middle of a segment. One that dies while it fills the file
-        // with zeros refuses to go on.
+        // A file more: it has connected, resumed, and is in the middle of a segment. One that dies
+        // while it fills the file with zeros refuses to go on.
         wait_for("pg_receivewal to begin another segment", || {
             names(&theirs).len() > before.len() && all_have_full_length(&theirs)
         });
@@ -87,7 +87,8 @@ fn a_killed_server_recovers_in_its_directory() {
     assert!(!data.join("postmaster.pid").exists());
 }
 
-/// The WAL of a real cluster that was shut down, byte for byte, and nothing else in its directory is touched.
+/// The WAL of a real cluster that was shut down, byte for byte, and nothing else in its directory
+/// is touched.
 #[test]
 fn a_stopped_cluster_is_received() {
     let Some(bin) = server_bin() else {
@@ -107,7 +108,7 @@ fn a_stopped_cluster_is_received() {
     real.stop(Stop::Fast);
     let before = state(&data);
     let server = Serve::start(&data, &[]);
-    // pg_receivewal begins behind what its directory has.
+    // pg_receivewal begins after what its directory has.
     let theirs = folder.path().join("theirs");
     make_dir(&theirs);
     let wal = data.join("pg_wal");
@@ -136,7 +137,8 @@ fn a_stopped_cluster_is_received() {
     real.stop(Stop::Fast);
 }
 
-/// A real standby reaches the end of a stopped primary's WAL over connections that break in the middle of messages.
+/// A real standby reaches the end of a stopped primary's WAL over connections that break in the
+/// middle of messages.
 #[test]
 fn a_real_standby_catches_up_through_cuts() {
     let Some(bin) = server_bin() else {

@@ -1,8 +1,9 @@
-//! A real server is asked about the settings that `tests/settings.rs` knows, and one that runs with some of them shows
-//! what ours shows.
+//! A real server is asked about the settings that `tests/settings.rs` knows, and one that runs with
+//! some of them shows what ours shows.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN` names a newer server;
-//! with `WALSIM_WRITE_GOLDEN` its answers become the golden file of its version.
+//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
+//! names a newer server; with `WALSIM_WRITE_GOLDEN` its answers become the golden file of its
+//! version.
 
 #[path = "settings/cases.rs"]
 mod cases;

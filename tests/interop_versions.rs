@@ -1,7 +1,8 @@
-//! The WAL of servers of all versions, as `walsim waldump` lists it and as the server itself does, by its extension
-//! pg_walinspect: later versions have no pg_waldump here.
+//! The WAL of servers of all versions, as `walsim waldump` lists it and as the server itself does,
+//! by its extension pg_walinspect: later versions have no pg_waldump here.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN` names a newer server.
+//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
+//! names a newer server.
 
 #[path = "interop/server.rs"]
 mod server;
@@ -10,7 +11,8 @@ use server::{Folder, Server, Stop, run, server_bin};
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// Records of all kinds that a small workload makes: heap, indexes, bloom (Generic), messages, a switch, two-phase commit.
+/// Records of all kinds that a small workload makes: heap, indexes, bloom (Generic), messages, a
+/// switch, two-phase commit.
 const WORKLOAD: &str = "
 CREATE EXTENSION bloom;
 CREATE TABLE t (i int PRIMARY KEY, b text);
@@ -107,7 +109,7 @@ fn row(text: &str) -> Listed {
     }
 }
 
-/// `rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/01000028, prev 0/00000000, desc: ...`
+/// `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: ...`
 fn line(text: &str) -> Listed {
     let after = |mark: &str| {
         let found = text

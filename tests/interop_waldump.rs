@@ -1,4 +1,5 @@
-//! PostgreSQL's WAL, read by `walsim waldump` and by PostgreSQL's own pg_waldump: they must print the same.
+//! PostgreSQL's WAL, read by `walsim waldump` and by PostgreSQL's own pg_waldump: they must print
+//! the same.
 //!
 //! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
 //! names the programs of a newer version, pg_waldump among them. `WALSIM_INTEROP=all` asks for more
@@ -160,7 +161,7 @@ fn wrong_usage_is_refused_alike() {
     let dumps = Dumps::new(&bin, folder.path());
     let names = fs::read_dir(data.join("pg_wal")).expect("a cluster has one");
     let names = names.map(|entry| entry.expect("readable").file_name());
-    // Those behind it are recycled ones.
+    // Those after it are recycled ones.
     let one = names.filter(|name| name.len() == 24).min();
     let one = one.expect("a segment");
     let one = one.to_str().expect("digits");
@@ -227,7 +228,7 @@ fn wrong_usage_is_refused_alike() {
     if major(&bin) < 17 {
         dumps.agree(&["data/global/pg_control"]);
     }
-    // WAL of a version that nobody has, and a segment of a size that cannot be.
+    // WAL of a version that no one has, and a segment of a size that cannot be.
     let original = fs::read(folder.path().join(file)).expect("our own");
     for (at, bytes) in [(0, [0xFF, 0xD1]), (33, [0x11, 0])] {
         let mut changed = original.clone();

@@ -1,5 +1,5 @@
-//! Plan files: whatever can be generated or written reads back as the same plan, and whatever is misspelt is refused with
-//! the place of the word.
+//! Plan files: whatever can be generated or written reads back as the same plan, and whatever is
+//! misspelt is refused with the place of the word.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
@@ -70,7 +70,8 @@ proptest! {
         prop_assert_eq!(read, Ok(scenario), "{}", text);
     }
 
-    /// A letter that is lost, doubled or changed somewhere is an error with a place inside the text, or harmless.
+    /// A letter that is lost, doubled or changed somewhere is an error with a place inside the
+    /// text, or harmless.
     #[test]
     fn a_damaged_file_never_panics(seed in any::<u64>(), place in any::<u64>(), letter in "[ -~]?") {
         let mut text = Scenario::from(generate(Profile::Default, seed)).to_toml();
@@ -398,7 +399,8 @@ fn the_documented_plan_is_a_plan() {
     assert_eq!(expect.marks, [Mark::PowerLossLostBytes]);
 }
 
-/// Times that a plan names add up to more than there is: a run may come to nothing, but not to a panic.
+/// Times that a plan names add up to more than there is: a run may come to nothing, but not to a
+/// panic.
 #[test]
 fn times_without_measure_stop_no_run() {
     let most = "18446744073709551615us";

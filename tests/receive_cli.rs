@@ -1,5 +1,5 @@
-//! `walsim-live receive` as a command: its options, its environment and its refusals, against a server of ours and against
-//! sockets that play one.
+//! `walsim-live receive` as a command: its options, its environment and its refusals, against a
+//! server of ours and against sockets that play one.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -55,7 +55,8 @@ impl Serve {
     /// It listens before it takes clients.
     fn accepts(&self, dir: &Path) {
         let limit = Instant::now() + Duration::from_secs(60);
-        // Beyond the end that is asked for from the beginning: there is nothing to do but to connect.
+        // Beyond the end that is asked for from the beginning: there is nothing to do but to
+        // connect.
         let args = ["-h", "127.0.0.1", "-p", &self.port, "-E", "0/1"];
         while !receive(dir, &args)
             .output()
@@ -76,7 +77,7 @@ impl Drop for Serve {
     }
 }
 
-/// The command without the environment of whoever runs the tests.
+/// The command without the environment of anyone who runs the tests.
 fn receive(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_walsim-live"));
     for (name, _) in std::env::vars() {
@@ -123,8 +124,8 @@ fn interrupt(mut child: Child) -> Output {
     child.wait_with_output().expect("our own child")
 }
 
-/// As with pg_receivewal: options of their own, a connection string, or the environment alone, whichever; and options
-/// count most.
+/// As with pg_receivewal: options of their own, a connection string, or the environment alone,
+/// whichever; and options count most.
 #[test]
 fn options_or_the_environment_say_where_to() {
     let folder = Folder::new("options");
@@ -167,7 +168,7 @@ fn clear(dir: &Path) {
     }
 }
 
-/// What cannot be done is refused, not passed over; nothing has been touched then.
+/// What cannot be done is refused, not skipped; nothing has been touched then.
 #[test]
 fn what_cannot_be_done_is_refused() {
     let folder = Folder::new("refusals");
@@ -263,7 +264,8 @@ fn without_a_server_the_words_are_libpqs() {
     refused(&mut receive(&absent, &[]), 1, "could not open directory");
 }
 
-/// The second one is refused at once, whichever way the first one ends, and no file tells of either.
+/// The second one is refused at once, whichever way the first one ends, and no file tells of
+/// either.
 #[test]
 fn one_receiver_per_directory() {
     let folder = Folder::new("lock");

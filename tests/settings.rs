@@ -1,12 +1,13 @@
-//! Settings of ours against what real servers of 15 to 18 said of the same settings and texts. `tests/interop_settings.rs`
-//! has asked them.
+//! Settings of ours against what real servers of 15 to 18 said of the same settings and texts.
+//! `tests/interop_settings.rs` has asked them.
 
 #[path = "settings/cases.rs"]
 mod cases;
 
 use walsim_core::base::PgVersion;
 
-/// Name, type, unit, range, context and default of each setting; value, or error with DETAIL and HINT, of each text.
+/// Name, type, unit, range, context and default of each setting; value, or error with DETAIL and
+/// HINT, of each text.
 #[test]
 fn settings_are_those_of_postgresql() {
     for version in PgVersion::ALL {

@@ -1,4 +1,5 @@
-//! Whole runs as tests: a fixed set of seeds, and every scenario, each a test of its own, with the naive full checks on.
+//! Whole runs as tests: a fixed set of seeds, and every scenario, each a test of its own, with the
+//! naive full checks on.
 //!
 //! `WALSIM_SEED=0x1f` runs that seed alone, `WALSIM_SEEDS=100..200` those.
 
@@ -67,7 +68,7 @@ fn of_scenario((name, path): (String, PathBuf)) -> Trial {
     Trial::test(format!("scenario::{name}"), move || {
         let text = std::fs::read_to_string(&path)?;
         let scenario = Scenario::parse(&text, &name)?;
-        // Whoever edits a play by a tool gets back what a person wrote.
+        // Anyone who edits a play by a tool gets back what a person wrote.
         if Scenario::parse(&scenario.to_toml(), "other")? != scenario {
             return Err("what is written does not read back".into());
         }
@@ -139,7 +140,8 @@ fn scenarios() -> Vec<(String, PathBuf)> {
     found
 }
 
-/// A bug without a scenario would be found by luck alone. One whose check does not exist yet cannot have one.
+/// A bug without a scenario would be found by luck alone. One whose check does not exist yet cannot
+/// have one.
 fn every_bug_has_a_play() -> Result<(), Failed> {
     let mut shown = Vec::new();
     for (name, path) in scenarios() {

@@ -1,4 +1,5 @@
-//! Reads the sources as text and holds them to the rules that no compiler checks. It knows no exceptions.
+//! Reads the sources as text and holds them to the rules that no compiler checks. It knows no
+//! exceptions.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,7 +25,8 @@ const LONGEST_FUNCTION: usize = 70;
 /// Lines of one entry of a table, and of what is around the table.
 const LONGEST_ENTRY: usize = 20;
 
-/// What may not stand in any source, script, scenario or page. Written in two halves, so that this file may stand.
+/// What may not stand in any source, script, scenario or page. Written in two halves, so that this
+/// file may stand.
 const FORBIDDEN: [&str; 13] = [
     concat!("to", "do!"),
     concat!("unimple", "mented!"),
@@ -81,7 +83,8 @@ fn every_core_module_stands_on_a_floor() {
     });
 }
 
-/// Paths are resolved here by their first names alone, so they must be written in a way that shows them.
+/// Paths are resolved here by their first names alone, so they must be written in a way that shows
+/// them.
 #[test]
 fn core_paths_show_their_floor() {
     for_core(|module, line| {
@@ -138,7 +141,8 @@ fn a_check_stands_alone() {
     }));
 }
 
-/// `no_std` keeps clocks, files, sockets, threads and hash maps out of core, unless somebody lets std back in.
+/// `no_std` keeps clocks, files, sockets, threads and hash maps out of core, unless someone lets
+/// std back in.
 #[test]
 fn core_has_no_std() {
     for_core(|_, line| {
@@ -148,8 +152,8 @@ fn core_has_no_std() {
     });
 }
 
-/// A routine that is made where it is polled begins again at each poll, and a yield that is matched away is a wait that
-/// never happens. No compiler sees either.
+/// A routine that is made where it is polled begins again at each poll, and a yield that is matched
+/// away is a wait that never happens. No compiler sees either.
 #[test]
 fn routines_are_kept_and_their_yields_returned() {
     for_core(|module, line| {
@@ -192,7 +196,7 @@ fn loses_a_yield(code: &str) -> Option<String> {
     made.then(|| "polls a routine that it has just made: keep it in a phase".into())
 }
 
-/// A version that follows the newest one behaves as that does, until somebody finds a difference.
+/// A version that follows the newest one behaves as that does, until someone finds a difference.
 #[test]
 fn no_version_is_compared_with_the_newest_one_alone() {
     for_core(|_, line| {
@@ -228,8 +232,8 @@ fn the_driver_knows_no_protocol() {
     }));
 }
 
-/// The two drivers of core stand side by side, and the one for real files has no bugs to plant. Only its tests compare it
-/// with the other.
+/// The two drivers of core stand side by side, and the one for real files has no bugs to plant.
+/// Only its tests compare it with the other.
 #[test]
 fn live_depends_on_core_alone() {
     let sources = sources();
@@ -258,6 +262,18 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
+fn comments_end_by_column_100() {
+    let sources = sources();
+    let programs = sources.iter().filter(|s| s.path.ends_with(".rs"));
+    report(programs.flat_map(|source| {
+        (1..).zip(source.text.lines()).filter_map(move |(n, line)| {
+            let wide = line.trim_start().starts_with("//") && line.chars().count() > 100;
+            wide.then(|| (source, n, "a comment wider than 100 columns".into()))
+        })
+    }));
+}
+
+#[test]
 fn files_stay_readable() {
     let long = |source: &Source| {
         let lines = source.text.lines().count();
@@ -270,7 +286,8 @@ fn files_stay_readable() {
 /// Functions that are longer and no tables. The number may only fall.
 const STILL_LONG: usize = 5;
 
-/// A function fits on a screen, unless it is a table: one match or array of short entries, with little around it.
+/// A function fits on a screen, unless it is a table: one match or array of short entries, with
+/// little around it.
 #[test]
 fn functions_fit_on_a_screen_or_are_tables() {
     let sources = sources();
@@ -505,7 +522,8 @@ fn module(source: &Source) -> Option<Module<'_>> {
         .zip(source.text.lines())
         .map(|(number, line)| {
             let code = line.split("//").next().unwrap_or_default();
-            // `mod tests { … }` stands last, so that all below it is tests; another item has the attribute alone.
+            // `mod tests { … }` stands last, so that all below it is tests; another item has the
+            // attribute alone.
             let of_tests = cfg_test;
             in_tests |= cfg_test && code.starts_with("mod ") && code.contains('{');
             cfg_test = code.starts_with("#[cfg(test)]") || cfg_test && code.starts_with("#[");

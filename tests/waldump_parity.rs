@@ -1,8 +1,8 @@
-//! What we write, read by PostgreSQL's own pg_waldump and pg_controldata: WAL of every shape from our writer, and every
-//! node of whole runs. `walsim waldump` must print it as pg_waldump does.
+//! What we write, read by PostgreSQL's own pg_waldump and pg_controldata: WAL of every shape from
+//! our writer, and every node of whole runs. `walsim waldump` must print it as pg_waldump does.
 //!
-//! What they see must be what we say we wrote, and they may complain about nothing but the end of WAL. Skipped where
-//! PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
+//! What they see must be what we say we wrote, and they may complain about nothing but the end of
+//! WAL. Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
 
 #[path = "interop/dumps.rs"]
 mod dumps;
@@ -27,8 +27,8 @@ use walsim_core::wire::xlog_records::XlogRecord;
 const SEEDS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
 const SYSTEM_IDENTIFIER: u64 = 0x0123_4567_89AB_CDEF;
 
-/// What pg_waldump may say last: zeroes, a page never written, what a recycled segment held before, or no further
-/// segment.
+/// What pg_waldump may say last: zeroes, a page never written, what a recycled segment held before,
+/// or no further segment.
 const ENDS: [&str; 6] = [
     "invalid record length",
     "invalid magic number",
@@ -48,7 +48,8 @@ struct Listed {
     rmgr: String,
 }
 
-/// Records of every kind that we write, up to three segments long, with a switch and an aborted record among them.
+/// Records of every kind that we write, up to three segments long, with a switch and an aborted
+/// record among them.
 #[test]
 fn postgres_reads_what_our_writer_wrote() {
     let Some(bin) = postgres_bin() else {
@@ -164,7 +165,7 @@ fn sample(geometry: Geometry) -> (WalBuilder, Vec<Listed>) {
     append(&mut wal, &xlog(&XlogRecord::Switch));
     append(&mut wal, &message(100));
 
-    // The second half of a record is lost, and crash recovery goes on behind it.
+    // The second half of a record is lost, and crash recovery goes on after it.
     let last = wal.prev();
     let Placed { start, .. } = wal.append(&message(30_000));
     let missing = geometry.page_start(start) + u64::from(geometry.wal_page);
@@ -289,7 +290,7 @@ fn control_file_is_sound(bin: &Path, data: &Path, place: &str) {
     assert!(!all.contains("WARNING"), "{place}:\n{all}");
 }
 
-/// `rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/01000028, prev 0/00000000, desc: …`.
+/// `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: …`.
 fn from_waldump(line: &str) -> Option<Listed> {
     let (rmgr, rest) = line.strip_prefix("rmgr: ")?.split_once("len (rec/tot):")?;
     let (lengths, rest) = rest.split_once(", tx:")?;

@@ -1,5 +1,5 @@
-//! What `walsim bench` runs: the fixed seeds of a profile, the codecs alone, and plans that grow. The clock is the
-//! command's.
+//! What `walsim bench` runs: the fixed seeds of a profile, the codecs alone, and plans that grow.
+//! The clock is the command's.
 
 use crate::plan::{Plan, Profile, generate};
 use crate::world::{Outcome, Verdict};
@@ -37,8 +37,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// One more run. It counts if it acknowledged at least 100 commits, filled 4 segments, and, where the profile has
-    /// faults, met 2 of them.
+    /// One more run. It counts if it acknowledged at least 100 commits, filled 4 segments, and,
+    /// where the profile has faults, met 2 of them.
     pub fn add(&mut self, profile: Profile, outcome: &Outcome) {
         let least_faults = match profile {
             Profile::Default => 2,

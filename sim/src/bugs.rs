@@ -5,8 +5,8 @@ use crate::plan::Plan;
 use crate::world::{Outcome, Verdict, run, run_at_most};
 use walsim_core::base::{Bug, Planted};
 
-/// A bug can send a standby into a loop that takes hardly any simulated time: another seed shows it sooner. A hundred
-/// times what a run takes.
+/// A bug can send a standby into a loop that takes hardly any simulated time: another seed shows it
+/// sooner. A hundred times what a run takes.
 const MOST_STEPS: u64 = 2_500_000;
 
 /// What is known of a planted bug.
@@ -20,7 +20,8 @@ pub struct BugInfo {
     pub about: &'static str,
 }
 
-/// Bugs that wait for the check that is to find them. Until it exists a hunt for all bugs only lists them.
+/// Bugs that wait for the check that is to find them. Until it exists a hunt for all bugs only
+/// lists them.
 const AWAITING: &[(Bug, &str)] = &[
     (Bug::SlotSaveTakesMemoryBack, "slot moves"),
     (Bug::StartReplicationMovesSlot, "slot moves"),
@@ -66,7 +67,8 @@ pub fn awaited_check(bug: Bug) -> Option<&'static str> {
     waits.map(|(_, check)| *check)
 }
 
-/// The scenario that shows the bug, if too few seeds reach it: a hunt for all bugs does not look for it.
+/// The scenario that shows the bug, if too few seeds reach it: a hunt for all bugs does not look
+/// for it.
 #[must_use]
 pub fn play_of(bug: Bug) -> Option<&'static str> {
     let played = PLAYED.iter().find(|(played, _)| *played == bug);
@@ -272,14 +274,15 @@ pub struct Hunted {
     pub seeds: u64,
     /// Those of them that reached the spot at which the bug makes a difference.
     pub reached: u64,
-    /// Seeds in which an assertion failed. That is no detection: the referee should have objected before.
+    /// Seeds in which an assertion failed. That is no detection: the referee should have objected
+    /// before.
     pub assertions: u64,
     /// Seeds that were given up, since they took a hundred times the steps of a usual run.
     pub long_runs: u64,
 }
 
-/// Looks for a bug, seed by seed from `base`, as long as `go_on` says. A seed counts if it violates one of the bug's
-/// invariants, and passes without the bug.
+/// Looks for a bug, seed by seed from `base`, as long as `go_on` says. A seed counts if it violates
+/// one of the bug's invariants, and passes without the bug.
 #[must_use]
 pub fn hunt(bug: Bug, task: &Task, base: u64, mut go_on: impl FnMut() -> bool) -> Hunted {
     let planted = Planted::NONE.with(bug);

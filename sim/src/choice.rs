@@ -1,7 +1,8 @@
-//! Chance. Run-time choices are a hash of (seed, kind, subject, what), so that one removed fault leaves every other
-//! choice as it was; a plan is expanded from its seed by a stream generator.
+//! Chance. Run-time choices are a hash of (seed, kind, subject, what), so that one removed fault
+//! leaves every other choice as it was; a plan is expanded from its seed by a stream generator.
 //!
-//! Integer arithmetic only: floating point differs between platforms. Option 0 of a choice is the boring one.
+//! Integer arithmetic only: floating point differs between platforms. Option 0 of a choice is the
+//! boring one.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -13,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Whose choice it is. Numbers are positions in the plan's list of machines.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Subject {
-    /// Nobody's in particular.
+    /// No particular machine.
     World,
     /// One machine.
     Node(u16),
@@ -25,8 +26,8 @@ pub enum Subject {
     Session(u16),
 }
 
-/// What is chosen. `what` has a meaning of its own, such as (connection, stream offset) or (inode, operation); it never
-/// counts the events of a run.
+/// What is chosen. `what` has a meaning of its own, such as (connection, stream offset) or (inode,
+/// operation); it never counts the events of a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
     /// The kind of choice, such as `net.latency`.
@@ -76,8 +77,9 @@ impl Choices {
         }
     }
 
-    /// With pinned choices: the text of a key, such as `net.latency/primary>standby1/1.4096`, and its value; or a kind,
-    /// such as `disk.loss`, and the value of all its choices that are not pinned alone.
+    /// With pinned choices: the text of a key, such as `net.latency/primary>standby1/1.4096`, and
+    /// its value; or a kind, such as `disk.loss`, and the value of all its choices that are not
+    /// pinned alone.
     #[must_use]
     pub fn with_pins(seed: u64, names: Vec<String>, pins: BTreeMap<String, u64>) -> Self {
         let (pins, kinds) = pins.into_iter().partition(|(text, _)| text.contains('/'));
@@ -87,7 +89,7 @@ impl Choices {
         }
     }
 
-    /// The 64 bits of a choice, which nobody can pin.
+    /// The 64 bits of a choice, which cannot be pinned.
     #[must_use]
     pub fn bits(&self, key: Key) -> u64 {
         let mut buffer = Encoder::default();
@@ -225,7 +227,8 @@ impl Encoder {
     }
 }
 
-/// Expands a seed into a plan. The helpers are our own, so that no release of a library changes what a seed means.
+/// Expands a seed into a plan. The helpers are our own, so that no release of a library changes
+/// what a seed means.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SimRng(ChaCha8Rng);
 

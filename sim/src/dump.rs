@@ -1,4 +1,5 @@
-//! What a dumped node holds: its WAL read record by record from the oldest segment, as our reader sees it.
+//! What a dumped node holds: its WAL read record by record from the oldest segment, as our reader
+//! sees it.
 
 use crate::disk::{Disk, Entry};
 use bytes::Bytes;

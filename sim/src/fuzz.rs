@@ -1,4 +1,5 @@
-//! A campaign: many seeds, each a plan and a run, gathered in the order of the seeds whoever ran them.
+//! A campaign: many seeds, each a plan and a run, gathered in the order of the seeds whichever
+//! worker ran them.
 //!
 //! Threads, clocks and files are the command's; this is what it runs and what it counts.
 
@@ -137,7 +138,8 @@ pub struct Campaign {
     pub nondeterministic: u64,
     /// How often each rare state was reached.
     pub marks: MarkCounts,
-    /// In how many seeds each excuse was given; the operator then helped, and the standby was judged again.
+    /// In how many seeds each excuse was given; the operator then helped, and the standby was
+    /// judged again.
     pub excuses: ExcuseCounts,
     /// The worst of all runs.
     pub status: Status,
@@ -195,7 +197,8 @@ impl Campaign {
         self.status = self.status.max(ran.status());
     }
 
-    /// The mandatory marks that were missed; none where plans are not those that the rates were found with.
+    /// The mandatory marks that were missed; none where plans are not those that the rates were
+    /// found with.
     #[must_use]
     pub fn missed(&self, profile: Profile) -> Vec<Mark> {
         match profile {

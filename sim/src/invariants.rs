@@ -1,5 +1,5 @@
-//! The invariants by their codes: what each promises, and where it is judged. They are what the built-in checks say of
-//! themselves.
+//! The invariants by their codes: what each promises, and where it is judged. They are what the
+//! built-in checks say of themselves.
 
 use crate::checks::built_in;
 use crate::referee::About;

@@ -1,5 +1,6 @@
-//! Rare states that a campaign must reach, each with the rate at which the default profile meets it. A campaign of any size is
-//! judged: it misses a mark that it has met so rarely that chance alone explains it once in ten thousand times.
+//! Rare states that a campaign must reach, each with the rate at which the default profile meets
+//! it. A campaign of any size is judged: it misses a mark that it has met so rarely that chance
+//! alone explains it once in ten thousand times.
 
 use std::fmt;
 use walsim_core::base::{Mark, MarkSet};
@@ -20,8 +21,8 @@ const fn mandatory(mark: Mark, per_10_000: u64) -> Mandatory {
     Mandatory { mark, per_10_000 }
 }
 
-/// All mandatory marks. The rates are those of the last large campaign less a sixth, so that a change of the model does not
-/// need a change here at once.
+/// All mandatory marks. The rates are those of the last large campaign less a sixth, so that a
+/// change of the model does not need a change here at once.
 pub const MANDATORY: [Mandatory; 25] = [
     mandatory(Mark::CommitAcked, 9900),
     mandatory(Mark::RecordCrossesPage, 9900),
@@ -87,8 +88,9 @@ impl MarkCounts {
     }
 }
 
-/// Is it less likely than one in ten thousand that so few of `seeds` seeds meet what each meets `per_10_000` times in
-/// 10,000? The lower tail of the binomial distribution, summed from its first term.
+/// Is it less likely than one in ten thousand that so few of `seeds` seeds meet what each meets
+/// `per_10_000` times in 10,000? The lower tail of the binomial distribution, summed from its first
+/// term.
 fn is_too_rare(count: u64, seeds: u64, per_10_000: u64) -> bool {
     let without = 10_000 - per_10_000.min(10_000);
     if count * 10_000 >= seeds * per_10_000 {
@@ -109,8 +111,8 @@ fn is_too_rare(count: u64, seeds: u64, per_10_000: u64) -> bool {
     sum.is_below_one_in(ONCE_IN)
 }
 
-/// A number from 0 to 1 that may be far smaller than any fraction of 64 bits: `digits / 2^(63 + places)`, its highest
-/// digit set. Integers alone, so that every build comes to the same answer.
+/// A number from 0 to 1 that may be far smaller than any fraction of 64 bits: `digits / 2^(63 +
+/// places)`, its highest digit set. Integers alone, so that every build comes to the same answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Tiny {
     digits: u64,
@@ -180,7 +182,8 @@ mod tests {
             .expect("all of them is enough")
     }
 
-    /// The limits were computed with exact fractions: the first count whose tail is at least 1 in 10,000.
+    /// The limits were computed with exact fractions: the first count whose tail is at least 1 in
+    /// 10,000.
     #[test]
     fn a_count_is_too_rare_where_the_tail_says_so() {
         for (seeds, per_10_000, expected) in [

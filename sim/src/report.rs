@@ -1,5 +1,5 @@
-//! What a person is told of a failing run: which invariant, the facts that were compared, what led there, and how to see
-//! it again.
+//! What a person is told of a failing run: which invariant, the facts that were compared, what led
+//! there, and how to see it again.
 
 use crate::invariants::invariant_named;
 use crate::plan::show_seed;

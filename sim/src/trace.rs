@@ -1,6 +1,7 @@
 //! The hash of a run: a rolling XXH3 over a canonical little-endian encoding of every step.
 //!
-//! Never over `Debug` or `usize`: two builds of one run must agree. [`state_hash`] hashes state through derived `Hash`.
+//! Never over `Debug` or `usize`: two builds of one run must agree. [`state_hash`] hashes state
+//! through derived `Hash`.
 
 use bytes::Bytes;
 use std::fmt::Write;

@@ -24,7 +24,7 @@ fn about_to_commit(rig: &mut Rig, key: u32) -> (ConnId, walsim_core::base::Pid) 
     (conn, pid)
 }
 
-/// Nothing beyond a reservation that is not yet copied may be written, whoever flushes.
+/// Nothing beyond a reservation that is not yet copied may be written, anyone who flushes.
 #[test]
 fn a_flush_waits_for_reservations_that_are_not_copied() {
     let mut rig = Rig::running();
@@ -60,7 +60,7 @@ fn followers_of_a_group_flush_are_woken_by_its_leader() {
     for (conn, _) in &sessions {
         rig.say(*conn, "COMMIT");
     }
-    // Everybody makes a step in turn, so that all have inserted before the first writes.
+    // Everyone makes a step in turn, so that all have inserted before the first writes.
     while !rig.runnable().is_empty() {
         for pid in rig.runnable() {
             rig.run(pid);
@@ -106,7 +106,7 @@ fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
     );
 }
 
-/// SIGQUIT to the postmaster ends everybody at once, and nobody writes a checkpoint.
+/// SIGQUIT to the postmaster ends everyone at once, and no one writes a checkpoint.
 #[test]
 fn an_immediate_shutdown_leaves_recovery_to_the_next_start() {
     let mut rig = Rig::running();
@@ -169,8 +169,8 @@ fn a_jump_of_the_wall_clock_moves_no_sleeper() {
     assert!(rig.runnable().contains(&walwriter) || !rig.runnable().is_empty());
 }
 
-/// Whatever prefix of the effects of a commit happened, what was acknowledged is there after a loss of power, and the
-/// node starts.
+/// Whatever prefix of the effects of a commit happened, what was acknowledged is there after a loss
+/// of power, and the node starts.
 #[test]
 fn a_commit_may_be_cut_at_every_effect() {
     let mut base = Rig::running();

@@ -112,7 +112,7 @@ fn a_frozen_process_is_killed_in_the_end() {
     assert!(rig.node.probe().marks().contains(Mark::ShutdownImmediate));
 }
 
-/// A frozen postmaster takes nobody in; nothing is lost.
+/// A frozen postmaster takes no one in; nothing is lost.
 #[test]
 fn a_frozen_postmaster_goes_on_where_it_was() {
     let mut rig = Rig::running();

@@ -1,4 +1,5 @@
-//! One node on a fake disk, moved by hand: who runs, and which operation completes, is decided by the test.
+//! One node on a fake disk, moved by hand: who runs, and which operation completes, is decided by
+//! the test.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -50,7 +51,7 @@ impl Rig {
         Self::of(PgVersion::V15, false)
     }
 
-    /// A fresh cluster, or a standby whose primary nobody plays.
+    /// A fresh cluster, or a standby whose primary no one plays.
     pub(crate) fn of(version: PgVersion, standby: bool) -> Self {
         let geometry = Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes");
         let mut settings = Settings::new(version, geometry);
@@ -200,7 +201,7 @@ impl Rig {
         true
     }
 
-    /// Runs everybody, and completes operations, until nobody can go on at this time.
+    /// Runs everyone, and completes operations, until no one can go on at this time.
     pub(crate) fn settle(&mut self) {
         for _ in 0..100_000 {
             match self.runnable().first() {
@@ -215,7 +216,7 @@ impl Rig {
         panic!("the node does not come to rest");
     }
 
-    /// Runs everybody but leaves operations under way.
+    /// Runs everyone but leaves operations under way.
     pub(crate) fn settle_without_disk(&mut self) {
         while let Some(pid) = self.runnable().first().copied() {
             self.run(pid);
@@ -320,7 +321,7 @@ impl Rig {
         conn
     }
 
-    /// Hands a statement to a session without running anybody.
+    /// Hands a statement to a session without running anyone.
     pub(crate) fn say(&mut self, conn: ConnId, statement: &str) {
         let bytes = FrontendMessage::Query(String::from(statement)).to_bytes();
         self.input(Input::Net(conn, NetEvent::Data(bytes)));

@@ -30,7 +30,7 @@ fn said(rig: &Rig, text: &str) -> bool {
     rig.log.iter().any(|line| line.contains(text))
 }
 
-/// Everybody is told, the last checkpoint is shipped, and the server waits until the standby has it.
+/// Everyone is told, the last checkpoint is shipped, and the server waits until the standby has it.
 #[test]
 fn a_fast_shutdown_waits_for_its_standby() {
     for version in PgVersion::ALL {
@@ -95,7 +95,7 @@ fn control_start(rig: &Rig) -> walsim_core::base::Lsn {
     rig.node.view().shmem().control.checkpoint
 }
 
-/// Sessions may finish, nobody comes in, and then it ends like a fast one.
+/// Sessions may finish, no one comes in, and then it ends like a fast one.
 #[test]
 fn a_smart_shutdown_lets_sessions_finish() {
     for version in PgVersion::ALL {

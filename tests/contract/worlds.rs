@@ -64,7 +64,8 @@ fn plan(standbys: usize) -> Plan {
     }
 }
 
-/// Exhaustive search and pinpointing stand on this: a copy of a world goes the same way as its original.
+/// Exhaustive search and pinpointing stand on this: a copy of a world goes the same way as its
+/// original.
 #[test]
 fn a_forked_world_goes_the_same_way() {
     let mut original = World::new(&plan(2), Planted::NONE, false);
@@ -78,7 +79,8 @@ fn a_forked_world_goes_the_same_way() {
     assert_eq!(state_hash(&fork), state_hash(&original));
 }
 
-/// A standby that takes no more bytes holds up its own walsender, and neither commits nor the other standby.
+/// A standby that takes no more bytes holds up its own walsender, and neither commits nor the other
+/// standby.
 #[test]
 fn a_peer_that_stops_reading_blocks_only_its_walsender() {
     let mut plan = plan(2);

@@ -1,8 +1,9 @@
-//! Conversations with a real PostgreSQL 15 and with ours: what the client sends is the same, and so must be every byte
-//! that comes back, but for what belongs to one server alone ([`mask`]).
+//! Conversations with a real PostgreSQL 15 and with ours: what the client sends is the same, and so
+//! must be every byte that comes back, but for what belongs to one server alone ([`mask`]).
 //!
-//! A conversation is sent as a whole, then the client says no more and reads to the end: nothing depends on time.
-//! `conversations.txt` has them, `mask.rs` says what may differ, and [`DIFFERENT`] which of them differ, and why.
+//! A conversation is sent as a whole, then the client says no more and reads to the end: nothing
+//! depends on time. `conversations.txt` has them, `mask.rs` says what may differ, and [`DIFFERENT`]
+//! which of them differ, and why.
 
 mod mask;
 #[path = "../interop/serve.rs"]

@@ -1,7 +1,8 @@
-//! What may differ between two servers: process ids and keys, positions, the system identifier, times, the minor
-//! version, and the places in the C source.
+//! What may differ between two servers: process ids and keys, positions, the system identifier,
+//! times, the minor version, and the places in the C source.
 
-/// The messages of an answer, each worded so that it can be read, with what may differ made the same.
+/// The messages of an answer, each worded so that it can be read, with what may differ made the
+/// same.
 pub(crate) fn masked(answer: &[u8]) -> Vec<String> {
     frames(answer)
         .into_iter()
@@ -9,7 +10,8 @@ pub(crate) fn masked(answer: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Types and bodies. What has no frame has the type 0: the byte before a first message, an error of the old form.
+/// Types and bodies. What has no frame has the type 0: the byte before a first message, an error of
+/// the old form.
 pub(crate) fn frames(mut answer: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     if answer.first().is_some_and(|byte| b"SN".contains(byte)) && answer.get(1) != Some(&0) {

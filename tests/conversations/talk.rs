@@ -17,13 +17,15 @@ enum Step {
     Await(usize),
 }
 
-/// All of `conversations.txt`. A line that begins with `==` names one; the lines after it say what is sent:
+/// All of `conversations.txt`. A line that begins with `==` names one; the lines after it say what
+/// is sent:
 ///
 /// * `ordinary`, `physical`, `database`: a start-up packet for a session of this kind;
 /// * `start MAJOR.MINOR NAME=VALUE | NAME=VALUE …`: any start-up packet;
 /// * `raw HEX`: bytes without a frame;
 /// * `await N`: nothing; N bytes of the answer come first;
-/// * `X TEXT`, where X is the type of a message: its body is the text, for Q with a NUL behind it; `\xHH` is a byte.
+/// * `X TEXT`, where X is the type of a message: its body is the text, for Q with a NUL after it;
+///   `\xHH` is a byte.
 pub(crate) fn conversations() -> Vec<Conversation> {
     let mut all: Vec<Conversation> = Vec::new();
     for line in include_str!("conversations.txt").lines() {

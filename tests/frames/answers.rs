@@ -1,5 +1,5 @@
-//! Our server is asked what a real one was asked, in the same state, and must answer the same: message by message, field
-//! by field. What cannot be the same is named in [`mask`].
+//! Our server is asked what a real one was asked, in the same state, and must answer the same:
+//! message by message, field by field. What cannot be the same is named in [`mask`].
 
 use crate::capture::{Capture, Event, Kind, Said, Side, capture};
 use crate::node::{Rig, VERSIONS, client};
@@ -179,7 +179,8 @@ impl<'a> Play<'a> {
             Kind::Message(_) => {
                 let theirs = message(said.bytes(), at);
                 let mut ours = self.next(said.conn, at);
-                // Who stops asks for a reply until one has told enough (WalSndDone): how often is a matter of luck.
+                // Who stops asks for a reply until one has told enough (WalSndDone): how often is a
+                // matter of luck.
                 if self.stopping && is_request(&theirs) && !is_request(&ours) {
                     self.heard.get_mut(&said.conn).expect("made above").back = Some(ours);
                     return;
@@ -257,7 +258,8 @@ impl<'a> Play<'a> {
         matches!(row, [Some(value)] if value.len() == 6 && value.starts_with(major.as_bytes()))
     }
 
-    /// The sender's clock, and the bytes of WAL that was written after the capture began: they hold times as well.
+    /// The sender's clock, and the bytes of WAL that was written after the capture began: they hold
+    /// times as well.
     fn mask_wal(&self, payload: Bytes) -> Bytes {
         let mut out = Vec::new();
         match WalMessage::decode(payload.clone()) {
@@ -280,7 +282,8 @@ impl<'a> Play<'a> {
         out.into()
     }
 
-    /// Where the captured segment's WAL ends: behind the shutdown checkpoint that the control file names.
+    /// Where the captured segment's WAL ends: after the shutdown checkpoint that the control file
+    /// names.
     fn end_of_wal(&self) -> Lsn {
         let checkpoint = (&self.capture.state.control[32..]).get_u64_le();
         Lsn(checkpoint + 120)

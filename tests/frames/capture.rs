@@ -1,4 +1,5 @@
-//! Reading `tests/golden/frames`: what real clients and servers said. The format is told in the README there.
+//! Reading `tests/golden/frames`: what real clients and servers said. The format is told in the
+//! README there.
 
 use bytes::{BufMut, Bytes};
 use std::fs;

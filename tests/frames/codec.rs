@@ -130,7 +130,8 @@ impl Session {
     }
 }
 
-/// What real receivers ask is what our own would write. The capture of commands has many that are wrong.
+/// What real receivers ask is what our own would write. The capture of commands has many that are
+/// wrong.
 fn command(name: &str, text: &str, at: &str) {
     if name == "commands" || UNSUPPORTED.iter().any(|word| text.starts_with(word)) {
         return;

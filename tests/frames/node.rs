@@ -30,7 +30,7 @@ pub(crate) struct Rig<M = Node> {
     now: Mono,
     tickets: BTreeMap<OpId, Ticket>,
     inputs: VecDeque<Input>,
-    /// What was sent and nobody has taken yet.
+    /// What was sent and no one has taken yet.
     pub(crate) sent: BTreeMap<ConnId, Vec<u8>>,
     pub(crate) closed: BTreeSet<ConnId>,
     /// Connections that the node itself has opened, the last one last.
@@ -167,7 +167,7 @@ impl<M: Machine> Rig<M> {
         }
     }
 
-    /// Runs everybody, and completes operations, until nobody can go on at this time.
+    /// Runs everyone, and completes operations, until no one can go on at this time.
     pub(crate) fn settle(&mut self) {
         for _ in 0..1_000_000 {
             let mut set = RunSet::default();
@@ -184,7 +184,7 @@ impl<M: Machine> Rig<M> {
         panic!("the node does not come to rest: {:#?}", self.log);
     }
 
-    /// Lets time pass until somebody wakes; false if nobody would.
+    /// Lets time pass until someone wakes; false if no one would.
     pub(crate) fn pass(&mut self) -> bool {
         let Some(wake) = self.node.next_wakeup() else {
             return false;

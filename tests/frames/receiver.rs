@@ -1,5 +1,5 @@
-//! Our walreceiver is told what a real one was told: it must ask for the same, accept all of it, and end up with the same
-//! positions.
+//! Our walreceiver is told what a real one was told: it must ask for the same, accept all of it,
+//! and end up with the same positions.
 
 use crate::capture::{Capture, Event, Kind, Side, capture};
 use crate::node::{Rig, VERSIONS};
@@ -10,7 +10,8 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 
-/// What a real walreceiver says and ours does not: it asks for encryption first, and its queries hold back VACUUM.
+/// What a real walreceiver says and ours does not: it asks for encryption first, and its queries
+/// hold back VACUUM.
 const NOT_YET: [&str; 2] = ["SSLRequest", "hot standby feedback"];
 
 #[test]

@@ -1,5 +1,5 @@
-//! A server that knows only what a real one has said: asked the same, it answers the same. Our receiver without a server
-//! around it must get along with it.
+//! A server that knows only what a real one has said: asked the same, it answers the same. Our
+//! receiver without a server around it must get along with it.
 
 use crate::capture::{Capture, Event, Kind, Side, capture};
 use crate::node::{Rig, VERSIONS};
@@ -30,7 +30,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// One connection of a capture. What a receiver of ours asks beside it is taken from the capture of all commands.
+    /// One connection of a capture. What a receiver of ours asks beside it is taken from the
+    /// capture of all commands.
     fn new(capture: &Capture, conn: u32, commands: &Capture) -> Self {
         let mut all = Self::of(commands, 1);
         let Self {
@@ -94,8 +95,8 @@ impl Recorded {
         }
     }
 
-    /// What it was told when it was asked this, with or without quotes, in the order of asking; the last answer holds for
-    /// what is asked once more.
+    /// What it was told when it was asked this, with or without quotes, in the order of asking; the
+    /// last answer holds for what is asked once more.
     fn answer(&mut self, text: &str) -> Vec<Line> {
         let answers = self.answers.get_mut(&text.replace('"', ""));
         let answers = answers.unwrap_or_else(|| panic!("no real server was asked {text}"));
@@ -254,7 +255,8 @@ fn a_receiver_gets_what_pg_receivewal_got() {
     assert!(talk.file(&name, KNOWN) == capture.state.segment[..KNOWN]);
 }
 
-/// The end of a timeline: its history is fetched, and the next one is received from the segment's begin.
+/// The end of a timeline: its history is fetched, and the next one is received from the segment's
+/// begin.
 #[test]
 fn a_receiver_follows_where_a_real_standby_followed() {
     for version in VERSIONS {

@@ -1,5 +1,5 @@
-//! Records of every type of 15 to 18, most of 19, and the lines that each version's pg_waldump prints of
-//! them.
+//! Records of every type of 15 to 18, most of 19, and the lines that each version's pg_waldump
+//! prints of them.
 //!
 //! `ci/waldump-kit golden` makes the files: a line with the position and all bytes of a record in
 //! hexadecimal, then what pg_waldump printed.
@@ -38,7 +38,7 @@ impl Sample {
         samples.collect()
     }
 
-    /// What is printed of these bytes behind `desc: `, the type's name included; none if they are
+    /// What is printed of these bytes after `desc: `, the type's name included; none if they are
     /// no record.
     fn describe(&self, bytes: &[u8]) -> Option<Result<Vec<u8>, String>> {
         let parts = RecordParts::decode(bytes, [self.lsn; 3], 8192).ok()?;

@@ -1,4 +1,5 @@
-//! The samples of `tests/golden`: slices of WAL with what PostgreSQL lists in them, control files and slot files.
+//! The samples of `tests/golden`: slices of WAL with what PostgreSQL lists in them, control files
+//! and slot files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,7 +59,7 @@ impl Listed {
         }
     }
 
-    /// `rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/01000028, prev 0/00000000, desc: …`
+    /// `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: …`
     fn parse(line: &str) -> Option<Self> {
         let (rmgr, rest) = line.strip_prefix("rmgr: ")?.split_once("len (rec/tot):")?;
         let (lengths, rest) = rest.split_once(", tx:")?;
@@ -86,7 +87,8 @@ impl Slice {
         usize::try_from(lsn - self.start).expect("inside the slice")
     }
 
-    /// The bytes of small slices are all tried, those of large ones in steps that meet every place of a page.
+    /// The bytes of small slices are all tried, those of large ones in steps that meet every place
+    /// of a page.
     pub(crate) fn stride(&self) -> usize {
         if self.bytes.len() > 2 * PAGE { 211 } else { 3 }
     }
@@ -102,7 +104,7 @@ impl Slice {
         text.lines().filter_map(name).collect()
     }
 
-    /// What stands behind `desc: ` and before the blocks, as listed.
+    /// What stands after `desc: ` and before the blocks, as listed.
     pub(crate) fn descriptions(&self) -> Vec<String> {
         let text = read(&format!("{}.txt", self.name));
         let description = |line: &str| {
@@ -146,8 +148,8 @@ impl Slice {
         (records, None)
     }
 
-    /// As many bytes of the page as there are, if they are enough. A segment's first page that is no part of the slice
-    /// is looked at for its header alone.
+    /// As many bytes of the page as there are, if they are enough. A segment's first page that is
+    /// no part of the slice is looked at for its header alone.
     fn page(&self, bytes: &[u8], page: Lsn, len: u32) -> Option<Bytes> {
         if page < self.start {
             let mut made = vec![0; PAGE];
@@ -179,8 +181,8 @@ impl Slice {
         bytes
     }
 
-    /// The slice as our writer makes it, and which of its bytes we can know: not the record that the first page begins
-    /// with, not what an aborted record left, nothing behind the end.
+    /// The slice as our writer makes it, and which of its bytes we can know: not the record that
+    /// the first page begins with, not what an aborted record left, nothing after the end.
     pub(crate) fn write_again(&self, records: &[Record]) -> (Vec<u8>, Vec<bool>) {
         let mut out = vec![0; self.bytes.len()];
         let mut known = vec![false; out.len()];
@@ -209,7 +211,7 @@ impl Slice {
                 out[at..at + part.range.len()].copy_from_slice(&bytes[part.range]);
             }
             if record.header.is_switch() {
-                // Pages behind a switch are zero.
+                // Pages after a switch are zero.
                 let rest = self.offset(record.end)..self.offset(record.next).min(out.len());
                 let next_page = rest.start.next_multiple_of(PAGE);
                 out[next_page.min(rest.end)..rest.end].fill(0);
@@ -226,7 +228,7 @@ impl Slice {
     }
 }
 
-/// The versions of which there are golden bytes: the first and the last that are modelled.
+/// The versions of which there are golden bytes: the first and the last that are modeled.
 pub(crate) const GOLDEN: [PgVersion; 2] = [PgVersion::V15, PgVersion::V18];
 
 pub(crate) fn slices() -> impl Iterator<Item = Slice> {

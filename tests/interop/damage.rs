@@ -1,4 +1,5 @@
-//! A segment damaged in every way: each byte of two pages flipped, headers, truncations, pages lost or stale.
+//! A segment damaged in every way: each byte of two pages flipped, headers, truncations, pages lost
+//! or stale.
 //!
 //! Both commands must list the same records up to the damage, and say the same about it.
 

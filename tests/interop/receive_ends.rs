@@ -1,4 +1,5 @@
-//! Ends of `walsim-live receive` for reasons that do not pass, of a real server and beside pg_receivewal.
+//! Ends of `walsim-live receive` for reasons that do not pass, of a real server and beside
+//! pg_receivewal.
 
 use super::*;
 
@@ -33,8 +34,8 @@ fn copied(bin: &Path, folder: &Folder) -> Copies {
     }
 }
 
-/// What pg_receivewal says of the same server and directory when it does not try again; ours says it, too, ends with 1
-/// although it may try again, and adds what to do.
+/// What pg_receivewal says of the same server and directory when it does not try again; ours says
+/// it, too, ends with 1 although it may try again, and adds what to do.
 fn both_end(bin: &Path, copies: &mut Copies, text: &str, hint: &str) {
     let Copies { copy, receiver, .. } = copies;
     let before = receiver.finished();
@@ -83,7 +84,8 @@ fn a_fork_before_the_start_is_the_end() {
     drop(copies.primary);
 }
 
-/// The server was restored from a backup that is older than what we have: it will write something else there.
+/// The server was restored from a backup that is older than what we have: it will write something
+/// else there.
 #[test]
 fn a_server_that_is_behind_is_the_end() {
     let Some(bin) = server_bin() else {
@@ -101,7 +103,7 @@ fn a_server_that_is_behind_is_the_end() {
     );
 }
 
-/// A slot that does not exist does not come into being; pg_receivewal tries again for ever.
+/// A slot that does not exist does not come into being; pg_receivewal tries again forever.
 #[test]
 fn a_missing_slot_is_the_end() {
     let Some(bin) = server_bin() else {
@@ -131,7 +133,7 @@ fn a_missing_slot_is_the_end() {
     }
 }
 
-/// A file that somebody else left half made is finished as our own would be.
+/// A file that someone else left half made is finished as our own would be.
 #[test]
 fn a_partial_file_of_odd_size_is_mended() {
     let Some(bin) = server_bin() else {

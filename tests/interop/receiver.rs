@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// One directory, and whoever receives into it.
+/// One directory, and anyone who receives into it.
 pub(crate) struct Receiver {
     dir: PathBuf,
     child: Option<Child>,
@@ -120,7 +120,8 @@ impl Receiver {
         finished.len()
     }
 
-    /// A copy of all segments in which the partial one has its final name, so that pg_waldump reads it.
+    /// A copy of all segments in which the partial one has its final name, so that pg_waldump reads
+    /// it.
     pub(crate) fn copy(&self, into: &Path) {
         fs::create_dir(into).expect("the folder is ours");
         for name in self.finished() {

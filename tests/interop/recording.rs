@@ -1,5 +1,5 @@
-//! Looks on while a receiver runs on real files: is anything reported as durable before the fsync that made it so has
-//! returned?
+//! Looks on while a receiver runs on real files: is anything reported as durable before the fsync
+//! that made it so has returned?
 
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -101,7 +101,8 @@ pub(crate) fn log_of(dir: &Path) -> String {
     fs::read_to_string(dir.with_extension("log")).unwrap_or_default()
 }
 
-/// Passes connections on to a server and cuts the first ones, each after some bytes of the server's.
+/// Passes connections on to a server and cuts the first ones, each after some bytes of the
+/// server's.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     /// Connections that were cut, and of them those in the middle of a message.
@@ -157,8 +158,8 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Copies so many bytes of a server's messages and cuts the connection: whether that was in the middle of one. `None`
-/// if it ended before.
+/// Copies so many bytes of a server's messages and cuts the connection: whether that was in the
+/// middle of one. `None` if it ended before.
 fn copy_some(mut from: TcpStream, mut to: TcpStream, mut budget: u64) -> Option<bool> {
     let mut messages = Messages::default();
     let mut buffer = vec![0; 64 * 1024];

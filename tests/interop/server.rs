@@ -1,7 +1,9 @@
-//! A real PostgreSQL 15 server for one test: its own directory, its own port on 127.0.0.1, its own child process.
+//! A real PostgreSQL 15 server for one test: its own directory, its own port on 127.0.0.1, its own
+//! child process.
 //!
-//! It ends with the value that stands for it, also when the test fails, and by its own process id. PostgreSQL refuses to
-//! run as root, so a test that runs as root has its servers run as the user `postgres`.
+//! It ends with the value that stands for it, also when the test fails, and by its own process id.
+//! PostgreSQL refuses to run as root, so a test that runs as root has its servers run as the user
+//! `postgres`.
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
@@ -43,8 +45,8 @@ pub(crate) fn postgres_bin() -> Option<PathBuf> {
     None
 }
 
-/// The programs of the server that these tests are to run with: PostgreSQL 15, or those in `WALSIM_PG_BIN`, where
-/// client programs may be missing.
+/// The programs of the server that these tests are to run with: PostgreSQL 15, or those in
+/// `WALSIM_PG_BIN`, where client programs may be missing.
 #[allow(
     clippy::disallowed_methods,
     reason = "which tests run is no part of a simulated run; not every package forbids it"
@@ -54,7 +56,8 @@ pub(crate) fn server_bin() -> Option<PathBuf> {
     Some(std::env::var_os("WALSIM_PG_BIN").map_or(clients, PathBuf::from))
 }
 
-/// Where a program is: with the server's, or else with those of PostgreSQL 15, whose clients speak to newer servers.
+/// Where a program is: with the server's, or else with those of PostgreSQL 15, whose clients speak
+/// to newer servers.
 pub(crate) fn program(bin: &Path, name: &str) -> PathBuf {
     let own = bin.join(name);
     if own.exists() {
@@ -63,8 +66,8 @@ pub(crate) fn program(bin: &Path, name: &str) -> PathBuf {
     Path::new(DEBIAN_BIN).join(name)
 }
 
-/// A folder under the system's for temporary files, which every user can reach. Removed with the value unless a test
-/// fails.
+/// A folder under the system's for temporary files, which every user can reach. Removed with the
+/// value unless a test fails.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -114,8 +117,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Makes a cluster at `data`. Trust authentication, one superuser `postgres`, nothing is synced to disk unless
-    /// `settings`, in the form of postgresql.conf, say `fsync=on`.
+    /// Makes a cluster at `data`. Trust authentication, one superuser `postgres`, nothing is synced
+    /// to disk unless `settings`, in the form of postgresql.conf, say `fsync=on`.
     pub(crate) fn init(bin: &Path, data: &Path, initdb: &[&str], settings: &str) -> Self {
         let mut command = as_postgres(bin.join("initdb"));
         command.args(["--no-sync", "--no-instructions", "--auth=trust"]);
@@ -210,7 +213,8 @@ impl Server {
         self.wait();
     }
 
-    /// `kill -9` of the postmaster; its children end as soon as they notice, and before this returns.
+    /// `kill -9` of the postmaster; its children end as soon as they notice, and before this
+    /// returns.
     pub(crate) fn kill(&mut self) {
         let children = children(self.pid());
         self.signal("KILL");
@@ -233,7 +237,8 @@ impl Server {
         });
     }
 
-    /// Runs SQL, each statement on its own, and returns rows without decoration, one a line, fields split by `|`.
+    /// Runs SQL, each statement on its own, and returns rows without decoration, one a line, fields
+    /// split by `|`.
     pub(crate) fn psql(&self, sql: &str) -> String {
         let mut command = self.client("psql");
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-", "postgres"]);
@@ -327,7 +332,7 @@ fn postgres_user() -> Option<(u32, u32)> {
     Some((number()?, number()?))
 }
 
-/// A port that nobody has at the moment.
+/// A port that no one has at the moment.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     listener.local_addr().expect("it is bound").port()

@@ -117,7 +117,8 @@ impl Client {
         self.say(&FrontendMessage::Query(text.into()).to_bytes());
     }
 
-    /// Says it while the answers are read elsewhere. A server that has hung up need not hear all of it.
+    /// Says it while the answers are read elsewhere. A server that has hung up need not hear all of
+    /// it.
     pub(crate) fn say_all(&self, bytes: Vec<u8>) {
         let mut stream = self.stream.try_clone().expect("it has descriptors");
         thread::spawn(move || stream.write_all(&bytes));

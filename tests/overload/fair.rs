@@ -1,5 +1,6 @@
-//! A second client is served while a first one floods the server, in the order in which the server itself says things:
-//! the driver and the node run in this thread, and the second client comes when the flood is under way.
+//! A second client is served while a first one floods the server, in the order in which the server
+//! itself says things: the driver and the node run in this thread, and the second client comes when
+//! the flood is under way.
 
 use crate::client::{FLOOD, KINDS, SESSIONS, startup};
 use crate::server::Folder;
@@ -84,7 +85,8 @@ fn a_second_client_is_served_during_a_flood() {
     }
 }
 
-/// How many messages of a flood were answered before the second client was; none if the flood has no answers.
+/// How many messages of a flood were answered before the second client was; none if the flood has
+/// no answers.
 fn second_answer(name: &str, version: &str, replication: &str, flood: &[u8]) -> Option<usize> {
     let folder = Folder::new(name);
     let data = folder.path().join("data");

@@ -1,5 +1,5 @@
-//! 20,001 messages at once, of each kind, on sessions of each kind: every one is answered as the first is, and the server
-//! lives, within its memory.
+//! 20,001 messages at once, of each kind, on sessions of each kind: every one is answered as the
+//! first is, and the server lives, within its memory.
 
 use crate::client::{Client, FLOOD, KINDS, Kind, SESSIONS};
 use crate::serve::{Serve, log_of};
@@ -31,7 +31,7 @@ fn flood(version: &str) {
             client.say(&kind.once());
             let once = client.until_ready();
             let answer = match kind {
-                // Its own answer is what the Sync behind it gets.
+                // Its own answer is what the Sync after it gets.
                 Kind::Sync | Kind::Terminate => {
                     assert_eq!(client.until_ready().len(), 1, "{what}");
                     once

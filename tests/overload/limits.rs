@@ -9,7 +9,7 @@ use walsim_core::wire::backend::BackendMessage;
 /// Clients that ask and do not read.
 const SLOW: usize = 20;
 
-/// A session for somebody else works.
+/// A session for someone else works.
 fn assert_serves(server: &Serve) {
     for replication in ["false", "true"] {
         let mut client = Client::session(server.port, replication);
@@ -22,7 +22,8 @@ fn assert_serves(server: &Serve) {
     }
 }
 
-/// What a client only claims costs nothing: 50 messages of 300 MB each, of which a few bytes are there.
+/// What a client only claims costs nothing: 50 messages of 300 MB each, of which a few bytes are
+/// there.
 #[test]
 fn a_length_is_only_a_claim() {
     let folder = Folder::new("claims");
@@ -61,7 +62,7 @@ fn pieces_of_a_message_are_joined() {
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// Clients that ask for more than they read hold up nobody, and take no more than their windows.
+/// Clients that ask for more than they read hold up no one, and take no more than their windows.
 #[test]
 fn slow_readers_hold_up_nobody() {
     let folder = Folder::new("slow");

@@ -121,7 +121,8 @@ macro_rules! against_both {
 }
 
 against_both! {
-    /// Existing, Create, CreateNew, CreateTruncate, where there is nothing, a file, and a directory.
+    /// Existing, Create, CreateNew, CreateTruncate, where there is nothing, a file, and a
+    /// directory.
     fn open_flags(disk: &mut impl FileSystem) {
         use OpenFlags::{Create, CreateNew, CreateTruncate, Existing};
         assert_eq!(disk.open("x", Existing), Err(DiskError::NotFound));
@@ -146,7 +147,7 @@ against_both! {
         }
     }
 
-    /// Short only at the end, and empty behind it.
+    /// Short only at the end, and empty after it.
     fn reads_end_where_the_file_ends(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"0123456789");
         assert_eq!(disk.read(fd, 0, 10), b"0123456789");
@@ -157,7 +158,7 @@ against_both! {
         assert_eq!(disk.read(fd, 3, 0), b"");
     }
 
-    /// What nobody wrote reads as zeros.
+    /// What no one wrote reads as zeros.
     fn holes_are_zeros(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"begin");
         assert_eq!(disk.write(fd, 1 << 20, b"end"), Ok(3));
@@ -304,7 +305,8 @@ against_both! {
         assert_eq!(disk.one(DiskOp::SyncDir("no".into())), Err(DiskError::NotFound));
     }
 
-    /// After a close, and after the end of its process, a descriptor is none; a process has only its own.
+    /// After a close, and after the end of its process, a descriptor is none; a process has only
+    /// its own.
     fn a_descriptor_belongs_to_its_process(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"123");
         let bad = Err(DiskError::BadFd);

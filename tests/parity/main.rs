@@ -1,8 +1,9 @@
-//! What nodes believe of disks and networks must hold in the simulator and on a real machine: one body of each test runs
-//! against the fake disk and the real file system, against the fake network and real sockets.
+//! What nodes believe of disks and networks must hold in the simulator and on a real machine: one
+//! body of each test runs against the fake disk and the real file system, against the fake network
+//! and real sockets.
 //!
-//! Only what a running machine can show is tested here. What a loss of power leaves, and what faults do, is tested where
-//! they are made.
+//! Only what a running machine can show is tested here. What a loss of power leaves, and what
+//! faults do, is tested where they are made.
 
 #![expect(
     clippy::wildcard_enum_match_arm,

@@ -31,7 +31,7 @@ pub(crate) trait Network: Sized {
     /// Where the second machine listens.
     fn address(&self) -> (String, u16);
 
-    /// Where nobody listens.
+    /// Where no one listens.
     fn deaf_address(&self) -> (String, u16);
 
     /// Where the second machine listens as well, over something that can break.
@@ -129,7 +129,7 @@ impl<N: Network> Pair<N> {
                 assert_eq!(conn, self.conns[end.index()]);
                 let heard = &mut self.ends[end.index()];
                 assert_eq!(heard.reset, 0, "{event:?} behind the end");
-                // Who goes on sending may be told that nobody listens any more.
+                // Who goes on sending may be told that no one listens any more.
                 let late = event == NetEvent::Reset && heard.sent > 0;
                 assert!(heard.closed == 0 || late, "{event:?} behind the end");
                 match event {
@@ -259,7 +259,8 @@ against_both! {
         }
     }
 
-    /// Who sends faster than the other reads is told so, and everything arrives once the other reads.
+    /// Who sends faster than the other reads is told so, and everything arrives once the other
+    /// reads.
     fn a_slow_reader_holds_the_sender_up<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(16 << 20);
@@ -282,7 +283,7 @@ against_both! {
         assert!(!pair.pending(End::Caller), "what has arrived is not pending");
     }
 
-    /// The end comes behind the last byte, without credit of its own, and once.
+    /// The end comes after the last byte, without credit of its own, and once.
     fn the_end_comes_last<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(300_000);
@@ -309,7 +310,8 @@ against_both! {
         }
     }
 
-    /// What was sent before a close arrives, also if the other end goes on sending and has not read anything yet.
+    /// What was sent before a close arrives, also if the other end goes on sending and has not read
+    /// anything yet.
     fn what_was_sent_before_a_close_arrives<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(40_000);
@@ -324,7 +326,8 @@ against_both! {
         assert!(pair.of(End::Callee).bytes == text, "{} of 40000", pair.of(End::Callee).bytes.len());
     }
 
-    /// A connection that was closed here is none: nothing is told of it, and what is asked of it does nothing.
+    /// A connection that was closed here is none: nothing is told of it, and what is asked of it
+    /// does nothing.
     fn behind_a_close_there_is_nothing<N: Network>() {
         let mut pair = Pair::<N>::new();
         pair.read(End::Callee, 100);

@@ -1,4 +1,5 @@
-//! The file system and the sockets of this machine, as the driver of `walsim-live` gives them to its machines.
+//! The file system and the sockets of this machine, as the driver of `walsim-live` gives them to
+//! its machines.
 
 use crate::ONE;
 use crate::disk::{FileSystem, Outcome};
@@ -170,7 +171,7 @@ impl RealNet {
         self.stages.iter().map(heard).sum()
     }
 
-    /// The relay connects whoever came.
+    /// The relay connects anyone who came.
     fn relay(&mut self) {
         let Some(relay) = &mut self.relay else { return };
         if let Ok((caller, _)) = relay.listener.accept() {
@@ -204,7 +205,7 @@ impl Network for RealNet {
     }
 
     fn deaf_address(&self) -> (String, u16) {
-        // Bound and freed again: nobody listens there.
+        // Bound and freed again: no one listens there.
         let listener = TcpListener::bind(loopback()).expect("a port");
         let port = listener.local_addr().expect("it is bound").port();
         (String::from("127.0.0.1"), port)

@@ -1,5 +1,5 @@
-//! A receiver on a fake disk, moved by hand. Everything that it does is written down, and what it reports as durable is
-//! held against what the disk could lose.
+//! A receiver on a fake disk, moved by hand. Everything that it does is written down, and what it
+//! reports as durable is held against what the disk could lose.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ pub(crate) struct Host {
     greeted: bool,
     /// The connection, while there is one.
     pub(crate) conn: Option<ConnId>,
-    /// What it sent and nobody took yet.
+    /// What it sent and no one took yet.
     pub(crate) sent: Vec<Bytes>,
     pub(crate) credit: u64,
     /// Where streaming began.
@@ -188,7 +188,8 @@ impl Host {
         }
     }
 
-    /// Nothing is reported as durable that a crash could take, and all of it has a name that the next start finds.
+    /// Nothing is reported as durable that a crash could take, and all of it has a name that the
+    /// next start finds.
     fn judge(&mut self, status: &StandbyStatus) {
         assert!(status.flush <= status.write, "{status:?}");
         if !status.flush.is_valid() {

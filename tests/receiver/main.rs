@@ -1,5 +1,5 @@
-//! A receiver without a server around it, on a fake disk: against a server of ours under kills and losses of power, and
-//! against one that the test plays.
+//! A receiver without a server around it, on a fake disk: against a server of ours under kills and
+//! losses of power, and against one that the test plays.
 
 mod host;
 mod pair;
@@ -18,8 +18,8 @@ use walsim_core::wire::replication::{Keepalive, WalMessage, XLogDataHeader};
 const SYSID: u64 = 7;
 const READY: BackendMessage = BackendMessage::ReadyForQuery(TxStatus::Idle);
 
-/// Whatever kills it, no finished segment differs from the server's, and nothing is acknowledged that a crash could
-/// take: `Host` judges every report.
+/// Whatever kills it, no finished segment differs from the server's, and nothing is acknowledged
+/// that a crash could take: `Host` judges every report.
 #[test]
 fn what_is_finished_or_reported_is_there_for_good() {
     let (mut finished, mut reported) = (0, 0);
@@ -42,8 +42,8 @@ fn what_is_finished_or_reported_is_there_for_good() {
     assert!(finished > 100 && reported > 20, "{finished}, {reported}");
 }
 
-/// A server that shuts down waits for who reports what is durable, and the receiver ends with the last checkpoint on
-/// disk.
+/// A server that shuts down waits for who reports what is durable, and the receiver ends with the
+/// last checkpoint on disk.
 #[test]
 fn an_orderly_shutdown_ends_it_with_all_wal() {
     for synchronous in [false, true] {
@@ -108,7 +108,8 @@ fn a_new_segment_is_padded_synced_and_named() {
     assert_eq!(host.file(&file).expect("finished").len(), full);
 }
 
-/// What is not durable is not reported: without `--synchronous` only a segment's end and a question lead to an fsync.
+/// What is not durable is not reported: without `--synchronous` only a segment's end and a question
+/// lead to an fsync.
 #[test]
 fn a_question_and_synchronous_flush_at_once() {
     let slot = Some(String::from("s"));
@@ -129,7 +130,7 @@ fn a_question_and_synchronous_flush_at_once() {
     let events = host.events();
     let last = &events[events.len() - 3..];
     assert_eq!(last, ["write 0+100", "fsync", "reply 0/2064 0/2064"]);
-    // Neither slot nor synchronous: nobody may take it for a synchronous standby.
+    // Neither slot nor synchronous: no one may take it for a synchronous standby.
     let mut host = streaming(options());
     hear_wal(&mut host, 0x2000, 100);
     host.events();
@@ -137,7 +138,8 @@ fn a_question_and_synchronous_flush_at_once() {
     assert_eq!(host.events(), ["reply 0/2064 0/0"]);
 }
 
-/// Status updates come as often as told; silence is answered by a question, and at last by another connection.
+/// Status updates come as often as told; silence is answered by a question, and at last by another
+/// connection.
 #[test]
 fn timers_are_the_walreceivers() {
     let mut host = streaming(options());
@@ -164,7 +166,8 @@ fn timers_are_the_walreceivers() {
     assert_eq!(host.events(), ["connect"]);
 }
 
-/// The history file comes before any WAL of its timeline, and the old timeline's last segment stays as it is.
+/// The history file comes before any WAL of its timeline, and the old timeline's last segment stays
+/// as it is.
 #[test]
 fn the_next_timeline_begins_with_its_history() {
     let mut host = streaming(options());

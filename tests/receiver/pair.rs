@@ -1,5 +1,5 @@
-//! A receiver and a server of ours, with a connection between them that cuts bytes anywhere. What happens next is drawn
-//! from a seed.
+//! A receiver and a server of ours, with a connection between them that cuts bytes anywhere. What
+//! happens next is drawn from a seed.
 
 use super::host::{Host, geometry, name};
 use bytes::Bytes;
@@ -105,13 +105,13 @@ impl Pair {
         pair
     }
 
-    /// So many rows, and so many kills, losses of power and broken connections among them; then until the receiver has
-    /// got everything.
+    /// So many rows, and so many kills, losses of power and broken connections among them; then
+    /// until the receiver has got everything.
     pub(crate) fn run(&mut self, rows: u32, mut faults: u32) {
         self.client.left = rows;
         for _ in 0..2_000_000 {
             let streamed = self.receiver.first.is_some();
-            // Whoever watches over it starts it again: a first connection that fails is the end.
+            // Anyone who watches over it starts it again: a first connection that fails is the end.
             if self.receiver.exit.is_some() {
                 self.receiver.start_again();
             }
@@ -142,7 +142,8 @@ impl Pair {
         panic!("somebody does not end: {:?}", self.receiver.log);
     }
 
-    /// Every finished segment holds the server's bytes, and what is not finished those that were flushed: how many are.
+    /// Every finished segment holds the server's bytes, and what is not finished those that were
+    /// flushed: how many are.
     pub(crate) fn compare(&self) -> usize {
         let mut finished = 0;
         for file in self.receiver.names() {

@@ -1,10 +1,11 @@
-//! Reasons that do not pass end it at once and say what to do; those that may pass are tried again; what is merely odd
-//! ends nothing.
+//! Reasons that do not pass end it at once and say what to do; those that may pass are tried again;
+//! what is merely odd ends nothing.
 
 use super::*;
 use walsim_core::call::{LogEvent, Message};
 
-/// A file of PostgreSQL's layout whose end is the end of all positions. pg_receivewal begins anew there.
+/// A file of PostgreSQL's layout whose end is the end of all positions. pg_receivewal begins anew
+/// there.
 #[test]
 fn no_wal_follows_the_last_segment() {
     let mut host = Host::new(options(), 1);
@@ -17,7 +18,8 @@ fn no_wal_follows_the_last_segment() {
     ends(&host, &complaint, "Move the file away");
 }
 
-/// Other tools do not pad a new segment, or die while they do. What the file has stays until it is received again.
+/// Other tools do not pad a new segment, or die while they do. What the file has stays until it is
+/// received again.
 #[test]
 fn a_short_partial_file_is_made_whole() {
     let full = geometry().segment as usize;
@@ -170,7 +172,8 @@ fn a_slot_must_be_there_and_physical() {
     }
 }
 
-/// START_REPLICATION fails for a reason that lasts, or for one that may pass. A standby may still get what it lacks.
+/// START_REPLICATION fails for a reason that lasts, or for one that may pass. A standby may still
+/// get what it lacks.
 #[test]
 fn a_start_outside_of_the_servers_history_ends_it() {
     let detail = Some("This server's history forked from timeline 1 at 0/2040.");
@@ -233,7 +236,7 @@ fn a_start_outside_of_the_servers_history_ends_it() {
             Some(hint) => ends(&host, &complaint, hint),
             None => goes_on(&host, &complaint),
         }
-        // The same behind the beginning of the COPY, where a server looks at its end of WAL.
+        // The same after the beginning of the COPY, where a server looks at its end of WAL.
         let mut host = Host::new(options(), 1);
         greet_as(&mut host, "15.18", standby);
         identify(&mut host, 1, 0x2100);
@@ -408,7 +411,8 @@ fn odd_messages_end_nothing() {
     assert_eq!(host.written, Lsn(0x2064));
 }
 
-/// With an end to reach, a server that goes away before it is no success; without one everything has come.
+/// With an end to reach, a server that goes away before it is no success; without one everything
+/// has come.
 #[test]
 fn an_end_that_was_not_reached_is_no_success() {
     for (endpos, success) in [(Lsn::INVALID, true), (Lsn(0x3000), false)] {

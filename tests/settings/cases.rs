@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use walsim_core::base::{Context, Geometry, Kind, PgVersion, SettingError, Settings, TABLE};
 
-/// Numbers with and without units, blanks, fractions and faults. Each goes to a setting of each unit.
+/// Numbers with and without units, blanks, fractions and faults. Each goes to a setting of each
+/// unit.
 const NUMBERS: [&str; 40] = [
     "64",
     "1000",
@@ -143,7 +144,8 @@ const OTHERS: [(&str, &[&str]); 13] = [
 /// More than a name may have.
 const LONG: &str = "a23456789_123456789_123456789_123456789_123456789_123456789_1234";
 
-/// The settings whose boot value is not PostgreSQL's: initdb sets them, or they follow sizes that are others here.
+/// The settings whose boot value is not PostgreSQL's: initdb sets them, or they follow sizes that
+/// are others here.
 const OWN_DEFAULTS: [&str; 10] = [
     "shared_buffers",
     "wal_buffers",
@@ -157,7 +159,8 @@ const OWN_DEFAULTS: [&str; 10] = [
     "data_directory_mode",
 ];
 
-/// The settings that are compared: those that pg_settings shows, and that are not the release's own.
+/// The settings that are compared: those that pg_settings shows, and that are not the release's
+/// own.
 pub(crate) fn names(version: PgVersion) -> Vec<&'static str> {
     const HIDDEN: [&str; 3] = ["is_superuser", "session_authorization", "role"];
     let shown = TABLE.iter().filter(|setting| {

@@ -1,5 +1,5 @@
-//! Shared buffers with `XLogFlush` as the routine that makes WAL durable before a page is written. See
-//! `storage::buffer` for the routines themselves.
+//! Shared buffers with `XLogFlush` as the routine that makes WAL durable before a page is written.
+//! See `storage::buffer` for the routines themselves.
 
 use super::xlog_flush::XLogFlush;
 use crate::base::Lsn;

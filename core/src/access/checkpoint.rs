@@ -1,7 +1,9 @@
-//! A checkpoint, in as many steps as others can act between. Mirrors CreateCheckPoint and CheckPointGuts of xlog.c.
+//! A checkpoint, in as many steps as others can act between. Mirrors CreateCheckPoint and
+//! CheckPointGuts of xlog.c.
 //!
-//! Everything that was changed before the redo point is durable when the control file names the checkpoint. A crash
-//! anywhere before that leaves the previous checkpoint valid, and what WAL is no longer needed goes only after it; the redo pointer that full-page images are decided by is
+//! Everything that was changed before the redo point is durable when the control file names the
+//! checkpoint. A crash anywhere before that leaves the previous checkpoint valid, and what WAL is
+//! no longer needed goes only after it; the redo pointer that full-page images are decided by is
 //! not moved back if a checkpoint fails.
 
 use super::checkpoint_guts::CheckPointGuts;
@@ -25,14 +27,17 @@ use alloc::vec::Vec;
 /// Which checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CheckpointKind {
-    /// While the server runs. Without `force` it is left out if nothing happened since the last one.
+    /// While the server runs. Without `force` it is left out if nothing happened since the last
+    /// one.
     Online {
         /// `CHECKPOINT_FORCE`
         force: bool,
     },
-    /// `CHECKPOINT_END_OF_RECOVERY`: written as a shutdown checkpoint, before anybody may write WAL.
+    /// `CHECKPOINT_END_OF_RECOVERY`: written as a shutdown checkpoint, before any process may write
+    /// WAL.
     EndOfRecovery,
-    /// `CHECKPOINT_IS_SHUTDOWN`: nobody is left who may write WAL, and nothing is written behind it.
+    /// `CHECKPOINT_IS_SHUTDOWN`: no process is left who may write WAL, and nothing is written after
+    /// it.
     Shutdown,
 }
 
@@ -78,7 +83,8 @@ impl CreateCheckPoint {
     /// Begins when it is polled first.
     #[must_use]
     pub fn new(cx: &Cx<'_>, kind: CheckpointKind) -> Self {
-        // What this server never changes (OIDs, multixacts, horizons) is carried on from checkpoint to checkpoint.
+        // What this server never changes (OIDs, multixacts, horizons) is carried on from checkpoint
+        // to checkpoint.
         Self {
             kind,
             checkpoint: cx.shmem.control.checkpoint_copy,
@@ -90,7 +96,8 @@ impl CreateCheckPoint {
     /// False if there was nothing to do.
     ///
     /// # Errors
-    /// Whatever could not be made durable: as an ERROR if the checkpoint can be tried again, else as a PANIC.
+    /// Whatever could not be made durable: as an ERROR if the checkpoint can be tried again, else
+    /// as a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
         let why = Place::CreateCheckPoint;
         loop {
@@ -121,7 +128,7 @@ impl CreateCheckPoint {
                     ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                     *next += 1;
                     if *next < INSERTION_LOCKS {
-                        // Nobody waits for an insertion of ours: we only look.
+                        // No process waits for an insertion of ours: we only look.
                         let lock = LockId::WalInsert(*next - 1);
                         cx.shmem.locks.set_var(lock, Lsn::MAX);
                         continue;
@@ -258,8 +265,8 @@ impl CreateCheckPoint {
         false
     }
 
-    /// The planted bug: records that were inserted since the locks were released have compared pages with the redo
-    /// pointer before.
+    /// The planted bug: records that were inserted since the locks were released have compared
+    /// pages with the redo pointer before.
     fn publish_late(&self, cx: &mut Cx<'_>) {
         let redo = self.checkpoint.redo;
         if !cx.has_bug(Bug::RedoPointerPublishedLate) || cx.shmem.xlog.redo == redo {
@@ -274,7 +281,8 @@ impl CreateCheckPoint {
         }
     }
 
-    /// Since 17 an online checkpoint begins with a record, whose insertion moves the redo pointer to its start.
+    /// Since 17 an online checkpoint begins with a record, whose insertion moves the redo pointer
+    /// to its start.
     fn redo_is_a_record(&self, version: PgVersion) -> bool {
         match self.kind {
             CheckpointKind::Online { .. } => version >= PgVersion::V17,
@@ -304,8 +312,8 @@ impl CreateCheckPoint {
         )
     }
 
-    /// What is the last WAL for now must really be the last: the next start goes on behind it, and would write over
-    /// whatever followed.
+    /// What is the last WAL for now must really be the last: the next start goes on after it, and
+    /// would write over whatever followed.
     fn end_of_wal(&self, cx: &mut Cx<'_>, at: Inserted) -> Result<(), LogEvent> {
         match self.kind {
             CheckpointKind::Online { .. } => return Ok(()),
@@ -352,7 +360,8 @@ impl CreateCheckPoint {
     }
 }
 
-/// `LogStandbySnapshot`: writes down which transactions run, so that a standby can open for readers.
+/// `LogStandbySnapshot`: writes down which transactions run, so that a standby can open for
+/// readers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct LogStandbySnapshot {
     insert: Option<XLogInsert>,
@@ -415,9 +424,9 @@ fn oldest_active_xid(cx: &Cx<'_>) -> Xid {
         .unwrap_or(cx.shmem.next_xid)
 }
 
-/// `HaveVirtualXIDsDelayingChkpt`, every 10 ms. Before backends had a flag for it nobody waited here: a commit record
-/// before the redo point is not replayed after a crash, and a status that is set behind our back is in no page that this
-/// checkpoint makes durable.
+/// `HaveVirtualXIDsDelayingChkpt`, every 10 ms. Before backends had a flag for it no process waited
+/// here: a commit record before the redo point is not replayed after a crash, and a status that is
+/// set behind our back is in no page that this checkpoint makes durable.
 fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
     if those.is_empty() || cx.planted(Bug::CommitCrossesRedoPoint) {
         return Poll::Ready(());
@@ -433,7 +442,8 @@ fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
     }))
 }
 
-/// `GetVirtualXIDsDelayingChkpt`: who is inside a commit critical section, and in which transaction.
+/// `GetVirtualXIDsDelayingChkpt`: who is inside a commit critical section, and in which
+/// transaction.
 fn delaying(cx: &Cx<'_>) -> Vec<(Pid, Xid)> {
     let procs = cx.shmem.procs.iter().filter(|proc| proc.delay_checkpoint);
     procs.map(|proc| (proc.pid, proc.xid)).collect()

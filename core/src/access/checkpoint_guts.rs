@@ -1,4 +1,5 @@
-//! What a checkpoint and a restartpoint make durable, in PostgreSQL's order. Mirrors CheckPointGuts of xlog.c.
+//! What a checkpoint and a restartpoint make durable, in PostgreSQL's order. Mirrors CheckPointGuts
+//! of xlog.c.
 
 use super::clog::CheckPointClog;
 use crate::access::buffers::CheckPointBuffers;

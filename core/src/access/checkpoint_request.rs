@@ -1,4 +1,5 @@
-//! Asking the checkpointer for a checkpoint and waiting for it. Mirrors RequestCheckpoint of checkpointer.c.
+//! Asking the checkpointer for a checkpoint and waiting for it. Mirrors RequestCheckpoint of
+//! checkpointer.c.
 
 use crate::base::{Bug, SegmentNo};
 use crate::call::{LogEvent, Message, Place, Poll, Signal, SqlState, Wait, Yield};
@@ -97,7 +98,8 @@ impl RequestCheckpoint {
         }
     }
 
-    /// `ConditionVariableSleep`, which SIGTERM interrupts; but not in the startup process, which looks for it elsewhere.
+    /// `ConditionVariableSleep`, which SIGTERM interrupts; but not in the startup process, which
+    /// looks for it elsewhere.
     fn sleep(cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         cx.reset_latch();
         let role = cx.shmem.procs.get(cx.me).map(|proc| proc.role);

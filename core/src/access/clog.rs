@@ -1,8 +1,9 @@
-//! Commit status on disk. Mirrors clog.c (ExtendCLOG, TransactionIdSetTreeStatus, CheckPointCLOG, TrimCLOG) and the
-//! reading and writing of slru.c.
+//! Commit status on disk. Mirrors clog.c (ExtendCLOG, TransactionIdSetTreeStatus, CheckPointCLOG,
+//! TrimCLOG) and the reading and writing of slru.c.
 //!
-//! Pages have neither LSN nor checksum and never an image in WAL: a torn one is repaired because replay sets every
-//! status anew that was set since the redo point. Unlike PostgreSQL's, a page that was read stays in memory.
+//! Pages have neither LSN nor checksum and never an image in WAL: a torn one is repaired because
+//! replay sets every status anew that was set since the redo point. Unlike PostgreSQL's, a page
+//! that was read stays in memory.
 
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Insertion, XLogInsert};
@@ -35,8 +36,8 @@ fn page_size(cx: &Cx<'_>) -> u32 {
     cx.shmem.settings.geometry.data_page
 }
 
-/// Takes the lock with the page of a transaction in memory (`SimpleLruReadPage`). The lock is not held while the page
-/// is read.
+/// Takes the lock with the page of a transaction in memory (`SimpleLruReadPage`). The lock is not
+/// held while the page is read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct LockPage {
     xid: Xid,
@@ -80,13 +81,14 @@ impl LockPage {
                 LockPhase::Read(read) => {
                     let bytes = ready_ok!(read.poll(cx)).unwrap_or_default();
                     let mut bytes = bytes.to_vec();
-                    // Replay may come to a page whose file is made only later in WAL, or was never written.
+                    // Replay may come to a page whose file is made only later in WAL, or was never
+                    // written.
                     if bytes.len() < size as usize && !cx.shmem.recovery_in_progress() {
                         let error = Message::NoTransactionStatus(self.xid);
                         return Poll::Ready(Err(LogEvent::error(SqlState::UNDEFINED_FILE, error)));
                     }
                     bytes.resize(size as usize, 0);
-                    // Somebody else may have brought it in, and changed it, meanwhile.
+                    // Another process may have brought it in, and changed it, meanwhile.
                     let read = ClogPage {
                         bytes: Arc::new(bytes),
                         dirty: false,
@@ -171,7 +173,8 @@ impl ClogSet {
     }
 }
 
-/// `ExtendCLOG`: makes sure that a transaction id about to be given out has a page. The caller holds `XidGenLock`.
+/// `ExtendCLOG`: makes sure that a transaction id about to be given out has a page. The caller
+/// holds `XidGenLock`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClogExtend {
     xid: Xid,
@@ -229,7 +232,8 @@ impl ClogExtend {
     }
 }
 
-/// `SimpleLruWritePage`: writes one page, after WAL is durable up to the last asynchronous commit in it.
+/// `SimpleLruWritePage`: writes one page, after WAL is durable up to the last asynchronous commit
+/// in it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClogWrite {
     page: u32,
@@ -266,8 +270,9 @@ impl ClogWrite {
                         .pages
                         .get_mut(&self.page)
                         .expect("pages stay in memory");
-                    // What is set from here on goes out with the next write. An asynchronous commit must not go out
-                    // with this one: WAL is flushed only up to those that are in it now.
+                    // What is set from here on goes out with the next write. An asynchronous commit
+                    // must not go out with this one: WAL is flushed only up to those that are in it
+                    // now.
                     page.dirty = false;
                     let data = Bytes::copy_from_slice(&page.bytes);
                     let lsn = page.lsn;
@@ -302,7 +307,8 @@ impl ClogWrite {
     }
 }
 
-/// `CheckPointCLOG`: writes every page that is dirty when it begins. They are fsynced with the other files.
+/// `CheckPointCLOG`: writes every page that is dirty when it begins. They are fsynced with the
+/// other files.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct CheckPointClog {
     todo: Option<VecDeque<u32>>,
@@ -338,8 +344,8 @@ impl CheckPointClog {
     }
 }
 
-/// `TrimCLOG`: at the end of recovery the page in use keeps nothing behind the next transaction id. What stands there
-/// was set by transactions that this history does not have.
+/// `TrimCLOG`: at the end of recovery the page in use keeps nothing after the next transaction id.
+/// What stands there was set by transactions that this history does not have.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TrimClog {
     next: Xid,

@@ -12,8 +12,9 @@ use crate::wire::record::RmgrId;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// `GenericXLogFinish`: a critical section in which a page gets its new bytes, the change is logged, and the page gets
-/// the record's end as its LSN. The caller has the buffer pinned and its content locked for all of it.
+/// `GenericXLogFinish`: a critical section in which a page gets its new bytes, the change is
+/// logged, and the page gets the record's end as its LSN. The caller has the buffer pinned and its
+/// content locked for all of it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct GenericXLogFinish {
     buffer: BufId,
@@ -23,8 +24,9 @@ pub struct GenericXLogFinish {
 }
 
 impl GenericXLogFinish {
-    /// Puts `new` in place of the page, with zeros between its line pointers and its tuples. `full_image` logs the whole
-    /// page instead of what changed (`GENERIC_XLOG_FULL_IMAGE`), which a page that was all zeros needs.
+    /// Puts `new` in place of the page, with zeros between its line pointers and its tuples.
+    /// `full_image` logs the whole page instead of what changed (`GENERIC_XLOG_FULL_IMAGE`), which
+    /// a page that was all zeros needs.
     #[must_use]
     pub fn new(
         cx: &mut Cx<'_>,
@@ -58,9 +60,9 @@ impl GenericXLogFinish {
         }
     }
 
-    /// The planted bug: a second page, pinned and locked as well, is changed, and redo must find it by the record's
-    /// data. Before 17.11 and 18.6 bits of the visibility map were cleared like that: without a registered block there
-    /// is no image of the page.
+    /// The planted bug: a second page, pinned and locked as well, is changed, and redo must find it
+    /// by the record's data. Before 17.11 and 18.6 bits of the visibility map were cleared like
+    /// that: without a registered block there is no image of the page.
     #[must_use]
     pub fn with_unregistered(mut self, cx: &mut Cx<'_>, other: BufId, to: u32) -> Self {
         let mut page = buffer::page(cx, other).to_vec();

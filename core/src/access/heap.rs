@@ -1,8 +1,9 @@
-//! Versioned rows on pages. Mirrors heap_insert and RelationGetBufferForTuple of heapam.c and hio.c, and the visibility
-//! rules of heapam_visibility.c, for tables that are only inserted into.
+//! Versioned rows on pages. Mirrors heap_insert and RelationGetBufferForTuple of heapam.c and
+//! hio.c, and the visibility rules of heapam_visibility.c, for tables that are only inserted into.
 //!
-//! A row is a heap tuple: PostgreSQL's header, a key of eight bytes, the value. A row that is put again is a further
-//! tuple; which of them counts is decided by who reads: the last one on the pages whose transaction is visible.
+//! A row is a heap tuple: PostgreSQL's header, a key of eight bytes, the value. A row that is put
+//! again is a further tuple; which of them counts is decided by who reads: the last one on the
+//! pages whose transaction is visible.
 
 use super::clog::ClogStatus;
 use super::generic_xlog::GenericXLogFinish;
@@ -84,7 +85,8 @@ impl Row {
     }
 }
 
-/// The tuples of a page, in the order of their line pointers. An item that is no tuple of ours is left out.
+/// The tuples of a page, in the order of their line pointers. An item that is no tuple of ours is
+/// left out.
 #[must_use]
 pub fn tuples(page: &[u8]) -> Vec<Tuple> {
     DataPage::new(page)
@@ -214,7 +216,7 @@ impl HeapInsert {
                 }
                 InsertPhase::LockExtended(buffer) => {
                     let buffer = *buffer;
-                    // Before the extension lock goes, so that nobody fills the page first.
+                    // Before the extension lock goes, so that no process fills the page first.
                     ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
                     cx.release(extension);
                     self.phase = self.has_room(cx, buffer);
@@ -276,7 +278,8 @@ impl HeapInsert {
         self.tuple_len().next_multiple_of(8)
     }
 
-    /// A new page is the only one that the insertion changes: a second one would have to be registered, too.
+    /// A new page is the only one that the insertion changes: a second one would have to be
+    /// registered, too.
     fn has_room(&self, cx: &mut Cx<'_>, buffer: BufId) -> InsertPhase {
         let pool = &cx.shmem.buffers.pool[usize::from(buffer)];
         let tag = pool.tag.expect("a pinned buffer holds a page");
@@ -289,7 +292,8 @@ impl HeapInsert {
         InsertPhase::ReadPrevious(buffer, read)
     }
 
-    /// Adds the tuple to a copy of the page. One that is all zeros, fresh or left by a crash, is initialised first.
+    /// Adds the tuple to a copy of the page. One that is all zeros, fresh or left by a crash, is
+    /// initialized first.
     fn insert(&self, cx: &mut Cx<'_>, buffer: BufId, previous: Option<BufId>) -> GenericXLogFinish {
         let old = &cx.shmem.buffers.pool[usize::from(buffer)];
         let block = old.tag.expect("a pinned buffer holds a page").block;
@@ -312,8 +316,8 @@ impl HeapInsert {
     }
 }
 
-/// Lets the first tuple of a page point to a tuple of another block (`t_ctid`), as an update would. False if there is
-/// none.
+/// Lets the first tuple of a page point to a tuple of another block (`t_ctid`), as an update would.
+/// False if there is none.
 pub fn link(page: &mut [u8], to: u32) -> bool {
     let pointer = page.get(HEADER_LEN..HEADER_LEN + 4);
     let pointer = pointer.and_then(|bytes| bytes.try_into().ok());
@@ -351,8 +355,8 @@ impl Snapshot {
     }
 }
 
-/// `GET`: finds the newest version of a row that a snapshot sees. On a hot standby, whose running transactions are not
-/// known, the commit status alone decides.
+/// `GET`: finds the newest version of a row that a snapshot sees. On a hot standby, whose running
+/// transactions are not known, the commit status alone decides.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HeapGet {
     rel: u32,

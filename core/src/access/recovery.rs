@@ -13,8 +13,9 @@ use crate::wire::record::Record;
 pub enum ReadOutcome {
     /// The next record.
     Record(Record),
-    /// All that a crash left is replayed, and now a standby is to go on (`SwitchIntoArchiveRecovery`). The caller makes
-    /// it known, calls [`RecoveryReader::enter_archive`], and reads on.
+    /// All that a crash left is replayed, and now a standby is to go on
+    /// (`SwitchIntoArchiveRecovery`). The caller makes it known, calls
+    /// [`RecoveryReader::enter_archive`], and reads on.
     SwitchToArchive,
     /// The WAL ends here.
     End,
@@ -84,12 +85,12 @@ impl RecoveryReader {
         self.aborted = None;
     }
 
-    /// The incomplete record that was passed over before the last record, once.
+    /// The incomplete record that was skipped before the last record, once.
     pub const fn take_overwritten(&mut self) -> Option<Lsn> {
         self.reader.overwritten.take()
     }
 
-    /// Goes on as a standby behind the WAL that a crash left.
+    /// Goes on as a standby after the WAL that a crash left.
     pub fn enter_archive(&mut self) {
         self.source.mode.in_archive = true;
         self.source.restart();
@@ -168,7 +169,8 @@ impl RecoveryReader {
 
     /// Notes what the end of WAL tells, and gives the source up.
     fn ended(&mut self, cx: &mut Cx<'_>, error: WalError) {
-        // Only who will write WAL next needs to know; a standby waits for the overwriting to arrive.
+        // Only who will write WAL next needs to know; a standby waits for the overwriting to
+        // arrive.
         if !self.source.mode.standby_requested {
             self.aborted = self.reader.aborted;
         }

@@ -1,8 +1,8 @@
-//! A restartpoint: what a standby does in place of a checkpoint, at a checkpoint record that it has replayed. Mirrors
-//! CreateRestartPoint and RecoveryRestartPoint of xlog.c.
+//! A restartpoint: what a standby does in place of a checkpoint, at a checkpoint record that it has
+//! replayed. Mirrors CreateRestartPoint and RecoveryRestartPoint of xlog.c.
 //!
-//! Whatever the record's checkpoint had made durable on the primary is made durable here; from then on a restart begins
-//! at that record's redo point, and WAL before it can go.
+//! Whatever the record's checkpoint had made durable on the primary is made durable here; from then
+//! on a restart begins at that record's redo point, and WAL before it can go.
 
 use super::checkpoint_guts::CheckPointGuts;
 use super::wal_release::{ReleaseAfter, ReleaseWal};
@@ -17,8 +17,8 @@ use crate::wire::control_file::DbState;
 use crate::wire::xlog_records::CheckPoint;
 use crate::{ready, ready_ok};
 
-/// `RecoveryRestartPoint`: replay has passed a checkpoint record, whose WAL went from `at` to `end`. While records refer
-/// to pages that do not exist, a restart behind them would not see that.
+/// `RecoveryRestartPoint`: replay has passed a checkpoint record, whose WAL went from `at` to
+/// `end`. While records refer to pages that do not exist, a restart after them would not see that.
 pub fn recovery_restart_point(cx: &mut Cx<'_>, at: Lsn, end: Lsn, checkpoint: CheckPoint) {
     if cx.shmem.recovery.invalid_pages.is_empty() {
         cx.shmem.xlog.last_checkpoint = Some(ReplayedCheckPoint {
@@ -64,7 +64,8 @@ impl CreateRestartPoint {
         }
     }
 
-    /// False if there was nothing to begin a restart at that is newer than what the control file names.
+    /// False if there was nothing to begin a restart at that is newer than what the control file
+    /// names.
     ///
     /// # Errors
     /// Whatever could not be made durable: as an ERROR if it can be tried again, else as a PANIC.
@@ -103,12 +104,13 @@ impl CreateRestartPoint {
                     return Poll::Ready(Ok(false));
                 }
                 Phase::LockInsertions(candidate, next) => {
-                    // Nobody inserts during recovery; it may end any time.
+                    // No process inserts during recovery; it may end any time.
                     while *next < INSERTION_LOCKS {
                         ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                         *next += 1;
                     }
-                    // From here on the startup process counts the WAL until it asks for the next one.
+                    // From here on the startup process counts the WAL until it asks for the next
+                    // one.
                     cx.shmem.xlog.redo = candidate.checkpoint.redo;
                     for lock in 0..INSERTION_LOCKS {
                         cx.release(LockId::WalInsert(lock));
@@ -149,7 +151,8 @@ impl CreateRestartPoint {
         }
     }
 
-    /// Makes it what a restart begins with, in shared memory, unless the end of recovery has written a newer checkpoint.
+    /// Makes it what a restart begins with, in shared memory, unless the end of recovery has
+    /// written a newer checkpoint.
     fn publish(&self, cx: &mut Cx<'_>, candidate: &ReplayedCheckPoint) -> Phase {
         let control = &mut cx.shmem.control;
         let redo = candidate.checkpoint.redo;
@@ -158,11 +161,13 @@ impl CreateRestartPoint {
         if prior_redo >= redo {
             return Phase::Unlock(release, redo);
         }
-        // Also if the state says that recovery is over: it has to match the WAL that is removed below.
+        // Also if the state says that recovery is over: it has to match the WAL that is removed
+        // below.
         control.checkpoint = candidate.at;
         control.checkpoint_copy = candidate.checkpoint;
         if control.state == DbState::InArchiveRecovery {
-            // Nothing before it is replayed again. Writing the buffers has raised it, if there were any.
+            // Nothing before it is replayed again. Writing the buffers has raised it, if there were
+            // any.
             if control.min_recovery_point < candidate.end {
                 control.min_recovery_point = candidate.end;
                 control.min_recovery_point_tli = candidate.checkpoint.this_tli;

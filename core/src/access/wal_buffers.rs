@@ -1,4 +1,5 @@
-//! Pages of the WAL buffers: making room for new ones. Mirrors AdvanceXLInsertBuffer and GetXLogBuffer.
+//! Pages of the WAL buffers: making room for new ones. Mirrors AdvanceXLInsertBuffer and
+//! GetXLogBuffer.
 
 use super::xlog_flush::WaitInsertions;
 use super::xlog_write::{WriteRequest, XLogWrite};
@@ -11,8 +12,8 @@ use crate::{ready, ready_ok};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// `AdvanceXLInsertBuffer`: initialises pages until the one that holds `upto` is there, writing out what stands in
-/// the way.
+/// `AdvanceXLInsertBuffer`: initialises pages until the one that holds `upto` is there, writing out
+/// what stands in the way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AdvanceInsertBuffer {
     upto: Lsn,
@@ -60,8 +61,8 @@ impl AdvanceInsertBuffer {
                         Self::replace(cx, page);
                         continue;
                     }
-                    // The old page is not yet written. The mapping lock is let go while we see to it: another
-                    // process may need it to finish the insertion that we wait for.
+                    // The old page is not yet written. The mapping lock is let go while we see to
+                    // it: another process may need it to finish the insertion that we wait for.
                     cx.shmem.xlog.request_write = cx.shmem.xlog.request_write.max(old);
                     cx.release(LockId::WalBufMapping);
                     let wait = WaitInsertions::new(cx, old);
@@ -111,8 +112,8 @@ impl AdvanceInsertBuffer {
     }
 }
 
-/// `GetXLogBuffer`: makes sure that the page of `at` is in the buffers. The caller holds the insertion lock `lock`,
-/// and may then write into the page without another look.
+/// `GetXLogBuffer`: makes sure that the page of `at` is in the buffers. The caller holds the
+/// insertion lock `lock`, and may then write into the page without another look.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct GetBuffer {
     at: Lsn,
@@ -140,11 +141,12 @@ impl GetBuffer {
         let page = geometry.page_start(self.at);
         let index = cx.shmem.xlog.buffer_index(page, geometry.wal_page);
         let end = page + u64::from(geometry.wal_page);
-        // Once begun it is finished: it may stand in the queue of a lock while another makes our page.
+        // Once begun it is finished: it may stand in the queue of a lock while another makes our
+        // page.
         if self.advance.is_some() || cx.shmem.xlog.buffers[index].end != end {
             let advance = self.advance.get_or_insert_with(|| {
-                // Everybody who waits for us may go on up to here; it is what keeps two inserters that both need
-                // room from waiting for each other.
+                // Every process that waits for us may go on up to here; it is what keeps two
+                // inserters that both need room from waiting for each other.
                 let header = geometry.page_header(page);
                 let at_first_byte = geometry.page_offset(self.at) == header;
                 let reached = if at_first_byte { page } else { self.at };

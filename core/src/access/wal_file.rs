@@ -16,9 +16,9 @@ pub fn segment_path(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> FilePat
     FilePath::from(names::segment_path(geometry, tli, segment))
 }
 
-/// `XLogFileInitInternal`: opens the segment; if it does not exist, makes one of zeros under a temporary name first, so
-/// that a crash never leaves a segment of the wrong size under a real name. An existing one, recycled perhaps, is not
-/// cleared.
+/// `XLogFileInitInternal`: opens the segment; if it does not exist, makes one of zeros under a
+/// temporary name first, so that a crash never leaves a segment of the wrong size under a real
+/// name. An existing one, recycled perhaps, is not cleared.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogFileInitInternal {
     segment: SegmentNo,
@@ -49,7 +49,8 @@ impl XLogFileInitInternal {
         }
     }
 
-    /// The descriptor if the segment was there, else `None`: whether it is there now is not looked at.
+    /// The descriptor if the segment was there, else `None`: whether it is there now is not looked
+    /// at.
     ///
     /// # Errors
     /// The operation that failed, as an ERROR.
@@ -122,7 +123,8 @@ impl XLogFileInitInternal {
                     if let Err(e) = cx.done() {
                         return fail("fsync", &temp, e);
                     }
-                    // If somebody else was faster, this one becomes a spare, but not one of very many.
+                    // If another process was faster, this one becomes a spare, but not one of very
+                    // many.
                     let most = self.segment.0 + cx.shmem.settings.checkpoint_segments();
                     self.phase = Phase::Install(InstallXLogFileSegment::new(
                         temp.clone(),
@@ -167,7 +169,8 @@ impl XLogFileInit {
     }
 
     /// # Errors
-    /// The operation that failed, as an ERROR: the segment that could not be put into place is missed when it is opened.
+    /// The operation that failed, as an ERROR: the segment that could not be put into place is
+    /// missed when it is opened.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Fd, LogEvent>> {
         let path = segment_path(cx, self.init.tli, self.init.segment);
         if self.opening {
@@ -185,7 +188,8 @@ impl XLogFileInit {
     }
 }
 
-/// Makes a segment the one that the process writes into: closes another one that is open, opens this one.
+/// Makes a segment the one that the process writes into: closes another one that is open, opens
+/// this one.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SwitchSegment {
     segment: SegmentNo,

@@ -8,13 +8,15 @@ use crate::shmem::{LockId, LockMode};
 use crate::storage::file::DurableRename;
 use crate::sys::Cx;
 
-/// `InstallXLogFileSegment` with `find_free`: renames a file to the first segment that does not exist. Whoever looks for
-/// a free name holds `ControlFileLock` until it is taken, so that no two find the same one; the startup process, which
-/// wants pg_wal for itself before it reads from there, takes the permission away under the same lock.
+/// `InstallXLogFileSegment` with `find_free`: renames a file to the first segment that does not
+/// exist. A process that looks for a free name holds `ControlFileLock` until it is taken, so that
+/// no two find the same one; the startup process, which wants pg_wal for itself before it reads
+/// from there, takes the permission away under the same lock.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct InstallXLogFileSegment {
     from: FilePath,
-    /// Which one it is to become; behind the call the one that it became, or the last one that was looked at.
+    /// Which one it is to become; after the call the one that it became, or the last one that was
+    /// looked at.
     pub segment: SegmentNo,
     most: SegmentNo,
     tli: TimelineId,
@@ -42,8 +44,8 @@ impl InstallXLogFileSegment {
         }
     }
 
-    /// False if it is still where it was: no segment may be installed now, none in the range is free, or the rename
-    /// failed, which is only logged.
+    /// False if it is still where it was: no segment may be installed now, none in the range is
+    /// free, or the rename failed, which is only logged.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
         let why = Place::InstallXLogFileSegment;
         loop {

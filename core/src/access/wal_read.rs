@@ -1,8 +1,10 @@
-//! Where the startup process gets the pages that it replays. Mirrors XLogPageRead and WaitForWALToBecomeAvailable of
-//! xlogrecovery.c, as far as there is no archive: the place of the archive is taken by the files in pg_wal alone.
+//! Where the startup process gets the pages that it replays. Mirrors XLogPageRead and
+//! WaitForWALToBecomeAvailable of xlogrecovery.c, as far as there is no archive: the place of the
+//! archive is taken by the files in pg_wal alone.
 //!
-//! From the stream it never gives out a byte that the walreceiver has not fsynced. A local file is read to its physical
-//! end: the start of recovery made it durable, and so does a walreceiver before it ends.
+//! From the stream it never gives out a byte that the walreceiver has not fsynced. A local file is
+//! read to its physical end: the start of recovery made it durable, and so does a walreceiver
+//! before it ends.
 
 use super::checkpoint_request::request_checkpoint_by_volume;
 use super::wal_file::segment_path;
@@ -58,7 +60,8 @@ pub struct PageRequest {
     pub page: Lsn,
     /// So many bytes of it are needed.
     pub len: u32,
-    /// Set while the checkpoint record itself is being looked for: streaming has to begin at its redo pointer.
+    /// Set while the checkpoint record itself is being looked for: streaming has to begin at its
+    /// redo pointer.
     pub fetching_checkpoint: Option<Lsn>,
 }
 
@@ -177,7 +180,8 @@ impl WalSource {
         self.file.is_some_and(|file| file.source == Source::Stream)
     }
 
-    /// Was it pg_wal that was read from last? Then a complaint about the same place is not repeated.
+    /// Was it pg_wal that was read from last? Then a complaint about the same place is not
+    /// repeated.
     #[must_use]
     pub fn reads_local(&self) -> bool {
         self.current != Source::Stream
@@ -190,8 +194,9 @@ impl WalSource {
         }
     }
 
-    /// `XLogPageRead`: the page, as far as it may be read, or why there is none and no use in waiting.
-    /// `reader` checks the header of a segment's first page, which on a standby must fit before the source is accepted.
+    /// `XLogPageRead`: the page, as far as it may be read, or why there is none and no use in
+    /// waiting. `reader` checks the header of a segment's first page, which on a standby must fit
+    /// before the source is accepted.
     ///
     /// # Errors
     /// SIGTERM, or a file that must be there and is not.
@@ -398,8 +403,9 @@ impl WalSource {
         self.phase = Phase::OpenLocal;
     }
 
-    /// Is everything below the end of the request flushed, and one byte more? That is stricter than [`Self::start`], as
-    /// in PostgreSQL, and does no harm: whoever asks for the end of the WAL asked for a shorter piece of it before.
+    /// Is everything below the end of the request flushed, and one byte more? That is stricter than
+    /// [`Self::start`], as in PostgreSQL, and does no harm: a process that asks for the end of the
+    /// WAL asked for a shorter piece of it before.
     fn received(&mut self, cx: &Cx<'_>, request: PageRequest) -> bool {
         if request.end() < self.flushed_upto {
             return true;
@@ -542,9 +548,10 @@ impl WalSource {
                 wanted: geometry.wal_page,
             });
         }
-        // A segment that was recycled must not pass for the next one: asking the next source for this page now keeps
-        // the record that ends in it from being read from its start again and again.
-        // Before 2018 nobody looked here: the record layer found out, and went back to a source that had nothing better.
+        // A segment that was recycled must not pass for the next one: asking the next source for
+        // this page now keeps the record that ends in it from being read from its start again and
+        // again. Before 2018 no process looked here: the record layer found out, and went back to a
+        // source that had nothing better.
         let first = geometry.segment_offset(request.page) == 0;
         if self.mode.standby()
             && first
@@ -558,7 +565,8 @@ impl WalSource {
 }
 
 impl WalSource {
-    /// `HandleStartupProcInterrupts`: SIGHUP may mean another upstream, SIGTERM ends the startup process with status 1.
+    /// `HandleStartupProcInterrupts`: SIGHUP may mean another upstream, SIGTERM ends the startup
+    /// process with status 1.
     ///
     /// # Errors
     /// The exit.

@@ -1,7 +1,8 @@
-//! What follows a checkpoint or restartpoint that the control file names: letting go of old WAL. Mirrors the ends of
-//! CreateCheckPoint and CreateRestartPoint.
+//! What follows a checkpoint or restartpoint that the control file names: letting go of old WAL.
+//! Mirrors the ends of CreateCheckPoint and CreateRestartPoint.
 //!
-//! Nothing of it is needed for the checkpoint to be one; a crash in its middle leaves more WAL than necessary.
+//! Nothing of it is needed for the checkpoint to be one; a crash in its middle leaves more WAL than
+//! necessary.
 
 use super::wal_removal::{PreallocXlogFiles, RemoveOldXlogFiles};
 use crate::base::{Bug, Lsn, PgVersion, SegmentNo, TimelineId};
@@ -93,8 +94,8 @@ impl ReleaseWal {
             Phase::Invalidate(invalidate, keep) => {
                 let any = ready_ok!(invalidate.poll(cx));
                 let keep = *keep;
-                // Before 14 the horizon that had been computed for the slots stayed: it never came past the slots of
-                // which the last had just gone.
+                // Before 14 the horizon that had been computed for the slots stayed: it never came
+                // past the slots of which the last had just gone.
                 if !any || cx.planted(Bug::HorizonNotRecomputed) {
                     self.phase = self.remove(cx, keep);
                 } else {
@@ -158,7 +159,8 @@ impl ReleaseWal {
         keep
     }
 
-    /// The redo point has not moved since the minimum was taken first, so that no lock is needed here.
+    /// The redo point has not moved since the minimum was taken first, so that no lock is needed
+    /// here.
     fn after_invalidation(&mut self, cx: &Cx<'_>) -> Phase {
         if cx.shmem.settings.pg_version >= PgVersion::V18 {
             return Phase::Again;
@@ -174,7 +176,8 @@ impl ReleaseWal {
         Phase::Remove(remove, tli)
     }
 
-    /// The timeline that will need segments next: if recovery has ended meanwhile, the one that is written.
+    /// The timeline that will need segments next: if recovery has ended meanwhile, the one that is
+    /// written.
     fn timeline(&self, cx: &Cx<'_>) -> TimelineId {
         match self.after {
             ReleaseAfter::Checkpoint { tli, .. } => tli,
@@ -194,8 +197,8 @@ mod tests {
     use crate::sys::testing::bench::{Bench, TINY};
     use alloc::string::String;
 
-    /// The segments that are left of 1 to 9 after a checkpoint in segment 9, with a slot in segment 2 and a limit of
-    /// three segments, and whether the slot still holds WAL.
+    /// The segments that are left of 1 to 9 after a checkpoint in segment 9, with a slot in segment
+    /// 2 and a limit of three segments, and whether the slot still holds WAL.
     fn left(version: PgVersion, planted: Planted, limit: Option<u64>) -> (String, bool) {
         let mut bench = Bench::new(version, TINY, planted);
         bench.dirs.insert("pg_replslot".into());

@@ -1,5 +1,5 @@
-//! Removing or recycling the WAL that nobody needs any more, and making the next segment early. Mirrors
-//! RemoveOldXlogFiles, RemoveXlogFile and PreallocXlogFiles.
+//! Removing or recycling WAL that nothing requires any more, and making the next segment early.
+//! Mirrors RemoveOldXlogFiles, RemoveXlogFile and PreallocXlogFiles.
 
 use super::wal_file::XLogFileInitInternal;
 use super::wal_install::InstallXLogFileSegment;
@@ -14,8 +14,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `RemoveOldXlogFiles`: all segments up to one, of whatever timeline. `lastRemovedSegNo` is raised before a file is
-/// touched: a walsender that reads a file while it is given another content finds out when it looks there afterwards.
+/// `RemoveOldXlogFiles`: all segments up to one, of whatever timeline. `lastRemovedSegNo` is raised
+/// before a file is touched: a walsender that reads a file while it is given another content finds
+/// out when it looks there afterwards.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RemoveOldXlogFiles {
     /// The last one to go.
@@ -31,7 +32,7 @@ pub struct RemoveOldXlogFiles {
 struct Recycling {
     /// `endlogSegNo`: no name before it is tried.
     from: SegmentNo,
-    /// `recycleSegNo`: nor any behind it.
+    /// `recycleSegNo`: nor any after it.
     upto: SegmentNo,
     tli: TimelineId,
 }
@@ -46,8 +47,8 @@ enum Phase {
 }
 
 impl RemoveOldXlogFiles {
-    /// Up to `last`; `redo` and `end` are the last redo point and the end of WAL, and recycled segments become some of
-    /// timeline `tli`.
+    /// Up to `last`; `redo` and `end` are the last redo point and the end of WAL, and recycled
+    /// segments become some of timeline `tli`.
     #[must_use]
     pub fn new(cx: &Cx<'_>, last: SegmentNo, redo: Lsn, end: Lsn, tli: TimelineId) -> Self {
         let settings = &cx.shmem.settings;
@@ -113,8 +114,9 @@ impl RemoveOldXlogFiles {
     }
 }
 
-/// The segment that a name stands for, if it is one up to `last`. Names are compared without their timeline, as text:
-/// what is left of a segment that a promotion cut short sorts behind its segment, and goes one segment later.
+/// The segment that a name stands for, if it is one up to `last`. Names are compared without their
+/// timeline, as text: what is left of a segment that a promotion cut short sorts after its segment,
+/// and goes one segment later.
 fn is_old(geometry: &Geometry, name: &str, last: SegmentNo) -> Option<SegmentNo> {
     let segment = match WalFile::parse(geometry, name)? {
         WalFile::Segment(_, segment) | WalFile::Partial(_, segment) => segment,
@@ -124,7 +126,8 @@ fn is_old(geometry: &Geometry, name: &str, last: SegmentNo) -> Option<SegmentNo>
     (name[8..] <= last[8..]).then_some(segment)
 }
 
-/// `RemoveXlogFile`: renames a file to a future segment if one is wanted, else unlinks it. Its bytes stay as they are.
+/// `RemoveXlogFile`: renames a file to a future segment if one is wanted, else unlinks it. Its
+/// bytes stay as they are.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct RemoveXlogFile {
     path: FilePath,
@@ -208,7 +211,7 @@ pub struct PreallocXlogFiles {
 }
 
 impl PreallocXlogFiles {
-    /// Behind `end`, on timeline `tli`.
+    /// After `end`, on timeline `tli`.
     #[must_use]
     pub fn new(cx: &Cx<'_>, end: Lsn, tli: TimelineId) -> Self {
         let geometry = &cx.shmem.settings.geometry;

@@ -1,5 +1,6 @@
-//! Beginning and ending transactions. Mirrors varsup.c (GetNewTransactionId), xact.c (RecordTransactionCommit,
-//! RecordTransactionAbort), procarray.c (ProcArrayEndTransaction) and message.c (LogLogicalMessage).
+//! Beginning and ending transactions. Mirrors varsup.c (GetNewTransactionId), xact.c
+//! (RecordTransactionCommit, RecordTransactionAbort), procarray.c (ProcArrayEndTransaction) and
+//! message.c (LogLogicalMessage).
 
 use super::clog::{ClogExtend, ClogSet};
 use super::xlog_flush::XLogFlush;
@@ -15,7 +16,8 @@ use crate::wire::xact_records::{XactEnd, XactOp};
 use crate::{ready, ready_ok};
 use bytes::Bytes;
 
-/// `GetNewTransactionId`: gives the process's transaction an id, once the id has a commit status page.
+/// `GetNewTransactionId`: gives the process's transaction an id, once the id has a commit status
+/// page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct AssignXid {
     phase: AssignPhase,
@@ -53,7 +55,8 @@ impl AssignXid {
                     let xid = *xid;
                     ready_ok!(extend.poll(cx));
                     cx.shmem.next_xid = after(xid);
-                    // Before the lock goes: whoever sees the next id must see that this one is running.
+                    // Before the lock goes: a process that sees the next id must see that this one
+                    // is running.
                     set_running(cx, xid);
                     cx.release(LockId::XidGen);
                     return Poll::Ready(Ok(xid));
@@ -100,10 +103,10 @@ fn end_record(cx: &Cx<'_>, op: XactOp, xid: Xid) -> XLogInsert {
 
 /// `CommitTransaction`. All of it but the last step is a critical section.
 ///
-/// The order is what makes a commit safe. The delay flag comes before the record: a checkpoint whose redo point lies
-/// behind the record waits until the status is set, for replay from there would not set it. The status comes after the
-/// flush, so that no page that shows the commit is written before the record. The id leaves the running set last: only
-/// then do others see the rows.
+/// The order is what makes a commit safe. The delay flag comes before the record: a checkpoint
+/// whose redo point lies after the record waits until the status is set, for replay from there
+/// would not set it. The status comes after the flush, so that no page that shows the commit is
+/// written before the record. The id leaves the running set last: only then do others see the rows.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CommitTransaction {
     xid: Xid,
@@ -123,8 +126,8 @@ enum CommitPhase {
 }
 
 impl CommitTransaction {
-    /// Of the transaction `xid`, invalid if it has none. `synchronous`: wait until the commit is durable. `wrote`: the
-    /// end of the last record that the transaction wrote.
+    /// Of the transaction `xid`, invalid if it has none. `synchronous`: wait until the commit is
+    /// durable. `wrote`: the end of the last record that the transaction wrote.
     #[must_use]
     pub const fn new(xid: Xid, synchronous: bool, wrote: Option<Lsn>) -> Self {
         Self {
@@ -138,7 +141,7 @@ impl CommitTransaction {
     /// The end of the commit record, if one was needed.
     ///
     /// # Errors
-    /// Any failure, as a PANIC: the transaction is neither here nor there.
+    /// Any failure, as a PANIC: the transaction is in an unknown state.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Lsn>, LogEvent>> {
         self.advance(cx)
             .map(|outcome| outcome.map_err(LogEvent::in_critical_section))
@@ -193,15 +196,15 @@ impl CommitTransaction {
     }
 }
 
-/// Whoever no longer sees the transaction among the running ones looks at its status.
+/// A process that no longer sees the transaction among the running ones looks at its status.
 fn end_before_status(cx: &mut Cx<'_>) {
     if cx.planted(Bug::XidEndsBeforeStatus) {
         set_running(cx, Xid::INVALID);
     }
 }
 
-/// `AbortTransaction`, after everything that an error exit frees was freed. The record is not flushed: without it the
-/// transaction counts as aborted too.
+/// `AbortTransaction`, after everything that an error exit frees was freed. The record is not
+/// flushed: without it the transaction counts as aborted too.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AbortTransaction {
     xid: Xid,

@@ -1,4 +1,5 @@
-//! Making WAL durable. Mirrors XLogFlush, XLogBackgroundFlush, WaitXLogInsertionsToFinish and UpdateMinRecoveryPoint.
+//! Making WAL durable. Mirrors XLogFlush, XLogBackgroundFlush, WaitXLogInsertionsToFinish and
+//! UpdateMinRecoveryPoint.
 
 use super::xlog_write::{WriteRequest, XLogWrite};
 use crate::base::{Bug, Lsn, Mark, TimestampTz};
@@ -9,8 +10,8 @@ use crate::sys::Cx;
 use crate::wal::position::bytepos_to_end;
 use crate::{ready, ready_ok};
 
-/// `WaitXLogInsertionsToFinish`: waits until everything reserved below `upto` has been copied. The result may be
-/// farther: everything below it is complete.
+/// `WaitXLogInsertionsToFinish`: waits until everything reserved below `upto` has been copied. The
+/// result may be further: everything below it is complete.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WaitInsertions {
     upto: Lsn,
@@ -37,7 +38,8 @@ impl WaitInsertions {
             ready!(cx.wait_for_var(lock, self.upto));
             if cx.shmem.locks.is_held(lock) {
                 let at = cx.shmem.locks.var(lock);
-                // The lock may have been taken anew since: whoever reserves now does so behind `reserved`.
+                // The lock may have been taken anew since: a process that reserves now does so
+                // after `reserved`.
                 if at.is_valid() {
                     self.finished = self.finished.min(at);
                 }
@@ -48,8 +50,8 @@ impl WaitInsertions {
     }
 }
 
-/// `XLogFlush`: returns once everything below a position is durable. During recovery it raises the minimum recovery
-/// point instead.
+/// `XLogFlush`: returns once everything below a position is durable. During recovery it raises the
+/// minimum recovery point instead.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogFlush {
     upto: Lsn,
@@ -147,7 +149,8 @@ pub fn wal_insert_allowed(cx: &Cx<'_>) -> bool {
     !cx.shmem.recovery_in_progress() || cx.shmem.recovery.insert_allowed.contains(&cx.me)
 }
 
-/// `XLogBackgroundFlush`: what the walwriter does each round. Writes whole pages, or as far as an asynchronous commit.
+/// `XLogBackgroundFlush`: what the walwriter does each round. Writes whole pages, or as far as an
+/// asynchronous commit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogBackgroundFlush {
     /// When WAL was last flushed, and whether enough time has passed to flush again.
@@ -189,8 +192,8 @@ impl XLogBackgroundFlush {
                 }
                 BackgroundPhase::Insertions(wait, request) => {
                     let complete = ready!(wait.poll(cx));
-                    // A switch that ends with its segment reports an end behind the next page header, where
-                    // nothing is yet; PostgreSQL would ask for it here and PANIC.
+                    // A switch that ends with its segment reports an end after the next page
+                    // header, where nothing is yet; PostgreSQL would ask for it here and PANIC.
                     let WriteRequest { write, flush } = *request;
                     self.phase = BackgroundPhase::Lock(WriteRequest {
                         write: write.min(complete),
@@ -245,8 +248,9 @@ impl XLogBackgroundFlush {
     }
 }
 
-/// `UpdateMinRecoveryPoint`: before a page with this LSN is written out, the control file must say that recovery is
-/// not consistent before it. Raised to the end of the record that is being replayed, so that it happens seldom.
+/// `UpdateMinRecoveryPoint`: before a page with this LSN is written out, the control file must say
+/// that recovery is not consistent before it. Raised to the end of the record that is being
+/// replayed, so that it happens seldom.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct UpdateMinRecoveryPoint {
     /// `None` with `force`: to where replay stands, whatever was written.

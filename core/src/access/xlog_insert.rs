@@ -1,5 +1,5 @@
-//! Inserting WAL records: reserve, then copy, as separate acts. Mirrors XLogInsert, XLogInsertRecord,
-//! ReserveXLogInsertLocation, ReserveXLogSwitch and CopyXLogRecordToWAL.
+//! Inserting WAL records: reserve, then copy, as separate acts. Mirrors XLogInsert,
+//! XLogInsertRecord, ReserveXLogInsertLocation, ReserveXLogSwitch and CopyXLogRecordToWAL.
 
 use super::wal_buffers::GetBuffer;
 use super::xlog_flush::{XLogFlush, wal_insert_allowed};
@@ -20,7 +20,8 @@ use bytes::Bytes;
 /// `XLOG_CHECKPOINT_REDO`
 const CHECKPOINT_REDO: u8 = 0xE0;
 
-/// A buffer that the record changes (`XLogRegisterBuffer`). It already holds the new content, still with the old LSN.
+/// A buffer that the record changes (`XLogRegisterBuffer`). It already holds the new content, still
+/// with the old LSN.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RegisteredBuffer {
     /// Which buffer.
@@ -66,7 +67,8 @@ impl Insertion {
         }
     }
 
-    /// CHECKPOINT_REDO: its start becomes the redo pointer in the moment in which its place is reserved.
+    /// CHECKPOINT_REDO: its start becomes the redo pointer in the moment in which its place is
+    /// reserved.
     fn is_redo_point(&self) -> bool {
         self.rmid == RmgrId::XLOG && self.info == CHECKPOINT_REDO
     }
@@ -104,7 +106,7 @@ enum Phase {
         at: Lsn,
         page: GetBuffer,
     },
-    /// Clears the pages behind a switch record.
+    /// Clears the pages after a switch record.
     Wipe {
         at: Lsn,
         page: GetBuffer,
@@ -150,8 +152,8 @@ impl XLogInsert {
                         "cannot make new WAL entries during recovery"
                     );
                     self.assemble(cx);
-                    // A page made without looking at the redo pointer under the lock must be looked at again there:
-                    // a checkpoint may begin right here.
+                    // A page made without looking at the redo pointer under the lock must be looked
+                    // at again there: a checkpoint may begin right here.
                     self.phase = Phase::Lock(self.locks.start);
                     if !self.insertion.blocks.is_empty() {
                         return Poll::Yield(Yield::Again(Place::XLogInsertRecord));
@@ -161,7 +163,8 @@ impl XLogInsert {
                     ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                     *next += 1;
                     if *next < self.locks.end {
-                        // Only the last of all locks shows how far we are; the others must not hold anybody up.
+                        // Only the last of all locks shows how far we are; the others must not hold
+                        // any process up.
                         cx.shmem
                             .locks
                             .set_var(LockId::WalInsert(*next - 1), Lsn::MAX);
@@ -227,7 +230,8 @@ impl XLogInsert {
         }
     }
 
-    /// `CopyXLogRecordToWAL`, with `done` bytes copied: the rest, the rest of the segment after a switch, or the end.
+    /// `CopyXLogRecordToWAL`, with `done` bytes copied: the rest, the rest of the segment after a
+    /// switch, or the end.
     fn copied(&self, geometry: &Geometry, done: usize, at: Lsn) -> Phase {
         let record = self.record.as_ref().expect("assembled");
         let lock = self.last_lock();
@@ -329,7 +333,8 @@ impl XLogInsert {
         if xlog.prev_byte_pos == 0 && xlog.curr_byte_pos == 0 {
             record.finish(Lsn::INVALID);
         }
-        // A switch record is what the next record points back to, also if nothing is left of its segment.
+        // A switch record is what the next record points back to, also if nothing is left of its
+        // segment.
         if !(fills && cx.probe.planted(Bug::SwitchBreaksChain)) {
             xlog.prev_byte_pos = start;
         }

@@ -19,8 +19,9 @@ pub struct WriteRequest {
     pub flush: Lsn,
 }
 
-/// `XLogWrite`. The caller holds `WALWriteLock`, everything up to `request.write` has been copied into the buffers,
-/// and a failure is a PANIC. The new positions are published at the end, as PostgreSQL does.
+/// `XLogWrite`. The caller holds `WALWriteLock`, everything up to `request.write` has been copied
+/// into the buffers, and a failure is a PANIC. The new positions are published at the end, as
+/// PostgreSQL does.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogWrite {
     request: WriteRequest,
@@ -158,8 +159,8 @@ impl XLogWrite {
         }
     }
 
-    /// End of the run of pages that one `pwrite` takes: it stops at the request, at the end of the segment, and where
-    /// the ring of buffers wraps.
+    /// End of the run of pages that one `pwrite` takes: it stops at the request, at the end of the
+    /// segment, and where the ring of buffers wraps.
     fn chunk_end(&self, cx: &Cx<'_>) -> Lsn {
         let geometry = &cx.shmem.settings.geometry;
         let page = u64::from(geometry.wal_page);
@@ -201,8 +202,8 @@ impl XLogWrite {
         }
     }
 
-    /// Up to 11.1 a failed fsync was tried again. The kernel may have dropped the bytes by then, and the second fsync
-    /// has nothing left to fail for.
+    /// Up to 11.1 a failed fsync was tried again. The kernel may have dropped the bytes by then,
+    /// and the second fsync has nothing left to fail for.
     fn retries(cx: &mut Cx<'_>) -> bool {
         let failed = matches!(cx.sys.done, Some(Err(_)));
         failed && cx.planted(Bug::FsyncRetry) && cx.done().is_err()

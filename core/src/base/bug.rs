@@ -3,8 +3,8 @@
 use super::named::named;
 
 named! {
-    /// A bug that can be planted. The branch stands where PostgreSQL or a system like it went wrong, or where it does right
-    /// what can easily be done wrong.
+    /// A bug that can be planted. The branch stands where PostgreSQL or a system like it went
+    /// wrong, or where it does right what can easily be done wrong.
     Bug {
         /// The walsender ships what is written but not yet fsynced.
         WalsenderSendsUnflushed = "walsender-sends-unflushed",
@@ -22,13 +22,15 @@ named! {
         ShutdownDropsUnconfirmedTail = "shutdown-drops-unconfirmed-tail",
         /// A failed fsync of WAL is tried again.
         FsyncRetry = "fsync-retry",
-        /// The WAL reader believes a length before it has looked at the page on which the record goes on.
+        /// The WAL reader believes a length before it has looked at the page on which the record
+        /// goes on.
         TrustUnvalidatedLength = "trust-unvalidated-length",
         /// The WAL reader does not look at a length in the last bytes of a page.
         ShortLengthAtPageEnd = "short-length-at-page-end",
         /// The source of pages takes a segment without a look at its first page.
         RecycledFirstPage = "recycled-first-page",
-        /// A failed save of a slot leaves its temporary file, which is in the way of all later saves.
+        /// A failed save of a slot leaves its temporary file, which is in the way of all later
+        /// saves.
         SlotTempFileLeft = "slot-temp-file-left",
         /// Advancing a slot by hand does not mark it dirty.
         SlotAdvanceNotDirtied = "slot-advance-not-dirtied",
@@ -40,85 +42,98 @@ named! {
         InvalidSlotStillPins = "invalid-slot-still-pins",
         /// A checkpoint that has invalidated slots keeps the WAL that they held.
         HorizonNotRecomputed = "horizon-not-recomputed",
-        /// The startup process waits for a restartpoint that nothing wakes it from. Replay passes a checkpoint record
-        /// without waiting (RecoveryRestartPoint).
+        /// The startup process waits for a restartpoint that nothing wakes it from. Replay passes a
+        /// checkpoint record without waiting (RecoveryRestartPoint).
         StartupFreezes = "startup-freezes",
-        /// The postmaster does not see that the last session has ended. A smart shutdown goes on when none is left
-        /// (PostmasterStateMachine).
+        /// The postmaster does not see that the last session has ended. A smart shutdown goes on
+        /// when none is left (PostmasterStateMachine).
         SmartShutdownHangs = "smart-shutdown-hangs",
-        /// The postmaster does not ask for the shutdown checkpoint. A fast shutdown does so when no process is left that may
-        /// write WAL (PostmasterStateMachine).
+        /// The postmaster does not ask for the shutdown checkpoint. A fast shutdown does so when no
+        /// process is left that may write WAL (PostmasterStateMachine).
         FastShutdownHangs = "fast-shutdown-hangs",
-        /// A saved slot gets the position that was written. What moved it meanwhile stays in memory (SaveSlotToPath).
+        /// A saved slot gets the position that was written. What moved it meanwhile stays in memory
+        /// (SaveSlotToPath).
         SlotSaveTakesMemoryBack = "slot-save-takes-memory-back",
-        /// START_REPLICATION sets the position of the slot to the start that was asked for. Only reports move it
-        /// (StartReplication).
+        /// START_REPLICATION sets the position of the slot to the start that was asked for. Only
+        /// reports move it (StartReplication).
         StartReplicationMovesSlot = "start-replication-moves-slot",
-        /// A report moves the slot a segment beyond the reported flush position (PhysicalConfirmReceivedLocation).
+        /// A report moves the slot a segment beyond the reported flush position
+        /// (PhysicalConfirmReceivedLocation).
         SlotMovedPastFlush = "slot-moved-past-flush",
-        /// A report moves the slot to the written position. The flushed one counts (ProcessStandbyReplyMessage).
+        /// A report moves the slot to the written position. The flushed one counts
+        /// (ProcessStandbyReplyMessage).
         SlotMovedToWrite = "slot-moved-to-write",
         /// A report does not move the slot (PhysicalConfirmReceivedLocation).
         SlotNeverMoved = "slot-never-moved",
-        /// A checkpoint drops the slots that have no owner. It only saves them (CheckPointReplicationSlots).
+        /// A checkpoint drops the slots that have no owner. It only saves them
+        /// (CheckPointReplicationSlots).
         CheckpointDropsAbsentSlots = "checkpoint-drops-absent-slots",
-        /// Whether a slot is invalidated is looked at before it is acquired; since 18 after it (ReplicationSlotAcquire).
+        /// Whether a slot is invalidated is looked at before it is acquired; since 18 after it
+        /// (ReplicationSlotAcquire).
         InvalidSlotStreamed = "invalid-slot-streamed",
-        /// The entry of a dropped slot is written to after it was freed, when another slot may have it
-        /// (ReplicationSlotDropPtr).
+        /// The entry of a dropped slot is written to after it was freed, when another slot may have
+        /// it (ReplicationSlotDropPtr).
         DroppedSlotWritten = "dropped-slot-written",
         /// wal_keep_size does not hold back the removal of WAL (KeepLogSeg).
         WalKeepSizeIgnored = "wal-keep-size-ignored",
-        /// A status update tells of flushed WAL as applied. The applied position is where replay stands
-        /// (XLogWalRcvSendReply).
+        /// A status update tells of flushed WAL as applied. The applied position is where replay
+        /// stands (XLogWalRcvSendReply).
         ApplyReportedBeforeReplay = "apply-reported-before-replay",
-        /// A status update tells of written WAL as flushed. It is flushed after the fsync (XLogWalRcvSendReply).
+        /// A status update tells of written WAL as flushed. It is flushed after the fsync
+        /// (XLogWalRcvSendReply).
         FlushReportedBeforeFsync = "flush-reported-before-fsync",
-        /// A status update tells of the end of the upstream's WAL as flushed, as a logical replication client once did. It is
-        /// what was fsynced here (XLogWalRcvSendReply).
+        /// A status update tells of the end of the upstream's WAL as flushed, as a logical
+        /// replication client once did. It is what was fsynced here (XLogWalRcvSendReply).
         AckServerEndOfWal = "ack-server-end-of-wal",
         /// A commit that was flushed wakes no walsender (XLogFlush, WalSndWakeupProcessRequests).
         WalsendersNotWoken = "walsenders-not-woken",
-        /// A walsender resets its latch before it sleeps. It is reset before the look at what it stands for (WalSndLoop).
+        /// A walsender resets its latch before it sleeps. It is reset before the look at what it
+        /// stands for (WalSndLoop).
         LatchResetTooLate = "latch-reset-too-late",
-        /// What a standby says does not count as a sign of life. Each message does (ProcessRepliesIfAny, WalSndCheckTimeOut).
+        /// What a standby says does not count as a sign of life. Each message does
+        /// (ProcessRepliesIfAny, WalSndCheckTimeOut).
         TimeoutEndsHealthyStandby = "timeout-ends-healthy-standby",
-        /// A walreceiver does not end when its upstream is silent for wal_receiver_timeout (WalReceiverMain). Since 16 its next
-        /// wake-up then lies in the past (WalRcvComputeNextWakeup).
+        /// A walreceiver does not end when its upstream is silent for wal_receiver_timeout
+        /// (WalReceiverMain). Since 16 its next wake-up then lies in the past
+        /// (WalRcvComputeNextWakeup).
         ReceiverNeverGivesUp = "receiver-never-gives-up",
-        /// A page of commit statuses is written before WAL is flushed up to the last asynchronous commit in it
-        /// (SlruPhysicalWritePage).
+        /// A page of commit statuses is written before WAL is flushed up to the last asynchronous
+        /// commit in it (SlruPhysicalWritePage).
         ClogBeforeWal = "clog-before-wal",
-        /// A transaction leaves the running ones before its status is set. It leaves after that (CommitTransaction,
-        /// ProcArrayEndTransaction).
+        /// A transaction leaves the running ones before its status is set. It leaves after that
+        /// (CommitTransaction, ProcArrayEndTransaction).
         XidEndsBeforeStatus = "xid-ends-before-status",
-        /// A record is inserted although a checkpoint has begun since its images were decided. The redo pointer is compared again
-        /// under the insertion lock (XLogInsertRecord).
+        /// A record is inserted although a checkpoint has begun since its images were decided. The
+        /// redo pointer is compared again under the insertion lock (XLogInsertRecord).
         RedoPointerNotRechecked = "redo-pointer-not-rechecked",
-        /// A page whose LSN equals the redo pointer gets no image. It was changed before the redo point, too
-        /// (XLogRecordAssemble).
+        /// A page whose LSN equals the redo pointer gets no image. It was changed before the redo
+        /// point, too (XLogRecordAssemble).
         ImageDecisionOffByOne = "image-decision-off-by-one",
-        /// The redo pointer is published after the insertion locks were released. It is published under them
-        /// (CreateCheckPoint).
+        /// The redo pointer is published after the insertion locks were released. It is published
+        /// under them (CreateCheckPoint).
         RedoPointerPublishedLate = "redo-pointer-published-late",
-        /// A record follows the shutdown checkpoint. That is the last one before the server ends (ShutdownXLOG).
+        /// A record follows the shutdown checkpoint. That is the last one before the server ends
+        /// (ShutdownXLOG).
         WalAfterShutdownCheckpoint = "wal-after-shutdown-checkpoint",
         /// CHECKPOINT succeeds although the checkpoint has failed (RequestCheckpoint).
         FailedCheckpointReportedDone = "failed-checkpoint-reported-done",
-        /// The bytes after the end of WAL stay in the page that WAL goes on in. They are cleared (StartupXLOG).
+        /// The bytes after the end of WAL stay in the page that WAL goes on in. They are cleared
+        /// (StartupXLOG).
         StaleTailInLastPage = "stale-tail-in-last-page",
-        /// After a switch record that ends with its segment the next record points back to the one before it
-        /// (ReserveXLogSwitch).
+        /// After a switch record that ends with its segment the next record points back to the one
+        /// before it (ReserveXLogSwitch).
         SwitchBreaksChain = "switch-breaks-chain",
-        /// Redo of a page delta leaves the buffer clean; before 15.18 and 18.4 one kind of redo did (MarkBufferDirty).
+        /// Redo of a page delta leaves the buffer clean; before 15.18 and 18.4 one kind of redo did
+        /// (MarkBufferDirty).
         RedoForgetsDirty = "redo-forgets-dirty",
-        /// A record changes two pages and registers the first alone; before 17.11 and 18.6 some did with the visibility map
-        /// (XLogRegisterBuffer).
+        /// A record changes two pages and registers the first alone; before 17.11 and 18.6 some did
+        /// with the visibility map (XLogRegisterBuffer).
         PageChangedWithoutRegisteredBlock = "page-changed-without-registered-block",
     }
 }
 
-/// A set of bugs: those that are planted. Zero-sized, and always empty, without the feature `planted-bugs`.
+/// A set of bugs: those that are planted. Zero-sized, and always empty, without the feature
+/// `planted-bugs`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Planted {
     #[cfg(feature = "planted-bugs")]

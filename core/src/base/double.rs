@@ -1,7 +1,9 @@
-//! C's `double` by integers: what `strtod`, `*`, `/` and `rint` give, so that text becomes the same number in any build.
+//! C's `double` by integers: what `strtod`, `*`, `/` and `rint` give, so that text becomes the same
+//! number in any build.
 
-/// A finite number: `mantissa` times two to the `exponent`. The mantissa is 0, or has 53 bits. The exponent has no bounds,
-/// since what would overflow or vanish is out of every range, or 0 once it is rounded.
+/// A finite number: `mantissa` times two to the `exponent`. The mantissa is 0, or has 53 bits. The
+/// exponent has no bounds, since what would overflow or vanish is out of every range, or 0 once it
+/// is rounded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Double {
     negative: bool,
@@ -17,8 +19,8 @@ impl Double {
         Self::rounded(value < 0, u128::from(value.unsigned_abs()), 0, false)
     }
 
-    /// The number that is closest to `mantissa` times two to the `exponent`, and a little more if it is `inexact`. Ties go
-    /// to the even one.
+    /// The number that is closest to `mantissa` times two to the `exponent`, and a little more if
+    /// it is `inexact`. Ties go to the even one.
     pub(super) fn rounded(negative: bool, mantissa: u128, exponent: i32, inexact: bool) -> Self {
         let bits = u128::BITS - mantissa.leading_zeros();
         let excess = bits.saturating_sub(BITS);

@@ -4,8 +4,8 @@ use super::{Lsn, SegmentNo};
 
 /// WAL page, WAL segment, data page and sector sizes in bytes, each a power of two.
 ///
-/// Stock geometry is byte-compatible with ordinary builds. Tiny ones make records cross pages and segments all the
-/// time.
+/// Stock geometry is byte-compatible with ordinary builds. Tiny ones make records cross pages and
+/// segments all the time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Geometry {
     /// `XLOG_BLCKSZ`, 256 to 8192.
@@ -41,7 +41,8 @@ impl Geometry {
         sector: 512,
     };
 
-    /// The least of each size, with as few pages in a segment: everything crosses pages and segments.
+    /// The least of each size, with as few pages in a segment: everything crosses pages and
+    /// segments.
     pub const SMALLEST: Self = Self {
         wal_page: 256,
         segment: 1024,
@@ -57,7 +58,8 @@ impl Geometry {
         sector: 64,
     };
 
-    /// `tiny` in plans: records cross pages and segments all the time, and a page holds several rows.
+    /// `tiny` in plans: records cross pages and segments all the time, and a page holds several
+    /// rows.
     pub const TINY: Self = Self {
         wal_page: 512,
         segment: 8192,
@@ -131,7 +133,8 @@ impl Geometry {
         SegmentNo(lsn.0 / self.segment as u64)
     }
 
-    /// The segment that ends at or behind `end` (`XLByteToPrevSeg`): on a boundary the one before it.
+    /// The segment that ends at or after `end` (`XLByteToPrevSeg`): on a boundary the one before
+    /// it.
     #[must_use]
     pub const fn segment_before(&self, end: Lsn) -> SegmentNo {
         SegmentNo(end.0.saturating_sub(1) / self.segment as u64)

@@ -27,11 +27,13 @@ number! {
     TimelineId(u32)
 }
 number! {
-    /// The number of a WAL segment (`XLogSegNo`): its start position divided by the segment size. Segment 0 is never used.
+    /// The number of a WAL segment (`XLogSegNo`): its start position divided by the segment size.
+    /// Segment 0 is never used.
     SegmentNo(u64)
 }
 number! {
-    /// A transaction id (`TransactionId`). 0 is invalid, 1 and 2 are reserved, 3 is the first normal one.
+    /// A transaction id (`TransactionId`). 0 is invalid, 1 and 2 are reserved, 3 is the first
+    /// normal one.
     Xid(u32)
 }
 
@@ -48,7 +50,8 @@ impl Xid {
     }
 }
 
-/// (incarnation, counter) pairs: a restarted node never reuses one, so that a late event finds nobody.
+/// (incarnation, counter) pairs: a restarted node never reuses one, so that a late event finds no
+/// process.
 macro_rules! incarnate {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -83,7 +86,8 @@ incarnate! {
     OpId
 }
 incarnate! {
-    /// A connection, as one of its ends names it. Those that a node opens carry its incarnation, accepted ones carry 0.
+    /// A connection, as one of its ends names it. Those that a node opens carry its incarnation,
+    /// accepted ones carry 0.
     ConnId
 }
 
@@ -96,6 +100,7 @@ impl Pid {
 }
 
 number! {
-    /// An open file descriptor of a process, given out by the world and never reused within a node's incarnation.
+    /// An open file descriptor of a process, given out by the world and never reused within a
+    /// node's incarnation.
     Fd(u32)
 }

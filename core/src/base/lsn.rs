@@ -20,7 +20,8 @@ impl Lsn {
         self.0 != 0
     }
 
-    /// Rounds up to a multiple of 8 (`MAXALIGN`); near the end of all positions, down to the last one.
+    /// Rounds up to a multiple of 8 (`MAXALIGN`); near the end of all positions, down to the last
+    /// one.
     #[must_use]
     pub const fn align8(self) -> Self {
         Self(self.0.saturating_add(7) & !7)

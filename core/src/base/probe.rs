@@ -1,4 +1,5 @@
-//! What a run reports about itself besides its effects: marks of rare states, and the switch of planted bugs.
+//! What a run reports about itself besides its effects: marks of rare states, and the switch of
+//! planted bugs.
 
 use super::bug::{Bug, Planted};
 use super::named::named;
@@ -40,7 +41,7 @@ named! {
         ShutdownImmediate = "shutdown-immediate",
         /// A process was killed, and its server has noticed.
         ProcessKilled = "process-killed",
-        /// A slot was not dropped because somebody had acquired it.
+        /// A slot was not dropped because a process had acquired it.
         SlotDropRefusedActive = "slot-drop-refused-active",
         /// A checkpoint gave up the WAL of a slot.
         SlotInvalidated = "slot-invalidated",
@@ -124,8 +125,8 @@ impl Probe {
         self.marks.insert(mark);
     }
 
-    /// Is the bug planted? If so it is noted as reached: ask where the answer makes a difference, after every other
-    /// condition.
+    /// Is the bug planted? If so it is noted as reached: ask where the answer makes a difference,
+    /// after every other condition.
     #[must_use]
     pub const fn planted(&mut self, bug: Bug) -> bool {
         let planted = self.planted.has(bug);
@@ -135,7 +136,8 @@ impl Probe {
         planted
     }
 
-    /// Is the bug planted? Nothing is noted: [`Probe::planted`] follows once it is known to make a difference.
+    /// Is the bug planted? Nothing is noted: [`Probe::planted`] follows once it is known to make a
+    /// difference.
     #[must_use]
     pub const fn has_bug(&self, bug: Bug) -> bool {
         self.planted.has(bug)

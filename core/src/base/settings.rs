@@ -97,7 +97,7 @@ pub enum WalLevel {
 /// One server's configuration. A default is PostgreSQL's unless a field says otherwise.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Settings {
-    /// Whose formats and behaviour.
+    /// Whose formats and behavior.
     pub pg_version: PgVersion,
     /// Page and segment sizes.
     pub geometry: Geometry,
@@ -125,7 +125,7 @@ pub struct Settings {
     pub min_wal_size: u64,
     /// `wal_keep_size`.
     pub wal_keep_size: u64,
-    /// `wal_recycle`: segments that nobody needs are renamed for future use.
+    /// `wal_recycle`: segments that nothing requires are renamed for future use.
     pub wal_recycle: bool,
     /// `max_replication_slots`.
     pub max_replication_slots: u32,
@@ -149,7 +149,8 @@ pub struct Settings {
     pub cluster_name: String,
     /// `restart_after_crash`.
     pub restart_after_crash: bool,
-    /// What sessions begin with, where it is not the default: settings of which each session has its own.
+    /// What sessions begin with, where it is not the default: settings of which each session has
+    /// its own.
     pub session_defaults: BTreeMap<&'static str, Value>,
 }
 
@@ -188,8 +189,8 @@ impl Settings {
         }
     }
 
-    /// Takes over what a running server can change: everything that may stand in the configuration files and does not
-    /// size shared memory. The names of the others that differ.
+    /// Takes over what a running server can change: everything that may stand in the configuration
+    /// files and does not size shared memory. The names of the others that differ.
     pub fn reload(&mut self, config: &Self) -> Vec<&'static str> {
         // Spelled out, so that a new setting has to choose its side.
         let Self {
@@ -201,7 +202,8 @@ impl Settings {
             wal_buffers,
             wal_writer_delay_ms,
             wal_writer_flush_after,
-            // A change of it is a record in the WAL (UpdateFullPageWrites), which no server here writes.
+            // A change of it is a record in the WAL (UpdateFullPageWrites), which no server here
+            // writes.
             full_page_writes: _,
             checkpoint_timeout_ms,
             checkpoint_completion_target,

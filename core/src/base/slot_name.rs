@@ -1,5 +1,5 @@
-//! Names of replication slots: what is allowed, and what an identifier is cut to. Mirrors ReplicationSlotValidateName
-//! and truncate_identifier.
+//! Names of replication slots: what is allowed, and what an identifier is cut to. Mirrors
+//! ReplicationSlotValidateName and truncate_identifier.
 
 use alloc::string::{String, ToString};
 

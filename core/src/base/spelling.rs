@@ -12,7 +12,8 @@ pub fn did_you_mean<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (far <= limit).then_some(name)
 }
 
-/// Insertions, removals, replacements and swaps of neighbours that lead from one word to the other, whatever the case.
+/// Insertions, removals, replacements and swaps of neighbours that lead from one word to the other,
+/// whatever the case.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (letters(a), letters(b));
     let mut before = Vec::new();

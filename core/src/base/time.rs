@@ -1,4 +1,5 @@
-//! The two clocks. PostgreSQL compares wall time for its timeouts and sleeps on the monotonic clock.
+//! The two clocks. PostgreSQL compares wall time for its timeouts and sleeps on the monotonic
+//! clock.
 
 use core::fmt;
 use core::ops::{Add, Sub};
@@ -8,7 +9,8 @@ use core::ops::{Add, Sub};
 pub struct Mono(pub u64);
 
 impl Mono {
-    /// Later by so many microseconds. There is an end of time: a duration that somebody has made up cannot wrap it.
+    /// Later by so many microseconds. There is an end of time: a duration that someone has made up
+    /// cannot wrap it.
     #[must_use]
     pub const fn after_us(self, us: u64) -> Self {
         Self(self.0.saturating_add(us))
@@ -59,7 +61,8 @@ impl TimestampTz {
 
 impl Add<i64> for TimestampTz {
     type Output = Self;
-    /// Later by so many microseconds. Time stamps come from peers and clocks that somebody has set: they never wrap.
+    /// Later by so many microseconds. Time stamps come from peers and clocks that someone has set:
+    /// they never wrap.
     fn add(self, us: i64) -> Self {
         Self(self.0.saturating_add(us))
     }
@@ -82,7 +85,8 @@ pub struct Now {
     pub wall: TimestampTz,
 }
 
-/// Seconds since 1970 (`pg_time_t`). In text the second in UTC, `2026-11-21 15:30:00`, without naming the zone.
+/// Seconds since 1970 (`pg_time_t`). In text the second in UTC, `2026-11-21 15:30:00`, without
+/// naming the zone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UnixTime(pub i64);
 

@@ -1,4 +1,5 @@
-//! Durations and sizes in PostgreSQL's units, exact: `3.2s`, `150ms`, `20us`, `16MB`. Integers only.
+//! Durations and sizes in PostgreSQL's units, exact: `3.2s`, `150ms`, `20us`, `16MB`. Integers
+//! only.
 
 use super::spelling::did_you_mean;
 use alloc::format;
@@ -88,7 +89,8 @@ pub fn show_size(bytes: u64) -> String {
     in_units(bytes, &SIZES)
 }
 
-/// An amount in the largest unit that divides it; nothing has no unit (`convert_int_from_base_unit`).
+/// An amount in the largest unit that divides it; nothing has no unit
+/// (`convert_int_from_base_unit`).
 pub(super) fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
     let unit = units.iter().find(|(_, size)| amount.is_multiple_of(*size));
     match unit {

@@ -1,5 +1,5 @@
-//! Disk operations. Data goes through descriptors and inodes, names through paths relative to the data directory. A
-//! descriptor belongs to the process that opened it: for any other it is none.
+//! Disk operations. Data goes through descriptors and inodes, names through paths relative to the
+//! data directory. A descriptor belongs to the process that opened it: for any other it is none.
 
 use crate::base::Fd;
 use alloc::format;
@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
 
-/// A path relative to the data directory, such as `pg_wal/000000010000000000000001`; the directory itself is `.`.
+/// A path relative to the data directory, such as `pg_wal/000000010000000000000001`; the directory
+/// itself is `.`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilePath(Arc<str>);
 
@@ -80,7 +81,8 @@ pub enum DiskOp {
         /// How.
         flags: OpenFlags,
     },
-    /// Closes a descriptor. It fsyncs nothing, and nobody waits for it: the only operation that is not answered.
+    /// Closes a descriptor. It fsyncs nothing, and no process waits for it: the only operation that
+    /// is not answered.
     Close(Fd),
     /// Reads up to `len` bytes; fewer only at the end of the file. Done: [`DiskDone::Data`].
     Read {
@@ -91,8 +93,8 @@ pub enum DiskOp {
         /// At most so many.
         len: u32,
     },
-    /// Writes; the bytes are copied into the page cache when the operation is issued. Done: [`DiskDone::Written`],
-    /// with fewer bytes if the disk ran full in the middle.
+    /// Writes; the bytes are copied into the page cache when the operation is issued. Done:
+    /// [`DiskDone::Written`], with fewer bytes if the disk ran full in the middle.
     Write {
         /// Into what.
         fd: Fd,
@@ -110,8 +112,8 @@ pub enum DiskOp {
         /// How many.
         len: u32,
     },
-    /// Makes durable what was written to the file, by anybody, before this was issued, and the name under which a new
-    /// file was created. Done: [`DiskDone::Done`].
+    /// Makes durable what was written to the file, by any process, before this was issued, and the
+    /// name under which a new file was created. Done: [`DiskDone::Done`].
     Fsync(Fd),
     /// Sets the length. Done: [`DiskDone::Done`].
     Truncate {
@@ -122,7 +124,8 @@ pub enum DiskOp {
     },
     /// Asks what a name stands for, without following it further. Done: [`DiskDone::Stat`].
     Stat(FilePath),
-    /// Replaces `to` atomically; durable only after a [`DiskOp::SyncDir`] of the directory. Done: [`DiskDone::Done`].
+    /// Replaces `to` atomically; durable only after a [`DiskOp::SyncDir`] of the directory. Done:
+    /// [`DiskDone::Done`].
     Rename {
         /// The old name.
         from: FilePath,
@@ -135,15 +138,16 @@ pub enum DiskOp {
     Mkdir(FilePath),
     /// Removes an empty directory. Done: [`DiskDone::Done`].
     Rmdir(FilePath),
-    /// Names in a directory, in no promised order; the fake disk sorts them. Done: [`DiskDone::Names`].
+    /// Names in a directory, in no promised order; the fake disk sorts them. Done:
+    /// [`DiskDone::Names`].
     List(FilePath),
     /// Makes the entries of a directory durable. Done: [`DiskDone::Done`].
     SyncDir(FilePath),
 }
 
 impl DiskOp {
-    /// One line for traces, such as `write pg_wal/000000010000000000000001 0+8192`. `file` names what a descriptor stands
-    /// for.
+    /// One line for traces, such as `write pg_wal/000000010000000000000001 0+8192`. `file` names
+    /// what a descriptor stands for.
     #[must_use]
     pub fn describe(&self, file: impl Fn(Fd) -> String) -> String {
         match self {

@@ -5,21 +5,24 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Bytes that a connection takes from its owner before it says "not yet": the kernel's send buffer. What was sent and
-/// not yet freed by [`NetEvent::Sent`] beyond this is output pending in the process (`pq_is_send_pending`).
+/// Bytes that a connection takes from its owner before it says "not yet": the kernel's send buffer.
+/// What was sent and not yet freed by [`NetEvent::Sent`] beyond this is output pending in the
+/// process (`pq_is_send_pending`).
 pub const SEND_WINDOW: u32 = 64 * 1024;
 
 /// What a process does with a connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum NetOp {
-    /// Opens one, under an id of the node's own counting. Answered by `Connected` or `Refused`, or by nothing at all.
+    /// Opens one, under an id of the node's own counting. Answered by `Connected` or `Refused`, or
+    /// by nothing at all.
     Connect {
         /// Host name or address.
         host: String,
         /// TCP port.
         port: u16,
     },
-    /// Lets `max` more bytes come in. Without credit nothing is delivered but the end of the stream.
+    /// Lets `max` more bytes come in. Without credit nothing is delivered but the end of the
+    /// stream.
     Read {
         /// Bytes of new credit.
         max: u32,
@@ -45,8 +48,8 @@ pub enum NetEvent {
     Data(Bytes),
     /// So many bytes left the send buffer.
     Sent(u32),
-    /// The peer closed in an orderly way; no more data will come. It may still be sent to, but nobody need listen: then
-    /// a `Reset` can follow.
+    /// The peer closed in an orderly way; no more data will come. It may still be sent to, but no
+    /// process need listen: then a `Reset` can follow.
     Closed,
     /// The connection broke; what was in flight is lost.
     Reset,
@@ -55,13 +58,14 @@ pub enum NetEvent {
 /// Why a connection did not come about.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub enum Refusal {
-    /// Nobody listens there, as far as is known.
+    /// No server listens there, as far as is known.
     #[default]
     Refused,
     /// The host's name has no address; in the system's words.
     Unresolved(String),
     /// The path of the socket is longer than the system allows.
     PathTooLong,
-    /// Each address that was tried, and why it failed in the system's words. A socket in a directory has no address.
+    /// Each address that was tried, and why it failed in the system's words. A socket in a
+    /// directory has no address.
     Tried(Vec<(Option<String>, String)>),
 }

@@ -1,4 +1,5 @@
-//! [`Place`]: where a process ends a step, named by the C function. Text for traces, hook for plans, fact for checks.
+//! [`Place`]: where a process ends a step, named by the C function. Text for traces, hook for
+//! plans, fact for checks.
 
 use core::fmt;
 

@@ -1,4 +1,5 @@
-//! What a receiver without a server says. Mirrors the messages of pg_receivewal.c, receivelog.c and streamutil.c.
+//! What a receiver without a server says. Mirrors the messages of pg_receivewal.c, receivelog.c and
+//! streamutil.c.
 
 use super::{DiskError, FilePath};
 use crate::base::{Lsn, TimelineId};

@@ -1,4 +1,5 @@
-//! From a line of the server log to what a client is told. Mirrors send_message_to_frontend of elog.c.
+//! From a line of the server log to what a client is told. Mirrors send_message_to_frontend of
+//! elog.c.
 
 use super::{LogEvent, Message};
 use crate::wire::backend::{BackendMessage, ErrorFields};

@@ -3,8 +3,8 @@
 use super::{Exit, Place};
 use crate::base::{ConnId, Mono, OpId};
 
-/// What a process waits for; the first that comes true ends the wait. One that waits for an operation, a lock or a
-/// condition variable waits for nothing else.
+/// What a process waits for; the first that comes true ends the wait. One that waits for an
+/// operation, a lock or a condition variable waits for nothing else.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Wait {
     /// Its latch.
@@ -74,7 +74,8 @@ pub struct Woken {
     pub timeout: bool,
 }
 
-/// The end of a step. One that is dropped would lose a wait, and a process would go on before what it waits for:
+/// The end of a step. One that is dropped would lose a wait, and a process would go on before what
+/// it waits for:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -103,8 +104,8 @@ pub enum Yield {
     Exit(Exit),
 }
 
-/// What polling a blocking routine gives: its result, or how the step of its process ends meanwhile. It cannot be
-/// dropped by accident:
+/// What polling a blocking routine gives: its result, or how the step of its process ends
+/// meanwhile. It cannot be dropped by accident:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -131,7 +132,8 @@ pub enum Yield {
 /// }
 /// ```
 ///
-/// Nor may a routine be made in the expression that polls it, or its yield be matched away; a test reads the sources.
+/// Nor may a routine be made in the expression that polls it, or its yield be matched away; a test
+/// reads the sources.
 #[must_use = "a routine that is not done ends the step of its process"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Poll<T> {

@@ -26,8 +26,8 @@ pub enum InitialFile {
     },
 }
 
-/// A cluster that was shut down right after it was made, directories before what lies in them. A copy of it with an
-/// empty file [`STANDBY_SIGNAL`] is a standby.
+/// A cluster that was shut down right after it was made, directories before what lies in them. A
+/// copy of it with an empty file [`STANDBY_SIGNAL`] is a standby.
 #[must_use]
 pub fn initdb(version: PgVersion, geometry: &Geometry, system_identifier: u64) -> Vec<InitialFile> {
     let first = SegmentNo(1);

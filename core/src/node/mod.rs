@@ -57,8 +57,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A server that is about to start. Nothing is read before the first step. No two boots of one node may have the
-    /// same incarnation, and none may be 0.
+    /// A server that is about to start. Nothing is read before the first step. No two boots of one
+    /// node may have the same incarnation, and none may be 0.
     ///
     /// # Panics
     /// If the incarnation is 0.
@@ -79,22 +79,25 @@ impl Node {
         node
     }
 
-    /// In a data directory that its host has locked against other servers: no lock file is written or removed here.
+    /// In a data directory that its host has locked against other servers: no lock file is written
+    /// or removed here.
     #[must_use]
     pub const fn in_locked_directory(mut self) -> Self {
         self.kernel.locked = true;
         self
     }
 
-    /// With walsenders alone, for the WAL of a cluster that was shut down: nothing in its directory is changed, sessions
-    /// and slots are refused, and a shutdown ends walsenders when their peers have confirmed all WAL, as always.
+    /// With walsenders alone, for the WAL of a cluster that was shut down: nothing in its directory
+    /// is changed, sessions and slots are refused, and a shutdown ends walsenders when their peers
+    /// have confirmed all WAL, as always.
     #[must_use]
     pub const fn walsenders_only(mut self) -> Self {
         self.kernel.walsenders_only = true;
         self
     }
 
-    /// Says what the configuration files hold from now on. The server looks at them when it is sent a SIGHUP.
+    /// Says what the configuration files hold from now on. The server looks at them when it is sent
+    /// a SIGHUP.
     pub fn reload(&mut self, settings: Settings) {
         self.kernel.config = Some(settings);
     }
@@ -151,7 +154,7 @@ impl Node {
     }
 
     fn disk(&mut self, op: OpId, outcome: Result<DiskDone, DiskError>) {
-        // A completion whose process is gone, or that nobody waits for, is dropped.
+        // A completion whose process is gone, or that no process waits for, is dropped.
         if let Some(proc) = self.procs.values_mut().find(|p| p.sys.op == Some(op)) {
             proc.sys.done = Some(outcome);
         }
@@ -178,7 +181,8 @@ impl Node {
         }
     }
 
-    /// The process is gone. An orderly exit cleans up after itself; any other leaves shared memory as it was.
+    /// The process is gone. An orderly exit cleans up after itself; any other leaves shared memory
+    /// as it was.
     fn end(&mut self, pid: Pid, exit: Exit, fx: &mut Effects) {
         let Some(proc) = self.procs.remove(&pid) else {
             return;
@@ -186,7 +190,7 @@ impl Node {
         let kind = match &exit {
             Exit::Normal => ExitKind::Normal,
             Exit::Fatal(event) => {
-                // The postmaster has more to say behind the reason, and says both itself.
+                // The postmaster has more to say after the reason, and says both itself.
                 if proc.role != Role::Postmaster {
                     fx.push(pid, Effect::Log(event.clone()));
                 }
@@ -209,7 +213,8 @@ impl Node {
         self.owners.retain(|_, owner| *owner != pid);
         fx.push(pid, Effect::Exit(exit));
         if proc.role == Role::Postmaster {
-            // Children notice that their parent is gone at their next wait; none of them writes anything until then.
+            // Children notice that their parent is gone at their next wait; none of them writes
+            // anything until then.
             self.procs.clear();
             fx.push(pid, Effect::Halt);
             return;

@@ -11,8 +11,8 @@ use crate::wire::control_file::ControlFile;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
-/// One process that receives WAL into the directory in which it was started. Of its settings it obeys the walreceiver's
-/// intervals; the segment size is the server's.
+/// One process that receives WAL into the directory in which it was started. Of its settings it
+/// obeys the walreceiver's intervals; the segment size is the server's.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PgReceivewal {
     /// A node that never has any other process.
@@ -21,7 +21,8 @@ pub struct PgReceivewal {
 }
 
 impl PgReceivewal {
-    /// A receiver that is about to start. No two starts may have the same incarnation, and none may be 0.
+    /// A receiver that is about to start. No two starts may have the same incarnation, and none may
+    /// be 0.
     ///
     /// # Panics
     /// If the incarnation is 0.

@@ -99,7 +99,8 @@ impl Node {
 
     /// All processes that could run, in ascending order.
     pub(super) fn can_all_run(&self, now: Now) -> impl Iterator<Item = Pid> {
-        // Asked after every step. Both lists are in the order of ids, so that no latch has to be searched for.
+        // Asked after every step. Both lists are in the order of ids, so that no latch has to be
+        // searched for.
         let mut attached = self.shmem.procs.iter().peekable();
         self.procs.iter().filter_map(move |(pid, proc)| {
             while attached.next_if(|entry| entry.pid < *pid).is_some() {}

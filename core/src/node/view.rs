@@ -77,7 +77,8 @@ impl<'a> NodeView<'a> {
         procs.find_map(|proc| Some(proc.state.as_postmaster()?.state()))
     }
 
-    /// The last commit that the session on a connection completed: its transaction and the end of its record.
+    /// The last commit that the session on a connection completed: its transaction and the end of
+    /// its record.
     #[must_use]
     pub fn last_commit(&self, conn: ConnId) -> Option<(Xid, Lsn)> {
         let owner = self.node.owners.get(&conn)?;

@@ -1,4 +1,5 @@
-//! F6: replication slots, WAL horizons and the client side of a replication connection. Mirrors src/backend/replication.
+//! F6: replication slots, WAL horizons and the client side of a replication connection. Mirrors
+//! src/backend/replication.
 
 pub mod libpqrcv;
 pub mod logical;

@@ -3,10 +3,12 @@
 
 use crate::base::{Lsn, SegmentNo, Settings};
 
-/// `KeepLogSeg`, from the segment of the redo point on: the oldest segment that somebody may still need.
+/// `KeepLogSeg`, from the segment of the redo point on: the oldest segment that a process may still
+/// need.
 ///
-/// `end` is the end of WAL, from which sizes are counted back; `slots` the position that slots hold, invalid if none
-/// does. Sizes are rounded down to whole segments, so that a limit below one segment is none at all.
+/// `end` is the end of WAL, from which sizes are counted back; `slots` the position that slots
+/// hold, invalid if none does. Sizes are rounded down to whole segments, so that a limit below one
+/// segment is none at all.
 #[must_use]
 pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> SegmentNo {
     let geometry = &settings.geometry;
@@ -28,16 +30,16 @@ pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> Seg
     SegmentNo(keep).min(geometry.segment_of(redo))
 }
 
-/// `XLOGfileslop`: the highest segment that is worth having before it is needed, so that a checkpoint's worth of WAL
-/// finds its files ready.
+/// `XLOGfileslop`: the highest segment that is worth having before it is needed, so that a
+/// checkpoint's worth of WAL finds its files ready.
 #[must_use]
 pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentNo {
     let segment = u64::from(settings.geometry.segment);
     let from = redo.0 / segment;
     let least = (from + settings.min_wal_size / segment).saturating_sub(1);
     let most = (from + settings.max_wal_size / segment).saturating_sub(1);
-    // 1.1 * (1 + checkpoint_completion_target) * distance, in ten-thousandths of a byte, so that nothing is rounded
-    // before the end.
+    // 1.1 * (1 + checkpoint_completion_target) * distance, in ten-thousandths of a byte, so that
+    // nothing is rounded before the end.
     let ahead = u128::from(distance)
         * u128::from(1000 + settings.checkpoint_completion_target.thousandths())
         * 11;
@@ -47,8 +49,8 @@ pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentN
     SegmentNo(upto.max(least).min(most))
 }
 
-/// `UpdateCheckPointDistanceEstimate`: what it becomes after a checkpoint that came `bytes` behind the one before. A
-/// peak counts at once, and is forgotten slowly.
+/// `UpdateCheckPointDistanceEstimate`: what it becomes after a checkpoint that came `bytes` after
+/// the one before. A peak counts at once, and is forgotten slowly.
 #[must_use]
 pub fn distance_estimate(estimate: u64, bytes: u64) -> u64 {
     if estimate < bytes {

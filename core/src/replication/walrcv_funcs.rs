@@ -117,8 +117,8 @@ impl RequestXLogStreaming {
     }
 }
 
-/// `XLogShutdownWalRcv`: stops the walreceiver and waits until it is gone. No segment may be installed until
-/// streaming is requested again.
+/// `XLogShutdownWalRcv`: stops the walreceiver and waits until it is gone. No segment may be
+/// installed until streaming is requested again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct XLogShutdownWalRcv {
     phase: Phase,
@@ -163,7 +163,7 @@ impl XLogShutdownWalRcv {
         }
     }
 
-    /// Says that it is to stop. Whom to tell, if anybody runs.
+    /// Says that it is to stop. Returns the process to signal, if one runs.
     fn announce(cx: &mut Cx<'_>) -> Option<Pid> {
         let walrcv = &mut cx.shmem.walrcv;
         match walrcv.state {

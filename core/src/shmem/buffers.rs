@@ -1,4 +1,5 @@
-//! The buffer pool. Mirrors buf_internals.h: tags, pins, usage counts; contents are guarded by the buffer's locks.
+//! The buffer pool. Mirrors buf_internals.h: tags, pins, usage counts; contents are guarded by the
+//! buffer's locks.
 
 use crate::base::{Lsn, Pid};
 use alloc::collections::BTreeMap;
@@ -24,7 +25,7 @@ pub struct Buffer {
     pub tag: Option<BufTag>,
     /// Its bytes.
     pub page: Arc<Vec<u8>>,
-    /// The bytes are read or made; false while somebody reads them.
+    /// The bytes are read or made; false while a process reads them.
     pub valid: bool,
     /// Changed since it was last written.
     pub dirty: bool,

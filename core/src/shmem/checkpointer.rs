@@ -1,5 +1,5 @@
-//! Requests to the checkpointer and their outcome. Mirrors `CheckpointerShmemStruct` of checkpointer.c and the pending
-//! operations of sync.c.
+//! Requests to the checkpointer and their outcome. Mirrors `CheckpointerShmemStruct` of
+//! checkpointer.c and the pending operations of sync.c.
 
 use crate::call::FilePath;
 use alloc::collections::BTreeSet;
@@ -26,12 +26,13 @@ pub struct CheckpointerCtl {
     pub done: u32,
     /// Ended with an error.
     pub failed: u32,
-    /// `CheckPointDistanceEstimate`: bytes of WAL between two checkpoints. The checkpointer's own in PostgreSQL; it lives
-    /// as long as this.
+    /// `CheckPointDistanceEstimate`: bytes of WAL between two checkpoints. The checkpointer's own
+    /// in PostgreSQL; it lives as long as this.
     pub distance_estimate: u64,
 }
 
-/// Files that were written since the last checkpoint. Their pages are durable only once these are fsynced.
+/// Files that were written since the last checkpoint. Their pages are durable only once these are
+/// fsynced.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct SyncRequests {
     /// Which, in order.

@@ -25,7 +25,8 @@ pub struct ClogPage {
     pub bytes: Arc<Vec<u8>>,
     /// Changed since it was written.
     pub dirty: bool,
-    /// WAL must be flushed up to here before the page is written: the highest asynchronous commit in it.
+    /// WAL must be flushed up to here before the page is written: the highest asynchronous commit
+    /// in it.
     pub lsn: Lsn,
 }
 
@@ -76,7 +77,8 @@ impl Clog {
         })
     }
 
-    /// Sets the status (`TransactionIdSetStatusBit`). `lsn` is where an asynchronous commit ends, else invalid.
+    /// Sets the status (`TransactionIdSetStatusBit`). `lsn` is where an asynchronous commit ends,
+    /// else invalid.
     ///
     /// # Panics
     /// If the page is not in memory: the caller has read or zeroed it.

@@ -1,7 +1,7 @@
 //! Locks that PostgreSQL holds across a place where another process may run. Mirrors lwlock.c.
 //!
-//! A lock is handed over in the order of arrival. A process that is killed keeps what it held: only a crash restart,
-//! which replaces shared memory, frees it.
+//! A lock is handed over in the order of arrival. A process that is killed keeps what it held: only
+//! a crash restart, which replaces shared memory, frees it.
 
 use super::BufId;
 use crate::base::{Lsn, Pid};
@@ -49,7 +49,8 @@ pub enum LockMode {
 pub enum Request {
     /// The lock itself (`LWLockAcquire`).
     Hold(LockMode),
-    /// The lock if it is free, else to be told when it is, without getting it (`LWLockAcquireOrWait`).
+    /// The lock if it is free, else to be told when it is, without getting it
+    /// (`LWLockAcquireOrWait`).
     HoldOrFree,
     /// To be told when it is free or its variable has reached a value (`LWLockWaitForVar`).
     Var(Lsn),
@@ -124,7 +125,8 @@ impl Locks {
         self.waiting.get(&pid).map(|w| w.id)
     }
 
-    /// Takes the outcome of a wait: `Some(true)` if the lock was given, `Some(false)` if it only became free.
+    /// Takes the outcome of a wait: `Some(true)` if the lock was given, `Some(false)` if it only
+    /// became free.
     pub fn take_outcome(&mut self, pid: Pid) -> Option<bool> {
         let outcome = self.waiting.get(&pid)?.outcome?;
         self.waiting.remove(&pid);
@@ -179,7 +181,7 @@ impl Locks {
         locks.flat_map(|lock| lock.holders.iter().map(|(pid, _)| *pid))
     }
 
-    /// Does anybody hold the lock?
+    /// Does any process hold the lock?
     #[must_use]
     pub fn is_held(&self, id: LockId) -> bool {
         self.locks
@@ -244,7 +246,8 @@ impl Locks {
                     barred = true;
                     None
                 }
-                // Whoever waits for "free" looks for itself, even if the lock has a new holder by now.
+                // A process that waits for "free" looks for itself, even if the lock has a new
+                // holder by now.
                 Request::HoldOrFree if !barred => Some(false),
                 Request::Var(upto) if lock.holders.is_empty() || lock.var >= upto => Some(false),
                 Request::HoldOrFree | Request::Var(_) => None,

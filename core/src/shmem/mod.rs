@@ -98,7 +98,8 @@ impl Shmem {
         self.recovery.state != RecoveryState::Done
     }
 
-    /// What SHOW tells of a setting that is the same for all sessions: its own spelling, and its value.
+    /// What SHOW tells of a setting that is the same for all sessions: its own spelling, and its
+    /// value.
     #[must_use]
     pub fn show(&self, name: &str) -> Option<(&'static str, String)> {
         let recovery = self.recovery_in_progress();

@@ -9,7 +9,8 @@ pub enum PmSignal {
     BeginHotStandby,
     /// `PMSIGNAL_START_WALRECEIVER`
     StartWalReceiver,
-    /// `PMSIGNAL_ADVANCE_STATE_MACHINE`: a backend has become a walsender, for which a smart shutdown does not wait.
+    /// `PMSIGNAL_ADVANCE_STATE_MACHINE`: a backend has become a walsender, for which a smart
+    /// shutdown does not wait.
     AdvanceStateMachine,
     /// `PMSIGNAL_RECOVERY_CONSISTENT`, since 18.
     RecoveryConsistent,

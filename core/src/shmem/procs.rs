@@ -1,4 +1,5 @@
-//! PGPROC entries: latches, running transactions, the flag that delays a checkpoint. Mirrors proc.h, procarray.c.
+//! PGPROC entries: latches, running transactions, the flag that delays a checkpoint. Mirrors
+//! proc.h, procarray.c.
 
 use crate::base::{Pid, Xid};
 use alloc::vec::Vec;
@@ -16,7 +17,7 @@ pub enum Role {
     WalWriter,
     /// Performs checkpoints.
     Checkpointer,
-    /// Recovers, or replays for ever on a standby.
+    /// Recovers, or replays forever on a standby.
     Startup,
     /// Receives WAL on a standby.
     WalReceiver,
@@ -49,8 +50,8 @@ pub struct PgProc {
     pub latch: bool,
     /// The running transaction's id, 0 while it has none.
     pub xid: Xid,
-    /// It has taken one of the `max_connections` or `max_wal_senders` places (`InitProcess`). A connection that has not yet
-    /// said what it wants has none.
+    /// It has taken one of the `max_connections` or `max_wal_senders` places (`InitProcess`). A
+    /// connection that has not yet said what it wants has none.
     pub in_session: bool,
     /// `DELAY_CHKPT_START`: inside a commit critical section.
     pub delay_checkpoint: bool,
@@ -63,7 +64,8 @@ pub struct ProcArray {
 }
 
 impl ProcArray {
-    /// `InitProcess`: attaches a process. A latch starts set, so that nothing is missed before the first look.
+    /// `InitProcess`: attaches a process. A latch starts set, so that nothing is missed before the
+    /// first look.
     pub fn attach(&mut self, pid: Pid, role: Role) {
         let proc = PgProc {
             pid,

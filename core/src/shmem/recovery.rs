@@ -36,8 +36,8 @@ pub struct RecoveryCtl {
     pub hot_standby_active: bool,
     /// The consistent point of this recovery was reached (`reachedConsistency`).
     pub consistent: bool,
-    /// `invalid_page_tab`: pages that replayed records refer to and that do not exist. If any is left when the
-    /// consistent point is reached, that is a PANIC.
+    /// `invalid_page_tab`: pages that replayed records refer to and that do not exist. If any is
+    /// left when the consistent point is reached, that is a PANIC.
     pub invalid_pages: BTreeSet<BufTag>,
     /// `InstallXLogFileSegmentActive`
     pub install_segment_active: bool,

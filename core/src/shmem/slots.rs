@@ -1,4 +1,5 @@
-//! Replication slots as shared memory holds them. Mirrors `ReplicationSlot` of slot.h, for physical slots.
+//! Replication slots as shared memory holds them. Mirrors `ReplicationSlot` of slot.h, for physical
+//! slots.
 
 use crate::base::{Lsn, PgVersion, Pid};
 use crate::wire::slot_file::{Persistency, SlotFile};
@@ -8,8 +9,8 @@ use alloc::vec::Vec;
 /// `ReplicationSlotInvalidationCause`, as far as a physical slot can meet it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Invalidation {
-    /// Its WAL exceeded `max_slot_wal_keep_size`. Carries the position that it had, which only 15 writes down
-    /// (`invalidated_at`): in 18 it is known until the next restart.
+    /// Its WAL exceeded `max_slot_wal_keep_size`. Carries the position that it had, which only 15
+    /// writes down (`invalidated_at`): in 18 it is known until the next restart.
     WalRemoved(Lsn),
     /// A number that is read from a file of 18 and never given by us.
     Other(u32),
@@ -39,7 +40,8 @@ pub struct Slot {
     pub in_use: bool,
     /// Its name.
     pub name: String,
-    /// `RS_TEMPORARY`: ends with its session. Its file is written too, and removed by the next start.
+    /// `RS_TEMPORARY`: ends with its session. Its file is written too, and removed by the next
+    /// start.
     pub temporary: bool,
     /// Who has acquired it. A temporary slot stays with its session.
     pub active_pid: Option<Pid>,
@@ -62,8 +64,8 @@ impl Slot {
         self.dirty = true;
     }
 
-    /// Does it hold nothing because its WAL was given up? Since 16 the cause alone counts; in 15 a slot is good again once it
-    /// has a position.
+    /// Does it hold nothing because its WAL was given up? Since 16 the cause alone counts; in 15 a
+    /// slot is good again once it has a position.
     #[must_use]
     pub fn is_lost(&self, version: PgVersion) -> bool {
         self.invalidated.is_some() && (version >= PgVersion::V16 || !self.restart_lsn.is_valid())
@@ -122,7 +124,8 @@ impl Slot {
 pub struct ReplicationSlots {
     /// One entry per `max_replication_slots`.
     pub slots: Vec<Slot>,
-    /// `XLogCtl->replicationSlotMinLSN`: the last computed required LSN; invalid if no slot holds WAL.
+    /// `XLogCtl->replicationSlotMinLSN`: the last computed required LSN; invalid if no slot holds
+    /// WAL.
     pub required_lsn: Lsn,
 }
 

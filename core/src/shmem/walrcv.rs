@@ -1,4 +1,5 @@
-//! Handshake between the startup process and the walreceiver. Mirrors `WalRcvData` of walreceiver.h.
+//! Handshake between the startup process and the walreceiver. Mirrors `WalRcvData` of
+//! walreceiver.h.
 
 use crate::base::{Lsn, Pid, TimelineId, TimestampTz};
 use alloc::string::String;

@@ -1,4 +1,5 @@
-//! `XLogCtl`: where WAL is inserted, buffered, written and flushed. Mirrors the shared structs of xlog.c.
+//! `XLogCtl`: where WAL is inserted, buffered, written and flushed. Mirrors the shared structs of
+//! xlog.c.
 
 use crate::base::{Lsn, SegmentNo, Settings, TimelineId};
 use crate::wire::xlog_records::CheckPoint;
@@ -57,7 +58,8 @@ pub struct XLogCtl {
     pub insert_tli: TimelineId,
     /// The timeline before the last switch.
     pub prev_tli: TimelineId,
-    /// `lastRemovedSegNo`: raised before a segment is removed or recycled; 0 until this server has removed one.
+    /// `lastRemovedSegNo`: raised before a segment is removed or recycled; 0 until this server has
+    /// removed one.
     pub last_removed: SegmentNo,
     /// `lastCheckPoint`: the last checkpoint that was replayed, where a restartpoint can be made.
     pub last_checkpoint: Option<ReplayedCheckPoint>,

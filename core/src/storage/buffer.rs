@@ -1,9 +1,9 @@
-//! Shared buffers: finding a page, reading it, making room for it. Mirrors bufmgr.c (ReadBuffer_common, BufferAlloc,
-//! FlushBuffer, MarkBufferDirty).
+//! Shared buffers: finding a page, reading it, making room for it. Mirrors bufmgr.c
+//! (ReadBuffer_common, BufferAlloc, FlushBuffer, MarkBufferDirty).
 //!
-//! A page is written only after WAL is durable up to its LSN, and nothing here fsyncs it. Its bytes are guarded by the
-//! content lock; whoever reads it in or writes it out holds its I/O lock. A buffer may change its page only while
-//! nobody but the one who replaces it has it pinned.
+//! A page is written only after WAL is durable up to its LSN, and nothing here fsyncs it. Its bytes
+//! are guarded by the content lock; a process that reads it in or writes it out holds its I/O lock.
+//! A buffer may change its page only while only the process that replaces it has it pinned.
 
 use super::relation::{ReadPage, WritePage};
 use crate::base::Lsn;
@@ -17,8 +17,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// `XLogFlush`, as far as buffers need it: a page is written only after its WAL is durable. `access` flushes WAL and
-/// stands above this floor, so the routine is a parameter here; `access::buffers` fills it in.
+/// `XLogFlush`, as far as buffers need it: a page is written only after its WAL is durable.
+/// `access` flushes WAL and stands above this floor, so the routine is a parameter here;
+/// `access::buffers` fills it in.
 pub trait FlushWal: Clone + PartialEq + Eq + core::hash::Hash + core::fmt::Debug {
     /// Makes everything below `upto` durable.
     #[must_use]
@@ -34,10 +35,10 @@ pub trait FlushWal: Clone + PartialEq + Eq + core::hash::Hash + core::fmt::Debug
 pub enum ReadMode {
     /// Read it, verify it, leave it unlocked.
     Normal,
-    /// The caller makes the page anew: nothing is read, and the content lock comes with it. What is in the pool already
-    /// is given as it is.
+    /// The caller makes the page anew: nothing is read, and the content lock comes with it. What is
+    /// in the pool already is given as it is.
     ZeroAndLock,
-    /// A page of zeros behind the end of the relation; the caller holds its extension lock.
+    /// A page of zeros after the end of the relation; the caller holds its extension lock.
     Extend,
 }
 
@@ -47,8 +48,9 @@ pub fn page<'a>(cx: &'a Cx<'_>, buffer: BufId) -> &'a [u8] {
     &cx.shmem.buffers.pool[usize::from(buffer)].page
 }
 
-/// Puts new bytes in and marks the buffer dirty (`MarkBufferDirty`), which comes before the WAL record: a checkpoint
-/// that begins behind the record must find the buffer dirty. The caller holds the content lock.
+/// Puts new bytes in and marks the buffer dirty (`MarkBufferDirty`), which comes before the WAL
+/// record: a checkpoint that begins after the record must find the buffer dirty. The caller holds
+/// the content lock.
 pub fn modify(cx: &mut Cx<'_>, buffer: BufId, bytes: Vec<u8>) {
     assert!(
         cx.holds(LockId::BufferContent(buffer)),
@@ -61,7 +63,7 @@ pub fn modify(cx: &mut Cx<'_>, buffer: BufId, bytes: Vec<u8>) {
     buffer.just_dirtied = true;
 }
 
-/// `PageSetLSN`, behind [`modify`]: from here on the change is complete, and checkers are told.
+/// `PageSetLSN`, after [`modify`]: from here on the change is complete, and checkers are told.
 pub fn set_lsn(cx: &mut Cx<'_>, buffer: BufId, lsn: Lsn) {
     assert!(
         cx.holds(LockId::BufferContent(buffer)),
@@ -80,8 +82,8 @@ pub fn unlock_release(cx: &mut Cx<'_>, buffer: BufId) {
 
 /// `ReadBuffer`: gives a pinned buffer that holds a page.
 ///
-/// On an error the caller's `release_everything` frees what is held; the buffer then stays in the pool without a valid
-/// content, and the next who wants the page reads it again.
+/// On an error the caller's `release_everything` frees what is held; the buffer then stays in the
+/// pool without a valid content, and the next who wants the page reads it again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReadBuffer<F> {
     tag: BufTag,
@@ -114,7 +116,8 @@ impl<F: FlushWal> ReadBuffer<F> {
     }
 
     /// # Errors
-    /// All buffers are pinned, the page cannot be read or is no page, or a victim cannot be written.
+    /// All buffers are pinned, the page cannot be read or is no page, or a victim cannot be
+    /// written.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<BufId, LogEvent>> {
         loop {
             match &mut self.phase {
@@ -126,7 +129,7 @@ impl<F: FlushWal> ReadBuffer<F> {
                         cx.release(LockId::BufferIo(id));
                         self.phase = Phase::Locking(id);
                     } else {
-                        // Whoever was reading it failed: now it is for us.
+                        // A process that was reading it failed: now it is for us.
                         self.phase = Phase::Fill(id);
                     }
                 }
@@ -240,7 +243,7 @@ impl<F: FlushWal> ReadBuffer<F> {
             }
             ReadMode::ZeroAndLock => {
                 let zeros = zeros();
-                // Before the page becomes valid, so that nobody sees the zeros.
+                // Before the page becomes valid, so that no process sees the zeros.
                 assert!(
                     cx.try_acquire(LockId::BufferContent(id)),
                     "nobody locks a page that is not valid"
@@ -260,7 +263,8 @@ fn end_read(cx: &mut Cx<'_>, id: BufId, bytes: Vec<u8>) {
     cx.release(LockId::BufferIo(id));
 }
 
-/// What the clock sweep found; a clean or dirty one is pinned, a dirty one has its content locked as well.
+/// What the clock sweep found; a clean or dirty one is pinned, a dirty one has its content locked
+/// as well.
 enum Victim {
     Clean(BufId),
     Dirty(BufId),
@@ -287,7 +291,8 @@ fn victim(cx: &mut Cx<'_>) -> Result<Victim, LogEvent> {
     Ok(Victim::Busy)
 }
 
-/// `FlushBuffer`: writes a page if it is dirty. The caller has it pinned and its content locked, shared at least.
+/// `FlushBuffer`: writes a page if it is dirty. The caller has it pinned and its content locked,
+/// shared at least.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct FlushBuffer<F> {
     buffer: BufId,

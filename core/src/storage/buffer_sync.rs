@@ -1,5 +1,5 @@
-//! Writing the whole pool and making it durable, for checkpoints. Mirrors CheckPointBuffers, BufferSync of bufmgr.c and
-//! ProcessSyncRequests of sync.c.
+//! Writing the whole pool and making it durable, for checkpoints. Mirrors CheckPointBuffers,
+//! BufferSync of bufmgr.c and ProcessSyncRequests of sync.c.
 
 use super::buffer::{FlushBuffer, FlushWal};
 use super::relation::OpenFile;
@@ -11,8 +11,8 @@ use crate::{ready, ready_ok};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-/// `CheckPointBuffers`, then `ProcessSyncRequests`: when it is done, every change of a page that was made before it
-/// began is durable.
+/// `CheckPointBuffers`, then `ProcessSyncRequests`: when it is done, every change of a page that
+/// was made before it began is durable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CheckPointBuffers<F> {
     write: BufferSync<F>,
@@ -38,7 +38,8 @@ impl<F: FlushWal> CheckPointBuffers<F> {
     }
 
     /// # Errors
-    /// A page could not be written, as an ERROR; or WAL or a file could not be made durable, as a PANIC.
+    /// A page could not be written, as an ERROR; or WAL or a file could not be made durable, as a
+    /// PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if !self.written {
             ready_ok!(self.write.poll(cx));
@@ -48,8 +49,8 @@ impl<F: FlushWal> CheckPointBuffers<F> {
     }
 }
 
-/// `BufferSync`: writes every page that is dirty when it begins. Others may write some of them meanwhile, or change
-/// them again.
+/// `BufferSync`: writes every page that is dirty when it begins. Others may write some of them
+/// meanwhile, or change them again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BufferSync<F> {
     todo: Option<VecDeque<(BufTag, BufId)>>,
@@ -90,7 +91,7 @@ impl<F: FlushWal> BufferSync<F> {
                         return Poll::Ready(Ok(()));
                     };
                     let buffer = &cx.shmem.buffers.pool[usize::from(id)];
-                    // One that was written by somebody else may hold another page by now.
+                    // One that was written by another process may hold another page by now.
                     if buffer.tag == Some(tag) && buffer.dirty {
                         cx.shmem.buffers.pin(id, cx.me);
                         self.phase = SyncPhase::Lock(id);
@@ -125,11 +126,11 @@ fn dirty_pages(cx: &Cx<'_>) -> VecDeque<(BufTag, BufId)> {
         .collect()
 }
 
-/// `ProcessSyncRequests`: fsyncs every file that was written before it began, and their directories. What is written
-/// while it runs is for the next one.
+/// `ProcessSyncRequests`: fsyncs every file that was written before it began, and their
+/// directories. What is written while it runs is for the next one.
 ///
-/// PostgreSQL leaves the directories out: the file systems that it runs on make the name of a new file durable with
-/// its content.
+/// PostgreSQL leaves the directories out: the file systems that it runs on make the name of a new
+/// file durable with its content.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ProcessSyncRequests {
     todo: Option<VecDeque<FilePath>>,
@@ -153,7 +154,8 @@ impl ProcessSyncRequests {
     }
 
     /// # Errors
-    /// A file could not be fsynced, as a PANIC (`data_sync_elevel`): what the kernel dropped must come from WAL.
+    /// A file could not be fsynced, as a PANIC (`data_sync_elevel`): what the kernel dropped must
+    /// come from WAL.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if self.todo.is_none() {
             let files = core::mem::take(&mut cx.shmem.sync_requests.files);

@@ -9,8 +9,8 @@ use bytes::Bytes;
 /// Where it is.
 pub const CONTROL_FILE: &str = "global/pg_control";
 
-/// `UpdateControlFile`: stamps the shared copy with the time, writes it in one piece and fsyncs it. The caller holds
-/// `ControlFileLock`, and treats a failure as PANIC, as PostgreSQL does.
+/// `UpdateControlFile`: stamps the shared copy with the time, writes it in one piece and fsyncs it.
+/// The caller holds `ControlFileLock`, and treats a failure as PANIC, as PostgreSQL does.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct UpdateControlFile {
     phase: Phase,

@@ -116,8 +116,8 @@ impl DurableRename {
             }
             (RenamePhase::NewSynced(fd), Ok(_)) => {
                 cx.close(*fd);
-                // Before 9.5.2 nothing made the new name itself durable: after a loss of power the file
-                // could be back under its old name, or gone.
+                // Before 9.5.2 nothing made the new name itself durable: after a loss of power the
+                // file could be back under its old name, or gone.
                 if cx.planted(Bug::RenameNotDurable) {
                     return Poll::Ready(Ok(()));
                 }
@@ -144,8 +144,8 @@ impl DurableRename {
     }
 }
 
-/// `durable_unlink`: after it no crash brings the file back. What fails is only logged: the file is tried again by the
-/// next who wants it gone.
+/// `durable_unlink`: after it no crash brings the file back. What fails is only logged: the file is
+/// tried again by the next who wants it gone.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DurableUnlink {
     path: FilePath,

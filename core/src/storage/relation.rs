@@ -1,7 +1,8 @@
 //! Files of pages: relations and commit status. Mirrors md.c and the descriptors of fd.c.
 //!
-//! Nothing here fsyncs. A file that was written is named to the next checkpoint, once the write is done and before its
-//! buffer stops being dirty. Descriptors stay open for the life of their process.
+//! Nothing here fsyncs. A file that was written is named to the next checkpoint, once the write is
+//! done and before its buffer stops being dirty. Descriptors stay open for the life of their
+//! process.
 
 use super::file::{opened, read, written};
 use crate::base::Fd;
@@ -241,7 +242,8 @@ impl RelationBlocks {
             }
             Err(e) => return Poll::Ready(Err(LogEvent::file("stat", path(self.rel), e))),
         };
-        // Somebody may have asked, and extended the file, while our question was under way: theirs is newer.
+        // Another process may have extended the file while our request was under way: its answer is
+        // newer.
         let blocks = known.unwrap_or_else(|| {
             // A page that was written in part, as by a disk that ran full, does not count.
             let whole = len / u64::from(cx.shmem.settings.geometry.data_page);
@@ -274,7 +276,8 @@ impl ReadPage {
     }
 
     /// # Errors
-    /// The operation that failed, as an ERROR. So is a read behind the end, except in recovery, where it gives zeros.
+    /// The operation that failed, as an ERROR. So is a read after the end, except in recovery,
+    /// where it gives zeros.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Vec<u8>, LogEvent>> {
         let bytes = ready_ok!(self.read.poll(cx));
         let (path, wanted) = (self.path.clone(), self.page);

@@ -1,6 +1,8 @@
-//! What a start after a crash does before it reads any WAL. Mirrors RemoveTempXlogFiles and SyncDataDirectory.
+//! What a start after a crash does before it reads any WAL. Mirrors RemoveTempXlogFiles and
+//! SyncDataDirectory.
 //!
-//! WAL that a crashed process had written but not fsynced is read by recovery as if it were durable; this makes it so.
+//! WAL that a crashed process had written but not fsynced is read by recovery as if it were
+//! durable; this makes it so.
 
 use super::file::opened;
 use crate::base::Fd;
@@ -55,9 +57,10 @@ impl RemoveTempXlogFiles {
     }
 }
 
-/// `SyncDataDirectory`: fsyncs every file and directory of the data directory, a directory behind its entries. What
-/// fails is only logged: if it was WAL or data that got lost, the crash before was a PANIC that makes recovery write
-/// it again, and a file that cannot be opened must not keep the server from starting.
+/// `SyncDataDirectory`: fsyncs every file and directory of the data directory, a directory after
+/// its entries. What fails is only logged: if it was WAL or data that got lost, the crash before
+/// was a PANIC that makes recovery write it again, and a file that cannot be opened must not keep
+/// the server from starting.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SyncDataDirectory {
     /// Directories on the way down, each with the entries that are left.
@@ -195,7 +198,8 @@ mod tests {
         syncs.map(String::as_str).collect()
     }
 
-    /// What a crashed process had written is durable before anybody reads it, and so are the names of files.
+    /// What a crashed process had written is durable before any process reads it, and so are the
+    /// names of files.
     #[test]
     fn everything_is_fsynced_directories_last() {
         let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);

@@ -7,7 +7,8 @@ use bytes::Bytes;
 /// Credit that a reading process keeps open: the kernel's receive buffer.
 pub const RECEIVE_WINDOW: u32 = 64 * 1024;
 
-/// Output that may wait for a peer which asks and does not read: more than the window and the longest message.
+/// Output that may wait for a peer which asks and does not read: more than the window and the
+/// longest message.
 const MOST_UNSENT: u32 = 4 * SEND_WINDOW;
 
 /// How a connection ended.

@@ -10,7 +10,8 @@ use crate::shmem::{Acquired, CondVarId, LockId, LockMode, PmSignal, Request, Shm
 use alloc::string::String;
 use bytes::Bytes;
 
-/// The view that a process has of its node during one step: shared memory, its kernel state, and the effects.
+/// The view that a process has of its node during one step: shared memory, its kernel state, and
+/// the effects.
 #[derive(Debug)]
 pub struct Cx<'a> {
     /// Both clocks, read once.
@@ -59,7 +60,8 @@ impl Cx<'_> {
         self.fx.push(self.me, Effect::Log(event));
     }
 
-    /// When to wake to be there at `deadline`: computed from wall time, slept on the monotonic clock.
+    /// When to wake to be there at `deadline`: computed from wall time, slept on the monotonic
+    /// clock.
     #[must_use]
     pub fn until(&self, deadline: TimestampTz) -> Mono {
         self.now
@@ -70,7 +72,8 @@ impl Cx<'_> {
 
 /// Disk.
 impl Cx<'_> {
-    /// Issues an operation; the step ends with what this returns, and the next begins with [`Cx::done`].
+    /// Issues an operation; the step ends with what this returns, and the next begins with
+    /// [`Cx::done`].
     ///
     /// # Panics
     /// If one is still under way.
@@ -101,7 +104,8 @@ impl Cx<'_> {
             .expect("a process that waits for an operation runs when it is done")
     }
 
-    /// Closes a descriptor without waiting: closing fsyncs nothing and cannot fail in a way that matters.
+    /// Closes a descriptor without waiting: closing fsyncs nothing and cannot fail in a way that
+    /// matters.
     pub fn close(&mut self, fd: Fd) {
         let id = self.kernel.op();
         self.fx.push(self.me, Effect::Disk(id, DiskOp::Close(fd)));
@@ -137,14 +141,16 @@ impl Cx<'_> {
         self.shmem.locks.release(self.me, id);
     }
 
-    /// `LWLockHeldByMe`; a lock that was given while we slept is ours only once [`Cx::acquire`] has returned.
+    /// `LWLockHeldByMe`; a lock that was given while we slept is ours only once [`Cx::acquire`] has
+    /// returned.
     #[must_use]
     pub fn holds(&self, id: LockId) -> bool {
         self.shmem.locks.awaited(self.me) != Some(id) && self.shmem.locks.holds(self.me, id)
     }
 
-    /// `CHECK_FOR_INTERRUPTS`: no lock is held or awaited, no page is pinned and no operation is under way, so that
-    /// whatever the process is in the middle of can be given up here (`InterruptHoldoffCount` is 0).
+    /// `CHECK_FOR_INTERRUPTS`: no lock is held or awaited, no page is pinned and no operation is
+    /// under way, so that whatever the process is in the middle of can be given up here
+    /// (`InterruptHoldoffCount` is 0).
     #[must_use]
     pub fn may_interrupt(&self) -> bool {
         let shmem = &self.shmem;
@@ -320,7 +326,8 @@ impl Cx<'_> {
         conn.map(|conn| conn.refusal().clone()).unwrap_or_default()
     }
 
-    /// Sends two pieces in order; either may be empty. On a connection that has ended it does nothing.
+    /// Sends two pieces in order; either may be empty. On a connection that has ended it does
+    /// nothing.
     pub fn send(&mut self, conn: ConnId, pieces: [Bytes; 2]) {
         let Some(state) = self.sys.conns.get_mut(&conn) else {
             return;

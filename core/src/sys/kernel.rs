@@ -27,8 +27,8 @@ pub struct Kernel {
     pub becomes: Option<Become>,
     /// What the configuration files hold, if they were changed since the start.
     pub config: Option<Settings>,
-    /// The host has locked the data directory against other servers of its machine. Otherwise the postmaster writes a
-    /// lock file: a simulated machine runs one server at a time.
+    /// The host has locked the data directory against other servers of its machine. Otherwise the
+    /// postmaster writes a lock file: a simulated machine runs one server at a time.
     pub locked: bool,
     /// Nothing runs but walsenders, which serve the WAL of a cluster that was shut down.
     pub walsenders_only: bool,
@@ -92,7 +92,8 @@ pub enum Fork {
     WalWriter,
     /// The walreceiver.
     WalReceiver,
-    /// A connection; refused with this error once its start-up packet has been read, if there is one.
+    /// A connection; refused with this error once its start-up packet has been read, if there is
+    /// one.
     Backend(ConnId, Option<LogEvent>),
 }
 
@@ -103,7 +104,7 @@ pub struct Become {
     pub role: Role,
     /// Its connection.
     pub conn: ConnId,
-    /// What has arrived behind the start-up packet.
+    /// What has arrived after the start-up packet.
     pub frames: FrameReader,
     /// What the start-up packet sets.
     pub settings: SessionSettings,

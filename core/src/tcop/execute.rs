@@ -1,4 +1,5 @@
-//! Running one statement inside a transaction. Mirrors what PortalRun and ProcessUtility reach for it.
+//! Running one statement inside a transaction. Mirrors what PortalRun and ProcessUtility reach for
+//! it.
 
 use super::session::own_xid;
 use super::slot::{self, SlotRoutine};

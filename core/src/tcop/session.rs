@@ -1,7 +1,8 @@
-//! The SQL side of a session: statements, and the transaction block around them. Mirrors exec_simple_query of postgres.c
-//! and the transaction block states of xact.c.
+//! The SQL side of a session: statements, and the transaction block around them. Mirrors
+//! exec_simple_query of postgres.c and the transaction block states of xact.c.
 //!
-//! Its owner reads the messages of the client, and sends what is in `out` and ReadyForQuery when a command is complete.
+//! Its owner reads the messages of the client, and sends what is in `out` and ReadyForQuery when a
+//! command is complete.
 
 use super::execute::{Execute, Outcome, result_column, show};
 use crate::access::xact::{AbortTransaction, CommitTransaction};
@@ -36,7 +37,8 @@ enum Phase {
         commit: CommitTransaction,
         tag: String,
     },
-    /// Aborts, then reports the command with this tag; after an error there is nothing more to report.
+    /// Aborts, then reports the command with this tag; after an error there is nothing more to
+    /// report.
     Abort {
         abort: AbortTransaction,
         tag: Option<String>,
@@ -57,8 +59,8 @@ pub struct Session {
     reported: SessionSettings,
     /// Output of the present command.
     pub out: Vec<u8>,
-    /// Transaction id and end of record of the last commit that was reported as done and durable. Commits under
-    /// `synchronous_commit = off` are left out: nothing was promised about them.
+    /// Transaction id and end of record of the last commit that was reported as done and durable.
+    /// Commits under `synchronous_commit = off` are left out: nothing was promised about them.
     pub last_commit: Option<(Xid, Lsn)>,
 }
 
@@ -130,7 +132,8 @@ impl Session {
         matches!(self.phase, Phase::Execute(_))
     }
 
-    /// `exec_simple_query`, up to where it would wait. If a command is under way then, [`Session::poll`] goes on with it.
+    /// `exec_simple_query`, up to where it would wait. If a command is under way then,
+    /// [`Session::poll`] goes on with it.
     ///
     /// # Errors
     /// The command fails; the transaction is to be aborted.
@@ -241,7 +244,8 @@ impl Session {
         }
     }
 
-    /// `AbortCurrentTransaction`, after an error or before the end of the process; [`Session::poll`] goes on with it.
+    /// `AbortCurrentTransaction`, after an error or before the end of the process;
+    /// [`Session::poll`] goes on with it.
     pub fn abort(&mut self, cx: &mut Cx<'_>) {
         cx.release_everything();
         if self.block == Block::Open {

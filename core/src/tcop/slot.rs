@@ -1,4 +1,5 @@
-//! Statements about slots and positions. Mirrors slotfuncs.c, and pg_current_wal_lsn and its sister of xlogfuncs.c.
+//! Statements about slots and positions. Mirrors slotfuncs.c, and pg_current_wal_lsn and its sister
+//! of xlogfuncs.c.
 
 use super::execute::one_row;
 use crate::base::Lsn;

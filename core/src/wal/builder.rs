@@ -1,4 +1,5 @@
-//! Writes WAL into memory, one record after the other: the first segment of a new cluster, and tests.
+//! Writes WAL into memory, one record after the other: the first segment of a new cluster, and
+//! tests.
 
 use super::position::{
     bytepos_to_start, lsn_to_bytepos, record_end, skip_header, switch_end, switch_returns,
@@ -32,7 +33,7 @@ pub struct Placed {
     pub start: Lsn,
     /// Its end, a page boundary if it ends with the page.
     pub end: Lsn,
-    /// Where WAL goes on: behind a switch the end of the segment.
+    /// Where WAL goes on: after a switch the end of the segment.
     pub next: Lsn,
 }
 
@@ -57,7 +58,7 @@ impl WalBuilder {
         skip_header(&self.geometry, self.end)
     }
 
-    /// Where the last record ended; behind a switch the end of its segment.
+    /// Where the last record ended; after a switch the end of its segment.
     #[must_use]
     pub const fn end(&self) -> Lsn {
         self.end
@@ -69,7 +70,7 @@ impl WalBuilder {
         self.prev
     }
 
-    /// Writes a record behind the last one.
+    /// Writes a record after the last one.
     pub fn append(&mut self, body: &RecordBody) -> Placed {
         let start = bytepos_to_start(&self.geometry, lsn_to_bytepos(&self.geometry, self.end));
         let mut record = body.assemble(self.geometry.data_page);
@@ -93,7 +94,8 @@ impl WalBuilder {
         Placed { start, end, next }
     }
 
-    /// Ends the segment early, unless it is just beginning (`RequestXLogSwitch`). What pg_switch_wal() returns.
+    /// Ends the segment early, unless it is just beginning (`RequestXLogSwitch`). What
+    /// pg_switch_wal() returns.
     pub fn switch(&mut self) -> Lsn {
         if self.geometry.segment_offset(self.end) == 0 {
             return self.end;
@@ -108,8 +110,9 @@ impl WalBuilder {
         switch_returns(&self.geometry, placed.start)
     }
 
-    /// Gives up the record that starts at `aborted` from page `missing` on, as crash recovery does: what lies on earlier
-    /// pages stays, the page begins anew with an OVERWRITE_CONTRECORD. `last` is the last complete record.
+    /// Gives up the record that starts at `aborted` from page `missing` on, as crash recovery does:
+    /// what lies on earlier pages stays, the page begins anew with an OVERWRITE_CONTRECORD. `last`
+    /// is the last complete record.
     ///
     /// # Panics
     /// If `missing` is not one of the pages written.
@@ -137,7 +140,7 @@ impl WalBuilder {
         ))
     }
 
-    /// From now on pages are initialised with other words.
+    /// From now on pages are initialized with other words.
     pub const fn set_ident(&mut self, ident: PageIdent) {
         self.ident = ident;
     }
@@ -163,7 +166,7 @@ impl WalBuilder {
             .collect()
     }
 
-    /// The page at `at`, initialised if it is new. Pages skipped by a switch stay zero.
+    /// The page at `at`, initialized if it is new. Pages skipped by a switch stay zero.
     fn page(&mut self, at: Lsn) -> &mut [u8] {
         let from = usize::try_from(at - self.base).expect("what is built fits into memory");
         let len = self.geometry.wal_page as usize;
@@ -199,7 +202,8 @@ mod tests {
         RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(3), vec![7; len])
     }
 
-    /// A record over several pages and a segment boundary: every page says how much is still to come.
+    /// A record over several pages and a segment boundary: every page says how much is still to
+    /// come.
     #[test]
     fn a_long_record_is_announced_on_each_page() {
         let mut wal = builder();

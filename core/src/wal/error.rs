@@ -1,6 +1,8 @@
-//! Why the WAL could not be read further, in PostgreSQL's words. Mirrors the messages of xlogreader.c and xlogrecovery.c.
+//! Why the WAL could not be read further, in PostgreSQL's words. Mirrors the messages of
+//! xlogreader.c and xlogrecovery.c.
 //!
-//! The end of WAL has no marker: it is wherever the next record is not valid, and all of these are ways to find that out.
+//! The end of WAL has no marker: it is wherever the next record is not valid, and all of these are
+//! ways to find that out.
 
 use super::names::segment_name;
 use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
@@ -73,7 +75,7 @@ pub enum WalError {
         latest: TimelineId,
         place: PagePlace,
     },
-    /// Said by whoever knows which timelines are expected, not by the reader.
+    /// Reported by the caller, which knows which timelines are expected, not by the reader.
     #[error("unexpected timeline ID {tli} in {place}")]
     UnexpectedTimeline { tli: TimelineId, place: PagePlace },
     #[error("{}", offset_text(*version, *record, *least, *offset))]

@@ -1,4 +1,5 @@
-//! Names of the files in pg_wal. Mirrors xlog_internal.h (XLogFileName, XLogFromFileName, TLHistoryFileName and the rest).
+//! Names of the files in pg_wal. Mirrors xlog_internal.h (XLogFileName, XLogFromFileName,
+//! TLHistoryFileName and the rest).
 
 use crate::base::{Geometry, Lsn, SegmentNo, TimelineId};
 use alloc::format;
@@ -34,7 +35,8 @@ pub fn segment_path(geometry: &Geometry, tli: TimelineId, segment: SegmentNo) ->
     named("pg_wal/", geometry, tli, segment)
 }
 
-/// Digit by digit: a run asks for tens of thousands of names, and the machinery of `format!` is some ten times slower.
+/// Digit by digit: a run asks for tens of thousands of names, and the machinery of `format!` is
+/// some ten times slower.
 fn named(dir: &str, geometry: &Geometry, tli: TimelineId, segment: SegmentNo) -> String {
     let per_id = segments_per_id(geometry);
     let mut name = String::with_capacity(dir.len() + DIGITS);

@@ -1,9 +1,10 @@
-//! Positions in the WAL with and without page headers. Mirrors xlog.c (XLogBytePosToRecPtr, XLogBytePosToEndRecPtr,
-//! XLogRecPtrToBytePos) and the end of a record in xlogreader.c.
+//! Positions in the WAL with and without page headers. Mirrors xlog.c (XLogBytePosToRecPtr,
+//! XLogBytePosToEndRecPtr, XLogRecPtrToBytePos) and the end of a record in xlogreader.c.
 //!
-//! A *byte position* counts only the bytes that records can use; reservations are made in it. One byte position at a
-//! page boundary stands for two LSNs: the boundary, where a record ends, and the place behind the header, where the next
-//! one starts. Positions may come from files: beyond the last one there is no other.
+//! A *byte position* counts only the bytes that records can use; reservations are made in it. One
+//! byte position at a page boundary stands for two LSNs: the boundary, where a record ends, and the
+//! place after the header, where the next one starts. Positions may come from files: beyond the
+//! last one there is no other.
 
 use crate::base::{Geometry, Lsn};
 
@@ -24,14 +25,16 @@ pub const fn usable_in_segment(geometry: &Geometry) -> u64 {
     pages * in_page(geometry) - (LONG_HEADER - SHORT_HEADER)
 }
 
-/// Where a record that starts there starts: at a page boundary behind the header (`XLogBytePosToRecPtr`).
+/// Where a record that starts there starts: at a page boundary after the header
+/// (`XLogBytePosToRecPtr`).
 #[must_use]
 pub const fn bytepos_to_start(geometry: &Geometry, bytepos: u64) -> Lsn {
     let end = bytepos_to_end(geometry, bytepos);
     skip_header(geometry, end)
 }
 
-/// Where a record that ends there ends: at a page boundary the boundary itself (`XLogBytePosToEndRecPtr`).
+/// Where a record that ends there ends: at a page boundary the boundary itself
+/// (`XLogBytePosToEndRecPtr`).
 #[must_use]
 pub const fn bytepos_to_end(geometry: &Geometry, bytepos: u64) -> Lsn {
     let usable = usable_in_segment(geometry);
@@ -56,7 +59,8 @@ pub const fn bytepos_to_end(geometry: &Geometry, bytepos: u64) -> Lsn {
     Lsn((segments.saturating_mul(geometry.segment as u64)).saturating_add(offset))
 }
 
-/// The byte position of a start or an end (`XLogRecPtrToBytePos`). Inside a header: of the place behind it.
+/// The byte position of a start or an end (`XLogRecPtrToBytePos`). Inside a header: of the place
+/// after it.
 #[must_use]
 pub const fn lsn_to_bytepos(geometry: &Geometry, lsn: Lsn) -> u64 {
     let segments = lsn.0 / geometry.segment as u64;
@@ -71,7 +75,7 @@ pub const fn lsn_to_bytepos(geometry: &Geometry, lsn: Lsn) -> u64 {
     segments * usable_in_segment(geometry) + before + offset.saturating_sub(header)
 }
 
-/// A page boundary turned into the place behind the header; other positions as they are.
+/// A page boundary turned into the place after the header; other positions as they are.
 #[must_use]
 pub const fn skip_header(geometry: &Geometry, lsn: Lsn) -> Lsn {
     if geometry.page_offset(lsn) == 0 {
@@ -89,15 +93,15 @@ pub const fn record_end(geometry: &Geometry, start: Lsn, len: u32) -> Lsn {
     bytepos_to_end(geometry, bytepos)
 }
 
-/// Where WAL goes on behind a switch record whose own bytes end at `end`: the end of that segment.
+/// Where WAL goes on after a switch record whose own bytes end at `end`: the end of that segment.
 #[must_use]
 pub const fn switch_end(geometry: &Geometry, end: Lsn) -> Lsn {
     let segment = geometry.segment as u64;
     Lsn(end.0.div_ceil(segment).saturating_mul(segment))
 }
 
-/// What pg_switch_wal() returns for a switch record at `start` (the end of XLogInsertRecord): its end, but behind the
-/// next page's header as soon as it touches the end of its page.
+/// What pg_switch_wal() returns for a switch record at `start` (the end of XLogInsertRecord): its
+/// end, but after the next page's header as soon as it touches the end of its page.
 #[must_use]
 pub const fn switch_returns(geometry: &Geometry, start: Lsn) -> Lsn {
     let end = Lsn(start.0.saturating_add(24));
@@ -143,7 +147,8 @@ mod tests {
         }
     }
 
-    /// Switches of real servers: the position returned, and the segment end behind which the next record started.
+    /// Switches of real servers: the position returned, and the segment end after which the next
+    /// record started.
     #[test]
     fn switches_of_real_servers() {
         for (geometry, start, returned, next) in [
@@ -159,7 +164,8 @@ mod tests {
         }
     }
 
-    /// Positions that no server has written yet, from a name or a control file: there is none beyond the last.
+    /// Positions that no server has written yet, from a name or a control file: there is none
+    /// beyond the last.
     #[test]
     fn the_end_of_all_positions() {
         let last = Lsn::MAX;

@@ -1,5 +1,6 @@
-//! How records lie on pages: page headers and the fragments of a record. Mirrors xlog.c (AdvanceXLInsertBuffer,
-//! CopyXLogRecordToWAL). Who reserves, locks and flushes is not decided here.
+//! How records lie on pages: page headers and the fragments of a record. Mirrors xlog.c
+//! (AdvanceXLInsertBuffer, CopyXLogRecordToWAL). Reserving, locking and flushing are not decided
+//! here.
 
 use crate::base::{Geometry, Lsn, PgVersion, TimelineId};
 use crate::wire::layout::Pad;
@@ -57,7 +58,8 @@ pub fn init_page(out: &mut [u8], geometry: &Geometry, at: Lsn, ident: &PageIdent
     out[..header.len()].copy_from_slice(&header);
 }
 
-/// Notes in a page's header that it starts inside a record of which so many bytes are still to come.
+/// Notes in a page's header that it starts inside a record of which so many bytes are still to
+/// come.
 ///
 /// # Panics
 /// If the slice is shorter than a header.

@@ -1,4 +1,5 @@
-//! Messages of a server. Mirrors what libpq reads in fe-protocol3.c and the server's pq_sendXXX calls.
+//! Messages of a server. Mirrors what libpq reads in fe-protocol3.c and the server's pq_sendXXX
+//! calls.
 
 use super::frame::{Frame, FrameError, LARGE_LIMIT};
 use super::pqformat::{BodyReader, MessageError, put_message, put_str};
@@ -240,7 +241,7 @@ pub enum BackendMessage {
     ErrorResponse(ErrorFields),
     /// `N`: by the way.
     NoticeResponse(ErrorFields),
-    /// `A`: somebody has sent a NOTIFY.
+    /// `A`: someone has sent a NOTIFY.
     NotificationResponse {
         /// Who.
         pid: u32,
@@ -251,8 +252,8 @@ pub enum BackendMessage {
     },
 }
 
-/// The largest length word of each type. libpq calls a long message of the other types a loss of synchronisation
-/// (`VALID_LONG_MESSAGE_TYPE`).
+/// The largest length word of each type. libpq calls a long message of the other types a loss of
+/// synchronisation (`VALID_LONG_MESSAGE_TYPE`).
 ///
 /// # Errors
 /// A type that no server of ours sends.

@@ -1,6 +1,7 @@
 //! The commands of a walsender. Mirrors repl_scanner.l and repl_gram.y.
 //!
-//! Keywords are upper case only: `identify_system` is an identifier, and so a command that starts with it is SQL.
+//! Keywords are upper case only: `identify_system` is an identifier, and so a command that starts
+//! with it is SQL.
 
 mod history;
 mod identity;
@@ -63,7 +64,7 @@ pub enum Command {
     DropSlot {
         /// Its name.
         name: String,
-        /// Wait until nobody has it.
+        /// Wait until no process has it.
         wait: bool,
     },
     /// `READ_REPLICATION_SLOT name`
@@ -237,7 +238,7 @@ fn parse(scanner: &mut Scanner<'_>) -> Result<Option<Command>, CommandError> {
     if scanner.next()? != Token::End {
         return Err(CommandError::Syntax);
     }
-    // Options are looked at when the command is carried out, and so behind the whole text.
+    // Options are looked at when the command is carried out, and so after the whole text.
     if let Some(slot) = slot {
         command = slot.command(scanner.server)?;
     }
@@ -304,7 +305,8 @@ fn timeline(scanner: &mut Scanner<'_>) -> Result<TimelineId, CommandError> {
     }
 }
 
-/// The first words that make a text a replication command (`replication_scanner_is_replication_command`).
+/// The first words that make a text a replication command
+/// (`replication_scanner_is_replication_command`).
 fn begins_command(word: &str, server: PgVersion) -> bool {
     match word {
         "IDENTIFY_SYSTEM"

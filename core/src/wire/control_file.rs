@@ -6,13 +6,14 @@ use crate::base::{Geometry, Lsn, PgVersion, TimelineId, WalLevel, Xid};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Size of the file (`PG_CONTROL_FILE_SIZE`); behind the payload it is zero.
+/// Size of the file (`PG_CONTROL_FILE_SIZE`); after the payload it is zero.
 pub const FILE_LEN: usize = 8192;
 
 /// `FLOATFORMAT_VALUE`, 1234567.0
 const FLOAT_FORMAT: u64 = 0x4132_D687_0000_0000;
 
-/// `TOAST_MAX_CHUNK_SIZE`: a quarter of a page with four line pointers, rounded down, less tuple and chunk headers.
+/// `TOAST_MAX_CHUNK_SIZE`: a quarter of a page with four line pointers, rounded down, less tuple
+/// and chunk headers.
 const fn toast_max_chunk_size(blcksz: u32) -> u32 {
     (((blcksz - 40) / 4) & !7) - 36
 }
@@ -310,7 +311,8 @@ fn check_crc(bytes: &[u8], at: usize) -> Result<(), ControlFileError> {
 }
 
 impl ControlFile {
-    /// Reads the file and checks it in PostgreSQL's order: version, checksum, constants of the build, sizes.
+    /// Reads the file and checks it in PostgreSQL's order: version, checksum, constants of the
+    /// build, sizes.
     ///
     /// # Errors
     /// The first check that fails.

@@ -13,7 +13,8 @@ const LAYOUT_VERSION: u16 = 4;
 /// `LP_NORMAL`
 const LP_NORMAL: u32 = 1;
 
-/// A data page that is looked at. It may hold anything: only [`DataPage::is_plausible`] makes the rest meaningful.
+/// A data page that is looked at. It may hold anything: only [`DataPage::is_plausible`] makes the
+/// rest meaningful.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DataPage<'a> {
     bytes: &'a [u8],
@@ -77,7 +78,8 @@ impl<'a> DataPage<'a> {
             .saturating_sub(ITEM_ID_LEN)
     }
 
-    /// The hole that images and comparisons leave out: `[pd_lower, pd_upper)`, empty where it makes no sense.
+    /// The hole that images and comparisons leave out: `[pd_lower, pd_upper)`, empty where it makes
+    /// no sense.
     #[must_use]
     pub fn hole(&self) -> Range<usize> {
         let (lower, upper) = (self.lower(), self.upper());
@@ -124,7 +126,8 @@ pub fn empty_page(page_size: u32) -> Vec<u8> {
     page
 }
 
-/// `PageAddItem`: adds a tuple at the end. Returns its line pointer number, from 1, or `None` if there is no room.
+/// `PageAddItem`: adds a tuple at the end. Returns its line pointer number, from 1, or `None` if
+/// there is no room.
 pub fn add_item(page: &mut [u8], tuple: &[u8]) -> Option<u16> {
     let view = DataPage::new(page);
     let (lower, upper) = (view.lower(), view.upper());

@@ -1,7 +1,8 @@
-//! Cuts a byte stream into messages. Mirrors pq_getbyte, pq_getmessage and pq_startmsgread of pqcomm.c.
+//! Cuts a byte stream into messages. Mirrors pq_getbyte, pq_getmessage and pq_startmsgread of
+//! pqcomm.c.
 //!
-//! Both sides use it. Nothing is copied while a message lies within one piece of what arrived, and nothing is
-//! allocated for a length that a peer merely claims.
+//! Both sides use it. Nothing is copied while a message lies within one piece of what arrived, and
+//! nothing is allocated for a length that a peer merely claims.
 
 use alloc::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
@@ -45,7 +46,8 @@ pub enum FrameError {
     /// The client does not know the type.
     #[error("lost synchronization with server: got message type \"{}\"", char::from(*.0))]
     BackendType(u8),
-    /// The start-up packet is shorter than its code or too long. Logged, and the connection is closed.
+    /// The start-up packet is shorter than its code or too long. Logged, and the connection is
+    /// closed.
     #[error("invalid length of startup packet")]
     StartupLength(u32),
 }
@@ -67,8 +69,8 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// Appends what arrived. Small pieces of a message that is not complete are joined, so that none of them costs more
-    /// than it brings.
+    /// Appends what arrived. Small pieces of a message that is not complete are joined, so that
+    /// none of them costs more than it brings.
     pub fn push(&mut self, chunk: Bytes) {
         if chunk.is_empty() {
             return;
@@ -90,8 +92,9 @@ impl FrameReader {
         self.buffered
     }
 
-    /// Cuts off the next message if all of it is there. `limit` tells, by type, the largest length word; it is asked as
-    /// soon as the type is there, so that an unknown type fails before its body arrives.
+    /// Cuts off the next message if all of it is there. `limit` tells, by type, the largest length
+    /// word; it is asked as soon as the type is there, so that an unknown type fails before its
+    /// body arrives.
     ///
     /// # Errors
     /// What `limit` says of the type, and a length outside of 4 to the limit.

@@ -1,4 +1,5 @@
-//! Messages of a client after start-up. Mirrors SocketBackend of postgres.c and ProcessRepliesIfAny of walsender.c.
+//! Messages of a client after start-up. Mirrors SocketBackend of postgres.c and ProcessRepliesIfAny
+//! of walsender.c.
 
 use super::frame::{Frame, FrameError, LARGE_LIMIT, SMALL_LIMIT};
 use super::pqformat::{BodyReader, MessageError, put_message, put_str};

@@ -1,4 +1,5 @@
-//! Generic WAL: a page's change as a list of byte ranges. Mirrors generic_xlog.c (computeDelta, applyPageRedo).
+//! Generic WAL: a page's change as a list of byte ranges. Mirrors generic_xlog.c (computeDelta,
+//! applyPageRedo).
 
 use super::data_page::DataPage;
 use super::layout::{Cursor, Short};
@@ -7,7 +8,8 @@ use core::ops::Range;
 
 /// How many pages one record can change (`MAX_GENERIC_XLOG_PAGES`).
 pub const MAX_PAGES: u8 = 4;
-/// Two ranges become one if no more equal bytes than this lie between, which is what a range's header takes.
+/// Two ranges become one if no more equal bytes than this lie between, which is what a range's
+/// header takes.
 const MERGE: usize = 4;
 
 /// A delta that cannot be applied to a page. PostgreSQL checks none of this.
@@ -16,7 +18,7 @@ pub enum DeltaError {
     /// It ends inside a range.
     #[error("page delta is cut off: {0}")]
     Short(#[from] Short),
-    /// A range ends behind the page.
+    /// A range ends after the page.
     #[error("page delta of {length} bytes at {offset} exceeds the page")]
     Outside {
         /// Where the range starts.
@@ -34,7 +36,8 @@ pub enum DeltaError {
     },
 }
 
-/// What turns `old` into `new`, their holes aside; empty if nothing. The same bytes as PostgreSQL's.
+/// What turns `old` into `new`, their holes aside; empty if nothing. The same bytes as
+/// PostgreSQL's.
 ///
 /// # Panics
 /// If the pages differ in size, or the header of `new` makes no sense.
@@ -93,7 +96,8 @@ fn pointers(page: &[u8]) -> (usize, usize) {
     (view.lower(), view.upper())
 }
 
-/// Appends the ranges of one region. Bytes outside the old page's own valid range count as different.
+/// Appends the ranges of one region. Bytes outside the old page's own valid range count as
+/// different.
 fn compute_region(
     delta: &mut Vec<u8>,
     old: &[u8],
@@ -194,7 +198,8 @@ mod tests {
         }
     }
 
-    /// What the old page's own header leaves out counts as different, whatever stands there, and merges as well.
+    /// What the old page's own header leaves out counts as different, whatever stands there, and
+    /// merges as well.
     #[test]
     fn bytes_outside_the_old_ranges_are_written() {
         let old = page(100, 300, 5);

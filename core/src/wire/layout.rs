@@ -1,7 +1,8 @@
 //! Fixed layouts: one definition gives the struct, its length, its decoder and its encoder.
 //!
-//! PostgreSQL writes C structs to disk as they lie in memory (little-endian, with padding) and messages in network order
-//! (big-endian, packed). [`layout!`] states every byte, padding included, so both are the same kind of definition.
+//! PostgreSQL writes C structs to disk as they lie in memory (little-endian, with padding) and
+//! messages in network order (big-endian, packed). [`layout!`] states every byte, padding included,
+//! so both are the same kind of definition.
 
 use crate::base::{Lsn, SegmentNo, TimelineId, TimestampTz, Xid};
 use alloc::vec::Vec;
@@ -213,10 +214,12 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Defines a struct of fixed layout: `layout! { /// doc ↵ pub struct Name: Disk { /// doc ↵ pub a: u32, pub pad: Pad<4>, } }`.
+/// Defines a struct of fixed layout: `layout! { /// doc ↵ pub struct Name: Disk { /// doc ↵ pub a:
+/// u32, pub pad: Pad<4>, } }`.
 ///
-/// The order is `Disk` or `Network`. The struct gets `LEN`, `decode` (from the front of a slice), `encode` (appends) and
-/// [`Field`], so that it can stand in another layout; there too it keeps its own order.
+/// The order is `Disk` or `Network`. The struct gets `LEN`, `decode` (from the front of a slice),
+/// `encode` (appends) and [`Field`], so that it can stand in another layout; there too it keeps its
+/// own order.
 macro_rules! layout {
     (
         $(#[$meta:meta])*
@@ -316,7 +319,8 @@ mod tests {
         raw: *b"abc",
     };
 
-    /// The bytes of a struct are those of its fields, each in the order of the struct that names it.
+    /// The bytes of a struct are those of its fields, each in the order of the struct that names
+    /// it.
     #[test]
     fn bytes_are_as_stated() {
         let mut bytes = Vec::new();

@@ -1,4 +1,5 @@
-//! Messages to logical decoding; physical replay does nothing with them. Mirrors message.h (xl_logical_message).
+//! Messages to logical decoding; physical replay does nothing with them. Mirrors message.h
+//! (xl_logical_message).
 
 use super::layout::Short;
 use super::layout::{Cursor, Pad, layout};
@@ -25,7 +26,7 @@ pub struct LogicalMessage {
     pub db: u32,
     /// Does it belong to its transaction?
     pub transactional: bool,
-    /// Whom it is for, with the NUL behind it.
+    /// Whom it is for, with the NUL after it.
     pub prefix: Bytes,
     /// The payload.
     pub message: Bytes,
@@ -101,7 +102,8 @@ impl LogicalMessage {
 mod tests {
     use super::*;
 
-    /// A real server's message with prefix `p` and 5 bytes makes a record of 57 bytes, 26 of them headers.
+    /// A real server's message with prefix `p` and 5 bytes makes a record of 57 bytes, 26 of them
+    /// headers.
     #[test]
     fn round_trips_and_truncations() {
         let message = LogicalMessage {

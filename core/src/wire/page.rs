@@ -9,8 +9,8 @@ pub const FIRST_IS_CONTRECORD: u16 = 0x0001;
 pub const LONG_HEADER: u16 = 0x0002;
 /// No base backup was running when the page was made (`XLP_BKP_REMOVABLE`); readers ignore it.
 pub const BKP_REMOVABLE: u16 = 0x0004;
-/// The page replaces the continuation of a record that was never completed (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`),
-/// before 19.
+/// The page replaces the continuation of a record that was never completed
+/// (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`), before 19.
 pub const FIRST_IS_OVERWRITE_CONTRECORD: u16 = 0x0008;
 /// Every bit that may be set (`XLP_ALL_FLAGS`). 19 is the first without [`BKP_REMOVABLE`].
 #[must_use]
@@ -21,7 +21,8 @@ pub const fn all_flags(version: PgVersion) -> u16 {
     }
 }
 
-/// The bit of [`FIRST_IS_OVERWRITE_CONTRECORD`], which since 19 is that of the older [`BKP_REMOVABLE`].
+/// The bit of [`FIRST_IS_OVERWRITE_CONTRECORD`], which since 19 is that of the older
+/// [`BKP_REMOVABLE`].
 #[must_use]
 pub const fn overwrite_contrecord(version: PgVersion) -> u16 {
     match version {
@@ -58,11 +59,13 @@ layout! {
         pub magic: u16,
         /// Flag bits.
         pub info: u16,
-        /// The timeline being written when the page was initialised; a page with a switchpoint keeps the old one.
+        /// The timeline being written when the page was initialized; a page with a switchpoint
+        /// keeps the old one.
         pub tli: TimelineId,
         /// Where the page belongs.
         pub pageaddr: Lsn,
-        /// Bytes of the continued record still to come, those on this page included; 0 without a continuation.
+        /// Bytes of the continued record still to come, those on this page included; 0 without a
+        /// continuation.
         pub rem_len: u32,
         /// Fills up to a multiple of 8.
         pub pad: Pad<4>,

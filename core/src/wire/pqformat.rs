@@ -1,6 +1,8 @@
-//! Reading and writing message bodies. Mirrors pqformat.c (pq_getmsgint, pq_getmsgstring, pq_getmsgend, pq_beginmessage).
+//! Reading and writing message bodies. Mirrors pqformat.c (pq_getmsgint, pq_getmsgstring,
+//! pq_getmsgend, pq_beginmessage).
 //!
-//! Every integer is big-endian. A body comes from a peer, so each read is checked and words its failure as the server does.
+//! Every integer is big-endian. A body comes from a peer, so each read is checked and words its
+//! failure as the server does.
 
 use super::layout::Short;
 use alloc::string::String;

@@ -1,8 +1,9 @@
-//! What goes through CopyData while WAL streams. Mirrors XLogSendPhysical, WalSndKeepalive, ProcessStandbyReplyMessage and
-//! ProcessStandbyHSFeedbackMessage of walsender.c, and XLogWalRcvProcessMsg of walreceiver.c.
+//! What goes through CopyData while WAL streams. Mirrors XLogSendPhysical, WalSndKeepalive,
+//! ProcessStandbyReplyMessage and ProcessStandbyHSFeedbackMessage of walsender.c, and
+//! XLogWalRcvProcessMsg of walreceiver.c.
 //!
-//! The two ends judge differently: the sender ignores bytes behind a report, the receiver wants exact sizes. A position
-//! is always that of the last byte + 1.
+//! The two ends judge differently: the sender ignores bytes after a report, the receiver wants
+//! exact sizes. A position is always that of the last byte + 1.
 
 use super::layout::layout;
 use super::pqformat::{MessageError, put_message};
@@ -107,7 +108,7 @@ pub enum WalMessageError {
     /// Unknown.
     #[error("invalid replication message type {0}")]
     Type(u8),
-    /// No type byte. libpq drops an empty CopyData before anybody sees it.
+    /// No type byte. libpq drops an empty CopyData before it is delivered.
     #[error("empty replication message")]
     Empty,
 }
@@ -160,8 +161,8 @@ impl WalMessage {
     }
 }
 
-/// Everything of a CopyData message with XLogData that stands before its `data_len` bytes of WAL, so that these need
-/// not be copied.
+/// Everything of a CopyData message with XLogData that stands before its `data_len` bytes of WAL,
+/// so that these need not be copied.
 #[must_use]
 pub fn xlog_data_frame_header(header: &XLogDataHeader, data_len: usize) -> Bytes {
     let payload = 1 + XLogDataHeader::LEN + data_len;
@@ -174,7 +175,7 @@ pub fn xlog_data_frame_header(header: &XLogDataHeader, data_len: usize) -> Bytes
 }
 
 impl StandbyMessage {
-    /// Reads a payload. Bytes behind a report are ignored.
+    /// Reads a payload. Bytes after a report are ignored.
     ///
     /// # Errors
     /// An unknown type, and missing bytes.

@@ -1,5 +1,5 @@
-//! `pg_replslot/NAME/state`. Mirrors ReplicationSlotOnDisk and ReplicationSlotPersistentData of slot.h, and the checks
-//! of RestoreSlotFromDisk.
+//! `pg_replslot/NAME/state`. Mirrors ReplicationSlotOnDisk and ReplicationSlotPersistentData of
+//! slot.h, and the checks of RestoreSlotFromDisk.
 
 use super::layout::{Pad, layout};
 use crate::base::slot_name::NAME_DATA_LEN;
@@ -33,8 +33,9 @@ const fn file_version(version: PgVersion) -> u32 {
 }
 
 layout! {
-    /// The whole file. Behind `restart_lsn` 15 has an LSN (`invalidated_at`), 16 and later a 32-bit number
-    /// (`invalidated`) and four bytes of padding; `synced` and `failover` are padding before 17.
+    /// The whole file. After `restart_lsn` 15 has an LSN (`invalidated_at`), 16 and later a 32-bit
+    /// number (`invalidated`) and four bytes of padding; `synced` and `failover` are padding before
+    /// 17.
     struct OnDisk: Disk {
         magic: u32,
         checksum: u32,

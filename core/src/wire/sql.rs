@@ -1,6 +1,8 @@
-//! The closed grammar of client sessions: a handful of statements in PostgreSQL's spelling, and rows as `PUT` and `GET`.
+//! The closed grammar of client sessions: a handful of statements in PostgreSQL's spelling, and
+//! rows as `PUT` and `GET`.
 //!
-//! Words and complaints follow scan.l and gram.y as far as the statements go; anything else is a syntax error.
+//! Words and complaints follow scan.l and gram.y as far as the statements go; anything else is a
+//! syntax error.
 
 mod hex;
 mod keywords;
@@ -45,7 +47,8 @@ pub enum Statement {
     Checkpoint,
     /// `SELECT pg_switch_wal()`
     SwitchWal,
-    /// `SELECT pg_logical_emit_message(transactional, 'prefix', 'hex')`: a record of any size that changes nothing.
+    /// `SELECT pg_logical_emit_message(transactional, 'prefix', 'hex')`: a record of any size that
+    /// changes nothing.
     EmitMessage {
         /// Does it belong to the transaction?
         transactional: bool,

@@ -1,6 +1,8 @@
-//! The first packet of a connection. Mirrors ProcessStartupPacket of postmaster.c (backend_startup.c since 17).
+//! The first packet of a connection. Mirrors ProcessStartupPacket of postmaster.c
+//! (backend_startup.c since 17).
 //!
-//! A packet is cut by [`FrameReader::next_startup`](super::frame::FrameReader::next_startup); it has no type byte.
+//! A packet is cut by [`FrameReader::next_startup`](super::frame::FrameReader::next_startup); it
+//! has no type byte.
 
 mod options;
 mod reported;
@@ -76,7 +78,7 @@ pub enum StartupPacket {
     SslRequest,
     /// GSS encryption, please. Answered by one byte without a frame, `G` or `N`.
     GssEncRequest,
-    /// Somebody else's query shall be cancelled. Never answered.
+    /// A request to cancel the query of another session. Never answered.
     CancelRequest {
         /// From BackendKeyData.
         pid: u32,
@@ -111,7 +113,7 @@ pub enum StartupError {
     /// Names and values do not end with the packet.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     Layout,
-    /// Bytes behind a request for encryption that was not answered yet.
+    /// Bytes after a request for encryption that was not answered yet.
     #[error("received unencrypted data after {0} request")]
     Unencrypted(&'static str),
     /// No `user`.
@@ -164,8 +166,8 @@ impl StartupError {
         }
     }
 
-    /// The answer to a client that speaks a protocol before 3.0, if this is one: `E` and a text, without a length
-    /// (`send_message_to_frontend`). A version of 0 counts as none.
+    /// The answer to a client that speaks a protocol before 3.0, if this is one: `E` and a text,
+    /// without a length (`send_message_to_frontend`). A version of 0 counts as none.
     #[must_use]
     pub fn old_form(&self) -> Option<Bytes> {
         let Self::Unsupported { asked, .. } = self else {
@@ -244,8 +246,8 @@ fn cancel_request(rest: &[u8], server: PgVersion) -> Result<StartupPacket, Start
     })
 }
 
-/// Pairs of strings, and an empty name behind them as the last byte. As in C, a packet reads as if a NUL stood behind it,
-/// so that a single byte there is as good as a terminator.
+/// Pairs of strings, and an empty name after them as the last byte. As in C, a packet reads as if a
+/// NUL stood after it, so that a single byte there is as good as a terminator.
 fn params(rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
     let mut params = Vec::new();
     let mut at = 0;
@@ -265,8 +267,8 @@ fn params(rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
     }
 }
 
-/// The string at an offset, and where the next one begins. Bytes that are not UTF-8 are replaced; PostgreSQL keeps them
-/// until it knows the database's encoding.
+/// The string at an offset, and where the next one begins. Bytes that are not UTF-8 are replaced;
+/// PostgreSQL keeps them until it knows the database's encoding.
 fn split_str(bytes: &[u8], at: usize) -> (String, usize) {
     let len = bytes[at..].iter().position(|&b| b == 0);
     let end = len.map_or(bytes.len(), |len| at + len);

@@ -1,5 +1,5 @@
-//! Main data of the Transaction records that are no end of a transaction. Mirrors xact.h and xactdesc.c
-//! (ParsePrepareRecord, xl_xact_assignment, xl_xact_invals).
+//! Main data of the Transaction records that are no end of a transaction. Mirrors xact.h and
+//! xactdesc.c (ParsePrepareRecord, xl_xact_assignment, xl_xact_invals).
 
 use super::layout::{Cursor, Field, Pad, Short, layout};
 use super::payload::{PayloadError, count, counted, items};
@@ -41,7 +41,7 @@ pub struct XactPrepare {
     pub db: u32,
     /// When.
     pub time: TimestampTz,
-    /// Its name, with the NUL behind it.
+    /// Its name, with the NUL after it.
     pub gid: Bytes,
     /// Its subtransactions.
     pub subxacts: Vec<Xid>,

@@ -1,4 +1,5 @@
-//! Main data of commits and aborts. Mirrors xact.h and xactdesc.c (ParseCommitRecord, ParseAbortRecord).
+//! Main data of commits and aborts. Mirrors xact.h and xactdesc.c (ParseCommitRecord,
+//! ParseAbortRecord).
 
 use super::layout::{Cursor, Field, Order, Pad, layout};
 use super::payload::{PayloadError, count, counted, items, put_counted};
@@ -122,7 +123,8 @@ pub struct XactEnd {
     pub op: XactOp,
     /// When.
     pub time: TimestampTz,
-    /// Of the [`xinfo`] bits those that stand for nothing further; the others follow from the fields below.
+    /// Of the [`xinfo`] bits those that stand for nothing further; the others follow from the
+    /// fields below.
     pub flags: u32,
     /// Database and tablespace.
     pub db: Option<DbInfo>,
@@ -428,7 +430,8 @@ mod tests {
         assert_eq!(end.info(), 0xB1);
     }
 
-    /// A count is not believed: neither a negative one nor one that would need more memory than there are bytes.
+    /// A count is not believed: neither a negative one nor one that would need more memory than
+    /// there are bytes.
     #[test]
     fn counts_are_bounded() {
         for count in [-1i32, i32::MAX] {

@@ -7,7 +7,8 @@ use super::record::{RMGR_INFO_MASK, RmgrId};
 use crate::base::{Lsn, PgVersion, TimelineId, TimestampTz, WalLevel, Xid};
 use alloc::vec::Vec;
 
-/// A transaction id that does not wrap (`FullTransactionId`): the epoch in the high half, the [`Xid`] in the low one.
+/// A transaction id that does not wrap (`FullTransactionId`): the epoch in the high half, the
+/// [`Xid`] in the low one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct FullXid(pub u64);
 
@@ -162,7 +163,8 @@ layout! {
 }
 
 layout! {
-    /// The end of a recovery by promotion (`xl_end_of_recovery`), as 15 has it; 18 adds [`WalLevelField`].
+    /// The end of a recovery by promotion (`xl_end_of_recovery`), as 15 has it; 18 adds
+    /// [`WalLevelField`].
     pub struct EndOfRecovery: Disk {
         /// When.
         pub time: TimestampTz,

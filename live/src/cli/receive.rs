@@ -15,12 +15,13 @@ const PROGRAM: &str = "walsim-live";
 /// How often the progress is drawn anew.
 const DRAW: Duration = Duration::from_millis(200);
 
-/// Like pg_receivewal. Names of finished segments go to stdout, each when the segment is durable under that name.
+/// Like pg_receivewal. Names of finished segments go to stdout, each when the segment is durable
+/// under that name.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(super) struct Args {
-    /// Connection string: key=value pairs of libpq, or a postgresql:// URI. PGHOST and the other environment variables
-    /// of libpq fill in what it leaves out
+    /// Connection string: key=value pairs of libpq, or a postgresql:// URI. PGHOST and the other
+    /// environment variables of libpq fill in what it leaves out
     #[arg(short = 'd', long = "dbname", value_name = "CONNSTR")]
     conninfo: Option<String>,
     /// Database server host or socket directory
@@ -53,7 +54,8 @@ pub(super) struct Args {
     /// Flush write-ahead log immediately after writing, and report it at once
     #[arg(long)]
     synchronous: bool,
-    /// Time between status packets sent to the server, in seconds unless with a unit (ms, s, min); 0 sends none
+    /// Time between status packets sent to the server, in seconds unless with a unit (ms, s, min);
+    /// 0 sends none
     #[arg(short = 's', long, value_name = "TIME", default_value = "10", value_parser = interval_ms, allow_negative_numbers = true)]
     status_interval: u32,
     /// Exit after receiving the specified LSN
@@ -134,7 +136,7 @@ fn interval_ms(text: &str) -> Result<u32, String> {
     ms.ok_or_else(|| "a number of seconds, or one with the unit ms, s or min".into())
 }
 
-/// Who looks on: says what happens, and draws the progress if stderr is a terminal.
+/// The observer: says what happens, and draws the progress if stderr is a terminal.
 struct Terminal {
     verbose: bool,
     timestamps: bool,

@@ -33,7 +33,7 @@ impl Clock {
     }
 }
 
-/// Wall time. Before 1970 nobody runs this.
+/// Wall time. No clock here is before 1970.
 fn wall() -> TimestampTz {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let unix_us = micros(since.unwrap_or_default());

@@ -1,7 +1,8 @@
 //! Disk operations on the real file system, below one directory.
 //!
-//! Reads and writes are carried out at once, in the page cache: on ext4 they took milliseconds at most while fsyncs took
-//! hundreds (docs/live.md). Everything that may wait for the disk itself goes to the pool.
+//! Reads and writes are carried out at once, in the page cache: on ext4 they took milliseconds at
+//! most while fsyncs took hundreds (docs/live.md). Everything that may wait for the disk itself
+//! goes to the pool.
 
 use super::errno::disk_error;
 use super::handle::News;
@@ -37,7 +38,8 @@ pub(super) struct Files {
 struct Open {
     owner: Pid,
     file: Arc<File>,
-    /// It was fsynced through this descriptor: its name is durable, and data are all that the next one has to cover.
+    /// It was fsynced through this descriptor: its name is durable, and data are all that the next
+    /// one has to cover.
     synced: bool,
 }
 
@@ -59,7 +61,7 @@ impl Files {
         }
     }
 
-    /// An operation has opened a file. Nobody is told if its process has ended meanwhile.
+    /// An operation has opened a file. No process is told if its process has ended meanwhile.
     pub(super) fn opened(&mut self, id: OpId, file: File) -> Option<Input> {
         let owner = self.opening.remove(&id)?;
         let fd = Fd(self.next);

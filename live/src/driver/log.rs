@@ -3,7 +3,7 @@
 use walsim_core::base::Pid;
 use walsim_core::call::{LogEvent, Severity};
 
-/// One event with its number of process, as PostgreSQL's log has it behind the time.
+/// One event with its number of process, as PostgreSQL's log has it after the time.
 pub(super) fn write(pid: Pid, event: &LogEvent) {
     line(pid, event.severity, &event.to_string());
     if let Some(detail) = event.detail() {

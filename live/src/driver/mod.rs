@@ -1,9 +1,10 @@
-//! Drives one machine on the real world: its disk operations become system calls below a directory, its connections
-//! sockets, its sleep the sleep of this thread.
+//! Drives one machine on the real world: its disk operations become system calls below a directory,
+//! its connections sockets, its sleep the sleep of this thread.
 //!
-//! One thread runs the machine and serves its sockets; operations that may wait for a disk go to a few others. Inputs
-//! are handed over in the order in which they happen, processes run in the order in which the machine names them, and
-//! what a step wants done is done in its order before the next step. Nothing here knows what the bytes mean.
+//! One thread runs the machine and serves its sockets; operations that may wait for a disk go to a
+//! few others. Inputs are handed over in the order in which they happen, processes run in the order
+//! in which the machine names them, and what a step wants done is done in its order before the next
+//! step. Nothing here knows what the bytes mean.
 
 mod clock;
 mod errno;
@@ -55,7 +56,7 @@ pub trait Host<M> {
     /// An effect is about to be carried out.
     fn effect(&mut self, _now: Now, _pid: Pid, _effect: &Effect) {}
 
-    /// Nobody can run until something happens.
+    /// No process can run until something happens.
     fn idle(&mut self, _machine: &M) {}
 
     /// The machine said something.
@@ -64,7 +65,7 @@ pub trait Host<M> {
     }
 }
 
-/// Nobody looks on.
+/// No observer.
 impl<M> Host<M> for () {}
 
 /// A machine with its sockets and files.
@@ -119,7 +120,8 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         })
     }
 
-    /// Lets connections to an address reach the machine; the address, with the port that was chosen if it has none.
+    /// Lets connections to an address reach the machine; the address, with the port that was chosen
+    /// if it has none.
     ///
     /// # Errors
     /// If the address cannot be had.
@@ -127,8 +129,8 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         self.sockets.listen(addr, LISTENER)
     }
 
-    /// From now on SIGTERM, SIGINT, SIGQUIT and SIGHUP that this process gets are the machine's, for one of its
-    /// processes.
+    /// From now on SIGTERM, SIGINT, SIGQUIT and SIGHUP that this process gets are the machine's,
+    /// for one of its processes.
     ///
     /// # Errors
     /// If the handlers cannot be set.
@@ -149,18 +151,19 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         &self.machine
     }
 
-    /// Who looks on.
+    /// The observer.
     #[must_use]
     pub const fn host(&self) -> &H {
         &self.host
     }
 
-    /// Who looks on, to be told something.
+    /// The observer, to be told something.
     pub const fn host_mut(&mut self) -> &mut H {
         &mut self.host
     }
 
-    /// Drives the machine to its end: how its last process ended. What it has sent by then has left.
+    /// Drives the machine to its end: how its last process ended. What it has sent by then has
+    /// left.
     ///
     /// # Errors
     /// If the system does not tell any more what happens.
@@ -170,7 +173,8 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         Ok(self.last_exit.clone())
     }
 
-    /// Lets everybody run who can, then sleeps until something happens, or a time is up. False once the machine is gone.
+    /// Runs every process that can run, then sleeps until something happens, or a time is up. False
+    /// once the machine is gone.
     ///
     /// # Errors
     /// If the system does not tell any more what happens.

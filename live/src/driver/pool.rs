@@ -1,6 +1,8 @@
-//! Threads for what may block: disk operations that are more than a copy into the page cache, and names of hosts.
+//! Threads for what may block: disk operations that are more than a copy into the page cache, and
+//! names of hosts.
 //!
-//! A thread is started when all others are busy, up to [`MOST`], so that one slow fsync holds up nobody else.
+//! A thread is started when all others are busy, up to [`MOST`], so that one slow fsync holds up no
+//! other operation.
 
 use super::handle::{Handle, News};
 use std::collections::VecDeque;
@@ -13,7 +15,7 @@ const MOST: usize = 16;
 /// What a thread is to do; what comes of it is told to the driver.
 pub(super) type Job = Box<dyn FnOnce() -> Option<News> + Send>;
 
-/// The threads. They end when the pool is dropped, each behind the job that it has.
+/// The threads. They end when the pool is dropped, each after the job that it has.
 #[derive(Debug)]
 pub(super) struct Pool {
     shared: Arc<Shared>,

@@ -120,7 +120,8 @@ impl Socket {
         }
     }
 
-    /// Hands as much of a queue to the kernel as it takes: how much that was, and whether it would take more.
+    /// Hands as much of a queue to the kernel as it takes: how much that was, and whether it would
+    /// take more.
     pub(super) fn write(&self, queue: &mut VecDeque<Bytes>) -> Result<(usize, bool), Errno> {
         let mut total = 0;
         while !queue.is_empty() {

@@ -79,7 +79,8 @@ fn end(fx: &mut Vec<Effect>) {
     fx.extend([Effect::Exit(Exit::Normal), Effect::Halt]);
 }
 
-/// Sends back what comes, with more credit only when a piece was sent back, and ends when the peer has said everything.
+/// Sends back what comes, with more credit only when a piece was sent back, and ends when the peer
+/// has said everything.
 fn echo(input: Input, fx: &mut Vec<Effect>) {
     match input {
         Input::Net(conn, NetEvent::Accepted) => fx.extend([
@@ -104,7 +105,8 @@ fn echo(input: Input, fx: &mut Vec<Effect>) {
     }
 }
 
-/// Not a byte is lost or moved, however slowly the peer reads, and all of it arrives although the machine is gone.
+/// Not a byte is lost or moved, however slowly the peer reads, and all of it arrives although the
+/// machine is gone.
 #[test]
 fn bytes_go_both_ways_in_order() {
     let (mut driver, _dir) = driver("echo", echo);
@@ -127,8 +129,8 @@ fn bytes_go_both_ways_in_order() {
     assert!(peer.join().unwrap() == expected);
 }
 
-/// The peer sends for a long time before it reads, and once more after the machine has closed: what it was sent before
-/// reaches it all the same.
+/// The peer sends for a long time before it reads, and once more after the machine has closed: what
+/// it was sent before reaches it all the same.
 #[test]
 fn what_was_sent_before_a_close_arrives() {
     let (mut driver, _dir) = driver("close", |input, fx| {
@@ -206,7 +208,7 @@ fn a_connection_by_name_is_made_or_refused() {
     drop((listener, local));
 }
 
-/// The end comes without credit, but only behind the bytes for which there is none yet.
+/// The end comes without credit, but only after the bytes for which there is none yet.
 #[test]
 fn the_end_waits_for_the_bytes_before_it() {
     let listener = TcpListener::bind(any_port()).unwrap();
@@ -289,7 +291,7 @@ fn descriptors_die_with_their_process() {
     assert_eq!(outcomes, expected);
 }
 
-/// Who sleeps is woken when its time has come, and not before.
+/// A sleeping process is woken when its time has come, and not before.
 #[test]
 fn sleep_ends_on_time() {
     let (mut driver, _dir) = driver("sleep", |input, fx| {

@@ -1,7 +1,7 @@
 //! Connection strings. Mirrors conninfo_parse and conninfo_uri_parse of fe-connect.c.
 //!
-//! Keywords of libpq that ask for more than a plain connection are refused, those that say how to encrypt it if one
-//! must are passed over.
+//! Keywords of libpq that ask for more than a plain connection are refused, those that say how to
+//! encrypt it if one must are skipped.
 
 use super::{defaults, passfile};
 use std::collections::BTreeMap;
@@ -101,7 +101,8 @@ const KEYWORDS: [&str; 37] = [
     "authtype",
 ];
 
-/// Those that would change who is connected to, or how the session behaves, and their environment variables.
+/// Those that would change who is connected to, or how the session behaves, and their environment
+/// variables.
 const REFUSED: [(&str, &str); 4] = [
     ("service", "PGSERVICE"),
     ("options", "PGOPTIONS"),
@@ -111,7 +112,8 @@ const REFUSED: [(&str, &str); 4] = [
 
 type Given = BTreeMap<&'static str, String>;
 
-/// Reads a connection string: `key=value` pairs or a URI. The environment and the system fill in what it leaves out.
+/// Reads a connection string: `key=value` pairs or a URI. The environment and the system fill in
+/// what it leaves out.
 ///
 /// # Errors
 /// What is wrong with it, in libpq's words.
@@ -119,8 +121,8 @@ pub fn parse(text: &str, program: &str) -> Result<ConnInfo, ConnInfoError> {
     parse_with(text, [], program)
 }
 
-/// The same, with options of the command line, `host`, `port` and `user`, which count more than the text
-/// (`GetConnection`). The text may be empty.
+/// The same, with options of the command line, `host`, `port` and `user`, which count more than the
+/// text (`GetConnection`). The text may be empty.
 ///
 /// # Errors
 /// As [`parse`].

@@ -1,7 +1,8 @@
 //! One receiver per directory.
 //!
-//! The lock is flock's, on the directory itself: pg_receivewal's layout has no file for it, and the kernel takes it back
-//! whatever ends the process. pg_receivewal takes no lock and does not look at this one.
+//! The lock is flock's, on the directory itself: pg_receivewal's layout has no file for it, and the
+//! kernel takes it back whatever ends the process. pg_receivewal takes no lock and does not look at
+//! this one.
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;

@@ -27,7 +27,8 @@ pub struct Config {
 /// Receives into a directory until the end: how it came.
 ///
 /// # Errors
-/// If another receiver uses the directory, or the system refuses a socket, or does not tell any more what happens.
+/// If another receiver uses the directory, or the system refuses a socket, or does not tell any
+/// more what happens.
 pub fn run<H: Host<PgReceivewal>>(config: Config, dir: &Path, host: H) -> io::Result<Option<Exit>> {
     let _lock = DirectoryLock::take(dir)?;
     let mut driver = driver(config, dir, host)?;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// What a connection without a database matches.
 const DATABASE: &str = "replication";
 
-/// Is there a line for the server? The first that matches counts, as in libpq; its password is not needed.
+/// Is there a line for the server? The first that matches counts, as in libpq; its password is not
+/// needed.
 pub(super) fn has_password(file: &Path, host: &str, port: u16, user: &str) -> bool {
     let Ok(text) = fs::read_to_string(file) else {
         return false;

@@ -1,4 +1,5 @@
-//! What a directory is: a cluster of ours, one of a real PostgreSQL, or one in which a cluster of ours can be made.
+//! What a directory is: a cluster of ours, one of a real PostgreSQL, or one in which a cluster of
+//! ours can be made.
 
 use super::Refusal;
 use super::lock_file::LockFile;
@@ -20,7 +21,7 @@ pub enum Kind {
     Stopped,
 }
 
-/// A cluster that can be served, and that nobody else serves while this is there.
+/// A cluster that can be served, and that no other process serves while this is there.
 #[derive(Debug)]
 pub struct Cluster {
     /// Its directory, absolute.
@@ -36,8 +37,8 @@ impl Cluster {
     /// Looks at a directory. An empty or absent one becomes a cluster of ours.
     ///
     /// # Errors
-    /// A directory that is neither empty nor a cluster, a version that we do not speak, a control file that is damaged
-    /// or says that the server did not shut down, choices that cannot be.
+    /// A directory that is neither empty nor a cluster, a version that we do not speak, a control
+    /// file that is damaged or says that the server did not shut down, choices that cannot be.
     pub fn open(dir: &Path, choices: &[Choice]) -> Result<Self, Refusal> {
         if is_empty(dir)? {
             make(dir, choices)?;
@@ -56,7 +57,8 @@ impl Cluster {
             }
             Err(e) => return Err(Refusal::file("read file", &mark, &e)),
         };
-        // From here on it is plain that the directory is a cluster, and only then is there a lock to be had.
+        // From here on it is plain that the directory is a cluster, and only then is there a lock
+        // to be had.
         let lock = LockFile::create(dir)?;
         let control = control_file(dir, version)?;
         let settings = match kind {
@@ -90,7 +92,7 @@ fn is_empty(dir: &Path) -> Result<bool, Refusal> {
     }
 }
 
-/// `checkDataDir`: its owner starts the server, and nobody else may write to it.
+/// `checkDataDir`: its owner starts the server, and no one else may write to it.
 fn check_access(dir: &Path) -> Result<(), Refusal> {
     let meta = fs::metadata(dir).map_err(|e| Refusal::file("access directory", dir, &e))?;
     if meta.uid() != rustix::process::geteuid().as_raw() {
@@ -183,7 +185,8 @@ fn control_file(dir: &Path, version: PgVersion) -> Result<ControlFile, Refusal> 
     })
 }
 
-/// Makes a cluster of ours. The mark comes last: without it nobody takes a half-made one for a cluster.
+/// Makes a cluster of ours. The mark comes last: without it nothing takes a half-made one for a
+/// cluster.
 fn make(dir: &Path, choices: &[Choice]) -> Result<(), Refusal> {
     let shape = shape(choices)?;
     let mut settings = Settings::new(shape.version, shape.geometry);

@@ -42,8 +42,8 @@ struct Around {
 }
 
 impl Serving {
-    /// Starts a server that listens on an address, and commits so many transactions a second if that is asked for.
-    /// Signals that end or reload a server are its own from here on.
+    /// Starts a server that listens on an address, and commits so many transactions a second if
+    /// that is asked for. Signals that end or reload a server are its own from here on.
     ///
     /// # Errors
     /// If the address cannot be had, or the system has no more descriptors.

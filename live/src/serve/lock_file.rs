@@ -1,4 +1,5 @@
-//! postmaster.pid: one server per directory. Mirrors CreateLockFile, AddToDataDirLockFile and UnlinkLockFiles.
+//! postmaster.pid: one server per directory. Mirrors CreateLockFile, AddToDataDirLockFile and
+//! UnlinkLockFiles.
 
 use super::Refusal;
 use rustix::io::Errno;
@@ -14,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Its name.
 const LOCK_FILE: &str = "postmaster.pid";
 
-/// Somebody else may be starting or stopping at the same time.
+/// Someone else may be starting or stopping at the same time.
 const TRIES: u32 = 100;
 
 /// Our lock; the file is removed with it.
@@ -147,7 +148,8 @@ fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// A process that is ours or our parent's got its number after the one that wrote the file; so did one of another user.
+/// A process that is ours or our parent's got its number after the one that wrote the file; so did
+/// one of another user.
 fn lives(pid: Pid) -> bool {
     let own = [Some(rustix::process::getpid()), rustix::process::getppid()];
     let foreign = [Err(Errno::SRCH), Err(Errno::PERM)];
@@ -181,7 +183,8 @@ mod tests {
         fs::remove_dir_all(dir).unwrap();
     }
 
-    /// A child that lives stands for the server that does; once it was waited for, for the one that is gone.
+    /// A child that lives stands for the server that does; once it was waited for, for the one that
+    /// is gone.
     #[test]
     fn only_the_lock_of_a_dead_process_is_replaced() {
         let dir = dir("stale");

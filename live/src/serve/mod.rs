@@ -1,4 +1,5 @@
-//! A server in a real directory: a cluster of our own, or a real one that was shut down, whose WAL it sends.
+//! A server in a real directory: a cluster of our own, or a real one that was shut down, whose WAL
+//! it sends.
 
 mod cluster;
 mod host;
@@ -22,7 +23,7 @@ impl Refusal {
 
     /// A file that could not be used.
     fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        // The text of PostgreSQL's %m has no number behind it.
+        // The text of PostgreSQL's %m has no number after it.
         let text = error.to_string();
         let reason = text.split(" (os error").next().unwrap_or_default();
         Self(format!("could not {what} \"{}\": {reason}", path.display()))

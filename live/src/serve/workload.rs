@@ -1,7 +1,8 @@
-//! Clients that commit at a rate: a machine of its own, which speaks the simple query protocol to the server's port.
+//! Clients that commit at a rate: a machine of its own, which speaks the simple query protocol to
+//! the server's port.
 //!
-//! One session could not commit faster than the disk syncs; several share an fsync. A session whose connection ends
-//! connects again; what it had under way counts only if its answer came.
+//! One session could not commit faster than the disk syncs; several share an fsync. A session whose
+//! connection ends connects again; what it had under way counts only if its answer came.
 
 use bytes::Bytes;
 use std::fmt::Write;
@@ -218,7 +219,8 @@ impl Workload {
         fx.push(Self::PID, Effect::Halt);
     }
 
-    /// One row, in a transaction of its own. Its bytes look random, so that stale memory never looks right.
+    /// One row, in a transaction of its own. Its bytes look random, so that stale memory never
+    /// looks right.
     fn next_row(&mut self) -> String {
         self.next_key += 1;
         let mut noise = Noise(self.next_key);

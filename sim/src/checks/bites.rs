@@ -1,5 +1,6 @@
-//! For each subscription of the built-in checks, a planted violation that it reports: with the subscription switched off
-//! exactly that goes unnoticed (tests/checks_bite.rs). A new subscription comes with its row here.
+//! For each subscription of the built-in checks, a planted violation that it reports: with the
+//! subscription switched off exactly that goes unnoticed (tests/checks_bite.rs). A new subscription
+//! comes with its row here.
 
 use crate::referee::{
     ChangeKind, ClientKind, DiskKind, FileClass, ServerKind, Subscription, WireEnd,
@@ -14,11 +15,13 @@ pub struct Bite {
     pub code: &'static str,
     /// One of its subscriptions.
     pub subscription: Subscription,
-    /// What is planted; `None` while nothing is known that violates the promise there and nowhere else.
+    /// What is planted; `None` while nothing is known that violates the promise there and nowhere
+    /// else.
     pub planted: Option<Plant>,
 }
 
-/// A planted bug, and a seed of profile `default` at or soon after which it does its harm, or a plan that shows it.
+/// A planted bug, and a seed of profile `default` at or soon after which it does its harm, or a
+/// plan that shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plant {
     /// Which.

@@ -1,5 +1,5 @@
-//! CHAIN: records form one chain by their back links, nothing follows a shutdown checkpoint, and a page that recovery
-//! ends in is clean after the end of WAL.
+//! CHAIN: records form one chain by their back links, nothing follows a shutdown checkpoint, and a
+//! page that recovery ends in is clean after the end of WAL.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskAct, DiskEvent, DiskKind, FileClass, Knowledge, Logged,

@@ -27,7 +27,8 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Client(ClientKind::Answer),
 ];
 
-/// The commands that are under way, by session: the insert position when each was sent to a primary.
+/// The commands that are under way, by session: the insert position when each was sent to a
+/// primary.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct CheckpointAnswer {
     asked: BTreeMap<usize, Lsn>,

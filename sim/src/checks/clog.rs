@@ -1,4 +1,5 @@
-//! CLOG: a commit status is written only after its commit record is durable, and only for a transaction that has one.
+//! CLOG: a commit status is written only after its commit record is durable, and only for a
+//! transaction that has one.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise,
@@ -36,8 +37,8 @@ pub(super) struct Clog {
     nodes: PerNode<Early>,
 }
 
-/// Commits of a node whose status was written before their record was seen: in the step that found it flushed, or too
-/// early. With each, how far WAL was durable then.
+/// Commits of a node whose status was written before their record was seen: in the step that found
+/// it flushed, or too early. With each, how far WAL was durable then.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Early(BTreeMap<Xid, Lsn>);
 
@@ -114,7 +115,8 @@ impl Early {
     }
 }
 
-/// A status was written of a commit whose record ends at `end`, when WAL was durable up to `durable`.
+/// A status was written of a commit whose record ends at `end`, when WAL was durable up to
+/// `durable`.
 fn written(site: Site<'_>, end: Lsn, durable: Lsn) -> Ruling {
     if end <= durable {
         return Ok(());
@@ -127,7 +129,8 @@ fn written(site: Site<'_>, end: Lsn, durable: Lsn) -> Ruling {
     ))
 }
 
-/// The transactions that are committed according to these bytes; `first` is the number of the first byte.
+/// The transactions that are committed according to these bytes; `first` is the number of the first
+/// byte.
 fn committed(first: u64, bytes: &[u8]) -> impl Iterator<Item = Xid> {
     let marked = (first..).zip(bytes).filter(|(_, byte)| **byte != 0);
     marked.flat_map(|(number, byte)| {
@@ -141,7 +144,8 @@ mod tests {
     use super::*;
     use crate::referee::testing::SITE;
 
-    /// A status may be written in the very step that finds its record flushed, before the record is looked at.
+    /// A status may be written in the very step that finds its record flushed, before the record is
+    /// looked at.
     #[test]
     fn a_status_is_written_after_its_record() {
         let mut early = Early::default();
@@ -159,7 +163,8 @@ mod tests {
         assert!(early.overdue(SITE, Lsn(2000)).is_err());
     }
 
-    /// Byte 185 = 0x95 as a real server left it: 740 to 742 committed, 743 aborted, which is not looked at.
+    /// Byte 185 = 0x95 as a real server left it: 740 to 742 committed, 743 aborted, which is not
+    /// looked at.
     #[test]
     fn committed_transactions_are_read_off_the_bytes() {
         let xids: Vec<Xid> = committed(184, &[0, 0x95, 0x20]).collect();

@@ -1,8 +1,9 @@
-//! DURABLE, its part about shutdown: when a walsender ends because the server has been stopped in good order, its standby
-//! has flushed all WAL, the shutdown checkpoint included. A planned switchover relies on that.
+//! DURABLE, its part about shutdown: when a walsender ends because the server has been stopped in
+//! good order, its standby has flushed all WAL, the shutdown checkpoint included. A planned
+//! switchover relies on that.
 //!
-//! `COPY 0` is what a walsender says then and at no other time: one that ends by a timeout, by an error, by a signal or
-//! with its connection does not say it.
+//! `COPY 0` is what a walsender says then and at no other time: one that ends by a timeout, by an
+//! error, by a signal or with its connection does not say it.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -45,8 +46,8 @@ impl Check for Durable {
         &SUBSCRIPTIONS
     }
 
-    /// A receiver that is none of our nodes has no disk to look at, and one whose connection is gone was not served to the
-    /// end.
+    /// A receiver that is none of our nodes has no disk to look at, and one whose connection is
+    /// gone was not served to the end.
     fn on_message(&mut self, message: &WireMessage<'_>, known: &Knowledge) -> Ruling {
         let Some(peer) = message.peer.filter(|_| message.parts[0] == LAST_WORD) else {
             return Ok(());
@@ -74,7 +75,8 @@ impl Check for Durable {
     }
 }
 
-/// The shutdown checkpoint of a primary is durable before its walsenders are told to stop: where it ends.
+/// The shutdown checkpoint of a primary is durable before its walsenders are told to stop: where it
+/// ends.
 fn shutdown_checkpoint(
     site: Site<'_>,
     control: Option<&ControlFile>,

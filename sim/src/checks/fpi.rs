@@ -252,8 +252,8 @@ mod tests {
         assert!(matches!(without, Err(Fault::NoImage(Lsn(16), _))));
     }
 
-    /// A checkpoint that never completes moves the redo pointer of nothing; one that does is held against all records
-    /// since its redo point.
+    /// A checkpoint that never completes moves the redo pointer of nothing; one that does is held
+    /// against all records since its redo point.
     #[test]
     fn a_redo_point_counts_once_its_checkpoint_is_complete() {
         let mut node = Inserting::default();

@@ -31,7 +31,8 @@ pub(super) struct Keep {
     nodes: PerNode<Under>,
 }
 
-/// What a checkpoint may have seen between its control file update and its first removal: the horizon is computed there.
+/// What a checkpoint may have seen between its control file update and its first removal: the
+/// horizon is computed there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Under {
     /// Start of the server, checkpoints begun, and the checkpoint that the control file names.
@@ -80,7 +81,8 @@ impl Check for Keep {
         let (Some(size), Some(control)) = (under.size, known.control(event.site.host)) else {
             return Ok(());
         };
-        // On a standby the record lies before the end, on a primary nothing was received or replayed after it.
+        // On a standby the record lies before the end, on a primary nothing was received or
+        // replayed after it.
         let end = control_file::checkpoint_end(event.disk, geometry, control.checkpoint);
         removed(event.site, geometry, segment, size, end.max(under.end))
     }
@@ -143,7 +145,8 @@ mod tests {
         assert!(!judge(1, 90 * 1024));
     }
 
-    /// A reload between the horizon and the removal changes nothing, nor does WAL that comes meanwhile.
+    /// A reload between the horizon and the removal changes nothing, nor does WAL that comes
+    /// meanwhile.
     #[test]
     fn what_is_set_after_the_horizon_does_not_count() {
         let mut under = Under::default();

@@ -1,7 +1,9 @@
-//! LIVE, its part about one hand-over: a walreceiver that the startup process asks for is there within a second.
+//! LIVE, its part about one hand-over: a walreceiver that the startup process asks for is there
+//! within a second.
 //!
-//! The bound of a whole run would forgive a lost request: the startup process gives a launch up after ten seconds and
-//! asks again. That all nodes converge in the quiescent phase is the world's own business.
+//! The bound of a whole run would forgive a lost request: the startup process gives a launch up
+//! after ten seconds and asks again. That all nodes converge in the quiescent phase is the world's
+//! own business.
 
 use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Step, Subscription};
 use std::fmt::Display;
@@ -74,7 +76,8 @@ impl Check for Live {
     }
 }
 
-/// A postmaster that is not recovering starts none, and a process that is paused is late through no fault of its own.
+/// A postmaster that is not recovering starts none, and a process that is paused is late through no
+/// fault of its own.
 fn is_excused(step: &Step<'_>) -> bool {
     let recovering = matches!(
         step.view.postmaster_state(),

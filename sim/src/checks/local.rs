@@ -1,5 +1,6 @@
-//! LOCAL: a commit that a node acknowledged is committed on that node after every later recovery of it, and on every
-//! standby that has replayed it. No transaction id that was used is given out again.
+//! LOCAL: a commit that a node acknowledged is committed on that node after every later recovery of
+//! it, and on every standby that has replayed it. No transaction id that was used is given out
+//! again.
 
 use crate::disk::Disk;
 use crate::referee::{

@@ -1,5 +1,5 @@
-//! The checks that are built in: one invariant per file. They judge against the disk's truth, keep what they remember
-//! from step to step, and look only at what they have subscribed to.
+//! The checks that are built in: one invariant per file. They judge against the disk's truth, keep
+//! what they remember from step to step, and look only at what they have subscribed to.
 //!
 //! None of them imports the world or another one; what they share is [`crate::referee::Knowledge`].
 
@@ -28,8 +28,8 @@ pub use without::without;
 
 use crate::referee::Check;
 
-/// All of them. Where several object to one step the first in this list is heard: a cause stands before what follows
-/// from it.
+/// All of them. Where several object to one step the first in this list is heard: a cause stands
+/// before what follows from it.
 #[must_use]
 pub fn built_in() -> Vec<Box<dyn Check>> {
     vec![

@@ -1,5 +1,5 @@
-//! MONO: what may only grow. How far a standby has received, what its control file asks recovery for, from where it
-//! begins, and where slots are found after a restart.
+//! MONO: what may only grow. How far a standby has received, what its control file asks recovery
+//! for, from where it begins, and where slots are found after a restart.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise,

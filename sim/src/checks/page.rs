@@ -1,5 +1,5 @@
-//! PAGE: a page has the same content wherever it has the same LSN: on the primary that changed it, on standbys that
-//! replayed the change, after recovery, and in the files.
+//! PAGE: a page has the same content wherever it has the same LSN: on the primary that changed it,
+//! on standbys that replayed the change, after recovery, and in the files.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -38,7 +38,8 @@ pub(super) struct Page {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Seen {
     hash: u64,
-    /// How often primaries had found the end of their WAL by then: what lies behind such an end has never happened.
+    /// How often primaries had found the end of their WAL by then: what lies behind such an end has
+    /// never happened.
     ends_found: usize,
 }
 
@@ -105,7 +106,8 @@ impl Check for Page {
     fn audit(&mut self, node: &NodeAtEnd<'_>, known: &Knowledge) -> Ruling {
         let shmem = node.view.shmem();
         for (id, buffer) in (0..).zip(&shmem.buffers.pool) {
-            // A process that changes a page, or reads one in, holds a lock until its bytes and its LSN belong together.
+            // A process that changes a page, or reads one in, holds a lock until its bytes and its
+            // LSN belong together.
             let held = [LockId::BufferContent(id), LockId::BufferIo(id)];
             let busy = held.into_iter().any(|lock| shmem.locks.is_held(lock));
             if let Some(tag) = buffer.tag.filter(|_| buffer.valid && !busy) {

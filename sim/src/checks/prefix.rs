@@ -1,5 +1,6 @@
-//! PREFIX: all nodes of a timeline have the same WAL. What was flushed anywhere never changes again, only a primary makes
-//! WAL longer, and a record is applied only if it is whole and where the one before it ended.
+//! PREFIX: all nodes of a timeline have the same WAL. What was flushed anywhere never changes
+//! again, only a primary makes WAL longer, and a record is applied only if it is whole and where
+//! the one before it ended.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Difference, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass,

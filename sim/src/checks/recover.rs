@@ -1,5 +1,5 @@
-//! RECOVER: a server starts from whatever a crash left behind, and none of its processes ends for want of anything but
-//! a working disk.
+//! RECOVER: a server starts from whatever a crash left behind, and none of its processes ends for
+//! want of anything but a working disk.
 
 use crate::referee::{
     About, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge, PerNode, Promise,
@@ -27,7 +27,8 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Remove, FileClass::Wal),
 ];
 
-/// The last run of each server that its disk has brought to its end: a vital process did not survive it.
+/// The last run of each server that its disk has brought to its end: a vital process did not
+/// survive it.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Recover {
     disk_ended: PerNode<u32>,
@@ -50,8 +51,9 @@ impl Check for Recover {
                 if known.disk_failed(host) == Some(pid) && is_missing_file(exit) {
                     return Ok(());
                 }
-                // A full disk fails the end-of-recovery checkpoint, and the startup process is told without the reason
-                // (RequestCheckpoint: "Consult recent messages in the server log for details").
+                // A full disk fails the end-of-recovery checkpoint, and the startup process is told
+                // without the reason (RequestCheckpoint: "Consult recent messages in the server log
+                // for details").
                 if known.checkpoint_disk_failed(host) && is_failed_checkpoint(exit) {
                     *self.disk_ended.of(host) = event.site.boot;
                     return Ok(());
@@ -138,8 +140,8 @@ impl Recover {
     }
 }
 
-/// A segment of WAL goes that ends at `end`. The control file that a loss of power would leave must name a redo point
-/// after it, since recovery begins there.
+/// A segment of WAL goes that ends at `end`. The control file that a loss of power would leave must
+/// name a redo point after it, since recovery begins there.
 fn removed(site: Site<'_>, control: Option<&ControlFile>, end: Lsn) -> Ruling {
     let redo = control.map_or(Lsn::INVALID, |control| control.checkpoint_copy.redo);
     if end <= redo {

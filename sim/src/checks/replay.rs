@@ -1,5 +1,5 @@
-//! REPLAY: a record is applied only if no crash can take its WAL away, and a page is written only if recovery will find
-//! the WAL that made it.
+//! REPLAY: a record is applied only if no crash can take its WAL away, and a page is written only
+//! if recovery will find the WAL that made it.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge,

@@ -1,7 +1,8 @@
-//! RETAIN: old WAL is removed when nothing requires it, and slots are saved as they move on, so that it can be.
+//! RETAIN: old WAL is removed when nothing requires it, and slots are saved as they move on, so
+//! that it can be.
 //!
-//! Both are judged when a checkpoint or a restartpoint has ended. What it had to let go of is computed here from scratch,
-//! from the least that it could have seen.
+//! Both are judged when a checkpoint or a restartpoint has ended. What it had to let go of is
+//! computed here from scratch, from the least that it could have seen.
 
 use crate::disk::Disk;
 use crate::referee::{

@@ -1,4 +1,5 @@
-//! SEND: a walsender ships only WAL that no crash of its own node can take back, and ships it unchanged.
+//! SEND: a walsender ships only WAL that no crash of its own node can take back, and ships it
+//! unchanged.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, FIRST_TIMELINE, Knowledge, Ledger, Promise, Ruling, Site,

@@ -1,5 +1,6 @@
-//! SLOT: the WAL that a slot holds is there. What counts is not where shared memory has the slot, but where its state
-//! file would have it after a loss of power: WAL that only the older of two reachable files asks for must be there, too.
+//! SLOT: the WAL that a slot holds is there. What counts is not where shared memory has the slot,
+//! but where its state file would have it after a loss of power: WAL that only the older of two
+//! reachable files asks for must be there, too.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -52,11 +53,11 @@ struct Slots {
     boot: u32,
     /// Where shared memory had them, by their numbers.
     last: Vec<Lsn>,
-    /// WAL before these positions was given up for good. A standby may report less than before, and its slot goes back;
-    /// or its first report is the first that its slot knows of.
+    /// WAL before these positions was given up for good. A standby may report less than before, and
+    /// its slot goes back; or its first report is the first that its slot knows of.
     given_up: BTreeMap<String, Lsn>,
-    /// Walsenders whose first report has given a slot its position, which no other process knows of before their next
-    /// step.
+    /// Walsenders whose first report has given a slot its position, which no other process knows of
+    /// before their next step.
     reporting: BTreeMap<Pid, String>,
     /// Slots that a failing or full disk did not let be saved.
     unsaved: BTreeSet<String>,
@@ -170,9 +171,10 @@ impl Slot {
         Ok(())
     }
 
-    /// Real servers let WAL go that only the file of a slot asks for (docs/hazards/slot-file-behind-memory.md): beyond
-    /// `max_slot_wal_keep_size` if memory has the slot further on, the same in 15 if the slot could not be saved, and in
-    /// both versions if what could not be saved is that it is invalid.
+    /// Real servers let WAL go that only the file of a slot asks for
+    /// (docs/hazards/slot-file-behind-memory.md): beyond `max_slot_wal_keep_size` if memory has the
+    /// slot further on, the same in 15 if the slot could not be saved, and in both versions if what
+    /// could not be saved is that it is invalid.
     fn is_known_hazard(
         &mut self,
         holder: Holder<'_>,
@@ -243,8 +245,8 @@ impl Holder<'_> {
     }
 }
 
-/// Slots that a start after a loss of power could find. Directories in the making, or of slots that were dropped, are
-/// removed by every start.
+/// Slots that a start after a loss of power could find. Directories in the making, or of slots that
+/// were dropped, are removed by every start.
 fn reachable_names(disk: &Disk) -> Vec<String> {
     let names = disk.reachable_names(DIRECTORY).into_iter();
     names
@@ -284,7 +286,8 @@ impl Slots {
             limit
         };
         if let Some(name) = self.reporting.remove(&ran) {
-            // Checkpoints that have looked at slots before may still remove all but what recovery needs.
+            // Checkpoints that have looked at slots before may still remove all but what recovery
+            // needs.
             self.given_up.insert(name, shmem.xlog.redo);
         }
     }

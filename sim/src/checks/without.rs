@@ -1,4 +1,5 @@
-//! A check that has lost one of its subscriptions: what it misses then is what that subscription is for.
+//! A check that has lost one of its subscriptions: what it misses then is what that subscription is
+//! for.
 
 use crate::referee::{
     About, Change, Check, ClientEvent, DiskEvent, Knowledge, NodeAtEnd, Ruling, ServerEvent, Step,

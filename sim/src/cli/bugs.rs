@@ -39,7 +39,8 @@ pub(super) struct HuntArgs {
     /// Where the plans that show a bug are stored
     #[arg(long, value_name = "DIR", default_value = OUT)]
     out: PathBuf,
-    /// Hunt so many times, from seeds a million apart: found is what every hunt finds, and times are medians
+    /// Hunt so many times, from seeds a million apart: found is what every hunt finds, and times
+    /// are medians
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     repeat: u16,
     /// CPU time for making the first plan of each bug small; 0s leaves it as it is

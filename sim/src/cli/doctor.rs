@@ -1,4 +1,5 @@
-//! `walsim doctor`: does this build repeat itself, in one process and in two, with one worker and with many?
+//! `walsim doctor`: does this build repeat itself, in one process and in two, with one worker and
+//! with many?
 
 use super::refusal::Refusal;
 use super::{Format, Outcome, json, pool, say};

@@ -166,7 +166,8 @@ fn progress(seeds: &Range<u64>, budget: Option<Duration>) -> ProgressBar {
     bar
 }
 
-/// The first failures of each kind, which are made small when all seeds have run: workers would wait for it.
+/// The first failures of each kind, which are made small when all seeds have run: workers would
+/// wait for it.
 #[derive(Default)]
 struct Firsts(Vec<Ran>);
 
@@ -234,8 +235,8 @@ impl Teller<'_> {
         });
     }
 
-    /// Stores the plan of a failing seed, and tells of it: in one line where there are many, or where the first of its
-    /// kind is told in full.
+    /// Stores the plan of a failing seed, and tells of it: in one line where there are many, or
+    /// where the first of its kind is told in full.
     fn tell(&self, ran: &Ran, nth: u64) {
         let file = self.store(ran);
         let seed = show_seed(ran.seed);
@@ -450,7 +451,8 @@ fn wrapped(list: &str) -> String {
     text
 }
 
-/// A rate in whole numbers, in parentheses; nothing where so little CPU time was used that it would mislead.
+/// A rate in whole numbers, in parentheses; nothing where so little CPU time was used that it would
+/// mislead.
 fn rate(count: u64, time: Duration, unit: &str) -> String {
     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if time < json::SHORT {

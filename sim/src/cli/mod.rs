@@ -1,4 +1,5 @@
-//! The command line: the only part of the simulator that knows threads, wall time, the terminal and files.
+//! The command line: the only part of the simulator that knows threads, wall time, the terminal and
+//! files.
 //!
 //! Results go to stdout, progress and complaints to stderr. The exit status says what was found.
 
@@ -90,7 +91,8 @@ enum Format {
 
 /// Runs the command.
 pub(crate) fn main() -> ExitCode {
-    // A panic of a simulated run is a finding and part of its report; one of the command itself is shown as always.
+    // A panic of a simulated run is a finding and part of its report; one of the command itself is
+    // shown as always.
     pool::silence_panics_of_runs();
     // Its arguments follow pg_waldump's rules, not ours, down to `--`.
     let mut args = std::env::args_os().skip(1);

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// User and system time of this process so far. From /proc, in hundredths of a second; elsewhere wall time stands in.
+/// User and system time of this process so far. From /proc, in hundredths of a second; elsewhere
+/// wall time stands in.
 pub(super) fn cpu_time() -> Duration {
     cpu_from_proc().unwrap_or_else(wall_since_start)
 }

@@ -26,8 +26,9 @@ pub(super) fn simulate<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Lets `jobs` threads work on the seeds from `from` on, in order, until `to` or until `go_on` says no. Every seed that
-/// was begun is finished. `take` gets the results on this thread, in the order in which they come.
+/// Lets `jobs` threads work on the seeds from `from` on, in order, until `to` or until `go_on` says
+/// no. Every seed that was begun is finished. `take` gets the results on this thread, in the order
+/// in which they come.
 #[expect(
     clippy::disallowed_methods,
     reason = "workers are threads; a run knows nothing of them"

@@ -1,4 +1,5 @@
-//! `walsim replay`: one seed or plan file again, with a trace, up to a time, with the nodes' files on the real disk.
+//! `walsim replay`: one seed or plan file again, with a trace, up to a time, with the nodes' files
+//! on the real disk.
 
 use super::fuzz::simulated;
 use super::refusal::Refusal;
@@ -279,7 +280,7 @@ fn struck_in_words(plan: &Plan, outcome: &walsim::world::Outcome) -> String {
     }
 }
 
-/// Nothing is overwritten: what lies there may be somebody's.
+/// Nothing is overwritten: what is there may still be needed.
 fn refuse_what_is_there(dir: &Path, plan: &Plan) -> Result<(), Refusal> {
     let there = plan
         .nodes

@@ -1,4 +1,4 @@
-//! `walsim scenarios`: the plays under scenarios/, one behaviour each.
+//! `walsim scenarios`: the plays under scenarios/, one behavior each.
 
 use super::refusal::Refusal;
 use super::replay::read;
@@ -35,7 +35,8 @@ pub(super) fn run(command: &Command) -> Outcome {
     }
 }
 
-/// Where the scenarios are: in the current directory, else in the sources that this build came from.
+/// Where the scenarios are: in the current directory, else in the sources that this build came
+/// from.
 fn root() -> PathBuf {
     let here = PathBuf::from("scenarios");
     if here.is_dir() {

@@ -1,5 +1,5 @@
-//! `walsim shrink`: a failing plan made small, as a file that tells its failure. What `fuzz` and `bugs hunt` do with
-//! what they find, too.
+//! `walsim shrink`: a failing plan made small, as a file that tells its failure. What `fuzz` and
+//! `bugs hunt` do with what they find, too.
 
 use super::fuzz::OUT;
 use super::refusal::Refusal;

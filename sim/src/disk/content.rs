@@ -1,4 +1,5 @@
-//! The bytes of one file: sparse chunks behind `Arc`, so that zeros cost nothing and a copy shares everything.
+//! The bytes of one file: sparse chunks behind `Arc`, so that zeros cost nothing and a copy shares
+//! everything.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -95,8 +96,8 @@ impl Content {
         bytes
     }
 
-    /// The range from the first to the last byte that writing these would change. Bytes behind the end of the file
-    /// change, whatever is written to them.
+    /// The range from the first to the last byte that writing these would change. Bytes after the
+    /// end of the file change, whatever is written to them.
     #[must_use]
     pub fn change(&self, offset: u64, bytes: &[u8]) -> Range<u64> {
         let mut rest = bytes;
@@ -177,7 +178,8 @@ impl Content {
     }
 }
 
-/// How many bytes two slices of one length have in common at their beginning; `None` if they are equal.
+/// How many bytes two slices of one length have in common at their beginning; `None` if they are
+/// equal.
 fn same_prefix(a: &[u8], b: &[u8]) -> Option<usize> {
     const STRIDE: usize = 64;
     let mut stride = a.chunks(STRIDE).zip(b.chunks(STRIDE));

@@ -1,4 +1,5 @@
-//! Faults of a disk: errors that its next operations meet, until their number is used up or they are healed.
+//! Faults of a disk: errors that its next operations meet, until their number is used up or they
+//! are healed.
 
 use super::{Disk, Ticket};
 use walsim_core::base::Fd;
@@ -62,8 +63,9 @@ impl Disk {
         self.meet(inode, |candidate| candidate == kind).is_some()
     }
 
-    /// The fault that an fsync meets. It is counted. A renamed file that waits for its directory is spared: PostgreSQL
-    /// goes on as if that fsync had succeeded (InstallXLogFileSegment), and its WAL may then vanish with the name.
+    /// The fault that an fsync meets. It is counted. A renamed file that waits for its directory is
+    /// spared: PostgreSQL goes on as if that fsync had succeeded (InstallXLogFileSegment), and its
+    /// WAL may then vanish with the name.
     pub(super) fn fsync_fault(&mut self, inode: u64) -> Option<DiskFaultKind> {
         if self.tree.awaits_directory(inode) {
             return None;

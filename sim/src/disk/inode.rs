@@ -53,7 +53,8 @@ struct Pending {
 enum Patch {
     Bytes(Bytes),
     Zeros(u64),
-    /// The file ends at `offset`. Truncations are journalled: they survive in order, and nothing outlives a lost one.
+    /// The file ends at `offset`. Truncations are journalled: they survive in order, and nothing
+    /// outlives a lost one.
     Truncate,
 }
 
@@ -156,7 +157,8 @@ impl Inode {
 
     pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
         let changed = self.cached.change(offset, &bytes);
-        // PostgreSQL writes a page of WAL anew for every record in it: most of what is written is there already.
+        // PostgreSQL writes a page of WAL anew for every record in it: most of what is written is
+        // there already.
         if changed.start < changed.end {
             let from = changed.start.max(offset);
             let new = as_usize(from - offset)..as_usize(changed.end - offset);
@@ -195,7 +197,8 @@ impl Inode {
     pub(super) fn settle(&mut self, upto: u64) {
         let covered = self.pending.partition_point(|p| p.number <= upto);
         for entry in self.pending.drain(..covered) {
-            // With all entries before it the platter holds what the cache held then: the rest is equal.
+            // With all entries before it the platter holds what the cache held then: the rest is
+            // equal.
             let within = match entry.patch {
                 Patch::Truncate => 0..u64::MAX,
                 Patch::Bytes(_) | Patch::Zeros(_) => entry.changed.clone(),
@@ -204,8 +207,8 @@ impl Inode {
         }
     }
 
-    /// Loses power: part of what is pending reaches the platter, and the cache becomes what the platter holds. A page
-    /// size asks for torn pages.
+    /// Loses power: part of what is pending reaches the platter, and the cache becomes what the
+    /// platter holds. A page size asks for torn pages.
     pub(super) fn lose(&mut self, fate: Fate, dice: &Dice<'_>, page: Option<u64>) -> Losses {
         let kept = self.decide(fate, dice);
         let survivors = kept
@@ -243,7 +246,8 @@ impl Inode {
         losses
     }
 
-    /// Each sector that survives does so in the newest version kept, which holds what stood in the cache by then.
+    /// Each sector that survives does so in the newest version kept, which holds what stood in the
+    /// cache by then.
     fn land(&mut self, entries: Range<usize>, kept: &[Kept], dice: &Dice<'_>) {
         let mut newest: BTreeMap<u64, usize> = BTreeMap::new();
         for index in entries.clone() {
@@ -320,7 +324,8 @@ impl Inode {
                 entry.apply(&mut version, within.clone());
                 seen |= version.read(number * page, page) == now;
             }
-            // A page that the file did not reach before may also be all zeros, which is no torn page either.
+            // A page that the file did not reach before may also be all zeros, which is no torn
+            // page either.
             !seen && now.iter().any(|byte| *byte != 0)
         };
         touched.into_iter().filter(whole).filter(torn).collect()

@@ -1,10 +1,11 @@
 //! The fake disk of one machine: a page cache over a platter, for data, for lengths and for names.
 //!
-//! An operation takes effect when it is issued, and is answered when it completes: a write copies its bytes into the
-//! page cache at once, an fsync covers what was written before it was issued. The exception is a read, which yields the
-//! bytes as of its completion. An fsync covers the name under which a file was created, and a rename if another process
-//! made it: journalling file systems do, and PostgreSQL writes into segments whose rename the checkpointer has yet to
-//! make durable. Whoever renames a file is not spared the fsync of the directory.
+//! An operation takes effect when it is issued, and is answered when it completes: a write copies
+//! its bytes into the page cache at once, an fsync covers what was written before it was issued.
+//! The exception is a read, which yields the bytes as of its completion. An fsync covers the name
+//! under which a file was created, and a rename if another process made it: journalling file
+//! systems do, and PostgreSQL writes into segments whose rename the checkpointer has yet to make
+//! durable. A process that renames a file is not spared the fsync of the directory.
 //!
 //! The death of a process keeps the page cache; loss of power keeps any subset of what no
 //! fsync has covered.
@@ -76,8 +77,8 @@ struct Descriptor {
     inode: u64,
 }
 
-/// An operation in flight. Unless the machine loses power it is handed to [`Disk::complete`] exactly once, also when
-/// the process that issued it is dead.
+/// An operation in flight. Unless the machine loses power it is handed to [`Disk::complete`]
+/// exactly once, also when the process that issued it is dead.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(Act);
 
@@ -195,8 +196,8 @@ impl Disk {
         self.sweep();
     }
 
-    /// Loses power. Whatever was in flight is answered by nobody. With a page size, torn pages under `base/` are looked
-    /// for.
+    /// Loses power. Operations in flight get no answer. With a page size, torn pages under `base/`
+    /// are looked for.
     pub fn power_loss(&mut self, page: u32, choices: &Choices) -> PowerLoss {
         self.losses += 1;
         let subject = self.subject;

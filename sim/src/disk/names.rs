@@ -23,7 +23,8 @@ impl Disk {
         if from == to {
             return Ok(());
         }
-        // A directory cannot move below itself, nor anything into the place of a directory that it lies in.
+        // A directory cannot move below itself, nor anything into the place of a directory that it
+        // lies in.
         if lies_in(to, from) {
             return Err(EINVAL);
         }

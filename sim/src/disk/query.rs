@@ -19,8 +19,8 @@ pub enum Entry {
 }
 
 impl Disk {
-    /// Would every crash that could happen now yield these bytes of a file as they are now? That takes a durable name,
-    /// too. Rewriting identical bytes keeps a stable byte stable.
+    /// Would every crash that could happen now yield these bytes of a file as they are now? That
+    /// takes a durable name, too. Rewriting identical bytes keeps a stable byte stable.
     #[must_use]
     pub fn is_stable(&self, path: &str, range: Range<u64>) -> bool {
         match self.file_at(path) {
@@ -66,8 +66,9 @@ impl Disk {
         }
     }
 
-    /// The first bytes of every file that a path may lead to after a loss of power that could happen now; for a file that
-    /// is not wholly synced, as it is on the platter and as it is in the page cache.
+    /// The first bytes of every file that a path may lead to after a loss of power that could
+    /// happen now; for a file that is not wholly synced, as it is on the platter and as it is in
+    /// the page cache.
     #[must_use]
     pub fn reachable(&self, path: &str, len: u64) -> Vec<Vec<u8>> {
         let mut contents = Vec::new();
@@ -132,7 +133,8 @@ impl Disk {
         (self.used, self.capacity)
     }
 
-    /// Everything below the root with its path, parents first: as the page cache sees it, or as on the platter.
+    /// Everything below the root with its path, parents first: as the page cache sees it, or as on
+    /// the platter.
     #[must_use]
     pub fn dump(&self, platter: bool) -> Vec<(String, Entry)> {
         let mut entries = Vec::new();
@@ -167,7 +169,8 @@ impl Disk {
         }
     }
 
-    /// Sets up a file, and the directories above it, as if it had always been there: all of it is durable.
+    /// Sets up a file, and the directories above it, as if it had always been there: all of it is
+    /// durable.
     pub fn set_up_file(&mut self, path: &str, content: Content) {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.set_up_dir(parent);
@@ -203,7 +206,8 @@ impl Disk {
         self.tree.settle_all();
     }
 
-    /// A copy for another machine, such as a base backup: the same files, all of them durable, nothing open, no faults.
+    /// A copy for another machine, such as a base backup: the same files, all of them durable,
+    /// nothing open, no faults.
     #[must_use]
     pub fn copy_for(&self, machine: u16, capacity: u64) -> Self {
         self.copy_without(machine, capacity, "")

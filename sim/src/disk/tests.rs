@@ -448,7 +448,8 @@ fn a_copy_shares_nothing_that_is_written_later() {
     assert_eq!(paths, ["base", "global", "pg_wal", "pg_wal/x"]);
 }
 
-/// What a loss of power may make of a name: each state that the directory has had since its last fsync.
+/// What a loss of power may make of a name: each state that the directory has had since its last
+/// fsync.
 #[test]
 fn a_name_may_stand_for_whatever_it_has_stood_for_since_the_last_fsync() {
     let mut rig = Rig::new();

@@ -1,7 +1,9 @@
-//! Names: directories as the page cache sees them, as the platter holds them, and the changes in between.
+//! Names: directories as the page cache sees them, as the platter holds them, and the changes in
+//! between.
 //!
-//! Changes of one directory reach the platter in their order (a journal); changes of different directories do not wait
-//! for each other, save that a rename between two directories happens in both or in neither.
+//! Changes of one directory reach the platter in their order (a journal); changes of different
+//! directories do not wait for each other, save that a rename between two directories happens in
+//! both or in neither.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -144,8 +146,8 @@ impl Tree {
         Ok(node)
     }
 
-    /// Everything that a path may stand for after a crash that could happen now, what it stands for in the page cache
-    /// included.
+    /// Everything that a path may stand for after a crash that could happen now, what it stands for
+    /// in the page cache included.
     pub(super) fn reachable(&self, path: &str) -> BTreeSet<Node> {
         let mut nodes = BTreeSet::from([Node::Dir(ROOT)]);
         for part in path.split('/') {
@@ -245,8 +247,8 @@ impl Tree {
         self.dirs.values().any(renamed)
     }
 
-    /// A file was fsynced: that makes the name durable under which it was created, as Linux's file systems do. What
-    /// happened to the name since then is not covered.
+    /// A file was fsynced: that makes the name durable under which it was created, as Linux's file
+    /// systems do. What happened to the name since then is not covered.
     pub(super) fn settle_creation(&mut self, inode: u64) {
         let created = self.dirs.iter().find_map(|(number, dir)| {
             let put = dir.log.iter().find(
@@ -284,8 +286,8 @@ impl Tree {
         }
     }
 
-    /// Loses power: of each directory's changes a prefix survives, whose length `choose(dir, changes)` says. Returns how
-    /// many changes were lost.
+    /// Loses power: of each directory's changes a prefix survives, whose length `choose(dir,
+    /// changes)` says. Returns how many changes were lost.
     pub(super) fn lose(&mut self, choose: impl Fn(u64, u64) -> u64) -> u64 {
         let mut kept: BTreeMap<u64, usize> = BTreeMap::new();
         for (number, dir) in &self.dirs {
@@ -309,7 +311,8 @@ impl Tree {
         u64::try_from(lost).expect("a length fits into 64 bits")
     }
 
-    /// A directory that would keep its half of a rename whose other half is lost, and where to cut it instead.
+    /// A directory that would keep its half of a rename whose other half is lost, and where to cut
+    /// it instead.
     fn half_kept(&self, kept: &BTreeMap<u64, usize>) -> Option<(u64, usize)> {
         for (number, dir) in &self.dirs {
             for (index, entry) in dir.log[..kept[number]].iter().enumerate() {

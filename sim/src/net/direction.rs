@@ -1,10 +1,12 @@
-//! One direction of a connection: a pipe of bytes, part of it waiting, part of it travelling, part of it arrived.
+//! One direction of a connection: a pipe of bytes, part of it waiting, part of it travelling, part
+//! of it arrived.
 
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use walsim_core::base::Mono;
 
-/// Pieces are joined up to this size, so that a header and its payload arrive in one event; larger ones are shared.
+/// Pieces are joined up to this size, so that a header and its payload arrive in one event; larger
+/// ones are shared.
 const JOIN: usize = 32 * 1024;
 
 /// How far the end of the stream has come.
@@ -94,7 +96,8 @@ impl Direction {
         }
     }
 
-    /// The oldest segment on the wire arrives. Its length, or `None` if a reset has emptied the wire.
+    /// The oldest segment on the wire arrives. Its length, or `None` if a reset has emptied the
+    /// wire.
     pub(super) fn arrive(&mut self) -> Option<u64> {
         let len = self.segments.pop_front()?;
         self.travelling -= len;
@@ -137,7 +140,7 @@ impl Direction {
         self.pipe.pop_front().expect("there is a front")
     }
 
-    /// Drops what has arrived: nobody will read it.
+    /// Drops what has arrived: nothing will read it.
     pub(super) fn discard_arrived(&mut self) {
         while self.arrived > 0 {
             let dropped = self.piece(self.arrived);

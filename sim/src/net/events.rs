@@ -149,7 +149,8 @@ impl Net {
         }
     }
 
-    /// How many of the bytes that are ready go into the next segment: all, or a part cut at any byte.
+    /// How many of the bytes that are ready go into the next segment: all, or a part cut at any
+    /// byte.
     fn segment(
         &self,
         from: HostId,
@@ -287,7 +288,7 @@ impl Net {
         }
         let (host, other, id) = (conn.hosts[side], conn.hosts[1 - side], conn.ids[side]);
         let incoming = &conn.directions[1 - side];
-        // What the peer sent before it closed is read first, if anybody wants it.
+        // What the peer sent before it closed is read first, if anything wants it.
         let unread = incoming.has_undelivered() && incoming.credit > 0;
         let held_up = !conn.broken && self.is_blocked(other, host);
         if held_up || unread {

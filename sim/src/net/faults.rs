@@ -54,8 +54,8 @@ impl Net {
         }
     }
 
-    /// A machine has power again. What was sent to it in the meantime is sent again, and finds nobody; peers that send
-    /// nothing learn it from their keepalive.
+    /// A machine has power again. What was sent to it in the meantime is sent again, and finds no
+    /// receiver; peers that send nothing learn it from their keepalive.
     pub fn power_on(&mut self, now: Mono, host: HostId, choices: &Choices) {
         self.hosts[usize::from(host)].up = true;
         for number in self.numbers(|conn| conn.hosts.contains(&host)) {

@@ -1,8 +1,9 @@
 //! The fake network: connections as TCP gives them to a program.
 //!
-//! A stream loses and reorders nothing, but it may be cut at any byte, be slow, stall, break, or go on looking alive
-//! while the other machine has no power. Data arrives only against credit; the receiving kernel holds [`WINDOW`] bytes,
-//! then the sender's bytes stay where they are. The network is data: the world pops its timed events.
+//! A stream loses and reorders nothing, but it may be cut at any byte, be slow, stall, break, or go
+//! on looking alive while the other machine has no power. Data arrives only against credit; the
+//! receiving kernel holds [`WINDOW`] bytes, then the sender's bytes stay where they are. The
+//! network is data: the world pops its timed events.
 
 mod direction;
 mod events;
@@ -22,11 +23,13 @@ use walsim_core::call::{NetEvent, NetOp};
 /// Bytes of a stream that are on the wire or unread in the receiving kernel, at most.
 pub const WINDOW: u64 = 64 * 1024;
 
-/// After this time a connection attempt without an answer fails, as with Linux's default of six retries.
+/// After this time a connection attempt without an answer fails, as with Linux's default of six
+/// retries.
 pub const CONNECT_TIMEOUT_MS: u64 = 127_000;
 
-/// How long after a machine has power again TCP keepalive finds out, at the latest, that it has forgotten a connection.
-/// libpq switches keepalive on; with Linux's own idle time of two hours nobody who waits for a reply would notice sooner.
+/// How long after a machine has power again TCP keepalive finds out, at the latest, that it has
+/// forgotten a connection. libpq switches keepalive on; with Linux's own idle time of two hours a
+/// process that waits for a reply would not notice sooner.
 pub const KEEPALIVE_MS: u64 = 10_000;
 
 /// Tell a sender of room in its buffer in no smaller amounts, unless it is waiting for room.
@@ -102,7 +105,7 @@ enum State {
 enum Event {
     Syn(u32),
     SynAck(u32),
-    /// The opener is told that nobody listens, or that time is up.
+    /// The opener is told that nothing listens, or that time is up.
     Refuse(u32),
     /// The oldest segment that this side has on the wire arrives.
     Arrive(u32, Side),
@@ -198,7 +201,7 @@ impl Net {
         choices: &Choices,
     ) {
         let target = self.hosts.iter().position(|host| host.name == to);
-        // A name that nobody bears fails at once, on the machine itself.
+        // A name that no machine has fails at once, on the machine itself.
         let host = target.map_or(from, |index| {
             HostId::try_from(index).expect("a plan has few machines")
         });
@@ -257,7 +260,8 @@ impl Net {
         }
     }
 
-    /// Closes a connection in an orderly way: what was sent still arrives, and what the peer sends from now on breaks it.
+    /// Closes a connection in an orderly way: what was sent still arrives, and what the peer sends
+    /// from now on breaks it.
     pub fn close(&mut self, now: Mono, host: HostId, id: ConnId, choices: &Choices) {
         let Some((number, side)) = self.end(host, id) else {
             return;

@@ -1,9 +1,11 @@
-//! What is wrong with a plan's text, and where: a message, the place, and what could have been meant.
+//! What is wrong with a plan's text, and where: a message, the place, and what could have been
+//! meant.
 
 use std::ops::Range;
 use walsim_core::base::did_you_mean;
 
-/// A plan that cannot be read. The place is a range of bytes of the text, for a caret under the field.
+/// A plan that cannot be read. The place is a range of bytes of the text, for a caret under the
+/// field.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct PlanError {

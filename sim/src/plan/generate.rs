@@ -1,4 +1,5 @@
-//! Expands a seed into a plan: topology, settings, workload, faults and actions, each from a stream of its own.
+//! Expands a seed into a plan: topology, settings, workload, faults and actions, each from a stream
+//! of its own.
 
 mod faults;
 mod retention;
@@ -61,7 +62,8 @@ pub fn generate(profile: Profile, seed: u64) -> Plan {
     generate_with(profile, seed, Fixed::default())
 }
 
-/// The plan of a seed with some of it fixed. What is fixed is drawn all the same, so that the rest stays.
+/// The plan of a seed with some of it fixed. What is fixed is drawn all the same, so that the rest
+/// stays.
 #[must_use]
 pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     let mut draw = Draw {
@@ -306,7 +308,7 @@ impl Draw {
         let mut rows = Vec::new();
         let end_us = active_us * 9 / 10;
         for n in 0..switches {
-            // Spread: a switch right behind another has nothing to switch.
+            // Spread: a switch right after another has nothing to switch.
             let slot_us = end_us / switches;
             let when = When::At(self.between_ms(n * slot_us + slot_us / 4, (n + 1) * slot_us));
             rows.push(ActionRow {

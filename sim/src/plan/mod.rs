@@ -1,5 +1,5 @@
-//! A run as data: topology, settings, workload, faults and operator actions. Generated from a seed, written by hand, or
-//! left over by shrinking: one type for all.
+//! A run as data: topology, settings, workload, faults and operator actions. Generated from a seed,
+//! written by hand, or left over by shrinking: one type for all.
 
 mod errors;
 mod fields;
@@ -136,14 +136,14 @@ impl Default for DiskPlan {
 pub enum When {
     /// So many microseconds after the start.
     At(u64),
-    /// When something happens for the n-th time (from 1); the row then takes effect before the effects of that step
-    /// that follow the event.
+    /// When something happens for the n-th time (from 1); the row then takes effect before the
+    /// effects of that step that follow the event.
     Event {
         /// On which node.
         node: usize,
         /// What.
         event: EventKind,
-        /// The how-manieth time.
+        /// Which occurrence, from 1.
         nth: u32,
     },
 }
@@ -244,13 +244,13 @@ pub struct WorkloadRow {
     pub bytes: u32,
     /// Bytes of a logical message that each transaction emits besides; 0 for none.
     pub message: u32,
-    /// Every so-manieth transaction is rolled back; 0 for none.
+    /// Roll back every n-th transaction; 0 for none.
     pub rollback_every: u32,
     /// `SET synchronous_commit = off` for these.
     pub asynchronous: bool,
     /// Microseconds between two transactions.
     pub pause_us: u64,
-    /// Read back what was committed, every so-manieth transaction; 0 for never.
+    /// Read back what was committed after every n-th transaction; 0 for never.
     pub read_every: u32,
 }
 
@@ -338,7 +338,8 @@ pub enum Fault {
         node: usize,
         /// How.
         mode: ShutdownMode,
-        /// How long after the request it is started again, if it has ended by then; else as soon as it has.
+        /// How long after the request it is started again, if it has ended by then; else as soon as
+        /// it has.
         off_us: u64,
     },
     /// One process is killed with SIGKILL; nothing happens if none of the kind runs.
@@ -378,7 +379,7 @@ pub enum Fault {
 /// How a server is told to end: the modes of `pg_ctl stop`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ShutdownMode {
-    /// SIGTERM: once all clients have left. An operator who waits in vain goes on with `Fast`.
+    /// SIGTERM: once all clients have left. An operator that waits in vain continues with `Fast`.
     Smart,
     /// SIGINT: clients are sent away.
     Fast,

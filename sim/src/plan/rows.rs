@@ -1,5 +1,5 @@
-//! The rows of a plan file, as serde sees them. Each kind of row is a struct with one optional field per kind: tagged
-//! enums would lose the place of an error.
+//! The rows of a plan file, as serde sees them. Each kind of row is a struct with one optional
+//! field per kind: tagged enums would lose the place of an error.
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;

@@ -13,7 +13,8 @@ pub struct Scenario {
     pub expect: Expect,
 }
 
-/// What a run must come to: it passes, or violates one of these invariants if no bug is named, and reaches these marks.
+/// What a run must come to: it passes, or violates one of these invariants if no bug is named, and
+/// reaches these marks.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Expect {
     /// With this bug planted the run must violate one of the invariants.
@@ -33,7 +34,8 @@ impl Expect {
         self.bug.is_none() && !self.invariants.is_empty()
     }
 
-    /// What a run without the bug has not come to, in words. How it ended is looked at apart where it must pass.
+    /// What a run without the bug has not come to, in words. How it ended is looked at apart where
+    /// it must pass.
     #[must_use]
     pub fn missed(&self, outcome: &Outcome) -> Option<String> {
         if self.is_violation() {

@@ -22,7 +22,8 @@ pub(crate) fn quoted(text: &str) -> String {
 /// A small geometry for scenarios: records cross pages and segments all the time.
 pub const TINY: Geometry = Geometry::TINY;
 
-/// The longest value of a row that fits on a page: page header, line pointer and tuple header take the rest.
+/// The longest value of a row that fits on a page: page header, line pointer and tuple header take
+/// the rest.
 #[must_use]
 pub const fn longest_row(geometry: &Geometry) -> u32 {
     geometry.data_page - 72

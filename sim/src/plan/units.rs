@@ -22,7 +22,8 @@ pub fn signed_us(text: &str) -> Result<i64, UnitError> {
     }
 }
 
-/// A seed: decimal, hexadecimal after `0x`, or the 40 hexadecimal digits of a commit, of which the first 8 bytes count.
+/// A seed: decimal, hexadecimal after `0x`, or the 40 hexadecimal digits of a commit, of which the
+/// first 8 bytes count.
 ///
 /// # Errors
 /// If the text is none of these.

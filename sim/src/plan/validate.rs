@@ -8,7 +8,8 @@ use toml::Spanned;
 use walsim_core::base::{did_you_mean, show_size, show_us};
 use walsim_core::node::{InitialFile, initdb};
 
-/// How long after the active part a server may still be off. The bound for convergence is at least three times as long.
+/// How long after the active part a server may still be off. The bound for convergence is at least
+/// three times as long.
 const OFF_AFTER_END_US: u64 = 10_000_000;
 
 /// Directories whose files servers fsync.

@@ -1,4 +1,5 @@
-//! Plan to text that a person can read, and that reads back as the same plan. What is as usual is left out.
+//! Plan to text that a person can read, and that reads back as the same plan. What is as usual is
+//! left out.
 
 use super::read::{ACTIVE_US, DISK_CAPACITY};
 use super::schema::SCHEMA;

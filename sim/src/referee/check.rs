@@ -1,11 +1,14 @@
-//! A check: one invariant as a value. The referee knows none by name; a check of your own goes through the same door.
+//! A check: one invariant as a value. The referee knows none by name; a check of your own goes
+//! through the same door.
 //!
-//! A check says what it promises ([`About`]) and which events it wants to see ([`Subscription`]). Each kind of event has
-//! a method, which is called for what the check has subscribed to and for nothing else. A method gets the event and the
-//! [`Knowledge`] that all checks share, and returns a [`Violation`] if the promise is broken:
+//! A check says what it promises ([`About`]) and which events it wants to see ([`Subscription`]).
+//! Each kind of event has a method, which is called for what the check has subscribed to and for
+//! nothing else. A method gets the event and the [`Knowledge`] that all checks share, and returns a
+//! [`Violation`] if the promise is broken:
 //!
 //! ```
-//! use walsim::referee::{About, Check, Knowledge, Promise, Ruling, ServerAct, ServerEvent, ServerKind, Subscription};
+//! use walsim::referee::{About, Check, Knowledge, Promise, Ruling, ServerAct, ServerEvent,
+//! ServerKind, Subscription};
 //!
 //! /// No process may abort.
 //! #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -27,7 +30,8 @@
 //!     }
 //!
 //!     fn on_server(&mut self, event: &ServerEvent<'_>, _: &Knowledge) -> Ruling {
-//!         let ServerAct::Exited { exit: walsim_core::call::Exit::Panic(said), .. } = &event.act else {
+//!         use walsim_core::call::Exit;
+//!         let ServerAct::Exited { exit: Exit::Panic(said), .. } = &event.act else {
 //!             return Ok(());
 //!         };
 //!         Err(event.site.violation("NOPANIC", "a process aborted", &[("said", said)]))
@@ -45,8 +49,8 @@
 //!
 //! - It judges by the disk's truth, not by what shared memory claims.
 //! - It depends on no other check. What two checks need is [`Knowledge`].
-//! - It may remember what it likes; its memory is part of the world's state, so it is `Clone`, `Eq` and `Hash`, and holds
-//!   nothing whose order is not fixed.
+//! - It may remember what it likes; its memory is part of the world's state, so it is `Clone`, `Eq`
+//!   and `Hash`, and holds nothing whose order is not fixed.
 //! - It subscribes to as little as it can: a step pays for its subscribers alone.
 //! - Each subscription has a planted violation that it alone reports (tests/checks_bite.rs).
 
@@ -92,7 +96,8 @@ pub enum Promise {
 pub enum Subscription {
     /// Steps of processes of these kinds: [`Check::after_step`].
     Step(&'static [Role]),
-    /// Every step, also one in which data or a signal arrives and no process runs: [`Check::after_step`].
+    /// Every step, also one in which data or a signal arrives and no process runs:
+    /// [`Check::after_step`].
     EveryStep,
     /// Steps that have changed something in shared memory: [`Check::after_change`].
     Change(ChangeKind),
@@ -102,8 +107,8 @@ pub enum Subscription {
     Server(ServerKind),
     /// What a client session says and hears: [`Check::on_client`].
     Client(ClientKind),
-    /// Complete messages, seen at one end of a connection; with a type byte, messages of that type alone:
-    /// [`Check::on_message`].
+    /// Complete messages, seen at one end of a connection; with a type byte, messages of that type
+    /// alone: [`Check::on_message`].
     Message(WireEnd, Option<u8>),
     /// Faults and workload have stopped: [`Check::at_quiescence`].
     Quiescence,
@@ -188,8 +193,9 @@ pub trait Check: Memory + fmt::Debug + Send + Sync {
         unseen(self.about(), "the end of the run")
     }
 
-    /// The naive full check of a node, for audits: all that the check concludes from changes, found out again from
-    /// scratch. It must never find more. Called every 64th step of an audited run, and at its end, unasked.
+    /// The naive full check of a node, for audits: all that the check concludes from changes, found
+    /// out again from scratch. It must never find more. Called every 64th step of an audited run,
+    /// and at its end, unasked.
     ///
     /// # Errors
     /// The other methods have overlooked something.
@@ -206,7 +212,8 @@ fn unseen(about: &About, what: &str) -> ! {
     )
 }
 
-/// What the world needs of a check so that it can be forked and hashed. Every `Clone + Eq + Hash` type has it.
+/// What the world needs of a check so that it can be forked and hashed. Every `Clone + Eq + Hash`
+/// type has it.
 pub trait Memory {
     /// A copy, for a fork of the world.
     fn box_clone(&self) -> Box<dyn Check>;

@@ -1,7 +1,8 @@
-//! What checks see: steps, changes in shared memory, disk operations, what happens to servers and clients, messages.
+//! What checks see: steps, changes in shared memory, disk operations, what happens to servers and
+//! clients, messages.
 //!
-//! Everything is borrowed from the world for the time of one call. Nothing here is computed for a check that has not
-//! subscribed to it.
+//! Everything is borrowed from the world for the time of one call. Nothing here is computed for a
+//! check that has not subscribed to it.
 
 use super::Violation;
 use crate::disk::Disk;
@@ -25,7 +26,8 @@ pub struct Site<'a> {
     pub host: usize,
     /// Its name.
     pub name: &'a str,
-    /// The ordinal number of this start of its server, from 1. Nothing in shared memory outlives it.
+    /// The ordinal number of this start of its server, from 1. Nothing in shared memory outlives
+    /// it.
     pub boot: u32,
 }
 
@@ -87,7 +89,8 @@ pub enum ChangeKind {
     Pages,
     /// A checkpoint or a restartpoint has ended well.
     Checkpoint,
-    /// Records of the ledger have become whole: they were flushed, or crash recovery of a primary has found them.
+    /// Records of the ledger have become whole: they were flushed, or crash recovery of a primary
+    /// has found them.
     Records,
 }
 
@@ -207,8 +210,8 @@ impl DiskEvent<'_> {
         }
     }
 
-    /// The bytes of the range that was written as the page cache has them: fewer if the disk ran full. Read once for all
-    /// checks that ask; none for other operations.
+    /// The bytes of the range that was written as the page cache has them: fewer if the disk ran
+    /// full. Read once for all checks that ask; none for other operations.
     #[must_use]
     pub fn written(&self) -> (u64, &[u8]) {
         let DiskAct::Write(Written { range, bytes }) = &self.act else {
@@ -433,8 +436,8 @@ pub enum WireEnd {
     ClientReceives,
 }
 
-/// A complete message, start-up packets excepted. Only ends at nodes are shown: those of client sessions are
-/// [`ClientEvent`]s.
+/// A complete message, start-up packets excepted. Only ends at nodes are shown: those of client
+/// sessions are [`ClientEvent`]s.
 #[derive(Clone, Debug)]
 pub struct WireMessage<'a> {
     /// The node at this end, and when.
@@ -453,7 +456,8 @@ pub struct WireMessage<'a> {
     pub peer: Option<Peer<'a>>,
     /// The type byte.
     pub tag: u8,
-    /// The body, as the sender had it: a header and its payload are not copied together before somebody asks.
+    /// The body, as the sender had it: a header and its payload are not copied together before
+    /// someone asks.
     pub parts: &'a [Bytes; 2],
 }
 

@@ -1,5 +1,5 @@
-//! Who has subscribed to what: per kind of event the positions of its subscribers in the list of checks, so that an event
-//! costs nothing but a call for each of them.
+//! Who has subscribed to what: per kind of event the positions of its subscribers in the list of
+//! checks, so that an event costs nothing but a call for each of them.
 
 use super::{
     ChangeKind, Check, ClientKind, DiskKind, FileClass, ServerKind, Subscription, WireEnd,

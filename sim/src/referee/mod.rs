@@ -1,7 +1,8 @@
-//! The referee: shows every event to the checks that have subscribed to it, and keeps what they all need to know.
+//! The referee: shows every event to the checks that have subscribed to it, and keeps what they all
+//! need to know.
 //!
-//! The world tells it what happens and knows no check; a check knows neither the world nor another check. See [`Check`]
-//! for how to write one.
+//! The world tells it what happens and knows no check; a check knows neither the world nor another
+//! check. See [`Check`] for how to write one.
 
 mod check;
 mod event;
@@ -38,8 +39,9 @@ use walsim_core::call::{Effect, FilePath};
 use walsim_core::shmem::{PageChange, Role};
 use wire::Wire;
 
-/// How many steps lie between two audits. In each step the WAL that has grown would be compared once more, and a run of
-/// some ten thousand steps would take minutes. At the end of the run every node is looked at.
+/// How many steps lie between two audits. In each step the WAL that has grown would be compared
+/// once more, and a run of some ten thousand steps would take minutes. At the end of the run every
+/// node is looked at.
 const AUDIT_EVERY: u64 = 64;
 
 /// What a step has changed in shared memory.
@@ -157,7 +159,8 @@ impl Referee {
             .try_for_each(|check| check.audit(node, known))
     }
 
-    /// What the processes of a step have logged, and which have ended; and whether the server has come up.
+    /// What the processes of a step have logged, and which have ended; and whether the server has
+    /// come up.
     fn effects(&mut self, step: &Step<'_>, changes: &Changes, first: &mut First) {
         let Self {
             checks,
@@ -366,7 +369,7 @@ impl Referee {
         self.known.wal_end()
     }
 
-    /// Rare states that only the referee recognises.
+    /// Rare states that only the referee recognizes.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.known.marks()
     }

@@ -1,7 +1,8 @@
 //! Cuts the bytes that pass the ends of connections into messages.
 //!
-//! Most of what a server sends is whole messages, which are shown as they are; only what is cut in the middle is kept until
-//! the rest follows. The start-up packet, which has no type byte, is passed over.
+//! Most of what a server sends is whole messages, which are shown as they are; only what is cut in
+//! the middle is kept until the rest follows. The start-up packet, which has no type byte, is
+//! skipped.
 
 use super::index::Index;
 use super::{Peer, Ruling, Site, WireEnd, WireMessage};
@@ -26,7 +27,8 @@ pub(crate) struct End<'a> {
     pub(crate) pieces: &'a [Bytes; 2],
 }
 
-/// What every connection has begun and not finished, by node, connection, and whether it is what the node sends.
+/// What every connection has begun and not finished, by node, connection, and whether it is what
+/// the node sends.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Wire(BTreeMap<(usize, ConnId, bool), Stream>);
 
@@ -41,7 +43,8 @@ struct Stream {
 
 impl End<'_> {
     fn wire_end(&self) -> WireEnd {
-        // A node numbers the connections that it opens by its incarnation, and those that it accepts by none.
+        // A node numbers the connections that it opens by its incarnation, and those that it
+        // accepts by none.
         match (self.conn.incarnation == 0, self.sends) {
             (true, true) => WireEnd::ServerSends,
             (true, false) => WireEnd::ServerReceives,

@@ -4,8 +4,9 @@ use super::rows::without;
 use super::simplify::simplified;
 use super::{Search, Size};
 
-/// Kinds of choices that can be pinned as a whole, with what is calm: a server dies between two steps, a loss of power
-/// takes all that was not synced (or else nothing), an fsync covers what was written before it and no more.
+/// Kinds of choices that can be pinned as a whole, with what is calm: a server dies between two
+/// steps, a loss of power takes all that was not synced (or else nothing), an fsync covers what was
+/// written before it and no more.
 const CALM: [(&str, u64); 7] = [
     ("crash.when", 0),
     ("disk.loss", 1),
@@ -19,7 +20,8 @@ const CALM: [(&str, u64); 7] = [
 /// Seeds that are tried in the place of the plan's own.
 const SEEDS: u64 = 8;
 
-/// Pins whole kinds, where that changes anything: a pin that decides nothing is only one more line. The others go.
+/// Pins whole kinds, where that changes anything: a pin that decides nothing is only one more line.
+/// The others go.
 pub(super) fn pin_kinds(search: &mut Search<'_>) {
     for (kind, value) in CALM {
         if search.best.pins.contains_key(kind) {

@@ -1,9 +1,10 @@
-//! Makes a failing plan small: whatever can go goes, whatever can be plain becomes plain, as long as the run still fails
-//! in the same way.
+//! Makes a failing plan small: whatever can go goes, whatever can be plain becomes plain, as long
+//! as the run still fails in the same way.
 //!
-//! The passes work on the plan as data and know nothing of runs: a judge, given by the caller, says whether a candidate
-//! fails, and every candidate that does is the new best. They are repeated until none of them helps. There is no clock
-//! here: the caller says when it has waited long enough, and the same number of tries always ends at the same plan.
+//! The passes work on the plan as data and know nothing of runs: a judge, given by the caller, says
+//! whether a candidate fails, and every candidate that does is the new best. They are repeated
+//! until none of them helps. There is no clock here: the caller says when it has waited long
+//! enough, and the same number of tries always ends at the same plan.
 
 mod choices;
 mod narrative;
@@ -27,7 +28,7 @@ use std::ops::Range;
 /// What a judge says of a candidate that fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Failed {
-    /// When, in microseconds; `None` if nobody knows.
+    /// When, in microseconds; `None` if unknown.
     pub at_us: Option<u64>,
     /// The trace hash: two plans of the same hash took the same steps.
     pub hash: u64,
@@ -90,7 +91,8 @@ const PASSES: [Pass; 9] = [
     ("events", values::wait_for_events),
 ];
 
-/// Another way down, which meets other plans: chance is left in until fewer rows do not help any more.
+/// Another way down, which meets other plans: chance is left in until fewer rows do not help any
+/// more.
 const OTHER_WAY: [Pass; 9] = [
     ("the end", rows::cut_the_end),
     ("nodes", nodes::drop_nodes),
@@ -106,7 +108,8 @@ const OTHER_WAY: [Pass; 9] = [
 /// A plan of so few rows is not worth another way.
 const FEW: usize = 2;
 
-/// Makes a plan small that fails in the way `failed` tells. `judge` decides on candidates; `go_on` is asked before each.
+/// Makes a plan small that fails in the way `failed` tells. `judge` decides on candidates; `go_on`
+/// is asked before each.
 pub fn reduce(
     plan: &Plan,
     failed: Failed,
@@ -220,8 +223,8 @@ impl Search<'_> {
         self.attempt(candidate)
     }
 
-    /// Leaves out what can be left out of a list: all of it, then halves, down to single entries, the last ones first.
-    /// `without` gives the plan without a range of the list.
+    /// Leaves out what can be left out of a list: all of it, then halves, down to single entries,
+    /// the last ones first. `without` gives the plan without a range of the list.
     fn leave_out(
         &mut self,
         count: impl Fn(&Plan) -> usize,

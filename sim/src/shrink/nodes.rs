@@ -1,4 +1,4 @@
-//! Fewer nodes. A node that goes takes along what concerns it; who followed it follows whom it followed.
+//! Fewer nodes. Removing a node also removes its rows; its standbys are attached to its upstream.
 
 use super::Search;
 use crate::plan::{Action, Fault, Plan, When};

@@ -5,7 +5,8 @@ use crate::plan::Plan;
 use crate::world::{Outcome, Verdict, run, run_at_most};
 use walsim_core::base::Planted;
 
-/// What makes two failures the same one: the code, and for a cluster that did not converge what it hung at.
+/// What makes two failures the same one: the code, and for a cluster that did not converge what it
+/// hung at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Symptom {
     code: String,
@@ -41,7 +42,7 @@ pub struct Predicate {
     most_steps: u64,
 }
 
-/// Steps of a run whose length nobody knows: whatever takes more is no scenario that anybody wants to keep.
+/// Steps of a run of unknown length: a longer one is no scenario worth keeping.
 const MOST_STEPS: u64 = 3_000_000;
 
 impl Predicate {
@@ -51,7 +52,8 @@ impl Predicate {
         let outcome = run(plan, planted, false);
         let symptom = Symptom::of(&outcome.verdict)?;
         let passes_without = planted != Planted::NONE && passes(plan);
-        // A candidate that takes many more steps hardly is a simpler one, and most that pass would take them.
+        // A candidate that takes many more steps hardly is a simpler one, and most that pass would
+        // take them.
         let most_steps = match outcome.steps {
             0 => MOST_STEPS,
             steps => 2 * steps + 20_000,

@@ -1,4 +1,5 @@
-//! Fewer rows: those behind the failure, those that nothing needs, and those that another could do as well.
+//! Fewer rows: those after the failure, those that nothing needs, and those that another could do
+//! as well.
 
 use super::Search;
 use crate::plan::{Plan, When, WorkloadRow};
@@ -6,7 +7,7 @@ use std::ops::Range;
 
 const SECOND: u64 = 1_000_000;
 
-/// Nothing that stands behind the failure can matter to it.
+/// Nothing that stands after the failure can matter to it.
 pub(super) fn cut_the_end(search: &mut Search<'_>) {
     let Some(at_us) = search.failed.at_us else {
         return;
@@ -44,8 +45,8 @@ pub(super) fn without(plan: &Plan, rows: Range<usize>) -> Plan {
     plan
 }
 
-/// Rows of the workload become one where one can do it, or at least share a session; what sessions are left are counted
-/// from 0.
+/// Rows of the workload become one where one can do it, or at least share a session; what sessions
+/// are left are counted from 0.
 pub(super) fn join_rows(search: &mut Search<'_>) {
     let mut second = search.best.workload.len();
     while second > 1 {

@@ -1,4 +1,5 @@
-//! Everything as usual: settings at PostgreSQL's defaults, a plain network, plain disks, true clocks, no step delays.
+//! Everything as usual: settings at PostgreSQL's defaults, a plain network, plain disks, true
+//! clocks, no step delays.
 
 use super::Search;
 use crate::plan::{
@@ -129,7 +130,8 @@ fn to_all(plan: &mut Plan, setting: Setting, value: &str) {
     }
 }
 
-/// Another version or geometry: what stands at a default stays at it, and sizes keep their number of segments.
+/// Another version or geometry: what stands at a default stays at it, and sizes keep their number
+/// of segments.
 fn change_base(plan: &mut Plan, version: PgVersion, geometry: Geometry) {
     for n in 0..plan.nodes.len() {
         let at_default: Vec<bool> = kept_settings()

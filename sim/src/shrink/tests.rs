@@ -1,4 +1,5 @@
-//! Each pass on a made-up judge: what it must reach, and what it must leave alone. Nothing is simulated here.
+//! Each pass on a made-up judge: what it must reach, and what it must leave alone. Nothing is
+//! simulated here.
 
 use super::*;
 use crate::plan::{
@@ -207,7 +208,8 @@ fn another_seed_may_need_less() {
     assert_eq!((Size::of(&plan.plan).steps, plan.plan.seed), (1, 5));
 }
 
-/// The first way calms the run down before few nodes let it get on without most rows; then it is stuck.
+/// The first way calms the run down before few nodes let it get on without most rows; then it is
+/// stuck.
 #[test]
 fn another_way_down_may_reach_more() {
     let fits = |plan: &Plan| plan.step_delays && plan.nodes.len() > 2 && plan.workload.len() > 2;

@@ -136,7 +136,8 @@ fn fewer(search: &mut Search<'_>, n: usize, least: u64) {
     }
 }
 
-/// A part of all transactions, and of the events that rows wait for: neither can shrink where the other stays.
+/// A part of all transactions, and of the events that rows wait for: neither can shrink where the
+/// other stays.
 fn scale_down(search: &mut Search<'_>, part: u32) -> bool {
     let rows = search.best.faults.iter().map(|row| &row.when);
     let rows = rows.chain(search.best.actions.iter().map(|row| &row.when));

@@ -15,8 +15,8 @@ use walsim_core::node::Node;
 use walsim_core::shmem::Role;
 
 impl World {
-    /// Carries the effects out in their order. True if the node died in the middle, by a fault that struck there: what
-    /// stands behind that place never happened.
+    /// Carries the effects out in their order. True if the node died in the middle, by a fault that
+    /// struck there: what stands after that place never happened.
     pub(super) fn carry_out(
         &mut self,
         host: usize,
@@ -144,7 +144,7 @@ impl World {
             state.disk.issue(pid, call, choices)
         };
         if matches!(call, DiskOp::Close(_)) {
-            // Nobody waits for it.
+            // No one waits for it.
             let _ = state.disk.complete(ticket, &self.choices);
             return;
         }

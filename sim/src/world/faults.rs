@@ -66,8 +66,8 @@ impl World {
             || self.plan.workload.iter().any(|row| waits(&row.when))
     }
 
-    /// Something has happened on a node: rows that wait for it take effect. A death of this very node is returned: it
-    /// strikes before what follows.
+    /// Something has happened on a node: rows that wait for it take effect. A death of this very
+    /// node is returned: it strikes before what follows.
     pub(super) fn fire(&mut self, host: usize, event: EventKind) -> Option<Doom> {
         let count = self.events.entry((host, event)).or_default();
         *count += 1;
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// An event that is no effect: a death strikes right behind it.
+    /// An event that is no effect: a death strikes right after it.
     pub(super) fn after_event(&mut self, host: usize, event: EventKind) {
         if self.waits_for_events()
             && let Some(doom) = self.fire(host, event)
@@ -335,8 +335,8 @@ impl World {
         }
     }
 
-    /// The operator goes on with a fast shutdown, but only since clients stay. If none does, the server has another second
-    /// to begin to stop its other processes.
+    /// The operator goes on with a fast shutdown, but only since clients stay. If none does, the
+    /// server has another second to begin to stop its other processes.
     fn lose_patience_with(&mut self, row: usize, host: usize) {
         let waits = self.waits_for_no_session(host);
         if !waits {
@@ -426,7 +426,7 @@ impl World {
             .collect()
     }
 
-    /// Whoever is paused goes on.
+    /// Anyone who is paused goes on.
     pub(super) fn resume(&mut self, host: usize) {
         for pid in self.paused(host) {
             self.signal(host, pid, Signal::Cont);
@@ -489,7 +489,8 @@ impl World {
         self.tell(host, text);
     }
 
-    /// An fsync error strikes when an fsync meets it; those that still wait for one have not struck.
+    /// An fsync error strikes when an fsync meets it; those that still wait for one have not
+    /// struck.
     pub(super) fn forget_unmet_fsync_errors(&mut self) {
         for (row, fault) in self.plan.faults.iter().enumerate() {
             let Fault::FsyncError { node, path, .. } = &fault.fault else {
@@ -575,7 +576,7 @@ impl World {
         self.at(at, Event::Boot(host));
     }
 
-    /// The operating system cleans up behind dead processes; the page cache stays.
+    /// The operating system cleans up after dead processes; the page cache stays.
     fn server_processes_end(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         let index = state.index;

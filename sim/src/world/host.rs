@@ -178,7 +178,8 @@ impl Host {
         self.disk.close_all(pid);
     }
 
-    /// Where all processes of its server stand: what each is, and the function in which it runs or waits.
+    /// Where all processes of its server stand: what each is, and the function in which it runs or
+    /// waits.
     pub(super) fn standing(&self, now: Mono) -> Vec<(String, String)> {
         let Some(node) = &self.node else {
             return Vec::new();
@@ -212,7 +213,8 @@ impl Host {
                 let what = [number, steps(pid).steps];
                 choices.bits(Key::new("step.order", Subject::Node(self.index), what))
             };
-            // Machines do not see each other: only processes of one machine need an order that is drawn.
+            // Machines do not see each other: only processes of one machine need an order that is
+            // drawn.
             let (tie, pid) = if lone {
                 (0, first.next())
             } else {
@@ -233,7 +235,8 @@ impl Host {
     }
 }
 
-/// How long after a step the next one of the process stands: mostly at once, else some microseconds, rarely long.
+/// How long after a step the next one of the process stands: mostly at once, else some
+/// microseconds, rarely long.
 fn step_delay(node: u16, role: Role, steps: u64, choices: &Choices) -> u64 {
     let key = |kind| Key::new(kind, Subject::Process(node, role.name()), [steps, 0]);
     match choices.below(key("step.delay"), 1000) {
@@ -248,7 +251,8 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
     let first = plan.nodes.first().expect("a plan has a node");
     let settings = &first.settings;
     let geometry = settings.geometry;
-    // The identifier is a time stamp in the upper half on real servers; ours only has to be the run's own.
+    // The identifier is a time stamp in the upper half on real servers; ours only has to be the
+    // run's own.
     let sysid = Choices::new(plan.seed).bits(Key::new("cluster.sysid", Subject::World, [0, 0]));
     let spec = DiskSpec {
         latency_us: plan.disks.latency_us,

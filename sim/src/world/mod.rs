@@ -1,5 +1,5 @@
-//! The world: hosts, network, sessions, and the queue of what happens next. One step is one `Machine::step` with all
-//! checks that follow it.
+//! The world: hosts, network, sessions, and the queue of what happens next. One step is one
+//! `Machine::step` with all checks that follow it.
 
 mod clients;
 mod effects;
@@ -35,8 +35,9 @@ use walsim_core::shmem::Role;
 
 /// Lines of the story that are kept.
 const STORY: usize = 60;
-/// Steps at one instant of simulated time, at most. A run that makes more is stuck: its time does not move any more. The
-/// bound is the simulator's: a server that its clients keep busy never comes to an end by it.
+/// Steps at one instant of simulated time, at most. A run that makes more is stuck: its time does
+/// not move any more. The bound is the simulator's: a server that its clients keep busy never comes
+/// to an end by it.
 const STEPS_PER_INSTANT: u64 = 1_000_000;
 /// The port that servers listen on.
 pub(crate) const PORT: u16 = 5432;
@@ -289,7 +290,7 @@ impl World {
         self.verdict.is_none()
     }
 
-    /// Simulated time does not move: some process goes on for ever, whatever it waits for.
+    /// Simulated time does not move: some process goes on forever, whatever it waits for.
     fn stuck(&mut self, host: Option<usize>) {
         let host = host.map(|host| &self.hosts[host]);
         let facts = host.map(|host| host.standing(self.now));
@@ -552,7 +553,8 @@ mod tests {
     use super::*;
     use crate::plan::{Profile, generate};
 
-    /// A run whose time stands still ends with a verdict; steps before the time moved on do not count.
+    /// A run whose time stands still ends with a verdict; steps before the time moved on do not
+    /// count.
     #[test]
     fn steps_at_one_instant_are_bounded() {
         let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);

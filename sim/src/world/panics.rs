@@ -19,8 +19,8 @@ pub(super) struct Panicked {
     message: String,
 }
 
-/// Runs something; a panic is caught. Only a hook learns the place of one, so the first call puts one before that which is
-/// there.
+/// Runs something; a panic is caught. Only a hook learns the place of one, so the first call puts
+/// one before that which is there.
 pub(super) fn caught(run: AssertUnwindSafe<impl FnOnce()>) -> Result<(), Panicked> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

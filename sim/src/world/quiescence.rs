@@ -1,5 +1,6 @@
-//! The quiescent phase: everything is healed, nothing new is asked for, and all nodes must come to the same end within a
-//! bound. An operator helps the standbys that have an excuse, and they are judged again.
+//! The quiescent phase: everything is healed, nothing new is asked for, and all nodes must come to
+//! the same end within a bound. An operator helps the standbys that have an excuse, and they are
+//! judged again.
 
 use super::excuses::{Excuse, Witness};
 use super::{Event, Verdict, Violation, World};
@@ -54,7 +55,8 @@ impl World {
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
-    /// Three rounds of the slowest timer, the time that the backlog takes, and the hours that clocks were put back.
+    /// Three rounds of the slowest timer, the time that the backlog takes, and the hours that
+    /// clocks were put back.
     fn bound_us(&self) -> u64 {
         let slowest = self.hosts.iter().map(|host| {
             let settings = &host.plan.settings;
@@ -94,7 +96,8 @@ impl World {
         jumps.fold(rounds_us.saturating_add(transfer_us), u64::saturating_add)
     }
 
-    /// Somebody was helped, or something new was written: the time runs anew, and what was seen before counts no more.
+    /// Someone was helped, or something new was written: the time runs anew, and what was seen
+    /// before counts no more.
     pub(super) fn judge_again(&mut self) {
         self.witnesses.fill(Witness::default());
         let (since, bound) = (self.now, self.now.after_us(self.bound_us()));
@@ -175,7 +178,8 @@ impl World {
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
-    /// Everything stands where it should. A standby that only stands there has not shown that it still goes on.
+    /// Everything stands where it should. A standby that only stands there has not shown that it
+    /// still goes on.
     fn prove_it(&mut self) {
         if let Some(quiescence) = &mut self.quiescence {
             quiescence.wrote = true;
@@ -222,7 +226,8 @@ impl World {
         })
     }
 
-    /// The first node that is neither where it should be nor has an excuse, and what is known of it.
+    /// The first node that is neither where it should be nor has an excuse, and what is known of
+    /// it.
     fn lagging(&self) -> Option<(String, Vec<(String, String)>)> {
         let fact =
             |what: &str, value: &dyn std::fmt::Display| (String::from(what), value.to_string());

@@ -1,5 +1,5 @@
-//! What the operator does in the quiescent phase for a standby that cannot return by itself: makes its slot anew, writes
-//! a record, restarts it, or rebuilds it from a cold copy of its upstream.
+//! What the operator does in the quiescent phase for a standby that cannot return by itself: makes
+//! its slot anew, writes a record, restarts it, or rebuilds it from a cold copy of its upstream.
 
 use super::excuses::Excuse;
 use super::{Event, World};
@@ -32,7 +32,8 @@ enum Stage {
 }
 
 impl World {
-    /// Helps the standbys that have an excuse. A rebuild stops the upstream, so everything else comes before.
+    /// Helps the standbys that have an excuse. A rebuild stops the upstream, so everything else
+    /// comes before.
     pub(super) fn help(&mut self, excused: &[(usize, Excuse)]) {
         let is_rebuild = |excuse: Excuse| excuse == Excuse::WalRemoved;
         let others = excused.iter().any(|(_, excuse)| !is_rebuild(*excuse));
@@ -158,7 +159,8 @@ impl World {
         self.tell(Some(host), "rebuilt from a cold copy of its upstream");
     }
 
-    /// A slot that was made before the copy may lie beyond a limit by the time the standby comes back.
+    /// A slot that was made before the copy may lie beyond a limit by the time the standby comes
+    /// back.
     fn renew_slot(&mut self, host: usize, upstream: usize) {
         let name = self.hosts[host].plan.settings.primary_slot_name.clone();
         let Some(node) = self.hosts[upstream]

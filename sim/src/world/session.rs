@@ -1,5 +1,6 @@
-//! A client session: works off its rows of the plan, one transaction after the other, over a connection of the fake
-//! network. Acknowledged means that CommandComplete of COMMIT was delivered to it.
+//! A client session: works off its rows of the plan, one transaction after the other, over a
+//! connection of the fake network. Acknowledged means that CommandComplete of COMMIT was delivered
+//! to it.
 
 use crate::choice::{Choices, Key, Subject};
 use crate::plan::WorkloadRow;

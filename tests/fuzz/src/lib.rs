@@ -35,7 +35,7 @@ struct Conn {
     credit: u64,
     /// Bytes that wait for it to allow more.
     waiting: VecDeque<Bytes>,
-    /// Bytes that it has sent and nobody has taken.
+    /// Bytes that it has sent and no one has taken.
     sent: u32,
 }
 
@@ -237,7 +237,7 @@ impl<'a> Source<'a> {
             .fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// Bytes behind a length: one byte of it, or two if its first bit is set.
+    /// Bytes after a length: one byte of it, or two if its first bit is set.
     pub fn counted(&mut self) -> &'a [u8] {
         let mut len = usize::from(self.byte());
         if len >= 128 {
@@ -246,7 +246,7 @@ impl<'a> Source<'a> {
         self.bytes(len)
     }
 
-    /// Bytes behind a length as text.
+    /// Bytes after a length as text.
     pub fn text(&mut self) -> String {
         String::from_utf8_lossy(self.counted()).into_owned()
     }

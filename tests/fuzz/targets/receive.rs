@@ -1,4 +1,5 @@
-//! A conversation with a receiver: whatever the server says, it goes on, tries again or ends with a message.
+//! A conversation with a receiver: whatever the server says, it continues, retries or ends with a
+//! message.
 
 #![no_main]
 

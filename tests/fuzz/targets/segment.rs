@@ -1,4 +1,4 @@
-//! WAL as somebody else may have written it: decoded, described as waldump does, counted.
+//! WAL as someone else may have written it: decoded, described as waldump does, counted.
 
 #![no_main]
 #![allow(dead_code, reason = "parts of a command that run without it")]

@@ -1,4 +1,5 @@
-//! A conversation with a server: whatever clients send, it answers or closes the connection, and lives on.
+//! A conversation with a server: whatever clients send, it answers or closes the connection, and
+//! survives.
 
 #![no_main]
 

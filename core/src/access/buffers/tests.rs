@@ -109,7 +109,7 @@ fn what_is_no_page_is_refused() {
         }
     );
     bench.step(pid, |cx| cx.release_everything());
-    // For somebody who makes it anew it does not matter.
+    // It does not matter to a process that makes the page anew.
     let mut read = ReadBuffer::new(tag(0), ReadMode::ZeroAndLock);
     assert!(bench.run(pid, |cx| read.poll(cx)).is_ok());
 }

@@ -6,7 +6,7 @@ use crate::sys::testing::bench::{Bench, TINY};
 
 const FIRST: Lsn = Lsn(1024 + 40);
 
-/// A server behind the first checkpoint of its cluster and one record more.
+/// A server after the first checkpoint of its cluster and one record more.
 fn server(version: PgVersion, planted: Planted) -> (Bench, Pid) {
     let mut bench = Bench::new(version, TINY, planted);
     let mut wal = bench.wal();
@@ -70,7 +70,8 @@ fn the_control_file_is_written_behind_the_flush() {
     assert!(of("write global/pg_control") < of("fsync global/pg_control"));
 }
 
-/// Transactions that begin between the redo point and here are in the record; others would be lost behind it.
+/// Transactions that begin between the redo point and here are in the record; others would be lost
+/// after it.
 #[test]
 fn transaction_ids_are_read_behind_the_redo_point() {
     let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
@@ -98,8 +99,8 @@ fn an_idle_server_skips_checkpoints_that_nobody_asked_for() {
     }
 }
 
-/// A commit whose record is before the redo point and whose status is not yet set must end first, and one that begins
-/// behind it need not.
+/// A commit whose record is before the redo point and whose status is not yet set must end first,
+/// and one that begins after it need not.
 #[test]
 fn a_checkpoint_waits_for_commits_that_cross_its_redo_point() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
@@ -154,7 +155,8 @@ fn the_snapshot_names_who_runs() {
     );
 }
 
-/// The last record of all: redo starts at the checkpoint itself, and the control file says that nothing follows.
+/// The last record of all: redo starts at the checkpoint itself, and the control file says that
+/// nothing follows.
 #[test]
 fn a_shutdown_checkpoint_is_its_own_redo_point() {
     for version in PgVersion::ALL {
@@ -172,7 +174,7 @@ fn a_shutdown_checkpoint_is_its_own_redo_point() {
     }
 }
 
-/// Whatever is written behind the redo point would be overwritten by the next start.
+/// Whatever is written after the redo point would be overwritten by the next start.
 #[test]
 fn wal_that_is_written_during_a_shutdown_is_a_panic() {
     let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);

@@ -1,5 +1,5 @@
-//! The page that a record refers to. Mirrors XLogReadBufferForRedoExtended, XLogReadBufferExtended and log_invalid_page
-//! of xlogutils.c.
+//! The page that a record refers to. Mirrors XLogReadBufferForRedoExtended, XLogReadBufferExtended
+//! and log_invalid_page of xlogutils.c.
 
 use crate::access::buffers::ReadBuffer;
 use crate::call::{LogEvent, Message, Poll, SqlState};
@@ -58,7 +58,8 @@ impl ReadBufferForRedo {
             rel: block.rel.rel,
             block: block.block,
         };
-        // A file that is missing is made: the record that dropped it, or the one that made it, may be elsewhere in WAL.
+        // A file that is missing is made: the record that dropped it, or the one that made it, may
+        // be elsewhere in WAL.
         let create = OpenFile::new(relation::path(tag.rel), true);
         Ok(Self {
             tag,
@@ -77,7 +78,8 @@ impl ReadBufferForRedo {
         block: &BlockRef,
     ) -> Poll<Result<RedoAction, LogEvent>> {
         let image = block.image.as_ref().filter(|image| image.apply());
-        // What the page was before does not matter then; it is not read, so that it may well be torn.
+        // What the page was before does not matter then; it is not read, so that it may well be
+        // torn.
         let zero = image.is_some() || block.will_init;
         loop {
             match &mut self.phase {
@@ -155,8 +157,8 @@ impl ReadBufferForRedo {
         Phase::Read(ReadBuffer::new(self.tag, mode))
     }
 
-    /// `log_invalid_page`: before the consistent point a later record may drop or cut the relation. Behind it nothing
-    /// of the kind is possible.
+    /// `log_invalid_page`: before the consistent point a later record may drop or cut the relation.
+    /// After it nothing of the kind is possible.
     fn invalid(&self, cx: &mut Cx<'_>) -> Result<RedoAction, LogEvent> {
         if cx.shmem.recovery.consistent {
             return Err(LogEvent::panic(

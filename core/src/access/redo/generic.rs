@@ -12,7 +12,7 @@ use crate::wire::generic;
 use crate::wire::record::{BlockRef, Record};
 use alloc::vec::Vec;
 
-/// All pages of the record stay locked until all are changed, so that nobody sees a part of it.
+/// All pages of the record stay locked until all are changed, so that no process sees a part of it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct GenericRedo {
     next: usize,
@@ -48,7 +48,8 @@ impl GenericRedo {
                     let clean = !cx.shmem.buffers.pool[usize::from(buffer)].dirty;
                     buffer::modify(cx, buffer, page);
                     buffer::set_lsn(cx, buffer, record.end);
-                    // Before 15.18 and 18.4 one kind of redo forgot it. Eviction drops such a change.
+                    // Before 15.18 and 18.4 one kind of redo forgot it. Eviction drops such a
+                    // change.
                     if clean && cx.planted(Bug::RedoForgetsDirty) {
                         let buffer = &mut cx.shmem.buffers.pool[usize::from(buffer)];
                         buffer.dirty = false;

@@ -1,8 +1,10 @@
-//! Replaying records. Mirrors the rm_redo functions of rmgrlist.h, as far as somebody writes their records here.
+//! Replaying records. Mirrors the rm_redo functions of rmgrlist.h, as far as walsim writes such
+//! records.
 //!
-//! A record may be replayed over pages that already have it, or have later changes: a page whose LSN is at or behind
-//! the record's end is left alone, and an image simply replaces what is there. What a startup process does about a
-//! record before and after (next transaction id, checkpoints, timelines) is not done here.
+//! A record may be replayed over pages that already have it, or have later changes: a page whose
+//! LSN is at or after the record's end is left alone, and an image simply replaces what is there.
+//! What a startup process does about a record before and after (next transaction id, checkpoints,
+//! timelines) is not done here.
 
 mod block;
 mod generic;
@@ -51,8 +53,8 @@ impl Redo {
     }
 
     /// # Errors
-    /// A page cannot be read, made or found, or the record is none that is known here; severity ERROR, or PANIC for a
-    /// page that should exist.
+    /// A page cannot be read, made or found, or the record is none that is known here; severity
+    /// ERROR, or PANIC for a page that should exist.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.routine {

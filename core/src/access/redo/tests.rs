@@ -113,7 +113,7 @@ fn an_image_repairs_a_torn_page() {
     assert!(bench.trace.iter().all(|line| !line.starts_with("read")));
 }
 
-/// An image far behind the end makes the pages between; a delta there is remembered, or is a PANIC.
+/// An image far after the end makes the pages between; a delta there is remembered, or is a PANIC.
 #[test]
 fn blocks_behind_the_end() {
     let mut bench = Bench::in_recovery();
@@ -134,7 +134,7 @@ fn blocks_behind_the_end() {
     );
 }
 
-/// A delta that leads out of the page is an error, whoever made it.
+/// A delta that leads out of the page is an error, whatever made it.
 #[test]
 fn a_delta_stays_on_its_page() {
     let mut bench = Bench::in_recovery();
@@ -162,7 +162,7 @@ fn ends_of_transactions_set_their_status() {
     };
     replay(&mut bench, pid, &end(XactOp::Commit, 20)).unwrap();
     replay(&mut bench, pid, &end(XactOp::Abort, 21)).unwrap();
-    // Its page lies behind the end of the file: in recovery that reads as zeros.
+    // Its page lies after the end of the file: in recovery that reads as zeros.
     replay(&mut bench, pid, &end(XactOp::Commit, 5000)).unwrap();
     let status = |xid| bench.shmem.clog.status(Xid(xid), 512);
     assert_eq!(status(20), Some(XactStatus::Committed));
@@ -191,7 +191,8 @@ fn a_new_status_page_gets_its_file() {
     );
 }
 
-/// Evicted and read again, a replayed page keeps its LSN, so that replay from an earlier point leaves it alone.
+/// Evicted and read again, a replayed page keeps its LSN, so that replay from an earlier point
+/// leaves it alone.
 #[test]
 fn a_written_page_is_not_changed_by_older_records() {
     let mut bench = Bench::in_recovery();

@@ -1,4 +1,5 @@
-//! Ends of transactions and new commit status pages. Mirrors xact_redo of xact.c and clog_redo of clog.c.
+//! Ends of transactions and new commit status pages. Mirrors xact_redo of xact.c and clog_redo of
+//! clog.c.
 
 use crate::access::clog::{ClogSet, ClogWrite};
 use crate::base::{Lsn, Xid};
@@ -28,8 +29,8 @@ impl XactRedo {
         let end = XactEnd::decode(version, header.info, &record.main)
             .map_err(|_| super::unknown(record))?;
         let (status, lsn) = if end.op.is_commit() {
-            // Sessions of a standby look at the page while its WAL may not be durable: writing the page must first
-            // raise the minimum recovery point.
+            // Sessions of a standby look at the page while its WAL may not be durable: writing the
+            // page must first raise the minimum recovery point.
             let archive = cx.shmem.recovery.state == RecoveryState::Archive;
             (
                 XactStatus::Committed,

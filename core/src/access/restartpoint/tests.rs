@@ -56,7 +56,8 @@ fn segments(bench: &Bench) -> String {
     names.map(|name| &name[23..]).collect()
 }
 
-/// The control file comes before the first file that goes, and behind everything that it says is durable.
+/// The control file comes before the first file that goes, and after everything that it says is
+/// durable.
 #[test]
 fn a_restart_begins_at_the_last_one() {
     let (mut bench, pid) = standby();
@@ -169,7 +170,8 @@ fn pages_that_are_missing_forbid_it() {
     assert!(run(&mut bench, pid, false));
 }
 
-/// Recovery may end while it goes on. What the control file says then is newer, and its WAL goes by that.
+/// Recovery may end while it goes on. What the control file says then is newer, and its WAL goes by
+/// that.
 #[test]
 fn the_end_of_recovery_comes_first() {
     let (mut bench, pid) = standby();
@@ -190,7 +192,8 @@ fn the_end_of_recovery_comes_first() {
     assert_eq!(segments(&bench), "678");
 }
 
-/// What stands on the disk at any moment, a restart can begin with: the redo point's segment is there.
+/// What stands on the disk at any moment, a restart can begin with: the redo point's segment is
+/// there.
 #[test]
 fn a_crash_in_the_middle_leaves_what_recovery_needs() {
     let (mut bench, pid) = standby();

@@ -239,7 +239,8 @@ fn a_recycled_first_page_sends_a_standby_to_the_stream() {
     );
 }
 
-/// Nobody looks at the first page, and the record layer goes back to where the source has nothing better.
+/// No process looks at the first page, and the record layer goes back to where the source has
+/// nothing better.
 #[test]
 #[cfg(feature = "planted-bugs")]
 fn with_the_bug_a_recycled_segment_passes_for_the_next_one() {
@@ -252,7 +253,8 @@ fn with_the_bug_a_recycled_segment_passes_for_the_next_one() {
     assert!(matches!(table.read(2048, 24), Ok(Ok(_))));
 }
 
-/// The record reader rejected what the stream gave: the walreceiver is stopped before local files are read.
+/// The record reader rejected what the stream gave: the walreceiver is stopped before local files
+/// are read.
 #[test]
 fn a_rejected_stream_stops_the_walreceiver() {
     let mut table = Table::new(PgVersion::V18, STANDBY);

@@ -56,7 +56,8 @@ fn names(bench: &Bench) -> Vec<String> {
     left(bench).into_iter().map(|(name, _)| name).collect()
 }
 
-/// With min_wal_size of three segments the names up to 10 are wanted. What they held before is still in them.
+/// With min_wal_size of three segments the names up to 10 are wanted. What they held before is
+/// still in them.
 #[test]
 fn old_segments_become_future_ones_and_the_rest_goes() {
     let (mut bench, pid) = server();
@@ -155,7 +156,7 @@ fn candidates_are_segments_of_any_timeline_and_nothing_else() {
         kept,
         [
             "000000010000000000000001.00000028.backup",
-            // It sorts behind the segment whose beginning it is.
+            // It sorts after the segment whose beginning it is.
             "000000010000000000000003.partial",
             "00000002.history",
             "archive_status",
@@ -200,7 +201,8 @@ fn what_cannot_be_recycled_is_removed() {
     );
 }
 
-/// The startup process takes the permission away under the lock that is held while a name is looked for.
+/// The startup process takes the permission away under the lock that is held while a name is looked
+/// for.
 #[test]
 fn the_permission_is_looked_at_again_under_the_lock() {
     let (mut bench, pid) = server();
@@ -254,7 +256,7 @@ fn the_next_segment_is_made_in_the_last_quarter() {
     }
 }
 
-/// Whoever loses the race to make a segment keeps what he made as a spare.
+/// A process that loses the race to make a segment keeps what it made as a spare.
 #[test]
 fn a_segment_that_came_too_late_becomes_a_later_one() {
     let (mut bench, pid) = server();

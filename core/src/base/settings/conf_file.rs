@@ -1,5 +1,5 @@
-//! The text of a configuration file. Mirrors the scanner and the parser of guc-file.l; strings may also be in double
-//! quotes, as TOML has them.
+//! The text of a configuration file. Mirrors the scanner and the parser of guc-file.l; strings may
+//! also be in double quotes, as TOML has them.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -90,8 +90,8 @@ enum Token {
     Error,
 }
 
-/// The token at the beginning of a line's rest, and its length. Of several that match the longest counts, of equally long
-/// ones the first.
+/// The token at the beginning of a line's rest, and its length. Of several that match the longest
+/// counts, of equally long ones the first.
 fn scan(text: &str) -> Option<(Token, usize)> {
     let first = text.chars().next().filter(|c| *c != '#')?;
     let candidates = [

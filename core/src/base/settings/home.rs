@@ -1,4 +1,5 @@
-//! Where the values of settings are: a server's in [`Settings`], those of sessions with the session.
+//! Where the values of settings are: a server's in [`Settings`], those of sessions with the
+//! session.
 
 use super::number::Real;
 use super::table::Setting;
@@ -110,8 +111,8 @@ impl Setting {
         }
     }
 
-    /// `pg_settings.setting` of a server's value: a number of the setting's own unit. A value that is no whole number of
-    /// it, which no PostgreSQL has, comes with its unit.
+    /// `pg_settings.setting` of a server's value: a number of the setting's own unit. A value that
+    /// is no whole number of it, which no PostgreSQL has, comes with its unit.
     #[must_use]
     pub fn number(&self, settings: &Settings) -> Option<String> {
         let Kind::Int {

@@ -35,7 +35,8 @@ impl Real {
                 .to_bits()
                 .expect("neither large nor tiny")
         };
-        // Positive numbers are in the order of their bits; of those with a sign only -0 can be meant.
+        // Positive numbers are in the order of their bits; of those with a sign only -0 can be
+        // meant.
         let magnitude = self.0 & !SIGN;
         (self.0 & SIGN == 0 || magnitude == 0) && (bits(least)..=bits(most)).contains(&magnitude)
     }
@@ -80,8 +81,8 @@ pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
 
-/// The number at the beginning of an integer's text, and what follows it (`parse_int`): decimal, hexadecimal or octal,
-/// or with a fraction.
+/// The number at the beginning of an integer's text, and what follows it (`parse_int`): decimal,
+/// hexadecimal or octal, or with a fraction.
 pub(super) fn integer(text: &str) -> Option<(Double, &str)> {
     let (value, rest) = strtol(text);
     let (value, rest) = match value {
@@ -104,7 +105,8 @@ pub(super) fn real(text: &str) -> Option<(Real, &str)> {
     Some((Real(bits), rest))
 }
 
-/// `strtol` with base 0, and what follows the number: all of the text if there is none. `None` is ERANGE.
+/// `strtol` with base 0, and what follows the number: all of the text if there is none. `None` is
+/// ERANGE.
 fn strtol(text: &str) -> (Option<i64>, &str) {
     let (negative, unsigned) = sign(text);
     let hexadecimal = |digits: &&str| digits.starts_with(|c: char| c.is_ascii_hexdigit());
@@ -130,7 +132,8 @@ enum Read {
     Infinite(bool),
 }
 
-/// `strtod` in the C locale, and what follows the number. `None`: there is none, or it is NaN or ERANGE.
+/// `strtod` in the C locale, and what follows the number. `None`: there is none, or it is NaN or
+/// ERANGE.
 fn strtod(text: &str) -> Option<(Read, &str)> {
     let (negative, unsigned) = sign(text);
     for word in ["infinity", "inf"] {
@@ -162,7 +165,7 @@ fn strtod(text: &str) -> Option<(Read, &str)> {
     fits.then_some((Read::Finite(value), rest))
 }
 
-/// `1A.8p-3` behind `0x`.
+/// `1A.8p-3` after `0x`.
 fn hexadecimal(negative: bool, text: &str) -> Option<(Double, &str)> {
     let (whole, fraction, rest) = digits(text, 16)?;
     let (power, rest) = exponent(rest, ['p', 'P']).unwrap_or((0, rest));

@@ -1,5 +1,5 @@
-//! Settings as plan files write them: PostgreSQL's names and units, exact values, and wider ranges, since the timeouts and
-//! sizes of tiny clusters lie below PostgreSQL's least.
+//! Settings as plan files write them: PostgreSQL's names and units, exact values, and wider ranges,
+//! since the timeouts and sizes of tiny clusters lie below PostgreSQL's least.
 
 use super::Settings;
 use super::home::Home;
@@ -104,7 +104,8 @@ impl Setting {
             .filter(|amount| *amount <= most)
     }
 
-    /// A count, of pages if it has a unit: then a size is rounded to whole ones, as PostgreSQL does.
+    /// A count, of pages if it has a unit: then a size is rounded to whole ones, as PostgreSQL
+    /// does.
     fn count(&self, text: &str, settings: &Settings) -> Option<i32> {
         let unit = self.unit();
         let plain = text.parse::<i32>().ok().filter(|_| !text.starts_with('+'));
@@ -123,7 +124,8 @@ impl Setting {
         (i64::from(count) >= least && i64::from(count) <= most).then_some(count)
     }
 
-    /// The range in a plan: PostgreSQL's, but from the smallest amount if that is above 0, and for small buffer pools.
+    /// The range in a plan: PostgreSQL's, but from the smallest amount if that is above 0, and for
+    /// small buffer pools.
     fn bounds(&self) -> (i64, i64) {
         let Kind::Int { min, max, .. } = self.kind else {
             return (0, 0);

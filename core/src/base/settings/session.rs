@@ -1,4 +1,5 @@
-//! The settings of a session, and the check hooks of what sessions set. Mirrors guc.c and variable.c.
+//! The settings of a session, and the check hooks of what sessions set. Mirrors guc.c and
+//! variable.c.
 
 use super::encoding::client_encoding;
 use super::home::Home;
@@ -14,7 +15,8 @@ use alloc::string::{String, ToString};
 pub struct SessionSettings(BTreeMap<&'static str, Value>);
 
 impl SessionSettings {
-    /// Sets what SET or a start-up packet gives. The setting, whose new value a client may want to be told.
+    /// Sets what SET or a start-up packet gives. The setting, whose new value a client may want to
+    /// be told.
     ///
     /// # Errors
     /// There is no such setting, a session cannot change it, or it does not take that value.
@@ -65,8 +67,8 @@ impl SessionSettings {
         self.0.contains_key(name)
     }
 
-    /// What SHOW tells: the setting's own spelling, and its value. A setting that follows the state of the server is
-    /// not known here.
+    /// What SHOW tells: the setting's own spelling, and its value. A setting that follows the state
+    /// of the server is not known here.
     #[must_use]
     pub fn show(&self, server: &Settings, name: &str) -> Option<(&'static str, String)> {
         let setting = server.find(name).ok()?;
@@ -85,7 +87,8 @@ impl SessionSettings {
         }
     }
 
-    /// `synchronous_commit` of this session. Without synchronous standbys all but `off` mean the same.
+    /// `synchronous_commit` of this session. Without synchronous standbys all but `off` mean the
+    /// same.
     #[must_use]
     pub fn waits_for_commits(&self, server: &Settings) -> bool {
         let value = self.0.get("synchronous_commit");
@@ -110,7 +113,8 @@ impl SessionSettings {
     }
 }
 
-/// What the check hooks of `client_encoding`, `DateStyle` and `TimeZone` say. `current` is the value so far.
+/// What the check hooks of `client_encoding`, `DateStyle` and `TimeZone` say. `current` is the
+/// value so far.
 pub(super) fn check(
     setting: &Setting,
     version: PgVersion,
@@ -153,7 +157,8 @@ fn is_zone(text: &str) -> bool {
     !text.is_empty() && text.chars().all(allowed)
 }
 
-/// `check_datestyle`: a style and an order, of which each may be left as it is. An error is a DETAIL.
+/// `check_datestyle`: a style and an order, of which each may be left as it is. An error is a
+/// DETAIL.
 fn date_style(text: &str, current: &str, version: PgVersion) -> Result<String, String> {
     let (mut style, mut order) = current.split_once(", ").unwrap_or(("ISO", "MDY"));
     let (mut styles, mut orders) = (0, 0);

@@ -1,4 +1,5 @@
-//! Settings by name, as the configuration, the command line and sessions give them. Mirrors set_config_option of guc.c.
+//! Settings by name, as the configuration, the command line and sessions give them. Mirrors
+//! set_config_option of guc.c.
 
 use super::table::{Setting, TABLE};
 use super::value::{Kind, Place, Value};
@@ -72,8 +73,9 @@ impl Settings {
 }
 
 impl Setting {
-    /// Reads a value by PostgreSQL's rules (`parse_and_validate_value`). The settings give version, page sizes and what
-    /// hooks compare with; `current` is the text of the value so far, where it may be kept in part.
+    /// Reads a value by PostgreSQL's rules (`parse_and_validate_value`). The settings give version,
+    /// page sizes and what hooks compare with; `current` is the text of the value so far, where it
+    /// may be kept in part.
     ///
     /// # Errors
     /// It does not take that value.
@@ -134,8 +136,9 @@ impl Setting {
         }
     }
 
-    /// `check_max_connections` and `check_max_wal_senders`, which 18 has no more: with the settings that we have not
-    /// at their defaults, which are 3 autovacuum workers, their launcher, and 8 background workers.
+    /// `check_max_connections` and `check_max_wal_senders`, which 18 has no more: with the settings
+    /// that we have not at their defaults, which are 3 autovacuum workers, their launcher, and 8
+    /// background workers.
     fn too_many(&self, settings: &Settings, count: i32, others: u32) -> bool {
         let Kind::Int { max, .. } = self.kind else {
             return false;

@@ -4,8 +4,8 @@ use super::Settings;
 use alloc::string::String;
 
 impl Settings {
-    /// The setting of that name in any case: its own spelling, and its value. What depends on the state of the server is
-    /// not known here.
+    /// The setting of that name in any case: its own spelling, and its value. What depends on the
+    /// state of the server is not known here.
     #[must_use]
     pub fn show(&self, name: &str) -> Option<(&'static str, String)> {
         let setting = self.find(name).ok()?;

@@ -1,6 +1,8 @@
-//! The settings that a server of ours has: PostgreSQL's names, types, units, ranges and contexts, which 15 to 18 share.
+//! The settings that a server of ours has: PostgreSQL's names, types, units, ranges and contexts,
+//! which 15 to 18 share.
 //!
-//! Everything that reads or shows a setting goes by this table. A test compares it with pg_settings of real servers.
+//! Everything that reads or shows a setting goes by this table. A test compares it with pg_settings
+//! of real servers.
 
 use super::home::Home;
 use super::unit::Unit;

@@ -1,4 +1,5 @@
-//! Units of settings: their names, and what they are in each other. Mirrors the conversion tables of guc.c.
+//! Units of settings: their names, and what they are in each other. Mirrors the conversion tables
+//! of guc.c.
 
 use super::number::is_space;
 use crate::base::Geometry;
@@ -81,7 +82,8 @@ impl Unit {
         }
     }
 
-    /// A number of another unit in this one (`convert_to_base_unit`). `None`: there is no unit of that name.
+    /// A number of another unit in this one (`convert_to_base_unit`). `None`: there is no unit of
+    /// that name.
     pub(super) fn convert(self, number: Double, name: &str, geometry: &Geometry) -> Option<Double> {
         let name = name.trim_end_matches(is_space);
         let names = self.names();

@@ -1,4 +1,5 @@
-//! What a setting may be, who may change it, and the text of a value. Mirrors parse_and_validate_value of guc.c.
+//! What a setting may be, who may change it, and the text of a value. Mirrors
+//! parse_and_validate_value of guc.c.
 
 use super::number::{Real, integer, is_space, real};
 use super::unit::Unit;

@@ -1,5 +1,5 @@
-//! What a client is greeted with behind AuthenticationOk. Mirrors BeginReportingGUCOptions, and BackendKeyData and the
-//! first ReadyForQuery.
+//! What a client is greeted with after AuthenticationOk. Mirrors BeginReportingGUCOptions, and
+//! BackendKeyData and the first ReadyForQuery.
 
 use crate::base::SessionSettings;
 use crate::sys::Cx;
@@ -59,7 +59,7 @@ fn encoding(
     shown.map_or_else(String::new, |(_, value)| value)
 }
 
-/// Nobody can guess it who does not know the seed.
+/// It cannot be guessed without the seed.
 fn cancel_key(cx: &Cx<'_>, request: &SessionRequest) -> Bytes {
     let words = if request.version >= ProtocolVersion::V3_2 {
         8u32

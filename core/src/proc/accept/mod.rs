@@ -1,8 +1,9 @@
-//! A connection that has not yet said what it wants. Mirrors BackendInitialize and ProcessStartupPacket, the check of
-//! InitProcess for walsenders, and the greeting of PostgresMain. Everybody is trusted.
+//! A connection that has not yet said what it wants. Mirrors BackendInitialize and
+//! ProcessStartupPacket, the check of InitProcess for walsenders, and the greeting of PostgresMain.
+//! Every client is trusted.
 //!
-//! It reads nothing behind the start-up packet: what has arrived goes on to the process that this one becomes. There is
-//! one database, `postgres`, and its encoding is UTF8.
+//! It reads nothing after the start-up packet: what has arrived goes on to the process that this
+//! one becomes. There is one database, `postgres`, and its encoding is UTF8.
 
 mod banner;
 
@@ -109,7 +110,8 @@ impl Accept {
         }
     }
 
-    /// There is no encryption. What stands behind the request was sent before the client could know the answer.
+    /// There is no encryption. What stands after the request was sent before the client could know
+    /// the answer.
     fn decline(&self, cx: &mut Cx<'_>, kind: &'static str) -> Option<Yield> {
         cx.send(self.conn, [Bytes::from_static(b"N"), Bytes::new()]);
         let error = StartupError::Unencrypted(kind);
@@ -253,7 +255,8 @@ fn is_custom(name: &str) -> bool {
     name.contains('.') && name.split('.').all(is_name)
 }
 
-/// `InitProcess`: sessions and walsenders have a pool each, asked before the client is authenticated.
+/// `InitProcess`: sessions and walsenders have a pool each, asked before the client is
+/// authenticated.
 fn too_many(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
     let settings = &cx.shmem.settings;
     let full = |message| LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, message);

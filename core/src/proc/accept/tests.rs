@@ -58,7 +58,7 @@ impl Client {
         String::from_utf8(fields.sqlstate.to_vec()).unwrap()
     }
 
-    /// Somebody else has a session.
+    /// Another process has a session.
     fn other_session(&mut self, role: Role) {
         let pid = self.bench.spawn(role);
         let proc = self.bench.shmem.procs.get_mut(pid).unwrap();
@@ -208,7 +208,8 @@ fn bytes_behind_a_request_for_encryption() {
     }
 }
 
-/// What a start-up packet may set, and in which words it is refused (S1.12). The answers are those of PostgreSQL 15.
+/// What a start-up packet may set, and in which words it is refused (S1.12). The answers are those
+/// of PostgreSQL 15.
 #[test]
 fn parameters_of_a_start_up_packet() {
     let unknown = "42704 unrecognized configuration parameter \"foo\"";

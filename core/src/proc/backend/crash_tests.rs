@@ -1,5 +1,6 @@
-//! Sessions run into each other in every order, pages are evicted and written all the time; then the server is gone. What
-//! replay makes of the files that were left must be what replay makes of WAL alone, and hold every reported commit.
+//! Sessions run into each other in every order, pages are evicted and written all the time; then
+//! the server is gone. What replay makes of the files that were left must be what replay makes of
+//! WAL alone, and hold every reported commit.
 
 use super::*;
 use crate::access::buffers::BufferSync;
@@ -194,7 +195,8 @@ fn check(seed: u64, steps: u32) -> usize {
     let both = |path: &str| [&from_wal, &from_files].map(|bench| file(bench, path));
     let [left, right] = both("base/5/16384");
     assert!(left == right, "pages of seed {seed}");
-    // An abort may be on disk before its record; it means the same as a transaction that never ended.
+    // An abort may be on disk before its record; it means the same as a transaction that never
+    // ended.
     let committed = |bytes: Vec<u8>| trim(bytes.iter().map(|b| b & !(b >> 1) & 0x55).collect());
     let [left, right] = both("pg_xact/0000").map(committed);
     assert!(left == right, "commit status of seed {seed}");

@@ -158,7 +158,8 @@ impl Backend {
                     return self.leave(cx, Exit::Normal);
                 }
             }
-            // No more than one message is waited for: what a client sends beyond it stays with the kernel.
+            // No more than one message is waited for: what a client sends beyond it stays with the
+            // kernel.
             match cx.receive(self.conn) {
                 Some(bytes) => self.frames.push(bytes),
                 None if cx.conn_end(self.conn).is_some() => return self.leave(cx, Exit::Normal),
@@ -242,7 +243,8 @@ impl Backend {
         Yield::Again(Place::AbortCurrentTransaction)
     }
 
-    /// `ProcessInterrupts`: SIGTERM came. A client that does not take what it was sent before is not told.
+    /// `ProcessInterrupts`: SIGTERM came. A client that does not take what it was sent before is
+    /// not told.
     fn terminate(&mut self, cx: &mut Cx<'_>) -> Yield {
         let event = LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::AdminShutdown);
         if cx.send_pending(self.conn) {
@@ -258,7 +260,7 @@ impl Backend {
         Yield::Again(Place::ShutdownPostgres)
     }
 
-    /// ReadyForQuery, behind what the command has to say.
+    /// ReadyForQuery, after what the command has to say.
     fn ready(&mut self, cx: &mut Cx<'_>) {
         self.session.ready(cx);
         self.flush(cx);

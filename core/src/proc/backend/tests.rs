@@ -208,7 +208,8 @@ fn a_standby_only_reads() {
 fn a_row_must_fit_its_page() {
     let mut session = Session::new(Bench::primary());
     let put = |bytes: usize| format!("PUT 16384 1 '{}'", "ab".repeat(bytes));
-    // A page of 512 bytes less 32 for its header and the line pointer, less 32 for the tuple's header and key.
+    // A page of 512 bytes less 32 for its header and the line pointer, less 32 for the tuple's
+    // header and key.
     assert_eq!(session.run(&put(512 - 64)), "PUT 1, I");
     assert_eq!(session.run(&put(512 - 63)), "ERROR 54000, I");
 }
@@ -236,7 +237,7 @@ fn messages_of_any_size() {
     assert_eq!(session.bench.shmem.xlog.flush.0 % 4096, 0);
 }
 
-/// Whoever leaves, leaves no transaction behind.
+/// A session that ends leaves no transaction behind.
 #[test]
 fn leaving_aborts() {
     let term = |session: &mut Session| session.bench.sys(session.pid).signal(Signal::Term);

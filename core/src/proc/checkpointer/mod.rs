@@ -1,7 +1,8 @@
-//! The checkpointer: performs checkpoints when asked, and when it is time. Mirrors checkpointer.c (CheckpointerMain).
+//! The checkpointer: performs checkpoints when asked, and when it is time. Mirrors checkpointer.c
+//! (CheckpointerMain).
 //!
-//! During recovery these are restartpoints, but for the checkpoint that ends it. At a shutdown it outlives everybody who
-//! writes WAL.
+//! During recovery these are restartpoints, but for the checkpoint that ends it. At a shutdown it
+//! outlives every process that writes WAL.
 
 mod shutdown;
 
@@ -14,8 +15,9 @@ use crate::sys::Cx;
 use alloc::boxed::Box;
 use shutdown::ShutdownXlog;
 
-/// How long to wait before trying again to make a restartpoint when there was none to make: half of the least
-/// checkpoint_timeout that PostgreSQL takes. Less is allowed here, and then it is half of that.
+/// How long to wait before trying again to make a restartpoint when there was none to make: half of
+/// the least checkpoint_timeout that PostgreSQL takes. Less is allowed here, and then it is half of
+/// that.
 const RETRY_MS: i64 = 15_000;
 
 /// The process.
@@ -127,7 +129,8 @@ impl Checkpointer {
         }
     }
 
-    /// Is the server to be shut down? Before 18 one signal means the checkpoint and the exit, then each has its own.
+    /// Is the server to be shut down? Before 18 one signal means the checkpoint and the exit, then
+    /// each has its own.
     fn shutdown_asked(&mut self, cx: &mut Cx<'_>) -> bool {
         // New settings are seen at the next look, which the signal has brought about.
         cx.take_signal(Signal::Hup);
@@ -160,7 +163,7 @@ impl Checkpointer {
         Some(requests)
     }
 
-    /// Tells whoever waits that it is over.
+    /// Wakes the waiting processes: the checkpoint is over.
     fn finish(&mut self, cx: &mut Cx<'_>) {
         let checkpointer = &mut cx.shmem.checkpointer;
         checkpointer.done = checkpointer.started;
@@ -258,7 +261,8 @@ mod tests {
         assert_eq!(ctl.requests, CheckpointRequests::default());
     }
 
-    /// A standby writes no WAL. If it has not replayed a checkpoint either, it looks again a little later.
+    /// A standby writes no WAL. If it has not replayed a checkpoint either, it looks again a little
+    /// later.
     #[test]
     fn during_recovery_only_its_end_is_a_checkpoint() {
         let (mut bench, pid, mut checkpointer) = server();
@@ -274,7 +278,7 @@ mod tests {
         assert!(bench.shmem.control.checkpoint > before.checkpoint);
     }
 
-    /// Whoever waits is told, and the next one a second later may succeed.
+    /// Waiting processes are told; the next checkpoint, a second later, may succeed.
     #[test]
     fn an_error_fails_the_checkpoint_alone() {
         let (mut bench, pid, mut checkpointer) = server();
@@ -296,7 +300,8 @@ mod tests {
         assert!(bench.shmem.clog.pages.values().all(|page| !page.dirty));
     }
 
-    /// A control file that cannot be made durable takes the server down: nobody knows which one a crash would find.
+    /// A control file that cannot be made durable takes the server down: it is unknown which
+    /// version a crash would find.
     #[test]
     fn a_control_file_that_is_lost_is_a_panic() {
         let (mut bench, pid, mut checkpointer) = server();

@@ -1,4 +1,5 @@
-//! The last checkpoint or restartpoint. Mirrors ShutdownXLOG, WalSndInitStopping and WalSndWaitStopping.
+//! The last checkpoint or restartpoint. Mirrors ShutdownXLOG, WalSndInitStopping and
+//! WalSndWaitStopping.
 
 use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint, LogStandbySnapshot};
 use crate::access::restartpoint::CreateRestartPoint;
@@ -41,7 +42,8 @@ impl ShutdownXlog {
             match &mut self.phase {
                 Phase::Start => {
                     cx.log(LogEvent::log(Message::ShuttingDownXlog));
-                    // Nobody can become a walsender any more, so that telling them once is enough.
+                    // No process can become a walsender any more, so that telling them once is
+                    // enough.
                     let senders = cx.shmem.walsnd.iter().filter_map(|entry| entry.pid);
                     for pid in senders.collect::<Vec<Pid>>() {
                         cx.kill(pid, Signal::Usr1);

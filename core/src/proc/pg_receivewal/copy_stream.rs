@@ -1,7 +1,8 @@
-//! One COPY. Mirrors HandleCopyStream of receivelog.c, with the timers and the replies of the walreceiver.
+//! One COPY. Mirrors HandleCopyStream of receivelog.c, with the timers and the replies of the
+//! walreceiver.
 //!
-//! Written is reported when it is durable: at once with `--synchronous`, otherwise at the end of a segment, when the
-//! server asks, and from time to time.
+//! Written is reported when it is durable: at once with `--synchronous`, otherwise at the end of a
+//! segment, when the server asks, and from time to time.
 
 use super::stop::Stop;
 use super::stream_error::StreamError;
@@ -222,7 +223,8 @@ impl CopyStream {
         Ok(())
     }
 
-    /// What is done with the rest of a message next; the end of the step if something has been issued.
+    /// What is done with the rest of a message next; the end of the step if something has been
+    /// issued.
     fn place(
         &mut self,
         cx: &mut Cx<'_>,

@@ -1,4 +1,5 @@
-//! The history file of a timeline. Mirrors existsTimeLineHistoryFile and writeTimeLineHistoryFile of receivelog.c.
+//! The history file of a timeline. Mirrors existsTimeLineHistoryFile and writeTimeLineHistoryFile
+//! of receivelog.c.
 
 use super::stream_error::{StreamError, counts};
 use super::wal_file::size;

@@ -1,8 +1,8 @@
-//! Receives WAL into a directory, for backups. Mirrors pg_receivewal.c on top of receivelog.c and walmethods.c; timers and
-//! replies are the walreceiver's.
+//! Receives WAL into a directory, for backups. Mirrors pg_receivewal.c on top of receivelog.c and
+//! walmethods.c; timers and replies are the walreceiver's.
 //!
-//! Never reports as flushed what is not durable under a name that the next start finds. A segment without `.partial`
-//! is complete. It replays nothing and serves nobody.
+//! Never reports as flushed what is not durable under a name that the next start finds. A segment
+//! without `.partial` is complete. It replays nothing and serves no clients.
 
 mod copy_stream;
 mod history;
@@ -122,8 +122,9 @@ impl PgReceivewal {
                 Phase::Begin => {
                     *link = Link::default();
                     link.timers = Timers::new(PgVersion::V18);
-                    // Whoever reports what is durable can become a synchronous standby, also by a name that was not
-                    // meant for it: so only on request. A slot cannot do without.
+                    // A process that reports what is durable can become a synchronous standby, also
+                    // by a name that was not meant for it: so only on request. A slot cannot do
+                    // without.
                     link.hides_flush = options.slot.is_none() && !options.synchronous;
                     *phase = Phase::Connect(Connect::new(Some(options.conninfo.clone())));
                 }

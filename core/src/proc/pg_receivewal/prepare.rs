@@ -1,5 +1,5 @@
-//! From a connection to the place where streaming begins. Mirrors the middle of main and StreamLog of pg_receivewal.c, and
-//! the commands of streamutil.c.
+//! From a connection to the place where streaming begins. Mirrors the middle of main and StreamLog
+//! of pg_receivewal.c, and the commands of streamutil.c.
 
 use super::PgReceivewalOptions;
 use super::start_point::FindStreamingStart;
@@ -45,7 +45,8 @@ enum Phase {
     ShowingSize(Query),
     Find(FindStreamingStart),
     ReadingSlot(Query),
-    /// Whatever lies before the start was fsynced when it got its name, but we may have died before the directory was.
+    /// Whatever lies before the start was fsynced when it got its name, but we may have died before
+    /// the directory was.
     DirectorySynced(Start),
 }
 
@@ -120,7 +121,7 @@ impl Prepare {
                 }
                 Phase::CreatingSlot { query, exists } => match query.poll(cx, link) {
                     Poll::Yield(how) => return Poll::Yield(how),
-                    // Behind the error the server has one more message for us.
+                    // After the error the server sends one more message for us.
                     Poll::Ready(Err(Failure::Error(fields)))
                         if options.slot_exists_ok && fields.sqlstate == DUPLICATE_OBJECT =>
                     {

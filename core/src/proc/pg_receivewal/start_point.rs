@@ -1,4 +1,5 @@
-//! Where to begin: what the directory holds already. Mirrors FindStreamingStart and is_xlogfilename of pg_receivewal.c.
+//! Where to begin: what the directory holds already. Mirrors FindStreamingStart and is_xlogfilename
+//! of pg_receivewal.c.
 //!
 //! Beyond them it looks whether the files are of the server's system at all.
 
@@ -15,7 +16,7 @@ use crate::wire::page::{LONG_HEADER, LongPageHeader};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// How a segment was packed by whoever put it there.
+/// How a segment file in the directory is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Packed {
     No,
@@ -69,7 +70,8 @@ impl FindStreamingStart {
         }
     }
 
-    /// The start of the segment behind the highest complete one, or of the highest one if that is not complete.
+    /// The start of the segment after the highest complete one, or of the highest one if that is
+    /// not complete.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -219,7 +221,8 @@ impl FindStreamingStart {
         };
         let rank = |found: &Found| (found.segment, found.tli, found.complete);
         if packed == Packed::No {
-            // One complete segment and one partial one: the first page of the latter may not have come yet.
+            // One complete segment and one partial one: the first page of the latter may not have
+            // come yet.
             match self.witnesses.iter_mut().find(|w| w.complete == complete) {
                 Some(known) if rank(known) < rank(&found) => *known = found.clone(),
                 Some(_) => {}
@@ -252,8 +255,9 @@ impl FindStreamingStart {
     }
 
     /// # Errors
-    /// The highest segment is the last one that there can be. pg_receivewal begins anew there, at the end of the
-    /// server's WAL: the next position wraps to 0, which means that nothing was found.
+    /// The highest segment is the last one that there can be. pg_receivewal begins anew there, at
+    /// the end of the server's WAL: the next position wraps to 0, which means that nothing was
+    /// found.
     fn start(&self, cx: &Cx<'_>) -> Result<Option<(Lsn, TimelineId)>, StreamError> {
         let Some(found) = &self.highest else {
             return Ok(None);

@@ -27,8 +27,8 @@ impl Stop {
         self.asked
     }
 
-    /// `stop_streaming`: WAL has come so far. The end position must be passed, not just reached: the record that ends
-    /// there may not have come whole.
+    /// `stop_streaming`: WAL has come so far. The end position must be passed, not just reached:
+    /// the record that ends there may not have come whole.
     pub(super) fn stop_streaming(&mut self, cx: &mut Cx<'_>, at: Lsn, tli: TimelineId) -> bool {
         self.asked |= cx.take_signal(Signal::Term);
         if self.endpos.is_valid() && self.endpos < at {
@@ -36,7 +36,8 @@ impl Stop {
             self.asked = true;
             return true;
         }
-        // Reported is where the old timeline ended, not where the new one begins: that is the start of a segment.
+        // Reported is where the old timeline ended, not where the new one begins: that is the start
+        // of a segment.
         if let Some((before, end)) = self.previous.replace((tli, at))
             && before != tli
         {

@@ -1,4 +1,5 @@
-//! How a stream ends that should have gone on, the words for it, and whether another attempt can do better.
+//! How a stream ends that should have gone on, the words for it, and whether another attempt can do
+//! better.
 
 use crate::call::{DiskError, LogEvent, Message, ReceiveMessage, Refusal, RowCounts, SqlState};
 use crate::replication::libpqrcv::{ConnInfo, Failure, Rows, authentication_text, error_text};
@@ -20,7 +21,7 @@ const NO_SLOT: &str = "Create the slot with --create-slot, or name another one."
 /// Why it ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum StreamError {
-    /// Somebody asked us to stop, while there was nothing to put in order.
+    /// We were asked to stop, while there was nothing to put in order.
     Stopped,
     /// Another connection may do better.
     Lost(LogEvent),
@@ -68,8 +69,9 @@ impl StreamError {
         }
     }
 
-    /// The server ended a COPY with an error. Also START_REPLICATION can fail so: a server looks at its end of WAL after
-    /// it has begun the COPY. No second attempt finds a segment that was removed.
+    /// The server ended a COPY with an error. Also START_REPLICATION can fail so: a server looks at
+    /// its end of WAL after it has begun the COPY. No second attempt finds a segment that was
+    /// removed.
     pub(super) fn copy_ended(fields: &ErrorFields, is_standby: bool) -> Self {
         let hint = refused_for_good(fields, is_standby);
         let why = whole_error(fields);
@@ -80,7 +82,8 @@ impl StreamError {
         }
     }
 
-    /// Something that a disk refused. A full one may get room; whoever may not write today may not in 5 seconds.
+    /// Something that a disk refused. A full one may get room; a process that may not write today
+    /// may not in 5 seconds.
     pub(super) fn disk(event: LogEvent, error: DiskError) -> Self {
         match error {
             DiskError::Access
@@ -125,8 +128,8 @@ impl StreamError {
     }
 }
 
-/// Errors of START_REPLICATION that last. The codes do not tell a start outside of the server's history from other
-/// errors; routine and DETAIL do, in every language of messages.
+/// Errors of START_REPLICATION that last. The codes do not tell a start outside of the server's
+/// history from other errors; routine and DETAIL do, in every language of messages.
 fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static str> {
     match &fields.sqlstate {
         // undefined_object: the slot
@@ -135,7 +138,8 @@ fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static s
         b"55000" => Some("Use another replication slot."),
         _ if is_removed(fields) => Some(REMOVED),
         _ if in_routine(fields, "tliSwitchPoint") => Some(NOT_IN_HISTORY),
-        // A standby may still get what it has not got; any other server writes something else in its place.
+        // A standby may still get what it has not got; any other server writes something else in
+        // its place.
         b"XX000" if in_routine(fields, "StartReplication") => {
             (fields.detail.is_some() || !is_standby).then_some(NOT_IN_HISTORY)
         }
@@ -143,8 +147,9 @@ fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static s
     }
 }
 
-/// If a segment is gone when it is to be opened the code is that of a missing file, and while WAL streams no other file
-/// is opened. If it went while it was read, the code is whatever errno was left; the routine tells.
+/// If a segment is gone when it is to be opened the code is that of a missing file, and while WAL
+/// streams no other file is opened. If it went while it was read, the code is whatever errno was
+/// left; the routine tells.
 fn is_removed(fields: &ErrorFields) -> bool {
     is_missing_file(fields) || in_routine(fields, "CheckXLogRemoved")
 }

@@ -1,5 +1,5 @@
-//! The segment that is being received. Mirrors open_walfile and close_walfile of receivelog.c, and the directory method
-//! of walmethods.c.
+//! The segment that is being received. Mirrors open_walfile and close_walfile of receivelog.c, and
+//! the directory method of walmethods.c.
 
 use super::stream_error::StreamError;
 use crate::base::{Fd, Lsn, SegmentNo, TimelineId};
@@ -39,7 +39,7 @@ enum OpenPhase {
     Created,
     /// There is one already.
     Looked,
-    /// Shorter than a segment: whoever made it came no further. So many bytes are there.
+    /// Shorter than a segment: a process that made it came no further. So many bytes are there.
     ShortOpened(u32),
     PaddedOpened,
     PaddedSynced(Fd),
@@ -89,7 +89,8 @@ impl OpenWalFile {
                     (open(path, OpenFlags::Existing), OpenPhase::PaddedOpened)
                 }
                 Ok(Some(size)) => match u32::try_from(size) {
-                    // Other tools do not pad, or died while they did. What is there stays until it is received again.
+                    // Other tools do not pad, or died while they did. What is there stays until it
+                    // is received again.
                     Ok(size) if size < segment_bytes => {
                         let next = OpenPhase::ShortOpened(size);
                         (open(path, OpenFlags::Existing), next)
@@ -111,7 +112,7 @@ impl OpenWalFile {
                 Err(e) => return lost("open write-ahead log", e),
             },
             OpenPhase::PaddedOpened => match cx.done() {
-                // Whoever wrote into it before may not have come to the fsync.
+                // The process that wrote it may have ended before the fsync.
                 Ok(done) => {
                     let fd = opened(done);
                     (DiskOp::Fsync(fd), OpenPhase::PaddedSynced(fd))
@@ -171,8 +172,8 @@ impl OpenWalFile {
     }
 }
 
-/// Gives a new file its length by its last byte, before the zeros: pg_receivewal that is killed while it pads leaves a
-/// file whose size it refuses.
+/// Gives a new file its length by its last byte, before the zeros: pg_receivewal that is killed
+/// while it pads leaves a file whose size it refuses.
 fn extend(fd: Fd, from: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     let op = DiskOp::Write {
         fd,
@@ -205,7 +206,8 @@ pub(super) fn size(cx: &mut Cx<'_>) -> Result<Option<u64>, DiskError> {
     }
 }
 
-/// `close_walfile`: a complete segment gets its name, any other stays `.partial`; both are durable then.
+/// `close_walfile`: a complete segment gets its name, any other stays `.partial`; both are durable
+/// then.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct CloseWalFile {
     /// After an error: the file keeps its name without a word.
@@ -238,8 +240,8 @@ impl CloseWalFile {
         }
     }
 
-    /// Ready: everything up to `link.write` is durable, if a file was open. The steps are those of durable_rename; only
-    /// the file stays open for them.
+    /// Ready: everything up to `link.write` is durable, if a file was open. The steps are those of
+    /// durable_rename; only the file stays open for them.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,

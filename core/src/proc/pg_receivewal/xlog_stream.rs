@@ -124,8 +124,8 @@ impl ReceiveXlogStream {
         }
     }
 
-    /// `ReadEndOfStreamingResult` and what is checked of it. The new timeline may begin before the end of the old one:
-    /// in the record of which only a part was sent.
+    /// `ReadEndOfStreamingResult` and what is checked of it. The new timeline may begin before the
+    /// end of the old one: in the record of which only a part was sent.
     fn next_timeline(&mut self, cx: &Cx<'_>, stopped: Lsn, rows: &Rows) -> Result<(), StreamError> {
         let (next, begin) = parse(rows).map_err(StreamError::lost)?;
         let tli = self.start.tli;

@@ -90,8 +90,8 @@ impl Children {
         }
     }
 
-    /// `IsPostmasterChildWalSender`: the postmaster forks backends, and finds out only here what they have become. What
-    /// was seen to be a walsender stays one.
+    /// `IsPostmasterChildWalSender`: the postmaster forks backends, and finds out only here what
+    /// they have become. What was seen to be a walsender stays one.
     fn look_for_walsenders(&mut self, cx: &Cx<'_>) {
         for (pid, kind) in &mut self.known {
             let entry = cx.shmem.procs.get(*pid);

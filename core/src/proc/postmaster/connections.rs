@@ -1,4 +1,5 @@
-//! New connections: taken, or refused, and in which words. Mirrors BackendStartup and canAcceptConnections.
+//! New connections: taken, or refused, and in which words. Mirrors BackendStartup and
+//! canAcceptConnections.
 
 use super::children::Kind;
 use super::{PmState, Postmaster, Shutdown};
@@ -6,12 +7,14 @@ use crate::base::PgVersion;
 use crate::call::{LogEvent, Message, SqlState};
 use crate::sys::{Cx, Fork};
 
-/// The default of `autovacuum_max_workers`, the launcher, and the default of `max_worker_processes`.
+/// The default of `autovacuum_max_workers`, the launcher, and the default of
+/// `max_worker_processes`.
 const OTHER_CHILDREN: u32 = 3 + 1 + 8;
 
 impl Postmaster {
-    /// Forks for everybody who has connected: the child reads the start-up packet, whatever it is told then. At the very
-    /// end, or between two lives, connections wait in the queue of the socket.
+    /// Forks for every client that has connected: the child reads the start-up packet, whatever it
+    /// is told then. At the very end, or between two lives, connections wait in the queue of the
+    /// socket.
     pub(super) fn accept(&mut self, cx: &mut Cx<'_>) {
         if self.state >= PmState::WaitDeadEnd {
             return;

@@ -1,5 +1,5 @@
-//! Children that ended, and what that means. Mirrors reaper (process_pm_child_exit in 18), CleanupBackend and
-//! HandleChildCrash with HandleFatalError.
+//! Children that ended, and what that means. Mirrors reaper (process_pm_child_exit in 18),
+//! CleanupBackend and HandleChildCrash with HandleFatalError.
 
 use super::children::Kind;
 use super::leave::Leave;
@@ -43,8 +43,9 @@ impl Postmaster {
 
     fn startup_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         if self.shutdown > Shutdown::No && !exit.kind.is_crash() {
-            // It obeyed, or has finished in spite of the request. PostgreSQL goes to PM_WAIT_BACKENDS without a signal to
-            // anybody: if a standby was promoted while a smart shutdown waited for its readers, it then waits for ever.
+            // It obeyed, or has finished in spite of the request. PostgreSQL goes to
+            // PM_WAIT_BACKENDS without a signal to any process: if a standby was promoted while a
+            // smart shutdown waited for its readers, it then waits forever.
             self.startup = StartupStatus::NotRunning;
             if self.state < PmState::StopBackends {
                 self.state = PmState::StopBackends;
@@ -62,7 +63,7 @@ impl Postmaster {
         }
         let signaled = self.startup == StartupStatus::Signaled;
         if self.state == PmState::Startup && !signaled {
-            // There is nobody else yet whose work could be lost.
+            // There is no other process yet whose work could be lost.
             Self::report(cx, Kind::Startup, exit);
             cx.log(LogEvent::log(Message::AbortingStartup));
             self.leave = Some(Leave::new(Some(Message::AbortingStartup)));
@@ -79,7 +80,7 @@ impl Postmaster {
         self.child_crashed(cx, Kind::Startup, exit);
     }
 
-    /// The only orderly exit of the checkpointer is that behind the shutdown checkpoint.
+    /// The only orderly exit of the checkpointer is that after the shutdown checkpoint.
     fn checkpointer_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         let ours = exit.kind == ExitKind::Normal;
         match (cx.shmem.settings.pg_version, self.state) {
@@ -96,7 +97,8 @@ impl Postmaster {
         }
     }
 
-    /// `HandleChildCrash`: the first crash takes everybody down; what comes behind it is only counted.
+    /// `HandleChildCrash`: the first crash takes every process down; what comes after it is only
+    /// counted.
     fn child_crashed(&mut self, cx: &mut Cx<'_>, kind: Kind, exit: ChildExit) {
         let act = !self.fatal_error && self.shutdown != Shutdown::Immediate;
         if act {
@@ -148,7 +150,7 @@ impl Postmaster {
         self.abort_start.get_or_insert(cx.now.wall);
     }
 
-    /// `TerminateChildren`: everybody, those included who only refuse a connection.
+    /// `TerminateChildren`: every process, including those that only refuse a connection.
     pub(super) fn terminate_children(&mut self, cx: &mut Cx<'_>, signal: Signal) {
         if self.children.has(Kind::Startup) {
             self.startup = StartupStatus::Signaled;

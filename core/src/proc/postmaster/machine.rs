@@ -1,4 +1,5 @@
-//! The way down. Mirrors PostmasterStateMachine, and the part of ServerLoop that loses its patience.
+//! The way down. Mirrors PostmasterStateMachine, and the part of ServerLoop that loses its
+//! patience.
 
 use super::children::Kind;
 use super::leave::Leave;
@@ -72,12 +73,14 @@ impl Postmaster {
             }
             return;
         }
-        // Nobody is left who could write WAL: now the checkpointer must be told, or it waits for ever.
+        // No process is left who could write WAL: now the checkpointer must be told, or it waits
+        // forever.
         if self.shutdown == Shutdown::Fast && cx.planted(Bug::FastShutdownHangs) {
             return;
         }
         if cx.kernel.walsenders_only {
-            // The shutdown checkpoint is the end of what they have. What the checkpointer would tell them first.
+            // The shutdown checkpoint is the end of what they have. What the checkpointer would
+            // tell them first.
             self.children
                 .signal(cx, Signal::Usr1, |kind| kind == Kind::WalSender);
             self.xlog_is_shut_down(cx);
@@ -123,7 +126,7 @@ impl Postmaster {
         self.state = PmState::WaitXlogArchival;
     }
 
-    /// With nobody left: how the postmaster ends, or `None` if it begins anew.
+    /// With no process left: how the postmaster ends, or `None` if it begins anew.
     pub(super) fn verdict(&mut self, cx: &mut Cx<'_>) -> Option<Leave> {
         let failed = |message| Some(Leave::new(Some(message)));
         if self.shutdown > Shutdown::No {
@@ -180,7 +183,7 @@ fn seconds_since(cx: &Cx<'_>, since: crate::base::TimestampTz) -> i64 {
     cx.now.wall.unix_seconds() - since.unix_seconds()
 }
 
-/// Those that are stopped before the shutdown checkpoint, since they might write WAL behind it.
+/// Those that are stopped before the shutdown checkpoint, since they might write WAL after it.
 const fn writes_wal(kind: Kind) -> bool {
     match kind {
         Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend => true,

@@ -1,6 +1,6 @@
-//! The parent of all processes: starts them, hears of their deaths, stops them, and begins anew after a crash. Mirrors
-//! postmaster.c. It touches shared memory only to replace it, to read the flags that children set, and to let new
-//! settings take effect.
+//! The parent of all processes: starts them, hears of their deaths, stops them, and begins anew
+//! after a crash. Mirrors postmaster.c. It touches shared memory only to replace it, to read the
+//! flags that children set, and to let new settings take effect.
 
 mod boot;
 mod children;
@@ -19,7 +19,8 @@ use boot::Boot;
 use children::{Children, Kind};
 use leave::Leave;
 
-/// After so many seconds children that do not obey a SIGQUIT are killed (`SIGKILL_CHILDREN_AFTER_SECS`).
+/// After so many seconds children that do not obey a SIGQUIT are killed
+/// (`SIGKILL_CHILDREN_AFTER_SECS`).
 const SIGKILL_CHILDREN_AFTER_S: i64 = 5;
 
 /// `PMState`, in the order and with the names of 18; 15 has fewer.
@@ -47,9 +48,9 @@ pub enum PmState {
     WaitIoWorkers,
     /// 18: until the checkpointer is gone.
     WaitCheckpointer,
-    /// Until everybody is gone; no connection is taken any more.
+    /// Until every process is gone; no connection is taken any more.
     WaitDeadEnd,
-    /// Nobody is left.
+    /// No process is left.
     NoChildren,
 }
 
@@ -150,8 +151,8 @@ impl Postmaster {
         self.server_loop(cx)
     }
 
-    /// One turn of `ServerLoop`. Before 16 handlers do the work: of signals that wait together Linux delivers the lower
-    /// number first, and SIGUSR1 is lower than SIGCHLD.
+    /// One turn of `ServerLoop`. Before 16 handlers do the work: of signals that wait together
+    /// Linux delivers the lower number first, and SIGUSR1 is lower than SIGCHLD.
     fn server_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
         cx.reset_latch();
         self.process_shutdown_request(cx);
@@ -183,7 +184,7 @@ impl Postmaster {
         }
         self.fork(cx, Fork::Startup, Kind::Startup);
         self.startup = StartupStatus::Running;
-        // Crash recovery has begun: nobody is waited for any more.
+        // Crash recovery has begun: no process is waited for any more.
         self.abort_start = None;
     }
 
@@ -204,7 +205,8 @@ impl Postmaster {
             self.fork(cx, Fork::WalWriter, Kind::WalWriter);
         }
         let wanted = self.walreceiver_requested && self.shutdown <= Shutdown::Smart;
-        // A request that comes before the last walreceiver was reaped is kept: dropped, it would not be repeated soon.
+        // A request that comes before the last walreceiver was reaped is kept: dropped, it would
+        // not be repeated soon.
         if wanted && recovering && !self.children.has(Kind::WalReceiver) {
             self.fork(cx, Fork::WalReceiver, Kind::WalReceiver);
             self.walreceiver_requested = false;

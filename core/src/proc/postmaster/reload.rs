@@ -5,8 +5,9 @@ use crate::call::{LogEvent, Message, Signal};
 use crate::sys::Cx;
 
 impl Postmaster {
-    /// Lets the configuration files take effect, and tells everybody. Every process of PostgreSQL reads them by itself,
-    /// a little later; here all see the new values at once, and the signal makes them reckon their sleep anew.
+    /// Lets the configuration files take effect, and tells every process. Every process of
+    /// PostgreSQL reads them by itself, a little later; here all see the new values at once, and
+    /// the signal makes them reckon their sleep anew.
     pub(super) fn process_reload_request(&mut self, cx: &mut Cx<'_>) {
         if !cx.take_signal(Signal::Hup) || self.shutdown > Shutdown::Smart {
             return;

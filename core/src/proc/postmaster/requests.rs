@@ -1,5 +1,5 @@
-//! What operators and children ask for. Mirrors pmdie (process_pm_shutdown_request in 18) and sigusr1_handler
-//! (process_pm_pmsignal).
+//! What operators and children ask for. Mirrors pmdie (process_pm_shutdown_request in 18) and
+//! sigusr1_handler (process_pm_pmsignal).
 
 use super::children::Kind;
 use super::{PmState, Postmaster, Shutdown};
@@ -31,7 +31,7 @@ impl Postmaster {
         let closed = matches!(self.state, PmState::Startup | PmState::Recovery);
         match self.shutdown {
             Shutdown::No => unreachable!("only called when there is a request"),
-            // Who is there may stay as long as he likes.
+            // Clients may stay as long as they like.
             Shutdown::Smart if open => self.conns_allowed = false,
             Shutdown::Smart | Shutdown::Fast if closed => self.state = PmState::StopBackends,
             Shutdown::Fast if open => {
@@ -47,7 +47,8 @@ impl Postmaster {
         }
     }
 
-    /// `process_pm_pmsignal`. A signal that comes in another state is lost, but for the walreceiver's.
+    /// `process_pm_pmsignal`. A signal that comes in another state is lost, but for the
+    /// walreceiver's.
     pub(super) fn process_pm_signals(&mut self, cx: &mut Cx<'_>) {
         let running = self.shutdown == Shutdown::No;
         let mut take = |signal| cx.shmem.postmaster.take(signal);
@@ -72,8 +73,8 @@ impl Postmaster {
             cx.log(LogEvent::log(Message::ReadyForReadOnly));
         }
         if receiver {
-            // Up to 9.6 a request was dropped if a walreceiver was still known: dead, but not yet reaped. The startup
-            // process asked again only after it had given the launch up.
+            // Up to 9.6 a request was dropped if a walreceiver was still known: dead, but not yet
+            // reaped. The startup process asked again only after it had given the launch up.
             let dropped = self.children.has(Kind::WalReceiver)
                 && cx.planted(Bug::LostWalreceiverStartRequest);
             self.walreceiver_requested |= !dropped;

@@ -260,7 +260,7 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
                 ("1 startup", order),
             ],
         );
-        // Before anybody could have come in there is nobody to wait for.
+        // Before any client could connect there is none to wait for.
         for state in [PmState::Startup, PmState::Recovery] {
             let kinds = [Kind::Checkpointer, Kind::Startup];
             play(
@@ -273,7 +273,7 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
     }
 }
 
-/// PostgreSQL would wait for ever for who was told nothing.
+/// PostgreSQL would wait forever for a process that was told nothing.
 #[test]
 fn the_end_of_recovery_during_a_smart_shutdown_stops_everybody() {
     for version in PgVersion::ALL {
@@ -315,7 +315,7 @@ fn a_more_severe_request_replaces_a_milder_one() {
     }
 }
 
-/// Who is stuck for five seconds is killed, once.
+/// A process that is stuck for five seconds is killed, once.
 #[test]
 fn who_ignores_sigquit_is_killed() {
     for (first, state) in [
@@ -496,7 +496,8 @@ fn connections_are_refused_in_the_words_of_the_state() {
     assert!(table.postmaster.consistent);
 }
 
-/// Signals that come in a state for which they are not meant are lost; the request for a walreceiver is kept.
+/// Signals that come in a state for which they are not meant are lost; the request for a
+/// walreceiver is kept.
 #[test]
 fn signals_of_children() {
     let kinds = [Kind::Checkpointer, Kind::Startup];

@@ -1,4 +1,5 @@
-//! Up to the point where replay can start. Mirrors the first half of StartupXLOG, and InitWalRecovery.
+//! Up to the point where replay can start. Mirrors the first half of StartupXLOG, and
+//! InitWalRecovery.
 
 use super::Recovery;
 use crate::access::recovery::{ReadOutcome, RecoveryReader};
@@ -131,7 +132,7 @@ impl Begin {
                     };
                 }
                 Phase::Control(recovery, update) => {
-                    // Nobody else touches it yet, so that no lock is needed.
+                    // No other process touches it yet, so that no lock is needed.
                     ready_ok!(update.poll(cx));
                     self.phase = Phase::Done(recovery.clone());
                 }

@@ -1,5 +1,5 @@
-//! The end of recovery. Mirrors FinishWalRecovery and the second half of StartupXLOG, CreateOverwriteContrecordRecord
-//! and PerformRecoveryXLogAction.
+//! The end of recovery. Mirrors FinishWalRecovery and the second half of StartupXLOG,
+//! CreateOverwriteContrecordRecord and PerformRecoveryXLogAction.
 
 use super::Recovery;
 use crate::access::checkpoint::insert;
@@ -174,8 +174,9 @@ impl Finish {
         };
         self.end = end;
         self.aborted = recovery.reader.aborted();
-        // Before 14.1 and 13.5 WAL simply went on behind the last complete record. The first part of the incomplete one
-        // may have been streamed or archived by then, and whoever has it waits for a rest that never comes.
+        // Before 14.1 and 13.5 WAL simply went on after the last complete record. The first part of
+        // the incomplete one may have been streamed or archived by then, and a process that has it
+        // waits for a rest that never comes.
         if self.aborted.is_some() && cx.planted(Bug::ContrecordDivergence) {
             self.aborted = None;
         }
@@ -218,8 +219,9 @@ impl Finish {
     }
 }
 
-/// `CreateOverwriteContrecordRecord`: begins the page at which the incomplete record is not continued anew, and says on
-/// it which record readers must skip. The pages before keep what they have: somebody may have read them.
+/// `CreateOverwriteContrecordRecord`: begins the page at which the incomplete record is not
+/// continued anew, and says on it which record readers must skip. The pages before keep what they
+/// have: a process may have read them.
 fn overwrite(cx: &mut Cx<'_>, recovery: &Recovery, aborted: Aborted) -> XLogInsert {
     let settings = &cx.shmem.settings;
     let geometry = settings.geometry;
@@ -245,8 +247,8 @@ fn overwrite(cx: &mut Cx<'_>, recovery: &Recovery, aborted: Aborted) -> XLogInse
     insert(cx, &XlogRecord::OverwriteContrecord(record))
 }
 
-/// With recovery behind it the server writes a checkpoint before it lets anybody write WAL; after a clean stop the last
-/// one is still good.
+/// With recovery behind it the server writes a checkpoint before it lets any process write WAL;
+/// after a clean stop the last one is still good.
 fn after_wal(cx: &mut Cx<'_>, recovery: &Recovery) -> Phase {
     cx.shmem.xlog.full_page_writes = cx.shmem.settings.full_page_writes;
     if !recovery.in_recovery {

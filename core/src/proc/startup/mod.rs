@@ -1,8 +1,8 @@
-//! The startup process: recovers what a crash left, or replays for ever as a standby. Mirrors startup.c, StartupXLOG of
-//! xlog.c and xlogrecovery.c.
+//! The startup process: recovers what a crash left, or replays forever as a standby. Mirrors
+//! startup.c, StartupXLOG of xlog.c and xlogrecovery.c.
 //!
-//! It goes through three parts: finding the checkpoint, replaying, and making the server ready to write. A standby
-//! never leaves the second. Errors end the process, and with it the server.
+//! It goes through three parts: finding the checkpoint, replaying, and making the server ready to
+//! write. A standby never leaves the second. Errors end the process, and with it the server.
 
 mod begin;
 mod finish;
@@ -117,8 +117,8 @@ fn exit(error: LogEvent) -> Exit {
 }
 
 impl Recovery {
-    /// `CheckRecoveryConsistency`: is replay past everything that the data files may already contain, and may readers
-    /// come in?
+    /// `CheckRecoveryConsistency`: is replay past everything that the data files may already
+    /// contain, and may readers come in?
     fn check_consistency(&self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
         if !self.min_recovery_point.is_valid() {
             return Ok(());

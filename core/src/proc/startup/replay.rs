@@ -1,5 +1,5 @@
-//! The replay loop. Mirrors PerformWalRecovery, ApplyWalRecord and xlogrecovery_redo, with the effects on shared memory
-//! of xlog_redo and standby_redo.
+//! The replay loop. Mirrors PerformWalRecovery, ApplyWalRecord and xlogrecovery_redo, with the
+//! effects on shared memory of xlog_redo and standby_redo.
 
 use super::Recovery;
 use super::begin::no_redo;
@@ -91,7 +91,7 @@ impl Replay {
                 }
                 Phase::EnterArchive(update) => {
                     ready_ok!(update.poll(cx));
-                    // Under the lock, so that whoever looks sees both or neither.
+                    // Under the lock, so that a process that looks sees both or neither.
                     cx.shmem.recovery.state = RecoveryState::Archive;
                     cx.release(LockId::ControlFile);
                     recovery.reader.enter_archive();
@@ -122,8 +122,9 @@ impl Replay {
         }
     }
 
-    /// Everything up to the rmgr's own redo. The end of the record is published first: a page that is written out while
-    /// the record is half applied must not come back to a server that has not replayed it all.
+    /// Everything up to the rmgr's own redo. The end of the record is published first: a page that
+    /// is written out while the record is half applied must not come back to a server that has not
+    /// replayed it all.
     fn before(
         &mut self,
         cx: &mut Cx<'_>,
@@ -197,7 +198,8 @@ fn start_progress(cx: &mut Cx<'_>, recovery: &Recovery) {
     progress.replay_end_tli = recovery.tli;
 }
 
-/// `SwitchIntoArchiveRecovery`: everything that was replayed has to be replayed before readers may come in again.
+/// `SwitchIntoArchiveRecovery`: everything that was replayed has to be replayed before readers may
+/// come in again.
 fn raise_minimum(cx: &mut Cx<'_>, recovery: &mut Recovery) {
     let end = recovery.reader.position();
     let control = &mut cx.shmem.control;
@@ -216,7 +218,8 @@ fn advance_past(cx: &mut Cx<'_>, xid: Xid) {
     }
 }
 
-/// `RecoveryRestartPoint` leaves a restartpoint that is under way alone. If it waited for its end, nothing would wake it.
+/// `RecoveryRestartPoint` leaves a restartpoint that is under way alone. If it waited for its end,
+/// nothing would wake it.
 fn freezes(cx: &mut Cx<'_>, record: &Record) -> Option<Yield> {
     let checkpointer = &cx.shmem.checkpointer;
     let busy = checkpointer.started != checkpointer.done && cx.shmem.recovery.hot_standby_active;
@@ -292,7 +295,8 @@ fn same_timeline(recovery: &Recovery, checkpoint: &CheckPoint) -> Result<(), Log
     Err(LogEvent::panic(SqlState::DATA_CORRUPTED, message))
 }
 
-/// What a Standby record tells: from a list of running transactions on, readers know what they may see.
+/// What a Standby record tells: from a list of running transactions on, readers know what they may
+/// see.
 fn standby_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) {
     let decoded = StandbyRecord::decode(record.header.info, &record.main);
     if let Ok(StandbyRecord::RunningXacts(running)) = decoded {

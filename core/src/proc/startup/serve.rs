@@ -1,5 +1,6 @@
-//! The end of the WAL of a cluster that was shut down, for a server that only sends it. No counterpart in PostgreSQL: what
-//! StartupXLOG does up to the checkpoint, and nothing that would change a file.
+//! The end of the WAL of a cluster that was shut down, for a server that only sends it. No
+//! counterpart in PostgreSQL: what StartupXLOG does up to the checkpoint, and nothing that would
+//! change a file.
 
 use super::begin::{checkpoint_found, look_for_checkpoint, say_how_it_ended};
 use crate::access::recovery::RecoveryReader;

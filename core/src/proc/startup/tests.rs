@@ -132,7 +132,8 @@ fn a_crash_is_replayed_to_its_end() {
     }
 }
 
-/// WAL of a server that died within a record of several pages: all of it, and where that record starts.
+/// WAL of a server that died within a record of several pages: all of it, and where that record
+/// starts.
 fn aborted(bench: &Bench) -> (WalBuilder, Lsn) {
     let mut wal = bench.wal();
     wal.append(&message(10));
@@ -141,8 +142,8 @@ fn aborted(bench: &Bench) -> (WalBuilder, Lsn) {
     (wal, start)
 }
 
-/// Everything up to the page at which the record is not continued stays as it is, wherever that is; the page says what
-/// happened, and readers skip the record.
+/// Everything up to the page at which the record is not continued stays as it is, wherever that is;
+/// the page says what happened, and readers skip the record.
 #[test]
 fn an_incomplete_record_is_overwritten_at_the_missing_page() {
     for version in PgVersion::ALL {
@@ -179,7 +180,7 @@ fn an_incomplete_record_is_overwritten_at_the_missing_page() {
     }
 }
 
-/// A crash right behind the overwriting replays it.
+/// A crash right after the overwriting replays it.
 #[test]
 fn an_overwritten_record_is_skipped_in_replay() {
     let mut bench = server(PgVersion::V18, Planted::NONE, DbState::InProduction);
@@ -244,7 +245,8 @@ fn a_checkpoint_that_cannot_be_read_is_a_panic() {
     assert!(matches!(start(&mut bench), Ok(Exit::Fatal(_))));
 }
 
-/// A copy of a clean cluster: consistent at once, readers come in, and it asks for WAL where its own ends.
+/// A copy of a clean cluster: consistent at once, readers come in, and it asks for WAL where its
+/// own ends.
 #[test]
 fn a_standby_opens_and_follows() {
     let mut bench = server(PgVersion::V18, Planted::NONE, DbState::ShutDown);
@@ -268,7 +270,7 @@ fn a_standby_opens_and_follows() {
     assert!(bench.trace.iter().any(|op| op == "fsync standby.signal"));
 }
 
-/// A crashed primary that is to be a standby replays all that it has before anybody may look.
+/// A crashed primary that is to be a standby replays all that it has before any process may look.
 #[test]
 fn a_crashed_primary_becomes_a_standby_behind_its_own_wal() {
     let mut bench = server(PgVersion::V15, Planted::NONE, DbState::InProduction);

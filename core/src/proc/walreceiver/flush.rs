@@ -7,7 +7,8 @@ use crate::replication::libpqrcv::Link;
 use crate::shmem::Role;
 use crate::sys::{Cx, OpenSegment};
 
-/// `XLogWalRcvFlush`. The order is the point: durable first, then published, then others are woken, then reported.
+/// `XLogWalRcvFlush`. The order is the point: durable first, then published, then others are woken,
+/// then reported.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FlushWal {
     dying: bool,
@@ -31,13 +32,14 @@ impl FlushWal {
     }
 
     /// # Errors
-    /// A failed fsync, as a PANIC: nobody knows what the disk still holds.
+    /// A failed fsync, as a PANIC: it is unknown what the disk still holds.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), LogEvent>> {
         let Some(open) = self.syncing.take() else {
             if link.flush >= link.write {
                 return Poll::Ready(Ok(()));
             }
-            // Only one segment can hold bytes that are not durable: a segment is flushed before it is left.
+            // Only one segment can hold bytes that are not durable: a segment is flushed before it
+            // is left.
             let open = cx
                 .sys
                 .wal_file
@@ -46,7 +48,8 @@ impl FlushWal {
             return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));
         };
         if let Err(e) = cx.done() {
-            // Up to 11.1 a failed fsync was tried again, and the second one succeeded although the bytes were gone.
+            // Up to 11.1 a failed fsync was tried again, and the second one succeeded although the
+            // bytes were gone.
             if cx.planted(Bug::FsyncRetry) {
                 self.syncing = Some(open);
                 return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));

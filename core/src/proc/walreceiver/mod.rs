@@ -1,9 +1,9 @@
-//! Receives WAL from the upstream, writes and fsyncs it, and tells how far it came. Mirrors walreceiver.c, on
-//! top of libpqwalreceiver.c.
+//! Receives WAL from the upstream, writes and fsyncs it, and tells how far it came. Mirrors
+//! walreceiver.c, on top of libpqwalreceiver.c.
 //!
-//! Never reports or publishes as flushed what is not durable. It does not decide from where to receive, nor whether to
-//! try again after an error: that is the startup process's. Timelines that the upstream has and we have not are not
-//! fetched: no server leaves its timeline yet.
+//! Never reports or publishes as flushed what is not durable. It does not decide from where to
+//! receive, nor whether to try again after an error: that is the startup process's. Timelines that
+//! the upstream has and we have not are not fetched: no server leaves its timeline yet.
 
 mod flush;
 mod start;
@@ -20,7 +20,7 @@ use flush::FlushWal;
 use start::StartStream;
 use streaming::{CopyEnd, Streaming};
 
-/// The user that connects; every server here trusts everybody.
+/// The user that connects; every server here trusts every client.
 const USER: &str = "postgres";
 
 /// The walreceiver.
@@ -50,7 +50,7 @@ enum Phase {
         exit: Exit,
         flush: FlushWal,
     },
-    /// Everybody knows that it is gone, but for the postmaster.
+    /// Every process knows that it is gone, but for the postmaster.
     Gone(Exit),
 }
 
@@ -242,8 +242,9 @@ impl WalReceiver {
         let Phase::Dying { exit, flush } = &mut self.phase else {
             unreachable!("only called while dying")
         };
-        // Before 9.0.3 the walreceiver died without flushing what it had written. Recovery goes on with those bytes from
-        // pg_wal, and the next walreceiver takes all that was replayed for durable.
+        // Before 9.0.3 the walreceiver died without flushing what it had written. Recovery goes on
+        // with those bytes from pg_wal, and the next walreceiver takes all that was replayed for
+        // durable.
         let unflushed = self.link.flush < self.link.write;
         if !(unflushed && cx.planted(Bug::WalreceiverExitWithoutFlush)) {
             match flush.poll(cx, &mut self.link) {

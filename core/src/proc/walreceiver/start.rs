@@ -1,4 +1,5 @@
-//! From a connection to a stream: who is the upstream, and has it what we need? Mirrors the loop head of WalReceiverMain.
+//! From a connection to a stream: who is the upstream, and has it what we need? Mirrors the loop
+//! head of WalReceiverMain.
 
 use super::{check_interrupts, failing};
 use crate::base::{Lsn, PgVersion, TimestampTz};
@@ -22,7 +23,7 @@ pub(super) struct StartStream {
 enum Phase {
     Identify,
     Identifying(Query),
-    /// The upstream is behind us: look again later, or when somebody wakes us.
+    /// The upstream is behind us: look again later, or when a process wakes us.
     Behind {
         until: TimestampTz,
     },
@@ -95,8 +96,8 @@ impl StartStream {
         }
     }
 
-    /// Since 18.6: an upstream that has not flushed our start yet, by at most a segment, is waited for. It may itself be
-    /// a standby that has just come up. Before, START_REPLICATION fails.
+    /// Since 18.6: an upstream that has not flushed our start yet, by at most a segment, is waited
+    /// for. It may itself be a standby that has just come up. Before, START_REPLICATION fails.
     fn must_wait(&self, cx: &Cx<'_>, link: &Link, upstream: &SystemIdentity) -> bool {
         let settings = &cx.shmem.settings;
         settings.pg_version >= PgVersion::V18

@@ -1,4 +1,5 @@
-//! The streaming loop. Mirrors the inner loop of WalReceiverMain, XLogWalRcvProcessMsg and libpqrcv_receive.
+//! The streaming loop. Mirrors the inner loop of WalReceiverMain, XLogWalRcvProcessMsg and
+//! libpqrcv_receive.
 
 use super::check_interrupts;
 use super::flush::FlushWal;
@@ -43,8 +44,8 @@ enum Turn {
 }
 
 impl Streaming {
-    /// Whatever was replayed counts as written and flushed, although what comes first repeats a part of it: the stream
-    /// begins at a segment.
+    /// Whatever was replayed counts as written and flushed, although what comes first repeats a
+    /// part of it: the stream begins at a segment.
     pub(super) fn begin(cx: &mut Cx<'_>, link: &mut Link) -> Self {
         link.write = cx.shmem.recovery.last_replayed_end;
         link.flush = link.write;

@@ -1,4 +1,5 @@
-//! Tests of the walreceiver alone: what arrives, in; what it does to its disk, its upstream and shared memory, out.
+//! Tests of the walreceiver alone: what arrives, in; what it does to its disk, its upstream and
+//! shared memory, out.
 
 mod table;
 
@@ -40,7 +41,8 @@ fn it_asks_for_wal_from_the_requested_start() {
     assert_eq!(table.events(), ["START_REPLICATION 0/400 TIMELINE 1"]);
 }
 
-/// The slot is the one that the startup process has written down; settings that change later are not looked at.
+/// The slot is the one that the startup process has written down; settings that change later are
+/// not looked at.
 #[test]
 fn it_names_its_slot() {
     let mut table = Table::new(V18, Planted::NONE);
@@ -179,8 +181,8 @@ fn a_batch_is_written_reported_flushed_published_reported() {
     assert_eq!(table.bench.files[&path][..800], bytes(1024, 800));
 }
 
-/// What comes first repeats what is there: the position goes back, and nothing is fsynced until it is beyond the flush
-/// position again.
+/// What comes first repeats what is there: the position goes back, and nothing is fsynced until it
+/// is beyond the flush position again.
 #[test]
 fn a_repetition_moves_the_write_position_back() {
     let mut table = Table::streaming(V15);
@@ -202,7 +204,8 @@ fn a_repetition_moves_the_write_position_back() {
     assert_eq!(table.events(), order);
 }
 
-/// A message is cut where a segment ends, and what was written there is durable before the file is left.
+/// A message is cut where a segment ends, and what was written there is durable before the file is
+/// left.
 #[test]
 fn a_segment_is_flushed_before_it_is_left() {
     let mut table = Table::streaming(V15);
@@ -492,7 +495,8 @@ fn a_disk_that_fails_is_a_panic() {
     assert!(failing("fsync", DiskError::Io));
 }
 
-/// The upstream has no more WAL: everything is flushed, and the process waits for orders on the same connection.
+/// The upstream has no more WAL: everything is flushed, and the process waits for orders on the
+/// same connection.
 #[test]
 fn after_the_end_of_a_timeline_it_waits_for_orders() {
     let mut table = Table::streaming(V15);

@@ -10,8 +10,8 @@ use crate::storage::file::written;
 use crate::sys::{Cx, OpenSegment};
 use bytes::{Buf, Bytes};
 
-/// `XLogWalRcvWrite`: the sender is trusted with the position, which may lie before what we have. Nothing is written
-/// beyond what came; what a page holds behind it stays.
+/// `XLogWalRcvWrite`: the sender is trusted with the position, which may lie before what we have.
+/// Nothing is written beyond what came; what a page holds after it stays.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct WriteWal {
     at: Lsn,

@@ -1,5 +1,5 @@
-//! Command mode: what a client may say between two COPYs. Mirrors PostgresMain, exec_replication_command, IdentifySystem
-//! and the beginning of StartReplication.
+//! Command mode: what a client may say between two COPYs. Mirrors PostgresMain,
+//! exec_replication_command, IdentifySystem and the beginning of StartReplication.
 
 use super::slot::SlotCommand;
 use super::stream::Stream;
@@ -76,7 +76,7 @@ impl WalSender {
                 self.ignore_till_sync = false;
                 self.send(cx, &[ready]);
             }
-            // What is left of a COPY is skipped, whoever ended it.
+            // What is left of a COPY is skipped, whichever side ended it.
             FrontendMessage::Flush
             | FrontendMessage::CopyData(_)
             | FrontendMessage::CopyDone
@@ -204,7 +204,8 @@ impl WalSender {
 
     /// `GetPGVariable`: any setting, in any case.
     fn show(&mut self, cx: &mut Cx<'_>, name: &str) -> Yield {
-        // A physical walsender belongs to no database, so that it has no encoding but what it has asked for.
+        // A physical walsender belongs to no database, so that it has no encoding but what it has
+        // asked for.
         let encoding = ["client_encoding", "server_encoding"];
         let encoding = encoding.iter().find(|own| own.eq_ignore_ascii_case(name));
         let shown = match encoding {
@@ -247,7 +248,8 @@ impl WalSender {
         }
     }
 
-    /// `StartReplication`: the slot is held to the end of the COPY. Where it stands is not compared with the start.
+    /// `StartReplication`: the slot is held to the end of the COPY. Where it stands is not compared
+    /// with the start.
     pub(super) fn acquire_slot(&mut self, cx: &mut Cx<'_>) -> Yield {
         let Phase::Acquiring {
             acquire,
@@ -284,8 +286,8 @@ impl WalSender {
         Yield::Again(Place::StartReplication)
     }
 
-    /// `StartReplication`, from the CopyBothResponse on: only now is the start compared with what is flushed, so that the
-    /// client sees the COPY begin and fail.
+    /// `StartReplication`, from the CopyBothResponse on: only now is the start compared with what
+    /// is flushed, so that the client sees the COPY begin and fail.
     pub(super) fn begin_streaming(
         &mut self,
         cx: &mut Cx<'_>,
@@ -310,8 +312,8 @@ impl WalSender {
     }
 }
 
-/// How far this server's WAL can be sent, and on which timeline it ends: `GetFlushRecPtr`, in recovery
-/// `GetStandbyFlushRecPtr`.
+/// How far this server's WAL can be sent, and on which timeline it ends: `GetFlushRecPtr`, in
+/// recovery `GetStandbyFlushRecPtr`.
 pub(super) fn flush_position(cx: &Cx<'_>) -> (Lsn, TimelineId) {
     let shmem = &cx.shmem;
     if !shmem.recovery_in_progress() {

@@ -16,7 +16,8 @@ use bytes::Bytes;
 /// What is read at once: a `PGAlignedBlock`, whatever the geometry.
 const CHUNK: u32 = 8192;
 
-/// Room for the rest of the message: its length word, the columns' count and lengths, the file's name.
+/// Room for the rest of the message: its length word, the columns' count and lengths, the file's
+/// name.
 const AROUND: u32 = 64;
 
 /// The row of the answer; its columns are out already.

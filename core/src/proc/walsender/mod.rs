@@ -1,7 +1,9 @@
-//! Serves one replication connection: commands first, then WAL. Mirrors walsender.c and the command loop of PostgresMain.
+//! Serves one replication connection: commands first, then WAL. Mirrors walsender.c and the command
+//! loop of PostgresMain.
 //!
-//! Never sends WAL that its own server could still lose: the limit is what is flushed here, or on a standby what was
-//! replayed or received and flushed. A timeline that has ended is not sent: no server leaves its timeline yet.
+//! Never sends WAL that its own server could still lose: the limit is what is flushed here, or on a
+//! standby what was replayed or received and flushed. A timeline that has ended is not sent: no
+//! server leaves its timeline yet.
 
 mod commands;
 mod history;
@@ -143,7 +145,8 @@ impl WalSender {
     /// `HandleWalSndInitStopping` and `WalSndLastCycleHandler`.
     fn handle_signals(&mut self, cx: &mut Cx<'_>) {
         if cx.take_signal(Signal::Usr1) {
-            // Whoever does not stream (`replication_active`) has nothing to send and might still write WAL.
+            // A process that does not stream (`replication_active`) has nothing to send and might
+            // still write WAL.
             if matches!(self.phase, Phase::Streaming(_)) {
                 self.got_stopping = true;
             } else {
@@ -192,7 +195,8 @@ impl WalSender {
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
     }
 
-    /// Outside of the streaming loop output blocks: how the step ends while the peer does not take it.
+    /// Outside of the streaming loop output blocks: how the step ends while the peer does not take
+    /// it.
     fn blocked(&self, cx: &Cx<'_>, why: Place) -> Option<Yield> {
         cx.send_pending(self.conn).then(|| {
             Yield::Wait(Wait {
@@ -220,8 +224,8 @@ impl WalSender {
         }
     }
 
-    /// `ereport(ERROR)`: the command fails, a COPY ends, the connection lives (`WalSndErrorCleanup`). The session's
-    /// temporary slots end with it.
+    /// `ereport(ERROR)`: the command fails, a COPY ends, the connection lives
+    /// (`WalSndErrorCleanup`). The session's temporary slots end with it.
     fn error(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         let answer = event.to_client();
         cx.log(event);
@@ -284,7 +288,8 @@ impl WalSender {
         self.exit(cx, Exit::Normal)
     }
 
-    /// An orderly exit. `ReplicationSlotShmemExit` comes first: what the process has of slots is let go.
+    /// An orderly exit. `ReplicationSlotShmemExit` comes first: what the process has of slots is
+    /// let go.
     fn exit(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
         self.close_segment(cx);
         cx.release_everything();

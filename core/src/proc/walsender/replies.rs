@@ -1,5 +1,5 @@
-//! What a standby says while WAL streams. Mirrors ProcessRepliesIfAny, ProcessStandbyReplyMessage and
-//! ProcessStandbyHSFeedbackMessage.
+//! What a standby says while WAL streams. Mirrors ProcessRepliesIfAny, ProcessStandbyReplyMessage
+//! and ProcessStandbyHSFeedbackMessage.
 
 use super::WalSender;
 use super::stream::Turn;
@@ -18,11 +18,12 @@ use alloc::string::ToString;
 const MESSAGES_PER_TURN: u32 = 100;
 
 impl WalSender {
-    /// Takes what has arrived, up to the client's CopyDone: what follows it is the next command. Gives how the step ends
-    /// if the COPY or the process does.
+    /// Takes what has arrived, up to the client's CopyDone: what follows it is the next command.
+    /// Gives how the step ends if the COPY or the process does.
     ///
-    /// PostgreSQL listens to a client however many answers it owes it. Here a client that asks for answers and does not
-    /// read them is not listened to while they wait, until the timeout ends the connection.
+    /// PostgreSQL listens to a client however many answers it owes it. Here a client that asks for
+    /// answers and does not read them is not listened to while they wait, until the timeout ends
+    /// the connection.
     pub(super) fn process_replies(&mut self, cx: &mut Cx<'_>) -> Option<Yield> {
         self.streaming().timers.last_processing = cx.now.wall;
         self.streaming().more_to_read = false;
@@ -98,7 +99,8 @@ impl WalSender {
     fn process_payload(&mut self, cx: &mut Cx<'_>, payload: &[u8]) -> Option<Yield> {
         match StandbyMessage::decode(payload) {
             Ok(StandbyMessage::Status(status)) => self.process_status(cx, status),
-            // Nothing is ever vacuumed here, so that the transactions of the standby hold nothing back.
+            // Nothing is ever vacuumed here, so that the transactions of the standby hold nothing
+            // back.
             Ok(StandbyMessage::Feedback(feedback)) => {
                 self.entry(cx).reply_time = feedback.client_time;
                 None

@@ -11,8 +11,9 @@ use bytes::Bytes;
 
 /// How far may be sent now: `SendRqstPtr`.
 pub(super) fn send_limit(cx: &mut Cx<'_>) -> Lsn {
-    // While streaming was written, for 9.0, the walsender shipped what had been written but not yet fsynced: a primary
-    // that crashed then came back without WAL that its standby had already replayed.
+    // While streaming was written, for 9.0, the walsender shipped what had been written but not yet
+    // fsynced: a primary that crashed then came back without WAL that its standby had already
+    // replayed.
     let xlog = &cx.shmem.xlog;
     let unflushed = xlog.flush < xlog.write && !cx.shmem.recovery_in_progress();
     if unflushed && cx.planted(Bug::WalsenderSendsUnflushed) {
@@ -21,8 +22,8 @@ pub(super) fn send_limit(cx: &mut Cx<'_>) -> Lsn {
     flush_position(cx).0
 }
 
-/// Where the message that begins at `sent` ends, and whether everything is sent with it. A longer message is cut at a
-/// page, so that the next one begins there; nothing is cut at a segment.
+/// Where the message that begins at `sent` ends, and whether everything is sent with it. A longer
+/// message is cut at a page, so that the next one begins there; nothing is cut at a segment.
 fn cut(geometry: &Geometry, sent: Lsn, limit: Lsn) -> (Lsn, bool) {
     let most = Lsn(sent.0.saturating_add(geometry.max_send().into()));
     if limit <= most {
@@ -33,8 +34,8 @@ fn cut(geometry: &Geometry, sent: Lsn, limit: Lsn) -> (Lsn, bool) {
 }
 
 impl Stream {
-    /// The first half of `XLogSendPhysical`. The limit is taken here, before the file is read: were it taken again
-    /// afterwards, the end of a timeline in between would go unnoticed.
+    /// The first half of `XLogSendPhysical`. The limit is taken here, before the file is read: were
+    /// it taken again afterwards, the end of a timeline in between would go unnoticed.
     pub(super) fn begin_send(&mut self, cx: &mut Cx<'_>) {
         let limit = send_limit(cx);
         if self.done_sending || limit <= self.sent {
@@ -55,7 +56,8 @@ impl Stream {
 }
 
 impl WalSender {
-    /// The second half of `XLogSendPhysical`. What is sent is published only after it was handed to the connection.
+    /// The second half of `XLogSendPhysical`. What is sent is published only after it was handed to
+    /// the connection.
     pub(super) fn send_wal(&mut self, cx: &mut Cx<'_>, limit: Lsn, wal: Bytes) {
         let stream = self.streaming();
         let header = XLogDataHeader {

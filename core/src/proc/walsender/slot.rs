@@ -1,4 +1,5 @@
-//! The commands about slots. Mirrors CreateReplicationSlot, DropReplicationSlot and ReadReplicationSlot of walsender.c.
+//! The commands about slots. Mirrors CreateReplicationSlot, DropReplicationSlot and
+//! ReadReplicationSlot of walsender.c.
 
 use super::commands::flush_position;
 use super::{Phase, WalSender};

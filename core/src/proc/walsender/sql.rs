@@ -1,5 +1,5 @@
-//! A walsender that is attached to a database runs SQL as well. Mirrors PostgresMain, where a command that
-//! exec_replication_command does not know goes on to exec_simple_query.
+//! A walsender that is attached to a database runs SQL as well. Mirrors PostgresMain, where a
+//! command that exec_replication_command does not know goes on to exec_simple_query.
 
 use super::{Phase, Then, WalSender};
 use crate::base::SessionSettings;
@@ -79,7 +79,7 @@ impl WalSender {
         Yield::Again(Place::PostgresMain)
     }
 
-    /// ReadyForQuery, behind what SQL has to say.
+    /// ReadyForQuery, after what SQL has to say.
     pub(super) fn send_ready(&mut self, cx: &mut Cx<'_>) {
         match &mut self.attached {
             None => self.send(cx, &[self.ready_for_query()]),

@@ -18,8 +18,8 @@ use alloc::string::ToString;
 pub(super) struct Stream {
     /// `sendTimeLine`
     pub(super) tli: TimelineId,
-    /// `sentPtr`: end of what was handed to the connection. What the standby reports may lie beyond it: it starts at a
-    /// segment that it partly has.
+    /// `sentPtr`: end of what was handed to the connection. What the standby reports may lie beyond
+    /// it: it starts at a segment that it partly has.
     pub(super) sent: Lsn,
     /// `WalSndCaughtUp`
     pub(super) caught_up: bool,
@@ -41,7 +41,8 @@ pub(super) enum Turn {
     Top,
     /// WAL is read for a message; the limit was taken before.
     Send { read: WalRead, limit: Lsn },
-    /// A report has moved the slot: what all slots hold is computed, before the next message is looked at.
+    /// A report has moved the slot: what all slots hold is computed, before the next message is
+    /// looked at.
     Confirm(ReplicationSlotsComputeRequiredLsn),
 }
 
@@ -140,8 +141,8 @@ impl WalSender {
         self.streaming().begin_send(cx);
     }
 
-    /// The second half of `WalSndDone`: the end of the WAL is there. The process leaves once the standby has all of it,
-    /// and until then asks for news, one question at a time.
+    /// The second half of `WalSndDone`: the end of the WAL is there. The process leaves once the
+    /// standby has all of it, and until then asks for news, one question at a time.
     fn walsnd_done(&mut self, cx: &mut Cx<'_>) -> Yield {
         let entry = self.entry(cx);
         // A receiver that never flushes is judged by what it has written.
@@ -150,8 +151,8 @@ impl WalSender {
         } else {
             entry.write
         };
-        // Before 9.3 it was enough that everything was sent. What was lost on its way was then missing on a standby that
-        // took over from a primary that had been stopped in good order.
+        // Before 9.3 it was enough that everything was sent. What was lost on its way was then
+        // missing on a standby that took over from a primary that had been stopped in good order.
         let confirmed = self.streaming().sent == replicated;
         if self.drained(cx) && (confirmed || cx.planted(Bug::ShutdownDropsUnconfirmedTail)) {
             self.send(cx, &[BackendMessage::CommandComplete("COPY 0".to_string())]);

@@ -1,13 +1,13 @@
-//! When a standby is asked for a sign of life, and when it counts as dead. Mirrors WalSndCheckTimeOut,
-//! WalSndKeepaliveIfNecessary and WalSndComputeSleeptime.
+//! When a standby is asked for a sign of life, and when it counts as dead. Mirrors
+//! WalSndCheckTimeOut, WalSndKeepaliveIfNecessary and WalSndComputeSleeptime.
 
 use crate::base::{Mono, Now, TimestampTz};
 
 /// Sleep of a walsender whose timeout is switched off.
 const SLEEP_WITHOUT_TIMEOUT_MS: u64 = 10_000;
 
-/// Everything is measured from the time at which input was last polled, so that a stalled server does not blame the
-/// client.
+/// Everything is measured from the time at which input was last polled, so that a stalled server
+/// does not blame the client.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Timers {
     /// When input was last polled.

@@ -108,8 +108,9 @@ impl WalRead {
         }
     }
 
-    /// `CheckXLogRemoved`, behind the read: a segment may have been given to new WAL while it was open here, and whoever
-    /// does that raises `lastRemovedSegNo` before. The file of a segment that was only unlinked would still be right.
+    /// `CheckXLogRemoved`, after the read: a segment may have been given to new WAL while it was
+    /// open here, and a process that does that raises `lastRemovedSegNo` before. The file of a
+    /// segment that was only unlinked would still be right.
     fn checked(&mut self, cx: &mut Cx<'_>) -> Result<Bytes, LogEvent> {
         let segment = cx.shmem.settings.geometry.segment_of(self.start);
         if segment > cx.shmem.xlog.last_removed {

@@ -1,4 +1,5 @@
-//! Connecting to the upstream, up to its first ReadyForQuery. Mirrors libpqrcv_connect and PQconnectPoll under it.
+//! Connecting to the upstream, up to its first ReadyForQuery. Mirrors libpqrcv_connect and
+//! PQconnectPoll under it.
 
 use super::failure::Failure;
 use super::link::{Incoming, Link};

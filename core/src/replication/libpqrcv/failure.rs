@@ -1,4 +1,4 @@
-//! Why a connection to the upstream is of no use, before anybody has worded it.
+//! Why a connection to the upstream is of no use, before it is put into words.
 
 use crate::call::{LogEvent, Message, Refusal, SqlState};
 use crate::wire::backend::ErrorFields;
@@ -59,7 +59,8 @@ pub fn terminated() -> LogEvent {
     LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::ReceiverTerminated)
 }
 
-/// What libpq says of a method that it was not built for (`pg_fe_sendauth`); of passwords, that none was given.
+/// What libpq says of a method that it was not built for (`pg_fe_sendauth`); of passwords, that
+/// none was given.
 #[must_use]
 pub fn authentication_text(method: u32, has_password: bool) -> String {
     match method {

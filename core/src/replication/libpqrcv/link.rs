@@ -1,4 +1,5 @@
-//! What a walreceiver keeps from one message to the next: its connection, and how far it has written and flushed.
+//! What a walreceiver keeps from one message to the next: its connection, and how far it has
+//! written and flushed.
 
 use super::timers::Timers;
 use crate::base::{ConnId, Lsn, Now, PgVersion, TimelineId};
@@ -8,7 +9,8 @@ use crate::wire::backend::{BackendMessage, backend_limit};
 use crate::wire::frame::FrameReader;
 use alloc::string::{String, ToString};
 
-/// The state of the connection and of the stream (`LogstreamResult` and the static variables of walreceiver.c).
+/// The state of the connection and of the stream (`LogstreamResult` and the static variables of
+/// walreceiver.c).
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Link {
     /// The connection, once there is one.
@@ -16,7 +18,8 @@ pub struct Link {
     frames: FrameReader,
     /// The slot of the upstream, as it was when the process began; empty if there is none.
     pub slot_name: String,
-    /// The upstream is a standby: its timeline and the end of its WAL follow those of another server.
+    /// The upstream is a standby: its timeline and the end of its WAL follow those of another
+    /// server.
     pub is_standby: bool,
     /// `startpointTLI`
     pub tli: TimelineId,
@@ -24,13 +27,15 @@ pub struct Link {
     pub write: Lsn,
     /// `LogstreamResult.Flush`. Never beyond what is durable.
     pub flush: Lsn,
-    /// Status updates tell nothing of what is durable, so that nobody takes us for a synchronous standby.
+    /// Status updates tell nothing of what is durable, so that no primary takes us for a
+    /// synchronous standby.
     pub hides_flush: bool,
     /// The positions of the last status update.
     pub reported: (Lsn, Lsn),
     /// When to report, and when to worry.
     pub timers: Timers,
-    /// `primary_has_standby_xmin`: an earlier walreceiver may have sent feedback that must be taken back.
+    /// `primary_has_standby_xmin`: an earlier walreceiver may have sent feedback that must be taken
+    /// back.
     pub upstream_has_feedback: bool,
 }
 
@@ -62,7 +67,7 @@ impl Link {
         self.conn.expect("connected before anything else")
     }
 
-    /// The next message; notices, notifications and changed settings are passed over.
+    /// The next message; notices, notifications and changed settings are skipped.
     pub fn receive(&mut self, cx: &mut Cx<'_>) -> Incoming {
         loop {
             match self.receive_any(cx) {
@@ -106,7 +111,8 @@ impl Link {
         }
     }
 
-    /// How the step ends while WAL streams and nothing has come: until more comes, or a timer is due.
+    /// How the step ends while WAL streams and nothing has come: until more comes, or a timer is
+    /// due.
     pub fn wait_for_more(&self, now: Now, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,

@@ -1,6 +1,6 @@
-//! The client side of a replication connection, as the walreceiver and whoever else receives WAL use it: connecting,
-//! commands, the timers of a stream, status updates. Mirrors libpqwalreceiver.c and the parts of walreceiver.c that
-//! write no WAL.
+//! The client side of a replication connection, as the walreceiver and pg_receivewal use it:
+//! connecting, commands, the timers of a stream, status updates. Mirrors libpqwalreceiver.c and the
+//! parts of walreceiver.c that write no WAL.
 
 mod connect;
 mod failure;

@@ -1,5 +1,5 @@
-//! One command to the upstream and its answer. Mirrors libpqrcv_PQexec, libpqrcv_startstreaming, libpqrcv_endstreaming;
-//! they wait without any limit.
+//! One command to the upstream and its answer. Mirrors libpqrcv_PQexec, libpqrcv_startstreaming,
+//! libpqrcv_endstreaming; they wait without any limit.
 
 use super::failure::Failure;
 use super::link::{Incoming, Link};
@@ -34,7 +34,8 @@ impl Answer {
     }
 }
 
-/// The rows of an answer, of which only the first is kept: no replication command has more than one.
+/// The rows of an answer, of which only the first is kept: no replication command has more than
+/// one.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Rows {
     /// The first.
@@ -69,7 +70,8 @@ impl Query {
         Self::awaited()
     }
 
-    /// `libpqrcv_endstreaming`: the row, if there is one, names the next timeline and where it begins.
+    /// `libpqrcv_endstreaming`: the row, if there is one, names the next timeline and where it
+    /// begins.
     #[must_use]
     pub fn end_streaming(cx: &mut Cx<'_>, link: &Link) -> Self {
         let done = FrontendMessage::CopyDone.to_bytes();
@@ -85,8 +87,8 @@ impl Query {
     /// The answer, once the upstream is ready for more or copies.
     ///
     /// # Errors
-    /// The upstream refuses, or the connection breaks. Polled again after a refusal, it waits until the upstream is ready for
-    /// another command.
+    /// The upstream refuses, or the connection breaks. Polled again after a refusal, it waits until
+    /// the upstream is ready for another command.
     pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<Answer, Failure>> {
         cx.reset_latch();
         if cx.take_signal(Signal::Term) {
@@ -114,7 +116,8 @@ impl Query {
                 Incoming::Message(BackendMessage::CopyBothResponse { .. }) => {
                     return Poll::Ready(Ok(Answer::CopyBoth));
                 }
-                // The rest says nothing that matters; data that was on its way when the COPY ended is not wanted.
+                // The rest says nothing that matters; data that was on its way when the COPY ended
+                // is not wanted.
                 Incoming::Message(_) => {}
             }
         }

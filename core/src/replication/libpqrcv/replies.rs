@@ -7,7 +7,8 @@ use crate::wire::replication::{HotStandbyFeedback, StandbyMessage, StandbyStatus
 use bytes::Bytes;
 
 impl Link {
-    /// `XLogWalRcvSendReply`: unless forced, only if a position has changed or it is time. Replay alone is no reason.
+    /// `XLogWalRcvSendReply`: unless forced, only if a position has changed or it is time. Replay
+    /// alone is no reason.
     pub fn send_reply(&mut self, cx: &mut Cx<'_>, force: bool, reply_requested: bool) {
         let settings = &cx.shmem.settings;
         let now = cx.now.wall;
@@ -57,8 +58,8 @@ impl Link {
         applied
     }
 
-    /// `XLogWalRcvSendHSFeedback` with hot_standby_feedback off: at most one message, which takes back what an earlier
-    /// walreceiver may have said.
+    /// `XLogWalRcvSendHSFeedback` with hot_standby_feedback off: at most one message, which takes
+    /// back what an earlier walreceiver may have said.
     pub fn send_feedback(&mut self, cx: &mut Cx<'_>, immediate: bool) {
         let now = cx.now.wall;
         if !self.upstream_has_feedback {

@@ -1,5 +1,6 @@
-//! When to report, when to ask the upstream for a sign of life, when to give it up. Mirrors the wait of WalReceiverMain:
-//! a tick of 100 ms with tests of elapsed time in 15, WalRcvComputeNextWakeup in 18.
+//! When to report, when to ask the upstream for a sign of life, when to give it up. Mirrors the
+//! wait of WalReceiverMain: a tick of 100 ms with tests of elapsed time in 15,
+//! WalRcvComputeNextWakeup in 18.
 
 use crate::base::{Mono, Now, PgVersion, Settings, TimestampTz};
 
@@ -88,7 +89,8 @@ impl Timers {
         }
     }
 
-    /// The settings have changed. 18 reckons everything anew from now on; 15 compares with them at every tick.
+    /// The settings have changed. 18 reckons everything anew from now on; 15 compares with them at
+    /// every tick.
     pub fn recompute(&mut self, now: TimestampTz, settings: &Settings) {
         if matches!(self, Self::Wakeups { .. }) {
             self.heard(now, settings);
@@ -164,7 +166,8 @@ impl Timers {
         }
     }
 
-    /// Until when to sleep: the next tick, or the next thing that is due, rounded up to milliseconds.
+    /// Until when to sleep: the next tick, or the next thing that is due, rounded up to
+    /// milliseconds.
     #[must_use]
     pub fn sleep_until(&self, now: Now) -> Option<Mono> {
         match self {

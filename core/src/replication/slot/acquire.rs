@@ -7,12 +7,12 @@ use crate::shmem::CondVarId;
 use crate::sys::Cx;
 use alloc::string::String;
 
-/// `ReplicationSlotAcquire` with `nowait`, which never ends a step: a function and no routine, so that no yield of it can
-/// be lost.
+/// `ReplicationSlotAcquire` with `nowait`, which never ends a step: a function and no routine, so
+/// that no yield of it can be lost.
 ///
 /// # Errors
-/// There is no such slot, it is in use, or invalidated. In the last case it is ours, as after every success, until the
-/// error is cleaned up.
+/// There is no such slot, it is in use, or invalidated. In the last case it is ours, as after every
+/// success, until the error is cleaned up.
 ///
 /// # Panics
 /// If the process has a slot already.
@@ -44,7 +44,7 @@ enum Judged {
 }
 
 impl ReplicationSlotAcquire {
-    /// By a walsender that is to stream. Fails at once if somebody else has the slot.
+    /// By a walsender that is to stream. Fails at once if another process has the slot.
     pub const fn to_stream(name: String) -> Self {
         Self {
             name,
@@ -113,8 +113,8 @@ fn judges(cx: &Cx<'_>) -> bool {
     cx.shmem.settings.pg_version >= PgVersion::V18
 }
 
-/// What follows once the slot is ours. Invalidation is looked at only now: else the checkpointer could invalidate it
-/// right after the look.
+/// What follows once the slot is ours. Invalidation is looked at only now: else the checkpointer
+/// could invalidate it right after the look.
 fn owned(cx: &mut Cx<'_>, index: usize, judged: Judged) -> Result<(), LogEvent> {
     cx.leave_condvar();
     cx.sys.my_slot = Some(index);
@@ -149,8 +149,8 @@ fn sleep(cx: &mut Cx<'_>, index: usize) -> Poll<Result<(), LogEvent>> {
     }))
 }
 
-/// `ReplicationSlotRelease`, if the process has a slot. A temporary one stays with its session. What the slot holds
-/// stays held.
+/// `ReplicationSlotRelease`, if the process has a slot. A temporary one stays with its session.
+/// What the slot holds stays held.
 pub fn release(cx: &mut Cx<'_>) {
     if cx.sys.my_slot.is_none() {
         return;

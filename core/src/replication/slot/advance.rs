@@ -1,7 +1,8 @@
-//! Moving a slot on. Mirrors PhysicalConfirmReceivedLocation of walsender.c and pg_replication_slot_advance of
-//! slotfuncs.c.
+//! Moving a slot on. Mirrors PhysicalConfirmReceivedLocation of walsender.c and
+//! pg_replication_slot_advance of slotfuncs.c.
 //!
-//! Neither writes anything to disk: the next checkpoint does, and a crash before it takes the slot back.
+//! Neither writes anything to disk: the next checkpoint does, and a crash before it takes the slot
+//! back.
 
 use super::acquire::{acquire_nowait, release};
 use super::my_slot;
@@ -12,8 +13,9 @@ use crate::ready;
 use crate::sys::Cx;
 use alloc::string::String;
 
-/// The first half of `PhysicalConfirmReceivedLocation`: the acquired slot goes to where its standby has flushed, also if
-/// that lies before. True if it moved; then what all slots hold must be computed again.
+/// The first half of `PhysicalConfirmReceivedLocation`: the acquired slot goes to where its standby
+/// has flushed, also if that lies before. True if it moved; then what all slots hold must be
+/// computed again.
 #[must_use]
 pub fn confirm_received_location(cx: &mut Cx<'_>, flush: Lsn) -> bool {
     assert!(flush.is_valid(), "there is nothing to confirm");
@@ -101,7 +103,8 @@ impl PgReplicationSlotAdvance {
         // `pg_physical_replication_slot_advance`
         if least < upto {
             slot.restart_lsn = upto;
-            // Before 13 it was not marked dirty, so that not even a shutdown saved the new position.
+            // Before 13 it was not marked dirty, so that not even a shutdown saved the new
+            // position.
             if !cx.planted(Bug::SlotAdvanceNotDirtied) {
                 my_slot(cx).mark_dirty();
             }

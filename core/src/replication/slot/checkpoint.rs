@@ -31,7 +31,8 @@ enum Phase {
 }
 
 impl CheckPointReplicationSlots {
-    /// Begins when it is polled first. A shutdown saves no more than other checkpoints do: that concerns logical slots.
+    /// Begins when it is polled first. A shutdown saves no more than other checkpoints do: that
+    /// concerns logical slots.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

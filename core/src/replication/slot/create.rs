@@ -1,6 +1,7 @@
 //! Making a slot. Mirrors ReplicationSlotCreate and CreateSlotOnDisk of slot.c.
 //!
-//! The directory is complete and durable before it has its name, and has its name before anybody sees the slot.
+//! The directory is complete and durable before it has its name, and has its name before any
+//! process sees the slot.
 
 use super::fsync::{FsyncNames, Name};
 use super::rmtree::Rmtree;
@@ -45,8 +46,8 @@ impl ReplicationSlotCreate {
     }
 
     /// # Errors
-    /// The name cannot be or is taken, there are too many slots, or the disk refuses. Locks are freed as after every
-    /// error.
+    /// The name cannot be or is taken, there are too many slots, or the disk refuses. Locks are
+    /// freed as after every error.
     ///
     /// # Panics
     /// If the process has a slot already.
@@ -85,7 +86,7 @@ impl ReplicationSlotCreate {
         }
     }
 
-    /// The lowest free entry, which nobody looks at but the holder of the lock.
+    /// The lowest free entry, which no process looks at but the holder of the lock.
     fn allocate(&self, cx: &mut Cx<'_>) -> Result<usize, LogEvent> {
         let version = cx.shmem.settings.pg_version;
         let slots = &mut cx.shmem.slots;

@@ -1,5 +1,5 @@
-//! A new physical slot from beginning to end. Mirrors create_physical_replication_slot of slotfuncs.c and the physical
-//! part of CreateReplicationSlot of walsender.c.
+//! A new physical slot from beginning to end. Mirrors create_physical_replication_slot of
+//! slotfuncs.c and the physical part of CreateReplicationSlot of walsender.c.
 
 use super::create::ReplicationSlotCreate;
 use super::my_slot;
@@ -48,7 +48,8 @@ impl CreatePhysicalSlot {
     }
 
     /// # Errors
-    /// There can be no such slot, or its WAL is gone already: then there is a slot that holds nothing.
+    /// There can be no such slot, or its WAL is gone already: then there is a slot that holds
+    /// nothing.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {

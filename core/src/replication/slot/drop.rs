@@ -1,7 +1,8 @@
-//! Getting rid of slots. Mirrors ReplicationSlotDrop, ReplicationSlotDropPtr and ReplicationSlotCleanup of slot.c.
+//! Getting rid of slots. Mirrors ReplicationSlotDrop, ReplicationSlotDropPtr and
+//! ReplicationSlotCleanup of slot.c.
 //!
-//! The WAL of a slot is given up only after the new name of its directory is durable: else a crash could bring the slot
-//! back without its WAL.
+//! The WAL of a slot is given up only after the new name of its directory is durable: else a crash
+//! could bring the slot back without its WAL.
 
 use super::acquire::ReplicationSlotAcquire;
 use super::fsync::{FsyncNames, Name};
@@ -123,7 +124,8 @@ impl ReplicationSlotDropPtr {
                     self.phase = PtrPhase::Remove(Rmtree::new(self.paths(cx).1));
                 }
                 PtrPhase::Remove(remove) => {
-                    // What is left is in the way of a slot with the same name until the next start, and no more.
+                    // What is left is in the way of a slot with the same name until the next start,
+                    // and no more.
                     ready!(remove.poll(cx));
                     cx.release(LockId::ReplicationSlotAllocation);
                     if !cx.has_bug(Bug::DroppedSlotWritten) {
@@ -133,7 +135,8 @@ impl ReplicationSlotDropPtr {
                     return Poll::Yield(Yield::Again(Place::ReplicationSlotDropPtr));
                 }
                 PtrPhase::Released => {
-                    // The entry was freed, and the lock with which it is taken: it may be another slot's by now.
+                    // The entry was freed, and the lock with which it is taken: it may be another
+                    // slot's by now.
                     if cx.planted(Bug::DroppedSlotWritten) {
                         cx.shmem.slots.slots[self.index].restart_lsn = Lsn::INVALID;
                     }
@@ -156,7 +159,7 @@ impl ReplicationSlotDropPtr {
         cx.shmem.condvars.broadcast(id);
     }
 
-    /// The entry keeps its name until somebody else takes it, which our lock prevents.
+    /// The entry keeps its name until another process takes it, which our lock prevents.
     fn paths(&self, cx: &Cx<'_>) -> (FilePath, FilePath) {
         let name = &cx.shmem.slots.slots[self.index].name;
         (
@@ -166,8 +169,8 @@ impl ReplicationSlotDropPtr {
     }
 }
 
-/// `ReplicationSlotCleanup`: drops the temporary slots of the process. It runs when the process ends and behind every
-/// error, after the slot in use was released.
+/// `ReplicationSlotCleanup`: drops the temporary slots of the process. It runs when the process
+/// ends and after every error, after the slot in use was released.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotCleanup {
     drop: Option<ReplicationSlotDropPtr>,

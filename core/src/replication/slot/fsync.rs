@@ -6,8 +6,8 @@ use crate::storage::file::opened;
 use crate::sys::Cx;
 use alloc::vec::Vec;
 
-/// `fsync_fname`, for one name after the other. What fails is a PANIC: nobody knows which state a loss of power would
-/// find, and the next start tries again (`data_sync_elevel`).
+/// `fsync_fname`, for one name after the other. A failure is a PANIC: it is unknown which state a
+/// loss of power would find, and the next start tries again (`data_sync_elevel`).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FsyncNames {
     /// Last first.

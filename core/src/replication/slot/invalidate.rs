@@ -1,7 +1,8 @@
 //! Giving slots up whose WAL is about to go. Mirrors InvalidateObsoleteReplicationSlots and
 //! InvalidatePossiblyObsoleteSlot of slot.c.
 //!
-//! WAL may be removed only when this is done: every slot that still counts on it says then, on disk, that it does not.
+//! WAL may be removed only when this is done: every slot that still counts on it says then, on
+//! disk, that it does not.
 
 use super::acquire::release;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
@@ -20,7 +21,7 @@ pub struct InvalidateObsoleteReplicationSlots {
     at: usize,
     /// Whom we have told to end for its sake.
     last_signaled: Option<Pid>,
-    /// Others could act since we began to look at it, so that the scan starts over behind it.
+    /// Others could act since we began to look at it, so that the scan starts over after it.
     released_lock: bool,
     invalidated: bool,
     phase: Phase,
@@ -52,8 +53,8 @@ impl InvalidateObsoleteReplicationSlots {
         }
     }
 
-    /// True if any slot was invalidated: then what is to be kept must be computed anew. It waits for the owner of a slot
-    /// without a limit.
+    /// True if any slot was invalidated: then what is to be kept must be computed anew. It waits
+    /// for the owner of a slot without a limit.
     ///
     /// # Errors
     /// A slot whose new state could not be saved. It stays ours then, and counts no more.
@@ -84,7 +85,8 @@ impl InvalidateObsoleteReplicationSlots {
                     if !cx.shmem.condvars.is_woken(cx.me) {
                         return Poll::Yield(sleep(cx));
                     }
-                    // The decision is taken afresh: the slot may have moved on meanwhile, and its WAL is still there.
+                    // The decision is taken afresh: the slot may have moved on meanwhile, and its
+                    // WAL is still there.
                     self.phase = Phase::Look;
                 }
                 Phase::Save { save, excess } => {
@@ -122,7 +124,8 @@ impl InvalidateObsoleteReplicationSlots {
         })
     }
 
-    /// Nobody has the slot: it is ours and invalid in one act, so that nobody can take it in between.
+    /// No process has the slot: it is ours and invalid in one act, so that no process can take it
+    /// in between.
     fn take(&mut self, cx: &mut Cx<'_>, excess: SlotExcess) {
         cx.leave_condvar();
         cx.mark(Mark::SlotInvalidated);
@@ -140,14 +143,14 @@ impl InvalidateObsoleteReplicationSlots {
         };
     }
 
-    /// Somebody has it: he is told to end, once.
+    /// A process has it: it is told to end, once.
     fn terminate(
         &mut self,
         cx: &mut Cx<'_>,
         owner: Pid,
         excess: SlotExcess,
     ) -> Poll<Result<bool, LogEvent>> {
-        // Before he is told, so that his answer is not missed.
+        // Before it is told, so that his answer is not missed.
         cx.enter_condvar(CondVarId::SlotActive(self.at));
         if self.last_signaled != Some(owner) {
             self.last_signaled = Some(owner);

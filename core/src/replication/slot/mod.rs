@@ -1,9 +1,10 @@
-//! Replication slots: what holds WAL back until a standby has it. Mirrors slot.c and the parts of slotfuncs.c and
-//! walsender.c that work on slots, for physical slots.
+//! Replication slots: what holds WAL back until a standby has it. Mirrors slot.c and the parts of
+//! slotfuncs.c and walsender.c that work on slots, for physical slots.
 //!
-//! A slot is a directory `pg_replslot/NAME` with one file, and an entry in shared memory. `ReplicationSlotControlLock`
-//! and the spinlocks of slots are never held across a place where another process could act, so that they need no lock
-//! here; `ReplicationSlotAllocationLock` and the lock of a slot's file are.
+//! A slot is a directory `pg_replslot/NAME` with one file, and an entry in shared memory.
+//! `ReplicationSlotControlLock` and the spinlocks of slots are never held across a place where
+//! another process could act, so that they need no lock here; `ReplicationSlotAllocationLock` and
+//! the lock of a slot's file are.
 
 pub mod acquire;
 pub mod advance;
@@ -40,7 +41,8 @@ fn path_of(name: &str) -> String {
     format!("{DIRECTORY}/{name}")
 }
 
-/// The name of that directory before the slot is complete, and from the moment on at which it is to go.
+/// The name of that directory before the slot is complete, and from the moment on at which it is to
+/// go.
 fn temp_path_of(name: &str) -> String {
     format!("{DIRECTORY}/{name}.tmp")
 }

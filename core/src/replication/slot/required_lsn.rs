@@ -6,8 +6,8 @@ use crate::ready;
 use crate::shmem::{Invalidation, LockId, LockMode, Slot};
 use crate::sys::Cx;
 
-/// `ReplicationSlotsComputeRequiredLSN`: looks at all slots, then publishes the least position. No lock covers both, so
-/// that a result may replace one that was computed later from newer positions.
+/// `ReplicationSlotsComputeRequiredLSN`: looks at all slots, then publishes the least position. No
+/// lock covers both, so that a result may replace one that was computed later from newer positions.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotsComputeRequiredLsn {
     computed: Option<Lsn>,
@@ -32,7 +32,7 @@ impl ReplicationSlotsComputeRequiredLsn {
     }
 }
 
-/// What start-up needs no second step for: nobody else runs yet.
+/// What start-up needs no second step for: no other process runs yet.
 pub(super) fn least_required(cx: &mut Cx<'_>) -> Option<Lsn> {
     let slots = cx.shmem.slots.slots.iter().filter(|slot| slot.in_use);
     let valid = slots.clone().filter(|slot| !slot.is_lost(version(cx)));
@@ -41,8 +41,8 @@ pub(super) fn least_required(cx: &mut Cx<'_>) -> Option<Lsn> {
     let given_up = slots
         .filter_map(|slot| held_before_invalidation(cx, slot))
         .min();
-    // Before 18 what memory says counted. A crash takes the slot back to what its file says, whose WAL a checkpoint
-    // that had saved the slot before its last advance could have removed.
+    // Before 18 what memory says counted. A crash takes the slot back to what its file says, whose
+    // WAL a checkpoint that had saved the slot before its last advance could have removed.
     if in_memory != least && cx.planted(Bug::SlotAdvanceDuringCheckpoint) {
         least = in_memory;
     }
@@ -83,8 +83,9 @@ fn held_before_invalidation(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     .filter(|at| at.is_valid())
 }
 
-/// What a checkpoint may count on for the removal of WAL, taken before it saves the slots. Only 15 uses it; the lock
-/// makes sure that a slot that is reserving WAL is either seen, or sees the new redo pointer.
+/// What a checkpoint may count on for the removal of WAL, taken before it saves the slots. Only 15
+/// uses it; the lock makes sure that a slot that is reserving WAL is either seen, or sees the new
+/// redo pointer.
 pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     let lock = LockId::ReplicationSlotAllocation;
     ready!(cx.acquire(lock, LockMode::Shared));
@@ -92,8 +93,9 @@ pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     Poll::Ready(cx.shmem.slots.required_lsn)
 }
 
-/// The slots' minimum for `KeepLogSeg`, given what [`sample_required_lsn`] gave: nothing beyond it may be removed.
-/// Before 18 that is by the positions from before the slots were saved, then by those known to be saved.
+/// The slots' minimum for `KeepLogSeg`, given what [`sample_required_lsn`] gave: nothing beyond it
+/// may be removed. Before 18 that is by the positions from before the slots were saved, then by
+/// those known to be saved.
 #[must_use]
 pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
     let required = cx.shmem.slots.required_lsn;
@@ -102,7 +104,8 @@ pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17
             if required != sampled && cx.planted(Bug::SlotAdvanceDuringCheckpoint) =>
         {
-            // Before 15.14, 16.10 and 17.6 the minimum was taken here, with positions that no file has yet.
+            // Before 15.14, 16.10 and 17.6 the minimum was taken here, with positions that no file
+            // has yet.
             required
         }
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => sampled,

@@ -10,8 +10,8 @@ use crate::sys::Cx;
 
 const LOCK: LockId = LockId::ReplicationSlotAllocation;
 
-/// `ReplicationSlotReserveWal`: the acquired slot holds WAL from the redo pointer on, which a base backup would start
-/// from. The caller saves it.
+/// `ReplicationSlotReserveWal`: the acquired slot holds WAL from the redo pointer on, which a base
+/// backup would start from. The caller saves it.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotReserveWal {
     phase: Phase,
@@ -41,8 +41,9 @@ impl ReplicationSlotReserveWal {
                 Phase::Lock => {
                     ready!(cx.acquire(LOCK, LockMode::Exclusive));
                     let redo = cx.shmem.xlog.redo;
-                    // Before 18.2 and 15.16 nothing was locked here. A checkpoint that moved the redo pointer and took
-                    // its look at the slots in between removed what the slot was about to hold.
+                    // Before 18.2 and 15.16 nothing was locked here. A checkpoint that moved the
+                    // redo pointer and took its look at the slots in between removed what the slot
+                    // was about to hold.
                     if cx.has_bug(Bug::SlotReserveVsCheckpoint) {
                         cx.release(LOCK);
                         self.phase = Phase::Read(redo);

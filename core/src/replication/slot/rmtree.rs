@@ -6,8 +6,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `rmtree` of a directory that holds files only, as a slot's does. Nothing is fsynced: names that come back after a
-/// loss of power are found by the next start.
+/// `rmtree` of a directory that holds files only, as a slot's does. Nothing is fsynced: names that
+/// come back after a loss of power are found by the next start.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Rmtree {
     path: FilePath,

@@ -1,6 +1,7 @@
 //! Writing the state file of a slot. Mirrors SaveSlotToPath of slot.c.
 //!
-//! A crash at any place leaves the old file or the new one under its name, and at most a temporary file beside it.
+//! A crash at any place leaves the old file or the new one under its name, and at most a temporary
+//! file beside it.
 
 use super::fsync::{FsyncNames, Name};
 use super::{directory, mine, path_of};
@@ -65,13 +66,14 @@ impl SaveSlotToPath {
     }
 
     /// # Errors
-    /// What failed before the file had its name, as an ERROR: the old one is still there, and the slot still dirty. What
-    /// failed later, as a PANIC.
+    /// What failed before the file had its name, as an ERROR: the old one is still there, and the
+    /// slot still dirty. What failed later, as a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let op = match &mut self.phase {
             Phase::Start => {
                 let slot = &mut cx.shmem.slots.slots[self.index];
-                // Before the data are read: whoever changes the slot from now on says so again.
+                // Before the data are read: a process that changes the slot from now on says so
+                // again.
                 slot.just_dirtied = false;
                 if !slot.dirty {
                     return Poll::Ready(Ok(()));
@@ -150,7 +152,7 @@ impl SaveSlotToPath {
             }
             Phase::Unlinked(event) => {
                 let event = event.clone();
-                // That it stays is said by nobody: the next save fails with "File exists".
+                // Nothing reports that it stays: the next save fails with "File exists".
                 let _: Result<DiskDone, DiskError> = cx.done();
                 cx.release(LockId::SlotIo(self.index));
                 return Poll::Ready(Err(event));
@@ -168,7 +170,8 @@ impl SaveSlotToPath {
 
     fn saved(&self, cx: &mut Cx<'_>) {
         let version = cx.shmem.settings.pg_version;
-        // What moved the slot during the write is not in the file: it stays in memory, and the slot dirty.
+        // What moved the slot during the write is not in the file: it stays in memory, and the slot
+        // dirty.
         let moved = cx.shmem.slots.slots[self.index].restart_lsn != self.restart_lsn;
         if moved && cx.planted(Bug::SlotSaveTakesMemoryBack) {
             cx.shmem.slots.slots[self.index].restart_lsn = self.restart_lsn;
@@ -185,8 +188,8 @@ impl SaveSlotToPath {
     }
 
     fn give_up(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Poll<Result<(), LogEvent>> {
-        // Before 18.1 and 15.15 the temporary file stayed here. It is made with O_EXCL, so that no later save of the
-        // slot succeeded until the next start.
+        // Before 18.1 and 15.15 the temporary file stayed here. It is made with O_EXCL, so that no
+        // later save of the slot succeeded until the next start.
         if cx.planted(Bug::SlotTempFileLeft) {
             cx.release(LockId::SlotIo(self.index));
             return Poll::Ready(Err(event));

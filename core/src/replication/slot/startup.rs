@@ -1,4 +1,5 @@
-//! Bringing slots back at start-up. Mirrors StartupReplicationSlots and RestoreSlotFromDisk of slot.c.
+//! Bringing slots back at start-up. Mirrors StartupReplicationSlots and RestoreSlotFromDisk of
+//! slot.c.
 
 use super::fsync::{FsyncNames, Name};
 use super::required_lsn::least_required;

@@ -1,4 +1,5 @@
-//! What can be said about slots. Mirrors pg_get_replication_slots of slotfuncs.c and GetWALAvailability of xlog.c.
+//! What can be said about slots. Mirrors pg_get_replication_slots of slotfuncs.c and
+//! GetWALAvailability of xlog.c.
 
 use crate::base::{Lsn, Pid, SegmentNo};
 use crate::replication::wal_horizon::keep_log_seg;
@@ -108,8 +109,8 @@ mod tests {
     use crate::shmem::{Invalidation, Role};
     use crate::sys::testing::bench::{Bench, TINY};
 
-    /// WAL ends in segment 30, eight segments may lie between two checkpoints, slots may hold twelve, and segments up
-    /// to 10 are gone.
+    /// WAL ends in segment 30, eight segments may lie between two checkpoints, slots may hold
+    /// twelve, and segments up to 10 are gone.
     #[test]
     fn what_is_said_of_the_wal_of_a_slot() {
         use WalStatus::{Extended, Lost, Reserved, Unreserved};

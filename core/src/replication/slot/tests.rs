@@ -39,7 +39,7 @@ impl Bench {
             .unwrap_or_else(|wait| panic!("waits: {wait:?}"))
     }
 
-    /// Makes a slot that nobody has, which stands there.
+    /// Makes a slot that no process has, which stands there.
     fn slot_at(&mut self, pid: Pid, name: &str, at: Lsn) {
         self.create(pid, name, false, false).unwrap();
         self.step(pid, |cx| {

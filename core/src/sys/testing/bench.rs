@@ -1,4 +1,5 @@
-//! A bench for routines: shared memory, processes, and a disk in memory that answers at once. For tests alone.
+//! A bench for routines: shared memory, processes, and a disk in memory that answers at once. For
+//! tests alone.
 
 use crate::base::{Fd, Lsn, Mono, Now, PgVersion, Pid, Planted, Probe, SegmentNo, Settings};
 use crate::base::{Geometry, TimelineId, TimestampTz, Xid};
@@ -129,7 +130,7 @@ impl Bench {
         format!("pg_wal/{name}")
     }
 
-    /// A primary that goes on behind `wal`.
+    /// A primary that goes on after `wal`.
     pub(crate) fn in_production(&mut self, wal: &WalBuilder) {
         self.install(wal);
         let geometry = self.shmem.settings.geometry;

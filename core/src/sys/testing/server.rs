@@ -1,4 +1,5 @@
-//! A bench for unit tests: a server's memory, a disk as a map, and as many processes as a test wants, stepped by hand.
+//! A bench for unit tests: a server's memory, a disk as a map, and as many processes as a test
+//! wants, stepped by hand.
 
 use crate::base::{
     Fd, Geometry, Lsn, Now, PgVersion, Pid, Planted, Probe, Settings, TimelineId, TimestampTz, Xid,
@@ -40,7 +41,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// A primary that has just come up, with an empty first page of WAL behind its segment header.
+    /// A primary that has just come up, with an empty first page of WAL after its segment header.
     pub(crate) fn primary() -> Self {
         let mut bench = Self::in_recovery();
         let geometry = TINY;

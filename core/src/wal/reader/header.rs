@@ -5,8 +5,8 @@ use crate::base::{Lsn, PgVersion};
 use crate::wal::WalError;
 use crate::wire::record::RecordHeader;
 
-/// `ValidXLogRecordHeader`. `last` is the record before, invalid right after positioning: then it is only known that the
-/// record before lies before.
+/// `ValidXLogRecordHeader`. `last` is the record before, invalid right after positioning: then it
+/// is only known that the record before lies before.
 pub(super) fn check_header(
     version: PgVersion,
     last: Lsn,

@@ -1,9 +1,11 @@
-//! Reads WAL record by record. Mirrors xlogreader.c (XLogReadRecord, XLogDecodeNextRecord, XLogFindNextRecord).
+//! Reads WAL record by record. Mirrors xlogreader.c (XLogReadRecord, XLogDecodeNextRecord,
+//! XLogFindNextRecord).
 //!
-//! A pull parser: [`WalReader::next`] gives a record, asks for bytes of a page, or says why there is no further valid
-//! record. It knows nothing of files and sources, and trusts nothing that it reads: lengths are believed only as far as
-//! bytes came with them. Unlike PostgreSQL it moves on only after the record was wholly decoded, so that the same record
-//! can be tried again from another source whatever was wrong with it.
+//! A pull parser: [`WalReader::next`] gives a record, asks for bytes of a page, or says why there
+//! is no further valid record. It knows nothing of files and sources, and trusts nothing that it
+//! reads: lengths are believed only as far as bytes came with them. Unlike PostgreSQL it moves on
+//! only after the record was wholly decoded, so that the same record can be tried again from
+//! another source whatever was wrong with it.
 
 mod header;
 mod pages;
@@ -64,15 +66,16 @@ pub struct Aborted {
 pub struct WalReader {
     /// Start of the last record returned (ReadRecPtr); invalid right after positioning.
     pub decoded: Lsn,
-    /// Where WAL goes on behind it (EndRecPtr).
+    /// Where WAL goes on after it (EndRecPtr).
     pub end: Lsn,
     /// Set with [`Next::End`] if the record continues beyond its first page.
     pub aborted: Option<Aborted>,
-    /// An incomplete record that was found to be overwritten; the record that did it must name it. Its redo clears this.
+    /// An incomplete record that was found to be overwritten; the record that did it must name it.
+    /// Its redo clears this.
     pub overwritten: Option<Lsn>,
     pages: Pages,
     phase: Phase,
-    /// Records before this one are passed over.
+    /// Records before this one are skipped.
     seek: Option<Lsn>,
 }
 
@@ -80,7 +83,7 @@ pub struct WalReader {
 enum Phase {
     /// Between two records.
     Idle,
-    /// Looks for the first record on or behind this page.
+    /// Looks for the first record on or after this page.
     Skipping(Lsn),
     /// Reads the record there, or the first one on the page if it is a page boundary.
     Starting(Lsn),
@@ -124,7 +127,8 @@ impl WalReader {
         }
     }
 
-    /// The next record is the one at `lsn`, or the first one on the page if that is a page boundary (`XLogBeginRead`).
+    /// The next record is the one at `lsn`, or the first one on the page if that is a page boundary
+    /// (`XLogBeginRead`).
     pub fn begin_read(&mut self, lsn: Lsn) {
         self.decoded = Lsn::INVALID;
         self.end = lsn;
@@ -132,7 +136,8 @@ impl WalReader {
         self.seek = None;
     }
 
-    /// The next record is the first one at or behind `lsn`, which may lie anywhere (`XLogFindNextRecord`).
+    /// The next record is the first one at or after `lsn`, which may lie anywhere
+    /// (`XLogFindNextRecord`).
     pub fn find_next_record(&mut self, lsn: Lsn) {
         self.begin_read(lsn);
         self.phase = Phase::Skipping(self.geometry().page_start(lsn));
@@ -219,7 +224,8 @@ impl WalReader {
         })
     }
 
-    /// The same, and the record is looked at where it lies: in its page, or in `room` if it lies in several.
+    /// The same, and the record is looked at where it lies: in its page, or in `room` if it lies in
+    /// several.
     #[inline]
     pub fn next_view<'a>(
         &'a mut self,
@@ -297,7 +303,7 @@ impl WalReader {
         }
     }
 
-    /// Passes over the rest of a record that began on an earlier page.
+    /// Skips the rest of a record that began on an earlier page.
     fn skip(&mut self, page: Lsn) -> Result<(), Stop> {
         if page > TOO_FAR {
             return Err(self.bad_offset(page, 0, 0));
@@ -343,11 +349,13 @@ impl WalReader {
         if let Ok(header) = RecordHeader::decode(bytes) {
             check_header(self.pages.version, self.decoded, start, &header)?;
         } else {
-            // Up to 15.4 room for the record was made here, by a length that may be left from a former life of the file.
+            // Up to 15.4 room for the record was made here, by a length that may be left from a
+            // former life of the file.
             if total > MAX_RECORD && probe.planted(Bug::TrustUnvalidatedLength) {
                 return Err(WalError::Allocation(total).into());
             }
-            // Nor was it at once seen that a length may be too small: the checksum then ran over nearly all of memory.
+            // Nor was it at once seen that a length may be too small: the checksum then ran over
+            // nearly all of memory.
             if let Err(error) = check_length(self.pages.version, start, total) {
                 if !probe.planted(Bug::ShortLengthAtPageEnd) {
                     return Err(error.into());

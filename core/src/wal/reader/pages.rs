@@ -1,4 +1,5 @@
-//! The page that is being read. Mirrors xlogreader.c (ReadPageInternal, XLogReaderValidatePageHeader).
+//! The page that is being read. Mirrors xlogreader.c (ReadPageInternal,
+//! XLogReaderValidatePageHeader).
 
 use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
 use crate::wal::{PagePlace, WalError};
@@ -100,7 +101,8 @@ impl Pages {
         }
     }
 
-    /// Makes sure that the page is the current one, has at least `need` bytes and a good header, which it returns.
+    /// Makes sure that the page is the current one, has at least `need` bytes and a good header,
+    /// which it returns.
     #[inline]
     pub(super) fn fetch(&mut self, page: Lsn, need: u32) -> Result<PageHeader, Stop> {
         if let Some(cached) = &self.cached
@@ -123,7 +125,8 @@ impl Pages {
         if let Some(reason) = self.failed.take() {
             return Err(Stop::Failed(reason));
         }
-        // On entering a segment in its middle its first page is looked at, which tells whose segment it is.
+        // On entering a segment in its middle its first page is looked at, which tells whose
+        // segment it is.
         let segment = self.geometry.segment_of(page);
         let first = self.geometry.segment_start(segment);
         if self.segment != Some(segment) && page != first {
@@ -186,7 +189,8 @@ impl Pages {
             let pageaddr = header.pageaddr;
             return Err(WalError::PageAddr { pageaddr, place });
         }
-        // Child timelines have higher numbers than their parents. A page read again may lie on an older one.
+        // Child timelines have higher numbers than their parents. A page read again may lie on an
+        // older one.
         let (tli, (latest_page, latest)) = (header.tli, self.latest);
         if page > latest_page && tli < latest {
             return Err(WalError::TimelineOrder { tli, latest, place });

@@ -228,7 +228,8 @@ fn messages_are_postgresqls() {
     }
 }
 
-/// Whatever goes wrong once a record goes beyond its first page leaves a note of where; before that it does not.
+/// Whatever goes wrong once a record goes beyond its first page leaves a note of where; before that
+/// it does not.
 #[test]
 fn aborted_records_are_noted() {
     let at = |missing| {
@@ -245,7 +246,7 @@ fn aborted_records_are_noted() {
     assert_eq!(end_after(PgVersion::V15, |_| ()).0, None);
 }
 
-/// A structural error names the last good record, and the record is tried again, not passed over.
+/// A structural error names the last good record, and the record is tried again, not skipped.
 #[test]
 fn a_refused_record_is_tried_again() {
     let mut wal = builder(TINY, PgVersion::V15);
@@ -299,7 +300,8 @@ fn a_failed_page_is_asked_for_again() {
     );
 }
 
-/// The reader asks for no more than it must, in PostgreSQL's order, and looks at a segment's first page on the way in.
+/// The reader asks for no more than it must, in PostgreSQL's order, and looks at a segment's first
+/// page on the way in.
 #[test]
 fn needs_are_minimal() {
     let mut wal = builder(geometry(256, 1024), PgVersion::V15);
@@ -337,7 +339,7 @@ fn needs_are_minimal() {
     );
 }
 
-/// The incomplete record is passed over, and who overwrote it is told.
+/// The incomplete record is skipped, and the record that overwrote it is reported.
 #[test]
 fn an_overwritten_record_is_read_through() {
     for (missing, stingy) in [(0x500, false), (0x600, true), (0x800, true)] {
@@ -369,7 +371,7 @@ fn an_overwritten_record_is_read_through() {
     }
 }
 
-/// Starting anywhere finds the first record at or behind.
+/// Starting anywhere finds the first record at or after.
 #[test]
 fn the_next_record_is_found() {
     let mut wal = builder(TINY, PgVersion::V15);
@@ -489,7 +491,8 @@ fn a_split_header_is_checked() {
     assert_eq!(reader.aborted, Some(Aborted { record, missing }));
 }
 
-/// A record of which only the length is on its page, followed by a page that does not continue it: recycled bytes.
+/// A record of which only the length is on its page, followed by a page that does not continue it:
+/// recycled bytes.
 #[test]
 fn a_length_in_the_last_bytes_of_a_page() {
     let garbage = |len: u32, bug: Option<Bug>| {
@@ -535,7 +538,8 @@ fn a_length_in_the_last_bytes_of_a_page() {
             garbage(0, Some(Bug::ShortLengthAtPageEnd)),
             WalError::Segfault(at)
         );
-        // Longer than the rest of the page: the next page refuses it, whoever looks at the length.
+        // Longer than the rest of the page: the next page refuses it, whichever check looks at the
+        // length.
         let next = garbage(20, Some(Bug::ShortLengthAtPageEnd));
         assert!(!matches!(next, WalError::Segfault(_)), "{next:?}");
     }

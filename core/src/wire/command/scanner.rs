@@ -6,7 +6,8 @@ use crate::base::{Lsn, PgVersion};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// An identifier that was longer than a name may be: the client is told, and the command goes on with what is left.
+/// An identifier that was longer than a name may be: the client is told, and the command goes on
+/// with what is left.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Truncation {
     /// As written.
@@ -156,7 +157,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// `strtoul` of digits, of which `uint32` keeps the lower half: a number beyond 64 bits has all bits set.
+/// `strtoul` of digits, of which `uint32` keeps the lower half: a number beyond 64 bits has all
+/// bits set.
 fn low_32_bits(digits: &str, base: u32) -> u32 {
     let number = u64::from_str_radix(digits, base).unwrap_or(u64::MAX);
     u32::try_from(number & u64::from(u32::MAX)).expect("32 bits are left")

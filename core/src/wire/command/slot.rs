@@ -1,5 +1,5 @@
-//! The commands about slots: their grammar, their options, their rows. Mirrors repl_gram.y, parseCreateReplSlotOptions,
-//! CreateReplicationSlot and ReadReplicationSlot.
+//! The commands about slots: their grammar, their options, their rows. Mirrors repl_gram.y,
+//! parseCreateReplSlotOptions, CreateReplicationSlot and ReadReplicationSlot.
 
 use super::super::backend::{BackendMessage, Column};
 use super::name::identifier;
@@ -30,8 +30,8 @@ pub(super) struct NewSlot {
     options: Vec<SlotOption>,
 }
 
-/// `CREATE_REPLICATION_SLOT name [TEMPORARY] { PHYSICAL | LOGICAL plugin } options`. What the options mean is looked at
-/// once the whole text has been read.
+/// `CREATE_REPLICATION_SLOT name [TEMPORARY] { PHYSICAL | LOGICAL plugin } options`. What the
+/// options mean is looked at once the whole text has been read.
 pub(super) fn create(scanner: &mut Scanner<'_>) -> Result<NewSlot, CommandError> {
     let name = identifier(scanner)?;
     let temporary = scanner.accept(&Token::Word("TEMPORARY"))?;
@@ -187,8 +187,8 @@ impl SlotOption {
     }
 }
 
-/// The result of CREATE_REPLICATION_SLOT. For a physical slot it tells the name and nothing else: `consistent_point` is
-/// what a logical client would have confirmed.
+/// The result of CREATE_REPLICATION_SLOT. For a physical slot it tells the name and nothing else:
+/// `consistent_point` is what a logical client would have confirmed.
 pub fn encode_created(name: &str, out: &mut Vec<u8>) {
     let columns = vec![
         Column::text("slot_name"),
@@ -202,8 +202,8 @@ pub fn encode_created(name: &str, out: &mut Vec<u8>) {
     BackendMessage::CommandComplete("CREATE_REPLICATION_SLOT".to_string()).encode(out);
 }
 
-/// The result of READ_REPLICATION_SLOT: a row of NULLs if there is no such slot. `position` is `restart_lsn`, if the
-/// slot has one, and its timeline.
+/// The result of READ_REPLICATION_SLOT: a row of NULLs if there is no such slot. `position` is
+/// `restart_lsn`, if the slot has one, and its timeline.
 pub fn encode_read(exists: bool, position: Option<(Lsn, TimelineId)>, out: &mut Vec<u8>) {
     let columns = vec![
         Column::text("slot_type"),

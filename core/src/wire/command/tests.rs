@@ -246,7 +246,7 @@ fn options_of_a_slot() {
     assert_eq!(parse(both), Err(CommandError::Syntax));
 }
 
-/// A name that is too long is cut, and the client is told so, also if the command fails behind it.
+/// A name that is too long is cut, and the client is told so, also if the command fails after it.
 #[test]
 fn long_names_are_cut() {
     let (long, cut) = ("X".repeat(70), "x".repeat(63));
@@ -338,7 +338,8 @@ fn rows(out: Vec<u8>) -> Vec<BackendMessage> {
         .collect()
 }
 
-/// A physical slot has no consistent point, whether it holds WAL or not; a slot that there is not is a row of NULLs.
+/// A physical slot has no consistent point, whether it holds WAL or not; a slot that there is not
+/// is a row of NULLs.
 #[test]
 fn results_of_slot_commands() {
     let row = |values: &[Option<&str>]| {
@@ -391,7 +392,8 @@ fn a_setting() {
     assert_eq!(out, [&column[..], row, complete].concat());
 }
 
-/// As PostgreSQL 15 sends a history file; later versions say that the columns have no type modifier.
+/// As PostgreSQL 15 sends a history file; later versions say that the columns have no type
+/// modifier.
 #[test]
 fn a_history_file() {
     let history = TimelineHistory {

@@ -17,7 +17,7 @@ layout! {
 }
 
 layout! {
-    /// `gistxlogPageReuse`, with the same bool behind it.
+    /// `gistxlogPageReuse`, with the same bool after it.
     struct PageReuse: Disk {
         rel: RelLocator,
         block: u32,

@@ -47,7 +47,7 @@ layout! {
 }
 
 layout! {
-    /// What `xl_heap_inplace` has behind its offset since 18.
+    /// What `xl_heap_inplace` has after its offset since 18.
     struct Inplace: Disk {
         pad: Pad<2>,
         db: u32,

@@ -71,7 +71,8 @@ layout! {
 /// The bit that says that the page is initialized (`XLOG_HEAP_INIT_PAGE`).
 const INIT_PAGE: u8 = 0x80;
 
-/// All tuples are frozen, which 19 says as bits of the visibility map (`XLH_INSERT_ALL_FROZEN_SET`).
+/// All tuples are frozen, which 19 says as bits of the visibility map
+/// (`XLH_INSERT_ALL_FROZEN_SET`).
 const ALL_FROZEN_SET: u8 = 1 << 5;
 
 /// Flags of `xl_heap_prune` since 17 (`XLHP_…`).

@@ -40,7 +40,8 @@ impl Text {
     /// Adds the description of a record (`rm_desc`).
     ///
     /// # Errors
-    /// The main data is none that PostgreSQL writes. Its programs would print what lies behind it, or crash.
+    /// The main data is none that PostgreSQL writes. Its programs would print what lies behind it,
+    /// or crash.
     pub fn describe(
         &mut self,
         version: PgVersion,

@@ -1,5 +1,6 @@
-//! Text that is put together by hand, because a formatter costs more than the record that it describes. What stands in
-//! it are bytes: names in the WAL have whatever encoding their database has.
+//! Text that is put together by hand, because a formatter costs more than the record that it
+//! describes. What stands in it are bytes: names in the WAL have whatever encoding their database
+//! has.
 
 use crate::wire::record::RelLocator;
 use crate::wire::xlog_records::FullXid;
@@ -96,7 +97,7 @@ impl Text {
         }
     }
 
-    /// Adds a text and a number behind it (`… %u`).
+    /// Adds a text and a number after it (`… %u`).
     #[inline]
     pub(super) fn with(&mut self, label: &str, number: impl Into<u64>) -> &mut Self {
         self.add(label).dec(number)

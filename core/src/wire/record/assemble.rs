@@ -52,7 +52,8 @@ pub struct RecordBody {
     pub main: Bytes,
 }
 
-/// A record's bytes, complete but for the previous record's position, which the reservation tells, and the checksum.
+/// A record's bytes, complete but for the previous record's position, which the reservation tells,
+/// and the checksum.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AssembledRecord {
     bytes: Vec<u8>,
@@ -157,7 +158,8 @@ impl RecordBody {
     /// The bytes, with `xl_prev` and `xl_crc` still open. `page_size` is that of data pages.
     ///
     /// # Panics
-    /// If the parts make no valid record: ids that do not rise, an image that is no page, more than [`MAX_LEN`] bytes.
+    /// If the parts make no valid record: ids that do not rise, an image that is no page, more than
+    /// [`MAX_LEN`] bytes.
     #[must_use]
     pub fn assemble(&self, page_size: u32) -> AssembledRecord {
         let mut bytes = Vec::with_capacity(RecordHeader::LEN + self.main.len() + 64);
@@ -241,7 +243,8 @@ impl AssembledRecord {
         RecordHeader::decode(&self.bytes).expect("the bytes start with a header")
     }
 
-    /// Sets the position of the previous record and the checksum; may be done again with another position.
+    /// Sets the position of the previous record and the checksum; may be done again with another
+    /// position.
     pub fn finish(&mut self, prev: Lsn) {
         self.bytes[8..16].copy_from_slice(&prev.0.to_le_bytes());
         let crc = crc32c::crc32c_append(self.body_crc, &self.bytes[..CRC_AT]);

@@ -1,4 +1,5 @@
-//! Block references inside a record. Mirrors xlogrecord.h (XLogRecordBlockHeader, XLogRecordBlockImageHeader).
+//! Block references inside a record. Mirrors xlogrecord.h (XLogRecordBlockHeader,
+//! XLogRecordBlockImageHeader).
 
 use super::decode::RecordError;
 use super::image::{COMPRESSED, HAS_HOLE};
@@ -68,10 +69,12 @@ pub struct BlockHeader {
 }
 
 impl BlockHeader {
-    /// Decodes one header. `previous` is the relation of the block before, `page_size` that of data pages.
+    /// Decodes one header. `previous` is the relation of the block before, `page_size` that of data
+    /// pages.
     ///
     /// # Errors
-    /// The first check that fails, in PostgreSQL's order; ours come directly behind those that they complete.
+    /// The first check that fails, in PostgreSQL's order; ours come directly after those that they
+    /// complete.
     #[inline]
     pub fn decode(
         cursor: &mut Cursor<'_>,
@@ -153,7 +156,8 @@ impl ImageHeader {
             });
         }
         if !has_hole && (hole_offset != 0 || hole_length != 0) {
-            // An uncompressed image that is too short comes to this before the check that was made for it.
+            // An uncompressed image that is too short comes to this before the check that was made
+            // for it.
             return Err(RecordError::UnannouncedHole {
                 hole_offset,
                 hole_length,

@@ -9,7 +9,8 @@ use crate::wire::layout::Short;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A record with a good checksum whose structure is wrong. PostgreSQL's text, up to the ` at X/X` that the reader adds.
+/// A record with a good checksum whose structure is wrong. PostgreSQL's text, up to the ` at X/X`
+/// that the reader adds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum RecordError {
     /// A header is cut off, or the lengths do not add up to that of the record.
@@ -50,7 +51,8 @@ pub enum RecordError {
     /// Compression saved nothing, so it should not have been kept.
     #[error("BKPIMAGE_COMPRESSED set, but block image length {0}")]
     CompressedToFull(u16),
-    /// Neither flag, so the image must be a page. As in PostgreSQL the number is the length of the block *data*.
+    /// Neither flag, so the image must be a page. As in PostgreSQL the number is the length of the
+    /// block *data*.
     #[error("neither BKPIMAGE_HAS_HOLE nor BKPIMAGE_COMPRESSED set, but block image length is {0}")]
     ShortImage(u16),
     /// "The same relation" of nothing.
@@ -59,7 +61,7 @@ pub enum RecordError {
     /// Longer than a page. PostgreSQL does not check this.
     #[error("block image length {0} exceeds the page size")]
     ImageTooLong(u16),
-    /// The hole ends behind the page. PostgreSQL does not check this.
+    /// The hole ends after the page. PostgreSQL does not check this.
     #[error("hole offset {hole_offset} length {hole_length} exceeds the page size")]
     HoleOutside {
         /// Where it starts.
@@ -101,10 +103,10 @@ pub struct BlockRef {
 pub struct Record {
     /// Where it starts.
     pub lsn: Lsn,
-    /// Where its own bytes end, rounded up to 8; the page boundary if they end with the page. Becomes the LSN of the
-    /// pages that it changes.
+    /// Where its own bytes end, rounded up to 8; the page boundary if they end with the page.
+    /// Becomes the LSN of the pages that it changes.
     pub end: Lsn,
-    /// Where to go on (`EndRecPtr`): the same, but behind a switch the end of the segment.
+    /// Where to go on (`EndRecPtr`): the same, but after a switch the end of the segment.
     pub next: Lsn,
     /// The header.
     pub header: RecordHeader,
@@ -119,7 +121,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Decodes a whole record, header included, that stands at `lsn`. `page_size` is that of data pages.
+    /// Decodes a whole record, header included, that stands at `lsn`. `page_size` is that of data
+    /// pages.
     ///
     /// # Errors
     /// The first check that fails.

@@ -61,7 +61,8 @@ pub enum ImageError {
 }
 
 impl Image {
-    /// The image of a page for redo. `standard`: the page has the standard layout, so that it may have a hole.
+    /// The image of a page for redo. `standard`: the page has the standard layout, so that it may
+    /// have a hole.
     #[must_use]
     pub fn of_page(page: &[u8], standard: bool) -> Self {
         let (hole_offset, hole_length) = if standard { hole(page) } else { (0, 0) };
@@ -92,7 +93,8 @@ impl Image {
         self.info & APPLY != 0
     }
 
-    /// The page, its hole zeroed (`RestoreBlockImage`). Its LSN is still the one it had before the record.
+    /// The page, its hole zeroed (`RestoreBlockImage`). Its LSN is still the one it had before the
+    /// record.
     ///
     /// # Errors
     /// The image is compressed with zstd or badly, or does not make a page of that size.

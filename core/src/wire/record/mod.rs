@@ -1,8 +1,9 @@
-//! WAL records: header, block references, images, main data. Mirrors xlogrecord.h, the decoder of xlogreader.c
-//! (DecodeXLogRecord) and the assembler of xloginsert.c (XLogRecordAssemble).
+//! WAL records: header, block references, images, main data. Mirrors xlogrecord.h, the decoder of
+//! xlogreader.c (DecodeXLogRecord) and the assembler of xloginsert.c (XLogRecordAssemble).
 //!
-//! A record is decoded only after its checksum was found good; still nothing in it is trusted. What PostgreSQL does not
-//! check (sums that wrap, holes beyond the page) ends as a [`RecordError`] here.
+//! A record is decoded only after its checksum was found good; still nothing in it is trusted. What
+//! PostgreSQL does not check (sums that wrap, holes beyond the page) ends as a [`RecordError`]
+//! here.
 
 mod assemble;
 mod block;
@@ -27,7 +28,8 @@ use crate::base::{Lsn, Xid};
 
 /// The bits of `xl_info` that belong to the resource manager (`XLR_RMGR_INFO_MASK`).
 pub const RMGR_INFO_MASK: u8 = 0xF0;
-/// The record changes files in ways that tools cannot see from its blocks (`XLR_SPECIAL_REL_UPDATE`).
+/// The record changes files in ways that tools cannot see from its blocks
+/// (`XLR_SPECIAL_REL_UPDATE`).
 pub const SPECIAL_REL_UPDATE: u8 = 0x01;
 /// The images are there for a consistency check (`XLR_CHECK_CONSISTENCY`).
 pub const CHECK_CONSISTENCY: u8 = 0x02;
@@ -47,9 +49,10 @@ const ID_TOP_XID: u8 = 252;
 pub const MAX_LEN: u32 = 1020 << 20;
 
 layout! {
-    /// What every record starts with (`XLogRecord`). Records start at multiples of 8; behind the header nothing is aligned.
+    /// What every record starts with (`XLogRecord`). Records start at multiples of 8; after the
+    /// header nothing is aligned.
     pub struct RecordHeader: Disk {
-        /// Header and everything that follows, without padding behind the record.
+        /// Header and everything that follows, without padding after the record.
         pub tot_len: u32,
         /// The transaction, or [`Xid::INVALID`].
         pub xid: Xid,
@@ -73,7 +76,7 @@ impl RecordHeader {
         self.info & RMGR_INFO_MASK
     }
 
-    /// Is it XLOG_SWITCH, behind which the rest of the segment is unused?
+    /// Is it XLOG_SWITCH, after which the rest of the segment is unused?
     #[must_use]
     pub const fn is_switch(&self) -> bool {
         self.rmid.0 == RmgrId::XLOG.0 && self.rmgr_info() == 0x40
@@ -83,7 +86,8 @@ impl RecordHeader {
 /// Offset of `xl_crc`.
 const CRC_AT: usize = 20;
 
-/// The checksum that a record should carry (`ValidXLogRecord`). `record` is a whole one, header included.
+/// The checksum that a record should carry (`ValidXLogRecord`). `record` is a whole one, header
+/// included.
 ///
 /// # Panics
 /// If the slice is shorter than a header.

@@ -73,7 +73,8 @@ fn checksum_covers_body_then_header() {
     assert_eq!(header.prev, Lsn(0x28));
 }
 
-/// Data is left out where redo uses the image, unless it is to be kept; the relation is written once.
+/// Data is left out where redo uses the image, unless it is to be kept; the relation is written
+/// once.
 #[test]
 fn blocks_leave_out_what_redo_does_not_need() {
     let mut body = RecordBody::new(RmgrId::GENERIC, 0, Xid(3), Bytes::new());
@@ -133,7 +134,7 @@ fn images_that_make_no_page_are_refused() {
     ));
 }
 
-/// Each structural check, by the bytes behind the header that trip it.
+/// Each structural check, by the bytes after the header that trip it.
 #[test]
 fn structure_is_checked() {
     let block = |flags: u8, data_len: u16, rest: &[u8]| {

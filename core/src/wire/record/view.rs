@@ -1,4 +1,5 @@
-//! A record looked at where it lies, without copies. Mirrors DecodeXLogRecord, of which these are all the checks.
+//! A record looked at where it lies, without copies. Mirrors DecodeXLogRecord, of which these are
+//! all the checks.
 
 use super::block::{BlockHeader, RelLocator};
 use super::decode::RecordError;
@@ -16,7 +17,7 @@ pub struct RecordParts {
     pub lsn: Lsn,
     /// Where its own bytes end, rounded up to 8; the page boundary if they end with the page.
     pub end: Lsn,
-    /// Where to go on (`EndRecPtr`): the same, but behind a switch the end of the segment.
+    /// Where to go on (`EndRecPtr`): the same, but after a switch the end of the segment.
     pub next: Lsn,
     /// The header.
     pub header: RecordHeader,
@@ -86,7 +87,8 @@ impl RecordParts {
         page_size: 0,
     };
 
-    /// Checks the headers of a whole record that stands at `lsn`. `page_size` is that of data pages.
+    /// Checks the headers of a whole record that stands at `lsn`. `page_size` is that of data
+    /// pages.
     ///
     /// # Errors
     /// The first check that fails.
@@ -122,8 +124,8 @@ impl RecordParts {
         Ok(())
     }
 
-    /// Reads headers while more bytes are left than were announced, or until the main data header, which is the last.
-    /// Returns how many bytes of data follow.
+    /// Reads headers while more bytes are left than were announced, or until the main data header,
+    /// which is the last. Returns how many bytes of data follow.
     #[inline]
     fn decode_fragments(&mut self, fragments: &[u8]) -> Result<usize, RecordError> {
         let mut cursor = Cursor::disk(fragments);
@@ -220,7 +222,8 @@ impl<'a> Iterator for Blocks<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<BlockView<'a>> {
-        // All of this was checked when the record was decoded: it ends with the last block, not with an error.
+        // All of this was checked when the record was decoded: it ends with the last block, not
+        // with an error.
         loop {
             match self.headers.take("block_id").ok()? {
                 ID_ORIGIN => _ = self.headers.take::<u16>("origin").ok()?,

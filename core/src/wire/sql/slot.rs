@@ -1,5 +1,5 @@
-//! Statements about slots and positions. Mirrors the functions of slotfuncs.c and xlogfuncs.c, as far as sessions call
-//! them.
+//! Statements about slots and positions. Mirrors the functions of slotfuncs.c and xlogfuncs.c, as
+//! far as sessions call them.
 
 use super::{Kind, Quoted, Scanner, SqlError};
 use crate::base::Lsn;
@@ -19,7 +19,8 @@ pub enum SlotStatement {
         /// It ends with the session.
         temporary: bool,
     },
-    /// `SELECT pg_create_logical_replication_slot('name', 'plugin')`, which no server of ours can do.
+    /// `SELECT pg_create_logical_replication_slot('name', 'plugin')`, which no server of ours can
+    /// do.
     CreateLogical,
     /// `SELECT pg_drop_replication_slot('name')`
     Drop(String),
@@ -38,7 +39,7 @@ pub enum SlotStatement {
     CurrentWalFlushLsn,
 }
 
-/// What is selected from `pg_replication_slots`, behind its first word.
+/// What is selected from `pg_replication_slots`, after its first word.
 const LIST: [&str; 8] = [
     ",",
     "active_pid",

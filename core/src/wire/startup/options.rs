@@ -1,5 +1,5 @@
-//! `options` of a start-up packet: switches as on the command line of a server. Mirrors pg_split_opts of postinit.c and
-//! process_postgres_switches of postgres.c.
+//! `options` of a start-up packet: switches as on the command line of a server. Mirrors
+//! pg_split_opts of postinit.c and process_postgres_switches of postgres.c.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ pub enum OptionError {
     Invalid(String),
 }
 
-/// The settings that the switches give, in order, and what is wrong behind them.
+/// The settings that the switches give, in order, and what is wrong after them.
 #[must_use]
 pub fn command_line(options: &str) -> (Vec<Switch>, Option<OptionError>) {
     let mut switches = Vec::new();
@@ -53,7 +53,7 @@ fn word(rest: &mut Peekable<Chars<'_>>, is_blank: impl Fn(char) -> bool) -> Stri
     word
 }
 
-/// Words that are no switches are looked at behind all that are, as the C library does.
+/// Words that are no switches are looked at after all that are, as the C library does.
 fn getopt(words: &[String], switches: &mut Vec<Switch>) -> Result<(), OptionError> {
     let mut others = Vec::new();
     let mut rest = words.iter();

@@ -48,13 +48,15 @@ impl Sockets {
                 Got::Data(bytes) => {
                     let len = bytes.len() as u64;
                     conn.credit -= len;
-                    // Less than was asked for is all that there is, unless the end comes right behind it.
+                    // Less than was asked for is all that there is, unless the end comes right
+                    // after it.
                     conn.readable = len == most;
                     inbox.push_back(Input::Net(conn.id, NetEvent::Data(bytes)));
                 }
                 Got::Nothing => {
                     conn.readable = most == 0;
-                    // The end was announced too early, or stands behind bytes that nobody asks for yet.
+                    // The end was announced too early, or stands behind bytes that nothing asks for
+                    // yet.
                     if most > 0 {
                         conn.ending = false;
                     }
@@ -133,8 +135,8 @@ impl Sockets {
         self.discard(number);
     }
 
-    /// What the peer says to a closed connection interests nobody; but a peer that cannot get rid of it may not read
-    /// what is still on its way.
+    /// What the peer says to a closed connection does not matter; but a peer that cannot get rid of
+    /// it may not read what is still on its way.
     fn discard(&mut self, number: usize) {
         let conn = self.conn(number);
         let Some(socket) = &conn.socket else { return };

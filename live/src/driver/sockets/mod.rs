@@ -19,8 +19,8 @@ use walsim_core::call::{Input, NetEvent, NetOp};
 /// Bytes that one call reads, at most.
 const CHUNK: u64 = 64 * 1024;
 
-/// How long a connection that was closed here waits for its peer to close it too. Closed at once it would break if
-/// the peer still sent something, and what it has not got yet would be lost.
+/// How long a connection that was closed here waits for its peer to close it too. Closed at once it
+/// would break if the peer still sent something, and what it has not got yet would be lost.
 const LINGER_MS: u64 = 10_000;
 
 /// After an accept that failed, of want of descriptors mostly, the next one is tried so much later.
@@ -29,8 +29,8 @@ const ACCEPT_AGAIN_MS: u64 = 100;
 /// Connections that are taken at once, at most: those that are open want to be served, too.
 const ACCEPTED_AT_ONCE: u32 = 16;
 
-/// Output that waits is joined up to this length, so that many short messages to a peer that does not read them take no
-/// more room than their bytes.
+/// Output that waits is joined up to this length, so that many short messages to a peer that does
+/// not read them take no more room than their bytes.
 const SHORT: usize = 4096;
 
 /// Who is told what happened, in order.
@@ -62,7 +62,7 @@ struct Conn {
     credit: u64,
     /// Nothing says that there is nothing to read.
     readable: bool,
-    /// The peer has ended the stream, somewhere behind what is there to read.
+    /// The peer has ended the stream, somewhere after what is there to read.
     ending: bool,
     /// The machine knows of that end. It may still send.
     ended: bool,
@@ -104,7 +104,8 @@ impl Sockets {
 
     /// Listens; the address with the port that was chosen if none was given.
     pub(super) fn listen(&mut self, addr: SocketAddr, token: Token) -> io::Result<SocketAddr> {
-        // mio sets SO_REUSEADDR: a server may start again while connections of its last life are winding up.
+        // mio sets SO_REUSEADDR: a server may start again while connections of its last life are
+        // winding up.
         let mut listener = TcpListener::bind(addr)?;
         self.registry
             .register(&mut listener, token, Interest::READABLE)?;
@@ -113,7 +114,7 @@ impl Sockets {
         Ok(addr)
     }
 
-    /// Takes whoever has connected.
+    /// Accepts waiting connections.
     pub(super) fn accept(&mut self, now: Mono, inbox: &mut Inbox) {
         self.accept_at = None;
         let mut taken = 0;
@@ -224,7 +225,7 @@ impl Sockets {
         }
     }
 
-    /// Is there anything that has not left yet, or whose arrival nobody has confirmed?
+    /// Is there anything that has not left yet, or whose arrival is not confirmed?
     pub(super) fn is_busy(&self) -> bool {
         !self.conns.is_empty()
     }

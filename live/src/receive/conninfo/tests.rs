@@ -55,7 +55,8 @@ fn both_forms_are_understood() {
     }
 }
 
-/// As in pg_receivewal what -h, -p and -U say counts more than what -d says, and is enough without it.
+/// As in pg_receivewal what -h, -p and -U say counts more than what -d says, and is enough without
+/// it.
 #[test]
 fn options_count_more_than_the_text() {
     let options = [("host", "x"), ("port", "2"), ("user", "y")];

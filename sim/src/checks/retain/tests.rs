@@ -49,7 +49,8 @@ fn last_record() -> (Vec<u8>, Lsn) {
     (wal.bytes().to_vec(), record.start)
 }
 
-/// Segments 1 to 8, a checkpoint in the last one whose redo point lies in segment 6, and a slot's file.
+/// Segments 1 to 8, a checkpoint in the last one whose redo point lies in segment 6, and a slot's
+/// file.
 fn disk(version: PgVersion, saved: Lsn) -> Disk {
     let mut disk = Bench::new(&last_record().0).disk;
     let file = SlotFile {
@@ -137,7 +138,8 @@ fn what_could_not_be_removed_is_no_fault_of_the_checkpoint() {
     assert_eq!(left(&window, &disk, None), None);
 }
 
-/// A restartpoint counts back from where WAL ended, and from its own redo point if recovery has ended meanwhile.
+/// A restartpoint counts back from where WAL ended, and from its own redo point if recovery has
+/// ended meanwhile.
 #[test]
 fn a_restartpoint_goes_by_what_was_received() {
     let mut disk = disk(PgVersion::V15, at(3));

@@ -217,7 +217,8 @@ fn what_was_given_up_is_not_had_back() {
     assert!(!node.is_whole());
 }
 
-/// A slot that comes back after a crash where its file has it has given nothing up, nor has one that was invalidated.
+/// A slot that comes back after a crash where its file has it has given nothing up, nor has one
+/// that was invalidated.
 #[test]
 fn only_a_report_gives_up() {
     let mut node = Node::at(PgVersion::V15, 3);

@@ -1,4 +1,5 @@
-//! Finds the directory and the segments that a command line names. Mirrors the second half of pg_waldump's main().
+//! Finds the directory and the segments that a command line names. Mirrors the second half of
+//! pg_waldump's main().
 
 use super::fullpages;
 use super::options::Options;

@@ -1,7 +1,8 @@
-//! Splits a command line into options and operands as the getopt_long of glibc does, with its complaints.
+//! Splits a command line into options and operands as the getopt_long of glibc does, with its
+//! complaints.
 //!
-//! pg_waldump has no other parser: long names may be cut short, a value may follow its letter directly, options may stand
-//! behind operands, and `--` ends them.
+//! pg_waldump has no other parser: long names may be cut short, a value may follow its letter
+//! directly, options may stand after operands, and `--` ends them.
 
 /// What may or must follow an option.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +57,7 @@ impl GetOpt {
     /// The next option, or none when only operands are left.
     ///
     /// # Errors
-    /// What getopt would print behind the program's name.
+    /// What getopt would print after the program's name.
     pub(super) fn next(&mut self) -> Result<Option<Opt>, String> {
         if !self.letters.is_empty() {
             return self.next_letter().map(Some);

@@ -21,7 +21,8 @@ const REMEMBERED: usize = 16;
 pub(super) struct Lines {
     version: PgVersion,
     details: bool,
-    /// Relations that were printed, and their text, each where its number says: mostly the next one is among them.
+    /// Relations that were printed, and their text, each where its number says: mostly the next one
+    /// is among them.
     rels: [RelText; REMEMBERED],
 }
 

@@ -1,4 +1,5 @@
-//! `walsim waldump`: reads WAL with our reader and prints it as PostgreSQL's pg_waldump does, to the byte.
+//! `walsim waldump`: reads WAL with our reader and prints it as PostgreSQL's pg_waldump does, to
+//! the byte.
 
 mod files;
 mod filter;
@@ -37,10 +38,11 @@ const FULL: usize = 64 << 10;
 const NAPS: u32 = 2;
 const NAP: Duration = Duration::from_millis(50);
 
-/// Runs the command with what stands behind its name.
+/// Runs the command with what stands after its name.
 pub(super) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<_> = args.map(OsString::into_vec).collect();
-    // Without a handler SIGINT ends the command without its statistics; there is nothing else to be done about it.
+    // Without a handler SIGINT ends the command without its statistics; there is nothing else to be
+    // done about it.
     let interrupted = Arc::new(AtomicBool::new(false));
     let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&interrupted));
 

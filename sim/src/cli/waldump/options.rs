@@ -87,7 +87,8 @@ impl Options {
         (folder, getopt.operands().into_iter().next())
     }
 
-    /// Reads the arguments. Help, version and the list of resource managers are printed to `out` and end the command.
+    /// Reads the arguments. Help, version and the list of resource managers are printed to `out`
+    /// and end the command.
     pub(super) fn parse(
         args: &[Vec<u8>],
         version: PgVersion,
@@ -141,7 +142,7 @@ impl Options {
             'q' => self.quiet = true,
             'w' => self.filter.fullpage = true,
             'z' => self.stats = Some(Stats::PerRmgr),
-            // Help and version behind other options.
+            // Help and version after other options.
             _ => {
                 let (error, detail) = (None, None);
                 return Err(Stop::BadArgument { error, detail });

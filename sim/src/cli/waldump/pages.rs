@@ -1,7 +1,7 @@
 //! Reads pages of segments. Mirrors WALDumpReadPage, WALDumpOpenSegment and WALRead.
 //!
-//! Segments are read in larger pieces than a page, as long as nothing goes wrong; what is said of errors is said of the
-//! page, as if it had been read alone.
+//! Segments are read in larger pieces than a page, as long as nothing goes wrong; what is said of
+//! errors is said of the page, as if it had been read alone.
 
 use super::files::{PAGE, Range, open_in};
 use super::stop::{Stop, reason};
@@ -147,8 +147,8 @@ impl Pages {
         if self.partial.contains(&segment) {
             file += ".partial";
         }
-        // A server that has filled a segment may need a moment to make the next one. pg_waldump always waits for it, also
-        // when it follows nobody.
+        // A server that has filled a segment may need a moment to make the next one. pg_waldump
+        // always waits for it, also when it does not follow.
         for _ in 0..if self.follow { TRIES } else { 1 } {
             if let Some(file) = open_in(&self.folder, file.as_bytes())? {
                 return Ok(file);

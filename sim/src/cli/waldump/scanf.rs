@@ -1,5 +1,5 @@
-//! Reads numbers as C's sscanf does, which takes more than it should: blanks and signs before them, anything behind them,
-//! and of what is too large the low half.
+//! Reads numbers as C's sscanf does, which takes more than it should: blanks and signs before them,
+//! anything after them, and of what is too large the low half.
 
 /// What is left to be read.
 pub(super) struct Scan<'a>(pub(super) &'a [u8]);

@@ -22,7 +22,7 @@ pub(super) struct Table {
     counts: Vec<[Count; 16]>,
     /// Where the first record begins.
     start: Lsn,
-    /// Where WAL goes on behind the last one; invalid if there was none.
+    /// Where WAL goes on after the last one; invalid if there was none.
     end: Lsn,
 }
 

@@ -1,4 +1,5 @@
-//! Why the command ends before its work is done, in the words of pg_waldump behind the program's name.
+//! Why the command ends before its work is done, in the words of pg_waldump after the program's
+//! name.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -64,7 +65,7 @@ impl Stop {
                 }
             }
             Self::BadOption(complaint) => say("", complaint),
-            // Whoever read has gone. C programs die of SIGPIPE then, which shells show as this status.
+            // The reader is gone. C programs die of SIGPIPE then, which shells show as this status.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::from(141);
             }

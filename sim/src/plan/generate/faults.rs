@@ -1,4 +1,5 @@
-//! What goes wrong in a run: classes of faults are on or off as a whole, so that some runs see many of one kind.
+//! What goes wrong in a run: classes of faults are on or off as a whole, so that some runs see many
+//! of one kind.
 
 use super::{Draw, MS, SECOND, signed};
 use crate::plan::{EventKind, Fault, FaultRow, ShutdownMode, When};
@@ -63,8 +64,8 @@ const CLASSES: [Class; 14] = [
     Class::Pause,
 ];
 
-/// Places in which a process of the primary, or of a standby, is worth holding: between two halves of something that
-/// others may see.
+/// Places in which a process of the primary, or of a standby, is worth holding: between two halves
+/// of something that others may see.
 const PLACES: [&[Place]; 2] = [
     &[
         Place::CreateCheckPoint,

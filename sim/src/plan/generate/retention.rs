@@ -8,8 +8,8 @@ use walsim_core::call::Place;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
 impl Draw {
-    /// Decides who holds which WAL for whom. A standby with nothing that holds WAL for it may lose it: some do. Returns
-    /// stalls that let a checkpoint overtake somebody who reserves WAL.
+    /// Decides who holds which WAL for whom. A standby with nothing that holds WAL for it may lose
+    /// it: some do. Returns stalls that let a checkpoint overtake a process that reserves WAL.
     pub(super) fn retention(
         &mut self,
         nodes: &mut [NodePlan],
@@ -78,7 +78,7 @@ impl Draw {
         }
     }
 
-    /// Slots that nobody streams from: made, moved and dropped while checkpoints come and go.
+    /// Slots that no walsender streams from: made, moved and dropped while checkpoints come and go.
     fn spare_slots(
         &mut self,
         actions: &mut Vec<ActionRow>,

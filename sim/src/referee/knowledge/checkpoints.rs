@@ -1,9 +1,9 @@
-//! What a checkpoint or a restartpoint may have seen since it began: where slots were, what they held together, which
-//! limits were set.
+//! What a checkpoint or a restartpoint may have seen since it began: where slots were, what they
+//! held together, which limits were set.
 //!
-//! From the least of each is computed what it had to let go of, and what had to be saved: slots move, come and go while it
-//! runs, and what they hold together is published a step after a process has looked at them, which may be long ago for a
-//! process that got no CPU.
+//! From the least of each is computed what it had to let go of, and what had to be saved: slots
+//! move, come and go while it runs, and what they hold together is published a step after a process
+//! has looked at them, which may be long ago for a process that got no CPU.
 
 use super::SlotChange;
 use super::horizon::{Least, Limits, required};
@@ -14,7 +14,8 @@ use walsim_core::call::{DiskError, Effect, Message, Place, SlotMessage};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{Role, Shmem, Slot};
 
-/// Where a process stands that has looked at all slots, and publishes in its next step what it has found.
+/// Where a process stands that has looked at all slots, and publishes in its next step what it has
+/// found.
 const LOOKED: Place = Place::ReplicationSlotsComputeRequiredLSN;
 
 /// The least position of each slot since a checkpoint began that has ended well.
@@ -27,8 +28,8 @@ pub(super) struct Checkpoints {
     /// Checkpoints begun.
     begun: u32,
     window: Option<Window>,
-    /// What every slot's file has been able to tell since the last checkpoint. A slot that was put back since then may be
-    /// there when the server starts again.
+    /// What every slot's file has been able to tell since the last checkpoint. A slot that was put
+    /// back since then may be there when the server starts again.
     saved: Saved,
     /// Slots are as a start found them, and not looked at yet.
     fresh: bool,
@@ -317,7 +318,8 @@ mod tests {
         shmem
     }
 
-    /// A slot that moves on later need not be saved there; one that goes back, is dropped or is given up is let off.
+    /// A slot that moves on later need not be saved there; one that goes back, is dropped or is
+    /// given up is let off.
     #[test]
     fn of_each_slot_the_least_position_counts() {
         let mut shmem = shmem(PgVersion::V15, at(4));

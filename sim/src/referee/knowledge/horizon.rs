@@ -9,7 +9,8 @@ use walsim_core::shmem::{Shmem, Slot};
 pub struct Least(pub Option<Lsn>);
 
 impl Least {
-    /// Are slots held to what was saved of them? Before 18 it is by what they held before they are saved instead.
+    /// Are slots held to what was saved of them? Before 18 it is by what they held before they are
+    /// saved instead.
     pub const fn is_saved_first(settings: &Settings) -> bool {
         matches!(settings.pg_version, PgVersion::V18)
     }
@@ -80,7 +81,8 @@ impl Limits {
     }
 }
 
-/// The first segment that is needed. All sizes count back from the segment in which WAL ends, in whole segments.
+/// The first segment that is needed. All sizes count back from the segment in which WAL ends, in
+/// whole segments.
 #[must_use]
 pub fn horizon(
     geometry: &Geometry,

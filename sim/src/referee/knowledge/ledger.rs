@@ -1,5 +1,5 @@
-//! The WAL of one timeline: the value that each byte had when somebody first flushed it, and the records that these
-//! bytes make. What nodes hold is compared with it, once.
+//! The WAL of one timeline: the value that each byte had when someone first flushed it, and the
+//! records that these bytes make. What nodes hold is compared with it, once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ pub struct Ledger {
     chunks: Vec<Arc<Vec<u8>>>,
     /// Up to where its records were looked at.
     walked: Lsn,
-    /// Bytes of records that were never completed: whoever does not have them does not miss them.
+    /// Bytes of records that were never completed: anyone who does not have them does not miss
+    /// them.
     aborted: Vec<Range<Lsn>>,
     /// The highest transaction that any of them names.
     highest_xid: Xid,
@@ -37,15 +38,15 @@ pub struct Ledger {
 pub struct Placed {
     /// Its first byte.
     pub start: Lsn,
-    /// Behind its last one.
+    /// After its last one.
     pub end: Lsn,
-    /// Where the next one is looked for: behind a switch, the next segment.
+    /// Where the next one is looked for: after a switch, the next segment.
     pub next: Lsn,
     /// Whose it is.
     pub xid: Xid,
 }
 
-/// How a record goes on behind its first page.
+/// How a record goes on after its first page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Continuation {
     /// The ledger ends before it is known.
@@ -79,7 +80,7 @@ impl Ledger {
         self.start
     }
 
-    /// Behind the last byte.
+    /// After the last byte.
     #[must_use]
     pub const fn end(&self) -> Lsn {
         self.end
@@ -91,7 +92,7 @@ impl Ledger {
         &self.geometry
     }
 
-    /// A primary has found the end of its WAL after a crash: what lay behind it has never happened.
+    /// A primary has found the end of its WAL after a crash: what lay after it has never happened.
     pub(super) fn found_end(&mut self, end: Lsn) {
         self.ends.push(end);
     }
@@ -140,8 +141,8 @@ impl Ledger {
         self.walked
     }
 
-    /// So many bytes of a record that starts there, without the headers of the pages that it crosses; `None` if the ledger
-    /// ends before.
+    /// So many bytes of a record that starts there, without the headers of the pages that it
+    /// crosses; `None` if the ledger ends before.
     #[must_use]
     pub fn bytes_of(&self, start: Lsn, len: usize) -> Option<Vec<u8>> {
         let page = u64::from(self.geometry.wal_page);
@@ -161,16 +162,17 @@ impl Ledger {
         Some(bytes)
     }
 
-    /// The first place where these bytes are not those of the ledger. What lies outside of it differs from nothing, and
-    /// behind a segment switch anything may stand: nobody reads it. A standby whose connection ends behind the switch
-    /// goes on with the next segment, so that a recycled file keeps its old bytes there.
+    /// The first place where these bytes are not those of the ledger. What lies outside of it
+    /// differs from nothing, and after a segment switch anything may stand: no one reads it. A
+    /// standby whose connection ends after the switch goes on with the next segment, so that a
+    /// recycled file keeps its old bytes there.
     #[must_use]
     pub fn difference(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         self.difference_but(at, bytes, |place| end_of(&self.unused, place))
     }
 
-    /// The same on a standby. One that never got the beginning of a record that was never completed has something else
-    /// there, and skips it.
+    /// The same on a standby. One that never got the beginning of a record that was never completed
+    /// has something else there, and skips it.
     #[must_use]
     pub fn difference_on_a_standby(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         self.difference_but(at, bytes, |place| {
@@ -225,8 +227,8 @@ impl Ledger {
         Some(self.chunks[chunk][within])
     }
 
-    /// The record behind one that ended at `from`. It may start on a later page, if that page says that what stood
-    /// before it was never completed. `None` unless it is whole.
+    /// The record after one that ended at `from`. It may start on a later page, if that page says
+    /// that what stood before it was never completed. `None` unless it is whole.
     #[must_use]
     pub fn record_after(&self, from: Lsn) -> Option<Placed> {
         let geometry = &self.geometry;
@@ -259,7 +261,7 @@ impl Ledger {
         }
     }
 
-    /// How a record goes on, on the pages behind its first.
+    /// How a record goes on, on the pages after its first.
     fn continuation(&self, start: Lsn, end: Lsn) -> Continuation {
         let size = u64::from(self.geometry.wal_page);
         let mut page = self.geometry.page_start(start) + size;

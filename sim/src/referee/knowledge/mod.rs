@@ -1,6 +1,6 @@
-//! What is known of a run whatever becomes of its processes: the WAL of each timeline, how far each node has got with it,
-//! its slots, its checkpoints, and which commits clients were told of. All checks read it; each event updates it once,
-//! before any check sees the event.
+//! What is known of a run whatever becomes of its processes: the WAL of each timeline, how far each
+//! node has got with it, its slots, its checkpoints, and which commits clients were told of. All
+//! checks read it; each event updates it once, before any check sees the event.
 
 mod checkpoints;
 mod commits;
@@ -71,7 +71,8 @@ struct Node {
     orders: Orders,
     /// The last process that has logged a failure of its disk and gone on.
     disk_failed: Option<Pid>,
-    /// The last error of the checkpointer, since a checkpoint was completed, was a failure of its disk.
+    /// The last error of the checkpointer, since a checkpoint was completed, was a failure of its
+    /// disk.
     checkpoint_disk_failed: bool,
     sent: BTreeMap<Pid, Lsn>,
     received: Received,
@@ -86,8 +87,8 @@ struct Node {
 pub struct Orders {
     /// A shutdown was asked for, and the server knows.
     pub shutdown: bool,
-    /// Its startup process was killed by a fault. A server does not try again what that has not survived
-    /// (`STARTUP_CRASHED`).
+    /// Its startup process was killed by a fault. A server does not try again what that has not
+    /// survived (`STARTUP_CRASHED`).
     pub startup_killed: bool,
 }
 
@@ -167,7 +168,8 @@ impl Knowledge {
         self.ledgers.get(&tli)
     }
 
-    /// End of the WAL that a node has had flushed, or has applied, and that was compared with the ledger.
+    /// End of the WAL that a node has had flushed, or has applied, and that was compared with the
+    /// ledger.
     #[must_use]
     pub fn wal_end_of(&self, host: usize) -> Lsn {
         self.nodes[host].wal.end
@@ -185,8 +187,9 @@ impl Knowledge {
         self.nodes[host].wal.applied
     }
 
-    /// How far the node's WAL is safe from every crash that its disk could suffer now, if that is known to be less than
-    /// `wanted`. What was once safe stays so: equal bytes may be written again, others may not.
+    /// How far the node's WAL is safe from every crash that its disk could suffer now, if that is
+    /// known to be less than `wanted`. What was once safe stays so: equal bytes may be written
+    /// again, others may not.
     #[must_use]
     pub fn stable_until(&self, host: usize, disk: &Disk, wanted: Lsn) -> Lsn {
         self.nodes[host]
@@ -202,7 +205,8 @@ impl Knowledge {
             .is_none_or(|ledger| ledger.is_history(lsn, since))
     }
 
-    /// How often a primary has found the end of its WAL after a crash. What lay behind it has never happened.
+    /// How often a primary has found the end of its WAL after a crash. What lay after it has never
+    /// happened.
     #[must_use]
     pub fn ends_found(&self) -> usize {
         self.ledgers
@@ -234,7 +238,8 @@ impl Knowledge {
         self.nodes[host].disk_failed
     }
 
-    /// The last error of a node's checkpointer, since a checkpoint was completed, was a failure of its disk.
+    /// The last error of a node's checkpointer, since a checkpoint was completed, was a failure of
+    /// its disk.
     #[must_use]
     pub fn checkpoint_disk_failed(&self, host: usize) -> bool {
         self.nodes[host].checkpoint_disk_failed
@@ -258,7 +263,8 @@ impl Knowledge {
         self.nodes[host].slots.changed()
     }
 
-    /// What every slot's file has been able to tell since the last checkpoint of the node, and what was put back since.
+    /// What every slot's file has been able to tell since the last checkpoint of the node, and what
+    /// was put back since.
     #[must_use]
     pub fn saved(&self, host: usize) -> &Saved {
         self.nodes[host].checkpoints.saved()
@@ -315,8 +321,9 @@ impl Knowledge {
         bytes.len() as u64 == record.end - from && ledger.difference(from, &bytes).is_none()
     }
 
-    /// Was WAL from there on given up for a slot, since the slot went back, or was first reported, or since what slots hold
-    /// was published without it (docs/hazards/required-position-goes-back.md)?
+    /// Was WAL from there on given up for a slot, since the slot went back, or was first reported,
+    /// or since what slots hold was published without it
+    /// (docs/hazards/required-position-goes-back.md)?
     #[must_use]
     pub fn is_given_up(&self, host: usize, slot: usize, restart_lsn: Lsn) -> bool {
         let node = &self.nodes[host];
@@ -346,7 +353,7 @@ impl Knowledge {
             .map_or(Lsn::INVALID, Ledger::end)
     }
 
-    /// Rare states that only the referee recognises.
+    /// Rare states that only the referee recognizes.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.marks
     }
@@ -526,7 +533,8 @@ impl Node {
     }
 }
 
-/// The fake disk fails and runs full only if a fault says so; and a process that is told to end may end.
+/// The fake disk fails and runs full only if a fault says so; and a process that is told to end may
+/// end.
 #[must_use]
 pub fn is_disk_failure(event: &LogEvent) -> bool {
     if let Message::File { error, .. } = &event.message {

@@ -1,5 +1,5 @@
-//! What a step has done to the slots in shared memory, found out once for all checks that ask: mostly nothing. And where
-//! the slots of a node would be after a loss of power.
+//! What a step has done to the slots in shared memory, found out once for all checks that ask:
+//! mostly nothing. And where the slots of a node would be after a loss of power.
 
 use crate::disk::Disk;
 use crate::referee::Step;
@@ -13,7 +13,8 @@ const DIRECTORY: &str = "pg_replslot";
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Slots {
     places: Vec<Place>,
-    /// WAL before these positions was given up: a slot went back, or got its first position from a report.
+    /// WAL before these positions was given up: a slot went back, or got its first position from a
+    /// report.
     given_up: Vec<Lsn>,
     changed: bool,
 }
@@ -43,7 +44,8 @@ impl Slots {
                         (Some((was, _)), Some((is, _))) if is.is_valid() && is < was => {
                             given_up[slot].max(was)
                         }
-                        // A checkpoint that has looked at slots before keeps only what recovery needs.
+                        // A checkpoint that has looked at slots before keeps only what recovery
+                        // needs.
                         (Some((Lsn::INVALID, _)), Some((is, _))) if is.is_valid() => {
                             given_up[slot].max(shmem.xlog.redo)
                         }
@@ -79,7 +81,8 @@ pub fn slot_name_of(path: &str) -> Option<&str> {
     (!name.contains('/') && !name.ends_with(".tmp")).then_some(name)
 }
 
-/// The lowest position that a loss of power now could give a slot. None if it could give it only such as hold nothing.
+/// The lowest position that a loss of power now could give a slot. None if it could give it only
+/// such as hold nothing.
 #[must_use]
 pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> {
     let path = format!("{DIRECTORY}/{name}/state");

@@ -1,4 +1,5 @@
-//! How far each node has got with the WAL of its timeline, and whether what it holds is what was flushed there first.
+//! How far each node has got with the WAL of its timeline, and whether what it holds is what was
+//! flushed there first.
 
 use super::ledger::Ledger;
 use super::{FIRST_TIMELINE, control_file, wal_files};
@@ -11,9 +12,11 @@ use walsim_core::shmem::Role;
 /// What is known of a node's WAL whatever becomes of its processes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Node {
-    /// End of the WAL that the node has had flushed, or has applied, and that was compared with the ledger.
+    /// End of the WAL that the node has had flushed, or has applied, and that was compared with the
+    /// ledger.
     pub(crate) end: Lsn,
-    /// Up to here no crash can take its WAL away. It stays so: equal bytes may be written again, others may not.
+    /// Up to here no crash can take its WAL away. It stays so: equal bytes may be written again,
+    /// others may not.
     pub(super) stable: Lsn,
     /// WAL before this the node has let go of: what was known of it ends with its file.
     pub(super) kept: Lsn,
@@ -197,9 +200,10 @@ impl Wal<'_> {
     fn flush_moved(&mut self, from: Lsn, to: Lsn, startup: bool, receive_start: Lsn) -> Flushed {
         let mut ended_recovery = false;
         let outcome = match (self.extends, startup) {
-            // The start of a segment that is requested of the upstream counts as flushed at once. A segment before it may
-            // have lost its end in a crash, if a record that goes on in the next one begins in it: no process has read
-            // that record yet. The same happens on real servers.
+            // The start of a segment that is requested of the upstream counts as flushed at once. A
+            // segment before it may have lost its end in a crash, if a record that goes on in the
+            // next one begins in it: no process has read that record yet. The same happens on real
+            // servers.
             (false, true) => Ok(()),
             // Nor was what lies before the request received since.
             (false, false) => {
@@ -281,7 +285,8 @@ impl Wal<'_> {
         Err(WalFault::EndsEarly { end, flushed })
     }
 
-    /// Records were applied: `before` was the end of the last one, now it is the one from `read` to `end`.
+    /// Records were applied: `before` was the end of the last one, now it is the one from `read` to
+    /// `end`.
     fn replayed(&mut self, before: Lsn, read: Lsn, end: Lsn) -> Result<(), WalFault> {
         self.node.applied = Lsn::INVALID;
         if !end.is_valid() {
@@ -291,7 +296,8 @@ impl Wal<'_> {
             self.flushed(end)?;
         }
         if !before.is_valid() {
-            // Where recovery begins nothing has been applied yet, or only the checkpoint that it begins with.
+            // Where recovery begins nothing has been applied yet, or only the checkpoint that it
+            // begins with.
             if read.is_valid() {
                 self.node.applied = end;
             }
@@ -387,7 +393,8 @@ mod tests {
         assert!(matches!(flushed, Err(WalFault::Differs(_))), "{flushed:?}");
     }
 
-    /// A standby streams on after a segment whose end a crash took: the rest is compared all the same.
+    /// A standby streams on after a segment whose end a crash took: the rest is compared all the
+    /// same.
     #[test]
     fn a_gap_before_what_was_flushed_is_not_looked_at() {
         let (mut bench, _) = bench(None);

@@ -38,7 +38,8 @@ pub(crate) fn read(
     bytes
 }
 
-/// Up to where, from `range.start` on, no crash could take a byte or its file away; `range.end` at most.
+/// Up to where, from `range.start` on, no crash could take a byte or its file away; `range.end` at
+/// most.
 pub(crate) fn stable_until(
     disk: &Disk,
     geometry: &Geometry,

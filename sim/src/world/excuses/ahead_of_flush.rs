@@ -1,7 +1,8 @@
-//! A standby has applied everything, and its upstream has nothing more: WAL ends so short before the end of a segment
-//! that the header of the next record is split. Old bytes of a recycled segment pass for the first half of it, so the
-//! standby asks for the next segment, and is told that this is ahead of what the upstream has flushed. The next record
-//! ends that. The background writer of a real server makes one within 15 s (LogStandbySnapshot), but none after its own:
+//! A standby has applied everything, and its upstream has nothing more: WAL ends so short before
+//! the end of a segment that the header of the next record is split. Old bytes of a recycled
+//! segment pass for the first half of it, so the standby asks for the next segment, and is told
+//! that this is ahead of what the upstream has flushed. The next record ends that. The background
+//! writer of a real server makes one within 15 s (LogStandbySnapshot), but none after its own:
 //! 15.18 that was left alone after a commit wrote one RUNNING_XACTS, and nothing more in 35 s.
 
 use super::witness::Refusal;
@@ -25,7 +26,8 @@ impl Reason for AheadOfFlush {
             .is_refused_thrice(|refusal| *refusal == Refusal::AheadOfFlush(start))
     }
 
-    /// No record was written since: what is flushed is what was replayed, and the next header does not fit.
+    /// No record was written since: what is flushed is what was replayed, and the next header does
+    /// not fit.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let rest = geometry.segment - geometry.segment_offset(standby.from);

@@ -1,5 +1,5 @@
-//! The legal acts of a run that a standby may have to suffer for, as they happen. What a check has found wrong has ended
-//! the run.
+//! The legal acts of a run that a standby may have to suffer for, as they happen. What a check has
+//! found wrong has ended the run.
 
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,11 +18,13 @@ pub(in crate::world) struct Causes {
     invalidated: BTreeMap<(usize, String), bool>,
     /// Segments that were unlinked or renamed for future use.
     removed: BTreeSet<(usize, SegmentNo)>,
-    /// Standbys that have asked for a segment although they lacked the end of the one before: its start.
+    /// Standbys that have asked for a segment although they lacked the end of the one before: its
+    /// start.
     skipped: BTreeMap<usize, Lsn>,
     /// Limits of slots that were in force when a checkpoint may have begun that still runs.
     limits: BTreeMap<usize, u64>,
-    /// Servers whose postmaster has started everything anew after a crash, and has not heard yet that redo starts.
+    /// Servers whose postmaster has started everything anew after a crash, and has not heard yet
+    /// that redo starts.
     restarting: BTreeSet<usize>,
     /// Servers that were told to shut down in that state.
     shut_down: BTreeSet<usize>,
@@ -43,7 +45,8 @@ impl Causes {
         self.invalidated.remove(&key);
     }
 
-    /// The limit of a server's slots is about to be changed: a checkpoint that runs still has the old one.
+    /// The limit of a server's slots is about to be changed: a checkpoint that runs still has the
+    /// old one.
     pub(in crate::world) fn limit_changes(&mut self, host: usize, before: Option<u64>) {
         if let Some(before) = before {
             let limit = self.limits.entry(host).or_insert(before);
@@ -113,8 +116,8 @@ impl Causes {
 }
 
 impl World {
-    /// Is it right to invalidate a slot that stands there? A limit has to be set that its WAL exceeds, or its WAL was
-    /// removed or given up before.
+    /// Is it right to invalidate a slot that stands there? A limit has to be set that its WAL
+    /// exceeds, or its WAL was removed or given up before.
     fn may_invalidate(&self, host: usize, name: &str, restart_lsn: Lsn) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;

@@ -8,7 +8,8 @@ use walsim_core::call::Place;
 use walsim_core::node::{PmState, ProcessView};
 use walsim_core::shmem::Role;
 
-/// In so many looks at the quiescent phase, one after the other, a server that hangs is found to hang.
+/// In so many looks at the quiescent phase, one after the other, a server that hangs is found to
+/// hang.
 const LOOKS: u32 = 3;
 
 impl World {
@@ -35,8 +36,8 @@ impl World {
         }
     }
 
-    /// A shutdown that was asked for in a crash restart, before redo started, waits for a checkpointer that nobody has
-    /// told to end: docs/hazards/shutdown-in-crash-restart.md.
+    /// A shutdown that was asked for in a crash restart, before redo started, waits for a
+    /// checkpointer that no one has told to end: docs/hazards/shutdown-in-crash-restart.md.
     fn hangs_in_shutdown(&self, host: usize) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;
@@ -54,8 +55,9 @@ impl World {
         })
     }
 
-    /// Since 16 a server passes over the crash of a child that it reaps before it has heard that crash recovery replays,
-    /// and goes on with shared memory in which that child holds locks: docs/hazards/crash-ignored.md.
+    /// Since 16 a server skips the crash of a child that it reaps before it has heard that crash
+    /// recovery replays, and goes on with shared memory in which that child holds locks:
+    /// docs/hazards/crash-ignored.md.
     fn lives_on_after_a_crash(&self, host: usize) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;

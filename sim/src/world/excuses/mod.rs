@@ -1,6 +1,7 @@
-//! Why a standby may stay behind until an operator acts. Each legal reason is a type with a witness, which the standby
-//! itself gave in the quiescent phase, and a cause, which is a legal act among the events of the run. No state excuses
-//! anything by itself, and a standby that has the next record and does not replay it has no excuse.
+//! Why a standby may stay behind until an operator acts. Each legal reason is a type with a
+//! witness, which the standby itself gave in the quiescent phase, and a cause, which is a legal act
+//! among the events of the run. No state excuses anything by itself, and a standby that has the
+//! next record and does not replay it has no excuse.
 
 mod ahead_of_flush;
 mod causes;
@@ -36,7 +37,8 @@ pub enum Excuse {
     WalRemoved,
     /// docs/hazards/stale-first-half-of-a-record.md
     StaleWal,
-    /// The standby has everything and asks for the next segment, which an idle upstream has not reached.
+    /// The standby has everything and asks for the next segment, which an idle upstream has not
+    /// reached.
     AheadOfFlush,
     /// docs/hazards/shutdown-in-crash-restart.md
     ShutdownInCrashRestart,
@@ -74,7 +76,8 @@ impl Excuse {
         }
     }
 
-    /// How often the operator helps one standby out of it. A statement may be lost with its connection.
+    /// How often the operator helps one standby out of it. A statement may be lost with its
+    /// connection.
     pub(super) const fn most_helps(self) -> u32 {
         match self {
             Self::WalRemoved => 1,
@@ -91,7 +94,7 @@ impl Excuse {
 pub enum Part {
     /// What the standby met with in the quiescent phase.
     Witness,
-    /// The legal act behind it.
+    /// The legal act after it.
     Cause,
 }
 
@@ -114,7 +117,8 @@ struct Standby<'a> {
     ours: &'a Shmem,
     theirs: &'a Shmem,
     witness: &'a Witness,
-    /// Up to where it has applied WAL; before it has applied any, where its control file has recovery begin.
+    /// Up to where it has applied WAL; before it has applied any, where its control file has
+    /// recovery begin.
     from: Lsn,
 }
 
@@ -125,12 +129,13 @@ trait Reason {
     /// What the standby met with in the quiescent phase.
     fn witness(world: &World, standby: &Standby<'_>) -> bool;
 
-    /// The legal act behind it, among the run's events.
+    /// The legal act after it, among the run's events.
     fn cause(world: &World, standby: &Standby<'_>) -> bool;
 }
 
 impl World {
-    /// Is there such a reason for this standby? None while either side is not up: it could still go on by itself.
+    /// Is there such a reason for this standby? None while either side is not up: it could still go
+    /// on by itself.
     pub(super) fn excuse(&self, host: usize) -> Option<Excuse> {
         let upstream = self.upstream(host)?;
         let ours = self.hosts[host].node.as_ref()?.view().shmem();
@@ -183,8 +188,9 @@ impl World {
         self.hosts.iter().position(|other| other.plan.name == *name)
     }
 
-    /// Does the file have, where the next record begins, what startup takes for the length of a record that goes on in
-    /// the next segment? It looks no further before it asks for that segment.
+    /// Does the file have, where the next record begins, what startup takes for the length of a
+    /// record that goes on in the next segment? It looks no further before it asks for that
+    /// segment.
     fn begins_a_record_there(&self, standby: &Standby<'_>) -> bool {
         let geometry = &self.hosts[standby.host].plan.settings.geometry;
         let tli = standby.ours.control.checkpoint_copy.this_tli;

@@ -1,4 +1,4 @@
-//! The slot of a standby is gone: an operator has dropped it, and nobody has made it again.
+//! The slot of a standby is gone: an operator has dropped it, and no one has made it again.
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};

@@ -17,7 +17,8 @@ impl Reason for SlotInvalidated {
             .is_refused(|refusal| matches!(refusal, Refusal::SlotInvalidated(name) if name == slot))
     }
 
-    /// When the upstream invalidated it, a limit that was set or WAL that had gone before made that right.
+    /// When the upstream invalidated it, a limit that was set or WAL that had gone before made that
+    /// right.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         world.causes.was_rightly_invalidated(standby.upstream, slot)

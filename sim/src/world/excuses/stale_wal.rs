@@ -1,5 +1,5 @@
-//! docs/hazards/stale-first-half-of-a-record.md: the segment in which the next record begins counts as received, and
-//! holds old bytes. Restarting the standby mends it.
+//! docs/hazards/stale-first-half-of-a-record.md: the segment in which the next record begins counts
+//! as received, and holds old bytes. Restarting the standby mends it.
 
 use super::{Excuse, Reason, Standby};
 use crate::world::World;
@@ -15,10 +15,10 @@ impl Reason for StaleWal {
         standby.witness.has_read_the_same_thrice()
     }
 
-    /// This server once asked for the next segment although it lacked the end of this one, and has counted everything
-    /// before as received since then (RequestXLogStreaming). Old bytes that pass for the beginning of a record made it
-    /// do so, and they are still there. Wrong bytes that a walreceiver wrote are PREFIX's business, and were reported
-    /// when they were written.
+    /// This server once asked for the next segment although it lacked the end of this one, and has
+    /// counted everything before as received since then (RequestXLogStreaming). Old bytes that pass
+    /// for the beginning of a record made it do so, and they are still there. Wrong bytes that a
+    /// walreceiver wrote are PREFIX's business, and were reported when they were written.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let from = standby.from;

@@ -1,5 +1,5 @@
-//! The upstream has removed the segment that a standby asks for. PostgreSQL promises to keep WAL for slots and by
-//! wal_keep_size, and for nothing else.
+//! The upstream has removed the segment that a standby asks for. PostgreSQL promises to keep WAL
+//! for slots and by wal_keep_size, and for nothing else.
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};
@@ -20,8 +20,8 @@ impl Reason for WalRemoved {
             .is_refused(|refusal| matches!(refusal, Refusal::SegmentRemoved(_)))
     }
 
-    /// The upstream has removed that segment, and the checks had nothing against it: SLOT, RETAIN and KEEP end a run. And the
-    /// standby did right to ask for it.
+    /// The upstream has removed that segment, and the checks had nothing against it: SLOT, RETAIN
+    /// and KEEP end a run. And the standby did right to ask for it.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let host = &world.hosts[standby.host];
         let geometry = &host.plan.settings.geometry;
@@ -39,9 +39,10 @@ impl Reason for WalRemoved {
     }
 }
 
-/// Which segments a standby rightly asks for that has applied everything up to `from`, and lacks WAL from `missing` on.
-/// Where a segment has no header yet, that segment will do. Anywhere else the record is read again from its beginning,
-/// and the stream with it (docs/hazards/record-begins-before-the-slot.md). If the header of the record is split over two
+/// Which segments a standby rightly asks for that has applied everything up to `from`, and lacks
+/// WAL from `missing` on. Where a segment has no header yet, that segment will do. Anywhere else
+/// the record is read again from its beginning, and the stream with it
+/// (docs/hazards/record-begins-before-the-slot.md). If the header of the record is split over two
 /// segments, and `old_bytes` pass for its first half, startup goes on to the second.
 fn may_ask_for(
     geometry: &Geometry,
@@ -72,7 +73,8 @@ mod tests {
             sector: 64,
         };
         for (from, missing, old_bytes, segments) in [
-            // The rest of the record lies in the same segment, or in the next one, which has nothing yet.
+            // The rest of the record lies in the same segment, or in the next one, which has
+            // nothing yet.
             (1500, 1500, false, [Some(1), None]),
             (1500, 1700, false, [Some(1), None]),
             (1500, 2048, false, [Some(2), None]),

@@ -103,7 +103,8 @@ impl Witness {
         self.refused = Some((refusal, times + 1));
     }
 
-    /// The standby has logged how an attempt ended. Other ends say nothing against what was seen before.
+    /// The standby has logged how an attempt ended. Other ends say nothing against what was seen
+    /// before.
     fn ended(&mut self, why: &str) {
         if let Some((refusal, _)) = self.told.take_if(|(_, words)| why.ends_with(&**words)) {
             self.refuse(refusal);

@@ -1,4 +1,5 @@
-//! With walsenders alone: nobody who would write is started, and a shutdown still waits for what peers confirm.
+//! With walsenders alone: no process that would write is started, and a shutdown still waits for
+//! what peers confirm.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Crash recovery where the files hold old WAL behind the end of the new.
+//! Crash recovery where the files hold old WAL after the end of the new.
 
 use super::*;
 use crate::wal::position::lsn_to_bytepos;
@@ -32,7 +32,7 @@ fn kinds(bench: &Bench) -> Vec<(u8, u8)> {
     kinds.collect()
 }
 
-/// Wherever the writing stopped, what came before is kept, and WAL goes on behind it.
+/// Wherever the writing stopped, what came before is kept, and WAL goes on after it.
 #[test]
 fn old_bytes_behind_the_end_are_no_wal() {
     for version in PgVersion::ALL {
@@ -52,8 +52,8 @@ fn old_bytes_behind_the_end_are_no_wal() {
     }
 }
 
-/// The first part is whole up to the end of its segment, and the next file is an old one: readers may have the first
-/// part, so that it stays, and the page behind it says that it is not continued.
+/// The first part is whole up to the end of its segment, and the next file is an old one: readers
+/// may have the first part, so that it stays, and the page after it says that it is not continued.
 #[test]
 fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
     for version in PgVersion::ALL {
@@ -71,8 +71,8 @@ fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
     }
 }
 
-/// Only the length of a record fits on the page where WAL ends; the page behind would say that it is old, and whatever
-/// the length says must not be believed before.
+/// Only the length of a record fits on the page where WAL ends; the page after would say that it is
+/// old, and whatever the length says must not be believed before.
 #[test]
 fn lengths_at_the_end_of_a_page_are_not_believed() {
     for version in PgVersion::ALL {

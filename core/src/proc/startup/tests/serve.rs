@@ -8,7 +8,7 @@ fn stopped(version: PgVersion, state: DbState) -> Bench {
     bench
 }
 
-/// What lies behind the shutdown checkpoint is not sent, and nothing is written.
+/// What lies after the shutdown checkpoint is not sent, and nothing is written.
 #[test]
 fn the_end_of_the_shutdown_checkpoint_is_what_is_flushed() {
     for version in PgVersion::ALL {

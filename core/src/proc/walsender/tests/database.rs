@@ -1,5 +1,5 @@
-//! A walsender that is attached to a database (S1.14, S2.41): its replication commands, its SQL, and transactions around
-//! both. The answers are those of PostgreSQL 15.
+//! A walsender that is attached to a database (S1.14, S2.41): its replication commands, its SQL,
+//! and transactions around both. The answers are those of PostgreSQL 15.
 
 use super::table::Table;
 use crate::call::Exit;

@@ -146,7 +146,8 @@ fn streaming_from_a_slot() {
     assert_eq!(table.slot("s").active_pid, None);
 }
 
-/// Whatever ends the stream lets the slot go: an error of the COPY, SIGTERM, the end of the connection.
+/// Whatever ends the stream lets the slot go: an error of the COPY, SIGTERM, the end of the
+/// connection.
 #[test]
 fn a_slot_is_let_go_at_every_end() {
     type End = fn(&mut Table);
@@ -213,7 +214,8 @@ fn a_slot_in_use_or_given_up() {
         slot.restart_lsn = Lsn::INVALID;
         table.query("START_REPLICATION SLOT s 0/1000");
         match version {
-            // Before 16 nothing is checked: it streams what is there, and the next report revives the slot.
+            // Before 16 nothing is checked: it streams what is there, and the next report revives
+            // the slot.
             PgVersion::V15 => {
                 assert_eq!(table.next(), Some(BackendMessage::copy_both()));
                 table.report(status(4500, false));

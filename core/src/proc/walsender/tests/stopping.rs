@@ -16,7 +16,8 @@ fn signal(table: &mut Table, signal: Signal) {
     table.run();
 }
 
-/// A sender that has sent the shutdown checkpoint, which ends at `END`, and knows that it is the last.
+/// A sender that has sent the shutdown checkpoint, which ends at `END`, and knows that it is the
+/// last.
 fn last_cycle(mut table: Table) -> Table {
     signal(&mut table, Signal::Usr1);
     assert_eq!(table.entry().state, WalSndState::Stopping);
@@ -73,7 +74,7 @@ fn a_receiver_that_never_flushes_is_judged_by_what_it_wrote() {
     assert!(has_left(&mut table));
 }
 
-/// WAL that came behind the last look is sent before anything is asked.
+/// WAL that came after the last look is sent before anything is asked.
 #[test]
 fn it_looks_once_more_for_wal() {
     let mut table = Table::streaming(5000, 5000);

@@ -92,7 +92,8 @@ fn allowed(act: Act) -> Vec<Option<(Lsn, bool)>> {
     }
 }
 
-/// The server comes up with the state before or after, nothing lies about, and the slot can be made, saved, dropped.
+/// The server comes up with the state before or after, nothing lies about, and the slot can be
+/// made, saved, dropped.
 fn comes_back(bench: &mut Bench, what: &str) {
     bench.restart().unwrap_or_else(|e| panic!("{what}: {e}"));
     let clean = bench.slot_names();
@@ -143,8 +144,8 @@ fn a_crash_anywhere_leaves_the_state_before_or_after() {
     }
 }
 
-/// An operation fails: the command fails and can be tried again, or, where nobody can tell what is on disk, the server
-/// starts over.
+/// An operation fails: the command fails and can be tried again, or, where it is unknown what is on
+/// disk, the server starts over.
 #[test]
 fn an_error_anywhere_is_no_end() {
     for (version, act) in PgVersion::ALL
@@ -198,7 +199,8 @@ fn other_slot(bench: &mut Bench, pid: Pid) -> Option<Lsn> {
     })
 }
 
-/// A full disk: the next save succeeds as soon as there is room. With the bug none does before a restart.
+/// A full disk: the next save succeeds as soon as there is room. With the bug none does before a
+/// restart.
 #[test]
 fn a_failed_save_leaves_no_file_in_the_way() {
     for planted in [Planted::NONE, Planted::NONE.with(Bug::SlotTempFileLeft)] {
@@ -232,7 +234,7 @@ fn a_failed_save_leaves_no_file_in_the_way() {
     }
 }
 
-/// Names are durable before anybody relies on them.
+/// Names are durable before any process relies on them.
 #[test]
 fn the_order_of_effects() {
     let trace = |act| {
@@ -294,7 +296,7 @@ fn a_drop_holds_its_wal_until_it_is_durable() {
     assert_eq!(bench.shmem.slots.required_lsn, Lsn::INVALID);
 }
 
-/// Whoever changes a slot while it is being saved finds it dirty afterwards.
+/// A process that changes a slot while it is being saved finds it dirty afterwards.
 #[test]
 fn a_change_during_a_save_is_not_lost() {
     for operations in 0..8 {

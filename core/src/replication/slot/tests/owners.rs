@@ -243,7 +243,7 @@ fn an_owner_is_made_to_let_go() {
     }
 }
 
-/// Somebody else takes it in between: he is told, too.
+/// Another process takes it in between: it is told, too.
 #[test]
 fn the_next_owner_is_told_as_well() {
     let mut waiting = Waiting::new(PgVersion::V15);
@@ -279,7 +279,8 @@ fn a_slot_that_is_gone_meanwhile_is_no_matter() {
     assert_eq!(waiting.go(), Ok(Ok(false)));
 }
 
-/// The error fails the checkpoint. The slot is as good as gone: it holds nothing, and its owner lets nothing go.
+/// The error fails the checkpoint. The slot is as good as gone: it holds nothing, and its owner
+/// lets nothing go.
 #[test]
 fn a_slot_that_cannot_be_saved_stays_with_the_checkpointer() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);

@@ -82,7 +82,8 @@ fn the_least_position_counts() {
     }
 }
 
-/// An advance that no checkpoint has saved yet releases nothing in 18, and in 15 nothing to the checkpoint under way.
+/// An advance that no checkpoint has saved yet releases nothing in 18, and in 15 nothing to the
+/// checkpoint under way.
 #[test]
 fn wal_is_released_by_positions_on_disk() {
     for planted in [
@@ -102,7 +103,8 @@ fn wal_is_released_by_positions_on_disk() {
             let on_disk = bench.slot_file("s").restart_lsn;
             let wrong = planted.has(Bug::SlotAdvanceDuringCheckpoint);
             assert_eq!(minimum > on_disk, wrong, "{version:?}");
-            // The next one saves it, and the one after that, or the same one in 18, may remove the WAL.
+            // The next one saves it, and the one after that, or the same one in 18, may remove the
+            // WAL.
             assert_eq!(checkpoint(&mut bench, pid), Ok(()));
             assert_eq!(bench.slot_file("s").restart_lsn, Lsn(6000));
             let sampled = bench.finish(pid, sample_required_lsn);
@@ -112,7 +114,8 @@ fn wal_is_released_by_positions_on_disk() {
     }
 }
 
-/// A report is taken as it is, also if it lies before; one that changes nothing is no reason to compute anything.
+/// A report is taken as it is, also if it lies before; one that changes nothing is no reason to
+/// compute anything.
 #[test]
 fn a_report_is_assigned() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
@@ -127,7 +130,8 @@ fn a_report_is_assigned() {
     assert_eq!(bench.slot_file("s").restart_lsn, Lsn(5000));
 }
 
-/// A slot that cannot be saved is logged and stays dirty; the others are saved. Clean ones are not written.
+/// A slot that cannot be saved is logged and stays dirty; the others are saved. Clean ones are not
+/// written.
 #[test]
 fn a_checkpoint_saves_dirty_slots_and_goes_on() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
@@ -154,8 +158,8 @@ fn a_checkpoint_saves_dirty_slots_and_goes_on() {
     assert_eq!(bench.shmem.slots.required_lsn, Lsn(5000), "recomputed");
 }
 
-/// A new slot reserves WAL while a checkpoint moves the redo pointer, saves the slots and removes WAL. Wherever the two
-/// meet, the slot has its WAL, or says that it has not.
+/// A new slot reserves WAL while a checkpoint moves the redo pointer, saves the slots and removes
+/// WAL. Wherever the two meet, the slot has its WAL, or says that it has not.
 fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) -> bool {
     let (mut bench, pid) = server(version, planted);
     bench.create(pid, "s", false, false).unwrap();

@@ -54,8 +54,8 @@ fn versions() -> impl Strategy<Value = PgVersion> {
 proptest! {
     #![proptest_config(crate::base::testing::cases(48))]
 
-    /// Records over pages and segments, switches in any place: read back exactly, by whole pages or by as little as was
-    /// asked for, from the start or from any record on.
+    /// Records over pages and segments, switches in any place: read back exactly, by whole pages or
+    /// by as little as was asked for, from the start or from any record on.
     #[test]
     fn what_was_written_is_read_back(
         geometry in geometries(),
@@ -122,7 +122,8 @@ proptest! {
         let source = Source { geometry: TINY, bytes: &bytes, stingy: true };
         let (records, _) = source.read_all(&mut reader(TINY, PgVersion::V15));
         let cut = Lsn(1024) + cut as u64;
-        // Without its page's tail a record may still be whole, but never one that needs bytes behind the cut.
+        // Without its page's tail a record may still be whole, but never one that needs bytes after
+        // the cut.
         for (record, (body, _)) in records.iter().zip(&written) {
             prop_assert_eq!(&RecordBody::from(record), body);
         }
