@@ -413,6 +413,50 @@ fn writes_the_plan_and_stops_where_it_is_told() {
     assert!(stopped <= 1.5, "{stopped}");
 }
 
+/// A file's own expectation is held to, any file can be run as a scenario, and a path that cannot be written is refused
+/// before the work.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_file_says_what_its_run_must_come_to() {
+    let args = [
+        "shrink",
+        "0",
+        "--bug",
+        BUG,
+        "-o",
+        "kept.toml",
+        "--budget",
+        "1s",
+    ];
+    assert_eq!(walsim(&args).status.code(), Some(1));
+    let kept = std::fs::read_to_string(folder().join("kept.toml")).expect("was written");
+    assert!(kept.contains("# Made by walsim "), "{kept}");
+    let met = walsim(&["replay", "kept.toml"]);
+    assert_eq!(met.status.code(), Some(0));
+    assert!(stdout(&met).contains("  expect  met; SEND violated with"));
+    let run = walsim(&["scenarios", "run", "kept.toml"]);
+    assert_eq!(run.status.code(), Some(0));
+    assert!(stdout(&run).starts_with("PASS  kept.toml"));
+
+    let other = kept.replace("invariant = [\"SEND\"]", "invariant = [\"PAGE\"]");
+    assert_ne!(other, kept);
+    std::fs::write(folder().join("other.toml"), other).expect("our own folder");
+    let unmet = walsim(&["replay", "other.toml"]);
+    assert_eq!(unmet.status.code(), Some(1));
+    assert!(stdout(&unmet).contains("  expect  NOT MET"));
+
+    for args in [
+        &["fuzz", "--count", "1", "--out", "kept.toml"][..],
+        &["shrink", "0", "-o", "kept.toml/x.toml"],
+        &["replay", "0", "--write-plan", "kept.toml/x.toml"],
+        &["bugs", "hunt", BUG, "--markdown", "kept.toml/x.md"],
+    ] {
+        let output = walsim(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_eq!(stdout(&output), "", "{args:?}");
+    }
+}
+
 /// A fault that never struck and a pin that changed nothing are said to be idle.
 #[test]
 fn says_what_did_not_happen() {

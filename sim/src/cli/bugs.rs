@@ -1,6 +1,7 @@
 //! `walsim bugs`: what can be planted, and the hunt for it.
 
-use super::fuzz::{OUT, store};
+use super::fuzz::OUT;
+use super::output::{store, try_dir, try_file};
 use super::refusal::Refusal;
 use super::shrink::{Small, make_small};
 use super::values::{SeedBase, base_value, budget_value, bug_value, duration_value};
@@ -70,6 +71,8 @@ pub(super) fn run(command: &Command) -> Outcome {
 
 fn hunt_all(args: &HuntArgs) -> Outcome {
     Refusal::unless_bugs_can_be_planted()?;
+    try_dir(&args.out)?;
+    args.markdown.as_deref().map_or(Ok(()), try_file)?;
     let bugs = if args.names.is_empty() {
         Bug::ALL
     } else {
@@ -320,7 +323,12 @@ fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result
         marks: Vec::new(),
         excuses: Vec::new(),
     };
-    store(&args.out, name, &Scenario { plan, expect })
+    store(
+        &args.out,
+        name,
+        &Scenario { plan, expect },
+        found.outcome.hash,
+    )
 }
 
 /// The table of the results, with a line on how they were made.

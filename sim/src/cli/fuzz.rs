@@ -1,5 +1,6 @@
 //! `walsim fuzz`: many seeds on all cores, and a summary that a person understands.
 
+use super::output::{store, try_dir};
 use super::refusal::Refusal;
 use super::replay::workable;
 use super::shrink::{make_small, seed_name};
@@ -11,7 +12,7 @@ use super::{Format, Outcome, json, os, pool};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use walsim::fuzz::{Campaign, Ran, Repeat, Task};
 use walsim::plan::{Profile, Scenario, show_seed, show_us};
@@ -79,6 +80,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let seeds = args.range()?;
     // What is overridden is so in every plan.
     workable(task.plan(seeds.start))?;
+    try_dir(&args.out)?;
     let jobs = args.jobs.map_or_else(os::parallelism, usize::from);
     let begun = os::now();
     let go_on = || args.budget.is_none_or(|budget| begun.elapsed() < budget);
@@ -296,7 +298,12 @@ impl Teller<'_> {
             };
         }
         let name = format!("{}.toml", seed_name(ran.seed, self.args.bug));
-        match store(&self.args.out, &name, &Scenario::from(plan)) {
+        match store(
+            &self.args.out,
+            &name,
+            &Scenario::from(plan),
+            ran.outcome.hash,
+        ) {
             Ok(path) => Some(path),
             Err(refusal) => {
                 self.bar.suspend(|| refusal.print());
@@ -312,14 +319,6 @@ fn test_line(seed: u64) -> String {
         "WALSIM_SEED={} cargo test -p walsim-tests --test simulation",
         show_seed(seed)
     )
-}
-
-/// Writes a plan file, and gives back its path.
-pub(super) fn store(dir: &Path, name: &str, scenario: &Scenario) -> Result<String, Refusal> {
-    let path = dir.join(name);
-    std::fs::create_dir_all(dir).map_err(|e| Refusal::of_io(dir, "create", &e))?;
-    std::fs::write(&path, scenario.to_toml()).map_err(|e| Refusal::of_io(&path, "write", &e))?;
-    Ok(path.display().to_string())
 }
 
 fn print_to(mut to: impl Write, text: &str) {

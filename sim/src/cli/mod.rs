@@ -10,6 +10,7 @@ mod fuzz;
 mod invariants;
 mod json;
 mod os;
+mod output;
 mod pool;
 mod refusal;
 mod replay;

@@ -2,7 +2,9 @@
 //! on the real disk.
 
 use super::fuzz::simulated;
+use super::output::try_file;
 use super::refusal::Refusal;
+use super::scenarios::judged;
 use super::values::{bug_value, overrides, planted, simulated_value};
 use super::{Format, Outcome, json, pool, trace};
 use std::io::Write;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walsim::disk::Entry;
 use walsim::dump::DataDirectory;
-use walsim::plan::{Plan, Profile, Scenario, seed, show_seed};
+use walsim::plan::{Expect, Plan, Profile, Scenario, seed, show_seed};
 use walsim::report::{Report, Status, verdict_word};
 use walsim::world::{Verdict, World, run as run_plan};
 use walsim_core::base::{Bug, Mark, MarkSet, Mono, Planted};
@@ -56,6 +58,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         refuse_what_is_there(dir, &plan)?;
     }
     if let Some(path) = &args.write_plan {
+        try_file(path)?;
         let text = Scenario::from(plan.clone()).to_toml();
         std::fs::write(path, text).map_err(|e| Refusal::of_io(path, "write", &e))?;
     }
@@ -77,7 +80,35 @@ pub(super) fn run(args: &Args) -> Outcome {
         Format::Json => json::line(&played.line(args, &plan, nodes, idle_pins)),
         Format::Text => played.print(args, &plan, nodes.as_deref(), &idle_pins),
     }
-    Ok(played.verdict.as_ref().map_or(Status::Pass, Status::from))
+    let status = played.verdict.as_ref().map_or(Status::Pass, Status::from);
+    Ok(match (expectation(args)?, &played.outcome) {
+        (Some(expect), Some(outcome)) if status == Status::Pass || expect.is_violation() => {
+            let (said, met) = judged(&plan, &expect, outcome);
+            let word = if met == Status::Pass {
+                "met"
+            } else {
+                "NOT MET"
+            };
+            let line = format!("  expect  {word}{said}\n");
+            match args.format {
+                Format::Text => drop(std::io::stdout().write_all(line.as_bytes())),
+                Format::Json => drop(std::io::stderr().write_all(line.as_bytes())),
+            }
+            met
+        }
+        (Some(_) | None, _) => status,
+    })
+}
+
+/// What a file expects of its run; nothing where the run is not the file's own.
+fn expectation(args: &Args) -> Result<Option<Expect>, Refusal> {
+    let path = Path::new(&args.what);
+    let own = args.bug.is_none() && args.until.is_none() && args.sets.is_empty();
+    if !own || !path.is_file() {
+        return Ok(None);
+    }
+    let expect = read(path)?.expect;
+    Ok((expect != Expect::default()).then_some(expect))
 }
 
 /// The plan of a seed, or of a file.

@@ -15,8 +15,8 @@ pub(super) enum Command {
     List,
     /// Run all of them, or some
     Run {
-        /// Names as `list` prints them [default: all]
-        #[arg(value_name = "NAME")]
+        /// Names as `list` prints them, or paths of plan files [default: all]
+        #[arg(value_name = "NAME|FILE")]
         names: Vec<String>,
     },
 }
@@ -70,7 +70,7 @@ fn files() -> Result<Vec<(String, PathBuf)>, Refusal> {
 
 fn chosen<'a>(
     files: &'a [(String, PathBuf)],
-    names: &[String],
+    names: &'a [String],
 ) -> Result<Vec<(&'a str, &'a Path)>, Refusal> {
     let all = files
         .iter()
@@ -78,8 +78,11 @@ fn chosen<'a>(
     if names.is_empty() {
         return Ok(all.collect());
     }
-    let find = |name: &String| {
-        all.clone().find(|(known, _)| known == name).ok_or_else(|| {
+    let find = |name: &'a String| {
+        let path = Path::new(name);
+        let file = path.is_file().then_some((name.as_str(), path));
+        let known = all.clone().find(|(known, _)| known == name);
+        known.or(file).ok_or_else(|| {
             let known: Vec<_> = all.clone().map(|(name, _)| name).collect();
             Refusal::new(format!("there is no scenario `{name}`")).help(known_names(name, &known))
         })
@@ -115,23 +118,30 @@ fn play(name: &str, path: &Path) -> Outcome {
         say!("{report}");
         return Ok(status);
     }
-    if let Some(missed) = expect.missed(&outcome) {
-        say!("FAIL  {name}: {missed}");
-        return Ok(Status::MarkMissed);
-    }
-    if expect.is_violation() {
-        let code = outcome.verdict.code().unwrap_or("nothing");
-        say!("PASS  {name}: {} steps; {code} violated", outcome.steps);
-        return Ok(Status::Pass);
-    }
-    let (with_bug, status) = planted(&plan, &expect);
+    let (said, status) = judged(&plan, &expect, &outcome);
     let word = if status == Status::Pass {
         "PASS"
     } else {
         "FAIL"
     };
-    say!("{word}  {name}: {} steps{with_bug}", outcome.steps);
+    say!("{word}  {name}: {} steps{said}", outcome.steps);
     Ok(status)
+}
+
+/// Has a run without its bug come to what its file expects, and does it with its bug? In words that may follow others.
+pub(super) fn judged(
+    plan: &Plan,
+    expect: &Expect,
+    outcome: &walsim::world::Outcome,
+) -> (String, Status) {
+    if let Some(missed) = expect.missed(outcome) {
+        return (format!("; {missed}"), Status::MarkMissed);
+    }
+    if expect.is_violation() {
+        let code = outcome.verdict.code().unwrap_or("nothing");
+        return (format!("; {code} violated, as expected"), Status::Pass);
+    }
+    planted(plan, expect)
 }
 
 /// With its bug the play must fail, in the way that it says.

@@ -2,6 +2,7 @@
 //! `bugs hunt` do with what they find, too.
 
 use super::fuzz::OUT;
+use super::output::{try_file, with_origin};
 use super::refusal::Refusal;
 use super::replay::plan_of;
 use super::values::{budget_value, bug_value, planted};
@@ -56,6 +57,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         };
         Path::new(OUT).join(format!("{name}-shrunk.toml"))
     });
+    try_file(&path)?;
     let begun = os::cpu_time();
     let small = make_small(&plan, args.bug, args.budget, &path)?;
     let cpu = os::cpu_time().saturating_sub(begun);
@@ -146,6 +148,7 @@ pub(super) fn make_small(
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|e| Refusal::of_io(dir, "create", &e))?;
     }
+    let text = with_origin(text, shrunk.outcome.hash);
     std::fs::write(path, text).map_err(|e| Refusal::of_io(path, "write", &e))?;
     let (size, was) = (Size::of(&shrunk.plan), Size::of(plan));
     Ok(Some(Small {

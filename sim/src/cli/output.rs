@@ -1,0 +1,51 @@
+//! Where results are stored. Paths are tried before the work, so that no work is lost for a path that cannot be written.
+
+use super::refusal::Refusal;
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use walsim::plan::Scenario;
+
+/// Makes a directory, and tries to write into it.
+pub(super) fn try_dir(dir: &Path) -> Result<(), Refusal> {
+    fs::create_dir_all(dir).map_err(|e| Refusal::of_io(dir, "create", &e))?;
+    let trial = dir.join(".walsim-trial");
+    fs::write(&trial, []).map_err(|e| Refusal::of_io(dir, "write into", &e))?;
+    fs::remove_file(&trial).map_err(|e| Refusal::of_io(&trial, "remove", &e))
+}
+
+/// Tries whether a file can be written; what it holds stays as it is.
+pub(super) fn try_file(path: &Path) -> Result<(), Refusal> {
+    let there = path.exists();
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        fs::create_dir_all(dir).map_err(|e| Refusal::of_io(dir, "create", &e))?;
+    }
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map_err(|e| Refusal::of_io(path, "write", &e))?;
+    if there {
+        return Ok(());
+    }
+    fs::remove_file(path).map_err(|e| Refusal::of_io(path, "remove", &e))
+}
+
+/// Writes a plan file, and gives back its path. Its last line names the build and the hash of the run.
+pub(super) fn store(
+    dir: &Path,
+    name: &str,
+    scenario: &Scenario,
+    hash: u64,
+) -> Result<String, Refusal> {
+    let path = dir.join(name);
+    fs::create_dir_all(dir).map_err(|e| Refusal::of_io(dir, "create", &e))?;
+    let text = with_origin(scenario.to_toml(), hash);
+    fs::write(&path, text).map_err(|e| Refusal::of_io(&path, "write", &e))?;
+    Ok(path.display().to_string())
+}
+
+/// A plan's text, with a line about the build that made it and the hash of the run there.
+pub(super) fn with_origin(text: String, hash: u64) -> String {
+    let version = env!("WALSIM_VERSION");
+    format!(
+        "{}\n\n# Made by walsim {version}, where the hash is {hash:#018x}.\n",
+        text.trim_end()
+    )
+}
