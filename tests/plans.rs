@@ -6,6 +6,7 @@ use proptest::test_runner::{Config, RngSeed};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use walsim::choice::KINDS;
 use walsim::plan::{Expect, Plan, PlanError, Profile, SCHEMA, Scenario, When, generate, show_us};
 use walsim::world::{Excuse, Verdict, run_at_most};
 use walsim_core::base::{Bug, Mark, Planted};
@@ -25,7 +26,9 @@ fn cases(cases: u32) -> Config {
 fn edited() -> impl Strategy<Value = Scenario> {
     let profile = prop::sample::select(Profile::ALL.to_vec());
     let text = "[ -~äµ\\n\\t\"'\\\\]{0,40}";
-    let pins = prop::collection::btree_map("[a-z.>/0-9]{1,20}", any::<u64>(), 0..3);
+    let kind = prop::sample::select(&KINDS[..]);
+    let pin = (kind, "(/[a-z.>/0-9]{1,12})?").prop_map(|(kind, rest)| format!("{kind}{rest}"));
+    let pins = prop::collection::btree_map(pin, any::<u64>(), 0..3);
     let numbers = any::<(u64, u64, i64, i32, bool)>();
     let expect = prop::option::of((prop::sample::select(Bug::ALL), 1..4usize));
     let marks = prop::collection::vec(prop::sample::select(Mark::ALL), 0..3);

@@ -11,6 +11,30 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// The kinds of choices that a plan can pin.
+pub const KINDS: [&str; 20] = [
+    "crash.cut",
+    "crash.when",
+    "disk.fsync-covers",
+    "disk.latency",
+    "disk.loss",
+    "disk.loss.cut",
+    "disk.loss.file",
+    "disk.loss.length",
+    "disk.loss.names",
+    "disk.loss.prefix",
+    "disk.loss.sectors",
+    "disk.loss.write",
+    "disk.short-write",
+    "kill.which",
+    "net.cut",
+    "net.fragment",
+    "net.latency",
+    "net.retransmit",
+    "session.pause",
+    "step.delay",
+];
+
 /// Whose choice it is. Numbers are positions in the plan's list of machines.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Subject {

@@ -86,8 +86,8 @@ incarnate! {
     OpId
 }
 incarnate! {
-    /// A connection, as one of its ends names it. Those that a node opens carry its incarnation,
-    /// accepted ones carry 0.
+    /// A connection's id at one of its ends. It carries the node's incarnation if that node opened
+    /// the connection, and 0 if it accepted it.
     ConnId
 }
 

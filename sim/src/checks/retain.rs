@@ -17,10 +17,10 @@ use walsim_core::wire::control_file::ControlFile;
 const ABOUT: About = About {
     code: "RETAIN",
     promise: Promise::Safety,
-    statement: "Old WAL is removed when nothing requires it, and slots are saved as they advance.",
+    statement: "Checkpoints remove WAL that nothing requires, and save each slot that has advanced.",
     details: "Judged when a checkpoint or a restartpoint has ended. No segment may lie before the first one that is\n\
-              needed by recovery, by wal_keep_size, or by a valid slot within max_slot_wal_keep_size, computed from\n\
-              the least that the checkpoint could have seen of each; and every slot's file must be at least where\n\
+              needed by recovery, by wal_keep_size, or by a valid slot within max_slot_wal_keep_size, each taken\n\
+              at the lowest value that the checkpoint could have read; and every slot's file must be at least where\n\
               the slot was when the checkpoint began. Exempt are files of which the log says that they could not\n\
               be removed, and slots that a failing or full disk did not let be saved.",
     source: "Checkpoints and restartpoints remove old segments up to a horizon that KeepLogSeg computes from wal_keep_size,\n\

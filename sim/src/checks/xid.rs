@@ -88,7 +88,7 @@ fn ended(site: Site<'_>, xid: Xid, status: Option<XactStatus>) -> Ruling {
         return Ok(());
     }
     let status = status.map_or_else(|| String::from("unknown"), |status| format!("{status:?}"));
-    let message = "a transaction runs no more, and its status is not set yet";
+    let message = "a transaction is no longer running, but its status has not been set";
     Err(site.violation(
         ABOUT.code,
         message,

@@ -1,4 +1,5 @@
-//! Where results are stored. Paths are tried before the work, so that no work is lost for a path that cannot be written.
+//! Where results are stored. Paths are tried before the work, so that no work is lost for a path
+//! that cannot be written.
 
 use super::refusal::Refusal;
 use std::fs::{self, OpenOptions};
@@ -27,7 +28,8 @@ pub(super) fn try_file(path: &Path) -> Result<(), Refusal> {
     fs::remove_file(path).map_err(|e| Refusal::of_io(path, "remove", &e))
 }
 
-/// Writes a plan file, and gives back its path. Its last line names the build and the hash of the run.
+/// Writes a plan file, and gives back its path. Its last line names the build and the hash of the
+/// run.
 pub(super) fn store(
     dir: &Path,
     name: &str,

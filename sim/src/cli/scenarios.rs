@@ -128,7 +128,8 @@ fn play(name: &str, path: &Path) -> Outcome {
     Ok(status)
 }
 
-/// Has a run without its bug come to what its file expects, and does it with its bug? In words that may follow others.
+/// Has a run without its bug come to what its file expects, and does it with its bug? In words that
+/// may follow others.
 pub(super) fn judged(
     plan: &Plan,
     expect: &Expect,

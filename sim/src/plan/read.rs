@@ -8,6 +8,7 @@ use super::settings::TINY;
 use super::tables::{Names, Tables};
 use super::units::{seed, signed_us};
 use super::{DiskPlan, Expect, NetworkPlan, NodePlan, PORT, Plan, Scenario};
+use crate::choice::KINDS;
 use crate::invariants::{invariant_named, invariants};
 use crate::world::Excuse;
 use std::collections::BTreeMap;
@@ -179,6 +180,15 @@ fn pins(rows: &BTreeMap<Spanned<String>, Field>) -> Read<BTreeMap<String, u64>> 
             let message = format!("`{}` is no value of a choice", field.text);
             PlanError::new(field.span.clone(), "no number", message)
         })?;
+        let kind = key.get_ref().split('/').next().unwrap_or_default();
+        if !KINDS.contains(&kind) {
+            return Err(PlanError::unknown(
+                key.span(),
+                "kind of choice",
+                kind,
+                &KINDS,
+            ));
+        }
         Ok((key.get_ref().clone(), value))
     };
     rows.iter().map(pin).collect()

@@ -7,7 +7,7 @@ use super::{Search, Size};
 /// Kinds of choices that can be pinned as a whole, with what is calm: a server dies between two
 /// steps, a loss of power takes all that was not synced (or else nothing), an fsync covers what was
 /// written before it and no more.
-const CALM: [(&str, u64); 7] = [
+const BORING: [(&str, u64); 7] = [
     ("crash.when", 0),
     ("disk.loss", 1),
     ("disk.loss", 0),
@@ -20,10 +20,10 @@ const CALM: [(&str, u64); 7] = [
 /// Seeds that are tried in the place of the plan's own.
 const SEEDS: u64 = 8;
 
-/// Pins whole kinds, where that changes anything: a pin that decides nothing is only one more line.
-/// The others go.
+/// Tries to pin each kind of choice as a whole, and keeps the pin if the plan still fails and the
+/// run changes. Then removes every pin whose removal does not change the run.
 pub(super) fn pin_kinds(search: &mut Search<'_>) {
-    for (kind, value) in CALM {
+    for (kind, value) in BORING {
         if search.best.pins.contains_key(kind) {
             continue;
         }

@@ -1,5 +1,5 @@
-//! Why the command ends before its work is done, in the words of pg_waldump after the program's
-//! name.
+//! Reasons for the command to exit early. The messages are pg_waldump's; only the program name
+//! before them differs.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

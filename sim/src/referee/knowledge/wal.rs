@@ -1,5 +1,5 @@
-//! How far each node has got with the WAL of its timeline, and whether what it holds is what was
-//! flushed there first.
+//! How far each node has got with the WAL of its timeline, and whether its bytes equal those that
+//! were first flushed at the same positions.
 
 use super::ledger::Ledger;
 use super::{FIRST_TIMELINE, control_file, wal_files};

@@ -23,8 +23,8 @@ pub(in crate::world) struct Causes {
     skipped: BTreeMap<usize, Lsn>,
     /// Limits of slots that were in force when a checkpoint may have begun that still runs.
     limits: BTreeMap<usize, u64>,
-    /// Servers whose postmaster has started everything anew after a crash, and has not heard yet
-    /// that redo starts.
+    /// Servers whose postmaster has reinitialized after a crash, and has not yet been told that
+    /// redo has started.
     restarting: BTreeSet<usize>,
     /// Servers that were told to shut down in that state.
     shut_down: BTreeSet<usize>,

@@ -1,0 +1,113 @@
+//! Plan files and the command: what is written, what is expected of a run, what did not happen.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+#[cfg(feature = "planted-bugs")]
+const BUG: &str = "walsender-sends-unflushed";
+
+fn walsim(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_walsim"))
+        .args(args)
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_BACKTRACE")
+        .current_dir(folder())
+        .output()
+        .expect("the command starts")
+}
+
+/// A directory for what the command writes; relative paths are below it.
+fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-files");
+    std::fs::create_dir_all(&folder).expect("our own folder");
+    folder
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn last_line(output: &Output) -> serde_json::Value {
+    let text = stdout(output);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+/// A file's own expectation is held to, any file can be run as a scenario, and a path that cannot
+/// be written is refused before the work.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_file_says_what_its_run_must_come_to() {
+    let args = [
+        "shrink",
+        "0",
+        "--bug",
+        BUG,
+        "-o",
+        "kept.toml",
+        "--budget",
+        "1s",
+    ];
+    assert_eq!(walsim(&args).status.code(), Some(1));
+    let kept = std::fs::read_to_string(folder().join("kept.toml")).expect("was written");
+    assert!(kept.contains("# Made by walsim "), "{kept}");
+    let met = walsim(&["replay", "kept.toml"]);
+    assert_eq!(met.status.code(), Some(0));
+    assert!(stdout(&met).contains("  expect  met; SEND violated with"));
+    let run = walsim(&["scenarios", "run", "kept.toml"]);
+    assert_eq!(run.status.code(), Some(0));
+    assert!(stdout(&run).starts_with("PASS  kept.toml"));
+
+    let other = kept.replace("invariant = [\"SEND\"]", "invariant = [\"PAGE\"]");
+    assert_ne!(other, kept);
+    std::fs::write(folder().join("other.toml"), other).expect("our own folder");
+    let unmet = walsim(&["replay", "other.toml"]);
+    assert_eq!(unmet.status.code(), Some(1));
+    assert!(stdout(&unmet).contains("  expect  NOT MET"));
+
+    for args in [
+        &["fuzz", "--count", "1", "--out", "kept.toml"][..],
+        &["shrink", "0", "-o", "kept.toml/x.toml"],
+        &["replay", "0", "--write-plan", "kept.toml/x.toml"],
+        &["bugs", "hunt", BUG, "--markdown", "kept.toml/x.md"],
+    ] {
+        let output = walsim(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_eq!(stdout(&output), "", "{args:?}");
+    }
+}
+
+/// A fault that never struck and a pin that changed nothing are said to be idle.
+#[test]
+fn says_what_did_not_happen() {
+    let text = stdout(&walsim(&["replay", "5", "--write-plan", "idle.toml"]));
+    assert!(!text.contains("changed nothing"), "{text}");
+    let path = Path::new("idle.toml");
+    let plan = std::fs::read_to_string(folder().join(path)).expect("was written");
+    let idle = "\n[[fault]]\nat = \"900s\"\nclock_jump = { node = \"primary\", by = \"1s\" }\n\
+                \n[pins]\n\"disk.loss/primary/77.77\" = 1\n";
+    std::fs::write(folder().join(path), plan + idle).expect("can be written");
+    let text = stdout(&walsim(&["replay", "idle.toml"]));
+    assert!(text.contains("did not"), "{text}");
+    assert!(
+        text.contains("1 of 1 changed nothing: disk.loss/primary/77.77"),
+        "{text}"
+    );
+}
+
+/// A plan that was written is the plan that ran, and a run stops before what is due later.
+#[test]
+fn writes_the_plan_and_stops_where_it_is_told() {
+    let hash = |args: &[&str]| {
+        let output = walsim(&[&["replay"], args, &["--format", "json"]].concat());
+        let line = last_line(&output);
+        (
+            line["hash"].clone(),
+            line["sim_s"].as_f64().expect("a number"),
+        )
+    };
+    let written = hash(&["5", "--write-plan", "written.toml"]);
+    assert_eq!(hash(&["written.toml"]), written);
+    let (_, stopped) = hash(&["5", "--until", "1500ms"]);
+    assert!(stopped <= 1.5, "{stopped}");
+}
