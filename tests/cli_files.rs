@@ -84,11 +84,18 @@ fn says_what_did_not_happen() {
     assert!(!text.contains("changed nothing"), "{text}");
     let path = Path::new("idle.toml");
     let plan = std::fs::read_to_string(folder().join(path)).expect("was written");
+    let rows = plan.matches("[[fault]]").count();
+    // A standby has no slots, so that the second one meets no fsync.
     let idle = "\n[[fault]]\nat = \"900s\"\nclock_jump = { node = \"primary\", by = \"1s\" }\n\
+                \n[[fault]]\nat = \"1s\"\nfsync_error = { node = \"standby1\", path = \"pg_replslot\" }\n\
                 \n[pins]\n\"disk.loss/primary/77.77\" = 1\n";
     std::fs::write(folder().join(path), plan + idle).expect("can be written");
     let text = stdout(&walsim(&["replay", "idle.toml"]));
-    assert!(text.contains("did not"), "{text}");
+    let (first, second) = (rows + 1, rows + 2);
+    assert!(
+        text.contains(&format!("{first}, {second} did not")),
+        "{text}"
+    );
     assert!(
         text.contains("1 of 1 changed nothing: disk.loss/primary/77.77"),
         "{text}"
