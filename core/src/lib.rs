@@ -1,8 +1,9 @@
 //! PostgreSQL's physical streaming replication as sans-IO state machines.
 //!
 //! A [`node::Node`] is one PostgreSQL server as plain data. It has no clock, socket, file, thread
-//! or random source: everything that happens to it is one [`call::Input`], everything it wants done
-//! is an ordered list of [`call::Effect`]s. Modules are floors; imports only go down:
+//! or random source. Everything that happens to it is one [`call::Input`]; everything that it does
+//! to the outside is an ordered list of [`call::Effect`]s. Modules are layers ("floors"), and a
+//! module imports only from floors below its own:
 //!
 //! `base` < `wire` < `wal` < `call` < `shmem` < `sys` < `storage` < `replication` < `access` <
 //! `tcop` < `proc` < `node`

@@ -3,137 +3,142 @@
 use super::named::named;
 
 named! {
-    /// A bug that can be planted. The branch stands where PostgreSQL or a system like it went
-    /// wrong, or where it does right what can easily be done wrong.
+    /// A bug that can be planted. A branch at the place in the code where PostgreSQL or a similar
+    /// system had the bug, or could easily have it, switches to the wrong behavior.
     Bug {
-        /// The walsender ships what is written but not yet fsynced.
+        /// The walsender sends WAL that is written but not yet flushed.
         WalsenderSendsUnflushed = "walsender-sends-unflushed",
-        /// The walreceiver dies without flushing what it wrote.
+        /// The walreceiver exits without flushing the WAL that it wrote.
         WalreceiverExitWithoutFlush = "walreceiver-exit-without-flush",
         /// A durable rename does not fsync the directory.
         RenameNotDurable = "rename-not-durable",
-        /// A checkpoint does not wait for commits whose status is not yet set.
+        /// A checkpoint does not wait for transactions that have written their commit record but
+        /// have not yet set their status.
         CommitCrossesRedoPoint = "commit-crosses-redo-point",
-        /// Crash recovery writes over the first half of an incomplete record.
+        /// Crash recovery overwrites the first half of an incomplete record.
         ContrecordDivergence = "contrecord-divergence",
-        /// The postmaster forgets a request for a walreceiver while it knows of an old one.
+        /// The postmaster drops a request to start a walreceiver while it still has the previous
+        /// one in its list.
         LostWalreceiverStartRequest = "lost-walreceiver-start-request",
-        /// At a shutdown a walsender leaves when everything is sent, whether or not it has arrived.
+        /// During shutdown a walsender exits once everything is sent, without waiting for
+        /// confirmation.
         ShutdownDropsUnconfirmedTail = "shutdown-drops-unconfirmed-tail",
-        /// A failed fsync of WAL is tried again.
+        /// A failed fsync of WAL is retried.
         FsyncRetry = "fsync-retry",
-        /// The WAL reader believes a length before it has looked at the page on which the record
-        /// goes on.
+        /// The WAL reader trusts a record's length before it has validated the page on which the
+        /// record continues.
         TrustUnvalidatedLength = "trust-unvalidated-length",
-        /// The WAL reader does not look at a length in the last bytes of a page.
+        /// The WAL reader does not check a record's length if it is in the last bytes of a page.
         ShortLengthAtPageEnd = "short-length-at-page-end",
-        /// The source of pages takes a segment without a look at its first page.
+        /// The standby's page reader does not validate the first page of a segment.
         RecycledFirstPage = "recycled-first-page",
-        /// A failed save of a slot leaves its temporary file, which is in the way of all later
-        /// saves.
+        /// A failed save of a slot leaves its temporary file behind, and all later saves fail.
         SlotTempFileLeft = "slot-temp-file-left",
-        /// Advancing a slot by hand does not mark it dirty.
+        /// pg_replication_slot_advance does not mark the slot dirty.
         SlotAdvanceNotDirtied = "slot-advance-not-dirtied",
-        /// A slot reserves WAL without the lock that a checkpoint saves the slots under.
+        /// A slot reserves WAL without holding the lock under which a checkpoint saves slots.
         SlotReserveVsCheckpoint = "slot-reserve-vs-checkpoint",
-        /// What slots hold is computed from positions that no file has yet.
+        /// The oldest LSN required by slots is computed from positions that are not yet saved to
+        /// disk.
         SlotAdvanceDuringCheckpoint = "slot-advance-during-checkpoint",
-        /// What an invalidated slot held goes on to count.
+        /// An invalidated slot still holds back the removal of WAL.
         InvalidSlotStillPins = "invalid-slot-still-pins",
-        /// A checkpoint that has invalidated slots keeps the WAL that they held.
+        /// A checkpoint that has invalidated slots still keeps the WAL that they required.
         HorizonNotRecomputed = "horizon-not-recomputed",
-        /// The startup process waits for a restartpoint that nothing wakes it from. Replay passes a
-        /// checkpoint record without waiting (RecoveryRestartPoint).
+        /// On a checkpoint record the startup process waits for the restartpoint in progress, and
+        /// nothing wakes it. Replay must not wait here (RecoveryRestartPoint).
         StartupFreezes = "startup-freezes",
-        /// The postmaster does not see that the last session has ended. A smart shutdown goes on
-        /// when none is left (PostmasterStateMachine).
+        /// The postmaster does not notice that the last session has ended, so that a smart shutdown
+        /// never continues (PostmasterStateMachine).
         SmartShutdownHangs = "smart-shutdown-hangs",
-        /// The postmaster does not ask for the shutdown checkpoint. A fast shutdown does so when no
-        /// process is left that may write WAL (PostmasterStateMachine).
+        /// In a fast shutdown the postmaster does not request the shutdown checkpoint after the
+        /// last process that can write WAL has ended (PostmasterStateMachine).
         FastShutdownHangs = "fast-shutdown-hangs",
-        /// A saved slot gets the position that was written. What moved it meanwhile stays in memory
-        /// (SaveSlotToPath).
+        /// Saving a slot sets its position in memory back to the saved one, although the slot has
+        /// advanced meanwhile (SaveSlotToPath).
         SlotSaveTakesMemoryBack = "slot-save-takes-memory-back",
-        /// START_REPLICATION sets the position of the slot to the start that was asked for. Only
-        /// reports move it (StartReplication).
+        /// START_REPLICATION sets the slot's restart_lsn to the requested start. Only status
+        /// updates may move it (StartReplication).
         StartReplicationMovesSlot = "start-replication-moves-slot",
-        /// A report moves the slot a segment beyond the reported flush position
+        /// A status update moves the slot one segment beyond the reported flush position
         /// (PhysicalConfirmReceivedLocation).
         SlotMovedPastFlush = "slot-moved-past-flush",
-        /// A report moves the slot to the written position. The flushed one counts
-        /// (ProcessStandbyReplyMessage).
+        /// A status update moves the slot to the reported write position instead of the flush
+        /// position (ProcessStandbyReplyMessage).
         SlotMovedToWrite = "slot-moved-to-write",
-        /// A report does not move the slot (PhysicalConfirmReceivedLocation).
+        /// A status update does not move the slot (PhysicalConfirmReceivedLocation).
         SlotNeverMoved = "slot-never-moved",
-        /// A checkpoint drops the slots that have no owner. It only saves them
+        /// A checkpoint drops the slots that no process has acquired, instead of saving them
         /// (CheckPointReplicationSlots).
         CheckpointDropsAbsentSlots = "checkpoint-drops-absent-slots",
-        /// Whether a slot is invalidated is looked at before it is acquired; since 18 after it
-        /// (ReplicationSlotAcquire).
+        /// The check for invalidation runs before the slot is acquired, so that an invalidated slot
+        /// can be streamed from. Since 18 the check runs after that (ReplicationSlotAcquire).
         InvalidSlotStreamed = "invalid-slot-streamed",
-        /// The entry of a dropped slot is written to after it was freed, when another slot may have
-        /// it (ReplicationSlotDropPtr).
+        /// The entry of a dropped slot is written to after it was freed, when it may belong to
+        /// another slot (ReplicationSlotDropPtr).
         DroppedSlotWritten = "dropped-slot-written",
         /// wal_keep_size does not hold back the removal of WAL (KeepLogSeg).
         WalKeepSizeIgnored = "wal-keep-size-ignored",
-        /// A status update tells of flushed WAL as applied. The applied position is where replay
-        /// stands (XLogWalRcvSendReply).
+        /// A status update reports the flush position as the apply position. PostgreSQL reports the
+        /// replay position (XLogWalRcvSendReply).
         ApplyReportedBeforeReplay = "apply-reported-before-replay",
-        /// A status update tells of written WAL as flushed. It is flushed after the fsync
-        /// (XLogWalRcvSendReply).
+        /// A status update reports the write position as the flush position. WAL is flushed only
+        /// after the fsync (XLogWalRcvSendReply).
         FlushReportedBeforeFsync = "flush-reported-before-fsync",
-        /// A status update tells of the end of the upstream's WAL as flushed, as a logical
-        /// replication client once did. It is what was fsynced here (XLogWalRcvSendReply).
+        /// A status update reports the upstream's end of WAL as the flush position, as a logical
+        /// replication client once did. PostgreSQL reports the local flush position
+        /// (XLogWalRcvSendReply).
         AckServerEndOfWal = "ack-server-end-of-wal",
-        /// A commit that was flushed wakes no walsender (XLogFlush, WalSndWakeupProcessRequests).
+        /// The flush of a commit does not wake the walsenders (XLogFlush,
+        /// WalSndWakeupProcessRequests).
         WalsendersNotWoken = "walsenders-not-woken",
-        /// A walsender resets its latch before it sleeps. It is reset before the look at what it
-        /// stands for (WalSndLoop).
+        /// A walsender resets its latch just before it sleeps, and loses a wakeup. The latch must
+        /// be reset before the work that it announces is checked for (WalSndLoop).
         LatchResetTooLate = "latch-reset-too-late",
-        /// What a standby says does not count as a sign of life. Each message does
-        /// (ProcessRepliesIfAny, WalSndCheckTimeOut).
+        /// Messages from a standby do not reset the walsender's timeout. In PostgreSQL every
+        /// message does (ProcessRepliesIfAny, WalSndCheckTimeOut).
         TimeoutEndsHealthyStandby = "timeout-ends-healthy-standby",
-        /// A walreceiver does not end when its upstream is silent for wal_receiver_timeout
-        /// (WalReceiverMain). Since 16 its next wake-up then lies in the past
+        /// A walreceiver does not exit when its upstream has been silent for wal_receiver_timeout
+        /// (WalReceiverMain). Since 16 its next wake-up time is then in the past
         /// (WalRcvComputeNextWakeup).
         ReceiverNeverGivesUp = "receiver-never-gives-up",
-        /// A page of commit statuses is written before WAL is flushed up to the last asynchronous
-        /// commit in it (SlruPhysicalWritePage).
+        /// A clog page is written before WAL is flushed up to the last asynchronous commit on the
+        /// page (SlruPhysicalWritePage).
         ClogBeforeWal = "clog-before-wal",
-        /// A transaction leaves the running ones before its status is set. It leaves after that
-        /// (CommitTransaction, ProcArrayEndTransaction).
+        /// A transaction is removed from the running transactions before its status is set. It must
+        /// be removed after that (CommitTransaction, ProcArrayEndTransaction).
         XidEndsBeforeStatus = "xid-ends-before-status",
-        /// A record is inserted although a checkpoint has begun since its images were decided. The
-        /// redo pointer is compared again under the insertion lock (XLogInsertRecord).
+        /// A record is inserted although a checkpoint has begun since it was decided which pages
+        /// need full-page images. PostgreSQL compares the redo pointer again under the insertion
+        /// lock (XLogInsertRecord).
         RedoPointerNotRechecked = "redo-pointer-not-rechecked",
-        /// A page whose LSN equals the redo pointer gets no image. It was changed before the redo
-        /// point, too (XLogRecordAssemble).
+        /// A page whose LSN equals the redo pointer gets no full-page image, although it was
+        /// changed before the redo point (XLogRecordAssemble).
         ImageDecisionOffByOne = "image-decision-off-by-one",
-        /// The redo pointer is published after the insertion locks were released. It is published
-        /// under them (CreateCheckPoint).
+        /// The redo pointer is published after the insertion locks are released. It must be
+        /// published while they are held (CreateCheckPoint).
         RedoPointerPublishedLate = "redo-pointer-published-late",
-        /// A record follows the shutdown checkpoint. That is the last one before the server ends
-        /// (ShutdownXLOG).
+        /// A record is written after the shutdown checkpoint, which must be the last record before
+        /// the server ends (ShutdownXLOG).
         WalAfterShutdownCheckpoint = "wal-after-shutdown-checkpoint",
         /// CHECKPOINT succeeds although the checkpoint has failed (RequestCheckpoint).
         FailedCheckpointReportedDone = "failed-checkpoint-reported-done",
-        /// The bytes after the end of WAL stay in the page that WAL goes on in. They are cleared
+        /// Bytes after the end of WAL are not cleared from the page in which writing continues
         /// (StartupXLOG).
         StaleTailInLastPage = "stale-tail-in-last-page",
-        /// After a switch record that ends with its segment the next record points back to the one
-        /// before it (ReserveXLogSwitch).
+        /// If a switch record ends exactly at the end of its segment, the xl_prev of the next
+        /// record points to the record before the switch (ReserveXLogSwitch).
         SwitchBreaksChain = "switch-breaks-chain",
-        /// Redo of a page delta leaves the buffer clean; before 15.18 and 18.4 one kind of redo did
-        /// (MarkBufferDirty).
+        /// Redo of a page delta does not mark the buffer dirty. Before 15.18 and 18.4 one redo
+        /// routine had this bug (MarkBufferDirty).
         RedoForgetsDirty = "redo-forgets-dirty",
-        /// A record changes two pages and registers the first alone; before 17.11 and 18.6 some did
-        /// with the visibility map (XLogRegisterBuffer).
+        /// A record that changes two pages registers only the first. Before 17.11 and 18.6 some
+        /// records did not register the visibility map (XLogRegisterBuffer).
         PageChangedWithoutRegisteredBlock = "page-changed-without-registered-block",
     }
 }
 
-/// A set of bugs: those that are planted. Zero-sized, and always empty, without the feature
-/// `planted-bugs`.
+/// The set of planted bugs. Without the feature `planted-bugs` it is zero-sized and always empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Planted {
     #[cfg(feature = "planted-bugs")]
@@ -147,10 +152,10 @@ impl Planted {
         bits: 0,
     };
 
-    /// Can this build plant bugs at all?
+    /// Can this build plant bugs?
     pub const AVAILABLE: bool = cfg!(feature = "planted-bugs");
 
-    /// One bug more; without the feature nothing changes.
+    /// Adds one bug. Without the feature nothing changes.
     #[must_use]
     #[cfg_attr(
         not(feature = "planted-bugs"),

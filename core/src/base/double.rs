@@ -1,9 +1,9 @@
-//! C's `double` by integers: what `strtod`, `*`, `/` and `rint` give, so that text becomes the same
-//! number in any build.
+//! C's `double` in integer arithmetic. The results equal those of `strtod`, `*`, `/` and `rint`, so
+//! that a text gives the same number in every build.
 
-/// A finite number: `mantissa` times two to the `exponent`. The mantissa is 0, or has 53 bits. The
-/// exponent has no bounds, since what would overflow or vanish is out of every range, or 0 once it
-/// is rounded.
+/// A finite number: `mantissa` times two to the power `exponent`. The mantissa is 0 or has 53 bits.
+/// The exponent is not bounded: a number that would overflow a `double` is outside every setting's
+/// range, and one that would underflow is rounded to 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Double {
     negative: bool,
@@ -19,8 +19,8 @@ impl Double {
         Self::rounded(value < 0, u128::from(value.unsigned_abs()), 0, false)
     }
 
-    /// The number that is closest to `mantissa` times two to the `exponent`, and a little more if
-    /// it is `inexact`. Ties go to the even one.
+    /// The number closest to `mantissa` times two to the power `exponent`; `inexact` means that the
+    /// true value is slightly larger. Ties are rounded to even.
     pub(super) fn rounded(negative: bool, mantissa: u128, exponent: i32, inexact: bool) -> Self {
         let bits = u128::BITS - mantissa.leading_zeros();
         let excess = bits.saturating_sub(BITS);
@@ -56,7 +56,7 @@ impl Double {
         value.normalized()
     }
 
-    /// The bits of it. `None`: it is too large, or so small that it would lose some.
+    /// The IEEE 754 bits. `None` if the number is too large, or so small that bits would be lost.
     pub(super) fn to_bits(self) -> Option<u64> {
         let sign = u64::from(self.negative) << 63;
         if self.mantissa == 0 {
@@ -91,7 +91,7 @@ impl Double {
         Self::rounded(self.negative != other.negative, product, exponent, false)
     }
 
-    /// Divided by a number that is not 0.
+    /// The quotient. The divisor is not 0.
     pub(super) fn over(self, other: Self) -> Self {
         let (dividend, divisor) = (u128::from(self.mantissa) << 64, u128::from(other.mantissa));
         let exponent = self
@@ -107,7 +107,7 @@ impl Double {
         )
     }
 
-    /// `rint`: the closest whole number, of two the even one.
+    /// `rint`: the closest whole number. Ties are rounded to even.
     pub(super) fn rint(self) -> Self {
         if self.exponent >= 0 {
             return self;
@@ -124,7 +124,7 @@ impl Double {
         Self::rounded(self.negative, whole.into(), 0, false)
     }
 
-    /// A whole number as an integer, or `None` beyond 62 bits.
+    /// A whole number as an integer, or `None` if it needs more than 62 bits.
     pub(super) fn to_i64(self) -> Option<i64> {
         let magnitude = match self.exponent {
             0..=9 => self.mantissa << self.exponent,
@@ -149,7 +149,7 @@ mod tests {
         Double::from_bits(text.parse::<f64>().expect("a number").to_bits())
     }
 
-    /// What a C program printed for the same operations.
+    /// The expected values were printed by a C program that does the same operations.
     #[test]
     fn rounds_as_the_processor_does() {
         for (left, right, product, quotient) in [
@@ -189,7 +189,7 @@ mod tests {
             assert_eq!(read(text).rint().to_i64(), Some(whole), "{text}");
         }
         assert_eq!(read("1e300").rint().to_i64(), None);
-        // strtol's result becomes a double, which has fewer bits.
+        // The result of strtol is converted to a double, which has fewer bits.
         assert_eq!(Double::from_i64(i64::MAX), read("9223372036854775808"));
         assert_eq!(Double::from_i64(i64::MIN).to_i64(), None);
     }

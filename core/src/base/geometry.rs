@@ -4,8 +4,8 @@ use super::{Lsn, SegmentNo};
 
 /// WAL page, WAL segment, data page and sector sizes in bytes, each a power of two.
 ///
-/// Stock geometry is byte-compatible with ordinary builds. Tiny ones make records cross pages and
-/// segments all the time.
+/// The stock geometry is byte-compatible with ordinary builds. With a tiny geometry, records cross
+/// pages and segments often.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Geometry {
     /// `XLOG_BLCKSZ`, 256 to 8192.
@@ -14,17 +14,17 @@ pub struct Geometry {
     pub segment: u32,
     /// `BLCKSZ`, 512 to 8192.
     pub data_page: u32,
-    /// What the disk writes all or nothing, 64 to 512.
+    /// The size of an atomic disk write, 64 to 512.
     pub sector: u32,
 }
 
-/// A size out of its range.
+/// A size that is out of range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{field} is {value}: expected a power of two from {least} to {most}")]
 pub struct GeometryError {
-    /// Which size.
+    /// The name of the size.
     pub field: &'static str,
-    /// What was given.
+    /// The given value.
     pub value: u32,
     /// The least that is accepted.
     pub least: u32,
@@ -41,8 +41,8 @@ impl Geometry {
         sector: 512,
     };
 
-    /// The least of each size, with as few pages in a segment: everything crosses pages and
-    /// segments.
+    /// The smallest value of each size, and the fewest pages per segment: every record crosses
+    /// pages, and many cross segments.
     pub const SMALLEST: Self = Self {
         wal_page: 256,
         segment: 1024,
@@ -50,7 +50,7 @@ impl Geometry {
         sector: 64,
     };
 
-    /// Segments that some commits fit into.
+    /// Small segments that still hold several commits.
     pub const SMALL: Self = Self {
         wal_page: 512,
         segment: 4096,
@@ -58,7 +58,7 @@ impl Geometry {
         sector: 64,
     };
 
-    /// `tiny` in plans: records cross pages and segments all the time, and a page holds several
+    /// `tiny` in plans: records cross pages and segments often, but a data page still holds several
     /// rows.
     pub const TINY: Self = Self {
         wal_page: 512,
@@ -70,7 +70,7 @@ impl Geometry {
     /// Checks all four sizes.
     ///
     /// # Errors
-    /// The first size that is no power of two or out of its range.
+    /// The first size that is not a power of two or is out of range.
     pub const fn new(
         wal_page: u32,
         segment: u32,
@@ -127,20 +127,20 @@ impl Geometry {
         lsn.0 as u32 & (self.wal_page - 1)
     }
 
-    /// The segment in which a byte at `lsn` lies (`XLByteToSeg`).
+    /// The segment that contains the byte at `lsn` (`XLByteToSeg`).
     #[must_use]
     pub const fn segment_of(&self, lsn: Lsn) -> SegmentNo {
         SegmentNo(lsn.0 / self.segment as u64)
     }
 
-    /// The segment that ends at or after `end` (`XLByteToPrevSeg`): on a boundary the one before
-    /// it.
+    /// The segment that contains the byte before `end` (`XLByteToPrevSeg`). If `end` is a segment
+    /// boundary, that is the segment before it.
     #[must_use]
     pub const fn segment_before(&self, end: Lsn) -> SegmentNo {
         SegmentNo(end.0.saturating_sub(1) / self.segment as u64)
     }
 
-    /// First byte of a segment; the last position for a segment that no position lies in.
+    /// The segment's first byte. For a segment beyond the largest LSN, the largest LSN.
     #[must_use]
     pub const fn segment_start(&self, segment: SegmentNo) -> Lsn {
         Lsn(segment.0.saturating_mul(self.segment as u64))
@@ -153,7 +153,8 @@ impl Geometry {
         lsn.0 as u32 & (self.segment - 1)
     }
 
-    /// Bytes of the header of the page that starts at `page`: long on the first page of a segment.
+    /// Size of the header of the page that starts at `page`. The first page of a segment has the
+    /// long header.
     #[must_use]
     pub const fn page_header(&self, page: Lsn) -> u32 {
         if self.segment_offset(page) == 0 {

@@ -1,4 +1,4 @@
-//! Identifiers: what is counted, and by whom.
+//! Identifiers of WAL, of transactions, and of a node's processes, operations and connections.
 
 use core::fmt;
 
@@ -50,16 +50,16 @@ impl Xid {
     }
 }
 
-/// (incarnation, counter) pairs: a restarted node never reuses one, so that a late event finds no
-/// process.
+/// An id of incarnation and counter. A restarted node never reuses an id, so that a late event
+/// cannot reach the wrong process.
 macro_rules! incarnate {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name {
-            /// Which boot of the node counted this one; 0 is the world's.
+            /// The ordinal number of the node's boot; 0 for ids that the world gives out.
             pub incarnation: u32,
-            /// Counts up from 1 within the incarnation.
+            /// Counts up from 1 in each incarnation.
             pub n: u32,
         }
 
@@ -92,7 +92,7 @@ incarnate! {
 }
 
 impl Pid {
-    /// The postmaster of an incarnation.
+    /// The postmaster of this incarnation.
     #[must_use]
     pub const fn postmaster(incarnation: u32) -> Self {
         Self { incarnation, n: 1 }

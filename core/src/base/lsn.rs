@@ -20,8 +20,7 @@ impl Lsn {
         self.0 != 0
     }
 
-    /// Rounds up to a multiple of 8 (`MAXALIGN`); near the end of all positions, down to the last
-    /// one.
+    /// Rounds up to a multiple of 8 (`MAXALIGN`). Close to the largest position, rounds down.
     #[must_use]
     pub const fn align8(self) -> Self {
         Self(self.0.saturating_add(7) & !7)
@@ -61,7 +60,7 @@ impl Sub for Lsn {
     }
 }
 
-/// The text is not `HEX/HEX` with at most eight digits a side.
+/// The text is not two hexadecimal numbers of at most eight digits with a slash between.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "invalid LSN: expected two hexadecimal numbers of 1 to 8 digits with a slash between, such as 0/3000028"

@@ -1,4 +1,4 @@
-//! F0: the small types that every floor speaks in.
+//! F0: small types that all floors use.
 
 mod bug;
 mod double;

@@ -1,4 +1,4 @@
-//! Enums that commands and reports know by name.
+//! Enums whose variants have names in commands and reports.
 
 /// A list of unit variants with their kebab-case names.
 macro_rules! named {
@@ -10,7 +10,7 @@ macro_rules! named {
         }
 
         impl $name {
-            /// All of them, in the order of their numbers.
+            /// All variants in the order of their definition.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// The name as commands and reports print it.
@@ -21,7 +21,7 @@ macro_rules! named {
                 }
             }
 
-            /// The one with that name.
+            /// The variant with this name.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|v| v.name() == name)

@@ -1,11 +1,12 @@
-//! What a run reports about itself besides its effects: marks of rare states, and the switch of
-//! planted bugs.
+//! What a run records besides its effects: which rare states were reached, and which planted bugs
+//! made a difference.
 
 use super::bug::{Bug, Planted};
 use super::named::named;
 
 named! {
-    /// A rare state that was reached. A campaign that never sees a mandatory one proves little.
+    /// A rare state that was reached. Some marks are mandatory: a campaign that never reaches one
+    /// of them proves little.
     Mark {
         /// A client was told that its commit succeeded.
         CommitAcked = "commit-acked",
@@ -27,40 +28,40 @@ named! {
         BackpressureBlockedSend = "backpressure-blocked-send",
         /// A failed fsync of WAL ended in a PANIC.
         FsyncPanic = "fsync-panic",
-        /// Two reservations in the WAL were open at once.
+        /// Two backends had reserved WAL space at the same time.
         TwoReservationsOpen = "two-reservations-open",
-        /// A backend's commit was flushed by another's fsync.
+        /// The fsync of another backend flushed this backend's commit.
         FlushFollower = "flush-follower",
         /// A process waited for a lock.
         LockWaited = "lock-waited",
-        /// A smart shutdown came to its end.
+        /// A smart shutdown completed.
         ShutdownSmart = "shutdown-smart",
-        /// A fast shutdown came to its end.
+        /// A fast shutdown completed.
         ShutdownFast = "shutdown-fast",
-        /// An immediate shutdown came to its end.
+        /// An immediate shutdown completed.
         ShutdownImmediate = "shutdown-immediate",
-        /// A process was killed, and its server has noticed.
+        /// A process was killed, and its postmaster noticed.
         ProcessKilled = "process-killed",
         /// A slot was not dropped because a process had acquired it.
         SlotDropRefusedActive = "slot-drop-refused-active",
-        /// A checkpoint gave up the WAL of a slot.
+        /// A checkpoint invalidated a slot.
         SlotInvalidated = "slot-invalidated",
         /// A primary renamed an old WAL segment for future use.
         SegmentRecycled = "segment-recycled",
-        /// A standby did.
+        /// A standby renamed an old WAL segment for future use.
         StandbyRecycledSegment = "standby-recycled-segment",
-        /// A walsender was asked for WAL that is gone.
+        /// A walsender was asked for WAL that had been removed.
         WalRemovedRefusal = "wal-removed-refusal",
-        /// A slot was made again under the name of one that had been dropped.
+        /// A slot was created with the name of a dropped slot.
         SlotRecreated = "slot-recreated",
-        /// A standby came back and found that its slot had been dropped.
+        /// A standby reconnected and found its slot dropped.
         SlotDroppedUnderStandby = "slot-dropped-under-standby",
-        /// A standby had applied a segment less than there was.
+        /// A standby's apply position was more than a segment behind the end of WAL.
         StandbyLagOverOneSegment = "standby-lag-over-one-segment",
     }
 }
 
-/// A set of [`Mark`]s, and of the bugs whose spots were reached.
+/// A set of [`Mark`]s, and of the planted bugs that made a difference.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct MarkSet {
     bits: u64,
@@ -68,24 +69,24 @@ pub struct MarkSet {
 }
 
 impl MarkSet {
-    /// Adds one.
+    /// Adds a mark.
     pub const fn insert(&mut self, mark: Mark) {
         self.bits |= 1 << mark as u64;
     }
 
-    /// Is it in?
+    /// Is the mark in the set?
     #[must_use]
     pub const fn contains(self, mark: Mark) -> bool {
         self.bits & (1 << mark as u64) != 0
     }
 
-    /// Adds all of another set.
+    /// Adds all marks of another set.
     pub const fn extend(&mut self, other: Self) {
         self.bits |= other.bits;
         self.bugs = self.bugs.and(other.bugs);
     }
 
-    /// All that are in, in the order of their definition.
+    /// All marks in the set, in the order of their definition.
     pub fn iter(self) -> impl Iterator<Item = Mark> {
         Mark::ALL
             .iter()
@@ -93,14 +94,14 @@ impl MarkSet {
             .filter(move |mark| self.contains(*mark))
     }
 
-    /// Was the spot reached at which this planted bug makes a difference?
+    /// Did this planted bug make a difference?
     #[must_use]
     pub const fn reached(&self, bug: Bug) -> bool {
         self.bugs.has(bug)
     }
 }
 
-/// Travels with a step as a value: what was planted, what was reached.
+/// Passed along with a step: the planted bugs, and the marks reached so far.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Probe {
     planted: Planted,
@@ -108,7 +109,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Nothing reached yet.
+    /// A probe without marks.
     #[must_use]
     pub const fn new(planted: Planted) -> Self {
         Self {
@@ -120,13 +121,13 @@ impl Probe {
         }
     }
 
-    /// A rare state was reached.
+    /// Records a rare state.
     pub const fn mark(&mut self, mark: Mark) {
         self.marks.insert(mark);
     }
 
-    /// Is the bug planted? If so it is noted as reached: ask where the answer makes a difference,
-    /// after every other condition.
+    /// Is the bug planted? If so, records that it made a difference. Call it last, when the answer
+    /// changes what happens.
     #[must_use]
     pub const fn planted(&mut self, bug: Bug) -> bool {
         let planted = self.planted.has(bug);
@@ -136,8 +137,8 @@ impl Probe {
         planted
     }
 
-    /// Is the bug planted? Nothing is noted: [`Probe::planted`] follows once it is known to make a
-    /// difference.
+    /// Is the bug planted? Records nothing. For code that asks [`Probe::planted`] later, once the
+    /// bug makes a difference.
     #[must_use]
     pub const fn has_bug(&self, bug: Bug) -> bool {
         self.planted.has(bug)
@@ -154,7 +155,7 @@ impl Probe {
 mod tests {
     use super::*;
 
-    /// Only a bug that is planted, and only the look that decides, is noted.
+    /// A bug is recorded only if it is planted, and only by the call of `planted`.
     #[test]
     fn a_planted_bug_is_noted_where_it_decides() {
         let bug = Bug::RenameNotDurable;

@@ -1,4 +1,4 @@
-//! The settings (GUCs) that the machines obey. Sizes are in bytes, times in milliseconds.
+//! The settings (GUCs) that walsim supports. Sizes are in bytes, times in milliseconds.
 
 mod conf_file;
 mod encoding;
@@ -27,7 +27,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The major versions whose bytes we speak.
+/// The supported major versions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PgVersion {
     /// 15
@@ -38,17 +38,17 @@ pub enum PgVersion {
     V17,
     /// 18
     V18,
-    /// 19, of which files are read; no server of ours is one yet.
+    /// 19. Only its files can be read; no simulated server runs it.
     V19,
 }
 
 impl PgVersion {
-    /// Those that a server of ours can be, oldest first.
+    /// The versions that a simulated server can run, oldest first.
     pub const ALL: [Self; 4] = [Self::V15, Self::V16, Self::V17, Self::V18];
-    /// Those whose WAL is read, oldest first.
+    /// The versions whose WAL can be read, oldest first.
     pub const READ: [Self; 5] = [Self::V15, Self::V16, Self::V17, Self::V18, Self::V19];
 
-    /// 15 to 19.
+    /// The major version number, 15 to 19.
     #[must_use]
     pub const fn major(self) -> u32 {
         match self {
@@ -60,7 +60,7 @@ impl PgVersion {
         }
     }
 
-    /// The version of that number.
+    /// The version with this number.
     #[must_use]
     pub fn named(text: &str) -> Option<Self> {
         let major = text.parse().ok()?;
@@ -69,7 +69,7 @@ impl PgVersion {
             .find(|version| version.major() == major)
     }
 
-    /// `server_version` of the release that the bytes were compared with.
+    /// `server_version` of the minor release that this version was compared with.
     #[must_use]
     pub const fn server_version(self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ impl PgVersion {
     }
 }
 
-/// `wal_level`, with the numbers that pg_control and WAL hold.
+/// `wal_level`, with the numbers that pg_control and WAL use.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(i32)]
 pub enum WalLevel {
@@ -94,10 +94,10 @@ pub enum WalLevel {
     Logical = 2,
 }
 
-/// One server's configuration. A default is PostgreSQL's unless a field says otherwise.
+/// One server's configuration. The defaults are PostgreSQL's unless a field says otherwise.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Settings {
-    /// Whose formats and behavior.
+    /// The version whose formats and behavior the server has.
     pub pg_version: PgVersion,
     /// Page and segment sizes.
     pub geometry: Geometry,
@@ -115,7 +115,7 @@ pub struct Settings {
     pub wal_writer_flush_after: u32,
     /// `full_page_writes`.
     pub full_page_writes: bool,
-    /// `checkpoint_timeout`. PostgreSQL's least value is 30 s; simulations draw less.
+    /// `checkpoint_timeout`. PostgreSQL's minimum is 30 s; simulations use less.
     pub checkpoint_timeout_ms: u32,
     /// `checkpoint_completion_target`
     pub checkpoint_completion_target: Real,
@@ -125,7 +125,7 @@ pub struct Settings {
     pub min_wal_size: u64,
     /// `wal_keep_size`.
     pub wal_keep_size: u64,
-    /// `wal_recycle`: segments that nothing requires are renamed for future use.
+    /// `wal_recycle`: rename old segments for future use instead of removing them.
     pub wal_recycle: bool,
     /// `max_replication_slots`.
     pub max_replication_slots: u32,
@@ -133,11 +133,11 @@ pub struct Settings {
     pub max_slot_wal_keep_size: Option<u64>,
     /// `primary_slot_name`; empty if the walreceiver uses no slot.
     pub primary_slot_name: String,
-    /// `wal_sender_timeout`; 0 switches it off.
+    /// `wal_sender_timeout`; 0 disables it.
     pub wal_sender_timeout_ms: u32,
-    /// `wal_receiver_timeout`; 0 switches it off.
+    /// `wal_receiver_timeout`; 0 disables it.
     pub wal_receiver_timeout_ms: u32,
-    /// `wal_receiver_status_interval`; 0 switches it off.
+    /// `wal_receiver_status_interval`; 0 disables it.
     pub wal_receiver_status_interval_ms: u32,
     /// `wal_retrieve_retry_interval`.
     pub wal_retrieve_retry_interval_ms: u32,
@@ -149,8 +149,8 @@ pub struct Settings {
     pub cluster_name: String,
     /// `restart_after_crash`.
     pub restart_after_crash: bool,
-    /// What sessions begin with, where it is not the default: settings of which each session has
-    /// its own.
+    /// Values from the configuration for settings that each session has its own copy of. Settings
+    /// that are left at their defaults are absent.
     pub session_defaults: BTreeMap<&'static str, Value>,
 }
 
@@ -189,10 +189,10 @@ impl Settings {
         }
     }
 
-    /// Takes over what a running server can change: everything that may stand in the configuration
-    /// files and does not size shared memory. The names of the others that differ.
+    /// Takes over all settings that a running server can change. Returns the names of changed
+    /// settings that need a restart.
     pub fn reload(&mut self, config: &Self) -> Vec<&'static str> {
-        // Spelled out, so that a new setting has to choose its side.
+        // All fields are listed, so that a new one fails to compile until it is handled here.
         let Self {
             pg_version: _,
             geometry: _,
@@ -202,8 +202,8 @@ impl Settings {
             wal_buffers,
             wal_writer_delay_ms,
             wal_writer_flush_after,
-            // A change of it is a record in the WAL (UpdateFullPageWrites), which no server here
-            // writes.
+            // A change would have to be written to the WAL (UpdateFullPageWrites), which is not
+            // modeled.
             full_page_writes: _,
             checkpoint_timeout_ms,
             checkpoint_completion_target,
@@ -257,7 +257,7 @@ impl Settings {
         differing.map(|(name, _)| name).collect()
     }
 
-    /// Segments between checkpoints (`CalculateCheckpointSegments`), at least 1.
+    /// Segments between checkpoints (`CalculateCheckpointSegments`); at least 1.
     #[must_use]
     pub fn checkpoint_segments(&self) -> u64 {
         let segments = self.max_wal_size / u64::from(self.geometry.segment);

@@ -1,12 +1,12 @@
-//! Names of replication slots: what is allowed, and what an identifier is cut to. Mirrors
-//! ReplicationSlotValidateName and truncate_identifier.
+//! Names of replication slots: validation and truncation. Mirrors ReplicationSlotValidateName and
+//! truncate_identifier.
 
 use alloc::string::{String, ToString};
 
-/// `NAMEDATALEN`: names have a byte less.
+/// `NAMEDATALEN`: a name has at most one byte less.
 pub const NAME_DATA_LEN: usize = 64;
 
-/// A name that no slot can have.
+/// Why a slot name is invalid.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum SlotNameError {
     /// Empty.
@@ -15,13 +15,13 @@ pub enum SlotNameError {
     /// More than 63 bytes.
     #[error("replication slot name \"{0}\" is too long")]
     TooLong(String),
-    /// Neither lower case letter, digit nor underscore.
+    /// Contains a character that is not a lower case letter, digit or underscore.
     #[error("replication slot name \"{0}\" contains invalid character")]
     Character(String),
 }
 
 impl SlotNameError {
-    /// The code that goes with the text.
+    /// The SQLSTATE.
     #[must_use]
     pub const fn sqlstate(&self) -> [u8; 5] {
         match self {
@@ -30,7 +30,7 @@ impl SlotNameError {
         }
     }
 
-    /// What PostgreSQL adds as HINT.
+    /// The HINT.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
@@ -45,7 +45,7 @@ impl SlotNameError {
 /// `ReplicationSlotValidateName`
 ///
 /// # Errors
-/// Why the name cannot be.
+/// Why the name is invalid.
 pub fn validate(name: &str) -> Result<(), SlotNameError> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if name.is_empty() {
@@ -59,7 +59,7 @@ pub fn validate(name: &str) -> Result<(), SlotNameError> {
     }
 }
 
-/// The first 63 bytes, without half a character (`truncate_identifier`).
+/// The first 63 bytes, without a partial character (`truncate_identifier`).
 #[must_use]
 pub fn truncated(name: &str) -> &str {
     let mut end = name.len().min(NAME_DATA_LEN - 1);

@@ -1,9 +1,9 @@
-//! Guessing what a misspelt word was meant to be.
+//! Suggestions for misspelled words.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// The known word that is closest to a misspelt one, if any is close.
+/// The known word closest to a misspelled one, if one is close enough.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
@@ -12,8 +12,8 @@ pub fn did_you_mean<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (far <= limit).then_some(name)
 }
 
-/// Insertions, removals, replacements and swaps of neighbours that lead from one word to the other,
-/// whatever the case.
+/// The number of insertions, removals, replacements and swaps of neighbors that turn one word into
+/// the other, ignoring case.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (letters(a), letters(b));
     let mut before = Vec::new();

@@ -1,8 +1,8 @@
-//! What unit tests share.
+//! Shared by unit tests.
 
 use proptest::test_runner::{Config, RngSeed};
 
-/// So many cases from a fixed seed; `PROPTEST_RNG_SEED` asks for others.
+/// Runs this number of cases from a fixed seed. `PROPTEST_RNG_SEED` selects another seed.
 pub(crate) fn cases(cases: u32) -> Config {
     let mut config = Config::with_cases(cases);
     if config.rng_seed == RngSeed::Random {

@@ -1,22 +1,21 @@
-//! The two clocks. PostgreSQL compares wall time for its timeouts and sleeps on the monotonic
+//! The two clocks. PostgreSQL computes its timeouts from wall time and sleeps by the monotonic
 //! clock.
 
 use core::fmt;
 use core::ops::{Add, Sub};
 
-/// Monotonic microseconds since the world began. Never goes back.
+/// Microseconds since the world began. Never goes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mono(pub u64);
 
 impl Mono {
-    /// Later by so many microseconds. There is an end of time: a duration that someone has made up
-    /// cannot wrap it.
+    /// The time this many microseconds later. Saturates, because durations can come from users.
     #[must_use]
     pub const fn after_us(self, us: u64) -> Self {
         Self(self.0.saturating_add(us))
     }
 
-    /// Later by so many milliseconds.
+    /// The time this many milliseconds later.
     #[must_use]
     pub const fn after_ms(self, ms: u64) -> Self {
         self.after_us(ms.saturating_mul(1000))
@@ -61,8 +60,8 @@ impl TimestampTz {
 
 impl Add<i64> for TimestampTz {
     type Output = Self;
-    /// Later by so many microseconds. Time stamps come from peers and clocks that someone has set:
-    /// they never wrap.
+    /// The time this many microseconds later. Saturates, because time stamps can come from peers
+    /// and from clocks that were set.
     fn add(self, us: i64) -> Self {
         Self(self.0.saturating_add(us))
     }
@@ -79,14 +78,13 @@ impl Sub for TimestampTz {
 /// Both clocks, read once per step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Now {
-    /// The clock that sleeps are measured by.
+    /// The clock that sleeps are measured with.
     pub mono: Mono,
-    /// The clock that deadlines and time stamps are computed from; it may jump.
+    /// The clock that deadlines and time stamps are computed from. It can jump.
     pub wall: TimestampTz,
 }
 
-/// Seconds since 1970 (`pg_time_t`). In text the second in UTC, `2026-11-21 15:30:00`, without
-/// naming the zone.
+/// Seconds since 1970 (`pg_time_t`). As text, the UTC time without a zone: `2026-11-21 15:30:00`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UnixTime(pub i64);
 
@@ -106,12 +104,13 @@ impl fmt::Display for UnixTime {
 }
 
 const SECONDS_PER_DAY: i64 = 86_400;
-/// From 0000-03-01 to 1970-01-01, in days: a year that begins in March has its leap day last.
+/// Days from 0000-03-01 to 1970-01-01. Years are counted from March, so that the leap day is the
+/// last day.
 const DAYS_TO_UNIX: i64 = 719_468;
 /// Days of 400 years.
 const DAYS_PER_ERA: i64 = 146_097;
 
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
+/// Year, month and day in the Gregorian calendar of a day counted from 1970-01-01.
 const fn civil(unix_day: i64) -> (i64, i64, i64) {
     let day = unix_day + DAYS_TO_UNIX;
     let (era, of_era) = (day.div_euclid(DAYS_PER_ERA), day.rem_euclid(DAYS_PER_ERA));
@@ -128,7 +127,7 @@ const fn civil(unix_day: i64) -> (i64, i64, i64) {
 mod tests {
     use super::*;
 
-    /// Durations come from plans and flags, time stamps from peers.
+    /// Durations come from plans and flags, time stamps from peers. No value makes them wrap.
     #[test]
     fn times_do_not_wrap() {
         assert_eq!(Mono(1).after_us(u64::MAX), Mono(u64::MAX));

@@ -1,12 +1,12 @@
-//! Durations and sizes in PostgreSQL's units, exact: `3.2s`, `150ms`, `20us`, `16MB`. Integers
-//! only.
+//! Durations and sizes in PostgreSQL's units: `3.2s`, `150ms`, `20us`, `16MB`. Integer arithmetic,
+//! always exact.
 
 use super::spelling::did_you_mean;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// A text that is not what it should be, and what would be.
+/// A text that is not a valid amount, and how to write one.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("`{text}` is no {what}")]
 pub struct UnitError {
@@ -35,7 +35,7 @@ pub(super) const SIZES: [(&str, u64); 5] = [
     ("kB", 1 << 10),
     ("B", 1),
 ];
-/// The same by their other names.
+/// The same units with their binary names.
 const BINARY_SIZES: [(&str, u64); 4] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -46,7 +46,7 @@ const BINARY_SIZES: [(&str, u64); 4] = [
 /// A duration in microseconds.
 ///
 /// # Errors
-/// If the text is no number with the unit `d`, `h`, `min`, `s`, `ms` or `us`.
+/// If the text is not a number with the unit `d`, `h`, `min`, `s`, `ms` or `us`.
 pub fn duration_us(text: &str) -> Result<u64, UnitError> {
     let help = || quantity_help(text, &TIMES, "\"3.2s\", \"150ms\", \"20us\" or \"1min\"");
     quantity(text, &TIMES).ok_or_else(|| UnitError {
@@ -59,7 +59,7 @@ pub fn duration_us(text: &str) -> Result<u64, UnitError> {
 /// A size in bytes.
 ///
 /// # Errors
-/// If the text is no number of bytes, nor one with the unit `B`, `kB`, `MB`, `GB` or `TB`.
+/// If the text is not a number, alone or with the unit `B`, `kB`, `MB`, `GB` or `TB`.
 pub fn size(text: &str) -> Result<u64, UnitError> {
     let plain = whole(text);
     plain
@@ -72,7 +72,8 @@ pub fn size(text: &str) -> Result<u64, UnitError> {
         })
 }
 
-/// A duration as [`duration_us`] reads it, in the largest unit that leaves at most three decimals.
+/// A duration in the form that [`duration_us`] reads, in the largest unit that leaves at most three
+/// decimals.
 #[must_use]
 pub fn show_us(us: u64) -> String {
     match us {
@@ -83,14 +84,13 @@ pub fn show_us(us: u64) -> String {
     }
 }
 
-/// A size as [`size`] reads it, exact: in the largest unit that divides it.
+/// A size in the form that [`size`] reads, in the largest unit that divides it.
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
     in_units(bytes, &SIZES)
 }
 
-/// An amount in the largest unit that divides it; nothing has no unit
-/// (`convert_int_from_base_unit`).
+/// An amount in the largest unit that divides it. 0 has no unit (`convert_int_from_base_unit`).
 pub(super) fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
     let unit = units.iter().find(|(_, size)| amount.is_multiple_of(*size));
     match unit {
@@ -99,14 +99,14 @@ pub(super) fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
     }
 }
 
-/// A whole number without sign or blanks.
+/// A whole number without sign and blanks.
 #[must_use]
 pub fn whole(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// A number with one of the units, exactly.
+/// A number with one of the given units. `None` if it is not exact.
 pub(super) fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
     let (number, unit) = text.split_at(end);
@@ -114,7 +114,7 @@ pub(super) fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     scaled(number, *unit)
 }
 
-/// `number` times `unit`, exactly.
+/// `number` times `unit`. `None` if it is not exact.
 pub(super) fn scaled(number: &str, unit: u64) -> Option<u64> {
     let (whole_part, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if fraction.len() > 9 {
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(show_size(1500), "1500B");
     }
 
-    /// The units of postgresql.conf mean what they mean there.
+    /// The units have the meaning that they have in postgresql.conf.
     #[test]
     fn sizes() {
         for (text, bytes) in [

@@ -1,5 +1,5 @@
-//! The text of a configuration file. Mirrors the scanner and the parser of guc-file.l; strings may
-//! also be in double quotes, as TOML has them.
+//! Parses configuration files. Mirrors the scanner and the parser of guc-file.l. In addition,
+//! strings can be in double quotes, as in TOML.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -7,19 +7,19 @@ use alloc::vec::Vec;
 /// One setting in a configuration file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfLine {
-    /// Its name, as written.
+    /// The name, as written.
     pub name: String,
-    /// Its value, without quotes.
+    /// The value, without quotes.
     pub value: String,
-    /// In which line.
+    /// The line number.
     pub line: u32,
 }
 
-/// A line that is none.
+/// A line that is not a valid setting.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("syntax error in line {line}, near {near}")]
 pub struct ConfError {
-    /// Which, from 1.
+    /// The line number, from 1.
     pub line: u32,
     near: Near,
 }
@@ -35,7 +35,7 @@ enum Near {
 /// Reads the lines of a configuration file (`ParseConfigFp`).
 ///
 /// # Errors
-/// The first line that is wrong.
+/// The first line with a syntax error.
 pub fn parse_conf_file(text: &str) -> Result<Vec<ConfLine>, ConfError> {
     let mut lines = Vec::new();
     for (number, text) in (1..).zip(text.split('\n')) {
@@ -90,8 +90,8 @@ enum Token {
     Error,
 }
 
-/// The token at the beginning of a line's rest, and its length. Of several that match the longest
-/// counts, of equally long ones the first.
+/// The first token of `text`, and its length. The longest match is taken; of equally long matches,
+/// the first.
 fn scan(text: &str) -> Option<(Token, usize)> {
     let first = text.chars().next().filter(|c| *c != '#')?;
     let candidates = [
@@ -120,7 +120,7 @@ fn is_letter_or_digit(c: char) -> bool {
     is_letter(c) || c.is_ascii_digit()
 }
 
-/// Length of the longest run of such characters.
+/// Length of the leading run of characters that satisfy `is`.
 fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is(c)).unwrap_or(text.len())
 }
@@ -154,7 +154,7 @@ fn sign(text: &str) -> usize {
     usize::from(text.starts_with(['-', '+']))
 }
 
-/// Digits, or hexadecimal ones, and the letters of a unit.
+/// Decimal or hexadecimal digits, followed by the letters of a unit.
 fn integer(text: &str) -> usize {
     let begin = sign(text);
     let unsigned = &text[begin..];
@@ -173,7 +173,7 @@ fn integer(text: &str) -> usize {
     begin + number + run(&unsigned[number..], |c| c.is_ascii_alphabetic())
 }
 
-/// Digits around a point, and an exponent.
+/// Digits with a decimal point, and an exponent.
 fn real(text: &str) -> usize {
     let whole = sign(text) + run(&text[sign(text)..], |c| c.is_ascii_digit());
     let Some(fraction) = text[whole..].strip_prefix('.') else {
@@ -211,7 +211,7 @@ fn quoted(text: &str) -> usize {
     0
 }
 
-/// What stands between the quotes (`DeescapeQuotedString`).
+/// The text between the quotes (`DeescapeQuotedString`).
 fn unquoted(raw: &str) -> String {
     let quote = raw.chars().next().unwrap_or('\'');
     let mut chars = raw[1..raw.len() - 1].chars().peekable();
@@ -247,7 +247,7 @@ fn unquoted(raw: &str) -> String {
     text
 }
 
-/// A value as [`parse_conf_file`] and TOML read it.
+/// A value, quoted so that both [`parse_conf_file`] and TOML read it.
 #[must_use]
 pub fn quoted_for_conf_file(value: &str) -> String {
     let mut text = String::from("\"");
@@ -277,7 +277,7 @@ mod tests {
         Ok((name.clone(), value.clone()))
     }
 
-    /// As a real server reads them, but for double quotes.
+    /// The results are those of a real server, except for double quotes.
     #[test]
     fn lines() {
         for (line, name, value) in [

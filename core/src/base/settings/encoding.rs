@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-/// Each encoding, and the names for it beside its own, in lower case and without punctuation.
+/// Each encoding with its other names, in lower case and without punctuation.
 const ENCODINGS: [(&str, &[&str]); 42] = [
     ("SQL_ASCII", &[]),
     ("EUC_JP", &[]),
@@ -57,7 +57,7 @@ fn clean(name: &str) -> String {
     letters.map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// The encoding's own name.
+/// The canonical name of an encoding.
 pub(super) fn client_encoding(name: &str) -> Option<&'static str> {
     let wanted = clean(name);
     let is = |(own, others): &&(&'static str, &[&str])| {

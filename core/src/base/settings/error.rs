@@ -1,8 +1,8 @@
-//! What is wrong with a setting or its value, in PostgreSQL's words.
+//! Errors about settings and their values, with PostgreSQL's texts.
 
 use alloc::string::String;
 
-/// Why a setting does not get a value.
+/// Why a setting does not accept a value.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
@@ -19,10 +19,10 @@ pub enum SettingError {
         value: String,
         hint: Option<String>,
     },
-    /// A hook of the setting has turned a number down.
+    /// The setting's check hook rejected a number.
     #[error("invalid value for parameter \"{name}\": {value}")]
     Refused { name: String, value: i32 },
-    /// A hook of the setting has turned a text down.
+    /// The setting's check hook rejected a string.
     #[error("invalid value for parameter \"{name}\": \"{value}\"")]
     RefusedText {
         name: String,
@@ -45,7 +45,7 @@ pub enum SettingError {
     NeedsRestart(String),
     #[error("parameter \"{0}\" cannot be changed now")]
     NotNow(String),
-    /// PostgreSQL has the value, and this program does not.
+    /// PostgreSQL accepts the value, but walsim does not support it.
     #[error("parameter \"{name}\" cannot be set to \"{value}\" in walsim")]
     NotModelled {
         name: String,

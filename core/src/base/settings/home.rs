@@ -1,5 +1,4 @@
-//! Where the values of settings are: a server's in [`Settings`], those of sessions with the
-//! session.
+//! Where the value of a setting is stored: in the server's [`Settings`], or in the session.
 
 use super::number::Real;
 use super::table::Setting;
@@ -10,32 +9,32 @@ use crate::base::units::{TIMES, in_units};
 use alloc::format;
 use alloc::string::{String, ToString};
 
-/// Where a value is.
+/// Where the value of a setting is stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Home {
     /// `bool`
     Switch(fn(&mut Settings) -> &mut bool),
-    /// `integer` in the setting's own unit.
+    /// `integer`, stored as it is in the setting's own unit.
     Count(fn(&mut Settings) -> &mut u32),
-    /// `integer`, kept in milliseconds.
+    /// `integer`, stored in milliseconds.
     Millis(fn(&mut Settings) -> &mut u32),
-    /// `integer`, kept in bytes.
+    /// `integer`, stored in bytes.
     Bytes(fn(&mut Settings) -> &mut u64),
-    /// `integer`, kept in bytes; -1 is absent.
+    /// `integer`, stored in bytes; -1 is stored as `None`.
     Limit(fn(&mut Settings) -> &mut Option<u64>),
     /// `real`
     Real(fn(&mut Settings) -> &mut Real),
     /// `string`
     Text(fn(&mut Settings) -> &mut String),
-    /// The same in all servers of ours, or fixed by others of their properties.
+    /// Not stored: the value is the same on all servers, or follows from other settings.
     Fixed(fn(&Settings) -> String),
-    /// Told by the state that a server is in.
+    /// Not stored: the value follows from the state of the server.
     State,
-    /// Each session has its own, and begins with this one.
+    /// Stored in each session. The text is the default.
     Session(&'static str),
 }
 
-/// An amount in the unit in which it is kept, which may be finer than the setting's own.
+/// A stored amount in its unit, which can be finer than the setting's own.
 enum Amount {
     Bytes(u64),
     Us(u64),
@@ -43,13 +42,13 @@ enum Amount {
 }
 
 impl Setting {
-    /// Is it part of [`Settings`], so that each server has its own?
+    /// Is it stored in [`Settings`], so that each server has its own value?
     #[must_use]
     pub const fn is_kept(&self) -> bool {
         !matches!(self.home, Home::Fixed(_) | Home::State | Home::Session(_))
     }
 
-    /// What sessions begin with, if it is theirs.
+    /// The default, if the setting is stored in the session.
     pub(super) const fn session_default(&self) -> Option<&'static str> {
         if let Home::Session(default) = self.home {
             Some(default)
@@ -88,7 +87,7 @@ impl Setting {
         })
     }
 
-    /// What SHOW tells of a server's value: in the largest unit that divides it.
+    /// The server's value as SHOW prints it, in the largest unit that divides it.
     pub(super) fn shown(&self, settings: &Settings) -> Option<String> {
         Some(match self.amount(settings)? {
             Amount::Bytes(bytes) => show_size(bytes),
@@ -97,12 +96,12 @@ impl Setting {
         })
     }
 
-    /// What SHOW tells of a value.
+    /// A value as SHOW prints it.
     #[must_use]
     pub fn shown_value(&self, value: &Value, settings: &Settings) -> String {
         let geometry = &settings.geometry;
         match (value, self.kind) {
-            // What is fixed is given as text.
+            // The value of a `Fixed` setting is a text, whatever its type.
             (Value::Text(text), Kind::Int { unit: Some(_), .. }) => {
                 let value = text.parse().map(Value::Int);
                 value.map_or_else(|_| text.clone(), |value| value.show(self.kind, geometry))
@@ -111,8 +110,8 @@ impl Setting {
         }
     }
 
-    /// `pg_settings.setting` of a server's value: a number of the setting's own unit. A value that
-    /// is no whole number of it, which no PostgreSQL has, comes with its unit.
+    /// The server's value as `pg_settings.setting` shows it: a number in the setting's own unit. A
+    /// value that is finer than this unit, which PostgreSQL cannot have, is shown with its unit.
     #[must_use]
     pub fn number(&self, settings: &Settings) -> Option<String> {
         let Kind::Int {
@@ -132,7 +131,7 @@ impl Setting {
         })
     }
 
-    /// Puts a value where it belongs.
+    /// Stores a value.
     pub(super) fn store(&self, settings: &mut Settings, value: Value) -> Result<(), SettingError> {
         let unit = match self.kind {
             Kind::Int {
@@ -210,7 +209,7 @@ impl Setting {
         Ok(())
     }
 
-    /// `XLOGChooseNumBuffers`, for a `wal_buffers` of -1.
+    /// `XLOGChooseNumBuffers`, used if `wal_buffers` is -1.
     fn adjusted(&self, settings: &Settings, count: i32) -> i32 {
         if self.name != "wal_buffers" || count >= 0 {
             return count;
@@ -221,5 +220,5 @@ impl Setting {
     }
 }
 
-/// Pages in a buffer pool of ours at most.
+/// The largest buffer pool that is supported, in pages.
 const MOST_BUFFERS: u32 = 1 << 20;

@@ -1,22 +1,22 @@
-//! Numbers as guc.c reads them: by `strtol` with any base, and by `strtod`.
+//! Parses numbers as guc.c does: with `strtol`, which accepts any base, and with `strtod`.
 
 use crate::base::double::Double;
 use alloc::format;
 use alloc::string::String;
 
-/// A real setting's value: the bits of a C `double` that is a number.
+/// The value of a `real` setting: the bits of a C `double` that is not NaN.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Real(u64);
 
 impl Real {
-    /// So many thousandths.
+    /// A value given in thousandths.
     #[must_use]
     pub fn from_thousandths(value: u32) -> Self {
         let quotient = Double::from_i64(value.into()).over(Double::from_i64(1000));
         Self(quotient.to_bits().expect("neither large nor tiny"))
     }
 
-    /// The closest number of thousandths, 0 for what is negative.
+    /// The value in thousandths, rounded. A negative value gives 0.
     #[must_use]
     pub fn thousandths(self) -> u32 {
         let whole = Double::from_bits(self.0)
@@ -27,7 +27,7 @@ impl Real {
             .map_or(u32::MAX, |n| u32::try_from(n.max(0)).unwrap_or(u32::MAX))
     }
 
-    /// Is it between two whole numbers, or one of them?
+    /// Is the value in the range `least..=most`?
     #[must_use]
     pub fn is_within(self, least: u32, most: u32) -> bool {
         let bits = |n: u32| {
@@ -35,13 +35,13 @@ impl Real {
                 .to_bits()
                 .expect("neither large nor tiny")
         };
-        // Positive numbers are in the order of their bits; of those with a sign only -0 can be
-        // meant.
+        // Positive doubles sort like their bits. The only value with a sign bit that can be in the
+        // range is -0.
         let magnitude = self.0 & !SIGN;
         (self.0 & SIGN == 0 || magnitude == 0) && (bits(least)..=bits(most)).contains(&magnitude)
     }
 
-    /// `%g`, as PostgreSQL's own printf writes it.
+    /// The value as `%g` of PostgreSQL's own printf prints it.
     #[must_use]
     pub fn text(self) -> String {
         let number = f64::from_bits(self.0);
@@ -81,8 +81,8 @@ pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
 
-/// The number at the beginning of an integer's text, and what follows it (`parse_int`): decimal,
-/// hexadecimal or octal, or with a fraction.
+/// The number at the start of an integer setting's text, and the rest of the text (`parse_int`).
+/// The number can be decimal, hexadecimal, octal or a fraction.
 pub(super) fn integer(text: &str) -> Option<(Double, &str)> {
     let (value, rest) = strtol(text);
     let (value, rest) = match value {
@@ -95,7 +95,7 @@ pub(super) fn integer(text: &str) -> Option<(Double, &str)> {
     (rest.len() < text.len()).then_some((value, rest))
 }
 
-/// The number at the beginning of a real setting's text, and what follows it (`parse_real`).
+/// The number at the start of a real setting's text, and the rest of the text (`parse_real`).
 pub(super) fn real(text: &str) -> Option<(Real, &str)> {
     let (value, rest) = strtod(text)?;
     let bits = match value {
@@ -105,8 +105,8 @@ pub(super) fn real(text: &str) -> Option<(Real, &str)> {
     Some((Real(bits), rest))
 }
 
-/// `strtol` with base 0, and what follows the number: all of the text if there is none. `None` is
-/// ERANGE.
+/// `strtol` with base 0, and the rest of the text, which is all of it if there is no number. `None`
+/// means ERANGE.
 fn strtol(text: &str) -> (Option<i64>, &str) {
     let (negative, unsigned) = sign(text);
     let hexadecimal = |digits: &&str| digits.starts_with(|c: char| c.is_ascii_hexdigit());
@@ -125,14 +125,14 @@ fn strtol(text: &str) -> (Option<i64>, &str) {
     (value.and_then(|n| i64::try_from(n).ok()), rest)
 }
 
-/// What `strtod` has read, but for NaN, which no setting takes.
+/// A result of `strtod`, without NaN, which no setting accepts.
 enum Read {
     Finite(Double),
-    /// Below 0?
+    /// Is it minus infinity?
     Infinite(bool),
 }
 
-/// `strtod` in the C locale, and what follows the number. `None`: there is none, or it is NaN or
+/// `strtod` in the C locale, and the rest of the text. `None` if there is no number, or on NaN or
 /// ERANGE.
 fn strtod(text: &str) -> Option<(Read, &str)> {
     let (negative, unsigned) = sign(text);
@@ -165,7 +165,7 @@ fn strtod(text: &str) -> Option<(Read, &str)> {
     fits.then_some((Read::Finite(value), rest))
 }
 
-/// `1A.8p-3` after `0x`.
+/// The part after `0x`, for example `1A.8p-3`.
 fn hexadecimal(negative: bool, text: &str) -> Option<(Double, &str)> {
     let (whole, fraction, rest) = digits(text, 16)?;
     let (power, rest) = exponent(rest, ['p', 'P']).unwrap_or((0, rest));
@@ -189,7 +189,7 @@ fn hexadecimal(negative: bool, text: &str) -> Option<(Double, &str)> {
     Some((value, rest))
 }
 
-/// Digits before and after a point, of which there is one at least, and what follows.
+/// Digits before and after a decimal point, at least one in all, and the rest of the text.
 fn digits(text: &str, base: u32) -> Option<(&str, &str, &str)> {
     let (whole, rest) = text.split_at(run(text, |c| c.is_digit(base)));
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -199,7 +199,7 @@ fn digits(text: &str, base: u32) -> Option<(&str, &str, &str)> {
     (!whole.is_empty() || !fraction.is_empty()).then_some((whole, fraction, rest))
 }
 
-/// An exponent, and what follows it.
+/// An exponent, and the rest of the text.
 fn exponent(text: &str, marks: [char; 2]) -> Option<(i32, &str)> {
     let after = text.strip_prefix(marks)?;
     let (negative, unsigned) = match after.strip_prefix('-') {
@@ -214,7 +214,7 @@ fn exponent(text: &str, marks: [char; 2]) -> Option<(i32, &str)> {
     Some((if negative { -value } else { value }, rest))
 }
 
-/// Is there a minus, and what follows blanks and sign?
+/// Is there a minus sign, and the text after blanks and sign.
 fn sign(text: &str) -> (bool, &str) {
     let text = text.trim_start_matches(is_space);
     match text.strip_prefix('-') {
@@ -223,7 +223,7 @@ fn sign(text: &str) -> (bool, &str) {
     }
 }
 
-/// Length of the longest run of such characters.
+/// Length of the leading run of characters that satisfy `is`.
 fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is(c)).unwrap_or(text.len())
 }
@@ -232,7 +232,7 @@ fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
 mod tests {
     use super::*;
 
-    /// What follows the number, and the number rounded; as a C program printed them.
+    /// The expected rest of the text and rounded number were printed by a C program.
     #[test]
     fn integers() {
         for (text, value, rest) in [

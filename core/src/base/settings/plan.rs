@@ -1,5 +1,5 @@
-//! Settings as plan files write them: PostgreSQL's names and units, exact values, and wider ranges,
-//! since the timeouts and sizes of tiny clusters lie below PostgreSQL's least.
+//! Settings in plan files. Names and units are PostgreSQL's. Values are exact, and ranges are
+//! wider, because tiny clusters need timeouts and sizes below PostgreSQL's minimum.
 
 use super::Settings;
 use super::home::Home;
@@ -12,10 +12,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 impl Setting {
-    /// Sets it from a plan's text.
+    /// Sets the setting from a plan's text.
     ///
     /// # Errors
-    /// If the text is no value for it.
+    /// If the text is not a valid value.
     pub fn set_exactly(&self, settings: &mut Settings, text: &str) -> Result<(), UnitError> {
         let wrong = || UnitError {
             text: text.into(),
@@ -60,7 +60,7 @@ impl Setting {
         Ok(())
     }
 
-    /// Its value, as [`Setting::set_exactly`] reads it.
+    /// The value in the form that [`Setting::set_exactly`] reads.
     #[must_use]
     pub fn exact_text(&self, settings: &Settings) -> String {
         let mut copy = settings.clone();
@@ -79,7 +79,7 @@ impl Setting {
         }
     }
 
-    /// Is its value, so written, a bare number or switch in TOML? Else it is a string.
+    /// Is this text of a value a bare number or boolean in TOML? Otherwise it is a string.
     #[must_use]
     pub fn is_bare(&self, text: &str) -> bool {
         match self.home {
@@ -92,7 +92,7 @@ impl Setting {
         }
     }
 
-    /// Bytes or microseconds.
+    /// An amount in bytes or microseconds.
     fn amount_of(&self, text: &str, settings: &Settings) -> Option<u64> {
         let unit = self.unit()?;
         let size = unit.size(&settings.geometry);
@@ -104,8 +104,7 @@ impl Setting {
             .filter(|amount| *amount <= most)
     }
 
-    /// A count, of pages if it has a unit: then a size is rounded to whole ones, as PostgreSQL
-    /// does.
+    /// A count. If it has a unit, the size is rounded to whole pages, as in PostgreSQL.
     fn count(&self, text: &str, settings: &Settings) -> Option<i32> {
         let unit = self.unit();
         let plain = text.parse::<i32>().ok().filter(|_| !text.starts_with('+'));
@@ -124,8 +123,8 @@ impl Setting {
         (i64::from(count) >= least && i64::from(count) <= most).then_some(count)
     }
 
-    /// The range in a plan: PostgreSQL's, but from the smallest amount if that is above 0, and for
-    /// small buffer pools.
+    /// The range in a plan. It is PostgreSQL's, but an amount whose minimum is above 0 can be as
+    /// small as 1, and the buffer pool can be smaller.
     fn bounds(&self) -> (i64, i64) {
         let Kind::Int { min, max, .. } = self.kind else {
             return (0, 0);
@@ -214,7 +213,7 @@ mod tests {
         assert_eq!(settings, other);
     }
 
-    /// A number alone has PostgreSQL's unit, and values may be finer than it.
+    /// A number without a unit has PostgreSQL's unit. A number with a unit can be finer.
     #[test]
     fn units_are_those_of_postgresql() {
         let mut settings = Settings::new(PgVersion::V15, Geometry::STOCK);

@@ -1,5 +1,4 @@
-//! The settings of a session, and the check hooks of what sessions set. Mirrors guc.c and
-//! variable.c.
+//! The settings of a session, and their check hooks. Mirrors guc.c and variable.c.
 
 use super::encoding::client_encoding;
 use super::home::Home;
@@ -10,16 +9,16 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-/// What a session has set for itself; the rest is its server's.
+/// The settings that a session has changed. For all others the server's value counts.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct SessionSettings(BTreeMap<&'static str, Value>);
 
 impl SessionSettings {
-    /// Sets what SET or a start-up packet gives. The setting, whose new value a client may want to
-    /// be told.
+    /// Applies SET or a parameter of the startup packet. Returns the setting, because some are
+    /// reported to the client.
     ///
     /// # Errors
-    /// There is no such setting, a session cannot change it, or it does not take that value.
+    /// There is no such setting, a session cannot change it, or it does not accept the value.
     pub fn set(
         &mut self,
         server: &Settings,
@@ -30,7 +29,7 @@ impl SessionSettings {
         server.check_session_context(setting, name)?;
         let value = setting.parse(server, name, text, &self.text(server, setting))?;
         match setting.home {
-            // It takes no other value.
+            // Only the present value is accepted.
             Home::Fixed(_) | Home::State => setting.store(&mut server.clone(), value)?,
             Home::Switch(_)
             | Home::Count(_)
@@ -46,7 +45,7 @@ impl SessionSettings {
         Ok(setting)
     }
 
-    /// Goes back to the server's value (`SET … TO DEFAULT`, `RESET`).
+    /// Restores the server's value (`SET … TO DEFAULT`, `RESET`).
     ///
     /// # Errors
     /// There is no such setting, or a session cannot change it.
@@ -61,14 +60,14 @@ impl SessionSettings {
         Ok(setting)
     }
 
-    /// Has the session set it for itself?
+    /// Has the session changed this setting?
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// What SHOW tells: the setting's own spelling, and its value. A setting that follows the state
-    /// of the server is not known here.
+    /// The canonical name and the value that SHOW prints. Settings that follow from the state of
+    /// the server are not known here.
     #[must_use]
     pub fn show(&self, server: &Settings, name: &str) -> Option<(&'static str, String)> {
         let setting = server.find(name).ok()?;
@@ -87,8 +86,8 @@ impl SessionSettings {
         }
     }
 
-    /// `synchronous_commit` of this session. Without synchronous standbys all but `off` mean the
-    /// same.
+    /// Does a commit wait for its flush? True unless the session's `synchronous_commit` is `off`;
+    /// without synchronous standbys its other values mean the same.
     #[must_use]
     pub fn waits_for_commits(&self, server: &Settings) -> bool {
         let value = self.0.get("synchronous_commit");
@@ -96,7 +95,7 @@ impl SessionSettings {
         value != Some(&Value::Enum("off"))
     }
 
-    /// The value that the session has, or that its server gives to sessions.
+    /// The session's own value, or the default that the server gives to sessions.
     fn own(&self, server: &Settings, setting: &Setting) -> Option<Value> {
         let value = self.0.get(setting.name);
         value
@@ -113,8 +112,8 @@ impl SessionSettings {
     }
 }
 
-/// What the check hooks of `client_encoding`, `DateStyle` and `TimeZone` say. `current` is the
-/// value so far.
+/// The check hooks of `client_encoding`, `DateStyle` and `TimeZone`. `current` is the present
+/// value.
 pub(super) fn check(
     setting: &Setting,
     version: PgVersion,
@@ -138,7 +137,7 @@ pub(super) fn check(
                 let detail = format!("Conversion between {own} and UTF8 is not supported.");
                 Err(refused(*b"0A000", Some(detail)))
             }
-            // Old drivers want to read it as they wrote it.
+            // Kept as written, because old drivers expect to read it back.
             Some(_) if text == "UNICODE" => Ok(value),
             Some(own) => Ok(Value::Text(own.into())),
         },
@@ -146,7 +145,7 @@ pub(super) fn check(
             Ok(style) => Ok(Value::Text(style)),
             Err(detail) => Err(refused(*b"22023", Some(detail))),
         },
-        // There is no time zone database here: what looks like a name is one.
+        // There is no time zone database: every text that looks like a zone name is accepted.
         "TimeZone" if !is_zone(text) => Err(refused(*b"22023", None)),
         _ => Ok(value),
     }
@@ -157,8 +156,8 @@ fn is_zone(text: &str) -> bool {
     !text.is_empty() && text.chars().all(allowed)
 }
 
-/// `check_datestyle`: a style and an order, of which each may be left as it is. An error is a
-/// DETAIL.
+/// `check_datestyle`: a style and an order. Each can be omitted to keep the current one. An error
+/// is a DETAIL text.
 fn date_style(text: &str, current: &str, version: PgVersion) -> Result<String, String> {
     let (mut style, mut order) = current.split_once(", ").unwrap_or(("ISO", "MDY"));
     let (mut styles, mut orders) = (0, 0);

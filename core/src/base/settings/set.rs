@@ -1,5 +1,5 @@
-//! Settings by name, as the configuration, the command line and sessions give them. Mirrors
-//! set_config_option of guc.c.
+//! Looks up and sets settings by name, for configuration files, the command line and sessions.
+//! Mirrors set_config_option of guc.c.
 
 use super::table::{Setting, TABLE};
 use super::value::{Kind, Place, Value};
@@ -7,7 +7,7 @@ use super::{Context, PgVersion, SettingError, Settings};
 use crate::base::slot_name;
 use alloc::string::{String, ToString};
 
-/// The setting of that name, in any case.
+/// The setting with this name, in any case.
 #[must_use]
 pub fn setting_named(name: &str) -> Option<&'static Setting> {
     TABLE
@@ -15,25 +15,25 @@ pub fn setting_named(name: &str) -> Option<&'static Setting> {
         .find(|setting| setting.name.eq_ignore_ascii_case(name))
 }
 
-/// The settings of which each server has its own, in the order in which plans write them.
+/// The settings that are stored in [`Settings`], in the order in which plans write them.
 pub fn kept_settings() -> impl Iterator<Item = &'static Setting> {
     TABLE.iter().filter(|setting| setting.is_kept())
 }
 
 impl Settings {
-    /// The setting of that name in this version.
+    /// The setting with this name in this server's version.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such setting.
     pub fn find(&self, name: &str) -> Result<&'static Setting, SettingError> {
         let found = setting_named(name).filter(|setting| setting.since <= self.pg_version);
         found.ok_or_else(|| SettingError::Unknown(name.to_string()))
     }
 
-    /// Sets what a configuration file or a command line gives.
+    /// Applies a value from a configuration file or the command line.
     ///
     /// # Errors
-    /// There is no such setting, or it does not take that value.
+    /// There is no such setting, or it does not accept the value.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), SettingError> {
         let setting = self.find(name)?;
         if setting.context == Context::Internal {
@@ -44,10 +44,10 @@ impl Settings {
         setting.store(self, value)
     }
 
-    /// May a session change it?
+    /// Checks that a session may change the setting.
     ///
     /// # Errors
-    /// It may not.
+    /// A session may not change it.
     pub fn check_session_context(
         &self,
         setting: &Setting,
@@ -62,7 +62,7 @@ impl Settings {
         }
     }
 
-    /// The name in errors: since 18 the setting's own spelling, before as it was written.
+    /// The name that errors show: since 18 the canonical one, before that the one that was written.
     fn told(&self, setting: &Setting, written: &str) -> String {
         if self.pg_version >= PgVersion::V18 {
             setting.name.into()
@@ -73,12 +73,12 @@ impl Settings {
 }
 
 impl Setting {
-    /// Reads a value by PostgreSQL's rules (`parse_and_validate_value`). The settings give version,
-    /// page sizes and what hooks compare with; `current` is the text of the value so far, where it
-    /// may be kept in part.
+    /// Parses a value by PostgreSQL's rules (`parse_and_validate_value`). Version, page sizes and
+    /// the values that check hooks compare with come from `settings`. `current` is the text of the
+    /// present value, which `DateStyle` may keep in part.
     ///
     /// # Errors
-    /// It does not take that value.
+    /// The setting does not accept the value.
     pub fn parse(
         &self,
         settings: &Settings,
@@ -96,7 +96,7 @@ impl Setting {
         self.check(settings, value, current)
     }
 
-    /// What check hooks say.
+    /// Runs the check hooks.
     pub(super) fn check(
         &self,
         settings: &Settings,
@@ -118,7 +118,7 @@ impl Setting {
             {
                 refused(count)
             }
-            // check_wal_buffers; -1 is looked at when shared memory is sized.
+            // check_wal_buffers. A value of -1 is resolved when shared memory is sized.
             ("wal_buffers", &Value::Int(count @ 0..)) => Ok(Value::Int(count.max(4))),
             ("primary_slot_name", Value::Text(slot)) if !slot.is_empty() => {
                 match slot_name::validate(slot) {
@@ -136,9 +136,9 @@ impl Setting {
         }
     }
 
-    /// `check_max_connections` and `check_max_wal_senders`, which 18 has no more: with the settings
-    /// that we have not at their defaults, which are 3 autovacuum workers, their launcher, and 8
-    /// background workers.
+    /// `check_max_connections` and `check_max_wal_senders`, up to 17. Settings that are not modeled
+    /// count with their defaults: 3 autovacuum workers, the autovacuum launcher and 8 background
+    /// workers.
     fn too_many(&self, settings: &Settings, count: i32, others: u32) -> bool {
         let Kind::Int { max, .. } = self.kind else {
             return false;

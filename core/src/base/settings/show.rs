@@ -1,11 +1,11 @@
-//! What SHOW tells of a setting. Mirrors ShowGUCOption of guc.c.
+//! SHOW. Mirrors ShowGUCOption of guc.c.
 
 use super::Settings;
 use alloc::string::String;
 
 impl Settings {
-    /// The setting of that name in any case: its own spelling, and its value. What depends on the
-    /// state of the server is not known here.
+    /// The canonical name and the value of the setting with this name, in any case. Settings that
+    /// follow from the state of the server are not known here.
     #[must_use]
     pub fn show(&self, name: &str) -> Option<(&'static str, String)> {
         let setting = self.find(name).ok()?;
@@ -25,7 +25,7 @@ mod tests {
     use super::super::{Geometry, PgVersion, Real};
     use super::*;
 
-    /// As PostgreSQL 15 words the same values.
+    /// The expected texts are PostgreSQL 15's for the same values.
     #[test]
     fn values_are_worded_as_the_server_words_them() {
         let settings = Settings {

@@ -1,8 +1,8 @@
-//! The settings that a server of ours has: PostgreSQL's names, types, units, ranges and contexts,
-//! which 15 to 18 share.
+//! The table of supported settings: PostgreSQL's names, types, units, ranges and contexts, which
+//! are the same in 15 to 18.
 //!
-//! Everything that reads or shows a setting goes by this table. A test compares it with pg_settings
-//! of real servers.
+//! All code that reads or shows a setting uses this table. A test compares it with pg_settings of
+//! real servers.
 
 use super::home::Home;
 use super::unit::Unit;
@@ -14,15 +14,15 @@ use alloc::string::{String, ToString};
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// PostgreSQL's spelling of its name.
+    /// The canonical name.
     pub name: &'static str,
-    /// Its type, and the values that it takes.
+    /// Its type and range.
     pub kind: Kind,
     /// When it may change.
     pub context: Context,
     /// The first version that has it.
     pub since: PgVersion,
-    /// Where its value is.
+    /// Where its value is stored.
     pub(super) home: Home,
 }
 
@@ -60,14 +60,14 @@ const fn of(unit: Unit, min: i32, max: i32) -> Kind {
 const MAX_BACKENDS: i32 = 0x3_FFFF;
 const MAX: i32 = i32::MAX;
 
-/// A switch that a server of ours always has on.
+/// A switch that is always on.
 const ON: Home = Home::Fixed(|_| "on".into());
-/// A switch that a server of ours always has off.
+/// A switch that is always off.
 const OFF: Home = Home::Fixed(|_| "off".into());
-/// Nothing.
+/// A value that is always empty.
 const EMPTY: Home = Home::Fixed(|_| String::new());
 
-/// All of them, in the order in which plans write what they hold of them.
+/// All settings. Those that plans can set are in the order in which plans write them.
 #[rustfmt::skip]
 pub static TABLE: [Setting; 63] = [
     row("max_connections", int(1, MAX_BACKENDS), Postmaster, Home::Count(|s| &mut s.max_connections)),
@@ -96,7 +96,7 @@ pub static TABLE: [Setting; 63] = [
     row("hot_standby", Bool, Postmaster, Home::Switch(|s| &mut s.hot_standby)),
     row("cluster_name", Name, Postmaster, Home::Text(|s| &mut s.cluster_name)),
     row("restart_after_crash", Bool, Sighup, Home::Switch(|s| &mut s.restart_after_crash)),
-    // What a server of ours has no choice about.
+    // Settings with a fixed value.
     row("archive_command", Text, Sighup, Home::Fixed(|_| "(disabled)".into())),
     row("archive_mode", ARCHIVE_MODE, Postmaster, OFF),
     row("block_size", int(8192, 8192), Internal, Home::Fixed(|s| s.geometry.data_page.to_string())),
@@ -116,11 +116,11 @@ pub static TABLE: [Setting; 63] = [
     row("wal_block_size", int(8192, 8192), Internal, Home::Fixed(|s| s.geometry.wal_page.to_string())),
     row("wal_level", WAL_LEVEL, Postmaster, Home::Fixed(|_| WalLevel::Replica.name().into())),
     row("wal_segment_size", of(Byte, 1 << 20, 1 << 30), Internal, Home::Fixed(|s| s.geometry.segment.to_string())),
-    // What depends on the state of the server.
+    // Settings that follow from the state of the server.
     row("data_checksums", Bool, Internal, Home::State),
     row("in_hot_standby", Bool, Internal, Home::State),
     row("transaction_read_only", Bool, User, Home::State),
-    // What each session has for itself.
+    // Settings that each session has its own copy of.
     row("application_name", Name, User, Home::Session("")),
     row("bytea_output", BYTEA_OUTPUT, User, Home::Session("hex")),
     row("client_encoding", Text, User, Home::Session("UTF8")),
@@ -141,7 +141,7 @@ pub static TABLE: [Setting; 63] = [
     row("TimeZone", Text, User, Home::Session("Etc/UTC")),
 ];
 
-/// Other words for on and off that enumerated settings take.
+/// Other spellings of on and off that enum settings accept.
 const SWITCHES: &[(&str, &str)] = &[
     ("true", "on"),
     ("false", "off"),
@@ -193,7 +193,7 @@ fn server_version_num(settings: &Settings) -> String {
 }
 
 impl WalLevel {
-    /// As the configuration names it.
+    /// The name in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,4 @@
-//! Units of settings: their names, and what they are in each other. Mirrors the conversion tables
-//! of guc.c.
+//! Units of settings: their names and conversion factors. Mirrors the conversion tables of guc.c.
 
 use super::number::is_space;
 use crate::base::Geometry;
@@ -8,7 +7,7 @@ use crate::base::units::{SIZES, TIMES};
 use alloc::format;
 use alloc::string::String;
 
-/// What a setting counts, and so what a number without a unit means.
+/// The unit of a setting: what a number without a unit means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
     /// Bytes.
@@ -30,13 +29,13 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Does it measure time, and not room?
+    /// Is it a unit of time? Otherwise it is a unit of memory.
     #[must_use]
     pub const fn is_time(self) -> bool {
         matches!(self, Self::Millisecond | Self::Second | Self::Minute)
     }
 
-    /// In bytes or microseconds.
+    /// The size of the unit in bytes or microseconds.
     #[must_use]
     pub const fn size(self, geometry: &Geometry) -> u64 {
         match self {
@@ -51,7 +50,7 @@ impl Unit {
         }
     }
 
-    /// The units that a text may name instead, largest first, in bytes or microseconds.
+    /// The units that a value may be written in, largest first, in bytes or microseconds.
     pub(super) const fn names(self) -> &'static [(&'static str, u64)] {
         if self.is_time() { &TIMES } else { &SIZES }
     }
@@ -73,7 +72,7 @@ impl Unit {
         }
     }
 
-    /// What is said of a unit that there is not.
+    /// The HINT for an unknown unit.
     pub(super) const fn hint(self) -> &'static str {
         if self.is_time() {
             "Valid units for this parameter are \"us\", \"ms\", \"s\", \"min\", \"h\", and \"d\"."
@@ -82,8 +81,8 @@ impl Unit {
         }
     }
 
-    /// A number of another unit in this one (`convert_to_base_unit`). `None`: there is no unit of
-    /// that name.
+    /// Converts a number from the unit `name` to this one (`convert_to_base_unit`). `None` if the
+    /// unit is unknown.
     pub(super) fn convert(self, number: Double, name: &str, geometry: &Geometry) -> Option<Double> {
         let name = name.trim_end_matches(is_space);
         let names = self.names();
@@ -94,7 +93,7 @@ impl Unit {
         if at + 1 == names.len() {
             return Some(value);
         }
-        // "30.1GB" is a whole number of the next smaller unit.
+        // "30.1GB" is converted to a whole number of the next smaller unit.
         let smaller = factor(at + 1);
         Some(value.over(smaller).rint().times(smaller))
     }

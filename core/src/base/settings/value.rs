@@ -1,5 +1,5 @@
-//! What a setting may be, who may change it, and the text of a value. Mirrors
-//! parse_and_validate_value of guc.c.
+//! Types, contexts and values of settings, and parsing of values. Mirrors parse_and_validate_value
+//! of guc.c.
 
 use super::number::{Real, integer, is_space, real};
 use super::unit::Unit;
@@ -10,14 +10,14 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-/// What values a setting takes (`config_type`), and which.
+/// The type of a setting (`config_type`), and the values that it accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// `bool`
     Bool,
     /// `integer`
     Int {
-        /// What it counts; a text may then name another unit.
+        /// What it counts. A value can then be written with another unit.
         unit: Option<Unit>,
         /// The least value.
         min: i32,
@@ -33,14 +33,14 @@ pub enum Kind {
     },
     /// `enum`
     Enum {
-        /// The values that the server offers.
+        /// The values that the server lists.
         values: &'static [&'static str],
-        /// Other words for them.
+        /// Other spellings of these values.
         hidden: &'static [(&'static str, &'static str)],
     },
     /// `string`
     Text,
-    /// `string`, cut to what a name may have (`GUC_IS_NAME`), in ASCII.
+    /// `string`, truncated to the length of an identifier (`GUC_IS_NAME`), in ASCII.
     Name,
 }
 
@@ -49,18 +49,18 @@ pub enum Kind {
 pub enum Context {
     /// Never.
     Internal,
-    /// At a start of the server.
+    /// When the server starts.
     Postmaster,
-    /// When the configuration is read again.
+    /// When the configuration is reloaded.
     Sighup,
-    /// By superusers in their session; here every user is one.
+    /// By superusers in their session. Here every user is a superuser.
     Superuser,
     /// By all users in their session.
     User,
 }
 
 impl Context {
-    /// As pg_settings has it.
+    /// The name that `pg_settings.context` shows.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl Context {
 }
 
 impl Kind {
-    /// As `pg_settings.vartype` has it.
+    /// The name that `pg_settings.vartype` shows.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -90,29 +90,29 @@ impl Kind {
 /// The value of a setting.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Value {
-    /// Of a `bool`.
+    /// A `bool`.
     Bool(bool),
-    /// Of an `integer`, in its own unit.
+    /// An `integer` in the setting's own unit.
     Int(i32),
-    /// Of a `real`.
+    /// A `real`.
     Real(Real),
-    /// Of an `enum`: one of the values that are offered.
+    /// An `enum`: one of the values that the server lists.
     Enum(&'static str),
-    /// Of a `string`.
+    /// A `string`.
     Text(String),
 }
 
-/// Where a value is read.
+/// What parsing a value depends on besides its type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
-    /// The setting's name as errors tell it.
+    /// The setting's name as errors show it.
     pub(super) name: &'a str,
     pub(super) version: PgVersion,
     pub(super) geometry: &'a Geometry,
 }
 
 impl Kind {
-    /// Reads a value.
+    /// Parses a value.
     pub(super) fn parse(self, text: &str, place: Place<'_>) -> Result<Value, SettingError> {
         let name = || place.name.to_string();
         let invalid = |hint: Option<String>| SettingError::Invalid {
@@ -132,7 +132,7 @@ impl Kind {
                 }
                 let unit = unit.map(|unit| format!(" {}", unit.name(place.geometry)));
                 let unit = unit.unwrap_or_default();
-                // Since 17 the bounds have a unit, too.
+                // Since 17 the error shows the bounds with their unit.
                 let of_bounds = if place.version >= PgVersion::V17 {
                     &*unit
                 } else {
@@ -187,7 +187,7 @@ impl Value {
         }
     }
 
-    /// What SHOW shows: with a unit if there is one (`ShowGUCOption`).
+    /// The value as SHOW prints it, with a unit if the setting has one (`ShowGUCOption`).
     pub(super) fn show(&self, kind: Kind, geometry: &Geometry) -> String {
         match (self, kind) {
             (
@@ -204,7 +204,7 @@ impl Value {
     }
 }
 
-/// `parse_int`: a number with or without a unit, rounded. An error may come with a hint.
+/// `parse_int`: a number with or without a unit, rounded. An error may have a HINT.
 pub(super) fn parse_int(
     text: &str,
     unit: Option<Unit>,
@@ -222,7 +222,7 @@ pub(super) fn parse_int(
     value.ok_or(Some("Value exceeds integer range."))
 }
 
-/// `parse_bool`: words in any case, cut anywhere that leaves them unambiguous.
+/// `parse_bool`: any case, and any unambiguous prefix.
 #[must_use]
 pub fn parse_bool(text: &str) -> Option<bool> {
     let is = |word: &str, least: usize| {
@@ -240,7 +240,8 @@ pub fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// `truncate_identifier`, then `pg_clean_ascii`: since 16 what is not ASCII is escaped.
+/// `truncate_identifier`, then `pg_clean_ascii`. Since 16 characters that are not ASCII are
+/// escaped.
 fn clean_name(text: &str, version: PgVersion) -> String {
     let mut end = text.len().min(NAME_BYTES);
     while !text.is_char_boundary(end) {
