@@ -1,5 +1,5 @@
-//! Disk operations. Data goes through descriptors and inodes, names through paths relative to the
-//! data directory. A descriptor belongs to the process that opened it: for any other it is none.
+//! Disk operations. File contents are accessed through descriptors and inodes, names through paths
+//! relative to the data directory. A descriptor is valid only in the process that opened it.
 
 use crate::base::Fd;
 use alloc::format;
@@ -9,19 +9,19 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
 
-/// A path relative to the data directory, such as `pg_wal/000000010000000000000001`; the directory
-/// itself is `.`.
+/// A path relative to the data directory, such as `pg_wal/000000010000000000000001`. The data
+/// directory itself is `.`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilePath(Arc<str>);
 
 impl FilePath {
-    /// The text.
+    /// The path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The directory that holds it: what stands before the last slash, or `.`.
+    /// The parent directory: the part before the last slash, or `.`.
     #[must_use]
     pub fn parent(&self) -> &str {
         self.0.rsplit_once('/').map_or(".", |(parent, _)| parent)
@@ -58,12 +58,12 @@ impl fmt::Debug for FilePath {
     }
 }
 
-/// How a file is opened; always for reading and writing.
+/// How a file is opened. It is always opened for reading and writing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum OpenFlags {
     /// The file must exist.
     Existing,
-    /// `O_CREAT`: made if absent, else kept as it is.
+    /// `O_CREAT`: created if absent, otherwise left as it is.
     Create,
     /// `O_CREAT | O_EXCL`: must not exist.
     CreateNew,
@@ -71,74 +71,75 @@ pub enum OpenFlags {
     CreateTruncate,
 }
 
-/// One system call on the disk. A process has at most one outstanding.
+/// One system call on the disk. A process has at most one in progress.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum DiskOp {
     /// Opens a file. Done: [`DiskDone::Opened`].
     Open {
-        /// Which.
+        /// The file.
         path: FilePath,
-        /// How.
+        /// The flags.
         flags: OpenFlags,
     },
-    /// Closes a descriptor. It fsyncs nothing, and no process waits for it: the only operation that
-    /// is not answered.
+    /// Closes a descriptor, without an fsync. The only operation that is not answered, because no
+    /// process waits for it.
     Close(Fd),
     /// Reads up to `len` bytes; fewer only at the end of the file. Done: [`DiskDone::Data`].
     Read {
-        /// From where.
+        /// The file.
         fd: Fd,
-        /// First byte.
+        /// Offset of the first byte.
         offset: u64,
-        /// At most so many.
+        /// The maximum number of bytes.
         len: u32,
     },
-    /// Writes; the bytes are copied into the page cache when the operation is issued. Done:
-    /// [`DiskDone::Written`], with fewer bytes if the disk ran full in the middle.
+    /// Writes. The bytes are copied into the page cache when the operation is issued. Done:
+    /// [`DiskDone::Written`], with fewer bytes if the disk filled up during the write.
     Write {
-        /// Into what.
+        /// The file.
         fd: Fd,
-        /// First byte.
+        /// Offset of the first byte.
         offset: u64,
         /// The bytes.
         data: Bytes,
     },
     /// Writes `len` zero bytes. Done: [`DiskDone::Written`].
     WriteZeros {
-        /// Into what.
+        /// The file.
         fd: Fd,
-        /// First byte.
+        /// Offset of the first byte.
         offset: u64,
-        /// How many.
+        /// The number of bytes.
         len: u32,
     },
-    /// Makes durable what was written to the file, by any process, before this was issued, and the
-    /// name under which a new file was created. Done: [`DiskDone::Done`].
+    /// Makes durable what any process wrote to the file before this operation was issued, and the
+    /// name of a newly created file. Done: [`DiskDone::Done`].
     Fsync(Fd),
     /// Sets the length. Done: [`DiskDone::Done`].
     Truncate {
-        /// Of what.
+        /// The file.
         fd: Fd,
         /// The new length in bytes.
         len: u64,
     },
-    /// Asks what a name stands for, without following it further. Done: [`DiskDone::Stat`].
+    /// Asks for the kind of file that a name denotes. Symbolic links are not followed. Done:
+    /// [`DiskDone::Stat`].
     Stat(FilePath),
-    /// Replaces `to` atomically; durable only after a [`DiskOp::SyncDir`] of the directory. Done:
-    /// [`DiskDone::Done`].
+    /// Renames, replacing `to` atomically. Durable only after a [`DiskOp::SyncDir`] of the
+    /// directory. Done: [`DiskDone::Done`].
     Rename {
         /// The old name.
         from: FilePath,
         /// The new name.
         to: FilePath,
     },
-    /// Removes a name; open descriptors keep the inode. Done: [`DiskDone::Done`].
+    /// Removes a name. Open descriptors keep the inode. Done: [`DiskDone::Done`].
     Unlink(FilePath),
     /// Makes a directory. Done: [`DiskDone::Done`].
     Mkdir(FilePath),
     /// Removes an empty directory. Done: [`DiskDone::Done`].
     Rmdir(FilePath),
-    /// Names in a directory, in no promised order; the fake disk sorts them. Done:
+    /// Lists the names in a directory, in no defined order; the fake disk sorts them. Done:
     /// [`DiskDone::Names`].
     List(FilePath),
     /// Makes the entries of a directory durable. Done: [`DiskDone::Done`].
@@ -146,8 +147,8 @@ pub enum DiskOp {
 }
 
 impl DiskOp {
-    /// One line for traces, such as `write pg_wal/000000010000000000000001 0+8192`. `file` names
-    /// what a descriptor stands for.
+    /// One line for traces, such as `write pg_wal/000000010000000000000001 0+8192`. `file` returns
+    /// the name of a descriptor's file.
     #[must_use]
     pub fn describe(&self, file: impl Fn(Fd) -> String) -> String {
         match self {
@@ -173,7 +174,7 @@ impl DiskOp {
     }
 }
 
-/// What a name stands for.
+/// The kind of file that a name denotes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FileKind {
     /// A regular file and its length in bytes.
@@ -185,21 +186,21 @@ pub enum FileKind {
 /// A disk operation that succeeded.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum DiskDone {
-    /// Nothing to tell.
+    /// Success without a result.
     Done,
     /// The new descriptor.
     Opened(Fd),
     /// The bytes read; short only at the end of the file.
     Data(Bytes),
-    /// So many bytes written.
+    /// The number of bytes written.
     Written(u32),
-    /// What the name stands for.
+    /// The kind of file.
     Stat(FileKind),
-    /// Names without their directory.
+    /// File names without their directory.
     Names(Vec<String>),
 }
 
-/// A disk operation that failed: the errno.
+/// The errno of a failed disk operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum DiskError {
     /// ENOENT

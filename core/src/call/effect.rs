@@ -1,4 +1,4 @@
-//! Inputs, effects, and the trait of everything that the world drives.
+//! Inputs, effects, and the trait of all machines that the world drives.
 
 use super::{DiskDone, DiskError, DiskOp, LogEvent, NetEvent, NetOp};
 use crate::base::{ConnId, Mono, Now, OpId, Pid};
@@ -11,9 +11,9 @@ pub enum Signal {
     Hup,
     /// SIGINT: fast shutdown of a postmaster.
     Int,
-    /// SIGTERM: die in an orderly way; smart shutdown of a postmaster.
+    /// SIGTERM: end in an orderly way; smart shutdown of a postmaster.
     Term,
-    /// SIGQUIT: die at once; immediate shutdown of a postmaster.
+    /// SIGQUIT: end at once; immediate shutdown of a postmaster.
     Quit,
     /// SIGUSR1
     Usr1,
@@ -40,18 +40,18 @@ pub enum Input {
     Signal(Pid, Signal),
 }
 
-/// One thing that a process wants done.
+/// One request of a process to the world.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Effect {
     /// A disk operation, answered by [`Input::Disk`].
     Disk(OpId, DiskOp),
-    /// An act on a connection.
+    /// An operation on a connection.
     Net(ConnId, NetOp),
     /// A line of the server log.
     Log(LogEvent),
-    /// The process ended; its descriptors and connections are closed by the host.
+    /// The process ended. The host closes its descriptors and connections.
     Exit(Exit),
-    /// The postmaster is gone, and with it the node.
+    /// The postmaster has ended, and the node with it.
     Halt,
 }
 
@@ -60,13 +60,13 @@ pub enum Effect {
 pub enum Exit {
     /// `proc_exit(0)`
     Normal,
-    /// `ereport(FATAL)`: exit status 1. Of a postmaster: why it gave up.
+    /// `ereport(FATAL)`: exit status 1. For a postmaster, the event says why it gave up.
     Fatal(LogEvent),
-    /// `proc_exit(1)` without a word.
+    /// `proc_exit(1)` without a log message.
     Silent,
-    /// `ereport(PANIC)`: abort; the postmaster restarts everything.
+    /// `ereport(PANIC)`: abort. The postmaster restarts all processes.
     Panic(LogEvent),
-    /// Ended by SIGQUIT: `_exit(2)`, nothing cleaned up.
+    /// Ended by SIGQUIT: `_exit(2)` without cleanup.
     Quit,
     /// Ended by SIGKILL.
     Killed,
@@ -77,12 +77,12 @@ pub enum Exit {
 pub struct Effects(pub Vec<(Pid, Effect)>);
 
 impl Effects {
-    /// Appends one.
+    /// Appends an effect.
     pub fn push(&mut self, pid: Pid, effect: Effect) {
         self.0.push((pid, effect));
     }
 
-    /// Empties the list, keeping its room.
+    /// Empties the list and keeps its memory.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -92,14 +92,14 @@ impl Effects {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct RunSet(pub Vec<Pid>);
 
-/// Whatever the world drives: a node, a receiver, a client.
+/// A machine that the world drives: a node, a receiver or a client.
 pub trait Machine {
-    /// Takes one input and appends what it wants done. Never blocks, never fails.
+    /// Takes one input and appends its effects. Never blocks and never fails.
     fn step(&mut self, now: Now, input: Input, fx: &mut Effects);
 
-    /// Fills `set` with the processes that could run; an expired wait counts.
+    /// Fills `set` with the processes that could run, including those whose wait has timed out.
     fn runnable(&self, now: Now, set: &mut RunSet);
 
-    /// When the earliest sleeping process wakes by itself.
+    /// When the earliest timeout of a waiting process expires.
     fn next_wakeup(&self) -> Option<Mono>;
 }

@@ -1,4 +1,4 @@
-//! The server log, typed. Text exists only in `Display`, worded as PostgreSQL words it.
+//! The server log as types. The text is made only by `Display`, and is PostgreSQL's.
 
 use super::DiskError;
 use super::FilePath;
@@ -10,13 +10,13 @@ use core::fmt;
 /// `elevel`
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Severity {
-    /// Something an operator may want to know.
+    /// Information for the administrator.
     Log,
-    /// Something odd.
+    /// A possible problem.
     Warning,
-    /// A command failed.
+    /// The command failed.
     Error,
-    /// A process ends.
+    /// The process ends.
     Fatal,
     /// All processes end.
     Panic,
@@ -34,12 +34,12 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Five characters.
+/// An SQLSTATE: five characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SqlState(pub [u8; 5]);
 
 impl SqlState {
-    /// successful_completion, what the log carries where no code was set below WARNING
+    /// successful_completion: the default in messages below WARNING
     pub const OK: Self = Self(*b"00000");
     /// protocol_violation
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
@@ -130,11 +130,11 @@ impl From<DiskError> for SqlState {
 /// One line of the server log, or one error to a client.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct LogEvent {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
     /// The SQLSTATE.
     pub sqlstate: SqlState,
-    /// What is said.
+    /// The message.
     pub message: Message,
 }
 
@@ -186,7 +186,7 @@ impl fmt::Display for LogEvent {
     }
 }
 
-/// Everything a server says.
+/// All messages of a server.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
@@ -484,21 +484,21 @@ pub enum Message {
 }
 
 impl LogEvent {
-    /// Raised inside a critical section: an ERROR there is a PANIC.
+    /// For an error inside a critical section, where ERROR becomes PANIC.
     #[must_use]
     pub fn in_critical_section(mut self) -> Self {
         self.severity = Severity::Panic;
         self
     }
 
-    /// Raised by a process that has no way to go on after an error: an ERROR there is a FATAL.
+    /// For an error in a process that cannot recover from it, where ERROR becomes FATAL.
     #[must_use]
     pub fn in_auxiliary_process(mut self) -> Self {
         self.severity = self.severity.max(Severity::Fatal);
         self
     }
 
-    /// A setting does not get a value.
+    /// An ERROR about a setting.
     #[must_use]
     pub const fn setting(error: SettingError) -> Self {
         Self::error(SqlState(error.sqlstate()), Message::Setting(error))
@@ -520,13 +520,13 @@ impl LogEvent {
         Self::error(sqlstate, Message::Slot(message))
     }
 
-    /// What a receiver says that goes on.
+    /// A LOG message of a receiver that continues.
     #[must_use]
     pub const fn receive(message: super::ReceiveMessage) -> Self {
         Self::log(Message::Receive(message))
     }
 
-    /// Raised with LOG where most callers want an ERROR: the caller goes on.
+    /// For an error that this caller reports at level LOG, and after which it continues.
     #[must_use]
     pub fn only_logged(mut self) -> Self {
         self.severity = Severity::Log;

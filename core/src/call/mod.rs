@@ -1,8 +1,8 @@
-//! F2: the contract between a machine and the world, as plain data.
+//! The contract between a machine and the world, as plain data.
 //!
-//! A machine never blocks: what it wants is an ordered list of [`Effect`]s, what happens to it is
-//! one [`Input`]. Every disk operation but a close is answered by exactly one [`Input::Disk`],
-//! unless the process or the node that issued it died.
+//! A machine never blocks. Its requests are an ordered list of [`Effect`]s, and everything that
+//! happens to it is one [`Input`]. Each disk operation except a close is answered by exactly one
+//! [`Input::Disk`], unless the process or node that issued it has died.
 
 mod disk;
 mod effect;

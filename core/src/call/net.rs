@@ -1,71 +1,73 @@
-//! Connections: ordered byte streams with back-pressure both ways. Each has one owning process.
+//! Connections: ordered byte streams with flow control in both directions. Each has one owner, a
+//! process.
 
 use crate::base::Pid;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Bytes that a connection takes from its owner before it says "not yet": the kernel's send buffer.
-/// What was sent and not yet freed by [`NetEvent::Sent`] beyond this is output pending in the
-/// process (`pq_is_send_pending`).
+/// Size of the kernel's send buffer. Bytes that were sent and not yet reported by
+/// [`NetEvent::Sent`] fill it. Bytes beyond this size are pending output of the process
+/// (`pq_is_send_pending`).
 pub const SEND_WINDOW: u32 = 64 * 1024;
 
-/// What a process does with a connection.
+/// An operation of a process on a connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum NetOp {
-    /// Opens one, under an id of the node's own counting. Answered by `Connected` or `Refused`, or
-    /// by nothing at all.
+    /// Opens a connection, under an id that the node chose. Answered by `Connected`, `Refused`, or
+    /// not at all.
     Connect {
         /// Host name or address.
         host: String,
         /// TCP port.
         port: u16,
     },
-    /// Lets `max` more bytes come in. Without credit nothing is delivered but the end of the
-    /// stream.
+    /// Allows `max` more bytes to be delivered. Without credit only the end of the stream is
+    /// delivered.
     Read {
         /// Bytes of new credit.
         max: u32,
     },
-    /// Sends both pieces in order; two, so that a header needs no copy of its payload.
+    /// Sends both pieces in order. There are two, so that a payload need not be copied after its
+    /// header.
     Send([Bytes; 2]),
-    /// Gives the connection to another process of the node.
+    /// Transfers the connection to another process of the node.
     HandOver(Pid),
-    /// Closes it in an orderly way: what was sent still arrives.
+    /// Closes the connection. Bytes already sent still arrive.
     Close,
 }
 
-/// What happens to a connection.
+/// An event on a connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum NetEvent {
     /// A peer connected to the node's port; the postmaster owns the connection.
     Accepted,
-    /// Our `Connect` succeeded.
+    /// The node's `Connect` succeeded.
     Connected,
-    /// Our `Connect` failed.
+    /// The node's `Connect` failed.
     Refused(Refusal),
-    /// Bytes within the credit that was given.
+    /// Bytes that arrived, within the credit.
     Data(Bytes),
-    /// So many bytes left the send buffer.
+    /// This number of bytes left the send buffer.
     Sent(u32),
-    /// The peer closed in an orderly way; no more data will come. It may still be sent to, but no
-    /// process need listen: then a `Reset` can follow.
+    /// The peer closed the connection, and no more data will come. Data can still be sent, but if
+    /// no process reads it, a `Reset` follows.
     Closed,
-    /// The connection broke; what was in flight is lost.
+    /// The connection broke. Bytes in transit are lost.
     Reset,
 }
 
-/// Why a connection did not come about.
+/// Why a connection failed.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub enum Refusal {
-    /// No server listens there, as far as is known.
+    /// Connection refused: no server listens at this address.
     #[default]
     Refused,
-    /// The host's name has no address; in the system's words.
+    /// The host name cannot be resolved. The text is the operating system's.
     Unresolved(String),
-    /// The path of the socket is longer than the system allows.
+    /// The path of the socket is longer than the operating system allows.
     PathTooLong,
-    /// Each address that was tried, and why it failed in the system's words. A socket in a
-    /// directory has no address.
+    /// Each address that was tried, with the operating system's error text. A Unix socket has no
+    /// address.
     Tried(Vec<(Option<String>, String)>),
 }

@@ -1,12 +1,13 @@
-//! [`Place`]: where a process ends a step, named by the C function. Text for traces, hook for
-//! plans, fact for checks.
+//! [`Place`]: the C function in which a process ends a step. Traces show it, plans select by it,
+//! and checks use it.
 
 use core::fmt;
 
-/// The C functions in whose middle a process ends a step, by the file that has them.
+/// The C functions inside which a process can end a step, grouped by source file.
 macro_rules! places {
     ($($file:literal { $($variant:ident $(= $text:literal)?,)* })*) => {
-        /// The C function in which a process ends a step: where it waits, or where others may act.
+        /// The C function in which a process ends a step, either to wait or to let other processes
+        /// run.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Place {
             $($(
@@ -16,10 +17,10 @@ macro_rules! places {
         }
 
         impl Place {
-            /// All of them, by file.
+            /// All places, grouped by file.
             pub const ALL: &[Self] = &[$($(Self::$variant,)*)*];
 
-            /// As the C source spells it.
+            /// The function's name in C.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -30,7 +31,7 @@ macro_rules! places {
     };
 }
 
-/// The C spelling of a variant: its own, unless that is no name for a variant.
+/// The C name of a variant. It is the variant's own name, unless this is not a valid name in Rust.
 macro_rules! spelling {
     ($variant:ident) => {
         stringify!($variant)
@@ -201,7 +202,7 @@ places! {
 }
 
 impl Place {
-    /// The place that the C source spells so.
+    /// The place with this C name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|place| place.name() == name)

@@ -1,18 +1,18 @@
-//! What a receiver without a server says. Mirrors the messages of pg_receivewal.c, receivelog.c and
+//! Messages of the standalone receiver. Mirrors the messages of pg_receivewal.c, receivelog.c and
 //! streamutil.c.
 
 use super::{DiskError, FilePath};
 use crate::base::{Lsn, TimelineId};
 use alloc::string::String;
 
-/// Everything that a receiver says, beside what it shares with servers.
+/// All messages of the receiver except those that it shares with servers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
     reason = "the text of each variant is its documentation, its fields are what the text names"
 )]
 pub enum ReceiveMessage {
-    /// In libpq's words, which name the place.
+    /// The text is libpq's, and names the server.
     #[error("{0}")]
     Unconnected(String),
     #[error(
@@ -27,7 +27,7 @@ pub enum ReceiveMessage {
     Command {
         command: String,
         why: String,
-        /// Another attempt would fail as well, and this is what can be done.
+        /// What the user can do if a retry would fail as well.
         hint: Option<&'static str>,
     },
     #[error("could not identify system: {0} or more fields")]
@@ -81,7 +81,7 @@ pub enum ReceiveMessage {
     #[error("starting timeline {tli} is not present in the server")]
     NoTimeline {
         tli: TimelineId,
-        /// As that of `Command`.
+        /// What the user can do if a retry would fail as well.
         hint: Option<&'static str>,
     },
     #[error("unexpected response to TIMELINE_HISTORY command: {0} fields")]
@@ -108,7 +108,7 @@ pub enum ReceiveMessage {
     WrongOffset { got: u32, expected: u32 },
     #[error("finished segment at {end} (timeline {tli})")]
     Finished {
-        /// Its file, which is durable under that name.
+        /// The segment's file, which now has its final name and is durable.
         name: String,
         end: Lsn,
         tli: TimelineId,
@@ -122,7 +122,7 @@ pub enum ReceiveMessage {
     #[error("unexpected termination of replication stream: {why}")]
     Terminated {
         why: String,
-        /// As that of `Command`.
+        /// What the user can do if a retry would fail as well.
         hint: Option<&'static str>,
     },
     #[error("unexpected result set after end-of-timeline: {0} fields")]
@@ -152,16 +152,16 @@ pub enum ReceiveMessage {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[error("got {rows} rows and {fields} fields, expected 1 rows and {expected}")]
 pub struct RowCounts {
-    /// Rows that came.
+    /// Number of rows received.
     pub rows: u64,
-    /// Fields of each.
+    /// Number of fields in each row.
     pub fields: usize,
-    /// Fields that were expected, of one row.
+    /// Number of fields expected. One row is expected.
     pub expected: usize,
 }
 
 impl ReceiveMessage {
-    /// `pg_log_error_hint`: what a person can do where another attempt would fail as well.
+    /// `pg_log_error_hint`: what the user can do if a retry would fail as well.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         if let Self::Command { hint, .. }
@@ -196,7 +196,7 @@ impl ReceiveMessage {
         found.map(|(_, hint)| hint)
     }
 
-    /// Is it for those only who want to hear everything (`--verbose`)?
+    /// Is it shown only with `--verbose`?
     #[must_use]
     pub const fn is_verbose(&self) -> bool {
         matches!(

@@ -1,4 +1,4 @@
-//! From a line of the server log to what a client is told. Mirrors send_message_to_frontend of
+//! Turns a log event into the message that a client receives. Mirrors send_message_to_frontend of
 //! elog.c.
 
 use super::{LogEvent, Message};
@@ -6,19 +6,19 @@ use crate::wire::backend::{BackendMessage, ErrorFields};
 use alloc::string::{String, ToString};
 
 impl LogEvent {
-    /// What the DETAIL line says.
+    /// The DETAIL.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         detail(&self.message)
     }
 
-    /// What the HINT line says.
+    /// The HINT.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         hint(&self.message)
     }
 
-    /// The ErrorResponse about it; below ERROR a NoticeResponse.
+    /// The ErrorResponse for the event, or a NoticeResponse if its severity is below ERROR.
     #[must_use]
     pub fn to_client(&self) -> BackendMessage {
         let mut fields = ErrorFields::new(
@@ -43,7 +43,7 @@ impl LogEvent {
     }
 }
 
-/// What PostgreSQL adds as DETAIL.
+/// PostgreSQL's DETAIL for a message.
 fn detail(message: &Message) -> Option<String> {
     if let Message::Slot(message) = message {
         return message.detail();
@@ -60,7 +60,7 @@ fn detail(message: &Message) -> Option<String> {
     matches!(message, Message::NotAccepting).then(|| "Hot standby mode is disabled.".into())
 }
 
-/// What PostgreSQL adds as HINT.
+/// PostgreSQL's HINT for a message.
 fn hint(message: &Message) -> Option<String> {
     if let Message::Slot(message) = message {
         return message.hint();

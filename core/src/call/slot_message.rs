@@ -1,4 +1,4 @@
-//! What a server says about replication slots. Mirrors the messages of slot.c and slotfuncs.c.
+//! Messages about replication slots. Mirrors the messages of slot.c and slotfuncs.c.
 
 use super::FilePath;
 use crate::base::{Lsn, PgVersion};
@@ -7,16 +7,16 @@ use crate::wire::slot_name::SlotNameError;
 use alloc::format;
 use alloc::string::String;
 
-/// By how much the position of a slot lies before what may be kept.
+/// How far a slot's restart_lsn is behind the oldest WAL that may be kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SlotExcess {
-    /// The slot's position.
+    /// The slot's restart_lsn.
     pub restart_lsn: Lsn,
-    /// By so many bytes.
+    /// The distance in bytes.
     pub bytes: u64,
 }
 
-/// Everything that is said about slots. Where versions word it differently, the version is a field.
+/// All messages about slots. If versions differ in the text, the version is a field.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
@@ -76,7 +76,7 @@ pub enum SlotMessage {
 }
 
 impl SlotMessage {
-    /// What PostgreSQL adds as DETAIL.
+    /// PostgreSQL's DETAIL.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         match self {
@@ -116,7 +116,7 @@ impl SlotMessage {
         }
     }
 
-    /// What PostgreSQL adds as HINT.
+    /// PostgreSQL's HINT.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -156,7 +156,7 @@ impl SlotMessage {
     }
 }
 
-/// Since 17 names and values of settings stand in quotes.
+/// Since 17 names and values of settings are quoted.
 pub(super) fn quoted(version: PgVersion, name: &str) -> String {
     if version < PgVersion::V17 {
         name.into()

@@ -3,30 +3,30 @@
 use super::{Exit, Place};
 use crate::base::{ConnId, Mono, OpId};
 
-/// What a process waits for; the first that comes true ends the wait. One that waits for an
-/// operation, a lock or a condition variable waits for nothing else.
+/// What a process waits for. The wait ends when the first of these conditions is true. A process
+/// that waits for a disk operation, a lock or a condition variable waits for nothing else.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Wait {
-    /// Its latch.
+    /// Its latch is set.
     pub latch: bool,
-    /// Input, or the end of the stream, on a connection.
+    /// A connection has input or has ended.
     pub readable: Option<ConnId>,
-    /// Room in the send buffer of a connection (no output pending).
+    /// A connection has space in its send buffer (no output is pending).
     pub writable: Option<ConnId>,
-    /// The completion of its operation.
+    /// Its disk operation completes.
     pub op: Option<OpId>,
-    /// The grant of the lock for which it queues.
+    /// The lock that it requested is granted or becomes free.
     pub lock: bool,
-    /// The condition variable for which it queues.
+    /// Its condition variable is broadcast.
     pub condvar: bool,
-    /// A time-out.
+    /// A timeout.
     pub until: Option<Mono>,
     /// The C function that waits.
     pub why: Place,
 }
 
 impl Wait {
-    /// Waits for nothing yet, at a place.
+    /// A wait without any condition, to be completed by the caller.
     #[must_use]
     pub const fn at(why: Place) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Wait {
         }
     }
 
-    /// Waits for the latch, with an optional time-out.
+    /// Waits for the latch, with an optional timeout.
     #[must_use]
     pub fn latch(until: Option<Mono>, why: Place) -> Self {
         Self {
@@ -68,14 +68,14 @@ pub struct Woken {
     pub latch: bool,
     /// The connection has input.
     pub readable: bool,
-    /// The connection has room.
+    /// The connection has space in its send buffer.
     pub writable: bool,
-    /// The time-out passed.
+    /// The timeout expired.
     pub timeout: bool,
 }
 
-/// The end of a step. One that is dropped would lose a wait, and a process would go on before what
-/// it waits for:
+/// The end of a step. It must be returned: if it were dropped, the process would continue without
+/// waiting.
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -96,16 +96,17 @@ pub struct Woken {
 #[must_use = "a process ends its step with this"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Yield {
-    /// Another process of PostgreSQL could act here; the C function at whose place this is.
+    /// The process continues in its next step. In PostgreSQL other processes could run at this
+    /// point of the C function.
     Again(Place),
-    /// Nothing to do until something happens.
+    /// The process waits.
     Wait(Wait),
     /// The process ends.
     Exit(Exit),
 }
 
-/// What polling a blocking routine gives: its result, or how the step of its process ends
-/// meanwhile. It cannot be dropped by accident:
+/// The result of polling a blocking routine: its value, or how the process ends its step meanwhile.
+/// It must not be dropped:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -132,18 +133,18 @@ pub enum Yield {
 /// }
 /// ```
 ///
-/// Nor may a routine be made in the expression that polls it, or its yield be matched away; a test
-/// reads the sources.
+/// Two more mistakes lose a wait: creating the routine in the expression that polls it, and
+/// discarding its yield in a match. A test searches the sources for both.
 #[must_use = "a routine that is not done ends the step of its process"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Poll<T> {
-    /// The routine is done.
+    /// The routine has finished.
     Ready(T),
-    /// The process ends its step here and polls again in the next.
+    /// The process ends its step, and polls again in the next step.
     Yield(Yield),
 }
 
-/// Unwraps a [`Poll`], returning from the enclosing routine while it is not done.
+/// Unwraps a [`Poll`]. Returns from the enclosing routine if it is not finished.
 #[macro_export]
 macro_rules! ready {
     ($poll:expr) => {
@@ -154,7 +155,7 @@ macro_rules! ready {
     };
 }
 
-/// Like [`ready!`] for a fallible routine in a fallible routine: passes the error on as well.
+/// Like [`ready!`], for fallible routines: also returns errors from the enclosing routine.
 #[macro_export]
 macro_rules! ready_ok {
     ($poll:expr) => {
@@ -169,7 +170,7 @@ macro_rules! ready_ok {
 }
 
 impl<T> Poll<T> {
-    /// Changes the result of a routine that is done.
+    /// Changes the result of a finished routine.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Poll<U> {
         match self {
             Self::Ready(value) => Poll::Ready(f(value)),
