@@ -1,4 +1,4 @@
-//! The files of a new cluster. Mirrors BootStrapXLOG as far as replication sees it.
+//! The files of a new cluster. Mirrors the parts of BootStrapXLOG that replication depends on.
 
 use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId, Xid};
 use crate::call::FilePath;
@@ -15,19 +15,19 @@ use alloc::vec::Vec;
 pub enum InitialFile {
     /// A directory.
     Dir(FilePath),
-    /// A file: its bytes, then zeros up to a length.
+    /// A file: some bytes, then zeros up to its length.
     File {
-        /// Where.
+        /// Its path.
         path: FilePath,
-        /// How it begins.
+        /// The bytes at its start.
         bytes: Vec<u8>,
-        /// How long it is.
+        /// Its length.
         len: u64,
     },
 }
 
-/// A cluster that was shut down right after it was made, directories before what lies in them. A
-/// copy of it with an empty file [`STANDBY_SIGNAL`] is a standby.
+/// A newly initialized cluster, cleanly shut down. A directory comes before its files. A copy with
+/// an empty file [`STANDBY_SIGNAL`] is a standby.
 #[must_use]
 pub fn initdb(version: PgVersion, geometry: &Geometry, system_identifier: u64) -> Vec<InitialFile> {
     let first = SegmentNo(1);
@@ -63,7 +63,7 @@ pub fn initdb(version: PgVersion, geometry: &Geometry, system_identifier: u64) -
     ]
 }
 
-/// Its existence makes a server a standby.
+/// A data directory that contains this file is a standby.
 pub const STANDBY_SIGNAL: &str = "standby.signal";
 
 fn first_segment(
@@ -72,7 +72,7 @@ fn first_segment(
     control: &ControlFile,
     checkpoint: Lsn,
 ) -> Vec<u8> {
-    // The page that initdb itself makes does not say that no backup runs.
+    // initdb does not set the flag XLP_BKP_REMOVABLE in its page.
     let ident = PageIdent {
         version,
         tli: TimelineId(1),

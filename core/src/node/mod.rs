@@ -1,4 +1,4 @@
-//! F9: one PostgreSQL server. Composes the processes, routes inputs, latches and signals.
+//! One PostgreSQL server. Composes the processes, routes inputs, latches and signals.
 
 mod initdb;
 mod pg_receivewal;
@@ -27,22 +27,22 @@ use process::Process;
 /// What a process does next.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Next {
-    /// Runs as soon as it may.
+    /// Runs in the next step.
     Run(Place),
     /// Waits.
     Wait(Wait),
 }
 
-/// One process with what the kernel keeps for it.
+/// One process and its kernel state.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Proc {
     role: Role,
     state: Process,
     sys: ProcSys,
     next: Next,
-    /// SIGSTOP.
+    /// Stopped by SIGSTOP.
     stopped: bool,
-    /// SIGQUIT: ends before its next step, whatever it waits for.
+    /// SIGQUIT is pending: the process ends before its next step, whatever it waits for.
     quit: bool,
 }
 
@@ -57,8 +57,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A server that is about to start. Nothing is read before the first step. No two boots of one
-    /// node may have the same incarnation, and none may be 0.
+    /// A server that is about to start. No file is read before the first step. Each boot of a node
+    /// needs a new incarnation, which must not be 0.
     ///
     /// # Panics
     /// If the incarnation is 0.
@@ -79,36 +79,35 @@ impl Node {
         node
     }
 
-    /// In a data directory that its host has locked against other servers: no lock file is written
-    /// or removed here.
+    /// Uses a data directory that the host has locked against other servers. The postmaster then
+    /// neither writes nor removes a lock file.
     #[must_use]
     pub const fn in_locked_directory(mut self) -> Self {
         self.kernel.locked = true;
         self
     }
 
-    /// With walsenders alone, for the WAL of a cluster that was shut down: nothing in its directory
-    /// is changed, sessions and slots are refused, and a shutdown ends walsenders when their peers
-    /// have confirmed all WAL, as always.
+    /// Runs only walsenders, for the WAL of a cluster that was shut down. Nothing in its directory
+    /// is changed, and sessions and slots are refused. At shutdown walsenders end when their peers
+    /// have confirmed all WAL, as in an ordinary server.
     #[must_use]
     pub const fn walsenders_only(mut self) -> Self {
         self.kernel.walsenders_only = true;
         self
     }
 
-    /// Says what the configuration files hold from now on. The server looks at them when it is sent
-    /// a SIGHUP.
+    /// Sets the contents of the configuration files. The server reads them when it receives SIGHUP.
     pub fn reload(&mut self, settings: Settings) {
         self.kernel.config = Some(settings);
     }
 
-    /// What was reached so far.
+    /// The marks reached so far.
     #[must_use]
     pub const fn probe(&self) -> &Probe {
         &self.probe
     }
 
-    /// The server for checkers and reports.
+    /// A read-only view for checkers and reports.
     #[must_use]
     pub const fn view(&self) -> NodeView<'_> {
         NodeView::new(self)
@@ -154,7 +153,7 @@ impl Node {
     }
 
     fn disk(&mut self, op: OpId, outcome: Result<DiskDone, DiskError>) {
-        // A completion whose process is gone, or that no process waits for, is dropped.
+        // A completion is dropped if its process is gone or does not wait for it.
         if let Some(proc) = self.procs.values_mut().find(|p| p.sys.op == Some(op)) {
             proc.sys.done = Some(outcome);
         }
@@ -181,8 +180,8 @@ impl Node {
         }
     }
 
-    /// The process is gone. An orderly exit cleans up after itself; any other leaves shared memory
-    /// as it was.
+    /// Removes a process that has ended. After an orderly exit its locks, pins and latch are
+    /// released; after a crash shared memory stays as it was.
     fn end(&mut self, pid: Pid, exit: Exit, fx: &mut Effects) {
         let Some(proc) = self.procs.remove(&pid) else {
             return;
@@ -190,7 +189,7 @@ impl Node {
         let kind = match &exit {
             Exit::Normal => ExitKind::Normal,
             Exit::Fatal(event) => {
-                // The postmaster has more to say after the reason, and says both itself.
+                // The postmaster logs the reason itself, followed by other lines.
                 if proc.role != Role::Postmaster {
                     fx.push(pid, Effect::Log(event.clone()));
                 }
@@ -213,8 +212,8 @@ impl Node {
         self.owners.retain(|_, owner| *owner != pid);
         fx.push(pid, Effect::Exit(exit));
         if proc.role == Role::Postmaster {
-            // Children notice that their parent is gone at their next wait; none of them writes
-            // anything until then.
+            // In PostgreSQL the children notice the postmaster's death at their next wait, and
+            // write nothing before that. Here they end at once.
             self.procs.clear();
             fx.push(pid, Effect::Halt);
             return;

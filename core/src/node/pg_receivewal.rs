@@ -1,4 +1,4 @@
-//! A walreceiver without a server around it, for backups.
+//! The standalone receiver: a single process without a server, for backups.
 
 use super::process::Process;
 use super::{Next, Node};
@@ -11,18 +11,17 @@ use crate::wire::control_file::ControlFile;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
-/// One process that receives WAL into the directory in which it was started. Of its settings it
-/// obeys the walreceiver's intervals; the segment size is the server's.
+/// One process that receives WAL into its data directory. Of the settings it uses only the
+/// walreceiver's intervals. The segment size is the server's.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PgReceivewal {
-    /// A node that never has any other process.
+    /// A node that runs only this process.
     node: Node,
     exit: Option<Exit>,
 }
 
 impl PgReceivewal {
-    /// A receiver that is about to start. No two starts may have the same incarnation, and none may
-    /// be 0.
+    /// A receiver that is about to start. Each start needs a new incarnation, which must not be 0.
     ///
     /// # Panics
     /// If the incarnation is 0.
@@ -55,20 +54,20 @@ impl PgReceivewal {
         Self::pid_of(self.node.kernel.incarnation)
     }
 
-    /// How it ended, if it has.
+    /// How the process ended, if it has ended.
     #[must_use]
     pub const fn exit(&self) -> Option<&Exit> {
         self.exit.as_ref()
     }
 
-    /// How far WAL was written, and how far it is durable; of no meaning while it does not stream.
+    /// The write position and the flush position. Valid only while streaming.
     #[must_use]
     pub fn received(&self) -> Option<(Lsn, Lsn)> {
         let process = self.node.procs.values().next()?;
         Some(process.state.as_pg_receivewal()?.received())
     }
 
-    /// The C function at which it stands, and whether it waits there.
+    /// The C function in which the process ended its last step, and whether it waits.
     #[must_use]
     pub fn place(&self) -> Option<(Place, bool)> {
         match &self.node.procs.values().next()?.next {
@@ -84,7 +83,7 @@ impl PgReceivewal {
 
 impl Machine for PgReceivewal {
     fn step(&mut self, now: Now, input: Input, fx: &mut Effects) {
-        // SIGINT asks for the same orderly end.
+        // SIGINT requests the same orderly end as SIGTERM.
         let input = match input {
             Input::Signal(pid, Signal::Int) => Input::Signal(pid, Signal::Term),
             other @ (Input::Run(_) | Input::Net(..) | Input::Disk(..) | Input::Signal(..)) => other,

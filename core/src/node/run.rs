@@ -1,4 +1,4 @@
-//! Running one process, and deciding who can run.
+//! Runs one process, and decides which processes can run.
 
 use super::process::Process;
 use super::{Next, Node, Proc};
@@ -8,7 +8,7 @@ use crate::sys::{Cx, Fork};
 use core::mem::take;
 
 impl Node {
-    /// Lets a process run until it would block. One that cannot run now is left alone.
+    /// Runs a process until it would block. Does nothing if the process cannot run now.
     pub(super) fn run(&mut self, now: Now, pid: Pid, fx: &mut Effects) {
         let Some(proc) = self.procs.get(&pid) else {
             return;
@@ -51,7 +51,7 @@ impl Node {
         }
     }
 
-    /// Connections that the process opened in its step are its own.
+    /// Makes the process the owner of the connections that it opened in this step.
     fn note_connections(&mut self, pid: Pid) {
         let Some(proc) = self.procs.get(&pid) else {
             return;
@@ -61,7 +61,7 @@ impl Node {
         }
     }
 
-    /// Carries out what the process asked its kernel for.
+    /// Performs what the process requested of its kernel in this step.
     fn after_step(&mut self, pid: Pid, fx: &mut Effects) {
         if let Some(becomes) = self.kernel.becomes.take()
             && let Some(proc) = self.procs.get_mut(&pid)
@@ -99,8 +99,8 @@ impl Node {
 
     /// All processes that could run, in ascending order.
     pub(super) fn can_all_run(&self, now: Now) -> impl Iterator<Item = Pid> {
-        // Asked after every step. Both lists are in the order of ids, so that no latch has to be
-        // searched for.
+        // Called after every step, and therefore fast: both lists are in the order of ids, so that
+        // a single pass finds every latch.
         let mut attached = self.shmem.procs.iter().peekable();
         self.procs.iter().filter_map(move |(pid, proc)| {
             while attached.next_if(|entry| entry.pid < *pid).is_some() {}
@@ -120,7 +120,7 @@ impl Node {
         match &proc.next {
             Next::Run(_) => true,
             Next::Wait(wait) => {
-                // What costs least comes first.
+                // The cheapest tests come first.
                 wait.until.is_some_and(|until| until <= now.mono)
                     || wait.op.is_some() && proc.sys.done.is_some()
                     || wait.latch && latch

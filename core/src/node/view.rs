@@ -1,4 +1,4 @@
-//! What checkers and reports may see of a node: everything, and change nothing.
+//! Read-only access to a node for checkers and reports.
 
 use super::{Next, Node, Proc};
 use crate::base::{ConnId, Lsn, Pid, Xid};
@@ -6,7 +6,7 @@ use crate::call::Place;
 use crate::proc::postmaster::PmState;
 use crate::shmem::{Role, Shmem};
 
-/// A read-only look at a node.
+/// A read-only view of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeView<'a> {
     node: &'a Node,
@@ -17,9 +17,9 @@ pub struct NodeView<'a> {
 pub struct ProcessView {
     /// Its id.
     pub pid: Pid,
-    /// What it is.
+    /// Its role.
     pub role: Role,
-    /// The C function at which it stands.
+    /// The C function in which it ended its last step.
     pub at: Place,
     /// Stopped by SIGSTOP.
     pub stopped: bool,
@@ -64,7 +64,7 @@ impl<'a> NodeView<'a> {
         Some(ProcessView::new(pid, proc))
     }
 
-    /// What a process is.
+    /// The role of a process.
     #[must_use]
     pub fn role(&self, pid: Pid) -> Option<Role> {
         self.node.procs.get(&pid).map(|proc| proc.role)
@@ -77,8 +77,8 @@ impl<'a> NodeView<'a> {
         procs.find_map(|proc| Some(proc.state.as_postmaster()?.state()))
     }
 
-    /// The last commit that the session on a connection completed: its transaction and the end of
-    /// its record.
+    /// The last commit that the session on this connection completed: transaction id and end of the
+    /// commit record.
     #[must_use]
     pub fn last_commit(&self, conn: ConnId) -> Option<(Xid, Lsn)> {
         let owner = self.node.owners.get(&conn)?;
