@@ -1,5 +1,4 @@
-//! Writes WAL into memory, one record after the other: the first segment of a new cluster, and
-//! tests.
+//! Writes WAL records into memory, for the first segment of a new cluster and for tests.
 
 use super::position::{
     bytepos_to_start, lsn_to_bytepos, record_end, skip_header, switch_end, switch_returns,
@@ -11,34 +10,34 @@ use crate::wire::xlog_records::{OverwriteContrecord, XlogRecord};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// WAL from the start of a segment on.
+/// WAL from a segment boundary to the last record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalBuilder {
     geometry: Geometry,
     ident: PageIdent,
-    /// Where the bytes start: a segment boundary.
+    /// Position of the first byte, a segment boundary.
     base: Lsn,
     /// Whole pages.
     bytes: Vec<u8>,
-    /// Where the last record ended.
+    /// End of the last record.
     end: Lsn,
-    /// Where it started.
+    /// Start of the last record.
     prev: Lsn,
 }
 
-/// Where a record was put.
+/// Position of an appended record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Placed {
     /// Its start.
     pub start: Lsn,
-    /// Its end, a page boundary if it ends with the page.
+    /// Its end. If the record fills the page, this is the page boundary.
     pub end: Lsn,
-    /// Where WAL goes on: after a switch the end of the segment.
+    /// Where the next record can start. After a switch record, the end of the segment.
     pub next: Lsn,
 }
 
 impl WalBuilder {
-    /// Starts at the beginning of a segment, with no record before.
+    /// Empty WAL that starts at the beginning of a segment.
     #[must_use]
     pub const fn new(geometry: Geometry, ident: PageIdent, first: SegmentNo) -> Self {
         let base = geometry.segment_start(first);
@@ -52,25 +51,25 @@ impl WalBuilder {
         }
     }
 
-    /// Where the next record will start.
+    /// Start of the next record.
     #[must_use]
     pub const fn next_start(&self) -> Lsn {
         skip_header(&self.geometry, self.end)
     }
 
-    /// Where the last record ended; after a switch the end of its segment.
+    /// End of the last record. After a switch record, the end of its segment.
     #[must_use]
     pub const fn end(&self) -> Lsn {
         self.end
     }
 
-    /// Where the last record started.
+    /// Start of the last record.
     #[must_use]
     pub const fn prev(&self) -> Lsn {
         self.prev
     }
 
-    /// Writes a record after the last one.
+    /// Appends a record.
     pub fn append(&mut self, body: &RecordBody) -> Placed {
         let start = bytepos_to_start(&self.geometry, lsn_to_bytepos(&self.geometry, self.end));
         let mut record = body.assemble(self.geometry.data_page);
@@ -94,8 +93,8 @@ impl WalBuilder {
         Placed { start, end, next }
     }
 
-    /// Ends the segment early, unless it is just beginning (`RequestXLogSwitch`). What
-    /// pg_switch_wal() returns.
+    /// Ends the segment early, unless WAL ends at a segment boundary (`RequestXLogSwitch`). Returns
+    /// what pg_switch_wal() returns.
     pub fn switch(&mut self) -> Lsn {
         if self.geometry.segment_offset(self.end) == 0 {
             return self.end;
@@ -110,12 +109,12 @@ impl WalBuilder {
         switch_returns(&self.geometry, placed.start)
     }
 
-    /// Gives up the record that starts at `aborted` from page `missing` on, as crash recovery does:
-    /// what lies on earlier pages stays, the page begins anew with an OVERWRITE_CONTRECORD. `last`
-    /// is the last complete record.
+    /// Abandons the record that starts at `aborted`, as crash recovery does. Earlier pages stay as
+    /// they are; page `missing` is rewritten and starts with an OVERWRITE_CONTRECORD. `last` is the
+    /// start of the last complete record.
     ///
     /// # Panics
-    /// If `missing` is not one of the pages written.
+    /// If page `missing` was not written.
     pub fn overwrite_contrecord(
         &mut self,
         [last, aborted, missing]: [Lsn; 3],
@@ -140,18 +139,18 @@ impl WalBuilder {
         ))
     }
 
-    /// From now on pages are initialized with other words.
+    /// Sets the header fields of pages that are initialized from now on.
     pub const fn set_ident(&mut self, ident: PageIdent) {
         self.ident = ident;
     }
 
-    /// All bytes from the first segment on, ending with a whole page.
+    /// All bytes from the first segment on. The last page is complete.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The segments, the last one filled up with zeros.
+    /// The segments. The last one is padded with zeros.
     #[must_use]
     pub fn segments(&self) -> Vec<(SegmentNo, Vec<u8>)> {
         let len = self.geometry.segment as usize;
@@ -166,7 +165,7 @@ impl WalBuilder {
             .collect()
     }
 
-    /// The page at `at`, initialized if it is new. Pages skipped by a switch stay zero.
+    /// The page at `at`, which is initialized if it is new. Pages that a switch skipped stay zero.
     fn page(&mut self, at: Lsn) -> &mut [u8] {
         let from = usize::try_from(at - self.base).expect("what is built fits into memory");
         let len = self.geometry.wal_page as usize;
@@ -202,8 +201,8 @@ mod tests {
         RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(3), vec![7; len])
     }
 
-    /// A record over several pages and a segment boundary: every page says how much is still to
-    /// come.
+    /// A record that crosses pages and a segment boundary: each page header has the number of
+    /// remaining bytes.
     #[test]
     fn a_long_record_is_announced_on_each_page() {
         let mut wal = builder();
@@ -228,7 +227,8 @@ mod tests {
         assert_eq!((header.crc, header.prev), (checksum(&got), Lsn::INVALID));
     }
 
-    /// A switch in the middle leaves zeros without page headers; a second one writes nothing.
+    /// A switch in the middle of a segment leaves zeros without page headers. A second switch
+    /// writes nothing.
     #[test]
     fn a_switch_consumes_the_segment() {
         let mut wal = builder();
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!((segments.len(), record.prev), (2, before));
     }
 
-    /// A switch whose tail lies in the next segment consumes that one too.
+    /// A switch record that ends in the next segment also skips the rest of that segment.
     #[test]
     fn a_switch_may_consume_the_next_segment() {
         let mut wal = builder();
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(wal.end(), Lsn(3072));
     }
 
-    /// A switch that ends exactly with its segment consumes nothing more.
+    /// A switch record that ends exactly at the end of its segment skips nothing.
     #[test]
     fn a_switch_may_end_with_the_segment() {
         let mut wal = builder();
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(wal.end(), Lsn(2048));
     }
 
-    /// The pages of the incomplete record stay, the missing one begins anew.
+    /// The pages of the incomplete record stay, and the missing page is rewritten.
     #[test]
     fn an_aborted_record_is_overwritten() {
         let mut wal = builder();

@@ -1,8 +1,8 @@
-//! Why the WAL could not be read further, in PostgreSQL's words. Mirrors the messages of
+//! Why no further WAL record could be read, in PostgreSQL's words. Mirrors the messages of
 //! xlogreader.c and xlogrecovery.c.
 //!
-//! The end of WAL has no marker: it is wherever the next record is not valid, and all of these are
-//! ways to find that out.
+//! The end of WAL is not marked. It is at the first position without a valid record, so each of
+//! these errors can mean the end of WAL.
 
 use super::names::segment_name;
 use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
@@ -11,12 +11,12 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-/// A page, as messages name it.
+/// A page in error messages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PagePlace {
-    /// Decides the wording.
+    /// Selects the format.
     pub version: PgVersion,
-    /// Decides names and offsets.
+    /// Determines file names and offsets.
     pub geometry: Geometry,
     /// The timeline of the file that is being read.
     pub tli: TimelineId,
@@ -24,7 +24,7 @@ pub struct PagePlace {
     pub page: Lsn,
 }
 
-/// `log segment 000000010000000000000003, offset 8192` in 15, with the position in between in 18.
+/// `log segment 000000010000000000000003, offset 8192` in 15. Version 18 adds the LSN.
 impl fmt::Display for PagePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = segment_name(
@@ -41,17 +41,17 @@ impl fmt::Display for PagePlace {
     }
 }
 
-/// Why the WAL could not be read further.
+/// Why no further WAL record could be read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
     reason = "the text of each variant is its documentation, its fields are what the text names"
 )]
 pub enum WalError {
-    /// Of a planted bug: PostgreSQL died of it with a FATAL.
+    /// Only with a planted bug: PostgreSQL ended with this FATAL.
     #[error("invalid memory alloc request size {0}")]
     Allocation(u32),
-    /// Of a planted bug: PostgreSQL died of it by a signal.
+    /// Only with a planted bug: PostgreSQL ended with this signal.
     #[error("checksum over a wrapped length of the record at {0}")]
     Segfault(Lsn),
     #[error("invalid magic number {magic:04X} in {place}")]
@@ -75,7 +75,7 @@ pub enum WalError {
         latest: TimelineId,
         place: PagePlace,
     },
-    /// Reported by the caller, which knows which timelines are expected, not by the reader.
+    /// Reported by the reader's caller, which knows the expected timelines.
     #[error("unexpected timeline ID {tli} in {place}")]
     UnexpectedTimeline { tli: TimelineId, place: PagePlace },
     #[error("{}", offset_text(*version, *record, *least, *offset))]
@@ -109,24 +109,24 @@ pub enum WalError {
     TooLong { len: u32, record: Lsn },
     #[error("incorrect resource manager data checksum in record at {0}")]
     Checksum(Lsn),
-    /// As in PostgreSQL the position is that of the last good record, 0/0 if there was none.
+    /// As in PostgreSQL, the position is that of the last valid record, or 0/0.
     #[error("{error} at {last}")]
     Structure { error: RecordError, last: Lsn },
-    /// Said by the source of pages: the file is missing.
+    /// Reported by the page source: the file is missing.
     #[error("could not find file \"{}\"", segment_name(geometry, *tli, *segment))]
     NoFile {
         geometry: Geometry,
         tli: TimelineId,
         segment: SegmentNo,
     },
-    /// Said by the source of pages: the file ends, or its read failed.
+    /// Reported by the page source: the file ends here, or the read failed.
     #[error("could not read from {place}: read {got} of {wanted}")]
     ShortRead {
         place: PagePlace,
         got: u32,
         wanted: u32,
     },
-    /// Said by the source of pages: there is no place left to look for the page.
+    /// Reported by the page source: no source has the page.
     #[error("no WAL is available at {0}")]
     Unavailable(Lsn),
 }

@@ -1,4 +1,4 @@
-//! F2: pure WAL algorithms: where records lie, how they are written, how they are read back.
+//! Algorithms on WAL without I/O: positions, file names, writing and reading records.
 
 mod builder;
 mod error;

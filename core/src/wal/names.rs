@@ -5,21 +5,22 @@ use crate::base::{Geometry, Lsn, SegmentNo, TimelineId};
 use alloc::format;
 use alloc::string::String;
 
-/// Digits of a segment's name (`XLOG_FNAME_LEN`).
+/// Number of digits in a segment's name (`XLOG_FNAME_LEN`).
 const DIGITS: usize = 24;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// What a name in pg_wal stands for.
+/// A file in pg_wal, as its name says.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum WalFile {
     /// A segment: `000000010000000000000003`.
     Segment(TimelineId, SegmentNo),
-    /// The last segment of a timeline that was left: `….partial`.
+    /// The last, incomplete segment of a timeline that ended: `….partial`.
     Partial(TimelineId, SegmentNo),
     /// A timeline's history: `00000002.history`.
     History(TimelineId),
-    /// The history of a base backup that began at this offset of the segment: `….00000028.backup`.
+    /// The backup history file of a base backup that started at this offset of the segment:
+    /// `….00000028.backup`.
     Backup(TimelineId, SegmentNo, u32),
 }
 
@@ -35,8 +36,8 @@ pub fn segment_path(geometry: &Geometry, tli: TimelineId, segment: SegmentNo) ->
     named("pg_wal/", geometry, tli, segment)
 }
 
-/// Digit by digit: a run asks for tens of thousands of names, and the machinery of `format!` is
-/// some ten times slower.
+/// Written digit by digit, because a run makes tens of thousands of names and `format!` is about
+/// ten times slower.
 fn named(dir: &str, geometry: &Geometry, tli: TimelineId, segment: SegmentNo) -> String {
     let per_id = segments_per_id(geometry);
     let mut name = String::with_capacity(dir.len() + DIGITS);
@@ -52,7 +53,7 @@ fn named(dir: &str, geometry: &Geometry, tli: TimelineId, segment: SegmentNo) ->
     name
 }
 
-/// `XLogFromFileName`, and none for a name that [`segment_name`] does not make.
+/// `XLogFromFileName`. `None` for a name that [`segment_name`] does not produce.
 #[must_use]
 pub fn parse_segment_name(geometry: &Geometry, name: &str) -> Option<(TimelineId, SegmentNo)> {
     if name.len() != DIGITS {
@@ -89,7 +90,7 @@ impl WalFile {
         }
     }
 
-    /// What a name stands for; none if it is not exactly one that [`WalFile::name`] makes.
+    /// The file with this name. `None` for a name that [`WalFile::name`] does not produce.
     #[must_use]
     pub fn parse(geometry: &Geometry, name: &str) -> Option<Self> {
         let Some((stem, suffix)) = name.split_once('.') else {
@@ -108,7 +109,7 @@ impl WalFile {
     }
 }
 
-/// Where a base backup's history file says that it began.
+/// The backup history file of a base backup that started at `start`.
 #[must_use]
 pub fn backup_file(geometry: &Geometry, tli: TimelineId, start: Lsn) -> WalFile {
     let segment = geometry.segment_of(start);
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(WalFile::parse(&TINY, "0000001A.history"), Some(history));
     }
 
-    /// The last segment that a name can mean.
+    /// The last segment that a name can express.
     #[test]
     fn the_last_name() {
         let name = "FFFFFFFFFFFFFFFF00000FFF";

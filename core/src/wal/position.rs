@@ -1,10 +1,10 @@
-//! Positions in the WAL with and without page headers. Mirrors xlog.c (XLogBytePosToRecPtr,
-//! XLogBytePosToEndRecPtr, XLogRecPtrToBytePos) and the end of a record in xlogreader.c.
+//! Converts WAL positions with and without page headers. Mirrors xlog.c (XLogBytePosToRecPtr,
+//! XLogBytePosToEndRecPtr, XLogRecPtrToBytePos) and xlogreader.c (the end of a record).
 //!
-//! A *byte position* counts only the bytes that records can use; reservations are made in it. One
-//! byte position at a page boundary stands for two LSNs: the boundary, where a record ends, and the
-//! place after the header, where the next one starts. Positions may come from files: beyond the
-//! last one there is no other.
+//! A *byte position* counts only the bytes that records can use, without page headers. WAL space is
+//! reserved in byte positions. At a page boundary one byte position corresponds to two LSNs: the
+//! boundary itself, where a record ends, and the LSN after the page header, where the next record
+//! starts. Positions can come from damaged files; results saturate at the largest LSN.
 
 use crate::base::{Geometry, Lsn};
 
@@ -25,16 +25,15 @@ pub const fn usable_in_segment(geometry: &Geometry) -> u64 {
     pages * in_page(geometry) - (LONG_HEADER - SHORT_HEADER)
 }
 
-/// Where a record that starts there starts: at a page boundary after the header
-/// (`XLogBytePosToRecPtr`).
+/// The LSN of a record's start (`XLogBytePosToRecPtr`). At a page boundary, the LSN after the page
+/// header.
 #[must_use]
 pub const fn bytepos_to_start(geometry: &Geometry, bytepos: u64) -> Lsn {
     let end = bytepos_to_end(geometry, bytepos);
     skip_header(geometry, end)
 }
 
-/// Where a record that ends there ends: at a page boundary the boundary itself
-/// (`XLogBytePosToEndRecPtr`).
+/// The LSN of a record's end (`XLogBytePosToEndRecPtr`). At a page boundary, the boundary itself.
 #[must_use]
 pub const fn bytepos_to_end(geometry: &Geometry, bytepos: u64) -> Lsn {
     let usable = usable_in_segment(geometry);
@@ -59,8 +58,8 @@ pub const fn bytepos_to_end(geometry: &Geometry, bytepos: u64) -> Lsn {
     Lsn((segments.saturating_mul(geometry.segment as u64)).saturating_add(offset))
 }
 
-/// The byte position of a start or an end (`XLogRecPtrToBytePos`). Inside a header: of the place
-/// after it.
+/// The byte position of an LSN (`XLogRecPtrToBytePos`). An LSN inside a page header counts as the
+/// LSN after the header.
 #[must_use]
 pub const fn lsn_to_bytepos(geometry: &Geometry, lsn: Lsn) -> u64 {
     let segments = lsn.0 / geometry.segment as u64;
@@ -75,7 +74,7 @@ pub const fn lsn_to_bytepos(geometry: &Geometry, lsn: Lsn) -> u64 {
     segments * usable_in_segment(geometry) + before + offset.saturating_sub(header)
 }
 
-/// A page boundary turned into the place after the header; other positions as they are.
+/// If `lsn` is a page boundary, the LSN after the page header; otherwise `lsn`.
 #[must_use]
 pub const fn skip_header(geometry: &Geometry, lsn: Lsn) -> Lsn {
     if geometry.page_offset(lsn) == 0 {
@@ -85,7 +84,7 @@ pub const fn skip_header(geometry: &Geometry, lsn: Lsn) -> Lsn {
     }
 }
 
-/// Where a record of `len` bytes that starts at `start` ends, rounded up to 8.
+/// The end of a record of `len` bytes that starts at `start`. The length is rounded up to 8.
 #[must_use]
 pub const fn record_end(geometry: &Geometry, start: Lsn, len: u32) -> Lsn {
     let bytes = (len as u64 + 7) & !7;
@@ -93,15 +92,16 @@ pub const fn record_end(geometry: &Geometry, start: Lsn, len: u32) -> Lsn {
     bytepos_to_end(geometry, bytepos)
 }
 
-/// Where WAL goes on after a switch record whose own bytes end at `end`: the end of that segment.
+/// The end of the segment, where WAL continues after a switch record that ends at `end`.
 #[must_use]
 pub const fn switch_end(geometry: &Geometry, end: Lsn) -> Lsn {
     let segment = geometry.segment as u64;
     Lsn(end.0.div_ceil(segment).saturating_mul(segment))
 }
 
-/// What pg_switch_wal() returns for a switch record at `start` (the end of XLogInsertRecord): its
-/// end, but after the next page's header as soon as it touches the end of its page.
+/// What pg_switch_wal() returns for a switch record at `start` (see the end of XLogInsertRecord):
+/// the end of the record, or the LSN after the next page's header if the record reaches the end of
+/// its page.
 #[must_use]
 pub const fn switch_returns(geometry: &Geometry, start: Lsn) -> Lsn {
     let end = Lsn(start.0.saturating_add(24));
@@ -124,7 +124,7 @@ mod tests {
     };
     const TINY: Geometry = Geometry::SMALLEST;
 
-    /// Numbers of a real server with 16 MiB segments.
+    /// The expected numbers are those of a real server with 16 MiB segments.
     #[test]
     fn a_segment_of_usable_bytes() {
         assert_eq!(usable_in_segment(&SEG16), 16_728_048);
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(lsn_to_bytepos(&SEG16, Lsn(0x100_0000)), 16_728_048);
     }
 
-    /// Records of a real server, and where the next one started.
+    /// Lengths of records of a real server, and where the next record started.
     #[test]
     fn ends_of_real_records() {
         for (start, len, end) in [
@@ -147,8 +147,7 @@ mod tests {
         }
     }
 
-    /// Switches of real servers: the position returned, and the segment end after which the next
-    /// record started.
+    /// Switches on real servers: the returned LSN, and the end of the segment.
     #[test]
     fn switches_of_real_servers() {
         for (geometry, start, returned, next) in [
@@ -164,8 +163,8 @@ mod tests {
         }
     }
 
-    /// Positions that no server has written yet, from a name or a control file: there is none
-    /// beyond the last.
+    /// Positions larger than any server has written can come from a file name or a control file.
+    /// Results saturate at the largest LSN.
     #[test]
     fn the_end_of_all_positions() {
         let last = Lsn::MAX;

@@ -1,6 +1,5 @@
-//! How records lie on pages: page headers and the fragments of a record. Mirrors xlog.c
-//! (AdvanceXLInsertBuffer, CopyXLogRecordToWAL). Reserving, locking and flushing are not decided
-//! here.
+//! Lays out records on pages: page headers and the fragments of a record. Mirrors xlog.c
+//! (AdvanceXLInsertBuffer, CopyXLogRecordToWAL). Reservation, locking and flushing are elsewhere.
 
 use crate::base::{Geometry, Lsn, PgVersion, TimelineId};
 use crate::wire::layout::Pad;
@@ -10,29 +9,29 @@ use crate::wire::page::{
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// What page headers say besides where they stand.
+/// The fields of page headers that do not depend on the position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PageIdent {
-    /// Decides the magic number.
+    /// Determines the magic number.
     pub version: PgVersion,
     /// The timeline being written.
     pub tli: TimelineId,
-    /// Which cluster.
+    /// The system identifier.
     pub sysid: u64,
     /// No base backup is running.
     pub removable: bool,
 }
 
-/// Makes a fresh page: a header, then zeros.
+/// Initializes a page: a header, then zeros.
 ///
 /// # Panics
-/// If the slice is no page.
+/// If the slice does not have the size of a page.
 pub fn init_page(out: &mut [u8], geometry: &Geometry, at: Lsn, ident: &PageIdent) {
     assert_eq!(out.len(), geometry.wal_page as usize);
     assert_eq!(geometry.page_offset(at), 0, "{at} is no page boundary");
     let long = geometry.page_header(at) as usize == LongPageHeader::LEN;
     let flag = |set: bool, bit: u16| if set { bit } else { 0 };
-    // 19 has no such flag.
+    // 19 does not have this flag.
     let removable = ident.removable && ident.version < PgVersion::V19;
     let std = PageHeader {
         magic: page::magic(ident.version),
@@ -58,8 +57,7 @@ pub fn init_page(out: &mut [u8], geometry: &Geometry, at: Lsn, ident: &PageIdent
     out[..header.len()].copy_from_slice(&header);
 }
 
-/// Notes in a page's header that it starts inside a record of which so many bytes are still to
-/// come.
+/// Sets in a page header that the page starts inside a record of which `rem_len` bytes remain.
 ///
 /// # Panics
 /// If the slice is shorter than a header.
@@ -68,7 +66,7 @@ pub fn mark_contrecord(page: &mut [u8], rem_len: u32) {
     page[16..20].copy_from_slice(&rem_len.to_le_bytes());
 }
 
-/// Notes in a page's header that it replaces the continuation of an incomplete record.
+/// Sets in a page header that the page replaces the continuation of an incomplete record.
 ///
 /// # Panics
 /// If the slice is shorter than a header.
@@ -85,20 +83,21 @@ fn set_info(page: &mut [u8], bit: u16) {
     page[2..4].copy_from_slice(&info.to_le_bytes());
 }
 
-/// The part of a record that lies on one page.
+/// The part of a record on one page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Fragment {
     /// The page.
     pub page: Lsn,
-    /// Where on the page it starts.
+    /// Its offset on the page.
     pub offset: u32,
-    /// Which bytes of the record.
+    /// Its range of the record's bytes.
     pub range: Range<usize>,
-    /// On every page but the first: bytes still to come, these included, for [`mark_contrecord`].
+    /// On all pages but the first, the number of remaining bytes including this part, for
+    /// [`mark_contrecord`].
     pub rem_len: Option<u32>,
 }
 
-/// Cuts a record of `len` bytes that starts at `start` into its pages.
+/// Splits a record of `len` bytes that starts at `start` into its parts per page.
 pub fn fragments(geometry: Geometry, start: Lsn, len: u32) -> impl Iterator<Item = Fragment> {
     let mut page = geometry.page_start(start);
     let mut offset = geometry.page_offset(start);

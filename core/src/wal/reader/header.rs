@@ -5,8 +5,8 @@ use crate::base::{Lsn, PgVersion};
 use crate::wal::WalError;
 use crate::wire::record::RecordHeader;
 
-/// `ValidXLogRecordHeader`. `last` is the record before, invalid right after positioning: then it
-/// is only known that the record before lies before.
+/// `ValidXLogRecordHeader`. `last` is the start of the previous record, which xl_prev must equal.
+/// It is invalid right after positioning; xl_prev must then only be less than `record`.
 pub(super) fn check_header(
     version: PgVersion,
     last: Lsn,

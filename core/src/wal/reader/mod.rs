@@ -1,11 +1,11 @@
 //! Reads WAL record by record. Mirrors xlogreader.c (XLogReadRecord, XLogDecodeNextRecord,
 //! XLogFindNextRecord).
 //!
-//! A pull parser: [`WalReader::next`] gives a record, asks for bytes of a page, or says why there
-//! is no further valid record. It knows nothing of files and sources, and trusts nothing that it
-//! reads: lengths are believed only as far as bytes came with them. Unlike PostgreSQL it moves on
-//! only after the record was wholly decoded, so that the same record can be tried again from
-//! another source whatever was wrong with it.
+//! A pull parser. [`WalReader::next`] returns a record, asks for bytes of a page, or says why no
+//! further valid record was found. It does not access files, and trusts nothing that it reads:
+//! memory is allocated only for bytes that were fed. Unlike in PostgreSQL, the position advances
+//! only after a record was decoded completely, so that after any error the same record can be tried
+//! again from another source.
 
 mod header;
 mod pages;
@@ -27,37 +27,37 @@ use header::{check_header, check_length};
 use pages::{Pages, Stop};
 use room::Held;
 
-/// The largest record that is read: what PostgreSQL can allocate (`MaxAllocSize`).
+/// The largest record that can be read: PostgreSQL cannot allocate more (`MaxAllocSize`).
 pub const MAX_RECORD: u32 = (1 << 30) - 1;
-/// Positions from here on could overflow within one record.
+/// From this position on, the end of a record could overflow.
 const TOO_FAR: Lsn = Lsn(u64::MAX - (1 << 33));
 /// Bytes of a record header.
 const RECORD_HEADER: u32 = 24;
 
-/// What [`WalReader::next`] found.
+/// The result of [`WalReader::next`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Next<R = Record> {
     /// The next record.
     Record(R),
-    /// Feed at least `len` bytes of the page, or say that it cannot be read, and call again.
+    /// Feed at least `len` bytes of the page, or report that it cannot be read, then call again.
     Need {
         /// The page.
         page: Lsn,
         /// How many of its first bytes must be valid.
         len: u32,
-        /// The record for which they are needed.
+        /// The record that needs the page.
         record: Lsn,
     },
-    /// There is no valid record here. Calling again tries the same one from its beginning.
+    /// No valid record was found. The next call tries the same record from its beginning.
     End(WalError),
 }
 
-/// A record of which only the beginning is there.
+/// A record of which only the beginning could be read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Aborted {
-    /// Where it starts (abortedRecPtr).
+    /// Its start (abortedRecPtr).
     pub record: Lsn,
-    /// The page that could not be read or was refused (missingContrecPtr).
+    /// The page that is missing or invalid (missingContrecPtr).
     pub missing: Lsn,
 }
 
@@ -66,16 +66,16 @@ pub struct Aborted {
 pub struct WalReader {
     /// Start of the last record returned (ReadRecPtr); invalid right after positioning.
     pub decoded: Lsn,
-    /// Where WAL goes on after it (EndRecPtr).
+    /// End of the last record returned (EndRecPtr), where the next record is expected.
     pub end: Lsn,
     /// Set with [`Next::End`] if the record continues beyond its first page.
     pub aborted: Option<Aborted>,
-    /// An incomplete record that was found to be overwritten; the record that did it must name it.
-    /// Its redo clears this.
+    /// The start of an incomplete record that was overwritten. The record that overwrote it must
+    /// name this position; its redo clears this field.
     pub overwritten: Option<Lsn>,
     pages: Pages,
     phase: Phase,
-    /// Records before this one are skipped.
+    /// Records that start before this position are skipped.
     seek: Option<Lsn>,
 }
 
@@ -83,11 +83,12 @@ pub struct WalReader {
 enum Phase {
     /// Between two records.
     Idle,
-    /// Looks for the first record on or after this page.
+    /// Searches for the first record on or after this page.
     Skipping(Lsn),
-    /// Reads the record there, or the first one on the page if it is a page boundary.
+    /// Reads the record at this position, or the first record on the page if this is a page
+    /// boundary.
     Starting(Lsn),
-    /// Gathers a record from several pages.
+    /// Assembles a record from several pages.
     Assembling(Partial),
 }
 
@@ -95,9 +96,9 @@ enum Phase {
 struct Partial {
     start: Lsn,
     total: u32,
-    /// What was gathered, empty until the rest of the first page is there.
+    /// The bytes assembled so far; empty until the rest of the first page was fed.
     got: Vec<u8>,
-    /// The next page to take from.
+    /// The next page to read.
     page: Lsn,
 }
 
@@ -113,7 +114,7 @@ impl<R> Next<R> {
 }
 
 impl WalReader {
-    /// A reader that stands nowhere yet. `sysid` is the cluster that the WAL must come from.
+    /// A reader without a position. `sysid` is the system identifier that pages must have.
     #[must_use]
     pub const fn new(geometry: Geometry, version: PgVersion, sysid: Option<u64>) -> Self {
         Self {
@@ -127,8 +128,8 @@ impl WalReader {
         }
     }
 
-    /// The next record is the one at `lsn`, or the first one on the page if that is a page boundary
-    /// (`XLogBeginRead`).
+    /// Positions the reader at the record at `lsn`, or at the first record on the page if `lsn` is
+    /// a page boundary (`XLogBeginRead`).
     pub fn begin_read(&mut self, lsn: Lsn) {
         self.decoded = Lsn::INVALID;
         self.end = lsn;
@@ -136,7 +137,7 @@ impl WalReader {
         self.seek = None;
     }
 
-    /// The next record is the first one at or after `lsn`, which may lie anywhere
+    /// Positions the reader at the first record at or after `lsn`, which can be any position
     /// (`XLogFindNextRecord`).
     pub fn find_next_record(&mut self, lsn: Lsn) {
         self.begin_read(lsn);
@@ -144,15 +145,15 @@ impl WalReader {
         self.seek = Some(lsn);
     }
 
-    /// Gives the first bytes of a page, or all of them.
+    /// Feeds the first bytes of a page, or all of them.
     ///
     /// # Panics
-    /// If `page` is no page boundary or there are more bytes than a page has.
+    /// If `page` is not a page boundary, or `bytes` is longer than a page.
     pub fn feed(&mut self, page: Lsn, bytes: Bytes) {
         self.pages.feed(page, bytes);
     }
 
-    /// The page that was needed cannot be read. The next call ends with that reason.
+    /// Reports that the requested page cannot be read. The next call returns this reason.
     pub fn feed_failed(&mut self, reason: WalError) {
         self.pages.feed_failed(reason);
     }
@@ -163,18 +164,18 @@ impl WalReader {
     /// The first check that fails.
     ///
     /// # Panics
-    /// If there are fewer bytes than the header of a segment's first page has.
+    /// If `bytes` is shorter than a long page header.
     pub fn check_page(&self, page: Lsn, bytes: &[u8]) -> Result<(), WalError> {
         let header = PageHeader::decode(bytes).expect("a whole page is there");
         self.pages.check(page, &header, bytes)
     }
 
-    /// Forgets the current page, so that it is asked for again.
+    /// Forgets the current page, so that it is requested again.
     pub fn invalidate(&mut self) {
         self.pages.invalidate();
     }
 
-    /// Forgets what was gathered of the current record, and its page.
+    /// Forgets the bytes of the current record and its page.
     pub fn restart(&mut self) {
         self.phase = match self.phase {
             Phase::Skipping(page) => Phase::Skipping(page),
@@ -183,36 +184,36 @@ impl WalReader {
         self.pages.invalidate();
     }
 
-    /// Says of which timeline the file is that pages come from now; only messages mention it.
+    /// Sets the timeline of the file that pages are now read from. Only messages use it.
     pub const fn set_file_tli(&mut self, tli: TimelineId) {
         self.pages.file_tli = tli;
     }
 
-    /// Sizes of what is read.
+    /// The page and segment sizes.
     #[must_use]
     pub const fn geometry(&self) -> &Geometry {
         &self.pages.geometry
     }
 
-    /// The timeline in the page header that was looked at last (latestPageTLI).
+    /// The timeline in the last page header that was checked (latestPageTLI).
     #[must_use]
     pub const fn latest_page_tli(&self) -> TimelineId {
         self.pages.latest_tli()
     }
 
-    /// The page whose header was looked at last (latestPagePtr).
+    /// The last page whose header was checked (latestPagePtr).
     #[must_use]
     pub const fn latest_page(&self) -> Lsn {
         self.pages.latest_page()
     }
 
-    /// A page as messages name it.
+    /// A page for use in messages.
     #[must_use]
     pub const fn place(&self, page: Lsn) -> PagePlace {
         self.pages.place(page)
     }
 
-    /// The next record, what is needed for it, or why there is none.
+    /// Returns the next record, the bytes needed for it, or why it cannot be read.
     pub fn next(&mut self, probe: &mut Probe) -> Next {
         let mut room = Room::default();
         self.advance(probe, &mut room).map(|held| {
@@ -224,8 +225,8 @@ impl WalReader {
         })
     }
 
-    /// The same, and the record is looked at where it lies: in its page, or in `room` if it lies in
-    /// several.
+    /// Like [`WalReader::next`], but without copying: the record is viewed in its page, or in
+    /// `room` if it crosses pages.
     #[inline]
     pub fn next_view<'a>(
         &'a mut self,
@@ -240,7 +241,7 @@ impl WalReader {
         })
     }
 
-    /// The bytes of a record in its page.
+    /// The range of a record in its page.
     #[inline]
     const fn range(&self, parts: &RecordParts) -> Range<usize> {
         let from = self.geometry().page_offset(parts.lsn) as usize;
@@ -294,7 +295,7 @@ impl WalReader {
         Next::End(error)
     }
 
-    /// The record that is being read.
+    /// Start of the record that is being read.
     const fn current(&self) -> Lsn {
         match &self.phase {
             Phase::Idle => self.end,
@@ -349,12 +350,12 @@ impl WalReader {
         if let Ok(header) = RecordHeader::decode(bytes) {
             check_header(self.pages.version, self.decoded, start, &header)?;
         } else {
-            // Up to 15.4 room for the record was made here, by a length that may be left from a
-            // former life of the file.
+            // Up to 15.4 memory for the record was allocated before its length was validated. In a
+            // recycled segment the length can be left over from the previous use.
             if total > MAX_RECORD && probe.planted(Bug::TrustUnvalidatedLength) {
                 return Err(WalError::Allocation(total).into());
             }
-            // Nor was it at once seen that a length may be too small: the checksum then ran over
+            // Nor was a length below the minimum rejected here. The checksum was then computed over
             // nearly all of memory.
             if let Err(error) = check_length(self.pages.version, start, total) {
                 if !probe.planted(Bug::ShortLengthAtPageEnd) {
@@ -383,7 +384,7 @@ impl WalReader {
         Ok(Some(Held::InPage))
     }
 
-    /// Takes what the next page has of a record.
+    /// Adds the part of the record that is on the next page.
     fn assemble(&mut self, room: &mut Room) -> Result<Option<Held>, Stop> {
         let Phase::Assembling(partial) = &mut self.phase else {
             unreachable!("called in this phase only")
@@ -445,7 +446,7 @@ impl WalReader {
         Ok(Some(Held::Gathered))
     }
 
-    /// Checks and decodes a whole record whose bytes end, padding included, at `end`.
+    /// Validates and decodes a complete record. `end` is its end, including padding.
     #[inline]
     fn decode(
         &self,

@@ -6,12 +6,12 @@ use crate::wal::{PagePlace, WalError};
 use crate::wire::page::{self, LONG_HEADER, LongPageHeader, PageHeader};
 use bytes::Bytes;
 
-/// Why reading stops for now.
+/// Why reading stops.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Stop {
-    /// So many bytes of that page must be fed.
+    /// At least this many bytes of the page must be fed.
     Need { page: Lsn, len: u32 },
-    /// The record that is being read is none.
+    /// The record is not valid.
     Failed(WalError),
 }
 
@@ -21,30 +21,30 @@ impl From<WalError> for Stop {
     }
 }
 
-/// The current page and what is known about the pages before it.
+/// The current page, and what was learned from earlier pages.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Pages {
     pub(super) geometry: Geometry,
     pub(super) version: PgVersion,
-    /// The cluster that the WAL must come from, if that is known.
+    /// The system identifier that pages must have, if it is known.
     sysid: Option<u64>,
     /// The timeline of the file that is being read; only for messages.
     pub(super) file_tli: TimelineId,
     cached: Option<Cached>,
-    /// The segment whose first page was looked at.
+    /// The segment whose first page was checked.
     segment: Option<SegmentNo>,
-    /// What the source said instead of feeding a page.
+    /// The page source's error for the requested page.
     failed: Option<WalError>,
-    /// The page whose header was looked at last, and its timeline (latestPagePtr, latestPageTLI).
+    /// The last page whose header was checked, and its timeline (latestPagePtr, latestPageTLI).
     latest: (Lsn, TimelineId),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Cached {
     page: Lsn,
-    /// The front of the page, or all of it.
+    /// The first bytes of the page, or all of them.
     bytes: Bytes,
-    /// Set once it was found good.
+    /// The page's header, once it was validated.
     header: Option<PageHeader>,
 }
 
@@ -101,8 +101,8 @@ impl Pages {
         }
     }
 
-    /// Makes sure that the page is the current one, has at least `need` bytes and a good header,
-    /// which it returns.
+    /// Makes `page` the current page, with at least `need` bytes and a valid header. Returns the
+    /// header.
     #[inline]
     pub(super) fn fetch(&mut self, page: Lsn, need: u32) -> Result<PageHeader, Stop> {
         if let Some(cached) = &self.cached
@@ -115,7 +115,7 @@ impl Pages {
         self.fetch_fed(page, need)
     }
 
-    /// Bytes of the current page that are there.
+    /// The bytes of the current page that were fed.
     pub(super) fn bytes(&self) -> &Bytes {
         let cached = self.cached.as_ref();
         &cached.expect("asked for only after a fetch").bytes
@@ -125,8 +125,8 @@ impl Pages {
         if let Some(reason) = self.failed.take() {
             return Err(Stop::Failed(reason));
         }
-        // On entering a segment in its middle its first page is looked at, which tells whose
-        // segment it is.
+        // When reading enters a segment in its middle, the segment's first page is checked first.
+        // Its long header identifies the cluster.
         let segment = self.geometry.segment_of(page);
         let first = self.geometry.segment_start(segment);
         if self.segment != Some(segment) && page != first {
@@ -164,7 +164,7 @@ impl Pages {
         Ok(header)
     }
 
-    /// Every check of a page header, in PostgreSQL's order.
+    /// All checks of a page header, in PostgreSQL's order.
     pub(super) fn check(
         &self,
         page: Lsn,
@@ -189,8 +189,8 @@ impl Pages {
             let pageaddr = header.pageaddr;
             return Err(WalError::PageAddr { pageaddr, place });
         }
-        // Child timelines have higher numbers than their parents. A page read again may lie on an
-        // older one.
+        // Child timelines have higher numbers than their parents. A page that is read again can
+        // have a lower timeline.
         let (tli, (latest_page, latest)) = (header.tli, self.latest);
         if page > latest_page && tli < latest {
             return Err(WalError::TimelineOrder { tli, latest, place });

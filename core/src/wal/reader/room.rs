@@ -1,19 +1,19 @@
-//! What a reader keeps of the record that it found last, in memory that its caller lends.
+//! Memory for the last record that a reader returned. The caller provides it.
 
 use crate::wire::record::RecordParts;
 use alloc::vec::Vec;
 
-/// Memory for the record that was found last; best the same for every call.
+/// Memory for the last record that was returned. Reuse it for all calls.
 #[derive(Clone, Debug)]
 pub struct Room {
-    /// Its bytes, if they lay in several pages.
+    /// The record's bytes, if it crosses pages.
     pub(super) gathered: Vec<u8>,
     pub(super) parts: RecordParts,
 }
 
-/// Where the bytes of a record are.
+/// Where the bytes of the returned record are.
 pub(super) enum Held {
-    /// In the current page, where the record says.
+    /// In the current page.
     InPage,
     /// In [`Room::gathered`].
     Gathered,

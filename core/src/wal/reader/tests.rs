@@ -1,4 +1,4 @@
-//! What was written is read back; what is damaged ends there, in PostgreSQL's words.
+//! Written WAL is read back. Reading damaged WAL ends at the damage, with PostgreSQL's message.
 
 use super::*;
 use crate::base::{Planted, SegmentNo, TimestampTz, Xid};
@@ -39,11 +39,11 @@ fn message(len: usize) -> RecordBody {
     RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(3), vec![fill; len])
 }
 
-/// Bytes of WAL from segment 1 on, and how they are given to a reader.
+/// Bytes of WAL from segment 1 on, and how they are fed to a reader.
 struct Source<'a> {
     geometry: Geometry,
     bytes: &'a [u8],
-    /// Only as many bytes as asked for, as a stream would.
+    /// Feeds only as many bytes as requested, as a stream would.
     stingy: bool,
 }
 
@@ -100,7 +100,7 @@ fn reader(geometry: Geometry, version: PgVersion) -> WalReader {
     reader
 }
 
-/// Changes one record or page of a small WAL and says how reading it ends.
+/// Changes one record or page of a small WAL, and returns how reading it ends.
 fn end_after(version: PgVersion, change: impl Fn(&mut [u8])) -> (Option<Aborted>, String) {
     let mut wal = builder(TINY, version);
     for len in [10, 400, 20] {
@@ -122,7 +122,8 @@ fn put(at: usize, new: &'static [u8]) -> impl Fn(&mut [u8]) {
     move |bytes| bytes[at..at + new.len()].copy_from_slice(new)
 }
 
-/// Layout of that WAL: records at 0x428 (36 bytes), 0x450 (429 bytes, over three pages), 0x628.
+/// The WAL of [`end_after`] has records at 0x428 (36 bytes), 0x450 (429 bytes, on three pages) and
+/// 0x628.
 #[test]
 fn messages_are_postgresqls() {
     use PgVersion::{V15, V18};
@@ -228,8 +229,8 @@ fn messages_are_postgresqls() {
     }
 }
 
-/// Whatever goes wrong once a record goes beyond its first page leaves a note of where; before that
-/// it does not.
+/// Once a record has continued on a second page, every error sets `aborted`. An error on its first
+/// page does not.
 #[test]
 fn aborted_records_are_noted() {
     let at = |missing| {
@@ -246,7 +247,7 @@ fn aborted_records_are_noted() {
     assert_eq!(end_after(PgVersion::V15, |_| ()).0, None);
 }
 
-/// A structural error names the last good record, and the record is tried again, not skipped.
+/// A structural error names the last valid record. The invalid record is tried again, not skipped.
 #[test]
 fn a_refused_record_is_tried_again() {
     let mut wal = builder(TINY, PgVersion::V15);
@@ -275,7 +276,8 @@ fn a_refused_record_is_tried_again() {
     assert_eq!(good.read_all(&mut reader).0.len(), 1);
 }
 
-/// A page that cannot be read ends the attempt with the source's reason; the next one starts over.
+/// If a page cannot be read, the attempt ends with the source's reason. The next attempt requests
+/// the page again.
 #[test]
 fn a_failed_page_is_asked_for_again() {
     let mut wal = builder(TINY, PgVersion::V15);
@@ -300,8 +302,8 @@ fn a_failed_page_is_asked_for_again() {
     );
 }
 
-/// The reader asks for no more than it must, in PostgreSQL's order, and looks at a segment's first
-/// page on the way in.
+/// The reader requests the fewest bytes possible, in PostgreSQL's order, and checks a segment's
+/// first page when it enters the segment.
 #[test]
 fn needs_are_minimal() {
     let mut wal = builder(geometry(256, 1024), PgVersion::V15);
@@ -339,7 +341,8 @@ fn needs_are_minimal() {
     );
 }
 
-/// The incomplete record is skipped, and the record that overwrote it is reported.
+/// An incomplete record that was overwritten is skipped, and the record that overwrote it is
+/// returned.
 #[test]
 fn an_overwritten_record_is_read_through() {
     for (missing, stingy) in [(0x500, false), (0x600, true), (0x800, true)] {
@@ -371,7 +374,7 @@ fn an_overwritten_record_is_read_through() {
     }
 }
 
-/// Starting anywhere finds the first record at or after.
+/// From any position, the first record at or after it is found.
 #[test]
 fn the_next_record_is_found() {
     let mut wal = builder(TINY, PgVersion::V15);
@@ -391,7 +394,7 @@ fn the_next_record_is_found() {
     }
 }
 
-/// Lengths that no record can have are not believed, however well their pages agree.
+/// Impossible lengths are rejected, even if the headers of all pages agree with them.
 #[test]
 fn absurd_lengths_end_the_wal() {
     let total: u32 = 0x5000_0000;
@@ -414,7 +417,7 @@ fn absurd_lengths_end_the_wal() {
     );
 }
 
-/// Positions where no record can start, from damaged files for example.
+/// Positions at which no record can start. They can come from damaged files.
 #[test]
 fn absurd_positions_end_the_wal() {
     let mut wal = builder(TINY, PgVersion::V18);
@@ -465,7 +468,7 @@ fn absurd_positions_end_the_wal() {
     }
 }
 
-/// Header of a record split over two pages: it is checked once both halves are there.
+/// A record header that crosses pages is checked once both parts were read.
 #[test]
 fn a_split_header_is_checked() {
     let mut wal = builder(TINY, PgVersion::V15);
@@ -491,13 +494,13 @@ fn a_split_header_is_checked() {
     assert_eq!(reader.aborted, Some(Aborted { record, missing }));
 }
 
-/// A record of which only the length is on its page, followed by a page that does not continue it:
-/// recycled bytes.
+/// Only the length of a record is on its page, and the next page does not continue the record, as
+/// in a recycled segment.
 #[test]
 fn a_length_in_the_last_bytes_of_a_page() {
     let garbage = |len: u32, bug: Option<Bug>| {
         let mut wal = builder(TINY, PgVersion::V15);
-        // Filled up to 8 bytes before the end of the page.
+        // Padded up to 8 bytes before the end of the page.
         let room = 256 - 40 - 8;
         let placed = wal.append(&message(room - 24 - 2));
         assert_eq!(placed.end, Lsn(1024 + 248));
@@ -538,8 +541,8 @@ fn a_length_in_the_last_bytes_of_a_page() {
             garbage(0, Some(Bug::ShortLengthAtPageEnd)),
             WalError::Segfault(at)
         );
-        // Longer than the rest of the page: the next page refuses it, whichever check looks at the
-        // length.
+        // The record is longer than the rest of the page. The next page's header rejects it, with
+        // or without the check of the length.
         let next = garbage(20, Some(Bug::ShortLengthAtPageEnd));
         assert!(!matches!(next, WalError::Segfault(_)), "{next:?}");
     }

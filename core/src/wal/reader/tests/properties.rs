@@ -1,4 +1,4 @@
-//! Over WAL, damage and garbage that proptest makes up.
+//! Properties for WAL, damage and garbage that proptest generates.
 
 use super::*;
 use proptest::prelude::*;
@@ -54,8 +54,8 @@ fn versions() -> impl Strategy<Value = PgVersion> {
 proptest! {
     #![proptest_config(crate::base::testing::cases(48))]
 
-    /// Records over pages and segments, switches in any place: read back exactly, by whole pages or
-    /// by as little as was asked for, from the start or from any record on.
+    /// Records that cross pages and segments, and switches anywhere, are read back exactly: fed by
+    /// whole pages or by the fewest bytes, from the start or from any record.
     #[test]
     fn what_was_written_is_read_back(
         geometry in geometries(),
@@ -82,7 +82,7 @@ proptest! {
         prop_assert_eq!(reader.end, wal.end());
     }
 
-    /// Any byte may be changed: what is returned is still a prefix of what was written.
+    /// Any byte is changed: the returned records are still a prefix of those written.
     #[test]
     fn a_changed_byte_ends_the_wal(
         geometry in prop_oneof![Just(TINY), Just(geometry(512, 4096))],
@@ -105,13 +105,13 @@ proptest! {
             prop_assert_eq!(record.lsn, placed.start);
         }
         prop_assert!(records.len() <= written.len());
-        // What lies before the segment of the changed byte is not touched by it.
+        // Segments before the changed byte are not affected.
         let changed = geometry.segment_start(SegmentNo(1)) + at as u64;
         let intact = written.iter().filter(|(_, placed)| placed.next <= geometry.page_start(changed));
         prop_assert!(records.len() >= intact.count());
     }
 
-    /// The tail may be torn anywhere, leaving zeros or nothing.
+    /// The WAL is cut off anywhere, followed by zeros or nothing.
     #[test]
     fn a_torn_tail_ends_the_wal(bodies in bodies(), cut in any::<prop::sample::Index>(), zeros: bool) {
         let mut wal = builder(TINY, PgVersion::V15);
@@ -122,8 +122,8 @@ proptest! {
         let source = Source { geometry: TINY, bytes: &bytes, stingy: true };
         let (records, _) = source.read_all(&mut reader(TINY, PgVersion::V15));
         let cut = Lsn(1024) + cut as u64;
-        // Without its page's tail a record may still be whole, but never one that needs bytes after
-        // the cut.
+        // A record on a cut page can still be complete, but a record that needs bytes beyond the
+        // cut cannot.
         for (record, (body, _)) in records.iter().zip(&written) {
             prop_assert_eq!(&RecordBody::from(record), body);
         }
@@ -131,7 +131,7 @@ proptest! {
         prop_assert!(records.len() >= whole && records.len() <= whole + 1);
     }
 
-    /// Garbage is no panic.
+    /// Garbage never causes a panic.
     #[test]
     fn garbage_is_an_end(bytes in prop::collection::vec(any::<u8>(), 2048), header: bool) {
         let mut bytes = bytes;
