@@ -1,5 +1,5 @@
-//! The buffer pool. Mirrors buf_internals.h: tags, pins, usage counts; contents are guarded by the
-//! buffer's locks.
+//! The buffer pool: tags, pins, usage counts. Mirrors buf_internals.h. The content of a buffer is
+//! guarded by its locks.
 
 use crate::base::{Lsn, Pid};
 use alloc::collections::BTreeMap;
@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 /// Index of a buffer.
 pub type BufId = u16;
 
-/// Which page: relation file number and block of its main fork, in the one database that there is.
+/// The page in a buffer: relation file number and block number. There is one database, and only
+/// main forks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BufTag {
     /// relfilenode
@@ -21,28 +22,28 @@ pub struct BufTag {
 /// One buffer.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Buffer {
-    /// What it holds.
+    /// The page that it holds.
     pub tag: Option<BufTag>,
     /// Its bytes.
     pub page: Arc<Vec<u8>>,
-    /// The bytes are read or made; false while a process reads them.
+    /// False while a process reads or initializes the page.
     pub valid: bool,
     /// Changed since it was last written.
     pub dirty: bool,
-    /// Changed since the write that is under way began.
+    /// Changed since the write in progress began.
     pub just_dirtied: bool,
-    /// For the clock sweep.
+    /// Usage count for the clock sweep.
     pub usage: u8,
-    /// Who has it pinned, once per pin.
+    /// The processes that have pinned it, once per pin.
     pub pins: Vec<Pid>,
 }
 
-/// A page got a new content in a step: what a checker needs to compare nodes.
+/// A page was changed in this step. Checkers use this to compare nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PageChange {
-    /// Which page.
+    /// The page.
     pub tag: BufTag,
-    /// In which buffer.
+    /// The buffer that holds the page.
     pub buffer: BufId,
     /// Its new LSN.
     pub lsn: Lsn,
@@ -53,11 +54,11 @@ pub struct PageChange {
 pub struct Buffers {
     /// The buffers.
     pub pool: Vec<Buffer>,
-    /// Where a page is.
+    /// The buffer of each page.
     pub map: BTreeMap<BufTag, BufId>,
     /// The clock hand.
     pub hand: BufId,
-    /// Pages changed in the present step; the node empties it before each.
+    /// Pages changed in the current step. The node clears the list before each step.
     pub changes: Vec<PageChange>,
     /// Length of each relation in blocks, as far as known (`smgr_cached_nblocks`).
     pub blocks: BTreeMap<u32, u32>,
@@ -93,7 +94,7 @@ impl Buffers {
     /// `UnpinBuffer`
     ///
     /// # Panics
-    /// If the process has no pin on it.
+    /// If the process has not pinned it.
     pub fn unpin(&mut self, id: BufId, pid: Pid) {
         let pins = &mut self.pool[usize::from(id)].pins;
         let at = pins
@@ -103,7 +104,7 @@ impl Buffers {
         pins.swap_remove(at);
     }
 
-    /// Has the process any pin?
+    /// Has the process pinned any buffer?
     #[must_use]
     pub fn pins_any(&self, pid: Pid) -> bool {
         self.pool.iter().any(|buffer| buffer.pins.contains(&pid))
@@ -116,7 +117,7 @@ impl Buffers {
         }
     }
 
-    /// `StrategyGetBuffer`: the clock sweep's victim, or `None` if everything is pinned.
+    /// `StrategyGetBuffer`: the victim of the clock sweep, or `None` if all buffers are pinned.
     pub fn victim(&mut self) -> Option<BufId> {
         let count = self.pool.len();
         for _ in 0..count * 6 + 1 {
@@ -138,7 +139,8 @@ impl Buffers {
         None
     }
 
-    /// The page was given new bytes and a new LSN: it is dirty, and checkers are told.
+    /// Marks a page as changed, after it got new bytes and a new LSN: it is dirty, and checkers can
+    /// see the change.
     ///
     /// # Panics
     /// If the buffer holds no page.

@@ -1,5 +1,5 @@
-//! Requests to the checkpointer and their outcome. Mirrors `CheckpointerShmemStruct` of
-//! checkpointer.c and the pending operations of sync.c.
+//! Checkpoint requests and their outcome. Mirrors `CheckpointerShmemStruct` of checkpointer.c and
+//! the pending operations of sync.c.
 
 use crate::call::FilePath;
 use alloc::collections::BTreeSet;
@@ -7,34 +7,33 @@ use alloc::collections::BTreeSet;
 /// `CHECKPOINT_*` flags.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct CheckpointRequests {
-    /// Anything at all was asked for.
+    /// A checkpoint was requested.
     pub requested: bool,
-    /// Not to be skipped on an idle server.
+    /// Do not skip it on an idle server.
     pub force: bool,
-    /// Recovery has ended.
+    /// Requested at the end of recovery.
     pub end_of_recovery: bool,
 }
 
-/// Counters by which a requester knows that a checkpoint that began after its request is done.
+/// Counters that tell a requester when a checkpoint that began after its request has ended.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct CheckpointerCtl {
-    /// What the next checkpoint is asked to be.
+    /// The flags of the next checkpoint.
     pub requests: CheckpointRequests,
-    /// Begun.
+    /// Checkpoints started.
     pub started: u32,
-    /// Ended, whatever the outcome.
+    /// Checkpoints ended, successfully or not.
     pub done: u32,
-    /// Ended with an error.
+    /// Checkpoints that failed.
     pub failed: u32,
-    /// `CheckPointDistanceEstimate`: bytes of WAL between two checkpoints. The checkpointer's own
-    /// in PostgreSQL; it lives as long as this.
+    /// `CheckPointDistanceEstimate`: bytes of WAL between two checkpoints. In PostgreSQL the
+    /// checkpointer has it in its own memory.
     pub distance_estimate: u64,
 }
 
-/// Files that were written since the last checkpoint. Their pages are durable only once these are
-/// fsynced.
+/// Files written since the last checkpoint. Their pages are durable only after an fsync.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct SyncRequests {
-    /// Which, in order.
+    /// The files, in order.
     pub files: BTreeSet<FilePath>,
 }

@@ -1,50 +1,50 @@
-//! Commit status pages. Mirrors clog.c and the buffers of slru.c.
+//! Pages of transaction status (clog). Mirrors clog.c and the buffers of slru.c.
 
 use crate::base::{Lsn, Xid};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// Two bits per transaction.
+/// The status of a transaction: two bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum XactStatus {
-    /// Running, or its server crashed before it ended.
+    /// Running, or interrupted by a crash.
     InProgress = 0,
     /// Committed.
     Committed = 1,
     /// Aborted.
     Aborted = 2,
-    /// Committed as a part of a transaction whose own status is still to be set.
+    /// A committed subtransaction whose parent's status is not yet set.
     SubCommitted = 3,
 }
 
-/// One page in memory.
+/// A clog page in memory.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClogPage {
-    /// Its bytes; no header, no LSN.
+    /// Its bytes. A clog page has neither a header nor an LSN.
     pub bytes: Arc<Vec<u8>>,
     /// Changed since it was written.
     pub dirty: bool,
-    /// WAL must be flushed up to here before the page is written: the highest asynchronous commit
-    /// in it.
+    /// WAL must be flushed up to here before the page is written: the largest LSN of an
+    /// asynchronous commit on it.
     pub lsn: Lsn,
 }
 
-/// The pages that are in memory, by page number. Guarded by `XactSLRULock`.
+/// The clog pages in memory. Guarded by `XactSLRULock`.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Clog {
-    /// By page number.
+    /// The pages by page number.
     pub pages: BTreeMap<u32, ClogPage>,
 }
 
 impl Clog {
-    /// Page number of a transaction: four transactions a byte (`TransactionIdToPage`).
+    /// The page number of a transaction. A byte holds four transactions (`TransactionIdToPage`).
     #[must_use]
     pub const fn page_of(xid: Xid, page_size: u32) -> u32 {
         xid.0 / (page_size * 4)
     }
 
-    /// Starts a page of zeros (`ZeroCLOGPage`).
+    /// Adds a page of zeros (`ZeroCLOGPage`).
     pub fn zero(&mut self, page: u32, page_size: u32) {
         let bytes = Arc::new(alloc::vec![0; page_size as usize]);
         self.pages.insert(
@@ -77,11 +77,11 @@ impl Clog {
         })
     }
 
-    /// Sets the status (`TransactionIdSetStatusBit`). `lsn` is where an asynchronous commit ends,
-    /// else invalid.
+    /// Sets the status (`TransactionIdSetStatusBit`). `lsn` is the end of an asynchronous commit
+    /// record, invalid in all other cases.
     ///
     /// # Panics
-    /// If the page is not in memory: the caller has read or zeroed it.
+    /// If the page is not in memory. The caller must have read or zeroed it.
     pub fn set(&mut self, xid: Xid, status: XactStatus, lsn: Lsn, page_size: u32) {
         let page = self
             .pages
@@ -104,7 +104,7 @@ impl Clog {
 mod tests {
     use super::*;
 
-    /// Byte 185 = 0x95 as a real server left it: 740 to 742 committed, 743 aborted.
+    /// Byte 185 = 0x95 of a real server's file: 740 to 742 committed, 743 aborted.
     #[test]
     fn bits_lie_where_a_real_server_puts_them() {
         let mut clog = Clog::default();

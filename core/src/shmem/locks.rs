@@ -1,17 +1,18 @@
-//! Locks that PostgreSQL holds across a place where another process may run. Mirrors lwlock.c.
+//! Locks that PostgreSQL holds while another process can run. Mirrors lwlock.c.
 //!
-//! A lock is handed over in the order of arrival. A process that is killed keeps what it held: only
-//! a crash restart, which replaces shared memory, frees it.
+//! Waiting processes get a lock in the order of their requests. The locks of a killed process stay
+//! held until a crash restart replaces shared memory.
 
 use super::BufId;
 use crate::base::{Lsn, Pid};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-/// Which lock.
+/// A lock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LockId {
-    /// One of the WAL insertion locks; carries the position that its holder has reached.
+    /// One of the WAL insertion locks. Its variable is the position up to which the holder has
+    /// inserted.
     WalInsert(u8),
     /// `WALBufMappingLock`: replacing WAL buffer pages.
     WalBufMapping,
@@ -21,15 +22,15 @@ pub enum LockId {
     ControlFile,
     /// `XidGenLock`
     XidGen,
-    /// `XactSLRULock`: commit status pages.
+    /// `XactSLRULock`: clog pages.
     Clog,
-    /// The content of a buffer.
+    /// The content lock of a buffer.
     BufferContent(BufId),
     /// I/O in progress on a buffer.
     BufferIo(BufId),
-    /// Extending a relation.
+    /// The extension lock of a relation.
     RelationExtension(u32),
-    /// `ReplicationSlotAllocationLock`: which slots there are, and reserving WAL for one.
+    /// `ReplicationSlotAllocationLock`: creating and dropping slots, and reserving WAL.
     ReplicationSlotAllocation,
     /// `io_in_progress_lock` of a slot: writing its state file.
     SlotIo(usize),
@@ -38,30 +39,30 @@ pub enum LockId {
 /// How a lock is held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LockMode {
-    /// With other readers.
+    /// Shared with other readers.
     Shared,
-    /// Alone.
+    /// Exclusive.
     Exclusive,
 }
 
-/// What a process asks of a lock.
+/// A request for a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Request {
     /// The lock itself (`LWLockAcquire`).
     Hold(LockMode),
-    /// The lock if it is free, else to be told when it is, without getting it
+    /// The lock if it is free. Otherwise waits until it is free, and does not take it
     /// (`LWLockAcquireOrWait`).
     HoldOrFree,
-    /// To be told when it is free or its variable has reached a value (`LWLockWaitForVar`).
+    /// Waits until the lock is free or its variable has reached a value (`LWLockWaitForVar`).
     Var(Lsn),
 }
 
 /// The answer to a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Acquired {
-    /// It is ours now, or what was waited for is already true.
+    /// The lock is granted, or the condition is true already.
     Now,
-    /// We are in the queue.
+    /// The process was queued.
     Queued,
 }
 
@@ -81,14 +82,14 @@ impl Lock {
     }
 }
 
-/// A wait: for which lock and, once it is over, whether the lock was given.
+/// A waiting process: its lock and, once the wait is over, whether it got the lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Waiting {
     id: LockId,
     outcome: Option<bool>,
 }
 
-/// All LWLocks, and who waits for which.
+/// All LWLocks and their queues.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Locks {
     locks: BTreeMap<LockId, Lock>,
@@ -119,24 +120,24 @@ impl Locks {
         self.waiting.get(&pid).is_some_and(|w| w.outcome.is_some())
     }
 
-    /// For which lock the process waits, or waited without having looked at the outcome.
+    /// The lock that the process waits for, or has waited for without having taken the outcome.
     #[must_use]
     pub fn awaited(&self, pid: Pid) -> Option<LockId> {
         self.waiting.get(&pid).map(|w| w.id)
     }
 
-    /// Takes the outcome of a wait: `Some(true)` if the lock was given, `Some(false)` if it only
-    /// became free.
+    /// Takes the outcome of a finished wait: `Some(true)` if the process got the lock,
+    /// `Some(false)` if the lock only became free.
     pub fn take_outcome(&mut self, pid: Pid) -> Option<bool> {
         let outcome = self.waiting.get(&pid)?.outcome?;
         self.waiting.remove(&pid);
         Some(outcome)
     }
 
-    /// Lets the lock go and serves its queue.
+    /// Releases the lock and serves its queue.
     ///
     /// # Panics
-    /// If the process does not hold it.
+    /// If the process does not hold the lock.
     pub fn release(&mut self, pid: Pid, id: LockId) {
         let lock = self.locks.get_mut(&id).expect("a held lock is known");
         let at = lock.holders.iter().position(|(holder, _)| *holder == pid);
@@ -154,7 +155,7 @@ impl Locks {
         self.serve(id);
     }
 
-    /// The variable of a lock, 0 while it is free.
+    /// The variable of a lock; 0 if it is free.
     #[must_use]
     pub fn var(&self, id: LockId) -> Lsn {
         self.locks.get(&id).map_or(Lsn::INVALID, |lock| lock.var)
@@ -175,7 +176,7 @@ impl Locks {
         locks.any(|l| l.holders.iter().any(|(holder, _)| *holder == pid))
     }
 
-    /// Who holds anything, dead or alive.
+    /// The processes that hold any lock. Some may be dead.
     pub fn holders(&self) -> impl Iterator<Item = Pid> {
         let locks = self.locks.values();
         locks.flat_map(|lock| lock.holders.iter().map(|(pid, _)| *pid))
@@ -189,7 +190,7 @@ impl Locks {
             .is_some_and(|lock| !lock.holders.is_empty())
     }
 
-    /// `LWLockReleaseAll`: what an error exit does. Leaves the queues as well.
+    /// `LWLockReleaseAll`, as after an error: releases all locks and leaves all queues.
     pub fn release_all(&mut self, pid: Pid) {
         self.waiting.remove(&pid);
         let ids: Vec<LockId> = self.locks.keys().copied().collect();
@@ -204,7 +205,7 @@ impl Locks {
         }
     }
 
-    /// The cycle of waits that goes through `pid`, if there is one: a deadlock.
+    /// The cycle of waiting processes that contains `pid`, if there is one: a deadlock.
     #[must_use]
     pub fn cycle(&self, pid: Pid) -> Option<Vec<(Pid, LockId)>> {
         let mut path = Vec::new();
@@ -246,8 +247,8 @@ impl Locks {
                     barred = true;
                     None
                 }
-                // A process that waits for "free" looks for itself, even if the lock has a new
-                // holder by now.
+                // A process that waits for a free lock is woken, even if the lock was given to
+                // another process meanwhile. It checks again itself.
                 Request::HoldOrFree if !barred => Some(false),
                 Request::Var(upto) if lock.holders.is_empty() || lock.var >= upto => Some(false),
                 Request::HoldOrFree | Request::Var(_) => None,
@@ -262,18 +263,18 @@ impl Locks {
     }
 }
 
-/// Which condition variable.
+/// A condition variable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum CondVarId {
     /// `walRcvStoppedCV`
     WalRcvStopped,
     /// `start_cv` and `done_cv` of the checkpointer.
     CheckpointDone,
-    /// `active_cv` of a slot: it has another owner, or none.
+    /// `active_cv` of a slot: its owner has changed.
     SlotActive(usize),
 }
 
-/// Condition variables: who sleeps on which, and who was woken.
+/// Condition variables with the processes that sleep on them and those that were woken.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct CondVars {
     sleeping: BTreeMap<Pid, (CondVarId, bool)>,

@@ -1,4 +1,4 @@
-//! F3: shared memory, one file per control block. A crash restart replaces all of it.
+//! Shared memory, one file per control block. A crash restart replaces all of it.
 
 mod buffers;
 mod checkpointer;
@@ -34,7 +34,8 @@ use alloc::vec::Vec;
 pub struct Shmem {
     /// The configuration that the server was started with.
     pub settings: Settings,
-    /// The control file as read by the postmaster and changed since; guarded by `ControlFileLock`.
+    /// The control file as the postmaster read it, with later changes. Guarded by
+    /// `ControlFileLock`.
     pub control: ControlFile,
     /// LWLocks.
     pub locks: Locks,
@@ -54,7 +55,7 @@ pub struct Shmem {
     pub slots: ReplicationSlots,
     /// The buffer pool.
     pub buffers: Buffers,
-    /// Commit status pages.
+    /// Clog pages.
     pub clog: Clog,
     /// `ShmemVariableCache->nextXid`; guarded by `XidGenLock`.
     pub next_xid: Xid,
@@ -62,12 +63,12 @@ pub struct Shmem {
     pub checkpointer: CheckpointerCtl,
     /// Files that the next checkpoint must fsync.
     pub sync_requests: SyncRequests,
-    /// What children tell the postmaster.
+    /// Signals from children to the postmaster.
     pub postmaster: PostmasterCtl,
 }
 
 impl Shmem {
-    /// `CreateSharedMemoryAndSemaphores`: everything as a server start finds it.
+    /// `CreateSharedMemoryAndSemaphores`: shared memory at server start.
     #[must_use]
     pub fn new(settings: Settings, control: ControlFile) -> Self {
         Self {
@@ -98,8 +99,8 @@ impl Shmem {
         self.recovery.state != RecoveryState::Done
     }
 
-    /// What SHOW tells of a setting that is the same for all sessions: its own spelling, and its
-    /// value.
+    /// The canonical name and the value that SHOW prints, for settings that are the same in all
+    /// sessions.
     #[must_use]
     pub fn show(&self, name: &str) -> Option<(&'static str, String)> {
         let recovery = self.recovery_in_progress();

@@ -1,4 +1,5 @@
-//! What children tell the postmaster (`PMSignalState` of pmsignal.c): flags that coalesce.
+//! Signals from children to the postmaster (`PMSignalState` of pmsignal.c). Each is a flag, so that
+//! several signals with the same reason can become one.
 
 /// The reason of a PMSignal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -9,8 +10,8 @@ pub enum PmSignal {
     BeginHotStandby,
     /// `PMSIGNAL_START_WALRECEIVER`
     StartWalReceiver,
-    /// `PMSIGNAL_ADVANCE_STATE_MACHINE`: a backend has become a walsender, for which a smart
-    /// shutdown does not wait.
+    /// `PMSIGNAL_ADVANCE_STATE_MACHINE`: a backend has become a walsender. A smart shutdown does
+    /// not wait for walsenders.
     AdvanceStateMachine,
     /// `PMSIGNAL_RECOVERY_CONSISTENT`, since 18.
     RecoveryConsistent,
@@ -18,19 +19,20 @@ pub enum PmSignal {
     XlogIsShutdown,
 }
 
-/// The flags that are set and not yet seen.
+/// The flags that are set.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct PostmasterCtl {
     flags: [bool; 6],
 }
 
 impl PostmasterCtl {
-    /// `SendPostmasterSignal`; `Cx::signal_postmaster` also sets the postmaster's latch.
+    /// `SendPostmasterSignal`. The caller, `Cx::signal_postmaster`, also sets the postmaster's
+    /// latch.
     pub fn send(&mut self, signal: PmSignal) {
         self.flags[signal as usize] = true;
     }
 
-    /// `CheckPostmasterSignal`: true once per sending, or per several that came together.
+    /// `CheckPostmasterSignal`: returns the flag and clears it.
     pub fn take(&mut self, signal: PmSignal) -> bool {
         core::mem::take(&mut self.flags[signal as usize])
     }

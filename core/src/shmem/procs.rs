@@ -1,15 +1,15 @@
-//! PGPROC entries: latches, running transactions, the flag that delays a checkpoint. Mirrors
-//! proc.h, procarray.c.
+//! PGPROC entries: latches, running transactions, and the flag that delays a checkpoint. Mirrors
+//! proc.h and procarray.c.
 
 use crate::base::{Pid, Xid};
 use alloc::vec::Vec;
 
-/// What a process is (`BackendType`).
+/// The role of a process (`BackendType`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Role {
-    /// The parent of all.
+    /// The parent of all other processes.
     Postmaster,
-    /// A session, or a connection that has not yet said what it wants.
+    /// A session, or a connection that has not yet sent its startup packet.
     Backend,
     /// Streams WAL to one standby.
     WalSender,
@@ -17,14 +17,14 @@ pub enum Role {
     WalWriter,
     /// Performs checkpoints.
     Checkpointer,
-    /// Recovers, or replays forever on a standby.
+    /// Recovers after a crash, or replays WAL continuously on a standby.
     Startup,
     /// Receives WAL on a standby.
     WalReceiver,
 }
 
 impl Role {
-    /// The name as process titles and reports have it.
+    /// The name in process titles and reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,16 +42,16 @@ impl Role {
 /// One attached process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PgProc {
-    /// Whose.
+    /// The process.
     pub pid: Pid,
-    /// What it is.
+    /// Its role.
     pub role: Role,
     /// `procLatch`: level-triggered.
     pub latch: bool,
-    /// The running transaction's id, 0 while it has none.
+    /// The id of its running transaction, or 0.
     pub xid: Xid,
-    /// It has taken one of the `max_connections` or `max_wal_senders` places (`InitProcess`). A
-    /// connection that has not yet said what it wants has none.
+    /// It occupies one of the `max_connections` or `max_wal_senders` entries (`InitProcess`). A
+    /// connection that has not yet sent its startup packet does not.
     pub in_session: bool,
     /// `DELAY_CHKPT_START`: inside a commit critical section.
     pub delay_checkpoint: bool,
@@ -64,8 +64,7 @@ pub struct ProcArray {
 }
 
 impl ProcArray {
-    /// `InitProcess`: attaches a process. A latch starts set, so that nothing is missed before the
-    /// first look.
+    /// `InitProcess`: attaches a process. Its latch is initially set, so that it misses no event.
     pub fn attach(&mut self, pid: Pid, role: Role) {
         let proc = PgProc {
             pid,
@@ -93,7 +92,7 @@ impl ProcArray {
             .map(|at| &self.procs[at])
     }
 
-    /// The entry of a process, to change it.
+    /// The entry of a process for modification.
     pub fn get_mut(&mut self, pid: Pid) -> Option<&mut PgProc> {
         self.procs
             .binary_search_by_key(&pid, |p| p.pid)
@@ -106,7 +105,7 @@ impl ProcArray {
         self.procs.iter()
     }
 
-    /// `SetLatch`; a process that is gone does not mind.
+    /// `SetLatch`. Does nothing if the process has ended.
     pub fn set_latch(&mut self, pid: Pid) {
         if let Some(proc) = self.get_mut(pid) {
             proc.latch = true;

@@ -8,16 +8,16 @@ use alloc::vec::Vec;
 /// `RecoveryState`
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub enum RecoveryState {
-    /// Replaying what a crash left.
+    /// Crash recovery.
     #[default]
     Crash,
-    /// Following an archive or an upstream.
+    /// Replaying WAL from an archive or an upstream.
     Archive,
-    /// Over: WAL may be written.
+    /// Recovery has ended, and WAL can be written.
     Done,
 }
 
-/// What the startup process tells the others.
+/// State that the startup process publishes.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct RecoveryCtl {
     /// `SharedRecoveryState`
@@ -34,13 +34,13 @@ pub struct RecoveryCtl {
     pub last_replayed_tli: TimelineId,
     /// `SharedHotStandbyActive`
     pub hot_standby_active: bool,
-    /// The consistent point of this recovery was reached (`reachedConsistency`).
+    /// The consistent recovery point was reached (`reachedConsistency`).
     pub consistent: bool,
-    /// `invalid_page_tab`: pages that replayed records refer to and that do not exist. If any is
-    /// left when the consistent point is reached, that is a PANIC.
+    /// `invalid_page_tab`: pages that replayed records reference but that do not exist. If the
+    /// table is not empty at the consistent point, recovery ends with a PANIC.
     pub invalid_pages: BTreeSet<BufTag>,
     /// `InstallXLogFileSegmentActive`
     pub install_segment_active: bool,
-    /// `LocalSetXLogInsertAllowed`: processes that may write WAL before recovery is over.
+    /// `LocalSetXLogInsertAllowed`: processes that may write WAL before recovery has ended.
     pub insert_allowed: Vec<Pid>,
 }

@@ -1,18 +1,17 @@
-//! Replication slots as shared memory holds them. Mirrors `ReplicationSlot` of slot.h, for physical
-//! slots.
+//! Physical replication slots in shared memory. Mirrors `ReplicationSlot` of slot.h.
 
 use crate::base::{Lsn, PgVersion, Pid};
 use crate::wire::slot_file::{Persistency, SlotFile};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `ReplicationSlotInvalidationCause`, as far as a physical slot can meet it.
+/// `ReplicationSlotInvalidationCause`, as far as it applies to physical slots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Invalidation {
-    /// Its WAL exceeded `max_slot_wal_keep_size`. Carries the position that it had, which only 15
-    /// writes down (`invalidated_at`): in 18 it is known until the next restart.
+    /// Its WAL exceeded `max_slot_wal_keep_size`. Has the former restart_lsn, which 15 saves in the
+    /// slot's file (`invalidated_at`) and 18 loses at a restart.
     WalRemoved(Lsn),
-    /// A number that is read from a file of 18 and never given by us.
+    /// Another cause, as 18 writes it to a slot's file. walsim only reads it.
     Other(u32),
 }
 
@@ -36,24 +35,26 @@ const WAL_REMOVED: u32 = 1;
 /// One entry of `ReplicationSlotCtl->replication_slots`.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Slot {
-    /// Is the entry taken?
+    /// Is the entry in use?
     pub in_use: bool,
     /// Its name.
     pub name: String,
-    /// `RS_TEMPORARY`: ends with its session. Its file is written too, and removed by the next
-    /// start.
+    /// `RS_TEMPORARY`: dropped at the end of its session. Its file is written as well; the next
+    /// server start removes it.
     pub temporary: bool,
-    /// Who has acquired it. A temporary slot stays with its session.
+    /// The process that has acquired it. For a temporary slot, the session that created it.
     pub active_pid: Option<Pid>,
-    /// `restart_lsn`: WAL from here on is held; invalid until reserved or reported.
+    /// `restart_lsn`: the slot requires WAL from this position on. Invalid until WAL is reserved or
+    /// a standby reports a flush position.
     pub restart_lsn: Lsn,
-    /// Why it holds nothing any more. In 15 a report gives it a position again, and this stays.
+    /// Why it was invalidated. In 15 a status update sets restart_lsn again, while this cause
+    /// stays.
     pub invalidated: Option<Invalidation>,
     /// Changed since the last save began.
     pub just_dirtied: bool,
     /// Differs from its state file.
     pub dirty: bool,
-    /// `last_saved_restart_lsn` (18): what the state file says.
+    /// `last_saved_restart_lsn` (18): the restart_lsn in the state file.
     pub last_saved_restart_lsn: Lsn,
 }
 
@@ -64,14 +65,14 @@ impl Slot {
         self.dirty = true;
     }
 
-    /// Does it hold nothing because its WAL was given up? Since 16 the cause alone counts; in 15 a
-    /// slot is good again once it has a position.
+    /// Is the slot invalidated? In 15 a slot that has a restart_lsn again is valid; since 16 only
+    /// the cause counts.
     #[must_use]
     pub fn is_lost(&self, version: PgVersion) -> bool {
         self.invalidated.is_some() && (version >= PgVersion::V16 || !self.restart_lsn.is_valid())
     }
 
-    /// What its state file has to say.
+    /// The content of its state file.
     #[must_use]
     pub fn to_file(&self) -> SlotFile {
         let (invalidated_at, cause) = match self.invalidated {
@@ -93,7 +94,7 @@ impl Slot {
         }
     }
 
-    /// A persistent physical slot as its state file has it.
+    /// A persistent physical slot, restored from its state file.
     #[must_use]
     pub fn from_file(version: PgVersion, file: SlotFile) -> Self {
         let invalidated = match (version, file.cause) {
@@ -119,13 +120,13 @@ impl Slot {
     }
 }
 
-/// All slots, and what they hold together.
+/// All slots, and the oldest LSN that they require.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlots {
     /// One entry per `max_replication_slots`.
     pub slots: Vec<Slot>,
-    /// `XLogCtl->replicationSlotMinLSN`: the last computed required LSN; invalid if no slot holds
-    /// WAL.
+    /// `XLogCtl->replicationSlotMinLSN`: the required LSN when it was last computed. Invalid if no
+    /// slot requires WAL.
     pub required_lsn: Lsn,
 }
 
@@ -139,7 +140,7 @@ impl ReplicationSlots {
         }
     }
 
-    /// `SearchNamedReplicationSlot`: the number of the entry.
+    /// `SearchNamedReplicationSlot`: the index of the slot.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
         let named = |slot: &Slot| slot.in_use && slot.name == name;
@@ -151,7 +152,8 @@ impl ReplicationSlots {
 mod tests {
     use super::*;
 
-    /// What memory knows of a slot outlives a restart, but for 18's old position of a lost one.
+    /// A slot survives a restart unchanged, except that 18 loses the old position of an invalidated
+    /// slot.
     #[test]
     fn a_file_keeps_what_counts() {
         let at = Lsn(0x300_0028);
@@ -195,7 +197,7 @@ mod tests {
         }
     }
 
-    /// In 15 a report revives a slot; in 18 nothing does.
+    /// In 15 a status update makes an invalidated slot valid again; in 18 nothing does.
     #[test]
     fn a_position_revives_a_lost_slot_in_15_alone() {
         let mut slot = Slot {

@@ -10,62 +10,63 @@ pub enum WalRcvState {
     /// Not running.
     #[default]
     Stopped,
-    /// Requested, not yet there.
+    /// Requested, but not yet running.
     Starting,
-    /// Streaming, or trying to.
+    /// Streaming, or connecting.
     Streaming,
-    /// Stopped streaming, waits for orders.
+    /// Has stopped streaming and waits for instructions.
     Waiting,
-    /// Asked to stream again.
+    /// Was told to stream again.
     Restarting,
-    /// Asked to end.
+    /// Was told to stop.
     Stopping,
 }
 
-/// One per server; all fields are guarded by one lock that is never held across a wait.
+/// The state of the walreceiver. PostgreSQL guards it with a spinlock that is never held across a
+/// wait.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct WalRcv {
-    /// The walreceiver, once it runs.
+    /// The walreceiver, while it runs.
     pub pid: Option<Pid>,
-    /// Where the handshake stands.
+    /// The state of the handshake.
     pub state: WalRcvState,
-    /// When it was requested, in whole Unix seconds.
+    /// When streaming was requested, in Unix seconds.
     pub start_time: i64,
-    /// First byte that was requested: the start of a segment.
+    /// The requested start, a segment boundary.
     pub receive_start: Lsn,
-    /// On which timeline.
+    /// The requested timeline.
     pub receive_start_tli: TimelineId,
-    /// `flushedUpto`: received and fsynced up to here.
+    /// `flushedUpto`: WAL is received and flushed up to here.
     pub flushed_upto: Lsn,
     /// `receivedTLI`
     pub received_tli: TimelineId,
-    /// Where the chunk began that was flushed last.
+    /// Start of the last chunk that was flushed.
     pub latest_chunk_start: Lsn,
-    /// `writtenUpto`: received and written up to here.
+    /// `writtenUpto`: WAL is received and written up to here.
     pub written_upto: Lsn,
-    /// Last time stamp of the sender.
+    /// Send time in the upstream's last message.
     pub last_send_time: TimestampTz,
-    /// When its message arrived.
+    /// Receipt time of the upstream's last message.
     pub last_receipt_time: TimestampTz,
-    /// Last `walEnd` received.
+    /// Last `walEnd` in a message of the upstream.
     pub latest_wal_end: Lsn,
-    /// Time stamp of the message that raised it.
+    /// Send time of the message that last advanced `latest_wal_end`.
     pub latest_wal_end_time: TimestampTz,
-    /// Where to connect.
+    /// Host and port of the upstream.
     pub conninfo: Option<(String, u16)>,
-    /// `slotname`: the slot of the upstream to stream from; empty if none.
+    /// `slotname`: the slot on the upstream; empty if none is used.
     pub slot_name: String,
-    /// The startup process wants a status message to be sent.
+    /// The startup process has requested a status update.
     pub force_reply: bool,
-    /// Walreceivers that this server has started; for marks and reports alone.
+    /// Number of walreceivers that this server has started. For marks and reports only.
     pub starts: u32,
 }
 
 impl WalRcv {
-    /// `WALRCV_STARTUP_TIMEOUT`: a launch that takes longer counts as lost, in whole seconds.
+    /// `WALRCV_STARTUP_TIMEOUT` in seconds: a walreceiver that takes longer to start is given up.
     pub const STARTUP_TIMEOUT_S: i64 = 10;
 
-    /// `WalRcvStreaming`; the caller first applies [`WalRcv::expire_launch`].
+    /// `WalRcvStreaming`. The caller must call [`WalRcv::expire_launch`] first.
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         matches!(
@@ -74,7 +75,8 @@ impl WalRcv {
         )
     }
 
-    /// Gives a launch up that was requested more than ten seconds ago; true if it did.
+    /// Gives up a walreceiver that was requested more than ten seconds ago and has not started.
+    /// Returns whether it did.
     pub fn expire_launch(&mut self, now: TimestampTz) -> bool {
         let late = now.unix_seconds() - self.start_time > Self::STARTUP_TIMEOUT_S;
         let lost = self.state == WalRcvState::Starting && late;

@@ -8,31 +8,31 @@ pub enum WalSndState {
     /// Between commands.
     #[default]
     Startup,
-    /// Sending what the standby lacks.
+    /// Sending WAL to a standby that is behind.
     Catchup,
-    /// Has once sent everything.
+    /// The standby has once caught up.
     Streaming,
-    /// Told to end after everything was sent.
+    /// Was told to end after sending all WAL.
     Stopping,
 }
 
-/// What a walsender publishes. Only its owner writes.
+/// The state that a walsender publishes. Only this walsender writes it.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct WalSnd {
-    /// The owner; `None` while the entry is free.
+    /// The walsender; `None` if the entry is free.
     pub pid: Option<Pid>,
-    /// Its connection; for checkers and reports alone.
+    /// Its connection. For checkers and reports only.
     pub conn: Option<ConnId>,
-    /// Where it stands.
+    /// Its state.
     pub state: WalSndState,
-    /// `sentPtr`: end of what was handed to the connection.
+    /// `sentPtr`: end of the WAL that was sent on the connection.
     pub sent: Lsn,
-    /// Written by the standby, as it reported.
+    /// The standby's reported write position.
     pub write: Lsn,
-    /// Fsynced by the standby, as it reported.
+    /// The standby's reported flush position.
     pub flush: Lsn,
-    /// Applied by the standby, as it reported.
+    /// The standby's reported apply position.
     pub apply: Lsn,
-    /// The standby's clock in its last report.
+    /// The standby's clock in its last status update.
     pub reply_time: TimestampTz,
 }

@@ -1,5 +1,5 @@
-//! `XLogCtl`: where WAL is inserted, buffered, written and flushed. Mirrors the shared structs of
-//! xlog.c.
+//! `XLogCtl`: the insertion position, the WAL buffers, and the write and flush positions. Mirrors
+//! the shared structs of xlog.c.
 
 use crate::base::{Lsn, SegmentNo, Settings, TimelineId};
 use crate::wire::xlog_records::CheckPoint;
@@ -18,25 +18,25 @@ pub struct WalBuffer {
     pub page: Arc<Vec<u8>>,
 }
 
-/// A checkpoint record that recovery has passed.
+/// A checkpoint record that was replayed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ReplayedCheckPoint {
-    /// `lastCheckPointRecPtr`: where it starts.
+    /// `lastCheckPointRecPtr`: start of the record.
     pub at: Lsn,
-    /// `lastCheckPointEndPtr`: where it ends.
+    /// `lastCheckPointEndPtr`: end of the record.
     pub end: Lsn,
-    /// What it says.
+    /// Content of the record.
     pub checkpoint: CheckPoint,
 }
 
-/// The state of WAL.
+/// The shared state of WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogCtl {
-    /// `Insert->CurrBytePos`: usable bytes reserved so far.
+    /// `Insert->CurrBytePos`: byte position up to which WAL space is reserved.
     pub curr_byte_pos: u64,
     /// `Insert->PrevBytePos`: start of the last reserved record.
     pub prev_byte_pos: u64,
-    /// `Insert->RedoRecPtr`: pages with an LSN at or below it need an image.
+    /// `Insert->RedoRecPtr`: pages with an LSN at or before it need a full-page image.
     pub redo: Lsn,
     /// `Insert->fullPageWrites`
     pub full_page_writes: bool,
@@ -44,13 +44,13 @@ pub struct XLogCtl {
     pub last_important: Lsn,
     /// `LogwrtResult.Write`
     pub write: Lsn,
-    /// `LogwrtResult.Flush`: written and fsynced up to here.
+    /// `LogwrtResult.Flush`
     pub flush: Lsn,
     /// `LogwrtRqst.Write`
     pub request_write: Lsn,
-    /// `asyncXactLSN`: where the last asynchronous commit ends.
+    /// `asyncXactLSN`: end of the last asynchronous commit record.
     pub async_commit: Lsn,
-    /// The ring of page buffers.
+    /// The ring of WAL buffers.
     pub buffers: Vec<WalBuffer>,
     /// `InitializedUpTo`: end of the newest page in the buffers.
     pub initialized_upto: Lsn,
@@ -58,12 +58,12 @@ pub struct XLogCtl {
     pub insert_tli: TimelineId,
     /// The timeline before the last switch.
     pub prev_tli: TimelineId,
-    /// `lastRemovedSegNo`: raised before a segment is removed or recycled; 0 until this server has
-    /// removed one.
+    /// `lastRemovedSegNo`: advanced before a segment is removed or recycled; 0 until this server
+    /// has removed a segment.
     pub last_removed: SegmentNo,
-    /// `lastCheckPoint`: the last checkpoint that was replayed, where a restartpoint can be made.
+    /// `lastCheckPoint`: the last replayed checkpoint record. The next restartpoint starts from it.
     pub last_checkpoint: Option<ReplayedCheckPoint>,
-    /// Reservations whose copy is not finished; for marks and reports alone.
+    /// Number of reservations whose record is not yet copied. For marks and reports only.
     pub open_reservations: u32,
 }
 
@@ -94,7 +94,7 @@ impl XLogCtl {
         }
     }
 
-    /// Index of the buffer in which the page that starts at `page` lives (`XLogRecPtrToBufIdx`).
+    /// Index of the WAL buffer for the page that starts at `page` (`XLogRecPtrToBufIdx`).
     #[must_use]
     pub fn buffer_index(&self, page: Lsn, wal_page: u32) -> usize {
         let count = self.buffers.len() as u64;
