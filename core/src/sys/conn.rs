@@ -1,24 +1,25 @@
-//! A connection as its owning process sees it: bytes that have arrived, bytes that have not left.
+//! A connection in its owner: received bytes that were not yet read, and sent bytes that are still
+//! in the send buffer.
 
 use crate::call::{NetEvent, Refusal, SEND_WINDOW};
 use alloc::collections::VecDeque;
 use bytes::Bytes;
 
-/// Credit that a reading process keeps open: the kernel's receive buffer.
+/// Size of the kernel's receive buffer: the credit that a reading process keeps open.
 pub const RECEIVE_WINDOW: u32 = 64 * 1024;
 
-/// Output that may wait for a peer which asks and does not read: more than the window and the
-/// longest message.
+/// Limit of pending output, for a peer that sends commands but reads no answers. More than the send
+/// buffer plus the longest message.
 const MOST_UNSENT: u32 = 4 * SEND_WINDOW;
 
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ConnEnd {
-    /// The peer closed it; all its bytes arrived.
+    /// The peer closed it. All bytes before were delivered.
     Closed,
     /// It broke.
     Reset,
-    /// It never came about.
+    /// It could not be opened.
     Refused,
 }
 
@@ -26,7 +27,7 @@ pub enum ConnEnd {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Conn {
     inbox: VecDeque<Bytes>,
-    /// Handed to the kernel and not yet reported as having left the send buffer.
+    /// Bytes that were sent and are not yet reported to have left the send buffer.
     unsent: u64,
     connected: bool,
     end: Option<ConnEnd>,
@@ -34,7 +35,7 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// One that a peer has opened.
+    /// A connection that a peer opened.
     #[must_use]
     pub fn accepted() -> Self {
         Self {
@@ -43,7 +44,7 @@ impl Conn {
         }
     }
 
-    /// Takes an event of the world.
+    /// Applies an event.
     pub fn apply(&mut self, event: NetEvent) {
         match event {
             NetEvent::Accepted | NetEvent::Connected => self.connected = true,
@@ -58,47 +59,47 @@ impl Conn {
         }
     }
 
-    /// The next bytes that arrived.
+    /// The next received bytes.
     pub fn take(&mut self) -> Option<Bytes> {
         self.inbox.pop_front()
     }
 
-    /// Counts bytes that were handed to the kernel.
+    /// Counts bytes that were sent.
     pub fn sent(&mut self, bytes: usize) {
         self.unsent += bytes as u64;
     }
 
-    /// Is there output that the kernel has not taken (`pq_is_send_pending`)?
+    /// Does output exceed the send buffer (`pq_is_send_pending`)?
     #[must_use]
     pub fn send_pending(&self) -> bool {
         self.unsent > u64::from(SEND_WINDOW) && self.end.is_none()
     }
 
-    /// Is there so much output that the peer must take some of it before it is listened to?
+    /// Is so much output pending that no more input must be read from this peer?
     #[must_use]
     pub fn output_full(&self) -> bool {
         self.unsent > u64::from(MOST_UNSENT) && self.end.is_none()
     }
 
-    /// Is there anything to look at: bytes, the end, or news of our `Connect`?
+    /// Are there bytes to read, or has the connection ended or failed?
     #[must_use]
     pub fn readable(&self) -> bool {
         !self.inbox.is_empty() || self.end.is_some()
     }
 
-    /// Is the handshake done?
+    /// Is the connection established?
     #[must_use]
     pub fn connected(&self) -> bool {
         self.connected
     }
 
-    /// Why it was refused, if it was.
+    /// Why it was refused. Meaningful only after [`ConnEnd::Refused`].
     #[must_use]
     pub const fn refusal(&self) -> &Refusal {
         &self.refusal
     }
 
-    /// The end, once all bytes before it were taken.
+    /// How it ended, once all received bytes were taken.
     #[must_use]
     pub fn end(&self) -> Option<ConnEnd> {
         self.end

@@ -1,4 +1,4 @@
-//! [`Cx`]: everything that a process may do in a step.
+//! [`Cx`]: the system calls of a process.
 
 use super::{Become, ChildExit, Conn, ConnEnd, Fork, Kernel, ProcSys, RECEIVE_WINDOW};
 use crate::base::{Bug, ConnId, Fd, Lsn, Mark, Mono, Now, Pid, Probe, TimestampTz};
@@ -10,11 +10,10 @@ use crate::shmem::{Acquired, CondVarId, LockId, LockMode, PmSignal, Request, Shm
 use alloc::string::String;
 use bytes::Bytes;
 
-/// The view that a process has of its node during one step: shared memory, its kernel state, and
-/// the effects.
+/// What a process can access in one step: shared memory, its kernel state, and the list of effects.
 #[derive(Debug)]
 pub struct Cx<'a> {
-    /// Both clocks, read once.
+    /// Both clocks, read once per step.
     pub now: Now,
     /// The running process.
     pub me: Pid,
@@ -26,24 +25,24 @@ pub struct Cx<'a> {
     pub kernel: &'a mut Kernel,
     /// This process's kernel state.
     pub sys: &'a mut ProcSys,
-    /// Where effects go.
+    /// The effects of the step.
     pub fx: &'a mut Effects,
 }
 
 /// Observation and time.
 impl Cx<'_> {
-    /// A rare state was reached.
+    /// Records a rare state.
     pub fn mark(&mut self, mark: Mark) {
         self.probe.mark(mark);
     }
 
-    /// Is the bug planted? See [`Probe::planted`]: this is the last thing to ask.
+    /// Is the bug planted? See [`Probe::planted`]: ask this last.
     #[must_use]
     pub fn planted(&mut self, bug: Bug) -> bool {
         self.probe.planted(bug)
     }
 
-    /// The same without a note that its spot was reached.
+    /// Is the bug planted? Does not record that it made a difference.
     #[must_use]
     pub fn has_bug(&self, bug: Bug) -> bool {
         self.probe.has_bug(bug)
@@ -55,13 +54,12 @@ impl Cx<'_> {
         self.sys.woken
     }
 
-    /// Says something to the server log.
+    /// Writes to the server log.
     pub fn log(&mut self, event: LogEvent) {
         self.fx.push(self.me, Effect::Log(event));
     }
 
-    /// When to wake to be there at `deadline`: computed from wall time, slept on the monotonic
-    /// clock.
+    /// The monotonic time at which to wake for `deadline`, which is wall time.
     #[must_use]
     pub fn until(&self, deadline: TimestampTz) -> Mono {
         self.now
@@ -72,11 +70,11 @@ impl Cx<'_> {
 
 /// Disk.
 impl Cx<'_> {
-    /// Issues an operation; the step ends with what this returns, and the next begins with
-    /// [`Cx::done`].
+    /// Issues a disk operation. End the step with the returned yield, and take the result in the
+    /// next step with [`Cx::done`].
     ///
     /// # Panics
-    /// If one is still under way.
+    /// If an operation is already in progress.
     pub fn disk(&mut self, op: DiskOp, why: Place) -> Yield {
         assert!(
             self.sys.op.is_none(),
@@ -89,13 +87,13 @@ impl Cx<'_> {
         Yield::Wait(Wait::op(id, why))
     }
 
-    /// The outcome of the operation that was waited for.
+    /// The result of the disk operation.
     ///
     /// # Errors
     /// The errno.
     ///
     /// # Panics
-    /// If there is none: the process was run without its operation having ended.
+    /// If there is no result, because the process was run before its operation completed.
     pub fn done(&mut self) -> Result<DiskDone, DiskError> {
         self.sys.op = None;
         self.sys
@@ -104,8 +102,7 @@ impl Cx<'_> {
             .expect("a process that waits for an operation runs when it is done")
     }
 
-    /// Closes a descriptor without waiting: closing fsyncs nothing and cannot fail in a way that
-    /// matters.
+    /// Closes a descriptor without waiting. Closing does not fsync, and its errors are irrelevant.
     pub fn close(&mut self, fd: Fd) {
         let id = self.kernel.op();
         self.fx.push(self.me, Effect::Disk(id, DiskOp::Close(fd)));
@@ -120,7 +117,8 @@ impl Cx<'_> {
             .map(|given| assert!(given, "{id:?} was not given"))
     }
 
-    /// `LWLockAcquireOrWait`: true if the lock is ours, false if it has become free meanwhile.
+    /// `LWLockAcquireOrWait`: true if the process got the lock, false if the lock became free
+    /// meanwhile.
     pub fn acquire_or_wait(&mut self, id: LockId) -> Poll<bool> {
         self.request(id, Request::HoldOrFree)
     }
@@ -141,16 +139,16 @@ impl Cx<'_> {
         self.shmem.locks.release(self.me, id);
     }
 
-    /// `LWLockHeldByMe`; a lock that was given while we slept is ours only once [`Cx::acquire`] has
-    /// returned.
+    /// `LWLockHeldByMe`. A lock that was granted during a wait counts only after [`Cx::acquire`]
+    /// has returned.
     #[must_use]
     pub fn holds(&self, id: LockId) -> bool {
         self.shmem.locks.awaited(self.me) != Some(id) && self.shmem.locks.holds(self.me, id)
     }
 
-    /// `CHECK_FOR_INTERRUPTS`: no lock is held or awaited, no page is pinned and no operation is
-    /// under way, so that whatever the process is in the middle of can be given up here
-    /// (`InterruptHoldoffCount` is 0).
+    /// The condition for `CHECK_FOR_INTERRUPTS` (`InterruptHoldoffCount` is 0): no lock is held or
+    /// awaited, no page is pinned and no disk operation is in progress, so that the process can
+    /// abandon its work.
     #[must_use]
     pub fn may_interrupt(&self) -> bool {
         let shmem = &self.shmem;
@@ -160,7 +158,8 @@ impl Cx<'_> {
             && !shmem.buffers.pins_any(self.me)
     }
 
-    /// What an error exit of a transaction or process frees: LWLocks, pins, the condition variable.
+    /// Releases what an error exit of a transaction or process releases: LWLocks, pins, the
+    /// condition variable.
     pub fn release_everything(&mut self) {
         self.shmem.locks.release_all(self.me);
         self.shmem.buffers.unpin_all(self.me);
@@ -194,7 +193,7 @@ impl Cx<'_> {
         self.shmem.condvars.enter(self.me, id);
     }
 
-    /// `ConditionVariableSleep`: the step ends with what this returns.
+    /// `ConditionVariableSleep`. End the step with the returned yield.
     pub fn sleep_on_condvar(&self, until: Option<Mono>, why: Place) -> Yield {
         Yield::Wait(Wait {
             condvar: true,
@@ -211,7 +210,7 @@ impl Cx<'_> {
 
 /// Latches, signals, processes.
 impl Cx<'_> {
-    /// `ResetLatch(MyLatch)`: do it before looking at what the latch stands for.
+    /// `ResetLatch(MyLatch)`. Call it before checking for the work that the latch announces.
     pub fn reset_latch(&mut self) {
         if let Some(proc) = self.shmem.procs.get_mut(self.me) {
             proc.latch = false;
@@ -239,7 +238,7 @@ impl Cx<'_> {
         self.set_latch(Pid::postmaster(self.kernel.incarnation));
     }
 
-    /// `fork`, for the postmaster alone. A connection goes with its child.
+    /// `fork`, only for the postmaster. A connection is handed over to the child.
     pub fn fork(&mut self, child: Fork) -> Pid {
         let pid = self.kernel.pid();
         if let Fork::Backend(conn, _) = &child {
@@ -250,7 +249,7 @@ impl Cx<'_> {
         pid
     }
 
-    /// Turns the process into what its start-up packet asked for.
+    /// Turns the process into the role that its startup packet requested.
     pub fn become_role(&mut self, becomes: Become) {
         self.kernel.becomes = Some(becomes);
     }
@@ -268,7 +267,7 @@ impl Cx<'_> {
 
 /// Connections.
 impl Cx<'_> {
-    /// Begins to connect; [`Cx::connected`] or [`Cx::conn_end`] tells the outcome.
+    /// Starts to connect. [`Cx::connected`] or [`Cx::conn_end`] has the outcome.
     pub fn connect(&mut self, host: &str, port: u16) -> ConnId {
         let conn = self.kernel.conn();
         self.sys.conns.insert(conn, Conn::default());
@@ -285,7 +284,7 @@ impl Cx<'_> {
         conn
     }
 
-    /// Opens the receive window. Until then nothing arrives.
+    /// Opens the receive window. Before this call nothing is delivered.
     pub fn start_reading(&mut self, conn: ConnId) {
         self.fx.push(
             self.me,
@@ -298,13 +297,13 @@ impl Cx<'_> {
         );
     }
 
-    /// Is the handshake done?
+    /// Is the connection established?
     #[must_use]
     pub fn connected(&self, conn: ConnId) -> bool {
         self.sys.conns.get(&conn).is_some_and(Conn::connected)
     }
 
-    /// The next bytes that arrived; as many more may come.
+    /// The next received bytes. Grants credit for the same number of bytes.
     pub fn receive(&mut self, conn: ConnId) -> Option<Bytes> {
         let bytes = self.sys.conns.get_mut(&conn)?.take()?;
         let max = u32::try_from(bytes.len()).expect("bounded by the receive window");
@@ -313,21 +312,20 @@ impl Cx<'_> {
         Some(bytes)
     }
 
-    /// The end of the connection, once everything before it was received.
+    /// How the connection ended, once all bytes before the end were received.
     #[must_use]
     pub fn conn_end(&self, conn: ConnId) -> Option<ConnEnd> {
         self.sys.conn_end(conn)
     }
 
-    /// Why a connection of ours was refused.
+    /// Why a connection that this node opened was refused.
     #[must_use]
     pub fn refusal(&self, conn: ConnId) -> Refusal {
         let conn = self.sys.conns.get(&conn);
         conn.map(|conn| conn.refusal().clone()).unwrap_or_default()
     }
 
-    /// Sends two pieces in order; either may be empty. On a connection that has ended it does
-    /// nothing.
+    /// Sends two pieces in order. Either can be empty. Does nothing if the connection has ended.
     pub fn send(&mut self, conn: ConnId, pieces: [Bytes; 2]) {
         let Some(state) = self.sys.conns.get_mut(&conn) else {
             return;
@@ -337,19 +335,19 @@ impl Cx<'_> {
             .push(self.me, Effect::Net(conn, NetOp::Send(pieces)));
     }
 
-    /// `pq_is_send_pending`: is there output that the kernel has not taken?
+    /// `pq_is_send_pending`: does output exceed the send buffer?
     #[must_use]
     pub fn send_pending(&self, conn: ConnId) -> bool {
         self.sys.conns.get(&conn).is_some_and(Conn::send_pending)
     }
 
-    /// Must the peer take some of the output before it is listened to?
+    /// Is so much output pending that no more input must be read from this peer?
     #[must_use]
     pub fn output_full(&self, conn: ConnId) -> bool {
         self.sys.conns.get(&conn).is_some_and(Conn::output_full)
     }
 
-    /// Closes the connection; what was sent still arrives.
+    /// Closes the connection. Bytes already sent still arrive.
     pub fn disconnect(&mut self, conn: ConnId) {
         if self.sys.conns.remove(&conn).is_some() {
             self.fx.push(self.me, Effect::Net(conn, NetOp::Close));

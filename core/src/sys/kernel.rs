@@ -1,4 +1,4 @@
-//! What the operating system knows of a node and of each of its processes.
+//! The operating system's state for a node and for each of its processes.
 
 use super::{Conn, ConnEnd};
 use crate::base::{ConnId, Fd, Lsn, OpId, Pid, SegmentNo, SessionSettings, Settings, TimelineId};
@@ -9,33 +9,33 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The kernel of a node: counters, and what its processes asked for in the present step.
+/// The kernel of a node: counters, and the requests of its processes in the current step.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kernel {
-    /// Which boot of the node this is; part of every id.
+    /// The ordinal number of the node's boot; part of every id.
     pub incarnation: u32,
-    /// The only randomness that there is: cancel keys come from it.
+    /// The only source of randomness. Cancel keys are derived from it.
     pub seed: u64,
     next_pid: u32,
     next_op: u32,
     next_conn: u32,
-    /// Children to be started after the step.
+    /// Children to start after the step.
     pub forks: Vec<(Pid, Fork)>,
-    /// Signals to be delivered after the step.
+    /// Signals to deliver after the step.
     pub signals: Vec<(Pid, Signal)>,
-    /// What the running process turns into after the step.
+    /// The role that the running process takes on after the step.
     pub becomes: Option<Become>,
-    /// What the configuration files hold, if they were changed since the start.
+    /// The configuration files' contents, if they were changed since the start.
     pub config: Option<Settings>,
-    /// The host has locked the data directory against other servers of its machine. Otherwise the
-    /// postmaster writes a lock file: a simulated machine runs one server at a time.
+    /// The host has locked the data directory against other servers on its machine. Otherwise the
+    /// postmaster writes a lock file. A simulated machine runs one server at a time.
     pub locked: bool,
-    /// Nothing runs but walsenders, which serve the WAL of a cluster that was shut down.
+    /// Only walsenders run, which serve the WAL of a cluster that was shut down.
     pub walsenders_only: bool,
 }
 
 impl Kernel {
-    /// A fresh boot; the postmaster has number 1.
+    /// A new boot. The postmaster is process 1.
     #[must_use]
     pub const fn new(incarnation: u32, seed: u64) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Kernel {
         }
     }
 
-    /// A process id that was never used.
+    /// A new process id.
     pub fn pid(&mut self) -> Pid {
         self.next_pid += 1;
         Pid {
@@ -62,7 +62,7 @@ impl Kernel {
         }
     }
 
-    /// An operation id that was never used.
+    /// A new operation id.
     pub fn op(&mut self) -> OpId {
         self.next_op += 1;
         OpId {
@@ -71,7 +71,7 @@ impl Kernel {
         }
     }
 
-    /// A connection id that was never used.
+    /// A new connection id.
     pub fn conn(&mut self) -> ConnId {
         self.next_conn += 1;
         ConnId {
@@ -81,7 +81,7 @@ impl Kernel {
     }
 }
 
-/// A child that the postmaster starts.
+/// A child to start.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Fork {
     /// The startup process.
@@ -92,34 +92,34 @@ pub enum Fork {
     WalWriter,
     /// The walreceiver.
     WalReceiver,
-    /// A connection; refused with this error once its start-up packet has been read, if there is
-    /// one.
+    /// A process for a connection. With an error, it refuses the connection after the startup
+    /// packet, if one arrives.
     Backend(ConnId, Option<LogEvent>),
 }
 
-/// What a connection's process turns into once its start-up packet is read.
+/// The role that a connection's process takes on after the startup packet.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Become {
     /// [`Role::Backend`] or [`Role::WalSender`].
     pub role: Role,
     /// Its connection.
     pub conn: ConnId,
-    /// What has arrived after the start-up packet.
+    /// Bytes received after the startup packet.
     pub frames: FrameReader,
-    /// What the start-up packet sets.
+    /// Settings from the startup packet.
     pub settings: SessionSettings,
-    /// The database that it is attached to; empty for a physical walsender.
+    /// Its database; empty for a physical walsender.
     pub database: String,
 }
 
-/// How a child ended, as `waitpid` tells.
+/// How a child ended, as `waitpid` reports it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ExitKind {
     /// Status 0.
     Normal,
     /// Status 1: `FATAL`.
     Fatal,
-    /// Status 2: a SIGQUIT was obeyed.
+    /// Status 2: ended by SIGQUIT.
     Quit,
     /// SIGABRT: a PANIC.
     Aborted,
@@ -128,7 +128,7 @@ pub enum ExitKind {
 }
 
 impl ExitKind {
-    /// Nothing was cleaned up: shared memory may be damaged.
+    /// Did it end without cleanup, so that shared memory can be damaged?
     #[must_use]
     pub const fn is_crash(self) -> bool {
         match self {
@@ -141,21 +141,21 @@ impl ExitKind {
 /// A child ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ChildExit {
-    /// Which.
+    /// The child.
     pub pid: Pid,
-    /// What it was.
+    /// Its role.
     pub role: Role,
-    /// How.
+    /// How it ended.
     pub kind: ExitKind,
 }
 
-/// What the kernel keeps for one process.
+/// The kernel's state for one process.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ProcSys {
     pending: u16,
-    /// The operation under way.
+    /// The disk operation in progress.
     pub op: Option<OpId>,
-    /// Its outcome.
+    /// The result of the disk operation.
     pub done: Option<Result<DiskDone, DiskError>>,
     /// Connections that the process owns.
     pub conns: BTreeMap<ConnId, Conn>,
@@ -165,35 +165,36 @@ pub struct ProcSys {
     pub exits: VecDeque<ChildExit>,
     /// Connections that the postmaster has not yet accepted.
     pub accepted: VecDeque<ConnId>,
-    /// `openLogFile`: the segment that the process has open for writing.
+    /// `openLogFile`: the segment that the process has opened for writing.
     pub wal_file: Option<OpenSegment>,
-    /// `LocalMinRecoveryPoint`: what the control file had when the process last held its lock.
+    /// `LocalMinRecoveryPoint`: the process's copy of the control file's value.
     pub min_recovery_point: Lsn,
-    /// Relation files that the process has open.
+    /// Relation files that the process has opened.
     pub rel_files: BTreeMap<FilePath, Fd>,
-    /// `MyReplicationSlot`: the number of the slot that the process has acquired.
+    /// `MyReplicationSlot`: index of the slot that the process has acquired.
     pub my_slot: Option<usize>,
 }
 
-/// A WAL segment that is open.
+/// An open WAL segment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct OpenSegment {
-    /// Which segment.
+    /// The segment.
     pub segment: SegmentNo,
-    /// On which timeline.
+    /// Its timeline.
     pub tli: TimelineId,
     /// Its descriptor.
     pub fd: Fd,
 }
 
 impl ProcSys {
-    /// Has a connection something to read, or an end to tell? One that is gone has.
+    /// Does the connection have input, or has it ended? A connection that was closed counts as
+    /// ended.
     #[must_use]
     pub fn is_readable(&self, conn: ConnId) -> bool {
         self.conns.get(&conn).is_none_or(Conn::readable)
     }
 
-    /// Does a connection take output, or will it never again?
+    /// Can the connection take output, or has it ended?
     #[must_use]
     pub fn is_writable(&self, conn: ConnId) -> bool {
         let takes = |c: &Conn| c.connected() && !c.send_pending() || c.end().is_some();
@@ -219,7 +220,7 @@ impl ProcSys {
         self.pending & 1 << signal as u16 != 0
     }
 
-    /// The end of a connection; one that the process does not own has ended.
+    /// How a connection ended. A connection that the process does not own counts as ended.
     #[must_use]
     pub fn conn_end(&self, conn: ConnId) -> Option<ConnEnd> {
         self.conns

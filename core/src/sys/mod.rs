@@ -1,4 +1,4 @@
-//! F4: the system calls of one process.
+//! The system calls of one process.
 
 mod conn;
 mod cx;
