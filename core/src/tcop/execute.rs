@@ -1,5 +1,5 @@
-//! Running one statement inside a transaction. Mirrors what PortalRun and ProcessUtility reach for
-//! it.
+//! Runs one statement inside a transaction. Mirrors the functions that PortalRun and ProcessUtility
+//! call for it.
 
 use super::session::own_xid;
 use super::slot::{self, SlotRoutine};
@@ -22,21 +22,21 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt::Write;
 
-/// The least number of a user's relation (`FirstNormalObjectId`).
+/// The lowest file number of a user's relation (`FirstNormalObjectId`).
 const FIRST_NORMAL_REL: u32 = 16384;
 
-/// What a statement leaves behind.
+/// The result of a statement.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Outcome {
     /// Rows for the client.
     pub(super) messages: Vec<BackendMessage>,
-    /// What CommandComplete says.
+    /// The tag of CommandComplete.
     pub(super) tag: String,
-    /// The end of the last record that it wrote.
+    /// End of the last record that the statement wrote.
     pub(super) wrote: Option<Lsn>,
 }
 
-/// A statement under way.
+/// A statement in progress.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Execute {
     routine: Routine,
@@ -44,12 +44,12 @@ pub(super) struct Execute {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Routine {
-    /// Its work was done at once.
+    /// A statement that finished at once.
     Immediate {
         messages: Vec<BackendMessage>,
         tag: &'static str,
     },
-    /// A write whose transaction still needs an id.
+    /// A write that first assigns a transaction id.
     Assign(AssignXid, PendingWrite),
     Put(HeapInsert),
     Get(HeapGet),
@@ -66,10 +66,10 @@ enum PendingWrite {
 }
 
 impl Execute {
-    /// Begins to run a statement.
+    /// Starts a statement.
     ///
     /// # Errors
-    /// What can be told without waiting.
+    /// Errors that are found without waiting.
     pub(super) fn new(
         cx: &Cx<'_>,
         statement: Statement,
@@ -191,7 +191,7 @@ impl Execute {
     }
 }
 
-/// What SHOW tells: what the session has set, or the server.
+/// The value that SHOW prints: the session's, or the server's.
 pub(super) fn show(
     cx: &Cx<'_>,
     settings: &SessionSettings,
@@ -206,7 +206,7 @@ fn unknown(name: &str) -> LogEvent {
     LogEvent::error(SqlState::UNDEFINED_OBJECT, message)
 }
 
-/// Begins a write, after giving the transaction an id if it has none.
+/// Starts a write, after assigning a transaction id if there is none.
 fn with_xid(cx: &Cx<'_>, write: PendingWrite) -> Routine {
     if own_xid(cx).is_valid() {
         begin(cx, write)
@@ -246,7 +246,8 @@ fn check_relation(rel: u32) -> Result<(), LogEvent> {
     ))
 }
 
-/// The column of a statement that calls a function. It is announced before the function is called.
+/// The result column of a statement that calls a function. It is sent before the function is
+/// called.
 pub(super) fn result_column(statement: &Statement) -> Option<Column> {
     match statement {
         Statement::SwitchWal => Some(Column::pg_lsn("pg_switch_wal")),
@@ -268,7 +269,7 @@ pub(super) fn one_row(value: String) -> Vec<BackendMessage> {
     Vec::from([BackendMessage::row([Some(value)])])
 }
 
-/// The value as PostgreSQL writes a `bytea`.
+/// The rows of a SELECT, with the value in the text format of `bytea`.
 fn rows(value: Option<&[u8]>) -> Vec<BackendMessage> {
     let mut messages = Vec::from([BackendMessage::RowDescription(Vec::from([Column::bytea(
         "value",

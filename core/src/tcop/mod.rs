@@ -1,5 +1,5 @@
-//! F8: running SQL, for ordinary sessions and for walsenders that are attached to a database.
-//! Mirrors src/backend/tcop as far as the grammar of [`crate::wire::sql`] goes.
+//! Runs SQL for ordinary sessions and for walsenders that are attached to a database. Mirrors
+//! src/backend/tcop, for the statements that [`crate::wire::sql`] parses.
 
 mod execute;
 pub mod session;

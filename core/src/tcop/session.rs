@@ -1,8 +1,8 @@
-//! The SQL side of a session: statements, and the transaction block around them. Mirrors
+//! The SQL part of a session: statements, and the transaction block around them. Mirrors
 //! exec_simple_query of postgres.c and the transaction block states of xact.c.
 //!
-//! Its owner reads the messages of the client, and sends what is in `out` and ReadyForQuery when a
-//! command is complete.
+//! The owning process reads the client's messages. When a command is complete, it sends `out` and
+//! ReadyForQuery.
 
 use super::execute::{Execute, Outcome, result_column, show};
 use crate::access::xact::{AbortTransaction, CommitTransaction};
@@ -15,37 +15,36 @@ use crate::wire::startup::reported;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// The transaction block (`TBlockState`).
+/// The state of the transaction block (`TBlockState`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Block {
-    /// None: each statement is a transaction of its own.
+    /// No block: each statement is its own transaction.
     Idle,
-    /// Between BEGIN and its end.
+    /// In a block.
     Open,
-    /// The same, after an error: the transaction is aborted already.
+    /// In a block, after an error. The transaction is already aborted.
     Failed,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
-    /// No command is under way.
+    /// No command is in progress.
     Idle,
     Execute(Execute),
-    /// Commits, then reports the command with this tag.
+    /// Commits, then sends CommandComplete with this tag.
     Commit {
         xid: Xid,
         commit: CommitTransaction,
         tag: String,
     },
-    /// Aborts, then reports the command with this tag; after an error there is nothing more to
-    /// report.
+    /// Aborts, then sends CommandComplete with this tag. After an error there is no tag.
     Abort {
         abort: AbortTransaction,
         tag: Option<String>,
     },
 }
 
-/// The SQL side of a session.
+/// The SQL part of a session.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Session {
     phase: Phase,
@@ -53,19 +52,19 @@ pub struct Session {
     /// The end of the last record of the transaction (`XactLastRecEnd`).
     wrote: Option<Lsn>,
     settings: SessionSettings,
-    /// The settings when the transaction began, to which an abort takes them back.
+    /// The settings at the start of the transaction. An abort restores them.
     saved: SessionSettings,
-    /// The settings that the client knows of.
+    /// The settings that were reported to the client.
     reported: SessionSettings,
-    /// Output of the present command.
+    /// Output of the current command.
     pub out: Vec<u8>,
-    /// Transaction id and end of record of the last commit that was reported as done and durable.
-    /// Commits under `synchronous_commit = off` are left out: nothing was promised about them.
+    /// Transaction id and end of the commit record of the last commit that was reported as durable.
+    /// Commits under `synchronous_commit = off` are left out.
     pub last_commit: Option<(Xid, Lsn)>,
 }
 
 impl Session {
-    /// A session whose client was told of these settings.
+    /// A session whose client already knows these settings.
     #[must_use]
     pub fn new(settings: SessionSettings) -> Self {
         Self {
@@ -80,20 +79,20 @@ impl Session {
         }
     }
 
-    /// What the session has set for itself.
+    /// The settings that the session has changed.
     #[must_use]
     pub const fn settings(&self) -> &SessionSettings {
         &self.settings
     }
 
-    /// What SHOW tells.
+    /// The canonical name and the value that SHOW prints.
     #[must_use]
     pub fn show(&self, cx: &Cx<'_>, name: &str) -> Option<(&'static str, String)> {
         show(cx, &self.settings, name)
     }
 
-    /// Appends ReadyForQuery, and before it what has changed of the settings that clients follow
-    /// (`ReportChangedGUCOptions`).
+    /// Appends ReadyForQuery, preceded by ParameterStatus for each reported setting that has
+    /// changed (`ReportChangedGUCOptions`).
     pub fn ready(&mut self, cx: &Cx<'_>) {
         if self.settings != self.reported {
             for name in reported(cx.shmem.settings.pg_version) {
@@ -110,7 +109,7 @@ impl Session {
         BackendMessage::ReadyForQuery(self.tx_status()).encode(&mut self.out);
     }
 
-    /// What ReadyForQuery says.
+    /// The transaction status in ReadyForQuery.
     #[must_use]
     pub const fn tx_status(&self) -> TxStatus {
         match self.block {
@@ -120,23 +119,23 @@ impl Session {
         }
     }
 
-    /// Is no command under way?
+    /// Is no command in progress?
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
     }
 
-    /// Is a statement being run, which an interrupt may end?
+    /// Is a statement running? An interrupt can end it.
     #[must_use]
     pub const fn is_executing(&self) -> bool {
         matches!(self.phase, Phase::Execute(_))
     }
 
-    /// `exec_simple_query`, up to where it would wait. If a command is under way then,
-    /// [`Session::poll`] goes on with it.
+    /// `exec_simple_query`, up to its first wait. If the command is then still in progress,
+    /// [`Session::poll`] continues it.
     ///
     /// # Errors
-    /// The command fails; the transaction is to be aborted.
+    /// The command failed. The caller must abort the transaction.
     pub fn start(&mut self, cx: &mut Cx<'_>, text: &str) -> Result<(), LogEvent> {
         let statement = Statement::parse_located(text).map_err(|(error, position)| {
             let sqlstate = SqlState(error.sqlstate());
@@ -197,7 +196,7 @@ impl Session {
                 if self.block == Block::Idle {
                     self.saved.clone_from(&self.settings);
                 }
-                // printtup_startup: a function is called when its columns have been announced.
+                // printtup_startup: the columns are sent before the function is called.
                 if let Some(column) = result_column(&statement) {
                     BackendMessage::RowDescription(Vec::from([column])).encode(&mut self.out);
                 }
@@ -208,10 +207,10 @@ impl Session {
         Ok(())
     }
 
-    /// Goes on with the command; ready when it is complete, but for ReadyForQuery.
+    /// Continues the command. Ready when it is complete except for ReadyForQuery.
     ///
     /// # Errors
-    /// The command fails; the transaction is to be aborted.
+    /// The command failed. The caller must abort the transaction.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         match &mut self.phase {
             Phase::Idle => {}
@@ -244,8 +243,8 @@ impl Session {
         }
     }
 
-    /// `AbortCurrentTransaction`, after an error or before the end of the process;
-    /// [`Session::poll`] goes on with it.
+    /// `AbortCurrentTransaction`, after an error or at the end of the process. [`Session::poll`]
+    /// continues it.
     pub fn abort(&mut self, cx: &mut Cx<'_>) {
         cx.release_everything();
         if self.block == Block::Open {
@@ -255,7 +254,7 @@ impl Session {
         self.phase = Phase::Abort { abort, tag: None };
     }
 
-    /// A statement is done; outside of a block its transaction ends with it.
+    /// Handles the result of a statement. Outside of a block its transaction ends.
     fn executed(&mut self, cx: &mut Cx<'_>, outcome: Outcome) {
         for message in outcome.messages {
             message.encode(&mut self.out);
@@ -310,7 +309,7 @@ impl Session {
     }
 }
 
-/// The id of the process's transaction, invalid if it has none.
+/// The transaction id of this process, or invalid.
 pub(super) fn own_xid(cx: &Cx<'_>) -> Xid {
     cx.shmem
         .procs

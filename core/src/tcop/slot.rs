@@ -1,5 +1,5 @@
-//! Statements about slots and positions. Mirrors slotfuncs.c, and pg_current_wal_lsn and its sister
-//! of xlogfuncs.c.
+//! Statements about slots and WAL positions. Mirrors slotfuncs.c, and pg_current_wal_lsn and
+//! similar functions of xlogfuncs.c.
 
 use super::execute::one_row;
 use crate::base::Lsn;
@@ -18,10 +18,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// A statement under way.
+/// A statement in progress.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum SlotRoutine {
-    /// Its work was done at once.
+    /// A statement that finished at once.
     Rows(Vec<BackendMessage>),
     Create {
         create: CreatePhysicalSlot,
@@ -35,10 +35,10 @@ pub(super) enum SlotRoutine {
 }
 
 impl SlotRoutine {
-    /// Begins to run a statement.
+    /// Starts a statement.
     ///
     /// # Errors
-    /// What can be told without waiting.
+    /// Errors that are found without waiting.
     pub(super) fn new(cx: &Cx<'_>, statement: SlotStatement) -> Result<Self, LogEvent> {
         Ok(match statement {
             SlotStatement::Create {
@@ -123,7 +123,7 @@ fn position(cx: &Cx<'_>, at: Lsn) -> Result<SlotRoutine, LogEvent> {
     Ok(SlotRoutine::Rows(one_row(at.to_string())))
 }
 
-/// A name and a position as one value; no position is nothing between comma and bracket.
+/// Name and position as one composite value. An invalid position is NULL, which is empty.
 fn record(name: &str, at: Lsn) -> Vec<BackendMessage> {
     let value = if at.is_valid() {
         format!("({name},{at})")
