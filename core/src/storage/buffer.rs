@@ -1,9 +1,10 @@
-//! Shared buffers: finding a page, reading it, making room for it. Mirrors bufmgr.c
-//! (ReadBuffer_common, BufferAlloc, FlushBuffer, MarkBufferDirty).
+//! Shared buffers: finds, reads and replaces pages. Mirrors bufmgr.c (ReadBuffer_common,
+//! BufferAlloc, FlushBuffer, MarkBufferDirty).
 //!
-//! A page is written only after WAL is durable up to its LSN, and nothing here fsyncs it. Its bytes
-//! are guarded by the content lock; a process that reads it in or writes it out holds its I/O lock.
-//! A buffer may change its page only while only the process that replaces it has it pinned.
+//! A page is written only after WAL is flushed up to its LSN. Its fsync is left to the checkpoint.
+//! The content lock guards a page's bytes; a process that reads or writes the page on disk holds
+//! the buffer's I/O lock. A buffer is given another page only while no process but the one that
+//! replaces the page has pinned it.
 
 use super::relation::{ReadPage, WritePage};
 use crate::base::Lsn;
@@ -17,11 +18,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// `XLogFlush`, as far as buffers need it: a page is written only after its WAL is durable.
-/// `access` flushes WAL and stands above this floor, so the routine is a parameter here;
-/// `access::buffers` fills it in.
+/// `XLogFlush` for the buffer manager. WAL is flushed by `access`, a higher floor that must not be
+/// imported here, so the routine is a type parameter. `access::buffers` supplies it.
 pub trait FlushWal: Clone + PartialEq + Eq + core::hash::Hash + core::fmt::Debug {
-    /// Makes everything below `upto` durable.
+    /// Flushes WAL up to `upto`.
     #[must_use]
     fn new(upto: Lsn) -> Self;
 
@@ -33,24 +33,24 @@ pub trait FlushWal: Clone + PartialEq + Eq + core::hash::Hash + core::fmt::Debug
 /// `ReadBufferMode`
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ReadMode {
-    /// Read it, verify it, leave it unlocked.
+    /// Reads and verifies the page. The content is not locked.
     Normal,
-    /// The caller makes the page anew: nothing is read, and the content lock comes with it. What is
-    /// in the pool already is given as it is.
+    /// The caller will initialize the page: it is not read, and its content is locked. A page
+    /// already in the pool is returned as it is.
     ZeroAndLock,
-    /// A page of zeros after the end of the relation; the caller holds its extension lock.
+    /// A page of zeros at the end of the relation. The caller holds the extension lock.
     Extend,
 }
 
-/// The bytes of a page, for a process that holds it pinned and locked.
+/// The bytes of a page. The process has pinned it and locked its content.
 #[must_use]
 pub fn page<'a>(cx: &'a Cx<'_>, buffer: BufId) -> &'a [u8] {
     &cx.shmem.buffers.pool[usize::from(buffer)].page
 }
 
-/// Puts new bytes in and marks the buffer dirty (`MarkBufferDirty`), which comes before the WAL
-/// record: a checkpoint that begins after the record must find the buffer dirty. The caller holds
-/// the content lock.
+/// Replaces the bytes and marks the buffer dirty (`MarkBufferDirty`). Call it before inserting the
+/// WAL record: a checkpoint that begins after the record must find the buffer dirty. The caller
+/// holds the content lock.
 pub fn modify(cx: &mut Cx<'_>, buffer: BufId, bytes: Vec<u8>) {
     assert!(
         cx.holds(LockId::BufferContent(buffer)),
@@ -63,7 +63,7 @@ pub fn modify(cx: &mut Cx<'_>, buffer: BufId, bytes: Vec<u8>) {
     buffer.just_dirtied = true;
 }
 
-/// `PageSetLSN`, after [`modify`]: from here on the change is complete, and checkers are told.
+/// `PageSetLSN`, after [`modify`]. The change is then complete, and checkers can see it.
 pub fn set_lsn(cx: &mut Cx<'_>, buffer: BufId, lsn: Lsn) {
     assert!(
         cx.holds(LockId::BufferContent(buffer)),
@@ -80,10 +80,10 @@ pub fn unlock_release(cx: &mut Cx<'_>, buffer: BufId) {
     cx.shmem.buffers.unpin(buffer, cx.me);
 }
 
-/// `ReadBuffer`: gives a pinned buffer that holds a page.
+/// `ReadBuffer`: returns a pinned buffer that holds the page.
 ///
-/// On an error the caller's `release_everything` frees what is held; the buffer then stays in the
-/// pool without a valid content, and the next who wants the page reads it again.
+/// On an error the caller's `release_everything` releases locks and pins. The buffer stays in the
+/// pool without valid content, and the next process that needs the page reads it again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReadBuffer<F> {
     tag: BufTag,
@@ -105,7 +105,7 @@ enum Phase<F> {
 }
 
 impl<F: FlushWal> ReadBuffer<F> {
-    /// The page that `tag` names.
+    /// Reads the page `tag`.
     #[must_use]
     pub const fn new(tag: BufTag, mode: ReadMode) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl<F: FlushWal> ReadBuffer<F> {
     }
 
     /// # Errors
-    /// All buffers are pinned, the page cannot be read or is no page, or a victim cannot be
+    /// All buffers are pinned, the page cannot be read or is invalid, or the victim page cannot be
     /// written.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<BufId, LogEvent>> {
         loop {
@@ -129,7 +129,8 @@ impl<F: FlushWal> ReadBuffer<F> {
                         cx.release(LockId::BufferIo(id));
                         self.phase = Phase::Locking(id);
                     } else {
-                        // A process that was reading it failed: now it is for us.
+                        // The process that was reading the page has failed, so this process reads
+                        // it.
                         self.phase = Phase::Fill(id);
                     }
                 }
@@ -205,7 +206,7 @@ impl<F: FlushWal> ReadBuffer<F> {
         }
     }
 
-    /// Gives the victim, which we have pinned, to our page, unless something happened meanwhile.
+    /// Assigns the pinned victim buffer to the new page, unless it was pinned or dirtied meanwhile.
     fn replace(&self, cx: &mut Cx<'_>, id: BufId) -> Phase<F> {
         let buffers = &mut cx.shmem.buffers;
         if buffers.map.contains_key(&self.tag) {
@@ -232,7 +233,7 @@ impl<F: FlushWal> ReadBuffer<F> {
         Phase::Fill(id)
     }
 
-    /// Begins to give the buffer its content, under the I/O lock.
+    /// Starts to fill the buffer. The caller holds the I/O lock.
     fn fill(&self, cx: &mut Cx<'_>, id: BufId) -> Phase<F> {
         let zeros = || vec![0; cx.shmem.settings.geometry.data_page as usize];
         match self.mode {
@@ -243,7 +244,7 @@ impl<F: FlushWal> ReadBuffer<F> {
             }
             ReadMode::ZeroAndLock => {
                 let zeros = zeros();
-                // Before the page becomes valid, so that no process sees the zeros.
+                // Locked before the page becomes valid, so that no other process sees the zeros.
                 assert!(
                     cx.try_acquire(LockId::BufferContent(id)),
                     "nobody locks a page that is not valid"
@@ -263,8 +264,8 @@ fn end_read(cx: &mut Cx<'_>, id: BufId, bytes: Vec<u8>) {
     cx.release(LockId::BufferIo(id));
 }
 
-/// What the clock sweep found; a clean or dirty one is pinned, a dirty one has its content locked
-/// as well.
+/// The result of the clock sweep. A clean or dirty victim is pinned; a dirty one also has its
+/// content locked.
 enum Victim {
     Clean(BufId),
     Dirty(BufId),
@@ -283,7 +284,8 @@ fn victim(cx: &mut Cx<'_>) -> Result<Victim, LogEvent> {
     if !buffers.pool[usize::from(id)].dirty {
         return Ok(Victim::Clean(id));
     }
-    // Waiting here could be a deadlock: we may hold a page whose lock the other one waits for.
+    // Waiting here could deadlock: this process may hold a page lock that the other process waits
+    // for.
     if cx.try_acquire(LockId::BufferContent(id)) {
         return Ok(Victim::Dirty(id));
     }
@@ -291,8 +293,8 @@ fn victim(cx: &mut Cx<'_>) -> Result<Victim, LogEvent> {
     Ok(Victim::Busy)
 }
 
-/// `FlushBuffer`: writes a page if it is dirty. The caller has it pinned and its content locked,
-/// shared at least.
+/// `FlushBuffer`: writes a dirty page. The caller has pinned the buffer and locked its content, at
+/// least in shared mode.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct FlushBuffer<F> {
     buffer: BufId,
@@ -307,7 +309,7 @@ enum FlushPhase<F> {
 }
 
 impl<F: FlushWal> FlushBuffer<F> {
-    /// Of a buffer.
+    /// Writes the page in this buffer.
     #[must_use]
     pub const fn new(buffer: BufId) -> Self {
         Self {
@@ -317,7 +319,7 @@ impl<F: FlushWal> FlushBuffer<F> {
     }
 
     /// # Errors
-    /// The write failed, as an ERROR; the page stays dirty. Or WAL could not be flushed.
+    /// An ERROR if the write failed; the page stays dirty. Or WAL could not be flushed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let index = usize::from(self.buffer);
         loop {

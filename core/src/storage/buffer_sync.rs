@@ -1,5 +1,5 @@
-//! Writing the whole pool and making it durable, for checkpoints. Mirrors CheckPointBuffers,
-//! BufferSync of bufmgr.c and ProcessSyncRequests of sync.c.
+//! Writes and fsyncs all dirty pages, for checkpoints. Mirrors CheckPointBuffers and BufferSync of
+//! bufmgr.c and ProcessSyncRequests of sync.c.
 
 use super::buffer::{FlushBuffer, FlushWal};
 use super::relation::OpenFile;
@@ -11,8 +11,8 @@ use crate::{ready, ready_ok};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-/// `CheckPointBuffers`, then `ProcessSyncRequests`: when it is done, every change of a page that
-/// was made before it began is durable.
+/// `CheckPointBuffers`, then `ProcessSyncRequests`: afterwards all changes to pages that were made
+/// before it began are durable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CheckPointBuffers<F> {
     write: BufferSync<F>,
@@ -27,7 +27,7 @@ impl<F: FlushWal> Default for CheckPointBuffers<F> {
 }
 
 impl<F: FlushWal> CheckPointBuffers<F> {
-    /// Looks at the pool when it is polled first.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -38,8 +38,8 @@ impl<F: FlushWal> CheckPointBuffers<F> {
     }
 
     /// # Errors
-    /// A page could not be written, as an ERROR; or WAL or a file could not be made durable, as a
-    /// PANIC.
+    /// An ERROR if a page could not be written; a PANIC if WAL could not be flushed or a file could
+    /// not be fsynced.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if !self.written {
             ready_ok!(self.write.poll(cx));
@@ -49,8 +49,8 @@ impl<F: FlushWal> CheckPointBuffers<F> {
     }
 }
 
-/// `BufferSync`: writes every page that is dirty when it begins. Others may write some of them
-/// meanwhile, or change them again.
+/// `BufferSync`: writes all pages that are dirty when it begins. Other processes can write or
+/// change them meanwhile.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BufferSync<F> {
     todo: Option<VecDeque<(BufTag, BufId)>>,
@@ -71,7 +71,7 @@ impl<F: FlushWal> Default for BufferSync<F> {
 }
 
 impl<F: FlushWal> BufferSync<F> {
-    /// Looks at the pool when it is polled first.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -81,7 +81,7 @@ impl<F: FlushWal> BufferSync<F> {
     }
 
     /// # Errors
-    /// A page could not be written, as an ERROR, or WAL could not be flushed.
+    /// An ERROR if a page could not be written, or WAL could not be flushed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let todo = self.todo.get_or_insert_with(|| dirty_pages(cx));
         loop {
@@ -91,7 +91,7 @@ impl<F: FlushWal> BufferSync<F> {
                         return Poll::Ready(Ok(()));
                     };
                     let buffer = &cx.shmem.buffers.pool[usize::from(id)];
-                    // One that was written by another process may hold another page by now.
+                    // After another process wrote the page, the buffer may hold another page.
                     if buffer.tag == Some(tag) && buffer.dirty {
                         cx.shmem.buffers.pin(id, cx.me);
                         self.phase = SyncPhase::Lock(id);
@@ -114,7 +114,7 @@ impl<F: FlushWal> BufferSync<F> {
     }
 }
 
-/// What is dirty now, in the order of the files.
+/// The dirty pages, in the order of their files.
 fn dirty_pages(cx: &Cx<'_>) -> VecDeque<(BufTag, BufId)> {
     let buffers = &cx.shmem.buffers;
     let dirty = |(_, id): &(&BufTag, &BufId)| buffers.pool[usize::from(**id)].dirty;
@@ -126,11 +126,11 @@ fn dirty_pages(cx: &Cx<'_>) -> VecDeque<(BufTag, BufId)> {
         .collect()
 }
 
-/// `ProcessSyncRequests`: fsyncs every file that was written before it began, and their
-/// directories. What is written while it runs is for the next one.
+/// `ProcessSyncRequests`: fsyncs all files that were written before it began, and their
+/// directories. Files written while it runs are left to the next call.
 ///
-/// PostgreSQL leaves the directories out: the file systems that it runs on make the name of a new
-/// file durable with its content.
+/// PostgreSQL does not fsync the directories, because on its file systems an fsync of a new file
+/// also makes its name durable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ProcessSyncRequests {
     todo: Option<VecDeque<FilePath>>,
@@ -147,15 +147,15 @@ enum RequestPhase {
 }
 
 impl ProcessSyncRequests {
-    /// Takes the requests over when it is polled first.
+    /// Starts when it is first polled, with the requests of that time.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// # Errors
-    /// A file could not be fsynced, as a PANIC (`data_sync_elevel`): what the kernel dropped must
-    /// come from WAL.
+    /// A PANIC if a file could not be fsynced (`data_sync_elevel`): the kernel may have dropped the
+    /// pages, and they must be restored from WAL.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if self.todo.is_none() {
             let files = core::mem::take(&mut cx.shmem.sync_requests.files);

@@ -1,4 +1,4 @@
-//! Writing the control file. Mirrors update_controlfile.
+//! Writes the control file. Mirrors update_controlfile.
 
 use super::file::opened;
 use crate::base::Fd;
@@ -6,11 +6,11 @@ use crate::call::{DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
 use crate::sys::Cx;
 use bytes::Bytes;
 
-/// Where it is.
+/// The path of the control file.
 pub const CONTROL_FILE: &str = "global/pg_control";
 
-/// `UpdateControlFile`: stamps the shared copy with the time, writes it in one piece and fsyncs it.
-/// The caller holds `ControlFileLock`, and treats a failure as PANIC, as PostgreSQL does.
+/// `UpdateControlFile`: sets the time in the shared copy, writes it with one write and fsyncs it.
+/// The caller holds `ControlFileLock`. A failure is a PANIC, as in PostgreSQL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct UpdateControlFile {
     phase: Phase,
@@ -33,7 +33,7 @@ impl UpdateControlFile {
     }
 
     /// # Errors
-    /// The operation that failed, as a PANIC.
+    /// A PANIC for the operation that failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let path = FilePath::from(CONTROL_FILE);
         let why = Place::UpdateControlFile;

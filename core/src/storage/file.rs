@@ -1,4 +1,4 @@
-//! Whole files: reading one, and giving one its name for good. Mirrors fd.c.
+//! Operations on whole files: durable rename and unlink, reading. Mirrors fd.c.
 
 use crate::base::{Bug, Fd};
 use crate::call::{DiskDone, DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
@@ -6,10 +6,10 @@ use crate::sys::Cx;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// The descriptor that an `Open` gave.
+/// The descriptor that an `Open` returned.
 ///
 /// # Panics
-/// If the world answered an `Open` with something else.
+/// If the operation was not an `Open`.
 #[must_use]
 pub fn opened(done: DiskDone) -> Fd {
     let DiskDone::Opened(fd) = done else {
@@ -18,10 +18,10 @@ pub fn opened(done: DiskDone) -> Fd {
     fd
 }
 
-/// The bytes that a `Read` gave.
+/// The bytes that a `Read` returned.
 ///
 /// # Panics
-/// If the world answered a `Read` with something else.
+/// If the operation was not a `Read`.
 #[must_use]
 pub fn read(done: DiskDone) -> Bytes {
     let DiskDone::Data(bytes) = done else {
@@ -30,10 +30,10 @@ pub fn read(done: DiskDone) -> Bytes {
     bytes
 }
 
-/// The length that a `Write` or `WriteZeros` gave.
+/// The length that a `Write` or `WriteZeros` returned.
 ///
 /// # Panics
-/// If the world answered a write with something else.
+/// If the operation was not a write.
 #[must_use]
 pub fn written(done: DiskDone) -> u32 {
     let DiskDone::Written(n) = done else {
@@ -42,7 +42,7 @@ pub fn written(done: DiskDone) -> u32 {
     n
 }
 
-/// `durable_rename`: after it a crash finds the file under its new name, with its content.
+/// `durable_rename`: afterwards the file has its new name and its content even after a crash.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DurableRename {
     from: FilePath,
@@ -73,7 +73,7 @@ impl DurableRename {
     }
 
     /// # Errors
-    /// The first operation that failed, as an ERROR.
+    /// An ERROR for the first operation that failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = Place::DurableRename;
         let first = self.phase == RenamePhase::OpenOld;
@@ -116,8 +116,8 @@ impl DurableRename {
             }
             (RenamePhase::NewSynced(fd), Ok(_)) => {
                 cx.close(*fd);
-                // Before 9.5.2 nothing made the new name itself durable: after a loss of power the
-                // file could be back under its old name, or gone.
+                // Before 9.5.2 the directory was not fsynced: after a loss of power the file could
+                // have its old name, or be missing.
                 if cx.planted(Bug::RenameNotDurable) {
                     return Poll::Ready(Ok(()));
                 }
@@ -144,8 +144,8 @@ impl DurableRename {
     }
 }
 
-/// `durable_unlink`: after it no crash brings the file back. What fails is only logged: the file is
-/// tried again by the next who wants it gone.
+/// `durable_unlink`: afterwards the file stays removed even after a crash. A failure is only
+/// logged; a later caller can try again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DurableUnlink {
     path: FilePath,
@@ -211,7 +211,7 @@ enum ReadPhase {
 }
 
 impl ReadWholeFile {
-    /// At most `limit` bytes of `path`.
+    /// Reads at most `limit` bytes of `path`.
     #[must_use]
     pub const fn new(path: FilePath, limit: u32) -> Self {
         Self {
@@ -221,10 +221,10 @@ impl ReadWholeFile {
         }
     }
 
-    /// `None` if there is no such file.
+    /// Returns `None` if the file does not exist.
     ///
     /// # Errors
-    /// The operation that failed, as an ERROR.
+    /// An ERROR for the operation that failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Vec<u8>>, LogEvent>> {
         let why = Place::ReadControlFile;
         match &mut self.phase {

@@ -1,8 +1,7 @@
-//! F5: files, relations, shared buffers and the control file, as blocking routines. Mirrors
-//! src/backend/storage.
+//! Files, relations, shared buffers and the control file. Mirrors src/backend/storage.
 //!
-//! A blocking routine is a value: one for each C function, and routines nest by containing each
-//! other.
+//! C functions that can wait are routines: each is a struct whose `poll` runs it up to its next
+//! wait. A routine contains the routines that it calls.
 
 pub mod buffer;
 pub mod buffer_sync;

@@ -1,8 +1,7 @@
-//! Files of pages: relations and commit status. Mirrors md.c and the descriptors of fd.c.
+//! Files of pages: relations and clog. Mirrors md.c and the descriptors of fd.c.
 //!
-//! Nothing here fsyncs. A file that was written is named to the next checkpoint, once the write is
-//! done and before its buffer stops being dirty. Descriptors stay open for the life of their
-//! process.
+//! Nothing here fsyncs. After a write, and before its buffer becomes clean, the file is registered
+//! for an fsync by the next checkpoint. Descriptors stay open until their process ends.
 
 use super::file::{opened, read, written};
 use crate::base::Fd;
@@ -23,7 +22,7 @@ pub const DEFAULT_TABLESPACE: u32 = 1663;
 /// The object identifier of the only database (`postgres`).
 pub const DATABASE: u32 = 5;
 
-/// Names a relation of the only database in WAL.
+/// The name of a relation in WAL records. There is only one database.
 #[must_use]
 pub const fn locator(rel: u32) -> RelLocator {
     RelLocator {
@@ -33,7 +32,7 @@ pub const fn locator(rel: u32) -> RelLocator {
     }
 }
 
-/// Is it a relation of the only database?
+/// Is it a relation of this database?
 #[must_use]
 pub fn is_ours(rel: RelLocator) -> bool {
     rel == locator(rel.rel)
@@ -45,7 +44,7 @@ pub fn path(rel: u32) -> FilePath {
     FilePath::from(format!("base/{DATABASE}/{rel}"))
 }
 
-/// `PathNameOpenFile`: the descriptor of a file, from the process's own list if it is open already.
+/// `PathNameOpenFile`: the descriptor of a file, which may be open in this process already.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct OpenFile {
     path: FilePath,
@@ -60,7 +59,7 @@ enum OpenPhase {
 }
 
 impl OpenFile {
-    /// Opens `path`; makes it if it is absent and `create` says so.
+    /// Opens `path`. Creates it if it is absent and `create` is set.
     #[must_use]
     pub const fn new(path: FilePath, create: bool) -> Self {
         Self {
@@ -70,10 +69,10 @@ impl OpenFile {
         }
     }
 
-    /// The descriptor; `None` if there is no such file.
+    /// Returns the descriptor, or `None` if the file does not exist.
     ///
     /// # Errors
-    /// The operation that failed, as an ERROR.
+    /// An ERROR for the operation that failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Fd>, LogEvent>> {
         match self.phase {
             OpenPhase::Start => {
@@ -107,7 +106,7 @@ impl OpenFile {
     }
 }
 
-/// `FileRead`: a piece of a file.
+/// `FileRead`: reads part of a file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReadAt {
     open: OpenFile,
@@ -117,7 +116,7 @@ pub struct ReadAt {
 }
 
 impl ReadAt {
-    /// Up to `len` bytes from `offset` on.
+    /// Reads up to `len` bytes at `offset`.
     #[must_use]
     pub const fn new(path: FilePath, offset: u64, len: u32) -> Self {
         Self {
@@ -128,10 +127,10 @@ impl ReadAt {
         }
     }
 
-    /// The bytes, fewer at the end of the file; `None` if there is no such file.
+    /// Returns the bytes, fewer at the end of the file, or `None` if the file does not exist.
     ///
     /// # Errors
-    /// The operation that failed, as an ERROR.
+    /// An ERROR for the operation that failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Bytes>, LogEvent>> {
         if self.reading {
             let path = &self.open.path;
@@ -155,7 +154,8 @@ impl ReadAt {
     }
 }
 
-/// `FileWrite`, then `register_dirty_segment`: a piece of a file, which is made if it is absent.
+/// `FileWrite`, then `register_dirty_segment`: writes part of a file, which is created if it is
+/// absent.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WriteAt {
     open: OpenFile,
@@ -177,7 +177,7 @@ impl WriteAt {
     }
 
     /// # Errors
-    /// The operation that failed, as an ERROR. A short write means a full disk.
+    /// An ERROR for the operation that failed. A short write means that the disk is full.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if !self.writing {
             let fd =
@@ -205,7 +205,7 @@ impl WriteAt {
     }
 }
 
-/// `smgrnblocks`: the length of a relation in blocks; 0 if it has no file yet.
+/// `smgrnblocks`: the length of a relation in blocks; 0 if its file does not exist.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RelationBlocks {
     rel: u32,
@@ -213,14 +213,14 @@ pub struct RelationBlocks {
 }
 
 impl RelationBlocks {
-    /// Of a relation.
+    /// The length of this relation.
     #[must_use]
     pub const fn new(rel: u32) -> Self {
         Self { rel, asked: false }
     }
 
     /// # Errors
-    /// The operation that failed, as an ERROR.
+    /// An ERROR for the operation that failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<u32, LogEvent>> {
         let known = cx.shmem.buffers.blocks.get(&self.rel).copied();
         if !self.asked {
@@ -242,10 +242,9 @@ impl RelationBlocks {
             }
             Err(e) => return Poll::Ready(Err(LogEvent::file("stat", path(self.rel), e))),
         };
-        // Another process may have extended the file while our request was under way: its answer is
-        // newer.
+        // If another process has extended the file during this call, the cached length is newer.
         let blocks = known.unwrap_or_else(|| {
-            // A page that was written in part, as by a disk that ran full, does not count.
+            // A partially written page, as on a full disk, does not count.
             let whole = len / u64::from(cx.shmem.settings.geometry.data_page);
             u32::try_from(whole).unwrap_or(u32::MAX)
         });
@@ -254,7 +253,7 @@ impl RelationBlocks {
     }
 }
 
-/// `mdread`: one page of a relation.
+/// `mdread`: reads one page of a relation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReadPage {
     path: FilePath,
@@ -263,7 +262,7 @@ pub struct ReadPage {
 }
 
 impl ReadPage {
-    /// The page that `tag` names.
+    /// Reads the page `tag`.
     #[must_use]
     pub fn new(cx: &Cx<'_>, tag: BufTag) -> Self {
         let page = cx.shmem.settings.geometry.data_page;
@@ -276,8 +275,8 @@ impl ReadPage {
     }
 
     /// # Errors
-    /// The operation that failed, as an ERROR. So is a read after the end, except in recovery,
-    /// where it gives zeros.
+    /// An ERROR for the operation that failed, or for a page beyond the end of the file. In
+    /// recovery such a page is read as zeros.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Vec<u8>, LogEvent>> {
         let bytes = ready_ok!(self.read.poll(cx));
         let (path, wanted) = (self.path.clone(), self.page);
@@ -298,7 +297,7 @@ impl ReadPage {
     }
 }
 
-/// `mdwrite` and `mdextend`: one page of a relation.
+/// `mdwrite` and `mdextend`: write one page of a relation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WritePage {
     tag: BufTag,
@@ -306,7 +305,7 @@ pub struct WritePage {
 }
 
 impl WritePage {
-    /// Writes `data` as the page that `tag` names.
+    /// Writes `data` to the page `tag`.
     #[must_use]
     pub fn new(cx: &Cx<'_>, tag: BufTag, data: Bytes) -> Self {
         let page = cx.shmem.settings.geometry.data_page;
@@ -318,7 +317,7 @@ impl WritePage {
     }
 
     /// # Errors
-    /// The operation that failed, as an ERROR.
+    /// An ERROR for the operation that failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         ready_ok!(self.write.poll(cx));
         if let Some(blocks) = cx.shmem.buffers.blocks.get_mut(&self.tag.rel) {

@@ -1,8 +1,8 @@
-//! What a start after a crash does before it reads any WAL. Mirrors RemoveTempXlogFiles and
+//! Cleanup after a crash, before any WAL is read. Mirrors RemoveTempXlogFiles and
 //! SyncDataDirectory.
 //!
-//! WAL that a crashed process had written but not fsynced is read by recovery as if it were
-//! durable; this makes it so.
+//! Recovery relies on WAL that a crashed process wrote but may not have fsynced. SyncDataDirectory
+//! makes it durable first.
 
 use super::file::opened;
 use crate::base::Fd;
@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `RemoveTempXlogFiles`: unlinks segments that were never installed.
+/// `RemoveTempXlogFiles`: unlinks temporary segments that were never installed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct RemoveTempXlogFiles {
     listed: bool,
@@ -23,7 +23,7 @@ pub struct RemoveTempXlogFiles {
 }
 
 impl RemoveTempXlogFiles {
-    /// Looks at pg_wal once it is polled.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -57,13 +57,12 @@ impl RemoveTempXlogFiles {
     }
 }
 
-/// `SyncDataDirectory`: fsyncs every file and directory of the data directory, a directory after
-/// its entries. What fails is only logged: if it was WAL or data that got lost, the crash before
-/// was a PANIC that makes recovery write it again, and a file that cannot be opened must not keep
-/// the server from starting.
+/// `SyncDataDirectory`: fsyncs every file and directory in the data directory, a directory after
+/// its entries. Failures are only logged: a file that cannot be opened must not prevent the start.
+/// If WAL or data was lost, the crash was a PANIC, and recovery writes it again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SyncDataDirectory {
-    /// Directories on the way down, each with the entries that are left.
+    /// The path of directories to the current one, each with its remaining entries.
     stack: Vec<(FilePath, Vec<String>)>,
     phase: Phase,
 }
@@ -84,7 +83,7 @@ impl Default for SyncDataDirectory {
 }
 
 impl SyncDataDirectory {
-    /// The whole data directory.
+    /// Syncs the whole data directory.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -93,7 +92,7 @@ impl SyncDataDirectory {
         }
     }
 
-    /// Ready when everything was tried.
+    /// Ready when every file was tried.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         let why = Place::SyncDataDirectory;
         loop {
@@ -152,7 +151,7 @@ impl SyncDataDirectory {
         }
     }
 
-    /// The next entry to look at, or the directory whose entries are done.
+    /// The next entry, or the directory whose entries are done.
     fn next(&mut self) -> Option<(Phase, DiskOp)> {
         let (directory, entries) = self.stack.last_mut()?;
         if let Some(name) = entries.pop() {
@@ -198,8 +197,7 @@ mod tests {
         syncs.map(String::as_str).collect()
     }
 
-    /// What a crashed process had written is durable before any process reads it, and so are the
-    /// names of files.
+    /// All files that a crashed process wrote, and their names, are durable before they are read.
     #[test]
     fn everything_is_fsynced_directories_last() {
         let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
