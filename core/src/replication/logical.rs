@@ -1,11 +1,11 @@
-//! What a server whose `wal_level` is `replica` says of logical decoding. Mirrors logical.c.
+//! The errors for logical decoding, which is not supported. Mirrors logical.c.
 
 use super::slot::advance::check_slot_requirements;
 use crate::call::{LogEvent, SlotMessage, SqlState};
 use crate::sys::Cx;
 
-/// `CheckLogicalDecodingRequirements`: why there is none. No server of ours writes what decoding
-/// needs.
+/// `CheckLogicalDecodingRequirements`: returns the error, because the wal_level of a simulated
+/// server is never `logical`.
 #[must_use]
 pub fn check_logical_decoding_requirements(cx: &Cx<'_>) -> LogEvent {
     let message = SlotMessage::NoLogicalDecoding(cx.shmem.settings.pg_version);

@@ -1,4 +1,4 @@
-//! F6: replication slots, WAL horizons and the client side of a replication connection. Mirrors
+//! Replication slots, WAL horizons and the client side of a replication connection. Mirrors
 //! src/backend/replication.
 
 pub mod libpqrcv;

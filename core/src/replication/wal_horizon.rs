@@ -1,14 +1,12 @@
-//! Which WAL to keep, and how many segments to hold ready. Mirrors KeepLogSeg, XLOGfileslop and
+//! Which WAL to keep, and how many segments to recycle. Mirrors KeepLogSeg, XLOGfileslop and
 //! UpdateCheckPointDistanceEstimate.
 
 use crate::base::{Lsn, SegmentNo, Settings};
 
-/// `KeepLogSeg`, from the segment of the redo point on: the oldest segment that a process may still
-/// need.
+/// `KeepLogSeg`: the oldest segment to keep, at most the segment of `redo`.
 ///
-/// `end` is the end of WAL, from which sizes are counted back; `slots` the position that slots
-/// hold, invalid if none does. Sizes are rounded down to whole segments, so that a limit below one
-/// segment is none at all.
+/// `end` is the end of WAL, from which sizes are subtracted. `slots` is the slots' required LSN, or
+/// invalid. Sizes are rounded down to whole segments, so that a limit below one segment is 0.
 #[must_use]
 pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> SegmentNo {
     let geometry = &settings.geometry;
@@ -30,8 +28,8 @@ pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> Seg
     SegmentNo(keep).min(geometry.segment_of(redo))
 }
 
-/// `XLOGfileslop`: the highest segment that is worth having before it is needed, so that a
-/// checkpoint's worth of WAL finds its files ready.
+/// `XLOGfileslop`: the highest segment to recycle old segments for, so that files are ready for the
+/// WAL of about one checkpoint cycle.
 #[must_use]
 pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentNo {
     let segment = u64::from(settings.geometry.segment);
@@ -39,18 +37,18 @@ pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentN
     let least = (from + settings.min_wal_size / segment).saturating_sub(1);
     let most = (from + settings.max_wal_size / segment).saturating_sub(1);
     // 1.1 * (1 + checkpoint_completion_target) * distance, in ten-thousandths of a byte, so that
-    // nothing is rounded before the end.
+    // only the result is rounded.
     let ahead = u128::from(distance)
         * u128::from(1000 + settings.checkpoint_completion_target.thousandths())
         * 11;
     let upto = (u128::from(redo.0) * 10_000 + ahead).div_ceil(u128::from(segment) * 10_000);
     let upto = u64::try_from(upto).unwrap_or(u64::MAX);
-    // The upper limit wins where the two contradict each other.
+    // If the two limits conflict, the upper one is used.
     SegmentNo(upto.max(least).min(most))
 }
 
-/// `UpdateCheckPointDistanceEstimate`: what it becomes after a checkpoint that came `bytes` after
-/// the one before. A peak counts at once, and is forgotten slowly.
+/// `UpdateCheckPointDistanceEstimate`: the new estimate after a checkpoint cycle of `bytes`. It
+/// rises at once and falls slowly.
 #[must_use]
 pub fn distance_estimate(estimate: u64, bytes: u64) -> u64 {
     if estimate < bytes {

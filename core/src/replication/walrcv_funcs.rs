@@ -1,6 +1,7 @@
-//! How the startup process starts and stops the walreceiver. Mirrors walreceiverfuncs.c.
+//! Starts and stops the walreceiver for the startup process. Mirrors walreceiverfuncs.c.
 //!
-//! The startup process cannot fork: it writes down what it wants and asks the postmaster.
+//! The startup process cannot fork. It writes its request to shared memory and signals the
+//! postmaster.
 
 use crate::base::{Lsn, Pid, TimelineId};
 use crate::call::{Place, Poll, Signal, Yield};
@@ -8,13 +9,13 @@ use crate::ready;
 use crate::shmem::{CondVarId, PmSignal, WalRcvState};
 use crate::sys::Cx;
 
-/// `WalRcvStreaming`: a walreceiver streams, or soon will.
+/// `WalRcvStreaming`: is a walreceiver streaming or about to stream?
 pub fn walrcv_streaming(cx: &mut Cx<'_>) -> bool {
     expire_launch(cx);
     cx.shmem.walrcv.is_streaming()
 }
 
-/// `WalRcvRunning`: a walreceiver is there, or soon will be.
+/// `WalRcvRunning`: is a walreceiver running or about to start?
 pub fn walrcv_running(cx: &mut Cx<'_>) -> bool {
     expire_launch(cx);
     cx.shmem.walrcv.state != WalRcvState::Stopped
@@ -26,7 +27,7 @@ fn expire_launch(cx: &mut Cx<'_>) {
     }
 }
 
-/// `WalRcvForceReply`: has the walreceiver tell the upstream how far we have replayed.
+/// `WalRcvForceReply`: requests a status update with the new apply position.
 pub fn walrcv_force_reply(cx: &mut Cx<'_>) {
     cx.shmem.walrcv.force_reply = true;
     if let Some(pid) = cx.shmem.walrcv.pid {
@@ -38,9 +39,9 @@ pub fn walrcv_force_reply(cx: &mut Cx<'_>) {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RequestXLogStreaming {
     tli: TimelineId,
-    /// The start of a segment, so that no segment ever has a hole before what is streamed.
+    /// A segment boundary, so that a segment never begins with missing WAL.
     start: Lsn,
-    /// What is left to do after the request is written down.
+    /// What to do after the request was written to shared memory.
     then: Option<Then>,
 }
 
@@ -51,7 +52,7 @@ enum Then {
 }
 
 impl RequestXLogStreaming {
-    /// WAL of timeline `tli` from the segment of `at` on.
+    /// Requests WAL of timeline `tli` from the start of the segment of `at`.
     #[must_use]
     pub fn new(cx: &Cx<'_>, tli: TimelineId, at: Lsn) -> Self {
         let geometry = &cx.shmem.settings.geometry;
@@ -64,7 +65,7 @@ impl RequestXLogStreaming {
     }
 
     /// # Panics
-    /// If a walreceiver is streaming already.
+    /// If a walreceiver is already streaming.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         let Some(then) = self.then else {
             self.then = Some(self.write_down(cx));
@@ -105,7 +106,8 @@ impl RequestXLogStreaming {
         walrcv.conninfo = conninfo;
         walrcv.slot_name = slot_name;
         walrcv.start_time = now;
-        // After a plain reconnect the old, higher position stays: all of it is flushed here.
+        // After a reconnect on the same timeline the higher position stays, because WAL up to it is
+        // already flushed.
         if !walrcv.receive_start.is_valid() || walrcv.received_tli != self.tli {
             walrcv.flushed_upto = self.start;
             walrcv.received_tli = self.tli;
@@ -117,7 +119,7 @@ impl RequestXLogStreaming {
     }
 }
 
-/// `XLogShutdownWalRcv`: stops the walreceiver and waits until it is gone. No segment may be
+/// `XLogShutdownWalRcv`: stops the walreceiver and waits until it has ended. No segment may be
 /// installed until streaming is requested again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct XLogShutdownWalRcv {
@@ -133,13 +135,13 @@ enum Phase {
 }
 
 impl XLogShutdownWalRcv {
-    /// Stops it once it is polled.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ready when there is no walreceiver any more.
+    /// Ready when the walreceiver has ended.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         loop {
             match self.phase {
@@ -163,7 +165,8 @@ impl XLogShutdownWalRcv {
         }
     }
 
-    /// Says that it is to stop. Returns the process to signal, if one runs.
+    /// Sets the state that tells the walreceiver to stop. Returns the process to signal, if one is
+    /// running.
     fn announce(cx: &mut Cx<'_>) -> Option<Pid> {
         let walrcv = &mut cx.shmem.walrcv;
         match walrcv.state {

@@ -1,5 +1,5 @@
-//! Connecting to the upstream, up to its first ReadyForQuery. Mirrors libpqrcv_connect and
-//! PQconnectPoll under it.
+//! Connects to the upstream, up to its first ReadyForQuery. Mirrors libpqrcv_connect, and
+//! PQconnectPoll that it calls.
 
 use super::failure::Failure;
 use super::link::{Incoming, Link};
@@ -11,7 +11,7 @@ use crate::wire::startup::{StartupMessage, StartupPacket};
 use alloc::string::String;
 use bytes::Bytes;
 
-/// Where to, and as whom.
+/// The parameters of a connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ConnInfo {
     /// `host`: a name, an address, or the directory of a Unix-domain socket.
@@ -22,9 +22,9 @@ pub struct ConnInfo {
     pub user: String,
     /// `application_name`
     pub application_name: String,
-    /// `connect_timeout`; 0 is no limit.
+    /// `connect_timeout`; 0 means no limit.
     pub connect_timeout_ms: u32,
-    /// `password`, or a file of passwords: one is known, though it cannot be used yet.
+    /// A `password` or a password file is configured. walsim cannot use it.
     pub has_password: bool,
 }
 
@@ -46,7 +46,7 @@ enum Phase {
 }
 
 impl Connect {
-    /// To an upstream, if there is one.
+    /// Connects to an upstream. `None` if none is configured.
     #[must_use]
     pub const fn new(conninfo: Option<ConnInfo>) -> Self {
         Self {
@@ -57,10 +57,10 @@ impl Connect {
         }
     }
 
-    /// Ready when commands may be sent: what the upstream says its version is.
+    /// Ready when commands can be sent. Returns the upstream's server_version.
     ///
     /// # Errors
-    /// There is no upstream, or it refuses us.
+    /// No upstream is configured, or it refuses the connection.
     pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<String, Failure>> {
         cx.reset_latch();
         if cx.take_signal(Signal::Term) {
@@ -115,7 +115,8 @@ impl Connect {
         }
     }
 
-    /// One message of the greeting; an outcome if it is the last.
+    /// Handles one message before the first ReadyForQuery. Returns the outcome if it is the last
+    /// one.
     fn greeted(
         &mut self,
         link: &mut Link,

@@ -1,32 +1,32 @@
-//! Why a connection to the upstream is of no use, before it is put into words.
+//! Why a connection to the upstream failed.
 
 use crate::call::{LogEvent, Message, Refusal, SqlState};
 use crate::wire::backend::ErrorFields;
 use alloc::format;
 use alloc::string::String;
 
-/// What went wrong.
+/// Why a connection to the upstream failed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Failure {
-    /// SIGTERM came.
+    /// SIGTERM was received.
     Terminated,
-    /// There is no connection, and why.
+    /// The connection could not be opened.
     Refused(Refusal),
-    /// The connection broke, or cannot be understood any more; how libpq words that.
+    /// The connection broke, or an invalid message arrived. The text is libpq's.
     Broken(String),
-    /// The upstream wants a proof that we cannot give.
+    /// The upstream requested an authentication method that walsim does not support.
     Authentication {
-        /// Which, by its code.
+        /// The method's code.
         method: u32,
-        /// A password is known.
+        /// Is a password configured?
         has_password: bool,
     },
-    /// The upstream says no.
+    /// The upstream sent an ErrorResponse.
     Error(ErrorFields),
 }
 
 impl Failure {
-    /// What the upstream said, if it said no.
+    /// The upstream's ErrorResponse, if that is the reason.
     #[must_use]
     pub const fn error(&self) -> Option<&ErrorFields> {
         if let Self::Error(fields) = self {
@@ -36,7 +36,7 @@ impl Failure {
         }
     }
 
-    /// As the walreceiver reports it: `what` it was doing, and why it failed.
+    /// The log event of a walreceiver. `what` is the operation that failed.
     #[must_use]
     pub fn event(self, sqlstate: SqlState, what: &'static str) -> LogEvent {
         let why = match self {
@@ -53,14 +53,14 @@ impl Failure {
     }
 }
 
-/// What a walreceiver says at SIGTERM.
+/// The walreceiver's message at SIGTERM.
 #[must_use]
 pub fn terminated() -> LogEvent {
     LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::ReceiverTerminated)
 }
 
-/// What libpq says of a method that it was not built for (`pg_fe_sendauth`); of passwords, that
-/// none was given.
+/// libpq's message for an authentication method that it was not built with (`pg_fe_sendauth`), or
+/// for a missing password.
 #[must_use]
 pub fn authentication_text(method: u32, has_password: bool) -> String {
     match method {
@@ -84,7 +84,7 @@ fn unusable(kind: &str) -> String {
     )
 }
 
-/// An error of the upstream as libpq words it.
+/// An ErrorResponse in libpq's format.
 #[must_use]
 pub fn error_text(fields: &ErrorFields) -> String {
     format!("{}:  {}", fields.severity, fields.message)

@@ -1,5 +1,5 @@
-//! What a walreceiver keeps from one message to the next: its connection, and how far it has
-//! written and flushed.
+//! The state that a walreceiver keeps between messages: its connection, and its write and flush
+//! positions.
 
 use super::timers::Timers;
 use crate::base::{ConnId, Lsn, Now, PgVersion, TimelineId};
@@ -13,61 +13,61 @@ use alloc::string::{String, ToString};
 /// walreceiver.c).
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Link {
-    /// The connection, once there is one.
+    /// The connection, once it is opened.
     pub conn: Option<ConnId>,
     frames: FrameReader,
-    /// The slot of the upstream, as it was when the process began; empty if there is none.
+    /// The slot on the upstream, as it was configured when the process started; empty if there is
+    /// none.
     pub slot_name: String,
-    /// The upstream is a standby: its timeline and the end of its WAL follow those of another
-    /// server.
+    /// The upstream is itself a standby, whose timeline can change.
     pub is_standby: bool,
     /// `startpointTLI`
     pub tli: TimelineId,
-    /// `LogstreamResult.Write`. Goes back when the upstream repeats what we have.
+    /// `LogstreamResult.Write`. Goes back if the upstream sends WAL again.
     pub write: Lsn,
-    /// `LogstreamResult.Flush`. Never beyond what is durable.
+    /// `LogstreamResult.Flush`. Never beyond the durable WAL.
     pub flush: Lsn,
-    /// Status updates tell nothing of what is durable, so that no primary takes us for a
+    /// Status updates report no flush position, so that a primary does not count this receiver as a
     /// synchronous standby.
     pub hides_flush: bool,
-    /// The positions of the last status update.
+    /// The write and flush positions in the last status update.
     pub reported: (Lsn, Lsn),
-    /// When to report, and when to worry.
+    /// When to send status updates, and when to give up a silent upstream.
     pub timers: Timers,
-    /// `primary_has_standby_xmin`: an earlier walreceiver may have sent feedback that must be taken
-    /// back.
+    /// `primary_has_standby_xmin`: an earlier walreceiver may have sent feedback, which must be
+    /// reset.
     pub upstream_has_feedback: bool,
 }
 
-/// What the connection has for us.
+/// The result of reading from the connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Incoming {
-    /// A message that means something.
+    /// A message.
     Message(BackendMessage),
-    /// Nothing more for now.
+    /// Nothing more has arrived.
     WouldBlock,
-    /// It ended, or cannot be understood any more; how libpq words that.
+    /// The connection broke, or an invalid message arrived. The text is libpq's.
     Broken(String),
 }
 
 impl Link {
-    /// At the entry of the process.
+    /// Initializes the state at the start of the process.
     pub fn begin(&mut self, tli: TimelineId, version: PgVersion) {
         self.tli = tli;
         self.timers = Timers::new(version);
         self.upstream_has_feedback = true;
     }
 
-    /// The connection.
+    /// The open connection.
     ///
     /// # Panics
-    /// If there is none yet.
+    /// If no connection is open.
     #[must_use]
     pub fn conn(&self) -> ConnId {
         self.conn.expect("connected before anything else")
     }
 
-    /// The next message; notices, notifications and changed settings are skipped.
+    /// The next message. Notices, notifications and ParameterStatus are skipped.
     pub fn receive(&mut self, cx: &mut Cx<'_>) -> Incoming {
         loop {
             match self.receive_any(cx) {
@@ -83,7 +83,7 @@ impl Link {
         }
     }
 
-    /// The next message, whatever it is.
+    /// The next message of any kind.
     pub(super) fn receive_any(&mut self, cx: &mut Cx<'_>) -> Incoming {
         loop {
             match self.frames.next(backend_limit) {
@@ -111,8 +111,8 @@ impl Link {
         }
     }
 
-    /// How the step ends while WAL streams and nothing has come: until more comes, or a timer is
-    /// due.
+    /// Ends the step while streaming and no message has arrived: waits for more input or for the
+    /// next timer.
     pub fn wait_for_more(&self, now: Now, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,
@@ -122,7 +122,7 @@ impl Link {
         })
     }
 
-    /// How the step ends while the upstream is silent.
+    /// Ends the step: waits for input without a timeout.
     pub fn wait(&self, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,

@@ -1,6 +1,6 @@
-//! The client side of a replication connection, as the walreceiver and pg_receivewal use it:
-//! connecting, commands, the timers of a stream, status updates. Mirrors libpqwalreceiver.c and the
-//! parts of walreceiver.c that write no WAL.
+//! The client side of a replication connection, used by the walreceiver and the standalone
+//! receiver: connecting, commands, timers, status updates. Mirrors libpqwalreceiver.c and the parts
+//! of walreceiver.c that do not write WAL.
 
 mod connect;
 mod failure;

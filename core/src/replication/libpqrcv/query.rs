@@ -1,5 +1,5 @@
-//! One command to the upstream and its answer. Mirrors libpqrcv_PQexec, libpqrcv_startstreaming,
-//! libpqrcv_endstreaming; they wait without any limit.
+//! Sends a command to the upstream and reads its answer. Mirrors libpqrcv_PQexec,
+//! libpqrcv_startstreaming and libpqrcv_endstreaming, which have no timeout.
 
 use super::failure::Failure;
 use super::link::{Incoming, Link};
@@ -14,17 +14,17 @@ use bytes::Bytes;
 /// A row; `None` is NULL.
 pub type Row = Vec<Option<Bytes>>;
 
-/// What the upstream answers.
+/// The upstream's answer to a command.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Answer {
-    /// The command is done, with its rows.
+    /// The command has completed, with these rows.
     Done(Rows),
-    /// The COPY begins.
+    /// COPY has started.
     CopyBoth,
 }
 
 impl Answer {
-    /// The rows; none of a COPY.
+    /// The rows of the answer. A COPY has none.
     #[must_use]
     pub fn rows(self) -> Rows {
         match self {
@@ -34,20 +34,19 @@ impl Answer {
     }
 }
 
-/// The rows of an answer, of which only the first is kept: no replication command has more than
-/// one.
+/// The rows of an answer. Only the first is kept, because no replication command returns more.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Rows {
-    /// The first.
+    /// The first row.
     pub first: Option<Row>,
-    /// How many came (`PQntuples`).
+    /// Number of rows received (`PQntuples`).
     pub count: u64,
-    /// How many fields each has (`PQnfields`).
+    /// Number of fields in each row (`PQnfields`).
     pub fields: usize,
 }
 
 impl Rows {
-    /// The row, if there is exactly one and it has that many fields at least.
+    /// The row, if there is exactly one and it has at least `least_fields` fields.
     #[must_use]
     pub fn only(&self, least_fields: usize) -> Option<&Row> {
         let fits = self.count == 1 && self.fields >= least_fields;
@@ -55,7 +54,7 @@ impl Rows {
     }
 }
 
-/// A command whose answer is awaited.
+/// A command that was sent, and whose answer is awaited.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Query {
     rows: Rows,
@@ -70,8 +69,8 @@ impl Query {
         Self::awaited()
     }
 
-    /// `libpqrcv_endstreaming`: the row, if there is one, names the next timeline and where it
-    /// begins.
+    /// `libpqrcv_endstreaming`: ends the COPY. The answer has a row if there is a next timeline:
+    /// the timeline and its start.
     #[must_use]
     pub fn end_streaming(cx: &mut Cx<'_>, link: &Link) -> Self {
         let done = FrontendMessage::CopyDone.to_bytes();
@@ -84,10 +83,10 @@ impl Query {
         Self { rows }
     }
 
-    /// The answer, once the upstream is ready for more or copies.
+    /// Ready when the upstream has answered with ReadyForQuery or has started COPY.
     ///
     /// # Errors
-    /// The upstream refuses, or the connection breaks. Polled again after a refusal, it waits until
+    /// The upstream refused the command, or the connection broke. After a refusal, poll again until
     /// the upstream is ready for another command.
     pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<Answer, Failure>> {
         cx.reset_latch();
@@ -116,8 +115,8 @@ impl Query {
                 Incoming::Message(BackendMessage::CopyBothResponse { .. }) => {
                     return Poll::Ready(Ok(Answer::CopyBoth));
                 }
-                // The rest says nothing that matters; data that was on its way when the COPY ended
-                // is not wanted.
+                // All other messages are ignored, also CopyData that was sent before the upstream
+                // knew of the end of the COPY.
                 Incoming::Message(_) => {}
             }
         }

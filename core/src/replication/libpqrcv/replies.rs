@@ -1,4 +1,4 @@
-//! What we tell the upstream. Mirrors XLogWalRcvSendReply and XLogWalRcvSendHSFeedback.
+//! Messages to the upstream. Mirrors XLogWalRcvSendReply and XLogWalRcvSendHSFeedback.
 
 use super::link::Link;
 use crate::base::{Bug, Lsn, Xid};
@@ -7,8 +7,8 @@ use crate::wire::replication::{HotStandbyFeedback, StandbyMessage, StandbyStatus
 use bytes::Bytes;
 
 impl Link {
-    /// `XLogWalRcvSendReply`: unless forced, only if a position has changed or it is time. Replay
-    /// alone is no reason.
+    /// `XLogWalRcvSendReply`: unless `force`, sends only if the write or flush position has changed
+    /// or the status interval has passed. A change of the apply position alone sends nothing.
     pub fn send_reply(&mut self, cx: &mut Cx<'_>, force: bool, reply_requested: bool) {
         let settings = &cx.shmem.settings;
         let now = cx.now.wall;
@@ -36,7 +36,7 @@ impl Link {
         cx.send(self.conn(), [frame, Bytes::new()]);
     }
 
-    /// `LogstreamResult.Flush`, and nothing that may still be lost.
+    /// `LogstreamResult.Flush`. All WAL before it is durable.
     fn durable(&self, cx: &mut Cx<'_>) -> Lsn {
         if self.flush < self.write && cx.planted(Bug::FlushReportedBeforeFsync) {
             return self.write;
@@ -48,7 +48,7 @@ impl Link {
         self.flush
     }
 
-    /// `GetXLogReplayRecPtr`; a receiver without a server applies nothing.
+    /// `GetXLogReplayRecPtr`. The standalone receiver applies nothing.
     fn applied(&self, cx: &mut Cx<'_>) -> Lsn {
         let applied = cx.shmem.recovery.last_replayed_end;
         let received = applied.is_valid() && applied < self.flush;
@@ -58,8 +58,8 @@ impl Link {
         applied
     }
 
-    /// `XLogWalRcvSendHSFeedback` with hot_standby_feedback off: at most one message, which takes
-    /// back what an earlier walreceiver may have said.
+    /// `XLogWalRcvSendHSFeedback` with hot_standby_feedback off: sends at most one message, which
+    /// resets the feedback of an earlier walreceiver.
     pub fn send_feedback(&mut self, cx: &mut Cx<'_>, immediate: bool) {
         let now = cx.now.wall;
         if !self.upstream_has_feedback {
@@ -72,7 +72,7 @@ impl Link {
             return;
         }
         self.upstream_has_feedback = false;
-        // The epoch of the next transaction id; ids never wrap here.
+        // The epoch of the next transaction id is 0, because ids do not wrap around here.
         let feedback = HotStandbyFeedback {
             client_time: now,
             xmin: Xid::INVALID,

@@ -1,46 +1,46 @@
-//! When to report, when to ask the upstream for a sign of life, when to give it up. Mirrors the
-//! wait of WalReceiverMain: a tick of 100 ms with tests of elapsed time in 15,
-//! WalRcvComputeNextWakeup in 18.
+//! When to send a status update, when to request a reply from a silent upstream, and when to give
+//! it up. Mirrors the wait of WalReceiverMain: 15 wakes every 100 ms and compares elapsed times; 18
+//! computes wake-up times (WalRcvComputeNextWakeup).
 
 use crate::base::{Mono, Now, PgVersion, Settings, TimestampTz};
 
 /// `NAPTIME_PER_CYCLE` of 15.
 const TICK_MS: u64 = 100;
 
-/// The upstream's silence at a time-out of our wait.
+/// How long the upstream has been silent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Silence {
-    /// Nothing to worry about.
+    /// Less than half of wal_receiver_timeout.
     Short,
-    /// Half of the timeout: ask once.
+    /// Half of wal_receiver_timeout: request a reply once.
     Ping,
-    /// The whole timeout: give up.
+    /// All of wal_receiver_timeout: give up.
     TooLong,
 }
 
 /// The timers of one stream.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Timers {
-    /// 15: when the last of each kind was.
+    /// 15: when each event last happened.
     Elapsed {
-        /// A message of the upstream.
+        /// A message of the upstream arrived.
         heard: TimestampTz,
-        /// The upstream was asked for a sign of life since.
+        /// A reply was requested since the last message.
         pinged: bool,
-        /// A status update.
+        /// A status update was sent.
         reply: TimestampTz,
-        /// Hot standby feedback.
+        /// Hot standby feedback was sent.
         feedback: TimestampTz,
     },
-    /// 18: when the next of each kind is due; `None` is never.
+    /// 18: when each event is due; `None` means never.
     Wakeups {
-        /// The upstream has been silent for too long.
+        /// Give up the silent upstream.
         terminate: Option<TimestampTz>,
-        /// It is asked for a sign of life.
+        /// Request a reply.
         ping: Option<TimestampTz>,
-        /// A status update.
+        /// Send a status update.
         reply: Option<TimestampTz>,
-        /// Hot standby feedback.
+        /// Send hot standby feedback.
         feedback: Option<TimestampTz>,
     },
 }
@@ -52,7 +52,7 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// As a walreceiver of that version keeps them.
+    /// The timers of a walreceiver of this version.
     #[must_use]
     pub const fn new(version: PgVersion) -> Self {
         let zero = TimestampTz(0);
@@ -72,7 +72,7 @@ impl Timers {
         }
     }
 
-    /// A message came, or a stream begins.
+    /// A message has arrived, or streaming has started.
     pub fn heard(&mut self, now: TimestampTz, settings: &Settings) {
         let timeout_ms = settings.wal_receiver_timeout_ms;
         match self {
@@ -89,8 +89,8 @@ impl Timers {
         }
     }
 
-    /// The settings have changed. 18 reckons everything anew from now on; 15 compares with them at
-    /// every tick.
+    /// The settings have changed. 18 computes all wake-up times anew; 15 reads the settings at
+    /// every wake-up.
     pub fn recompute(&mut self, now: TimestampTz, settings: &Settings) {
         if matches!(self, Self::Wakeups { .. }) {
             self.heard(now, settings);
@@ -98,7 +98,7 @@ impl Timers {
         }
     }
 
-    /// A status update goes out.
+    /// A status update is sent.
     pub fn replied(&mut self, now: TimestampTz, settings: &Settings) {
         let interval_ms = settings.wal_receiver_status_interval_ms;
         match self {
@@ -107,7 +107,7 @@ impl Timers {
         }
     }
 
-    /// Is a status update due although nothing has changed?
+    /// Has the status interval passed?
     #[must_use]
     pub fn reply_due(&self, now: TimestampTz, settings: &Settings) -> bool {
         let interval_ms = settings.wal_receiver_status_interval_ms;
@@ -117,7 +117,7 @@ impl Timers {
         }
     }
 
-    /// Is hot standby feedback due? If so the next one is due an interval later.
+    /// Is hot standby feedback due? If so, schedules the next.
     pub fn take_feedback(&mut self, now: TimestampTz, settings: &Settings) -> bool {
         let interval_ms = settings.wal_receiver_status_interval_ms;
         match self {
@@ -128,12 +128,12 @@ impl Timers {
                 }
                 due
             }
-            // Without hot_standby_feedback, which no server here has, the timer never runs.
+            // With hot_standby_feedback off, as always here, this timer never runs.
             Self::Wakeups { feedback, .. } => feedback.is_some_and(|due| due <= now),
         }
     }
 
-    /// Judges the upstream's silence, and remembers that it is asked.
+    /// Checks how long the upstream has been silent, and records that a reply is requested.
     pub fn take_silence(&mut self, now: TimestampTz, settings: &Settings) -> Silence {
         let timeout_ms = settings.wal_receiver_timeout_ms;
         match self {
@@ -166,7 +166,7 @@ impl Timers {
         }
     }
 
-    /// Until when to sleep: the next tick, or the next thing that is due, rounded up to
+    /// When to wake: at the next 100 ms interval (15) or the next due event (18), rounded up to
     /// milliseconds.
     #[must_use]
     pub fn sleep_until(&self, now: Now) -> Option<Mono> {
@@ -187,7 +187,7 @@ impl Timers {
     }
 }
 
-/// So much later, unless the setting switches it off.
+/// The due time, or `None` if the setting disables the timer.
 fn due(now: TimestampTz, setting: u32, after_ms: u32) -> Option<TimestampTz> {
     (setting > 0).then(|| now + i64::from(after_ms) * 1000)
 }

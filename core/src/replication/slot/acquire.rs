@@ -1,4 +1,5 @@
-//! Owning a slot. Mirrors ReplicationSlotAcquire and ReplicationSlotRelease of slot.c.
+//! Acquires and releases a slot. Mirrors ReplicationSlotAcquire and ReplicationSlotRelease of
+//! slot.c.
 
 use super::mine;
 use crate::base::{Bug, PgVersion, Pid};
@@ -7,44 +8,44 @@ use crate::shmem::CondVarId;
 use crate::sys::Cx;
 use alloc::string::String;
 
-/// `ReplicationSlotAcquire` with `nowait`, which never ends a step: a function and no routine, so
-/// that no yield of it can be lost.
+/// `ReplicationSlotAcquire` with `nowait`. It never waits, and is therefore a function, not a
+/// routine.
 ///
 /// # Errors
-/// There is no such slot, it is in use, or invalidated. In the last case it is ours, as after every
-/// success, until the error is cleaned up.
+/// There is no such slot, or it is in use, or it is invalidated. An invalidated slot stays acquired
+/// until the caller cleans up after the error.
 ///
 /// # Panics
-/// If the process has a slot already.
+/// If the process has already acquired a slot.
 pub fn acquire_nowait(cx: &mut Cx<'_>, name: &str) -> Result<(), LogEvent> {
     let index = find(cx, name)?;
     own(cx, index).map_err(|owner| in_use(name, owner))?;
     owned(cx, index, Judged::Now)
 }
 
-/// `ReplicationSlotAcquire` where it may end a step.
+/// `ReplicationSlotAcquire` when it may wait.
 #[must_use = "a routine does nothing unless it is polled"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReplicationSlotAcquire {
     name: String,
-    /// Fail rather than wait for the present owner.
+    /// Fail instead of waiting for the present owner.
     nowait: bool,
     judged: Judged,
 }
 
-/// Since 18: whether an invalidated slot is an error.
+/// Since 18: when an invalidated slot is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Judged {
-    /// It is, and is looked at once the slot is ours.
+    /// After the slot is acquired.
     Now,
-    /// The planted bug alone: it was looked at before.
+    /// Only with the planted bug: the check was done before the slot was acquired.
     Before,
-    /// It is none.
+    /// Never: an invalidated slot is accepted.
     Never,
 }
 
 impl ReplicationSlotAcquire {
-    /// By a walsender that is to stream. Fails at once if another process has the slot.
+    /// For a walsender that will stream. Fails at once if another process has acquired the slot.
     pub const fn to_stream(name: String) -> Self {
         Self {
             name,
@@ -53,7 +54,7 @@ impl ReplicationSlotAcquire {
         }
     }
 
-    /// What a drop needs: it minds no invalidation, and may wait.
+    /// For dropping the slot. Accepts an invalidated slot. Waits for the owner unless `nowait`.
     pub const fn to_drop(name: String, nowait: bool) -> Self {
         Self {
             name,
@@ -63,10 +64,10 @@ impl ReplicationSlotAcquire {
     }
 
     /// # Errors
-    /// As [`acquire_nowait`]. SIGTERM while waiting is a FATAL.
+    /// As [`acquire_nowait`]. SIGTERM during the wait is a FATAL.
     ///
     /// # Panics
-    /// If the process has a slot already.
+    /// If the process has already acquired a slot.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let index = match find(cx, &self.name) {
             Ok(index) => index,
@@ -97,7 +98,7 @@ fn find(cx: &mut Cx<'_>, name: &str) -> Result<usize, LogEvent> {
     })
 }
 
-/// Takes the slot, unless another process has it.
+/// Acquires the slot, unless another process has it.
 fn own(cx: &mut Cx<'_>, index: usize) -> Result<(), Pid> {
     let owner = *cx.shmem.slots.slots[index].active_pid.get_or_insert(cx.me);
     if owner == cx.me { Ok(()) } else { Err(owner) }
@@ -108,13 +109,13 @@ fn in_use(name: &str, owner: Pid) -> LogEvent {
     LogEvent::slot(SqlState::OBJECT_IN_USE, SlotMessage::Active { name, pid })
 }
 
-/// Since 18 an invalidated slot is refused.
+/// Does this version refuse invalidated slots? Since 18.
 fn judges(cx: &Cx<'_>) -> bool {
     cx.shmem.settings.pg_version >= PgVersion::V18
 }
 
-/// What follows once the slot is ours. Invalidation is looked at only now: else the checkpointer
-/// could invalidate it right after the look.
+/// Checks the slot after it was acquired. The check for invalidation must not come earlier: the
+/// checkpointer could invalidate the slot between check and acquisition.
 fn owned(cx: &mut Cx<'_>, index: usize, judged: Judged) -> Result<(), LogEvent> {
     cx.leave_condvar();
     cx.sys.my_slot = Some(index);
@@ -133,7 +134,7 @@ fn owned(cx: &mut Cx<'_>, index: usize, judged: Judged) -> Result<(), LogEvent> 
     Ok(())
 }
 
-/// `ConditionVariableSleep`, which SIGTERM interrupts. Everything is looked at afresh afterwards.
+/// `ConditionVariableSleep`, which SIGTERM interrupts. Afterwards everything is checked again.
 fn sleep(cx: &mut Cx<'_>, index: usize) -> Poll<Result<(), LogEvent>> {
     cx.enter_condvar(CondVarId::SlotActive(index));
     cx.reset_latch();
@@ -149,8 +150,8 @@ fn sleep(cx: &mut Cx<'_>, index: usize) -> Poll<Result<(), LogEvent>> {
     }))
 }
 
-/// `ReplicationSlotRelease`, if the process has a slot. A temporary one stays with its session.
-/// What the slot holds stays held.
+/// `ReplicationSlotRelease`, if the process has acquired a slot. A temporary slot stays with its
+/// session. The slot still holds back WAL.
 pub fn release(cx: &mut Cx<'_>) {
     if cx.sys.my_slot.is_none() {
         return;

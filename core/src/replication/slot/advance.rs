@@ -1,8 +1,8 @@
-//! Moving a slot on. Mirrors PhysicalConfirmReceivedLocation of walsender.c and
+//! Advances a slot. Mirrors PhysicalConfirmReceivedLocation of walsender.c and
 //! pg_replication_slot_advance of slotfuncs.c.
 //!
-//! Neither writes anything to disk: the next checkpoint does, and a crash before it takes the slot
-//! back.
+//! Both change only memory. The next checkpoint saves the slot; a crash before that undoes the
+//! advance.
 
 use super::acquire::{acquire_nowait, release};
 use super::my_slot;
@@ -13,8 +13,8 @@ use crate::ready;
 use crate::sys::Cx;
 use alloc::string::String;
 
-/// The first half of `PhysicalConfirmReceivedLocation`: the acquired slot goes to where its standby
-/// has flushed, also if that lies before. True if it moved; then what all slots hold must be
+/// The first half of `PhysicalConfirmReceivedLocation`: sets restart_lsn to the standby's flush
+/// position, even if this moves it back. Returns whether it changed; the required LSN must then be
 /// computed again.
 #[must_use]
 pub fn confirm_received_location(cx: &mut Cx<'_>, flush: Lsn) -> bool {
@@ -23,7 +23,7 @@ pub fn confirm_received_location(cx: &mut Cx<'_>, flush: Lsn) -> bool {
     if my_slot(cx).restart_lsn == flush || cx.planted(Bug::SlotNeverMoved) {
         return false;
     }
-    // What the standby has not flushed may be all that another crash leaves it to ask for.
+    // After another crash the standby may need all WAL from its flush position on.
     if cx.planted(Bug::SlotMovedPastFlush) {
         let segment = cx.shmem.settings.geometry.segment;
         flush = Lsn(flush.0.saturating_add(segment.into()));
@@ -52,7 +52,7 @@ enum Phase {
 }
 
 impl PgReplicationSlotAdvance {
-    /// To `upto`, at most to what is flushed, on a standby replayed.
+    /// Advances to `upto`, but at most to the flush position, on a standby to the replay position.
     #[must_use]
     pub const fn new(name: String, upto: Lsn) -> Self {
         Self {
@@ -62,10 +62,10 @@ impl PgReplicationSlotAdvance {
         }
     }
 
-    /// The position that the slot has then.
+    /// Returns the new restart_lsn.
     ///
     /// # Errors
-    /// There is no such slot, it is in use, holds nothing, or is beyond already.
+    /// There is no such slot, it is in use, it has no restart_lsn, or it is already beyond `upto`.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Lsn, LogEvent>> {
         if self.phase == Phase::Start {
             let end = match self.advance(cx) {
@@ -103,7 +103,7 @@ impl PgReplicationSlotAdvance {
         // `pg_physical_replication_slot_advance`
         if least < upto {
             slot.restart_lsn = upto;
-            // Before 13 it was not marked dirty, so that not even a shutdown saved the new
+            // Before 13 the slot was not marked dirty, and not even a shutdown saved the new
             // position.
             if !cx.planted(Bug::SlotAdvanceNotDirtied) {
                 my_slot(cx).mark_dirty();
@@ -124,7 +124,7 @@ fn known_end(cx: &Cx<'_>) -> Lsn {
 /// `CheckSlotRequirements`
 ///
 /// # Errors
-/// The server has no room for slots.
+/// `max_replication_slots` is 0.
 pub fn check_slot_requirements(cx: &Cx<'_>) -> Result<(), LogEvent> {
     let settings = &cx.shmem.settings;
     if settings.max_replication_slots > 0 {

@@ -1,4 +1,4 @@
-//! Saving all slots. Mirrors CheckPointReplicationSlots of slot.c.
+//! Saves all slots. Mirrors CheckPointReplicationSlots of slot.c.
 
 use super::drop::ReplicationSlotDropPtr;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
@@ -9,10 +9,10 @@ use crate::shmem::{LockId, LockMode, Slot};
 use crate::sys::Cx;
 use crate::{ready, ready_ok};
 
-/// `CheckPointReplicationSlots`: no slot comes or goes meanwhile.
+/// `CheckPointReplicationSlots`. No slot is created or dropped meanwhile.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct CheckPointReplicationSlots {
-    /// The slot to look at next.
+    /// Index of the next slot.
     next: usize,
     /// The last saved position of a slot will change (18).
     changes: bool,
@@ -23,7 +23,7 @@ pub struct CheckPointReplicationSlots {
 enum Phase {
     #[default]
     Lock,
-    /// The planted bug alone.
+    /// Only with the planted bug.
     Drop(ReplicationSlotDropPtr),
     Next,
     Save(SaveSlotToPath),
@@ -31,15 +31,15 @@ enum Phase {
 }
 
 impl CheckPointReplicationSlots {
-    /// Begins when it is polled first. A shutdown saves no more than other checkpoints do: that
-    /// concerns logical slots.
+    /// Starts when it is first polled. A shutdown checkpoint saves nothing more: its extra work
+    /// concerns logical slots only.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// # Errors
-    /// A PANIC. A slot that could not be saved is only logged, and stays dirty.
+    /// A PANIC. A slot that cannot be saved is only logged, and stays dirty.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let lock = LockId::ReplicationSlotAllocation;
         loop {
@@ -67,7 +67,7 @@ impl CheckPointReplicationSlots {
                         continue;
                     };
                     if slot.in_use {
-                        // Since 18 slots hold WAL from where they were last saved.
+                        // Since 18 slots require WAL from their last saved position on.
                         self.changes |= cx.shmem.settings.pg_version >= PgVersion::V18
                             && slot.last_saved_restart_lsn != slot.restart_lsn;
                         self.phase = Phase::Save(SaveSlotToPath::of(cx, self.next));
@@ -96,7 +96,7 @@ impl CheckPointReplicationSlots {
     }
 }
 
-/// A slot without an owner is what a standby that is away comes back to.
+/// The planted bug: drops a slot without an owner, although its standby may reconnect.
 fn drop_absent(cx: &mut Cx<'_>) -> Option<ReplicationSlotDropPtr> {
     let absent = |slot: &Slot| slot.in_use && slot.active_pid.is_none();
     let index = cx.shmem.slots.slots.iter().position(absent)?;

@@ -1,7 +1,7 @@
-//! Making a slot. Mirrors ReplicationSlotCreate and CreateSlotOnDisk of slot.c.
+//! Creates a slot. Mirrors ReplicationSlotCreate and CreateSlotOnDisk of slot.c.
 //!
-//! The directory is complete and durable before it has its name, and has its name before any
-//! process sees the slot.
+//! The directory is complete and durable before it is renamed to its final name. Only after that
+//! can other processes see the slot.
 
 use super::fsync::{FsyncNames, Name};
 use super::rmtree::Rmtree;
@@ -16,7 +16,7 @@ use crate::wire::slot_name::validate;
 use crate::{ready, ready_ok};
 use alloc::string::String;
 
-/// `ReplicationSlotCreate`: afterwards the slot is ours.
+/// `ReplicationSlotCreate`. Afterwards the process has acquired the slot.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReplicationSlotCreate {
     name: String,
@@ -35,7 +35,7 @@ enum Phase {
 }
 
 impl ReplicationSlotCreate {
-    /// A physical slot that holds no WAL yet.
+    /// A physical slot that does not yet hold back WAL.
     #[must_use]
     pub const fn new(name: String, temporary: bool) -> Self {
         Self {
@@ -46,11 +46,11 @@ impl ReplicationSlotCreate {
     }
 
     /// # Errors
-    /// The name cannot be or is taken, there are too many slots, or the disk refuses. Locks are
-    /// freed as after every error.
+    /// The name is invalid or taken, all slots are in use, or a disk operation failed. Locks are
+    /// released.
     ///
     /// # Panics
-    /// If the process has a slot already.
+    /// If the process has already acquired a slot.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
@@ -86,7 +86,7 @@ impl ReplicationSlotCreate {
         }
     }
 
-    /// The lowest free entry, which no process looks at but the holder of the lock.
+    /// The lowest free entry. Only the holder of the lock can use it.
     fn allocate(&self, cx: &mut Cx<'_>) -> Result<usize, LogEvent> {
         let version = cx.shmem.settings.pg_version;
         let slots = &mut cx.shmem.slots;
@@ -147,7 +147,7 @@ impl CreateSlotOnDisk {
                     return Poll::Yield(cx.disk(DiskOp::Stat(self.temp.clone()), why));
                 }
                 DiskPhase::Looked => {
-                    // Left by an earlier attempt to create or drop a slot of that name.
+                    // Left over from a failed attempt to create or drop a slot with this name.
                     if matches!(cx.done(), Ok(DiskDone::Stat(FileKind::Dir))) {
                         self.phase = DiskPhase::Remove(Rmtree::new(self.temp.clone()));
                     } else {
@@ -155,7 +155,7 @@ impl CreateSlotOnDisk {
                     }
                 }
                 DiskPhase::Remove(remove) => {
-                    // If something is left of it, the directory cannot be made.
+                    // If the removal fails, so does the mkdir that follows.
                     ready!(remove.poll(cx));
                     return self.mkdir(cx);
                 }

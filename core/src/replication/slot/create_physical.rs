@@ -1,5 +1,5 @@
-//! A new physical slot from beginning to end. Mirrors create_physical_replication_slot of
-//! slotfuncs.c and the physical part of CreateReplicationSlot of walsender.c.
+//! All steps of creating a physical slot. Mirrors create_physical_replication_slot of slotfuncs.c
+//! and the physical part of CreateReplicationSlot of walsender.c.
 
 use super::create::ReplicationSlotCreate;
 use super::my_slot;
@@ -10,11 +10,11 @@ use crate::ready_ok;
 use crate::sys::Cx;
 use alloc::string::String;
 
-/// `create_physical_replication_slot`: afterwards the slot is ours.
+/// `create_physical_replication_slot`. Afterwards the process has acquired the slot.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CreatePhysicalSlot {
     reserve_wal: bool,
-    /// Is what was reserved saved?
+    /// Save the slot after WAL was reserved?
     save: bool,
     phase: Phase,
 }
@@ -27,8 +27,8 @@ enum Phase {
 }
 
 impl CreatePhysicalSlot {
-    /// By CREATE_REPLICATION_SLOT, which does not save the position of a temporary slot.
-    /// Without `reserve_wal` the slot holds no WAL before its first report.
+    /// For CREATE_REPLICATION_SLOT, which does not save the position of a temporary slot. Without
+    /// `reserve_wal` the slot holds back no WAL until the first status update.
     #[must_use]
     pub const fn by_command(name: String, temporary: bool, reserve_wal: bool) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl CreatePhysicalSlot {
         }
     }
 
-    /// By `pg_create_physical_replication_slot`, which saves it whatever it is.
+    /// For `pg_create_physical_replication_slot`, which saves temporary slots as well.
     #[must_use]
     pub fn by_function(name: String, temporary: bool, reserve_wal: bool) -> Self {
         Self {
@@ -48,8 +48,8 @@ impl CreatePhysicalSlot {
     }
 
     /// # Errors
-    /// There can be no such slot, or its WAL is gone already: then there is a slot that holds
-    /// nothing.
+    /// The slot cannot be created, or its WAL is already removed. In the latter case the slot
+    /// exists and has no restart_lsn.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {

@@ -1,8 +1,8 @@
-//! Getting rid of slots. Mirrors ReplicationSlotDrop, ReplicationSlotDropPtr and
-//! ReplicationSlotCleanup of slot.c.
+//! Drops slots. Mirrors ReplicationSlotDrop, ReplicationSlotDropPtr and ReplicationSlotCleanup of
+//! slot.c.
 //!
-//! The WAL of a slot is given up only after the new name of its directory is durable: else a crash
-//! could bring the slot back without its WAL.
+//! A slot holds back WAL until its directory is durably renamed. Otherwise a crash could restore
+//! the slot without its WAL.
 
 use super::acquire::ReplicationSlotAcquire;
 use super::fsync::{FsyncNames, Name};
@@ -29,7 +29,7 @@ enum Phase {
 }
 
 impl ReplicationSlotDrop {
-    /// Without `nowait` it waits for the slot's owner.
+    /// Drops a slot. Waits for its owner unless `nowait`.
     #[must_use]
     pub const fn new(name: String, nowait: bool) -> Self {
         let acquire = ReplicationSlotAcquire::to_drop(name, nowait);
@@ -39,7 +39,7 @@ impl ReplicationSlotDrop {
     }
 
     /// # Errors
-    /// There is no such slot, it is in use, or the disk refuses.
+    /// There is no such slot, it is in use, or a disk operation failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
@@ -75,7 +75,7 @@ enum PtrPhase {
     Critical(FsyncNames),
     Compute(ReplicationSlotsComputeRequiredLsn),
     Remove(Rmtree),
-    /// The planted bug alone.
+    /// Only with the planted bug.
     Released,
 }
 
@@ -110,7 +110,7 @@ impl ReplicationSlotDropPtr {
                         if !cx.shmem.slots.slots[self.index].temporary {
                             return Poll::Ready(Err(LogEvent::error(error.into(), message)));
                         }
-                        // An error may be what brought us here: it must not lead to another one.
+                        // Only a warning, because this can run during error cleanup.
                         cx.log(LogEvent::warning(error.into(), message));
                         self.forget(cx);
                     }
@@ -124,8 +124,8 @@ impl ReplicationSlotDropPtr {
                     self.phase = PtrPhase::Remove(Rmtree::new(self.paths(cx).1));
                 }
                 PtrPhase::Remove(remove) => {
-                    // What is left is in the way of a slot with the same name until the next start,
-                    // and no more.
+                    // Leftover files only prevent the creation of a slot with this name, until the
+                    // next start.
                     ready!(remove.poll(cx));
                     cx.release(LockId::ReplicationSlotAllocation);
                     if !cx.has_bug(Bug::DroppedSlotWritten) {
@@ -135,8 +135,8 @@ impl ReplicationSlotDropPtr {
                     return Poll::Yield(Yield::Again(Place::ReplicationSlotDropPtr));
                 }
                 PtrPhase::Released => {
-                    // The entry was freed, and the lock with which it is taken: it may be another
-                    // slot's by now.
+                    // The entry is free and its lock released, so that the entry may belong to
+                    // another slot.
                     if cx.planted(Bug::DroppedSlotWritten) {
                         cx.shmem.slots.slots[self.index].restart_lsn = Lsn::INVALID;
                     }
@@ -159,7 +159,7 @@ impl ReplicationSlotDropPtr {
         cx.shmem.condvars.broadcast(id);
     }
 
-    /// The entry keeps its name until another process takes it, which our lock prevents.
+    /// The entry keeps its name until it is reused, which the held lock prevents.
     fn paths(&self, cx: &Cx<'_>) -> (FilePath, FilePath) {
         let name = &cx.shmem.slots.slots[self.index].name;
         (
@@ -169,22 +169,22 @@ impl ReplicationSlotDropPtr {
     }
 }
 
-/// `ReplicationSlotCleanup`: drops the temporary slots of the process. It runs when the process
-/// ends and after every error, after the slot in use was released.
+/// `ReplicationSlotCleanup`: drops the temporary slots of the process. Runs at the end of the
+/// process and after every error, after the acquired slot was released.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotCleanup {
     drop: Option<ReplicationSlotDropPtr>,
 }
 
 impl ReplicationSlotCleanup {
-    /// Begins when it is polled first.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// # Errors
-    /// What could not be made durable, as a PANIC.
+    /// A PANIC, if an fsync failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             if let Some(drop) = &mut self.drop {

@@ -1,4 +1,4 @@
-//! Making files and directories durable by their names. Mirrors fsync_fname of fd.c.
+//! Fsyncs files and directories by name. Mirrors fsync_fname of fd.c.
 
 use crate::base::Fd;
 use crate::call::{DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
@@ -6,11 +6,11 @@ use crate::storage::file::opened;
 use crate::sys::Cx;
 use alloc::vec::Vec;
 
-/// `fsync_fname`, for one name after the other. A failure is a PANIC: it is unknown which state a
-/// loss of power would find, and the next start tries again (`data_sync_elevel`).
+/// `fsync_fname` for several names in turn. A failure is a PANIC (`data_sync_elevel`), because the
+/// state on disk is unknown. The next start tries again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FsyncNames {
-    /// Last first.
+    /// Remaining names, in reverse order.
     left: Vec<Name>,
     phase: Phase,
 }
@@ -29,7 +29,7 @@ enum Phase {
 }
 
 impl FsyncNames {
-    /// In this order.
+    /// Fsyncs the names in this order.
     pub(super) fn new<const N: usize>(names: [Name; N]) -> Self {
         let mut left = Vec::from(names);
         left.reverse();
@@ -40,7 +40,7 @@ impl FsyncNames {
     }
 
     /// # Errors
-    /// The first name that could not be made durable, as a PANIC.
+    /// A PANIC for the first fsync that failed.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let panic = |what, path, error| {
             Poll::Ready(Err(LogEvent::file(what, path, error).in_critical_section()))

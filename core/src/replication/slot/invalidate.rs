@@ -1,8 +1,8 @@
-//! Giving slots up whose WAL is about to go. Mirrors InvalidateObsoleteReplicationSlots and
-//! InvalidatePossiblyObsoleteSlot of slot.c.
+//! Invalidates slots whose WAL is about to be removed. Mirrors InvalidateObsoleteReplicationSlots
+//! and InvalidatePossiblyObsoleteSlot of slot.c.
 //!
-//! WAL may be removed only when this is done: every slot that still counts on it says then, on
-//! disk, that it does not.
+//! WAL may be removed only after this: the invalidation of each slot that required it must be saved
+//! first.
 
 use super::acquire::release;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
@@ -17,11 +17,12 @@ use crate::{ready, ready_ok};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct InvalidateObsoleteReplicationSlots {
     oldest: SegmentNo,
-    /// The slot that is looked at.
+    /// Index of the current slot.
     at: usize,
-    /// Whom we have told to end for its sake.
+    /// The process that was last sent SIGTERM because it owns the current slot.
     last_signaled: Option<Pid>,
-    /// Others could act since we began to look at it, so that the scan starts over after it.
+    /// Other processes could run since the current slot was first examined. The scan then restarts
+    /// after this slot.
     released_lock: bool,
     invalidated: bool,
     phase: Phase,
@@ -30,7 +31,7 @@ pub struct InvalidateObsoleteReplicationSlots {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
     Look,
-    /// Until the slot has another owner, or none.
+    /// Waits until the owner of the slot changes.
     Sleep,
     Save {
         save: SaveSlotToPath,
@@ -40,7 +41,7 @@ enum Phase {
 }
 
 impl InvalidateObsoleteReplicationSlots {
-    /// All slots that need WAL before this segment.
+    /// Invalidates all slots that require WAL before this segment.
     #[must_use]
     pub const fn new(oldest: SegmentNo) -> Self {
         Self {
@@ -53,11 +54,11 @@ impl InvalidateObsoleteReplicationSlots {
         }
     }
 
-    /// True if any slot was invalidated: then what is to be kept must be computed anew. It waits
-    /// for the owner of a slot without a limit.
+    /// Returns whether any slot was invalidated; the oldest segment to keep must then be computed
+    /// again. Waits for the owner of a slot without a timeout.
     ///
     /// # Errors
-    /// A slot whose new state could not be saved. It stays ours then, and counts no more.
+    /// A slot could not be saved. It stays acquired and invalidated.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
         loop {
             match &mut self.phase {
@@ -85,8 +86,8 @@ impl InvalidateObsoleteReplicationSlots {
                     if !cx.shmem.condvars.is_woken(cx.me) {
                         return Poll::Yield(sleep(cx));
                     }
-                    // The decision is taken afresh: the slot may have moved on meanwhile, and its
-                    // WAL is still there.
+                    // Examine the slot again: it may have advanced meanwhile, and its WAL still
+                    // exists.
                     self.phase = Phase::Look;
                 }
                 Phase::Save { save, excess } => {
@@ -111,7 +112,7 @@ impl InvalidateObsoleteReplicationSlots {
         }
     }
 
-    /// Does the slot need WAL that is to go? In 18 one that is invalid already is left alone.
+    /// Does the slot require WAL that is to be removed? In 18 an invalidated slot is skipped.
     fn excess(&self, cx: &Cx<'_>, slot: &Slot) -> Option<SlotExcess> {
         let settings = &cx.shmem.settings;
         let oldest = settings.geometry.segment_start(self.oldest);
@@ -124,8 +125,8 @@ impl InvalidateObsoleteReplicationSlots {
         })
     }
 
-    /// No process has the slot: it is ours and invalid in one act, so that no process can take it
-    /// in between.
+    /// The slot has no owner: acquires and invalidates it in one step, so that no other process can
+    /// acquire it in between.
     fn take(&mut self, cx: &mut Cx<'_>, excess: SlotExcess) {
         cx.leave_condvar();
         cx.mark(Mark::SlotInvalidated);
@@ -143,14 +144,14 @@ impl InvalidateObsoleteReplicationSlots {
         };
     }
 
-    /// A process has it: it is told to end, once.
+    /// The slot has an owner: sends it SIGTERM, once.
     fn terminate(
         &mut self,
         cx: &mut Cx<'_>,
         owner: Pid,
         excess: SlotExcess,
     ) -> Poll<Result<bool, LogEvent>> {
-        // Before it is told, so that his answer is not missed.
+        // Enter the queue before sending the signal, so that the owner's broadcast is not missed.
         cx.enter_condvar(CondVarId::SlotActive(self.at));
         if self.last_signaled != Some(owner) {
             self.last_signaled = Some(owner);
@@ -170,7 +171,7 @@ impl InvalidateObsoleteReplicationSlots {
         Poll::Yield(sleep(cx))
     }
 
-    /// Done with this slot.
+    /// Moves on to the next slot.
     fn go_on(&mut self) {
         self.at = if self.released_lock { 0 } else { self.at + 1 };
         self.released_lock = false;

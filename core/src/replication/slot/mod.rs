@@ -1,10 +1,10 @@
-//! Replication slots: what holds WAL back until a standby has it. Mirrors slot.c and the parts of
-//! slotfuncs.c and walsender.c that work on slots, for physical slots.
+//! Physical replication slots, which hold back WAL until a standby has received it. Mirrors slot.c
+//! and the parts of slotfuncs.c and walsender.c that concern slots.
 //!
 //! A slot is a directory `pg_replslot/NAME` with one file, and an entry in shared memory.
-//! `ReplicationSlotControlLock` and the spinlocks of slots are never held across a place where
-//! another process could act, so that they need no lock here; `ReplicationSlotAllocationLock` and
-//! the lock of a slot's file are.
+//! `ReplicationSlotControlLock` and the spinlocks of slots are not modeled, because they are never
+//! held while another process can run. `ReplicationSlotAllocationLock` and the I/O lock of each
+//! slot are modeled.
 
 pub mod acquire;
 pub mod advance;
@@ -29,7 +29,7 @@ use crate::sys::Cx;
 use alloc::format;
 use alloc::string::String;
 
-/// Where slots live (`PG_REPLSLOT_DIR`).
+/// The directory of all slots (`PG_REPLSLOT_DIR`).
 const DIRECTORY: &str = "pg_replslot";
 
 fn directory() -> FilePath {
@@ -41,21 +41,20 @@ fn path_of(name: &str) -> String {
     format!("{DIRECTORY}/{name}")
 }
 
-/// The name of that directory before the slot is complete, and from the moment on at which it is to
-/// go.
+/// The name of a slot's directory while it is being created or dropped.
 fn temp_path_of(name: &str) -> String {
     format!("{DIRECTORY}/{name}.tmp")
 }
 
-/// The number of `MyReplicationSlot`.
+/// The index of `MyReplicationSlot`.
 fn mine(cx: &Cx<'_>) -> usize {
     cx.sys.my_slot.expect("the process has acquired a slot")
 }
 
-/// `MyReplicationSlot`, to change it.
+/// `MyReplicationSlot`, for modification.
 ///
 /// # Panics
-/// If the process has acquired none.
+/// If the process has not acquired a slot.
 pub fn my_slot<'a>(cx: &'a mut Cx<'_>) -> &'a mut Slot {
     let index = mine(cx);
     let slot = &mut cx.shmem.slots.slots[index];

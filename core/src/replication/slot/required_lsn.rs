@@ -1,4 +1,5 @@
-//! What all slots hold together. Mirrors ReplicationSlotsComputeRequiredLSN of slot.c.
+//! Computes the oldest LSN that slots require. Mirrors ReplicationSlotsComputeRequiredLSN of
+//! slot.c.
 
 use crate::base::{Bug, Lsn, PgVersion};
 use crate::call::{Place, Poll, Yield};
@@ -6,15 +7,15 @@ use crate::ready;
 use crate::shmem::{Invalidation, LockId, LockMode, Slot};
 use crate::sys::Cx;
 
-/// `ReplicationSlotsComputeRequiredLSN`: looks at all slots, then publishes the least position. No
-/// lock covers both, so that a result may replace one that was computed later from newer positions.
+/// `ReplicationSlotsComputeRequiredLSN`: reads all slots, then publishes the oldest position. No
+/// lock covers both steps, so that a result can overwrite a newer one.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotsComputeRequiredLsn {
     computed: Option<Lsn>,
 }
 
 impl ReplicationSlotsComputeRequiredLsn {
-    /// Begins when it is polled first.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -32,7 +33,7 @@ impl ReplicationSlotsComputeRequiredLsn {
     }
 }
 
-/// What start-up needs no second step for: no other process runs yet.
+/// The oldest LSN that slots require. Startup uses it directly, because no other process runs yet.
 pub(super) fn least_required(cx: &mut Cx<'_>) -> Option<Lsn> {
     let slots = cx.shmem.slots.slots.iter().filter(|slot| slot.in_use);
     let valid = slots.clone().filter(|slot| !slot.is_lost(version(cx)));
@@ -41,12 +42,12 @@ pub(super) fn least_required(cx: &mut Cx<'_>) -> Option<Lsn> {
     let given_up = slots
         .filter_map(|slot| held_before_invalidation(cx, slot))
         .min();
-    // Before 18 what memory says counted. A crash takes the slot back to what its file says, whose
-    // WAL a checkpoint that had saved the slot before its last advance could have removed.
+    // Before 18 the positions in memory were used. A crash takes a slot back to its saved position,
+    // whose WAL may have been removed by a checkpoint that saved the slot before its last advance.
     if in_memory != least && cx.planted(Bug::SlotAdvanceDuringCheckpoint) {
         least = in_memory;
     }
-    // Before 15.2 what an invalidated slot had held went on to count.
+    // Before 15.2 an invalidated slot still held back WAL.
     if given_up.is_some_and(|at| least.is_none_or(|least| at < least))
         && cx.planted(Bug::InvalidSlotStillPins)
     {
@@ -59,7 +60,7 @@ fn version(cx: &Cx<'_>) -> PgVersion {
     cx.shmem.settings.pg_version
 }
 
-/// From where on a valid slot holds WAL.
+/// The position from which a valid slot requires WAL.
 fn required_by(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     let held = held_by(slot)?;
     let saved = slot.last_saved_restart_lsn;
@@ -70,7 +71,7 @@ fn required_by(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     }
 }
 
-/// The position that a slot has in memory.
+/// The position of a slot in memory.
 fn held_by(slot: &Slot) -> Option<Lsn> {
     Some(slot.restart_lsn).filter(|lsn| lsn.is_valid())
 }
@@ -83,9 +84,9 @@ fn held_before_invalidation(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     .filter(|at| at.is_valid())
 }
 
-/// What a checkpoint may count on for the removal of WAL, taken before it saves the slots. Only 15
-/// uses it; the lock makes sure that a slot that is reserving WAL is either seen, or sees the new
-/// redo pointer.
+/// The required LSN at the time before a checkpoint saves the slots. Only versions before 18 use
+/// it. The lock ensures that a slot that is reserving WAL is either included, or sees the new redo
+/// pointer.
 pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     let lock = LockId::ReplicationSlotAllocation;
     ready!(cx.acquire(lock, LockMode::Shared));
@@ -93,9 +94,8 @@ pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     Poll::Ready(cx.shmem.slots.required_lsn)
 }
 
-/// The slots' minimum for `KeepLogSeg`, given what [`sample_required_lsn`] gave: nothing beyond it
-/// may be removed. Before 18 that is by the positions from before the slots were saved, then by
-/// those known to be saved.
+/// The slots' minimum for `KeepLogSeg`; WAL from this position on is kept. Before 18 it is the
+/// value of [`sample_required_lsn`]; since 18 it is computed from saved positions.
 #[must_use]
 pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
     let required = cx.shmem.slots.required_lsn;
@@ -104,8 +104,8 @@ pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17
             if required != sampled && cx.planted(Bug::SlotAdvanceDuringCheckpoint) =>
         {
-            // Before 15.14, 16.10 and 17.6 the minimum was taken here, with positions that no file
-            // has yet.
+            // Before 15.14, 16.10 and 17.6 the minimum was computed here, from positions that may
+            // not yet be saved.
             required
         }
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => sampled,

@@ -1,4 +1,4 @@
-//! Giving a new slot its first position. Mirrors ReplicationSlotReserveWal of slot.c.
+//! Sets the first restart_lsn of a new slot. Mirrors ReplicationSlotReserveWal of slot.c.
 
 use super::my_slot;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
@@ -10,8 +10,8 @@ use crate::sys::Cx;
 
 const LOCK: LockId = LockId::ReplicationSlotAllocation;
 
-/// `ReplicationSlotReserveWal`: the acquired slot holds WAL from the redo pointer on, which a base
-/// backup would start from. The caller saves it.
+/// `ReplicationSlotReserveWal`: the acquired slot requires WAL from the redo pointer on, where a
+/// base backup would start. The caller saves the slot.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotReserveWal {
     phase: Phase,
@@ -21,29 +21,29 @@ pub struct ReplicationSlotReserveWal {
 enum Phase {
     #[default]
     Lock,
-    /// The planted bug alone: nothing is locked.
+    /// Only with the planted bug: no lock is held.
     Read(Lsn),
     Compute(ReplicationSlotsComputeRequiredLsn),
 }
 
 impl ReplicationSlotReserveWal {
-    /// Begins when it is polled first.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// # Errors
-    /// The WAL is gone already.
+    /// The WAL is already removed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
                 Phase::Lock => {
                     ready!(cx.acquire(LOCK, LockMode::Exclusive));
                     let redo = cx.shmem.xlog.redo;
-                    // Before 18.2 and 15.16 nothing was locked here. A checkpoint that moved the
-                    // redo pointer and took its look at the slots in between removed what the slot
-                    // was about to hold.
+                    // Before 18.2 and 15.16 no lock was held here. A checkpoint that moved the redo
+                    // pointer and computed the required LSN in between removed the WAL that the
+                    // slot was about to reserve.
                     if cx.has_bug(Bug::SlotReserveVsCheckpoint) {
                         cx.release(LOCK);
                         self.phase = Phase::Read(redo);

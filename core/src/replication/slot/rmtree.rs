@@ -1,4 +1,4 @@
-//! Removing the directory of a slot. Mirrors rmtree.
+//! Removes the directory of a slot. Mirrors rmtree.
 
 use crate::call::{DiskDone, DiskOp, FilePath, LogEvent, Message, Place, Poll, SqlState};
 use crate::sys::Cx;
@@ -6,8 +6,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `rmtree` of a directory that holds files only, as a slot's does. Nothing is fsynced: names that
-/// come back after a loss of power are found by the next start.
+/// `rmtree` for a directory that contains only files. Nothing is fsynced; the next start removes
+/// files that reappear after a loss of power.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Rmtree {
     path: FilePath,
@@ -32,7 +32,7 @@ impl Rmtree {
         }
     }
 
-    /// False, and a WARNING in the log, if anything is left.
+    /// Returns false, and logs a WARNING, if anything could not be removed.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
         let op = match &mut self.phase {
             Phase::Start => {

@@ -1,7 +1,6 @@
-//! Writing the state file of a slot. Mirrors SaveSlotToPath of slot.c.
+//! Writes the state file of a slot. Mirrors SaveSlotToPath of slot.c.
 //!
-//! A crash at any place leaves the old file or the new one under its name, and at most a temporary
-//! file beside it.
+//! A crash at any point leaves the old or the new file, and at most a temporary file.
 
 use super::fsync::{FsyncNames, Name};
 use super::{directory, mine, path_of};
@@ -23,7 +22,7 @@ use bytes::Bytes;
 pub struct SaveSlotToPath {
     index: usize,
     directory: String,
-    /// The position that was written.
+    /// The restart_lsn that was written.
     restart_lsn: Lsn,
     phase: Phase,
 }
@@ -37,12 +36,12 @@ enum Phase {
     Synced(Fd),
     Renamed,
     Critical(FsyncNames),
-    /// The temporary file is gone; this is why.
+    /// The temporary file was removed after this error.
     Unlinked(LogEvent),
 }
 
 impl SaveSlotToPath {
-    /// Writes the slot of this number into its directory, whatever that is called at present.
+    /// Saves the slot with this index to its directory, which may have its temporary name.
     #[must_use]
     pub(super) const fn new(index: usize, directory: String) -> Self {
         Self {
@@ -53,27 +52,26 @@ impl SaveSlotToPath {
         }
     }
 
-    /// The slot of this number, in its proper place.
+    /// Saves the slot with this index.
     #[must_use]
     pub(super) fn of(cx: &Cx<'_>, index: usize) -> Self {
         Self::new(index, path_of(&cx.shmem.slots.slots[index].name))
     }
 
-    /// `ReplicationSlotSave`: the slot that the process has acquired.
+    /// `ReplicationSlotSave`: saves the slot that the process has acquired.
     #[must_use]
     pub fn mine(cx: &Cx<'_>) -> Self {
         Self::of(cx, mine(cx))
     }
 
     /// # Errors
-    /// What failed before the file had its name, as an ERROR: the old one is still there, and the
-    /// slot still dirty. What failed later, as a PANIC.
+    /// An ERROR if a step before the rename failed: the old file still exists, and the slot stays
+    /// dirty. A PANIC if a later step failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let op = match &mut self.phase {
             Phase::Start => {
                 let slot = &mut cx.shmem.slots.slots[self.index];
-                // Before the data are read: a process that changes the slot from now on says so
-                // again.
+                // Cleared before the slot is read: a later change sets it again.
                 slot.just_dirtied = false;
                 if !slot.dirty {
                     return Poll::Ready(Ok(()));
@@ -106,7 +104,7 @@ impl SaveSlotToPath {
             },
             Phase::Written(fd) => {
                 let fd = *fd;
-                // A write that comes back short has found no more room.
+                // A short write means that the disk is full.
                 let whole = |n: u32| {
                     (n as usize == FILE_LEN)
                         .then_some(())
@@ -152,7 +150,8 @@ impl SaveSlotToPath {
             }
             Phase::Unlinked(event) => {
                 let event = event.clone();
-                // Nothing reports that it stays: the next save fails with "File exists".
+                // A failure of this unlink is not reported. The next save then fails with "File
+                // exists".
                 let _: Result<DiskDone, DiskError> = cx.done();
                 cx.release(LockId::SlotIo(self.index));
                 return Poll::Ready(Err(event));
@@ -161,7 +160,7 @@ impl SaveSlotToPath {
         Poll::Yield(cx.disk(op, Place::SaveSlotToPath))
     }
 
-    /// The bytes of the file, as the slot is now.
+    /// The content of the state file.
     fn image(&mut self, cx: &Cx<'_>) -> Bytes {
         let slot = &cx.shmem.slots.slots[self.index];
         self.restart_lsn = slot.restart_lsn;
@@ -170,8 +169,8 @@ impl SaveSlotToPath {
 
     fn saved(&self, cx: &mut Cx<'_>) {
         let version = cx.shmem.settings.pg_version;
-        // What moved the slot during the write is not in the file: it stays in memory, and the slot
-        // dirty.
+        // If the slot has advanced during the write, memory keeps the new position and the slot
+        // stays dirty.
         let moved = cx.shmem.slots.slots[self.index].restart_lsn != self.restart_lsn;
         if moved && cx.planted(Bug::SlotSaveTakesMemoryBack) {
             cx.shmem.slots.slots[self.index].restart_lsn = self.restart_lsn;
@@ -180,7 +179,7 @@ impl SaveSlotToPath {
         if !slot.just_dirtied {
             slot.dirty = false;
         }
-        // Since 18: WAL is kept from here on, not from where memory is.
+        // Since 18 WAL is kept from the saved position on, not from the one in memory.
         if version >= PgVersion::V18 {
             slot.last_saved_restart_lsn = self.restart_lsn;
         }
@@ -188,8 +187,8 @@ impl SaveSlotToPath {
     }
 
     fn give_up(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Poll<Result<(), LogEvent>> {
-        // Before 18.1 and 15.15 the temporary file stayed here. It is made with O_EXCL, so that no
-        // later save of the slot succeeded until the next start.
+        // Before 18.1 and 15.15 the temporary file stayed. It is created with O_EXCL, so that all
+        // later saves of the slot failed until the next start.
         if cx.planted(Bug::SlotTempFileLeft) {
             cx.release(LockId::SlotIo(self.index));
             return Poll::Ready(Err(event));

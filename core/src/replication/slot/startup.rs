@@ -1,4 +1,4 @@
-//! Bringing slots back at start-up. Mirrors StartupReplicationSlots and RestoreSlotFromDisk of
+//! Restores slots at server start. Mirrors StartupReplicationSlots and RestoreSlotFromDisk of
 //! slot.c.
 
 use super::fsync::{FsyncNames, Name};
@@ -19,10 +19,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `StartupReplicationSlots`: run before recovery, which may remove WAL.
+/// `StartupReplicationSlots`. Runs before recovery, which can remove WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct StartupReplicationSlots {
-    /// Entries of the directory, last first.
+    /// Remaining names in the directory, in reverse order.
     left: Vec<String>,
     phase: Phase,
 }
@@ -40,14 +40,14 @@ enum Phase {
 }
 
 impl StartupReplicationSlots {
-    /// Begins when it is polled first.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// # Errors
-    /// A slot whose WAL could not be kept: what is damaged is a PANIC, too many slots are a FATAL.
+    /// A PANIC for a damaged state file, a FATAL for too many slots.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = Place::StartupReplicationSlots;
         loop {
@@ -81,10 +81,10 @@ impl StartupReplicationSlots {
                 Phase::Looked(name) => {
                     let name = core::mem::take(name);
                     self.phase = if matches!(cx.done(), Ok(DiskDone::Stat(FileKind::File(_)))) {
-                        // Slots are directories; this is not ours.
+                        // Not a directory, so not a slot.
                         Phase::Next
                     } else if name.ends_with(".tmp") {
-                        // A crash while the slot was made or dropped.
+                        // Left over from a crash during creation or drop.
                         Phase::Remove(Rmtree::new(path_of(&name)))
                     } else {
                         Phase::Restore(RestoreSlotFromDisk::new(&name))
@@ -158,7 +158,8 @@ impl RestoreSlotFromDisk {
                 },
                 RestorePhase::Opened => match cx.done() {
                     Ok(done) => {
-                        // What the file says may not be durable yet, and we are about to go by it.
+                        // The file may not be durable yet. It must be before the server relies on
+                        // it.
                         let fd = opened(done);
                         self.phase = RestorePhase::Synced(fd);
                         return Poll::Yield(cx.disk(DiskOp::Fsync(fd), why));
@@ -208,7 +209,8 @@ impl RestoreSlotFromDisk {
         }
     }
 
-    /// Puts the slot into shared memory; false if it is one that ended with the server.
+    /// Restores the slot in shared memory. False for a temporary slot, which ended with the
+    /// previous server.
     fn restore(&self, cx: &mut Cx<'_>, bytes: &[u8]) -> Result<bool, LogEvent> {
         let version = cx.shmem.settings.pg_version;
         let file = SlotFile::decode(version, bytes).map_err(|error| {

@@ -1,4 +1,4 @@
-//! What can be said about slots. Mirrors pg_get_replication_slots of slotfuncs.c and
+//! The view pg_replication_slots. Mirrors pg_get_replication_slots of slotfuncs.c and
 //! GetWALAvailability of xlog.c.
 
 use crate::base::{Lsn, Pid, SegmentNo};
@@ -8,21 +8,21 @@ use crate::sys::Cx;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `wal_status`: is the WAL that a slot needs still there?
+/// `wal_status`: is the required WAL still available?
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum WalStatus {
     /// Within `max_wal_size`.
     Reserved,
-    /// Beyond it, and held for the slot.
+    /// Beyond `max_wal_size`, but kept for the slot.
     Extended,
-    /// No longer held: the next checkpoint may give it up, unless the slot catches up.
+    /// No longer kept: the next checkpoint may invalidate the slot, unless it advances.
     Unreserved,
-    /// Gone.
+    /// Removed.
     Lost,
 }
 
 impl WalStatus {
-    /// As the view has it.
+    /// The name in the view.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ fn wal_status(cx: &Cx<'_>, slot: &Slot) -> Option<WalStatus> {
         return Some(WalStatus::Lost);
     }
     let status = wal_availability(cx, slot.restart_lsn)?;
-    // Its owner may still be ahead of what is removed.
+    // A slot with an owner may still be ahead of the removal.
     let may_go_on = status == WalStatus::Lost && slot.active_pid.is_some();
     Some(if may_go_on {
         WalStatus::Unreserved
@@ -75,14 +75,14 @@ fn wal_status(cx: &Cx<'_>, slot: &Slot) -> Option<WalStatus> {
     })
 }
 
-/// `GetWALAvailability`: `None` for a slot that holds nothing.
+/// `GetWALAvailability`. `None` for a slot without restart_lsn.
 fn wal_availability(cx: &Cx<'_>, target: Lsn) -> Option<WalStatus> {
     if !target.is_valid() {
         return None;
     }
     let (settings, xlog) = (&cx.shmem.settings, &cx.shmem.xlog);
     let geometry = &settings.geometry;
-    // `GetXLogWriteRecPtr`, which on a standby stands still.
+    // `GetXLogWriteRecPtr`, which does not advance on a standby.
     let end = xlog.write;
     let target = geometry.segment_of(target);
     let held = keep_log_seg(settings, end, end, cx.shmem.slots.required_lsn);
@@ -109,8 +109,8 @@ mod tests {
     use crate::shmem::{Invalidation, Role};
     use crate::sys::testing::bench::{Bench, TINY};
 
-    /// WAL ends in segment 30, eight segments may lie between two checkpoints, slots may hold
-    /// twelve, and segments up to 10 are gone.
+    /// WAL ends in segment 30, max_wal_size is eight segments, max_slot_wal_keep_size is twelve,
+    /// and segments up to 10 are removed.
     #[test]
     fn what_is_said_of_the_wal_of_a_slot() {
         use WalStatus::{Extended, Lost, Reserved, Unreserved};

@@ -1,4 +1,4 @@
-//! Slots on a bench: one server, its disk, as many processes as a test wants.
+//! Tests of slots on a server with a fake disk and several processes.
 
 mod crash;
 mod owners;
@@ -20,7 +20,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// Where the redo pointer stands: in segment 3.
+/// The redo pointer, in segment 3.
 const REDO: Lsn = Lsn(3 * 1024 + 40);
 
 /// A server with a session. Segments have 1024 bytes.
@@ -33,13 +33,13 @@ fn server(version: PgVersion, planted: Planted) -> (Bench, Pid) {
 }
 
 impl Bench {
-    /// A routine that does not have to wait for others.
+    /// Runs a routine to its end, which does not wait for other processes.
     fn finish<T>(&mut self, pid: Pid, poll: impl FnMut(&mut Cx<'_>) -> Poll<T>) -> T {
         self.drive(pid, poll)
             .unwrap_or_else(|wait| panic!("waits: {wait:?}"))
     }
 
-    /// Makes a slot that no process has, which stands there.
+    /// Creates a slot without an owner at this position.
     fn slot_at(&mut self, pid: Pid, name: &str, at: Lsn) {
         self.create(pid, name, false, false).unwrap();
         self.step(pid, |cx| {
@@ -66,13 +66,13 @@ impl Bench {
         self.step(pid, |cx| acquire_nowait(cx, name))
     }
 
-    /// Saves the slot that the process has.
+    /// Saves the slot that the process has acquired.
     fn save(&mut self, pid: Pid) -> Result<(), LogEvent> {
         let mut save = self.step(pid, |cx| SaveSlotToPath::mine(cx));
         self.finish(pid, |cx| save.poll(cx))
     }
 
-    /// What an error does to a process.
+    /// Cleans up as after an error.
     fn clean_up(&mut self, pid: Pid) {
         self.step(pid, |cx| {
             cx.release_everything();
@@ -90,7 +90,7 @@ impl Bench {
         SlotFile::decode(self.shmem.settings.pg_version, bytes).unwrap()
     }
 
-    /// The server dies where it is and starts again.
+    /// Crashes and restarts the server.
     fn restart(&mut self) -> Result<(), LogEvent> {
         let (settings, control) = (self.shmem.settings.clone(), self.shmem.control.clone());
         self.shmem = Shmem::new(settings, control);
@@ -102,7 +102,7 @@ impl Bench {
         outcome
     }
 
-    /// Everything below pg_replslot.
+    /// The names of all files below pg_replslot.
     fn slot_names(&self) -> Vec<String> {
         let all = self.files.keys().chain(&self.dirs);
         let mut names: Vec<_> = all

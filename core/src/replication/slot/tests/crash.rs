@@ -1,4 +1,4 @@
-//! Wherever a server dies, or a disk refuses, slots come back whole and can be worked on.
+//! After a crash or a disk error at any point, slots are restored intact and can be used.
 
 use super::*;
 use crate::base::{Bug, SegmentNo};
@@ -12,7 +12,7 @@ const NEW: Lsn = Lsn(2 * 1024 + 40);
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Act {
     Create,
-    /// With what an earlier attempt has left.
+    /// Creates a slot where a failed attempt has left files.
     CreateAgain,
     Save,
     Drop,
@@ -29,7 +29,7 @@ const ACTS: [Act; 5] = [
 
 type Routine = alloc::boxed::Box<dyn FnMut(&mut Cx<'_>) -> Poll<Result<(), LogEvent>>>;
 
-/// The server before, and what is done to it.
+/// The server before the operation, and the operation.
 fn prepared(act: Act, version: PgVersion, planted: Planted) -> (Bench, Pid, Routine) {
     let (mut bench, pid) = server(version, planted);
     let routine: Routine = match act {
@@ -72,7 +72,7 @@ fn prepared(act: Act, version: PgVersion, planted: Planted) -> (Bench, Pid, Rout
     (bench, pid, routine)
 }
 
-/// `None`: there is no slot; else its position and whether it was given up.
+/// `None` if there is no slot; otherwise its position, and whether it is invalidated.
 fn state(bench: &Bench) -> Option<(Lsn, bool)> {
     let index = bench.shmem.slots.find("s")?;
     let slot = &bench.shmem.slots.slots[index];
@@ -81,7 +81,7 @@ fn state(bench: &Bench) -> Option<(Lsn, bool)> {
 
 const GIVEN_UP: Option<(Lsn, bool)> = Some((Lsn::INVALID, true));
 
-/// What may be found after a crash, in the order in which it comes about.
+/// The states that a crash may leave, in the order in which the operation reaches them.
 fn allowed(act: Act) -> Vec<Option<(Lsn, bool)>> {
     let at = |lsn| Some((lsn, false));
     match act {
@@ -92,8 +92,8 @@ fn allowed(act: Act) -> Vec<Option<(Lsn, bool)>> {
     }
 }
 
-/// The server comes up with the state before or after, nothing lies about, and the slot can be
-/// made, saved, dropped.
+/// After a restart the slot has the state before or after the operation, no other files are left,
+/// and a slot can be created, saved and dropped.
 fn comes_back(bench: &mut Bench, what: &str) {
     bench.restart().unwrap_or_else(|e| panic!("{what}: {e}"));
     let clean = bench.slot_names();
@@ -144,8 +144,8 @@ fn a_crash_anywhere_leaves_the_state_before_or_after() {
     }
 }
 
-/// An operation fails: the command fails and can be tried again, or, where it is unknown what is on
-/// disk, the server starts over.
+/// If a disk operation fails, the command fails and can be repeated. If the state on disk is
+/// unknown, the server restarts.
 #[test]
 fn an_error_anywhere_is_no_end() {
     for (version, act) in PgVersion::ALL
@@ -189,7 +189,7 @@ fn an_error_anywhere_is_no_end() {
     }
 }
 
-/// The position of the slot that a process has, which is changed in memory.
+/// Marks the acquired slot dirty, and returns its position.
 fn other_slot(bench: &mut Bench, pid: Pid) -> Option<Lsn> {
     bench.step(pid, |cx| {
         cx.sys.my_slot?;
@@ -199,8 +199,8 @@ fn other_slot(bench: &mut Bench, pid: Pid) -> Option<Lsn> {
     })
 }
 
-/// A full disk: the next save succeeds as soon as there is room. With the bug none does before a
-/// restart.
+/// The disk is full. The next save succeeds as soon as there is space. With the planted bug all
+/// saves fail until a restart.
 #[test]
 fn a_failed_save_leaves_no_file_in_the_way() {
     for planted in [Planted::NONE, Planted::NONE.with(Bug::SlotTempFileLeft)] {
@@ -234,7 +234,7 @@ fn a_failed_save_leaves_no_file_in_the_way() {
     }
 }
 
-/// Names are durable before any process relies on them.
+/// Names are durable before other processes rely on them.
 #[test]
 fn the_order_of_effects() {
     let trace = |act| {
@@ -279,7 +279,7 @@ fn the_order_of_effects() {
     );
 }
 
-/// WAL is given up only when the new name of the directory is durable.
+/// The WAL is released only when the new name of the directory is durable.
 #[test]
 fn a_drop_holds_its_wal_until_it_is_durable() {
     let (mut bench, pid, mut routine) = prepared(Act::Drop, PgVersion::V18, Planted::NONE);
@@ -296,7 +296,7 @@ fn a_drop_holds_its_wal_until_it_is_durable() {
     assert_eq!(bench.shmem.slots.required_lsn, Lsn::INVALID);
 }
 
-/// A process that changes a slot while it is being saved finds it dirty afterwards.
+/// A slot that is changed while it is being saved is dirty afterwards.
 #[test]
 fn a_change_during_a_save_is_not_lost() {
     for operations in 0..8 {

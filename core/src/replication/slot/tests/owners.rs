@@ -1,4 +1,4 @@
-//! Who has a slot, who waits for it, who is made to let it go.
+//! Owners of slots: who has a slot, who waits for it, who is made to release it.
 
 use super::*;
 use crate::base::{Mark, SegmentNo};
@@ -10,7 +10,7 @@ use crate::shmem::{CondVarId, Invalidation};
 
 const OLD: Lsn = Lsn(1024 + 40);
 
-/// A slot that a walsender has.
+/// A slot that a walsender has acquired.
 fn in_use(version: PgVersion) -> (Bench, Pid, Pid) {
     let (mut bench, pid) = server(version, Planted::NONE);
     bench.slot_at(pid, "s", OLD);
@@ -43,7 +43,7 @@ fn a_slot_in_use_is_refused() {
     );
 }
 
-/// Two wait for the same slot: one drops it, the other finds it gone.
+/// Two processes wait for a slot in order to drop it. One drops it, the other gets an error.
 #[test]
 fn a_drop_may_wait() {
     let (mut bench, pid, owner) = in_use(PgVersion::V18);
@@ -93,21 +93,21 @@ fn names_and_room() {
         ("ERROR 42710".into(), text.into())
     );
     bench.slot_at(pid, "b", OLD);
-    // A taken name is noticed first.
+    // A taken name is checked first.
     assert_eq!(refused(&mut bench, "a").0, "ERROR 42710");
     let text = "all replication slots are in use";
     assert_eq!(
         refused(&mut bench, "c"),
         ("ERROR 53400".into(), text.into())
     );
-    // The lowest free entry is taken.
+    // The new slot gets the lowest free entry.
     let mut drop = ReplicationSlotDrop::new("a".into(), true);
     assert_eq!(bench.finish(pid, |cx| drop.poll(cx)), Ok(()));
     bench.slot_at(pid, "c", OLD);
     assert_eq!(bench.shmem.slots.find("c"), Some(0));
 }
 
-/// They stay with their session, and go with it or with an error of it.
+/// Temporary slots are dropped when their session ends or gets an error.
 #[test]
 fn temporary_slots_end_with_their_session() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
@@ -177,7 +177,7 @@ fn slots_that_need_older_wal_are_given_up() {
             assert_eq!(bench.slot(name).invalidated, None);
         }
         assert_eq!(bench.shmem.slots.required_lsn, Lsn(2048));
-        // In 18 it is not given out any more.
+        // 18 refuses to acquire it.
         let again = bench.acquire(pid, "lost");
         match version {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => assert_eq!(again, Ok(())),
@@ -192,7 +192,7 @@ fn slots_that_need_older_wal_are_given_up() {
     }
 }
 
-/// The checkpointer that waits for the owner of a slot.
+/// A checkpointer that waits for the owner of a slot.
 struct Waiting {
     bench: Bench,
     owner: Pid,
@@ -224,7 +224,7 @@ impl Waiting {
     }
 }
 
-/// He is told once, and the slot is taken when he has let it go.
+/// The owner is signaled once. The slot is invalidated after the owner has released it.
 #[test]
 fn an_owner_is_made_to_let_go() {
     for version in PgVersion::ALL {
@@ -243,7 +243,7 @@ fn an_owner_is_made_to_let_go() {
     }
 }
 
-/// Another process takes it in between: it is told, too.
+/// If another process acquires the slot in between, this process is signaled too.
 #[test]
 fn the_next_owner_is_told_as_well() {
     let mut waiting = Waiting::new(PgVersion::V15);
@@ -254,7 +254,7 @@ fn the_next_owner_is_told_as_well() {
     assert_eq!(waiting.bench.kernel.signals[1..], [(next, Signal::Term)]);
 }
 
-/// What it needs is still there if it has moved on: then it stays good.
+/// If the slot has advanced and its WAL still exists, it stays valid.
 #[test]
 fn a_slot_that_moved_on_meanwhile_is_spared() {
     for version in PgVersion::ALL {
@@ -268,7 +268,7 @@ fn a_slot_that_moved_on_meanwhile_is_spared() {
     }
 }
 
-/// It is dropped meanwhile.
+/// The slot is dropped meanwhile.
 #[test]
 fn a_slot_that_is_gone_meanwhile_is_no_matter() {
     let mut waiting = Waiting::new(PgVersion::V18);
@@ -279,8 +279,8 @@ fn a_slot_that_is_gone_meanwhile_is_no_matter() {
     assert_eq!(waiting.go(), Ok(Ok(false)));
 }
 
-/// The error fails the checkpoint. The slot is as good as gone: it holds nothing, and its owner
-/// lets nothing go.
+/// The error fails the checkpoint. The slot holds back no WAL, and stays acquired by the
+/// checkpointer.
 #[test]
 fn a_slot_that_cannot_be_saved_stays_with_the_checkpointer() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);

@@ -1,4 +1,4 @@
-//! What slots hold together, how positions move, and what a checkpoint may remove meanwhile.
+//! The required LSN of all slots, advancing slots, and what a checkpoint may remove meanwhile.
 
 use super::*;
 use crate::base::{Bug, Mark, SegmentNo};
@@ -82,8 +82,8 @@ fn the_least_position_counts() {
     }
 }
 
-/// An advance that no checkpoint has saved yet releases nothing in 18, and in 15 nothing to the
-/// checkpoint under way.
+/// An advance that is not yet saved releases no WAL in 18. In 15 it releases none to the checkpoint
+/// in progress.
 #[test]
 fn wal_is_released_by_positions_on_disk() {
     for planted in [
@@ -103,8 +103,8 @@ fn wal_is_released_by_positions_on_disk() {
             let on_disk = bench.slot_file("s").restart_lsn;
             let wrong = planted.has(Bug::SlotAdvanceDuringCheckpoint);
             assert_eq!(minimum > on_disk, wrong, "{version:?}");
-            // The next one saves it, and the one after that, or the same one in 18, may remove the
-            // WAL.
+            // The next checkpoint saves the slot. In 18 the same checkpoint may remove the WAL, in
+            // 15 the one after that.
             assert_eq!(checkpoint(&mut bench, pid), Ok(()));
             assert_eq!(bench.slot_file("s").restart_lsn, Lsn(6000));
             let sampled = bench.finish(pid, sample_required_lsn);
@@ -114,8 +114,7 @@ fn wal_is_released_by_positions_on_disk() {
     }
 }
 
-/// A report is taken as it is, also if it lies before; one that changes nothing is no reason to
-/// compute anything.
+/// A reported position is assigned, even if it is lower. If it is the same, nothing is computed.
 #[test]
 fn a_report_is_assigned() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
@@ -130,8 +129,8 @@ fn a_report_is_assigned() {
     assert_eq!(bench.slot_file("s").restart_lsn, Lsn(5000));
 }
 
-/// A slot that cannot be saved is logged and stays dirty; the others are saved. Clean ones are not
-/// written.
+/// A slot that cannot be saved is logged and stays dirty. All other dirty slots are saved; clean
+/// slots are not written.
 #[test]
 fn a_checkpoint_saves_dirty_slots_and_goes_on() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
@@ -159,7 +158,7 @@ fn a_checkpoint_saves_dirty_slots_and_goes_on() {
 }
 
 /// A new slot reserves WAL while a checkpoint moves the redo pointer, saves the slots and removes
-/// WAL. Wherever the two meet, the slot has its WAL, or says that it has not.
+/// WAL. With every interleaving, either the slot's WAL exists or the reservation fails.
 fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) -> bool {
     let (mut bench, pid) = server(version, planted);
     bench.create(pid, "s", false, false).unwrap();
@@ -172,7 +171,7 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
             break;
         }
     }
-    // Its redo pointer stands two segments on.
+    // The new redo pointer is two segments higher.
     bench.shmem.xlog.redo = REDO + 2048;
     let mut sample = None;
     let mut save = CheckPointReplicationSlots::new();
@@ -201,7 +200,7 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
         outcome = Some(bench.finish(pid, |cx| reserve.poll(cx)));
     }
     if removed.is_err() {
-        // It waited for the lock, and goes on now that the slot is there.
+        // The checkpointer has waited for the lock. It continues after the slot has reserved WAL.
         assert!(bench.shmem.locks.is_woken(checkpointer));
         return true;
     }
@@ -211,7 +210,7 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
         Err(event) => {
             let message = SlotMessage::WalRemoved("s".into());
             assert_eq!(event.message, Message::Slot(message));
-            // What the planted bug makes of a sound server.
+            // An error is allowed; with the planted bug it counts as the bug's effect.
             !planted.has(Bug::SlotReserveVsCheckpoint)
         }
     }
@@ -274,7 +273,7 @@ fn advancing_by_hand() {
     assert!(!bench.probe.marks().contains(Mark::SlotInvalidated));
 }
 
-/// Not even the checkpoint of a shutdown saves it.
+/// Not even a shutdown checkpoint saves the slot.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn an_advance_that_is_not_marked_is_never_saved() {
@@ -288,7 +287,7 @@ fn an_advance_that_is_not_marked_is_never_saved() {
     assert_eq!(bench.slot_file("s").restart_lsn, Lsn(5000));
 }
 
-/// What was computed from older positions may be published last: no lock covers both.
+/// A result from older positions can be published last, because no lock covers the computation.
 #[test]
 fn two_computations_may_cross() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);

@@ -1,4 +1,4 @@
-//! What a server finds when it starts.
+//! Restoring slots at server start.
 
 use super::*;
 use crate::call::DiskError;
@@ -62,7 +62,7 @@ fn slots_come_back_and_leftovers_go() {
         let why = Some(Invalidation::WalRemoved(at));
         assert_eq!(bench.slot("lost").invalidated, why);
         assert_eq!(bench.shmem.slots.required_lsn, Lsn(5000));
-        // Nothing is read before it is durable.
+        // A file is fsynced before it is read.
         let of = |text: &str| bench.trace.iter().position(|op| op == text);
         let read = of("read pg_replslot/good/state").unwrap();
         assert!(of("fsync pg_replslot/good/state").is_some_and(|at| at < read));
