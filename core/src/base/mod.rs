@@ -1,4 +1,4 @@
-//! F0: small types that all floors use.
+//! The small types that all floors use.
 
 mod bug;
 mod double;
