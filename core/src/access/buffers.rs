@@ -1,5 +1,5 @@
-//! Shared buffers with `XLogFlush` as the routine that makes WAL durable before a page is written.
-//! See `storage::buffer` for the routines themselves.
+//! The shared buffers of `storage::buffer`, with `XLogFlush` as the routine that flushes WAL before
+//! a page is written.
 
 use super::xlog_flush::XLogFlush;
 use crate::base::Lsn;

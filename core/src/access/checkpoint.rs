@@ -1,10 +1,10 @@
-//! A checkpoint, in as many steps as others can act between. Mirrors CreateCheckPoint and
+//! A checkpoint. A step ends wherever other processes can run. Mirrors CreateCheckPoint and
 //! CheckPointGuts of xlog.c.
 //!
-//! Everything that was changed before the redo point is durable when the control file names the
-//! checkpoint. A crash anywhere before that leaves the previous checkpoint valid, and what WAL is
-//! no longer needed goes only after it; the redo pointer that full-page images are decided by is
-//! not moved back if a checkpoint fails.
+//! All changes from before the redo point are durable when the control file names the checkpoint.
+//! After a crash before that, the previous checkpoint is valid; old WAL is therefore removed only
+//! after the control file is written. If a checkpoint fails, `Insert->RedoRecPtr` keeps the new
+//! redo point.
 
 use super::checkpoint_guts::CheckPointGuts;
 use super::wal_release::{ReleaseAfter, ReleaseWal};
@@ -24,20 +24,19 @@ use crate::wire::xlog_records::{CheckPoint, FullXid, XlogRecord};
 use crate::{ready, ready_ok};
 use alloc::vec::Vec;
 
-/// Which checkpoint.
+/// The kind of a checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CheckpointKind {
-    /// While the server runs. Without `force` it is left out if nothing happened since the last
-    /// one.
+    /// While the server runs. Without `force` it is skipped if nothing has changed since the last
+    /// checkpoint.
     Online {
         /// `CHECKPOINT_FORCE`
         force: bool,
     },
-    /// `CHECKPOINT_END_OF_RECOVERY`: written as a shutdown checkpoint, before any process may write
-    /// WAL.
+    /// `CHECKPOINT_END_OF_RECOVERY`: written as a shutdown checkpoint, before other processes may
+    /// write WAL.
     EndOfRecovery,
-    /// `CHECKPOINT_IS_SHUTDOWN`: no process is left who may write WAL, and nothing is written after
-    /// it.
+    /// `CHECKPOINT_IS_SHUTDOWN`: no other process can write WAL any more, and no record follows.
     Shutdown,
 }
 
@@ -46,7 +45,7 @@ pub enum CheckpointKind {
 pub struct CreateCheckPoint {
     kind: CheckpointKind,
     checkpoint: CheckPoint,
-    /// What slots held before they were saved.
+    /// The slots' required LSN before the slots were saved.
     slots: Lsn,
     phase: Phase,
 }
@@ -62,10 +61,10 @@ enum Phase {
         important: Lsn,
     },
     InsertRedo(XLogInsert),
-    /// Before slots are saved.
+    /// Reads the slots' required LSN before the slots are saved.
     SampleSlots,
     ReadXids,
-    /// Waits for those inside a commit critical section.
+    /// Waits for transactions inside a commit critical section.
     Delayed(Vec<(Pid, Xid)>),
     Guts(CheckPointGuts),
     Snapshot(LogStandbySnapshot),
@@ -80,11 +79,11 @@ enum Phase {
 }
 
 impl CreateCheckPoint {
-    /// Begins when it is polled first.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new(cx: &Cx<'_>, kind: CheckpointKind) -> Self {
-        // What this server never changes (OIDs, multixacts, horizons) is carried on from checkpoint
-        // to checkpoint.
+        // Fields that walsim never changes (OIDs, multixacts, horizons) are copied from the last
+        // checkpoint.
         Self {
             kind,
             checkpoint: cx.shmem.control.checkpoint_copy,
@@ -93,11 +92,10 @@ impl CreateCheckPoint {
         }
     }
 
-    /// False if there was nothing to do.
+    /// False if the checkpoint was skipped.
     ///
     /// # Errors
-    /// Whatever could not be made durable: as an ERROR if the checkpoint can be tried again, else
-    /// as a PANIC.
+    /// An ERROR if a step failed that the next checkpoint can repeat, otherwise a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
         let why = Place::CreateCheckPoint;
         loop {
@@ -128,7 +126,7 @@ impl CreateCheckPoint {
                     ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                     *next += 1;
                     if *next < INSERTION_LOCKS {
-                        // No process waits for an insertion of ours: we only look.
+                        // This process only reads; no process waits for the variable of this lock.
                         let lock = LockId::WalInsert(*next - 1);
                         cx.shmem.locks.set_var(lock, Lsn::MAX);
                         continue;
@@ -222,7 +220,7 @@ impl CreateCheckPoint {
         }
     }
 
-    /// What is noted before the redo point is fixed.
+    /// Sets the fields that must be read before the redo point is determined.
     fn begin(&mut self, cx: &mut Cx<'_>) {
         self.checkpoint.time = cx.now.wall.unix_seconds();
         self.checkpoint.oldest_active_xid = match self.kind {
@@ -231,7 +229,8 @@ impl CreateCheckPoint {
         };
     }
 
-    /// With all insertion locks held: is there anything to do, and if so, where does redo start?
+    /// With all insertion locks held: determines the redo point, or returns true if nothing has
+    /// changed.
     fn look_under_locks(&mut self, cx: &mut Cx<'_>, important: Lsn) -> bool {
         let shmem = &mut *cx.shmem;
         let settings = &shmem.settings;
@@ -265,8 +264,8 @@ impl CreateCheckPoint {
         false
     }
 
-    /// The planted bug: records that were inserted since the locks were released have compared
-    /// pages with the redo pointer before.
+    /// With the planted bug: records inserted since the locks were released were compared with the
+    /// old redo pointer.
     fn publish_late(&self, cx: &mut Cx<'_>) {
         let redo = self.checkpoint.redo;
         if !cx.has_bug(Bug::RedoPointerPublishedLate) || cx.shmem.xlog.redo == redo {
@@ -281,8 +280,7 @@ impl CreateCheckPoint {
         }
     }
 
-    /// Since 17 an online checkpoint begins with a record, whose insertion moves the redo pointer
-    /// to its start.
+    /// Since 17 an online checkpoint inserts a record that moves the redo pointer to its own start.
     fn redo_is_a_record(&self, version: PgVersion) -> bool {
         match self.kind {
             CheckpointKind::Online { .. } => version >= PgVersion::V17,
@@ -312,8 +310,8 @@ impl CreateCheckPoint {
         )
     }
 
-    /// What is the last WAL for now must really be the last: the next start goes on after it, and
-    /// would write over whatever followed.
+    /// A shutdown checkpoint must be the last record: the next start writes after it, and would
+    /// overwrite anything that follows.
     fn end_of_wal(&self, cx: &mut Cx<'_>, at: Inserted) -> Result<(), LogEvent> {
         match self.kind {
             CheckpointKind::Online { .. } => return Ok(()),
@@ -329,7 +327,7 @@ impl CreateCheckPoint {
         Ok(())
     }
 
-    /// What is left to do once the control file names it.
+    /// The removal of old WAL, which follows once the control file is written.
     fn release(&self, cx: &Cx<'_>, at: Inserted) -> ReleaseWal {
         let after = ReleaseAfter::Checkpoint {
             end: at.end,
@@ -343,7 +341,7 @@ impl CreateCheckPoint {
         ReleaseWal::new(after, prior_redo, self.checkpoint.redo, self.slots)
     }
 
-    /// Makes it the checkpoint that recovery starts from, in shared memory.
+    /// Sets the control file in shared memory to this checkpoint.
     fn publish(&self, cx: &mut Cx<'_>, at: Inserted) {
         let control = &mut cx.shmem.control;
         match self.kind {
@@ -354,14 +352,13 @@ impl CreateCheckPoint {
         }
         control.checkpoint = at.start;
         control.checkpoint_copy = self.checkpoint;
-        // Crash recovery replays to the end of WAL in any case.
+        // Crash recovery always replays to the end of WAL.
         control.min_recovery_point = Lsn::INVALID;
         control.min_recovery_point_tli = TimelineId(0);
     }
 }
 
-/// `LogStandbySnapshot`: writes down which transactions run, so that a standby can open for
-/// readers.
+/// `LogStandbySnapshot`: logs the running transactions, so that a standby can accept queries.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct LogStandbySnapshot {
     insert: Option<XLogInsert>,
@@ -369,10 +366,11 @@ pub struct LogStandbySnapshot {
 
 impl LogStandbySnapshot {
     /// # Errors
-    /// WAL that cannot be written, as a PANIC.
+    /// A PANIC if WAL cannot be written.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if self.insert.is_none() {
-            // Held until the record is in: no transaction may begin that the record does not know.
+            // Held until the record is inserted: no transaction that the record does not list may
+            // start before that.
             ready!(cx.acquire(LockId::XidGen, LockMode::Shared));
             let record = StandbyRecord::RunningXacts(running_xacts(cx));
             let insertion = Insertion {
@@ -389,7 +387,7 @@ impl LogStandbySnapshot {
         let insert = self.insert.as_mut().expect("made above");
         let end = ready_ok!(insert.poll(cx)).end;
         cx.release(LockId::XidGen);
-        // `XLogSetAsyncXactLSN`: the walwriter sends it on its way soon.
+        // `XLogSetAsyncXactLSN`: the walwriter soon writes the record.
         cx.shmem.xlog.async_commit = cx.shmem.xlog.async_commit.max(end);
         cx.shmem.procs.set_latch_of(Role::WalWriter);
         Poll::Ready(Ok(()))
@@ -424,9 +422,9 @@ fn oldest_active_xid(cx: &Cx<'_>) -> Xid {
         .unwrap_or(cx.shmem.next_xid)
 }
 
-/// `HaveVirtualXIDsDelayingChkpt`, every 10 ms. Before backends had a flag for it no process waited
-/// here: a commit record before the redo point is not replayed after a crash, and a status that is
-/// set behind our back is in no page that this checkpoint makes durable.
+/// `HaveVirtualXIDsDelayingChkpt`, every 10 ms. Before backends had the delay flag, a checkpoint
+/// did not wait here. If a commit record is before the redo point and its clog status is set after
+/// the clog was written, a crash loses the commit.
 fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
     if those.is_empty() || cx.planted(Bug::CommitCrossesRedoPoint) {
         return Poll::Ready(());
@@ -442,14 +440,14 @@ fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
     }))
 }
 
-/// `GetVirtualXIDsDelayingChkpt`: who is inside a commit critical section, and in which
-/// transaction.
+/// `GetVirtualXIDsDelayingChkpt`: the processes inside a commit critical section, with their
+/// transactions.
 fn delaying(cx: &Cx<'_>) -> Vec<(Pid, Xid)> {
     let procs = cx.shmem.procs.iter().filter(|proc| proc.delay_checkpoint);
     procs.map(|proc| (proc.pid, proc.xid)).collect()
 }
 
-/// With the epoch of the last checkpoint: transaction ids do not wrap here.
+/// The xid with the epoch of the last checkpoint, because transaction ids do not wrap around here.
 fn full_xid(cx: &Cx<'_>, xid: Xid) -> FullXid {
     FullXid::new(cx.shmem.control.checkpoint_copy.next_xid.epoch(), xid)
 }

@@ -1,5 +1,5 @@
-//! What a checkpoint and a restartpoint make durable, in PostgreSQL's order. Mirrors CheckPointGuts
-//! of xlog.c.
+//! The data that checkpoints and restartpoints write and fsync, in PostgreSQL's order. Mirrors
+//! CheckPointGuts of xlog.c.
 
 use super::clog::CheckPointClog;
 use crate::access::buffers::CheckPointBuffers;
@@ -20,13 +20,13 @@ enum Phase {
 }
 
 impl CheckPointGuts {
-    /// Begins when it is polled first.
+    /// Starts when it is first polled.
     pub(super) fn new() -> Self {
         Self(Phase::Slots(CheckPointReplicationSlots::new()))
     }
 
     /// # Errors
-    /// Whatever could not be made durable: as an ERROR if it can be tried again, else as a PANIC.
+    /// An ERROR if a step failed that the next checkpoint can repeat, otherwise a PANIC.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         self.0 = match &mut self.0 {
             Phase::Slots(slots) => {

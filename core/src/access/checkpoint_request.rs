@@ -1,12 +1,12 @@
-//! Asking the checkpointer for a checkpoint and waiting for it. Mirrors RequestCheckpoint of
-//! checkpointer.c.
+//! Requests a checkpoint and waits for it. Mirrors RequestCheckpoint of checkpointer.c.
 
 use crate::base::{Bug, SegmentNo};
 use crate::call::{LogEvent, Message, Place, Poll, Signal, SqlState, Wait, Yield};
 use crate::shmem::{CheckpointRequests, CondVarId, Role};
 use crate::sys::Cx;
 
-/// `XLogCheckpointNeeded`, and the request if it is: a segment was filled, or left by replay.
+/// Requests a checkpoint if `XLogCheckpointNeeded`, after segment `finished` was filled or
+/// replayed.
 pub fn request_checkpoint_by_volume(cx: &mut Cx<'_>, finished: SegmentNo) {
     let shmem = &mut *cx.shmem;
     let redo = shmem.settings.geometry.segment_of(shmem.xlog.redo);
@@ -30,12 +30,12 @@ enum Phase {
         started: u32,
         failed: u32,
     },
-    /// Until one begins that has seen our flags.
+    /// Waits until a checkpoint has started that includes these flags.
     Begins {
         started: u32,
         failed: u32,
     },
-    /// Until that one, or a later one, is over.
+    /// Waits until this checkpoint, or a later one, has ended.
     Ends {
         started: u32,
         failed: u32,
@@ -43,7 +43,7 @@ enum Phase {
 }
 
 impl RequestCheckpoint {
-    /// With these flags.
+    /// Requests a checkpoint with these flags.
     #[must_use]
     pub const fn new(flags: CheckpointRequests) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl RequestCheckpoint {
     }
 
     /// # Errors
-    /// The checkpoint failed; or the process is to end, as a FATAL.
+    /// The checkpoint failed. Or a FATAL, because the process must end.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = Place::RequestCheckpoint;
         loop {
@@ -98,8 +98,8 @@ impl RequestCheckpoint {
         }
     }
 
-    /// `ConditionVariableSleep`, which SIGTERM interrupts; but not in the startup process, which
-    /// looks for it elsewhere.
+    /// `ConditionVariableSleep`, which SIGTERM interrupts, except in the startup process, which
+    /// checks for SIGTERM elsewhere.
     fn sleep(cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         cx.reset_latch();
         let role = cx.shmem.procs.get(cx.me).map(|proc| proc.role);

@@ -1,9 +1,9 @@
-//! Commit status on disk. Mirrors clog.c (ExtendCLOG, TransactionIdSetTreeStatus, CheckPointCLOG,
-//! TrimCLOG) and the reading and writing of slru.c.
+//! Transaction status on disk. Mirrors clog.c (ExtendCLOG, TransactionIdSetTreeStatus,
+//! CheckPointCLOG, TrimCLOG) and the reading and writing of slru.c.
 //!
-//! Pages have neither LSN nor checksum and never an image in WAL: a torn one is repaired because
-//! replay sets every status anew that was set since the redo point. Unlike PostgreSQL's, a page
-//! that was read stays in memory.
+//! Clog pages have no LSN, no checksum and no full-page images. A torn page is repaired because
+//! replay sets every status again that was set since the redo point. Unlike in PostgreSQL, a page
+//! is never evicted from memory.
 
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Insertion, XLogInsert};
@@ -23,7 +23,7 @@ use bytes::Bytes;
 /// `SLRU_PAGES_PER_SEGMENT`
 const PAGES_PER_FILE: u32 = 32;
 
-/// The file of a page, and where in it the page stands.
+/// The file of a page, and the page's offset in it.
 fn place(page: u32, page_size: u32) -> (FilePath, u64) {
     let path = FilePath::from(format!("pg_xact/{:04X}", page / PAGES_PER_FILE));
     (
@@ -36,8 +36,8 @@ fn page_size(cx: &Cx<'_>) -> u32 {
     cx.shmem.settings.geometry.data_page
 }
 
-/// Takes the lock with the page of a transaction in memory (`SimpleLruReadPage`). The lock is not
-/// held while the page is read.
+/// Takes the lock, and reads the transaction's page if it is not in memory (`SimpleLruReadPage`).
+/// The lock is not held during the read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct LockPage {
     xid: Xid,
@@ -81,14 +81,14 @@ impl LockPage {
                 LockPhase::Read(read) => {
                     let bytes = ready_ok!(read.poll(cx)).unwrap_or_default();
                     let mut bytes = bytes.to_vec();
-                    // Replay may come to a page whose file is made only later in WAL, or was never
-                    // written.
+                    // In recovery the page may be missing, because its file is created later in the
+                    // WAL or was never written.
                     if bytes.len() < size as usize && !cx.shmem.recovery_in_progress() {
                         let error = Message::NoTransactionStatus(self.xid);
                         return Poll::Ready(Err(LogEvent::error(SqlState::UNDEFINED_FILE, error)));
                     }
                     bytes.resize(size as usize, 0);
-                    // Another process may have brought it in, and changed it, meanwhile.
+                    // Another process may have read and changed the page meanwhile.
                     let read = ClogPage {
                         bytes: Arc::new(bytes),
                         dirty: false,
@@ -110,7 +110,7 @@ pub struct ClogStatus {
 }
 
 impl ClogStatus {
-    /// Of a transaction.
+    /// The status of this transaction.
     #[must_use]
     pub const fn new(xid: Xid) -> Self {
         Self {
@@ -151,7 +151,7 @@ pub struct ClogSet {
 }
 
 impl ClogSet {
-    /// `lsn`: where the commit record ends, if it may not be durable yet; else [`Lsn::INVALID`].
+    /// `lsn` is the end of a commit record that may not be flushed yet, otherwise [`Lsn::INVALID`].
     #[must_use]
     pub const fn new(xid: Xid, status: XactStatus, lsn: Lsn) -> Self {
         Self {
@@ -173,7 +173,7 @@ impl ClogSet {
     }
 }
 
-/// `ExtendCLOG`: makes sure that a transaction id about to be given out has a page. The caller
+/// `ExtendCLOG`: creates the clog page of a transaction id before the id is given out. The caller
 /// holds `XidGenLock`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClogExtend {
@@ -189,7 +189,7 @@ enum ExtendPhase {
 }
 
 impl ClogExtend {
-    /// For a transaction id.
+    /// The page of this transaction id.
     #[must_use]
     pub const fn new(xid: Xid) -> Self {
         Self {
@@ -232,8 +232,8 @@ impl ClogExtend {
     }
 }
 
-/// `SimpleLruWritePage`: writes one page, after WAL is durable up to the last asynchronous commit
-/// in it.
+/// `SimpleLruWritePage`: writes one page, after flushing WAL up to the last asynchronous commit on
+/// it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClogWrite {
     page: u32,
@@ -248,7 +248,7 @@ enum WritePhase {
 }
 
 impl ClogWrite {
-    /// Of a page that is in memory.
+    /// Writes this page, which is in memory.
     #[must_use]
     pub const fn new(page: u32) -> Self {
         Self {
@@ -258,7 +258,7 @@ impl ClogWrite {
     }
 
     /// # Errors
-    /// The write failed, as an ERROR; the page stays dirty. Or WAL could not be flushed.
+    /// An ERROR if the write failed; the page stays dirty. Or WAL could not be flushed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
@@ -270,9 +270,9 @@ impl ClogWrite {
                         .pages
                         .get_mut(&self.page)
                         .expect("pages stay in memory");
-                    // What is set from here on goes out with the next write. An asynchronous commit
-                    // must not go out with this one: WAL is flushed only up to those that are in it
-                    // now.
+                    // The bytes are copied now. A status that is set later is written by the next
+                    // write: WAL is flushed only up to the asynchronous commits that are on the
+                    // page now.
                     page.dirty = false;
                     let data = Bytes::copy_from_slice(&page.bytes);
                     let lsn = page.lsn;
@@ -307,8 +307,8 @@ impl ClogWrite {
     }
 }
 
-/// `CheckPointCLOG`: writes every page that is dirty when it begins. They are fsynced with the
-/// other files.
+/// `CheckPointCLOG`: writes all pages that are dirty when it begins. They are fsynced together with
+/// the other files.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct CheckPointClog {
     todo: Option<VecDeque<u32>>,
@@ -316,13 +316,13 @@ pub struct CheckPointClog {
 }
 
 impl CheckPointClog {
-    /// Looks at the pages when it is polled first.
+    /// Starts when it is first polled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// # Errors
+    /// The errors of [`ClogWrite`].
     /// What [`ClogWrite`] reports.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let todo = self.todo.get_or_insert_with(|| {
@@ -344,8 +344,8 @@ impl CheckPointClog {
     }
 }
 
-/// `TrimCLOG`: at the end of recovery the page in use keeps nothing after the next transaction id.
-/// What stands there was set by transactions that this history does not have.
+/// `TrimCLOG`: at the end of recovery, clears statuses at and after the next transaction id on the
+/// current page. They belong to transactions whose WAL was lost.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TrimClog {
     next: Xid,
@@ -353,7 +353,7 @@ pub struct TrimClog {
 }
 
 impl TrimClog {
-    /// `next` is the first id that is not given out.
+    /// `next` is the next transaction id.
     #[must_use]
     pub const fn new(next: Xid) -> Self {
         Self {
@@ -368,7 +368,7 @@ impl TrimClog {
         let size = page_size(cx);
         let in_page = self.next.0 % (size * 4);
         if in_page == 0 {
-            // The next id starts a page of its own.
+            // The next id is the first on its page.
             return Poll::Ready(Ok(()));
         }
         ready_ok!(self.lock.poll(cx));

@@ -1,4 +1,4 @@
-//! Changing a page under Generic WAL. Mirrors GenericXLogFinish of generic_xlog.c for one page.
+//! Changes a page with Generic WAL. Mirrors GenericXLogFinish of generic_xlog.c for one page.
 
 use super::heap::link;
 use super::xlog_insert::{Insertion, RegisteredBuffer, XLogInsert};
@@ -12,21 +12,21 @@ use crate::wire::record::RmgrId;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// `GenericXLogFinish`: a critical section in which a page gets its new bytes, the change is
-/// logged, and the page gets the record's end as its LSN. The caller has the buffer pinned and its
-/// content locked for all of it.
+/// `GenericXLogFinish`, a critical section: the page gets its new content, the change is logged,
+/// and the page gets the end of the record as its LSN. The caller has pinned the buffer and locked
+/// its content.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct GenericXLogFinish {
     buffer: BufId,
     insert: XLogInsert,
-    /// The planted bug alone: a page that the record changes and does not name.
+    /// Only with the planted bug: a page that the record changes but does not register.
     unregistered: Option<BufId>,
 }
 
 impl GenericXLogFinish {
-    /// Puts `new` in place of the page, with zeros between its line pointers and its tuples.
-    /// `full_image` logs the whole page instead of what changed (`GENERIC_XLOG_FULL_IMAGE`), which
-    /// a page that was all zeros needs.
+    /// Replaces the page by `new`. The gap between line pointers and tuples is zeroed. `full_image`
+    /// logs the whole page instead of the changes (`GENERIC_XLOG_FULL_IMAGE`), which is required if
+    /// the page was all zeros.
     #[must_use]
     pub fn new(
         cx: &mut Cx<'_>,
@@ -60,9 +60,9 @@ impl GenericXLogFinish {
         }
     }
 
-    /// The planted bug: a second page, pinned and locked as well, is changed, and redo must find it
-    /// by the record's data. Before 17.11 and 18.6 bits of the visibility map were cleared like
-    /// that: without a registered block there is no image of the page.
+    /// The planted bug: also changes the page `other`, which is pinned and locked, and logs its
+    /// block number only in the main data. The page therefore gets no full-page image. Before 17.11
+    /// and 18.6 bits of the visibility map were cleared in this way.
     #[must_use]
     pub fn with_unregistered(mut self, cx: &mut Cx<'_>, other: BufId, to: u32) -> Self {
         let mut page = buffer::page(cx, other).to_vec();
@@ -78,10 +78,10 @@ impl GenericXLogFinish {
         self
     }
 
-    /// The record's end.
+    /// Returns the end of the record.
     ///
     /// # Errors
-    /// WAL could not be written, as a PANIC.
+    /// A PANIC if WAL could not be written.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Lsn, LogEvent>> {
         let inserted = match crate::ready!(self.insert.poll(cx)) {
             Ok(inserted) => inserted,

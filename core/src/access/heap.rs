@@ -1,9 +1,9 @@
-//! Versioned rows on pages. Mirrors heap_insert and RelationGetBufferForTuple of heapam.c and
-//! hio.c, and the visibility rules of heapam_visibility.c, for tables that are only inserted into.
+//! Rows with versions. Mirrors heap_insert and RelationGetBufferForTuple of heapam.c and hio.c, and
+//! the visibility rules of heapam_visibility.c, for insert-only tables.
 //!
-//! A row is a heap tuple: PostgreSQL's header, a key of eight bytes, the value. A row that is put
-//! again is a further tuple; which of them counts is decided by who reads: the last one on the
-//! pages whose transaction is visible.
+//! A row is a heap tuple: PostgreSQL's header, a key of eight bytes, and the value. Writing a key
+//! again inserts another tuple. A reader uses the last tuple of the key whose transaction is
+//! visible to it.
 
 use super::clog::ClogStatus;
 use super::generic_xlog::GenericXLogFinish;
@@ -46,23 +46,23 @@ layout! {
 /// A version of a row.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Row {
-    /// Which row.
+    /// The key.
     pub key: u64,
-    /// Its value.
+    /// The value.
     pub value: Bytes,
 }
 
-/// A tuple that lies on a page.
+/// A tuple on a page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Tuple {
-    /// Who inserted it.
+    /// The transaction that inserted it.
     pub xmin: Xid,
     /// The row.
     pub row: Row,
 }
 
 impl Row {
-    /// The bytes of its tuple, which will be item `item` of `block`.
+    /// The row as a tuple, which will be item `item` of `block`.
     fn tuple(&self, xmin: Xid, block: u32, item: u16) -> Vec<u8> {
         let [b0, b1, b2, b3] = block.to_be_bytes();
         let header = TupleHeader {
@@ -85,8 +85,8 @@ impl Row {
     }
 }
 
-/// The tuples of a page, in the order of their line pointers. An item that is no tuple of ours is
-/// left out.
+/// The tuples of a page, in the order of their line pointers. Items that are not valid tuples are
+/// skipped.
 #[must_use]
 pub fn tuples(page: &[u8]) -> Vec<Tuple> {
     DataPage::new(page)
@@ -95,7 +95,7 @@ pub fn tuples(page: &[u8]) -> Vec<Tuple> {
         .collect()
 }
 
-/// The versions of one row on a page, the newest last.
+/// The versions of a row on a page, newest last.
 fn versions(page: &[u8], key: u64) -> Vec<Tuple> {
     DataPage::new(page)
         .items()
@@ -136,14 +136,14 @@ enum InsertPhase {
     Extend(ReadBuffer),
     LockExtended(BufId),
     Insert(BufId),
-    /// The planted bug alone: the block before gets a link to the new one.
+    /// Only with the planted bug: a tuple in the previous block gets a link to the new block.
     ReadPrevious(BufId, ReadBuffer),
     LockPrevious(BufId, BufId),
     Log(BufId, GenericXLogFinish),
 }
 
 impl HeapInsert {
-    /// A new version of a row, by a transaction that has its id.
+    /// Inserts a version of a row. The transaction already has an id.
     #[must_use]
     pub const fn new(rel: u32, row: Row, xid: Xid) -> Self {
         Self {
@@ -154,10 +154,10 @@ impl HeapInsert {
         }
     }
 
-    /// The end of its record.
+    /// Returns the end of the record.
     ///
     /// # Errors
-    /// The row fits no page, a page cannot be read or made, or WAL could not be written.
+    /// The row is too large, a page cannot be read or created, or WAL could not be written.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Lsn, LogEvent>> {
         let extension = LockId::RelationExtension(self.rel);
         loop {
@@ -193,7 +193,8 @@ impl HeapInsert {
                 InsertPhase::LockExtension { full } => {
                     let full = *full;
                     ready!(cx.acquire(extension, LockMode::Exclusive));
-                    // Others who found the same page full may have extended the relation already.
+                    // Another process that found the same page full may have extended the relation
+                    // already.
                     let blocks = cx.shmem.buffers.blocks.get(&self.rel).copied();
                     let blocks = blocks.expect("asked for before");
                     if blocks > full {
@@ -216,7 +217,8 @@ impl HeapInsert {
                 }
                 InsertPhase::LockExtended(buffer) => {
                     let buffer = *buffer;
-                    // Before the extension lock goes, so that no process fills the page first.
+                    // Before the extension lock is released, so that no other process can fill the
+                    // page first.
                     ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
                     cx.release(extension);
                     self.phase = self.has_room(cx, buffer);
@@ -262,7 +264,7 @@ impl HeapInsert {
         Err(LogEvent::error(SqlState::PROGRAM_LIMIT_EXCEEDED, message))
     }
 
-    /// The last block, unless it is known to be full.
+    /// Selects the last block, unless it is known to be full.
     fn target(&self, blocks: u32, full: u32) -> InsertPhase {
         if blocks <= full {
             return InsertPhase::LockExtension { full };
@@ -278,7 +280,7 @@ impl HeapInsert {
         self.tuple_len().next_multiple_of(8)
     }
 
-    /// A new page is the only one that the insertion changes: a second one would have to be
+    /// An insertion into a new page changes only this page, since a second page would have to be
     /// registered, too.
     fn has_room(&self, cx: &mut Cx<'_>, buffer: BufId) -> InsertPhase {
         let pool = &cx.shmem.buffers.pool[usize::from(buffer)];
@@ -292,8 +294,8 @@ impl HeapInsert {
         InsertPhase::ReadPrevious(buffer, read)
     }
 
-    /// Adds the tuple to a copy of the page. One that is all zeros, fresh or left by a crash, is
-    /// initialized first.
+    /// Adds the tuple to a copy of the page. A page of zeros is initialized first; it is new or was
+    /// left by a crash.
     fn insert(&self, cx: &mut Cx<'_>, buffer: BufId, previous: Option<BufId>) -> GenericXLogFinish {
         let old = &cx.shmem.buffers.pool[usize::from(buffer)];
         let block = old.tag.expect("a pinned buffer holds a page").block;
@@ -316,8 +318,8 @@ impl HeapInsert {
     }
 }
 
-/// Lets the first tuple of a page point to a tuple of another block (`t_ctid`), as an update would.
-/// False if there is none.
+/// Links the first tuple of a page to a tuple in another block (`t_ctid`), as an update would.
+/// False if the page has no tuple.
 pub fn link(page: &mut [u8], to: u32) -> bool {
     let pointer = page.get(HEADER_LEN..HEADER_LEN + 4);
     let pointer = pointer.and_then(|bytes| bytes.try_into().ok());
@@ -332,14 +334,14 @@ pub fn link(page: &mut [u8], to: u32) -> bool {
     true
 }
 
-/// Which transactions a statement sees (`SnapshotData`).
+/// The transactions that a statement sees (`SnapshotData`).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Snapshot {
-    /// Our own transaction: its rows are seen.
+    /// The statement's own transaction, whose rows are visible.
     own: Xid,
-    /// The first id that was not given out.
+    /// The next transaction id at the time of the snapshot.
     xmax: Xid,
-    /// Those that were running: not seen, whatever their status says by now.
+    /// Transactions that were running. Their rows are not visible, whatever their status is now.
     running: Vec<Xid>,
 }
 
@@ -355,8 +357,8 @@ impl Snapshot {
     }
 }
 
-/// `GET`: finds the newest version of a row that a snapshot sees. On a hot standby, whose running
-/// transactions are not known, the commit status alone decides.
+/// `GET`: finds the newest version of a row that the snapshot sees. On a hot standby running
+/// transactions are not known, and only the clog status is used.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HeapGet {
     rel: u32,
@@ -368,17 +370,17 @@ pub struct HeapGet {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum GetPhase {
     Blocks(RelationBlocks),
-    /// Blocks from here on are done.
+    /// Blocks with this number and higher are already searched.
     Next(u32),
     Read(u32, ReadBuffer),
     Lock(u32, BufId),
-    /// Versions of one page, the newest last.
+    /// The versions on one page, newest last.
     Check(u32, Vec<Tuple>),
     Status(u32, Vec<Tuple>, Tuple, ClogStatus),
 }
 
 impl HeapGet {
-    /// Looks for a row.
+    /// Looks up a row.
     #[must_use]
     pub const fn new(rel: u32, key: u64, snapshot: Snapshot) -> Self {
         Self {
@@ -389,10 +391,10 @@ impl HeapGet {
         }
     }
 
-    /// Its value, if there is one.
+    /// Returns the value, if the row exists.
     ///
     /// # Errors
-    /// A page or a commit status cannot be read.
+    /// A page or a transaction's status cannot be read.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Bytes>, LogEvent>> {
         loop {
             match &mut self.phase {

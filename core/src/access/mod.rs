@@ -1,4 +1,4 @@
-//! F7: WAL insertion and flush, transactions, redo, checkpoints. Mirrors src/backend/access.
+//! WAL insertion and flush, transactions, redo, checkpoints. Mirrors src/backend/access.
 
 pub mod buffers;
 pub mod checkpoint;

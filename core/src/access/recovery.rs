@@ -1,4 +1,4 @@
-//! Reading the records that recovery replays. Mirrors ReadRecord of xlogrecovery.c.
+//! Reads the records that recovery replays. Mirrors ReadRecord of xlogrecovery.c.
 
 use super::wal_read::{PageRequest, RecoveryMode, WalSource};
 use crate::base::{Lsn, TimelineId};
@@ -8,36 +8,35 @@ use crate::sys::Cx;
 use crate::wal::{Aborted, Next, WalError, WalReader};
 use crate::wire::record::Record;
 
-/// What reading on gave.
+/// The result of reading the next record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ReadOutcome {
     /// The next record.
     Record(Record),
-    /// All that a crash left is replayed, and now a standby is to go on
-    /// (`SwitchIntoArchiveRecovery`). The caller makes it known, calls
-    /// [`RecoveryReader::enter_archive`], and reads on.
+    /// A standby has replayed all WAL of crash recovery (`SwitchIntoArchiveRecovery`). The caller
+    /// publishes the new state, calls [`RecoveryReader::enter_archive`] and continues reading.
     SwitchToArchive,
-    /// The WAL ends here.
+    /// The end of WAL.
     End,
 }
 
-/// The reader of recovery: the decoder, its source of pages, and what it noticed at the end.
+/// The reader of recovery: the decoder and its page source.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RecoveryReader {
     reader: WalReader,
     source: WalSource,
-    /// The only timeline that is followed.
+    /// The only timeline that recovery follows.
     tli: TimelineId,
-    /// While the checkpoint record is looked for: its redo pointer.
+    /// While the checkpoint record is being read: its redo pointer.
     fetching_checkpoint: Option<Lsn>,
-    /// The last place that was complained about.
+    /// The last position for which the end of WAL was logged.
     complained: Lsn,
-    /// The incomplete record at the end of WAL, in crash recovery.
+    /// In crash recovery, the incomplete record at the end of WAL.
     aborted: Option<Aborted>,
 }
 
 impl RecoveryReader {
-    /// Positioned nowhere.
+    /// A reader without a position.
     #[must_use]
     pub fn new(cx: &Cx<'_>, mode: RecoveryMode, tli: TimelineId) -> Self {
         let settings = &cx.shmem.settings;
@@ -52,45 +51,46 @@ impl RecoveryReader {
         }
     }
 
-    /// `XLogBeginRead`: the next record is the one at `lsn`.
+    /// `XLogBeginRead`: the next record is at `lsn`.
     pub fn begin(&mut self, lsn: Lsn) {
         self.reader.begin_read(lsn);
     }
 
-    /// Says whether the checkpoint record is looked for, and with which redo pointer.
+    /// Set to the redo pointer while the checkpoint record is being read, otherwise `None`.
     pub fn fetching_checkpoint(&mut self, redo: Option<Lsn>) {
         self.fetching_checkpoint = redo;
     }
 
-    /// What kind of recovery this is.
+    /// The kind of recovery.
     #[must_use]
     pub const fn mode(&self) -> RecoveryMode {
         self.source.mode
     }
 
-    /// Where the next record is looked for: the end of the last one.
+    /// The end of the last record, where the next one is expected.
     #[must_use]
     pub const fn position(&self) -> Lsn {
         self.reader.end
     }
 
-    /// The incomplete record at the end.
+    /// The incomplete record at the end of WAL.
     #[must_use]
     pub const fn aborted(&self) -> Option<Aborted> {
         self.aborted
     }
 
-    /// The incomplete record is dealt with: its overwriting was replayed.
+    /// Forgets the incomplete record, because the record that overwrites it was replayed.
     pub const fn forget_aborted(&mut self) {
         self.aborted = None;
     }
 
-    /// The incomplete record that was skipped before the last record, once.
+    /// The start of the incomplete record that was skipped before the last record. Cleared by this
+    /// call.
     pub const fn take_overwritten(&mut self) -> Option<Lsn> {
         self.reader.overwritten.take()
     }
 
-    /// Goes on as a standby after the WAL that a crash left.
+    /// Switches from crash recovery to standby mode.
     pub fn enter_archive(&mut self) {
         self.source.mode.in_archive = true;
         self.source.restart();
@@ -99,20 +99,20 @@ impl RecoveryReader {
     /// `HandleStartupProcInterrupts`
     ///
     /// # Errors
-    /// The process is to end.
+    /// The process must end.
     pub fn handle_interrupts(&mut self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
         self.source.handle_interrupts(cx)
     }
 
-    /// Closes what is open.
+    /// Closes the open file.
     pub fn close(&mut self, cx: &mut Cx<'_>) {
         self.source.close(cx);
     }
 
-    /// The next record. A standby waits for it.
+    /// Returns the next record. A standby waits for it.
     ///
     /// # Errors
-    /// What ends the process.
+    /// An error that ends the process.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<ReadOutcome, LogEvent>> {
         loop {
             let before = (self.reader.decoded, self.reader.end);
@@ -162,19 +162,19 @@ impl RecoveryReader {
             if !mode.standby() {
                 return Poll::Ready(Ok(ReadOutcome::End));
             }
-            // The same record again, from its start, out of the next source.
+            // Reads the same record again, from its start, from the next source.
             self.reader.restart();
         }
     }
 
-    /// Notes what the end of WAL tells, and gives the source up.
+    /// Handles the end of the current source's WAL, and rejects the source.
     fn ended(&mut self, cx: &mut Cx<'_>, error: WalError) {
-        // Only who will write WAL next needs to know; a standby waits for the overwriting to
-        // arrive.
+        // Only a server that will write WAL must overwrite the incomplete record. A standby
+        // receives the overwriting record from its upstream.
         if !self.source.mode.standby_requested {
             self.aborted = self.reader.aborted;
         }
-        // What the source says itself it has said, or it is not worth a line.
+        // Errors of the source itself were logged already, or are not logged.
         let of_source = matches!(
             error,
             WalError::NoFile { .. } | WalError::ShortRead { .. } | WalError::Unavailable(_)

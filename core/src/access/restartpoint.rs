@@ -1,8 +1,8 @@
-//! A restartpoint: what a standby does in place of a checkpoint, at a checkpoint record that it has
-//! replayed. Mirrors CreateRestartPoint and RecoveryRestartPoint of xlog.c.
+//! Restartpoints: a standby's counterpart of checkpoints, made at a replayed checkpoint record.
+//! Mirrors CreateRestartPoint and RecoveryRestartPoint of xlog.c.
 //!
-//! Whatever the record's checkpoint had made durable on the primary is made durable here; from then
-//! on a restart begins at that record's redo point, and WAL before it can go.
+//! Writes and fsyncs everything that the checkpoint made durable on the primary. After that, a
+//! restart begins at the redo point of this checkpoint, and older WAL can be removed.
 
 use super::checkpoint_guts::CheckPointGuts;
 use super::wal_release::{ReleaseAfter, ReleaseWal};
@@ -17,8 +17,9 @@ use crate::wire::control_file::DbState;
 use crate::wire::xlog_records::CheckPoint;
 use crate::{ready, ready_ok};
 
-/// `RecoveryRestartPoint`: replay has passed a checkpoint record, whose WAL went from `at` to
-/// `end`. While records refer to pages that do not exist, a restart after them would not see that.
+/// `RecoveryRestartPoint`: replay has passed a checkpoint record from `at` to `end`. While the
+/// table of invalid pages is not empty, no restartpoint may be made, because a restart would not
+/// know of these pages.
 pub fn recovery_restart_point(cx: &mut Cx<'_>, at: Lsn, end: Lsn, checkpoint: CheckPoint) {
     if cx.shmem.recovery.invalid_pages.is_empty() {
         cx.shmem.xlog.last_checkpoint = Some(ReplayedCheckPoint {
@@ -54,7 +55,7 @@ enum Phase {
 }
 
 impl CreateRestartPoint {
-    /// Begins when it is polled first; the last one before the server stops if `shutdown`.
+    /// Starts when it is first polled. With `shutdown` it is the last one before the server stops.
     #[must_use]
     pub const fn new(shutdown: bool) -> Self {
         Self {
@@ -64,11 +65,11 @@ impl CreateRestartPoint {
         }
     }
 
-    /// False if there was nothing to begin a restart at that is newer than what the control file
-    /// names.
+    /// False if it was skipped, because no checkpoint record newer than the control file's was
+    /// replayed.
     ///
     /// # Errors
-    /// Whatever could not be made durable: as an ERROR if it can be tried again, else as a PANIC.
+    /// An ERROR if a step failed that the next restartpoint can repeat, otherwise a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
         let why = Place::CreateRestartPoint;
         loop {
@@ -86,7 +87,8 @@ impl CreateRestartPoint {
                     return Poll::Yield(Yield::Again(why));
                 }
                 Phase::Minimum(update) => {
-                    // So that after a stop readers are not let in earlier than before it.
+                    // So that after a restart, queries are not accepted at an earlier position than
+                    // before it.
                     ready_ok!(update.poll(cx));
                     if !self.shutdown {
                         return Poll::Ready(Ok(false));
@@ -104,13 +106,13 @@ impl CreateRestartPoint {
                     return Poll::Ready(Ok(false));
                 }
                 Phase::LockInsertions(candidate, next) => {
-                    // No process inserts during recovery; it may end any time.
+                    // No process inserts WAL during recovery, but recovery may end at any time.
                     while *next < INSERTION_LOCKS {
                         ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                         *next += 1;
                     }
-                    // From here on the startup process counts the WAL until it asks for the next
-                    // one.
+                    // The startup process measures the WAL since this position in order to request
+                    // the next restartpoint.
                     cx.shmem.xlog.redo = candidate.checkpoint.redo;
                     for lock in 0..INSERTION_LOCKS {
                         cx.release(LockId::WalInsert(lock));
@@ -151,7 +153,7 @@ impl CreateRestartPoint {
         }
     }
 
-    /// Makes it what a restart begins with, in shared memory, unless the end of recovery has
+    /// Sets the control file in shared memory to this restartpoint, unless the end of recovery has
     /// written a newer checkpoint.
     fn publish(&self, cx: &mut Cx<'_>, candidate: &ReplayedCheckPoint) -> Phase {
         let control = &mut cx.shmem.control;
@@ -161,13 +163,13 @@ impl CreateRestartPoint {
         if prior_redo >= redo {
             return Phase::Unlock(release, redo);
         }
-        // Also if the state says that recovery is over: it has to match the WAL that is removed
+        // Set even if recovery has ended: the control file must match the WAL that is removed
         // below.
         control.checkpoint = candidate.at;
         control.checkpoint_copy = candidate.checkpoint;
         if control.state == DbState::InArchiveRecovery {
-            // Nothing before it is replayed again. Writing the buffers has raised it, if there were
-            // any.
+            // Recovery must reach at least the end of the checkpoint record. Writing dirty buffers
+            // has usually advanced the minimum recovery point already.
             if control.min_recovery_point < candidate.end {
                 control.min_recovery_point = candidate.end;
                 control.min_recovery_point_tli = candidate.checkpoint.this_tli;

@@ -1,5 +1,4 @@
-//! Pages of the WAL buffers: making room for new ones. Mirrors AdvanceXLInsertBuffer and
-//! GetXLogBuffer.
+//! Initializes pages of the WAL buffers. Mirrors AdvanceXLInsertBuffer and GetXLogBuffer.
 
 use super::xlog_flush::WaitInsertions;
 use super::xlog_write::{WriteRequest, XLogWrite};
@@ -12,8 +11,8 @@ use crate::{ready, ready_ok};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// `AdvanceXLInsertBuffer`: initialises pages until the one that holds `upto` is there, writing out
-/// what stands in the way.
+/// `AdvanceXLInsertBuffer`: initializes pages up to the one that holds `upto`. Old pages are
+/// written out first if necessary.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AdvanceInsertBuffer {
     upto: Lsn,
@@ -30,7 +29,7 @@ enum Phase {
 }
 
 impl AdvanceInsertBuffer {
-    /// Until the byte at `upto` lies in the buffers.
+    /// Until the page of `upto` is in the buffers.
     #[must_use]
     pub const fn new(upto: Lsn) -> Self {
         Self {
@@ -40,7 +39,7 @@ impl AdvanceInsertBuffer {
     }
 
     /// # Errors
-    /// A failed write, as a PANIC.
+    /// A PANIC if a write failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let wal_page = cx.shmem.settings.geometry.wal_page;
         loop {
@@ -61,8 +60,8 @@ impl AdvanceInsertBuffer {
                         Self::replace(cx, page);
                         continue;
                     }
-                    // The old page is not yet written. The mapping lock is let go while we see to
-                    // it: another process may need it to finish the insertion that we wait for.
+                    // The old page is not yet written. The mapping lock is released meanwhile:
+                    // another process may need it for the insertion that this process waits for.
                     cx.shmem.xlog.request_write = cx.shmem.xlog.request_write.max(old);
                     cx.release(LockId::WalBufMapping);
                     let wait = WaitInsertions::new(cx, old);
@@ -113,7 +112,7 @@ impl AdvanceInsertBuffer {
 }
 
 /// `GetXLogBuffer`: makes sure that the page of `at` is in the buffers. The caller holds the
-/// insertion lock `lock`, and may then write into the page without another look.
+/// insertion lock `lock`, and can then write into the page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct GetBuffer {
     at: Lsn,
@@ -132,21 +131,21 @@ impl GetBuffer {
         }
     }
 
-    /// The index of its buffer.
+    /// Returns the index of the buffer.
     ///
     /// # Errors
-    /// A failed write, as a PANIC.
+    /// A PANIC if a write failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<usize, LogEvent>> {
         let geometry = cx.shmem.settings.geometry;
         let page = geometry.page_start(self.at);
         let index = cx.shmem.xlog.buffer_index(page, geometry.wal_page);
         let end = page + u64::from(geometry.wal_page);
-        // Once begun it is finished: it may stand in the queue of a lock while another makes our
-        // page.
+        // Once started, [`AdvanceInsertBuffer`] must be polled to its end, because it may be queued
+        // for a lock, even if another process has initialized the page meanwhile.
         if self.advance.is_some() || cx.shmem.xlog.buffers[index].end != end {
             let advance = self.advance.get_or_insert_with(|| {
-                // Every process that waits for us may go on up to here; it is what keeps two
-                // inserters that both need room from waiting for each other.
+                // Publishes how far this insertion has got, so that other processes need not wait
+                // for it. This prevents a deadlock of two inserters that both need a free buffer.
                 let header = geometry.page_header(page);
                 let at_first_byte = geometry.page_offset(self.at) == header;
                 let reached = if at_first_byte { page } else { self.at };

@@ -1,4 +1,4 @@
-//! Getting hold of a WAL segment to write into. Mirrors XLogFileInit and XLogFileInitInternal.
+//! Opens a WAL segment for writing. Mirrors XLogFileInit and XLogFileInitInternal.
 
 use super::wal_install::InstallXLogFileSegment;
 use crate::base::{Fd, SegmentNo, TimelineId};
@@ -16,9 +16,9 @@ pub fn segment_path(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> FilePat
     FilePath::from(names::segment_path(geometry, tli, segment))
 }
 
-/// `XLogFileInitInternal`: opens the segment; if it does not exist, makes one of zeros under a
-/// temporary name first, so that a crash never leaves a segment of the wrong size under a real
-/// name. An existing one, recycled perhaps, is not cleared.
+/// `XLogFileInitInternal`: opens the segment. If it does not exist, creates it under a temporary
+/// name, fills it with zeros and renames it, so that a crash never leaves a segment of the wrong
+/// size. An existing segment, which may be a recycled one, is not cleared.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogFileInitInternal {
     segment: SegmentNo,
@@ -39,7 +39,7 @@ enum Phase {
 }
 
 impl XLogFileInitInternal {
-    /// Of `segment` of timeline `tli`.
+    /// Opens or creates `segment` of timeline `tli`.
     #[must_use]
     pub const fn new(segment: SegmentNo, tli: TimelineId) -> Self {
         Self {
@@ -49,11 +49,11 @@ impl XLogFileInitInternal {
         }
     }
 
-    /// The descriptor if the segment was there, else `None`: whether it is there now is not looked
-    /// at.
+    /// Returns the descriptor if the segment existed. Otherwise `None`, and the caller must open
+    /// it.
     ///
     /// # Errors
-    /// The operation that failed, as an ERROR.
+    /// An ERROR for the operation that failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Fd>, LogEvent>> {
         let path = segment_path(cx, self.tli, self.segment);
         let temp = FilePath::from(format!("pg_wal/xlogtemp.{}", cx.me.n));
@@ -78,7 +78,7 @@ impl XLogFileInitInternal {
                     Err(e) => return fail("open", &path, e),
                 },
                 Phase::TempUnlinked => {
-                    // Whatever it says: the next step finds out.
+                    // The result is ignored; the next operation fails if the cause persists.
                     let _ = cx.done();
                     self.phase = Phase::TempOpened;
                     DiskOp::Open {
@@ -123,8 +123,8 @@ impl XLogFileInitInternal {
                     if let Err(e) = cx.done() {
                         return fail("fsync", &temp, e);
                     }
-                    // If another process was faster, this one becomes a spare, but not one of very
-                    // many.
+                    // If another process has created the segment meanwhile, this file becomes a
+                    // later one, within a limit.
                     let most = self.segment.0 + cx.shmem.settings.checkpoint_segments();
                     self.phase = Phase::Install(InstallXLogFileSegment::new(
                         temp.clone(),
@@ -151,7 +151,7 @@ impl XLogFileInitInternal {
     }
 }
 
-/// `XLogFileInit`: opens the segment, and makes it if it does not exist.
+/// `XLogFileInit`: opens the segment. Creates it if it does not exist.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogFileInit {
     init: XLogFileInitInternal,
@@ -159,7 +159,7 @@ pub struct XLogFileInit {
 }
 
 impl XLogFileInit {
-    /// For writing into `segment` of timeline `tli`.
+    /// Opens `segment` of timeline `tli` for writing.
     #[must_use]
     pub const fn new(segment: SegmentNo, tli: TimelineId) -> Self {
         Self {
@@ -169,8 +169,8 @@ impl XLogFileInit {
     }
 
     /// # Errors
-    /// The operation that failed, as an ERROR: the segment that could not be put into place is
-    /// missed when it is opened.
+    /// An ERROR for the operation that failed. If a new segment could not be installed, the open
+    /// fails.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Fd, LogEvent>> {
         let path = segment_path(cx, self.init.tli, self.init.segment);
         if self.opening {
@@ -188,8 +188,7 @@ impl XLogFileInit {
     }
 }
 
-/// Makes a segment the one that the process writes into: closes another one that is open, opens
-/// this one.
+/// Opens the segment that the process will write to, after closing the one it had open.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SwitchSegment {
     segment: SegmentNo,
@@ -198,7 +197,7 @@ pub struct SwitchSegment {
 }
 
 impl SwitchSegment {
-    /// To `segment` of timeline `tli`.
+    /// Switches to `segment` of timeline `tli`.
     #[must_use]
     pub const fn new(segment: SegmentNo, tli: TimelineId) -> Self {
         Self {
@@ -208,10 +207,10 @@ impl SwitchSegment {
         }
     }
 
-    /// The descriptor.
+    /// Returns the descriptor.
     ///
     /// # Errors
-    /// What [`XLogFileInit`] reports.
+    /// The errors of [`XLogFileInit`].
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Fd, LogEvent>> {
         if let Some(open) = cx.sys.wal_file {
             if open.segment == self.segment && open.tli == self.tli {

@@ -1,4 +1,4 @@
-//! Putting a finished segment file into pg_wal under its real name. Mirrors InstallXLogFileSegment.
+//! Renames a complete segment file to its final name in pg_wal. Mirrors InstallXLogFileSegment.
 
 use super::wal_file::segment_path;
 use crate::base::{SegmentNo, TimelineId};
@@ -9,14 +9,14 @@ use crate::storage::file::DurableRename;
 use crate::sys::Cx;
 
 /// `InstallXLogFileSegment` with `find_free`: renames a file to the first segment that does not
-/// exist. A process that looks for a free name holds `ControlFileLock` until it is taken, so that
-/// no two find the same one; the startup process, which wants pg_wal for itself before it reads
-/// from there, takes the permission away under the same lock.
+/// exist. The process holds `ControlFileLock` from the search to the rename, so that no two
+/// processes find the same name. The startup process clears `install_segment_active` under the same
+/// lock before it reads from pg_wal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct InstallXLogFileSegment {
     from: FilePath,
-    /// Which one it is to become; after the call the one that it became, or the last one that was
-    /// looked at.
+    /// The first name to try. Afterwards the segment that the file became, or the last name that
+    /// was tried.
     pub segment: SegmentNo,
     most: SegmentNo,
     tli: TimelineId,
@@ -32,7 +32,7 @@ enum Phase {
 }
 
 impl InstallXLogFileSegment {
-    /// `from` as the first free segment from `segment` to `most` of timeline `tli`.
+    /// Renames `from` to the first free segment between `segment` and `most` on timeline `tli`.
     #[must_use]
     pub const fn new(from: FilePath, segment: SegmentNo, most: SegmentNo, tli: TimelineId) -> Self {
         Self {
@@ -44,8 +44,8 @@ impl InstallXLogFileSegment {
         }
     }
 
-    /// False if it is still where it was: no segment may be installed now, none in the range is
-    /// free, or the rename failed, which is only logged.
+    /// False if the file was not renamed: installing is not allowed now, no segment in the range is
+    /// free, or the rename failed, which is logged.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
         let why = Place::InstallXLogFileSegment;
         loop {

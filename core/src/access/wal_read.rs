@@ -1,10 +1,9 @@
-//! Where the startup process gets the pages that it replays. Mirrors XLogPageRead and
-//! WaitForWALToBecomeAvailable of xlogrecovery.c, as far as there is no archive: the place of the
-//! archive is taken by the files in pg_wal alone.
+//! The startup process's page source. Mirrors XLogPageRead and WaitForWALToBecomeAvailable of
+//! xlogrecovery.c, without an archive: only pg_wal and streaming are sources.
 //!
-//! From the stream it never gives out a byte that the walreceiver has not fsynced. A local file is
-//! read to its physical end: the start of recovery made it durable, and so does a walreceiver
-//! before it ends.
+//! While streaming, only bytes that the walreceiver has flushed are returned. A file in pg_wal is
+//! read to its physical end, because its bytes are durable: recovery fsyncs all files when it
+//! starts, and a walreceiver flushes before it ends.
 
 use super::checkpoint_request::request_checkpoint_by_volume;
 use super::wal_file::segment_path;
@@ -28,40 +27,40 @@ use bytes::Bytes;
 pub enum Source {
     /// Not chosen yet.
     Any,
-    /// Archive and pg_wal; without an archive pg_wal alone.
+    /// Archive and pg_wal; here only pg_wal.
     ArchiveOrPgWal,
-    /// pg_wal alone: crash recovery.
+    /// Only pg_wal, in crash recovery.
     PgWal,
-    /// What the walreceiver has flushed.
+    /// WAL that the walreceiver has flushed.
     Stream,
 }
 
-/// What kind of recovery this is.
+/// The kind of recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RecoveryMode {
-    /// `StandbyModeRequested`: there is a standby.signal.
+    /// `StandbyModeRequested`: standby.signal exists.
     pub standby_requested: bool,
-    /// `InArchiveRecovery`; false while the WAL that a crash left is replayed.
+    /// `InArchiveRecovery`; false during crash recovery.
     pub in_archive: bool,
 }
 
 impl RecoveryMode {
-    /// `StandbyMode`: never gives up, waits for more WAL.
+    /// `StandbyMode`: waits for more WAL without a limit.
     #[must_use]
     pub const fn standby(self) -> bool {
         self.standby_requested && self.in_archive
     }
 }
 
-/// What is wanted.
+/// A request for a page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PageRequest {
     /// Start of the page.
     pub page: Lsn,
-    /// So many bytes of it are needed.
+    /// The number of bytes needed.
     pub len: u32,
-    /// Set while the checkpoint record itself is being looked for: streaming has to begin at its
-    /// redo pointer.
+    /// While the checkpoint record is being read, its redo pointer, from which streaming must
+    /// start.
     pub fetching_checkpoint: Option<Lsn>,
 }
 
@@ -79,12 +78,12 @@ struct OpenFile {
     source: Source,
 }
 
-/// The page source: its state between pages, and the page that is being read.
+/// The page source: its state between pages, and the current request.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalSource {
-    /// What kind of recovery this is.
+    /// The kind of recovery.
     pub mode: RecoveryMode,
-    /// `recoveryTargetTLI`; the only timeline that is followed.
+    /// `recoveryTargetTLI`, the only timeline that is followed.
     tli: TimelineId,
     /// `currentSource`
     current: Source,
@@ -92,19 +91,19 @@ pub struct WalSource {
     failed: bool,
     /// `readFile`
     file: Option<OpenFile>,
-    /// Our copy of what the walreceiver has flushed.
+    /// Copy of the walreceiver's flush position.
     flushed_upto: Lsn,
-    /// On which timeline that is.
+    /// The timeline of this flush position.
     receive_tli: TimelineId,
     /// `curFileTLI`
     file_tli: TimelineId,
     /// `last_fail_time`
     last_fail: TimestampTz,
-    /// A status message was asked for in the present wait.
+    /// A status update was requested during this wait.
     reply_forced: bool,
-    /// The settings that decide from whom the walreceiver streams, as they were last seen.
+    /// The last known settings for the walreceiver's upstream.
     upstream: Upstream,
-    /// `pendingWalRcvRestart`: they have changed.
+    /// `pendingWalRcvRestart`: these settings have changed.
     restart_pending: bool,
     phase: Phase,
 }
@@ -121,12 +120,12 @@ fn upstream(settings: &Settings) -> Upstream {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
-    /// The label `retry` of XLogPageRead.
+    /// The label `retry` in XLogPageRead.
     Start,
-    /// The head of the loop in WaitForWALToBecomeAvailable.
+    /// The start of the loop in WaitForWALToBecomeAvailable.
     Choose,
     StopReceiver(XLogShutdownWalRcv),
-    /// As [`Phase::StopReceiver`], but because another one is to be started at once.
+    /// As [`Phase::StopReceiver`], but a new walreceiver is started at once.
     ReplaceReceiver(XLogShutdownWalRcv),
     Backoff,
     Slept,
@@ -142,7 +141,7 @@ enum Phase {
 }
 
 impl WalSource {
-    /// Nothing open yet.
+    /// A source without an open file.
     #[must_use]
     pub fn new(settings: &Settings, mode: RecoveryMode, tli: TimelineId) -> Self {
         Self {
@@ -162,44 +161,42 @@ impl WalSource {
         }
     }
 
-    /// The reader found no valid record in what we gave it: another source has to be tried.
+    /// The reader found no valid record in the returned pages: the next source must be tried.
     pub fn reject(&mut self, cx: &mut Cx<'_>) {
         self.close(cx);
         self.failed = true;
     }
 
-    /// Starts anew with the local files, as at the switch from crash recovery to archive recovery.
+    /// Starts again with pg_wal, as when crash recovery switches to archive recovery.
     pub fn restart(&mut self) {
         self.failed = false;
         self.current = Source::Any;
     }
 
-    /// Is what is read last the stream?
+    /// Was the last page read from the stream?
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         self.file.is_some_and(|file| file.source == Source::Stream)
     }
 
-    /// Was it pg_wal that was read from last? Then a complaint about the same place is not
-    /// repeated.
+    /// Was the last page read from pg_wal? An error at the same position is then not logged again.
     #[must_use]
     pub fn reads_local(&self) -> bool {
         self.current != Source::Stream
     }
 
-    /// Closes the file that is open.
+    /// Closes the open file.
     pub fn close(&mut self, cx: &mut Cx<'_>) {
         if let Some(file) = self.file.take() {
             cx.close(file.fd);
         }
     }
 
-    /// `XLogPageRead`: the page, as far as it may be read, or why there is none and no use in
-    /// waiting. `reader` checks the header of a segment's first page, which on a standby must fit
-    /// before the source is accepted.
+    /// `XLogPageRead`: returns the page, or why it cannot be read and waiting is useless. On a
+    /// standby, `reader` validates the first page of a segment before the source is accepted.
     ///
     /// # Errors
-    /// SIGTERM, or a file that must be there and is not.
+    /// SIGTERM, or a file that must exist is missing.
     pub fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -280,7 +277,7 @@ impl WalSource {
                             cx.log(LogEvent::log(Message::WalEnd(error.clone())));
                             self.reject(cx);
                             self.phase = Phase::Start;
-                            // On a standby the next source gets its chance for this page alone.
+                            // A standby tries the next source for this page at once.
                             if !self.mode.standby() {
                                 return Poll::Ready(Ok(Err(error)));
                             }
@@ -291,7 +288,8 @@ impl WalSource {
         }
     }
 
-    /// Leaves a segment, and finds out whether the open file has the bytes.
+    /// Closes the file of another segment, and checks whether the open file has the requested
+    /// bytes.
     fn start(&mut self, cx: &mut Cx<'_>, request: PageRequest) {
         let segment = cx.shmem.settings.geometry.segment_of(request.page);
         if let Some(left) = self.file.filter(|file| file.segment != segment) {
@@ -318,7 +316,7 @@ impl WalSource {
         self.phase = Phase::Choose;
     }
 
-    /// Moves on from a source that failed; false if there is nothing left to try.
+    /// Chooses the next source after the current one failed. False if all sources have failed.
     fn choose(&mut self, cx: &mut Cx<'_>, request: PageRequest) -> bool {
         let mut start_receiver = false;
         match (self.failed, self.current) {
@@ -330,7 +328,7 @@ impl WalSource {
                 start_receiver = true;
             }
             (true, Source::Stream) => {
-                // A walreceiver that waits for orders stays alive.
+                // A walreceiver in state WAITING is not stopped.
                 self.phase = if walrcv_streaming(cx) {
                     Phase::StopReceiver(XLogShutdownWalRcv::new())
                 } else {
@@ -368,7 +366,7 @@ impl WalSource {
         Phase::Request(RequestXLogStreaming::new(cx, self.tli, from))
     }
 
-    /// One look at what the walreceiver has flushed.
+    /// Checks the walreceiver's flush position once.
     fn follow(&mut self, cx: &mut Cx<'_>, request: PageRequest) -> Option<Yield> {
         if !walrcv_streaming(cx) {
             self.failed = true;
@@ -388,7 +386,7 @@ impl WalSource {
         }
     }
 
-    /// Until when to sleep because the sources failed twice within wal_retrieve_retry_interval.
+    /// How long to wait because all sources failed twice within wal_retrieve_retry_interval.
     fn backoff(&self, cx: &Cx<'_>) -> Option<Mono> {
         let interval_ms = u64::from(cx.shmem.settings.wal_retrieve_retry_interval_ms);
         let elapsed_us = u64::try_from(cx.now.wall - self.last_fail).unwrap_or(0);
@@ -403,9 +401,9 @@ impl WalSource {
         self.phase = Phase::OpenLocal;
     }
 
-    /// Is everything below the end of the request flushed, and one byte more? That is stricter than
-    /// [`Self::start`], as in PostgreSQL, and does no harm: a process that asks for the end of the
-    /// WAL asked for a shorter piece of it before.
+    /// Is WAL flushed beyond the end of the request? [`Self::start`] requires one byte less.
+    /// PostgreSQL has the same difference, which is harmless: before a reader requests bytes up to
+    /// the end of WAL, it has requested fewer bytes of the page.
     fn received(&mut self, cx: &Cx<'_>, request: PageRequest) -> bool {
         if request.end() < self.flushed_upto {
             return true;
@@ -417,11 +415,11 @@ impl WalSource {
 
     fn wait(&mut self, cx: &mut Cx<'_>) -> Yield {
         if !self.reply_forced {
-            // Nothing more to replay for now: the upstream may want to know how far we are.
+            // Nothing to replay: report the apply position to the upstream.
             walrcv_force_reply(cx);
             self.reply_forced = true;
         }
-        // 15 wakes every five seconds, to look for its promote_trigger_file.
+        // 15 wakes every five seconds to check for promote_trigger_file.
         let looks = cx.shmem.settings.pg_version < PgVersion::V16;
         let until = looks.then(|| cx.now.mono.after_ms(5000));
         self.phase = Phase::Waited;
@@ -477,7 +475,7 @@ impl WalSource {
                 self.phase = Phase::Choose;
                 Ok(())
             }
-            // What was streamed is there, and what is there can be opened.
+            // The file was streamed or found before, so it can be opened.
             Err(e) => {
                 let path = Self::path(cx, request, tli);
                 Err(LogEvent::file("open", path, e).in_critical_section())
@@ -520,7 +518,7 @@ impl WalSource {
         cx.disk(op, Place::XLogPageRead)
     }
 
-    /// The page that was read, if it is one.
+    /// The page, if it is complete and valid.
     fn checked(
         &self,
         cx: &mut Cx<'_>,
@@ -531,7 +529,7 @@ impl WalSource {
         let (version, geometry) = (settings.pg_version, settings.geometry);
         let bytes = match cx.done() {
             Ok(DiskDone::Data(bytes)) => bytes,
-            // An I/O error counts as an end of WAL here, as a file that is too short does.
+            // As in PostgreSQL, an I/O error is treated like a file that is too short.
             Ok(_) | Err(_) => Bytes::new(),
         };
         if bytes.len() < geometry.wal_page as usize {
@@ -548,9 +546,9 @@ impl WalSource {
                 wanted: geometry.wal_page,
             });
         }
-        // A segment that was recycled must not pass for the next one: asking the next source for
-        // this page now keeps the record that ends in it from being read from its start again and
-        // again. Before 2018 no process looked here: the record layer found out, and went back to a
+        // Reject a recycled segment here, so that the next source is tried for this page. Before
+        // 2018 only the record layer detected it. It then read the record from its start again,
+        // from a source that had nothing better, and repeated this forever.
         // source that had nothing better.
         let first = geometry.segment_offset(request.page) == 0;
         if self.mode.standby()
@@ -565,11 +563,11 @@ impl WalSource {
 }
 
 impl WalSource {
-    /// `HandleStartupProcInterrupts`: SIGHUP may mean another upstream, SIGTERM ends the startup
+    /// `HandleStartupProcInterrupts`: SIGHUP may change the upstream; SIGTERM ends the startup
     /// process with status 1.
     ///
     /// # Errors
-    /// The exit.
+    /// SIGTERM was received.
     pub fn handle_interrupts(&mut self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
         if cx.take_signal(Signal::Hup) {
             let wanted = upstream(&cx.shmem.settings);

@@ -1,7 +1,7 @@
-//! What follows a checkpoint or restartpoint that the control file names: letting go of old WAL.
-//! Mirrors the ends of CreateCheckPoint and CreateRestartPoint.
+//! Removes old WAL after a checkpoint or restartpoint. Mirrors the ends of CreateCheckPoint and
+//! CreateRestartPoint.
 //!
-//! Nothing of it is needed for the checkpoint to be one; a crash in its middle leaves more WAL than
+//! The checkpoint is already complete. A crash during the removal only leaves more WAL than
 //! necessary.
 
 use super::wal_removal::{PreallocXlogFiles, RemoveOldXlogFiles};
@@ -14,30 +14,30 @@ use crate::replication::slot::required_lsn::slots_minimum;
 use crate::replication::wal_horizon::{distance_estimate, keep_log_seg};
 use crate::sys::Cx;
 
-/// After which kind of checkpoint.
+/// What was completed before.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ReleaseAfter {
-    /// A checkpoint whose record ends there, on that timeline.
+    /// A checkpoint.
     Checkpoint {
-        /// End of its record.
+        /// End of the checkpoint record.
         end: Lsn,
         /// `ThisTimeLineID`
         tli: TimelineId,
-        /// The server stops, or recovery does: the next segment is not made.
+        /// The checkpoint is a shutdown or end-of-recovery checkpoint: no segment is preallocated.
         shutdown: bool,
     },
-    /// A restartpoint, which looks for itself how far WAL goes.
+    /// A restartpoint. The end of WAL is determined here.
     RestartPoint,
 }
 
-/// The end of a checkpoint.
+/// The removal of old WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReleaseWal {
     after: ReleaseAfter,
-    /// Redo point of the checkpoint before; invalid if there was none.
+    /// Redo point of the previous checkpoint; invalid if there was none.
     prior_redo: Lsn,
     redo: Lsn,
-    /// What slots held before they were saved, where that counts.
+    /// The slots' required LSN before they were saved. Only used before 18.
     slots: Lsn,
     /// End of WAL.
     end: Lsn,
@@ -49,16 +49,18 @@ enum Phase {
     Start,
     Horizon,
     Invalidate(InvalidateObsoleteReplicationSlots, SegmentNo),
-    /// Slots were invalidated (15): what the others hold counts once it is on disk.
+    /// Slots were invalidated (before 18): the remaining slots are saved before the WAL they
+    /// require is computed again.
     SaveSlots(CheckPointReplicationSlots),
-    /// Slots were invalidated: back to the redo point.
+    /// Slots were invalidated: the horizon is computed again from the redo point.
     Again,
     Remove(RemoveOldXlogFiles, TimelineId),
     Preallocate(PreallocXlogFiles),
 }
 
 impl ReleaseWal {
-    /// After a checkpoint with redo point `redo` that followed one with `prior_redo`.
+    /// After a checkpoint with redo point `redo`. `prior_redo` is the redo point of the previous
+    /// one.
     #[must_use]
     pub const fn new(after: ReleaseAfter, prior_redo: Lsn, redo: Lsn, slots: Lsn) -> Self {
         Self {
@@ -72,7 +74,7 @@ impl ReleaseWal {
     }
 
     /// # Errors
-    /// pg_wal cannot be read, or the next segment cannot be made, as an ERROR.
+    /// An ERROR if pg_wal cannot be read or the next segment cannot be created.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = match self.after {
             ReleaseAfter::Checkpoint { .. } => Place::CreateCheckPoint,
@@ -94,8 +96,8 @@ impl ReleaseWal {
             Phase::Invalidate(invalidate, keep) => {
                 let any = ready_ok!(invalidate.poll(cx));
                 let keep = *keep;
-                // Before 14 the horizon that had been computed for the slots stayed: it never came
-                // past the slots of which the last had just gone.
+                // Before 14 the horizon was not computed again, so that WAL of the slots just
+                // invalidated was kept.
                 if !any || cx.planted(Bug::HorizonNotRecomputed) {
                     self.phase = self.remove(cx, keep);
                 } else {
@@ -134,7 +136,7 @@ impl ReleaseWal {
         }
     }
 
-    /// From where `wal_keep_size` and the limit of slots are counted.
+    /// The position from which `wal_keep_size` and `max_slot_wal_keep_size` are counted.
     fn end_of_wal(&self, cx: &Cx<'_>) -> Lsn {
         match self.after {
             ReleaseAfter::Checkpoint { end, .. } => end,
@@ -159,8 +161,8 @@ impl ReleaseWal {
         keep
     }
 
-    /// The redo point has not moved since the minimum was taken first, so that no lock is needed
-    /// here.
+    /// No lock is needed here, since the redo point has not moved since the required LSN was first
+    /// read.
     fn after_invalidation(&mut self, cx: &Cx<'_>) -> Phase {
         if cx.shmem.settings.pg_version >= PgVersion::V18 {
             return Phase::Again;
@@ -176,8 +178,8 @@ impl ReleaseWal {
         Phase::Remove(remove, tli)
     }
 
-    /// The timeline that will need segments next: if recovery has ended meanwhile, the one that is
-    /// written.
+    /// The timeline of the segments to recycle or preallocate. If recovery has ended meanwhile, it
+    /// is the new timeline.
     fn timeline(&self, cx: &Cx<'_>) -> TimelineId {
         match self.after {
             ReleaseAfter::Checkpoint { tli, .. } => tli,
@@ -197,8 +199,8 @@ mod tests {
     use crate::sys::testing::bench::{Bench, TINY};
     use alloc::string::String;
 
-    /// The segments that are left of 1 to 9 after a checkpoint in segment 9, with a slot in segment
-    /// 2 and a limit of three segments, and whether the slot still holds WAL.
+    /// Segments 1 to 9 exist, and a slot is in segment 2. Returns the segments that remain after a
+    /// checkpoint in segment 9, and whether the slot is still valid.
     fn left(version: PgVersion, planted: Planted, limit: Option<u64>) -> (String, bool) {
         let mut bench = Bench::new(version, TINY, planted);
         bench.dirs.insert("pg_replslot".into());

@@ -1,5 +1,5 @@
-//! Removing or recycling WAL that nothing requires any more, and making the next segment early.
-//! Mirrors RemoveOldXlogFiles, RemoveXlogFile and PreallocXlogFiles.
+//! Removes or recycles old segments, and preallocates the next one. Mirrors RemoveOldXlogFiles,
+//! RemoveXlogFile and PreallocXlogFiles.
 
 use super::wal_file::XLogFileInitInternal;
 use super::wal_install::InstallXLogFileSegment;
@@ -14,25 +14,25 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `RemoveOldXlogFiles`: all segments up to one, of whatever timeline. `lastRemovedSegNo` is raised
-/// before a file is touched: a walsender that reads a file while it is given another content finds
-/// out when it looks there afterwards.
+/// `RemoveOldXlogFiles`: removes all segments up to `last`, on all timelines. `lastRemovedSegNo` is
+/// advanced before a file is touched. A walsender checks it after each read, and so detects that
+/// the file may have been recycled during the read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RemoveOldXlogFiles {
-    /// The last one to go.
+    /// The last segment to remove.
     last: SegmentNo,
     recycling: Recycling,
-    /// Names that are left, the next one last.
+    /// Remaining names, in reverse order.
     left: Vec<String>,
     phase: Phase,
 }
 
-/// Where segments are recycled to.
+/// The segments that old files are renamed to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Recycling {
-    /// `endlogSegNo`: no name before it is tried.
+    /// `endlogSegNo`: the first name to try.
     from: SegmentNo,
-    /// `recycleSegNo`: nor any after it.
+    /// `recycleSegNo`: the last name to try.
     upto: SegmentNo,
     tli: TimelineId,
 }
@@ -47,8 +47,8 @@ enum Phase {
 }
 
 impl RemoveOldXlogFiles {
-    /// Up to `last`; `redo` and `end` are the last redo point and the end of WAL, and recycled
-    /// segments become some of timeline `tli`.
+    /// Removes segments up to `last`. `redo` is the last redo point, `end` the end of WAL. Recycled
+    /// segments get timeline `tli`.
     #[must_use]
     pub fn new(cx: &Cx<'_>, last: SegmentNo, redo: Lsn, end: Lsn, tli: TimelineId) -> Self {
         let settings = &cx.shmem.settings;
@@ -66,7 +66,7 @@ impl RemoveOldXlogFiles {
     }
 
     /// # Errors
-    /// The directory cannot be read. A file that cannot be removed is only logged.
+    /// The directory cannot be read. Failures to remove a file are only logged.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = Place::RemoveOldXlogFiles;
         let directory = FilePath::from("pg_wal");
@@ -114,9 +114,8 @@ impl RemoveOldXlogFiles {
     }
 }
 
-/// The segment that a name stands for, if it is one up to `last`. Names are compared without their
-/// timeline, as text: what is left of a segment that a promotion cut short sorts after its segment,
-/// and goes one segment later.
+/// The segment of this file name, if it is to be removed. Names are compared as text without their
+/// timeline, so that a `.partial` file sorts after its segment and is removed one segment later.
 fn is_old(geometry: &Geometry, name: &str, last: SegmentNo) -> Option<SegmentNo> {
     let segment = match WalFile::parse(geometry, name)? {
         WalFile::Segment(_, segment) | WalFile::Partial(_, segment) => segment,
@@ -126,8 +125,8 @@ fn is_old(geometry: &Geometry, name: &str, last: SegmentNo) -> Option<SegmentNo>
     (name[8..] <= last[8..]).then_some(segment)
 }
 
-/// `RemoveXlogFile`: renames a file to a future segment if one is wanted, else unlinks it. Its
-/// bytes stay as they are.
+/// `RemoveXlogFile`: renames a file to a future segment if one is needed, otherwise unlinks it. A
+/// recycled file keeps its content.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct RemoveXlogFile {
     path: FilePath,
@@ -152,13 +151,13 @@ impl RemoveXlogFile {
         }
     }
 
-    /// From where on the next one looks for a free name.
+    /// Returns the first name to try for the next file.
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<SegmentNo> {
         loop {
             match &mut self.phase {
                 FilePhase::Start => {
                     let Recycling { from, upto, .. } = self.recycling;
-                    // The flag is looked at again under the lock.
+                    // The flag is checked again under the lock.
                     let active = cx.shmem.recovery.install_segment_active;
                     if cx.shmem.settings.wal_recycle && from <= upto && active {
                         self.phase = FilePhase::Looked;
@@ -204,14 +203,14 @@ impl RemoveXlogFile {
     }
 }
 
-/// `PreallocXlogFiles`: makes the next segment if WAL ends in the last quarter of one.
+/// `PreallocXlogFiles`: creates the next segment if WAL ends in the last quarter of a segment.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PreallocXlogFiles {
     init: Option<XLogFileInitInternal>,
 }
 
 impl PreallocXlogFiles {
-    /// After `end`, on timeline `tli`.
+    /// Creates the segment after `end` on timeline `tli`.
     #[must_use]
     pub fn new(cx: &Cx<'_>, end: Lsn, tli: TimelineId) -> Self {
         let geometry = &cx.shmem.settings.geometry;
@@ -225,7 +224,7 @@ impl PreallocXlogFiles {
     }
 
     /// # Errors
-    /// The segment cannot be made, as an ERROR.
+    /// An ERROR if the segment cannot be created.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if let Some(init) = &mut self.init
             && let Some(fd) = ready_ok!(init.poll(cx))

@@ -1,4 +1,4 @@
-//! Beginning and ending transactions. Mirrors varsup.c (GetNewTransactionId), xact.c
+//! Starts and ends transactions. Mirrors varsup.c (GetNewTransactionId), xact.c
 //! (RecordTransactionCommit, RecordTransactionAbort), procarray.c (ProcArrayEndTransaction) and
 //! message.c (LogLogicalMessage).
 
@@ -16,8 +16,8 @@ use crate::wire::xact_records::{XactEnd, XactOp};
 use crate::{ready, ready_ok};
 use bytes::Bytes;
 
-/// `GetNewTransactionId`: gives the process's transaction an id, once the id has a commit status
-/// page.
+/// `GetNewTransactionId`: assigns an id to the process's transaction, after creating its clog page
+/// if necessary.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct AssignXid {
     phase: AssignPhase,
@@ -31,7 +31,7 @@ enum AssignPhase {
 }
 
 impl AssignXid {
-    /// For the running process.
+    /// Assigns an id to the transaction of the running process.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -55,8 +55,8 @@ impl AssignXid {
                     let xid = *xid;
                     ready_ok!(extend.poll(cx));
                     cx.shmem.next_xid = after(xid);
-                    // Before the lock goes: a process that sees the next id must see that this one
-                    // is running.
+                    // Before the lock is released: a process that sees the next id must also see
+                    // this transaction as running.
                     set_running(cx, xid);
                     cx.release(LockId::XidGen);
                     return Poll::Ready(Ok(xid));
@@ -89,7 +89,7 @@ fn delay_checkpoint(cx: &mut Cx<'_>, delay: bool) {
     }
 }
 
-/// `XLogSetAsyncXactLSN`: leaves it to the walwriter to make WAL durable up to here.
+/// `XLogSetAsyncXactLSN`: leaves the flush up to here to the walwriter.
 fn set_async_lsn(cx: &mut Cx<'_>, lsn: Lsn) {
     cx.shmem.xlog.async_commit = cx.shmem.xlog.async_commit.max(lsn);
     cx.shmem.procs.set_latch_of(Role::WalWriter);
@@ -101,12 +101,13 @@ fn end_record(cx: &Cx<'_>, op: XactOp, xid: Xid) -> XLogInsert {
     XLogInsert::new(Insertion::new(RmgrId::TRANSACTION, end.info(), xid, main))
 }
 
-/// `CommitTransaction`. All of it but the last step is a critical section.
+/// `CommitTransaction`. Everything but the last step is a critical section.
 ///
-/// The order is what makes a commit safe. The delay flag comes before the record: a checkpoint
-/// whose redo point lies after the record waits until the status is set, for replay from there
-/// would not set it. The status comes after the flush, so that no page that shows the commit is
-/// written before the record. The id leaves the running set last: only then do others see the rows.
+/// The order of the steps matters. The delay flag is set before the record is inserted: a
+/// checkpoint whose redo point is after the record waits until the status is set, because replay
+/// from there would not set it. The status is set after the flush, so that no clog page that shows
+/// the commit is written before the record. The id is removed from the running transactions last;
+/// only then do other sessions see the rows.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CommitTransaction {
     xid: Xid,
@@ -126,8 +127,8 @@ enum CommitPhase {
 }
 
 impl CommitTransaction {
-    /// Of the transaction `xid`, invalid if it has none. `synchronous`: wait until the commit is
-    /// durable. `wrote`: the end of the last record that the transaction wrote.
+    /// Commits transaction `xid`, which is invalid if no id was assigned. `synchronous`: wait for
+    /// the flush. `wrote`: end of the last record that the transaction wrote.
     #[must_use]
     pub const fn new(xid: Xid, synchronous: bool, wrote: Option<Lsn>) -> Self {
         Self {
@@ -138,10 +139,10 @@ impl CommitTransaction {
         }
     }
 
-    /// The end of the commit record, if one was needed.
+    /// Returns the end of the commit record, if one was written.
     ///
     /// # Errors
-    /// Any failure, as a PANIC: the transaction is in an unknown state.
+    /// A PANIC for any failure, because the transaction is then in an unknown state.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Lsn>, LogEvent>> {
         self.advance(cx)
             .map(|outcome| outcome.map_err(LogEvent::in_critical_section))
@@ -196,15 +197,15 @@ impl CommitTransaction {
     }
 }
 
-/// A process that no longer sees the transaction among the running ones looks at its status.
+/// The planted bug: another process already uses the clog status, which is not yet set.
 fn end_before_status(cx: &mut Cx<'_>) {
     if cx.planted(Bug::XidEndsBeforeStatus) {
         set_running(cx, Xid::INVALID);
     }
 }
 
-/// `AbortTransaction`, after everything that an error exit frees was freed. The record is not
-/// flushed: without it the transaction counts as aborted too.
+/// `AbortTransaction`, after locks and pins were released. The abort record is not flushed, because
+/// without it the transaction counts as aborted, too.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AbortTransaction {
     xid: Xid,
@@ -220,7 +221,7 @@ enum AbortPhase {
 }
 
 impl AbortTransaction {
-    /// Of the transaction `xid`, invalid if it has none.
+    /// Aborts transaction `xid`, which is invalid if no id was assigned.
     #[must_use]
     pub const fn new(xid: Xid) -> Self {
         Self {
@@ -230,7 +231,7 @@ impl AbortTransaction {
     }
 
     /// # Errors
-    /// Any failure, as a PANIC.
+    /// A PANIC for any failure.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         self.advance(cx)
             .map(|outcome| outcome.map_err(LogEvent::in_critical_section))
@@ -267,7 +268,7 @@ impl AbortTransaction {
     }
 }
 
-/// `LogLogicalMessage`: a record of any size that changes nothing.
+/// `LogLogicalMessage`: a record of any size that changes no data.
 #[must_use]
 pub fn logical_message(xid: Xid, transactional: bool, prefix: &str, message: Bytes) -> XLogInsert {
     let prefix = [prefix.as_bytes(), &[0]].concat();
@@ -298,7 +299,7 @@ mod tests {
         bench.run(pid, |cx| assign.poll(cx)).unwrap()
     }
 
-    /// What another process could see after each step of a commit.
+    /// What another process sees after each step of a commit.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     struct Seen {
         delays: bool,
@@ -339,7 +340,7 @@ mod tests {
         }
     }
 
-    /// Flag, record, flush, status, flag, running set: one after the other, each a step of its own.
+    /// Each change is a step of its own: flag, record, flush, status, flag, running transactions.
     #[test]
     fn a_commit_keeps_its_order() {
         let begin = Seen {
@@ -388,7 +389,7 @@ mod tests {
         assert_eq!(history(false), [begin, inserted, committed, cleared, ended]);
     }
 
-    /// The status page of an asynchronous commit waits for its record.
+    /// The clog page of an asynchronous commit is written after its record is flushed.
     #[test]
     fn a_status_page_goes_out_behind_its_commit() {
         let mut bench = Bench::primary();
@@ -403,7 +404,8 @@ mod tests {
         assert!(bench.position("fsync pg_wal/") < bench.position("write pg_xact/0000"));
     }
 
-    /// The first id of a page zeroes it and logs that, before it is given out.
+    /// When an id is the first on its page, the page is zeroed and logged before the id is given
+    /// out.
     #[test]
     fn a_new_status_page_is_logged_first() {
         let mut bench = Bench::primary();

@@ -1,4 +1,4 @@
-//! Making WAL durable. Mirrors XLogFlush, XLogBackgroundFlush, WaitXLogInsertionsToFinish and
+//! Flushes WAL. Mirrors XLogFlush, XLogBackgroundFlush, WaitXLogInsertionsToFinish and
 //! UpdateMinRecoveryPoint.
 
 use super::xlog_write::{WriteRequest, XLogWrite};
@@ -10,8 +10,8 @@ use crate::sys::Cx;
 use crate::wal::position::bytepos_to_end;
 use crate::{ready, ready_ok};
 
-/// `WaitXLogInsertionsToFinish`: waits until everything reserved below `upto` has been copied. The
-/// result may be further: everything below it is complete.
+/// `WaitXLogInsertionsToFinish`: waits until all records that start before `upto` are copied into
+/// the buffers. Returns a position, possibly beyond `upto`, up to which WAL is complete.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WaitInsertions {
     upto: Lsn,
@@ -20,7 +20,7 @@ pub struct WaitInsertions {
 }
 
 impl WaitInsertions {
-    /// Looks at what is reserved now.
+    /// Waits for the insertions that are in progress now.
     #[must_use]
     pub fn new(cx: &Cx<'_>, upto: Lsn) -> Self {
         let reserved = bytepos_to_end(&cx.shmem.settings.geometry, cx.shmem.xlog.curr_byte_pos);
@@ -31,15 +31,15 @@ impl WaitInsertions {
         }
     }
 
-    /// The end of what is complete.
+    /// Returns the position up to which WAL is complete.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Lsn> {
         while self.next < INSERTION_LOCKS {
             let lock = LockId::WalInsert(self.next);
             ready!(cx.wait_for_var(lock, self.upto));
             if cx.shmem.locks.is_held(lock) {
                 let at = cx.shmem.locks.var(lock);
-                // The lock may have been taken anew since: a process that reserves now does so
-                // after `reserved`.
+                // If the lock was taken again meanwhile, its holder has reserved space beyond
+                // `reserved`, and has not yet set the variable.
                 if at.is_valid() {
                     self.finished = self.finished.min(at);
                 }
@@ -50,7 +50,7 @@ impl WaitInsertions {
     }
 }
 
-/// `XLogFlush`: returns once everything below a position is durable. During recovery it raises the
+/// `XLogFlush`: returns when WAL is flushed up to a position. During recovery it advances the
 /// minimum recovery point instead.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogFlush {
@@ -69,7 +69,7 @@ enum FlushPhase {
 }
 
 impl XLogFlush {
-    /// Everything below `upto`.
+    /// Flushes WAL up to `upto`.
     #[must_use]
     pub const fn new(upto: Lsn) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl XLogFlush {
     }
 
     /// # Errors
-    /// A failed write or fsync, as a PANIC.
+    /// A PANIC if a write or an fsync failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
@@ -133,7 +133,7 @@ impl XLogFlush {
     }
 }
 
-/// `WalSndWakeupProcessRequests`: what they wait for is there.
+/// `WalSndWakeupProcessRequests`: walsenders can send the flushed WAL.
 fn wake_walsenders(cx: &mut Cx<'_>) {
     let mut senders = cx.shmem.walsnd.iter().filter_map(|sender| sender.pid);
     let asleep = senders.any(|pid| !cx.shmem.procs.latch(pid));
@@ -143,17 +143,17 @@ fn wake_walsenders(cx: &mut Cx<'_>) {
     cx.shmem.wake_walsenders();
 }
 
-/// `XLogInsertAllowed`: after recovery, or for the two processes that end it.
+/// `XLogInsertAllowed`: after recovery, or in the two processes that complete it.
 #[must_use]
 pub fn wal_insert_allowed(cx: &Cx<'_>) -> bool {
     !cx.shmem.recovery_in_progress() || cx.shmem.recovery.insert_allowed.contains(&cx.me)
 }
 
-/// `XLogBackgroundFlush`: what the walwriter does each round. Writes whole pages, or as far as an
+/// `XLogBackgroundFlush`: one round of the walwriter. Writes complete pages, or up to the last
 /// asynchronous commit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogBackgroundFlush {
-    /// When WAL was last flushed, and whether enough time has passed to flush again.
+    /// When WAL was last flushed.
     last_flush: TimestampTz,
     phase: BackgroundPhase,
 }
@@ -167,7 +167,7 @@ enum BackgroundPhase {
 }
 
 impl XLogBackgroundFlush {
-    /// One round; `last_flush` is what the previous round gave.
+    /// One round. `last_flush` is the result of the previous round.
     #[must_use]
     pub const fn new(last_flush: TimestampTz) -> Self {
         Self {
@@ -176,10 +176,10 @@ impl XLogBackgroundFlush {
         }
     }
 
-    /// The time of the last flush, and whether there was anything to do.
+    /// Returns the time of the last flush, and whether there was anything to write.
     ///
     /// # Errors
-    /// A failed write or fsync, as a PANIC.
+    /// A PANIC if a write or an fsync failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(TimestampTz, bool), LogEvent>> {
         loop {
             match &mut self.phase {
@@ -192,8 +192,9 @@ impl XLogBackgroundFlush {
                 }
                 BackgroundPhase::Insertions(wait, request) => {
                     let complete = ready!(wait.poll(cx));
-                    // A switch that ends with its segment reports an end after the next page
-                    // header, where nothing is yet; PostgreSQL would ask for it here and PANIC.
+                    // If a switch record ends with its segment, its reported end is after the next
+                    // page header, which is not written yet. PostgreSQL would request a flush up to
+                    // there, and PANIC.
                     let WriteRequest { write, flush } = *request;
                     self.phase = BackgroundPhase::Lock(WriteRequest {
                         write: write.min(complete),
@@ -225,7 +226,8 @@ impl XLogBackgroundFlush {
         }
         let settings = &cx.shmem.settings;
         let xlog = &cx.shmem.xlog;
-        // Back off to the last whole page; if that is written, go as far as an asynchronous commit.
+        // Up to the last complete page. If that is already flushed, up to the last asynchronous
+        // commit.
         let mut write = settings.geometry.page_start(xlog.request_write);
         let mut async_commit = false;
         if write <= xlog.flush {
@@ -248,12 +250,12 @@ impl XLogBackgroundFlush {
     }
 }
 
-/// `UpdateMinRecoveryPoint`: before a page with this LSN is written out, the control file must say
-/// that recovery is not consistent before it. Raised to the end of the record that is being
-/// replayed, so that it happens seldom.
+/// `UpdateMinRecoveryPoint`: before a page with this LSN is written, the control file must say that
+/// recovery is not consistent before the LSN. Advanced to the end of the record being replayed, so
+/// that it needs few writes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct UpdateMinRecoveryPoint {
-    /// `None` with `force`: to where replay stands, whatever was written.
+    /// The page's LSN. `None` with `force`: advance to the replay position in any case.
     lsn: Option<Lsn>,
     phase: MinPhase,
 }
@@ -266,7 +268,7 @@ enum MinPhase {
 }
 
 impl UpdateMinRecoveryPoint {
-    /// For a page with LSN `lsn`.
+    /// For a page with this LSN.
     #[must_use]
     pub const fn new(lsn: Lsn) -> Self {
         Self {
@@ -275,7 +277,7 @@ impl UpdateMinRecoveryPoint {
         }
     }
 
-    /// To the end of what is being replayed (`force`).
+    /// To the end of the record being replayed (`force`).
     #[must_use]
     pub const fn forced() -> Self {
         Self {
@@ -285,14 +287,16 @@ impl UpdateMinRecoveryPoint {
     }
 
     /// # Errors
-    /// A control file that cannot be written, as a PANIC.
+    /// A PANIC if the control file cannot be written.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
                 MinPhase::Look => {
-                    // Crash recovery replays to the end in any case: it never moves the point.
+                    // Crash recovery always replays to the end of WAL, and does not use the minimum
+                    // recovery point.
                     let crash = cx.shmem.recovery.state == RecoveryState::Crash;
-                    // Not the shared one: that one is raised before it is durable.
+                    // The process's own copy, because the shared one is advanced before it is
+                    // durable.
                     let point = cx.sys.min_recovery_point;
                     if crash || self.lsn.is_some_and(|lsn| lsn <= point) {
                         return Poll::Ready(Ok(()));

@@ -1,5 +1,6 @@
-//! Inserting WAL records: reserve, then copy, as separate acts. Mirrors XLogInsert,
-//! XLogInsertRecord, ReserveXLogInsertLocation, ReserveXLogSwitch and CopyXLogRecordToWAL.
+//! Inserts WAL records: reserves space, then copies the record, in separate steps. Mirrors
+//! XLogInsert, XLogInsertRecord, ReserveXLogInsertLocation, ReserveXLogSwitch and
+//! CopyXLogRecordToWAL.
 
 use super::wal_buffers::GetBuffer;
 use super::xlog_flush::{XLogFlush, wal_insert_allowed};
@@ -20,26 +21,26 @@ use bytes::Bytes;
 /// `XLOG_CHECKPOINT_REDO`
 const CHECKPOINT_REDO: u8 = 0xE0;
 
-/// A buffer that the record changes (`XLogRegisterBuffer`). It already holds the new content, still
-/// with the old LSN.
+/// A buffer that the record changes (`XLogRegisterBuffer`). It already has the new content, but
+/// still the old LSN.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RegisteredBuffer {
-    /// Which buffer.
+    /// The buffer.
     pub buffer: BufId,
-    /// What it holds.
+    /// The page in the buffer.
     pub tag: BufTag,
-    /// An image in any case (`REGBUF_FORCE_IMAGE`).
+    /// Always include a full-page image (`REGBUF_FORCE_IMAGE`).
     pub force_image: bool,
-    /// Redo makes the page from nothing (`REGBUF_WILL_INIT`): no image is needed.
+    /// Redo initializes the page (`REGBUF_WILL_INIT`), so that it needs no image.
     pub will_init: bool,
-    /// What redo needs if there is no image.
+    /// Data for redo if there is no image.
     pub data: Vec<u8>,
 }
 
-/// A record to be inserted.
+/// A record to insert.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Insertion {
-    /// Whose record.
+    /// The resource manager.
     pub rmid: RmgrId,
     /// `xl_info`
     pub info: u8,
@@ -47,9 +48,9 @@ pub struct Insertion {
     pub xid: Xid,
     /// Main data.
     pub main: Vec<u8>,
-    /// The buffers that it changes, with ids from 0.
+    /// The buffers that the record changes, with block ids from 0.
     pub blocks: Vec<RegisteredBuffer>,
-    /// Does not keep an idle server from skipping its checkpoints (`XLOG_MARK_UNIMPORTANT`).
+    /// The record does not count as activity that requires a checkpoint (`XLOG_MARK_UNIMPORTANT`).
     pub unimportant: bool,
 }
 
@@ -67,30 +68,29 @@ impl Insertion {
         }
     }
 
-    /// CHECKPOINT_REDO: its start becomes the redo pointer in the moment in which its place is
-    /// reserved.
+    /// CHECKPOINT_REDO: reserving its space moves the redo pointer to its start.
     fn is_redo_point(&self) -> bool {
         self.rmid == RmgrId::XLOG && self.info == CHECKPOINT_REDO
     }
 }
 
-/// Where a record went.
+/// The position of an inserted record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Inserted {
     /// `ProcLastRecPtr`
     pub start: Lsn,
-    /// `XactLastRecEnd`: the end, which becomes the LSN of the changed pages.
+    /// `XactLastRecEnd`: the end of the record, which becomes the LSN of the changed pages.
     pub end: Lsn,
 }
 
-/// `XLogInsert`. A switch record returns only when everything up to it is flushed.
+/// `XLogInsert`. For a switch record it returns after WAL is flushed up to it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogInsert {
     insertion: Insertion,
     record: Option<AssembledRecord>,
-    /// Lowest LSN of a page that got no image (`fpw_lsn`).
+    /// Lowest LSN of a page without an image (`fpw_lsn`).
     unimaged: Option<Lsn>,
-    /// Insertion locks that we hold.
+    /// The insertion locks to hold.
     locks: core::ops::Range<u8>,
     reserved: Inserted,
     phase: Phase,
@@ -106,7 +106,7 @@ enum Phase {
         at: Lsn,
         page: GetBuffer,
     },
-    /// Clears the pages after a switch record.
+    /// Clears the pages that a switch record skips.
     Wipe {
         at: Lsn,
         page: GetBuffer,
@@ -116,7 +116,7 @@ enum Phase {
 }
 
 impl XLogInsert {
-    /// Inserts the record once it is polled.
+    /// Inserts the record.
     #[must_use]
     pub const fn new(insertion: Insertion) -> Self {
         Self {
@@ -132,16 +132,16 @@ impl XLogInsert {
         }
     }
 
-    /// Gives the record other main data, before it is inserted.
+    /// Replaces the main data, before the first poll.
     pub(super) fn set_main(&mut self, main: Vec<u8>) {
         self.insertion.main = main;
     }
 
     /// # Errors
-    /// WAL that cannot be written, as a PANIC.
+    /// A PANIC if WAL cannot be written.
     ///
     /// # Panics
-    /// If recovery is in progress.
+    /// If WAL insertion is not allowed during recovery.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Inserted, LogEvent>> {
         let geometry = cx.shmem.settings.geometry;
         loop {
@@ -152,8 +152,8 @@ impl XLogInsert {
                         "cannot make new WAL entries during recovery"
                     );
                     self.assemble(cx);
-                    // A page made without looking at the redo pointer under the lock must be looked
-                    // at again there: a checkpoint may begin right here.
+                    // A checkpoint can move the redo pointer now. The decision about images is
+                    // therefore checked again under the insertion lock.
                     self.phase = Phase::Lock(self.locks.start);
                     if !self.insertion.blocks.is_empty() {
                         return Poll::Yield(Yield::Again(Place::XLogInsertRecord));
@@ -163,8 +163,8 @@ impl XLogInsert {
                     ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                     *next += 1;
                     if *next < self.locks.end {
-                        // Only the last of all locks shows how far we are; the others must not hold
-                        // any process up.
+                        // Only the last lock shows how far the insertion has got. No process needs
+                        // to wait for the other locks.
                         cx.shmem
                             .locks
                             .set_var(LockId::WalInsert(*next - 1), Lsn::MAX);
@@ -230,8 +230,8 @@ impl XLogInsert {
         }
     }
 
-    /// `CopyXLogRecordToWAL`, with `done` bytes copied: the rest, the rest of the segment after a
-    /// switch, or the end.
+    /// After `done` bytes of CopyXLogRecordToWAL: copy more, skip the rest of the segment after a
+    /// switch record, or finish.
     fn copied(&self, geometry: &Geometry, done: usize, at: Lsn) -> Phase {
         let record = self.record.as_ref().expect("assembled");
         let lock = self.last_lock();
@@ -248,7 +248,7 @@ impl XLogInsert {
         Phase::Unlock
     }
 
-    /// `XLogRecordAssemble`: decides which pages go in as images.
+    /// `XLogRecordAssemble`: decides which pages need full-page images.
     fn assemble(&mut self, cx: &mut Cx<'_>) {
         let redo = cx.shmem.xlog.redo;
         let page_writes = cx.shmem.xlog.full_page_writes;
@@ -261,7 +261,7 @@ impl XLogInsert {
             let mut part = BlockPart::new(id, rel, registered.tag.block);
             part.will_init = registered.will_init;
             part.data = Bytes::copy_from_slice(&registered.data);
-            // A record that ends at the redo point was inserted before it.
+            // A page whose LSN equals the redo pointer was changed before the redo point.
             let wanted = page_writes
                 && !registered.will_init
                 && (lsn < redo || lsn == redo && !cx.probe.planted(Bug::ImageDecisionOffByOne));
@@ -291,7 +291,8 @@ impl XLogInsert {
         self.record = Some(record);
     }
 
-    /// The redo pointer has moved past a page that got no image: the record must be made anew.
+    /// Has the redo pointer moved beyond the LSN of a page without an image? The record must then
+    /// be assembled again.
     fn needs_images(&self, cx: &mut Cx<'_>) -> bool {
         let redo = cx.shmem.xlog.redo;
         cx.shmem.xlog.full_page_writes
@@ -300,7 +301,7 @@ impl XLogInsert {
             })
     }
 
-    /// Takes room in the WAL; false for a switch that finds itself at the start of a segment.
+    /// Reserves space. False for a switch record if WAL already ends at a segment boundary.
     fn reserve(&mut self, cx: &mut Cx<'_>) -> bool {
         let geometry = cx.shmem.settings.geometry;
         let record = self.record.as_mut().expect("assembled");
@@ -333,8 +334,8 @@ impl XLogInsert {
         if xlog.prev_byte_pos == 0 && xlog.curr_byte_pos == 0 {
             record.finish(Lsn::INVALID);
         }
-        // A switch record is what the next record points back to, also if nothing is left of its
-        // segment.
+        // The next record points back to the switch record, even if the record fills its segment
+        // exactly.
         if !(fills && cx.probe.planted(Bug::SwitchBreaksChain)) {
             xlog.prev_byte_pos = start;
         }
@@ -357,7 +358,8 @@ impl XLogInsert {
         true
     }
 
-    /// What a switch returns: the natural end of its record, also when nothing had to be inserted.
+    /// The result for a switch record: the end of the record itself, without the skipped part of
+    /// the segment.
     fn switched(&self, cx: &Cx<'_>) -> Inserted {
         let geometry = &cx.shmem.settings.geometry;
         let Inserted { start, end } = self.reserved;
@@ -386,12 +388,13 @@ impl XLogInsert {
     }
 }
 
-/// Copies what fits on one page. Returns how much of the record is copied and where the rest goes.
+/// Copies the part that fits on one page. Returns how much of the record is copied, and the
+/// position of the next part.
 fn copy(cx: &mut Cx<'_>, record: &[u8], index: usize, done: usize, mut at: Lsn) -> (usize, Lsn) {
     let geometry = cx.shmem.settings.geometry;
     let page = Arc::make_mut(&mut cx.shmem.xlog.buffers[index].page);
     if done > 0 {
-        // `at` is the start of a page that we continue on.
+        // The record continues on the page that starts at `at`.
         let rest = u32::try_from(record.len() - done).expect("a record is at most 1020 MiB");
         mark_contrecord(page, rest);
         at += u64::from(geometry.page_header(at));

@@ -1,4 +1,4 @@
-//! Writing WAL buffers to segment files. Mirrors XLogWrite.
+//! Writes WAL buffers to segment files. Mirrors XLogWrite.
 
 use super::checkpoint_request::request_checkpoint_by_volume;
 use super::wal_file::{SwitchSegment, segment_path};
@@ -10,22 +10,21 @@ use crate::sys::Cx;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// How far to write and to flush.
+/// How far to write and flush.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WriteRequest {
-    /// Written at least up to here.
+    /// Write at least up to here.
     pub write: Lsn,
-    /// Fsynced at least up to here; at most `write`.
+    /// Flush at least up to here; at most `write`.
     pub flush: Lsn,
 }
 
-/// `XLogWrite`. The caller holds `WALWriteLock`, everything up to `request.write` has been copied
-/// into the buffers, and a failure is a PANIC. The new positions are published at the end, as
-/// PostgreSQL does.
+/// `XLogWrite`. The caller holds `WALWriteLock`, and all records up to `request.write` are copied
+/// into the buffers. As in PostgreSQL, the new positions are published at the end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogWrite {
     request: WriteRequest,
-    /// The process's own copy of `LogwrtResult`.
+    /// The process's copy of `LogwrtResult`.
     write: Lsn,
     flush: Lsn,
     phase: Phase,
@@ -52,7 +51,7 @@ enum Phase {
 }
 
 impl XLogWrite {
-    /// Writes and flushes as far as asked.
+    /// Writes and flushes up to the requested positions.
     #[must_use]
     pub const fn new(request: WriteRequest) -> Self {
         Self {
@@ -64,7 +63,7 @@ impl XLogWrite {
     }
 
     /// # Errors
-    /// The operation that failed, as a PANIC.
+    /// A PANIC for the operation that failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let outcome = match self.run(cx) {
             Poll::Ready(outcome) => outcome,
@@ -159,8 +158,8 @@ impl XLogWrite {
         }
     }
 
-    /// End of the run of pages that one `pwrite` takes: it stops at the request, at the end of the
-    /// segment, and where the ring of buffers wraps.
+    /// End of the pages that one `pwrite` writes. It ends at the requested position, at the end of
+    /// the segment, or where the ring of buffers wraps around.
     fn chunk_end(&self, cx: &Cx<'_>) -> Lsn {
         let geometry = &cx.shmem.settings.geometry;
         let page = u64::from(geometry.wal_page);
@@ -202,8 +201,8 @@ impl XLogWrite {
         }
     }
 
-    /// Up to 11.1 a failed fsync was tried again. The kernel may have dropped the bytes by then,
-    /// and the second fsync has nothing left to fail for.
+    /// Up to 11.1 a failed fsync was retried. The kernel may have dropped the pages, and the second
+    /// fsync then succeeds without having written them.
     fn retries(cx: &mut Cx<'_>) -> bool {
         let failed = matches!(cx.sys.done, Some(Err(_)));
         failed && cx.planted(Bug::FsyncRetry) && cx.done().is_err()
@@ -221,7 +220,7 @@ impl XLogWrite {
     }
 }
 
-/// How many bytes the `pwrite` at that position took.
+/// The number of bytes that the `pwrite` at `at` wrote.
 fn pwritten(cx: &mut Cx<'_>, at: Lsn) -> Result<u32, LogEvent> {
     cx.done().map(written).map_err(|e| {
         let segment = cx.shmem.settings.geometry.segment_of(at);

@@ -1,4 +1,4 @@
-//! Shared buffers against a disk that is a map.
+//! Tests of shared buffers on an in-memory disk.
 
 use super::*;
 use crate::access::heap::{HeapGet, HeapInsert, Row, Snapshot};
@@ -27,7 +27,7 @@ fn insert(bench: &mut Bench, pid: Pid, rel: u32, key: u64) -> Lsn {
     bench.run(pid, |cx| insert.poll(cx)).unwrap()
 }
 
-/// WAL is durable up to the page's LSN before the page is written, and nothing of it is fsynced.
+/// WAL is flushed up to the page's LSN before the page is written. The page itself is not fsynced.
 #[test]
 fn wal_goes_out_before_the_page() {
     let mut bench = Bench::primary();
@@ -40,7 +40,7 @@ fn wal_goes_out_before_the_page() {
         relation.iter().all(|line| !line.starts_with("fsync")),
         "{relation:?}"
     );
-    // The first write of block 0 extends the file, the second is the eviction.
+    // The first write of block 0 extends the file; the second is its eviction.
     let writes: Vec<usize> = (0..bench.trace.len())
         .filter(|at| bench.trace[*at] == "write base/5/16384 0+512")
         .collect();
@@ -56,7 +56,7 @@ fn wal_goes_out_before_the_page() {
     );
 }
 
-/// The second of two readers waits for the first one's read and reads nothing itself.
+/// Of two concurrent readers, the second waits for the first one's read.
 #[test]
 fn two_readers_read_once() {
     let mut bench = Bench::primary();
@@ -77,7 +77,7 @@ fn two_readers_read_once() {
     );
 }
 
-/// A reader that waited for one that failed reads for itself.
+/// If the first reader fails, the waiting reader reads the page itself.
 #[test]
 fn a_failed_read_is_tried_by_the_next() {
     let mut bench = Bench::primary();
@@ -109,7 +109,7 @@ fn what_is_no_page_is_refused() {
         }
     );
     bench.step(pid, |cx| cx.release_everything());
-    // It does not matter to a process that makes the page anew.
+    // A process that will initialize the page does not read it.
     let mut read = ReadBuffer::new(tag(0), ReadMode::ZeroAndLock);
     assert!(bench.run(pid, |cx| read.poll(cx)).is_ok());
 }
@@ -128,7 +128,8 @@ fn a_pool_of_pinned_buffers_is_an_error() {
     assert_eq!(error.message, Message::NoUnpinnedBuffers);
 }
 
-/// Rows outlive their eviction; a reader sees its own, and others' only once they are committed.
+/// Rows survive the eviction of their page. A reader sees its own rows, and rows of committed
+/// transactions.
 #[test]
 fn rows_are_seen_by_the_rules() {
     let mut bench = Bench::primary();
@@ -146,7 +147,7 @@ fn rows_are_seen_by_the_rules() {
     assert!(!get(Xid::INVALID));
 }
 
-/// A write that fails leaves the page dirty.
+/// A failed write leaves the page dirty.
 #[test]
 fn a_failed_write_loses_nothing() {
     let mut bench = Bench::primary();
@@ -171,7 +172,7 @@ fn a_failed_write_loses_nothing() {
     );
 }
 
-/// A failed fsync is a PANIC: what the kernel dropped must come from WAL.
+/// A failed fsync is a PANIC: the kernel may have dropped pages, which WAL must restore.
 #[test]
 fn a_failed_fsync_is_a_panic() {
     let mut bench = Bench::primary();

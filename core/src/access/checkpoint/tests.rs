@@ -1,4 +1,4 @@
-//! Checkpoints: what they write, in which order, and for whom they wait.
+//! Checkpoints: what they write, in which order, and which transactions they wait for.
 
 use super::*;
 use crate::base::Planted;
@@ -6,7 +6,7 @@ use crate::sys::testing::bench::{Bench, TINY};
 
 const FIRST: Lsn = Lsn(1024 + 40);
 
-/// A server after the first checkpoint of its cluster and one record more.
+/// A server after its first checkpoint and one more record.
 fn server(version: PgVersion, planted: Planted) -> (Bench, Pid) {
     let mut bench = Bench::new(version, TINY, planted);
     let mut wal = bench.wal();
@@ -55,7 +55,7 @@ fn an_online_checkpoint_is_a_redo_point_a_snapshot_and_a_record() {
     }
 }
 
-/// The control file comes last: a crash before leaves the checkpoint before.
+/// The control file is written last: after a crash before that, the previous checkpoint is valid.
 #[test]
 fn the_control_file_is_written_behind_the_flush() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
@@ -70,8 +70,8 @@ fn the_control_file_is_written_behind_the_flush() {
     assert!(of("write global/pg_control") < of("fsync global/pg_control"));
 }
 
-/// Transactions that begin between the redo point and here are in the record; others would be lost
-/// after it.
+/// The next xid is read after the redo point is fixed. Otherwise the ids of transactions that
+/// started in between would be given out twice.
 #[test]
 fn transaction_ids_are_read_behind_the_redo_point() {
     let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
@@ -99,8 +99,8 @@ fn an_idle_server_skips_checkpoints_that_nobody_asked_for() {
     }
 }
 
-/// A commit whose record is before the redo point and whose status is not yet set must end first,
-/// and one that begins after it need not.
+/// A checkpoint waits for a commit whose record is before the redo point and whose status is not
+/// yet set. It does not wait for commits that begin after the redo point.
 #[test]
 fn a_checkpoint_waits_for_commits_that_cross_its_redo_point() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
@@ -155,8 +155,8 @@ fn the_snapshot_names_who_runs() {
     );
 }
 
-/// The last record of all: redo starts at the checkpoint itself, and the control file says that
-/// nothing follows.
+/// A shutdown checkpoint is its own redo point, and the control file says that the server is shut
+/// down.
 #[test]
 fn a_shutdown_checkpoint_is_its_own_redo_point() {
     for version in PgVersion::ALL {
@@ -174,7 +174,7 @@ fn a_shutdown_checkpoint_is_its_own_redo_point() {
     }
 }
 
-/// Whatever is written after the redo point would be overwritten by the next start.
+/// The next start would overwrite WAL that follows the redo point.
 #[test]
 fn wal_that_is_written_during_a_shutdown_is_a_panic() {
     let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);

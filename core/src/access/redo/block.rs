@@ -1,5 +1,5 @@
-//! The page that a record refers to. Mirrors XLogReadBufferForRedoExtended, XLogReadBufferExtended
-//! and log_invalid_page of xlogutils.c.
+//! Reads a page for redo. Mirrors XLogReadBufferForRedoExtended, XLogReadBufferExtended and
+//! log_invalid_page of xlogutils.c.
 
 use crate::access::buffers::ReadBuffer;
 use crate::call::{LogEvent, Message, Poll, SqlState};
@@ -12,16 +12,16 @@ use crate::wire::record::{BlockRef, Image, Record};
 use crate::{ready, ready_ok};
 use alloc::vec::Vec;
 
-/// `XLogRedoAction`. But for the last, the buffer is pinned and its content locked.
+/// `XLogRedoAction`. Except for `NotFound`, the buffer is pinned and its content locked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum RedoAction {
-    /// The change must be made.
+    /// The change must be applied.
     NeedsRedo(BufId),
-    /// The page has it already.
+    /// The page already contains the change.
     Done(BufId),
-    /// The image was put in place.
+    /// The page was restored from the full-page image.
     Restored(BufId),
-    /// There is no such page; it was remembered.
+    /// The page does not exist, and was added to the table of invalid pages.
     NotFound,
 }
 
@@ -46,10 +46,10 @@ enum Phase {
 }
 
 impl ReadBufferForRedo {
-    /// For one block of a record.
+    /// Reads a block of a record.
     ///
     /// # Errors
-    /// The block is none of the database's.
+    /// The block is not in the main fork of a relation of this database.
     pub(super) fn new(record: &Record, block: &BlockRef) -> Result<Self, LogEvent> {
         if !relation::is_ours(block.rel) || block.fork != 0 {
             return Err(super::unknown(record));
@@ -58,8 +58,8 @@ impl ReadBufferForRedo {
             rel: block.rel.rel,
             block: block.block,
         };
-        // A file that is missing is made: the record that dropped it, or the one that made it, may
-        // be elsewhere in WAL.
+        // A missing file is created. The record that created or dropped it can be elsewhere in the
+        // WAL.
         let create = OpenFile::new(relation::path(tag.rel), true);
         Ok(Self {
             tag,
@@ -67,10 +67,10 @@ impl ReadBufferForRedo {
         })
     }
 
-    /// Polled with the same record and block as before.
+    /// Poll it with the same record and block that it was created for.
     ///
     /// # Errors
-    /// The page cannot be read or made, or its image cannot be restored.
+    /// The page cannot be read or created, or its image cannot be restored.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -78,8 +78,8 @@ impl ReadBufferForRedo {
         block: &BlockRef,
     ) -> Poll<Result<RedoAction, LogEvent>> {
         let image = block.image.as_ref().filter(|image| image.apply());
-        // What the page was before does not matter then; it is not read, so that it may well be
-        // torn.
+        // In these cases the old content is not needed. It is not read, so that a torn page does no
+        // harm.
         let zero = image.is_some() || block.will_init;
         loop {
             match &mut self.phase {
@@ -157,8 +157,8 @@ impl ReadBufferForRedo {
         Phase::Read(ReadBuffer::new(self.tag, mode))
     }
 
-    /// `log_invalid_page`: before the consistent point a later record may drop or cut the relation.
-    /// After it nothing of the kind is possible.
+    /// `log_invalid_page`. Before the consistent point, a later record may drop or truncate the
+    /// relation. After it, an invalid page is an error.
     fn invalid(&self, cx: &mut Cx<'_>) -> Result<RedoAction, LogEvent> {
         if cx.shmem.recovery.consistent {
             return Err(LogEvent::panic(
@@ -171,7 +171,7 @@ impl ReadBufferForRedo {
     }
 }
 
-/// `RestoreBlockImage`, and the new LSN, which a page of zeros does not get.
+/// `RestoreBlockImage`, and sets the LSN, unless the page is all zeros.
 fn restore(
     cx: &mut Cx<'_>,
     buffer: BufId,

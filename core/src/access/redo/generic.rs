@@ -1,4 +1,4 @@
-//! Page deltas. Mirrors generic_redo of generic_xlog.c.
+//! Redo of page deltas. Mirrors generic_redo of generic_xlog.c.
 
 use super::super::heap;
 use super::block::{ReadBufferForRedo, RedoAction};
@@ -12,7 +12,8 @@ use crate::wire::generic;
 use crate::wire::record::{BlockRef, Record};
 use alloc::vec::Vec;
 
-/// All pages of the record stay locked until all are changed, so that no process sees a part of it.
+/// All pages of the record stay locked until all are changed, so that no process sees part of a
+/// change.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct GenericRedo {
     next: usize,
@@ -48,8 +49,8 @@ impl GenericRedo {
                     let clean = !cx.shmem.buffers.pool[usize::from(buffer)].dirty;
                     buffer::modify(cx, buffer, page);
                     buffer::set_lsn(cx, buffer, record.end);
-                    // Before 15.18 and 18.4 one kind of redo forgot it. Eviction drops such a
-                    // change.
+                    // Before 15.18 and 18.4 one redo routine did not mark the buffer dirty.
+                    // Evicting the page then loses the change.
                     if clean && cx.planted(Bug::RedoForgetsDirty) {
                         let buffer = &mut cx.shmem.buffers.pool[usize::from(buffer)];
                         buffer.dirty = false;
@@ -76,7 +77,7 @@ impl GenericRedo {
 }
 
 impl GenericRedo {
-    /// The planted bug: the page that the record changes without a reference to it.
+    /// The planted bug: changes the page that the record does not register.
     fn link(
         &mut self,
         cx: &mut Cx<'_>,
@@ -114,7 +115,7 @@ impl GenericRedo {
     }
 }
 
-/// The first block of the record, and the one that its main data tell.
+/// The first block of the record, and the block number in its main data.
 fn unregistered(record: &Record) -> Option<(&BlockRef, u32)> {
     let main: [u8; 4] = record.main.as_ref().try_into().ok()?;
     Some((record.blocks.first()?, u32::from_le_bytes(main)))

@@ -1,4 +1,5 @@
-//! Records that are nothing but page images. Mirrors XLOG_FPI and XLOG_FPI_FOR_HINT in xlog_redo.
+//! Redo of records that contain only full-page images. Mirrors XLOG_FPI and XLOG_FPI_FOR_HINT in
+//! xlog_redo.
 
 use super::block::{ReadBufferForRedo, RedoAction};
 use crate::call::{LogEvent, Poll};
@@ -9,7 +10,8 @@ use crate::wire::record::Record;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct ImagesRedo {
-    /// Every block must have an image; the one for hint bits has none if full-page writes are off.
+    /// Every block must have an image. A record for hint bits has no image if full_page_writes is
+    /// off.
     all: bool,
     next: usize,
     read: Option<ReadBufferForRedo>,

@@ -1,10 +1,10 @@
-//! Replaying records. Mirrors the rm_redo functions of rmgrlist.h, as far as walsim writes such
-//! records.
+//! Replays records. Mirrors the rm_redo functions of rmgrlist.h, for the record types that walsim
+//! writes.
 //!
-//! A record may be replayed over pages that already have it, or have later changes: a page whose
-//! LSN is at or after the record's end is left alone, and an image simply replaces what is there.
-//! What a startup process does about a record before and after (next transaction id, checkpoints,
-//! timelines) is not done here.
+//! A record may be replayed although its pages already contain its change or later ones. A page
+//! whose LSN is at or after the end of the record is left unchanged, and a full-page image replaces
+//! the page. The startup process itself does everything else about a record: the next transaction
+//! id, checkpoints, timelines.
 
 mod block;
 mod generic;
@@ -37,7 +37,7 @@ enum Routine {
 }
 
 impl Redo {
-    /// Of one record.
+    /// Replays this record.
     #[must_use]
     pub const fn new(record: Record) -> Self {
         Self {
@@ -53,8 +53,8 @@ impl Redo {
     }
 
     /// # Errors
-    /// A page cannot be read, made or found, or the record is none that is known here; severity
-    /// ERROR, or PANIC for a page that should exist.
+    /// A page cannot be read or created, or the record type is unknown, as an ERROR. A page does
+    /// not exist, as a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.routine {
@@ -71,7 +71,7 @@ impl Redo {
         }
     }
 
-    /// `None`: nothing to do.
+    /// The routine for the record; `None` if nothing needs to be done.
     fn choose(&self, cx: &Cx<'_>) -> Result<Option<Routine>, LogEvent> {
         let header = &self.record.header;
         let version = cx.shmem.settings.pg_version;
@@ -91,7 +91,7 @@ impl Redo {
                     Ok(page) => Ok(Some(Routine::ZeroClog(xact::ZeroClog::new(page)))),
                     Err(_) => Err(self.unknown()),
                 },
-                // Commit status is never truncated here, and keeping it does no harm.
+                // The clog is never truncated here. Keeping old pages does no harm.
                 Ok(ClogRecord::Truncate { .. }) => Ok(None),
                 Err(_) => Err(self.unknown()),
             },
@@ -106,7 +106,7 @@ impl Redo {
     }
 }
 
-/// A record with a good checksum that means nothing to us.
+/// The error for a valid record of an unknown type.
 fn unknown(record: &Record) -> LogEvent {
     let message = Message::UnknownRecord {
         rmid: record.header.rmid,

@@ -1,4 +1,4 @@
-//! Replay of records on a server in recovery whose disk is a map.
+//! Tests of replay on a server in recovery with an in-memory disk.
 
 use super::*;
 use crate::access::buffers::CheckPointBuffers;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 const REL: u32 = 16384;
 
-/// A record as the reader would give it, ending at `end`.
+/// A record as the reader returns it, with its end at `end`.
 fn record(body: RecordBody, end: u64) -> Record {
     let mut assembled = body.assemble(512);
     assembled.finish(Lsn(8));
@@ -32,7 +32,7 @@ fn page(items: u8) -> Vec<u8> {
     page
 }
 
-/// A Generic record that turns a page with so many items into one with one more.
+/// A Generic record that adds one item to a page with `items` items.
 fn delta(block: u32, items: u8, end: u64) -> Record {
     let mut part = BlockPart::new(0, locator(REL), block);
     part.data = Bytes::from(compute_delta(&page(items), &page(items + 1)));
@@ -62,7 +62,7 @@ fn content(bench: &Bench, block: u32) -> (usize, Lsn) {
     (page.items().count(), page.lsn())
 }
 
-/// Twice is the same as once, for a delta as for an image.
+/// Replaying a record twice has the same result as once, both for deltas and for images.
 #[test]
 fn replaying_again_changes_nothing() {
     let mut bench = Bench::in_recovery();
@@ -89,7 +89,7 @@ fn replaying_again_changes_nothing() {
     assert_eq!(content(&bench, 0), (3, Lsn(0x1300)));
 }
 
-/// An image replaces a torn page without reading it; a delta for such a page is an error.
+/// An image replaces a torn page without reading it. A delta for a torn page is an error.
 #[test]
 fn an_image_repairs_a_torn_page() {
     let mut torn = page(3);
@@ -113,7 +113,8 @@ fn an_image_repairs_a_torn_page() {
     assert!(bench.trace.iter().all(|line| !line.starts_with("read")));
 }
 
-/// An image far after the end makes the pages between; a delta there is remembered, or is a PANIC.
+/// An image far beyond the end of the file creates the pages before it. A delta for such a page is
+/// recorded as invalid, or is a PANIC.
 #[test]
 fn blocks_behind_the_end() {
     let mut bench = Bench::in_recovery();
@@ -121,7 +122,7 @@ fn blocks_behind_the_end() {
     replay(&mut bench, pid, &image(2, 1, 0x1100)).unwrap();
     assert_eq!(bench.files[&"base/5/16384".into()].len(), 3 * 512);
     let tag = |block| BufTag { rel: REL, block };
-    // Block 1 is all zeros, block 7 does not exist.
+    // Block 1 is all zeros; block 7 does not exist.
     for block in [1, 7] {
         replay(&mut bench, pid, &delta(block, 1, 0x1200)).unwrap();
         assert!(bench.shmem.recovery.invalid_pages.contains(&tag(block)));
@@ -134,7 +135,7 @@ fn blocks_behind_the_end() {
     );
 }
 
-/// A delta that leads out of the page is an error, whatever made it.
+/// A delta that exceeds the page is an error.
 #[test]
 fn a_delta_stays_on_its_page() {
     let mut bench = Bench::in_recovery();
@@ -162,7 +163,7 @@ fn ends_of_transactions_set_their_status() {
     };
     replay(&mut bench, pid, &end(XactOp::Commit, 20)).unwrap();
     replay(&mut bench, pid, &end(XactOp::Abort, 21)).unwrap();
-    // Its page lies after the end of the file: in recovery that reads as zeros.
+    // The clog page is beyond the end of the file; in recovery it is read as zeros.
     replay(&mut bench, pid, &end(XactOp::Commit, 5000)).unwrap();
     let status = |xid| bench.shmem.clog.status(Xid(xid), 512);
     assert_eq!(status(20), Some(XactStatus::Committed));
@@ -191,8 +192,8 @@ fn a_new_status_page_gets_its_file() {
     );
 }
 
-/// Evicted and read again, a replayed page keeps its LSN, so that replay from an earlier point
-/// leaves it alone.
+/// A replayed page keeps its LSN when it is evicted and read again, so that older records are not
+/// applied to it.
 #[test]
 fn a_written_page_is_not_changed_by_older_records() {
     let mut bench = Bench::in_recovery();

@@ -1,5 +1,5 @@
-//! Ends of transactions and new commit status pages. Mirrors xact_redo of xact.c and clog_redo of
-//! clog.c.
+//! Redo of commit and abort records and of new clog pages. Mirrors xact_redo of xact.c and
+//! clog_redo of clog.c.
 
 use crate::access::clog::{ClogSet, ClogWrite};
 use crate::base::{Lsn, Xid};
@@ -18,7 +18,7 @@ pub(super) struct XactRedo {
 }
 
 impl XactRedo {
-    /// `None` for a record that ends nothing.
+    /// `None` for a record that is neither a commit nor an abort.
     pub(super) fn new(cx: &Cx<'_>, record: &Record) -> Result<Option<Self>, LogEvent> {
         let header = &record.header;
         // XLOG_XACT_ASSIGNMENT and XLOG_XACT_INVALIDATIONS
@@ -29,8 +29,8 @@ impl XactRedo {
         let end = XactEnd::decode(version, header.info, &record.main)
             .map_err(|_| super::unknown(record))?;
         let (status, lsn) = if end.op.is_commit() {
-            // Sessions of a standby look at the page while its WAL may not be durable: writing the
-            // page must first raise the minimum recovery point.
+            // Sessions on a standby can see the status before its WAL is flushed. Writing the clog
+            // page must then first advance the minimum recovery point.
             let archive = cx.shmem.recovery.state == RecoveryState::Archive;
             (
                 XactStatus::Committed,
@@ -56,7 +56,7 @@ impl XactRedo {
     }
 }
 
-/// `CLOG_ZEROPAGE`: the page is written at once, so that its file exists.
+/// `CLOG_ZEROPAGE`: writes the page at once, so that its file exists.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct ZeroClog {
     page: u32,

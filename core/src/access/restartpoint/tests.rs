@@ -1,4 +1,4 @@
-//! Restartpoints: where they are made, what they make durable, and what they leave.
+//! Restartpoints: when they are made, what they make durable, and which WAL they keep.
 
 use super::*;
 use crate::base::{PgVersion, Pid, Planted, SegmentNo, TimelineId};
@@ -11,7 +11,7 @@ const REDO: Lsn = Lsn(6 * 1024 + 60);
 const AT: Lsn = Lsn(6 * 1024 + 100);
 const END: Lsn = Lsn(6 * 1024 + 220);
 
-/// A standby that has replayed a checkpoint record in segment 6, and goes on in segment 7.
+/// A standby that has replayed a checkpoint record in segment 6 and continues in segment 7.
 fn standby() -> (Bench, Pid) {
     let mut bench = Bench::new(PgVersion::V18, TINY, Planted::NONE);
     for segment in 1..=7 {
@@ -56,7 +56,7 @@ fn segments(bench: &Bench) -> String {
     names.map(|name| &name[23..]).collect()
 }
 
-/// The control file comes before the first file that goes, and after everything that it says is
+/// The control file is written before the first segment is removed, and after everything else is
 /// durable.
 #[test]
 fn a_restart_begins_at_the_last_one() {
@@ -76,7 +76,7 @@ fn a_restart_begins_at_the_last_one() {
         control.encode(PgVersion::V18)
     );
     assert_eq!(bench.shmem.xlog.redo, REDO);
-    // The five that are gone are wanted again before the next one is due.
+    // Five old segments were recycled for the WAL up to the next restartpoint.
     assert_eq!(segments(&bench), "6789ABC");
     let of = |text: &str| {
         bench
@@ -89,7 +89,7 @@ fn a_restart_begins_at_the_last_one() {
     assert_eq!(bench.shmem.xlog.last_removed, SegmentNo(5));
 }
 
-/// It is not lowered to the record that the restart begins with.
+/// The minimum recovery point is not set back to the end of the checkpoint record.
 #[test]
 fn the_minimum_recovery_point_stays_if_it_is_higher() {
     let (mut bench, pid) = standby();
@@ -98,7 +98,7 @@ fn the_minimum_recovery_point_stays_if_it_is_higher() {
     assert_eq!(bench.shmem.control.min_recovery_point, Lsn(7 * 1024 + 90));
 }
 
-/// What was received and not yet replayed counts, too.
+/// wal_keep_size is counted from the end of the received WAL, even if it is not yet replayed.
 #[test]
 fn wal_is_kept_from_the_end_of_what_is_there() {
     for (keep, received, expected) in [
@@ -115,7 +115,8 @@ fn wal_is_kept_from_the_end_of_what_is_there() {
     }
 }
 
-/// Files may not be put where the startup process is about to read.
+/// While no walreceiver is streaming, no segment is recycled, because the startup process may read
+/// its name.
 #[test]
 fn nothing_is_recycled_while_nothing_is_streamed() {
     let (mut bench, pid) = standby();
@@ -170,8 +171,8 @@ fn pages_that_are_missing_forbid_it() {
     assert!(run(&mut bench, pid, false));
 }
 
-/// Recovery may end while it goes on. What the control file says then is newer, and its WAL goes by
-/// that.
+/// Recovery ends during the restartpoint. The control file keeps its newer checkpoint, which
+/// determines the WAL to keep.
 #[test]
 fn the_end_of_recovery_comes_first() {
     let (mut bench, pid) = standby();
@@ -192,8 +193,8 @@ fn the_end_of_recovery_comes_first() {
     assert_eq!(segments(&bench), "678");
 }
 
-/// What stands on the disk at any moment, a restart can begin with: the redo point's segment is
-/// there.
+/// After a crash at any point, recovery can start from the control file: the segment of its redo
+/// point exists.
 #[test]
 fn a_crash_in_the_middle_leaves_what_recovery_needs() {
     let (mut bench, pid) = standby();

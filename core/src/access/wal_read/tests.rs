@@ -1,4 +1,4 @@
-//! The table of WaitForWALToBecomeAvailable, row by row.
+//! Tests of the state machine in WaitForWALToBecomeAvailable.
 
 use super::*;
 use crate::base::{Pid, Planted};
@@ -37,7 +37,7 @@ impl Table {
         }
     }
 
-    /// Installs segment 1 as a fresh cluster has it.
+    /// Installs segment 1 of a new cluster.
     fn with_wal(mut self) -> Self {
         let wal = self.bench.wal();
         self.bench.install(&wal);
@@ -57,7 +57,7 @@ impl Table {
         Ok(outcome.expect("no reason to die"))
     }
 
-    /// As a walreceiver that has attached and flushed so far.
+    /// A walreceiver runs and has flushed up to `upto`.
     fn receive(&mut self, upto: u64) {
         self.bench.shmem.walrcv.state = WalRcvState::Streaming;
         self.bench.shmem.walrcv.flushed_upto = Lsn(upto);
@@ -79,7 +79,8 @@ fn crash_recovery_reads_what_is_there_and_waits_for_nothing() {
     assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Stopped);
 }
 
-/// In crash recovery the reader finds a bogus page itself; a short file is the end.
+/// In crash recovery the reader itself rejects an invalid page. A file that is too short is the end
+/// of WAL.
 #[test]
 fn a_short_segment_ends_crash_recovery() {
     let mut table = Table::new(PgVersion::V15, CRASH).with_wal();
@@ -97,7 +98,7 @@ fn a_short_segment_ends_crash_recovery() {
     ));
 }
 
-/// Streaming begins at a segment boundary, so that no segment has a hole at its front.
+/// Streaming starts at a segment boundary, so that no segment begins with missing WAL.
 #[test]
 fn a_standby_asks_for_what_is_not_there() {
     let mut table = Table::new(PgVersion::V15, STANDBY);
@@ -154,7 +155,7 @@ fn the_stream_is_never_read_beyond_what_is_flushed() {
     }
 }
 
-/// What a walreceiver that is gone has left is read from the file, to its end.
+/// WAL that an ended walreceiver has written is read from the file, to its end.
 #[test]
 fn local_files_come_after_a_stream_that_ended() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
@@ -168,7 +169,8 @@ fn local_files_come_after_a_stream_that_ended() {
     assert!(!table.source.is_streaming());
 }
 
-/// The second failure within wal_retrieve_retry_interval waits for the rest of it.
+/// After the second failure within wal_retrieve_retry_interval, the rest of the interval is waited
+/// for.
 #[test]
 fn failures_in_a_row_are_spaced() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
@@ -186,7 +188,7 @@ fn failures_in_a_row_are_spaced() {
     assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Starting);
 }
 
-/// A launch that got lost is repeated after ten seconds.
+/// If a requested walreceiver does not start, it is requested again after ten seconds.
 #[test]
 fn a_lost_launch_is_given_up() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
@@ -218,7 +220,7 @@ fn a_lost_launch_is_given_up() {
     );
 }
 
-/// A recycled segment under the right name is found out before a record is read from it.
+/// A recycled segment is rejected at its first page, before a record is read from it.
 #[test]
 fn a_recycled_first_page_sends_a_standby_to_the_stream() {
     let mut table = Table::new(PgVersion::V15, STANDBY).with_wal();
@@ -239,7 +241,7 @@ fn a_recycled_first_page_sends_a_standby_to_the_stream() {
     );
 }
 
-/// No process looks at the first page, and the record layer goes back to where the source has
+/// The first page is not validated. The record layer then reads again from a source that has
 /// nothing better.
 #[test]
 #[cfg(feature = "planted-bugs")]
@@ -253,8 +255,7 @@ fn with_the_bug_a_recycled_segment_passes_for_the_next_one() {
     assert!(matches!(table.read(2048, 24), Ok(Ok(_))));
 }
 
-/// The record reader rejected what the stream gave: the walreceiver is stopped before local files
-/// are read.
+/// After the reader rejected streamed WAL, the walreceiver is stopped before local files are read.
 #[test]
 fn a_rejected_stream_stops_the_walreceiver() {
     let mut table = Table::new(PgVersion::V18, STANDBY);

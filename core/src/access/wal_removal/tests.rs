@@ -1,4 +1,4 @@
-//! Which files go, what becomes of them, and in which order.
+//! Which segments are removed or recycled, and in which order.
 
 use super::*;
 use crate::base::{PgVersion, Pid, Planted};
@@ -8,7 +8,7 @@ use crate::sys::testing::bench::{Bench, TINY};
 use alloc::string::ToString;
 use alloc::vec;
 
-/// A primary with segments 1 to 8, of which 8 is written, and the checkpointer.
+/// A primary with segments 1 to 8, whose WAL ends in segment 8, and its checkpointer.
 fn server() -> (Bench, Pid) {
     let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
     for segment in 1..=8 {
@@ -25,7 +25,7 @@ fn server() -> (Bench, Pid) {
     (bench, pid)
 }
 
-/// Removes everything up to segment `last`; redo and the end of WAL lie in segment 8.
+/// Removes everything up to segment `last`. The redo point and the end of WAL are in segment 8.
 fn remove(bench: &mut Bench, pid: Pid, last: u64) {
     let at = Lsn(8 * 1024 + 100);
     let mut remove = bench.step(pid, |cx| {
@@ -36,7 +36,7 @@ fn remove(bench: &mut Bench, pid: Pid, last: u64) {
     assert!(!bench.shmem.locks.is_held(LockId::ControlFile));
 }
 
-/// Names in pg_wal by number of the segment, each with its first byte.
+/// The segments in pg_wal in order, each with the first byte of the file.
 fn left(bench: &Bench) -> Vec<(String, u8)> {
     let wal = bench
         .files
@@ -56,8 +56,8 @@ fn names(bench: &Bench) -> Vec<String> {
     left(bench).into_iter().map(|(name, _)| name).collect()
 }
 
-/// With min_wal_size of three segments the names up to 10 are wanted. What they held before is
-/// still in them.
+/// With min_wal_size of three segments, files are recycled as segments up to 10. Their old content
+/// stays in them.
 #[test]
 fn old_segments_become_future_ones_and_the_rest_goes() {
     let (mut bench, pid) = server();
@@ -90,7 +90,8 @@ fn what_is_not_wanted_is_not_recycled() {
     }
 }
 
-/// A walsender that has the file open must find out before its bytes can be others.
+/// lastRemovedSegNo is advanced first, so that a walsender with the file open notices before its
+/// content changes.
 #[test]
 fn a_removal_is_announced_before_the_file_is_touched() {
     let (mut bench, pid) = server();
@@ -112,7 +113,7 @@ fn a_removal_is_announced_before_the_file_is_touched() {
     assert!(seen > 2, "each is announced in a step of its own");
 }
 
-/// Both ways are durable before the next file is looked at.
+/// Renames and unlinks are made durable before the next file is handled.
 #[test]
 fn removals_are_durable() {
     let (mut bench, pid) = server();
@@ -156,7 +157,7 @@ fn candidates_are_segments_of_any_timeline_and_nothing_else() {
         kept,
         [
             "000000010000000000000001.00000028.backup",
-            // It sorts after the segment whose beginning it is.
+            // It sorts after its segment.
             "000000010000000000000003.partial",
             "00000002.history",
             "archive_status",
@@ -183,7 +184,7 @@ fn what_cannot_be_removed_is_logged_and_the_rest_goes() {
     assert_eq!(bench.logs[0].severity, Severity::Log);
 }
 
-/// A rename that fails leaves the file to be unlinked.
+/// If the rename fails, the file is unlinked.
 #[test]
 fn what_cannot_be_recycled_is_removed() {
     let (mut bench, pid) = server();
@@ -201,8 +202,8 @@ fn what_cannot_be_recycled_is_removed() {
     );
 }
 
-/// The startup process takes the permission away under the lock that is held while a name is looked
-/// for.
+/// The startup process clears install_segment_active under the lock that is held while a free name
+/// is searched.
 #[test]
 fn the_permission_is_looked_at_again_under_the_lock() {
     let (mut bench, pid) = server();
@@ -256,7 +257,7 @@ fn the_next_segment_is_made_in_the_last_quarter() {
     }
 }
 
-/// A process that loses the race to make a segment keeps what it made as a spare.
+/// A process that finds its segment already created keeps its own file as a later segment.
 #[test]
 fn a_segment_that_came_too_late_becomes_a_later_one() {
     let (mut bench, pid) = server();
