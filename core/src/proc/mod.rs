@@ -1,4 +1,4 @@
-//! F9: one folder per process. A process never imports another.
+//! The processes of a server, one folder each. A process never imports another.
 
 pub mod accept;
 pub mod backend;

@@ -1,5 +1,5 @@
-//! What a client is greeted with after AuthenticationOk. Mirrors BeginReportingGUCOptions, and
-//! BackendKeyData and the first ReadyForQuery.
+//! The messages from AuthenticationOk to the first ReadyForQuery. Mirrors BeginReportingGUCOptions
+//! and the start of PostgresMain.
 
 use crate::base::SessionSettings;
 use crate::sys::Cx;
@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Appends everything up to the first ReadyForQuery.
+/// Appends all messages up to the first ReadyForQuery.
 pub(super) fn encode(
     cx: &Cx<'_>,
     request: &SessionRequest,
@@ -44,7 +44,8 @@ fn parameters(
     names.map(|name| (name, value(name))).collect()
 }
 
-/// A physical walsender belongs to no database, so that it has no encoding but what it asks for.
+/// A physical walsender has no database, and therefore SQL_ASCII, unless the client requested a
+/// client_encoding.
 fn encoding(
     cx: &Cx<'_>,
     request: &SessionRequest,
@@ -59,7 +60,7 @@ fn encoding(
     shown.map_or_else(String::new, |(_, value)| value)
 }
 
-/// It cannot be guessed without the seed.
+/// The cancel key. It cannot be guessed without the seed.
 fn cancel_key(cx: &Cx<'_>, request: &SessionRequest) -> Bytes {
     let words = if request.version >= ProtocolVersion::V3_2 {
         8u32

@@ -1,9 +1,9 @@
-//! A connection that has not yet said what it wants. Mirrors BackendInitialize and
-//! ProcessStartupPacket, the check of InitProcess for walsenders, and the greeting of PostgresMain.
-//! Every client is trusted.
+//! Handles the startup packet of a new connection. Mirrors BackendInitialize and
+//! ProcessStartupPacket, the check of InitProcess for walsenders, and the first messages of
+//! PostgresMain. Every client is trusted.
 //!
-//! It reads nothing after the start-up packet: what has arrived goes on to the process that this
-//! one becomes. There is one database, `postgres`, and its encoding is UTF8.
+//! Bytes that have arrived after the startup packet are passed on to the backend or walsender that
+//! this process becomes. There is one database, `postgres`, with encoding UTF8.
 
 mod banner;
 
@@ -21,16 +21,16 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// The process of a fresh connection.
+/// The process of a new connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Accept {
     conn: ConnId,
-    /// What to answer instead of a greeting.
+    /// The error to send instead of accepting the connection.
     refusal: Option<LogEvent>,
     frames: FrameReader,
     negotiation: Negotiation,
     reading: bool,
-    /// When it has waited long enough for a start-up packet.
+    /// When the wait for the startup packet times out.
     until: Option<Mono>,
 }
 
@@ -41,7 +41,7 @@ const AUTHENTICATION_TIMEOUT_MS: u64 = 60_000;
 const DATABASE: &str = "postgres";
 
 impl Accept {
-    /// Serves `conn`. `refusal` is the state of the server, if it takes no sessions now.
+    /// Serves `conn`. `refusal` is an error if the server does not accept sessions now.
     #[must_use]
     pub fn new(conn: ConnId, refusal: Option<LogEvent>) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl Accept {
         }
     }
 
-    /// Takes what has arrived.
+    /// Handles the bytes that have arrived.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         cx.reset_latch();
         if cx.take_signal(Signal::Term) {
@@ -102,7 +102,7 @@ impl Accept {
                         return end;
                     }
                 }
-                // There is no query that could be cancelled.
+                // Running queries cannot be canceled here.
                 Ok(StartupPacket::CancelRequest { .. }) => return self.close(cx, Exit::Normal),
                 Ok(StartupPacket::Startup(message)) => return self.start(cx, &message),
                 Err(error) => return self.refuse(cx, &error, &[]),
@@ -110,8 +110,8 @@ impl Accept {
         }
     }
 
-    /// There is no encryption. What stands after the request was sent before the client could know
-    /// the answer.
+    /// Declines encryption, which is not supported. Bytes after the request are an error, because
+    /// the client sent them without waiting for the answer.
     fn decline(&self, cx: &mut Cx<'_>, kind: &'static str) -> Option<Yield> {
         cx.send(self.conn, [Bytes::from_static(b"N"), Bytes::new()]);
         let error = StartupError::Unencrypted(kind);
@@ -164,7 +164,8 @@ impl Accept {
     }
 
     fn end_of_stream(&self, cx: &mut Cx<'_>) -> Yield {
-        // A peer that only looked whether the port is open is not worth a line.
+        // A port scan, for example, closes the connection without sending anything, and is not
+        // logged.
         if self.frames.buffered() > 0 {
             let message = Message::Protocol("incomplete startup packet".to_string());
             cx.log(LogEvent {
@@ -175,7 +176,7 @@ impl Accept {
         self.close(cx, Exit::Normal)
     }
 
-    /// `before` was said already.
+    /// Refuses the connection. `before` is the output to send first.
     fn refuse(&self, cx: &mut Cx<'_>, error: &StartupError, before: &[u8]) -> Yield {
         let sqlstate = SqlState(error.sqlstate());
         let message = Message::Protocol(error.to_string());
@@ -203,14 +204,14 @@ impl Accept {
     }
 }
 
-/// A server that only sends WAL has no databases to connect to.
+/// The error for an ordinary session on a server that only sends WAL.
 fn no_sessions(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
     let refused = cx.kernel.walsenders_only && request.replication != ReplicationMode::Physical;
     let (code, message) = (SqlState::FEATURE_NOT_SUPPORTED, Message::WalSendersOnly);
     refused.then(|| LogEvent::fatal(code, message))
 }
 
-/// `InitPostgres`
+/// `InitPostgres`: the error for a database that does not exist.
 fn no_database(request: &SessionRequest) -> Option<LogEvent> {
     let attached = request.replication != ReplicationMode::Physical;
     let missing = attached && request.database != DATABASE;
@@ -218,11 +219,11 @@ fn no_database(request: &SessionRequest) -> Option<LogEvent> {
     missing.then(|| LogEvent::fatal(SqlState::UNDEFINED_DATABASE, message()))
 }
 
-/// `process_startup_options`: switches first, then the other names of the packet.
+/// `process_startup_options`: first the options, then the other parameters of the packet.
 fn startup_settings(cx: &Cx<'_>, request: &SessionRequest) -> Result<SessionSettings, LogEvent> {
     let mut settings = SessionSettings::default();
     let mut set = |name: &str, value: &str| match settings.set(&cx.shmem.settings, name, value) {
-        // Nothing reads a setting of an extension (`valid_custom_variable_name`).
+        // Settings of extensions are accepted and ignored (`valid_custom_variable_name`).
         Err(SettingError::Unknown(name)) if is_custom(&name) => Ok(()),
         outcome => outcome.map(|_| ()).map_err(LogEvent::setting),
     };
@@ -245,7 +246,7 @@ fn startup_settings(cx: &Cx<'_>, request: &SessionRequest) -> Result<SessionSett
     Ok(settings)
 }
 
-/// Names with dots between them.
+/// Is it a valid name with a dot, as extensions use?
 fn is_custom(name: &str) -> bool {
     let is_start = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
     let is_name = |part: &str| {
@@ -255,7 +256,7 @@ fn is_custom(name: &str) -> bool {
     name.contains('.') && name.split('.').all(is_name)
 }
 
-/// `InitProcess`: sessions and walsenders have a pool each, asked before the client is
+/// `InitProcess`: sessions and walsenders are counted separately, before the client is
 /// authenticated.
 fn too_many(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
     let settings = &cx.shmem.settings;
@@ -280,7 +281,7 @@ fn too_many(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
         .then(|| full(Message::TooManySenders { max, version }))
 }
 
-/// What the process becomes.
+/// The role that the process takes on.
 const fn role_of(request: &SessionRequest) -> Role {
     match request.replication {
         ReplicationMode::Physical | ReplicationMode::Database => Role::WalSender,

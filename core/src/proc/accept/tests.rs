@@ -1,4 +1,4 @@
-//! Start-up packets on the bench.
+//! Tests of startup packets.
 
 use super::*;
 use crate::base::{PgVersion, Pid};
@@ -58,7 +58,7 @@ impl Client {
         String::from_utf8(fields.sqlstate.to_vec()).unwrap()
     }
 
-    /// Another process has a session.
+    /// Adds another process that has a session.
     fn other_session(&mut self, role: Role) {
         let pid = self.bench.spawn(role);
         let proc = self.bench.shmem.procs.get_mut(pid).unwrap();
@@ -74,7 +74,8 @@ fn startup(params: &[(&str, &str)]) -> Bytes {
     StartupPacket::Startup(StartupMessage::new(params)).to_bytes()
 }
 
-/// Byte by byte, after both kinds of encryption were declined; what follows goes on to the session.
+/// The packet arrives byte by byte, after both encryption requests were declined. Bytes after it
+/// are passed on to the session.
 #[test]
 fn a_session_is_greeted() {
     let mut client = Client::new(None);
@@ -140,7 +141,8 @@ fn a_receiver_becomes_a_walsender_while_there_is_room() {
     assert_eq!(client.error(), "53300");
 }
 
-/// Connections that have not said what they want take no session's place, and walsenders neither.
+/// Connections without a startup packet do not count towards max_connections; neither do
+/// walsenders.
 #[test]
 fn sessions_are_counted() {
     let packet = startup(&[("user", "postgres")]);
@@ -157,7 +159,7 @@ fn sessions_are_counted() {
     assert_eq!(client.error(), "53300");
 }
 
-/// A session of either kind is attached to the only database; a walsender that is not may name any.
+/// Sessions and logical walsenders must name the only database. A physical walsender may name any.
 #[test]
 fn databases() {
     for (replication, database, refused) in [
@@ -191,7 +193,8 @@ fn databases() {
     }
 }
 
-/// Only a client that waits for the answer may go on in the clear.
+/// A client that sends data after an encryption request, without waiting for the answer, is
+/// refused.
 #[test]
 fn bytes_behind_a_request_for_encryption() {
     for (packet, kind) in [
@@ -208,8 +211,8 @@ fn bytes_behind_a_request_for_encryption() {
     }
 }
 
-/// What a start-up packet may set, and in which words it is refused (S1.12). The answers are those
-/// of PostgreSQL 15.
+/// Parameters of the startup packet, and the errors for invalid ones (S1.12). The expected texts
+/// are PostgreSQL 15's.
 #[test]
 fn parameters_of_a_start_up_packet() {
     let unknown = "42704 unrecognized configuration parameter \"foo\"";
@@ -256,7 +259,7 @@ fn parameters_of_a_start_up_packet() {
     }
 }
 
-/// Protocols before 3.0 have errors without a length.
+/// Errors for protocols before 3.0 have no length field.
 #[test]
 fn old_protocols_are_refused_in_their_own_form() {
     for (version, old) in [
@@ -300,7 +303,8 @@ fn a_server_of_walsenders_takes_no_sessions() {
     }
 }
 
-/// The state of the server is told after the start-up packet was read, before anything else.
+/// While the server does not accept sessions, the error is sent after the startup packet was read,
+/// and before any other check.
 #[test]
 fn a_refusal_waits_for_the_packet() {
     let refusal = LogEvent::fatal(SqlState::CANNOT_CONNECT_NOW, Message::StartingUp);
@@ -330,7 +334,7 @@ fn bad_packets_are_refused() {
     }
 }
 
-/// These get no answer at all.
+/// Cases in which the connection is closed without an answer.
 #[test]
 fn silent_ends() {
     let cancel = StartupPacket::CancelRequest {

@@ -1,6 +1,6 @@
-//! Sessions run into each other in every order, pages are evicted and written all the time; then
-//! the server is gone. What replay makes of the files that were left must be what replay makes of
-//! WAL alone, and hold every reported commit.
+//! Sessions run in random order while pages are evicted and written; then the server crashes.
+//! Replay over the remaining files must have the same result as replay of the WAL alone, and must
+//! contain every reported commit.
 
 use super::*;
 use crate::access::buffers::BufferSync;
@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 
 const REL: u32 = 16384;
 
-/// Numbers that look random (xorshift).
+/// Pseudo-random numbers (xorshift).
 struct Draw(u64);
 
 impl Draw {
@@ -35,7 +35,7 @@ impl Draw {
 
 enum Process {
     Session(Backend),
-    /// Writes all that is dirty, again and again.
+    /// Repeatedly writes all dirty pages.
     Writer(BufferSync, Option<CheckPointClog>),
 }
 
@@ -63,7 +63,7 @@ impl Process {
     }
 }
 
-/// Runs sessions for so many steps.
+/// Runs sessions for this number of steps.
 fn run(seed: u64, steps: u32) -> (Bench, Vec<(Xid, Lsn)>) {
     let mut draw = Draw(seed);
     let mut bench = Bench::primary();
@@ -99,7 +99,7 @@ fn run(seed: u64, steps: u32) -> (Bench, Vec<(Xid, Lsn)>) {
     (bench, acked)
 }
 
-/// A session with all its commands already there.
+/// A session whose commands have all arrived already.
 fn session(bench: &mut Bench, draw: &mut Draw, n: u32) -> (Pid, Backend) {
     let pid = bench.spawn(Role::Backend);
     let conn = ConnId { incarnation: 0, n };
@@ -135,7 +135,7 @@ fn session(bench: &mut Bench, draw: &mut Draw, n: u32) -> (Pid, Backend) {
     )
 }
 
-/// What stands in the files, up to its end.
+/// The records in the WAL files.
 fn records(bench: &Bench) -> Vec<Record> {
     let mut reader = WalReader::new(TINY, PgVersion::V15, Some(7));
     reader.begin_read(Lsn(0x1028));
@@ -157,7 +157,7 @@ fn records(bench: &Bench) -> Vec<Record> {
     }
 }
 
-/// Replays over the files that `bench` starts with, and writes everything.
+/// Replays the records over the files of `bench`, and writes all pages.
 fn recover(bench: &mut Bench, records: &[Record]) -> Pid {
     let pid = bench.spawn(Role::Startup);
     for record in records {
@@ -173,7 +173,7 @@ fn recover(bench: &mut Bench, records: &[Record]) -> Pid {
     pid
 }
 
-/// Without zeros at the end: pages that were made by an extension whose record is lost.
+/// The file without zeros at its end. An extension whose record was lost leaves pages of zeros.
 fn file(bench: &Bench, path: &str) -> Vec<u8> {
     trim(bench.files.get(&path.into()).cloned().unwrap_or_default())
 }
@@ -195,8 +195,8 @@ fn check(seed: u64, steps: u32) -> usize {
     let both = |path: &str| [&from_wal, &from_files].map(|bench| file(bench, path));
     let [left, right] = both("base/5/16384");
     assert!(left == right, "pages of seed {seed}");
-    // An abort may be on disk before its record; it means the same as a transaction that never
-    // ended.
+    // An abort status can be on disk before its record. It is equivalent to a transaction that
+    // never ended.
     let committed = |bytes: Vec<u8>| trim(bytes.iter().map(|b| b & !(b >> 1) & 0x55).collect());
     let [left, right] = both("pg_xact/0000").map(committed);
     assert!(left == right, "commit status of seed {seed}");
@@ -214,7 +214,7 @@ fn check(seed: u64, steps: u32) -> usize {
             assert!(put.end < end);
         }
     }
-    // Any session of the recovered server can read.
+    // Any session of the recovered server can read the rows.
     let snapshot = from_files.step(pid, |cx| Snapshot::take(cx, Xid::INVALID));
     let mut get = HeapGet::new(REL, 0, snapshot);
     from_files.run(pid, |cx| get.poll(cx)).unwrap();

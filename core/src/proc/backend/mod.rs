@@ -1,6 +1,7 @@
-//! An ordinary session: reads commands and answers. Mirrors PostgresMain of postgres.c.
+//! An ordinary session: reads commands and sends answers. Mirrors PostgresMain of postgres.c.
 //!
-//! A commit is reported only after it is done. While output is pending no further command is read.
+//! A commit is reported only after it is complete. While output is pending, no further command is
+//! read.
 
 use crate::base::{ConnId, Lsn, Xid};
 use crate::call::{Exit, LogEvent, Message, Place, Poll, Severity, Signal, SqlState, Wait, Yield};
@@ -24,20 +25,20 @@ pub struct Backend {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
-    /// Waits for a command.
+    /// Waiting for a command.
     Read,
-    /// A command is under way.
+    /// A command is running.
     Query,
-    /// The transaction is aborted after an error.
+    /// Aborting the transaction after an error.
     Abort,
-    /// The transaction is aborted before the end.
+    /// Aborting the transaction before the process ends.
     Leave(Exit),
-    /// `ReplicationSlotCleanup`, after an error or, if there is an exit, before it.
+    /// `ReplicationSlotCleanup`, after an error, or before the process ends.
     CleanUp(ReplicationSlotCleanup, Option<Exit>),
 }
 
 impl Backend {
-    /// The session of a connection that has been greeted.
+    /// The session of an accepted connection.
     #[must_use]
     pub fn new(becomes: Become) -> Self {
         Self {
@@ -76,7 +77,7 @@ impl Backend {
         }
     }
 
-    /// The session has come to the end of what it was doing.
+    /// Handles the end of a command.
     fn done(&mut self, cx: &mut Cx<'_>, outcome: Result<(), LogEvent>) -> Yield {
         match (&self.phase, outcome) {
             (Phase::Leave(_), Err(e)) => self.end(cx, Exit::Panic(e)),
@@ -93,7 +94,7 @@ impl Backend {
         }
     }
 
-    /// What the session has of slots ends with an error, or with the session.
+    /// Releases the session's slots after an error, or before the process ends.
     fn clean_up_slots(&mut self, cx: &mut Cx<'_>, exit: Option<Exit>) -> Yield {
         release(cx);
         self.phase = Phase::CleanUp(ReplicationSlotCleanup::new(), exit);
@@ -149,7 +150,8 @@ impl Backend {
                     return self.fail(cx, event);
                 }
                 Err(e) => {
-                    // COMMERROR: for the server log only; then as if the client had gone.
+                    // COMMERROR: only logged, and the session ends as if the client had
+                    // disconnected.
                     let message = Message::Protocol(e.to_string());
                     cx.log(LogEvent {
                         sqlstate: SqlState(e.sqlstate()),
@@ -158,8 +160,7 @@ impl Backend {
                     return self.leave(cx, Exit::Normal);
                 }
             }
-            // No more than one message is waited for: what a client sends beyond it stays with the
-            // kernel.
+            // The next message is incomplete. Bytes beyond it stay in the kernel.
             match cx.receive(self.conn) {
                 Some(bytes) => self.frames.push(bytes),
                 None if cx.conn_end(self.conn).is_some() => return self.leave(cx, Exit::Normal),
@@ -195,7 +196,7 @@ impl Backend {
                 self.ready(cx);
                 Ok(())
             }
-            // Leftovers of a COPY are ignored.
+            // Remaining messages of a COPY are ignored.
             FrontendMessage::Flush
             | FrontendMessage::CopyData(_)
             | FrontendMessage::CopyDone
@@ -228,7 +229,7 @@ impl Backend {
         }
     }
 
-    /// An error: it is reported at once; then the transaction is aborted, or the process ends.
+    /// Reports an error. Then the transaction is aborted, or the process ends.
     fn fail(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         event.to_client().encode(&mut self.session.out);
         self.flush(cx);
@@ -243,8 +244,8 @@ impl Backend {
         Yield::Again(Place::AbortCurrentTransaction)
     }
 
-    /// `ProcessInterrupts`: SIGTERM came. A client that does not take what it was sent before is
-    /// not told.
+    /// `ProcessInterrupts` after SIGTERM. The client is not told if it has not read the output sent
+    /// before.
     fn terminate(&mut self, cx: &mut Cx<'_>) -> Yield {
         let event = LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::AdminShutdown);
         if cx.send_pending(self.conn) {
@@ -253,14 +254,14 @@ impl Backend {
         self.fail(cx, event)
     }
 
-    /// `proc_exit`, with `ShutdownPostgres`: an open transaction is aborted first.
+    /// `proc_exit` with `ShutdownPostgres`: aborts an open transaction first.
     fn leave(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
         self.session.abort(cx);
         self.phase = Phase::Leave(exit);
         Yield::Again(Place::ShutdownPostgres)
     }
 
-    /// ReadyForQuery, after what the command has to say.
+    /// Sends the command's output and ReadyForQuery.
     fn ready(&mut self, cx: &mut Cx<'_>) {
         self.session.ready(cx);
         self.flush(cx);

@@ -1,4 +1,4 @@
-//! A session on the bench: text in, messages out.
+//! Tests of a session: SQL text in, messages out.
 
 mod slots;
 
@@ -61,7 +61,7 @@ impl Session {
         self.receive(NetEvent::Data(query.to_bytes()));
     }
 
-    /// What came back, one word per message.
+    /// The messages received, one word each.
     fn answer(&mut self) -> String {
         let mut frames = FrameReader::default();
         let sent = self.bench.sent();
@@ -137,7 +137,7 @@ fn a_transaction_from_begin_to_commit() {
     assert_eq!(session.run("GET 16384 8"), "(value), GET 0, I");
 }
 
-/// A statement outside of a block is reported after its own commit.
+/// A statement outside of a block is reported after its commit.
 #[test]
 fn a_statement_alone_is_a_transaction() {
     let mut session = Session::new(Bench::primary());
@@ -147,7 +147,7 @@ fn a_statement_alone_is_a_transaction() {
     assert_eq!(session.run("GET 16384 7"), "(value), \\x02, GET 1, I");
 }
 
-/// Without a flush nothing is promised.
+/// An asynchronous commit is not recorded as durable.
 #[test]
 fn an_asynchronous_commit_is_no_promise() {
     let mut session = Session::new(Bench::primary());
@@ -208,13 +208,13 @@ fn a_standby_only_reads() {
 fn a_row_must_fit_its_page() {
     let mut session = Session::new(Bench::primary());
     let put = |bytes: usize| format!("PUT 16384 1 '{}'", "ab".repeat(bytes));
-    // A page of 512 bytes less 32 for its header and the line pointer, less 32 for the tuple's
+    // A page of 512 bytes, minus 32 for its header and the line pointer, minus 32 for the tuple's
     // header and key.
     assert_eq!(session.run(&put(512 - 64)), "PUT 1, I");
     assert_eq!(session.run(&put(512 - 63)), "ERROR 54000, I");
 }
 
-/// A message may be longer than a segment.
+/// A message can be longer than a segment.
 #[test]
 fn messages_of_any_size() {
     let mut session = Session::new(Bench::primary());
@@ -237,7 +237,7 @@ fn messages_of_any_size() {
     assert_eq!(session.bench.shmem.xlog.flush.0 % 4096, 0);
 }
 
-/// A session that ends leaves no transaction behind.
+/// When a session ends, its transaction is aborted.
 #[test]
 fn leaving_aborts() {
     let term = |session: &mut Session| session.bench.sys(session.pid).signal(Signal::Term);
@@ -273,7 +273,7 @@ impl Session {
     }
 }
 
-/// While the client does not take its answer, its next command is not read.
+/// While the client does not read an answer, its next command is not read.
 #[test]
 fn pending_output_stops_reading() {
     let mut session = Session::new(Bench::primary());
@@ -287,7 +287,7 @@ fn pending_output_stops_reading() {
     assert_eq!(session.answer(), "BEGIN, T");
 }
 
-/// CHECKPOINT waits for one that begins after it was asked for.
+/// CHECKPOINT waits for a checkpoint that begins after the request.
 #[test]
 fn a_checkpoint_under_way_is_not_enough() {
     let mut session = Session::new(Bench::primary());

@@ -1,8 +1,8 @@
-//! The checkpointer: performs checkpoints when asked, and when it is time. Mirrors checkpointer.c
+//! The checkpointer: performs checkpoints on request and at intervals. Mirrors checkpointer.c
 //! (CheckpointerMain).
 //!
-//! During recovery these are restartpoints, but for the checkpoint that ends it. At a shutdown it
-//! outlives every process that writes WAL.
+//! During recovery it performs restartpoints, except for the end-of-recovery checkpoint. At
+//! shutdown it outlives all processes that write WAL.
 
 mod shutdown;
 
@@ -15,15 +15,14 @@ use crate::sys::Cx;
 use alloc::boxed::Box;
 use shutdown::ShutdownXlog;
 
-/// How long to wait before trying again to make a restartpoint when there was none to make: half of
-/// the least checkpoint_timeout that PostgreSQL takes. Less is allowed here, and then it is half of
-/// that.
+/// When a restartpoint was skipped, the time until the next attempt: PostgreSQL's 15 s, or half of
+/// checkpoint_timeout if that is shorter.
 const RETRY_MS: i64 = 15_000;
 
-/// The process.
+/// The checkpointer process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Checkpointer {
-    /// When the last checkpoint began; unset until the first look at the clock.
+    /// When the last checkpoint began; `None` before the first step.
     last_checkpoint: Option<TimestampTz>,
     phase: Phase,
 }
@@ -32,26 +31,26 @@ pub struct Checkpointer {
 enum Phase {
     #[default]
     Loop,
-    /// The counters say that a checkpoint begins; what it is asked to be.
+    /// A checkpoint with these flags is counted as started.
     Started(CheckpointRequests),
     Checkpoint(Box<CreateCheckPoint>),
     RestartPoint(Box<CreateRestartPoint>),
-    /// A second without work after an error.
+    /// Waits a second after an error.
     Pause,
-    /// The last checkpoint.
+    /// The shutdown checkpoint.
     Shutdown(ShutdownXlog),
-    /// 18: the last checkpoint is written, or was not asked for; waits to be told that it may go.
+    /// 18: the shutdown checkpoint is done or was not requested. Waits for the signal to exit.
     Leave,
 }
 
 impl Checkpointer {
-    /// As forked.
+    /// A newly forked process.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets it run.
+    /// Runs until it would block.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         let why = Place::CheckpointerMain;
         loop {
@@ -106,7 +105,7 @@ impl Checkpointer {
                 Phase::Pause => self.phase = Phase::Loop,
                 Phase::Shutdown(shutdown) => match shutdown.poll(cx) {
                     Poll::Yield(how) => return how,
-                    // There is no way back any more.
+                    // An error in the shutdown checkpoint ends the process.
                     Poll::Ready(Err(error)) => {
                         return Yield::Exit(exit(error.in_auxiliary_process()));
                     }
@@ -129,10 +128,10 @@ impl Checkpointer {
         }
     }
 
-    /// Is the server to be shut down? Before 18 one signal means the checkpoint and the exit, then
-    /// each has its own.
+    /// Was a shutdown requested? Before 18 one signal requests both the shutdown checkpoint and the
+    /// exit; since 18 there are two signals.
     fn shutdown_asked(&mut self, cx: &mut Cx<'_>) -> bool {
-        // New settings are seen at the next look, which the signal has brought about.
+        // The signal itself has woken the process, which reads the new settings below.
         cx.take_signal(Signal::Hup);
         let order = if cx.shmem.settings.pg_version < PgVersion::V18 {
             Signal::Usr2
@@ -149,7 +148,7 @@ impl Checkpointer {
         true
     }
 
-    /// Is there anything to do? If so it counts as begun.
+    /// Starts a checkpoint if one is requested or due.
     fn look(&mut self, cx: &mut Cx<'_>) -> Option<CheckpointRequests> {
         let elapsed_us = cx.now.wall - *self.last_checkpoint.get_or_insert(cx.now.wall);
         let due = elapsed_us >= timeout_ms(cx) * 1000;
@@ -163,7 +162,7 @@ impl Checkpointer {
         Some(requests)
     }
 
-    /// Wakes the waiting processes: the checkpoint is over.
+    /// The checkpoint has ended: wakes the processes that wait for it.
     fn finish(&mut self, cx: &mut Cx<'_>) {
         let checkpointer = &mut cx.shmem.checkpointer;
         checkpointer.done = checkpointer.started;
@@ -171,7 +170,7 @@ impl Checkpointer {
         self.phase = Phase::Loop;
     }
 
-    /// An ERROR ends the checkpoint, anything worse the process.
+    /// Handles an error. An ERROR fails the checkpoint; anything more severe ends the process.
     fn failed(&mut self, cx: &mut Cx<'_>, error: LogEvent) -> Yield {
         if error.severity > Severity::Error {
             return Yield::Exit(exit(error));
@@ -181,7 +180,7 @@ impl Checkpointer {
         cx.shmem.checkpointer.failed += 1;
         self.finish(cx);
         self.phase = Phase::Pause;
-        // So that an error that comes every time does not fill the log.
+        // A pause, so that a persistent error does not fill the log.
         let until = Some(cx.now.mono.after_ms(1000));
         Yield::Wait(Wait {
             until,
@@ -225,7 +224,7 @@ mod tests {
         (bench, pid, Checkpointer::new())
     }
 
-    /// Until it has nothing to do; how long it means to sleep, in milliseconds.
+    /// Runs until it sleeps. Returns the time that it will sleep, in milliseconds.
     fn run(bench: &mut Bench, pid: Pid, checkpointer: &mut Checkpointer) -> u64 {
         let waits = bench.drive(pid, |cx| match checkpointer.step(cx) {
             Yield::Exit(exit) => Poll::Ready(exit),
@@ -261,8 +260,8 @@ mod tests {
         assert_eq!(ctl.requests, CheckpointRequests::default());
     }
 
-    /// A standby writes no WAL. If it has not replayed a checkpoint either, it looks again a little
-    /// later.
+    /// During recovery only the end-of-recovery request is a checkpoint. If a restartpoint was
+    /// skipped, the next attempt follows soon.
     #[test]
     fn during_recovery_only_its_end_is_a_checkpoint() {
         let (mut bench, pid, mut checkpointer) = server();
@@ -278,7 +277,7 @@ mod tests {
         assert!(bench.shmem.control.checkpoint > before.checkpoint);
     }
 
-    /// Waiting processes are told; the next checkpoint, a second later, may succeed.
+    /// The waiting processes get the error. The next checkpoint, a second later, can succeed.
     #[test]
     fn an_error_fails_the_checkpoint_alone() {
         let (mut bench, pid, mut checkpointer) = server();
@@ -300,8 +299,8 @@ mod tests {
         assert!(bench.shmem.clog.pages.values().all(|page| !page.dirty));
     }
 
-    /// A control file that cannot be made durable takes the server down: it is unknown which
-    /// version a crash would find.
+    /// A failed fsync of the control file is a PANIC: after a crash either version could be on
+    /// disk.
     #[test]
     fn a_control_file_that_is_lost_is_a_panic() {
         let (mut bench, pid, mut checkpointer) = server();

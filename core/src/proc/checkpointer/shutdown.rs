@@ -1,4 +1,4 @@
-//! The last checkpoint or restartpoint. Mirrors ShutdownXLOG, WalSndInitStopping and
+//! The shutdown checkpoint or restartpoint. Mirrors ShutdownXLOG, WalSndInitStopping and
 //! WalSndWaitStopping.
 
 use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint, LogStandbySnapshot};
@@ -12,10 +12,10 @@ use crate::sys::Cx;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// How often it looks whether walsenders still run commands.
+/// The interval at which it checks whether walsenders still run commands.
 const POLL_MS: u64 = 10;
 
-/// `ShutdownXLOG`: returns when the control file says that the server was shut down.
+/// `ShutdownXLOG`: returns when the control file says that the server is shut down.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct ShutdownXlog {
     phase: Phase,
@@ -25,24 +25,24 @@ pub(super) struct ShutdownXlog {
 enum Phase {
     #[default]
     Start,
-    /// Until each walsender is gone or will only stream.
+    /// Waits until every walsender has exited or is in state STOPPING.
     WaitStopping,
     Checkpoint(Box<CreateCheckPoint>),
     RestartPoint(Box<CreateRestartPoint>),
-    /// The planted bug alone: a record that the last checkpoint does not know.
+    /// Only with the planted bug: inserts a record after the shutdown checkpoint.
     Snapshot(LogStandbySnapshot),
     FlushSnapshot(XLogFlush),
 }
 
 impl ShutdownXlog {
     /// # Errors
-    /// Whatever could not be made durable, and WAL that was written meanwhile.
+    /// A step failed, or WAL was written during the checkpoint.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
                 Phase::Start => {
                     cx.log(LogEvent::log(Message::ShuttingDownXlog));
-                    // No process can become a walsender any more, so that telling them once is
+                    // No process can become a walsender any more, so that one signal to each is
                     // enough.
                     let senders = cx.shmem.walsnd.iter().filter_map(|entry| entry.pid);
                     for pid in senders.collect::<Vec<Pid>>() {
@@ -68,7 +68,8 @@ impl ShutdownXlog {
                 }
                 Phase::Checkpoint(checkpoint) => {
                     ready_ok!(checkpoint.poll(cx));
-                    // The next start goes on right after it, over whatever else is there.
+                    // The next start writes WAL directly after the checkpoint record, and
+                    // overwrites what follows it.
                     if !cx.planted(Bug::WalAfterShutdownCheckpoint) {
                         return Poll::Ready(Ok(()));
                     }

@@ -1,8 +1,8 @@
-//! One COPY. Mirrors HandleCopyStream of receivelog.c, with the timers and the replies of the
-//! walreceiver.
+//! Receives one COPY stream. Mirrors HandleCopyStream of receivelog.c, with the walreceiver's
+//! timers and status updates.
 //!
-//! Written is reported when it is durable: at once with `--synchronous`, otherwise at the end of a
-//! segment, when the server asks, and from time to time.
+//! A status update is sent when WAL was flushed: after each write with `--synchronous`, otherwise
+//! at the end of a segment. It is also sent when the server requests one, and at intervals.
 
 use super::stop::Stop;
 use super::stream_error::StreamError;
@@ -17,16 +17,16 @@ use crate::wire::replication::{WalMessage, WalMessageError};
 use alloc::string::ToString;
 use bytes::Bytes;
 
-/// How a COPY ends; the file is closed by then.
+/// How a COPY ended. The segment file is closed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum CopyEnd {
-    /// We have had enough; the server is not told yet.
+    /// The receiver stops. CopyDone is not yet sent.
     Stopped,
-    /// The server has no more WAL on this timeline.
+    /// The timeline has ended on the server.
     Timeline,
-    /// The server shuts down.
+    /// The server is shutting down.
     Shutdown,
-    /// The server cannot go on.
+    /// The server sent an error.
     Error(ErrorFields),
 }
 
@@ -34,22 +34,22 @@ pub(super) enum CopyEnd {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct CopyStream {
     synchronous: bool,
-    /// Something came since the last wait.
+    /// A message has arrived since the last wait.
     received: bool,
     turn: Turn,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Turn {
-    /// Takes messages until none is there.
+    /// Handles messages until none is left.
     Receive,
-    /// `ProcessXLogDataMsg`: what is left of a message.
+    /// `ProcessXLogDataMsg`: the rest of a message.
     Data(Bytes),
     Open(OpenWalFile, Bytes),
     Write(WritePiece, Bytes),
-    /// A segment is complete.
+    /// Closes a complete segment.
     Finish(CloseWalFile, Bytes),
-    /// Then a reply.
+    /// Fsyncs the segment, then sends a status update.
     Sync(SyncWalFile),
     Close(CloseWalFile, CopyEnd),
     Wait,
@@ -107,7 +107,7 @@ impl CopyStream {
                     ready_ok!(close.poll(cx, link));
                     let rest = core::mem::take(rest);
                     self.turn = Turn::Data(rest);
-                    // What is left of the message is not wanted any more.
+                    // The rest of the message is dropped.
                     if stop.stop_streaming(cx, link.write, link.tli) {
                         return Poll::Ready(Ok(CopyEnd::Stopped));
                     }
@@ -138,7 +138,7 @@ impl CopyStream {
         }
     }
 
-    /// Takes one message.
+    /// Handles one message.
     fn receive(
         &mut self,
         cx: &mut Cx<'_>,
@@ -172,7 +172,7 @@ impl CopyStream {
         Ok(())
     }
 
-    /// Everything that was there has been written.
+    /// All received WAL is written.
     fn end_burst(&mut self, cx: &mut Cx<'_>, link: &mut Link, stop: &mut Stop) {
         if stop.stop_streaming(cx, link.write, link.tli) {
             self.turn = Turn::Close(CloseWalFile::new(), CopyEnd::Stopped);
@@ -193,7 +193,7 @@ impl CopyStream {
     ) -> Result<(), StreamError> {
         match WalMessage::decode(payload).map_err(violation)? {
             WalMessage::XLogData(header, data) => {
-                // Positions must not wrap.
+                // The end position must not overflow.
                 if header.start.0.checked_add(data.len() as u64).is_none() {
                     return Err(violation(WalMessageError::XLogData));
                 }
@@ -211,7 +211,7 @@ impl CopyStream {
                 self.turn = Turn::Data(data);
             }
             WalMessage::Keepalive(keepalive) if keepalive.reply_requested => {
-                // A server that shuts down waits for us to have all of it durable.
+                // During shutdown the server waits until this receiver has flushed all WAL.
                 if !link.hides_flush && is_unflushed(cx, link) {
                     self.turn = Turn::Sync(SyncWalFile::new());
                 } else {
@@ -223,8 +223,7 @@ impl CopyStream {
         Ok(())
     }
 
-    /// What is done with the rest of a message next; the end of the step if something has been
-    /// issued.
+    /// Handles the next part of a message. Returns a yield if a disk operation was issued.
     fn place(
         &mut self,
         cx: &mut Cx<'_>,
@@ -257,7 +256,8 @@ fn is_unflushed(cx: &Cx<'_>, link: &Link) -> bool {
     link.flush < link.write && cx.sys.wal_file.is_some()
 }
 
-/// What follows a wait. Only a wait that nothing else ended counts as a time-out.
+/// Handles the end of a wait. It counts as a timeout only if there is nothing to read and the latch
+/// is not set.
 fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), StreamError> {
     let woken = cx.woken_by();
     if woken.latch {

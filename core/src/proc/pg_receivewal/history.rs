@@ -1,5 +1,5 @@
-//! The history file of a timeline. Mirrors existsTimeLineHistoryFile and writeTimeLineHistoryFile
-//! of receivelog.c.
+//! Fetches the history file of a timeline. Mirrors existsTimeLineHistoryFile and
+//! writeTimeLineHistoryFile of receivelog.c.
 
 use super::stream_error::{StreamError, counts};
 use super::wal_file::size;
@@ -14,7 +14,7 @@ use crate::wire::command::{Command, TimelineHistory};
 use alloc::format;
 use bytes::{Buf, Bytes};
 
-/// Sees to it that the history file is there, before any WAL of its timeline.
+/// Fetches the history file, if it is missing, before any WAL of its timeline.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FetchHistory {
     tli: TimelineId,
@@ -45,7 +45,7 @@ impl FetchHistory {
         link: &mut Link,
     ) -> Poll<Result<(), StreamError>> {
         let name = history_name(self.tli);
-        // A name of its own until it is whole. What a crash left under it is thrown away.
+        // The file is written under a temporary name. Leftovers of a crash are overwritten.
         let temp = FilePath::from(format!("{name}.tmp"));
         let failed = |what, e| {
             let event = LogEvent::file(what, temp.clone(), e);
@@ -53,7 +53,7 @@ impl FetchHistory {
         };
         loop {
             let op = match &mut self.phase {
-                // Timeline 1 never has one.
+                // Timeline 1 has no history file.
                 Phase::Begin if self.tli == TimelineId(1) => return Poll::Ready(Ok(())),
                 Phase::Begin => {
                     self.phase = Phase::Looked;
@@ -122,7 +122,7 @@ impl FetchHistory {
         }
     }
 
-    /// The content, if it is that of our timeline.
+    /// The content, if the answer is for this timeline.
     fn checked(&self, answer: Answer) -> Result<Bytes, StreamError> {
         let rows = answer.rows();
         let history = rows.only(2).and_then(|row| TimelineHistory::from_row(row));
@@ -138,7 +138,7 @@ impl FetchHistory {
     }
 }
 
-/// Goes past what the last write took. A disk that takes nothing is full.
+/// Skips the bytes that were written. If none were, the disk is full.
 fn pass_written(cx: &mut Cx<'_>, at: &mut u64, rest: &mut Bytes) -> Result<(), DiskError> {
     let count = written(cx.done()?);
     if count == 0 && !rest.is_empty() {

@@ -1,8 +1,8 @@
-//! Receives WAL into a directory, for backups. Mirrors pg_receivewal.c on top of receivelog.c and
-//! walmethods.c; timers and replies are the walreceiver's.
+//! The standalone receiver, which stores WAL for backups. Mirrors pg_receivewal.c with receivelog.c
+//! and walmethods.c. Timers and status updates are the walreceiver's.
 //!
-//! Never reports as flushed what is not durable under a name that the next start finds. A segment
-//! without `.partial` is complete. It replays nothing and serves no clients.
+//! Never reports WAL as flushed unless it is durable in a file that the next start finds. A segment
+//! without `.partial` is complete. WAL is not replayed.
 
 mod copy_stream;
 mod history;
@@ -32,32 +32,32 @@ use xlog_stream::{End, ReceiveXlogStream};
 /// `RECONNECT_SLEEP_TIME`
 const RECONNECT_S: u32 = 5;
 
-/// What it is told to do, beside its settings.
+/// The options of the receiver.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PgReceivewalOptions {
-    /// From whom.
+    /// The connection to the server.
     pub conninfo: ConnInfo,
     /// `--slot`
     pub slot: Option<String>,
-    /// `--create-slot`: make it first.
+    /// `--create-slot`: create the slot first.
     pub create_slot: bool,
-    /// `--if-not-exists`: one that is there already will do.
+    /// `--if-not-exists`: it is not an error if the slot exists.
     pub slot_exists_ok: bool,
-    /// `--synchronous`: fsync and report at once.
+    /// `--synchronous`: fsync and report after each write.
     pub synchronous: bool,
-    /// `--no-loop`: the first end of a stream is the end.
+    /// `--no-loop`: do not reconnect after the end of a stream.
     pub no_loop: bool,
     /// `--endpos`; invalid if there is none.
     pub endpos: Lsn,
 }
 
-/// The process.
+/// The receiver process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PgReceivewal {
     options: PgReceivewalOptions,
     link: Link,
     stop: Stop,
-    /// A connection was made and understood once.
+    /// A connection has succeeded once, up to the start of streaming.
     prepared: bool,
     phase: Phase,
 }
@@ -68,7 +68,7 @@ enum Phase {
     Connect(Connect),
     Prepare(Prepare),
     Stream(ReceiveXlogStream),
-    /// The stream has ended so; what is open is closed.
+    /// Closes the open file after the stream has ended in this way.
     Close(CloseWalFile, Result<End, StreamError>),
     Sleep {
         until: Mono,
@@ -76,7 +76,7 @@ enum Phase {
 }
 
 impl PgReceivewal {
-    /// One that has just been started.
+    /// A newly started receiver.
     #[must_use]
     pub fn new(options: PgReceivewalOptions) -> Self {
         let stop = Stop::new(options.endpos);
@@ -89,7 +89,7 @@ impl PgReceivewal {
         }
     }
 
-    /// How far WAL was written and how far it is durable, for who shows progress.
+    /// The write position and the flush position, for progress reports.
     #[must_use]
     pub const fn received(&self) -> (Lsn, Lsn) {
         (self.link.write, self.link.flush)
@@ -108,7 +108,7 @@ impl PgReceivewal {
         }
     }
 
-    /// From a connection to the end of its stream.
+    /// From the connection to the end of its stream.
     fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<End, StreamError>> {
         let Self {
             options,
@@ -122,9 +122,9 @@ impl PgReceivewal {
                 Phase::Begin => {
                     *link = Link::default();
                     link.timers = Timers::new(PgVersion::V18);
-                    // A process that reports what is durable can become a synchronous standby, also
-                    // by a name that was not meant for it: so only on request. A slot cannot do
-                    // without.
+                    // A receiver that reports flush positions can become a synchronous standby, if
+                    // its application_name matches by accident. It therefore does so only with
+                    // --synchronous, or with a slot, which needs the flush position.
                     link.hides_flush = options.slot.is_none() && !options.synchronous;
                     *phase = Phase::Connect(Connect::new(Some(options.conninfo.clone())));
                 }
@@ -174,7 +174,7 @@ impl PgReceivewal {
         }
     }
 
-    /// `PQfinish`, and the end of main: goes on after a while, or ends.
+    /// `PQfinish`, and the end of main: retries after a pause, or exits.
     fn after(&mut self, cx: &mut Cx<'_>, end: Result<End, StreamError>) -> Option<Exit> {
         if let Some(conn) = self.link.conn.take() {
             let terminate = FrontendMessage::Terminate.to_bytes();
@@ -184,7 +184,7 @@ impl PgReceivewal {
         let error = match end {
             Ok(End::Stopped) | Err(StreamError::Stopped) => return Some(Exit::Normal),
             Err(StreamError::Fatal(event)) => return Some(Exit::Fatal(event)),
-            // All WAL that there was has come, unless more was wanted.
+            // All existing WAL was received. That is enough unless --endpos requires more.
             Ok(End::Shutdown) if self.options.no_loop && !self.options.endpos.is_valid() => {
                 return Some(Exit::Normal);
             }

@@ -1,5 +1,5 @@
-//! From a connection to the place where streaming begins. Mirrors the middle of main and StreamLog
-//! of pg_receivewal.c, and the commands of streamutil.c.
+//! From the connection to the start of streaming. Mirrors the middle part of main and StreamLog of
+//! pg_receivewal.c, and the commands of streamutil.c.
 
 use super::PgReceivewalOptions;
 use super::start_point::FindStreamingStart;
@@ -15,7 +15,7 @@ use alloc::string::{String, ToString};
 /// `ERRCODE_DUPLICATE_OBJECT`
 const DUPLICATE_OBJECT: [u8; 5] = *b"42710";
 
-/// Where streaming begins.
+/// Where streaming starts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Start {
     pub(super) at: Lsn,
@@ -25,7 +25,7 @@ pub(super) struct Start {
 /// The commands before START_REPLICATION.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Prepare {
-    /// The first connection: the slot is made, and the segment size is not known yet.
+    /// On the first connection the slot is created and the segment size is queried.
     first: bool,
     identity: Option<SystemIdentity>,
     phase: Phase,
@@ -38,15 +38,15 @@ enum Phase {
     CreateSlot,
     CreatingSlot {
         query: Query,
-        /// It was there already; only the end of the refusal is awaited.
+        /// The slot exists, and the rest of the error response is awaited.
         exists: bool,
     },
     ShowSize,
     ShowingSize(Query),
     Find(FindStreamingStart),
     ReadingSlot(Query),
-    /// Whatever lies before the start was fsynced when it got its name, but we may have died before
-    /// the directory was.
+    /// The files before the start position are durable, but a crash may have prevented the fsync of
+    /// their directory.
     DirectorySynced(Start),
 }
 
@@ -66,7 +66,7 @@ impl Prepare {
         options: &PgReceivewalOptions,
     ) -> Poll<Result<Start, StreamError>> {
         match self.run(cx, link, options) {
-            // What main does once, before it streams, is not tried again.
+            // A failure of these first steps is not retried, as in main.
             Poll::Ready(Err(error)) if self.first && self.is_once() => {
                 Poll::Ready(Err(error.in_vain()))
             }
@@ -121,7 +121,7 @@ impl Prepare {
                 }
                 Phase::CreatingSlot { query, exists } => match query.poll(cx, link) {
                     Poll::Yield(how) => return Poll::Yield(how),
-                    // After the error the server sends one more message for us.
+                    // After the error, ReadyForQuery follows.
                     Poll::Ready(Err(Failure::Error(fields)))
                         if options.slot_exists_ok && fields.sqlstate == DUPLICATE_OBJECT =>
                     {
@@ -173,7 +173,7 @@ impl Prepare {
                     let name = options.slot.clone().unwrap_or_default();
                     return match slot_position(&answer.rows(), name) {
                         Ok(Some((at, tli))) => Poll::Yield(self.begin(cx, at, tli)),
-                        // It holds nothing back yet.
+                        // The slot has no restart_lsn yet.
                         Ok(None) => Poll::Yield(self.begin_at_end(cx)),
                         Err(message) => Poll::Ready(Err(StreamError::fatal(message))),
                     };
@@ -199,7 +199,7 @@ impl Prepare {
         self.identity.as_ref().expect("asked for first of all")
     }
 
-    /// From the end of the server's WAL.
+    /// Starts at the end of the server's WAL.
     fn begin_at_end(&mut self, cx: &mut Cx<'_>) -> crate::call::Yield {
         let SystemIdentity {
             xlogpos, timeline, ..
@@ -207,7 +207,7 @@ impl Prepare {
         self.begin(cx, xlogpos, timeline)
     }
 
-    /// Streaming always begins at a segment.
+    /// Starts at the beginning of a segment.
     fn begin(&mut self, cx: &mut Cx<'_>, at: Lsn, tli: TimelineId) -> crate::call::Yield {
         let geometry = &cx.shmem.settings.geometry;
         let at = geometry.segment_start(geometry.segment_of(at));
@@ -216,7 +216,7 @@ impl Prepare {
     }
 }
 
-/// `CheckServerVersionForStreaming`: of `server_version`, whose first digits are the major version.
+/// `CheckServerVersionForStreaming`. The first digits of `server_version` are the major version.
 pub(super) fn check_version(version: &str) -> Result<(), StreamError> {
     let digits = version.bytes().take_while(u8::is_ascii_digit).count();
     let major: u32 = version[..digits].parse().unwrap_or(0);
@@ -236,7 +236,7 @@ fn create(name: &str) -> Command {
     }
 }
 
-/// A field as text; NULL is empty, as in `PQgetvalue`.
+/// A field as text. NULL becomes empty, as in `PQgetvalue`.
 pub(super) fn shown(row: &Row, column: usize) -> String {
     let bytes = row.get(column).and_then(|value| value.as_deref());
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
@@ -246,7 +246,7 @@ fn is_null(row: &Row, column: usize) -> bool {
     row.get(column).is_none_or(Option::is_none)
 }
 
-/// `RunIdentifySystem`; a connection to a database would be none that streams.
+/// `RunIdentifySystem`. A connection to a database is refused.
 fn identified(rows: &Rows) -> Result<SystemIdentity, ReceiveMessage> {
     for least in [3, 4] {
         if rows.only(least).is_none() {
@@ -268,7 +268,8 @@ fn identified(rows: &Rows) -> Result<SystemIdentity, ReceiveMessage> {
     }
 }
 
-/// A standby may still follow to the timeline; no other server comes to one that is not its own.
+/// The timeline is missing on the server. Retrying helps only on a standby, which may follow to
+/// this timeline later.
 fn no_timeline(tli: TimelineId, is_standby: bool) -> StreamError {
     let hint = (!is_standby).then_some(NOT_IN_HISTORY);
     let message = ReceiveMessage::NoTimeline { tli, hint };
@@ -279,7 +280,7 @@ fn no_timeline(tli: TimelineId, is_standby: bool) -> StreamError {
     }
 }
 
-/// `RetrieveWalSegSize`: a number and its unit.
+/// `RetrieveWalSegSize`: parses a number and its unit.
 fn segment_size(known: &Geometry, rows: &Rows) -> Result<Geometry, ReceiveMessage> {
     let row = rows
         .only(1)
@@ -310,7 +311,7 @@ fn segment_size(known: &Geometry, rows: &Rows) -> Result<Geometry, ReceiveMessag
     geometry.ok_or(ReceiveMessage::SegmentSize(bytes))
 }
 
-/// `GetSlotInformation`: position and timeline, none if it holds nothing back yet.
+/// `GetSlotInformation`: position and timeline, or `None` if the slot has no restart_lsn.
 fn slot_position(rows: &Rows, name: String) -> Result<Option<(Lsn, TimelineId)>, ReceiveMessage> {
     let Some(row) = rows.only(3).filter(|_| rows.fields == 3) else {
         let rows = counts(rows, 3);

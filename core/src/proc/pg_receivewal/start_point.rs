@@ -1,7 +1,7 @@
-//! Where to begin: what the directory holds already. Mirrors FindStreamingStart and is_xlogfilename
-//! of pg_receivewal.c.
+//! Finds where to start streaming from the files in the directory. Mirrors FindStreamingStart and
+//! is_xlogfilename of pg_receivewal.c.
 //!
-//! Beyond them it looks whether the files are of the server's system at all.
+//! In addition, checks that the files have the server's system identifier.
 
 use super::stream_error::{StreamError, error};
 use super::wal_file::size;
@@ -16,7 +16,7 @@ use crate::wire::page::{LONG_HEADER, LongPageHeader};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// How a segment file in the directory is compressed.
+/// The compression of a segment file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Packed {
     No,
@@ -24,7 +24,7 @@ enum Packed {
     Lz4,
 }
 
-/// A segment in the directory.
+/// A segment file in the directory.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Found {
     segment: SegmentNo,
@@ -38,10 +38,10 @@ struct Found {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FindStreamingStart {
     system_id: u64,
-    /// Those that are still to be looked at.
+    /// Names that are still to be checked.
     rest: Vec<String>,
     highest: Option<Found>,
-    /// Files whose first page tells of which system they are.
+    /// Files whose first page is compared with the server's system identifier.
     witnesses: Vec<Found>,
     phase: Phase,
 }
@@ -70,8 +70,8 @@ impl FindStreamingStart {
         }
     }
 
-    /// The start of the segment after the highest complete one, or of the highest one if that is
-    /// not complete.
+    /// Returns the start of the segment after the highest complete one, or of the highest one if
+    /// that is incomplete.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -116,7 +116,7 @@ impl FindStreamingStart {
                 }
                 Phase::Looked(name, packed) => match (size(cx), packed) {
                     (Err(e), _) => return failed("stat", &name, e),
-                    // Gone since.
+                    // The file was removed meanwhile.
                     (Ok(None), _) => continue,
                     (Ok(Some(size)), Packed::Gzip) => {
                         let op = open(&name);
@@ -132,7 +132,7 @@ impl FindStreamingStart {
                         continue;
                     }
                 },
-                // The last four bytes of a gzip file are the length of what is packed in it.
+                // The last four bytes of a gzip file are its uncompressed length.
                 Phase::PackedOpened(name, size) => match cx.done() {
                     Ok(_) if size < 4 => {
                         let path = FilePath::from(name);
@@ -204,7 +204,7 @@ impl FindStreamingStart {
         }
     }
 
-    /// Looks like a valid segment: is it the highest?
+    /// Records a valid segment if it is the highest so far.
     fn note(&mut self, cx: &Cx<'_>, name: &str) {
         let Some((stem, packed, complete)) = parts(name) else {
             return;
@@ -221,8 +221,8 @@ impl FindStreamingStart {
         };
         let rank = |found: &Found| (found.segment, found.tli, found.complete);
         if packed == Packed::No {
-            // One complete segment and one partial one: the first page of the latter may not have
-            // come yet.
+            // One complete and one partial segment are checked, because the partial one may not
+            // have its first page yet.
             match self.witnesses.iter_mut().find(|w| w.complete == complete) {
                 Some(known) if rank(known) < rank(&found) => *known = found.clone(),
                 Some(_) => {}
@@ -230,13 +230,13 @@ impl FindStreamingStart {
             }
         }
         let is_higher = |known: &Found| rank(known) < rank(&found);
-        // No WAL lies in segment 0.
+        // Segment 0 is never used.
         if segment > SegmentNo(0) && self.highest.as_ref().is_none_or(is_higher) {
             self.highest = Some(found);
         }
     }
 
-    /// Zeros say nothing: the file may have been padded and no more.
+    /// A first page of zeros is accepted: the file may only have been padded.
     fn check(&self, cx: &Cx<'_>, found: &Found, bytes: &[u8]) -> Result<(), StreamError> {
         let geometry = &cx.shmem.settings.geometry;
         let Ok(header) = LongPageHeader::decode(bytes) else {
@@ -254,10 +254,8 @@ impl FindStreamingStart {
         })))
     }
 
-    /// # Errors
-    /// The highest segment is the last one that there can be. pg_receivewal begins anew there, at
-    /// the end of the server's WAL: the next position wraps to 0, which means that nothing was
-    /// found.
+    /// The highest segment is the last one possible. pg_receivewal would start at the end of the
+    /// server's WAL instead: its next position wraps around to 0, as if no segment had been found.
     fn start(&self, cx: &Cx<'_>) -> Result<Option<(Lsn, TimelineId)>, StreamError> {
         let Some(found) = &self.highest else {
             return Ok(None);
@@ -274,7 +272,7 @@ impl FindStreamingStart {
     }
 }
 
-/// `is_xlogfilename`: 24 digits, how it is packed, and whether it is complete.
+/// `is_xlogfilename`: the 24 digits, the compression, and whether the segment is complete.
 fn parts(name: &str) -> Option<(&str, Packed, bool)> {
     let digits = |b: &u8| matches!(b, b'0'..=b'9' | b'A'..=b'F');
     if name.bytes().take_while(|b| digits(b)).count() != 24 {

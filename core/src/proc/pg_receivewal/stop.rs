@@ -1,15 +1,15 @@
-//! When to stop. Mirrors stop_streaming of pg_receivewal.c and its signal handler.
+//! When the receiver stops. Mirrors stop_streaming of pg_receivewal.c and its signal handler.
 
 use crate::base::{Lsn, TimelineId};
 use crate::call::{LogEvent, ReceiveMessage, Signal};
 use crate::sys::Cx;
 
-/// `endpos`, `time_to_stop`, and what was reported last.
+/// `endpos`, `time_to_stop`, and the last reported timeline and position.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stop {
-    /// Invalid: there is none.
+    /// Invalid if no end position is set.
     endpos: Lsn,
-    /// A signal came, or the end was reached.
+    /// A signal was received, or the end position was passed.
     asked: bool,
     previous: Option<(TimelineId, Lsn)>,
 }
@@ -27,8 +27,8 @@ impl Stop {
         self.asked
     }
 
-    /// `stop_streaming`: WAL has come so far. The end position must be passed, not just reached:
-    /// the record that ends there may not have come whole.
+    /// `stop_streaming`, called with the position received so far. The end position must be passed,
+    /// not only reached, because the record that ends at it may be incomplete.
     pub(super) fn stop_streaming(&mut self, cx: &mut Cx<'_>, at: Lsn, tli: TimelineId) -> bool {
         self.asked |= cx.take_signal(Signal::Term);
         if self.endpos.is_valid() && self.endpos < at {
@@ -36,8 +36,8 @@ impl Stop {
             self.asked = true;
             return true;
         }
-        // Reported is where the old timeline ended, not where the new one begins: that is the start
-        // of a segment.
+        // The message names the end of the old timeline. The new one starts earlier, at a segment
+        // boundary.
         if let Some((before, end)) = self.previous.replace((tli, at))
             && before != tli
         {

@@ -1,5 +1,4 @@
-//! How a stream ends that should have gone on, the words for it, and whether another attempt can do
-//! better.
+//! Errors of the receiver: their texts, and whether a retry can help.
 
 use crate::call::{DiskError, LogEvent, Message, ReceiveMessage, Refusal, RowCounts, SqlState};
 use crate::replication::libpqrcv::{ConnInfo, Failure, Rows, authentication_text, error_text};
@@ -8,24 +7,24 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The longest path of a socket (`UNIXSOCK_PATH_BUFLEN` less one).
+/// The longest path of a Unix socket (`UNIXSOCK_PATH_BUFLEN` minus one).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// What to do about a start that the server does not have.
+/// The hint if the server does not have the requested WAL in its history.
 pub(super) const NOT_IN_HISTORY: &str = "The directory holds WAL that is not in the server's history. Connect to a server \
     that has it, or take a new base backup and receive into an empty directory.";
 const REMOVED: &str = "Take a new base backup and receive into an empty directory. A replication slot or a larger \
     wal_keep_size makes the server keep WAL that has not been received.";
 const NO_SLOT: &str = "Create the slot with --create-slot, or name another one.";
 
-/// Why it ended.
+/// Why streaming ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum StreamError {
-    /// We were asked to stop, while there was nothing to put in order.
+    /// The receiver was told to stop before streaming.
     Stopped,
-    /// Another connection may do better.
+    /// A new connection may succeed.
     Lost(LogEvent),
-    /// It would not.
+    /// A new connection would fail as well.
     Fatal(LogEvent),
 }
 
@@ -43,21 +42,21 @@ impl StreamError {
         Self::told(command.into(), failure, None)
     }
 
-    /// TIMELINE_HISTORY that failed. A server that has no such file never had the timeline.
+    /// TIMELINE_HISTORY failed. If the history file is missing, the server never had the timeline.
     pub(super) fn history(failure: Failure) -> Self {
         let is_missing = failure.error().is_some_and(is_missing_file);
         let hint = is_missing.then_some(NOT_IN_HISTORY);
         Self::told("TIMELINE_HISTORY".into(), failure, hint)
     }
 
-    /// START_REPLICATION that failed.
+    /// START_REPLICATION failed.
     pub(super) fn start(failure: Failure, is_standby: bool) -> Self {
         let refused = |fields| refused_for_good(fields, is_standby);
         let hint = failure.error().and_then(refused);
         Self::told("START_REPLICATION".into(), failure, hint)
     }
 
-    /// With a hint nothing but a person can help.
+    /// The failure of a command. It has a hint if a retry cannot help.
     fn told(command: String, failure: Failure, hint: Option<&'static str>) -> Self {
         let Some(why) = said(failure) else {
             return Self::Stopped;
@@ -69,9 +68,9 @@ impl StreamError {
         }
     }
 
-    /// The server ended a COPY with an error. Also START_REPLICATION can fail so: a server looks at
-    /// its end of WAL after it has begun the COPY. No second attempt finds a segment that was
-    /// removed.
+    /// The server ended a COPY with an error. Some errors of START_REPLICATION also come in this
+    /// way, because the server compares the start with its flush position only after it has started
+    /// the COPY. A retry does not help if a segment was removed.
     pub(super) fn copy_ended(fields: &ErrorFields, is_standby: bool) -> Self {
         let hint = refused_for_good(fields, is_standby);
         let why = whole_error(fields);
@@ -82,8 +81,8 @@ impl StreamError {
         }
     }
 
-    /// Something that a disk refused. A full one may get room; a process that may not write today
-    /// may not in 5 seconds.
+    /// A disk operation failed. A full disk may get free space, but missing permissions do not
+    /// change by themselves.
     pub(super) fn disk(event: LogEvent, error: DiskError) -> Self {
         match error {
             DiskError::Access
@@ -103,7 +102,7 @@ impl StreamError {
         }
     }
 
-    /// What would be worth another connection is not worth it now: nothing ever worked.
+    /// Makes an error fatal, because no connection has succeeded yet.
     pub(super) fn in_vain(self) -> Self {
         match self {
             Self::Lost(event) => Self::Fatal(event),
@@ -111,7 +110,7 @@ impl StreamError {
         }
     }
 
-    /// `GetConnection` has failed. Worded as libpq does.
+    /// `GetConnection` has failed. The text is libpq's.
     pub(super) fn unconnected(to: &ConnInfo, failure: Failure) -> Self {
         let text = match failure {
             Failure::Terminated => return Self::Stopped,
@@ -128,8 +127,9 @@ impl StreamError {
     }
 }
 
-/// Errors of START_REPLICATION that last. The codes do not tell a start outside of the server's
-/// history from other errors; routine and DETAIL do, in every language of messages.
+/// The hint for permanent errors of START_REPLICATION. A start that is not in the server's history
+/// has no SQLSTATE of its own. It is recognized by the fields Routine and DETAIL, which do not
+/// depend on the language of messages.
 fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static str> {
     match &fields.sqlstate {
         // undefined_object: the slot
@@ -138,8 +138,8 @@ fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static s
         b"55000" => Some("Use another replication slot."),
         _ if is_removed(fields) => Some(REMOVED),
         _ if in_routine(fields, "tliSwitchPoint") => Some(NOT_IN_HISTORY),
-        // A standby may still get what it has not got; any other server writes something else in
-        // its place.
+        // A standby may still receive this WAL. Any other server will write different WAL at this
+        // position.
         b"XX000" if in_routine(fields, "StartReplication") => {
             (fields.detail.is_some() || !is_standby).then_some(NOT_IN_HISTORY)
         }
@@ -147,9 +147,9 @@ fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static s
     }
 }
 
-/// If a segment is gone when it is to be opened the code is that of a missing file, and while WAL
-/// streams no other file is opened. If it went while it was read, the code is whatever errno was
-/// left; the routine tells.
+/// Has the segment been removed? If it was missing when it was opened, the SQLSTATE is that of a
+/// missing file. If it was removed during the read, the SQLSTATE is arbitrary, and only the routine
+/// tells.
 fn is_removed(fields: &ErrorFields) -> bool {
     is_missing_file(fields) || in_routine(fields, "CheckXLogRemoved")
 }
@@ -168,7 +168,7 @@ pub(super) const fn error(message: ReceiveMessage) -> LogEvent {
     LogEvent::error(SqlState::INTERNAL, Message::Receive(message))
 }
 
-/// What came, and how many fields of one row were expected.
+/// The numbers of rows and fields received, and of fields expected.
 pub(super) const fn counts(rows: &Rows, expected: usize) -> RowCounts {
     RowCounts {
         rows: rows.count,
@@ -177,7 +177,7 @@ pub(super) const fn counts(rows: &Rows, expected: usize) -> RowCounts {
     }
 }
 
-/// The failure in libpq's words; none if we were asked to stop.
+/// The failure in libpq's words. `None` if the receiver was told to stop.
 fn said(failure: Failure) -> Option<String> {
     match failure {
         Failure::Terminated => None,
@@ -200,7 +200,7 @@ fn told(failure: Failure) -> String {
     }
 }
 
-/// `PQresultErrorMessage`: with DETAIL and HINT, a line each.
+/// `PQresultErrorMessage`: the error with DETAIL and HINT, one line each.
 fn whole_error(fields: &ErrorFields) -> String {
     let mut text = error_text(fields);
     for (label, more) in [("DETAIL", &fields.detail), ("HINT", &fields.hint)] {
@@ -234,7 +234,7 @@ fn socket_path(to: &ConnInfo) -> String {
     format!("{}/.s.PGSQL.{}", to.host, to.port)
 }
 
-/// `connectFailureMessage` for each address, or why there is none.
+/// `connectFailureMessage` for each address, or the reason that applies to all.
 fn refused(to: &ConnInfo, why: Refusal) -> String {
     let question = if is_socket(to) {
         "Is the server running locally and accepting connections on that socket?"

@@ -1,5 +1,5 @@
-//! The segment that is being received. Mirrors open_walfile and close_walfile of receivelog.c, and
-//! the directory method of walmethods.c.
+//! Writes the segment that is being received. Mirrors open_walfile and close_walfile of
+//! receivelog.c, and the directory method of walmethods.c.
 
 use super::stream_error::StreamError;
 use crate::base::{Fd, Lsn, SegmentNo, TimelineId};
@@ -15,12 +15,12 @@ use alloc::format;
 use alloc::string::String;
 use bytes::{Buf, Bytes};
 
-/// What a segment is called once it is complete.
+/// The name of a complete segment.
 pub(super) fn name(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> String {
     segment_name(&cx.shmem.settings.geometry, tli, segment)
 }
 
-/// What it is called until then.
+/// The path of an incomplete segment.
 fn partial(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> FilePath {
     FilePath::from(format!("{}.partial", name(cx, tli, segment)))
 }
@@ -37,9 +37,9 @@ pub(super) struct OpenWalFile {
 enum OpenPhase {
     Begin,
     Created,
-    /// There is one already.
+    /// Checks whether the file exists.
     Looked,
-    /// Shorter than a segment: a process that made it came no further. So many bytes are there.
+    /// The file exists but has only this size, because its creator did not finish padding it.
     ShortOpened(u32),
     PaddedOpened,
     PaddedSynced(Fd),
@@ -89,8 +89,8 @@ impl OpenWalFile {
                     (open(path, OpenFlags::Existing), OpenPhase::PaddedOpened)
                 }
                 Ok(Some(size)) => match u32::try_from(size) {
-                    // Other tools do not pad, or died while they did. What is there stays until it
-                    // is received again.
+                    // Other tools do not pad the file, or crashed during padding. Its bytes stay
+                    // until they are received again.
                     Ok(size) if size < segment_bytes => {
                         let next = OpenPhase::ShortOpened(size);
                         (open(path, OpenFlags::Existing), next)
@@ -112,7 +112,7 @@ impl OpenWalFile {
                 Err(e) => return lost("open write-ahead log", e),
             },
             OpenPhase::PaddedOpened => match cx.done() {
-                // The process that wrote it may have ended before the fsync.
+                // The previous writer may have ended before its fsync.
                 Ok(done) => {
                     let fd = opened(done);
                     (DiskOp::Fsync(fd), OpenPhase::PaddedSynced(fd))
@@ -172,8 +172,8 @@ impl OpenWalFile {
     }
 }
 
-/// Gives a new file its length by its last byte, before the zeros: pg_receivewal that is killed
-/// while it pads leaves a file whose size it refuses.
+/// Sets the length of a new file by writing its last byte, before the zeros. If pg_receivewal is
+/// killed during padding, it leaves a file whose size it refuses later.
 fn extend(fd: Fd, from: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     let op = DiskOp::Write {
         fd,
@@ -196,7 +196,7 @@ fn pad(fd: Fd, at: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     (op, OpenPhase::Padding { fd, at })
 }
 
-/// The outcome of a `Stat`: the size of the file, if it exists.
+/// The result of a `Stat`: the size of the file, if it exists.
 pub(super) fn size(cx: &mut Cx<'_>) -> Result<Option<u64>, DiskError> {
     match cx.done() {
         Ok(crate::call::DiskDone::Stat(FileKind::File(size))) => Ok(Some(size)),
@@ -206,11 +206,11 @@ pub(super) fn size(cx: &mut Cx<'_>) -> Result<Option<u64>, DiskError> {
     }
 }
 
-/// `close_walfile`: a complete segment gets its name, any other stays `.partial`; both are durable
-/// then.
+/// `close_walfile`: gives a complete segment its final name; otherwise the name stays `.partial`.
+/// In both cases the file is made durable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct CloseWalFile {
-    /// After an error: the file keeps its name without a word.
+    /// After an error: the file keeps its name, and no message is logged.
     giving_up: bool,
     phase: ClosePhase,
 }
@@ -221,7 +221,7 @@ enum ClosePhase {
     Synced(OpenSegment),
     Renamed(OpenSegment),
     RenamedSynced(OpenSegment),
-    /// The segment that is complete, if it is.
+    /// The segment, if it is complete.
     DirectorySynced(Option<OpenSegment>),
 }
 
@@ -240,8 +240,8 @@ impl CloseWalFile {
         }
     }
 
-    /// Ready: everything up to `link.write` is durable, if a file was open. The steps are those of
-    /// durable_rename; only the file stays open for them.
+    /// When it is ready, all WAL before `link.write` is durable, if a file was open. The steps are
+    /// those of durable_rename, with the file kept open.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -315,7 +315,8 @@ impl CloseWalFile {
     }
 
     fn is_complete(&self, cx: &Cx<'_>, write: Lsn) -> bool {
-        // A segment that is complete is closed at once; what is open after an error never is.
+        // A complete segment was closed at once, so a file that is open after an error is
+        // incomplete.
         !self.giving_up && cx.shmem.settings.geometry.segment_offset(write) == 0
     }
 }
@@ -324,7 +325,7 @@ const fn fatal(event: LogEvent) -> Poll<Result<(), StreamError>> {
     Poll::Ready(Err(StreamError::Fatal(event)))
 }
 
-/// Makes durable what the open segment holds (`dir_sync`).
+/// Fsyncs the open segment (`dir_sync`).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct SyncWalFile {
     issued: bool,
@@ -354,7 +355,7 @@ impl SyncWalFile {
     }
 }
 
-/// Writes a piece into the open segment, which it must not leave.
+/// Writes part of a message to the open segment. The part must not cross the segment's end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct WritePiece {
     data: Bytes,

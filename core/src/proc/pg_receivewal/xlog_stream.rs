@@ -1,4 +1,4 @@
-//! One timeline after the other. Mirrors ReceiveXlogStream of receivelog.c.
+//! Streams one timeline after another. Mirrors ReceiveXlogStream of receivelog.c.
 
 use super::copy_stream::{CopyEnd, CopyStream};
 use super::history::FetchHistory;
@@ -13,12 +13,12 @@ use crate::sys::Cx;
 use crate::wire::command::Command;
 use alloc::string::String;
 
-/// How streaming ends well.
+/// How streaming ended without an error.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum End {
-    /// We wanted it.
+    /// The receiver was told to stop, or has reached the end position.
     Stopped,
-    /// The server shut down, and we have all of its WAL.
+    /// The server has shut down, and all of its WAL is received.
     Shutdown,
 }
 
@@ -37,9 +37,9 @@ enum Phase {
     Start,
     Starting(Query),
     Copy(CopyStream),
-    /// No more WAL on this timeline.
+    /// The timeline has ended on the server.
     Ended(Query),
-    /// Our CopyDone is out, and whatever else the server says does not matter.
+    /// CopyDone was sent, and the server's further messages are ignored.
     Stopping(Query),
 }
 
@@ -87,7 +87,7 @@ impl ReceiveXlogStream {
                             let copy = CopyStream::begin(cx, link, self.synchronous);
                             self.phase = Phase::Copy(copy);
                         }
-                        // The timeline ends where we want to begin.
+                        // The timeline ends at the requested start.
                         Answer::Done(rows) => {
                             if let Err(error) = self.next_timeline(cx, link.write, &rows) {
                                 return Poll::Ready(Err(error));
@@ -124,8 +124,8 @@ impl ReceiveXlogStream {
         }
     }
 
-    /// `ReadEndOfStreamingResult` and what is checked of it. The new timeline may begin before the
-    /// end of the old one: in the record of which only a part was sent.
+    /// `ReadEndOfStreamingResult` and the checks of its values. The new timeline can begin before
+    /// the end of the old one, if the last record was sent only in part.
     fn next_timeline(&mut self, cx: &Cx<'_>, stopped: Lsn, rows: &Rows) -> Result<(), StreamError> {
         let (next, begin) = parse(rows).map_err(StreamError::lost)?;
         let tli = self.start.tli;
@@ -159,13 +159,13 @@ fn parse(rows: &Rows) -> Result<(TimelineId, Lsn), ReceiveMessage> {
     };
     let (next, begin) = (shown(row, 0), shown(row, 1));
     match begin.parse() {
-        // As atoi: what is no number is 0, and follows nothing.
+        // As with atoi, invalid text becomes 0, which is then refused.
         Ok(begin) => Ok((TimelineId(next.parse().unwrap_or(0)), begin)),
         Err(_) => Err(ReceiveMessage::UnparsedNext(begin)),
     }
 }
 
-/// Says why a COPY could not go on.
+/// The error for a COPY that cannot continue.
 pub(super) fn broken(why: String) -> StreamError {
     let code = crate::call::SqlState::CONNECTION_FAILURE;
     StreamError::Lost(LogEvent::error(

@@ -1,5 +1,5 @@
-//! What the postmaster reads and writes before it starts a child. Mirrors CreateDataDirLockFile and
-//! LocalProcessControlFile.
+//! What the postmaster reads and writes before it starts children. Mirrors CreateDataDirLockFile
+//! and LocalProcessControlFile.
 
 use crate::base::Fd;
 use crate::call::{DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll, SqlState};
@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 pub(super) const LOCK_FILE: &str = "postmaster.pid";
 
-/// The start: lock file, then control file.
+/// Creates the lock file, then reads the control file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Boot {
     phase: Phase,
@@ -34,14 +34,14 @@ impl Boot {
         }
     }
 
-    /// After a crash of a child: the lock file is ours already.
+    /// After the crash of a child. The lock file exists already.
     pub(super) fn again() -> Self {
         Self {
             phase: Phase::Control(read_control_file()),
         }
     }
 
-    /// The control file.
+    /// Returns the control file.
     ///
     /// # Errors
     /// Why the server cannot start.
@@ -58,7 +58,7 @@ impl Boot {
                         self.phase = Phase::Control(read_control_file());
                         continue;
                     }
-                    // A file that a crash left behind names a process that is gone.
+                    // A lock file that exists is left over from a crash.
                     self.phase = Phase::LockOpened;
                     let flags = OpenFlags::CreateTruncate;
                     return Poll::Yield(cx.disk(DiskOp::Open { path: lock, flags }, why));

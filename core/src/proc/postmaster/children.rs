@@ -1,4 +1,5 @@
-//! Who runs. Mirrors the lists and counts of postmaster.c, and PMChildFlags of pmsignal.c.
+//! The list of children. Mirrors the lists and counts of postmaster.c, and PMChildFlags of
+//! pmsignal.c.
 
 use crate::base::{PgVersion, Pid};
 use crate::call::Signal;
@@ -7,22 +8,22 @@ use crate::sys::Cx;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// What the postmaster takes a child for.
+/// The kind of a child, as far as the postmaster knows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Kind {
     Startup,
     Checkpointer,
     WalWriter,
     WalReceiver,
-    /// A session, or a connection that has not yet said what it wants.
+    /// A session, or a connection that has not yet sent its startup packet.
     Backend,
     WalSender,
-    /// A connection that is only told that it is refused.
+    /// A process that only refuses a connection.
     DeadEnd,
 }
 
 impl Kind {
-    /// As the log names it when it dies.
+    /// The name in log messages about its exit.
     pub(super) const fn name(self, version: PgVersion) -> &'static str {
         match (self, version) {
             (Self::Startup, _) => "startup process",
@@ -37,7 +38,7 @@ impl Kind {
     }
 }
 
-/// All children that were not yet reaped.
+/// All children that are not yet reaped.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Children {
     known: BTreeMap<Pid, Kind>,
@@ -52,7 +53,7 @@ impl Children {
         self.known.remove(&pid)
     }
 
-    /// The only child of its kind.
+    /// The child of this kind, of which there is at most one.
     pub(super) fn find(&self, kind: Kind) -> Option<Pid> {
         self.known
             .iter()
@@ -60,7 +61,7 @@ impl Children {
             .map(|(pid, _)| *pid)
     }
 
-    /// What a child is taken for.
+    /// The kind of a child.
     #[cfg(test)]
     pub(super) fn kind(&self, pid: Pid) -> Option<Kind> {
         self.known.get(&pid).copied()
@@ -90,8 +91,8 @@ impl Children {
         }
     }
 
-    /// `IsPostmasterChildWalSender`: the postmaster forks backends, and finds out only here what
-    /// they have become. What was seen to be a walsender stays one.
+    /// `IsPostmasterChildWalSender`: finds out which backends have become walsenders. A walsender
+    /// stays one.
     fn look_for_walsenders(&mut self, cx: &Cx<'_>) {
         for (pid, kind) in &mut self.known {
             let entry = cx.shmem.procs.get(*pid);

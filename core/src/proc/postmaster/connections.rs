@@ -1,4 +1,4 @@
-//! New connections: taken, or refused, and in which words. Mirrors BackendStartup and
+//! Accepts new connections, and decides whether they are refused. Mirrors BackendStartup and
 //! canAcceptConnections.
 
 use super::children::Kind;
@@ -7,14 +7,14 @@ use crate::base::PgVersion;
 use crate::call::{LogEvent, Message, SqlState};
 use crate::sys::{Cx, Fork};
 
-/// The default of `autovacuum_max_workers`, the launcher, and the default of
-/// `max_worker_processes`.
+/// The defaults of `autovacuum_max_workers` and `max_worker_processes`, and the autovacuum
+/// launcher.
 const OTHER_CHILDREN: u32 = 3 + 1 + 8;
 
 impl Postmaster {
-    /// Forks for every client that has connected: the child reads the start-up packet, whatever it
-    /// is told then. At the very end, or between two lives, connections wait in the queue of the
-    /// socket.
+    /// Forks a child for every new connection, even if it will be refused, because the child reads
+    /// the startup packet first. In the last states of a shutdown, or before a restart after a
+    /// crash, connections stay in the socket's queue.
     pub(super) fn accept(&mut self, cx: &mut Cx<'_>) {
         if self.state >= PmState::WaitDeadEnd {
             return;
@@ -30,12 +30,12 @@ impl Postmaster {
         }
     }
 
-    /// `canAcceptConnections`: why a connection is refused now, if it is.
+    /// `canAcceptConnections`: why a new connection is refused, or `None`.
     fn refusal(&mut self, cx: &Cx<'_>) -> Option<LogEvent> {
         let open = matches!(self.state, PmState::Run | PmState::HotStandby);
         if open && self.conns_allowed {
             let settings = &cx.shmem.settings;
-            // `MaxLivePostmasterChildren`; since 18 sessions have a pool of their own.
+            // `MaxLivePostmasterChildren`. Since 18 backends have a limit of their own.
             let others = match settings.pg_version {
                 PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => OTHER_CHILDREN,
                 PgVersion::V18 | PgVersion::V19 => 0,
@@ -65,7 +65,7 @@ impl Postmaster {
         } else if !settings.hot_standby {
             Message::NotAccepting
         } else if self.consistent && settings.pg_version >= PgVersion::V18 {
-            // Since 18 the postmaster knows of consistency before hot standby begins.
+            // Since 18 the postmaster knows when recovery is consistent, before hot standby begins.
             Message::NoSnapshotYet
         } else {
             Message::NotYetAccepting

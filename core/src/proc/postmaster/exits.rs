@@ -1,5 +1,5 @@
-//! Children that ended, and what that means. Mirrors reaper (process_pm_child_exit in 18),
-//! CleanupBackend and HandleChildCrash with HandleFatalError.
+//! Handles the exits of children. Mirrors reaper (process_pm_child_exit in 18), CleanupBackend, and
+//! HandleChildCrash with HandleFatalError.
 
 use super::children::Kind;
 use super::leave::Leave;
@@ -43,9 +43,9 @@ impl Postmaster {
 
     fn startup_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         if self.shutdown > Shutdown::No && !exit.kind.is_crash() {
-            // It obeyed, or has finished in spite of the request. PostgreSQL goes to
-            // PM_WAIT_BACKENDS without a signal to any process: if a standby was promoted while a
-            // smart shutdown waited for its readers, it then waits forever.
+            // The startup process obeyed SIGTERM, or recovery has ended in spite of it. PostgreSQL
+            // goes to PM_WAIT_BACKENDS without signaling any process. If a standby is promoted
+            // while a smart shutdown waits for its sessions, PostgreSQL then waits forever.
             self.startup = StartupStatus::NotRunning;
             if self.state < PmState::StopBackends {
                 self.state = PmState::StopBackends;
@@ -63,7 +63,7 @@ impl Postmaster {
         }
         let signaled = self.startup == StartupStatus::Signaled;
         if self.state == PmState::Startup && !signaled {
-            // There is no other process yet whose work could be lost.
+            // No other child is running yet.
             Self::report(cx, Kind::Startup, exit);
             cx.log(LogEvent::log(Message::AbortingStartup));
             self.leave = Some(Leave::new(Some(Message::AbortingStartup)));
@@ -80,7 +80,7 @@ impl Postmaster {
         self.child_crashed(cx, Kind::Startup, exit);
     }
 
-    /// The only orderly exit of the checkpointer is that after the shutdown checkpoint.
+    /// The only orderly exit of the checkpointer is the one after the shutdown checkpoint.
     fn checkpointer_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         let ours = exit.kind == ExitKind::Normal;
         match (cx.shmem.settings.pg_version, self.state) {
@@ -97,8 +97,8 @@ impl Postmaster {
         }
     }
 
-    /// `HandleChildCrash`: the first crash takes every process down; what comes after it is only
-    /// counted.
+    /// `HandleChildCrash`: after the first crash all processes are terminated. Later crashes are
+    /// not handled again.
     fn child_crashed(&mut self, cx: &mut Cx<'_>, kind: Kind, exit: ChildExit) {
         let act = !self.fatal_error && self.shutdown != Shutdown::Immediate;
         if act {
@@ -106,7 +106,7 @@ impl Postmaster {
             cx.log(LogEvent::log(Message::TerminatingOthers));
             self.handle_fatal_error(cx);
         } else if cx.shmem.settings.pg_version < PgVersion::V18 {
-            // Before 18 it runs through the rest of it each time.
+            // Before 18 the rest of HandleChildCrash runs for every crash.
             self.await_death(cx);
         }
     }
@@ -134,7 +134,7 @@ impl Postmaster {
                 | PmState::WaitIoWorkers
                 | PmState::WaitCheckpointer,
             ) => PmState::WaitDeadEnd,
-            // In PM_STARTUP the death of the startup process, which was told to die, moves on.
+            // In PM_STARTUP the state changes when the startup process, which was signaled, exits.
             (
                 _,
                 state @ (PmState::Init
@@ -150,7 +150,7 @@ impl Postmaster {
         self.abort_start.get_or_insert(cx.now.wall);
     }
 
-    /// `TerminateChildren`: every process, including those that only refuse a connection.
+    /// `TerminateChildren`: signals all children, including those that only refuse a connection.
     pub(super) fn terminate_children(&mut self, cx: &mut Cx<'_>, signal: Signal) {
         if self.children.has(Kind::Startup) {
             self.startup = StartupStatus::Signaled;

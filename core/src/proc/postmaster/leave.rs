@@ -1,10 +1,10 @@
-//! The end of the postmaster. Mirrors ExitPostmaster with UnlinkLockFiles.
+//! The exit of the postmaster. Mirrors ExitPostmaster with UnlinkLockFiles.
 
 use super::boot::LOCK_FILE;
 use crate::call::{DiskOp, Exit, FilePath, LogEvent, Message, Place, Yield};
 use crate::sys::Cx;
 
-/// Removes the lock file, says so, and exits: with status 1 if there is a reason.
+/// Removes the lock file, logs, and exits. With a reason, the exit status is 1.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Leave {
     reason: Option<Message>,
@@ -28,7 +28,7 @@ impl Leave {
             );
         }
         if self.unlinking {
-            // Whatever became of the file: the next start does not mind it.
+            // A failed unlink is ignored; the next start replaces the file.
             let _ = cx.done();
         }
         cx.log(LogEvent::log(Message::ShutDown));

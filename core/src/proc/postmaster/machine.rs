@@ -1,5 +1,5 @@
-//! The way down. Mirrors PostmasterStateMachine, and the part of ServerLoop that loses its
-//! patience.
+//! Shutdown of the server. Mirrors PostmasterStateMachine, and the part of ServerLoop that kills
+//! children after a timeout.
 
 use super::children::Kind;
 use super::leave::Leave;
@@ -8,11 +8,12 @@ use crate::base::{Bug, Mark, Mono, PgVersion};
 use crate::call::{LogEvent, Message, Signal};
 use crate::sys::{Cx, Fork};
 
-/// What a sleeping postmaster looks up for, if for nothing else.
+/// The longest sleep of an idle postmaster.
 const IDLE_MS: u64 = 60_000;
 
 impl Postmaster {
-    /// `PostmasterStateMachine`: goes on as far as the deaths so far allow.
+    /// `PostmasterStateMachine`: advances the state as far as possible, depending on which children
+    /// have exited.
     pub(super) fn state_machine(&mut self, cx: &mut Cx<'_>) {
         let open = matches!(self.state, PmState::Run | PmState::HotStandby);
         let sessions = |kind| kind == Kind::Backend;
@@ -24,7 +25,8 @@ impl Postmaster {
             self.state = PmState::StopBackends;
         }
         if self.state == PmState::StopBackends {
-            // Walsenders have to send what the others and the shutdown checkpoint still write.
+            // Walsenders continue, because they must send the WAL of the other processes and the
+            // shutdown checkpoint.
             self.children.signal(cx, Signal::Term, writes_wal);
             self.state = PmState::WaitBackends;
         }
@@ -55,7 +57,7 @@ impl Postmaster {
         let at_once = self.fatal_error || self.shutdown >= Shutdown::Immediate;
         let awaited = |kind| match kind {
             Kind::Checkpointer => at_once,
-            // Before 18 they are waited for in the next state but one.
+            // Before 18 walsenders are waited for in a later state.
             Kind::WalSender => at_once && version >= PgVersion::V18,
             Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend | Kind::DeadEnd => {
                 writes_wal(kind)
@@ -66,21 +68,21 @@ impl Postmaster {
         }
         if at_once {
             self.state = PmState::WaitDeadEnd;
-            // Since 18: children that only refuse their client are told, too.
+            // Since 18 the children that only refuse a connection are signaled, too.
             if version >= PgVersion::V18 {
                 self.children
                     .signal(cx, Signal::Quit, |kind| kind == Kind::DeadEnd);
             }
             return;
         }
-        // No process is left who could write WAL: now the checkpointer must be told, or it waits
-        // forever.
+        // No process is left that could write WAL. The checkpointer must be told now, or the
+        // postmaster waits forever.
         if self.shutdown == Shutdown::Fast && cx.planted(Bug::FastShutdownHangs) {
             return;
         }
         if cx.kernel.walsenders_only {
-            // The shutdown checkpoint is the end of what they have. What the checkpointer would
-            // tell them first.
+            // There is no checkpointer, and all WAL exists already. The postmaster sends the signal
+            // that the checkpointer would send first.
             self.children
                 .signal(cx, Signal::Usr1, |kind| kind == Kind::WalSender);
             self.xlog_is_shut_down(cx);
@@ -119,14 +121,14 @@ impl Postmaster {
         }
     }
 
-    /// The shutdown checkpoint is durable: walsenders send what is left, and end.
+    /// The shutdown checkpoint is durable: walsenders send the remaining WAL, and end.
     pub(super) fn xlog_is_shut_down(&mut self, cx: &mut Cx<'_>) {
         self.children
             .signal(cx, Signal::Usr2, |kind| kind == Kind::WalSender);
         self.state = PmState::WaitXlogArchival;
     }
 
-    /// With no process left: how the postmaster ends, or `None` if it begins anew.
+    /// When all children have exited: how the postmaster ends, or `None` if it starts them again.
     pub(super) fn verdict(&mut self, cx: &mut Cx<'_>) -> Option<Leave> {
         let failed = |message| Some(Leave::new(Some(message)));
         if self.shutdown > Shutdown::No {
@@ -154,7 +156,7 @@ impl Postmaster {
         failed(message)
     }
 
-    /// Children that were told to die at once and did not within five seconds are killed.
+    /// Kills children that have not exited five seconds after SIGQUIT.
     pub(super) fn kill_the_recalcitrant(&mut self, cx: &mut Cx<'_>) {
         let at_once = self.fatal_error || self.shutdown >= Shutdown::Immediate;
         let Some(since) = self.abort_start.filter(|_| at_once) else {
@@ -178,12 +180,12 @@ impl Postmaster {
     }
 }
 
-/// In whole seconds of the wall clock, as `time` tells.
+/// Elapsed wall time in whole seconds, as `time` returns them.
 fn seconds_since(cx: &Cx<'_>, since: crate::base::TimestampTz) -> i64 {
     cx.now.wall.unix_seconds() - since.unix_seconds()
 }
 
-/// Those that are stopped before the shutdown checkpoint, since they might write WAL after it.
+/// Processes that must end before the shutdown checkpoint, because they could write WAL.
 const fn writes_wal(kind: Kind) -> bool {
     match kind {
         Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend => true,

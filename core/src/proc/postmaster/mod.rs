@@ -1,6 +1,6 @@
-//! The parent of all processes: starts them, hears of their deaths, stops them, and begins anew
-//! after a crash. Mirrors postmaster.c. It touches shared memory only to replace it, to read the
-//! flags that children set, and to let new settings take effect.
+//! The postmaster: starts all other processes, handles their exits, stops them, and restarts them
+//! after a crash. Mirrors postmaster.c. It accesses shared memory only to replace it, to read
+//! PMSignal flags, and to apply new settings.
 
 mod boot;
 mod children;
@@ -19,42 +19,42 @@ use boot::Boot;
 use children::{Children, Kind};
 use leave::Leave;
 
-/// After so many seconds children that do not obey a SIGQUIT are killed
+/// Children that have not exited this many seconds after SIGQUIT are killed
 /// (`SIGKILL_CHILDREN_AFTER_SECS`).
 const SIGKILL_CHILDREN_AFTER_S: i64 = 5;
 
-/// `PMState`, in the order and with the names of 18; 15 has fewer.
+/// `PMState`, with the order and names of 18. 15 has fewer states.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PmState {
-    /// Nothing runs yet.
+    /// No child is running yet.
     Init,
-    /// The startup process runs, and has not begun to replay.
+    /// The startup process runs, and has not yet started replay.
     Startup,
-    /// It replays.
+    /// Replaying WAL.
     Recovery,
-    /// It replays, and readers are let in.
+    /// Replaying WAL, while sessions can read.
     HotStandby,
     /// Normal operation.
     Run,
-    /// Those that may write WAL are about to be told to end.
+    /// Processes that can write WAL are about to be told to end.
     StopBackends,
-    /// Until they are gone.
+    /// Waiting until they have ended.
     WaitBackends,
     /// The checkpointer writes the shutdown checkpoint. `PM_SHUTDOWN` in 15.
     WaitXlogShutdown,
-    /// Until the walsenders have sent it. `PM_SHUTDOWN_2` in 15.
+    /// Waiting until walsenders have sent the shutdown checkpoint. `PM_SHUTDOWN_2` in 15.
     WaitXlogArchival,
-    /// 18: until the I/O workers are gone, of which there are none.
+    /// 18: waiting for I/O workers, which do not exist here.
     WaitIoWorkers,
-    /// 18: until the checkpointer is gone.
+    /// 18: waiting for the checkpointer.
     WaitCheckpointer,
-    /// Until every process is gone; no connection is taken any more.
+    /// Waiting for the remaining children. No connection is accepted.
     WaitDeadEnd,
-    /// No process is left.
+    /// All children have exited.
     NoChildren,
 }
 
-/// What was asked of the server. A more severe request replaces a milder one.
+/// The requested shutdown mode. A more severe mode replaces a milder one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Shutdown {
     No,
@@ -68,9 +68,9 @@ enum Shutdown {
 enum StartupStatus {
     NotRunning,
     Running,
-    /// It was told to die because another process crashed: its end tells nothing about itself.
+    /// It was signaled because another process crashed. Its exit then does not count as a failure.
     Signaled,
-    /// It died by itself: starting again would fail again.
+    /// It failed by itself. Starting it again would fail again.
     Crashed,
 }
 
@@ -84,13 +84,13 @@ pub struct Postmaster {
     startup: StartupStatus,
     /// `connsAllowed`: false during a smart shutdown.
     conns_allowed: bool,
-    /// `FatalError`: recovering from a crash of a child.
+    /// `FatalError`: recovering from the crash of a child.
     fatal_error: bool,
-    /// `AbortStartTime`: when children were told to die at once.
+    /// `AbortStartTime`: when the children were sent SIGQUIT.
     abort_start: Option<TimestampTz>,
-    /// `reachedConsistency`, which only words a refusal.
+    /// `reachedConsistency`. Only the error for new connections depends on it.
     consistent: bool,
-    /// `WalReceiverRequested`: kept until a walreceiver was really started.
+    /// `WalReceiverRequested`: stays set until a walreceiver is started.
     walreceiver_requested: bool,
     leave: Option<Leave>,
 }
@@ -102,7 +102,7 @@ impl Default for Postmaster {
 }
 
 impl Postmaster {
-    /// A postmaster that has read nothing yet.
+    /// A postmaster before its first step.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -120,13 +120,13 @@ impl Postmaster {
         }
     }
 
-    /// Where it stands.
+    /// Its state.
     #[must_use]
     pub const fn state(&self) -> PmState {
         self.state
     }
 
-    /// One turn of `ServerLoop`, or a part of the start or of the end.
+    /// One iteration of `ServerLoop`, or a part of startup or exit.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         if let Some(leave) = &mut self.leave {
             return leave.poll(cx);
@@ -151,8 +151,8 @@ impl Postmaster {
         self.server_loop(cx)
     }
 
-    /// One turn of `ServerLoop`. Before 16 handlers do the work: of signals that wait together
-    /// Linux delivers the lower number first, and SIGUSR1 is lower than SIGCHLD.
+    /// One iteration of `ServerLoop`. Before 16 the work is done in signal handlers. Linux delivers
+    /// pending signals in the order of their numbers, so that SIGUSR1 comes before SIGCHLD.
     fn server_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
         cx.reset_latch();
         self.process_shutdown_request(cx);
@@ -176,7 +176,7 @@ impl Postmaster {
         Yield::Wait(Wait::latch(Some(self.wake_at(cx)), Place::ServerLoop))
     }
 
-    /// What runs from the beginning.
+    /// Starts the children that run from the beginning.
     fn start_children(&mut self, cx: &mut Cx<'_>) {
         self.state = PmState::Startup;
         if !cx.kernel.walsenders_only {
@@ -184,7 +184,7 @@ impl Postmaster {
         }
         self.fork(cx, Fork::Startup, Kind::Startup);
         self.startup = StartupStatus::Running;
-        // Crash recovery has begun: no process is waited for any more.
+        // Crash recovery has begun, and no old process is waited for.
         self.abort_start = None;
     }
 
@@ -205,8 +205,8 @@ impl Postmaster {
             self.fork(cx, Fork::WalWriter, Kind::WalWriter);
         }
         let wanted = self.walreceiver_requested && self.shutdown <= Shutdown::Smart;
-        // A request that comes before the last walreceiver was reaped is kept: dropped, it would
-        // not be repeated soon.
+        // A request that arrives before the last walreceiver is reaped stays pending. The startup
+        // process would not repeat it soon.
         if wanted && recovering && !self.children.has(Kind::WalReceiver) {
             self.fork(cx, Fork::WalReceiver, Kind::WalReceiver);
             self.walreceiver_requested = false;
@@ -218,7 +218,7 @@ impl Postmaster {
         self.children.add(pid, kind);
     }
 
-    /// `PM_NO_CHILDREN`: the end, or a new beginning.
+    /// `PM_NO_CHILDREN`: exits, or starts over after a crash.
     fn no_children(&mut self, cx: &mut Cx<'_>) -> Yield {
         match self.verdict(cx) {
             Some(leave) => self.leave.insert(leave).poll(cx),

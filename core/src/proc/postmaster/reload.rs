@@ -1,13 +1,13 @@
-//! New settings while the server runs. Mirrors SIGHUP_handler (process_pm_reload_request in 18).
+//! Reloads the configuration. Mirrors SIGHUP_handler (process_pm_reload_request in 18).
 
 use super::{Postmaster, Shutdown};
 use crate::call::{LogEvent, Message, Signal};
 use crate::sys::Cx;
 
 impl Postmaster {
-    /// Lets the configuration files take effect, and tells every process. Every process of
-    /// PostgreSQL reads them by itself, a little later; here all see the new values at once, and
-    /// the signal makes them reckon their sleep anew.
+    /// Applies the configuration files, and signals all children. In PostgreSQL each process reads
+    /// the files itself, a little later. Here all processes see the new values at once, and the
+    /// signal wakes them so that they compute their timeouts again.
     pub(super) fn process_reload_request(&mut self, cx: &mut Cx<'_>) {
         if !cx.take_signal(Signal::Hup) || self.shutdown > Shutdown::Smart {
             return;

@@ -1,5 +1,5 @@
-//! What operators and children ask for. Mirrors pmdie (process_pm_shutdown_request in 18) and
-//! sigusr1_handler (process_pm_pmsignal).
+//! Handles requests of operators and children. Mirrors pmdie (process_pm_shutdown_request in 18)
+//! and sigusr1_handler (process_pm_pmsignal).
 
 use super::children::Kind;
 use super::{PmState, Postmaster, Shutdown};
@@ -9,7 +9,7 @@ use crate::shmem::PmSignal;
 use crate::sys::Cx;
 
 impl Postmaster {
-    /// `pmdie`. Of requests that came together the most severe one counts.
+    /// `pmdie`. Of several pending requests the most severe one counts.
     pub(super) fn process_shutdown_request(&mut self, cx: &mut Cx<'_>) {
         let asked = [
             (Signal::Quit, Shutdown::Immediate, "immediate"),
@@ -31,7 +31,7 @@ impl Postmaster {
         let closed = matches!(self.state, PmState::Startup | PmState::Recovery);
         match self.shutdown {
             Shutdown::No => unreachable!("only called when there is a request"),
-            // Clients may stay as long as they like.
+            // Sessions may continue as long as their clients stay connected.
             Shutdown::Smart if open => self.conns_allowed = false,
             Shutdown::Smart | Shutdown::Fast if closed => self.state = PmState::StopBackends,
             Shutdown::Fast if open => {
@@ -47,8 +47,8 @@ impl Postmaster {
         }
     }
 
-    /// `process_pm_pmsignal`. A signal that comes in another state is lost, but for the
-    /// walreceiver's.
+    /// `process_pm_pmsignal`. A signal that is not expected in the current state is ignored, except
+    /// for the request to start a walreceiver.
     pub(super) fn process_pm_signals(&mut self, cx: &mut Cx<'_>) {
         let running = self.shutdown == Shutdown::No;
         let mut take = |signal| cx.shmem.postmaster.take(signal);
@@ -73,8 +73,8 @@ impl Postmaster {
             cx.log(LogEvent::log(Message::ReadyForReadOnly));
         }
         if receiver {
-            // Up to 9.6 a request was dropped if a walreceiver was still known: dead, but not yet
-            // reaped. The startup process asked again only after it had given the launch up.
+            // Up to 9.6 a request was dropped while the previous walreceiver was dead but not yet
+            // reaped. The startup process repeated the request only after WALRCV_STARTUP_TIMEOUT.
             let dropped = self.children.has(Kind::WalReceiver)
                 && cx.planted(Bug::LostWalreceiverStartRequest);
             self.walreceiver_requested |= !dropped;

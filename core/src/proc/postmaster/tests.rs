@@ -1,4 +1,4 @@
-//! The postmaster alone: events in, signals, forks and states out.
+//! Tests of the postmaster alone: events in; signals, forks and states out.
 
 use super::*;
 use crate::base::{ConnId, Mark, PgVersion, Pid, Planted};
@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 mod walsenders_only;
 
-/// A postmaster whose children are played by the test.
+/// A postmaster. The test acts as its children.
 struct Table {
     bench: Bench,
     pid: Pid,
@@ -58,7 +58,7 @@ impl Table {
         }
     }
 
-    /// Lets something happen. What the postmaster does then: signals, forks, and where it stands.
+    /// Applies an event, and returns the signals and forks that follow, and the new state.
     fn on(&mut self, event: &str) -> String {
         let (verb, rest) = event.split_once(' ').unwrap_or((event, ""));
         let exit = match verb {
@@ -127,7 +127,7 @@ impl Table {
         out.join(" ")
     }
 
-    /// What the exit of a postmaster that leaves is.
+    /// The exit of a postmaster that is ending.
     fn exit(&mut self) -> Exit {
         let postmaster = &mut self.postmaster;
         self.bench.procs.get_mut(&self.pid).unwrap().done = Some(Ok(DiskDone::Done));
@@ -167,7 +167,7 @@ fn signal_named(name: &str) -> PmSignal {
     }
 }
 
-/// Plays a script on a server in this state.
+/// Plays a script of events on a server in this state.
 fn play(version: PgVersion, state: PmState, kinds: &[Kind], script: &[(&str, &str)]) -> Table {
     let mut table = Table::new(version, state, kinds);
     for (n, (event, expected)) in script.iter().enumerate() {
@@ -219,7 +219,7 @@ fn a_fast_shutdown_of_18() {
     assert!(table.bench.probe.marks().contains(Mark::ShutdownFast));
 }
 
-/// Walsenders are not waited for, and who becomes one is not waited for any more.
+/// A smart shutdown does not wait for walsenders, nor for a session that becomes a walsender.
 #[test]
 fn a_smart_shutdown_waits_for_sessions_alone() {
     let refused = "+DeadEnd (the database system is shutting down) Run";
@@ -260,7 +260,7 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
                 ("1 startup", order),
             ],
         );
-        // Before any client could connect there is none to wait for.
+        // Before the first session is possible, the shutdown does not wait for sessions.
         for state in [PmState::Startup, PmState::Recovery] {
             let kinds = [Kind::Checkpointer, Kind::Startup];
             play(
@@ -273,7 +273,7 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
     }
 }
 
-/// PostgreSQL would wait forever for a process that was told nothing.
+/// PostgreSQL would wait forever, because it signals no process.
 #[test]
 fn the_end_of_recovery_during_a_smart_shutdown_stops_everybody() {
     for version in PgVersion::ALL {
@@ -315,7 +315,7 @@ fn a_more_severe_request_replaces_a_milder_one() {
     }
 }
 
-/// A process that is stuck for five seconds is killed, once.
+/// A child that is stuck for five seconds is killed once.
 #[test]
 fn who_ignores_sigquit_is_killed() {
     for (first, state) in [
@@ -331,13 +331,13 @@ fn who_ignores_sigquit_is_killed() {
     }
 }
 
-/// Crashes at every stage, and where they lead.
+/// A crash in each state, and the states that follow.
 #[test]
 fn a_crash_at_every_stage() {
     let down = "Quit>Checkpointer Quit>WalWriter Quit>WalSender WaitBackends";
     let ckpt_and_sender = [Kind::Checkpointer, Kind::WalSender];
     for version in PgVersion::ALL {
-        // While it runs: a new life.
+        // A crash in normal operation: the server restarts.
         play(
             version,
             PmState::Run,
@@ -348,19 +348,19 @@ fn a_crash_at_every_stage() {
                 ("2 walwriter checkpointer", "Init"),
             ],
         );
-        // A checkpointer never ends by itself.
+        // An exit of the checkpointer at any other time is a crash.
         for how in ["0", "1", "kill"] {
             let event = format!("{how} checkpointer");
             let out = "Quit>WalWriter Quit>Backend Quit>WalSender WaitBackends";
             assert_eq!(Table::new(version, PmState::Run, &PRIMARY).on(&event), out);
         }
-        // Orderly exits change nothing.
+        // Orderly exits do not change the state.
         let mut table = Table::new(version, PmState::HotStandby, &STANDBY);
         for event in ["0 backend", "1 walsender", "1 walreceiver"] {
             assert_eq!(table.on(event), "HotStandby", "{event}");
         }
     }
-    // During the shutdown: no new life.
+    // A crash during shutdown: the server does not restart.
     let crash = "kill walsender";
     for (version, state, first, then, last) in [
         (
@@ -404,7 +404,7 @@ fn a_crash_at_every_stage() {
     assert_eq!(table.on("2 walsender"), "leaves");
 }
 
-/// Only the first crash is acted on, and all are counted.
+/// Only the first crash is handled.
 #[test]
 fn what_dies_after_the_first_crash_is_only_counted() {
     let mut table = Table::new(V18, PmState::Run, &PRIMARY);
@@ -436,7 +436,7 @@ fn a_startup_process_that_fails_ends_the_server() {
             ],
         );
         assert!(matches!(table.exit(), Exit::Fatal(e) if e.message == Message::StartupFailed));
-        // One that dies of the signal of the postmaster has not failed.
+        // A startup process that ends by the postmaster's SIGQUIT has not failed.
         let quit = "Quit>Startup Quit>WalReceiver Quit>Backend Quit>WalSender WaitBackends";
         play(
             version,
@@ -464,7 +464,7 @@ fn without_restart_after_crash_the_server_ends() {
     }
 }
 
-/// Every state's answer to a new connection.
+/// The error for a new connection in each state.
 #[test]
 fn connections_are_refused_in_the_words_of_the_state() {
     let startup = "+DeadEnd (the database system is starting up) Startup";
@@ -496,8 +496,8 @@ fn connections_are_refused_in_the_words_of_the_state() {
     assert!(table.postmaster.consistent);
 }
 
-/// Signals that come in a state for which they are not meant are lost; the request for a
-/// walreceiver is kept.
+/// Signals of children in a state that does not expect them are ignored. The request for a
+/// walreceiver stays pending.
 #[test]
 fn signals_of_children() {
     let kinds = [Kind::Checkpointer, Kind::Startup];
@@ -526,7 +526,7 @@ fn signals_of_children() {
     );
 }
 
-/// Up to 9.6 the request that came before the reaping was forgotten.
+/// Up to 9.6 a request that arrived before the old walreceiver was reaped was lost.
 #[test]
 #[cfg(feature = "planted-bugs")]
 fn a_forgotten_request() {

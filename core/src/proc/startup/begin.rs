@@ -1,4 +1,4 @@
-//! Up to the point where replay can start. Mirrors the first half of StartupXLOG, and
+//! The startup process up to the start of replay. Mirrors the first half of StartupXLOG, and
 //! InitWalRecovery.
 
 use super::Recovery;
@@ -19,7 +19,7 @@ use crate::wire::record::{Record, RmgrId};
 use crate::wire::xlog_records::{CheckPoint, XlogRecord};
 use crate::{ready, ready_ok};
 
-/// Makes a server a standby, by being there.
+/// A data directory that contains this file is a standby.
 const STANDBY_SIGNAL: &str = "standby.signal";
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -94,7 +94,7 @@ impl Begin {
                     }
                 },
                 Phase::SignalSynced(fd) => {
-                    // It was there; whether it stays is the operator's affair.
+                    // A failed fsync is ignored, as in PostgreSQL.
                     let _ = cx.done();
                     cx.close(*fd);
                     cx.log(LogEvent::log(Message::EnteringStandbyMode));
@@ -132,7 +132,7 @@ impl Begin {
                     };
                 }
                 Phase::Control(recovery, update) => {
-                    // No other process touches it yet, so that no lock is needed.
+                    // No other process uses the control file yet, so that the lock is not needed.
                     ready_ok!(update.poll(cx));
                     self.phase = Phase::Done(recovery.clone());
                 }
@@ -142,7 +142,7 @@ impl Begin {
     }
 }
 
-/// Was the last stop no clean one?
+/// Was the last shutdown not clean?
 fn crashed(cx: &Cx<'_>) -> bool {
     !matches!(
         cx.shmem.control.state,
@@ -178,7 +178,7 @@ pub(super) fn say_how_it_ended(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
 
 pub(super) fn look_for_checkpoint(cx: &Cx<'_>, standby_requested: bool) -> RecoveryReader {
     let control = &cx.shmem.control;
-    // A primary that crashed and is now to be a standby first replays all WAL that it has.
+    // A crashed primary that becomes a standby first replays all its local WAL.
     let in_archive = standby_requested
         && (control.min_recovery_point.is_valid() || control.state == DbState::ShutDown);
     let mode = RecoveryMode {
@@ -195,7 +195,7 @@ pub(super) fn look_for_checkpoint(cx: &Cx<'_>, standby_requested: bool) -> Recov
     reader
 }
 
-/// `ReadCheckpointRecord`, and what is plain from the checkpoint.
+/// `ReadCheckpointRecord`, and the state that follows from the checkpoint record.
 pub(super) fn checkpoint_found(
     cx: &mut Cx<'_>,
     mut reader: RecoveryReader,
@@ -242,7 +242,7 @@ pub(super) fn checkpoint_found(
         in_recovery,
         tli: checkpoint.this_tli,
         min_recovery_point: Lsn::INVALID,
-        // Nothing ran when the server was shut down.
+        // After a clean shutdown no transaction was running.
         snapshot_ready: hot_standby && shutdown,
         wants_snapshot: hot_standby,
         reader,
@@ -257,7 +257,7 @@ pub(super) fn no_redo(redo: Lsn, checkpoint: Lsn) -> LogEvent {
     LogEvent::panic(SqlState::DATA_CORRUPTED, Message::NoRedo(redo, checkpoint))
 }
 
-/// Shared memory and the image of the control file, as replay needs them.
+/// Initializes shared memory and the control file's copy for replay.
 fn set_up(cx: &mut Cx<'_>, recovery: &mut Recovery) {
     let checkpoint = &recovery.checkpoint;
     let in_archive = recovery.reader.mode().in_archive;
@@ -281,7 +281,7 @@ fn set_up(cx: &mut Cx<'_>, recovery: &mut Recovery) {
         }
         recovery.min_recovery_point = control.min_recovery_point;
     } else {
-        // What is left of an older minimum is of no interest: all WAL will be replayed.
+        // An older minimum recovery point is irrelevant, because all WAL is replayed.
         control.state = DbState::InCrashRecovery;
         cx.shmem.recovery.state = RecoveryState::Crash;
     }

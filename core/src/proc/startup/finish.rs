@@ -1,4 +1,4 @@
-//! The end of recovery. Mirrors FinishWalRecovery and the second half of StartupXLOG,
+//! The end of recovery. Mirrors FinishWalRecovery, the second half of StartupXLOG,
 //! CreateOverwriteContrecordRecord and PerformRecoveryXLogAction.
 
 use super::Recovery;
@@ -23,9 +23,9 @@ use alloc::sync::Arc;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Finish {
-    /// `EndOfLog`: where WAL goes on.
+    /// `EndOfLog`: where new WAL is written.
     end: Lsn,
-    /// The incomplete record that is to be overwritten.
+    /// The incomplete record to overwrite.
     aborted: Option<Aborted>,
     phase: Phase,
 }
@@ -112,7 +112,8 @@ impl Finish {
                     self.phase = Phase::Overwrite;
                 }
                 Phase::Overwrite => {
-                    // Under the lock, so that a checkpointer that has just found it off is done.
+                    // Under the lock, so that a checkpointer that has seen the flag cleared has
+                    // finished.
                     ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
                     cx.shmem.recovery.install_segment_active = true;
                     cx.release(LockId::ControlFile);
@@ -162,7 +163,7 @@ impl Finish {
         }
     }
 
-    /// Where WAL goes on, in shared memory.
+    /// Sets the insertion position and related positions in shared memory.
     fn start(&mut self, cx: &mut Cx<'_>, recovery: &mut Recovery) {
         recovery.reader.close(cx);
         let geometry = cx.shmem.settings.geometry;
@@ -174,9 +175,8 @@ impl Finish {
         };
         self.end = end;
         self.aborted = recovery.reader.aborted();
-        // Before 14.1 and 13.5 WAL simply went on after the last complete record. The first part of
-        // the incomplete one may have been streamed or archived by then, and a process that has it
-        // waits for a rest that never comes.
+        // Before 14.1 and 13.5 new WAL overwrote the incomplete record from its start. If its first
+        // part was already streamed or archived, a standby that has it waits forever for the rest.
         if self.aborted.is_some() && cx.planted(Bug::ContrecordDivergence) {
             self.aborted = None;
         }
@@ -193,7 +193,7 @@ impl Finish {
         xlog.request_write = self.end;
     }
 
-    /// The page that the next record will share: its valid bytes, then zeros.
+    /// Loads the page in which writing continues: its valid bytes, then zeros.
     fn take_last_page(&self, cx: &mut Cx<'_>, page: &[u8]) {
         let geometry = cx.shmem.settings.geometry;
         let start = geometry.page_start(self.end);
@@ -213,15 +213,15 @@ impl Finish {
         xlog.initialized_upto = buffer.end;
     }
 
-    /// The last record was just read from that page.
+    /// The error if this page, which was just read, is gone.
     fn lost(&self) -> LogEvent {
         LogEvent::panic(SqlState::DATA_CORRUPTED, Message::LostLastPage(self.end))
     }
 }
 
-/// `CreateOverwriteContrecordRecord`: begins the page at which the incomplete record is not
-/// continued anew, and says on it which record readers must skip. The pages before keep what they
-/// have: a process may have read them.
+/// `CreateOverwriteContrecordRecord`: rewrites the page at which the continuation of the incomplete
+/// record is missing. Its first record names the record that readers must skip. Earlier pages stay
+/// as they are, because they may have been streamed already.
 fn overwrite(cx: &mut Cx<'_>, recovery: &Recovery, aborted: Aborted) -> XLogInsert {
     let settings = &cx.shmem.settings;
     let geometry = settings.geometry;
@@ -247,8 +247,8 @@ fn overwrite(cx: &mut Cx<'_>, recovery: &Recovery, aborted: Aborted) -> XLogInse
     insert(cx, &XlogRecord::OverwriteContrecord(record))
 }
 
-/// With recovery behind it the server writes a checkpoint before it lets any process write WAL;
-/// after a clean stop the last one is still good.
+/// After recovery the server writes a checkpoint before other processes may write WAL. After a
+/// clean shutdown the last checkpoint is still valid.
 fn after_wal(cx: &mut Cx<'_>, recovery: &Recovery) -> Phase {
     cx.shmem.xlog.full_page_writes = cx.shmem.settings.full_page_writes;
     if !recovery.in_recovery {

@@ -1,8 +1,8 @@
-//! The startup process: recovers what a crash left, or replays forever as a standby. Mirrors
-//! startup.c, StartupXLOG of xlog.c and xlogrecovery.c.
+//! The startup process: crash recovery, or continuous replay on a standby. Mirrors startup.c,
+//! StartupXLOG of xlog.c and xlogrecovery.c.
 //!
-//! It goes through three parts: finding the checkpoint, replaying, and making the server ready to
-//! write. A standby never leaves the second. Errors end the process, and with it the server.
+//! It has three parts: finding the checkpoint, replay, and preparing the server for writes. A
+//! standby never leaves the second part. An error ends the process, and with it the server.
 
 mod begin;
 mod finish;
@@ -20,7 +20,7 @@ use finish::Finish;
 use replay::Replay;
 use serve::Serve;
 
-/// The process.
+/// The startup process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Startup {
     phase: Phase,
@@ -35,27 +35,27 @@ enum Phase {
     Finish(Recovery, Finish),
 }
 
-/// What all parts share once the checkpoint is known.
+/// State that all parts share once the checkpoint record is read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Recovery {
     reader: RecoveryReader,
-    /// Where the checkpoint record starts (`CheckPointLoc`).
+    /// Start of the checkpoint record (`CheckPointLoc`).
     checkpoint_at: Lsn,
-    /// Where it ends.
+    /// End of the checkpoint record.
     checkpoint_end: Lsn,
-    /// What it says.
+    /// Content of the checkpoint record.
     checkpoint: CheckPoint,
-    /// The last stop was no clean one.
+    /// The last shutdown was not clean.
     crashed: bool,
-    /// There is something to replay, or may be (`InRecovery`).
+    /// Recovery is needed (`InRecovery`).
     in_recovery: bool,
-    /// The timeline that is replayed.
+    /// The timeline to replay.
     tli: TimelineId,
-    /// `minRecoveryPoint` of xlogrecovery.c; invalid in crash recovery, which replays everything.
+    /// `minRecoveryPoint` of xlogrecovery.c. Invalid in crash recovery, which replays all WAL.
     min_recovery_point: Lsn,
-    /// `STANDBY_SNAPSHOT_READY`: it is known which transactions ran.
+    /// `STANDBY_SNAPSHOT_READY`: the running transactions of the primary are known.
     snapshot_ready: bool,
-    /// That matters: readers are to be let in.
+    /// Hot standby is enabled, so that the snapshot is needed.
     wants_snapshot: bool,
 }
 
@@ -66,7 +66,7 @@ impl Default for Startup {
 }
 
 impl Startup {
-    /// As forked.
+    /// A newly forked process.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Startup {
         }
     }
 
-    /// Lets it run.
+    /// Runs until it would block.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         loop {
             let outcome = match &mut self.phase {
@@ -104,7 +104,7 @@ impl Startup {
 }
 
 fn exit(error: LogEvent) -> Exit {
-    // `StartupProcShutdownHandler` says nothing.
+    // `StartupProcShutdownHandler` does not log anything.
     if error.message == Message::AdminShutdown {
         return Exit::Silent;
     }
@@ -117,8 +117,8 @@ fn exit(error: LogEvent) -> Exit {
 }
 
 impl Recovery {
-    /// `CheckRecoveryConsistency`: is replay past everything that the data files may already
-    /// contain, and may readers come in?
+    /// `CheckRecoveryConsistency`: has replay passed all changes that the data files may contain,
+    /// and can sessions be allowed?
     fn check_consistency(&self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
         if !self.min_recovery_point.is_valid() {
             return Ok(());
@@ -133,7 +133,7 @@ impl Recovery {
             }
             cx.shmem.recovery.consistent = true;
             cx.log(LogEvent::log(Message::Consistent(replayed)));
-            // Since 18 the postmaster tells clients that the snapshot alone is missing.
+            // Since 18 the error for new clients says that only the snapshot is missing.
             if cx.shmem.settings.pg_version >= PgVersion::V18 {
                 cx.signal_postmaster(PmSignal::RecoveryConsistent);
             }

@@ -1,5 +1,5 @@
-//! The replay loop. Mirrors PerformWalRecovery, ApplyWalRecord and xlogrecovery_redo, with the
-//! effects on shared memory of xlog_redo and standby_redo.
+//! The replay loop. Mirrors PerformWalRecovery, ApplyWalRecord and xlogrecovery_redo, and what
+//! xlog_redo and standby_redo do to shared memory.
 
 use super::Recovery;
 use super::begin::no_redo;
@@ -19,7 +19,7 @@ use crate::{ready, ready_ok};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Replay {
-    /// Anything was replayed.
+    /// At least one record was replayed.
     started: bool,
     phase: Phase,
 }
@@ -32,7 +32,7 @@ enum Phase {
     LockControl,
     EnterArchive(UpdateControlFile),
     Redo(Redo),
-    /// From where to where the record went that was applied.
+    /// Start and end of the record that was applied.
     Applied(Lsn, Lsn),
 }
 
@@ -44,7 +44,7 @@ impl Replay {
         }
     }
 
-    /// Ready at the end of WAL; a standby never is.
+    /// Ready at the end of WAL. On a standby it never is.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -91,7 +91,7 @@ impl Replay {
                 }
                 Phase::EnterArchive(update) => {
                     ready_ok!(update.poll(cx));
-                    // Under the lock, so that a process that looks sees both or neither.
+                    // Under the lock, so that other processes see both changes or neither.
                     cx.shmem.recovery.state = RecoveryState::Archive;
                     cx.release(LockId::ControlFile);
                     recovery.reader.enter_archive();
@@ -122,9 +122,9 @@ impl Replay {
         }
     }
 
-    /// Everything up to the rmgr's own redo. The end of the record is published first: a page that
-    /// is written out while the record is half applied must not come back to a server that has not
-    /// replayed it all.
+    /// The steps before the resource manager's redo. The end of the record is published first: if a
+    /// page is written while the record is partly applied, the minimum recovery point must include
+    /// the whole record.
     fn before(
         &mut self,
         cx: &mut Cx<'_>,
@@ -150,7 +150,7 @@ impl Replay {
         }
     }
 
-    /// Since 17 redo starts at a record made for that.
+    /// Since 17 redo of an online checkpoint starts at a CHECKPOINT_REDO record.
     fn check_first(
         &self,
         cx: &Cx<'_>,
@@ -184,7 +184,7 @@ impl Replay {
     }
 }
 
-/// As if the record before the redo point had just been replayed.
+/// Sets the replay position as if the record before the redo point had just been replayed.
 fn start_progress(cx: &mut Cx<'_>, recovery: &Recovery) {
     let progress = &mut cx.shmem.recovery;
     if recovery.checkpoint.redo < recovery.checkpoint_at {
@@ -198,8 +198,8 @@ fn start_progress(cx: &mut Cx<'_>, recovery: &Recovery) {
     progress.replay_end_tli = recovery.tli;
 }
 
-/// `SwitchIntoArchiveRecovery`: everything that was replayed has to be replayed before readers may
-/// come in again.
+/// `SwitchIntoArchiveRecovery`: advances the minimum recovery point to the replay position, so that
+/// after a restart sessions are not allowed before it is reached again.
 fn raise_minimum(cx: &mut Cx<'_>, recovery: &mut Recovery) {
     let end = recovery.reader.position();
     let control = &mut cx.shmem.control;
@@ -218,8 +218,8 @@ fn advance_past(cx: &mut Cx<'_>, xid: Xid) {
     }
 }
 
-/// `RecoveryRestartPoint` leaves a restartpoint that is under way alone. If it waited for its end,
-/// nothing would wake it.
+/// `RecoveryRestartPoint` does not wait for a restartpoint in progress. With the planted bug it
+/// does, and nothing wakes it.
 fn freezes(cx: &mut Cx<'_>, record: &Record) -> Option<Yield> {
     let checkpointer = &cx.shmem.checkpointer;
     let busy = checkpointer.started != checkpointer.done && cx.shmem.recovery.hot_standby_active;
@@ -243,7 +243,7 @@ fn decode(cx: &Cx<'_>, record: &Record) -> Option<XlogRecord> {
     .ok()
 }
 
-/// What an XLOG record does besides restoring pages.
+/// The effects of an XLOG record besides restored pages.
 fn xlog_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) -> Result<(), LogEvent> {
     match decode(cx, record) {
         Some(XlogRecord::CheckpointShutdown(checkpoint)) => {
@@ -295,8 +295,8 @@ fn same_timeline(recovery: &Recovery, checkpoint: &CheckPoint) -> Result<(), Log
     Err(LogEvent::panic(SqlState::DATA_CORRUPTED, message))
 }
 
-/// What a Standby record tells: from a list of running transactions on, readers know what they may
-/// see.
+/// The effects of a Standby record. A list of running transactions makes the snapshot complete, so
+/// that sessions can read.
 fn standby_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) {
     let decoded = StandbyRecord::decode(record.header.info, &record.main);
     if let Ok(StandbyRecord::RunningXacts(running)) = decoded {

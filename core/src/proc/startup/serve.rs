@@ -1,6 +1,5 @@
-//! The end of the WAL of a cluster that was shut down, for a server that only sends it. No
-//! counterpart in PostgreSQL: what StartupXLOG does up to the checkpoint, and nothing that would
-//! change a file.
+//! Startup of a server that only sends the WAL of a stopped cluster. It has no counterpart in
+//! PostgreSQL: it does what StartupXLOG does up to the checkpoint record, and changes no file.
 
 use super::begin::{checkpoint_found, look_for_checkpoint, say_how_it_ended};
 use crate::access::recovery::RecoveryReader;
@@ -10,7 +9,7 @@ use crate::shmem::RecoveryState;
 use crate::sys::Cx;
 use crate::wire::control_file::DbState;
 
-/// Reads the shutdown checkpoint and makes its end known as what is flushed.
+/// Reads the shutdown checkpoint, and publishes its end as the flush position.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Serve {
     reader: RecoveryReader,
@@ -18,7 +17,7 @@ pub(super) struct Serve {
 
 impl Serve {
     /// # Errors
-    /// If the cluster was not shut down in an orderly way: the end of its WAL is not known then.
+    /// The cluster was not shut down cleanly, so that the end of its WAL is unknown.
     pub(super) fn new(cx: &mut Cx<'_>) -> Result<Self, LogEvent> {
         say_how_it_ended(cx)?;
         let state = cx.shmem.control.state;
@@ -31,7 +30,7 @@ impl Serve {
     }
 
     /// # Errors
-    /// No such checkpoint is where the control file says.
+    /// The checkpoint record is missing or invalid.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let outcome = ready_ok!(self.reader.poll(cx));
         self.reader.close(cx);
@@ -40,7 +39,7 @@ impl Serve {
             Err(error) => return Poll::Ready(Err(error)),
         };
         if recovery.in_recovery {
-            // An online checkpoint: the control file is not of this WAL.
+            // An online checkpoint: the control file does not belong to this WAL.
             let message = Message::NoCheckpoint(recovery.checkpoint_at);
             let error = LogEvent::fatal(SqlState::DATA_CORRUPTED, message);
             return Poll::Ready(Err(error));

@@ -1,4 +1,4 @@
-//! Whole starts over a disk in memory; the test stands in for the checkpointer.
+//! Whole server starts on an in-memory disk. The test acts as the checkpointer.
 
 use super::*;
 use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint};
@@ -23,7 +23,7 @@ const FIRST: Lsn = Lsn(1024 + 40);
 fn server(version: PgVersion, planted: Planted, state: DbState) -> Bench {
     let mut bench = Bench::new(version, TINY, planted);
     bench.shmem.control.state = state;
-    // What was replayed is looked at afterwards.
+    // Keeps all WAL, so that the test can examine it.
     bench.shmem.settings.wal_keep_size = 1 << 20;
     bench.shmem.settings.primary_conninfo = Some(("primary".into(), 5432));
     bench
@@ -38,7 +38,7 @@ fn message(len: usize) -> RecordBody {
     )
 }
 
-/// Runs the startup process until it ends or waits for something else than a checkpoint.
+/// Runs the startup process until it ends or waits for anything other than a checkpoint.
 fn start(bench: &mut Bench) -> Result<Exit, Wait> {
     let pid = bench.attach(Role::Startup);
     let checkpointer = bench.attach(Role::Checkpointer);
@@ -86,7 +86,7 @@ fn after_a_clean_stop_nothing_is_replayed() {
     let mut bench = server(PgVersion::V15, Planted::NONE, DbState::ShutDown);
     let mut wal = bench.wal();
     let end = wal.end();
-    // What lies behind a clean end is no WAL, even if it looks like it.
+    // Bytes after a clean end of WAL are not WAL, even if they look like it.
     wal.append(&message(10));
     bench.install(&wal);
     assert_eq!(start(&mut bench), Ok(Exit::Normal));
@@ -132,8 +132,7 @@ fn a_crash_is_replayed_to_its_end() {
     }
 }
 
-/// WAL of a server that died within a record of several pages: all of it, and where that record
-/// starts.
+/// The WAL of a server that crashed within a record of several pages, and the start of this record.
 fn aborted(bench: &Bench) -> (WalBuilder, Lsn) {
     let mut wal = bench.wal();
     wal.append(&message(10));
@@ -142,8 +141,8 @@ fn aborted(bench: &Bench) -> (WalBuilder, Lsn) {
     (wal, start)
 }
 
-/// Everything up to the page at which the record is not continued stays as it is, wherever that is;
-/// the page says what happened, and readers skip the record.
+/// Whichever page of the record is missing first, the pages before it stay as they are. The missing
+/// page is rewritten, and readers skip the record.
 #[test]
 fn an_incomplete_record_is_overwritten_at_the_missing_page() {
     for version in PgVersion::ALL {
@@ -180,7 +179,7 @@ fn an_incomplete_record_is_overwritten_at_the_missing_page() {
     }
 }
 
-/// A crash right after the overwriting replays it.
+/// After a crash right after the overwriting, replay skips the record.
 #[test]
 fn an_overwritten_record_is_skipped_in_replay() {
     let mut bench = server(PgVersion::V18, Planted::NONE, DbState::InProduction);
@@ -204,7 +203,7 @@ fn an_overwritten_record_is_skipped_in_replay() {
     assert!(!bench.probe.marks().contains(Mark::OverwriteContrecord));
 }
 
-/// As before 14.1: new WAL goes over the first part of the incomplete record.
+/// As before 14.1, new WAL overwrites the first part of the incomplete record.
 #[test]
 fn the_planted_bug_writes_over_the_incomplete_record() {
     let planted = Planted::NONE.with(Bug::ContrecordDivergence);
@@ -217,7 +216,7 @@ fn the_planted_bug_writes_over_the_incomplete_record() {
     assert_eq!(overwritten, Planted::AVAILABLE);
 }
 
-/// Zeros from a page on, as if the rest had never been written.
+/// Replaces the WAL from a page on by zeros, as if it had never been written.
 fn lose_from(bench: &mut Bench, at: Lsn) {
     let first = TINY.segment_of(at);
     for segment in first.0..first.0 + 3 {
@@ -245,8 +244,8 @@ fn a_checkpoint_that_cannot_be_read_is_a_panic() {
     assert!(matches!(start(&mut bench), Ok(Exit::Fatal(_))));
 }
 
-/// A copy of a clean cluster: consistent at once, readers come in, and it asks for WAL where its
-/// own ends.
+/// A standby made from a clean cluster is consistent at once, allows sessions, and requests WAL
+/// from the end of its own.
 #[test]
 fn a_standby_opens_and_follows() {
     let mut bench = server(PgVersion::V18, Planted::NONE, DbState::ShutDown);
@@ -270,7 +269,7 @@ fn a_standby_opens_and_follows() {
     assert!(bench.trace.iter().any(|op| op == "fsync standby.signal"));
 }
 
-/// A crashed primary that is to be a standby replays all that it has before any process may look.
+/// A crashed primary that becomes a standby replays all its local WAL before sessions are allowed.
 #[test]
 fn a_crashed_primary_becomes_a_standby_behind_its_own_wal() {
     let mut bench = server(PgVersion::V15, Planted::NONE, DbState::InProduction);
@@ -316,7 +315,7 @@ fn sigterm_ends_a_standby_with_status_1() {
     ));
 }
 
-/// 17 and later mark the redo point with a record of its own.
+/// 17 and later mark the redo point with a record.
 #[test]
 fn redo_of_18_starts_at_a_record_made_for_it() {
     for (version, first, ok) in [

@@ -1,4 +1,4 @@
-//! Making received WAL durable. Mirrors XLogWalRcvFlush.
+//! Flushes received WAL. Mirrors XLogWalRcvFlush.
 
 use crate::access::wal_file::segment_path;
 use crate::base::{Bug, Mark};
@@ -7,8 +7,8 @@ use crate::replication::libpqrcv::Link;
 use crate::shmem::Role;
 use crate::sys::{Cx, OpenSegment};
 
-/// `XLogWalRcvFlush`. The order is the point: durable first, then published, then others are woken,
-/// then reported.
+/// `XLogWalRcvFlush`. The order of the steps matters: fsync, publish the flush position, wake other
+/// processes, send a status update.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FlushWal {
     dying: bool,
@@ -23,7 +23,7 @@ impl FlushWal {
         }
     }
 
-    /// For the exit of the process: nothing is sent any more.
+    /// For the exit of the process: no status update is sent.
     pub(super) const fn dying() -> Self {
         Self {
             dying: true,
@@ -32,14 +32,14 @@ impl FlushWal {
     }
 
     /// # Errors
-    /// A failed fsync, as a PANIC: it is unknown what the disk still holds.
+    /// A PANIC if the fsync failed, because the state on disk is unknown.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), LogEvent>> {
         let Some(open) = self.syncing.take() else {
             if link.flush >= link.write {
                 return Poll::Ready(Ok(()));
             }
-            // Only one segment can hold bytes that are not durable: a segment is flushed before it
-            // is left.
+            // Only the open segment can have unflushed bytes, because a segment is flushed before
+            // it is closed.
             let open = cx
                 .sys
                 .wal_file
@@ -48,8 +48,8 @@ impl FlushWal {
             return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));
         };
         if let Err(e) = cx.done() {
-            // Up to 11.1 a failed fsync was tried again, and the second one succeeded although the
-            // bytes were gone.
+            // Up to 11.1 a failed fsync was retried, and the second one succeeded although bytes
+            // were lost.
             if cx.planted(Bug::FsyncRetry) {
                 self.syncing = Some(open);
                 return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));
@@ -70,7 +70,7 @@ impl FlushWal {
 
 fn publish(cx: &mut Cx<'_>, link: &Link) {
     let walrcv = &mut cx.shmem.walrcv;
-    // A position that an earlier walreceiver has reached is not taken back.
+    // The flush position of an earlier walreceiver is never set back.
     if walrcv.flushed_upto < link.flush {
         walrcv.latest_chunk_start = walrcv.flushed_upto;
         walrcv.flushed_upto = link.flush;

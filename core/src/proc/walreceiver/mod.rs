@@ -1,9 +1,9 @@
-//! Receives WAL from the upstream, writes and fsyncs it, and tells how far it came. Mirrors
-//! walreceiver.c, on top of libpqwalreceiver.c.
+//! The walreceiver: receives WAL from the upstream, writes and flushes it, and reports its
+//! progress. Mirrors walreceiver.c with libpqwalreceiver.c.
 //!
-//! Never reports or publishes as flushed what is not durable. It does not decide from where to
-//! receive, nor whether to try again after an error: that is the startup process's. Timelines that
-//! the upstream has and we have not are not fetched: no server leaves its timeline yet.
+//! Never reports or publishes a flush position beyond the durable WAL. The startup process decides
+//! where to start streaming, and whether to start a new walreceiver after an error. Missing history
+//! files are not fetched, because timelines never change here.
 
 mod flush;
 mod start;
@@ -20,14 +20,14 @@ use flush::FlushWal;
 use start::StartStream;
 use streaming::{CopyEnd, Streaming};
 
-/// The user that connects; every server here trusts every client.
+/// The user name of the connection. All servers trust all clients.
 const USER: &str = "postgres";
 
 /// The walreceiver.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalReceiver {
     link: Link,
-    /// The first byte that was asked for: the start of a segment.
+    /// The requested start, a segment boundary.
     start: Lsn,
     /// This process has streamed before (`first_stream`).
     streamed: bool,
@@ -40,17 +40,17 @@ enum Phase {
     Connect(Connect),
     StartStream(StartStream),
     Streaming(Streaming),
-    /// Our CopyDone is out, the upstream's last words are awaited.
+    /// CopyDone was sent; waiting for the end of the upstream's answer.
     EndStream(Query),
-    /// The upstream has no more WAL on the timeline.
+    /// The timeline has ended on the upstream.
     CloseSegment(FlushWal),
     AwaitStartPoint,
-    /// `WalRcvDie`, then this exit.
+    /// `WalRcvDie`, followed by this exit.
     Dying {
         exit: Exit,
         flush: FlushWal,
     },
-    /// Every process knows that it is gone, but for the postmaster.
+    /// Shared memory shows that the walreceiver has ended. The postmaster does not know it yet.
     Gone(Exit),
 }
 
@@ -61,7 +61,7 @@ impl Default for WalReceiver {
 }
 
 impl WalReceiver {
-    /// A walreceiver that has just been started.
+    /// A newly started walreceiver.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -72,7 +72,7 @@ impl WalReceiver {
         }
     }
 
-    /// Runs until it would block, or another process could act.
+    /// Runs until it would block or another process can run.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         if self.phase == Phase::Entry {
             return self.enter(cx);
@@ -96,13 +96,14 @@ impl WalReceiver {
         self.die(cx)
     }
 
-    /// The beginning of `WalReceiverMain`: only a launch that is still wanted goes on.
+    /// The start of `WalReceiverMain`: continues only if a walreceiver is still requested.
     fn enter(&mut self, cx: &mut Cx<'_>) -> Yield {
         let now = cx.now.wall;
         let walrcv = &mut cx.shmem.walrcv;
         match walrcv.state {
             WalRcvState::Starting => {}
-            // Launched too late: exit status 1 without a word, which the postmaster treats like 0.
+            // Started too late: exit status 1 without a message. The postmaster treats it like
+            // status 0.
             WalRcvState::Stopping | WalRcvState::Stopped => {
                 walrcv.state = WalRcvState::Stopped;
                 cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);
@@ -136,7 +137,7 @@ impl WalReceiver {
         Yield::Again(Place::WalReceiverMain)
     }
 
-    /// Everything between entry and exit. Ready: the process ends.
+    /// Everything between start and exit. When it is ready, the process ends.
     fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             let link = &mut self.link;
@@ -167,7 +168,7 @@ impl WalReceiver {
                         self.phase = Phase::EndStream(Query::end_streaming(cx, link))
                     }
                     CopyEnd::CommandComplete => {
-                        // The upstream shut down: there is no COPY left to end.
+                        // The upstream has shut down, and there is no COPY to end.
                         let what = "could not send end-of-streaming message to primary";
                         let why = "no COPY in progress".into();
                         let message = Message::Upstream { what, why };
@@ -212,7 +213,7 @@ impl WalReceiver {
         }
     }
 
-    /// `WalRcvWaitForStartPosition`: false if it is told to stop.
+    /// `WalRcvWaitForStartPosition`: returns false if the walreceiver is told to stop.
     fn await_start_point(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
         cx.reset_latch();
         if let Err(event) = check_interrupts(cx) {
@@ -237,14 +238,13 @@ impl WalReceiver {
         }
     }
 
-    /// `WalRcvDie`: runs at every exit that is not a crash, also when the connection broke.
+    /// `WalRcvDie`: runs at every exit except a crash, also after a broken connection.
     fn die(&mut self, cx: &mut Cx<'_>) -> Yield {
         let Phase::Dying { exit, flush } = &mut self.phase else {
             unreachable!("only called while dying")
         };
-        // Before 9.0.3 the walreceiver died without flushing what it had written. Recovery goes on
-        // with those bytes from pg_wal, and the next walreceiver takes all that was replayed for
-        // durable.
+        // Before 9.0.3 the walreceiver exited without flushing. Recovery then replays the unflushed
+        // bytes from pg_wal, and the next walreceiver assumes that all replayed WAL is flushed.
         let unflushed = self.link.flush < self.link.write;
         if !(unflushed && cx.planted(Bug::WalreceiverExitWithoutFlush)) {
             match flush.poll(cx, &mut self.link) {
@@ -265,7 +265,7 @@ impl WalReceiver {
     }
 }
 
-/// What the startup process has written down for us.
+/// The connection parameters that the startup process has put into shared memory.
 fn conninfo(cx: &Cx<'_>) -> Option<ConnInfo> {
     let (host, port) = cx.shmem.walrcv.conninfo.clone()?;
     let application_name = match cx.shmem.settings.cluster_name.as_str() {
@@ -287,7 +287,7 @@ fn unconnected(failure: Failure) -> LogEvent {
     failure.event(SqlState::CONNECTION_FAILURE, what)
 }
 
-/// Words the failure of a command.
+/// Turns the failure of a command into a log event.
 fn failing(what: &'static str) -> impl Fn(Failure) -> LogEvent {
     move |failure| failure.event(SqlState::PROTOCOL_VIOLATION, what)
 }
@@ -300,7 +300,7 @@ fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
     Ok(())
 }
 
-/// There is nothing that could handle an ERROR: it ends the process. A PANIC stays one.
+/// Every ERROR ends the process. A PANIC stays one.
 fn exit_of(event: LogEvent) -> Exit {
     let event = event.in_auxiliary_process();
     if event.severity == crate::call::Severity::Panic {

@@ -1,5 +1,5 @@
-//! From a connection to a stream: who is the upstream, and has it what we need? Mirrors the loop
-//! head of WalReceiverMain.
+//! From the connection to the start of streaming: identifies the upstream and checks that it has
+//! the WAL. Mirrors the start of the loop in WalReceiverMain.
 
 use super::{check_interrupts, failing};
 use crate::base::{Lsn, PgVersion, TimestampTz};
@@ -10,11 +10,11 @@ use crate::sys::Cx;
 use crate::wire::command::{Command, SystemIdentity};
 use alloc::format;
 
-/// IDENTIFY_SYSTEM, its checks, START_REPLICATION.
+/// IDENTIFY_SYSTEM, its checks, and START_REPLICATION.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct StartStream {
     start: Lsn,
-    /// Since when the upstream is known to be behind us.
+    /// Since when the upstream has been behind this server.
     behind_since: Option<TimestampTz>,
     phase: Phase,
 }
@@ -23,7 +23,7 @@ pub(super) struct StartStream {
 enum Phase {
     Identify,
     Identifying(Query),
-    /// The upstream is behind us: look again later, or when a process wakes us.
+    /// The upstream is behind this server: check again after a wait.
     Behind {
         until: TimestampTz,
     },
@@ -40,7 +40,8 @@ impl StartStream {
     }
 
     /// # Errors
-    /// The upstream is another system, is behind our timeline or our position, or refuses.
+    /// The upstream has another system identifier, its timeline or flush position is behind, or it
+    /// refuses the command.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -96,8 +97,9 @@ impl StartStream {
         }
     }
 
-    /// Since 18.6: an upstream that has not flushed our start yet, by at most a segment, is waited
-    /// for. It may itself be a standby that has just come up. Before, START_REPLICATION fails.
+    /// Since 18.6 the walreceiver waits for an upstream whose flush position is behind the
+    /// requested start by at most a segment, as can happen with a standby that has just started.
+    /// Before 18.6 START_REPLICATION fails.
     fn must_wait(&self, cx: &Cx<'_>, link: &Link, upstream: &SystemIdentity) -> bool {
         let settings = &cx.shmem.settings;
         settings.pg_version >= PgVersion::V18

@@ -14,10 +14,10 @@ use crate::wire::replication::{WalMessage, WalMessageError};
 use alloc::string::{String, ToString};
 use bytes::Bytes;
 
-/// One stream.
+/// The state of one stream.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Streaming {
-    /// Something came since the last wait.
+    /// A message has arrived since the last wait.
     received: bool,
     end: Option<CopyEnd>,
     turn: Turn,
@@ -26,16 +26,16 @@ pub(super) struct Streaming {
 /// How the upstream ended the COPY.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum CopyEnd {
-    /// No more WAL on this timeline; the connection goes on.
+    /// The timeline has ended on the upstream; the connection stays open.
     CopyDone,
-    /// It shuts down.
+    /// The upstream is shutting down.
     CommandComplete,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Turn {
     Top,
-    /// Takes messages until none is there.
+    /// Handles messages until none is left.
     Receive,
     Write(WriteWal),
     Flush(FlushWal),
@@ -44,13 +44,13 @@ enum Turn {
 }
 
 impl Streaming {
-    /// Whatever was replayed counts as written and flushed, although what comes first repeats a
-    /// part of it: the stream begins at a segment.
+    /// The write and flush positions start at the replay position, although the stream starts
+    /// earlier, at a segment boundary.
     pub(super) fn begin(cx: &mut Cx<'_>, link: &mut Link) -> Self {
         link.write = cx.shmem.recovery.last_replayed_end;
         link.flush = link.write;
         link.timers.heard(cx.now.wall, &cx.shmem.settings);
-        // 15 says nothing before the first message or tick.
+        // 15 sends no status update before the first message or timeout.
         if cx.shmem.settings.pg_version >= PgVersion::V16 {
             link.send_reply(cx, true, false);
             link.send_feedback(cx, true);
@@ -63,7 +63,7 @@ impl Streaming {
     }
 
     /// # Errors
-    /// Any reason for which the process ends.
+    /// Any error that ends the process.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -112,7 +112,7 @@ impl Streaming {
         }
     }
 
-    /// Takes one message. While more is there, nothing is flushed but segments that are complete.
+    /// Handles one message. Until all messages are handled, only complete segments are flushed.
     fn receive(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Result<(), LogEvent> {
         match link.receive(cx) {
             Incoming::WouldBlock if self.received => self.finish_batch(cx, link),
@@ -147,7 +147,7 @@ impl Streaming {
         self.finish_batch(cx, link);
     }
 
-    /// Reports what was written, then makes it durable and reports that.
+    /// Reports the write position, then flushes and reports the flush position.
     fn finish_batch(&mut self, cx: &mut Cx<'_>, link: &mut Link) {
         link.send_reply(cx, false, false);
         self.turn = Turn::Flush(FlushWal::new());
@@ -162,7 +162,7 @@ impl Streaming {
     ) -> Result<(), LogEvent> {
         match WalMessage::decode(payload).map_err(violation)? {
             WalMessage::XLogData(header, data) => {
-                // No WAL lies there, and positions must not wrap.
+                // The position is invalid, and must not overflow.
                 if header.start.0.checked_add(data.len() as u64).is_none() {
                     return Err(violation(WalMessageError::XLogData));
                 }
@@ -180,7 +180,8 @@ impl Streaming {
     }
 }
 
-/// What follows a wait. Only a wait that nothing else ended counts as a time-out.
+/// Handles the end of a wait. It counts as a timeout only if there is nothing to read and the latch
+/// is not set.
 fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), LogEvent> {
     let woken = cx.woken_by();
     if woken.latch {

@@ -1,5 +1,4 @@
-//! Tests of the walreceiver alone: what arrives, in; what it does to its disk, its upstream and
-//! shared memory, out.
+//! Tests of the walreceiver alone: messages in; disk operations, messages and shared memory out.
 
 mod table;
 
@@ -41,8 +40,8 @@ fn it_asks_for_wal_from_the_requested_start() {
     assert_eq!(table.events(), ["START_REPLICATION 0/400 TIMELINE 1"]);
 }
 
-/// The slot is the one that the startup process has written down; settings that change later are
-/// not looked at.
+/// The walreceiver uses the slot that the startup process put into shared memory. Later changes of
+/// the setting are ignored.
 #[test]
 fn it_names_its_slot() {
     let mut table = Table::new(V18, Planted::NONE);
@@ -106,7 +105,7 @@ fn an_upstream_that_is_not_there_or_refuses_ends_the_process() {
     assert_eq!(table.fatal(), text);
 }
 
-/// Only 18.6 waits for an upstream that has not flushed the start yet.
+/// Only 18.6 waits for an upstream that is slightly behind.
 #[test]
 fn an_upstream_that_is_a_little_behind_is_waited_for() {
     let mut table = Table::greeted(V18, 1000);
@@ -147,7 +146,7 @@ fn the_stream_begins_with_what_was_replayed() {
     assert_eq!(table.events(), [""; 0]);
 }
 
-/// Written is reported, then it is made durable, then published, then reported as durable.
+/// The steps are: write, report the write position, fsync, publish the flush position, report it.
 #[test]
 fn a_batch_is_written_reported_flushed_published_reported() {
     let mut table = Table::streaming(V15);
@@ -181,8 +180,8 @@ fn a_batch_is_written_reported_flushed_published_reported() {
     assert_eq!(table.bench.files[&path][..800], bytes(1024, 800));
 }
 
-/// What comes first repeats what is there: the position goes back, and nothing is fsynced until it
-/// is beyond the flush position again.
+/// The first WAL repeats what exists already: the write position goes back, and nothing is fsynced
+/// until it is beyond the flush position again.
 #[test]
 fn a_repetition_moves_the_write_position_back() {
     let mut table = Table::streaming(V15);
@@ -204,8 +203,8 @@ fn a_repetition_moves_the_write_position_back() {
     assert_eq!(table.events(), order);
 }
 
-/// A message is cut where a segment ends, and what was written there is durable before the file is
-/// left.
+/// A message is split at the end of a segment. The first part is flushed before the segment is
+/// closed.
 #[test]
 fn a_segment_is_flushed_before_it_is_left() {
     let mut table = Table::streaming(V15);
@@ -229,7 +228,7 @@ fn a_segment_is_flushed_before_it_is_left() {
     assert_eq!(table.bench.files[&path][..152], bytes(2048, 152));
 }
 
-/// A complete segment is closed at once; the next one is made when its first byte comes.
+/// A complete segment is closed at once. The next segment is opened when its first byte arrives.
 #[test]
 fn a_complete_segment_is_closed_at_once() {
     let mut table = Table::streaming(V15);
@@ -264,7 +263,7 @@ fn a_flush_position_that_was_published_is_not_taken_back() {
     );
 }
 
-/// The answer comes before the data of the same batch is durable.
+/// The reply is sent before the other data of the batch is flushed.
 #[test]
 fn a_keepalive_that_asks_is_answered_at_once() {
     let mut table = Table::streaming(V15);
@@ -336,7 +335,7 @@ fn a_silent_upstream_is_asked_and_then_left() {
     }
 }
 
-/// 15 looks at its clocks ten times a second, 18 sleeps until something is due.
+/// 15 wakes ten times a second; 18 sleeps until the next timer.
 #[test]
 fn ticks_and_timers() {
     let mut table = Table::streaming(V15);
@@ -495,8 +494,8 @@ fn a_disk_that_fails_is_a_panic() {
     assert!(failing("fsync", DiskError::Io));
 }
 
-/// The upstream has no more WAL: everything is flushed, and the process waits for orders on the
-/// same connection.
+/// The timeline has ended on the upstream: all WAL is flushed, and the process waits for
+/// instructions with its connection open.
 #[test]
 fn after_the_end_of_a_timeline_it_waits_for_orders() {
     let mut table = Table::streaming(V15);

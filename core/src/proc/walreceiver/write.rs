@@ -1,4 +1,4 @@
-//! Writing received WAL into segment files. Mirrors XLogWalRcvWrite and XLogWalRcvClose.
+//! Writes received WAL to segment files. Mirrors XLogWalRcvWrite and XLogWalRcvClose.
 
 use super::flush::FlushWal;
 use crate::access::wal_file::{SwitchSegment, segment_path};
@@ -10,8 +10,8 @@ use crate::storage::file::written;
 use crate::sys::{Cx, OpenSegment};
 use bytes::{Buf, Bytes};
 
-/// `XLogWalRcvWrite`: the sender is trusted with the position, which may lie before what we have.
-/// Nothing is written beyond what came; what a page holds after it stays.
+/// `XLogWalRcvWrite`. The position in the message is trusted, even if it is before the write
+/// position. Only the received bytes are written; the rest of the last page is not cleared.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct WriteWal {
     at: Lsn,
@@ -22,7 +22,7 @@ pub(super) struct WriteWal {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
     Look,
-    /// Another segment is open.
+    /// Flushes and closes the open segment, because the next byte is in another one.
     Leave(FlushWal),
     Switch(SwitchSegment),
     Written(OpenSegment),
@@ -38,7 +38,7 @@ impl WriteWal {
     }
 
     /// # Errors
-    /// A failed write or fsync, as a PANIC; a segment that cannot be made, as an ERROR.
+    /// A PANIC if a write or an fsync failed, an ERROR if a segment cannot be created.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), LogEvent>> {
         let geometry = cx.shmem.settings.geometry;
         loop {
@@ -49,7 +49,7 @@ impl WriteWal {
                     }
                     let segment = geometry.segment_of(self.at);
                     match cx.sys.wal_file {
-                        // At the end of the data this closes a segment that is just complete.
+                        // At the end of the data this closes a segment that is complete.
                         Some(open) if open.segment != segment || open.tli != link.tli => {
                             self.phase = Phase::Leave(FlushWal::new());
                         }
@@ -94,7 +94,7 @@ impl WriteWal {
         }
     }
 
-    /// As much as fits into the segment.
+    /// Writes the bytes that fit into the segment.
     fn write(&self, cx: &mut Cx<'_>, open: OpenSegment) -> crate::call::Yield {
         let geometry = cx.shmem.settings.geometry;
         let offset = geometry.segment_offset(self.at);

@@ -1,5 +1,5 @@
-//! Command mode: what a client may say between two COPYs. Mirrors PostgresMain,
-//! exec_replication_command, IdentifySystem and the beginning of StartReplication.
+//! Replication commands. Mirrors PostgresMain, exec_replication_command, IdentifySystem and the
+//! start of StartReplication.
 
 use super::slot::SlotCommand;
 use super::stream::Stream;
@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 impl WalSender {
-    /// Reads one message and carries it out.
+    /// Reads one message and executes it.
     pub(super) fn command(&mut self, cx: &mut Cx<'_>) -> Yield {
         cx.reset_latch();
         if let Some(end) = self.interrupted(cx) {
@@ -76,7 +76,7 @@ impl WalSender {
                 self.ignore_till_sync = false;
                 self.send(cx, &[ready]);
             }
-            // What is left of a COPY is skipped, whichever side ended it.
+            // Remaining messages of a COPY are ignored.
             FrontendMessage::Flush
             | FrontendMessage::CopyData(_)
             | FrontendMessage::CopyDone
@@ -105,7 +105,7 @@ impl WalSender {
         if self.got_stopping {
             self.entry(cx).state = WalSndState::Stopping;
         }
-        // Some commands write WAL, and the shutdown checkpoint must be the last of it.
+        // Some commands write WAL, which must not happen after the shutdown checkpoint.
         if self.entry(cx).state == WalSndState::Stopping {
             let event = LogEvent::error(SqlState::NOT_IN_STATE, Message::SenderStopping);
             return self.error(cx, event);
@@ -146,7 +146,7 @@ impl WalSender {
         }
     }
 
-    /// What exec_replication_command looks at before it carries a command out.
+    /// The checks of exec_replication_command before it executes a command.
     fn may_run(&self, cx: &Cx<'_>, command: &Command) -> Result<(), LogEvent> {
         if self.tx_status() == TxStatus::Failed {
             let code = SqlState::IN_FAILED_TRANSACTION;
@@ -176,7 +176,7 @@ impl WalSender {
         Ok(())
     }
 
-    /// PostgreSQL can do it.
+    /// The error for a command that PostgreSQL supports and walsim does not.
     fn not_supported(&mut self, cx: &mut Cx<'_>, command: &'static str) -> Yield {
         let hint = "To copy the cluster, shut the server down and copy its data directory.";
         let message = Message::NotSupported { command, hint };
@@ -202,10 +202,10 @@ impl WalSender {
         Yield::Again(Place::IdentifySystem)
     }
 
-    /// `GetPGVariable`: any setting, in any case.
+    /// `GetPGVariable`: returns any setting; the name can be in any case.
     fn show(&mut self, cx: &mut Cx<'_>, name: &str) -> Yield {
-        // A physical walsender belongs to no database, so that it has no encoding but what it has
-        // asked for.
+        // A physical walsender has no database, and therefore SQL_ASCII, unless the client
+        // requested a client_encoding.
         let encoding = ["client_encoding", "server_encoding"];
         let encoding = encoding.iter().find(|own| own.eq_ignore_ascii_case(name));
         let shown = match encoding {
@@ -248,8 +248,8 @@ impl WalSender {
         }
     }
 
-    /// `StartReplication`: the slot is held to the end of the COPY. Where it stands is not compared
-    /// with the start.
+    /// `StartReplication`: the slot stays acquired until the end of the COPY. Its restart_lsn is
+    /// not compared with the start.
     pub(super) fn acquire_slot(&mut self, cx: &mut Cx<'_>) -> Yield {
         let Phase::Acquiring {
             acquire,
@@ -265,7 +265,7 @@ impl WalSender {
             Poll::Ready(Err(event)) => return self.fail(cx, event),
             Poll::Ready(Ok(())) => {}
         }
-        // What the standby asks for is not what it has flushed.
+        // The requested start is not a flush position, so that it must not move the slot.
         if my_slot(cx).restart_lsn != start && cx.planted(Bug::StartReplicationMovesSlot) {
             let slot = my_slot(cx);
             slot.restart_lsn = start;
@@ -286,8 +286,8 @@ impl WalSender {
         Yield::Again(Place::StartReplication)
     }
 
-    /// `StartReplication`, from the CopyBothResponse on: only now is the start compared with what
-    /// is flushed, so that the client sees the COPY begin and fail.
+    /// `StartReplication`, from the CopyBothResponse on. The start is compared with the flush
+    /// position only now, so that the client sees the COPY start and then fail.
     pub(super) fn begin_streaming(
         &mut self,
         cx: &mut Cx<'_>,
@@ -312,8 +312,8 @@ impl WalSender {
     }
 }
 
-/// How far this server's WAL can be sent, and on which timeline it ends: `GetFlushRecPtr`, in
-/// recovery `GetStandbyFlushRecPtr`.
+/// The position up to which WAL can be sent, and its timeline: `GetFlushRecPtr`, or in recovery
+/// `GetStandbyFlushRecPtr`.
 pub(super) fn flush_position(cx: &Cx<'_>) -> (Lsn, TimelineId) {
     let shmem = &cx.shmem;
     if !shmem.recovery_in_progress() {
@@ -323,7 +323,7 @@ pub(super) fn flush_position(cx: &Cx<'_>) -> (Lsn, TimelineId) {
         shmem.recovery.last_replayed_end,
         shmem.recovery.last_replayed_tli,
     );
-    // What was received may be ahead of what is replayed, if it lies on the same timeline.
+    // Received WAL can be sent before it is replayed, if it is on the same timeline.
     if shmem.walrcv.received_tli == tli {
         (replayed.max(shmem.walrcv.flushed_upto), tli)
     } else {

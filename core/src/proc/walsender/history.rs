@@ -1,4 +1,4 @@
-//! TIMELINE_HISTORY. Mirrors SendTimeLineHistory.
+//! The command TIMELINE_HISTORY. Mirrors SendTimeLineHistory.
 
 use super::{Phase, WalSender};
 use crate::base::{Fd, TimelineId};
@@ -13,14 +13,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// What is read at once: a `PGAlignedBlock`, whatever the geometry.
+/// Size of one read: a `PGAlignedBlock`, whatever the geometry.
 const CHUNK: u32 = 8192;
 
-/// Room for the rest of the message: its length word, the columns' count and lengths, the file's
-/// name.
+/// Size of the rest of the message: the length word, the number and lengths of the columns, and the
+/// file name.
 const AROUND: u32 = 64;
 
-/// The row of the answer; its columns are out already.
+/// Sends the row of the answer, after the RowDescription.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct SendTimelineHistory {
     filename: String,
@@ -43,7 +43,7 @@ impl SendTimelineHistory {
     }
 
     /// # Errors
-    /// There is no such file, or it cannot be read.
+    /// The file does not exist or cannot be read.
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<TimelineHistory, LogEvent>> {
         let why = Place::SendTimeLineHistory;
         match &mut self.phase {

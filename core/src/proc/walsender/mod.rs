@@ -1,9 +1,9 @@
-//! Serves one replication connection: commands first, then WAL. Mirrors walsender.c and the command
-//! loop of PostgresMain.
+//! The walsender: serves a replication connection, first commands, then streaming. Mirrors
+//! walsender.c and the command loop of PostgresMain.
 //!
-//! Never sends WAL that its own server could still lose: the limit is what is flushed here, or on a
-//! standby what was replayed or received and flushed. A timeline that has ended is not sent: no
-//! server leaves its timeline yet.
+//! Never sends WAL that its own server could lose: on a primary up to the flush position, on a
+//! standby up to the flushed or replayed position. An ended timeline is never sent, because
+//! timelines never change here.
 
 mod commands;
 mod history;
@@ -31,24 +31,25 @@ use history::SendTimelineHistory;
 use slot::SlotCommand;
 use stream::Stream;
 
-/// One walsender.
+/// A walsender process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalSender {
     conn: ConnId,
     frames: FrameReader,
-    /// What the start-up packet has set.
+    /// The settings from the startup packet.
     settings: SessionSettings,
-    /// The database that it is attached to, and its SQL; a physical walsender has neither.
+    /// Database and SQL session; `None` in a physical walsender.
     attached: Option<Attached>,
-    /// `MyWalSnd`: which entry of shared memory is ours.
+    /// `MyWalSnd`: index of its entry in shared memory.
     index: Option<usize>,
     /// `xlogreader->seg`: the segment that is open for reading.
     segment: Option<OpenSegment>,
-    /// `ignore_till_sync`: an error in the extended protocol skips everything up to the next Sync.
+    /// `ignore_till_sync`: after an error in the extended protocol, messages are skipped up to the
+    /// next Sync.
     ignore_till_sync: bool,
-    /// `got_STOPPING`: the server shuts down; what follows is the rest of the WAL.
+    /// `got_STOPPING`: the server is shutting down. Only WAL is sent from now on.
     got_stopping: bool,
-    /// `got_SIGUSR2`: that rest is all there, up to the shutdown checkpoint.
+    /// `got_SIGUSR2`: the shutdown checkpoint is written, and is the end of WAL.
     got_last_cycle: bool,
     phase: Phase,
 }
@@ -56,41 +57,41 @@ pub struct WalSender {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
     Init,
-    /// Between commands.
+    /// Waiting for a command.
     Command,
-    /// START_REPLICATION names a slot.
+    /// Acquires the slot of START_REPLICATION.
     Acquiring {
         acquire: ReplicationSlotAcquire,
         start: Lsn,
         timeline: Option<TimelineId>,
     },
-    /// CopyBothResponse is out; the flush position was read before it.
+    /// CopyBothResponse was sent. The flush position was read before that.
     Starting {
         start: Lsn,
         tli: TimelineId,
         flush: Lsn,
     },
     Streaming(Stream),
-    /// An SQL command is under way.
+    /// An SQL command is running.
     Query,
-    /// The transaction is aborted, after an error or before the end.
+    /// Aborting the transaction after an error or before the process ends.
     Abort(Then),
-    /// A command about a slot is under way.
+    /// A command about a slot is running.
     Slot(SlotCommand),
     /// A history file is being read.
     History(SendTimelineHistory),
-    /// `ReplicationSlotCleanup`, after an error or before the end.
+    /// `ReplicationSlotCleanup`, after an error or before the process ends.
     CleanUp(ReplicationSlotCleanup, Then),
 }
 
-/// The database of a walsender that knows SQL, too (`am_db_walsender`).
+/// The database and SQL session of a walsender that also executes SQL (`am_db_walsender`).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Attached {
     database: String,
     session: Session,
 }
 
-/// What follows when the temporary slots of the session are gone.
+/// What follows the cleanup of slots.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Then {
     /// The next command.
@@ -100,7 +101,7 @@ enum Then {
 }
 
 impl WalSender {
-    /// Takes over a connection that has been greeted.
+    /// A walsender for an accepted connection.
     #[must_use]
     pub fn new(becomes: Become) -> Self {
         let database = becomes.database;
@@ -122,7 +123,7 @@ impl WalSender {
         }
     }
 
-    /// Runs until it would block, or another process could act.
+    /// Runs until it would block or another process can run.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         self.handle_signals(cx);
         match &self.phase {
@@ -145,8 +146,8 @@ impl WalSender {
     /// `HandleWalSndInitStopping` and `WalSndLastCycleHandler`.
     fn handle_signals(&mut self, cx: &mut Cx<'_>) {
         if cx.take_signal(Signal::Usr1) {
-            // A process that does not stream (`replication_active`) has nothing to send and might
-            // still write WAL.
+            // A walsender that is not streaming (`replication_active`) has no WAL to send, and
+            // could still write WAL.
             if matches!(self.phase, Phase::Streaming(_)) {
                 self.got_stopping = true;
             } else {
@@ -154,11 +155,12 @@ impl WalSender {
             }
         }
         self.got_last_cycle |= cx.take_signal(Signal::Usr2);
-        // The timeout is read anew in each turn of the loop, and the signal has begun one.
+        // Each iteration of the loop reads the timeout again. The signal has started a new
+        // iteration.
         cx.take_signal(Signal::Hup);
     }
 
-    /// `InitWalSenderSlot`: the lowest free entry.
+    /// `InitWalSenderSlot`: takes the lowest free entry.
     fn init(&mut self, cx: &mut Cx<'_>) -> Yield {
         let Some(index) = cx.shmem.walsnd.iter().position(|e| e.pid.is_none()) else {
             let settings = &cx.shmem.settings;
@@ -174,12 +176,13 @@ impl WalSender {
         };
         self.index = Some(index);
         self.phase = Phase::Command;
-        // A smart shutdown that waits for sessions has one less to wait for.
+        // A smart shutdown does not wait for walsenders, so the postmaster must check its state
+        // again.
         cx.signal_postmaster(PmSignal::AdvanceStateMachine);
         Yield::Again(Place::InitWalSender)
     }
 
-    /// What this process publishes.
+    /// The walsender's entry in shared memory.
     fn entry<'a>(&self, cx: &'a mut Cx<'_>) -> &'a mut WalSnd {
         let index = self.index.expect("taken before the first command");
         let entry = &mut cx.shmem.walsnd[index];
@@ -195,8 +198,8 @@ impl WalSender {
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
     }
 
-    /// Outside of the streaming loop output blocks: how the step ends while the peer does not take
-    /// it.
+    /// Outside of the streaming loop output blocks: the yield to end the step with, while the peer
+    /// does not read.
     fn blocked(&self, cx: &Cx<'_>, why: Place) -> Option<Yield> {
         cx.send_pending(self.conn).then(|| {
             Yield::Wait(Wait {
@@ -215,7 +218,7 @@ impl WalSender {
         })
     }
 
-    /// `ereport` of whatever went wrong in a command.
+    /// `ereport` for an error in a command.
     fn fail(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         match event.severity {
             Severity::Panic => Yield::Exit(Exit::Panic(event)),
@@ -224,8 +227,8 @@ impl WalSender {
         }
     }
 
-    /// `ereport(ERROR)`: the command fails, a COPY ends, the connection lives
-    /// (`WalSndErrorCleanup`). The session's temporary slots end with it.
+    /// `ereport(ERROR)`: the command fails, a COPY ends, and the connection stays open
+    /// (`WalSndErrorCleanup`). The session's temporary slots are dropped.
     fn error(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         let answer = event.to_client();
         cx.log(event);
@@ -259,7 +262,7 @@ impl WalSender {
         }
         match then.clone() {
             Then::Exit(exit) => self.shut(cx, exit),
-            // What would be the next command is none any more.
+            // After a shutdown was requested, no further command is read.
             Then::Command if self.got_stopping || self.got_last_cycle => {
                 self.exit(cx, Exit::Normal)
             }
@@ -279,7 +282,7 @@ impl WalSender {
         self.exit(cx, Exit::Fatal(event))
     }
 
-    /// `ereport(COMMERROR)`, then `proc_exit(0)`: the peer is told nothing.
+    /// `ereport(COMMERROR)`, then `proc_exit(0)`: nothing is sent to the peer.
     fn hang_up(&mut self, cx: &mut Cx<'_>, sqlstate: SqlState, message: Message) -> Yield {
         cx.log(LogEvent {
             sqlstate,
@@ -288,8 +291,8 @@ impl WalSender {
         self.exit(cx, Exit::Normal)
     }
 
-    /// An orderly exit. `ReplicationSlotShmemExit` comes first: what the process has of slots is
-    /// let go.
+    /// An orderly exit. `ReplicationSlotShmemExit` comes first and releases the slots of the
+    /// process.
     fn exit(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
         self.close_segment(cx);
         cx.release_everything();
@@ -297,7 +300,7 @@ impl WalSender {
         self.abort_transaction(cx, Then::Exit(exit))
     }
 
-    /// `WalSndKill` frees the entry.
+    /// `WalSndKill`: frees the entry.
     fn shut(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
         if let Some(index) = self.index.take() {
             cx.shmem.walsnd[index] = WalSnd::default();

@@ -1,5 +1,5 @@
-//! What a standby says while WAL streams. Mirrors ProcessRepliesIfAny, ProcessStandbyReplyMessage
-//! and ProcessStandbyHSFeedbackMessage.
+//! Messages from the standby during streaming. Mirrors ProcessRepliesIfAny,
+//! ProcessStandbyReplyMessage and ProcessStandbyHSFeedbackMessage.
 
 use super::WalSender;
 use super::stream::Turn;
@@ -14,16 +14,15 @@ use crate::wire::frontend::streaming_limit;
 use crate::wire::replication::{StandbyMessage, StandbyMessageError, StandbyStatus};
 use alloc::string::ToString;
 
-/// Messages that are taken in one turn, at most: other processes want to run, too.
+/// The largest number of messages handled in one step, so that other processes can run.
 const MESSAGES_PER_TURN: u32 = 100;
 
 impl WalSender {
-    /// Takes what has arrived, up to the client's CopyDone: what follows it is the next command.
-    /// Gives how the step ends if the COPY or the process does.
+    /// Handles the messages that have arrived, up to the client's CopyDone, which commands follow.
+    /// Returns a yield if the COPY or the process ends.
     ///
-    /// PostgreSQL listens to a client however many answers it owes it. Here a client that asks for
-    /// answers and does not read them is not listened to while they wait, until the timeout ends
-    /// the connection.
+    /// Unlike PostgreSQL, stops reading from a client that requests replies and does not read them.
+    /// Reading resumes when output is taken, or the timeout ends the connection.
     pub(super) fn process_replies(&mut self, cx: &mut Cx<'_>) -> Option<Yield> {
         self.streaming().timers.last_processing = cx.now.wall;
         self.streaming().more_to_read = false;
@@ -57,7 +56,7 @@ impl WalSender {
         None
     }
 
-    /// Whatever it was: it is a sign of life.
+    /// Any message restarts the timeout.
     fn heard(&mut self, cx: &mut Cx<'_>) {
         if cx.planted(Bug::TimeoutEndsHealthyStandby) {
             self.streaming().timers.answered();
@@ -99,8 +98,7 @@ impl WalSender {
     fn process_payload(&mut self, cx: &mut Cx<'_>, payload: &[u8]) -> Option<Yield> {
         match StandbyMessage::decode(payload) {
             Ok(StandbyMessage::Status(status)) => self.process_status(cx, status),
-            // Nothing is ever vacuumed here, so that the transactions of the standby hold nothing
-            // back.
+            // Feedback has no effect, because nothing is ever vacuumed.
             Ok(StandbyMessage::Feedback(feedback)) => {
                 self.entry(cx).reply_time = feedback.client_time;
                 None
@@ -121,7 +119,7 @@ impl WalSender {
         if status.reply_requested {
             self.send_keepalive(cx, false);
         }
-        // Assigned, not maximised, and compared with nothing: a restarted standby may report less.
+        // Assigned without any comparison, because a restarted standby may report lower positions.
         let entry = self.entry(cx);
         entry.write = status.write;
         entry.flush = status.flush;

@@ -1,4 +1,5 @@
-//! What is sent next, and how it is cut. Mirrors XLogSendPhysical and WalSndKeepalive.
+//! Chooses the WAL to send next and its message boundaries. Mirrors XLogSendPhysical and
+//! WalSndKeepalive.
 
 use super::WalSender;
 use super::commands::flush_position;
@@ -9,11 +10,10 @@ use crate::sys::Cx;
 use crate::wire::replication::{Keepalive, WalMessage, XLogDataHeader, xlog_data_frame_header};
 use bytes::Bytes;
 
-/// How far may be sent now: `SendRqstPtr`.
+/// The position up to which WAL can be sent: `SendRqstPtr`.
 pub(super) fn send_limit(cx: &mut Cx<'_>) -> Lsn {
-    // While streaming was written, for 9.0, the walsender shipped what had been written but not yet
-    // fsynced: a primary that crashed then came back without WAL that its standby had already
-    // replayed.
+    // During the development of 9.0 the walsender sent WAL that was written but not yet flushed.
+    // After a crash the primary could then lack WAL that its standby had already replayed.
     let xlog = &cx.shmem.xlog;
     let unflushed = xlog.flush < xlog.write && !cx.shmem.recovery_in_progress();
     if unflushed && cx.planted(Bug::WalsenderSendsUnflushed) {
@@ -22,8 +22,8 @@ pub(super) fn send_limit(cx: &mut Cx<'_>) -> Lsn {
     flush_position(cx).0
 }
 
-/// Where the message that begins at `sent` ends, and whether everything is sent with it. A longer
-/// message is cut at a page, so that the next one begins there; nothing is cut at a segment.
+/// The end of the message that starts at `sent`, and whether it reaches `limit`. A message that
+/// would be too long ends at a page boundary. Messages can cross segments.
 fn cut(geometry: &Geometry, sent: Lsn, limit: Lsn) -> (Lsn, bool) {
     let most = Lsn(sent.0.saturating_add(geometry.max_send().into()));
     if limit <= most {
@@ -34,8 +34,8 @@ fn cut(geometry: &Geometry, sent: Lsn, limit: Lsn) -> (Lsn, bool) {
 }
 
 impl Stream {
-    /// The first half of `XLogSendPhysical`. The limit is taken here, before the file is read: were
-    /// it taken again afterwards, the end of a timeline in between would go unnoticed.
+    /// The first half of `XLogSendPhysical`. The limit is read before the file; reading it after
+    /// the file could miss the end of a timeline.
     pub(super) fn begin_send(&mut self, cx: &mut Cx<'_>) {
         let limit = send_limit(cx);
         if self.done_sending || limit <= self.sent {
@@ -56,14 +56,13 @@ impl Stream {
 }
 
 impl WalSender {
-    /// The second half of `XLogSendPhysical`. What is sent is published only after it was handed to
-    /// the connection.
+    /// The second half of `XLogSendPhysical`. `sentPtr` is published after the message was sent.
     pub(super) fn send_wal(&mut self, cx: &mut Cx<'_>, limit: Lsn, wal: Bytes) {
         let stream = self.streaming();
         let header = XLogDataHeader {
             start: stream.sent,
             wal_end: limit,
-            // As late as possible: the file has been read.
+            // Set as late as possible, after the file was read.
             send_time: cx.now.wall,
         };
         stream.sent += wal.len() as u64;
@@ -74,7 +73,7 @@ impl WalSender {
         self.entry(cx).sent = sent;
     }
 
-    /// `WalSndKeepalive`: tells what has been sent, not what could be.
+    /// `WalSndKeepalive`: reports the sent position, not the flush position.
     pub(super) fn send_keepalive(&mut self, cx: &mut Cx<'_>, reply_requested: bool) {
         let keepalive = WalMessage::Keepalive(Keepalive {
             wal_end: self.streaming().sent,

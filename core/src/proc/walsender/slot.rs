@@ -1,5 +1,5 @@
-//! The commands about slots. Mirrors CreateReplicationSlot, DropReplicationSlot and
-//! ReadReplicationSlot of walsender.c.
+//! Commands about slots. Mirrors CreateReplicationSlot, DropReplicationSlot and ReadReplicationSlot
+//! of walsender.c.
 
 use super::commands::flush_position;
 use super::{Phase, WalSender};
@@ -16,7 +16,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A command that works on the disk, and may wait.
+/// A command that uses the disk or waits.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum SlotCommand {
     Create {
@@ -36,7 +36,7 @@ impl SlotCommand {
         Self::Drop(ReplicationSlotDrop::new(name, !wait))
     }
 
-    /// The answer, up to ReadyForQuery.
+    /// Returns the answer, without ReadyForQuery.
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Vec<u8>, LogEvent>> {
         let mut out = Vec::new();
         match self {
@@ -72,12 +72,12 @@ impl WalSender {
         }
     }
 
-    /// `ReadReplicationSlot`: it acquires nothing, so that it works for slots in use.
+    /// `ReadReplicationSlot`. It does not acquire the slot, so that it works for slots in use.
     pub(super) fn read_slot(&mut self, cx: &mut Cx<'_>, name: &str) -> Yield {
         let slots = &cx.shmem.slots;
         let slot = slots.find(name).map(|index| &slots.slots[index]);
         let restart_lsn = slot.map(|slot| slot.restart_lsn);
-        // There is one timeline, and all WAL lies on it.
+        // All WAL is on one timeline.
         let (_, tli) = flush_position(cx);
         let position = restart_lsn.filter(|lsn| lsn.is_valid());
         let mut out = Vec::new();
@@ -85,7 +85,7 @@ impl WalSender {
         self.answer(cx, out)
     }
 
-    /// `AlterReplicationSlot`, for which only logical slots will do.
+    /// `AlterReplicationSlot`: the error for physical slots.
     pub(super) fn alter_slot(&mut self, cx: &mut Cx<'_>, name: String) -> Yield {
         let event = if cx.shmem.slots.find(&name).is_some() {
             let text = "cannot use ALTER_REPLICATION_SLOT with a physical replication slot";
@@ -97,7 +97,7 @@ impl WalSender {
         self.error(cx, event)
     }
 
-    /// Sends an answer and turns to the next command.
+    /// Sends an answer and waits for the next command.
     pub(super) fn answer(&mut self, cx: &mut Cx<'_>, mut out: Vec<u8>) -> Yield {
         self.ready_for_query().encode(&mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
@@ -105,7 +105,7 @@ impl WalSender {
         Yield::Again(Place::ExecReplicationCommand)
     }
 
-    /// NOTICEs about identifiers that were cut.
+    /// Sends NOTICEs about truncated identifiers.
     pub(super) fn tell_of(&self, cx: &mut Cx<'_>, truncations: &[Truncation]) {
         let notices = truncations.iter().map(|Truncation { from, to }| {
             let text = format!("identifier \"{from}\" will be truncated to \"{to}\"");

@@ -1,5 +1,5 @@
-//! A walsender that is attached to a database runs SQL as well. Mirrors PostgresMain, where a
-//! command that exec_replication_command does not know goes on to exec_simple_query.
+//! SQL in a walsender that is attached to a database. Mirrors PostgresMain, which passes a command
+//! that exec_replication_command does not recognize to exec_simple_query.
 
 use super::{Phase, Then, WalSender};
 use crate::base::SessionSettings;
@@ -10,7 +10,7 @@ use crate::wire::backend::{BackendMessage, TxStatus};
 use bytes::Bytes;
 
 impl WalSender {
-    /// What ReadyForQuery says; a physical walsender has no transactions.
+    /// The transaction status in ReadyForQuery. A physical walsender has no transactions.
     pub(super) fn tx_status(&self) -> TxStatus {
         let attached = self.attached.as_ref();
         attached.map_or(TxStatus::Idle, |attached| attached.session.tx_status())
@@ -20,7 +20,7 @@ impl WalSender {
         BackendMessage::ReadyForQuery(self.tx_status())
     }
 
-    /// What this session has set for itself.
+    /// The settings that this session has changed.
     pub(super) fn settings(&self) -> &SessionSettings {
         let attached = self.attached.as_ref();
         attached.map_or(&self.settings, |attached| attached.session.settings())
@@ -67,7 +67,7 @@ impl WalSender {
         }
     }
 
-    /// What was said before the error comes before it.
+    /// Messages of the command are sent before its error.
     fn fail_sql(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         self.flush_sql(cx);
         self.fail(cx, event)
@@ -79,7 +79,7 @@ impl WalSender {
         Yield::Again(Place::PostgresMain)
     }
 
-    /// ReadyForQuery, after what SQL has to say.
+    /// Sends the output of SQL and ReadyForQuery.
     pub(super) fn send_ready(&mut self, cx: &mut Cx<'_>) {
         match &mut self.attached {
             None => self.send(cx, &[self.ready_for_query()]),

@@ -1,4 +1,4 @@
-//! The streaming loop. Mirrors WalSndLoop, in its order.
+//! The streaming loop. Mirrors WalSndLoop, with the same order of steps.
 
 use super::send::send_limit;
 use super::timers::Timers;
@@ -13,23 +13,23 @@ use crate::sys::{ConnEnd, Cx};
 use crate::wire::backend::BackendMessage;
 use alloc::string::ToString;
 
-/// One START_REPLICATION.
+/// The state of one START_REPLICATION.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stream {
     /// `sendTimeLine`
     pub(super) tli: TimelineId,
-    /// `sentPtr`: end of what was handed to the connection. What the standby reports may lie beyond
-    /// it: it starts at a segment that it partly has.
+    /// `sentPtr`: end of the WAL that was sent. The standby can report positions beyond it, because
+    /// streaming starts at a segment boundary.
     pub(super) sent: Lsn,
     /// `WalSndCaughtUp`
     pub(super) caught_up: bool,
-    /// `streamingDoneSending`: our CopyDone is out.
+    /// `streamingDoneSending`: CopyDone was sent.
     pub(super) done_sending: bool,
-    /// `streamingDoneReceiving`: the client's CopyDone came.
+    /// `streamingDoneReceiving`: the client's CopyDone was received.
     pub(super) done_receiving: bool,
-    /// Messages of the client are there that were not looked at in this turn.
+    /// Messages of the client are left for the next step.
     pub(super) more_to_read: bool,
-    /// In `WalSndDone`, which looks once more for something to send.
+    /// In `WalSndDone`, which checks once more for WAL to send.
     pub(super) last_look: bool,
     pub(super) timers: Timers,
     pub(super) turn: Turn,
@@ -37,12 +37,12 @@ pub(super) struct Stream {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Turn {
-    /// An activation begins.
+    /// The start of an iteration.
     Top,
-    /// WAL is read for a message; the limit was taken before.
+    /// Reading the WAL of a message. The limit was read before.
     Send { read: WalRead, limit: Lsn },
-    /// A report has moved the slot: what all slots hold is computed, before the next message is
-    /// looked at.
+    /// A status update has moved the slot. The required LSN is computed before the next message is
+    /// handled.
     Confirm(ReplicationSlotsComputeRequiredLsn),
 }
 
@@ -63,7 +63,7 @@ impl Stream {
 }
 
 impl WalSender {
-    /// One turn of `WalSndLoop`, or the part of one up to the next disk operation.
+    /// One iteration of `WalSndLoop`, or the part up to its next disk operation.
     pub(super) fn stream(&mut self, cx: &mut Cx<'_>) -> Yield {
         if let Turn::Confirm(compute) = &mut self.streaming().turn {
             match compute.poll(cx) {
@@ -72,7 +72,7 @@ impl WalSender {
             }
         }
         if self.streaming().turn == Turn::Top {
-            // Before anything that it stands for is looked at: what comes later sets it again.
+            // Before any check for work: later events set the latch again.
             if !cx.has_bug(Bug::LatchResetTooLate) {
                 cx.reset_latch();
             }
@@ -88,7 +88,7 @@ impl WalSender {
                 return self.leave_loop(cx);
             }
             if pending {
-                // One message at a time: the next one is made when the kernel has taken this one.
+                // One message at a time: the next is made when the kernel has taken this one.
                 stream.caught_up = false;
                 if send_limit(cx) > stream.sent {
                     cx.mark(Mark::BackpressureBlockedSend);
@@ -128,7 +128,7 @@ impl WalSender {
         }
     }
 
-    /// Everything that may be sent is on its way.
+    /// Is all WAL sent and taken by the kernel?
     fn drained(&mut self, cx: &Cx<'_>) -> bool {
         self.streaming().caught_up && !cx.send_pending(self.conn)
     }
@@ -141,18 +141,18 @@ impl WalSender {
         self.streaming().begin_send(cx);
     }
 
-    /// The second half of `WalSndDone`: the end of the WAL is there. The process leaves once the
-    /// standby has all of it, and until then asks for news, one question at a time.
+    /// The second half of `WalSndDone`, after the end of WAL was sent. The process ends when the
+    /// standby has confirmed all WAL. Until then it requests replies, one at a time.
     fn walsnd_done(&mut self, cx: &mut Cx<'_>) -> Yield {
         let entry = self.entry(cx);
-        // A receiver that never flushes is judged by what it has written.
+        // For a receiver that reports no flush position, its write position counts.
         let replicated = if entry.flush.is_valid() {
             entry.flush
         } else {
             entry.write
         };
-        // Before 9.3 it was enough that everything was sent. What was lost on its way was then
-        // missing on a standby that took over from a primary that had been stopped in good order.
+        // Before 9.3 it was enough that all WAL was sent. WAL lost in transit was then missing on a
+        // standby that was promoted after a clean shutdown of the primary.
         let confirmed = self.streaming().sent == replicated;
         if self.drained(cx) && (confirmed || cx.planted(Bug::ShutdownDropsUnconfirmedTail)) {
             self.send(cx, &[BackendMessage::CommandComplete("COPY 0".to_string())]);
@@ -164,7 +164,7 @@ impl WalSender {
         self.after_send(cx)
     }
 
-    /// The end of a turn: timers, wait.
+    /// The end of an iteration: timers and wait.
     fn after_send(&mut self, cx: &mut Cx<'_>) -> Yield {
         let timeout_ms = self.settings().wal_sender_timeout_ms(&cx.shmem.settings);
         if self.streaming().timers.timed_out(timeout_ms) {
@@ -192,7 +192,7 @@ impl WalSender {
         })
     }
 
-    /// Both sides have said CopyDone: back to commands.
+    /// Both sides have sent CopyDone: back to commands.
     fn leave_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
         if self.got_stopping {
             return self.exit(cx, Exit::Normal);

@@ -1,4 +1,4 @@
-//! Tests of the walsender alone: a client's bytes in, a client's bytes out.
+//! Tests of the walsender alone: the client's bytes in, the walsender's bytes out.
 
 mod database;
 mod settings_and_history;
@@ -102,7 +102,7 @@ fn goodbye_and_the_end_of_the_stream_are_orderly_between_commands() {
     assert_eq!((table.next(), table.exit), (None, Some(Exit::Normal)));
 }
 
-/// It could keep nothing for them.
+/// A server that only sends WAL cannot keep WAL for slots.
 #[test]
 fn a_server_of_walsenders_has_no_slots() {
     let mut table = Table::new(PgVersion::V15, 5000);
@@ -122,7 +122,7 @@ fn a_server_of_walsenders_has_no_slots() {
     assert_eq!(table.next(), Some(BackendMessage::copy_both()));
 }
 
-/// The client sees the COPY begin and then fail.
+/// The client sees the COPY start and then fail.
 #[test]
 fn a_start_beyond_the_flush_position_fails_after_the_copy_began() {
     let mut table = Table::new(PgVersion::V15, 5000);
@@ -138,7 +138,7 @@ fn a_start_beyond_the_flush_position_fails_after_the_copy_began() {
 #[test]
 fn messages_are_cut_at_pages_but_not_at_segments() {
     let mut table = Table::streaming(11_000, 1100);
-    // 1100 + 4096, rounded down to a page of 256.
+    // 1100 + 4096, rounded down to a page boundary.
     assert_eq!(table.next_range(), Some((1100, 5120)));
     assert_eq!(table.next_range(), Some((5120, 9216)));
     assert_eq!(table.next_range(), Some((9216, 11_000)));
@@ -195,7 +195,8 @@ fn a_standby_sends_what_it_has_received_or_replayed() {
     assert_eq!(table.next_range(), Some((4500, 5000)));
 }
 
-/// The file can still be read, but what it holds may be another segment's by now.
+/// A segment that was recycled during the read is an error, because its content may be that of
+/// another segment.
 #[test]
 fn a_segment_that_was_recycled_meanwhile_is_an_error_behind_the_read() {
     for version in PgVersion::ALL {
@@ -217,7 +218,7 @@ fn a_missing_segment_is_an_error_that_ends_only_the_copy() {
     let text = "requested WAL segment 000000010000000000000000 has already been removed";
     assert_eq!(table.next_error(), ("ERROR 58P01".into(), text.into()));
     assert_eq!(table.next(), Some(IDLE));
-    // What the client had still to say of its COPY is skipped.
+    // Remaining messages of the COPY are skipped.
     table.report(status(1000, true));
     table.say(&FrontendMessage::CopyDone);
     assert_eq!((table.next(), table.exit.clone()), (None, None));
@@ -272,7 +273,7 @@ fn reports_are_stored_as_they_come() {
     assert_eq!(table.entry().reply_time, TimestampTz(100));
 }
 
-/// The clock starts with the stream, not with the first report.
+/// The timeout is counted from the start of streaming, even without a status update.
 #[test]
 fn a_mute_client_is_pinged_and_then_dropped() {
     let mut table = Table::streaming(5000, 5000);
@@ -299,7 +300,7 @@ fn a_mute_client_is_pinged_and_then_dropped() {
     assert_eq!(table.entry().pid, None);
 }
 
-/// Any message counts, whatever it answers.
+/// Every message restarts the timeout.
 #[test]
 fn a_report_resets_the_timeout() {
     let mut table = Table::streaming(5000, 5000);
@@ -321,7 +322,7 @@ fn timeouts_can_be_switched_off() {
     assert_eq!((table.next(), table.exit.clone()), (None, None));
 }
 
-/// A report that is too short is an error of the COPY, not of the connection.
+/// A status update that is too short fails the COPY, but the connection stays open.
 #[test]
 fn a_short_report_keeps_the_connection() {
     for (payload, text) in [
@@ -379,14 +380,14 @@ fn a_client_that_does_not_read_gets_no_more_wal() {
     table.conn().apply(NetEvent::Sent(SEND_WINDOW));
     table.run();
     assert_eq!(table.next_range(), Some((5000, 6000)));
-    // Nor does it stay connected forever.
+    // The connection does not stay open forever.
     table.conn().sent(2 * SEND_WINDOW as usize);
     table.pass_ms(1000);
     table.pass_ms(1000);
     assert_eq!(table.exit, Some(Exit::Normal));
 }
 
-/// What follows the client's CopyDone is the next command; WAL that was not sent yet is not sent.
+/// A command can follow the client's CopyDone. WAL that was not yet sent is not sent.
 #[test]
 fn the_client_ends_the_copy() {
     let mut table = Table::streaming(5000, 4096);

@@ -1,20 +1,20 @@
-//! When a standby is asked for a sign of life, and when it counts as dead. Mirrors
-//! WalSndCheckTimeOut, WalSndKeepaliveIfNecessary and WalSndComputeSleeptime.
+//! When a reply is requested from a standby, and when it is given up. Mirrors WalSndCheckTimeOut,
+//! WalSndKeepaliveIfNecessary and WalSndComputeSleeptime.
 
 use crate::base::{Mono, Now, TimestampTz};
 
-/// Sleep of a walsender whose timeout is switched off.
+/// Sleep of a walsender without a timeout.
 const SLEEP_WITHOUT_TIMEOUT_MS: u64 = 10_000;
 
-/// Everything is measured from the time at which input was last polled, so that a stalled server
-/// does not blame the client.
+/// Times are measured from the last poll for input, so that a stalled server does not blame the
+/// client.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Timers {
     /// When input was last polled.
     pub(super) last_processing: TimestampTz,
-    /// When anything last came in. Begins with the stream, not with the first answer.
+    /// When a message was last received. Initially the start of streaming.
     last_reply: TimestampTz,
-    /// A keepalive with a request is out; there is at most one.
+    /// A keepalive that requests a reply was sent. At most one is outstanding.
     waiting_for_ping_response: bool,
 }
 
@@ -27,34 +27,34 @@ impl Timers {
         }
     }
 
-    /// The last poll brought something, whatever it was.
+    /// The last poll received a message.
     pub(super) const fn heard(&mut self) {
         self.last_reply = self.last_processing;
         self.answered();
     }
 
-    /// The open question, if there is one, has its answer.
+    /// A reply to the outstanding request was received.
     pub(super) const fn answered(&mut self) {
         self.waiting_for_ping_response = false;
     }
 
-    /// May the client be asked for a sign of life? Not while an earlier question is open.
+    /// Records a request for a reply. False if one is outstanding already.
     pub(super) const fn ask(&mut self) -> bool {
         !core::mem::replace(&mut self.waiting_for_ping_response, true)
     }
 
-    /// Has the client been silent for too long?
+    /// Has the client been silent for the whole timeout?
     pub(super) fn timed_out(&self, timeout_ms: u32) -> bool {
         timeout_ms > 0 && self.silence_us() >= i64::from(timeout_ms) * 1000
     }
 
-    /// Is it time to ask whether the client still lives?
+    /// Has the client been silent for half of the timeout?
     pub(super) fn ping_due(&self, timeout_ms: u32) -> bool {
         let due = i64::from(timeout_ms / 2) * 1000;
         timeout_ms > 0 && !self.waiting_for_ping_response && self.silence_us() >= due
     }
 
-    /// Until when to sleep: to the next ping or to the timeout, rounded up to milliseconds.
+    /// When to wake: for the next request or for the timeout, rounded up to milliseconds.
     pub(super) fn sleep_until(&self, now: Now, timeout_ms: u32) -> Mono {
         if timeout_ms == 0 {
             return now.mono.after_ms(SLEEP_WITHOUT_TIMEOUT_MS);
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(timers.sleep_until(at(1000), 2001), Mono(2_001_000));
     }
 
-    /// A step of the wall clock moves no sleep that has begun, only the next one.
+    /// A jump of the wall clock does not change a sleep that has begun, only the next one.
     #[test]
     fn the_wall_clock_may_jump() {
         let timers = Timers::new(at(60_000).wall);

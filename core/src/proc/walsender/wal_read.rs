@@ -1,4 +1,4 @@
-//! Reads WAL from segment files. Mirrors WALRead with WalSndSegmentOpen.
+//! Reads WAL from segment files. Mirrors WALRead and WalSndSegmentOpen.
 
 use crate::access::wal_file::segment_path;
 use crate::base::{Lsn, Mark, SegmentNo, TimelineId};
@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
-/// The bytes from one position to another, which may lie in several segments.
+/// Reads the bytes between two positions, which may be in several segments.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct WalRead {
     tli: TimelineId,
@@ -40,10 +40,10 @@ impl WalRead {
         }
     }
 
-    /// The bytes; the last segment stays open.
+    /// Returns the bytes. The last segment stays open.
     ///
     /// # Errors
-    /// A missing segment, a segment that is too short, and what the disk says.
+    /// A segment is missing or too short, or a disk operation failed.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -108,9 +108,9 @@ impl WalRead {
         }
     }
 
-    /// `CheckXLogRemoved`, after the read: a segment may have been given to new WAL while it was
-    /// open here, and a process that does that raises `lastRemovedSegNo` before. The file of a
-    /// segment that was only unlinked would still be right.
+    /// `CheckXLogRemoved`, after the read: the segment may have been recycled while it was open,
+    /// and `lastRemovedSegNo` is advanced before that. If it was only unlinked, the bytes would
+    /// still be valid, but the error is the same.
     fn checked(&mut self, cx: &mut Cx<'_>) -> Result<Bytes, LogEvent> {
         let segment = cx.shmem.settings.geometry.segment_of(self.start);
         if segment > cx.shmem.xlog.last_removed {
@@ -124,7 +124,7 @@ impl WalRead {
         LogEvent::error(code, Message::SegmentRemoved(self.name(cx, segment)))
     }
 
-    /// One piece, as nearly always, is not copied.
+    /// A single piece, the usual case, is not copied.
     fn join(&mut self) -> Bytes {
         if self.pieces.len() > 1 {
             let mut joined = BytesMut::new();

@@ -1,20 +1,21 @@
-//! Flushes WAL in the background, so that asynchronous commits become durable. Mirrors walwriter.c.
+//! The walwriter: flushes WAL in the background, so that asynchronous commits become durable.
+//! Mirrors walwriter.c.
 
 use crate::access::xlog_flush::XLogBackgroundFlush;
 use crate::base::TimestampTz;
 use crate::call::{Exit, Place, Poll, Signal, Wait, Yield};
 use crate::sys::Cx;
 
-/// Rounds without anything to do after which the walwriter sleeps longer (`LOOPS_UNTIL_HIBERNATE`).
+/// Number of idle rounds after which the walwriter sleeps longer (`LOOPS_UNTIL_HIBERNATE`).
 const LOOPS_UNTIL_HIBERNATE: u32 = 50;
-/// How much longer (`HIBERNATE_FACTOR`).
+/// The factor by which it then sleeps longer (`HIBERNATE_FACTOR`).
 const HIBERNATE_FACTOR: u64 = 25;
 
-/// The WAL writer. It never inserts WAL, and exits only when it is told to.
+/// The walwriter process. It never inserts WAL, and exits only when it is told to.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalWriter {
     last_flush: TimestampTz,
-    /// Rounds left before it hibernates.
+    /// Number of idle rounds left before it hibernates.
     left_till_hibernate: u32,
     flush: Option<XLogBackgroundFlush>,
 }
@@ -26,7 +27,7 @@ impl Default for WalWriter {
 }
 
 impl WalWriter {
-    /// A walwriter that has just been started.
+    /// A newly started walwriter.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -36,13 +37,13 @@ impl WalWriter {
         }
     }
 
-    /// One round of `WalWriterMain`, or a part of one.
+    /// One round of `WalWriterMain`, or part of one.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         let flush = match &mut self.flush {
             Some(flush) => flush,
             None => {
                 cx.reset_latch();
-                // New settings are seen in the next sleep, which the signal has made to begin anew.
+                // The signal has ended the sleep, and the next sleep uses the new settings.
                 cx.take_signal(Signal::Hup);
                 if cx.take_signal(Signal::Term) {
                     return Yield::Exit(Exit::Normal);

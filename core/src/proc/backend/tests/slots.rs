@@ -1,9 +1,9 @@
-//! Slots and positions as SQL sees them.
+//! SQL functions for slots and WAL positions.
 
 use super::*;
 use crate::sys::testing::server::Bench;
 
-/// The redo pointer stands at 0/1028, WAL ends at 0/1800 and is flushed up to 0/1700.
+/// The redo pointer is at 0/1028; WAL ends at 0/1800 and is flushed up to 0/1700.
 fn session() -> Session {
     let mut bench = Bench::primary();
     bench.shmem.xlog.redo = Lsn(0x1028);
@@ -66,7 +66,7 @@ fn what_is_refused() {
         ("SELECT pg_replication_slot_advance('s', '0/0')", "XX000"),
         ("SELECT pg_replication_slot_advance('t', '0/1')", "42704"),
     ] {
-        // The function's column is announced before the function is called.
+        // The column is sent before the function is called.
         let function = statement[7..].split('(').next().unwrap();
         assert_eq!(
             session.run(statement),
@@ -87,7 +87,8 @@ fn what_is_refused() {
     }
 }
 
-/// They outlive transactions, and end with an error of whatever kind, or with the session.
+/// Temporary slots survive the end of a transaction. Any error, or the end of the session, drops
+/// them.
 #[test]
 fn temporary_slots() {
     for end in ["SELECT 1", "leave"] {

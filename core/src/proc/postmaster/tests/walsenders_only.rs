@@ -1,5 +1,5 @@
-//! With walsenders alone: no process that would write is started, and a shutdown still waits for
-//! what peers confirm.
+//! A server that runs only walsenders: no process that would write is started, and a shutdown still
+//! waits until standbys have confirmed all WAL.
 
 use super::*;
 
@@ -19,7 +19,8 @@ fn nobody_else_is_started() {
     }
 }
 
-/// Walsenders hear first that the server stops, then that there is no more WAL to come.
+/// Walsenders first get the signal that the server is stopping, then the signal that no more WAL
+/// will be written.
 #[test]
 fn walsenders_end_when_their_peers_have_everything() {
     for version in PgVersion::ALL {
@@ -28,7 +29,7 @@ fn walsenders_end_when_their_peers_have_everything() {
             let told = "Usr1>WalSender Usr2>WalSender WaitXlogArchival";
             assert_eq!(table.on(how), told, "{version:?} {how}");
             assert_eq!(table.on("0 walsender"), "leaves", "{version:?} {how}");
-            // The lock on the directory is not this server's to remove.
+            // The host holds the lock on the directory, so the server does not remove a lock file.
             assert!(table.bench.trace.is_empty());
             assert_eq!(table.last_line(), "LOG:  database system is shut down");
         }

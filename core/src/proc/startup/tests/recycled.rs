@@ -1,9 +1,9 @@
-//! Crash recovery where the files hold old WAL after the end of the new.
+//! Crash recovery when old WAL follows the end of the new WAL in recycled segments.
 
 use super::*;
 use crate::wal::position::lsn_to_bytepos;
 
-/// Puts old WAL, as it stood in a segment long ago, wherever the new had not been written yet.
+/// Fills the rest of the WAL, from `at` on, with old WAL of recycled segments.
 fn recycle_from(bench: &mut Bench, at: Lsn) {
     let mut old = bench.wal();
     for len in [700, 90, 33, 500, 900, 40, 41, 42, 800] {
@@ -32,7 +32,7 @@ fn kinds(bench: &Bench) -> Vec<(u8, u8)> {
     kinds.collect()
 }
 
-/// Wherever the writing stopped, what came before is kept, and WAL goes on after it.
+/// Wherever writing stopped, all records before are kept, and new WAL follows them.
 #[test]
 fn old_bytes_behind_the_end_are_no_wal() {
     for version in PgVersion::ALL {
@@ -52,8 +52,9 @@ fn old_bytes_behind_the_end_are_no_wal() {
     }
 }
 
-/// The first part is whole up to the end of its segment, and the next file is an old one: readers
-/// may have the first part, so that it stays, and the page after it says that it is not continued.
+/// The record's first part fills its segment, and the next file is a recycled one. The first part
+/// stays, because it may have been streamed. The next page is rewritten and names the record to
+/// skip.
 #[test]
 fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
     for version in PgVersion::ALL {
@@ -71,8 +72,8 @@ fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
     }
 }
 
-/// Only the length of a record fits on the page where WAL ends; the page after would say that it is
-/// old, and whatever the length says must not be believed before.
+/// Only the length of a record fits on the last page. The next page is an old one, and the length
+/// must not be trusted before this is known.
 #[test]
 fn lengths_at_the_end_of_a_page_are_not_believed() {
     for version in PgVersion::ALL {
@@ -80,7 +81,7 @@ fn lengths_at_the_end_of_a_page_are_not_believed() {
             for length in [0_u32, 1, 7, 23, 24, 25, 4096, 0x7FFF_FFFF, u32::MAX] {
                 let mut bench = server(version, Planted::NONE, DbState::InProduction);
                 let mut wal = bench.wal();
-                // So that the next record would start this far before the end of the second page.
+                // The next record starts `left` bytes before the end of the second page.
                 let goal = lsn_to_bytepos(&TINY, Lsn(1024 + 512 - left));
                 let room = goal - lsn_to_bytepos(&TINY, wal.end());
                 let mut len = usize::try_from(room).expect("small") - 32;

@@ -1,4 +1,4 @@
-//! The start of a server that only sends the WAL of a stopped cluster.
+//! Startup of a server that only sends the WAL of a stopped cluster.
 
 use super::*;
 
@@ -8,7 +8,8 @@ fn stopped(version: PgVersion, state: DbState) -> Bench {
     bench
 }
 
-/// What lies after the shutdown checkpoint is not sent, and nothing is written.
+/// The flush position is the end of the shutdown checkpoint. WAL after it is not sent, and nothing
+/// is written.
 #[test]
 fn the_end_of_the_shutdown_checkpoint_is_what_is_flushed() {
     for version in PgVersion::ALL {
@@ -30,7 +31,8 @@ fn the_end_of_the_shutdown_checkpoint_is_what_is_flushed() {
     }
 }
 
-/// Only a clean stop tells where the WAL ends; a standby's says where its replay stood.
+/// Only after a clean shutdown is the end of WAL known. A standby's control file only has its
+/// replay position.
 #[test]
 fn any_other_state_is_refused() {
     for (state, name) in [
@@ -50,7 +52,7 @@ fn any_other_state_is_refused() {
     }
 }
 
-/// The control file is of other WAL than lies there.
+/// The control file does not belong to the WAL in pg_wal.
 #[test]
 fn an_online_checkpoint_is_no_end() {
     let mut bench = stopped(PgVersion::V15, DbState::ShutDown);

@@ -1,4 +1,4 @@
-//! One walreceiver, its disk and its upstream on a bench.
+//! A walreceiver with a fake disk and a fake upstream.
 
 use super::super::*;
 use crate::base::{Lsn, PgVersion, Pid, Planted, TimelineId, TimestampTz};
@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 use bytes::Bytes;
 
-/// Segments have 1024 bytes. Replay stands at 1500; WAL is asked for from 1024.
+/// Segments have 1024 bytes. The replay position is 1500; WAL is requested from 1024.
 pub(super) struct Table {
     pub(super) bench: Bench,
     pub(super) pid: Pid,
@@ -24,7 +24,7 @@ pub(super) struct Table {
     pub(super) receiver: WalReceiver,
     pub(super) wait: Option<Wait>,
     pub(super) exit: Option<Exit>,
-    /// What happened, in order: disk, messages, and the flush position when others can see it.
+    /// The events in their order: disk operations, messages, and published flush positions.
     events: Vec<String>,
     said: FrameReader,
     published: Lsn,
@@ -64,7 +64,7 @@ impl Table {
         }
     }
 
-    /// One that has been greeted, and knows its upstream to have flushed so far.
+    /// A connected walreceiver whose upstream has flushed up to `xlogpos`.
     pub(super) fn greeted(version: PgVersion, xlogpos: u64) -> Self {
         Self::greeted_with(version, xlogpos, Planted::NONE)
     }
@@ -90,7 +90,7 @@ impl Table {
         assert_eq!(self.events(), ["connect", "startup", "IDENTIFY_SYSTEM"]);
     }
 
-    /// One that streams and has said what it says at the beginning.
+    /// A streaming walreceiver that has sent its first status update.
     pub(super) fn streaming(version: PgVersion) -> Self {
         Self::streaming_with(version, Planted::NONE)
     }
@@ -115,14 +115,14 @@ impl Table {
         self.net(NetEvent::Data(out.into()));
     }
 
-    /// The upstream's messages arrive in one piece.
+    /// Messages of the upstream arrive together.
     pub(super) fn hear(&mut self, messages: &[BackendMessage]) {
         let mut out = Vec::new();
         messages.iter().for_each(|message| message.encode(&mut out));
         self.net(NetEvent::Data(out.into()));
     }
 
-    /// WAL arrives: from there, so many bytes, for each pair.
+    /// WAL arrives. Each pair is a start position and a length.
     pub(super) fn hear_wal(&mut self, pieces: &[(u64, usize)]) {
         let frames: Vec<_> = pieces.iter().map(|(at, len)| wal(*at, *len)).collect();
         self.net(NetEvent::Data(frames.concat().into()));
@@ -163,7 +163,7 @@ impl Table {
         self.run();
     }
 
-    /// Runs until it waits for something that is not there.
+    /// Runs until it waits for an event that has not happened.
     pub(super) fn run(&mut self) {
         for _ in 0..1000 {
             let wakes = |wait: &Wait| self.bench.wake(self.pid, wait);
@@ -182,7 +182,7 @@ impl Table {
         panic!("livelock");
     }
 
-    /// Writes down what the last step did. What it published was there before its effects.
+    /// Records the events of the last step. Changes of shared memory come before the effects.
     fn note(&mut self, done: usize) {
         let flushed = self.bench.shmem.walrcv.flushed_upto;
         if flushed != self.published {
@@ -262,7 +262,7 @@ fn told(message: FrontendMessage) -> String {
     }
 }
 
-/// A message with WAL whose bytes tell their position.
+/// A WAL message whose bytes depend on their position.
 pub(super) fn wal(at: u64, len: usize) -> Bytes {
     let header = XLogDataHeader {
         start: Lsn(at),

@@ -1,5 +1,5 @@
-//! A walsender that is attached to a database (S1.14, S2.41): its replication commands, its SQL,
-//! and transactions around both. The answers are those of PostgreSQL 15.
+//! A walsender that is attached to a database (S1.14, S2.41): replication commands, SQL, and
+//! transactions with both. The expected answers are PostgreSQL 15's.
 
 use super::table::Table;
 use crate::call::Exit;
@@ -110,7 +110,7 @@ fn it_streams_and_takes_commands_again() {
     assert_eq!(table.exit, Some(Exit::Normal));
 }
 
-/// There is no logical decoding, in whatever session (S2.17).
+/// Logical decoding is refused in all sessions (S2.17).
 #[test]
 fn logical_decoding_needs_another_wal_level() {
     let error = "ERROR 55000 logical decoding requires wal_level >= logical";
@@ -146,7 +146,7 @@ fn logical_decoding_needs_another_wal_level() {
     }
 }
 
-/// What PostgreSQL can do, and we cannot, says so with a HINT.
+/// The error for a feature that only PostgreSQL supports has a HINT.
 #[test]
 fn what_is_not_supported() {
     let mut table = Table::new(crate::base::PgVersion::V18, 5000);

@@ -33,7 +33,7 @@ fn settings_are_shown_under_their_own_spelling() {
     }
 }
 
-/// Longer than what is read at once.
+/// The file is longer than one read.
 #[test]
 fn a_history_file_is_sent_byte_for_byte() {
     for version in PgVersion::ALL {
@@ -62,7 +62,7 @@ fn a_history_file_is_sent_byte_for_byte() {
     }
 }
 
-/// The columns are out before the file is looked for.
+/// RowDescription is sent before the file is opened.
 #[test]
 fn a_history_file_that_cannot_be_had_is_an_error_behind_the_columns() {
     let mut table = Table::new(PgVersion::V15, 5000);
@@ -84,7 +84,7 @@ fn a_history_file_that_cannot_be_had_is_an_error_behind_the_columns() {
         table.bench.trace.last().map(String::as_str),
         Some("close pg_wal/00000002.history")
     );
-    // The session goes on.
+    // The session continues.
     assert_eq!(
         table.answers("SHOW wal_level"),
         ["wal_level", "replica", "SHOW"]

@@ -101,7 +101,8 @@ fn what_is_refused() {
     }
 }
 
-/// The slot is in use from START_REPLICATION to its end, and stands where the standby has flushed.
+/// The slot is acquired from START_REPLICATION to the end of streaming, and its restart_lsn is the
+/// reported flush position.
 #[test]
 fn streaming_from_a_slot() {
     let mut table = server(PgVersion::V18);
@@ -115,7 +116,7 @@ fn streaming_from_a_slot() {
     assert_eq!((slot.restart_lsn, slot.dirty), (Lsn(4500), true));
     assert_eq!(slot.last_saved_restart_lsn, REDO);
     assert_eq!(table.bench.shmem.slots.required_lsn, REDO, "not saved yet");
-    // Several in one piece, one of them without a flush position.
+    // Several status updates arrive together, one of them without a flush position.
     let mute = StandbyStatus {
         flush: Lsn::INVALID,
         write: Lsn(9),
@@ -146,7 +147,7 @@ fn streaming_from_a_slot() {
     assert_eq!(table.slot("s").active_pid, None);
 }
 
-/// Whatever ends the stream lets the slot go: an error of the COPY, SIGTERM, the end of the
+/// The slot is released however streaming ends: by an error, by SIGTERM, or by the end of the
 /// connection.
 #[test]
 fn a_slot_is_let_go_at_every_end() {
@@ -175,7 +176,7 @@ fn a_slot_is_let_go_at_every_end() {
     }
 }
 
-/// An error is told before its traces are cleaned up, and the next command may follow after that.
+/// The error is sent before the cleanup. A command that follows is executed after the cleanup.
 #[test]
 fn an_error_drops_temporary_slots() {
     let mut table = server(PgVersion::V18);
@@ -214,15 +215,15 @@ fn a_slot_in_use_or_given_up() {
         slot.restart_lsn = Lsn::INVALID;
         table.query("START_REPLICATION SLOT s 0/1000");
         match version {
-            // Before 16 nothing is checked: it streams what is there, and the next report revives
-            // the slot.
+            // Before 16 invalidation is not checked: existing WAL is streamed, and the next status
+            // update makes the slot valid again.
             PgVersion::V15 => {
                 assert_eq!(table.next(), Some(BackendMessage::copy_both()));
                 table.report(status(4500, false));
                 assert!(!table.slot("s").is_lost(version));
                 assert_eq!(table.bench.shmem.slots.required_lsn, Lsn(4500));
             }
-            // It streams here, too, but nothing makes the slot hold WAL again.
+            // WAL is streamed here, too, but the slot stays invalidated.
             PgVersion::V16 | PgVersion::V17 => {
                 assert_eq!(table.next(), Some(BackendMessage::copy_both()));
                 table.report(status(4500, false));
@@ -248,7 +249,7 @@ fn a_slot_in_use_or_given_up() {
     }
 }
 
-/// The client waits as long as the owner stays; SIGTERM ends the wait and the connection.
+/// The command waits for the slot's owner. SIGTERM ends the wait and the connection.
 #[test]
 fn a_drop_waits_for_the_owner() {
     for terminated in [false, true] {
@@ -274,7 +275,7 @@ fn a_drop_waits_for_the_owner() {
     }
 }
 
-/// The slot's position says nothing about where the stream may begin.
+/// Streaming can start before the slot's restart_lsn.
 #[test]
 fn a_start_before_the_slot_is_served() {
     let mut table = server(PgVersion::V15);

@@ -1,4 +1,4 @@
-//! What a walsender does when its server shuts down.
+//! A walsender during the shutdown of its server.
 
 use super::super::*;
 use super::table::{Table, status};
@@ -16,8 +16,8 @@ fn signal(table: &mut Table, signal: Signal) {
     table.run();
 }
 
-/// A sender that has sent the shutdown checkpoint, which ends at `END`, and knows that it is the
-/// last.
+/// A walsender that has sent the shutdown checkpoint, which ends at `END`, and has received
+/// SIGUSR2.
 fn last_cycle(mut table: Table) -> Table {
     signal(&mut table, Signal::Usr1);
     assert_eq!(table.entry().state, WalSndState::Stopping);
@@ -45,7 +45,7 @@ fn has_left(table: &mut Table) -> bool {
     said && freed && table.next().is_none() && table.exit == Some(Exit::Normal)
 }
 
-/// It asks once for each answer, and leaves at exactly the end.
+/// It requests one reply at a time, and ends when the standby has confirmed exactly the end of WAL.
 #[test]
 fn it_stays_until_the_standby_has_all_of_it() {
     let mut table = last_cycle(Table::streaming(5000, 5000));
@@ -74,7 +74,7 @@ fn a_receiver_that_never_flushes_is_judged_by_what_it_wrote() {
     assert!(has_left(&mut table));
 }
 
-/// WAL that came after the last look is sent before anything is asked.
+/// WAL that appeared after the last check is sent before a reply is requested.
 #[test]
 fn it_looks_once_more_for_wal() {
     let mut table = Table::streaming(5000, 5000);
@@ -94,7 +94,7 @@ fn a_mute_standby_is_left_behind_at_the_timeout() {
     assert_eq!(table.exit, Some(Exit::Normal));
 }
 
-/// Between commands there is nothing to send, and a command might write WAL.
+/// A walsender that is not streaming has no WAL to send, and a command could write WAL.
 #[test]
 fn an_idle_walsender_ends_at_once() {
     let mut table = Table::new(PgVersion::V18, 5000);
@@ -104,7 +104,7 @@ fn an_idle_walsender_ends_at_once() {
     assert!(matches!(table.exit, Some(Exit::Fatal(_))));
 }
 
-/// The end of a COPY is the end of the process; and so is an error.
+/// After the end of a COPY, or an error, the process ends.
 #[test]
 fn there_is_no_way_back_to_commands() {
     for bad in [false, true] {
@@ -127,7 +127,7 @@ fn there_is_no_way_back_to_commands() {
     }
 }
 
-/// A state that no physical client reaches, but for which there is a text.
+/// A physical client cannot reach this state, but the error exists.
 #[test]
 fn commands_are_refused_while_stopping() {
     let mut table = Table::new(PgVersion::V15, 5000);

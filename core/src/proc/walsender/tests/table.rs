@@ -1,4 +1,4 @@
-//! One walsender and its client on a bench.
+//! A walsender with a fake client.
 
 use super::super::*;
 use crate::base::{PgVersion, Pid, Planted, SegmentNo, SessionSettings, TimestampTz};
@@ -18,7 +18,7 @@ pub(super) const CONN: ConnId = ConnId {
 };
 pub(super) const IDLE: BackendMessage = BackendMessage::ReadyForQuery(TxStatus::Idle);
 
-/// One walsender and its client. The limit of one message is 4096 bytes, four segments.
+/// A walsender and its client. A message has at most 4096 bytes, which is four segments.
 pub(super) struct Table {
     pub(super) bench: Bench,
     pub(super) pid: Pid,
@@ -29,7 +29,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A primary that has flushed up to there; every byte of WAL tells its position.
+    /// A primary that has flushed up to `flush`. Each byte of WAL depends on its position.
     pub(super) fn new(version: PgVersion, flush: u64) -> Self {
         Self::planted(version, flush, Planted::NONE)
     }
@@ -86,7 +86,7 @@ impl Table {
         table
     }
 
-    /// A client that has asked for WAL from there.
+    /// A client that has requested WAL from `start` on.
     pub(super) fn streaming(flush: u64, start: u64) -> Self {
         let mut table = Self::new(PgVersion::V15, flush);
         table.query(&format!("START_REPLICATION {} TIMELINE 1", Lsn(start)));
@@ -113,7 +113,7 @@ impl Table {
         self.run();
     }
 
-    /// The walsender is sent a SIGTERM.
+    /// Sends SIGTERM to the walsender.
     pub(super) fn terminate(&mut self) {
         let sys = self.bench.procs.get_mut(&self.pid).unwrap();
         sys.signal(Signal::Term);
@@ -121,7 +121,7 @@ impl Table {
         self.run();
     }
 
-    /// Runs until it waits for something that is not there.
+    /// Runs until it waits for an event that has not happened.
     pub(super) fn run(&mut self) {
         for _ in 0..1000 {
             let wakes = |wait: &Wait| self.bench.wake(self.pid, wait);
@@ -159,7 +159,7 @@ impl Table {
         Some(BackendMessage::decode(frame).unwrap())
     }
 
-    /// Everything up to ReadyForQuery, worded shortly.
+    /// The messages up to ReadyForQuery, abbreviated.
     pub(super) fn answers(&mut self, text: &str) -> Vec<String> {
         self.query(text);
         let mut answers = Vec::new();
@@ -209,7 +209,7 @@ impl Table {
         Some(WalMessage::decode(payload).unwrap())
     }
 
-    /// The next message as a range of positions; its bytes must be those.
+    /// The range of positions in the next message. Its bytes are checked.
     pub(super) fn next_range(&mut self) -> Option<(u64, u64)> {
         match self.next_wal()? {
             WalMessage::XLogData(header, data) => {
