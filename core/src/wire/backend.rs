@@ -1,5 +1,5 @@
-//! Messages of a server. Mirrors what libpq reads in fe-protocol3.c and the server's pq_sendXXX
-//! calls.
+//! Messages that a server sends. Mirrors libpq's reading in fe-protocol3.c and the server's
+//! pq_sendXXX calls.
 
 use super::frame::{Frame, FrameError, LARGE_LIMIT};
 use super::pqformat::{BodyReader, MessageError, put_message, put_str};
@@ -7,14 +7,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::{BufMut, Bytes};
 
-/// What ReadyForQuery says of the transaction.
+/// The transaction status in ReadyForQuery.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum TxStatus {
-    /// `I`: none is open. A physical walsender never says anything else.
+    /// `I`: not in a transaction block. A physical walsender is always in this state.
     Idle,
-    /// `T`: one is open.
+    /// `T`: in a transaction block.
     InTransaction,
-    /// `E`: one is open and failed.
+    /// `E`: in a failed transaction block.
     Failed,
 }
 
@@ -23,17 +23,17 @@ pub enum TxStatus {
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// The table that it comes from, or 0.
+    /// The OID of its table, or 0.
     pub table_oid: u32,
-    /// Its number in that table, or 0.
+    /// Its attribute number in this table, or 0.
     pub attnum: i16,
     /// Its type.
     pub type_oid: u32,
-    /// Bytes of the type; -1: varying.
+    /// Size of the type; -1 means variable.
     pub typlen: i16,
-    /// The type's modifier; -1: none.
+    /// The type modifier; -1 means none.
     pub typmod: i32,
-    /// 0: text.
+    /// The format code; 0 is text.
     pub format: i16,
 }
 
@@ -50,49 +50,49 @@ impl Column {
         }
     }
 
-    /// A `text`.
+    /// A column of type `text`.
     #[must_use]
     pub fn text(name: &str) -> Self {
         Self::new(name, 25, -1)
     }
 
-    /// An `int4`.
+    /// A column of type `int4`.
     #[must_use]
     pub fn int4(name: &str) -> Self {
         Self::new(name, 23, 4)
     }
 
-    /// An `int8`.
+    /// A column of type `int8`.
     #[must_use]
     pub fn int8(name: &str) -> Self {
         Self::new(name, 20, 8)
     }
 
-    /// A `bytea`.
+    /// A column of type `bytea`.
     #[must_use]
     pub fn bytea(name: &str) -> Self {
         Self::new(name, 17, -1)
     }
 
-    /// A `name`.
+    /// A column of type `name`.
     #[must_use]
     pub fn name(name: &str) -> Self {
         Self::new(name, 19, 64)
     }
 
-    /// A `record`.
+    /// A column of type `record`.
     #[must_use]
     pub fn record(name: &str) -> Self {
         Self::new(name, 2249, -1)
     }
 
-    /// A `void`.
+    /// A column of type `void`.
     #[must_use]
     pub fn void(name: &str) -> Self {
         Self::new(name, 2278, 4)
     }
 
-    /// A `pg_lsn`.
+    /// A column of type `pg_lsn`.
     #[must_use]
     pub fn pg_lsn(name: &str) -> Self {
         Self::new(name, 3220, 8)
@@ -106,18 +106,18 @@ pub struct ErrorFields {
     pub severity: String,
     /// `C`: the SQLSTATE.
     pub sqlstate: [u8; 5],
-    /// `M`: what happened.
+    /// `M`: the message.
     pub message: String,
-    /// `D`: more of it.
+    /// `D`: the detail.
     pub detail: Option<String>,
-    /// `H`: what to do.
+    /// `H`: the hint.
     pub hint: Option<String>,
-    /// All others, with their codes, in order.
+    /// All other fields with their codes, in order.
     pub others: Vec<(u8, String)>,
 }
 
 impl ErrorFields {
-    /// Without detail and hint.
+    /// An error without detail and hint.
     #[must_use]
     pub fn new(severity: &str, sqlstate: [u8; 5], message: impl Into<String>) -> Self {
         Self {
@@ -136,14 +136,14 @@ impl ErrorFields {
             match body.u8()? {
                 0 => break,
                 b'V' => fields.severity = body.text()?,
-                // Localised; only a server before 9.6 sends no V.
+                // Localized severity. Only servers before 9.6 send no V.
                 b'S' => {
                     let severity = body.text()?;
                     if fields.severity.is_empty() {
                         fields.severity = severity;
                     }
                 }
-                // A text to libpq. One that is no SQLSTATE is that of nothing we know.
+                // libpq treats the code as text. A code that is not an SQLSTATE becomes XX000.
                 b'C' => {
                     let text = body.text()?;
                     fields.sqlstate = text.as_bytes().try_into().unwrap_or(*b"XX000");
@@ -183,42 +183,42 @@ impl ErrorFields {
     }
 }
 
-/// What a server says.
+/// A message from the server.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum BackendMessage {
-    /// `R` 0: the client is who it says.
+    /// `R` 0: authentication succeeded.
     AuthenticationOk,
-    /// `R` with any other code: a request for proof.
+    /// `R` with any other code: an authentication request.
     Authentication {
-        /// Which kind.
+        /// The authentication method.
         code: u32,
         /// The rest of the body.
         data: Bytes,
     },
-    /// `S`: a setting that clients follow.
+    /// `S`: the value of a setting that is reported to clients.
     ParameterStatus {
-        /// Which.
+        /// The setting.
         name: String,
         /// Its value.
         value: String,
     },
-    /// `K`: what a CancelRequest must name.
+    /// `K`: the data for a CancelRequest.
     BackendKeyData {
-        /// The number of the process.
+        /// The process id.
         pid: u32,
-        /// 4 bytes before protocol 3.2.
+        /// The secret key; 4 bytes before protocol 3.2.
         key: Bytes,
     },
-    /// `v`: the server speaks an older minor version or does not know some options.
+    /// `v`: the server supports only an older minor version, or does not know some options.
     NegotiateProtocolVersion {
-        /// The newest version that it speaks, all 32 bits.
+        /// The newest supported version, as a full 32-bit protocol version.
         newest: u32,
-        /// The options that it does not know.
+        /// The unknown options.
         options: Vec<String>,
     },
-    /// `Z`: the next command, please.
+    /// `Z`: the server is ready for the next command.
     ReadyForQuery(TxStatus),
-    /// `T`: the columns of the rows to come.
+    /// `T`: the columns of the rows that follow.
     RowDescription(Vec<Column>),
     /// `D`: a row; `None` is NULL.
     DataRow(Vec<Option<Bytes>>),
@@ -226,37 +226,37 @@ pub enum BackendMessage {
     CommandComplete(String),
     /// `I`: the command was empty.
     EmptyQueryResponse,
-    /// `W`: both sides copy from now on.
+    /// `W`: COPY in both directions starts.
     CopyBothResponse {
-        /// 0: text, the only one that replication uses.
+        /// The format; replication uses only 0, text.
         format: u8,
-        /// A format for each column; replication has none.
+        /// The format of each column; replication has no columns.
         columns: Vec<i16>,
     },
-    /// `d`: a piece of a COPY.
+    /// `d`: part of a COPY stream.
     CopyData(Bytes),
-    /// `c`: the end of a COPY.
+    /// `c`: end of a COPY stream.
     CopyDone,
-    /// `E`: a command, or the connection, failed.
+    /// `E`: a command or the connection failed.
     ErrorResponse(ErrorFields),
-    /// `N`: by the way.
+    /// `N`: a notice.
     NoticeResponse(ErrorFields),
-    /// `A`: someone has sent a NOTIFY.
+    /// `A`: a notification.
     NotificationResponse {
-        /// Who.
+        /// The process that sent it.
         pid: u32,
-        /// Its name.
+        /// The channel.
         channel: String,
-        /// What was said.
+        /// The payload.
         payload: String,
     },
 }
 
-/// The largest length word of each type. libpq calls a long message of the other types a loss of
-/// synchronisation (`VALID_LONG_MESSAGE_TYPE`).
+/// The largest length of each message type. If a message of another type is longer, libpq reports a
+/// loss of synchronization (`VALID_LONG_MESSAGE_TYPE`).
 ///
 /// # Errors
-/// A type that no server of ours sends.
+/// The message type is unknown.
 pub const fn backend_limit(tag: u8) -> Result<u32, FrameError> {
     match tag {
         b'T' | b'D' | b'd' | b'E' | b'N' | b'A' => Ok(LARGE_LIMIT),
@@ -266,7 +266,7 @@ pub const fn backend_limit(tag: u8) -> Result<u32, FrameError> {
 }
 
 impl BackendMessage {
-    /// START_REPLICATION's answer.
+    /// The answer to START_REPLICATION.
     #[must_use]
     pub const fn copy_both() -> Self {
         Self::CopyBothResponse {
@@ -275,16 +275,16 @@ impl BackendMessage {
         }
     }
 
-    /// A row of texts.
+    /// A row of text values.
     #[must_use]
     pub fn row<const N: usize>(values: [Option<String>; N]) -> Self {
         Self::DataRow(values.map(|value| value.map(Bytes::from)).into())
     }
 
-    /// Reads the body of a message that passed [`backend_limit`].
+    /// Decodes the body of a message that passed [`backend_limit`].
     ///
     /// # Errors
-    /// A body that does not fit its type.
+    /// The body does not match the message type.
     pub fn decode(frame: Frame) -> Result<Self, MessageError> {
         let Frame { tag, body } = frame;
         let mut reader = BodyReader::new(body);
@@ -438,7 +438,7 @@ impl BackendMessage {
         }
     }
 
-    /// The message alone.
+    /// The message as bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         let mut out = Vec::new();
@@ -451,7 +451,7 @@ fn count(columns: usize) -> u16 {
     u16::try_from(columns).expect("a row has at most 1664 columns")
 }
 
-/// Reads `n` items. The list grows only with what is really there.
+/// Reads `n` items. Memory is allocated only for items that exist.
 fn many<T>(
     n: usize,
     reader: &mut BodyReader,

@@ -6,24 +6,25 @@ use super::record::{RMGR_INFO_MASK, RmgrId};
 use crate::base::{PgVersion, Xid};
 use alloc::vec::Vec;
 
-/// The main data of a CLOG record, by its type. Page numbers have 32 bits in 15 and 64 in 18.
+/// The main data of a CLOG record, by record type. Page numbers have 32 bits in 15 and 64 bits in
+/// 18.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ClogRecord {
-    /// CLOG_ZEROPAGE: a page begins.
+    /// CLOG_ZEROPAGE: a new page.
     ZeroPage(i64),
-    /// CLOG_TRUNCATE: pages before this one go.
+    /// CLOG_TRUNCATE: earlier pages are removed.
     Truncate {
-        /// The first page that stays.
+        /// The first page that is kept.
         page: i64,
-        /// The oldest transaction that stays.
+        /// The oldest transaction that is kept.
         oldest_xid: Xid,
-        /// Whose it is.
+        /// The database with this oldest transaction.
         oldest_db: u32,
     },
 }
 
 impl ClogRecord {
-    /// Decodes the main data of a record with that `xl_info`.
+    /// Decodes the main data of a record with this `xl_info`.
     ///
     /// # Errors
     /// The data is too short, or the type is unknown.
@@ -56,7 +57,7 @@ impl ClogRecord {
     /// The main data.
     ///
     /// # Panics
-    /// If 15 is to write a page number beyond 32 bits.
+    /// If a page number for 15 does not fit into 32 bits.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();
@@ -81,7 +82,7 @@ impl ClogRecord {
     }
 }
 
-/// The number of a page of pg_xact and the like: 32 bits before 17.
+/// A page number of pg_xact or a similar SLRU: 32 bits before 17.
 pub(super) fn page_number(version: PgVersion, cursor: &mut Cursor<'_>) -> Result<i64, Short> {
     if version < PgVersion::V17 {
         Ok(i64::from(cursor.take::<i32>("pageno")?))

@@ -1,6 +1,6 @@
-//! The commands of a walsender. Mirrors repl_scanner.l and repl_gram.y.
+//! The replication commands. Mirrors repl_scanner.l and repl_gram.y.
 //!
-//! Keywords are upper case only: `identify_system` is an identifier, and so a command that starts
+//! Keywords must be in upper case: `identify_system` is an identifier, and a command that starts
 //! with it is SQL.
 
 mod history;
@@ -24,38 +24,38 @@ use core::fmt;
 use name::{Identifier, VarName};
 use scanner::{Scanner, Token};
 
-/// What a client asks of a walsender.
+/// A replication command.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Command {
     /// `IDENTIFY_SYSTEM`
     IdentifySystem,
     /// `START_REPLICATION [SLOT name] [PHYSICAL] X/X [TIMELINE n]`
     StartReplication {
-        /// The slot that it streams from.
+        /// The slot to stream from.
         slot: Option<String>,
-        /// The first byte to send.
+        /// The start position.
         start: Lsn,
-        /// On which timeline; absent: the server's own.
+        /// The timeline; `None` means the server's current timeline.
         timeline: Option<TimelineId>,
     },
     /// `CREATE_REPLICATION_SLOT name [TEMPORARY] PHYSICAL [(RESERVE_WAL [boolean])]`
     CreateSlot {
         /// Its name.
         name: String,
-        /// It ends with the session.
+        /// Is it a temporary slot?
         temporary: bool,
-        /// It holds WAL from the beginning, and not only from its first report.
+        /// Reserve WAL at once, not only at the first status update.
         reserve_wal: bool,
     },
-    /// `CREATE_REPLICATION_SLOT name [TEMPORARY] LOGICAL plugin …`, which no server of ours can do
+    /// `CREATE_REPLICATION_SLOT name [TEMPORARY] LOGICAL plugin …` (not supported)
     CreateLogicalSlot,
-    /// `START_REPLICATION SLOT name LOGICAL X/X …`, which no server of ours can do
+    /// `START_REPLICATION SLOT name LOGICAL X/X …` (not supported)
     StartLogicalReplication,
-    /// `BASE_BACKUP [(option, …)]`, which no server of ours can do
+    /// `BASE_BACKUP [(option, …)]` (not supported)
     BaseBackup,
-    /// `UPLOAD_MANIFEST`, since 17; which no server of ours can do
+    /// `UPLOAD_MANIFEST`, since 17 (not supported)
     UploadManifest,
-    /// `ALTER_REPLICATION_SLOT name (option, …)`, since 17; for logical slots
+    /// `ALTER_REPLICATION_SLOT name (option, …)`, since 17; only for logical slots
     AlterSlot {
         /// Its name.
         name: String,
@@ -64,7 +64,7 @@ pub enum Command {
     DropSlot {
         /// Its name.
         name: String,
-        /// Wait until no process has it.
+        /// Wait until no process has acquired it.
         wait: bool,
     },
     /// `READ_REPLICATION_SLOT name`
@@ -81,37 +81,37 @@ pub enum Command {
     },
 }
 
-/// A text that starts like a replication command and is none.
+/// Why a replication command is invalid.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It does not fit the grammar.
+    /// A syntax error.
     #[error("syntax error")]
     Syntax,
-    /// A quote is still open at the end. Found even where the text starts with the quote.
+    /// A quoted string is not terminated. Checked even if the text starts with the quote.
     #[error("unterminated quoted string")]
     UnterminatedString,
     /// `TIMELINE 0`
     #[error("invalid timeline 0")]
     TimelineZero,
-    /// An option twice, or one that a physical slot has not.
+    /// A duplicate option, or an option that does not apply to physical slots.
     #[error("conflicting or redundant options")]
     ConflictingOptions,
-    /// An option that there is not.
+    /// An unknown option.
     #[error("unrecognized option: {0}")]
     UnrecognizedOption(String),
-    /// An option has a value that it cannot have.
+    /// An invalid value of the option SNAPSHOT.
     #[error("unrecognized value for CREATE_REPLICATION_SLOT option \"snapshot\": \"{0}\"")]
     Snapshot(String),
-    /// An option needs a value.
+    /// An option without its required value.
     #[error("{0} requires a parameter")]
     NoParameter(String),
-    /// The value of an option is neither true nor false.
+    /// An option value that is not a boolean.
     #[error("{0} requires a Boolean value")]
     NotBoolean(String),
 }
 
 impl CommandError {
-    /// The code that goes with the text.
+    /// The SQLSTATE.
     #[must_use]
     pub const fn sqlstate(&self) -> [u8; 5] {
         match self {
@@ -127,17 +127,18 @@ impl CommandError {
     }
 }
 
-/// What came of a text.
+/// The result of parsing a command text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Parsed {
-    /// `None`: the first token is no replication keyword, so it is SQL.
+    /// The command; `None` if the text is SQL, because its first token is not a replication
+    /// keyword.
     pub command: Result<Option<Command>, CommandError>,
-    /// Notices to the client, which come first.
+    /// Identifiers that were truncated, for NOTICEs that are sent first.
     pub truncations: Vec<Truncation>,
 }
 
 impl Command {
-    /// Reads a command text (`exec_replication_command`).
+    /// Parses a command text (`exec_replication_command`).
     #[must_use]
     pub fn parse(text: &str, server: PgVersion) -> Parsed {
         let mut scanner = Scanner::new(text, server);
@@ -149,7 +150,7 @@ impl Command {
         }
     }
 
-    /// Does it make, use or look at a slot?
+    /// Is it a command about slots, or one that uses a slot?
     #[must_use]
     pub const fn needs_slots(&self) -> bool {
         match self {
@@ -168,7 +169,8 @@ impl Command {
         }
     }
 
-    /// As the walreceiver of a version sends it: only since 18 does it double quotes in a name.
+    /// The command text as a walreceiver of this version sends it. Only since 18 are quotes in a
+    /// name doubled.
     #[must_use]
     pub fn text(&self, client: PgVersion) -> String {
         match (self, client) {
@@ -238,7 +240,7 @@ fn parse(scanner: &mut Scanner<'_>) -> Result<Option<Command>, CommandError> {
     if scanner.next()? != Token::End {
         return Err(CommandError::Syntax);
     }
-    // Options are looked at when the command is carried out, and so after the whole text.
+    // Options are checked at execution, that is, after the whole text was parsed.
     if let Some(slot) = slot {
         command = slot.command(scanner.server)?;
     }
@@ -270,7 +272,7 @@ fn start_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError>
     })
 }
 
-/// The position, and the options of the output plugin: names, each with a string or without.
+/// The position, and the options of the output plugin: names, each with or without a string.
 fn start_logical_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError> {
     let Token::Lsn(_) = scanner.next()? else {
         return Err(CommandError::Syntax);
@@ -305,8 +307,7 @@ fn timeline(scanner: &mut Scanner<'_>) -> Result<TimelineId, CommandError> {
     }
 }
 
-/// The first words that make a text a replication command
-/// (`replication_scanner_is_replication_command`).
+/// Does a replication command begin with this word (`replication_scanner_is_replication_command`)?
 fn begins_command(word: &str, server: PgVersion) -> bool {
     match word {
         "IDENTIFY_SYSTEM"
@@ -322,7 +323,7 @@ fn begins_command(word: &str, server: PgVersion) -> bool {
     }
 }
 
-/// As clients write it, with quotes around names, but for those of settings.
+/// The command as clients write it. Names are quoted; names of settings only if necessary.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

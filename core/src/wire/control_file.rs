@@ -6,14 +6,14 @@ use crate::base::{Geometry, Lsn, PgVersion, TimelineId, WalLevel, Xid};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Size of the file (`PG_CONTROL_FILE_SIZE`); after the payload it is zero.
+/// Size of the file (`PG_CONTROL_FILE_SIZE`). The rest of it is zero.
 pub const FILE_LEN: usize = 8192;
 
 /// `FLOATFORMAT_VALUE`, 1234567.0
 const FLOAT_FORMAT: u64 = 0x4132_D687_0000_0000;
 
-/// `TOAST_MAX_CHUNK_SIZE`: a quarter of a page with four line pointers, rounded down, less tuple
-/// and chunk headers.
+/// `TOAST_MAX_CHUNK_SIZE`: a quarter of a page with four line pointers, rounded down, minus the
+/// tuple and chunk headers.
 const fn toast_max_chunk_size(blcksz: u32) -> u32 {
     (((blcksz - 40) / 4) & !7) - 36
 }
@@ -28,15 +28,15 @@ const fn loblksize(blcksz: u32) -> u32 {
 pub enum DbState {
     /// Never started.
     Startup = 0,
-    /// Shut down in an orderly way.
+    /// Cleanly shut down.
     ShutDown = 1,
-    /// A standby that was shut down in an orderly way.
+    /// A standby, cleanly shut down.
     ShutDownInRecovery = 2,
     /// Shutting down.
     ShuttingDown = 3,
-    /// Recovering from a crash.
+    /// In crash recovery.
     InCrashRecovery = 4,
-    /// Following an archive or an upstream.
+    /// In archive recovery, or a standby.
     InArchiveRecovery = 5,
     /// Running.
     InProduction = 6,
@@ -57,7 +57,7 @@ impl DbState {
     }
 }
 
-/// As pg_controldata words it.
+/// The text that pg_controldata prints.
 impl fmt::Display for DbState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -73,7 +73,7 @@ impl fmt::Display for DbState {
 }
 
 layout! {
-    /// The first 256 bytes, which all versions share.
+    /// The first 256 bytes, which are the same in all versions.
     struct Common: Disk {
         system_identifier: u64,
         control_version: u32,
@@ -122,27 +122,27 @@ const _: () = assert!(Common::LEN == 256);
 /// The control file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ControlFile {
-    /// Which cluster.
+    /// The system identifier.
     pub system_identifier: u64,
-    /// What the server was doing when it last wrote the file.
+    /// The server's state when it last wrote the file.
     pub state: DbState,
-    /// When it wrote the file, in Unix seconds.
+    /// When the file was last written, in Unix seconds.
     pub time: i64,
-    /// The last checkpoint record.
+    /// Start of the last checkpoint record.
     pub checkpoint: Lsn,
-    /// A copy of its contents.
+    /// A copy of this checkpoint record.
     pub checkpoint_copy: CheckPoint,
     /// Counter for unlogged relations.
     pub unlogged_lsn: Lsn,
     /// A standby is not consistent before it has replayed up to here.
     pub min_recovery_point: Lsn,
-    /// On which timeline.
+    /// The timeline of `min_recovery_point`.
     pub min_recovery_point_tli: TimelineId,
-    /// Redo of the base backup that is being recovered.
+    /// The redo pointer of the base backup that is being recovered.
     pub backup_start: Lsn,
-    /// Where that backup ends.
+    /// The end of this backup.
     pub backup_end: Lsn,
-    /// Its end record must be seen.
+    /// The backup's end record must be replayed.
     pub backup_end_required: bool,
     /// `wal_level` as a number.
     pub wal_level: i32,
@@ -166,61 +166,61 @@ pub struct ControlFile {
     pub xlog_blcksz: u32,
     /// WAL segment size.
     pub xlog_seg_size: u32,
-    /// 1 if data pages carry checksums.
+    /// 1 if data pages have checksums.
     pub data_checksum_version: u32,
-    /// 18: char is signed.
+    /// 18: `char` is signed.
     pub default_char_signedness: bool,
-    /// Salt of mock authentication.
+    /// A random value for mock authentication.
     pub nonce: [u8; 32],
 }
 
-/// A control file that this server does not accept.
+/// Why a control file is not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum ControlFileError {
-    /// Fewer bytes than the payload has.
+    /// The file is too short.
     #[error("could not read file \"global/pg_control\": {0}")]
     Short(#[from] Short),
-    /// Another major version.
+    /// The file is from another major version.
     #[error(
         "database files are incompatible with server: The database cluster was initialized with \
          PG_CONTROL_VERSION {found}, but the server was compiled with PG_CONTROL_VERSION {expected}."
     )]
     Version {
-        /// In the file.
+        /// The value in the file.
         found: u32,
-        /// Of this server.
+        /// The value of this server.
         expected: u32,
     },
-    /// The checksum does not fit.
+    /// The checksum is wrong.
     #[error("incorrect checksum in control file: {found:08X}, expected {expected:08X}")]
     Checksum {
-        /// In the file.
+        /// The checksum in the file.
         found: u32,
-        /// Over its bytes.
+        /// The computed checksum.
         expected: u32,
     },
-    /// A constant of the build differs.
+    /// A build constant differs.
     #[error(
         "database files are incompatible with server: The database cluster was initialized with \
          {field} {found}, but the server was compiled with {field} {expected}."
     )]
     Incompatible {
-        /// Which.
+        /// The field.
         field: &'static str,
-        /// In the file.
+        /// The value in the file.
         found: u64,
-        /// Of this server.
+        /// The value of this server.
         expected: u64,
     },
-    /// A state that there is not.
+    /// An unknown state.
     #[error("control file contains invalid database cluster state {0}")]
     State(u32),
-    /// Sizes that no server has.
+    /// A size that is not possible.
     #[error("invalid {field} in control file: {found}")]
     Size {
-        /// Which.
+        /// The field.
         field: &'static str,
-        /// In the file.
+        /// The value in the file.
         found: u32,
     },
 }
@@ -236,7 +236,7 @@ pub(crate) const fn versions(version: PgVersion) -> (u32, u32) {
     }
 }
 
-/// Offset of the checksum; everything before it is covered.
+/// Offset of the checksum, which covers all bytes before it.
 const fn crc_at(version: PgVersion) -> usize {
     match version {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => 288,
@@ -246,7 +246,7 @@ const fn crc_at(version: PgVersion) -> usize {
 }
 
 impl Common {
-    /// What the build that wrote the file has fixed.
+    /// Checks the constants of the build that wrote the file.
     fn check_build(&self, catalog: u32) -> Result<(), ControlFileError> {
         let found = u64::from(self.catalog_version);
         equal([
@@ -260,7 +260,7 @@ impl Common {
         ])
     }
 
-    /// Sizes that are run-time values here, and what follows from them.
+    /// Checks page and segment sizes, and the values that follow from them.
     fn check_sizes(&self) -> Result<(), ControlFileError> {
         let blcksz = self.blcksz;
         if let Err(e) = Geometry::new(self.xlog_blcksz, self.xlog_seg_size, blcksz, 512) {
@@ -281,7 +281,7 @@ impl Common {
     }
 }
 
-/// The first constant that is not what this build has is an error.
+/// Returns an error for the first constant that differs.
 fn equal<const N: usize>(constants: [(&'static str, u64, u64); N]) -> Result<(), ControlFileError> {
     for (field, found, expected) in constants {
         if found != expected {
@@ -311,14 +311,14 @@ fn check_crc(bytes: &[u8], at: usize) -> Result<(), ControlFileError> {
 }
 
 impl ControlFile {
-    /// Reads the file and checks it in PostgreSQL's order: version, checksum, constants of the
-    /// build, sizes.
+    /// Decodes the file, and checks it in PostgreSQL's order: version, checksum, build constants,
+    /// sizes.
     ///
     /// # Errors
     /// The first check that fails.
     ///
     /// # Panics
-    /// If it is to be a file of 19, whose layout is not known here.
+    /// If `version` is 19, whose layout is not implemented.
     pub fn decode(version: PgVersion, bytes: &[u8]) -> Result<Self, ControlFileError> {
         assert!(version < PgVersion::V19, "one of PgVersion::ALL");
         let common = Common::decode(bytes)?;
@@ -364,7 +364,7 @@ impl ControlFile {
         })
     }
 
-    /// The whole file, checksum included.
+    /// The whole file, with its checksum.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let (control_version, catalog_version) = versions(version);
@@ -411,7 +411,7 @@ impl ControlFile {
             data_checksum_version: self.data_checksum_version,
         }
         .encode(&mut out);
-        // A field since 18.
+        // This field exists since 18.
         if version >= PgVersion::V18 {
             out.push(u8::from(self.default_char_signedness));
         }
@@ -423,7 +423,7 @@ impl ControlFile {
         out
     }
 
-    /// What initdb writes: shut down, with the first checkpoint at `checkpoint`.
+    /// The file that initdb writes: cleanly shut down, with the first checkpoint at `checkpoint`.
     #[must_use]
     pub fn fresh(
         version: PgVersion,
@@ -510,7 +510,7 @@ mod tests {
         }
     }
 
-    /// Where other programs look.
+    /// Other programs read fields at these offsets.
     #[test]
     fn offsets_are_those_of_c() {
         for version in PgVersion::ALL {

@@ -4,30 +4,29 @@ use crate::base::Lsn;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Bytes of the header (`SizeOfPageHeaderData`).
+/// Size of the header (`SizeOfPageHeaderData`).
 pub const HEADER_LEN: usize = 24;
-/// Bytes of a line pointer.
+/// Size of a line pointer.
 const ITEM_ID_LEN: usize = 4;
 /// `PG_PAGE_LAYOUT_VERSION`
 const LAYOUT_VERSION: u16 = 4;
 /// `LP_NORMAL`
 const LP_NORMAL: u32 = 1;
 
-/// A data page that is looked at. It may hold anything: only [`DataPage::is_plausible`] makes the
-/// rest meaningful.
+/// A view of a data page. The bytes can be anything; check [`DataPage::is_plausible`] first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DataPage<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> DataPage<'a> {
-    /// Looks at the bytes of a page.
+    /// A view of these bytes.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
-    /// `pd_lsn`: the high half stands first. Invalid on a slice that is no page.
+    /// `pd_lsn`, whose high half comes first. Invalid if the slice is too short for a page.
     #[must_use]
     pub fn lsn(&self) -> Lsn {
         let half = |at: usize| {
@@ -55,7 +54,7 @@ impl<'a> DataPage<'a> {
         self.upper() == 0
     }
 
-    /// `PageIsVerified` without a checksum: all zeros, or a header that makes sense.
+    /// `PageIsVerified` without a checksum: all zeros, or a plausible header.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
         if self.is_new() {
@@ -70,7 +69,7 @@ impl<'a> DataPage<'a> {
             && special.is_multiple_of(8)
     }
 
-    /// Bytes between line pointers and tuples that one more item may take (`PageGetFreeSpace`).
+    /// Free space for one more item (`PageGetFreeSpace`).
     #[must_use]
     pub fn free_space(&self) -> usize {
         self.upper()
@@ -78,8 +77,8 @@ impl<'a> DataPage<'a> {
             .saturating_sub(ITEM_ID_LEN)
     }
 
-    /// The hole that images and comparisons leave out: `[pd_lower, pd_upper)`, empty where it makes
-    /// no sense.
+    /// The hole that images and comparisons skip: `[pd_lower, pd_upper)`, or empty if the header is
+    /// not plausible.
     #[must_use]
     pub fn hole(&self) -> Range<usize> {
         let (lower, upper) = (self.lower(), self.upper());
@@ -87,7 +86,7 @@ impl<'a> DataPage<'a> {
         if sound { lower..upper } else { 0..0 }
     }
 
-    /// The tuples of the page's normal line pointers, in their order.
+    /// The tuples of the normal line pointers, in order.
     pub fn items(&self) -> impl Iterator<Item = &'a [u8]> {
         let bytes = self.bytes;
         let count = self.lower().saturating_sub(HEADER_LEN) / ITEM_ID_LEN;
@@ -126,13 +125,13 @@ pub fn empty_page(page_size: u32) -> Vec<u8> {
     page
 }
 
-/// `PageAddItem`: adds a tuple at the end. Returns its line pointer number, from 1, or `None` if
-/// there is no room.
+/// `PageAddItem`: adds a tuple. Returns its line pointer number, from 1, or `None` if there is not
+/// enough space.
 pub fn add_item(page: &mut [u8], tuple: &[u8]) -> Option<u16> {
     let view = DataPage::new(page);
     let (lower, upper) = (view.lower(), view.upper());
     let start = upper.checked_sub(tuple.len().checked_next_multiple_of(8)?)?;
-    // A header that makes no sense has no room either.
+    // A page with an implausible header has no free space.
     if lower < HEADER_LEN || lower + ITEM_ID_LEN > start || upper > page.len() {
         return None;
     }

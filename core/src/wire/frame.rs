@@ -1,23 +1,23 @@
-//! Cuts a byte stream into messages. Mirrors pq_getbyte, pq_getmessage and pq_startmsgread of
+//! Splits a byte stream into messages. Mirrors pq_getbyte, pq_getmessage and pq_startmsgread of
 //! pqcomm.c.
 //!
-//! Both sides use it. Nothing is copied while a message lies within one piece of what arrived, and
-//! nothing is allocated for a length that a peer merely claims.
+//! Used by clients and servers. A message is not copied if it arrived in one piece. Memory is
+//! allocated only for bytes that have arrived, whatever length the peer claims.
 
 use alloc::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
-/// The most that one allocation of the server may hold, less one (`PQ_LARGE_MESSAGE_LIMIT`).
+/// The largest message that the server accepts (`PQ_LARGE_MESSAGE_LIMIT`).
 pub const LARGE_LIMIT: u32 = 0x3FFF_FFFE;
-/// The limit of messages that carry next to nothing (`PQ_SMALL_MESSAGE_LIMIT`).
+/// The limit for types of short messages (`PQ_SMALL_MESSAGE_LIMIT`).
 pub const SMALL_LIMIT: u32 = 10_000;
-/// The longest start-up packet without its length word (`MAX_STARTUP_PACKET_LENGTH`).
+/// The largest startup packet, without its length word (`MAX_STARTUP_PACKET_LENGTH`).
 pub const MAX_STARTUP_PACKET: u32 = 10_000;
 
-/// Pieces that arrived one after the other are joined up to this length.
+/// Consecutive pieces are joined up to this length.
 const SMALL_CHUNK: usize = 4096;
 
-/// A message: its type and what follows the length word.
+/// A message: its type and its body.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Frame {
     /// The type byte.
@@ -26,51 +26,51 @@ pub struct Frame {
     pub body: Bytes,
 }
 
-/// The stream cannot be cut any further.
+/// Why a stream cannot be split any further.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum FrameError {
-    /// A length below 4 or above the limit of the type. The server only logs it and closes.
+    /// A length below 4 or above the limit of the type. The server logs it and closes the
+    /// connection.
     #[error("invalid message length")]
     Length {
-        /// Of which type.
+        /// The message type.
         tag: u8,
-        /// What the length word says.
+        /// The length word.
         len: u32,
     },
-    /// The server does not know the type; FATAL (`SocketBackend`).
+    /// The server does not know the message type. FATAL (`SocketBackend`).
     #[error("invalid frontend message type {0}")]
     FrontendType(u8),
-    /// Not a message of a standby that receives WAL; FATAL (`ProcessRepliesIfAny`).
+    /// The message type is not allowed during streaming. FATAL (`ProcessRepliesIfAny`).
     #[error("invalid standby message type \"{}\"", char::from(*.0))]
     StandbyType(u8),
-    /// The client does not know the type.
+    /// The client does not know the message type.
     #[error("lost synchronization with server: got message type \"{}\"", char::from(*.0))]
     BackendType(u8),
-    /// The start-up packet is shorter than its code or too long. Logged, and the connection is
-    /// closed.
+    /// The startup packet is too short or too long. The server logs it and closes the connection.
     #[error("invalid length of startup packet")]
     StartupLength(u32),
 }
 
 impl FrameError {
-    /// All of them violate the protocol.
+    /// The SQLSTATE: all of these errors are protocol violations.
     #[must_use]
     pub const fn sqlstate(self) -> [u8; 5] {
         *b"08P01"
     }
 }
 
-/// Bytes that arrived and are not yet cut.
+/// Received bytes that are not yet split into messages.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct FrameReader {
-    /// None is empty.
+    /// No piece is empty.
     chunks: VecDeque<Bytes>,
     buffered: usize,
 }
 
 impl FrameReader {
-    /// Appends what arrived. Small pieces of a message that is not complete are joined, so that
-    /// none of them costs more than it brings.
+    /// Appends received bytes. Small pieces of an incomplete message are joined, because each piece
+    /// costs memory.
     pub fn push(&mut self, chunk: Bytes) {
         if chunk.is_empty() {
             return;
@@ -86,18 +86,19 @@ impl FrameReader {
         }
     }
 
-    /// Bytes that no message took yet. An end of the stream is clean only at 0.
+    /// Number of bytes that do not yet form a message. If it is not 0 at the end of the stream, the
+    /// last message is incomplete.
     #[must_use]
     pub const fn buffered(&self) -> usize {
         self.buffered
     }
 
-    /// Cuts off the next message if all of it is there. `limit` tells, by type, the largest length
-    /// word; it is asked as soon as the type is there, so that an unknown type fails before its
-    /// body arrives.
+    /// Returns the next message if it is complete. `limit` returns the largest length word of a
+    /// type. It is called as soon as the type byte has arrived, so that an unknown type fails
+    /// before its body arrives.
     ///
     /// # Errors
-    /// What `limit` says of the type, and a length outside of 4 to the limit.
+    /// The error of `limit`, or a length below 4 or above the limit.
     pub fn next(
         &mut self,
         limit: impl FnOnce(u8) -> Result<u32, FrameError>,
@@ -121,10 +122,10 @@ impl FrameReader {
         Ok(Some(Frame { tag, body }))
     }
 
-    /// Cuts off a start-up packet, which has no type byte: code and body, without the length word.
+    /// Returns a startup packet, which has no type byte: code and body, without the length word.
     ///
     /// # Errors
-    /// A length that no start-up packet has.
+    /// The length is invalid for a startup packet.
     pub fn next_startup(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some(len) = self.peek().map(u32::from_be_bytes) else {
             return Ok(None);
@@ -141,14 +142,14 @@ impl FrameReader {
         }
     }
 
-    /// Takes one byte: the answer to an SSLRequest has no frame.
+    /// Takes one byte: the answer to an SSLRequest is not a message.
     pub fn next_byte(&mut self) -> Option<u8> {
         let [byte] = self.peek()?;
         self.skip(1);
         Some(byte)
     }
 
-    /// The first `N` bytes, if there are as many.
+    /// The first `N` bytes, if they have arrived.
     fn peek<const N: usize>(&self) -> Option<[u8; N]> {
         let first = self.chunks.front()?;
         if let Some(head) = first.first_chunk() {
@@ -264,7 +265,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a stream is cut into pieces, the same messages come out.
+        /// However a stream is split into pieces, the same messages result.
         #[test]
         fn pieces_do_not_matter(
             bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8),

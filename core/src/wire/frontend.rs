@@ -1,5 +1,5 @@
-//! Messages of a client after start-up. Mirrors SocketBackend of postgres.c and ProcessRepliesIfAny
-//! of walsender.c.
+//! Messages that a client sends after the startup packet. Mirrors SocketBackend of postgres.c and
+//! ProcessRepliesIfAny of walsender.c.
 
 use super::frame::{Frame, FrameError, LARGE_LIMIT, SMALL_LIMIT};
 use super::pqformat::{BodyReader, MessageError, put_message, put_str};
@@ -7,40 +7,40 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::{BufMut, Bytes};
 
-/// What a client says.
+/// A message from the client.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum FrontendMessage {
     /// `Q`: a command text.
     Query(String),
-    /// `X`: goodbye.
+    /// `X`: the client closes the connection.
     Terminate,
-    /// `S`: answered by ReadyForQuery.
+    /// `S`: the server answers with ReadyForQuery.
     Sync,
-    /// `H`: no answer.
+    /// `H`: not answered.
     Flush,
-    /// `d`: a piece of a COPY.
+    /// `d`: part of a COPY stream.
     CopyData(Bytes),
-    /// `c`: the end of a COPY.
+    /// `c`: end of a COPY stream.
     CopyDone,
-    /// `f`: the client gives up its COPY, and why.
+    /// `f`: the client aborts its COPY. Has the reason.
     CopyFail(String),
     /// `p`: an answer to an authentication request.
     Password(Bytes),
-    /// `P B E D C`: the extended query protocol, which no session of ours speaks.
+    /// `P B E D C`: the extended query protocol (not supported).
     Extended {
         /// The type byte.
         tag: u8,
-        /// The body, not looked into.
+        /// The body, undecoded.
         body: Bytes,
     },
-    /// `F`: a fastpath function call, which no session of ours speaks.
+    /// `F`: a fastpath function call (not supported).
     FunctionCall(Bytes),
 }
 
-/// The largest length word of each type in command mode (`SocketBackend`).
+/// The largest length word of each message type outside of streaming (`SocketBackend`).
 ///
 /// # Errors
-/// A type that no client sends there.
+/// The message type is unknown.
 pub const fn command_limit(tag: u8) -> Result<u32, FrameError> {
     match tag {
         b'Q' | b'F' | b'B' | b'P' | b'd' => Ok(LARGE_LIMIT),
@@ -49,10 +49,10 @@ pub const fn command_limit(tag: u8) -> Result<u32, FrameError> {
     }
 }
 
-/// The largest length word of each type while WAL streams (`ProcessRepliesIfAny`).
+/// The largest length word of each message type during streaming (`ProcessRepliesIfAny`).
 ///
 /// # Errors
-/// A type that no standby sends there; a Query and a CopyFail are among them.
+/// The message type is not allowed during streaming. Query and CopyFail are not.
 pub const fn streaming_limit(tag: u8) -> Result<u32, FrameError> {
     match tag {
         b'd' => Ok(LARGE_LIMIT),
@@ -62,10 +62,10 @@ pub const fn streaming_limit(tag: u8) -> Result<u32, FrameError> {
 }
 
 impl FrontendMessage {
-    /// Reads the body of a message that passed one of the limits.
+    /// Decodes the body of a message that passed one of the limits.
     ///
     /// # Errors
-    /// A body that does not fit its type.
+    /// The body does not match the message type.
     pub fn decode(frame: Frame) -> Result<Self, MessageError> {
         let Frame { tag, body } = frame;
         let mut reader = BodyReader::new(body);
@@ -83,7 +83,7 @@ impl FrontendMessage {
                 reader.end()?;
                 Self::Flush
             }
-            // The server does not look at the bodies of these.
+            // The server ignores the bodies of these messages.
             b'X' => Self::Terminate,
             b'c' => Self::CopyDone,
             b'f' => Self::CopyFail(reader.text()?),
@@ -114,7 +114,7 @@ impl FrontendMessage {
         }
     }
 
-    /// The message alone.
+    /// The message as bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         let mut out = Vec::new();

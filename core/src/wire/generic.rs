@@ -6,27 +6,27 @@ use super::layout::{Cursor, Short};
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// How many pages one record can change (`MAX_GENERIC_XLOG_PAGES`).
+/// The largest number of pages in a record (`MAX_GENERIC_XLOG_PAGES`).
 pub const MAX_PAGES: u8 = 4;
-/// Two ranges become one if no more equal bytes than this lie between, which is what a range's
-/// header takes.
+/// Two ranges are merged if at most this number of equal bytes is between them. It is the size of a
+/// range's header.
 const MERGE: usize = 4;
 
-/// A delta that cannot be applied to a page. PostgreSQL checks none of this.
+/// Why a delta cannot be applied to a page. PostgreSQL checks none of this.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum DeltaError {
     /// It ends inside a range.
     #[error("page delta is cut off: {0}")]
     Short(#[from] Short),
-    /// A range ends after the page.
+    /// A range exceeds the page.
     #[error("page delta of {length} bytes at {offset} exceeds the page")]
     Outside {
-        /// Where the range starts.
+        /// Start of the range.
         offset: u16,
         /// Its length.
         length: u16,
     },
-    /// The changed page's header makes no sense.
+    /// The header of the changed page is not plausible.
     #[error("page delta leaves pd_lower {lower} and pd_upper {upper}")]
     BadPointers {
         /// End of the line pointers.
@@ -36,11 +36,11 @@ pub enum DeltaError {
     },
 }
 
-/// What turns `old` into `new`, their holes aside; empty if nothing. The same bytes as
-/// PostgreSQL's.
+/// The delta from `old` to `new`, without their holes; empty if they are equal. The bytes are the
+/// same as PostgreSQL's.
 ///
 /// # Panics
-/// If the pages differ in size, or the header of `new` makes no sense.
+/// If the pages differ in size, or the header of `new` is not plausible.
 #[must_use]
 pub fn compute_delta(old: &[u8], new: &[u8]) -> Vec<u8> {
     assert_eq!(old.len(), new.len());
@@ -58,10 +58,10 @@ pub fn compute_delta(old: &[u8], new: &[u8]) -> Vec<u8> {
     delta
 }
 
-/// Changes the page as the delta says and zeroes its hole. The LSN is left to the caller.
+/// Applies a delta to a page and zeroes its hole. Does not set the LSN.
 ///
 /// # Errors
-/// The delta does not fit the page, which may then be half changed.
+/// The delta does not fit the page, which can then be partly changed.
 pub fn apply_delta(page: &mut [u8], delta: &[u8]) -> Result<(), DeltaError> {
     let mut cursor = Cursor::disk(delta);
     while !cursor.rest().is_empty() {
@@ -76,10 +76,10 @@ pub fn apply_delta(page: &mut [u8], delta: &[u8]) -> Result<(), DeltaError> {
     zero_hole(page)
 }
 
-/// Zeroes what lies between line pointers and items, as both sides do after a change.
+/// Zeroes the hole between line pointers and items. Done both when logging and in redo.
 ///
 /// # Errors
-/// The header makes no sense.
+/// The header is not plausible.
 pub fn zero_hole(page: &mut [u8]) -> Result<(), DeltaError> {
     let (lower, upper) = pointers(page);
     match page.get_mut(lower..upper) {
@@ -96,7 +96,7 @@ fn pointers(page: &[u8]) -> (usize, usize) {
     (view.lower(), view.upper())
 }
 
-/// Appends the ranges of one region. Bytes outside the old page's own valid range count as
+/// Appends the ranges of one region. Bytes outside the valid region of the old page count as
 /// different.
 fn compute_region(
     delta: &mut Vec<u8>,
@@ -109,7 +109,7 @@ fn compute_region(
     let mut open: Option<Range<usize>> = None;
     let mut at = region.start;
     while at < region.end {
-        // Mostly nothing changed: compare long stretches at once.
+        // Usually nothing has changed: compare 64 bytes at once.
         let ahead = at..at + 64;
         if ahead.end <= region.end
             && valid.start <= at
@@ -158,7 +158,7 @@ mod tests {
         page
     }
 
-    /// Offsets and lengths in a delta.
+    /// Offsets and lengths of the ranges in a delta.
     fn ranges(delta: &[u8]) -> Vec<(u16, u16)> {
         let mut cursor = Cursor::disk(delta);
         let mut ranges = Vec::new();
@@ -179,7 +179,7 @@ mod tests {
         new
     }
 
-    /// Ranges are merged over at most four equal bytes; the hole is never looked at.
+    /// Ranges are merged across at most four equal bytes. The hole is ignored.
     #[test]
     fn close_ranges_are_merged() {
         let old = page(100, 300, 5);
@@ -198,8 +198,8 @@ mod tests {
         }
     }
 
-    /// What the old page's own header leaves out counts as different, whatever stands there, and
-    /// merges as well.
+    /// Bytes in the hole of the old page count as different, whatever their values, and are merged
+    /// with neighboring ranges.
     #[test]
     fn bytes_outside_the_old_ranges_are_written() {
         let old = page(100, 300, 5);
@@ -252,7 +252,7 @@ mod tests {
     proptest! {
         #![proptest_config(crate::base::testing::cases(64))]
 
-        /// Applying the delta to the old page gives the new one, hole zeroed.
+        /// Applying the delta to the old page results in the new one with its hole zeroed.
         #[test]
         fn round_trip(old in pages(), new in pages()) {
             let delta = compute_delta(&old, &new);

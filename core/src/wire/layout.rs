@@ -1,36 +1,35 @@
-//! Fixed layouts: one definition gives the struct, its length, its decoder and its encoder.
+//! Fixed layouts: one definition generates the struct, its length, its decoder and its encoder.
 //!
-//! PostgreSQL writes C structs to disk as they lie in memory (little-endian, with padding) and
-//! messages in network order (big-endian, packed). [`layout!`] states every byte, padding included,
-//! so both are the same kind of definition.
+//! PostgreSQL writes C structs to disk as they are in memory (little-endian, with padding), and
+//! messages in network order (big-endian, packed). [`layout!`] defines both, with explicit padding.
 
 use crate::base::{Lsn, SegmentNo, TimelineId, TimestampTz, Xid};
 use alloc::vec::Vec;
 
-/// The bytes end before a field does.
+/// A field extends beyond the end of the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[error("{field} needs {need} bytes, {have} are left")]
 pub struct Short {
-    /// Which field.
+    /// The field.
     pub field: &'static str,
     /// Its length.
     pub need: usize,
-    /// The bytes that are left for it.
+    /// The number of bytes left.
     pub have: usize,
 }
 
-/// How numbers are written.
+/// The byte order of numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Order {
-    /// As PostgreSQL's files hold them on the machines that matter: little-endian.
+    /// Little-endian, as in PostgreSQL's files on common machines.
     Disk,
-    /// As its messages hold them: big-endian.
+    /// Big-endian, as in its messages.
     Network,
 }
 
-/// A value of fixed length inside a layout.
+/// A value of fixed length in a layout.
 pub trait Field: Sized {
-    /// Bytes it takes.
+    /// Size in bytes.
     const LEN: usize;
 
     /// Decodes exactly [`Field::LEN`] bytes.
@@ -124,7 +123,7 @@ impl<const N: usize> Field for [u8; N] {
     }
 }
 
-/// Padding: written as zeros, not looked at when read.
+/// Padding: written as zeros, ignored when read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Pad<const N: usize>;
 
@@ -142,7 +141,7 @@ impl<const N: usize> Field for Pad<N> {
     }
 }
 
-/// Reads from the front of a slice and never beyond its end.
+/// Reads from the start of a slice, and never beyond its end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor<'a> {
     rest: &'a [u8],
@@ -150,7 +149,7 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Reads little-endian.
+    /// A little-endian cursor.
     #[must_use]
     pub const fn disk(bytes: &'a [u8]) -> Self {
         Self {
@@ -159,7 +158,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads big-endian.
+    /// A big-endian cursor.
     #[must_use]
     pub const fn network(bytes: &'a [u8]) -> Self {
         Self {
@@ -171,7 +170,7 @@ impl<'a> Cursor<'a> {
     /// The next field.
     ///
     /// # Errors
-    /// Fewer bytes are left than it needs.
+    /// Not enough bytes are left.
     #[inline]
     pub fn take<T: Field>(&mut self, field: &'static str) -> Result<T, Short> {
         let order = self.order;
@@ -181,7 +180,7 @@ impl<'a> Cursor<'a> {
     /// The next `need` bytes.
     ///
     /// # Errors
-    /// Fewer are left.
+    /// Not enough bytes are left.
     #[inline]
     pub fn bytes(&mut self, field: &'static str, need: usize) -> Result<&'a [u8], Short> {
         let Some((taken, rest)) = self.rest.split_at_checked(need) else {
@@ -192,7 +191,7 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    /// The bytes before the next NUL, which is taken too.
+    /// The bytes before the next NUL. The NUL is consumed, too.
     ///
     /// # Errors
     /// There is no NUL.
@@ -207,7 +206,7 @@ impl<'a> Cursor<'a> {
         Ok(text)
     }
 
-    /// What is left.
+    /// The remaining bytes.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
@@ -217,9 +216,9 @@ impl<'a> Cursor<'a> {
 /// Defines a struct of fixed layout: `layout! { /// doc ↵ pub struct Name: Disk { /// doc ↵ pub a:
 /// u32, pub pad: Pad<4>, } }`.
 ///
-/// The order is `Disk` or `Network`. The struct gets `LEN`, `decode` (from the front of a slice),
-/// `encode` (appends) and [`Field`], so that it can stand in another layout; there too it keeps its
-/// own order.
+/// The byte order is `Disk` or `Network`. The struct gets `LEN`, `decode` (from the start of a
+/// slice), `encode` (appends) and [`Field`], so that it can be part of another layout, in which it
+/// keeps its own byte order.
 macro_rules! layout {
     (
         $(#[$meta:meta])*
@@ -235,7 +234,7 @@ macro_rules! layout {
 
         #[allow(dead_code, reason = "not every layout is used in both directions")]
         impl $name {
-            /// Bytes it takes.
+            /// Size in bytes.
             $vis const LEN: usize = 0 $(+ <$ty as $crate::wire::layout::Field>::LEN)*;
 
             /// Decodes the first [`Self::LEN`] bytes.
@@ -247,7 +246,7 @@ macro_rules! layout {
                 let read = |mut cursor: $crate::wire::layout::Cursor<'_>| {
                     Ok(Self { $($field: cursor.take(stringify!($field))?,)* })
                 };
-                // Where the length is known, no field has to be checked.
+                // If the slice is long enough, no field needs to be checked.
                 match bytes.first_chunk::<{ Self::LEN }>() {
                     Some(exact) => read($crate::wire::layout::layout!(@cursor $order, exact)),
                     None => read($crate::wire::layout::layout!(@cursor $order, bytes)),
@@ -284,7 +283,7 @@ mod tests {
     use super::*;
 
     layout! {
-        /// On disk.
+        /// A struct on disk.
         struct Inner: Disk {
             /// A number.
             a: u16,
@@ -295,15 +294,15 @@ mod tests {
         }
     }
     layout! {
-        /// On the wire.
+        /// A struct in a message.
         struct Outer: Network {
             /// A flag.
             flag: bool,
             /// A number.
             n: i32,
-            /// Keeps its own order.
+            /// A struct with its own byte order.
             inner: Inner,
-            /// Raw.
+            /// Raw bytes.
             raw: [u8; 3],
         }
     }
@@ -319,8 +318,8 @@ mod tests {
         raw: *b"abc",
     };
 
-    /// The bytes of a struct are those of its fields, each in the order of the struct that names
-    /// it.
+    /// A struct consists of the bytes of its fields, each in the byte order of the struct that
+    /// defines it.
     #[test]
     fn bytes_are_as_stated() {
         let mut bytes = Vec::new();
@@ -333,7 +332,7 @@ mod tests {
         assert_eq!(Outer::decode(&bytes), Ok(VALUE));
     }
 
-    /// Every truncation says which field is missing; a longer slice is fine.
+    /// The error for a truncated slice names the missing field. A longer slice is accepted.
     #[test]
     fn truncations_name_the_field() {
         let mut bytes = Vec::new();

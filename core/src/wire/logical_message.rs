@@ -1,4 +1,4 @@
-//! Messages to logical decoding; physical replay does nothing with them. Mirrors message.h
+//! Logical decoding messages, which physical replay ignores. Mirrors message.h
 //! (xl_logical_message).
 
 use super::layout::Short;
@@ -24,15 +24,15 @@ layout! {
 pub struct LogicalMessage {
     /// The database.
     pub db: u32,
-    /// Does it belong to its transaction?
+    /// Is it part of its transaction?
     pub transactional: bool,
-    /// Whom it is for, with the NUL after it.
+    /// The prefix, with its terminating NUL.
     pub prefix: Bytes,
     /// The payload.
     pub message: Bytes,
 }
 
-/// The same where it lies, without copies.
+/// The main data of a LogicalMessage record, without copies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct LogicalMessageParts<'a> {
     db: u32,
@@ -62,7 +62,7 @@ impl LogicalMessage {
     /// The type bits of `xl_info` (XLOG_LOGICAL_MESSAGE).
     pub const INFO: u8 = 0x00;
 
-    /// Decodes the main data of a record with that `xl_info`.
+    /// Decodes the main data of a record with this `xl_info`.
     ///
     /// # Errors
     /// The data is too short, or the type is unknown.
@@ -102,8 +102,8 @@ impl LogicalMessage {
 mod tests {
     use super::*;
 
-    /// A real server's message with prefix `p` and 5 bytes makes a record of 57 bytes, 26 of them
-    /// headers.
+    /// On a real server, a message with prefix `p` and 5 bytes is a record of 57 bytes, of which 26
+    /// are headers.
     #[test]
     fn round_trips_and_truncations() {
         let message = LogicalMessage {

@@ -1,4 +1,4 @@
-//! F1: bytes <-> values, one definition each.
+//! Encoding and decoding of messages, WAL and files, with one definition for both directions.
 
 pub mod backend;
 pub mod clog_records;

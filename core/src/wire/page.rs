@@ -7,12 +7,13 @@ use crate::base::{Lsn, PgVersion, TimelineId};
 pub const FIRST_IS_CONTRECORD: u16 = 0x0001;
 /// The header is a [`LongPageHeader`] (`XLP_LONG_HEADER`).
 pub const LONG_HEADER: u16 = 0x0002;
-/// No base backup was running when the page was made (`XLP_BKP_REMOVABLE`); readers ignore it.
+/// No base backup was running when the page was initialized (`XLP_BKP_REMOVABLE`). Readers ignore
+/// it.
 pub const BKP_REMOVABLE: u16 = 0x0004;
-/// The page replaces the continuation of a record that was never completed
+/// The page replaces the continuation of an incomplete record
 /// (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`), before 19.
 pub const FIRST_IS_OVERWRITE_CONTRECORD: u16 = 0x0008;
-/// Every bit that may be set (`XLP_ALL_FLAGS`). 19 is the first without [`BKP_REMOVABLE`].
+/// All valid flags (`XLP_ALL_FLAGS`). Since 19 [`BKP_REMOVABLE`] is not one of them.
 #[must_use]
 pub const fn all_flags(version: PgVersion) -> u16 {
     match version {
@@ -21,8 +22,8 @@ pub const fn all_flags(version: PgVersion) -> u16 {
     }
 }
 
-/// The bit of [`FIRST_IS_OVERWRITE_CONTRECORD`], which since 19 is that of the older
-/// [`BKP_REMOVABLE`].
+/// The flag XLP_FIRST_IS_OVERWRITE_CONTRECORD. Since 19 it has the value that [`BKP_REMOVABLE`]
+/// had.
 #[must_use]
 pub const fn overwrite_contrecord(version: PgVersion) -> u16 {
     match version {
@@ -45,7 +46,7 @@ pub const fn magic(version: PgVersion) -> u16 {
     }
 }
 
-/// The version whose pages have that magic number, if it is one that we read.
+/// The version whose pages have this magic number.
 #[must_use]
 pub fn version(number: u16) -> Option<PgVersion> {
     let mut known = PgVersion::READ.into_iter();
@@ -59,15 +60,15 @@ layout! {
         pub magic: u16,
         /// Flag bits.
         pub info: u16,
-        /// The timeline being written when the page was initialized; a page with a switchpoint
-        /// keeps the old one.
+        /// The timeline that was current when the page was initialized. A page on which the
+        /// timeline switches keeps the old one.
         pub tli: TimelineId,
-        /// Where the page belongs.
+        /// The LSN of the page.
         pub pageaddr: Lsn,
-        /// Bytes of the continued record still to come, those on this page included; 0 without a
-        /// continuation.
+        /// Remaining bytes of the continued record, including those on this page; 0 if the page
+        /// starts with a new record.
         pub rem_len: u32,
-        /// Fills up to a multiple of 8.
+        /// Padding to a multiple of 8.
         pub pad: Pad<4>,
     }
 }
@@ -75,13 +76,13 @@ layout! {
 layout! {
     /// The header of the first page of a segment (`XLogLongPageHeaderData`).
     pub struct LongPageHeader: Disk {
-        /// The part that every page has.
+        /// The short header.
         pub std: PageHeader,
-        /// Which cluster.
+        /// The system identifier.
         pub sysid: u64,
-        /// The segment size that it was made with.
+        /// The segment size.
         pub seg_size: u32,
-        /// The WAL page size that it was made with.
+        /// The WAL page size.
         pub blcksz: u32,
     }
 }
@@ -93,7 +94,7 @@ impl PageHeader {
         self.info & flag != 0
     }
 
-    /// Bytes of the whole header; only the flag decides (`XLogPageHeaderSize`).
+    /// Size of the header, as the flag LONG_HEADER says (`XLogPageHeaderSize`).
     #[must_use]
     pub const fn header_len(&self) -> u32 {
         if self.has(LONG_HEADER) { 40 } else { 24 }
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(header.std.header_len() as usize, LongPageHeader::LEN);
     }
 
-    /// 19 gave the bit of BKP_REMOVABLE to pages that replace a continuation.
+    /// 19 reused the bit of BKP_REMOVABLE.
     #[test]
     fn flags_are_those_of_the_version() {
         for version in PgVersion::READ {

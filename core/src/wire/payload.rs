@@ -1,37 +1,37 @@
-//! What the decoders of main data share.
+//! Shared by the decoders of main data.
 
 use super::layout::{Cursor, Field, Short};
 use super::record::RmgrId;
 use alloc::vec::Vec;
 
-/// Main data that is none.
+/// Why main data is invalid.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum PayloadError {
-    /// It ends inside a field.
+    /// The data ends inside a field.
     #[error("record is too short: {0}")]
     Short(#[from] Short),
     /// A negative count.
     #[error("{field} is {count}: expected 0 or more")]
     BadCount {
-        /// Which.
+        /// The field.
         field: &'static str,
-        /// What it says.
+        /// The count.
         count: i32,
     },
-    /// A relation has no such fork.
+    /// An invalid fork number.
     #[error("invalid fork number {0}")]
     BadFork(u32),
-    /// A type of record that is not implemented, or does not exist.
+    /// An unknown record type, or one that is not implemented.
     #[error("unexpected record type {info:#04x} of resource manager {rmid}")]
     UnknownType {
-        /// Whose.
+        /// The resource manager.
         rmid: RmgrId,
         /// The type bits of `xl_info`.
         info: u8,
     },
 }
 
-/// Reads `i32 n` and then `n` items, without believing `n` before it is known that they fit.
+/// Reads an `i32` count and then the items. Checks first that enough bytes are left for them.
 pub(super) fn counted<T: Field>(
     cursor: &mut Cursor<'_>,
     field: &'static str,
@@ -40,7 +40,7 @@ pub(super) fn counted<T: Field>(
     items(cursor, field, count(field, number)?)
 }
 
-/// A count, which cannot be negative.
+/// A count that must not be negative.
 pub(super) fn count(field: &'static str, count: i32) -> Result<usize, PayloadError> {
     usize::try_from(count).map_err(|_| PayloadError::BadCount { field, count })
 }
@@ -59,7 +59,7 @@ pub(super) fn items<T: Field>(
     (0..count).map(|_| Ok(cursor.take(field)?)).collect()
 }
 
-/// Appends `i32 n` and then the items.
+/// Appends an `i32` count and then the items.
 pub(super) fn put_counted<T: Field>(items: &[T], out: &mut Vec<u8>) {
     put_count(items.len(), out);
     for item in items {

@@ -1,8 +1,8 @@
-//! Reading and writing message bodies. Mirrors pqformat.c (pq_getmsgint, pq_getmsgstring,
+//! Reads and writes message bodies. Mirrors pqformat.c (pq_getmsgint, pq_getmsgstring,
 //! pq_getmsgend, pq_beginmessage).
 //!
-//! Every integer is big-endian. A body comes from a peer, so each read is checked and words its
-//! failure as the server does.
+//! All integers are big-endian. Each read is checked, because a body comes from a peer. Errors have
+//! the server's texts.
 
 use super::layout::Short;
 use alloc::string::String;
@@ -10,28 +10,28 @@ use alloc::vec::Vec;
 use bytes::{BufMut, Bytes};
 use core::ffi::CStr;
 
-/// The body of a message is not what its type says.
+/// Why the body of a message is invalid.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum MessageError {
-    /// A fixed-size field lies beyond the end.
+    /// A fixed-size field extends beyond the end.
     #[error("insufficient data left in message")]
     Insufficient,
-    /// A message without its leading byte.
+    /// The type byte is missing.
     #[error("no data left in message")]
     NoData,
     /// A string without its terminator.
     #[error("invalid string in message")]
     InvalidString,
-    /// Bytes are left over, or a field has an impossible value.
+    /// Bytes are left over, or a field has an invalid value.
     #[error("invalid message format")]
     InvalidFormat,
-    /// A string is not in the encoding that the session speaks.
+    /// A string is not valid in the encoding of the session.
     #[error("invalid byte sequence for encoding \"UTF8\"")]
     InvalidEncoding,
 }
 
 impl MessageError {
-    /// The code that goes with the text.
+    /// The SQLSTATE.
     #[must_use]
     pub const fn sqlstate(self) -> [u8; 5] {
         match self {
@@ -43,7 +43,7 @@ impl MessageError {
     }
 }
 
-/// A layout that is cut short is worded as pq_getmsgbyte and pq_getmsgint word it.
+/// A truncated layout has the same error text as pq_getmsgbyte and pq_getmsgint.
 impl From<Short> for MessageError {
     fn from(short: Short) -> Self {
         if short.need == 1 {
@@ -54,7 +54,7 @@ impl From<Short> for MessageError {
     }
 }
 
-/// What is left of a body.
+/// The unread part of a body.
 #[derive(Clone, Debug)]
 pub(super) struct BodyReader {
     rest: Bytes,
@@ -113,7 +113,7 @@ impl BodyReader {
         Ok(text)
     }
 
-    /// A string that we are going to interpret.
+    /// A string that will be interpreted.
     pub(super) fn str(&mut self) -> Result<String, MessageError> {
         let raw = self.raw_str()?;
         match core::str::from_utf8(&raw) {
@@ -122,7 +122,7 @@ impl BodyReader {
         }
     }
 
-    /// A string for people, in whatever encoding the peer chose.
+    /// A string that is only shown to users, in any encoding.
     pub(super) fn text(&mut self) -> Result<String, MessageError> {
         let raw = self.raw_str()?;
         Ok(String::from_utf8_lossy(&raw).into_owned())
@@ -142,13 +142,13 @@ impl BodyReader {
     }
 }
 
-/// Appends a message: type byte, length of what follows the type byte, body.
+/// Appends a message: type byte, length word, body.
 pub(super) fn put_message(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
     out.put_u8(tag);
     put_counted(out, body);
 }
 
-/// Appends a length word that counts itself, and the body.
+/// Appends a length word, which includes itself, and the body.
 pub(super) fn put_counted(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.put_u32(0);
@@ -158,7 +158,7 @@ pub(super) fn put_counted(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     out[start..start + 4].copy_from_slice(&len.to_be_bytes());
 }
 
-/// Appends a string and its terminator. As in C, a NUL inside ends the string.
+/// Appends a string with its terminator. As in C, a NUL in the text ends the string.
 pub(super) fn put_str(out: &mut Vec<u8>, text: &str) {
     let len = text.find('\0').unwrap_or(text.len());
     out.put_slice(&text.as_bytes()[..len]);

@@ -1,9 +1,9 @@
-//! What goes through CopyData while WAL streams. Mirrors XLogSendPhysical, WalSndKeepalive,
+//! Messages inside CopyData during streaming. Mirrors XLogSendPhysical, WalSndKeepalive,
 //! ProcessStandbyReplyMessage and ProcessStandbyHSFeedbackMessage of walsender.c, and
 //! XLogWalRcvProcessMsg of walreceiver.c.
 //!
-//! The two ends judge differently: the sender ignores bytes after a report, the receiver wants
-//! exact sizes. A position is always that of the last byte + 1.
+//! The two sides differ in their checks: a walsender ignores bytes after a message, while a
+//! receiver requires the exact size. A position is always that of the last byte + 1.
 
 use super::layout::layout;
 use super::pqformat::{MessageError, put_message};
@@ -12,71 +12,73 @@ use alloc::vec::Vec;
 use bytes::{Buf, BufMut, Bytes};
 
 layout! {
-    /// What stands before the WAL in `w`.
+    /// The header before the WAL in message `w`.
     pub struct XLogDataHeader: Network {
-        /// Where the WAL belongs.
+        /// Position of the WAL in the message.
         pub start: Lsn,
-        /// How far the sender could send, often far beyond the data (`SendRqstPtr`).
+        /// The position up to which the sender could send, often far beyond the message
+        /// (`SendRqstPtr`).
         pub wal_end: Lsn,
-        /// When it was read, by the sender's clock.
+        /// Send time, by the sender's clock.
         pub send_time: TimestampTz,
     }
 }
 
 layout! {
-    /// A sign of life.
+    /// A keepalive message.
     pub struct Keepalive: Network {
-        /// How far the sender has sent (`sentPtr`), not how far it could.
+        /// The sent position (`sentPtr`), which can be before the position up to which the sender
+        /// could send.
         pub wal_end: Lsn,
-        /// When, by the sender's clock.
+        /// Send time, by the sender's clock.
         pub send_time: TimestampTz,
-        /// Does it want a status update at once?
+        /// Is a status update requested at once?
         pub reply_requested: bool,
     }
 }
 
 layout! {
-    /// A status update. Nothing makes the positions grow: a restarted standby may report less.
+    /// A status update. Positions can go back, because a restarted standby may report lower ones.
     pub struct StandbyStatus: Network {
-        /// Written, not necessarily durable.
+        /// The write position.
         pub write: Lsn,
-        /// Durable.
+        /// The flush position.
         pub flush: Lsn,
-        /// Replayed.
+        /// The apply position.
         pub apply: Lsn,
         /// The standby's clock.
         pub client_time: TimestampTz,
-        /// Does it want a keepalive at once?
+        /// Is a keepalive requested at once?
         pub reply_requested: bool,
     }
 }
 
 layout! {
-    /// Hot standby feedback. Invalid ids say that the standby needs nothing.
+    /// Hot standby feedback. Invalid ids mean that the standby requires nothing.
     pub struct HotStandbyFeedback: Network {
         /// The standby's clock.
         pub client_time: TimestampTz,
-        /// The oldest transaction that a query of the standby may still need.
+        /// The oldest transaction whose rows a query on the standby may need.
         pub xmin: Xid,
-        /// Its epoch.
+        /// The epoch of `xmin`.
         pub xmin_epoch: u32,
-        /// The same for catalogs.
+        /// The oldest transaction whose catalog rows may be needed.
         pub catalog_xmin: Xid,
-        /// Its epoch.
+        /// The epoch of `catalog_xmin`.
         pub catalog_xmin_epoch: u32,
     }
 }
 
-/// From the server to a receiver.
+/// A message from the server to a receiver.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum WalMessage {
-    /// `w`: at most 16 WAL pages of WAL.
+    /// `w`: WAL, at most 16 WAL pages.
     XLogData(XLogDataHeader, Bytes),
     /// `k`
     Keepalive(Keepalive),
 }
 
-/// From a receiver to the server.
+/// A message from a receiver to the server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StandbyMessage {
     /// `r`
@@ -85,39 +87,39 @@ pub enum StandbyMessage {
     Feedback(HotStandbyFeedback),
 }
 
-/// The server's complaint about a payload.
+/// The server's error for an invalid message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum StandbyMessageError {
-    /// Too short: ERROR, the COPY ends.
+    /// Too short: an ERROR that ends the COPY.
     #[error(transparent)]
     Body(MessageError),
-    /// Unknown: only logged, then the walsender exits normally.
+    /// Unknown type: it is logged, and the walsender exits normally.
     #[error("unexpected message type \"{}\"", char::from(*.0))]
     Type(u8),
 }
 
-/// The receiver's complaint about a payload: always an ERROR with 08P01, which ends its process.
+/// The receiver's error for an invalid message: an ERROR with 08P01, which ends its process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum WalMessageError {
-    /// `w` without its whole header.
+    /// `w` with an incomplete header.
     #[error("invalid WAL message received from primary")]
     XLogData,
-    /// `k` of another size.
+    /// `k` with a wrong size.
     #[error("invalid keepalive message received from primary")]
     Keepalive,
-    /// Unknown.
+    /// Unknown type.
     #[error("invalid replication message type {0}")]
     Type(u8),
-    /// No type byte. libpq drops an empty CopyData before it is delivered.
+    /// No type byte. libpq itself drops an empty CopyData.
     #[error("empty replication message")]
     Empty,
 }
 
 impl WalMessage {
-    /// Reads a payload; the WAL is not copied.
+    /// Decodes a message. The WAL is not copied.
     ///
     /// # Errors
-    /// An unknown type, and a size that does not fit the type.
+    /// The type is unknown, or the size does not match it.
     pub fn decode(mut payload: Bytes) -> Result<Self, WalMessageError> {
         let Ok(tag) = payload.try_get_u8() else {
             return Err(WalMessageError::Empty);
@@ -137,7 +139,7 @@ impl WalMessage {
         }
     }
 
-    /// Appends the payload, without the CopyData around it.
+    /// Appends the message, without the CopyData around it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::XLogData(header, data) => {
@@ -152,7 +154,7 @@ impl WalMessage {
         }
     }
 
-    /// The whole CopyData message.
+    /// The message with the CopyData around it.
     #[must_use]
     pub fn to_frame(&self) -> Bytes {
         let mut out = Vec::new();
@@ -161,8 +163,8 @@ impl WalMessage {
     }
 }
 
-/// Everything of a CopyData message with XLogData that stands before its `data_len` bytes of WAL,
-/// so that these need not be copied.
+/// The bytes of a CopyData message with WAL that come before its `data_len` bytes of WAL, so that
+/// the WAL need not be copied.
 #[must_use]
 pub fn xlog_data_frame_header(header: &XLogDataHeader, data_len: usize) -> Bytes {
     let payload = 1 + XLogDataHeader::LEN + data_len;
@@ -175,10 +177,10 @@ pub fn xlog_data_frame_header(header: &XLogDataHeader, data_len: usize) -> Bytes
 }
 
 impl StandbyMessage {
-    /// Reads a payload. Bytes after a report are ignored.
+    /// Decodes a message. Bytes after it are ignored.
     ///
     /// # Errors
-    /// An unknown type, and missing bytes.
+    /// The type is unknown, or the message is too short.
     pub fn decode(payload: &[u8]) -> Result<Self, StandbyMessageError> {
         let short = |short| StandbyMessageError::Body(MessageError::from(short));
         match payload.split_first() {
@@ -191,7 +193,7 @@ impl StandbyMessage {
         }
     }
 
-    /// Appends the payload, without the CopyData around it.
+    /// Appends the message, without the CopyData around it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Status(status) => {
@@ -205,7 +207,7 @@ impl StandbyMessage {
         }
     }
 
-    /// The whole CopyData message.
+    /// The message with the CopyData around it.
     #[must_use]
     pub fn to_frame(&self) -> Bytes {
         let mut out = Vec::new();
@@ -241,7 +243,7 @@ mod tests {
         assert_eq!(StandbyMessage::decode(STATUS_BYTES), Ok(message));
     }
 
-    /// The server takes what it knows and ignores the rest; a receiver does not.
+    /// The server ignores bytes after a message; a receiver does not.
     #[test]
     fn bytes_behind_a_message() {
         let mut longer = Vec::from(STATUS_BYTES);
@@ -372,7 +374,7 @@ mod tests {
             prop_assert_eq!(WalMessage::decode(frame.slice(5..)), Ok(message));
         }
 
-        /// Header and WAL sent one after the other are the same bytes as the whole message.
+        /// The header followed by the WAL equals the whole message.
         #[test]
         fn header_and_data_make_the_frame(header in header(), data in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut apart = xlog_data_frame_header(&header, data.len()).to_vec();

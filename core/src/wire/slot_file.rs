@@ -14,13 +14,13 @@ pub const FILE_LEN: usize = 200;
 /// `SLOT_MAGIC`
 const MAGIC: u32 = 0x0105_1CA1;
 
-/// `ReplicationSlotOnDiskConstantSize`: what all versions share.
+/// `ReplicationSlotOnDiskConstantSize`: the part that is the same in all versions.
 const CONSTANT_LEN: usize = 16;
 
 /// `ReplicationSlotOnDiskNotChecksummedSize`
 const NOT_CHECKSUMMED: usize = 8;
 
-/// `ReplicationSlotOnDiskV2Size`: what follows the constant part.
+/// `ReplicationSlotOnDiskV2Size`: the length of the part after the constant one.
 const DATA_LEN: u32 = 184;
 
 /// `SLOT_VERSION`
@@ -33,9 +33,9 @@ const fn file_version(version: PgVersion) -> u32 {
 }
 
 layout! {
-    /// The whole file. After `restart_lsn` 15 has an LSN (`invalidated_at`), 16 and later a 32-bit
-    /// number (`invalidated`) and four bytes of padding; `synced` and `failover` are padding before
-    /// 17.
+    /// The whole file. After `restart_lsn`, 15 has an LSN (`invalidated_at`); 16 and later have a
+    /// 32-bit number (`invalidated`) and four bytes of padding. Before 17 `synced` and `failover`
+    /// are padding.
     struct OnDisk: Disk {
         magic: u32,
         checksum: u32,
@@ -65,7 +65,7 @@ const _: () = assert!(OnDisk::LEN == FILE_LEN);
 pub struct Persistency(pub u32);
 
 impl Persistency {
-    /// `RS_PERSISTENT`: the only one that outlives a restart.
+    /// `RS_PERSISTENT`: only these slots survive a restart.
     pub const PERSISTENT: Self = Self(0);
     /// `RS_EPHEMERAL`
     pub const EPHEMERAL: Self = Self(1);
@@ -73,68 +73,68 @@ impl Persistency {
     pub const TEMPORARY: Self = Self(2);
 }
 
-/// What a slot file says.
+/// The content of a slot file.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct SlotFile {
     /// The slot's name.
     pub name: String,
-    /// 0 for a physical slot.
+    /// The database; 0 for a physical slot.
     pub database: u32,
-    /// How long it lives.
+    /// The persistency.
     pub persistency: Persistency,
-    /// The oldest transaction that it needs.
+    /// The oldest transaction that the slot requires.
     pub xmin: Xid,
-    /// The same for catalogs.
+    /// The oldest transaction whose catalog rows the slot requires.
     pub catalog_xmin: Xid,
-    /// WAL from here on is held; 0 if none is.
+    /// The slot requires WAL from here on; 0 if it requires none.
     pub restart_lsn: Lsn,
-    /// 15: where `restart_lsn` was when the slot was invalidated.
+    /// 15: the value of `restart_lsn` before the slot was invalidated.
     pub invalidated_at: Lsn,
     /// 18: `ReplicationSlotInvalidationCause`.
     pub cause: u32,
-    /// Logical slots: what the client has confirmed.
+    /// Logical slots: the position that the client has confirmed.
     pub confirmed_flush: Lsn,
-    /// Logical slots: from where on prepared transactions are decoded.
+    /// Logical slots: the position from which prepared transactions are decoded.
     pub two_phase_at: Lsn,
-    /// Logical slots: are they?
+    /// Logical slots: are prepared transactions decoded?
     pub two_phase: bool,
     /// Logical slots: the output plugin.
     pub plugin: String,
-    /// 18: copied from a primary.
+    /// 18: synchronized from a primary.
     pub synced: bool,
-    /// 18: to be copied to standbys.
+    /// 18: to be synchronized to standbys.
     pub failover: bool,
 }
 
-/// A slot file that this server does not accept.
+/// Why a slot file is not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SlotFileError {
-    /// The file ends early.
+    /// The file is too short.
     Short {
-        /// Bytes that were read of a part.
+        /// Number of bytes that were read.
         got: usize,
-        /// Bytes that the part has.
+        /// Number of bytes that are required.
         wanted: usize,
     },
-    /// Another kind of file.
+    /// Wrong magic number: not a slot file.
     Magic(u32),
-    /// Of another major version.
+    /// The file is from another major version.
     Version(u32),
-    /// Another length than that version's.
+    /// The length is not that of this version.
     Length(u32),
-    /// The checksum does not fit.
+    /// The checksum is wrong.
     Checksum {
-        /// Over the bytes.
+        /// The computed checksum.
         found: u32,
-        /// In the file.
+        /// The checksum in the file.
         expected: u32,
     },
-    /// A name that is not terminated, or no text.
+    /// A name that is not terminated or not valid text.
     Name(&'static str),
 }
 
 impl SlotFileError {
-    /// The text, which names the file.
+    /// The error text with the path of the file.
     #[must_use]
     pub const fn of(self, path: &str) -> impl fmt::Display {
         Text { error: self, path }
@@ -177,7 +177,7 @@ impl fmt::Display for Text<'_> {
 }
 
 impl SlotFile {
-    /// Reads the file and checks it in PostgreSQL's order.
+    /// Decodes the file, and checks it in PostgreSQL's order.
     ///
     /// # Errors
     /// The first check that fails.
@@ -237,10 +237,10 @@ impl SlotFile {
         })
     }
 
-    /// The whole file, checksum included.
+    /// The whole file, with its checksum.
     ///
     /// # Panics
-    /// If a name is longer than a slot's can be.
+    /// If a name is too long for a slot.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let invalidated = match version {
@@ -275,7 +275,7 @@ impl SlotFile {
     }
 }
 
-/// A `NameData`: what stands before the first NUL, of which there must be one.
+/// The text of a `NameData`, which must contain a NUL.
 fn text(bytes: &[u8; NAME_DATA_LEN]) -> Option<String> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     core::str::from_utf8(&bytes[..end])
@@ -308,7 +308,8 @@ mod tests {
         }
     }
 
-    /// Offsets that others read: the same in both versions up to `restart_lsn`.
+    /// The fields are at the same offsets as in PostgreSQL. Up to `restart_lsn` they are the same
+    /// in all versions.
     #[test]
     fn fields_stand_where_postgresql_has_them() {
         for (version, number) in [(PgVersion::V15, 2), (PgVersion::V18, 5)] {
@@ -384,7 +385,7 @@ mod tests {
         }
     }
 
-    /// A checksum says nothing of what it covers.
+    /// Names are checked although the checksum is valid.
     #[test]
     fn names_that_are_no_text_are_refused() {
         for (at, field) in [(16, "name"), (129, "plugin")] {

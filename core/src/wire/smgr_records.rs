@@ -1,32 +1,33 @@
-//! Main data of the Storage resource manager: relation files made and cut. Mirrors storage_xlog.h.
+//! Main data of the Storage resource manager: creation and truncation of relation files. Mirrors
+//! storage_xlog.h.
 
 use super::layout::layout;
 use super::payload::PayloadError;
 use super::record::{RMGR_INFO_MASK, RelLocator, RmgrId};
 
 layout! {
-    /// A fork's file was made (`xl_smgr_create`).
+    /// The file of a fork was created (`xl_smgr_create`).
     pub struct SmgrCreate: Disk {
         /// The relation.
         pub rel: RelLocator,
-        /// 0 main, 1 fsm, 2 vm, 3 init.
+        /// The fork: 0 main, 1 fsm, 2 vm, 3 init.
         pub fork: u32,
     }
 }
 
 layout! {
-    /// Forks were cut (`xl_smgr_truncate`).
+    /// Forks were truncated (`xl_smgr_truncate`).
     pub struct SmgrTruncate: Disk {
-        /// The blocks that the main fork keeps.
+        /// The number of blocks that the main fork keeps.
         pub blocks: u32,
         /// The relation.
         pub rel: RelLocator,
-        /// Which forks (`SMGR_TRUNCATE_…`).
+        /// The forks (`SMGR_TRUNCATE_…`).
         pub flags: i32,
     }
 }
 
-/// The main data of a Storage record, by its type.
+/// The main data of a Storage record, by record type.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SmgrRecord {
     /// XLOG_SMGR_CREATE
@@ -36,7 +37,7 @@ pub enum SmgrRecord {
 }
 
 impl SmgrRecord {
-    /// Decodes the main data of a record with that `xl_info`.
+    /// Decodes the main data of a record with this `xl_info`.
     ///
     /// # Errors
     /// The data is too short, or the type is unknown.

@@ -1,8 +1,7 @@
-//! The closed grammar of client sessions: a handful of statements in PostgreSQL's spelling, and
-//! rows as `PUT` and `GET`.
+//! The SQL grammar of client sessions: a few PostgreSQL statements, and `PUT` and `GET` for rows.
 //!
-//! Words and complaints follow scan.l and gram.y as far as the statements go; anything else is a
-//! syntax error.
+//! Tokens and errors follow scan.l and gram.y for these statements. Anything else is a syntax
+//! error.
 
 mod hex;
 mod keywords;
@@ -16,10 +15,10 @@ use bytes::Bytes;
 use core::fmt;
 use hex::{Hex, NO_DIGIT, VALUES};
 
-/// What a session can do.
+/// A statement.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Statement {
-    /// Nothing but blanks and a semicolon: answered by EmptyQueryResponse.
+    /// Only blanks and a semicolon. The answer is EmptyQueryResponse.
     Empty,
     /// `BEGIN`
     Begin,
@@ -27,7 +26,7 @@ pub enum Statement {
     Commit,
     /// `ROLLBACK`
     Rollback,
-    /// `PUT rel key 'hex'`: a new version of a row.
+    /// `PUT rel key 'hex'`: inserts a new version of a row.
     Put {
         /// The relation's number.
         rel: u32,
@@ -36,7 +35,7 @@ pub enum Statement {
         /// The row's value.
         value: Bytes,
     },
-    /// `GET rel key`: the newest version that is committed, or our own.
+    /// `GET rel key`: returns the newest version that is committed or the session's own.
     Get {
         /// The relation's number.
         rel: u32,
@@ -47,21 +46,21 @@ pub enum Statement {
     Checkpoint,
     /// `SELECT pg_switch_wal()`
     SwitchWal,
-    /// `SELECT pg_logical_emit_message(transactional, 'prefix', 'hex')`: a record of any size that
-    /// changes nothing.
+    /// `SELECT pg_logical_emit_message(transactional, 'prefix', 'hex')`: writes a record of any
+    /// size that changes no data.
     EmitMessage {
-        /// Does it belong to the transaction?
+        /// Is it part of the transaction?
         transactional: bool,
-        /// Who wrote it.
+        /// The prefix.
         prefix: String,
-        /// What.
+        /// The content.
         content: Bytes,
     },
-    /// Something about slots or positions.
+    /// A statement about slots or WAL positions.
     Slot(SlotStatement),
     /// `SHOW name`
     Show(String),
-    /// `SET name = value`, also with `TO`
+    /// `SET name = value`, or with `TO`
     Set {
         /// The setting.
         name: String,
@@ -70,48 +69,48 @@ pub enum Statement {
     },
 }
 
-/// A text that is no statement.
+/// Why a text is not a valid statement.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum SqlError {
-    /// A token that does not fit.
+    /// A syntax error at this token.
     #[error("syntax error at or near \"{0}\"")]
     Near(String),
-    /// Something is missing.
+    /// A syntax error at the end of the text.
     #[error("syntax error at end of input")]
     End,
-    /// A quote is still open at the end.
+    /// A string is not terminated.
     #[error("unterminated quoted string at or near \"{0}\"")]
     UnterminatedString(String),
-    /// A double quote is still open at the end.
+    /// A quoted identifier is not terminated.
     #[error("unterminated quoted identifier at or near \"{0}\"")]
     UnterminatedIdentifier(String),
-    /// A comment is still open at the end.
+    /// A comment is not terminated.
     #[error("unterminated /* comment at or near \"{0}\"")]
     UnterminatedComment(String),
-    /// PostgreSQL knows it, and we do not.
+    /// A statement that only PostgreSQL supports.
     #[error("cannot execute {0} in walsim")]
     Unsupported(String),
-    /// Not a digit of a hexadecimal value.
+    /// An invalid hexadecimal digit.
     #[error("invalid hexadecimal digit: \"{0}\"")]
     HexDigit(char),
-    /// Half a byte.
+    /// An odd number of hexadecimal digits.
     #[error("invalid hexadecimal data: odd number of digits")]
     HexOdd,
-    /// A position that is none.
+    /// An invalid LSN.
     #[error("invalid input syntax for type pg_lsn: \"{0}\"")]
     Lsn(String),
-    /// A number that does not fit.
+    /// A number that is out of range.
     #[error("value \"{value}\" is out of range for type {kind}")]
     OutOfRange {
         /// The digits.
         value: String,
-        /// What they should be.
+        /// The expected type.
         kind: &'static str,
     },
 }
 
 impl SqlError {
-    /// The code that goes with the text.
+    /// The SQLSTATE.
     #[must_use]
     pub const fn sqlstate(&self) -> [u8; 5] {
         match self {
@@ -127,7 +126,7 @@ impl SqlError {
         }
     }
 
-    /// What the server adds as HINT.
+    /// The HINT.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
@@ -147,7 +146,7 @@ impl SqlError {
         }
     }
 
-    /// Does PostgreSQL tell where in the text it stands?
+    /// Does PostgreSQL report the position of this error?
     const fn is_located(&self) -> bool {
         match self {
             Self::Near(_)
@@ -164,18 +163,18 @@ impl SqlError {
 }
 
 impl Statement {
-    /// Reads one statement, with or without a semicolon.
+    /// Parses one statement, with or without a semicolon.
     ///
     /// # Errors
-    /// Where the text leaves the grammar.
+    /// The text is not a valid statement.
     pub fn parse(text: &str) -> Result<Self, SqlError> {
         Self::parse_located(text).map_err(|(error, _)| error)
     }
 
-    /// The same; with an error comes its position in the text, in characters from 1.
+    /// Parses one statement. An error has its position in the text, in characters from 1.
     ///
     /// # Errors
-    /// Where the text leaves the grammar.
+    /// The text is not a valid statement.
     pub fn parse_located(text: &str) -> Result<Self, (SqlError, Option<u32>)> {
         let mut scanner = Scanner {
             rest: text,
@@ -190,7 +189,7 @@ impl Statement {
     }
 }
 
-/// One token and the text that it came from.
+/// A token, and the text that it was read from.
 struct Token<'a> {
     raw: &'a str,
     kind: Kind,
@@ -200,7 +199,7 @@ enum Kind {
     /// An identifier or keyword, in lower case.
     Word(String),
     Number,
-    /// A string, without its quotes.
+    /// A string without its quotes.
     Text(String),
     Symbol,
 }
@@ -237,7 +236,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// What PostgreSQL would run, unless the rest of the text has no tokens.
+    /// The error for a statement that only PostgreSQL supports, or an error in the tokens of the
+    /// rest.
     fn unsupported(&mut self, what: &str) -> SqlError {
         loop {
             match self.next() {
@@ -349,7 +349,7 @@ impl<'a> Scanner<'a> {
         Ok(Statement::Set { name, value })
     }
 
-    /// A word, or several with dots between them.
+    /// A name that consists of words separated by dots.
     fn setting_name(&mut self) -> Result<String, SqlError> {
         let mut name = self.word()?;
         while self.accept(".")? {
@@ -402,7 +402,7 @@ impl<'a> Scanner<'a> {
             return Err(bad.map_or(SqlError::HexOdd, SqlError::HexDigit));
         }
         let mut bytes = Vec::with_capacity(text.len() / 2);
-        // Contents may be long: look digits up, and look at their soundness once, at the end.
+        // The content can be long: convert all digits first, and check for invalid ones at the end.
         let mut all = 0;
         bytes.extend(text.as_bytes().chunks_exact(2).map(|pair| {
             let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
@@ -425,7 +425,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes the symbol if it comes next.
+    /// Consumes the symbol if it is next.
     fn accept(&mut self, symbol: &str) -> Result<bool, SqlError> {
         let before = self.rest;
         if self.next()?.is_some_and(|token| token.raw == symbol) {
@@ -464,7 +464,7 @@ impl<'a> Scanner<'a> {
         Ok(Some(Token { raw, kind }))
     }
 
-    /// White space and comments; those of C can be nested.
+    /// Skips white space and comments. Comments in the style of C can be nested.
     fn skip_blanks(&mut self) -> Result<(), SqlError> {
         loop {
             let blanks = [' ', '\t', '\n', '\r', '\x0c', '\x0b'];
@@ -499,7 +499,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A string; a doubled quote stands for one.
+    /// A string. A doubled quote stands for one.
     fn quoted(&mut self) -> Result<Token<'a>, SqlError> {
         let begin = self.rest;
         let text = self.between('\'');
@@ -518,7 +518,7 @@ impl<'a> Scanner<'a> {
         Ok(Token { raw, kind })
     }
 
-    /// What stands between two quotes; nothing if the second one is missing.
+    /// The text between two quotes, or `None` if the second one is missing.
     fn between(&mut self, quote: char) -> Option<String> {
         let mut text = String::new();
         let mut at = 1;
@@ -535,7 +535,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Length of the longest run of such characters.
+    /// Length of the leading run of characters that satisfy `is`.
     fn run(&self, is: impl Fn(char) -> bool) -> usize {
         self.rest.find(|c| !is(c)).unwrap_or(self.rest.len())
     }
@@ -553,7 +553,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// What a client sends.
+/// The text that a client sends.
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

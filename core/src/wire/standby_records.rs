@@ -1,4 +1,4 @@
-//! Main data of the Standby resource manager: what a hot standby must know. Mirrors standbydefs.h.
+//! Main data of the Standby resource manager: information for hot standby. Mirrors standbydefs.h.
 
 use super::layout::{Cursor, Field, Order, Pad, layout};
 use super::payload::{PayloadError, count, counted, items, put_count, put_counted};
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 layout! {
     /// An AccessExclusive lock (`xl_standby_lock`).
     pub struct StandbyLock: Disk {
-        /// Who holds it.
+        /// The transaction that holds it.
         pub xid: Xid,
         /// The database.
         pub db: u32,
@@ -32,16 +32,16 @@ layout! {
     }
 }
 
-/// Which transactions were running (`xl_running_xacts`).
+/// The running transactions (`xl_running_xacts`).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RunningXacts {
-    /// Some subtransactions are missing from the list.
+    /// The list of subtransactions is incomplete.
     pub overflowed: bool,
-    /// The next id to be given out.
+    /// The next transaction id.
     pub next_xid: Xid,
-    /// The oldest one that runs.
+    /// The oldest running transaction.
     pub oldest_running_xid: Xid,
-    /// The newest one that ended.
+    /// The newest transaction that has ended.
     pub latest_completed_xid: Xid,
     /// Top-level transactions.
     pub xids: Vec<Xid>,
@@ -65,15 +65,15 @@ layout! {
 pub struct Invalidations {
     /// The database.
     pub db: u32,
-    /// Its tablespace.
+    /// The tablespace of the database.
     pub tablespace: u32,
-    /// The relation cache's file is to be removed.
+    /// The relation cache's init file must be removed.
     pub init_file_inval: bool,
     /// The messages.
     pub msgs: Vec<Invalidation>,
 }
 
-/// The main data of a Standby record, by its type.
+/// The main data of a Standby record, by record type.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum StandbyRecord {
     /// XLOG_STANDBY_LOCK
@@ -85,7 +85,7 @@ pub enum StandbyRecord {
 }
 
 impl StandbyRecord {
-    /// Decodes the main data of a record with that `xl_info`.
+    /// Decodes the main data of a record with this `xl_info`.
     ///
     /// # Errors
     /// The data is too short, a count is negative, or the type is unknown.
@@ -188,7 +188,7 @@ mod tests {
         })
     }
 
-    /// Lengths of records that a real server wrote, less 26 bytes of headers.
+    /// Lengths of records from a real server, minus 26 bytes of headers.
     #[test]
     fn round_trips_and_truncations() {
         let lock = StandbyLock {

@@ -1,8 +1,8 @@
 //! The first packet of a connection. Mirrors ProcessStartupPacket of postmaster.c
 //! (backend_startup.c since 17).
 //!
-//! A packet is cut by [`FrameReader::next_startup`](super::frame::FrameReader::next_startup); it
-//! has no type byte.
+//! The packet has no type byte.
+//! [`FrameReader::next_startup`](super::frame::FrameReader::next_startup) splits it off.
 
 mod options;
 mod reported;
@@ -25,29 +25,29 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 /// `NAMEDATALEN - 1`
 const MAX_NAME: usize = 63;
 
-/// A version of the protocol: major in the upper 16 bits.
+/// A protocol version. The upper 16 bits are the major version.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProtocolVersion(pub u32);
 
 impl ProtocolVersion {
-    /// What every server since 7.4 speaks.
+    /// Supported by all servers since 7.4.
     pub const V3_0: Self = Self(0x0003_0000);
-    /// New in 18: long cancel keys.
+    /// Added in 18 for longer cancel keys.
     pub const V3_2: Self = Self(0x0003_0002);
 
-    /// The upper half.
+    /// The upper 16 bits.
     #[must_use]
     pub const fn major(self) -> u32 {
         self.0 >> 16
     }
 
-    /// The lower half.
+    /// The lower 16 bits.
     #[must_use]
     pub const fn minor(self) -> u32 {
         self.0 & 0xFFFF
     }
 
-    /// The newest that a server speaks (`PG_PROTOCOL_LATEST`).
+    /// The newest version that a server supports (`PG_PROTOCOL_LATEST`).
     #[must_use]
     pub const fn latest(server: PgVersion) -> Self {
         match server {
@@ -69,63 +69,63 @@ impl fmt::Debug for ProtocolVersion {
     }
 }
 
-/// What may come first.
+/// The first packet of a connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum StartupPacket {
-    /// A session, please.
+    /// Starts a session.
     Startup(StartupMessage),
-    /// TLS, please. Answered by one byte without a frame, `S` or `N`.
+    /// Requests TLS. The answer is a single byte, `S` or `N`.
     SslRequest,
-    /// GSS encryption, please. Answered by one byte without a frame, `G` or `N`.
+    /// Requests GSS encryption. The answer is a single byte, `G` or `N`.
     GssEncRequest,
-    /// A request to cancel the query of another session. Never answered.
+    /// Cancels the query of another session. It is not answered.
     CancelRequest {
-        /// From BackendKeyData.
+        /// The process id from BackendKeyData.
         pid: u32,
-        /// From BackendKeyData.
+        /// The secret key from BackendKeyData.
         key: Bytes,
     },
 }
 
-/// A request for a session.
+/// The packet that starts a session.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct StartupMessage {
-    /// What the client wants to speak.
+    /// The protocol version that the client requests.
     pub version: ProtocolVersion,
-    /// Names and values, in order.
+    /// Names and values of parameters, in order.
     pub params: Vec<(String, String)>,
 }
 
-/// The packet is refused.
+/// Why a packet is refused.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum StartupError {
-    /// Only logged; the connection is closed without an answer.
+    /// An invalid length. It is logged, and the connection is closed without an answer.
     #[error("invalid length of startup packet")]
     Length,
-    /// A major version other than 3, or a second SSLRequest, which reads as version 1234.5679.
+    /// A major version other than 3, or a second SSLRequest, whose code is version 1234.5679.
     #[error("unsupported frontend protocol {asked}: server supports 3.0 to {latest}")]
     Unsupported {
-        /// What the client wants.
+        /// The version that the client requests.
         asked: ProtocolVersion,
-        /// What the server has.
+        /// The newest version that the server supports.
         latest: ProtocolVersion,
     },
-    /// Names and values do not end with the packet.
+    /// The list of parameters does not end with the packet.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     Layout,
-    /// Bytes after a request for encryption that was not answered yet.
+    /// Bytes follow a request for encryption that is not yet answered.
     #[error("received unencrypted data after {0} request")]
     Unencrypted(&'static str),
-    /// No `user`.
+    /// The parameter `user` is missing.
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
-    /// `replication` is neither a boolean nor `database`.
+    /// The value of `replication` is neither a boolean nor `database`.
     #[error("invalid value for parameter \"replication\": \"{0}\"")]
     Replication(String),
 }
 
 impl StartupError {
-    /// The code that goes with the text.
+    /// The SQLSTATE.
     #[must_use]
     pub const fn sqlstate(&self) -> [u8; 5] {
         match self {
@@ -136,7 +136,7 @@ impl StartupError {
         }
     }
 
-    /// What the server adds as HINT.
+    /// The HINT.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
@@ -151,7 +151,7 @@ impl StartupError {
         }
     }
 
-    /// What the server adds as DETAIL.
+    /// The DETAIL.
     #[must_use]
     pub const fn detail(&self) -> Option<&'static str> {
         match self {
@@ -166,8 +166,8 @@ impl StartupError {
         }
     }
 
-    /// The answer to a client that speaks a protocol before 3.0, if this is one: `E` and a text,
-    /// without a length (`send_message_to_frontend`). A version of 0 counts as none.
+    /// The error in the format before protocol 3.0, if the client requested such a version: `E` and
+    /// a text, without a length (`send_message_to_frontend`). Version 0 does not count.
     #[must_use]
     pub fn old_form(&self) -> Option<Bytes> {
         let Self::Unsupported { asked, .. } = self else {
@@ -177,14 +177,15 @@ impl StartupError {
         is_old.then(|| Bytes::from(alloc::format!("EFATAL:  {self}\n\0")))
     }
 
-    /// Is the client told? If not, the connection is just closed.
+    /// Is the error sent to the client? Otherwise the connection is closed without an answer.
     #[must_use]
     pub const fn reaches_client(&self) -> bool {
         !matches!(self, Self::Length)
     }
 }
 
-/// Which kinds of encryption the client has asked for: each may be asked once per connection.
+/// The kinds of encryption that the client has requested. Each can be requested once per
+/// connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Negotiation {
     ssl: bool,
@@ -192,10 +193,10 @@ pub struct Negotiation {
 }
 
 impl Negotiation {
-    /// Reads one packet, without its length word, as a server of that version does.
+    /// Decodes a packet without its length word, as a server of this version does.
     ///
     /// # Errors
-    /// What the server refuses before it looks at the parameters' meaning.
+    /// The packet is invalid. The meaning of parameters is checked later.
     pub fn decode(
         &mut self,
         body: &[u8],
@@ -246,8 +247,8 @@ fn cancel_request(rest: &[u8], server: PgVersion) -> Result<StartupPacket, Start
     })
 }
 
-/// Pairs of strings, and an empty name after them as the last byte. As in C, a packet reads as if a
-/// NUL stood after it, so that a single byte there is as good as a terminator.
+/// Pairs of strings, terminated by an empty name at the end of the packet. As in C, the packet is
+/// read as if a NUL followed it, so that any single last byte counts as the terminator.
 fn params(rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
     let mut params = Vec::new();
     let mut at = 0;
@@ -267,8 +268,8 @@ fn params(rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
     }
 }
 
-/// The string at an offset, and where the next one begins. Bytes that are not UTF-8 are replaced;
-/// PostgreSQL keeps them until it knows the database's encoding.
+/// The string at an offset, and the offset of the next string. Bytes that are not UTF-8 are
+/// replaced. PostgreSQL keeps them until it knows the database's encoding.
 fn split_str(bytes: &[u8], at: usize) -> (String, usize) {
     let len = bytes[at..].iter().position(|&b| b == 0);
     let end = len.map_or(bytes.len(), |len| at + len);
@@ -298,7 +299,7 @@ impl StartupPacket {
         });
     }
 
-    /// The packet alone.
+    /// The packet as bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         let mut out = Vec::new();
@@ -307,23 +308,24 @@ impl StartupPacket {
     }
 }
 
-/// What kind of session is wanted.
+/// The kind of session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ReplicationMode {
     /// An ordinary backend.
     No,
-    /// A walsender that knows replication commands only.
+    /// A walsender that accepts only replication commands.
     Physical,
-    /// A walsender attached to a database, which also runs SQL.
+    /// A walsender that is attached to a database and also executes SQL.
     Database,
 }
 
-/// What a StartupMessage means.
+/// The parameters of a startup packet, by their meaning.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SessionRequest {
-    /// `user`, cut to 63 bytes.
+    /// `user`, truncated to 63 bytes.
     pub user: String,
-    /// `database`, cut to 63 bytes, the user's name by default; empty for a physical walsender.
+    /// `database`, truncated to 63 bytes; by default the user's name. Empty for a physical
+    /// walsender.
     pub database: String,
     /// `replication`
     pub replication: ReplicationMode,
@@ -331,14 +333,14 @@ pub struct SessionRequest {
     pub options: Option<String>,
     /// Settings, in order.
     pub settings: Vec<(String, String)>,
-    /// Names of protocol options; no server here knows any.
+    /// Names of protocol options. The server supports none.
     pub protocol_options: Vec<String>,
-    /// The version that both sides speak.
+    /// The negotiated protocol version.
     pub version: ProtocolVersion,
 }
 
 impl StartupMessage {
-    /// A physical receiver's request, with the names in libpq's order.
+    /// The packet of a physical receiver, with its parameters in libpq's order.
     #[must_use]
     pub fn receiver(user: &str, application_name: &str) -> Self {
         let params = [
@@ -350,7 +352,7 @@ impl StartupMessage {
         Self::new(&params)
     }
 
-    /// A request for protocol 3.0.
+    /// A packet for protocol 3.0.
     #[must_use]
     pub fn new(params: &[(&str, &str)]) -> Self {
         Self {
@@ -362,10 +364,10 @@ impl StartupMessage {
         }
     }
 
-    /// Looks up what the names mean.
+    /// Interprets the parameters.
     ///
     /// # Errors
-    /// A value of `replication` that is none, and a missing user.
+    /// The value of `replication` is invalid, or the user is missing.
     pub fn resolve(&self, server: PgVersion) -> Result<SessionRequest, StartupError> {
         let mut user = "";
         let mut database = "";
@@ -402,8 +404,8 @@ impl StartupMessage {
         Ok(request)
     }
 
-    /// What precedes the authentication request if the client wants more than the server has
-    /// (`SendNegotiateProtocolVersion`).
+    /// NegotiateProtocolVersion, which is sent before authentication if the client requests more
+    /// than the server supports (`SendNegotiateProtocolVersion`).
     #[must_use]
     pub fn negotiate(&self, server: PgVersion) -> Option<BackendMessage> {
         let latest = ProtocolVersion::latest(server);
@@ -436,7 +438,7 @@ fn replication_mode(value: &str) -> Result<ReplicationMode, StartupError> {
     }
 }
 
-/// Cuts a name to what fits, between two characters.
+/// Truncates a name between two characters.
 fn truncate(name: &str) -> String {
     let mut end = name.len().min(MAX_NAME);
     while !name.is_char_boundary(end) {

@@ -1,5 +1,5 @@
-//! Main data of the Transaction records that are no end of a transaction. Mirrors xact.h and
-//! xactdesc.c (ParsePrepareRecord, xl_xact_assignment, xl_xact_invals).
+//! Main data of Transaction records that do not end a transaction. Mirrors xact.h and xactdesc.c
+//! (ParsePrepareRecord, xl_xact_assignment, xl_xact_invals).
 
 use super::layout::{Cursor, Field, Pad, Short, layout};
 use super::payload::{PayloadError, count, counted, items};
@@ -32,16 +32,16 @@ layout! {
     }
 }
 
-/// A prepared transaction (XLOG_XACT_PREPARE), without what its resource managers add.
+/// A prepared transaction (XLOG_XACT_PREPARE), without the data of its resource managers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XactPrepare {
     /// The transaction.
     pub xid: Xid,
     /// The database.
     pub db: u32,
-    /// When.
+    /// The time.
     pub time: TimestampTz,
-    /// Its name, with the NUL after it.
+    /// The transaction's global identifier, with its terminating NUL.
     pub gid: Bytes,
     /// Its subtransactions.
     pub subxacts: Vec<Xid>,
@@ -55,13 +55,14 @@ pub struct XactPrepare {
     pub abort_stats: Vec<StatsItem>,
     /// Invalidation messages.
     pub invals: Vec<Invalidation>,
-    /// The relation cache's file is to be removed.
+    /// The relation cache's init file must be removed.
     pub init_file_inval: bool,
-    /// Where it was replicated from; of meaning only if the record has an origin.
+    /// Its replication origin's LSN and time. Only valid if the record has an origin.
     pub origin: Origin,
 }
 
-/// A parent and its subtransactions, told before there are too many (XLOG_XACT_ASSIGNMENT).
+/// A top-level transaction with some of its subtransactions (XLOG_XACT_ASSIGNMENT). Written for
+/// each 64 of them, so that a standby need not track more.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XactAssignment {
     /// The top-level transaction.
@@ -124,7 +125,7 @@ pub fn decode_invalidations(main: &[u8]) -> Result<Vec<Invalidation>, PayloadErr
     counted(&mut Cursor::disk(main), "msgs")
 }
 
-/// The items of a list, each list beginning at a multiple of 8.
+/// The items of a list. Each list starts at a multiple of 8.
 fn list<T: Field>(
     main: &[u8],
     cursor: &mut Cursor<'_>,
@@ -147,7 +148,7 @@ fn stats(
     Ok(list)
 }
 
-/// Steps over padding (`MAXALIGN`).
+/// Skips padding (`MAXALIGN`).
 fn align(main: &[u8], cursor: &mut Cursor<'_>) -> Result<(), Short> {
     let at = main.len() - cursor.rest().len();
     cursor.bytes("padding", at.next_multiple_of(8) - at)?;
@@ -158,7 +159,7 @@ fn align(main: &[u8], cursor: &mut Cursor<'_>) -> Result<(), Short> {
 mod tests {
     use super::*;
 
-    /// A name that needs padding, one item in each list.
+    /// A sample with a name that needs padding, and one item in each list.
     fn sample() -> Vec<u8> {
         let header = Header {
             magic: 0x57F9_4533,

@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 /// The type bits of `xl_info` (`XLOG_XACT_OPMASK`).
 const OP_MASK: u8 = 0x70;
-/// The main data holds a word of [`xinfo`] bits (`XLOG_XACT_HAS_INFO`).
+/// The main data has a word of [`xinfo`] bits (`XLOG_XACT_HAS_INFO`).
 const HAS_INFO: u8 = 0x80;
 
-/// Bits of the word that says which parts follow (`xinfo`).
+/// Bits of `xinfo`, which says which parts follow.
 pub mod xinfo {
     /// Database and tablespace.
     pub const HAS_DBINFO: u32 = 1 << 0;
@@ -25,26 +25,26 @@ pub mod xinfo {
     pub const HAS_INVALS: u32 = 1 << 3;
     /// The id of a prepared transaction.
     pub const HAS_TWOPHASE: u32 = 1 << 4;
-    /// Where it was replicated from.
+    /// The LSN and time at the replication origin.
     pub const HAS_ORIGIN: u32 = 1 << 5;
-    /// It held AccessExclusive locks; nothing follows.
+    /// The transaction held AccessExclusive locks. No part follows.
     pub const HAS_AE_LOCKS: u32 = 1 << 6;
-    /// The name of a prepared transaction.
+    /// The global identifier of a prepared transaction.
     pub const HAS_GID: u32 = 1 << 7;
     /// Statistics to drop.
     pub const HAS_DROPPED_STATS: u32 = 1 << 8;
-    /// The primary waits until standbys have applied it.
+    /// The primary waits until standbys have applied the commit.
     pub const APPLY_FEEDBACK: u32 = 1 << 29;
-    /// The relation cache's file is to be removed.
+    /// The relation cache's init file must be removed.
     pub const UPDATE_RELCACHE_FILE: u32 = 1 << 30;
-    /// The commit was flushed whatever synchronous_commit said.
+    /// The commit was flushed, whatever the value of synchronous_commit.
     pub const FORCE_SYNC: u32 = 1 << 31;
 
-    /// Those that stand for nothing further.
+    /// The bits that do not announce a part.
     pub const PLAIN_FLAGS: u32 = HAS_AE_LOCKS | APPLY_FEEDBACK | UPDATE_RELCACHE_FILE | FORCE_SYNC;
 }
 
-/// What a transaction's end was.
+/// How a transaction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum XactOp {
     /// XLOG_XACT_COMMIT
@@ -62,7 +62,7 @@ layout! {
     pub struct DbInfo: Disk {
         /// The database.
         pub db: u32,
-        /// Its tablespace.
+        /// The tablespace of the database.
         pub tablespace: u32,
     }
 }
@@ -93,13 +93,13 @@ layout! {
 layout! {
     /// A shared invalidation message (`SharedInvalidationMessage`).
     pub struct Invalidation: Disk {
-        /// 0 and up: a catalogue cache; negative: another kind.
+        /// 0 or higher: a catalog cache; negative: another kind of message.
         pub id: i8,
-        /// Padding, which PostgreSQL does not zero.
+        /// Padding, which PostgreSQL does not set to zero.
         pub pad: Pad<3>,
         /// The database.
         pub db: u32,
-        /// A hash value, catalogue or relation.
+        /// A hash value, catalog or relation.
         pub object: u32,
         /// The rest of the union.
         pub rest: u32,
@@ -107,11 +107,11 @@ layout! {
 }
 
 layout! {
-    /// Where a transaction was replicated from (`xl_xact_origin`).
+    /// The replication origin of a transaction (`xl_xact_origin`).
     pub struct Origin: Disk {
-        /// Its commit on the origin.
+        /// The end of its commit record on the origin.
         pub lsn: Lsn,
-        /// When that was.
+        /// The time of its commit on the origin.
         pub time: TimestampTz,
     }
 }
@@ -119,16 +119,15 @@ layout! {
 /// The main data of a commit or abort.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XactEnd {
-    /// Which.
+    /// How the transaction ended.
     pub op: XactOp,
-    /// When.
+    /// The time.
     pub time: TimestampTz,
-    /// Of the [`xinfo`] bits those that stand for nothing further; the others follow from the
-    /// fields below.
+    /// The [`xinfo`] bits that do not announce a part. The other bits follow from the fields below.
     pub flags: u32,
     /// Database and tablespace.
     pub db: Option<DbInfo>,
-    /// Subtransactions that end the same way.
+    /// Subtransactions that end in the same way.
     pub subxacts: Vec<Xid>,
     /// Relation files to delete.
     pub rels: Vec<RelLocator>,
@@ -138,9 +137,9 @@ pub struct XactEnd {
     pub invals: Vec<Invalidation>,
     /// The prepared transaction.
     pub twophase: Option<Xid>,
-    /// Its name, without the NUL. Only with `twophase`.
+    /// Its global identifier, without the NUL. Only with `twophase`.
     pub gid: Option<Bytes>,
-    /// Where it was replicated from.
+    /// The replication origin.
     pub origin: Option<Origin>,
 }
 
@@ -162,7 +161,7 @@ impl XactOp {
 }
 
 impl XactEnd {
-    /// The plain end of a transaction, of which nothing is to be told but when it was.
+    /// A commit or abort with nothing but its time.
     #[must_use]
     pub const fn new(op: XactOp, time: TimestampTz) -> Self {
         Self {
@@ -180,10 +179,10 @@ impl XactEnd {
         }
     }
 
-    /// Decodes the main data of a Transaction record with that `xl_info`.
+    /// Decodes the main data of a Transaction record with this `xl_info`.
     ///
     /// # Errors
-    /// The data is too short, a count is negative, or the record is no end of a transaction.
+    /// The data is too short, a count is negative, or the record is neither a commit nor an abort.
     pub fn decode(version: PgVersion, info: u8, main: &[u8]) -> Result<Self, PayloadError> {
         let op = match info & OP_MASK {
             0x00 => XactOp::Commit,
@@ -255,7 +254,7 @@ impl XactEnd {
     /// The main data.
     ///
     /// # Panics
-    /// If an abort has invalidation messages, or a name stands without its prepared transaction.
+    /// If an abort has invalidation messages, or `gid` is set without `twophase`.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         assert!(self.op.is_commit() || self.invals.is_empty());
@@ -314,7 +313,7 @@ impl XactEnd {
     }
 }
 
-/// Reads `count` items of the version's layout.
+/// Reads `count` items in the layout of this version.
 pub(super) fn stats_items(
     version: PgVersion,
     cursor: &mut Cursor<'_>,
@@ -391,7 +390,8 @@ mod tests {
         }
     }
 
-    /// A minimal commit record of a real server has 34 bytes: header, main data header, time.
+    /// A minimal commit record of a real server has 34 bytes: record header, main data header,
+    /// time.
     #[test]
     fn plain_commit_is_its_time() {
         let commit = XactEnd::new(XactOp::Commit, TimestampTz(42));
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(back, Ok(commit));
     }
 
-    /// Shape of a COMMIT PREPARED that a real server wrote: 53 bytes, xl_info 0xB0, xinfo 0xD1.
+    /// A COMMIT PREPARED record of a real server: 53 bytes, xl_info 0xB0, xinfo 0xD1.
     #[test]
     fn commit_prepared_of_a_real_server() {
         let mut commit = XactEnd::new(XactOp::CommitPrepared, TimestampTz(1));
@@ -430,8 +430,7 @@ mod tests {
         assert_eq!(end.info(), 0xB1);
     }
 
-    /// A count is not believed: neither a negative one nor one that would need more memory than
-    /// there are bytes.
+    /// Counts that are negative, or too large for the remaining bytes, are errors.
     #[test]
     fn counts_are_bounded() {
         for count in [-1i32, i32::MAX] {

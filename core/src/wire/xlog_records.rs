@@ -7,15 +7,15 @@ use super::record::{RMGR_INFO_MASK, RmgrId};
 use crate::base::{Lsn, PgVersion, TimelineId, TimestampTz, WalLevel, Xid};
 use alloc::vec::Vec;
 
-/// A transaction id that does not wrap (`FullTransactionId`): the epoch in the high half, the
-/// [`Xid`] in the low one.
+/// A transaction id with its epoch (`FullTransactionId`): the epoch in the high half, the [`Xid`]
+/// in the low half.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct FullXid(pub u64);
 
 newtypes!(FullXid(u64));
 
 impl FullXid {
-    /// Puts both halves together.
+    /// Combines both halves.
     #[must_use]
     pub const fn new(epoch: u32, xid: Xid) -> Self {
         Self((epoch as u64) << 32 | xid.0 as u64)
@@ -35,21 +35,21 @@ impl FullXid {
 }
 
 layout! {
-    /// What a checkpoint knows (`CheckPoint`); also part of pg_control.
+    /// The content of a checkpoint record (`CheckPoint`); also part of pg_control.
     pub struct CheckPoint: Disk {
-        /// Where redo starts.
+        /// The redo pointer.
         pub redo: Lsn,
         /// The timeline.
         pub this_tli: TimelineId,
-        /// The timeline before, if this checkpoint begins one; else the same.
+        /// The previous timeline, if this checkpoint starts a new one; otherwise the same.
         pub prev_tli: TimelineId,
         /// `full_page_writes`
         pub full_page_writes: bool,
         /// Padding.
         pub pad1: Pad<3>,
-        /// `wal_level` as a number; padding, and so zero, in 15.
+        /// `wal_level` as a number; in 15 padding, and therefore 0.
         pub wal_level: i32,
-        /// The next transaction id to be given out.
+        /// The next transaction id.
         pub next_xid: FullXid,
         /// The next OID.
         pub next_oid: u32,
@@ -59,21 +59,21 @@ layout! {
         pub next_multi_offset: u32,
         /// The oldest transaction id of the cluster (datfrozenxid).
         pub oldest_xid: Xid,
-        /// Whose it is.
+        /// The database with this oldest transaction.
         pub oldest_xid_db: u32,
         /// The oldest multixact of the cluster.
         pub oldest_multi: u32,
-        /// Whose it is.
+        /// The database with this oldest multixact.
         pub oldest_multi_db: u32,
         /// Padding.
         pub pad2: Pad<4>,
-        /// When it was taken, in Unix seconds.
+        /// The time of the checkpoint, in Unix seconds.
         pub time: i64,
         /// The oldest transaction with a commit timestamp.
         pub oldest_commit_ts_xid: Xid,
-        /// The newest one.
+        /// The newest transaction with a commit timestamp.
         pub newest_commit_ts_xid: Xid,
-        /// The oldest transaction still running; 0 in a shutdown checkpoint.
+        /// The oldest running transaction; 0 in a shutdown checkpoint.
         pub oldest_active_xid: Xid,
         /// Padding.
         pub pad3: Pad<4>,
@@ -81,13 +81,13 @@ layout! {
 }
 
 layout! {
-    /// What a checkpoint knows since 19 (`CheckPoint`).
+    /// The content of a checkpoint record since 19 (`CheckPoint`).
     pub struct CheckPoint19: Disk {
-        /// Where redo starts.
+        /// The redo pointer.
         pub redo: Lsn,
         /// The timeline.
         pub this_tli: TimelineId,
-        /// The timeline before, if this checkpoint begins one; else the same.
+        /// The previous timeline, if this checkpoint starts a new one; otherwise the same.
         pub prev_tli: TimelineId,
         /// `full_page_writes`
         pub full_page_writes: bool,
@@ -95,33 +95,33 @@ layout! {
         pub pad1: Pad<3>,
         /// `wal_level` as a number.
         pub wal_level: i32,
-        /// Is WAL written as logical decoding needs it?
+        /// Is WAL for logical decoding written?
         pub logical_decoding: bool,
         /// Padding.
         pub pad2: Pad<7>,
-        /// The next transaction id to be given out.
+        /// The next transaction id.
         pub next_xid: FullXid,
         /// The next OID.
         pub next_oid: u32,
         /// The next multixact.
         pub next_multi: u32,
-        /// The next multixact member, of which there are more than 2^32 since 19.
+        /// The next multixact member. Since 19 it has 64 bits.
         pub next_multi_offset: u64,
         /// The oldest transaction id of the cluster (datfrozenxid).
         pub oldest_xid: Xid,
-        /// Whose it is.
+        /// The database with this oldest transaction.
         pub oldest_xid_db: u32,
         /// The oldest multixact of the cluster.
         pub oldest_multi: u32,
-        /// Whose it is.
+        /// The database with this oldest multixact.
         pub oldest_multi_db: u32,
-        /// When it was taken, in Unix seconds.
+        /// The time of the checkpoint, in Unix seconds.
         pub time: i64,
         /// The oldest transaction with a commit timestamp.
         pub oldest_commit_ts_xid: Xid,
-        /// The newest one.
+        /// The newest transaction with a commit timestamp.
         pub newest_commit_ts_xid: Xid,
-        /// The oldest transaction still running; 0 in a shutdown checkpoint.
+        /// The oldest running transaction; 0 in a shutdown checkpoint.
         pub oldest_active_xid: Xid,
         /// Padding.
         pub pad3: Pad<4>,
@@ -153,30 +153,29 @@ layout! {
 }
 
 layout! {
-    /// A named place to recover to (`xl_restore_point`).
+    /// A named recovery target (`xl_restore_point`).
     pub struct RestorePoint: Disk {
-        /// When it was made.
+        /// The time.
         pub time: TimestampTz,
-        /// Its name, filled up with NULs.
+        /// Its name, padded with NULs.
         pub name: [u8; 64],
     }
 }
 
 layout! {
-    /// The end of a recovery by promotion (`xl_end_of_recovery`), as 15 has it; 18 adds
-    /// [`WalLevelField`].
+    /// End of recovery by promotion (`xl_end_of_recovery`), as in 15. 18 adds [`WalLevelField`].
     pub struct EndOfRecovery: Disk {
-        /// When.
+        /// The time.
         pub time: TimestampTz,
         /// The new timeline.
         pub this_tli: TimelineId,
-        /// The one it branched off.
+        /// The previous timeline.
         pub prev_tli: TimelineId,
     }
 }
 
 layout! {
-    /// What 18 adds to [`EndOfRecovery`].
+    /// The part that 18 adds to [`EndOfRecovery`].
     pub struct WalLevelField: Disk {
         /// `wal_level` as a number.
         pub wal_level: i32,
@@ -186,16 +185,16 @@ layout! {
 }
 
 layout! {
-    /// Says which incomplete record was overwritten (`xl_overwrite_contrecord`).
+    /// Names the incomplete record that was overwritten (`xl_overwrite_contrecord`).
     pub struct OverwriteContrecord: Disk {
-        /// Where that record starts.
+        /// Start of the overwritten record.
         pub overwritten_lsn: Lsn,
-        /// When.
+        /// The time.
         pub time: TimestampTz,
     }
 }
 
-/// `wal_level` as files and records hold it, if it is one.
+/// The `wal_level` with this number in files and records.
 #[must_use]
 pub const fn wal_level(number: i32) -> Option<WalLevel> {
     match number {
@@ -206,7 +205,7 @@ pub const fn wal_level(number: i32) -> Option<WalLevel> {
     }
 }
 
-/// The main data of an XLOG record, by its type.
+/// The main data of an XLOG record, by record type.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum XlogRecord {
     /// XLOG_CHECKPOINT_SHUTDOWN
@@ -215,11 +214,11 @@ pub enum XlogRecord {
     CheckpointOnline(CheckPoint),
     /// XLOG_NOOP
     Noop,
-    /// XLOG_NEXTOID: OIDs below this one may have been given out.
+    /// XLOG_NEXTOID: OIDs below this one may be in use.
     NextOid(u32),
     /// XLOG_SWITCH
     Switch,
-    /// XLOG_BACKUP_END: the redo pointer with which the backup began.
+    /// XLOG_BACKUP_END: the redo pointer at which the backup started.
     BackupEnd(Lsn),
     /// XLOG_PARAMETER_CHANGE
     ParameterChange(ParameterChange),
@@ -227,7 +226,7 @@ pub enum XlogRecord {
     RestorePoint(RestorePoint),
     /// XLOG_FPW_CHANGE: the new `full_page_writes`.
     FpwChange(bool),
-    /// XLOG_END_OF_RECOVERY and, in 18, `wal_level`.
+    /// XLOG_END_OF_RECOVERY; in 18 with `wal_level`.
     EndOfRecovery(EndOfRecovery, i32),
     /// XLOG_FPI_FOR_HINT
     FpiForHint,
@@ -240,14 +239,14 @@ pub enum XlogRecord {
 }
 
 impl XlogRecord {
-    /// Decodes the main data of a record with that `xl_info`.
+    /// Decodes the main data of a record with this `xl_info`.
     ///
     /// # Errors
     /// The data is too short, or the type is unknown in this version.
     pub fn decode(version: PgVersion, info: u8, main: &[u8]) -> Result<Self, PayloadError> {
         let mut cursor = Cursor::disk(main);
         Ok(match (info & RMGR_INFO_MASK, version) {
-            // Another layout, which nothing but descriptions needs: [`CheckPoint19`].
+            // A different layout, which only descriptions need: [`CheckPoint19`].
             (info @ (0x00 | 0x10), PgVersion::V19) => {
                 let rmid = RmgrId::XLOG;
                 return Err(PayloadError::UnknownType { rmid, info });
@@ -305,7 +304,7 @@ impl XlogRecord {
     /// The main data.
     ///
     /// # Panics
-    /// If 15 is to write a record that only 18 has.
+    /// If `version` is 15 and the record exists only in 18.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();
@@ -422,7 +421,8 @@ mod tests {
         ]
     }
 
-    /// Lengths as real servers write them; every truncation is an error, trailing bytes are none.
+    /// Lengths of records from real servers. A truncated record is an error; trailing bytes are
+    /// not.
     #[test]
     fn round_trips_and_truncations() {
         let lens = [88, 88, 0, 4, 0, 8, 28, 72, 1, 24, 0, 0, 16, 4];
@@ -457,7 +457,7 @@ mod tests {
         }
     }
 
-    /// Offsets of the fields that other programs look at.
+    /// Offsets of fields that other programs read.
     #[test]
     fn checkpoint_offsets_are_those_of_c() {
         let mut bytes = Vec::new();

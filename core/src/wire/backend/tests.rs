@@ -1,4 +1,4 @@
-//! The messages of a server: bytes that PostgreSQL sent, and round trips of any.
+//! Messages of a server: bytes that PostgreSQL sent, and round trips of generated messages.
 
 use super::super::frame::FrameReader;
 use super::*;
@@ -20,7 +20,7 @@ fn both_ways(bytes: &[u8], message: BackendMessage) {
     assert_eq!(read(bytes), Ok(message));
 }
 
-/// The messages of a session as PostgreSQL 15 sent them.
+/// The messages of a session, recorded from PostgreSQL 15.
 #[test]
 fn a_session_of_postgresql_15() {
     both_ways(b"R\0\0\0\x08\0\0\0\0", BackendMessage::AuthenticationOk);
@@ -77,7 +77,7 @@ fn fields_of_an_error() {
         b"E\0\0\0\x2eSERROR\0VERROR\0C42601\0Msyntax error\0Hlook\0\0",
         BackendMessage::ErrorResponse(fields),
     );
-    // Localised severity, fields that only a server's hackers want.
+    // Localized severity, and fields with the source location.
     let message = read(b"E\0\0\0\x2eSFEHLER\0VERROR\0C42601\0Mx\0Fwalsender.c\0L9\0\0").unwrap();
     let mut fields = ErrorFields::new("ERROR", *b"42601", "x");
     fields.others = vec![(b'F', "walsender.c".into()), (b'L', "9".into())];
@@ -191,7 +191,7 @@ proptest! {
         prop_assert_eq!(read(&message.to_bytes()), Ok(message));
     }
 
-    /// Every truncation of a body is an error or another message, never a panic.
+    /// A truncated body is an error or another message, never a panic.
     #[test]
     fn truncation(message in message(), cut in any::<prop::sample::Index>()) {
         let bytes = message.to_bytes();

@@ -7,17 +7,17 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// The row: a history file.
+/// The row of the result: a history file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TimelineHistory {
     /// The file's name, without a directory.
     pub filename: String,
-    /// What it holds, byte for byte.
+    /// The file's content.
     pub content: Bytes,
 }
 
 impl TimelineHistory {
-    /// Appends the columns, which are sent before the file is looked for (`SendTimeLineHistory`).
+    /// Appends the RowDescription, which is sent before the file is opened (`SendTimeLineHistory`).
     pub fn encode_columns(server: PgVersion, out: &mut Vec<u8>) {
         let columns = ["filename", "content"].map(|name| Column {
             // 15 builds the message by hand.
@@ -27,7 +27,7 @@ impl TimelineHistory {
         BackendMessage::RowDescription(columns.into()).encode(out);
     }
 
-    /// Appends row and completion.
+    /// Appends the row and CommandComplete.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let filename = Bytes::from(self.filename.clone());
         let row = vec![Some(filename), Some(self.content.clone())];
@@ -35,7 +35,7 @@ impl TimelineHistory {
         BackendMessage::CommandComplete("TIMELINE_HISTORY".to_string()).encode(out);
     }
 
-    /// Reads the row (`libpqrcv_readtimelinehistoryfile`): two columns, none of them NULL.
+    /// Decodes the row (`libpqrcv_readtimelinehistoryfile`): two columns, neither of them NULL.
     #[must_use]
     pub fn from_row(row: &[Option<Bytes>]) -> Option<Self> {
         let [Some(filename), Some(content)] = row else {

@@ -8,21 +8,21 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::str::FromStr;
 
-/// The row.
+/// The row of the result.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SystemIdentity {
-    /// Made by initdb; the same on all copies.
+    /// The system identifier, which initdb generates and all copies share.
     pub system_id: u64,
     /// The timeline at the end of the server's WAL.
     pub timeline: TimelineId,
-    /// How far the server has flushed.
+    /// The server's flush position.
     pub xlogpos: Lsn,
-    /// NULL for a physical walsender.
+    /// The database; NULL in a physical walsender.
     pub dbname: Option<String>,
 }
 
 impl SystemIdentity {
-    /// Appends columns, row and completion (`IdentifySystem`).
+    /// Appends RowDescription, row and CommandComplete (`IdentifySystem`).
     pub fn encode(&self, server: PgVersion, out: &mut Vec<u8>) {
         let timeline = match server {
             PgVersion::V15 => Column::int4("timeline"),
@@ -47,7 +47,7 @@ impl SystemIdentity {
         BackendMessage::CommandComplete("IDENTIFY_SYSTEM".to_string()).encode(out);
     }
 
-    /// Reads the row (`libpqrcv_identify_system`), which may grow columns in later versions.
+    /// Decodes the row (`libpqrcv_identify_system`). Later versions may add columns.
     #[must_use]
     pub fn from_row(row: &[Option<Bytes>]) -> Option<Self> {
         fn text<T: FromStr>(value: &Option<Bytes>) -> Option<T> {

@@ -1,4 +1,4 @@
-//! Names in commands, and how they are written. Mirrors IDENT and var_name of repl_gram.y.
+//! Names in commands, and how to quote them. Mirrors IDENT and var_name of repl_gram.y.
 
 use super::CommandError;
 use super::scanner::{Scanner, Token};
@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-/// An identifier: what is no keyword.
+/// An identifier that is not a keyword.
 pub(super) fn identifier(scanner: &mut Scanner<'_>) -> Result<String, CommandError> {
     match scanner.next()? {
         Token::Word(word) if !is_keyword(word, scanner.server) => Ok(scanner.folded(word)),
@@ -21,7 +21,7 @@ pub(super) fn identifier(scanner: &mut Scanner<'_>) -> Result<String, CommandErr
     }
 }
 
-/// Words that are keywords wherever they stand, and so no names unless quoted.
+/// Is the word a keyword, so that it must be quoted to be a name?
 fn is_keyword(word: &str, server: PgVersion) -> bool {
     super::begins_command(word, server)
         || matches!(
@@ -40,7 +40,7 @@ fn is_keyword(word: &str, server: PgVersion) -> bool {
         )
 }
 
-/// `var_name`: identifiers with dots between them.
+/// `var_name`: identifiers separated by dots.
 pub(super) fn var_name(scanner: &mut Scanner<'_>) -> Result<String, CommandError> {
     let mut name = identifier(scanner)?;
     while scanner.accept(&Token::Other('.'))? {
@@ -49,7 +49,7 @@ pub(super) fn var_name(scanner: &mut Scanner<'_>) -> Result<String, CommandError
     Ok(name)
 }
 
-/// An identifier in quotes.
+/// A quoted identifier.
 pub(super) struct Identifier<'a>(pub(super) &'a str);
 
 impl fmt::Display for Identifier<'_> {
@@ -58,7 +58,7 @@ impl fmt::Display for Identifier<'_> {
     }
 }
 
-/// A setting as clients write it: without quotes where it needs none.
+/// The name of a setting, quoted only if necessary.
 pub(super) struct VarName<'a>(pub(super) &'a str);
 
 impl fmt::Display for VarName<'_> {
@@ -67,7 +67,7 @@ impl fmt::Display for VarName<'_> {
             let dot = if i > 0 { "." } else { "" };
             let plain = |c: char| c.is_ascii_lowercase() || c == '_';
             let digit = |c: char| c.is_ascii_digit();
-            // Keywords are in upper case, so that what is in lower case is a name.
+            // Keywords are in upper case, so that a lower-case word is a name.
             if part.starts_with(plain) && part.chars().all(|c| plain(c) || digit(c)) {
                 write!(f, "{dot}{part}")?;
             } else {

@@ -1,4 +1,4 @@
-//! Tokens of the replication grammar. Mirrors repl_scanner.l.
+//! The scanner of the replication grammar. Mirrors repl_scanner.l.
 
 use super::super::slot_name::truncated;
 use super::CommandError;
@@ -6,23 +6,22 @@ use crate::base::{Lsn, PgVersion};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// An identifier that was longer than a name may be: the client is told, and the command goes on
-/// with what is left.
+/// An identifier that was truncated because it was too long. The client gets a NOTICE.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Truncation {
-    /// As written.
+    /// The identifier as written.
     pub from: String,
-    /// As used.
+    /// The truncated identifier.
     pub to: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Token<'a> {
-    /// Without quotes: a keyword, or an identifier as written.
+    /// An unquoted word: a keyword or an identifier.
     Word(&'a str),
-    /// In double quotes: an identifier in any case.
+    /// An identifier in double quotes.
     Quoted(String),
-    /// In single quotes.
+    /// A string in single quotes.
     Text(String),
     Number(u32),
     Lsn(Lsn),
@@ -32,10 +31,10 @@ pub(super) enum Token<'a> {
 
 pub(super) struct Scanner<'a> {
     rest: &'a str,
-    /// Later versions have more keywords.
+    /// The server's version. Later versions have more keywords.
     pub(super) server: PgVersion,
     peeked: Option<Token<'a>>,
-    /// The identifiers that were cut so far.
+    /// The identifiers that were truncated.
     pub(super) truncations: Vec<Truncation>,
 }
 
@@ -64,7 +63,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes the token if it comes next.
+    /// Consumes the token if it is next.
     pub(super) fn accept(&mut self, token: &Token<'_>) -> Result<bool, CommandError> {
         let there = self.peek()? == token;
         if there {
@@ -73,13 +72,13 @@ impl<'a> Scanner<'a> {
         Ok(there)
     }
 
-    /// Takes a string or a number that was peeked at.
+    /// Consumes a string or a number that was peeked at.
     pub(super) fn pass_value(&mut self) {
         let value = |token: &mut Token<'_>| matches!(token, Token::Text(_) | Token::Number(_));
         self.peeked.take_if(value);
     }
 
-    /// A word as an identifier: in lower case, and cut.
+    /// Converts a word to an identifier: in lower case, and truncated.
     pub(super) fn folded(&mut self, word: &str) -> String {
         self.cut_name(word.to_ascii_lowercase())
     }
@@ -104,7 +103,7 @@ impl<'a> Scanner<'a> {
         let Some(first) = self.rest.chars().next() else {
             return Ok(Token::End);
         };
-        // The longest match wins: `AB/0` is a position although `AB` could be a word.
+        // The longest match counts: `AB/0` is a position, although `AB` could be a word.
         let high = run(self.rest, |c| c.is_ascii_hexdigit());
         if high > 0 && self.rest[high..].starts_with('/') {
             let low = run(&self.rest[high + 1..], |c| c.is_ascii_hexdigit());
@@ -134,7 +133,7 @@ impl<'a> Scanner<'a> {
         Ok(Token::Other(first))
     }
 
-    /// What stands between two quotes; a doubled one stands for one.
+    /// The text between two quotes. A doubled quote stands for one.
     fn quoted(&mut self, quote: char) -> Result<String, CommandError> {
         let mut text = String::new();
         loop {
@@ -157,14 +156,13 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// `strtoul` of digits, of which `uint32` keeps the lower half: a number beyond 64 bits has all
-/// bits set.
+/// `strtoul`, whose result is stored in a `uint32`. A number beyond 64 bits becomes all ones.
 fn low_32_bits(digits: &str, base: u32) -> u32 {
     let number = u64::from_str_radix(digits, base).unwrap_or(u64::MAX);
     u32::try_from(number & u64::from(u32::MAX)).expect("32 bits are left")
 }
 
-/// Length of the longest run of such characters.
+/// Length of the leading run of characters that satisfy `is`.
 fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is(c)).unwrap_or(text.len())
 }

@@ -1,4 +1,4 @@
-//! The commands about slots: their grammar, their options, their rows. Mirrors repl_gram.y,
+//! Commands about slots: grammar, options and results. Mirrors repl_gram.y,
 //! parseCreateReplSlotOptions, CreateReplicationSlot and ReadReplicationSlot.
 
 use super::super::backend::{BackendMessage, Column};
@@ -10,7 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// An option of CREATE_REPLICATION_SLOT as written.
+/// An option of CREATE_REPLICATION_SLOT, as parsed.
 pub(super) struct SlotOption {
     name: String,
     value: Value,
@@ -22,7 +22,7 @@ enum Value {
     Text(String),
 }
 
-/// A CREATE_REPLICATION_SLOT as written.
+/// CREATE_REPLICATION_SLOT, as parsed.
 pub(super) struct NewSlot {
     name: String,
     temporary: bool,
@@ -30,8 +30,8 @@ pub(super) struct NewSlot {
     options: Vec<SlotOption>,
 }
 
-/// `CREATE_REPLICATION_SLOT name [TEMPORARY] { PHYSICAL | LOGICAL plugin } options`. What the
-/// options mean is looked at once the whole text has been read.
+/// `CREATE_REPLICATION_SLOT name [TEMPORARY] { PHYSICAL | LOGICAL plugin } options`. The options
+/// are checked after the whole text was parsed.
 pub(super) fn create(scanner: &mut Scanner<'_>) -> Result<NewSlot, CommandError> {
     let name = identifier(scanner)?;
     let temporary = scanner.accept(&Token::Word("TEMPORARY"))?;
@@ -74,7 +74,7 @@ pub(super) fn in_brackets(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, 
     let mut options = Vec::new();
     loop {
         let name = match scanner.next()? {
-            // A keyword names the option that it is elsewhere.
+            // Here a keyword is the name of an option.
             Token::Word(word) => scanner.folded(word),
             Token::Quoted(name) => name,
             Token::Text(_) | Token::Number(_) | Token::Lsn(_) | Token::Other(_) | Token::End => {
@@ -98,7 +98,7 @@ pub(super) fn in_brackets(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, 
     }
 }
 
-/// The form before 15: bare words.
+/// The syntax before 15: options without parentheses.
 fn legacy(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, CommandError> {
     let mut options = Vec::new();
     while let &Token::Word(word) = scanner.peek()? {
@@ -118,13 +118,13 @@ fn legacy(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, CommandError> {
     Ok(options)
 }
 
-/// `parseCreateReplSlotOptions` for a physical slot: is WAL to be reserved?
+/// `parseCreateReplSlotOptions` for a physical slot. Returns whether to reserve WAL.
 fn reserve_wal(options: &[SlotOption], server: PgVersion) -> Result<bool, CommandError> {
     let mut reserve = None;
     for option in options {
         match option.name.as_str() {
             "reserve_wal" if reserve.is_none() => reserve = Some(option.boolean()?),
-            // Twice, or only for logical slots.
+            // A duplicate, or an option for logical slots.
             "reserve_wal" | "snapshot" | "two_phase" => {
                 return Err(CommandError::ConflictingOptions);
             }
@@ -135,7 +135,7 @@ fn reserve_wal(options: &[SlotOption], server: PgVersion) -> Result<bool, Comman
     Ok(reserve.unwrap_or(false))
 }
 
-/// The same for a logical slot, of which only the mistakes matter.
+/// `parseCreateReplSlotOptions` for a logical slot. Only errors matter.
 fn check_logical(options: &[SlotOption], server: PgVersion) -> Result<(), CommandError> {
     let mut given = Vec::new();
     for option in options {
@@ -187,8 +187,8 @@ impl SlotOption {
     }
 }
 
-/// The result of CREATE_REPLICATION_SLOT. For a physical slot it tells the name and nothing else:
-/// `consistent_point` is what a logical client would have confirmed.
+/// The result of CREATE_REPLICATION_SLOT for a physical slot: its name. `consistent_point` is 0/0,
+/// because it applies to logical slots.
 pub fn encode_created(name: &str, out: &mut Vec<u8>) {
     let columns = vec![
         Column::text("slot_name"),
@@ -202,8 +202,8 @@ pub fn encode_created(name: &str, out: &mut Vec<u8>) {
     BackendMessage::CommandComplete("CREATE_REPLICATION_SLOT".to_string()).encode(out);
 }
 
-/// The result of READ_REPLICATION_SLOT: a row of NULLs if there is no such slot. `position` is
-/// `restart_lsn`, if the slot has one, and its timeline.
+/// The result of READ_REPLICATION_SLOT. All columns are NULL if the slot does not exist. `position`
+/// is its restart_lsn with the timeline, if it has one.
 pub fn encode_read(exists: bool, position: Option<(Lsn, TimelineId)>, out: &mut Vec<u8>) {
     let columns = vec![
         Column::text("slot_type"),

@@ -1,4 +1,4 @@
-//! Commands: what is accepted, how the rest is refused, and what is answered.
+//! Commands: parsing, errors and results.
 
 use super::super::backend::{BackendMessage, backend_limit};
 use super::super::frame::FrameReader;
@@ -10,7 +10,7 @@ fn parse(text: &str) -> Result<Option<Command>, CommandError> {
     parse_as(text, PgVersion::V15)
 }
 
-/// Without notices.
+/// Parses a command that causes no notices.
 #[track_caller]
 fn parse_as(text: &str, server: PgVersion) -> Result<Option<Command>, CommandError> {
     let parsed = Command::parse(text, server);
@@ -39,7 +39,7 @@ fn what_receivers_send() {
     );
 }
 
-/// The scanner keeps 32 bits, as real servers of 15 and 18 do.
+/// The scanner keeps the lower 32 bits, like real servers of 15 and 18.
 #[test]
 fn overlong_numbers_are_cut() {
     let high = |lsn: &str| parse(&alloc::format!("START_REPLICATION {lsn}"));
@@ -157,7 +157,7 @@ fn create(name: &str, temporary: bool, reserve_wal: bool) -> Result<Option<Comma
     }))
 }
 
-/// Keywords are upper case, so that in lower case they are names; in quotes anything is.
+/// Keywords are in upper case, so that a lower-case word is a name. A quoted text is always a name.
 #[test]
 fn slots_are_named_by_identifiers() {
     for (text, name) in [
@@ -241,12 +241,13 @@ fn options_of_a_slot() {
     }
     let later = "CREATE_REPLICATION_SLOT s PHYSICAL (FAILOVER)";
     assert_eq!(parse_as(later, PgVersion::V18), Err(conflict()));
-    // The grammar comes first.
+    // Syntax errors are found before invalid options.
     let both = "CREATE_REPLICATION_SLOT s PHYSICAL (bogus) x";
     assert_eq!(parse(both), Err(CommandError::Syntax));
 }
 
-/// A name that is too long is cut, and the client is told so, also if the command fails after it.
+/// A name that is too long is truncated, and the client gets a NOTICE, even if the command fails
+/// later.
 #[test]
 fn long_names_are_cut() {
     let (long, cut) = ("X".repeat(70), "x".repeat(63));
@@ -296,7 +297,7 @@ fn timelines_have_histories() {
     assert_eq!(parse("TIMELINE_HISTORY 02 ;"), Ok(Some(command)));
 }
 
-/// Only since 18 does the walreceiver double quotes in a name.
+/// Walreceivers double quotes in a name only since 18.
 #[test]
 fn what_walreceivers_send() {
     for (slot, version, text) in [
@@ -338,8 +339,7 @@ fn rows(out: Vec<u8>) -> Vec<BackendMessage> {
         .collect()
 }
 
-/// A physical slot has no consistent point, whether it holds WAL or not; a slot that there is not
-/// is a row of NULLs.
+/// A physical slot has no consistent point. The result for a missing slot is a row of NULLs.
 #[test]
 fn results_of_slot_commands() {
     let row = |values: &[Option<&str>]| {
@@ -380,7 +380,7 @@ fn results_of_slot_commands() {
     }
 }
 
-/// As PostgreSQL 15 and 18 answer SHOW wal_segment_size.
+/// The answer of PostgreSQL 15 and 18 to SHOW wal_segment_size.
 #[test]
 fn a_setting() {
     let mut out = Vec::new();
@@ -392,8 +392,8 @@ fn a_setting() {
     assert_eq!(out, [&column[..], row, complete].concat());
 }
 
-/// As PostgreSQL 15 sends a history file; later versions say that the columns have no type
-/// modifier.
+/// A history file as PostgreSQL 15 sends it. In later versions the columns have the type modifier
+/// -1.
 #[test]
 fn a_history_file() {
     let history = TimelineHistory {

@@ -4,7 +4,7 @@ use super::text::Text;
 use crate::wire::layout::{Cursor, Pad, layout};
 use crate::wire::payload::PayloadError;
 
-/// All types but the bit that says that the page is initialized (`XLOG_BRIN_OPMASK`).
+/// All bits of the record type except XLOG_BRIN_INIT_PAGE (`XLOG_BRIN_OPMASK`).
 const OP_MASK: u8 = 0x70;
 
 layout! {

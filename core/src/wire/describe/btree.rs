@@ -26,8 +26,8 @@ layout! {
 }
 
 layout! {
-    /// `xl_btree_delete`; 15 calls the first field `latestRemovedXid`. A bool follows since 16,
-    /// which is printed since 17.
+    /// `xl_btree_delete`; 15 calls the first field `latestRemovedXid`. Since 16 a bool follows,
+    /// which pg_waldump prints since 17.
     struct Delete: Disk {
         horizon: u32,
         counts: Vacuum,
@@ -96,7 +96,7 @@ impl Text {
         version: PgVersion,
         record: &RecordView<'_>,
     ) -> Result<(), PayloadError> {
-        // 15 has spaces where later versions have colons, and semicolons between most fields.
+        // 15 prints spaces where later versions print colons, and semicolons between most fields.
         let old = version == PgVersion::V15;
         let (info, main) = (record.header.info & RMGR_INFO_MASK, record.main());
         let mut cursor = Cursor::disk(main);

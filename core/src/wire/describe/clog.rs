@@ -1,4 +1,4 @@
-//! Pages of the commit status and of commit timestamps. Mirrors clogdesc.c and committsdesc.c.
+//! Clog pages and pages of commit timestamps. Mirrors clogdesc.c and committsdesc.c.
 
 use super::known;
 use super::text::Text;

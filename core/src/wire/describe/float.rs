@@ -1,23 +1,22 @@
-//! Floating-point numbers as printf's `%g` writes them, computed from their bits in whole numbers:
-//! a record holds a double, and nothing here computes with one.
+//! Prints doubles as printf's `%g` does, with integer arithmetic on their bits.
 
 use super::text::Text;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Digits that `%g` shows.
+/// The number of digits that `%g` prints.
 const SHOWN: usize = 6;
-/// The base of [`Big`]: nine decimal digits each.
+/// The base of [`Big`]: each element has nine decimal digits.
 const BASE: u64 = 1_000_000_000;
 
-/// A whole number of any size, lowest part first.
+/// An integer of any size, lowest part first.
 struct Big(Vec<u64>);
 
 impl Big {
     fn multiply(&mut self, by: u64) {
         let mut carry = 0;
         for part in &mut self.0 {
-            // Both are below 2^32, or nearly so: `by` is 2^20 or 5^8 at most.
+            // Both are at most about 2^32: `by` is at most 2^20 or 5^8.
             let product = *part * by + carry;
             *part = product % BASE;
             carry = product / BASE;
@@ -54,7 +53,8 @@ impl Big {
 }
 
 impl Text {
-    /// Adds the double of these bits (`%g`). PostgreSQL's own printf names what is no number.
+    /// Adds the double with these bits (`%g`). Infinity and NaN are printed as PostgreSQL's own
+    /// printf does.
     pub(super) fn double(&mut self, bits: u64) -> &mut Self {
         let fraction = bits & ((1 << 52) - 1);
         let exponent = bits >> 52 & 0x7FF;
@@ -91,7 +91,7 @@ impl Text {
         self.decimal(&digits, highest)
     }
 
-    /// Digits whose first one stands for 10^`highest`.
+    /// Adds the digits. The value of the first digit is 10^`highest`.
     fn decimal(&mut self, digits: &[u8], highest: i32) -> &mut Self {
         let digits: Vec<u8> = digits.iter().map(|digit| b'0' + digit).collect();
         let behind = digits.len() - 1;
@@ -125,8 +125,8 @@ impl Text {
     }
 }
 
-/// Cuts to the digits that are shown, to the nearest number and of two as near to the even one, and
-/// drops zeros at their end. Did it gain a digit?
+/// Rounds to the printed digits, ties to even, and drops trailing zeros. Returns whether the number
+/// of digits has grown.
 fn round(digits: &mut Vec<u8>) -> bool {
     let mut gained = false;
     if digits.len() > SHOWN {
@@ -162,7 +162,7 @@ mod tests {
         String::from_utf8(bytes).expect("digits")
     }
 
-    /// What PostgreSQL's printf, which asks that of C, makes of it.
+    /// The expected texts are those of PostgreSQL's printf, which uses C's.
     #[test]
     fn doubles_are_those_of_printf() {
         for (number, expected) in [

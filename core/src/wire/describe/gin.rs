@@ -15,7 +15,7 @@ layout! {
 }
 
 layout! {
-    /// `ginxlogInsertEntry`, the first part.
+    /// The first part of `ginxlogInsertEntry`.
     struct InsertEntry: Disk {
         offset: u16,
         is_delete: bool,
@@ -44,7 +44,7 @@ layout! {
 }
 
 layout! {
-    /// `ginxlogUpdateMeta`, described since 19.
+    /// `ginxlogUpdateMeta`, which is described since 19.
     struct UpdateMeta: Disk {
         rel: RelLocator,
         pad: Pad<4>,
@@ -56,7 +56,7 @@ layout! {
 }
 
 layout! {
-    /// `ginxlogInsertListPage`, described since 19.
+    /// `ginxlogInsertListPage`, which is described since 19.
     struct InsertListPage: Disk {
         rightlink: u32,
         ntuples: i32,
@@ -160,7 +160,7 @@ impl Text {
         self.add(" isleaf: ").letter(flags & IS_LEAF != 0);
     }
 
-    /// Says that the block has an image, if it has one.
+    /// Adds a note if the block has a full-page image.
     fn gin_image(&mut self, block: Option<&BlockView<'_>>) -> bool {
         let Some(image) = block.and_then(|block| block.header.image) else {
             return false;
@@ -185,7 +185,7 @@ impl Text {
             match action {
                 1 => _ = self.add(" (delete)"),
                 2 | 3 => {
-                    // A GinPostingList: its first item, its length, and that many bytes.
+                    // A GinPostingList: its first item, its length, and that number of bytes.
                     cursor.bytes("first", 6)?;
                     let nbytes: u16 = cursor.take("nbytes")?;
                     cursor.bytes("bytes", usize::from(nbytes).next_multiple_of(2))?;

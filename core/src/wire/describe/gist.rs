@@ -8,8 +8,8 @@ use crate::wire::record::{RMGR_INFO_MASK, RelLocator};
 use crate::wire::xlog_records::FullXid;
 
 layout! {
-    /// `gistxlogDelete`; 15 calls the first field `latestRemovedXid`. A bool follows since 16,
-    /// which is printed since 17.
+    /// `gistxlogDelete`; 15 calls the first field `latestRemovedXid`. Since 16 a bool follows,
+    /// which pg_waldump prints since 17.
     struct Delete: Disk {
         horizon: u32,
         ntodelete: u16,
@@ -17,7 +17,7 @@ layout! {
 }
 
 layout! {
-    /// `gistxlogPageReuse`, with the same bool after it.
+    /// `gistxlogPageReuse`, which the same bool follows.
     struct PageReuse: Disk {
         rel: RelLocator,
         block: u32,
@@ -26,7 +26,7 @@ layout! {
 }
 
 layout! {
-    /// `gistxlogPageSplit`, the first part.
+    /// The first part of `gistxlogPageSplit`.
     struct PageSplit: Disk {
         origrlink: u32,
         pad: Pad<4>,

@@ -141,7 +141,7 @@ impl Text {
         self.add(", is_primary ").letter(moved.is_primary);
     }
 
-    /// `xl_hash_vacuum_one_page`, whose count has 32 bits in 15 and 16 bits later.
+    /// `xl_hash_vacuum_one_page`. Its count has 32 bits in 15, and 16 bits later.
     fn vacuum_one_page(
         &mut self,
         version: PgVersion,

@@ -1,4 +1,4 @@
-//! Heap pages, first set of records. Mirrors heapdesc.c (heap_desc).
+//! Heap records, first resource manager. Mirrors heapdesc.c (heap_desc).
 
 use super::standby::InvalidatedIn;
 use super::text::Text;
@@ -6,7 +6,7 @@ use crate::base::PgVersion;
 use crate::wire::layout::{Cursor, Pad, layout};
 use crate::wire::payload::{PayloadError, count, items};
 
-/// All types but the bit that says that the page is initialized (`XLOG_HEAP_OPMASK`).
+/// All bits of the record type except XLOG_HEAP_INIT_PAGE (`XLOG_HEAP_OPMASK`).
 pub(super) const OP_MASK: u8 = 0x70;
 
 layout! {
@@ -18,7 +18,7 @@ layout! {
 }
 
 layout! {
-    /// `xl_heap_delete`, `xl_heap_lock` and `xl_heap_lock_updated`, which are alike.
+    /// `xl_heap_delete`, `xl_heap_lock` and `xl_heap_lock_updated`, which have the same layout.
     pub(super) struct Marked: Disk {
         pub(super) xmax: u32,
         pub(super) offnum: u16,
@@ -47,7 +47,7 @@ layout! {
 }
 
 layout! {
-    /// What `xl_heap_inplace` has after its offset since 18.
+    /// The fields that `xl_heap_inplace` has after its offset since 18.
     struct Inplace: Disk {
         pad: Pad<2>,
         db: u32,
@@ -58,7 +58,7 @@ layout! {
     }
 }
 
-/// The words of `infobits_set`, by bit.
+/// The names of the bits of `infobits_set`.
 const INFOBITS: [&str; 5] = [
     "IS_MULTI",
     "LOCK_ONLY",
@@ -66,7 +66,7 @@ const INFOBITS: [&str; 5] = [
     "KEYSHR_LOCK",
     "KEYS_UPDATED",
 ];
-/// The words of `XLH_TRUNCATE_…`, by bit.
+/// The names of the bits `XLH_TRUNCATE_…`.
 const TRUNCATE_FLAGS: [&str; 2] = ["CASCADE", "RESTART_SEQS"];
 
 impl Text {
@@ -107,7 +107,7 @@ impl Text {
         Ok(())
     }
 
-    /// The older words, which 15 is the last to have.
+    /// The texts of 15, which changed in 16.
     fn heap_desc_15(&mut self, info: u8, main: &[u8]) -> Result<(), PayloadError> {
         match info & OP_MASK {
             0x00 => {
@@ -139,7 +139,7 @@ impl Text {
         Ok(())
     }
 
-    /// A tuple that was deleted or locked.
+    /// Adds a tuple that was deleted or locked.
     pub(super) fn marked(&mut self, tuple: &Marked) {
         self.with("xmax: ", tuple.xmax);
         self.with(", off: ", tuple.offnum);
@@ -163,7 +163,7 @@ impl Text {
         }
     }
 
-    /// `infobits_desc`, without the name in front.
+    /// `infobits_desc`, without the name of the field.
     fn bit_names(&mut self, bits: u8, names: &[&str]) {
         self.add("[");
         let mut separator = "";

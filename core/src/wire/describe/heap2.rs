@@ -1,4 +1,4 @@
-//! Heap pages, second set of records: pruning, freezing, visibility. Mirrors heapdesc.c
+//! Heap records, second resource manager: pruning, freezing, visibility. Mirrors heapdesc.c
 //! (heap2_desc).
 
 use super::heap::{Marked, OP_MASK};
@@ -49,7 +49,7 @@ layout! {
 }
 
 layout! {
-    /// `xl_heap_freeze_page` before 17; 15 counts tuples and not plans.
+    /// `xl_heap_freeze_page` before 17. 15 has the number of tuples, 16 the number of plans.
     struct FreezePage: Disk {
         horizon: u32,
         nplans: u16,
@@ -68,11 +68,11 @@ layout! {
     }
 }
 
-/// The bit that says that the page is initialized (`XLOG_HEAP_INIT_PAGE`).
+/// The bit XLOG_HEAP_INIT_PAGE.
 const INIT_PAGE: u8 = 0x80;
 
-/// All tuples are frozen, which 19 says as bits of the visibility map
-/// (`XLH_INSERT_ALL_FROZEN_SET`).
+/// All tuples are frozen (`XLH_INSERT_ALL_FROZEN_SET`). 19 prints this as bits of the visibility
+/// map.
 const ALL_FROZEN_SET: u8 = 1 << 5;
 
 /// Flags of `xl_heap_prune` since 17 (`XLHP_…`).
@@ -83,7 +83,7 @@ mod prune {
     pub(super) const HAS_REDIRECTIONS: u16 = 1 << 5;
     pub(super) const HAS_DEAD_ITEMS: u16 = 1 << 6;
     pub(super) const HAS_NOW_UNUSED_ITEMS: u16 = 1 << 7;
-    /// Since 19 what is set in the visibility map stands above the others.
+    /// Since 19 the bits to set in the visibility map are above the other flags.
     pub(super) const VM_SHIFT: u32 = 8;
     pub(super) const VM_MASK: u16 = 0x3;
 }
@@ -125,7 +125,7 @@ impl Text {
         Ok(())
     }
 
-    /// PRUNE, VACUUM and FREEZE_PAGE in the words of 15.
+    /// PRUNE, VACUUM and FREEZE_PAGE as 15 describes them.
     fn prune_15(&mut self, info: u8, main: &[u8]) -> Result<(), PayloadError> {
         match info & OP_MASK {
             0x10 => {
@@ -188,7 +188,7 @@ impl Text {
         Ok(())
     }
 
-    /// PRUNE_ON_ACCESS and the like, since 17.
+    /// PRUNE_ON_ACCESS and similar records, since 17.
     fn prune(&mut self, version: PgVersion, main: &[u8], data: &[u8]) -> Result<(), PayloadError> {
         let mut cursor = Cursor::disk(main);
         let flags: u16 = if version >= PgVersion::V19 {
@@ -241,7 +241,7 @@ impl Text {
         Ok(())
     }
 
-    /// Plans, and of each its tuples, which are where the cursor is.
+    /// Adds the freeze plans, each with its tuples, which the cursor reads.
     fn freeze_plans(&mut self, plans: &[u8], tuples: &mut Cursor<'_>) -> Result<(), PayloadError> {
         let plans = plans.chunks_exact(FreezePlan::LEN);
         let mut short = Ok(());

@@ -1,4 +1,4 @@
-//! Messages to logical decoding. Mirrors logicalmsgdesc.c.
+//! Logical decoding messages. Mirrors logicalmsgdesc.c.
 
 use super::text::Text;
 use crate::wire::logical_message::{LogicalMessage, LogicalMessageParts};

@@ -1,7 +1,7 @@
-//! What a record says, as pg_waldump prints it. Mirrors access/rmgrdesc, one file for each of its
-//! files.
+//! Descriptions of WAL records, as pg_waldump prints them. Mirrors access/rmgrdesc, with one file
+//! for each of its files.
 //!
-//! The words are those of the version that wrote the record.
+//! The text is that of the version that wrote the record.
 
 mod brin;
 mod btree;
@@ -40,8 +40,7 @@ impl Text {
     /// Adds the description of a record (`rm_desc`).
     ///
     /// # Errors
-    /// The main data is none that PostgreSQL writes. Its programs would print what lies behind it,
-    /// or crash.
+    /// The main data is not valid. PostgreSQL's programs would print bytes beyond it, or crash.
     pub fn describe(
         &mut self,
         version: PgVersion,
@@ -71,7 +70,7 @@ impl Text {
             RmgrId::REPLICATION_ORIGIN => self.replorigin_desc(version, info, main),
             RmgrId::GENERIC => self.generic_desc(main),
             RmgrId::LOGICAL_MESSAGE => self.logicalmsg_desc(info, main),
-            // Of an extension: pg_waldump knows no more than its number (`default_desc`).
+            // An extension's resource manager. pg_waldump prints only its number (`default_desc`).
             rmid => {
                 self.with("rmid: ", rmid.0);
                 Ok(())
@@ -80,7 +79,7 @@ impl Text {
     }
 }
 
-/// A type that does not exist is not described; everything else must be as announced.
+/// An unknown record type is not described. Any other error is returned.
 fn known<T>(decoded: Result<T, PayloadError>) -> Result<Option<T>, PayloadError> {
     match decoded {
         Ok(record) => Ok(Some(record)),

@@ -17,7 +17,7 @@ layout! {
 }
 
 layout! {
-    /// The same since 19.
+    /// `xl_multixact_create` since 19.
     struct Create19: Disk {
         mid: u32,
         pad: Pad<4>,
@@ -45,7 +45,7 @@ layout! {
     }
 }
 
-/// What a member does to the row (`MultiXactStatus`).
+/// The kinds of members (`MultiXactStatus`).
 const STATUS: [&str; 6] = [
     " (keysh) ",
     " (sh) ",

@@ -1,4 +1,4 @@
-//! Names of a relation's files. Mirrors common/relpath.c (GetRelationPath, forkNames).
+//! Paths of a relation's files. Mirrors common/relpath.c (GetRelationPath, forkNames).
 
 use super::text::Text;
 use crate::base::PgVersion;
@@ -11,21 +11,21 @@ const GLOBAL: u32 = 1664;
 const DEFAULT: u32 = 1663;
 const FORK_NAMES: [&str; 4] = ["main", "fsm", "vm", "init"];
 
-/// The name of a fork, if it is one.
+/// The name of a fork, or `None` if the number is invalid.
 #[must_use]
 pub fn fork_name(fork: u32) -> Option<&'static str> {
     let fork = usize::try_from(fork).ok()?;
     FORK_NAMES.get(fork).copied()
 }
 
-/// The fork of that name, if there is one (`forkname_to_number`).
+/// The fork with this name (`forkname_to_number`).
 #[must_use]
 pub fn fork_number(name: &[u8]) -> Option<u8> {
     (0..4).find(|&fork| fork_name(u32::from(fork)).is_some_and(|n| n.as_bytes() == name))
 }
 
 impl Text {
-    /// Adds the path of a relation's fork below the data directory (`relpathperm`).
+    /// Adds the path of a relation's fork, relative to the data directory (`relpathperm`).
     pub fn relpath(&mut self, version: PgVersion, rel: RelLocator, fork: &str) -> &mut Self {
         match rel.spc {
             GLOBAL => self.add("global/"),

@@ -82,8 +82,8 @@ layout! {
 }
 
 layout! {
-    /// `spgxlogVacuumRedirect`; 15 calls the last field `newestRedirectXid`. A bool follows since
-    /// 16.
+    /// `spgxlogVacuumRedirect`; 15 calls the last field `newestRedirectXid`. Since 16 a bool
+    /// follows.
     struct VacuumRedirect: Disk {
         to_placeholder: u16,
         first_placeholder: u16,

@@ -7,7 +7,7 @@ use crate::wire::payload::PayloadError;
 use crate::wire::standby_records::{RunningXacts, StandbyRecord};
 use crate::wire::xact_records::Invalidation;
 
-/// Whose caches a list of invalidation messages is about.
+/// The database of a list of invalidation messages.
 #[derive(Clone, Copy, Default)]
 pub(super) struct InvalidatedIn {
     pub(super) db: u32,
@@ -95,7 +95,7 @@ impl Text {
                 -3 => self.add(" smgr"),
                 -4 => self.add(" relmap db ").dec(msg.db),
                 -5 => self.add(" snapshot ").dec(msg.object),
-                // Of 18, where older versions have none.
+                // Since 18; older versions have no such message.
                 -6 => self.add(" relsync ").dec(msg.object),
                 id => self.add(" unrecognized id ").int(i32::from(id)),
             };

@@ -1,13 +1,12 @@
-//! Text that is put together by hand, because a formatter costs more than the record that it
-//! describes. What stands in it are bytes: names in the WAL have whatever encoding their database
-//! has.
+//! A text that is built without a formatter, because formatting takes longer than decoding the
+//! record. It consists of bytes, because names in WAL are in the encoding of their database.
 
 use crate::wire::record::RelLocator;
 use crate::wire::xlog_records::FullXid;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The digits of a byte, for numbers to both bases.
+/// Digits for decimal and hexadecimal numbers.
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 /// `00` to `99`.
 static PAIRS: [[u8; 2]; 100] = {
@@ -20,22 +19,22 @@ static PAIRS: [[u8; 2]; 100] = {
     pairs
 };
 
-/// Bytes to be printed.
+/// A text to print.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Text {
-    /// What was added so far.
+    /// The bytes added so far.
     pub bytes: Vec<u8>,
 }
 
 impl Text {
-    /// Adds bytes as they are (`%s`).
+    /// Adds bytes unchanged (`%s`).
     #[inline]
     pub fn add(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.bytes.extend_from_slice(bytes.as_ref());
         self
     }
 
-    /// Adds what stands before the first NUL, as C would.
+    /// Adds the bytes before the first NUL.
     pub fn cstr(&mut self, bytes: &[u8]) -> &mut Self {
         let end = bytes.iter().position(|&byte| byte == 0);
         self.add(&bytes[..end.unwrap_or(bytes.len())])
@@ -52,7 +51,7 @@ impl Text {
         if rest >= 100_000_000 {
             return self.dec_right(rest, 0);
         }
-        // A copy of known length costs less than one of just as many bytes as there are.
+        // Copying a fixed number of bytes is faster than copying exactly `len`.
         let len = rest.ilog10() as usize + 1;
         let mut digits = [0; 8];
         let mut at = len;
@@ -70,7 +69,7 @@ impl Text {
         self
     }
 
-    /// Adds a number, filled with spaces on its left (`%10u`).
+    /// Adds a number, padded with spaces on the left (`%10u`).
     #[inline]
     pub fn dec_right(&mut self, number: impl Into<u64>, width: usize) -> &mut Self {
         let mut digits = [b' '; 20];
@@ -89,7 +88,7 @@ impl Text {
             digits[at] = HEX[(rest & 0xF) as usize];
         }
         let least = digits.len() - width.min(digits.len());
-        // Of known length where the width is known.
+        // Copying a fixed number of bytes is faster.
         if at >= least {
             self.add(&digits[least..])
         } else {
@@ -97,13 +96,13 @@ impl Text {
         }
     }
 
-    /// Adds a text and a number after it (`… %u`).
+    /// Adds a text and a number (`… %u`).
     #[inline]
     pub(super) fn with(&mut self, label: &str, number: impl Into<u64>) -> &mut Self {
         self.add(label).dec(number)
     }
 
-    /// Adds a number with its sign (`%d`).
+    /// Adds a signed number (`%d`).
     pub fn int(&mut self, number: impl Into<i64>) -> &mut Self {
         let number = number.into();
         if number < 0 {
@@ -112,7 +111,7 @@ impl Text {
         self.dec(number.unsigned_abs())
     }
 
-    /// Adds a byte as flags are written (`0x%02X`).
+    /// Adds a byte in the format of flags (`0x%02X`).
     #[inline]
     pub(super) fn byte(&mut self, byte: u8) -> &mut Self {
         let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xF)]];
@@ -124,14 +123,14 @@ impl Text {
         self.add(if is_true { "T" } else { "F" })
     }
 
-    /// Adds a text on a condition.
+    /// Adds a text if the condition is true.
     pub(super) fn if_set(&mut self, is_set: bool, text: &str) {
         if is_set {
             self.add(text);
         }
     }
 
-    /// Adds the numbers of a relation's files.
+    /// Adds the numbers of a relation locator.
     pub(super) fn rel(&mut self, rel: RelLocator) -> &mut Self {
         self.dec(rel.spc).with("/", rel.db).with("/", rel.rel)
     }
@@ -141,7 +140,7 @@ impl Text {
         self.dec(xid.epoch()).with(":", xid.xid().0)
     }
 
-    /// Adds elements with commas between them.
+    /// Adds elements, separated by commas.
     pub(super) fn joined<T>(
         &mut self,
         elements: impl Iterator<Item = T>,
@@ -155,7 +154,7 @@ impl Text {
         }
     }
 
-    /// Adds a list in brackets, with a space before it (`array_desc`).
+    /// Adds a space and a list in brackets (`array_desc`).
     pub(super) fn list<T>(
         &mut self,
         elements: impl Iterator<Item = T>,
@@ -165,7 +164,7 @@ impl Text {
         self.add("]")
     }
 
-    /// Adds a list of line pointers' numbers (`offset_elem_desc`).
+    /// Adds a list of offset numbers (`offset_elem_desc`).
     pub(super) fn offsets(&mut self, offsets: &[u8]) -> &mut Self {
         self.list(offsets.chunks_exact(2), |text, offset| {
             text.dec(u16::from_le_bytes([offset[0], offset[1]]));
@@ -186,7 +185,7 @@ impl Text {
         }
         let zeros = (number.leading_zeros() / 4) as usize;
         let least = digits.len() - width.clamp(1, digits.len());
-        // Of known length where the width is known.
+        // Copying a fixed number of bytes is faster.
         if zeros >= least {
             self.add(&digits[least..])
         } else {
@@ -194,7 +193,7 @@ impl Text {
         }
     }
 
-    /// Adds each byte as two digits, with a space between them.
+    /// Adds each byte as two digits, separated by spaces.
     pub fn hex_dump(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.reserve(3 * bytes.len());
         for chunk in bytes.chunks(64) {

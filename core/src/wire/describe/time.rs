@@ -1,15 +1,14 @@
-//! Time stamps as PostgreSQL's programs without a server print them. Mirrors timestamptz_to_str of
-//! pg_waldump's compat.c.
+//! Time stamps in pg_waldump's output. Mirrors timestamptz_to_str of pg_waldump's compat.c.
 
 use super::text::Text;
 use crate::base::{TimestampTz, UnixTime};
 use core::fmt::Write as _;
 
 impl Text {
-    /// Adds a time stamp: `2026-11-21 15:30:00.123456 UTC`. The time zone is always UTC, whatever
-    /// TZ says.
+    /// Adds a time stamp: `2026-11-21 15:30:00.123456 UTC`. The time zone is always UTC; TZ is not
+    /// used.
     pub fn timestamp(&mut self, time: TimestampTz) -> &mut Self {
-        // C divides towards zero. Before 2000 its microseconds are negative, and so are they here.
+        // C rounds quotients towards zero. Before 2000 the microseconds are therefore negative.
         let unix = time.0 / 1_000_000 + TimestampTz::UNIX_OFFSET_S;
         let micros = time.0 % 1_000_000;
         let second = UnixTime(unix);
@@ -28,8 +27,8 @@ mod tests {
         String::from_utf8(bytes).expect("digits")
     }
 
-    /// What glibc's strftime prints, for days around every kind of leap year, and a microsecond
-    /// before 2000.
+    /// The expected texts were printed by glibc's strftime, for days around all kinds of leap
+    /// years, and for a microsecond before 2000.
     #[test]
     fn dates_are_those_of_c() {
         const DAY: i64 = 86_400_000_000;

@@ -9,7 +9,7 @@ use crate::wire::xact_prepare::{XactAssignment, XactPrepare, decode_invalidation
 use crate::wire::xact_records::{Origin, StatsItem, XactEnd, xinfo};
 
 impl Text {
-    /// `origin` is the record's, 0 if it has none.
+    /// Describes a Transaction record. `origin` is its replication origin, or 0.
     pub(super) fn xact_desc(
         &mut self,
         version: PgVersion,
@@ -54,7 +54,7 @@ impl Text {
         Ok(())
     }
 
-    /// What commits and aborts begin with.
+    /// Adds the part that commits and aborts have in common.
     fn xact_end(&mut self, version: PgVersion, end: &XactEnd) {
         if let Some(xid) = end.twophase.filter(|xid| xid.is_valid()) {
             self.dec(xid.0).add(": ");

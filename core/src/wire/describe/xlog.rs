@@ -1,4 +1,4 @@
-//! Checkpoints, backups, changes of settings. Mirrors xlogdesc.c.
+//! Checkpoints, backups and changed settings. Mirrors xlogdesc.c.
 
 use super::known;
 use super::text::Text;
@@ -89,7 +89,7 @@ impl Text {
         self.add("; ")
     }
 
-    /// The same since 19: another layout, positions with all digits, and one field more.
+    /// Adds a checkpoint of 19, which has another layout, padded LSNs and one more field.
     fn checkpoint_19(&mut self, checkpoint: &CheckPoint19) -> &mut Self {
         let truth = |is: bool| if is { "true" } else { "false" };
         self.add("redo ").lsn_padded(checkpoint.redo);
@@ -135,7 +135,7 @@ impl Text {
             .add(switch(change.track_commit_timestamp));
     }
 
-    /// Adds a position as that version writes it: since 19 with all digits of its second half.
+    /// Adds an LSN in the format of this version: since 19 the second half has all digits.
     pub fn lsn_of(&mut self, version: PgVersion, lsn: Lsn) -> &mut Self {
         if version >= PgVersion::V19 {
             self.lsn_padded(lsn)
@@ -144,13 +144,13 @@ impl Text {
         }
     }
 
-    /// Adds a position (`%X/%X`).
+    /// Adds an LSN (`%X/%X`).
     pub fn lsn(&mut self, lsn: Lsn) -> &mut Self {
         let (high, low) = halves(lsn);
         self.hex(high, 1).add("/").hex(low, 1)
     }
 
-    /// Adds a position with all digits of its second half (`%X/%08X`).
+    /// Adds an LSN whose second half has all digits (`%X/%08X`).
     #[inline]
     pub fn lsn_padded(&mut self, lsn: Lsn) -> &mut Self {
         let (high, low) = halves(lsn);

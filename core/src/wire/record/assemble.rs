@@ -1,4 +1,4 @@
-//! From the parts of a record to its bytes. Mirrors XLogRecordAssemble.
+//! Assembles the bytes of a record. Mirrors XLogRecordAssemble.
 
 use super::block::{BlockHeader, ImageHeader, RelLocator};
 use super::decode::{BlockRef, Record};
@@ -12,22 +12,22 @@ use crate::wire::layout::Pad;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// One block that a record to be written refers to.
+/// A block reference of a record to write.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BlockPart {
-    /// 0 to 32, rising.
+    /// The block id: 0 to 32, ascending.
     pub id: u8,
-    /// 0 main, 1 fsm, 2 vm, 3 init.
+    /// The fork: 0 main, 1 fsm, 2 vm, 3 init.
     pub fork: u8,
     /// The relation.
     pub rel: RelLocator,
     /// The block number in the fork.
     pub block: u32,
-    /// Redo makes the page from nothing.
+    /// Redo initializes the page.
     pub will_init: bool,
-    /// Write the data even if an image makes it needless for redo (`REGBUF_KEEP_DATA`).
+    /// Include the data even if redo uses the image (`REGBUF_KEEP_DATA`).
     pub keep_data: bool,
-    /// The page as it is after the change.
+    /// The page after the change.
     pub image: Option<Image>,
     /// The block data.
     pub data: Bytes,
@@ -36,34 +36,34 @@ pub struct BlockPart {
 /// The parts of a record to be written.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RecordBody {
-    /// Whose record.
+    /// The resource manager.
     pub rmid: RmgrId,
     /// `xl_info`
     pub info: u8,
     /// The transaction, or [`Xid::INVALID`].
     pub xid: Xid,
-    /// The blocks, by rising id.
+    /// The block references, by ascending id.
     pub blocks: Vec<BlockPart>,
     /// The replication origin.
     pub origin: Option<u16>,
-    /// The top-level transaction, where logical decoding must be told.
+    /// The top-level transaction, if logical decoding needs it.
     pub top_xid: Option<Xid>,
     /// The main data.
     pub main: Bytes,
 }
 
-/// A record's bytes, complete but for the previous record's position, which the reservation tells,
-/// and the checksum.
+/// The bytes of a record, without xl_prev, which is known only after the reservation, and without
+/// the checksum.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AssembledRecord {
     bytes: Vec<u8>,
-    /// Checksum of what follows the header; the header comes in when it is complete.
+    /// Checksum of the part after the header. The header is added when it is complete.
     body_crc: u32,
     finished: bool,
 }
 
 impl BlockPart {
-    /// Refers to a block of the main fork, with neither image nor data.
+    /// A reference to a block of the main fork, without image and data.
     #[must_use]
     pub const fn new(id: u8, rel: RelLocator, block: u32) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl BlockPart {
         }
     }
 
-    /// The data that is written: none if redo uses the image.
+    /// The data to write: none if redo uses the image.
     fn data(&self) -> &[u8] {
         let image_does = self.image.as_ref().is_some_and(Image::apply);
         if image_does && !self.keep_data {
@@ -155,11 +155,11 @@ impl RecordBody {
         }
     }
 
-    /// The bytes, with `xl_prev` and `xl_crc` still open. `page_size` is that of data pages.
+    /// Assembles the record, without `xl_prev` and `xl_crc`. `page_size` is the size of data pages.
     ///
     /// # Panics
-    /// If the parts make no valid record: ids that do not rise, an image that is no page, more than
-    /// [`MAX_LEN`] bytes.
+    /// If the parts do not form a valid record: the ids do not ascend, an image does not have the
+    /// page size, or the record exceeds [`MAX_LEN`].
     #[must_use]
     pub fn assemble(&self, page_size: u32) -> AssembledRecord {
         let mut bytes = Vec::with_capacity(RecordHeader::LEN + self.main.len() + 64);
@@ -237,14 +237,13 @@ impl AssembledRecord {
         self.header().is_switch()
     }
 
-    /// The header as far as it is known.
+    /// The header, without the fields that are not yet known.
     #[must_use]
     pub fn header(&self) -> RecordHeader {
         RecordHeader::decode(&self.bytes).expect("the bytes start with a header")
     }
 
-    /// Sets the position of the previous record and the checksum; may be done again with another
-    /// position.
+    /// Sets xl_prev and the checksum. Can be repeated with another xl_prev.
     pub fn finish(&mut self, prev: Lsn) {
         self.bytes[8..16].copy_from_slice(&prev.0.to_le_bytes());
         let crc = crc32c::crc32c_append(self.body_crc, &self.bytes[..CRC_AT]);
@@ -255,7 +254,7 @@ impl AssembledRecord {
     /// The bytes to copy into the WAL.
     ///
     /// # Panics
-    /// Before [`AssembledRecord::finish`].
+    /// If [`AssembledRecord::finish`] was not called.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         assert!(self.finished, "the record has no checksum yet");

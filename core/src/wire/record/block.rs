@@ -1,4 +1,4 @@
-//! Block references inside a record. Mirrors xlogrecord.h (XLogRecordBlockHeader,
+//! Block references of a record. Mirrors xlogrecord.h (XLogRecordBlockHeader,
 //! XLogRecordBlockImageHeader).
 
 use super::decode::RecordError;
@@ -7,7 +7,7 @@ use crate::wire::layout::{Cursor, Field, layout};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The low nibble of the flags: which fork (`BKPBLOCK_FORK_MASK`).
+/// The fork number in the flags (`BKPBLOCK_FORK_MASK`).
 const FORK_MASK: u8 = 0x0F;
 /// `BKPBLOCK_HAS_IMAGE`
 const HAS_IMAGE: u8 = 0x10;
@@ -19,7 +19,7 @@ const WILL_INIT: u8 = 0x40;
 const SAME_REL: u8 = 0x80;
 
 layout! {
-    /// Names a relation's files (`RelFileLocator`).
+    /// The locator of a relation's files (`RelFileLocator`).
     #[derive(PartialOrd, Ord)]
     pub struct RelLocator: Disk {
         /// The tablespace; 1663 is the default one.
@@ -38,27 +38,27 @@ impl fmt::Display for RelLocator {
     }
 }
 
-/// What a block header says about the image.
+/// The header of a full-page image.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ImageHeader {
-    /// Bytes in the record.
+    /// Length of the image in the record.
     pub len: u16,
-    /// Where the hole is that was left out; 0 without one.
+    /// Offset of the omitted hole; 0 if there is none.
     pub hole_offset: u16,
-    /// Its length; 0 without one.
+    /// Length of the hole; 0 if there is none.
     pub hole_length: u16,
     /// Flag bits, such as [`HAS_HOLE`].
     pub info: u8,
 }
 
-/// One block header, without the id byte in front of it.
+/// A block header, without its id byte.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BlockHeader {
-    /// 0 main, 1 fsm, 2 vm, 3 init.
+    /// The fork: 0 main, 1 fsm, 2 vm, 3 init.
     pub fork: u8,
-    /// Redo makes the page from nothing.
+    /// Redo initializes the page.
     pub will_init: bool,
-    /// Bytes of block data.
+    /// Length of the block data.
     pub data_len: u16,
     /// The image, if there is one.
     pub image: Option<ImageHeader>,
@@ -69,12 +69,12 @@ pub struct BlockHeader {
 }
 
 impl BlockHeader {
-    /// Decodes one header. `previous` is the relation of the block before, `page_size` that of data
-    /// pages.
+    /// Decodes a block header. `previous` is the relation of the previous block, `page_size` the
+    /// size of data pages.
     ///
     /// # Errors
-    /// The first check that fails, in PostgreSQL's order; ours come directly after those that they
-    /// complete.
+    /// The first check that fails, in PostgreSQL's order. Each additional check comes directly
+    /// after the one that it extends.
     #[inline]
     pub fn decode(
         cursor: &mut Cursor<'_>,
@@ -108,7 +108,7 @@ impl BlockHeader {
         })
     }
 
-    /// Appends the header, leaving the relation out if it is that of the block before.
+    /// Appends the header. The relation is omitted if it is the same as in the previous block.
     pub fn encode(&self, previous: Option<RelLocator>, out: &mut Vec<u8>) {
         let same_rel = previous == Some(self.rel);
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -142,7 +142,7 @@ impl ImageHeader {
         let hole_length = match (compressed, has_hole) {
             (true, true) => cursor.take("hole_length")?,
             (true, false) => 0,
-            // PostgreSQL lets this subtraction wrap.
+            // In PostgreSQL this subtraction can wrap around.
             (false, _) => page_size
                 .checked_sub(u32::from(len))
                 .and_then(|hole| u16::try_from(hole).ok())
@@ -156,7 +156,7 @@ impl ImageHeader {
             });
         }
         if !has_hole && (hole_offset != 0 || hole_length != 0) {
-            // An uncompressed image that is too short comes to this before the check that was made
+            // An uncompressed image that is too short fails here, before the check that is meant
             // for it.
             return Err(RecordError::UnannouncedHole {
                 hole_offset,

@@ -1,4 +1,4 @@
-//! A record as a value of its own, with its parts cut out. Mirrors DecodedXLogRecord.
+//! Decodes a record into owned parts. Mirrors DecodedXLogRecord.
 
 use super::RecordHeader;
 use super::block::RelLocator;
@@ -9,64 +9,64 @@ use crate::wire::layout::Short;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A record with a good checksum whose structure is wrong. PostgreSQL's text, up to the ` at X/X`
-/// that the reader adds.
+/// A record with a valid checksum and an invalid structure. The texts are PostgreSQL's, without the
+/// ` at X/X` that the reader adds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum RecordError {
-    /// A header is cut off, or the lengths do not add up to that of the record.
+    /// A header is truncated, or the lengths do not add up to that of the record.
     #[error("record with invalid length")]
     InvalidLength,
-    /// Ids must rise.
+    /// The block ids do not ascend.
     #[error("out-of-order block_id {0}")]
     OutOfOrder(u8),
-    /// No such id.
+    /// An invalid block id.
     #[error("invalid block_id {0}")]
     InvalidBlockId(u8),
-    /// The flag without data.
+    /// BKPBLOCK_HAS_DATA is set, but there is no data.
     #[error("BKPBLOCK_HAS_DATA set, but no data included")]
     DataMissing,
-    /// Data without the flag.
+    /// There is data, but BKPBLOCK_HAS_DATA is not set.
     #[error("BKPBLOCK_HAS_DATA not set, but data length is {0}")]
     DataUnannounced(u16),
-    /// The flag without a hole.
+    /// BKPIMAGE_HAS_HOLE is set, but there is no hole.
     #[error(
         "BKPIMAGE_HAS_HOLE set, but hole offset {hole_offset} length {hole_length} block image length {len}"
     )]
     BadHole {
-        /// Where it starts.
+        /// Offset of the hole.
         hole_offset: u16,
-        /// Its length.
+        /// Length of the hole.
         hole_length: u16,
-        /// Of the image.
+        /// Length of the image.
         len: u16,
     },
-    /// A hole without the flag.
+    /// There is a hole, but BKPIMAGE_HAS_HOLE is not set.
     #[error("BKPIMAGE_HAS_HOLE not set, but hole offset {hole_offset} length {hole_length}")]
     UnannouncedHole {
-        /// Where it starts.
+        /// Offset of the hole.
         hole_offset: u16,
-        /// Its length.
+        /// Length of the hole.
         hole_length: u16,
     },
-    /// Compression saved nothing, so it should not have been kept.
+    /// The compressed image is not smaller than a page.
     #[error("BKPIMAGE_COMPRESSED set, but block image length {0}")]
     CompressedToFull(u16),
-    /// Neither flag, so the image must be a page. As in PostgreSQL the number is the length of the
-    /// block *data*.
+    /// The image has neither a hole nor compression, but is not a whole page. As in PostgreSQL, the
+    /// number is the length of the block *data*.
     #[error("neither BKPIMAGE_HAS_HOLE nor BKPIMAGE_COMPRESSED set, but block image length is {0}")]
     ShortImage(u16),
-    /// "The same relation" of nothing.
+    /// BKPBLOCK_SAME_REL is set in the first block.
     #[error("BKPBLOCK_SAME_REL set but no previous rel")]
     NoPreviousRel,
-    /// Longer than a page. PostgreSQL does not check this.
+    /// The image is larger than a page. PostgreSQL does not check this.
     #[error("block image length {0} exceeds the page size")]
     ImageTooLong(u16),
-    /// The hole ends after the page. PostgreSQL does not check this.
+    /// The hole exceeds the page. PostgreSQL does not check this.
     #[error("hole offset {hole_offset} length {hole_length} exceeds the page size")]
     HoleOutside {
-        /// Where it starts.
+        /// Offset of the hole.
         hole_offset: u16,
-        /// Its length.
+        /// Length of the hole.
         hole_length: u16,
     },
 }
@@ -77,22 +77,22 @@ impl From<Short> for RecordError {
     }
 }
 
-/// One block that a record refers to.
+/// A block reference of a record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BlockRef {
-    /// 0 to 32; gaps are allowed.
+    /// The block id: 0 to 32. Ids can be skipped.
     pub id: u8,
-    /// 0 main, 1 fsm, 2 vm, 3 init.
+    /// The fork: 0 main, 1 fsm, 2 vm, 3 init.
     pub fork: u8,
     /// The relation.
     pub rel: RelLocator,
     /// The block number in the fork.
     pub block: u32,
-    /// Redo makes the page from nothing.
+    /// Redo initializes the page.
     pub will_init: bool,
     /// Is there block data?
     pub has_data: bool,
-    /// The page as it was after the change.
+    /// The page after the change.
     pub image: Option<Image>,
     /// The block data.
     pub data: Bytes,
@@ -101,28 +101,29 @@ pub struct BlockRef {
 /// A decoded record (`DecodedXLogRecord`).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Record {
-    /// Where it starts.
+    /// Start of the record.
     pub lsn: Lsn,
-    /// Where its own bytes end, rounded up to 8; the page boundary if they end with the page.
-    /// Becomes the LSN of the pages that it changes.
+    /// End of the record, rounded up to 8. If the record fills its page, this is the page boundary.
+    /// Becomes the LSN of the changed pages.
     pub end: Lsn,
-    /// Where to go on (`EndRecPtr`): the same, but after a switch the end of the segment.
+    /// Where the next record is expected (`EndRecPtr`): the end, or after a switch record the end
+    /// of the segment.
     pub next: Lsn,
     /// The header.
     pub header: RecordHeader,
-    /// The blocks, by rising id.
+    /// The block references, by ascending id.
     pub blocks: Vec<BlockRef>,
     /// The replication origin.
     pub origin: Option<u16>,
-    /// The top-level transaction of a subtransaction's first record under logical decoding.
+    /// The top-level transaction, in a subtransaction's first record when wal_level is logical.
     pub top_xid: Option<Xid>,
     /// The main data.
     pub main: Bytes,
 }
 
 impl Record {
-    /// Decodes a whole record, header included, that stands at `lsn`. `page_size` is that of data
-    /// pages.
+    /// Decodes a whole record, header included. `at` has its start, its end and the position of the
+    /// next record. `page_size` is the size of data pages.
     ///
     /// # Errors
     /// The first check that fails.
@@ -131,7 +132,7 @@ impl Record {
         Ok(Self::from_parts(&parts, bytes))
     }
 
-    /// The same of a record that was checked before. `bytes` are those that were decoded.
+    /// Builds the record from headers that were decoded from `bytes`.
     #[must_use]
     pub fn from_parts(parts: &RecordParts, bytes: &Bytes) -> Self {
         let view = parts.view(bytes);

@@ -1,13 +1,13 @@
-//! Decompression of full-page images. Mirrors pglz_decompress of pg_lzcompress.c and LZ4's block
+//! Decompresses full-page images. Mirrors pglz_decompress of pg_lzcompress.c and LZ4's block
 //! format.
 //!
-//! Both are sequences of bytes as they are and of copies of what was written before. Nothing of
-//! them is trusted.
+//! In both formats the data is a sequence of literal bytes and of references to earlier output.
+//! Nothing in it is trusted.
 
 use crate::wire::layout::{Cursor, Short};
 use alloc::vec::Vec;
 
-/// Data that was not made by the method that it names, or does not give as many bytes as it should.
+/// The data is invalid, or does not have the expected decompressed size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Damaged;
 
@@ -17,8 +17,7 @@ impl From<Short> for Damaged {
     }
 }
 
-/// Appends `length` bytes, the first of them what was written `distance` bytes before. They may
-/// overlap.
+/// Appends `length` bytes of output from `distance` bytes back. The two ranges can overlap.
 fn repeat(out: &mut Vec<u8>, distance: usize, length: usize) -> Result<(), Damaged> {
     let from = out.len().checked_sub(distance).filter(|_| distance > 0);
     let from = from.ok_or(Damaged)?;
@@ -28,7 +27,7 @@ fn repeat(out: &mut Vec<u8>, distance: usize, length: usize) -> Result<(), Damag
     Ok(())
 }
 
-/// What the bytes stand for, which must be `size` bytes.
+/// Decompresses pglz data, which must result in `size` bytes.
 pub(super) fn pglz(bytes: &[u8], size: usize) -> Result<Vec<u8>, Damaged> {
     let mut out = Vec::with_capacity(size);
     let mut cursor = Cursor::disk(bytes);
@@ -59,7 +58,7 @@ pub(super) fn pglz(bytes: &[u8], size: usize) -> Result<Vec<u8>, Damaged> {
     }
 }
 
-/// The same for LZ4.
+/// Decompresses LZ4 data, which must result in `size` bytes.
 pub(super) fn lz4(bytes: &[u8], size: usize) -> Result<Vec<u8>, Damaged> {
     let mut out = Vec::with_capacity(size);
     let mut cursor = Cursor::disk(bytes);
@@ -70,7 +69,7 @@ pub(super) fn lz4(bytes: &[u8], size: usize) -> Result<Vec<u8>, Damaged> {
             return Err(Damaged);
         }
         out.extend_from_slice(cursor.bytes("literals", literals)?);
-        // The last sequence has nothing else.
+        // The last sequence has only literals.
         if cursor.rest().is_empty() {
             break;
         }
@@ -88,7 +87,7 @@ pub(super) fn lz4(bytes: &[u8], size: usize) -> Result<Vec<u8>, Damaged> {
     }
 }
 
-/// A length of four bits, and bytes to be added to it as long as they are full.
+/// A length: four bits, followed by bytes that are added as long as each is 255.
 fn length(cursor: &mut Cursor<'_>, nibble: u8) -> Result<usize, Damaged> {
     let mut length = usize::from(nibble);
     let mut full = nibble == 0x0F;
@@ -107,13 +106,14 @@ mod tests {
 
     #[test]
     fn bytes_and_copies_of_bytes() {
-        // Three bytes, then 17 and, with a length byte, 18 + 2 of what was written three bytes ago.
+        // Three literals, then references to three bytes back: 17 bytes, and 18 + 2 bytes with an
+        // extra length byte.
         let packed = b"\x18abc\x0E\x03\x0F\x03\x02";
         let text: Vec<u8> = b"abc".iter().copied().cycle().take(3 + 17 + 20).collect();
         assert_eq!(pglz(packed, 40), Ok(text));
         assert_eq!(pglz(packed, 41), Err(Damaged));
         assert_eq!(pglz(b"\x01\x00\x01", 3), Err(Damaged));
-        // Three bytes, 19 + 2 copied, and a last byte.
+        // Three literals, 19 + 2 copied bytes, and a last literal.
         let packed = b"\x3Fabc\x03\x00\x02\x10z";
         let mut text: Vec<u8> = b"abc".iter().copied().cycle().take(3 + 21).collect();
         text.push(b'z');

@@ -4,9 +4,9 @@ use super::decompress::{lz4, pglz};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A hole was left out (`BKPIMAGE_HAS_HOLE`).
+/// The image omits a hole (`BKPIMAGE_HAS_HOLE`).
 pub const HAS_HOLE: u8 = 0x01;
-/// Redo puts the image in place of the page (`BKPIMAGE_APPLY`).
+/// Redo restores the page from the image (`BKPIMAGE_APPLY`).
 pub const APPLY: u8 = 0x02;
 /// `BKPIMAGE_COMPRESS_PGLZ`
 pub const COMPRESS_PGLZ: u8 = 0x04;
@@ -14,55 +14,55 @@ pub const COMPRESS_PGLZ: u8 = 0x04;
 pub const COMPRESS_LZ4: u8 = 0x08;
 /// `BKPIMAGE_COMPRESS_ZSTD`
 pub const COMPRESS_ZSTD: u8 = 0x10;
-/// Any method (`BKPIMAGE_COMPRESSED`).
+/// All compression methods (`BKPIMAGE_COMPRESSED`).
 pub(super) const COMPRESSED: u8 = COMPRESS_PGLZ | COMPRESS_LZ4 | COMPRESS_ZSTD;
 
 /// Offset of `pd_lower` in a data page; `pd_upper` follows it.
 const PD_LOWER_AT: usize = 12;
-/// Bytes of a data page's header.
+/// Size of a data page's header.
 const PAGE_HEADER: u16 = 24;
 
-/// A copy of a page inside a record, without the hole between its line pointers and its tuples.
+/// A full-page image, without the hole between line pointers and tuples.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Image {
-    /// Where the hole starts; 0 without one.
+    /// Offset of the hole; 0 if there is none.
     pub hole_offset: u16,
-    /// Its length; 0 without one.
+    /// Length of the hole; 0 if there is none.
     pub hole_length: u16,
     /// Flag bits, such as [`APPLY`].
     pub info: u8,
-    /// What is left of the page, perhaps compressed.
+    /// The page without its hole, possibly compressed.
     pub bytes: Bytes,
 }
 
-/// An image cannot be turned back into a page.
+/// Why the page cannot be restored from an image.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum ImageError {
-    /// That compression is not implemented.
+    /// The compression method is not supported.
     #[error("could not restore image compressed with {0}: not supported by this build")]
     Compressed(&'static str),
-    /// What is compressed is damaged.
+    /// The compressed data is damaged.
     #[error("could not decompress image compressed with {0}")]
     Damaged(&'static str),
-    /// Bytes and hole together are no page.
+    /// The bytes and the hole do not add up to a page.
     #[error(
         "image of {bytes} bytes and a hole of {hole_length} at {hole_offset} make no page of {page_size}"
     )]
     WrongSize {
-        /// Of the image.
+        /// Length of the image.
         bytes: usize,
-        /// Where the hole starts.
+        /// Offset of the hole.
         hole_offset: u16,
-        /// Its length.
+        /// Length of the hole.
         hole_length: u16,
-        /// Of a page.
+        /// Size of a page.
         page_size: u32,
     },
 }
 
 impl Image {
-    /// The image of a page for redo. `standard`: the page has the standard layout, so that it may
-    /// have a hole.
+    /// The image of a page for redo. `standard` means that the page has the standard layout, so
+    /// that its hole can be omitted.
     #[must_use]
     pub fn of_page(page: &[u8], standard: bool) -> Self {
         let (hole_offset, hole_length) = if standard { hole(page) } else { (0, 0) };
@@ -87,17 +87,17 @@ impl Image {
         }
     }
 
-    /// Does redo put it in place of the page? If not, it is there for a consistency check.
+    /// Does redo restore the page from it? If not, it is only for consistency checks.
     #[must_use]
     pub const fn apply(&self) -> bool {
         self.info & APPLY != 0
     }
 
-    /// The page, its hole zeroed (`RestoreBlockImage`). Its LSN is still the one it had before the
+    /// The page with its hole zeroed (`RestoreBlockImage`). Its LSN is the one from before the
     /// record.
     ///
     /// # Errors
-    /// The image is compressed with zstd or badly, or does not make a page of that size.
+    /// The image is compressed with zstd, damaged, or does not have the page size.
     pub fn restore(&self, page_size: u32) -> Result<Vec<u8>, ImageError> {
         let (offset, length) = (usize::from(self.hole_offset), usize::from(self.hole_length));
         let wrong_size = |bytes| ImageError::WrongSize {
@@ -121,7 +121,7 @@ impl Image {
         Ok(page)
     }
 
-    /// What is left of the page, if it is compressed.
+    /// The decompressed bytes, or `None` if the image is not compressed.
     fn decompress(&self, size: usize) -> Result<Option<Vec<u8>>, ImageError> {
         let method = self.method();
         let decompressed = match self.info & COMPRESSED {
@@ -136,7 +136,7 @@ impl Image {
         }
     }
 
-    /// If several bits are set, the first in this order counts.
+    /// The compression method. If several bits are set, the first in this order counts.
     const fn method(&self) -> &'static str {
         if self.info & COMPRESS_PGLZ != 0 {
             "pglz"
@@ -148,7 +148,7 @@ impl Image {
     }
 }
 
-/// Offset and length of the hole of a standard page, (0, 0) if the header makes no sense.
+/// Offset and length of the hole of a standard page; (0, 0) if the header is not plausible.
 fn hole(page: &[u8]) -> (u16, u16) {
     let at = |offset: usize| u16::from_le_bytes([page[offset], page[offset + 1]]);
     let (lower, upper) = (at(PD_LOWER_AT), at(PD_LOWER_AT + 2));

@@ -1,9 +1,9 @@
-//! WAL records: header, block references, images, main data. Mirrors xlogrecord.h, the decoder of
-//! xlogreader.c (DecodeXLogRecord) and the assembler of xloginsert.c (XLogRecordAssemble).
+//! WAL records: header, block references, images, main data. Mirrors xlogrecord.h, DecodeXLogRecord
+//! of xlogreader.c and XLogRecordAssemble of xloginsert.c.
 //!
-//! A record is decoded only after its checksum was found good; still nothing in it is trusted. What
-//! PostgreSQL does not check (sums that wrap, holes beyond the page) ends as a [`RecordError`]
-//! here.
+//! A record is decoded only if its checksum is valid, but its content is not trusted. PostgreSQL
+//! does not check all of it, for example sums that wrap around or holes that exceed the page. Such
+//! errors are a [`RecordError`] here.
 
 mod assemble;
 mod block;
@@ -26,45 +26,44 @@ pub use view::{BlockView, Blocks, RecordParts, RecordView};
 use super::layout::{Pad, layout};
 use crate::base::{Lsn, Xid};
 
-/// The bits of `xl_info` that belong to the resource manager (`XLR_RMGR_INFO_MASK`).
+/// The bits of `xl_info` that the resource manager defines (`XLR_RMGR_INFO_MASK`).
 pub const RMGR_INFO_MASK: u8 = 0xF0;
-/// The record changes files in ways that tools cannot see from its blocks
-/// (`XLR_SPECIAL_REL_UPDATE`).
+/// The record changes files that its block references do not name (`XLR_SPECIAL_REL_UPDATE`).
 pub const SPECIAL_REL_UPDATE: u8 = 0x01;
-/// The images are there for a consistency check (`XLR_CHECK_CONSISTENCY`).
+/// The images are for a consistency check (`XLR_CHECK_CONSISTENCY`).
 pub const CHECK_CONSISTENCY: u8 = 0x02;
 
 /// The largest block id (`XLR_MAX_BLOCK_ID`).
 pub const MAX_BLOCK_ID: u8 = 32;
-/// Starts a main data header with a one-byte length (`XLR_BLOCK_ID_DATA_SHORT`).
+/// The id of main data with a one-byte length (`XLR_BLOCK_ID_DATA_SHORT`).
 const ID_DATA_SHORT: u8 = 255;
-/// Starts a main data header with a four-byte length (`XLR_BLOCK_ID_DATA_LONG`).
+/// The id of main data with a four-byte length (`XLR_BLOCK_ID_DATA_LONG`).
 const ID_DATA_LONG: u8 = 254;
-/// Starts the replication origin (`XLR_BLOCK_ID_ORIGIN`).
+/// The id of the replication origin (`XLR_BLOCK_ID_ORIGIN`).
 const ID_ORIGIN: u8 = 253;
-/// Starts the top-level transaction id (`XLR_BLOCK_ID_TOPLEVEL_XID`).
+/// The id of the top-level transaction id (`XLR_BLOCK_ID_TOPLEVEL_XID`).
 const ID_TOP_XID: u8 = 252;
 
-/// The largest record that is written (`XLogRecordMaxSize`).
+/// The largest record that can be written (`XLogRecordMaxSize`).
 pub const MAX_LEN: u32 = 1020 << 20;
 
 layout! {
-    /// What every record starts with (`XLogRecord`). Records start at multiples of 8; after the
-    /// header nothing is aligned.
+    /// The header of every record (`XLogRecord`). Records start at multiples of 8. The parts after
+    /// the header are not aligned.
     pub struct RecordHeader: Disk {
-        /// Header and everything that follows, without padding after the record.
+        /// Length of the record, without padding after it.
         pub tot_len: u32,
         /// The transaction, or [`Xid::INVALID`].
         pub xid: Xid,
         /// Start of the previous record.
         pub prev: Lsn,
-        /// High nibble: the resource manager's; low nibble: flags of all records.
+        /// High nibble: defined by the resource manager. Low nibble: flags of all records.
         pub info: u8,
         /// The resource manager.
         pub rmid: RmgrId,
-        /// Zero, and covered by the checksum.
+        /// Padding, which the checksum covers; always zero.
         pub pad: Pad<2>,
-        /// CRC-32C of what follows the header, then of the header up to here.
+        /// CRC-32C of the part after the header, then of the header before this field.
         pub crc: u32,
     }
 }
@@ -86,8 +85,8 @@ impl RecordHeader {
 /// Offset of `xl_crc`.
 const CRC_AT: usize = 20;
 
-/// The checksum that a record should carry (`ValidXLogRecord`). `record` is a whole one, header
-/// included.
+/// Computes the checksum of a record (`ValidXLogRecord`). `record` is the whole record with its
+/// header.
 ///
 /// # Panics
 /// If the slice is shorter than a header.

@@ -3,13 +3,13 @@
 use super::{RMGR_INFO_MASK, RmgrId};
 use crate::base::PgVersion;
 
-/// `XLOG_XACT_OPMASK`: one bit of a Transaction record's type says something else.
+/// `XLOG_XACT_OPMASK`: all bits of the type of a Transaction record except XLOG_XACT_HAS_INFO.
 const XACT_OP_MASK: u8 = 0x70;
 
-/// What the types of a resource manager are called, by the upper half of `xl_info`.
+/// The names of a resource manager's record types, by the upper half of `xl_info`.
 type Names = [Option<&'static str>; 16];
 
-/// A table of [`Names`] from those that exist.
+/// Builds a table of [`Names`]; types that are not listed do not exist.
 const fn names(known: &[(u8, &'static str)]) -> Names {
     let mut names = [None; 16];
     let mut at = 0;
@@ -21,7 +21,7 @@ const fn names(known: &[(u8, &'static str)]) -> Names {
 }
 
 impl RmgrId {
-    /// The name of a record's type, none if there is no such type in that version.
+    /// The name of a record type, or `None` if this version does not have the type.
     #[must_use]
     #[inline]
     pub const fn record_type(self, version: PgVersion, info: u8) -> Option<&'static str> {
@@ -46,7 +46,7 @@ impl RmgrId {
             Self::SEQUENCE => &SEQ,
             Self::SPGIST => &SPG,
             Self::BRIN => &BRIN,
-            // These two look at the flags of all records as well.
+            // These two also check the low nibble.
             Self::COMMIT_TS if info & !RMGR_INFO_MASK == 0 => &COMMIT_TS,
             Self::REPLICATION_ORIGIN if info & !RMGR_INFO_MASK == 0 => &REPLORIGIN,
             Self::GENERIC => return Some("Generic"),

@@ -1,4 +1,4 @@
-//! Resource managers: who wrote a record and who replays it. Mirrors rmgrlist.h.
+//! Resource managers: the modules that write and replay records. Mirrors rmgrlist.h.
 
 use crate::wire::layout::{Field, Order, newtypes};
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ macro_rules! managers {
         impl RmgrId {
             $($(#[$doc])* pub const $constant: Self = Self($id);)*
 
-            /// The name that pg_waldump prints, if the id is a built-in one.
+            /// The name that pg_waldump prints, for built-in resource managers.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
@@ -28,13 +28,13 @@ macro_rules! managers {
 }
 
 managers! {
-    /// Checkpoints, switches, images.
+    /// Checkpoints, switch records, full-page images.
     0 XLOG "XLOG",
     /// Commits and aborts.
     1 TRANSACTION "Transaction",
     /// Relation files.
     2 STORAGE "Storage",
-    /// Commit status pages.
+    /// Clog pages.
     3 CLOG "CLOG",
     /// Databases.
     4 DATABASE "Database",
@@ -44,9 +44,9 @@ managers! {
     6 MULTIXACT "MultiXact",
     /// Relation maps.
     7 RELMAP "RelMap",
-    /// What a hot standby must know.
+    /// Information for hot standby.
     8 STANDBY "Standby",
-    /// Heap pages, second set.
+    /// Heap pages, further record types.
     9 HEAP2 "Heap2",
     /// Heap pages.
     10 HEAP "Heap",
@@ -70,12 +70,12 @@ managers! {
     19 REPLICATION_ORIGIN "ReplicationOrigin",
     /// Page deltas.
     20 GENERIC "Generic",
-    /// Messages to logical decoding; replay does nothing.
+    /// Logical decoding messages, which replay ignores.
     21 LOGICAL_MESSAGE "LogicalMessage",
 }
 
 impl RmgrId {
-    /// Can a record carry it: built in, or one of the custom ids from 128 on (`RmgrIdIsValid`)?
+    /// Is it a built-in id, or a custom one from 128 on (`RmgrIdIsValid`)?
     #[must_use]
     pub const fn is_valid(self) -> bool {
         self.0 <= 21 || self.0 >= 128

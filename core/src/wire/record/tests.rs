@@ -1,4 +1,4 @@
-//! Worked examples of real servers, round trips, and damage of every kind.
+//! Records of real servers, round trips, and all kinds of damage.
 
 use super::*;
 use alloc::string::ToString;
@@ -39,7 +39,7 @@ fn page(lower: u16, upper: u16) -> Vec<u8> {
     page
 }
 
-/// Lengths of records that a real server wrote.
+/// Lengths of records from a real server.
 #[test]
 fn lengths_of_real_records() {
     let next_oid = RecordBody::new(RmgrId::XLOG, 0x30, Xid::INVALID, vec![0; 4]);
@@ -58,7 +58,7 @@ fn lengths_of_real_records() {
     assert!(switch.assemble(8192).is_switch());
 }
 
-/// The checksum goes over the body first and the header last, and is found by `checksum`.
+/// The checksum covers the body first, then the header, and equals that of `checksum`.
 #[test]
 fn checksum_covers_body_then_header() {
     let bytes = finished(
@@ -73,8 +73,8 @@ fn checksum_covers_body_then_header() {
     assert_eq!(header.prev, Lsn(0x28));
 }
 
-/// Data is left out where redo uses the image, unless it is to be kept; the relation is written
-/// once.
+/// Block data is omitted if redo uses the image, unless it must be kept. A repeated relation is
+/// written once.
 #[test]
 fn blocks_leave_out_what_redo_does_not_need() {
     let mut body = RecordBody::new(RmgrId::GENERIC, 0, Xid(3), Bytes::new());
@@ -98,7 +98,7 @@ fn blocks_leave_out_what_redo_does_not_need() {
     assert_eq!(finished(&RecordBody::from(&record), PAGE), bytes);
 }
 
-/// Only a header that makes sense has a hole; what comes back has it zeroed.
+/// Only a page with a plausible header has a hole. In the restored page the hole is zeroed.
 #[test]
 fn images_leave_the_hole_out() {
     for (lower, upper, hole) in [
@@ -134,7 +134,7 @@ fn images_that_make_no_page_are_refused() {
     ));
 }
 
-/// Each structural check, by the bytes after the header that trip it.
+/// Each structural check, with bytes after the header that fail it.
 #[test]
 fn structure_is_checked() {
     let block = |flags: u8, data_len: u16, rest: &[u8]| {
@@ -280,7 +280,8 @@ proptest! {
         prop_assert_eq!(RecordBody::from(&record), body);
     }
 
-    /// Past the checksum anything may come: an error or some other record, never a panic.
+    /// Damage that the checksum does not detect results in an error or another record, never in a
+    /// panic.
     #[test]
     fn damage_is_no_panic(body in bodies(), at in any::<prop::sample::Index>(), flip in 1u8..) {
         let mut bytes = finished(&body, PAGE);

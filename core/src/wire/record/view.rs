@@ -1,5 +1,5 @@
-//! A record looked at where it lies, without copies. Mirrors DecodeXLogRecord, of which these are
-//! all the checks.
+//! A view of a record, without copying its bytes. Mirrors DecodeXLogRecord, and has all of its
+//! checks.
 
 use super::block::{BlockHeader, RelLocator};
 use super::decode::RecordError;
@@ -10,52 +10,53 @@ use crate::base::{Lsn, Xid};
 use crate::wire::layout::{Cursor, Pad};
 use core::ops::Deref;
 
-/// What the headers of a record say. With the record's bytes it makes a [`RecordView`].
+/// The decoded headers of a record. Together with the record's bytes they form a [`RecordView`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RecordParts {
-    /// Where it starts.
+    /// Start of the record.
     pub lsn: Lsn,
-    /// Where its own bytes end, rounded up to 8; the page boundary if they end with the page.
+    /// End of the record, rounded up to 8. If the record fills its page, this is the page boundary.
     pub end: Lsn,
-    /// Where to go on (`EndRecPtr`): the same, but after a switch the end of the segment.
+    /// Where the next record is expected (`EndRecPtr`): the end, or after a switch record the end
+    /// of the segment.
     pub next: Lsn,
     /// The header.
     pub header: RecordHeader,
     /// The replication origin.
     pub origin: Option<u16>,
-    /// The top-level transaction of a subtransaction's first record under logical decoding.
+    /// The top-level transaction, in a subtransaction's first record when wal_level is logical.
     pub top_xid: Option<Xid>,
-    /// Bytes of all images together.
+    /// Total length of all images.
     pub image_len: u32,
-    /// Bytes of the main data, which is the last part.
+    /// Length of the main data, which is the last part.
     main_len: u32,
-    /// Where the headers end and the data of blocks begins.
+    /// Offset of the first block's data, after the headers.
     data_at: u32,
-    /// Of data pages.
+    /// Size of data pages.
     page_size: u32,
 }
 
-/// A record that was found good, and its bytes.
+/// A valid record, and its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RecordView<'a> {
     parts: &'a RecordParts,
     bytes: &'a [u8],
 }
 
-/// One block that a record refers to.
+/// A block reference of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BlockView<'a> {
-    /// 0 to 32; gaps are allowed.
+    /// The block id: 0 to 32. Ids can be skipped.
     pub id: u8,
-    /// What its header says.
+    /// The block header.
     pub header: BlockHeader,
-    /// The bytes of its image, empty if it has none.
+    /// The image; empty if there is none.
     pub image: &'a [u8],
     /// The block data.
     pub data: &'a [u8],
 }
 
-/// The blocks of a record, by rising id.
+/// The block references of a record, by ascending id.
 #[derive(Clone, Debug)]
 pub struct Blocks<'a> {
     headers: Cursor<'a>,
@@ -65,7 +66,7 @@ pub struct Blocks<'a> {
 }
 
 impl RecordParts {
-    /// Of no record.
+    /// No block references.
     pub const NONE: Self = Self {
         lsn: Lsn::INVALID,
         end: Lsn::INVALID,
@@ -87,8 +88,8 @@ impl RecordParts {
         page_size: 0,
     };
 
-    /// Checks the headers of a whole record that stands at `lsn`. `page_size` is that of data
-    /// pages.
+    /// Decodes and checks the headers of a whole record. `at` has its start, its end and the
+    /// position of the next record. `page_size` is the size of data pages.
     ///
     /// # Errors
     /// The first check that fails.
@@ -98,7 +99,7 @@ impl RecordParts {
         Ok(parts)
     }
 
-    /// The same into memory that is there, of a record whose header was decoded.
+    /// Like [`RecordParts::decode`], but reuses the memory. The record header is already decoded.
     #[inline]
     pub(crate) fn replace(
         &mut self,
@@ -119,17 +120,17 @@ impl RecordParts {
             ..Self::NONE
         };
         let rest = self.decode_fragments(&bytes[RecordHeader::LEN..])?;
-        // A record is shorter than 4 GB, and what is left of it as well.
+        // Records are shorter than 4 GB, and so is the rest.
         self.data_at = header.tot_len - u32::try_from(rest).unwrap_or(0);
         Ok(())
     }
 
-    /// Reads headers while more bytes are left than were announced, or until the main data header,
-    /// which is the last. Returns how many bytes of data follow.
+    /// Reads headers until only the announced data is left, or up to the main data header, which is
+    /// the last. Returns the length of the data that follows.
     #[inline]
     fn decode_fragments(&mut self, fragments: &[u8]) -> Result<usize, RecordError> {
         let mut cursor = Cursor::disk(fragments);
-        // 64 bits, so that a long main data length cannot wrap the sum.
+        // 64 bits, so that a large main data length cannot overflow the sum.
         let mut total = 0;
         let mut last: Option<(u8, RelLocator)> = None;
         while cursor.rest().len() as u64 > total {
@@ -166,7 +167,7 @@ impl RecordParts {
         Ok(cursor.rest().len())
     }
 
-    /// The record itself. `bytes` are those that were decoded.
+    /// The view of the record. `bytes` are the decoded bytes.
     #[must_use]
     pub const fn view<'a>(&'a self, bytes: &'a [u8]) -> RecordView<'a> {
         RecordView { parts: self, bytes }
@@ -183,7 +184,7 @@ impl Deref for RecordView<'_> {
 }
 
 impl<'a> RecordView<'a> {
-    /// The blocks, by rising id.
+    /// The block references, by ascending id.
     #[must_use]
     #[inline]
     pub fn blocks(&self) -> Blocks<'a> {
@@ -197,13 +198,13 @@ impl<'a> RecordView<'a> {
         }
     }
 
-    /// The block of that id, if the record has one.
+    /// The block with this id, if the record has one.
     #[must_use]
     pub fn block(&self, id: u8) -> Option<BlockView<'a>> {
         self.blocks().find(|block| block.id == id)
     }
 
-    /// The data of a block, empty if there is none (`XLogRecGetBlockData`).
+    /// The data of a block; empty if there is none (`XLogRecGetBlockData`).
     #[must_use]
     pub fn block_data(&self, id: u8) -> &'a [u8] {
         self.block(id).map_or(&[], |block| block.data)
@@ -222,8 +223,8 @@ impl<'a> Iterator for Blocks<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<BlockView<'a>> {
-        // All of this was checked when the record was decoded: it ends with the last block, not
-        // with an error.
+        // The headers were checked when the record was decoded, so that the loop ends with the last
+        // block.
         loop {
             match self.headers.take("block_id").ok()? {
                 ID_ORIGIN => _ = self.headers.take::<u16>("origin").ok()?,

@@ -1,13 +1,13 @@
-//! Hexadecimal digits, in both directions.
+//! Encodes and decodes hexadecimal digits.
 
 use core::fmt;
 
-/// Bytes as digits.
+/// Bytes that are printed as hexadecimal digits.
 pub(super) struct Hex<'a>(pub(super) &'a [u8]);
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Marks a byte that is no hexadecimal digit.
+/// Marks a byte that is not a hexadecimal digit.
 pub(super) const NO_DIGIT: u8 = 0x80;
 
 /// The value of every byte as a hexadecimal digit.
@@ -35,7 +35,7 @@ static PAIRS: [[u8; 2]; 256] = {
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A piece at a time: contents may be long.
+        // In pieces, because the content can be long.
         let mut piece = [[0; 2]; 128];
         self.0.chunks(piece.len()).try_for_each(|bytes| {
             for (pair, byte) in piece.iter_mut().zip(bytes) {

@@ -1,4 +1,4 @@
-//! The words with which statements of PostgreSQL begin. Mirrors stmt of gram.y.
+//! The first words of PostgreSQL's statements. Mirrors stmt of gram.y.
 
 #[rustfmt::skip]
 const STATEMENTS: [&str; 53] = [
@@ -9,12 +9,12 @@ const STATEMENTS: [&str; 53] = [
     "table", "truncate", "unlisten", "update", "vacuum", "values", "with",
 ];
 
-/// Does a statement of PostgreSQL begin with this word, in lower case?
+/// Does a PostgreSQL statement begin with this word? The word is in lower case.
 pub(super) fn begins_statement(word: &str) -> bool {
     STATEMENTS.contains(&word)
 }
 
-/// Or a statement that only we have?
+/// Does one of walsim's own statements begin with this word?
 pub(super) fn is_ours(word: &str) -> bool {
     matches!(word, "put" | "get")
 }

@@ -1,5 +1,4 @@
-//! Statements about slots and positions. Mirrors the functions of slotfuncs.c and xlogfuncs.c, as
-//! far as sessions call them.
+//! Statements about slots and WAL positions. Mirrors functions of slotfuncs.c and xlogfuncs.c.
 
 use super::{Kind, Quoted, Scanner, SqlError};
 use crate::base::Lsn;
@@ -7,20 +6,19 @@ use crate::wire::slot_name::truncated;
 use alloc::string::String;
 use core::fmt;
 
-/// What a session can do with slots, and ask of positions.
+/// A statement about slots or WAL positions.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum SlotStatement {
     /// `SELECT pg_create_physical_replication_slot('name'[, immediately_reserve[, temporary]])`
     Create {
         /// Its name.
         name: String,
-        /// It holds WAL from the beginning.
+        /// Reserve WAL at once.
         reserve_wal: bool,
-        /// It ends with the session.
+        /// Is it a temporary slot?
         temporary: bool,
     },
-    /// `SELECT pg_create_logical_replication_slot('name', 'plugin')`, which no server of ours can
-    /// do.
+    /// `SELECT pg_create_logical_replication_slot('name', 'plugin')` (not supported).
     CreateLogical,
     /// `SELECT pg_drop_replication_slot('name')`
     Drop(String),
@@ -28,7 +26,7 @@ pub enum SlotStatement {
     Advance {
         /// Its name.
         name: String,
-        /// To where.
+        /// The new position.
         upto: Lsn,
     },
     /// `SELECT slot_name, active_pid, restart_lsn, wal_status FROM pg_replication_slots`
@@ -39,7 +37,7 @@ pub enum SlotStatement {
     CurrentWalFlushLsn,
 }
 
-/// What is selected from `pg_replication_slots`, after its first word.
+/// The column list and the rest of the SELECT from `pg_replication_slots`, after its first word.
 const LIST: [&str; 8] = [
     ",",
     "active_pid",
@@ -52,7 +50,7 @@ const LIST: [&str; 8] = [
 ];
 
 impl SlotStatement {
-    /// What follows `SELECT`, if its first word is one of ours.
+    /// Parses the text after `SELECT`, if its first word belongs to one of these statements.
     pub(super) fn parse(word: &str, scanner: &mut Scanner<'_>) -> Option<Result<Self, SqlError>> {
         Some(match word {
             "slot_name" => list(scanner),
@@ -97,7 +95,7 @@ fn call(
     Ok(statement)
 }
 
-/// A `name`: what is too long is cut, without a word.
+/// A `name`. It is truncated without a notice if it is too long.
 fn slot_name(scanner: &mut Scanner<'_>) -> Result<String, SqlError> {
     Ok(truncated(&scanner.text()?).into())
 }
@@ -116,7 +114,7 @@ fn list(scanner: &mut Scanner<'_>) -> Result<SlotStatement, SqlError> {
     Ok(SlotStatement::List)
 }
 
-/// What a client sends.
+/// The text that a client sends.
 impl fmt::Display for SlotStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SELECT ")?;

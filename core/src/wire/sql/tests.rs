@@ -1,4 +1,4 @@
-//! Statements: what is accepted, how the rest is refused, and round trips of any.
+//! Statements: parsing, errors, and round trips of generated statements.
 
 use super::*;
 use alloc::vec;
@@ -138,7 +138,7 @@ fn anything_else_is_worded_as_postgresql_does() {
     );
 }
 
-/// What PostgreSQL would run is no syntax error, unless its tokens are none.
+/// A statement that only PostgreSQL supports is not a syntax error, unless its tokens are invalid.
 #[test]
 fn what_postgresql_would_run_is_told_from_what_it_would_not() {
     for (text, what) in [
@@ -162,7 +162,7 @@ fn what_postgresql_would_run_is_told_from_what_it_would_not() {
     );
 }
 
-/// As PostgreSQL 15 tells them, in characters.
+/// The expected positions are those of PostgreSQL 15, in characters.
 #[test]
 fn errors_have_a_position() {
     for (text, position) in [
@@ -249,7 +249,7 @@ proptest! {
         prop_assert_eq!(Statement::parse(&statement.to_string()), Ok(statement));
     }
 
-    /// Every prefix of a statement is an error or a shorter statement, never a panic.
+    /// A prefix of a statement is an error or a shorter statement, never a panic.
     #[test]
     fn truncation(statement in statement(), cut in any::<prop::sample::Index>()) {
         let text = statement.to_string();

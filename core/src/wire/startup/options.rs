@@ -1,5 +1,5 @@
-//! `options` of a start-up packet: switches as on the command line of a server. Mirrors
-//! pg_split_opts of postinit.c and process_postgres_switches of postgres.c.
+//! The parameter `options` of a startup packet, which has the syntax of a server's command line.
+//! Mirrors pg_split_opts of postinit.c and process_postgres_switches of postgres.c.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -7,19 +7,19 @@ use alloc::{format, vec};
 use core::iter::Peekable;
 use core::str::Chars;
 
-/// A setting that a switch gives: its name, and its value.
+/// A setting from a switch: its name and its value.
 pub type Switch = (String, String);
 
 /// Why a command line is refused.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum OptionError {
-    /// `-c name` or `--name`, as written.
+    /// `-c name` or `--name` without a value, as written.
     NoValue(String),
-    /// What is no switch.
+    /// A word that is not a switch.
     Invalid(String),
 }
 
-/// The settings that the switches give, in order, and what is wrong after them.
+/// The settings from the switches, in order, and the first error after them.
 #[must_use]
 pub fn command_line(options: &str) -> (Vec<Switch>, Option<OptionError>) {
     let mut switches = Vec::new();
@@ -27,7 +27,7 @@ pub fn command_line(options: &str) -> (Vec<Switch>, Option<OptionError>) {
     (switches, error.err())
 }
 
-/// `pg_split_opts`: words between blanks; a backslash takes away the meaning of what follows it.
+/// `pg_split_opts`: splits at blanks. A backslash escapes the next character.
 fn split(options: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = options.chars().peekable();
@@ -53,7 +53,7 @@ fn word(rest: &mut Peekable<Chars<'_>>, is_blank: impl Fn(char) -> bool) -> Stri
     word
 }
 
-/// Words that are no switches are looked at after all that are, as the C library does.
+/// As in the C library, words that are not switches are checked after all switches.
 fn getopt(words: &[String], switches: &mut Vec<Switch>) -> Result<(), OptionError> {
     let mut others = Vec::new();
     let mut rest = words.iter();
@@ -120,7 +120,7 @@ fn with_argument(flag: char, argument: &str, word: &str) -> Result<Vec<Switch>, 
         'p' => "port",
         'S' => "work_mem",
         'W' => "post_auth_delay",
-        // What a client cannot set, and what only a server on its own looks at.
+        // Switches that a client cannot use or that have no effect on a session.
         'C' | 'D' | 'd' | 'r' | 'v' => return Ok(Vec::new()),
         _ => return Err(OptionError::Invalid(word.to_string())),
     };
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!((&switches[..], found), (expected, error), "{options}");
     }
 
-    /// Every complaint is that of PostgreSQL 15.
+    /// The expected errors are PostgreSQL 15's.
     #[test]
     fn switches() {
         let invalid = |text: &str| Some(OptionError::Invalid(text.into()));

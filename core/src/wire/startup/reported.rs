@@ -1,8 +1,8 @@
-//! The settings that clients follow (`GUC_REPORT`), in the order in which a server reports them.
+//! The settings that are reported to clients (`GUC_REPORT`), in the order of the reports.
 
 use crate::base::PgVersion;
 
-/// Their names. 16 and 17 have no `search_path` among them.
+/// Their names. 16 and 17 do not report `search_path`.
 pub fn reported(version: PgVersion) -> impl Iterator<Item = &'static str> {
     let since_18 = move |name: &&str| version >= PgVersion::V18 || *name != "search_path";
     let names = match version {
@@ -12,7 +12,7 @@ pub fn reported(version: PgVersion) -> impl Iterator<Item = &'static str> {
     names.iter().copied().filter(since_18)
 }
 
-/// 15 keeps all settings sorted.
+/// In 15 the settings are sorted.
 const SORTED: [&str; 13] = [
     "application_name",
     "client_encoding",
@@ -29,7 +29,7 @@ const SORTED: [&str; 13] = [
     "TimeZone",
 ];
 
-/// Since 16 they stand in a hash table, whose order is the same in every server.
+/// Since 16 the order is that of a hash table, which is the same on all servers.
 const HASHED: [&str; 15] = [
     "in_hot_standby",
     "integer_datetimes",
