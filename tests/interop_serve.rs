@@ -1,11 +1,11 @@
-//! `walsim-live serve` for PostgreSQL's own programs: pg_receivewal, killed and resumed, and a real
-//! standby after a network that breaks.
+//! `walsim-live serve` with PostgreSQL's programs: pg_receivewal, which is killed and resumed, and
+//! a real standby with broken connections.
 //!
-//! Cluster and standby are of the version in `WALSIM_PG_BIN`. Where that comes without
-//! pg_receivewal, our own receiver takes its place: the one of 15 speaks to servers of 15 alone.
+//! Cluster and standby have the version of `WALSIM_PG_BIN`. If this version has no pg_receivewal,
+//! walsim-live receives, because pg_receivewal 15 only supports servers of 15.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
-//! `WALSIM_INTEROP=all` takes larger sizes.
+//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
+//! `WALSIM_INTEROP=all` selects larger sizes.
 
 #[path = "interop/serve.rs"]
 mod serve;
@@ -20,12 +20,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 
-/// How much there is to do: cut down unless asked for.
+/// Are larger sizes selected?
 fn full() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
 }
 
-/// Anyone who receives the WAL of a busy server has the same bytes, however often he dies.
+/// A receiver of a busy server's WAL gets the same bytes, however often it is killed.
 #[test]
 fn pg_receivewal_is_killed_and_resumes() {
     let Some(bin) = postgres_bin() else {
@@ -53,8 +53,8 @@ fn pg_receivewal_is_killed_and_resumes() {
     for _ in 0..kills {
         let before = names(&theirs);
         let mut receiver = spawn(receivewal(&bin, &server, &theirs).args(["--slot", "s1"]));
-        // A file more: it has connected, resumed, and is in the middle of a segment. One that dies
-        // while it fills the file with zeros refuses to go on.
+        // One more file means that the receiver has resumed and is inside a segment. If it were
+        // killed while padding a file, it would refuse to continue.
         wait_for("pg_receivewal to begin another segment", || {
             names(&theirs).len() > before.len() && all_have_full_length(&theirs)
         });
@@ -67,12 +67,12 @@ fn pg_receivewal_is_killed_and_resumes() {
     assert!(printed.starts_with("listening on 127.0.0.1:"), "{printed}");
     let status = server.stop("INT");
     assert!(status.success(), "{status}: {}", log_of(&ours));
-    // It has confirmed the shutdown checkpoint, or the server would not have ended.
+    // It has confirmed the shutdown checkpoint, because the server has ended.
     receiver.wait().expect("our own child");
     assert_same_segments(&theirs, &ours.join("pg_wal"), segments);
 }
 
-/// A server of ours that dies goes on where it was, with everything that it had confirmed.
+/// A killed server recovers, and has all commits that it had confirmed.
 #[test]
 fn a_killed_server_recovers_in_its_directory() {
     let folder = Folder::new("recovers");
@@ -87,8 +87,8 @@ fn a_killed_server_recovers_in_its_directory() {
     assert!(!data.join("postmaster.pid").exists());
 }
 
-/// The WAL of a real cluster that was shut down, byte for byte, and nothing else in its directory
-/// is touched.
+/// The WAL of a stopped PostgreSQL cluster is received exactly, and its other files are not
+/// changed.
 #[test]
 fn a_stopped_cluster_is_received() {
     let Some(bin) = server_bin() else {
@@ -108,7 +108,7 @@ fn a_stopped_cluster_is_received() {
     real.stop(Stop::Fast);
     let before = state(&data);
     let server = Serve::start(&data, &[]);
-    // pg_receivewal begins after what its directory has.
+    // pg_receivewal starts after the last segment in its directory.
     let theirs = folder.path().join("theirs");
     make_dir(&theirs);
     let wal = data.join("pg_wal");
@@ -121,7 +121,7 @@ fn a_stopped_cluster_is_received() {
         .filter(|name| segment_end(name) <= lsn(&end))
         .count();
     wait_for("all segments", || finished(&theirs).len() >= last);
-    // A slot is more than such a server can keep.
+    // Such a server does not support slots.
     let mut with_slot = receivewal(&bin, &server, &theirs);
     let refused = with_slot
         .args(["--slot", "s1"])
@@ -137,8 +137,8 @@ fn a_stopped_cluster_is_received() {
     real.stop(Stop::Fast);
 }
 
-/// A real standby reaches the end of a stopped primary's WAL over connections that break in the
-/// middle of messages.
+/// A real standby reaches the end of a stopped primary's WAL, although connections are cut inside
+/// messages.
 #[test]
 fn a_real_standby_catches_up_through_cuts() {
     let Some(bin) = server_bin() else {
@@ -168,7 +168,7 @@ fn a_real_standby_catches_up_through_cuts() {
 
     let server = Serve::start(&data, &[]);
     let end = end_of_wal(&bin, &server);
-    // Odd numbers of bytes, so that no cut is at the end of a message by design.
+    // Odd numbers of bytes, so that cuts do not coincide with the ends of messages.
     let budget = |n: u64| megabytes * 1_048_576 / (CUTS + 4) - 7919 * (n % 5) - 1;
     let proxy = Proxy::start(server.port, (0..CUTS).map(budget).collect());
     let mut standby = Server::at(&bin, &copy);
@@ -193,20 +193,20 @@ fn a_real_standby_catches_up_through_cuts() {
         inside.load(Ordering::SeqCst) >= 10,
         "{inside:?} inside a message"
     );
-    // The standby confirms everything, so that the server may leave.
+    // The standby confirms all WAL, so that the server can end.
     assert!(server.stop("INT").success(), "{}", log_of(&data));
     assert_eq!(standby.psql("SELECT pg_last_wal_replay_lsn()"), end);
     assert_eq!(standby.psql(count), counted);
     standby.stop(Stop::Fast);
 }
 
-/// One line says what is wrong, and nothing is left behind.
+/// The error is one line, and no files are left.
 #[test]
 fn directories_that_cannot_be_served_are_refused() {
     let folder = Folder::new("refused");
     let data = folder.path().join("data");
     assert!(Serve::start(&data, &[]).stop("INT").success());
-    // Without its mark it looks like a cluster that a real PostgreSQL has shut down.
+    // Without its settings file it looks like a stopped PostgreSQL cluster.
     let stopped = folder.path().join("stopped");
     let fresh = |change: &dyn Fn(&Path)| {
         let _ = fs::remove_dir_all(&stopped);
@@ -226,7 +226,7 @@ fn directories_that_cannot_be_served_are_refused() {
             &|_| {},
             &["--workload", "5"],
             2,
-            "--workload needs a cluster of our own",
+            "--workload requires a cluster made by walsim-live",
         ),
         (&|_| {}, &["--frobnicate"], 2, "unexpected argument"),
         (
@@ -263,7 +263,7 @@ fn directories_that_cannot_be_served_are_refused() {
             &|dir| fs::write(dir.join("PG_VERSION"), "9.6\n").expect("our own folder"),
             &[],
             1,
-            "the cluster is of PostgreSQL version \"9.6\"",
+            "the cluster has PostgreSQL version \"9.6\"",
         ),
         (
             &|dir| fs::remove_file(dir.join("PG_VERSION")).expect("it has one"),
@@ -290,7 +290,7 @@ fn directories_that_cannot_be_served_are_refused() {
             &|dir| fs::write(dir.join("walsim.toml"), "pg_version = \"16.5\"").expect("ours"),
             &[],
             1,
-            "there is no pg_version 16.5",
+            "unknown pg_version 16.5",
         ),
     ];
     for (change, args, code, complaint) in cases {
@@ -306,7 +306,7 @@ fn directories_that_cannot_be_served_are_refused() {
         let left = fs::read_to_string(lock).unwrap_or_default();
         assert_eq!(left, "", "{complaint}");
     }
-    // One server at a time, and one that did not shut down is not served without its own recovery.
+    // A second server is refused. A crashed cluster is not served as a stopped one.
     let running = Serve::start(&data, &[]);
     let second = serve::serve(&data, &[]).output().expect("it starts");
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
@@ -322,7 +322,7 @@ fn directories_that_cannot_be_served_are_refused() {
     );
 }
 
-/// The version's own receiver, or ours if it comes without one.
+/// pg_receivewal of the server's version, or walsim-live if there is none.
 fn receivewal(bin: &Path, server: &Serve, dir: &Path) -> Command {
     if !bin.join("pg_receivewal").exists() {
         let mut command = as_postgres(env!("CARGO_BIN_EXE_walsim-live"));
@@ -348,12 +348,12 @@ fn spawn(command: &mut Command) -> Child {
     quiet.spawn().expect("the program starts")
 }
 
-/// A directory of the user that programs run as.
+/// Makes a directory that belongs to the user of the programs.
 fn make_dir(path: &Path) {
     run(as_postgres("mkdir").arg(path));
 }
 
-/// Where the server's WAL ends.
+/// The end of the server's WAL.
 fn end_of_wal(bin: &Path, server: &Serve) -> String {
     let mut psql = as_postgres(program(bin, "psql"));
     let conninfo = format!(
@@ -364,7 +364,7 @@ fn end_of_wal(bin: &Path, server: &Serve) -> String {
     row.split('|').nth(2).expect("three columns").into()
 }
 
-/// The position at which a segment of 1 MiB ends.
+/// The end of a segment of 1 MiB.
 fn segment_end(name: &str) -> u64 {
     (hex(&name[8..16]) << 32) + ((hex(&name[16..]) + 1) << 20)
 }
@@ -409,7 +409,7 @@ fn assert_same_segments(got: &Path, source: &Path, least: usize) {
     }
 }
 
-/// Every file with its length and time of change.
+/// All files with length and modification time.
 fn state(dir: &Path) -> BTreeMap<String, (u64, std::time::SystemTime)> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![dir.to_path_buf()];

@@ -1,5 +1,5 @@
-//! `walsim-live receive` as a command: its options, its environment and its refusals, against a
-//! server of ours and against sockets that play one.
+//! The command `walsim-live receive`: options, environment and errors, with a `walsim-live serve`
+//! and with sockets that imitate a server.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A folder that goes away with the test.
+/// A folder that is removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -30,7 +30,7 @@ impl Drop for Folder {
     }
 }
 
-/// A server of ours, ended with the value.
+/// A running `walsim-live serve`. Stopped when it is dropped.
 struct Serve {
     child: Child,
     port: String,
@@ -52,11 +52,10 @@ impl Serve {
         server
     }
 
-    /// It listens before it takes clients.
+    /// Waits until it accepts clients, which is later than it listens.
     fn accepts(&self, dir: &Path) {
         let limit = Instant::now() + Duration::from_secs(60);
-        // Beyond the end that is asked for from the beginning: there is nothing to do but to
-        // connect.
+        // The end position is already passed, so that the receiver only connects.
         let args = ["-h", "127.0.0.1", "-p", &self.port, "-E", "0/1"];
         while !receive(dir, &args)
             .output()
@@ -77,7 +76,7 @@ impl Drop for Serve {
     }
 }
 
-/// The command without the environment of anyone who runs the tests.
+/// The command, without libpq's variables in the environment.
 fn receive(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_walsim-live"));
     for (name, _) in std::env::vars() {
@@ -103,7 +102,7 @@ fn refused(command: &mut Command, code: i32, text: &str) {
     assert!(said.contains(text), "{said}");
 }
 
-/// Waits until the directory has a file that is being received.
+/// Waits until the directory has a partial segment.
 fn receives(dir: &Path) {
     let limit = Instant::now() + Duration::from_secs(60);
     let partial = || {
@@ -124,8 +123,8 @@ fn interrupt(mut child: Child) -> Output {
     child.wait_with_output().expect("our own child")
 }
 
-/// As with pg_receivewal: options of their own, a connection string, or the environment alone,
-/// whichever; and options count most.
+/// As with pg_receivewal, the server is named by options, by a connection string or by the
+/// environment. Options override the others.
 #[test]
 fn options_or_the_environment_say_where_to() {
     let folder = Folder::new("options");
@@ -168,17 +167,13 @@ fn clear(dir: &Path) {
     }
 }
 
-/// What cannot be done is refused, not skipped; nothing has been touched then.
+/// Options that are not supported are refused before anything is changed.
 #[test]
 fn what_cannot_be_done_is_refused() {
     let folder = Folder::new("refusals");
     let dir = folder.wal();
     for (args, env, text) in [
-        (
-            vec!["-W"],
-            None,
-            "-W/--password is not supported: passwords cannot be used yet",
-        ),
+        (vec!["-W"], None, "-W/--password is not supported"),
         (vec!["-w", "-W"], None, "cannot be used with"),
         (
             vec![],

@@ -1,7 +1,7 @@
 //! The machines of `walsim-core` on real sockets and files.
 //!
-//! No decision of the protocol is taken here: the [`driver::Driver`] does what a machine asks for
-//! and tells it what happened, as the simulator's world does.
+//! This package makes no protocol decisions. The [`driver::Driver`] executes the effects of a
+//! machine and passes events to it, like the simulator's world.
 
 pub mod driver;
 pub mod receive;

@@ -1,4 +1,4 @@
-//! The server log on stderr, with a time in front as PostgreSQL writes it.
+//! The server log on stderr. Each line begins with the time, as in PostgreSQL.
 
 use std::fmt::{self, Write as _};
 use tracing::field::{Field, Visit};
@@ -8,13 +8,13 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// From here on what is logged is printed.
+/// Starts to print log messages.
 pub(super) fn start() {
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr);
     lines.event_format(Lines).init();
 }
 
-/// `log_line_prefix = '%m '`; the number of the process stands in the message.
+/// `log_line_prefix = '%m '`. The process id is part of the message.
 struct Lines;
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -44,7 +44,7 @@ impl Visit for Text {
     }
 }
 
-/// `2026-11-21 15:30:00.123 UTC`, out of `2026-11-21T15:30:00.123456Z`.
+/// The current time as `2026-11-21 15:30:00.123 UTC`.
 pub(super) fn timestamp() -> String {
     let mut text = String::new();
     let told = SystemTime.format_time(&mut Writer::new(&mut text));

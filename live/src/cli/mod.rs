@@ -1,4 +1,4 @@
-//! The command line. Results go to stdout, the server log and complaints to stderr.
+//! The command line. Results go to stdout; the server log and errors go to stderr.
 
 mod log;
 mod receive;
@@ -29,11 +29,11 @@ enum Command {
     Serve(serve::Args),
 }
 
-/// Why a command does not run.
+/// Why a command cannot run.
 enum Refusal {
-    /// Wrong usage: exit status 2.
+    /// Wrong usage; exit status 2.
     Usage(String),
-    /// What it works on does not allow it: exit status 1.
+    /// Any other error; exit status 1.
     Failed(String),
 }
 
@@ -60,7 +60,8 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Cargo joins the features of all packages that one command builds.
+/// The version. It names the features, because Cargo unifies the features of all packages in a
+/// build.
 fn version() -> &'static str {
     if walsim_core::base::Planted::AVAILABLE {
         concat!(

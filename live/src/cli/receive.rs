@@ -12,16 +12,16 @@ use walsim_live::driver::Host;
 use walsim_live::receive::{Config, parse_with, run as receive};
 
 const PROGRAM: &str = "walsim-live";
-/// How often the progress is drawn anew.
+/// The interval at which the progress display is updated.
 const DRAW: Duration = Duration::from_millis(200);
 
-/// Like pg_receivewal. Names of finished segments go to stdout, each when the segment is durable
-/// under that name.
+/// Like pg_receivewal. The name of each finished segment is printed to stdout when the segment is
+/// durable under this name.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(super) struct Args {
-    /// Connection string: key=value pairs of libpq, or a postgresql:// URI. PGHOST and the other
-    /// environment variables of libpq fill in what it leaves out
+    /// Connection string: key=value pairs of libpq, or a postgresql:// URI. Missing values are
+    /// taken from PGHOST and the other environment variables of libpq
     #[arg(short = 'd', long = "dbname", value_name = "CONNSTR")]
     conninfo: Option<String>,
     /// Database server host or socket directory
@@ -33,10 +33,10 @@ pub(super) struct Args {
     /// Connect as specified database user
     #[arg(short = 'U', long, value_name = "NAME")]
     username: Option<String>,
-    /// Never prompt for password, which is never done
+    /// Accepted for compatibility: there is never a password prompt
     #[arg(short = 'w', long)]
     no_password: bool,
-    /// Refused: passwords cannot be used yet
+    /// Refused: passwords are not supported
     #[arg(short = 'W', long, conflicts_with = "no_password")]
     password: bool,
     /// Receive into this directory, which must exist
@@ -51,11 +51,11 @@ pub(super) struct Args {
     /// Do not error if the slot already exists when creating it
     #[arg(long)]
     if_not_exists: bool,
-    /// Flush write-ahead log immediately after writing, and report it at once
+    /// Flush and report write-ahead log immediately after writing
     #[arg(long)]
     synchronous: bool,
-    /// Time between status packets sent to the server, in seconds unless with a unit (ms, s, min);
-    /// 0 sends none
+    /// Time between status packets sent to the server, in seconds or with a unit (ms, s, min); 0
+    /// sends none
     #[arg(short = 's', long, value_name = "TIME", default_value = "10", value_parser = interval_ms, allow_negative_numbers = true)]
     status_interval: u32,
     /// Exit after receiving the specified LSN
@@ -67,7 +67,7 @@ pub(super) struct Args {
     /// Output verbose messages
     #[arg(short = 'v', long)]
     verbose: bool,
-    /// Put the time before each message
+    /// Print the time before each message
     #[arg(long)]
     timestamps: bool,
     /// Print help
@@ -75,10 +75,10 @@ pub(super) struct Args {
     help: Option<bool>,
 }
 
-/// True: an orderly end.
+/// Runs the command. True if it ended in an orderly way.
 pub(super) fn run(args: &Args) -> Result<bool, Refusal> {
     if args.password {
-        let text = "-W/--password is not supported: passwords cannot be used yet";
+        let text = "-W/--password is not supported";
         return Err(Refusal::Usage(text.into()));
     }
     let text = args.conninfo.as_deref().unwrap_or_default();
@@ -131,12 +131,12 @@ fn interval_ms(text: &str) -> Result<u32, String> {
     };
     let ms = number.parse().ok().zip(factor);
     let ms = ms.and_then(|(number, factor): (u32, u32)| number.checked_mul(factor));
-    // PostgreSQL keeps intervals as int.
+    // PostgreSQL stores intervals as int.
     let ms = ms.filter(|ms| i32::try_from(*ms).is_ok());
-    ms.ok_or_else(|| "a number of seconds, or one with the unit ms, s or min".into())
+    ms.ok_or_else(|| "expected a number of seconds, or a number with the unit ms, s or min".into())
 }
 
-/// The observer: says what happens, and draws the progress if stderr is a terminal.
+/// The observer: prints messages, and shows the progress if stderr is a terminal.
 struct Terminal {
     verbose: bool,
     timestamps: bool,
@@ -191,7 +191,7 @@ impl Host<PgReceivewal> for Terminal {
     }
 
     fn idle(&mut self, machine: &PgReceivewal) {
-        // The last news before a silence must not be held back.
+        // The last position must be shown before a pause.
         let shown = self.drawn.map(|(_, at)| at);
         if machine.received().map(|(at, _)| at) != shown {
             self.drawn = None;
@@ -202,7 +202,7 @@ impl Host<PgReceivewal> for Terminal {
     fn log(&mut self, _: Pid, event: &LogEvent) {
         if let Message::Receive(message) = &event.message {
             if let ReceiveMessage::Finished { name, .. } = message {
-                // A reader that has gone away is no reason to stop.
+                // A closed stdout is no reason to stop.
                 let _ = writeln!(std::io::stdout(), "{name}");
             }
             if message.is_verbose() && !self.verbose {

@@ -1,9 +1,9 @@
-//! The two clocks of this machine.
+//! The machine's clocks.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use walsim_core::base::{Mono, Now, TimestampTz};
 
-/// Both clocks; the monotonic one begins with the driver.
+/// Both clocks. The monotonic one starts when the driver is created.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     began: Instant,
@@ -27,13 +27,13 @@ impl Clock {
         }
     }
 
-    /// How long it is until then.
+    /// The time left until `until`.
     pub(super) fn left(&self, until: Mono) -> Duration {
         Duration::from_micros(until.0.saturating_sub(self.mono().0))
     }
 }
 
-/// Wall time. No clock here is before 1970.
+/// Wall time. The clock must not be before 1970.
 fn wall() -> TimestampTz {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let unix_us = micros(since.unwrap_or_default());

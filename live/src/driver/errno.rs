@@ -1,4 +1,4 @@
-//! What the operating system answers, in the words of the contract.
+//! Converts errors of the operating system to [`DiskError`].
 
 use std::io;
 use walsim_core::call::DiskError;

@@ -1,8 +1,8 @@
 //! Disk operations on the real file system, below one directory.
 //!
-//! Reads and writes are carried out at once, in the page cache: on ext4 they took milliseconds at
-//! most while fsyncs took hundreds (docs/live.md). Everything that may wait for the disk itself
-//! goes to the pool.
+//! Reads and writes are executed at once, because they only use the page cache: on ext4 they took
+//! milliseconds at most, while fsyncs took hundreds (docs/live.md). Operations that can wait for
+//! the disk are executed by the pool.
 
 use super::errno::disk_error;
 use super::handle::News;
@@ -29,7 +29,7 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 pub(super) struct Files {
     dir: Arc<PathBuf>,
     open: HashMap<Fd, Open>,
-    /// Who is about to open a file.
+    /// Open operations in progress, with the process that issued them.
     opening: HashMap<OpId, Pid>,
     next: u32,
 }
@@ -38,8 +38,8 @@ pub(super) struct Files {
 struct Open {
     owner: Pid,
     file: Arc<File>,
-    /// It was fsynced through this descriptor: its name is durable, and data are all that the next
-    /// one has to cover.
+    /// The file was fsynced through this descriptor. Its name is therefore durable, and later calls
+    /// only need fdatasync.
     synced: bool,
 }
 
@@ -53,7 +53,7 @@ impl Files {
         }
     }
 
-    /// Carries an operation out, or hands it to the pool: then there is no outcome yet.
+    /// Executes an operation, or passes it to the pool and returns `None`.
     pub(super) fn issue(&mut self, pid: Pid, id: OpId, op: DiskOp, pool: &Pool) -> Option<Outcome> {
         match self.start(pid, id, op, pool) {
             Ok(done) => done.map(Ok),
@@ -61,7 +61,7 @@ impl Files {
         }
     }
 
-    /// An operation has opened a file. No process is told if its process has ended meanwhile.
+    /// An open operation has succeeded. Returns `None` if its process has ended meanwhile.
     pub(super) fn opened(&mut self, id: OpId, file: File) -> Option<Input> {
         let owner = self.opening.remove(&id)?;
         let fd = Fd(self.next);
@@ -75,7 +75,7 @@ impl Files {
         Some(Input::Disk(id, Ok(DiskDone::Opened(fd))))
     }
 
-    /// An operation that should have opened a file has failed.
+    /// An open operation has failed.
     pub(super) fn forget(&mut self, id: OpId) {
         self.opening.remove(&id);
     }
@@ -180,7 +180,7 @@ impl Files {
     }
 }
 
-/// The last close of a file that has no name frees it, which takes long if it is large.
+/// Closes a file. The last close of an unlinked file frees it, which takes long for a large file.
 fn close(file: Arc<File>, pool: &Pool) {
     pool.give(Box::new(move || {
         drop(file);
@@ -195,7 +195,7 @@ fn done(result: io::Result<()>) -> Outcome {
     }
 }
 
-/// `fsync_fname_ext`: some file systems cannot fsync directories, and need not.
+/// `fsync_fname_ext`. Some file systems cannot fsync directories, and do not need to.
 fn sync_dir(dir: &File) -> io::Result<()> {
     match rustix::fs::fsync(dir) {
         Err(Errno::BADF | Errno::INVAL) => Ok(()),
@@ -221,7 +221,7 @@ fn open_file(path: &Path, flags: OpenFlags) -> io::Result<File> {
     options.open(path)
 }
 
-/// Fewer bytes than asked for only at the end of the file.
+/// Reads up to `len` bytes; fewer only at the end of the file.
 fn read(file: &File, offset: u64, len: u32) -> Result<Bytes, DiskError> {
     let mut buffer = Vec::with_capacity(len as usize);
     while buffer.len() < len as usize {
@@ -232,12 +232,12 @@ fn read(file: &File, offset: u64, len: u32) -> Result<Bytes, DiskError> {
             Err(e) => return Err(disk_error(&e.into())),
         }
     }
-    // An allocator may give more room than was asked for.
+    // The buffer can be larger than requested.
     buffer.truncate(len as usize);
     Ok(Bytes::from(buffer))
 }
 
-/// Fewer bytes than given only if the disk is full.
+/// Writes the bytes; fewer only if the disk is full.
 fn write(file: &File, offset: u64, data: &[u8]) -> Result<u32, DiskError> {
     let mut written = 0;
     while written < data.len() {

@@ -1,4 +1,4 @@
-//! How other threads tell a driver something.
+//! Passes events from other threads to a driver.
 
 use mio::Waker;
 use std::fs::File;
@@ -9,14 +9,14 @@ use std::sync::mpsc::Sender;
 use walsim_core::base::{ConnId, OpId};
 use walsim_core::call::Input;
 
-/// What comes from another thread.
+/// An event from another thread.
 #[derive(Debug)]
 pub(super) enum News {
     /// An input for the machine.
     Input(Input),
-    /// An operation has opened a file.
+    /// An open operation has succeeded.
     Opened(OpId, File),
-    /// The addresses of the host that a connection is to be opened to.
+    /// The addresses of a host that a connection is being opened to.
     Resolved(ConnId, io::Result<Vec<SocketAddr>>),
 }
 
@@ -32,13 +32,13 @@ impl Handle {
         Self { news, waker }
     }
 
-    /// Gives the machine an input: mostly a signal. A driver that has ended takes none.
+    /// Passes an input to the machine, usually a signal. Ignored if the driver has ended.
     pub fn input(&self, input: Input) {
         self.tell(News::Input(input));
     }
 
     pub(super) fn tell(&self, news: News) {
-        // Neither fails while there is a driver that could hear it.
+        // Both calls succeed while the driver exists.
         if self.news.send(news).is_ok() {
             let _ = self.waker.wake();
         }

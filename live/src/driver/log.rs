@@ -1,9 +1,9 @@
-//! The server log: lines for `tracing`.
+//! Writes the server log with `tracing`.
 
 use walsim_core::base::Pid;
 use walsim_core::call::{LogEvent, Severity};
 
-/// One event with its number of process, as PostgreSQL's log has it after the time.
+/// Logs an event. The process id comes first, as in PostgreSQL's log.
 pub(super) fn write(pid: Pid, event: &LogEvent) {
     line(pid, event.severity, &event.to_string());
     if let Some(detail) = event.detail() {

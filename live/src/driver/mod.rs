@@ -1,10 +1,10 @@
-//! Drives one machine on the real world: its disk operations become system calls below a directory,
-//! its connections sockets, its sleep the sleep of this thread.
+//! Drives one machine on real files and sockets: its disk operations become system calls in a
+//! directory, its connections become sockets, and its waits become sleeps of this thread.
 //!
-//! One thread runs the machine and serves its sockets; operations that may wait for a disk go to a
-//! few others. Inputs are handed over in the order in which they happen, processes run in the order
-//! in which the machine names them, and what a step wants done is done in its order before the next
-//! step. Nothing here knows what the bytes mean.
+//! One thread runs the machine and its sockets. Operations that can wait for a disk are executed by
+//! a pool of threads. Inputs are passed in the order in which they happen, processes run in the
+//! order in which the machine lists them, and all effects of a step are executed in order before
+//! the next step. The driver does not interpret the bytes.
 
 mod clock;
 mod errno;
@@ -39,27 +39,27 @@ const SIGNALS: Token = Token(1);
 const LISTENER: Token = Token(2);
 const FIRST_CONN: usize = 3;
 
-/// While processes have work, the kernel is asked for news after so many rounds of it.
+/// While processes are runnable, the kernel is polled for events once in this number of rounds.
 const ROUNDS: u32 = 16;
 
-/// When the machine is gone, how long its last bytes may take to leave.
+/// After the machine has ended, how long to wait until its output is sent.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// And how long their arrival is waited for.
+/// After all output is sent, how long to wait until the peers have closed their connections.
 const ARRIVE: Duration = Duration::from_millis(100);
 
-/// Sees everything that passes between the machine and the world, in order.
+/// Observes everything that passes between the machine and the world, in order.
 pub trait Host<M> {
-    /// The machine is about to be handed an input.
+    /// Called before the machine gets an input.
     fn input(&mut self, _machine: &mut M, _now: Now, _input: &Input) {}
 
-    /// An effect is about to be carried out.
+    /// Called before an effect is executed.
     fn effect(&mut self, _now: Now, _pid: Pid, _effect: &Effect) {}
 
-    /// No process can run until something happens.
+    /// Called when no process can run.
     fn idle(&mut self, _machine: &M) {}
 
-    /// The machine said something.
+    /// Called for each log message.
     fn log(&mut self, pid: Pid, event: &LogEvent) {
         log::write(pid, event);
     }
@@ -85,16 +85,16 @@ pub struct Driver<M, H = ()> {
     inbox: Inbox,
     effects: Effects,
     runnable: RunSet,
-    /// How the process that ended last has ended.
+    /// How the last process ended.
     last_exit: Option<Exit>,
     halted: bool,
 }
 
 impl<M: Machine, H: Host<M>> Driver<M, H> {
-    /// A machine whose paths are relative to a directory.
+    /// A driver for a machine whose paths are relative to `dir`.
     ///
     /// # Errors
-    /// If the system has no more descriptors.
+    /// If no more descriptors are available.
     pub fn new(machine: M, dir: &Path, host: H) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
@@ -120,17 +120,17 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         })
     }
 
-    /// Lets connections to an address reach the machine; the address, with the port that was chosen
-    /// if it has none.
+    /// Listens for connections to the machine. Returns the address, with the chosen port if the
+    /// given one is 0.
     ///
     /// # Errors
-    /// If the address cannot be had.
+    /// If the address cannot be used.
     pub fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketAddr> {
         self.sockets.listen(addr, LISTENER)
     }
 
-    /// From now on SIGTERM, SIGINT, SIGQUIT and SIGHUP that this process gets are the machine's,
-    /// for one of its processes.
+    /// Passes SIGTERM, SIGINT, SIGQUIT and SIGHUP of this operating system process to the machine's
+    /// process `pid` from now on.
     ///
     /// # Errors
     /// If the handlers cannot be set.
@@ -139,7 +139,7 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         Ok(())
     }
 
-    /// What gives inputs from other threads.
+    /// A handle for passing inputs from other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -157,27 +157,27 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         &self.host
     }
 
-    /// The observer, to be told something.
+    /// The observer, for changes.
     pub const fn host_mut(&mut self) -> &mut H {
         &mut self.host
     }
 
-    /// Drives the machine to its end: how its last process ended. What it has sent by then has
-    /// left.
+    /// Drives the machine until it ends. Returns how its last process ended, after all its output
+    /// was sent.
     ///
     /// # Errors
-    /// If the system does not tell any more what happens.
+    /// If the kernel cannot be polled.
     pub fn run(&mut self) -> io::Result<Option<Exit>> {
         while self.turn(None)? {}
         self.leave()?;
         Ok(self.last_exit.clone())
     }
 
-    /// Runs every process that can run, then sleeps until something happens, or a time is up. False
-    /// once the machine is gone.
+    /// Runs all processes that can run, then sleeps until an event, a timeout of the machine, or
+    /// `limit`. False if the machine has ended.
     ///
     /// # Errors
-    /// If the system does not tell any more what happens.
+    /// If the kernel cannot be polled.
     pub fn turn(&mut self, limit: Option<Duration>) -> io::Result<bool> {
         self.work()?;
         if self.halted {
@@ -217,7 +217,7 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         }
     }
 
-    /// Hands the machine everything that has happened.
+    /// Passes all events to the machine.
     fn hand_over(&mut self) {
         while let Some(input) = self.inbox.pop_front() {
             self.step(input);
@@ -283,7 +283,7 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         }
     }
 
-    /// Asks the kernel what has happened, and sleeps until something has.
+    /// Polls the kernel for events, waiting for at most `sleep`.
     fn look(&mut self, sleep: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, sleep) {
             Ok(()) => {}
@@ -304,7 +304,7 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         Ok(())
     }
 
-    /// The machine is gone: what it said last still has to leave.
+    /// Sends the remaining output after the machine has ended.
     fn leave(&mut self) -> io::Result<()> {
         let began = self.clock.mono();
         let (leave, arrive) = (after(began, LEAVE), after(began, ARRIVE));

@@ -1,21 +1,21 @@
-//! Threads for what may block: disk operations that are more than a copy into the page cache, and
-//! names of hosts.
+//! Threads for operations that can block: disk operations that wait for the disk, and lookups of
+//! host names.
 //!
-//! A thread is started when all others are busy, up to [`MOST`], so that one slow fsync holds up no
-//! other operation.
+//! A thread is started when all others are busy, up to [`MOST`], so that one slow fsync does not
+//! delay other operations.
 
 use super::handle::{Handle, News};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// A machine has few processes, and each has at most one operation under way.
+/// Enough, because a machine has few processes, and each has at most one operation in progress.
 const MOST: usize = 16;
 
-/// What a thread is to do; what comes of it is told to the driver.
+/// Work for a thread. Its result is passed to the driver.
 pub(super) type Job = Box<dyn FnOnce() -> Option<News> + Send>;
 
-/// The threads. They end when the pool is dropped, each after the job that it has.
+/// The threads. When the pool is dropped, each ends after its current job.
 #[derive(Debug)]
 pub(super) struct Pool {
     shared: Arc<Shared>,
@@ -53,7 +53,7 @@ impl Pool {
         }
     }
 
-    /// Hands a job to a thread. Without any thread that could take it, it is done here.
+    /// Passes a job to a thread. If no thread can be started, the job is executed here.
     pub(super) fn give(&self, job: Job) {
         let mut queue = self.shared.lock();
         queue.jobs.push_back(job);
@@ -87,7 +87,7 @@ impl Drop for Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Jobs run outside of the lock, so that a panic in one leaves the queue whole.
+        // Jobs run without holding the lock, so that a panic in a job does not damage the queue.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,7 +125,7 @@ mod tests {
     use walsim_core::base::Pid;
     use walsim_core::call::{Input, Signal};
 
-    /// All threads but one wait for what does not come before the others are done.
+    /// While all threads but one are blocked, the remaining one executes the other jobs.
     #[test]
     fn a_job_that_waits_holds_up_nobody() {
         let poll = Poll::new().unwrap();

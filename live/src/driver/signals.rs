@@ -6,7 +6,7 @@ use std::io;
 use walsim_core::base::Pid;
 use walsim_core::call::{Input, Signal};
 
-/// Those that mean something to a server, for its postmaster.
+/// The signals that a server handles, for its postmaster.
 pub(super) struct Signals {
     pid: Pid,
     source: signal_hook_mio::v1_0::Signals,
@@ -27,7 +27,7 @@ impl Signals {
         Ok(Self { pid, source })
     }
 
-    /// Those that came since the last look.
+    /// The signals that have arrived since the last call.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Input> + use<'_> {
         let pid = self.pid;
         self.source.pending().filter_map(move |number| {

@@ -1,4 +1,4 @@
-//! One socket: what it is, and the system calls on it.
+//! One socket, and the system calls on it.
 
 use bytes::Bytes;
 use mio::event::Source;
@@ -13,33 +13,33 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-/// Pieces that one call hands to the kernel, at most.
+/// The largest number of pieces that one call writes.
 const PIECES: usize = 16;
 
-/// A stream of either family.
+/// A TCP or Unix stream.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// What reading gives.
+/// The result of a read.
 pub(super) enum Got {
     Data(Bytes),
-    /// Nothing yet.
+    /// No data yet.
     Nothing,
-    /// The peer will send no more.
+    /// The peer has closed its sending side.
     End,
     Broken,
 }
 
 impl Socket {
-    /// Begins to connect to an address.
+    /// Starts to connect to an address.
     pub(super) fn connect(addr: SocketAddr) -> io::Result<Self> {
         TcpStream::connect(addr).map(Self::Tcp)
     }
 
-    /// Connects to the socket that a server with that port has in a directory.
+    /// Connects to a server's Unix socket in a directory. The port is part of the socket's name.
     pub(super) fn connect_in(dir: &str, port: u16) -> io::Result<Self> {
         let path = Path::new(dir).join(format!(".s.PGSQL.{port}"));
         UnixStream::connect(path).map(Self::Unix)
@@ -51,7 +51,7 @@ impl Socket {
     }
 
     pub(super) fn deregister(&mut self, registry: &Registry) {
-        // It is closed right afterwards, which has the same effect.
+        // An error is ignored: the socket is closed next, which has the same effect.
         let _ = self.source().deregister(registry);
     }
 
@@ -69,7 +69,7 @@ impl Socket {
         }
     }
 
-    /// Whether the handshake is done; an error if it failed.
+    /// Is the connection established? An error if it failed.
     pub(super) fn is_connected(&self) -> io::Result<bool> {
         rustix::net::sockopt::socket_error(self.fd())??;
         let peer = match self {
@@ -83,21 +83,21 @@ impl Socket {
         }
     }
 
-    /// What is said at once is sent at once, as PostgreSQL wants it.
+    /// Sends data without delay, as PostgreSQL does.
     pub(super) fn set_nodelay(&self) {
         if let Self::Tcp(stream) = self {
-            // A connection that is gone already says so when it is read.
+            // An error is ignored: if the connection is gone, the next read reports it.
             let _ = stream.set_nodelay(true);
         }
     }
 
-    /// Reads what is there, up to `most`.
+    /// Reads up to `most` bytes.
     pub(super) fn read(&self, most: usize) -> Got {
         let mut buffer = Vec::with_capacity(most);
         loop {
             return match rustix::io::read(self.fd(), spare_capacity(&mut buffer)) {
                 Ok(0) => Got::End,
-                // A few bytes must not keep the room for many.
+                // A few bytes are copied, so that they do not keep a large buffer.
                 Ok(n) if n < most / 4 => Got::Data(Bytes::copy_from_slice(&buffer)),
                 Ok(_) => {
                     buffer.shrink_to_fit();
@@ -110,7 +110,7 @@ impl Socket {
         }
     }
 
-    /// Is the end of the stream what comes next? Looks without taking anything.
+    /// Is the next thing to read the end of the stream? Consumes nothing.
     pub(super) fn peek(&self) -> Got {
         let mut byte = [0];
         match rustix::net::recv(self.fd(), &mut byte, RecvFlags::PEEK) {
@@ -120,8 +120,8 @@ impl Socket {
         }
     }
 
-    /// Hands as much of a queue to the kernel as it takes: how much that was, and whether it would
-    /// take more.
+    /// Writes as much of the queue as the kernel accepts. Returns the number of bytes, and whether
+    /// it would accept more.
     pub(super) fn write(&self, queue: &mut VecDeque<Bytes>) -> Result<(usize, bool), Errno> {
         let mut total = 0;
         while !queue.is_empty() {
@@ -151,13 +151,13 @@ impl Socket {
         Ok((total, true))
     }
 
-    /// Says that no more will be sent.
+    /// Closes the sending side.
     pub(super) fn finish(&self) {
         let _ = rustix::net::shutdown(self.fd(), Shutdown::Write);
     }
 }
 
-/// Removes so many bytes from the front.
+/// Removes this number of bytes from the front.
 fn take(queue: &mut VecDeque<Bytes>, mut bytes: usize) {
     while let Some(piece) = queue.front_mut() {
         if bytes < piece.len() {

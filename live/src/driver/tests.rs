@@ -1,4 +1,4 @@
-//! What the driver itself adds to the system calls: order, credit, ends. Its machines are scripts.
+//! Tests of the driver: order, credit, ends of connections. The machines are scripts.
 
 use super::Driver;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ const OURS: ConnId = ConnId {
     n: 1,
 };
 
-/// A machine that does what a closure says.
+/// A machine whose steps are a closure.
 struct Script<F> {
     play: F,
     started: bool,
@@ -58,7 +58,7 @@ fn driver<F: FnMut(Input, &mut Vec<Effect>)>(name: &str, play: F) -> (Driver<Scr
     (Driver::new(script, &dir, ()).unwrap(), Dir(dir))
 }
 
-/// Removed at the end of its test.
+/// A directory that is removed at the end of the test.
 struct Dir(PathBuf);
 
 impl Drop for Dir {
@@ -79,8 +79,8 @@ fn end(fx: &mut Vec<Effect>) {
     fx.extend([Effect::Exit(Exit::Normal), Effect::Halt]);
 }
 
-/// Sends back what comes, with more credit only when a piece was sent back, and ends when the peer
-/// has said everything.
+/// Sends received data back, grants credit when it has done so, and ends when the peer has closed
+/// its sending side.
 fn echo(input: Input, fx: &mut Vec<Effect>) {
     match input {
         Input::Net(conn, NetEvent::Accepted) => fx.extend([
@@ -105,8 +105,7 @@ fn echo(input: Input, fx: &mut Vec<Effect>) {
     }
 }
 
-/// Not a byte is lost or moved, however slowly the peer reads, and all of it arrives although the
-/// machine is gone.
+/// All bytes arrive in order, however slowly the peer reads, and even after the machine has ended.
 #[test]
 fn bytes_go_both_ways_in_order() {
     let (mut driver, _dir) = driver("echo", echo);
@@ -129,8 +128,8 @@ fn bytes_go_both_ways_in_order() {
     assert!(peer.join().unwrap() == expected);
 }
 
-/// The peer sends for a long time before it reads, and once more after the machine has closed: what
-/// it was sent before reaches it all the same.
+/// The peer sends for a long time before it reads, and again after the machine has closed the
+/// connection. Output that was sent before the close still arrives.
 #[test]
 fn what_was_sent_before_a_close_arrives() {
     let (mut driver, _dir) = driver("close", |input, fx| {
@@ -208,7 +207,7 @@ fn a_connection_by_name_is_made_or_refused() {
     drop((listener, local));
 }
 
-/// The end comes without credit, but only after the bytes for which there is none yet.
+/// The end of the stream needs no credit, but is delivered only after all bytes before it.
 #[test]
 fn the_end_waits_for_the_bytes_before_it() {
     let listener = TcpListener::bind(any_port()).unwrap();
@@ -252,7 +251,7 @@ fn the_end_waits_for_the_bytes_before_it() {
     assert_eq!(heard, all);
 }
 
-/// A descriptor is its owner's, and dies with it.
+/// A descriptor belongs to its process, and is closed with it.
 #[test]
 fn descriptors_die_with_their_process() {
     let mut outcomes = Vec::new();
@@ -291,7 +290,7 @@ fn descriptors_die_with_their_process() {
     assert_eq!(outcomes, expected);
 }
 
-/// A sleeping process is woken when its time has come, and not before.
+/// A sleeping process is woken at its timeout, and not before.
 #[test]
 fn sleep_ends_on_time() {
     let (mut driver, _dir) = driver("sleep", |input, fx| {

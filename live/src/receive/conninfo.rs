@@ -1,14 +1,14 @@
 //! Connection strings. Mirrors conninfo_parse and conninfo_uri_parse of fe-connect.c.
 //!
-//! Keywords of libpq that ask for more than a plain connection are refused, those that say how to
-//! encrypt it if one must are skipped.
+//! libpq's keywords that require more than a plain connection are refused. Keywords that only say
+//! how to encrypt it are ignored.
 
 use super::{defaults, passfile};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use walsim_core::node::ConnInfo;
 
-/// What a connection string may not say.
+/// Why a connection string is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
@@ -45,7 +45,7 @@ pub enum ConnInfoError {
         keyword: &'static str,
         value: String,
     },
-    #[error("{keyword}={value} is not supported: connections are not encrypted yet")]
+    #[error("{keyword}={value} is not supported: encryption is not supported")]
     Unencrypted {
         keyword: &'static str,
         value: String,
@@ -56,11 +56,11 @@ pub enum ConnInfoError {
     UnsupportedVariable(&'static str),
     #[error("more than one host is not supported")]
     ManyHosts,
-    #[error("could not find out the user's name; give user=")]
+    #[error("could not determine the user name; set user=")]
     NoUser,
 }
 
-/// Every keyword that libpq 15 knows.
+/// All keywords of libpq 15.
 const KEYWORDS: [&str; 37] = [
     "service",
     "user",
@@ -101,8 +101,7 @@ const KEYWORDS: [&str; 37] = [
     "authtype",
 ];
 
-/// Those that would change who is connected to, or how the session behaves, and their environment
-/// variables.
+/// Keywords that would change the peer or the session, with their environment variables.
 const REFUSED: [(&str, &str); 4] = [
     ("service", "PGSERVICE"),
     ("options", "PGOPTIONS"),
@@ -112,17 +111,17 @@ const REFUSED: [(&str, &str); 4] = [
 
 type Given = BTreeMap<&'static str, String>;
 
-/// Reads a connection string: `key=value` pairs or a URI. The environment and the system fill in
-/// what it leaves out.
+/// Parses a connection string: `key=value` pairs or a URI. Missing values come from the environment
+/// and the system.
 ///
 /// # Errors
-/// What is wrong with it, in libpq's words.
+/// An error with libpq's text.
 pub fn parse(text: &str, program: &str) -> Result<ConnInfo, ConnInfoError> {
     parse_with(text, [], program)
 }
 
-/// The same, with options of the command line, `host`, `port` and `user`, which count more than the
-/// text (`GetConnection`). The text may be empty.
+/// Like [`parse`], with the command line's options `host`, `port` and `user`, which override the
+/// text (`GetConnection`). The text can be empty.
 ///
 /// # Errors
 /// As [`parse`].
@@ -165,7 +164,7 @@ fn pairs(text: &str) -> Result<Given, ConnInfoError> {
     Ok(given)
 }
 
-/// A value, in quotes or up to the next blank, and what follows it.
+/// A value, quoted or up to the next blank, and the rest of the text.
 fn value(text: &str) -> Result<(String, &str), ConnInfoError> {
     let mut value = String::new();
     let (quoted, text) = match text.strip_prefix('\'') {
@@ -223,7 +222,7 @@ fn uri_parse(uri: &str, rest: &str) -> Result<Given, ConnInfoError> {
         }
         let (name, text) = (decode(name)?, decode(text)?);
         let (name, text) = match (name.as_str(), text.as_str()) {
-            // As JDBC has it.
+            // For compatibility with JDBC.
             ("ssl", "true") => ("sslmode", "require"),
             pair => pair,
         };
@@ -253,11 +252,11 @@ fn decode(text: &str) -> Result<String, ConnInfoError> {
     String::from_utf8(bytes).map_err(|_| wrong())
 }
 
-/// What libpq makes of the keywords (`connectOptions2`).
+/// The meaning of the keywords (`connectOptions2`).
 fn resolve(mut given: Given, program: &str) -> Result<ConnInfo, ConnInfoError> {
-    // An empty value is none.
+    // An empty value counts as missing.
     given.retain(|_, value| !value.is_empty());
-    // The default.
+    // The default value.
     if given
         .get("target_session_attrs")
         .is_some_and(|it| it == "any")
@@ -328,7 +327,7 @@ fn port_number(value: String) -> Result<u16, ConnInfoError> {
     }
 }
 
-/// Nothing and less is no limit; one second is too short to be meant (`connectDBComplete`).
+/// Zero and negative values mean no limit; one second is raised to two (`connectDBComplete`).
 fn timeout_ms(value: String) -> Result<u32, ConnInfoError> {
     let keyword = "connect_timeout";
     match value.trim().parse::<i32>() {

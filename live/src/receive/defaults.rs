@@ -1,8 +1,8 @@
-//! What libpq takes where a connection string says nothing.
+//! libpq's defaults for values that are missing in a connection string.
 
 use std::path::Path;
 
-/// `DEFAULT_PGSOCKET_DIR`, of Debian's packages and of PostgreSQL itself.
+/// `DEFAULT_PGSOCKET_DIR` of Debian's packages, and of PostgreSQL itself.
 const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// The value of a keyword from its environment variable.
@@ -24,12 +24,12 @@ pub(super) fn from_environment(keyword: &str) -> Option<String> {
     self::variable(variable)
 }
 
-/// An environment variable that is set to something.
+/// The value of an environment variable, if it is not empty.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Where a server on this machine has its socket.
+/// The default directory of Unix sockets.
 pub(super) fn socket_dir() -> String {
     let [first, last] = SOCKET_DIRS;
     let dir = if Path::new(first).is_dir() {
@@ -40,7 +40,7 @@ pub(super) fn socket_dir() -> String {
     dir.into()
 }
 
-/// The name of the user who runs this (`pg_fe_getusername`).
+/// The name of the current user (`pg_fe_getusername`).
 pub(super) fn user() -> Option<String> {
     let uid = rustix::process::geteuid().as_raw().to_string();
     let passwd = std::fs::read_to_string("/etc/passwd").ok()?;

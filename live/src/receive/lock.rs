@@ -1,8 +1,7 @@
 //! One receiver per directory.
 //!
-//! The lock is flock's, on the directory itself: pg_receivewal's layout has no file for it, and the
-//! kernel takes it back whatever ends the process. pg_receivewal takes no lock and does not look at
-//! this one.
+//! Uses flock on the directory itself: pg_receivewal's layout has no lock file, and the kernel
+//! releases the lock when the process ends. pg_receivewal neither takes nor checks this lock.
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -10,14 +9,14 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// The directory is ours while this is there.
+/// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _directory: File,
 }
 
 impl DirectoryLock {
-    /// Takes the directory, or says at once that another receiver has it.
+    /// Locks the directory. Fails at once if another receiver has locked it.
     pub(super) fn take(dir: &Path) -> io::Result<Self> {
         let directory = File::open(dir)?;
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {

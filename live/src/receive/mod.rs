@@ -15,20 +15,20 @@ use walsim_core::base::{Geometry, PgVersion, Settings};
 use walsim_core::call::Exit;
 use walsim_core::node::{PgReceivewal, PgReceivewalOptions};
 
-/// What a receiver is told to do.
+/// The configuration of a receiver.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// From where, and until when.
+    /// The connection, the slot and when to stop.
     pub options: PgReceivewalOptions,
-    /// `--status-interval`; 0 switches status updates off.
+    /// `--status-interval`; 0 disables status updates.
     pub status_interval_ms: u32,
 }
 
-/// Receives into a directory until the end: how it came.
+/// Receives WAL into a directory. Returns how the receiver ended.
 ///
 /// # Errors
-/// If another receiver uses the directory, or the system refuses a socket, or does not tell any
-/// more what happens.
+/// If another receiver uses the directory, a socket cannot be created, or the kernel cannot be
+/// polled.
 pub fn run<H: Host<PgReceivewal>>(config: Config, dir: &Path, host: H) -> io::Result<Option<Exit>> {
     let _lock = DirectoryLock::take(dir)?;
     let mut driver = driver(config, dir, host)?;
@@ -37,16 +37,16 @@ pub fn run<H: Host<PgReceivewal>>(config: Config, dir: &Path, host: H) -> io::Re
     driver.run()
 }
 
-/// A receiver on real sockets and files that has not begun yet.
+/// A receiver on real sockets and files that is not yet running.
 ///
 /// # Errors
-/// If the system has no more descriptors.
+/// If no more descriptors are available.
 pub fn driver<H: Host<PgReceivewal>>(
     config: Config,
     dir: &Path,
     host: H,
 ) -> io::Result<Driver<PgReceivewal, H>> {
-    // Pages and sectors are those of an ordinary build; the server tells its segment size.
+    // Page and sector sizes of an ordinary build. The server reports its segment size.
     let mut settings = Settings::new(PgVersion::V18, Geometry::STOCK);
     settings.wal_receiver_status_interval_ms = config.status_interval_ms;
     Driver::new(PgReceivewal::start(settings, config.options, 1), dir, host)

@@ -1,18 +1,18 @@
-//! Files of passwords. Mirrors passwordFromFile of fe-connect.c.
+//! Password files. Mirrors passwordFromFile of fe-connect.c.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a connection without a database matches.
+/// The database name that a replication connection matches.
 const DATABASE: &str = "replication";
 
-/// Is there a line for the server? The first that matches counts, as in libpq; its password is not
-/// needed.
+/// Does a line match the server? The first match counts, as in libpq. The password itself is not
+/// used.
 pub(super) fn has_password(file: &Path, host: &str, port: u16, user: &str) -> bool {
     let Ok(text) = fs::read_to_string(file) else {
         return false;
     };
-    // A server on this machine is called localhost, in whichever directory its socket lies.
+    // In a password file, a server with a socket in the default directory is called localhost.
     let host = if host.starts_with('/') && is_default_dir(host) {
         "localhost"
     } else {
@@ -34,7 +34,7 @@ pub(super) fn has_password(file: &Path, host: &str, port: u16, user: &str) -> bo
     line.is_some_and(|fields| !fields[wanted.len()].is_empty())
 }
 
-/// Where libpq looks if no file is named.
+/// The default password file.
 pub(super) fn default_file() -> Option<PathBuf> {
     let home = std::env::var_os("HOME")?;
     Some(Path::new(&home).join(".pgpass"))
@@ -44,7 +44,7 @@ fn is_default_dir(host: &str) -> bool {
     host == super::defaults::socket_dir()
 }
 
-/// The fields of a line; a backslash takes the meaning of the character that follows it.
+/// The fields of a line. A backslash escapes the next character.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut chars = line.chars();

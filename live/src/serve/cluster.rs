@@ -1,5 +1,5 @@
-//! What a directory is: a cluster of ours, one of a real PostgreSQL, or one in which a cluster of
-//! ours can be made.
+//! The kind of a directory: a cluster made by walsim-live, a stopped PostgreSQL cluster, or an
+//! empty directory in which a cluster can be made.
 
 use super::Refusal;
 use super::lock_file::LockFile;
@@ -12,33 +12,33 @@ use walsim_core::base::{Geometry, PgVersion, Settings};
 use walsim_core::node::{InitialFile, initdb};
 use walsim_core::wire::control_file::{ControlFile, ControlFileError, DbState};
 
-/// Whose cluster it is.
+/// The origin of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// One of ours, marked by its file of settings.
+    /// Made by walsim-live, which its settings file shows.
     Ours,
-    /// A real PostgreSQL's, which was shut down: its WAL is sent, and nothing in it changes.
+    /// A PostgreSQL cluster that was shut down. Its WAL is sent, and its files are not changed.
     Stopped,
 }
 
-/// A cluster that can be served, and that no other process serves while this is there.
+/// A cluster that this process serves. Holds its lock until it is dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Its directory, absolute.
+    /// The absolute path of its directory.
     pub dir: PathBuf,
-    /// Whose it is.
+    /// Its origin.
     pub kind: Kind,
-    /// With what it is run.
+    /// Its settings.
     pub settings: Settings,
     pub(super) lock: LockFile,
 }
 
 impl Cluster {
-    /// Looks at a directory. An empty or absent one becomes a cluster of ours.
+    /// Opens a directory. In an empty or absent one a cluster is made.
     ///
     /// # Errors
-    /// A directory that is neither empty nor a cluster, a version that we do not speak, a control
-    /// file that is damaged or says that the server did not shut down, choices that cannot be.
+    /// The directory is neither empty nor a cluster, its version is not supported, its control file
+    /// is damaged or says that the server was not shut down, or a choice is invalid.
     pub fn open(dir: &Path, choices: &[Choice]) -> Result<Self, Refusal> {
         if is_empty(dir)? {
             make(dir, choices)?;
@@ -57,8 +57,7 @@ impl Cluster {
             }
             Err(e) => return Err(Refusal::file("read file", &mark, &e)),
         };
-        // From here on it is plain that the directory is a cluster, and only then is there a lock
-        // to be had.
+        // The lock is taken only now that the directory is known to be a cluster.
         let lock = LockFile::create(dir)?;
         let control = control_file(dir, version)?;
         let settings = match kind {
@@ -73,10 +72,10 @@ impl Cluster {
         })
     }
 
-    /// The settings as the file has them now, with those of this start on top.
+    /// Reads the settings file again. The settings given at the start override it.
     ///
     /// # Errors
-    /// A file that cannot be read, or values that cannot be.
+    /// The file cannot be read, or a value is invalid.
     pub fn reread(&self, choices: &[Choice]) -> Result<Settings, Refusal> {
         let mark = self.dir.join(MARK);
         let text = fs::read_to_string(&mark).map_err(|e| Refusal::file("read file", &mark, &e))?;
@@ -92,7 +91,8 @@ fn is_empty(dir: &Path) -> Result<bool, Refusal> {
     }
 }
 
-/// `checkDataDir`: its owner starts the server, and no one else may write to it.
+/// `checkDataDir`: the directory must belong to the user who starts the server, and other users
+/// must not be able to write to it.
 fn check_access(dir: &Path) -> Result<(), Refusal> {
     let meta = fs::metadata(dir).map_err(|e| Refusal::file("access directory", dir, &e))?;
     if meta.uid() != rustix::process::geteuid().as_raw() {
@@ -114,7 +114,7 @@ fn ours(kept: &[Choice], choices: &[Choice]) -> Result<Settings, Refusal> {
     let made = shape(kept)?;
     if shape(&[kept, choices].concat())? != made {
         return Err(Refusal::new(
-            "pg_version and segment cannot be changed in a cluster that exists",
+            "pg_version and segment cannot be changed in an existing cluster",
         ));
     }
     let mut settings = Settings::new(made.version, made.geometry);
@@ -139,7 +139,7 @@ fn version_of(dir: &Path) -> Result<PgVersion, Refusal> {
         let known = PgVersion::ALL.map(|version| version.major().to_string());
         let (found, known) = (text.trim(), known.join(", "));
         Refusal(format!(
-            "the cluster is of PostgreSQL version \"{found}\"; known: {known}"
+            "the cluster has PostgreSQL version \"{found}\"; known: {known}"
         ))
     })
 }
@@ -155,7 +155,7 @@ fn stopped(
     }
     if control.state != DbState::ShutDown {
         return Err(Refusal(format!(
-            "database cluster state is \"{}\", not \"shut down\": only then is it known where its WAL ends",
+            "database cluster state is \"{}\", not \"shut down\": the end of WAL is known only after a clean shutdown",
             control.state
         )));
     }
@@ -185,8 +185,8 @@ fn control_file(dir: &Path, version: PgVersion) -> Result<ControlFile, Refusal> 
     })
 }
 
-/// Makes a cluster of ours. The mark comes last: without it nothing takes a half-made one for a
-/// cluster.
+/// Makes a cluster. The settings file is written last, so that an incomplete cluster is not taken
+/// for one.
 fn make(dir: &Path, choices: &[Choice]) -> Result<(), Refusal> {
     let shape = shape(choices)?;
     let mut settings = Settings::new(shape.version, shape.geometry);
@@ -226,7 +226,7 @@ fn make(dir: &Path, choices: &[Choice]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A new file: its bytes, then zeros up to a length, all of it durable.
+/// Writes a new file, padded with zeros, and fsyncs it.
 fn write(path: &Path, bytes: &[u8], len: u64) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options

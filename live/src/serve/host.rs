@@ -1,4 +1,5 @@
-//! A node in its directory: what a server's process does around its postmaster.
+//! Runs a node in its directory: what a server's operating system process does besides the
+//! postmaster.
 
 use super::Refusal;
 use super::cluster::{Cluster, Kind};
@@ -13,10 +14,10 @@ use walsim_core::base::{Now, Pid, Planted};
 use walsim_core::call::{Effect, Exit, Input, Message, Signal};
 use walsim_core::node::Node;
 
-/// There is one life of the node in each process.
+/// Each operating system process boots its node once.
 const INCARNATION: u32 = 1;
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub struct Serving {
     driver: Driver<Node, Around>,
@@ -24,16 +25,16 @@ pub struct Serving {
     workload: Option<JoinHandle<io::Result<u64>>>,
 }
 
-/// How a server has ended.
+/// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ended {
-    /// It was asked to, and its last checkpoint is where it belongs.
+    /// It was told to shut down, and its shutdown checkpoint is durable.
     pub orderly: bool,
-    /// Transactions of the workload that were acknowledged.
+    /// Number of the workload's transactions that were acknowledged.
     pub acknowledged: Option<u64>,
 }
 
-/// What surrounds the node: the lock on its directory, its configuration, those who work on it.
+/// The observer of the node, with its cluster and its workload.
 #[derive(Debug)]
 struct Around {
     cluster: Cluster,
@@ -42,11 +43,11 @@ struct Around {
 }
 
 impl Serving {
-    /// Starts a server that listens on an address, and commits so many transactions a second if
-    /// that is asked for. Signals that end or reload a server are its own from here on.
+    /// Starts a server that listens on an address, and optionally a workload with this number of
+    /// commits per second. From now on the server handles the signals for shutdown and reload.
     ///
     /// # Errors
-    /// If the address cannot be had, or the system has no more descriptors.
+    /// If the address cannot be used, or no more descriptors are available.
     pub fn start(
         cluster: Cluster,
         choices: Vec<Choice>,
@@ -100,16 +101,16 @@ impl Serving {
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Lets it run to its end.
+    /// Runs the server until it ends.
     ///
     /// # Errors
-    /// If the system does not tell any more what happens.
+    /// If the kernel cannot be polled.
     pub fn run(mut self) -> io::Result<Ended> {
         let exit = self.driver.run()?;
         self.driver.host().stop_workload();
@@ -131,7 +132,7 @@ impl Around {
         }
     }
 
-    /// SIGHUP: the file of settings is read before the postmaster looks.
+    /// SIGHUP: reads the settings file before the postmaster handles the signal.
     fn reload(&self, node: &mut Node) {
         if self.cluster.kind == Kind::Stopped {
             return;
@@ -153,7 +154,7 @@ impl Host<Node> for Around {
     fn input(&mut self, node: &mut Node, _: Now, input: &Input) {
         match input {
             Input::Signal(_, Signal::Hup) => self.reload(node),
-            // A smart shutdown waits for all sessions, ours too.
+            // A smart shutdown waits for all sessions, including those of the workload.
             Input::Signal(_, Signal::Term | Signal::Int | Signal::Quit) => self.stop_workload(),
             Input::Signal(
                 _,

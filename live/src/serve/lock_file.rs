@@ -12,26 +12,26 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Its name.
+/// The name of the lock file.
 const LOCK_FILE: &str = "postmaster.pid";
 
-/// Someone else may be starting or stopping at the same time.
+/// Retries, because other servers may be starting or stopping at the same time.
 const TRIES: u32 = 100;
 
-/// Our lock; the file is removed with it.
+/// The lock file. It is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct LockFile {
     path: PathBuf,
     file: File,
-    /// Where the line with the state begins, once it is known what stands before it.
+    /// Offset of the status line, once the lines before it are written.
     status_at: Option<u64>,
 }
 
 impl LockFile {
-    /// Takes a directory for this process.
+    /// Locks a directory for this process.
     ///
     /// # Errors
-    /// If a server runs in it, or the file cannot be made.
+    /// If a server runs in it, or the lock file cannot be created.
     pub(super) fn create(dir: &Path) -> Result<Self, Refusal> {
         let path = dir.join(LOCK_FILE);
         for tries in 1.. {
@@ -58,14 +58,14 @@ impl LockFile {
         unreachable!("the last try returns")
     }
 
-    /// Adds what else is known: where the server listens.
+    /// Adds the other lines: the address of the server.
     ///
     /// # Errors
-    /// What the disk says.
+    /// If the file cannot be written.
     pub(super) fn describe(&mut self, dir: &Path, addr: SocketAddr) -> io::Result<()> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let start = since.unwrap_or_default().as_secs();
-        // No socket in a directory, and no shared memory.
+        // No Unix socket and no shared memory.
         let lines = format!(
             "{}\n{}\n{start}\n{}\n\n{}\n\n",
             process::id(),
@@ -78,10 +78,10 @@ impl LockFile {
         self.status("starting")
     }
 
-    /// Says in which state the server is, as pg_ctl reads it.
+    /// Writes the status line, which pg_ctl reads.
     ///
     /// # Errors
-    /// What the disk says.
+    /// If the file cannot be written.
     pub(super) fn status(&self, word: &str) -> io::Result<()> {
         self.status_at
             .map_or(Ok(()), |at| self.put(at, &format!("{word:<8}\n")))
@@ -95,17 +95,17 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // Whatever becomes of the file: the next start does not mind it.
+        // An error is ignored, because the next start replaces the file.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Removes the lock of a server that is gone.
+/// Removes the lock file of a server that is no longer running.
 fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     let mut text = String::new();
     match File::open(path).and_then(|mut file| file.read_to_string(&mut text)) {
         Ok(_) => {}
-        // It went away meanwhile.
+        // It was removed meanwhile.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Refusal::file("read lock file", path, &e)),
     }
@@ -117,7 +117,7 @@ fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     }
     let first = text.lines().next().unwrap_or_default();
     let pid = first.trim().parse().ok().and_then(|pid: i32| {
-        // A single-user postgres writes its number with a minus.
+        // A single-user postgres writes its process id with a minus sign.
         let pid = Pid::from_raw(pid.saturating_abs())?;
         Some((
             pid,
@@ -148,8 +148,8 @@ fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// A process that is ours or our parent's got its number after the one that wrote the file; so did
-/// one of another user.
+/// Is the server with this process id running? Our own id, our parent's, and those of other users
+/// were assigned after the file was written, so they do not count.
 fn lives(pid: Pid) -> bool {
     let own = [Some(rustix::process::getpid()), rustix::process::getppid()];
     let foreign = [Err(Errno::SRCH), Err(Errno::PERM)];
@@ -183,8 +183,8 @@ mod tests {
         fs::remove_dir_all(dir).unwrap();
     }
 
-    /// A child that lives stands for the server that does; once it was waited for, for the one that
-    /// is gone.
+    /// A running child stands for a running server; after it was waited for, it stands for one that
+    /// has ended.
     #[test]
     fn only_the_lock_of_a_dead_process_is_replaced() {
         let dir = dir("stale");

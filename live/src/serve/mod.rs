@@ -1,5 +1,5 @@
-//! A server in a real directory: a cluster of our own, or a real one that was shut down, whose WAL
-//! it sends.
+//! Serves a real directory: a cluster made by walsim-live, or a stopped PostgreSQL cluster whose
+//! WAL is sent.
 
 mod cluster;
 mod host;
@@ -11,7 +11,7 @@ pub use cluster::{Cluster, Kind};
 pub use host::{Ended, Serving};
 pub use settings::{Choice, MARK};
 
-/// Why a directory cannot be served; one line.
+/// Why a directory cannot be served, in one line.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(pub String);
@@ -21,9 +21,9 @@ impl Refusal {
         Self(text.into())
     }
 
-    /// A file that could not be used.
+    /// A file operation failed.
     fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        // The text of PostgreSQL's %m has no number after it.
+        // The text of PostgreSQL's %m does not contain the error number.
         let text = error.to_string();
         let reason = text.split(" (os error").next().unwrap_or_default();
         Self(format!("could not {what} \"{}\": {reason}", path.display()))

@@ -1,4 +1,4 @@
-//! The settings of a server: those that `walsim.toml` keeps, and those given for one start.
+//! The settings of a server: those in `walsim.toml`, and those given for one start.
 
 use super::Refusal;
 use walsim_core::base::{
@@ -6,10 +6,10 @@ use walsim_core::base::{
     quoted_for_conf_file, size, whole,
 };
 
-/// Marks a directory as a cluster of ours, and keeps its settings.
+/// The settings file, which marks a cluster made by walsim-live.
 pub const MARK: &str = "walsim.toml";
 
-/// A setting by name, as `--set` and [`MARK`] give it.
+/// A setting by name, from `--set` or [`MARK`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Choice {
     /// PostgreSQL's name, or `pg_version`, or `segment`.
@@ -18,7 +18,7 @@ pub struct Choice {
     pub value: String,
 }
 
-/// Whose formats, and how long a segment is: fixed when a cluster is made.
+/// The properties that are fixed when a cluster is made: version and segment size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Shape {
     pub(super) version: PgVersion,
@@ -26,7 +26,7 @@ pub(super) struct Shape {
 }
 
 impl Choice {
-    /// Reads `NAME=VALUE` (`ParseLongOption`).
+    /// Parses `NAME=VALUE` (`ParseLongOption`).
     ///
     /// # Errors
     /// If there is no `=`.
@@ -39,7 +39,7 @@ impl Choice {
     }
 }
 
-/// What a new cluster is made with: 15 and segments of 1 MiB unless chosen otherwise.
+/// The properties of a new cluster. The defaults are version 15 and segments of 1 MiB.
 pub(super) fn shape(choices: &[Choice]) -> Result<Shape, Refusal> {
     let chosen = |name| choices.iter().rev().find(|choice| choice.name == name);
     let version = match chosen("pg_version") {
@@ -47,7 +47,7 @@ pub(super) fn shape(choices: &[Choice]) -> Result<Shape, Refusal> {
         Some(Choice { value, .. }) => PgVersion::named(value).ok_or_else(|| {
             let known = PgVersion::ALL.map(|version| version.major().to_string());
             Refusal(format!(
-                "there is no pg_version {value}; known: {}",
+                "unknown pg_version {value}; known: {}",
                 known.join(", ")
             ))
         })?,
@@ -56,7 +56,7 @@ pub(super) fn shape(choices: &[Choice]) -> Result<Shape, Refusal> {
     let geometry = match chosen("segment") {
         None => stock,
         Some(Choice { value, .. }) => {
-            // A number alone is one of megabytes, as for initdb --wal-segsize.
+            // A number without a unit is in megabytes, as with initdb --wal-segsize.
             let bytes = match whole(value) {
                 Some(number) => number.saturating_mul(1 << 20),
                 None => size(value).map_err(|e| Refusal(format!("{e}: {}", e.help)))?,
@@ -72,9 +72,9 @@ pub(super) fn shape(choices: &[Choice]) -> Result<Shape, Refusal> {
     Ok(Shape { version, geometry })
 }
 
-/// Changes settings as chosen, later choices last, by PostgreSQL's rules.
+/// Applies settings in order, by PostgreSQL's rules.
 pub(super) fn apply(settings: &mut Settings, choices: &[Choice]) -> Result<(), Refusal> {
-    // -1 follows the size of the buffer pool, wherever that is set.
+    // -1 depends on shared_buffers, wherever that is set, and is therefore applied last.
     let (wal_buffers, others): (Vec<&Choice>, Vec<&Choice>) = choices
         .iter()
         .filter(|choice| !choice.is_shape())
@@ -104,7 +104,7 @@ impl Choice {
     }
 }
 
-/// In one line: what is wrong, and what helps.
+/// The error with its hint, in one line.
 fn refused(error: &SettingError) -> Refusal {
     let mut text = error.to_string();
     if let SettingError::Unknown(name) = error {
@@ -120,14 +120,14 @@ fn refused(error: &SettingError) -> Refusal {
     Refusal(text)
 }
 
-/// Reads what [`write_mark`] wrote, and what people made of it, by the rules of postgresql.conf.
+/// Parses the settings file by the rules of postgresql.conf. Users may have edited it.
 pub(super) fn read_mark(text: &str) -> Result<Vec<Choice>, Refusal> {
     let lines = parse_conf_file(text).map_err(|e| Refusal(format!("{MARK}: {e}")))?;
     let choice = |ConfLine { name, value, .. }| Choice { name, value };
     Ok(lines.into_iter().map(choice).collect())
 }
 
-/// The settings of a new cluster as text.
+/// The settings file of a new cluster.
 pub(super) fn write_mark(shape: Shape, choices: &[Choice]) -> String {
     let segment = u64::from(shape.geometry.segment);
     let mut text = format!(
@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    /// As in postgresql.conf, and what TOML made of them before.
+    /// The file can have the syntax of postgresql.conf or the earlier TOML.
     #[test]
     fn people_write_a_mark_as_they_like() {
         let text = "pg_version = \"15\"\nsegment = '1MB'\nWal_Keep_Size 1GB # kept\nwal_sender_timeout = 0\n\
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         for (text, complaint) in [
-            ("pg_version=14", "there is no pg_version 14"),
+            ("pg_version=14", "unknown pg_version 14"),
             ("segment=3MB", "segment must be a power of two"),
             ("segment=512kB", "segment must be a power of two"),
             (

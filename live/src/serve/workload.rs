@@ -1,8 +1,9 @@
-//! Clients that commit at a rate: a machine of its own, which speaks the simple query protocol to
-//! the server's port.
+//! Clients that commit at a given rate. They are a machine of their own, which speaks the simple
+//! query protocol to the server's port.
 //!
-//! One session could not commit faster than the disk syncs; several share an fsync. A session whose
-//! connection ends connects again; what it had under way counts only if its answer came.
+//! One session cannot commit faster than the disk syncs, but several share an fsync. A session
+//! reconnects when its connection ends. A transaction in progress counts only if its answer
+//! arrived.
 
 use bytes::Bytes;
 use std::fmt::Write;
@@ -14,26 +15,26 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
-/// A session commits so many transactions a second at most, so that its fsyncs fit in between.
+/// The largest commit rate of a session, limited by the duration of fsyncs.
 const PER_SESSION: u32 = 50;
 const SESSIONS: u32 = 32;
-/// Between two attempts to connect.
+/// The pause between two attempts to connect.
 const BACKOFF_MS: u64 = 100;
-/// A rate that could not be held is caught up for so long.
+/// How much lost time is caught up if the rate could not be held.
 const CATCH_UP_US: u64 = 1_000_000;
-/// Bytes of a row: the mean fills a segment of 1 MiB with some 600 of them.
+/// Size of a row. With the average size, about 600 rows fill a segment of 1 MiB.
 const LEAST_BYTES: u64 = 200;
 const MOST_BYTES: u64 = 3000;
 /// `FirstNormalObjectId`
 const RELATION: u32 = 16384;
 const WINDOW: u32 = 64 * 1024;
 
-/// All sessions.
+/// All sessions of the workload.
 #[derive(Debug)]
 pub(super) struct Workload {
     server: SocketAddr,
     sessions: Vec<Session>,
-    /// Between two transactions.
+    /// The time between two transactions.
     interval_us: u64,
     /// When the next transaction is due.
     due: Mono,
@@ -51,13 +52,13 @@ struct Session {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Connects then.
+    /// Not connected. Connects at this time.
     Down(Mono),
     Connecting(ConnId),
-    /// The start-up packet is out.
+    /// The startup packet was sent.
     Starting(ConnId),
     Idle(ConnId),
-    /// A transaction is under way.
+    /// A transaction is in progress.
     Busy(ConnId),
 }
 
@@ -73,18 +74,18 @@ impl State {
 }
 
 impl Workload {
-    /// The only process.
+    /// The machine's only process.
     pub(super) const PID: Pid = Pid::postmaster(1);
 
     pub(super) fn new(server: SocketAddr, commits_per_s: u32) -> Self {
         let rate = commits_per_s.max(1);
         let session = || Session {
-            // The server is about to start.
+            // The server is still starting.
             state: State::Down(Mono(0).after_ms(BACKOFF_MS)),
             frames: FrameReader::default(),
         };
         let count = rate.div_ceil(PER_SESSION).min(SESSIONS);
-        // An address that stands for all is reached by loopback.
+        // A server that listens on all addresses is reached by the loopback address.
         let ip = match server.ip() {
             ip if !ip.is_unspecified() => ip,
             IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -102,12 +103,12 @@ impl Workload {
         }
     }
 
-    /// Transactions whose commit was confirmed.
+    /// Number of transactions whose commit was confirmed.
     pub(super) const fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
-    /// What is due now: connections, transactions.
+    /// Starts connections and transactions that are due.
     fn work(&mut self, now: Mono, fx: &mut Effects) {
         for index in 0..self.sessions.len() {
             match self.sessions[index].state {
@@ -174,7 +175,7 @@ impl Workload {
         }
     }
 
-    /// Takes the server's answers. False if they make no sense.
+    /// Handles the server's answers. False if they are invalid.
     fn read(&mut self, index: usize, conn: ConnId, bytes: Bytes) -> bool {
         let session = &mut self.sessions[index];
         session.frames.push(bytes);
@@ -202,7 +203,7 @@ impl Workload {
         fx.push(Self::PID, Effect::Net(conn, NetOp::Close));
     }
 
-    /// Ends once nothing is under way.
+    /// Ends when no transaction is in progress.
     fn stop(&mut self, fx: &mut Effects) {
         for session in &mut self.sessions {
             match session.state {
@@ -219,8 +220,8 @@ impl Workload {
         fx.push(Self::PID, Effect::Halt);
     }
 
-    /// One row, in a transaction of its own. Its bytes look random, so that stale memory never
-    /// looks right.
+    /// A transaction that inserts one row. Its bytes are pseudo-random, so that stale memory is
+    /// detected.
     fn next_row(&mut self) -> String {
         self.next_key += 1;
         let mut noise = Noise(self.next_key);

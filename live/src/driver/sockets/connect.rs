@@ -1,4 +1,4 @@
-//! Opening a connection: a name, its addresses one after the other, the handshake.
+//! Opens a connection: looks up the host, and tries its addresses one after another.
 
 use super::{Inbox, Sockets, State};
 use crate::driver::handle::News;
@@ -10,7 +10,7 @@ use walsim_core::base::{ConnId, Mono, Pid};
 use walsim_core::call::{Input, NetEvent, Refusal};
 
 impl Sockets {
-    /// The addresses of a host are known.
+    /// The host's addresses are known.
     pub(in crate::driver) fn resolved(
         &mut self,
         now: Mono,
@@ -44,7 +44,7 @@ impl Sockets {
             let attached =
                 Socket::connect_in(&host, port).and_then(|socket| self.attach(number, socket));
             if let Err(e) = attached {
-                // Of a path that is too long, or holds a zero: no system call was made.
+                // The path is too long or contains a NUL; no system call was made.
                 let why = if e.kind() == io::ErrorKind::InvalidInput {
                     Refusal::PathTooLong
                 } else {
@@ -108,7 +108,7 @@ impl Sockets {
             let socket = Socket::connect(addr);
             match socket.and_then(|socket| self.attach(number, socket)) {
                 Ok(()) => {
-                    // Some connections are there at once; then no event may tell.
+                    // A connection can be established at once, in which case there may be no event.
                     self.go_on_connecting(now, number, inbox);
                     return;
                 }
@@ -117,7 +117,7 @@ impl Sockets {
         }
     }
 
-    /// The address that is being tried does not answer.
+    /// Records the failure of the current address.
     fn note_failure(&mut self, number: usize, error: &io::Error) {
         let conn = self.conn(number);
         let address = match &conn.state {
@@ -132,7 +132,7 @@ impl Sockets {
     }
 }
 
-/// An error as strerror words it.
+/// The error text of strerror.
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {
@@ -141,7 +141,7 @@ fn words(error: &io::Error) -> String {
     }
 }
 
-/// An error of the resolver as gai_strerror words it.
+/// The error text of gai_strerror.
 fn lookup_words(error: &io::Error) -> String {
     let text = words(error);
     match text.strip_prefix("failed to lookup address information: ") {

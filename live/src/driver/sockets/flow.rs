@@ -1,4 +1,4 @@
-//! Bytes in both directions, and the ends of a connection.
+//! Reads and writes on connections, and their ends.
 
 use super::{CHUNK, Inbox, LINGER_MS, Sockets, State};
 use crate::driver::socket::Got;
@@ -6,7 +6,7 @@ use walsim_core::base::Mono;
 use walsim_core::call::{Input, NetEvent};
 
 impl Sockets {
-    /// Reads from connections that have got new credit. True if there were any.
+    /// Reads from connections that have got new credit. True if there was any.
     pub(in crate::driver) fn read_wanted(&mut self, inbox: &mut Inbox) -> bool {
         if self.wanted.is_empty() {
             return false;
@@ -19,7 +19,7 @@ impl Sockets {
         true
     }
 
-    /// Delivers what may be delivered: bytes against credit, the end without.
+    /// Delivers received bytes as far as there is credit. The end of the stream needs no credit.
     pub(super) fn read(&mut self, number: usize, inbox: &mut Inbox) {
         let Some(conn) = self.conns.get_mut(&number) else {
             return;
@@ -48,15 +48,14 @@ impl Sockets {
                 Got::Data(bytes) => {
                     let len = bytes.len() as u64;
                     conn.credit -= len;
-                    // Less than was asked for is all that there is, unless the end comes right
-                    // after it.
+                    // Fewer bytes than requested means that nothing is left except possibly the end
+                    // of the stream.
                     conn.readable = len == most;
                     inbox.push_back(Input::Net(conn.id, NetEvent::Data(bytes)));
                 }
                 Got::Nothing => {
                     conn.readable = most == 0;
-                    // The end was announced too early, or stands behind bytes that nothing asks for
-                    // yet.
+                    // There is no end yet, or it comes after bytes without credit.
                     if most > 0 {
                         conn.ending = false;
                     }
@@ -74,7 +73,7 @@ impl Sockets {
         }
     }
 
-    /// Hands to the kernel what it takes.
+    /// Writes as much as the kernel accepts.
     pub(super) fn write(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
         let conn = self.conn(number);
         let closing = match conn.state {
@@ -98,7 +97,7 @@ impl Sockets {
             }
             Err(_) if closing => self.drop_conn(number),
             Err(_) => {
-                // What the peer has said before is still there to be read.
+                // Bytes that the peer sent earlier can still be read.
                 conn.ending = true;
                 self.read(number, inbox);
                 self.broken(number, inbox);
@@ -106,7 +105,7 @@ impl Sockets {
         }
     }
 
-    /// The machine wants no more of it.
+    /// The machine closes the connection.
     pub(super) fn close(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
         let conn = self.conn(number);
         let id = conn.id;
@@ -124,7 +123,7 @@ impl Sockets {
         }
     }
 
-    /// Everything has left: waits for the peer to close its end too.
+    /// All output is sent: waits until the peer closes the connection, too.
     fn linger(&mut self, now: Mono, number: usize) {
         let conn = self.conn(number);
         conn.state = State::Lingering;
@@ -135,8 +134,8 @@ impl Sockets {
         self.discard(number);
     }
 
-    /// What the peer says to a closed connection does not matter; but a peer that cannot get rid of
-    /// it may not read what is still on its way.
+    /// Reads and drops data on a connection that was closed here. A peer that cannot send its data
+    /// might not read the rest of ours.
     fn discard(&mut self, number: usize) {
         let conn = self.conn(number);
         let Some(socket) = &conn.socket else { return };
@@ -157,13 +156,13 @@ impl Sockets {
         }
     }
 
-    /// The connection has ended from outside; the machine still has to close it.
+    /// The connection has ended. The machine still has to close it.
     pub(super) fn end(&mut self, number: usize, how: NetEvent, inbox: &mut Inbox) {
         let orderly = how == NetEvent::Closed;
         let conn = self.conn(number);
         inbox.push_back(Input::Net(conn.id, how));
         if orderly {
-            // A peer that says no more may still listen.
+            // The peer may still read.
             conn.ended = true;
             return;
         }

@@ -1,4 +1,4 @@
-//! All connections of a machine, and the port that it listens on.
+//! All connections of a machine, and its listening socket.
 
 mod connect;
 mod flow;
@@ -16,27 +16,29 @@ use std::vec;
 use walsim_core::base::{ConnId, Mono, Pid};
 use walsim_core::call::{Input, NetEvent, NetOp};
 
-/// Bytes that one call reads, at most.
+/// The largest number of bytes that one call reads.
 const CHUNK: u64 = 64 * 1024;
 
-/// How long a connection that was closed here waits for its peer to close it too. Closed at once it
-/// would break if the peer still sent something, and what it has not got yet would be lost.
+/// How long a connection that was closed here waits for its peer to close it, too. If the socket
+/// were closed at once and the peer sent more data, the connection would be reset and output that
+/// the peer has not yet read would be lost.
 const LINGER_MS: u64 = 10_000;
 
-/// After an accept that failed, of want of descriptors mostly, the next one is tried so much later.
+/// After a failed accept, usually because of too few descriptors, the next one is tried after this
+/// time.
 const ACCEPT_AGAIN_MS: u64 = 100;
 
-/// Connections that are taken at once, at most: those that are open want to be served, too.
+/// The largest number of connections accepted at once, so that open ones are served meanwhile.
 const ACCEPTED_AT_ONCE: u32 = 16;
 
-/// Output that waits is joined up to this length, so that many short messages to a peer that does
-/// not read them take no more room than their bytes.
+/// Pending output is joined up to this length, so that many short messages to a peer that does not
+/// read need no more memory than their bytes.
 const SHORT: usize = 4096;
 
-/// Who is told what happened, in order.
+/// Inputs for the machine, in order.
 pub(super) type Inbox = VecDeque<Input>;
 
-/// Connections by number; numbers are not reused.
+/// Connections by number. Numbers are not reused.
 #[derive(Debug)]
 pub(super) struct Sockets {
     registry: Registry,
@@ -46,9 +48,9 @@ pub(super) struct Sockets {
     conns: HashMap<usize, Conn>,
     next_number: usize,
     accepted: u32,
-    /// Connections that have got new credit, and may have something to read.
+    /// Connections that have got new credit and may have data to read.
     wanted: Vec<usize>,
-    /// Connections that were closed here, and until when they wait.
+    /// Connections that were closed here, and how long they wait for their peers.
     lingering: VecDeque<(Mono, usize)>,
 }
 
@@ -58,36 +60,36 @@ struct Conn {
     owner: Pid,
     socket: Option<Socket>,
     state: State,
-    /// Bytes that may still be read.
+    /// Number of bytes that may still be delivered.
     credit: u64,
-    /// Nothing says that there is nothing to read.
+    /// The socket may have data to read.
     readable: bool,
-    /// The peer has ended the stream, somewhere after what is there to read.
+    /// The peer has closed its sending side; data before the end may be unread.
     ending: bool,
-    /// The machine knows of that end. It may still send.
+    /// The machine knows of the end. It can still send.
     ended: bool,
-    /// The kernel takes bytes.
+    /// The kernel accepts output.
     writable: bool,
     queue: VecDeque<Bytes>,
-    /// Addresses that it was not connected to, and why.
+    /// Addresses that could not be connected to, and why.
     tried: Vec<(Option<String>, String)>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Its addresses are being looked up, or it is being connected to one; these are left.
+    /// Looking up or trying addresses: the current address, and the remaining ones.
     Connecting(Option<SocketAddr>, vec::IntoIter<SocketAddr>),
     Open,
-    /// It broke, or never came about, and the machine knows.
+    /// The connection broke or failed, and the machine knows.
     Broken,
-    /// Closed here; what is in the queue still has to leave.
+    /// Closed here; output is still queued.
     Closing,
-    /// Closed here, and everything has left.
+    /// Closed here, and all output is sent.
     Lingering,
 }
 
 impl Sockets {
-    /// Tokens of connections count from `first`.
+    /// Tokens of connections start at `first`.
     pub(super) fn new(registry: Registry, first: usize) -> Self {
         Self {
             registry,
@@ -102,10 +104,10 @@ impl Sockets {
         }
     }
 
-    /// Listens; the address with the port that was chosen if none was given.
+    /// Listens on an address. Returns it, with the chosen port if the given one is 0.
     pub(super) fn listen(&mut self, addr: SocketAddr, token: Token) -> io::Result<SocketAddr> {
-        // mio sets SO_REUSEADDR: a server may start again while connections of its last life are
-        // winding up.
+        // mio sets SO_REUSEADDR, so that a server can restart while connections of its predecessor
+        // are still closing.
         let mut listener = TcpListener::bind(addr)?;
         self.registry
             .register(&mut listener, token, Interest::READABLE)?;
@@ -114,7 +116,7 @@ impl Sockets {
         Ok(addr)
     }
 
-    /// Accepts waiting connections.
+    /// Accepts pending connections.
     pub(super) fn accept(&mut self, now: Mono, inbox: &mut Inbox) {
         self.accept_at = None;
         let mut taken = 0;
@@ -133,7 +135,7 @@ impl Sockets {
                     };
                     let socket = Socket::Tcp(stream);
                     socket.set_nodelay();
-                    // The machine gives it an owner before it does anything else with it.
+                    // The machine assigns an owner before anything else.
                     let nobody = Pid {
                         incarnation: 0,
                         n: 0,
@@ -160,7 +162,7 @@ impl Sockets {
         }
     }
 
-    /// Stops to listen.
+    /// Stops listening.
     pub(super) fn stop_listening(&mut self) {
         if let Some(mut listener) = self.listener.take() {
             let _ = self.registry.deregister(&mut listener);
@@ -168,7 +170,7 @@ impl Sockets {
         self.accept_at = None;
     }
 
-    /// What a process does with a connection; on one that is gone it does nothing.
+    /// Executes an operation of a process on a connection. Ignored if the connection is gone.
     pub(super) fn op(
         &mut self,
         now: Mono,
@@ -208,7 +210,7 @@ impl Sockets {
 
     /// Closes the connections of a process that has ended.
     pub(super) fn close_all(&mut self, now: Mono, pid: Pid, inbox: &mut Inbox) {
-        // Those that it has closed itself are known by their number alone.
+        // Connections that the process has closed itself are no longer in `numbers`.
         let known = self.numbers.values().copied();
         let mut owned: Vec<usize> = known.filter(|n| self.conns[n].owner == pid).collect();
         owned.sort_unstable();
@@ -217,7 +219,7 @@ impl Sockets {
         }
     }
 
-    /// Closes all of them.
+    /// Closes all connections.
     pub(super) fn shut(&mut self, now: Mono, inbox: &mut Inbox) {
         self.stop_listening();
         for number in self.numbers.values().copied().collect::<Vec<_>>() {
@@ -225,23 +227,23 @@ impl Sockets {
         }
     }
 
-    /// Is there anything that has not left yet, or whose arrival is not confirmed?
+    /// Is any output unsent, or any connection waiting for its peer to close?
     pub(super) fn is_busy(&self) -> bool {
         !self.conns.is_empty()
     }
 
-    /// Is there anything that has not left yet?
+    /// Is any output unsent?
     pub(super) fn has_unsent(&self) -> bool {
         self.conns.values().any(|conn| !conn.queue.is_empty())
     }
 
-    /// When time itself makes something happen here.
+    /// When the next timeout expires.
     pub(super) fn next_time(&self) -> Option<Mono> {
         let linger = self.lingering.front().map(|(until, _)| *until);
         linger.into_iter().chain(self.accept_at).min()
     }
 
-    /// Does what time has made due.
+    /// Handles expired timeouts.
     pub(super) fn tick(&mut self, now: Mono, inbox: &mut Inbox) {
         while self
             .lingering
@@ -257,7 +259,7 @@ impl Sockets {
         }
     }
 
-    /// What the kernel says of a socket.
+    /// Handles an event of a socket.
     pub(super) fn ready(&mut self, now: Mono, event: &Event, inbox: &mut Inbox) {
         let Token(number) = event.token();
         let Some(conn) = self.conns.get_mut(&number) else {

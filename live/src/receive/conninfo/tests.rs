@@ -1,4 +1,4 @@
-//! Connection strings: what is understood, and what is complained about.
+//! Connection strings: parsing and errors.
 
 use super::*;
 
@@ -55,8 +55,7 @@ fn both_forms_are_understood() {
     }
 }
 
-/// As in pg_receivewal what -h, -p and -U say counts more than what -d says, and is enough without
-/// it.
+/// As in pg_receivewal, -h, -p and -U override the connection string, which can be omitted.
 #[test]
 fn options_count_more_than_the_text() {
     let options = [("host", "x"), ("port", "2"), ("user", "y")];
@@ -98,11 +97,11 @@ fn complaints_are_those_of_libpq() {
         ("sslmode=maybe", "invalid sslmode value: \"maybe\""),
         (
             "sslmode=require",
-            "sslmode=require is not supported: connections are not encrypted yet",
+            "sslmode=require is not supported: encryption is not supported",
         ),
         (
             "postgres://a?ssl=true",
-            "sslmode=require is not supported: connections are not encrypted yet",
+            "sslmode=require is not supported: encryption is not supported",
         ),
         (
             "options=-cx=y",
