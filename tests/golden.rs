@@ -1,9 +1,8 @@
-//! Bytes that real servers wrote, against our codecs: `tests/golden/README.md` tells how they were
-//! made.
+//! Files of real servers, decoded and encoded by walsim. `tests/golden/README.md` describes how
+//! they were made.
 //!
-//! Every slice of WAL must read as PostgreSQL's own tools list it, every record and page must be
-//! written again as the same bytes, and no damage to any of it may make us panic or see a record
-//! that is not there.
+//! All WAL must be read as PostgreSQL's tools list it, and all records and pages must be encoded to
+//! the same bytes. Damage must never cause a panic or an additional record.
 
 #[path = "golden/descriptions.rs"]
 mod descriptions;
@@ -24,7 +23,7 @@ use walsim_core::wire::standby_records::StandbyRecord;
 use walsim_core::wire::xact_records::XactEnd;
 use walsim_core::wire::xlog_records::XlogRecord;
 
-/// The types whose `xl_info` is checked: what we decode, by the name that pg_waldump prints.
+/// The decoded record types with the names that pg_waldump prints, and their `xl_info`.
 const TYPES: [(&str, u8); 23] = [
     ("XLOG CHECKPOINT_SHUTDOWN", 0x00),
     ("XLOG CHECKPOINT_ONLINE", 0x10),
@@ -63,7 +62,7 @@ fn every_slice_reads_as_listed() {
     }
 }
 
-/// The list of types says what the samples must hold, and each is what its name says.
+/// The samples contain all record types of the list, and each has the listed name.
 #[test]
 fn every_type_is_there() {
     for version in GOLDEN {
@@ -88,7 +87,7 @@ fn every_type_is_there() {
     }
 }
 
-/// Types by their names, and all of what is said about them.
+/// The type names and descriptions of all records are those of the list.
 #[test]
 fn records_are_described_as_listed() {
     let mut count = 0;
@@ -104,13 +103,13 @@ fn records_are_described_as_listed() {
             described.unwrap_or_else(|e| panic!("{} at {}: {e}", slice.name, record.lsn));
             let mut text = String::from_utf8(text.bytes).expect("ours are");
             if slice.version == PgVersion::V18 {
-                // Its list was made by the server, which writes times in its own way.
+                // The list was made by the server, which prints times in another format.
                 while let Some(zero) = text.find("0 UTC") {
                     text.remove(zero);
                 }
                 text = text.replace(". UTC", " UTC").replace(" UTC", "+00");
             }
-            // Long lines are cut in the list.
+            // Long lines are truncated in the list.
             let ours = format!("{name} {text}");
             let whole = ours.trim_end().len() == listed.len();
             assert!(ours.starts_with(&listed), "{ours}\n{listed}");
@@ -148,8 +147,7 @@ fn main_data_encodes_to_the_same_bytes() {
             let (info, main) = (record.header.info, &record.main);
             let again = match record.header.rmid {
                 RmgrId::XLOG => XlogRecord::decode(version, info, main).map(|r| r.encode(version)),
-                // PREPARE holds the state file of a prepared transaction, which we do not look
-                // into.
+                // PREPARE contains the state file of a prepared transaction, which is not decoded.
                 RmgrId::TRANSACTION if info & 0x70 == 0x10 => continue,
                 RmgrId::TRANSACTION => {
                     XactEnd::decode(version, info, main).map(|r| r.encode(version))
@@ -170,8 +168,8 @@ fn main_data_encodes_to_the_same_bytes() {
     assert!(count > 150, "only {count} records were compared");
 }
 
-/// A page restored from an image and changed by a delta differs from the image by exactly that
-/// delta.
+/// The delta between a page restored from an image and the same page with a delta applied equals
+/// this delta.
 #[test]
 fn deltas_are_computed_the_same() {
     for version in GOLDEN {
@@ -183,7 +181,7 @@ fn deltas_are_computed_the_same() {
                     let name = (block.rel, block.fork, block.block);
                     let old = pages.remove(&name);
                     if let Some(image) = &block.image {
-                        // Compressed images are of other relations.
+                        // Compressed images belong to other relations.
                         if let Ok(page) = image.restore(8192) {
                             pages.insert(name, page);
                         }
@@ -204,8 +202,7 @@ fn deltas_are_computed_the_same() {
     }
 }
 
-/// Pages made by our writer around the same records hold the same bytes, headers and padding
-/// included.
+/// Pages written by walsim for the same records have the same bytes, including headers and padding.
 #[test]
 fn pages_are_written_the_same() {
     for slice in slices() {
@@ -224,8 +221,7 @@ fn pages_are_written_the_same() {
     }
 }
 
-/// Where a crash cut the record off, before its continuation was overwritten, it is reported as
-/// incomplete.
+/// A record whose second half a crash lost is reported as incomplete.
 #[test]
 fn aborted_record_is_recognised() {
     let mut count = 0;
@@ -251,7 +247,7 @@ fn aborted_record_is_recognised() {
     assert_eq!(count, 2, "one of each version");
 }
 
-/// Cut off anywhere, the records before the cut are read and nothing else.
+/// In truncated WAL, exactly the records before the cut are read.
 #[test]
 fn truncated_wal_ends_early() {
     for slice in slices() {
@@ -265,7 +261,8 @@ fn truncated_wal_ends_early() {
     }
 }
 
-/// Whatever byte changes: what is read is what was there, up to the damage at most.
+/// If any byte is changed, the records that are read are a prefix of the original ones, which ends
+/// at the damage or before it.
 #[test]
 fn damaged_wal_ends_early() {
     for slice in slices() {
@@ -358,7 +355,7 @@ fn control_files_read_as_pg_controldata_says() {
     }
 }
 
-/// Every byte that counts is covered by a check; the zeros after them are not looked at.
+/// All bytes of the payload are checked. The zeros after it are ignored.
 #[test]
 fn damaged_control_files_are_refused() {
     for (version, bytes, _, name) in control_files() {
@@ -404,7 +401,7 @@ fn slot_files_read_as_the_server_says() {
     assert_eq!(count, 4, "one of each kind, of 15");
 }
 
-/// Bytes of main data that PostgreSQL leaves as they were on its stack.
+/// Is it a byte of main data that PostgreSQL does not initialize?
 fn is_padding(version: PgVersion, record: &Record, at: usize) -> bool {
     match (record.header.rmid, record.header.rmgr_info()) {
         // xl_running_xacts, after subxid_overflow.

@@ -1,7 +1,7 @@
-//! `walsim-live receive` and a real PostgreSQL: its WAL, its ways to end, and what it may rely on.
+//! `walsim-live receive` with a real PostgreSQL server.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! names a newer server, `WALSIM_INTEROP=all` takes larger sizes.
+//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
+//! selects a newer server, `WALSIM_INTEROP=all` larger sizes.
 
 #[path = "interop/receive_ends.rs"]
 mod ends;
@@ -33,13 +33,13 @@ fn primary(bin: &Path, folder: &Folder, settings: &str) -> Server {
     server
 }
 
-/// True if full sizes are asked for.
+/// Are larger sizes selected?
 fn is_full() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
 }
 
-/// pgbench in the background, ended with the value: its own transactions, and as many that write a
-/// lot at once.
+/// pgbench in the background, with its own transactions and as many that write a lot at once.
+/// Stopped when it is dropped.
 struct Load(Child);
 
 const LARGE: &str =
@@ -68,14 +68,15 @@ impl Drop for Load {
     }
 }
 
-/// Ends the current segment and waits until the receiver has finished it.
+/// Ends the current segment, and waits until the receiver has finished it.
 fn catch_up(server: &Server, receiver: &Receiver) {
     server.psql("SELECT pg_logical_emit_message(false, '', '')");
     let last = Server::segment_of(&server.psql("SELECT pg_switch_wal()"));
     wait_for("the receiver to catch up", || receiver.has(&last));
 }
 
-/// Whatever a SIGKILL interrupts, the next start goes on, and what is finished is right.
+/// The receiver is killed at any point. Its next start continues, and finished segments are
+/// correct.
 #[test]
 fn killed_and_started_again_it_has_every_segment() {
     let Some(bin) = server_bin() else {
@@ -90,10 +91,10 @@ fn killed_and_started_again_it_has_every_segment() {
         receiver.start(&server, &slot);
         let before = receiver.finished().len();
         wait_for("a segment", || receiver.finished().len() > before);
-        // Anywhere in the next one.
+        // At some point in the next segment.
         std::thread::sleep(Duration::from_millis(kill * 37 % 100));
         receiver.kill();
-        // What the slot does not hold back any more is there.
+        // All WAL before the slot's restart_lsn must have been received.
         let restart = server.psql("SELECT restart_lsn FROM pg_replication_slots");
         let finished = receiver.finished();
         let first = finished.first().expect("there is one");
@@ -113,13 +114,13 @@ fn killed_and_started_again_it_has_every_segment() {
     receiver.signal("INT");
     assert_eq!(receiver.wait().code(), Some(0));
     assert!(receiver.compare(&server) >= 20, "{:?}", receiver.finished());
-    // Each was called finished once it was, unless a SIGKILL came between.
+    // Each segment was printed once, unless SIGKILL came between its completion and the print.
     let called = receiver.out();
     assert!(called.iter().all(|name| receiver.has(name)), "{called:?}");
     assert!(called.len() + 20 >= receiver.finished().len());
 }
 
-/// So many names from the first on; all lie below 0/FFFFFFFF.
+/// This number of segment names from the first one on. All are below 0/FFFFFFFF.
 fn segments(first: &str, count: usize) -> impl Iterator<Item = String> {
     let from = u64::from_str_radix(&first[16..], 16).expect("hexadecimal");
     let prefix = first[..16].to_string();
@@ -130,7 +131,7 @@ fn next(segment: &str) -> String {
     segments(segment, 2).last().expect("two of them")
 }
 
-/// No report leaves before the fsync that covers it has returned; on real files, in both modes.
+/// No flush position is reported before its fsync has returned, on real files and in both modes.
 #[test]
 fn nothing_is_reported_before_its_fsync_has_returned() {
     let Some(bin) = server_bin() else {
@@ -185,8 +186,8 @@ fn nothing_is_reported_before_its_fsync_has_returned() {
     drop(load);
 }
 
-/// As a synchronous standby: commits wait for it, and a server restored from its files has each one
-/// that was acknowledged.
+/// The receiver is a synchronous standby: commits wait for it, and a server restored from its files
+/// has every acknowledged commit.
 #[test]
 fn acknowledged_commits_survive_the_primary() {
     let Some(bin) = server_bin() else {
@@ -208,7 +209,7 @@ fn acknowledged_commits_survive_the_primary() {
     let sync = "SELECT sync_state FROM pg_stat_replication";
     wait_for("the standby to count", || server.psql(sync) == "sync");
 
-    // Frozen, it holds up a commit, and nothing else does.
+    // While the receiver is stopped, a commit waits for it.
     receiver.signal("STOP");
     let mut command = server.client("psql");
     command.args(["-XAtqc", "INSERT INTO t VALUES (0)", "postgres"]);
@@ -219,7 +220,7 @@ fn acknowledged_commits_survive_the_primary() {
     receiver.signal("CONT");
     assert!(waiting.wait().expect("our child").success());
 
-    // One commit after the other, each told by its number; then the primary dies.
+    // Commits have consecutive numbers. Then the primary is killed.
     let script = folder.path().join("commits.sql");
     let inserts = (1..200_000).map(|i| format!("INSERT INTO t VALUES ({i}) RETURNING i;\n"));
     fs::write(&script, inserts.collect::<String>()).expect("the folder is ours");
@@ -237,7 +238,7 @@ fn acknowledged_commits_survive_the_primary() {
     receiver.signal("INT");
     assert_eq!(receiver.wait().code(), Some(0));
 
-    // psql writes in blocks, so that the last line may not be whole.
+    // psql writes in blocks, so the last line can be incomplete.
     let text = text();
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let acknowledged = whole.lines().last().expect("many").to_string();
@@ -261,8 +262,8 @@ fn acknowledged_commits_survive_the_primary() {
     );
 }
 
-/// At a clean shutdown it has the shutdown checkpoint, and the primary waits for it no longer than
-/// for pg_receivewal.
+/// At a clean shutdown the receiver gets the shutdown checkpoint, and the primary does not wait
+/// longer than for pg_receivewal.
 #[test]
 fn a_clean_shutdown_leaves_it_with_everything() {
     let Some(bin) = server_bin() else {
@@ -270,7 +271,7 @@ fn a_clean_shutdown_leaves_it_with_everything() {
     };
     let folder = Folder::new("receive-shutdown");
     let mut server = primary(&bin, &folder, KEEP);
-    // pg_receivewal does not receive from servers that are newer than it is.
+    // pg_receivewal does not support servers newer than itself.
     let has_own = bin.join("pg_receivewal").exists();
     let both = if has_own { &[true, false][..] } else { &[true] };
     let mut durations = [Vec::new(), Vec::new()];
@@ -308,13 +309,12 @@ fn a_clean_shutdown_leaves_it_with_everything() {
         all[all.len() / 2]
     });
     println!("the primary stops in {ours:?}, with pg_receivewal in {theirs:?}");
-    // How long a server takes to stop varies by that much by itself.
+    // The shutdown time of a server varies by about this much.
     let most = theirs + Duration::from_millis(300);
     assert!(ours < most, "{ours:?}, {theirs:?}");
 }
 
-/// The segment that is not finished is the server's up to the end of the record that pg_control
-/// names.
+/// The partial segment equals the server's up to the end of the checkpoint record in pg_control.
 fn has_last_checkpoint(bin: &Path, server: &Server, receiver: &Receiver) {
     let control = run(as_postgres(program(bin, "pg_controldata")).arg(server.data()));
     let place = |line: &str| {
@@ -335,8 +335,8 @@ fn has_last_checkpoint(bin: &Path, server: &Server, receiver: &Receiver) {
     assert!(ours[..end] == theirs[..end], "{segment} differs");
 }
 
-/// The standby that it receives from is promoted: same connection, history file first, old segment
-/// kept as it is.
+/// The upstream, a standby, is promoted. The receiver stays connected, fetches the history file
+/// first, and keeps the old partial segment.
 #[test]
 fn it_follows_a_promotion() {
     let Some(bin) = server_bin() else {
@@ -401,14 +401,14 @@ fn it_follows_a_promotion() {
     assert_eq!(log.matches("command: IDENTIFY_SYSTEM").count(), 1, "{log}");
 }
 
-/// WAL that is gone is gone for good: it does not try again, whatever it was told.
+/// Removed WAL is a permanent error: the receiver ends, with or without --no-loop.
 #[test]
 fn removed_wal_is_the_end() {
     let Some(bin) = server_bin() else {
         return;
     };
     let folder = Folder::new("receive-removed");
-    // Nothing is removed before it is asked for.
+    // Prevents automatic removal of WAL.
     let server = primary(&bin, &folder, "min_wal_size=2MB\nautovacuum=off\n");
     let mut receiver = Receiver::new(folder.path(), "wal");
     receiver.start(&server, &[]);
@@ -432,7 +432,7 @@ fn removed_wal_is_the_end() {
     }
 }
 
-/// A receiver that stands still is given up by the server, and comes back.
+/// The server drops a stopped receiver, which later reconnects.
 #[test]
 fn dropped_by_the_server_it_comes_back() {
     let Some(bin) = server_bin() else {
@@ -446,7 +446,7 @@ fn dropped_by_the_server_it_comes_back() {
         "SELECT string_agg(pid::text, ',') FROM pg_stat_replication WHERE state = 'streaming'";
     wait_for("the stream", || !server.psql(senders).is_empty());
     let first = server.psql(senders);
-    // It answers when asked, which is all that keeps it alive.
+    // Only its replies to keepalives prevent the timeout.
     let replies =
         "SELECT count(*) FROM pg_stat_replication WHERE reply_time > backend_start + interval '3s'";
     wait_for("an answer", || server.psql(replies) == "1");
@@ -464,7 +464,7 @@ fn dropped_by_the_server_it_comes_back() {
     assert_eq!(log.matches("replication timeout").count(), 1, "{log}");
 }
 
-/// Every refusal is one clear line, and the exit status says whose fault it is.
+/// Each error is one clear line, and the exit status is 2 for wrong usage and 1 for others.
 #[test]
 fn refusals_are_clear() {
     let Some(bin) = server_bin() else {
@@ -516,7 +516,7 @@ fn refusals_are_clear() {
         "failed: Connection refused\n\tIs the server running on that host",
     );
 
-    // WAL of another system is not mixed with what is there.
+    // WAL of another cluster is not mixed with existing files.
     server.start();
     let mut receiver = Receiver::new(folder.path(), "wal");
     receiver.start(&server, &[]);

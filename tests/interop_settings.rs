@@ -1,9 +1,9 @@
-//! A real server is asked about the settings that `tests/settings.rs` knows, and one that runs with
-//! some of them shows what ours shows.
+//! Asks a real server about all settings of `tests/settings.rs`, and compares SHOW between a real
+//! and a simulated server with the same configuration.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! names a newer server; with `WALSIM_WRITE_GOLDEN` its answers become the golden file of its
-//! version.
+//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
+//! selects a newer server. With `WALSIM_WRITE_GOLDEN` its answers are written to the golden file of
+//! its version.
 
 #[path = "settings/cases.rs"]
 mod cases;
@@ -43,7 +43,7 @@ fn their_table(server: &Server, version: PgVersion) -> String {
     out
 }
 
-/// What the server makes of a text on its command line.
+/// The value or the error of a real server for a text on its command line.
 fn theirs(bin: &Path, data: &Path, name: &str, text: &str) -> String {
     let mut command = as_postgres(bin.join("postgres"));
     command
@@ -98,7 +98,7 @@ fn every_text_becomes_the_same_value() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// Three configurations, as text for both.
+/// Three configurations.
 const CONFIGURATIONS: [&str; 3] = [
     "wal_keep_size = 1024\nmax_wal_size = 64 # MB\nmin_wal_size=2MB\ncheckpoint_timeout 300\nwal_sender_timeout = 0\n\
      shared_buffers = 128\nmax_slot_wal_keep_size = 1TB\nwal_receiver_status_interval = '0.5h'\n",
@@ -129,7 +129,7 @@ fn a_configuration_is_shown_alike() {
             set.unwrap_or_else(|e| panic!("{}: {e}", line.name));
         }
         let data = folder.path().join(number.to_string());
-        // Only ours takes double quotes.
+        // Only walsim accepts double quotes.
         let mut server = Server::init(&bin, &data, &["--wal-segsize=1"], &text.replace('"', "'"));
         server.start();
         for line in &lines {
@@ -152,7 +152,7 @@ fn a_configuration_is_shown_alike() {
             let value = setting
                 .number(&ours)
                 .or_else(|| Some(session.show(&ours, name)?.1));
-            // pg_settings has no unit in a session's value, SHOW has.
+            // A session's value has a unit in SHOW, but not in pg_settings.
             if name != "statement_timeout" {
                 assert_eq!(
                     row,

@@ -1,8 +1,8 @@
-//! The WAL of servers of all versions, as `walsim waldump` lists it and as the server itself does,
-//! by its extension pg_walinspect: later versions have no pg_waldump here.
+//! WAL of servers of all versions, as `walsim waldump` lists it and as the server's extension
+//! pg_walinspect does, because later versions have no pg_waldump here.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! names a newer server.
+//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
+//! selects a newer server.
 
 #[path = "interop/server.rs"]
 mod server;
@@ -11,8 +11,8 @@ use server::{Folder, Server, Stop, run, server_bin};
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// Records of all kinds that a small workload makes: heap, indexes, bloom (Generic), messages, a
-/// switch, two-phase commit.
+/// A small workload with records of many kinds: heap, indexes, bloom (Generic), messages, a switch,
+/// two-phase commit.
 const WORKLOAD: &str = "
 CREATE EXTENSION bloom;
 CREATE TABLE t (i int PRIMARY KEY, b text);
@@ -36,7 +36,7 @@ SELECT pg_create_restore_point('here');
 DROP TABLE t;
 ";
 
-/// What both lists tell of a record.
+/// The fields of a record that both lists have.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Listed {
     lsn: u64,

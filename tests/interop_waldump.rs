@@ -1,9 +1,8 @@
-//! PostgreSQL's WAL, read by `walsim waldump` and by PostgreSQL's own pg_waldump: they must print
-//! the same.
+//! The output of `walsim waldump` must equal that of PostgreSQL's pg_waldump for the same WAL.
 //!
-//! Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! names the programs of a newer version, pg_waldump among them. `WALSIM_INTEROP=all` asks for more
-//! WAL than a routine run has time for, and for every case of damage.
+//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
+//! selects programs of a newer version, including pg_waldump. `WALSIM_INTEROP=all` uses more WAL,
+//! and all cases of damage.
 
 #[path = "interop/damage.rs"]
 mod damage;
@@ -21,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use walsim_core::base::Lsn;
 
-/// The helper itself: a server that was killed starts again and has what was committed.
+/// A test of the helper itself: a killed server starts again and has all committed rows.
 #[test]
 fn a_server_starts_and_ends_in_every_way() {
     let Some(bin) = tools() else {
@@ -40,7 +39,7 @@ fn a_server_starts_and_ends_in_every_way() {
     server.stop(Stop::Immediate);
 }
 
-/// WAL with records of every resource manager, line by line, and the same through every filter.
+/// WAL with records of all resource managers: the same lines, also with each filter.
 #[test]
 fn real_wal_is_printed_alike() {
     let Some(bin) = tools() else {
@@ -90,14 +89,14 @@ fn real_wal_is_printed_alike() {
     let segment = Server::segment_of(first[1]);
     dumps.agree(&[segment.as_str(), "-p", "data/pg_wal", "-n", "3"]);
     dumps.agree(&[format!("data/pg_wal/{segment}")]);
-    // Neither we nor every pg_waldump can do zstd.
+    // zstd is not supported by walsim, nor by every pg_waldump.
     let details = dumps.ours(&[&range[..], &["-w", "-b"]].concat());
     let end = first_with_zstd(&details.stdout).unwrap_or(first[2].to_owned());
     let range = ["-p", "data", "-s", first[1], "-e", &end];
     full_pages_are_saved_alike(&dumps, &bin, folder.path(), &range);
 }
 
-/// Where the first record is that has an image compressed with zstd.
+/// The position of the first record with an image that is compressed with zstd.
 fn first_with_zstd(details: &[u8]) -> Option<String> {
     let mut lsn = None;
     for line in text(details).lines() {
@@ -110,8 +109,7 @@ fn first_with_zstd(details: &[u8]) -> Option<String> {
     None
 }
 
-/// The same files with the same bytes, compressed images among them. pg_waldump has the option
-/// since 16.
+/// Both save the same full-page images, also compressed ones. pg_waldump has the option since 16.
 fn full_pages_are_saved_alike(dumps: &Dumps, bin: &Path, folder: &Path, range: &[&str]) {
     let save = |directory| [range, &["-w", "-q", directory]].concat();
     let files = |directory| -> BTreeMap<_, _> {
@@ -136,7 +134,7 @@ fn full_pages_are_saved_alike(dumps: &Dumps, bin: &Path, folder: &Path, range: &
     assert!(files("theirs") == ours, "the same pages");
 }
 
-/// The relation that most blocks are of, as `-R` wants it.
+/// The relation with the most block references, in the format of `-R`.
 fn busiest_relation(text: &[u8]) -> String {
     let mut counts = BTreeMap::new();
     for line in String::from_utf8_lossy(text).lines() {
@@ -149,7 +147,7 @@ fn busiest_relation(text: &[u8]) -> String {
     most.expect("blocks").0
 }
 
-/// Wrong usage, in every way that has a complaint of its own.
+/// Wrong usage, once for each error message.
 #[test]
 fn wrong_usage_is_refused_alike() {
     let Some(bin) = tools() else {
@@ -161,7 +159,7 @@ fn wrong_usage_is_refused_alike() {
     let dumps = Dumps::new(&bin, folder.path());
     let names = fs::read_dir(data.join("pg_wal")).expect("a cluster has one");
     let names = names.map(|entry| entry.expect("readable").file_name());
-    // Those after it are recycled ones.
+    // The files after it are recycled segments.
     let one = names.filter(|name| name.len() == 24).min();
     let one = one.expect("a segment");
     let one = one.to_str().expect("digits");
@@ -224,11 +222,11 @@ fn wrong_usage_is_refused_alike() {
     ] {
         dumps.agree(args);
     }
-    // What is no WAL has no version, and is refused in the words of 15 and 16.
+    // A file that is not WAL has no version; the error text is that of 15 and 16.
     if major(&bin) < 17 {
         dumps.agree(&["data/global/pg_control"]);
     }
-    // WAL of a version that no one has, and a segment of a size that cannot be.
+    // WAL of an unknown version, and an invalid segment size.
     let original = fs::read(folder.path().join(file)).expect("our own");
     for (at, bytes) in [(0, [0xFF, 0xD1]), (33, [0x11, 0])] {
         let mut changed = original.clone();
@@ -243,7 +241,7 @@ fn wrong_usage_is_refused_alike() {
         assert_eq!(named, at == 0, "{}", said.stderr);
     }
     fs::remove_file(folder.path().join("data").join(one)).expect("our own");
-    // A .partial file stands for its segment. This one ends with a record of zeros.
+    // A .partial file is read as its segment. This one ends with zeros.
     let whole = dumps.agree(&[file]);
     assert!(
         whole.stderr.contains("invalid record length"),
@@ -255,7 +253,7 @@ fn wrong_usage_is_refused_alike() {
     assert!(dumps.ours(&[&partial]) == whole, "as the whole segment");
 }
 
-/// What comes later is shown when it comes, and SIGINT is a good end.
+/// With --follow new records are printed as they appear, and SIGINT ends the command successfully.
 #[test]
 fn wal_is_followed_until_interrupted() {
     let Some(bin) = tools() else {
@@ -286,7 +284,7 @@ fn wal_is_followed_until_interrupted() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// A reader that goes away ends it as it ends a C program, in the eyes of a shell.
+/// When its reader closes the pipe, the command ends like a C program.
 #[test]
 fn a_closed_pipe_is_no_failure() {
     let Some(bin) = tools() else {
@@ -298,7 +296,7 @@ fn a_closed_pipe_is_no_failure() {
     let mut server = Server::init(&bin, &data, &["--wal-segsize=1"], keep);
     server.start();
     let start = server.psql("SELECT pg_current_wal_lsn()");
-    // Two lines, each longer than a pipe holds.
+    // Two lines, each longer than a pipe's buffer.
     let message = "SELECT pg_logical_emit_message(false, 'long', repeat('x', 300000));";
     server.psql(&message.repeat(2));
     server.stop(Stop::Fast);
@@ -317,7 +315,7 @@ fn a_closed_pipe_is_no_failure() {
     );
 }
 
-/// A process that ends with the test.
+/// A process that is killed at the end of the test.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -327,7 +325,7 @@ impl Drop for Killed {
     }
 }
 
-/// A segment damaged in every way: the same last good record, and the same complaint.
+/// Damaged segments: the last valid record and the error are the same.
 #[test]
 fn damage_is_met_alike() {
     let Some(bin) = tools() else {
@@ -336,7 +334,7 @@ fn damage_is_met_alike() {
     damage::compare(&bin, if wants_all() { 1 } else { 4 });
 }
 
-/// The programs of the version that is compared with, if pg_waldump is among them.
+/// The programs to compare with, if pg_waldump is among them.
 fn tools() -> Option<PathBuf> {
     let bin = server_bin()?;
     if bin.join("pg_waldump").exists() {
@@ -358,7 +356,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Is this the run for which time does not matter?
+/// Are the larger sizes selected?
 #[expect(
     clippy::disallowed_methods,
     reason = "which tests run is no part of a simulated run"
@@ -367,7 +365,7 @@ fn wants_all() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
 }
 
-/// Which of the types that matter do not occur.
+/// The required record types that do not occur.
 fn missing_kinds(said: &[u8], major: u32) -> Vec<&'static str> {
     let said = text(said);
     let seen: BTreeSet<String> = said
@@ -380,7 +378,7 @@ fn missing_kinds(said: &[u8], major: u32) -> Vec<&'static str> {
         .collect();
     let of_version = match major {
         15 => "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE Generic/Generic",
-        // Its programs come without an extension that writes Generic records.
+        // Version 16 was installed without an extension that writes Generic records.
         16 => "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE",
         _ => {
             "Heap2/PRUNE_ON_ACCESS Heap2/PRUNE_VACUUM_SCAN Heap2/PRUNE_VACUUM_CLEANUP \
@@ -393,8 +391,8 @@ fn missing_kinds(said: &[u8], major: u32) -> Vec<&'static str> {
     wanted.filter(|kind| !seen.contains(*kind)).collect()
 }
 
-/// Types that every version has. There is no way to have a server write NOOP, and END_OF_RECOVERY
-/// begins a timeline.
+/// Record types of all versions. Missing are NOOP, which no server can be made to write, and
+/// END_OF_RECOVERY, which starts a new timeline.
 const TYPES: &str = "
     BRIN/CREATE_INDEX BRIN/DESUMMARIZE BRIN/INSERT BRIN/INSERT+INIT BRIN/REVMAP_EXTEND BRIN/SAMEPAGE_UPDATE BRIN/UPDATE
     BRIN/UPDATE+INIT Btree/DEDUP Btree/DELETE Btree/INSERT_LEAF Btree/INSERT_META Btree/INSERT_POST Btree/INSERT_UPPER

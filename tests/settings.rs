@@ -1,13 +1,13 @@
-//! Settings of ours against what real servers of 15 to 18 said of the same settings and texts.
-//! `tests/interop_settings.rs` has asked them.
+//! Compares walsim's settings with the answers of real servers of 15 to 18, which
+//! `tests/interop_settings.rs` has recorded.
 
 #[path = "settings/cases.rs"]
 mod cases;
 
 use walsim_core::base::PgVersion;
 
-/// Name, type, unit, range, context and default of each setting; value, or error with DETAIL and
-/// HINT, of each text.
+/// For each setting: name, type, unit, range, context and default. For each text: the value, or the
+/// error with DETAIL and HINT.
 #[test]
 fn settings_are_those_of_postgresql() {
     for version in PgVersion::ALL {

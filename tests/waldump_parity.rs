@@ -1,8 +1,9 @@
-//! What we write, read by PostgreSQL's own pg_waldump and pg_controldata: WAL of every shape from
-//! our writer, and every node of whole runs. `walsim waldump` must print it as pg_waldump does.
+//! WAL and control files that walsim writes, read by PostgreSQL's pg_waldump and pg_controldata.
+//! The WAL is of every shape, and of all nodes of whole runs. `walsim waldump` must have the same
+//! output.
 //!
-//! What they see must be what we say we wrote, and they may complain about nothing but the end of
-//! WAL. Skipped where PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
+//! The records must be those that were written, and the only error must be the end of WAL. Skipped
+//! if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
 
 #[path = "interop/dumps.rs"]
 mod dumps;
@@ -27,8 +28,8 @@ use walsim_core::wire::xlog_records::XlogRecord;
 const SEEDS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
 const SYSTEM_IDENTIFIER: u64 = 0x0123_4567_89AB_CDEF;
 
-/// What pg_waldump may say last: zeroes, a page never written, what a recycled segment held before,
-/// or no further segment.
+/// The last errors that pg_waldump may report: zeros, a page that was never written, the old
+/// content of a recycled segment, or a missing segment.
 const ENDS: [&str; 6] = [
     "invalid record length",
     "invalid magic number",
@@ -38,7 +39,7 @@ const ENDS: [&str; 6] = [
     "could not find file",
 ];
 
-/// The fields of a record that both sides print.
+/// The fields of a record that both print.
 #[derive(PartialEq, Eq, Debug)]
 struct Listed {
     lsn: Lsn,
@@ -48,7 +49,7 @@ struct Listed {
     rmgr: String,
 }
 
-/// Records of every kind that we write, up to three segments long, with a switch and an aborted
+/// All kinds of records that walsim writes, up to three segments long, with a switch and an aborted
 /// record among them.
 #[test]
 fn postgres_reads_what_our_writer_wrote() {
@@ -101,7 +102,7 @@ fn postgres_reads_every_node_of_a_run() {
     }
 }
 
-/// Runs the seed in stock geometry and returns the summary of the run.
+/// Runs the seed with the stock geometry, and returns the summary of the run.
 fn replay(seed: &str, dump: &Path) -> Value {
     let run = Command::new(env!("CARGO_BIN_EXE_walsim"))
         .args(["replay", seed, "--format", "json"])
@@ -155,7 +156,7 @@ fn sample(geometry: Geometry) -> (WalBuilder, Vec<Listed>) {
         append(&mut wal, &page_change(len));
         append(&mut wal, &commit());
     }
-    // Every place on a page that a header can be cut at.
+    // Record headers start at all offsets at which a page can cut them.
     for len in (8000..8200).step_by(8) {
         append(&mut wal, &message(len));
     }
@@ -165,7 +166,7 @@ fn sample(geometry: Geometry) -> (WalBuilder, Vec<Listed>) {
     append(&mut wal, &xlog(&XlogRecord::Switch));
     append(&mut wal, &message(100));
 
-    // The second half of a record is lost, and crash recovery goes on after it.
+    // The second half of a record is lost, and WAL continues after it as in crash recovery.
     let last = wal.prev();
     let Placed { start, .. } = wal.append(&message(30_000));
     let missing = geometry.page_start(start) + u64::from(geometry.wal_page);
@@ -210,8 +211,8 @@ fn commit() -> RecordBody {
     RecordBody::new(RmgrId::TRANSACTION, end.info(), Xid(9), main)
 }
 
-/// A record of an extension's resource manager, of which a program without the extension knows the
-/// number alone.
+/// A record of an extension's resource manager. A program without the extension only knows its
+/// number.
 fn custom(rmid: RmgrId) -> RecordBody {
     let rel = RelLocator {
         spc: 1663,
@@ -223,7 +224,7 @@ fn custom(rmid: RmgrId) -> RecordBody {
     body
 }
 
-/// A Generic record of two blocks, one with an image and one with a delta.
+/// A Generic record with two blocks, one with an image and one with a delta.
 fn page_change(len: usize) -> RecordBody {
     let rel = RelLocator {
         spc: 1663,
@@ -243,9 +244,9 @@ fn page_change(len: usize) -> RecordBody {
     body
 }
 
-/// Has pg_waldump read a data directory from the record `first` on, and compares.
+/// Runs pg_waldump on a data directory from the record `first` on, and compares the records.
 fn wal_agrees(bin: &Path, data: &Path, (first, end): (Lsn, Lsn), ours: &[Listed], place: &str) {
-    // Our own command prints the same to the last letter, which leaves one text to be looked at.
+    // `walsim waldump` has the same output, so that only one text needs to be parsed.
     let (wal, start) = (data.join("pg_wal"), first.to_string());
     let said = Dumps::new(bin, data).agree(&["-t", "1", "-s", &start, "-p", path(&wal)]);
     let (printed, errors) = (text(&said.stdout), said.stderr);
@@ -267,7 +268,7 @@ fn wal_agrees(bin: &Path, data: &Path, (first, end): (Lsn, Lsn), ours: &[Listed]
         let at = at.split(':').next().expect("split gives one at least");
         assert_eq!(at, end.to_string(), "{place}: {errors}");
     } else {
-        // The segment where WAL ends, or the next one if the last record was to go on there.
+        // The segment in which WAL ends, or the next one if the last record fills its segment.
         let geometry = Geometry::STOCK;
         let SegmentNo(number) = geometry.segment_of(end);
         let names =

@@ -1,4 +1,5 @@
-//! The contract between a node and the world, one test for each promise that is hard to retrofit.
+//! The contract between a node and the world: one test for each promise that would be hard to add
+//! later.
 
 mod processes;
 mod rig;
@@ -24,7 +25,7 @@ fn about_to_commit(rig: &mut Rig, key: u32) -> (ConnId, walsim_core::base::Pid) 
     (conn, pid)
 }
 
-/// Nothing beyond a reservation that is not yet copied may be written, anyone who flushes.
+/// A flush does not write beyond a reservation that is not yet copied, whichever process flushes.
 #[test]
 fn a_flush_waits_for_reservations_that_are_not_copied() {
     let mut rig = Rig::running();
@@ -51,7 +52,7 @@ fn a_flush_waits_for_reservations_that_are_not_copied() {
     }
 }
 
-/// One fsync commits several transactions: those that waited for it go on without one of their own.
+/// One fsync commits several transactions. The sessions that waited for it do not fsync themselves.
 #[test]
 fn followers_of_a_group_flush_are_woken_by_its_leader() {
     let mut rig = Rig::running();
@@ -60,7 +61,8 @@ fn followers_of_a_group_flush_are_woken_by_its_leader() {
     for (conn, _) in &sessions {
         rig.say(*conn, "COMMIT");
     }
-    // Everyone makes a step in turn, so that all have inserted before the first writes.
+    // The sessions run in turn, so that all have inserted their records before the first one
+    // writes.
     while !rig.runnable().is_empty() {
         for pid in rig.runnable() {
             rig.run(pid);
@@ -78,7 +80,7 @@ fn followers_of_a_group_flush_are_woken_by_its_leader() {
     );
 }
 
-/// A kill leaves its locks held; the crash restart that follows replaces them all.
+/// A killed process keeps its locks. The crash restart that follows replaces all locks.
 #[test]
 fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
     let mut rig = Rig::running();
@@ -106,7 +108,7 @@ fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
     );
 }
 
-/// SIGQUIT to the postmaster ends everyone at once, and no one writes a checkpoint.
+/// SIGQUIT to the postmaster ends all processes at once, without a shutdown checkpoint.
 #[test]
 fn an_immediate_shutdown_leaves_recovery_to_the_next_start() {
     let mut rig = Rig::running();
@@ -135,7 +137,8 @@ fn an_immediate_shutdown_leaves_recovery_to_the_next_start() {
     );
 }
 
-/// A startup process that cannot recover ends the server: starting again would fail again.
+/// If the startup process cannot recover, the server ends, because another attempt would fail as
+/// well.
 #[test]
 fn a_server_whose_recovery_fails_ends() {
     let mut rig = Rig::new();
@@ -169,8 +172,8 @@ fn a_jump_of_the_wall_clock_moves_no_sleeper() {
     assert!(rig.runnable().contains(&walwriter) || !rig.runnable().is_empty());
 }
 
-/// Whatever prefix of the effects of a commit happened, what was acknowledged is there after a loss
-/// of power, and the node starts.
+/// A commit can be interrupted after any of its effects. After a loss of power the node starts, and
+/// every acknowledged commit is there.
 #[test]
 fn a_commit_may_be_cut_at_every_effect() {
     let mut base = Rig::running();

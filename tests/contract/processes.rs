@@ -1,4 +1,4 @@
-//! Single processes that are killed or frozen, wherever they stand.
+//! Single processes are killed or stopped at each step.
 
 use crate::rig::Rig;
 use walsim_core::base::{ConnId, Mark, PgVersion, Pid};
@@ -6,7 +6,7 @@ use walsim_core::call::{Input, Machine, Signal};
 use walsim_core::node::PmState;
 use walsim_core::shmem::Role;
 
-/// A server with one row that was acknowledged, one commit and one checkpoint under way.
+/// A server with one acknowledged row, a commit in progress and a checkpoint in progress.
 fn busy(version: PgVersion) -> (Rig, ConnId, ConnId) {
     let mut rig = Rig::of(version, false);
     rig.until("the node runs", |rig| rig.state() == Some(PmState::Run));
@@ -50,7 +50,8 @@ fn killed(mut rig: Rig, victim: Pid, committed: ConnId) {
     assert!(found || !acked, "{place:?}: an acknowledged row is gone");
 }
 
-/// Whatever it held and waited for, the others die with it and a new life begins.
+/// Whatever the process held or waited for, the other processes end with it, and the server
+/// restarts.
 #[test]
 fn each_process_may_be_killed_at_each_step() {
     for version in PgVersion::ALL {
@@ -67,7 +68,8 @@ fn each_process_may_be_killed_at_each_step() {
     }
 }
 
-/// The server of a startup process that dies by itself ends; that of a walreceiver begins anew.
+/// If the startup process is killed, the server ends. If the walreceiver is killed, the server
+/// restarts.
 #[test]
 fn the_processes_of_a_standby_may_be_killed() {
     for version in PgVersion::ALL {
@@ -97,7 +99,7 @@ fn the_processes_of_a_standby_may_be_killed() {
     }
 }
 
-/// Who is frozen obeys no SIGQUIT; the postmaster loses its patience after five seconds.
+/// A stopped process does not obey SIGQUIT. The postmaster kills it after five seconds.
 #[test]
 fn a_frozen_process_is_killed_in_the_end() {
     let mut rig = Rig::running();
@@ -112,7 +114,7 @@ fn a_frozen_process_is_killed_in_the_end() {
     assert!(rig.node.probe().marks().contains(Mark::ShutdownImmediate));
 }
 
-/// A frozen postmaster takes no one in; nothing is lost.
+/// A stopped postmaster accepts no connections, and loses none.
 #[test]
 fn a_frozen_postmaster_goes_on_where_it_was() {
     let mut rig = Rig::running();

@@ -1,4 +1,4 @@
-//! Orderly ends, and the starts that follow them.
+//! Clean shutdowns, and the starts that follow them.
 
 use crate::rig::Rig;
 use walsim_core::base::{Mark, PgVersion};
@@ -30,7 +30,8 @@ fn said(rig: &Rig, text: &str) -> bool {
     rig.log.iter().any(|line| line.contains(text))
 }
 
-/// Everyone is told, the last checkpoint is shipped, and the server waits until the standby has it.
+/// All processes are told, the shutdown checkpoint is sent, and the server waits until the standby
+/// has confirmed it.
 #[test]
 fn a_fast_shutdown_waits_for_its_standby() {
     for version in PgVersion::ALL {
@@ -95,7 +96,8 @@ fn control_start(rig: &Rig) -> walsim_core::base::Lsn {
     rig.node.view().shmem().control.checkpoint
 }
 
-/// Sessions may finish, no one comes in, and then it ends like a fast one.
+/// Existing sessions continue, new ones are refused, and when the last has ended the shutdown
+/// continues like a fast one.
 #[test]
 fn a_smart_shutdown_lets_sessions_finish() {
     for version in PgVersion::ALL {
@@ -120,7 +122,7 @@ fn a_smart_shutdown_lets_sessions_finish() {
     }
 }
 
-/// A transaction in the middle is aborted, not killed: nothing that it held stays behind.
+/// A running transaction is aborted, and releases everything that it held.
 #[test]
 fn a_fast_shutdown_aborts_what_runs() {
     for version in PgVersion::ALL {
@@ -138,7 +140,7 @@ fn a_fast_shutdown_aborts_what_runs() {
     }
 }
 
-/// It stops replay first, and its next start knows how it ended.
+/// A standby first stops replay. Its next start knows that it was shut down in recovery.
 #[test]
 fn a_standby_shuts_down_in_recovery() {
     for version in PgVersion::ALL {
@@ -164,7 +166,7 @@ fn a_standby_shuts_down_in_recovery() {
     }
 }
 
-/// Another upstream in the configuration means another walreceiver.
+/// When primary_conninfo changes, the walreceiver is replaced.
 #[test]
 fn a_reload_replaces_the_walreceiver() {
     for version in PgVersion::ALL {

@@ -1,4 +1,4 @@
-//! Promises that need a whole world.
+//! Promises whose tests need a whole world.
 
 use std::collections::BTreeMap;
 use walsim::plan::{DiskPlan, Fault, FaultRow, NetworkPlan, NodePlan, Plan, When, WorkloadRow};
@@ -64,8 +64,8 @@ fn plan(standbys: usize) -> Plan {
     }
 }
 
-/// Exhaustive search and pinpointing stand on this: a copy of a world goes the same way as its
-/// original.
+/// A copy of a world runs in the same way as the original. Exhaustive search and shrinking depend
+/// on this.
 #[test]
 fn a_forked_world_goes_the_same_way() {
     let mut original = World::new(&plan(2), Planted::NONE, false);
@@ -79,7 +79,7 @@ fn a_forked_world_goes_the_same_way() {
     assert_eq!(state_hash(&fork), state_hash(&original));
 }
 
-/// A standby that takes no more bytes holds up its own walsender, and neither commits nor the other
+/// A standby that stops reading blocks only its own walsender, but neither commits nor the other
 /// standby.
 #[test]
 fn a_peer_that_stops_reading_blocks_only_its_walsender() {
@@ -124,7 +124,7 @@ fn a_peer_that_stops_reading_blocks_only_its_walsender() {
     );
 }
 
-/// The same plan gives the same run, to the last bit.
+/// Two runs of a plan are identical.
 #[test]
 fn two_runs_of_a_plan_are_one() {
     let plan = plan(1);

@@ -1,9 +1,9 @@
-//! Conversations with a real PostgreSQL 15 and with ours: what the client sends is the same, and so
-//! must be every byte that comes back, but for what belongs to one server alone ([`mask`]).
+//! The same conversations with a real PostgreSQL 15 and with a simulated server. The server's bytes
+//! must be equal, except for values that belong to one server ([`mask`]).
 //!
-//! A conversation is sent as a whole, then the client says no more and reads to the end: nothing
-//! depends on time. `conversations.txt` has them, `mask.rs` says what may differ, and [`DIFFERENT`]
-//! which of them differ, and why.
+//! A conversation is sent as a whole; then the client stops sending and reads to the end, so that
+//! nothing depends on time. The conversations are in `conversations.txt`, values that may differ in
+//! `mask.rs`, and known differences in [`DIFFERENT`].
 
 mod mask;
 #[path = "../interop/serve.rs"]
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::Command;
 use talk::{Conversation, conversations, play};
 
-/// Conversations that differ, with the reason.
+/// Conversations with known differences, and their reasons.
 const DIFFERENT: [(&str, &str); 6] = [
     (
         "list of slots",
@@ -103,7 +103,7 @@ fn all_are_answered_as_by_postgresql() {
     real.stop(Stop::Fast);
 }
 
-/// Both answers, from the first message that differs.
+/// Both answers, from the first message that differs, or `None`.
 fn difference(conversation: &Conversation, real: u16, ours: u16) -> Option<String> {
     let [theirs, ours] = [real, ours].map(|port| mask::masked(&play(conversation, port)));
     let at = (0..theirs.len().max(ours.len())).find(|n| theirs.get(*n) != ours.get(*n))?;

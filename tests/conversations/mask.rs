@@ -1,8 +1,7 @@
-//! What may differ between two servers: process ids and keys, positions, the system identifier,
-//! times, the minor version, and the places in the C source.
+//! Masks values that may differ between two servers: process ids and keys, LSNs, the system
+//! identifier, times, the minor version, and locations in the C source.
 
-/// The messages of an answer, each worded so that it can be read, with what may differ made the
-/// same.
+/// The messages of an answer as text, with these values masked.
 pub(crate) fn masked(answer: &[u8]) -> Vec<String> {
     frames(answer)
         .into_iter()
@@ -10,8 +9,8 @@ pub(crate) fn masked(answer: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Types and bodies. What has no frame has the type 0: the byte before a first message, an error of
-/// the old form.
+/// The types and bodies of messages. Bytes that are not a message have type 0: the answer to an
+/// encryption request, or an error in the format before protocol 3.0.
 pub(crate) fn frames(mut answer: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     if answer.first().is_some_and(|byte| b"SN".contains(byte)) && answer.get(1) != Some(&0) {

@@ -1,31 +1,31 @@
-//! Reading conversations, and having them.
+//! Reads conversations from their file, and runs them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-/// What a client says.
+/// What a client sends.
 pub(crate) struct Conversation {
     pub(crate) name: String,
     steps: Vec<Step>,
 }
 
 enum Step {
-    /// Bytes, in which `{flush}` stands for the server's flush position.
+    /// Sends bytes, in which `{flush}` stands for the server's flush position.
     Say(Vec<u8>),
-    /// Waits for so many bytes before it goes on.
+    /// Waits until this number of bytes has arrived.
     Await(usize),
 }
 
-/// All of `conversations.txt`. A line that begins with `==` names one; the lines after it say what
-/// is sent:
+/// All conversations in `conversations.txt`. A line that starts with `==` begins a conversation and
+/// names it. Each further line is one of these:
 ///
-/// * `ordinary`, `physical`, `database`: a start-up packet for a session of this kind;
-/// * `start MAJOR.MINOR NAME=VALUE | NAME=VALUE …`: any start-up packet;
-/// * `raw HEX`: bytes without a frame;
-/// * `await N`: nothing; N bytes of the answer come first;
-/// * `X TEXT`, where X is the type of a message: its body is the text, for Q with a NUL after it;
-///   `\xHH` is a byte.
+/// * `ordinary`, `physical`, `database`: sends a startup packet for a session of this kind;
+/// * `start MAJOR.MINOR NAME=VALUE | NAME=VALUE …`: sends any startup packet;
+/// * `raw HEX`: sends bytes;
+/// * `await N`: waits until N bytes of the answer have arrived;
+/// * `X TEXT`, where X is the type of a message: sends this message with the text as its body; for
+///   Q a NUL is added. In the text `\xHH` is a byte.
 pub(crate) fn conversations() -> Vec<Conversation> {
     let mut all: Vec<Conversation> = Vec::new();
     for line in include_str!("conversations.txt").lines() {
@@ -91,7 +91,7 @@ fn escaped(text: &str) -> Vec<u8> {
     out
 }
 
-/// Has a conversation: everything that the server says.
+/// Runs a conversation. Returns all bytes that the server sent.
 pub(crate) fn play(conversation: &Conversation, port: u16) -> Vec<u8> {
     let mut stream = connect(port);
     let mut heard = Vec::new();
@@ -108,14 +108,14 @@ pub(crate) fn play(conversation: &Conversation, port: u16) -> Vec<u8> {
             }
         }
     }
-    // A server that has hung up need not hear all of it.
+    // An error is ignored: the server may have closed the connection.
     let _ = stream.write_all(&unsent);
     let _ = stream.shutdown(Shutdown::Write);
     heard.extend(rest(&mut stream));
     heard
 }
 
-/// Puts the flush position where it is asked for; the length of a message changes with it.
+/// Replaces `{flush}` by the flush position, and adjusts the length of the message.
 fn with_positions(bytes: &[u8], port: u16) -> Vec<u8> {
     const FLUSH: &[u8] = b"{flush}";
     let Some(at) = bytes.windows(FLUSH.len()).position(|piece| piece == FLUSH) else {
@@ -141,7 +141,7 @@ fn flush_position(port: u16) -> String {
         .expect("it listens");
     let _ = stream.shutdown(Shutdown::Write);
     let answer = rest(&mut stream);
-    // The third value of the only row.
+    // The third value of the row.
     let row = crate::mask::frames(&answer)
         .into_iter()
         .find(|(tag, _)| *tag == b'D');
@@ -151,7 +151,7 @@ fn flush_position(port: u16) -> String {
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-    // Only a server that fails the test says nothing for so long.
+    // The server is silent for this long only if the test fails.
     let patience = Some(Duration::from_secs(60));
     stream.set_read_timeout(patience).expect("not zero");
     stream
@@ -164,7 +164,7 @@ fn rest(stream: &mut TcpStream) -> Vec<u8> {
         match stream.read(&mut buffer) {
             Ok(0) => return heard,
             Ok(n) => heard.extend(&buffer[..n]),
-            // A server that did not read everything resets the connection when it closes it.
+            // A server that closes a connection with unread data resets it.
             Err(e) if e.kind() == ErrorKind::ConnectionReset => return heard,
             Err(e) => panic!("{e}"),
         }

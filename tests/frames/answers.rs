@@ -1,5 +1,5 @@
-//! Our server is asked what a real one was asked, in the same state, and must answer the same:
-//! message by message, field by field. What cannot be the same is named in [`mask`].
+//! Sends recorded messages of real clients to a simulated server in the same state. Its answers
+//! must equal the recorded ones, field by field, except for the fields named in [`mask`].
 
 use crate::capture::{Capture, Event, Kind, Said, Side, capture};
 use crate::node::{Rig, VERSIONS, client};
@@ -14,7 +14,7 @@ use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::replication::WalMessage;
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
-/// Captures that our server cannot answer yet, and why.
+/// Captures whose commands are not supported, and why.
 const NOT_YET: [(&str, &str); 3] = [
     ("basebackup", "no BASE_BACKUP"),
     ("receivewal-scram", "trust is the only way to authenticate"),
@@ -45,7 +45,7 @@ fn pg_receivewal_is_served() {
     all("receivewal-slot");
 }
 
-/// Each capture is answered, or there is a reason.
+/// Each capture is either compared, or has a reason in the list.
 #[test]
 fn nothing_is_left_out_without_a_reason() {
     let tested = [
@@ -72,20 +72,20 @@ fn all(name: &str) {
     assert!(played > 0, "{name} was never captured");
 }
 
-/// One capture, played against our server.
+/// A capture that is played to a simulated server.
 struct Play<'a> {
     capture: &'a Capture,
     rig: Rig,
     heard: BTreeMap<u32, Heard>,
-    /// The server was told to stop.
+    /// The server was told to shut down.
     stopping: bool,
 }
 
-/// What came from the server over one connection.
+/// Messages received from the server on one connection.
 #[derive(Default)]
 struct Heard {
     frames: FrameReader,
-    /// A message that is compared later.
+    /// A message that was read and is still to be compared.
     back: Option<BackendMessage>,
 }
 
@@ -135,7 +135,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// A commit of another session, with the same records.
+    /// Another session commits, with the recorded WAL records.
     fn write(&mut self) {
         let conn = client(1000);
         let packet = StartupMessage::new(&[("user", "postgres"), ("database", "postgres")]);
@@ -172,15 +172,16 @@ impl<'a> Play<'a> {
             Kind::Eof => assert!(self.rig.closed.contains(&conn), "{at}: ours goes on"),
             Kind::Byte => {
                 let sent = self.rig.sent.entry(conn).or_default();
-                // A server with GSS says G, and its client nothing more that we could read.
+                // A server with GSS answers G, and the encrypted bytes that follow cannot be
+                // compared.
                 assert_eq!(sent.drain(..1).as_slice(), b"N", "{at}");
             }
             Kind::Packet => panic!("{at}: a server sends no packet"),
             Kind::Message(_) => {
                 let theirs = message(said.bytes(), at);
                 let mut ours = self.next(said.conn, at);
-                // Who stops asks for a reply until one has told enough (WalSndDone): how often is a
-                // matter of luck.
+                // A walsender that is stopping requests replies until the standby has confirmed
+                // enough (WalSndDone). The number of requests depends on timing.
                 if self.stopping && is_request(&theirs) && !is_request(&ours) {
                     self.heard.get_mut(&said.conn).expect("made above").back = Some(ours);
                     return;
@@ -200,7 +201,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// The server's next message. Time passes if it must.
+    /// The server's next message. Lets time pass if necessary.
     fn next(&mut self, n: u32, at: &str) -> BackendMessage {
         for _ in 0..1000 {
             let heard = self.heard.get_mut(&n).expect("somebody connected");
@@ -221,20 +222,20 @@ impl<'a> Play<'a> {
         panic!("{at}: ours says nothing: {:#?}", self.rig.log);
     }
 
-    /// What may differ between two servers in the same state, made the same.
+    /// Masks the fields that may differ between two servers in the same state.
     fn mask(&self, message: BackendMessage) -> BackendMessage {
         match message {
-            // The number of a process and its key; not how long the key is.
+            // The process id and the key; the length of the key is compared.
             BackendMessage::BackendKeyData { key, .. } => BackendMessage::BackendKeyData {
                 pid: 0,
                 key: vec![0; key.len()].into(),
             },
-            // The minor release, and what a distribution adds to it.
+            // The minor release, and the distribution's addition to it.
             BackendMessage::ParameterStatus { name, value } if name == "server_version" => {
                 let major = value.split('.').next().unwrap_or_default().into();
                 BackendMessage::ParameterStatus { name, value: major }
             }
-            // The same as a number: SHOW server_version_num.
+            // The minor release in SHOW server_version_num.
             BackendMessage::DataRow(row) if self.is_version_number(&row) => {
                 let first = row[0].clone().expect("looked at above");
                 BackendMessage::DataRow(vec![Some(first.slice(..2))])
@@ -258,8 +259,8 @@ impl<'a> Play<'a> {
         matches!(row, [Some(value)] if value.len() == 6 && value.starts_with(major.as_bytes()))
     }
 
-    /// The sender's clock, and the bytes of WAL that was written after the capture began: they hold
-    /// times as well.
+    /// Masks the sender's clock, and WAL that was written after the capture began, which contains
+    /// times.
     fn mask_wal(&self, payload: Bytes) -> Bytes {
         let mut out = Vec::new();
         match WalMessage::decode(payload.clone()) {
@@ -282,15 +283,15 @@ impl<'a> Play<'a> {
         out.into()
     }
 
-    /// Where the captured segment's WAL ends: after the shutdown checkpoint that the control file
-    /// names.
+    /// The end of WAL in the captured segment: the end of the shutdown checkpoint in the control
+    /// file.
     fn end_of_wal(&self) -> Lsn {
         let checkpoint = (&self.capture.state.control[32..]).get_u64_le();
         Lsn(checkpoint + 120)
     }
 }
 
-/// A keepalive that wants a reply.
+/// Is it a keepalive that requests a reply?
 fn is_request(message: &BackendMessage) -> bool {
     let BackendMessage::CopyData(payload) = message else {
         return false;

@@ -1,44 +1,44 @@
-//! Reading `tests/golden/frames`: what real clients and servers said. The format is told in the
-//! README there.
+//! Reads the captures in `tests/golden/frames`: messages between real clients and servers. The
+//! README in this directory describes the format.
 
 use bytes::{BufMut, Bytes};
 use std::fs;
 use std::path::{Path, PathBuf};
 use walsim_core::base::Lsn;
 
-/// Who says something.
+/// The sender of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Side {
     Client,
     Server,
 }
 
-/// What kind of bytes a message is made of.
+/// The form of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// A packet before the first message with a type.
+    /// A packet without a type, before the first message.
     Packet,
-    /// The answer to a request for encryption.
+    /// The single byte that answers an encryption request.
     Byte,
-    /// A message with its type.
+    /// A message with this type.
     Message(u8),
-    /// The end of this direction.
+    /// The end of the stream in this direction.
     Eof,
 }
 
-/// A message, whole unless `elided`.
+/// A message. It is complete unless `elided` is greater than 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Said {
     pub(crate) conn: u32,
     pub(crate) side: Side,
     pub(crate) kind: Kind,
     pub(crate) body: Bytes,
-    /// Bytes at the end that the capture leaves out.
+    /// Number of bytes at its end that the capture omits.
     pub(crate) elided: usize,
 }
 
 impl Said {
-    /// As it went over the wire.
+    /// The bytes as they were sent.
     pub(crate) fn bytes(&self) -> Bytes {
         assert_eq!(self.elided, 0, "not all of it is known");
         let mut out = Vec::new();
@@ -60,11 +60,11 @@ impl Said {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Event {
     Said(Said),
-    /// Something that neither side said.
+    /// An event that is not a message.
     Act(String),
 }
 
-/// Where a version's captures begin: the files of its server.
+/// The files of a version's server at the start of its captures.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) control: Vec<u8>,
@@ -83,7 +83,7 @@ pub(crate) struct Capture {
     pub(crate) state: State,
 }
 
-/// Segments are of this size.
+/// The segment size.
 pub(crate) const SEGMENT: u32 = 1 << 20;
 
 fn golden() -> PathBuf {
@@ -116,7 +116,7 @@ pub(crate) fn captures() -> Vec<Capture> {
     captures
 }
 
-/// One capture, by version and name.
+/// The capture with this version and name.
 pub(crate) fn capture(major: u32, name: &str) -> Option<Capture> {
     captures()
         .into_iter()
@@ -141,7 +141,7 @@ impl State {
         }
     }
 
-    /// WAL that the segment holds.
+    /// The WAL of the segment at this position.
     pub(crate) fn wal(&self, at: Lsn, len: usize) -> &[u8] {
         let from = usize::try_from(at - self.start).expect("within the segment");
         &self.segment[from..from + len]
@@ -149,7 +149,7 @@ impl State {
 }
 
 impl Capture {
-    /// For messages of failing tests.
+    /// The location, for messages of failing tests.
     pub(crate) fn at(&self, line: usize) -> String {
         format!("{}/{}.frames:{line}", self.major, self.name)
     }
@@ -216,7 +216,7 @@ fn said(line: &str, state: &State) -> Said {
     }
 }
 
-/// Appends what stands before the closing quote, and returns what follows it.
+/// Appends the text before the closing quote, and returns the rest.
 fn unquoted<'a>(text: &'a str, out: &mut Vec<u8>) -> &'a str {
     let mut rest = text;
     loop {

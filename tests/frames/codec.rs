@@ -1,4 +1,4 @@
-//! Every message of both directions is decoded, and encoded again to the same bytes.
+//! Each captured message is decoded, and encoded again to the same bytes.
 
 use crate::capture::{Capture, Event, Kind, Said, Side, captures};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, WalMessage};
 use walsim_core::wire::startup::{Negotiation, StartupPacket};
 
-/// Messages that we have no codec for, and why.
+/// Message types without a codec, and why.
 const UNKNOWN: [(Side, u8, &str); 2] = [
     (
         Side::Server,
@@ -25,7 +25,7 @@ const UNKNOWN: [(Side, u8, &str); 2] = [
     ),
 ];
 
-/// Commands that we know as such and cannot read.
+/// Commands that are recognized but not parsed.
 const UNSUPPORTED: [&str; 1] = ["BASE_BACKUP"];
 
 #[test]
@@ -53,7 +53,7 @@ fn every_message_is_read_and_written_again() {
             }
         }
     }
-    // The captures show what they are there for.
+    // Checks that the captures contain the expected messages.
     let of = |server| {
         kinds
             .iter()
@@ -68,7 +68,7 @@ fn every_message_is_read_and_written_again() {
 
 #[derive(Default)]
 struct Session {
-    /// A base backup is on its way, whose pieces are no WAL.
+    /// A base backup is being sent, whose CopyData messages are not WAL.
     copy_out: bool,
 }
 
@@ -101,7 +101,7 @@ impl Session {
             }
             Side::Client => {
                 let password = said.kind == Kind::Message(b'p');
-                // Only while it authenticates may a client send one.
+                // A client sends PasswordMessage only during authentication.
                 let limit = |tag| {
                     if password {
                         Ok(10_000)
@@ -130,8 +130,8 @@ impl Session {
     }
 }
 
-/// What real receivers ask is what our own would write. The capture of commands has many that are
-/// wrong.
+/// Commands of real receivers equal those that walsim would send. The capture of commands also has
+/// many invalid ones.
 fn command(name: &str, text: &str, at: &str) {
     if name == "commands" || UNSUPPORTED.iter().any(|word| text.starts_with(word)) {
         return;
@@ -139,7 +139,7 @@ fn command(name: &str, text: &str, at: &str) {
     let parsed = Command::parse(text, PgVersion::V15).command;
     let command = parsed.unwrap_or_else(|e| panic!("{at}: {e}"));
     let command = command.unwrap_or_else(|| panic!("{at}: SQL"));
-    // pg_receivewal and pg_basebackup have some words in a form of their own.
+    // pg_receivewal and pg_basebackup quote and space some words differently.
     let same = |text: &str| text.replace(['"', ' '], "");
     assert_eq!(same(&command.to_string()), same(text), "{at}");
 }
@@ -156,7 +156,7 @@ fn packet(capture: &Capture, line: usize, said: &Said) {
     match Negotiation::default().decode(&body, PgVersion::V15) {
         Ok(packet) => assert_eq!(packet.to_bytes(), said.bytes(), "{at}"),
         Err(error) => {
-            // The only one in the captures is another major version.
+            // The only error in the captures is another major version.
             assert_eq!(&body[..4], b"\0\x04\0\0", "{at}: {error}");
             let StartupPacket::Startup(_) =
                 (match Negotiation::default().decode(&patched(&body), PgVersion::V15) {

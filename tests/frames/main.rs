@@ -1,5 +1,5 @@
-//! What real clients and real servers said to each other, against our codecs, our server and our
-//! receivers. `tests/golden/frames/README.md` tells how the captures were made.
+//! Captured messages between real clients and real servers, compared with walsim's codecs, server
+//! and receivers. `tests/golden/frames/README.md` describes how the captures were made.
 
 #![expect(
     clippy::wildcard_enum_match_arm,

@@ -1,5 +1,5 @@
-//! Our walreceiver is told what a real one was told: it must ask for the same, accept all of it,
-//! and end up with the same positions.
+//! A walreceiver gets the recorded messages of a real upstream. It must send the same commands,
+//! accept all messages, and end with the same positions.
 
 use crate::capture::{Capture, Event, Kind, Side, capture};
 use crate::node::{Rig, VERSIONS};
@@ -10,8 +10,8 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 
-/// What a real walreceiver says and ours does not: it asks for encryption first, and its queries
-/// hold back VACUUM.
+/// Messages of a real walreceiver that walsim does not send: it has no encryption and no hot
+/// standby feedback.
 const NOT_YET: [&str; 2] = ["SSLRequest", "hot standby feedback"];
 
 #[test]
@@ -26,7 +26,7 @@ fn a_walreceiver_accepts_what_a_real_server_sends() {
             let Event::Said(said) = event else { continue };
             match (said.side, said.kind) {
                 (Side::Server, Kind::Message(_)) => rig.hears(conn, said.bytes()),
-                // The first connection's end; the standby tries to connect again.
+                // The connection has ended. The standby reconnects.
                 (Side::Server, Kind::Eof) => rig.net(conn, NetEvent::Closed),
                 (Side::Server, Kind::Byte | Kind::Packet) | (Side::Client, _) => {}
             }
@@ -45,7 +45,7 @@ fn a_walreceiver_accepts_what_a_real_server_sends() {
     }
 }
 
-/// A standby that has just connected and said who it is.
+/// A standby that has just connected and sent its startup packet.
 fn connected(capture: &Capture) -> (ConnId, Rig) {
     let mut rig = Rig::new(capture, Some("upstream"), |_| ());
     for _ in 0..10 {
@@ -57,7 +57,7 @@ fn connected(capture: &Capture) -> (ConnId, Rig) {
     let conn = *rig.opened.last().expect("a standby looks for its upstream");
     let packet = rig.sent.remove(&conn).expect("it says who it is");
     let theirs = capture.events.iter().find_map(|(_, event)| match event {
-        // The first packet asks for encryption and has nothing but a code.
+        // The first packet only has the code for an encryption request.
         Event::Said(said) if said.kind == Kind::Packet && said.body.len() > 4 => Some(said.bytes()),
         Event::Said(_) | Event::Act(_) => None,
     });
@@ -65,7 +65,7 @@ fn connected(capture: &Capture) -> (ConnId, Rig) {
     (conn, rig)
 }
 
-/// What a receiver says, but for when and how often it reports.
+/// The messages of a receiver, without the times and the number of its status updates.
 #[derive(Default)]
 struct Asked {
     commands: Vec<String>,

@@ -1,5 +1,5 @@
-//! A server that knows only what a real one has said: asked the same, it answers the same. Our
-//! receiver without a server around it must get along with it.
+//! A server that answers with the recorded messages of a real one. The standalone receiver must
+//! work with it.
 
 use crate::capture::{Capture, Event, Kind, Side, capture};
 use crate::node::{Rig, VERSIONS};
@@ -12,25 +12,25 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 
-/// What it says, and what it waits for before it says more.
+/// A message of the server, or an event that it waits for.
 #[derive(Clone, Debug)]
 enum Line {
     Says(Bytes),
-    /// The client ends its half of the COPY.
+    /// The client ends its side of the COPY.
     AwaitsCopyDone,
     Closes,
 }
 
-/// Everything that a real server said over one connection, by what it was asked.
+/// All messages of a real server on one connection, by the command that they answer.
 struct Recorded {
     greeting: Vec<Line>,
     answers: BTreeMap<String, VecDeque<Vec<Line>>>,
-    /// The last report that the real receiver made.
+    /// The last status update of the real receiver.
     last: Option<StandbyStatus>,
 }
 
 impl Recorded {
-    /// One connection of a capture. What a receiver of ours asks beside it is taken from the
+    /// One connection of a capture. Answers to commands that are missing in it come from the
     /// capture of all commands.
     fn new(capture: &Capture, conn: u32, commands: &Capture) -> Self {
         let mut all = Self::of(commands, 1);
@@ -95,8 +95,8 @@ impl Recorded {
         }
     }
 
-    /// What it was told when it was asked this, with or without quotes, in the order of asking; the
-    /// last answer holds for what is asked once more.
+    /// The answer to a command, with or without quotes. If a command is repeated, the recorded
+    /// answers are used in order, and then the last one again.
     fn answer(&mut self, text: &str) -> Vec<Line> {
         let answers = self.answers.get_mut(&text.replace('"', ""));
         let answers = answers.unwrap_or_else(|| panic!("no real server was asked {text}"));
@@ -117,7 +117,7 @@ struct Talk {
     commands: Vec<String>,
     last: Option<StandbyStatus>,
     copy_done: bool,
-    /// How far it has written.
+    /// The receiver's write position.
     written: Lsn,
 }
 
@@ -139,7 +139,7 @@ impl Talk {
         }
     }
 
-    /// Until neither has anything to say.
+    /// Runs until neither side sends anything.
     fn run(&mut self) {
         loop {
             match self.lines.front() {
@@ -195,7 +195,7 @@ impl Talk {
         }
     }
 
-    /// The first bytes of a file in its directory.
+    /// The first bytes of a file in the receiver's directory.
     fn file(&self, name: &str, len: usize) -> Vec<u8> {
         let bytes = self.rig.disk.read_cached(name, 0, len as u64);
         bytes
@@ -223,10 +223,11 @@ fn options() -> PgReceivewalOptions {
     }
 }
 
-/// WAL that the captures have whole.
+/// Length of the WAL that is complete in the captures.
 const KNOWN: usize = 192_000;
 
-/// A slot, a sign of life, and a clean shutdown: it ends up where pg_receivewal did.
+/// With a slot, a keepalive and a clean shutdown, the receiver ends with the same position as
+/// pg_receivewal.
 #[test]
 fn a_receiver_gets_what_pg_receivewal_got() {
     let capture = capture(15, "receivewal-slot").expect("captured");
@@ -255,8 +256,8 @@ fn a_receiver_gets_what_pg_receivewal_got() {
     assert!(talk.file(&name, KNOWN) == capture.state.segment[..KNOWN]);
 }
 
-/// The end of a timeline: its history is fetched, and the next one is received from the segment's
-/// begin.
+/// At the end of a timeline, the receiver fetches the history file, and receives the next timeline
+/// from the start of the segment.
 #[test]
 fn a_receiver_follows_where_a_real_standby_followed() {
     for version in VERSIONS {

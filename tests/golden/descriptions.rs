@@ -1,8 +1,7 @@
-//! Records of every type of 15 to 18, most of 19, and the lines that each version's pg_waldump
-//! prints of them.
+//! Records of all types of 15 to 18 and most of 19, with the output of each version's pg_waldump.
 //!
-//! `ci/waldump-kit golden` makes the files: a line with the position and all bytes of a record in
-//! hexadecimal, then what pg_waldump printed.
+//! `ci/waldump-kit golden` makes the files: a line with the position of a record and its bytes in
+//! hexadecimal, followed by the output of pg_waldump.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +10,7 @@ use walsim_core::base::{Lsn, PgVersion};
 use walsim_core::wire::describe::Text;
 use walsim_core::wire::record::RecordParts;
 
-/// One record.
+/// A record and its description.
 struct Sample {
     version: PgVersion,
     lsn: Lsn,
@@ -38,8 +37,7 @@ impl Sample {
         samples.collect()
     }
 
-    /// What is printed of these bytes after `desc: `, the type's name included; none if they are
-    /// no record.
+    /// The record type and description for these bytes. `None` if they are not a valid record.
     fn describe(&self, bytes: &[u8]) -> Option<Result<Vec<u8>, String>> {
         let parts = RecordParts::decode(bytes, [self.lsn; 3], 8192).ok()?;
         let mut text = Text::default();
@@ -73,10 +71,10 @@ fn every_type_is_described_as_by_pg_waldump() {
         }
         let managers: BTreeSet<_> = types.iter().map(|(manager, _)| manager).collect();
         let (expected, least) = match version {
-            // Its programs came without an extension that writes Generic records.
+            // Version 16 was installed without an extension that writes Generic records.
             PgVersion::V16 => (21, 115),
             PgVersion::V15 | PgVersion::V17 | PgVersion::V18 => (22, 115),
-            // Another workload, without CLOG and Generic.
+            // The workload was another one, without CLOG and Generic records.
             PgVersion::V19 => (20, 75),
         };
         assert_eq!(managers.len(), expected, "{version:?}: {managers:?}");
@@ -84,7 +82,7 @@ fn every_type_is_described_as_by_pg_waldump() {
     }
 }
 
-/// Whatever byte of a record is another one, or missing: a description or an error, no panic.
+/// A record with a changed or missing byte results in a description or an error, never in a panic.
 #[test]
 fn damaged_records_are_described_or_refused() {
     let (mut described, mut refused) = (0, 0);
@@ -102,7 +100,7 @@ fn damaged_records_are_described_or_refused() {
                 bytes[at] ^= flip;
             }
         }
-        // As a record of each type of its resource manager, and of every other.
+        // Describes the data as each record type of its resource manager, and of all others.
         for kind in 0..=u8::MAX {
             bytes[16] = kind;
             count(&bytes);
@@ -112,7 +110,7 @@ fn damaged_records_are_described_or_refused() {
             bytes[17] = manager;
             count(&bytes);
         }
-        // With less data, which its headers know of.
+        // With less data, as its headers say.
         bytes[17] = sample.bytes[17];
         let parts = RecordParts::decode(&bytes, [sample.lsn; 3], 8192).expect("a record");
         let main = parts.view(&bytes).main().len();

@@ -12,30 +12,30 @@ use walsim_core::wal::{fragments, init_page, mark_contrecord, mark_overwrite};
 use walsim_core::wire::page::{BKP_REMOVABLE, PageHeader};
 use walsim_core::wire::record::Record;
 
-/// Stock pages.
+/// The stock page size.
 pub(crate) const PAGE: usize = 8192;
 
-/// One slice of WAL and the list that PostgreSQL made of it.
+/// A part of WAL, and PostgreSQL's list of its records.
 pub(crate) struct Slice {
     pub(crate) name: String,
     pub(crate) version: PgVersion,
     pub(crate) system_identifier: u64,
-    /// Address of the first byte.
+    /// Position of the first byte.
     pub(crate) start: Lsn,
     pub(crate) first_record: Lsn,
     pub(crate) end: Lsn,
-    /// A record whose second half a crash lost.
+    /// The start of a record whose second half a crash lost.
     pub(crate) aborted: Option<Lsn>,
     pub(crate) bytes: Bytes,
     pub(crate) listed: Vec<Listed>,
 }
 
-/// What pg_waldump prints of a record.
+/// The fields that pg_waldump prints of a record.
 #[derive(PartialEq, Eq, Debug, Clone)]
 pub(crate) struct Listed {
     lsn: Lsn,
     prev: Lsn,
-    /// Without the bytes of images.
+    /// Length without images.
     body_bytes: usize,
     total_bytes: u32,
     xid: u32,
@@ -87,13 +87,13 @@ impl Slice {
         usize::try_from(lsn - self.start).expect("inside the slice")
     }
 
-    /// The bytes of small slices are all tried, those of large ones in steps that meet every place
-    /// of a page.
+    /// The step between the bytes that tests change: small for small slices, otherwise such that
+    /// all offsets on a page occur.
     pub(crate) fn stride(&self) -> usize {
         if self.bytes.len() > 2 * PAGE { 211 } else { 3 }
     }
 
-    /// `XLOG CHECKPOINT_ONLINE` and the like, as listed.
+    /// The listed record types, such as `XLOG CHECKPOINT_ONLINE`.
     pub(crate) fn names(&self) -> Vec<String> {
         let text = read(&format!("{}.txt", self.name));
         let name = |line: &str| {
@@ -104,7 +104,7 @@ impl Slice {
         text.lines().filter_map(name).collect()
     }
 
-    /// What stands after `desc: ` and before the blocks, as listed.
+    /// The listed descriptions: the text between `desc: ` and the blocks.
     pub(crate) fn descriptions(&self) -> Vec<String> {
         let text = read(&format!("{}.txt", self.name));
         let description = |line: &str| {
@@ -127,7 +127,7 @@ impl Slice {
         self.read_with(&mut self.reader(), bytes)
     }
 
-    /// The records of the slice, or of what became of its bytes, up to its end.
+    /// Reads the records of the slice, or of changed bytes, up to the first error.
     pub(crate) fn read_with(
         &self,
         reader: &mut WalReader,
@@ -148,8 +148,8 @@ impl Slice {
         (records, None)
     }
 
-    /// As many bytes of the page as there are, if they are enough. A segment's first page that is
-    /// no part of the slice is looked at for its header alone.
+    /// Up to a page of bytes at this position, if at least `len` exist. If a segment's first page
+    /// is not part of the slice, returns only its header.
     fn page(&self, bytes: &[u8], page: Lsn, len: u32) -> Option<Bytes> {
         if page < self.start {
             let mut made = vec![0; PAGE];
@@ -171,7 +171,7 @@ impl Slice {
         }
     }
 
-    /// The bytes of a record, put together from its pages.
+    /// The bytes of a record, from all its pages.
     pub(crate) fn record_bytes(&self, lsn: Lsn, len: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in fragments(self.geometry(), lsn, len) {
@@ -181,8 +181,9 @@ impl Slice {
         bytes
     }
 
-    /// The slice as our writer makes it, and which of its bytes we can know: not the record that
-    /// the first page begins with, not what an aborted record left, nothing after the end.
+    /// The slice as written by walsim, and which of its bytes can be compared. The record that
+    /// continues on the first page, the remains of an aborted record, and bytes after the end
+    /// cannot.
     pub(crate) fn write_again(&self, records: &[Record]) -> (Vec<u8>, Vec<bool>) {
         let mut out = vec![0; self.bytes.len()];
         let mut known = vec![false; out.len()];
@@ -190,7 +191,7 @@ impl Slice {
         for (number, page) in out.chunks_mut(PAGE).enumerate() {
             let from = number * PAGE;
             let at = self.start + from as u64;
-            // Which pages were made while a base backup ran cannot be seen from the records.
+            // The records do not show which pages were written during a base backup.
             let header = PageHeader::decode(&self.bytes[from..]).expect("a whole page");
             let mut ident = self.ident();
             ident.removable = header.has(BKP_REMOVABLE);
@@ -211,7 +212,7 @@ impl Slice {
                 out[at..at + part.range.len()].copy_from_slice(&bytes[part.range]);
             }
             if record.header.is_switch() {
-                // Pages after a switch are zero.
+                // Pages after a switch record are zero.
                 let rest = self.offset(record.end)..self.offset(record.next).min(out.len());
                 let next_page = rest.start.next_multiple_of(PAGE);
                 out[next_page.min(rest.end)..rest.end].fill(0);
@@ -228,7 +229,7 @@ impl Slice {
     }
 }
 
-/// The versions of which there are golden bytes: the first and the last that are modeled.
+/// The versions with samples: the oldest and the newest that can be simulated.
 pub(crate) const GOLDEN: [PgVersion; 2] = [PgVersion::V15, PgVersion::V18];
 
 pub(crate) fn slices() -> impl Iterator<Item = Slice> {
@@ -272,7 +273,7 @@ pub(crate) fn control_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said,
     })
 }
 
-/// The slot files, with what the server says about each: none of 18's was kept.
+/// The slot files, and the server's output for each. There are none of version 18.
 pub(crate) fn slot_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said, String)> {
     ["reserved", "unreserved", "temporary", "lost"]
         .into_iter()
@@ -282,7 +283,7 @@ pub(crate) fn slot_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said, St
         })
 }
 
-/// `label: text`, a line each.
+/// Lines in the format `label: text`.
 fn said(name: &str) -> Said {
     let pair = |line: &str| {
         let (label, text) = line.split_once(':')?;

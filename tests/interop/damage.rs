@@ -1,7 +1,7 @@
-//! A segment damaged in every way: each byte of two pages flipped, headers, truncations, pages lost
-//! or stale.
+//! Damaged segments: each byte of two pages changed, damaged headers, truncated files, lost and
+//! stale pages.
 //!
-//! Both commands must list the same records up to the damage, and say the same about it.
+//! pg_waldump and `walsim waldump` must list the same records, and report the same error.
 
 use super::dumps::Dumps;
 use super::server::{Folder, Server, Stop, run};
@@ -12,35 +12,35 @@ use walsim_core::base::{Geometry, Lsn};
 
 const PAGE: usize = 8192;
 const SEGMENT: usize = 1 << 20;
-/// Two workers, because two programs run for each case.
+/// Two workers, because each case runs two programs.
 const WORKERS: usize = 2;
 
-/// One way to damage a segment.
+/// A kind of damage.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
-    /// A byte of it is another one.
+    /// A byte is changed by XOR.
     Xor(usize, u8),
-    /// The file ends there.
+    /// The file is truncated at this length.
     Truncated(usize),
-    /// A page was never written.
+    /// A page is zero, as if it was never written.
     Zeroed(usize),
-    /// A page is what the file held in its former life.
+    /// A page has the content of a recycled segment.
     Stale(usize),
 }
 
-/// What there is to damage.
+/// A segment to damage.
 struct Sample {
     name: String,
     bytes: Vec<u8>,
-    /// Of the segment before: what a recycled file would hold.
+    /// The previous segment, as in a recycled file.
     stale: Vec<u8>,
-    /// The first record, and where pages end that need not be read for a flipped byte.
+    /// Its first record, and how far the file must be read for a changed byte.
     first: String,
     soon: String,
 }
 
 impl Damage {
-    /// Every case, the first ones flipped bytes.
+    /// All cases. Those with changed bytes come first.
     fn all() -> Vec<Self> {
         let flipped = (0..40).chain(PAGE..3 * PAGE);
         let flipped = flipped.flat_map(|at| [0x01, 0x80].map(|mask| Self::Xor(at, mask)));
@@ -62,7 +62,7 @@ impl Damage {
         done.expect("our own file");
     }
 
-    /// Makes the file whole again.
+    /// Restores the file.
     fn undo(self, file: &File, sample: &Sample) {
         let (from, to) = match self {
             Self::Xor(at, _) => (at, at + 1),
@@ -79,7 +79,7 @@ pub(crate) fn compare(bin: &Path, step: usize) {
     let folder = Folder::new("waldump-damage");
     let sample = Sample::make(bin, folder.path());
     let cases = Damage::all();
-    // Shifted from time to time, so that each mask and each byte of a field has its turn.
+    // The offset varies, so that all masks and all bytes of a field occur.
     let chosen = (0..cases.len()).filter(|n| (n + n / 8) % step == 0);
     let chosen: Vec<_> = chosen.map(|n| cases[n]).collect();
     let failed = in_parallel(&chosen, |worker, cases| {
@@ -121,7 +121,7 @@ fn in_parallel(
 }
 
 impl Sample {
-    /// A segment of a server at work, with images and small records.
+    /// A segment of a busy server, with images and small records.
     fn make(bin: &Path, folder: &Path) -> Self {
         let data = folder.join("data");
         let mut server = Server::init(bin, &data, &["--wal-segsize=1"], "wal_keep_size=1GB");
@@ -161,7 +161,7 @@ impl Sample {
         }
     }
 
-    /// Runs cases in a folder of their own and returns what differs.
+    /// Runs cases in a folder, and returns the differences.
     fn run(&self, bin: &Path, folder: &Path, cases: &[Damage]) -> Vec<String> {
         fs::create_dir(folder).expect("our own folder");
         fs::write(folder.join(&self.name), &self.bytes).expect("our own folder");

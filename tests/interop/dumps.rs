@@ -1,10 +1,10 @@
-//! Runs pg_waldump and `walsim waldump` with the same arguments, and compares what they say.
+//! Runs pg_waldump and `walsim waldump` with the same arguments, and compares their output.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a command said, with its own name taken out.
+/// The output of a command, with the program's name masked.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) stdout: Vec<u8>,
@@ -12,7 +12,7 @@ pub(crate) struct Said {
     pub(crate) status: Option<i32>,
 }
 
-/// The two commands.
+/// Both commands.
 pub(crate) struct Dumps {
     pg_waldump: PathBuf,
     folder: PathBuf,
@@ -29,31 +29,31 @@ impl Dumps {
 
     pub(crate) fn theirs<S: AsRef<OsStr>>(&self, args: &[S]) -> Said {
         let mut command = Command::new(&self.pg_waldump);
-        // getopt prints the path that the command was started by.
+        // getopt prints the path with which the command was started.
         let path = self.pg_waldump.display().to_string();
         self.run(command.args(args), &[&path, "pg_waldump"])
     }
 
     pub(crate) fn ours<S: AsRef<OsStr>>(&self, args: &[S]) -> Said {
         let mut said = self.ours_whole(args);
-        // Where pg_waldump says that it finds no record, we also say if that is because of the
-        // version.
+        // Where pg_waldump only says that it finds no record, `walsim waldump` adds a line if the
+        // version is the reason.
         let more = "PROGRAM: detail: The first page has magic number ";
         let lines = said.stderr.split_inclusive('\n');
         said.stderr = lines.filter(|line| !line.starts_with(more)).collect();
         said
     }
 
-    /// With what only we say.
+    /// The output of `walsim waldump` with this additional line.
     pub(crate) fn ours_whole<S: AsRef<OsStr>>(&self, args: &[S]) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_walsim"));
         self.run(command.arg("waldump").args(args), &["walsim waldump"])
     }
 
-    /// Runs both and returns what they agree on.
+    /// Runs both commands, and returns their common output.
     ///
     /// # Panics
-    /// If they do not agree.
+    /// If the output differs.
     pub(crate) fn agree<S: AsRef<OsStr>>(&self, args: &[S]) -> Said {
         let (theirs, ours) = (self.theirs(args), self.ours(args));
         let shown: Vec<_> = args.iter().map(AsRef::as_ref).collect();
@@ -84,7 +84,7 @@ impl Dumps {
 }
 
 impl Said {
-    /// Where two commands differ.
+    /// The difference between two outputs.
     pub(crate) fn difference(&self, ours: &Self) -> Option<String> {
         if self.stderr != ours.stderr || self.status != ours.status {
             return Some(format!(

@@ -1,9 +1,8 @@
-//! Ends of `walsim-live receive` for reasons that do not pass, of a real server and beside
-//! pg_receivewal.
+//! Permanent errors of `walsim-live receive` with a real server, compared with pg_receivewal.
 
 use super::*;
 
-/// A copy of the primary's directory as it was before, started on a port of its own.
+/// A primary, and an older copy of it that runs on a port of its own.
 struct Copies {
     primary: Server,
     copy: Server,
@@ -34,8 +33,8 @@ fn copied(bin: &Path, folder: &Folder) -> Copies {
     }
 }
 
-/// What pg_receivewal says of the same server and directory when it does not try again; ours says
-/// it, too, ends with 1 although it may try again, and adds what to do.
+/// Both receivers end with the error that pg_receivewal prints with --no-loop. walsim-live ends
+/// with status 1 even without --no-loop, and adds a hint.
 fn both_end(bin: &Path, copies: &mut Copies, text: &str, hint: &str) {
     let Copies { copy, receiver, .. } = copies;
     let before = receiver.finished();
@@ -58,7 +57,8 @@ fn both_end(bin: &Path, copies: &mut Copies, text: &str, hint: &str) {
     assert_eq!(receiver.finished(), before);
 }
 
-/// The server was promoted before the place where we are: that WAL is not in its history.
+/// The server was promoted before the receiver's position, and the WAL in the directory is not in
+/// its history.
 #[test]
 fn a_fork_before_the_start_is_the_end() {
     let Some(bin) = server_bin() else {
@@ -84,8 +84,8 @@ fn a_fork_before_the_start_is_the_end() {
     drop(copies.primary);
 }
 
-/// The server was restored from a backup that is older than what we have: it will write something
-/// else there.
+/// The server was restored from an older backup, and will write different WAL at the receiver's
+/// position.
 #[test]
 fn a_server_that_is_behind_is_the_end() {
     let Some(bin) = server_bin() else {
@@ -103,7 +103,7 @@ fn a_server_that_is_behind_is_the_end() {
     );
 }
 
-/// A slot that does not exist does not come into being; pg_receivewal tries again forever.
+/// A missing slot is a permanent error. pg_receivewal retries forever.
 #[test]
 fn a_missing_slot_is_the_end() {
     let Some(bin) = server_bin() else {
@@ -112,7 +112,7 @@ fn a_missing_slot_is_the_end() {
     let folder = Folder::new("receive-no-slot");
     let server = primary(&bin, &folder, KEEP);
     let mut receiver = Receiver::new(folder.path(), "wal");
-    // Without WAL the slot is read, with WAL it is streamed from.
+    // In an empty directory the slot is read; otherwise streaming starts from it.
     for said in [
         "error: replication slot \"none\" does not exist\n",
         "error: could not send replication command \"START_REPLICATION\": ERROR:  replication slot \"none\" does not exist\n",
@@ -133,7 +133,7 @@ fn a_missing_slot_is_the_end() {
     }
 }
 
-/// A file that someone else left half made is finished as our own would be.
+/// A partial file that another tool left incomplete is padded and continued.
 #[test]
 fn a_partial_file_of_odd_size_is_mended() {
     let Some(bin) = server_bin() else {

@@ -1,4 +1,4 @@
-//! `walsim-live receive` as a child process, and what its directory holds.
+//! Runs `walsim-live receive` as a child process, and examines its directory.
 
 use super::server::{Server, run, send, wait_for};
 use std::collections::BTreeSet;
@@ -6,21 +6,21 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// One directory, and anyone who receives into it.
+/// A directory, and the process that receives into it.
 pub(crate) struct Receiver {
     dir: PathBuf,
     child: Option<Child>,
 }
 
 impl Receiver {
-    /// An empty directory below a folder.
+    /// An empty directory in a folder.
     pub(crate) fn new(folder: &Path, name: &str) -> Self {
         let dir = folder.join(name);
         fs::create_dir(&dir).expect("the folder is ours");
         Self { dir, child: None }
     }
 
-    /// Starts ours. The last word on its arguments is `more`.
+    /// Starts walsim-live. `more` are its last arguments.
     pub(crate) fn start(&mut self, server: &Server, more: &[&str]) {
         let port = server.port();
         let conninfo = format!("host=127.0.0.1 port={port} user=postgres application_name=rx");
@@ -29,9 +29,9 @@ impl Receiver {
         self.spawn(&mut command, more);
     }
 
-    /// Starts PostgreSQL's.
+    /// Starts pg_receivewal.
     pub(crate) fn start_pg_receivewal(&mut self, server: &Server, more: &[&str]) {
-        // It runs as another user than this test may.
+        // It runs as a different user than the test.
         run(Command::new("chmod").arg("777").arg(&self.dir));
         self.spawn(&mut server.client("pg_receivewal"), more);
     }
@@ -54,7 +54,7 @@ impl Receiver {
         &self.dir
     }
 
-    /// What it has said.
+    /// The process's stderr.
     pub(crate) fn err(&self) -> String {
         fs::read_to_string(self.dir.with_extension("err")).unwrap_or_default()
     }
@@ -63,7 +63,7 @@ impl Receiver {
         self.err().contains(text)
     }
 
-    /// What it has called finished.
+    /// The segments that it has printed as finished.
     pub(crate) fn out(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.with_extension("out")).unwrap_or_default();
         text.lines().map(String::from).collect()
@@ -78,7 +78,7 @@ impl Receiver {
         self.wait();
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
         let mut status = None;
@@ -89,7 +89,7 @@ impl Receiver {
         status.expect("waited for")
     }
 
-    /// Names of the segments that are complete.
+    /// Names of complete segments.
     pub(crate) fn finished(&self) -> BTreeSet<String> {
         let names = fs::read_dir(&self.dir).expect("it is ours");
         let names = names.map(|entry| entry.expect("it is ours").file_name());
@@ -97,7 +97,7 @@ impl Receiver {
         names.filter(|name| name.len() == 24).collect()
     }
 
-    /// The segment that is not complete.
+    /// The name of the partial segment.
     pub(crate) fn partial(&self) -> Option<String> {
         let names = fs::read_dir(&self.dir).expect("it is ours");
         let names = names.map(|entry| entry.expect("it is ours").file_name());
@@ -109,7 +109,7 @@ impl Receiver {
         self.dir.join(segment).exists()
     }
 
-    /// Every finished segment is the server's, byte for byte: how many there are.
+    /// Compares all finished segments with the server's. Returns their number.
     pub(crate) fn compare(&self, server: &Server) -> usize {
         let finished = self.finished();
         for name in &finished {
@@ -120,8 +120,7 @@ impl Receiver {
         finished.len()
     }
 
-    /// A copy of all segments in which the partial one has its final name, so that pg_waldump reads
-    /// it.
+    /// Copies all segments. The partial one gets its final name, so that pg_waldump reads it.
     pub(crate) fn copy(&self, into: &Path) {
         fs::create_dir(into).expect("the folder is ours");
         for name in self.finished() {

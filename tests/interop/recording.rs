@@ -1,5 +1,5 @@
-//! Looks on while a receiver runs on real files: is anything reported as durable before the fsync
-//! that made it so has returned?
+//! Observes a receiver on real files: does it report a flush position before the fsync has
+//! returned?
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -12,19 +12,19 @@ use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::StandbyMessage;
 use walsim_live::driver::Host;
 
-/// What was seen so far.
+/// The events observed so far.
 #[derive(Default)]
 pub(crate) struct Recording {
     opening: BTreeMap<OpId, String>,
     files: BTreeMap<Fd, String>,
-    /// What is written and not durable, by file: where each piece begins, and its number.
+    /// Unflushed writes by file: the start of each, and its number.
     dirty: BTreeMap<String, Vec<(Lsn, u64)>>,
     writes: u64,
-    /// Fsyncs under way, each with the number of the last write before it.
+    /// Fsyncs in progress, each with the number of the last write before it.
     syncing: BTreeMap<OpId, (String, u64)>,
     started: bool,
     said: FrameReader,
-    /// Reports of what is durable, and the highest of them.
+    /// Number of reported flush positions, and the highest of them.
     pub(crate) reports: u32,
     pub(crate) flushed: Lsn,
 }
@@ -56,7 +56,7 @@ impl Recording {
         if piece.is_empty() {
             return;
         }
-        // The start-up packet has no type.
+        // The startup packet has no type byte.
         if !self.started {
             self.started = true;
             return;

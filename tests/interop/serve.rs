@@ -1,4 +1,4 @@
-//! `walsim-live serve` as a child process, and a proxy that cuts connections.
+//! Runs `walsim-live serve` as a child process, and a proxy that cuts connections.
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// A server of ours that runs.
+/// A running `walsim-live serve`.
 pub(crate) struct Serve {
     child: Child,
     pub(crate) port: u16,
     out: PathBuf,
 }
 
-/// `walsim-live serve`, not yet started.
+/// The command `walsim-live serve`.
 pub(crate) fn serve(dir: &Path, args: &[&str]) -> Command {
     let mut command = as_postgres(env!("CARGO_BIN_EXE_walsim-live"));
     command.args(["serve", "--port", "0", "-D"]).arg(dir);
@@ -28,7 +28,7 @@ pub(crate) fn serve(dir: &Path, args: &[&str]) -> Command {
 }
 
 impl Serve {
-    /// Starts it on a free port, and waits until it takes connections.
+    /// Starts it on a free port, and waits until it accepts connections.
     pub(crate) fn start(dir: &Path, args: &[&str]) -> Self {
         let out = dir.with_extension("out");
         let log = fs::File::options()
@@ -48,7 +48,7 @@ impl Serve {
             let ended = server.child.try_wait().expect("our own child");
             assert!(ended.is_none(), "it ended with {ended:?}: {}", log_of(dir));
             let lock = fs::read_to_string(dir.join("postmaster.pid")).unwrap_or_default();
-            // The file of a server that died says nothing about this one.
+            // Ignores the lock file of a previous server that crashed.
             let lines: Vec<&str> = lock.lines().map(str::trim).collect();
             let ours = server.child.id().to_string();
             lines.first() == Some(&&*ours) && lines.get(7) == Some(&"ready")
@@ -64,12 +64,12 @@ impl Serve {
         self.child.id()
     }
 
-    /// What it printed so far.
+    /// Its output so far.
     pub(crate) fn printed(&self) -> String {
         fs::read_to_string(&self.out).expect("it was made at the start")
     }
 
-    /// Sends it a signal, and waits for its end.
+    /// Sends a signal, and waits until it has ended.
     pub(crate) fn stop(mut self, signal: &str) -> ExitStatus {
         self.signal(signal);
         let mut status = None;
@@ -101,17 +101,16 @@ pub(crate) fn log_of(dir: &Path) -> String {
     fs::read_to_string(dir.with_extension("log")).unwrap_or_default()
 }
 
-/// Passes connections on to a server and cuts the first ones, each after some bytes of the
-/// server's.
+/// Forwards connections to a server. Cuts the first ones after some bytes from the server.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    /// Connections that were cut, and of them those in the middle of a message.
+    /// Number of cut connections, and how many of these were cut inside a message.
     pub(crate) cuts: Arc<AtomicU64>,
     pub(crate) inside: Arc<AtomicU64>,
 }
 
 impl Proxy {
-    /// `after` gives the number of bytes for each connection that is to be cut.
+    /// `after` has the number of bytes for each connection to cut.
     pub(crate) fn start(server: u16, after: Vec<u64>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let port = listener.local_addr().expect("it is bound").port();
@@ -122,7 +121,7 @@ impl Proxy {
         };
         let (cuts, inside) = (Arc::clone(&proxy.cuts), Arc::clone(&proxy.inside));
         let after = Mutex::new(after.into_iter());
-        // It ends with the process: a thread that waits for connections holds nothing else.
+        // The thread ends with the process; it only waits for connections.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)) else {
@@ -158,8 +157,8 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Copies so many bytes of a server's messages and cuts the connection: whether that was in the
-/// middle of one. `None` if it ended before.
+/// Copies this number of bytes from the server, then cuts the connection. Returns whether the cut
+/// was inside a message, or `None` if the connection ended before.
 fn copy_some(mut from: TcpStream, mut to: TcpStream, mut budget: u64) -> Option<bool> {
     let mut messages = Messages::default();
     let mut buffer = vec![0; 64 * 1024];
@@ -177,13 +176,13 @@ fn copy_some(mut from: TcpStream, mut to: TcpStream, mut budget: u64) -> Option<
     Some(messages.inside())
 }
 
-/// Where in a stream of messages we are.
+/// A position in a stream of messages.
 #[derive(Default)]
 struct Messages {
     header: Vec<u8>,
-    /// The first real message has come: until then an `N` alone is the answer to an SSLRequest.
+    /// The first message has arrived. Before that, a single `N` answers an SSLRequest.
     greeted: bool,
-    /// Bytes of the message that are still to come.
+    /// Number of bytes left of the current message.
     left: usize,
 }
 

@@ -1,9 +1,8 @@
-//! A real PostgreSQL 15 server for one test: its own directory, its own port on 127.0.0.1, its own
-//! child process.
+//! A real PostgreSQL server for a test, with its own directory, its own port on 127.0.0.1 and its
+//! own process.
 //!
-//! It ends with the value that stands for it, also when the test fails, and by its own process id.
-//! PostgreSQL refuses to run as root, so a test that runs as root has its servers run as the user
-//! `postgres`.
+//! Dropping the value stops the server by its process id, also when the test fails. PostgreSQL
+//! refuses to run as root; if the tests run as root, servers run as user `postgres`.
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
@@ -19,11 +18,11 @@ use walsim_core::base::{Geometry, Lsn, TimelineId};
 use walsim_core::wal::names::segment_name;
 
 const DEBIAN_BIN: &str = "/usr/lib/postgresql/15/bin";
-/// How often a state is looked at that another program must reach, and for how long.
+/// How often, and for how long, another program's state is polled.
 const POLL: Duration = Duration::from_millis(10);
 const POLLS: u32 = 6000;
 
-/// The programs of PostgreSQL 15, or none with a line that says so.
+/// The directory of PostgreSQL 15's programs. `None`, with a message, if they are not installed.
 ///
 /// # Panics
 /// If they are missing and `WALSIM_REQUIRE_PG` is set.
@@ -45,8 +44,8 @@ pub(crate) fn postgres_bin() -> Option<PathBuf> {
     None
 }
 
-/// The programs of the server that these tests are to run with: PostgreSQL 15, or those in
-/// `WALSIM_PG_BIN`, where client programs may be missing.
+/// The directory of the server's programs: those in `WALSIM_PG_BIN`, which may lack client
+/// programs, or those of PostgreSQL 15.
 #[allow(
     clippy::disallowed_methods,
     reason = "which tests run is no part of a simulated run; not every package forbids it"
@@ -56,8 +55,8 @@ pub(crate) fn server_bin() -> Option<PathBuf> {
     Some(std::env::var_os("WALSIM_PG_BIN").map_or(clients, PathBuf::from))
 }
 
-/// Where a program is: with the server's, or else with those of PostgreSQL 15, whose clients speak
-/// to newer servers.
+/// The path of a program: in the server's directory, or otherwise PostgreSQL 15's, whose clients
+/// support newer servers.
 pub(crate) fn program(bin: &Path, name: &str) -> PathBuf {
     let own = bin.join(name);
     if own.exists() {
@@ -66,12 +65,12 @@ pub(crate) fn program(bin: &Path, name: &str) -> PathBuf {
     Path::new(DEBIAN_BIN).join(name)
 }
 
-/// A folder under the system's for temporary files, which every user can reach. Removed with the
-/// value unless a test fails.
+/// A temporary folder that all users can access. It is removed when it is dropped, unless the test
+/// fails.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    /// `name` tells the tests of one process apart.
+    /// `name` distinguishes the tests of a process.
     pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("walsim-{name}-{}", std::process::id()));
         if path.exists() {
@@ -100,7 +99,7 @@ impl Drop for Folder {
     }
 }
 
-/// How a server is asked to end (`pg_ctl stop -m`).
+/// The shutdown mode (`pg_ctl stop -m`).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stop {
     Smart,
@@ -108,7 +107,7 @@ pub(crate) enum Stop {
     Immediate,
 }
 
-/// One cluster, running or not.
+/// A cluster, which may be running.
 pub(crate) struct Server {
     bin: PathBuf,
     data: PathBuf,
@@ -117,8 +116,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Makes a cluster at `data`. Trust authentication, one superuser `postgres`, nothing is synced
-    /// to disk unless `settings`, in the form of postgresql.conf, say `fsync=on`.
+    /// Makes a cluster at `data`, with trust authentication and the superuser `postgres`. fsync is
+    /// off unless `settings`, in the format of postgresql.conf, turns it on.
     pub(crate) fn init(bin: &Path, data: &Path, initdb: &[&str], settings: &str) -> Self {
         let mut command = as_postgres(bin.join("initdb"));
         command.args(["--no-sync", "--no-instructions", "--auth=trust"]);
@@ -129,7 +128,7 @@ impl Server {
         server
     }
 
-    /// A cluster that exists already, such as a copy of another one.
+    /// An existing cluster, such as a copy of another one.
     pub(crate) fn at(bin: &Path, data: &Path) -> Self {
         Self {
             bin: bin.into(),
@@ -147,14 +146,14 @@ impl Server {
         self.port
     }
 
-    /// The name of the segment of 1 MiB on timeline 1 in which a position lies.
+    /// The name of the 1 MiB segment on timeline 1 that contains this position.
     pub(crate) fn segment_of(lsn: &str) -> String {
         let lsn: Lsn = lsn.parse().expect("an LSN");
         let (tli, geometry) = (TimelineId(1), Geometry::STOCK);
         segment_name(&geometry, tli, geometry.segment_of(lsn))
     }
 
-    /// Makes a folder that the server may write to.
+    /// Makes a folder that the server can write to.
     pub(crate) fn make_folder(&self, path: &Path) {
         run(as_postgres("mkdir").arg(path));
     }
@@ -168,7 +167,7 @@ impl Server {
         self.data.with_extension("log")
     }
 
-    /// Appends lines to postgresql.auto.conf, which has the last word but for the command line.
+    /// Appends lines to postgresql.auto.conf, which only the command line overrides.
     pub(crate) fn configure(&self, lines: &str) {
         let path = self.data.join("postgresql.auto.conf");
         let mut text = fs::read_to_string(&path).expect("a cluster has one");
@@ -177,13 +176,13 @@ impl Server {
         fs::write(path, text).expect("our own file");
     }
 
-    /// Starts it and waits until it takes connections.
+    /// Starts the server and waits until it accepts connections.
     pub(crate) fn start(&mut self) {
         self.launch();
         wait_for("the server to start", || self.is_ready());
     }
 
-    /// Starts it and does not wait.
+    /// Starts the server without waiting.
     pub(crate) fn launch(&mut self) {
         assert!(self.postmaster.is_none(), "it runs already");
         let mut log = fs::File::options();
@@ -202,7 +201,7 @@ impl Server {
         self.postmaster = Some(command.stderr(log).spawn().expect("postgres starts"));
     }
 
-    /// Ends it as asked, and waits for that.
+    /// Shuts the server down and waits until it has ended.
     pub(crate) fn stop(&mut self, how: Stop) {
         let signal = match how {
             Stop::Smart => "TERM",
@@ -213,8 +212,7 @@ impl Server {
         self.wait();
     }
 
-    /// `kill -9` of the postmaster; its children end as soon as they notice, and before this
-    /// returns.
+    /// Kills the postmaster with SIGKILL, and waits until its children have ended, too.
     pub(crate) fn kill(&mut self) {
         let children = children(self.pid());
         self.signal("KILL");
@@ -224,7 +222,7 @@ impl Server {
         });
     }
 
-    /// Sends the postmaster a signal.
+    /// Sends a signal to the postmaster.
     pub(crate) fn signal(&self, signal: &str) {
         send(self.pid(), signal);
     }
@@ -237,8 +235,8 @@ impl Server {
         });
     }
 
-    /// Runs SQL, each statement on its own, and returns rows without decoration, one a line, fields
-    /// split by `|`.
+    /// Runs SQL, each statement on its own. Returns unformatted rows, one per line, with fields
+    /// separated by `|`.
     pub(crate) fn psql(&self, sql: &str) -> String {
         let mut command = self.client("psql");
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-", "postgres"]);
@@ -248,7 +246,7 @@ impl Server {
         output.trim_end().into()
     }
 
-    /// A program of PostgreSQL that finds this server by its environment.
+    /// A client program, with an environment that names this server.
     pub(crate) fn client(&self, program: &str) -> Command {
         let mut command = as_postgres(self::program(&self.bin, program));
         command.env("PGHOST", "127.0.0.1");
@@ -257,7 +255,7 @@ impl Server {
         command
     }
 
-    /// Does it take connections? Panics if it has ended instead.
+    /// Does the server accept connections? Panics if it has ended.
     fn is_ready(&mut self) -> bool {
         let child = self.postmaster.as_mut().expect("it was launched");
         if let Some(status) = child.try_wait().expect("our own child") {
@@ -265,7 +263,7 @@ impl Server {
             let log = fs::read_to_string(self.log()).unwrap_or_default();
             panic!("postgres ended with {status}:\n{log}");
         }
-        // The state that pg_ctl waits for, too.
+        // pg_ctl waits for the same status.
         let lines = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
         let mut lines = lines.lines();
         let ours = lines.next() == Some(&self.pid().to_string());
@@ -282,10 +280,10 @@ impl Drop for Server {
     }
 }
 
-/// Runs a program to its end and returns what it printed.
+/// Runs a program to its end and returns its output.
 ///
 /// # Panics
-/// If it fails, with all that it said.
+/// If it fails. The panic message has its output.
 pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("the program starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -298,7 +296,7 @@ pub(crate) fn run(command: &mut Command) -> String {
     said
 }
 
-/// A program with the environment that all of them get, as a user that PostgreSQL accepts.
+/// A program in the environment for all PostgreSQL programs, run as a user that PostgreSQL accepts.
 pub(crate) fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");
@@ -308,7 +306,7 @@ pub(crate) fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Waits until something that another program does has happened.
+/// Waits for an event in another program.
 pub(crate) fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
     for _ in 0..POLLS {
         if happened() {
@@ -319,7 +317,7 @@ pub(crate) fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
     panic!("waited too long for {what}");
 }
 
-/// Whom servers run as if this process runs as root.
+/// The user of servers, if this process runs as root.
 fn postgres_user() -> Option<(u32, u32)> {
     let us = fs::metadata("/proc/self").expect("Linux").uid();
     if us != 0 {
@@ -332,13 +330,13 @@ fn postgres_user() -> Option<(u32, u32)> {
     Some((number()?, number()?))
 }
 
-/// A port that no one has at the moment.
+/// A port that is free at the moment.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     listener.local_addr().expect("it is bound").port()
 }
 
-/// Sends a process a signal.
+/// Sends a signal to a process.
 pub(crate) fn send(pid: u32, signal: &str) {
     let sent = Command::new("kill")
         .args(["-s", signal, &pid.to_string()])
@@ -355,7 +353,7 @@ fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().flat_map(str::parse).collect()
 }
 
-/// A zombie has ended as far as others can tell.
+/// A zombie counts as ended.
 fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")

@@ -1,4 +1,4 @@
-//! What a client says, as bytes, and how it counts what comes back.
+//! The messages of a client, and the count of answers.
 
 use bytes::Bytes;
 use std::io::{ErrorKind, Read, Write};
@@ -10,13 +10,13 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
-/// A session's kind, as `replication` in the start-up packet names it.
+/// The kinds of sessions, as values of `replication` in the startup packet.
 pub(crate) const SESSIONS: [&str; 3] = ["false", "true", "database"];
 
-/// How many messages are sent at once.
+/// The number of messages sent at once.
 pub(crate) const FLOOD: usize = 20_001;
 
-/// A kind of message that comes in floods.
+/// A kind of message in a flood.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Sync,
@@ -24,7 +24,7 @@ pub(crate) enum Kind {
     Query(&'static str),
     CopyData,
     CopyDone,
-    /// Syncs with a Terminate in the middle: what follows it is not looked at.
+    /// Sync messages with a Terminate in the middle. Messages after it are ignored.
     Terminate,
 }
 
@@ -54,14 +54,14 @@ impl Kind {
         }
     }
 
-    /// One message, and a Sync that tells its end.
+    /// One message, and a Sync that marks its end.
     pub(crate) fn once(self) -> Vec<u8> {
         [self.message(), FrontendMessage::Sync]
             .map(|message| message.to_bytes())
             .concat()
     }
 
-    /// The flood, and a Sync that tells its end.
+    /// The flood, and a Sync that marks its end.
     pub(crate) fn flood(self) -> Vec<u8> {
         let mut out = self.message().to_bytes().repeat(FLOOD);
         if matches!(self, Self::Terminate) {
@@ -73,7 +73,7 @@ impl Kind {
     }
 }
 
-/// A request for a session.
+/// A startup packet.
 pub(crate) fn startup(replication: &str) -> Bytes {
     let params = [
         ("user", "postgres"),
@@ -92,7 +92,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-        // Only a server that fails the test says nothing for so long.
+        // The server is silent for this long only if the test fails.
         let patience = Some(Duration::from_secs(60));
         stream.set_read_timeout(patience).expect("not zero");
         Self {
@@ -101,7 +101,7 @@ impl Client {
         }
     }
 
-    /// A session that has been greeted.
+    /// A session after its first ReadyForQuery.
     pub(crate) fn session(port: u16, replication: &str) -> Self {
         let mut client = Self::connect(port);
         client.say(&startup(replication));
@@ -117,19 +117,19 @@ impl Client {
         self.say(&FrontendMessage::Query(text.into()).to_bytes());
     }
 
-    /// Says it while the answers are read elsewhere. A server that has hung up need not hear all of
-    /// it.
+    /// Sends bytes while another thread reads the answers. Errors are ignored, because the server
+    /// may have closed the connection.
     pub(crate) fn say_all(&self, bytes: Vec<u8>) {
         let mut stream = self.stream.try_clone().expect("it has descriptors");
         thread::spawn(move || stream.write_all(&bytes));
     }
 
-    /// Says no more.
+    /// Closes the sending side.
     pub(crate) fn finish(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// The next message; none at the end of the stream.
+    /// The next message, or `None` at the end of the stream.
     pub(crate) fn next(&mut self) -> Option<BackendMessage> {
         loop {
             if let Some(frame) = self.heard.next(backend_limit).expect("messages") {
@@ -150,7 +150,7 @@ impl Client {
         }
     }
 
-    /// Everything up to the next ReadyForQuery, or to the end.
+    /// All messages up to the next ReadyForQuery, or to the end of the stream.
     pub(crate) fn until_ready(&mut self) -> Vec<BackendMessage> {
         let mut messages = Vec::new();
         while let Some(message) = self.next() {
@@ -163,7 +163,7 @@ impl Client {
         messages
     }
 
-    /// Everything up to the end of the stream.
+    /// All messages up to the end of the stream.
     pub(crate) fn rest(&mut self) -> Vec<BackendMessage> {
         std::iter::from_fn(|| self.next()).collect()
     }

@@ -1,6 +1,6 @@
-//! A second client is served while a first one floods the server, in the order in which the server
-//! itself says things: the driver and the node run in this thread, and the second client comes when
-//! the flood is under way.
+//! A second client is served while a first one floods the server. The order of answers is observed
+//! in the server itself: driver and node run in this thread. The second client connects during the
+//! flood.
 
 use crate::client::{FLOOD, KINDS, SESSIONS, startup};
 use crate::server::Folder;
@@ -19,19 +19,20 @@ use walsim_live::serve::{Choice, Cluster};
 const FIRST: u32 = 1;
 const SECOND: u32 = 2;
 
-/// The second client connects when so many messages of the flood are answered.
+/// The second client connects when this number of the flood's messages is answered.
 const BEGUN: usize = 100;
-/// So many more may be answered before it has its own answer.
+/// The number of the flood's messages that may be answered before the second client gets its
+/// answer.
 const MEANWHILE: usize = 400;
 
-/// Listens to what the server says to both.
+/// Observes the server's messages to both clients.
 struct Order {
     addr: Option<SocketAddr>,
     second: Option<TcpStream>,
     heard: [FrameReader; 2],
-    /// Messages of the flood that are answered.
+    /// Number of the flood's messages that are answered.
     answered: usize,
-    /// The same, when the second client had its answer.
+    /// The same number when the second client got its answer.
     before: Option<usize>,
 }
 
@@ -46,7 +47,7 @@ impl Order {
                 _ => {}
             }
         }
-        // One ReadyForQuery is that of the greeting.
+        // One ReadyForQuery belongs to the start of the session.
         if self.answered == BEGUN + 1 && self.second.is_none() {
             let addr = self.addr.expect("it listens");
             let mut stream = TcpStream::connect(addr).expect("it listens");
@@ -76,7 +77,7 @@ fn a_second_client_is_served_during_a_flood() {
                 let name = format!("fair-{version}-{replication}");
                 let before = second_answer(&name, version, replication, &kind.flood());
                 println!("{name} {kind:?}: {before:?} answered before");
-                // A flood without answers is over before there is anything to count.
+                // A flood without answers cannot be counted.
                 if let Some(before) = before {
                     assert!(before <= BEGUN + MEANWHILE, "{name} {kind:?}: {before}");
                 }
@@ -85,8 +86,8 @@ fn a_second_client_is_served_during_a_flood() {
     }
 }
 
-/// How many messages of a flood were answered before the second client was; none if the flood has
-/// no answers.
+/// The number of the flood's messages that were answered before the second client; `None` if the
+/// flood has no answers.
 fn second_answer(name: &str, version: &str, replication: &str, flood: &[u8]) -> Option<usize> {
     let folder = Folder::new(name);
     let data = folder.path().join("data");
@@ -107,7 +108,7 @@ fn second_answer(name: &str, version: &str, replication: &str, flood: &[u8]) -> 
     let mut first = TcpStream::connect(addr).expect("it listens");
     first.set_nonblocking(true).expect("Linux");
     let mut unsent = [&startup(replication)[..], flood].concat();
-    // Each turn lets everything run that can, and the client then takes what there is.
+    // In each turn all processes run, and the client reads everything.
     for _ in 0..1_000_000 {
         let _ = driver.turn(Some(Duration::from_millis(1))).expect("Linux");
         let order = driver.host();

@@ -1,5 +1,5 @@
-//! 20,001 messages at once, of each kind, on sessions of each kind: every one is answered as the
-//! first is, and the server lives, within its memory.
+//! 20,001 messages at once, of each kind and on each kind of session. Each is answered like the
+//! first, and the server stays within its memory limit.
 
 use crate::client::{Client, FLOOD, KINDS, Kind, SESSIONS};
 use crate::serve::{Serve, log_of};
@@ -7,7 +7,7 @@ use crate::server::Folder;
 use std::fs;
 use walsim_core::wire::backend::{BackendMessage, TxStatus};
 
-/// Peak memory of a server, in kB.
+/// Memory limit of the server, in kB.
 const MOST_MEMORY: u64 = 64 * 1024;
 
 #[test]
@@ -31,12 +31,12 @@ fn flood(version: &str) {
             client.say(&kind.once());
             let once = client.until_ready();
             let answer = match kind {
-                // Its own answer is what the Sync after it gets.
+                // The Sync at the end has the same answer.
                 Kind::Sync | Kind::Terminate => {
                     assert_eq!(client.until_ready().len(), 1, "{what}");
                     once
                 }
-                // No answer, but that of the Sync.
+                // There is no answer except that to the Sync.
                 Kind::Flush | Kind::CopyData | Kind::CopyDone => once[..once.len() - 1].to_vec(),
                 Kind::Query(_) => {
                     assert_eq!(client.until_ready().len(), 1, "{what}");
@@ -63,7 +63,7 @@ fn flood(version: &str) {
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// The most memory that the server ever had.
+/// Checks the peak memory of the server.
 pub(crate) fn assert_memory(server: &Serve) {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it lives");
     let peak = status

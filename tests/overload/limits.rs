@@ -1,4 +1,4 @@
-//! Peers that take what a server has: connections, memory, patience.
+//! Peers that try to exhaust the server's connections, memory or time.
 
 use crate::client::{Client, Kind, startup};
 use crate::flood::assert_memory;
@@ -6,10 +6,10 @@ use crate::serve::{Serve, log_of};
 use crate::server::Folder;
 use walsim_core::wire::backend::BackendMessage;
 
-/// Clients that ask and do not read.
+/// Number of clients that send commands and do not read answers.
 const SLOW: usize = 20;
 
-/// A session for someone else works.
+/// Checks that another client can use a session.
 fn assert_serves(server: &Serve) {
     for replication in ["false", "true"] {
         let mut client = Client::session(server.port, replication);
@@ -22,8 +22,8 @@ fn assert_serves(server: &Serve) {
     }
 }
 
-/// What a client only claims costs nothing: 50 messages of 300 MB each, of which a few bytes are
-/// there.
+/// A claimed message length costs no memory: 50 messages of 300 MB each, of which only a few bytes
+/// are sent.
 #[test]
 fn a_length_is_only_a_claim() {
     let folder = Folder::new("claims");
@@ -44,7 +44,7 @@ fn a_length_is_only_a_claim() {
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// A message of 8 MB in pieces of a few bytes takes about as much.
+/// A message of 8 MB in pieces of a few bytes costs about 8 MB.
 #[test]
 fn pieces_of_a_message_are_joined() {
     let folder = Folder::new("pieces");
@@ -62,7 +62,8 @@ fn pieces_of_a_message_are_joined() {
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// Clients that ask for more than they read hold up no one, and take no more than their windows.
+/// Clients that do not read their answers do not delay others, and use no more memory than their
+/// windows.
 #[test]
 fn slow_readers_hold_up_nobody() {
     let folder = Folder::new("slow");
@@ -77,7 +78,7 @@ fn slow_readers_hold_up_nobody() {
         })
         .collect();
     assert_serves(&server);
-    // One of them begins to read, and gets all of it.
+    // One of them starts to read, and gets all answers.
     let mut answers = 0;
     while answers < crate::client::FLOOD {
         let answer = slow[0].until_ready();
@@ -90,7 +91,7 @@ fn slow_readers_hold_up_nobody() {
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// A standby that asks for answers and does not read them.
+/// A standby that requests replies and does not read them.
 #[test]
 fn a_standby_asks_and_does_not_read() {
     let folder = Folder::new("asks");
@@ -104,7 +105,7 @@ fn a_standby_asks_and_does_not_read() {
     status.push(1);
     client.say_all(status.repeat(400_000));
     assert_serves(&server);
-    // As many keepalives are answered; WAL may come in between.
+    // All replies arrive, possibly with WAL in between.
     let mut keepalives = 0;
     while keepalives < 400_000 {
         match client.next() {
@@ -115,12 +116,12 @@ fn a_standby_asks_and_does_not_read() {
         }
     }
     assert_memory(&server);
-    // A standby that stays would have to confirm the end of the WAL.
+    // If the standby stayed connected, it would have to confirm the end of WAL.
     drop(client);
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// Sessions beyond the limits are told so, and leave room for the others again.
+/// Sessions beyond the limits are refused; when others end, new ones are accepted.
 #[test]
 fn connections_beyond_the_limits_are_refused() {
     for (version, quote) in [("15", ""), ("18", "\"")] {
@@ -162,13 +163,13 @@ fn connections_beyond_the_limits_are_refused() {
                 other => panic!("{other:?}"),
             }
         }
-        // Ten times as many connections that say nothing at all: only those that speak are counted.
+        // Ten times as many connections without a startup packet: they do not count.
         let silent: Vec<Client> = (0..80).map(|_| Client::connect(server.port)).collect();
         let mut first = held.remove(0);
         first.say(&Kind::Query("SHOW wal_level").once());
         assert_eq!(first.until_ready().len(), 4);
         drop((held, first, silent));
-        // Who has left makes room: sooner or later, since the server has to hear of it.
+        // An ended session makes room after the server has noticed its end.
         crate::server::wait_for("room", || {
             let mut client = Client::connect(server.port);
             client.say(&startup("true"));

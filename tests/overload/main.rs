@@ -1,5 +1,5 @@
-//! Clients that say much and read little: the server answers all of it, serves the others
-//! meanwhile, and keeps within its memory. Everything here is bounded by counts; nothing is timed.
+//! Clients that send much and read little. The server answers everything, serves other clients
+//! meanwhile, and stays within its memory limit. The tests count and do not measure time.
 
 mod client;
 mod fair;

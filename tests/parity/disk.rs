@@ -9,18 +9,18 @@ use walsim_core::call::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFla
 
 pub(crate) type Outcome = Result<DiskDone, DiskError>;
 
-/// An empty directory, and what processes do in it.
+/// An empty directory, and the operations of processes in it.
 pub(crate) trait FileSystem: Sized {
-    /// `name` tells tests apart that run at the same time.
+    /// `name` distinguishes tests that run at the same time.
     fn new(name: &str) -> Self;
 
-    /// An operation and its answer.
+    /// Executes an operation and returns its answer.
     fn call(&mut self, pid: Pid, op: DiskOp) -> Outcome;
 
-    /// The one operation that has no answer.
+    /// Closes a descriptor, the only operation without an answer.
     fn close(&mut self, pid: Pid, op: DiskOp);
 
-    /// A process ends.
+    /// Ends a process.
     fn exit(&mut self, pid: Pid);
 
     fn one(&mut self, op: DiskOp) -> Outcome {
@@ -35,7 +35,7 @@ pub(crate) trait FileSystem: Sized {
         }
     }
 
-    /// A file that holds this.
+    /// Creates a file with this content.
     fn file(&mut self, path: &str, bytes: &[u8]) -> Fd {
         let fd = self.open(path, OpenFlags::CreateNew).expect("it is new");
         assert_eq!(self.write(fd, 0, bytes), Ok(bytes.len()));
@@ -98,7 +98,7 @@ pub(crate) trait FileSystem: Sized {
 
 const DONE: Outcome = Ok(DiskDone::Done);
 
-/// Each function below becomes a test against both.
+/// Turns each function below into two tests, one for the fake and one for the real world.
 macro_rules! against_both {
     ($($(#[$about:meta])* fn $name:ident($disk:ident: &mut impl FileSystem) $body:block)*) => {
         $($(#[$about])*
@@ -121,8 +121,7 @@ macro_rules! against_both {
 }
 
 against_both! {
-    /// Existing, Create, CreateNew, CreateTruncate, where there is nothing, a file, and a
-    /// directory.
+    /// Existing, Create, CreateNew and CreateTruncate on an absent name, a file and a directory.
     fn open_flags(disk: &mut impl FileSystem) {
         use OpenFlags::{Create, CreateNew, CreateTruncate, Existing};
         assert_eq!(disk.open("x", Existing), Err(DiskError::NotFound));
@@ -147,7 +146,7 @@ against_both! {
         }
     }
 
-    /// Short only at the end, and empty after it.
+    /// A read is short only at the end of the file, and empty beyond it.
     fn reads_end_where_the_file_ends(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"0123456789");
         assert_eq!(disk.read(fd, 0, 10), b"0123456789");
@@ -158,7 +157,7 @@ against_both! {
         assert_eq!(disk.read(fd, 3, 0), b"");
     }
 
-    /// What no one wrote reads as zeros.
+    /// Bytes that were never written are read as zeros.
     fn holes_are_zeros(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"begin");
         assert_eq!(disk.write(fd, 1 << 20, b"end"), Ok(3));
@@ -167,7 +166,7 @@ against_both! {
         assert_eq!(disk.read(fd, (1 << 20) - 2, 100), b"\0\0end");
         let zeros = disk.read(fd, 5, (1 << 20) - 5);
         assert_eq!(zeros, vec![0; (1 << 20) - 5]);
-        // Nothing was written, so nothing grows.
+        // An empty write does not extend the file.
         assert_eq!(disk.write(fd, 1 << 30, b""), Ok(0));
         assert_eq!(disk.stat("a"), Ok(FileKind::File((1 << 20) + 3)));
     }
@@ -194,7 +193,7 @@ against_both! {
         assert_eq!(disk.stat("a"), Ok(FileKind::File(200_008)));
     }
 
-    /// What was cut off does not come back.
+    /// Truncated bytes do not come back when the file is extended.
     fn truncation_cuts_and_extends(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"0123456789");
         let truncate = |len| DiskOp::Truncate { fd, len };
@@ -208,7 +207,7 @@ against_both! {
         assert_eq!(disk.text(fd), "\0\0x");
     }
 
-    /// A descriptor stands for the file, not for its name.
+    /// A descriptor refers to the file, not to its name.
     fn an_unlinked_file_is_there_for_who_has_it_open(disk: &mut impl FileSystem) {
         let old = disk.file("a", b"old");
         assert_eq!(disk.unlink("a"), DONE);
@@ -231,7 +230,7 @@ against_both! {
         assert_eq!((disk.text(a).as_str(), disk.text(b).as_str()), ("aaaa", "b"));
         assert_eq!(disk.write(a, 4, b"!"), Ok(1));
         assert_eq!(disk.stat("b"), Ok(FileKind::File(5)));
-        // A name may become its own.
+        // A file can be renamed to its own name.
         assert_eq!(disk.rename("b", "b"), DONE);
         assert_eq!(disk.list("."), Ok(vec!["b".into()]));
     }
@@ -251,7 +250,7 @@ against_both! {
         ] {
             assert_eq!(disk.rename(from, to), Err(error), "{from} -> {to}");
         }
-        // An empty directory is replaced, and what lies in one moves with it.
+        // An empty directory can be replaced. The entries of a renamed directory move with it.
         assert_eq!(disk.rename("e", "d"), DONE);
         assert_eq!(disk.list("."), Ok(vec!["a".into(), "d".into()]));
         assert_eq!(disk.list("d"), Ok(vec!["f".into()]));
@@ -305,8 +304,8 @@ against_both! {
         assert_eq!(disk.one(DiskOp::SyncDir("no".into())), Err(DiskError::NotFound));
     }
 
-    /// After a close, and after the end of its process, a descriptor is none; a process has only
-    /// its own.
+    /// After a close, or after the end of its process, a descriptor is invalid. A process can only
+    /// use its own descriptors.
     fn a_descriptor_belongs_to_its_process(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"123");
         let bad = Err(DiskError::BadFd);
@@ -331,7 +330,7 @@ against_both! {
             assert_eq!(disk.one(op), bad);
         }
         assert_eq!(disk.stat("a"), Ok(FileKind::File(3)));
-        // The number is not given again.
+        // The number is not reused.
         assert_ne!(disk.open("a", flags), Ok(fd));
     }
 }

@@ -1,4 +1,4 @@
-//! Random operations, done in both worlds: each answer must be the same.
+//! Random operations on the fake and the real file system. All answers must be the same.
 
 use crate::disk::{FileSystem, Outcome};
 use crate::fake::FakeDisk;
@@ -10,10 +10,10 @@ use proptest::test_runner::{RngSeed, TestRunner};
 use walsim_core::base::{Fd, Pid};
 use walsim_core::call::{DiskDone, DiskOp, FilePath, OpenFlags};
 
-/// Few names, so that operations meet; each may be a file at one time and a directory at another.
+/// Few names, so that operations interact. Each can be a file or a directory.
 const PATHS: [&str; 8] = ["a", "b", "d", "e", "d/a", "d/e", "d/e/x", "a/b"];
 
-/// An operation that names a descriptor by the order of its opening.
+/// An operation. Descriptors are numbered in the order in which they were opened.
 #[derive(Clone, Debug)]
 enum Step {
     Open(&'static str, OpenFlags),
@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One world, and the descriptors that it has given.
+/// A file system, and the descriptors that it has opened.
 struct World<D> {
     disk: D,
     fds: Vec<Fd>,
@@ -78,7 +78,7 @@ impl<D: FileSystem> World<D> {
         }
     }
 
-    /// The newest descriptors are numbered from 0; one that was never given is none.
+    /// The newest descriptors are numbered from 0. Higher numbers give an invalid descriptor.
     fn fd(&self, nth: usize) -> Fd {
         self.fds
             .iter()
@@ -138,7 +138,7 @@ impl<D: FileSystem> World<D> {
         match self.disk.call(pid, op)? {
             DiskDone::Opened(fd) => {
                 self.fds.push(fd);
-                // Each world numbers them in its own way.
+                // Descriptor numbers differ between the two.
                 Ok(DiskDone::Opened(Fd(0)))
             }
             DiskDone::Names(mut names) => {
@@ -166,7 +166,7 @@ fn both_answer_alike() {
         .run(&steps, |steps| {
             let (mut fake, mut real) = (World::<FakeDisk>::new(), World::<RealDisk>::new());
             let mut done = Vec::new();
-            // Something is there already, so that not everything fails for want of a directory.
+            // Some names exist already, so that not all operations fail.
             let begin = [
                 Step::Mkdir("d"),
                 Step::Mkdir("d/e"),
@@ -190,7 +190,7 @@ fn both_answer_alike() {
         })
         .unwrap_or_else(|error| panic!("{error}"));
     let (succeeded, failed) = counts.get();
-    // Both kinds of answers were compared.
+    // Both successes and errors have occurred.
     assert!(
         succeeded > 1000 && failed > 1000,
         "{succeeded} and {failed}"

@@ -1,9 +1,9 @@
-//! What nodes believe of disks and networks must hold in the simulator and on a real machine: one
-//! body of each test runs against the fake disk and the real file system, against the fake network
-//! and real sockets.
+//! Assumptions of nodes about disks and networks, which must hold both in the simulator and on a
+//! real machine. Each test runs on the fake disk and on the real file system, or on the fake
+//! network and on real sockets.
 //!
-//! Only what a running machine can show is tested here. What a loss of power leaves, and what
-//! faults do, is tested where they are made.
+//! Only behavior without faults is tested here. Losses of power and other faults have their own
+//! tests.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -18,9 +18,9 @@ mod real;
 
 use walsim_core::base::Pid;
 
-/// The process that acts unless a test says otherwise.
+/// The default process.
 const ONE: Pid = Pid::postmaster(1);
-/// Another one of the same node.
+/// Another process of the same node.
 const OTHER: Pid = Pid {
     incarnation: 1,
     n: 2,

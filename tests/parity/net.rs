@@ -6,12 +6,12 @@ use bytes::Bytes;
 use walsim_core::base::ConnId;
 use walsim_core::call::{NetEvent, NetOp, SEND_WINDOW};
 
-/// One of two machines.
+/// One of the two machines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
-    /// Connects.
+    /// The machine that connects.
     Caller,
-    /// Listens.
+    /// The machine that listens.
     Callee,
 }
 
@@ -24,28 +24,28 @@ impl End {
     }
 }
 
-/// Two machines and what lies between them.
+/// Two machines and the network between them.
 pub(crate) trait Network: Sized {
     fn new() -> Self;
 
-    /// Where the second machine listens.
+    /// The address at which the second machine listens.
     fn address(&self) -> (String, u16);
 
-    /// Where no one listens.
+    /// An address at which nothing listens.
     fn deaf_address(&self) -> (String, u16);
 
-    /// Where the second machine listens as well, over something that can break.
+    /// Another address of the second machine, over a connection that can be broken.
     fn fragile_address(&mut self) -> (String, u16);
 
-    /// It breaks.
+    /// Breaks this connection.
     fn break_it(&mut self);
 
     fn call(&mut self, end: End, conn: ConnId, op: NetOp);
 
-    /// Waits until nothing happens any more.
+    /// Waits until nothing more happens.
     fn settle(&mut self);
 
-    /// What a machine was told since the last time.
+    /// The events of a machine since the last call.
     fn take(&mut self, end: End) -> Vec<(ConnId, NetEvent)>;
 }
 
@@ -56,11 +56,11 @@ struct Pair<N> {
     ends: [Heard; 2],
 }
 
-/// What one end was told, and what it did.
+/// The events of one end, and its actions.
 #[derive(Default)]
 struct Heard {
     bytes: Vec<u8>,
-    /// Lengths of the pieces in which they came.
+    /// Lengths of the received pieces.
     pieces: Vec<usize>,
     credit: u64,
     sent: u64,
@@ -121,7 +121,7 @@ impl<N: Network> Pair<N> {
         self.act(end, NetOp::Close);
     }
 
-    /// Lets happen what happens. What must always hold is looked at here.
+    /// Lets the network run, and checks what must always hold.
     fn settle(&mut self) {
         self.net.settle();
         for end in [End::Caller, End::Callee] {
@@ -129,7 +129,7 @@ impl<N: Network> Pair<N> {
                 assert_eq!(conn, self.conns[end.index()]);
                 let heard = &mut self.ends[end.index()];
                 assert_eq!(heard.reset, 0, "{event:?} behind the end");
-                // Who goes on sending may be told that no one listens any more.
+                // An end that still sends after the peer has closed can get a reset.
                 let late = event == NetEvent::Reset && heard.sent > 0;
                 assert!(heard.closed == 0 || late, "{event:?} behind the end");
                 match event {
@@ -172,7 +172,7 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len).map(byte).collect()
 }
 
-/// Each function below becomes a test against both.
+/// Turns each function below into two tests, one for the fake and one for the real world.
 macro_rules! against_both {
     ($($(#[$about:meta])* fn $name:ident<N: Network>() $body:block)*) => {
         $($(#[$about])*
@@ -202,13 +202,13 @@ against_both! {
         let told = net.take(End::Caller);
         assert!(matches!(told[..], [(to, NetEvent::Refused(_))] if to == conn), "{told:?}");
         assert_eq!(net.take(End::Callee), []);
-        // The next one is a connection of its own.
+        // The next connection is independent of it.
         let address = net.address();
         let conn = connect(&mut net, 2, address);
         assert_eq!(net.take(End::Caller), [(conn, NetEvent::Connected)]);
     }
 
-    /// What an end has not asked for stays where it is.
+    /// Without credit no bytes are delivered.
     fn nothing_arrives_without_credit<N: Network>() {
         for (from, to) in [(End::Caller, End::Callee), (End::Callee, End::Caller)] {
             let mut pair = Pair::<N>::new();
@@ -220,7 +220,7 @@ against_both! {
                 pair.settle();
                 assert_eq!(pair.of(to).bytes, text.as_bytes());
             }
-            // Credit that was not used holds for what comes later, and adds up.
+            // Unused credit adds up, and applies to later bytes.
             pair.read(to, 4);
             pair.send(from, &noise(200));
             pair.settle();
@@ -228,7 +228,7 @@ against_both! {
         }
     }
 
-    /// In order, complete, whatever the pieces and the credits are; both ways at once.
+    /// All bytes arrive in order in both directions, whatever the pieces and credits are.
     fn a_stream_is_a_stream<N: Network>() {
         let mut pair = Pair::<N>::new();
         let ends = [(End::Caller, End::Callee), (End::Callee, End::Caller)];
@@ -259,8 +259,7 @@ against_both! {
         }
     }
 
-    /// Who sends faster than the other reads is told so, and everything arrives once the other
-    /// reads.
+    /// Output of a fast sender becomes pending, and everything arrives when the other end reads.
     fn a_slow_reader_holds_the_sender_up<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(16 << 20);
@@ -283,7 +282,7 @@ against_both! {
         assert!(!pair.pending(End::Caller), "what has arrived is not pending");
     }
 
-    /// The end comes after the last byte, without credit of its own, and once.
+    /// The end of the stream comes after the last byte, needs no credit, and comes once.
     fn the_end_comes_last<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(300_000);
@@ -310,8 +309,8 @@ against_both! {
         }
     }
 
-    /// What was sent before a close arrives, also if the other end goes on sending and has not read
-    /// anything yet.
+    /// Bytes that were sent before a close arrive, even if the other end keeps sending and has not
+    /// read anything yet.
     fn what_was_sent_before_a_close_arrives<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(40_000);
@@ -326,8 +325,7 @@ against_both! {
         assert!(pair.of(End::Callee).bytes == text, "{} of 40000", pair.of(End::Callee).bytes.len());
     }
 
-    /// A connection that was closed here is none: nothing is told of it, and what is asked of it
-    /// does nothing.
+    /// After a close there are no events for the connection, and operations on it do nothing.
     fn behind_a_close_there_is_nothing<N: Network>() {
         let mut pair = Pair::<N>::new();
         pair.read(End::Callee, 100);
@@ -342,7 +340,7 @@ against_both! {
         assert_eq!((heard.bytes.len(), heard.closed, heard.reset, heard.freed), (0, 0, 0, 0));
     }
 
-    /// Who has closed still has an other end, which closes as well.
+    /// After one end has closed, the other end closes as well.
     fn both_ends_close<N: Network>() {
         let mut pair = Pair::<N>::new();
         pair.close(End::Caller);
@@ -362,14 +360,14 @@ against_both! {
         pair.settle();
         for end in [End::Caller, End::Callee] {
             assert_eq!((pair.of(end).reset, pair.of(end).closed), (1, 0), "{end:?}");
-            // There is nothing left to talk over.
+            // The connection is gone.
             pair.send(end, b"hello");
             pair.close(end);
         }
         pair.settle();
     }
 
-    /// Each connection has an id of its own, and what happens to one happens to no other.
+    /// Each connection has its own id, and is independent of the others.
     fn connections_are_separate<N: Network>() {
         let mut net = N::new();
         let mut ids = Vec::new();

@@ -1,5 +1,5 @@
-//! The file system and the sockets of this machine, as the driver of `walsim-live` gives them to
-//! its machines.
+//! The file system and the sockets of the real machine, as the driver of `walsim-live` provides
+//! them.
 
 use crate::ONE;
 use crate::disk::{FileSystem, Outcome};
@@ -14,13 +14,13 @@ use walsim_core::base::{ConnId, Mono, Now, OpId, Pid};
 use walsim_core::call::{DiskOp, Effect, Effects, Exit, Input, Machine, NetEvent, NetOp, RunSet};
 use walsim_live::driver::Driver;
 
-/// How long something may take that must happen.
+/// How long to wait for an event that must happen, in milliseconds.
 const PATIENCE: u32 = 10_000;
-/// How long nothing must happen to be called quiet.
+/// How long nothing must happen before the machine counts as idle.
 const QUIET: u32 = 10;
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// A machine that does what the test says and tells it what happens.
+/// A machine that is controlled by the test, and reports its events to it.
 #[derive(Clone, Default)]
 struct Puppet(Arc<Mutex<Strings>>);
 
@@ -71,7 +71,7 @@ impl Machine for Puppet {
     }
 }
 
-/// A driver, and the strings of its machine.
+/// A driver, and the controls of its machine.
 struct Stage {
     driver: Driver<Puppet>,
     puppet: Puppet,
@@ -152,11 +152,11 @@ impl FileSystem for RealDisk {
     }
 }
 
-/// Two drivers on loopback.
+/// Two drivers on the loopback interface.
 pub(crate) struct RealNet {
     stages: [Stage; 2],
     port: u16,
-    /// Stands between both, and can break what it has connected.
+    /// Forwards connections between both, and can break them.
     relay: Option<Relay>,
 }
 
@@ -171,7 +171,7 @@ impl RealNet {
         self.stages.iter().map(heard).sum()
     }
 
-    /// The relay connects anyone who came.
+    /// Connects new connections to their target.
     fn relay(&mut self) {
         let Some(relay) = &mut self.relay else { return };
         if let Ok((caller, _)) = relay.listener.accept() {
@@ -205,7 +205,7 @@ impl Network for RealNet {
     }
 
     fn deaf_address(&self) -> (String, u16) {
-        // Bound and freed again: no one listens there.
+        // A port that was bound and released: nothing listens on it.
         let listener = TcpListener::bind(loopback()).expect("a port");
         let port = listener.local_addr().expect("it is bound").port();
         (String::from("127.0.0.1"), port)
@@ -254,7 +254,7 @@ impl Network for RealNet {
     fn break_it(&mut self) {
         let relay = self.relay.as_mut().expect("asked for its address");
         for end in relay.ends.drain(..) {
-            // Closing then sends a reset.
+            // With this option, closing sends a reset.
             set_socket_linger(&end, Some(Duration::ZERO)).expect("a socket of ours");
         }
     }

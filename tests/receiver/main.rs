@@ -1,5 +1,5 @@
-//! A receiver without a server around it, on a fake disk: against a server of ours under kills and
-//! losses of power, and against one that the test plays.
+//! The standalone receiver on a fake disk, with a simulated server under kills and losses of power,
+//! and with a server that the test imitates.
 
 mod host;
 mod pair;
@@ -18,8 +18,8 @@ use walsim_core::wire::replication::{Keepalive, WalMessage, XLogDataHeader};
 const SYSID: u64 = 7;
 const READY: BackendMessage = BackendMessage::ReadyForQuery(TxStatus::Idle);
 
-/// Whatever kills it, no finished segment differs from the server's, and nothing is acknowledged
-/// that a crash could take: `Host` judges every report.
+/// However the receiver is killed, finished segments equal the server's, and a reported flush
+/// position survives every crash. `Host` checks each status update.
 #[test]
 fn what_is_finished_or_reported_is_there_for_good() {
     let (mut finished, mut reported) = (0, 0);
@@ -42,8 +42,8 @@ fn what_is_finished_or_reported_is_there_for_good() {
     assert!(finished > 100 && reported > 20, "{finished}, {reported}");
 }
 
-/// A server that shuts down waits for who reports what is durable, and the receiver ends with the
-/// last checkpoint on disk.
+/// A server that shuts down waits for a receiver that reports flush positions. The receiver ends
+/// with the shutdown checkpoint on disk.
 #[test]
 fn an_orderly_shutdown_ends_it_with_all_wal() {
     for synchronous in [false, true] {
@@ -84,7 +84,8 @@ fn a_new_segment_is_padded_synced_and_named() {
             "write 0+100",
         ]
     );
-    // A message may go beyond the segment. Flushed is reported when the segment has its name.
+    // A message can cross segments. The flush position is reported when the segment has its final
+    // name.
     hear_wal(&mut host, 0x2000 + 100, full);
     let next = format!("{}.partial", name(1, SegmentNo(2)));
     assert_eq!(
@@ -108,8 +109,8 @@ fn a_new_segment_is_padded_synced_and_named() {
     assert_eq!(host.file(&file).expect("finished").len(), full);
 }
 
-/// What is not durable is not reported: without `--synchronous` only a segment's end and a question
-/// lead to an fsync.
+/// Unflushed WAL is not reported. Without `--synchronous`, an fsync happens only at the end of a
+/// segment or when the server requests a reply.
 #[test]
 fn a_question_and_synchronous_flush_at_once() {
     let slot = Some(String::from("s"));
@@ -130,7 +131,8 @@ fn a_question_and_synchronous_flush_at_once() {
     let events = host.events();
     let last = &events[events.len() - 3..];
     assert_eq!(last, ["write 0+100", "fsync", "reply 0/2064 0/2064"]);
-    // Neither slot nor synchronous: no one may take it for a synchronous standby.
+    // Without a slot and without --synchronous, the receiver must not be taken for a synchronous
+    // standby.
     let mut host = streaming(options());
     hear_wal(&mut host, 0x2000, 100);
     host.events();
@@ -138,8 +140,8 @@ fn a_question_and_synchronous_flush_at_once() {
     assert_eq!(host.events(), ["reply 0/2064 0/0"]);
 }
 
-/// Status updates come as often as told; silence is answered by a question, and at last by another
-/// connection.
+/// Status updates are sent at the configured interval. If the server is silent, a reply is
+/// requested, and later the receiver reconnects.
 #[test]
 fn timers_are_the_walreceivers() {
     let mut host = streaming(options());
@@ -166,8 +168,8 @@ fn timers_are_the_walreceivers() {
     assert_eq!(host.events(), ["connect"]);
 }
 
-/// The history file comes before any WAL of its timeline, and the old timeline's last segment stays
-/// as it is.
+/// The history file is fetched before any WAL of its timeline. The last segment of the old timeline
+/// is not changed.
 #[test]
 fn the_next_timeline_begins_with_its_history() {
     let mut host = streaming(options());
@@ -226,7 +228,7 @@ fn the_next_timeline_begins_with_its_history() {
     );
 }
 
-/// WAL that is gone does not come back: there is no point in another attempt.
+/// Removed WAL is a permanent error.
 #[test]
 fn removed_wal_ends_it_and_other_errors_do_not() {
     let text = "requested WAL segment 000000010000000000000001 has already been removed";
@@ -274,7 +276,7 @@ fn a_signal_ends_it_in_order_wherever_it_is() {
         host.input(Input::Signal(pid, signal));
         host.settle();
         assert_eq!(host.events(), ["fsync", "close", "syncdir .", "CopyDone"]);
-        // A server that does not answer is not waited for when asked again.
+        // After a second signal the receiver does not wait for a silent server.
         host.input(Input::Signal(pid, signal));
         host.settle();
         assert_eq!(host.exit, Some(Exit::Normal));
@@ -286,7 +288,7 @@ fn a_signal_ends_it_in_order_wherever_it_is() {
     }
 }
 
-/// Where it begins, by what lies in the directory.
+/// The start position depends on the files in the directory.
 #[test]
 fn the_directory_says_where_to_begin() {
     let gzip = |len: u32| [b"whatever".as_slice(), &len.to_le_bytes()].concat();
@@ -326,7 +328,7 @@ fn the_directory_says_where_to_begin() {
     );
 }
 
-/// The server is at 0/A100 of timeline 3.
+/// The server's WAL ends at 0/A100 on timeline 3.
 fn begins(with: &str, files: Vec<(u64, &str, Vec<u8>)>, first: &str) {
     let mut host = Host::new(options(), 1);
     for (number, suffix, bytes) in files {
@@ -340,7 +342,7 @@ fn begins(with: &str, files: Vec<(u64, &str, Vec<u8>)>, first: &str) {
     assert_eq!(asked.map(String::as_str), Some(first), "{with}: {events:?}");
 }
 
-/// What must not be touched, and what no attempt can mend.
+/// Directory contents that are refused, because files must not be changed or a retry cannot help.
 #[test]
 fn what_lies_there_may_be_refused() {
     let mut other = segment(4);
@@ -391,7 +393,7 @@ fn versions_from_15_to_18_are_understood() {
     }
 }
 
-/// The first connection must come about; later ones are tried again.
+/// If the first connection fails, the receiver ends. Later connections are retried.
 #[test]
 fn the_first_connection_decides() {
     let mut host = Host::new(options(), 1);
@@ -415,7 +417,7 @@ fn streaming(options: PgReceivewalOptions) -> Host {
     streaming_from(options, |_| {})
 }
 
-/// One that streams from 0/2000, with nothing written down yet.
+/// A receiver that streams from 0/2000. Its earlier log is cleared.
 fn streaming_from(options: PgReceivewalOptions, prepare: impl FnOnce(&mut Host)) -> Host {
     let mut host = Host::new(options.clone(), 1);
     prepare(&mut host);
@@ -494,7 +496,7 @@ fn data(host: &mut Host, bytes: Bytes) {
     }
 }
 
-/// A whole segment whose first page names the system.
+/// A whole segment whose first page has the system identifier.
 fn segment(number: u64) -> Vec<u8> {
     let mut bytes = vec![0; geometry().segment as usize];
     bytes[2] = 2;

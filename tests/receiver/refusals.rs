@@ -1,11 +1,11 @@
-//! Reasons that do not pass end it at once and say what to do; those that may pass are tried again;
-//! what is merely odd ends nothing.
+//! Permanent errors end the receiver at once, with a hint. Other errors are retried. Unusual
+//! messages that are valid do no harm.
 
 use super::*;
 use walsim_core::call::{LogEvent, Message};
 
-/// A file of PostgreSQL's layout whose end is the end of all positions. pg_receivewal begins anew
-/// there.
+/// A segment whose end is the largest position. pg_receivewal starts at the end of the server's WAL
+/// instead.
 #[test]
 fn no_wal_follows_the_last_segment() {
     let mut host = Host::new(options(), 1);
@@ -18,8 +18,8 @@ fn no_wal_follows_the_last_segment() {
     ends(&host, &complaint, "Move the file away");
 }
 
-/// Other tools do not pad a new segment, or die while they do. What the file has stays until it is
-/// received again.
+/// Other tools do not pad a new segment, or crash during padding. The existing bytes stay until
+/// they are received again.
 #[test]
 fn a_short_partial_file_is_made_whole() {
     let full = geometry().segment as usize;
@@ -51,7 +51,8 @@ fn a_short_partial_file_is_made_whole() {
     }
 }
 
-/// It would lose something to make it shorter, and it may be the file of another server.
+/// A partial file that is too long is refused: truncating it would lose data, and it may belong to
+/// another server.
 #[test]
 fn a_partial_file_that_is_too_long_is_refused() {
     let file = format!("{}.partial", name(1, SegmentNo(1)));
@@ -63,7 +64,7 @@ fn a_partial_file_that_is_too_long_is_refused() {
     ends(&host, &complaint, "Move the file away");
 }
 
-/// In the words of streamutil.c, whatever the server is.
+/// The error texts are those of streamutil.c.
 #[test]
 fn answers_of_another_shape_end_it() {
     let four = || BackendMessage::row(["7", "1", "0/2100", ""].map(|v| Some(v.into())));
@@ -123,7 +124,7 @@ fn answers_of_another_shape_end_it() {
         identify_alone(&mut host, 1);
         hear(&mut host, &[row, READY]);
         if complaint.starts_with("WAL segment size must") {
-            // 16 MiB is a size; more columns are no reason to complain.
+            // 16 MiB is a valid size. Additional columns are ignored.
             assert_eq!(host.exit, None, "{:?}", host.log);
         } else {
             ends(&host, complaint, "");
@@ -131,7 +132,7 @@ fn answers_of_another_shape_end_it() {
     }
 }
 
-/// A slot that is not there is not made by waiting for it.
+/// A missing slot is a permanent error.
 #[test]
 fn a_slot_must_be_there_and_physical() {
     let null = BackendMessage::DataRow(vec![None, None, None]);
@@ -172,8 +173,8 @@ fn a_slot_must_be_there_and_physical() {
     }
 }
 
-/// START_REPLICATION fails for a reason that lasts, or for one that may pass. A standby may still
-/// get what it lacks.
+/// START_REPLICATION fails with a permanent or a temporary error. A standby may still receive the
+/// missing WAL.
 #[test]
 fn a_start_outside_of_the_servers_history_ends_it() {
     let detail = Some("This server's history forked from timeline 1 at 0/2040.");
@@ -236,7 +237,8 @@ fn a_start_outside_of_the_servers_history_ends_it() {
             Some(hint) => ends(&host, &complaint, hint),
             None => goes_on(&host, &complaint),
         }
-        // The same after the beginning of the COPY, where a server looks at its end of WAL.
+        // The same error after the COPY has started, when a server compares the start with its
+        // flush position.
         let mut host = Host::new(options(), 1);
         greet_as(&mut host, "15.18", standby);
         identify(&mut host, 1, 0x2100);
@@ -250,7 +252,7 @@ fn a_start_outside_of_the_servers_history_ends_it() {
     }
 }
 
-/// The directory has a timeline that the server has not come to, or never had.
+/// The directory has a timeline that the server has not reached, or never had.
 #[test]
 fn a_timeline_that_the_server_lacks_ends_it() {
     for (standby, ends_it) in [(false, true), (true, false)] {
@@ -279,7 +281,7 @@ fn a_timeline_that_the_server_lacks_ends_it() {
     ends(&host, &complaint, "history");
 }
 
-/// Not even a password that is known can be used yet, and the words say which of both it is.
+/// Passwords are not supported. The error says whether one is missing or cannot be used.
 #[test]
 fn a_password_is_refused_as_such() {
     for (method, known, complaint) in [
@@ -318,7 +320,7 @@ fn a_password_is_refused_as_such() {
     }
 }
 
-/// In libpq's words, which name each address.
+/// The error texts are libpq's, and name each address.
 #[test]
 fn without_a_connection_the_words_are_libpqs() {
     let tried = |address: Option<&str>, why: &str| (address.map(String::from), String::from(why));
@@ -382,7 +384,7 @@ fn without_a_connection_the_words_are_libpqs() {
     }
 }
 
-/// Legal, if unusual: libpq shows or drops such messages and goes on.
+/// These messages are unusual but valid. libpq prints or ignores them, and continues.
 #[test]
 fn odd_messages_end_nothing() {
     let notice: &[u8] = b"SNOTICE\0C1\0Mby the way\0\0";
@@ -411,7 +413,7 @@ fn odd_messages_end_nothing() {
     assert_eq!(host.written, Lsn(0x2064));
 }
 
-/// With an end to reach, a server that goes away before it is no success; without one everything
+/// With an end position, a server that shuts down before it is an error. Without one it is success.
 /// has come.
 #[test]
 fn an_end_that_was_not_reached_is_no_success() {

@@ -1,10 +1,10 @@
-//! What is asked of a real server and of ours about settings, and our answers.
+//! The texts for settings that real servers are asked about, and walsim's answers.
 
 use std::fmt::Write;
 use walsim_core::base::{Context, Geometry, Kind, PgVersion, SettingError, Settings, TABLE};
 
-/// Numbers with and without units, blanks, fractions and faults. Each goes to a setting of each
-/// unit.
+/// Numbers with and without units, blanks, fractions and errors. Each is tried for one setting of
+/// each unit.
 const NUMBERS: [&str; 40] = [
     "64",
     "1000",
@@ -47,7 +47,8 @@ const NUMBERS: [&str; 40] = [
     "99999999999999999999",
     "1e400",
 ];
-/// The settings that get them: a size, times of two units, pages, a plain number.
+/// The settings that these numbers are tried for: a size, times in two units, pages, a plain
+/// number.
 const NUMBERED: [&str; 5] = [
     "wal_keep_size",
     "checkpoint_timeout",
@@ -55,7 +56,7 @@ const NUMBERED: [&str; 5] = [
     "wal_writer_flush_after",
     "max_connections",
 ];
-/// Texts for settings of other types, and what hooks say.
+/// Texts for settings of other types, and for check hooks.
 const OTHERS: [(&str, &[&str]); 13] = [
     (
         "checkpoint_completion_target",
@@ -141,11 +142,11 @@ const OTHERS: [(&str, &[&str]); 13] = [
         ],
     ),
 ];
-/// More than a name may have.
+/// Longer than a name can be.
 const LONG: &str = "a23456789_123456789_123456789_123456789_123456789_123456789_1234";
 
-/// The settings whose boot value is not PostgreSQL's: initdb sets them, or they follow sizes that
-/// are others here.
+/// Settings whose boot value differs from PostgreSQL's, because initdb sets them or they depend on
+/// sizes that differ here.
 const OWN_DEFAULTS: [&str; 10] = [
     "shared_buffers",
     "wal_buffers",
@@ -159,8 +160,8 @@ const OWN_DEFAULTS: [&str; 10] = [
     "data_directory_mode",
 ];
 
-/// The settings that are compared: those that pg_settings shows, and that are not the release's
-/// own.
+/// The settings to compare: those that pg_settings shows, except for those that depend on the
+/// release.
 pub(crate) fn names(version: PgVersion) -> Vec<&'static str> {
     const HIDDEN: [&str; 3] = ["is_superuser", "session_authorization", "role"];
     let shown = TABLE.iter().filter(|setting| {
@@ -173,12 +174,13 @@ pub(crate) fn names(version: PgVersion) -> Vec<&'static str> {
     names
 }
 
-/// Is the default PostgreSQL's own?
+/// Does the setting have PostgreSQL's default?
 pub(crate) fn has_own_default(name: &str) -> bool {
     OWN_DEFAULTS.contains(&name)
 }
 
-/// Each setting with each text: those above, and the ends of each range with what lies beyond.
+/// All pairs of setting and text: those above, and the limits of each range with values beyond
+/// them.
 pub(crate) fn texts(version: PgVersion) -> Vec<(&'static str, String)> {
     let mut texts = Vec::new();
     for name in NUMBERED {
@@ -194,7 +196,7 @@ pub(crate) fn texts(version: PgVersion) -> Vec<(&'static str, String)> {
             (setting.kind, setting.context != Context::Internal)
         {
             for end in [i64::from(min), i64::from(max)] {
-                // A pool of the greatest size is beyond us, and so many backends beyond all.
+                // The largest buffer pool and the largest number of backends are not supported.
                 let modelled = end < 262_143 || setting.context != Context::Postmaster;
                 if modelled {
                     texts.push((name, end.to_string()));
@@ -211,7 +213,8 @@ fn settings(version: PgVersion) -> Settings {
     Settings::new(version, Geometry::STOCK)
 }
 
-/// Our table, a line each: `name|vartype|unit|min_val|max_val|context|enumvals|boot_val`.
+/// walsim's table, one line per setting:
+/// `name|vartype|unit|min_val|max_val|context|enumvals|boot_val`.
 pub(crate) fn our_table(version: PgVersion) -> String {
     let settings = settings(version);
     let mut out = String::new();
@@ -251,7 +254,7 @@ pub(crate) fn our_table(version: PgVersion) -> String {
     out
 }
 
-/// A value as pg_settings has it, or what is wrong: message, DETAIL and HINT.
+/// A value as pg_settings shows it, or an error: message, DETAIL and HINT.
 pub(crate) fn ours(version: PgVersion, name: &str, text: &str) -> String {
     let settings = settings(version);
     let read = settings.find(name).and_then(|setting| {
@@ -276,12 +279,12 @@ fn told(error: &SettingError) -> String {
     text
 }
 
-/// The line of an answer.
+/// A line of the golden file.
 pub(crate) fn line(name: &str, text: &str, answer: &str) -> String {
     format!("{name} = {text:?}: {answer}\n")
 }
 
-/// All our answers, as the golden file of a version has the real server's.
+/// All of walsim's answers, in the format of the golden file.
 pub(crate) fn all_of_ours(version: PgVersion) -> String {
     let answers = texts(version)
         .into_iter()
@@ -295,7 +298,7 @@ pub(crate) fn golden(version: PgVersion) -> std::path::PathBuf {
     std::path::Path::new(folder).join(format!("{}.txt", version.major()))
 }
 
-/// The lines that differ, as a person wants to see them.
+/// The lines that differ, for a failing test.
 pub(crate) fn differences(theirs: &str, ours: &str) -> Vec<String> {
     let (theirs, ours): (Vec<&str>, Vec<&str>) = (theirs.lines().collect(), ours.lines().collect());
     assert_eq!(

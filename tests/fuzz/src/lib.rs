@@ -1,4 +1,4 @@
-//! What the targets share: a machine on a fake disk that is driven by bytes.
+//! Shared by the fuzz targets: a machine on a fake disk that is driven by bytes.
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -7,7 +7,7 @@ use walsim::disk::{Disk, Ticket};
 use walsim_core::base::{ConnId, Mono, Now, OpId, TimestampTz};
 use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet};
 
-/// Steps between two inputs, at most. What is left over runs after the next one.
+/// The largest number of steps between two inputs. Further steps run after the next input.
 const STEPS: u32 = 2000;
 
 /// A machine, its disk and its connections.
@@ -21,26 +21,26 @@ pub struct Rig<M> {
     now: Mono,
     tickets: BTreeMap<OpId, Ticket>,
     conns: BTreeMap<ConnId, Conn>,
-    /// What it opened last.
+    /// The connection that it opened last.
     pub opened: Option<ConnId>,
-    /// It is gone.
+    /// It has ended.
     pub halted: bool,
-    /// The peers take no bytes for now.
+    /// The peers do not read for now.
     pub stuck: bool,
 }
 
 #[derive(Clone, Default)]
 struct Conn {
-    /// Bytes that the machine has allowed to come.
+    /// Number of bytes that the machine's credit allows.
     credit: u64,
-    /// Bytes that wait for it to allow more.
+    /// Bytes that wait for more credit.
     waiting: VecDeque<Bytes>,
-    /// Bytes that it has sent and no one has taken.
+    /// Number of bytes that it has sent and that no peer has read.
     sent: u32,
 }
 
 impl<M: Machine> Rig<M> {
-    /// A machine that has not run yet.
+    /// A machine before its first step.
     pub fn new(machine: M, disk: Disk) -> Self {
         Self {
             machine,
@@ -63,7 +63,7 @@ impl<M: Machine> Rig<M> {
         }
     }
 
-    /// Hands an input over and carries out what follows.
+    /// Passes an input to the machine, and executes its effects.
     pub fn input(&mut self, input: Input) {
         if self.halted {
             return;
@@ -81,7 +81,8 @@ impl<M: Machine> Rig<M> {
                     }
                 }
                 Effect::Net(conn, call) => self.net(conn, call),
-                // Messages are made of what came: their texts are part of the trial.
+                // Messages contain parts of the input, so their texts are made to test that as
+                // well.
                 Effect::Log(event) => drop(event.to_string()),
                 Effect::Exit(_) => self.disk.close_all(pid),
                 Effect::Halt => self.halted = true,
@@ -125,7 +126,7 @@ impl<M: Machine> Rig<M> {
         conn
     }
 
-    /// Something happens to a connection, unless it is closed.
+    /// Passes an event to a connection, unless it is closed.
     pub fn event(&mut self, conn: ConnId, event: NetEvent) {
         if self.conns.contains_key(&conn) {
             if matches!(
@@ -147,13 +148,13 @@ impl<M: Machine> Rig<M> {
         self.settle();
     }
 
-    /// Time passes.
+    /// Lets time pass.
     pub fn pass_ms(&mut self, ms: u64) {
         self.now = self.now.after_ms(ms);
         self.settle();
     }
 
-    /// Time passes until the machine wakes.
+    /// Lets time pass until the machine wakes.
     pub fn pass_to_wakeup(&mut self) {
         if let Some(wake) = self.machine.next_wakeup() {
             self.now = self.now.max(wake);
@@ -161,7 +162,7 @@ impl<M: Machine> Rig<M> {
         self.settle();
     }
 
-    /// Runs until nothing can go on at this time.
+    /// Runs until no process can run at this time.
     pub fn settle(&mut self) {
         for _ in 0..STEPS {
             if self.halted {
@@ -180,7 +181,7 @@ impl<M: Machine> Rig<M> {
         }
     }
 
-    /// Passes something over a connection; false if nothing waits.
+    /// Delivers bytes on a connection. False if none are waiting.
     fn deliver(&mut self) -> bool {
         let stuck = self.stuck;
         let event = self.conns.iter_mut().find_map(|(id, conn)| {
@@ -207,7 +208,7 @@ impl<M: Machine> Rig<M> {
     }
 }
 
-/// The input of a target, taken from its front. When it is used up everything is 0 or empty.
+/// The input of a target, consumed from its start. At its end all values are 0 or empty.
 pub struct Source<'a>(pub &'a [u8]);
 
 impl<'a> Source<'a> {
@@ -222,14 +223,14 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// As many as there are, at most.
+    /// Up to `len` bytes.
     pub fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         bytes
     }
 
-    /// A number of that many bytes, at most 8.
+    /// A number of this many bytes, at most 8.
     pub fn number(&mut self, len: usize) -> u64 {
         let bytes = self.bytes(len);
         bytes
@@ -237,7 +238,7 @@ impl<'a> Source<'a> {
             .fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// Bytes after a length: one byte of it, or two if its first bit is set.
+    /// Bytes with a length prefix of one byte, or two if its first bit is set.
     pub fn counted(&mut self) -> &'a [u8] {
         let mut len = usize::from(self.byte());
         if len >= 128 {
@@ -246,12 +247,12 @@ impl<'a> Source<'a> {
         self.bytes(len)
     }
 
-    /// Bytes after a length as text.
+    /// Text with a length prefix.
     pub fn text(&mut self) -> String {
         String::from_utf8_lossy(self.counted()).into_owned()
     }
 
-    /// Is nothing left?
+    /// Is the input used up?
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Names of files, and what flags and connection strings say.
+//! File names, flags and connection strings.
 
 #![no_main]
 
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A name is what it says, or none.
+/// A name that is parsed is printed as the same name.
 fn names(text: &str) {
     for segment in [1 << 20, 1 << 24, 1 << 30] {
         let geometry = Geometry {
@@ -83,7 +83,7 @@ fn commands(text: &str) {
     }
 }
 
-/// A receiver finds its place by what lies in its directory.
+/// A receiver finds its start position for any directory contents.
 fn directory(source: &mut Source<'_>) {
     let mut disk = Disk::new(0, DiskSpec::default(), 512, 1 << 40);
     let size = 1u64 << (20 + source.byte() % 11);

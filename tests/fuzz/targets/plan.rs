@@ -1,4 +1,4 @@
-//! Plan files: read, written, read again, and run for a while.
+//! Plan files: parsed, printed, parsed again, and run for a short time.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! A conversation with a receiver: whatever the server says, it continues, retries or ends with a
-//! message.
+//! A conversation with a receiver. Whatever the server sends, the receiver continues, retries, or
+//! ends with a message.
 
 #![no_main]
 
@@ -97,7 +97,7 @@ fuzz_target!(|data: &[u8]| {
                 say(&mut rig, &[row, ready]);
             }
             5 => say(&mut rig, &[BackendMessage::copy_both()]),
-            // WAL where it is expected, or somewhere near.
+            // WAL at the expected position, or near it.
             6..=8 => {
                 let header = XLogDataHeader {
                     start: written,

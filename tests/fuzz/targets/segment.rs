@@ -1,4 +1,4 @@
-//! WAL as someone else may have written it: decoded, described as waldump does, counted.
+//! WAL with any content: decoded, described as in waldump, counted.
 
 #![no_main]
 #![allow(dead_code, reason = "parts of a command that run without it")]
@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// One record whose length and checksum are right and nothing else need be.
+/// A record with a valid length and checksum, and any other content.
 fn record(version: PgVersion, source: &mut Source<'_>) {
     let page_size = if source.byte() % 2 == 0 { 8192 } else { 1024 };
     let at = Lsn(source.number(8));
@@ -78,7 +78,7 @@ fn look(version: PgVersion, page_size: u32, record: &RecordView<'_>) {
     }
 }
 
-/// A segment, of which as many bytes are there as the input has.
+/// A segment with the bytes of the input.
 fn segment(version: PgVersion, source: &mut Source<'_>) {
     let stock = source.byte() % 2 == 0;
     let geometry = if stock { Geometry::STOCK } else { TINY };

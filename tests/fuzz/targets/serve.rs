@@ -1,5 +1,5 @@
-//! A conversation with a server: whatever clients send, it answers or closes the connection, and
-//! survives.
+//! A conversation with a server. Whatever clients send, the server answers or closes the
+//! connection, and keeps running.
 
 #![no_main]
 

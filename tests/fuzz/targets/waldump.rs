@@ -1,4 +1,4 @@
-//! The parts of `walsim waldump` that know no files.
+//! The parts of `walsim waldump` that do not access files.
 
 #[path = "../../../sim/src/cli/waldump/filter.rs"]
 pub mod filter;
@@ -20,14 +20,14 @@ use walsim_core::base::PgVersion;
 use walsim_core::wire::describe::Text;
 use walsim_core::wire::record::RecordView;
 
-/// The lines of a record, or why there are none.
+/// Prints a record, or an error.
 pub fn show(text: &mut Text, version: PgVersion, record: &RecordView<'_>) {
     for details in [false, true] {
         let _ = line::Lines::new(version, details).add(text, record);
     }
 }
 
-/// The statistics of some records.
+/// Prints the statistics of some records.
 pub fn count(text: &mut Text, version: PgVersion, records: &[RecordView<'_>]) {
     for by in [Stats::PerRmgr, Stats::PerRecord] {
         let mut table = stats::Table::new();
