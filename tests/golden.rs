@@ -223,7 +223,7 @@ fn pages_are_written_the_same() {
 
 /// A record whose second half a crash lost is reported as incomplete.
 #[test]
-fn aborted_record_is_recognised() {
+fn aborted_record_is_recognized() {
     let mut count = 0;
     for slice in slices() {
         let Some(aborted) = slice.aborted else {

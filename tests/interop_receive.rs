@@ -78,7 +78,7 @@ fn catch_up(server: &Server, receiver: &Receiver) {
 /// The receiver is killed at any point. Its next start continues, and finished segments are
 /// correct.
 #[test]
-fn killed_and_started_again_it_has_every_segment() {
+fn a_killed_receiver_continues_with_every_segment() {
     let Some(bin) = server_bin() else {
         return;
     };
@@ -265,7 +265,7 @@ fn acknowledged_commits_survive_the_primary() {
 /// At a clean shutdown the receiver gets the shutdown checkpoint, and the primary does not wait
 /// longer than for pg_receivewal.
 #[test]
-fn a_clean_shutdown_leaves_it_with_everything() {
+fn after_a_clean_shutdown_the_receiver_has_all_wal() {
     let Some(bin) = server_bin() else {
         return;
     };
@@ -338,7 +338,7 @@ fn has_last_checkpoint(bin: &Path, server: &Server, receiver: &Receiver) {
 /// The upstream, a standby, is promoted. The receiver stays connected, fetches the history file
 /// first, and keeps the old partial segment.
 #[test]
-fn it_follows_a_promotion() {
+fn a_receiver_follows_a_promotion() {
     let Some(bin) = server_bin() else {
         return;
     };
@@ -403,7 +403,7 @@ fn it_follows_a_promotion() {
 
 /// Removed WAL is a permanent error: the receiver ends, with or without --no-loop.
 #[test]
-fn removed_wal_is_the_end() {
+fn removed_wal_is_a_permanent_error() {
     let Some(bin) = server_bin() else {
         return;
     };
@@ -434,7 +434,7 @@ fn removed_wal_is_the_end() {
 
 /// The server drops a stopped receiver, which later reconnects.
 #[test]
-fn dropped_by_the_server_it_comes_back() {
+fn a_dropped_receiver_reconnects() {
     let Some(bin) = server_bin() else {
         return;
     };
@@ -466,7 +466,7 @@ fn dropped_by_the_server_it_comes_back() {
 
 /// Each error is one clear line, and the exit status is 2 for wrong usage and 1 for others.
 #[test]
-fn refusals_are_clear() {
+fn errors_are_clear() {
     let Some(bin) = server_bin() else {
         return;
     };

@@ -22,7 +22,7 @@ use walsim_core::base::Lsn;
 
 /// A test of the helper itself: a killed server starts again and has all committed rows.
 #[test]
-fn a_server_starts_and_ends_in_every_way() {
+fn a_server_can_be_started_and_stopped_in_every_way() {
     let Some(bin) = tools() else {
         return;
     };
@@ -286,7 +286,7 @@ fn wal_is_followed_until_interrupted() {
 
 /// When its reader closes the pipe, the command ends like a C program.
 #[test]
-fn a_closed_pipe_is_no_failure() {
+fn a_closed_pipe_ends_it_like_a_c_program() {
     let Some(bin) = tools() else {
         return;
     };
@@ -327,7 +327,7 @@ impl Drop for Killed {
 
 /// Damaged segments: the last valid record and the error are the same.
 #[test]
-fn damage_is_met_alike() {
+fn damage_is_reported_alike() {
     let Some(bin) = tools() else {
         return;
     };

@@ -126,7 +126,7 @@ fn interrupt(mut child: Child) -> Output {
 /// As with pg_receivewal, the server is named by options, by a connection string or by the
 /// environment. Options override the others.
 #[test]
-fn options_or_the_environment_say_where_to() {
+fn options_or_the_environment_name_the_server() {
     let folder = Folder::new("options");
     let server = Serve::start(&folder);
     let port = server.port.as_str();
@@ -169,7 +169,7 @@ fn clear(dir: &Path) {
 
 /// Options that are not supported are refused before anything is changed.
 #[test]
-fn what_cannot_be_done_is_refused() {
+fn unsupported_options_are_refused() {
     let folder = Folder::new("refusals");
     let dir = folder.wal();
     for (args, env, text) in [
@@ -222,7 +222,7 @@ fn what_cannot_be_done_is_refused() {
 
 /// Where there is no server the words and the exit status are pg_receivewal's.
 #[test]
-fn without_a_server_the_words_are_libpqs() {
+fn without_a_server_the_errors_are_libpqs() {
     let folder = Folder::new("nowhere");
     let dir = folder.wal();
     let closed = {
@@ -310,7 +310,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 
 /// Wherever it comes from, a password that was given is not said to be missing.
 #[test]
-fn a_password_that_was_given_is_refused_as_such() {
+fn a_given_password_is_not_reported_as_missing() {
     let folder = Folder::new("password");
     let dir = folder.wal();
     let request = || answering(message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0"));

@@ -52,7 +52,7 @@ struct Listed {
 /// All kinds of records that walsim writes, up to three segments long, with a switch and an aborted
 /// record among them.
 #[test]
-fn postgres_reads_what_our_writer_wrote() {
+fn postgres_reads_wal_of_our_writer() {
     let Some(bin) = postgres_bin() else {
         return;
     };

@@ -158,7 +158,7 @@ fn a_server_whose_recovery_fails_ends() {
 
 /// Deadlines are computed from wall time but slept on the monotonic clock.
 #[test]
-fn a_jump_of_the_wall_clock_moves_no_sleeper() {
+fn a_jump_of_the_wall_clock_does_not_change_a_sleep() {
     let mut rig = Rig::running();
     let wakeup = rig.node.next_wakeup();
     assert!(wakeup.is_some());
@@ -175,7 +175,7 @@ fn a_jump_of_the_wall_clock_moves_no_sleeper() {
 /// A commit can be interrupted after any of its effects. After a loss of power the node starts, and
 /// every acknowledged commit is there.
 #[test]
-fn a_commit_may_be_cut_at_every_effect() {
+fn a_commit_can_be_interrupted_after_any_effect() {
     let mut base = Rig::running();
     let (conn, _) = about_to_commit(&mut base, 5);
     let mut whole = base.clone();

@@ -53,7 +53,7 @@ fn killed(mut rig: Rig, victim: Pid, committed: ConnId) {
 /// Whatever the process held or waited for, the other processes end with it, and the server
 /// restarts.
 #[test]
-fn each_process_may_be_killed_at_each_step() {
+fn each_process_can_be_killed_at_each_step() {
     for version in PgVersion::ALL {
         let (mut rig, commit, checkpoint) = busy(version);
         let mut steps = 0;
@@ -71,7 +71,7 @@ fn each_process_may_be_killed_at_each_step() {
 /// If the startup process is killed, the server ends. If the walreceiver is killed, the server
 /// restarts.
 #[test]
-fn the_processes_of_a_standby_may_be_killed() {
+fn the_processes_of_a_standby_can_be_killed() {
     for version in PgVersion::ALL {
         let mut rig = Rig::of(version, true);
         rig.until("it has a walreceiver", |rig| {
@@ -101,7 +101,7 @@ fn the_processes_of_a_standby_may_be_killed() {
 
 /// A stopped process does not obey SIGQUIT. The postmaster kills it after five seconds.
 #[test]
-fn a_frozen_process_is_killed_in_the_end() {
+fn a_stopped_process_is_killed_after_five_seconds() {
     let mut rig = Rig::running();
     rig.signal(Role::Checkpointer, Signal::Stop);
     rig.signal(Role::Postmaster, Signal::Quit);
@@ -116,7 +116,7 @@ fn a_frozen_process_is_killed_in_the_end() {
 
 /// A stopped postmaster accepts no connections, and loses none.
 #[test]
-fn a_frozen_postmaster_goes_on_where_it_was() {
+fn a_stopped_postmaster_continues_later() {
     let mut rig = Rig::running();
     let postmaster = rig.newest(Role::Postmaster);
     rig.input(Input::Signal(postmaster, Signal::Stop));

@@ -124,7 +124,7 @@ fn a_smart_shutdown_lets_sessions_finish() {
 
 /// A running transaction is aborted, and releases everything that it held.
 #[test]
-fn a_fast_shutdown_aborts_what_runs() {
+fn a_fast_shutdown_aborts_running_transactions() {
     for version in PgVersion::ALL {
         let mut rig = running(version);
         let (session, _) = rig.session();

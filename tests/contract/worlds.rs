@@ -67,7 +67,7 @@ fn plan(standbys: usize) -> Plan {
 /// A copy of a world runs in the same way as the original. Exhaustive search and shrinking depend
 /// on this.
 #[test]
-fn a_forked_world_goes_the_same_way() {
+fn a_copied_world_runs_the_same_way() {
     let mut original = World::new(&plan(2), Planted::NONE, false);
     while original.now() < Mono(1_500_000) && original.step() {}
     let mut fork = original.clone();
@@ -126,7 +126,7 @@ fn a_peer_that_stops_reading_blocks_only_its_walsender() {
 
 /// Two runs of a plan are identical.
 #[test]
-fn two_runs_of_a_plan_are_one() {
+fn two_runs_of_a_plan_are_identical() {
     let plan = plan(1);
     let (one, two) = (
         run(&plan, Planted::NONE, false),

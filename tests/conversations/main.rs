@@ -50,7 +50,7 @@ fn major(bin: &Path) -> String {
 }
 
 #[test]
-fn all_are_answered_as_by_postgresql() {
+fn answers_equal_those_of_postgresql() {
     let Some(bin) = postgres_bin() else {
         return;
     };

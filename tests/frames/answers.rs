@@ -47,7 +47,7 @@ fn pg_receivewal_is_served() {
 
 /// Each capture is either compared, or has a reason in the list.
 #[test]
-fn nothing_is_left_out_without_a_reason() {
+fn every_capture_is_compared_or_has_a_reason() {
     let tested = [
         "startup",
         "commands",

@@ -29,7 +29,7 @@ const UNKNOWN: [(Side, u8, &str); 2] = [
 const UNSUPPORTED: [&str; 1] = ["BASE_BACKUP"];
 
 #[test]
-fn every_message_is_read_and_written_again() {
+fn every_message_is_decoded_and_encoded_again() {
     let mut kinds = BTreeSet::new();
     let mut unknown = BTreeSet::new();
     for capture in captures() {

@@ -229,7 +229,7 @@ const KNOWN: usize = 192_000;
 /// With a slot, a keepalive and a clean shutdown, the receiver ends with the same position as
 /// pg_receivewal.
 #[test]
-fn a_receiver_gets_what_pg_receivewal_got() {
+fn a_receiver_ends_where_pg_receivewal_ended() {
     let capture = capture(15, "receivewal-slot").expect("captured");
     let commands = crate::capture::capture(15, "commands").expect("captured");
     let options = PgReceivewalOptions {

@@ -60,7 +60,7 @@ fn both_end(bin: &Path, copies: &mut Copies, text: &str, hint: &str) {
 /// The server was promoted before the receiver's position, and the WAL in the directory is not in
 /// its history.
 #[test]
-fn a_fork_before_the_start_is_the_end() {
+fn a_fork_before_the_start_is_a_permanent_error() {
     let Some(bin) = server_bin() else {
         return;
     };
@@ -87,7 +87,7 @@ fn a_fork_before_the_start_is_the_end() {
 /// The server was restored from an older backup, and will write different WAL at the receiver's
 /// position.
 #[test]
-fn a_server_that_is_behind_is_the_end() {
+fn a_server_that_is_behind_is_a_permanent_error() {
     let Some(bin) = server_bin() else {
         return;
     };
@@ -105,7 +105,7 @@ fn a_server_that_is_behind_is_the_end() {
 
 /// A missing slot is a permanent error. pg_receivewal retries forever.
 #[test]
-fn a_missing_slot_is_the_end() {
+fn a_missing_slot_is_a_permanent_error() {
     let Some(bin) = server_bin() else {
         return;
     };
@@ -135,7 +135,7 @@ fn a_missing_slot_is_the_end() {
 
 /// A partial file that another tool left incomplete is padded and continued.
 #[test]
-fn a_partial_file_of_odd_size_is_mended() {
+fn a_partial_file_of_odd_size_is_padded() {
     let Some(bin) = server_bin() else {
         return;
     };

@@ -25,7 +25,7 @@ fn assert_serves(server: &Serve) {
 /// A claimed message length costs no memory: 50 messages of 300 MB each, of which only a few bytes
 /// are sent.
 #[test]
-fn a_length_is_only_a_claim() {
+fn a_claimed_length_costs_no_memory() {
     let folder = Folder::new("claims");
     let data = folder.path().join("data");
     let server = Serve::start(&data, &["--set", "max_wal_senders=100"]);
@@ -65,7 +65,7 @@ fn pieces_of_a_message_are_joined() {
 /// Clients that do not read their answers do not delay others, and use no more memory than their
 /// windows.
 #[test]
-fn slow_readers_hold_up_nobody() {
+fn slow_readers_do_not_delay_others() {
     let folder = Folder::new("slow");
     let data = folder.path().join("data");
     let server = Serve::start(&data, &["--set", "max_wal_senders=100"]);

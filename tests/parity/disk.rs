@@ -208,7 +208,7 @@ against_both! {
     }
 
     /// A descriptor refers to the file, not to its name.
-    fn an_unlinked_file_is_there_for_who_has_it_open(disk: &mut impl FileSystem) {
+    fn an_unlinked_file_can_be_used_while_it_is_open(disk: &mut impl FileSystem) {
         let old = disk.file("a", b"old");
         assert_eq!(disk.unlink("a"), DONE);
         assert_eq!(disk.stat("a"), Err(DiskError::NotFound));
@@ -235,7 +235,7 @@ against_both! {
         assert_eq!(disk.list("."), Ok(vec!["b".into()]));
     }
 
-    fn what_cannot_be_renamed(disk: &mut impl FileSystem) {
+    fn invalid_renames(disk: &mut impl FileSystem) {
         disk.file("a", b"a");
         for path in ["d", "e", "e/f"] {
             assert_eq!(disk.mkdir(path), DONE);
@@ -283,7 +283,7 @@ against_both! {
         assert_eq!(disk.list("."), Ok(vec!["a".into()]));
     }
 
-    fn what_stands_behind_a_name(disk: &mut impl FileSystem) {
+    fn stat_returns_the_kind_of_file(disk: &mut impl FileSystem) {
         disk.file("a", b"123");
         assert_eq!(disk.stat("."), Ok(FileKind::Dir));
         assert_eq!(disk.stat("a"), Ok(FileKind::File(3)));
@@ -292,7 +292,7 @@ against_both! {
         assert_eq!(disk.stat("no/b"), Err(DiskError::NotFound));
     }
 
-    fn what_is_synced(disk: &mut impl FileSystem) {
+    fn files_and_directories_can_be_synced(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"123");
         assert_eq!(disk.mkdir("d"), DONE);
         for _ in 0..2 {

@@ -154,7 +154,7 @@ impl<D: FileSystem> World<D> {
 }
 
 #[test]
-fn both_answer_alike() {
+fn random_operations_have_the_same_answers() {
     let mut config = ProptestConfig::with_cases(100);
     config.failure_persistence = None;
     if config.rng_seed == RngSeed::Random {

@@ -195,7 +195,7 @@ macro_rules! against_both {
 }
 
 against_both! {
-    fn where_nobody_listens_a_connection_is_refused<N: Network>() {
+    fn without_a_listener_a_connection_is_refused<N: Network>() {
         let mut net = N::new();
         let address = net.deaf_address();
         let conn = connect(&mut net, 1, address);
@@ -229,7 +229,7 @@ against_both! {
     }
 
     /// All bytes arrive in order in both directions, whatever the pieces and credits are.
-    fn a_stream_is_a_stream<N: Network>() {
+    fn bytes_arrive_in_order<N: Network>() {
         let mut pair = Pair::<N>::new();
         let ends = [(End::Caller, End::Callee), (End::Callee, End::Caller)];
         let text = noise(400_000);
@@ -260,7 +260,7 @@ against_both! {
     }
 
     /// Output of a fast sender becomes pending, and everything arrives when the other end reads.
-    fn a_slow_reader_holds_the_sender_up<N: Network>() {
+    fn a_slow_reader_makes_output_pending<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(16 << 20);
         for piece in text.chunks(1 << 20) {
@@ -326,7 +326,7 @@ against_both! {
     }
 
     /// After a close there are no events for the connection, and operations on it do nothing.
-    fn behind_a_close_there_is_nothing<N: Network>() {
+    fn after_a_close_there_are_no_events<N: Network>() {
         let mut pair = Pair::<N>::new();
         pair.read(End::Callee, 100);
         pair.close(End::Caller);
@@ -351,7 +351,7 @@ against_both! {
         assert_eq!((pair.of(End::Caller).closed, pair.of(End::Caller).reset), (0, 0));
     }
 
-    fn a_broken_connection_is_told_to_both_ends<N: Network>() {
+    fn a_broken_connection_is_reported_to_both_ends<N: Network>() {
         let mut net = N::new();
         let address = net.fragile_address();
         let mut pair = Pair::at(net, address);

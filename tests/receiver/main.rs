@@ -21,7 +21,7 @@ const READY: BackendMessage = BackendMessage::ReadyForQuery(TxStatus::Idle);
 /// However the receiver is killed, finished segments equal the server's, and a reported flush
 /// position survives every crash. `Host` checks each status update.
 #[test]
-fn what_is_finished_or_reported_is_there_for_good() {
+fn finished_segments_and_reported_positions_are_durable() {
     let (mut finished, mut reported) = (0, 0);
     for seed in 0..60 {
         let options = PgReceivewalOptions {
@@ -112,7 +112,7 @@ fn a_new_segment_is_padded_synced_and_named() {
 /// Unflushed WAL is not reported. Without `--synchronous`, an fsync happens only at the end of a
 /// segment or when the server requests a reply.
 #[test]
-fn a_question_and_synchronous_flush_at_once() {
+fn a_requested_reply_and_synchronous_flush_at_once() {
     let slot = Some(String::from("s"));
     let mut host = streaming(PgReceivewalOptions { slot, ..options() });
     hear_wal(&mut host, 0x2000, 100);
@@ -267,7 +267,7 @@ fn the_end_position_must_be_passed() {
 }
 
 #[test]
-fn a_signal_ends_it_in_order_wherever_it_is() {
+fn a_signal_ends_every_wait_in_an_orderly_way() {
     for signal in [Signal::Int, Signal::Term] {
         let mut host = streaming(options());
         hear_wal(&mut host, 0x2000, 100);
@@ -290,7 +290,7 @@ fn a_signal_ends_it_in_order_wherever_it_is() {
 
 /// The start position depends on the files in the directory.
 #[test]
-fn the_directory_says_where_to_begin() {
+fn the_directory_determines_the_start() {
     let gzip = |len: u32| [b"whatever".as_slice(), &len.to_le_bytes()].concat();
     let full = gzip(geometry().segment);
     let whole = |n| (n, "", segment(n));
@@ -344,7 +344,7 @@ fn begins(with: &str, files: Vec<(u64, &str, Vec<u8>)>, first: &str) {
 
 /// Directory contents that are refused, because files must not be changed or a retry cannot help.
 #[test]
-fn what_lies_there_may_be_refused() {
+fn invalid_directories_are_refused() {
     let mut other = segment(4);
     other[24..32].copy_from_slice(&8u64.to_le_bytes());
     let file = name(1, SegmentNo(4));

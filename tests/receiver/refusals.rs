@@ -21,7 +21,7 @@ fn no_wal_follows_the_last_segment() {
 /// Other tools do not pad a new segment, or crash during padding. The existing bytes stay until
 /// they are received again.
 #[test]
-fn a_short_partial_file_is_made_whole() {
+fn a_short_partial_file_is_padded() {
     let full = geometry().segment as usize;
     for len in [1, 100, full - 1] {
         let file = format!("{}.partial", name(1, SegmentNo(1)));
@@ -66,7 +66,7 @@ fn a_partial_file_that_is_too_long_is_refused() {
 
 /// The error texts are those of streamutil.c.
 #[test]
-fn answers_of_another_shape_end_it() {
+fn invalid_answers_are_permanent_errors() {
     let four = || BackendMessage::row(["7", "1", "0/2100", ""].map(|v| Some(v.into())));
     let text = |values: &[&str]| {
         let values = values.iter().map(|v| Some(Bytes::from(v.to_string())));
@@ -134,7 +134,7 @@ fn answers_of_another_shape_end_it() {
 
 /// A missing slot is a permanent error.
 #[test]
-fn a_slot_must_be_there_and_physical() {
+fn a_slot_must_exist_and_be_physical() {
     let null = BackendMessage::DataRow(vec![None, None, None]);
     let other = |kind: &str| BackendMessage::row([Some(kind.into()), Some("0/2000".into()), None]);
     for (row, complaint, hint) in [
@@ -176,7 +176,7 @@ fn a_slot_must_be_there_and_physical() {
 /// START_REPLICATION fails with a permanent or a temporary error. A standby may still receive the
 /// missing WAL.
 #[test]
-fn a_start_outside_of_the_servers_history_ends_it() {
+fn a_start_outside_of_the_servers_history_is_a_permanent_error() {
     let detail = Some("This server's history forked from timeline 1 at 0/2040.");
     let ahead =
         "requested starting point 0/4000 is ahead of the WAL flush position of this server 0/2100";
@@ -254,7 +254,7 @@ fn a_start_outside_of_the_servers_history_ends_it() {
 
 /// The directory has a timeline that the server has not reached, or never had.
 #[test]
-fn a_timeline_that_the_server_lacks_ends_it() {
+fn a_timeline_that_the_server_lacks_is_a_permanent_error() {
     for (standby, ends_it) in [(false, true), (true, false)] {
         let mut host = Host::new(options(), 1);
         let file = name(3, SegmentNo(4));
@@ -322,7 +322,7 @@ fn a_password_is_refused_as_such() {
 
 /// The error texts are libpq's, and name each address.
 #[test]
-fn without_a_connection_the_words_are_libpqs() {
+fn without_a_connection_the_errors_are_libpqs() {
     let tried = |address: Option<&str>, why: &str| (address.map(String::from), String::from(why));
     let question = "\n\tIs the server running on that host and accepting TCP/IP connections?";
     for (host, why, complaint) in [
@@ -386,7 +386,7 @@ fn without_a_connection_the_words_are_libpqs() {
 
 /// These messages are unusual but valid. libpq prints or ignores them, and continues.
 #[test]
-fn odd_messages_end_nothing() {
+fn unusual_messages_do_no_harm() {
     let notice: &[u8] = b"SNOTICE\0C1\0Mby the way\0\0";
     let status: &[u8] = b"TimeZone\0Mars\0";
     let notification: &[u8] = b"\0\0\0\x07channel\0payload\0";
@@ -416,7 +416,7 @@ fn odd_messages_end_nothing() {
 /// With an end position, a server that shuts down before it is an error. Without one it is success.
 /// has come.
 #[test]
-fn an_end_that_was_not_reached_is_no_success() {
+fn an_end_position_that_was_not_reached_is_an_error() {
     for (endpos, success) in [(Lsn::INVALID, true), (Lsn(0x3000), false)] {
         let mut host = streaming(PgReceivewalOptions {
             no_loop: true,

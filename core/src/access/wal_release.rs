@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_planted_bug_keeps_what_the_slot_had() {
+    fn the_planted_bug_keeps_the_wal_of_an_invalidated_slot() {
         let planted = Planted::NONE.with(Bug::HorizonNotRecomputed);
         for version in PgVersion::ALL {
             let kept = left(version, planted, Some(3 * 1024)).0;

@@ -342,7 +342,7 @@ mod tests {
 
     /// Each change is a step of its own: flag, record, flush, status, flag, running transactions.
     #[test]
-    fn a_commit_keeps_its_order() {
+    fn the_steps_of_a_commit_are_in_order() {
         let begin = Seen {
             delays: true,
             inserted: false,
@@ -391,7 +391,7 @@ mod tests {
 
     /// The clog page of an asynchronous commit is written after its record is flushed.
     #[test]
-    fn a_status_page_goes_out_behind_its_commit() {
+    fn a_clog_page_is_written_after_its_commit_is_flushed() {
         let mut bench = Bench::primary();
         let pid = bench.spawn(Role::Backend);
         let xid = assign(&mut bench, pid);
@@ -407,7 +407,7 @@ mod tests {
     /// When an id is the first on its page, the page is zeroed and logged before the id is given
     /// out.
     #[test]
-    fn a_new_status_page_is_logged_first() {
+    fn a_new_clog_page_is_logged_first() {
         let mut bench = Bench::primary();
         let pid = bench.spawn(Role::Backend);
         bench.shmem.next_xid = Xid(512 * 4 - 1);

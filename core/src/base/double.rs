@@ -151,7 +151,7 @@ mod tests {
 
     /// The expected values were printed by a C program that does the same operations.
     #[test]
-    fn rounds_as_the_processor_does() {
+    fn results_equal_those_of_the_processor() {
         for (left, right, product, quotient) in [
             ("0.1", "0.2", "0.020000000000000004", "0.5"),
             ("1.0005", "1000", "1000.5", "0.0010004999999999999"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn bits_read_back() {
+    fn bits_round_trip() {
         for text in [
             "0",
             "-0.0",

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_lsn() {
+    fn refuses_invalid_lsns() {
         for text in [
             "",
             "/",

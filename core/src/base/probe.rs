@@ -157,7 +157,7 @@ mod tests {
 
     /// A bug is recorded only if it is planted, and only by the call of `planted`.
     #[test]
-    fn a_planted_bug_is_noted_where_it_decides() {
+    fn a_planted_bug_is_recorded_when_it_makes_a_difference() {
         let bug = Bug::RenameNotDurable;
         let mut probe = Probe::new(Planted::NONE.with(bug));
         assert_eq!(probe.has_bug(bug), Planted::AVAILABLE);

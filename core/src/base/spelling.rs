@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelt_word_finds_its_neighbour() {
+    fn a_misspelled_word_gets_a_suggestion() {
         let known = ["standby1", "standby2", "primary"];
         for (word, meant) in [
             ("stanby1", Some("standby1")),

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back() {
+    fn shown_amounts_round_trip() {
         for us in [
             0, 1, 999, 1000, 1500, 20_001, 1_000_000, 3_200_000, 1_000_001, 60_000_000,
         ] {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_unit_is_guessed() {
+    fn a_misspelled_unit_gets_a_suggestion() {
         let help = |text| duration_us(text).expect_err("no duration").help;
         assert!(help("3.2m").contains("`min`"));
         assert!(help("150mss").contains("`ms`"));

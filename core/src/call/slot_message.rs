@@ -183,7 +183,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn versions_word_it_differently() {
+    fn texts_differ_by_version() {
         let of = |version| {
             let excess = SlotExcess {
                 restart_lsn: Lsn(0x300_0028),

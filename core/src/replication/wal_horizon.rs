@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_horizon_is_what_the_neediest_asks_for() {
+    fn the_horizon_is_the_oldest_required_segment() {
         let none = Lsn::INVALID;
         let limit = |segments: u64| Some(segments * SEGMENT);
         for (keep_size, limit, slots, expected, why) in [
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_held_ready_between_two_limits() {
+    fn recycled_segments_are_between_two_limits() {
         for (distance, target, expected, why) in [
             (0, 0, 14, "min_wal_size"),
             (6 * SEGMENT, 0, 17, "10 + 6 * 1.1, rounded up"),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_estimate_follows_a_peak_at_once_and_a_lull_slowly() {
+    fn the_estimate_rises_at_once_and_falls_slowly() {
         assert_eq!(distance_estimate(0, 500), 500);
         assert_eq!(distance_estimate(500, 500), 500);
         assert_eq!(distance_estimate(500, 100), 460);

@@ -106,7 +106,7 @@ mod tests {
 
     /// Byte 185 = 0x95 of a real server's file: 740 to 742 committed, 743 aborted.
     #[test]
-    fn bits_lie_where_a_real_server_puts_them() {
+    fn bits_are_where_a_real_server_puts_them() {
         let mut clog = Clog::default();
         clog.zero(0, 8192);
         for xid in 740..743 {

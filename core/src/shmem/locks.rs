@@ -324,7 +324,7 @@ mod tests {
     const HOLD: Request = Request::Hold(LockMode::Exclusive);
 
     #[test]
-    fn a_lock_is_handed_over_in_order() {
+    fn a_lock_is_granted_in_order() {
         let mut locks = Locks::default();
         assert_eq!(locks.request(A, LockId::WalWrite, HOLD), Acquired::Now);
         assert_eq!(locks.request(B, LockId::WalWrite, HOLD), Acquired::Queued);

@@ -155,7 +155,7 @@ mod tests {
     /// A slot survives a restart unchanged, except that 18 loses the old position of an invalidated
     /// slot.
     #[test]
-    fn a_file_keeps_what_counts() {
+    fn a_slot_survives_a_restart() {
         let at = Lsn(0x300_0028);
         for (version, invalidated, kept) in [
             (PgVersion::V15, None, None),
@@ -199,7 +199,7 @@ mod tests {
 
     /// In 15 a status update makes an invalidated slot valid again; in 18 nothing does.
     #[test]
-    fn a_position_revives_a_lost_slot_in_15_alone() {
+    fn only_in_15_a_position_makes_a_lost_slot_valid() {
         let mut slot = Slot {
             invalidated: Some(Invalidation::WalRemoved(Lsn(9))),
             ..Slot::default()

@@ -204,7 +204,7 @@ mod tests {
     /// A record that crosses pages and a segment boundary: each page header has the number of
     /// remaining bytes.
     #[test]
-    fn a_long_record_is_announced_on_each_page() {
+    fn each_page_header_has_the_remaining_length() {
         let mut wal = builder();
         let placed = wal.append(&message(2000));
         assert_eq!(placed.start, Lsn(1024 + 40));

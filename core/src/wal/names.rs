@@ -140,7 +140,7 @@ mod tests {
     const TINY: Geometry = Geometry::SMALLEST;
 
     #[test]
-    fn names_go_both_ways() {
+    fn names_round_trip() {
         let (tli, segment) = (TimelineId(0x1A), SegmentNo(0x12345));
         for (geometry, name) in [
             (Geometry::STOCK, "0000001A0000001200000345"),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_none_of_ours() {
+    fn other_names_are_refused() {
         for name in [
             "",
             "00000001000000000000001",

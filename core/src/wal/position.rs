@@ -166,7 +166,7 @@ mod tests {
     /// Positions larger than any server has written can come from a file name or a control file.
     /// Results saturate at the largest LSN.
     #[test]
-    fn the_end_of_all_positions() {
+    fn positions_saturate_at_the_largest_lsn() {
         let last = Lsn::MAX;
         for geometry in [SEG16, TINY, Geometry::STOCK] {
             let start = geometry.segment_start(geometry.segment_of(last));
@@ -188,7 +188,7 @@ mod tests {
         #![proptest_config(crate::base::testing::cases(256))]
 
         #[test]
-        fn byte_positions_go_both_ways(bytepos in 0u64..100_000, tiny: bool) {
+        fn byte_positions_round_trip(bytepos in 0u64..100_000, tiny: bool) {
             let geometry = if tiny { TINY } else { Geometry::STOCK };
             let (start, end) = (bytepos_to_start(&geometry, bytepos), bytepos_to_end(&geometry, bytepos));
             prop_assert_eq!(lsn_to_bytepos(&geometry, start), bytepos);

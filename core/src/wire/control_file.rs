@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn comes_back_as_it_was_written() {
+    fn round_trip() {
         for version in PgVersion::ALL {
             let control = fresh(version);
             let bytes = control.encode(version);
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn another_major_is_told_before_the_checksum_is_looked_at() {
+    fn the_version_is_checked_before_the_checksum() {
         let bytes = fresh(PgVersion::V15).encode(PgVersion::V15);
         assert_eq!(
             ControlFile::decode(PgVersion::V18, &bytes),

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_pointers_look_as_on_a_real_page() {
+    fn line_pointers_equal_those_of_a_real_page() {
         let mut page = empty_page(8192);
         assert_eq!(add_item(&mut page, &[7; 32]), Some(1));
         assert_eq!(page[24..28], [0xe0, 0x9f, 0x40, 0x00]);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_not_plausible_and_does_no_harm() {
+    fn garbage_is_not_plausible() {
         for seed in 0..200u8 {
             let mut page: Vec<u8> = (0..512u32)
                 .map(|i| seed.wrapping_mul(31) ^ i.to_le_bytes()[0].wrapping_mul(7))

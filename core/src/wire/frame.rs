@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_type_is_judged_as_soon_as_it_is_there() {
+    fn the_type_is_checked_as_soon_as_it_arrives() {
         let mut reader = FrameReader::default();
         reader.push(Bytes::from_static(b"?"));
         let error = reader.next(|tag| Err(FrameError::FrontendType(tag)));

@@ -245,7 +245,7 @@ mod tests {
 
     /// The server ignores bytes after a message; a receiver does not.
     #[test]
-    fn bytes_behind_a_message() {
+    fn bytes_after_a_message() {
         let mut longer = Vec::from(STATUS_BYTES);
         longer.push(7);
         assert_eq!(
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_or_unknown() {
+    fn short_or_unknown_messages() {
         let standby = |bytes: &[u8]| StandbyMessage::decode(bytes);
         assert_eq!(
             standby(b""),

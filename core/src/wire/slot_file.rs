@@ -311,7 +311,7 @@ mod tests {
     /// The fields are at the same offsets as in PostgreSQL. Up to `restart_lsn` they are the same
     /// in all versions.
     #[test]
-    fn fields_stand_where_postgresql_has_them() {
+    fn fields_are_at_postgresqls_offsets() {
         for (version, number) in [(PgVersion::V15, 2), (PgVersion::V18, 5)] {
             let lost = SlotFile {
                 restart_lsn: Lsn::INVALID,
@@ -387,7 +387,7 @@ mod tests {
 
     /// Names are checked although the checksum is valid.
     #[test]
-    fn names_that_are_no_text_are_refused() {
+    fn names_that_are_not_text_are_refused() {
         for (at, field) in [(16, "name"), (129, "plugin")] {
             for byte in [0xFF, b'x'] {
                 let mut bytes = slot().encode(PgVersion::V18);

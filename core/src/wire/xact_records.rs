@@ -445,7 +445,7 @@ mod tests {
         #![proptest_config(crate::base::testing::cases(64))]
 
         #[test]
-        fn any_byte_may_change(at in 0usize..90, flip in 1u8..) {
+        fn any_changed_byte_is_decoded_or_refused(at in 0usize..90, flip in 1u8..) {
             let end = everything();
             let mut main = end.encode(PgVersion::V15);
             let at = at % main.len();

@@ -127,7 +127,7 @@ mod tests {
 
     /// While all threads but one are blocked, the remaining one executes the other jobs.
     #[test]
-    fn a_job_that_waits_holds_up_nobody() {
+    fn a_blocked_job_does_not_delay_others() {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (sender, news) = channel();

@@ -253,7 +253,7 @@ fn the_end_waits_for_the_bytes_before_it() {
 
 /// A descriptor belongs to its process, and is closed with it.
 #[test]
-fn descriptors_die_with_their_process() {
+fn descriptors_are_closed_with_their_process() {
     let mut outcomes = Vec::new();
     let open = DiskOp::Open {
         path: "file".into(),

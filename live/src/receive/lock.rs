@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_has_it() {
+    fn only_one_receiver_per_directory() {
         let name = format!("walsim-lock-{}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir).expect("it is ours");

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_keeps_what_was_chosen() {
+    fn a_settings_file_keeps_the_choices() {
         let chosen = choices(&[
             "pg_version=18",
             "segment=2MB",
@@ -196,7 +196,7 @@ mod tests {
 
     /// The file can have the syntax of postgresql.conf or the earlier TOML.
     #[test]
-    fn people_write_a_mark_as_they_like() {
+    fn both_syntaxes_of_the_settings_file_are_read() {
         let text = "pg_version = \"15\"\nsegment = '1MB'\nWal_Keep_Size 1GB # kept\nwal_sender_timeout = 0\n\
                     wal_keep_size = 2GB\nhot_standby = false\n";
         let kept = read_mark(text).unwrap();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn invalid_choices_are_refused() {
         for (text, complaint) in [
             ("pg_version=14", "unknown pg_version 14"),
             ("segment=3MB", "segment must be a power of two"),

@@ -29,7 +29,7 @@ fn insert(bench: &mut Bench, pid: Pid, rel: u32, key: u64) -> Lsn {
 
 /// WAL is flushed up to the page's LSN before the page is written. The page itself is not fsynced.
 #[test]
-fn wal_goes_out_before_the_page() {
+fn wal_is_flushed_before_the_page_is_written() {
     let mut bench = Bench::primary();
     let pid = bench.spawn(Role::Backend);
     for key in 0..6 {
@@ -58,7 +58,7 @@ fn wal_goes_out_before_the_page() {
 
 /// Of two concurrent readers, the second waits for the first one's read.
 #[test]
-fn two_readers_read_once() {
+fn a_second_reader_waits_for_the_first() {
     let mut bench = Bench::primary();
     let [a, b] = [bench.spawn(Role::Backend), bench.spawn(Role::Backend)];
     bench.files.insert("base/5/16384".into(), vec![0; 512]);
@@ -79,7 +79,7 @@ fn two_readers_read_once() {
 
 /// If the first reader fails, the waiting reader reads the page itself.
 #[test]
-fn a_failed_read_is_tried_by_the_next() {
+fn after_a_failed_read_the_next_reader_reads() {
     let mut bench = Bench::primary();
     let [a, b] = [bench.spawn(Role::Backend), bench.spawn(Role::Backend)];
     bench.files.insert("base/5/16384".into(), vec![0; 512]);
@@ -95,7 +95,7 @@ fn a_failed_read_is_tried_by_the_next() {
 }
 
 #[test]
-fn what_is_no_page_is_refused() {
+fn an_invalid_page_is_refused() {
     let mut bench = Bench::primary();
     let pid = bench.spawn(Role::Backend);
     bench.files.insert("base/5/16384".into(), vec![0xAB; 512]);
@@ -131,7 +131,7 @@ fn a_pool_of_pinned_buffers_is_an_error() {
 /// Rows survive the eviction of their page. A reader sees its own rows, and rows of committed
 /// transactions.
 #[test]
-fn rows_are_seen_by_the_rules() {
+fn rows_follow_the_visibility_rules() {
     let mut bench = Bench::primary();
     let pid = bench.spawn(Role::Backend);
     for key in 0..6 {
@@ -149,7 +149,7 @@ fn rows_are_seen_by_the_rules() {
 
 /// A failed write leaves the page dirty.
 #[test]
-fn a_failed_write_loses_nothing() {
+fn a_failed_write_leaves_the_page_dirty() {
     let mut bench = Bench::primary();
     let pid = bench.spawn(Role::Checkpointer);
     insert(&mut bench, pid, REL, 1);

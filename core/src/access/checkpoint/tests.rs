@@ -57,7 +57,7 @@ fn an_online_checkpoint_is_a_redo_point_a_snapshot_and_a_record() {
 
 /// The control file is written last: after a crash before that, the previous checkpoint is valid.
 #[test]
-fn the_control_file_is_written_behind_the_flush() {
+fn the_control_file_is_written_after_the_flush() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
     let mut checkpoint = begin(&mut bench, pid, false);
     assert_eq!(bench.drive(pid, |cx| checkpoint.poll(cx)), Ok(Ok(true)));
@@ -73,7 +73,7 @@ fn the_control_file_is_written_behind_the_flush() {
 /// The next xid is read after the redo point is fixed. Otherwise the ids of transactions that
 /// started in between would be given out twice.
 #[test]
-fn transaction_ids_are_read_behind_the_redo_point() {
+fn the_next_xid_is_read_after_the_redo_point() {
     let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
     let mut checkpoint = begin(&mut bench, pid, false);
     let before = bench.shmem.xlog.redo;
@@ -89,7 +89,7 @@ fn transaction_ids_are_read_behind_the_redo_point() {
 }
 
 #[test]
-fn an_idle_server_skips_checkpoints_that_nobody_asked_for() {
+fn an_idle_server_skips_checkpoints_without_force() {
     let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
     for (force, performed) in [(false, true), (false, false), (true, true), (false, false)] {
         let mut checkpoint = begin(&mut bench, pid, force);
@@ -139,7 +139,7 @@ fn the_planted_bug_does_not_wait() {
 }
 
 #[test]
-fn the_snapshot_names_who_runs() {
+fn the_snapshot_lists_running_transactions() {
     let (mut bench, _) = server(PgVersion::V15, Planted::NONE);
     for xid in [7, 5] {
         let backend = bench.attach(Role::Backend);

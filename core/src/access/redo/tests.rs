@@ -116,7 +116,7 @@ fn an_image_repairs_a_torn_page() {
 /// An image far beyond the end of the file creates the pages before it. A delta for such a page is
 /// recorded as invalid, or is a PANIC.
 #[test]
-fn blocks_behind_the_end() {
+fn blocks_beyond_the_end() {
     let mut bench = Bench::in_recovery();
     let pid = bench.spawn(Role::Startup);
     replay(&mut bench, pid, &image(2, 1, 0x1100)).unwrap();
@@ -209,7 +209,7 @@ fn a_written_page_is_not_changed_by_older_records() {
 }
 
 #[test]
-fn records_of_others_are_refused() {
+fn unknown_records_are_refused() {
     let mut bench = Bench::in_recovery();
     let pid = bench.spawn(Role::Startup);
     let body = RecordBody::new(RmgrId::BTREE, 0, Xid(10), Bytes::from_static(b"x"));

@@ -59,7 +59,7 @@ fn segments(bench: &Bench) -> String {
 /// The control file is written before the first segment is removed, and after everything else is
 /// durable.
 #[test]
-fn a_restart_begins_at_the_last_one() {
+fn a_restart_begins_at_the_last_restartpoint() {
     let (mut bench, pid) = standby();
     assert!(run(&mut bench, pid, false));
     let control = &bench.shmem.control;
@@ -100,7 +100,7 @@ fn the_minimum_recovery_point_stays_if_it_is_higher() {
 
 /// wal_keep_size is counted from the end of the received WAL, even if it is not yet replayed.
 #[test]
-fn wal_is_kept_from_the_end_of_what_is_there() {
+fn wal_keep_size_counts_from_the_end_of_received_wal() {
     for (keep, received, expected) in [
         (2 * 1024, 0, "5678"),
         (2 * 1024, 8 * 1024 + 9, "678"),
@@ -118,7 +118,7 @@ fn wal_is_kept_from_the_end_of_what_is_there() {
 /// While no walreceiver is streaming, no segment is recycled, because the startup process may read
 /// its name.
 #[test]
-fn nothing_is_recycled_while_nothing_is_streamed() {
+fn segments_are_not_recycled_while_not_streaming() {
     let (mut bench, pid) = standby();
     bench.shmem.recovery.install_segment_active = false;
     bench.shmem.recovery.last_replayed_end = Lsn(8 * 1024);
@@ -127,7 +127,7 @@ fn nothing_is_recycled_while_nothing_is_streamed() {
 }
 
 #[test]
-fn the_same_one_is_not_made_twice() {
+fn a_second_restartpoint_at_the_same_record_is_skipped() {
     for (shutdown, state) in [
         (false, DbState::InArchiveRecovery),
         (true, DbState::ShutDownInRecovery),
@@ -151,14 +151,14 @@ fn the_same_one_is_not_made_twice() {
 }
 
 #[test]
-fn the_last_one_before_a_stop_says_so() {
+fn the_shutdown_restartpoint_sets_the_state() {
     let (mut bench, pid) = standby();
     assert!(run(&mut bench, pid, true));
     assert_eq!(bench.shmem.control.state, DbState::ShutDownInRecovery);
 }
 
 #[test]
-fn pages_that_are_missing_forbid_it() {
+fn invalid_pages_prevent_a_restartpoint() {
     let (mut bench, pid) = standby();
     bench.shmem.xlog.last_checkpoint = None;
     let tag = BufTag { rel: 1, block: 0 };
@@ -174,7 +174,7 @@ fn pages_that_are_missing_forbid_it() {
 /// Recovery ends during the restartpoint. The control file keeps its newer checkpoint, which
 /// determines the WAL to keep.
 #[test]
-fn the_end_of_recovery_comes_first() {
+fn recovery_ends_during_the_restartpoint() {
     let (mut bench, pid) = standby();
     let mut restartpoint = CreateRestartPoint::new(false);
     while !bench.trace.iter().any(|op| op.contains("pg_xact")) && bench.shmem.xlog.redo != REDO {
@@ -196,7 +196,7 @@ fn the_end_of_recovery_comes_first() {
 /// After a crash at any point, recovery can start from the control file: the segment of its redo
 /// point exists.
 #[test]
-fn a_crash_in_the_middle_leaves_what_recovery_needs() {
+fn a_crash_at_any_point_leaves_the_wal_for_recovery() {
     let (mut bench, pid) = standby();
     let mut restartpoint = CreateRestartPoint::new(false);
     let mut steps = 0;

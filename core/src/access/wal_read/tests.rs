@@ -65,7 +65,7 @@ impl Table {
 }
 
 #[test]
-fn crash_recovery_reads_what_is_there_and_waits_for_nothing() {
+fn crash_recovery_reads_local_files_and_does_not_wait() {
     let mut table = Table::new(PgVersion::V15, CRASH).with_wal();
     assert_eq!(
         table.read(1024, 24).map(|page| page.map(|page| page.len())),
@@ -100,7 +100,7 @@ fn a_short_segment_ends_crash_recovery() {
 
 /// Streaming starts at a segment boundary, so that no segment begins with missing WAL.
 #[test]
-fn a_standby_asks_for_what_is_not_there() {
+fn a_standby_requests_missing_wal() {
     let mut table = Table::new(PgVersion::V15, STANDBY);
     let wait = table.read(1280, 24).expect_err("nothing to read yet");
     assert!(wait.latch);
@@ -135,7 +135,7 @@ fn only_15_wakes_by_itself() {
 }
 
 #[test]
-fn the_stream_is_never_read_beyond_what_is_flushed() {
+fn the_stream_is_never_read_beyond_the_flush_position() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
     assert!(table.read(1024, 24).is_err());
     table = table.with_wal();
@@ -172,7 +172,7 @@ fn local_files_come_after_a_stream_that_ended() {
 /// After the second failure within wal_retrieve_retry_interval, the rest of the interval is waited
 /// for.
 #[test]
-fn failures_in_a_row_are_spaced() {
+fn consecutive_failures_wait_for_the_retry_interval() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
     assert!(table.read(1024, 24).is_err());
     table.bench.shmem.walrcv.state = WalRcvState::Stopped;
@@ -190,7 +190,7 @@ fn failures_in_a_row_are_spaced() {
 
 /// If a requested walreceiver does not start, it is requested again after ten seconds.
 #[test]
-fn a_lost_launch_is_given_up() {
+fn a_walreceiver_that_does_not_start_is_requested_again() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
     assert!(table.read(1024, 24).is_err());
     assert!(
@@ -245,7 +245,7 @@ fn a_recycled_first_page_sends_a_standby_to_the_stream() {
 /// nothing better.
 #[test]
 #[cfg(feature = "planted-bugs")]
-fn with_the_bug_a_recycled_segment_passes_for_the_next_one() {
+fn with_the_bug_a_recycled_segment_is_accepted() {
     let mut table = Table::new(PgVersion::V15, STANDBY).with_wal();
     let planted = Planted::NONE.with(Bug::RecycledFirstPage);
     table.bench.probe = crate::base::Probe::new(planted);

@@ -59,7 +59,7 @@ fn names(bench: &Bench) -> Vec<String> {
 /// With min_wal_size of three segments, files are recycled as segments up to 10. Their old content
 /// stays in them.
 #[test]
-fn old_segments_become_future_ones_and_the_rest_goes() {
+fn old_segments_are_recycled_or_removed() {
     let (mut bench, pid) = server();
     remove(&mut bench, pid, 5);
     let left = left(&bench);
@@ -80,7 +80,7 @@ fn old_segments_become_future_ones_and_the_rest_goes() {
 }
 
 #[test]
-fn what_is_not_wanted_is_not_recycled() {
+fn without_wal_recycle_segments_are_removed() {
     for (recycle, active, kept) in [(true, false, 3), (false, true, 3), (true, true, 5)] {
         let (mut bench, pid) = server();
         bench.shmem.settings.wal_recycle = recycle;
@@ -168,7 +168,7 @@ fn candidates_are_segments_of_any_timeline_and_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_removed_is_logged_and_the_rest_goes() {
+fn a_failed_removal_is_logged_and_the_others_continue() {
     let (mut bench, pid) = server();
     bench.shmem.settings.wal_recycle = false;
     bench.failing.insert(
@@ -186,7 +186,7 @@ fn what_cannot_be_removed_is_logged_and_the_rest_goes() {
 
 /// If the rename fails, the file is unlinked.
 #[test]
-fn what_cannot_be_recycled_is_removed() {
+fn a_segment_that_cannot_be_recycled_is_removed() {
     let (mut bench, pid) = server();
     bench.failing.insert(
         format!("rename {}", bench.segment_path(SegmentNo(1))),
@@ -205,7 +205,7 @@ fn what_cannot_be_recycled_is_removed() {
 /// The startup process clears install_segment_active under the lock that is held while a free name
 /// is searched.
 #[test]
-fn the_permission_is_looked_at_again_under_the_lock() {
+fn install_segment_active_is_checked_again_under_the_lock() {
     let (mut bench, pid) = server();
     let startup = bench.attach(Role::Startup);
     assert_eq!(
@@ -259,7 +259,7 @@ fn the_next_segment_is_made_in_the_last_quarter() {
 
 /// A process that finds its segment already created keeps its own file as a later segment.
 #[test]
-fn a_segment_that_came_too_late_becomes_a_later_one() {
+fn a_segment_made_twice_becomes_a_later_one() {
     let (mut bench, pid) = server();
     let mut make = bench.step(pid, |cx| {
         PreallocXlogFiles::new(cx, Lsn(9 * 1024), TimelineId(1))

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line() {
+    fn invalid_lines() {
         for (line, near) in [
             ("a", "end of line"),
             ("a =", "end of line"),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_reads_back() {
+    fn quoted_values_round_trip() {
         for value in ["", "a", "it's", "a \"b\" \\ c", "two\nlines\t", "ü"] {
             let line = format!("a = {}", quoted_for_conf_file(value));
             assert_eq!(read(&line), Ok(("a".into(), value.into())), "{line}");

@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn exact_values_round_trip() {
         let mut settings = Settings::new(PgVersion::V18, Geometry::STOCK);
         settings.wal_keep_size = 100;
         settings.wal_receiver_status_interval_ms = 50;
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_value() {
+    fn refuses_invalid_values() {
         let mut settings = Settings::new(PgVersion::V15, Geometry::STOCK);
         for (name, text, help) in [
             ("shared_buffers", "3", "4 to 1048576 data pages"),

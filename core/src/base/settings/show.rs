@@ -27,7 +27,7 @@ mod tests {
 
     /// The expected texts are PostgreSQL 15's for the same values.
     #[test]
-    fn values_are_worded_as_the_server_words_them() {
+    fn values_are_shown_as_by_the_server() {
         let settings = Settings {
             max_slot_wal_keep_size: Some(1 << 30),
             checkpoint_timeout_ms: 90_000,
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_off() {
+    fn values_that_disable_a_setting() {
         let settings = Settings {
             wal_sender_timeout_ms: 0,
             checkpoint_completion_target: Real::from_thousandths(1000),

@@ -113,7 +113,7 @@ fn a_session_is_greeted() {
 }
 
 #[test]
-fn newer_servers_say_more() {
+fn newer_servers_report_more_settings() {
     let mut client = Client::new(None);
     client.bench.shmem.settings.pg_version = PgVersion::V18;
     let mut message = StartupMessage::new(&[("user", "postgres")]);
@@ -196,7 +196,7 @@ fn databases() {
 /// A client that sends data after an encryption request, without waiting for the answer, is
 /// refused.
 #[test]
-fn bytes_behind_a_request_for_encryption() {
+fn bytes_after_a_request_for_encryption() {
     for (packet, kind) in [
         (StartupPacket::SslRequest, "SSL"),
         (StartupPacket::GssEncRequest, "GSSAPI encryption"),
@@ -261,7 +261,7 @@ fn parameters_of_a_start_up_packet() {
 
 /// Errors for protocols before 3.0 have no length field.
 #[test]
-fn old_protocols_are_refused_in_their_own_form() {
+fn old_protocols_are_refused_in_their_own_format() {
     for (version, old) in [
         (0x0002_0000, true),
         (0x0001_0005, true),
@@ -336,7 +336,7 @@ fn bad_packets_are_refused() {
 
 /// Cases in which the connection is closed without an answer.
 #[test]
-fn silent_ends() {
+fn connections_closed_without_an_answer() {
     let cancel = StartupPacket::CancelRequest {
         pid: 1,
         key: Bytes::from_static(b"abcd"),

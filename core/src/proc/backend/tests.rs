@@ -149,7 +149,7 @@ fn a_statement_alone_is_a_transaction() {
 
 /// An asynchronous commit is not recorded as durable.
 #[test]
-fn an_asynchronous_commit_is_no_promise() {
+fn an_asynchronous_commit_is_not_recorded_as_durable() {
     let mut session = Session::new(Bench::primary());
     assert_eq!(session.run("SET synchronous_commit = off"), "SET, I");
     let flushed = session.bench.shmem.xlog.flush;
@@ -163,7 +163,7 @@ fn an_asynchronous_commit_is_no_promise() {
 }
 
 #[test]
-fn a_failed_block_takes_only_its_end() {
+fn a_failed_block_accepts_only_its_end() {
     let mut session = Session::new(Bench::primary());
     session.run("BEGIN");
     session.run("PUT 16384 1 '01'");
@@ -176,7 +176,7 @@ fn a_failed_block_takes_only_its_end() {
 }
 
 #[test]
-fn a_rollback_takes_settings_back() {
+fn a_rollback_restores_settings() {
     let mut session = Session::new(Bench::primary());
     session.run("BEGIN");
     session.run("SET synchronous_commit TO local");
@@ -239,7 +239,7 @@ fn messages_of_any_size() {
 
 /// When a session ends, its transaction is aborted.
 #[test]
-fn leaving_aborts() {
+fn the_end_of_a_session_aborts_its_transaction() {
     let term = |session: &mut Session| session.bench.sys(session.pid).signal(Signal::Term);
     let eof = |session: &mut Session| session.receive(NetEvent::Closed);
     leave_by(term, "FATAL 57P01");
@@ -289,7 +289,7 @@ fn pending_output_stops_reading() {
 
 /// CHECKPOINT waits for a checkpoint that begins after the request.
 #[test]
-fn a_checkpoint_under_way_is_not_enough() {
+fn a_checkpoint_in_progress_is_not_enough() {
     let mut session = Session::new(Bench::primary());
     session.bench.shmem.checkpointer.started = 3;
     session.bench.shmem.checkpointer.done = 2;

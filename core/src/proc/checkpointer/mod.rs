@@ -263,7 +263,7 @@ mod tests {
     /// During recovery only the end-of-recovery request is a checkpoint. If a restartpoint was
     /// skipped, the next attempt follows soon.
     #[test]
-    fn during_recovery_only_its_end_is_a_checkpoint() {
+    fn during_recovery_only_the_end_of_recovery_is_a_checkpoint() {
         let (mut bench, pid, mut checkpointer) = server();
         bench.shmem.recovery.state = RecoveryState::Archive;
         bench.shmem.checkpointer.requests.requested = true;
@@ -279,7 +279,7 @@ mod tests {
 
     /// The waiting processes get the error. The next checkpoint, a second later, can succeed.
     #[test]
-    fn an_error_fails_the_checkpoint_alone() {
+    fn an_error_fails_only_the_checkpoint() {
         let (mut bench, pid, mut checkpointer) = server();
         bench.shmem.clog.zero(0, TINY.data_page);
         bench
@@ -302,7 +302,7 @@ mod tests {
     /// A failed fsync of the control file is a PANIC: after a crash either version could be on
     /// disk.
     #[test]
-    fn a_control_file_that_is_lost_is_a_panic() {
+    fn a_failed_fsync_of_the_control_file_is_a_panic() {
         let (mut bench, pid, mut checkpointer) = server();
         bench
             .failing

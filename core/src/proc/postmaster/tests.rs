@@ -221,7 +221,7 @@ fn a_fast_shutdown_of_18() {
 
 /// A smart shutdown does not wait for walsenders, nor for a session that becomes a walsender.
 #[test]
-fn a_smart_shutdown_waits_for_sessions_alone() {
+fn a_smart_shutdown_waits_only_for_sessions() {
     let refused = "+DeadEnd (the database system is shutting down) Run";
     let mut table = play(
         V18,
@@ -275,7 +275,7 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
 
 /// PostgreSQL would wait forever, because it signals no process.
 #[test]
-fn the_end_of_recovery_during_a_smart_shutdown_stops_everybody() {
+fn the_end_of_recovery_during_a_smart_shutdown_stops_all_processes() {
     for version in PgVersion::ALL {
         play(
             version,
@@ -317,7 +317,7 @@ fn a_more_severe_request_replaces_a_milder_one() {
 
 /// A child that is stuck for five seconds is killed once.
 #[test]
-fn who_ignores_sigquit_is_killed() {
+fn a_child_that_ignores_sigquit_is_killed() {
     for (first, state) in [
         ("immediate", Kind::WalSender),
         ("abort backend", Kind::Backend),
@@ -333,7 +333,7 @@ fn who_ignores_sigquit_is_killed() {
 
 /// A crash in each state, and the states that follow.
 #[test]
-fn a_crash_at_every_stage() {
+fn a_crash_in_each_state() {
     let down = "Quit>Checkpointer Quit>WalWriter Quit>WalSender WaitBackends";
     let ckpt_and_sender = [Kind::Checkpointer, Kind::WalSender];
     for version in PgVersion::ALL {
@@ -406,7 +406,7 @@ fn a_crash_at_every_stage() {
 
 /// Only the first crash is handled.
 #[test]
-fn what_dies_after_the_first_crash_is_only_counted() {
+fn later_crashes_are_not_handled_again() {
     let mut table = Table::new(V18, PmState::Run, &PRIMARY);
     table.on("abort backend");
     let said = table.bench.logs.len();
@@ -466,7 +466,7 @@ fn without_restart_after_crash_the_server_ends() {
 
 /// The error for a new connection in each state.
 #[test]
-fn connections_are_refused_in_the_words_of_the_state() {
+fn the_error_for_new_connections_depends_on_the_state() {
     let startup = "+DeadEnd (the database system is starting up) Startup";
     let recovering = "+DeadEnd (the database system is in recovery mode) Startup";
     let early = "+DeadEnd (the database system is not yet accepting connections) Recovery";
@@ -529,7 +529,7 @@ fn signals_of_children() {
 /// Up to 9.6 a request that arrived before the old walreceiver was reaped was lost.
 #[test]
 #[cfg(feature = "planted-bugs")]
-fn a_forgotten_request() {
+fn the_planted_bug_loses_a_walreceiver_request() {
     let mut table = Table::new(V15, PmState::HotStandby, &STANDBY);
     let planted = Planted::NONE.with(crate::base::Bug::LostWalreceiverStartRequest);
     table.bench.probe = crate::base::Probe::new(planted);
@@ -542,7 +542,7 @@ fn a_forgotten_request() {
 }
 
 #[test]
-fn a_reload_takes_what_a_running_server_can_change() {
+fn a_reload_applies_settings_that_a_running_server_can_change() {
     let mut table = Table::new(V15, PmState::Run, &PRIMARY);
     let mut config = table.bench.shmem.settings.clone();
     config.checkpoint_timeout_ms = 1234;

@@ -82,7 +82,7 @@ fn texts(bench: &Bench) -> Vec<String> {
 }
 
 #[test]
-fn after_a_clean_stop_nothing_is_replayed() {
+fn after_a_clean_shutdown_nothing_is_replayed() {
     let mut bench = server(PgVersion::V15, Planted::NONE, DbState::ShutDown);
     let mut wal = bench.wal();
     let end = wal.end();
@@ -271,7 +271,7 @@ fn a_standby_opens_and_follows() {
 
 /// A crashed primary that becomes a standby replays all its local WAL before sessions are allowed.
 #[test]
-fn a_crashed_primary_becomes_a_standby_behind_its_own_wal() {
+fn a_crashed_primary_becomes_a_standby_after_its_own_wal() {
     let mut bench = server(PgVersion::V15, Planted::NONE, DbState::InProduction);
     bench.files.insert("standby.signal".into(), Vec::new());
     let (wal, aborted) = aborted(&bench);
@@ -317,7 +317,7 @@ fn sigterm_ends_a_standby_with_status_1() {
 
 /// 17 and later mark the redo point with a record.
 #[test]
-fn redo_of_18_starts_at_a_record_made_for_it() {
+fn redo_of_18_starts_at_a_checkpoint_redo_record() {
     for (version, first, ok) in [
         (PgVersion::V18, XlogRecord::CheckpointRedo(1), true),
         (PgVersion::V18, XlogRecord::NextOid(5), false),

@@ -16,7 +16,7 @@ const V15: PgVersion = PgVersion::V15;
 const V18: PgVersion = PgVersion::V18;
 
 #[test]
-fn a_launch_that_is_not_wanted_any_more_ends_at_once() {
+fn a_walreceiver_that_is_no_longer_requested_ends_at_once() {
     for state in [WalRcvState::Stopped, WalRcvState::Stopping] {
         let mut table = Table::new(V15, Planted::NONE);
         table.bench.shmem.walrcv.state = state;
@@ -33,7 +33,7 @@ fn a_launch_that_is_not_wanted_any_more_ends_at_once() {
 }
 
 #[test]
-fn it_asks_for_wal_from_the_requested_start() {
+fn wal_is_requested_from_the_start_position() {
     let mut table = Table::greeted(V15, 1500);
     assert_eq!(table.state(), WalRcvState::Streaming);
     assert_eq!(table.bench.shmem.walrcv.pid, Some(table.pid));
@@ -43,7 +43,7 @@ fn it_asks_for_wal_from_the_requested_start() {
 /// The walreceiver uses the slot that the startup process put into shared memory. Later changes of
 /// the setting are ignored.
 #[test]
-fn it_names_its_slot() {
+fn start_replication_names_the_slot() {
     let mut table = Table::new(V18, Planted::NONE);
     table.bench.shmem.walrcv.slot_name = "standby_1".into();
     table.greet();
@@ -81,7 +81,7 @@ fn another_system_is_refused() {
 }
 
 #[test]
-fn an_upstream_that_is_not_there_or_refuses_ends_the_process() {
+fn an_upstream_that_is_down_or_refuses_ends_the_process() {
     let mut table = Table::new(V15, Planted::NONE);
     table.run();
     table.net(NetEvent::Refused(Refusal::Refused));
@@ -129,7 +129,7 @@ fn an_upstream_that_is_a_little_behind_is_waited_for() {
 }
 
 #[test]
-fn the_stream_begins_with_what_was_replayed() {
+fn the_flush_position_starts_at_the_replay_position() {
     let mut table = Table::greeted(V18, 9000);
     table.bench.shmem.recovery.hot_standby_active = true;
     table.events();
@@ -206,7 +206,7 @@ fn a_repetition_moves_the_write_position_back() {
 /// A message is split at the end of a segment. The first part is flushed before the segment is
 /// closed.
 #[test]
-fn a_segment_is_flushed_before_it_is_left() {
+fn a_segment_is_flushed_before_it_is_closed() {
     let mut table = Table::streaming(V15);
     table.hear_wal(&[(1500, 700)]);
     let order = [
@@ -244,7 +244,7 @@ fn a_complete_segment_is_closed_at_once() {
 }
 
 #[test]
-fn a_flush_position_that_was_published_is_not_taken_back() {
+fn a_published_flush_position_is_not_set_back() {
     let mut table = Table::new(V15, Planted::NONE);
     table.bench.shmem.walrcv.flushed_upto = Lsn(1900);
     table.run();
@@ -265,7 +265,7 @@ fn a_flush_position_that_was_published_is_not_taken_back() {
 
 /// The reply is sent before the other data of the batch is flushed.
 #[test]
-fn a_keepalive_that_asks_is_answered_at_once() {
+fn a_keepalive_that_requests_a_reply_is_answered_at_once() {
     let mut table = Table::streaming(V15);
     table.hear_keepalive(false);
     assert_eq!(
@@ -300,7 +300,7 @@ fn a_keepalive_that_asks_is_answered_at_once() {
 }
 
 #[test]
-fn the_startup_process_can_ask_for_a_report() {
+fn the_startup_process_can_request_a_status_update() {
     let mut table = Table::streaming(V18);
     table.bench.shmem.recovery.last_replayed_end = Lsn(1600);
     table.wake();
@@ -312,7 +312,7 @@ fn the_startup_process_can_ask_for_a_report() {
 }
 
 #[test]
-fn a_silent_upstream_is_asked_and_then_left() {
+fn a_silent_upstream_is_pinged_and_then_given_up() {
     for version in PgVersion::ALL {
         let mut table = Table::greeted(version, 9000);
         let settings = &mut table.bench.shmem.settings;
@@ -395,7 +395,7 @@ fn a_broken_connection_flushes_what_was_written() {
 
 #[cfg(feature = "planted-bugs")]
 #[test]
-fn the_planted_bug_forgets_to() {
+fn the_planted_bug_does_not_flush_at_exit() {
     let planted = Planted::NONE.with(Bug::WalreceiverExitWithoutFlush);
     let mut table = Table::streaming_with(V15, planted);
     table.conn().apply(NetEvent::Data(wal(1500, 10)));
@@ -438,7 +438,7 @@ fn garbage_ends_the_process() {
 }
 
 #[test]
-fn sigterm_ends_it_wherever_it_waits() {
+fn sigterm_ends_every_wait() {
     let connecting = {
         let mut table = Table::new(V15, Planted::NONE);
         table.run();
@@ -461,7 +461,7 @@ fn sigterm_ends_it_wherever_it_waits() {
 }
 
 #[test]
-fn it_does_not_survive_recovery() {
+fn the_walreceiver_ends_with_recovery() {
     let mut table = Table::streaming(V15);
     table.bench.shmem.recovery.state = RecoveryState::Done;
     table.wake();
@@ -497,7 +497,7 @@ fn a_disk_that_fails_is_a_panic() {
 /// The timeline has ended on the upstream: all WAL is flushed, and the process waits for
 /// instructions with its connection open.
 #[test]
-fn after_the_end_of_a_timeline_it_waits_for_orders() {
+fn after_the_end_of_a_timeline_it_waits_for_instructions() {
     let mut table = Table::streaming(V15);
     table.conn().apply(NetEvent::Data(wal(1500, 10)));
     table.hear(&[BackendMessage::CopyDone]);
@@ -544,7 +544,7 @@ fn the_upstream_shuts_down() {
 }
 
 #[test]
-fn a_later_walreceiver_is_marked() {
+fn a_restarted_walreceiver_is_marked() {
     let mut table = Table::streaming(V15);
     assert!(
         !table

@@ -17,7 +17,7 @@ use crate::wire::replication::{HotStandbyFeedback, Keepalive, StandbyMessage, Wa
 use table::{CONN, IDLE, Table, status};
 
 #[test]
-fn identify_system_tells_what_is_flushed() {
+fn identify_system_reports_the_flush_position() {
     let mut table = Table::new(PgVersion::V15, 5000);
     table.query("IDENTIFY_SYSTEM");
     assert!(matches!(
@@ -92,7 +92,7 @@ fn an_unknown_type_ends_the_session_and_frees_the_entry() {
 }
 
 #[test]
-fn goodbye_and_the_end_of_the_stream_are_orderly_between_commands() {
+fn terminate_and_the_end_of_the_stream_are_orderly_between_commands() {
     let mut table = Table::new(PgVersion::V15, 5000);
     table.say(&FrontendMessage::Terminate);
     assert_eq!((table.next(), table.exit), (None, Some(Exit::Normal)));
@@ -104,7 +104,7 @@ fn goodbye_and_the_end_of_the_stream_are_orderly_between_commands() {
 
 /// A server that only sends WAL cannot keep WAL for slots.
 #[test]
-fn a_server_of_walsenders_has_no_slots() {
+fn a_server_of_walsenders_refuses_slots() {
     let mut table = Table::new(PgVersion::V15, 5000);
     table.bench.kernel.walsenders_only = true;
     for text in [
@@ -168,7 +168,7 @@ fn nothing_unflushed_is_sent() {
 
 #[cfg(feature = "planted-bugs")]
 #[test]
-fn the_planted_bug_sends_what_is_only_written() {
+fn the_planted_bug_sends_unflushed_wal() {
     let planted = crate::base::Planted::NONE.with(crate::base::Bug::WalsenderSendsUnflushed);
     let mut table = Table::planted(PgVersion::V15, 5000, planted);
     table.bench.shmem.xlog.write = Lsn(5100);
@@ -178,7 +178,7 @@ fn the_planted_bug_sends_what_is_only_written() {
 }
 
 #[test]
-fn a_standby_sends_what_it_has_received_or_replayed() {
+fn a_standby_sends_received_or_replayed_wal() {
     let mut table = Table::new(PgVersion::V15, 9);
     let shmem = &mut table.bench.shmem;
     shmem.recovery.state = RecoveryState::Archive;
@@ -198,7 +198,7 @@ fn a_standby_sends_what_it_has_received_or_replayed() {
 /// A segment that was recycled during the read is an error, because its content may be that of
 /// another segment.
 #[test]
-fn a_segment_that_was_recycled_meanwhile_is_an_error_behind_the_read() {
+fn a_segment_recycled_during_the_read_is_an_error() {
     for version in PgVersion::ALL {
         let mut table = Table::new(version, 5000);
         table.bench.shmem.xlog.last_removed = SegmentNo(4);
@@ -240,7 +240,7 @@ fn a_segment_that_is_too_short_is_corrupt() {
 }
 
 #[test]
-fn a_keepalive_tells_what_was_sent() {
+fn a_keepalive_reports_the_sent_position() {
     let mut table = Table::streaming(5000, 4096);
     table.next_range();
     table.conn().sent(1 + SEND_WINDOW as usize);
@@ -255,7 +255,7 @@ fn a_keepalive_tells_what_was_sent() {
 }
 
 #[test]
-fn reports_are_stored_as_they_come() {
+fn reported_positions_are_stored_unchanged() {
     let mut table = Table::streaming(5000, 5000);
     table.report(status(9000, false));
     let stored = |t: &Table| (t.entry().write, t.entry().flush, t.entry().apply);
@@ -275,7 +275,7 @@ fn reports_are_stored_as_they_come() {
 
 /// The timeout is counted from the start of streaming, even without a status update.
 #[test]
-fn a_mute_client_is_pinged_and_then_dropped() {
+fn a_silent_client_is_pinged_and_then_dropped() {
     let mut table = Table::streaming(5000, 5000);
     table.pass_ms(999);
     assert_eq!(table.next(), None);
@@ -302,7 +302,7 @@ fn a_mute_client_is_pinged_and_then_dropped() {
 
 /// Every message restarts the timeout.
 #[test]
-fn a_report_resets_the_timeout() {
+fn a_status_update_resets_the_timeout() {
     let mut table = Table::streaming(5000, 5000);
     for _ in 0..5 {
         table.pass_ms(1900);
@@ -324,7 +324,7 @@ fn timeouts_can_be_switched_off() {
 
 /// A status update that is too short fails the COPY, but the connection stays open.
 #[test]
-fn a_short_report_keeps_the_connection() {
+fn a_short_status_update_keeps_the_connection() {
     for (payload, text) in [
         (&b"r\0\0\0"[..], "insufficient data left in message"),
         (&b""[..], "no data left in message"),

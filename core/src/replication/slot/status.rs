@@ -112,7 +112,7 @@ mod tests {
     /// WAL ends in segment 30, max_wal_size is eight segments, max_slot_wal_keep_size is twelve,
     /// and segments up to 10 are removed.
     #[test]
-    fn what_is_said_of_the_wal_of_a_slot() {
+    fn wal_status_of_a_slot() {
         use WalStatus::{Extended, Lost, Reserved, Unreserved};
         let lost = Some(Invalidation::WalRemoved(Lsn(9)));
         for (segment, active, invalidated, in_15, in_18) in [

@@ -232,7 +232,7 @@ fn messages_are_postgresqls() {
 /// Once a record has continued on a second page, every error sets `aborted`. An error on its first
 /// page does not.
 #[test]
-fn aborted_records_are_noted() {
+fn incomplete_records_are_reported() {
     let at = |missing| {
         Some(Aborted {
             record: Lsn(0x450),
@@ -279,7 +279,7 @@ fn a_refused_record_is_tried_again() {
 /// If a page cannot be read, the attempt ends with the source's reason. The next attempt requests
 /// the page again.
 #[test]
-fn a_failed_page_is_asked_for_again() {
+fn a_failed_page_is_requested_again() {
     let mut wal = builder(TINY, PgVersion::V15);
     let placed = wal.append(&message(1500));
     let short = Source {
@@ -305,7 +305,7 @@ fn a_failed_page_is_asked_for_again() {
 /// The reader requests the fewest bytes possible, in PostgreSQL's order, and checks a segment's
 /// first page when it enters the segment.
 #[test]
-fn needs_are_minimal() {
+fn requests_are_minimal() {
     let mut wal = builder(geometry(256, 1024), PgVersion::V15);
     wal.append(&message(700));
     let second = wal.append(&message(300));
@@ -344,7 +344,7 @@ fn needs_are_minimal() {
 /// An incomplete record that was overwritten is skipped, and the record that overwrote it is
 /// returned.
 #[test]
-fn an_overwritten_record_is_read_through() {
+fn an_overwritten_record_is_skipped() {
     for (missing, stingy) in [(0x500, false), (0x600, true), (0x800, true)] {
         let mut wal = builder(TINY, PgVersion::V18);
         let last = wal.append(&message(10));

@@ -41,7 +41,7 @@ fn what_receivers_send() {
 
 /// The scanner keeps the lower 32 bits, like real servers of 15 and 18.
 #[test]
-fn overlong_numbers_are_cut() {
+fn overlong_numbers_keep_their_lower_bits() {
     let high = |lsn: &str| parse(&alloc::format!("START_REPLICATION {lsn}"));
     assert_eq!(high("123456789/0"), start(0x2345_6789_0000_0000, None));
     assert_eq!(high("0/1000000001"), start(1, None));
@@ -87,7 +87,7 @@ fn what_is_not_a_replication_keyword_is_sql() {
 }
 
 #[test]
-fn what_the_grammar_refuses() {
+fn syntax_errors() {
     for text in [
         "IDENTIFY_SYSTEM 1",
         "IDENTIFY_SYSTEM;;",
@@ -249,7 +249,7 @@ fn options_of_a_slot() {
 /// A name that is too long is truncated, and the client gets a NOTICE, even if the command fails
 /// later.
 #[test]
-fn long_names_are_cut() {
+fn long_names_are_truncated() {
     let (long, cut) = ("X".repeat(70), "x".repeat(63));
     let truncation = |from: String| Truncation {
         from,

@@ -105,7 +105,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bytes_and_copies_of_bytes() {
+    fn literals_and_references() {
         // Three literals, then references to three bytes back: 17 bytes, and 18 + 2 bytes with an
         // extra length byte.
         let packed = b"\x18abc\x0E\x03\x0F\x03\x02";
@@ -127,7 +127,7 @@ mod tests {
         #![proptest_config(crate::base::testing::cases(256))]
 
         #[test]
-        fn anything_may_come(bytes: Vec<u8>, size in 0usize..8192) {
+        fn any_data_is_decompressed_or_refused(bytes: Vec<u8>, size in 0usize..8192) {
             for out in [pglz(&bytes, size), lz4(&bytes, size)].into_iter().flatten() {
                 prop_assert_eq!(out.len(), size);
             }

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_are_told_by_version_and_by_the_bits_that_count() {
+    fn names_depend_on_version_and_type_bits() {
         let (old, new) = (PgVersion::V15, PgVersion::V18);
         for (rmid, version, info, name) in [
             (RmgrId::HEAP2, old, 0x13, Some("PRUNE")),

@@ -89,7 +89,7 @@ fn statements() {
 }
 
 #[test]
-fn anything_else_is_worded_as_postgresql_does() {
+fn errors_have_postgresqls_texts() {
     let near = |text, token: &str| {
         refused(
             text,
@@ -140,7 +140,7 @@ fn anything_else_is_worded_as_postgresql_does() {
 
 /// A statement that only PostgreSQL supports is not a syntax error, unless its tokens are invalid.
 #[test]
-fn what_postgresql_would_run_is_told_from_what_it_would_not() {
+fn unsupported_statements_are_not_syntax_errors() {
     for (text, what) in [
         ("DELETE FROM t", "this DELETE statement"),
         ("select version()", "this SELECT statement"),

@@ -31,7 +31,7 @@ fn what_pg_receivewal_sends() {
 }
 
 #[test]
-fn encryption_is_asked_once() {
+fn encryption_is_requested_once() {
     let mut negotiation = Negotiation::default();
     let mut ask = |code: u32| negotiation.decode(&code.to_be_bytes(), PgVersion::V15);
     assert_eq!(ask(SSL_REQUEST), Ok(StartupPacket::SslRequest));
@@ -92,7 +92,7 @@ fn names_have_defaults_and_a_limit() {
 }
 
 #[test]
-fn newer_clients_are_told() {
+fn newer_clients_get_a_negotiation() {
     let ask = |minor: u32, server| {
         let mut message = StartupMessage::new(&[("user", "me")]);
         message.version = ProtocolVersion(0x0003_0000 | minor);

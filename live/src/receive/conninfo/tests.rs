@@ -14,7 +14,7 @@ fn info(host: &str, port: u16, user: &str, application_name: &str, timeout_ms: u
 }
 
 #[test]
-fn both_forms_are_understood() {
+fn both_forms_are_parsed() {
     for (text, expected) in [
         (
             "host=a port=1 user=b application_name=c connect_timeout=5",
@@ -57,7 +57,7 @@ fn both_forms_are_understood() {
 
 /// As in pg_receivewal, -h, -p and -U override the connection string, which can be omitted.
 #[test]
-fn options_count_more_than_the_text() {
+fn options_override_the_connection_string() {
     let options = [("host", "x"), ("port", "2"), ("user", "y")];
     for text in ["", "host=a port=1 user=b", "postgresql://b@a:1"] {
         let expected = Ok(info("x", 2, "y", "prog", 0));
@@ -69,7 +69,7 @@ fn options_count_more_than_the_text() {
 }
 
 #[test]
-fn complaints_are_those_of_libpq() {
+fn errors_are_those_of_libpq() {
     for (text, complaint) in [
         (
             "db1",

@@ -16,7 +16,7 @@ const LIST: &str =
     "SELECT slot_name, active_pid, restart_lsn, wal_status FROM pg_replication_slots";
 
 #[test]
-fn a_slot_from_its_making_to_its_end() {
+fn a_slot_from_creation_to_drop() {
     let mut session = session();
     for (statement, answer) in [
         (
@@ -54,7 +54,7 @@ fn a_slot_from_its_making_to_its_end() {
 }
 
 #[test]
-fn what_is_refused() {
+fn errors() {
     let mut session = session();
     session.run("SELECT pg_create_physical_replication_slot('s')");
     for (statement, code) in [

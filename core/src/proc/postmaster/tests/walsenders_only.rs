@@ -11,7 +11,7 @@ fn table(version: PgVersion, state: PmState, kinds: &[Kind]) -> Table {
 }
 
 #[test]
-fn nobody_else_is_started() {
+fn no_other_child_is_started() {
     for version in PgVersion::ALL {
         let mut table = table(version, PmState::Startup, &[Kind::Startup]);
         assert_eq!(table.on("0 startup"), "Run", "{version:?}");
@@ -22,7 +22,7 @@ fn nobody_else_is_started() {
 /// Walsenders first get the signal that the server is stopping, then the signal that no more WAL
 /// will be written.
 #[test]
-fn walsenders_end_when_their_peers_have_everything() {
+fn walsenders_end_when_their_peers_have_confirmed_all_wal() {
     for version in PgVersion::ALL {
         for how in ["smart", "fast"] {
             let mut table = table(version, PmState::Run, &[Kind::WalSender]);
@@ -37,7 +37,7 @@ fn walsenders_end_when_their_peers_have_everything() {
 }
 
 #[test]
-fn an_immediate_shutdown_waits_for_nobody() {
+fn an_immediate_shutdown_does_not_wait_for_confirmation() {
     for version in PgVersion::ALL {
         let mut table = table(version, PmState::Run, &[Kind::WalSender]);
         assert!(table.on("immediate").starts_with("Quit>WalSender Wait"));

@@ -34,7 +34,7 @@ fn kinds(bench: &Bench) -> Vec<(u8, u8)> {
 
 /// Wherever writing stopped, all records before are kept, and new WAL follows them.
 #[test]
-fn old_bytes_behind_the_end_are_no_wal() {
+fn old_bytes_after_the_end_are_not_wal() {
     for version in PgVersion::ALL {
         let (wal, _) = aborted(&server(version, Planted::NONE, DbState::InProduction));
         let first_end = wal.prev().0;
@@ -75,7 +75,7 @@ fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
 /// Only the length of a record fits on the last page. The next page is an old one, and the length
 /// must not be trusted before this is known.
 #[test]
-fn lengths_at_the_end_of_a_page_are_not_believed() {
+fn lengths_at_the_end_of_a_page_are_not_trusted() {
     for version in PgVersion::ALL {
         for left in [8, 16] {
             for length in [0_u32, 1, 7, 23, 24, 25, 4096, 0x7FFF_FFFF, u32::MAX] {

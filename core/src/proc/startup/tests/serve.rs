@@ -11,7 +11,7 @@ fn stopped(version: PgVersion, state: DbState) -> Bench {
 /// The flush position is the end of the shutdown checkpoint. WAL after it is not sent, and nothing
 /// is written.
 #[test]
-fn the_end_of_the_shutdown_checkpoint_is_what_is_flushed() {
+fn the_flush_position_is_the_end_of_the_shutdown_checkpoint() {
     for version in PgVersion::ALL {
         let mut bench = stopped(version, DbState::ShutDown);
         let mut wal = bench.wal();
@@ -54,7 +54,7 @@ fn any_other_state_is_refused() {
 
 /// The control file does not belong to the WAL in pg_wal.
 #[test]
-fn an_online_checkpoint_is_no_end() {
+fn an_online_checkpoint_is_refused() {
     let mut bench = stopped(PgVersion::V15, DbState::ShutDown);
     let mut wal = bench.wal();
     let checkpoint = bench.shmem.control.checkpoint_copy;

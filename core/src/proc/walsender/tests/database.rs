@@ -68,7 +68,7 @@ fn replication_commands_in_a_transaction() {
 }
 
 #[test]
-fn ready_for_query_tells_of_the_transaction() {
+fn ready_for_query_has_the_transaction_status() {
     let mut table = Table::attached(5000);
     for (text, status) in [
         ("BEGIN", TxStatus::InTransaction),
@@ -148,7 +148,7 @@ fn logical_decoding_needs_another_wal_level() {
 
 /// The error for a feature that only PostgreSQL supports has a HINT.
 #[test]
-fn what_is_not_supported() {
+fn unsupported_commands() {
     let mut table = Table::new(crate::base::PgVersion::V18, 5000);
     for (text, command) in [
         ("BASE_BACKUP (LABEL 'x')", "BASE_BACKUP"),

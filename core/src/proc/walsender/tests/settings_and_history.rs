@@ -7,7 +7,7 @@ use alloc::string::String;
 use table::wal;
 
 #[test]
-fn settings_are_shown_under_their_own_spelling() {
+fn settings_are_shown_under_their_canonical_names() {
     let mut table = Table::new(PgVersion::V15, 5000);
     table.bench.shmem.recovery.state = RecoveryState::Archive;
     for (text, expected) in [
@@ -64,7 +64,7 @@ fn a_history_file_is_sent_byte_for_byte() {
 
 /// RowDescription is sent before the file is opened.
 #[test]
-fn a_history_file_that_cannot_be_had_is_an_error_behind_the_columns() {
+fn a_missing_history_file_is_an_error_after_the_columns() {
     let mut table = Table::new(PgVersion::V15, 5000);
     let open = "could not open file \"pg_wal/00000001.history\": No such file or directory";
     assert_eq!(

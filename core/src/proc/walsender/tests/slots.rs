@@ -61,7 +61,7 @@ fn create_read_drop() {
 }
 
 #[test]
-fn what_is_refused() {
+fn errors_of_slot_commands() {
     for version in PgVersion::ALL {
         let mut table = server(version);
         table.bench.shmem.slots.slots.truncate(2);
@@ -150,7 +150,7 @@ fn streaming_from_a_slot() {
 /// The slot is released however streaming ends: by an error, by SIGTERM, or by the end of the
 /// connection.
 #[test]
-fn a_slot_is_let_go_at_every_end() {
+fn a_slot_is_released_however_streaming_ends() {
     type End = fn(&mut Table);
     let ends: [End; 4] = [
         |table| table.say(&FrontendMessage::CopyData(Bytes::from_static(b"r"))),
@@ -191,7 +191,7 @@ fn an_error_drops_temporary_slots() {
 }
 
 #[test]
-fn a_slot_in_use_or_given_up() {
+fn a_slot_in_use_or_invalidated() {
     for version in PgVersion::ALL {
         let mut table = server(version);
         table.answers("CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL)");
@@ -277,7 +277,7 @@ fn a_drop_waits_for_the_owner() {
 
 /// Streaming can start before the slot's restart_lsn.
 #[test]
-fn a_start_before_the_slot_is_served() {
+fn a_start_before_restart_lsn_is_served() {
     let mut table = server(PgVersion::V15);
     table.answers("CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL)");
     table.query("START_REPLICATION SLOT s 0/800");

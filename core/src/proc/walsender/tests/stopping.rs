@@ -47,7 +47,7 @@ fn has_left(table: &mut Table) -> bool {
 
 /// It requests one reply at a time, and ends when the standby has confirmed exactly the end of WAL.
 #[test]
-fn it_stays_until_the_standby_has_all_of_it() {
+fn it_waits_until_the_standby_has_confirmed_all_wal() {
     let mut table = last_cycle(Table::streaming(5000, 5000));
     assert!(is_ping(table.next_wal()));
     assert_eq!((table.next_wal(), table.exit.clone()), (None, None));
@@ -61,7 +61,7 @@ fn it_stays_until_the_standby_has_all_of_it() {
 }
 
 #[test]
-fn a_receiver_that_never_flushes_is_judged_by_what_it_wrote() {
+fn without_a_flush_position_the_write_position_counts() {
     let mut table = last_cycle(Table::streaming(5000, 5000));
     assert!(is_ping(table.next_wal()));
     table.report(StandbyMessage::Status(StandbyStatus {
@@ -76,7 +76,7 @@ fn a_receiver_that_never_flushes_is_judged_by_what_it_wrote() {
 
 /// WAL that appeared after the last check is sent before a reply is requested.
 #[test]
-fn it_looks_once_more_for_wal() {
+fn it_checks_once_more_for_wal() {
     let mut table = Table::streaming(5000, 5000);
     signal(&mut table, Signal::Usr1);
     table.bench.shmem.xlog.flush = Lsn(END);
@@ -86,7 +86,7 @@ fn it_looks_once_more_for_wal() {
 }
 
 #[test]
-fn a_mute_standby_is_left_behind_at_the_timeout() {
+fn a_silent_standby_is_given_up_at_the_timeout() {
     let mut table = last_cycle(Table::streaming(5000, 5000));
     table.pass_ms(1999);
     assert_eq!(table.exit, None);
@@ -106,7 +106,7 @@ fn an_idle_walsender_ends_at_once() {
 
 /// After the end of a COPY, or an error, the process ends.
 #[test]
-fn there_is_no_way_back_to_commands() {
+fn after_streaming_it_does_not_return_to_commands() {
     for bad in [false, true] {
         let mut table = Table::streaming(5000, 5000);
         signal(&mut table, Signal::Usr1);
@@ -144,7 +144,7 @@ fn commands_are_refused_while_stopping() {
 
 #[test]
 #[cfg(feature = "planted-bugs")]
-fn with_the_bug_everything_sent_is_enough() {
+fn with_the_bug_it_ends_when_all_wal_is_sent() {
     let planted = crate::base::Planted::NONE.with(crate::base::Bug::ShutdownDropsUnconfirmedTail);
     let mut table = Table::streaming(5000, 5000);
     table.bench.probe = crate::base::Probe::new(planted);

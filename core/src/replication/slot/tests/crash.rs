@@ -147,7 +147,7 @@ fn a_crash_anywhere_leaves_the_state_before_or_after() {
 /// If a disk operation fails, the command fails and can be repeated. If the state on disk is
 /// unknown, the server restarts.
 #[test]
-fn an_error_anywhere_is_no_end() {
+fn an_error_anywhere_can_be_recovered_from() {
     for (version, act) in PgVersion::ALL
         .into_iter()
         .flat_map(|v| ACTS.map(|act| (v, act)))
@@ -236,7 +236,7 @@ fn a_failed_save_leaves_no_file_in_the_way() {
 
 /// Names are durable before other processes rely on them.
 #[test]
-fn the_order_of_effects() {
+fn names_are_durable_before_they_are_used() {
     let trace = |act| {
         let (mut bench, pid, routine) = prepared(act, PgVersion::V15, Planted::NONE);
         bench.finish(pid, routine).unwrap();

@@ -76,7 +76,7 @@ fn sigterm_ends_the_wait() {
 }
 
 #[test]
-fn names_and_room() {
+fn names_and_the_number_of_slots_are_checked() {
     let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
     bench.shmem.slots.slots.truncate(2);
     let refused = |bench: &mut Bench, name: &str| {
@@ -138,7 +138,7 @@ fn invalidate(bench: &mut Bench, pid: Pid, oldest: u64) -> Result<bool, LogEvent
 }
 
 #[test]
-fn slots_that_need_older_wal_are_given_up() {
+fn slots_that_require_older_wal_are_invalidated() {
     for version in PgVersion::ALL {
         let (mut bench, pid) = server(version, Planted::NONE);
         bench.slot_at(pid, "first", Lsn(2 * 1024));
@@ -226,7 +226,7 @@ impl Waiting {
 
 /// The owner is signaled once. The slot is invalidated after the owner has released it.
 #[test]
-fn an_owner_is_made_to_let_go() {
+fn an_owner_is_made_to_release_its_slot() {
     for version in PgVersion::ALL {
         let mut waiting = Waiting::new(version);
         waiting
@@ -245,7 +245,7 @@ fn an_owner_is_made_to_let_go() {
 
 /// If another process acquires the slot in between, this process is signaled too.
 #[test]
-fn the_next_owner_is_told_as_well() {
+fn the_next_owner_is_signaled_too() {
     let mut waiting = Waiting::new(PgVersion::V15);
     waiting.bench.step(waiting.owner, release);
     let next = waiting.bench.attach(Role::WalSender);
@@ -256,7 +256,7 @@ fn the_next_owner_is_told_as_well() {
 
 /// If the slot has advanced and its WAL still exists, it stays valid.
 #[test]
-fn a_slot_that_moved_on_meanwhile_is_spared() {
+fn a_slot_that_advanced_meanwhile_stays_valid() {
     for version in PgVersion::ALL {
         let mut waiting = Waiting::new(version);
         let moved = |cx: &mut Cx<'_>| confirm_received_location(cx, Lsn(2048));
@@ -270,7 +270,7 @@ fn a_slot_that_moved_on_meanwhile_is_spared() {
 
 /// The slot is dropped meanwhile.
 #[test]
-fn a_slot_that_is_gone_meanwhile_is_no_matter() {
+fn a_slot_that_is_dropped_meanwhile_is_skipped() {
     let mut waiting = Waiting::new(PgVersion::V18);
     waiting.bench.step(waiting.owner, release);
     let pid = waiting.bench.attach(Role::Backend);
@@ -282,7 +282,7 @@ fn a_slot_that_is_gone_meanwhile_is_no_matter() {
 /// The error fails the checkpoint. The slot holds back no WAL, and stays acquired by the
 /// checkpointer.
 #[test]
-fn a_slot_that_cannot_be_saved_stays_with_the_checkpointer() {
+fn a_slot_that_cannot_be_saved_stays_acquired() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
     bench.slot_at(pid, "s", OLD);
     let checkpointer = bench.attach(Role::Checkpointer);

@@ -33,7 +33,7 @@ fn one(restart_lsn: u64, last_saved: u64) -> Slot {
 }
 
 #[test]
-fn the_least_position_counts() {
+fn the_oldest_position_is_required() {
     let lost = Slot {
         invalidated: Some(Invalidation::WalRemoved(Lsn(10))),
         ..one(0, 0)
@@ -85,7 +85,7 @@ fn the_least_position_counts() {
 /// An advance that is not yet saved releases no WAL in 18. In 15 it releases none to the checkpoint
 /// in progress.
 #[test]
-fn wal_is_released_by_positions_on_disk() {
+fn wal_is_released_by_saved_positions() {
     for planted in [
         Planted::NONE,
         Planted::NONE.with(Bug::SlotAdvanceDuringCheckpoint),
@@ -116,7 +116,7 @@ fn wal_is_released_by_positions_on_disk() {
 
 /// A reported position is assigned, even if it is lower. If it is the same, nothing is computed.
 #[test]
-fn a_report_is_assigned() {
+fn a_reported_position_is_assigned() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
     bench.slot_at(pid, "s", Lsn(5000));
     bench.acquire(pid, "s").unwrap();
@@ -239,7 +239,7 @@ fn without_the_lock_a_checkpoint_removes_what_was_reserved() {
 }
 
 #[test]
-fn advancing_by_hand() {
+fn pg_replication_slot_advance_moves_the_slot() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
     bench.shmem.xlog.flush = Lsn(8000);
     bench.slot_at(pid, "s", Lsn(5000));
@@ -276,7 +276,7 @@ fn advancing_by_hand() {
 /// Not even a shutdown checkpoint saves the slot.
 #[cfg(feature = "planted-bugs")]
 #[test]
-fn an_advance_that_is_not_marked_is_never_saved() {
+fn with_the_bug_an_advance_is_never_saved() {
     let planted = Planted::NONE.with(Bug::SlotAdvanceNotDirtied);
     let (mut bench, pid) = server(PgVersion::V15, planted);
     bench.shmem.xlog.flush = Lsn(8000);
@@ -289,7 +289,7 @@ fn an_advance_that_is_not_marked_is_never_saved() {
 
 /// A result from older positions can be published last, because no lock covers the computation.
 #[test]
-fn two_computations_may_cross() {
+fn a_computation_can_overwrite_a_newer_one() {
     let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
     bench.shmem.slots.slots = Vec::from([one(50, 50), one(0, 0)]);
     let mut slow = ReplicationSlotsComputeRequiredLsn::new();

@@ -22,7 +22,7 @@ fn file(name: &str) -> SlotFile {
 }
 
 #[test]
-fn slots_come_back_and_leftovers_go() {
+fn slots_are_restored_and_leftovers_removed() {
     for version in PgVersion::ALL {
         let (mut bench, _) = server(version, Planted::NONE);
         put(&mut bench, "good", &file("good"));
@@ -71,7 +71,7 @@ fn slots_come_back_and_leftovers_go() {
 }
 
 #[test]
-fn damage_and_lack_of_room_stop_the_start() {
+fn damaged_or_too_many_slots_prevent_the_start() {
     let good = file("s").encode(PgVersion::V15);
     let changed = |at: usize| {
         let mut bytes = good.clone();
@@ -122,7 +122,7 @@ fn damage_and_lack_of_room_stop_the_start() {
 }
 
 #[test]
-fn what_the_disk_refuses_stops_the_start() {
+fn disk_errors_prevent_the_start() {
     for (operation, code, text) in [
         (
             "list pg_replslot",

@@ -133,7 +133,7 @@ proptest! {
 
     /// Garbage never causes a panic.
     #[test]
-    fn garbage_is_an_end(bytes in prop::collection::vec(any::<u8>(), 2048), header: bool) {
+    fn garbage_is_an_error(bytes in prop::collection::vec(any::<u8>(), 2048), header: bool) {
         let mut bytes = bytes;
         if header {
             let mut wal = builder(TINY, PgVersion::V18);
