@@ -117,22 +117,16 @@ fn a_misspelt_word_is_refused_with_a_caret() {
 fn wrong_usage_is_status_2_with_a_guess() {
     for (args, expected) in [
         (&["fuzz", "--frobnicate"][..], "--frobnicate"),
-        (&["fuzz", "--seeds", "5..5"], "ends before B"),
+        (&["fuzz", "--seeds", "5..5"], "the range is empty"),
         (
             &["fuzz", "--seeds", "0..3", "--count", "2"],
             "cannot be used with",
         ),
         (&["fuzz", "--profile", "defualt"], "did you mean `default`?"),
         (&["fuzz", "--budget", "60"], "write \"3.2s\""),
-        (
-            &["fuzz", "--budget", "0s"],
-            "nothing can be done in no time",
-        ),
-        (&["fuzz", "--count", "0"], "there must be one at least"),
-        (
-            &["bugs", "hunt", "--budget", "0s"],
-            "nothing can be done in no time",
-        ),
+        (&["fuzz", "--budget", "0s"], "must be longer than 0"),
+        (&["fuzz", "--count", "0"], "must be at least 1"),
+        (&["bugs", "hunt", "--budget", "0s"], "must be longer than 0"),
         (
             &["fuzz", "--set", "max_wal_senders=0"],
             "primary runs at most 0 walsenders",

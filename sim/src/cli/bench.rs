@@ -1,4 +1,5 @@
-//! `walsim bench`: CPU time and memory over fixed seeds, each profile in a process of its own.
+//! //! `walsim bench`: measures CPU time and memory over fixed seeds. Each profile runs in its own
+//! process.
 
 use super::refusal::Refusal;
 use super::values::profile_value;
@@ -16,7 +17,7 @@ pub(super) struct Args {
     /// How results are written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// What the child process of a profile is told
+    /// The profile that this child process measures
     #[arg(long, hide = true, value_parser = profile_value)]
     only: Option<Profile>,
 }
@@ -34,7 +35,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     Ok(Status::Pass)
 }
 
-/// A process of its own, so that the memory of one profile is not that of another.
+/// Runs a profile in its own process, so that the memory of each profile is measured separately.
 fn in_child(format: Format, profile: Profile) -> Result<(), Refusal> {
     let failed = |what: String| Refusal::new(format!("cannot measure {}: {what}", profile.name()));
     let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
@@ -54,7 +55,7 @@ fn in_child(format: Format, profile: Profile) -> Result<(), Refusal> {
     }
 }
 
-/// A rate; what bench measures takes seconds.
+/// A rate per second of CPU time. A bench always takes seconds, so the divisor is not too small.
 fn measured(count: u64, cpu: Duration) -> f64 {
     json::rate(count, cpu).unwrap_or_default()
 }
@@ -97,7 +98,7 @@ fn profile_alone(format: Format, profile: Profile) {
                 (line.sim_to_cpu, "simulated seconds per CPU second"),
                 (line.wal_bytes_per_run, "bytes of WAL per run"),
                 (line.faults_per_run, "faults per run"),
-                (line.max_rss_mib, "MiB of memory at most"),
+                (line.max_rss_mib, "MiB of memory, maximum"),
             ] {
                 say!("  {value:>12.1}  {what}");
             }
@@ -108,7 +109,7 @@ fn profile_alone(format: Format, profile: Profile) {
     }
 }
 
-/// How long each codec is measured.
+/// How long to measure each codec.
 const CODEC_TIME: Duration = Duration::from_millis(500);
 
 fn codecs(format: Format) {
@@ -170,7 +171,7 @@ fn growth(format: Format) {
             match format {
                 Format::Json => json::line(&line),
                 Format::Text => {
-                    say!("growth by {by} to {factor}: {cpu_per_step} us per step, {ratio} times");
+                    say!("growth in {by} to {factor}: {cpu_per_step} us per step, {ratio} times");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! `walsim bugs`: what can be planted, and the hunt for it.
+//! `walsim bugs`: lists the bugs that can be planted, and hunts for them.
 
 use super::fuzz::OUT;
 use super::output::{store, try_dir, try_file};
@@ -17,34 +17,34 @@ use walsim_core::base::{Bug, Planted};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Their names, and the invariants that each may violate
+    /// List the bugs, and the invariants that each may violate
     List,
-    /// Plant one after the other and look for it
+    /// Plant one bug after another, and search for a seed that shows it
     Hunt(HuntArgs),
 }
 
 #[derive(clap::Args)]
 pub(super) struct HuntArgs {
-    /// Names as `list` prints them [default: all]
+    /// Names of bugs, see `walsim bugs list` [default: all]
     #[arg(value_name = "NAME", value_parser = bug_value)]
     names: Vec<Bug>,
-    /// CPU time for each bug
+    /// CPU time to spend on each bug
     #[arg(long, value_name = "TIME", value_parser = budget_value, default_value = "60s")]
     budget: Duration,
     /// The first seed, or `random`
     #[arg(long, value_name = "SEED", value_parser = base_value, default_value = "0")]
     seed_base: SeedBase,
-    /// How results are written
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Where the plans that show a bug are stored
+    /// Directory for the plans that show a bug
     #[arg(long, value_name = "DIR", default_value = OUT)]
     out: PathBuf,
-    /// Hunt so many times, from seeds a million apart: found is what every hunt finds, and times
-    /// are medians
+    /// Number of hunts for each bug, from seeds a million apart. A bug counts as found if every
+    /// hunt finds it; times are medians
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     repeat: u16,
-    /// CPU time for making the first plan of each bug small; 0s leaves it as it is
+    /// CPU time for shrinking the first plan of each bug; 0s does not shrink it
     #[arg(long, value_name = "TIME", value_parser = duration_value, default_value = "20s")]
     shrink_budget: Duration,
     /// Write a table of the results to this file
@@ -85,13 +85,16 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
         if let Some(check) = awaited_check(*bug).filter(|_| args.names.is_empty()) {
             awaiting += 1;
             if args.format == Format::Text {
-                say!("waiting    {}: for its check: {check}", bug.name());
+                say!(
+                    "waiting    {}: its check does not exist yet: {check}",
+                    bug.name()
+                );
             }
             continue;
         }
         if let Some(play) = play_of(*bug).filter(|_| args.names.is_empty()) {
             if args.format == Format::Text {
-                say!("played     {}: by scenarios/{play}.toml", bug.name());
+                say!("skipped    {}: shown by scenarios/{play}.toml", bug.name());
             }
             continue;
         }
@@ -121,7 +124,7 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
         Format::Text => {
             let (median, worst) = (json::seconds(median), json::seconds(worst));
             let rows = steps.map_or(String::new(), |n| format!("; median {n} rows left"));
-            say!("found {found} of {hunted}; median {median} s of CPU, at worst {worst} s{rows}");
+            say!("found {found} of {hunted}; median {median} s of CPU, maximum {worst} s{rows}");
         }
     }
     if let Some(path) = &args.markdown {
@@ -135,7 +138,7 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
     })
 }
 
-/// The middle one; of two the lower.
+/// The median; the lower of the two middle values if their number is even.
 fn median<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
     let mut values: Vec<T> = values.collect();
     values.sort();
@@ -143,11 +146,11 @@ fn median<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
     (!values.is_empty()).then(|| values.swap_remove(middle))
 }
 
-/// The hunts for one bug.
+/// All hunts for one bug.
 struct Caught {
     bug: Bug,
     hunts: Vec<Hunt>,
-    /// What the first one found, made small, or the path of its plan as it was.
+    /// The shrunk plan of the first hunt that found the bug, or the path of the original plan.
     small: Option<Small>,
     file: Option<String>,
 }
@@ -204,13 +207,13 @@ impl Caught {
         self.times() == self.hunts.len()
     }
 
-    /// How many hunts found it.
+    /// How many hunts found the bug.
     fn times(&self) -> usize {
         let found = |hunt: &&Hunt| hunt.hunted.found.is_some();
         self.hunts.iter().filter(found).count()
     }
 
-    /// The first one that found it.
+    /// The first hunt that found the bug.
     fn found(&self) -> Option<&Found> {
         let mut hunts = self.hunts.iter();
         hunts.find_map(|hunt| hunt.hunted.found.as_ref())
@@ -228,7 +231,8 @@ impl Caught {
         median(self.hunts.iter().map(|hunt| hunt.hunted.seeds)).unwrap_or_default()
     }
 
-    /// Of the seeds of all hunts, how many reached its spot.
+    /// How many seeds of all hunts reached the code in which the bug is planted, and how many were
+    /// run.
     fn reached(&self) -> (u64, u64) {
         (
             self.sum(|hunted| hunted.reached),
@@ -268,7 +272,7 @@ impl Caught {
             let (times, of) = (self.times(), self.hunts.len());
             let (reached, seeds) = self.reached();
             say!(
-                "NOT FOUND  {name}: {times} of {of} hunts, reached in {reached} of {seeds} seeds, {cpu_s} s of CPU"
+                "NOT FOUND  {name}: found by {times} of {of} hunts, reached in {reached} of {seeds} seeds, {cpu_s} s of CPU"
             );
         }
         let assertions = self.sum(|hunted| hunted.assertions);
@@ -302,10 +306,10 @@ impl Caught {
     }
 }
 
-/// Seeds between the hunts of `--repeat`.
+/// Distance between the first seeds of the hunts of `--repeat`.
 const APART: u64 = 1_000_000;
 
-/// Stores the plan that shows a bug, with what is to be expected of it.
+/// Stores the plan that shows a bug, with an `[expect]` table.
 fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result<String, Refusal> {
     let mut plan = found.plan.clone();
     let code = found.outcome.verdict.code().unwrap_or_default();
@@ -331,21 +335,23 @@ fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result
     )
 }
 
-/// The table of the results, with a line on how they were made.
+/// The table of results, preceded by a paragraph on how they were measured.
 fn markdown(args: &HuntArgs, base: u64, all: &[Caught]) -> String {
     let found = all.iter().filter(|caught| caught.every_time()).count();
     let (times, base) = (args.repeat, show_seed(base));
     let hunts = match times {
         1 => format!("one hunt each from seed {base}"),
         n => {
-            format!("{n} hunts each, from seed {base} and seeds a million apart; all must find it")
+            format!(
+                "{n} hunts each, from seed {base} and seeds a million apart; all hunts must find the bug"
+            )
         }
     };
     let mut text = format!(
         "# Planted bugs\n\n\
-         Made by `walsim bugs hunt --repeat {times}`, version {} of walsim: every bug is planted alone, {hunts}.\n\
-         Seeds and CPU seconds (up to the first detection, on one core) are medians. Rows are those of workload,\n\
-         faults and actions that are left in the shrunk plan, the faults among them in parentheses.\n\n\
+         Made by `walsim bugs hunt --repeat {times}` of walsim {}. Each bug is planted alone, {hunts}.\n\
+         Seeds and CPU seconds are those until the first detection, on one core; they are medians. Rows are rows\n\
+         of workload, faults and actions in the shrunk plan; the number in parentheses counts the faults.\n\n\
          Found {found} of {}.\n\n\
          | bug | what goes wrong | invariant | seeds | CPU s | rows |\n\
          | --- | --- | --- | ---: | ---: | ---: |\n",

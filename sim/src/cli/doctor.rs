@@ -1,5 +1,5 @@
-//! `walsim doctor`: does this build repeat itself, in one process and in two, with one worker and
-//! with many?
+//! `walsim doctor`: checks that this build is deterministic. Runs the same seeds repeatedly: in
+//! this process and in another one, with one worker and with several.
 
 use super::refusal::Refusal;
 use super::{Format, Outcome, json, pool, say};
@@ -14,7 +14,7 @@ const SEEDS: u64 = 50;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// How results are written
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -22,7 +22,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Outcome {
     let expected = in_process(1);
     let checks = [
-        ("once more in this process", in_process(1)),
+        ("again in this process", in_process(1)),
         ("with two workers", in_process(2)),
         ("in another process", in_another_process()?),
     ];
@@ -68,7 +68,7 @@ fn in_process(jobs: usize) -> String {
     format!("{:#018x}", campaign.hash())
 }
 
-/// The hash that this same program prints when it is started anew.
+/// Starts this program again and returns the hash that it prints.
 fn in_another_process() -> Result<String, Refusal> {
     let failed = |what: String| Refusal::new(format!("cannot start another process: {what}"));
     let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;

@@ -1,4 +1,4 @@
-//! `walsim fuzz`: many seeds on all cores, and a summary that a person understands.
+//! `walsim fuzz`: runs many seeds on all cores and prints a summary.
 
 use super::output::{store, try_dir};
 use super::refusal::Refusal;
@@ -20,52 +20,52 @@ use walsim::report::{Report, Status};
 use walsim::world::Verdict;
 use walsim_core::base::Bug;
 
-/// Where failing plans are stored unless the command says.
+/// Default directory for failing plans.
 pub(super) const OUT: &str = "target/walsim";
-/// Failures whose whole report is printed; of the others a line.
+/// Number of failures with a full report. Each further failure gets one line.
 const REPORTS: u64 = 5;
-/// Failures that are made small: the first of each kind, and no more than so many.
+/// Largest number of failures that are shrunk: the first of each kind.
 const SHRUNK: usize = 4;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The seeds A to B, without B
+    /// Run the seeds from A to B, excluding B
     #[arg(long, value_name = "A..B", value_parser = range_value, conflicts_with_all = ["count", "seed_base"])]
     seeds: Option<Range<u64>>,
-    /// So many seeds [default: 1000, or what the budget allows]
+    /// Run this many seeds [default: 1000, or as many as the budget allows]
     #[arg(long, value_name = "N", value_parser = count_value)]
     count: Option<u64>,
-    /// Begin no further seed after this much wall time, such as 60s
+    /// Start no further seed after this much wall time, such as 60s
     #[arg(long, value_name = "TIME", value_parser = budget_value)]
     budget: Option<Duration>,
-    /// Which distribution plans are drawn from: default, faultless
+    /// Distribution from which plans are drawn: default, faultless
     #[arg(long, value_name = "NAME", value_parser = profile_value, default_value = "default")]
     profile: Profile,
-    /// Worker threads [default: one per core]
+    /// Number of worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// The first seed, or `random`
     #[arg(long, value_name = "SEED", value_parser = base_value, default_value = "0")]
     seed_base: SeedBase,
-    /// Where plans of failing seeds are stored
+    /// Directory for the plans of failing seeds
     #[arg(long, value_name = "DIR", default_value = OUT)]
     out: PathBuf,
-    /// How results are written
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Plant this bug
     #[arg(long, value_name = "NAME", value_parser = bug_value)]
     bug: Option<Bug>,
-    /// Run this share of the seeds twice and compare
+    /// Percentage of seeds to run twice and compare
     #[arg(long, value_name = "PERCENT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=100))]
     check_determinism: u8,
     /// Override a setting of every plan, such as geometry=stock
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// CPU time for making the first failing plan of each kind small, once all seeds have run
+    /// CPU time for shrinking the first failing plan of each kind, after all seeds have run
     #[arg(long, value_name = "TIME", value_parser = duration_value, default_value = "30s")]
     shrink_budget: Duration,
-    /// Keep failing plans as they are
+    /// Do not shrink failing plans
     #[arg(long)]
     no_shrink: bool,
 }
@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         twice_percent: args.check_determinism.into(),
     };
     let seeds = args.range()?;
-    // What is overridden is so in every plan.
+    // An override applies to every plan.
     workable(task.plan(seeds.start))?;
     try_dir(&args.out)?;
     let jobs = args.jobs.map_or_else(os::parallelism, usize::from);
@@ -142,13 +142,14 @@ impl Args {
             (None, Some(_)) => return Ok(base..u64::MAX),
         };
         let end = base.checked_add(count).ok_or_else(|| {
-            Refusal::new("there are no such seeds").help("seeds go up to 18446744073709551615")
+            Refusal::new("the seeds are out of range")
+                .help("the largest seed is 18446744073709551615")
         })?;
         Ok(base..end)
     }
 }
 
-/// A bar on a terminal; nothing elsewhere.
+/// The progress bar; hidden if stderr is not a terminal.
 fn progress(seeds: &Range<u64>, budget: Option<Duration>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -168,8 +169,8 @@ fn progress(seeds: &Range<u64>, budget: Option<Duration>) -> ProgressBar {
     bar
 }
 
-/// The first failures of each kind, which are made small when all seeds have run: workers would
-/// wait for it.
+/// The first failure of each kind. They are shrunk after all seeds have run, so that the workers do
+/// not wait for the search.
 #[derive(Default)]
 struct Firsts(Vec<Ran>);
 
@@ -192,7 +193,8 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// Stores the plan of a failing seed that will be made small: the campaign may be interrupted.
+    /// Stores the plan of a failing seed that will be shrunk later, because the campaign may be
+    /// interrupted before that.
     fn announce(&self, ran: &Ran) {
         let file = self.store(ran).unwrap_or_default();
         let code = ran.outcome.verdict.code().unwrap_or("pass");
@@ -201,7 +203,7 @@ impl Teller<'_> {
         self.bar.suspend(|| print_to(std::io::stderr(), &text));
     }
 
-    /// Makes the plan of a failing seed small, and tells of it.
+    /// Shrinks the plan of a failing seed and reports it.
     fn tell_small(&self, ran: &Ran) {
         let (bug, budget) = (self.args.bug, self.args.shrink_budget);
         let plan = self.task.plan(ran.seed);
@@ -237,15 +239,15 @@ impl Teller<'_> {
         });
     }
 
-    /// Stores the plan of a failing seed, and tells of it: in one line where there are many, or
-    /// where the first of its kind is told in full.
+    /// Stores the plan of a failing seed and reports it: in one line if the report of its kind
+    /// follows after shrinking or if there are many failures.
     fn tell(&self, ran: &Ran, nth: u64) {
         let file = self.store(ran);
         let seed = show_seed(ran.seed);
         self.failure_line(ran, file.clone());
         let text = if let Some(Repeat::Differs(step)) = ran.repeated {
             format!(
-                "FAIL  seed {seed} did not repeat itself: step {step} is the first that differs\n"
+                "FAIL  seed {seed} is not deterministic: its two runs first differ at step {step}\n"
             )
         } else if nth > REPORTS || !self.args.no_shrink && nth > 0 {
             let code = ran.outcome.verdict.code().unwrap_or("pass");
@@ -257,7 +259,7 @@ impl Teller<'_> {
         self.print(&text);
     }
 
-    /// Is the plan that of the seed alone?
+    /// Is the plan the one that the seed alone gives, without overrides?
     fn is_plain(&self) -> bool {
         let as_drawn = self.task.overrides.as_options().is_empty() && self.args.bug.is_none();
         as_drawn && self.args.profile == Profile::Default
@@ -313,7 +315,7 @@ impl Teller<'_> {
     }
 }
 
-/// The command that runs a seed of profile `default` as a test.
+/// The command that runs this seed as a test, if the profile is `default`.
 fn test_line(seed: u64) -> String {
     format!(
         "WALSIM_SEED={} cargo test -p walsim-tests --test simulation",
@@ -371,7 +373,7 @@ fn summary(
 ) -> String {
     let Range { start, end } = campaign.range;
     let verdict = match campaign.failures {
-        0 => String::from("nothing was violated"),
+        0 => String::from("no invariant was violated"),
         n => format!("{n} FAILED"),
     };
     let mut lines = vec![
@@ -393,7 +395,7 @@ fn summary(
             rate(campaign.sim_us / 1_000_000, cpu, "times the CPU time")
         ),
         format!(
-            "  took       {} s of CPU on {}, {} s",
+            "  took       {} s of CPU on {}, {} s of wall time",
             json::seconds(cpu),
             counted(jobs as u64, "thread"),
             json::seconds(wall)
@@ -429,11 +431,13 @@ fn repeated(campaign: &Campaign) -> String {
     match (campaign.twice, campaign.nondeterministic) {
         (0, _) => String::from("no seed was run twice"),
         (twice, 0) => format!("{} took the same steps twice", counted(twice, "seed")),
-        (twice, differ) => format!("{differ} OF {twice} SEEDS TOOK OTHER STEPS THE SECOND TIME"),
+        (twice, differ) => {
+            format!("{differ} OF {twice} SEEDS TOOK DIFFERENT STEPS THE SECOND TIME")
+        }
     }
 }
 
-/// Breaks a list at commas, under the first line's beginning.
+/// Wraps a list at commas, and indents each further line to the start of the list.
 fn wrapped(list: &str) -> String {
     let mut text = String::new();
     let mut column = 0;
@@ -450,8 +454,8 @@ fn wrapped(list: &str) -> String {
     text
 }
 
-/// A rate in whole numbers, in parentheses; nothing where so little CPU time was used that it would
-/// mislead.
+/// A rate in whole numbers, in parentheses. Empty if the CPU time is too short for a meaningful
+/// rate.
 fn rate(count: u64, time: Duration, unit: &str) -> String {
     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if time < json::SHORT {
@@ -460,13 +464,13 @@ fn rate(count: u64, time: Duration, unit: &str) -> String {
     format!(" ({} {unit})", grouped(count.saturating_mul(1000) / ms))
 }
 
-/// `1 seed`, `1,000 seeds`
+/// Formats a count with its noun: `1 seed`, `1,000 seeds`.
 pub(super) fn counted(number: u64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {what}{plural}", grouped(number))
 }
 
-/// 1234567 as 1,234,567.
+/// Formats 1234567 as 1,234,567.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -479,7 +483,7 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// A run's length in words.
+/// Formats a run's simulated time.
 pub(super) fn simulated(us: u64) -> String {
     show_us(us / 1000 * 1000)
 }

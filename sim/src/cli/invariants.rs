@@ -1,4 +1,4 @@
-//! `walsim invariants`: what is checked.
+//! `walsim invariants`: lists and describes the invariants.
 
 use super::refusal::Refusal;
 use super::{Outcome, say};
@@ -11,11 +11,11 @@ use walsim_core::base::Bug;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Their codes, and what each promises
+    /// List the codes and statements of all invariants
     List,
-    /// One of them: how it is judged, and which planted bugs violate it
+    /// Describe one invariant: how it is checked, and which planted bugs may violate it
     Show {
-        /// A code as `list` prints it
+        /// A code, see `walsim invariants list`
         #[arg(value_name = "ID")]
         id: String,
     },
@@ -42,7 +42,7 @@ fn show(id: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(message).help(known_names(id, &known)));
     };
     say!(
-        "{}: {}\n\n{}\n\nFrom PostgreSQL: {}\n\nLooks at:",
+        "{}: {}\n\n{}\n\nFrom PostgreSQL: {}\n\nEvents that it checks:",
         invariant.code,
         invariant.statement,
         invariant.details,
@@ -55,7 +55,7 @@ fn show(id: &str) -> Result<(), Refusal> {
                     |row: &&Bite| row.code == invariant.code && row.subscription == *subscription;
                 let planted = BITES.iter().find(row).and_then(|row| row.planted);
                 match planted {
-                    Some(plant) => say!("  {subscription}; bites on {}", plant.bug.name()),
+                    Some(plant) => say!("  {subscription}; tested by {}", plant.bug.name()),
                     None => say!("  {subscription}"),
                 }
             }
@@ -66,7 +66,7 @@ fn show(id: &str) -> Result<(), Refusal> {
         .filter(|bug| bug_info(**bug).codes.contains(&invariant.code));
     let bugs: Vec<_> = bugs.map(|bug| bug.name()).collect();
     if !bugs.is_empty() {
-        say!("\nPlanted bugs that violate it: {}", bugs.join(", "));
+        say!("\nPlanted bugs that may violate it: {}", bugs.join(", "));
     }
     Ok(())
 }

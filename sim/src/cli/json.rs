@@ -1,20 +1,22 @@
-//! Lines of machine-readable output. The names are stable: other tools read them.
+//! Machine-readable output, one JSON object per line. The names of fields are stable, because other
+//! tools read them.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
-/// Prints one line to stdout. A reader that has gone away (`| head`) is no error.
+/// Prints one line to stdout. A closed pipe (`| head`) is not an error.
 pub(super) fn line(value: &impl Serialize) {
     let text = serde_json::to_string(value).expect("our own structs are JSON");
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// CPU time is known to a hundredth of a second: a rate over less than this would mislead.
+/// CPU time is measured in hundredths of a second, so a rate over less CPU time would be
+/// meaningless.
 pub(super) const SHORT: Duration = Duration::from_millis(100);
 
-/// `a / b`, rounded so that it reads well; null over less than [`SHORT`].
+/// `a / b`, rounded; null if `b` is shorter than [`SHORT`].
 #[expect(clippy::float_arithmetic, reason = "rates are for people")]
 pub(super) fn rate(count: u64, per: Duration) -> Option<f64> {
     (per >= SHORT).then(|| rounded(as_float(count) / per.as_secs_f64()))
@@ -25,7 +27,7 @@ pub(super) fn seconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64())
 }
 
-/// `a / b` of two counts.
+/// The ratio `a / b` of two counts.
 #[expect(clippy::float_arithmetic, reason = "averages are for people")]
 pub(super) fn per(count: u64, of: u64) -> f64 {
     if of == 0 {
@@ -80,12 +82,12 @@ pub(super) struct FuzzSummary {
 #[derive(Serialize)]
 pub(super) struct Shrink {
     pub(super) kind: &'static str,
-    /// One of the two.
+    /// Either the seed or the plan is present.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) seed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) plan: Option<String>,
-    /// Null, with all that follows 0, if it does not fail.
+    /// Null if the plan does not fail; all following numbers are then 0.
     pub(super) invariant: Option<String>,
     pub(super) tries: u64,
     pub(super) cpu_s: f64,
@@ -104,14 +106,15 @@ pub(super) struct Run {
     pub(super) steps: u64,
     pub(super) sim_s: f64,
     pub(super) hash: String,
-    /// Rows of faults in the plan, and those that struck; null if the run was stopped.
+    /// Number of fault rows in the plan, and how many took effect; null if the run was stopped
+    /// early.
     pub(super) faults: usize,
     pub(super) faults_struck: Option<usize>,
-    /// Pins that changed nothing.
+    /// Pins that did not change the run.
     pub(super) idle_pins: Vec<String>,
-    /// Rare states that were reached.
+    /// Rare states that the run reached.
     pub(super) marks: Vec<&'static str>,
-    /// Was the spot of the planted bug reached?
+    /// Did the run reach the code in which the bug is planted?
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bug_reached: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,14 +138,14 @@ pub(super) struct Bug {
     pub(super) invariant: Option<String>,
     pub(super) seed: Option<String>,
     pub(super) seeds: u64,
-    /// Seeds of all hunts that reached its spot.
+    /// Seeds of all hunts that reached the code in which the bug is planted.
     pub(super) reached: u64,
     /// Seeds in which an assertion failed.
     pub(super) assertions: u64,
-    /// Seeds that were given up after too many steps.
+    /// Seeds that were abandoned after too many steps.
     pub(super) long_runs: u64,
     pub(super) cpu_s: f64,
-    /// Rows left in the shrunk file, and the faults among them; null if it was not shrunk.
+    /// Rows in the shrunk file, and how many of them are faults; null if it was not shrunk.
     pub(super) shrunk_steps: Option<usize>,
     pub(super) shrunk_faults: Option<usize>,
     pub(super) file: Option<String>,
@@ -153,7 +156,7 @@ pub(super) struct HuntSummary {
     pub(super) kind: &'static str,
     pub(super) bugs: usize,
     pub(super) found: usize,
-    /// Bugs that were not hunted, since their checks do not exist yet.
+    /// Bugs that were not hunted because their checks do not exist yet.
     pub(super) awaiting: usize,
     pub(super) median_cpu_s: f64,
     pub(super) worst_cpu_s: f64,
@@ -188,7 +191,7 @@ pub(super) struct Growth {
     pub(super) kind: &'static str,
     pub(super) by: &'static str,
     pub(super) factor: u64,
-    /// Microseconds.
+    /// In microseconds.
     pub(super) cpu_per_step: f64,
     pub(super) ratio: f64,
 }

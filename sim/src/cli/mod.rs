@@ -1,7 +1,7 @@
-//! The command line: the only part of the simulator that knows threads, wall time, the terminal and
+//! The command line. Only this part of the simulator uses threads, wall time, the terminal and
 //! files.
 //!
-//! Results go to stdout, progress and complaints to stderr. The exit status says what was found.
+//! Results go to stdout, progress and errors to stderr. The exit status says what was found.
 
 mod bench;
 mod bugs;
@@ -31,10 +31,10 @@ Exit status:
   0  nothing was found
   1  an invariant was violated
   2  wrong usage or wrong input
-  3  a cluster did not converge, and there is no legal reason
-  4  a run did not repeat itself
+  3  a cluster did not converge, and no legal reason excuses it
+  4  a run was not deterministic
   5  an assertion failed
-  6  a situation that must occur did not";
+  6  no seed reached a mandatory state";
 
 /// A deterministic simulator that tries to break PostgreSQL's physical streaming replication
 #[derive(Parser)]
@@ -48,24 +48,24 @@ struct Cli {
 enum Command {
     /// Simulate many clusters, one per seed
     Fuzz(fuzz::Args),
-    /// Run one seed or plan file again
+    /// Run one seed or plan file
     Replay(replay::Args),
-    /// Make the plan of a failing seed or plan file small
+    /// Shrink the plan of a failing seed or plan file
     Shrink(shrink::Args),
-    /// The plays under scenarios/
+    /// List and run the scenarios under scenarios/
     #[command(subcommand)]
     Scenarios(scenarios::Command),
-    /// Historical bugs that can be planted
+    /// List the historical bugs that can be planted, and hunt for them
     #[command(subcommand)]
     Bugs(bugs::Command),
-    /// What is checked
+    /// List and describe the invariants
     #[command(subcommand)]
     Invariants(invariants::Command),
-    /// How fast is it?
+    /// Measure speed and memory
     Bench(bench::Args),
-    /// Does this build repeat itself?
+    /// Check that this build is deterministic
     Doctor(doctor::Args),
-    /// Decode WAL as pg_waldump does, with its options
+    /// Print WAL like pg_waldump, with its options
     #[command(disable_help_flag = true)]
     Waldump {
         /// See `walsim waldump --help`
@@ -74,7 +74,7 @@ enum Command {
     },
 }
 
-/// `println!` for results. A reader that has gone away (`| head`) is no error.
+/// `println!` for results. A closed pipe (`| head`) is not an error.
 macro_rules! say {
     ($($arg:tt)*) => {{
         use std::io::Write;
@@ -83,7 +83,7 @@ macro_rules! say {
 }
 use say;
 
-/// How results are written: for people, or one JSON object per line.
+/// Output format: text for people, or one JSON object per line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 enum Format {
     Text,
@@ -92,10 +92,10 @@ enum Format {
 
 /// Runs the command.
 pub(crate) fn main() -> ExitCode {
-    // A panic of a simulated run is a finding and part of its report; one of the command itself is
-    // shown as always.
+    // A panic of a simulated run is caught and reported as a finding. A panic of the command itself
+    // is shown as usual.
     pool::silence_panics_of_runs();
-    // Its arguments follow pg_waldump's rules, not ours, down to `--`.
+    // The arguments of waldump follow pg_waldump's rules, including `--`.
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|command| command == "waldump") {
         return waldump::run(args);

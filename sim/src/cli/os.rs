@@ -1,16 +1,16 @@
-//! What the operating system knows: CPU time, memory, wall time.
+//! Values of the operating system: CPU time, memory, wall time.
 
 use std::time::{Duration, Instant};
 
-/// User and system time of this process so far. From /proc, in hundredths of a second; elsewhere
-/// wall time stands in.
+/// User and system time of this process. From /proc, in hundredths of a second; on systems without
+/// /proc the wall time is used instead.
 pub(super) fn cpu_time() -> Duration {
     cpu_from_proc().unwrap_or_else(wall_since_start)
 }
 
 fn cpu_from_proc() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the command in parentheses and may hold anything.
+    // The second field is the command name in parentheses, which may contain any characters.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
@@ -24,7 +24,7 @@ fn wall_since_start() -> Duration {
     START.get_or_init(now).elapsed()
 }
 
-/// The largest resident size of this process so far, in KiB.
+/// The maximum resident set size of this process, in KiB.
 pub(super) fn max_rss_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -40,7 +40,7 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Workers that the machine has room for.
+/// The number of workers that can run in parallel on this machine.
 pub(super) fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

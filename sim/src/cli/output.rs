@@ -1,12 +1,12 @@
-//! Where results are stored. Paths are tried before the work, so that no work is lost for a path
-//! that cannot be written.
+//! Output files. All paths are checked before the work starts, so that no result is lost because
+//! its path is not writable.
 
 use super::refusal::Refusal;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use walsim::plan::Scenario;
 
-/// Makes a directory, and tries to write into it.
+/// Creates a directory, and checks that files can be created in it.
 pub(super) fn try_dir(dir: &Path) -> Result<(), Refusal> {
     fs::create_dir_all(dir).map_err(|e| Refusal::of_io(dir, "create", &e))?;
     let trial = dir.join(".walsim-trial");
@@ -14,7 +14,7 @@ pub(super) fn try_dir(dir: &Path) -> Result<(), Refusal> {
     fs::remove_file(&trial).map_err(|e| Refusal::of_io(&trial, "remove", &e))
 }
 
-/// Tries whether a file can be written; what it holds stays as it is.
+/// Checks that a file can be written, without changing its contents.
 pub(super) fn try_file(path: &Path) -> Result<(), Refusal> {
     let there = path.exists();
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
@@ -28,8 +28,8 @@ pub(super) fn try_file(path: &Path) -> Result<(), Refusal> {
     fs::remove_file(path).map_err(|e| Refusal::of_io(path, "remove", &e))
 }
 
-/// Writes a plan file, and gives back its path. Its last line names the build and the hash of the
-/// run.
+/// Writes a plan file and returns its path. The last line of the file names the build and the hash
+/// of the run.
 pub(super) fn store(
     dir: &Path,
     name: &str,
@@ -43,11 +43,11 @@ pub(super) fn store(
     Ok(path.display().to_string())
 }
 
-/// A plan's text, with a line about the build that made it and the hash of the run there.
+/// The text of a plan, followed by a line that names the build and the hash of the run.
 pub(super) fn with_origin(text: String, hash: u64) -> String {
     let version = env!("WALSIM_VERSION");
     format!(
-        "{}\n\n# Made by walsim {version}, where the hash is {hash:#018x}.\n",
+        "{}\n\n# Made by walsim {version}; the hash of the run is {hash:#018x}.\n",
         text.trim_end()
     )
 }

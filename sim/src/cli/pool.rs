@@ -1,4 +1,4 @@
-//! Workers: threads that take one seed after the other.
+//! Worker threads, each of which takes the next seed when it has finished one.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,8 @@ thread_local! {
     static IN_RUN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While a run is simulated, a panic is caught, and its message is part of the verdict.
+/// Silences the panic handler for simulated runs. A panic in a run is caught, and its message is
+/// part of the verdict.
 pub(super) fn silence_panics_of_runs() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -18,7 +19,7 @@ pub(super) fn silence_panics_of_runs() {
     }));
 }
 
-/// Simulates something on this thread; a panic in it prints nothing.
+/// Runs a simulation on this thread; a panic in it prints nothing.
 pub(super) fn simulate<T>(run: impl FnOnce() -> T) -> T {
     IN_RUN.set(true);
     let result = run();
@@ -26,12 +27,12 @@ pub(super) fn simulate<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Lets `jobs` threads work on the seeds from `from` on, in order, until `to` or until `go_on` says
-/// no. Every seed that was begun is finished. `take` gets the results on this thread, in the order
-/// in which they come.
+/// Lets `jobs` threads run the seeds from `from` on, in order, until `to` or until `go_on` returns
+/// false. Every started seed is finished. This thread passes the results to `take` in the order in
+/// which they arrive.
 #[expect(
     clippy::disallowed_methods,
-    reason = "workers are threads; a run knows nothing of them"
+    reason = "workers are threads; runs do not use threads"
 )]
 pub(super) fn each_seed<T: Send>(
     (from, to): (u64, u64),

@@ -1,4 +1,4 @@
-//! Wrong usage and wrong input: what is printed before the command ends with status 2.
+//! Errors for wrong usage and wrong input. The command prints them and exits with status 2.
 
 use miette::{Diagnostic, LabeledSpan, MietteHandlerOpts, NamedSource, SourceCode};
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use walsim::plan::{OverrideError, PlanError, UnitError};
 use walsim_core::base::Planted;
 
-/// A refusal, with the place in the file that caused it where there is one.
+/// An error for wrong usage or input, with the place in the file if a file caused it.
 #[derive(Debug)]
 pub(super) struct Refusal {
     message: String,
@@ -35,16 +35,16 @@ impl Refusal {
         self
     }
 
-    /// A file that cannot be read or written.
+    /// For a file that cannot be read or written.
     pub(super) fn of_io(path: &Path, doing: &str, error: &std::io::Error) -> Self {
         Self::new(format!("cannot {doing} {}: {error}", path.display()))
     }
 
-    /// A plan file that says something wrong.
+    /// For a plan file with an error in its text.
     pub(super) fn of_plan(path: &Path, text: &str, error: PlanError) -> Self {
         let span = error.span.start..error.span.end.max(error.span.start);
         let label = LabeledSpan::new_with_span(Some(error.label), span);
-        // Named by its file name alone where it lies below the current directory.
+        // A file below the current directory is shown by its relative path.
         let source = NamedSource::new(path.display().to_string(), text.to_owned());
         Self {
             message: error.message,
@@ -53,7 +53,7 @@ impl Refusal {
         }
     }
 
-    /// Refuses unless this build can plant bugs.
+    /// Returns an error if this build cannot plant bugs.
     pub(super) fn unless_bugs_can_be_planted() -> Result<(), Self> {
         if Planted::AVAILABLE {
             return Ok(());
@@ -72,7 +72,7 @@ impl Refusal {
             .context_lines(1);
         let handler = options.build();
         let text = Shown(&self, &handler).to_string();
-        // Nothing is left to do about a broken stderr.
+        // If stderr cannot be written, there is no place to report it.
         let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
     }
 }

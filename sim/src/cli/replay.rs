@@ -1,5 +1,5 @@
-//! `walsim replay`: one seed or plan file again, with a trace, up to a time, with the nodes' files
-//! on the real disk.
+//! `walsim replay`: runs one seed or plan file, on request with a trace, up to a given time, and
+//! with a dump of the nodes' files.
 
 use super::fuzz::simulated;
 use super::output::try_file;
@@ -23,25 +23,25 @@ pub(super) struct Args {
     /// A seed (17, 0x11, the 40 digits of a commit) or a plan file
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Print what happens, line by line
+    /// Print each event as it happens
     #[arg(long)]
     trace: bool,
-    /// Stop after all that happens up to this simulated time, such as 12.4s
+    /// Stop at this simulated time, such as 12.4s, after all events at that time
     #[arg(long, value_name = "TIME", value_parser = simulated_value)]
     until: Option<u64>,
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
     write_plan: Option<PathBuf>,
-    /// Write each node's data directory to DIR/NODE, as its page cache has it
+    /// Write each node's data directory to DIR/NODE, with the contents of its page cache
     #[arg(long, value_name = "DIR", conflicts_with = "dump_platter")]
     dump: Option<PathBuf>,
-    /// The same, as a loss of power would leave it
+    /// The same with the contents that survive a power loss
     #[arg(long, value_name = "DIR")]
     dump_platter: Option<PathBuf>,
     /// Plant this bug
     #[arg(long, value_name = "NAME", value_parser = bug_value)]
     bug: Option<Bug>,
-    /// How results are written
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Override a setting of the plan, such as geometry=stock
@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     if let (Some((dir, platter)), Some(world)) = (dump, &played.world) {
         nodes = Some(write_nodes(dir, &plan, world, platter)?);
     }
-    // What was stopped early has not met all its choices.
+    // A run that was stopped early has not used all its pins.
     let idle_pins = match args.until {
         None => idle_pins(&plan, planted, played.hash),
         Some(_) => Vec::new(),
@@ -100,7 +100,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     })
 }
 
-/// What a file expects of its run; nothing where the run is not the file's own.
+/// The expectation in the file. None if options change the run.
 fn expectation(args: &Args) -> Result<Option<Expect>, Refusal> {
     let path = Path::new(&args.what);
     let own = args.bug.is_none() && args.until.is_none() && args.sets.is_empty();
@@ -111,7 +111,7 @@ fn expectation(args: &Args) -> Result<Option<Expect>, Refusal> {
     Ok((expect != Expect::default()).then_some(expect))
 }
 
-/// The plan of a seed, or of a file.
+/// The plan of a seed or of a file.
 pub(super) fn plan_of(what: &str, sets: &[String]) -> Result<Plan, Refusal> {
     let overrides = overrides(sets)?;
     let path = Path::new(what);
@@ -125,7 +125,7 @@ pub(super) fn plan_of(what: &str, sets: &[String]) -> Result<Plan, Refusal> {
     workable(plan)
 }
 
-/// Refuses a plan that cannot work with the settings that were overridden.
+/// Returns an error if the overrides give a plan that cannot work.
 pub(super) fn workable(plan: Plan) -> Result<Plan, Refusal> {
     match plan.flaw() {
         None => Ok(plan),
@@ -146,7 +146,7 @@ pub(super) fn read(path: &Path) -> Result<Scenario, Refusal> {
         .map_err(|error| Refusal::of_plan(path, &text, error))
 }
 
-/// Pins without which the run takes the same steps.
+/// The pins that do not change the run.
 fn idle_pins(plan: &Plan, planted: Planted, hash: u64) -> Vec<String> {
     let takes_same_steps = |name: &&String| {
         let mut without = plan.clone();
@@ -156,16 +156,16 @@ fn idle_pins(plan: &Plan, planted: Planted, hash: u64) -> Vec<String> {
     plan.pins.keys().filter(takes_same_steps).cloned().collect()
 }
 
-/// A run, as far as it went.
+/// A run up to its end or to `--until`.
 struct Played {
-    /// `None` if it was stopped before its end.
+    /// `None` if the run was stopped before its end.
     verdict: Option<Verdict>,
     outcome: Option<walsim::world::Outcome>,
     steps: u64,
     sim_us: u64,
     hash: u64,
     marks: MarkSet,
-    /// Not there after a panic.
+    /// None after a panic.
     world: Option<World>,
 }
 
@@ -179,7 +179,8 @@ fn play(plan: &Plan, planted: Planted, until: Option<u64>) -> Played {
         }))
     });
     let Ok(world) = played else {
-        // Once more for the words of the panic: the world that had it is not to be trusted.
+        // Runs the plan again to get the panic message, because the state of a world that panicked
+        // is not reliable.
         let outcome = trace::untraced(|| pool::simulate(|| run_plan(plan, planted, false)));
         return Played {
             verdict: Some(outcome.verdict.clone()),
@@ -293,12 +294,12 @@ impl Played {
     }
 }
 
-/// How many rows of faults have struck.
+/// How many rows of faults took effect.
 fn struck(plan: &Plan, outcome: &walsim::world::Outcome) -> usize {
     plan.faults.len() - outcome.idle_faults.len()
 }
 
-/// `2 of 3 struck; row 3 did not`
+/// Formats how many faults took effect: `2 of 3 struck; row 3 did not`.
 fn struck_in_words(plan: &Plan, outcome: &walsim::world::Outcome) -> String {
     let rows: Vec<String> = (outcome.idle_faults.iter())
         .map(|row| (row + 1).to_string())
@@ -311,7 +312,7 @@ fn struck_in_words(plan: &Plan, outcome: &walsim::world::Outcome) -> String {
     }
 }
 
-/// Nothing is overwritten: what is there may still be needed.
+/// Existing files are not overwritten, because they may still be needed.
 fn refuse_what_is_there(dir: &Path, plan: &Plan) -> Result<(), Refusal> {
     let there = plan
         .nodes
@@ -347,7 +348,7 @@ fn write_nodes(
     Ok(nodes)
 }
 
-/// The files, and `records.txt`: a line for each record that our reader finds.
+/// Writes the files, and `records.txt` with one line for each record that our reader finds.
 fn write_data(target: &Path, data: &DataDirectory) -> Result<(), Refusal> {
     let make_dir =
         |path: &Path| std::fs::create_dir_all(path).map_err(|e| Refusal::of_io(path, "create", &e));

@@ -1,4 +1,4 @@
-//! `walsim scenarios`: the plays under scenarios/, one behavior each.
+//! `walsim scenarios`: lists and runs the scenarios under scenarios/; each tests one behavior.
 
 use super::refusal::Refusal;
 use super::replay::read;
@@ -11,11 +11,11 @@ use walsim_core::base::Planted;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Their names, and what each protects
+    /// List the scenarios and what each protects
     List,
-    /// Run all of them, or some
+    /// Run all scenarios or the named ones
     Run {
-        /// Names as `list` prints them, or paths of plan files [default: all]
+        /// Names of scenarios, see `walsim scenarios list`, or paths of plan files [default: all]
         #[arg(value_name = "NAME|FILE")]
         names: Vec<String>,
     },
@@ -35,8 +35,7 @@ pub(super) fn run(command: &Command) -> Outcome {
     }
 }
 
-/// Where the scenarios are: in the current directory, else in the sources that this build came
-/// from.
+/// The folder of the scenarios: in the current directory, or else in the source tree of this build.
 fn root() -> PathBuf {
     let here = PathBuf::from("scenarios");
     if here.is_dir() {
@@ -45,7 +44,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
 }
 
-/// Names and paths, in the order of names. Those in a folder are called `folder/name`.
+/// Names and paths, sorted by name. The name of a scenario in a subfolder is `folder/name`.
 fn files() -> Result<Vec<(String, PathBuf)>, Refusal> {
     let mut found = Vec::new();
     let mut folders = vec![(String::new(), root())];
@@ -128,8 +127,8 @@ fn play(name: &str, path: &Path) -> Outcome {
     Ok(status)
 }
 
-/// Has a run without its bug come to what its file expects, and does it with its bug? In words that
-/// may follow others.
+/// Checks whether a run without the planted bug met the expectation of its file, and whether the
+/// run with the bug fails as expected. Returns text that is appended to the line of the run.
 pub(super) fn judged(
     plan: &Plan,
     expect: &Expect,
@@ -145,7 +144,7 @@ pub(super) fn judged(
     planted(plan, expect)
 }
 
-/// With its bug the play must fail, in the way that it says.
+/// Runs the scenario with its bug planted; it must violate one of the expected invariants.
 fn planted(plan: &Plan, expect: &Expect) -> (String, Status) {
     let Some(bug) = expect.bug else {
         return (String::new(), Status::Pass);

@@ -1,5 +1,5 @@
-//! `walsim shrink`: a failing plan made small, as a file that tells its failure. What `fuzz` and
-//! `bugs hunt` do with what they find, too.
+//! `walsim shrink`: shrinks a failing plan to a file whose comment explains the failure. `fuzz` and
+//! `bugs hunt` use the same code for the failures that they find.
 
 use super::fuzz::OUT;
 use super::output::{try_file, with_origin};
@@ -30,16 +30,16 @@ pub(super) struct Args {
     /// A seed (17, 0x11, the 40 digits of a commit) or a plan file
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Where the small plan is stored [default: a name after the plan's, under target/walsim]
+    /// File for the small plan [default: named after the seed or plan, under target/walsim]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Plant this bug
     #[arg(long, value_name = "NAME", value_parser = bug_value)]
     bug: Option<Bug>,
-    /// CPU time that may be spent
+    /// CPU time to spend
     #[arg(long, value_name = "TIME", value_parser = budget_value, default_value = "30s")]
     budget: Duration,
-    /// How results are written
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Override a setting of the plan, such as geometry=stock
@@ -70,7 +70,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     }))
 }
 
-/// A shrunk plan that was stored.
+/// A shrunk plan and the file in which it was stored.
 pub(super) struct Small {
     pub(super) shrunk: Shrunk,
     pub(super) size: Size,
@@ -79,7 +79,7 @@ pub(super) struct Small {
 }
 
 impl Small {
-    /// `2 rows, 1 fault among them, of 17`
+    /// Formats the size: `2 rows, 1 fault among them, of 17`.
     pub(super) fn in_words(&self) -> String {
         let counted = |n: usize, what: &str| {
             let s = if n == 1 { "" } else { "s" };
@@ -92,7 +92,7 @@ impl Small {
         format!("{rows} of {}, {faults} among them", self.was.steps)
     }
 
-    /// The report of the small run, for the seed that it came from.
+    /// The report of the shrunk run, with the seed of the original plan.
     pub(super) fn report(&self, seed: u64, bug: Option<Bug>, test: Option<String>) -> Report<'_> {
         let bug = bug.map_or(String::new(), |bug| format!(" --bug {}", bug.name()));
         Report {
@@ -105,7 +105,7 @@ impl Small {
     }
 }
 
-/// The name of a seed's plan without its ending.
+/// The file name for the plan of a seed, without extension.
 pub(super) fn seed_name(seed: u64, bug: Option<Bug>) -> String {
     match bug {
         Some(bug) => format!("{}-{}", show_seed(seed), bug.name()),
@@ -113,7 +113,8 @@ pub(super) fn seed_name(seed: u64, bug: Option<Bug>) -> String {
     }
 }
 
-/// Makes a plan small within a budget of CPU time, and stores it. `None` if it does not fail.
+/// Shrinks a plan within a budget of CPU time, and stores it. Returns `None` if the plan does not
+/// fail.
 pub(super) fn make_small(
     plan: &Plan,
     bug: Option<Bug>,
@@ -159,7 +160,7 @@ pub(super) fn make_small(
     }))
 }
 
-/// A line on a terminal; nothing elsewhere.
+/// The progress line; hidden if stderr is not a terminal.
 fn progress() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

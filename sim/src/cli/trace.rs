@@ -1,4 +1,4 @@
-//! `--trace`: the story of a run as it happens, one line per event, through `tracing`.
+//! `--trace`: prints the events of a run as they happen, one per line, using `tracing`.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Runs something with the trace on this thread going to `writer`.
+/// Runs a closure and writes its trace on this thread to `writer`.
 pub(super) fn traced<W: Write + 'static, T>(writer: fn() -> W, run: impl FnOnce() -> T) -> T {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(Level::TRACE)
@@ -18,7 +18,7 @@ pub(super) fn traced<W: Write + 'static, T>(writer: fn() -> W, run: impl FnOnce(
     tracing::subscriber::with_default(subscriber, run)
 }
 
-/// Does not mind a reader that has gone away (`| head`).
+/// A writer that ignores a closed pipe (`| head`).
 struct Patient<W>(W);
 
 impl<W: Write> Write for Patient<W> {
@@ -33,12 +33,12 @@ impl<W: Write> Write for Patient<W> {
     }
 }
 
-/// Runs something without a trace, whatever stands around it.
+/// Runs a closure without a trace, even inside [`traced`].
 pub(super) fn untraced<T>(run: impl FnOnce() -> T) -> T {
     tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::new(), run)
 }
 
-/// `  12.403s  standby1  text`
+/// Formats a line as `  12.403s  standby1  text`.
 struct Play;
 
 impl<S, N> FormatEvent<S, N> for Play

@@ -1,4 +1,4 @@
-//! Values of options: names, seeds, ranges and durations, with a guess where one is misspelt.
+//! Values of options: names, seeds, ranges and durations, with a suggestion for a misspelled value.
 
 use super::refusal::Refusal;
 use std::ops::Range;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use walsim::plan::{Overrides, Profile, duration_us, known_names, seed};
 use walsim_core::base::{Bug, Planted};
 
-/// A seed, as clap wants it.
+/// Parses a seed, for clap.
 pub(super) fn seed_value(text: &str) -> Result<u64, String> {
     seed(text).map_err(|e| format!("{e}: {}", e.help))
 }
 
-/// `A..B`, without B.
+/// Parses `A..B`; B is excluded.
 pub(super) fn range_value(text: &str) -> Result<Range<u64>, String> {
     let (from, to) = text.split_once("..").ok_or("write A..B, such as 0..1000")?;
     let range = seed_value(from)?..seed_value(to)?;
     if range.is_empty() {
-        return Err("there is no seed in it: A..B ends before B".into());
+        return Err("the range is empty: A..B excludes B".into());
     }
     Ok(range)
 }
 
-/// Where seeds begin: a seed, or one that is drawn.
+/// The first seed: a number, or drawn at random.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SeedBase {
     Seed(u64),
@@ -36,12 +36,13 @@ pub(super) fn base_value(text: &str) -> Result<SeedBase, String> {
 }
 
 impl SeedBase {
-    /// The seed. One that is drawn is printed, so that the command can be repeated.
+    /// The seed. A random seed is printed, so that the command can be repeated.
     pub(super) fn seed(self) -> u64 {
         match self {
             Self::Seed(seed) => seed,
             Self::Random => {
-                // Half of the range, so that a campaign never runs out of seeds.
+                // A random seed is from the lower half of the range, so that a campaign never
+                // exceeds the largest seed.
                 let seed = rand::random::<u64>() >> 1;
                 eprintln!("seed base {seed:#x}");
                 seed
@@ -50,33 +51,33 @@ impl SeedBase {
     }
 }
 
-/// A duration, as clap wants it.
+/// Parses a duration, for clap.
 pub(super) fn duration_value(text: &str) -> Result<Duration, String> {
     let us = duration_us(text).map_err(|e| format!("{e}: {}", e.help))?;
     Ok(Duration::from_micros(us))
 }
 
-/// A budget: a duration in which something can be done.
+/// Parses a budget: a duration above zero.
 pub(super) fn budget_value(text: &str) -> Result<Duration, String> {
     let budget = duration_value(text)?;
     if budget.is_zero() {
-        return Err("nothing can be done in no time; write a duration such as 60s".into());
+        return Err("a budget must be longer than 0; write a duration such as 60s".into());
     }
     Ok(budget)
 }
 
-/// A number of things, one at least.
+/// Parses a count of at least 1.
 pub(super) fn count_value(text: &str) -> Result<u64, String> {
     let count = text
         .parse()
         .map_err(|_| String::from("write a whole number, such as 1000"))?;
     if count == 0 {
-        return Err("there must be one at least".into());
+        return Err("the number must be at least 1".into());
     }
     Ok(count)
 }
 
-/// Microseconds of simulated time.
+/// Parses a simulated time into microseconds.
 pub(super) fn simulated_value(text: &str) -> Result<u64, String> {
     duration_us(text).map_err(|e| format!("{e}: {}", e.help))
 }
@@ -91,7 +92,7 @@ pub(super) fn bug_value(text: &str) -> Result<Bug, String> {
     Bug::from_name(text).ok_or_else(|| known_names(text, &known))
 }
 
-/// The bug of `--bug`, planted.
+/// The set of planted bugs for `--bug`.
 pub(super) fn planted(bug: Option<Bug>) -> Result<Planted, Refusal> {
     let Some(bug) = bug else {
         return Ok(Planted::NONE);

@@ -1,5 +1,5 @@
-//! Finds the directory and the segments that a command line names. Mirrors the second half of
-//! pg_waldump's main().
+//! Finds the directory and the segment files to read. Mirrors the second half of pg_waldump's
+//! main().
 
 use super::fullpages;
 use super::options::Options;
@@ -14,41 +14,41 @@ use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_name;
 use walsim_core::wire::page::{self, LongPageHeader};
 
-/// Pages of WAL and of data (`XLOG_BLCKSZ`, `BLCKSZ`), which pg_waldump has built in as well.
+/// The size of WAL pages and of data pages (`XLOG_BLCKSZ`, `BLCKSZ`). pg_waldump also has it
+/// compiled in.
 pub(super) const PAGE: u32 = 8192;
 const LEAST_SEGMENT: u32 = 1 << 20;
 const MOST_SEGMENT: u32 = 1 << 30;
 
-/// What is to be read.
+/// The WAL to read.
 pub(super) struct Range {
     pub(super) folder: PathBuf,
     pub(super) geometry: Geometry,
     pub(super) version: PgVersion,
-    /// The magic number of the first page, if it is that of no version that is known.
+    /// The magic number of the first page, if no known version uses it.
     pub(super) unknown_magic: Option<u16>,
     pub(super) timeline: TimelineId,
     pub(super) start: Lsn,
-    /// Invalid if there is no end.
+    /// Invalid if no end was given.
     pub(super) end: Lsn,
-    /// Segments that were named by their `.partial` files.
+    /// Segments for which the command line names a `.partial` file.
     pub(super) partial: Vec<SegmentNo>,
 }
 
-/// What the first page of a file says about all others.
+/// What the first page of a file says about the whole file.
 struct Found {
     magic: u16,
     segment: u32,
 }
 
 impl Found {
-    /// Of an unknown version nothing can be read, which is said in the words of 15.
+    /// WAL of an unknown version cannot be read; its errors are worded as in 15.
     fn version(&self) -> PgVersion {
         page::version(self.magic).unwrap_or(PgVersion::V15)
     }
 }
 
-/// The version of the WAL that a command line is about, so far as its options and names tell; 15 if
-/// they do not.
+/// The version of the WAL that the options and file names refer to; 15 if it cannot be determined.
 pub(super) fn version_of(folder: Option<&[u8]>, file: Option<&[u8]>) -> PgVersion {
     let (directory, name) = file.map_or((None, None), |file| {
         let (directory, name) = split_path(file);
@@ -60,7 +60,7 @@ pub(super) fn version_of(folder: Option<&[u8]>, file: Option<&[u8]>) -> PgVersio
 }
 
 impl Range {
-    /// Looks for what the options name.
+    /// Finds what the options name.
     pub(super) fn find(options: &Options) -> Result<Self, Stop> {
         let mut folder = options.path.as_deref().map(path);
         if let Some(folder) = &folder {
@@ -104,7 +104,7 @@ impl Range {
         }
     }
 
-    /// Takes start and end from the names of files.
+    /// Takes start and end from the file names.
     fn between(&mut self, options: &Options, name: &[u8]) -> Result<(), Stop> {
         let first = self.named_segment(name)?;
         if !self.start.is_valid() {
@@ -141,7 +141,7 @@ impl Range {
         Ok(())
     }
 
-    /// The segment that a file's name means; sets the timeline.
+    /// The segment that a file name stands for; also sets the timeline.
     fn named_segment(&mut self, name: &[u8]) -> Result<SegmentNo, Stop> {
         if open_in(&self.folder, name)?.is_none() {
             let message = format!("could not open file \"{}\"", shown(name));
@@ -149,7 +149,7 @@ impl Range {
         }
         let mut scan = Scan(name);
         let mut field = || scan.hex(8);
-        // pg_waldump goes on with whatever it had in memory.
+        // pg_waldump continues with uninitialized values in this case.
         let (Some(tli), Some(high), Some(low)) = (field(), field(), field()) else {
             let message = format!("could not parse WAL file name \"{}\"", shown(name));
             return Err(Stop::Fatal(message));
@@ -164,7 +164,7 @@ impl Range {
         Ok(segment)
     }
 
-    /// The first byte of a segment; beyond the last position it begins again, as in C.
+    /// The first byte of a segment. Wraps around at the end of the address space, as in C.
     const fn start_of(&self, segment: SegmentNo) -> Lsn {
         Lsn(segment.0.wrapping_mul(self.geometry.segment as u64))
     }
@@ -178,7 +178,7 @@ impl Range {
     }
 }
 
-/// Opens a file of the directory; none if it is not there (`open_file_in_directory`).
+/// Opens a file of the directory; `None` if it does not exist (`open_file_in_directory`).
 pub(super) fn open_in(folder: &Path, name: &[u8]) -> Result<Option<File>, Stop> {
     match File::open(folder.join(path(name))) {
         Ok(file) => Ok(Some(file)),
@@ -191,7 +191,7 @@ pub(super) fn open_in(folder: &Path, name: &[u8]) -> Result<Option<File>, Stop> 
     }
 }
 
-/// Tries the places where segments may lie.
+/// Tries the directories in which segments may be.
 fn identify_target_directory(
     folder: Option<&Path>,
     name: Option<&[u8]>,
@@ -223,7 +223,7 @@ fn pgdata() -> Option<PathBuf> {
     std::env::var_os("PGDATA").map(PathBuf::from)
 }
 
-/// Reads the first page of the file, or of any segment if no file is named.
+/// Reads the first page of the named file, or of any segment if no file is named.
 fn search_directory(folder: &Path, name: Option<&[u8]>) -> Result<Option<Found>, Stop> {
     let name = match name {
         Some(name) => name.to_vec(),
@@ -273,7 +273,7 @@ fn bad_segment_size(found: &Found, file: &str) -> Stop {
     ))
 }
 
-/// The first file of the directory whose name is that of a segment (`IsXLogFileName`).
+/// The first file in the directory whose name is a segment name (`IsXLogFileName`).
 fn any_segment(folder: &Path) -> Option<Vec<u8>> {
     let names = fs::read_dir(folder).ok()?.flatten();
     let mut names = names.map(|entry| entry.file_name().as_bytes().to_vec());
@@ -283,7 +283,7 @@ fn any_segment(folder: &Path) -> Option<Vec<u8>> {
     })
 }
 
-/// Can the directory be opened? If not, the complaint.
+/// Checks that the directory can be opened. The error is pg_waldump's message.
 fn verify_directory(folder: &Path) -> Result<(), String> {
     match fs::read_dir(folder) {
         Ok(_) => Ok(()),
@@ -295,7 +295,7 @@ fn verify_directory(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Directory and file as dirname(1) and basename(1) would split them.
+/// Splits a path into directory and file as dirname(1) and basename(1) do.
 fn split_path(path: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(at) => (Some(&path[..at]), &path[at + 1..]),

@@ -1,20 +1,20 @@
-//! Which records are shown.
+//! Selects the records to show.
 
 use walsim_core::wire::record::{RecordView, RelLocator, RmgrId};
 
-/// What a record must have to be shown; nothing is asked for at first.
+/// The conditions that a record must meet to be shown. By default there are none.
 #[derive(Default)]
 pub(super) struct Filter {
-    /// One of these resource managers, if there are any.
+    /// The record belongs to one of these resource managers.
     rmgrs: Option<Box<[bool; 256]>>,
     pub(super) xid: Option<u32>,
-    /// A block of this relation …
+    /// The record refers to a block of this relation …
     pub(super) relation: Option<RelLocator>,
     /// … and of this number …
     pub(super) block: Option<u32>,
     /// … and in this fork.
     pub(super) fork: Option<u8>,
-    /// An image.
+    /// The record contains a full-page image.
     pub(super) fullpage: bool,
 }
 

@@ -16,7 +16,7 @@ use walsim_core::wire::record::{BlockView, Image, ImageError, RecordView};
 /// `PG_DIR_MODE_OWNER`
 const OWNER_ONLY: u32 = 0o700;
 
-/// Makes the directory; one that is there must be empty.
+/// Creates the directory. An existing directory must be empty.
 pub(super) fn create_directory(folder: &Path) -> Result<(), Stop> {
     let shown = String::from_utf8_lossy(folder.as_os_str().as_bytes());
     let failed = |what: &str, error| {
@@ -40,8 +40,7 @@ pub(super) fn create_directory(folder: &Path) -> Result<(), Stop> {
     }
 }
 
-/// Writes each image of the record to a file of its own, with the hole filled and nothing
-/// compressed.
+/// Writes each image of the record to its own file, decompressed and with the hole filled.
 pub(super) fn save(
     folder: &Path,
     timeline: TimelineId,
@@ -75,7 +74,7 @@ pub(super) fn save(
     Ok(())
 }
 
-/// The page of an image, none if the block has no image (`RestoreBlockImage`).
+/// The page of an image; `None` if the block has no image (`RestoreBlockImage`).
 fn restore(record: &RecordView<'_>, block: &BlockView<'_>) -> Result<Option<Vec<u8>>, Stop> {
     let Some(header) = block.header.image else {
         return Ok(None);

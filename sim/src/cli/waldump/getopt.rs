@@ -1,10 +1,10 @@
-//! Splits a command line into options and operands as the getopt_long of glibc does, with its
-//! complaints.
+//! Splits a command line into options and operands like glibc's getopt_long, with the same error
+//! messages.
 //!
-//! pg_waldump has no other parser: long names may be cut short, a value may follow its letter
-//! directly, options may stand after operands, and `--` ends them.
+//! pg_waldump uses getopt_long: long names may be abbreviated, a value may follow its letter
+//! directly, options may come after operands, and `--` ends the options.
 
-/// What may or must follow an option.
+/// Whether an option takes a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Value {
     None,
@@ -12,35 +12,35 @@ pub(super) enum Value {
     Optional,
 }
 
-/// A long option and the letter that stands for the same.
+/// A long option and the equivalent letter.
 pub(super) struct Long {
     pub(super) name: &'static str,
     pub(super) value: Value,
     pub(super) letter: char,
 }
 
-/// What is understood.
+/// The known options.
 pub(super) struct Spec {
     pub(super) long: &'static [Long],
-    /// As getopt wants it: `b` takes no value, `B:` takes one.
+    /// In getopt's syntax: `b` takes no value, `B:` takes one.
     pub(super) short: &'static str,
 }
 
-/// An option that was found, and what followed it.
+/// An option of the command line, with its value.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Opt {
     pub(super) letter: char,
     pub(super) value: Option<Vec<u8>>,
 }
 
-/// Walks along the arguments.
+/// Iterates over the arguments.
 pub(super) struct GetOpt {
     spec: &'static Spec,
-    /// What is left, first one last.
+    /// The remaining arguments in reverse order.
     rest: Vec<Vec<u8>>,
-    /// Letters of the argument that was begun.
+    /// The remaining letters of the current argument.
     letters: Vec<u8>,
-    /// Arguments that are no options.
+    /// Arguments that are not options.
     operands: Vec<Vec<u8>>,
 }
 
@@ -54,10 +54,10 @@ impl GetOpt {
         }
     }
 
-    /// The next option, or none when only operands are left.
+    /// The next option; `None` when only operands are left.
     ///
     /// # Errors
-    /// What getopt would print after the program's name.
+    /// The message that getopt would print after the program name.
     pub(super) fn next(&mut self) -> Result<Option<Opt>, String> {
         if !self.letters.is_empty() {
             return self.next_letter().map(Some);
@@ -80,7 +80,7 @@ impl GetOpt {
         Ok(None)
     }
 
-    /// What is no option, in its order; complete after the last option.
+    /// The operands in their order. Complete after the last option.
     pub(super) fn operands(mut self) -> Vec<Vec<u8>> {
         self.operands.extend(self.rest.into_iter().rev());
         self.operands
@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    /// The words of glibc 2.36.
+    /// The messages of glibc 2.36.
     #[test]
     fn complaints() {
         for (arg, complaint) in [

@@ -1,4 +1,4 @@
-//! One record as text. Mirrors XLogDumpDisplayRecord and XLogRecGetBlockRefInfo.
+//! Prints one record as text. Mirrors XLogDumpDisplayRecord and XLogRecGetBlockRefInfo.
 
 use walsim_core::base::PgVersion;
 use walsim_core::wire::describe::{Text, fork_name};
@@ -7,22 +7,22 @@ use walsim_core::wire::record::{
     RelLocator, RmgrId,
 };
 
-/// Width of the column of names.
+/// The width of the resource manager column.
 const NAME_WIDTH: usize = 11;
 /// `BLCKSZ`
 const DATA_PAGE: u32 = 8192;
 const SPACES: &str = "           ";
-/// `: rel ` and three numbers.
+/// Length of `: rel ` and three numbers.
 const LONGEST_REL: usize = 40;
-/// How many relations' texts are kept.
+/// How many formatted relations are cached.
 const REMEMBERED: usize = 16;
 
-/// Prints records, each as its line or, with details, its lines.
+/// Prints each record: as one line, or with block details as several.
 pub(super) struct Lines {
     version: PgVersion,
     details: bool,
-    /// Relations that were printed, and their text, each where its number says: mostly the next one
-    /// is among them.
+    /// A cache of formatted relations, indexed by relation number modulo the size. Most relations
+    /// are found in it.
     rels: [RelText; REMEMBERED],
 }
 
@@ -52,7 +52,7 @@ impl Lines {
     /// Adds the text of a record.
     ///
     /// # Errors
-    /// Something in the record is as PostgreSQL does not write it. Nothing is added then.
+    /// The record contains a value that PostgreSQL never writes. In this case no text is added.
     #[inline]
     pub(super) fn add(&mut self, text: &mut Text, record: &RecordView<'_>) -> Result<(), String> {
         let before = text.bytes.len();
@@ -72,7 +72,7 @@ impl Lines {
             text.add("\n");
         }
         for block in record.blocks() {
-            // Apart, so that each is a copy of known length.
+            // In separate branches, so that each copy has a constant length.
             if details {
                 text.add("\tblkref #");
             } else {
@@ -108,7 +108,7 @@ impl Lines {
         let known = &mut self.rels[rel.rel as usize % REMEMBERED];
         let begin = text.bytes.len();
         if known.rel == rel && known.len > 0 {
-            // A copy of known length costs less.
+            // A copy of constant length is faster.
             text.add(&known.text[..]);
             text.bytes.truncate(begin + known.len);
             return;
@@ -149,7 +149,7 @@ pub(super) fn rmgr_name(text: &mut Text, rmid: RmgrId) {
     };
 }
 
-/// The name of a record's type, or that there is none.
+/// The name of a record's type, or UNKNOWN.
 pub(super) fn type_name(text: &mut Text, version: PgVersion, rmid: RmgrId, info: u8) {
     match rmid.record_type(version, info) {
         Some(name) => text.add(name),
@@ -176,7 +176,7 @@ fn image_details(text: &mut Text, image: &ImageHeader) {
     text.add(", method: ").add(method);
 }
 
-/// Redo applies an image unless it is there for a consistency check only.
+/// Redo applies an image unless the image exists only for a consistency check.
 const fn purpose(image: &ImageHeader) -> &'static str {
     if image.info & APPLY != 0 {
         ""

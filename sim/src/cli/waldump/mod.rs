@@ -1,5 +1,5 @@
-//! `walsim waldump`: reads WAL with our reader and prints it as PostgreSQL's pg_waldump does, to
-//! the byte.
+//! `walsim waldump`: reads WAL with our reader and prints exactly what PostgreSQL's pg_waldump
+//! prints.
 
 mod files;
 mod filter;
@@ -32,17 +32,17 @@ use walsim_core::wire::describe::Text;
 use walsim_core::wire::page;
 use walsim_core::wire::record::RecordView;
 
-/// So much is gathered before it is written.
+/// Output is written when this many bytes are buffered.
 const FULL: usize = 64 << 10;
-/// A follower looks again after this many naps: ten times as often as pg_waldump.
+/// With `--follow`, sleeps this many naps before it looks for new WAL: ten times as often as
+/// pg_waldump.
 const NAPS: u32 = 2;
 const NAP: Duration = Duration::from_millis(50);
 
-/// Runs the command with what stands after its name.
+/// Runs the command with the arguments after its name.
 pub(super) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<_> = args.map(OsString::into_vec).collect();
-    // Without a handler SIGINT ends the command without its statistics; there is nothing else to be
-    // done about it.
+    // If the handler cannot be installed, SIGINT ends the command without its statistics.
     let interrupted = Arc::new(AtomicBool::new(false));
     let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&interrupted));
 
@@ -92,7 +92,7 @@ fn dump(args: &[Vec<u8>], out: &mut Text, interrupted: &AtomicBool) -> Result<()
     }
 }
 
-/// What is printed, of which records, and how far it got.
+/// The state of a dump: what is printed, the filter, and the position reached.
 struct Dump<'a> {
     options: &'a Options,
     lines: Lines,
@@ -100,7 +100,7 @@ struct Dump<'a> {
     timeline: TimelineId,
     unknown_magic: Option<u16>,
     start: Lsn,
-    /// The start is not that of a segment: then it is told where the first record is.
+    /// The start position is inside a segment. Then the position of the first record is printed.
     in_segment: bool,
     table: Option<Table>,
     shown: i32,
@@ -109,7 +109,7 @@ struct Dump<'a> {
 }
 
 impl Dump<'_> {
-    /// Reads to the end, whatever that is, and returns the error that it is if it is one.
+    /// Reads to the end of WAL, and returns an error if reading ended with one.
     fn read(
         &mut self,
         reader: &mut WalReader,
@@ -136,7 +136,7 @@ impl Dump<'_> {
                     }
                 }
                 Next::Need { page, len, .. } => {
-                    // What comes next may take its time.
+                    // Reading the next page may block for a while, so flush the output first.
                     if self.options.follow {
                         flush(self.out).map_err(Stop::Output)?;
                     }
@@ -159,7 +159,8 @@ impl Dump<'_> {
         }
     }
 
-    /// Says where the first record is, if that was not asked for: on stderr since 17.
+    /// Prints the position of the first record if it is not the requested start: on stderr since
+    /// 17.
     fn begin(&mut self, first: &RecordView<'_>) {
         if first.lsn != self.start && self.in_segment {
             let skipped = first.lsn - self.start;
@@ -169,7 +170,7 @@ impl Dump<'_> {
                 self.start, first.lsn
             );
             if self.version >= PgVersion::V17 {
-                // Nothing is left to do about a broken stderr.
+                // If stderr cannot be written, there is no place to report it.
                 let _ = io::stderr().write_all(format!("{PROGRAM}: {said}").as_bytes());
             } else {
                 self.out.add(said);
@@ -203,7 +204,7 @@ impl Dump<'_> {
 
     fn nothing_found(&self) -> Stop {
         let error = format!("could not find a valid record after {}", self.start);
-        // pg_waldump leaves it at that, also of WAL of another major version.
+        // pg_waldump prints no more, not even for WAL of a different major version.
         match self.unknown_magic {
             Some(magic) => Stop::Detailed {
                 error,
@@ -213,7 +214,7 @@ impl Dump<'_> {
         }
     }
 
-    /// Waits for more WAL. Was it interrupted?
+    /// Waits for more WAL. Returns true if interrupted.
     fn nap(&self) -> bool {
         (0..NAPS).any(|_| {
             std::thread::sleep(NAP);
@@ -222,7 +223,7 @@ impl Dump<'_> {
     }
 }
 
-/// What is known instead of a magic number.
+/// The error for an unknown magic number.
 fn unknown(magic: u16) -> String {
     let known = PgVersion::READ.map(|version| {
         let (magic, major) = (page::magic(version), version.major());

@@ -1,4 +1,4 @@
-//! The command line of pg_waldump, option by option, as the version has it that the WAL is of.
+//! The command line of pg_waldump. Options depend on the version of the WAL.
 
 use super::filter::Filter;
 use super::getopt::{GetOpt, Long, Opt, Spec, Value};
@@ -8,23 +8,23 @@ use walsim_core::base::{Lsn, PgVersion, TimelineId};
 use walsim_core::wire::describe::fork_number;
 use walsim_core::wire::record::{RelLocator, RmgrId};
 
-/// The last resource manager that is built in (`RM_MAX_BUILTIN_ID`).
+/// The last built-in resource manager (`RM_MAX_BUILTIN_ID`).
 const LAST_BUILT_IN: u8 = 21;
-/// The first of those that extensions may have (`RM_MIN_CUSTOM_ID`).
+/// The first resource manager id for extensions (`RM_MIN_CUSTOM_ID`).
 const FIRST_CUSTOM: i32 = 128;
 
-/// What `--stats` shows a line for.
+/// The unit of a `--stats` line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stats {
     PerRmgr,
     PerRecord,
 }
 
-/// What was asked for.
+/// The parsed options.
 pub(super) struct Options {
     pub(super) details: bool,
     pub(super) start: Lsn,
-    /// Invalid if there is no end.
+    /// Invalid if no end was given.
     pub(super) end: Lsn,
     pub(super) follow: bool,
     pub(super) limit: i32,
@@ -33,13 +33,13 @@ pub(super) struct Options {
     pub(super) filter: Filter,
     pub(super) timeline: TimelineId,
     pub(super) stats: Option<Stats>,
-    /// Where full-page images go.
+    /// The directory for full-page images.
     pub(super) save_fullpage: Option<Vec<u8>>,
     /// STARTSEG and ENDSEG.
     pub(super) files: Vec<Vec<u8>>,
 }
 
-/// What stands for `--save-fullpage`, which has no letter.
+/// The letter that represents `--save-fullpage`, which has no short form.
 const SAVE_FULLPAGE: char = '\u{1}';
 
 static SPEC: Spec = Spec {
@@ -75,7 +75,7 @@ const fn long(name: &'static str, value: Value, letter: char) -> Long {
 }
 
 impl Options {
-    /// The directory and the first file that the arguments name; nothing is said about wrong ones.
+    /// The directory and the first file that the arguments name. Ignores invalid arguments.
     pub(super) fn places(args: &[Vec<u8>]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         let mut folder = None;
         let mut getopt = GetOpt::new(&SPEC, args);
@@ -87,14 +87,14 @@ impl Options {
         (folder, getopt.operands().into_iter().next())
     }
 
-    /// Reads the arguments. Help, version and the list of resource managers are printed to `out`
-    /// and end the command.
+    /// Parses the arguments. `--help`, `--version` and the list of resource managers are printed to
+    /// `out`; they end the command.
     pub(super) fn parse(
         args: &[Vec<u8>],
         version: PgVersion,
         out: &mut Vec<u8>,
     ) -> Result<Self, Stop> {
-        // As in pg_waldump these two are for the first place only.
+        // As in pg_waldump, these two options are accepted only as the first argument.
         match args.first().map(|arg| &arg[..]) {
             Some(b"--help" | b"-?") => {
                 out.extend(help().into_bytes());
@@ -142,7 +142,7 @@ impl Options {
             'q' => self.quiet = true,
             'w' => self.filter.fullpage = true,
             'z' => self.stats = Some(Stats::PerRmgr),
-            // Help and version after other options.
+            // `--help` and `--version` after other options.
             _ => {
                 let (error, detail) = (None, None);
                 return Err(Stop::BadArgument { error, detail });
@@ -244,7 +244,7 @@ impl Options {
     }
 }
 
-/// Since 16 also in other bases, and nothing but a number.
+/// Since 16 other bases are accepted too, and trailing characters are an error.
 fn timeline(value: &[u8], version: PgVersion) -> Result<TimelineId, Stop> {
     let shown = String::from_utf8_lossy(value);
     let option = "-t/--timeline";

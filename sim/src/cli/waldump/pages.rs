@@ -1,7 +1,7 @@
 //! Reads pages of segments. Mirrors WALDumpReadPage, WALDumpOpenSegment and WALRead.
 //!
-//! Segments are read in larger pieces than a page, as long as nothing goes wrong; what is said of
-//! errors is said of the page, as if it had been read alone.
+//! One read covers several pages. After an error, the message names the single page, as if only
+//! that page had been read.
 
 use super::files::{PAGE, Range, open_in};
 use super::stop::{Stop, reason};
@@ -14,30 +14,31 @@ use std::time::Duration;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_name;
 
-/// How much is read at once. Two such pieces should fit a processor's second cache.
+/// The size of one read. Two such pieces should fit into the L2 cache.
 const PIECE: usize = 128 << 10;
-/// How often, and how long, a follower waits for a segment that does not exist yet.
+/// The number of attempts, and the delay between them, when `--follow` waits for a segment that
+/// does not exist yet.
 const TRIES: u32 = 10;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// Where pages come from.
+/// The source of pages.
 pub(super) struct Pages {
     folder: PathBuf,
     geometry: Geometry,
     version: PgVersion,
     timeline: TimelineId,
-    /// Invalid if there is no end.
+    /// Invalid if no end was given.
     end: Lsn,
     partial: Vec<SegmentNo>,
     follow: bool,
     open: Option<(SegmentNo, File)>,
-    /// What was read last, and where it begins.
+    /// The last piece that was read, and its position.
     piece: (Lsn, Bytes),
-    /// The piece before, whose memory is used again.
+    /// The previous piece, kept to reuse its memory.
     spare: Bytes,
 }
 
-/// A page, or that the end which was asked for comes first.
+/// A page, or the information that the requested end is before it.
 pub(super) enum Page {
     Bytes(Bytes),
     EndReached,
@@ -59,7 +60,7 @@ impl Pages {
         }
     }
 
-    /// At least the first `len` bytes of a page.
+    /// Returns at least the first `len` bytes of a page.
     pub(super) fn read(&mut self, page: Lsn, len: u32) -> Result<Page, Stop> {
         let mut wanted = PAGE;
         if self.end.is_valid() {
@@ -77,7 +78,7 @@ impl Pages {
         Ok(Page::Bytes(bytes.expect("just read")))
     }
 
-    /// Forgets what was read, so that it is read again: a file may have grown.
+    /// Drops what was read, because the file may have grown.
     pub(super) fn forget(&mut self) {
         self.piece = (Lsn::INVALID, Bytes::new());
     }
@@ -89,7 +90,7 @@ impl Pages {
         (to <= bytes.len()).then(|| bytes.slice(from..to))
     }
 
-    /// Reads from a page on, at least `wanted` bytes.
+    /// Reads at least `wanted` bytes from the start of a page.
     fn read_piece(&mut self, page: Lsn, wanted: u32) -> Result<(), Stop> {
         let segment = self.geometry.segment_of(page);
         let offset = self.geometry.segment_offset(page);
@@ -147,8 +148,8 @@ impl Pages {
         if self.partial.contains(&segment) {
             file += ".partial";
         }
-        // A server that has filled a segment may need a moment to make the next one. pg_waldump
-        // always waits for it, also when it does not follow.
+        // A server that has filled a segment may need a moment to create the next one. pg_waldump
+        // always waits for it, even without `--follow`.
         for _ in 0..if self.follow { TRIES } else { 1 } {
             if let Some(file) = open_in(&self.folder, file.as_bytes())? {
                 return Ok(file);
@@ -166,7 +167,8 @@ impl Pages {
 /// `ENOENT`
 const NO_ENTRY: i32 = 2;
 
-/// Reads until the buffer is full, the file ends or an error comes; how many bytes, and the error.
+/// Reads until the buffer is full, the file ends or an error occurs. Returns the number of bytes
+/// and the error.
 fn read_at(file: &File, buffer: &mut [u8], offset: u32) -> (usize, Option<io::Error>) {
     let mut got = 0;
     while got < buffer.len() {

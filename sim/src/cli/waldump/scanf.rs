@@ -1,11 +1,11 @@
-//! Reads numbers as C's sscanf does, which takes more than it should: blanks and signs before them,
-//! anything after them, and of what is too large the low half.
+//! Parses numbers like C's sscanf, which is permissive: it skips leading blanks, accepts signs,
+//! ignores trailing text, and keeps the low half of a number that is too large.
 
-/// What is left to be read.
+/// The text that is not parsed yet.
 pub(super) struct Scan<'a>(pub(super) &'a [u8]);
 
 impl Scan<'_> {
-    /// Exactly this text.
+    /// Matches exactly this text.
     pub(super) fn literal(&mut self, text: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(text.as_bytes())?;
         Some(())
@@ -21,7 +21,7 @@ impl Scan<'_> {
         }))
     }
 
-    /// `%d`, with a width the first characters only (`%3d`).
+    /// `%d`; with a width, only the first characters (`%3d`).
     pub(super) fn int(&mut self, width: usize) -> Option<i32> {
         let (negative, magnitude) = self.number(10, width)?;
         let most = if negative { 1 << 63 } else { (1 << 63) - 1 };
@@ -34,7 +34,7 @@ impl Scan<'_> {
         Some(low(value).cast_signed())
     }
 
-    /// `%X`, with a width the first characters only (`%8X`).
+    /// `%X`; with a width, only the first characters (`%8X`).
     pub(super) fn hex(&mut self, width: usize) -> Option<u32> {
         let (negative, magnitude) = self.number(16, width)?;
         let magnitude = magnitude.unwrap_or(u64::MAX);
@@ -45,8 +45,8 @@ impl Scan<'_> {
         }))
     }
 
-    /// A number with the base that it says, as strtoul reads it: none if it does not fit. No number
-    /// at all is 0.
+    /// A number with a base prefix, as in strtoul: `None` if it does not fit. Without any digits
+    /// the result is 0.
     pub(super) fn unsigned_long(&mut self) -> Option<u64> {
         let before = self.0;
         let digits = self.0.trim_ascii_start();
@@ -67,7 +67,7 @@ impl Scan<'_> {
         magnitude.map(signed)
     }
 
-    /// The sign and the digits; no magnitude if it is beyond 64 bits.
+    /// The sign and the magnitude; the magnitude is `None` if it does not fit into 64 bits.
     fn number(&mut self, radix: u32, width: usize) -> Option<(bool, Option<u64>)> {
         let blanks = self.0.iter().take_while(|byte| is_space(**byte)).count();
         let text = &self.0[blanks..];
@@ -106,7 +106,7 @@ const fn low(number: u64) -> u32 {
 mod tests {
     use super::*;
 
-    /// What glibc 2.36 makes of it.
+    /// The results of glibc 2.36.
     #[test]
     fn numbers_are_read_as_c_reads_them() {
         let unsigned = |text: &str| Scan(text.as_bytes()).unsigned();
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(Scan(b"1280").int(3), Some(128));
     }
 
-    /// What glibc 2.36 makes of it, and what it leaves.
+    /// The results of glibc 2.36, and the text after the number.
     #[test]
     fn numbers_say_their_base() {
         for (text, expected, left) in [

@@ -1,4 +1,4 @@
-//! Counts instead of records. Mirrors xlogstats.c and XLogDumpDisplayStats.
+//! Statistics of records. Mirrors xlogstats.c and XLogDumpDisplayStats.
 
 use super::line::{rmgr_name, type_name};
 use super::options::Stats;
@@ -11,18 +11,18 @@ use walsim_core::wire::record::{RecordView, RmgrId};
 #[derive(Clone, Copy, Default)]
 struct Count {
     records: u64,
-    /// Their bytes without images.
+    /// Bytes of the records without images.
     record_len: u64,
     image_len: u64,
 }
 
-/// The table.
+/// The table of statistics.
 pub(super) struct Table {
     /// Sixteen types for each resource manager.
     counts: Vec<[Count; 16]>,
-    /// Where the first record begins.
+    /// The start of the first record.
     start: Lsn,
-    /// Where WAL goes on after the last one; invalid if there was none.
+    /// The end of the last record; invalid if there was none.
     end: Lsn,
 }
 
@@ -45,7 +45,7 @@ impl Table {
         let rmid = record.header.rmid;
         let mut kind = usize::from(record.header.info >> 4);
         if rmid == RmgrId::TRANSACTION {
-            // The highest bit says that more follows.
+            // The highest bit is XLOG_XACT_HAS_INFO, not part of the type.
             kind &= 0x7;
         }
         let count = &mut self.counts[usize::from(rmid.0)][kind];
@@ -55,7 +55,7 @@ impl Table {
         self.end = record.next;
     }
 
-    /// The table as text, nothing if no record was counted.
+    /// Prints the table; nothing if no record was counted.
     pub(super) fn show(&self, text: &mut Text, version: PgVersion, by: Stats) {
         if !self.end.is_valid() {
             return;
@@ -138,7 +138,7 @@ impl Count {
         self.record_len + self.image_len
     }
 
-    /// `XLogDumpStatsRow`: percentages are those of the column.
+    /// `XLogDumpStatsRow`: percentages refer to the column total.
     fn row(&self, text: &mut Text, name: &Text, total: &Self) {
         text.add(&name.bytes);
         text.add(" ".repeat(27usize.saturating_sub(name.bytes.len())));
@@ -154,7 +154,7 @@ impl Count {
         text.add("\n");
     }
 
-    /// The totals: percentages are those of the row.
+    /// The totals: percentages refer to the row total.
     fn last_row(&self, text: &mut Text) {
         let (dashes, none) = ("--------", "");
         writeln!(

@@ -4,29 +4,29 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// What stands before every complaint.
+/// The program name at the beginning of each message.
 pub(super) const PROGRAM: &str = "walsim waldump";
 
-/// Why the command ends early.
+/// Why the command exits early.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// All that was asked for is printed.
+    /// Everything that was requested has been printed.
     Done,
     /// `pg_fatal`
     Fatal(String),
-    /// The same with more about it.
+    /// The same with a detail message.
     Detailed {
         /// What is wrong.
         error: String,
-        /// More about it.
+        /// The detail message.
         detail: String,
     },
-    /// Wrong usage: what is wrong, if getopt has not said it, and more about it.
+    /// Wrong usage: the error, unless getopt has printed it, and a detail message.
     BadArgument {
         error: Option<String>,
         detail: Option<&'static str>,
     },
-    /// getopt's own words.
+    /// A message of getopt.
     BadOption(String),
     /// stdout cannot be written.
     Output(io::Error),
@@ -43,7 +43,7 @@ impl Stop {
         Self::Fatal(message.into())
     }
 
-    /// Says it, and returns the exit status.
+    /// Prints the message and returns the exit status.
     pub(super) fn finish(self) -> ExitCode {
         let mut text = String::new();
         let mut say = |kind: &str, message: &str| {
@@ -65,7 +65,8 @@ impl Stop {
                 }
             }
             Self::BadOption(complaint) => say("", complaint),
-            // The reader is gone. C programs die of SIGPIPE then, which shells show as this status.
+            // The reading end of the pipe is closed. C programs die of SIGPIPE in this case, which
+            // shells report as this status.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::from(141);
             }
@@ -75,7 +76,7 @@ impl Stop {
             let hint = format!("Try \"{PROGRAM} --help\" for more information.");
             say("hint: ", &hint);
         }
-        // Nothing is left to do about a broken stderr.
+        // If stderr cannot be written, there is no place to report it.
         let _ = io::stderr().write_all(text.as_bytes());
         match self {
             Self::Done => ExitCode::SUCCESS,
@@ -88,7 +89,7 @@ impl Stop {
     }
 }
 
-/// C's text of an error (`%m`).
+/// The message of an error, as `%m` prints it.
 pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" (os error ") {
