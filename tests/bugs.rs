@@ -121,7 +121,7 @@ fn a_found_bug_becomes_a_small_file() {
     for word in [
         "# SEND is violated: A walsender never ships",
         "durable on its disk",
-        "# what led there:",
+        "# last events:",
         "walsim replay kept.toml --bug walsender-sends-unflushed",
     ] {
         assert!(head.contains(word), "{word} is not in\n{head}");

@@ -1,5 +1,5 @@
-//! What `walsim bench` runs: the fixed seeds of a profile, the codecs alone, and plans that grow.
-//! The clock is the command's.
+//! The workloads of `walsim bench`: the fixed seeds of a profile, single codecs, and plans of
+//! growing size. The command measures the time.
 
 use crate::plan::{Plan, Profile, generate};
 use crate::world::{Outcome, Verdict};
@@ -15,14 +15,14 @@ use walsim_core::wire::xact_records::{XactEnd, XactOp};
 /// The seeds of a bench.
 pub const SEEDS: std::ops::Range<u64> = 0..2000;
 
-/// What the runs of a bench add up to.
+/// Totals over the runs of a bench.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Totals {
     /// Runs.
     pub runs: u64,
-    /// Those that had enough in them to count.
+    /// Runs with enough activity to count.
     pub counted: u64,
-    /// Those that did not pass.
+    /// Runs that did not pass.
     pub failures: u64,
     /// Steps.
     pub steps: u64,
@@ -30,15 +30,15 @@ pub struct Totals {
     pub commits: u64,
     /// Bytes of WAL.
     pub wal_bytes: u64,
-    /// Faults that struck.
+    /// Faults that took effect.
     pub faults: u64,
     /// Simulated microseconds.
     pub sim_us: u64,
 }
 
 impl Totals {
-    /// One more run. It counts if it acknowledged at least 100 commits, filled 4 segments, and,
-    /// where the profile has faults, met 2 of them.
+    /// Adds a run. It counts if it acknowledged at least 100 commits, filled 4 segments and, if the
+    /// profile has faults, had 2 of them.
     pub fn add(&mut self, profile: Profile, outcome: &Outcome) {
         let least_faults = match profile {
             Profile::Default => 2,
@@ -57,7 +57,7 @@ impl Totals {
     }
 }
 
-/// A faultless plan with so many nodes and so many times the commits.
+/// A plan without faults, with this many nodes and this multiple of the usual commits.
 #[must_use]
 pub fn grown(seed: u64, nodes: usize, times: u32) -> Plan {
     let mut plan = generate(Profile::Faultless, seed);
@@ -79,14 +79,14 @@ pub fn grown(seed: u64, nodes: usize, times: u32) -> Plan {
     plan
 }
 
-/// A codec to be measured.
+/// A codec to measure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Codec {
-    /// Records assembled and laid out on pages.
+    /// Assembles records and writes them to pages.
     WalWrite,
-    /// Records read from pages, checked and decoded.
+    /// Reads records from pages, checks and decodes them.
     WalRead,
-    /// The checksum alone.
+    /// Computes the checksum only.
     Checksum,
 }
 
@@ -105,7 +105,7 @@ impl Codec {
     }
 }
 
-/// A piece of WAL to measure codecs on: small records and large ones, as replication carries them.
+/// A sample of WAL for measuring codecs, with small and large records as in replication.
 #[derive(Debug)]
 pub struct Sample {
     bodies: Vec<RecordBody>,
@@ -134,10 +134,10 @@ impl Default for Sample {
 }
 
 impl Sample {
-    /// Lets a codec work through the sample once; the bytes that it made or took.
+    /// Processes the sample once, and returns the number of bytes processed.
     ///
     /// # Panics
-    /// If the codec does not come to the end of the sample.
+    /// If the codec does not reach the end of the sample.
     #[must_use]
     pub fn pass(&self, codec: Codec) -> usize {
         match codec {

@@ -1,8 +1,9 @@
-//! Chance. Run-time choices are a hash of (seed, kind, subject, what), so that one removed fault
-//! leaves every other choice as it was; a plan is expanded from its seed by a stream generator.
+//! Random choices. Every run-time choice is a hash of (seed, kind, subject, what), so that removing
+//! one fault from a plan does not change any other choice. A seed is expanded into a plan by a
+//! stream generator.
 //!
-//! Integer arithmetic only: floating point differs between platforms. Option 0 of a choice is the
-//! boring one.
+//! Integer arithmetic only, because floating point differs between platforms. Option 0 of a choice
+//! is the one without disturbance.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -11,7 +12,7 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The kinds of choices that a plan can pin.
+/// The kinds of choices, each of which a plan can pin.
 pub const KINDS: [&str; 20] = [
     "crash.cut",
     "crash.when",
@@ -35,10 +36,11 @@ pub const KINDS: [&str; 20] = [
     "step.delay",
 ];
 
-/// Whose choice it is. Numbers are positions in the plan's list of machines.
+/// The part of the world that a choice concerns. Numbers are indexes into the plan's list of
+/// machines.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Subject {
-    /// No particular machine.
+    /// The whole world.
     World,
     /// One machine.
     Node(u16),
@@ -50,20 +52,20 @@ pub enum Subject {
     Session(u16),
 }
 
-/// What is chosen. `what` has a meaning of its own, such as (connection, stream offset) or (inode,
-/// operation); it never counts the events of a run.
+/// Identifies a choice. The meaning of `what` depends on the kind, for example (connection, stream
+/// offset) or (inode, operation). It is never a count of the run's events.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
     /// The kind of choice, such as `net.latency`.
     pub kind: &'static str,
-    /// Whose.
+    /// The part of the world that it concerns.
     pub subject: Subject,
-    /// Which one of the subject's.
+    /// Distinguishes the choices of one subject.
     pub what: [u64; 2],
 }
 
 impl Key {
-    /// A key.
+    /// Makes a key.
     #[must_use]
     pub const fn new(kind: &'static str, subject: Subject, what: [u64; 2]) -> Self {
         Self {
@@ -83,16 +85,16 @@ pub struct Choices {
 
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Shared {
-    /// Names of the machines, for the text of keys.
+    /// Names of the machines, used in the text of keys.
     names: Vec<String>,
-    /// Choices that the plan fixes, by the text of their keys.
+    /// Pinned choices, by the text of their keys.
     pins: BTreeMap<String, u64>,
-    /// Kinds of choices that it fixes as a whole.
+    /// Pinned kinds.
     kinds: BTreeMap<String, u64>,
 }
 
 impl Choices {
-    /// Nothing pinned.
+    /// The choices of a seed without pins.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -101,9 +103,9 @@ impl Choices {
         }
     }
 
-    /// With pinned choices: the text of a key, such as `net.latency/primary>standby1/1.4096`, and
-    /// its value; or a kind, such as `disk.loss`, and the value of all its choices that are not
-    /// pinned alone.
+    /// The choices of a seed with pins. A pin is the text of a key, such as
+    /// `net.latency/primary>standby1/1.4096`, and the value of this choice; or a kind, such as
+    /// `disk.loss`, and the value of all choices of this kind without a pin of their own.
     #[must_use]
     pub fn with_pins(seed: u64, names: Vec<String>, pins: BTreeMap<String, u64>) -> Self {
         let (pins, kinds) = pins.into_iter().partition(|(text, _)| text.contains('/'));
@@ -113,7 +115,7 @@ impl Choices {
         }
     }
 
-    /// The 64 bits of a choice, which cannot be pinned.
+    /// The 64 random bits of a choice. Not pinnable.
     #[must_use]
     pub fn bits(&self, key: Key) -> u64 {
         let mut buffer = Encoder::default();
@@ -145,7 +147,7 @@ impl Choices {
         xxh3_64(buffer.bytes())
     }
 
-    /// One of `0..n`; 0 is the boring one.
+    /// A number from `0..n`; 0 is the option without disturbance.
     #[must_use]
     pub fn below(&self, key: Key, n: u64) -> u64 {
         assert!(n > 0, "a choice needs an option");
@@ -155,7 +157,7 @@ impl Choices {
         }
     }
 
-    /// One of `least..=most`; pinned by the value itself.
+    /// A number from `least..=most`. The pin is the number itself.
     #[must_use]
     pub fn between(&self, key: Key, least: u64, most: u64) -> u64 {
         assert!(least <= most, "an empty range");
@@ -165,7 +167,8 @@ impl Choices {
         }
     }
 
-    /// True `num` times of `den`; false is the boring one. Pinned by 0 and 1.
+    /// True with probability `num / den`; false is the option without disturbance. The pin is 0 or
+    /// 1.
     #[must_use]
     pub fn ratio(&self, key: Key, num: u64, den: u64) -> bool {
         match self.pinned(key) {
@@ -174,7 +177,7 @@ impl Choices {
         }
     }
 
-    /// The text of a key, as a plan pins it.
+    /// The text of a key as written in a plan's pins.
     #[must_use]
     pub fn text(&self, key: Key) -> String {
         let mut text = String::from(key.kind);
@@ -240,7 +243,7 @@ impl Encoder {
         let len = u8::try_from(text.len()).expect("names of kinds and roles are short");
         assert!(
             len <= 32,
-            "a kind or a role of more than 32 letters: {text}"
+            "a kind or a role is longer than 32 letters: {text}"
         );
         self.put(&[len]);
         self.put(text.as_bytes());
@@ -251,13 +254,13 @@ impl Encoder {
     }
 }
 
-/// Expands a seed into a plan. The helpers are our own, so that no release of a library changes
-/// what a seed means.
+/// The generator that expands a seed into a plan. All drawing functions are our own, so that a new
+/// release of a library does not change the meaning of a seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SimRng(ChaCha8Rng);
 
 impl SimRng {
-    /// A generator for one use of the seed; another name gives an unrelated stream.
+    /// A generator for one purpose. Generators with different names are independent.
     #[must_use]
     pub fn new(seed: u64, stream: &str) -> Self {
         let mut key = [0; 32];
@@ -267,24 +270,24 @@ impl SimRng {
         Self(rng)
     }
 
-    /// 64 bits.
+    /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    /// One of `0..n`.
+    /// A number from `0..n`.
     pub fn below(&mut self, n: u64) -> u64 {
         assert!(n > 0, "a choice needs an option");
         scale(self.bits(), n)
     }
 
-    /// One of `least..=most`.
+    /// A number from `least..=most`.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         assert!(least <= most, "an empty range");
         least + self.below(most - least + 1)
     }
 
-    /// True `num` times of `den`.
+    /// True with probability `num / den`.
     pub fn ratio(&mut self, num: u64, den: u64) -> bool {
         self.below(den) < num
     }

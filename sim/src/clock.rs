@@ -1,22 +1,23 @@
-//! The wall clock of one machine: offset, drift and jumps over the monotonic time of the world.
+//! The clocks of one machine: a wall clock with offset, drift and jumps, based on the monotonic
+//! time of the world.
 
 use walsim_core::base::{Mono, Now, TimestampTz};
 
-/// One machine's clock. Monotonic time is the world's; only wall time is the machine's own.
+/// The wall clock of one machine. Monotonic time is the same for all machines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Clock {
     /// Wall time at `since`.
     wall: TimestampTz,
     since: Mono,
-    /// Microseconds gained per second.
+    /// Microseconds gained per second of monotonic time.
     drift_ppm: i32,
 }
 
 impl Clock {
-    /// Wall time when the world begins: 2026-01-01 00:00:00 UTC.
+    /// Wall time at the start of the world: 2026-01-01 00:00:00 UTC.
     pub const EPOCH: TimestampTz = TimestampTz(820_540_800_000_000);
 
-    /// A clock that is `offset_us` off the true time when the world begins, and drifts.
+    /// A clock with an initial offset and a drift.
     #[must_use]
     pub fn new(offset_us: i64, drift_ppm: i32) -> Self {
         Self {
@@ -26,7 +27,7 @@ impl Clock {
         }
     }
 
-    /// Both clocks.
+    /// The time of both clocks.
     #[must_use]
     pub fn now(&self, mono: Mono) -> Now {
         Now {
@@ -35,23 +36,23 @@ impl Clock {
         }
     }
 
-    /// The wall time at a monotonic time no earlier than the last change.
+    /// The wall time at a monotonic time, which must not be before the last change of the clock.
     #[must_use]
     pub fn wall(&self, mono: Mono) -> TimestampTz {
         let elapsed = i64::try_from(mono - self.since).unwrap_or(i64::MAX);
         let gained = i128::from(elapsed) * i128::from(self.drift_ppm) / 1_000_000;
-        // A drift may be drawn up to gain more than the time itself.
+        // A plan's drift may be large enough to overflow.
         let most = if gained < 0 { i64::MIN } else { i64::MAX };
         self.wall + elapsed + i64::try_from(gained).unwrap_or(most)
     }
 
-    /// Wall time jumps, back if `by_us` is negative. Monotonic time does not.
+    /// Makes wall time jump by `by_us`, which may be negative. Monotonic time does not change.
     pub fn jump(&mut self, now: Mono, by_us: i64) {
         self.wall = self.wall(now) + by_us;
         self.since = now;
     }
 
-    /// Wall time drifts differently from now on, without a jump.
+    /// Changes the drift from now on, without a jump.
     pub fn set_drift(&mut self, now: Mono, drift_ppm: i32) {
         self.jump(now, 0);
         self.drift_ppm = drift_ppm;
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(clock.wall(Mono(20 * SECOND)) - Clock::EPOCH, 20_000_000);
     }
 
-    /// Offsets, jumps and drifts are a plan's.
+    /// Offsets, jumps and drifts come from plans.
     #[test]
     fn no_clock_leaves_time() {
         for drift in [i32::MIN, 0, i32::MAX] {

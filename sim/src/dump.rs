@@ -1,5 +1,5 @@
-//! What a dumped node holds: its WAL read record by record from the oldest segment, as our reader
-//! sees it.
+//! The contents of a node's data directory: its files, and its WAL records from the oldest segment
+//! on, read by our WAL reader.
 
 use crate::disk::{Disk, Entry};
 use bytes::Bytes;
@@ -10,39 +10,39 @@ use walsim_core::wal::names::parse_segment_name;
 use walsim_core::wal::{Next, WalError, WalReader};
 use walsim_core::wire::record::RmgrId;
 
-/// A data directory, out of a fake disk.
+/// A data directory, copied from a fake disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DataDirectory {
-    /// Files and directories with their paths, parents first.
+    /// Files and directories by path, parents first.
     pub entries: Vec<(String, Entry)>,
     /// The newest timeline that has WAL.
     pub timeline: TimelineId,
     /// All records of the WAL, from the first of the oldest segment.
     pub records: Vec<Listed>,
-    /// Where the WAL ends: what stands there is no valid record.
+    /// The end of WAL: no valid record begins there.
     pub end_of_wal: Lsn,
-    /// Why it ends there.
+    /// The reader's error at the end of WAL.
     pub why: String,
 }
 
-/// One record of a listing.
+/// A record in the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listed {
-    /// Where it starts.
+    /// Its start.
     pub lsn: Lsn,
     /// Its length without padding.
     pub len: u32,
-    /// Its transaction.
+    /// Its transaction id.
     pub xid: Xid,
-    /// The record before it.
+    /// The start of the previous record.
     pub prev: Lsn,
     /// Its resource manager.
     pub rmgr: RmgrId,
-    /// The resource manager's part of the info bits, and the flags.
+    /// The bits of the resource manager in xl_info, and the flags.
     pub info: u8,
 }
 
-/// `0/1000028 114 0 0/0 XLOG 00`
+/// Formats a record as `0/1000028 114 0 0/0 XLOG 00`.
 impl fmt::Display for Listed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -58,7 +58,8 @@ impl fmt::Display for Listed {
 }
 
 impl DataDirectory {
-    /// Reads a node's disk: as its page cache has it, or as a loss of power would leave it.
+    /// Reads the data directory of a node: the contents of the page cache, or the contents that
+    /// survive a power loss.
     #[must_use]
     pub fn of(disk: &Disk, settings: &Settings, platter: bool) -> Self {
         let entries = disk.dump(platter);
@@ -77,7 +78,7 @@ impl DataDirectory {
         }
     }
 
-    /// Where the first record starts.
+    /// The start of the first record.
     #[must_use]
     pub fn first_record(&self) -> Lsn {
         self.records

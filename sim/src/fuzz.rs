@@ -1,7 +1,8 @@
-//! A campaign: many seeds, each a plan and a run, gathered in the order of the seeds whichever
-//! worker ran them.
+//! A campaign: runs many seeds and collects the results in the order of the seeds, independently of
+//! the worker threads.
 //!
-//! Threads, clocks and files are the command's; this is what it runs and what it counts.
+//! Threads, clocks and files belong to the command line; this module defines what is run and what
+//! is counted.
 
 use crate::marks::MarkCounts;
 use crate::plan::{Overrides, Plan, Profile};
@@ -12,41 +13,41 @@ use std::ops::Range;
 use walsim_core::base::{Mark, Planted};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
-/// What is done with each seed.
+/// How each seed is run.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// Where plans come from.
+    /// The distribution from which plans are drawn.
     pub profile: Profile,
-    /// What is changed in each.
+    /// Changes to each plan.
     pub overrides: Overrides,
-    /// Which bugs are planted.
+    /// The planted bugs.
     pub planted: Planted,
-    /// Percent of the seeds that run twice.
+    /// Percentage of seeds that run twice.
     pub twice_percent: u64,
 }
 
-/// One seed, run.
+/// The result of one seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ran {
     /// The seed.
     pub seed: u64,
-    /// What came of it.
+    /// The outcome of its run.
     pub outcome: Outcome,
-    /// If it was run twice: did both take the same steps?
+    /// If it was run twice, whether both runs took the same steps.
     pub repeated: Option<Repeat>,
 }
 
 /// The comparison of two runs of one plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Repeat {
-    /// The same steps.
+    /// Both runs took the same steps.
     Same,
-    /// The first step that differs, from 1; 0 if a third run could not find it.
+    /// The number of the first step that differs, from 1; 0 if a third run could not find it.
     Differs(u64),
 }
 
 impl Ran {
-    /// What this run alone makes of the campaign.
+    /// The exit status of a campaign that consists of this run.
     #[must_use]
     pub fn status(&self) -> Status {
         let repeat = match self.repeated {
@@ -64,7 +65,8 @@ impl Task {
         self.overrides.generate(self.profile, seed)
     }
 
-    /// Runs a seed, some of them twice, and one of a hundred with the naive full checks besides.
+    /// Runs a seed. Some seeds are run twice, and one in a hundred is run with the naive full
+    /// checks as well.
     #[must_use]
     pub fn run(&self, seed: u64) -> Ran {
         let plan = self.plan(seed);
@@ -83,12 +85,13 @@ impl Task {
 const TWICE: u64 = 1;
 const AUDITED: u64 = 2;
 
-/// Does the seed belong to a share of all seeds? Another use of shares gives an unrelated one.
+/// Whether the seed belongs to a random share of all seeds. Shares with a different `which` are
+/// independent.
 fn percent_of_seeds(seed: u64, which: u64, percent: u64) -> bool {
     xxh3_64_with_seed(&seed.to_le_bytes(), which) % 100 < percent
 }
 
-/// Runs a plan once more and compares.
+/// Runs a plan again and compares.
 #[must_use]
 pub fn repeat(plan: &Plan, planted: Planted, first: &Outcome) -> Repeat {
     let second = run(plan, planted, false);
@@ -100,7 +103,8 @@ pub fn repeat(plan: &Plan, planted: Planted, first: &Outcome) -> Repeat {
     Repeat::Differs(differs.unwrap_or(0))
 }
 
-/// Two worlds in step: the number of the first step after which they differ, 0 if they do not.
+/// Runs two worlds in lockstep, and returns the number of the first step after which they differ,
+/// or 0 if they do not.
 fn first_difference(plan: &Plan, planted: Planted) -> u64 {
     let mut one = World::new(plan, planted, false);
     let mut other = World::new(plan, planted, false);
@@ -115,14 +119,14 @@ fn first_difference(plan: &Plan, planted: Planted) -> u64 {
     }
 }
 
-/// What a campaign comes to.
+/// The results of a campaign.
 #[derive(Clone, Default, Debug)]
 pub struct Campaign {
     /// Seeds that were run.
     pub seeds: u64,
-    /// The first and, exclusively, the last of them.
+    /// The range of seeds.
     pub range: Range<u64>,
-    /// Those that failed.
+    /// Seeds that failed.
     pub failures: u64,
     /// Steps of all runs.
     pub steps: u64,
@@ -130,26 +134,26 @@ pub struct Campaign {
     pub sim_us: u64,
     /// Acknowledged commits.
     pub commits: u64,
-    /// Faults that struck.
+    /// Faults that took effect.
     pub faults: u64,
     /// Seeds that ran twice.
     pub twice: u64,
-    /// Those of them that took different steps.
+    /// Seeds that ran twice with different steps.
     pub nondeterministic: u64,
     /// How often each rare state was reached.
     pub marks: MarkCounts,
-    /// In how many seeds each excuse was given; the operator then helped, and the standby was
-    /// judged again.
+    /// How many seeds used each excuse. After an excuse the operator repairs the standby, which
+    /// must then converge.
     pub excuses: ExcuseCounts,
-    /// The worst of all runs.
+    /// The worst status of all runs.
     pub status: Status,
-    /// Settings of the plans are overridden: what is rare among them is not known.
+    /// The plans have overridden settings, so the usual rates of rare states do not apply.
     pub overridden: bool,
     hash: Xxh3Default,
     early: BTreeMap<u64, Ran>,
 }
 
-/// The hash over the trace hashes; a wrapper, since the state has no `Debug`.
+/// The hash of all trace hashes. A wrapper, because the hasher has no `Debug`.
 #[derive(Clone, Default)]
 struct Xxh3Default(Xxh3);
 
@@ -160,7 +164,7 @@ impl std::fmt::Debug for Xxh3Default {
 }
 
 impl Campaign {
-    /// Nothing run yet; `from` is the first seed.
+    /// An empty campaign; `from` is the first seed.
     #[must_use]
     pub fn new(from: u64) -> Self {
         Self {
@@ -169,7 +173,7 @@ impl Campaign {
         }
     }
 
-    /// Takes a run, in any order, and gives back those whose turn it is, in the order of seeds.
+    /// Adds a run, in any order. Returns the runs that are next in the order of seeds.
     pub fn add(&mut self, ran: Ran) -> Vec<Ran> {
         self.early.insert(ran.seed, ran);
         let mut turns = Vec::new();
@@ -197,8 +201,8 @@ impl Campaign {
         self.status = self.status.max(ran.status());
     }
 
-    /// The mandatory marks that were missed; none where plans are not those that the rates were
-    /// found with.
+    /// The mandatory marks that were not reached. None if the plans are overridden or from a
+    /// profile without known rates.
     #[must_use]
     pub fn missed(&self, profile: Profile) -> Vec<Mark> {
         match profile {
@@ -207,7 +211,7 @@ impl Campaign {
         }
     }
 
-    /// Excuses that were given more often than the profile allows.
+    /// Excuses that were used more often than the profile allows.
     #[must_use]
     pub fn excessive(&self, profile: Profile) -> Vec<Excuse> {
         self.excuses.excessive(profile, self.seeds)
@@ -224,7 +228,7 @@ impl Campaign {
         self.status.max(missed)
     }
 
-    /// The hash over the trace hashes of all seeds in their order.
+    /// The hash of the trace hashes of all seeds in their order.
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash.0.digest()

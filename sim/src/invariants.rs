@@ -1,5 +1,4 @@
-//! The invariants by their codes: what each promises, and where it is judged. They are what the
-//! built-in checks say of themselves.
+//! The invariants, as described by the built-in checks.
 
 use crate::checks::built_in;
 use crate::referee::About;
@@ -8,13 +7,13 @@ use std::sync::LazyLock;
 static INVARIANTS: LazyLock<Vec<About>> =
     LazyLock::new(|| built_in().iter().map(|check| *check.about()).collect());
 
-/// All that are checked, in the order in which they are asked.
+/// All invariants, in the order in which their checks run.
 #[must_use]
 pub fn invariants() -> &'static [About] {
     &INVARIANTS
 }
 
-/// The invariant of that code, whatever the case.
+/// The invariant with this code, case-insensitive.
 #[must_use]
 pub fn invariant_named(code: &str) -> Option<&'static About> {
     let mut all = invariants().iter();

@@ -1,4 +1,4 @@
-//! The simulator: nodes on fake disks, networks and clocks, driven from a seed.
+//! The simulator: runs nodes on fake disks, networks and clocks, all driven by a seed.
 
 pub mod bench;
 pub mod bugs;

@@ -1,19 +1,19 @@
-//! Rare states that a campaign must reach, each with the rate at which the default profile meets
-//! it. A campaign of any size is judged: it misses a mark that it has met so rarely that chance
-//! alone explains it once in ten thousand times.
+//! Rare states that a campaign must reach, each with its rate in the default profile. A campaign of
+//! any size is judged: a mark is missing if a correct campaign would reach it so rarely with a
+//! probability below 1 in 10,000.
 
 use std::fmt;
 use walsim_core::base::{Mark, MarkSet};
 
-/// How often chance alone may tell a campaign that it misses a mark: once in so many times.
+/// The reciprocal of the probability with which a mark may be reported as missing by chance.
 const ONCE_IN: u32 = 10_000;
 
-/// A mark and the rate at which seeds of profile `default` meet it.
+/// A mark and its rate in the profile `default`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mandatory {
-    /// Which.
+    /// The mark.
     pub mark: Mark,
-    /// In so many of 10,000 seeds, somewhat less than what campaigns show.
+    /// In how many of 10,000 seeds it is reached; somewhat lower than measured.
     pub per_10_000: u64,
 }
 
@@ -21,8 +21,8 @@ const fn mandatory(mark: Mark, per_10_000: u64) -> Mandatory {
     Mandatory { mark, per_10_000 }
 }
 
-/// All mandatory marks. The rates are those of the last large campaign less a sixth, so that a
-/// change of the model does not need a change here at once.
+/// All mandatory marks. The rates are those of the last large campaign less a sixth, so that not
+/// every change of the model requires a change here.
 pub const MANDATORY: [Mandatory; 25] = [
     mandatory(Mark::CommitAcked, 9900),
     mandatory(Mark::RecordCrossesPage, 9900),
@@ -51,7 +51,7 @@ pub const MANDATORY: [Mandatory; 25] = [
     mandatory(Mark::StandbyLagOverOneSegment, 7500),
 ];
 
-/// In how many runs each mark was reached.
+/// How many runs reached each mark.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MarkCounts(Vec<u64>);
 
@@ -62,7 +62,7 @@ impl Default for MarkCounts {
 }
 
 impl MarkCounts {
-    /// One more run.
+    /// Adds a run.
     pub fn add(&mut self, marks: MarkSet) {
         for (count, mark) in self.0.iter_mut().zip(Mark::ALL) {
             *count += u64::from(marks.contains(*mark));
@@ -74,7 +74,7 @@ impl MarkCounts {
         Mark::ALL.iter().copied().zip(self.0.iter().copied())
     }
 
-    /// The mandatory marks that `seeds` seeds have met too rarely.
+    /// The mandatory marks that too few of `seeds` seeds have reached.
     #[must_use]
     pub fn missed(&self, seeds: u64) -> Vec<Mark> {
         let rare = |m: &&Mandatory| {
@@ -88,9 +88,9 @@ impl MarkCounts {
     }
 }
 
-/// Is it less likely than one in ten thousand that so few of `seeds` seeds meet what each meets
-/// `per_10_000` times in 10,000? The lower tail of the binomial distribution, summed from its first
-/// term.
+/// Whether a count this low has a probability below 1 in 10,000 if each of `seeds` seeds reaches
+/// the mark with probability `per_10_000 / 10_000`. Sums the lower tail of the binomial
+/// distribution from its first term.
 fn is_too_rare(count: u64, seeds: u64, per_10_000: u64) -> bool {
     let without = 10_000 - per_10_000.min(10_000);
     if count * 10_000 >= seeds * per_10_000 {
@@ -111,8 +111,9 @@ fn is_too_rare(count: u64, seeds: u64, per_10_000: u64) -> bool {
     sum.is_below_one_in(ONCE_IN)
 }
 
-/// A number from 0 to 1 that may be far smaller than any fraction of 64 bits: `digits / 2^(63 +
-/// places)`, its highest digit set. Integers alone, so that every build comes to the same answer.
+/// A number from 0 to 1 that may be too small for a 64-bit fraction: `digits / 2^(63 + places)`,
+/// with the highest bit of `digits` set. Uses integers only, so that every build computes the same
+/// result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Tiny {
     digits: u64,
@@ -125,11 +126,11 @@ impl Tiny {
         places: 0,
     };
 
-    /// Times a fraction of two numbers below 2^32, neither of them 0.
+    /// Multiplies by a fraction. Both numbers are below 2^32 and not 0.
     fn times(self, by: u64, over: u64) -> Self {
         let exact = (u128::from(self.digits) << 32) * u128::from(by) / u128::from(over);
         let bits = 128 - exact.leading_zeros();
-        // One is 2^63 in 64 bits, and 2^95 in these.
+        // 1.0 is 2^63 in 64 bits, and 2^95 in this product.
         let shift = bits - 64;
         let digits = u64::try_from(exact >> shift).expect("64 bits are left");
         let places = (self.places + 32).saturating_sub(shift);
@@ -160,7 +161,7 @@ impl Tiny {
     }
 }
 
-/// `commit-acked 998, lock-waited 12`; what was never reached comes with a 0.
+/// Formats as `commit-acked 998, lock-waited 12`. Marks with count 0 are included.
 impl fmt::Display for MarkCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (mark, count)) in self.iter().enumerate() {
@@ -175,7 +176,7 @@ impl fmt::Display for MarkCounts {
 mod tests {
     use super::*;
 
-    /// The least count of so many seeds that is not too rare.
+    /// The lowest count of so many seeds that is not too rare.
     fn least(seeds: u64, per_10_000: u64) -> u64 {
         (0..=seeds)
             .find(|count| !is_too_rare(*count, seeds, per_10_000))

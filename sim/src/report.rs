@@ -1,31 +1,31 @@
-//! What a person is told of a failing run: which invariant, the facts that were compared, what led
-//! there, and how to see it again.
+//! The report of a failing run: the invariant, the facts that were compared, the events that led to
+//! the violation, and how to replay it.
 
 use crate::invariants::invariant_named;
 use crate::plan::show_seed;
 use crate::world::{Outcome, StoryLine, Verdict, Violation};
 use std::fmt;
 
-/// How a command ends, mildest first: of several the last counts.
+/// The result of a command, best first. A command with several results ends with the worst.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Status {
     /// Nothing was found.
     #[default]
     Pass,
-    /// A mandatory mark was missed, or an excuse was given more often than the profile allows.
+    /// A mandatory mark was not reached, or an excuse was used more often than the profile allows.
     MarkMissed,
-    /// A cluster did not converge, and there is no legal reason.
+    /// A cluster did not converge, and no legal reason excuses it.
     NoConvergence,
     /// An invariant was violated.
     Violation,
-    /// A run did not repeat itself.
+    /// A run was not deterministic.
     Nondeterminism,
     /// An assertion failed in the simulator or in the machines.
     Panic,
 }
 
 impl Status {
-    /// The exit status of the process. 2 is for wrong usage and wrong input.
+    /// The exit status of the process. 2 is reserved for wrong usage and wrong input.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -50,7 +50,7 @@ impl From<&Verdict> for Status {
     }
 }
 
-/// The verdict in one word, as machine-readable output has it.
+/// The verdict as one word for machine-readable output.
 #[must_use]
 pub const fn verdict_word(verdict: &Verdict) -> &'static str {
     match verdict {
@@ -62,21 +62,21 @@ pub const fn verdict_word(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// Lines of the story that a report shows.
+/// Number of events that a report shows.
 const LINES: usize = 12;
 
-/// The report of one failing run; `Display` is the text.
+/// The report of one failing run; `Display` formats it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report<'a> {
     /// The seed.
     pub seed: u64,
-    /// What came of it.
+    /// The outcome of the run.
     pub outcome: &'a Outcome,
-    /// The command that runs it again.
+    /// The command that replays it.
     pub replay: String,
-    /// The command that runs it again under `cargo test`, if one does.
+    /// The command that runs it under `cargo test`, if there is one.
     pub test: Option<String>,
-    /// Where the plan was stored.
+    /// The file in which the plan was stored.
     pub file: Option<String>,
 }
 
@@ -111,7 +111,7 @@ fn indented(text: &str) -> String {
     text.trim_end().lines().map(line).collect()
 }
 
-/// What was violated, in one sentence: the promise with its code before it.
+/// The code and the statement of the violated invariant.
 #[must_use]
 pub(crate) fn headline(verdict: &Verdict) -> String {
     match verdict {
@@ -125,7 +125,7 @@ pub(crate) fn headline(verdict: &Verdict) -> String {
 fn promise(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Pass => "passed".into(),
-        Verdict::Stuck(_) => "Simulated time moves on.".into(),
+        Verdict::Stuck(_) => "Simulated time advances.".into(),
         Verdict::Violation(v) | Verdict::NoConvergence(v) => {
             invariant_named(v.code).map_or(String::new(), |i| i.statement.into())
         }
@@ -133,7 +133,7 @@ fn promise(verdict: &Verdict) -> String {
     }
 }
 
-/// The facts that were compared, and the few events that led there.
+/// Formats the facts that were compared and the last events before the violation.
 #[must_use]
 pub(crate) fn facts(outcome: &Outcome) -> String {
     let mut text = String::new();
@@ -174,7 +174,7 @@ fn story(text: &mut String, story: &[StoryLine]) {
     if story.is_empty() {
         return;
     }
-    *text += "\nwhat led there:\n";
+    *text += "\nlast events:\n";
     let last = &story[story.len().saturating_sub(LINES)..];
     let wide = last.iter().map(|line| line.node.len()).max().unwrap_or(0);
     for line in last {

@@ -1,7 +1,7 @@
 //! The hash of a run: a rolling XXH3 over a canonical little-endian encoding of every step.
 //!
-//! Never over `Debug` or `usize`: two builds of one run must agree. [`state_hash`] hashes state
-//! through derived `Hash`.
+//! `Debug` output and `usize` values are never hashed, because they differ between builds.
+//! [`state_hash`] hashes state through derived `Hash`.
 
 use bytes::Bytes;
 use std::fmt::Write;
@@ -13,17 +13,17 @@ use walsim_core::call::{
 };
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// The rolling hash, and how many steps it covers.
+/// The rolling hash, and the number of steps in it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Trace {
     digest: u64,
     steps: u64,
-    /// Room for one step's encoding, kept between steps.
+    /// Buffer for the encoding of one step, reused between steps.
     buffer: Vec<u8>,
     text: String,
 }
 
-/// The digest stands for everything that was recorded.
+/// Hashes the digest, which covers everything that was recorded.
 impl Hash for Trace {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.digest.hash(state);
@@ -44,7 +44,7 @@ impl Trace {
         self.steps
     }
 
-    /// Starts the record of a step. `machine` is its number in the plan's list.
+    /// Begins the record of a step. `machine` is the index in the plan's list.
     pub fn begin(&mut self, machine: u16, now: Now, input: &Input) {
         self.buffer.clear();
         self.buffer.extend_from_slice(&self.digest.to_le_bytes());
@@ -54,7 +54,7 @@ impl Trace {
         self.input(input);
     }
 
-    /// Ends the record of a step with what it wanted done.
+    /// Ends the record of a step with its effects.
     pub fn end(&mut self, effects: &Effects) {
         for (pid, effect) in &effects.0 {
             self.pid(*pid);
@@ -64,7 +64,7 @@ impl Trace {
         self.steps += 1;
     }
 
-    /// Records something that is no step: a fault, for instance.
+    /// Records something other than a step, such as a fault.
     pub fn note(&mut self, words: &[u64]) {
         self.buffer.clear();
         self.buffer.extend_from_slice(&self.digest.to_le_bytes());
@@ -86,7 +86,8 @@ impl Trace {
         self.buffer.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Long payloads go in by their own hash, so that they are read once and not copied.
+    /// A long payload is hashed separately and only its hash is recorded, so that it is read once
+    /// and not copied.
     fn bytes(&mut self, bytes: &[u8]) {
         self.u64(u64::try_from(bytes.len()).expect("a slice is shorter than 2^64"));
         if bytes.len() <= 64 {
@@ -311,7 +312,7 @@ impl Trace {
         }
     }
 
-    /// Log events are rare enough to go in as their text.
+    /// Log events are rare, so their text is hashed.
     fn log(&mut self, event: &LogEvent) {
         self.tag(match event.severity {
             Severity::Log => 1,
@@ -361,7 +362,7 @@ const fn disk_error(error: DiskError) -> u8 {
         DiskError::NotPermitted => 0x8b,
         DiskError::ReadOnly => 0x8c,
         DiskError::TooManyFiles => 0x8d,
-        // No fake disk gives any other.
+        // The fake disk returns no other errors.
         DiskError::Other(_) => 0x8e,
     }
 }
@@ -380,7 +381,7 @@ const fn signal_number(signal: Signal) -> u8 {
     }
 }
 
-/// A `Hasher` that gives the same value on every platform: XXH3 over fixed widths, little-endian.
+/// A `Hasher` with the same result on every platform: XXH3 over fixed-width little-endian values.
 #[derive(Default)]
 pub struct StableHasher(Xxh3);
 
@@ -417,7 +418,7 @@ impl Hasher for StableHasher {
     );
 }
 
-/// The hash of a state, through its derived `Hash`.
+/// The hash of a state, computed through its derived `Hash`.
 #[must_use]
 pub fn state_hash<T: Hash + ?Sized>(state: &T) -> u64 {
     let mut hasher = StableHasher::default();
