@@ -1,5 +1,5 @@
-//! The bytes of one file: sparse chunks behind `Arc`, so that zeros cost nothing and a copy shares
-//! everything.
+//! The contents of one file as sparse chunks behind `Arc`: zeros take no memory, and copies share
+//! chunks.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ pub struct Content {
     chunks: Vec<Option<Arc<Chunk>>>,
 }
 
-/// A run of bytes within one chunk.
+/// A range of bytes within one chunk.
 struct Piece {
     chunk: usize,
     within: Range<usize>,
 }
 
 impl Content {
-    /// Those bytes.
+    /// A file with these contents.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
         let mut content = Self::default();
@@ -30,7 +30,8 @@ impl Content {
         content
     }
 
-    /// Overwrites or extends; a gap before `offset` becomes zeros. Nothing at all extends nothing.
+    /// Writes bytes, and extends the file if necessary. A gap between the old end and `offset` is
+    /// zeros. An empty write does not extend the file.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -40,7 +41,7 @@ impl Content {
         for piece in pieces(offset, as_u64(bytes.len())) {
             let (head, tail) = rest.split_at(piece.within.len());
             let chunk = &mut self.chunks[piece.chunk];
-            // A whole chunk needs nothing of what was there before.
+            // A write of a whole chunk replaces the old chunk.
             if let Ok(whole) = Chunk::try_from(head) {
                 *chunk = Some(Arc::new(whole));
             } else {
@@ -51,7 +52,7 @@ impl Content {
         }
     }
 
-    /// Writes zeros; whole chunks are merely forgotten.
+    /// Writes zeros. Chunks that are completely zero are freed.
     pub fn zero(&mut self, offset: u64, len: u64) {
         if len == 0 {
             return;
@@ -65,7 +66,7 @@ impl Content {
         if len < self.len {
             let keep = len.div_ceil(as_u64(CHUNK));
             self.chunks.truncate(as_usize(keep));
-            // What a later extension uncovers is zeros, not what stood there before.
+            // Clear the rest of the chunk, because a later extension must show zeros there.
             self.blank(len, keep * as_u64(CHUNK) - len);
             self.len = len;
         } else {
@@ -79,13 +80,13 @@ impl Content {
         self.len
     }
 
-    /// Is there no byte?
+    /// Whether the file is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Up to `len` bytes; fewer at the end of the file.
+    /// Up to `len` bytes; fewer if the file ends before.
     #[must_use]
     pub fn read(&self, offset: u64, len: u64) -> Vec<u8> {
         let len = len.min(self.len.saturating_sub(offset));
@@ -96,8 +97,8 @@ impl Content {
         bytes
     }
 
-    /// The range from the first to the last byte that writing these would change. Bytes after the
-    /// end of the file change, whatever is written to them.
+    /// The range from the first to the last byte that this write would change. A byte past the end
+    /// of the file counts as changed, whatever its new value.
     #[must_use]
     pub fn change(&self, offset: u64, bytes: &[u8]) -> Range<u64> {
         let mut rest = bytes;
@@ -110,7 +111,7 @@ impl Content {
         })
     }
 
-    /// As [`Content::change`] for zeros.
+    /// The same as [`Content::change`] for a write of zeros.
     #[must_use]
     pub fn change_by_zeros(&self, offset: u64, len: u64) -> Range<u64> {
         self.difference(offset, len, |old| {
@@ -164,7 +165,7 @@ impl Content {
         }
     }
 
-    /// Zeros a range of existing chunks.
+    /// Zeros a range in existing chunks.
     fn blank(&mut self, offset: u64, len: u64) {
         for piece in pieces(offset, len) {
             if let Some(slot) = self.chunks.get_mut(piece.chunk) {
@@ -178,8 +179,7 @@ impl Content {
     }
 }
 
-/// How many bytes two slices of one length have in common at their beginning; `None` if they are
-/// equal.
+/// The length of the common prefix of two slices of equal length; `None` if they are equal.
 fn same_prefix(a: &[u8], b: &[u8]) -> Option<usize> {
     const STRIDE: usize = 64;
     let mut stride = a.chunks(STRIDE).zip(b.chunks(STRIDE));

@@ -1,35 +1,34 @@
-//! Faults of a disk: errors that its next operations meet, until their number is used up or they
-//! are healed.
+//! Faults of a disk: errors of its next operations, until the fault is used up or healed.
 
 use super::{Disk, Ticket};
 use walsim_core::base::Fd;
 use walsim_core::call::FilePath;
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DiskFaultKind {
-    /// An fsync fails and the data stay dirty in the page cache.
+    /// An fsync fails, and the data stay dirty in the page cache.
     FsyncKeeps,
-    /// An fsync fails and the data are dropped: the cache is what reached the platter.
+    /// An fsync fails, and the dirty data are dropped from the page cache.
     FsyncDrops,
     /// A write fails with EIO and changes nothing.
     WriteFails,
     /// A read fails with EIO.
     ReadFails,
-    /// A write that extends a file finds no space, or not enough.
+    /// A write that extends a file fails with ENOSPC or is short.
     Full,
-    /// Everything takes so many times as long.
+    /// Every operation takes this many times as long.
     Slow(u32),
 }
 
-/// A fault, and for which files and how often.
+/// A fault, the files that it affects, and the number of operations that it affects.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DiskFault {
-    /// What goes wrong.
+    /// The kind.
     pub kind: DiskFaultKind,
-    /// How the paths of the files begin: `pg_wal/`, `base/`, or nothing for all.
+    /// The prefix of the affected paths: `pg_wal/`, `base/`, or empty for all files.
     pub prefix: String,
-    /// How many operations meet it; `u32::MAX` means all until it is healed.
+    /// How many operations the fault still affects; `u32::MAX` means all until it is healed.
     pub left: u32,
 }
 
@@ -39,7 +38,7 @@ impl Disk {
         self.faults.push(fault);
     }
 
-    /// Does something that meets no fault.
+    /// Runs a closure with all faults disabled.
     pub fn without_faults<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let faults = std::mem::take(&mut self.faults);
         let outcome = act(self);
@@ -52,20 +51,21 @@ impl Disk {
         self.faults.clear();
     }
 
-    /// The faults that are not used up.
+    /// The active faults.
     #[must_use]
     pub fn faults(&self) -> &[DiskFault] {
         &self.faults
     }
 
-    /// Does the operation meet such a fault? It is counted.
+    /// Whether this fault affects the operation. If so, the operation is counted.
     pub(super) fn hits_fault(&mut self, inode: u64, kind: DiskFaultKind) -> bool {
         self.meet(inode, |candidate| candidate == kind).is_some()
     }
 
-    /// The fault that an fsync meets. It is counted. A renamed file that waits for its directory is
-    /// spared: PostgreSQL goes on as if that fsync had succeeded (InstallXLogFileSegment), and its
-    /// WAL may then vanish with the name.
+    /// The fault that affects an fsync, if any; it is counted. An fsync error does not affect a
+    /// renamed file whose directory is not yet fsynced: PostgreSQL would continue as if the fsync
+    /// had succeeded (InstallXLogFileSegment), and a power loss could then undo the rename and lose
+    /// the WAL in the file.
     pub(super) fn fsync_fault(&mut self, inode: u64) -> Option<DiskFaultKind> {
         if self.tree.awaits_directory(inode) {
             return None;
@@ -75,7 +75,7 @@ impl Disk {
         })
     }
 
-    /// Will the next fsync of a descriptor meet a fault?
+    /// Whether the next fsync of this descriptor will fail.
     #[must_use]
     pub fn will_fail_fsync(&self, fd: Fd) -> bool {
         let descriptor = self
@@ -89,7 +89,7 @@ impl Disk {
         })
     }
 
-    /// The first fault of such a kind that lies in wait for a file.
+    /// The first active fault of this kind for a file.
     fn fault(&self, inode: u64, which: impl Fn(DiskFaultKind) -> bool) -> Option<usize> {
         if self.faults.is_empty() {
             return None;
@@ -128,7 +128,7 @@ impl Disk {
 }
 
 impl Ticket {
-    /// Is it an fsync that will fail?
+    /// Whether it makes an fsync fail.
     #[must_use]
     pub const fn is_failing_fsync(&self) -> bool {
         matches!(self.0, super::Act::Fsync { fault: Some(_), .. })

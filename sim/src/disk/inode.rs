@@ -1,4 +1,4 @@
-//! One file: what the page cache holds, what the platter holds, and the writes in between.
+//! One file: its contents in the page cache, its contents on the platter, and its unsynced writes.
 
 use super::content::Content;
 use crate::choice::{Choices, Key, Subject};
@@ -8,31 +8,31 @@ use std::ops::Range;
 use walsim_core::base::Pid;
 use walsim_core::call::FilePath;
 
-/// A file without its name.
+/// A file, independent of its name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Inode {
     pub(super) number: u64,
-    /// The name under which it was last seen.
+    /// The last known path.
     pub(super) path: FilePath,
-    /// What the platter takes all or nothing.
+    /// The size of an atomic write to the platter.
     sector: u64,
     cached: Content,
     platter: Content,
-    /// Writes that no fsync has covered yet, in the order of their issue.
+    /// Writes that no fsync has made durable yet, in the order in which they were issued.
     pending: Vec<Pending>,
-    /// Changes issued so far.
+    /// Number of changes issued.
     issued: u64,
-    /// System calls so far, for the keys of choices.
+    /// Number of system calls, used in the keys of choices.
     pub(super) calls: u64,
-    /// Operations in flight that need it.
+    /// Operations in flight that use the file.
     pub(super) pins: u32,
-    /// No name leads to it in the page cache.
+    /// The file has no name in the page cache.
     pub(super) unlinked: bool,
-    /// How it got its name, if that was not by being created.
+    /// The rename that gave the file its name; `None` if the file was created under it.
     pub(super) renamed: Option<Renamed>,
 }
 
-/// A rename: of whom, and which change of which directory.
+/// A rename: the process, the directory, and the number of the change in the directory's log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Renamed {
     pub(super) by: Pid,
@@ -45,7 +45,7 @@ struct Pending {
     number: u64,
     offset: u64,
     patch: Patch,
-    /// From the first to the last byte whose value changed.
+    /// The range from the first to the last byte that changed.
     changed: Range<u64>,
 }
 
@@ -53,8 +53,8 @@ struct Pending {
 enum Patch {
     Bytes(Bytes),
     Zeros(u64),
-    /// The file ends at `offset`. Truncations are journalled: they survive in order, and nothing
-    /// outlives a lost one.
+    /// The file is truncated at `offset`. Truncations are journaled: they survive in order, and if
+    /// one is lost, all later changes are lost too.
     Truncate,
 }
 
@@ -75,7 +75,7 @@ impl Pending {
         self.offset / size..(self.offset + self.len()).div_ceil(size)
     }
 
-    /// Applies the part that lies in `within`.
+    /// Applies the part of the change within `within`.
     fn apply(&self, content: &mut Content, within: Range<u64>) {
         let from = self.offset.max(within.start);
         let to = (self.offset + self.len()).min(within.end);
@@ -94,7 +94,7 @@ impl Pending {
     }
 }
 
-/// Which sectors of a write reach the platter.
+/// Which sectors of a write survive.
 #[derive(Clone, Copy, Debug)]
 enum Kept {
     All,
@@ -103,31 +103,31 @@ enum Kept {
     Subset,
 }
 
-/// How the writes of a file fare.
+/// What a power loss does to the unsynced writes of the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
-    /// All of them reached the platter in time.
+    /// All writes survive.
     AllKept,
-    /// None did.
+    /// No write survives.
     NoneKept,
-    /// The file decides for itself.
+    /// Each file draws its own outcome.
     PerFile,
-    /// Each write decides for itself.
+    /// Each write draws its own outcome.
     PerWrite,
 }
 
-/// What a file lost.
+/// What a file lost in a power loss.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Losses {
-    /// Bytes of writes that did not survive whole.
+    /// Bytes of writes that did not survive completely.
     pub(super) bytes: u64,
-    /// Pages that are now neither their old self nor any newer one.
+    /// Torn pages: pages that equal neither their old contents nor any later version.
     pub(super) torn: Vec<u64>,
 }
 
 impl Inode {
     pub(super) fn new(number: u64, path: FilePath, sector: u32) -> Self {
-        // PostgreSQL relies on pg_control being written all or nothing.
+        // PostgreSQL relies on atomic writes of pg_control.
         let sector = if path.as_str() == "global/pg_control" {
             8192
         } else {
@@ -148,7 +148,7 @@ impl Inode {
         }
     }
 
-    /// A file that is wholly on the platter.
+    /// A file whose contents are all durable.
     pub(super) fn settled(mut self, content: Content) -> Self {
         self.platter = content.clone();
         self.cached = content;
@@ -157,8 +157,8 @@ impl Inode {
 
     pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
         let changed = self.cached.change(offset, &bytes);
-        // PostgreSQL writes a page of WAL anew for every record in it: most of what is written is
-        // there already.
+        // PostgreSQL rewrites the whole WAL page for each record in it, so most bytes of a write do
+        // not change.
         if changed.start < changed.end {
             let from = changed.start.max(offset);
             let new = as_usize(from - offset)..as_usize(changed.end - offset);
@@ -193,12 +193,12 @@ impl Inode {
         });
     }
 
-    /// Puts on the platter what was issued up to a number.
+    /// Makes all changes up to this number durable.
     pub(super) fn settle(&mut self, upto: u64) {
         let covered = self.pending.partition_point(|p| p.number <= upto);
         for entry in self.pending.drain(..covered) {
-            // With all entries before it the platter holds what the cache held then: the rest is
-            // equal.
+            // After all earlier entries the platter equals the page cache of that time, so only the
+            // changed range has to be applied.
             let within = match entry.patch {
                 Patch::Truncate => 0..u64::MAX,
                 Patch::Bytes(_) | Patch::Zeros(_) => entry.changed.clone(),
@@ -207,8 +207,8 @@ impl Inode {
         }
     }
 
-    /// Loses power: part of what is pending reaches the platter, and the cache becomes what the
-    /// platter holds. A page size asks for torn pages.
+    /// Loses power: some of the unsynced writes survive, and the page cache becomes equal to the
+    /// platter. If a page size is given, also looks for torn pages.
     pub(super) fn lose(&mut self, fate: Fate, dice: &Dice<'_>, page: Option<u64>) -> Losses {
         let kept = self.decide(fate, dice);
         let survivors = kept
@@ -232,7 +232,8 @@ impl Inode {
             }
         }
         self.land(phase..survivors, &kept, dice);
-        // The length is metadata: it may survive without the data, and then the bytes are zeros.
+        // The length is metadata: it may survive without the data, and the missing bytes are then
+        // zeros.
         let length = Key::new("disk.loss.length", dice.subject, [self.number, self.issued]);
         if fate != Fate::NoneKept && dice.choices.ratio(length, 1, 4) {
             let len = self.cached.len().max(self.platter.len());
@@ -246,8 +247,8 @@ impl Inode {
         losses
     }
 
-    /// Each sector that survives does so in the newest version kept, which holds what stood in the
-    /// cache by then.
+    /// Applies the surviving writes. A surviving sector has the contents that the page cache had
+    /// after the newest surviving write of that sector.
     fn land(&mut self, entries: Range<usize>, kept: &[Kept], dice: &Dice<'_>) {
         let mut newest: BTreeMap<u64, usize> = BTreeMap::new();
         for index in entries.clone() {
@@ -282,7 +283,7 @@ impl Inode {
                 0 => vec![Kept::All; count],
                 1 => vec![Kept::None; count],
                 2 => {
-                    // A prefix of the writes, the last of them torn.
+                    // A prefix of the writes survives, and the last of them may be torn.
                     let whole = as_usize(dice.prefix(self.number, self.issued, as_u64(count) + 1));
                     let one = |index: usize, entry: &Pending| match index.cmp(&whole) {
                         std::cmp::Ordering::Less => Kept::All,
@@ -308,7 +309,7 @@ impl Inode {
         }
     }
 
-    /// Whole pages that are now none of the versions they have had since the last fsync.
+    /// Whole pages that do not equal any of the versions that they had since the last fsync.
     fn torn(&self, before: &Content, page: u64) -> Vec<u64> {
         let mut touched = BTreeSet::new();
         for entry in &self.pending {
@@ -324,8 +325,8 @@ impl Inode {
                 entry.apply(&mut version, within.clone());
                 seen |= version.read(number * page, page) == now;
             }
-            // A page that the file did not reach before may also be all zeros, which is no torn
-            // page either.
+            // A page past the old end of the file may also be all zeros; this does not count as
+            // torn.
             !seen && now.iter().any(|byte| *byte != 0)
         };
         touched.into_iter().filter(whole).filter(torn).collect()
@@ -343,7 +344,7 @@ impl Inode {
         &self.platter
     }
 
-    /// Up to where every crash would yield the bytes from `from` on that are there now.
+    /// The end of the range from `from` on that would keep its current contents in every crash.
     pub(super) fn stable_until(&self, from: u64) -> u64 {
         let changed = self.pending.iter().map(|entry| &entry.changed);
         let unstable = changed.filter(|range| range.start < range.end && range.end > from);
@@ -351,7 +352,7 @@ impl Inode {
         first.unwrap_or(u64::MAX).min(self.cached.len()).max(from)
     }
 
-    /// Would every crash yield these bytes as they are now?
+    /// Whether this range would keep its current contents in every crash.
     pub(super) fn is_stable(&self, range: &Range<u64>) -> bool {
         let untouched =
             |entry: &Pending| entry.changed.end <= range.start || range.end <= entry.changed.start;
@@ -359,7 +360,7 @@ impl Inode {
     }
 }
 
-/// The choices of one loss.
+/// The choices of one power loss.
 pub(super) struct Dice<'a> {
     pub(super) choices: &'a Choices,
     pub(super) subject: Subject,
@@ -386,7 +387,7 @@ impl Dice<'_> {
         self.choices.below(key, n)
     }
 
-    /// One bit for each sector of a write.
+    /// One bit for each sector of a write: whether the sector survives.
     fn sector(&self, inode: u64, number: u64, sector: u64) -> bool {
         let what = [inode << 32 | number, sector / 64];
         let bits = self

@@ -1,14 +1,17 @@
-//! The fake disk of one machine: a page cache over a platter, for data, for lengths and for names.
+//! The fake disk of one machine. Contents, lengths and names of files each exist twice: in the page
+//! cache and on the platter, which holds what is durable.
 //!
-//! An operation takes effect when it is issued, and is answered when it completes: a write copies
-//! its bytes into the page cache at once, an fsync covers what was written before it was issued.
-//! The exception is a read, which yields the bytes as of its completion. An fsync covers the name
-//! under which a file was created, and a rename if another process made it: journalling file
-//! systems do, and PostgreSQL writes into segments whose rename the checkpointer has yet to make
-//! durable. A process that renames a file is not spared the fsync of the directory.
+//! An operation takes effect when it is issued, and its result is delivered when it completes. A
+//! write copies its bytes into the page cache at once. An fsync covers everything that was written
+//! before it was issued. A read is the exception: it returns the bytes as of its completion.
 //!
-//! The death of a process keeps the page cache; loss of power keeps any subset of what no
-//! fsync has covered.
+//! An fsync also makes durable the name under which the file was created, and a rename of the file
+//! by another process. Journaling file systems do this, and PostgreSQL writes to segments while the
+//! checkpointer has not yet fsynced the directory after renaming them. For a rename by the same
+//! process the fsync of the directory is necessary.
+//!
+//! The death of a process keeps the page cache. A power loss keeps any subset of the unsynced
+//! changes.
 
 mod content;
 mod fault;
@@ -30,14 +33,14 @@ use tree::{Node, Tree};
 use walsim_core::base::{Fd, Pid};
 use walsim_core::call::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFlags};
 
-/// How long a disk takes when nothing is wrong.
+/// The speed of a disk without faults.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DiskSpec {
-    /// Least duration of any operation.
+    /// The minimum duration of any operation.
     pub latency_us: u64,
-    /// What chance may add to it, and ten times that to an fsync.
+    /// The maximum random extra duration; for an fsync ten times as much.
     pub jitter_us: u64,
-    /// Least duration of an fsync.
+    /// The minimum duration of an fsync.
     pub fsync_us: u64,
 }
 
@@ -52,7 +55,7 @@ impl Default for DiskSpec {
     }
 }
 
-/// One machine's disk.
+/// The disk of one machine.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Disk {
     subject: Subject,
@@ -67,7 +70,7 @@ pub struct Disk {
     next_inode: u64,
     losses: u64,
     faults: Vec<DiskFault>,
-    /// Something has lost its name and may have to be freed.
+    /// A file or directory has lost a name and may have to be freed.
     loose: bool,
 }
 
@@ -77,14 +80,14 @@ struct Descriptor {
     inode: u64,
 }
 
-/// An operation in flight. Unless the machine loses power it is handed to [`Disk::complete`]
-/// exactly once, also when the process that issued it is dead.
+/// An operation in flight. It must be passed to [`Disk::complete`] exactly once, even if the
+/// process that issued it has died, unless the machine loses power.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(Act);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Act {
-    /// Took effect when it was issued.
+    /// The result of an operation that took effect when it was issued.
     Answer(Result<DiskDone, DiskError>),
     Read {
         inode: u64,
@@ -93,11 +96,11 @@ enum Act {
     },
     Fsync {
         inode: u64,
-        /// The last change that was issued before it.
+        /// The number of the last change that was issued before the fsync.
         upto: u64,
         call: u64,
         fault: Option<DiskFaultKind>,
-        /// A rename that it covers.
+        /// A rename that the fsync makes durable.
         renamed: Option<Renamed>,
     },
     SyncDir {
@@ -106,19 +109,20 @@ enum Act {
     },
 }
 
-/// What a loss of power took.
+/// What a power loss lost.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct PowerLoss {
-    /// Bytes of writes that did not survive whole.
+    /// Bytes of writes that did not survive completely.
     pub bytes: u64,
     /// Changes of names that did not survive.
     pub names: u64,
-    /// Data pages that are now neither their old self nor a newer one: file and page number.
+    /// Torn data pages, as file and page number: they equal neither their old contents nor a later
+    /// version.
     pub torn: Vec<(FilePath, u64)>,
 }
 
 impl Disk {
-    /// An empty disk of a machine (its number in the plan's list).
+    /// An empty disk of a machine, given by its index in the plan's list.
     #[must_use]
     pub fn new(machine: u16, spec: DiskSpec, sector: u32, capacity: u64) -> Self {
         Self {
@@ -138,7 +142,8 @@ impl Disk {
         }
     }
 
-    /// Issues an operation of a process: what is to be completed, and after how many microseconds.
+    /// Issues an operation of a process. Returns a ticket for its completion, and its duration in
+    /// microseconds.
     pub fn issue(&mut self, owner: Pid, op: &DiskOp, choices: &Choices) -> (Ticket, u64) {
         let place = self.whom(op);
         let call = self.count_call(place);
@@ -155,10 +160,10 @@ impl Disk {
         (Ticket(act), delay_us)
     }
 
-    /// Completes an operation.
+    /// Completes an operation and returns its result.
     ///
     /// # Errors
-    /// What the system call would return.
+    /// The error of the system call.
     pub fn complete(&mut self, ticket: Ticket, choices: &Choices) -> Result<DiskDone, DiskError> {
         match ticket.0 {
             Act::Answer(answer) => answer,
@@ -196,8 +201,8 @@ impl Disk {
         self.sweep();
     }
 
-    /// Loses power. Operations in flight get no answer. With a page size, torn pages under `base/`
-    /// are looked for.
+    /// Loses power. Operations in flight get no result. If a page size is given, looks for torn
+    /// pages under `base/`.
     pub fn power_loss(&mut self, page: u32, choices: &Choices) -> PowerLoss {
         self.losses += 1;
         let subject = self.subject;
@@ -329,7 +334,7 @@ impl Disk {
                         dir,
                         upto: self.tree.changes(),
                     },
-                    // fsync does not care what it is given.
+                    // fsync accepts files and directories.
                     Node::File(inode) => self.begin_fsync(owner, inode, call),
                 });
             }
@@ -403,7 +408,7 @@ impl Disk {
         }
     }
 
-    /// How much of a write fits.
+    /// How many bytes of a write fit on the disk.
     fn room(
         &mut self,
         inode: u64,
@@ -445,7 +450,7 @@ impl Disk {
             .expect("names, descriptors and pins keep an inode")
     }
 
-    /// Changes a file and accounts for its length.
+    /// Changes a file and updates the used space.
     fn change(&mut self, inode: u64, change: impl FnOnce(&mut Inode)) {
         let file = Arc::make_mut(self.file(inode));
         let before = file.cached().len();
@@ -470,14 +475,14 @@ impl Disk {
         self.next_inode - 1
     }
 
-    /// Frees a file if this was the last thing that kept it.
+    /// Frees a file if nothing refers to it any more.
     fn sweep_one(&mut self, inode: u64) {
         if self.inodes[&inode].unlinked {
             self.sweep();
         }
     }
 
-    /// Frees what no name, descriptor or operation in flight keeps, neither now nor after a crash.
+    /// Frees everything that has no name, descriptor or operation in flight, now or after a crash.
     fn sweep(&mut self) {
         if !self.loose {
             return;
@@ -502,7 +507,7 @@ impl Disk {
         self.loose = self.inodes.keys().any(nameless) || self.tree.has_nameless(&live);
     }
 
-    /// The inode or directory that an operation is about, for the keys of choices.
+    /// The inode or directory of an operation, used in the keys of choices.
     fn whom(&self, op: &DiskOp) -> u64 {
         let parent = |path: &FilePath| self.tree.dir(path.parent()).unwrap_or(tree::ROOT);
         match op {
@@ -527,14 +532,14 @@ impl Disk {
         }
     }
 
-    /// How long an operation takes, and what chance may add, in microseconds.
+    /// The minimum duration of an operation and its maximum random extra duration, in microseconds.
     fn duration(&self, op: &DiskOp) -> (u64, u64) {
         let DiskSpec {
             latency_us,
             jitter_us,
             fsync_us,
         } = self.spec;
-        // The page cache moves some gigabytes a second.
+        // The page cache transfers some gigabytes per second.
         let moved = match op {
             DiskOp::Fsync(_) | DiskOp::SyncDir(_) => {
                 return (fsync_us, jitter_us.saturating_mul(10));

@@ -1,4 +1,4 @@
-//! Changes of names: what rename, unlink and mkdir do to the page cache's view of directories.
+//! Changes of names: the effect of rename, unlink and mkdir on directories in the page cache.
 
 use super::Disk;
 use super::inode::Renamed;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use walsim_core::base::Pid;
 use walsim_core::call::{DiskError, FilePath};
 
-/// Linux's number.
+/// The value on Linux.
 const EINVAL: DiskError = DiskError::Other(22);
 
 impl Disk {
@@ -23,8 +23,8 @@ impl Disk {
         if from == to {
             return Ok(());
         }
-        // A directory cannot move below itself, nor anything into the place of a directory that it
-        // lies in.
+        // A directory cannot be moved into itself, and nothing can replace a directory that
+        // contains it.
         if lies_in(to, from) {
             return Err(EINVAL);
         }
@@ -79,7 +79,7 @@ impl Disk {
     }
 }
 
-/// Is the second path a directory somewhere above the first?
+/// Whether `path` is below `dir`.
 fn lies_in(path: &FilePath, dir: &FilePath) -> bool {
     let below = path.as_str().strip_prefix(dir.as_str());
     below.is_some_and(|rest| rest.starts_with('/'))

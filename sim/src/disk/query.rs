@@ -1,4 +1,4 @@
-//! What checkers, reports and the set-up of a world ask of a disk.
+//! Queries of a disk for checks, reports and the setup of a world.
 
 use super::content::Content;
 use super::inode::Inode;
@@ -9,18 +9,19 @@ use std::sync::Arc;
 use walsim_core::base::Fd;
 use walsim_core::call::{DiskError, FilePath};
 
-/// One name of a disk, for a dump.
+/// An entry in a dump of a disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Entry {
     /// A directory.
     Dir,
-    /// A file and its bytes.
+    /// A file and its contents.
     File(Vec<u8>),
 }
 
 impl Disk {
-    /// Would every crash that could happen now yield these bytes of a file as they are now? That
-    /// takes a durable name, too. Rewriting identical bytes keeps a stable byte stable.
+    /// Whether these bytes of a file would be the same after any crash that could happen now. This
+    /// requires a durable name as well. Rewriting a stable byte with the same value keeps it
+    /// stable.
     #[must_use]
     pub fn is_stable(&self, path: &str, range: Range<u64>) -> bool {
         match self.file_at(path) {
@@ -29,7 +30,8 @@ impl Disk {
         }
     }
 
-    /// The end of the stable bytes of a file that begin at `from`; `from` itself if there are none.
+    /// The end of the stable bytes of a file that begin at `from`; equal to `from` if there are
+    /// none.
     #[must_use]
     pub fn stable_until(&self, path: &str, from: u64) -> u64 {
         match self.file_at(path) {
@@ -38,7 +40,7 @@ impl Disk {
         }
     }
 
-    /// Is there such a file or directory, as the page cache sees it?
+    /// Whether this file or directory exists in the page cache.
     #[must_use]
     pub fn exists(&self, path: &str) -> bool {
         self.tree.look(path).is_ok()
@@ -50,14 +52,15 @@ impl Disk {
         self.file_at(path).map(|inode| inode.cached().len())
     }
 
-    /// Up to `len` bytes of a file through the page cache.
+    /// Up to `len` bytes of a file, from the page cache.
     #[must_use]
     pub fn read_cached(&self, path: &str, offset: u64, len: u64) -> Option<Vec<u8>> {
         self.file_at(path)
             .map(|inode| inode.cached().read(offset, len))
     }
 
-    /// Up to `len` bytes of a file as a loss of power would leave them that keeps nothing unsynced.
+    /// Up to `len` bytes of a file, as they would be after a power loss that keeps nothing
+    /// unsynced.
     #[must_use]
     pub fn read_platter(&self, path: &str, offset: u64, len: u64) -> Option<Vec<u8>> {
         match self.tree.look_platter(path) {
@@ -66,9 +69,9 @@ impl Disk {
         }
     }
 
-    /// The first bytes of every file that a path may lead to after a loss of power that could
-    /// happen now; for a file that is not wholly synced, as it is on the platter and as it is in
-    /// the page cache.
+    /// The first bytes of every file that this path could refer to after a power loss now. A file
+    /// with unsynced writes contributes two versions: one from the platter and one from the page
+    /// cache.
     #[must_use]
     pub fn reachable(&self, path: &str, len: u64) -> Vec<Vec<u8>> {
         let mut contents = Vec::new();
@@ -84,7 +87,7 @@ impl Disk {
         contents
     }
 
-    /// The names in a directory now, or after a loss of power that could happen now.
+    /// The names in a directory now, or after a power loss that could happen now.
     #[must_use]
     pub fn reachable_names(&self, path: &str) -> Vec<Arc<str>> {
         match self.tree.dir(path) {
@@ -93,7 +96,7 @@ impl Disk {
         }
     }
 
-    /// The names in a directory, in order; empty if there is none.
+    /// The names in a directory, sorted; empty if the directory does not exist.
     #[must_use]
     pub fn list(&self, path: &str) -> Vec<String> {
         match self.tree.dir(path) {
@@ -106,14 +109,14 @@ impl Disk {
         }
     }
 
-    /// The path under which the file behind a descriptor was last seen.
+    /// The last known path of the file of a descriptor.
     #[must_use]
     pub fn path_of(&self, fd: Fd) -> Option<&FilePath> {
         let open: &Descriptor = self.descriptors.get(&fd)?;
         self.inodes.get(&open.inode).map(|inode| &inode.path)
     }
 
-    /// The file that an operation makes durable.
+    /// The file that this operation makes durable.
     #[must_use]
     pub fn syncs(&self, ticket: &Ticket) -> Option<&FilePath> {
         match &ticket.0 {
@@ -122,19 +125,19 @@ impl Disk {
         }
     }
 
-    /// More room from now on.
+    /// Enlarges the disk.
     pub const fn grow(&mut self, bytes: u64) {
         self.capacity = self.capacity.saturating_add(bytes);
     }
 
-    /// Bytes taken, of how many.
+    /// The used bytes and the capacity.
     #[must_use]
     pub const fn space(&self) -> (u64, u64) {
         (self.used, self.capacity)
     }
 
-    /// Everything below the root with its path, parents first: as the page cache sees it, or as on
-    /// the platter.
+    /// Everything below the root with its path, parents first, from the page cache or from the
+    /// platter.
     #[must_use]
     pub fn dump(&self, platter: bool) -> Vec<(String, Entry)> {
         let mut entries = Vec::new();
@@ -169,8 +172,7 @@ impl Disk {
         }
     }
 
-    /// Sets up a file, and the directories above it, as if it had always been there: all of it is
-    /// durable.
+    /// Creates a durable file and its parent directories, for the setup of a world.
     pub fn set_up_file(&mut self, path: &str, content: Content) {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.set_up_dir(parent);
@@ -184,14 +186,14 @@ impl Disk {
         self.sweep();
     }
 
-    /// Sets up a directory, and those above it.
+    /// Creates a durable directory and its parents.
     pub fn set_up_dir(&mut self, path: &str) {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.set_up_dir(parent);
         }
         match self.tree.look(path) {
             Ok(Node::Dir(_)) => {}
-            Ok(Node::File(_)) => panic!("{path} is a file already"),
+            Ok(Node::File(_)) => panic!("{path} is already a file"),
             Err(_) => {
                 let number = self.number();
                 self.put_durable(path, Node::Dir(number));
@@ -206,14 +208,14 @@ impl Disk {
         self.tree.settle_all();
     }
 
-    /// A copy for another machine, such as a base backup: the same files, all of them durable,
-    /// nothing open, no faults.
+    /// A copy for another machine, such as a base backup: the same files, all durable, with no open
+    /// descriptors and no faults.
     #[must_use]
     pub fn copy_for(&self, machine: u16, capacity: u64) -> Self {
         self.copy_without(machine, capacity, "")
     }
 
-    /// The same without what lies below one directory.
+    /// The same without the contents of one directory.
     #[must_use]
     pub fn copy_without(&self, machine: u16, capacity: u64, without: &str) -> Self {
         let below = format!("{without}/");

@@ -1,4 +1,4 @@
-//! One test per promise of the disk.
+//! Tests of the disk, one for each guarantee.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ const B: Pid = Pid {
     n: 2,
 };
 
-/// A disk, its choices and the calls that a process would make.
+/// A disk, its choices, and helpers for system calls.
 struct Rig {
     disk: Disk,
     choices: Choices,
@@ -27,7 +27,7 @@ impl Rig {
         }
     }
 
-    /// Fixes choices by their text.
+    /// Pins choices by the text of their keys.
     fn pin(mut self, pins: &[(&str, u64)]) -> Self {
         let pins: BTreeMap<String, u64> = pins
             .iter()
@@ -92,7 +92,7 @@ impl Rig {
     }
 }
 
-/// Loss of power keeps nothing unsynced.
+/// A power loss keeps nothing unsynced.
 const LOSE_ALL: &[(&str, u64)] = &[("disk.loss/node0/1.0", 1)];
 
 #[test]
@@ -172,7 +172,7 @@ fn a_descriptor_belongs_to_one_process() {
 
 #[test]
 fn a_write_is_torn_at_sectors() {
-    // The write's own fate is a prefix of one sector of its four.
+    // The write keeps a prefix of one of its four sectors.
     let pins = [
         ("disk.loss/node0/1.0", 3),
         ("disk.loss.write/node0/5.1", 2),
@@ -448,8 +448,8 @@ fn a_copy_shares_nothing_that_is_written_later() {
     assert_eq!(paths, ["base", "global", "pg_wal", "pg_wal/x"]);
 }
 
-/// What a loss of power may make of a name: each state that the directory has had since its last
-/// fsync.
+/// After a power loss a name may refer to whatever it referred to at any time since the directory's
+/// last fsync.
 #[test]
 fn a_name_may_stand_for_whatever_it_has_stood_for_since_the_last_fsync() {
     let mut rig = Rig::new();

@@ -1,8 +1,7 @@
-//! Names: directories as the page cache sees them, as the platter holds them, and the changes in
-//! between.
+//! Names: directories in the page cache, on the platter, and the unsynced changes.
 //!
-//! Changes of one directory reach the platter in their order (a journal); changes of different
-//! directories do not wait for each other, save that a rename between two directories happens in
+//! The changes of one directory become durable in their order (a journal). Changes of different
+//! directories are independent, except that a rename between two directories becomes durable in
 //! both or in neither.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +11,7 @@ use walsim_core::call::DiskError;
 /// The root directory.
 pub(super) const ROOT: u64 = 1;
 
-/// What a name stands for.
+/// What a name refers to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Node {
     File(u64),
@@ -26,7 +25,7 @@ struct Dir {
     live: Names,
     durable: Names,
     log: Vec<Logged>,
-    /// System calls so far, for the keys of choices.
+    /// Number of system calls, used in the keys of choices.
     calls: u64,
 }
 
@@ -34,7 +33,7 @@ struct Dir {
 struct Logged {
     number: u64,
     change: Change,
-    /// The other directory of a rename between two.
+    /// The other directory, if the change is one half of a rename between two directories.
     other: Option<u64>,
 }
 
@@ -71,7 +70,7 @@ impl Change {
 }
 
 impl Dir {
-    /// What a name stands for after each prefix of the changes.
+    /// What a name refers to after each prefix of the changes.
     fn reachable(&self, name: &str) -> BTreeSet<Node> {
         let mut nodes: BTreeSet<Node> = self.durable.get(name).copied().into_iter().collect();
         if self.log.iter().any(|entry| entry.change.concerns(name)) {
@@ -92,7 +91,7 @@ pub(super) struct Tree {
     changes: u64,
 }
 
-/// A name and the directory that holds it.
+/// A directory and a name in it.
 pub(super) struct Place<'a> {
     pub(super) dir: u64,
     pub(super) name: &'a str,
@@ -106,14 +105,14 @@ impl Tree {
         }
     }
 
-    /// The directory that would hold a path's last component.
+    /// The directory of a path's last component, which need not exist.
     pub(super) fn place<'a>(&self, path: &'a str) -> Result<Place<'a>, DiskError> {
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
         let dir = self.dir(parent)?;
         Ok(Place { dir, name })
     }
 
-    /// What a path stands for.
+    /// What a path refers to.
     pub(super) fn look(&self, path: &str) -> Result<Node, DiskError> {
         self.walk(path, |dir| &dir.live)
     }
@@ -126,7 +125,7 @@ impl Tree {
         }
     }
 
-    /// What a path stands for on the platter.
+    /// What a path refers to on the platter.
     pub(super) fn look_platter(&self, path: &str) -> Result<Node, DiskError> {
         self.walk(path, |dir| &dir.durable)
     }
@@ -146,8 +145,7 @@ impl Tree {
         Ok(node)
     }
 
-    /// Everything that a path may stand for after a crash that could happen now, what it stands for
-    /// in the page cache included.
+    /// Everything that a path could refer to after a crash that could happen now, or refers to now.
     pub(super) fn reachable(&self, path: &str) -> BTreeSet<Node> {
         let mut nodes = BTreeSet::from([Node::Dir(ROOT)]);
         for part in path.split('/') {
@@ -160,7 +158,7 @@ impl Tree {
         nodes
     }
 
-    /// All names that a directory may hold after a crash that could happen now, or holds now.
+    /// All names that a directory could have after a crash that could happen now, or has now.
     pub(super) fn reachable_names(&self, dir: u64) -> BTreeSet<Arc<str>> {
         let dir = &self.dirs[&dir];
         let mut names: BTreeSet<Arc<str>> = dir.durable.keys().cloned().collect();
@@ -173,7 +171,8 @@ impl Tree {
         names
     }
 
-    /// Does a path stand for the same after every crash that could happen now?
+    /// Whether a path would refer to the same file or directory after every crash that could happen
+    /// now.
     pub(super) fn is_durable(&self, path: &str) -> bool {
         let mut dir = ROOT;
         let mut parts = path.split('/').peekable();
@@ -236,7 +235,7 @@ impl Tree {
         });
     }
 
-    /// Was the file renamed, and its directory not synced since?
+    /// Whether the file was renamed and its directory has not been fsynced since.
     pub(super) fn awaits_directory(&self, inode: u64) -> bool {
         let renamed = |dir: &Dir| {
             dir.log.iter().any(|logged| match &logged.change {
@@ -247,8 +246,8 @@ impl Tree {
         self.dirs.values().any(renamed)
     }
 
-    /// A file was fsynced: that makes the name durable under which it was created, as Linux's file
-    /// systems do. What happened to the name since then is not covered.
+    /// After the fsync of a file, makes the name under which it was created durable, as Linux's
+    /// file systems do. Later changes of the name are not covered.
     pub(super) fn settle_creation(&mut self, inode: u64) {
         let created = self.dirs.iter().find_map(|(number, dir)| {
             let put = dir.log.iter().find(
@@ -261,7 +260,7 @@ impl Tree {
         }
     }
 
-    /// Puts the changes of a directory up to a number on the platter.
+    /// Makes the changes of a directory up to a number durable.
     pub(super) fn settle(&mut self, dir: u64, upto: u64) {
         let Some(here) = self.dirs.get_mut(&dir) else {
             return;
@@ -286,8 +285,8 @@ impl Tree {
         }
     }
 
-    /// Loses power: of each directory's changes a prefix survives, whose length `choose(dir,
-    /// changes)` says. Returns how many changes were lost.
+    /// Loses power: in each directory a prefix of the changes survives, with the length
+    /// `choose(dir, changes)`. Returns the number of lost changes.
     pub(super) fn lose(&mut self, choose: impl Fn(u64, u64) -> u64) -> u64 {
         let mut kept: BTreeMap<u64, usize> = BTreeMap::new();
         for (number, dir) in &self.dirs {
@@ -311,8 +310,8 @@ impl Tree {
         u64::try_from(lost).expect("a length fits into 64 bits")
     }
 
-    /// A directory that would keep its half of a rename whose other half is lost, and where to cut
-    /// it instead.
+    /// Finds a directory that would keep one half of a rename while the other half is lost. Returns
+    /// it and the length of the prefix that avoids this.
     fn half_kept(&self, kept: &BTreeMap<u64, usize>) -> Option<(u64, usize)> {
         for (number, dir) in &self.dirs {
             for (index, entry) in dir.log[..kept[number]].iter().enumerate() {
@@ -354,7 +353,7 @@ impl Tree {
         durable.iter().map(|(name, node)| (&**name, *node))
     }
 
-    /// Everything that a name leads to, now or after a crash.
+    /// Everything that a name refers to, now or after a crash.
     pub(super) fn referenced(&self) -> BTreeSet<Node> {
         let mut nodes = BTreeSet::from([Node::Dir(ROOT)]);
         for dir in self.dirs.values() {
@@ -369,18 +368,18 @@ impl Tree {
         nodes
     }
 
-    /// Everything that a name leads to now.
+    /// Everything that a name refers to now.
     pub(super) fn live(&self) -> BTreeSet<Node> {
         let names = self.dirs.values().flat_map(|dir| dir.live.values());
         names.copied().chain([Node::Dir(ROOT)]).collect()
     }
 
-    /// Is there a directory that no name leads to now?
+    /// Whether some directory has no name now.
     pub(super) fn has_nameless(&self, live: &BTreeSet<Node>) -> bool {
         self.dirs.keys().any(|dir| !live.contains(&Node::Dir(*dir)))
     }
 
-    /// Forgets directories that nothing leads to.
+    /// Frees directories that are not referenced.
     pub(super) fn forget(&mut self, referenced: &BTreeSet<Node>) {
         self.dirs
             .retain(|number, _| referenced.contains(&Node::Dir(*number)));

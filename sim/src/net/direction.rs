@@ -1,55 +1,55 @@
-//! One direction of a connection: a pipe of bytes, part of it waiting, part of it travelling, part
-//! of it arrived.
+//! One direction of a connection: a pipe of bytes, of which some have arrived, some are on the wire
+//! and some wait at the sender.
 
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use walsim_core::base::Mono;
 
-/// Pieces are joined up to this size, so that a header and its payload arrive in one event; larger
-/// ones are shared.
+/// Pieces are joined up to this size, so that a header and its payload arrive in one event. Larger
+/// pieces are shared.
 const JOIN: usize = 32 * 1024;
 
-/// How far the end of the stream has come.
+/// The state of the end of the stream.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum End {
     Open,
-    /// The sender closed; its bytes go first.
+    /// The sender has closed the connection; its remaining bytes are sent first.
     Queued,
     Travelling,
     Arrived,
     Told,
 }
 
-/// Bytes from one side to the other, oldest first: arrived, then travelling, then waiting.
+/// The bytes from one side to the other, oldest first: arrived, on the wire, waiting.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Direction {
     pipe: VecDeque<Bytes>,
-    /// Bytes that the receiver's kernel holds.
+    /// Bytes in the receiver's kernel.
     pub(super) arrived: u64,
     /// Bytes on the wire.
     pub(super) travelling: u64,
     /// Bytes that wait in the sender's kernel.
     pub(super) waiting: u64,
-    /// Lengths of the segments on the wire; 0 is the end of the stream.
+    /// Lengths of the segments on the wire. Length 0 is the end of the stream.
     segments: VecDeque<u64>,
     pub(super) end: End,
-    /// Bytes that the receiver wants.
+    /// Bytes that the receiver is ready to read.
     pub(super) credit: u64,
-    /// Stream offset of the first byte that waits.
+    /// The stream offset of the first waiting byte.
     pub(super) offset: u64,
-    /// No later segment arrives earlier.
+    /// The arrival time of the last segment; later segments do not arrive before it.
     pub(super) last_arrival: Mono,
-    /// Segments whose arrival a partition prevents.
+    /// Segments that cannot arrive because of a partition.
     pub(super) stuck: u32,
     /// Bytes that the sender believes to be in its kernel.
     pub(super) outstanding: u64,
-    /// Bytes that have arrived and whose sender has not been told.
+    /// Bytes that have arrived, but whose arrival the sender does not know of.
     pub(super) freed: u64,
-    /// An acknowledgement is under way.
+    /// An acknowledgment is on the way.
     pub(super) acknowledging: bool,
-    /// The acknowledgement is held up by a partition.
+    /// A partition blocks the acknowledgment.
     pub(super) ack_stuck: bool,
-    /// Something was sent to a machine without power.
+    /// Something was sent to a machine that has no power.
     pub(super) to_powerless_host: bool,
 }
 
@@ -74,7 +74,7 @@ impl Direction {
         }
     }
 
-    /// The sender adds bytes.
+    /// Adds bytes at the sender.
     pub(super) fn push(&mut self, bytes: &Bytes) {
         if !bytes.is_empty() {
             let len = as_u64(bytes.len());
@@ -84,7 +84,7 @@ impl Direction {
         }
     }
 
-    /// A segment leaves; of length 0 if it is the end of the stream.
+    /// Puts a segment on the wire. Length 0 is the end of the stream.
     pub(super) fn depart(&mut self, len: u64) {
         assert!(len <= self.waiting, "a segment is cut from what waits");
         self.waiting -= len;
@@ -96,8 +96,8 @@ impl Direction {
         }
     }
 
-    /// The oldest segment on the wire arrives. Its length, or `None` if a reset has emptied the
-    /// wire.
+    /// Lets the oldest segment on the wire arrive. Returns its length, or `None` if a reset has
+    /// emptied the wire.
     pub(super) fn arrive(&mut self) -> Option<u64> {
         let len = self.segments.pop_front()?;
         self.travelling -= len;
@@ -108,7 +108,7 @@ impl Direction {
         Some(len)
     }
 
-    /// What the receiver gets next within its credit.
+    /// The next bytes that the receiver gets, within its credit.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let want = self.credit.min(self.arrived);
         if want == 0 {
@@ -140,7 +140,7 @@ impl Direction {
         self.pipe.pop_front().expect("there is a front")
     }
 
-    /// Drops what has arrived: nothing will read it.
+    /// Drops the bytes that have arrived, because no process will read them.
     pub(super) fn discard_arrived(&mut self) {
         while self.arrived > 0 {
             let dropped = self.piece(self.arrived);
@@ -148,7 +148,7 @@ impl Direction {
         }
     }
 
-    /// Drops what waits: the sender's kernel is gone.
+    /// Drops the waiting bytes, because the sender's kernel is gone.
     pub(super) fn discard_waiting(&mut self) {
         while self.waiting > 0 {
             let last = self.pipe.back_mut().expect("the pipe holds what waits");
@@ -163,7 +163,7 @@ impl Direction {
         }
     }
 
-    /// Drops everything: the connection broke.
+    /// Drops all bytes, because the connection broke.
     pub(super) fn clear(&mut self) {
         self.pipe.clear();
         self.segments.clear();
@@ -173,7 +173,7 @@ impl Direction {
         self.stuck = 0;
     }
 
-    /// Is there something that the receiver has not got yet?
+    /// Whether the receiver has not received everything yet.
     pub(super) const fn has_undelivered(&self) -> bool {
         self.arrived + self.travelling + self.waiting > 0
     }

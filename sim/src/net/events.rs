@@ -1,4 +1,4 @@
-//! What the timed events of the network do: handshakes, arrivals, acknowledgements, resets.
+//! The timed events of the network: handshakes, arrivals, acknowledgments, resets.
 
 use super::direction::{Direction, End, as_u64};
 use super::{Conn, Delivery, Event, Handshake, HostId, Net, REPORT, Side, State, WINDOW};
@@ -107,7 +107,7 @@ impl Net {
         let accepted = conn.states[1] == State::Open;
         self.ends.remove(&(host, id));
         if accepted {
-            // The acceptor finds out when it sends something.
+            // The acceptor learns of it at its next send.
             self.conn(number).states[0] = State::Dead;
         }
         self.forget(number);
@@ -118,7 +118,7 @@ impl Net {
         })
     }
 
-    /// Puts on the wire what the window and the link let through.
+    /// Puts as many segments on the wire as the window and the link allow.
     pub(super) fn pump(&mut self, now: Mono, number: u32, side: Side, choices: &Choices) {
         loop {
             let conn = self.conn(number);
@@ -149,8 +149,7 @@ impl Net {
         }
     }
 
-    /// How many of the bytes that are ready go into the next segment: all, or a part cut at any
-    /// byte.
+    /// How many of the ready bytes the next segment contains: all, or a part that ends at any byte.
     fn segment(
         &self,
         from: HostId,
@@ -164,7 +163,7 @@ impl Net {
         if !choices.ratio(Key::new("net.fragment", subject, what), fragments, 1000) {
             return ready;
         }
-        // Half of the cuts are close to the start, inside a header.
+        // Half of the cuts are near the start, inside a header.
         let cut = Key::new("net.cut", subject, what);
         let most = if choices.bits(cut) & 1 == 0 {
             40
@@ -211,7 +210,7 @@ impl Net {
         }
     }
 
-    /// Gives a side what has arrived for it, within its credit.
+    /// Delivers the bytes that have arrived to a side, within its credit.
     fn flush(&mut self, now: Mono, number: u32, side: Side, choices: &Choices) -> Option<Delivery> {
         let conn = self.conn(number);
         if conn.states[side] != State::Open {
@@ -244,7 +243,7 @@ impl Net {
         })
     }
 
-    /// Sends an acknowledgement back if the sender should hear of the room it has.
+    /// Sends an acknowledgment if the sender should learn about free space in its buffer.
     pub(super) fn report(&mut self, now: Mono, number: u32, side: Side, choices: &Choices) {
         let conn = self.conn(number);
         let (from, to, nth) = (conn.hosts[side], conn.hosts[1 - side], conn.nth);
@@ -288,7 +287,8 @@ impl Net {
         }
         let (host, other, id) = (conn.hosts[side], conn.hosts[1 - side], conn.ids[side]);
         let incoming = &conn.directions[1 - side];
-        // What the peer sent before it closed is read first, if anything wants it.
+        // If the receiver is ready to read, it first gets everything that the peer sent before
+        // closing.
         let unread = incoming.has_undelivered() && incoming.credit > 0;
         let held_up = !conn.broken && self.is_blocked(other, host);
         if held_up || unread {
@@ -307,7 +307,7 @@ impl Net {
         })
     }
 
-    /// Forgets a connection of which no end is open.
+    /// Removes a connection that is closed at both ends.
     pub(super) fn forget(&mut self, number: u32) -> bool {
         let open = self.conn(number).states.contains(&State::Open);
         if !open {

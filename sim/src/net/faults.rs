@@ -7,14 +7,14 @@ use crate::choice::{Choices, Key, Subject};
 use walsim_core::base::{ConnId, Mono};
 
 impl Net {
-    /// Breaks a connection for both of its ends; what is in flight is lost.
+    /// Breaks a connection at both ends. Bytes in flight are lost.
     pub fn reset(&mut self, now: Mono, host: HostId, id: ConnId) {
         if let Some((number, _)) = self.end(host, id) {
             self.break_up(now, number);
         }
     }
 
-    /// Breaks all connections between two machines. How many there were.
+    /// Breaks all connections between two machines. Returns how many there were.
     pub fn reset_between(&mut self, now: Mono, a: HostId, b: HostId) -> usize {
         let between = |conn: &Conn| conn.hosts == [a, b] || conn.hosts == [b, a];
         let chosen = self.numbers(between);
@@ -33,7 +33,7 @@ impl Net {
         }
     }
 
-    /// A machine loses power: its ends of all connections vanish without a word.
+    /// A machine loses power. Its ends of all connections vanish, and the peers are not notified.
     pub fn power_off(&mut self, host: HostId) {
         let index = usize::from(host);
         self.hosts[index].up = false;
@@ -54,8 +54,8 @@ impl Net {
         }
     }
 
-    /// A machine has power again. What was sent to it in the meantime is sent again, and finds no
-    /// receiver; peers that send nothing learn it from their keepalive.
+    /// A machine has power again. Senders retransmit what they sent in the meantime, and get a
+    /// reset. Peers that send nothing detect the loss by TCP keepalive.
     pub fn power_on(&mut self, now: Mono, host: HostId, choices: &Choices) {
         self.hosts[usize::from(host)].up = true;
         for number in self.numbers(|conn| conn.hosts.contains(&host)) {
@@ -79,18 +79,18 @@ impl Net {
         }
     }
 
-    /// Nothing gets from one machine to another any more. Both directions make a full partition.
+    /// Blocks one direction between two machines. A full partition blocks both directions.
     pub fn block(&mut self, from: HostId, to: HostId) {
         self.link(from, to).blocked = true;
     }
 
-    /// Is the direction from one machine to another blocked?
+    /// Whether this direction is blocked.
     #[must_use]
     pub fn is_blocked(&self, from: HostId, to: HostId) -> bool {
         self.links[&(from, to)].blocked
     }
 
-    /// Ends a partition in one direction. Everything held up flows again after a retransmission.
+    /// Ends a partition in one direction. Blocked segments are retransmitted.
     pub fn heal(&mut self, now: Mono, from: HostId, to: HostId, choices: &Choices) {
         if !std::mem::replace(&mut self.link(from, to).blocked, false) {
             return;
@@ -114,7 +114,7 @@ impl Net {
         }
     }
 
-    /// The processes of a machine stop reading; what arrives fills the receiving kernel's buffers.
+    /// The processes of a machine stop reading. Received bytes then fill the kernel's buffers.
     pub fn stop_reading(&mut self, host: HostId) {
         self.hosts[usize::from(host)].deaf = true;
     }
@@ -131,18 +131,18 @@ impl Net {
         }
     }
 
-    /// Nothing arrives from one machine at another until a time, then all of it at once.
+    /// Delays all arrivals in one direction until a time; then they arrive all at once.
     pub fn stall(&mut self, from: HostId, to: HostId, until: Mono) {
         let link = self.link(from, to);
         link.stalled_until = link.stalled_until.max(until);
     }
 
-    /// Changes the properties of a direction.
+    /// Changes the properties of one direction.
     pub fn set_link(&mut self, from: HostId, to: HostId, spec: LinkSpec) {
         self.link(from, to).spec = spec;
     }
 
-    /// The properties of a direction.
+    /// The properties of one direction.
     #[must_use]
     pub fn link_spec(&self, from: HostId, to: HostId) -> LinkSpec {
         self.links[&(from, to)].spec
@@ -159,7 +159,7 @@ impl Net {
         }
     }
 
-    /// How long it takes until a sender tries again.
+    /// The delay until a sender retransmits.
     fn retransmission(&self, number: u32, side: Side, choices: &Choices) -> u64 {
         let conn = &self.conns[&number];
         let subject = Subject::Link(conn.hosts[side], conn.hosts[1 - side]);

@@ -1,17 +1,17 @@
-//! What lies between two machines, one direction at a time.
+//! The link between two machines, one direction at a time.
 
 use walsim_core::base::Mono;
 
-/// The properties of one direction between two machines. They may change in the course of a run.
+/// The properties of one direction. They may change during a run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LinkSpec {
-    /// The least time that a segment travels.
+    /// The minimum travel time of a segment.
     pub latency_us: u64,
-    /// What chance may add to it.
+    /// The maximum random extra travel time.
     pub jitter_us: u64,
     /// Bandwidth in bytes per millisecond, shared by all connections.
     pub bytes_per_ms: u64,
-    /// How many of a thousand segments are cut short at any byte.
+    /// How many of 1,000 segments are cut at a random byte.
     pub fragments: u32,
 }
 
@@ -30,18 +30,18 @@ impl Default for LinkSpec {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Link {
     pub(super) spec: LinkSpec,
-    /// Nothing gets through.
+    /// A partition blocks this direction.
     pub(super) blocked: bool,
-    /// Nothing arrives before.
+    /// Nothing arrives before this time.
     pub(super) stalled_until: Mono,
-    /// The wire is taken until.
+    /// The link is busy until this time.
     pub(super) busy_until: Mono,
-    /// Connections opened in this direction so far.
+    /// Number of connections opened in this direction.
     pub(super) opened: u64,
 }
 
 impl Link {
-    /// Puts a segment on the wire: when its last byte has left.
+    /// Puts a segment on the wire. Returns the time at which its last byte has left.
     pub(super) fn transmit(&mut self, now: Mono, len: u64) -> Mono {
         let start = now.max(self.busy_until);
         self.busy_until = start.after_us(len.saturating_mul(1000) / self.spec.bytes_per_ms.max(1));

@@ -1,9 +1,9 @@
-//! The fake network: connections as TCP gives them to a program.
+//! The fake network, with connections that behave like TCP.
 //!
-//! A stream loses and reorders nothing, but it may be cut at any byte, be slow, stall, break, or go
-//! on looking alive while the other machine has no power. Data arrives only against credit; the
-//! receiving kernel holds [`WINDOW`] bytes, then the sender's bytes stay where they are. The
-//! network is data: the world pops its timed events.
+//! A stream never loses or reorders data. But it may be cut at any byte, be slow, stall, break, or
+//! look alive although the other machine has no power. Bytes are delivered only within the
+//! receiver's credit. The receiving kernel holds at most [`WINDOW`] bytes; further bytes wait at
+//! the sender. The network is plain data: the world asks it for the next timed event.
 
 mod direction;
 mod events;
@@ -20,22 +20,23 @@ use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Mono};
 use walsim_core::call::{NetEvent, NetOp};
 
-/// Bytes of a stream that are on the wire or unread in the receiving kernel, at most.
+/// The maximum number of bytes of a stream that are on the wire or unread in the receiving kernel.
 pub const WINDOW: u64 = 64 * 1024;
 
-/// After this time a connection attempt without an answer fails, as with Linux's default of six
+/// A connection attempt without an answer fails after this time, as with Linux's default of six
 /// retries.
 pub const CONNECT_TIMEOUT_MS: u64 = 127_000;
 
-/// How long after a machine has power again TCP keepalive finds out, at the latest, that it has
-/// forgotten a connection. libpq switches keepalive on; with Linux's own idle time of two hours a
-/// process that waits for a reply would not notice sooner.
+/// When a machine has power again, peers detect the loss of a connection by TCP keepalive after at
+/// most this time. libpq enables keepalive. With Linux's default idle time of two hours, a process
+/// that waits for a reply would notice much later.
 pub const KEEPALIVE_MS: u64 = 10_000;
 
-/// Tell a sender of room in its buffer in no smaller amounts, unless it is waiting for room.
+/// A sender is notified of free buffer space in multiples of at least this size, unless it is
+/// waiting for space.
 const REPORT: u64 = 32 * 1024;
 
-/// The position of a machine in the plan's list.
+/// The index of a machine in the plan's list.
 pub type HostId = u16;
 
 /// All machines, links and connections.
@@ -44,7 +45,7 @@ pub struct Net {
     hosts: Vec<Host>,
     links: BTreeMap<(HostId, HostId), Link>,
     conns: BTreeMap<u32, Conn>,
-    /// Which end of which connection a machine means by an id.
+    /// The connection and the side that a machine's id refers to.
     ends: BTreeMap<(HostId, ConnId), (u32, Side)>,
     queue: BTreeMap<(Mono, u64), Event>,
     scheduled: u64,
@@ -57,11 +58,11 @@ struct Host {
     name: String,
     up: bool,
     listening: Option<u16>,
-    /// Its processes take no bytes from the kernel.
+    /// The processes of this machine do not read from its sockets.
     deaf: bool,
 }
 
-/// 0 opened the connection, 1 accepted it.
+/// Side 0 opened the connection, side 1 accepted it.
 type Side = usize;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -69,16 +70,16 @@ struct Conn {
     hosts: [HostId; 2],
     ids: [ConnId; 2],
     states: [State; 2],
-    /// What each side sends.
+    /// The stream that each side sends.
     directions: [Direction; 2],
-    /// Its number among those opened from one machine to the other.
+    /// The number of this connection among those from one machine to the other.
     nth: u64,
     port: u16,
-    /// The opener knows that it is open.
+    /// The opener knows that the connection is open.
     connected: bool,
-    /// It was broken for both ends; a partition does not keep them from learning of it.
+    /// The connection was broken at both ends. The ends learn of it even during a partition.
     broken: bool,
-    /// A step of the handshake that did not get through.
+    /// A handshake message that a partition blocked.
     stuck: Option<Handshake>,
 }
 
@@ -93,11 +94,11 @@ enum State {
     /// Not accepted yet.
     Embryo,
     Open,
-    /// Closed by its owner; its bytes still travel.
+    /// Closed by its owner; remaining bytes are still delivered.
     Closed,
-    /// Its machine lost power.
+    /// The machine lost power.
     Dead,
-    /// Broken, and its owner knows.
+    /// Broken, and the owner has been notified.
     Gone,
 }
 
@@ -105,7 +106,7 @@ enum State {
 enum Event {
     Syn(u32),
     SynAck(u32),
-    /// The opener is told that nothing listens, or that time is up.
+    /// The opener learns that no server listens, or that the attempt timed out.
     Refuse(u32),
     /// The oldest segment that this side has on the wire arrives.
     Arrive(u32, Side),
@@ -119,19 +120,19 @@ enum Event {
     Reset(u32, Side),
 }
 
-/// What happens to a machine's connection now.
+/// An event for one end of a connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Delivery {
-    /// Whose.
+    /// The machine.
     pub host: HostId,
-    /// Which connection.
+    /// The connection.
     pub conn: ConnId,
-    /// What happens.
+    /// The event.
     pub event: NetEvent,
 }
 
 impl Net {
-    /// A network of machines with those names, all with power, none listening.
+    /// A network of machines with these names. All have power, and none is listening.
     #[must_use]
     pub fn new(names: &[String], spec: LinkSpec) -> Self {
         let hosts = names.iter().map(|name| Host {
@@ -159,13 +160,13 @@ impl Net {
         }
     }
 
-    /// When the next event is due.
+    /// The time of the next event.
     #[must_use]
     pub fn next_time(&self) -> Option<Mono> {
         self.queue.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// What the events up to now bring to a machine next.
+    /// The next delivery to a machine, from the events up to `now`.
     pub fn pop(&mut self, now: Mono, choices: &Choices) -> Option<Delivery> {
         while let Some(entry) = self.queue.first_entry() {
             if entry.key().0 > now {
@@ -180,7 +181,8 @@ impl Net {
         None
     }
 
-    /// What a process does with a connection. Handing over is the host's affair.
+    /// Executes a process's operation on a connection. The host handles the handover between
+    /// processes.
     pub fn op(&mut self, now: Mono, host: HostId, conn: ConnId, op: &NetOp, choices: &Choices) {
         match op {
             NetOp::Connect { host: to, port } => self.connect(now, host, conn, to, *port, choices),
@@ -201,7 +203,7 @@ impl Net {
         choices: &Choices,
     ) {
         let target = self.hosts.iter().position(|host| host.name == to);
-        // A name that no machine has fails at once, on the machine itself.
+        // An unknown host name fails at once, on the machine that opens the connection.
         let host = target.map_or(from, |index| {
             HostId::try_from(index).expect("a plan has few machines")
         });
@@ -260,8 +262,8 @@ impl Net {
         }
     }
 
-    /// Closes a connection in an orderly way: what was sent still arrives, and what the peer sends
-    /// from now on breaks it.
+    /// Closes a connection in an orderly way: bytes already sent are still delivered, and any byte
+    /// that the peer sends later breaks the connection.
     pub fn close(&mut self, now: Mono, host: HostId, id: ConnId, choices: &Choices) {
         let Some((number, side)) = self.end(host, id) else {
             return;
@@ -276,12 +278,12 @@ impl Net {
         }
     }
 
-    /// A server listens on a port of a machine, or no longer does.
+    /// Starts or stops listening on a port.
     pub fn listen(&mut self, host: HostId, port: Option<u16>) {
         self.hosts[usize::from(host)].listening = port;
     }
 
-    /// The other end of a connection, while both are open.
+    /// The peer of a connection if both ends are open.
     #[must_use]
     pub fn peer(&self, host: HostId, id: ConnId) -> Option<(HostId, ConnId)> {
         let (number, side) = self.end(host, id)?;
@@ -290,7 +292,7 @@ impl Net {
         (conn.states[other] == State::Open).then_some((conn.hosts[other], conn.ids[other]))
     }
 
-    /// Bytes of a connection that the peer has not got yet.
+    /// The number of bytes that the peer has not received yet.
     #[must_use]
     pub fn undelivered(&self, host: HostId, id: ConnId) -> u64 {
         self.end(host, id).map_or(0, |(number, side)| {

@@ -1,4 +1,4 @@
-//! One test per promise of the network.
+//! Tests of the network, one for each guarantee.
 
 use super::direction::as_u64;
 use super::*;
@@ -25,7 +25,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// Two machines, the second one listening.
+    /// Two machines, of which the second is listening.
     fn new() -> Self {
         let names = ["a".to_owned(), "b".to_owned()];
         let mut net = Net::new(&names, LinkSpec::default());
@@ -37,7 +37,7 @@ impl Rig {
         }
     }
 
-    /// A connection from the first to the second, with credit on both sides.
+    /// A connection from the first machine to the second, with credit on both sides.
     fn connected() -> Self {
         let mut rig = Self::new();
         rig.connect();
@@ -73,7 +73,7 @@ impl Rig {
         self.op(host, conn, &NetOp::Close);
     }
 
-    /// What happens within so many microseconds.
+    /// Runs the network for this many microseconds, and returns all events.
     fn run(&mut self, us: u64) -> Vec<(HostId, NetEvent)> {
         let until = self.now.after_us(us);
         let mut events = Vec::new();
@@ -87,7 +87,7 @@ impl Rig {
         events
     }
 
-    /// As `run`, with the data of one machine joined.
+    /// The same as `run`, but returns the data of one machine as one string.
     fn data(&mut self, us: u64, host: HostId) -> String {
         let mut text = Vec::new();
         for (to, event) in self.run(us) {
@@ -166,7 +166,7 @@ fn a_stream_may_be_cut_anywhere_but_keeps_its_order() {
 fn a_reader_without_credit_stops_its_sender() {
     let mut rig = Rig::connected();
     let chunk = [7; 16 * 1024];
-    // The window takes the first four, and says so when the sender's buffer would be full.
+    // The window accepts the first four, and the sender is told when its buffer would be full.
     let mut sent = 0;
     for _ in 0..12 {
         rig.send(A, &chunk);
@@ -180,7 +180,7 @@ fn a_reader_without_credit_stops_its_sender() {
     }
     assert_eq!(sent, WINDOW);
     assert_eq!(rig.run(60 * SECOND), []);
-    // Reading frees the window, and the sender hears of it.
+    // Reading frees the window, and the sender is notified.
     rig.read(B, 1 << 20);
     let events = rig.run(SECOND);
     assert!(
@@ -289,7 +289,7 @@ fn a_connection_attempt_waits_out_a_partition_or_gives_up() {
     );
 }
 
-/// What follows lost bytes must not arrive as if nothing were missing.
+/// Bytes after a lost part must not arrive as if nothing were missing.
 #[test]
 fn a_connection_that_breaks_during_a_partition_has_no_hole() {
     let mut rig = Rig::connected();
