@@ -135,7 +135,7 @@ fn a_file_of_schema_1_is_refused_with_the_lines_to_change() {
     let refused = Scenario::parse(&old, "old").expect_err("an old file");
     assert_eq!(&old[refused.span], "1");
     let help = refused.help.expect("what to write");
-    assert!(help.contains("write `schema = 2`: nothing else"), "{help}");
+    assert!(help.contains("write `schema = 2`; nothing else"), "{help}");
 
     let sizes = "[settings]\nmax_wal_size = 65536\nmin_wal_size = \"32KiB\"\nwal_keep_size = 0\n";
     let old = old.replacen("[settings]\n", sizes, 1);
@@ -147,7 +147,7 @@ fn a_file_of_schema_1_is_refused_with_the_lines_to_change() {
     let refused = Scenario::parse(&old, "old").expect_err("an old file");
     assert_eq!(&old[refused.span], "65536");
     let help = refused.help.expect("what to write");
-    let expected = "settings have PostgreSQL's units now; write `schema = 2` in line 2, and\n\
+    let expected = "settings now have PostgreSQL's units; write `schema = 2` in line 2, and\n\
                     line 9: max_wal_size = \"64kB\"\n\
                     line 10: min_wal_size = \"32kB\"\n\
                     line 29: max_slot_wal_keep_size = \"1MB\"";
@@ -309,7 +309,7 @@ fn a_misspelt_word_gets_a_caret_and_a_guess() {
 #[test]
 fn a_row_has_one_time_and_one_kind() {
     for (from, to, message) in [
-        ("at = \"1.5s\"\n", "", "does not say when"),
+        ("at = \"1.5s\"\n", "", "neither `at` nor `when`"),
         (
             "sql = { node = \"primary\", run = \"CHECKPOINT\" }",
             "",
@@ -323,20 +323,20 @@ fn a_row_has_one_time_and_one_kind() {
         (
             "nth = 3 }",
             "nth = 3 }\nat = \"1s\"",
-            "either a time or an event",
+            "either `at` or `when`",
         ),
         (
             "sql = { node = \"primary\", run = \"CHECKPOINT\" }",
             "reload = { settings = { max_connections = 7 } }",
-            "takes effect at a start only",
+            "takes effect only at server start",
         ),
         (
             "sql = { node = \"primary\", run = \"CHECKPOINT\" }",
             "reload = { settings = { wal_keep_size = \"much\" } }",
             "much",
         ),
-        ("invariant = \"RECOVER\"", "", "belong together"),
-        ("to = \"standby1\"", "to = \"primary\"", "no link to itself"),
+        ("invariant = \"RECOVER\"", "", "`bug` requires"),
+        ("to = \"standby1\"", "to = \"primary\"", "two different nodes"),
         ("name = \"standby1\"", "name = \"primary\"", "two nodes"),
         ("transactions = 20\n", "", "`transactions` is missing"),
     ] {

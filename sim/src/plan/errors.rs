@@ -1,21 +1,19 @@
-//! What is wrong with a plan's text, and where: a message, the place, and what could have been
-//! meant.
+//! An error in the text of a plan: a message, the place, and a suggestion.
 
 use std::ops::Range;
 use walsim_core::base::did_you_mean;
 
-/// A plan that cannot be read. The place is a range of bytes of the text, for a caret under the
-/// field.
+/// A plan that cannot be read. The place is a range of bytes in the text and is shown with a caret.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct PlanError {
-    /// What is wrong.
+    /// The error message.
     pub message: String,
-    /// Where.
+    /// The place of the error.
     pub span: Range<usize>,
-    /// What stands there, in two words.
+    /// A short label for the place.
     pub label: String,
-    /// What to do about it.
+    /// A suggestion.
     pub help: Option<String>,
 }
 
@@ -31,14 +29,14 @@ impl PlanError {
         }
     }
 
-    /// With a hint.
+    /// Adds a suggestion.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// A name that nothing has: `what` is "node", "invariant" and so on.
+    /// For an unknown name: `what` is "node", "invariant" and so on.
     #[must_use]
     pub fn unknown(span: Range<usize>, what: &str, name: &str, known: &[&str]) -> Self {
         let message = format!("there is no {what} `{name}`");
@@ -46,7 +44,7 @@ impl PlanError {
     }
 }
 
-/// `did you mean `x`?`, and all that there is.
+/// Formats `did you mean `x`?` and the list of known names.
 #[must_use]
 pub fn known_names(name: &str, known: &[&str]) -> String {
     let all = match known {

@@ -1,4 +1,4 @@
-//! Words of a plan file to values: what every row needs.
+//! Converts fields of a plan file to values.
 
 use super::errors::PlanError;
 use super::rows::Field;
@@ -38,16 +38,16 @@ pub(super) fn of_unit(field: &Field, error: UnitError) -> PlanError {
 pub(super) fn number<T: TryFrom<u64>>(field: &Field) -> Read<T> {
     let number = whole(&field.text).and_then(|n| T::try_from(n).ok());
     number.ok_or_else(|| {
-        let message = format!("`{}` is no number that fits here", field.text);
+        let message = format!("`{}` is not a number in the valid range", field.text);
         PlanError::new(field.span.clone(), "no number", message)
     })
 }
 
-/// A size that a row's field can hold.
+/// A size that fits in a row's field.
 pub(super) fn small_size(field: &Field) -> Read<u32> {
     let bytes = unit(field, size)?;
     u32::try_from(bytes).map_err(|_| {
-        let message = format!("{} is more than a row can have", field.text);
+        let message = format!("{} is too large for this field", field.text);
         PlanError::new(field.span.clone(), "too large", message)
     })
 }
@@ -57,8 +57,8 @@ pub(super) fn switch(field: &Field) -> Read<bool> {
         "true" => Ok(true),
         "false" => Ok(false),
         text => {
-            let message = format!("`{text}` is no switch");
-            Err(PlanError::new(field.span.clone(), "no switch", message)
+            let message = format!("`{text}` is not a boolean");
+            Err(PlanError::new(field.span.clone(), "not a boolean", message)
                 .help("write true or false"))
         }
     }

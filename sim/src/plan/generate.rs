@@ -1,5 +1,5 @@
-//! Expands a seed into a plan: topology, settings, workload, faults and actions, each from a stream
-//! of its own.
+//! Expands a seed into a plan: topology, settings, workload, faults and actions. Each of these
+//! parts has its own random stream.
 
 mod faults;
 mod retention;
@@ -13,17 +13,17 @@ use walsim_core::wire::sql::Statement;
 
 const MS: u64 = 1000;
 const SECOND: u64 = 1_000_000;
-/// What all sessions together ask for, at least.
+/// The minimum number of commits of all sessions together.
 const LEAST_COMMITS: u32 = 200;
-/// Room on every disk: more than any run fills. A full disk is a fault.
+/// The capacity of every disk, which is more than any run needs. A full disk is a separate fault.
 const DISK_CAPACITY: u64 = 4 << 30;
 
-/// From which distribution plans are drawn.
+/// The distribution from which plans are drawn.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Profile {
-    /// Faults within a budget that keeps the run recoverable.
+    /// With faults, limited so that the run can recover.
     Default,
-    /// The same without faults: must always pass.
+    /// Without faults: these runs must always pass.
     Faultless,
 }
 
@@ -31,7 +31,7 @@ impl Profile {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Default, Self::Faultless];
 
-    /// The name as commands and plans write it.
+    /// The name in commands and plans.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,17 +40,17 @@ impl Profile {
         }
     }
 
-    /// The one with that name.
+    /// The profile with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|p| p.name() == name)
     }
 }
 
-/// What is not left to the seed.
+/// Parts of a plan that are fixed instead of drawn.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Fixed {
-    /// Stock geometry (true), or a tiny one that is drawn (false).
+    /// Stock geometry (`true`) or a drawn tiny one (`false`).
     pub stock: Option<bool>,
     /// The version of all servers.
     pub version: Option<PgVersion>,
@@ -62,8 +62,8 @@ pub fn generate(profile: Profile, seed: u64) -> Plan {
     generate_with(profile, seed, Fixed::default())
 }
 
-/// The plan of a seed with some of it fixed. What is fixed is drawn all the same, so that the rest
-/// stays.
+/// The plan of a seed with some parts fixed. The fixed parts are drawn as well and then
+/// overwritten, so that all other draws stay the same.
 #[must_use]
 pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     let mut draw = Draw {
@@ -129,7 +129,7 @@ impl Draw {
         u32::try_from(drawn).expect("between two of its kind")
     }
 
-    /// Whole milliseconds, which read better.
+    /// Whole milliseconds, because they are easier to read.
     fn between_ms(&mut self, least_us: u64, most_us: u64) -> u64 {
         self.rng.between(least_us / MS, most_us / MS) * MS
     }
@@ -213,7 +213,7 @@ impl Draw {
         let commits = LEAST_COMMITS + self.small(0, 8);
         let mut rows = Vec::new();
         for session in 0..sessions {
-            // The last fifth of the run is left for what faults have delayed.
+            // The last fifth of the run is reserved for work that faults have delayed.
             let room_us = active_us * 4 / 5;
             rows.push(self.burst(session, commits.div_ceil(sessions), room_us, geometry));
             if self.rng.ratio(1, 4) {
@@ -236,7 +236,8 @@ impl Draw {
             0 => commits,
             every => commits + commits.div_ceil(every - 1),
         };
-        // Some sessions hurry and then rest; most spread over the time that there is.
+        // Some sessions run their transactions in quick succession and then rest; most spread them
+        // over the available time.
         let spread_us = room_us / u64::from(transactions);
         let pause_us = match self.rng.below(4) {
             0 => 0,
@@ -263,10 +264,11 @@ impl Draw {
         }
     }
 
-    /// A few messages that cross many pages, and segments where these are tiny.
+    /// A few messages that span many pages, and segments if these are tiny.
     fn large_messages(&mut self, session: u32, room_us: u64, geometry: &Geometry) -> WorkloadRow {
         let message = if *geometry == Geometry::STOCK {
-            // Many pages. The cost is that of all others together: the largest are rare.
+            // Messages of many pages cost as much time as all others together, so the largest are
+            // rare.
             match self.rng.below(6) {
                 0 => self.small(100_000, 300_000),
                 _ => self.small(9_000, 60_000),
@@ -308,7 +310,7 @@ impl Draw {
         let mut rows = Vec::new();
         let end_us = active_us * 9 / 10;
         for n in 0..switches {
-            // Spread: a switch right after another has nothing to switch.
+            // Switches are spread out, because a switch directly after another has no effect.
             let slot_us = end_us / switches;
             let when = When::At(self.between_ms(n * slot_us + slot_us / 4, (n + 1) * slot_us));
             rows.push(ActionRow {

@@ -1,5 +1,5 @@
-//! A run as data: topology, settings, workload, faults and operator actions. Generated from a seed,
-//! written by hand, or left over by shrinking: one type for all.
+//! A run as data: topology, settings, workload, faults and operator actions. A plan is generated
+//! from a seed, written by hand, or made by shrinking another plan.
 
 mod errors;
 mod fields;
@@ -38,32 +38,32 @@ use walsim_core::wire::sql::Statement;
 /// The port that servers listen on.
 pub const PORT: u16 = 5432;
 
-/// Everything that decides a run besides the code.
+/// The complete input of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Plan {
     /// Seed of the run-time choices.
     pub seed: u64,
-    /// What the run is called: the profile, or the scenario's name.
+    /// The name of the run: the profile, or the scenario's name.
     pub name: String,
     /// What a scenario protects; empty for generated plans.
     pub about: String,
     /// The servers; the first is the primary.
     pub nodes: Vec<NodePlan>,
-    /// How the network behaves when nothing is wrong.
+    /// The network without faults.
     pub network: NetworkPlan,
-    /// How the disks behave when nothing is wrong.
+    /// The disks without faults.
     pub disks: DiskPlan,
-    /// What sessions do.
+    /// The transactions of the client sessions.
     pub workload: Vec<WorkloadRow>,
-    /// What goes wrong.
+    /// The faults.
     pub faults: Vec<FaultRow>,
-    /// What the operator does.
+    /// The actions of the operator.
     pub actions: Vec<ActionRow>,
     /// Length of the active part in microseconds; the quiescent phase follows.
     pub active_us: u64,
-    /// Choices that are not left to the seed, by their names.
+    /// Choices that the seed does not make, by name.
     pub pins: BTreeMap<String, u64>,
-    /// Does every process step take a drawn while (`false`: none does)?
+    /// Whether a duration is drawn for every process step. If not, steps take no time.
     pub step_delays: bool,
 }
 
@@ -72,28 +72,28 @@ pub struct Plan {
 pub struct NodePlan {
     /// Its name in reports, and its host name.
     pub name: String,
-    /// Its configuration; `primary_conninfo` names the upstream of a standby.
+    /// Its settings; `primary_conninfo` names the upstream of a standby.
     pub settings: Settings,
     /// Offset of its wall clock in microseconds.
     pub clock_offset_us: i64,
     /// Drift of its wall clock in parts per million.
     pub clock_drift_ppm: i32,
-    /// Bytes that its disk holds.
+    /// The capacity of its disk in bytes.
     pub disk_capacity: u64,
-    /// Physical slots that it has from the beginning, with all WAL reserved.
+    /// Physical slots that exist from the beginning and reserve all WAL.
     pub slots: Vec<String>,
 }
 
-/// The network at its best.
+/// The network without faults.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct NetworkPlan {
-    /// Least one-way latency in microseconds.
+    /// Minimum one-way latency in microseconds.
     pub latency_us: u64,
-    /// What is drawn on top of it, at most.
+    /// Maximum random extra latency.
     pub jitter_us: u64,
-    /// Bytes per millisecond and link.
+    /// Bytes per millisecond on each link.
     pub bytes_per_ms: u64,
-    /// Cut streams at drawn places, and join what was sent apart.
+    /// Whether streams are cut and joined at random bytes.
     pub fragment: bool,
 }
 
@@ -109,14 +109,15 @@ impl Default for NetworkPlan {
     }
 }
 
-/// The disks at their best.
+/// The disks without faults.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DiskPlan {
-    /// Least duration of any operation in microseconds.
+    /// Minimum duration of any operation in microseconds.
     pub latency_us: u64,
-    /// What is drawn on top of it, at most.
+    /// Maximum random extra duration.
     pub jitter_us: u64,
-    /// Duration of an fsync in microseconds, at least; the jitter is ten times that of others.
+    /// Minimum duration of an fsync in microseconds. Its random extra duration is up to ten times
+    /// `jitter_us`.
     pub fsync_us: u64,
 }
 
@@ -134,22 +135,22 @@ impl Default for DiskPlan {
 /// When a row takes effect.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum When {
-    /// So many microseconds after the start.
+    /// This many microseconds after the start.
     At(u64),
-    /// When something happens for the n-th time (from 1); the row then takes effect before the
-    /// effects of that step that follow the event.
+    /// At the n-th occurrence of an event, counted from 1. The row takes effect before the effects
+    /// of the step that follow the event.
     Event {
-        /// On which node.
+        /// The node.
         node: usize,
-        /// What.
+        /// The event.
         event: EventKind,
-        /// Which occurrence, from 1.
+        /// The occurrence, from 1.
         nth: u32,
     },
 }
 
 impl When {
-    /// The time, if the row waits for no event.
+    /// The time, if the row does not wait for an event.
     #[must_use]
     pub const fn at_us(&self) -> Option<u64> {
         match self {
@@ -159,28 +160,28 @@ impl When {
     }
 }
 
-/// What a row can wait for.
+/// Events for which a row can wait. Plans write them as listed in docs/plans.md.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum EventKind {
-    /// A process issues a write into pg_wal.
+    /// A process is about to write to a WAL segment.
     WalWrite,
-    /// A process issues an fsync of a WAL segment.
+    /// A process is about to fsync a WAL segment.
     WalFsync,
-    /// The walreceiver issues a write into pg_wal.
+    /// The walreceiver is about to write to a WAL segment.
     WalReceived,
     /// A WAL fsync has completed.
     WalFsynced,
-    /// The walsender hands WAL to the network.
+    /// A walsender is about to send WAL.
     WalSent,
-    /// A backend has inserted a commit record.
+    /// The client has received the answer to COMMIT.
     CommitAcked,
-    /// A checkpoint has been completed.
+    /// A checkpoint is complete.
     CheckpointDone,
-    /// A slot's new state file is in place.
+    /// The new state file of a slot is about to be renamed into place.
     SlotSaved,
-    /// A segment of WAL is removed, or renamed for future use.
+    /// A WAL segment is about to be removed or recycled.
     SegmentRemoved,
-    /// A walreceiver has ended.
+    /// A walreceiver exits.
     WalreceiverEnded,
     /// The node accepts connections.
     Ready,
@@ -202,7 +203,7 @@ impl EventKind {
         Self::Ready,
     ];
 
-    /// The name as plans write it.
+    /// The name in plans.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -220,175 +221,176 @@ impl EventKind {
         }
     }
 
-    /// The one with that name.
+    /// The event with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.name() == name)
     }
 }
 
-/// A burst of transactions of one session.
+/// A series of transactions of one session.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WorkloadRow {
-    /// When it begins.
+    /// When the series begins.
     pub when: When,
-    /// Which session, from 0; rows of one session run one after the other.
+    /// The session, from 0. Rows of the same session run one after the other.
     pub session: u32,
-    /// On which node.
+    /// The node.
     pub node: usize,
-    /// How many transactions.
+    /// Number of transactions.
     pub transactions: u32,
-    /// Rows of each.
+    /// Rows in each transaction.
     pub rows: u32,
-    /// Bytes of a row's value.
+    /// Size of the value in each row, in bytes.
     pub bytes: u32,
-    /// Bytes of a logical message that each transaction emits besides; 0 for none.
+    /// Size of the logical message in each transaction, in bytes; 0 for none.
     pub message: u32,
     /// Roll back every n-th transaction; 0 for none.
     pub rollback_every: u32,
-    /// `SET synchronous_commit = off` for these.
+    /// Whether these transactions use `synchronous_commit = off`.
     pub asynchronous: bool,
     /// Microseconds between two transactions.
     pub pause_us: u64,
-    /// Read back what was committed after every n-th transaction; 0 for never.
+    /// Read committed rows after every n-th transaction; 0 for never.
     pub read_every: u32,
 }
 
 /// One fault.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct FaultRow {
-    /// When it strikes.
+    /// When the fault takes effect.
     pub when: When,
-    /// What.
+    /// The fault.
     pub fault: Fault,
 }
 
-/// What can go wrong. Durations are in microseconds.
+/// The kinds of faults. Durations are in microseconds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Fault {
     /// The machine loses power and boots again.
     PowerLoss {
-        /// Which.
+        /// The node.
         node: usize,
-        /// How long it stays off.
+        /// How long the machine is off.
         off_us: u64,
     },
-    /// All processes of a server die at once; the operating system lives on.
+    /// All processes of a server die at once. The operating system keeps running.
     NodeCrash {
-        /// Which.
+        /// The node.
         node: usize,
-        /// How long until it is started again.
+        /// The time until the server is started again.
         off_us: u64,
     },
-    /// Nothing gets through between two nodes.
+    /// No data passes between two nodes.
     Partition {
-        /// One side.
+        /// One node.
         a: usize,
-        /// The other.
+        /// The other node.
         b: usize,
-        /// Only from `a` to `b`.
+        /// Whether only the direction from `a` to `b` is blocked.
         one_way: bool,
-        /// How long.
+        /// The duration.
         for_us: u64,
     },
     /// All connections between two nodes break.
     Reset {
-        /// One side.
+        /// One node.
         a: usize,
-        /// The other.
+        /// The other node.
         b: usize,
     },
-    /// Everything from one node to another takes longer.
+    /// The latency from one node to another increases.
     Delay {
-        /// From.
+        /// The sending node.
         a: usize,
-        /// To.
+        /// The receiving node.
         b: usize,
-        /// By how much.
+        /// The extra latency.
         by_us: u64,
-        /// How long.
+        /// The duration.
         for_us: u64,
     },
     /// The next fsync of a file under a directory fails.
     FsyncError {
-        /// On which node.
+        /// The node.
         node: usize,
-        /// Files below it, such as `pg_wal`.
+        /// The directory, such as `pg_wal`.
         path: String,
-        /// The kernel forgets the unwritten pages (else it keeps them dirty).
+        /// Whether the kernel drops the dirty pages. Otherwise they stay dirty.
         drop_pages: bool,
     },
     /// The disk is full.
     DiskFull {
-        /// On which node.
+        /// The node.
         node: usize,
-        /// How long.
+        /// The duration.
         for_us: u64,
     },
     /// The wall clock jumps.
     ClockJump {
-        /// On which node.
+        /// The node.
         node: usize,
-        /// By how many microseconds; negative is back.
+        /// The jump in microseconds; negative is backwards.
         by_us: i64,
     },
     /// The operator shuts the server down, and starts it again.
     Shutdown {
-        /// Which.
+        /// The node.
         node: usize,
-        /// How.
+        /// The shutdown mode.
         mode: ShutdownMode,
-        /// How long after the request it is started again, if it has ended by then; else as soon as
-        /// it has.
+        /// The time from the request until the server is started again. If it is still running
+        /// then, it is started when it has ended.
         off_us: u64,
     },
-    /// One process is killed with SIGKILL; nothing happens if none of the kind runs.
+    /// One process is killed with SIGKILL. Has no effect if no such process runs.
     Kill {
-        /// Of which server.
+        /// The node.
         node: usize,
-        /// What it is; not the postmaster.
+        /// The kind of process; not the postmaster.
         process: Role,
     },
-    /// Processes are stopped with SIGSTOP, and go on later.
+    /// Processes are stopped with SIGSTOP, and later continued with SIGCONT.
     Pause {
-        /// Of which server.
+        /// The node.
         node: usize,
-        /// Of which kind; `None` stops them all.
+        /// The kind of process; `None` stops all processes.
         process: Option<Role>,
-        /// How long.
+        /// The duration.
         for_us: u64,
     },
-    /// The next process that comes to a place where others may act gets no CPU for a while.
+    /// The next process that ends a step in this C function gets no CPU for a while.
     Stall {
-        /// Of which server.
+        /// The node.
         node: usize,
-        /// The C function in which the place is.
+        /// The C function.
         at: Place,
-        /// How long.
+        /// The duration.
         for_us: u64,
     },
-    /// Clients of a session stop reading what the server sends, or a standby's kernel does.
+    /// The kernel of a node accepts no more bytes from its peers.
     StopReading {
-        /// Whose end of its connections stops taking bytes.
+        /// The node.
         node: usize,
-        /// How long.
+        /// The duration.
         for_us: u64,
     },
 }
 
-/// How a server is told to end: the modes of `pg_ctl stop`.
+/// The shutdown modes of `pg_ctl stop`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ShutdownMode {
-    /// SIGTERM: once all clients have left. An operator that waits in vain continues with `Fast`.
+    /// SIGTERM: waits until all clients have disconnected. If this takes too long, the operator
+    /// requests a fast shutdown.
     Smart,
-    /// SIGINT: clients are sent away.
+    /// SIGINT: disconnects the clients.
     Fast,
-    /// SIGQUIT: recovery follows.
+    /// SIGQUIT: exits at once; the next start needs crash recovery.
     Immediate,
 }
 
 impl ShutdownMode {
-    /// As `pg_ctl stop -m` calls it.
+    /// The name as in `pg_ctl stop -m`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -413,34 +415,35 @@ pub const PROCESSES: [Role; 7] = [
 /// One operator action.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ActionRow {
-    /// When.
+    /// When the operator acts.
     pub when: When,
-    /// What.
+    /// The action.
     pub action: Action,
 }
 
-/// What an operator does.
+/// The kinds of operator actions.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
-    /// Sends a statement over a session of their own. It is not repeated if it fails.
+    /// Sends a statement over the operator's session. It is not retried after an error.
     Sql {
-        /// Where.
+        /// The node.
         node: usize,
-        /// Anything but reading and writing rows, which is what a workload does.
+        /// The statement. Reading and writing rows is not allowed, because only the workload does
+        /// this.
         statement: Statement,
     },
     /// Edits the configuration and reloads it (`pg_ctl reload`).
     Reload {
-        /// Where.
+        /// The node.
         node: usize,
-        /// New values by the names of the settings.
+        /// The new values by setting name.
         settings: BTreeMap<String, String>,
     },
-    /// Gives a disk more room, which a server whose disk is full may need to start at all.
+    /// Enlarges a disk. A server on a full disk may need this before it can start.
     GrowDisk {
-        /// Whose.
+        /// The node.
         node: usize,
-        /// By how many bytes.
+        /// The number of additional bytes.
         by: u64,
     },
 }

@@ -1,4 +1,4 @@
-//! `--set KEY=VALUE`: what a command changes in a plan before it runs.
+//! `--set KEY=VALUE`: changes a plan before it is run.
 
 use super::Plan;
 use super::errors::known_names;
@@ -8,13 +8,13 @@ use super::units::seed;
 use walsim_core::base::{Geometry, PgVersion, Settings};
 use walsim_core::base::{Setting, UnitError, duration_us, kept_settings};
 
-/// An override that cannot be.
+/// An invalid override.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct OverrideError {
-    /// What is wrong.
+    /// The error message.
     pub message: String,
-    /// What to do about it.
+    /// A suggestion.
     pub help: String,
 }
 
@@ -38,7 +38,7 @@ impl Overrides {
     /// Reads `KEY=VALUE` texts.
     ///
     /// # Errors
-    /// The first that names no setting, or no value for it.
+    /// The first override with an unknown setting or an invalid value.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, OverrideError> {
         let mut overrides = Self::default();
         for text in texts {
@@ -71,12 +71,12 @@ impl Overrides {
         plan
     }
 
-    /// Changes a plan that was read from a file.
+    /// Applies the overrides to a plan.
     pub fn apply(&self, plan: &mut Plan) {
         self.entries.iter().for_each(|entry| entry.apply(plan));
     }
 
-    /// The same as options of a command, with a blank before each.
+    /// The overrides as command-line options, each with a leading blank.
     #[must_use]
     pub fn as_options(&self) -> String {
         self.texts
@@ -105,7 +105,7 @@ impl Override {
             },
             "pg_version" => PgVersion::named(value).map(Self::Version).ok_or_else(|| {
                 error(
-                    format!("version {value} is not modelled"),
+                    format!("version {value} is not modeled"),
                     "write a number from 15 to 18".into(),
                 )
             }),
@@ -118,7 +118,7 @@ impl Override {
                     let help = known_names(key, &known);
                     return Err(error(format!("there is no setting `{key}`"), help));
                 };
-                // In pages of any size.
+                // The value must be valid with pages of any size.
                 for geometry in [Geometry::STOCK, SMALLEST] {
                     let mut trial = Settings::new(PgVersion::V15, geometry);
                     setting.set_exactly(&mut trial, value).map_err(of_unit)?;
@@ -157,7 +157,7 @@ const SMALLEST: Geometry = Geometry {
     sector: 64,
 };
 
-/// Other sizes; what counts in segments or must fit on a page is brought along.
+/// Changes the geometry, and adapts values that count segments or must fit on a page.
 fn set_geometry(plan: &mut Plan, geometry: Geometry) {
     for node in &mut plan.nodes {
         let settings = &mut node.settings;
@@ -206,7 +206,7 @@ mod tests {
                 "there is no geometry `tny`",
                 "did you mean `tiny`?",
             ),
-            ("pg_version=14", "version 14 is not modelled", "15 to 18"),
+            ("pg_version=14", "version 14 is not modeled", "15 to 18"),
             (
                 "wal_buffer=9",
                 "there is no setting `wal_buffer`",

@@ -1,4 +1,5 @@
-//! Text to plan: the schema first, then the rows, then their meaning. Every error knows its place.
+//! Reads a plan from text: first the schema, then the rows, then their meaning. Every error
+//! contains its place.
 
 use super::errors::PlanError;
 use super::fields::{Read, each, of_unit, or, small_size, switch, unit};
@@ -17,16 +18,16 @@ use walsim_core::base::{Bug, Geometry, Mark, PgVersion, Settings};
 use walsim_core::base::{Setting, did_you_mean, duration_us, kept_settings, size, whole};
 use walsim_core::wire::slot_name;
 
-/// Room on a disk that a file does not name: more than any run fills.
+/// The default capacity of a disk, which is more than any run needs.
 pub(super) const DISK_CAPACITY: u64 = 4 << 30;
-/// Length of the active part where a file does not name it.
+/// The default length of the active part.
 pub(super) const ACTIVE_US: u64 = 10_000_000;
 
 impl Scenario {
-    /// Reads a plan file. `name` is what the run is called unless the file says.
+    /// Reads a plan file. `name` is the name of the run if the file does not set one.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place in the text.
+    /// The first error, with its place in the text.
     pub fn parse(text: &str, name: &str) -> Result<Self, PlanError> {
         check_schema(text)?;
         let file: FileRow = toml::from_str(text).map_err(|e| of_toml(text, &e))?;
@@ -70,7 +71,8 @@ impl Scenario {
     }
 }
 
-/// What serde or the TOML parser found, with the known words of its message turned into a hint.
+/// Converts an error of serde or the TOML parser. The known words in its message become a
+/// suggestion.
 pub(super) fn of_toml(text: &str, error: &toml::de::Error) -> PlanError {
     let span = error.span().unwrap_or(0..0);
     let span = span.start.min(text.len())..span.end.min(text.len());
@@ -97,7 +99,7 @@ pub(super) fn of_toml(text: &str, error: &toml::de::Error) -> PlanError {
 
 fn version(field: &Field) -> Read<PgVersion> {
     PgVersion::named(&field.text).ok_or_else(|| {
-        let message = format!("version {} is not modelled", field.text);
+        let message = format!("version {} is not modeled", field.text);
         PlanError::new(field.span.clone(), "unknown version", message)
             .help("write a number from 15 to 18")
     })
@@ -177,7 +179,7 @@ fn pins(rows: &BTreeMap<Spanned<String>, Field>) -> Read<BTreeMap<String, u64>> 
     let pin = |(key, field): (&Spanned<String>, &Field)| {
         let value = whole(&field.text).or_else(|| seed(&field.text).ok());
         let value = value.ok_or_else(|| {
-            let message = format!("`{}` is no value of a choice", field.text);
+            let message = format!("`{}` is not a valid value for a choice", field.text);
             PlanError::new(field.span.clone(), "no number", message)
         })?;
         let kind = key.get_ref().split('/').next().unwrap_or_default();
@@ -207,7 +209,7 @@ fn nodes(
         let upstream = match (&row.upstream, index) {
             (None, 0) => None,
             (Some(field), 0) => {
-                let message = "the first node is the primary and follows nobody";
+                let message = "the first node is the primary and has no upstream";
                 return Err(PlanError::new(
                     field.span.clone(),
                     "no upstream here",
@@ -220,7 +222,7 @@ fn nodes(
         if let (Some(field), Some(upstream)) = (&row.upstream, upstream)
             && upstream != 0
         {
-            let message = "standbys that follow standbys are not modelled yet";
+            let message = "cascading standbys are not modeled";
             return Err(
                 PlanError::new(field.span.clone(), "not the primary", message)
                     .help(format!("write \"{}\"", names.0[0])),
@@ -232,7 +234,7 @@ fn nodes(
         settings(&mut own, &row.settings)?;
         let drift = or(row.clock_drift_ppm.as_ref(), 0, |field| {
             field.text.parse().map_err(|_| {
-                let message = format!("`{}` is no number of millionths", field.text);
+                let message = format!("`{}` is not a number of parts per million", field.text);
                 PlanError::new(field.span.clone(), "no number", message)
             })
         })?;
@@ -317,8 +319,8 @@ fn expect(row: &Spanned<rows::ExpectRow>) -> Read<Expect> {
         excuses: row.excuses.iter().map(excuse).collect::<Read<_>>()?,
     };
     if expect.bug.is_some() && expect.invariants.is_empty() {
-        let message = "a bug and the invariants that it violates belong together";
-        return Err(PlanError::new(span, "one without the other", message)
+        let message = "`bug` requires `invariant`";
+        return Err(PlanError::new(span, "`bug` without `invariant`", message)
             .help("write `invariant` too; without `bug`, the run itself must violate it"));
     }
     Ok(expect)

@@ -1,5 +1,5 @@
-//! The rows of a plan file, as serde sees them. Each kind of row is a struct with one optional
-//! field per kind: tagged enums would lose the place of an error.
+//! The rows of a plan file, as serde reads them. Each kind of row is a struct with one optional
+//! field per kind, because tagged enums would lose the place of an error.
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use toml::Spanned;
 
-/// One value, as the text that was written, with its place: string, number or switch alike.
+/// A value as text, with its place. The value may be a string, a number or a boolean.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) text: String,
@@ -40,7 +40,7 @@ impl Visitor<'_> for ScalarVisitor {
     type Value = Scalar;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, a number or a switch")
+        f.write_str("a string, a number or a boolean")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
@@ -64,7 +64,7 @@ impl Visitor<'_> for ScalarVisitor {
     }
 }
 
-/// The first thing that is read: a file of another schema may differ in everything else.
+/// Only the schema. It is read first, because files of other schemas may differ in everything else.
 #[derive(Deserialize)]
 pub(super) struct SchemaRow {
     pub(super) schema: Option<Field>,
@@ -344,7 +344,7 @@ pub(super) struct ExpectRow {
     pub(super) excuses: Vec<Field>,
 }
 
-/// One field, or a list of them.
+/// A field, or a list of fields.
 #[derive(Default)]
 pub(super) struct Words(pub(super) Vec<Field>);
 

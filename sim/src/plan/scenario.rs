@@ -1,4 +1,4 @@
-//! A plan with what is expected of its run: what a file holds.
+//! The contents of a plan file: a plan and the expected result of its run.
 
 use super::Plan;
 use crate::world::{Excuse, Outcome};
@@ -7,35 +7,36 @@ use walsim_core::base::{Bug, Mark};
 /// A plan file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Scenario {
-    /// What to run.
+    /// The plan.
     pub plan: Plan,
-    /// What the run must come to.
+    /// The expected result.
     pub expect: Expect,
 }
 
-/// What a run must come to: it passes, or violates one of these invariants if no bug is named, and
-/// reaches these marks.
+/// The expected result of a run. Without `bug` and `invariants` the run must pass.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Expect {
-    /// With this bug planted the run must violate one of the invariants.
+    /// With this bug planted, the run must violate one of `invariants`; without it, the run must
+    /// pass.
     pub bug: Option<Bug>,
-    /// The codes that count. Without a bug the run itself must violate one.
+    /// The expected invariants. If there is no bug, the run itself must violate one of them.
     pub invariants: Vec<&'static str>,
-    /// Rare states that must be reached without the bug.
+    /// Rare states that the run without the bug must reach.
     pub marks: Vec<Mark>,
-    /// Excuses that must be given without the bug, and no others.
+    /// The excuses that the run without the bug must use. If the list is not empty, no others may
+    /// be used.
     pub excuses: Vec<Excuse>,
 }
 
 impl Expect {
-    /// Must the run violate something although no bug is planted?
+    /// Whether the run must violate an invariant although no bug is planted.
     #[must_use]
     pub const fn is_violation(&self) -> bool {
         self.bug.is_none() && !self.invariants.is_empty()
     }
 
-    /// What a run without the bug has not come to, in words. How it ended is looked at apart where
-    /// it must pass.
+    /// The first expectation that the run without the bug did not meet, as text. If the run must
+    /// pass, the caller checks the verdict.
     #[must_use]
     pub fn missed(&self, outcome: &Outcome) -> Option<String> {
         if self.is_violation() {
@@ -54,9 +55,9 @@ impl Expect {
         let mut wrong = Excuse::ALL.into_iter().filter(differs);
         let excuse = wrong.next().filter(|_| !self.excuses.is_empty())?;
         let what = if self.excuses.contains(&excuse) {
-            "was not given"
+            "was not used"
         } else {
-            "was given"
+            "was used"
         };
         Some(format!("the excuse {} {what}", excuse.name()))
     }

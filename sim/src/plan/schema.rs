@@ -1,4 +1,4 @@
-//! The schema of a plan file, and what has to change in a file of an older one.
+//! The schema of a plan file, and the changes that a file with an older schema needs.
 
 use super::errors::PlanError;
 use super::fields::Read;
@@ -9,7 +9,7 @@ use walsim_core::base::{Kind, Unit, setting_named, show_size, whole};
 /// The schema that this build reads and writes.
 pub const SCHEMA: u32 = 2;
 
-/// Refuses a file of another schema.
+/// Returns an error if the file has a different schema.
 pub(super) fn check_schema(text: &str) -> Read<()> {
     let row: SchemaRow = toml::from_str(text).map_err(|e| of_toml(text, &e))?;
     let Some(Field { text: schema, span }) = row.schema else {
@@ -34,7 +34,7 @@ pub(super) fn check_schema(text: &str) -> Read<()> {
     Err(PlanError::new(span, "unknown schema", message).help(help))
 }
 
-/// Schema 1 counted sizes of settings in bytes, and had units of its own for them.
+/// Schema 1 counted sizes of settings in bytes and had different units.
 fn of_schema_1(text: &str, schema: std::ops::Range<usize>) -> PlanError {
     let file = match toml::from_str::<FileRow>(text) {
         Ok(file) => file,
@@ -48,10 +48,10 @@ fn of_schema_1(text: &str, schema: std::ops::Range<usize>) -> PlanError {
     let all = [&file.settings].into_iter().chain(nodes).chain(reloads);
     let mut changes: Vec<Change> = all.flat_map(changes).collect();
     changes.sort_by_key(|change| change.span.start);
-    let message = "schema 1 is that of an older walsim";
+    let message = "schema 1 belongs to an older walsim";
     let Some(first) = changes.first() else {
-        return PlanError::new(schema, "an older schema", message).help(format!(
-            "write `schema = {SCHEMA}`: nothing else in this file has another meaning now"
+        return PlanError::new(schema, "older schema", message).help(format!(
+            "write `schema = {SCHEMA}`; nothing else in this file has to change"
         ));
     };
     let line = |at: usize| 1 + text[..at].matches('\n').count();
@@ -60,14 +60,14 @@ fn of_schema_1(text: &str, schema: std::ops::Range<usize>) -> PlanError {
         format!("\nline {}: {name} = \"{now}\"", line(span.start))
     });
     let help = format!(
-        "settings have PostgreSQL's units now; write `schema = {SCHEMA}` in line {}, and{}",
+        "settings now have PostgreSQL's units; write `schema = {SCHEMA}` in line {}, and{}",
         line(schema.start),
         lines.collect::<String>()
     );
-    PlanError::new(first.span.clone(), "written otherwise now", message).help(help)
+    PlanError::new(first.span.clone(), "has different units now", message).help(help)
 }
 
-/// A value that schema 2 writes otherwise.
+/// A value that is written differently in schema 2.
 struct Change {
     span: std::ops::Range<usize>,
     name: String,

@@ -1,8 +1,8 @@
-//! What a plan says of settings beyond their values, which are core's.
+//! How plans write settings. Their values are defined in core.
 
 use walsim_core::base::{Geometry, Setting, Settings};
 
-/// The value of a setting as TOML.
+/// The value of a setting, formatted as TOML.
 #[must_use]
 pub(crate) fn shown(setting: &Setting, settings: &Settings) -> String {
     let text = setting.exact_text(settings);
@@ -13,17 +13,16 @@ pub(crate) fn shown(setting: &Setting, settings: &Settings) -> String {
     }
 }
 
-/// A string as TOML.
+/// A string, formatted as TOML.
 #[must_use]
 pub(crate) fn quoted(text: &str) -> String {
     ::toml::Value::String(text.into()).to_string()
 }
 
-/// A small geometry for scenarios: records cross pages and segments all the time.
+/// A small geometry for scenarios, with which records often cross pages and segments.
 pub const TINY: Geometry = Geometry::TINY;
 
-/// The longest value of a row that fits on a page: page header, line pointer and tuple header take
-/// the rest.
+/// The longest row value that fits on a page with page header, line pointer and tuple header.
 #[must_use]
 pub const fn longest_row(geometry: &Geometry) -> u32 {
     geometry.data_page - 72

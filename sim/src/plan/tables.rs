@@ -1,4 +1,5 @@
-//! The tables of a plan file: rows to workload, faults and actions, names to nodes.
+//! The tables of a plan file: converts rows to workload, faults and actions, and resolves names of
+//! nodes.
 
 use super::errors::{PlanError, known_names};
 use super::fields::{Read, number, of_unit, or, small_size, switch, unit};
@@ -62,14 +63,14 @@ impl Names {
     fn pair(&self, from: &Field, to: &Field) -> Read<(usize, usize)> {
         let (a, b) = (self.node(from)?, self.node(to)?);
         if a == b {
-            let message = format!("`{}` needs no link to itself", to.text);
+            let message = "a link needs two different nodes";
             return Err(PlanError::new(to.span.clone(), "the same node", message));
         }
         Ok((a, b))
     }
 }
 
-/// Gives rows their meaning.
+/// Converts rows.
 pub(super) struct Tables {
     pub(super) names: Names,
     pub(super) geometry: Geometry,
@@ -90,7 +91,7 @@ impl Tables {
             let message = format!("a row of {bytes} bytes does not fit on a page");
             return Err(
                 PlanError::new(field.span.clone(), "too large", message).help(format!(
-                    "up to {most} bytes fit; `message` has no such bound"
+                    "up to {most} bytes fit; `message` has no such limit"
                 )),
             );
         }
@@ -193,9 +194,11 @@ impl Tables {
             let mut reloaded = running.clone();
             reloaded.reload(&edited);
             if reloaded != edited {
-                let message = format!("`{}` takes effect at a start only", setting.name);
-                return Err(PlanError::new(key.span(), "no use in a reload", message)
-                    .help("set it under `[settings]` or in the node"));
+                let message = format!("`{}` takes effect only at server start", setting.name);
+                return Err(
+                    PlanError::new(key.span(), "not changed by a reload", message)
+                        .help("set it under `[settings]` or in the node"),
+                );
             }
             values.insert(setting.name.into(), field.text.clone());
         }
@@ -229,14 +232,14 @@ impl Tables {
                 })
             }
             (Some(at), Some(_)) => {
-                let message = "a row has either a time or an event to wait for";
+                let message = "a row has either `at` or `when`, not both";
                 Err(
                     PlanError::new(at.span.clone(), "and a `when` besides", message)
                         .help("remove `at` or `when`"),
                 )
             }
             (None, None) => {
-                let message = "the row does not say when it takes effect";
+                let message = "the row has neither `at` nor `when`";
                 Err(PlanError::new(row, "no `at`, no `when`", message).help(
                     "write `at = \"3.2s\"` or `when = { node = \"…\", event = \"…\", nth = 1 }`",
                 ))
@@ -260,9 +263,9 @@ impl Tables {
         let node = self.names.node(&row.node)?;
         let process = process(&row.process)?;
         if process == Role::Postmaster {
-            let message = "a server does not outlive its postmaster";
+            let message = "a server dies with its postmaster";
             return Err(
-                PlanError::new(row.process.span.clone(), "not this one", message)
+                PlanError::new(row.process.span.clone(), "not a valid process", message)
                     .help("`node_crash` kills all processes at once"),
             );
         }
@@ -320,7 +323,7 @@ impl Tables {
     }
 }
 
-/// The kind of process of that name.
+/// The kind of process with this name.
 fn process(field: &Field) -> Read<Role> {
     let found = PROCESSES.into_iter().find(|role| role.name() == field.text);
     found.ok_or_else(|| {
@@ -329,7 +332,8 @@ fn process(field: &Field) -> Read<Role> {
     })
 }
 
-/// The C function of that name. A hint names the closest one; all of them are too many to be read.
+/// The C function with this name. The suggestion shows only the closest one, because there are too
+/// many to list.
 fn place(field: &Field) -> Read<Place> {
     let name = &field.text;
     Place::from_name(name).ok_or_else(|| {
@@ -338,12 +342,12 @@ fn place(field: &Field) -> Read<Place> {
             Some(close) => format!("did you mean `{close}`?"),
             None => known_names(name, &known),
         };
-        let message = format!("no process ever waits in a C function `{name}`");
+        let message = format!("no process ends a step in a C function `{name}`");
         PlanError::new(field.span.clone(), "unknown place", message).help(help)
     })
 }
 
-/// What an operator may send.
+/// A statement for the operator.
 fn statement(field: &Field) -> Read<Statement> {
     let wrong = |message: String| PlanError::new(field.span.clone(), "no statement", message);
     let statement = Statement::parse(&field.text).map_err(|e| wrong(e.to_string()))?;
@@ -355,7 +359,7 @@ fn statement(field: &Field) -> Read<Statement> {
         | Statement::Put { .. }
         | Statement::Get { .. }
         | Statement::Set { .. } => {
-            let message = "an operator reads and writes no rows";
+            let message = "an operator cannot read or write rows";
             Err(wrong(message.into()).help("write a `[[workload]]` row"))
         }
         Statement::Checkpoint
@@ -366,7 +370,7 @@ fn statement(field: &Field) -> Read<Statement> {
     }
 }
 
-/// Of all kinds that a row could have exactly one.
+/// Requires exactly one kind in a row.
 fn one_kind<T, const N: usize>(
     kinds: [Option<Read<T>>; N],
     row: Range<usize>,

@@ -1,11 +1,11 @@
-//! Seeds, and durations that may be negative; the other units are core's.
+//! Seeds, and durations that may be negative. Other units are defined in core.
 
 use walsim_core::base::{UnitError, duration_us, show_us, whole};
 
 /// A duration in microseconds that may be negative.
 ///
 /// # Errors
-/// As [`duration_us`].
+/// The same as for [`duration_us`].
 pub fn signed_us(text: &str) -> Result<i64, UnitError> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
@@ -17,13 +17,13 @@ pub fn signed_us(text: &str) -> Result<i64, UnitError> {
         Err(_) => Err(UnitError {
             text: text.into(),
             what: "duration",
-            help: "that is longer than any run".into(),
+            help: "the duration is too long".into(),
         }),
     }
 }
 
-/// A seed: decimal, hexadecimal after `0x`, or the 40 hexadecimal digits of a commit, of which the
-/// first 8 bytes count.
+/// A seed: decimal, hexadecimal after `0x`, or the 40 hexadecimal digits of a commit, whose first 8
+/// bytes are used.
 ///
 /// # Errors
 /// If the text is none of these.
@@ -48,14 +48,14 @@ pub fn seed(text: &str) -> Result<u64, UnitError> {
     })
 }
 
-/// A duration as [`signed_us`] reads it.
+/// A duration as in [`signed_us`].
 #[must_use]
 pub(super) fn show_signed_us(us: i64) -> String {
     let sign = if us < 0 { "-" } else { "" };
     format!("{sign}{}", show_us(us.unsigned_abs()))
 }
 
-/// A seed as reports print it.
+/// A seed as printed in reports.
 #[must_use]
 pub fn show_seed(seed: u64) -> String {
     format!("{seed:#x}")

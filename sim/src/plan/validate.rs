@@ -1,4 +1,5 @@
-//! Plans that can be read but cannot work: what they would come to is no failure of PostgreSQL.
+//! Finds plans that can be read but cannot work. Running one would report a failure that is not
+//! PostgreSQL's.
 
 use super::errors::PlanError;
 use super::rows::{FileRow, OffRow};
@@ -8,24 +9,24 @@ use toml::Spanned;
 use walsim_core::base::{did_you_mean, show_size, show_us};
 use walsim_core::node::{InitialFile, initdb};
 
-/// How long after the active part a server may still be off. The bound for convergence is at least
+/// How long a server may still be off after the active part. The bound for convergence is at least
 /// three times as long.
 const OFF_AFTER_END_US: u64 = 10_000_000;
 
-/// Directories whose files servers fsync.
+/// Directories in which servers fsync files.
 const SYNCED: [&str; 5] = ["base", "global", "pg_replslot", "pg_wal", "pg_xact"];
 
 /// Why a plan cannot work.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Flaw {
     part: Part,
-    /// What would happen, in one sentence.
+    /// The error message.
     pub message: String,
-    /// What to do about it.
+    /// A suggestion.
     pub help: String,
 }
 
-/// The part of the plan that is at fault.
+/// The part of the plan that causes the error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     Bandwidth,
@@ -36,13 +37,14 @@ enum Part {
 }
 
 impl Plan {
-    /// The first thing in the plan that cannot work.
+    /// The first error in the plan.
     #[must_use]
     pub fn flaw(&self) -> Option<Flaw> {
         let bandwidth = (self.network.bytes_per_ms == 0).then(|| Flaw {
             part: Part::Bandwidth,
             message: "no byte would ever arrive".into(),
-            help: "write one byte per millisecond at least; a `partition` stops all traffic".into(),
+            help: "write at least one byte per millisecond; use a `partition` to stop all traffic"
+                .into(),
         });
         let nodes = || self.nodes.iter().enumerate();
         let faults = || self.faults.iter().enumerate();
@@ -90,7 +92,7 @@ impl Plan {
         let latest = self.active_us.saturating_add(OFF_AFTER_END_US);
         (at_us.saturating_add(off_us) > latest).then(|| Flaw {
             part: Part::Off(fault),
-            message: "the server would be off while the cluster must converge".into(),
+            message: "the server would be off in the quiescent phase".into(),
             help: format!(
                 "it must be started again by {}, 10 s after the active part",
                 show_us(latest)
@@ -99,11 +101,11 @@ impl Plan {
     }
 }
 
-/// The new cluster and another segment must fit.
+/// A new cluster and one more segment must fit on the disk.
 fn too_small(n: usize, node: &NodePlan) -> Option<Flaw> {
     let settings = &node.settings;
     let segment = u64::from(settings.geometry.segment);
-    // Far from the limit: no need to make a cluster.
+    // The disk is much larger, so there is no need to create a cluster.
     if node.disk_capacity >= 64 * segment {
         return None;
     }
@@ -128,7 +130,7 @@ fn too_small(n: usize, node: &NodePlan) -> Option<Flaw> {
 
 fn never_synced(fault: usize, path: &str) -> Option<Flaw> {
     let first = path.split('/').next().unwrap_or_default();
-    // A directory's name may be cut short: all paths that begin so are meant.
+    // The path may be a prefix of a directory name.
     if SYNCED.iter().any(|dir| dir.starts_with(first)) {
         return None;
     }
@@ -144,7 +146,7 @@ fn never_synced(fault: usize, path: &str) -> Option<Flaw> {
 }
 
 impl Flaw {
-    /// The same as an error in the file from which the plan was read.
+    /// The same error with its place in the file.
     pub(super) fn in_file(self, file: &FileRow) -> PlanError {
         let (span, label) = match self.part {
             Part::Bandwidth => {
@@ -223,7 +225,7 @@ mod tests {
                 format!(
                     "{primary}[[fault]]\nat = \"4s\"\npower_loss = {{ node = \"primary\", off = \"100s\" }}\n"
                 ),
-                "\"100s\": the server would be off while the cluster must converge (off for too long)",
+                "\"100s\": the server would be off in the quiescent phase (off for too long)",
             ),
         ] {
             assert_eq!(refused(&rest), wanted);

@@ -1,5 +1,5 @@
-//! Plan to text that a person can read, and that reads back as the same plan. What is as usual is
-//! left out.
+//! Writes a plan as readable text. Reading the text gives the same plan. Default values are
+//! omitted.
 
 use super::read::{ACTIVE_US, DISK_CAPACITY};
 use super::schema::SCHEMA;
@@ -14,7 +14,7 @@ use walsim_core::base::{Geometry, Settings};
 use walsim_core::base::{kept_settings, show_size, show_us};
 
 impl Scenario {
-    /// The file. Its head comment is what the plan is about.
+    /// The text of the file. Its head comment is the plan's `about`.
     ///
     /// # Panics
     /// If the plan has no node.
@@ -28,7 +28,7 @@ impl Scenario {
         })
     }
 
-    /// The file with a head comment of its own.
+    /// The text of the file with another head comment.
     ///
     /// # Panics
     /// If the plan has no node.
@@ -37,7 +37,8 @@ impl Scenario {
         let plan = &self.plan;
         let mut out = Out::default();
         for line in head.lines() {
-            // What a panic says may hold anything; a comment of TOML may not.
+            // The message of a panic may contain any characters, but a TOML comment must not
+            // contain control characters.
             let line: String = line.chars().filter(|c| !c.is_control()).collect();
             out.line(format_args!("{}", format!("# {line}").trim_end()));
         }
@@ -80,7 +81,7 @@ impl Names<'_> {
     }
 }
 
-/// Settings that differ from the default, and are the same on every node.
+/// Settings that differ from the default and are the same on all nodes.
 fn common(plan: &Plan) -> Vec<(&'static str, String)> {
     let first = &plan.nodes.first().expect("a plan has a node").settings;
     let usual = Settings::new(first.pg_version, first.geometry);
@@ -97,7 +98,7 @@ fn common(plan: &Plan) -> Vec<(&'static str, String)> {
     shared.collect()
 }
 
-/// TOML's integers have a sign.
+/// Integers are signed in TOML.
 fn pin(value: u64) -> String {
     match i64::try_from(value) {
         Ok(value) => value.to_string(),

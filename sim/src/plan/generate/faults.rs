@@ -1,12 +1,12 @@
-//! What goes wrong in a run: classes of faults are on or off as a whole, so that some runs see many
-//! of one kind.
+//! Draws the faults of a run. Each class of faults is on or off for the whole run, so that some
+//! runs have many faults of the same kind.
 
 use super::{Draw, MS, SECOND, signed};
 use crate::plan::{EventKind, Fault, FaultRow, ShutdownMode, When};
 use walsim_core::call::Place;
 use walsim_core::shmem::Role;
 
-/// The classes of faults, each of which a run has or has not.
+/// The classes of faults.
 #[derive(Clone, Copy)]
 enum Class {
     PowerLoss,
@@ -26,7 +26,8 @@ enum Class {
 }
 
 impl Class {
-    /// Does it strike processes? Then some moments of their work are worth more than others.
+    /// Whether faults of this class affect processes. If so, some moments in the work of a process
+    /// are more interesting than others.
     const fn strikes_processes(self) -> bool {
         match self {
             Self::PowerLoss
@@ -64,8 +65,8 @@ const CLASSES: [Class; 14] = [
     Class::Pause,
 ];
 
-/// Places in which a process of the primary, or of a standby, is worth holding: between two halves
-/// of something that others may see.
+/// Places in which it is useful to hold a process of the primary or of a standby: between two
+/// halves of an operation that other processes can observe.
 const PLACES: [&[Place]; 2] = [
     &[
         Place::CreateCheckPoint,
@@ -113,13 +114,13 @@ const PLACES: [&[Place]; 2] = [
 ];
 
 impl Draw {
-    /// Delays at single places: half of the runs have some.
+    /// Stalls of single processes, in half of the runs.
     pub(super) fn stalls(&mut self, nodes: usize, active_us: u64) -> Vec<FaultRow> {
         let count = *self.rng.pick(&[0, 0, 0, 1, 2, 4, 6, 8]);
         let rows = (0..count).map(|_| {
             let node = self.victim(nodes);
             let at = *self.rng.pick(PLACES[usize::from(node > 0)]);
-            // Long enough to let others do all that they want, seldom long enough for timeouts.
+            // Long enough for other processes to act, rarely long enough for timeouts.
             let for_us = match self.rng.below(3) {
                 0 => self.between_ms(MS, 20 * MS),
                 1 => self.between_ms(20 * MS, 300 * MS),
@@ -137,7 +138,7 @@ impl Draw {
             .into_iter()
             .filter(|_| self.rng.ratio(1, 2))
             .collect();
-        // From 0 to 6; few runs have none or one, since faults meet each other in the others.
+        // From 0 to 6. Few runs have none or one, so that faults can interact.
         let count = match self.rng.below(40) {
             0 => 0,
             1 => 1,
@@ -230,7 +231,7 @@ impl Draw {
         FaultRow { when, fault }
     }
 
-    /// A process that runs on such a node.
+    /// The kind of process to hit on this node.
     fn process(&mut self, node: usize) -> Role {
         let here: &[Role] = if node == 0 {
             &[
@@ -245,7 +246,7 @@ impl Draw {
         *self.rng.pick(here)
     }
 
-    /// Half of the time the primary.
+    /// A random node; the primary with probability one half.
     pub(super) fn victim(&mut self, nodes: usize) -> usize {
         if self.rng.ratio(1, 2) {
             0
@@ -259,7 +260,7 @@ impl Draw {
         usize::try_from(self.rng.between(1, last)).expect("a few nodes")
     }
 
-    /// Between the primary and a standby, in either direction.
+    /// A link between the primary and a standby, in either direction.
     fn link(&mut self, nodes: usize) -> (usize, usize) {
         let standby = self.standby(nodes);
         if self.rng.ratio(1, 2) {
@@ -269,7 +270,7 @@ impl Draw {
         }
     }
 
-    /// A time, or a delicate moment of the node's.
+    /// The given time, or an event at which a fault is likely to matter.
     fn moment(&mut self, node: usize, at: When) -> When {
         let delicate = self.rng.ratio(1, 2);
         let primary = [

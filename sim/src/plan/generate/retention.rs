@@ -1,4 +1,4 @@
-//! What holds WAL in a run, and what operators do to it: slots, limits, reloads.
+//! Draws what retains WAL in a run, and what operators do to it: slots, limits, reloads.
 
 use super::{Draw, MS, SECOND, sql};
 use crate::plan::{Action, ActionRow, Fault, FaultRow, NodePlan, When};
@@ -8,8 +8,9 @@ use walsim_core::call::Place;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
 impl Draw {
-    /// Decides who holds which WAL for whom. A standby with nothing that holds WAL for it may lose
-    /// it: some do. Returns stalls that let a checkpoint overtake a process that reserves WAL.
+    /// Decides which standby has a slot or another protection of its WAL. Some standbys have none
+    /// and may lose their WAL. Returns stalls during which a checkpoint can overtake a process that
+    /// reserves WAL.
     pub(super) fn retention(
         &mut self,
         nodes: &mut [NodePlan],
@@ -48,7 +49,7 @@ impl Draw {
         stalls
     }
 
-    /// A standby with a slot, which operators now and then drop, replace or move.
+    /// A standby with a slot. Operators sometimes drop, replace or advance the slot.
     fn slot_of(
         &mut self,
         standby: usize,
@@ -78,7 +79,7 @@ impl Draw {
         }
     }
 
-    /// Slots that no walsender streams from: made, moved and dropped while checkpoints come and go.
+    /// Slots that no walsender uses. They are created, advanced and dropped while checkpoints run.
     fn spare_slots(
         &mut self,
         actions: &mut Vec<ActionRow>,
@@ -157,7 +158,7 @@ fn create(name: &str, reserve_wal: bool) -> SlotStatement {
     }
 }
 
-/// As far as WAL is flushed.
+/// Advances the slot to the flush position.
 fn advance(name: &str) -> SlotStatement {
     SlotStatement::Advance {
         name: name.into(),
