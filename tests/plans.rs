@@ -336,7 +336,11 @@ fn a_row_has_one_time_and_one_kind() {
             "much",
         ),
         ("invariant = \"RECOVER\"", "", "`bug` requires"),
-        ("to = \"standby1\"", "to = \"primary\"", "two different nodes"),
+        (
+            "to = \"standby1\"",
+            "to = \"primary\"",
+            "two different nodes",
+        ),
         ("name = \"standby1\"", "name = \"primary\"", "two nodes"),
         ("transactions = 20\n", "", "`transactions` is missing"),
     ] {

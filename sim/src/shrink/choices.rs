@@ -1,12 +1,12 @@
-//! Choices that are not left to the seed, and seeds that need less.
+//! Pins kinds of choices, and tries other seeds that need fewer rows.
 
 use super::rows::without;
 use super::simplify::simplified;
 use super::{Search, Size};
 
-/// Kinds of choices that can be pinned as a whole, with what is calm: a server dies between two
-/// steps, a loss of power takes all that was not synced (or else nothing), an fsync covers what was
-/// written before it and no more.
+/// Kinds of choices that can be pinned as a whole, with the option without disturbance: a server
+/// dies between two steps, a power loss keeps no unsynced write (or all of them), an fsync covers
+/// nothing that is written while it runs.
 const BORING: [(&str, u64); 7] = [
     ("crash.when", 0),
     ("disk.loss", 1),
@@ -17,7 +17,7 @@ const BORING: [(&str, u64); 7] = [
     ("session.pause", 0),
 ];
 
-/// Seeds that are tried in the place of the plan's own.
+/// Number of other seeds that are tried.
 const SEEDS: u64 = 8;
 
 /// Tries to pin each kind of choice as a whole, and keeps the pin if the plan still fails and the
@@ -47,7 +47,8 @@ pub(super) fn pin_kinds(search: &mut Search<'_>) {
     }
 }
 
-/// Is there a seed among the first with which a row less is enough, or everything can be as usual?
+/// Tries the first seeds: with one of them the plan may fail with one row less or with everything
+/// at its default.
 pub(super) fn other_seed(search: &mut Search<'_>) -> bool {
     let rows = Size::of(&search.best).steps;
     let less = (0..rows)

@@ -1,10 +1,10 @@
-//! Makes a failing plan small: whatever can go goes, whatever can be plain becomes plain, as long
-//! as the run still fails in the same way.
+//! Shrinks a failing plan: removes parts and resets values to their defaults as long as the run
+//! still fails in the same way.
 //!
-//! The passes work on the plan as data and know nothing of runs: a judge, given by the caller, says
-//! whether a candidate fails, and every candidate that does is the new best. They are repeated
-//! until none of them helps. There is no clock here: the caller says when it has waited long
-//! enough, and the same number of tries always ends at the same plan.
+//! The passes change the plan as data and do not run it. The caller provides a predicate that
+//! decides whether a candidate fails; every candidate that fails becomes the new best plan. The
+//! passes are repeated until none of them succeeds. There is no clock here: the caller decides when
+//! to stop, and the same number of tries always gives the same plan.
 
 mod choices;
 mod narrative;
@@ -25,26 +25,26 @@ use crate::trace::state_hash;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// What a judge says of a candidate that fails.
+/// The predicate's answer for a candidate that fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Failed {
-    /// When, in microseconds; `None` if unknown.
+    /// The time of the failure in microseconds; `None` if unknown.
     pub at_us: Option<u64>,
-    /// The trace hash: two plans of the same hash took the same steps.
+    /// The trace hash. Two plans with the same hash took the same steps.
     pub hash: u64,
 }
 
-/// How much there is in a plan.
+/// The size of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Size {
-    /// Rows of the workload, of the faults and of the actions.
+    /// Rows of workload, faults and actions.
     pub steps: usize,
-    /// The faults among them.
+    /// Rows of faults.
     pub faults: usize,
 }
 
 impl Size {
-    /// That of a plan.
+    /// The size of this plan.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let faults = plan.faults.len();
@@ -55,30 +55,31 @@ impl Size {
     }
 }
 
-/// How far the search is.
+/// The progress of the search.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Progress {
-    /// Candidates that were judged.
+    /// Number of candidates tried.
     pub tries: u64,
     /// The smallest plan so far.
     pub size: Size,
-    /// What is being tried.
+    /// The current pass.
     pub pass: &'static str,
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reduced {
     /// The smallest plan that fails.
     pub plan: Plan,
-    /// Candidates that were judged.
+    /// Number of candidates tried.
     pub tries: u64,
 }
 
-/// One kind of simplification, with the name that progress shows.
+/// A pass, with its name for the progress line.
 type Pass = (&'static str, fn(&mut Search<'_>));
 
-/// In the order that pays: what removes most comes first, since every later try then costs less.
+/// The passes, in order of efficiency: the pass that removes most comes first, because smaller
+/// plans run faster.
 const PASSES: [Pass; 9] = [
     ("the end", rows::cut_the_end),
     ("rows", rows::drop_rows),
@@ -91,8 +92,8 @@ const PASSES: [Pass; 9] = [
     ("events", values::wait_for_events),
 ];
 
-/// Another way down, which meets other plans: chance is left in until fewer rows do not help any
-/// more.
+/// A second order of the passes, which leads to other plans: choices are not pinned until no more
+/// rows can be removed.
 const OTHER_WAY: [Pass; 9] = [
     ("the end", rows::cut_the_end),
     ("nodes", nodes::drop_nodes),
@@ -105,11 +106,11 @@ const OTHER_WAY: [Pass; 9] = [
     ("simplify", simplify::simplify),
 ];
 
-/// A plan of so few rows is not worth another way.
+/// For a plan with this many rows or fewer, the second order is not tried.
 const FEW: usize = 2;
 
-/// Makes a plan small that fails in the way `failed` tells. `judge` decides on candidates; `go_on`
-/// is asked before each.
+/// Shrinks a plan that fails as described by `failed`. `judge` runs the candidates; `go_on` is
+/// called before each try and may stop the search.
 pub fn reduce(
     plan: &Plan,
     failed: Failed,
@@ -146,9 +147,9 @@ pub fn reduce(
 struct Search<'a> {
     best: Plan,
     failed: Failed,
-    /// Hashes of all candidates on this way down: passes propose the same ones again and again.
+    /// Hashes of all candidates in this descent, because passes often propose the same candidate.
     tried: BTreeSet<u64>,
-    /// What came of candidates on any way.
+    /// Results of candidates in all descents.
     judged: BTreeMap<u64, Option<Failed>>,
     tries: u64,
     over: bool,
@@ -158,7 +159,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// All passes until none of them helps, nor another seed.
+    /// Repeats all passes until none of them succeeds and no other seed helps.
     fn descend(&mut self, passes: &[Pass]) {
         loop {
             self.until_nothing_helps(passes);
@@ -182,7 +183,7 @@ impl Search<'_> {
         }
     }
 
-    /// Judges a candidate that has not been judged yet; one that fails is the new best.
+    /// Judges a candidate unless it was judged before. If it fails, it becomes the best plan.
     fn attempt(&mut self, candidate: Plan) -> bool {
         let judged = self.judge(&candidate);
         if let Some(failed) = judged {
@@ -216,15 +217,15 @@ impl Search<'_> {
         self.failed = failed;
     }
 
-    /// Changes the best plan, and keeps the change if it still fails.
+    /// Applies a change to the best plan, and keeps it if the plan still fails.
     fn attempt_with(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
         let mut candidate = self.best.clone();
         change(&mut candidate);
         self.attempt(candidate)
     }
 
-    /// Leaves out what can be left out of a list: all of it, then halves, down to single entries,
-    /// the last ones first. `without` gives the plan without a range of the list.
+    /// Removes as many entries of a list as possible: tries all, then halves, down to single
+    /// entries, the last ones first. `without` returns the plan without a range of the list.
     fn leave_out(
         &mut self,
         count: impl Fn(&Plan) -> usize,

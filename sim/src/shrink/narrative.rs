@@ -1,4 +1,4 @@
-//! The file of a shrunk plan: its head comment tells the failure in plain words.
+//! Writes the file of a shrunk plan, with a head comment that explains the failure.
 
 use super::{Shrunk, Size, Symptom};
 use crate::invariants::invariant_named;
@@ -8,33 +8,33 @@ use crate::world::{Verdict, run};
 use std::fmt::Write;
 use walsim_core::base::{Bug, Planted};
 
-/// Where a shrunk plan comes from, and where it goes.
+/// The origin of a shrunk plan, and its file.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The plan that failed first.
+    /// The original plan.
     pub plan: &'a Plan,
-    /// The bug that was planted.
+    /// The planted bug.
     pub bug: Option<Bug>,
     /// The path of the file.
     pub file: &'a str,
 }
 
-/// A file that does not fail as its plan did: it is not to be kept.
+/// The error for a file whose plan does not fail in the same way. Such a file must not be kept.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfaithful {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("the shrunk plan does not read back: {0}")]
     Unread(#[from] PlanError),
-    /// It does not fail, or in another way.
+    /// The run does not fail, or fails in another way.
     #[error("the shrunk plan comes to {0} when it is read back")]
     Other(String),
 }
 
 impl Shrunk {
-    /// The file, read back and run again.
+    /// The text of the file. It is read back and run again as a check.
     ///
     /// # Errors
-    /// If that does not fail in the same way.
+    /// If the run of the file does not fail in the same way.
     pub fn to_file(&self, origin: Origin<'_>) -> Result<String, Unfaithful> {
         let code = self.outcome.verdict.code().unwrap_or_default();
         let mut plan = self.plan.clone();
@@ -60,7 +60,8 @@ impl Shrunk {
         }
     }
 
-    /// A play of a bug says so; any other must pass once its cause is mended.
+    /// The expectation: with a bug, that the run violates the invariant; without one, none, because
+    /// the plan must pass after the cause is fixed.
     fn expect(&self, bug: Option<Bug>, code: &str) -> Expect {
         match (bug, invariant_named(code)) {
             (Some(bug), Some(invariant)) if self.passes_without => Expect {
@@ -103,7 +104,7 @@ impl Shrunk {
         add(
             &mut head,
             format_args!(
-                "Shrunk from seed {seed}: {} rows of workload, faults and actions are {} now.",
+                "Shrunk from seed {seed}: {} rows of workload, faults and actions were reduced to {}.",
                 was.steps, is.steps
             ),
         );
@@ -115,7 +116,7 @@ impl Shrunk {
     }
 }
 
-/// A code as part of a name.
+/// A code in the form used in names.
 fn plain(code: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     code.to_lowercase()

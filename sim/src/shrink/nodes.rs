@@ -1,10 +1,11 @@
-//! Fewer nodes. Removing a node also removes its rows; its standbys are attached to its upstream.
+//! Removes nodes. Removing a node also removes its rows; its standbys are attached to its upstream.
 
 use super::Search;
 use crate::plan::{Action, Fault, Plan, When};
 
 pub(super) fn drop_nodes(search: &mut Search<'_>) {
-    // The last first: nodes are chosen by their number, so the others then keep their choices.
+    // Removes the last node first. Choices are keyed by node number, so the choices of the other
+    // nodes do not change.
     for node in (1..search.best.nodes.len()).rev() {
         let candidate = without(&search.best, node);
         search.attempt(candidate);
@@ -56,7 +57,7 @@ fn of_when(when: &mut When) -> Vec<&mut usize> {
     }
 }
 
-/// The nodes that a fault names, the one that it strikes first.
+/// The nodes that a fault names. The first one is the node that is affected first.
 pub(super) fn of_fault(fault: &mut Fault) -> Vec<&mut usize> {
     match fault {
         Fault::PowerLoss { node, .. }

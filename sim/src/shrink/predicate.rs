@@ -1,21 +1,22 @@
-//! The judge of candidates: runs them, and compares their failure with the first one.
+//! The predicate for candidates: runs a candidate, and compares its failure with the original one.
 
 use super::{Failed, Progress, reduce};
 use crate::plan::Plan;
 use crate::world::{Outcome, Verdict, run, run_at_most};
 use walsim_core::base::Planted;
 
-/// What makes two failures the same one: the code, and for a cluster that did not converge what it
-/// hung at.
+/// What makes two failures equal: the code, and for a cluster that did not converge also what it
+/// was waiting for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Symptom {
     code: String,
-    /// The names of the facts; they tell a server that does not run from a standby that lags.
+    /// The names of the facts. They distinguish a server that does not run from a standby that
+    /// lags.
     hung_at: Vec<String>,
 }
 
 impl Symptom {
-    /// That of a failed run.
+    /// The symptom of a failed run.
     #[must_use]
     pub fn of(verdict: &Verdict) -> Option<Self> {
         let hung_at = match verdict {
@@ -31,29 +32,30 @@ impl Symptom {
     }
 }
 
-/// A failure that is to be kept.
+/// Decides whether a candidate shows the original failure.
 #[derive(Clone, Debug)]
 pub struct Predicate {
     planted: Planted,
     symptom: Symptom,
-    /// The plan passes without the bug, and so must its smaller brothers.
+    /// The original plan passes without the bug, so candidates must pass without it too.
     passes_without: bool,
-    /// Steps that a candidate may take.
+    /// The maximum number of steps of a candidate.
     most_steps: u64,
 }
 
-/// Steps of a run of unknown length: a longer one is no scenario worth keeping.
+/// The maximum number of steps if the length of the original run is unknown. A longer run is not
+/// useful as a scenario.
 const MOST_STEPS: u64 = 3_000_000;
 
 impl Predicate {
-    /// The predicate of a plan that fails, with what came of it; `None` if it does not fail.
+    /// The predicate for a failing plan, and the outcome of its run; `None` if it does not fail.
     #[must_use]
     pub fn of(plan: &Plan, planted: Planted) -> Option<(Self, Outcome)> {
         let outcome = run(plan, planted, false);
         let symptom = Symptom::of(&outcome.verdict)?;
         let passes_without = planted != Planted::NONE && passes(plan);
-        // A candidate that takes many more steps hardly is a simpler one, and most that pass would
-        // take them.
+        // A candidate that takes many more steps is hardly simpler, and most candidates that pass
+        // would take them.
         let most_steps = match outcome.steps {
             0 => MOST_STEPS,
             steps => 2 * steps + 20_000,
@@ -67,13 +69,13 @@ impl Predicate {
         Some((predicate, outcome))
     }
 
-    /// Does the plan pass without the bug that is planted?
+    /// Whether the plan passes without the planted bug.
     #[must_use]
     pub const fn passes_without(&self) -> bool {
         self.passes_without
     }
 
-    /// Runs a candidate: does it fail in the same way?
+    /// Runs a candidate, and returns whether it fails in the same way.
     #[must_use]
     pub fn judge(&self, plan: &Plan) -> Option<Failed> {
         let outcome = run_at_most(plan, self.planted, false, self.most_steps).ok()?;
@@ -102,20 +104,21 @@ fn failed(outcome: &Outcome) -> Failed {
     Failed { at_us, hash }
 }
 
-/// A failing plan, made small.
+/// A shrunk plan.
 #[derive(Clone, Debug)]
 pub struct Shrunk {
-    /// The smallest plan that was found.
+    /// The smallest failing plan.
     pub plan: Plan,
-    /// What comes of it.
+    /// The outcome of its run.
     pub outcome: Outcome,
-    /// Candidates that were run.
+    /// Number of candidates run.
     pub tries: u64,
-    /// The plan passes without the bug that is planted.
+    /// Whether the plan passes without the planted bug.
     pub passes_without: bool,
 }
 
-/// Makes a failing plan small; `None` if it does not fail. `go_on` is asked before each try.
+/// Shrinks a failing plan; `None` if it does not fail. `go_on` is called before each try and may
+/// stop the search.
 #[must_use]
 pub fn shrink(
     plan: &Plan,

@@ -1,5 +1,5 @@
-//! Fewer rows: those after the failure, those that nothing needs, and those that another could do
-//! as well.
+//! Removes rows: rows after the failure, rows that the failure does not need, and rows that can be
+//! merged with others.
 
 use super::Search;
 use crate::plan::{Plan, When, WorkloadRow};
@@ -7,12 +7,12 @@ use std::ops::Range;
 
 const SECOND: u64 = 1_000_000;
 
-/// Nothing that stands after the failure can matter to it.
+/// Rows after the failure cannot affect it.
 pub(super) fn cut_the_end(search: &mut Search<'_>) {
     let Some(at_us) = search.failed.at_us else {
         return;
     };
-    // A failure of the quiescent phase needs the active one to its end.
+    // A failure in the quiescent phase needs the whole active part.
     let end_us = at_us.min(search.best.active_us);
     let in_time = |when: &When| match when {
         When::At(us) => *us <= end_us,
@@ -27,7 +27,7 @@ pub(super) fn cut_the_end(search: &mut Search<'_>) {
     });
 }
 
-/// Workload, faults and actions as one list.
+/// Removes rows of workload, faults and actions, treated as one list.
 pub(super) fn drop_rows(search: &mut Search<'_>) {
     search.leave_out(|plan| super::Size::of(plan).steps, without);
 }
@@ -45,8 +45,8 @@ pub(super) fn without(plan: &Plan, rows: Range<usize>) -> Plan {
     plan
 }
 
-/// Rows of the workload become one where one can do it, or at least share a session; what sessions
-/// are left are counted from 0.
+/// Merges rows of the workload, or at least lets them share a session. The remaining sessions are
+/// renumbered from 0.
 pub(super) fn join_rows(search: &mut Search<'_>) {
     let mut second = search.best.workload.len();
     while second > 1 {
@@ -71,7 +71,8 @@ pub(super) fn join_rows(search: &mut Search<'_>) {
     search.attempt_with(number_sessions);
 }
 
-/// What could stand for two rows: the transactions of both in the manner of either.
+/// The rows that could replace two rows: the transactions of both, with the other values of either
+/// row.
 fn joined(a: &WorkloadRow, b: &WorkloadRow) -> [WorkloadRow; 3] {
     let transactions = a.transactions.saturating_add(b.transactions);
     let most = WorkloadRow {

@@ -1,5 +1,5 @@
-//! Everything as usual: settings at PostgreSQL's defaults, a plain network, plain disks, true
-//! clocks, no step delays.
+//! Resets values to their defaults: settings to PostgreSQL's, network and disks to plain ones,
+//! clocks without offset and drift, no step delays.
 
 use super::Search;
 use crate::plan::{
@@ -8,7 +8,7 @@ use crate::plan::{
 };
 use walsim_core::base::{Geometry, PgVersion, Settings};
 
-/// Each of these puts something as it usually is.
+/// Each function resets one part of the plan.
 const CHANGES: [fn(&mut Plan); 10] = [
     |plan| plan.step_delays = false,
     |plan| plan.network.fragment = false,
@@ -22,7 +22,7 @@ const CHANGES: [fn(&mut Plan); 10] = [
     |plan| plan.nodes.iter_mut().for_each(|n| n.clock_drift_ppm = 0),
 ];
 
-/// All at once, then one thing after the other.
+/// Tries all at once, then one after the other.
 pub(super) fn simplify(search: &mut Search<'_>) {
     let simpler = simplified(&search.best);
     if search.attempt(simpler) {
@@ -45,7 +45,7 @@ pub(super) fn simplify(search: &mut Search<'_>) {
     );
 }
 
-/// The plan with everything as usual.
+/// The plan with everything at its default.
 pub(super) fn simplified(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     CHANGES.iter().for_each(|change| change(&mut plan));
@@ -63,7 +63,7 @@ fn usual(plan: &Plan, node: usize, setting: Setting) -> String {
     shown(&setting, &usual)
 }
 
-/// The settings that are not at their default on every node.
+/// The settings that differ from their default on some node.
 fn odd(plan: &Plan) -> Vec<Setting> {
     let is_odd = |setting: &Setting| {
         let nodes = plan.nodes.iter().enumerate();
@@ -81,13 +81,13 @@ fn reset(plan: &mut Plan, setting: Setting) {
     }
 }
 
-/// Sets what [`Setting::show`] shows.
+/// Sets a value in the format of [`Setting::show`].
 fn set(settings: &mut Settings, setting: Setting, shown: &str) {
     let set = setting.set_exactly(settings, shown.trim_matches('"'));
     set.expect("what is shown reads back");
 }
 
-/// A geometry and a version that other files have, too; the same values on all nodes; round times.
+/// Tries a common geometry and version, equal values on all nodes, and round times.
 pub(super) fn plain_settings(search: &mut Search<'_>) {
     let first = |search: &Search<'_>| search.best.nodes[0].settings.clone();
     if first(search).geometry != TINY {
@@ -130,8 +130,8 @@ fn to_all(plan: &mut Plan, setting: Setting, value: &str) {
     }
 }
 
-/// Another version or geometry: what stands at a default stays at it, and sizes keep their number
-/// of segments.
+/// Changes version or geometry. Settings at their default stay at their default, and sizes keep
+/// their number of segments.
 fn change_base(plan: &mut Plan, version: PgVersion, geometry: Geometry) {
     for n in 0..plan.nodes.len() {
         let at_default: Vec<bool> = kept_settings()

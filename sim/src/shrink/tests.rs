@@ -1,5 +1,5 @@
-//! Each pass on a made-up judge: what it must reach, and what it must leave alone. Nothing is
-//! simulated here.
+//! Tests each pass with an artificial predicate: what the pass must remove, and what it must keep.
+//! Nothing is simulated here.
 
 use super::*;
 use crate::plan::{
@@ -8,7 +8,7 @@ use crate::plan::{
 use walsim_core::base::PgVersion;
 use walsim_core::wire::sql::Statement;
 
-/// The smallest plan that is found for a predicate, from a seed that satisfies it.
+/// The smallest plan for a predicate, starting from the plan of a seed that satisfies it.
 fn smallest(seed: u64, fails: impl Fn(&Plan) -> bool) -> Plan {
     let plan = generate(Profile::Default, seed);
     reduced(&plan, u64::MAX, fails).plan
@@ -35,7 +35,7 @@ fn loses_power(plan: &Plan, name: &str) -> bool {
     plan.faults.iter().any(|row| is_it(&row.fault))
 }
 
-/// Transactions that some session asks for on the primary.
+/// The largest number of transactions that a session runs on the primary.
 fn most_transactions(plan: &Plan) -> u32 {
     let rows = plan.workload.iter().filter(|row| row.node == 0);
     rows.map(|row| row.transactions).max().unwrap_or(0)
@@ -88,7 +88,7 @@ fn reaches_the_rows_that_matter_with_the_least_values() {
 
 #[test]
 fn keeps_what_the_failure_needs() {
-    // Any two rows of different kinds, of which neither is the last.
+    // Any two rows of different kinds, neither of which is the last.
     let needs = |plan: &Plan| {
         let switches = plan.actions.iter();
         let switches = switches.filter(|row| {
@@ -178,7 +178,7 @@ fn events_and_transactions_shrink_together() {
         },
         fault: Fault::Reset { a: 0, b: 1 },
     });
-    // As if the number of transactions decided which commit is the right one.
+    // Models a failure that depends on the exact number of transactions.
     let fails = |plan: &Plan| {
         let nth = match plan.faults.first().map(|row| &row.when) {
             Some(When::Event { nth, .. }) => *nth,
@@ -208,8 +208,8 @@ fn another_seed_may_need_less() {
     assert_eq!((Size::of(&plan.plan).steps, plan.plan.seed), (1, 5));
 }
 
-/// The first way calms the run down before few nodes let it get on without most rows; then it is
-/// stuck.
+/// In the first order, the default values come before the removal of rows, and the search gets
+/// stuck: with them the failure needs most rows.
 #[test]
 fn another_way_down_may_reach_more() {
     let fits = |plan: &Plan| plan.step_delays && plan.nodes.len() > 2 && plan.workload.len() > 2;
@@ -224,7 +224,7 @@ fn another_way_down_may_reach_more() {
 #[test]
 fn a_pin_that_decides_nothing_is_no_line_of_the_file() {
     let plan = generate(Profile::Default, 1);
-    // The hash tells what a pin changes: the loss of power here, and nothing else.
+    // The hash shows what a pin changes: here only the outcome of the power loss.
     let failed = |plan: &Plan| Failed {
         at_us: None,
         hash: plan.pins.get("disk.loss").copied().unwrap_or(9),
@@ -269,7 +269,7 @@ fn no_candidate_is_tried_twice() {
     assert_eq!(Size::of(&small.plan).steps, 4);
 }
 
-/// Whatever is tried can be kept: every candidate is a plan that a file can hold.
+/// Every candidate must be a valid plan that can be written to a file.
 #[test]
 fn every_candidate_is_a_plan() {
     for n in 0..60 {

@@ -1,23 +1,24 @@
-//! Plainer values: fewer transactions and bytes, shorter and rounder times, switches as usual.
+//! Simplifies values: fewer transactions and bytes, shorter and rounder times, booleans at their
+//! default.
 
 use super::{Search, nodes};
 use crate::plan::{Action, EventKind, Fault, Plan, When};
 
-/// A value of a plan that could be plainer, and how.
+/// A value of a plan that can be simplified.
 enum Knob<'a> {
-    /// The fewer the plainer, down to this many.
+    /// A count; lower is simpler, down to this minimum.
     Count(&'a mut u32, u32),
-    /// 0 is as usual; everything between is no plainer.
+    /// 0 is the default; other values are not simpler than each other.
     Off(&'a mut u32),
-    /// Microseconds: short and round.
+    /// Microseconds; short and round values are simpler.
     Time(&'a mut u64),
     /// Microseconds in either direction.
     Jump(&'a mut i64),
-    /// False is as usual.
+    /// A boolean whose default is false.
     Switch(&'a mut bool),
 }
 
-/// All values of the rows, in an order that depends on the kinds of the rows alone.
+/// All values of the rows, in an order that depends only on the kinds of the rows.
 fn knobs(plan: &mut Plan) -> Vec<Knob<'_>> {
     let mut knobs = Vec::new();
     for row in &mut plan.workload {
@@ -94,7 +95,7 @@ pub(super) fn simplify(search: &mut Search<'_>) {
     }
 }
 
-/// The value of a knob, without its sign.
+/// The absolute value of a knob.
 fn get(plan: &Plan, n: usize) -> u64 {
     match &mut knobs(&mut plan.clone())[n] {
         Knob::Count(value, _) | Knob::Off(value) => u64::from(**value),
@@ -119,7 +120,7 @@ fn set(search: &mut Search<'_>, n: usize, new: u64) -> bool {
     })
 }
 
-/// The least that fails, by halves of what is left.
+/// Searches the smallest failing value by bisection.
 fn fewer(search: &mut Search<'_>, n: usize, least: u64) {
     let mut most = get(&search.best, n);
     let mut passes = least;
@@ -136,8 +137,8 @@ fn fewer(search: &mut Search<'_>, n: usize, least: u64) {
     }
 }
 
-/// A part of all transactions, and of the events that rows wait for: neither can shrink where the
-/// other stays.
+/// Keeps only a part of all transactions and of the occurrences that rows wait for. The two depend
+/// on each other, so they must shrink together.
 fn scale_down(search: &mut Search<'_>, part: u32) -> bool {
     let rows = search.best.faults.iter().map(|row| &row.when);
     let rows = rows.chain(search.best.actions.iter().map(|row| &row.when));
@@ -159,7 +160,7 @@ fn scale_down(search: &mut Search<'_>, part: u32) -> bool {
         })
 }
 
-/// A shorter or a rounder time, as long as there is one.
+/// Tries shorter or rounder times as long as one of them fails.
 fn shorter(search: &mut Search<'_>, n: usize) {
     loop {
         let us = get(&search.best, n);
@@ -172,7 +173,7 @@ fn shorter(search: &mut Search<'_>, n: usize) {
     }
 }
 
-/// Times that read better, the best first.
+/// Simpler times, the best first.
 fn plainer_times(us: u64) -> Vec<u64> {
     let whole = |us: u64, unit: u64| us / unit * unit;
     let halves = [us / 8, us / 4, us / 2].map(|us| whole(us, magnitude(us)));
@@ -187,12 +188,13 @@ fn plainer_times(us: u64) -> Vec<u64> {
     times
 }
 
-/// The power of ten of a number's first digit.
+/// The power of ten of the first digit of a number.
 fn magnitude(number: u64) -> u64 {
     10u64.pow(number.checked_ilog10().unwrap_or(0))
 }
 
-/// A fault that strikes at the first event of a kind outlives changes of the code that move times.
+/// Replaces the time of a fault by the first occurrence of an event, because the plan then remains
+/// useful when a change of the code shifts times.
 pub(super) fn wait_for_events(search: &mut Search<'_>) {
     for row in 0..search.best.faults.len() {
         let fault = &mut search.best.faults[row].fault.clone();

@@ -1,4 +1,4 @@
-//! The people of a run: client sessions and an operator, each on a machine of its own.
+//! The clients of a run: the sessions and the operator, each on its own machine.
 
 use super::session::{Act, PATIENCE_US, Session};
 use super::{Event, PORT, World};
@@ -10,10 +10,10 @@ use walsim_core::call::{NetEvent, NetOp};
 use walsim_core::node::Node;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
-/// Credit that a session keeps open.
+/// The credit that a session grants to the server.
 const WINDOW: u32 = 64 * 1024;
 
-/// All sessions; the last is the operator's.
+/// All sessions. The last one belongs to the operator.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Clients {
     sessions: Vec<Session>,
@@ -27,7 +27,7 @@ pub(super) struct Clients {
 struct Line {
     conn: ConnId,
     node: usize,
-    /// The server's end, once it is known.
+    /// The server's end of the connection, once it is known.
     server: Option<ConnId>,
     since: Mono,
 }
@@ -69,7 +69,7 @@ impl World {
         self.poke(session);
     }
 
-    /// An operator's statement.
+    /// Runs a statement of the operator in the active part of the run.
     pub(super) fn operate(&mut self, node: usize, statement: Statement) {
         if self.quiescence.is_some() {
             return;
@@ -77,7 +77,7 @@ impl World {
         self.ask(node, statement);
     }
 
-    /// An operator's statement, at any time.
+    /// Runs a statement of the operator at any time.
     pub(super) fn ask(&mut self, node: usize, statement: Statement) {
         let operator = self.clients.sessions.len() - 1;
         self.tell(Some(node), format!("operator: {statement}"));
@@ -219,7 +219,7 @@ impl World {
         }
     }
 
-    /// Shows the referee what a session says or hears.
+    /// Shows the referee what a session sends or receives.
     fn client_event(&mut self, session: usize, act: ClientAct<'_>) {
         let Some(line) = self.clients.lines.get(&session) else {
             return;
@@ -236,7 +236,7 @@ impl World {
         self.judge(ruling);
     }
 
-    /// Remembers which slots operators have taken away, for what follows from it.
+    /// Records which slots operators have dropped, because standbys may be excused for it.
     fn note_slot(&mut self, host: usize, statement: &SlotStatement) {
         match statement {
             SlotStatement::Drop(name) => {

@@ -1,4 +1,5 @@
-//! Carrying out what a node wants: disk, network, log, deaths.
+//! Executes the effects of a node: disk operations, network operations, log messages, exits of
+//! processes.
 
 use super::host::Host;
 use super::{Event, Excuse, World};
@@ -15,8 +16,8 @@ use walsim_core::node::Node;
 use walsim_core::shmem::Role;
 
 impl World {
-    /// Carries the effects out in their order. True if the node died in the middle, by a fault that
-    /// struck there: what stands after that place never happened.
+    /// Executes the effects in order. Returns true if a fault killed the node between two effects;
+    /// the later effects are then dropped.
     pub(super) fn carry_out(
         &mut self,
         host: usize,
@@ -127,7 +128,7 @@ impl World {
             self.causes.removes(host, geometry, path);
         }
         let state = &mut self.hosts[host];
-        // docs/hazards/fsync-failure-in-crash-recovery.md
+        // See docs/hazards/fsync-failure-in-crash-recovery.md.
         let place = || Some(state.node.as_ref()?.view().process(pid)?.at);
         let spared = matches!(call, DiskOp::Fsync(fd) if state.disk.will_fail_fsync(*fd))
             && place() == Some(Place::SyncDataDirectory);
@@ -144,7 +145,7 @@ impl World {
             state.disk.issue(pid, call, choices)
         };
         if matches!(call, DiskOp::Close(_)) {
-            // No one waits for it.
+            // No process waits for the result of a close.
             let _ = state.disk.complete(ticket, &self.choices);
             return;
         }
@@ -182,7 +183,7 @@ impl World {
             .op(self.now, state.index, conn, call, &self.choices);
     }
 
-    /// Shows the referee bytes that pass a node's end of a connection.
+    /// Shows the referee the bytes that pass a node's end of a connection.
     fn show_bytes(
         &mut self,
         host: usize,
@@ -211,7 +212,7 @@ impl World {
         self.judge(ruling);
     }
 
-    /// What the network brings, to a node or to a session.
+    /// Delivers a network event to a node or to a session.
     pub(super) fn deliver(&mut self, delivery: Delivery) {
         let host = usize::from(delivery.host);
         if host >= self.hosts.len() {
@@ -255,7 +256,7 @@ impl World {
         }
     }
 
-    /// The kind of event that an effect is, where rows of the plan wait for one.
+    /// The event of an effect, if rows of the plan wait for events.
     fn event_of(
         &self,
         host: usize,
@@ -267,7 +268,7 @@ impl World {
             return None;
         }
         let state = &self.hosts[host];
-        // Who has ended in this step is no longer among the processes.
+        // A process that exited in this step is no longer in the list of processes.
         let role = ran.filter(|(ran, _)| *ran == pid).map(|(_, role)| role);
         let in_wal = |fd| state.disk.path_of(fd).is_some_and(is_segment);
         match effect {
@@ -301,7 +302,7 @@ impl World {
     }
 }
 
-/// A segment under its name; not one that is still being made.
+/// Whether the path is a WAL segment under its final name.
 pub(super) fn is_segment(path: &FilePath) -> bool {
     path.as_str().starts_with("pg_wal/0")
 }

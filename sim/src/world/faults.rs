@@ -1,4 +1,4 @@
-//! What goes wrong, and what operators do: rows of the plan taking effect.
+//! Applies the rows of the plan: faults and operator actions.
 
 use super::{Event, Violation, World};
 use crate::choice::{Key, Subject};
@@ -12,10 +12,10 @@ use walsim_core::call::{Input, Place, Signal};
 use walsim_core::node::{Node, PmState, ProcessView};
 use walsim_core::shmem::Role;
 
-/// How long an operator waits for a smart shutdown before going on with a fast one.
+/// How long an operator waits for a smart shutdown before requesting a fast one.
 const SMART_PATIENCE_US: u64 = 3_000_000;
 
-/// The next process that stands at a place is held there.
+/// A stall of the plan that waits for a process to end a step in a C function.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stall {
     /// The row of the plan.
@@ -24,17 +24,17 @@ pub(super) struct Stall {
     pub(super) for_us: u64,
 }
 
-/// How a server with its machine, or without it, comes to its end.
+/// How a server is killed, alone or with its machine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Doom {
-    /// The machine loses power for so many microseconds.
+    /// The machine loses power for this many microseconds.
     PowerLoss(u64),
-    /// The processes die; the server is started again after so many microseconds.
+    /// All processes die. The server is started again after this many microseconds.
     Crash(u64),
 }
 
 impl World {
-    /// Puts the rows that have a time into the queue.
+    /// Schedules the rows that have a time.
     pub(super) fn schedule_rows(&mut self) {
         let plan = self.plan.clone();
         let workload = plan.workload.iter().map(|row| &row.when);
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    /// Is there any row that waits for an event?
+    /// Whether any row waits for an event.
     pub(super) fn waits_for_events(&self) -> bool {
         let waits = |when: &When| matches!(when, When::Event { .. });
         self.plan.faults.iter().any(|row| waits(&row.when))
@@ -66,8 +66,8 @@ impl World {
             || self.plan.workload.iter().any(|row| waits(&row.when))
     }
 
-    /// Something has happened on a node: rows that wait for it take effect. A death of this very
-    /// node is returned: it strikes before what follows.
+    /// Applies the rows that wait for this event. If one of them kills this node, it is returned
+    /// instead, so that the node dies before the next effect.
     pub(super) fn fire(&mut self, host: usize, event: EventKind) -> Option<Doom> {
         let count = self.events.entry((host, event)).or_default();
         *count += 1;
@@ -126,7 +126,7 @@ impl World {
         doom
     }
 
-    /// Notices what a step has changed that rows may wait for.
+    /// Checks whether the last step caused an event that rows may wait for.
     pub(super) fn note_state(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         let Some(node) = &state.node else { return };
@@ -143,7 +143,8 @@ impl World {
         }
     }
 
-    /// An event that is no effect: a death strikes right after it.
+    /// Applies the rows for an event that is not an effect. If one of them kills the node, it dies
+    /// at once.
     pub(super) fn after_event(&mut self, host: usize, event: EventKind) {
         if self.waits_for_events()
             && let Some(doom) = self.fire(host, event)
@@ -291,7 +292,7 @@ impl World {
             }
             Fault::StopReading { node, for_us } => {
                 self.net.stop_reading(self.hosts[node].index);
-                self.struck(row, Some(node), "takes no more bytes from its peers");
+                self.struck(row, Some(node), "stops reading from its peers");
                 self.at(self.now.after_us(for_us), Event::Heal(row));
             }
         }
@@ -313,7 +314,7 @@ impl World {
             }
             Fault::DiskFull { node, .. } => {
                 self.hosts[node].disk.heal();
-                self.tell(Some(node), "disk has room again");
+                self.tell(Some(node), "disk has free space again");
             }
             Fault::StopReading { node, .. } => {
                 self.net.resume_reading(self.now, self.hosts[node].index);
@@ -335,8 +336,8 @@ impl World {
         }
     }
 
-    /// The operator goes on with a fast shutdown, but only since clients stay. If none does, the
-    /// server has another second to begin to stop its other processes.
+    /// The operator requests a fast shutdown, because sessions are still connected. If no session
+    /// is connected, the server gets one more second to begin to stop its other processes.
     fn lose_patience_with(&mut self, row: usize, host: usize) {
         let waits = self.waits_for_no_session(host);
         if !waits {
@@ -346,7 +347,9 @@ impl World {
                 code: "LIVE",
                 node: self.hosts[host].plan.name.clone(),
                 at: self.now,
-                message: String::from("a smart shutdown waits although no session is left"),
+                message: String::from(
+                    "a smart shutdown does not end although no session is connected",
+                ),
                 facts: vec![(String::from("for"), String::from("1 s"))],
             });
         } else {
@@ -367,7 +370,7 @@ impl World {
         open.contains(&view.postmaster_state()) && !view.processes().any(excuses)
     }
 
-    /// What the operator's editor and `pg_ctl reload` do.
+    /// Edits the configuration file and reloads it, as an operator with `pg_ctl reload`.
     fn reload(&mut self, host: usize, values: &BTreeMap<String, String>) {
         if self.quiescence.is_some() {
             return;
@@ -393,7 +396,7 @@ impl World {
         self.signal(host, postmaster, Signal::Hup);
     }
 
-    /// What the operator's `pg_ctl stop` does.
+    /// Stops the server, as an operator with `pg_ctl stop`.
     pub(super) fn shut_down(&mut self, node: usize, mode: ShutdownMode) {
         let postmaster = Pid::postmaster(self.hosts[node].incarnation);
         let signal = match mode {
@@ -405,7 +408,7 @@ impl World {
         self.signal(node, postmaster, signal);
     }
 
-    /// A signal from outside.
+    /// Sends a signal from outside the server.
     fn signal(&mut self, host: usize, pid: Pid, signal: Signal) {
         let node = self.hosts[host].node.as_ref();
         let role = node.and_then(|node| node.view().role(pid));
@@ -417,7 +420,7 @@ impl World {
         self.server_event(host, ServerAct::Fault(fault));
     }
 
-    /// The running processes of a kind, or all of them.
+    /// The running processes of a kind, or all processes.
     fn processes(&self, host: usize, role: Option<Role>) -> Vec<Pid> {
         let node = self.hosts[host].node.iter();
         node.flat_map(|node| node.view().processes())
@@ -426,7 +429,7 @@ impl World {
             .collect()
     }
 
-    /// Anyone who is paused goes on.
+    /// Continues all paused processes.
     pub(super) fn resume(&mut self, host: usize) {
         for pid in self.paused(host) {
             self.signal(host, pid, Signal::Cont);
@@ -450,13 +453,14 @@ impl World {
                 self.hosts[*node].disk.grow(*by);
                 self.tell(
                     Some(*node),
-                    format!("operator: {by} bytes more for the disk"),
+                    format!("operator: disk enlarged by {by} bytes"),
                 );
             }
         }
     }
 
-    /// Holds the process that has just made a step, if it stands where one is to be held.
+    /// Holds the process that has just made a step, if a stall waits for a process in this C
+    /// function.
     pub(super) fn stall(&mut self, host: usize, pid: Pid) {
         let state = &mut self.hosts[host];
         if state.stalls.is_empty() {
@@ -489,8 +493,7 @@ impl World {
         self.tell(host, text);
     }
 
-    /// An fsync error strikes when an fsync meets it; those that still wait for one have not
-    /// struck.
+    /// Removes fsync errors that no fsync has met. They do not count as faults that took effect.
     pub(super) fn forget_unmet_fsync_errors(&mut self) {
         for (row, fault) in self.plan.faults.iter().enumerate() {
             let Fault::FsyncError { node, path, .. } = &fault.fault else {
@@ -511,7 +514,8 @@ impl World {
         self.struck_rows.insert(row);
     }
 
-    /// A death that was planned for a time: now, or in the middle of the next step's effects.
+    /// Schedules a death for which the plan gives a time: now, or in the middle of the next step's
+    /// effects.
     fn doom(&mut self, row: usize, host: usize, doom: Doom) {
         if self.hosts[host].node.is_none() {
             return;
@@ -529,7 +533,7 @@ impl World {
         }
     }
 
-    /// The server is gone at once.
+    /// Kills the server at once.
     pub(super) fn die(&mut self, host: usize, doom: Doom) {
         self.faults += 1;
         let index = self.hosts[host].index;
@@ -546,7 +550,7 @@ impl World {
                 let (bytes, names, torn) = (loss.bytes, loss.names, loss.torn.len());
                 self.referee.torn(host, &loss.torn);
                 let lost = format!("{bytes} bytes and {names} names lost, {torn} pages torn");
-                self.tell(Some(host), format!("loss of power: {lost}"));
+                self.tell(Some(host), format!("power loss: {lost}"));
                 (off_us, Gone::PowerLoss)
             }
             Doom::Crash(off_us) => {
@@ -560,7 +564,7 @@ impl World {
         self.boot_later(host, self.now.after_us(off_us));
     }
 
-    /// The postmaster has ended: the host starts the server again.
+    /// The postmaster has exited. The host starts the server again.
     pub(super) fn server_ended(&mut self, host: usize) {
         self.tell(Some(host), "server stopped");
         let planned = self.hosts[host].boots_at;
@@ -576,7 +580,7 @@ impl World {
         self.at(at, Event::Boot(host));
     }
 
-    /// The operating system cleans up after dead processes; the page cache stays.
+    /// The operating system cleans up after dead processes; the page cache survives.
     fn server_processes_end(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         let index = state.index;

@@ -1,4 +1,4 @@
-//! One machine: a disk, a clock, and at most one server that runs on it.
+//! One machine: a disk, a clock, and at most one running server.
 
 use crate::choice::{Choices, Key, Subject};
 use crate::clock::Clock;
@@ -11,20 +11,20 @@ use walsim_core::call::{Machine, RunSet};
 use walsim_core::node::{InitialFile, Node, ProcessView, STANDBY_SIGNAL, initdb};
 use walsim_core::shmem::{Role, Slot};
 
-/// When a process may run again, and how many steps it has made.
+/// The earliest time of the next step of a process, and its number of steps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Pace {
     not_before: Mono,
     steps: u64,
 }
 
-/// The next thing that a host would do by itself.
+/// The next event that a host causes by itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Turn {
     pub(super) at: Mono,
-    /// Decides between processes that could run at one instant.
+    /// Orders processes that can run at the same time.
     tie: u64,
-    /// `None`: a sleeping process wakes, which one is found out then.
+    /// `None`: a sleeping process wakes. Which one is determined at that time.
     pub(super) pid: Option<Pid>,
 }
 
@@ -36,27 +36,27 @@ pub(super) struct Host {
     pub(super) node: Option<Node>,
     pub(super) disk: Disk,
     pub(super) clock: Clock,
-    /// Boots so far.
+    /// Number of boots.
     pub(super) incarnation: u32,
     /// Operations in flight.
     pub(super) ops: BTreeMap<OpId, Ticket>,
-    /// Who owns which connection.
+    /// The owner of each connection.
     pub(super) conns: BTreeMap<ConnId, Pid>,
     paces: BTreeMap<Pid, Pace>,
     pub(super) turn: Option<Turn>,
-    /// Who could run when it was asked last; kept for its room.
+    /// The processes that could run at the last check; kept to reuse its memory.
     runnable: RunSet,
-    /// A power loss or crash that strikes in the middle of the next step's effects.
+    /// A power loss or crash that takes effect in the middle of the next step's effects.
     pub(super) doomed: Option<super::faults::Doom>,
-    /// Processes that are to be held, once they stand there.
+    /// Stalls that wait for a process.
     pub(super) stalls: Vec<super::faults::Stall>,
-    /// Until when one of them is.
+    /// The end of the current stall.
     held: Mono,
-    /// It has been told to start again at this time.
+    /// The time at which the server will be started again.
     pub(super) boots_at: Option<Mono>,
-    /// Whether it will be found open for connections was told already, for this incarnation.
+    /// Whether the event `ready` has been reported for this incarnation.
     pub(super) ready: bool,
-    /// A smart shutdown was found to wait without a session that it could wait for.
+    /// A smart shutdown was found to wait although no session is connected.
     pub(super) alone: bool,
 }
 
@@ -95,7 +95,7 @@ impl Host {
         self.reschedule(now, choices);
     }
 
-    /// Where something is judged on this machine.
+    /// The place and time of an event on this machine, for the referee.
     pub(super) fn site(&self, now: Mono) -> Site<'_> {
         Site {
             now,
@@ -105,7 +105,7 @@ impl Host {
         }
     }
 
-    /// The node as a whole, if it runs.
+    /// The whole node, if it runs.
     pub(super) fn at_end(&self, now: Mono) -> Option<NodeAtEnd<'_>> {
         Some(NodeAtEnd {
             site: self.site(now),
@@ -114,7 +114,7 @@ impl Host {
         })
     }
 
-    /// Something that happened to its server, for the referee.
+    /// An event of its server, for the referee.
     pub(super) fn event<'a>(&'a self, now: Mono, act: ServerAct<'a>) -> ServerEvent<'a> {
         ServerEvent {
             site: self.site(now),
@@ -132,7 +132,7 @@ impl Host {
             .collect()
     }
 
-    /// The server is gone, with all its processes.
+    /// The server and all its processes are gone.
     pub(super) fn forget_server(&mut self) {
         self.node = None;
         self.turn = None;
@@ -141,7 +141,7 @@ impl Host {
         self.doomed = None;
     }
 
-    /// A process has made a step: its next one stands a drawn while later.
+    /// A process has made a step. Draws the time of its next step.
     pub(super) fn pace(
         &mut self,
         now: Mono,
@@ -160,14 +160,14 @@ impl Host {
         pace.not_before = now.after_us(delay_us);
     }
 
-    /// A process gets no CPU until then.
+    /// The process gets no CPU until this time.
     pub(super) fn hold(&mut self, pid: Pid, until: Mono) {
         let pace = self.paces.entry(pid).or_default();
         pace.not_before = pace.not_before.max(until);
         self.held = self.held.max(until);
     }
 
-    /// Is any process held?
+    /// Whether some process is held.
     pub(super) fn holds_any(&self, now: Mono) -> bool {
         now <= self.held
     }
@@ -178,8 +178,7 @@ impl Host {
         self.disk.close_all(pid);
     }
 
-    /// Where all processes of its server stand: what each is, and the function in which it runs or
-    /// waits.
+    /// The kind of each process of the server, and the C function in which it runs or waits.
     pub(super) fn standing(&self, now: Mono) -> Vec<(String, String)> {
         let Some(node) = &self.node else {
             return Vec::new();
@@ -198,7 +197,7 @@ impl Host {
         node.view().processes().map(fact).collect()
     }
 
-    /// Finds out who runs next, and when.
+    /// Determines which process runs next, and when.
     pub(super) fn reschedule(&mut self, now: Mono, choices: &Choices) {
         self.turn = None;
         let Some(node) = &self.node else { return };
@@ -213,8 +212,7 @@ impl Host {
                 let what = [number, steps(pid).steps];
                 choices.bits(Key::new("step.order", Subject::Node(self.index), what))
             };
-            // Machines do not see each other: only processes of one machine need an order that is
-            // drawn.
+            // Only processes of the same machine can see each other, so only their order is drawn.
             let (tie, pid) = if lone {
                 (0, first.next())
             } else {
@@ -235,8 +233,8 @@ impl Host {
     }
 }
 
-/// How long after a step the next one of the process stands: mostly at once, else some
-/// microseconds, rarely long.
+/// The delay from a step of a process to its next one: mostly none, otherwise some microseconds,
+/// rarely long.
 fn step_delay(node: u16, role: Role, steps: u64, choices: &Choices) -> u64 {
     let key = |kind| Key::new(kind, Subject::Process(node, role.name()), [steps, 0]);
     match choices.below(key("step.delay"), 1000) {
@@ -246,13 +244,13 @@ fn step_delay(node: u16, role: Role, steps: u64, choices: &Choices) -> u64 {
     }
 }
 
-/// Hosts with their disks: one cluster, copied for every standby.
+/// The hosts with their disks: one new cluster, copied for every standby.
 pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
     let first = plan.nodes.first().expect("a plan has a node");
     let settings = &first.settings;
     let geometry = settings.geometry;
-    // The identifier is a time stamp in the upper half on real servers; ours only has to be the
-    // run's own.
+    // On real servers the upper half of the system identifier is a time stamp. Here it only has to
+    // be unique to the run.
     let sysid = Choices::new(plan.seed).bits(Key::new("cluster.sysid", Subject::World, [0, 0]));
     let spec = DiskSpec {
         latency_us: plan.disks.latency_us,

@@ -1,5 +1,5 @@
-//! The world: hosts, network, sessions, and the queue of what happens next. One step is one
-//! `Machine::step` with all checks that follow it.
+//! The world: hosts, network, sessions, and the queue of future events. One step is one
+//! `Machine::step` and all checks after it.
 
 mod clients;
 mod effects;
@@ -33,39 +33,38 @@ use walsim_core::call::{Effects, FilePath, Input, Machine};
 use walsim_core::node::Node;
 use walsim_core::shmem::Role;
 
-/// Lines of the story that are kept.
+/// Number of lines of the story that are kept.
 const STORY: usize = 60;
-/// Steps at one instant of simulated time, at most. A run that makes more is stuck: its time does
-/// not move any more. The bound is the simulator's: a server that its clients keep busy never comes
-/// to an end by it.
+/// Maximum number of steps at the same simulated time. A run that takes more is stuck, because its
+/// time does not advance. A busy server does not reach this limit.
 const STEPS_PER_INSTANT: u64 = 1_000_000;
 /// The port that servers listen on.
 pub(crate) const PORT: u16 = 5432;
 
-/// Something that is due at a time.
+/// A scheduled event.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Event {
     /// A disk operation completes.
     Disk(usize, OpId),
     /// A server is started.
     Boot(usize),
-    /// A row of the plan's tables takes effect.
+    /// A row of the workload takes effect.
     Workload(usize),
     Fault(usize),
     Action(usize),
-    /// What a fault did is undone.
+    /// A fault ends.
     Heal(usize),
-    /// A session wakes; the number tells whether it still means the same.
+    /// A session wakes. The number detects outdated events.
     Session(usize, u64),
     /// A session has waited too long for an answer.
     Patience(usize, u64),
-    /// Faults and workload stop.
+    /// The quiescent phase begins: faults and workload stop.
     Quiescence,
-    /// The convergence is looked at.
+    /// Checks whether the cluster has converged.
     Look,
 }
 
-/// A whole run in progress.
+/// A run in progress.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct World {
     plan: Arc<Plan>,
@@ -73,7 +72,7 @@ pub struct World {
     audit: bool,
     choices: Choices,
     now: Mono,
-    /// Steps that were made at this time.
+    /// Number of steps at the current time.
     steps_now: u64,
     queue: BTreeMap<(Mono, u64), Event>,
     queued: u64,
@@ -84,44 +83,45 @@ pub struct World {
     trace: Trace,
     marks: MarkSet,
     faults: u64,
-    /// Rows of the plan's faults that have struck.
+    /// Fault rows that took effect.
     struck_rows: BTreeSet<usize>,
     commits: u64,
-    /// How often each kind of event has happened on each node, for rows that wait for one.
+    /// Number of occurrences of each event on each node, for rows that wait for one.
     events: BTreeMap<(usize, EventKind), u32>,
-    /// Slots that operators have dropped, and not made again.
+    /// Slots that operators have dropped and not recreated.
     dropped_slots: BTreeSet<(usize, String)>,
-    /// Legal acts that a standby may have to suffer for.
+    /// Legal events that can be the cause of an excuse.
     causes: excuses::Causes,
     quiescence: Option<quiescence::Quiescence>,
-    /// What each standby has met with since the quiescent phase began, or since it was helped.
+    /// What each standby has reported since the quiescent phase began or since it was last
+    /// repaired.
     witnesses: Vec<excuses::Witness>,
     rebuild: Option<rebuild::Rebuild>,
-    /// Looks in a row at which each server was in the state of a hazard.
+    /// Number of consecutive checks in which each server was in the state of a hazard.
     hung_looks: Vec<u32>,
     excuses: Excuses,
     forced: Option<Forced>,
     verdict: Option<Verdict>,
     story: VecDeque<StoryLine>,
-    /// The effects of the last step; kept for their room.
+    /// The effects of the last step; kept to reuse the memory.
     effects: Effects,
     /// The node that is making a step.
     driven: Option<usize>,
 }
 
-/// Runs a plan to its end. A panic of the machines or of the simulator is a verdict, too.
+/// Runs a plan to its end. A panic of the node or of the simulator is a verdict too.
 ///
 /// # Panics
-/// Never: a run has an end.
+/// Never, because every run ends.
 #[must_use]
 pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
     run_at_most(plan, planted, audit, u64::MAX).expect("the quiescent phase has a bound")
 }
 
-/// The same with other checks than those that are built in.
+/// The same with other checks than the built-in ones.
 ///
 /// # Panics
-/// Never: a run has an end.
+/// Never, because every run ends.
 #[must_use]
 pub fn run_with(
     plan: &Plan,
@@ -133,10 +133,10 @@ pub fn run_with(
     outcome.expect("the quiescent phase has a bound")
 }
 
-/// The same with those that are built in, in at most so many steps.
+/// The same with the built-in checks and a maximum number of steps.
 ///
 /// # Errors
-/// More would be needed; what was reached by then.
+/// If the run needs more steps; contains the marks reached so far.
 pub fn run_at_most(
     plan: &Plan,
     planted: Planted,
@@ -153,7 +153,7 @@ fn run_checked(
     most: u64,
     checks: Vec<Box<dyn Check>>,
 ) -> Result<Outcome, MarkSet> {
-    // What a panic leaves half done is asked how far it has come, and dropped.
+    // After a panic the world is asked only how far it has come, and dropped.
     let mut world = None;
     let run = std::panic::AssertUnwindSafe(|| {
         let world = world.insert(World::with_checks(plan, planted, audit, checks));
@@ -168,19 +168,19 @@ fn run_checked(
 }
 
 impl World {
-    /// A world at its beginning: clusters made, nothing started.
+    /// A world at its beginning: clusters are created, and nothing is started.
     ///
     /// # Panics
-    /// If the plan has no node: a plan that was read or generated has one.
+    /// If the plan has no node, which cannot happen for a plan that was read or generated.
     #[must_use]
     pub fn new(plan: &Plan, planted: Planted, audit: bool) -> Self {
         Self::with_checks(plan, planted, audit, built_in())
     }
 
-    /// The same, judged by these checks instead of those that are built in.
+    /// The same with other checks than the built-in ones.
     ///
     /// # Panics
-    /// If the plan has no node, or a check subscribes to one event twice.
+    /// If the plan has no node, or a check subscribes to the same event twice.
     #[must_use]
     pub fn with_checks(
         plan: &Plan,
@@ -244,7 +244,7 @@ impl World {
         world
     }
 
-    /// When the next step is due; `None` when the run is over.
+    /// The time of the next step; `None` if the run has ended.
     #[must_use]
     pub fn next_at(&self) -> Option<Mono> {
         let turns = self.hosts.iter().filter_map(|host| Some(host.turn?.at));
@@ -253,7 +253,8 @@ impl World {
         self.verdict.is_none().then_some(due.max(self.now))
     }
 
-    /// One step of a machine, or one event of the world; false when the run is over.
+    /// Executes one step of a machine or one event of the world. Returns false if the run has
+    /// ended.
     pub fn step(&mut self) -> bool {
         if self.verdict.is_some() {
             return false;
@@ -290,7 +291,7 @@ impl World {
         self.verdict.is_none()
     }
 
-    /// Simulated time does not move: some process goes on forever, whatever it waits for.
+    /// Simulated time does not advance, because some process never sleeps.
     fn stuck(&mut self, host: Option<usize>) {
         let host = host.map(|host| &self.hosts[host]);
         let facts = host.map(|host| host.standing(self.now));
@@ -307,13 +308,13 @@ impl World {
         self.verdict.get_or_insert(Verdict::Stuck(violation));
     }
 
-    /// The time.
+    /// The current time.
     #[must_use]
     pub const fn now(&self) -> Mono {
         self.now
     }
 
-    /// Steps so far.
+    /// Number of steps.
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.trace.steps()
@@ -325,7 +326,7 @@ impl World {
         self.trace.digest()
     }
 
-    /// How the run ended, once it has.
+    /// The verdict, if the run has ended.
     #[must_use]
     pub const fn finished(&self) -> Option<&Verdict> {
         self.verdict.as_ref()
@@ -340,13 +341,13 @@ impl World {
     /// A node's disk.
     ///
     /// # Panics
-    /// If there is no such node in the plan.
+    /// If the plan has no such node.
     #[must_use]
     pub fn disk(&self, host: usize) -> &Disk {
         &self.hosts[host].disk
     }
 
-    /// Rare states that were reached so far.
+    /// Rare states that the run has reached.
     #[must_use]
     pub const fn marks(&self) -> MarkSet {
         self.marks
@@ -357,10 +358,10 @@ impl World {
         self.story.iter()
     }
 
-    /// What a campaign wants to know, at the end.
+    /// The outcome of the run.
     ///
     /// # Panics
-    /// Before the end.
+    /// If the run has not ended.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let geometry = &self.hosts[0].plan.settings.geometry;
@@ -471,7 +472,7 @@ impl World {
         self.tell(Some(host), "server started");
     }
 
-    /// Lets a node take an input, carries out what it wants, and checks everything.
+    /// Passes an input to a node, executes its effects, and runs the checks.
     fn drive(&mut self, host: usize, input: Input) {
         let state = &mut self.hosts[host];
         let Some(node) = &mut state.node else { return };
@@ -500,14 +501,14 @@ impl World {
         self.hosts[host].reschedule(self.now, &self.choices);
     }
 
-    /// Shows the referee something that happened to a server.
+    /// Shows the referee an event of a server.
     fn server_event(&mut self, host: usize, act: ServerAct<'_>) {
         let event = self.hosts[host].event(self.now, act);
         let ruling = self.referee.server(&event);
         self.judge(ruling);
     }
 
-    /// Shows the referee a disk operation; false if it objects.
+    /// Shows the referee a disk operation. Returns false if a check reports a violation.
     fn disk_event(
         &mut self,
         host: usize,
@@ -553,13 +554,13 @@ mod tests {
     use super::*;
     use crate::plan::{Profile, generate};
 
-    /// A run whose time stands still ends with a verdict; steps before the time moved on do not
-    /// count.
+    /// A run whose time does not advance ends with a verdict. Steps before the last advance of time
+    /// do not count.
     #[test]
     fn steps_at_one_instant_are_bounded() {
         let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
         (0..2000).for_each(|_| assert!(world.step()));
-        // Some step that begins no new instant.
+        // Looks for a step that does not advance time.
         while world.finished().is_none() {
             world.steps_now = STEPS_PER_INSTANT;
             world.step();

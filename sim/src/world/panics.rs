@@ -1,4 +1,5 @@
-//! A panic of the machines or of the simulator: where it was, and how far the run had come.
+//! Catches a panic of the node or of the simulator, and records its place and how far the run had
+//! come.
 
 use super::{Excuses, Outcome, Verdict, World};
 use std::any::Any;
@@ -8,7 +9,7 @@ use std::sync::Once;
 use walsim_core::base::{MarkSet, Mono};
 
 thread_local! {
-    /// Of the last panic on this thread: file and line.
+    /// File and line of the last panic on this thread.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -19,8 +20,8 @@ pub(super) struct Panicked {
     message: String,
 }
 
-/// Runs something; a panic is caught. Only a hook learns the place of one, so the first call puts
-/// one before that which is there.
+/// Runs a closure and catches a panic. Only a panic hook learns the place of a panic, so the first
+/// call installs a hook that also calls the previous one.
 pub(super) fn caught(run: AssertUnwindSafe<impl FnOnce()>) -> Result<(), Panicked> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -47,7 +48,8 @@ fn message(panic: &(dyn Any + Send)) -> String {
 }
 
 impl Panicked {
-    /// How the run ended. The hash is none, and what was said enters neither it nor any state.
+    /// The outcome of a run that panicked. It has no hash, and the message does not affect any
+    /// state.
     pub(super) fn outcome(self, world: Option<&World>) -> Outcome {
         let first = self.message.split([':', '\n']).next().unwrap_or_default();
         let place = self.place.unwrap_or_else(|| first.to_owned());

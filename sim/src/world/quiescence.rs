@@ -1,6 +1,5 @@
-//! The quiescent phase: everything is healed, nothing new is asked for, and all nodes must come to
-//! the same end within a bound. An operator helps the standbys that have an excuse, and they are
-//! judged again.
+//! The quiescent phase: all faults are healed, no new work is started, and all nodes must converge
+//! within a bound. The operator repairs standbys that have an excuse; they must then converge too.
 
 use super::excuses::{Excuse, Witness};
 use super::{Event, Verdict, Violation, World};
@@ -11,17 +10,17 @@ use walsim_core::node::PmState;
 use walsim_core::shmem::WalSndState;
 use walsim_core::wal::position::bytepos_to_end;
 
-/// How often convergence is looked at.
+/// The interval between two checks of convergence.
 const LOOK_US: u64 = 50_000;
 
-/// Since when, until when, and what was done in it.
+/// The state of the quiescent phase.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Quiescence {
     since: Mono,
     bound: Mono,
-    /// How often the operator has helped each standby.
+    /// How often the operator has repaired each standby.
     helps: BTreeMap<(usize, Excuse), u32>,
-    /// Everything has converged once, and one more record was written.
+    /// The cluster has converged once, and one more record was written.
     wrote: bool,
 }
 
@@ -55,8 +54,8 @@ impl World {
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
-    /// Three rounds of the slowest timer, the time that the backlog takes, and the hours that
-    /// clocks were put back.
+    /// The bound for convergence: three times the slowest timer, the time to transfer all WAL, and
+    /// the time by which clocks were set back.
     fn bound_us(&self) -> u64 {
         let slowest = self.hosts.iter().map(|host| {
             let settings = &host.plan.settings;
@@ -96,8 +95,8 @@ impl World {
         jumps.fold(rounds_us.saturating_add(transfer_us), u64::saturating_add)
     }
 
-    /// Someone was helped, or something new was written: the time runs anew, and what was seen
-    /// before counts no more.
+    /// Restarts the bound after a repair or a new record, and forgets what standbys reported
+    /// earlier.
     pub(super) fn judge_again(&mut self) {
         self.witnesses.fill(Witness::default());
         let (since, bound) = (self.now, self.now.after_us(self.bound_us()));
@@ -107,14 +106,14 @@ impl World {
         }
     }
 
-    /// The operator has helped a standby once more.
+    /// The operator has repaired a standby.
     pub(super) fn note_help(&mut self, host: usize, excuse: Excuse) {
         if let Some(quiescence) = &mut self.quiescence {
             *quiescence.helps.entry((host, excuse)).or_default() += 1;
         }
     }
 
-    /// A standby that was rebuilt lacks nothing that an operator could give it.
+    /// Whether a repair can still help. After a rebuild the operator can do no more for a standby.
     pub(super) fn can_still_help(&self, host: usize, excuse: Excuse) -> bool {
         let helps = |excuse| {
             let quiescence = self.quiescence.as_ref();
@@ -158,7 +157,10 @@ impl World {
                 code: "LIVE",
                 node,
                 at: self.now,
-                message: format!("no convergence within {} ms of quiet", waited / 1000),
+                message: format!(
+                    "no convergence within {} ms after faults and workload stopped",
+                    waited / 1000
+                ),
                 facts,
             });
             return;
@@ -178,8 +180,8 @@ impl World {
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
-    /// Everything stands where it should. A standby that only stands there has not shown that it
-    /// still goes on.
+    /// All nodes have converged. Writes one more record, because a standby might have stopped at
+    /// the right position.
     fn prove_it(&mut self) {
         if let Some(quiescence) = &mut self.quiescence {
             quiescence.wrote = true;
@@ -196,7 +198,7 @@ impl World {
         }
     }
 
-    /// Does this standby stream, and has it replayed all that the primary has flushed?
+    /// Whether this standby streams and has replayed everything that the primary has flushed.
     fn has_converged(&self, host: usize) -> bool {
         let (Some(primary), Some(node)) = (&self.hosts[0].node, &self.hosts[host].node) else {
             return false;
@@ -209,7 +211,7 @@ impl World {
             && node.view().postmaster_state() == Some(PmState::HotStandby)
     }
 
-    /// Has the primary's walsender to this standby sent all that is flushed?
+    /// Whether the primary's walsender for this standby has sent everything that is flushed.
     fn has_sent_everything(&self, host: usize) -> bool {
         let Some(primary) = &self.hosts[0].node else {
             return false;
@@ -226,8 +228,7 @@ impl World {
         })
     }
 
-    /// The first node that is neither where it should be nor has an excuse, and what is known of
-    /// it.
+    /// The first node that has not converged and has no excuse, and facts about it.
     fn lagging(&self) -> Option<(String, Vec<(String, String)>)> {
         let fact =
             |what: &str, value: &dyn std::fmt::Display| (String::from(what), value.to_string());

@@ -1,5 +1,5 @@
-//! What the operator does in the quiescent phase for a standby that cannot return by itself: makes
-//! its slot anew, writes a record, restarts it, or rebuilds it from a cold copy of its upstream.
+//! Repairs that the operator makes in the quiescent phase for an excused standby: recreates its
+//! slot, writes a record, restarts it, or rebuilds it from a cold copy of its upstream.
 
 use super::excuses::Excuse;
 use super::{Event, World};
@@ -9,10 +9,10 @@ use walsim_core::base::Mono;
 use walsim_core::node::STANDBY_SIGNAL;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
-/// How long the operator leaves a server off.
+/// How long the operator leaves a server stopped.
 const OFF_US: u64 = 100_000;
 
-/// Standbys that are being rebuilt.
+/// The standbys that are being rebuilt.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Rebuild {
     upstream: usize,
@@ -20,20 +20,19 @@ pub(super) struct Rebuild {
     stage: Stage,
 }
 
-/// What the operator waits for.
+/// The stages of a rebuild.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
     /// The standbys and their upstream stop.
     Stopping,
-    /// The copies are made; the upstream starts.
+    /// The copies are made, and the upstream starts.
     Copied,
-    /// The slots that the standbys use are made anew.
+    /// The slots of the standbys are recreated.
     Slots,
 }
 
 impl World {
-    /// Helps the standbys that have an excuse. A rebuild stops the upstream, so everything else
-    /// comes before.
+    /// Repairs the excused standbys. Rebuilds come last, because they stop the upstream.
     pub(super) fn help(&mut self, excused: &[(usize, Excuse)]) {
         let is_rebuild = |excuse: Excuse| excuse == Excuse::WalRemoved;
         let others = excused.iter().any(|(_, excuse)| !is_rebuild(*excuse));
@@ -48,7 +47,7 @@ impl World {
             self.excuses.add(excuse);
             self.note_help(host, excuse);
             let name = excuse.name();
-            self.tell(Some(host), format!("cannot return by itself: {name}"));
+            self.tell(Some(host), format!("cannot catch up by itself: {name}"));
             let slot = self.hosts[host].plan.settings.primary_slot_name.clone();
             match excuse {
                 Excuse::SlotDropped => self.make_slot(upstream, slot),
@@ -85,7 +84,7 @@ impl World {
         self.judge_again();
     }
 
-    /// A transaction on the primary that only writes WAL, as any work would.
+    /// Runs a transaction on the primary that only writes WAL.
     pub(super) fn write_a_record(&mut self) {
         let statement = Statement::EmitMessage {
             transactional: true,
@@ -110,7 +109,7 @@ impl World {
         self.shut_down(host, ShutdownMode::Fast);
     }
 
-    /// Takes the next stage once it can. True while a rebuild is under way.
+    /// Advances to the next stage when possible. Returns true while a rebuild is in progress.
     pub(super) fn goes_on_rebuilding(&mut self) -> bool {
         let Some(mut rebuild) = self.rebuild.take() else {
             return false;
@@ -148,7 +147,7 @@ impl World {
         true
     }
 
-    /// A cold copy, without slots (those of another server), to be a standby.
+    /// Makes a standby from a cold copy, without the slots of the upstream.
     fn copy(&mut self, host: usize, upstream: usize) {
         let source = &self.hosts[upstream].disk;
         let capacity = self.hosts[host].disk.space().1.max(2 * source.space().0);
@@ -159,8 +158,8 @@ impl World {
         self.tell(Some(host), "rebuilt from a cold copy of its upstream");
     }
 
-    /// A slot that was made before the copy may lie beyond a limit by the time the standby comes
-    /// back.
+    /// Recreates the slot, because a slot that was created before the copy may exceed a limit when
+    /// the standby returns.
     fn renew_slot(&mut self, host: usize, upstream: usize) {
         let name = self.hosts[host].plan.settings.primary_slot_name.clone();
         let Some(node) = self.hosts[upstream]

@@ -1,6 +1,6 @@
-//! A client session: works off its rows of the plan, one transaction after the other, over a
-//! connection of the fake network. Acknowledged means that CommandComplete of COMMIT was delivered
-//! to it.
+//! A client session: runs the transactions of its rows of the plan one after the other, over a
+//! connection of the fake network. A commit is acknowledged when its CommandComplete is delivered
+//! to the session.
 
 use crate::choice::{Choices, Key, Subject};
 use crate::plan::WorkloadRow;
@@ -13,15 +13,15 @@ use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
-/// How long a session waits for an answer before it gives its connection up.
+/// How long a session waits for an answer before it closes its connection.
 pub(super) const PATIENCE_US: u64 = 3_000_000;
-/// How long it waits before it connects again.
+/// How long it waits before it reconnects.
 const BACKOFF_US: u64 = 200_000;
-/// Relations that sessions write to: few, so that they meet on pages.
+/// Relations that sessions write to. There are few, so that sessions write to the same pages.
 const FIRST_RELATION: u32 = 16384;
 const RELATIONS: u32 = 2;
 
-/// What a session wants done.
+/// An action of a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Act {
     /// Connect to a node.
@@ -30,37 +30,37 @@ pub(super) enum Act {
     Send(Bytes),
     /// Close the connection.
     Close,
-    /// Wake it after so many microseconds.
+    /// Wake the session after this many microseconds.
     Sleep(u64),
     /// A statement was answered.
     Answered(Statement, Answer),
-    /// A commit was acknowledged; true if it was a synchronous one.
+    /// A commit was acknowledged; true if it was synchronous.
     Acked(bool),
     /// A statement about slots succeeded.
     SlotDone(SlotStatement),
-    /// It read a row that it had been told was committed, and did not get it.
+    /// The session read a row of an acknowledged transaction, and the row was missing.
     Missing(Row),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum State {
-    /// Nothing to do, or asleep between two transactions.
+    /// Has nothing to do, or waits between two transactions.
     Idle,
     Connecting,
-    /// The start-up packet is out.
+    /// The startup packet was sent.
     Starting,
-    /// A statement is out.
+    /// A statement was sent.
     Busy(Statement),
-    /// Waits before it connects again.
+    /// Waits before it reconnects.
     Backoff,
 }
 
-/// What a session has still to do.
+/// A task of a session.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Job {
-    /// A row of the plan, with the transactions that are left of it.
+    /// A row of the plan, with the number of remaining transactions.
     Row(WorkloadRow, u32),
-    /// One statement of an operator.
+    /// A statement of an operator.
     Ask(usize, Statement),
 }
 
@@ -82,16 +82,16 @@ pub(super) struct Session {
     connected_to: Option<usize>,
     frames: FrameReader,
     script: VecDeque<Statement>,
-    /// What the transaction under way has written.
+    /// The row that the current transaction has written.
     written: Option<Row>,
     /// The last acknowledged row of a synchronous transaction.
     acked: Option<Row>,
     got: Option<Bytes>,
-    /// A notice came before the answer.
+    /// A notice arrived before the answer.
     warned: bool,
     transactions: u32,
     asynchronous: bool,
-    /// Since when it waits for an answer; for its patience.
+    /// Number of the current wait, to detect outdated timeouts.
     pub(super) ticket: u64,
     stopping: bool,
 }
@@ -116,28 +116,28 @@ impl Session {
         }
     }
 
-    /// A row of the plan has become due.
+    /// Adds a row of the plan to its tasks.
     pub(super) fn give(&mut self, row: &WorkloadRow) {
         self.due.push_back(Job::Row(row.clone(), row.transactions));
     }
 
-    /// An operator's statement, for a node.
+    /// Adds a statement of an operator for a node.
     pub(super) fn ask(&mut self, node: usize, statement: Statement) {
         self.due.push_back(Job::Ask(node, statement));
     }
 
-    /// The quiescent phase begins: no new transactions.
+    /// The quiescent phase begins: starts no new transactions.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
         self.due.clear();
     }
 
-    /// Has it nothing under way?
+    /// Whether the session has nothing to do.
     pub(super) fn is_idle(&self) -> bool {
         self.state == State::Idle && self.script.is_empty() && self.due.is_empty()
     }
 
-    /// The statement about slots that it waits for the answer to.
+    /// The slot statement whose answer it waits for.
     pub(super) const fn asks(&self) -> Option<&SlotStatement> {
         match &self.state {
             State::Busy(Statement::Slot(statement)) => Some(statement),
@@ -147,7 +147,7 @@ impl Session {
         }
     }
 
-    /// Its time has come: the next transaction, or the next attempt to connect.
+    /// Starts the next transaction or the next attempt to connect.
     pub(super) fn wake(&mut self, choices: &Choices) -> Vec<Act> {
         match self.state {
             State::Idle | State::Backoff => self.go_on(choices),
@@ -155,7 +155,7 @@ impl Session {
         }
     }
 
-    /// The statement that it waits for.
+    /// The statement whose answer it waits for.
     pub(super) const fn statement(&self) -> Option<&Statement> {
         match &self.state {
             State::Busy(statement) => Some(statement),
@@ -163,7 +163,7 @@ impl Session {
         }
     }
 
-    /// No answer for too long.
+    /// The answer took too long: closes the connection.
     pub(super) fn lose_patience(&mut self) -> Vec<Act> {
         match self.state {
             State::Connecting | State::Starting | State::Busy(_) => {
@@ -187,7 +187,7 @@ impl Session {
         vec![Act::Send(packet.to_bytes())]
     }
 
-    /// The connection is gone; what was under way has an unknown outcome.
+    /// The connection is closed. The outcome of the current statement is unknown.
     pub(super) fn ended(&mut self) -> Vec<Act> {
         self.state = State::Backoff;
         self.connected_to = None;
@@ -230,7 +230,7 @@ impl Session {
                 if let State::Busy(statement) = &self.state {
                     acts.push(Act::Answered(statement.clone(), Answer::Error));
                 }
-                // The transaction is over; the rest of its statements would only fail as well.
+                // The transaction has ended, so its remaining statements would only fail.
                 self.script.clear();
                 self.written = None;
             }
@@ -289,14 +289,14 @@ impl Session {
         }
     }
 
-    /// The next statement, the next transaction, or nothing.
+    /// Sends the next statement, or starts the next transaction if there is one.
     fn go_on(&mut self, choices: &Choices) -> Vec<Act> {
         if self.due.is_empty() && self.script.is_empty() {
             self.state = State::Idle;
             return Vec::new();
         }
         let here = self.connected_to;
-        // A transaction is finished where it was begun.
+        // A transaction is finished on the node on which it was begun.
         let there = self
             .due
             .front()
@@ -420,7 +420,7 @@ impl Session {
         }
     }
 
-    /// Bytes that no other transaction writes, and that never look like empty space.
+    /// Bytes that no other transaction writes and that differ from empty space.
     fn bytes(&self, n: u32, len: u32, choices: &Choices) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len as usize + 8);
         bytes.extend_from_slice(&self.number.to_le_bytes());
@@ -441,7 +441,7 @@ impl Session {
     }
 }
 
-/// bytea in its text form, as GET answers.
+/// bytea in its hex format, as GET returns it.
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::from("\\x"), |mut text, b| {

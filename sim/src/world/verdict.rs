@@ -1,29 +1,30 @@
-//! How a run ended, and what is told of it.
+//! How a run ended, and the information about it that is kept.
 
 use super::excuses::Excuses;
 use crate::referee::Violation;
 use walsim_core::base::{MarkSet, Mono};
 
-/// The outcome of a run.
+/// The verdict of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Verdict {
-    /// Nothing was wrong, and everything converged.
+    /// No invariant was violated, and the cluster converged.
     Pass,
     /// An invariant was violated.
     Violation(Violation),
-    /// The faults have stopped, the bound has passed, and there is no legal reason.
+    /// The cluster did not converge within the bound, and no legal reason excuses it.
     NoConvergence(Violation),
-    /// Simulated time does not move any more: the processes of the node, and where they stand.
+    /// Simulated time does not advance. The facts list the processes of the node and their C
+    /// functions.
     Stuck(Violation),
-    /// An assertion failed, or something panicked, in the machines or in the simulator.
+    /// An assertion failed or the code panicked, in core or in the simulator.
     Panic {
-        /// Where, as `ASSERT:file:line`: failures at different places are different failures.
+        /// The place, as `ASSERT:file:line`. Failures at different places are different failures.
         label: String,
-        /// What it said.
+        /// The panic message.
         message: String,
-        /// The node that was making a step; empty if none was.
+        /// The node that was making a step; empty if there was none.
         node: String,
-        /// When.
+        /// The time.
         at: Mono,
         /// The number of the step, from 1.
         step: u64,
@@ -31,7 +32,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The code under which failures are grouped; `None` for a pass.
+    /// The code by which failures are grouped; `None` for a pass.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -44,41 +45,41 @@ impl Verdict {
     }
 }
 
-/// One line of the story of a run: something that a person would tell.
+/// One line of the story of a run: an event worth telling.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct StoryLine {
-    /// When.
+    /// The time.
     pub at: Mono,
-    /// On which node; empty for the world's own.
+    /// The node; empty for an event of the world.
     pub node: String,
-    /// What happened.
+    /// The event.
     pub text: String,
 }
 
-/// Everything that a campaign wants to know of a run.
+/// The outcome of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Outcome {
-    /// How it ended.
+    /// The verdict.
     pub verdict: Verdict,
-    /// `Machine::step` calls.
+    /// Number of `Machine::step` calls.
     pub steps: u64,
     /// Simulated time in microseconds.
     pub sim_us: u64,
     /// The trace hash.
     pub hash: u64,
-    /// Rare states that were reached.
+    /// Rare states that the run reached.
     pub marks: MarkSet,
     /// Acknowledged commits.
     pub commits: u64,
-    /// WAL that the primary made, in bytes.
+    /// Bytes of WAL that the primary wrote.
     pub wal_bytes: u64,
     /// Segments that the primary filled.
     pub segments: u64,
-    /// Faults that really struck.
+    /// Number of faults that took effect.
     pub faults: u64,
-    /// Legal reasons to stay behind that an operator had to end.
+    /// Excuses that were used.
     pub excuses: Excuses,
-    /// Rows of the plan's faults that did not strike.
+    /// Rows of the plan's faults that had no effect.
     pub idle_faults: Vec<usize>,
     /// The last lines of the story.
     pub story: Vec<StoryLine>,
