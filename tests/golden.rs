@@ -168,8 +168,8 @@ fn main_data_encodes_to_the_same_bytes() {
     assert!(count > 150, "only {count} records were compared");
 }
 
-/// The delta between a page restored from an image and the same page with a delta applied equals
-/// this delta.
+/// A delta from a record is applied to a page. The delta that walsim computes between the old and
+/// the new page has the same bytes.
 #[test]
 fn deltas_are_computed_the_same() {
     for version in GOLDEN {

@@ -391,8 +391,8 @@ fn missing_kinds(said: &[u8], major: u32) -> Vec<&'static str> {
     wanted.filter(|kind| !seen.contains(*kind)).collect()
 }
 
-/// Record types of all versions. Missing are NOOP, which no server can be made to write, and
-/// END_OF_RECOVERY, which starts a new timeline.
+/// Record types of all versions. NOOP and END_OF_RECOVERY are left out: no server can be made to
+/// write NOOP, and END_OF_RECOVERY starts a new timeline.
 const TYPES: &str = "
     BRIN/CREATE_INDEX BRIN/DESUMMARIZE BRIN/INSERT BRIN/INSERT+INIT BRIN/REVMAP_EXTEND BRIN/SAMEPAGE_UPDATE BRIN/UPDATE
     BRIN/UPDATE+INIT Btree/DEDUP Btree/DELETE Btree/INSERT_LEAF Btree/INSERT_META Btree/INSERT_POST Btree/INSERT_UPPER

@@ -220,7 +220,7 @@ fn unsupported_options_are_refused() {
     assert!(help.contains("-h, --host <HOSTNAME>"), "{help}");
 }
 
-/// Where there is no server the words and the exit status are pg_receivewal's.
+/// Without a server, the messages and the exit status are pg_receivewal's.
 #[test]
 fn without_a_server_the_errors_are_libpqs() {
     let folder = Folder::new("nowhere");
@@ -259,8 +259,8 @@ fn without_a_server_the_errors_are_libpqs() {
     refused(&mut receive(&absent, &[]), 1, "could not open directory");
 }
 
-/// The second one is refused at once, whichever way the first one ends, and no file tells of
-/// either.
+/// A second receiver is refused at once. However the first one ends, the lock is released and no
+/// file is left.
 #[test]
 fn one_receiver_per_directory() {
     let folder = Folder::new("lock");
@@ -288,7 +288,7 @@ fn one_receiver_per_directory() {
     assert_eq!(strange.count(), 0);
 }
 
-/// Plays a server that says `answer` to the start-up packet and closes the connection.
+/// A server that sends `answer` after the startup packet and closes the connection.
 fn answering(answer: Vec<u8>) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let port = listener.local_addr().expect("it has one").port();
@@ -308,7 +308,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag], len.to_be_bytes().as_slice(), body].concat()
 }
 
-/// Wherever it comes from, a password that was given is not said to be missing.
+/// If a password is configured anywhere, the error does not say that it is missing.
 #[test]
 fn a_given_password_is_not_reported_as_missing() {
     let folder = Folder::new("password");
@@ -339,7 +339,7 @@ fn a_given_password_is_not_reported_as_missing() {
     }
 }
 
-/// A time before each message, for those who ask for it; hints as pg_log_error_hint gives them.
+/// With the option, messages begin with the time. Hints have the format of pg_log_error_hint.
 #[test]
 fn messages_carry_time_stamps_on_request() {
     let folder = Folder::new("stamps");

@@ -156,7 +156,7 @@ fn packet(capture: &Capture, line: usize, said: &Said) {
     match Negotiation::default().decode(&body, PgVersion::V15) {
         Ok(packet) => assert_eq!(packet.to_bytes(), said.bytes(), "{at}"),
         Err(error) => {
-            // The only error in the captures is another major version.
+            // The only packet that cannot be decoded requests an unsupported major version.
             assert_eq!(&body[..4], b"\0\x04\0\0", "{at}: {error}");
             let StartupPacket::Startup(_) =
                 (match Negotiation::default().decode(&patched(&body), PgVersion::V15) {

@@ -1,5 +1,5 @@
-//! The samples of `tests/golden`: slices of WAL with what PostgreSQL lists in them, control files
-//! and slot files.
+//! The samples in `tests/golden`: parts of WAL with PostgreSQL's lists of their records, control
+//! files and slot files.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -296,7 +296,7 @@ pub(crate) fn run(command: &mut Command) -> String {
     said
 }
 
-/// A program in the environment for all PostgreSQL programs, run as a user that PostgreSQL accepts.
+/// A program with the environment of PostgreSQL's programs, run as a user that PostgreSQL accepts.
 pub(crate) fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");

@@ -98,7 +98,7 @@ pub(crate) trait FileSystem: Sized {
 
 const DONE: Outcome = Ok(DiskDone::Done);
 
-/// Turns each function below into two tests, one for the fake and one for the real world.
+/// Makes two tests of each function below: one with the fake disk, one with the real file system.
 macro_rules! against_both {
     ($($(#[$about:meta])* fn $name:ident($disk:ident: &mut impl FileSystem) $body:block)*) => {
         $($(#[$about])*

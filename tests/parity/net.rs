@@ -172,7 +172,7 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len).map(byte).collect()
 }
 
-/// Turns each function below into two tests, one for the fake and one for the real world.
+/// Makes two tests of each function below: one with the fake network, one with real sockets.
 macro_rules! against_both {
     ($($(#[$about:meta])* fn $name:ident<N: Network>() $body:block)*) => {
         $($(#[$about])*

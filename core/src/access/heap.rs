@@ -309,7 +309,7 @@ impl HeapInsert {
         let item = u16::try_from(items + 1).expect("a page has fewer line pointers than bytes");
         let tuple = self.row.tuple(self.xid, block, item);
         let added = data_page::add_item(&mut page, &tuple);
-        assert_eq!(added, Some(item), "the tuple was found to fit");
+        assert_eq!(added, Some(item), "the free space was checked before");
         let finish = GenericXLogFinish::new(cx, buffer, page, self.xid, is_new);
         match previous {
             Some(previous) => finish.with_unregistered(cx, previous, block),

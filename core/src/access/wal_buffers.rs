@@ -153,7 +153,10 @@ impl GetBuffer {
                 AdvanceInsertBuffer::new(self.at)
             });
             ready_ok!(advance.poll(cx));
-            assert_eq!(cx.shmem.xlog.buffers[index].end, end, "the page was made");
+            assert_eq!(
+                cx.shmem.xlog.buffers[index].end, end,
+                "the page was initialized"
+            );
         }
         Poll::Ready(Ok(index))
     }

@@ -419,7 +419,7 @@ impl WalSource {
             walrcv_force_reply(cx);
             self.reply_forced = true;
         }
-        // 15 wakes every five seconds to check for promote_trigger_file.
+        // PostgreSQL 15 wakes every five seconds to check for promote_trigger_file.
         let looks = cx.shmem.settings.pg_version < PgVersion::V16;
         let until = looks.then(|| cx.now.mono.after_ms(5000));
         self.phase = Phase::Waited;
@@ -507,7 +507,10 @@ impl WalSource {
         } else {
             geometry.wal_page
         };
-        assert!(len >= request.len, "{len} bytes do not serve {request:?}");
+        assert!(
+            len >= request.len,
+            "{len} bytes are too few for {request:?}"
+        );
         self.phase = Phase::Reading { len };
         let offset = geometry.segment_offset(request.page).into();
         let op = DiskOp::Read {

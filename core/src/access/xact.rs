@@ -45,7 +45,7 @@ impl AssignXid {
                 AssignPhase::Lock => {
                     assert!(
                         !cx.shmem.recovery_in_progress(),
-                        "no transaction ids in recovery"
+                        "no transaction ids are assigned during recovery"
                     );
                     ready!(cx.acquire(LockId::XidGen, LockMode::Exclusive));
                     let xid = cx.shmem.next_xid;

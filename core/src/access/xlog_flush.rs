@@ -122,10 +122,7 @@ impl XLogFlush {
                     ready_ok!(write.poll(cx));
                     cx.release(LockId::WalWrite);
                     wake_walsenders(cx);
-                    assert!(
-                        self.upto <= cx.shmem.xlog.flush,
-                        "nobody asks for WAL that is not there"
-                    );
+                    assert!(self.upto <= cx.shmem.xlog.flush, "the requested WAL exists");
                     return Poll::Ready(Ok(()));
                 }
             }

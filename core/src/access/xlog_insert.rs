@@ -244,7 +244,11 @@ impl XLogInsert {
             let page = GetBuffer::new(at, lock);
             return Phase::Wipe { at, page };
         }
-        assert_eq!(at.align8(), self.reserved.end, "what was reserved was used");
+        assert_eq!(
+            at.align8(),
+            self.reserved.end,
+            "the record fills its reservation"
+        );
         Phase::Unlock
     }
 

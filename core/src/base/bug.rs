@@ -108,9 +108,9 @@ named! {
         /// A transaction is removed from the running transactions before its status is set. It must
         /// be removed after that (CommitTransaction, ProcArrayEndTransaction).
         XidEndsBeforeStatus = "xid-ends-before-status",
-        /// A record is inserted although a checkpoint has begun since it was decided which pages
-        /// need full-page images. PostgreSQL compares the redo pointer again under the insertion
-        /// lock (XLogInsertRecord).
+        /// A record is inserted although a checkpoint has begun after the decision which pages need
+        /// full-page images. PostgreSQL compares the redo pointer again under the insertion lock
+        /// (XLogInsertRecord).
         RedoPointerNotRechecked = "redo-pointer-not-rechecked",
         /// A page whose LSN equals the redo pointer gets no full-page image, although it was
         /// changed before the redo point (XLogRecordAssemble).

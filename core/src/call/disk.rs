@@ -242,7 +242,7 @@ pub enum DiskError {
     /// EMFILE
     #[error("Too many open files")]
     TooManyFiles,
-    /// Any other, by its number.
+    /// Any other errno.
     #[error("operating system error {0}")]
     Other(i32),
 }

@@ -64,7 +64,7 @@ impl Node {
     /// If the incarnation is 0.
     #[must_use]
     pub fn boot(settings: Settings, seed: u64, incarnation: u32, planted: Planted) -> Self {
-        assert!(incarnation > 0, "incarnation 0 is the world's");
+        assert!(incarnation > 0, "incarnation 0 is reserved for the world");
         let postmaster = Pid::postmaster(incarnation);
         let (version, geometry) = (settings.pg_version, settings.geometry);
         let control = ControlFile::fresh(version, &geometry, 0, Lsn::INVALID);

@@ -27,7 +27,7 @@ impl PgReceivewal {
     /// If the incarnation is 0.
     #[must_use]
     pub fn start(settings: Settings, options: PgReceivewalOptions, incarnation: u32) -> Self {
-        assert!(incarnation > 0, "incarnation 0 is the world's");
+        assert!(incarnation > 0, "incarnation 0 is reserved for the world");
         let settings = Settings {
             shared_buffers: 0,
             max_wal_senders: 0,

@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 /// `ReplicationSlotInvalidationCause`, as far as it applies to physical slots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Invalidation {
-    /// Its WAL exceeded `max_slot_wal_keep_size`. Has the former restart_lsn, which 15 saves in the
-    /// slot's file (`invalidated_at`) and 18 loses at a restart.
+    /// Its WAL exceeded `max_slot_wal_keep_size`. Has the former restart_lsn, which only PostgreSQL
+    /// 15 saves in the slot's file (`invalidated_at`).
     WalRemoved(Lsn),
-    /// Another cause, as 18 writes it to a slot's file. walsim only reads it.
+    /// Another cause, read from a slot's file (since 16).
     Other(u32),
 }
 
@@ -54,7 +54,7 @@ pub struct Slot {
     pub just_dirtied: bool,
     /// Differs from its state file.
     pub dirty: bool,
-    /// `last_saved_restart_lsn` (18): the restart_lsn in the state file.
+    /// `last_saved_restart_lsn` (since 18): the restart_lsn in the state file.
     pub last_saved_restart_lsn: Lsn,
 }
 
@@ -152,8 +152,8 @@ impl ReplicationSlots {
 mod tests {
     use super::*;
 
-    /// A slot survives a restart unchanged, except that 18 loses the old position of an invalidated
-    /// slot.
+    /// A slot survives a restart unchanged, except that since 16 the old position of an invalidated
+    /// slot is lost.
     #[test]
     fn a_slot_survives_a_restart() {
         let at = Lsn(0x300_0028);
@@ -197,7 +197,8 @@ mod tests {
         }
     }
 
-    /// In 15 a status update makes an invalidated slot valid again; in 18 nothing does.
+    /// In PostgreSQL 15 a status update makes an invalidated slot valid again; since 16 nothing
+    /// does.
     #[test]
     fn only_in_15_a_position_makes_a_lost_slot_valid() {
         let mut slot = Slot {

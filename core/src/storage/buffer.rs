@@ -228,7 +228,7 @@ impl<F: FlushWal> ReadBuffer<F> {
         buffers.map.insert(self.tag, id);
         assert!(
             cx.try_acquire(LockId::BufferIo(id)),
-            "nobody reads or writes what only we have pinned"
+            "no other process does I/O on a buffer that only this one has pinned"
         );
         Phase::Fill(id)
     }
@@ -247,7 +247,7 @@ impl<F: FlushWal> ReadBuffer<F> {
                 // Locked before the page becomes valid, so that no other process sees the zeros.
                 assert!(
                     cx.try_acquire(LockId::BufferContent(id)),
-                    "nobody locks a page that is not valid"
+                    "no process locks a page that is not valid"
                 );
                 end_read(cx, id, zeros);
                 Phase::Locking(id)

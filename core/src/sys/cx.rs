@@ -114,7 +114,7 @@ impl Cx<'_> {
     /// `LWLockAcquire`
     pub fn acquire(&mut self, id: LockId, mode: LockMode) -> Poll<()> {
         self.request(id, Request::Hold(mode))
-            .map(|given| assert!(given, "{id:?} was not given"))
+            .map(|given| assert!(given, "{id:?} was not granted"))
     }
 
     /// `LWLockAcquireOrWait`: true if the process got the lock, false if the lock became free

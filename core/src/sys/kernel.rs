@@ -92,8 +92,8 @@ pub enum Fork {
     WalWriter,
     /// The walreceiver.
     WalReceiver,
-    /// A process for a connection. With an error, it refuses the connection after the startup
-    /// packet, if one arrives.
+    /// A process for a connection. If an error is given, the process reads the startup packet and
+    /// refuses the connection.
     Backend(ConnId, Option<LogEvent>),
 }
 

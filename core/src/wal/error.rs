@@ -24,7 +24,7 @@ pub struct PagePlace {
     pub page: Lsn,
 }
 
-/// `log segment 000000010000000000000003, offset 8192` in 15. Version 18 adds the LSN.
+/// `log segment 000000010000000000000003, offset 8192` in 15. Later versions add the LSN.
 impl fmt::Display for PagePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = segment_name(

@@ -28,10 +28,10 @@ pub struct PageIdent {
 /// If the slice does not have the size of a page.
 pub fn init_page(out: &mut [u8], geometry: &Geometry, at: Lsn, ident: &PageIdent) {
     assert_eq!(out.len(), geometry.wal_page as usize);
-    assert_eq!(geometry.page_offset(at), 0, "{at} is no page boundary");
+    assert_eq!(geometry.page_offset(at), 0, "{at} is not a page boundary");
     let long = geometry.page_header(at) as usize == LongPageHeader::LEN;
     let flag = |set: bool, bit: u16| if set { bit } else { 0 };
-    // 19 does not have this flag.
+    // PostgreSQL 19 does not have this flag.
     let removable = ident.removable && ident.version < PgVersion::V19;
     let std = PageHeader {
         magic: page::magic(ident.version),

@@ -6,8 +6,8 @@ use super::record::{RMGR_INFO_MASK, RmgrId};
 use crate::base::{PgVersion, Xid};
 use alloc::vec::Vec;
 
-/// The main data of a CLOG record, by record type. Page numbers have 32 bits in 15 and 64 bits in
-/// 18.
+/// The main data of a CLOG record, by record type. Page numbers have 32 bits before 17, and 64 bits
+/// since.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ClogRecord {
     /// CLOG_ZEROPAGE: a new page.
@@ -56,8 +56,7 @@ impl ClogRecord {
 
     /// The main data.
     ///
-    /// # Panics
-    /// If a page number for 15 does not fit into 32 bits.
+    /// # Panics If a page number for a version before 17 does not fit into 32 bits.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();

@@ -168,7 +168,7 @@ pub struct ControlFile {
     pub xlog_seg_size: u32,
     /// 1 if data pages have checksums.
     pub data_checksum_version: u32,
-    /// 18: `char` is signed.
+    /// Since 18: `char` is signed.
     pub default_char_signedness: bool,
     /// A random value for mock authentication.
     pub nonce: [u8; 32],

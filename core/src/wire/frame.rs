@@ -170,7 +170,10 @@ impl FrameReader {
     }
 
     fn take(&mut self, len: usize) -> Bytes {
-        assert!(len <= self.buffered, "callers look before they take");
+        assert!(
+            len <= self.buffered,
+            "callers check that the bytes have arrived"
+        );
         let Some(first) = self.chunks.front_mut() else {
             return Bytes::new();
         };

@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(header.std.header_len() as usize, LongPageHeader::LEN);
     }
 
-    /// 19 reused the bit of BKP_REMOVABLE.
+    /// PostgreSQL 19 reuses the bit of BKP_REMOVABLE.
     #[test]
     fn flags_are_those_of_the_version() {
         for version in PgVersion::READ {

@@ -33,9 +33,9 @@ const fn file_version(version: PgVersion) -> u32 {
 }
 
 layout! {
-    /// The whole file. After `restart_lsn`, 15 has an LSN (`invalidated_at`); 16 and later have a
-    /// 32-bit number (`invalidated`) and four bytes of padding. Before 17 `synced` and `failover`
-    /// are padding.
+    /// The whole file. After `restart_lsn`, PostgreSQL 15 has an LSN (`invalidated_at`), later
+    /// versions a 32-bit number (`invalidated`) and four bytes of padding. Before 17 `synced` and
+    /// `failover` are padding.
     struct OnDisk: Disk {
         magic: u32,
         checksum: u32,
@@ -88,9 +88,9 @@ pub struct SlotFile {
     pub catalog_xmin: Xid,
     /// The slot requires WAL from here on; 0 if it requires none.
     pub restart_lsn: Lsn,
-    /// 15: the value of `restart_lsn` before the slot was invalidated.
+    /// PostgreSQL 15: the value of `restart_lsn` before the slot was invalidated.
     pub invalidated_at: Lsn,
-    /// 18: `ReplicationSlotInvalidationCause`.
+    /// Since 16: `ReplicationSlotInvalidationCause`.
     pub cause: u32,
     /// Logical slots: the position that the client has confirmed.
     pub confirmed_flush: Lsn,
@@ -100,9 +100,9 @@ pub struct SlotFile {
     pub two_phase: bool,
     /// Logical slots: the output plugin.
     pub plugin: String,
-    /// 18: synchronized from a primary.
+    /// Since 17: synchronized from a primary.
     pub synced: bool,
-    /// 18: to be synchronized to standbys.
+    /// Since 17: to be synchronized to standbys.
     pub failover: bool,
 }
 
@@ -286,7 +286,7 @@ fn text(bytes: &[u8; NAME_DATA_LEN]) -> Option<String> {
 fn padded(text: &str) -> [u8; NAME_DATA_LEN] {
     assert!(
         text.len() < NAME_DATA_LEN,
-        "names are cut or refused before"
+        "names are truncated or refused before"
     );
     let mut bytes = [0; NAME_DATA_LEN];
     bytes[..text.len()].copy_from_slice(text.as_bytes());

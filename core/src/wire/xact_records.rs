@@ -68,7 +68,7 @@ layout! {
 }
 
 layout! {
-    /// Statistics to drop (`xl_xact_stats_item`). 15 has only the low half of the object.
+    /// Statistics to drop (`xl_xact_stats_item`). Before 18 it has only the low half of the object.
     pub struct StatsItem: Disk {
         /// The kind of object.
         pub kind: i32,
@@ -76,7 +76,7 @@ layout! {
         pub db: u32,
         /// The object, low half.
         pub object: u32,
-        /// The object, high half; 0 in 15.
+        /// The object, high half; 0 before 18.
         pub object_high: u32,
     }
 }

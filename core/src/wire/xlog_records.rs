@@ -47,7 +47,7 @@ layout! {
         pub full_page_writes: bool,
         /// Padding.
         pub pad1: Pad<3>,
-        /// `wal_level` as a number; in 15 padding, and therefore 0.
+        /// `wal_level` as a number; before 17 padding, and therefore 0.
         pub wal_level: i32,
         /// The next transaction id.
         pub next_xid: FullXid,
@@ -163,7 +163,8 @@ layout! {
 }
 
 layout! {
-    /// End of recovery by promotion (`xl_end_of_recovery`), as in 15. 18 adds [`WalLevelField`].
+    /// End of recovery by promotion (`xl_end_of_recovery`), as before 17. Since 17
+    /// [`WalLevelField`] follows.
     pub struct EndOfRecovery: Disk {
         /// The time.
         pub time: TimestampTz,
@@ -175,7 +176,7 @@ layout! {
 }
 
 layout! {
-    /// The part that 18 adds to [`EndOfRecovery`].
+    /// The part that follows [`EndOfRecovery`] since 17.
     pub struct WalLevelField: Disk {
         /// `wal_level` as a number.
         pub wal_level: i32,
@@ -226,7 +227,7 @@ pub enum XlogRecord {
     RestorePoint(RestorePoint),
     /// XLOG_FPW_CHANGE: the new `full_page_writes`.
     FpwChange(bool),
-    /// XLOG_END_OF_RECOVERY; in 18 with `wal_level`.
+    /// XLOG_END_OF_RECOVERY; since 17 with `wal_level`.
     EndOfRecovery(EndOfRecovery, i32),
     /// XLOG_FPI_FOR_HINT
     FpiForHint,
@@ -234,7 +235,7 @@ pub enum XlogRecord {
     Fpi,
     /// XLOG_OVERWRITE_CONTRECORD
     OverwriteContrecord(OverwriteContrecord),
-    /// XLOG_CHECKPOINT_REDO (18): `wal_level` as a number.
+    /// XLOG_CHECKPOINT_REDO (since 17): `wal_level` as a number.
     CheckpointRedo(i32),
 }
 
@@ -303,8 +304,7 @@ impl XlogRecord {
 
     /// The main data.
     ///
-    /// # Panics
-    /// If `version` is 15 and the record exists only in 18.
+    /// # Panics If the record is CHECKPOINT_REDO and `version` is before 17.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();
@@ -439,7 +439,7 @@ mod tests {
         }
     }
 
-    /// 15 has a shorter END_OF_RECOVERY and no CHECKPOINT_REDO.
+    /// Before 17 END_OF_RECOVERY is shorter, and there is no CHECKPOINT_REDO.
     #[test]
     fn versions_differ() {
         let end = &records()[9];

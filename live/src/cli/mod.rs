@@ -13,7 +13,7 @@ Exit status:
   1  anything else
   2  wrong usage";
 
-/// The machines of walsim on real sockets and files
+/// Runs walsim's server and its receiver on real sockets and files
 #[derive(Parser)]
 #[command(name = "walsim-live", version = version(), after_help = EXIT_STATUS)]
 struct Cli {

@@ -34,7 +34,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Opens a directory. In an empty or absent one a cluster is made.
+    /// Opens a directory. If it is empty or absent, a cluster is made.
     ///
     /// # Errors
     /// The directory is neither empty nor a cluster, its version is not supported, its control file

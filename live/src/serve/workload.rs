@@ -52,7 +52,7 @@ struct Session {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Not connected. Connects at this time.
+    /// Not connected until this time.
     Down(Mono),
     Connecting(ConnId),
     /// The startup packet was sent.

@@ -39,7 +39,8 @@ enum Phase {
     Pause,
     /// The shutdown checkpoint.
     Shutdown(ShutdownXlog),
-    /// 18: the shutdown checkpoint is done or was not requested. Waits for the signal to exit.
+    /// Since 18: the shutdown checkpoint is done or was not requested. Waits for the signal to
+    /// exit.
     Leave,
 }
 

@@ -1,5 +1,5 @@
-//! Handles the exits of children. Mirrors reaper (process_pm_child_exit in 18), CleanupBackend, and
-//! HandleChildCrash with HandleFatalError.
+//! Handles the exits of children. Mirrors reaper (process_pm_child_exit since 16), CleanupBackend,
+//! and HandleChildCrash with HandleFatalError.
 
 use super::children::Kind;
 use super::leave::Leave;

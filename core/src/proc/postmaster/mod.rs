@@ -23,7 +23,7 @@ use leave::Leave;
 /// (`SIGKILL_CHILDREN_AFTER_SECS`).
 const SIGKILL_CHILDREN_AFTER_S: i64 = 5;
 
-/// `PMState`, with the order and names of 18. 15 has fewer states.
+/// `PMState`, with the order and names of version 18. Earlier versions have fewer states.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PmState {
     /// No child is running yet.
@@ -44,9 +44,9 @@ pub enum PmState {
     WaitXlogShutdown,
     /// Waiting until walsenders have sent the shutdown checkpoint. `PM_SHUTDOWN_2` in 15.
     WaitXlogArchival,
-    /// 18: waiting for I/O workers, which do not exist here.
+    /// Since 18: waiting for I/O workers, which do not exist here.
     WaitIoWorkers,
-    /// 18: waiting for the checkpointer.
+    /// Since 18: waiting for the checkpointer.
     WaitCheckpointer,
     /// Waiting for the remaining children. No connection is accepted.
     WaitDeadEnd,

@@ -1,4 +1,4 @@
-//! Reloads the configuration. Mirrors SIGHUP_handler (process_pm_reload_request in 18).
+//! Reloads the configuration. Mirrors SIGHUP_handler (process_pm_reload_request since 16).
 
 use super::{Postmaster, Shutdown};
 use crate::call::{LogEvent, Message, Signal};

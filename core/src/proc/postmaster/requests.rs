@@ -1,4 +1,4 @@
-//! Handles requests of operators and children. Mirrors pmdie (process_pm_shutdown_request in 18)
+//! Handles requests of operators and children. Mirrors pmdie (process_pm_shutdown_request since 16)
 //! and sigusr1_handler (process_pm_pmsignal).
 
 use super::children::Kind;
@@ -87,12 +87,12 @@ impl Postmaster {
         }
     }
 
-    /// 18: the shutdown checkpoint was written.
+    /// Since 18: the shutdown checkpoint was written.
     fn checkpointer_reports(&mut self, cx: &mut Cx<'_>) {
         assert_eq!(
             cx.shmem.settings.pg_version,
             PgVersion::V18,
-            "before 18 the exit of the checkpointer tells"
+            "before 18 the exit of the checkpointer is the signal"
         );
         if self.state == PmState::WaitXlogShutdown {
             self.xlog_is_shut_down(cx);

@@ -315,7 +315,7 @@ fn sigterm_ends_a_standby_with_status_1() {
     ));
 }
 
-/// 17 and later mark the redo point with a record.
+/// Since 17 the redo point is marked with a record.
 #[test]
 fn redo_of_18_starts_at_a_checkpoint_redo_record() {
     for (version, first, ok) in [

@@ -50,7 +50,7 @@ impl Streaming {
         link.write = cx.shmem.recovery.last_replayed_end;
         link.flush = link.write;
         link.timers.heard(cx.now.wall, &cx.shmem.settings);
-        // 15 sends no status update before the first message or timeout.
+        // PostgreSQL 15 sends no status update before the first message or timeout.
         if cx.shmem.settings.pg_version >= PgVersion::V16 {
             link.send_reply(cx, true, false);
             link.send_feedback(cx, true);

@@ -335,7 +335,7 @@ fn a_silent_upstream_is_pinged_and_then_given_up() {
     }
 }
 
-/// 15 wakes ten times a second; 18 sleeps until the next timer.
+/// PostgreSQL 15 wakes ten times a second. Since 16 the walreceiver sleeps until the next timer.
 #[test]
 fn ticks_and_timers() {
     let mut table = Table::streaming(V15);

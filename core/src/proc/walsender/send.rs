@@ -45,7 +45,7 @@ impl Stream {
         let (end, caught_up) = cut(&cx.shmem.settings.geometry, self.sent, limit);
         assert!(
             self.sent < end && end <= limit,
-            "a message lies below the limit"
+            "a message ends at or before the limit"
         );
         self.caught_up = caught_up;
         self.turn = Turn::Send {

@@ -97,7 +97,7 @@ impl WalRead {
                         self.at += bytes.len() as u64;
                         assert!(
                             self.at <= self.end,
-                            "a read gives no more than was asked for"
+                            "a read returns at most the requested bytes"
                         );
                         self.pieces.push(bytes);
                         self.phase = Phase::Next;

@@ -1,6 +1,6 @@
 //! When to send a status update, when to request a reply from a silent upstream, and when to give
-//! it up. Mirrors the wait of WalReceiverMain: 15 wakes every 100 ms and compares elapsed times; 18
-//! computes wake-up times (WalRcvComputeNextWakeup).
+//! it up. Mirrors the wait of WalReceiverMain: PostgreSQL 15 wakes every 100 ms and compares
+//! elapsed times; since 16 wake-up times are computed (WalRcvComputeNextWakeup).
 
 use crate::base::{Mono, Now, PgVersion, Settings, TimestampTz};
 
@@ -21,7 +21,7 @@ pub enum Silence {
 /// The timers of one stream.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Timers {
-    /// 15: when each event last happened.
+    /// PostgreSQL 15: when each event last happened.
     Elapsed {
         /// A message of the upstream arrived.
         heard: TimestampTz,
@@ -32,7 +32,7 @@ pub enum Timers {
         /// Hot standby feedback was sent.
         feedback: TimestampTz,
     },
-    /// 18: when each event is due; `None` means never.
+    /// Since 16: when each event is due; `None` means never.
     Wakeups {
         /// Give up the silent upstream.
         terminate: Option<TimestampTz>,
@@ -89,8 +89,8 @@ impl Timers {
         }
     }
 
-    /// The settings have changed. 18 computes all wake-up times anew; 15 reads the settings at
-    /// every wake-up.
+    /// The settings have changed. Since 16 all wake-up times are computed anew; PostgreSQL 15 reads
+    /// the settings at every wake-up.
     pub fn recompute(&mut self, now: TimestampTz, settings: &Settings) {
         if matches!(self, Self::Wakeups { .. }) {
             self.heard(now, settings);
@@ -166,8 +166,8 @@ impl Timers {
         }
     }
 
-    /// When to wake: at the next 100 ms interval (15) or the next due event (18), rounded up to
-    /// milliseconds.
+    /// When to wake: at the next 100 ms interval (15) or the next due event (since 16), rounded up
+    /// to milliseconds.
     #[must_use]
     pub fn sleep_until(&self, now: Now) -> Option<Mono> {
         match self {

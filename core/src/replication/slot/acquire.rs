@@ -88,7 +88,7 @@ impl ReplicationSlotAcquire {
 }
 
 fn find(cx: &mut Cx<'_>, name: &str) -> Result<usize, LogEvent> {
-    assert!(cx.sys.my_slot.is_none(), "one slot at a time");
+    assert!(cx.sys.my_slot.is_none(), "a process has at most one slot");
     cx.shmem.slots.find(name).ok_or_else(|| {
         cx.leave_condvar();
         LogEvent::slot(
@@ -159,7 +159,11 @@ pub fn release(cx: &mut Cx<'_>) {
     let index = mine(cx);
     cx.sys.my_slot = None;
     let slot = &mut cx.shmem.slots.slots[index];
-    assert_eq!(slot.active_pid, Some(cx.me), "only its owner releases it");
+    assert_eq!(
+        slot.active_pid,
+        Some(cx.me),
+        "only its owner releases a slot"
+    );
     if !slot.temporary {
         slot.active_pid = None;
         cx.shmem.condvars.broadcast(CondVarId::SlotActive(index));

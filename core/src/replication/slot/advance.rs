@@ -18,7 +18,7 @@ use alloc::string::String;
 /// computed again.
 #[must_use]
 pub fn confirm_received_location(cx: &mut Cx<'_>, flush: Lsn) -> bool {
-    assert!(flush.is_valid(), "there is nothing to confirm");
+    assert!(flush.is_valid(), "the flush position is valid");
     let mut flush = flush;
     if my_slot(cx).restart_lsn == flush || cx.planted(Bug::SlotNeverMoved) {
         return false;

@@ -14,7 +14,7 @@ use crate::{ready, ready_ok};
 pub struct CheckPointReplicationSlots {
     /// Index of the next slot.
     next: usize,
-    /// The last saved position of a slot will change (18).
+    /// The last saved position of a slot will change (since 18).
     changes: bool,
     phase: Phase,
 }

@@ -55,7 +55,7 @@ impl ReplicationSlotCreate {
         loop {
             match &mut self.phase {
                 Phase::Start => {
-                    assert!(cx.sys.my_slot.is_none(), "one slot at a time");
+                    assert!(cx.sys.my_slot.is_none(), "a process has at most one slot");
                     if let Err(e) = validate(&self.name) {
                         let state = SqlState(e.sqlstate());
                         return Poll::Ready(Err(LogEvent::slot(state, SlotMessage::Name(e))));

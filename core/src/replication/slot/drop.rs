@@ -197,7 +197,7 @@ impl ReplicationSlotCleanup {
             };
             assert!(
                 cx.shmem.slots.slots[index].temporary,
-                "others were released before"
+                "the acquired slot was released before"
             );
             self.drop = Some(ReplicationSlotDropPtr::new(index));
         }

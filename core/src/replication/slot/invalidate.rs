@@ -112,7 +112,7 @@ impl InvalidateObsoleteReplicationSlots {
         }
     }
 
-    /// Does the slot require WAL that is to be removed? In 18 an invalidated slot is skipped.
+    /// Does the slot require WAL that is to be removed? Since 16 an invalidated slot is skipped.
     fn excess(&self, cx: &Cx<'_>, slot: &Slot) -> Option<SlotExcess> {
         let settings = &cx.shmem.settings;
         let oldest = settings.geometry.segment_start(self.oldest);

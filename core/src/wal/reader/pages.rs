@@ -63,7 +63,11 @@ impl Pages {
     }
 
     pub(super) fn feed(&mut self, page: Lsn, bytes: Bytes) {
-        assert_eq!(self.geometry.page_offset(page), 0, "{page} is no page");
+        assert_eq!(
+            self.geometry.page_offset(page),
+            0,
+            "{page} is not a page boundary"
+        );
         assert!(bytes.len() <= self.geometry.wal_page as usize);
         self.failed = None;
         self.cached = Some(Cached {

@@ -20,7 +20,7 @@ impl TimelineHistory {
     /// Appends the RowDescription, which is sent before the file is opened (`SendTimeLineHistory`).
     pub fn encode_columns(server: PgVersion, out: &mut Vec<u8>) {
         let columns = ["filename", "content"].map(|name| Column {
-            // 15 builds the message by hand.
+            // PostgreSQL 15 builds the message by hand.
             typmod: if server == PgVersion::V15 { 0 } else { -1 },
             ..Column::text(name)
         });

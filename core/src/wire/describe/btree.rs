@@ -26,7 +26,7 @@ layout! {
 }
 
 layout! {
-    /// `xl_btree_delete`; 15 calls the first field `latestRemovedXid`. Since 16 a bool follows,
+    /// `xl_btree_delete`. In 15 the first field is `latestRemovedXid`. Since 16 a bool follows,
     /// which pg_waldump prints since 17.
     struct Delete: Disk {
         horizon: u32,
@@ -69,7 +69,7 @@ layout! {
 }
 
 layout! {
-    /// `xl_btree_reuse_page`; 15 calls the last field `latestRemovedFullXid`. A bool follows, as in
+    /// `xl_btree_reuse_page`. In 15 the last field is `latestRemovedFullXid`. A bool follows, as in
     /// [`Delete`].
     struct ReusePage: Disk {
         rel: RelLocator,
@@ -96,7 +96,8 @@ impl Text {
         version: PgVersion,
         record: &RecordView<'_>,
     ) -> Result<(), PayloadError> {
-        // 15 prints spaces where later versions print colons, and semicolons between most fields.
+        // PostgreSQL 15 prints spaces where later versions print colons, and semicolons between
+        // most fields.
         let old = version == PgVersion::V15;
         let (info, main) = (record.header.info & RMGR_INFO_MASK, record.main());
         let mut cursor = Cursor::disk(main);

@@ -8,7 +8,7 @@ use crate::wire::record::{RMGR_INFO_MASK, RelLocator};
 use crate::wire::xlog_records::FullXid;
 
 layout! {
-    /// `gistxlogDelete`; 15 calls the first field `latestRemovedXid`. Since 16 a bool follows,
+    /// `gistxlogDelete`. In 15 the first field is `latestRemovedXid`. Since 16 a bool follows,
     /// which pg_waldump prints since 17.
     struct Delete: Disk {
         horizon: u32,

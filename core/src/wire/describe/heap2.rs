@@ -9,7 +9,7 @@ use crate::wire::payload::PayloadError;
 use crate::wire::record::{RecordView, RelLocator};
 
 layout! {
-    /// `xl_heap_visible`; 15 calls the first field `cutoff_xid`.
+    /// `xl_heap_visible`. In 15 the first field is `cutoff_xid`.
     struct Visible: Disk {
         horizon: u32,
         flags: u8,
@@ -49,7 +49,8 @@ layout! {
 }
 
 layout! {
-    /// `xl_heap_freeze_page` before 17. 15 has the number of tuples, 16 the number of plans.
+    /// `xl_heap_freeze_page` before 17. In 15 it has the number of tuples, in 16 the number of
+    /// plans.
     struct FreezePage: Disk {
         horizon: u32,
         nplans: u16,
@@ -71,8 +72,8 @@ layout! {
 /// The bit XLOG_HEAP_INIT_PAGE.
 const INIT_PAGE: u8 = 0x80;
 
-/// All tuples are frozen (`XLH_INSERT_ALL_FROZEN_SET`). 19 prints this as bits of the visibility
-/// map.
+/// All tuples are frozen (`XLH_INSERT_ALL_FROZEN_SET`). PostgreSQL 19 prints this as bits of the
+/// visibility map.
 const ALL_FROZEN_SET: u8 = 1 << 5;
 
 /// Flags of `xl_heap_prune` since 17 (`XLHP_…`).

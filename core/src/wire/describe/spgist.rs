@@ -82,7 +82,7 @@ layout! {
 }
 
 layout! {
-    /// `spgxlogVacuumRedirect`; 15 calls the last field `newestRedirectXid`. Since 16 a bool
+    /// `spgxlogVacuumRedirect`. In 15 the last field is `newestRedirectXid`. Since 16 a bool
     /// follows.
     struct VacuumRedirect: Disk {
         to_placeholder: u16,

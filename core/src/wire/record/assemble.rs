@@ -198,7 +198,10 @@ impl RecordBody {
         let mut previous: Option<&BlockPart> = None;
         for block in &self.blocks {
             assert!(block.id <= MAX_BLOCK_ID, "block id {}", block.id);
-            assert!(previous.is_none_or(|p| p.id < block.id), "ids must rise");
+            assert!(
+                previous.is_none_or(|p| p.id < block.id),
+                "block ids must ascend"
+            );
             out.push(block.id);
             block.header(page_size).encode(previous.map(|p| p.rel), out);
             previous = Some(block);

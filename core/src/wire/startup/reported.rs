@@ -2,7 +2,7 @@
 
 use crate::base::PgVersion;
 
-/// Their names. 16 and 17 do not report `search_path`.
+/// Their names. Versions 16 and 17 do not report `search_path`.
 pub fn reported(version: PgVersion) -> impl Iterator<Item = &'static str> {
     let since_18 = move |name: &&str| version >= PgVersion::V18 || *name != "search_path";
     let names = match version {

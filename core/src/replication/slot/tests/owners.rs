@@ -93,7 +93,7 @@ fn names_and_the_number_of_slots_are_checked() {
         ("ERROR 42710".into(), text.into())
     );
     bench.slot_at(pid, "b", OLD);
-    // A taken name is checked first.
+    // The existing name is reported, although all slots are in use as well.
     assert_eq!(refused(&mut bench, "a").0, "ERROR 42710");
     let text = "all replication slots are in use";
     assert_eq!(
@@ -177,7 +177,7 @@ fn slots_that_require_older_wal_are_invalidated() {
             assert_eq!(bench.slot(name).invalidated, None);
         }
         assert_eq!(bench.shmem.slots.required_lsn, Lsn(2048));
-        // 18 refuses to acquire it.
+        // Since 18 the slot cannot be acquired.
         let again = bench.acquire(pid, "lost");
         match version {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => assert_eq!(again, Ok(())),

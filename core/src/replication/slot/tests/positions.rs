@@ -82,8 +82,8 @@ fn the_oldest_position_is_required() {
     }
 }
 
-/// An advance that is not yet saved releases no WAL in 18. In 15 it releases none to the checkpoint
-/// in progress.
+/// Since 18 an advance that is not yet saved releases no WAL. In earlier versions it releases none
+/// to the checkpoint in progress.
 #[test]
 fn wal_is_released_by_saved_positions() {
     for planted in [
@@ -103,8 +103,8 @@ fn wal_is_released_by_saved_positions() {
             let on_disk = bench.slot_file("s").restart_lsn;
             let wrong = planted.has(Bug::SlotAdvanceDuringCheckpoint);
             assert_eq!(minimum > on_disk, wrong, "{version:?}");
-            // The next checkpoint saves the slot. In 18 the same checkpoint may remove the WAL, in
-            // 15 the one after that.
+            // The next checkpoint saves the slot. Since 18 the same checkpoint may remove the WAL,
+            // in earlier versions the one after that.
             assert_eq!(checkpoint(&mut bench, pid), Ok(()));
             assert_eq!(bench.slot_file("s").restart_lsn, Lsn(6000));
             let sampled = bench.finish(pid, sample_required_lsn);
