@@ -87,8 +87,8 @@ impl Slice {
         usize::try_from(lsn - self.start).expect("inside the slice")
     }
 
-    /// The step between the bytes that tests change: small for small slices, otherwise such that
-    /// all offsets on a page occur.
+    /// The distance between the bytes that tests change. In a large slice it is chosen so that
+    /// every offset on a page occurs.
     pub(crate) fn stride(&self) -> usize {
         if self.bytes.len() > 2 * PAGE { 211 } else { 3 }
     }
@@ -273,7 +273,7 @@ pub(crate) fn control_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said,
     })
 }
 
-/// The slot files, and the server's output for each. There are none of version 18.
+/// The slot files, all of version 15, and the server's output for each.
 pub(crate) fn slot_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said, String)> {
     ["reserved", "unreserved", "temporary", "lost"]
         .into_iter()

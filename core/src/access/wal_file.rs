@@ -78,7 +78,7 @@ impl XLogFileInitInternal {
                     Err(e) => return fail("open", &path, e),
                 },
                 Phase::TempUnlinked => {
-                    // The result is ignored; the next operation fails if the cause persists.
+                    // An error is ignored. If the file still exists, the next open fails.
                     let _ = cx.done();
                     self.phase = Phase::TempOpened;
                     DiskOp::Open {

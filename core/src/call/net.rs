@@ -51,7 +51,7 @@ pub enum NetEvent {
     /// This number of bytes left the send buffer.
     Sent(u32),
     /// The peer closed the connection, and no more data will come. Data can still be sent, but if
-    /// no process reads it, a `Reset` follows.
+    /// the peer does not read it, a `Reset` can follow.
     Closed,
     /// The connection broke. Bytes in transit are lost.
     Reset,

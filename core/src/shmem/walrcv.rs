@@ -16,7 +16,7 @@ pub enum WalRcvState {
     Streaming,
     /// Has stopped streaming and waits for instructions.
     Waiting,
-    /// Was told to stream again.
+    /// Was told to start streaming again.
     Restarting,
     /// Was told to stop.
     Stopping,

@@ -148,8 +148,8 @@ fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Is the server with this process id running? Our own id, our parent's, and those of other users
-/// were assigned after the file was written, so they do not count.
+/// Is the server with this process id running? If the id belongs to this process, its parent or
+/// another user, it was assigned after the file was written, and the server is gone.
 fn lives(pid: Pid) -> bool {
     let own = [Some(rustix::process::getpid()), rustix::process::getppid()];
     let foreign = [Err(Errno::SRCH), Err(Errno::PERM)];

@@ -80,7 +80,7 @@ fn old_segments_are_recycled_or_removed() {
 }
 
 #[test]
-fn without_wal_recycle_segments_are_removed() {
+fn recycling_requires_wal_recycle_and_install_segment_active() {
     for (recycle, active, kept) in [(true, false, 3), (false, true, 3), (true, true, 5)] {
         let (mut bench, pid) = server();
         bench.shmem.settings.wal_recycle = recycle;

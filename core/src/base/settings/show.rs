@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_disable_a_setting() {
+    fn zero_and_no_limit_are_shown_without_a_unit() {
         let settings = Settings {
             wal_sender_timeout_ms: 0,
             checkpoint_completion_target: Real::from_thousandths(1000),

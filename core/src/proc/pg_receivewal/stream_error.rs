@@ -148,8 +148,8 @@ fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static s
 }
 
 /// Has the segment been removed? If it was missing when it was opened, the SQLSTATE is that of a
-/// missing file. If it was removed during the read, the SQLSTATE is arbitrary, and only the routine
-/// tells.
+/// missing file. If it was removed during the read, the SQLSTATE is arbitrary, and the error is
+/// recognized by its routine.
 fn is_removed(fields: &ErrorFields) -> bool {
     is_missing_file(fields) || in_routine(fields, "CheckXLogRemoved")
 }

@@ -134,8 +134,8 @@ impl Sockets {
         self.discard(number);
     }
 
-    /// Reads and drops data on a connection that was closed here. A peer that cannot send its data
-    /// might not read the rest of ours.
+    /// Reads and drops data on a connection that was closed here. A peer whose data is not read
+    /// might never read the remaining output.
     fn discard(&mut self, number: usize) {
         let conn = self.conn(number);
         let Some(socket) = &conn.socket else { return };

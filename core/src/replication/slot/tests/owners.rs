@@ -1,4 +1,4 @@
-//! Owners of slots: who has a slot, who waits for it, who is made to release it.
+//! Owners of slots: acquiring a slot, waiting for it, and making its owner release it.
 
 use super::*;
 use crate::base::{Mark, SegmentNo};
