@@ -38,8 +38,8 @@ fn is_full() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
 }
 
-/// pgbench in the background, with its own transactions and as many that write a lot at once.
-/// Stopped when it is dropped.
+/// pgbench in the background. Half of its transactions are the usual ones, the other half write a
+/// lot at once. Stopped when it is dropped.
 struct Load(Child);
 
 const LARGE: &str =

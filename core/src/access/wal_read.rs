@@ -507,10 +507,7 @@ impl WalSource {
         } else {
             geometry.wal_page
         };
-        assert!(
-            len >= request.len,
-            "{len} bytes are too few for {request:?}"
-        );
+        assert!(len >= request.len, "{len} bytes for {request:?}");
         self.phase = Phase::Reading { len };
         let offset = geometry.segment_offset(request.page).into();
         let op = DiskOp::Read {

@@ -228,7 +228,7 @@ pub enum BackendMessage {
     EmptyQueryResponse,
     /// `W`: COPY in both directions starts.
     CopyBothResponse {
-        /// The format; replication uses only 0, text.
+        /// The format code. Replication uses only 0, which is text.
         format: u8,
         /// The format of each column; replication has no columns.
         columns: Vec<i16>,

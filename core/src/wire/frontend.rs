@@ -22,7 +22,7 @@ pub enum FrontendMessage {
     CopyData(Bytes),
     /// `c`: end of a COPY stream.
     CopyDone,
-    /// `f`: the client aborts its COPY. Has the reason.
+    /// `f`: the client aborts its COPY, for the given reason.
     CopyFail(String),
     /// `p`: an answer to an authentication request.
     Password(Bytes),

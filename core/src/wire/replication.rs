@@ -27,8 +27,7 @@ layout! {
 layout! {
     /// A keepalive message.
     pub struct Keepalive: Network {
-        /// The sent position (`sentPtr`), which can be before the position up to which the sender
-        /// could send.
+        /// The sent position (`sentPtr`). More WAL may be ready to send.
         pub wal_end: Lsn,
         /// Send time, by the sender's clock.
         pub send_time: TimestampTz,

@@ -44,8 +44,8 @@ fn parameters(
     names.map(|name| (name, value(name))).collect()
 }
 
-/// A physical walsender has no database, and therefore SQL_ASCII, unless the client requested a
-/// client_encoding.
+/// An encoding setting. A physical walsender has no database and therefore reports SQL_ASCII,
+/// unless the client requested a client_encoding.
 fn encoding(
     cx: &Cx<'_>,
     request: &SessionRequest,

@@ -213,7 +213,7 @@ impl Finish {
         xlog.initialized_upto = buffer.end;
     }
 
-    /// The error if this page, which was just read, is gone.
+    /// The error if the page in which WAL ends can no longer be read.
     fn lost(&self) -> LogEvent {
         LogEvent::panic(SqlState::DATA_CORRUPTED, Message::LostLastPage(self.end))
     }

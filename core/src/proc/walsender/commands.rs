@@ -204,7 +204,7 @@ impl WalSender {
 
     /// `GetPGVariable`: returns any setting; the name can be in any case.
     fn show(&mut self, cx: &mut Cx<'_>, name: &str) -> Yield {
-        // A physical walsender has no database, and therefore SQL_ASCII, unless the client
+        // A physical walsender has no database and therefore reports SQL_ASCII, unless the client
         // requested a client_encoding.
         let encoding = ["client_encoding", "server_encoding"];
         let encoding = encoding.iter().find(|own| own.eq_ignore_ascii_case(name));

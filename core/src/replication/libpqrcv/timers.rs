@@ -14,7 +14,7 @@ pub enum Silence {
     Short,
     /// Half of wal_receiver_timeout: request a reply once.
     Ping,
-    /// All of wal_receiver_timeout: give up.
+    /// The whole wal_receiver_timeout: give up.
     TooLong,
 }
 

@@ -106,14 +106,14 @@ mod tests {
 
     #[test]
     fn literals_and_references() {
-        // Three literals, then references to three bytes back: 17 bytes, and 18 + 2 bytes with an
-        // extra length byte.
+        // Three literal bytes, then two references to three bytes back. They copy 17 bytes, and 18
+        // + 2 bytes with an extra length byte.
         let packed = b"\x18abc\x0E\x03\x0F\x03\x02";
         let text: Vec<u8> = b"abc".iter().copied().cycle().take(3 + 17 + 20).collect();
         assert_eq!(pglz(packed, 40), Ok(text));
         assert_eq!(pglz(packed, 41), Err(Damaged));
         assert_eq!(pglz(b"\x01\x00\x01", 3), Err(Damaged));
-        // Three literals, 19 + 2 copied bytes, and a last literal.
+        // Three literal bytes, a reference that copies 19 + 2 bytes, and a last literal byte.
         let packed = b"\x3Fabc\x03\x00\x02\x10z";
         let mut text: Vec<u8> = b"abc".iter().copied().cycle().take(3 + 21).collect();
         text.push(b'z');
