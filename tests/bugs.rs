@@ -1,5 +1,5 @@
-//! The harness must find the bugs that are planted, each by an invariant that it may violate, and
-//! find nothing where the same seed runs without the bug.
+//! The harness must find each planted bug by an invariant that the bug may violate, and the same
+//! seed must pass without the bug.
 #![cfg(feature = "planted-bugs")]
 
 use walsim::bugs::{Found, bug_info, hunt};
@@ -9,7 +9,7 @@ use walsim::shrink::{Origin, Size, shrink};
 use walsim::world::{Verdict, run};
 use walsim_core::base::{Bug, Planted};
 
-/// Several times what the rarest takes.
+/// Several times the number of seeds that the rarest bug takes.
 const SEEDS: u32 = 600;
 
 fn found(bug: Bug) -> Found {
@@ -36,8 +36,8 @@ fn found(bug: Bug) -> Found {
         .unwrap_or_else(|| panic!("{} hides from {SEEDS} seeds", bug.name()))
 }
 
-/// Hunts, and sees the bug again in the file that a person would keep: with it the same end,
-/// without it none.
+/// Hunts for a bug and runs the stored plan again: it must fail in the same way with the bug and
+/// pass without it.
 fn is_found(bug: Bug) {
     let found = found(bug);
     let file = Scenario {
@@ -96,8 +96,8 @@ fn shutdown_drops_unconfirmed_tail() {
     is_found(Bug::ShutdownDropsUnconfirmedTail);
 }
 
-/// The whole way: found, made small, written, read, and seen again, with the bug and not without
-/// it.
+/// The complete sequence: a bug is found, its plan is shrunk, written and read, and the file fails
+/// with the bug and passes without it.
 #[test]
 fn a_found_bug_becomes_a_small_file() {
     let bug = Bug::WalsenderSendsUnflushed;

@@ -1,5 +1,5 @@
-//! The checks that look only at what a step has changed, and the audit that looks at everything,
-//! come to the same verdict: on runs in which something is wrong as on those in which nothing is.
+//! The checks, which look only at what a step has changed, and the audit, which looks at
+//! everything, come to the same verdict on runs with and without violations.
 #![cfg(feature = "planted-bugs")]
 
 use walsim::checks::{BITES, Bite, Plant, built_in, without};
@@ -10,11 +10,11 @@ use walsim::referee::{
 use walsim::world::{Outcome, Verdict, Violation, run, run_with};
 use walsim_core::base::{Bug, Planted};
 
-/// Several times what the rarest takes.
+/// Several times the number of seeds that the rarest bug takes.
 const SEEDS: u64 = 400;
 
-/// The first seed from `base` on that shows a bug shows it by a code that names what goes wrong
-/// first, none of the damage that follows, and does so with the audit, too.
+/// The first seed from `base` on that shows a bug must report a code that names the root cause, not
+/// later damage, with and without the audit.
 fn bites_as(bug: Bug, expected: &[&str], base: u64) {
     let planted = Planted::NONE.with(bug);
     let shown = (base..base + SEEDS).find_map(|seed| {
@@ -119,7 +119,7 @@ fn the_audit_changes_nothing_where_nothing_is_wrong() {
     }
 }
 
-/// Objects to the third commit, whatever it is.
+/// A check that reports a violation at the third commit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct TwoCommits {
     about: About,
@@ -151,7 +151,7 @@ impl Check for TwoCommits {
     }
 }
 
-/// A check of one's own comes through the same door as those that are built in.
+/// A check of a user of the library works like the built-in ones.
 #[test]
 fn a_check_of_ones_own_is_asked_and_heard() {
     let plan = generate(Profile::Faultless, 1);
@@ -160,8 +160,8 @@ fn a_check_of_ones_own_is_asked_and_heard() {
         let about = About {
             code: "TWO",
             promise,
-            statement: "No client ever gets more than two commits through.",
-            details: "Judged when a commit is acknowledged.",
+            statement: "No more than two commits are acknowledged.",
+            details: "Checked when a commit is acknowledged.",
             source: "none",
         };
         checks.push(Box::new(TwoCommits { about, commits: 0 }));
@@ -176,7 +176,7 @@ fn a_check_of_ones_own_is_asked_and_heard() {
     }
 }
 
-/// Subscriptions for which no violation is planted yet. There may only become fewer.
+/// Subscriptions without a planted violation. This number may only decrease.
 const AWAITED: usize = 19;
 
 #[test]
@@ -203,7 +203,7 @@ fn every_subscription_has_a_row() {
     assert_eq!(awaited, AWAITED, "of them without a planted violation");
 }
 
-/// What a run reports.
+/// The violation that a run reports.
 fn reported(outcome: &Outcome) -> Option<&Violation> {
     match &outcome.verdict {
         Verdict::Violation(violation) | Verdict::NoConvergence(violation) => Some(violation),
@@ -211,7 +211,7 @@ fn reported(outcome: &Outcome) -> Option<&Violation> {
     }
 }
 
-/// All checks, one of them without one of its subscriptions.
+/// All checks, but one of them without one of its subscriptions.
 fn all_but(row: &Bite) -> Vec<Box<dyn Check>> {
     let without = |check: Box<dyn Check>| match check.about().code == row.code {
         true => without(check, row.subscription),
@@ -227,8 +227,8 @@ fn scenario(name: &str) -> Plan {
     Scenario::parse(&text, name).expect("a good plan").plan
 }
 
-/// With the subscription the violation is reported; without it exactly that goes unnoticed,
-/// whatever follows from it.
+/// With the subscription the violation is reported; without it, no violation is reported at that
+/// point.
 #[test]
 fn a_subscription_that_is_switched_off_is_missed() {
     for row in &BITES {

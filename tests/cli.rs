@@ -1,5 +1,4 @@
-//! The command as people meet it: its help, its refusals, its exit statuses, and the shape of what
-//! it prints for other programs.
+//! Tests of the command line: help, errors, exit statuses, and the fields of its JSON output.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -17,7 +16,7 @@ fn walsim(args: &[&str]) -> Output {
         .expect("the command starts")
 }
 
-/// A folder for what the command writes; relative paths in messages are below it.
+/// The directory for files that the command writes. Paths in messages are relative to it.
 fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
     std::fs::create_dir_all(&folder).expect("our own folder");
@@ -85,7 +84,7 @@ bug = "rename-not-durable"
 invariant = "RECOVER"
 "#;
 
-/// The refusal of the play with one word replaced.
+/// The error for the scenario with one word replaced.
 fn refusal(name: &str, from: &str, to: &str) -> String {
     let path = format!("{name}.toml");
     let text = PLAY.replacen(from, to, 1);
@@ -163,8 +162,8 @@ fn wrong_usage_is_status_2_with_a_guess() {
     }
 }
 
-/// What a person sees of a failing run: which invariant, what was compared, what led there, how to
-/// see it again.
+/// The report of a failing run: the invariant, the facts that were compared, the last events, and
+/// how to replay it.
 #[test]
 fn a_failure_report_tells_what_to_do_next() {
     let line = |ms: u64, node: &str, text: &str| StoryLine {
@@ -233,7 +232,7 @@ fn a_failure_report_tells_what_to_do_next() {
     insta::assert_snapshot!("report_panic", report.to_string());
 }
 
-/// The names of machine-readable output are relied on by other programs.
+/// Other programs rely on the names of JSON fields.
 #[test]
 fn json_has_its_names() {
     let output = walsim(&[
@@ -296,7 +295,7 @@ fn assert_names(line: &str, names: &[&str]) {
     assert_eq!(found, names);
 }
 
-/// The hash covers all seeds in their order, whichever worker ran them.
+/// The hash covers all seeds in order and does not depend on the number of workers.
 #[test]
 fn workers_do_not_matter() {
     let hash = |jobs| {
@@ -309,8 +308,8 @@ fn workers_do_not_matter() {
     assert_eq!(hash("1"), hash("2"));
 }
 
-/// A dump holds every node as a data directory with the list of its records, and is not written
-/// over another.
+/// A dump contains a data directory and a list of records for every node. It does not overwrite an
+/// earlier dump.
 #[test]
 fn a_dump_is_a_data_directory_per_node() {
     let dump = folder().join("dump");
@@ -344,7 +343,7 @@ fn a_dump_is_a_data_directory_per_node() {
     );
 }
 
-/// The same seed takes the same steps in one process and in another, traced or not.
+/// The same seed takes the same steps in different processes, with and without a trace.
 #[test]
 fn a_trace_changes_nothing() {
     let hash = |output: &Output| {
@@ -366,8 +365,8 @@ fn a_trace_changes_nothing() {
 #[cfg(feature = "planted-bugs")]
 const BUG: &str = "walsender-sends-unflushed";
 
-/// A hunt that finds nothing says whether the bug's spot was reached at all, and a replay says it
-/// of one run.
+/// A hunt that does not find a bug reports whether the code of the bug was reached at all. A replay
+/// reports it for one run.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_bug_that_was_not_found_may_not_have_been_reached() {
@@ -390,7 +389,8 @@ fn last_line(output: &Output) -> serde_json::Value {
     serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
-/// A failing seed ends as a small file that fails again, with the status of its failure.
+/// Shrinking a failing seed gives a small file that fails again; the exit status is that of the
+/// failure.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn shrinks_a_failing_seed_to_a_file_that_replays() {
@@ -438,7 +438,7 @@ fn what_does_not_fail_is_not_shrunk() {
     );
 }
 
-/// A standby that must not open never converges: what hangs stays what hangs.
+/// A standby that must not start never converges. The shrunk plan must hang in the same way.
 #[test]
 fn a_cluster_that_hangs_is_shrunk_to_what_it_hangs_at() {
     let hangs = [
@@ -465,7 +465,7 @@ fn a_cluster_that_hangs_is_shrunk_to_what_it_hangs_at() {
     assert_eq!(walsim(&["replay", "hangs.toml"]).status.code(), Some(3));
 }
 
-/// A campaign makes the first failure of each kind small, and keeps the others as they are.
+/// A campaign shrinks the first failure of each kind, and stores the others unchanged.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_campaign_shrinks_what_it_finds() {

@@ -1,4 +1,5 @@
-//! Plan files and the command: what is written, what is expected of a run, what did not happen.
+//! Tests of plan files on the command line: what is written, what a run must do, and what had no
+//! effect.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -16,7 +17,7 @@ fn walsim(args: &[&str]) -> Output {
         .expect("the command starts")
 }
 
-/// A directory for what the command writes; relative paths are below it.
+/// The directory for files that the command writes. Relative paths are below it.
 fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-files");
     std::fs::create_dir_all(&folder).expect("our own folder");
@@ -33,8 +34,8 @@ fn last_line(output: &Output) -> serde_json::Value {
     serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
-/// A file's own expectation is held to, any file can be run as a scenario, and a path that cannot
-/// be written is refused before the work.
+/// The expectation in a file is checked, any file can be run as a scenario, and an output path that
+/// cannot be written is refused before the run.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_file_says_what_its_run_must_come_to() {
@@ -77,7 +78,7 @@ fn a_file_says_what_its_run_must_come_to() {
     }
 }
 
-/// A fault that never struck and a pin that changed nothing are said to be idle.
+/// A fault without effect and a pin that changed nothing are reported.
 #[test]
 fn says_what_did_not_happen() {
     let text = stdout(&walsim(&["replay", "5", "--write-plan", "idle.toml"]));
@@ -85,7 +86,7 @@ fn says_what_did_not_happen() {
     let path = Path::new("idle.toml");
     let plan = std::fs::read_to_string(folder().join(path)).expect("was written");
     let rows = plan.matches("[[fault]]").count();
-    // A standby has no slots, so that the second one meets no fsync.
+    // A standby has no slots, so no fsync meets the second fault.
     let idle = "\n[[fault]]\nat = \"900s\"\nclock_jump = { node = \"primary\", by = \"1s\" }\n\
                 \n[[fault]]\nat = \"1s\"\nfsync_error = { node = \"standby1\", path = \"pg_replslot\" }\n\
                 \n[pins]\n\"disk.loss/primary/77.77\" = 1\n";
@@ -102,7 +103,7 @@ fn says_what_did_not_happen() {
     );
 }
 
-/// A plan that was written is the plan that ran, and a run stops before what is due later.
+/// The written plan equals the plan that ran, and `--until` stops a run before later events.
 #[test]
 fn writes_the_plan_and_stops_where_it_is_told() {
     let hash = |args: &[&str]| {

@@ -1,20 +1,20 @@
-//! Excuses need a witness and a cause: each play under scenarios/legal that passes by an excuse
-//! fails without either, and each of its neighbours, one detail different, is reported since it
-//! lacks one part.
+//! Excuses need a witness and a cause. Each scenario under scenarios/legal that passes by an excuse
+//! fails if either part is missing. Each scenario under scenarios/legal/neighbours differs in one
+//! detail, and is reported because it lacks one part.
 
 use std::path::Path;
 use walsim::plan::{Plan, Profile, Scenario, generate, seed};
 use walsim::world::{Excuse, Forced, Outcome, Part, World};
 use walsim_core::base::Planted;
 
-/// The plays, or seeds, and what they pass by. The play of stale WAL is not among them: with
-/// segments as small as its own a standby mends that by luck within the bound.
+/// The scenarios, or seeds, and the excuses by which they pass. The scenario for stale WAL is not
+/// included: with its small segments the standby may recover by chance within the bound.
 const PLAYS: [(&str, Excuse); 8] = [
     ("standby-waits-for-its-dropped-slot", Excuse::SlotDropped),
     ("slot-is-invalidated-for-its-limit", Excuse::SlotInvalidated),
     ("slot-is-invalidated-for-its-limit", Excuse::WalRemoved),
     ("removed-wal-ends-a-standby", Excuse::WalRemoved),
-    // In the play of that state the next checkpoint would end it within the bound.
+    // In the scenario for this excuse the next checkpoint would end the state within the bound.
     ("0x1a451", Excuse::AheadOfFlush),
     ("0x4b57560", Excuse::WalRemoved),
     (
@@ -95,8 +95,7 @@ fn without_its_witness_or_its_cause_no_play_passes() {
     }
 }
 
-/// What a help that comes of it leads to is another matter: a startup process that got no CPU may
-/// still get none.
+/// The run may still fail after the repair, because the startup process may still be held.
 #[test]
 fn a_neighbour_has_no_excuse_for_want_of_one_part() {
     for (name, excuse, part) in NEIGHBOURS {

@@ -1,1 +1,1 @@
-//! Nothing: this package consists of its tests.
+//! Empty. This package consists of its tests.

@@ -1,5 +1,5 @@
-//! Plan files: whatever can be generated or written reads back as the same plan, and whatever is
-//! misspelt is refused with the place of the word.
+//! Plan files: every plan that can be generated or written reads back as the same plan, and every
+//! misspelled word is refused with its place.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
@@ -12,7 +12,7 @@ use walsim::world::{Excuse, Verdict, run_at_most};
 use walsim_core::base::{Bug, Mark, Planted};
 use walsim_core::call::Place;
 
-/// So many cases from a fixed seed; `PROPTEST_RNG_SEED` asks for others.
+/// The number of cases from a fixed seed; `PROPTEST_RNG_SEED` changes the seed.
 fn cases(cases: u32) -> Config {
     let mut config = Config::with_cases(cases);
     if config.rng_seed == RngSeed::Random {
@@ -22,7 +22,7 @@ fn cases(cases: u32) -> Config {
     config
 }
 
-/// What a person or a shrinker may make of a generated plan.
+/// A generated plan with changes that a user or the shrinker could make.
 fn edited() -> impl Strategy<Value = Scenario> {
     let profile = prop::sample::select(Profile::ALL.to_vec());
     let text = "[ -~äµ\\n\\t\"'\\\\]{0,40}";
@@ -73,8 +73,8 @@ proptest! {
         prop_assert_eq!(read, Ok(scenario), "{}", text);
     }
 
-    /// A letter that is lost, doubled or changed somewhere is an error with a place inside the
-    /// text, or harmless.
+    /// A letter that is removed, doubled or changed gives an error with a place inside the text, or
+    /// does not matter.
     #[test]
     fn a_damaged_file_never_panics(seed in any::<u64>(), place in any::<u64>(), letter in "[ -~]?") {
         let mut text = Scenario::from(generate(Profile::Default, seed)).to_toml();
@@ -128,7 +128,7 @@ invariant = "RECOVER"
 marks = ["commit-acked"]
 "#;
 
-/// Schema 1 counted sizes in bytes, and had other names for units.
+/// Schema 1 counted sizes in bytes and had different names of units.
 #[test]
 fn a_file_of_schema_1_is_refused_with_the_lines_to_change() {
     let old = PLAY.replacen("schema = 2", "schema = 1", 1);
@@ -176,7 +176,7 @@ fn a_play_means_what_it_says() {
     assert_eq!(expect.invariants, ["RECOVER"]);
 }
 
-/// The play with one word replaced: what the error says, where, and what it suggests.
+/// Replaces one word of the scenario. Returns the error, and the text at its place.
 fn with(from: &str, to: &str) -> (PlanError, String) {
     let text = PLAY.replacen(from, to, 1);
     assert_ne!(text, PLAY, "{from} is not in the play");
@@ -349,7 +349,7 @@ fn a_row_has_one_time_and_one_kind() {
     }
 }
 
-/// The file of a seed is for people: this is what one looks like.
+/// The plan file of a seed must be readable. This is an example.
 #[test]
 fn a_generated_plan_is_readable() {
     let plan: Plan = generate(Profile::Default, 1);
@@ -365,7 +365,7 @@ fn a_generated_plan_is_readable() {
     );
 }
 
-/// A stall at a place that no process ever reaches would search nothing.
+/// A stall at a place that no process ever reaches would have no effect.
 #[test]
 fn some_process_stands_at_each_place() {
     let mut sources = String::new();
@@ -392,7 +392,7 @@ fn some_process_stands_at_each_place() {
     }
 }
 
-/// The page that documents the format shows a file that is read.
+/// The example in the documentation of the format can be read.
 #[test]
 fn the_documented_plan_is_a_plan() {
     let page = include_str!("../docs/plans.md");
@@ -406,8 +406,7 @@ fn the_documented_plan_is_a_plan() {
     assert_eq!(expect.marks, [Mark::PowerLossLostBytes]);
 }
 
-/// Times that a plan names add up to more than there is: a run may come to nothing, but not to a
-/// panic.
+/// Very large times in a plan may make a run useless, but must not cause a panic.
 #[test]
 fn times_without_measure_stop_no_run() {
     let most = "18446744073709551615us";

@@ -1,7 +1,7 @@
-//! Whole runs as tests: a fixed set of seeds, and every scenario, each a test of its own, with the
-//! naive full checks on.
+//! Runs whole simulations as tests: a fixed set of seeds, and every scenario as its own test, with
+//! the naive full checks.
 //!
-//! `WALSIM_SEED=0x1f` runs that seed alone, `WALSIM_SEEDS=100..200` those.
+//! `WALSIM_SEED=0x1f` runs only that seed, `WALSIM_SEEDS=100..200` only those seeds.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use walsim::report::Report;
 use walsim::world::{Outcome, Verdict, run};
 use walsim_core::base::{Bug, Planted};
 
-/// Seeds of `cargo test`: enough to notice, few enough to wait for.
+/// The seeds of `cargo test`: enough to find most errors, few enough to run quickly.
 const SEEDS: std::ops::Range<u64> = 0..24;
 const FAULTLESS_SEEDS: std::ops::Range<u64> = 0..8;
 
 fn main() {
-    // What a run panics with is part of its verdict.
+    // A panic in a run is part of its verdict.
     std::panic::set_hook(Box::new(|_| {}));
     let args = Arguments::from_args();
     let mut trials = match asked() {
@@ -32,7 +32,7 @@ fn main() {
     libtest_mimic::run(&args, trials).exit();
 }
 
-/// The seeds that the environment names.
+/// The seeds in the environment variables.
 #[expect(
     clippy::disallowed_methods,
     reason = "which seeds are tested is no part of a run"
@@ -68,7 +68,7 @@ fn of_scenario((name, path): (String, PathBuf)) -> Trial {
     Trial::test(format!("scenario::{name}"), move || {
         let text = std::fs::read_to_string(&path)?;
         let scenario = Scenario::parse(&text, &name)?;
-        // Anyone who edits a play by a tool gets back what a person wrote.
+        // A tool that rewrites a scenario must not change it.
         if Scenario::parse(&scenario.to_toml(), "other")? != scenario {
             return Err("what is written does not read back".into());
         }
@@ -119,7 +119,7 @@ fn violates(plan: &Plan, bug: Bug, invariants: &[&str]) -> Result<(), Failed> {
     .into())
 }
 
-/// All plan files under `scenarios`, by their names as `walsim scenarios` prints them.
+/// All plan files under `scenarios`, with their names as in `walsim scenarios`.
 fn scenarios() -> Vec<(String, PathBuf)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let mut found = Vec::new();
@@ -140,8 +140,8 @@ fn scenarios() -> Vec<(String, PathBuf)> {
     found
 }
 
-/// A bug without a scenario would be found by luck alone. One whose check does not exist yet cannot
-/// have one.
+/// Every bug needs a scenario, because otherwise only chance would find it. A bug whose check does
+/// not exist yet is exempt.
 fn every_bug_has_a_play() -> Result<(), Failed> {
     let mut shown = Vec::new();
     for (name, path) in scenarios() {

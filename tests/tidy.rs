@@ -1,11 +1,12 @@
-//! Reads the sources as text and holds them to the rules that no compiler checks. It knows no
+//! Reads the sources as text and checks rules that the compiler cannot check. There are no
 //! exceptions.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floors of core, lowest first. A module imports from its own floor and from those below it.
+/// The floors of core, lowest first. A module imports only from its own floor and from those below
+/// it.
 const FLOORS: [&str; 12] = [
     "base",
     "wire",
@@ -22,11 +23,11 @@ const FLOORS: [&str; 12] = [
 ];
 const LONGEST_FILE: usize = 600;
 const LONGEST_FUNCTION: usize = 70;
-/// Lines of one entry of a table, and of what is around the table.
+/// Maximum lines of one entry of a table, and of the code around the table.
 const LONGEST_ENTRY: usize = 20;
 
-/// What may not stand in any source, script, scenario or page. Written in two halves, so that this
-/// file may stand.
+/// Words that no source, script, scenario or page may contain. Written in two halves, so that this
+/// file passes.
 const FORBIDDEN: [&str; 13] = [
     concat!("to", "do!"),
     concat!("unimple", "mented!"),
@@ -44,12 +45,12 @@ const FORBIDDEN: [&str; 13] = [
 ];
 
 struct Source {
-    /// Relative to the repository's root, with slashes.
+    /// The path relative to the repository's root, with slashes.
     path: String,
     text: String,
 }
 
-/// A core module: its file, where it stands, and its lines of code without comments.
+/// A core module: its file, its module path, and its lines of code without comments.
 struct Module<'a> {
     path: &'a str,
     /// `["wal", "reader"]` for both `wal/reader.rs` and `wal/reader/mod.rs`; empty for `lib.rs`.
@@ -83,8 +84,7 @@ fn every_core_module_stands_on_a_floor() {
     });
 }
 
-/// Paths are resolved here by their first names alone, so they must be written in a way that shows
-/// them.
+/// Paths are resolved by their first names only, so paths must be written in full.
 #[test]
 fn core_paths_show_their_floor() {
     for_core(|module, line| {
@@ -110,7 +110,7 @@ fn a_process_never_imports_another() {
     });
 }
 
-/// The referee shows events to the checks; a check knows neither the world nor another check.
+/// The referee shows events to the checks. A check does not know the world or another check.
 #[test]
 fn a_check_stands_alone() {
     let sources = sources();
@@ -141,8 +141,8 @@ fn a_check_stands_alone() {
     }));
 }
 
-/// `no_std` keeps clocks, files, sockets, threads and hash maps out of core, unless someone lets
-/// std back in.
+/// `no_std` keeps clocks, files, sockets, threads and hash maps out of core, unless std is imported
+/// explicitly.
 #[test]
 fn core_has_no_std() {
     for_core(|_, line| {
@@ -152,8 +152,8 @@ fn core_has_no_std() {
     });
 }
 
-/// A routine that is made where it is polled begins again at each poll, and a yield that is matched
-/// away is a wait that never happens. No compiler sees either.
+/// A routine that is created where it is polled starts again at each poll, and a yield that is
+/// dropped is a wait that never happens. The compiler detects neither.
 #[test]
 fn routines_are_kept_and_their_yields_returned() {
     for_core(|module, line| {
@@ -179,7 +179,7 @@ fn routines_are_kept_and_their_yields_returned() {
 
 fn loses_a_yield(code: &str) -> Option<String> {
     if code.contains("Poll::Yield(_) =>") || code.contains("let Poll::Ready(") {
-        return Some("drops a yield: return it".into());
+        return Some("drops a yield; return it".into());
     }
     let (before, _) = code.split_once(").poll(")?;
     let mut depth = 1;
@@ -193,19 +193,19 @@ fn loses_a_yield(code: &str) -> Option<String> {
     })?;
     let name = before[..open].rfind(|c: char| !is_name(c) && c != ':');
     let made = before[name.map_or(0, |at| at + 1)..open].contains("::");
-    made.then(|| "polls a routine that it has just made: keep it in a phase".into())
+    made.then(|| "polls a routine that it has just created; keep it in a phase".into())
 }
 
-/// A version that follows the newest one behaves as that does, until someone finds a difference.
+/// A new version behaves like the newest known one until a difference is found.
 #[test]
 fn no_version_is_compared_with_the_newest_one_alone() {
     for_core(|_, line| {
         let alone = line.code.contains("== PgVersion::V18") || line.code.contains("== V18");
-        alone.then(|| "write `>= PgVersion::V18`, and since when".into())
+        alone.then(|| "write `>= PgVersion::V18`".into())
     });
 }
 
-/// What the driver did with the bytes that pass through it would be a decision of the protocol.
+/// If the driver interpreted the bytes that pass through it, it would make protocol decisions.
 #[test]
 fn the_driver_knows_no_protocol() {
     let sources = sources();
@@ -232,8 +232,8 @@ fn the_driver_knows_no_protocol() {
     }));
 }
 
-/// The two drivers of core stand side by side, and the one for real files has no bugs to plant.
-/// Only its tests compare it with the other.
+/// The two drivers of core are independent, and the one for real files cannot plant bugs. Only its
+/// tests may compare it with the other.
 #[test]
 fn live_depends_on_core_alone() {
     let sources = sources();
@@ -247,7 +247,7 @@ fn live_depends_on_core_alone() {
             let names = line.starts_with("walsim =") || line.starts_with("walsim.");
             let depends = names && section != "[dev-dependencies]";
             let plants = source.path.ends_with("Cargo.toml") && line.contains("planted-bugs");
-            (depends || plants).then(|| (source, n, "takes from the simulator".into()))
+            (depends || plants).then(|| (source, n, "depends on the simulator".into()))
         })
     }));
 }
@@ -278,16 +278,16 @@ fn files_stay_readable() {
     let long = |source: &Source| {
         let lines = source.text.lines().count();
         (source.path.ends_with(".rs") && lines > LONGEST_FILE)
-            .then(|| format!("has {lines} lines: split it where one idea ends"))
+            .then(|| format!("has {lines} lines; split it"))
     };
     report(sources().iter().filter_map(|s| Some((s, 1, long(s)?))));
 }
 
-/// Functions that are longer and no tables. The number may only fall.
+/// Functions that are longer and are not tables. This number may only decrease.
 const STILL_LONG: usize = 5;
 
-/// A function fits on a screen, unless it is a table: one match or array of short entries, with
-/// little around it.
+/// A function fits on a screen unless it is a table: one match or array of short entries, with
+/// little code around it.
 #[test]
 fn functions_fit_on_a_screen_or_are_tables() {
     let sources = sources();
@@ -438,7 +438,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every text of the repository that people write: sources, scripts, scenarios, settings and pages.
+/// All texts of the repository that are written by hand: sources, scripts, scenarios, settings and
+/// pages.
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![root()];
@@ -485,7 +486,7 @@ fn is_ours(path: &Path) -> bool {
     }
 }
 
-/// Asks `wrong` about each line of code of core, and fails with all that it says.
+/// Calls `wrong` for each line of code of core, and fails with all messages that it returns.
 fn for_core(wrong: impl Fn(&Module<'_>, &Line<'_>) -> Option<String>) {
     let sources = sources();
     let mut text = String::new();
@@ -522,8 +523,8 @@ fn module(source: &Source) -> Option<Module<'_>> {
         .zip(source.text.lines())
         .map(|(number, line)| {
             let code = line.split("//").next().unwrap_or_default();
-            // `mod tests { … }` stands last, so that all below it is tests; another item has the
-            // attribute alone.
+            // `mod tests { … }` is last, so all lines after it belong to tests. For any other item
+            // the attribute applies only to the item.
             let of_tests = cfg_test;
             in_tests |= cfg_test && code.starts_with("mod ") && code.contains('{');
             cfg_test = code.starts_with("#[cfg(test)]") || cfg_test && code.starts_with("#[");
@@ -545,7 +546,7 @@ fn floor(name: &str) -> Option<usize> {
     FLOORS.iter().position(|floor| *floor == name)
 }
 
-/// The paths of a line that begin with `crate` or `super`, seen from the crate's root.
+/// The paths in a line that begin with `crate` or `super`, relative to the crate's root.
 fn paths<'a>(place: &[&'a str], line: &Line<'a>) -> Vec<Vec<&'a str>> {
     let absolute = words(line.code)
         .filter(|(word, _)| *word == "crate")
@@ -562,7 +563,7 @@ fn paths<'a>(place: &[&'a str], line: &Line<'a>) -> Vec<Vec<&'a str>> {
     absolute.chain(climbing).collect()
 }
 
-/// Each chain of `super::`: how many, and what follows.
+/// Each chain of `super::`: its length, and the text after it.
 fn supers(code: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut inside = 0;
     words(code).filter_map(move |(word, rest)| {
@@ -572,7 +573,7 @@ fn supers(code: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// `::a::B;` is `["a", "B"]`.
+/// Splits `::a::B;` into `["a", "B"]`.
 fn names(rest: &str) -> Vec<&str> {
     let rest = rest.trim_start();
     let end = rest
@@ -581,7 +582,7 @@ fn names(rest: &str) -> Vec<&str> {
     rest[..end].split("::").filter(|n| !n.is_empty()).collect()
 }
 
-/// The identifiers of a line, each with what follows it.
+/// The identifiers of a line, each with the text after it.
 fn words(code: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = code;
     core::iter::from_fn(move || {
