@@ -1,6 +1,5 @@
-//! Build script of both commands: hands them version and commit as `WALSIM_VERSION`, so that a
-//! report says which build
-//! it is from. Outside a git checkout it is the version alone.
+//! Build script of both commands: sets `WALSIM_VERSION` to version and commit, so that a report
+//! names the build. Outside a git checkout it is the version only.
 
 use std::process::Command;
 
@@ -17,7 +16,7 @@ fn main() {
     }
 }
 
-/// The first line that git answers, if it does.
+/// The first line of git's output, if git succeeds.
 fn git(args: &[&str]) -> Option<String> {
     let output = Command::new("git").args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

@@ -1,7 +1,7 @@
-"""Stands between a PostgreSQL client and its server and writes down what they say, message by message.
+"""A proxy between a PostgreSQL client and its server that records their messages.
 
-The format is described in tests/golden/frames/README.md. One thread reads both sides, writes down whole messages and
-only then passes them on, so that an answer always stands behind what it answers.
+The format is described in tests/golden/frames/README.md. One thread reads from both sides. It records a whole message
+before it forwards it, so an answer is always recorded after the message that it answers.
 
     python3 ci/frame_proxy.py LISTEN_PORT SERVER_PORT     prints what passes until it is interrupted
 """
@@ -17,7 +17,7 @@ SSL_REQUEST, GSSENC_REQUEST = 80877103, 80877104
 
 
 def quoted(data):
-    """Bytes as text: what is printable stays as it is."""
+    """Formats bytes as text: printable bytes are unchanged."""
     text = (PLAIN.get(b) or (chr(b) if 32 <= b < 127 else f"\\x{b:02x}") for b in data)
     return '"' + "".join(text) + '"'
 
@@ -27,13 +27,13 @@ def lsn(number):
 
 
 class Wal:
-    """A segment that is kept beside the captures: its bytes are referred to, not repeated."""
+    """A segment that is stored beside the captures. Captures refer to its bytes instead of repeating them."""
 
     def __init__(self, start=0, data=b""):
         self.start, self.data = start, data
 
     def common(self, at, data):
-        """How many bytes of data, which belongs at that position, are those of the segment."""
+        """The number of bytes of this data that equal the segment at this position."""
         ours = self.data[at - self.start:][:len(data)] if at >= self.start else b""
         if ours == data:
             return len(data)
@@ -41,7 +41,7 @@ class Wal:
 
 
 class Side:
-    """One direction of a connection: bytes that are no whole message yet, and messages that are."""
+    """One direction of a connection: an incomplete message, and complete messages."""
 
     def __init__(self, conn, letter):
         self.conn, self.letter = conn, letter
@@ -78,7 +78,7 @@ class Conn:
         self.proxy, self.number = proxy, number
         self.started = self.answer_due = False
         self.peer = {client: server, server: client}
-        # What a side has not taken yet: a client may look at one connection only when another has answered.
+        # Bytes that a side has not read yet. A client may read from one connection only after another has answered.
         self.queue = {client: b"", server: b""}
         self.ended = set()
         self.side = {client: Side(self, "F"), server: Side(self, "B")}
@@ -91,7 +91,7 @@ class Conn:
 
 
 class Proxy:
-    """Listens on a port of its own; `lines` is what was said so far, `seen` the end of the WAL that passed."""
+    """Listens on its own port. `lines` contains the recorded messages, `seen` is the end of the recorded WAL."""
 
     def __init__(self, server, listen=0, wal=None, longest=None, out=None):
         self.server, self.wal, self.longest, self.out = server, wal or Wal(), longest, out
@@ -175,7 +175,7 @@ class Proxy:
         self.watch(sock, conn)
 
     def watch(self, sock, conn):
-        """Waits for what can still happen on a socket."""
+        """Waits for the next event on a socket."""
         events = 0 if sock in conn.ended else selectors.EVENT_READ
         events |= selectors.EVENT_WRITE if conn.queue[sock] else 0
         if sock in self.selector.get_map():
