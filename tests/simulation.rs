@@ -70,7 +70,7 @@ fn of_scenario((name, path): (String, PathBuf)) -> Trial {
         let scenario = Scenario::parse(&text, &name)?;
         // A tool that rewrites a scenario must not change it.
         if Scenario::parse(&scenario.to_toml(), "other")? != scenario {
-            return Err("what is written does not read back".into());
+            return Err("the written file does not read back as the same plan".into());
         }
         let Scenario { plan, expect } = scenario;
         let outcome = run(&plan, Planted::NONE, true);

@@ -129,7 +129,9 @@ fn promise(verdict: &Verdict) -> String {
         Verdict::Violation(v) | Verdict::NoConvergence(v) => {
             invariant_named(v.code).map_or(String::new(), |i| i.statement.into())
         }
-        Verdict::Panic { .. } => "an assertion failed in the simulator or in the machines:".into(),
+        Verdict::Panic { .. } => {
+            "an assertion failed in the simulator or in a simulated server:".into()
+        }
     }
 }
 

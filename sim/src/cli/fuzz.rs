@@ -388,7 +388,7 @@ fn summary(
             rate(campaign.steps, cpu, "per CPU second")
         ),
         format!("  commits    {} acknowledged", grouped(campaign.commits)),
-        format!("  faults     {} struck", grouped(campaign.faults)),
+        format!("  faults     {} took effect", grouped(campaign.faults)),
         format!(
             "  simulated  {} s{}",
             grouped(campaign.sim_us / 1_000_000),

@@ -299,12 +299,16 @@ fn struck(plan: &Plan, outcome: &walsim::world::Outcome) -> usize {
     plan.faults.len() - outcome.idle_faults.len()
 }
 
-/// Formats how many faults took effect: `2 of 3 struck; row 3 did not`.
+/// Formats how many faults took effect: `2 of 3 took effect; row 3 did not`.
 fn struck_in_words(plan: &Plan, outcome: &walsim::world::Outcome) -> String {
     let rows: Vec<String> = (outcome.idle_faults.iter())
         .map(|row| (row + 1).to_string())
         .collect();
-    let count = format!("{} of {} struck", struck(plan, outcome), plan.faults.len());
+    let count = format!(
+        "{} of {} took effect",
+        struck(plan, outcome),
+        plan.faults.len()
+    );
     match &rows[..] {
         [] => count,
         [row] => format!("{count}; row {row} did not"),

@@ -23,10 +23,10 @@ pub struct Origin<'a> {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfaithful {
     /// The file cannot be read.
-    #[error("the shrunk plan does not read back: {0}")]
+    #[error("the shrunk plan cannot be read back: {0}")]
     Unread(#[from] PlanError),
     /// The run does not fail, or fails in another way.
-    #[error("the shrunk plan comes to {0} when it is read back")]
+    #[error("the run of the shrunk plan, when read back, ends with {0}")]
     Other(String),
 }
 
