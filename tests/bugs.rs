@@ -131,3 +131,28 @@ fn a_found_bug_becomes_a_small_file() {
     assert_eq!(run(&plan, planted, true).verdict, small.outcome.verdict);
     assert_eq!(run(&plan, Planted::NONE, true).verdict, Verdict::Pass);
 }
+
+/// A run whose time stands still is a detection, with the processes and where they stand.
+#[test]
+fn a_run_that_is_stuck_is_found() {
+    let task = Task {
+        profile: Profile::Default,
+        overrides: Overrides::default(),
+        planted: Planted::NONE,
+        twice_percent: 0,
+    };
+    let mut left = SEEDS;
+    let go_on = || {
+        left -= 1;
+        left > 0
+    };
+    // The first seed that shows it.
+    let hunted = hunt(Bug::ReceiverNeverGivesUp, &task, 0x4d, go_on);
+    let verdict = hunted.found.expect("it is found").outcome.verdict;
+    let Verdict::Stuck(violation) = &verdict else {
+        panic!("{verdict:?}")
+    };
+    let mut facts = violation.facts.iter();
+    let busy = facts.find(|(what, _)| what.starts_with("walreceiver"));
+    assert!(busy.is_some_and(|(_, at)| at == "can run in WalReceiverMain"));
+}

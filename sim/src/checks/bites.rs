@@ -78,7 +78,7 @@ const LAST_PAGE: &str = "last-page-is-cleared-after-a-crash";
 const FAILED_CHECKPOINT: &str = "failed-checkpoint-is-an-error";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 39] = [
+pub const BITES: [Bite; 42] = [
     awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
     awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
     awaited(
@@ -136,6 +136,24 @@ pub const BITES: [Bite; 39] = [
         Subscription::Disk(DiskKind::Write, FileClass::Relation),
         Bug::RenameNotDurable,
         3,
+    ),
+    bite(
+        "REPORT",
+        Subscription::Message(WireEnd::ClientSends, Some(b'd')),
+        Bug::ApplyReportedBeforeReplay,
+        0,
+    ),
+    bite(
+        "HEALTHY",
+        Subscription::Step(&[Role::WalSender, Role::WalReceiver]),
+        Bug::TimeoutEndsHealthyStandby,
+        0,
+    ),
+    bite(
+        "HEALTHY",
+        Subscription::Message(WireEnd::ServerReceives, Some(b'd')),
+        Bug::TimeoutEndsHealthyStandby,
+        0,
     ),
     bite(
         "XID",

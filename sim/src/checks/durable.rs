@@ -61,15 +61,12 @@ impl Check for Durable {
             RecoveryState::Crash | RecoveryState::Archive => None,
         };
         let sent = known.sent(host, message.pid);
-        // The file of a segment can be durable long before the WAL that belongs there arrives.
         let standby = peer.site.host;
-        let from = known.wal_end_of(standby).max(known.kept_from(standby));
-        let arrived = known.first_missing(peer.disk, from);
         let leaving = Leaving {
             sent,
             checkpoint,
             peer: peer.site.name,
-            stable: known.stable_until(standby, peer.disk, sent).min(arrived),
+            stable: known.durable_until(standby, peer.disk, Lsn::INVALID, sent),
         };
         leaving.judge(site)
     }

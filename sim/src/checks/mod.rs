@@ -9,6 +9,7 @@ mod checkpoint;
 mod clog;
 mod durable;
 mod fpi;
+mod healthy;
 mod keep;
 mod live;
 mod local;
@@ -17,6 +18,7 @@ mod page;
 mod prefix;
 mod recover;
 mod replay;
+mod report;
 mod retain;
 mod send;
 mod slot;
@@ -39,6 +41,8 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(prefix::Prefix),
         Box::new(send::Send),
         Box::new(replay::Replay),
+        Box::new(report::Report),
+        Box::new(healthy::Healthy::default()),
         Box::new(xid::XidVisibility::default()),
         Box::new(clog::Clog::default()),
         Box::new(local::Local),

@@ -11,7 +11,7 @@ use super::units::{seed, signed_us};
 use super::{DiskPlan, Expect, NetworkPlan, NodePlan, PORT, Plan, Scenario};
 use crate::choice::KINDS;
 use crate::invariants::{invariant_named, invariants};
-use crate::world::Excuse;
+use crate::world::{Excuse, STUCK};
 use std::collections::BTreeMap;
 use toml::Spanned;
 use walsim_core::base::{Bug, Geometry, Mark, PgVersion, Settings};
@@ -297,8 +297,12 @@ fn expect(row: &Spanned<rows::ExpectRow>) -> Read<Expect> {
             .ok_or_else(|| PlanError::unknown(field.span.clone(), "bug", &field.text, &known))
     };
     let invariant = |field: &Field| {
-        let known: Vec<&str> = invariants().iter().map(|i| i.code).collect();
-        let found = invariant_named(&field.text).map(|i| i.code);
+        let known: Vec<&str> = invariants().iter().map(|i| i.code).chain([STUCK]).collect();
+        let found = if field.text == STUCK {
+            Some(STUCK)
+        } else {
+            invariant_named(&field.text).map(|i| i.code)
+        };
         found
             .ok_or_else(|| PlanError::unknown(field.span.clone(), "invariant", &field.text, &known))
     };

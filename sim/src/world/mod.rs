@@ -14,7 +14,7 @@ mod verdict;
 
 pub use crate::referee::{Row, Violation};
 pub use excuses::{Excuse, ExcuseCounts, Excuses, Forced, Part};
-pub use verdict::{Outcome, StoryLine, Verdict};
+pub use verdict::{Outcome, STUCK, StoryLine, Verdict};
 
 use crate::checks::built_in;
 use crate::choice::Choices;
@@ -296,7 +296,7 @@ impl World {
         let host = host.map(|host| &self.hosts[host]);
         let facts = host.map(|host| host.standing(self.now));
         let violation = Violation {
-            code: "STUCK",
+            code: STUCK,
             node: host.map_or_else(String::new, |host| host.plan.name.clone()),
             at: self.now,
             message: format!(
@@ -569,7 +569,7 @@ mod tests {
         let Verdict::Stuck(violation) = verdict else {
             panic!("{verdict:?}")
         };
-        assert_eq!(verdict.code(), Some("STUCK"));
+        assert_eq!(verdict.code(), Some(STUCK));
         let postmaster = violation
             .facts
             .iter()

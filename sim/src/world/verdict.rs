@@ -4,6 +4,9 @@ use super::excuses::Excuses;
 use crate::referee::Violation;
 use walsim_core::base::{MarkSet, Mono};
 
+/// The code of a run that is stuck.
+pub const STUCK: &str = "STUCK";
+
 /// The verdict of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Verdict {

@@ -35,6 +35,7 @@ use pages::TornPages;
 use records::Shown;
 use slots::Slots;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use walsim_core::base::{
     ConnId, Geometry, Lsn, Mark, MarkSet, PgVersion, Pid, SegmentNo, TimelineId,
 };
@@ -270,32 +271,48 @@ impl Knowledge {
         self.nodes[host].checkpoints.saved()
     }
 
-    /// Where a standby's own WAL, from `from` on, ends or ceases to be that of the timeline.
+    /// Up to where, `wanted` at most, a standby has the WAL of the timeline on its disk, so that no
+    /// crash could take it away now. WAL before `from` is not looked at. The file of a segment can
+    /// be durable long before the WAL that belongs there arrives.
     #[must_use]
-    pub fn first_missing(&self, disk: &Disk, from: Lsn) -> Lsn {
-        self.same_until(disk, from, Ledger::difference_on_a_standby)
+    pub fn durable_until(&self, host: usize, disk: &Disk, from: Lsn, wanted: Lsn) -> Lsn {
+        let wal = &self.nodes[host].wal;
+        let from = wal.kept.max(from);
+        let stable = if wanted <= wal.stable.max(from) {
+            wanted
+        } else {
+            let range = wal.stable.max(from)..wanted;
+            wal_files::stable_until(disk, &self.geometry, FIRST_TIMELINE, range)
+        };
+        let compared = wal.end.max(from);
+        if stable <= compared {
+            return stable;
+        }
+        self.same_until(disk, compared..stable, Ledger::difference_on_a_standby)
     }
 
-    /// The same for a reader: it needs the bytes of a record that was never completed, too.
+    /// Where a node's own WAL, from `from` on, ends or ceases to be that of the timeline, for a
+    /// reader: it needs the bytes of a record that was never completed, too.
     #[must_use]
     pub fn first_unreadable(&self, disk: &Disk, from: Lsn) -> Lsn {
-        self.same_until(disk, from, Ledger::difference)
+        self.same_until(disk, from..self.wal_end(), Ledger::difference)
     }
 
     fn same_until(
         &self,
         disk: &Disk,
-        from: Lsn,
+        range: Range<Lsn>,
         difference: impl Fn(&Ledger, Lsn, &[u8]) -> Option<Lsn>,
     ) -> Lsn {
         let geometry = &self.geometry;
         let Some(ledger) = self.ledgers.get(&FIRST_TIMELINE) else {
-            return from;
+            return range.start;
         };
-        let mut at = from;
-        while at < ledger.end() {
+        let upto = ledger.end().min(range.end);
+        let mut at = range.start;
+        while at < upto {
             let next = geometry.segment_start(SegmentNo(geometry.segment_of(at).0 + 1));
-            let end = next.min(ledger.end());
+            let end = next.min(upto);
             let bytes = wal_files::read(disk, geometry, FIRST_TIMELINE, at..end);
             if let Some(differs) = difference(ledger, at, &bytes) {
                 return differs;
