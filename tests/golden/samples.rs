@@ -19,6 +19,8 @@ pub(crate) const PAGE: usize = 8192;
 pub(crate) struct Slice {
     pub(crate) name: String,
     pub(crate) version: PgVersion,
+    /// That of its file.
+    pub(crate) tli: TimelineId,
     pub(crate) system_identifier: u64,
     /// Position of the first byte.
     pub(crate) start: Lsn,
@@ -33,7 +35,7 @@ pub(crate) struct Slice {
 /// The fields that pg_waldump prints of a record.
 #[derive(PartialEq, Eq, Debug, Clone)]
 pub(crate) struct Listed {
-    lsn: Lsn,
+    pub(crate) lsn: Lsn,
     prev: Lsn,
     /// Length without images.
     body_bytes: usize,
@@ -60,7 +62,7 @@ impl Listed {
     }
 
     /// `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: …`
-    fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let (rmgr, rest) = line.strip_prefix("rmgr: ")?.split_once("len (rec/tot):")?;
         let (lengths, rest) = rest.split_once(", tx:")?;
         let (xid, rest) = rest.split_once(", lsn: ")?;
@@ -118,7 +120,7 @@ impl Slice {
     pub(crate) fn reader(&self) -> WalReader {
         let mut reader =
             WalReader::new(self.geometry(), self.version, Some(self.system_identifier));
-        reader.set_file_tli(TimelineId(1));
+        reader.set_file_tli(self.tli);
         reader.begin_read(self.first_record);
         reader
     }
@@ -162,10 +164,10 @@ impl Slice {
         (rest.len() >= len as usize).then(|| Bytes::copy_from_slice(rest))
     }
 
-    fn ident(&self) -> PageIdent {
+    pub(crate) fn ident(&self) -> PageIdent {
         PageIdent {
             version: self.version,
-            tli: TimelineId(1),
+            tli: self.tli,
             sysid: self.system_identifier,
             removable: true,
         }
@@ -195,6 +197,8 @@ impl Slice {
             let header = PageHeader::decode(&self.bytes[from..]).expect("a whole page");
             let mut ident = self.ident();
             ident.removable = header.has(BKP_REMOVABLE);
+            // Pages before the switch to this timeline were copied.
+            ident.tli = header.tli;
             if at > self.end {
                 break;
             }
@@ -250,6 +254,7 @@ pub(crate) fn slices() -> impl Iterator<Item = Slice> {
             Slice {
                 name: text(entry, "file").trim_end_matches(".wal").into(),
                 version,
+                tli: TimelineId(1),
                 system_identifier: identifier.parse().expect("a number"),
                 start: lsn("start"),
                 first_record: lsn("first_record"),

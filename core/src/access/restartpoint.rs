@@ -146,7 +146,7 @@ impl CreateRestartPoint {
                 }
                 Phase::Release(release, redo) => {
                     ready_ok!(release.poll(cx));
-                    cx.log(LogEvent::log(Message::RestartPoint(*redo)));
+                    cx.log(LogEvent::log(Message::RestartPoint(cx.text(*redo))));
                     return Poll::Ready(Ok(true));
                 }
             }

@@ -1,5 +1,6 @@
 //! Log sequence numbers: byte positions in the WAL stream.
 
+use super::PgVersion;
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
 use core::str::FromStr;
@@ -25,12 +26,39 @@ impl Lsn {
     pub const fn align8(self) -> Self {
         Self(self.0.saturating_add(7) & !7)
     }
+
+    /// Returns the LSN as servers and programs of this version write it.
+    #[must_use]
+    pub const fn text(self, version: PgVersion) -> LsnText {
+        LsnText { lsn: self, version }
+    }
 }
 
-/// PostgreSQL's text form: two hex halves without padding (`LSN_FORMAT_ARGS`).
+/// The text form of servers before 19, and our own: two hex halves without padding (`%X/%X`).
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
+/// An LSN in the text format of a version. Since 19 the second half has always eight digits
+/// (`%X/%08X`); before, it is not padded (`%X/%X`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LsnText {
+    /// The LSN.
+    pub lsn: Lsn,
+    /// The version whose format is used.
+    pub version: PgVersion,
+}
+
+impl fmt::Display for LsnText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lsn(at) = self.lsn;
+        if self.version < PgVersion::V19 {
+            self.lsn.fmt(f)
+        } else {
+            write!(f, "{:X}/{:08X}", at >> 32, at & 0xFFFF_FFFF)
+        }
     }
 }
 
@@ -95,6 +123,24 @@ mod tests {
         assert_eq!(Lsn(0x3000028).to_string(), "0/3000028");
         assert_eq!("16/B374D848".parse(), Ok(Lsn(0x16_B374_D848)));
         assert_eq!(Lsn(0x16_B374_D848).to_string(), "16/B374D848");
+    }
+
+    #[test]
+    fn since_19_the_second_half_has_all_digits() {
+        let texts = |at: u64| PgVersion::READ.map(|version| Lsn(at).text(version).to_string());
+        assert_eq!(
+            texts(0x300_0028),
+            [
+                "0/3000028",
+                "0/3000028",
+                "0/3000028",
+                "0/3000028",
+                "0/03000028"
+            ]
+        );
+        assert_eq!(texts(0)[4], "0/00000000");
+        assert_eq!(texts(0x16_B374_D848)[4], "16/B374D848");
+        assert_eq!("0/03000028".parse(), Ok(Lsn(0x300_0028)));
     }
 
     #[test]

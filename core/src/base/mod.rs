@@ -18,7 +18,7 @@ mod units;
 pub use bug::{Bug, Planted};
 pub use geometry::{Geometry, GeometryError};
 pub use ids::{ConnId, Fd, OpId, Pid, SegmentNo, TimelineId, Xid};
-pub use lsn::{Lsn, ParseLsnError};
+pub use lsn::{Lsn, LsnText, ParseLsnError};
 pub use probe::{Mark, MarkSet, Probe};
 pub use settings::{
     ConfError, ConfLine, Context, Kind, PgVersion, Real, SessionSettings, Setting, SettingError,

@@ -3,7 +3,7 @@
 use super::DiskError;
 use super::FilePath;
 use super::slot_message::quoted;
-use crate::base::{Lsn, PgVersion, SettingError, TimelineId, UnixTime, Xid};
+use crate::base::{Lsn, LsnText, PgVersion, SettingError, TimelineId, UnixTime, Xid};
 use alloc::string::String;
 use core::fmt;
 
@@ -248,7 +248,7 @@ pub enum Message {
     #[error("control file contains invalid database cluster state")]
     InvalidClusterState,
     #[error("invalid redo {redo} in checkpoint record at {checkpoint}")]
-    InvalidRedo { redo: Lsn, checkpoint: Lsn },
+    InvalidRedo { redo: LsnText, checkpoint: LsnText },
     #[error("unexpected timeline ID {found} (should be {expected}) in checkpoint record")]
     UnexpectedCheckpointTimeline {
         found: TimelineId,
@@ -261,27 +261,27 @@ pub enum Message {
     #[error("entering standby mode")]
     EnteringStandbyMode,
     #[error("redo starts at {0}")]
-    RedoStarts(Lsn),
+    RedoStarts(LsnText),
     #[error("redo done at {0}")]
-    RedoDone(Lsn),
+    RedoDone(LsnText),
     #[error("redo is not required")]
     RedoNotRequired,
     #[error("consistent recovery state reached at {0}")]
-    Consistent(Lsn),
+    Consistent(LsnText),
     #[error("{0}")]
     WalEnd(crate::wal::WalError),
     #[error("successfully skipped missing contrecord at {0}")]
-    SkippedMissingContrecord(Lsn),
+    SkippedMissingContrecord(LsnText),
     #[error("mismatching overwritten LSN {found} -> {expected}")]
-    OverwrittenLsnMismatch { found: Lsn, expected: Lsn },
+    OverwrittenLsnMismatch { found: LsnText, expected: LsnText },
     #[error("invalid checkpoint record")]
     InvalidCheckpointRecord,
     #[error("could not locate a valid checkpoint record at {0}")]
-    NoCheckpoint(Lsn),
+    NoCheckpoint(LsnText),
     #[error("could not find redo location {0} referenced by checkpoint record at {1}")]
-    NoRedo(Lsn, Lsn),
+    NoRedo(LsnText, LsnText),
     #[error("unexpected record type found at redo point {0}")]
-    UnexpectedRedoRecord(Lsn),
+    UnexpectedRedoRecord(LsnText),
     #[error("control file contains invalid checkpoint location")]
     InvalidCheckpointLocation,
     #[error("incorrect checksum in control file")]
@@ -330,9 +330,9 @@ pub enum Message {
     #[error("invalid Generic record at {0}")]
     BadGeneric(Lsn),
     #[error("started streaming WAL from primary at {0} on timeline {1}")]
-    StartedStreaming(Lsn, TimelineId),
+    StartedStreaming(LsnText, TimelineId),
     #[error("restarted WAL streaming at {0} on timeline {1}")]
-    RestartedStreaming(Lsn, TimelineId),
+    RestartedStreaming(LsnText, TimelineId),
     #[error("primary server contains no more WAL on requested timeline {0}")]
     NoMoreWal(TimelineId),
     #[error("start {start} of WAL streaming is ahead of what the upstream has flushed, {flush}")]
@@ -369,7 +369,7 @@ pub enum Message {
     #[error(
         "requested starting point {start} is ahead of the WAL flush position of this server {flush}"
     )]
-    AheadOfFlush { start: Lsn, flush: Lsn },
+    AheadOfFlush { start: LsnText, flush: LsnText },
     #[error("requested timeline {0} is not in this server's history")]
     TimelineNotInHistory(TimelineId),
     #[error("requested WAL segment {0} has already been removed")]
@@ -480,7 +480,7 @@ pub enum Message {
     #[error("checkpoint {0}")]
     Checkpoint(&'static str),
     #[error("recovery restart point at {0}")]
-    RestartPoint(Lsn),
+    RestartPoint(LsnText),
 }
 
 impl LogEvent {

@@ -1,7 +1,7 @@
 //! Messages about replication slots. Mirrors the messages of slot.c and slotfuncs.c.
 
 use super::FilePath;
-use crate::base::{Lsn, PgVersion};
+use crate::base::{Lsn, LsnText, PgVersion};
 use crate::wire::slot_file::SlotFileError;
 use crate::wire::slot_name::SlotNameError;
 use alloc::format;
@@ -47,7 +47,7 @@ pub enum SlotMessage {
     #[error("invalid target WAL LSN")]
     InvalidTarget,
     #[error("cannot advance replication slot to {to}, minimum is {least}")]
-    Backwards { to: Lsn, least: Lsn },
+    Backwards { to: LsnText, least: LsnText },
     #[error("replication slots can only be used if {} > 0", quoted(*.0, "max_replication_slots"))]
     Off(PgVersion),
     #[error("logical decoding requires {} >= {}", quoted(*.0, "wal_level"), quoted(*.0, "logical"))]
@@ -93,6 +93,7 @@ impl SlotMessage {
                 excess, version, ..
             } if *version >= PgVersion::V16 => {
                 let SlotExcess { restart_lsn, bytes } = excess;
+                let restart_lsn = restart_lsn.text(*version);
                 let unit = if *bytes == 1 { "byte" } else { "bytes" };
                 Some(format!(
                     "The slot's restart_lsn {restart_lsn} exceeds the limit by {bytes} {unit}."

@@ -1,7 +1,7 @@
 //! [`Cx`]: the system calls of a process.
 
 use super::{Become, ChildExit, Conn, ConnEnd, Fork, Kernel, ProcSys, RECEIVE_WINDOW};
-use crate::base::{Bug, ConnId, Fd, Lsn, Mark, Mono, Now, Pid, Probe, TimestampTz};
+use crate::base::{Bug, ConnId, Fd, Lsn, LsnText, Mark, Mono, Now, Pid, Probe, TimestampTz};
 use crate::call::{
     DiskDone, DiskError, DiskOp, Effect, Effects, LogEvent, NetOp, Place, Poll, Refusal, Signal,
     Wait, Woken, Yield,
@@ -52,6 +52,12 @@ impl Cx<'_> {
     #[must_use]
     pub fn woken_by(&self) -> Woken {
         self.sys.woken
+    }
+
+    /// Returns the LSN as text in this server's format.
+    #[must_use]
+    pub fn text(&self, lsn: Lsn) -> LsnText {
+        lsn.text(self.shmem.settings.pg_version)
     }
 
     /// Writes to the server log.

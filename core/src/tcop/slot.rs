@@ -2,7 +2,7 @@
 //! similar functions of xlogfuncs.c.
 
 use super::execute::one_row;
-use crate::base::Lsn;
+use crate::base::{Lsn, PgVersion};
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
 use crate::replication::logical::check_logical_decoding_requirements;
@@ -58,7 +58,10 @@ impl SlotRoutine {
                 let advance = PgReplicationSlotAdvance::new(name.clone(), upto);
                 Self::Advance { advance, name }
             }
-            SlotStatement::List => Self::Rows(rows(&pg_get_replication_slots(cx))),
+            SlotStatement::List => Self::Rows(rows(
+                cx.shmem.settings.pg_version,
+                &pg_get_replication_slots(cx),
+            )),
             SlotStatement::CurrentWalLsn => position(cx, cx.shmem.xlog.write)?,
             SlotStatement::CurrentWalFlushLsn => position(cx, cx.shmem.xlog.flush)?,
             SlotStatement::CreateLogical => {
@@ -87,7 +90,7 @@ impl SlotRoutine {
                 let index = cx.shmem.slots.find(name).expect("made just now");
                 let at = cx.shmem.slots.slots[index].restart_lsn;
                 release(cx);
-                record(name, at)
+                record(cx.shmem.settings.pg_version, name, at)
             }
             Self::Drop(drop) => {
                 ready_ok!(drop.poll(cx));
@@ -95,7 +98,7 @@ impl SlotRoutine {
             }
             Self::Advance { advance, name } => {
                 let end = ready_ok!(advance.poll(cx));
-                record(name, end)
+                record(cx.shmem.settings.pg_version, name, end)
             }
         };
         Poll::Ready(Ok((messages, 1)))
@@ -120,20 +123,20 @@ fn position(cx: &Cx<'_>, at: Lsn) -> Result<SlotRoutine, LogEvent> {
         let state = SqlState::NOT_IN_STATE;
         return Err(LogEvent::error(state, Message::RecoveryInProgress));
     }
-    Ok(SlotRoutine::Rows(one_row(at.to_string())))
+    Ok(SlotRoutine::Rows(one_row(cx.text(at).to_string())))
 }
 
 /// Name and position as one composite value. An invalid position is NULL, which is empty.
-fn record(name: &str, at: Lsn) -> Vec<BackendMessage> {
+fn record(version: PgVersion, name: &str, at: Lsn) -> Vec<BackendMessage> {
     let value = if at.is_valid() {
-        format!("({name},{at})")
+        format!("({name},{})", at.text(version))
     } else {
         format!("({name},)")
     };
     one_row(value)
 }
 
-fn rows(slots: &[SlotRow]) -> Vec<BackendMessage> {
+fn rows(version: PgVersion, slots: &[SlotRow]) -> Vec<BackendMessage> {
     let columns = Vec::from([
         Column::name("slot_name"),
         Column::int4("active_pid"),
@@ -144,7 +147,7 @@ fn rows(slots: &[SlotRow]) -> Vec<BackendMessage> {
         BackendMessage::row([
             Some(slot.name.clone()),
             slot.active_pid.map(|pid| pid.n.to_string()),
-            slot.restart_lsn.map(|lsn| lsn.to_string()),
+            slot.restart_lsn.map(|lsn| lsn.text(version).to_string()),
             slot.wal_status.map(|status| status.name().to_string()),
         ])
     };

@@ -5,7 +5,7 @@
 //! these errors can mean the end of WAL.
 
 use super::names::segment_name;
-use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
+use crate::base::{Geometry, Lsn, LsnText, PgVersion, SegmentNo, TimelineId};
 use crate::wire::record::RecordError;
 use alloc::format;
 use alloc::string::String;
@@ -36,7 +36,8 @@ impl fmt::Display for PagePlace {
         if self.version < PgVersion::V16 {
             write!(f, "log segment {file}, offset {offset}")
         } else {
-            write!(f, "WAL segment {file}, LSN {}, offset {offset}", self.page)
+            let page = self.page.text(self.version);
+            write!(f, "WAL segment {file}, LSN {page}, offset {offset}")
         }
     }
 }
@@ -68,7 +69,7 @@ pub enum WalError {
     #[error("WAL file is from different database system: incorrect XLOG_BLCKSZ in page header")]
     PageSize,
     #[error("unexpected pageaddr {pageaddr} in {place}")]
-    PageAddr { pageaddr: Lsn, place: PagePlace },
+    PageAddr { pageaddr: LsnText, place: PagePlace },
     #[error("out-of-sequence timeline ID {tli} (after {latest}) in {place}")]
     TimelineOrder {
         tli: TimelineId,
@@ -86,7 +87,7 @@ pub enum WalError {
         offset: u32,
     },
     #[error("contrecord is requested by {0}")]
-    ContrecordRequested(Lsn),
+    ContrecordRequested(LsnText),
     #[error("{}", length_text(*version, *record, *len))]
     RecordLength {
         version: PgVersion,
@@ -94,24 +95,24 @@ pub enum WalError {
         len: u32,
     },
     #[error("invalid resource manager ID {rmid} at {record}")]
-    Rmgr { rmid: u8, record: Lsn },
+    Rmgr { rmid: u8, record: LsnText },
     #[error("record with incorrect prev-link {prev} at {record}")]
-    PrevLink { prev: Lsn, record: Lsn },
+    PrevLink { prev: LsnText, record: LsnText },
     #[error("there is no contrecord flag at {0}")]
-    NoContrecord(Lsn),
+    NoContrecord(LsnText),
     #[error("invalid contrecord length {rem_len} (expected {expected}) at {record}")]
     ContrecordLength {
         rem_len: u32,
         expected: u64,
-        record: Lsn,
+        record: LsnText,
     },
     #[error("record length {len} at {record} too long")]
-    TooLong { len: u32, record: Lsn },
+    TooLong { len: u32, record: LsnText },
     #[error("incorrect resource manager data checksum in record at {0}")]
-    Checksum(Lsn),
+    Checksum(LsnText),
     /// As in PostgreSQL, the position is that of the last valid record, or 0/0.
     #[error("{error} at {last}")]
-    Structure { error: RecordError, last: Lsn },
+    Structure { error: RecordError, last: LsnText },
     /// Reported by the page source: the file is missing.
     #[error("could not find file \"{}\"", segment_name(geometry, *tli, *segment))]
     NoFile {
@@ -137,7 +138,7 @@ fn offset_text(version: PgVersion, record: Lsn, least: u32, offset: u32) -> Stri
     } else {
         format!(": expected at least {least}, got {offset}")
     };
-    format!("invalid record offset at {record}{more}")
+    format!("invalid record offset at {}{more}", record.text(version))
 }
 
 fn length_text(version: PgVersion, record: Lsn, len: u32) -> String {
@@ -146,5 +147,6 @@ fn length_text(version: PgVersion, record: Lsn, len: u32) -> String {
     } else {
         "expected at least"
     };
+    let record = record.text(version);
     format!("invalid record length at {record}: {wanted} 24, got {len}")
 }

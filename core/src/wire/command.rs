@@ -170,24 +170,26 @@ impl Command {
     }
 
     /// The command text as a walreceiver of this version sends it. Only since 18 are quotes in a
-    /// name doubled.
+    /// name doubled; since 19 LSNs are padded.
     #[must_use]
     pub fn text(&self, client: PgVersion) -> String {
-        match (self, client) {
-            (
-                Self::StartReplication {
-                    slot: Some(slot),
-                    start,
-                    timeline,
-                },
-                PgVersion::V15 | PgVersion::V16 | PgVersion::V17,
-            ) => {
-                let timeline = timeline.map(|n| format!(" TIMELINE {n}"));
-                let timeline = timeline.unwrap_or_default();
-                format!("START_REPLICATION SLOT \"{slot}\" {start}{timeline}")
-            }
-            _ => self.to_string(),
-        }
+        let Self::StartReplication {
+            slot,
+            start,
+            timeline,
+        } = self
+        else {
+            return self.to_string();
+        };
+        let slot = match slot {
+            None => String::new(),
+            Some(slot) if client < PgVersion::V18 => format!("SLOT \"{slot}\" "),
+            Some(slot) => format!("SLOT {} ", Identifier(slot)),
+        };
+        let start = start.text(client);
+        let timeline = timeline.map(|n| format!(" TIMELINE {n}"));
+        let timeline = timeline.unwrap_or_default();
+        format!("START_REPLICATION {slot}{start}{timeline}")
     }
 }
 

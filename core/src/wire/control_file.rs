@@ -1,6 +1,6 @@
 //! `global/pg_control`. Mirrors pg_control.h (ControlFileData) and the checks of ReadControlFile.
 
-use super::layout::{Pad, Short, layout};
+use super::layout::{Cursor, Pad, Short, layout};
 use super::xlog_records::{CheckPoint, FullXid};
 use crate::base::{Geometry, Lsn, PgVersion, TimelineId, WalLevel, Xid};
 use alloc::vec::Vec;
@@ -73,16 +73,21 @@ impl fmt::Display for DbState {
 }
 
 layout! {
-    /// The first 256 bytes, which are the same in all versions.
-    struct Common: Disk {
+    /// The bytes before the [`CheckPoint`].
+    struct Head: Disk {
         system_identifier: u64,
         control_version: u32,
         catalog_version: u32,
         state: u32,
-        pad1: Pad<4>,
+        pad: Pad<4>,
         time: i64,
         checkpoint: Lsn,
-        checkpoint_copy: CheckPoint,
+    }
+}
+
+layout! {
+    /// The bytes after it, which all versions share.
+    struct Common: Disk {
         unlogged_lsn: Lsn,
         min_recovery_point: Lsn,
         min_recovery_point_tli: TimelineId,
@@ -105,6 +110,12 @@ layout! {
         float_format: u64,
         blcksz: u32,
         relseg_size: u32,
+    }
+}
+
+layout! {
+    /// More that all versions share; since 19 the pages of an SLRU segment stand before it.
+    struct Sizes: Disk {
         xlog_blcksz: u32,
         xlog_seg_size: u32,
         name_data_len: u32,
@@ -112,12 +123,13 @@ layout! {
         toast_max_chunk_size: u32,
         loblksize: u32,
         float8_by_val: bool,
-        pad6: Pad<3>,
+        pad: Pad<3>,
         data_checksum_version: u32,
     }
 }
 
-const _: () = assert!(Common::LEN == 256);
+/// `SLRU_PAGES_PER_SEGMENT`
+const SLRU_PAGES: u32 = 32;
 
 /// The control file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -168,6 +180,9 @@ pub struct ControlFile {
     pub xlog_seg_size: u32,
     /// 1 if data pages have checksums.
     pub data_checksum_version: u32,
+    /// The value at initdb, which pg_checksums does not change. Since 19; before, a copy of
+    /// `data_checksum_version`.
+    pub first_checksum_version: u32,
     /// Since 18: `char` is signed.
     pub default_char_signedness: bool,
     /// A random value for mock authentication.
@@ -245,40 +260,48 @@ const fn crc_at(version: PgVersion) -> usize {
     }
 }
 
-impl Common {
-    /// Checks the constants of the build that wrote the file.
-    fn check_build(&self, catalog: u32) -> Result<(), ControlFileError> {
-        let found = u64::from(self.catalog_version);
-        equal([
-            ("CATALOG_VERSION_NO", found, catalog.into()),
-            ("MAXALIGN", self.max_align.into(), 8),
-            ("FLOATFORMAT", self.float_format, FLOAT_FORMAT),
-            ("RELSEG_SIZE", self.relseg_size.into(), 131_072),
-            ("NAMEDATALEN", self.name_data_len.into(), 64),
-            ("INDEX_MAX_KEYS", self.index_max_keys.into(), 32),
-            ("USE_FLOAT8_BYVAL", self.float8_by_val.into(), 1),
-        ])
-    }
+/// Checks the constants of the build that wrote the file.
+fn check_build(
+    catalog: (u32, u32),
+    common: &Common,
+    slru_pages: u32,
+    sizes: &Sizes,
+) -> Result<(), ControlFileError> {
+    let (found, expected) = (u64::from(catalog.0), u64::from(catalog.1));
+    equal([
+        ("CATALOG_VERSION_NO", found, expected),
+        ("MAXALIGN", common.max_align.into(), 8),
+        ("FLOATFORMAT", common.float_format, FLOAT_FORMAT),
+        ("RELSEG_SIZE", common.relseg_size.into(), 131_072),
+        // Since 19.
+        (
+            "SLRU_PAGES_PER_SEGMENT",
+            slru_pages.into(),
+            SLRU_PAGES.into(),
+        ),
+        ("NAMEDATALEN", sizes.name_data_len.into(), 64),
+        ("INDEX_MAX_KEYS", sizes.index_max_keys.into(), 32),
+        ("USE_FLOAT8_BYVAL", sizes.float8_by_val.into(), 1),
+    ])
+}
 
-    /// Checks page and segment sizes, and the values that follow from them.
-    fn check_sizes(&self) -> Result<(), ControlFileError> {
-        let blcksz = self.blcksz;
-        if let Err(e) = Geometry::new(self.xlog_blcksz, self.xlog_seg_size, blcksz, 512) {
-            return Err(ControlFileError::Size {
-                field: e.field,
-                found: e.value,
-            });
-        }
-        let (chunk, block) = (self.toast_max_chunk_size, self.loblksize);
-        equal([
-            (
-                "TOAST_MAX_CHUNK_SIZE",
-                chunk.into(),
-                toast_max_chunk_size(blcksz).into(),
-            ),
-            ("LOBLKSIZE", block.into(), loblksize(blcksz).into()),
-        ])
+/// Checks page and segment sizes, and the values that follow from them.
+fn check_sizes(blcksz: u32, sizes: &Sizes) -> Result<(), ControlFileError> {
+    if let Err(e) = Geometry::new(sizes.xlog_blcksz, sizes.xlog_seg_size, blcksz, 512) {
+        return Err(ControlFileError::Size {
+            field: e.field,
+            found: e.value,
+        });
     }
+    let (chunk, block) = (sizes.toast_max_chunk_size, sizes.loblksize);
+    equal([
+        (
+            "TOAST_MAX_CHUNK_SIZE",
+            chunk.into(),
+            toast_max_chunk_size(blcksz).into(),
+        ),
+        ("LOBLKSIZE", block.into(), loblksize(blcksz).into()),
+    ])
 }
 
 /// Returns an error for the first constant that differs.
@@ -316,31 +339,40 @@ impl ControlFile {
     ///
     /// # Errors
     /// The first check that fails.
-    ///
-    /// # Panics
-    /// If `version` is 19, whose layout is not implemented.
     pub fn decode(version: PgVersion, bytes: &[u8]) -> Result<Self, ControlFileError> {
-        assert!(version < PgVersion::V19, "one of PgVersion::ALL");
-        let common = Common::decode(bytes)?;
+        let mut cursor = Cursor::disk(bytes);
+        let head: Head = cursor.take("pg_control")?;
         let (expected, catalog) = versions(version);
-        if common.control_version != expected {
-            let found = common.control_version;
+        if head.control_version != expected {
+            let found = head.control_version;
             return Err(ControlFileError::Version { found, expected });
         }
         check_crc(bytes, crc_at(version))?;
-        common.check_build(catalog)?;
-        common.check_sizes()?;
-        let (signedness, nonce) = match version {
-            PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => (false, &bytes[256..288]),
-            PgVersion::V18 | PgVersion::V19 => (bytes[256] != 0, &bytes[257..289]),
+        let checkpoint = cursor.bytes("checkPointCopy", CheckPoint::len(version))?;
+        let common: Common = cursor.take("unloggedLSN")?;
+        let slru_pages = if version < PgVersion::V19 {
+            SLRU_PAGES
+        } else {
+            cursor.take("slru_pages_per_segment")?
         };
+        let sizes: Sizes = cursor.take("xlog_blcksz")?;
+        check_build((head.catalog_version, catalog), &common, slru_pages, &sizes)?;
+        check_sizes(common.blcksz, &sizes)?;
+        // Since 19 that word is about the time when the cluster was made, and another follows.
+        let first_checksum_version = sizes.data_checksum_version;
+        let data_checksum_version = if version < PgVersion::V19 {
+            first_checksum_version
+        } else {
+            cursor.take("data_checksum_version")?
+        };
+        let default_char_signedness =
+            version >= PgVersion::V18 && cursor.take("default_char_signedness")?;
         Ok(Self {
-            system_identifier: common.system_identifier,
-            state: DbState::from_number(common.state)
-                .ok_or(ControlFileError::State(common.state))?,
-            time: common.time,
-            checkpoint: common.checkpoint,
-            checkpoint_copy: common.checkpoint_copy,
+            system_identifier: head.system_identifier,
+            state: DbState::from_number(head.state).ok_or(ControlFileError::State(head.state))?,
+            time: head.time,
+            checkpoint: head.checkpoint,
+            checkpoint_copy: CheckPoint::decode(version, checkpoint)?,
             unlogged_lsn: common.unlogged_lsn,
             min_recovery_point: common.min_recovery_point,
             min_recovery_point_tli: common.min_recovery_point_tli,
@@ -356,11 +388,12 @@ impl ControlFile {
             max_locks_per_xact: common.max_locks_per_xact,
             track_commit_timestamp: common.track_commit_timestamp,
             blcksz: common.blcksz,
-            xlog_blcksz: common.xlog_blcksz,
-            xlog_seg_size: common.xlog_seg_size,
-            data_checksum_version: common.data_checksum_version,
-            default_char_signedness: signedness,
-            nonce: nonce.try_into().expect("cut to 32 bytes"),
+            xlog_blcksz: sizes.xlog_blcksz,
+            xlog_seg_size: sizes.xlog_seg_size,
+            data_checksum_version,
+            first_checksum_version,
+            default_char_signedness,
+            nonce: cursor.take("mock_authentication_nonce")?,
         })
     }
 
@@ -369,15 +402,41 @@ impl ControlFile {
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let (control_version, catalog_version) = versions(version);
         let mut out = Vec::with_capacity(FILE_LEN);
-        Common {
+        Head {
             system_identifier: self.system_identifier,
             control_version,
             catalog_version,
             state: self.state as u32,
-            pad1: Pad,
+            pad: Pad,
             time: self.time,
             checkpoint: self.checkpoint,
-            checkpoint_copy: self.checkpoint_copy,
+        }
+        .encode(&mut out);
+        self.checkpoint_copy.encode(version, &mut out);
+        self.common().encode(&mut out);
+        // This field exists since 19.
+        if version >= PgVersion::V19 {
+            out.extend_from_slice(&SLRU_PAGES.to_le_bytes());
+        }
+        self.sizes(version).encode(&mut out);
+        // This field exists since 19.
+        if version >= PgVersion::V19 {
+            out.extend_from_slice(&self.data_checksum_version.to_le_bytes());
+        }
+        // This field exists since 18.
+        if version >= PgVersion::V18 {
+            out.push(u8::from(self.default_char_signedness));
+        }
+        out.extend_from_slice(&self.nonce);
+        out.resize(crc_at(version), 0);
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out.resize(FILE_LEN, 0);
+        out
+    }
+
+    const fn common(&self) -> Common {
+        Common {
             unlogged_lsn: self.unlogged_lsn,
             min_recovery_point: self.min_recovery_point,
             min_recovery_point_tli: self.min_recovery_point_tli,
@@ -400,6 +459,11 @@ impl ControlFile {
             float_format: FLOAT_FORMAT,
             blcksz: self.blcksz,
             relseg_size: 131_072,
+        }
+    }
+
+    fn sizes(&self, version: PgVersion) -> Sizes {
+        Sizes {
             xlog_blcksz: self.xlog_blcksz,
             xlog_seg_size: self.xlog_seg_size,
             name_data_len: 64,
@@ -407,20 +471,13 @@ impl ControlFile {
             toast_max_chunk_size: toast_max_chunk_size(self.blcksz),
             loblksize: loblksize(self.blcksz),
             float8_by_val: true,
-            pad6: Pad,
-            data_checksum_version: self.data_checksum_version,
+            pad: Pad,
+            data_checksum_version: if version < PgVersion::V19 {
+                self.data_checksum_version
+            } else {
+                self.first_checksum_version
+            },
         }
-        .encode(&mut out);
-        // This field exists since 18.
-        if version >= PgVersion::V18 {
-            out.push(u8::from(self.default_char_signedness));
-        }
-        out.extend_from_slice(&self.nonce);
-        out.resize(crc_at(version), 0);
-        let crc = crc32c::crc32c(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.resize(FILE_LEN, 0);
-        out
     }
 
     /// The file that initdb writes: cleanly shut down, with the first checkpoint at `checkpoint`.
@@ -442,26 +499,25 @@ impl ControlFile {
                 this_tli: TimelineId(1),
                 prev_tli: TimelineId(1),
                 full_page_writes: true,
-                pad1: Pad,
                 wal_level: if version < PgVersion::V17 {
                     0
                 } else {
                     wal_level
                 },
+                logical_decoding: false,
                 next_xid: FullXid::new(0, Xid(3)),
                 next_oid: 16384,
                 next_multi: 1,
-                next_multi_offset: 0,
+                // Since 19 there is no member 0.
+                next_multi_offset: u64::from(version >= PgVersion::V19),
                 oldest_xid: Xid(3),
                 oldest_xid_db: 1,
                 oldest_multi: 1,
                 oldest_multi_db: 1,
-                pad2: Pad,
                 time: 0,
                 oldest_commit_ts_xid: Xid::INVALID,
                 newest_commit_ts_xid: Xid::INVALID,
                 oldest_active_xid: Xid::INVALID,
-                pad3: Pad,
             },
             unlogged_lsn: Lsn(1000),
             min_recovery_point: Lsn::INVALID,
@@ -475,12 +531,14 @@ impl ControlFile {
             max_worker_processes: 8,
             max_wal_senders: 10,
             max_prepared_xacts: 0,
-            max_locks_per_xact: 64,
+            // The default since 19, and before.
+            max_locks_per_xact: if version >= PgVersion::V19 { 128 } else { 64 },
             track_commit_timestamp: false,
             blcksz: geometry.data_page,
             xlog_blcksz: geometry.wal_page,
             xlog_seg_size: geometry.segment,
             data_checksum_version: 0,
+            first_checksum_version: 0,
             default_char_signedness: version >= PgVersion::V18,
             nonce: [0; 32],
         }
@@ -488,97 +546,4 @@ impl ControlFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fresh(version: PgVersion) -> ControlFile {
-        ControlFile::fresh(
-            version,
-            &Geometry::STOCK,
-            0x1122_3344_5566_7788,
-            Lsn(0x0010_0028),
-        )
-    }
-
-    #[test]
-    fn round_trip() {
-        for version in PgVersion::ALL {
-            let control = fresh(version);
-            let bytes = control.encode(version);
-            assert_eq!(bytes.len(), FILE_LEN);
-            assert_eq!(ControlFile::decode(version, &bytes), Ok(control));
-        }
-    }
-
-    /// Other programs read fields at these offsets.
-    #[test]
-    fn offsets_are_those_of_c() {
-        for version in PgVersion::ALL {
-            let mut control = fresh(version);
-            control.state = DbState::InProduction;
-            control.nonce = [9; 32];
-            let bytes = control.encode(version);
-            let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4"));
-            for (at, expected) in [
-                (16, 6),
-                (32, 0x0010_0028),
-                (40, 0x0010_0028),
-                (128, 1000),
-                (172, 1),
-                (180, 100),
-                (196, 64),
-                (204, 8),
-                (216, 8192),
-                (220, 131_072),
-                (224, 8192),
-                (228, 1 << 20),
-                (232, 64),
-                (236, 32),
-                (240, 1996),
-                (244, 2048),
-                (248, 1),
-            ] {
-                assert_eq!(number(at), expected, "offset {at}");
-            }
-            assert_eq!(bytes[208..216], 1_234_567.0_f64.to_le_bytes());
-            let nonce = if version < PgVersion::V18 { 256 } else { 257 };
-            assert_eq!(bytes[nonce..nonce + 32], [9; 32]);
-            assert!(bytes[296..].iter().all(|&b| b == 0));
-        }
-    }
-
-    #[test]
-    fn every_flipped_payload_byte_is_noticed() {
-        let version = PgVersion::V18;
-        let bytes = fresh(version).encode(version);
-        for at in 0..296 {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 0x40;
-            assert!(ControlFile::decode(version, &damaged).is_err(), "byte {at}");
-        }
-    }
-
-    #[test]
-    fn every_truncation_is_an_error() {
-        let version = PgVersion::V15;
-        let bytes = fresh(version).encode(version);
-        for len in 0..292 {
-            assert!(
-                ControlFile::decode(version, &bytes[..len]).is_err(),
-                "{len} bytes"
-            );
-        }
-    }
-
-    #[test]
-    fn the_version_is_checked_before_the_checksum() {
-        let bytes = fresh(PgVersion::V15).encode(PgVersion::V15);
-        assert_eq!(
-            ControlFile::decode(PgVersion::V18, &bytes),
-            Err(ControlFileError::Version {
-                found: 1300,
-                expected: 1800
-            })
-        );
-    }
-}
+mod tests;

@@ -1,6 +1,8 @@
 //! Encoding and decoding of messages, WAL and files, with one definition for both directions.
 
 pub mod backend;
+pub mod backup_label;
+mod checkpoint;
 pub mod clog_records;
 pub mod command;
 pub mod control_file;
@@ -9,6 +11,7 @@ pub mod describe;
 pub mod frame;
 pub mod frontend;
 pub mod generic;
+pub mod history;
 pub mod layout;
 pub mod logical_message;
 pub mod page;

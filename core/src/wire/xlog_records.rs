@@ -1,5 +1,6 @@
 //! Main data of the XLOG resource manager. Mirrors pg_control.h, xlog_internal.h and xlogdesc.c.
 
+pub use super::checkpoint::CheckPoint;
 use super::layout::{Cursor, Field, Order};
 use super::layout::{Pad, layout, newtypes};
 use super::payload::PayloadError;
@@ -31,100 +32,6 @@ impl FullXid {
     #[must_use]
     pub const fn epoch(self) -> u32 {
         (self.0 >> 32) as u32
-    }
-}
-
-layout! {
-    /// The content of a checkpoint record (`CheckPoint`); also part of pg_control.
-    pub struct CheckPoint: Disk {
-        /// The redo pointer.
-        pub redo: Lsn,
-        /// The timeline.
-        pub this_tli: TimelineId,
-        /// The previous timeline, if this checkpoint starts a new one; otherwise the same.
-        pub prev_tli: TimelineId,
-        /// `full_page_writes`
-        pub full_page_writes: bool,
-        /// Padding.
-        pub pad1: Pad<3>,
-        /// `wal_level` as a number; before 17 padding, and therefore 0.
-        pub wal_level: i32,
-        /// The next transaction id.
-        pub next_xid: FullXid,
-        /// The next OID.
-        pub next_oid: u32,
-        /// The next multixact.
-        pub next_multi: u32,
-        /// The next multixact member.
-        pub next_multi_offset: u32,
-        /// The oldest transaction id of the cluster (datfrozenxid).
-        pub oldest_xid: Xid,
-        /// The database with this oldest transaction.
-        pub oldest_xid_db: u32,
-        /// The oldest multixact of the cluster.
-        pub oldest_multi: u32,
-        /// The database with this oldest multixact.
-        pub oldest_multi_db: u32,
-        /// Padding.
-        pub pad2: Pad<4>,
-        /// The time of the checkpoint, in Unix seconds.
-        pub time: i64,
-        /// The oldest transaction with a commit timestamp.
-        pub oldest_commit_ts_xid: Xid,
-        /// The newest transaction with a commit timestamp.
-        pub newest_commit_ts_xid: Xid,
-        /// The oldest running transaction; 0 in a shutdown checkpoint.
-        pub oldest_active_xid: Xid,
-        /// Padding.
-        pub pad3: Pad<4>,
-    }
-}
-
-layout! {
-    /// The content of a checkpoint record since 19 (`CheckPoint`).
-    pub struct CheckPoint19: Disk {
-        /// The redo pointer.
-        pub redo: Lsn,
-        /// The timeline.
-        pub this_tli: TimelineId,
-        /// The previous timeline, if this checkpoint starts a new one; otherwise the same.
-        pub prev_tli: TimelineId,
-        /// `full_page_writes`
-        pub full_page_writes: bool,
-        /// Padding.
-        pub pad1: Pad<3>,
-        /// `wal_level` as a number.
-        pub wal_level: i32,
-        /// Is WAL for logical decoding written?
-        pub logical_decoding: bool,
-        /// Padding.
-        pub pad2: Pad<7>,
-        /// The next transaction id.
-        pub next_xid: FullXid,
-        /// The next OID.
-        pub next_oid: u32,
-        /// The next multixact.
-        pub next_multi: u32,
-        /// The next multixact member. Since 19 it has 64 bits.
-        pub next_multi_offset: u64,
-        /// The oldest transaction id of the cluster (datfrozenxid).
-        pub oldest_xid: Xid,
-        /// The database with this oldest transaction.
-        pub oldest_xid_db: u32,
-        /// The oldest multixact of the cluster.
-        pub oldest_multi: u32,
-        /// The database with this oldest multixact.
-        pub oldest_multi_db: u32,
-        /// The time of the checkpoint, in Unix seconds.
-        pub time: i64,
-        /// The oldest transaction with a commit timestamp.
-        pub oldest_commit_ts_xid: Xid,
-        /// The newest transaction with a commit timestamp.
-        pub newest_commit_ts_xid: Xid,
-        /// The oldest running transaction; 0 in a shutdown checkpoint.
-        pub oldest_active_xid: Xid,
-        /// Padding.
-        pub pad3: Pad<4>,
     }
 }
 
@@ -237,6 +144,8 @@ pub enum XlogRecord {
     OverwriteContrecord(OverwriteContrecord),
     /// XLOG_CHECKPOINT_REDO (since 17): `wal_level` as a number.
     CheckpointRedo(i32),
+    /// XLOG_LOGICAL_DECODING_STATUS_CHANGE (since 19): is WAL written as logical decoding needs it?
+    LogicalDecodingStatus(bool),
 }
 
 impl XlogRecord {
@@ -247,13 +156,8 @@ impl XlogRecord {
     pub fn decode(version: PgVersion, info: u8, main: &[u8]) -> Result<Self, PayloadError> {
         let mut cursor = Cursor::disk(main);
         Ok(match (info & RMGR_INFO_MASK, version) {
-            // A different layout, which only descriptions need: [`CheckPoint19`].
-            (info @ (0x00 | 0x10), PgVersion::V19) => {
-                let rmid = RmgrId::XLOG;
-                return Err(PayloadError::UnknownType { rmid, info });
-            }
-            (0x00, _) => Self::CheckpointShutdown(CheckPoint::decode(main)?),
-            (0x10, _) => Self::CheckpointOnline(CheckPoint::decode(main)?),
+            (0x00, _) => Self::CheckpointShutdown(CheckPoint::decode(version, main)?),
+            (0x10, _) => Self::CheckpointOnline(CheckPoint::decode(version, main)?),
             (0x20, _) => Self::Noop,
             (0x30, _) => Self::NextOid(cursor.take("nextOid")?),
             (0x40, _) => Self::Switch,
@@ -274,6 +178,7 @@ impl XlogRecord {
             (0xE0, PgVersion::V17 | PgVersion::V18 | PgVersion::V19) => {
                 Self::CheckpointRedo(cursor.take("wal_level")?)
             }
+            (0xF0, PgVersion::V19) => Self::LogicalDecodingStatus(cursor.take("enabled")?),
             (info, _) => {
                 let rmid = RmgrId::XLOG;
                 return Err(PayloadError::UnknownType { rmid, info });
@@ -299,18 +204,20 @@ impl XlogRecord {
             Self::Fpi => 0xB0,
             Self::OverwriteContrecord(_) => 0xD0,
             Self::CheckpointRedo(_) => 0xE0,
+            Self::LogicalDecodingStatus(_) => 0xF0,
         }
     }
 
     /// The main data.
     ///
-    /// # Panics If the record is CHECKPOINT_REDO and `version` is before 17.
+    /// # Panics
+    /// If a version is to write a record that only later ones have.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
             Self::CheckpointShutdown(checkpoint) | Self::CheckpointOnline(checkpoint) => {
-                checkpoint.encode(&mut out);
+                checkpoint.encode(version, &mut out);
             }
             Self::Noop | Self::Switch | Self::FpiForHint | Self::Fpi => {}
             Self::NextOid(oid) => oid.write(&mut out, Order::Disk),
@@ -334,6 +241,10 @@ impl XlogRecord {
                 assert!(version >= PgVersion::V17, "no CHECKPOINT_REDO before 17");
                 wal_level.write(&mut out, Order::Disk);
             }
+            Self::LogicalDecodingStatus(enabled) => {
+                assert!(version >= PgVersion::V19, "no such record before 19");
+                enabled.write(&mut out, Order::Disk);
+            }
         }
         out
     }
@@ -345,22 +256,13 @@ mod tests {
     use alloc::vec;
     use proptest::prelude::*;
 
-    #[test]
-    fn the_checkpoint_of_19_is_longer() {
-        assert_eq!((CheckPoint::LEN, CheckPoint19::LEN), (88, 96));
-        for info in [0x00, 0x10] {
-            let decoded = XlogRecord::decode(PgVersion::V19, info, &[0; CheckPoint19::LEN]);
-            assert!(matches!(decoded, Err(PayloadError::UnknownType { .. })));
-        }
-    }
-
-    const CHECKPOINT: CheckPoint = CheckPoint {
+    pub(super) const CHECKPOINT: CheckPoint = CheckPoint {
         redo: Lsn(0x300_0028),
         this_tli: TimelineId(2),
         prev_tli: TimelineId(1),
         full_page_writes: true,
-        pad1: Pad,
         wal_level: 1,
+        logical_decoding: false,
         next_xid: FullXid::new(1, Xid(740)),
         next_oid: 24576,
         next_multi: 1,
@@ -369,12 +271,10 @@ mod tests {
         oldest_xid_db: 1,
         oldest_multi: 1,
         oldest_multi_db: 1,
-        pad2: Pad,
         time: 1_700_000_000,
         oldest_commit_ts_xid: Xid(5),
         newest_commit_ts_xid: Xid(6),
         oldest_active_xid: Xid(739),
-        pad3: Pad,
     };
 
     fn records() -> Vec<XlogRecord> {
@@ -461,8 +361,8 @@ mod tests {
     #[test]
     fn checkpoint_offsets_are_those_of_c() {
         let mut bytes = Vec::new();
-        CHECKPOINT.encode(&mut bytes);
-        assert_eq!(bytes.len(), CheckPoint::LEN);
+        CHECKPOINT.encode(PgVersion::V18, &mut bytes);
+        assert_eq!(bytes.len(), CheckPoint::len(PgVersion::V18));
         assert_eq!(bytes[16..24], [1, 0, 0, 0, 1, 0, 0, 0]);
         assert_eq!(bytes[24..32], [0xE4, 2, 0, 0, 1, 0, 0, 0]);
         assert_eq!(bytes[64..72], 1_700_000_000_u64.to_le_bytes());

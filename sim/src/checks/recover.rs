@@ -187,7 +187,10 @@ mod tests {
 
     #[test]
     fn recovery_that_fails_bites() {
-        let lost = LogEvent::panic(SqlState::INTERNAL, Message::NoCheckpoint(Lsn(40)));
+        let lost = LogEvent::panic(
+            SqlState::INTERNAL,
+            Message::NoCheckpoint(Lsn(40).text(PgVersion::V18)),
+        );
         assert!(bites(Role::Startup, &Exit::Panic(lost.clone())));
         assert!(bites(Role::Startup, &Exit::Fatal(lost.clone())));
         assert!(bites(

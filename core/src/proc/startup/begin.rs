@@ -4,7 +4,7 @@
 use super::Recovery;
 use crate::access::recovery::{ReadOutcome, RecoveryReader};
 use crate::access::wal_read::RecoveryMode;
-use crate::base::{Fd, Lsn, Xid};
+use crate::base::{Fd, Lsn, LsnText, PgVersion, Xid};
 use crate::call::{
     DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll, SqlState, Yield,
 };
@@ -113,7 +113,8 @@ impl Begin {
                     if redo < recovery.checkpoint_at {
                         let outcome = ready_ok!(recovery.reader.poll(cx));
                         if !matches!(outcome, ReadOutcome::Record(_)) {
-                            return Poll::Ready(Err(no_redo(redo, recovery.checkpoint_at)));
+                            let checkpoint = cx.text(recovery.checkpoint_at);
+                            return Poll::Ready(Err(no_redo(cx.text(redo), checkpoint)));
                         }
                     }
                     let mut recovery = recovery.clone();
@@ -213,17 +214,18 @@ pub(super) fn checkpoint_found(
         }
         ReadOutcome::Record(_) | ReadOutcome::SwitchToArchive | ReadOutcome::End => None,
     };
-    let Some((record, checkpoint, shutdown)) = found.filter(|it| is_checkpoint_long(it.0)) else {
+    let Some((record, checkpoint, shutdown)) = found.filter(|it| is_checkpoint_long(version, it.0))
+    else {
         cx.log(LogEvent::log(Message::InvalidCheckpointRecord));
         return Err(LogEvent::panic(
             SqlState::DATA_CORRUPTED,
-            Message::NoCheckpoint(at),
+            Message::NoCheckpoint(at.text(version)),
         ));
     };
     if checkpoint.redo > at || shutdown && checkpoint.redo < at {
         let message = Message::InvalidRedo {
-            redo: checkpoint.redo,
-            checkpoint: at,
+            redo: checkpoint.redo.text(version),
+            checkpoint: at.text(version),
         };
         return Err(LogEvent::panic(SqlState::DATA_CORRUPTED, message));
     }
@@ -249,11 +251,11 @@ pub(super) fn checkpoint_found(
     })
 }
 
-fn is_checkpoint_long(record: &Record) -> bool {
-    record.blocks.is_empty() && record.main.len() == CheckPoint::LEN
+fn is_checkpoint_long(version: PgVersion, record: &Record) -> bool {
+    record.blocks.is_empty() && record.main.len() == CheckPoint::len(version)
 }
 
-pub(super) fn no_redo(redo: Lsn, checkpoint: Lsn) -> LogEvent {
+pub(super) fn no_redo(redo: LsnText, checkpoint: LsnText) -> LogEvent {
     LogEvent::panic(SqlState::DATA_CORRUPTED, Message::NoRedo(redo, checkpoint))
 }
 

@@ -132,7 +132,7 @@ impl Recovery {
                 ));
             }
             cx.shmem.recovery.consistent = true;
-            cx.log(LogEvent::log(Message::Consistent(replayed)));
+            cx.log(LogEvent::log(Message::Consistent(cx.text(replayed))));
             // Since 18 the error for new clients says that only the snapshot is missing.
             if cx.shmem.settings.pg_version >= PgVersion::V18 {
                 cx.signal_postmaster(PmSignal::RecoveryConsistent);

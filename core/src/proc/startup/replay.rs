@@ -135,7 +135,7 @@ impl Replay {
         if !self.started {
             self.check_first(cx, recovery, record)?;
             self.started = true;
-            cx.log(LogEvent::log(Message::RedoStarts(record.lsn)));
+            cx.log(LogEvent::log(Message::RedoStarts(cx.text(record.lsn))));
         }
         advance_past(cx, record.header.xid);
         cx.shmem.recovery.replay_end = record.next;
@@ -164,7 +164,7 @@ impl Replay {
         match decode(cx, record) {
             Some(XlogRecord::CheckpointRedo(_)) => Ok(()),
             _ => {
-                let message = Message::UnexpectedRedoRecord(record.lsn);
+                let message = Message::UnexpectedRedoRecord(cx.text(record.lsn));
                 Err(LogEvent::fatal(SqlState::DATA_CORRUPTED, message))
             }
         }
@@ -174,9 +174,10 @@ impl Replay {
         let redo = recovery.checkpoint.redo;
         if self.started {
             let last = cx.shmem.recovery.last_replayed_read;
-            cx.log(LogEvent::log(Message::RedoDone(last)));
+            cx.log(LogEvent::log(Message::RedoDone(cx.text(last))));
         } else if redo < recovery.checkpoint_at {
-            return Err(no_redo(redo, recovery.checkpoint_at));
+            let checkpoint = cx.text(recovery.checkpoint_at);
+            return Err(no_redo(cx.text(redo), checkpoint));
         } else {
             cx.log(LogEvent::log(Message::RedoNotRequired));
         }
@@ -266,11 +267,14 @@ fn xlog_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) -> Resul
             let found = recovery.reader.take_overwritten();
             if found != Some(expected) {
                 let found = found.unwrap_or_default();
+                let (found, expected) = (cx.text(found), cx.text(expected));
                 let message = Message::OverwrittenLsnMismatch { found, expected };
                 return Err(LogEvent::fatal(SqlState::DATA_CORRUPTED, message));
             }
             recovery.reader.forget_aborted();
-            cx.log(LogEvent::log(Message::SkippedMissingContrecord(expected)));
+            cx.log(LogEvent::log(Message::SkippedMissingContrecord(
+                cx.text(expected),
+            )));
             Ok(())
         }
         Some(_) => Ok(()),

@@ -40,7 +40,7 @@ impl Serve {
         };
         if recovery.in_recovery {
             // An online checkpoint: the control file does not belong to this WAL.
-            let message = Message::NoCheckpoint(recovery.checkpoint_at);
+            let message = Message::NoCheckpoint(cx.text(recovery.checkpoint_at));
             let error = LogEvent::fatal(SqlState::DATA_CORRUPTED, message);
             return Poll::Ready(Err(error));
         }

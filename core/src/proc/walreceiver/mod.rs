@@ -150,9 +150,9 @@ impl WalReceiver {
                     Answer::CopyBoth => {
                         let (start, tli) = (self.start, link.tli);
                         let started = if self.streamed {
-                            Message::RestartedStreaming(start, tli)
+                            Message::RestartedStreaming(cx.text(start), tli)
                         } else {
-                            Message::StartedStreaming(start, tli)
+                            Message::StartedStreaming(cx.text(start), tli)
                         };
                         self.streamed = true;
                         cx.log(LogEvent::log(started));

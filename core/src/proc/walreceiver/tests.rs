@@ -532,7 +532,7 @@ fn after_the_end_of_a_timeline_it_waits_for_instructions() {
     let message = &table.bench.logs.last().unwrap().message;
     assert_eq!(
         *message,
-        Message::RestartedStreaming(Lsn(2048), TimelineId(2))
+        Message::RestartedStreaming(Lsn(2048).text(V15), TimelineId(2))
     );
 }
 

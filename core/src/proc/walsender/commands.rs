@@ -303,6 +303,7 @@ impl WalSender {
             return wait;
         }
         if flush < start {
+            let (start, flush) = (cx.text(start), cx.text(flush));
             let message = Message::AheadOfFlush { start, flush };
             return self.error(cx, LogEvent::error(SqlState::INTERNAL, message));
         }

@@ -42,7 +42,7 @@ impl SlotCommand {
         match self {
             Self::Create { create, name } => {
                 ready_ok!(create.poll(cx));
-                encode_created(name, &mut out);
+                encode_created(cx.shmem.settings.pg_version, name, &mut out);
                 release(cx);
             }
             Self::Drop(drop) => {
@@ -81,7 +81,12 @@ impl WalSender {
         let (_, tli) = flush_position(cx);
         let position = restart_lsn.filter(|lsn| lsn.is_valid());
         let mut out = Vec::new();
-        encode_read(slot.is_some(), position.map(|lsn| (lsn, tli)), &mut out);
+        encode_read(
+            cx.shmem.settings.pg_version,
+            slot.is_some(),
+            position.map(|lsn| (lsn, tli)),
+            &mut out,
+        );
         self.answer(cx, out)
     }
 

@@ -97,7 +97,8 @@ impl PgReplicationSlotAdvance {
             return Err(LogEvent::slot(SqlState::NOT_IN_STATE, message));
         }
         if upto < least {
-            let message = SlotMessage::Backwards { to: upto, least };
+            let (to, least) = (cx.text(upto), cx.text(least));
+            let message = SlotMessage::Backwards { to, least };
             return Err(LogEvent::slot(SqlState::NOT_IN_STATE, message));
         }
         // `pg_physical_replication_slot_advance`

@@ -15,7 +15,7 @@ pub(super) fn check_header(
 ) -> Result<(), WalError> {
     check_length(version, record, header.tot_len)?;
     if !header.rmid.is_valid() {
-        let rmid = header.rmid.0;
+        let (rmid, record) = (header.rmid.0, record.text(version));
         return Err(WalError::Rmgr { rmid, record });
     }
     let fits = if last.is_valid() {
@@ -24,7 +24,7 @@ pub(super) fn check_header(
         header.prev < record
     };
     if !fits {
-        let prev = header.prev;
+        let (prev, record) = (header.prev.text(version), record.text(version));
         return Err(WalError::PrevLink { prev, record });
     }
     Ok(())

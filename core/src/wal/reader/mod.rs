@@ -342,7 +342,7 @@ impl WalReader {
         }
         let start = page + u64::from(offset);
         if header.has(FIRST_IS_CONTRECORD) && offset == least {
-            return Err(WalError::ContrecordRequested(start).into());
+            return Err(WalError::ContrecordRequested(self.pages.text(start)).into());
         }
 
         let bytes = &self.pages.bytes()[offset as usize..];
@@ -410,14 +410,14 @@ impl WalReader {
             return Ok(None);
         }
         if !header.has(FIRST_IS_CONTRECORD) {
-            return Err(WalError::NoContrecord(start).into());
+            return Err(WalError::NoContrecord(self.pages.text(start)).into());
         }
         let missing = total - got;
         if header.rem_len != missing {
             return Err(WalError::ContrecordLength {
                 rem_len: header.rem_len,
                 expected: u64::from(missing),
-                record: start,
+                record: self.pages.text(start),
             }
             .into());
         }
@@ -433,7 +433,7 @@ impl WalReader {
             check_header(self.pages.version, self.decoded, start, &header)?;
         }
         if total > MAX_RECORD {
-            let (len, record) = (total, start);
+            let (len, record) = (total, self.pages.text(start));
             return Err(WalError::TooLong { len, record }.into());
         }
         if take < missing {
@@ -457,7 +457,7 @@ impl WalReader {
     ) -> Result<(), WalError> {
         let header = RecordHeader::decode(bytes).expect("a record has a header");
         if header.crc != checksum(bytes) {
-            return Err(WalError::Checksum(start));
+            return Err(WalError::Checksum(self.pages.text(start)));
         }
         let next = if header.is_switch() {
             switch_end(self.geometry(), end)
@@ -466,7 +466,7 @@ impl WalReader {
         };
         let (at, page_size) = ([start, end, next], self.geometry().data_page);
         let decoded = parts.replace(header, bytes, at, page_size);
-        let last = self.decoded;
+        let last = self.pages.text(self.decoded);
         decoded.map_err(|error| WalError::Structure { error, last })
     }
 

@@ -1,7 +1,7 @@
 //! The page that is being read. Mirrors xlogreader.c (ReadPageInternal,
 //! XLogReaderValidatePageHeader).
 
-use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
+use crate::base::{Geometry, Lsn, LsnText, PgVersion, SegmentNo, TimelineId};
 use crate::wal::{PagePlace, WalError};
 use crate::wire::page::{self, LONG_HEADER, LongPageHeader, PageHeader};
 use bytes::Bytes;
@@ -168,6 +168,11 @@ impl Pages {
         Ok(header)
     }
 
+    /// Returns the LSN as errors show it.
+    pub(super) const fn text(&self, lsn: Lsn) -> LsnText {
+        lsn.text(self.version)
+    }
+
     /// All checks of a page header, in PostgreSQL's order.
     pub(super) fn check(
         &self,
@@ -190,7 +195,7 @@ impl Pages {
             return Err(WalError::InfoBits { info, place });
         }
         if header.pageaddr != page {
-            let pageaddr = header.pageaddr;
+            let pageaddr = self.text(header.pageaddr);
             return Err(WalError::PageAddr { pageaddr, place });
         }
         // Child timelines have higher numbers than their parents. A page that is read again can

@@ -40,7 +40,7 @@ impl SystemIdentity {
         BackendMessage::row([
             Some(self.system_id.to_string()),
             Some(self.timeline.to_string()),
-            Some(self.xlogpos.to_string()),
+            Some(self.xlogpos.text(server).to_string()),
             self.dbname.clone(),
         ])
         .encode(out);

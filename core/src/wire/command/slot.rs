@@ -189,7 +189,7 @@ impl SlotOption {
 
 /// The result of CREATE_REPLICATION_SLOT for a physical slot: its name. `consistent_point` is 0/0,
 /// because it applies to logical slots.
-pub fn encode_created(name: &str, out: &mut Vec<u8>) {
+pub fn encode_created(server: PgVersion, name: &str, out: &mut Vec<u8>) {
     let columns = vec![
         Column::text("slot_name"),
         Column::text("consistent_point"),
@@ -197,14 +197,19 @@ pub fn encode_created(name: &str, out: &mut Vec<u8>) {
         Column::text("output_plugin"),
     ];
     BackendMessage::RowDescription(columns).encode(out);
-    let consistent_point = Some(Lsn::INVALID.to_string());
+    let consistent_point = Some(Lsn::INVALID.text(server).to_string());
     BackendMessage::row([Some(name.to_string()), consistent_point, None, None]).encode(out);
     BackendMessage::CommandComplete("CREATE_REPLICATION_SLOT".to_string()).encode(out);
 }
 
 /// The result of READ_REPLICATION_SLOT. All columns are NULL if the slot does not exist. `position`
 /// is its restart_lsn with the timeline, if it has one.
-pub fn encode_read(exists: bool, position: Option<(Lsn, TimelineId)>, out: &mut Vec<u8>) {
+pub fn encode_read(
+    server: PgVersion,
+    exists: bool,
+    position: Option<(Lsn, TimelineId)>,
+    out: &mut Vec<u8>,
+) {
     let columns = vec![
         Column::text("slot_type"),
         Column::text("restart_lsn"),
@@ -213,7 +218,7 @@ pub fn encode_read(exists: bool, position: Option<(Lsn, TimelineId)>, out: &mut 
     BackendMessage::RowDescription(columns).encode(out);
     BackendMessage::row([
         exists.then(|| "physical".to_string()),
-        position.map(|(lsn, _)| lsn.to_string()),
+        position.map(|(lsn, _)| lsn.text(server).to_string()),
         position.map(|(_, tli)| tli.to_string()),
     ])
     .encode(out);

@@ -350,23 +350,33 @@ fn results_of_slot_commands() {
                 .collect(),
         )
     };
-    let mut out = Vec::new();
-    encode_created("s", &mut out);
-    let created = rows(out);
-    assert_eq!(created[1], row(&[Some("s"), Some("0/0"), None, None]));
-    let tag = "CREATE_REPLICATION_SLOT".into();
-    assert_eq!(created[2], BackendMessage::CommandComplete(tag));
-    for (exists, position, expected) in [
-        (false, None, [None, None, None]),
-        (true, None, [Some("physical"), None, None]),
+    for (version, nowhere) in [(PgVersion::V18, "0/0"), (PgVersion::V19, "0/00000000")] {
+        let mut out = Vec::new();
+        encode_created(version, "s", &mut out);
+        let created = rows(out);
+        assert_eq!(created[1], row(&[Some("s"), Some(nowhere), None, None]));
+        let tag = "CREATE_REPLICATION_SLOT".into();
+        assert_eq!(created[2], BackendMessage::CommandComplete(tag));
+    }
+    let position = Some((Lsn(0x300_0028), TimelineId(2)));
+    for (version, exists, position, expected) in [
+        (PgVersion::V18, false, None, [None, None, None]),
+        (PgVersion::V18, true, None, [Some("physical"), None, None]),
         (
+            PgVersion::V18,
             true,
-            Some((Lsn(0x300_0028), TimelineId(2))),
+            position,
             [Some("physical"), Some("0/3000028"), Some("2")],
+        ),
+        (
+            PgVersion::V19,
+            true,
+            position,
+            [Some("physical"), Some("0/03000028"), Some("2")],
         ),
     ] {
         let mut out = Vec::new();
-        encode_read(exists, position, &mut out);
+        encode_read(version, exists, position, &mut out);
         let read = rows(out);
         let BackendMessage::RowDescription(columns) = &read[0] else {
             panic!("{read:?}")

@@ -4,8 +4,7 @@ use super::known;
 use super::text::Text;
 use crate::base::{Lsn, PgVersion, WalLevel};
 use crate::wire::payload::PayloadError;
-use crate::wire::record::RMGR_INFO_MASK;
-use crate::wire::xlog_records::{CheckPoint, CheckPoint19, ParameterChange, XlogRecord, wal_level};
+use crate::wire::xlog_records::{CheckPoint, ParameterChange, XlogRecord, wal_level};
 
 impl Text {
     pub(super) fn xlog_desc(
@@ -14,15 +13,6 @@ impl Text {
         info: u8,
         main: &[u8],
     ) -> Result<(), PayloadError> {
-        if version >= PgVersion::V19 && matches!(info & RMGR_INFO_MASK, 0x00 | 0x10) {
-            let kind = if info & RMGR_INFO_MASK == 0x00 {
-                "shutdown"
-            } else {
-                "online"
-            };
-            self.checkpoint_19(&CheckPoint19::decode(main)?).add(kind);
-            return Ok(());
-        }
         let Some(record) = known(XlogRecord::decode(version, info, main))? else {
             return Ok(());
         };
@@ -37,7 +27,7 @@ impl Text {
             XlogRecord::RestorePoint(point) => _ = self.cstr(&point.name),
             XlogRecord::BackupEnd(start) => _ = self.lsn_of(version, start),
             XlogRecord::ParameterChange(change) => self.parameter_change(&change),
-            XlogRecord::FpwChange(on) => _ = self.add(if on { "true" } else { "false" }),
+            XlogRecord::FpwChange(on) | XlogRecord::LogicalDecodingStatus(on) => _ = self.truth(on),
             XlogRecord::EndOfRecovery(end, level) => {
                 self.add("tli ").dec(end.this_tli.0);
                 self.add("; prev tli ").dec(end.prev_tli.0);
@@ -59,47 +49,19 @@ impl Text {
     }
 
     fn checkpoint(&mut self, version: PgVersion, checkpoint: &CheckPoint) -> &mut Self {
-        let on = if checkpoint.full_page_writes {
-            "true"
-        } else {
-            "false"
-        };
-        self.add("redo ").lsn(checkpoint.redo);
-        self.add("; tli ").dec(checkpoint.this_tli.0);
-        self.add("; prev tli ").dec(checkpoint.prev_tli.0);
-        self.add("; fpw ").add(on);
+        self.add("redo ").lsn_of(version, checkpoint.redo);
+        self.with("; tli ", checkpoint.this_tli.0);
+        self.with("; prev tli ", checkpoint.prev_tli.0);
+        self.add("; fpw ").truth(checkpoint.full_page_writes);
         if version >= PgVersion::V17 {
             let level = wal_level_name(checkpoint.wal_level);
             self.add("; wal_level ").add(level);
         }
-        self.add("; xid ").dec(checkpoint.next_xid.epoch());
-        self.add(":").dec(checkpoint.next_xid.xid().0);
-        self.add("; oid ").dec(checkpoint.next_oid);
-        self.add("; multi ").dec(checkpoint.next_multi);
-        self.add("; offset ").dec(checkpoint.next_multi_offset);
-        self.add("; oldest xid ").dec(checkpoint.oldest_xid.0);
-        self.add(" in DB ").dec(checkpoint.oldest_xid_db);
-        self.add("; oldest multi ").dec(checkpoint.oldest_multi);
-        self.add(" in DB ").dec(checkpoint.oldest_multi_db);
-        self.add("; oldest/newest commit timestamp xid: ")
-            .dec(checkpoint.oldest_commit_ts_xid.0);
-        self.add("/").dec(checkpoint.newest_commit_ts_xid.0);
-        self.add("; oldest running xid ")
-            .dec(checkpoint.oldest_active_xid.0);
-        self.add("; ")
-    }
-
-    /// Adds a checkpoint of 19, which has another layout, padded LSNs and one more field.
-    fn checkpoint_19(&mut self, checkpoint: &CheckPoint19) -> &mut Self {
-        let truth = |is: bool| if is { "true" } else { "false" };
-        self.add("redo ").lsn_padded(checkpoint.redo);
-        self.with("; tli ", checkpoint.this_tli.0);
-        self.with("; prev tli ", checkpoint.prev_tli.0);
-        self.add("; fpw ").add(truth(checkpoint.full_page_writes));
-        self.add("; wal_level ")
-            .add(wal_level_name(checkpoint.wal_level));
-        self.add("; logical decoding ")
-            .add(truth(checkpoint.logical_decoding));
+        // Since 19.
+        if version >= PgVersion::V19 {
+            self.add("; logical decoding ")
+                .truth(checkpoint.logical_decoding);
+        }
         self.add("; xid ").full_xid(checkpoint.next_xid);
         self.with("; oid ", checkpoint.next_oid);
         self.with("; multi ", checkpoint.next_multi);
@@ -115,6 +77,10 @@ impl Text {
         self.with("/", checkpoint.newest_commit_ts_xid.0);
         self.with("; oldest running xid ", checkpoint.oldest_active_xid.0);
         self.add("; ")
+    }
+
+    fn truth(&mut self, is: bool) -> &mut Self {
+        self.add(if is { "true" } else { "false" })
     }
 
     fn parameter_change(&mut self, change: &ParameterChange) {

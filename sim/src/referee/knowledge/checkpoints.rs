@@ -197,7 +197,7 @@ impl Checkpoints {
             if *message == Message::Checkpoint("complete") {
                 ended = Some(None);
             } else if let Message::RestartPoint(redo) = message {
-                ended = Some(Some(*redo));
+                ended = Some(Some(redo.lsn));
             }
             if let Some(window) = &mut self.window {
                 window.heard(message);

@@ -153,8 +153,8 @@ impl World {
                 let replayed = node.view().shmem().recovery.last_replayed_end;
                 let geometry = &self.hosts[host].plan.settings.geometry;
                 let next = SegmentNo(geometry.segment_of(replayed).0 + 1);
-                if replayed.is_valid() && geometry.segment_start(next) == *start {
-                    self.causes.skipped.insert(host, *start);
+                if replayed.is_valid() && geometry.segment_start(next) == start.lsn {
+                    self.causes.skipped.insert(host, start.lsn);
                 }
             }
             (Role::Checkpointer, Message::Checkpoint("complete") | Message::RestartPoint(_)) => {

@@ -38,7 +38,7 @@ impl Refusal {
                 parse_segment_name(geometry, name).map(|(_, segment)| Self::SegmentRemoved(segment))
             }
             (Message::AheadOfFlush { start, .. }, SqlState::INTERNAL) => {
-                Some(Self::AheadOfFlush(*start))
+                Some(Self::AheadOfFlush(start.lsn))
             }
             _ => None,
         }

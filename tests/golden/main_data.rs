@@ -1,0 +1,72 @@
+//! Main data of a record, decoded and written again.
+
+use walsim_core::base::PgVersion;
+use walsim_core::wire::PayloadError;
+use walsim_core::wire::logical_message::LogicalMessage;
+use walsim_core::wire::record::{Record, RmgrId};
+use walsim_core::wire::standby_records::StandbyRecord;
+use walsim_core::wire::xact_records::XactEnd;
+use walsim_core::wire::xlog_records::XlogRecord;
+
+/// What our codec makes of it, if there is one; padding is taken over from the original, since
+/// PostgreSQL leaves it as it was on its stack.
+pub(crate) fn main_data_again(
+    version: PgVersion,
+    record: &Record,
+) -> Option<Result<Vec<u8>, PayloadError>> {
+    let (info, main) = (record.header.info, &record.main);
+    let again = match record.header.rmid {
+        RmgrId::XLOG => XlogRecord::decode(version, info, main).map(|r| r.encode(version)),
+        // PREPARE holds the state file of a prepared transaction, which we do not look into.
+        RmgrId::TRANSACTION if info & 0x70 == 0x10 => return None,
+        RmgrId::TRANSACTION => XactEnd::decode(version, info, main).map(|r| r.encode(version)),
+        RmgrId::STANDBY => StandbyRecord::decode(info, main).map(|r| r.encode()),
+        RmgrId::LOGICAL_MESSAGE => LogicalMessage::decode(info, main).map(|r| r.encode()),
+        _ => return None,
+    };
+    Some(again.map(|mut again| {
+        for (at, (our, their)) in again.iter_mut().zip(main).enumerate() {
+            if our != their && is_padding(version, record, at) {
+                *our = *their;
+            }
+        }
+        again
+    }))
+}
+
+/// Bytes of main data that PostgreSQL leaves as they were on its stack.
+fn is_padding(version: PgVersion, record: &Record, at: usize) -> bool {
+    match (record.header.rmid, record.header.rmgr_info()) {
+        // CheckPoint, of 19: after fullPageWrites, logicalDecodingEnabled and oldestActiveXid.
+        (RmgrId::XLOG, 0x00 | 0x10) if version >= PgVersion::V19 => {
+            matches!(at, 17..20 | 25..32 | 92..96)
+        }
+        // xl_parameter_change, after track_commit_timestamp.
+        (RmgrId::XLOG, 0x60) => (26..28).contains(&at),
+        // xl_end_of_recovery, after wal_level.
+        (RmgrId::XLOG, 0x90) => (20..24).contains(&at),
+        // xl_running_xacts, after subxid_overflow.
+        (RmgrId::STANDBY, 0x10) => (9..12).contains(&at),
+        // xl_invalidations, after relcacheInitFileInval, and SharedInvalidationMessage, as below.
+        (RmgrId::STANDBY, 0x20) => (9..12).contains(&at) || at >= 16 && (1..4).contains(&(at % 16)),
+        // xl_logical_message, after transactional.
+        (RmgrId::LOGICAL_MESSAGE, _) => (5..8).contains(&at),
+        // SharedInvalidationMessage, after its id.
+        (RmgrId::TRANSACTION, _) => {
+            let end = XactEnd::decode(version, record.header.info, &record.main);
+            let end = end.expect("decoded before");
+            let counted = |count: usize, len| if count > 0 { 4 + count * len } else { 0 };
+            let stats_item = if version == PgVersion::V15 { 12 } else { 16 };
+            let first = 8
+                + 4
+                + end.db.map_or(0, |_| 8)
+                + counted(end.subxacts.len(), 4)
+                + counted(end.rels.len(), 12)
+                + counted(end.stats.len(), stats_item)
+                + 4;
+            let messages = first..first + end.invals.len() * 16;
+            messages.contains(&at) && (1..4).contains(&((at - first) % 16))
+        }
+        _ => false,
+    }
+}
