@@ -356,10 +356,64 @@ fn a_trace_changes_nothing() {
     assert!(hash(&plain).is_some(), "{}", stdout(&plain));
     assert_eq!(hash(&plain), hash(&traced));
     assert!(
-        stdout(&traced).contains("primary    server started"),
+        stdout(&traced).contains("  primary                       server started\n"),
         "{}",
         stdout(&traced)
     );
+}
+
+/// A trace as JSON is one object a line, the run itself the last of them.
+#[test]
+fn a_trace_is_json_too() {
+    let traced = walsim(&[
+        "replay",
+        "9",
+        "--until",
+        "1s",
+        "--trace=events",
+        "--node",
+        "standby1",
+        "--kind",
+        "disk",
+        "--format",
+        "json",
+    ]);
+    let text = stdout(&traced);
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect();
+    let (run, events) = lines.split_last().expect("there is a last line");
+    assert_eq!(run["kind"], "run");
+    let is_fsync = |event: &&serde_json::Value| event["op"] == "fsync";
+    assert!(events.iter().filter(is_fsync).count() > 0, "{text}");
+    for event in events {
+        assert_eq!(
+            (&event["kind"], &event["node"]),
+            (&"disk".into(), &"standby1".into())
+        );
+        assert!(
+            event["file"].is_string() && event["at_us"].is_u64(),
+            "{event}"
+        );
+    }
+}
+
+/// What a trace cannot show is refused, with what it could.
+#[test]
+fn a_filter_that_makes_no_sense_is_refused() {
+    for (args, expected) in [
+        (["--trace", "--kind", "dsk"], "disk"),
+        (["--trace", "--lsn", "0/2..0/1"], "ends before"),
+        (["--trace=everything", "--node", "primary"], "steps"),
+    ] {
+        let output = walsim(&[&["replay", "9"][..], &args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+    let alone = walsim(&["replay", "9", "--node", "primary"]);
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(stderr(&alone).contains("--trace"), "{}", stderr(&alone));
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -27,6 +27,34 @@ pub enum Signal {
     Cont,
 }
 
+impl Signal {
+    /// Those that a process notices itself, in the order of their numbers in Linux.
+    pub const PENDING: [Self; 6] = [
+        Self::Hup,
+        Self::Int,
+        Self::Quit,
+        Self::Usr1,
+        Self::Usr2,
+        Self::Term,
+    ];
+
+    /// Its name, such as `SIGTERM`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hup => "SIGHUP",
+            Self::Int => "SIGINT",
+            Self::Term => "SIGTERM",
+            Self::Quit => "SIGQUIT",
+            Self::Usr1 => "SIGUSR1",
+            Self::Usr2 => "SIGUSR2",
+            Self::Kill => "SIGKILL",
+            Self::Stop => "SIGSTOP",
+            Self::Cont => "SIGCONT",
+        }
+    }
+}
+
 /// One thing that happens to a machine.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Input {

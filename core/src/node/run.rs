@@ -132,7 +132,7 @@ impl Node {
         }
     }
 
-    fn woken(&self, now: Now, pid: Pid, proc: &Proc, wait: &Wait) -> Woken {
+    pub(super) fn woken(&self, now: Now, pid: Pid, proc: &Proc, wait: &Wait) -> Woken {
         Woken {
             latch: wait.latch && self.shmem.procs.latch(pid),
             readable: wait.readable.is_some_and(|id| proc.sys.is_readable(id)),

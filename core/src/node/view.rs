@@ -1,8 +1,8 @@
 //! Read-only access to a node for checkers and reports.
 
 use super::{Next, Node, Proc};
-use crate::base::{ConnId, Lsn, Pid, Xid};
-use crate::call::Place;
+use crate::base::{ConnId, Lsn, Now, Pid, Xid};
+use crate::call::{Place, Signal, Wait, Woken};
 use crate::proc::postmaster::PmState;
 use crate::shmem::{Role, Shmem};
 
@@ -62,6 +62,35 @@ impl<'a> NodeView<'a> {
     pub fn process(&self, pid: Pid) -> Option<ProcessView> {
         let proc = self.node.procs.get(&pid)?;
         Some(ProcessView::new(pid, proc))
+    }
+
+    /// What a process waits for; `None` if it does not wait.
+    #[must_use]
+    pub fn wait(&self, pid: Pid) -> Option<&'a Wait> {
+        match &self.node.procs.get(&pid)?.next {
+            Next::Run(_) => None,
+            Next::Wait(wait) => Some(wait),
+        }
+    }
+
+    /// Which of the latch, the connections and the time-out that a process waits for have come
+    /// true.
+    #[must_use]
+    pub fn woken(&self, now: Now, pid: Pid) -> Woken {
+        let Some(proc) = self.node.procs.get(&pid) else {
+            return Woken::default();
+        };
+        match &proc.next {
+            Next::Run(_) => Woken::default(),
+            Next::Wait(wait) => self.node.woken(now, pid, proc, wait),
+        }
+    }
+
+    /// The signals that are pending for a process.
+    pub fn pending(&self, pid: Pid) -> impl Iterator<Item = Signal> + use<'a> {
+        let proc = self.node.procs.get(&pid);
+        let pending = move |signal: &Signal| proc.is_some_and(|p| p.sys.has_signal(*signal));
+        Signal::PENDING.into_iter().filter(pending)
     }
 
     /// The role of a process.

@@ -7,6 +7,7 @@ use super::BufId;
 use crate::base::{Lsn, Pid};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::fmt;
 
 /// A lock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -34,6 +35,25 @@ pub enum LockId {
     ReplicationSlotAllocation,
     /// `io_in_progress_lock` of a slot: writing its state file.
     SlotIo(usize),
+}
+
+/// As the wait events of pg_stat_activity have it, with its number or page where there are several.
+impl fmt::Display for LockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WalInsert(number) => write!(f, "WALInsert {number}"),
+            Self::WalBufMapping => f.write_str("WALBufMapping"),
+            Self::WalWrite => f.write_str("WALWrite"),
+            Self::ControlFile => f.write_str("ControlFile"),
+            Self::XidGen => f.write_str("XidGen"),
+            Self::Clog => f.write_str("XactSLRU"),
+            Self::BufferContent(buffer) => write!(f, "BufferContent {buffer}"),
+            Self::BufferIo(buffer) => write!(f, "BufferIO {buffer}"),
+            Self::RelationExtension(relation) => write!(f, "extend {relation}"),
+            Self::ReplicationSlotAllocation => f.write_str("ReplicationSlotAllocation"),
+            Self::SlotIo(slot) => write!(f, "ReplicationSlotIO {slot}"),
+        }
+    }
 }
 
 /// How a lock is held.
@@ -167,6 +187,13 @@ impl Locks {
         self.locks
             .get(&id)
             .is_some_and(|l| l.holders.iter().any(|(holder, _)| *holder == pid))
+    }
+
+    /// The locks that the process holds.
+    pub fn held_by(&self, pid: Pid) -> impl Iterator<Item = LockId> {
+        let holds = move |lock: &Lock| lock.holders.iter().any(|(holder, _)| *holder == pid);
+        let held = self.locks.iter().filter(move |(_, lock)| holds(lock));
+        held.map(|(id, _)| *id)
     }
 
     /// Does the process hold any lock?

@@ -8,8 +8,12 @@ use std::time::Duration;
 
 /// Prints one line to stdout. A closed pipe (`| head`) is not an error.
 pub(super) fn line(value: &impl Serialize) {
-    let text = serde_json::to_string(value).expect("our own structs are JSON");
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", text(value));
+}
+
+/// One of our own structs as JSON.
+pub(super) fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("our own structs are JSON")
 }
 
 /// CPU time is measured in hundredths of a second, so a rate over less CPU time would be

@@ -23,9 +23,6 @@ pub(super) struct Args {
     /// A seed (17, 0x11, the 40 digits of a commit) or a plan file
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Print each event as it happens
-    #[arg(long)]
-    trace: bool,
     /// Stop at this simulated time, such as 12.4s, after all events at that time
     #[arg(long, value_name = "TIME", value_parser = simulated_value)]
     until: Option<u64>,
@@ -47,6 +44,8 @@ pub(super) struct Args {
     /// Override a setting of the plan, such as geometry=stock
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    #[command(flatten)]
+    trace: trace::TraceArgs,
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
@@ -62,11 +61,8 @@ pub(super) fn run(args: &Args) -> Outcome {
         let text = Scenario::from(plan.clone()).to_toml();
         std::fs::write(path, text).map_err(|e| Refusal::of_io(path, "write", &e))?;
     }
-    let played = match (args.trace, args.format) {
-        (false, _) => play(&plan, planted, args.until),
-        (true, Format::Text) => trace::traced(std::io::stdout, || play(&plan, planted, args.until)),
-        (true, Format::Json) => trace::traced(std::io::stderr, || play(&plan, planted, args.until)),
-    };
+    let printer = args.trace.printer(args.format);
+    let played = play(&plan, planted, args.until, printer);
     let mut nodes = None;
     if let (Some((dir, platter)), Some(world)) = (dump, &played.world) {
         nodes = Some(write_nodes(dir, &plan, world, platter)?);
@@ -151,7 +147,7 @@ fn idle_pins(plan: &Plan, planted: Planted, hash: u64) -> Vec<String> {
     let takes_same_steps = |name: &&String| {
         let mut without = plan.clone();
         without.pins.remove(*name);
-        trace::untraced(|| pool::simulate(|| run_plan(&without, planted, false))).hash == hash
+        pool::simulate(|| run_plan(&without, planted, false)).hash == hash
     };
     plan.pins.keys().filter(takes_same_steps).cloned().collect()
 }
@@ -169,19 +165,34 @@ struct Played {
     world: Option<World>,
 }
 
-fn play(plan: &Plan, planted: Planted, until: Option<u64>) -> Played {
+fn play(
+    plan: &Plan,
+    planted: Planted,
+    until: Option<u64>,
+    mut printer: Option<trace::Printer>,
+) -> Played {
     let played = pool::simulate(|| {
         std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut world = World::new(plan, planted, false);
+            if printer.is_some() {
+                world.record();
+            }
             let goes_on = |next: Mono| until.is_none_or(|us| next.0 <= us);
-            while world.next_at().is_some_and(goes_on) && world.step() {}
+            while world.next_at().is_some_and(goes_on) && world.step() {
+                if let Some(printer) = &mut printer {
+                    printer.print(&mut world);
+                }
+            }
+            if let Some(printer) = &mut printer {
+                printer.print(&mut world);
+            }
             world
         }))
     });
     let Ok(world) = played else {
         // Runs the plan again to get the panic message, because the state of a world that panicked
         // is not reliable.
-        let outcome = trace::untraced(|| pool::simulate(|| run_plan(plan, planted, false)));
+        let outcome = pool::simulate(|| run_plan(plan, planted, false));
         return Played {
             verdict: Some(outcome.verdict.clone()),
             steps: outcome.steps,

@@ -1,78 +1,133 @@
-//! `--trace`: prints the events of a run as they happen, one per line, using `tracing`.
+//! `--trace`: the events of a run as they happen, as lines of text or of JSON.
 
-use std::fmt;
-use std::io::{self, Write};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use super::values::{count_value, simulated_value};
+use super::{Format, json};
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use walsim::plan::known_names;
+use walsim::trace::{Filter, KINDS, Level, TraceEvent};
+use walsim::world::World;
+use walsim_core::base::{Lsn, Mono};
 
-/// Runs a closure and writes its trace on this thread to `writer`.
-pub(super) fn traced<W: Write + 'static, T>(writer: fn() -> W, run: impl FnOnce() -> T) -> T {
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(Level::TRACE)
-        .with_writer(move || Patient(writer()))
-        .event_format(Play)
-        .finish();
-    tracing::subscriber::with_default(subscriber, run)
+/// Events before and after the one that `--around` names.
+const CONTEXT: u64 = 20;
+
+/// Which events are printed.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Trace")]
+pub(super) struct TraceArgs {
+    /// Print what happens, one event a line: the story alone, all events, or all steps
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "story"
+    )]
+    pub(super) trace: Option<LevelName>,
+    /// Only events of this node or session
+    #[arg(long = "node", value_name = "NAME", requires = "trace")]
+    nodes: Vec<String>,
+    /// Only events of these processes, such as walsender or "walsender 1.7"
+    #[arg(long = "process", value_name = "NAME", requires = "trace")]
+    processes: Vec<String>,
+    /// Only events of this kind, such as disk or receive, whatever the level
+    #[arg(long = "kind", value_name = "KIND", requires = "trace", value_parser = kind_value)]
+    kinds: Vec<String>,
+    /// Only disk operations on files whose path contains this
+    #[arg(long = "file", value_name = "PART", requires = "trace")]
+    files: Vec<String>,
+    /// Only events about WAL between these positions, such as 0/1000000..0/1002000
+    #[arg(long, value_name = "A..B", requires = "trace", value_parser = lsn_value)]
+    lsn: Option<Range<Lsn>>,
+    /// Only events from this simulated time on, such as 12.4s
+    #[arg(long, value_name = "TIME", requires = "trace", value_parser = simulated_value)]
+    since: Option<u64>,
+    /// Only the 20 events before and after the one with this number
+    #[arg(long, value_name = "EVENT", requires = "trace", value_parser = count_value)]
+    around: Option<u64>,
 }
 
-/// A writer that ignores a closed pipe (`| head`).
-struct Patient<W>(W);
+/// A level, as an option has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum LevelName {
+    Story,
+    Events,
+    Steps,
+}
 
-impl<W: Write> Write for Patient<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = self.0.write_all(bytes);
-        Ok(bytes.len())
+fn kind_value(text: &str) -> Result<String, String> {
+    match KINDS.contains(&text) {
+        true => Ok(String::from(text)),
+        false => Err(known_names(text, &KINDS)),
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        let _ = self.0.flush();
-        Ok(())
+fn lsn_value(text: &str) -> Result<Range<Lsn>, String> {
+    let form = "write A..B, such as 0/1000000..0/1002000";
+    let (from, to) = text.split_once("..").ok_or(form)?;
+    let lsn = |text: &str| {
+        text.parse::<Lsn>()
+            .map_err(|error| format!("{error}: {form}"))
+    };
+    let range = lsn(from)?..lsn(to)?;
+    if range.is_empty() {
+        return Err(String::from("there is no WAL in it: A..B ends before B"));
+    }
+    Ok(range)
+}
+
+impl TraceArgs {
+    /// What prints the events; `None` without `--trace`.
+    pub(super) fn printer(&self, format: Format) -> Option<Printer> {
+        let level = match self.trace? {
+            LevelName::Story => Level::Story,
+            LevelName::Events => Level::Events,
+            LevelName::Steps => Level::Steps,
+        };
+        let filter = Filter {
+            nodes: self.nodes.clone(),
+            processes: self.processes.clone(),
+            kinds: self.kinds.clone(),
+            files: self.files.clone(),
+            lsn: self.lsn.clone(),
+            since: self.since.map(Mono),
+            around: self.around.map(|number| (number, CONTEXT)),
+            ..Filter::level(level)
+        };
+        let out = BufWriter::new(io::stdout());
+        Some(Printer {
+            filter,
+            format,
+            out,
+        })
     }
 }
 
-/// Runs a closure without a trace, even inside [`traced`].
-pub(super) fn untraced<T>(run: impl FnOnce() -> T) -> T {
-    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::new(), run)
+/// Prints events.
+pub(super) struct Printer {
+    filter: Filter,
+    format: Format,
+    out: BufWriter<io::Stdout>,
 }
 
-/// Formats a line as `  12.403s  standby1  text`.
-struct Play;
-
-impl<S, N> FormatEvent<S, N> for Play
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'w> FormatFields<'w> + 'static,
-{
-    fn format_event(
-        &self,
-        _context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut line = Line::default();
-        event.record(&mut line);
-        let Line { at, node, text } = line;
-        writeln!(writer, "{at:>10}  {node:<9}  {text}")
-    }
-}
-
-#[derive(Default)]
-struct Line {
-    at: String,
-    node: String,
-    text: String,
-}
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        match field.name() {
-            "at" => self.at = format!("{value:?}"),
-            "node" => self.node = format!("{value:?}"),
-            "message" => self.text.insert_str(0, &format!("{value:?}")),
-            name => self.text.push_str(&format!(" {name}={value:?}")),
+impl Printer {
+    /// Prints what the world has recorded since this was called last.
+    pub(super) fn print(&mut self, world: &mut World) {
+        for event in world.take_events() {
+            if self.filter.admits(&event) {
+                self.line(&event);
+            }
         }
+    }
+
+    /// A reader that has gone away (`| head`) is no error.
+    fn line(&mut self, event: &TraceEvent) {
+        let text = match self.format {
+            Format::Text => event.to_string(),
+            Format::Json => json::text(event),
+        };
+        let _ = writeln!(self.out, "{}", text.trim_end());
     }
 }

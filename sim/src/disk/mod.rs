@@ -70,8 +70,18 @@ pub struct Disk {
     next_inode: u64,
     losses: u64,
     faults: Vec<DiskFault>,
+    traffic: Traffic,
     /// A file or directory has lost a name and may have to be freed.
     loose: bool,
+}
+
+/// Bytes that processes have moved.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Traffic {
+    /// Into the page cache, zeros included.
+    pub written: u64,
+    /// Out of it.
+    pub read: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -138,6 +148,7 @@ impl Disk {
             next_inode: tree::ROOT + 1,
             losses: 0,
             faults: Vec::new(),
+            traffic: Traffic::default(),
             loose: false,
         }
     }
@@ -170,6 +181,7 @@ impl Disk {
             Act::Read { inode, offset, len } => {
                 let bytes = self.inodes[&inode].cached().read(offset, u64::from(len));
                 self.unpin(inode);
+                self.traffic.read += bytes.len() as u64;
                 Ok(DiskDone::Data(Bytes::from(bytes)))
             }
             Act::Fsync {
@@ -275,12 +287,14 @@ impl Disk {
                 let len = self.room(inode, *offset, len, call, choices)?;
                 let data = data.slice(..len as usize);
                 self.change(inode, |inode| inode.write(*offset, data));
+                self.traffic.written += u64::from(len);
                 DiskDone::Written(len)
             }
             DiskOp::WriteZeros { fd, offset, len } => {
                 let inode = self.inode_of(owner, *fd)?;
                 let len = self.room(inode, *offset, *len, call, choices)?;
                 self.change(inode, |inode| inode.zero(*offset, u64::from(len)));
+                self.traffic.written += u64::from(len);
                 DiskDone::Written(len)
             }
             DiskOp::Fsync(fd) => {

@@ -3,11 +3,11 @@
 use super::content::Content;
 use super::inode::Inode;
 use super::tree::{Node, Place, ROOT};
-use super::{Act, Descriptor, Disk, Ticket};
+use super::{Act, Descriptor, Disk, Ticket, Traffic};
 use std::ops::Range;
 use std::sync::Arc;
 use walsim_core::base::Fd;
-use walsim_core::call::{DiskError, FilePath};
+use walsim_core::call::{DiskDone, DiskError, FilePath};
 
 /// An entry in a dump of a disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +16,17 @@ pub enum Entry {
     Dir,
     /// A file and its contents.
     File(Vec<u8>),
+}
+
+impl Ticket {
+    /// The answer, if it is known already: all but reads and fsyncs take effect when they are
+    /// issued.
+    pub(crate) const fn answer(&self) -> Option<&Result<DiskDone, DiskError>> {
+        match &self.0 {
+            Act::Answer(answer) => Some(answer),
+            Act::Read { .. } | Act::Fsync { .. } | Act::SyncDir { .. } => None,
+        }
+    }
 }
 
 impl Disk {
@@ -114,6 +125,12 @@ impl Disk {
     pub fn path_of(&self, fd: Fd) -> Option<&FilePath> {
         let open: &Descriptor = self.descriptors.get(&fd)?;
         self.inodes.get(&open.inode).map(|inode| &inode.path)
+    }
+
+    /// The bytes that processes have moved so far.
+    #[must_use]
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// The file that this operation makes durable.

@@ -228,6 +228,8 @@ impl Net {
                     self.schedule(now, Event::Flush(number, side));
                 }
                 self.pump(now, number, 1 - side, choices);
+                let from = self.conn(number).hosts[1 - side];
+                self.link(from, host).traffic.received += bytes.len() as u64;
                 NetEvent::Data(bytes)
             }
             None if direction.arrived == 0 && direction.end == End::Arrived => {

@@ -2,7 +2,7 @@
 
 use super::direction::Direction;
 use super::direction::as_u64;
-use super::{Conn, Event, Handshake, HostId, KEEPALIVE_MS, LinkSpec, Net, Side, State};
+use super::{Conn, Event, Handshake, HostId, KEEPALIVE_MS, LinkSpec, Net, Side, State, Traffic};
 use crate::choice::{Choices, Key, Subject};
 use walsim_core::base::{ConnId, Mono};
 
@@ -146,6 +146,15 @@ impl Net {
     #[must_use]
     pub fn link_spec(&self, from: HostId, to: HostId) -> LinkSpec {
         self.links[&(from, to)].spec
+    }
+
+    /// The bytes that have gone from one machine to another.
+    ///
+    /// # Panics
+    /// If there is no such machine.
+    #[must_use]
+    pub fn traffic(&self, from: HostId, to: HostId) -> Traffic {
+        self.links[&(from, to)].traffic
     }
 
     fn retry_handshake(&mut self, now: Mono, number: u32, choices: &Choices) {

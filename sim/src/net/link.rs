@@ -38,6 +38,16 @@ pub(super) struct Link {
     pub(super) busy_until: Mono,
     /// Number of connections opened in this direction.
     pub(super) opened: u64,
+    pub(super) traffic: Traffic,
+}
+
+/// Bytes between two machines, in one direction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Traffic {
+    /// Handed to the sender's kernel by its processes.
+    pub sent: u64,
+    /// Handed to processes of the receiver.
+    pub received: u64,
 }
 
 impl Link {

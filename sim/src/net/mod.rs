@@ -10,7 +10,7 @@ mod events;
 mod faults;
 mod link;
 
-pub use link::LinkSpec;
+pub use link::{LinkSpec, Traffic};
 
 use crate::choice::{Choices, Key, Subject};
 use bytes::Bytes;
@@ -245,8 +245,12 @@ impl Net {
         let Some((number, side)) = self.end(host, id) else {
             return;
         };
-        let direction = &mut self.conn(number).directions[side];
+        let conn = self.conn(number);
+        let (from, to) = (conn.hosts[side], conn.hosts[1 - side]);
+        let direction = &mut conn.directions[side];
         pieces.iter().for_each(|piece| direction.push(piece));
+        let bytes: usize = pieces.iter().map(Bytes::len).sum();
+        self.link(from, to).traffic.sent += bytes as u64;
         self.pump(now, number, side, choices);
         self.report(now, number, side, choices);
     }

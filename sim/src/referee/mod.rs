@@ -28,7 +28,7 @@ pub use knowledge::{
 pub use violation::Violation;
 
 pub(crate) use knowledge::{control_file, difference, wal_files};
-pub(crate) use wire::End;
+pub(crate) use wire::{End, Stream};
 
 use crate::plan::Plan;
 use index::Index;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Pid};
 use walsim_core::node::NodeView;
-use walsim_core::wire::frame::FrameReader;
+use walsim_core::wire::frame::{Frame, FrameReader};
 
 /// Bytes that pass one end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +32,9 @@ pub(crate) struct End<'a> {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Wire(BTreeMap<(usize, ConnId, bool), Stream>);
 
+/// The bytes of one direction of a connection, cut into messages.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-struct Stream {
+pub(crate) struct Stream {
     reader: FrameReader,
     /// The start-up packet has passed, or there is none.
     started: bool,
@@ -92,11 +93,8 @@ impl Wire {
             if rest.iter().all(Bytes::is_empty) {
                 return Ok(());
             }
-            let mut stream = Stream {
-                started: true,
-                ..Stream::default()
-            };
-            rest.into_iter().for_each(|piece| stream.reader.push(piece));
+            let mut stream = Stream::new(true);
+            rest.into_iter().for_each(|piece| stream.push(piece));
             self.0.insert(key, stream);
             return Ok(());
         }
@@ -104,8 +102,8 @@ impl Wire {
         bytes
             .pieces
             .iter()
-            .for_each(|piece| stream.reader.push(piece.clone()));
-        while let Some((tag, body)) = stream.next() {
+            .for_each(|piece| stream.push(piece.clone()));
+        while let Some(Frame { tag, body }) = stream.next() {
             show(&bytes.message(end, tag, &[body, Bytes::new()]))?;
         }
         if !starts && stream.reader.buffered() == 0 {
@@ -127,7 +125,21 @@ impl Wire {
 }
 
 impl Stream {
-    fn next(&mut self) -> Option<(u8, Bytes)> {
+    /// Nothing has passed yet. What a client sends begins with a start-up packet, which is skipped.
+    pub(crate) fn new(is_server: bool) -> Self {
+        Self {
+            started: is_server,
+            ..Self::default()
+        }
+    }
+
+    /// Adds bytes that have passed.
+    pub(crate) fn push(&mut self, bytes: Bytes) {
+        self.reader.push(bytes);
+    }
+
+    /// The next complete message.
+    pub(crate) fn next(&mut self) -> Option<Frame> {
         if self.garbage {
             return None;
         }
@@ -141,7 +153,7 @@ impl Stream {
             }
         }
         match self.reader.next(|_| Ok(u32::MAX)) {
-            Ok(frame) => frame.map(|frame| (frame.tag, frame.body)),
+            Ok(frame) => frame,
             Err(_) => {
                 self.garbage = true;
                 None
@@ -220,7 +232,13 @@ mod tests {
         stream.reader.push(Bytes::from_static(b"Q\0\0\0\x05"));
         assert_eq!(stream.next(), None);
         stream.reader.push(Bytes::from_static(b"\0p\0\0\0\0"));
-        assert_eq!(stream.next(), Some((b'Q', Bytes::from_static(b"\0"))));
+        assert_eq!(
+            stream.next(),
+            Some(Frame {
+                tag: b'Q',
+                body: Bytes::from_static(b"\0")
+            })
+        );
         assert_eq!(stream.next(), None, "no message is that short");
         assert!(stream.garbage);
     }

@@ -46,6 +46,13 @@ impl Clients {
         u16::try_from(self.first_machine + session).expect("a plan has few sessions")
     }
 
+    /// The names of their machines.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        let sessions = 0..self.sessions.len() - 1;
+        let sessions = sessions.map(|session| format!("session{session}"));
+        sessions.chain([String::from("operator")])
+    }
+
     pub(super) fn stop(&mut self) {
         for session in &mut self.sessions {
             session.stop();
@@ -224,13 +231,15 @@ impl World {
         let Some(line) = self.clients.lines.get(&session) else {
             return;
         };
-        let state = &self.hosts[line.node];
+        let (node, conn) = (line.node, line.server);
+        self.record_client(node, session, act);
+        let state = &self.hosts[node];
         let ruling = self.referee.client(&ClientEvent {
             site: state.site(self.now),
             view: state.node.as_ref().map(Node::view),
             disk: &state.disk,
             session,
-            conn: line.server,
+            conn,
             act,
         });
         self.judge(ruling);

@@ -51,6 +51,7 @@ impl World {
                 self.die(host, doom);
                 return true;
             }
+            self.record_effect(host, ran, *pid, effect);
             match effect {
                 Effect::Disk(op, call) => self.disk_op(host, *pid, *op, call),
                 Effect::Net(conn, call) => self.net_op(host, *pid, *conn, call),
@@ -68,7 +69,7 @@ impl World {
                         self.marks.insert(Mark::SlotDroppedUnderStandby);
                     }
                     if event.severity > Severity::Log || self.quiescence.is_none() {
-                        self.tell(Some(host), event.to_string());
+                        self.add_to_story(Some(host), event.to_string());
                     }
                 }
                 Effect::Exit(exit) => self.process_ended(host, *pid, exit),
@@ -127,6 +128,7 @@ impl World {
             let geometry = &self.hosts[host].plan.settings.geometry;
             self.causes.removes(host, geometry, path);
         }
+        self.record_issue(host, op, call);
         let state = &mut self.hosts[host];
         // See docs/hazards/fsync-failure-in-crash-recovery.md.
         let place = || Some(state.node.as_ref()?.view().process(pid)?.at);
@@ -144,6 +146,8 @@ impl World {
         } else {
             state.disk.issue(pid, call, choices)
         };
+        self.record_issued((host, pid, op), call, &ticket, delay_us);
+        let state = &mut self.hosts[host];
         if matches!(call, DiskOp::Close(_)) {
             // No process waits for the result of a close.
             let _ = state.disk.complete(ticket, &self.choices);
@@ -231,6 +235,7 @@ impl World {
             let pieces = [bytes.clone(), Bytes::new()];
             self.show_bytes(host, pid, delivery.conn, &pieces, false);
         }
+        self.record_delivery(host, delivery.conn, &delivery.event);
         self.drive(host, Input::Net(delivery.conn, delivery.event));
     }
 

@@ -9,6 +9,7 @@ mod host;
 mod panics;
 mod quiescence;
 mod rebuild;
+mod record;
 mod session;
 mod verdict;
 
@@ -22,7 +23,7 @@ use crate::disk::Disk;
 use crate::net::{LinkSpec, Net};
 use crate::plan::{EventKind, Plan};
 use crate::referee::{Check, DiskAct, DiskEvent, Promise, Referee, ServerAct, Step};
-use crate::trace::Trace;
+use crate::trace::{Recorder, RunHash};
 use clients::Clients;
 use effects::is_segment;
 use host::{Host, hosts};
@@ -80,7 +81,8 @@ pub struct World {
     net: Net,
     clients: Clients,
     referee: Referee,
-    trace: Trace,
+    trace: RunHash,
+    recorder: Recorder,
     marks: MarkSet,
     faults: u64,
     /// Fault rows that took effect.
@@ -217,7 +219,8 @@ impl World {
             net: Net::new(&names, spec),
             clients: Clients::new(plan.nodes.len(), sessions),
             referee: Referee::new(plan, audit, checks),
-            trace: Trace::default(),
+            trace: RunHash::default(),
+            recorder: Recorder::default(),
             marks: MarkSet::default(),
             faults: 0,
             struck_rows: BTreeSet::new(),
@@ -391,13 +394,20 @@ impl World {
     }
 
     fn tell(&mut self, host: Option<usize>, text: impl Into<String>) {
+        let text = text.into();
+        self.record_world(host, &text);
+        self.add_to_story(host, text);
+    }
+
+    /// Adds a line to the story, but not to a trace.
+    fn add_to_story(&mut self, host: Option<usize>, text: String) {
         let node = host
             .map(|host| self.hosts[host].plan.name.clone())
             .unwrap_or_default();
         let line = StoryLine {
             at: self.now,
             node,
-            text: text.into(),
+            text,
         };
         tracing::debug!(at = %line.at, node = %line.node, "{}", line.text);
         if self.story.len() == STORY {
@@ -430,6 +440,7 @@ impl World {
                 if let Some(ticket) = self.hosts[host].ops.remove(&op) {
                     let synced = self.hosts[host].disk.syncs(&ticket).cloned();
                     let outcome = self.hosts[host].disk.complete(ticket, &self.choices);
+                    self.record_completion(host, op, &outcome);
                     if let Some(path) = synced {
                         if is_segment(&path) && outcome.is_ok() {
                             self.after_event(host, EventKind::WalFsynced);
@@ -485,8 +496,16 @@ impl World {
         };
         self.trace.begin(state.index, now, &input);
         self.driven = Some(host);
+        let before = self
+            .recorder
+            .before(host, node.view(), now, run.map(|(pid, _)| pid));
         node.step(now, input, &mut effects);
         self.trace.end(&effects);
+        if let Some(before) = &before {
+            self.record_step(host, run, before);
+        }
+        let state = &mut self.hosts[host];
+        let Some(node) = &mut state.node else { return };
         self.marks.extend(node.probe().marks());
         if let Some((pid, role)) = run {
             state.pace(self.now, pid, role, self.plan.step_delays, &self.choices);
@@ -494,6 +513,7 @@ impl World {
         }
         let crashed = self.carry_out(host, run, &mut effects);
         if !crashed {
+            self.record_wait(host, run, now);
             self.check(host, run, &effects);
         }
         self.effects = effects;
@@ -505,6 +525,9 @@ impl World {
     fn server_event(&mut self, host: usize, act: ServerAct<'_>) {
         let event = self.hosts[host].event(self.now, act);
         let ruling = self.referee.server(&event);
+        if matches!(act, ServerAct::Gone(_)) {
+            self.recorder.forget_server(host);
+        }
         self.judge(ruling);
     }
 
@@ -550,39 +573,4 @@ impl World {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::{Profile, generate};
-
-    /// A run whose time does not advance ends with a verdict. Steps before the last advance of time
-    /// do not count.
-    #[test]
-    fn steps_at_one_instant_are_bounded() {
-        let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
-        (0..2000).for_each(|_| assert!(world.step()));
-        // Looks for a step that does not advance time.
-        while world.finished().is_none() {
-            world.steps_now = STEPS_PER_INSTANT;
-            world.step();
-        }
-        let verdict = world.finished().expect("the run is over");
-        let Verdict::Stuck(violation) = verdict else {
-            panic!("{verdict:?}")
-        };
-        assert_eq!(verdict.code(), Some(STUCK));
-        let postmaster = violation
-            .facts
-            .iter()
-            .find(|(what, _)| what.starts_with("postmaster"));
-        assert!(
-            postmaster.is_some_and(|(_, at)| at.contains(" in ")),
-            "{violation:?}"
-        );
-
-        let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
-        while world.now() == Mono(0) {
-            assert!(world.step());
-        }
-        assert_eq!(world.steps_now, 1);
-    }
-}
+mod tests;

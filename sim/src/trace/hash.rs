@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// The rolling hash, and the number of steps in it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Trace {
+pub struct RunHash {
     digest: u64,
     steps: u64,
     /// Buffer for the encoding of one step, reused between steps.
@@ -24,14 +24,14 @@ pub struct Trace {
 }
 
 /// Hashes the digest, which covers everything that was recorded.
-impl Hash for Trace {
+impl Hash for RunHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.digest.hash(state);
         self.steps.hash(state);
     }
 }
 
-impl Trace {
+impl RunHash {
     /// The hash so far.
     #[must_use]
     pub const fn digest(&self) -> u64 {
@@ -383,7 +383,7 @@ const fn signal_number(signal: Signal) -> u8 {
 
 /// A `Hasher` with the same result on every platform: XXH3 over fixed-width little-endian values.
 #[derive(Default)]
-pub struct StableHasher(Xxh3);
+struct StableHasher(Xxh3);
 
 macro_rules! little_endian {
     ($($name:ident($ty:ty) as $wide:ty),*) => {$(
@@ -442,7 +442,7 @@ mod tests {
     };
 
     fn digest(input: &Input, effects: Vec<Effect>) -> u64 {
-        let mut trace = Trace::default();
+        let mut trace = RunHash::default();
         trace.begin(0, NOW, input);
         trace.end(&Effects(effects.into_iter().map(|e| (PID, e)).collect()));
         trace.digest()
@@ -478,8 +478,8 @@ mod tests {
 
     #[test]
     fn the_hash_rolls() {
-        let mut trace = Trace::default();
-        let step = |trace: &mut Trace| {
+        let mut trace = RunHash::default();
+        let step = |trace: &mut RunHash| {
             trace.begin(0, NOW, &Input::Run(PID));
             trace.end(&Effects::default());
             trace.digest()

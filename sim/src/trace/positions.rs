@@ -1,0 +1,43 @@
+//! The WAL positions of a node, for a trace that shows which of them a step has moved.
+
+use std::collections::BTreeMap;
+use walsim_core::base::Lsn;
+use walsim_core::node::NodeView;
+use walsim_core::wal::position::bytepos_to_end;
+
+/// A position's name, and whose it is: a slot's or a walsender's; else empty.
+pub(super) type Name = (&'static str, String);
+
+/// All positions of a node that are known.
+pub(super) fn positions(view: &NodeView<'_>) -> BTreeMap<Name, Lsn> {
+    let shmem = view.shmem();
+    let xlog = &shmem.xlog;
+    let geometry = &shmem.settings.geometry;
+    let own = [
+        ("insert", bytepos_to_end(geometry, xlog.curr_byte_pos)),
+        ("write", xlog.write),
+        ("flush", xlog.flush),
+        ("redo", xlog.redo),
+        ("received", shmem.walrcv.written_upto),
+        ("flushed", shmem.walrcv.flushed_upto),
+        ("replayed", shmem.recovery.last_replayed_end),
+    ];
+    let own = own.map(|(what, lsn)| ((what, String::new()), lsn));
+    let senders = shmem.walsnd.iter().filter_map(|sender| {
+        let of = sender.pid?.to_string();
+        let reported = [
+            ("sent", sender.sent),
+            ("reported write", sender.write),
+            ("reported flush", sender.flush),
+            ("reported apply", sender.apply),
+        ];
+        Some(reported.map(|(what, lsn)| ((what, of.clone()), lsn)))
+    });
+    let slots = shmem.slots.slots.iter().filter(|slot| slot.in_use);
+    let slots = slots.map(|slot| (("restart_lsn", slot.name.clone()), slot.restart_lsn));
+    own.into_iter()
+        .chain(senders.flatten())
+        .chain(slots)
+        .filter(|(_, lsn)| lsn.is_valid())
+        .collect()
+}

@@ -1,0 +1,278 @@
+//! Collects the events of a run while it goes on.
+//!
+//! A recorder is no part of the state of a world: worlds that differ in what they have recorded are
+//! equal.
+
+use super::event::{Act, DiskAct, ProcessName, TraceEvent};
+use super::positions::{Name, positions};
+use crate::referee::Stream;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use walsim_core::base::{ConnId, Lsn, Mono, Now, OpId, Pid};
+use walsim_core::call::{Place, Signal, Wait, Woken};
+use walsim_core::node::NodeView;
+use walsim_core::shmem::LockId;
+
+/// Records events if it was told to.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Recorder(pub(super) Option<Box<Recording>>);
+
+impl PartialEq for Recorder {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Recorder {}
+
+impl Hash for Recorder {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+#[derive(Clone, Default, Debug)]
+pub(super) struct Recording {
+    pub(super) events: Vec<TraceEvent>,
+    pub(super) numbered: u64,
+    /// Of nodes and sessions, in the order of the network's machines.
+    pub(super) names: Vec<String>,
+    /// Disk operations in flight.
+    pub(super) operations: BTreeMap<(usize, OpId), Operation>,
+    /// Messages that have passed an end of a connection in part; true for what is sent there.
+    pub(super) streams: BTreeMap<(usize, ConnId, bool), Stream>,
+    /// The other ends of connections: they may close before all of their bytes have arrived.
+    pub(super) peers: BTreeMap<(usize, ConnId), String>,
+}
+
+/// A disk operation in flight.
+#[derive(Clone, Debug)]
+pub(super) struct Operation {
+    pub(super) act: DiskAct,
+    pub(super) process: Option<ProcessName>,
+}
+
+/// Where and when an event happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot {
+    pub(crate) step: u64,
+    pub(crate) at: Mono,
+    /// The number of the machine; `None` for the world.
+    pub(crate) host: Option<usize>,
+    pub(crate) process: Option<ProcessName>,
+}
+
+/// A node before a step.
+#[derive(Debug)]
+pub(crate) struct Before {
+    ran: Option<(ProcessName, Place, Vec<String>)>,
+    processes: BTreeMap<Pid, Process>,
+    held: Vec<LockId>,
+    positions: BTreeMap<Name, Lsn>,
+}
+
+#[derive(Debug)]
+struct Process {
+    latch: bool,
+    pending: Vec<Signal>,
+}
+
+impl Recorder {
+    pub(crate) fn start(&mut self, names: Vec<String>) {
+        self.0.get_or_insert_with(|| {
+            Box::new(Recording {
+                names,
+                ..Recording::default()
+            })
+        });
+    }
+
+    pub(crate) const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// All events that were recorded since this was asked last.
+    pub(crate) fn take(&mut self) -> Vec<TraceEvent> {
+        match &mut self.0 {
+            Some(recording) => std::mem::take(&mut recording.events),
+            None => Vec::new(),
+        }
+    }
+
+    /// Records an event.
+    pub(crate) fn add(&mut self, spot: Spot, act: impl FnOnce() -> Act) {
+        if let Some(recording) = &mut self.0 {
+            recording.add(spot, act());
+        }
+    }
+
+    /// A node is about to make a step; with the process that is to run.
+    pub(crate) fn before(
+        &self,
+        host: usize,
+        view: NodeView<'_>,
+        now: Now,
+        pid: Option<Pid>,
+    ) -> Option<Before> {
+        let recording = self.0.as_ref()?;
+        let ran = pid.and_then(|pid| {
+            let process = view.process(pid)?;
+            let name = ProcessName {
+                role: process.role,
+                pid,
+            };
+            Some((name, process.at, recording.woken_by(host, view, now, pid)))
+        });
+        let processes = view.processes().map(|process| {
+            let pid = process.pid;
+            let state = Process {
+                latch: view.shmem().procs.latch(pid),
+                pending: view.pending(pid).collect(),
+            };
+            (pid, state)
+        });
+        Some(Before {
+            ran,
+            processes: processes.collect(),
+            held: pid.map_or_else(Vec::new, |pid| view.shmem().locks.held_by(pid).collect()),
+            positions: positions(&view),
+        })
+    }
+
+    /// The node has made it.
+    pub(crate) fn after(&mut self, spot: Spot, view: NodeView<'_>, before: &Before) {
+        let Some(recording) = &mut self.0 else { return };
+        let mut add = |act: Act| recording.add(spot, act);
+        if let Some((_, place, woken_by)) = &before.ran {
+            let (place, woken_by) = (*place, woken_by.clone());
+            add(Act::Run { place, woken_by });
+        }
+        for process in view.processes() {
+            let name = ProcessName {
+                role: process.role,
+                pid: process.pid,
+            };
+            let Some(was) = before.processes.get(&process.pid) else {
+                add(Act::Start { child: name });
+                continue;
+            };
+            if !was.latch && view.shmem().procs.latch(process.pid) {
+                add(Act::Latch { of: name });
+            }
+            let new = view.pending(process.pid);
+            for signal in new.filter(|signal| !was.pending.contains(signal)) {
+                let signal = signal.name();
+                add(Act::Signal { to: name, signal });
+            }
+        }
+        if let Some((name, ..)) = &before.ran {
+            let held: BTreeSet<_> = view.shmem().locks.held_by(name.pid).collect();
+            let had: BTreeSet<_> = before.held.iter().copied().collect();
+            let locks = held.symmetric_difference(&had);
+            locks.for_each(|lock| {
+                add(Act::Lock {
+                    lock: *lock,
+                    taken: held.contains(lock),
+                });
+            });
+        }
+        for ((what, of), to) in positions(&view) {
+            let key = (what, of);
+            let from = before.positions.get(&key).copied().unwrap_or_default();
+            if from != to {
+                let of = key.1;
+                add(Act::Position { what, of, from, to });
+            }
+        }
+    }
+
+    /// What the process that has run waits for now.
+    pub(crate) fn waits(&mut self, host: usize, spot: Spot, view: NodeView<'_>, now: Now) {
+        let Some(recording) = &mut self.0 else { return };
+        let Some(pid) = spot.process.map(|process| process.pid) else {
+            return;
+        };
+        if let Some(wait) = view.wait(pid) {
+            let waits_for = recording.reasons(host, view, now, pid, wait, None);
+            let place = wait.why;
+            recording.add(spot, Act::Wait { place, waits_for });
+        }
+    }
+
+    /// A server is gone, with all that it had in flight.
+    pub(crate) fn forget_server(&mut self, host: usize) {
+        if let Some(recording) = &mut self.0 {
+            recording.operations.retain(|(at, _), _| *at != host);
+            recording.streams.retain(|(at, _, _), _| *at != host);
+            recording.peers.retain(|(at, _), _| *at != host);
+        }
+    }
+}
+
+impl Recording {
+    pub(super) fn add(&mut self, spot: Spot, act: Act) {
+        self.numbered += 1;
+        let node = spot.host.and_then(|host| self.names.get(host));
+        self.events.push(TraceEvent {
+            number: self.numbered,
+            step: spot.step,
+            at: spot.at,
+            node: node.cloned().unwrap_or_default(),
+            process: spot.process,
+            act,
+        });
+    }
+
+    fn woken_by(&self, host: usize, view: NodeView<'_>, now: Now, pid: Pid) -> Vec<String> {
+        let Some(wait) = view.wait(pid) else {
+            return Vec::new();
+        };
+        let woken = view.woken(now, pid);
+        self.reasons(host, view, now, pid, wait, Some(woken))
+    }
+
+    /// What a process waits for; with `woken`, only what has come true.
+    fn reasons(
+        &self,
+        host: usize,
+        view: NodeView<'_>,
+        now: Now,
+        pid: Pid,
+        wait: &Wait,
+        woken: Option<Woken>,
+    ) -> Vec<String> {
+        let shows = |told: bool, has: fn(&Woken) -> bool| told && woken.as_ref().is_none_or(has);
+        let mut reasons = Vec::new();
+        if shows(wait.latch, |woken| woken.latch) {
+            reasons.push(String::from("latch"));
+        }
+        if shows(wait.readable.is_some(), |woken| woken.readable) {
+            reasons.push(String::from("input"));
+        }
+        if shows(wait.writable.is_some(), |woken| woken.writable) {
+            reasons.push(String::from("room for output"));
+        }
+        if let Some(op) = wait.op {
+            let act = self.operations.get(&(host, op));
+            reasons.push(act.map_or_else(
+                || String::from("disk"),
+                |of| format!("{} of {}", of.act.op, of.act.file),
+            ));
+        }
+        if wait.lock {
+            let lock = view.shmem().locks.awaited(pid);
+            reasons.push(lock.map_or_else(|| String::from("lock"), |lock| format!("lock {lock}")));
+        }
+        if wait.condvar {
+            reasons.push(String::from("condition variable"));
+        }
+        if shows(wait.until.is_some(), |woken| woken.timeout)
+            && let Some(until) = wait.until
+        {
+            let left = until.0.saturating_sub(now.mono.0);
+            reasons.push(match woken {
+                Some(_) => String::from("time-out"),
+                None => format!("time-out after {} ms", left.div_ceil(1000)),
+            });
+        }
+        reasons
+    }
+}

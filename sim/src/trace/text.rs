@@ -1,0 +1,94 @@
+//! An event as a line of text, in columns.
+
+use super::event::{Act, DiskAct, TraceEvent};
+use std::fmt::{self, Display};
+
+/// `event  time  node  process  what`
+impl Display for TraceEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = format!("{}.{:06}s", self.at.0 / 1_000_000, self.at.0 % 1_000_000);
+        let process = self.process.map(|it| it.to_string()).unwrap_or_default();
+        let (number, node) = (self.number, &self.node);
+        write!(
+            f,
+            "{number:>8}  {seconds:>12}  {node:<9}  {process:<17}  {}",
+            self.act
+        )
+    }
+}
+
+impl Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::World { text } => f.write_str(text),
+            Self::Log { severity, text } => write!(f, "{severity}:  {text}"),
+            Self::Client { session, text } => write!(f, "session {session}: {text}"),
+            Self::Disk {
+                act,
+                takes_us,
+                fails,
+            } => {
+                act.fmt(f)?;
+                if let Some(us) = takes_us {
+                    write!(f, ", takes {us} us")?;
+                }
+                fails
+                    .iter()
+                    .try_for_each(|how| write!(f, ", and fails: {how}"))
+            }
+            Self::DiskDone { act, result } => write!(f, "{act}: {result}"),
+            Self::Send { peer, message, .. } => write!(f, "send to {peer}: {message}"),
+            Self::Receive { peer, message, .. } => write!(f, "receive from {peer}: {message}"),
+            Self::Bytes {
+                peer,
+                sends: true,
+                len,
+            } => write!(f, "{len} bytes to {peer}"),
+            Self::Bytes {
+                peer,
+                sends: false,
+                len,
+            } => write!(f, "{len} bytes from {peer}"),
+            Self::Connection { peer, what } if peer.is_empty() => write!(f, "connection {what}"),
+            Self::Connection { peer, what } => write!(f, "connection with {peer} {what}"),
+            Self::Signal { to, signal } => write!(f, "{signal} to {to}"),
+            Self::Start { child } => write!(f, "fork {child}"),
+            Self::Exit { how } => write!(f, "exit: {how}"),
+            Self::Position { what, of, from, to } if of.is_empty() => {
+                write!(f, "{what} {from} -> {to}")
+            }
+            Self::Position { what, of, from, to } => write!(f, "{what} of {of} {from} -> {to}"),
+            Self::Run { place, woken_by } if woken_by.is_empty() => write!(f, "run {place}"),
+            Self::Run { place, woken_by } => {
+                write!(f, "run {place}, woken by {}", woken_by.join(" and "))
+            }
+            Self::Latch { of } => write!(f, "set latch of {of}"),
+            Self::Lock { lock, taken: true } => write!(f, "take lock {lock}"),
+            Self::Lock { lock, taken: false } => write!(f, "release lock {lock}"),
+            Self::Wait { place, waits_for } if waits_for.is_empty() => {
+                write!(f, "wait in {place} for nothing")
+            }
+            Self::Wait { place, waits_for } => {
+                write!(f, "wait in {place} for {}", waits_for.join(" or "))
+            }
+        }
+    }
+}
+
+impl Display for DiskAct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.op, self.file)?;
+        if let Some(to) = &self.to {
+            write!(f, " to {to}")?;
+        }
+        match (self.offset, self.len) {
+            (Some(offset), Some(len)) => write!(f, " {offset}+{len}")?,
+            (None, Some(len)) => write!(f, " at {len}")?,
+            (_, None) => {}
+        }
+        match (&self.lsn, self.offset) {
+            (Some(lsn), Some(_)) => write!(f, " ({}..{})", lsn.start, lsn.end),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What the world tells its recorder. Nothing here changes a run, and all of it costs one look at
+//! an `Option` while nothing is recorded.
+
+use super::World;
+use crate::disk::Ticket;
+use crate::net::Traffic;
+use crate::referee::{Answer, ClientAct};
+use crate::trace::{Act, Before, ProcessName, Spot, TraceEvent};
+use bytes::Bytes;
+use walsim_core::base::{ConnId, Now, OpId, Pid};
+use walsim_core::call::{DiskDone, DiskError, DiskOp, Effect, Exit, NetEvent, NetOp};
+use walsim_core::shmem::Role;
+use walsim_core::wire::sql::Statement;
+
+impl World {
+    /// Records all events from now on. [`World::take_events`] yields them.
+    pub fn record(&mut self) {
+        let nodes = self.plan.nodes.iter().map(|node| node.name.clone());
+        let names = nodes.chain(self.clients.names()).collect();
+        self.recorder.start(names);
+    }
+
+    /// The events that were recorded since this was called last.
+    pub fn take_events(&mut self) -> Vec<TraceEvent> {
+        self.recorder.take()
+    }
+
+    /// The bytes that have gone from one machine to another: nodes in the plan's order, then client
+    /// sessions.
+    ///
+    /// # Panics
+    /// If there is no such machine.
+    #[must_use]
+    pub fn traffic(&self, from: u16, to: u16) -> Traffic {
+        self.net.traffic(from, to)
+    }
+
+    fn spot(&self, host: Option<usize>, pid: Option<(Pid, Option<Role>)>) -> Spot {
+        let node = host.and_then(|host| self.hosts.get(host)?.node.as_ref());
+        let process = pid.and_then(|(pid, role)| {
+            let is_postmaster = pid == Pid::postmaster(pid.incarnation);
+            let role = role
+                .or_else(|| node?.view().role(pid))
+                .or(is_postmaster.then_some(Role::Postmaster))?;
+            Some(ProcessName { role, pid })
+        });
+        Spot {
+            step: self.trace.steps(),
+            at: self.now,
+            host,
+            process,
+        }
+    }
+
+    pub(super) fn record_world(&mut self, host: Option<usize>, text: &str) {
+        if self.recorder.is_on() {
+            let spot = self.spot(host, None);
+            let text = text.to_owned();
+            self.recorder.add(spot, || Act::World { text });
+        }
+    }
+
+    /// A node has made a step; its effects are still to be carried out.
+    pub(super) fn record_step(&mut self, host: usize, ran: Option<(Pid, Role)>, before: &Before) {
+        let spot = self.spot(Some(host), ran.map(|(pid, role)| (pid, Some(role))));
+        if let Some(node) = &self.hosts[host].node {
+            self.recorder.after(spot, node.view(), before);
+        }
+    }
+
+    pub(super) fn record_wait(&mut self, host: usize, ran: Option<(Pid, Role)>, now: Now) {
+        if self.recorder.is_on()
+            && let Some((pid, role)) = ran
+            && let Some(node) = &self.hosts[host].node
+        {
+            let spot = self.spot(Some(host), Some((pid, Some(role))));
+            self.recorder.waits(host, spot, node.view(), now);
+        }
+    }
+
+    pub(super) fn record_effect(
+        &mut self,
+        host: usize,
+        ran: Option<(Pid, Role)>,
+        pid: Pid,
+        effect: &Effect,
+    ) {
+        if !self.recorder.is_on() {
+            return;
+        }
+        let role = ran.filter(|(ran, _)| *ran == pid).map(|(_, role)| role);
+        let spot = self.spot(Some(host), Some((pid, role)));
+        match effect {
+            Effect::Log(event) => {
+                let (severity, text) = (event.severity.to_string(), event.message.to_string());
+                self.recorder.add(spot, || Act::Log { severity, text });
+            }
+            Effect::Exit(exit) => {
+                let how = exit_in_words(exit);
+                self.recorder.add(spot, || Act::Exit { how });
+            }
+            Effect::Net(conn, call) => self.record_call(host, spot, *conn, call),
+            Effect::Disk(..) | Effect::Halt => {}
+        }
+    }
+
+    fn record_call(&mut self, host: usize, spot: Spot, conn: ConnId, call: &NetOp) {
+        match call {
+            NetOp::Connect { host: peer, .. } => {
+                let (peer, what) = (peer.clone(), "requested");
+                self.recorder.add(spot, || Act::Connection { peer, what });
+            }
+            NetOp::Send(pieces) => {
+                let peer = self.peer_of(host, conn);
+                self.recorder.bytes(spot, conn, true, peer, pieces);
+            }
+            NetOp::Close => {
+                let (peer, what) = (self.peer_of(host, conn), "closed");
+                self.recorder.add(spot, || Act::Connection { peer, what });
+                self.recorder.closed(host, conn);
+            }
+            NetOp::Read { .. } | NetOp::HandOver(_) => {}
+        }
+    }
+
+    fn peer_of(&mut self, host: usize, conn: ConnId) -> String {
+        let peer = self.net.peer(self.hosts[host].index, conn);
+        let machine = peer.map(|(machine, _)| machine);
+        self.recorder.peer(host, conn, machine)
+    }
+
+    /// The network is about to bring something to a node.
+    pub(super) fn record_delivery(&mut self, host: usize, conn: ConnId, event: &NetEvent) {
+        if !self.recorder.is_on() {
+            return;
+        }
+        let owner = self.hosts[host].conns.get(&conn).copied();
+        let spot = self.spot(Some(host), owner.map(|pid| (pid, None)));
+        let peer = self.peer_of(host, conn);
+        let what = match event {
+            NetEvent::Data(bytes) => {
+                let pieces = [bytes.clone(), Bytes::new()];
+                self.recorder.bytes(spot, conn, false, peer, &pieces);
+                return;
+            }
+            NetEvent::Sent(_) => return,
+            NetEvent::Accepted => "accepted",
+            NetEvent::Connected => "open",
+            NetEvent::Refused(_) => "refused",
+            NetEvent::Closed => "closed by the peer",
+            NetEvent::Reset => "reset",
+        };
+        self.recorder.add(spot, || Act::Connection { peer, what });
+    }
+
+    pub(super) fn record_issue(&mut self, host: usize, op: OpId, call: &DiskOp) {
+        if self.recorder.is_on() {
+            let state = &self.hosts[host];
+            let geometry = &state.plan.settings.geometry;
+            let path_of = |fd| state.disk.path_of(fd).cloned();
+            self.recorder.issues(host, op, call, geometry, path_of);
+        }
+    }
+
+    pub(super) fn record_issued(
+        &mut self,
+        (host, pid, op): (usize, Pid, OpId),
+        call: &DiskOp,
+        ticket: &Ticket,
+        takes_us: u64,
+    ) {
+        if self.recorder.is_on() {
+            let spot = self.spot(Some(host), Some((pid, None)));
+            let takes_us = (!matches!(call, DiskOp::Close(_))).then_some(takes_us);
+            self.recorder
+                .issued(host, spot, op, takes_us, ticket.answer());
+        }
+    }
+
+    pub(super) fn record_completion(
+        &mut self,
+        host: usize,
+        op: OpId,
+        outcome: &Result<DiskDone, DiskError>,
+    ) {
+        if self.recorder.is_on() {
+            let spot = self.spot(Some(host), None);
+            self.recorder.completed(host, spot, op, outcome);
+        }
+    }
+
+    pub(super) fn record_client(&mut self, host: usize, session: usize, act: ClientAct<'_>) {
+        if !self.recorder.is_on() {
+            return;
+        }
+        let cut = |statement: &Statement| {
+            let mut text = statement.to_string();
+            if let Some((end, _)) = text.char_indices().nth(100) {
+                text.truncate(end);
+                text.push('…');
+            }
+            text
+        };
+        let text = match act {
+            // The answer says so already.
+            ClientAct::Commit(_) => return,
+            ClientAct::Statement(statement) => cut(statement),
+            ClientAct::Answer(_, Answer::Complete { tag, warned }) => {
+                let warning = if *warned { " after a warning" } else { "" };
+                format!("answered {tag}{warning}")
+            }
+            ClientAct::Answer(statement, Answer::Error) => {
+                format!("got an error for {}", cut(statement))
+            }
+            ClientAct::RowMissing(row) => {
+                format!("does not find its committed row {} {}", row.rel, row.key)
+            }
+        };
+        let spot = self.spot(Some(host), None);
+        self.recorder.add(spot, || Act::Client { session, text });
+    }
+}
+
+/// How a process has ended.
+fn exit_in_words(exit: &Exit) -> String {
+    match exit {
+        Exit::Normal => String::from("exit status 0"),
+        Exit::Silent => String::from("exit status 1"),
+        Exit::Fatal(event) => format!("exit status 1 after {event}"),
+        Exit::Panic(event) => format!("aborted after {event}"),
+        Exit::Quit => String::from("exit status 2 after SIGQUIT"),
+        Exit::Killed => String::from("killed by SIGKILL"),
+    }
+}

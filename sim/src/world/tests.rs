@@ -1,0 +1,36 @@
+//! The bound on steps at one instant.
+
+use super::*;
+use crate::plan::{Profile, generate};
+
+/// A run whose time does not advance ends with a verdict. Steps before the last advance of time
+/// do not count.
+#[test]
+fn steps_at_one_instant_are_bounded() {
+    let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
+    (0..2000).for_each(|_| assert!(world.step()));
+    // Looks for a step that does not advance time.
+    while world.finished().is_none() {
+        world.steps_now = STEPS_PER_INSTANT;
+        world.step();
+    }
+    let verdict = world.finished().expect("the run is over");
+    let Verdict::Stuck(violation) = verdict else {
+        panic!("{verdict:?}")
+    };
+    assert_eq!(verdict.code(), Some(STUCK));
+    let postmaster = violation
+        .facts
+        .iter()
+        .find(|(what, _)| what.starts_with("postmaster"));
+    assert!(
+        postmaster.is_some_and(|(_, at)| at.contains(" in ")),
+        "{violation:?}"
+    );
+
+    let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
+    while world.now() == Mono(0) {
+        assert!(world.step());
+    }
+    assert_eq!(world.steps_now, 1);
+}
