@@ -276,7 +276,7 @@ fn a_signal_ends_every_wait_in_an_orderly_way() {
         host.input(Input::Signal(pid, signal));
         host.settle();
         assert_eq!(host.events(), ["fsync", "close", "syncdir .", "CopyDone"]);
-        // After a second signal the receiver does not wait for a silent server.
+        // After a second signal the receiver no longer waits for a server that does not answer.
         host.input(Input::Signal(pid, signal));
         host.settle();
         assert_eq!(host.exit, Some(Exit::Normal));

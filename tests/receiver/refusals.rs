@@ -237,8 +237,8 @@ fn a_start_outside_of_the_servers_history_is_a_permanent_error() {
             Some(hint) => ends(&host, &complaint, hint),
             None => goes_on(&host, &complaint),
         }
-        // The same error after the COPY has started, when a server compares the start with its
-        // flush position.
+        // The same error can come after the start of the COPY, because a server compares the start
+        // with its flush position only then.
         let mut host = Host::new(options(), 1);
         greet_as(&mut host, "15.18", standby);
         identify(&mut host, 1, 0x2100);

@@ -264,8 +264,8 @@ impl CreateCheckPoint {
         false
     }
 
-    /// With the planted bug: records inserted since the locks were released were compared with the
-    /// old redo pointer.
+    /// The planted bug publishes the redo pointer here. Records inserted since the locks were
+    /// released were compared with the old one.
     fn publish_late(&self, cx: &mut Cx<'_>) {
         let redo = self.checkpoint.redo;
         if !cx.has_bug(Bug::RedoPointerPublishedLate) || cx.shmem.xlog.redo == redo {

@@ -87,8 +87,8 @@ impl CreateRestartPoint {
                     return Poll::Yield(Yield::Again(why));
                 }
                 Phase::Minimum(update) => {
-                    // So that after a restart, queries are not accepted at an earlier position than
-                    // before it.
+                    // The minimum recovery point is advanced, so that after the restart queries do
+                    // not see an earlier state than before it.
                     ready_ok!(update.poll(cx));
                     if !self.shutdown {
                         return Poll::Ready(Ok(false));

@@ -29,7 +29,7 @@ enum Phase {
 }
 
 impl AdvanceInsertBuffer {
-    /// Until the page of `upto` is in the buffers.
+    /// Initializes pages until the page of `upto` is in the buffers.
     #[must_use]
     pub const fn new(upto: Lsn) -> Self {
         Self {

@@ -55,8 +55,8 @@ impl AssignXid {
                     let xid = *xid;
                     ready_ok!(extend.poll(cx));
                     cx.shmem.next_xid = after(xid);
-                    // Before the lock is released: a process that sees the next id must also see
-                    // this transaction as running.
+                    // The id is published before the lock is released: a process that sees the next
+                    // id must also see this transaction as running.
                     set_running(cx, xid);
                     cx.release(LockId::XidGen);
                     return Poll::Ready(Ok(xid));

@@ -265,7 +265,7 @@ enum MinPhase {
 }
 
 impl UpdateMinRecoveryPoint {
-    /// For a page with this LSN.
+    /// Advances it for a page with this LSN.
     #[must_use]
     pub const fn new(lsn: Lsn) -> Self {
         Self {
@@ -274,7 +274,7 @@ impl UpdateMinRecoveryPoint {
         }
     }
 
-    /// To the end of the record being replayed (`force`).
+    /// Advances it to the end of the record being replayed (`force`).
     #[must_use]
     pub const fn forced() -> Self {
         Self {

@@ -108,7 +108,7 @@ impl PgReceivewal {
         }
     }
 
-    /// From the connection to the end of its stream.
+    /// Runs one connection, to the end of its stream.
     fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<End, StreamError>> {
         let Self {
             options,

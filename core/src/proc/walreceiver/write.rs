@@ -49,7 +49,8 @@ impl WriteWal {
                     }
                     let segment = geometry.segment_of(self.at);
                     match cx.sys.wal_file {
-                        // At the end of the data this closes a segment that is complete.
+                        // After the last byte of the data, this closes the segment if it is
+                        // complete.
                         Some(open) if open.segment != segment || open.tli != link.tli => {
                             self.phase = Phase::Leave(FlushWal::new());
                         }

@@ -72,7 +72,7 @@ impl WalSender {
             }
         }
         if self.streaming().turn == Turn::Top {
-            // Before any check for work: later events set the latch again.
+            // The latch is reset before any check for work, because later events set it again.
             if !cx.has_bug(Bug::LatchResetTooLate) {
                 cx.reset_latch();
             }

@@ -36,11 +36,11 @@ pub struct ReplicationSlotAcquire {
 /// Since 18: when an invalidated slot is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Judged {
-    /// After the slot is acquired.
+    /// The check comes after the slot is acquired.
     Now,
     /// Only with the planted bug: the check was done before the slot was acquired.
     Before,
-    /// Never: an invalidated slot is accepted.
+    /// There is no check: an invalidated slot is accepted.
     Never,
 }
 
