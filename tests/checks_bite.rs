@@ -70,6 +70,25 @@ fn wal_that_a_file_asks_for_is_seen_when_it_goes() {
 }
 
 #[test]
+fn a_slot_that_moves_without_a_reason_is_seen_at_once() {
+    for bug in [
+        Bug::SlotSaveTakesMemoryBack,
+        Bug::StartReplicationMovesSlot,
+        Bug::SlotMovedPastFlush,
+        Bug::SlotMovedToWrite,
+        Bug::SlotNeverMoved,
+    ] {
+        bites_as(bug, &["MOVES"], 0);
+    }
+}
+
+#[test]
+fn a_slot_that_ends_or_is_written_to_without_a_right_is_seen_at_once() {
+    bites_as(Bug::CheckpointDropsAbsentSlots, &["DROP"], 0);
+    bites_as(Bug::DroppedSlotWritten, &["OWNER"], 0);
+}
+
+#[test]
 fn a_slot_that_is_not_saved_is_seen_at_the_end_of_a_checkpoint() {
     bites_as(Bug::SlotAdvanceNotDirtied, &["RETAIN"], 0);
     bites_as(Bug::SlotTempFileLeft, &["RETAIN", "SLOT"], 0);

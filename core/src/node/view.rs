@@ -99,6 +99,12 @@ impl<'a> NodeView<'a> {
         self.node.procs.get(&pid).map(|proc| proc.role)
     }
 
+    /// `MyReplicationSlot`: the number of the slot that a process has acquired.
+    #[must_use]
+    pub fn slot_of(&self, pid: Pid) -> Option<usize> {
+        self.node.procs.get(&pid)?.sys.my_slot
+    }
+
     /// The state of the postmaster; `None` once it has ended.
     #[must_use]
     pub fn postmaster_state(&self) -> Option<PmState> {

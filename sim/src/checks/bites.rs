@@ -75,10 +75,12 @@ const fn awaited(code: &'static str, subscription: Subscription) -> Bite {
 }
 
 const LAST_PAGE: &str = "last-page-is-cleared-after-a-crash";
+const SLOT_AFTER_CRASH: &str = "slot-is-there-after-a-crash";
+const ACQUIRED_FIRST: &str = "slot-is-acquired-before-it-is-looked-at";
 const FAILED_CHECKPOINT: &str = "failed-checkpoint-is-an-error";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 42] = [
+pub const BITES: [Bite; 48] = [
     awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
     awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
     awaited(
@@ -181,6 +183,42 @@ pub const BITES: [Bite; 42] = [
         Subscription::Message(WireEnd::ServerSends, Some(b'C')),
         Bug::ShutdownDropsUnconfirmedTail,
         4,
+    ),
+    bite(
+        "DROP",
+        Subscription::Change(ChangeKind::Slots),
+        Bug::CheckpointDropsAbsentSlots,
+        0,
+    ),
+    played(
+        "DROP",
+        Subscription::Server(ServerKind::Open),
+        Bug::CheckpointDropsAbsentSlots,
+        SLOT_AFTER_CRASH,
+    ),
+    played(
+        "INVALID",
+        Subscription::Change(ChangeKind::Sent),
+        Bug::InvalidSlotStreamed,
+        ACQUIRED_FIRST,
+    ),
+    bite(
+        "MOVES",
+        Subscription::Change(ChangeKind::Slots),
+        Bug::StartReplicationMovesSlot,
+        3,
+    ),
+    bite(
+        "MOVES",
+        Subscription::Change(ChangeKind::Reported),
+        Bug::SlotNeverMoved,
+        0,
+    ),
+    bite(
+        "OWNER",
+        Subscription::Change(ChangeKind::Slots),
+        Bug::DroppedSlotWritten,
+        2,
     ),
     awaited(
         "SLOT",

@@ -78,7 +78,8 @@ impl Check for Chain {
             Change::Replayed(_)
             | Change::Sent(_)
             | Change::Received(..)
-            | Change::Slots
+            | Change::Slots(_)
+            | Change::Reported(_)
             | Change::Pages(_)
             | Change::Checkpoint(_) => Ok(()),
         }

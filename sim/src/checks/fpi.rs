@@ -88,7 +88,8 @@ impl Check for Fpi {
             | Change::Replayed(_)
             | Change::Sent(_)
             | Change::Received(..)
-            | Change::Slots
+            | Change::Slots(_)
+            | Change::Reported(_)
             | Change::Checkpoint(_) => Ok(()),
         }
     }

@@ -22,6 +22,10 @@ mod report;
 mod retain;
 mod send;
 mod slot;
+mod slot_drop;
+mod slot_invalid;
+mod slot_moves;
+mod slot_owner;
 mod without;
 mod xid;
 
@@ -47,6 +51,10 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(clog::Clog::default()),
         Box::new(local::Local),
         Box::new(durable::Durable),
+        Box::new(slot_drop::SlotDrop),
+        Box::new(slot_invalid::SlotInvalid),
+        Box::new(slot_moves::SlotMoves),
+        Box::new(slot_owner::SlotOwner),
         Box::new(slot::Slot::default()),
         Box::new(mono::Mono::default()),
         Box::new(retain::Retain),

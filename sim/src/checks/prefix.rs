@@ -52,7 +52,8 @@ impl Check for Prefix {
             },
             Change::Sent(_)
             | Change::Received(..)
-            | Change::Slots
+            | Change::Slots(_)
+            | Change::Reported(_)
             | Change::Pages(_)
             | Change::Checkpoint(_)
             | Change::Records(_) => Ok(()),

@@ -83,8 +83,10 @@ pub enum ChangeKind {
     Sent,
     /// What a walreceiver is asked for and has got: `WalRcv`.
     Received,
-    /// A slot came, went, moved, or was invalidated.
+    /// Entries for slots: one came, went, moved, was acquired, released or invalidated.
     Slots,
+    /// How far a standby has told its walsender that it is: `WalSnd->write`, `flush` and `apply`.
+    Reported,
     /// Data pages in the buffer pool.
     Pages,
     /// A checkpoint or a restartpoint has ended well.
@@ -506,6 +508,7 @@ impl Display for ChangeKind {
             Self::Sent => "sent position of a walsender",
             Self::Received => "state of the walreceiver",
             Self::Slots => "replication slots",
+            Self::Reported => "positions that a standby reports",
             Self::Pages => "data pages",
             Self::Checkpoint => "completed checkpoint",
             Self::Records => "WAL records flushed first",

@@ -16,7 +16,7 @@ const ROLES: usize = 7;
 pub(super) struct Index {
     /// By role; the last is for steps in which no process ran.
     step: [Who; ROLES + 1],
-    change: [Who; 8],
+    change: [Who; 9],
     disk: [[Who; 6]; 4],
     server: [Who; 8],
     client: [Who; 4],

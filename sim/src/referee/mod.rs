@@ -21,9 +21,9 @@ pub use event::{
 };
 pub use knowledge::{
     BlockId, CheckpointEnd, Committed, Difference, FIRST_TIMELINE, Flushed, Knowledge, Least,
-    Ledger, Limits, Logged, LoggedBlock, Orders, Placed, Received, Replayed, Saved, Sent,
-    SlotChange, WalFault, Window, horizon, is_disk_failure, relation_of, relation_path, segment_of,
-    slot_name_of, slot_on_disk,
+    Ledger, Limits, Logged, LoggedBlock, Orders, Placed, Received, Replayed, Reported, Saved, Sent,
+    SlotChange, SlotEntry, SlotStep, WalFault, Window, horizon, is_disk_failure, relation_of,
+    relation_path, segment_of, slot_name_of, slot_on_disk,
 };
 pub use violation::Violation;
 
@@ -56,7 +56,9 @@ pub enum Change<'a> {
     /// [`ChangeKind::Received`], before and after.
     Received(Received, Received),
     /// [`ChangeKind::Slots`]
-    Slots,
+    Slots(&'a [SlotStep]),
+    /// [`ChangeKind::Reported`]
+    Reported(Reported),
     /// [`ChangeKind::Pages`]
     Pages(&'a [PageChange]),
     /// [`ChangeKind::Checkpoint`]
@@ -234,8 +236,11 @@ impl Referee {
         if let Some((before, now)) = changes.received {
             tell(ChangeKind::Received, Change::Received(before, now));
         }
-        if changes.slots.any {
-            tell(ChangeKind::Slots, Change::Slots);
+        if !changes.slots.is_empty() {
+            tell(ChangeKind::Slots, Change::Slots(&changes.slots));
+        }
+        if let Some(reported) = changes.reported {
+            tell(ChangeKind::Reported, Change::Reported(reported));
         }
         let pages = &step.view.shmem().buffers.changes;
         if !pages.is_empty() {
@@ -287,9 +292,7 @@ impl Referee {
 
     /// A client said or heard something.
     pub(crate) fn client(&mut self, event: &ClientEvent<'_>) -> Ruling {
-        if let (ClientAct::Commit(synchronous), Some(conn)) = (event.act, event.conn) {
-            self.known.acked(event.site.host, conn, synchronous);
-        }
+        self.known.client(event);
         let Self {
             checks,
             known,

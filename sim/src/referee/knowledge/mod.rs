@@ -10,6 +10,7 @@ mod ledger;
 mod pages;
 mod records;
 mod slots;
+mod streams;
 mod wal;
 pub(crate) mod wal_files;
 
@@ -19,14 +20,15 @@ pub use horizon::{Least, Limits, horizon};
 pub use ledger::{Ledger, Placed};
 pub use pages::{relation_of, relation_path};
 pub use records::{BlockId, Logged, LoggedBlock};
-pub use slots::{SlotChange, slot_name_of, slot_on_disk};
+pub use slots::{SlotChange, SlotEntry, SlotStep, slot_name_of, slot_on_disk};
+pub use streams::{Received, Reported, Sent};
 pub use wal::{Difference, Flushed, Replayed, WalFault};
 
 #[cfg(test)]
 pub(crate) use wal::Wal;
 pub(crate) use wal::{Node as NodeWal, difference};
 
-use super::{DiskAct, DiskEvent, FileClass, Gone, ServerAct, Step};
+use super::{ClientAct, ClientEvent, DiskAct, DiskEvent, FileClass, Gone, ServerAct, Step};
 use crate::disk::Disk;
 use crate::plan::Plan;
 use checkpoints::Checkpoints;
@@ -34,16 +36,16 @@ use commits::Commits;
 use pages::TornPages;
 use records::Shown;
 use slots::Slots;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use walsim_core::base::{
-    ConnId, Geometry, Lsn, Mark, MarkSet, PgVersion, Pid, SegmentNo, TimelineId,
-};
+use streams::Streams;
+use walsim_core::base::{Geometry, Lsn, Mark, MarkSet, PgVersion, Pid, SegmentNo, TimelineId};
 use walsim_core::call::{DiskError, Effect, FilePath, LogEvent, Message, Severity, Signal};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{RecoveryState, Role};
 use walsim_core::wal::names::parse_segment_name;
 use walsim_core::wire::control_file::ControlFile;
+use walsim_core::wire::sql::SlotStatement;
 
 /// The timeline that every cluster begins with, and as yet the only one.
 pub const FIRST_TIMELINE: TimelineId = TimelineId(1);
@@ -75,8 +77,7 @@ struct Node {
     /// The last error of the checkpointer, since a checkpoint was completed, was a failure of its
     /// disk.
     checkpoint_disk_failed: bool,
-    sent: BTreeMap<Pid, Lsn>,
-    received: Received,
+    streams: Streams,
     commits: Commits,
     slots: Slots,
     checkpoints: Checkpoints,
@@ -93,17 +94,6 @@ pub struct Orders {
     pub startup_killed: bool,
 }
 
-/// What shared memory tells of a walreceiver.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct Received {
-    /// `flushedUpto`
-    pub upto: Lsn,
-    /// A walreceiver was asked for: `receiveStart` is valid.
-    pub asked: bool,
-    /// `receivedTLI`
-    pub tli: TimelineId,
-}
-
 /// What a step has changed.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Changes {
@@ -111,21 +101,11 @@ pub(crate) struct Changes {
     pub(crate) replayed: Option<Replayed>,
     pub(crate) sent: Option<Sent>,
     pub(crate) received: Option<(Received, Received)>,
-    pub(crate) slots: SlotChange,
+    pub(crate) slots: Vec<SlotStep>,
+    pub(crate) reported: Option<Reported>,
     pub(crate) checkpoint: Option<CheckpointEnd>,
     pub(crate) opened: Option<PmState>,
     pub(crate) records: Vec<Logged>,
-}
-
-/// How far a walsender has sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sent {
-    /// Which.
-    pub pid: Pid,
-    /// Before the step; invalid if it has just begun.
-    pub from: Lsn,
-    /// After it.
-    pub to: Lsn,
 }
 
 impl Knowledge {
@@ -249,7 +229,7 @@ impl Knowledge {
     /// How far a walsender has sent.
     #[must_use]
     pub fn sent(&self, host: usize, pid: Pid) -> Lsn {
-        self.nodes[host].sent.get(&pid).copied().unwrap_or_default()
+        self.nodes[host].streams.sent(pid)
     }
 
     /// Commits that clients were told of by a node, asynchronous ones excepted.
@@ -262,6 +242,18 @@ impl Knowledge {
     #[must_use]
     pub fn slots_moved(&self, host: usize) -> bool {
         self.nodes[host].slots.changed()
+    }
+
+    /// What clients have asked of a node's slots and got no answer to.
+    pub fn slots_asked(&self, host: usize) -> impl Iterator<Item = &SlotStatement> {
+        self.nodes[host].slots.asked()
+    }
+
+    /// Persistent slots of a node that are to be there at its next start: they were there, and no
+    /// client has asked for their end.
+    #[must_use]
+    pub fn slots_kept(&self, host: usize) -> &BTreeSet<String> {
+        self.nodes[host].slots.kept()
     }
 
     /// What every slot's file has been able to tell since the last checkpoint of the node, and what
@@ -390,7 +382,7 @@ impl Knowledge {
         } else {
             Vec::new()
         };
-        let slots = node.slots.step(step);
+        let (slot_change, slots) = node.slots.step(step);
         let mut changes = Changes {
             flushed,
             replayed,
@@ -405,15 +397,17 @@ impl Knowledge {
             self.marks.insert(Mark::StandbyLagOverOneSegment);
         }
         match step.ran {
-            Some((pid, Role::WalSender)) => changes.sent = node.follow_sender(step, pid),
+            Some((pid, Role::WalSender)) => {
+                (changes.sent, changes.reported) = node.streams.follow_sender(step, pid);
+            }
             Some((_, Role::Backend)) => node.commits.step(step),
             Some((_, Role::Postmaster)) => changes.opened = node.follow_postmaster(step),
             Some((_, Role::Startup | Role::WalReceiver)) => {
-                changes.received = node.follow_receiver(step)
+                changes.received = node.streams.follow_receiver(step)
             }
             Some((_, Role::WalWriter | Role::Checkpointer)) | None => {}
         }
-        changes.checkpoint = node.checkpoints.step(step, slots);
+        changes.checkpoint = node.checkpoints.step(step, slot_change);
         if !shmem.buffers.changes.is_empty() && node.torn.step(step) {
             self.marks.insert(Mark::FpiRepairedTornPage);
         }
@@ -474,9 +468,14 @@ impl Knowledge {
         self.nodes[host].torn.tear(pages);
     }
 
-    /// A client was told that the oldest commit of its connection succeeded.
-    pub(crate) fn acked(&mut self, host: usize, conn: ConnId, synchronous: bool) {
-        self.nodes[host].commits.acked(conn, synchronous);
+    /// A client said or heard something.
+    pub(crate) fn client(&mut self, event: &ClientEvent<'_>) {
+        let node = &mut self.nodes[event.site.host];
+        // A client was told that the oldest commit of its connection succeeded.
+        if let (ClientAct::Commit(synchronous), Some(conn)) = (event.act, event.conn) {
+            node.commits.acked(conn, synchronous);
+        }
+        node.slots.client(event.session, event.act);
     }
 }
 
@@ -490,8 +489,7 @@ impl Node {
             orders: Orders::default(),
             disk_failed: None,
             checkpoint_disk_failed: false,
-            sent: BTreeMap::new(),
-            received: Received::default(),
+            streams: Streams::default(),
             commits: Commits::default(),
             slots: Slots::default(),
             checkpoints: Checkpoints::default(),
@@ -502,28 +500,10 @@ impl Node {
     /// The server is gone with its shared memory.
     fn gone(&mut self) {
         self.open = false;
-        self.sent.clear();
-        self.received = Received::default();
+        self.streams = Streams::default();
+        self.slots.gone();
         self.commits.gone();
         self.checkpoints.gone();
-    }
-
-    fn follow_sender(&mut self, step: &Step<'_>, pid: Pid) -> Option<Sent> {
-        let entries = &step.view.shmem().walsnd;
-        let to = entries.iter().find(|entry| entry.pid == Some(pid))?.sent;
-        let from = self.sent.insert(pid, to).unwrap_or_default();
-        (from != to).then_some(Sent { pid, from, to })
-    }
-
-    fn follow_receiver(&mut self, step: &Step<'_>) -> Option<(Received, Received)> {
-        let walrcv = &step.view.shmem().walrcv;
-        let now = Received {
-            upto: walrcv.flushed_upto,
-            asked: walrcv.receive_start.is_valid(),
-            tli: walrcv.received_tli,
-        };
-        let before = std::mem::replace(&mut self.received, now);
-        (before != now).then_some((before, now))
     }
 
     /// The state in which the server has come up, in the step in which it has.

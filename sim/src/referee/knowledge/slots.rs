@@ -2,25 +2,55 @@
 //! mostly nothing. And where the slots of a node would be after a loss of power.
 
 use crate::disk::Disk;
-use crate::referee::Step;
-use walsim_core::base::{Lsn, PgVersion};
+use crate::referee::{ClientAct, Step};
+use std::collections::BTreeSet;
+use walsim_core::base::{Lsn, PgVersion, Pid};
+use walsim_core::node::PmState;
 use walsim_core::shmem::{Role, Slot};
 use walsim_core::wire::slot_file::{FILE_LEN, Persistency, SlotFile};
+use walsim_core::wire::sql::{SlotStatement, Statement};
 
 const DIRECTORY: &str = "pg_replslot";
 
-/// Where the slots of a node were after the last step.
+/// The slots of a node after the last step, and what was asked of them.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Slots {
-    places: Vec<Place>,
+    entries: Vec<SlotEntry>,
     /// WAL before these positions was given up: a slot went back, or got its first position from a
     /// report.
     given_up: Vec<Lsn>,
     changed: bool,
+    /// Shared memory is new, and no process has looked at it since.
+    fresh: bool,
+    /// Persistent slots that were there and whose end was not asked for.
+    kept: BTreeSet<String>,
+    /// What sessions, by their numbers, have asked and got no answer to.
+    asked: Vec<(usize, SlotStatement)>,
 }
 
-/// A slot: where it is, and whether it was invalidated. `None` is a free entry.
-type Place = Option<(Lsn, bool)>;
+/// An entry for a slot in shared memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct SlotEntry {
+    /// Some slot has it.
+    pub in_use: bool,
+    /// `restart_lsn`
+    pub restart_lsn: Lsn,
+    /// The slot was invalidated.
+    pub invalidated: bool,
+    /// `active_pid`
+    pub owner: Option<Pid>,
+}
+
+/// An entry for a slot that a step has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotStep {
+    /// Its number.
+    pub number: usize,
+    /// Before the step; as after a start if shared memory was new.
+    pub was: SlotEntry,
+    /// After it.
+    pub is: SlotEntry,
+}
 
 /// What a step has done to slots.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -31,35 +61,109 @@ pub struct SlotChange {
     pub in_use: bool,
 }
 
+impl SlotEntry {
+    fn of(slot: &Slot) -> Self {
+        Self {
+            in_use: slot.in_use,
+            restart_lsn: slot.restart_lsn,
+            invalidated: slot.invalidated.is_some(),
+            owner: slot.active_pid,
+        }
+    }
+
+    /// Where the slot is; `None` if the entry is free.
+    fn place(self) -> Option<(Lsn, bool)> {
+        self.in_use.then_some((self.restart_lsn, self.invalidated))
+    }
+}
+
 impl Slots {
-    pub(super) fn step(&mut self, step: &Step<'_>) -> SlotChange {
-        let change = match step.ran {
+    pub(super) fn step(&mut self, step: &Step<'_>) -> (SlotChange, Vec<SlotStep>) {
+        let (change, steps) = match step.ran {
             Some((_, Role::Backend | Role::WalSender | Role::Checkpointer | Role::Startup)) => {
                 let shmem = step.view.shmem();
                 let given_up = &mut self.given_up;
                 given_up.resize(shmem.slots.slots.len(), Lsn::INVALID);
-                look(&mut self.places, &shmem.slots.slots, |slot, was, is| {
-                    given_up[slot] = match (was, is) {
+                let fresh = std::mem::take(&mut self.fresh);
+                let mut steps = Vec::new();
+                let change = look(&mut self.entries, &shmem.slots.slots, |number, was, is| {
+                    given_up[number] = match (was.place(), is.place()) {
                         (_, None) => Lsn::INVALID,
                         (Some((was, _)), Some((is, _))) if is.is_valid() && is < was => {
-                            given_up[slot].max(was)
+                            given_up[number].max(was)
                         }
                         // A checkpoint that has looked at slots before keeps only what recovery
                         // needs.
                         (Some((Lsn::INVALID, _)), Some((is, _))) if is.is_valid() => {
-                            given_up[slot].max(shmem.xlog.redo)
+                            given_up[number].max(shmem.xlog.redo)
                         }
-                        (_, Some(_)) => given_up[slot],
+                        (_, Some(_)) => given_up[number],
                     };
-                })
+                    let was = if fresh { SlotEntry::default() } else { was };
+                    if was != is {
+                        steps.push(SlotStep { number, was, is });
+                    }
+                });
+                for change in &steps {
+                    self.keep(&shmem.slots.slots[change.number], change.was);
+                }
+                (change, steps)
+            }
+            Some((_, Role::Postmaster)) => {
+                self.fresh |= is_new(step);
+                Default::default()
             }
             // No other process touches slots.
-            Some((_, Role::Postmaster | Role::WalWriter | Role::WalReceiver)) | None => {
-                SlotChange::default()
-            }
+            Some((_, Role::WalWriter | Role::WalReceiver)) | None => Default::default(),
         };
         self.changed = change.any;
-        change
+        (change, steps)
+    }
+
+    /// Follows which slots are there.
+    fn keep(&mut self, slot: &Slot, was: SlotEntry) {
+        if slot.in_use && !slot.temporary && !was.in_use {
+            self.kept.insert(slot.name.clone());
+        } else if was.in_use && !slot.in_use {
+            self.kept.remove(&slot.name);
+        }
+    }
+
+    /// A session has asked for something, or got an answer.
+    pub(super) fn client(&mut self, session: usize, act: ClientAct<'_>) {
+        match act {
+            ClientAct::Statement(Statement::Slot(statement)) => {
+                self.asked.push((session, statement.clone()));
+            }
+            ClientAct::Answer(Statement::Slot(statement), _) => {
+                self.asked
+                    .retain(|(by, asked)| (*by, asked) != (session, statement));
+            }
+            ClientAct::Statement(_)
+            | ClientAct::Answer(..)
+            | ClientAct::Commit(_)
+            | ClientAct::RowMissing(_) => {}
+        }
+    }
+
+    /// The server is gone. A slot whose end was asked for may be there when it is started again, or
+    /// not.
+    pub(super) fn gone(&mut self) {
+        for (_, statement) in std::mem::take(&mut self.asked) {
+            if let SlotStatement::Drop(name) = statement {
+                self.kept.remove(&name);
+            }
+        }
+    }
+
+    /// What was asked and not answered yet.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &SlotStatement> {
+        self.asked.iter().map(|(_, statement)| statement)
+    }
+
+    /// Persistent slots that are to be there.
+    pub(super) const fn kept(&self) -> &BTreeSet<String> {
+        &self.kept
     }
 
     /// WAL before this was given up for a slot, which is named by its number.
@@ -99,25 +203,29 @@ pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> 
     holding.map(|slot| slot.restart_lsn).min()
 }
 
+/// Is shared memory as after its creation? Slots are read from disk in `PM_STARTUP`.
+fn is_new(step: &Step<'_>) -> bool {
+    let slots = &step.view.shmem().slots.slots;
+    matches!(
+        step.view.postmaster_state(),
+        Some(PmState::Init | PmState::Startup)
+    ) && !slots.iter().any(|slot| slot.in_use)
+}
+
 fn look(
-    places: &mut Vec<Place>,
+    entries: &mut Vec<SlotEntry>,
     slots: &[Slot],
-    mut changes: impl FnMut(usize, Place, Place),
+    mut changes: impl FnMut(usize, SlotEntry, SlotEntry),
 ) -> SlotChange {
-    places.resize(slots.len(), None);
-    let mut change = SlotChange {
-        any: false,
-        in_use: false,
-    };
-    for (number, (place, slot)) in places.iter_mut().zip(slots).enumerate() {
-        let now = slot
-            .in_use
-            .then(|| (slot.restart_lsn, slot.invalidated.is_some()));
-        change.in_use |= slot.in_use;
-        if *place != now {
-            change.any = true;
-            changes(number, *place, now);
-            *place = now;
+    entries.resize(slots.len(), SlotEntry::default());
+    let mut change = SlotChange::default();
+    for (number, (entry, slot)) in entries.iter_mut().zip(slots).enumerate() {
+        let now = SlotEntry::of(slot);
+        change.in_use |= now.in_use;
+        if *entry != now {
+            change.any |= entry.place() != now.place();
+            changes(number, *entry, now);
+            *entry = now;
         }
     }
     change
@@ -126,16 +234,17 @@ fn look(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::referee::Answer;
     use walsim_core::shmem::Invalidation;
 
     #[test]
     fn whatever_happens_to_a_slot_is_a_move() {
         let mut slots = vec![Slot::default(); 2];
-        let mut places = Vec::new();
+        let mut entries = Vec::new();
         let mut after = |change: &dyn Fn(&mut Slot)| {
             change(&mut slots[1]);
-            let first = look(&mut places, &slots, |_, _, _| ());
-            let again = look(&mut places, &slots, |_, _, _| ());
+            let first = look(&mut entries, &slots, |_, _, _| ());
+            let again = look(&mut entries, &slots, |_, _, _| ());
             assert!(!again.any, "seen once");
             (first.any, first.in_use)
         };
@@ -147,6 +256,41 @@ mod tests {
         assert_eq!(after(&|slot| slot.invalidated = lost), (true, true));
         assert_eq!(after(&|slot| slot.in_use = false), (true, false));
         assert_eq!(after(&|slot| slot.restart_lsn = Lsn(8)), (false, false));
+    }
+
+    /// What was asked counts until it is answered or the server is gone.
+    #[test]
+    fn a_slot_is_kept_until_a_drop_was_asked_for() {
+        let mut slots = Slots::default();
+        let slot = |name: &str, in_use, temporary| Slot {
+            in_use,
+            name: name.into(),
+            temporary,
+            ..Slot::default()
+        };
+        let used = SlotEntry {
+            in_use: true,
+            ..SlotEntry::default()
+        };
+        for name in ["a", "b", "c"] {
+            slots.keep(&slot(name, true, false), SlotEntry::default());
+        }
+        slots.keep(&slot("t", true, true), SlotEntry::default());
+        slots.keep(&slot("a", false, false), used);
+        let kept = |slots: &Slots| slots.kept().iter().cloned().collect::<Vec<_>>();
+        assert_eq!(kept(&slots), ["b", "c"]);
+
+        let drop = |name: &str| Statement::Slot(SlotStatement::Drop(name.into()));
+        let (b, c) = (drop("b"), drop("c"));
+        slots.client(1, ClientAct::Statement(&b));
+        slots.client(1, ClientAct::Statement(&Statement::Checkpoint));
+        slots.client(1, ClientAct::Answer(&b, &Answer::Error));
+        slots.client(2, ClientAct::Statement(&c));
+        slots.client(1, ClientAct::Answer(&c, &Answer::Error));
+        assert_eq!(slots.asked().count(), 1, "another session waits");
+        slots.gone();
+        assert_eq!(kept(&slots), ["b"]);
+        assert_eq!(slots.asked().count(), 0);
     }
 
     #[test]

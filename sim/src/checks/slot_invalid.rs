@@ -1,0 +1,89 @@
+//! INVALID: since 18 nothing is streamed from an invalidated slot.
+
+use crate::referee::{
+    About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, Step, Subscription,
+};
+use walsim_core::base::{Lsn, PgVersion};
+use walsim_core::shmem::Slot;
+
+const ABOUT: About = About {
+    code: "INVALID",
+    promise: Promise::Safety,
+    statement: "Since 18, a walsender does not stream from an invalidated slot.",
+    details: "Judged when the position up to which a walsender has sent changes, from the beginning of the COPY\n\
+              on: the slot that it has acquired is not invalidated. To own one before is legal, since a slot is\n\
+              acquired before it is looked at; so is dropping and reading one, and a checkpointer that could not\n\
+              save what it has invalidated keeps it. In 15 to 17 walsenders stream from such slots.",
+    source: "ReplicationSlotAcquire with error_if_invalid looks once the slot is acquired, so that the checkpointer\n\
+             cannot invalidate it in between (slot.c); it then ends the owner first: InvalidatePossiblyObsoleteSlot",
+};
+
+const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Sent)];
+
+/// Remembers nothing.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct SlotInvalid;
+
+impl Check for SlotInvalid {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, known: &Knowledge) -> Ruling {
+        let Change::Sent(sent) = change else {
+            return Ok(());
+        };
+        match step.view.slot_of(sent.pid) {
+            Some(number) => {
+                let slot = &step.view.shmem().slots.slots[number];
+                streams(step.site, known.version(), slot, sent.to)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A walsender that has acquired this slot has sent WAL, or is about to begin.
+fn streams(site: Site<'_>, version: PgVersion, slot: &Slot, sent: Lsn) -> Ruling {
+    let Some(cause) = slot.invalidated.filter(|_| version >= PgVersion::V18) else {
+        return Ok(());
+    };
+    let message = "a walsender streams from a replication slot that was invalidated";
+    Err(site.violation(
+        ABOUT.code,
+        message,
+        &[
+            ("slot", &slot.name),
+            ("cause", &cause.name()),
+            ("sent", &sent),
+        ],
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::referee::testing::SITE;
+    use walsim_core::shmem::Invalidation;
+
+    #[test]
+    fn only_18_refuses_an_invalidated_slot() {
+        let slot = |invalidated| Slot {
+            invalidated,
+            ..Slot::default()
+        };
+        let judge = |version, slot: &Slot| streams(SITE, version, slot, Lsn(7)).is_ok();
+        let good = slot(None);
+        for cause in [Invalidation::WalRemoved(Lsn(5)), Invalidation::Other(8)] {
+            let lost = slot(Some(cause));
+            for version in [PgVersion::V15, PgVersion::V16, PgVersion::V17] {
+                assert!(judge(version, &lost) && judge(version, &good));
+            }
+            assert!(!judge(PgVersion::V18, &lost) && judge(PgVersion::V18, &good));
+        }
+    }
+}

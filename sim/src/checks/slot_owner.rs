@@ -1,0 +1,159 @@
+//! OWNER: a slot is written to by its owner alone.
+
+use crate::referee::{
+    About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, SlotEntry, SlotStep, Step,
+    Subscription, Violation,
+};
+use walsim_core::base::Pid;
+use walsim_core::shmem::{LockId, Role};
+
+const ABOUT: About = About {
+    code: "OWNER",
+    promise: Promise::Safety,
+    statement: "Only its owner writes to a slot, and only the process that takes it to a free entry.",
+    details: "Judged when restart_lsn, the cause of an invalidation, active_pid or in_use of an entry changes: by the\n\
+              process that active_pid names before or after. active_pid goes from none to the process itself, or\n\
+              from it to none; after a drop or a release the former owner writes nothing. An entry that is free is\n\
+              written to under ReplicationSlotAllocationLock alone, by the process that takes it. The startup\n\
+              process fills free entries. Not judged: dirty, just_dirtied and last_saved_restart_lsn, which belong\n\
+              to the process that saves, too.",
+    source: "ReplicationSlotAcquire, ReplicationSlotRelease, ReplicationSlotCreate, ReplicationSlotDropPtr (slot.c)",
+};
+
+const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Slots)];
+
+/// Remembers nothing.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct SlotOwner;
+
+impl Check for SlotOwner {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, _: &Knowledge) -> Ruling {
+        let (Change::Slots(steps), Some((pid, role))) = (change, step.ran) else {
+            return Ok(());
+        };
+        let shmem = step.view.shmem();
+        let locked = shmem.locks.holds(pid, LockId::ReplicationSlotAllocation);
+        for change in steps {
+            let fills = locked || role == Role::Startup;
+            if !may(pid, change, fills) {
+                let name = &shmem.slots.slots[change.number].name;
+                return Err(written(step.site, name, (pid, role), change));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// May the process have made this change? `fills`: it may write to free entries.
+fn may(pid: Pid, SlotStep { was, is, .. }: &SlotStep, fills: bool) -> bool {
+    let me = Some(pid);
+    match (was.in_use, is.in_use) {
+        (false, false) => fills,
+        // The lock is released in the step in which the entry is taken, and the slot may be.
+        (false, true) => is.owner == me || is.owner.is_none(),
+        (true, false) => was.owner == me,
+        (true, true) if was.owner == is.owner => was.owner == me,
+        (true, true) => (was.owner.is_none() || is.owner.is_none()) && owns(me, was, is),
+    }
+}
+
+fn owns(me: Option<Pid>, was: &SlotEntry, is: &SlotEntry) -> bool {
+    was.owner == me || is.owner == me
+}
+
+fn written(
+    site: Site<'_>,
+    name: &str,
+    (pid, role): (Pid, Role),
+    SlotStep { number, was, is }: &SlotStep,
+) -> Violation {
+    let message = if was.in_use {
+        "a process writes to a replication slot that it does not own"
+    } else {
+        "a process writes to a free entry for replication slots that it does not take"
+    };
+    let by = format!("{} {}", role.name(), pid.n);
+    let owner = |entry: &SlotEntry| {
+        let owner = entry.owner.filter(|_| entry.in_use);
+        owner.map_or_else(|| String::from("none"), |pid| pid.n.to_string())
+    };
+    site.violation(
+        ABOUT.code,
+        message,
+        &[
+            ("entry", number),
+            ("slot", &name),
+            ("written by", &by),
+            ("owner before", &owner(was)),
+            ("owner after", &owner(is)),
+            ("restart_lsn before", &was.restart_lsn),
+            ("restart_lsn after", &is.restart_lsn),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use walsim_core::base::Lsn;
+
+    const ME: Pid = Pid::postmaster(1);
+    const OTHER: Pid = Pid::postmaster(2);
+
+    fn free(at: u64) -> SlotEntry {
+        SlotEntry {
+            restart_lsn: Lsn(at),
+            ..SlotEntry::default()
+        }
+    }
+
+    fn used(at: u64, owner: Option<Pid>) -> SlotEntry {
+        SlotEntry {
+            in_use: true,
+            owner,
+            ..free(at)
+        }
+    }
+
+    fn judge(was: SlotEntry, is: SlotEntry, fills: bool) -> bool {
+        let number = 0;
+        may(ME, &SlotStep { number, was, is }, fills)
+    }
+
+    #[test]
+    fn a_slot_is_written_to_by_its_owner() {
+        assert!(judge(used(5, Some(ME)), used(6, Some(ME)), false));
+        assert!(!judge(used(5, Some(OTHER)), used(6, Some(OTHER)), true));
+        assert!(!judge(used(5, None), used(6, None), true));
+        let acquired = judge(used(5, None), used(6, Some(ME)), false);
+        let released = judge(used(5, Some(ME)), used(6, None), false);
+        assert!(acquired && released);
+    }
+
+    #[test]
+    fn a_slot_is_acquired_and_released_by_its_owner() {
+        assert!(!judge(used(5, Some(ME)), used(5, Some(OTHER)), false));
+        assert!(!judge(used(5, Some(OTHER)), used(5, Some(ME)), false));
+        assert!(!judge(used(5, Some(OTHER)), used(5, None), false));
+        assert!(!judge(used(5, None), used(5, Some(OTHER)), false));
+        assert!(judge(used(5, Some(ME)), free(5), false));
+        assert!(!judge(used(5, Some(OTHER)), free(5), true));
+        assert!(!judge(used(5, None), free(5), true));
+    }
+
+    #[test]
+    fn a_free_entry_is_written_to_by_the_process_that_takes_it() {
+        assert!(judge(free(5), free(0), true) && !judge(free(5), free(0), false));
+        assert!(judge(free(0), used(0, Some(ME)), false));
+        assert!(!judge(free(0), used(0, Some(OTHER)), true));
+        assert!(judge(free(0), used(5, None), false), "and released");
+    }
+}

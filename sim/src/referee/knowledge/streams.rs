@@ -1,0 +1,86 @@
+//! How far the walsenders and the walreceiver of a node are, as shared memory tells.
+
+use crate::referee::Step;
+use std::collections::BTreeMap;
+use walsim_core::base::{Lsn, Pid, TimelineId};
+
+/// Those of one node, after the last step.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Streams {
+    sent: BTreeMap<Pid, Lsn>,
+    reported: BTreeMap<Pid, Reported>,
+    received: Received,
+}
+
+/// What shared memory tells of a walreceiver.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Received {
+    /// `flushedUpto`
+    pub upto: Lsn,
+    /// A walreceiver was asked for: `receiveStart` is valid.
+    pub asked: bool,
+    /// `receivedTLI`
+    pub tli: TimelineId,
+}
+
+/// How far a walsender has sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// Which.
+    pub pid: Pid,
+    /// Before the step; invalid if it has just begun.
+    pub from: Lsn,
+    /// After it.
+    pub to: Lsn,
+}
+
+/// How far a standby has told a walsender that it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Reported {
+    /// `WalSnd->write`
+    pub write: Lsn,
+    /// `WalSnd->flush`
+    pub flush: Lsn,
+    /// `WalSnd->apply`
+    pub apply: Lsn,
+}
+
+impl Streams {
+    /// How far a walsender has sent.
+    pub(super) fn sent(&self, pid: Pid) -> Lsn {
+        self.sent.get(&pid).copied().unwrap_or_default()
+    }
+
+    pub(super) fn follow_sender(
+        &mut self,
+        step: &Step<'_>,
+        pid: Pid,
+    ) -> (Option<Sent>, Option<Reported>) {
+        let entries = &step.view.shmem().walsnd;
+        let Some(entry) = entries.iter().find(|entry| entry.pid == Some(pid)) else {
+            return (None, None);
+        };
+        let to = entry.sent;
+        let from = self.sent.insert(pid, to).unwrap_or_default();
+        let sent = (from != to).then_some(Sent { pid, from, to });
+        let (write, flush, apply) = (entry.write, entry.flush, entry.apply);
+        let reported = Reported {
+            write,
+            flush,
+            apply,
+        };
+        let before = self.reported.insert(pid, reported).unwrap_or_default();
+        (sent, (before != reported).then_some(reported))
+    }
+
+    pub(super) fn follow_receiver(&mut self, step: &Step<'_>) -> Option<(Received, Received)> {
+        let walrcv = &step.view.shmem().walrcv;
+        let now = Received {
+            upto: walrcv.flushed_upto,
+            asked: walrcv.receive_start.is_valid(),
+            tli: walrcv.received_tli,
+        };
+        let before = std::mem::replace(&mut self.received, now);
+        (before != now).then_some((before, now))
+    }
+}
