@@ -9,7 +9,7 @@ use walsim_core::base::Planted;
 
 /// The scenarios, or seeds, and the excuses by which they pass. The scenario for stale WAL is not
 /// included: with its small segments the standby may recover by chance within the bound.
-const PLAYS: [(&str, Excuse); 8] = [
+const PLAYS: [(&str, Excuse); 9] = [
     ("standby-waits-for-its-dropped-slot", Excuse::SlotDropped),
     ("slot-is-invalidated-for-its-limit", Excuse::SlotInvalidated),
     ("slot-is-invalidated-for-its-limit", Excuse::WalRemoved),
@@ -22,10 +22,11 @@ const PLAYS: [(&str, Excuse); 8] = [
         Excuse::ShutdownInCrashRestart,
     ),
     ("crash-is-passed-over", Excuse::CrashPassedOver),
+    ("slot-stays-with-the-checkpointer", Excuse::SlotKept),
 ];
 
 /// The neighbours, and the parts that they lack.
-const NEIGHBOURS: [(&str, Excuse, Part); 5] = [
+const NEIGHBOURS: [(&str, Excuse, Part); 7] = [
     (
         "slot-that-was-never-there",
         Excuse::SlotDropped,
@@ -50,6 +51,16 @@ const NEIGHBOURS: [(&str, Excuse, Part); 5] = [
         "standby-does-not-ask-for-more",
         Excuse::AheadOfFlush,
         Part::Witness,
+    ),
+    (
+        "standby-does-not-ask-for-its-kept-slot",
+        Excuse::SlotKept,
+        Part::Witness,
+    ),
+    (
+        "slot-is-used-by-another-standby",
+        Excuse::SlotKept,
+        Part::Cause,
     ),
 ];
 

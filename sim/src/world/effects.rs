@@ -57,7 +57,7 @@ impl World {
                 Effect::Net(conn, call) => self.net_op(host, *pid, *conn, call),
                 Effect::Log(event) => {
                     if let Some((_, role)) = ran.filter(|(ran, _)| ran == pid) {
-                        self.note_cause(host, role, event);
+                        self.note_cause(host, *pid, role, event);
                         if self.quiescence.is_some() {
                             self.hear(host, *pid, role, event);
                         }

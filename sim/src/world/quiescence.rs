@@ -122,7 +122,8 @@ impl World {
         };
         let is_about_wal = match excuse {
             Excuse::SlotDropped | Excuse::SlotInvalidated | Excuse::WalRemoved => true,
-            Excuse::StaleWal
+            Excuse::SlotKept
+            | Excuse::StaleWal
             | Excuse::AheadOfFlush
             | Excuse::ShutdownInCrashRestart
             | Excuse::CrashPassedOver

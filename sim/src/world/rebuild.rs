@@ -67,6 +67,8 @@ impl World {
                     }
                 }
                 Excuse::StaleWal => self.restart(host, self.now.after_us(OFF_US)),
+                // The restart ends the checkpointer that owns the slot.
+                Excuse::SlotKept => self.restart(upstream, self.now.after_us(OFF_US)),
                 Excuse::AheadOfFlush => self.write_a_record(),
                 Excuse::ShutdownInCrashRestart
                 | Excuse::CrashPassedOver

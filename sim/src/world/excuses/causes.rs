@@ -4,7 +4,7 @@
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo};
-use walsim_core::call::{Exit, FilePath, LogEvent, Message, SlotMessage};
+use walsim_core::call::{Exit, FilePath, LogEvent, Message, Severity, SlotMessage};
 use walsim_core::node::PmState;
 use walsim_core::shmem::Role;
 use walsim_core::wal::names::parse_segment_name;
@@ -16,6 +16,9 @@ pub(in crate::world) struct Causes {
     dropped: BTreeSet<(usize, String)>,
     /// Slots that were invalidated; true if that was right.
     invalidated: BTreeMap<(usize, String), bool>,
+    /// Slots that a checkpointer has failed to save while it invalidated them, and which it keeps
+    /// until it ends.
+    kept: BTreeMap<(usize, String), Pid>,
     /// Segments that were unlinked or renamed for future use.
     removed: BTreeSet<(usize, SegmentNo)>,
     /// Standbys that have asked for a segment although they lacked the end of the one before: its
@@ -62,6 +65,10 @@ impl Causes {
         self.invalidated.get(&(host, slot.to_owned())) == Some(&true)
     }
 
+    pub(super) fn is_kept(&self, host: usize, slot: &str) -> bool {
+        self.kept.contains_key(&(host, slot.to_owned()))
+    }
+
     /// A file's name goes, and no check objects.
     pub(in crate::world) fn removes(&mut self, host: usize, geometry: &Geometry, path: &FilePath) {
         let name = path.as_str().strip_prefix("pg_wal/");
@@ -97,6 +104,7 @@ impl Causes {
 
     /// A process has ended.
     pub(in crate::world) fn ended(&mut self, host: usize, pid: Pid, exit: &Exit) {
+        self.kept.retain(|_, owner| *owner != pid);
         if matches!(exit, Exit::Panic(_) | Exit::Killed) && self.is_restarting(host) {
             self.crashed.insert((host, pid));
         }
@@ -109,6 +117,7 @@ impl Causes {
     /// A server is gone.
     pub(in crate::world) fn forget_server(&mut self, host: usize) {
         self.skipped.remove(&host);
+        self.kept.retain(|(other, _), _| *other != host);
         self.restarting.remove(&host);
         self.shut_down.remove(&host);
         self.crashed.retain(|(other, _)| *other != host);
@@ -136,8 +145,23 @@ impl World {
             || slot.is_some_and(|slot| known.is_given_up(host, slot, restart_lsn))
     }
 
+    fn owns_slot(&self, host: usize, pid: Pid, name: &str) -> bool {
+        let Some(node) = &self.hosts[host].node else {
+            return false;
+        };
+        let slots = &node.view().shmem().slots;
+        let slot = slots.find(name).map(|number| &slots.slots[number]);
+        slot.is_some_and(|slot| slot.active_pid == Some(pid))
+    }
+
     /// A process logs something.
-    pub(in crate::world) fn note_cause(&mut self, host: usize, role: Role, event: &LogEvent) {
+    pub(in crate::world) fn note_cause(
+        &mut self,
+        host: usize,
+        pid: Pid,
+        role: Role,
+        event: &LogEvent,
+    ) {
         match (role, &event.message) {
             (
                 Role::Checkpointer | Role::Startup,
@@ -155,6 +179,16 @@ impl World {
                 let next = SegmentNo(geometry.segment_of(replayed).0 + 1);
                 if replayed.is_valid() && geometry.segment_start(next) == start.lsn {
                     self.causes.skipped.insert(host, start.lsn);
+                }
+            }
+            (Role::Checkpointer, Message::File { path, .. })
+                if event.severity == Severity::Error =>
+            {
+                let in_slots = path.as_str().strip_prefix("pg_replslot/");
+                if let Some((name, _)) = in_slots.and_then(|path| path.split_once('/'))
+                    && self.owns_slot(host, pid, name)
+                {
+                    self.causes.kept.insert((host, name.to_owned()), pid);
                 }
             }
             (Role::Checkpointer, Message::Checkpoint("complete") | Message::RestartPoint(_)) => {

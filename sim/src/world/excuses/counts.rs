@@ -73,6 +73,7 @@ const fn most(excuse: Excuse, profile: Profile) -> u64 {
         (_, Excuse::WalRemoved) => 2200,
         (_, Excuse::StaleWal | Excuse::AheadOfFlush) => 20,
         (Profile::Default, Excuse::ShutdownInCrashRestart | Excuse::CrashPassedOver) => 20,
+        (Profile::Default, Excuse::SlotKept) => 20,
         (Profile::Default, Excuse::FsyncInCrashRecovery) => 220,
         (Profile::Faultless, _) => 0,
     }

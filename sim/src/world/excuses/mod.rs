@@ -9,6 +9,7 @@ mod counts;
 mod hazards;
 mod slot_dropped;
 mod slot_invalidated;
+mod slot_kept;
 mod stale_wal;
 mod wal_removed;
 mod witness;
@@ -21,6 +22,7 @@ use super::World;
 use ahead_of_flush::AheadOfFlush;
 use slot_dropped::SlotDropped;
 use slot_invalidated::SlotInvalidated;
+use slot_kept::SlotKept;
 use stale_wal::StaleWal;
 use wal_removed::WalRemoved;
 use walsim_core::base::Lsn;
@@ -33,6 +35,8 @@ pub enum Excuse {
     SlotDropped,
     /// The upstream has invalidated the slot, and says so (since 18).
     SlotInvalidated,
+    /// docs/hazards/slot-kept-by-the-checkpointer.md
+    SlotKept,
     /// The upstream has removed the segment that the standby asks for.
     WalRemoved,
     /// docs/hazards/stale-first-half-of-a-record.md
@@ -50,9 +54,10 @@ pub enum Excuse {
 
 impl Excuse {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SlotDropped,
         Self::SlotInvalidated,
+        Self::SlotKept,
         Self::WalRemoved,
         Self::StaleWal,
         Self::AheadOfFlush,
@@ -67,6 +72,7 @@ impl Excuse {
         match self {
             Self::SlotDropped => "slot-dropped",
             Self::SlotInvalidated => "slot-invalidated",
+            Self::SlotKept => "slot-kept-by-checkpointer",
             Self::WalRemoved => "wal-removed",
             Self::StaleWal => "stale-wal",
             Self::AheadOfFlush => "ahead-of-flush",
@@ -81,7 +87,11 @@ impl Excuse {
     pub(super) const fn most_helps(self) -> u32 {
         match self {
             Self::WalRemoved => 1,
-            Self::SlotDropped | Self::SlotInvalidated | Self::StaleWal | Self::AheadOfFlush => 2,
+            Self::SlotDropped
+            | Self::SlotInvalidated
+            | Self::SlotKept
+            | Self::StaleWal
+            | Self::AheadOfFlush => 2,
             Self::ShutdownInCrashRestart | Self::CrashPassedOver | Self::FsyncInCrashRecovery => {
                 u32::MAX
             }
@@ -159,6 +169,7 @@ impl World {
         }
         self.given::<SlotDropped>(&standby)
             .or_else(|| self.given::<SlotInvalidated>(&standby))
+            .or_else(|| self.given::<SlotKept>(&standby))
             .or_else(|| self.given::<WalRemoved>(&standby))
             .or_else(|| self.given::<StaleWal>(&standby))
             .or_else(|| self.given::<AheadOfFlush>(&standby))

@@ -18,6 +18,8 @@ pub(super) enum Refusal {
     NoSlot(String),
     /// The slot is invalid: 55000.
     SlotInvalidated(String),
+    /// Another process owns the slot: 55006.
+    SlotInUse(String),
     /// The segment has been removed: 58P01, or XX000 when it went while it was read.
     SegmentRemoved(SegmentNo),
     /// The upstream has not flushed so far: XX000.
@@ -33,6 +35,9 @@ impl Refusal {
             }
             (Message::Slot(SlotMessage::Invalidated { name, .. }), SqlState::NOT_IN_STATE) => {
                 Some(Self::SlotInvalidated(name.clone()))
+            }
+            (Message::Slot(SlotMessage::Active { name, .. }), SqlState::OBJECT_IN_USE) => {
+                Some(Self::SlotInUse(name.clone()))
             }
             (Message::SegmentRemoved(name), SqlState::UNDEFINED_FILE | SqlState::INTERNAL) => {
                 parse_segment_name(geometry, name).map(|(_, segment)| Self::SegmentRemoved(segment))
