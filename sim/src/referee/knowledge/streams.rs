@@ -7,8 +7,8 @@ use walsim_core::base::{Lsn, Pid, TimelineId};
 /// Those of one node, after the last step.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Streams {
-    sent: BTreeMap<Pid, Lsn>,
-    reported: BTreeMap<Pid, Reported>,
+    /// Of each walsender: how far it has sent, and what it was told last.
+    senders: BTreeMap<Pid, (Lsn, Reported)>,
     received: Received,
 }
 
@@ -48,7 +48,7 @@ pub struct Reported {
 impl Streams {
     /// How far a walsender has sent.
     pub(super) fn sent(&self, pid: Pid) -> Lsn {
-        self.sent.get(&pid).copied().unwrap_or_default()
+        self.senders.get(&pid).map_or(Lsn::INVALID, |it| it.0)
     }
 
     pub(super) fn follow_sender(
@@ -60,16 +60,16 @@ impl Streams {
         let Some(entry) = entries.iter().find(|entry| entry.pid == Some(pid)) else {
             return (None, None);
         };
-        let to = entry.sent;
-        let from = self.sent.insert(pid, to).unwrap_or_default();
-        let sent = (from != to).then_some(Sent { pid, from, to });
         let (write, flush, apply) = (entry.write, entry.flush, entry.apply);
         let reported = Reported {
             write,
             flush,
             apply,
         };
-        let before = self.reported.insert(pid, reported).unwrap_or_default();
+        let now = (entry.sent, reported);
+        let (from, before) = self.senders.insert(pid, now).unwrap_or_default();
+        let to = entry.sent;
+        let sent = (from != to).then_some(Sent { pid, from, to });
         (sent, (before != reported).then_some(reported))
     }
 
