@@ -16,8 +16,8 @@ const ABOUT: About = About {
     code: "LOCAL",
     promise: Promise::Safety,
     statement: "A commit that a node acknowledged is committed in it after every later recovery.",
-    details: "Acknowledged means that CommandComplete of COMMIT was delivered to the client, with\n\
-              synchronous_commit at least `local`. After each crash recovery the transaction's status is looked\n\
+    details: "Acknowledged means that CommandComplete of COMMIT was delivered to the client, without a warning and\n\
+              with synchronous_commit at least `local`. After each crash recovery the transaction's status is looked\n\
               up, and sessions read back what they wrote.",
     source: "A commit is acknowledged after its record was flushed: RecordTransactionCommit (xact.c); recovery redoes its\n\
              status and goes on counting transactions after it: xact_redo_commit, AdvanceNextFullTransactionIdPastXid",

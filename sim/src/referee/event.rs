@@ -381,7 +381,7 @@ pub enum ClientAct<'a> {
     Statement(&'a Statement),
     /// [`ClientKind::Answer`]
     Answer(&'a Statement, &'a Answer),
-    /// [`ClientKind::Commit`]; true with `synchronous_commit` on.
+    /// [`ClientKind::Commit`]; true with `synchronous_commit` on and without a warning.
     Commit(bool),
     /// [`ClientKind::RowMissing`]
     RowMissing(&'a Row),

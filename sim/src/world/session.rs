@@ -34,7 +34,7 @@ pub(super) enum Act {
     Sleep(u64),
     /// A statement was answered.
     Answered(Statement, Answer),
-    /// A commit was acknowledged; true if it was synchronous.
+    /// A commit was acknowledged; true if it was synchronous and without a warning.
     Acked(bool),
     /// A statement about slots succeeded.
     SlotDone(SlotStatement),
@@ -257,9 +257,12 @@ impl Session {
         acts.push(Act::Answered(statement.clone(), answer));
         match statement {
             Statement::Commit if tag == "COMMIT" => {
-                acts.push(Act::Acked(!self.asynchronous));
+                // A warning says that a synchronous wait was cancelled: more than the local commit
+                // was asked for, and that much is not promised (SyncRepWaitForLSN).
+                let promised = !self.asynchronous && !warned;
+                acts.push(Act::Acked(promised));
                 let written = self.written.take();
-                if !self.asynchronous {
+                if promised {
                     self.acked = written.or_else(|| self.acked.take());
                 }
             }
@@ -448,4 +451,58 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{b:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::When;
+    use walsim_core::wire::backend::ErrorFields;
+
+    /// What a session makes of the answers to one transaction, with or without a warning.
+    fn acked(warning: bool, asynchronous: bool) -> Vec<Act> {
+        let choices = Choices::new(0);
+        let row = WorkloadRow {
+            when: When::At(0),
+            session: 0,
+            node: 0,
+            transactions: 1,
+            rows: 1,
+            bytes: 8,
+            message: 0,
+            rollback_every: 0,
+            asynchronous,
+            pause_us: 0,
+            read_every: 0,
+        };
+        let mut session = Session::new(0);
+        session.give(&row);
+        session.wake(&choices);
+        session.connected();
+        let ready = || BackendMessage::ReadyForQuery(TxStatus::Idle).to_bytes();
+        let mut acts = session.data(ready(), &choices);
+        let sent = |acts: &[Act]| acts.iter().any(|act| matches!(act, Act::Send(_)));
+        let mut all = Vec::new();
+        while sent(&acts) {
+            let commit = session.statement() == Some(&Statement::Commit);
+            if commit && warning {
+                let fields = ErrorFields::new("WARNING", *b"01000", "canceling the wait");
+                let notice = BackendMessage::NoticeResponse(fields);
+                session.data(notice.to_bytes(), &choices);
+            }
+            let tag = if commit { "COMMIT" } else { "OTHER" };
+            let complete = BackendMessage::CommandComplete(tag.into());
+            all.extend(session.data(complete.to_bytes(), &choices));
+            acts = session.data(ready(), &choices);
+        }
+        all.retain(|act| matches!(act, Act::Acked(_)));
+        all
+    }
+
+    #[test]
+    fn a_commit_with_a_warning_promises_nothing() {
+        assert_eq!(acked(false, false), [Act::Acked(true)]);
+        assert_eq!(acked(true, false), [Act::Acked(false)]);
+        assert_eq!(acked(false, true), [Act::Acked(false)]);
+    }
 }
