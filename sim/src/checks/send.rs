@@ -1,6 +1,7 @@
 //! SEND: a walsender ships only WAL that no crash of its own node can take back, and ships it
 //! unchanged.
 
+use crate::disk::Disk;
 use crate::referee::{
     About, Change, ChangeKind, Check, FIRST_TIMELINE, Knowledge, Ledger, Promise, Ruling, Site,
     Step, Subscription, WireEnd, WireMessage,
@@ -55,8 +56,8 @@ impl Check for Send {
                 .max(shmem.walrcv.flushed_upto);
             cascaded(step.site, moved.to, valid)
         } else {
-            let stable = known.stable_until(step.site.host, step.disk, moved.to);
-            sent(step.site, moved.to, stable, shmem.xlog.flush)
+            let durable = durable_until(known, step.site, step.disk, moved.to);
+            sent(step.site, moved.to, durable, shmem.xlog.flush)
         }
     }
 
@@ -76,9 +77,16 @@ impl Check for Send {
             return Ok(());
         }
         let end = middle + data.len() as u64;
-        let stable = known.stable_until(message.site.host, message.disk, end);
-        sent(message.site, end, stable, shmem.xlog.flush)
+        let durable = durable_until(known, message.site, message.disk, end);
+        sent(message.site, end, durable, shmem.xlog.flush)
     }
+}
+
+/// How far a primary's WAL is safe from every crash. What follows its end in a file that was made
+/// ahead of time is stable, too, but is no WAL.
+fn durable_until(known: &Knowledge, site: Site<'_>, disk: &Disk, wanted: Lsn) -> Lsn {
+    let stable = known.stable_until(site.host, disk, wanted);
+    stable.min(known.wal_end_of(site.host))
 }
 
 /// Where the WAL in a message belongs, and what of it stands in the first part of its body.
