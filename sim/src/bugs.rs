@@ -45,6 +45,11 @@ const PLAYED: &[(Bug, &str)] = &[
         Bug::SwitchBreaksChain,
         "segment-is-left-by-a-switch-that-fills-it",
     ),
+    (
+        Bug::StartAheadOfFlushAccepted,
+        "start-ahead-of-flush-is-refused",
+    ),
+    (Bug::RecycledSegmentSent, "recycled-segment-is-not-sent"),
 ];
 
 /// Codes of checks that are awaited.
@@ -121,7 +126,7 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             "a slot that could not be saved once is never saved again, and its WAL stays",
         ),
         Bug::SlotAdvanceNotDirtied => (
-            &["MONO", "RETAIN", "SLOT"],
+            &["RETAIN", "SLOT"],
             "a slot that was advanced by hand is back at its old position after a clean restart",
         ),
         Bug::SlotReserveVsCheckpoint => (
@@ -242,6 +247,49 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
         Bug::RedoForgetsDirty => (
             &["PAGE"],
             "replay changes a page that eviction then forgets",
+        ),
+        Bug::StartAheadOfFlushAccepted => (
+            &["SEND"],
+            "a walsender begins with WAL that the primary does not have yet",
+        ),
+        Bug::RecycledSegmentSent => (
+            &["SEND", "PREFIX"],
+            "a walsender ships newer WAL from a segment that was recycled while it was read",
+        ),
+        Bug::CrashEndsServer => (
+            &["RECOVER"],
+            "a server ends after the crash of a process instead of starting anew",
+        ),
+        Bug::WalKeptFromCheckpointRecord => (
+            &["RECOVER", "SLOT"],
+            "a checkpoint removes WAL between its redo point and its record",
+        ),
+        Bug::RecordChecksumIgnored => (
+            &["PREFIX", "REPLAY", "RECOVER", "CHAIN"],
+            "recovery replays a record of which only a part reached the disk",
+        ),
+        Bug::RestartpointSkipsClog => (
+            &["LOCAL"],
+            "a standby that is restarted has forgotten commits from before its restartpoint",
+        ),
+        Bug::ReceiverTakesFlushBack => (
+            &["MONO"],
+            "a standby counts less WAL as received than before while a segment is streamed again",
+        ),
+        Bug::MinRecoveryPointLowered => (
+            &["MONO"],
+            "the control file of a standby allows reads before its pages are consistent",
+        ),
+        Bug::PageWrittenWithoutLock => {
+            (&["PAGE"], "a checkpoint writes a page that is half changed")
+        }
+        Bug::SnapshotExcludesNewest => (
+            &["LOCAL"],
+            "a session does not see the row that it has just committed",
+        ),
+        Bug::SlotRestoredAtSegmentStart => (
+            &["MOVES"],
+            "a slot comes back from a restart before the position that was saved",
         ),
     };
     BugInfo { bug, codes, about }

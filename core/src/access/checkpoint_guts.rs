@@ -3,6 +3,7 @@
 
 use super::clog::CheckPointClog;
 use crate::access::buffers::CheckPointBuffers;
+use crate::base::Bug;
 use crate::call::{LogEvent, Place, Poll, Yield};
 use crate::ready_ok;
 use crate::replication::slot::checkpoint::CheckPointReplicationSlots;
@@ -31,6 +32,14 @@ impl CheckPointGuts {
         self.0 = match &mut self.0 {
             Phase::Slots(slots) => {
                 ready_ok!(slots.poll(cx));
+                let dirty = cx.shmem.clog.pages.values().any(|page| page.dirty);
+                if dirty
+                    && cx.shmem.recovery_in_progress()
+                    && cx.planted(Bug::RestartpointSkipsClog)
+                {
+                    self.0 = Phase::Buffers(CheckPointBuffers::new());
+                    return Poll::Yield(Yield::Again(Place::CheckPointGuts));
+                }
                 Phase::Clog(CheckPointClog::new())
             }
             Phase::Clog(clog) => {

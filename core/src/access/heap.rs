@@ -348,12 +348,17 @@ pub struct Snapshot {
 impl Snapshot {
     /// `GetSnapshotData`
     #[must_use]
-    pub fn take(cx: &Cx<'_>, own: Xid) -> Self {
-        Self {
-            own,
-            xmax: cx.shmem.next_xid,
-            running: cx.shmem.procs.running_xids(),
-        }
+    pub fn take(cx: &mut Cx<'_>, own: Xid) -> Self {
+        let running = cx.shmem.procs.running_xids();
+        let next = cx.shmem.next_xid;
+        let newest = Xid(next.0.saturating_sub(1));
+        let ended = newest != own && !running.contains(&newest);
+        let xmax = if ended && cx.planted(Bug::SnapshotExcludesNewest) {
+            newest
+        } else {
+            next
+        };
+        Self { own, xmax, running }
     }
 }
 

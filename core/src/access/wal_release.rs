@@ -158,6 +158,12 @@ impl ReleaseWal {
                 return bare;
             }
         }
+        if let ReleaseAfter::Checkpoint { end, .. } = self.after {
+            let from_record = keep_log_seg(&cx.shmem.settings, end, self.end, slots);
+            if from_record != keep && cx.planted(Bug::WalKeptFromCheckpointRecord) {
+                return from_record;
+            }
+        }
         keep
     }
 

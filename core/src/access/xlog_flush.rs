@@ -295,6 +295,11 @@ impl UpdateMinRecoveryPoint {
                     // The process's own copy, because the shared one is advanced before it is
                     // durable.
                     let point = cx.sys.min_recovery_point;
+                    let lowers = !crash && self.lsn.is_some_and(|lsn| lsn < point);
+                    if lowers && cx.planted(Bug::MinRecoveryPointLowered) {
+                        self.phase = MinPhase::Lock;
+                        continue;
+                    }
                     if crash || self.lsn.is_some_and(|lsn| lsn <= point) {
                         return Poll::Ready(Ok(()));
                     }
@@ -305,6 +310,14 @@ impl UpdateMinRecoveryPoint {
                     let recovery = &cx.shmem.recovery;
                     let control = &mut cx.shmem.control;
                     cx.sys.min_recovery_point = control.min_recovery_point;
+                    if let Some(lsn) = self.lsn
+                        && lsn < control.min_recovery_point
+                        && cx.probe.planted(Bug::MinRecoveryPointLowered)
+                    {
+                        control.min_recovery_point = lsn;
+                        self.phase = MinPhase::Write(UpdateControlFile::new());
+                        continue;
+                    }
                     if control.min_recovery_point >= self.lsn.unwrap_or(recovery.replay_end) {
                         cx.release(LockId::ControlFile);
                         return Poll::Ready(Ok(()));

@@ -135,6 +135,37 @@ named! {
         /// A record that changes two pages registers only the first. Before 17.11 and 18.6 some
         /// records did not register the visibility map (XLogRegisterBuffer).
         PageChangedWithoutRegisteredBlock = "page-changed-without-registered-block",
+        /// START_REPLICATION from beyond the flush position is not refused (StartReplication).
+        StartAheadOfFlushAccepted = "start-ahead-of-flush-accepted",
+        /// A walsender does not look, after it has read a segment, whether that was recycled
+        /// meanwhile (WALRead, CheckXLogRemoved).
+        RecycledSegmentSent = "recycled-segment-sent",
+        /// After the crash of a child the server ends, as if it had been told to. It begins anew
+        /// (PostmasterStateMachine, restart_after_crash).
+        CrashEndsServer = "crash-ends-server",
+        /// A checkpoint keeps WAL from its record on. It keeps WAL from its redo point on
+        /// (CreateCheckPoint, RemoveOldXlogFiles).
+        WalKeptFromCheckpointRecord = "wal-kept-from-checkpoint-record",
+        /// The checksum of a record is not compared (ValidXLogRecord).
+        RecordChecksumIgnored = "record-checksum-ignored",
+        /// A restartpoint does not write the commit status. It writes all that a checkpoint writes
+        /// (CheckPointGuts).
+        RestartpointSkipsClog = "restartpoint-skips-clog",
+        /// A walreceiver that streams a segment again takes the flushed position back. An earlier
+        /// one is not published (XLogWalRcvFlush).
+        ReceiverTakesFlushBack = "receiver-takes-flush-back",
+        /// The minimum recovery point becomes the LSN of the page that is written. It is only ever
+        /// raised (UpdateMinRecoveryPoint).
+        MinRecoveryPointLowered = "min-recovery-point-lowered",
+        /// A checkpoint writes a page while another process changes it. It takes the content lock
+        /// (SyncOneBuffer).
+        PageWrittenWithoutLock = "page-written-without-lock",
+        /// A snapshot does not see the newest transaction that has ended. Its xmax is the id after
+        /// that one (GetSnapshotData).
+        SnapshotExcludesNewest = "snapshot-excludes-newest",
+        /// A start sets a slot to the start of its segment. It takes the position that the file has
+        /// (RestoreSlotFromDisk).
+        SlotRestoredAtSegmentStart = "slot-restored-at-segment-start",
     }
 }
 

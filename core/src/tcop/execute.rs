@@ -71,7 +71,7 @@ impl Execute {
     /// # Errors
     /// Errors that are found without waiting.
     pub(super) fn new(
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
         statement: Statement,
         settings: &mut SessionSettings,
     ) -> Result<Self, LogEvent> {
@@ -89,7 +89,8 @@ impl Execute {
             }
             Statement::Get { rel, key } => {
                 check_relation(rel)?;
-                let snapshot = Snapshot::take(cx, own_xid(cx));
+                let own = own_xid(cx);
+                let snapshot = Snapshot::take(cx, own);
                 Routine::Get(HeapGet::new(rel, key, snapshot))
             }
             Statement::Checkpoint => {

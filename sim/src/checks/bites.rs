@@ -15,9 +15,8 @@ pub struct Bite {
     pub code: &'static str,
     /// One of its subscriptions.
     pub subscription: Subscription,
-    /// What is planted; `None` while nothing is known that violates the promise there and nowhere
-    /// else.
-    pub planted: Option<Plant>,
+    /// What violates the promise there and nowhere else.
+    pub planted: Plant,
 }
 
 /// A planted bug, and a seed of profile `default` at or soon after which it does its harm, or a
@@ -34,11 +33,11 @@ pub struct Plant {
 
 /// With a violation that is planted.
 const fn bite(code: &'static str, subscription: Subscription, bug: Bug, from: u64) -> Bite {
-    let planted = Some(Plant {
+    let planted = Plant {
         bug,
         from,
         play: None,
-    });
+    };
     Bite {
         code,
         subscription,
@@ -53,11 +52,11 @@ const fn played(
     bug: Bug,
     play: &'static str,
 ) -> Bite {
-    let planted = Some(Plant {
+    let planted = Plant {
         bug,
         from: 0,
         play: Some(play),
-    });
+    };
     Bite {
         code,
         subscription,
@@ -65,27 +64,34 @@ const fn played(
     }
 }
 
-/// Nothing is planted yet.
-const fn awaited(code: &'static str, subscription: Subscription) -> Bite {
-    Bite {
-        code,
-        subscription,
-        planted: None,
-    }
-}
-
 const LAST_PAGE: &str = "last-page-is-cleared-after-a-crash";
 const SLOT_AFTER_CRASH: &str = "slot-is-there-after-a-crash";
 const ACQUIRED_FIRST: &str = "slot-is-acquired-before-it-is-looked-at";
 const FAILED_CHECKPOINT: &str = "failed-checkpoint-is-an-error";
+const TORN_RECORD: &str = "torn-record-is-not-replayed";
+const AHEAD_OF_FLUSH: &str = "start-ahead-of-flush-is-refused";
+const RECEIVED: &str = "received-position-does-not-go-back";
+const RECYCLED_SEGMENT: &str = "recycled-segment-is-not-sent";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 48] = [
-    awaited("RECOVER", Subscription::Server(ServerKind::Exit)),
-    awaited("RECOVER", Subscription::Server(ServerKind::Halt)),
-    awaited(
+pub const BITES: [Bite; 45] = [
+    bite(
+        "RECOVER",
+        Subscription::Server(ServerKind::Exit),
+        Bug::ShortLengthAtPageEnd,
+        74,
+    ),
+    bite(
+        "RECOVER",
+        Subscription::Server(ServerKind::Halt),
+        Bug::CrashEndsServer,
+        2,
+    ),
+    bite(
         "RECOVER",
         Subscription::Disk(DiskKind::Remove, FileClass::Wal),
+        Bug::WalKeptFromCheckpointRecord,
+        29,
     ),
     bite(
         "LIVE",
@@ -117,15 +123,29 @@ pub const BITES: [Bite; 48] = [
         Bug::ContrecordDivergence,
         9,
     ),
-    awaited("PREFIX", Subscription::Change(ChangeKind::Replayed)),
-    awaited(
+    played(
+        "PREFIX",
+        Subscription::Change(ChangeKind::Replayed),
+        Bug::RecordChecksumIgnored,
+        TORN_RECORD,
+    ),
+    bite(
         "PREFIX",
         Subscription::Disk(DiskKind::Write, FileClass::Wal),
+        Bug::FsyncRetry,
+        30,
     ),
-    awaited("SEND", Subscription::Change(ChangeKind::Sent)),
-    awaited(
+    played(
+        "SEND",
+        Subscription::Change(ChangeKind::Sent),
+        Bug::StartAheadOfFlushAccepted,
+        AHEAD_OF_FLUSH,
+    ),
+    played(
         "SEND",
         Subscription::Message(WireEnd::ServerSends, Some(b'd')),
+        Bug::RecycledSegmentSent,
+        RECYCLED_SEGMENT,
     ),
     bite(
         "REPLAY",
@@ -175,9 +195,19 @@ pub const BITES: [Bite; 48] = [
         Bug::ClogBeforeWal,
         1,
     ),
-    awaited("LOCAL", Subscription::Server(ServerKind::Open)),
-    awaited("LOCAL", Subscription::Client(ClientKind::RowMissing)),
-    awaited("LOCAL", Subscription::End),
+    bite(
+        "LOCAL",
+        Subscription::Server(ServerKind::Open),
+        Bug::CommitCrossesRedoPoint,
+        45,
+    ),
+    bite(
+        "LOCAL",
+        Subscription::Client(ClientKind::RowMissing),
+        Bug::SnapshotExcludesNewest,
+        0,
+    ),
+    bite("LOCAL", Subscription::End, Bug::RestartpointSkipsClog, 2),
     bite(
         "DURABLE",
         Subscription::Message(WireEnd::ServerSends, Some(b'C')),
@@ -220,7 +250,7 @@ pub const BITES: [Bite; 48] = [
         Bug::DroppedSlotWritten,
         2,
     ),
-    awaited(
+    bite(
         "SLOT",
         Subscription::Step(&[
             Role::Backend,
@@ -228,20 +258,26 @@ pub const BITES: [Bite; 48] = [
             Role::Checkpointer,
             Role::Startup,
         ]),
+        Bug::SlotTempFileLeft,
+        66,
     ),
-    awaited("SLOT", Subscription::Server(ServerKind::Open)),
     bite(
         "SLOT",
         Subscription::Disk(DiskKind::Remove, FileClass::Wal),
         Bug::SlotAdvanceDuringCheckpoint,
         1,
     ),
-    awaited("MONO", Subscription::Change(ChangeKind::Received)),
-    awaited("MONO", Subscription::Server(ServerKind::Open)),
-    awaited("MONO", Subscription::Server(ServerKind::Boot)),
-    awaited(
+    played(
+        "MONO",
+        Subscription::Change(ChangeKind::Received),
+        Bug::ReceiverTakesFlushBack,
+        RECEIVED,
+    ),
+    bite(
         "MONO",
         Subscription::Disk(DiskKind::Sync, FileClass::Control),
+        Bug::MinRecoveryPointLowered,
+        0,
     ),
     bite(
         "RETAIN",
@@ -291,10 +327,17 @@ pub const BITES: [Bite; 48] = [
         Bug::ImageDecisionOffByOne,
         1,
     ),
-    awaited("PAGE", Subscription::Change(ChangeKind::Pages)),
-    awaited(
+    bite(
+        "PAGE",
+        Subscription::Change(ChangeKind::Pages),
+        Bug::PageWrittenWithoutLock,
+        10,
+    ),
+    bite(
         "PAGE",
         Subscription::Disk(DiskKind::Write, FileClass::Relation),
+        Bug::PageWrittenWithoutLock,
+        6,
     ),
-    awaited("PAGE", Subscription::End),
+    bite("PAGE", Subscription::End, Bug::RedoForgetsDirty, 0),
 ];

@@ -1,32 +1,28 @@
 //! MONO: what may only grow. How far a standby has received, what its control file asks recovery
-//! for, from where it begins, and where slots are found after a restart.
+//! for, and from where it begins.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise,
-    Received, Ruling, Saved, ServerAct, ServerEvent, ServerKind, Site, Step, Subscription,
+    Received, Ruling, Site, Step, Subscription,
 };
 use std::fmt::Display;
 use walsim_core::base::Lsn;
-use walsim_core::shmem::Slot;
+use walsim_core::shmem::Role;
 use walsim_core::wire::control_file::{ControlFile, DbState};
 
 const ABOUT: About = About {
     code: "MONO",
     promise: Promise::Safety,
     statement: "Positions that must not go back do not go back.",
-    details: "The redo point in the control file; the minimum recovery point there during recovery; what a standby has\n\
-              received and flushed, from the first walreceiver of a server on; and where a start finds a slot,\n\
-              compared with where the slot was when the last completed checkpoint began. A standby may report less\n\
+    details: "The redo point in the control file; the minimum recovery point there during recovery; and what a standby\n\
+              has received and flushed, unless the startup process asks for WAL again. A standby may report less\n\
               than before, and take its slot back with it.",
     source: "flushedUpto grows within one chain of walreceivers: XLogWalRcvFlush, RequestXLogStreaming (walreceiverfuncs.c);\n\
-             the control file goes forward: UpdateControlFile, UpdateMinRecoveryPoint (xlog.c); slots are where the last\n\
-             checkpoint saved them: RestoreSlotFromDisk (slot.c)",
+             the control file goes forward: UpdateControlFile, UpdateMinRecoveryPoint (xlog.c)",
 };
 
-const SUBSCRIPTIONS: [Subscription; 4] = [
+const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Change(ChangeKind::Received),
-    Subscription::Server(ServerKind::Open),
-    Subscription::Server(ServerKind::Boot),
     Subscription::Disk(DiskKind::Sync, FileClass::Control),
 ];
 
@@ -56,18 +52,8 @@ impl Check for Mono {
         let Change::Received(before, now) = change else {
             return Ok(());
         };
-        received(step.site, before, now)
-    }
-
-    fn on_server(&mut self, event: &ServerEvent<'_>, known: &Knowledge) -> Ruling {
-        match (event.act, event.view) {
-            (ServerAct::Booted, _) => self.control(event.site, known),
-            (ServerAct::Opened(_), Some(view)) => {
-                let slots = &view.shmem().slots.slots;
-                restarted(event.site, slots, known.saved(event.site.host))
-            }
-            _ => Ok(()),
-        }
+        let asks = matches!(step.ran, Some((_, Role::Startup)));
+        received(step.site, asks, before, now)
     }
 
     fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
@@ -89,29 +75,12 @@ impl Mono {
     }
 }
 
-/// A server has come up. A slot that is not there was being dropped.
-fn restarted(site: Site<'_>, slots: &[Slot], saved: &Saved) -> Ruling {
-    for slot in slots.iter().filter(|slot| slot.in_use) {
-        let Some(saved) = saved.get(&slot.name) else {
-            continue;
-        };
-        if slot.restart_lsn < *saved && slot.invalidated.is_none() {
-            let message = "a restart set a slot back to a position before the last checkpoint";
-            let facts: [(&str, &dyn Display); 3] = [
-                ("slot", &slot.name),
-                ("restart_lsn", &slot.restart_lsn),
-                ("saved by the checkpoint", saved),
-            ];
-            return Err(site.violation(ABOUT.code, message, &facts));
-        }
-    }
-    Ok(())
-}
-
-/// `flushedUpto` begins anew with the first walreceiver of a server and with another timeline.
-fn received(site: Site<'_>, before: Received, now: Received) -> Ruling {
+/// `flushedUpto` begins anew with the first walreceiver of a server and with another timeline. The
+/// startup process may set it back when it asks for WAL (RequestXLogStreaming), for it may have
+/// found that what was received is damaged; PostgreSQL never does. A walreceiver may not.
+fn received(site: Site<'_>, asks: bool, before: Received, now: Received) -> Ruling {
     let continues = before.asked && now.asked && before.tli == now.tli;
-    if !continues || before.upto <= now.upto {
+    if asks || !continues || before.upto <= now.upto {
         return Ok(());
     }
     let message = "a standby has received less than before";
@@ -154,23 +123,6 @@ mod tests {
     use walsim_core::base::TimelineId;
 
     #[test]
-    fn a_slot_is_found_where_the_last_checkpoint_saved_it() {
-        let slot = |name: &str, restart_lsn| Slot {
-            in_use: true,
-            name: name.into(),
-            restart_lsn: Lsn(restart_lsn),
-            ..Slot::default()
-        };
-        let saved = Saved::from([("s".into(), Lsn(50))]);
-        let found = |slots: &[Slot]| restarted(SITE, slots, &saved);
-        assert_eq!(found(&[slot("s", 50)]), Ok(()));
-        assert_eq!(found(&[slot("s", 60)]), Ok(()));
-        assert_eq!(found(&[slot("s", 49)]).expect_err("it bites").code, "MONO");
-        assert_eq!(found(&[]), Ok(()), "it was being dropped");
-        assert_eq!(found(&[slot("t", 1)]), Ok(()), "another slot");
-    }
-
-    #[test]
     fn what_was_received_only_grows_within_one_chain() {
         let at = |(upto, asked, tli)| Received {
             upto: Lsn(upto),
@@ -185,7 +137,10 @@ mod tests {
             ((40, true, 2), true, "another timeline"),
             ((0, false, 0), true, "another server run"),
         ] {
-            assert_eq!(received(SITE, at(before), at(now)).is_ok(), grows, "{why}");
+            let ruling = received(SITE, false, at(before), at(now));
+            assert_eq!(ruling.is_ok(), grows, "{why}");
+            let ruling = received(SITE, true, at(before), at(now));
+            assert_eq!(ruling, Ok(()), "WAL may be asked for again: {why}");
         }
     }
 

@@ -5,8 +5,7 @@
 use crate::disk::Disk;
 use crate::referee::{
     About, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge, NodeAtEnd, PerNode,
-    Promise, Ruling, ServerEvent, ServerKind, Site, Step, Subscription, Violation, segment_of,
-    slot_name_of, slot_on_disk,
+    Promise, Ruling, Site, Step, Subscription, Violation, segment_of, slot_name_of, slot_on_disk,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -19,23 +18,22 @@ const ABOUT: About = About {
     code: "SLOT",
     promise: Promise::Safety,
     statement: "All WAL that the state file of a slot requires exists.",
-    details: "Judged when a segment is about to go, when a state file gets its name, and when a server opens: from the\n\
-              lowest position that a loss of power could now give the slot, to the end of the node's WAL, all\n\
-              segments must be in pg_wal. What shared memory has does not count. Exempt are slots that hold nothing\n\
-              or whose file says that they are invalid, temporary ones, and WAL that was given up before a standby\n\
-              reported less than it had before.",
+    details: "Judged when a segment is about to go, and when a state file gets its name: from the lowest position that\n\
+              a loss of power could now give the slot, to the end of the node's WAL, all segments must be in pg_wal.\n\
+              What shared memory has does not count. Exempt are slots that hold nothing or whose file says that they\n\
+              are invalid, temporary ones, and WAL that was given up before a standby reported less than it had\n\
+              before.",
     source: "A checkpoint keeps the WAL that the saved state of a slot asks for: ReplicationSlotsComputeRequiredLSN,\n\
              InvalidateObsoleteReplicationSlots (slot.c), KeepLogSeg (xlog.c)",
 };
 
-const SUBSCRIPTIONS: [Subscription; 3] = [
+const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Step(&[
         Role::Backend,
         Role::WalSender,
         Role::Checkpointer,
         Role::Startup,
     ]),
-    Subscription::Server(ServerKind::Open),
     Subscription::Disk(DiskKind::Remove, FileClass::Wal),
 ];
 
@@ -124,10 +122,6 @@ impl Check for Slot {
             }
         }
         Ok(())
-    }
-
-    fn on_server(&mut self, event: &ServerEvent<'_>, known: &Knowledge) -> Ruling {
-        self.all(Holder::new(event.site, event.disk, known))
     }
 
     fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {

@@ -53,10 +53,8 @@ fn show(id: &str) -> Result<(), Refusal> {
             for subscription in check.subscriptions() {
                 let row =
                     |row: &&Bite| row.code == invariant.code && row.subscription == *subscription;
-                let planted = BITES.iter().find(row).and_then(|row| row.planted);
-                match planted {
-                    Some(plant) => say!("  {subscription}; tested by {}", plant.bug.name()),
-                    None => say!("  {subscription}"),
+                if let Some(Bite { planted, .. }) = BITES.iter().find(row) {
+                    say!("  {subscription}; tested by {}", planted.bug.name());
                 }
             }
         }

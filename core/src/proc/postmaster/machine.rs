@@ -146,6 +146,9 @@ impl Postmaster {
         let message = if self.startup == StartupStatus::Crashed {
             Message::StartupFailed
         } else if cx.shmem.settings.restart_after_crash {
+            if cx.planted(Bug::CrashEndsServer) {
+                return Some(Leave::new(None));
+            }
             cx.log(LogEvent::log(Message::Reinitializing));
             return None;
         } else {

@@ -69,9 +69,11 @@ impl FlushWal {
 }
 
 fn publish(cx: &mut Cx<'_>, link: &Link) {
-    let walrcv = &mut cx.shmem.walrcv;
     // The flush position of an earlier walreceiver is never set back.
-    if walrcv.flushed_upto < link.flush {
+    let goes_back = link.flush < cx.shmem.walrcv.flushed_upto;
+    let goes_back = goes_back && cx.planted(Bug::ReceiverTakesFlushBack);
+    let walrcv = &mut cx.shmem.walrcv;
+    if walrcv.flushed_upto < link.flush || goes_back {
         walrcv.latest_chunk_start = walrcv.flushed_upto;
         walrcv.flushed_upto = link.flush;
         walrcv.received_tli = link.tli;

@@ -5,6 +5,7 @@ use super::fsync::{FsyncNames, Name};
 use super::required_lsn::least_required;
 use super::rmtree::Rmtree;
 use super::{directory, path_of};
+use crate::base::Bug;
 use crate::base::{Fd, Lsn};
 use crate::call::{
     DiskDone, DiskError, DiskOp, FileKind, FilePath, LogEvent, Message, OpenFlags, Place, Poll,
@@ -234,6 +235,11 @@ impl RestoreSlotFromDisk {
             return fatal(SqlState::INTERNAL, SlotMessage::TooMany(version));
         };
         *free = Slot::from_file(version, file);
+        let geometry = &cx.shmem.settings.geometry;
+        let start = geometry.segment_start(geometry.segment_of(free.restart_lsn));
+        if start < free.restart_lsn && cx.probe.planted(Bug::SlotRestoredAtSegmentStart) {
+            free.restart_lsn = start;
+        }
         Ok(true)
     }
 
