@@ -3,7 +3,7 @@
 
 use crate::base::Fd;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -148,29 +148,33 @@ pub enum DiskOp {
 
 impl DiskOp {
     /// One line for traces, such as `write pg_wal/000000010000000000000001 0+8192`. `file` returns
-    /// the name of a descriptor's file.
+    /// the name of a descriptor's file; an empty name is left out.
     #[must_use]
     pub fn describe(&self, file: impl Fn(Fd) -> String) -> String {
-        match self {
-            Self::Open { path, .. } => format!("open {path}"),
-            Self::Close(fd) => format!("close {}", file(*fd)),
-            Self::Read { fd, offset, len } => format!("read {} {offset}+{len}", file(*fd)),
+        let (verb, file, rest) = match self {
+            Self::Open { path, .. } => ("open", path.to_string(), String::new()),
+            Self::Close(fd) => ("close", file(*fd), String::new()),
+            Self::Read { fd, offset, len } => ("read", file(*fd), format!("{offset}+{len}")),
             Self::Write { fd, offset, data } => {
-                format!("write {} {offset}+{}", file(*fd), data.len())
+                ("write", file(*fd), format!("{offset}+{}", data.len()))
             }
-            Self::WriteZeros { fd, offset, len } => {
-                format!("zeros {} {offset}+{len}", file(*fd))
-            }
-            Self::Fsync(fd) => format!("fsync {}", file(*fd)),
-            Self::Truncate { fd, len } => format!("truncate {} {len}", file(*fd)),
-            Self::Stat(path) => format!("stat {path}"),
-            Self::Rename { from, to } => format!("rename {from} {to}"),
-            Self::Unlink(path) => format!("unlink {path}"),
-            Self::Mkdir(path) => format!("mkdir {path}"),
-            Self::Rmdir(path) => format!("rmdir {path}"),
-            Self::List(path) => format!("list {path}"),
-            Self::SyncDir(path) => format!("syncdir {path}"),
+            Self::WriteZeros { fd, offset, len } => ("zeros", file(*fd), format!("{offset}+{len}")),
+            Self::Fsync(fd) => ("fsync", file(*fd), String::new()),
+            Self::Truncate { fd, len } => ("truncate", file(*fd), len.to_string()),
+            Self::Stat(path) => ("stat", path.to_string(), String::new()),
+            Self::Rename { from, to } => ("rename", from.to_string(), to.to_string()),
+            Self::Unlink(path) => ("unlink", path.to_string(), String::new()),
+            Self::Mkdir(path) => ("mkdir", path.to_string(), String::new()),
+            Self::Rmdir(path) => ("rmdir", path.to_string(), String::new()),
+            Self::List(path) => ("list", path.to_string(), String::new()),
+            Self::SyncDir(path) => ("syncdir", path.to_string(), String::new()),
+        };
+        let mut line = String::from(verb);
+        for part in [file, rest].iter().filter(|part| !part.is_empty()) {
+            line.push(' ');
+            line.push_str(part);
         }
+        line
     }
 }
 
