@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use walsim_core::base::Fd;
 use walsim_core::call::{DiskDone, DiskError, FilePath};
+use walsim_core::node::InitialFile;
 
 /// An entry in a dump of a disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -201,6 +202,19 @@ impl Disk {
         self.put_durable(path, Node::File(number));
         self.loose = true;
         self.sweep();
+    }
+
+    /// Creates a durable entry of a new cluster.
+    pub fn set_up(&mut self, entry: &InitialFile) {
+        match entry {
+            InitialFile::Dir(path) => self.set_up_dir(path.as_str()),
+            InitialFile::File { path, bytes, len } => {
+                let mut content = Content::new(bytes);
+                let have = bytes.len() as u64;
+                content.zero(have, len - have);
+                self.set_up_file(path.as_str(), content);
+            }
+        }
     }
 
     /// Creates a durable directory and its parents.

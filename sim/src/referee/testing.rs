@@ -127,9 +127,8 @@ impl Bench {
     }
 
     pub(crate) fn call(&mut self, op: &DiskOp) -> DiskDone {
-        let (ticket, _) = self.disk.issue(Pid::postmaster(1), op, &self.choices);
         self.disk
-            .complete(ticket, &self.choices)
+            .call(Pid::postmaster(1), op, &self.choices)
             .expect("nothing is wrong")
     }
 }

@@ -3,17 +3,49 @@
 
 use super::host::Host;
 use super::{Event, Excuse, World};
+use crate::disk::Ticket;
 use crate::net::{Delivery, Net};
 use crate::plan::EventKind;
 use crate::referee::{DiskAct, End, Peer, Written};
 use bytes::Bytes;
-use walsim_core::base::{ConnId, Mark, Mono, OpId, Pid};
+use std::ops::Range;
+use walsim_core::base::{ConnId, Fd, Mark, Mono, OpId, Pid};
 use walsim_core::call::{
     DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Place, Severity,
     SlotMessage,
 };
 use walsim_core::node::Node;
 use walsim_core::shmem::Role;
+
+/// What a disk operation changes, for the checks.
+enum Change<'a> {
+    None,
+    Written(Fd, Range<u64>),
+    /// A name is removed, or renamed.
+    Removed(&'a FilePath, Option<&'a FilePath>),
+}
+
+impl<'a> Change<'a> {
+    fn of(call: &'a DiskOp) -> Self {
+        match call {
+            DiskOp::Write { fd, offset, data } => {
+                Self::Written(*fd, *offset..*offset + data.len() as u64)
+            }
+            DiskOp::Rename { from, to } => Self::Removed(from, Some(to)),
+            DiskOp::Unlink(path) | DiskOp::Rmdir(path) => Self::Removed(path, None),
+            DiskOp::WriteZeros { .. }
+            | DiskOp::Open { .. }
+            | DiskOp::Close(_)
+            | DiskOp::Read { .. }
+            | DiskOp::Fsync(_)
+            | DiskOp::Truncate { .. }
+            | DiskOp::Stat(_)
+            | DiskOp::Mkdir(_)
+            | DiskOp::List(_)
+            | DiskOp::SyncDir(_) => Self::None,
+        }
+    }
+}
 
 impl World {
     /// Executes the effects in order. Returns true if a fault killed the node between two effects;
@@ -90,38 +122,8 @@ impl World {
     }
 
     fn disk_op(&mut self, host: usize, pid: Pid, op: OpId, call: &DiskOp) {
-        let writes = match call {
-            DiskOp::Write { fd, offset, data } => Some((*fd, *offset..*offset + data.len() as u64)),
-            DiskOp::WriteZeros { .. }
-            | DiskOp::Open { .. }
-            | DiskOp::Close(_)
-            | DiskOp::Read { .. }
-            | DiskOp::Fsync(_)
-            | DiskOp::Truncate { .. }
-            | DiskOp::Stat(_)
-            | DiskOp::Rename { .. }
-            | DiskOp::Unlink(_)
-            | DiskOp::Mkdir(_)
-            | DiskOp::Rmdir(_)
-            | DiskOp::List(_)
-            | DiskOp::SyncDir(_) => None,
-        };
-        let removes = match call {
-            DiskOp::Rename { from, to } => Some((from, Some(to))),
-            DiskOp::Unlink(path) | DiskOp::Rmdir(path) => Some((path, None)),
-            DiskOp::Write { .. }
-            | DiskOp::WriteZeros { .. }
-            | DiskOp::Open { .. }
-            | DiskOp::Close(_)
-            | DiskOp::Read { .. }
-            | DiskOp::Fsync(_)
-            | DiskOp::Truncate { .. }
-            | DiskOp::Stat(_)
-            | DiskOp::Mkdir(_)
-            | DiskOp::List(_)
-            | DiskOp::SyncDir(_) => None,
-        };
-        if let Some((path, to)) = removes {
+        let change = Change::of(call);
+        if let Change::Removed(path, to) = change {
             if !self.disk_event(host, Some(pid), path, DiskAct::Remove(to)) {
                 return;
             }
@@ -129,23 +131,7 @@ impl World {
             self.causes.removes(host, geometry, path);
         }
         self.record_issue(host, op, call);
-        let state = &mut self.hosts[host];
-        // See docs/hazards/fsync-failure-in-crash-recovery.md.
-        let place = || Some(state.node.as_ref()?.view().process(pid)?.at);
-        let spared = matches!(call, DiskOp::Fsync(fd) if state.disk.will_fail_fsync(*fd))
-            && place() == Some(Place::SyncDataDirectory);
-        if spared {
-            self.excuses.add(Excuse::FsyncInCrashRecovery);
-        }
-        let state = &mut self.hosts[host];
-        let choices = &self.choices;
-        let (ticket, delay_us) = if spared {
-            state
-                .disk
-                .without_faults(|disk| disk.issue(pid, call, choices))
-        } else {
-            state.disk.issue(pid, call, choices)
-        };
+        let (ticket, delay_us) = self.issue(host, pid, call);
         self.record_issued((host, pid, op), call, &ticket, delay_us);
         let state = &mut self.hosts[host];
         if matches!(call, DiskOp::Close(_)) {
@@ -155,13 +141,33 @@ impl World {
         }
         state.ops.insert(op, ticket);
         self.at(self.now.after_us(delay_us), Event::Disk(host, op));
-        if let Some((fd, range)) = writes
-            && let Some(path) = self.hosts[host].disk.path_of(fd).cloned()
-        {
-            self.disk_event(host, Some(pid), &path, DiskAct::Write(Written::new(range)));
+        match change {
+            Change::Written(fd, range) => {
+                if let Some(path) = self.hosts[host].disk.path_of(fd).cloned() {
+                    self.disk_event(host, Some(pid), &path, DiskAct::Write(Written::new(range)));
+                }
+            }
+            Change::Removed(from, Some(to)) => {
+                self.disk_event(host, Some(pid), to, DiskAct::Rename(from));
+            }
+            Change::Removed(_, None) | Change::None => {}
         }
-        if let Some((from, Some(to))) = removes {
-            self.disk_event(host, Some(pid), to, DiskAct::Rename(from));
+    }
+
+    /// Issues an operation: what is to be completed, and after how many microseconds.
+    fn issue(&mut self, host: usize, pid: Pid, call: &DiskOp) -> (Ticket, u64) {
+        let state = &mut self.hosts[host];
+        // See docs/hazards/fsync-failure-in-crash-recovery.md.
+        let place = || Some(state.node.as_ref()?.view().process(pid)?.at);
+        let spared = matches!(call, DiskOp::Fsync(fd) if state.disk.will_fail_fsync(*fd))
+            && place() == Some(Place::SyncDataDirectory);
+        let choices = &self.choices;
+        if spared {
+            self.excuses.add(Excuse::FsyncInCrashRecovery);
+            let disk = &mut state.disk;
+            disk.without_faults(|disk| disk.issue(pid, call, choices))
+        } else {
+            state.disk.issue(pid, call, choices)
         }
     }
 

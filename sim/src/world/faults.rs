@@ -1,13 +1,14 @@
 //! Applies the rows of the plan: faults and operator actions.
 
+use super::death::Doom;
 use super::{Event, Violation, World};
 use crate::choice::{Key, Subject};
 use crate::disk::{DiskFault, DiskFaultKind};
 use crate::net::LinkSpec;
 use crate::plan::{Action, EventKind, Fault, ShutdownMode, When, setting_named};
-use crate::referee::{Gone, MachineFault, ServerAct};
+use crate::referee::{MachineFault, ServerAct};
 use std::collections::BTreeMap;
-use walsim_core::base::{Mark, Mono, Pid};
+use walsim_core::base::{Mono, Pid};
 use walsim_core::call::{Input, Place, Signal};
 use walsim_core::node::{Node, PmState, ProcessView};
 use walsim_core::shmem::Role;
@@ -22,15 +23,6 @@ pub(super) struct Stall {
     pub(super) row: usize,
     pub(super) at: Place,
     pub(super) for_us: u64,
-}
-
-/// How a server is killed, alone or with its machine.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Doom {
-    /// The machine loses power for this many microseconds.
-    PowerLoss(u64),
-    /// All processes die. The server is started again after this many microseconds.
-    Crash(u64),
 }
 
 impl World {
@@ -168,79 +160,28 @@ impl World {
                 one_way,
                 for_us,
             } => {
-                let (from, to) = (self.hosts[a].index, self.hosts[b].index);
-                self.net.block(from, to);
-                if !one_way {
-                    self.net.block(to, from);
-                }
-                self.struck(
-                    row,
-                    None,
-                    format!("partition between {} and {}", self.name(a), self.name(b)),
-                );
+                self.partition(row, [a, b], one_way);
                 self.at(self.now.after_us(for_us), Event::Heal(row));
             }
-            Fault::Reset { a, b } => {
-                let (from, to) = (self.hosts[a].index, self.hosts[b].index);
-                if self.net.reset_between(self.now, from, to) > 0 {
-                    self.struck(
-                        row,
-                        None,
-                        format!(
-                            "connections between {} and {} reset",
-                            self.name(a),
-                            self.name(b)
-                        ),
-                    );
-                }
-            }
+            Fault::Reset { a, b } => self.reset(row, [a, b]),
             Fault::Delay {
                 a,
                 b,
                 by_us,
                 for_us,
             } => {
-                let (from, to) = (self.hosts[a].index, self.hosts[b].index);
-                let spec = self.net.link_spec(from, to);
-                let slow = LinkSpec {
-                    latency_us: spec.latency_us.saturating_add(by_us),
-                    ..spec
-                };
-                self.net.set_link(from, to, slow);
-                self.struck(
-                    row,
-                    None,
-                    format!("{} reaches {} {by_us} us later", self.name(a), self.name(b)),
-                );
+                self.delay(row, [a, b], by_us);
                 self.at(self.now.after_us(for_us), Event::Heal(row));
             }
             Fault::FsyncError {
                 node,
                 path,
                 drop_pages,
-            } => {
-                let kind = if drop_pages {
-                    DiskFaultKind::FsyncDrops
-                } else {
-                    DiskFaultKind::FsyncKeeps
-                };
-                self.hosts[node].disk.inject(DiskFault {
-                    kind,
-                    prefix: path.clone(),
-                    left: 1,
-                });
-                self.struck(
-                    row,
-                    Some(node),
-                    format!("the next fsync below {path} will fail"),
-                );
-            }
+            } => self.fail_fsync(row, node, path, drop_pages),
             Fault::DiskFull { node, for_us } => {
-                let kind = DiskFaultKind::Full;
-                let prefix = String::new();
                 self.hosts[node].disk.inject(DiskFault {
-                    kind,
-                    prefix,
+                    kind: DiskFaultKind::Full,
+                    prefix: String::new(),
                     left: u32::MAX,
                 });
                 self.struck(row, Some(node), "disk full");
@@ -252,41 +193,13 @@ impl World {
                 self.struck(row, Some(node), format!("wall clock jumps by {by_us} us"));
                 self.hosts[node].reschedule(self.now, &self.choices);
             }
-            Fault::Shutdown { node, mode, off_us } => {
-                if self.hosts[node].node.is_some() {
-                    self.hosts[node].boots_at = Some(self.now.after_us(off_us));
-                    self.count_fault(row);
-                    self.shut_down(node, mode);
-                    if mode == ShutdownMode::Smart {
-                        self.at(self.now.after_us(SMART_PATIENCE_US), Event::Heal(row));
-                    }
-                }
-            }
-            Fault::Kill { node, process } => {
-                let those = self.processes(node, Some(process));
-                let what = [row as u64, 0];
-                let key = Key::new("kill.which", Subject::Node(self.hosts[node].index), what);
-                let which = self.choices.below(key, those.len().max(1) as u64);
-                if let Some(pid) = those.get(usize::try_from(which).expect("below a length")) {
-                    self.struck(row, Some(node), format!("{} {pid} killed", process.name()));
-                    self.signal(node, *pid, Signal::Kill);
-                }
-            }
+            Fault::Shutdown { node, mode, off_us } => self.shutdown(row, node, mode, off_us),
+            Fault::Kill { node, process } => self.kill_one(row, node, process),
             Fault::Pause {
                 node,
                 process,
                 for_us,
-            } => {
-                let those = self.processes(node, process);
-                if !those.is_empty() {
-                    let what = process.map_or("server", Role::name);
-                    self.struck(row, Some(node), format!("{what} paused"));
-                    self.at(self.now.after_us(for_us), Event::Heal(row));
-                }
-                for pid in those {
-                    self.signal(node, pid, Signal::Stop);
-                }
-            }
+            } => self.pause(row, node, process, for_us),
             Fault::Stall { node, at, for_us } => {
                 self.hosts[node].stalls.push(Stall { row, at, for_us });
             }
@@ -295,6 +208,89 @@ impl World {
                 self.struck(row, Some(node), "stops reading from its peers");
                 self.at(self.now.after_us(for_us), Event::Heal(row));
             }
+        }
+    }
+
+    fn partition(&mut self, row: usize, [a, b]: [usize; 2], one_way: bool) {
+        let (from, to) = (self.hosts[a].index, self.hosts[b].index);
+        self.net.block(from, to);
+        if !one_way {
+            self.net.block(to, from);
+        }
+        let line = format!("partition between {} and {}", self.name(a), self.name(b));
+        self.struck(row, None, line);
+    }
+
+    fn reset(&mut self, row: usize, [a, b]: [usize; 2]) {
+        let (from, to) = (self.hosts[a].index, self.hosts[b].index);
+        if self.net.reset_between(self.now, from, to) > 0 {
+            let (a, b) = (self.name(a), self.name(b));
+            let line = format!("connections between {a} and {b} reset");
+            self.struck(row, None, line);
+        }
+    }
+
+    fn delay(&mut self, row: usize, [a, b]: [usize; 2], by_us: u64) {
+        let (from, to) = (self.hosts[a].index, self.hosts[b].index);
+        let spec = self.net.link_spec(from, to);
+        let slow = LinkSpec {
+            latency_us: spec.latency_us.saturating_add(by_us),
+            ..spec
+        };
+        self.net.set_link(from, to, slow);
+        let line = format!("{} reaches {} {by_us} us later", self.name(a), self.name(b));
+        self.struck(row, None, line);
+    }
+
+    fn fail_fsync(&mut self, row: usize, node: usize, path: String, drop_pages: bool) {
+        let line = format!("the next fsync below {path} will fail");
+        let kind = if drop_pages {
+            DiskFaultKind::FsyncDrops
+        } else {
+            DiskFaultKind::FsyncKeeps
+        };
+        self.hosts[node].disk.inject(DiskFault {
+            kind,
+            prefix: path,
+            left: 1,
+        });
+        self.struck(row, Some(node), line);
+    }
+
+    /// A shutdown, and a start some time after the end.
+    fn shutdown(&mut self, row: usize, node: usize, mode: ShutdownMode, off_us: u64) {
+        if self.hosts[node].node.is_some() {
+            self.hosts[node].boots_at = Some(self.now.after_us(off_us));
+            self.count_fault(row);
+            self.shut_down(node, mode);
+            if mode == ShutdownMode::Smart {
+                self.at(self.now.after_us(SMART_PATIENCE_US), Event::Heal(row));
+            }
+        }
+    }
+
+    /// Kills one of the processes of a kind.
+    fn kill_one(&mut self, row: usize, node: usize, process: Role) {
+        let those = self.processes(node, Some(process));
+        let what = [row as u64, 0];
+        let key = Key::new("kill.which", Subject::Node(self.hosts[node].index), what);
+        let which = self.choices.below(key, those.len().max(1) as u64);
+        if let Some(pid) = those.get(usize::try_from(which).expect("below a length")) {
+            self.struck(row, Some(node), format!("{} {pid} killed", process.name()));
+            self.signal(node, *pid, Signal::Kill);
+        }
+    }
+
+    /// Stops the processes of a kind, or all of them, for a while.
+    fn pause(&mut self, row: usize, node: usize, process: Option<Role>, for_us: u64) {
+        let those = self.processes(node, process);
+        if !those.is_empty() {
+            let what = process.map_or("server", Role::name);
+            self.struck(row, Some(node), format!("{what} paused"));
+            self.at(self.now.after_us(for_us), Event::Heal(row));
+        }
+        for pid in those {
+            self.signal(node, pid, Signal::Stop);
         }
     }
 
@@ -512,89 +508,5 @@ impl World {
     fn count_fault(&mut self, row: usize) {
         self.faults += 1;
         self.struck_rows.insert(row);
-    }
-
-    /// Schedules a death for which the plan gives a time: now, or in the middle of the next step's
-    /// effects.
-    fn doom(&mut self, row: usize, host: usize, doom: Doom) {
-        if self.hosts[host].node.is_none() {
-            return;
-        }
-        self.struck_rows.insert(row);
-        let key = Key::new(
-            "crash.when",
-            Subject::Node(self.hosts[host].index),
-            [row as u64, 0],
-        );
-        if self.choices.below(key, 2) == 0 {
-            self.die(host, doom);
-        } else {
-            self.hosts[host].doomed = Some(doom);
-        }
-    }
-
-    /// Kills the server at once.
-    pub(super) fn die(&mut self, host: usize, doom: Doom) {
-        self.faults += 1;
-        let index = self.hosts[host].index;
-        let (off_us, gone) = match doom {
-            Doom::PowerLoss(off_us) => {
-                self.hosts[host].forget_server();
-                self.hosts[host].conns.clear();
-                self.net.power_off(index);
-                let page = self.hosts[host].plan.settings.geometry.data_page;
-                let loss = self.hosts[host].disk.power_loss(page, &self.choices);
-                if loss.bytes > 0 {
-                    self.marks.insert(Mark::PowerLossLostBytes);
-                }
-                let (bytes, names, torn) = (loss.bytes, loss.names, loss.torn.len());
-                self.referee.torn(host, &loss.torn);
-                let lost = format!("{bytes} bytes and {names} names lost, {torn} pages torn");
-                self.tell(Some(host), format!("power loss: {lost}"));
-                (off_us, Gone::PowerLoss)
-            }
-            Doom::Crash(off_us) => {
-                self.tell(Some(host), "all processes killed");
-                self.server_processes_end(host);
-                (off_us, Gone::Crash)
-            }
-        };
-        self.server_event(host, ServerAct::Gone(gone));
-        self.causes.forget_server(host);
-        self.boot_later(host, self.now.after_us(off_us));
-    }
-
-    /// The postmaster has exited. The host starts the server again.
-    pub(super) fn server_ended(&mut self, host: usize) {
-        self.tell(Some(host), "server stopped");
-        let planned = self.hosts[host].boots_at;
-        self.server_processes_end(host);
-        self.server_event(host, ServerAct::Gone(Gone::Halt));
-        self.causes.forget_server(host);
-        self.boot_later(host, planned.unwrap_or(self.now.after_ms(1000)));
-    }
-
-    fn boot_later(&mut self, host: usize, at: Mono) {
-        let at = at.max(self.now.after_us(1));
-        self.hosts[host].boots_at = Some(at);
-        self.at(at, Event::Boot(host));
-    }
-
-    /// The operating system cleans up after dead processes; the page cache survives.
-    fn server_processes_end(&mut self, host: usize) {
-        let state = &mut self.hosts[host];
-        let index = state.index;
-        for (_, ticket) in std::mem::take(&mut state.ops) {
-            let _ = state.disk.complete(ticket, &self.choices);
-        }
-        for pid in state.pids() {
-            state.disk.close_all(pid);
-        }
-        let conns: Vec<_> = std::mem::take(&mut state.conns).into_keys().collect();
-        state.forget_server();
-        for conn in conns {
-            self.net.close(self.now, index, conn, &self.choices);
-        }
-        self.net.listen(index, None);
     }
 }

@@ -8,7 +8,7 @@ use crate::referee::{NodeAtEnd, ServerAct, ServerEvent, Site};
 use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Mono, OpId, Pid, Planted, SegmentNo};
 use walsim_core::call::{Machine, RunSet};
-use walsim_core::node::{InitialFile, Node, ProcessView, STANDBY_SIGNAL, initdb};
+use walsim_core::node::{Node, ProcessView, STANDBY_SIGNAL, initdb};
 use walsim_core::shmem::{Role, Slot};
 
 /// The earliest time of the next step of a process, and its number of steps.
@@ -47,7 +47,7 @@ pub(super) struct Host {
     /// The processes that could run at the last check; kept to reuse its memory.
     runnable: RunSet,
     /// A power loss or crash that takes effect in the middle of the next step's effects.
-    pub(super) doomed: Option<super::faults::Doom>,
+    pub(super) doomed: Option<super::death::Doom>,
     /// Stalls that wait for a process.
     pub(super) stalls: Vec<super::faults::Stall>,
     /// The end of the current stall.
@@ -259,15 +259,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
     };
     let mut cluster = Disk::new(0, spec, geometry.sector, first.disk_capacity);
     for file in initdb(settings.pg_version, &geometry, sysid) {
-        match file {
-            InitialFile::Dir(path) => cluster.set_up_dir(path.as_str()),
-            InitialFile::File { path, bytes, len } => {
-                let mut content = Content::new(&bytes);
-                let have = bytes.len() as u64;
-                content.zero(have, len - have);
-                cluster.set_up_file(path.as_str(), content);
-            }
-        }
+        cluster.set_up(&file);
     }
     let copies = plan.nodes.iter().zip(0u16..).map(|(node, index)| {
         let mut disk = cluster.copy_for(index, node.disk_capacity);

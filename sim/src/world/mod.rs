@@ -2,6 +2,7 @@
 //! `Machine::step` and all checks after it.
 
 mod clients;
+mod death;
 mod effects;
 mod excuses;
 mod faults;

@@ -133,35 +133,11 @@ impl Setting {
 
     /// Stores a value.
     pub(super) fn store(&self, settings: &mut Settings, value: Value) -> Result<(), SettingError> {
-        let unit = match self.kind {
-            Kind::Int {
-                unit: Some(unit), ..
-            } => unit.size(&settings.geometry),
-            Kind::Int { unit: None, .. }
-            | Kind::Bool
-            | Kind::Real { .. }
-            | Kind::Enum { .. }
-            | Kind::Text
-            | Kind::Name => 1,
-        };
-        let not_modelled = |value: &Value, hint: String| SettingError::NotModelled {
-            name: self.name.into(),
-            value: value.text(),
-            hint,
-        };
+        let unit = self.unit_size(settings);
         match (self.home, value) {
             (Home::Switch(field), Value::Bool(on)) => *field(settings) = on,
             (Home::Count(field), Value::Int(count)) => {
-                let count = self.adjusted(settings, count);
-                let most = if self.name == "shared_buffers" {
-                    MOST_BUFFERS
-                } else {
-                    u32::MAX
-                };
-                let fits = u32::try_from(count).ok().filter(|count| *count <= most);
-                *field(settings) = fits.ok_or_else(|| {
-                    not_modelled(&Value::Int(count), format!("It has {most} at most."))
-                })?;
+                *field(settings) = self.counted(settings, count)?;
             }
             (Home::Millis(field), Value::Int(count)) => {
                 let ms = u64::from(count.unsigned_abs()) * (unit / 1000);
@@ -183,17 +159,10 @@ impl Setting {
                     settings.session_defaults.insert(self.name, value);
                 }
             }
-            (Home::Fixed(fixed), value) => {
-                let fixed = fixed(settings);
-                let none = value.text().is_empty() && fixed == "(disabled)";
-                if value.text() != fixed && !none {
-                    let hint = format!("It is always \"{fixed}\".");
-                    return Err(not_modelled(&value, hint));
-                }
-            }
+            (Home::Fixed(fixed), value) => return self.keeps(fixed(settings), &value),
             (Home::State, value) => {
                 let hint = "It follows the state of the server.".into();
-                return Err(not_modelled(&value, hint));
+                return Err(self.not_modelled(&value, hint));
             }
             (
                 Home::Switch(_)
@@ -207,6 +176,53 @@ impl Setting {
             ) => unreachable!("{} has a value of another type", self.name),
         }
         Ok(())
+    }
+
+    /// What a value of 1 stands for: bytes or microseconds.
+    fn unit_size(&self, settings: &Settings) -> u64 {
+        match self.kind {
+            Kind::Int {
+                unit: Some(unit), ..
+            } => unit.size(&settings.geometry),
+            Kind::Int { unit: None, .. }
+            | Kind::Bool
+            | Kind::Real { .. }
+            | Kind::Enum { .. }
+            | Kind::Text
+            | Kind::Name => 1,
+        }
+    }
+
+    /// A count that the server can have.
+    fn counted(&self, settings: &Settings, count: i32) -> Result<u32, SettingError> {
+        let count = self.adjusted(settings, count);
+        let most = if self.name == "shared_buffers" {
+            MOST_BUFFERS
+        } else {
+            u32::MAX
+        };
+        let fits = u32::try_from(count).ok().filter(|count| *count <= most);
+        fits.ok_or_else(|| {
+            let hint = format!("It has {most} at most.");
+            self.not_modelled(&Value::Int(count), hint)
+        })
+    }
+
+    /// A value that never changes can only be given as it is.
+    fn keeps(&self, fixed: String, value: &Value) -> Result<(), SettingError> {
+        let none = value.text().is_empty() && fixed == "(disabled)";
+        if value.text() == fixed || none {
+            return Ok(());
+        }
+        Err(self.not_modelled(value, format!("It is always \"{fixed}\".")))
+    }
+
+    fn not_modelled(&self, value: &Value, hint: String) -> SettingError {
+        SettingError::NotModelled {
+            name: self.name.into(),
+            value: value.text(),
+            hint,
+        }
     }
 
     /// `XLOGChooseNumBuffers`, used if `wal_buffers` is -1.

@@ -96,26 +96,11 @@ impl Prepare {
                 Phase::Identifying(query) => {
                     let failing = |failure| StreamError::command("IDENTIFY_SYSTEM", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
-                    let identity = match identified(&answer.rows()) {
-                        Ok(identity) => identity,
-                        Err(message) => return Poll::Ready(Err(StreamError::fatal(message))),
-                    };
-                    self.phase = if self.first {
-                        Phase::CreateSlot
-                    } else {
-                        Phase::Find(FindStreamingStart::new(identity.system_id))
-                    };
-                    self.identity = Some(identity);
+                    ready_ok!(Poll::Ready(self.on_identity(&answer.rows())));
                 }
                 Phase::CreateSlot => {
                     self.phase = match &options.slot {
-                        Some(name) if options.create_slot => {
-                            let message = ReceiveMessage::CreatingSlot(name.clone());
-                            cx.log(LogEvent::receive(message));
-                            let query = Query::send(cx, link, &create(name));
-                            let exists = false;
-                            Phase::CreatingSlot { query, exists }
-                        }
+                        Some(name) if options.create_slot => creating(cx, link, name),
                         Some(_) | None => Phase::ShowSize,
                     };
                 }
@@ -128,17 +113,13 @@ impl Prepare {
                         *exists = true;
                     }
                     Poll::Ready(Err(failure)) => {
-                        let name = options.slot.clone().unwrap_or_default();
-                        let error = StreamError::command(create(&name).to_string(), failure);
-                        return Poll::Ready(Err(error));
+                        let command = create(&slot_name(options)).to_string();
+                        return Poll::Ready(Err(StreamError::command(command, failure)));
                     }
                     Poll::Ready(Ok(answer)) => {
                         let rows = answer.rows();
                         if !*exists && rows.only(4).is_none() {
-                            let name = options.slot.clone().unwrap_or_default();
-                            let rows = counts(&rows, 4);
-                            let message = ReceiveMessage::CreateSlotRows { name, rows };
-                            return Poll::Ready(Err(StreamError::fatal(message)));
+                            return Poll::Ready(Err(no_slot_row(options, &rows)));
                         }
                         self.phase = Phase::ShowSize;
                     }
@@ -151,12 +132,7 @@ impl Prepare {
                 Phase::ShowingSize(query) => {
                     let failing = |failure| StreamError::command("SHOW wal_segment_size", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
-                    match segment_size(&cx.shmem.settings.geometry, &answer.rows()) {
-                        Ok(geometry) => cx.shmem.settings.geometry = geometry,
-                        Err(message) => return Poll::Ready(Err(StreamError::fatal(message))),
-                    }
-                    let find = FindStreamingStart::new(self.identity().system_id);
-                    self.phase = Phase::Find(find);
+                    ready_ok!(Poll::Ready(self.on_segment_size(cx, &answer.rows())));
                 }
                 Phase::Find(find) => match (ready_ok!(find.poll(cx)), &options.slot) {
                     (Some((at, tli)), _) => return Poll::Yield(self.begin(cx, at, tli)),
@@ -170,7 +146,7 @@ impl Prepare {
                 Phase::ReadingSlot(query) => {
                     let failing = |failure| StreamError::command("READ_REPLICATION_SLOT", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
-                    let name = options.slot.clone().unwrap_or_default();
+                    let name = slot_name(options);
                     return match slot_position(&answer.rows(), name) {
                         Ok(Some((at, tli))) => Poll::Yield(self.begin(cx, at, tli)),
                         // The slot has no restart_lsn yet.
@@ -180,19 +156,47 @@ impl Prepare {
                 }
                 Phase::DirectorySynced(start) => {
                     let start = *start;
-                    if let Err(e) = cx.done() {
-                        let event = LogEvent::file("fsync", FilePath::from("."), e);
-                        return Poll::Ready(Err(StreamError::Fatal(event)));
-                    }
-                    if start.tli > self.identity().timeline {
-                        return Poll::Ready(Err(no_timeline(start.tli, link.is_standby)));
-                    }
-                    let message = ReceiveMessage::Starting(start.at, start.tli);
-                    cx.log(LogEvent::receive(message));
-                    return Poll::Ready(Ok(start));
+                    return Poll::Ready(self.on_directory_synced(cx, link, start));
                 }
             }
         }
+    }
+
+    fn on_identity(&mut self, rows: &Rows) -> Result<(), StreamError> {
+        let identity = identified(rows).map_err(StreamError::fatal)?;
+        self.phase = if self.first {
+            Phase::CreateSlot
+        } else {
+            Phase::Find(FindStreamingStart::new(identity.system_id))
+        };
+        self.identity = Some(identity);
+        Ok(())
+    }
+
+    fn on_segment_size(&mut self, cx: &mut Cx<'_>, rows: &Rows) -> Result<(), StreamError> {
+        let ours = cx.shmem.settings.geometry;
+        let geometry = segment_size(&ours, rows).map_err(StreamError::fatal)?;
+        cx.shmem.settings.geometry = geometry;
+        self.phase = Phase::Find(FindStreamingStart::new(self.identity().system_id));
+        Ok(())
+    }
+
+    fn on_directory_synced(
+        &self,
+        cx: &mut Cx<'_>,
+        link: &Link,
+        start: Start,
+    ) -> Result<Start, StreamError> {
+        if let Err(e) = cx.done() {
+            let event = LogEvent::file("fsync", FilePath::from("."), e);
+            return Err(StreamError::Fatal(event));
+        }
+        if start.tli > self.identity().timeline {
+            return Err(no_timeline(start.tli, link.is_standby));
+        }
+        let message = ReceiveMessage::Starting(start.at, start.tli);
+        cx.log(LogEvent::receive(message));
+        Ok(start)
     }
 
     fn identity(&self) -> &SystemIdentity {
@@ -226,6 +230,25 @@ pub(super) fn check_version(version: &str) -> Result<(), StreamError> {
         15..=18 => Ok(()),
         _ => Err(StreamError::fatal(ReceiveMessage::TooNew(version))),
     }
+}
+
+fn creating(cx: &mut Cx<'_>, link: &mut Link, name: &str) -> Phase {
+    let message = ReceiveMessage::CreatingSlot(name.into());
+    cx.log(LogEvent::receive(message));
+    let query = Query::send(cx, link, &create(name));
+    let exists = false;
+    Phase::CreatingSlot { query, exists }
+}
+
+fn slot_name(options: &PgReceivewalOptions) -> String {
+    options.slot.clone().unwrap_or_default()
+}
+
+/// The answer to CREATE_REPLICATION_SLOT is not its one row.
+fn no_slot_row(options: &PgReceivewalOptions, rows: &Rows) -> StreamError {
+    let name = slot_name(options);
+    let rows = counts(rows, 4);
+    StreamError::fatal(ReceiveMessage::CreateSlotRows { name, rows })
 }
 
 fn create(name: &str) -> Command {

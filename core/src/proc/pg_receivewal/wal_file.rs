@@ -65,111 +65,131 @@ impl OpenWalFile {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), StreamError>> {
+        match self.next(cx) {
+            Ok(Some((op, next))) => {
+                self.phase = next;
+                Poll::Yield(cx.disk(op, Place::OpenWalfile))
+            }
+            Ok(None) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// The next operation, or none if the file is open.
+    fn next(&mut self, cx: &mut Cx<'_>) -> Result<Option<(DiskOp, OpenPhase)>, StreamError> {
         let path = partial(cx, self.tli, self.segment);
         let segment_bytes = cx.shmem.settings.geometry.segment;
-        let lost = |what, e| {
-            let event = LogEvent::file(what, path.clone(), e);
-            Poll::Ready(Err(StreamError::disk(event, e)))
-        };
-        let unsynced = |path, e| {
-            let event = LogEvent::file("fsync", path, e);
-            Poll::Ready(Err(StreamError::Fatal(event)))
-        };
         let phase = core::mem::replace(&mut self.phase, OpenPhase::Begin);
-        let (op, next) = match phase {
+        Ok(Some(match phase {
             OpenPhase::Begin => (open(path, OpenFlags::CreateNew), OpenPhase::Created),
             OpenPhase::Created => match cx.done() {
                 Ok(done) => extend(opened(done), 0, segment_bytes),
                 Err(DiskError::Exists) => (DiskOp::Stat(path), OpenPhase::Looked),
-                Err(e) => return lost("open write-ahead log", e),
+                Err(e) => return Err(lost(OPEN, path, e)),
             },
             OpenPhase::Looked => match size(cx) {
-                Ok(None) => (open(path, OpenFlags::Create), OpenPhase::ShortOpened(0)),
-                Ok(Some(size)) if size == u64::from(segment_bytes) => {
-                    (open(path, OpenFlags::Existing), OpenPhase::PaddedOpened)
-                }
-                Ok(Some(size)) => match u32::try_from(size) {
-                    // Other tools do not pad the file, or crashed during padding. Its bytes stay
-                    // until they are received again.
-                    Ok(size) if size < segment_bytes => {
-                        let next = OpenPhase::ShortOpened(size);
-                        (open(path, OpenFlags::Existing), next)
-                    }
-                    Ok(_) | Err(_) => {
-                        let segment = segment_bytes;
-                        let message = ReceiveMessage::PartialSize {
-                            path,
-                            size,
-                            segment,
-                        };
-                        return Poll::Ready(Err(StreamError::fatal(message)));
-                    }
-                },
-                Err(e) => return lost("get size of write-ahead log", e),
+                Ok(size) => reopen(path, size, segment_bytes)?,
+                Err(e) => return Err(lost("get size of write-ahead log", path, e)),
             },
-            OpenPhase::ShortOpened(from) => match cx.done() {
-                Ok(done) => extend(opened(done), from, segment_bytes),
-                Err(e) => return lost("open write-ahead log", e),
-            },
-            OpenPhase::PaddedOpened => match cx.done() {
+            OpenPhase::ShortOpened(from) => {
+                let done = cx.done().map_err(|e| lost(OPEN, path, e))?;
+                extend(opened(done), from, segment_bytes)
+            }
+            OpenPhase::PaddedOpened => {
                 // The previous writer may have ended before its fsync.
-                Ok(done) => {
-                    let fd = opened(done);
-                    (DiskOp::Fsync(fd), OpenPhase::PaddedSynced(fd))
+                let done = cx.done();
+                let done = done.map_err(|e| lost("open existing write-ahead log", path, e))?;
+                let fd = opened(done);
+                (DiskOp::Fsync(fd), OpenPhase::PaddedSynced(fd))
+            }
+            OpenPhase::PaddedSynced(fd) => {
+                synced(cx, path)?;
+                self.opened(cx, fd);
+                return Ok(None);
+            }
+            OpenPhase::Extended { fd, from } => {
+                padded(cx, fd, path)?;
+                pad(fd, from, segment_bytes)
+            }
+            OpenPhase::Padding { fd, at } => {
+                let end = at + padded(cx, fd, path)?;
+                if end < segment_bytes {
+                    pad(fd, end, segment_bytes)
+                } else {
+                    (DiskOp::Fsync(fd), OpenPhase::Synced(fd))
                 }
-                Err(e) => return lost("open existing write-ahead log", e),
-            },
-            OpenPhase::PaddedSynced(fd) => match cx.done() {
-                Ok(_) => return Poll::Ready(self.opened(cx, fd)),
-                Err(e) => return unsynced(path, e),
-            },
-            OpenPhase::Extended { fd, from } => match cx.done().map(written) {
-                Ok(1..) => pad(fd, from, segment_bytes),
-                Ok(0) => {
-                    cx.close(fd);
-                    return lost("open write-ahead log", DiskError::NoSpace);
-                }
-                Err(e) => {
-                    cx.close(fd);
-                    return lost("open write-ahead log", e);
-                }
-            },
-            OpenPhase::Padding { fd, at } => match cx.done().map(written) {
-                Ok(0) => {
-                    cx.close(fd);
-                    return lost("open write-ahead log", DiskError::NoSpace);
-                }
-                Ok(more) if at + more < segment_bytes => pad(fd, at + more, segment_bytes),
-                Ok(_) => (DiskOp::Fsync(fd), OpenPhase::Synced(fd)),
-                Err(e) => {
-                    cx.close(fd);
-                    return lost("open write-ahead log", e);
-                }
-            },
+            }
             OpenPhase::Synced(fd) => {
-                if let Err(e) = cx.done() {
-                    return unsynced(path, e);
-                }
+                synced(cx, path)?;
                 let op = DiskOp::SyncDir(FilePath::from("."));
                 (op, OpenPhase::DirectorySynced(fd))
             }
-            OpenPhase::DirectorySynced(fd) => match cx.done() {
-                Ok(_) => return Poll::Ready(self.opened(cx, fd)),
-                Err(e) => return unsynced(FilePath::from("."), e),
-            },
-        };
-        self.phase = next;
-        Poll::Yield(cx.disk(op, Place::OpenWalfile))
+            OpenPhase::DirectorySynced(fd) => {
+                synced(cx, FilePath::from("."))?;
+                self.opened(cx, fd);
+                return Ok(None);
+            }
+        }))
     }
 
-    fn opened(&self, cx: &mut Cx<'_>, fd: Fd) -> Result<(), StreamError> {
+    fn opened(&self, cx: &mut Cx<'_>, fd: Fd) {
         cx.sys.wal_file = Some(OpenSegment {
             segment: self.segment,
             tli: self.tli,
             fd,
         });
-        Ok(())
     }
+}
+
+const OPEN: &str = "open write-ahead log";
+
+fn lost(what: &'static str, path: FilePath, e: DiskError) -> StreamError {
+    StreamError::disk(LogEvent::file(what, path, e), e)
+}
+
+fn synced(cx: &mut Cx<'_>, path: FilePath) -> Result<(), StreamError> {
+    match cx.done() {
+        Ok(_) => Ok(()),
+        Err(e) => Err(StreamError::Fatal(LogEvent::file("fsync", path, e))),
+    }
+}
+
+/// Opens a file that exists, if `size` is that of one.
+fn reopen(
+    path: FilePath,
+    size: Option<u64>,
+    segment_bytes: u32,
+) -> Result<(DiskOp, OpenPhase), StreamError> {
+    let Some(size) = size else {
+        return Ok((open(path, OpenFlags::Create), OpenPhase::ShortOpened(0)));
+    };
+    let next = match u32::try_from(size) {
+        Ok(size) if size == segment_bytes => OpenPhase::PaddedOpened,
+        // Other tools do not pad the file, or crashed during padding. Its bytes stay until they are
+        // received again.
+        Ok(size) if size < segment_bytes => OpenPhase::ShortOpened(size),
+        Ok(_) | Err(_) => {
+            let segment = segment_bytes;
+            let message = ReceiveMessage::PartialSize {
+                path,
+                size,
+                segment,
+            };
+            return Err(StreamError::fatal(message));
+        }
+    };
+    Ok((open(path, OpenFlags::Existing), next))
+}
+
+/// How many bytes a write to a new file has added. If none could be, the file is closed.
+fn padded(cx: &mut Cx<'_>, fd: Fd, path: FilePath) -> Result<u32, StreamError> {
+    let error = match cx.done().map(written) {
+        Ok(more @ 1..) => return Ok(more),
+        Ok(0) => DiskError::NoSpace,
+        Err(e) => e,
+    };
+    cx.close(fd);
+    Err(lost(OPEN, path, error))
 }
 
 /// Sets the length of a new file by writing its last byte, before the zeros. If pg_receivewal is
@@ -248,15 +268,13 @@ impl CloseWalFile {
         link: &mut Link,
     ) -> Poll<Result<(), StreamError>> {
         let here = || FilePath::from(".");
-        let outcome = match self.phase {
-            ClosePhase::Begin => Ok(crate::call::DiskDone::Done),
-            ClosePhase::Synced(_)
-            | ClosePhase::Renamed(_)
-            | ClosePhase::RenamedSynced(_)
-            | ClosePhase::DirectorySynced(_) => cx.done(),
-        };
-        let (op, next) = match (&self.phase, outcome) {
-            (ClosePhase::Begin, _) => {
+        if self.phase != ClosePhase::Begin
+            && let Err(e) = cx.done()
+        {
+            return Poll::Ready(Err(StreamError::Fatal(self.failed(cx, e))));
+        }
+        let (op, next) = match self.phase {
+            ClosePhase::Begin => {
                 let Some(open) = cx.sys.wal_file.take() else {
                     return Poll::Ready(Ok(()));
                 };
@@ -267,24 +285,22 @@ impl CloseWalFile {
                 }
                 (DiskOp::Fsync(open.fd), ClosePhase::Synced(open))
             }
-            (&ClosePhase::Synced(open), Ok(_)) if self.is_complete(cx, link.write) => {
+            ClosePhase::Synced(open) if self.is_complete(cx, link.write) => {
                 let from = partial(cx, open.tli, open.segment);
                 let to = FilePath::from(name(cx, open.tli, open.segment));
                 (DiskOp::Rename { from, to }, ClosePhase::Renamed(open))
             }
-            (&ClosePhase::Synced(open), Ok(_)) => {
+            ClosePhase::Synced(open) => {
                 cx.close(open.fd);
                 (DiskOp::SyncDir(here()), ClosePhase::DirectorySynced(None))
             }
-            (&ClosePhase::Renamed(open), Ok(_)) => {
-                (DiskOp::Fsync(open.fd), ClosePhase::RenamedSynced(open))
-            }
-            (&ClosePhase::RenamedSynced(open), Ok(_)) => {
+            ClosePhase::Renamed(open) => (DiskOp::Fsync(open.fd), ClosePhase::RenamedSynced(open)),
+            ClosePhase::RenamedSynced(open) => {
                 cx.close(open.fd);
                 let next = ClosePhase::DirectorySynced(Some(open));
                 (DiskOp::SyncDir(here()), next)
             }
-            (&ClosePhase::DirectorySynced(complete), Ok(_)) => {
+            ClosePhase::DirectorySynced(complete) => {
                 link.flush = link.write;
                 if let Some(open) = complete {
                     let message = ReceiveMessage::Finished {
@@ -296,22 +312,26 @@ impl CloseWalFile {
                 }
                 return Poll::Ready(Ok(()));
             }
-            (&(ClosePhase::Synced(open) | ClosePhase::RenamedSynced(open)), Err(e)) => {
-                let path = partial(cx, open.tli, open.segment);
-                return fatal(LogEvent::file("fsync", path, e));
-            }
-            (&ClosePhase::Renamed(open), Err(error)) => {
-                let from = partial(cx, open.tli, open.segment);
-                let to = FilePath::from(name(cx, open.tli, open.segment));
-                let message = Message::Rename { from, to, error };
-                return fatal(LogEvent::error(error.into(), message));
-            }
-            (ClosePhase::DirectorySynced(_), Err(e)) => {
-                return fatal(LogEvent::file("fsync", here(), e));
-            }
         };
         self.phase = next;
         Poll::Yield(cx.disk(op, Place::CloseWalfile))
+    }
+
+    /// The error of the operation under way.
+    fn failed(&self, cx: &Cx<'_>, error: DiskError) -> LogEvent {
+        match self.phase {
+            ClosePhase::Begin => unreachable!("nothing is under way yet"),
+            ClosePhase::Synced(open) | ClosePhase::RenamedSynced(open) => {
+                LogEvent::file("fsync", partial(cx, open.tli, open.segment), error)
+            }
+            ClosePhase::Renamed(open) => {
+                let from = partial(cx, open.tli, open.segment);
+                let to = FilePath::from(name(cx, open.tli, open.segment));
+                let message = Message::Rename { from, to, error };
+                LogEvent::error(error.into(), message)
+            }
+            ClosePhase::DirectorySynced(_) => LogEvent::file("fsync", FilePath::from("."), error),
+        }
     }
 
     fn is_complete(&self, cx: &Cx<'_>, write: Lsn) -> bool {
@@ -319,10 +339,6 @@ impl CloseWalFile {
         // incomplete.
         !self.giving_up && cx.shmem.settings.geometry.segment_offset(write) == 0
     }
-}
-
-const fn fatal(event: LogEvent) -> Poll<Result<(), StreamError>> {
-    Poll::Ready(Err(StreamError::Fatal(event)))
 }
 
 /// Fsyncs the open segment (`dir_sync`).

@@ -100,8 +100,8 @@ fn remove(disk: &mut Disk, segments: std::ops::RangeInclusive<u64>) {
         let path = FilePath::from(path.as_str());
         let choices = crate::choice::Choices::new(0);
         let op = walsim_core::call::DiskOp::Unlink(path);
-        let (ticket, _) = disk.issue(Pid::postmaster(1), &op, &choices);
-        disk.complete(ticket, &choices).expect("it was there");
+        disk.call(Pid::postmaster(1), &op, &choices)
+            .expect("it was there");
     }
 }
 
