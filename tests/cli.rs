@@ -1,35 +1,12 @@
 //! Tests of the command line: help, errors, exit statuses, and the fields of its JSON output.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod command;
+
+use command::{folder, last_line, stderr, stdout, walsim};
+use std::process::Output;
 use walsim::report::Report;
 use walsim::world::{Excuses, Outcome, StoryLine, Verdict, Violation};
 use walsim_core::base::{MarkSet, Mono};
-
-fn walsim(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_walsim"))
-        .args(args)
-        .env("NO_COLOR", "1")
-        .env_remove("RUST_BACKTRACE")
-        .current_dir(folder())
-        .output()
-        .expect("the command starts")
-}
-
-/// The directory for files that the command writes. Paths in messages are relative to it.
-fn folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
-    std::fs::create_dir_all(&folder).expect("our own folder");
-    folder
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 macro_rules! assert_help {
     ($name:literal, $($arg:literal),*) => {{
@@ -435,12 +412,6 @@ fn a_bug_that_was_not_found_may_not_have_been_reached() {
     assert!(early.contains(&format!("{BUG} was not reached")), "{early}");
     assert!(late.contains(&format!("{BUG} was reached")), "{late}");
     assert!(late.contains("  marks   commit-acked, "), "{late}");
-}
-
-fn last_line(output: &Output) -> serde_json::Value {
-    let text = stdout(output);
-    let last = text.lines().last().unwrap_or_default();
-    serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
 /// Shrinking a failing seed gives a small file that fails again; the exit status is that of the

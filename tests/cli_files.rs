@@ -1,38 +1,13 @@
 //! Tests of plan files on the command line: what is written, what a run must do, and what had no
 //! effect.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod command;
+
+use command::{folder, last_line, stdout, walsim};
+use std::path::Path;
 
 #[cfg(feature = "planted-bugs")]
 const BUG: &str = "walsender-sends-unflushed";
-
-fn walsim(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_walsim"))
-        .args(args)
-        .env("NO_COLOR", "1")
-        .env_remove("RUST_BACKTRACE")
-        .current_dir(folder())
-        .output()
-        .expect("the command starts")
-}
-
-/// The directory for files that the command writes. Relative paths are below it.
-fn folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-files");
-    std::fs::create_dir_all(&folder).expect("our own folder");
-    folder
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn last_line(output: &Output) -> serde_json::Value {
-    let text = stdout(output);
-    let last = text.lines().last().unwrap_or_default();
-    serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
 
 /// The expectation in a file is checked, any file can be run as a scenario, and an output path that
 /// cannot be written is refused before the run.
