@@ -202,43 +202,43 @@ mod tests {
     use super::*;
     use crate::base::Planted;
     use crate::shmem::{Role, Slot};
-    use crate::sys::testing::bench::{Bench, TINY};
+    use crate::sys::testing::Fixture;
     use alloc::string::String;
 
     /// Segments 1 to 9 exist, and a slot is in segment 2. Returns the segments that remain after a
     /// checkpoint in segment 9, and whether the slot is still valid.
     fn left(version: PgVersion, planted: Planted, limit: Option<u64>) -> (String, bool) {
-        let mut bench = Bench::new(version, TINY, planted);
-        bench.dirs.insert("pg_replslot".into());
-        bench.dirs.insert("pg_replslot/a".into());
+        let mut fixture = Fixture::new(version, planted);
+        fixture.dirs.insert("pg_replslot".into());
+        fixture.dirs.insert("pg_replslot/a".into());
         for segment in 1..=9 {
-            let path = bench.segment_path(SegmentNo(segment));
-            bench.files.insert(path, alloc::vec![0; 1024]);
+            let path = fixture.segment_path(SegmentNo(segment));
+            fixture.files.insert(path, alloc::vec![0; 1024]);
         }
-        bench.shmem.recovery.state = crate::shmem::RecoveryState::Done;
-        bench.shmem.settings.max_slot_wal_keep_size = limit;
+        fixture.shmem.recovery.state = crate::shmem::RecoveryState::Done;
+        fixture.shmem.settings.max_slot_wal_keep_size = limit;
         let held = Lsn(2 * 1024 + 500);
-        bench.shmem.slots.slots[0] = Slot {
+        fixture.shmem.slots.slots[0] = Slot {
             in_use: true,
             name: "a".into(),
             restart_lsn: held,
             last_saved_restart_lsn: held,
             ..Slot::default()
         };
-        bench.shmem.slots.required_lsn = held;
+        fixture.shmem.slots.required_lsn = held;
         let after = ReleaseAfter::Checkpoint {
             end: Lsn(9 * 1024 + 200),
             tli: TimelineId(1),
             shutdown: false,
         };
         let mut release = ReleaseWal::new(after, Lsn(1024), Lsn(9 * 1024 + 80), held);
-        let pid = bench.attach(Role::Checkpointer);
-        assert_eq!(bench.drive(pid, |cx| release.poll(cx)), Ok(Ok(())));
-        let names = bench
+        let pid = fixture.spawn(Role::Checkpointer);
+        assert_eq!(fixture.drive(pid, |cx| release.poll(cx)), Ok(Ok(())));
+        let names = fixture
             .files
             .keys()
             .filter_map(|path| path.strip_prefix("pg_wal/"));
-        let valid = bench.shmem.slots.slots[0].restart_lsn == held;
+        let valid = fixture.shmem.slots.slots[0].restart_lsn == held;
         (names.map(|name| &name[23..]).collect(), valid)
     }
 

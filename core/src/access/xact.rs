@@ -291,12 +291,12 @@ pub fn logical_message(xid: Xid, transactional: bool, prefix: &str, message: Byt
 mod tests {
     use super::*;
     use crate::access::clog::ClogStatus;
-    use crate::sys::testing::server::Bench;
+    use crate::sys::testing::Fixture;
     use alloc::vec::Vec;
 
-    fn assign(bench: &mut Bench, pid: crate::base::Pid) -> Xid {
+    fn assign(fixture: &mut Fixture, pid: crate::base::Pid) -> Xid {
         let mut assign = AssignXid::new();
-        bench.run(pid, |cx| assign.poll(cx)).unwrap()
+        fixture.run(pid, |cx| assign.poll(cx)).unwrap()
     }
 
     /// What another process sees after each step of a commit.
@@ -310,25 +310,25 @@ mod tests {
     }
 
     fn history(synchronous: bool) -> Vec<Seen> {
-        let mut bench = Bench::primary();
-        let pid = bench.spawn(Role::Backend);
-        let xid = assign(&mut bench, pid);
-        let before = bench.shmem.xlog.curr_byte_pos;
-        let flushed = bench.shmem.xlog.flush;
+        let mut fixture = Fixture::primary();
+        let pid = fixture.spawn(Role::Backend);
+        let xid = assign(&mut fixture, pid);
+        let before = fixture.shmem.xlog.curr_byte_pos;
+        let flushed = fixture.shmem.xlog.flush;
         let mut commit = CommitTransaction::new(xid, synchronous, None);
         let mut history: Vec<Seen> = Vec::new();
         loop {
-            bench.complete(pid);
+            fixture.complete(pid);
             let done = matches!(
-                bench.step(pid, |cx| commit.poll(cx)),
+                fixture.step(pid, |cx| commit.poll(cx)),
                 Poll::Ready(Ok(Some(_)))
             );
-            let proc = bench.shmem.procs.get(pid).unwrap();
+            let proc = fixture.shmem.procs.get(pid).unwrap();
             let seen = Seen {
                 delays: proc.delay_checkpoint,
-                inserted: bench.shmem.xlog.curr_byte_pos > before,
-                durable: bench.shmem.xlog.flush > flushed,
-                committed: bench.shmem.clog.status(xid, 512) == Some(XactStatus::Committed),
+                inserted: fixture.shmem.xlog.curr_byte_pos > before,
+                durable: fixture.shmem.xlog.flush > flushed,
+                committed: fixture.shmem.clog.status(xid, 512) == Some(XactStatus::Committed),
                 running: proc.xid.is_valid(),
             };
             if history.last() != Some(&seen) {
@@ -392,63 +392,63 @@ mod tests {
     /// The clog page of an asynchronous commit is written after its record is flushed.
     #[test]
     fn a_clog_page_is_written_after_its_commit_is_flushed() {
-        let mut bench = Bench::primary();
-        let pid = bench.spawn(Role::Backend);
-        let xid = assign(&mut bench, pid);
+        let mut fixture = Fixture::primary();
+        let pid = fixture.spawn(Role::Backend);
+        let xid = assign(&mut fixture, pid);
         let mut commit = CommitTransaction::new(xid, false, None);
-        let end = bench.run(pid, |cx| commit.poll(cx)).unwrap().unwrap();
-        assert!(bench.shmem.xlog.flush < end && bench.shmem.xlog.async_commit == end);
+        let end = fixture.run(pid, |cx| commit.poll(cx)).unwrap().unwrap();
+        assert!(fixture.shmem.xlog.flush < end && fixture.shmem.xlog.async_commit == end);
         let mut write = crate::access::clog::CheckPointClog::new();
-        bench.run(pid, |cx| write.poll(cx)).unwrap();
-        assert!(bench.shmem.xlog.flush >= end);
-        assert!(bench.position("fsync pg_wal/") < bench.position("write pg_xact/0000"));
+        fixture.run(pid, |cx| write.poll(cx)).unwrap();
+        assert!(fixture.shmem.xlog.flush >= end);
+        assert!(fixture.position("fsync pg_wal/") < fixture.position("write pg_xact/0000"));
     }
 
     /// When an id is the first on its page, the page is zeroed and logged before the id is given
     /// out.
     #[test]
     fn a_new_clog_page_is_logged_first() {
-        let mut bench = Bench::primary();
-        let pid = bench.spawn(Role::Backend);
-        bench.shmem.next_xid = Xid(512 * 4 - 1);
-        let before = bench.shmem.xlog.curr_byte_pos;
-        assert_eq!(assign(&mut bench, pid), Xid(2047));
-        assert_eq!(bench.shmem.xlog.curr_byte_pos, before);
+        let mut fixture = Fixture::primary();
+        let pid = fixture.spawn(Role::Backend);
+        fixture.shmem.next_xid = Xid(512 * 4 - 1);
+        let before = fixture.shmem.xlog.curr_byte_pos;
+        assert_eq!(assign(&mut fixture, pid), Xid(2047));
+        assert_eq!(fixture.shmem.xlog.curr_byte_pos, before);
         let mut second = AssignXid::new();
-        bench.run_to(pid, Place::CopyXLogRecordToWAL, |cx| second.poll(cx));
-        assert_eq!(bench.shmem.next_xid, Xid(2048));
-        assert!(bench.shmem.clog.pages.contains_key(&1));
-        assert_eq!(bench.run(pid, |cx| second.poll(cx)), Ok(Xid(2048)));
-        assert!(bench.shmem.xlog.curr_byte_pos > before);
-        assert_eq!(bench.shmem.next_xid, Xid(2049));
+        fixture.run_to(pid, Place::CopyXLogRecordToWAL, |cx| second.poll(cx));
+        assert_eq!(fixture.shmem.next_xid, Xid(2048));
+        assert!(fixture.shmem.clog.pages.contains_key(&1));
+        assert_eq!(fixture.run(pid, |cx| second.poll(cx)), Ok(Xid(2048)));
+        assert!(fixture.shmem.xlog.curr_byte_pos > before);
+        assert_eq!(fixture.shmem.next_xid, Xid(2049));
     }
 
     #[test]
     fn an_abort_flushes_nothing() {
-        let mut bench = Bench::primary();
-        let pid = bench.spawn(Role::Backend);
-        let xid = assign(&mut bench, pid);
-        let flushed = bench.shmem.xlog.flush;
+        let mut fixture = Fixture::primary();
+        let pid = fixture.spawn(Role::Backend);
+        let xid = assign(&mut fixture, pid);
+        let flushed = fixture.shmem.xlog.flush;
         let mut abort = AbortTransaction::new(xid);
-        bench.run(pid, |cx| abort.poll(cx)).unwrap();
+        fixture.run(pid, |cx| abort.poll(cx)).unwrap();
         let mut status = ClogStatus::new(xid);
         assert_eq!(
-            bench.run(pid, |cx| status.poll(cx)),
+            fixture.run(pid, |cx| status.poll(cx)),
             Ok(XactStatus::Aborted)
         );
-        assert_eq!(bench.shmem.xlog.flush, flushed);
-        assert!(bench.shmem.procs.running_xids().is_empty());
+        assert_eq!(fixture.shmem.xlog.flush, flushed);
+        assert!(fixture.shmem.procs.running_xids().is_empty());
     }
 
     #[test]
     fn a_transaction_that_only_read_writes_nothing() {
-        let mut bench = Bench::primary();
-        let pid = bench.spawn(Role::Backend);
-        let before = bench.shmem.xlog.curr_byte_pos;
+        let mut fixture = Fixture::primary();
+        let pid = fixture.spawn(Role::Backend);
+        let before = fixture.shmem.xlog.curr_byte_pos;
         let mut commit = CommitTransaction::new(Xid::INVALID, true, None);
-        assert_eq!(bench.run(pid, |cx| commit.poll(cx)), Ok(None));
+        assert_eq!(fixture.run(pid, |cx| commit.poll(cx)), Ok(None));
         let mut abort = AbortTransaction::new(Xid::INVALID);
-        assert_eq!(bench.run(pid, |cx| abort.poll(cx)), Ok(()));
-        assert_eq!(bench.shmem.xlog.curr_byte_pos, before);
+        assert_eq!(fixture.run(pid, |cx| abort.poll(cx)), Ok(()));
+        assert_eq!(fixture.shmem.xlog.curr_byte_pos, before);
     }
 }

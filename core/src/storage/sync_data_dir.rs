@@ -190,25 +190,25 @@ mod tests {
     use crate::base::{PgVersion, Planted};
     use crate::call::Severity;
     use crate::shmem::Role;
-    use crate::sys::testing::bench::{Bench, TINY};
+    use crate::sys::testing::Fixture;
 
-    fn synced(bench: &Bench) -> Vec<&str> {
-        let syncs = bench.trace.iter().filter(|op| op.contains("sync"));
+    fn synced(fixture: &Fixture) -> Vec<&str> {
+        let syncs = fixture.trace.iter().filter(|op| op.contains("sync"));
         syncs.map(String::as_str).collect()
     }
 
     /// All files that a crashed process wrote, and their names, are durable before they are read.
     #[test]
     fn everything_is_fsynced_directories_last() {
-        let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
-        bench
+        let mut fixture = Fixture::new(PgVersion::V15, Planted::NONE);
+        fixture
             .files
             .insert("pg_wal/000000010000000000000001".into(), Vec::new());
-        let pid = bench.attach(Role::Startup);
+        let pid = fixture.spawn(Role::Startup);
         let mut sync = SyncDataDirectory::new();
-        assert_eq!(bench.drive(pid, |cx| sync.poll(cx)), Ok(()));
+        assert_eq!(fixture.drive(pid, |cx| sync.poll(cx)), Ok(()));
         assert_eq!(
-            synced(&bench),
+            synced(&fixture),
             [
                 "syncdir base/5",
                 "syncdir base",
@@ -226,40 +226,40 @@ mod tests {
 
     #[test]
     fn a_failure_is_only_logged() {
-        let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
-        bench
+        let mut fixture = Fixture::new(PgVersion::V15, Planted::NONE);
+        fixture
             .failing
             .insert("fsync global/pg_control".into(), DiskError::Io);
-        bench
+        fixture
             .failing
             .insert("open pg_xact/0000".into(), DiskError::Io);
-        let pid = bench.attach(Role::Startup);
+        let pid = fixture.spawn(Role::Startup);
         let mut sync = SyncDataDirectory::new();
-        assert_eq!(bench.drive(pid, |cx| sync.poll(cx)), Ok(()));
-        assert_eq!(bench.logs.len(), 2);
+        assert_eq!(fixture.drive(pid, |cx| sync.poll(cx)), Ok(()));
+        assert_eq!(fixture.logs.len(), 2);
         assert!(
-            bench
+            fixture
                 .logs
                 .iter()
                 .all(|event| event.severity == Severity::Log)
         );
-        assert_eq!(synced(&bench).last(), Some(&"syncdir ."));
+        assert_eq!(synced(&fixture).last(), Some(&"syncdir ."));
     }
 
     #[test]
     fn only_temporary_segments_are_removed() {
-        let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
+        let mut fixture = Fixture::new(PgVersion::V15, Planted::NONE);
         for name in [
             "pg_wal/xlogtemp.5",
             "pg_wal/000000010000000000000001",
             "pg_wal/xlogtemp.7",
         ] {
-            bench.files.insert(name.into(), Vec::new());
+            fixture.files.insert(name.into(), Vec::new());
         }
-        let pid = bench.attach(Role::Startup);
+        let pid = fixture.spawn(Role::Startup);
         let mut remove = RemoveTempXlogFiles::new();
-        assert_eq!(bench.drive(pid, |cx| remove.poll(cx)), Ok(Ok(())));
-        let left = bench
+        assert_eq!(fixture.drive(pid, |cx| remove.poll(cx)), Ok(Ok(())));
+        let left = fixture
             .files
             .keys()
             .filter(|path| path.starts_with("pg_wal/"))

@@ -185,8 +185,6 @@ mod tests {
     use crate::wire::record::{RecordHeader, checksum};
     use alloc::vec;
 
-    const TINY: Geometry = Geometry::SMALLEST;
-
     fn builder() -> WalBuilder {
         let ident = PageIdent {
             version: PgVersion::V15,
@@ -194,7 +192,7 @@ mod tests {
             sysid: 77,
             removable: true,
         };
-        WalBuilder::new(TINY, ident, SegmentNo(1))
+        WalBuilder::new(Geometry::SMALLEST, ident, SegmentNo(1))
     }
 
     fn message(len: usize) -> RecordBody {
@@ -249,7 +247,8 @@ mod tests {
     fn a_switch_may_consume_the_next_segment() {
         let mut wal = builder();
         let target = Lsn(2048 - 16);
-        let room = lsn_to_bytepos(&TINY, target) - lsn_to_bytepos(&TINY, wal.end());
+        let room = lsn_to_bytepos(&Geometry::SMALLEST, target)
+            - lsn_to_bytepos(&Geometry::SMALLEST, wal.end());
         wal.append(&message(usize::try_from(room).expect("small") - 29));
         assert_eq!(wal.next_start(), target);
         assert_eq!(wal.switch(), Lsn(2048 + 40 + 8));
@@ -260,7 +259,8 @@ mod tests {
     #[test]
     fn a_switch_may_end_with_the_segment() {
         let mut wal = builder();
-        let room = lsn_to_bytepos(&TINY, Lsn(2048 - 24)) - lsn_to_bytepos(&TINY, wal.end());
+        let room = lsn_to_bytepos(&Geometry::SMALLEST, Lsn(2048 - 24))
+            - lsn_to_bytepos(&Geometry::SMALLEST, wal.end());
         wal.append(&message(usize::try_from(room).expect("small") - 29));
         assert_eq!(wal.switch(), Lsn(2048 + 40));
         assert_eq!(wal.end(), Lsn(2048));

@@ -137,14 +137,12 @@ fn hex8(digits: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const TINY: Geometry = Geometry::SMALLEST;
-
     #[test]
     fn names_round_trip() {
         let (tli, segment) = (TimelineId(0x1A), SegmentNo(0x12345));
         for (geometry, name) in [
             (Geometry::STOCK, "0000001A0000001200000345"),
-            (TINY, "0000001A0000000000012345"),
+            (Geometry::SMALLEST, "0000001A0000000000012345"),
         ] {
             for (file, suffix) in [
                 (WalFile::Segment(tli, segment), ""),
@@ -157,8 +155,11 @@ mod tests {
             }
         }
         let history = WalFile::History(tli);
-        assert_eq!(history.name(&TINY), "0000001A.history");
-        assert_eq!(WalFile::parse(&TINY, "0000001A.history"), Some(history));
+        assert_eq!(history.name(&Geometry::SMALLEST), "0000001A.history");
+        assert_eq!(
+            WalFile::parse(&Geometry::SMALLEST, "0000001A.history"),
+            Some(history)
+        );
     }
 
     /// The last segment that a name can express.

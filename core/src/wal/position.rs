@@ -122,7 +122,6 @@ mod tests {
         segment: 16 << 20,
         ..Geometry::STOCK
     };
-    const TINY: Geometry = Geometry::SMALLEST;
 
     /// The expected numbers are those of a real server with 16 MiB segments.
     #[test]
@@ -168,7 +167,7 @@ mod tests {
     #[test]
     fn positions_saturate_at_the_largest_lsn() {
         let last = Lsn::MAX;
-        for geometry in [SEG16, TINY, Geometry::STOCK] {
+        for geometry in [SEG16, Geometry::SMALLEST, Geometry::STOCK] {
             let start = geometry.segment_start(geometry.segment_of(last));
             assert_eq!(geometry.segment_of(start), geometry.segment_of(last));
             assert_eq!(
@@ -189,7 +188,7 @@ mod tests {
 
         #[test]
         fn byte_positions_round_trip(bytepos in 0u64..100_000, tiny: bool) {
-            let geometry = if tiny { TINY } else { Geometry::STOCK };
+            let geometry = if tiny { Geometry::SMALLEST } else { Geometry::STOCK };
             let (start, end) = (bytepos_to_start(&geometry, bytepos), bytepos_to_end(&geometry, bytepos));
             prop_assert_eq!(lsn_to_bytepos(&geometry, start), bytepos);
             prop_assert_eq!(lsn_to_bytepos(&geometry, end), bytepos);

@@ -6,8 +6,7 @@ use crate::base::{Pid, Xid};
 use crate::call::{DiskError, Message, Place, Yield};
 use crate::shmem::{BufTag, Role};
 use crate::storage::buffer::ReadMode;
-use crate::sys::testing::server::Bench;
-use alloc::string::String;
+use crate::sys::testing::Fixture;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -18,37 +17,37 @@ fn tag(block: u32) -> BufTag {
     BufTag { rel: REL, block }
 }
 
-fn insert(bench: &mut Bench, pid: Pid, rel: u32, key: u64) -> Lsn {
+fn insert(fixture: &mut Fixture, pid: Pid, rel: u32, key: u64) -> Lsn {
     let row = Row {
         key,
         value: Bytes::from(vec![7; 300]),
     };
     let mut insert = HeapInsert::new(rel, row, Xid(10));
-    bench.run(pid, |cx| insert.poll(cx)).unwrap()
+    fixture.run(pid, |cx| insert.poll(cx)).unwrap()
 }
 
 /// WAL is flushed up to the page's LSN before the page is written. The page itself is not fsynced.
 #[test]
 fn wal_is_flushed_before_the_page_is_written() {
-    let mut bench = Bench::primary();
-    let pid = bench.spawn(Role::Backend);
+    let mut fixture = Fixture::primary();
+    let pid = fixture.spawn(Role::Backend);
     for key in 0..6 {
-        insert(&mut bench, pid, REL, key);
+        insert(&mut fixture, pid, REL, key);
     }
-    let relation = bench.trace_of("base/5/16384");
+    let relation = fixture.trace_of("base/5/16384");
     assert!(
         relation.iter().all(|line| !line.starts_with("fsync")),
         "{relation:?}"
     );
     // The first write of block 0 extends the file; the second is its eviction.
-    let writes: Vec<usize> = (0..bench.trace.len())
-        .filter(|at| bench.trace[*at] == "write base/5/16384 0+512")
+    let writes: Vec<usize> = (0..fixture.trace.len())
+        .filter(|at| fixture.trace[*at] == "write base/5/16384 0+512")
         .collect();
-    assert_eq!(writes.len(), 2, "{:#?}", bench.trace);
-    assert!(bench.position("fsync pg_wal/") < writes[1]);
-    assert!(bench.shmem.xlog.flush.0 > 0x1000);
+    assert_eq!(writes.len(), 2, "{:#?}", fixture.trace);
+    assert!(fixture.position("fsync pg_wal/") < writes[1]);
+    assert!(fixture.shmem.xlog.flush.0 > 0x1000);
     assert!(
-        bench
+        fixture
             .shmem
             .sync_requests
             .files
@@ -59,20 +58,20 @@ fn wal_is_flushed_before_the_page_is_written() {
 /// Of two concurrent readers, the second waits for the first one's read.
 #[test]
 fn a_second_reader_waits_for_the_first() {
-    let mut bench = Bench::primary();
-    let [a, b] = [bench.spawn(Role::Backend), bench.spawn(Role::Backend)];
-    bench.files.insert("base/5/16384".into(), vec![0; 512]);
+    let mut fixture = Fixture::primary();
+    let [a, b] = [fixture.spawn(Role::Backend), fixture.spawn(Role::Backend)];
+    fixture.files.insert("base/5/16384".into(), vec![0; 512]);
     let mut first = ReadBuffer::new(tag(0), ReadMode::Normal);
     let mut second = first.clone();
-    bench.run_to(a, Place::FileRead, |cx| first.poll(cx));
-    let waits = bench.step(b, |cx| second.poll(cx));
+    fixture.run_to(a, Place::FileRead, |cx| first.poll(cx));
+    let waits = fixture.step(b, |cx| second.poll(cx));
     assert!(matches!(waits, Poll::Yield(Yield::Wait(wait)) if wait.lock));
-    let one = bench.run(a, |cx| first.poll(cx)).unwrap();
-    let two = bench.run(b, |cx| second.poll(cx)).unwrap();
+    let one = fixture.run(a, |cx| first.poll(cx)).unwrap();
+    let two = fixture.run(b, |cx| second.poll(cx)).unwrap();
     assert_eq!(one, two);
-    assert_eq!(bench.shmem.buffers.pool[usize::from(one)].pins, [a, b]);
+    assert_eq!(fixture.shmem.buffers.pool[usize::from(one)].pins, [a, b]);
     assert_eq!(
-        bench.trace_of("base/5/16384"),
+        fixture.trace_of("base/5/16384"),
         ["open base/5/16384", "read base/5/16384 0+512"]
     );
 }
@@ -80,27 +79,29 @@ fn a_second_reader_waits_for_the_first() {
 /// If the first reader fails, the waiting reader reads the page itself.
 #[test]
 fn after_a_failed_read_the_next_reader_reads() {
-    let mut bench = Bench::primary();
-    let [a, b] = [bench.spawn(Role::Backend), bench.spawn(Role::Backend)];
-    bench.files.insert("base/5/16384".into(), vec![0; 512]);
+    let mut fixture = Fixture::primary();
+    let [a, b] = [fixture.spawn(Role::Backend), fixture.spawn(Role::Backend)];
+    fixture.files.insert("base/5/16384".into(), vec![0; 512]);
     let mut first = ReadBuffer::new(tag(0), ReadMode::Normal);
     let mut second = first.clone();
-    bench.run_to(a, Place::FileRead, |cx| first.poll(cx));
-    let _ = bench.step(b, |cx| second.poll(cx));
-    bench.fail = Some((String::from("read"), DiskError::Io));
-    assert!(bench.run(a, |cx| first.poll(cx)).is_err());
-    bench.fail = None;
-    bench.step(a, |cx| cx.release_everything());
-    assert!(bench.run(b, |cx| second.poll(cx)).is_ok());
+    fixture.run_to(a, Place::FileRead, |cx| first.poll(cx));
+    let _ = fixture.step(b, |cx| second.poll(cx));
+    fixture
+        .failing
+        .insert("read base/5/16384".into(), DiskError::Io);
+    assert!(fixture.run(a, |cx| first.poll(cx)).is_err());
+    fixture.failing.clear();
+    fixture.step(a, |cx| cx.release_everything());
+    assert!(fixture.run(b, |cx| second.poll(cx)).is_ok());
 }
 
 #[test]
 fn an_invalid_page_is_refused() {
-    let mut bench = Bench::primary();
-    let pid = bench.spawn(Role::Backend);
-    bench.files.insert("base/5/16384".into(), vec![0xAB; 512]);
+    let mut fixture = Fixture::primary();
+    let pid = fixture.spawn(Role::Backend);
+    fixture.files.insert("base/5/16384".into(), vec![0xAB; 512]);
     let mut read = ReadBuffer::new(tag(0), ReadMode::Normal);
-    let error = bench.run(pid, |cx| read.poll(cx)).unwrap_err();
+    let error = fixture.run(pid, |cx| read.poll(cx)).unwrap_err();
     assert_eq!(
         error.message,
         Message::InvalidPage {
@@ -108,23 +109,25 @@ fn an_invalid_page_is_refused() {
             block: 0
         }
     );
-    bench.step(pid, |cx| cx.release_everything());
+    fixture.step(pid, |cx| cx.release_everything());
     // A process that will initialize the page does not read it.
     let mut read = ReadBuffer::new(tag(0), ReadMode::ZeroAndLock);
-    assert!(bench.run(pid, |cx| read.poll(cx)).is_ok());
+    assert!(fixture.run(pid, |cx| read.poll(cx)).is_ok());
 }
 
 #[test]
 fn a_pool_of_pinned_buffers_is_an_error() {
-    let mut bench = Bench::primary();
-    let pid = bench.spawn(Role::Backend);
-    bench.files.insert("base/5/16384".into(), vec![0; 5 * 512]);
+    let mut fixture = Fixture::primary();
+    let pid = fixture.spawn(Role::Backend);
+    fixture
+        .files
+        .insert("base/5/16384".into(), vec![0; 5 * 512]);
     for block in 0..4 {
         let mut read = ReadBuffer::new(tag(block), ReadMode::Normal);
-        bench.run(pid, |cx| read.poll(cx)).unwrap();
+        fixture.run(pid, |cx| read.poll(cx)).unwrap();
     }
     let mut read = ReadBuffer::new(tag(4), ReadMode::Normal);
-    let error = bench.run(pid, |cx| read.poll(cx)).unwrap_err();
+    let error = fixture.run(pid, |cx| read.poll(cx)).unwrap_err();
     assert_eq!(error.message, Message::NoUnpinnedBuffers);
 }
 
@@ -132,16 +135,16 @@ fn a_pool_of_pinned_buffers_is_an_error() {
 /// transactions.
 #[test]
 fn rows_follow_the_visibility_rules() {
-    let mut bench = Bench::primary();
-    let pid = bench.spawn(Role::Backend);
+    let mut fixture = Fixture::primary();
+    let pid = fixture.spawn(Role::Backend);
     for key in 0..6 {
-        insert(&mut bench, pid, REL, key);
+        insert(&mut fixture, pid, REL, key);
     }
-    bench.shmem.next_xid = Xid(11);
+    fixture.shmem.next_xid = Xid(11);
     let mut get = |own| {
-        let snapshot = bench.step(pid, |cx| Snapshot::take(cx, own));
+        let snapshot = fixture.step(pid, |cx| Snapshot::take(cx, own));
         let mut get = HeapGet::new(REL, 0, snapshot);
-        bench.run(pid, |cx| get.poll(cx)).unwrap().is_some()
+        fixture.run(pid, |cx| get.poll(cx)).unwrap().is_some()
     };
     assert!(get(Xid(10)));
     assert!(!get(Xid::INVALID));
@@ -150,20 +153,29 @@ fn rows_follow_the_visibility_rules() {
 /// A failed write leaves the page dirty.
 #[test]
 fn a_failed_write_leaves_the_page_dirty() {
-    let mut bench = Bench::primary();
-    let pid = bench.spawn(Role::Checkpointer);
-    insert(&mut bench, pid, REL, 1);
-    bench.fail = Some((String::from("write base"), DiskError::NoSpace));
+    let mut fixture = Fixture::primary();
+    let pid = fixture.spawn(Role::Checkpointer);
+    insert(&mut fixture, pid, REL, 1);
+    fixture
+        .failing
+        .insert("write base/5/16384".into(), DiskError::NoSpace);
     let mut sync = CheckPointBuffers::new();
-    assert!(bench.run(pid, |cx| sync.poll(cx)).is_err());
-    bench.fail = None;
-    bench.step(pid, |cx| cx.release_everything());
+    assert!(fixture.run(pid, |cx| sync.poll(cx)).is_err());
+    fixture.failing.clear();
+    fixture.step(pid, |cx| cx.release_everything());
     let mut sync = CheckPointBuffers::new();
-    bench.run(pid, |cx| sync.poll(cx)).unwrap();
-    assert!(bench.shmem.buffers.pool.iter().all(|buffer| !buffer.dirty));
-    let write = bench.trace.len() - 3;
+    fixture.run(pid, |cx| sync.poll(cx)).unwrap();
+    assert!(
+        fixture
+            .shmem
+            .buffers
+            .pool
+            .iter()
+            .all(|buffer| !buffer.dirty)
+    );
+    let write = fixture.trace.len() - 3;
     assert_eq!(
-        bench.trace[write..],
+        fixture.trace[write..],
         [
             "write base/5/16384 0+512",
             "fsync base/5/16384",
@@ -175,11 +187,13 @@ fn a_failed_write_leaves_the_page_dirty() {
 /// A failed fsync is a PANIC: the kernel may have dropped pages, which WAL must restore.
 #[test]
 fn a_failed_fsync_is_a_panic() {
-    let mut bench = Bench::primary();
-    let pid = bench.spawn(Role::Checkpointer);
-    insert(&mut bench, pid, REL, 1);
-    bench.fail = Some((String::from("fsync base"), DiskError::Io));
+    let mut fixture = Fixture::primary();
+    let pid = fixture.spawn(Role::Checkpointer);
+    insert(&mut fixture, pid, REL, 1);
+    fixture
+        .failing
+        .insert("fsync base/5/16384".into(), DiskError::Io);
     let mut sync = CheckPointBuffers::new();
-    let error = bench.run(pid, |cx| sync.poll(cx)).unwrap_err();
+    let error = fixture.run(pid, |cx| sync.poll(cx)).unwrap_err();
     assert_eq!(error.severity, crate::call::Severity::Panic);
 }

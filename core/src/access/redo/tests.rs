@@ -5,7 +5,7 @@ use crate::access::buffers::CheckPointBuffers;
 use crate::base::{Lsn, Pid, TimestampTz, Xid};
 use crate::shmem::{BufTag, Role, XactStatus};
 use crate::storage::relation::locator;
-use crate::sys::testing::server::Bench;
+use crate::sys::testing::Fixture;
 use crate::wire::data_page::{DataPage, add_item, empty_page, set_lsn};
 use crate::wire::generic::compute_delta;
 use crate::wire::record::{BlockPart, Image, RecordBody};
@@ -49,14 +49,14 @@ fn image(block: u32, items: u8, end: u64) -> Record {
     record(body, end)
 }
 
-fn replay(bench: &mut Bench, pid: Pid, record: &Record) -> Result<(), LogEvent> {
+fn replay(fixture: &mut Fixture, pid: Pid, record: &Record) -> Result<(), LogEvent> {
     let mut redo = Redo::new(record.clone());
-    bench.run(pid, |cx| redo.poll(cx))
+    fixture.run(pid, |cx| redo.poll(cx))
 }
 
-fn content(bench: &Bench, block: u32) -> (usize, Lsn) {
-    let id = bench.shmem.buffers.map[&BufTag { rel: REL, block }];
-    let buffer = &bench.shmem.buffers.pool[usize::from(id)];
+fn content(fixture: &Fixture, block: u32) -> (usize, Lsn) {
+    let id = fixture.shmem.buffers.map[&BufTag { rel: REL, block }];
+    let buffer = &fixture.shmem.buffers.pool[usize::from(id)];
     assert!(buffer.pins.is_empty());
     let page = DataPage::new(&buffer.page);
     (page.items().count(), page.lsn())
@@ -65,28 +65,28 @@ fn content(bench: &Bench, block: u32) -> (usize, Lsn) {
 /// Replaying a record twice has the same result as once, both for deltas and for images.
 #[test]
 fn replaying_again_changes_nothing() {
-    let mut bench = Bench::in_recovery();
-    let pid = bench.spawn(Role::Startup);
+    let mut fixture = Fixture::in_recovery();
+    let pid = fixture.spawn(Role::Startup);
     let records = [
         image(0, 1, 0x1100),
         delta(0, 1, 0x1200),
         delta(0, 2, 0x1300),
     ];
     for record in &records {
-        replay(&mut bench, pid, record).unwrap();
+        replay(&mut fixture, pid, record).unwrap();
     }
-    assert_eq!(content(&bench, 0), (3, Lsn(0x1300)));
-    let changes = bench.shmem.buffers.changes.len();
+    assert_eq!(content(&fixture, 0), (3, Lsn(0x1300)));
+    let changes = fixture.shmem.buffers.changes.len();
     assert_eq!(changes, 3);
     for record in &records[1..] {
-        replay(&mut bench, pid, record).unwrap();
+        replay(&mut fixture, pid, record).unwrap();
     }
-    assert_eq!(content(&bench, 0), (3, Lsn(0x1300)));
-    assert_eq!(bench.shmem.buffers.changes.len(), changes);
+    assert_eq!(content(&fixture, 0), (3, Lsn(0x1300)));
+    assert_eq!(fixture.shmem.buffers.changes.len(), changes);
     for record in &records {
-        replay(&mut bench, pid, record).unwrap();
+        replay(&mut fixture, pid, record).unwrap();
     }
-    assert_eq!(content(&bench, 0), (3, Lsn(0x1300)));
+    assert_eq!(content(&fixture, 0), (3, Lsn(0x1300)));
 }
 
 /// An image replaces a torn page without reading it. A delta for a torn page is an error.
@@ -95,10 +95,10 @@ fn an_image_repairs_a_torn_page() {
     let mut torn = page(3);
     torn[64..512].fill(0xEE);
     torn[10] = 0xFF;
-    let mut bench = Bench::in_recovery();
-    let pid = bench.spawn(Role::Startup);
-    bench.files.insert("base/5/16384".into(), torn);
-    let error = replay(&mut bench, pid, &delta(0, 1, 0x1200)).unwrap_err();
+    let mut fixture = Fixture::in_recovery();
+    let pid = fixture.spawn(Role::Startup);
+    fixture.files.insert("base/5/16384".into(), torn);
+    let error = replay(&mut fixture, pid, &delta(0, 1, 0x1200)).unwrap_err();
     assert_eq!(
         error.message,
         Message::InvalidPage {
@@ -106,29 +106,29 @@ fn an_image_repairs_a_torn_page() {
             block: 0
         }
     );
-    bench.step(pid, |cx| cx.release_everything());
-    bench.trace.clear();
-    replay(&mut bench, pid, &image(0, 2, 0x1300)).unwrap();
-    assert_eq!(content(&bench, 0), (2, Lsn(0x1300)));
-    assert!(bench.trace.iter().all(|line| !line.starts_with("read")));
+    fixture.step(pid, |cx| cx.release_everything());
+    fixture.trace.clear();
+    replay(&mut fixture, pid, &image(0, 2, 0x1300)).unwrap();
+    assert_eq!(content(&fixture, 0), (2, Lsn(0x1300)));
+    assert!(fixture.trace.iter().all(|line| !line.starts_with("read")));
 }
 
 /// An image far beyond the end of the file creates the pages before it. A delta for such a page is
 /// recorded as invalid, or is a PANIC.
 #[test]
 fn blocks_beyond_the_end() {
-    let mut bench = Bench::in_recovery();
-    let pid = bench.spawn(Role::Startup);
-    replay(&mut bench, pid, &image(2, 1, 0x1100)).unwrap();
-    assert_eq!(bench.files[&"base/5/16384".into()].len(), 3 * 512);
+    let mut fixture = Fixture::in_recovery();
+    let pid = fixture.spawn(Role::Startup);
+    replay(&mut fixture, pid, &image(2, 1, 0x1100)).unwrap();
+    assert_eq!(fixture.files["base/5/16384"].len(), 3 * 512);
     let tag = |block| BufTag { rel: REL, block };
     // Block 1 is all zeros; block 7 does not exist.
     for block in [1, 7] {
-        replay(&mut bench, pid, &delta(block, 1, 0x1200)).unwrap();
-        assert!(bench.shmem.recovery.invalid_pages.contains(&tag(block)));
+        replay(&mut fixture, pid, &delta(block, 1, 0x1200)).unwrap();
+        assert!(fixture.shmem.recovery.invalid_pages.contains(&tag(block)));
     }
-    bench.shmem.recovery.consistent = true;
-    let error = replay(&mut bench, pid, &delta(8, 1, 0x1200)).unwrap_err();
+    fixture.shmem.recovery.consistent = true;
+    let error = replay(&mut fixture, pid, &delta(8, 1, 0x1200)).unwrap_err();
     assert_eq!(
         error,
         LogEvent::panic(SqlState::DATA_CORRUPTED, Message::InvalidPages)
@@ -138,21 +138,21 @@ fn blocks_beyond_the_end() {
 /// A delta that exceeds the page is an error.
 #[test]
 fn a_delta_stays_on_its_page() {
-    let mut bench = Bench::in_recovery();
-    let pid = bench.spawn(Role::Startup);
-    replay(&mut bench, pid, &image(0, 1, 0x1100)).unwrap();
+    let mut fixture = Fixture::in_recovery();
+    let pid = fixture.spawn(Role::Startup);
+    replay(&mut fixture, pid, &image(0, 1, 0x1100)).unwrap();
     let mut bad = delta(0, 1, 0x1200);
     bad.blocks[0].data = Bytes::from_static(&[
         0xF8, 1, 16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
     ]);
-    let error = replay(&mut bench, pid, &bad).unwrap_err();
+    let error = replay(&mut fixture, pid, &bad).unwrap_err();
     assert_eq!(error.message, Message::BadGeneric(bad.lsn));
 }
 
 #[test]
 fn ends_of_transactions_set_their_status() {
-    let mut bench = Bench::in_recovery();
-    let pid = bench.spawn(Role::Startup);
+    let mut fixture = Fixture::in_recovery();
+    let pid = fixture.spawn(Role::Startup);
     let end = |op, xid| {
         let end = XactEnd::new(op, TimestampTz(1));
         let main = end.encode(crate::base::PgVersion::V15);
@@ -161,11 +161,11 @@ fn ends_of_transactions_set_their_status() {
             0x1100,
         )
     };
-    replay(&mut bench, pid, &end(XactOp::Commit, 20)).unwrap();
-    replay(&mut bench, pid, &end(XactOp::Abort, 21)).unwrap();
+    replay(&mut fixture, pid, &end(XactOp::Commit, 20)).unwrap();
+    replay(&mut fixture, pid, &end(XactOp::Abort, 21)).unwrap();
     // The clog page is beyond the end of the file; in recovery it is read as zeros.
-    replay(&mut bench, pid, &end(XactOp::Commit, 5000)).unwrap();
-    let status = |xid| bench.shmem.clog.status(Xid(xid), 512);
+    replay(&mut fixture, pid, &end(XactOp::Commit, 5000)).unwrap();
+    let status = |xid| fixture.shmem.clog.status(Xid(xid), 512);
     assert_eq!(status(20), Some(XactStatus::Committed));
     assert_eq!(status(21), Some(XactStatus::Aborted));
     assert_eq!(status(5000), Some(XactStatus::Committed));
@@ -173,18 +173,18 @@ fn ends_of_transactions_set_their_status() {
 
 #[test]
 fn a_new_status_page_gets_its_file() {
-    let mut bench = Bench::in_recovery();
-    let pid = bench.spawn(Role::Startup);
+    let mut fixture = Fixture::in_recovery();
+    let pid = fixture.spawn(Role::Startup);
     let zero = ClogRecord::ZeroPage(33);
     let main = zero.encode(crate::base::PgVersion::V15);
     let zero = record(
         RecordBody::new(RmgrId::CLOG, zero.info(), Xid::INVALID, main),
         0x1100,
     );
-    replay(&mut bench, pid, &zero).unwrap();
-    assert_eq!(bench.files[&"pg_xact/0001".into()].len(), 2 * 512);
+    replay(&mut fixture, pid, &zero).unwrap();
+    assert_eq!(fixture.files["pg_xact/0001"].len(), 2 * 512);
     assert!(
-        bench
+        fixture
             .shmem
             .sync_requests
             .files
@@ -196,26 +196,26 @@ fn a_new_status_page_gets_its_file() {
 /// applied to it.
 #[test]
 fn a_written_page_is_not_changed_by_older_records() {
-    let mut bench = Bench::in_recovery();
-    let pid = bench.spawn(Role::Startup);
+    let mut fixture = Fixture::in_recovery();
+    let pid = fixture.spawn(Role::Startup);
     let mut newer = page(5);
     set_lsn(&mut newer, Lsn(0x2000));
-    bench.files.insert("base/5/16384".into(), newer);
-    replay(&mut bench, pid, &delta(0, 2, 0x1300)).unwrap();
-    assert_eq!(content(&bench, 0), (5, Lsn(0x2000)));
+    fixture.files.insert("base/5/16384".into(), newer);
+    replay(&mut fixture, pid, &delta(0, 2, 0x1300)).unwrap();
+    assert_eq!(content(&fixture, 0), (5, Lsn(0x2000)));
     let mut sync = CheckPointBuffers::new();
-    bench.run(pid, |cx| sync.poll(cx)).unwrap();
-    assert!(bench.trace.iter().all(|line| !line.starts_with("write")));
+    fixture.run(pid, |cx| sync.poll(cx)).unwrap();
+    assert!(fixture.trace.iter().all(|line| !line.starts_with("write")));
 }
 
 #[test]
 fn unknown_records_are_refused() {
-    let mut bench = Bench::in_recovery();
-    let pid = bench.spawn(Role::Startup);
+    let mut fixture = Fixture::in_recovery();
+    let pid = fixture.spawn(Role::Startup);
     let body = RecordBody::new(RmgrId::BTREE, 0, Xid(10), Bytes::from_static(b"x"));
-    assert!(replay(&mut bench, pid, &record(body, 0x1100)).is_err());
+    assert!(replay(&mut fixture, pid, &record(body, 0x1100)).is_err());
     for rmid in [RmgrId::STANDBY, RmgrId::LOGICAL_MESSAGE] {
         let body = RecordBody::new(rmid, 0x10, Xid(10), Bytes::from_static(b"x"));
-        assert_eq!(replay(&mut bench, pid, &record(body, 0x1100)), Ok(()));
+        assert_eq!(replay(&mut fixture, pid, &record(body, 0x1100)), Ok(()));
     }
 }

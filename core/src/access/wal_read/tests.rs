@@ -1,9 +1,9 @@
 //! Tests of the state machine in WaitForWALToBecomeAvailable.
 
 use super::*;
-use crate::base::{Pid, Planted};
+use crate::base::{Geometry, Pid, Planted};
 use crate::shmem::{PmSignal, Role, WalRcvState};
-use crate::sys::testing::bench::{Bench, SYSID, TINY};
+use crate::sys::testing::{Fixture, SYSID};
 use alloc::vec::Vec;
 
 const CRASH: RecoveryMode = RecoveryMode {
@@ -16,7 +16,7 @@ const STANDBY: RecoveryMode = RecoveryMode {
 };
 
 struct Table {
-    bench: Bench,
+    fixture: Fixture,
     pid: Pid,
     source: WalSource,
     reader: WalReader,
@@ -24,13 +24,13 @@ struct Table {
 
 impl Table {
     fn new(version: PgVersion, mode: RecoveryMode) -> Self {
-        let mut bench = Bench::new(version, TINY, Planted::NONE);
-        bench.shmem.settings.primary_conninfo = Some(("primary".into(), 5432));
-        let pid = bench.attach(Role::Startup);
-        let reader = WalReader::new(TINY, version, Some(SYSID));
-        let source = WalSource::new(&bench.shmem.settings, mode, TimelineId(1));
+        let mut fixture = Fixture::new(version, Planted::NONE);
+        fixture.shmem.settings.primary_conninfo = Some(("primary".into(), 5432));
+        let pid = fixture.spawn(Role::Startup);
+        let reader = WalReader::new(Geometry::SMALLEST, version, Some(SYSID));
+        let source = WalSource::new(&fixture.shmem.settings, mode, TimelineId(1));
         Self {
-            bench,
+            fixture,
             pid,
             source,
             reader,
@@ -39,8 +39,8 @@ impl Table {
 
     /// Installs segment 1 of a new cluster.
     fn with_wal(mut self) -> Self {
-        let wal = self.bench.wal();
-        self.bench.install(&wal);
+        let wal = self.fixture.wal();
+        self.fixture.install(&wal);
         self
     }
 
@@ -52,15 +52,15 @@ impl Table {
         };
         let (source, reader) = (&mut self.source, &self.reader);
         let outcome = self
-            .bench
+            .fixture
             .drive(self.pid, |cx| source.poll(cx, request, reader))?;
         Ok(outcome.expect("no reason to die"))
     }
 
     /// A walreceiver runs and has flushed up to `upto`.
     fn receive(&mut self, upto: u64) {
-        self.bench.shmem.walrcv.state = WalRcvState::Streaming;
-        self.bench.shmem.walrcv.flushed_upto = Lsn(upto);
+        self.fixture.shmem.walrcv.state = WalRcvState::Streaming;
+        self.fixture.shmem.walrcv.flushed_upto = Lsn(upto);
     }
 }
 
@@ -76,7 +76,7 @@ fn crash_recovery_reads_local_files_and_does_not_wait() {
         matches!(missing, Ok(Err(WalError::NoFile { .. }))),
         "{missing:?}"
     );
-    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Stopped);
+    assert_eq!(table.fixture.shmem.walrcv.state, WalRcvState::Stopped);
 }
 
 /// In crash recovery the reader itself rejects an invalid page. A file that is too short is the end
@@ -84,9 +84,9 @@ fn crash_recovery_reads_local_files_and_does_not_wait() {
 #[test]
 fn a_short_segment_ends_crash_recovery() {
     let mut table = Table::new(PgVersion::V15, CRASH).with_wal();
-    let path = table.bench.segment_path(SegmentNo(1));
+    let path = table.fixture.segment_path(SegmentNo(1));
     table
-        .bench
+        .fixture
         .files
         .get_mut(&path)
         .expect("installed")
@@ -104,7 +104,7 @@ fn a_standby_requests_missing_wal() {
     let mut table = Table::new(PgVersion::V15, STANDBY);
     let wait = table.read(1280, 24).expect_err("nothing to read yet");
     assert!(wait.latch);
-    let walrcv = &table.bench.shmem.walrcv;
+    let walrcv = &table.fixture.shmem.walrcv;
     assert_eq!(
         (walrcv.state, walrcv.receive_start),
         (WalRcvState::Starting, Lsn(1024))
@@ -113,12 +113,12 @@ fn a_standby_requests_missing_wal() {
     assert!(walrcv.force_reply);
     assert!(
         table
-            .bench
+            .fixture
             .shmem
             .postmaster
             .take(PmSignal::StartWalReceiver)
     );
-    assert!(table.bench.shmem.recovery.install_segment_active);
+    assert!(table.fixture.shmem.recovery.install_segment_active);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn local_files_come_after_a_stream_that_ended() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
     assert!(table.read(1024, 24).is_err());
     table = table.with_wal();
-    table.bench.shmem.walrcv.state = WalRcvState::Stopped;
+    table.fixture.shmem.walrcv.state = WalRcvState::Stopped;
     assert_eq!(
         table.read(1024, 24).map(|page| page.map(|page| page.len())),
         Ok(Ok(256))
@@ -175,17 +175,17 @@ fn local_files_come_after_a_stream_that_ended() {
 fn consecutive_failures_wait_for_the_retry_interval() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
     assert!(table.read(1024, 24).is_err());
-    table.bench.shmem.walrcv.state = WalRcvState::Stopped;
+    table.fixture.shmem.walrcv.state = WalRcvState::Stopped;
     assert!(table.read(1024, 24).is_err(), "at once the first time");
-    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Starting);
-    table.bench.pass_ms(1000);
-    table.bench.shmem.walrcv.state = WalRcvState::Stopped;
+    assert_eq!(table.fixture.shmem.walrcv.state, WalRcvState::Starting);
+    table.fixture.pass_ms(1000);
+    table.fixture.shmem.walrcv.state = WalRcvState::Stopped;
     let wait = table.read(1024, 24).expect_err("sleeps");
     assert_eq!(wait.until, Some(Mono(5_000_000)));
-    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Stopped);
-    table.bench.pass_ms(4000);
+    assert_eq!(table.fixture.shmem.walrcv.state, WalRcvState::Stopped);
+    table.fixture.pass_ms(4000);
     assert!(table.read(1024, 24).is_err());
-    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Starting);
+    assert_eq!(table.fixture.shmem.walrcv.state, WalRcvState::Starting);
 }
 
 /// If a requested walreceiver does not start, it is requested again after ten seconds.
@@ -195,25 +195,25 @@ fn a_walreceiver_that_does_not_start_is_requested_again() {
     assert!(table.read(1024, 24).is_err());
     assert!(
         table
-            .bench
+            .fixture
             .shmem
             .postmaster
             .take(PmSignal::StartWalReceiver)
     );
-    table.bench.pass_ms(10_000);
+    table.fixture.pass_ms(10_000);
     assert!(table.read(1024, 24).is_err());
     assert!(
         !table
-            .bench
+            .fixture
             .shmem
             .postmaster
             .take(PmSignal::StartWalReceiver)
     );
-    table.bench.pass_ms(1000);
+    table.fixture.pass_ms(1000);
     assert!(table.read(1024, 24).is_err());
     assert!(
         table
-            .bench
+            .fixture
             .shmem
             .postmaster
             .take(PmSignal::StartWalReceiver)
@@ -224,13 +224,13 @@ fn a_walreceiver_that_does_not_start_is_requested_again() {
 #[test]
 fn a_recycled_first_page_sends_a_standby_to_the_stream() {
     let mut table = Table::new(PgVersion::V15, STANDBY).with_wal();
-    let old = table.bench.files[&table.bench.segment_path(SegmentNo(1))].clone();
-    let path = table.bench.segment_path(SegmentNo(2));
-    table.bench.files.insert(path, old);
+    let old = table.fixture.files[&table.fixture.segment_path(SegmentNo(1))].clone();
+    let path = table.fixture.segment_path(SegmentNo(2));
+    table.fixture.files.insert(path, old);
     assert!(table.read(2048, 24).is_err(), "waits for the stream");
-    assert_eq!(table.bench.shmem.walrcv.receive_start, Lsn(2048));
+    assert_eq!(table.fixture.shmem.walrcv.receive_start, Lsn(2048));
     let texts: Vec<_> = table
-        .bench
+        .fixture
         .logs
         .iter()
         .map(|event| event.message.clone())
@@ -248,10 +248,10 @@ fn a_recycled_first_page_sends_a_standby_to_the_stream() {
 fn with_the_bug_a_recycled_segment_is_accepted() {
     let mut table = Table::new(PgVersion::V15, STANDBY).with_wal();
     let planted = Planted::NONE.with(Bug::RecycledFirstPage);
-    table.bench.probe = crate::base::Probe::new(planted);
-    let old = table.bench.files[&table.bench.segment_path(SegmentNo(1))].clone();
-    let path = table.bench.segment_path(SegmentNo(2));
-    table.bench.files.insert(path, old);
+    table.fixture.probe = crate::base::Probe::new(planted);
+    let old = table.fixture.files[&table.fixture.segment_path(SegmentNo(1))].clone();
+    let path = table.fixture.segment_path(SegmentNo(2));
+    table.fixture.files.insert(path, old);
     assert!(matches!(table.read(2048, 24), Ok(Ok(_))));
 }
 
@@ -262,18 +262,18 @@ fn a_rejected_stream_stops_the_walreceiver() {
     assert!(table.read(1024, 24).is_err());
     table = table.with_wal();
     table.receive(1400);
-    let walreceiver = table.bench.attach(Role::WalReceiver);
-    table.bench.shmem.walrcv.pid = Some(walreceiver);
+    let walreceiver = table.fixture.spawn(Role::WalReceiver);
+    table.fixture.shmem.walrcv.pid = Some(walreceiver);
     assert!(matches!(table.read(1024, 24), Ok(Ok(_))));
     let source = &mut table.source;
-    table.bench.step(table.pid, |cx| source.reject(cx));
+    table.fixture.step(table.pid, |cx| source.reject(cx));
     let wait = table.read(1024, 24).expect_err("waits until it is gone");
     assert!(wait.condvar && !wait.latch);
-    assert_eq!(table.bench.kernel.signals, [(walreceiver, Signal::Term)]);
-    assert_eq!(table.bench.shmem.walrcv.state, WalRcvState::Stopping);
-    table.bench.shmem.walrcv.state = WalRcvState::Stopped;
+    assert_eq!(table.fixture.kernel.signals, [(walreceiver, Signal::Term)]);
+    assert_eq!(table.fixture.shmem.walrcv.state, WalRcvState::Stopping);
+    table.fixture.shmem.walrcv.state = WalRcvState::Stopped;
     assert!(matches!(table.read(1024, 24), Ok(Ok(_))));
-    assert!(!table.bench.shmem.recovery.install_segment_active);
+    assert!(!table.fixture.shmem.recovery.install_segment_active);
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn sigterm_ends_the_wait() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
     assert!(table.read(1024, 24).is_err());
     table
-        .bench
+        .fixture
         .procs
         .get_mut(&table.pid)
         .expect("attached")
@@ -293,7 +293,7 @@ fn sigterm_ends_the_wait() {
     };
     let (source, reader) = (&mut table.source, &table.reader);
     let outcome = table
-        .bench
+        .fixture
         .drive(table.pid, |cx| source.poll(cx, request, reader));
     assert!(matches!(outcome, Ok(Err(_))));
 }

@@ -4,41 +4,41 @@ use super::*;
 use crate::base::{PgVersion, Pid, Planted};
 use crate::call::{DiskError, Severity};
 use crate::shmem::{LockId, LockMode, Role};
-use crate::sys::testing::bench::{Bench, TINY};
+use crate::sys::testing::Fixture;
 use alloc::string::ToString;
 use alloc::vec;
 
 /// A primary with segments 1 to 8, whose WAL ends in segment 8, and its checkpointer.
-fn server() -> (Bench, Pid) {
-    let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
+fn server() -> (Fixture, Pid) {
+    let mut fixture = Fixture::new(PgVersion::V15, Planted::NONE);
     for segment in 1..=8 {
-        let path = bench.segment_path(SegmentNo(segment));
-        bench
+        let path = fixture.segment_path(SegmentNo(segment));
+        fixture
             .files
             .insert(path, vec![u8::try_from(segment).expect("small"); 1024]);
     }
-    bench.shmem.recovery.install_segment_active = true;
-    bench.shmem.recovery.state = crate::shmem::RecoveryState::Done;
-    bench.shmem.settings.min_wal_size = 3 * 1024;
-    bench.shmem.settings.max_wal_size = 4 * 1024;
-    let pid = bench.attach(Role::Checkpointer);
-    (bench, pid)
+    fixture.shmem.recovery.install_segment_active = true;
+    fixture.shmem.recovery.state = crate::shmem::RecoveryState::Done;
+    fixture.shmem.settings.min_wal_size = 3 * 1024;
+    fixture.shmem.settings.max_wal_size = 4 * 1024;
+    let pid = fixture.spawn(Role::Checkpointer);
+    (fixture, pid)
 }
 
 /// Removes everything up to segment `last`. The redo point and the end of WAL are in segment 8.
-fn remove(bench: &mut Bench, pid: Pid, last: u64) {
+fn remove(fixture: &mut Fixture, pid: Pid, last: u64) {
     let at = Lsn(8 * 1024 + 100);
-    let mut remove = bench.step(pid, |cx| {
+    let mut remove = fixture.step(pid, |cx| {
         RemoveOldXlogFiles::new(cx, SegmentNo(last), at, at, TimelineId(1))
     });
-    let done = bench.drive(pid, |cx| remove.poll(cx));
+    let done = fixture.drive(pid, |cx| remove.poll(cx));
     assert_eq!(done, Ok(Ok(())));
-    assert!(!bench.shmem.locks.is_held(LockId::ControlFile));
+    assert!(!fixture.shmem.locks.is_held(LockId::ControlFile));
 }
 
 /// The segments in pg_wal in order, each with the first byte of the file.
-fn left(bench: &Bench) -> Vec<(String, u8)> {
-    let wal = bench
+fn left(fixture: &Fixture) -> Vec<(String, u8)> {
+    let wal = fixture
         .files
         .iter()
         .filter(|(path, _)| path.starts_with("pg_wal/"));
@@ -52,17 +52,17 @@ fn left(bench: &Bench) -> Vec<(String, u8)> {
     .collect()
 }
 
-fn names(bench: &Bench) -> Vec<String> {
-    left(bench).into_iter().map(|(name, _)| name).collect()
+fn names(fixture: &Fixture) -> Vec<String> {
+    left(fixture).into_iter().map(|(name, _)| name).collect()
 }
 
 /// With min_wal_size of three segments, files are recycled as segments up to 10. Their old content
 /// stays in them.
 #[test]
 fn old_segments_are_recycled_or_removed() {
-    let (mut bench, pid) = server();
-    remove(&mut bench, pid, 5);
-    let left = left(&bench);
+    let (mut fixture, pid) = server();
+    remove(&mut fixture, pid, 5);
+    let left = left(&fixture);
     let expected = [
         ("00006", 6),
         ("00007", 7),
@@ -75,18 +75,18 @@ fn old_segments_are_recycled_or_removed() {
         .map(|(name, byte)| ((*name).to_string(), *byte))
         .collect();
     assert_eq!(left, expected);
-    assert_eq!(bench.shmem.xlog.last_removed, SegmentNo(5));
-    assert!(bench.probe.marks().contains(Mark::SegmentRecycled));
+    assert_eq!(fixture.shmem.xlog.last_removed, SegmentNo(5));
+    assert!(fixture.probe.marks().contains(Mark::SegmentRecycled));
 }
 
 #[test]
 fn recycling_requires_wal_recycle_and_install_segment_active() {
     for (recycle, active, kept) in [(true, false, 3), (false, true, 3), (true, true, 5)] {
-        let (mut bench, pid) = server();
-        bench.shmem.settings.wal_recycle = recycle;
-        bench.shmem.recovery.install_segment_active = active;
-        remove(&mut bench, pid, 5);
-        assert_eq!(names(&bench).len(), kept, "{recycle} {active}");
+        let (mut fixture, pid) = server();
+        fixture.shmem.settings.wal_recycle = recycle;
+        fixture.shmem.recovery.install_segment_active = active;
+        remove(&mut fixture, pid, 5);
+        assert_eq!(names(&fixture).len(), kept, "{recycle} {active}");
     }
 }
 
@@ -94,18 +94,18 @@ fn recycling_requires_wal_recycle_and_install_segment_active() {
 /// content changes.
 #[test]
 fn a_removal_is_announced_before_the_file_is_touched() {
-    let (mut bench, pid) = server();
+    let (mut fixture, pid) = server();
     let at = Lsn(8 * 1024 + 100);
-    let mut remove = bench.step(pid, |cx| {
+    let mut remove = fixture.step(pid, |cx| {
         RemoveOldXlogFiles::new(cx, SegmentNo(2), at, at, TimelineId(1))
     });
     let mut seen = 0;
-    while let Poll::Yield(_) = bench.step(pid, |cx| remove.poll(cx)) {
+    while let Poll::Yield(_) = fixture.step(pid, |cx| remove.poll(cx)) {
         for segment in 1..=2 {
-            let there = bench
+            let there = fixture
                 .files
-                .contains_key(&bench.segment_path(SegmentNo(segment)));
-            let announced = bench.shmem.xlog.last_removed >= SegmentNo(segment);
+                .contains_key(&fixture.segment_path(SegmentNo(segment)));
+            let announced = fixture.shmem.xlog.last_removed >= SegmentNo(segment);
             assert!(there || announced);
             seen += u32::from(there && announced);
         }
@@ -116,9 +116,9 @@ fn a_removal_is_announced_before_the_file_is_touched() {
 /// Renames and unlinks are made durable before the next file is handled.
 #[test]
 fn removals_are_durable() {
-    let (mut bench, pid) = server();
-    remove(&mut bench, pid, 3);
-    let ops: Vec<&str> = bench
+    let (mut fixture, pid) = server();
+    remove(&mut fixture, pid, 3);
+    let ops: Vec<&str> = fixture
         .trace
         .iter()
         .map(|op| op.split(' ').next().expect("a verb"))
@@ -133,8 +133,8 @@ fn removals_are_durable() {
 
 #[test]
 fn candidates_are_segments_of_any_timeline_and_nothing_else() {
-    let (mut bench, pid) = server();
-    bench.shmem.settings.wal_recycle = false;
+    let (mut fixture, pid) = server();
+    fixture.shmem.settings.wal_recycle = false;
     for name in [
         "000000020000000000000002",
         "000000010000000000000002.partial",
@@ -144,10 +144,10 @@ fn candidates_are_segments_of_any_timeline_and_nothing_else() {
         "xlogtemp.12",
         "archive_status",
     ] {
-        bench.files.insert(format!("pg_wal/{name}"), vec![0]);
+        fixture.files.insert(format!("pg_wal/{name}"), vec![0]);
     }
-    remove(&mut bench, pid, 3);
-    let kept: Vec<_> = bench
+    remove(&mut fixture, pid, 3);
+    let kept: Vec<_> = fixture
         .files
         .keys()
         .filter_map(|path| path.strip_prefix("pg_wal/"))
@@ -164,37 +164,41 @@ fn candidates_are_segments_of_any_timeline_and_nothing_else() {
             "xlogtemp.12",
         ]
     );
-    assert!(!bench.files.contains_key("pg_wal/000000020000000000000002"));
+    assert!(
+        !fixture
+            .files
+            .contains_key("pg_wal/000000020000000000000002")
+    );
 }
 
 #[test]
 fn a_failed_removal_is_logged_and_the_others_continue() {
-    let (mut bench, pid) = server();
-    bench.shmem.settings.wal_recycle = false;
-    bench.failing.insert(
-        format!("unlink {}", bench.segment_path(SegmentNo(1))),
+    let (mut fixture, pid) = server();
+    fixture.shmem.settings.wal_recycle = false;
+    fixture.failing.insert(
+        format!("unlink {}", fixture.segment_path(SegmentNo(1))),
         DiskError::Io,
     );
-    remove(&mut bench, pid, 3);
+    remove(&mut fixture, pid, 3);
     assert_eq!(
-        names(&bench),
+        names(&fixture),
         ["00001", "00004", "00005", "00006", "00007", "00008"]
     );
-    assert_eq!(bench.logs.len(), 1);
-    assert_eq!(bench.logs[0].severity, Severity::Log);
+    assert_eq!(fixture.logs.len(), 1);
+    assert_eq!(fixture.logs[0].severity, Severity::Log);
 }
 
 /// If the rename fails, the file is unlinked.
 #[test]
 fn a_segment_that_cannot_be_recycled_is_removed() {
-    let (mut bench, pid) = server();
-    bench.failing.insert(
-        format!("rename {}", bench.segment_path(SegmentNo(1))),
+    let (mut fixture, pid) = server();
+    fixture.failing.insert(
+        format!("rename {}", fixture.segment_path(SegmentNo(1))),
         DiskError::Io,
     );
-    remove(&mut bench, pid, 2);
+    remove(&mut fixture, pid, 2);
     assert_eq!(
-        left(&bench)
+        left(&fixture)
             .iter()
             .map(|(_, byte)| *byte)
             .collect::<Vec<_>>(),
@@ -206,28 +210,28 @@ fn a_segment_that_cannot_be_recycled_is_removed() {
 /// is searched.
 #[test]
 fn install_segment_active_is_checked_again_under_the_lock() {
-    let (mut bench, pid) = server();
-    let startup = bench.attach(Role::Startup);
+    let (mut fixture, pid) = server();
+    let startup = fixture.spawn(Role::Startup);
     assert_eq!(
-        bench.step(startup, |cx| cx
+        fixture.step(startup, |cx| cx
             .acquire(LockId::ControlFile, LockMode::Exclusive)),
         Poll::Ready(())
     );
     let at = Lsn(8 * 1024 + 100);
-    let mut remove = bench.step(pid, |cx| {
+    let mut remove = fixture.step(pid, |cx| {
         RemoveOldXlogFiles::new(cx, SegmentNo(1), at, at, TimelineId(1))
     });
-    let wait = bench
+    let wait = fixture
         .drive(pid, |cx| remove.poll(cx))
         .expect_err("waits for the lock");
     assert!(wait.lock);
-    bench.step(startup, |cx| {
+    fixture.step(startup, |cx| {
         cx.shmem.recovery.install_segment_active = false;
         cx.release(LockId::ControlFile);
     });
-    assert_eq!(bench.drive(pid, |cx| remove.poll(cx)), Ok(Ok(())));
+    assert_eq!(fixture.drive(pid, |cx| remove.poll(cx)), Ok(Ok(())));
     assert_eq!(
-        names(&bench),
+        names(&fixture),
         [
             "00002", "00003", "00004", "00005", "00006", "00007", "00008"
         ]
@@ -244,15 +248,17 @@ fn the_next_segment_is_made_in_the_last_quarter() {
         (9 * 1024 + 40, false),
     ] {
         for active in [true, false] {
-            let (mut bench, pid) = server();
-            bench.shmem.recovery.install_segment_active = active;
-            let mut make = bench.step(pid, |cx| {
+            let (mut fixture, pid) = server();
+            fixture.shmem.recovery.install_segment_active = active;
+            let mut make = fixture.step(pid, |cx| {
                 PreallocXlogFiles::new(cx, Lsn(end), TimelineId(1))
             });
-            assert_eq!(bench.drive(pid, |cx| make.poll(cx)), Ok(Ok(())));
-            let there = bench.files.contains_key(&bench.segment_path(SegmentNo(9)));
+            assert_eq!(fixture.drive(pid, |cx| make.poll(cx)), Ok(Ok(())));
+            let there = fixture
+                .files
+                .contains_key(&fixture.segment_path(SegmentNo(9)));
             assert_eq!(there, made && active, "{end}");
-            assert!(!bench.files.keys().any(|path| path.contains("xlogtemp")));
+            assert!(!fixture.files.keys().any(|path| path.contains("xlogtemp")));
         }
     }
 }
@@ -260,20 +266,20 @@ fn the_next_segment_is_made_in_the_last_quarter() {
 /// A process that finds its segment already created keeps its own file as a later segment.
 #[test]
 fn a_segment_made_twice_becomes_a_later_one() {
-    let (mut bench, pid) = server();
-    let mut make = bench.step(pid, |cx| {
+    let (mut fixture, pid) = server();
+    let mut make = fixture.step(pid, |cx| {
         PreallocXlogFiles::new(cx, Lsn(9 * 1024), TimelineId(1))
     });
-    while !bench.files.keys().any(|path| path.contains("xlogtemp")) {
+    while !fixture.files.keys().any(|path| path.contains("xlogtemp")) {
         assert!(matches!(
-            bench.step(pid, |cx| make.poll(cx)),
+            fixture.step(pid, |cx| make.poll(cx)),
             Poll::Yield(_)
         ));
     }
-    let path = bench.segment_path(SegmentNo(9));
-    bench.files.insert(path, vec![9; 1024]);
-    assert_eq!(bench.drive(pid, |cx| make.poll(cx)), Ok(Ok(())));
-    let left = left(&bench);
+    let path = fixture.segment_path(SegmentNo(9));
+    fixture.files.insert(path, vec![9; 1024]);
+    assert_eq!(fixture.drive(pid, |cx| make.poll(cx)), Ok(Ok(())));
+    let left = left(&fixture);
     assert_eq!(
         left[left.len() - 2..],
         [("00009".to_string(), 9), ("0000A".to_string(), 0)]

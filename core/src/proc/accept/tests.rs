@@ -4,7 +4,7 @@ use super::*;
 use crate::base::{PgVersion, Pid};
 use crate::call::{NetEvent, Place};
 use crate::sys::Conn;
-use crate::sys::testing::server::Bench;
+use crate::sys::testing::Fixture;
 use crate::wire::backend::{BackendMessage, backend_limit};
 use crate::wire::frontend::FrontendMessage;
 use crate::wire::startup::ProtocolVersion;
@@ -17,32 +17,32 @@ const CONN: ConnId = ConnId {
 };
 
 struct Client {
-    bench: Bench,
+    fixture: Fixture,
     pid: Pid,
     accept: Accept,
 }
 
 impl Client {
     fn new(refusal: Option<LogEvent>) -> Self {
-        let mut bench = Bench::primary();
-        let pid = bench.spawn(Role::Backend);
-        bench.sys(pid).conns.insert(CONN, Conn::accepted());
+        let mut fixture = Fixture::primary();
+        let pid = fixture.spawn(Role::Backend);
+        fixture.sys(pid).conns.insert(CONN, Conn::accepted());
         Self {
-            bench,
+            fixture,
             pid,
             accept: Accept::new(CONN, refusal),
         }
     }
 
     fn send(&mut self, bytes: impl Into<Bytes>) -> Yield {
-        let conn = self.bench.sys(self.pid).conns.get_mut(&CONN).unwrap();
+        let conn = self.fixture.sys(self.pid).conns.get_mut(&CONN).unwrap();
         conn.apply(NetEvent::Data(bytes.into()));
-        self.bench.step(self.pid, |cx| self.accept.step(cx))
+        self.fixture.step(self.pid, |cx| self.accept.step(cx))
     }
 
     fn messages(&mut self) -> Vec<BackendMessage> {
         let mut frames = FrameReader::default();
-        frames.push(Bytes::from(self.bench.sent()));
+        frames.push(Bytes::from(self.fixture.sent()));
         let mut all = Vec::new();
         while let Some(frame) = frames.next(backend_limit).unwrap() {
             all.push(BackendMessage::decode(frame).unwrap());
@@ -60,13 +60,13 @@ impl Client {
 
     /// Adds another process that has a session.
     fn other_session(&mut self, role: Role) {
-        let pid = self.bench.spawn(role);
-        let proc = self.bench.shmem.procs.get_mut(pid).unwrap();
+        let pid = self.fixture.spawn(role);
+        let proc = self.fixture.shmem.procs.get_mut(pid).unwrap();
         proc.in_session = true;
     }
 
     fn becomes(&mut self) -> Option<Become> {
-        self.bench.step(self.pid, |cx| cx.kernel.becomes.take())
+        self.fixture.step(self.pid, |cx| cx.kernel.becomes.take())
     }
 }
 
@@ -81,7 +81,7 @@ fn a_session_is_greeted() {
     let mut client = Client::new(None);
     let _ = client.send(StartupPacket::SslRequest.to_bytes());
     let _ = client.send(StartupPacket::GssEncRequest.to_bytes());
-    assert_eq!(client.bench.sent(), b"NN");
+    assert_eq!(client.fixture.sent(), b"NN");
     let packet = startup(&[("user", "postgres"), ("application_name", "app")]);
     let next = FrontendMessage::Query(String::from("BEGIN")).to_bytes();
     for byte in &packet[..packet.len() - 1] {
@@ -107,7 +107,7 @@ fn a_session_is_greeted() {
         (becomes.role, becomes.frames.buffered()),
         (Role::Backend, next.len())
     );
-    let server = &client.bench.shmem.settings;
+    let server = &client.fixture.shmem.settings;
     let shown = becomes.settings.show(server, "application_name");
     assert_eq!(shown, Some(("application_name", String::from("app"))));
 }
@@ -115,7 +115,7 @@ fn a_session_is_greeted() {
 #[test]
 fn newer_servers_report_more_settings() {
     let mut client = Client::new(None);
-    client.bench.shmem.settings.pg_version = PgVersion::V18;
+    client.fixture.shmem.settings.pg_version = PgVersion::V18;
     let mut message = StartupMessage::new(&[("user", "postgres")]);
     message.version = ProtocolVersion::V3_2;
     let _ = client.send(StartupPacket::Startup(message).to_bytes());
@@ -135,7 +135,7 @@ fn a_receiver_becomes_a_walsender_while_there_is_room() {
     let _ = client.send(packet.clone());
     assert_eq!(client.becomes().unwrap().role, Role::WalSender);
     let mut client = Client::new(None);
-    client.bench.shmem.settings.max_wal_senders = 1;
+    client.fixture.shmem.settings.max_wal_senders = 1;
     client.other_session(Role::WalSender);
     assert!(matches!(client.send(packet), Yield::Exit(Exit::Fatal(_))));
     assert_eq!(client.error(), "53300");
@@ -147,13 +147,13 @@ fn a_receiver_becomes_a_walsender_while_there_is_room() {
 fn sessions_are_counted() {
     let packet = startup(&[("user", "postgres")]);
     let mut client = Client::new(None);
-    client.bench.shmem.settings.max_connections = 1;
-    client.bench.spawn(Role::Backend);
+    client.fixture.shmem.settings.max_connections = 1;
+    client.fixture.spawn(Role::Backend);
     client.other_session(Role::WalSender);
     let _ = client.send(packet.clone());
     assert_eq!(client.becomes().unwrap().role, Role::Backend);
     let mut client = Client::new(None);
-    client.bench.shmem.settings.max_connections = 1;
+    client.fixture.shmem.settings.max_connections = 1;
     client.other_session(Role::Backend);
     assert!(matches!(client.send(packet), Yield::Exit(Exit::Fatal(_))));
     assert_eq!(client.error(), "53300");
@@ -203,7 +203,7 @@ fn bytes_after_a_request_for_encryption() {
     ] {
         let mut client = Client::new(None);
         let _ = client.send([&packet.to_bytes()[..], b"x"].concat());
-        let sent = client.bench.sent();
+        let sent = client.fixture.sent();
         let text = String::from_utf8_lossy(&sent);
         assert!(text.starts_with("NE"), "{text}");
         let message = alloc::format!("C08P01\0Mreceived unencrypted data after {kind} request\0D");
@@ -243,7 +243,7 @@ fn parameters_of_a_start_up_packet() {
         let _ = client.send(startup(&[("user", "postgres"), (name, value)]));
         let Some(refused) = refused else {
             let settings = client.becomes().unwrap().settings;
-            let timeout = settings.wal_sender_timeout_ms(&client.bench.shmem.settings);
+            let timeout = settings.wal_sender_timeout_ms(&client.fixture.shmem.settings);
             let set = value.contains("5s");
             assert_eq!(timeout, if set { 5000 } else { 60_000 }, "{name}");
             continue;
@@ -272,7 +272,7 @@ fn old_protocols_are_refused_in_their_own_format() {
         message.version = ProtocolVersion(version);
         let mut client = Client::new(None);
         let _ = client.send(StartupPacket::Startup(message.clone()).to_bytes());
-        let sent = client.bench.sent();
+        let sent = client.fixture.sent();
         let version = message.version;
         let text = alloc::format!(
             "FATAL:  unsupported frontend protocol {version}: server supports 3.0 to 3.0\n\0"
@@ -291,7 +291,7 @@ fn a_server_of_walsenders_takes_no_sessions() {
         ("off", Some("0A000")),
     ] {
         let mut client = Client::new(None);
-        client.bench.kernel.walsenders_only = true;
+        client.fixture.kernel.walsenders_only = true;
         let _ = client.send(startup(&[
             ("user", "postgres"),
             ("replication", replication),
@@ -310,7 +310,7 @@ fn a_refusal_waits_for_the_packet() {
     let refusal = LogEvent::fatal(SqlState::CANNOT_CONNECT_NOW, Message::StartingUp);
     let mut client = Client::new(Some(refusal.clone()));
     assert!(matches!(client.send(Bytes::new()), Yield::Wait(_)));
-    assert!(client.bench.sent().is_empty());
+    assert!(client.fixture.sent().is_empty());
     let how = client.send(startup(&[("user", "postgres")]));
     assert_eq!(how, Yield::Exit(Exit::Fatal(refusal)));
     assert_eq!(client.error(), "57P03");
@@ -347,16 +347,16 @@ fn connections_closed_without_an_answer() {
     ] {
         let mut client = Client::new(None);
         assert_eq!(client.send(packet), Yield::Exit(Exit::Normal));
-        assert!(client.bench.sent().is_empty());
-        assert_eq!(client.bench.log.len(), lines);
+        assert!(client.fixture.sent().is_empty());
+        assert_eq!(client.fixture.logs.len(), lines);
     }
     let mut client = Client::new(None);
     let _ = client.send(&b"\0\0"[..]);
-    let conn = client.bench.sys(client.pid).conns.get_mut(&CONN).unwrap();
+    let conn = client.fixture.sys(client.pid).conns.get_mut(&CONN).unwrap();
     conn.apply(NetEvent::Closed);
-    let how = client.bench.step(client.pid, |cx| client.accept.step(cx));
+    let how = client.fixture.step(client.pid, |cx| client.accept.step(cx));
     assert_eq!(
-        (how, client.bench.log.len()),
+        (how, client.fixture.logs.len()),
         (Yield::Exit(Exit::Normal), 1)
     );
 }

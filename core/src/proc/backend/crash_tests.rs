@@ -7,11 +7,11 @@ use crate::access::buffers::BufferSync;
 use crate::access::clog::CheckPointClog;
 use crate::access::heap::{HeapGet, Snapshot};
 use crate::access::redo::Redo;
-use crate::base::{PgVersion, Pid, SegmentNo, SessionSettings, TimelineId};
+use crate::base::{Geometry, PgVersion, Pid, SegmentNo, SessionSettings, TimelineId};
 use crate::call::{NetEvent, Place};
 use crate::shmem::Role;
 use crate::sys::Conn;
-use crate::sys::testing::server::{Bench, TINY};
+use crate::sys::testing::{Fixture, SYSID};
 use crate::wal::names::segment_name;
 use crate::wal::{Next, WalReader};
 use crate::wire::record::Record;
@@ -64,16 +64,16 @@ impl Process {
 }
 
 /// Runs sessions for this number of steps.
-fn run(seed: u64, steps: u32) -> (Bench, Vec<(Xid, Lsn)>) {
+fn run(seed: u64, steps: u32) -> (Fixture, Vec<(Xid, Lsn)>) {
     let mut draw = Draw(seed);
-    let mut bench = Bench::primary();
-    bench.shmem.settings.shared_buffers = 4;
+    let mut fixture = Fixture::primary();
+    fixture.shmem.settings.shared_buffers = 4;
     let mut procs: Vec<(Pid, Process, Yield)> = Vec::new();
     for n in 0..3u32 {
-        let (pid, backend) = session(&mut bench, &mut draw, n);
+        let (pid, backend) = session(&mut fixture, &mut draw, n);
         procs.push((pid, Process::Session(backend), Yield::Again(Place::Fork)));
     }
-    let writer = bench.spawn(Role::Checkpointer);
+    let writer = fixture.spawn(Role::Checkpointer);
     let work = Process::Writer(BufferSync::new(), None);
     procs.push((writer, work, Yield::Again(Place::Fork)));
 
@@ -84,24 +84,24 @@ fn run(seed: u64, steps: u32) -> (Bench, Vec<(Xid, Lsn)>) {
         let can_run = match last {
             Yield::Again(_) => true,
             Yield::Wait(wait) if wait.op.is_some() => true,
-            Yield::Wait(wait) if wait.lock => bench.shmem.locks.is_woken(*pid),
+            Yield::Wait(wait) if wait.lock => fixture.shmem.locks.is_woken(*pid),
             Yield::Wait(_) => false,
             Yield::Exit(exit) => panic!("{pid} ended: {exit:?}"),
         };
         if can_run {
-            bench.complete(*pid);
-            *last = bench.step(*pid, |cx| process.step(cx));
+            fixture.complete(*pid);
+            *last = fixture.step(*pid, |cx| process.step(cx));
         }
         if let Process::Session(backend) = process {
             acked.extend(backend.session.last_commit.take());
         }
     }
-    (bench, acked)
+    (fixture, acked)
 }
 
 /// A session whose commands have all arrived already.
-fn session(bench: &mut Bench, draw: &mut Draw, n: u32) -> (Pid, Backend) {
-    let pid = bench.spawn(Role::Backend);
+fn session(fixture: &mut Fixture, draw: &mut Draw, n: u32) -> (Pid, Backend) {
+    let pid = fixture.spawn(Role::Backend);
     let conn = ConnId { incarnation: 0, n };
     let mut state = Conn::accepted();
     for round in 0..40u64 {
@@ -120,7 +120,7 @@ fn session(bench: &mut Bench, draw: &mut Draw, n: u32) -> (Pid, Backend) {
             state.apply(NetEvent::Data(FrontendMessage::Query(text).to_bytes()));
         }
     }
-    bench.sys(pid).conns.insert(conn, state);
+    fixture.sys(pid).conns.insert(conn, state);
     let frames = FrameReader::default();
     let role = Role::Backend;
     (
@@ -136,8 +136,8 @@ fn session(bench: &mut Bench, draw: &mut Draw, n: u32) -> (Pid, Backend) {
 }
 
 /// The records in the WAL files.
-fn records(bench: &Bench) -> Vec<Record> {
-    let mut reader = WalReader::new(TINY, PgVersion::V15, Some(7));
+fn records(fixture: &Fixture) -> Vec<Record> {
+    let mut reader = WalReader::new(Geometry::SMALL, PgVersion::V15, Some(SYSID));
     reader.begin_read(Lsn(0x1028));
     let mut probe = crate::base::Probe::default();
     let mut records = Vec::new();
@@ -145,8 +145,8 @@ fn records(bench: &Bench) -> Vec<Record> {
         match reader.next(&mut probe) {
             Next::Record(record) => records.push(record),
             Next::Need { page, .. } => {
-                let name = segment_name(&TINY, TimelineId(1), SegmentNo(page.0 / 4096));
-                let Some(file) = bench.files.get(&format!("pg_wal/{name}").into()) else {
+                let name = segment_name(&Geometry::SMALL, TimelineId(1), SegmentNo(page.0 / 4096));
+                let Some(file) = fixture.files.get(&format!("pg_wal/{name}")) else {
                     return records;
                 };
                 let at = usize::try_from(page.0 % 4096).unwrap();
@@ -157,25 +157,25 @@ fn records(bench: &Bench) -> Vec<Record> {
     }
 }
 
-/// Replays the records over the files of `bench`, and writes all pages.
-fn recover(bench: &mut Bench, records: &[Record]) -> Pid {
-    let pid = bench.spawn(Role::Startup);
+/// Replays the records over the files of `fixture`, and writes all pages.
+fn recover(fixture: &mut Fixture, records: &[Record]) -> Pid {
+    let pid = fixture.spawn(Role::Startup);
     for record in records {
         let mut redo = Redo::new(record.clone());
-        bench.run(pid, |cx| redo.poll(cx)).unwrap();
-        bench.shmem.next_xid = bench.shmem.next_xid.max(Xid(record.header.xid.0 + 1));
+        fixture.run(pid, |cx| redo.poll(cx)).unwrap();
+        fixture.shmem.next_xid = fixture.shmem.next_xid.max(Xid(record.header.xid.0 + 1));
     }
-    assert!(bench.shmem.recovery.invalid_pages.is_empty());
+    assert!(fixture.shmem.recovery.invalid_pages.is_empty());
     let mut pages = BufferSync::new();
-    bench.run(pid, |cx| pages.poll(cx)).unwrap();
+    fixture.run(pid, |cx| pages.poll(cx)).unwrap();
     let mut status = CheckPointClog::new();
-    bench.run(pid, |cx| status.poll(cx)).unwrap();
+    fixture.run(pid, |cx| status.poll(cx)).unwrap();
     pid
 }
 
 /// The file without zeros at its end. An extension whose record was lost leaves pages of zeros.
-fn file(bench: &Bench, path: &str) -> Vec<u8> {
-    trim(bench.files.get(&path.into()).cloned().unwrap_or_default())
+fn file(fixture: &Fixture, path: &str) -> Vec<u8> {
+    trim(fixture.files.get(path).cloned().unwrap_or_default())
 }
 
 fn trim(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -187,12 +187,12 @@ fn trim(mut bytes: Vec<u8>) -> Vec<u8> {
 fn check(seed: u64, steps: u32) -> usize {
     let (crashed, acked) = run(seed, steps);
     let records = records(&crashed);
-    let mut from_wal = Bench::in_recovery();
+    let mut from_wal = Fixture::in_recovery();
     recover(&mut from_wal, &records);
-    let mut from_files = Bench::in_recovery();
+    let mut from_files = Fixture::in_recovery();
     from_files.files = crashed.files.clone();
     let pid = recover(&mut from_files, &records);
-    let both = |path: &str| [&from_wal, &from_files].map(|bench| file(bench, path));
+    let both = |path: &str| [&from_wal, &from_files].map(|fixture| file(fixture, path));
     let [left, right] = both("base/5/16384");
     assert!(left == right, "pages of seed {seed}");
     // An abort status can be on disk before its record. It is equivalent to a transaction that

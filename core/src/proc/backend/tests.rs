@@ -7,7 +7,7 @@ use crate::base::{Mark, Pid, SessionSettings};
 use crate::call::NetEvent;
 use crate::shmem::{Role, XactStatus};
 use crate::sys::Conn;
-use crate::sys::testing::server::Bench;
+use crate::sys::testing::Fixture;
 use crate::wire::backend::{BackendMessage, TxStatus, backend_limit};
 use alloc::format;
 use alloc::string::String;
@@ -20,15 +20,15 @@ const CONN: ConnId = ConnId {
 };
 
 struct Session {
-    bench: Bench,
+    fixture: Fixture,
     pid: Pid,
     backend: Backend,
 }
 
 impl Session {
-    fn new(mut bench: Bench) -> Self {
-        let pid = bench.spawn(Role::Backend);
-        bench.sys(pid).conns.insert(CONN, Conn::accepted());
+    fn new(mut fixture: Fixture) -> Self {
+        let pid = fixture.spawn(Role::Backend);
+        fixture.sys(pid).conns.insert(CONN, Conn::accepted());
         let backend = Backend::new(Become {
             role: Role::Backend,
             conn: CONN,
@@ -37,14 +37,14 @@ impl Session {
             database: String::new(),
         });
         Self {
-            bench,
+            fixture,
             pid,
             backend,
         }
     }
 
     fn receive(&mut self, event: NetEvent) {
-        self.bench
+        self.fixture
             .sys(self.pid)
             .conns
             .get_mut(&CONN)
@@ -53,7 +53,7 @@ impl Session {
     }
 
     fn drive(&mut self) -> Yield {
-        self.bench.drive(self.pid, |cx| self.backend.step(cx))
+        self.fixture.settle(self.pid, |cx| self.backend.step(cx))
     }
 
     fn ask(&mut self, text: &str) {
@@ -64,7 +64,7 @@ impl Session {
     /// The messages received, one word each.
     fn answer(&mut self) -> String {
         let mut frames = FrameReader::default();
-        let sent = self.bench.sent();
+        let sent = self.fixture.sent();
         self.receive(NetEvent::Sent(u32::try_from(sent.len()).unwrap()));
         frames.push(Bytes::from(sent));
         let mut words = Vec::new();
@@ -119,7 +119,7 @@ impl Session {
 
 #[test]
 fn a_transaction_from_begin_to_commit() {
-    let mut session = Session::new(Bench::primary());
+    let mut session = Session::new(Fixture::primary());
     assert_eq!(session.run("BEGIN"), "BEGIN, T");
     assert_eq!(session.run("PUT 16384 7 'c0ffee'"), "PUT 1, T");
     assert_eq!(session.run("GET 16384 7"), "(value), \\xc0ffee, GET 1, T");
@@ -127,12 +127,12 @@ fn a_transaction_from_begin_to_commit() {
     assert_eq!(session.run("COMMIT"), "COMMIT, I");
     let (xid, end) = session.backend.last_commit().unwrap();
     assert_eq!(xid, Xid(10));
-    assert!(session.bench.shmem.xlog.flush >= end);
+    assert!(session.fixture.shmem.xlog.flush >= end);
     assert_eq!(
-        session.bench.shmem.clog.status(xid, 512),
+        session.fixture.shmem.clog.status(xid, 512),
         Some(XactStatus::Committed)
     );
-    assert!(session.bench.probe.marks().contains(Mark::CommitAcked));
+    assert!(session.fixture.probe.marks().contains(Mark::CommitAcked));
     assert_eq!(session.run("GET 16384 7"), "(value), \\xc0ffee, GET 1, I");
     assert_eq!(session.run("GET 16384 8"), "(value), GET 0, I");
 }
@@ -140,7 +140,7 @@ fn a_transaction_from_begin_to_commit() {
 /// A statement outside of a block is reported after its commit.
 #[test]
 fn a_statement_alone_is_a_transaction() {
-    let mut session = Session::new(Bench::primary());
+    let mut session = Session::new(Fixture::primary());
     assert_eq!(session.run("PUT 16384 7 '01'"), "PUT 1, I");
     assert_eq!(session.backend.last_commit().unwrap().0, Xid(10));
     assert_eq!(session.run("PUT 16384 7 '02'"), "PUT 1, I");
@@ -150,11 +150,11 @@ fn a_statement_alone_is_a_transaction() {
 /// An asynchronous commit is not recorded as durable.
 #[test]
 fn an_asynchronous_commit_is_not_recorded_as_durable() {
-    let mut session = Session::new(Bench::primary());
+    let mut session = Session::new(Fixture::primary());
     assert_eq!(session.run("SET synchronous_commit = off"), "SET, I");
-    let flushed = session.bench.shmem.xlog.flush;
+    let flushed = session.fixture.shmem.xlog.flush;
     assert_eq!(session.run("PUT 16384 7 '01'"), "PUT 1, I");
-    assert_eq!(session.bench.shmem.xlog.flush, flushed);
+    assert_eq!(session.fixture.shmem.xlog.flush, flushed);
     assert_eq!(session.backend.last_commit(), None);
     assert_eq!(
         session.run("SHOW synchronous_commit"),
@@ -164,11 +164,11 @@ fn an_asynchronous_commit_is_not_recorded_as_durable() {
 
 #[test]
 fn a_failed_block_accepts_only_its_end() {
-    let mut session = Session::new(Bench::primary());
+    let mut session = Session::new(Fixture::primary());
     session.run("BEGIN");
     session.run("PUT 16384 1 '01'");
     assert_eq!(session.run("FROB"), "ERROR 42601, E");
-    assert!(session.bench.shmem.procs.running_xids().is_empty());
+    assert!(session.fixture.shmem.procs.running_xids().is_empty());
     assert_eq!(session.run("GET 16384 1"), "ERROR 25P02, E");
     assert_eq!(session.run("COMMIT"), "ROLLBACK, I");
     assert_eq!(session.run("GET 16384 1"), "(value), GET 0, I");
@@ -177,7 +177,7 @@ fn a_failed_block_accepts_only_its_end() {
 
 #[test]
 fn a_rollback_restores_settings() {
-    let mut session = Session::new(Bench::primary());
+    let mut session = Session::new(Fixture::primary());
     session.run("BEGIN");
     session.run("SET synchronous_commit TO local");
     assert_eq!(session.run("ROLLBACK"), "ROLLBACK, I");
@@ -195,7 +195,7 @@ fn a_rollback_restores_settings() {
 
 #[test]
 fn a_standby_only_reads() {
-    let mut session = Session::new(Bench::in_recovery());
+    let mut session = Session::new(Fixture::in_recovery());
     assert_eq!(session.run("PUT 16384 1 '01'"), "ERROR 25006, I");
     let switched = session.run("SELECT pg_switch_wal()");
     assert_eq!(switched, "(pg_switch_wal), ERROR 55000, I");
@@ -206,7 +206,7 @@ fn a_standby_only_reads() {
 
 #[test]
 fn a_row_must_fit_its_page() {
-    let mut session = Session::new(Bench::primary());
+    let mut session = Session::new(Fixture::primary());
     let put = |bytes: usize| format!("PUT 16384 1 '{}'", "ab".repeat(bytes));
     // A page of 512 bytes, minus 32 for its header and the line pointer, minus 32 for the tuple's
     // header and key.
@@ -217,37 +217,37 @@ fn a_row_must_fit_its_page() {
 /// A message can be longer than a segment.
 #[test]
 fn messages_of_any_size() {
-    let mut session = Session::new(Bench::primary());
-    let before = session.bench.shmem.xlog.flush;
+    let mut session = Session::new(Fixture::primary());
+    let before = session.fixture.shmem.xlog.flush;
     let long = "cd".repeat(9000);
     let answer = session.run(&format!(
         "SELECT pg_logical_emit_message(true, 'test', '{long}')"
     ));
     assert!(answer.ends_with("SELECT 1, I"), "{answer}");
-    assert!(session.bench.shmem.xlog.flush.0 > before.0 + 9000);
+    assert!(session.fixture.shmem.xlog.flush.0 > before.0 + 9000);
     assert_eq!(session.backend.last_commit().unwrap().0, Xid(10));
     session.run("SELECT pg_logical_emit_message(false, 'test', 'cd')");
     assert_eq!(session.backend.last_commit().unwrap().0, Xid(10));
-    assert!(session.bench.shmem.xlog.async_commit > session.bench.shmem.xlog.flush);
+    assert!(session.fixture.shmem.xlog.async_commit > session.fixture.shmem.xlog.flush);
     assert!(
         session
             .run("SELECT pg_switch_wal()")
             .ends_with("SELECT 1, I")
     );
-    assert_eq!(session.bench.shmem.xlog.flush.0 % 4096, 0);
+    assert_eq!(session.fixture.shmem.xlog.flush.0 % 4096, 0);
 }
 
 /// When a session ends, its transaction is aborted.
 #[test]
 fn the_end_of_a_session_aborts_its_transaction() {
-    let term = |session: &mut Session| session.bench.sys(session.pid).signal(Signal::Term);
+    let term = |session: &mut Session| session.fixture.sys(session.pid).signal(Signal::Term);
     let eof = |session: &mut Session| session.receive(NetEvent::Closed);
     leave_by(term, "FATAL 57P01");
     leave_by(eof, "");
 }
 
 fn leave_by(leave: impl FnOnce(&mut Session), answer: &str) {
-    let mut session = Session::new(Bench::primary());
+    let mut session = Session::new(Fixture::primary());
     session.run("BEGIN");
     session.run("PUT 16384 1 '01'");
     leave(&mut session);
@@ -258,14 +258,14 @@ fn leave_by(leave: impl FnOnce(&mut Session), answer: &str) {
     );
     assert_eq!(session.answer_of_the_dead(), answer);
     assert_eq!(
-        session.bench.shmem.clog.status(Xid(10), 512),
+        session.fixture.shmem.clog.status(Xid(10), 512),
         Some(XactStatus::Aborted)
     );
 }
 
 impl Session {
     fn answer_of_the_dead(&mut self) -> String {
-        self.bench
+        self.fixture
             .sys(self.pid)
             .conns
             .insert(CONN, Conn::accepted());
@@ -276,8 +276,13 @@ impl Session {
 /// While the client does not read an answer, its next command is not read.
 #[test]
 fn pending_output_stops_reading() {
-    let mut session = Session::new(Bench::primary());
-    let conn = session.bench.sys(session.pid).conns.get_mut(&CONN).unwrap();
+    let mut session = Session::new(Fixture::primary());
+    let conn = session
+        .fixture
+        .sys(session.pid)
+        .conns
+        .get_mut(&CONN)
+        .unwrap();
     conn.sent(100_000);
     session.ask("BEGIN");
     let how = session.drive();
@@ -290,30 +295,30 @@ fn pending_output_stops_reading() {
 /// CHECKPOINT waits for a checkpoint that begins after the request.
 #[test]
 fn a_checkpoint_in_progress_is_not_enough() {
-    let mut session = Session::new(Bench::primary());
-    session.bench.shmem.checkpointer.started = 3;
-    session.bench.shmem.checkpointer.done = 2;
+    let mut session = Session::new(Fixture::primary());
+    session.fixture.shmem.checkpointer.started = 3;
+    session.fixture.shmem.checkpointer.done = 2;
     session.ask("CHECKPOINT");
     let waits =
         |session: &mut Session| matches!(session.drive(), Yield::Wait(wait) if wait.condvar);
     assert!(waits(&mut session));
-    assert!(session.bench.shmem.checkpointer.requests.force);
-    session.bench.shmem.checkpointer.done = 3;
+    assert!(session.fixture.shmem.checkpointer.requests.force);
+    session.fixture.shmem.checkpointer.done = 3;
     assert!(waits(&mut session));
-    session.bench.shmem.checkpointer.started = 4;
+    session.fixture.shmem.checkpointer.started = 4;
     assert!(waits(&mut session));
-    session.bench.shmem.checkpointer.done = 4;
+    session.fixture.shmem.checkpointer.done = 4;
     let _ = session.drive();
     assert_eq!(session.answer(), "CHECKPOINT, I");
 }
 
 #[test]
 fn unknown_messages_end_the_session() {
-    let mut session = Session::new(Bench::primary());
+    let mut session = Session::new(Fixture::primary());
     session.receive(NetEvent::Data(Bytes::from_static(b"?")));
     let how = session.drive();
     assert!(matches!(how, Yield::Exit(Exit::Fatal(_))));
-    let mut session = Session::new(Bench::primary());
+    let mut session = Session::new(Fixture::primary());
     let parse = FrontendMessage::Extended {
         tag: b'P',
         body: Bytes::from(vec![0; 4]),

@@ -211,52 +211,52 @@ fn exit(error: LogEvent) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Pid, Planted};
+    use crate::base::{Geometry, Pid, Planted};
     use crate::call::DiskError;
     use crate::shmem::{RecoveryState, Role};
-    use crate::sys::testing::bench::{Bench, TINY};
+    use crate::sys::testing::Fixture;
 
-    fn server() -> (Bench, Pid, Checkpointer) {
-        let mut bench = Bench::new(PgVersion::V15, TINY, Planted::NONE);
-        let wal = bench.wal();
-        bench.in_production(&wal);
-        bench.shmem.settings.checkpoint_timeout_ms = 1000;
-        let pid = bench.attach(Role::Checkpointer);
-        (bench, pid, Checkpointer::new())
+    fn server() -> (Fixture, Pid, Checkpointer) {
+        let mut fixture = Fixture::new(PgVersion::V15, Planted::NONE);
+        let wal = fixture.wal();
+        fixture.in_production(&wal);
+        fixture.shmem.settings.checkpoint_timeout_ms = 1000;
+        let pid = fixture.spawn(Role::Checkpointer);
+        (fixture, pid, Checkpointer::new())
     }
 
     /// Runs until it sleeps. Returns the time that it will sleep, in milliseconds.
-    fn run(bench: &mut Bench, pid: Pid, checkpointer: &mut Checkpointer) -> u64 {
-        let waits = bench.drive(pid, |cx| match checkpointer.step(cx) {
+    fn run(fixture: &mut Fixture, pid: Pid, checkpointer: &mut Checkpointer) -> u64 {
+        let waits = fixture.drive(pid, |cx| match checkpointer.step(cx) {
             Yield::Exit(exit) => Poll::Ready(exit),
             how @ (Yield::Again(_) | Yield::Wait(_)) => Poll::Yield(how),
         });
         let wait = waits.expect_err("the checkpointer does not end");
-        (wait.until.expect("never sleeps for ever") - bench.now.mono) / 1000
+        (wait.until.expect("never sleeps for ever") - fixture.now.mono) / 1000
     }
 
     #[test]
     fn it_wakes_when_it_is_time() {
-        let (mut bench, pid, mut checkpointer) = server();
-        assert_eq!(run(&mut bench, pid, &mut checkpointer), 1000);
-        bench.pass_ms(600);
-        assert_eq!(run(&mut bench, pid, &mut checkpointer), 400);
-        let before = bench.shmem.control.checkpoint;
-        bench.pass_ms(400);
-        assert_eq!(run(&mut bench, pid, &mut checkpointer), 1000);
-        assert!(bench.shmem.control.checkpoint > before);
+        let (mut fixture, pid, mut checkpointer) = server();
+        assert_eq!(run(&mut fixture, pid, &mut checkpointer), 1000);
+        fixture.pass_ms(600);
+        assert_eq!(run(&mut fixture, pid, &mut checkpointer), 400);
+        let before = fixture.shmem.control.checkpoint;
+        fixture.pass_ms(400);
+        assert_eq!(run(&mut fixture, pid, &mut checkpointer), 1000);
+        assert!(fixture.shmem.control.checkpoint > before);
     }
 
     #[test]
     fn a_request_is_served_at_once_and_counted() {
-        let (mut bench, pid, mut checkpointer) = server();
-        bench.shmem.checkpointer.requests = CheckpointRequests {
+        let (mut fixture, pid, mut checkpointer) = server();
+        fixture.shmem.checkpointer.requests = CheckpointRequests {
             requested: true,
             force: true,
             end_of_recovery: false,
         };
-        run(&mut bench, pid, &mut checkpointer);
-        let ctl = &bench.shmem.checkpointer;
+        run(&mut fixture, pid, &mut checkpointer);
+        let ctl = &fixture.shmem.checkpointer;
         assert_eq!((ctl.started, ctl.done, ctl.failed), (1, 1, 0));
         assert_eq!(ctl.requests, CheckpointRequests::default());
     }
@@ -265,52 +265,52 @@ mod tests {
     /// skipped, the next attempt follows soon.
     #[test]
     fn during_recovery_only_the_end_of_recovery_is_a_checkpoint() {
-        let (mut bench, pid, mut checkpointer) = server();
-        bench.shmem.recovery.state = RecoveryState::Archive;
-        bench.shmem.checkpointer.requests.requested = true;
-        let before = bench.shmem.control.clone();
-        assert_eq!(run(&mut bench, pid, &mut checkpointer), 500);
-        assert_eq!(bench.shmem.control, before);
-        assert_eq!(bench.shmem.checkpointer.done, 1);
-        bench.shmem.checkpointer.requests.requested = true;
-        bench.shmem.checkpointer.requests.end_of_recovery = true;
-        run(&mut bench, pid, &mut checkpointer);
-        assert!(bench.shmem.control.checkpoint > before.checkpoint);
+        let (mut fixture, pid, mut checkpointer) = server();
+        fixture.shmem.recovery.state = RecoveryState::Archive;
+        fixture.shmem.checkpointer.requests.requested = true;
+        let before = fixture.shmem.control.clone();
+        assert_eq!(run(&mut fixture, pid, &mut checkpointer), 500);
+        assert_eq!(fixture.shmem.control, before);
+        assert_eq!(fixture.shmem.checkpointer.done, 1);
+        fixture.shmem.checkpointer.requests.requested = true;
+        fixture.shmem.checkpointer.requests.end_of_recovery = true;
+        run(&mut fixture, pid, &mut checkpointer);
+        assert!(fixture.shmem.control.checkpoint > before.checkpoint);
     }
 
     /// The waiting processes get the error. The next checkpoint, a second later, can succeed.
     #[test]
     fn an_error_fails_only_the_checkpoint() {
-        let (mut bench, pid, mut checkpointer) = server();
-        bench.shmem.clog.zero(0, TINY.data_page);
-        bench
+        let (mut fixture, pid, mut checkpointer) = server();
+        fixture.shmem.clog.zero(0, Geometry::SMALLEST.data_page);
+        fixture
             .failing
             .insert("write pg_xact/0000".into(), DiskError::NoSpace);
-        bench.shmem.checkpointer.requests.requested = true;
-        bench.shmem.checkpointer.requests.force = true;
-        assert_eq!(run(&mut bench, pid, &mut checkpointer), 1000);
-        let ctl = &bench.shmem.checkpointer;
+        fixture.shmem.checkpointer.requests.requested = true;
+        fixture.shmem.checkpointer.requests.force = true;
+        assert_eq!(run(&mut fixture, pid, &mut checkpointer), 1000);
+        let ctl = &fixture.shmem.checkpointer;
         assert_eq!((ctl.started, ctl.done, ctl.failed), (1, 1, 1));
-        bench.failing.clear();
-        bench.shmem.checkpointer.requests.requested = true;
-        bench.shmem.checkpointer.requests.force = true;
-        run(&mut bench, pid, &mut checkpointer);
-        let ctl = &bench.shmem.checkpointer;
+        fixture.failing.clear();
+        fixture.shmem.checkpointer.requests.requested = true;
+        fixture.shmem.checkpointer.requests.force = true;
+        run(&mut fixture, pid, &mut checkpointer);
+        let ctl = &fixture.shmem.checkpointer;
         assert_eq!((ctl.done, ctl.failed), (2, 1));
-        assert!(bench.shmem.clog.pages.values().all(|page| !page.dirty));
+        assert!(fixture.shmem.clog.pages.values().all(|page| !page.dirty));
     }
 
     /// A failed fsync of the control file is a PANIC: after a crash either version could be on
     /// disk.
     #[test]
     fn a_failed_fsync_of_the_control_file_is_a_panic() {
-        let (mut bench, pid, mut checkpointer) = server();
-        bench
+        let (mut fixture, pid, mut checkpointer) = server();
+        fixture
             .failing
             .insert("fsync global/pg_control".into(), DiskError::Io);
-        bench.shmem.checkpointer.requests.requested = true;
-        bench.shmem.checkpointer.requests.force = true;
-        let exit = bench.drive(pid, |cx| match checkpointer.step(cx) {
+        fixture.shmem.checkpointer.requests.requested = true;
+        fixture.shmem.checkpointer.requests.force = true;
+        let exit = fixture.drive(pid, |cx| match checkpointer.step(cx) {
             Yield::Exit(exit) => Poll::Ready(exit),
             how @ (Yield::Again(_) | Yield::Wait(_)) => Poll::Yield(how),
         });

@@ -4,7 +4,7 @@ use super::*;
 use crate::base::{ConnId, Mark, PgVersion, Pid, Planted};
 use crate::call::{DiskDone, Message, Signal};
 use crate::shmem::PmSignal;
-use crate::sys::testing::bench::{Bench, TINY};
+use crate::sys::testing::Fixture;
 use crate::sys::{ChildExit, ExitKind};
 use PgVersion::{V15, V18};
 use alloc::format;
@@ -15,7 +15,7 @@ mod walsenders_only;
 
 /// A postmaster. The test acts as its children.
 struct Table {
-    bench: Bench,
+    fixture: Fixture,
     pid: Pid,
     postmaster: Postmaster,
     conns: u32,
@@ -37,21 +37,21 @@ const STANDBY: [Kind; 5] = [
 
 impl Table {
     fn new(version: PgVersion, state: PmState, kinds: &[Kind]) -> Self {
-        let mut bench = Bench::new(version, TINY, Planted::NONE);
-        let pid = bench.attach(Role::Postmaster);
+        let mut fixture = Fixture::new(version, Planted::NONE);
+        let pid = fixture.spawn(Role::Postmaster);
         let mut postmaster = Postmaster {
             state,
             boot: None,
             ..Postmaster::new()
         };
         for kind in kinds {
-            postmaster.children.add(bench.kernel.pid(), *kind);
+            postmaster.children.add(fixture.kernel.pid(), *kind);
         }
         if postmaster.children.has(Kind::Startup) {
             postmaster.startup = StartupStatus::Running;
         }
         Self {
-            bench,
+            fixture,
             pid,
             postmaster,
             conns: 0,
@@ -69,7 +69,7 @@ impl Table {
             "kill" => Some(ExitKind::Killed),
             _ => None,
         };
-        let sys = self.bench.procs.get_mut(&self.pid).expect("attached");
+        let sys = self.fixture.procs.get_mut(&self.pid).expect("attached");
         if let Some(kind) = exit {
             for name in rest.split(' ') {
                 let of = kind_named(name);
@@ -88,8 +88,8 @@ impl Table {
                     let (incarnation, n) = (0, self.conns);
                     sys.accepted.push_back(ConnId { incarnation, n });
                 }
-                "tell" => self.bench.shmem.postmaster.send(signal_named(rest)),
-                "pass" => self.bench.pass_ms(rest.parse().expect("milliseconds")),
+                "tell" => self.fixture.shmem.postmaster.send(signal_named(rest)),
+                "pass" => self.fixture.pass_ms(rest.parse().expect("milliseconds")),
                 other => panic!("no event {other}"),
             }
         }
@@ -99,11 +99,11 @@ impl Table {
     fn step(&mut self) -> String {
         let names = self.postmaster.children.clone();
         let postmaster = &mut self.postmaster;
-        self.bench.step(self.pid, |cx| {
+        self.fixture.step(self.pid, |cx| {
             let _ = postmaster.step(cx);
         });
         let mut out = Vec::new();
-        for (pid, fork) in core::mem::take(&mut self.bench.kernel.forks) {
+        for (pid, fork) in core::mem::take(&mut self.fixture.kernel.forks) {
             let refusal = match &fork {
                 Fork::Backend(_, Some(event)) => format!(" ({})", event.message),
                 Fork::Startup
@@ -115,7 +115,7 @@ impl Table {
             let kind = self.postmaster.children.kind(pid).expect("known");
             out.push(format!("+{kind:?}{refusal}"));
         }
-        for (pid, signal) in core::mem::take(&mut self.bench.kernel.signals) {
+        for (pid, signal) in core::mem::take(&mut self.fixture.kernel.signals) {
             let kind = self.postmaster.children.kind(pid);
             let kind = kind.or(names.kind(pid)).expect("known");
             out.push(format!("{signal:?}>{kind:?}"));
@@ -130,15 +130,15 @@ impl Table {
     /// The exit of a postmaster that is ending.
     fn exit(&mut self) -> Exit {
         let postmaster = &mut self.postmaster;
-        self.bench.procs.get_mut(&self.pid).unwrap().done = Some(Ok(DiskDone::Done));
-        match self.bench.step(self.pid, |cx| postmaster.step(cx)) {
+        self.fixture.procs.get_mut(&self.pid).unwrap().done = Some(Ok(DiskDone::Done));
+        match self.fixture.step(self.pid, |cx| postmaster.step(cx)) {
             Yield::Exit(exit) => exit,
             how @ (Yield::Again(_) | Yield::Wait(_)) => panic!("{how:?}"),
         }
     }
 
     fn last_line(&self) -> String {
-        format!("{}", self.bench.logs.last().expect("something was said"))
+        format!("{}", self.fixture.logs.last().expect("something was said"))
     }
 }
 
@@ -197,7 +197,7 @@ fn a_fast_shutdown_of_15() {
     );
     assert_eq!(table.exit(), Exit::Normal);
     assert_eq!(table.last_line(), "LOG:  database system is shut down");
-    assert!(table.bench.probe.marks().contains(Mark::ShutdownFast));
+    assert!(table.fixture.probe.marks().contains(Mark::ShutdownFast));
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_fast_shutdown_of_18() {
         ],
     );
     assert_eq!(table.exit(), Exit::Normal);
-    assert!(table.bench.probe.marks().contains(Mark::ShutdownFast));
+    assert!(table.fixture.probe.marks().contains(Mark::ShutdownFast));
 }
 
 /// A smart shutdown does not wait for walsenders, nor for a session that becomes a walsender.
@@ -236,7 +236,7 @@ fn a_smart_shutdown_waits_only_for_sessions() {
         ],
     );
     let session = table.postmaster.children.find(Kind::Backend).unwrap();
-    table.bench.shmem.procs.attach(session, Role::WalSender);
+    table.fixture.shmem.procs.attach(session, Role::WalSender);
     assert_eq!(table.on("tell advance"), "Term>WalWriter WaitBackends");
     assert_eq!(table.on("0 walwriter"), "Int>Checkpointer WaitXlogShutdown");
 }
@@ -309,8 +309,14 @@ fn a_more_severe_request_replaces_a_milder_one() {
             ],
         );
         assert_eq!(table.exit(), Exit::Normal);
-        assert!(table.bench.probe.marks().contains(Mark::ShutdownImmediate));
-        let logs = &table.bench.logs;
+        assert!(
+            table
+                .fixture
+                .probe
+                .marks()
+                .contains(Mark::ShutdownImmediate)
+        );
+        let logs = &table.fixture.logs;
         assert!(!logs.iter().any(|e| e.message == Message::Reloading));
     }
 }
@@ -409,10 +415,10 @@ fn a_crash_in_each_state() {
 fn later_crashes_are_not_handled_again() {
     let mut table = Table::new(V18, PmState::Run, &PRIMARY);
     table.on("abort backend");
-    let said = table.bench.logs.len();
+    let said = table.fixture.logs.len();
     table.on("kill walwriter");
-    assert_eq!(table.bench.logs.len(), said);
-    assert!(table.bench.probe.marks().contains(Mark::ProcessKilled));
+    assert_eq!(table.fixture.logs.len(), said);
+    assert!(table.fixture.probe.marks().contains(Mark::ProcessKilled));
 }
 
 #[test]
@@ -457,7 +463,7 @@ fn without_restart_after_crash_the_server_ends() {
         (V18, "shutting down because \"restart_after_crash\" is off"),
     ] {
         let mut table = Table::new(version, PmState::Run, &PRIMARY);
-        table.bench.shmem.settings.restart_after_crash = false;
+        table.fixture.shmem.settings.restart_after_crash = false;
         table.on("kill backend");
         assert_eq!(table.on("2 walwriter checkpointer walsender"), "leaves");
         assert!(matches!(table.exit(), Exit::Fatal(e) if format!("{}", e.message) == text));
@@ -480,7 +486,7 @@ fn the_error_for_new_connections_depends_on_the_state() {
         assert_eq!(again.on("connect"), recovering);
         assert_eq!(of(PmState::Recovery).on("connect"), early);
         let mut cold = of(PmState::Recovery);
-        cold.bench.shmem.settings.hot_standby = false;
+        cold.fixture.shmem.settings.hot_standby = false;
         assert_eq!(cold.on("connect"), never);
         assert_eq!(of(PmState::HotStandby).on("connect"), "+Backend HotStandby");
         let mut last = Table::new(version, PmState::WaitDeadEnd, &[Kind::DeadEnd]);
@@ -532,7 +538,7 @@ fn signals_of_children() {
 fn the_planted_bug_loses_a_walreceiver_request() {
     let mut table = Table::new(V15, PmState::HotStandby, &STANDBY);
     let planted = Planted::NONE.with(crate::base::Bug::LostWalreceiverStartRequest);
-    table.bench.probe = crate::base::Probe::new(planted);
+    table.fixture.probe = crate::base::Probe::new(planted);
     table.on("tell start-walreceiver");
     assert_eq!(table.on("1 walreceiver"), "HotStandby");
     assert_eq!(
@@ -544,13 +550,13 @@ fn the_planted_bug_loses_a_walreceiver_request() {
 #[test]
 fn a_reload_applies_settings_that_a_running_server_can_change() {
     let mut table = Table::new(V15, PmState::Run, &PRIMARY);
-    let mut config = table.bench.shmem.settings.clone();
+    let mut config = table.fixture.shmem.settings.clone();
     config.checkpoint_timeout_ms = 1234;
     config.max_wal_senders = 1;
-    table.bench.kernel.config = Some(config);
+    table.fixture.kernel.config = Some(config);
     let all = "Hup>Checkpointer Hup>WalWriter Hup>Backend Hup>WalSender Run";
     assert_eq!(table.on("hup"), all);
-    let settings = &table.bench.shmem.settings;
+    let settings = &table.fixture.shmem.settings;
     assert_eq!(
         (settings.checkpoint_timeout_ms, settings.max_wal_senders),
         (1234, 10)

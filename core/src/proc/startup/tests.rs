@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint};
-use crate::base::{Bug, PgVersion, Pid, Planted, SegmentNo, Xid};
+use crate::base::{Bug, Geometry, PgVersion, Pid, Planted, SegmentNo, Xid};
 use crate::call::{Signal, Wait};
 use crate::shmem::{CondVarId, RecoveryState, Role, WalRcvState};
-use crate::sys::testing::bench::{Bench, TINY};
+use crate::sys::testing::Fixture;
 use crate::wal::WalBuilder;
 use crate::wal::position::{bytepos_to_end, skip_header};
 use crate::wire::control_file::DbState;
@@ -20,13 +20,13 @@ mod serve;
 
 const FIRST: Lsn = Lsn(1024 + 40);
 
-fn server(version: PgVersion, planted: Planted, state: DbState) -> Bench {
-    let mut bench = Bench::new(version, TINY, planted);
-    bench.shmem.control.state = state;
+fn server(version: PgVersion, planted: Planted, state: DbState) -> Fixture {
+    let mut fixture = Fixture::new(version, planted);
+    fixture.shmem.control.state = state;
     // Keeps all WAL, so that the test can examine it.
-    bench.shmem.settings.wal_keep_size = 1 << 20;
-    bench.shmem.settings.primary_conninfo = Some(("primary".into(), 5432));
-    bench
+    fixture.shmem.settings.wal_keep_size = 1 << 20;
+    fixture.shmem.settings.primary_conninfo = Some(("primary".into(), 5432));
+    fixture
 }
 
 fn message(len: usize) -> RecordBody {
@@ -39,42 +39,42 @@ fn message(len: usize) -> RecordBody {
 }
 
 /// Runs the startup process until it ends or waits for anything other than a checkpoint.
-fn start(bench: &mut Bench) -> Result<Exit, Wait> {
-    let pid = bench.attach(Role::Startup);
-    let checkpointer = bench.attach(Role::Checkpointer);
+fn start(fixture: &mut Fixture) -> Result<Exit, Wait> {
+    let pid = fixture.spawn(Role::Startup);
+    let checkpointer = fixture.spawn(Role::Checkpointer);
     let mut startup = Startup::new();
     loop {
-        match advance(bench, pid, &mut startup) {
-            Err(wait) if wait.condvar && bench.shmem.checkpointer.requests.end_of_recovery => {
-                bench.shmem.checkpointer.requests = Default::default();
-                bench.shmem.checkpointer.started += 1;
-                let mut checkpoint = bench.step(checkpointer, |cx| {
+        match advance(fixture, pid, &mut startup) {
+            Err(wait) if wait.condvar && fixture.shmem.checkpointer.requests.end_of_recovery => {
+                fixture.shmem.checkpointer.requests = Default::default();
+                fixture.shmem.checkpointer.started += 1;
+                let mut checkpoint = fixture.step(checkpointer, |cx| {
                     CreateCheckPoint::new(cx, CheckpointKind::EndOfRecovery)
                 });
-                let done = bench.drive(checkpointer, |cx| checkpoint.poll(cx));
+                let done = fixture.drive(checkpointer, |cx| checkpoint.poll(cx));
                 assert_eq!(done, Ok(Ok(true)));
-                assert_eq!(bench.shmem.control.state, DbState::ShutDown);
-                bench.shmem.checkpointer.done += 1;
-                bench.shmem.condvars.broadcast(CondVarId::CheckpointDone);
+                assert_eq!(fixture.shmem.control.state, DbState::ShutDown);
+                fixture.shmem.checkpointer.done += 1;
+                fixture.shmem.condvars.broadcast(CondVarId::CheckpointDone);
             }
             outcome => return outcome,
         }
     }
 }
 
-fn advance(bench: &mut Bench, pid: Pid, startup: &mut Startup) -> Result<Exit, Wait> {
-    bench.drive(pid, |cx| match startup.step(cx) {
+fn advance(fixture: &mut Fixture, pid: Pid, startup: &mut Startup) -> Result<Exit, Wait> {
+    fixture.drive(pid, |cx| match startup.step(cx) {
         Yield::Exit(exit) => Poll::Ready(exit),
         how @ (Yield::Again(_) | Yield::Wait(_)) => Poll::Yield(how),
     })
 }
 
-fn insert_position(bench: &Bench) -> Lsn {
-    bytepos_to_end(&TINY, bench.shmem.xlog.curr_byte_pos)
+fn insert_position(fixture: &Fixture) -> Lsn {
+    bytepos_to_end(&Geometry::SMALLEST, fixture.shmem.xlog.curr_byte_pos)
 }
 
-fn texts(bench: &Bench) -> Vec<String> {
-    bench
+fn texts(fixture: &Fixture) -> Vec<String> {
+    fixture
         .logs
         .iter()
         .map(|event| alloc::format!("{}", event.message))
@@ -83,58 +83,61 @@ fn texts(bench: &Bench) -> Vec<String> {
 
 #[test]
 fn after_a_clean_shutdown_nothing_is_replayed() {
-    let mut bench = server(PgVersion::V15, Planted::NONE, DbState::ShutDown);
-    let mut wal = bench.wal();
+    let mut fixture = server(PgVersion::V15, Planted::NONE, DbState::ShutDown);
+    let mut wal = fixture.wal();
     let end = wal.end();
     // Bytes after a clean end of WAL are not WAL, even if they look like it.
     wal.append(&message(10));
-    bench.install(&wal);
-    assert_eq!(start(&mut bench), Ok(Exit::Normal));
-    assert_eq!(bench.shmem.control.state, DbState::InProduction);
-    assert_eq!(bench.shmem.recovery.state, RecoveryState::Done);
+    fixture.install(&wal);
+    assert_eq!(start(&mut fixture), Ok(Exit::Normal));
+    assert_eq!(fixture.shmem.control.state, DbState::InProduction);
+    assert_eq!(fixture.shmem.recovery.state, RecoveryState::Done);
     assert_eq!(
-        (insert_position(&bench), bench.shmem.xlog.flush),
+        (insert_position(&fixture), fixture.shmem.xlog.flush),
         (end, end)
     );
-    let page = &bench.shmem.xlog.buffers[bench.shmem.xlog.buffer_index(Lsn(1024), 256)].page;
-    let valid = TINY.page_offset(end) as usize;
-    assert_eq!(page[..valid], *bench.read_wal(Lsn(1024), valid));
+    let page = &fixture.shmem.xlog.buffers[fixture.shmem.xlog.buffer_index(Lsn(1024), 256)].page;
+    let valid = Geometry::SMALLEST.page_offset(end) as usize;
+    assert_eq!(page[..valid], *fixture.read_wal(Lsn(1024), valid));
     assert!(page[valid..].iter().all(|byte| *byte == 0));
-    assert!(bench.trace.iter().all(|op| !op.starts_with("syncdir")));
+    assert!(fixture.trace.iter().all(|op| !op.starts_with("syncdir")));
 }
 
 #[test]
 fn a_crash_is_replayed_to_its_end() {
     for version in PgVersion::ALL {
-        let mut bench = server(version, Planted::NONE, DbState::InProduction);
-        let mut wal = bench.wal();
+        let mut fixture = server(version, Planted::NONE, DbState::InProduction);
+        let mut wal = fixture.wal();
         for len in [10, 300, 40, 2000] {
             let mut body = message(len);
             body.xid = Xid(20);
             wal.append(&body);
         }
         let end = wal.end();
-        bench.install(&wal);
-        assert_eq!(start(&mut bench), Ok(Exit::Normal));
-        assert_eq!(bench.shmem.next_xid, Xid(21));
-        let records = bench.records(FIRST);
+        fixture.install(&wal);
+        assert_eq!(start(&mut fixture), Ok(Exit::Normal));
+        assert_eq!(fixture.shmem.next_xid, Xid(21));
+        let records = fixture.records(FIRST);
         assert_eq!(records.len(), 6);
-        assert_eq!(records[5], (skip_header(&TINY, end), RmgrId::XLOG, 0x00));
-        assert_eq!(bench.shmem.control.checkpoint, records[5].0);
-        assert_eq!(bench.shmem.control.state, DbState::InProduction);
-        assert!(bench.probe.marks().contains(Mark::CrashRecovery));
-        let of = |text: &str| bench.trace.iter().position(|op| op.starts_with(text));
+        assert_eq!(
+            records[5],
+            (skip_header(&Geometry::SMALLEST, end), RmgrId::XLOG, 0x00)
+        );
+        assert_eq!(fixture.shmem.control.checkpoint, records[5].0);
+        assert_eq!(fixture.shmem.control.state, DbState::InProduction);
+        assert!(fixture.probe.marks().contains(Mark::CrashRecovery));
+        let of = |text: &str| fixture.trace.iter().position(|op| op.starts_with(text));
         assert!(
             of("syncdir .") < of("read pg_wal"),
             "durable before it is read"
         );
-        assert!(bench.shmem.recovery.insert_allowed.is_empty());
+        assert!(fixture.shmem.recovery.insert_allowed.is_empty());
     }
 }
 
 /// The WAL of a server that crashed within a record of several pages, and the start of this record.
-fn aborted(bench: &Bench) -> (WalBuilder, Lsn) {
-    let mut wal = bench.wal();
+fn aborted(fixture: &Fixture) -> (WalBuilder, Lsn) {
+    let mut wal = fixture.wal();
     wal.append(&message(10));
     let start = wal.next_start();
     wal.append(&message(1500));
@@ -148,22 +151,22 @@ fn an_incomplete_record_is_overwritten_at_the_missing_page() {
     for version in PgVersion::ALL {
         for page in 1..7 {
             let missing = Lsn(1024 + 256 * page);
-            let mut bench = server(version, Planted::NONE, DbState::InProduction);
-            let (wal, aborted) = aborted(&bench);
-            bench.install(&wal);
-            lose_from(&mut bench, missing);
+            let mut fixture = server(version, Planted::NONE, DbState::InProduction);
+            let (wal, aborted) = aborted(&fixture);
+            fixture.install(&wal);
+            lose_from(&mut fixture, missing);
             let before = wal.bytes()[..256 * usize::try_from(page).expect("small")].to_vec();
 
-            assert_eq!(start(&mut bench), Ok(Exit::Normal), "page {page}");
-            assert!(bench.probe.marks().contains(Mark::OverwriteContrecord));
+            assert_eq!(start(&mut fixture), Ok(Exit::Normal), "page {page}");
+            assert!(fixture.probe.marks().contains(Mark::OverwriteContrecord));
             let mut kept = Vec::new();
             for at in 0..page {
-                kept.extend_from_slice(bench.read_wal(Lsn(1024 + 256 * at), 256));
+                kept.extend_from_slice(fixture.read_wal(Lsn(1024 + 256 * at), 256));
             }
             assert!(kept == before, "what may have been streamed stays");
-            let header = PageHeader::decode(bench.read_wal(missing, 24)).expect("a page");
+            let header = PageHeader::decode(fixture.read_wal(missing, 24)).expect("a page");
             assert!(header.has(FIRST_IS_OVERWRITE_CONTRECORD));
-            let records = bench.records(FIRST);
+            let records = fixture.records(FIRST);
             let kinds: Vec<_> = records
                 .iter()
                 .map(|(_, rmid, info)| (rmid.0, *info))
@@ -173,7 +176,7 @@ fn an_incomplete_record_is_overwritten_at_the_missing_page() {
                 [(0, 0x00), (21, 0), (0, 0xD0), (0, 0x00)],
                 "page {page}"
             );
-            assert_eq!(records[2].0, skip_header(&TINY, missing));
+            assert_eq!(records[2].0, skip_header(&Geometry::SMALLEST, missing));
             assert!(records.iter().all(|(at, ..)| *at != aborted));
         }
     }
@@ -182,51 +185,56 @@ fn an_incomplete_record_is_overwritten_at_the_missing_page() {
 /// After a crash right after the overwriting, replay skips the record.
 #[test]
 fn an_overwritten_record_is_skipped_in_replay() {
-    let mut bench = server(PgVersion::V18, Planted::NONE, DbState::InProduction);
-    let (mut wal, aborted) = aborted(&bench);
+    let mut fixture = server(PgVersion::V18, Planted::NONE, DbState::InProduction);
+    let (mut wal, aborted) = aborted(&fixture);
     let last = Lsn(FIRST.0 + 120);
     assert_eq!(wal.prev(), aborted);
-    wal.overwrite_contrecord([last, aborted, Lsn(1024 + 512)], bench.now.wall);
+    wal.overwrite_contrecord([last, aborted, Lsn(1024 + 512)], fixture.now.wall);
     let end = wal.end();
-    bench.install(&wal);
-    assert_eq!(start(&mut bench), Ok(Exit::Normal), "{:?}", texts(&bench));
+    fixture.install(&wal);
+    assert_eq!(
+        start(&mut fixture),
+        Ok(Exit::Normal),
+        "{:?}",
+        texts(&fixture)
+    );
     let skipped = Message::SkippedMissingContrecord(aborted.text(PgVersion::V18));
     assert!(
-        bench.logs.iter().any(|event| event.message == skipped),
+        fixture.logs.iter().any(|event| event.message == skipped),
         "{:?}",
-        texts(&bench)
+        texts(&fixture)
     );
     assert_eq!(
-        bench.records(FIRST).last().map(|last| last.0),
-        Some(skip_header(&TINY, end))
+        fixture.records(FIRST).last().map(|last| last.0),
+        Some(skip_header(&Geometry::SMALLEST, end))
     );
-    assert!(!bench.probe.marks().contains(Mark::OverwriteContrecord));
+    assert!(!fixture.probe.marks().contains(Mark::OverwriteContrecord));
 }
 
 /// As before 14.1, new WAL overwrites the first part of the incomplete record.
 #[test]
 fn the_planted_bug_writes_over_the_incomplete_record() {
     let planted = Planted::NONE.with(Bug::ContrecordDivergence);
-    let mut bench = server(PgVersion::V15, planted, DbState::InProduction);
-    let (wal, aborted) = aborted(&bench);
-    bench.install(&wal);
-    lose_from(&mut bench, Lsn(1024 + 512));
-    assert_eq!(start(&mut bench), Ok(Exit::Normal));
-    let overwritten = bench.records(FIRST).iter().any(|(at, ..)| *at == aborted);
+    let mut fixture = server(PgVersion::V15, planted, DbState::InProduction);
+    let (wal, aborted) = aborted(&fixture);
+    fixture.install(&wal);
+    lose_from(&mut fixture, Lsn(1024 + 512));
+    assert_eq!(start(&mut fixture), Ok(Exit::Normal));
+    let overwritten = fixture.records(FIRST).iter().any(|(at, ..)| *at == aborted);
     assert_eq!(overwritten, Planted::AVAILABLE);
 }
 
 /// Replaces the WAL from a page on by zeros, as if it had never been written.
-fn lose_from(bench: &mut Bench, at: Lsn) {
-    let first = TINY.segment_of(at);
+fn lose_from(fixture: &mut Fixture, at: Lsn) {
+    let first = Geometry::SMALLEST.segment_of(at);
     for segment in first.0..first.0 + 3 {
-        let path = bench.segment_path(SegmentNo(segment));
+        let path = fixture.segment_path(SegmentNo(segment));
         let from = if segment == first.0 {
-            TINY.segment_offset(at) as usize
+            Geometry::SMALLEST.segment_offset(at) as usize
         } else {
             0
         };
-        if let Some(file) = bench.files.get_mut(&path) {
+        if let Some(file) = fixture.files.get_mut(&path) {
             file[from..].fill(0);
         }
     }
@@ -234,62 +242,62 @@ fn lose_from(bench: &mut Bench, at: Lsn) {
 
 #[test]
 fn a_checkpoint_that_cannot_be_read_is_a_panic() {
-    let mut bench = server(PgVersion::V15, Planted::NONE, DbState::InProduction);
-    let wal = bench.wal();
-    bench.install(&wal);
-    lose_from(&mut bench, Lsn(1024));
-    assert!(matches!(start(&mut bench), Ok(Exit::Panic(_))));
-    let mut bench = server(PgVersion::V15, Planted::NONE, DbState::ShutDown);
-    bench.shmem.control.checkpoint = Lsn(1024 + 8);
-    assert!(matches!(start(&mut bench), Ok(Exit::Fatal(_))));
+    let mut fixture = server(PgVersion::V15, Planted::NONE, DbState::InProduction);
+    let wal = fixture.wal();
+    fixture.install(&wal);
+    lose_from(&mut fixture, Lsn(1024));
+    assert!(matches!(start(&mut fixture), Ok(Exit::Panic(_))));
+    let mut fixture = server(PgVersion::V15, Planted::NONE, DbState::ShutDown);
+    fixture.shmem.control.checkpoint = Lsn(1024 + 8);
+    assert!(matches!(start(&mut fixture), Ok(Exit::Fatal(_))));
 }
 
 /// A standby made from a clean cluster is consistent at once, allows sessions, and requests WAL
 /// from the end of its own.
 #[test]
 fn a_standby_opens_and_follows() {
-    let mut bench = server(PgVersion::V18, Planted::NONE, DbState::ShutDown);
-    bench.files.insert("standby.signal".into(), Vec::new());
-    let mut wal = bench.wal();
+    let mut fixture = server(PgVersion::V18, Planted::NONE, DbState::ShutDown);
+    fixture.files.insert("standby.signal".into(), Vec::new());
+    let mut wal = fixture.wal();
     wal.append(&message(10));
-    bench.install(&wal);
-    let wait = start(&mut bench).expect_err("never ends");
+    fixture.install(&wal);
+    let wait = start(&mut fixture).expect_err("never ends");
     assert!(wait.latch);
-    assert_eq!(bench.shmem.recovery.state, RecoveryState::Archive);
-    assert!(bench.shmem.recovery.consistent && bench.shmem.recovery.hot_standby_active);
-    assert!(bench.shmem.postmaster.take(PmSignal::BeginHotStandby));
-    assert_eq!(bench.shmem.recovery.last_replayed_end, wal.end());
-    assert_eq!(bench.shmem.walrcv.state, WalRcvState::Starting);
-    assert_eq!(bench.shmem.walrcv.receive_start, Lsn(1024));
-    let control = &bench.shmem.control;
+    assert_eq!(fixture.shmem.recovery.state, RecoveryState::Archive);
+    assert!(fixture.shmem.recovery.consistent && fixture.shmem.recovery.hot_standby_active);
+    assert!(fixture.shmem.postmaster.take(PmSignal::BeginHotStandby));
+    assert_eq!(fixture.shmem.recovery.last_replayed_end, wal.end());
+    assert_eq!(fixture.shmem.walrcv.state, WalRcvState::Starting);
+    assert_eq!(fixture.shmem.walrcv.receive_start, Lsn(1024));
+    let control = &fixture.shmem.control;
     assert_eq!(
         (control.state, control.min_recovery_point),
         (DbState::InArchiveRecovery, FIRST)
     );
-    assert!(bench.trace.iter().any(|op| op == "fsync standby.signal"));
+    assert!(fixture.trace.iter().any(|op| op == "fsync standby.signal"));
 }
 
 /// A crashed primary that becomes a standby replays all its local WAL before sessions are allowed.
 #[test]
 fn a_crashed_primary_becomes_a_standby_after_its_own_wal() {
-    let mut bench = server(PgVersion::V15, Planted::NONE, DbState::InProduction);
-    bench.files.insert("standby.signal".into(), Vec::new());
-    let (wal, aborted) = aborted(&bench);
-    bench.install(&wal);
-    lose_from(&mut bench, Lsn(1024 + 512));
-    assert!(start(&mut bench).is_err());
-    let control = &bench.shmem.control;
+    let mut fixture = server(PgVersion::V15, Planted::NONE, DbState::InProduction);
+    fixture.files.insert("standby.signal".into(), Vec::new());
+    let (wal, aborted) = aborted(&fixture);
+    fixture.install(&wal);
+    lose_from(&mut fixture, Lsn(1024 + 512));
+    assert!(start(&mut fixture).is_err());
+    let control = &fixture.shmem.control;
     assert_eq!(
         (control.state, control.min_recovery_point),
         (DbState::InArchiveRecovery, aborted)
     );
     assert_eq!(
-        bench.files["global/pg_control"],
+        fixture.files["global/pg_control"],
         control.encode(PgVersion::V15)
     );
-    assert!(bench.shmem.recovery.consistent);
+    assert!(fixture.shmem.recovery.consistent);
     assert!(
-        texts(&bench)
+        texts(&fixture)
             .iter()
             .any(|text| text.starts_with("consistent recovery state"))
     );
@@ -297,20 +305,20 @@ fn a_crashed_primary_becomes_a_standby_after_its_own_wal() {
 
 #[test]
 fn sigterm_ends_a_standby_with_status_1() {
-    let mut bench = server(PgVersion::V18, Planted::NONE, DbState::ShutDown);
-    bench.files.insert("standby.signal".into(), Vec::new());
-    let wal = bench.wal();
-    bench.install(&wal);
-    let pid = bench.attach(Role::Startup);
+    let mut fixture = server(PgVersion::V18, Planted::NONE, DbState::ShutDown);
+    fixture.files.insert("standby.signal".into(), Vec::new());
+    let wal = fixture.wal();
+    fixture.install(&wal);
+    let pid = fixture.spawn(Role::Startup);
     let mut startup = Startup::new();
-    assert!(advance(&mut bench, pid, &mut startup).is_err());
-    bench
+    assert!(advance(&mut fixture, pid, &mut startup).is_err());
+    fixture
         .procs
         .get_mut(&pid)
         .expect("attached")
         .signal(Signal::Term);
     assert!(matches!(
-        advance(&mut bench, pid, &mut startup),
+        advance(&mut fixture, pid, &mut startup),
         Ok(Exit::Silent)
     ));
 }
@@ -323,16 +331,16 @@ fn redo_of_18_starts_at_a_checkpoint_redo_record() {
         (PgVersion::V18, XlogRecord::NextOid(5), false),
         (PgVersion::V15, XlogRecord::NextOid(5), true),
     ] {
-        let mut bench = server(version, Planted::NONE, DbState::InProduction);
-        let mut wal = bench.wal();
-        let redo = wal.append(&bench.xlog(&first)).start;
-        let mut checkpoint = bench.shmem.control.checkpoint_copy;
+        let mut fixture = server(version, Planted::NONE, DbState::InProduction);
+        let mut wal = fixture.wal();
+        let redo = wal.append(&fixture.xlog(&first)).start;
+        let mut checkpoint = fixture.shmem.control.checkpoint_copy;
         checkpoint.redo = redo;
-        let placed = wal.append(&bench.xlog(&XlogRecord::CheckpointOnline(checkpoint)));
-        bench.shmem.control.checkpoint = placed.start;
-        bench.shmem.control.checkpoint_copy = checkpoint;
-        bench.install(&wal);
-        let exit = start(&mut bench);
+        let placed = wal.append(&fixture.xlog(&XlogRecord::CheckpointOnline(checkpoint)));
+        fixture.shmem.control.checkpoint = placed.start;
+        fixture.shmem.control.checkpoint_copy = checkpoint;
+        fixture.install(&wal);
+        let exit = start(&mut fixture);
         assert_eq!(
             exit == Ok(Exit::Normal),
             ok,

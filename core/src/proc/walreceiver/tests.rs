@@ -6,7 +6,7 @@ use super::*;
 use crate::base::{PgVersion, Planted, SegmentNo, TimelineId, TimestampTz};
 use crate::call::{DiskError, NetEvent, Refusal};
 use crate::shmem::RecoveryState;
-use crate::sys::testing::bench::SYSID;
+use crate::sys::testing::SYSID;
 use crate::wire::backend::{BackendMessage, ErrorFields, TxStatus};
 use alloc::vec;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ const V18: PgVersion = PgVersion::V18;
 fn a_walreceiver_that_is_no_longer_requested_ends_at_once() {
     for state in [WalRcvState::Stopped, WalRcvState::Stopping] {
         let mut table = Table::new(V15, Planted::NONE);
-        table.bench.shmem.walrcv.state = state;
+        table.fixture.shmem.walrcv.state = state;
         table.run();
         assert_eq!(
             (table.state(), table.exit),
@@ -27,7 +27,7 @@ fn a_walreceiver_that_is_no_longer_requested_ends_at_once() {
         );
     }
     let mut table = Table::new(V15, Planted::NONE);
-    table.bench.shmem.walrcv.state = WalRcvState::Streaming;
+    table.fixture.shmem.walrcv.state = WalRcvState::Streaming;
     table.run();
     assert!(matches!(table.exit, Some(Exit::Panic(_))));
 }
@@ -36,7 +36,7 @@ fn a_walreceiver_that_is_no_longer_requested_ends_at_once() {
 fn wal_is_requested_from_the_start_position() {
     let mut table = Table::greeted(V15, 1500);
     assert_eq!(table.state(), WalRcvState::Streaming);
-    assert_eq!(table.bench.shmem.walrcv.pid, Some(table.pid));
+    assert_eq!(table.fixture.shmem.walrcv.pid, Some(table.pid));
     assert_eq!(table.events(), ["START_REPLICATION 0/400 TIMELINE 1"]);
 }
 
@@ -45,9 +45,9 @@ fn wal_is_requested_from_the_start_position() {
 #[test]
 fn start_replication_names_the_slot() {
     let mut table = Table::new(V18, Planted::NONE);
-    table.bench.shmem.walrcv.slot_name = "standby_1".into();
+    table.fixture.shmem.walrcv.slot_name = "standby_1".into();
     table.greet();
-    table.bench.shmem.walrcv.slot_name = "other".into();
+    table.fixture.shmem.walrcv.slot_name = "other".into();
     table.identify(SYSID, 1, 1500);
     let text = "START_REPLICATION SLOT \"standby_1\" 0/400 TIMELINE 1";
     assert_eq!(table.events(), [text]);
@@ -68,7 +68,7 @@ fn another_system_is_refused() {
         "database system identifier differs between the primary and standby"
     );
     let mut table = Table::new(V15, Planted::NONE);
-    table.bench.shmem.walrcv.receive_start_tli = TimelineId(3);
+    table.fixture.shmem.walrcv.receive_start_tli = TimelineId(3);
     table.run();
     table.net(NetEvent::Connected);
     table.hear(&[
@@ -131,12 +131,12 @@ fn an_upstream_that_is_a_little_behind_is_waited_for() {
 #[test]
 fn the_flush_position_starts_at_the_replay_position() {
     let mut table = Table::greeted(V18, 9000);
-    table.bench.shmem.recovery.hot_standby_active = true;
+    table.fixture.shmem.recovery.hot_standby_active = true;
     table.events();
     table.hear(&[BackendMessage::copy_both()]);
     assert_eq!(table.events(), ["reply 1500 1500 1500", "feedback 0"]);
     let mut table = Table::greeted(V15, 9000);
-    table.bench.shmem.recovery.hot_standby_active = true;
+    table.fixture.shmem.recovery.hot_standby_active = true;
     table.events();
     table.hear(&[BackendMessage::copy_both()]);
     assert_eq!(table.events(), [""; 0]);
@@ -151,7 +151,7 @@ fn the_flush_position_starts_at_the_replay_position() {
 fn a_batch_is_written_reported_flushed_published_reported() {
     let mut table = Table::streaming(V15);
     table
-        .bench
+        .fixture
         .shmem
         .procs
         .get_mut(table.startup)
@@ -169,15 +169,15 @@ fn a_batch_is_written_reported_flushed_published_reported() {
     ];
     assert_eq!(table.events(), order);
     assert!(table.startup_is_woken());
-    let walrcv = &table.bench.shmem.walrcv;
+    let walrcv = &table.fixture.shmem.walrcv;
     assert_eq!(walrcv.written_upto, Lsn(1824));
     assert_eq!(walrcv.latest_chunk_start, Lsn(1400));
     assert_eq!(
         (walrcv.latest_wal_end, walrcv.last_send_time),
         (Lsn(9000), TimestampTz(5))
     );
-    let path = table.bench.segment_path(SegmentNo(1));
-    assert_eq!(table.bench.files[&path][..800], bytes(1024, 800));
+    let path = table.fixture.segment_path(SegmentNo(1));
+    assert_eq!(table.fixture.files[&path][..800], bytes(1024, 800));
 }
 
 /// The first WAL repeats what exists already: the write position goes back, and nothing is fsynced
@@ -224,8 +224,8 @@ fn a_segment_is_flushed_before_it_is_closed() {
         "reply 2200 2200 1500",
     ];
     assert_eq!(table.events(), order);
-    let path = table.bench.segment_path(SegmentNo(2));
-    assert_eq!(table.bench.files[&path][..152], bytes(2048, 152));
+    let path = table.fixture.segment_path(SegmentNo(2));
+    assert_eq!(table.fixture.files[&path][..152], bytes(2048, 152));
 }
 
 /// A complete segment is closed at once. The next segment is opened when its first byte arrives.
@@ -236,17 +236,17 @@ fn a_complete_segment_is_closed_at_once() {
     assert_eq!(table.events().last().map(|e| &e[..]), Some("close 01"));
     table.hear_wal(&[(2048, 1024)]);
     table.events();
-    let path = table.bench.segment_path(SegmentNo(3));
-    assert!(!table.bench.files.contains_key(&path));
+    let path = table.fixture.segment_path(SegmentNo(3));
+    assert!(!table.fixture.files.contains_key(&path));
     table.hear_wal(&[(3072, 10)]);
-    assert_eq!(table.bench.files[&path].len(), 1024);
-    assert_eq!(table.bench.files[&path][..10], bytes(3072, 10));
+    assert_eq!(table.fixture.files[&path].len(), 1024);
+    assert_eq!(table.fixture.files[&path][..10], bytes(3072, 10));
 }
 
 #[test]
 fn a_published_flush_position_is_not_set_back() {
     let mut table = Table::new(V15, Planted::NONE);
-    table.bench.shmem.walrcv.flushed_upto = Lsn(1900);
+    table.fixture.shmem.walrcv.flushed_upto = Lsn(1900);
     table.run();
     table.net(NetEvent::Connected);
     table.hear(&[
@@ -256,7 +256,7 @@ fn a_published_flush_position_is_not_set_back() {
     table.identify(SYSID, 1, 9000);
     table.hear(&[BackendMessage::copy_both()]);
     table.hear_wal(&[(1024, 600)]);
-    assert_eq!(table.bench.shmem.walrcv.flushed_upto, Lsn(1900));
+    assert_eq!(table.fixture.shmem.walrcv.flushed_upto, Lsn(1900));
     assert_eq!(
         table.events().last().map(|e| &e[..]),
         Some("reply 1624 1624 1500")
@@ -293,7 +293,7 @@ fn a_keepalive_that_requests_a_reply_is_answered_at_once() {
     ];
     assert_eq!(table.events(), order);
     assert_eq!(
-        table.bench.shmem.walrcv.latest_wal_end,
+        table.fixture.shmem.walrcv.latest_wal_end,
         Lsn(7777),
         "assigned, though less"
     );
@@ -302,20 +302,20 @@ fn a_keepalive_that_requests_a_reply_is_answered_at_once() {
 #[test]
 fn the_startup_process_can_request_a_status_update() {
     let mut table = Table::streaming(V18);
-    table.bench.shmem.recovery.last_replayed_end = Lsn(1600);
+    table.fixture.shmem.recovery.last_replayed_end = Lsn(1600);
     table.wake();
     assert_eq!(table.events(), [""; 0], "replay alone is no reason");
-    table.bench.shmem.walrcv.force_reply = true;
+    table.fixture.shmem.walrcv.force_reply = true;
     table.wake();
     assert_eq!(table.events(), ["reply 1500 1500 1600"]);
-    assert!(!table.bench.shmem.walrcv.force_reply);
+    assert!(!table.fixture.shmem.walrcv.force_reply);
 }
 
 #[test]
 fn a_silent_upstream_is_pinged_and_then_given_up() {
     for version in PgVersion::ALL {
         let mut table = Table::greeted(version, 9000);
-        let settings = &mut table.bench.shmem.settings;
+        let settings = &mut table.fixture.shmem.settings;
         settings.wal_receiver_status_interval_ms = 0;
         table.hear(&[BackendMessage::copy_both()]);
         table.events();
@@ -339,7 +339,7 @@ fn a_silent_upstream_is_pinged_and_then_given_up() {
 #[test]
 fn ticks_and_timers() {
     let mut table = Table::streaming(V15);
-    let sleep_us = |t: &Table| t.wait.as_ref().unwrap().until.unwrap() - t.bench.now.mono;
+    let sleep_us = |t: &Table| t.wait.as_ref().unwrap().until.unwrap() - t.fixture.now.mono;
     assert_eq!(sleep_us(&table), 100_000);
     let mut later = Table::streaming(V18);
     assert_eq!(sleep_us(&later), 700_000);
@@ -360,8 +360,8 @@ fn ticks_and_timers() {
     assert_eq!(sleep_us(&later), 300_000, "the ping is next");
     table.pass_ms(100);
     assert_eq!(table.events(), ["reply 1500 1500 1500"]);
-    later.bench.shmem.settings.wal_receiver_timeout_ms = 0;
-    later.bench.shmem.settings.wal_receiver_status_interval_ms = 0;
+    later.fixture.shmem.settings.wal_receiver_timeout_ms = 0;
+    later.fixture.shmem.settings.wal_receiver_status_interval_ms = 0;
     later.hear_keepalive(true);
     assert_eq!(later.wait.as_ref().unwrap().until, None);
 }
@@ -389,7 +389,7 @@ fn a_broken_connection_flushes_what_was_written() {
             (table.state(), table.startup_is_woken()),
             (WalRcvState::Stopped, true)
         );
-        assert_eq!(table.bench.shmem.walrcv.pid, None);
+        assert_eq!(table.fixture.shmem.walrcv.pid, None);
     }
 }
 
@@ -463,7 +463,7 @@ fn sigterm_ends_every_wait() {
 #[test]
 fn the_walreceiver_ends_with_recovery() {
     let mut table = Table::streaming(V15);
-    table.bench.shmem.recovery.state = RecoveryState::Done;
+    table.fixture.shmem.recovery.state = RecoveryState::Done;
     table.wake();
     assert_eq!(
         table.fatal(),
@@ -475,9 +475,9 @@ fn the_walreceiver_ends_with_recovery() {
 fn a_disk_that_fails_is_a_panic() {
     let failing = |what: &str, error| {
         let mut table = Table::streaming(V15);
-        let path = table.bench.segment_path(SegmentNo(1));
+        let path = table.fixture.segment_path(SegmentNo(1));
         table
-            .bench
+            .fixture
             .failing
             .insert(alloc::format!("{what} {path}"), error);
         table.hear_wal(&[(1500, 10)]);
@@ -487,8 +487,8 @@ fn a_disk_that_fails_is_a_panic() {
             WalRcvState::Streaming,
             "a crash cleans nothing up"
         );
-        assert_eq!(table.bench.shmem.walrcv.flushed_upto, Lsn(1400));
-        table.bench.probe.marks().contains(Mark::FsyncPanic)
+        assert_eq!(table.fixture.shmem.walrcv.flushed_upto, Lsn(1400));
+        table.fixture.probe.marks().contains(Mark::FsyncPanic)
     };
     assert!(!failing("write", DiskError::NoSpace));
     assert!(failing("fsync", DiskError::Io));
@@ -519,7 +519,7 @@ fn after_the_end_of_a_timeline_it_waits_for_instructions() {
     ]);
     assert_eq!(table.events(), ["close 01"]);
     assert_eq!(table.state(), WalRcvState::Waiting);
-    let walrcv = &mut table.bench.shmem.walrcv;
+    let walrcv = &mut table.fixture.shmem.walrcv;
     assert_eq!(walrcv.receive_start, Lsn::INVALID);
     walrcv.state = WalRcvState::Restarting;
     walrcv.receive_start = Lsn(2048);
@@ -529,7 +529,7 @@ fn after_the_end_of_a_timeline_it_waits_for_instructions() {
     table.identify(SYSID, 2, 9000);
     assert_eq!(table.events(), ["START_REPLICATION 0/800 TIMELINE 2"]);
     table.hear(&[BackendMessage::copy_both()]);
-    let message = &table.bench.logs.last().unwrap().message;
+    let message = &table.fixture.logs.last().unwrap().message;
     assert_eq!(
         *message,
         Message::RestartedStreaming(Lsn(2048).text(V15), TimelineId(2))
@@ -548,18 +548,18 @@ fn a_restarted_walreceiver_is_marked() {
     let mut table = Table::streaming(V15);
     assert!(
         !table
-            .bench
+            .fixture
             .probe
             .marks()
             .contains(Mark::WalreceiverRestarted)
     );
     table.terminate();
-    table.bench.shmem.walrcv.state = WalRcvState::Starting;
+    table.fixture.shmem.walrcv.state = WalRcvState::Starting;
     (table.receiver, table.exit, table.wait) = (WalReceiver::new(), None, None);
     table.run();
     assert!(
         table
-            .bench
+            .fixture
             .probe
             .marks()
             .contains(Mark::WalreceiverRestarted)

@@ -10,7 +10,7 @@ use super::*;
 use crate::base::{Mark, PgVersion, Pid, SegmentNo, TimestampTz, Xid};
 use crate::call::{NetEvent, SEND_WINDOW};
 use crate::shmem::RecoveryState;
-use crate::sys::testing::bench::SYSID;
+use crate::sys::testing::SYSID;
 use crate::wire::command::SystemIdentity;
 use crate::wire::frontend::FrontendMessage;
 use crate::wire::replication::{HotStandbyFeedback, Keepalive, StandbyMessage, WalMessage};
@@ -106,7 +106,7 @@ fn terminate_and_the_end_of_the_stream_are_orderly_between_commands() {
 #[test]
 fn a_server_of_walsenders_refuses_slots() {
     let mut table = Table::new(PgVersion::V15, 5000);
-    table.bench.kernel.walsenders_only = true;
+    table.fixture.kernel.walsenders_only = true;
     for text in [
         "CREATE_REPLICATION_SLOT s PHYSICAL",
         "READ_REPLICATION_SLOT s",
@@ -160,8 +160,8 @@ fn a_start_at_the_flush_position_is_caught_up_at_once() {
 fn nothing_unflushed_is_sent() {
     let mut table = Table::streaming(5000, 4096);
     assert_eq!(table.next_range(), Some((4096, 5000)));
-    table.bench.shmem.xlog.write = Lsn(5100);
-    table.bench.shmem.wake_walsenders();
+    table.fixture.shmem.xlog.write = Lsn(5100);
+    table.fixture.shmem.wake_walsenders();
     table.run();
     assert_eq!(table.next(), None);
 }
@@ -171,7 +171,7 @@ fn nothing_unflushed_is_sent() {
 fn the_planted_bug_sends_unflushed_wal() {
     let planted = crate::base::Planted::NONE.with(crate::base::Bug::WalsenderSendsUnflushed);
     let mut table = Table::planted(PgVersion::V15, 5000, planted);
-    table.bench.shmem.xlog.write = Lsn(5100);
+    table.fixture.shmem.xlog.write = Lsn(5100);
     table.query("START_REPLICATION 0/1000");
     table.next();
     assert_eq!(table.next_range(), Some((4096, 5100)));
@@ -180,7 +180,7 @@ fn the_planted_bug_sends_unflushed_wal() {
 #[test]
 fn a_standby_sends_received_or_replayed_wal() {
     let mut table = Table::new(PgVersion::V15, 9);
-    let shmem = &mut table.bench.shmem;
+    let shmem = &mut table.fixture.shmem;
     shmem.recovery.state = RecoveryState::Archive;
     shmem.recovery.last_replayed_end = Lsn(4500);
     shmem.recovery.last_replayed_tli = TimelineId(1);
@@ -189,8 +189,8 @@ fn a_standby_sends_received_or_replayed_wal() {
     table.query("START_REPLICATION 0/1000");
     table.next();
     assert_eq!(table.next_range(), Some((4096, 4500)));
-    table.bench.shmem.walrcv.received_tli = TimelineId(1);
-    table.bench.shmem.wake_walsenders();
+    table.fixture.shmem.walrcv.received_tli = TimelineId(1);
+    table.fixture.shmem.wake_walsenders();
     table.run();
     assert_eq!(table.next_range(), Some((4500, 5000)));
 }
@@ -201,7 +201,7 @@ fn a_standby_sends_received_or_replayed_wal() {
 fn a_segment_recycled_during_the_read_is_an_error() {
     for version in PgVersion::ALL {
         let mut table = Table::new(version, 5000);
-        table.bench.shmem.xlog.last_removed = SegmentNo(4);
+        table.fixture.shmem.xlog.last_removed = SegmentNo(4);
         table.query("START_REPLICATION 0/1000");
         assert_eq!(table.next(), Some(BackendMessage::copy_both()));
         let text = "requested WAL segment 000000010000000000000004 has already been removed";
@@ -230,8 +230,8 @@ fn a_missing_segment_is_an_error_that_ends_only_the_copy() {
 #[test]
 fn a_segment_that_is_too_short_is_corrupt() {
     let mut table = Table::new(PgVersion::V15, 5000);
-    let path = table.bench.segment_path(SegmentNo(4));
-    table.bench.files.get_mut(&path).unwrap().truncate(300);
+    let path = table.fixture.segment_path(SegmentNo(4));
+    table.fixture.files.get_mut(&path).unwrap().truncate(300);
     table.query("START_REPLICATION 0/1000");
     table.next();
     let text =
@@ -248,7 +248,7 @@ fn a_keepalive_reports_the_sent_position() {
     table.report(status(4200, true));
     let reply = Keepalive {
         wal_end: Lsn(5000),
-        send_time: table.bench.now.wall,
+        send_time: table.fixture.now.wall,
         reply_requested: false,
     };
     assert_eq!(table.next_wal(), Some(WalMessage::Keepalive(reply)));
@@ -282,7 +282,7 @@ fn a_silent_client_is_pinged_and_then_dropped() {
     table.pass_ms(1);
     let ping = Keepalive {
         wal_end: Lsn(5000),
-        send_time: table.bench.now.wall,
+        send_time: table.fixture.now.wall,
         reply_requested: true,
     };
     assert_eq!(table.next_wal(), Some(WalMessage::Keepalive(ping)));
@@ -294,7 +294,7 @@ fn a_silent_client_is_pinged_and_then_dropped() {
         (None, Some(Exit::Normal))
     );
     assert_eq!(
-        table.bench.logs.last().unwrap().message,
+        table.fixture.logs.last().unwrap().message,
         Message::SenderTimeout
     );
     assert_eq!(table.entry().pid, None);
@@ -315,7 +315,7 @@ fn a_status_update_resets_the_timeout() {
 #[test]
 fn timeouts_can_be_switched_off() {
     let mut table = Table::streaming(5000, 5000);
-    table.bench.shmem.settings.wal_sender_timeout_ms = 0;
+    table.fixture.shmem.settings.wal_sender_timeout_ms = 0;
     for _ in 0..10 {
         table.pass_ms(60_000);
     }
@@ -357,7 +357,7 @@ fn other_violations_end_the_process() {
     table.run();
     assert_eq!(table.exit, Some(Exit::Normal));
     assert_eq!(
-        table.bench.logs.last().unwrap().message,
+        table.fixture.logs.last().unwrap().message,
         Message::StandbyEof
     );
 }
@@ -371,7 +371,7 @@ fn a_client_that_does_not_read_gets_no_more_wal() {
     assert_eq!(table.next(), None);
     assert!(
         table
-            .bench
+            .fixture
             .probe
             .marks()
             .contains(Mark::BackpressureBlockedSend)
@@ -392,7 +392,7 @@ fn a_client_that_does_not_read_gets_no_more_wal() {
 fn the_client_ends_the_copy() {
     let mut table = Table::streaming(5000, 4096);
     table.next_range();
-    table.bench.shmem.xlog.flush = Lsn(6000);
+    table.fixture.shmem.xlog.flush = Lsn(6000);
     let both = [
         FrontendMessage::CopyDone.to_bytes(),
         FrontendMessage::Query("SELECT".into()).to_bytes(),
@@ -429,14 +429,14 @@ fn sigterm_is_told_to_the_client() {
 #[test]
 fn the_lowest_free_entry_is_taken() {
     let mut table = Table::new(PgVersion::V15, 5000);
-    table.bench.shmem.walsnd[0].pid = Some(Pid {
+    table.fixture.shmem.walsnd[0].pid = Some(Pid {
         incarnation: 1,
         n: 77,
     });
     table.run();
-    assert_eq!(table.bench.shmem.walsnd[1].pid, Some(table.pid));
-    table.bench.shmem.settings.max_wal_senders = 2;
-    table.bench.shmem.walsnd.truncate(2);
+    assert_eq!(table.fixture.shmem.walsnd[1].pid, Some(table.pid));
+    table.fixture.shmem.settings.max_wal_senders = 2;
+    table.fixture.shmem.walsnd.truncate(2);
     table.sender.phase = Phase::Init;
     table.wait = None;
     table.run();

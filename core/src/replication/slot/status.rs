@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::base::{PgVersion, Planted};
     use crate::shmem::{Invalidation, Role};
-    use crate::sys::testing::bench::{Bench, TINY};
+    use crate::sys::testing::Fixture;
 
     /// WAL ends in segment 30, max_wal_size is eight segments, max_slot_wal_keep_size is twelve,
     /// and segments up to 10 are removed.
@@ -129,9 +129,9 @@ mod tests {
             (30, false, lost, Some(Reserved), Some(Lost)),
         ] {
             for (version, expected) in [(PgVersion::V15, in_15), (PgVersion::V18, in_18)] {
-                let mut bench = Bench::new(version, TINY, Planted::NONE);
-                let pid = bench.attach(Role::Backend);
-                let shmem = &mut bench.shmem;
+                let mut fixture = Fixture::new(version, Planted::NONE);
+                let pid = fixture.spawn(Role::Backend);
+                let shmem = &mut fixture.shmem;
                 shmem.settings.max_wal_size = 8 * 1024;
                 shmem.settings.max_slot_wal_keep_size = Some(12 * 1024);
                 shmem.xlog.write = Lsn(30 * 1024 + 100);
@@ -145,7 +145,7 @@ mod tests {
                     invalidated,
                     ..Slot::default()
                 };
-                let rows = bench.step(pid, |cx| pg_get_replication_slots(cx));
+                let rows = fixture.step(pid, |cx| pg_get_replication_slots(cx));
                 let row = SlotRow {
                     name: "s".into(),
                     active_pid: active.then_some(pid),

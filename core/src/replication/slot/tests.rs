@@ -14,7 +14,7 @@ use crate::base::{Lsn, PgVersion, Pid, Planted};
 use crate::call::{LogEvent, Poll};
 use crate::shmem::{RecoveryState, Role, Shmem, Slot};
 use crate::sys::Cx;
-use crate::sys::testing::bench::{Bench, TINY};
+use crate::sys::testing::Fixture;
 use crate::wire::slot_file::SlotFile;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -24,15 +24,15 @@ use alloc::vec::Vec;
 const REDO: Lsn = Lsn(3 * 1024 + 40);
 
 /// A server with a session. Segments have 1024 bytes.
-fn server(version: PgVersion, planted: Planted) -> (Bench, Pid) {
-    let mut bench = Bench::new(version, TINY, planted);
-    bench.shmem.recovery.state = RecoveryState::Done;
-    bench.shmem.xlog.redo = REDO;
-    let pid = bench.attach(Role::Backend);
-    (bench, pid)
+fn server(version: PgVersion, planted: Planted) -> (Fixture, Pid) {
+    let mut fixture = Fixture::new(version, planted);
+    fixture.shmem.recovery.state = RecoveryState::Done;
+    fixture.shmem.xlog.redo = REDO;
+    let pid = fixture.spawn(Role::Backend);
+    (fixture, pid)
 }
 
-impl Bench {
+impl Fixture {
     /// Runs a routine to its end, which does not wait for other processes.
     fn finish<T>(&mut self, pid: Pid, poll: impl FnMut(&mut Cx<'_>) -> Poll<T>) -> T {
         self.drive(pid, poll)
@@ -95,7 +95,7 @@ impl Bench {
         let (settings, control) = (self.shmem.settings.clone(), self.shmem.control.clone());
         self.shmem = Shmem::new(settings, control);
         self.shmem.xlog.redo = REDO;
-        let startup = self.attach(Role::Startup);
+        let startup = self.spawn(Role::Startup);
         let mut slots = StartupReplicationSlots::new();
         let outcome = self.finish(startup, |cx| slots.poll(cx));
         self.shmem.recovery.state = RecoveryState::Done;

@@ -1,4 +1,6 @@
-//! Servers in memory for unit tests.
+//! A server in memory for unit tests.
 
-pub(crate) mod bench;
-pub(crate) mod server;
+mod disk;
+mod fixture;
+
+pub(crate) use fixture::{Fixture, SYSID};

@@ -22,8 +22,6 @@ const fn geometry(wal_page: u32, segment: u32) -> Geometry {
     }
 }
 
-const TINY: Geometry = geometry(256, 1024);
-
 fn builder(geometry: Geometry, version: PgVersion) -> WalBuilder {
     let ident = PageIdent {
         version,
@@ -102,18 +100,18 @@ fn reader(geometry: Geometry, version: PgVersion) -> WalReader {
 
 /// Changes one record or page of a small WAL, and returns how reading it ends.
 fn end_after(version: PgVersion, change: impl Fn(&mut [u8])) -> (Option<Aborted>, String) {
-    let mut wal = builder(TINY, version);
+    let mut wal = builder(Geometry::SMALLEST, version);
     for len in [10, 400, 20] {
         wal.append(&message(len));
     }
     let mut bytes = wal.bytes().to_vec();
     change(&mut bytes);
     let source = Source {
-        geometry: TINY,
+        geometry: Geometry::SMALLEST,
         bytes: &bytes,
         stingy: false,
     };
-    let mut reader = reader(TINY, version);
+    let mut reader = reader(Geometry::SMALLEST, version);
     let (_, error) = source.read_all(&mut reader);
     (reader.aborted, error.to_string())
 }
@@ -250,7 +248,7 @@ fn incomplete_records_are_reported() {
 /// A structural error names the last valid record. The invalid record is tried again, not skipped.
 #[test]
 fn a_refused_record_is_tried_again() {
-    let mut wal = builder(TINY, PgVersion::V15);
+    let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
     let first = wal.append(&message(10));
     let second = wal.append(&message(20));
     wal.append(&message(30));
@@ -260,18 +258,18 @@ fn a_refused_record_is_tried_again() {
     let crc = checksum(&bytes[at..at + 46]).to_le_bytes();
     bytes[at + 20..at + 24].copy_from_slice(&crc);
     let bad = Source {
-        geometry: TINY,
+        geometry: Geometry::SMALLEST,
         bytes: &bytes,
         stingy: false,
     };
-    let mut reader = reader(TINY, PgVersion::V15);
+    let mut reader = reader(Geometry::SMALLEST, PgVersion::V15);
     assert_eq!(bad.next(&mut reader).map(|r| r.lsn), Ok(first.start));
     for _ in 0..2 {
         let error = bad.next(&mut reader).expect_err("refused");
         assert_eq!(error.to_string(), "invalid block_id 33 at 0/428");
         assert_eq!((reader.decoded, reader.end), (first.start, first.next));
     }
-    let good = source(&wal, TINY);
+    let good = source(&wal, Geometry::SMALLEST);
     assert_eq!(good.next(&mut reader).map(|r| r.lsn), Ok(second.start));
     assert_eq!(good.read_all(&mut reader).0.len(), 1);
 }
@@ -280,13 +278,13 @@ fn a_refused_record_is_tried_again() {
 /// the page again.
 #[test]
 fn a_failed_page_is_requested_again() {
-    let mut wal = builder(TINY, PgVersion::V15);
+    let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
     let placed = wal.append(&message(1500));
     let short = Source {
         bytes: &wal.bytes()[..512],
-        ..source(&wal, TINY)
+        ..source(&wal, Geometry::SMALLEST)
     };
-    let mut reader = reader(TINY, PgVersion::V15);
+    let mut reader = reader(Geometry::SMALLEST, PgVersion::V15);
     for _ in 0..2 {
         assert_eq!(
             short.next(&mut reader),
@@ -295,7 +293,9 @@ fn a_failed_page_is_requested_again() {
         let (record, missing) = (placed.start, Lsn(0x600));
         assert_eq!(reader.aborted, Some(Aborted { record, missing }));
     }
-    let record = source(&wal, TINY).next(&mut reader).expect("whole");
+    let record = source(&wal, Geometry::SMALLEST)
+        .next(&mut reader)
+        .expect("whole");
     assert_eq!(
         (record.lsn, record.end, reader.aborted),
         (placed.start, placed.end, None)
@@ -306,14 +306,14 @@ fn a_failed_page_is_requested_again() {
 /// first page when it enters the segment.
 #[test]
 fn requests_are_minimal() {
-    let mut wal = builder(geometry(256, 1024), PgVersion::V15);
+    let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
     wal.append(&message(700));
     let second = wal.append(&message(300));
     let source = Source {
         stingy: true,
-        ..source(&wal, TINY)
+        ..source(&wal, Geometry::SMALLEST)
     };
-    let mut reader = reader(TINY, PgVersion::V15);
+    let mut reader = reader(Geometry::SMALLEST, PgVersion::V15);
     reader.begin_read(second.start);
     let mut probe = Probe::new(Planted::NONE);
     let mut needs = Vec::new();
@@ -346,7 +346,7 @@ fn requests_are_minimal() {
 #[test]
 fn an_overwritten_record_is_skipped() {
     for (missing, stingy) in [(0x500, false), (0x600, true), (0x800, true)] {
-        let mut wal = builder(TINY, PgVersion::V18);
+        let mut wal = builder(Geometry::SMALLEST, PgVersion::V18);
         let last = wal.append(&message(10));
         let aborted = wal.append(&message(1300));
         let lsns = [last.start, aborted.start, Lsn(missing)];
@@ -354,9 +354,9 @@ fn an_overwritten_record_is_skipped() {
         let after = wal.append(&message(20));
         let source = Source {
             stingy,
-            ..source(&wal, TINY)
+            ..source(&wal, Geometry::SMALLEST)
         };
-        let mut reader = reader(TINY, PgVersion::V18);
+        let mut reader = reader(Geometry::SMALLEST, PgVersion::V18);
         assert_eq!(source.next(&mut reader).map(|r| r.lsn), Ok(last.start));
         let record = source.next(&mut reader).expect("the overwriting record");
         assert_eq!(record.lsn, overwrite.start);
@@ -377,15 +377,15 @@ fn an_overwritten_record_is_skipped() {
 /// From any position, the first record at or after it is found.
 #[test]
 fn the_next_record_is_found() {
-    let mut wal = builder(TINY, PgVersion::V15);
+    let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
     let starts: Vec<Lsn> = [10, 900, 20, 216, 30, 5, 2000, 1]
         .into_iter()
         .map(|len| wal.append(&message(len)).start)
         .collect();
-    let source = source(&wal, TINY);
+    let source = source(&wal, Geometry::SMALLEST);
     let mut at = Lsn(1024);
     while at < wal.end() {
-        let mut reader = reader(TINY, PgVersion::V15);
+        let mut reader = reader(Geometry::SMALLEST, PgVersion::V15);
         reader.find_next_record(at);
         let expected = starts.iter().find(|start| **start >= at);
         let found = source.next(&mut reader).ok();
@@ -398,18 +398,18 @@ fn the_next_record_is_found() {
 #[test]
 fn absurd_lengths_end_the_wal() {
     let total: u32 = 0x5000_0000;
-    let mut wal = builder(TINY, PgVersion::V15);
+    let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
     wal.append(&message(600));
     let mut bytes = wal.bytes().to_vec();
     bytes[40..44].copy_from_slice(&total.to_le_bytes());
     bytes[272..276].copy_from_slice(&(total - 216).to_le_bytes());
     let source = Source {
-        geometry: TINY,
+        geometry: Geometry::SMALLEST,
         bytes: &bytes,
         stingy: false,
     };
     let error = source
-        .next(&mut reader(TINY, PgVersion::V15))
+        .next(&mut reader(Geometry::SMALLEST, PgVersion::V15))
         .expect_err("too long");
     assert_eq!(
         error.to_string(),
@@ -420,10 +420,10 @@ fn absurd_lengths_end_the_wal() {
 /// Positions at which no record can start. They can come from damaged files.
 #[test]
 fn absurd_positions_end_the_wal() {
-    let mut wal = builder(TINY, PgVersion::V18);
+    let mut wal = builder(Geometry::SMALLEST, PgVersion::V18);
     wal.append(&message(100));
-    let source = source(&wal, TINY);
-    let mut reader = reader(TINY, PgVersion::V18);
+    let source = source(&wal, Geometry::SMALLEST);
+    let mut reader = reader(Geometry::SMALLEST, PgVersion::V18);
     for (at, text) in [
         (
             0x410,
@@ -471,20 +471,26 @@ fn absurd_positions_end_the_wal() {
 /// A record header that crosses pages is checked once both parts were read.
 #[test]
 fn a_split_header_is_checked() {
-    let mut wal = builder(TINY, PgVersion::V15);
-    let room = lsn_to_bytepos(&TINY, Lsn(0x5F8)) - lsn_to_bytepos(&TINY, wal.end());
+    let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
+    let room = lsn_to_bytepos(&Geometry::SMALLEST, Lsn(0x5F8))
+        - lsn_to_bytepos(&Geometry::SMALLEST, wal.end());
     wal.append(&message(usize::try_from(room).expect("small") - 29));
     let split = wal.append(&message(10));
     assert_eq!(split.start, Lsn(0x5F8));
-    let good = source(&wal, TINY);
-    assert_eq!(good.read_all(&mut reader(TINY, PgVersion::V15)).0.len(), 2);
+    let good = source(&wal, Geometry::SMALLEST);
+    assert_eq!(
+        good.read_all(&mut reader(Geometry::SMALLEST, PgVersion::V15))
+            .0
+            .len(),
+        2
+    );
     let mut bytes = wal.bytes().to_vec();
     bytes[512 + 24] ^= 1;
     let bad = Source {
         bytes: &bytes,
         ..good
     };
-    let mut reader = reader(TINY, PgVersion::V15);
+    let mut reader = reader(Geometry::SMALLEST, PgVersion::V15);
     let (_, error) = bad.read_all(&mut reader);
     assert_eq!(
         error.to_string(),
@@ -499,19 +505,19 @@ fn a_split_header_is_checked() {
 #[test]
 fn a_length_in_the_last_bytes_of_a_page() {
     let garbage = |len: u32, bug: Option<Bug>| {
-        let mut wal = builder(TINY, PgVersion::V15);
+        let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
         // Padded up to 8 bytes before the end of the page.
         let room = 256 - 40 - 8;
         let placed = wal.append(&message(room - 24 - 2));
         assert_eq!(placed.end, Lsn(1024 + 248));
         let mut bytes = wal.bytes().to_vec();
         bytes[248..252].copy_from_slice(&len.to_le_bytes());
-        let mut reader = reader(TINY, PgVersion::V15);
+        let mut reader = reader(Geometry::SMALLEST, PgVersion::V15);
         reader.begin_read(Lsn(1024 + 40));
         let planted = bug.map_or(Planted::NONE, |bug| Planted::NONE.with(bug));
         let mut probe = Probe::new(planted);
         let source = Source {
-            geometry: TINY,
+            geometry: Geometry::SMALLEST,
             bytes: &bytes,
             stingy: false,
         };

@@ -1,15 +1,15 @@
 //! SQL functions for slots and WAL positions.
 
 use super::*;
-use crate::sys::testing::server::Bench;
+use crate::sys::testing::Fixture;
 
 /// The redo pointer is at 0/1028; WAL ends at 0/1800 and is flushed up to 0/1700.
 fn session() -> Session {
-    let mut bench = Bench::primary();
-    bench.shmem.xlog.redo = Lsn(0x1028);
-    bench.shmem.xlog.write = Lsn(0x1800);
-    bench.shmem.xlog.flush = Lsn(0x1700);
-    Session::new(bench)
+    let mut fixture = Fixture::primary();
+    fixture.shmem.xlog.redo = Lsn(0x1028);
+    fixture.shmem.xlog.write = Lsn(0x1800);
+    fixture.shmem.xlog.flush = Lsn(0x1700);
+    Session::new(fixture)
 }
 
 const LIST: &str =
@@ -43,14 +43,11 @@ fn a_slot_from_creation_to_drop() {
     ] {
         assert_eq!(session.run(statement), answer, "{statement}");
     }
-    let left = session.bench.files.keys();
+    let left = session.fixture.files.keys();
     let left: Vec<_> = left
-        .filter(|path| path.as_str().starts_with("pg_replslot"))
+        .filter(|path| path.starts_with("pg_replslot"))
         .collect();
-    assert_eq!(
-        left,
-        [&crate::call::FilePath::from("pg_replslot/empty/state")]
-    );
+    assert_eq!(left, ["pg_replslot/empty/state"]);
 }
 
 #[test]
@@ -73,11 +70,11 @@ fn errors() {
             format!("({function}), ERROR {code}, I"),
             "{statement}"
         );
-        let slot = &session.bench.shmem.slots.slots[0];
+        let slot = &session.fixture.shmem.slots.slots[0];
         assert_eq!(slot.active_pid, None, "{statement}");
-        assert_eq!(session.bench.sys(session.pid).my_slot, None);
+        assert_eq!(session.fixture.sys(session.pid).my_slot, None);
     }
-    session.bench.shmem.settings.max_replication_slots = 0;
+    session.fixture.shmem.settings.max_replication_slots = 0;
     for statement in [
         "SELECT pg_create_physical_replication_slot('t')",
         "SELECT pg_drop_replication_slot('s')",
@@ -108,11 +105,11 @@ fn temporary_slots() {
         } else {
             assert_eq!(session.run(end), "ERROR 0A000, I");
         }
-        assert_eq!(session.bench.shmem.slots.find("t"), None, "{end}");
-        assert_eq!(session.bench.shmem.slots.find("kept"), Some(0));
+        assert_eq!(session.fixture.shmem.slots.find("t"), None, "{end}");
+        assert_eq!(session.fixture.shmem.slots.find("kept"), Some(0));
         assert!(
             session
-                .bench
+                .fixture
                 .trace_of("pg_replslot/t")
                 .last()
                 .unwrap()
@@ -134,7 +131,7 @@ fn positions() {
     ] {
         assert_eq!(session.run(statement), answer);
     }
-    let mut standby = Session::new(Bench::in_recovery());
+    let mut standby = Session::new(Fixture::in_recovery());
     let answer = standby.run(flushed);
     assert_eq!(answer, "(pg_current_wal_flush_lsn), ERROR 55000, I");
 }

@@ -5,8 +5,8 @@ use super::*;
 
 fn table(version: PgVersion, state: PmState, kinds: &[Kind]) -> Table {
     let mut table = Table::new(version, state, kinds);
-    table.bench.kernel.walsenders_only = true;
-    table.bench.kernel.locked = true;
+    table.fixture.kernel.walsenders_only = true;
+    table.fixture.kernel.locked = true;
     table
 }
 
@@ -30,7 +30,7 @@ fn walsenders_end_when_their_peers_have_confirmed_all_wal() {
             assert_eq!(table.on(how), told, "{version:?} {how}");
             assert_eq!(table.on("0 walsender"), "leaves", "{version:?} {how}");
             // The host holds the lock on the directory, so the server does not remove a lock file.
-            assert!(table.bench.trace.is_empty());
+            assert!(table.fixture.trace.is_empty());
             assert_eq!(table.last_line(), "LOG:  database system is shut down");
         }
     }

@@ -2,10 +2,10 @@
 
 use super::*;
 
-fn stopped(version: PgVersion, state: DbState) -> Bench {
-    let mut bench = server(version, Planted::NONE, state);
-    bench.kernel.walsenders_only = true;
-    bench
+fn stopped(version: PgVersion, state: DbState) -> Fixture {
+    let mut fixture = server(version, Planted::NONE, state);
+    fixture.kernel.walsenders_only = true;
+    fixture
 }
 
 /// The flush position is the end of the shutdown checkpoint. WAL after it is not sent, and nothing
@@ -13,21 +13,21 @@ fn stopped(version: PgVersion, state: DbState) -> Bench {
 #[test]
 fn the_flush_position_is_the_end_of_the_shutdown_checkpoint() {
     for version in PgVersion::ALL {
-        let mut bench = stopped(version, DbState::ShutDown);
-        let mut wal = bench.wal();
+        let mut fixture = stopped(version, DbState::ShutDown);
+        let mut wal = fixture.wal();
         let end = wal.end();
         wal.append(&message(10));
-        bench.install(&wal);
-        assert_eq!(start(&mut bench), Ok(Exit::Normal));
-        let xlog = &bench.shmem.xlog;
+        fixture.install(&wal);
+        assert_eq!(start(&mut fixture), Ok(Exit::Normal));
+        let xlog = &fixture.shmem.xlog;
         assert_eq!((xlog.flush, xlog.insert_tli), (end, TimelineId(1)));
-        assert!(!bench.shmem.recovery_in_progress());
+        assert!(!fixture.shmem.recovery_in_progress());
         let reads = |op: &String| {
             ["open ", "read ", "close "]
                 .iter()
                 .any(|verb| op.starts_with(verb))
         };
-        assert!(bench.trace.iter().all(reads), "{:?}", bench.trace);
+        assert!(fixture.trace.iter().all(reads), "{:?}", fixture.trace);
     }
 }
 
@@ -42,9 +42,9 @@ fn any_other_state_is_refused() {
         (DbState::InArchiveRecovery, "in archive recovery"),
         (DbState::InProduction, "in production"),
     ] {
-        let mut bench = stopped(PgVersion::V15, state);
-        bench.install(&bench.wal());
-        let Ok(Exit::Fatal(event)) = start(&mut bench) else {
+        let mut fixture = stopped(PgVersion::V15, state);
+        fixture.install(&fixture.wal());
+        let Ok(Exit::Fatal(event)) = start(&mut fixture) else {
             panic!("{state:?} was served")
         };
         let text = alloc::format!("database cluster state is \"{name}\", not \"shut down\"");
@@ -55,15 +55,15 @@ fn any_other_state_is_refused() {
 /// The control file does not belong to the WAL in pg_wal.
 #[test]
 fn an_online_checkpoint_is_refused() {
-    let mut bench = stopped(PgVersion::V15, DbState::ShutDown);
-    let mut wal = bench.wal();
-    let checkpoint = bench.shmem.control.checkpoint_copy;
-    let record = bench.xlog(&XlogRecord::CheckpointOnline(checkpoint));
-    bench.shmem.control.checkpoint = wal.append(&record).start;
-    bench.install(&wal);
+    let mut fixture = stopped(PgVersion::V15, DbState::ShutDown);
+    let mut wal = fixture.wal();
+    let checkpoint = fixture.shmem.control.checkpoint_copy;
+    let record = fixture.xlog(&XlogRecord::CheckpointOnline(checkpoint));
+    fixture.shmem.control.checkpoint = wal.append(&record).start;
+    fixture.install(&wal);
     assert!(matches!(
-        start(&mut bench),
+        start(&mut fixture),
         Ok(Exit::Fatal(_) | Exit::Panic(_))
     ));
-    assert!(bench.shmem.recovery_in_progress());
+    assert!(fixture.shmem.recovery_in_progress());
 }

@@ -5,7 +5,7 @@ use crate::base::{Lsn, PgVersion, Pid, Planted, TimelineId, TimestampTz};
 use crate::call::{NetEvent, NetOp, Signal};
 use crate::shmem::{RecoveryState, Role, WalRcvState};
 use crate::sys::Conn;
-use crate::sys::testing::bench::{Bench, SYSID, TINY};
+use crate::sys::testing::{Fixture, SYSID};
 use crate::wire::backend::{BackendMessage, TxStatus};
 use crate::wire::command::SystemIdentity;
 use crate::wire::frame::FrameReader;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 /// Segments have 1024 bytes. The replay position is 1500; WAL is requested from 1024.
 pub(super) struct Table {
-    pub(super) bench: Bench,
+    pub(super) fixture: Fixture,
     pub(super) pid: Pid,
     pub(super) startup: Pid,
     pub(super) receiver: WalReceiver,
@@ -32,8 +32,8 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(version: PgVersion, planted: Planted) -> Self {
-        let mut bench = Bench::new(version, TINY, planted);
-        let shmem = &mut bench.shmem;
+        let mut fixture = Fixture::new(version, planted);
+        let shmem = &mut fixture.shmem;
         shmem.settings.wal_receiver_timeout_ms = 2000;
         shmem.settings.wal_receiver_status_interval_ms = 700;
         shmem.recovery.state = RecoveryState::Archive;
@@ -45,15 +45,15 @@ impl Table {
         shmem.walrcv.received_tli = TimelineId(1);
         shmem.walrcv.flushed_upto = Lsn(1400);
         shmem.walrcv.conninfo = Some(("primary".into(), 5432));
-        let startup = bench.attach(Role::Startup);
-        let pid = bench.attach(Role::WalReceiver);
+        let startup = fixture.spawn(Role::Startup);
+        let pid = fixture.spawn(Role::WalReceiver);
         for segment in [1, 2] {
-            let path = bench.segment_path(crate::base::SegmentNo(segment));
-            bench.files.insert(path, vec![0; 1024]);
+            let path = fixture.segment_path(crate::base::SegmentNo(segment));
+            fixture.files.insert(path, vec![0; 1024]);
         }
         Self {
-            published: bench.shmem.walrcv.flushed_upto,
-            bench,
+            published: fixture.shmem.walrcv.flushed_upto,
+            fixture,
             pid,
             startup,
             receiver: WalReceiver::new(),
@@ -143,36 +143,36 @@ impl Table {
     }
 
     pub(super) fn conn(&mut self) -> &mut Conn {
-        let sys = self.bench.procs.get_mut(&self.pid).unwrap();
+        let sys = self.fixture.procs.get_mut(&self.pid).unwrap();
         sys.conns.values_mut().next().unwrap()
     }
 
     pub(super) fn terminate(&mut self) {
-        let sys = self.bench.procs.get_mut(&self.pid).unwrap();
+        let sys = self.fixture.procs.get_mut(&self.pid).unwrap();
         sys.signal(Signal::Term);
         self.wake();
     }
 
     pub(super) fn wake(&mut self) {
-        self.bench.shmem.procs.set_latch(self.pid);
+        self.fixture.shmem.procs.set_latch(self.pid);
         self.run();
     }
 
     pub(super) fn pass_ms(&mut self, ms: u32) {
-        self.bench.pass_ms(ms);
+        self.fixture.pass_ms(ms);
         self.run();
     }
 
     /// Runs until it waits for an event that has not happened.
     pub(super) fn run(&mut self) {
         for _ in 0..1000 {
-            let wakes = |wait: &Wait| self.bench.wake(self.pid, wait);
+            let wakes = |wait: &Wait| self.fixture.wake(self.pid, wait);
             if self.exit.is_some() || !self.wait.as_ref().is_none_or(wakes) {
                 return;
             }
-            let done = self.bench.trace.len();
+            let done = self.fixture.trace.len();
             let receiver = &mut self.receiver;
-            match self.bench.step(self.pid, |cx| receiver.step(cx)) {
+            match self.fixture.step(self.pid, |cx| receiver.step(cx)) {
                 Yield::Again(_) => self.wait = None,
                 Yield::Wait(wait) => self.wait = Some(wait),
                 Yield::Exit(exit) => self.exit = Some(exit),
@@ -184,18 +184,19 @@ impl Table {
 
     /// Records the events of the last step. Changes of shared memory come before the effects.
     fn note(&mut self, done: usize) {
-        let flushed = self.bench.shmem.walrcv.flushed_upto;
+        let flushed = self.fixture.shmem.walrcv.flushed_upto;
         if flushed != self.published {
             self.published = flushed;
             self.events.push(format!("published {flushed}"));
         }
-        let net = core::mem::take(&mut self.bench.net);
+        let net = core::mem::take(&mut self.fixture.net);
         let mut net = net.into_iter().peekable();
-        for at in done..=self.bench.trace.len() {
+        let trace = self.fixture.short_trace();
+        for at in done..=trace.len() {
             while let Some((_, op)) = net.next_if(|(before, _)| *before <= at) {
                 self.note_net(op);
             }
-            if let Some(line) = self.bench.trace.get(at) {
+            if let Some(line) = trace.get(at) {
                 self.events.push(short(line));
             }
         }
@@ -227,11 +228,11 @@ impl Table {
     }
 
     pub(super) fn state(&self) -> WalRcvState {
-        self.bench.shmem.walrcv.state
+        self.fixture.shmem.walrcv.state
     }
 
     pub(super) fn startup_is_woken(&self) -> bool {
-        self.bench.shmem.procs.latch(self.startup)
+        self.fixture.shmem.procs.latch(self.startup)
     }
 
     pub(super) fn fatal(&self) -> String {

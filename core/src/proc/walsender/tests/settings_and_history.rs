@@ -9,7 +9,7 @@ use table::wal;
 #[test]
 fn settings_are_shown_under_their_canonical_names() {
     let mut table = Table::new(PgVersion::V15, 5000);
-    table.bench.shmem.recovery.state = RecoveryState::Archive;
+    table.fixture.shmem.recovery.state = RecoveryState::Archive;
     for (text, expected) in [
         ("SHOW wal_segment_size", ["wal_segment_size", "1kB", "SHOW"]),
         (
@@ -40,7 +40,7 @@ fn a_history_file_is_sent_byte_for_byte() {
         let mut table = Table::new(version, 5000);
         let content = wal(0, 20_000);
         let path = String::from("pg_wal/0000000B.history");
-        table.bench.files.insert(path, content.clone());
+        table.fixture.files.insert(path, content.clone());
         table.query("TIMELINE_HISTORY 11");
         let Some(BackendMessage::RowDescription(columns)) = table.next() else {
             panic!()
@@ -52,9 +52,13 @@ fn a_history_file_is_sent_byte_for_byte() {
         let complete = BackendMessage::CommandComplete("TIMELINE_HISTORY".into());
         assert_eq!(table.next(), Some(complete));
         assert_eq!(table.next(), Some(IDLE));
-        let open = table.bench.trace.iter().filter(|op| op.starts_with("open"));
+        let open = table
+            .fixture
+            .trace
+            .iter()
+            .filter(|op| op.starts_with("open"));
         let closed = table
-            .bench
+            .fixture
             .trace
             .iter()
             .filter(|op| op.starts_with("close"));
@@ -72,16 +76,16 @@ fn a_missing_history_file_is_an_error_after_the_columns() {
         ["filename,content", &format!("ERROR 58P01 {open}")]
     );
     let path = "pg_wal/00000002.history";
-    table.bench.files.insert(path.into(), wal(0, 10));
+    table.fixture.files.insert(path.into(), wal(0, 10));
     let broken = format!("read {path}");
-    table.bench.failing.insert(broken, DiskError::Io);
+    table.fixture.failing.insert(broken, DiskError::Io);
     let read = "could not read file \"pg_wal/00000002.history\": Input/output error";
     assert_eq!(
         table.answers("TIMELINE_HISTORY 2"),
         ["filename,content", &format!("ERROR 58030 {read}")]
     );
     assert_eq!(
-        table.bench.trace.last().map(String::as_str),
+        table.fixture.trace.last().map(String::as_str),
         Some("close pg_wal/00000002.history")
     );
     // The session continues.

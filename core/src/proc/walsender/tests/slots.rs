@@ -11,18 +11,18 @@ const REDO: Lsn = Lsn(3 * 1024 + 40);
 
 fn server(version: PgVersion) -> Table {
     let mut table = Table::new(version, 5000);
-    table.bench.shmem.xlog.redo = REDO;
+    table.fixture.shmem.xlog.redo = REDO;
     table
 }
 
 impl Table {
     fn slot(&self, name: &str) -> &Slot {
-        let slots = &self.bench.shmem.slots;
+        let slots = &self.fixture.shmem.slots;
         &slots.slots[slots.find(name).expect("there is such a slot")]
     }
 
     fn has(&self, name: &str) -> bool {
-        self.bench.shmem.slots.find(name).is_some()
+        self.fixture.shmem.slots.find(name).is_some()
     }
 }
 
@@ -41,7 +41,7 @@ fn create_read_drop() {
         assert_eq!(table.slot(name).active_pid, None);
         assert!(
             table
-                .bench
+                .fixture
                 .files
                 .contains_key(&format!("pg_replslot/{name}/state"))
         );
@@ -64,7 +64,7 @@ fn create_read_drop() {
 fn errors_of_slot_commands() {
     for version in PgVersion::ALL {
         let mut table = server(version);
-        table.bench.shmem.slots.slots.truncate(2);
+        table.fixture.shmem.slots.slots.truncate(2);
         table.answers("CREATE_REPLICATION_SLOT s PHYSICAL");
         let long = "x".repeat(64);
         let cut = "x".repeat(63);
@@ -115,7 +115,10 @@ fn streaming_from_a_slot() {
     let slot = table.slot("s");
     assert_eq!((slot.restart_lsn, slot.dirty), (Lsn(4500), true));
     assert_eq!(slot.last_saved_restart_lsn, REDO);
-    assert_eq!(table.bench.shmem.slots.required_lsn, REDO, "not saved yet");
+    assert_eq!(
+        table.fixture.shmem.slots.required_lsn, REDO,
+        "not saved yet"
+    );
     // Several status updates arrive together, one of them without a flush position.
     let mute = StandbyStatus {
         flush: Lsn::INVALID,
@@ -171,7 +174,7 @@ fn a_slot_is_released_however_streaming_ends() {
         end(&mut table);
         assert_eq!(table.slot("s").active_pid, None);
         assert!(!table.has("t"), "temporary slots end with errors, too");
-        assert!(!table.bench.dirs.contains("pg_replslot/t"));
+        assert!(!table.fixture.dirs.contains("pg_replslot/t"));
         assert_eq!(table.entry().pid.is_none(), table.exit.is_some());
     }
 }
@@ -195,9 +198,9 @@ fn a_slot_in_use_or_invalidated() {
     for version in PgVersion::ALL {
         let mut table = server(version);
         table.answers("CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL)");
-        let index = table.bench.shmem.slots.find("s").unwrap();
-        let other = table.bench.attach(crate::shmem::Role::WalSender);
-        table.bench.shmem.slots.slots[index].active_pid = Some(other);
+        let index = table.fixture.shmem.slots.find("s").unwrap();
+        let other = table.fixture.spawn(crate::shmem::Role::WalSender);
+        table.fixture.shmem.slots.slots[index].active_pid = Some(other);
         let text = format!(
             "ERROR 55006 replication slot \"s\" is active for PID {}",
             other.n
@@ -209,7 +212,7 @@ fn a_slot_in_use_or_invalidated() {
             table.answers("READ_REPLICATION_SLOT s")[1],
             "physical,0/C28,1"
         );
-        let slot = &mut table.bench.shmem.slots.slots[index];
+        let slot = &mut table.fixture.shmem.slots.slots[index];
         slot.active_pid = None;
         slot.invalidated = Some(Invalidation::WalRemoved(REDO));
         slot.restart_lsn = Lsn::INVALID;
@@ -221,14 +224,14 @@ fn a_slot_in_use_or_invalidated() {
                 assert_eq!(table.next(), Some(BackendMessage::copy_both()));
                 table.report(status(4500, false));
                 assert!(!table.slot("s").is_lost(version));
-                assert_eq!(table.bench.shmem.slots.required_lsn, Lsn(4500));
+                assert_eq!(table.fixture.shmem.slots.required_lsn, Lsn(4500));
             }
             // WAL is streamed here, too, but the slot stays invalidated.
             PgVersion::V16 | PgVersion::V17 => {
                 assert_eq!(table.next(), Some(BackendMessage::copy_both()));
                 table.report(status(4500, false));
                 assert!(table.slot("s").is_lost(version));
-                assert_eq!(table.bench.shmem.slots.required_lsn, Lsn::INVALID);
+                assert_eq!(table.fixture.shmem.slots.required_lsn, Lsn::INVALID);
             }
             PgVersion::V18 | PgVersion::V19 => {
                 let Some(BackendMessage::ErrorResponse(fields)) = table.next() else {
@@ -255,18 +258,18 @@ fn a_drop_waits_for_the_owner() {
     for terminated in [false, true] {
         let mut table = server(PgVersion::V18);
         table.answers("CREATE_REPLICATION_SLOT s PHYSICAL");
-        let index = table.bench.shmem.slots.find("s").unwrap();
-        let other = table.bench.attach(crate::shmem::Role::WalSender);
-        table.bench.shmem.slots.slots[index].active_pid = Some(other);
+        let index = table.fixture.shmem.slots.find("s").unwrap();
+        let other = table.fixture.spawn(crate::shmem::Role::WalSender);
+        table.fixture.shmem.slots.slots[index].active_pid = Some(other);
         assert_eq!(table.answers("DROP_REPLICATION_SLOT s WAIT"), [""; 0]);
         if terminated {
             table.terminate();
             assert_eq!(table.next_error().0, "FATAL 57P01");
             assert!(table.has("s"));
         } else {
-            table.bench.shmem.slots.slots[index].active_pid = None;
+            table.fixture.shmem.slots.slots[index].active_pid = None;
             let released = crate::shmem::CondVarId::SlotActive(index);
-            table.bench.shmem.condvars.broadcast(released);
+            table.fixture.shmem.condvars.broadcast(released);
             table.run();
             let tag = "DROP_REPLICATION_SLOT".into();
             assert_eq!(table.next(), Some(BackendMessage::CommandComplete(tag)));

@@ -10,9 +10,9 @@ use alloc::string::String;
 const END: u64 = 5100;
 
 fn signal(table: &mut Table, signal: Signal) {
-    let sys = table.bench.procs.get_mut(&table.pid).unwrap();
+    let sys = table.fixture.procs.get_mut(&table.pid).unwrap();
     sys.signal(signal);
-    table.bench.shmem.procs.set_latch(table.pid);
+    table.fixture.shmem.procs.set_latch(table.pid);
     table.run();
 }
 
@@ -79,7 +79,7 @@ fn without_a_flush_position_the_write_position_counts() {
 fn it_checks_once_more_for_wal() {
     let mut table = Table::streaming(5000, 5000);
     signal(&mut table, Signal::Usr1);
-    table.bench.shmem.xlog.flush = Lsn(END);
+    table.fixture.shmem.xlog.flush = Lsn(END);
     signal(&mut table, Signal::Usr2);
     assert_eq!(table.next_range(), Some((5000, END)));
     assert!(is_ping(table.next_wal()));
@@ -147,7 +147,7 @@ fn commands_are_refused_while_stopping() {
 fn with_the_bug_it_ends_when_all_wal_is_sent() {
     let planted = crate::base::Planted::NONE.with(crate::base::Bug::ShutdownDropsUnconfirmedTail);
     let mut table = Table::streaming(5000, 5000);
-    table.bench.probe = crate::base::Probe::new(planted);
+    table.fixture.probe = crate::base::Probe::new(planted);
     let mut table = last_cycle(table);
     assert!(has_left(&mut table));
 }

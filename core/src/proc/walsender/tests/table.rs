@@ -5,7 +5,7 @@ use crate::base::{PgVersion, Pid, Planted, SegmentNo, SessionSettings, Timestamp
 use crate::call::{NetEvent, NetOp};
 use crate::shmem::{RecoveryState, Role};
 use crate::sys::Conn;
-use crate::sys::testing::bench::{Bench, TINY};
+use crate::sys::testing::Fixture;
 use crate::wire::backend::{TxStatus, backend_limit};
 use crate::wire::frontend::FrontendMessage;
 use crate::wire::replication::{StandbyMessage, StandbyStatus, WalMessage};
@@ -20,7 +20,7 @@ pub(super) const IDLE: BackendMessage = BackendMessage::ReadyForQuery(TxStatus::
 
 /// A walsender and its client. A message has at most 4096 bytes, which is four segments.
 pub(super) struct Table {
-    pub(super) bench: Bench,
+    pub(super) fixture: Fixture,
     pub(super) pid: Pid,
     pub(super) sender: WalSender,
     pub(super) wait: Option<Wait>,
@@ -35,20 +35,20 @@ impl Table {
     }
 
     pub(super) fn planted(version: PgVersion, flush: u64, planted: Planted) -> Self {
-        let mut bench = Bench::new(version, TINY, planted);
-        bench.shmem.recovery.state = RecoveryState::Done;
-        bench.shmem.xlog.insert_tli = TimelineId(1);
-        bench.shmem.xlog.flush = Lsn(flush);
-        bench.shmem.xlog.write = Lsn(flush);
-        bench.shmem.settings.wal_sender_timeout_ms = 2000;
+        let mut fixture = Fixture::new(version, planted);
+        fixture.shmem.recovery.state = RecoveryState::Done;
+        fixture.shmem.xlog.insert_tli = TimelineId(1);
+        fixture.shmem.xlog.flush = Lsn(flush);
+        fixture.shmem.xlog.write = Lsn(flush);
+        fixture.shmem.settings.wal_sender_timeout_ms = 2000;
         for segment in 1..20 {
-            let path = bench.segment_path(SegmentNo(segment));
-            bench
+            let path = fixture.segment_path(SegmentNo(segment));
+            fixture
                 .files
                 .insert(path, wal(segment * 1024, segment * 1024 + 1024));
         }
-        let pid = bench.attach(Role::WalSender);
-        bench
+        let pid = fixture.spawn(Role::WalSender);
+        fixture
             .procs
             .get_mut(&pid)
             .unwrap()
@@ -64,7 +64,7 @@ impl Table {
         let sender = WalSender::new(becomes);
         let (wait, exit, heard) = (None, None, FrameReader::default());
         Self {
-            bench,
+            fixture,
             pid,
             sender,
             wait,
@@ -95,7 +95,7 @@ impl Table {
     }
 
     pub(super) fn conn(&mut self) -> &mut Conn {
-        let sys = self.bench.procs.get_mut(&self.pid).unwrap();
+        let sys = self.fixture.procs.get_mut(&self.pid).unwrap();
         sys.conns.get_mut(&CONN).unwrap()
     }
 
@@ -115,21 +115,21 @@ impl Table {
 
     /// Sends SIGTERM to the walsender.
     pub(super) fn terminate(&mut self) {
-        let sys = self.bench.procs.get_mut(&self.pid).unwrap();
+        let sys = self.fixture.procs.get_mut(&self.pid).unwrap();
         sys.signal(Signal::Term);
-        self.bench.shmem.procs.set_latch(self.pid);
+        self.fixture.shmem.procs.set_latch(self.pid);
         self.run();
     }
 
     /// Runs until it waits for an event that has not happened.
     pub(super) fn run(&mut self) {
         for _ in 0..1000 {
-            let wakes = |wait: &Wait| self.bench.wake(self.pid, wait);
+            let wakes = |wait: &Wait| self.fixture.wake(self.pid, wait);
             if self.exit.is_some() || !self.wait.as_ref().is_none_or(wakes) {
                 return;
             }
             let sender = &mut self.sender;
-            match self.bench.step(self.pid, |cx| sender.step(cx)) {
+            match self.fixture.step(self.pid, |cx| sender.step(cx)) {
                 Yield::Again(_) => self.wait = None,
                 Yield::Wait(wait) => self.wait = Some(wait),
                 Yield::Exit(exit) => self.exit = Some(exit),
@@ -139,18 +139,18 @@ impl Table {
     }
 
     pub(super) fn pass_ms(&mut self, ms: u32) {
-        self.bench.pass_ms(ms);
+        self.fixture.pass_ms(ms);
         self.run();
     }
 
     pub(super) fn flush(&mut self, upto: u64) {
-        self.bench.shmem.xlog.flush = Lsn(upto);
-        self.bench.shmem.wake_walsenders();
+        self.fixture.shmem.xlog.flush = Lsn(upto);
+        self.fixture.shmem.wake_walsenders();
         self.run();
     }
 
     pub(super) fn next(&mut self) -> Option<BackendMessage> {
-        for (_, op) in core::mem::take(&mut self.bench.net) {
+        for (_, op) in core::mem::take(&mut self.fixture.net) {
             if let NetOp::Send(pieces) = op {
                 pieces.into_iter().for_each(|piece| self.heard.push(piece));
             }
@@ -232,7 +232,7 @@ impl Table {
     }
 
     pub(super) fn entry(&self) -> &WalSnd {
-        &self.bench.shmem.walsnd[0]
+        &self.fixture.shmem.walsnd[0]
     }
 }
 

@@ -30,24 +30,24 @@ const ACTS: [Act; 5] = [
 type Routine = alloc::boxed::Box<dyn FnMut(&mut Cx<'_>) -> Poll<Result<(), LogEvent>>>;
 
 /// The server before the operation, and the operation.
-fn prepared(act: Act, version: PgVersion, planted: Planted) -> (Bench, Pid, Routine) {
-    let (mut bench, pid) = server(version, planted);
+fn prepared(act: Act, version: PgVersion, planted: Planted) -> (Fixture, Pid, Routine) {
+    let (mut fixture, pid) = server(version, planted);
     let routine: Routine = match act {
         Act::Create | Act::CreateAgain => {
             if act == Act::CreateAgain {
-                bench.dirs.insert("pg_replslot/s.tmp".into());
+                fixture.dirs.insert("pg_replslot/s.tmp".into());
                 for name in ["state", "state.tmp"] {
                     let path = format!("pg_replslot/s.tmp/{name}");
-                    bench.files.insert(path, Vec::from(*b"half"));
+                    fixture.files.insert(path, Vec::from(*b"half"));
                 }
             }
             let mut create = CreatePhysicalSlot::by_command("s".into(), false, true);
             alloc::boxed::Box::new(move |cx| create.poll(cx))
         }
         Act::Save => {
-            bench.slot_at(pid, "s", OLD);
-            bench.acquire(pid, "s").unwrap();
-            let mut save = bench.step(pid, |cx| {
+            fixture.slot_at(pid, "s", OLD);
+            fixture.acquire(pid, "s").unwrap();
+            let mut save = fixture.step(pid, |cx| {
                 let slot = my_slot(cx);
                 slot.restart_lsn = NEW;
                 slot.mark_dirty();
@@ -56,26 +56,26 @@ fn prepared(act: Act, version: PgVersion, planted: Planted) -> (Bench, Pid, Rout
             alloc::boxed::Box::new(move |cx| save.poll(cx))
         }
         Act::Drop => {
-            bench.slot_at(pid, "s", OLD);
+            fixture.slot_at(pid, "s", OLD);
             let mut drop = ReplicationSlotDrop::new("s".into(), true);
             alloc::boxed::Box::new(move |cx| drop.poll(cx))
         }
         Act::Invalidate => {
-            bench.slot_at(pid, "s", OLD);
+            fixture.slot_at(pid, "s", OLD);
             let mut invalidate = InvalidateObsoleteReplicationSlots::new(SegmentNo(2));
             alloc::boxed::Box::new(move |cx| {
                 invalidate.poll(cx).map(|done| done.map(|any| assert!(any)))
             })
         }
     };
-    bench.trace.clear();
-    (bench, pid, routine)
+    fixture.trace.clear();
+    (fixture, pid, routine)
 }
 
 /// `None` if there is no slot; otherwise its position, and whether it is invalidated.
-fn state(bench: &Bench) -> Option<(Lsn, bool)> {
-    let index = bench.shmem.slots.find("s")?;
-    let slot = &bench.shmem.slots.slots[index];
+fn state(fixture: &Fixture) -> Option<(Lsn, bool)> {
+    let index = fixture.shmem.slots.find("s")?;
+    let slot = &fixture.shmem.slots.slots[index];
     Some((slot.restart_lsn, slot.invalidated.is_some()))
 }
 
@@ -94,20 +94,20 @@ fn allowed(act: Act) -> Vec<Option<(Lsn, bool)>> {
 
 /// After a restart the slot has the state before or after the operation, no other files are left,
 /// and a slot can be created, saved and dropped.
-fn comes_back(bench: &mut Bench, what: &str) {
-    bench.restart().unwrap_or_else(|e| panic!("{what}: {e}"));
-    let clean = bench.slot_names();
+fn comes_back(fixture: &mut Fixture, what: &str) {
+    fixture.restart().unwrap_or_else(|e| panic!("{what}: {e}"));
+    let clean = fixture.slot_names();
     let left = clean.iter().filter(|name| name.ends_with(".tmp")).count();
     assert_eq!(left, 0, "{what}: {clean:?}");
-    let pid = bench.attach(Role::Backend);
-    if let Some((lsn, _)) = state(bench) {
-        assert_eq!(bench.slot_file("s").restart_lsn, lsn, "{what}");
+    let pid = fixture.spawn(Role::Backend);
+    if let Some((lsn, _)) = state(fixture) {
+        assert_eq!(fixture.slot_file("s").restart_lsn, lsn, "{what}");
         let mut drop = ReplicationSlotDrop::new("s".into(), true);
-        assert_eq!(bench.finish(pid, |cx| drop.poll(cx)), Ok(()), "{what}");
+        assert_eq!(fixture.finish(pid, |cx| drop.poll(cx)), Ok(()), "{what}");
     }
-    assert_eq!(bench.slot_names(), [""; 0], "{what}");
-    assert_eq!(bench.create(pid, "s", false, true), Ok(()), "{what}");
-    assert_eq!(bench.slot_file("s").restart_lsn, REDO);
+    assert_eq!(fixture.slot_names(), [""; 0], "{what}");
+    assert_eq!(fixture.create(pid, "s", false, true), Ok(()), "{what}");
+    assert_eq!(fixture.slot_file("s").restart_lsn, REDO);
 }
 
 #[test]
@@ -118,10 +118,10 @@ fn a_crash_anywhere_leaves_the_state_before_or_after() {
     {
         let mut reached = Vec::new();
         for operations in 0.. {
-            let (mut bench, pid, mut routine) = prepared(act, version, Planted::NONE);
+            let (mut fixture, pid, mut routine) = prepared(act, version, Planted::NONE);
             let mut ended = false;
-            while !ended && bench.trace.len() < operations {
-                match bench.step(pid, &mut routine) {
+            while !ended && fixture.trace.len() < operations {
+                match fixture.step(pid, &mut routine) {
                     Poll::Ready(outcome) => {
                         assert_eq!(outcome, Ok(()));
                         ended = true;
@@ -131,7 +131,7 @@ fn a_crash_anywhere_leaves_the_state_before_or_after() {
                 }
             }
             let what = format!("{act:?} in {version:?}, cut at {operations}");
-            let mut again = bench;
+            let mut again = fixture;
             again.restart().unwrap_or_else(|e| panic!("{what}: {e}"));
             reached.push(state(&again));
             comes_back(&mut again, &what);
@@ -152,46 +152,46 @@ fn an_error_anywhere_can_be_recovered_from() {
         .into_iter()
         .flat_map(|v| ACTS.map(|act| (v, act)))
     {
-        let (mut bench, pid, routine) = prepared(act, version, Planted::NONE);
-        bench.finish(pid, routine).unwrap();
-        let mut operations = core::mem::take(&mut bench.trace);
+        let (mut fixture, pid, routine) = prepared(act, version, Planted::NONE);
+        fixture.finish(pid, routine).unwrap();
+        let mut operations = core::mem::take(&mut fixture.trace);
         operations.retain(|op| !op.starts_with("close"));
         assert!(!operations.is_empty());
         for operation in operations {
             let what = format!("{act:?} in {version:?}, {operation} fails");
-            let (mut bench, pid, routine) = prepared(act, version, Planted::NONE);
-            bench.failing.insert(operation, DiskError::Io);
-            let outcome = bench.finish(pid, routine);
-            bench.failing.clear();
+            let (mut fixture, pid, routine) = prepared(act, version, Planted::NONE);
+            fixture.failing.insert(operation, DiskError::Io);
+            let outcome = fixture.finish(pid, routine);
+            fixture.failing.clear();
             if let Err(event) = &outcome
                 && event.severity < Severity::Panic
             {
-                bench.clean_up(pid);
-                let before = state(&bench);
+                fixture.clean_up(pid);
+                let before = state(&fixture);
                 assert!(
                     allowed(act).contains(&before) || before == GIVEN_UP,
                     "{what}"
                 );
                 if before.is_some() {
-                    let other = bench.attach(Role::Backend);
-                    bench.acquire(other, "s").unwrap_or_else(|e| {
+                    let other = fixture.spawn(Role::Backend);
+                    fixture.acquire(other, "s").unwrap_or_else(|e| {
                         assert_eq!(before, GIVEN_UP, "{what}: {e}");
                     });
-                    if let Some(at) = other_slot(&mut bench, other) {
-                        assert_eq!(bench.save(other), Ok(()), "{what}");
-                        assert_eq!(bench.slot_file("s").restart_lsn, at, "{what}");
+                    if let Some(at) = other_slot(&mut fixture, other) {
+                        assert_eq!(fixture.save(other), Ok(()), "{what}");
+                        assert_eq!(fixture.slot_file("s").restart_lsn, at, "{what}");
                     }
-                    bench.clean_up(other);
+                    fixture.clean_up(other);
                 }
             }
-            comes_back(&mut bench, &what);
+            comes_back(&mut fixture, &what);
         }
     }
 }
 
 /// Marks the acquired slot dirty, and returns its position.
-fn other_slot(bench: &mut Bench, pid: Pid) -> Option<Lsn> {
-    bench.step(pid, |cx| {
+fn other_slot(fixture: &mut Fixture, pid: Pid) -> Option<Lsn> {
+    fixture.step(pid, |cx| {
         cx.sys.my_slot?;
         let slot = my_slot(cx);
         slot.mark_dirty();
@@ -209,27 +209,27 @@ fn a_failed_save_leaves_no_file_in_the_way() {
             "fsync pg_replslot/s/state.tmp",
             "rename pg_replslot/s/state.tmp",
         ] {
-            let (mut bench, pid, routine) = prepared(Act::Save, PgVersion::V18, planted);
-            bench.failing.insert(operation.into(), DiskError::NoSpace);
-            assert!(bench.finish(pid, routine).is_err());
-            assert!(bench.slot("s").dirty);
-            assert_eq!(bench.slot("s").last_saved_restart_lsn, OLD);
-            bench.failing.clear();
-            let again = bench.save(pid);
+            let (mut fixture, pid, routine) = prepared(Act::Save, PgVersion::V18, planted);
+            fixture.failing.insert(operation.into(), DiskError::NoSpace);
+            assert!(fixture.finish(pid, routine).is_err());
+            assert!(fixture.slot("s").dirty);
+            assert_eq!(fixture.slot("s").last_saved_restart_lsn, OLD);
+            fixture.failing.clear();
+            let again = fixture.save(pid);
             if planted.has(Bug::SlotTempFileLeft) {
                 let text = "could not create file \"pg_replslot/s/state.tmp\": File exists";
                 assert_eq!(said(again), ("ERROR 58P02".into(), text.into()));
-                bench.restart().unwrap();
-                let other = bench.attach(Role::Backend);
-                bench.acquire(other, "s").unwrap();
-                other_slot(&mut bench, other);
-                assert_eq!(bench.save(other), Ok(()));
+                fixture.restart().unwrap();
+                let other = fixture.spawn(Role::Backend);
+                fixture.acquire(other, "s").unwrap();
+                other_slot(&mut fixture, other);
+                assert_eq!(fixture.save(other), Ok(()));
             } else {
                 assert_eq!(again, Ok(()));
-                assert_eq!(bench.slot_file("s").restart_lsn, NEW);
-                assert_eq!(bench.slot("s").last_saved_restart_lsn, NEW);
+                assert_eq!(fixture.slot_file("s").restart_lsn, NEW);
+                assert_eq!(fixture.slot("s").last_saved_restart_lsn, NEW);
             }
-            assert!(!bench.slot("s").dirty);
+            assert!(!fixture.slot("s").dirty);
         }
     }
 }
@@ -238,10 +238,11 @@ fn a_failed_save_leaves_no_file_in_the_way() {
 #[test]
 fn names_are_durable_before_they_are_used() {
     let trace = |act| {
-        let (mut bench, pid, routine) = prepared(act, PgVersion::V15, Planted::NONE);
-        bench.finish(pid, routine).unwrap();
-        bench.trace.retain(|op| !op.starts_with("close"));
-        bench.trace
+        let (mut fixture, pid, routine) = prepared(act, PgVersion::V15, Planted::NONE);
+        fixture.finish(pid, routine).unwrap();
+        let mut trace = fixture.short_trace();
+        trace.retain(|op| !op.starts_with("close"));
+        trace
     };
     let save = |dir: &str| {
         [
@@ -282,35 +283,35 @@ fn names_are_durable_before_they_are_used() {
 /// The WAL is released only when the new name of the directory is durable.
 #[test]
 fn a_drop_holds_its_wal_until_it_is_durable() {
-    let (mut bench, pid, mut routine) = prepared(Act::Drop, PgVersion::V18, Planted::NONE);
-    bench.shmem.slots.required_lsn = OLD;
-    while bench
+    let (mut fixture, pid, mut routine) = prepared(Act::Drop, PgVersion::V18, Planted::NONE);
+    fixture.shmem.slots.required_lsn = OLD;
+    while fixture
         .trace
         .last()
         .is_none_or(|op| op != "list pg_replslot/s.tmp")
     {
-        let synced = bench.trace.iter().any(|op| op == "syncdir pg_replslot");
-        assert!(synced || bench.shmem.slots.required_lsn == OLD);
-        assert!(matches!(bench.step(pid, &mut routine), Poll::Yield(_)));
+        let synced = fixture.trace.iter().any(|op| op == "syncdir pg_replslot");
+        assert!(synced || fixture.shmem.slots.required_lsn == OLD);
+        assert!(matches!(fixture.step(pid, &mut routine), Poll::Yield(_)));
     }
-    assert_eq!(bench.shmem.slots.required_lsn, Lsn::INVALID);
+    assert_eq!(fixture.shmem.slots.required_lsn, Lsn::INVALID);
 }
 
 /// A slot that is changed while it is being saved is dirty afterwards.
 #[test]
 fn a_change_during_a_save_is_not_lost() {
     for operations in 0..8 {
-        let (mut bench, pid, mut routine) = prepared(Act::Save, PgVersion::V18, Planted::NONE);
-        let index = bench.shmem.slots.find("s").unwrap();
-        while bench.trace.len() < operations {
-            assert!(matches!(bench.step(pid, &mut routine), Poll::Yield(_)));
+        let (mut fixture, pid, mut routine) = prepared(Act::Save, PgVersion::V18, Planted::NONE);
+        let index = fixture.shmem.slots.find("s").unwrap();
+        while fixture.trace.len() < operations {
+            assert!(matches!(fixture.step(pid, &mut routine), Poll::Yield(_)));
         }
-        let slot = &mut bench.shmem.slots.slots[index];
+        let slot = &mut fixture.shmem.slots.slots[index];
         slot.restart_lsn = Lsn(5000);
         slot.mark_dirty();
-        assert_eq!(bench.finish(pid, routine), Ok(()));
-        let slot = bench.slot("s");
-        let saved = bench.slot_file("s").restart_lsn;
+        assert_eq!(fixture.finish(pid, routine), Ok(()));
+        let slot = fixture.slot("s");
+        let saved = fixture.slot_file("s").restart_lsn;
         assert_eq!(slot.last_saved_restart_lsn, saved);
         assert!(slot.dirty || saved == Lsn(5000), "after {operations}");
     }

@@ -11,12 +11,12 @@ use crate::shmem::{CondVarId, Invalidation};
 const OLD: Lsn = Lsn(1024 + 40);
 
 /// A slot that a walsender has acquired.
-fn in_use(version: PgVersion) -> (Bench, Pid, Pid) {
-    let (mut bench, pid) = server(version, Planted::NONE);
-    bench.slot_at(pid, "s", OLD);
-    let owner = bench.attach(Role::WalSender);
-    bench.acquire(owner, "s").unwrap();
-    (bench, pid, owner)
+fn in_use(version: PgVersion) -> (Fixture, Pid, Pid) {
+    let (mut fixture, pid) = server(version, Planted::NONE);
+    fixture.slot_at(pid, "s", OLD);
+    let owner = fixture.spawn(Role::WalSender);
+    fixture.acquire(owner, "s").unwrap();
+    (fixture, pid, owner)
 }
 
 fn missing() -> (String, String) {
@@ -26,18 +26,18 @@ fn missing() -> (String, String) {
 
 #[test]
 fn a_slot_in_use_is_refused() {
-    let (mut bench, pid, owner) = in_use(PgVersion::V15);
+    let (mut fixture, pid, owner) = in_use(PgVersion::V15);
     let text = format!("replication slot \"s\" is active for PID {}", owner.n);
     let refused = ("ERROR 55006".into(), text);
-    assert_eq!(said(bench.acquire(pid, "s")), refused);
-    assert!(!bench.probe.marks().contains(Mark::SlotDropRefusedActive));
+    assert_eq!(said(fixture.acquire(pid, "s")), refused);
+    assert!(!fixture.probe.marks().contains(Mark::SlotDropRefusedActive));
     let mut drop = ReplicationSlotDrop::new("s".into(), true);
-    assert_eq!(said(bench.finish(pid, |cx| drop.poll(cx))), refused);
-    assert!(bench.probe.marks().contains(Mark::SlotDropRefusedActive));
-    assert_eq!(bench.slot("s").active_pid, Some(owner));
+    assert_eq!(said(fixture.finish(pid, |cx| drop.poll(cx))), refused);
+    assert!(fixture.probe.marks().contains(Mark::SlotDropRefusedActive));
+    assert_eq!(fixture.slot("s").active_pid, Some(owner));
     let mut drop = ReplicationSlotDrop::new("none".into(), true);
     assert!(
-        said(bench.finish(pid, |cx| drop.poll(cx)))
+        said(fixture.finish(pid, |cx| drop.poll(cx)))
             .0
             .ends_with("42704")
     );
@@ -46,111 +46,111 @@ fn a_slot_in_use_is_refused() {
 /// Two processes wait for a slot in order to drop it. One drops it, the other gets an error.
 #[test]
 fn a_drop_may_wait() {
-    let (mut bench, pid, owner) = in_use(PgVersion::V18);
-    let second = bench.attach(Role::Backend);
+    let (mut fixture, pid, owner) = in_use(PgVersion::V18);
+    let second = fixture.spawn(Role::Backend);
     let drop = || ReplicationSlotDrop::new("s".into(), false);
     let mut drops = [(pid, drop()), (second, drop())];
     for (pid, drop) in &mut drops {
-        let wait = bench.drive(*pid, |cx| drop.poll(cx)).unwrap_err();
+        let wait = fixture.drive(*pid, |cx| drop.poll(cx)).unwrap_err();
         assert!(wait.condvar && wait.latch && wait.until.is_none());
-        assert!(!bench.shmem.condvars.is_woken(*pid));
+        assert!(!fixture.shmem.condvars.is_woken(*pid));
     }
-    bench.step(owner, release);
+    fixture.step(owner, release);
     let outcomes = drops.each_mut().map(|(pid, drop)| {
-        assert!(bench.shmem.condvars.is_woken(*pid));
-        bench.finish(*pid, |cx| drop.poll(cx))
+        assert!(fixture.shmem.condvars.is_woken(*pid));
+        fixture.finish(*pid, |cx| drop.poll(cx))
     });
     assert_eq!(outcomes[0], Ok(()));
     assert_eq!(said(outcomes[1].clone()), missing());
-    assert_eq!(bench.slot_names(), [""; 0]);
+    assert_eq!(fixture.slot_names(), [""; 0]);
 }
 
 #[test]
 fn sigterm_ends_the_wait() {
-    let (mut bench, pid, _) = in_use(PgVersion::V18);
+    let (mut fixture, pid, _) = in_use(PgVersion::V18);
     let mut drop = ReplicationSlotDrop::new("s".into(), false);
-    bench.drive(pid, |cx| drop.poll(cx)).unwrap_err();
-    bench.procs.get_mut(&pid).unwrap().signal(Signal::Term);
-    let outcome = said(bench.finish(pid, |cx| drop.poll(cx)));
+    fixture.drive(pid, |cx| drop.poll(cx)).unwrap_err();
+    fixture.procs.get_mut(&pid).unwrap().signal(Signal::Term);
+    let outcome = said(fixture.finish(pid, |cx| drop.poll(cx)));
     assert_eq!(outcome.0, "FATAL 57P01");
 }
 
 #[test]
 fn names_and_the_number_of_slots_are_checked() {
-    let (mut bench, pid) = server(PgVersion::V15, Planted::NONE);
-    bench.shmem.slots.slots.truncate(2);
-    let refused = |bench: &mut Bench, name: &str| {
-        let outcome = bench.create(pid, name, false, false);
-        bench.clean_up(pid);
+    let (mut fixture, pid) = server(PgVersion::V15, Planted::NONE);
+    fixture.shmem.slots.slots.truncate(2);
+    let refused = |fixture: &mut Fixture, name: &str| {
+        let outcome = fixture.create(pid, name, false, false);
+        fixture.clean_up(pid);
         said(outcome)
     };
-    let (code, _) = refused(&mut bench, "No");
+    let (code, _) = refused(&mut fixture, "No");
     assert_eq!(code, "ERROR 42602");
-    bench.slot_at(pid, "a", OLD);
+    fixture.slot_at(pid, "a", OLD);
     let text = "replication slot \"a\" already exists";
     assert_eq!(
-        refused(&mut bench, "a"),
+        refused(&mut fixture, "a"),
         ("ERROR 42710".into(), text.into())
     );
-    bench.slot_at(pid, "b", OLD);
+    fixture.slot_at(pid, "b", OLD);
     // The existing name is reported, although all slots are in use as well.
-    assert_eq!(refused(&mut bench, "a").0, "ERROR 42710");
+    assert_eq!(refused(&mut fixture, "a").0, "ERROR 42710");
     let text = "all replication slots are in use";
     assert_eq!(
-        refused(&mut bench, "c"),
+        refused(&mut fixture, "c"),
         ("ERROR 53400".into(), text.into())
     );
     // The new slot gets the lowest free entry.
     let mut drop = ReplicationSlotDrop::new("a".into(), true);
-    assert_eq!(bench.finish(pid, |cx| drop.poll(cx)), Ok(()));
-    bench.slot_at(pid, "c", OLD);
-    assert_eq!(bench.shmem.slots.find("c"), Some(0));
+    assert_eq!(fixture.finish(pid, |cx| drop.poll(cx)), Ok(()));
+    fixture.slot_at(pid, "c", OLD);
+    assert_eq!(fixture.shmem.slots.find("c"), Some(0));
 }
 
 /// Temporary slots are dropped when their session ends or gets an error.
 #[test]
 fn temporary_slots_end_with_their_session() {
-    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
     let later = REDO + 1024;
-    bench.slot_at(pid, "kept", later);
+    fixture.slot_at(pid, "kept", later);
     for name in ["a", "b"] {
-        bench.create(pid, name, true, true).unwrap();
-        bench.step(pid, release);
-        assert_eq!(bench.slot(name).active_pid, Some(pid));
+        fixture.create(pid, name, true, true).unwrap();
+        fixture.step(pid, release);
+        assert_eq!(fixture.slot(name).active_pid, Some(pid));
     }
-    let other = bench.attach(Role::Backend);
-    assert_eq!(said(bench.acquire(other, "a")).0, "ERROR 55006");
-    assert_eq!(bench.acquire(pid, "a"), Ok(()));
-    bench.clean_up(pid);
-    assert_eq!(bench.shmem.slots.required_lsn, REDO);
+    let other = fixture.spawn(Role::Backend);
+    assert_eq!(said(fixture.acquire(other, "a")).0, "ERROR 55006");
+    assert_eq!(fixture.acquire(pid, "a"), Ok(()));
+    fixture.clean_up(pid);
+    assert_eq!(fixture.shmem.slots.required_lsn, REDO);
     let mut cleanup = ReplicationSlotCleanup::new();
-    assert_eq!(bench.finish(other, |cx| cleanup.poll(cx)), Ok(()));
-    assert_eq!(bench.slot_names().len(), 6, "those of others stay");
+    assert_eq!(fixture.finish(other, |cx| cleanup.poll(cx)), Ok(()));
+    assert_eq!(fixture.slot_names().len(), 6, "those of others stay");
     let mut cleanup = ReplicationSlotCleanup::new();
-    assert_eq!(bench.finish(pid, |cx| cleanup.poll(cx)), Ok(()));
-    assert_eq!(bench.slot_names(), ["kept", "kept/state"]);
-    assert_eq!(bench.shmem.slots.required_lsn, later);
+    assert_eq!(fixture.finish(pid, |cx| cleanup.poll(cx)), Ok(()));
+    assert_eq!(fixture.slot_names(), ["kept", "kept/state"]);
+    assert_eq!(fixture.shmem.slots.required_lsn, later);
 }
 
-fn invalidate(bench: &mut Bench, pid: Pid, oldest: u64) -> Result<bool, LogEvent> {
+fn invalidate(fixture: &mut Fixture, pid: Pid, oldest: u64) -> Result<bool, LogEvent> {
     let mut invalidate = InvalidateObsoleteReplicationSlots::new(SegmentNo(oldest));
-    bench.finish(pid, |cx| invalidate.poll(cx))
+    fixture.finish(pid, |cx| invalidate.poll(cx))
 }
 
 #[test]
 fn slots_that_require_older_wal_are_invalidated() {
     for version in PgVersion::ALL {
-        let (mut bench, pid) = server(version, Planted::NONE);
-        bench.slot_at(pid, "first", Lsn(2 * 1024));
-        bench.slot_at(pid, "lost", Lsn(2 * 1024 - 1));
-        bench.create(pid, "empty", false, false).unwrap();
-        bench.step(pid, release);
-        let checkpointer = bench.attach(Role::Checkpointer);
-        assert_eq!(invalidate(&mut bench, checkpointer, 1), Ok(false));
-        assert!(!bench.probe.marks().contains(Mark::SlotInvalidated));
-        assert_eq!(invalidate(&mut bench, checkpointer, 2), Ok(true));
-        assert!(bench.probe.marks().contains(Mark::SlotInvalidated));
-        assert_eq!(invalidate(&mut bench, checkpointer, 2), Ok(false));
+        let (mut fixture, pid) = server(version, Planted::NONE);
+        fixture.slot_at(pid, "first", Lsn(2 * 1024));
+        fixture.slot_at(pid, "lost", Lsn(2 * 1024 - 1));
+        fixture.create(pid, "empty", false, false).unwrap();
+        fixture.step(pid, release);
+        let checkpointer = fixture.spawn(Role::Checkpointer);
+        assert_eq!(invalidate(&mut fixture, checkpointer, 1), Ok(false));
+        assert!(!fixture.probe.marks().contains(Mark::SlotInvalidated));
+        assert_eq!(invalidate(&mut fixture, checkpointer, 2), Ok(true));
+        assert!(fixture.probe.marks().contains(Mark::SlotInvalidated));
+        assert_eq!(invalidate(&mut fixture, checkpointer, 2), Ok(false));
         let excess = SlotExcess {
             restart_lsn: Lsn(2047),
             bytes: 1,
@@ -161,12 +161,12 @@ fn slots_that_require_older_wal_are_invalidated() {
             excess,
             version,
         };
-        assert_eq!(bench.logs.pop().unwrap().message, Message::Slot(message));
-        let lost = bench.slot("lost");
+        assert_eq!(fixture.logs.pop().unwrap().message, Message::Slot(message));
+        let lost = fixture.slot("lost");
         let why = Some(Invalidation::WalRemoved(Lsn(2047)));
         assert_eq!((lost.restart_lsn, lost.invalidated), (Lsn::INVALID, why));
         assert_eq!((lost.active_pid, lost.dirty), (None, false));
-        let file = bench.slot_file("lost");
+        let file = fixture.slot_file("lost");
         let (at, cause) = match version {
             PgVersion::V15 => (Lsn(2047), 0),
             PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => (Lsn::INVALID, 1),
@@ -174,11 +174,11 @@ fn slots_that_require_older_wal_are_invalidated() {
         let written = (file.restart_lsn, file.invalidated_at, file.cause);
         assert_eq!(written, (Lsn::INVALID, at, cause));
         for name in ["first", "empty"] {
-            assert_eq!(bench.slot(name).invalidated, None);
+            assert_eq!(fixture.slot(name).invalidated, None);
         }
-        assert_eq!(bench.shmem.slots.required_lsn, Lsn(2048));
+        assert_eq!(fixture.shmem.slots.required_lsn, Lsn(2048));
         // Since 18 the slot cannot be acquired.
-        let again = bench.acquire(pid, "lost");
+        let again = fixture.acquire(pid, "lost");
         match version {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => assert_eq!(again, Ok(())),
             PgVersion::V18 | PgVersion::V19 => {
@@ -186,15 +186,15 @@ fn slots_that_require_older_wal_are_invalidated() {
                 assert_eq!(said(again), ("ERROR 55000".into(), text.into()));
             }
         }
-        bench.clean_up(pid);
+        fixture.clean_up(pid);
         let mut drop = ReplicationSlotDrop::new("lost".into(), true);
-        assert_eq!(bench.finish(pid, |cx| drop.poll(cx)), Ok(()));
+        assert_eq!(fixture.finish(pid, |cx| drop.poll(cx)), Ok(()));
     }
 }
 
 /// A checkpointer that waits for the owner of a slot.
 struct Waiting {
-    bench: Bench,
+    fixture: Fixture,
     owner: Pid,
     checkpointer: Pid,
     invalidate: InvalidateObsoleteReplicationSlots,
@@ -202,24 +202,24 @@ struct Waiting {
 
 impl Waiting {
     fn new(version: PgVersion) -> Self {
-        let (mut bench, _, owner) = in_use(version);
-        let checkpointer = bench.attach(Role::Checkpointer);
+        let (mut fixture, _, owner) = in_use(version);
+        let checkpointer = fixture.spawn(Role::Checkpointer);
         let invalidate = InvalidateObsoleteReplicationSlots::new(SegmentNo(2));
         let mut waiting = Self {
-            bench,
+            fixture,
             owner,
             checkpointer,
             invalidate,
         };
         let wait = waiting.go().unwrap_err();
         assert!(wait.condvar && wait.until.is_none(), "without a limit");
-        assert_eq!(waiting.bench.kernel.signals, [(owner, Signal::Term)]);
+        assert_eq!(waiting.fixture.kernel.signals, [(owner, Signal::Term)]);
         waiting
     }
 
     fn go(&mut self) -> Result<Result<bool, LogEvent>, Wait> {
         let invalidate = &mut self.invalidate;
-        self.bench
+        self.fixture
             .drive(self.checkpointer, |cx| invalidate.poll(cx))
     }
 }
@@ -230,16 +230,16 @@ fn an_owner_is_made_to_release_its_slot() {
     for version in PgVersion::ALL {
         let mut waiting = Waiting::new(version);
         waiting
-            .bench
+            .fixture
             .shmem
             .condvars
             .broadcast(CondVarId::SlotActive(0));
         waiting.go().unwrap_err();
-        assert_eq!(waiting.bench.kernel.signals.len(), 1, "told once");
-        waiting.bench.step(waiting.owner, release);
+        assert_eq!(waiting.fixture.kernel.signals.len(), 1, "told once");
+        waiting.fixture.step(waiting.owner, release);
         assert_eq!(waiting.go(), Ok(Ok(true)));
-        assert_eq!(waiting.bench.slot("s").active_pid, None);
-        assert!(waiting.bench.slot("s").invalidated.is_some());
+        assert_eq!(waiting.fixture.slot("s").active_pid, None);
+        assert!(waiting.fixture.slot("s").invalidated.is_some());
     }
 }
 
@@ -247,11 +247,11 @@ fn an_owner_is_made_to_release_its_slot() {
 #[test]
 fn the_next_owner_is_signaled_too() {
     let mut waiting = Waiting::new(PgVersion::V15);
-    waiting.bench.step(waiting.owner, release);
-    let next = waiting.bench.attach(Role::WalSender);
-    waiting.bench.acquire(next, "s").unwrap();
+    waiting.fixture.step(waiting.owner, release);
+    let next = waiting.fixture.spawn(Role::WalSender);
+    waiting.fixture.acquire(next, "s").unwrap();
     waiting.go().unwrap_err();
-    assert_eq!(waiting.bench.kernel.signals[1..], [(next, Signal::Term)]);
+    assert_eq!(waiting.fixture.kernel.signals[1..], [(next, Signal::Term)]);
 }
 
 /// If the slot has advanced and its WAL still exists, it stays valid.
@@ -260,11 +260,11 @@ fn a_slot_that_advanced_meanwhile_stays_valid() {
     for version in PgVersion::ALL {
         let mut waiting = Waiting::new(version);
         let moved = |cx: &mut Cx<'_>| confirm_received_location(cx, Lsn(2048));
-        assert!(waiting.bench.step(waiting.owner, moved));
-        waiting.bench.step(waiting.owner, release);
+        assert!(waiting.fixture.step(waiting.owner, moved));
+        waiting.fixture.step(waiting.owner, release);
         assert_eq!(waiting.go(), Ok(Ok(false)));
-        assert_eq!(waiting.bench.slot("s").restart_lsn, Lsn(2048));
-        assert_eq!(waiting.bench.slot("s").invalidated, None);
+        assert_eq!(waiting.fixture.slot("s").restart_lsn, Lsn(2048));
+        assert_eq!(waiting.fixture.slot("s").invalidated, None);
     }
 }
 
@@ -272,10 +272,10 @@ fn a_slot_that_advanced_meanwhile_stays_valid() {
 #[test]
 fn a_slot_that_is_dropped_meanwhile_is_skipped() {
     let mut waiting = Waiting::new(PgVersion::V18);
-    waiting.bench.step(waiting.owner, release);
-    let pid = waiting.bench.attach(Role::Backend);
+    waiting.fixture.step(waiting.owner, release);
+    let pid = waiting.fixture.spawn(Role::Backend);
     let mut drop = ReplicationSlotDrop::new("s".into(), true);
-    assert_eq!(waiting.bench.finish(pid, |cx| drop.poll(cx)), Ok(()));
+    assert_eq!(waiting.fixture.finish(pid, |cx| drop.poll(cx)), Ok(()));
     assert_eq!(waiting.go(), Ok(Ok(false)));
 }
 
@@ -283,19 +283,19 @@ fn a_slot_that_is_dropped_meanwhile_is_skipped() {
 /// checkpointer.
 #[test]
 fn a_slot_that_cannot_be_saved_stays_acquired() {
-    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
-    bench.slot_at(pid, "s", OLD);
-    let checkpointer = bench.attach(Role::Checkpointer);
+    let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
+    fixture.slot_at(pid, "s", OLD);
+    let checkpointer = fixture.spawn(Role::Checkpointer);
     let broken = "write pg_replslot/s/state.tmp".to_string();
-    bench
+    fixture
         .failing
         .insert(broken, crate::call::DiskError::NoSpace);
-    assert!(invalidate(&mut bench, checkpointer, 2).is_err());
-    bench.step(checkpointer, |cx| cx.release_everything());
-    bench.failing.clear();
-    assert_eq!(invalidate(&mut bench, checkpointer, 2), Ok(false));
-    assert_eq!(bench.slot("s").active_pid, Some(checkpointer));
-    assert_eq!(said(bench.acquire(pid, "s")).0, "ERROR 55006");
-    assert_eq!(bench.restart(), Ok(()));
-    assert_eq!(bench.slot("s").restart_lsn, OLD);
+    assert!(invalidate(&mut fixture, checkpointer, 2).is_err());
+    fixture.step(checkpointer, |cx| cx.release_everything());
+    fixture.failing.clear();
+    assert_eq!(invalidate(&mut fixture, checkpointer, 2), Ok(false));
+    assert_eq!(fixture.slot("s").active_pid, Some(checkpointer));
+    assert_eq!(said(fixture.acquire(pid, "s")).0, "ERROR 55006");
+    assert_eq!(fixture.restart(), Ok(()));
+    assert_eq!(fixture.slot("s").restart_lsn, OLD);
 }

@@ -1,7 +1,7 @@
 //! The required LSN of all slots, advancing slots, and what a checkpoint may remove meanwhile.
 
 use super::*;
-use crate::base::{Bug, Mark, SegmentNo};
+use crate::base::{Bug, Geometry, Mark, SegmentNo};
 use crate::call::{DiskError, Message};
 use crate::call::{Severity, SlotMessage, Yield};
 use crate::replication::slot::advance::{PgReplicationSlotAdvance, confirm_received_location};
@@ -12,15 +12,15 @@ use crate::replication::slot::required_lsn::{
 use crate::replication::slot::reserve::ReplicationSlotReserveWal;
 use crate::shmem::Invalidation;
 
-fn compute(bench: &mut Bench, pid: Pid) -> Lsn {
+fn compute(fixture: &mut Fixture, pid: Pid) -> Lsn {
     let mut compute = ReplicationSlotsComputeRequiredLsn::new();
-    bench.finish(pid, |cx| compute.poll(cx));
-    bench.shmem.slots.required_lsn
+    fixture.finish(pid, |cx| compute.poll(cx));
+    fixture.shmem.slots.required_lsn
 }
 
-fn checkpoint(bench: &mut Bench, pid: Pid) -> Result<(), LogEvent> {
+fn checkpoint(fixture: &mut Fixture, pid: Pid) -> Result<(), LogEvent> {
     let mut slots = CheckPointReplicationSlots::new();
-    bench.finish(pid, |cx| slots.poll(cx))
+    fixture.finish(pid, |cx| slots.poll(cx))
 }
 
 fn one(restart_lsn: u64, last_saved: u64) -> Slot {
@@ -71,10 +71,10 @@ fn the_oldest_position_is_required() {
             if bug.is_some() && !Planted::AVAILABLE {
                 continue;
             }
-            let (mut bench, pid) = server(version, planted);
-            bench.shmem.slots.slots = slots.to_vec();
+            let (mut fixture, pid) = server(version, planted);
+            fixture.shmem.slots.slots = slots.to_vec();
             assert_eq!(
-                compute(&mut bench, pid),
+                compute(&mut fixture, pid),
                 Lsn(expected),
                 "{why}, {version:?}"
             );
@@ -91,24 +91,24 @@ fn wal_is_released_by_saved_positions() {
         Planted::NONE.with(Bug::SlotAdvanceDuringCheckpoint),
     ] {
         for version in PgVersion::ALL {
-            let (mut bench, pid) = server(version, planted);
-            bench.slot_at(pid, "s", Lsn(2000));
-            compute(&mut bench, pid);
-            let sampled = bench.finish(pid, sample_required_lsn);
-            assert_eq!(checkpoint(&mut bench, pid), Ok(()));
-            bench.acquire(pid, "s").unwrap();
-            assert!(bench.step(pid, |cx| confirm_received_location(cx, Lsn(6000))));
-            compute(&mut bench, pid);
-            let minimum = bench.step(pid, |cx| slots_minimum(cx, sampled));
-            let on_disk = bench.slot_file("s").restart_lsn;
+            let (mut fixture, pid) = server(version, planted);
+            fixture.slot_at(pid, "s", Lsn(2000));
+            compute(&mut fixture, pid);
+            let sampled = fixture.finish(pid, sample_required_lsn);
+            assert_eq!(checkpoint(&mut fixture, pid), Ok(()));
+            fixture.acquire(pid, "s").unwrap();
+            assert!(fixture.step(pid, |cx| confirm_received_location(cx, Lsn(6000))));
+            compute(&mut fixture, pid);
+            let minimum = fixture.step(pid, |cx| slots_minimum(cx, sampled));
+            let on_disk = fixture.slot_file("s").restart_lsn;
             let wrong = planted.has(Bug::SlotAdvanceDuringCheckpoint);
             assert_eq!(minimum > on_disk, wrong, "{version:?}");
             // The next checkpoint saves the slot. Since 18 the same checkpoint may remove the WAL,
             // in earlier versions the one after that.
-            assert_eq!(checkpoint(&mut bench, pid), Ok(()));
-            assert_eq!(bench.slot_file("s").restart_lsn, Lsn(6000));
-            let sampled = bench.finish(pid, sample_required_lsn);
-            let minimum = bench.step(pid, |cx| slots_minimum(cx, sampled));
+            assert_eq!(checkpoint(&mut fixture, pid), Ok(()));
+            assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(6000));
+            let sampled = fixture.finish(pid, sample_required_lsn);
+            let minimum = fixture.step(pid, |cx| slots_minimum(cx, sampled));
             assert_eq!(minimum, Lsn(6000));
         }
     }
@@ -117,65 +117,70 @@ fn wal_is_released_by_saved_positions() {
 /// A reported position is assigned, even if it is lower. If it is the same, nothing is computed.
 #[test]
 fn a_reported_position_is_assigned() {
-    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
-    bench.slot_at(pid, "s", Lsn(5000));
-    bench.acquire(pid, "s").unwrap();
+    let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
+    fixture.slot_at(pid, "s", Lsn(5000));
+    fixture.acquire(pid, "s").unwrap();
     for (flush, changes) in [(6000, true), (6000, false), (4000, true)] {
-        let changed = bench.step(pid, |cx| confirm_received_location(cx, Lsn(flush)));
+        let changed = fixture.step(pid, |cx| confirm_received_location(cx, Lsn(flush)));
         assert_eq!(changed, changes);
-        assert_eq!(bench.slot("s").restart_lsn, Lsn(flush));
+        assert_eq!(fixture.slot("s").restart_lsn, Lsn(flush));
     }
-    assert!(bench.slot("s").dirty);
-    assert_eq!(bench.slot_file("s").restart_lsn, Lsn(5000));
+    assert!(fixture.slot("s").dirty);
+    assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(5000));
 }
 
 /// A slot that cannot be saved is logged and stays dirty. All other dirty slots are saved; clean
 /// slots are not written.
 #[test]
 fn a_checkpoint_saves_dirty_slots_and_goes_on() {
-    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
+    let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
     for name in ["a", "b", "c"] {
-        bench.slot_at(pid, name, Lsn(5000));
+        fixture.slot_at(pid, name, Lsn(5000));
     }
     for name in ["a", "b"] {
-        let index = bench.shmem.slots.find(name).unwrap();
-        bench.shmem.slots.slots[index].restart_lsn = Lsn(6000);
-        bench.shmem.slots.slots[index].mark_dirty();
+        let index = fixture.shmem.slots.find(name).unwrap();
+        fixture.shmem.slots.slots[index].restart_lsn = Lsn(6000);
+        fixture.shmem.slots.slots[index].mark_dirty();
     }
-    bench.trace.clear();
+    fixture.trace.clear();
     let broken = "write pg_replslot/a/state.tmp".to_string();
-    bench.failing.insert(broken, DiskError::NoSpace);
-    assert_eq!(checkpoint(&mut bench, pid), Ok(()));
-    let log = bench.logs.last().unwrap();
+    fixture.failing.insert(broken, DiskError::NoSpace);
+    assert_eq!(checkpoint(&mut fixture, pid), Ok(()));
+    let log = fixture.logs.last().unwrap();
     assert_eq!(log.severity, Severity::Log);
     let text = "could not write to file \"pg_replslot/a/state.tmp\": No space left on device";
     assert_eq!(log.message.to_string(), text);
-    let of = |name| (bench.slot(name).dirty, bench.slot_file(name).restart_lsn);
+    let of = |name| {
+        (
+            fixture.slot(name).dirty,
+            fixture.slot_file(name).restart_lsn,
+        )
+    };
     assert_eq!(of("a"), (true, Lsn(5000)));
     assert_eq!(of("b"), (false, Lsn(6000)));
-    assert!(!bench.trace.iter().any(|op| op.contains("/c/")));
-    assert_eq!(bench.shmem.slots.required_lsn, Lsn(5000), "recomputed");
+    assert!(!fixture.trace.iter().any(|op| op.contains("/c/")));
+    assert_eq!(fixture.shmem.slots.required_lsn, Lsn(5000), "recomputed");
 }
 
 /// A new slot reserves WAL while a checkpoint moves the redo pointer, saves the slots and removes
 /// WAL. With every interleaving, either the slot's WAL exists or the reservation fails.
 fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) -> bool {
-    let (mut bench, pid) = server(version, planted);
-    bench.create(pid, "s", false, false).unwrap();
-    let checkpointer = bench.attach(Role::Checkpointer);
+    let (mut fixture, pid) = server(version, planted);
+    fixture.create(pid, "s", false, false).unwrap();
+    let checkpointer = fixture.spawn(Role::Checkpointer);
     let mut reserve = ReplicationSlotReserveWal::new();
     let mut outcome = None;
     for _ in 0..steps {
-        if let Poll::Ready(done) = bench.step(pid, |cx| reserve.poll(cx)) {
+        if let Poll::Ready(done) = fixture.step(pid, |cx| reserve.poll(cx)) {
             outcome = Some(done);
             break;
         }
     }
     // The new redo pointer is two segments higher.
-    bench.shmem.xlog.redo = REDO + 2048;
+    fixture.shmem.xlog.redo = REDO + 2048;
     let mut sample = None;
     let mut save = CheckPointReplicationSlots::new();
-    let removed = bench.drive(checkpointer, |cx| {
+    let removed = fixture.drive(checkpointer, |cx| {
         let sampled = match sample {
             Some(sampled) => sampled,
             None => match sample_required_lsn(cx) {
@@ -197,16 +202,16 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
         })
     });
     if outcome.is_none() {
-        outcome = Some(bench.finish(pid, |cx| reserve.poll(cx)));
+        outcome = Some(fixture.finish(pid, |cx| reserve.poll(cx)));
     }
     if removed.is_err() {
         // The checkpointer has waited for the lock. It continues after the slot has reserved WAL.
-        assert!(bench.shmem.locks.is_woken(checkpointer));
+        assert!(fixture.shmem.locks.is_woken(checkpointer));
         return true;
     }
-    let segment = TINY.segment_of(bench.slot("s").restart_lsn);
+    let segment = Geometry::SMALLEST.segment_of(fixture.slot("s").restart_lsn);
     match outcome.expect("set above") {
-        Ok(()) => segment > bench.shmem.xlog.last_removed,
+        Ok(()) => segment > fixture.shmem.xlog.last_removed,
         Err(event) => {
             let message = SlotMessage::WalRemoved("s".into());
             assert_eq!(event.message, Message::Slot(message));
@@ -240,15 +245,15 @@ fn without_the_lock_a_checkpoint_removes_what_was_reserved() {
 
 #[test]
 fn pg_replication_slot_advance_moves_the_slot() {
-    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
-    bench.shmem.xlog.flush = Lsn(8000);
-    bench.slot_at(pid, "s", Lsn(5000));
-    bench.create(pid, "empty", false, false).unwrap();
-    bench.step(pid, release);
+    let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
+    fixture.shmem.xlog.flush = Lsn(8000);
+    fixture.slot_at(pid, "s", Lsn(5000));
+    fixture.create(pid, "empty", false, false).unwrap();
+    fixture.step(pid, release);
     let mut advance = |name: &str, upto| {
         let mut advance = PgReplicationSlotAdvance::new(name.into(), Lsn(upto));
-        let outcome = bench.finish(pid, |cx| advance.poll(cx));
-        bench.clean_up(pid);
+        let outcome = fixture.finish(pid, |cx| advance.poll(cx));
+        fixture.clean_up(pid);
         outcome.map_err(|event| (event.sqlstate, event.message.to_string()))
     };
     let error = |code: &[u8; 5], text: &str| Err((crate::call::SqlState(*code), text.into()));
@@ -266,11 +271,11 @@ fn pg_replication_slot_advance_moves_the_slot() {
     let text = "replication slot \"none\" does not exist";
     assert_eq!(advance("none", 6000), error(b"42704", text));
     assert_eq!(advance("s", 0), error(b"XX000", "invalid target WAL LSN"));
-    assert_eq!(bench.slot("s").active_pid, None);
-    assert_eq!(bench.slot_file("s").restart_lsn, Lsn(5000), "not saved");
-    assert_eq!(checkpoint(&mut bench, pid), Ok(()));
-    assert_eq!(bench.slot_file("s").restart_lsn, Lsn(8000));
-    assert!(!bench.probe.marks().contains(Mark::SlotInvalidated));
+    assert_eq!(fixture.slot("s").active_pid, None);
+    assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(5000), "not saved");
+    assert_eq!(checkpoint(&mut fixture, pid), Ok(()));
+    assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(8000));
+    assert!(!fixture.probe.marks().contains(Mark::SlotInvalidated));
 }
 
 /// Not even a shutdown checkpoint saves the slot.
@@ -278,26 +283,26 @@ fn pg_replication_slot_advance_moves_the_slot() {
 #[test]
 fn with_the_bug_an_advance_is_never_saved() {
     let planted = Planted::NONE.with(Bug::SlotAdvanceNotDirtied);
-    let (mut bench, pid) = server(PgVersion::V15, planted);
-    bench.shmem.xlog.flush = Lsn(8000);
-    bench.slot_at(pid, "s", Lsn(5000));
+    let (mut fixture, pid) = server(PgVersion::V15, planted);
+    fixture.shmem.xlog.flush = Lsn(8000);
+    fixture.slot_at(pid, "s", Lsn(5000));
     let mut advance = PgReplicationSlotAdvance::new("s".into(), Lsn(6000));
-    assert_eq!(bench.finish(pid, |cx| advance.poll(cx)), Ok(Lsn(6000)));
-    assert_eq!(checkpoint(&mut bench, pid), Ok(()));
-    assert_eq!(bench.slot_file("s").restart_lsn, Lsn(5000));
+    assert_eq!(fixture.finish(pid, |cx| advance.poll(cx)), Ok(Lsn(6000)));
+    assert_eq!(checkpoint(&mut fixture, pid), Ok(()));
+    assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(5000));
 }
 
 /// A result from older positions can be published last, because no lock covers the computation.
 #[test]
 fn a_computation_can_overwrite_a_newer_one() {
-    let (mut bench, pid) = server(PgVersion::V18, Planted::NONE);
-    bench.shmem.slots.slots = Vec::from([one(50, 50), one(0, 0)]);
+    let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
+    fixture.shmem.slots.slots = Vec::from([one(50, 50), one(0, 0)]);
     let mut slow = ReplicationSlotsComputeRequiredLsn::new();
-    let first = bench.step(pid, |cx| slow.poll(cx));
+    let first = fixture.step(pid, |cx| slow.poll(cx));
     assert!(matches!(first, Poll::Yield(Yield::Again(_))));
-    bench.shmem.slots.slots[1] = one(20, 20);
-    let other = bench.attach(Role::Backend);
-    assert_eq!(compute(&mut bench, other), Lsn(20));
-    bench.finish(pid, |cx| slow.poll(cx));
-    assert_eq!(bench.shmem.slots.required_lsn, Lsn(50));
+    fixture.shmem.slots.slots[1] = one(20, 20);
+    let other = fixture.spawn(Role::Backend);
+    assert_eq!(compute(&mut fixture, other), Lsn(20));
+    fixture.finish(pid, |cx| slow.poll(cx));
+    assert_eq!(fixture.shmem.slots.required_lsn, Lsn(50));
 }

@@ -5,10 +5,10 @@ use crate::call::DiskError;
 use crate::shmem::Invalidation;
 use crate::wire::slot_file::Persistency;
 
-fn put(bench: &mut Bench, name: &str, file: &SlotFile) {
-    let bytes = file.encode(bench.shmem.settings.pg_version);
-    bench.dirs.insert(format!("pg_replslot/{name}"));
-    bench
+fn put(fixture: &mut Fixture, name: &str, file: &SlotFile) {
+    let bytes = file.encode(fixture.shmem.settings.pg_version);
+    fixture.dirs.insert(format!("pg_replslot/{name}"));
+    fixture
         .files
         .insert(format!("pg_replslot/{name}/state"), bytes);
 }
@@ -24,15 +24,15 @@ fn file(name: &str) -> SlotFile {
 #[test]
 fn slots_are_restored_and_leftovers_removed() {
     for version in PgVersion::ALL {
-        let (mut bench, _) = server(version, Planted::NONE);
-        put(&mut bench, "good", &file("good"));
+        let (mut fixture, _) = server(version, Planted::NONE);
+        put(&mut fixture, "good", &file("good"));
         let lost = SlotFile {
             restart_lsn: Lsn::INVALID,
             invalidated_at: Lsn(77),
             cause: 1,
             ..file("lost")
         };
-        put(&mut bench, "lost", &lost);
+        put(&mut fixture, "lost", &lost);
         for (name, persistency) in [
             ("ended", Persistency::TEMPORARY),
             ("halfway", Persistency::EPHEMERAL),
@@ -41,18 +41,18 @@ fn slots_are_restored_and_leftovers_removed() {
                 persistency,
                 ..file(name)
             };
-            put(&mut bench, name, &file);
+            put(&mut fixture, name, &file);
         }
-        put(&mut bench, "going.tmp", &file("going"));
+        put(&mut fixture, "going.tmp", &file("going"));
         for path in ["good/state.tmp", "notes"] {
-            bench
+            fixture
                 .files
                 .insert(format!("pg_replslot/{path}"), Vec::new());
         }
-        assert_eq!(bench.restart(), Ok(()));
+        assert_eq!(fixture.restart(), Ok(()));
         let left = ["good", "good/state", "lost", "lost/state", "notes"];
-        assert_eq!(bench.slot_names(), left, "a file is none of ours");
-        let good = bench.slot("good");
+        assert_eq!(fixture.slot_names(), left, "a file is none of ours");
+        let good = fixture.slot("good");
         assert_eq!((good.restart_lsn, good.active_pid), (Lsn(5000), None));
         assert!(!good.temporary && !good.dirty);
         let at = match version {
@@ -60,10 +60,11 @@ fn slots_are_restored_and_leftovers_removed() {
             PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => Lsn::INVALID,
         };
         let why = Some(Invalidation::WalRemoved(at));
-        assert_eq!(bench.slot("lost").invalidated, why);
-        assert_eq!(bench.shmem.slots.required_lsn, Lsn(5000));
+        assert_eq!(fixture.slot("lost").invalidated, why);
+        assert_eq!(fixture.shmem.slots.required_lsn, Lsn(5000));
         // A file is fsynced before it is read.
-        let of = |text: &str| bench.trace.iter().position(|op| op == text);
+        let trace = fixture.short_trace();
+        let of = |text: &str| trace.iter().position(|op| op == text);
         let read = of("read pg_replslot/good/state").unwrap();
         assert!(of("fsync pg_replslot/good/state").is_some_and(|at| at < read));
         assert!(of("syncdir pg_replslot/good").is_some_and(|at| at < read));
@@ -107,18 +108,18 @@ fn damaged_or_too_many_slots_prevent_the_start() {
             "logical replication slot \"s\" exists, but wal_level < logical".into(),
         ),
     ] {
-        let (mut bench, _) = server(PgVersion::V15, Planted::NONE);
-        put(&mut bench, "s", &file("s"));
-        bench.files.insert(path.into(), bytes);
-        assert_eq!(said(bench.restart()), (code.into(), text));
+        let (mut fixture, _) = server(PgVersion::V15, Planted::NONE);
+        put(&mut fixture, "s", &file("s"));
+        fixture.files.insert(path.into(), bytes);
+        assert_eq!(said(fixture.restart()), (code.into(), text));
     }
-    let (mut bench, _) = server(PgVersion::V15, Planted::NONE);
-    bench.shmem.settings.max_replication_slots = 1;
+    let (mut fixture, _) = server(PgVersion::V15, Planted::NONE);
+    fixture.shmem.settings.max_replication_slots = 1;
     for name in ["a", "b"] {
-        put(&mut bench, name, &file(name));
+        put(&mut fixture, name, &file(name));
     }
     let text = "too many replication slots active before shutdown";
-    assert_eq!(said(bench.restart()), ("FATAL XX000".into(), text.into()));
+    assert_eq!(said(fixture.restart()), ("FATAL XX000".into(), text.into()));
 }
 
 #[test]
@@ -150,9 +151,9 @@ fn disk_errors_prevent_the_start() {
             "could not read file \"pg_replslot/s/state\": Input/output error",
         ),
     ] {
-        let (mut bench, _) = server(PgVersion::V18, Planted::NONE);
-        put(&mut bench, "s", &file("s"));
-        bench.failing.insert(operation.into(), DiskError::Io);
-        assert_eq!(said(bench.restart()), (code.into(), text.into()));
+        let (mut fixture, _) = server(PgVersion::V18, Planted::NONE);
+        put(&mut fixture, "s", &file("s"));
+        fixture.failing.insert(operation.into(), DiskError::Io);
+        assert_eq!(said(fixture.restart()), (code.into(), text.into()));
     }
 }

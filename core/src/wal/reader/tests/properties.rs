@@ -40,7 +40,7 @@ fn build(wal: &mut WalBuilder, bodies: &[Option<RecordBody>]) -> Vec<(RecordBody
 
 fn geometries() -> impl Strategy<Value = Geometry> {
     prop_oneof![
-        Just(TINY),
+        Just(Geometry::SMALLEST),
         Just(geometry(256, 2048)),
         Just(geometry(512, 4096)),
         Just(geometry(8192, 32768)),
@@ -85,7 +85,7 @@ proptest! {
     /// Any byte is changed: the returned records are still a prefix of those written.
     #[test]
     fn a_changed_byte_ends_the_wal(
-        geometry in prop_oneof![Just(TINY), Just(geometry(512, 4096))],
+        geometry in prop_oneof![Just(Geometry::SMALLEST), Just(geometry(512, 4096))],
         bodies in bodies(),
         at in any::<prop::sample::Index>(),
         flip in 1u8..,
@@ -114,13 +114,13 @@ proptest! {
     /// The WAL is cut off anywhere, followed by zeros or nothing.
     #[test]
     fn a_torn_tail_ends_the_wal(bodies in bodies(), cut in any::<prop::sample::Index>(), zeros: bool) {
-        let mut wal = builder(TINY, PgVersion::V15);
+        let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
         let written = build(&mut wal, &bodies);
         let mut bytes = wal.bytes().to_vec();
         let cut = cut.index(bytes.len());
         if zeros { bytes[cut..].fill(0) } else { bytes.truncate(cut) }
-        let source = Source { geometry: TINY, bytes: &bytes, stingy: true };
-        let (records, _) = source.read_all(&mut reader(TINY, PgVersion::V15));
+        let source = Source { geometry: Geometry::SMALLEST, bytes: &bytes, stingy: true };
+        let (records, _) = source.read_all(&mut reader(Geometry::SMALLEST, PgVersion::V15));
         let cut = Lsn(1024) + cut as u64;
         // A record on a cut page can still be complete, but a record that needs bytes beyond the
         // cut cannot.
@@ -136,7 +136,7 @@ proptest! {
     fn garbage_is_an_error(bytes in prop::collection::vec(any::<u8>(), 2048), header: bool) {
         let mut bytes = bytes;
         if header {
-            let mut wal = builder(TINY, PgVersion::V18);
+            let mut wal = builder(Geometry::SMALLEST, PgVersion::V18);
             wal.append(&message(1900));
             for page in 0..8 {
                 let from = page * 256;
@@ -144,8 +144,8 @@ proptest! {
                 bytes[from..from + len].copy_from_slice(&wal.bytes()[from..from + len]);
             }
         }
-        let source = Source { geometry: TINY, bytes: &bytes, stingy: false };
-        let (records, _) = source.read_all(&mut reader(TINY, PgVersion::V18));
+        let source = Source { geometry: Geometry::SMALLEST, bytes: &bytes, stingy: false };
+        let (records, _) = source.read_all(&mut reader(Geometry::SMALLEST, PgVersion::V18));
         prop_assert_eq!(records.len(), 0);
     }
 }

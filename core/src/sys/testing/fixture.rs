@@ -1,11 +1,10 @@
-//! A bench for routines: shared memory, processes, and a disk in memory that answers at once. For
-//! tests alone.
+//! A server for unit tests: shared memory, processes that a test steps by hand, and a disk in
+//! memory.
 
 use crate::base::{Fd, Lsn, Mono, Now, PgVersion, Pid, Planted, Probe, SegmentNo, Settings};
 use crate::base::{Geometry, TimelineId, TimestampTz, Xid};
 use crate::call::{
-    DiskDone, DiskError, DiskOp, Effect, Effects, FileKind, FilePath, LogEvent, NetOp, OpenFlags,
-    Poll, Wait, Woken, Yield,
+    DiskError, DiskOp, Effect, Effects, Exit, LogEvent, NetOp, Place, Poll, Wait, Woken, Yield,
 };
 use crate::shmem::{RecoveryState, Role, Shmem};
 use crate::sys::{Conn, Cx, Kernel, ProcSys};
@@ -24,31 +23,64 @@ use bytes::Bytes;
 
 pub(crate) const SYSID: u64 = 77;
 
-/// Small enough that everything crosses pages.
-pub(crate) const TINY: Geometry = Geometry::SMALLEST;
-
-pub(crate) struct Bench {
+pub(crate) struct Fixture {
     pub(crate) shmem: Shmem,
     pub(crate) probe: Probe,
     pub(crate) kernel: Kernel,
     pub(crate) now: Now,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) dirs: BTreeSet<String>,
-    /// Every disk operation, as `open pg_wal/…`.
+    /// Every disk operation that was carried out or has failed, as `write base/5/16384 0+512`.
     pub(crate) trace: Vec<String>,
     pub(crate) logs: Vec<LogEvent>,
     /// Acts on connections, each with the length that `trace` had then.
     pub(crate) net: Vec<(usize, NetOp)>,
-    /// What fails, by the text that stands in `trace`.
+    /// What fails, by the words with which it stands in `trace`.
     pub(crate) failing: BTreeMap<String, DiskError>,
     pub(crate) procs: BTreeMap<Pid, ProcSys>,
-    fds: BTreeMap<Fd, String>,
+    pub(super) fds: BTreeMap<Fd, String>,
+    pub(super) next_fd: u32,
+    /// Operations wait for [`Fixture::complete`]; else they are carried out when they are issued.
+    stays_under_way: bool,
+    under_way: BTreeMap<Pid, DiskOp>,
 }
 
-impl Bench {
-    /// A server whose disk is empty but for its directories.
-    pub(crate) fn new(version: PgVersion, geometry: Geometry, planted: Planted) -> Self {
-        let settings = Settings::new(version, geometry);
+impl Fixture {
+    /// A server of the smallest geometry whose disk is empty but for its directories.
+    pub(crate) fn new(version: PgVersion, planted: Planted) -> Self {
+        Self::with(Settings::new(version, Geometry::SMALLEST), planted)
+    }
+
+    /// A primary that has just come up, with an empty first page of WAL after its segment header.
+    /// Its operations stay under way.
+    pub(crate) fn primary() -> Self {
+        let mut fixture = Self::in_recovery();
+        let geometry = fixture.shmem.settings.geometry;
+        let start = geometry.segment_start(SegmentNo(1));
+        let xlog = &mut fixture.shmem.xlog;
+        xlog.curr_byte_pos = lsn_to_bytepos(&geometry, start);
+        xlog.prev_byte_pos = xlog.curr_byte_pos - 64;
+        xlog.initialized_upto = start;
+        (xlog.write, xlog.flush) = (start, start);
+        xlog.insert_tli = TimelineId(1);
+        fixture.shmem.recovery.state = RecoveryState::Done;
+        fixture.shmem.recovery.install_segment_active = true;
+        fixture
+    }
+
+    /// A server that replays WAL. Its operations stay under way.
+    pub(crate) fn in_recovery() -> Self {
+        let mut settings = Settings::new(PgVersion::V15, Geometry::SMALL);
+        settings.shared_buffers = 4;
+        let mut fixture = Self::with(settings, Planted::NONE);
+        fixture.shmem.next_xid = Xid(10);
+        fixture.shmem.xlog.redo = Lsn(1);
+        fixture.stays_under_way = true;
+        fixture
+    }
+
+    fn with(settings: Settings, planted: Planted) -> Self {
+        let (version, geometry) = (settings.pg_version, settings.geometry);
         let checkpoint = geometry.segment_start(SegmentNo(1)) + 40;
         let control = ControlFile::fresh(version, &geometry, SYSID, checkpoint);
         let file = control.encode(version);
@@ -84,10 +116,13 @@ impl Bench {
             failing: BTreeMap::new(),
             procs: BTreeMap::new(),
             fds: BTreeMap::new(),
+            next_fd: 0,
+            stays_under_way: false,
+            under_way: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn attach(&mut self, role: Role) -> Pid {
+    pub(crate) fn spawn(&mut self, role: Role) -> Pid {
         let pid = self.kernel.pid();
         self.shmem.procs.attach(pid, role);
         self.procs.insert(pid, ProcSys::default());
@@ -185,25 +220,34 @@ impl Bench {
         &file[at..at + len]
     }
 
-    pub(crate) fn step<T>(&mut self, pid: Pid, run: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+    /// The kernel state of a process.
+    pub(crate) fn sys(&mut self, pid: Pid) -> &mut ProcSys {
+        self.procs.get_mut(&pid).expect("spawned")
+    }
+
+    /// One step of a process.
+    pub(crate) fn step<T>(&mut self, pid: Pid, act: impl FnOnce(&mut Cx<'_>) -> T) -> T {
         let mut fx = Effects::default();
-        let mut sys = self.procs.remove(&pid).expect("attached");
         let mut cx = Cx {
             now: self.now,
             me: pid,
             shmem: &mut self.shmem,
             probe: &mut self.probe,
             kernel: &mut self.kernel,
-            sys: &mut sys,
+            sys: self.procs.get_mut(&pid).expect("spawned"),
             fx: &mut fx,
         };
-        let outcome = run(&mut cx);
+        let outcome = act(&mut cx);
         for (_, effect) in fx.0 {
             match effect {
-                Effect::Disk(id, op) => {
-                    let done = self.disk(op);
-                    if sys.op == Some(id) {
-                        sys.done = Some(done);
+                // No one waits for it.
+                Effect::Disk(_, op @ DiskOp::Close(_)) => {
+                    let _ = self.disk(op);
+                }
+                Effect::Disk(_, op) => {
+                    assert!(self.under_way.insert(pid, op).is_none());
+                    if !self.stays_under_way {
+                        self.complete(pid);
                     }
                 }
                 Effect::Log(event) => self.logs.push(event),
@@ -211,8 +255,28 @@ impl Bench {
                 Effect::Exit(_) | Effect::Halt => {}
             }
         }
-        self.procs.insert(pid, sys);
         outcome
+    }
+
+    /// Carries out the operation that a process has under way, if there is one.
+    pub(crate) fn complete(&mut self, pid: Pid) {
+        if let Some(op) = self.under_way.remove(&pid) {
+            let outcome = self.disk(op);
+            self.sys(pid).done = Some(outcome);
+        }
+    }
+
+    /// Steps a process until it waits for something else than the disk, or exits.
+    pub(crate) fn settle(&mut self, pid: Pid, mut step: impl FnMut(&mut Cx<'_>) -> Yield) -> Yield {
+        for _ in 0..100_000 {
+            self.complete(pid);
+            match self.step(pid, &mut step) {
+                Yield::Again(_) => {}
+                Yield::Wait(wait) if wait.op.is_some() => {}
+                how @ (Yield::Wait(_) | Yield::Exit(_)) => return how,
+            }
+        }
+        panic!("livelock: {:?}", self.trace.last());
     }
 
     /// Polls until the routine is done or waits for something else than the disk.
@@ -221,21 +285,89 @@ impl Bench {
         pid: Pid,
         mut poll: impl FnMut(&mut Cx<'_>) -> Poll<T>,
     ) -> Result<T, Wait> {
-        for _ in 0..100_000 {
-            match self.step(pid, &mut poll) {
-                Poll::Ready(value) => return Ok(value),
-                Poll::Yield(Yield::Again(_)) => {}
-                Poll::Yield(Yield::Wait(wait)) if wait.op.is_some() => {}
-                Poll::Yield(Yield::Wait(wait)) => return Err(wait),
-                Poll::Yield(Yield::Exit(exit)) => panic!("a routine does not exit: {exit:?}"),
+        let mut value = None;
+        let how = self.settle(pid, |cx| match poll(cx) {
+            Poll::Yield(how) => how,
+            Poll::Ready(ready) => {
+                value = Some(ready);
+                Yield::Exit(Exit::Normal)
+            }
+        });
+        match (value, how) {
+            (Some(value), _) => Ok(value),
+            (None, Yield::Wait(wait)) => Err(wait),
+            (None, how) => panic!("a routine does not end so: {how:?}"),
+        }
+    }
+
+    /// Polls a routine to its end. It may only wait for the disk and for locks that it is given.
+    pub(crate) fn run<T>(&mut self, pid: Pid, mut poll: impl FnMut(&mut Cx<'_>) -> Poll<T>) -> T {
+        loop {
+            match self.drive(pid, &mut poll) {
+                Ok(value) => return value,
+                Err(wait) => {
+                    let woken = self.shmem.locks.is_woken(pid);
+                    assert!(woken, "{pid} waits in {}", wait.why);
+                }
             }
         }
-        panic!("livelock: {:?}", self.trace.last());
+    }
+
+    /// Polls until the routine is at this place, or is done.
+    pub(crate) fn run_to<T>(
+        &mut self,
+        pid: Pid,
+        why: Place,
+        mut poll: impl FnMut(&mut Cx<'_>) -> Poll<T>,
+    ) {
+        loop {
+            match self.step(pid, &mut poll) {
+                Poll::Yield(Yield::Again(at)) if at == why => return,
+                Poll::Yield(Yield::Wait(wait)) if wait.why == why => return,
+                Poll::Yield(_) => self.complete(pid),
+                Poll::Ready(_) => return,
+            }
+        }
+    }
+
+    /// Takes the bytes that were sent since the last call.
+    pub(crate) fn sent(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        for (_, op) in core::mem::take(&mut self.net) {
+            if let NetOp::Send(pieces) = op {
+                all.extend(pieces.concat());
+            }
+        }
+        all
+    }
+
+    /// The operations on files whose path begins so.
+    pub(crate) fn trace_of(&self, prefix: &str) -> Vec<&str> {
+        let on = |line: &&String| {
+            let path = line.split(' ').nth(1);
+            path.is_some_and(|path| path.starts_with(prefix))
+        };
+        self.trace.iter().filter(on).map(String::as_str).collect()
+    }
+
+    /// The operations without positions and lengths, such as `write base/5/16384`.
+    pub(crate) fn short_trace(&self) -> Vec<String> {
+        let short = |line: &String| {
+            let words: Vec<_> = line.split(' ').take(2).collect();
+            words.join(" ")
+        };
+        self.trace.iter().map(short).collect()
+    }
+
+    /// Where in the trace a line begins so first.
+    pub(crate) fn position(&self, prefix: &str) -> usize {
+        let at = self.trace.iter().position(|line| line.starts_with(prefix));
+        at.unwrap_or_else(|| panic!("no {prefix} in {:#?}", self.trace))
     }
 
     /// Can a process run that waits so? Decided as the node does; the disk has always answered.
     pub(crate) fn wake(&mut self, pid: Pid, wait: &Wait) -> bool {
-        let sys = self.procs.get_mut(&pid).expect("attached");
+        let sys = self.procs.get_mut(&pid).expect("spawned");
         let conn = |id| sys.conns.get(&id);
         let woken = Woken {
             latch: wait.latch && self.shmem.procs.latch(pid),
@@ -263,134 +395,5 @@ impl Bench {
     pub(crate) fn pass_ms(&mut self, ms: u32) {
         self.now.mono = self.now.mono.after_ms(ms.into());
         self.now.wall = self.now.wall + i64::from(ms) * 1000;
-    }
-
-    fn disk(&mut self, op: DiskOp) -> Result<DiskDone, DiskError> {
-        let path = |fd: &Fd| self.fds.get(fd).cloned().ok_or(DiskError::BadFd);
-        let (verb, path) = match &op {
-            DiskOp::Open { path, .. } => ("open", path.to_string()),
-            DiskOp::Close(fd) => ("close", path(fd)?),
-            DiskOp::Read { fd, .. } => ("read", path(fd)?),
-            DiskOp::Write { fd, .. } | DiskOp::WriteZeros { fd, .. } => ("write", path(fd)?),
-            DiskOp::Fsync(fd) => ("fsync", path(fd)?),
-            DiskOp::Truncate { fd, .. } => ("truncate", path(fd)?),
-            DiskOp::Stat(path) => ("stat", path.to_string()),
-            DiskOp::Rename { from, .. } => ("rename", from.to_string()),
-            DiskOp::Unlink(path) => ("unlink", path.to_string()),
-            DiskOp::Mkdir(path) => ("mkdir", path.to_string()),
-            DiskOp::Rmdir(path) => ("rmdir", path.to_string()),
-            DiskOp::List(path) => ("list", path.to_string()),
-            DiskOp::SyncDir(path) => ("syncdir", path.to_string()),
-        };
-        let text = format!("{verb} {path}");
-        self.trace.push(text.clone());
-        if let Some(error) = self.failing.get(&text) {
-            return Err(*error);
-        }
-        self.execute(op, path)
-    }
-
-    fn execute(&mut self, op: DiskOp, path: String) -> Result<DiskDone, DiskError> {
-        match op {
-            DiskOp::Open { flags, .. } => {
-                let exists = self.files.contains_key(&path);
-                match flags {
-                    OpenFlags::Existing if !exists => return Err(DiskError::NotFound),
-                    OpenFlags::CreateNew if exists => return Err(DiskError::Exists),
-                    OpenFlags::Existing => {}
-                    OpenFlags::Create | OpenFlags::CreateNew => {
-                        self.files.entry(path.clone()).or_default();
-                    }
-                    OpenFlags::CreateTruncate => {
-                        self.files.insert(path.clone(), Vec::new());
-                    }
-                }
-                let fd = Fd(u32::try_from(self.trace.len()).expect("few operations"));
-                self.fds.insert(fd, path);
-                Ok(DiskDone::Opened(fd))
-            }
-            DiskOp::Read { offset, len, .. } => {
-                let file = &self.files[&path];
-                let from = usize::try_from(offset).expect("small").min(file.len());
-                let to = (from + len as usize).min(file.len());
-                Ok(DiskDone::Data(Bytes::copy_from_slice(&file[from..to])))
-            }
-            DiskOp::Write { offset, data, .. } => Ok(self.write(&path, offset, &data)),
-            DiskOp::WriteZeros { offset, len, .. } => {
-                Ok(self.write(&path, offset, &alloc::vec![0; len as usize]))
-            }
-            DiskOp::Truncate { len, .. } => {
-                let len = usize::try_from(len).expect("small");
-                self.files.get_mut(&path).expect("open").resize(len, 0);
-                Ok(DiskDone::Done)
-            }
-            DiskOp::Stat(_) if self.dirs.contains(&path) => Ok(DiskDone::Stat(FileKind::Dir)),
-            DiskOp::Stat(_) => {
-                let file = self.files.get(&path).ok_or(DiskError::NotFound)?;
-                Ok(DiskDone::Stat(FileKind::File(file.len() as u64)))
-            }
-            DiskOp::Rename { to, .. } if self.dirs.contains(&path) => {
-                self.rename_dir(&path, to.as_str())
-            }
-            DiskOp::Rename { to, .. } => {
-                let file = self.files.remove(&path).ok_or(DiskError::NotFound)?;
-                self.files.insert(to.to_string(), file);
-                Ok(DiskDone::Done)
-            }
-            DiskOp::Unlink(_) => self
-                .files
-                .remove(&path)
-                .map(|_| DiskDone::Done)
-                .ok_or(DiskError::NotFound),
-            DiskOp::List(_) => Ok(DiskDone::Names(self.names(&path))),
-            DiskOp::Mkdir(_) if !self.dirs.insert(path) => Err(DiskError::Exists),
-            DiskOp::Rmdir(path) if !self.names(path.as_str()).is_empty() => {
-                Err(DiskError::NotEmpty)
-            }
-            DiskOp::Rmdir(path) if !self.dirs.remove(path.as_str()) => Err(DiskError::NotFound),
-            DiskOp::Close(_)
-            | DiskOp::Fsync(_)
-            | DiskOp::Mkdir(_)
-            | DiskOp::Rmdir(_)
-            | DiskOp::SyncDir(_) => Ok(DiskDone::Done),
-        }
-    }
-
-    fn rename_dir(&mut self, from: &str, to: &str) -> Result<DiskDone, DiskError> {
-        if !self.dirs.insert(to.into()) {
-            return Err(DiskError::NotEmpty);
-        }
-        self.dirs.remove(from);
-        for name in self.names(from) {
-            let file = self.files.remove(&format!("{from}/{name}"));
-            let file = file.expect("directories that are renamed hold files alone");
-            self.files.insert(format!("{to}/{name}"), file);
-        }
-        Ok(DiskDone::Done)
-    }
-
-    fn write(&mut self, path: &str, offset: u64, data: &[u8]) -> DiskDone {
-        let file = self.files.get_mut(path).expect("open");
-        let from = usize::try_from(offset).expect("small");
-        let to = from + data.len();
-        if file.len() < to {
-            file.resize(to, 0);
-        }
-        file[from..to].copy_from_slice(data);
-        DiskDone::Written(u32::try_from(data.len()).expect("small"))
-    }
-
-    fn names(&self, directory: &str) -> Vec<String> {
-        let all = self
-            .files
-            .keys()
-            .chain(&self.dirs)
-            .filter(|path| *path != ".");
-        let here = all.filter(|path| FilePath::from(path.as_str()).parent() == directory);
-        let mut names: Vec<String> = here
-            .map(|path| FilePath::from(path.as_str()).name().to_string())
-            .collect();
-        names.sort_unstable();
-        names
     }
 }
