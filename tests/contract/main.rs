@@ -6,7 +6,7 @@ mod rig;
 mod shutdown;
 mod worlds;
 
-use rig::Rig;
+use rig::{Drive, Rig};
 use walsim::choice::Choices;
 use walsim::disk::Content;
 use walsim_core::base::{ConnId, Mark};
@@ -36,8 +36,13 @@ fn a_flush_waits_for_reservations_that_are_not_copied() {
         rig.say(conn, "COMMIT");
         rig.step_until_at(pid, Place::CopyXLogRecordToWAL);
     }
-    assert!(rig.node.probe().marks().contains(Mark::TwoReservationsOpen));
-    let flush = rig.node.view().shmem().xlog.flush;
+    assert!(
+        rig.machine
+            .probe()
+            .marks()
+            .contains(Mark::TwoReservationsOpen)
+    );
+    let flush = rig.machine.view().shmem().xlog.flush;
     rig.say(c, "COMMIT");
     for _ in 0..50 {
         if rig.runnable().contains(&c_pid) {
@@ -45,7 +50,7 @@ fn a_flush_waits_for_reservations_that_are_not_copied() {
         }
     }
     assert_eq!(rig.place(c_pid), Some(Place::LWLockAcquire));
-    assert_eq!(rig.node.view().shmem().xlog.flush, flush);
+    assert_eq!(rig.machine.view().shmem().xlog.flush, flush);
     rig.settle();
     for conn in [a, b, c] {
         assert!(rig.has_answer(conn, COMMITTED));
@@ -72,7 +77,7 @@ fn followers_of_a_group_flush_are_woken_by_its_leader() {
     for (conn, _) in &sessions {
         assert!(rig.has_answer(*conn, COMMITTED));
     }
-    assert!(rig.node.probe().marks().contains(Mark::FlushFollower));
+    assert!(rig.machine.probe().marks().contains(Mark::FlushFollower));
     assert!(
         rig.fsyncs - before < 4,
         "{} fsyncs for 4 commits",
@@ -87,10 +92,20 @@ fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
     let (conn, pid) = about_to_commit(&mut rig, 1);
     rig.say(conn, "COMMIT");
     rig.settle_without_disk();
-    assert!(rig.node.view().shmem().locks.holds(pid, LockId::WalWrite));
+    assert!(
+        rig.machine
+            .view()
+            .shmem()
+            .locks
+            .holds(pid, LockId::WalWrite)
+    );
     rig.kill(pid);
     assert!(
-        rig.node.view().shmem().locks.holds(pid, LockId::WalWrite),
+        rig.machine
+            .view()
+            .shmem()
+            .locks
+            .holds(pid, LockId::WalWrite),
         "nobody cleaned up"
     );
     rig.until("the others are told to die", |rig| {
@@ -99,7 +114,7 @@ fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
     rig.until("the node runs again", |rig| {
         rig.state() == Some(PmState::Run)
     });
-    assert!(!rig.node.view().shmem().locks.is_held(LockId::WalWrite));
+    assert!(!rig.machine.view().shmem().locks.is_held(LockId::WalWrite));
     let (conn, _) = rig.session();
     assert!(
         rig.ask(conn, "PUT 16384 9 '00'")
@@ -121,7 +136,7 @@ fn an_immediate_shutdown_leaves_recovery_to_the_next_start() {
     let postmaster = rig.newest(Role::Postmaster);
     rig.input(Input::Signal(postmaster, Signal::Quit));
     rig.settle();
-    assert!(rig.node.is_halted());
+    assert!(rig.machine.is_halted());
     rig.lose_power();
     let recovered = "database system was not properly shut down; automatic recovery in progress";
     assert!(
@@ -145,7 +160,7 @@ fn a_server_whose_recovery_fails_ends() {
     rig.disk
         .set_up_file("pg_wal/000000010000000000000001", Content::new(&[0; 8192]));
     rig.settle();
-    assert!(rig.node.is_halted());
+    assert!(rig.machine.is_halted());
     let last: Vec<&str> = rig.log.iter().rev().take(2).map(String::as_str).collect();
     assert_eq!(
         last,
@@ -160,12 +175,12 @@ fn a_server_whose_recovery_fails_ends() {
 #[test]
 fn a_jump_of_the_wall_clock_does_not_change_a_sleep() {
     let mut rig = Rig::running();
-    let wakeup = rig.node.next_wakeup();
+    let wakeup = rig.machine.next_wakeup();
     assert!(wakeup.is_some());
     for jump_us in [3_600_000_000, -7_200_000_000] {
         rig.wall_offset_us += jump_us;
         assert!(rig.runnable().is_empty(), "nobody wakes early");
-        assert_eq!(rig.node.next_wakeup(), wakeup);
+        assert_eq!(rig.machine.next_wakeup(), wakeup);
     }
     let walwriter = rig.newest(Role::WalWriter);
     rig.now = wakeup.expect("checked above");

@@ -1,6 +1,6 @@
 //! Single processes are killed or stopped at each step.
 
-use crate::rig::Rig;
+use crate::rig::{Drive, Rig};
 use walsim_core::base::{ConnId, Mark, PgVersion, Pid};
 use walsim_core::call::{Input, Machine, Signal};
 use walsim_core::node::PmState;
@@ -25,7 +25,7 @@ fn next_step(rig: &mut Rig) {
     if let Some(pid) = rig.runnable().last().copied() {
         rig.run(pid);
     } else if !rig.complete_one() {
-        rig.now = rig.node.next_wakeup().expect("somebody waits");
+        rig.now = rig.machine.next_wakeup().expect("somebody waits");
     }
 }
 
@@ -37,7 +37,7 @@ fn killed(mut rig: Rig, victim: Pid, committed: ConnId) {
     rig.until("the node runs again", |rig| {
         rig.state() == Some(PmState::Run)
     });
-    assert!(rig.node.probe().marks().contains(Mark::ProcessKilled));
+    assert!(rig.machine.probe().marks().contains(Mark::ProcessKilled));
     rig.settle();
     let (session, _) = rig.session();
     let rows = rig.ask(session, "GET 16384 1");
@@ -75,7 +75,7 @@ fn the_processes_of_a_standby_can_be_killed() {
     for version in PgVersion::ALL {
         let mut rig = Rig::of(version, true);
         rig.until("it has a walreceiver", |rig| {
-            rig.node.view().shmem().walrcv.pid.is_some()
+            rig.machine.view().shmem().walrcv.pid.is_some()
         });
         rig.until("the standby opens", |rig| {
             rig.state() == Some(PmState::HotStandby)
@@ -89,7 +89,7 @@ fn the_processes_of_a_standby_can_be_killed() {
             rig.state() == Some(PmState::HotStandby)
         });
         other.signal(Role::Startup, Signal::Kill);
-        other.until("the server is gone", |rig| rig.node.is_halted());
+        other.until("the server is gone", |rig| rig.machine.is_halted());
         let reason = "LOG:  shutting down due to startup process failure";
         assert!(
             other.log.iter().any(|line| line == reason),
@@ -106,12 +106,17 @@ fn a_stopped_process_is_killed_after_five_seconds() {
     rig.signal(Role::Checkpointer, Signal::Stop);
     rig.signal(Role::Postmaster, Signal::Quit);
     let begun = rig.now;
-    rig.until("the server is gone", |rig| rig.node.is_halted());
+    rig.until("the server is gone", |rig| rig.machine.is_halted());
     let took = rig.now - begun;
     assert!((4_000_000..=6_000_000).contains(&took), "{took} us");
     let line = "LOG:  issuing SIGKILL to recalcitrant children";
     assert!(rig.log.iter().any(|said| said == line));
-    assert!(rig.node.probe().marks().contains(Mark::ShutdownImmediate));
+    assert!(
+        rig.machine
+            .probe()
+            .marks()
+            .contains(Mark::ShutdownImmediate)
+    );
 }
 
 /// A stopped postmaster accepts no connections, and loses none.

@@ -3,34 +3,27 @@
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use walsim::choice::Choices;
-use walsim::disk::{Content, Disk, DiskSpec, Ticket};
-use walsim_core::base::{
-    ConnId, Geometry, Lsn, Mono, Now, OpId, PgVersion, Pid, Planted, SegmentNo, Settings,
-    TimestampTz,
-};
-use walsim_core::call::{
-    DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, Place, RunSet, Signal,
-};
-use walsim_core::node::{InitialFile, Node, PmState, STANDBY_SIGNAL, initdb};
+use std::ops::{Deref, DerefMut};
+use walsim::disk::Content;
+use walsim_core::base::TimestampTz;
+use walsim_core::base::{ConnId, Geometry, Lsn, PgVersion, Pid, Planted, SegmentNo, Settings};
+use walsim_core::call::{DiskOp, Effect, Input, NetEvent, NetOp, Place, Signal};
+use walsim_core::node::{Node, PmState, STANDBY_SIGNAL};
 use walsim_core::shmem::Role;
 use walsim_core::wire::backend::{BackendMessage, backend_limit};
 use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus, WalMessage};
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
+pub(crate) use walsim_tests::Drive;
+use walsim_tests::{Harness, client, new_cluster};
 
 /// A node, its disk, and what its clients have received.
 #[derive(Clone)]
 pub(crate) struct Rig {
-    pub(crate) node: Node,
-    pub(crate) disk: Disk,
-    pub(crate) choices: Choices,
-    pub(crate) now: Mono,
-    pub(crate) wall_offset_us: i64,
+    harness: Harness<Node>,
     settings: Settings,
     incarnation: u32,
-    tickets: BTreeMap<OpId, Ticket>,
     received: BTreeMap<ConnId, FrameReader>,
     /// CommandComplete tags and error codes by connection.
     pub(crate) answers: BTreeMap<ConnId, Vec<String>>,
@@ -41,9 +34,39 @@ pub(crate) struct Rig {
     pub(crate) fsyncs: u32,
     /// The server log.
     pub(crate) log: Vec<String>,
-    /// Effects that may still happen; all of them unless a test says otherwise.
-    pub(crate) effects_left: usize,
-    pub(crate) effects_seen: usize,
+}
+
+impl Deref for Rig {
+    type Target = Harness<Node>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.harness
+    }
+}
+
+impl DerefMut for Rig {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.harness
+    }
+}
+
+impl Drive<Node> for Rig {
+    fn effect(&mut self, _: Pid, effect: Effect) {
+        match effect {
+            Effect::Disk(_, call) => self.fsyncs += u32::from(matches!(call, DiskOp::Fsync(_))),
+            Effect::Net(conn, NetOp::Send(pieces)) => {
+                for piece in pieces {
+                    self.receive(conn, piece);
+                }
+            }
+            Effect::Log(event) => self.log.push(event.to_string()),
+            Effect::Net(conn, NetOp::Close) => {
+                let answers = self.answers.entry(conn).or_default();
+                answers.push(String::from("closed"));
+            }
+            Effect::Net(..) | Effect::Exit(_) | Effect::Halt => {}
+        }
+    }
 }
 
 impl Rig {
@@ -53,41 +76,24 @@ impl Rig {
 
     /// A fresh cluster, or a standby whose primary no one plays.
     pub(crate) fn of(version: PgVersion, standby: bool) -> Self {
-        let geometry = Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes");
-        let mut settings = Settings::new(version, geometry);
+        let mut settings = Settings::new(version, Geometry::TINY);
         settings.checkpoint_timeout_ms = 3_600_000;
-        let mut disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
-        for file in initdb(settings.pg_version, &geometry, 7) {
-            match file {
-                InitialFile::Dir(path) => disk.set_up_dir(path.as_str()),
-                InitialFile::File { path, bytes, len } => {
-                    let mut content = Content::new(&bytes);
-                    content.zero(bytes.len() as u64, len - bytes.len() as u64);
-                    disk.set_up_file(path.as_str(), content);
-                }
-            }
-        }
+        let mut disk = new_cluster(&settings);
         if standby {
             disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
             settings.primary_conninfo = Some((String::from("primary"), 5432));
         }
+        let node = Node::boot(settings.clone(), 1, 1, Planted::NONE);
         Self {
-            node: Node::boot(settings.clone(), 1, 1, Planted::NONE),
-            disk,
-            choices: Choices::new(1),
-            now: Mono(0),
-            wall_offset_us: 0,
+            harness: Harness::new(node, disk),
             settings,
             incarnation: 1,
-            tickets: BTreeMap::new(),
             received: BTreeMap::new(),
             answers: BTreeMap::new(),
             shipped: BTreeMap::new(),
             conns: 0,
             fsyncs: 0,
             log: Vec::new(),
-            effects_left: usize::MAX,
-            effects_seen: 0,
         }
     }
 
@@ -100,54 +106,7 @@ impl Rig {
     }
 
     pub(crate) fn state(&self) -> Option<PmState> {
-        self.node.view().postmaster_state()
-    }
-
-    pub(crate) fn clock(&self) -> Now {
-        let wall = i64::try_from(self.now.0).expect("short runs") + self.wall_offset_us;
-        Now {
-            mono: self.now,
-            wall: TimestampTz(wall),
-        }
-    }
-
-    pub(crate) fn input(&mut self, input: Input) {
-        let mut fx = Effects::default();
-        self.node.step(self.clock(), input, &mut fx);
-        for (pid, effect) in fx.0 {
-            self.effects_seen += 1;
-            if self.effects_left == 0 {
-                continue;
-            }
-            self.effects_left -= 1;
-            self.effect(pid, effect);
-        }
-    }
-
-    fn effect(&mut self, pid: Pid, effect: Effect) {
-        match effect {
-            Effect::Disk(op, call) => {
-                self.fsyncs += u32::from(matches!(call, DiskOp::Fsync(_)));
-                let (ticket, _) = self.disk.issue(pid, &call, &self.choices);
-                if matches!(call, DiskOp::Close(_)) {
-                    let _ = self.disk.complete(ticket, &self.choices);
-                } else {
-                    self.tickets.insert(op, ticket);
-                }
-            }
-            Effect::Net(conn, NetOp::Send(pieces)) => {
-                for piece in pieces {
-                    self.receive(conn, piece);
-                }
-            }
-            Effect::Exit(_) => self.disk.close_all(pid),
-            Effect::Log(event) => self.log.push(event.to_string()),
-            Effect::Net(conn, NetOp::Close) => {
-                let answers = self.answers.entry(conn).or_default();
-                answers.push(String::from("closed"));
-            }
-            Effect::Net(..) | Effect::Halt => {}
-        }
+        self.machine.view().postmaster_state()
     }
 
     #[expect(
@@ -181,61 +140,11 @@ impl Rig {
         }
     }
 
-    pub(crate) fn runnable(&self) -> Vec<Pid> {
-        let mut set = RunSet::default();
-        self.node.runnable(self.clock(), &mut set);
-        set.0
-    }
-
-    pub(crate) fn run(&mut self, pid: Pid) {
-        self.input(Input::Run(pid));
-    }
-
-    /// Completes the operation that was issued first; false if none is under way.
-    pub(crate) fn complete_one(&mut self) -> bool {
-        let Some((op, ticket)) = self.tickets.pop_first() else {
-            return false;
-        };
-        let outcome = self.disk.complete(ticket, &self.choices);
-        self.input(Input::Disk(op, outcome));
-        true
-    }
-
-    /// Runs everyone, and completes operations, until no one can go on at this time.
-    pub(crate) fn settle(&mut self) {
-        for _ in 0..100_000 {
-            match self.runnable().first() {
-                Some(pid) => self.run(*pid),
-                None => {
-                    if !self.complete_one() {
-                        return;
-                    }
-                }
-            }
-        }
-        panic!("the node does not come to rest");
-    }
-
     /// Runs everyone but leaves operations under way.
     pub(crate) fn settle_without_disk(&mut self) {
         while let Some(pid) = self.runnable().first().copied() {
             self.run(pid);
         }
-    }
-
-    pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        for _ in 0..100_000 {
-            if done(self) {
-                return;
-            }
-            if let Some(pid) = self.runnable().first().copied() {
-                self.run(pid);
-            } else if !self.complete_one() {
-                let wake = self.node.next_wakeup().expect("somebody wakes some time");
-                self.now = self.now.max(wake);
-            }
-        }
-        panic!("never: {what}");
     }
 
     /// Steps one process until it stands at a place.
@@ -258,22 +167,15 @@ impl Rig {
     }
 
     pub(crate) fn place(&self, pid: Pid) -> Option<Place> {
-        self.node
-            .view()
-            .processes()
-            .find(|p| p.pid == pid)
-            .map(|p| p.at)
+        let view = self.machine.view();
+        view.processes().find(|p| p.pid == pid).map(|p| p.at)
     }
 
     /// The newest process of a role.
     pub(crate) fn newest(&self, role: Role) -> Pid {
-        let pids = self
-            .node
-            .view()
-            .processes()
-            .filter(|p| p.role == role)
-            .map(|p| p.pid);
-        pids.max().expect("there is such a process")
+        let view = self.machine.view();
+        let pids = view.processes().filter(|p| p.role == role);
+        pids.map(|p| p.pid).max().expect("there is such a process")
     }
 
     /// Opens a session, greeted and ready.
@@ -309,10 +211,7 @@ impl Rig {
     /// Connects with a start-up packet.
     pub(crate) fn connect(&mut self, params: &[(&str, &str)]) -> ConnId {
         self.conns += 1;
-        let conn = ConnId {
-            incarnation: 0,
-            n: self.conns,
-        };
+        let conn = client(self.conns);
         self.input(Input::Net(conn, NetEvent::Accepted));
         let packet = StartupPacket::Startup(StartupMessage::new(params)).to_bytes();
         self.settle();
@@ -352,8 +251,9 @@ impl Rig {
 
     /// Loses power, and boots again with what survived.
     pub(crate) fn lose_power(&mut self) {
-        self.disk
-            .power_loss(self.settings.geometry.data_page, &self.choices);
+        let page = self.settings.geometry.data_page;
+        let Harness { disk, choices, .. } = &mut self.harness;
+        disk.power_loss(page, choices);
         self.boot();
         self.until("the node runs again", |rig| {
             rig.state() == Some(PmState::Run)
@@ -363,10 +263,9 @@ impl Rig {
 
     /// Starts the server anew on the disk as it is.
     pub(crate) fn boot(&mut self) {
-        self.tickets.clear();
         self.incarnation += 1;
-        self.node = Node::boot(self.settings.clone(), 1, self.incarnation, Planted::NONE);
-        self.effects_left = usize::MAX;
+        let node = Node::boot(self.settings.clone(), 1, self.incarnation, Planted::NONE);
+        self.harness.replace(node, false);
         self.received.clear();
         self.answers.clear();
         self.shipped.clear();

@@ -1,6 +1,6 @@
 //! Clean shutdowns, and the starts that follow them.
 
-use crate::rig::Rig;
+use crate::rig::{Drive, Rig};
 use walsim_core::base::{Mark, PgVersion};
 use walsim_core::call::Signal;
 use walsim_core::node::PmState;
@@ -20,7 +20,7 @@ fn hot_standby(version: PgVersion) -> Rig {
         rig.state() == Some(PmState::HotStandby)
     });
     rig.until("it has a walreceiver", |rig| {
-        rig.node.view().shmem().walrcv.state == WalRcvState::Streaming
+        rig.machine.view().shmem().walrcv.state == WalRcvState::Streaming
     });
     rig.settle();
     rig
@@ -49,17 +49,17 @@ fn a_fast_shutdown_waits_for_its_standby() {
             told[0].contains("terminating connection due to administrator command"),
             "{told:?}"
         );
-        let control = &rig.node.view().shmem().control;
+        let control = &rig.machine.view().shmem().control;
         assert_eq!(control.state, DbState::ShutDown);
         assert_eq!(control.checkpoint, control.checkpoint_copy.redo);
-        let end = rig.node.view().shmem().xlog.flush;
+        let end = rig.machine.view().shmem().xlog.flush;
         assert_eq!(rig.shipped.get(&standby), Some(&end), "{version:?}");
 
         rig.confirm(standby, control_start(&rig));
         rig.settle();
-        assert!(!rig.node.is_halted(), "a part is not all");
+        assert!(!rig.machine.is_halted(), "a part is not all");
         rig.confirm(standby, end);
-        rig.until("the server is gone", |rig| rig.node.is_halted());
+        rig.until("the server is gone", |rig| rig.machine.is_halted());
         let answers = rig.answers.remove(&standby).unwrap_or_default();
         assert!(
             answers.ends_with(&["COPY 0".into(), "closed".into()]),
@@ -70,7 +70,7 @@ fn a_fast_shutdown_waits_for_its_standby() {
                 .last()
                 .is_some_and(|l| l == "LOG:  database system is shut down")
         );
-        assert!(rig.node.probe().marks().contains(Mark::ShutdownFast));
+        assert!(rig.machine.probe().marks().contains(Mark::ShutdownFast));
 
         rig.log.clear();
         rig.boot();
@@ -82,7 +82,7 @@ fn a_fast_shutdown_waits_for_its_standby() {
         );
         assert!(!said(&rig, "recovery"), "{:#?}", rig.log);
         assert_eq!(
-            rig.node.view().shmem().xlog.flush,
+            rig.machine.view().shmem().xlog.flush,
             end,
             "WAL goes on where it ended"
         );
@@ -93,7 +93,7 @@ fn a_fast_shutdown_waits_for_its_standby() {
 }
 
 fn control_start(rig: &Rig) -> walsim_core::base::Lsn {
-    rig.node.view().shmem().control.checkpoint
+    rig.machine.view().shmem().control.checkpoint
 }
 
 /// Existing sessions continue, new ones are refused, and when the last has ended the shutdown
@@ -117,8 +117,8 @@ fn a_smart_shutdown_lets_sessions_finish() {
         assert!(answers.iter().any(|answer| answer == "COMMIT"));
         assert_eq!(rig.state(), Some(PmState::Run));
         rig.input(walsim_core::call::Input::Signal(pid, Signal::Term));
-        rig.until("the server is gone", |rig| rig.node.is_halted());
-        assert!(rig.node.probe().marks().contains(Mark::ShutdownSmart));
+        rig.until("the server is gone", |rig| rig.machine.is_halted());
+        assert!(rig.machine.probe().marks().contains(Mark::ShutdownSmart));
     }
 }
 
@@ -131,7 +131,7 @@ fn a_fast_shutdown_aborts_running_transactions() {
         rig.ask(session, "BEGIN");
         rig.ask(session, "PUT 16384 3 '03'");
         rig.signal(Role::Postmaster, Signal::Int);
-        rig.until("the server is gone", |rig| rig.node.is_halted());
+        rig.until("the server is gone", |rig| rig.machine.is_halted());
         rig.boot();
         rig.until("the node runs", |rig| rig.state() == Some(PmState::Run));
         let (session, _) = rig.session();
@@ -146,8 +146,8 @@ fn a_standby_shuts_down_in_recovery() {
     for version in PgVersion::ALL {
         let mut rig = hot_standby(version);
         rig.signal(Role::Postmaster, Signal::Int);
-        rig.until("the server is gone", |rig| rig.node.is_halted());
-        let control = &rig.node.view().shmem().control;
+        rig.until("the server is gone", |rig| rig.machine.is_halted());
+        let control = &rig.machine.view().shmem().control;
         assert_eq!(control.state, DbState::ShutDownInRecovery);
         assert!(said(
             &rig,
@@ -172,19 +172,19 @@ fn a_reload_replaces_the_walreceiver() {
     for version in PgVersion::ALL {
         let mut rig = hot_standby(version);
         let first = rig.newest(Role::WalReceiver);
-        let mut settings = rig.node.view().shmem().settings.clone();
+        let mut settings = rig.machine.view().shmem().settings.clone();
         settings.primary_conninfo = Some((String::from("another"), 5433));
-        rig.node.reload(settings);
+        rig.machine.reload(settings);
         rig.settle();
         assert_eq!(rig.newest(Role::WalReceiver), first, "nobody was told yet");
         rig.signal(Role::Postmaster, Signal::Hup);
         rig.until("another walreceiver", |rig| {
-            let walrcv = &rig.node.view().shmem().walrcv;
+            let walrcv = &rig.machine.view().shmem().walrcv;
             walrcv.state == WalRcvState::Streaming && walrcv.pid != Some(first)
         });
         assert!(said(&rig, "received SIGHUP, reloading configuration files"));
         assert!(said(&rig, "WAL receiver process shutdown requested"));
-        let conninfo = rig.node.view().shmem().walrcv.conninfo.clone();
+        let conninfo = rig.machine.view().shmem().walrcv.conninfo.clone();
         assert_eq!(conninfo, Some((String::from("another"), 5433)));
     }
 }

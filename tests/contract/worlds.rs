@@ -8,8 +8,7 @@ use walsim_core::base::{Geometry, Mark, Mono, PgVersion, Planted, Settings};
 use walsim_core::shmem::WalSndState;
 
 fn plan(standbys: usize) -> Plan {
-    let geometry = Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes");
-    let mut settings = Settings::new(PgVersion::V15, geometry);
+    let mut settings = Settings::new(PgVersion::V15, Geometry::TINY);
     settings.wal_sender_timeout_ms = 30_000;
     settings.wal_receiver_timeout_ms = 30_000;
     settings.wal_receiver_status_interval_ms = 1000;

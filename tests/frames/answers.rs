@@ -2,7 +2,7 @@
 //! must equal the recorded ones, field by field, except for the fields named in [`mask`].
 
 use crate::capture::{Capture, Event, Kind, Said, Side, capture};
-use crate::node::{Rig, VERSIONS, client};
+use crate::node::{Drive, Rig, VERSIONS, client};
 use bytes::{Buf, Bytes};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

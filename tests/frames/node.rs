@@ -2,16 +2,16 @@
 
 use crate::capture::{Capture, SEGMENT};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use walsim::choice::Choices;
-use walsim::disk::{Content, Disk, DiskSpec, Ticket};
-use walsim_core::base::{
-    ConnId, Geometry, Mono, Now, OpId, PgVersion, Pid, Planted, Settings, TimestampTz,
-};
-use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet, Signal};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
+use walsim::disk::{Content, Disk, DiskSpec};
+use walsim_core::base::{ConnId, Geometry, PgVersion, Pid, Planted, Settings};
+use walsim_core::call::{Effect, Input, Machine, NetEvent, NetOp, Signal};
 use walsim_core::node::{
     InitialFile, Node, PgReceivewal, PgReceivewalOptions, PmState, STANDBY_SIGNAL, initdb,
 };
+use walsim_tests::Harness;
+pub(crate) use walsim_tests::{Drive, client};
 
 /// The versions that nodes have.
 pub(crate) const VERSIONS: [PgVersion; 4] = PgVersion::ALL;
@@ -24,12 +24,7 @@ pub(crate) fn version(major: u32) -> Option<PgVersion> {
 
 /// A machine, its disk, and what it has sent.
 pub(crate) struct Rig<M = Node> {
-    pub(crate) node: M,
-    pub(crate) disk: Disk,
-    choices: Choices,
-    now: Mono,
-    tickets: BTreeMap<OpId, Ticket>,
-    inputs: VecDeque<Input>,
+    harness: Harness<M>,
     /// What was sent and no one has taken yet.
     pub(crate) sent: BTreeMap<ConnId, Vec<u8>>,
     pub(crate) closed: BTreeSet<ConnId>,
@@ -54,14 +49,8 @@ impl Rig {
         let mut disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
         // Of what initdb makes only the directories and the commit status are wanted.
         for file in initdb(version, &geometry, 0) {
-            match file {
-                InitialFile::Dir(path) => disk.set_up_dir(path.as_str()),
-                InitialFile::File { path, bytes, len } if path.parent() == "pg_xact" => {
-                    let mut content = Content::new(&bytes);
-                    content.zero(bytes.len() as u64, len - bytes.len() as u64);
-                    disk.set_up_file(path.as_str(), content);
-                }
-                InitialFile::File { .. } => {}
+            if !matches!(&file, InitialFile::File { path, .. } if path.parent() != "pg_xact") {
+                disk.set_up(&file);
             }
         }
         let state = &capture.state;
@@ -80,7 +69,7 @@ impl Rig {
     }
 
     pub(crate) fn state(&self) -> Option<PmState> {
-        self.node.view().postmaster_state()
+        self.machine.view().postmaster_state()
     }
 
     /// A fast shutdown is asked for.
@@ -102,51 +91,23 @@ impl Rig<PgReceivewal> {
     }
 }
 
-impl<M: Machine> Rig<M> {
-    fn on(disk: Disk, node: M) -> Self {
-        Self {
-            node,
-            disk,
-            choices: Choices::new(1),
-            now: Mono(0),
-            tickets: BTreeMap::new(),
-            inputs: VecDeque::new(),
-            sent: BTreeMap::new(),
-            closed: BTreeSet::new(),
-            opened: Vec::new(),
-            log: Vec::new(),
-        }
-    }
+impl<M> Deref for Rig<M> {
+    type Target = Harness<M>;
 
-    fn clock(&self) -> Now {
-        let wall = i64::try_from(self.now.0).expect("short runs") + 800_000_000_000_000;
-        Now {
-            mono: self.now,
-            wall: TimestampTz(wall),
-        }
+    fn deref(&self) -> &Self::Target {
+        &self.harness
     }
+}
 
-    pub(crate) fn input(&mut self, input: Input) {
-        self.inputs.push_back(input);
-        while let Some(input) = self.inputs.pop_front() {
-            let mut fx = Effects::default();
-            self.node.step(self.clock(), input, &mut fx);
-            for (pid, effect) in fx.0 {
-                self.effect(pid, effect);
-            }
-        }
+impl<M> DerefMut for Rig<M> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.harness
     }
+}
 
-    fn effect(&mut self, pid: Pid, effect: Effect) {
+impl<M: Machine> Drive<M> for Rig<M> {
+    fn effect(&mut self, _: Pid, effect: Effect) {
         match effect {
-            Effect::Disk(op, call) => {
-                let (ticket, _) = self.disk.issue(pid, &call, &self.choices);
-                if matches!(call, DiskOp::Close(_)) {
-                    let _ = self.disk.complete(ticket, &self.choices);
-                } else {
-                    self.tickets.insert(op, ticket);
-                }
-            }
             Effect::Net(conn, NetOp::Send(pieces)) => {
                 let bytes = pieces.concat();
                 let sent = NetEvent::Sent(u32::try_from(bytes.len()).expect("a message"));
@@ -162,36 +123,22 @@ impl<M: Machine> Rig<M> {
             }
             Effect::Net(_, NetOp::Read { .. } | NetOp::HandOver(_)) => {}
             Effect::Log(event) => self.log.push(event.to_string()),
-            Effect::Exit(_) => self.disk.close_all(pid),
-            Effect::Halt => {}
+            Effect::Disk(..) | Effect::Exit(_) | Effect::Halt => {}
         }
     }
+}
 
-    /// Runs everyone, and completes operations, until no one can go on at this time.
-    pub(crate) fn settle(&mut self) {
-        for _ in 0..1_000_000 {
-            let mut set = RunSet::default();
-            self.node.runnable(self.clock(), &mut set);
-            if let Some(pid) = set.0.first() {
-                self.input(Input::Run(*pid));
-            } else if let Some((op, ticket)) = self.tickets.pop_first() {
-                let outcome = self.disk.complete(ticket, &self.choices);
-                self.input(Input::Disk(op, outcome));
-            } else {
-                return;
-            }
+impl<M: Machine> Rig<M> {
+    fn on(disk: Disk, machine: M) -> Self {
+        let mut harness = Harness::new(machine, disk);
+        harness.wall_offset_us = 800_000_000_000_000;
+        Self {
+            harness,
+            sent: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            opened: Vec::new(),
+            log: Vec::new(),
         }
-        panic!("the node does not come to rest: {:#?}", self.log);
-    }
-
-    /// Lets time pass until someone wakes; false if no one would.
-    pub(crate) fn pass(&mut self) -> bool {
-        let Some(wake) = self.node.next_wakeup() else {
-            return false;
-        };
-        self.now = self.now.max(wake);
-        self.settle();
-        true
     }
 
     /// Something happens to a connection.
@@ -204,9 +151,4 @@ impl<M: Machine> Rig<M> {
     pub(crate) fn hears(&mut self, conn: ConnId, bytes: Bytes) {
         self.net(conn, NetEvent::Data(bytes));
     }
-}
-
-/// The id that the world gives to the n-th client.
-pub(crate) const fn client(n: u32) -> ConnId {
-    ConnId { incarnation: 0, n }
 }

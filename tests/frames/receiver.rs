@@ -2,7 +2,7 @@
 //! accept all messages, and end with the same positions.
 
 use crate::capture::{Capture, Event, Kind, Side, capture};
-use crate::node::{Rig, VERSIONS};
+use crate::node::{Drive, Rig, VERSIONS};
 use bytes::Bytes;
 use walsim_core::base::ConnId;
 use walsim_core::call::NetEvent;

@@ -147,7 +147,7 @@ impl Talk {
                     let bytes = bytes.clone();
                     self.lines.pop_front();
                     self.rig.hears(self.conn, bytes);
-                    let received = self.rig.node.received();
+                    let received = self.rig.machine.received();
                     self.written = received.map_or(self.written, |(write, _)| write);
                 }
                 Some(Line::Closes) => {
@@ -247,7 +247,7 @@ fn a_receiver_ends_where_pg_receivewal_ended() {
     let flushed = |status: &Option<StandbyStatus>| status.map(|s| (s.write, s.flush));
     assert_eq!(flushed(&talk.last), flushed(&talk.server.last));
     assert_eq!(
-        talk.rig.node.exit(),
+        talk.rig.machine.exit(),
         Some(&Exit::Normal),
         "{:#?}",
         talk.rig.log

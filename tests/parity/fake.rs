@@ -23,8 +23,7 @@ impl FileSystem for FakeDisk {
     }
 
     fn call(&mut self, pid: Pid, op: DiskOp) -> Outcome {
-        let (ticket, _) = self.disk.issue(pid, &op, &self.choices);
-        self.disk.complete(ticket, &self.choices)
+        self.disk.call(pid, &op, &self.choices)
     }
 
     fn close(&mut self, pid: Pid, op: DiskOp) {

@@ -2,22 +2,22 @@
 //! reports as durable is held against what the disk could lose.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use walsim::choice::Choices;
-use walsim::disk::{Disk, DiskSpec, Ticket};
-use walsim_core::base::{
-    ConnId, Geometry, Lsn, Mono, Now, OpId, PgVersion, SegmentNo, Settings, TimelineId, TimestampTz,
-};
-use walsim_core::call::{DiskOp, Effect, Effects, Exit, Input, Machine, NetEvent, NetOp, RunSet};
+use walsim::disk::{Disk, DiskSpec};
+use walsim_core::base::{ConnId, Geometry, Lsn, PgVersion, Pid, SegmentNo, Settings, TimelineId};
+use walsim_core::call::{Effect, Exit, Input, NetEvent, NetOp};
 use walsim_core::node::{ConnInfo, PgReceivewal, PgReceivewalOptions};
 use walsim_core::wal::names::segment_name;
 use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
+pub(crate) use walsim_tests::Drive;
+use walsim_tests::Harness;
 
 /// What servers in these tests have.
 pub(crate) fn geometry() -> Geometry {
-    Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes")
+    Geometry::TINY
 }
 
 pub(crate) fn options() -> PgReceivewalOptions {
@@ -41,13 +41,9 @@ pub(crate) fn options() -> PgReceivewalOptions {
 
 /// A receiver and its disk.
 pub(crate) struct Host {
-    pub(crate) machine: PgReceivewal,
-    pub(crate) disk: Disk,
-    pub(crate) choices: Choices,
-    pub(crate) now: Mono,
+    harness: Harness<PgReceivewal>,
     options: PgReceivewalOptions,
     incarnation: u32,
-    tickets: BTreeMap<OpId, Ticket>,
     said: FrameReader,
     greeted: bool,
     /// The connection, while there is one.
@@ -67,17 +63,46 @@ pub(crate) struct Host {
     pub(crate) exit: Option<Exit>,
 }
 
+impl Deref for Host {
+    type Target = Harness<PgReceivewal>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.harness
+    }
+}
+
+impl DerefMut for Host {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.harness
+    }
+}
+
+impl Drive<PgReceivewal> for Host {
+    fn stepped(&mut self) {
+        self.written = self.machine.received().map_or(self.written, |(at, _)| at);
+    }
+
+    fn effect(&mut self, _: Pid, effect: Effect) {
+        match effect {
+            Effect::Disk(_, call) => self.events.push(call.describe(|_| String::new())),
+            Effect::Net(conn, call) => self.net(conn, call),
+            Effect::Log(event) => self.log.push(event.message.to_string()),
+            Effect::Exit(exit) => self.exit = Some(exit),
+            Effect::Halt => self.conn = None,
+        }
+    }
+}
+
 impl Host {
     pub(crate) fn new(options: PgReceivewalOptions, seed: u64) -> Self {
         let disk = Disk::new(0, DiskSpec::default(), geometry().sector, 1 << 30);
+        let mut harness = Harness::new(start(options.clone(), 1), disk);
+        harness.choices = Choices::new(seed);
+        harness.wall_offset_us = 1_000_000;
         Self {
-            machine: start(options.clone(), 1),
-            disk,
-            choices: Choices::new(seed),
-            now: Mono(0),
+            harness,
             options,
             incarnation: 1,
-            tickets: BTreeMap::new(),
             said: FrameReader::default(),
             greeted: false,
             conn: None,
@@ -89,37 +114,6 @@ impl Host {
             events: Vec::new(),
             log: Vec::new(),
             exit: None,
-        }
-    }
-
-    pub(crate) fn clock(&self) -> Now {
-        let wall = i64::try_from(self.now.0).expect("short runs");
-        Now {
-            mono: self.now,
-            wall: TimestampTz(wall + 1_000_000),
-        }
-    }
-
-    pub(crate) fn input(&mut self, input: Input) {
-        let mut fx = Effects::default();
-        self.machine.step(self.clock(), input, &mut fx);
-        self.written = self.machine.received().map_or(self.written, |(at, _)| at);
-        for (pid, effect) in fx.0 {
-            match effect {
-                Effect::Disk(op, call) => {
-                    self.events.push(told(&call));
-                    let (ticket, _) = self.disk.issue(pid, &call, &self.choices);
-                    if matches!(call, DiskOp::Close(_)) {
-                        let _ = self.disk.complete(ticket, &self.choices);
-                    } else {
-                        self.tickets.insert(op, ticket);
-                    }
-                }
-                Effect::Net(conn, call) => self.net(conn, call),
-                Effect::Log(event) => self.log.push(event.message.to_string()),
-                Effect::Exit(exit) => self.exit = Some(exit),
-                Effect::Halt => self.conn = None,
-            }
         }
     }
 
@@ -215,44 +209,7 @@ impl Host {
     }
 
     pub(crate) fn is_runnable(&self) -> bool {
-        let mut set = RunSet::default();
-        self.machine.runnable(self.clock(), &mut set);
-        !set.0.is_empty()
-    }
-
-    pub(crate) fn run(&mut self) {
-        self.input(Input::Run(self.machine.pid()));
-    }
-
-    /// Completes the operation under way; false if there is none.
-    pub(crate) fn complete_one(&mut self) -> bool {
-        let Some((op, ticket)) = self.tickets.pop_first() else {
-            return false;
-        };
-        let outcome = self.disk.complete(ticket, &self.choices);
-        self.input(Input::Disk(op, outcome));
-        true
-    }
-
-    pub(crate) fn has_operation(&self) -> bool {
-        !self.tickets.is_empty()
-    }
-
-    /// Runs, and completes operations, until it can do nothing more at this time.
-    pub(crate) fn settle(&mut self) {
-        for _ in 0..10_000 {
-            if self.is_runnable() {
-                self.run();
-            } else if !self.complete_one() {
-                return;
-            }
-        }
-        panic!("it does not come to rest");
-    }
-
-    pub(crate) fn pass_ms(&mut self, ms: u64) {
-        self.now = self.now.after_ms(ms);
-        self.settle();
+        !self.runnable().is_empty()
     }
 
     pub(crate) fn event(&mut self, event: NetEvent) {
@@ -264,26 +221,28 @@ impl Host {
         std::mem::take(&mut self.events)
     }
 
-    /// `kill -9`, and a new start in the same directory.
+    /// `kill -9`, and a new start in the same directory. What it has asked for still happens.
     pub(crate) fn kill(&mut self) {
-        // What it has asked for still happens.
-        for ticket in std::mem::take(&mut self.tickets).into_values() {
-            let _ = self.disk.complete(ticket, &self.choices);
-        }
-        self.disk.close_all(self.machine.pid());
-        self.start_again();
+        let pid = self.machine.pid();
+        self.replace(true);
+        self.disk.close_all(pid);
     }
 
     /// The machine loses power, and the receiver is started again.
     pub(crate) fn lose_power(&mut self) {
-        self.tickets.clear();
-        self.disk.power_loss(geometry().data_page, &self.choices);
+        let Harness { disk, choices, .. } = &mut self.harness;
+        disk.power_loss(geometry().data_page, choices);
         self.start_again();
     }
 
     pub(crate) fn start_again(&mut self) {
+        self.replace(false);
+    }
+
+    fn replace(&mut self, finish: bool) {
         self.incarnation += 1;
-        self.machine = start(self.options.clone(), self.incarnation);
+        let machine = start(self.options.clone(), self.incarnation);
+        self.harness.replace(machine, finish);
         self.conn = None;
         self.sent.clear();
         self.exit = None;
@@ -304,7 +263,10 @@ impl Host {
 
 fn start(options: PgReceivewalOptions, incarnation: u32) -> PgReceivewal {
     // Any segment size: the server's is asked for.
-    let geometry = Geometry::new(512, 4 * 512, 1024, 128).expect("sound sizes");
+    let geometry = Geometry {
+        segment: 4 * 512,
+        ..geometry()
+    };
     let mut settings = Settings::new(PgVersion::V18, geometry);
     settings.wal_receiver_status_interval_ms = 1000;
     settings.wal_receiver_timeout_ms = 4000;
@@ -313,23 +275,4 @@ fn start(options: PgReceivewalOptions, incarnation: u32) -> PgReceivewal {
 
 pub(crate) fn name(tli: u32, segment: SegmentNo) -> String {
     segment_name(&geometry(), TimelineId(tli), segment)
-}
-
-fn told(op: &DiskOp) -> String {
-    match op {
-        DiskOp::Open { path, .. } => format!("open {path}"),
-        DiskOp::Close(_) => String::from("close"),
-        DiskOp::Read { .. } => String::from("read"),
-        DiskOp::Write { offset, data, .. } => format!("write {offset}+{}", data.len()),
-        DiskOp::WriteZeros { offset, len, .. } => format!("zeros {offset}+{len}"),
-        DiskOp::Fsync(_) => String::from("fsync"),
-        DiskOp::Truncate { len, .. } => format!("truncate {len}"),
-        DiskOp::Stat(path) => format!("stat {path}"),
-        DiskOp::Rename { from, to } => format!("rename {from} {to}"),
-        DiskOp::Unlink(path) => format!("unlink {path}"),
-        DiskOp::Mkdir(path) => format!("mkdir {path}"),
-        DiskOp::Rmdir(path) => format!("rmdir {path}"),
-        DiskOp::List(path) => format!("list {path}"),
-        DiskOp::SyncDir(path) => format!("syncdir {path}"),
-    }
 }

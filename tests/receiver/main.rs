@@ -6,7 +6,7 @@ mod pair;
 mod refusals;
 
 use bytes::Bytes;
-use host::{Host, geometry, name, options};
+use host::{Drive, Host, geometry, name, options};
 use pair::Pair;
 use walsim::disk::Content;
 use walsim_core::base::{Lsn, SegmentNo, TimelineId, TimestampTz};
@@ -33,7 +33,7 @@ fn finished_segments_and_reported_positions_are_durable() {
         };
         let reports = options.slot.is_some() || options.synchronous;
         let mut pair = Pair::new(options, seed);
-        pair.run(40, 6);
+        pair.transfer(40, 6);
         finished += pair.compare();
         let all = pair.receiver.flushed;
         assert_eq!(all.is_valid(), reports, "seed {seed}");
@@ -53,7 +53,7 @@ fn an_orderly_shutdown_ends_it_with_all_wal() {
             ..options()
         };
         let mut pair = Pair::new(options, 1);
-        pair.run(20, 0);
+        pair.transfer(20, 0);
         pair.shut_down();
         assert_eq!(pair.receiver.exit, Some(Exit::Normal));
         pair.compare();

@@ -1,28 +1,26 @@
 //! A receiver and a server of ours, with a connection between them that cuts bytes anywhere. What
 //! happens next is drawn from a seed.
 
-use super::host::{Host, geometry, name};
+use super::host::{Drive, Host, geometry, name};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use walsim::choice::Choices;
-use walsim::disk::{Content, Disk, DiskSpec, Ticket};
-use walsim_core::base::{ConnId, Lsn, Now, OpId, PgVersion, Pid, Planted, Settings, TimestampTz};
-use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet, Signal};
-use walsim_core::node::{InitialFile, Node, PgReceivewalOptions, PmState, initdb};
+use walsim_core::base::{ConnId, Lsn, PgVersion, Pid, Planted, Settings};
+use walsim_core::call::{Effect, Input, Machine, NetEvent, NetOp, Signal};
+use walsim_core::node::{Node, PgReceivewalOptions, PmState};
 use walsim_core::wire::backend::{BackendMessage, backend_limit};
 use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
+use walsim_tests::{Harness, client, new_cluster};
 
 const CLIENT: u32 = 1_000_000;
 
 /// Both, and what is between them.
 pub(crate) struct Pair {
     pub(crate) receiver: Host,
-    server: Node,
-    disk: Disk,
-    choices: Choices,
-    tickets: BTreeMap<OpId, Ticket>,
+    server: Harness<Node>,
     wire: Option<Wire>,
     conns: u32,
     client: Client,
@@ -50,6 +48,31 @@ struct Client {
     answered: u32,
 }
 
+impl Deref for Pair {
+    type Target = Harness<Node>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.server
+    }
+}
+
+impl DerefMut for Pair {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.server
+    }
+}
+
+impl Drive<Node> for Pair {
+    fn effect(&mut self, _: Pid, effect: Effect) {
+        match effect {
+            Effect::Net(conn, call) if conn == self.client.conn => self.client(call),
+            Effect::Net(conn, call) => self.on_wire(conn, call),
+            Effect::Halt => self.halted = true,
+            Effect::Disk(..) | Effect::Exit(_) | Effect::Log(_) => {}
+        }
+    }
+}
+
 impl Pair {
     pub(crate) fn new(options: PgReceivewalOptions, seed: u64) -> Self {
         let geometry = geometry();
@@ -57,30 +80,17 @@ impl Pair {
         settings.wal_keep_size = 1 << 24;
         settings.checkpoint_timeout_ms = 3_600_000;
         settings.max_wal_size = 1 << 24;
-        let mut disk = Disk::new(1, DiskSpec::default(), geometry.sector, 1 << 30);
-        for file in initdb(settings.pg_version, &geometry, 7) {
-            match file {
-                InitialFile::Dir(path) => disk.set_up_dir(path.as_str()),
-                InitialFile::File { path, bytes, len } => {
-                    let mut content = Content::new(&bytes);
-                    content.zero(bytes.len() as u64, len - bytes.len() as u64);
-                    disk.set_up_file(path.as_str(), content);
-                }
-            }
-        }
+        let disk = new_cluster(&settings);
+        let node = Node::boot(settings, seed, 1, Planted::NONE);
+        let mut server = Harness::new(node, disk);
+        server.choices = Choices::new(seed);
         let mut pair = Self {
             receiver: Host::new(options, seed),
-            server: Node::boot(settings, seed, 1, Planted::NONE),
-            disk,
-            choices: Choices::new(seed),
-            tickets: BTreeMap::new(),
+            server,
             wire: None,
             conns: 0,
             client: Client {
-                conn: ConnId {
-                    incarnation: 0,
-                    n: CLIENT,
-                },
+                conn: client(CLIENT),
                 frames: FrameReader::default(),
                 ready: false,
                 left: 0,
@@ -89,17 +99,17 @@ impl Pair {
             random: seed * 2 + 1,
             halted: false,
         };
-        while pair.server.view().postmaster_state() != Some(PmState::Run) {
+        while pair.machine.view().postmaster_state() != Some(PmState::Run) {
             pair.move_server();
         }
         let conn = pair.client.conn;
-        pair.server_input(Input::Net(conn, NetEvent::Accepted));
+        pair.input(Input::Net(conn, NetEvent::Accepted));
         let packet = StartupMessage::new(&[("user", "postgres"), ("database", "postgres")]);
         let packet = StartupPacket::Startup(packet).to_bytes();
         while !pair.client.ready {
             pair.move_server();
-            if pair.runnable().is_empty() && pair.tickets.is_empty() {
-                pair.server_input(Input::Net(conn, NetEvent::Data(packet.clone())));
+            if pair.runnable().is_empty() && !pair.has_operation() {
+                pair.input(Input::Net(conn, NetEvent::Data(packet.clone())));
             }
         }
         pair
@@ -107,7 +117,7 @@ impl Pair {
 
     /// So many rows, and so many kills, losses of power and broken connections among them; then
     /// until the receiver has got everything.
-    pub(crate) fn run(&mut self, rows: u32, mut faults: u32) {
+    pub(crate) fn transfer(&mut self, rows: u32, mut faults: u32) {
         self.client.left = rows;
         for _ in 0..2_000_000 {
             let streamed = self.receiver.first.is_some();
@@ -132,7 +142,7 @@ impl Pair {
     /// The server is shut down; until both are gone.
     pub(crate) fn shut_down(&mut self) {
         let postmaster = Pid::postmaster(1);
-        self.server_input(Input::Signal(postmaster, Signal::Int));
+        self.input(Input::Signal(postmaster, Signal::Int));
         for _ in 0..100_000 {
             if self.halted && self.receiver.exit.is_some() {
                 return;
@@ -176,7 +186,7 @@ impl Pair {
 
     /// How far the server has written WAL.
     pub(crate) fn server_end(&self) -> Lsn {
-        self.server.view().shmem().xlog.flush
+        self.machine.view().shmem().xlog.flush
     }
 
     fn has_all(&self) -> bool {
@@ -202,7 +212,7 @@ impl Pair {
     /// The connection is gone for the server.
     fn cut(&mut self) {
         if let Some(wire) = self.wire.take() {
-            self.server_input(Input::Net(wire.number, NetEvent::Reset));
+            self.input(Input::Net(wire.number, NetEvent::Reset));
         }
     }
 
@@ -213,7 +223,7 @@ impl Pair {
             wire.is_some_and(|w| !w.to_receiver.is_empty() && self.receiver.credit > 0);
         let could = [
             !self.halted && !self.runnable().is_empty(),
-            !self.tickets.is_empty(),
+            self.has_operation(),
             self.receiver.is_runnable(),
             self.receiver.has_operation(),
             wire.is_some_and(|w| !w.to_server.is_empty() && w.credit > 0),
@@ -223,7 +233,7 @@ impl Pair {
         let count = could.into_iter().filter(|can| *can).count() as u64;
         if count == 0 {
             self.connect_or_close();
-            self.sleep();
+            self.sleep_both();
             return false;
         }
         let chosen = self.draw(count);
@@ -235,16 +245,13 @@ impl Pair {
             0 => {
                 let all = self.runnable();
                 let at = self.draw(all.len() as u64);
-                self.server_input(Input::Run(all[usize::try_from(at).expect("few")]));
+                self.run(all[usize::try_from(at).expect("few")]);
             }
             1 => {
-                let first = self.tickets.pop_first();
-                let (op, ticket) = first.expect("there is one");
-                let outcome = self.disk.complete(ticket, &self.choices);
-                self.server_input(Input::Disk(op, outcome));
+                self.complete_one();
             }
             2 => {
-                self.receiver.run();
+                self.receiver.run(self.receiver.machine.pid());
                 self.take_sent();
             }
             3 => {
@@ -272,7 +279,7 @@ impl Pair {
             _ => format!("PUT 16384 {key} '{}'", "c0ffee".repeat(20)),
         };
         let bytes = FrontendMessage::Query(statement).to_bytes();
-        self.server_input(Input::Net(self.client.conn, NetEvent::Data(bytes)));
+        self.input(Input::Net(self.client.conn, NetEvent::Data(bytes)));
     }
 
     fn take_sent(&mut self) {
@@ -303,10 +310,7 @@ impl Pair {
                 return;
             }
             self.conns += 1;
-            let number = ConnId {
-                incarnation: 0,
-                n: self.conns,
-            };
+            let number = client(self.conns);
             self.wire = Some(Wire {
                 number,
                 conn,
@@ -315,7 +319,7 @@ impl Pair {
                 credit: 0,
                 closed: false,
             });
-            self.server_input(Input::Net(number, NetEvent::Accepted));
+            self.input(Input::Net(number, NetEvent::Accepted));
             self.receiver.event(NetEvent::Connected);
         }
     }
@@ -331,7 +335,7 @@ impl Pair {
             .drain(..usize::try_from(n).expect("few"))
             .collect();
         let number = wire.number;
-        self.server_input(Input::Net(number, NetEvent::Data(bytes.into())));
+        self.input(Input::Net(number, NetEvent::Data(bytes.into())));
         self.receiver
             .event(NetEvent::Sent(u32::try_from(n).expect("few")));
     }
@@ -349,49 +353,24 @@ impl Pair {
         let number = wire.number;
         self.receiver.event(NetEvent::Data(bytes.into()));
         let n = u32::try_from(n).expect("few");
-        self.server_input(Input::Net(number, NetEvent::Sent(n)));
+        self.input(Input::Net(number, NetEvent::Sent(n)));
     }
 
-    fn sleep(&mut self) {
+    /// One clock stands for both.
+    fn sleep_both(&mut self) {
         let wakes = [
-            self.server.next_wakeup(),
+            self.machine.next_wakeup(),
             self.receiver.machine.next_wakeup(),
         ];
         if let Some(wake) = wakes.into_iter().flatten().min() {
-            self.receiver.now = self.receiver.now.max(wake);
+            self.now = self.now.max(wake);
+            self.receiver.now = self.now;
         }
     }
 
     fn move_server(&mut self) {
-        if let Some(pid) = self.runnable().first() {
-            self.server_input(Input::Run(*pid));
-        } else if let Some((op, ticket)) = self.tickets.pop_first() {
-            let outcome = self.disk.complete(ticket, &self.choices);
-            self.server_input(Input::Disk(op, outcome));
-        } else {
-            self.sleep();
-        }
-    }
-
-    fn server_input(&mut self, input: Input) {
-        let mut fx = Effects::default();
-        self.server.step(self.clock(), input, &mut fx);
-        for (pid, effect) in fx.0 {
-            match effect {
-                Effect::Disk(op, call) => {
-                    let (ticket, _) = self.disk.issue(pid, &call, &self.choices);
-                    if matches!(call, DiskOp::Close(_)) {
-                        let _ = self.disk.complete(ticket, &self.choices);
-                    } else {
-                        self.tickets.insert(op, ticket);
-                    }
-                }
-                Effect::Net(conn, call) if conn == self.client.conn => self.client(call),
-                Effect::Net(conn, call) => self.on_wire(conn, call),
-                Effect::Exit(_) => self.disk.close_all(pid),
-                Effect::Halt => self.halted = true,
-                Effect::Log(_) => {}
-            }
+        if !self.advance() {
+            self.sleep_both();
         }
     }
 
@@ -426,21 +405,8 @@ impl Pair {
             }
         }
         let sent = NetEvent::Sent(u32::try_from(len).expect("few"));
-        self.server_input(Input::Net(self.client.conn, sent));
-    }
-
-    fn runnable(&self) -> Vec<Pid> {
-        let mut set = RunSet::default();
-        self.server.runnable(self.clock(), &mut set);
-        set.0
-    }
-
-    fn clock(&self) -> Now {
-        let wall = i64::try_from(self.receiver.now.0).expect("short runs");
-        Now {
-            mono: self.receiver.now,
-            wall: TimestampTz(wall),
-        }
+        let conn = self.client.conn;
+        self.inputs.push_back(Input::Net(conn, sent));
     }
 
     /// Below `most`, which is not 0.

@@ -119,7 +119,7 @@ impl Override {
                     return Err(error(format!("there is no setting `{key}`"), help));
                 };
                 // The value must be valid with pages of any size.
-                for geometry in [Geometry::STOCK, SMALLEST] {
+                for geometry in [Geometry::STOCK, Geometry::SMALLEST] {
                     let mut trial = Settings::new(PgVersion::V15, geometry);
                     setting.set_exactly(&mut trial, value).map_err(of_unit)?;
                 }
@@ -148,14 +148,6 @@ impl Override {
         }
     }
 }
-
-/// The smallest pages.
-const SMALLEST: Geometry = Geometry {
-    wal_page: 256,
-    segment: 1024,
-    data_page: 512,
-    sector: 64,
-};
 
 /// Changes the geometry, and adapts values that count segments or must fit on a page.
 fn set_geometry(plan: &mut Plan, geometry: Geometry) {

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
-use walsim::choice::Choices;
-use walsim::disk::{Disk, Ticket};
-use walsim_core::base::{ConnId, Mono, Now, OpId, TimestampTz};
-use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, NetEvent, NetOp, RunSet};
+use std::ops::{Deref, DerefMut};
+use walsim::disk::Disk;
+use walsim_core::base::{ConnId, Pid};
+use walsim_core::call::{Effect, Input, Machine, NetEvent, NetOp};
+pub use walsim_tests::Drive;
+use walsim_tests::{Harness, client};
 
 /// The largest number of steps between two inputs. Further steps run after the next input.
 const STEPS: u32 = 2000;
@@ -13,13 +15,7 @@ const STEPS: u32 = 2000;
 /// A machine, its disk and its connections.
 #[derive(Clone)]
 pub struct Rig<M> {
-    /// The machine.
-    pub machine: M,
-    /// Its disk.
-    pub disk: Disk,
-    choices: Choices,
-    now: Mono,
-    tickets: BTreeMap<OpId, Ticket>,
+    harness: Harness<M>,
     conns: BTreeMap<ConnId, Conn>,
     /// The connection that it opened last.
     pub opened: Option<ConnId>,
@@ -39,54 +35,50 @@ struct Conn {
     sent: u32,
 }
 
+impl<M> Deref for Rig<M> {
+    type Target = Harness<M>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.harness
+    }
+}
+
+impl<M> DerefMut for Rig<M> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.harness
+    }
+}
+
+impl<M: Machine> Drive<M> for Rig<M> {
+    fn effect(&mut self, _: Pid, effect: Effect) {
+        match effect {
+            Effect::Net(conn, call) => self.net(conn, call),
+            // Messages contain parts of the input, so their texts are made to test that as well.
+            Effect::Log(event) => drop(event.to_string()),
+            Effect::Halt => self.halted = true,
+            Effect::Disk(..) | Effect::Exit(_) => {}
+        }
+    }
+
+    /// Runs until no process can run at this time, or for the largest number of steps.
+    fn settle(&mut self) {
+        for _ in 0..STEPS {
+            if self.halted || !self.advance() && !self.deliver() {
+                return;
+            }
+        }
+    }
+}
+
 impl<M: Machine> Rig<M> {
     /// A machine before its first step.
     pub fn new(machine: M, disk: Disk) -> Self {
         Self {
-            machine,
-            disk,
-            choices: Choices::new(1),
-            now: Mono(0),
-            tickets: BTreeMap::new(),
+            harness: Harness::new(machine, disk),
             conns: BTreeMap::new(),
             opened: None,
             halted: false,
             stuck: false,
-        }
-    }
-
-    /// The world's clocks.
-    pub fn clock(&self) -> Now {
-        Now {
-            mono: self.now,
-            wall: TimestampTz(i64::try_from(self.now.0).unwrap_or(i64::MAX)),
-        }
-    }
-
-    /// Passes an input to the machine, and executes its effects.
-    pub fn input(&mut self, input: Input) {
-        if self.halted {
-            return;
-        }
-        let mut fx = Effects::default();
-        self.machine.step(self.clock(), input, &mut fx);
-        for (pid, effect) in fx.0 {
-            match effect {
-                Effect::Disk(op, call) => {
-                    let (ticket, _) = self.disk.issue(pid, &call, &self.choices);
-                    if matches!(call, DiskOp::Close(_)) {
-                        let _ = self.disk.complete(ticket, &self.choices);
-                    } else {
-                        self.tickets.insert(op, ticket);
-                    }
-                }
-                Effect::Net(conn, call) => self.net(conn, call),
-                // Messages contain parts of the input, so their texts are made to test that as
-                // well.
-                Effect::Log(event) => drop(event.to_string()),
-                Effect::Exit(_) => self.disk.close_all(pid),
-                Effect::Halt => self.halted = true,
-            }
         }
     }
 
@@ -119,7 +111,7 @@ impl<M: Machine> Rig<M> {
 
     /// A client connects.
     pub fn accept(&mut self, n: u32) -> ConnId {
-        let conn = ConnId { incarnation: 0, n };
+        let conn = client(n);
         self.conns.insert(conn, Conn::default());
         self.input(Input::Net(conn, NetEvent::Accepted));
         self.settle();
@@ -146,39 +138,6 @@ impl<M: Machine> Rig<M> {
             conn.waiting.push_back(bytes);
         }
         self.settle();
-    }
-
-    /// Lets time pass.
-    pub fn pass_ms(&mut self, ms: u64) {
-        self.now = self.now.after_ms(ms);
-        self.settle();
-    }
-
-    /// Lets time pass until the machine wakes.
-    pub fn pass_to_wakeup(&mut self) {
-        if let Some(wake) = self.machine.next_wakeup() {
-            self.now = self.now.max(wake);
-        }
-        self.settle();
-    }
-
-    /// Runs until no process can run at this time.
-    pub fn settle(&mut self) {
-        for _ in 0..STEPS {
-            if self.halted {
-                return;
-            }
-            let mut set = RunSet::default();
-            self.machine.runnable(self.clock(), &mut set);
-            if let Some(pid) = set.0.first() {
-                self.input(Input::Run(*pid));
-            } else if let Some((op, ticket)) = self.tickets.pop_first() {
-                let outcome = self.disk.complete(ticket, &self.choices);
-                self.input(Input::Disk(op, outcome));
-            } else if !self.deliver() {
-                return;
-            }
-        }
     }
 
     /// Delivers bytes on a connection. False if none are waiting.

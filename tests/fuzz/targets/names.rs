@@ -16,7 +16,7 @@ use walsim_core::wal::names::{WalFile, parse_segment_name, segment_name};
 use walsim_core::wire::backend::{BackendMessage, TxStatus};
 use walsim_core::wire::command::Command;
 use walsim_core::wire::sql::Statement;
-use walsim_fuzz::{Rig, Source};
+use walsim_fuzz::{Drive, Rig, Source};
 
 fuzz_target!(|data: &[u8]| {
     let mut source = Source(data);

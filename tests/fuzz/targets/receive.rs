@@ -11,7 +11,7 @@ use walsim_core::call::{Input, NetEvent, Refusal, Signal};
 use walsim_core::node::{ConnInfo, PgReceivewal, PgReceivewalOptions};
 use walsim_core::wire::backend::{BackendMessage, ErrorFields, TxStatus};
 use walsim_core::wire::replication::{Keepalive, WalMessage, XLogDataHeader};
-use walsim_fuzz::{Rig, Source, framed};
+use walsim_fuzz::{Drive, Rig, Source, framed};
 
 fn options(bits: u8, endpos: u64) -> PgReceivewalOptions {
     let has = |bit: u8| bits & bit != 0;
@@ -68,7 +68,7 @@ fuzz_target!(|data: &[u8]| {
     let mut rig = started(&mut source);
     while !source.is_empty() && !rig.halted {
         let Some(conn) = rig.opened else {
-            rig.pass_to_wakeup();
+            rig.pass();
             let _ = source.byte();
             continue;
         };
@@ -148,7 +148,9 @@ fuzz_target!(|data: &[u8]| {
             15 => rig.event(conn, NetEvent::Closed),
             16 => rig.event(conn, NetEvent::Reset),
             17 => rig.event(conn, NetEvent::Refused(Refusal::Refused)),
-            18 => rig.pass_to_wakeup(),
+            18 => {
+                rig.pass();
+            }
             _ => {
                 let ms = source.number(2);
                 if ms == 0 {

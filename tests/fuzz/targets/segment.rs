@@ -20,13 +20,6 @@ const VERSIONS: [PgVersion; 4] = [
     PgVersion::V18,
 ];
 
-const TINY: Geometry = Geometry {
-    wal_page: 512,
-    segment: 8192,
-    data_page: 1024,
-    sector: 64,
-};
-
 fuzz_target!(|data: &[u8]| {
     let mut source = Source(data);
     let choice = source.byte();
@@ -81,7 +74,11 @@ fn look(version: PgVersion, page_size: u32, record: &RecordView<'_>) {
 /// A segment with the bytes of the input.
 fn segment(version: PgVersion, source: &mut Source<'_>) {
     let stock = source.byte() % 2 == 0;
-    let geometry = if stock { Geometry::STOCK } else { TINY };
+    let geometry = if stock {
+        Geometry::STOCK
+    } else {
+        Geometry::TINY
+    };
     let from = source.number(8);
     let wal = Bytes::copy_from_slice(source.0);
     let mut reader = WalReader::new(geometry, version, None);

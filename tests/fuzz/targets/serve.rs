@@ -5,43 +5,24 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
-use walsim::disk::{Content, Disk, DiskSpec};
 use walsim_core::base::{Geometry, PgVersion, Planted, Settings};
 use walsim_core::call::NetEvent;
-use walsim_core::node::{InitialFile, Node, PmState, initdb};
+use walsim_core::node::{Node, PmState};
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
-use walsim_fuzz::{Rig, Source, framed};
-
-const VERSIONS: [PgVersion; 4] = [
-    PgVersion::V15,
-    PgVersion::V16,
-    PgVersion::V17,
-    PgVersion::V18,
-];
+use walsim_fuzz::{Drive, Rig, Source, framed};
+use walsim_tests::new_cluster;
 
 /// A running server of each version.
-static SERVERS: LazyLock<Vec<Rig<Node>>> = LazyLock::new(|| VERSIONS.map(running).into());
+static SERVERS: LazyLock<Vec<Rig<Node>>> = LazyLock::new(|| PgVersion::ALL.map(running).into());
 
 fn running(version: PgVersion) -> Rig<Node> {
-    let geometry = Geometry::new(512, 16 * 512, 1024, 128).expect("sound sizes");
-    let mut settings = Settings::new(version, geometry);
+    let mut settings = Settings::new(version, Geometry::TINY);
     settings.checkpoint_timeout_ms = 3_600_000;
-    let mut disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
-    for file in initdb(version, &geometry, 7) {
-        match file {
-            InitialFile::Dir(path) => disk.set_up_dir(path.as_str()),
-            InitialFile::File { path, bytes, len } => {
-                let mut content = Content::new(&bytes);
-                content.zero(bytes.len() as u64, len - bytes.len() as u64);
-                disk.set_up_file(path.as_str(), content);
-            }
-        }
-    }
+    let disk = new_cluster(&settings);
     let mut rig = Rig::new(Node::boot(settings, 1, 1, Planted::NONE), disk);
-    while rig.machine.view().postmaster_state() != Some(PmState::Run) {
-        rig.settle();
-        rig.pass_to_wakeup();
-    }
+    rig.until("the server runs", |rig| {
+        rig.machine.view().postmaster_state() == Some(PmState::Run)
+    });
     rig
 }
 
@@ -90,7 +71,9 @@ fuzz_target!(|data: &[u8]| {
                 rig.data(conn, framed(tag, source.counted()));
             }
             10 => rig.pass_ms(source.number(2)),
-            11 => rig.pass_to_wakeup(),
+            11 => {
+                rig.pass();
+            }
             12 => rig.event(conn, NetEvent::Closed),
             13 => rig.event(conn, NetEvent::Reset),
             14 => rig.stuck = !rig.stuck,

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 impl Fixture {
-    /// Notes an operation and carries it out, unless it is to fail.
+    /// Executes an operation, unless it is to fail.
     pub(super) fn disk(&mut self, op: DiskOp) -> Result<DiskDone, DiskError> {
         let line = op.describe(|fd| self.path_of(fd).unwrap_or_default());
         self.trace.push(line.clone());
@@ -40,7 +40,7 @@ impl Fixture {
         self.fds.get(&fd).cloned()
     }
 
-    /// `path` is what the operation concerns.
+    /// `path` is the file or directory of the operation.
     fn execute(&mut self, op: DiskOp, path: String) -> Result<DiskDone, DiskError> {
         match op {
             DiskOp::Open { flags, .. } => {
@@ -152,7 +152,7 @@ impl Fixture {
     }
 }
 
-/// Is this the line of an operation that begins with these words?
+/// Does the line begin with these words?
 pub(super) fn is_of(line: &str, text: &str) -> bool {
     let rest = line.strip_prefix(text);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))

@@ -1,5 +1,4 @@
-//! A server for unit tests: shared memory, processes that a test steps by hand, and a disk in
-//! memory.
+//! A server for unit tests: shared memory, processes that the test steps, and a disk in memory.
 
 use crate::base::{Fd, Lsn, Mono, Now, PgVersion, Pid, Planted, Probe, SegmentNo, Settings};
 use crate::base::{Geometry, TimelineId, TimestampTz, Xid};
@@ -30,19 +29,19 @@ pub(crate) struct Fixture {
     pub(crate) now: Now,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) dirs: BTreeSet<String>,
-    /// Every disk operation that was carried out or has failed, as `write base/5/16384 0+512`.
+    /// The disk operations that were executed or failed, such as `write base/5/16384 0+512`.
     pub(crate) trace: Vec<String>,
     pub(crate) logs: Vec<LogEvent>,
-    /// Acts on connections, each with the length that `trace` had then.
+    /// Network operations, each with the length of `trace` at that time.
     pub(crate) net: Vec<(usize, NetOp)>,
-    /// What fails, by the words with which it stands in `trace`.
+    /// Operations that fail, by the first words of their line in `trace`.
     pub(crate) failing: BTreeMap<String, DiskError>,
     pub(crate) procs: BTreeMap<Pid, ProcSys>,
     pub(super) fds: BTreeMap<Fd, String>,
     pub(super) next_fd: u32,
-    /// Operations wait for [`Fixture::complete`]; else they are carried out when they are issued.
-    stays_under_way: bool,
-    under_way: BTreeMap<Pid, DiskOp>,
+    /// Operations are executed by [`Fixture::complete`], not when they are issued.
+    deferred: bool,
+    in_progress: BTreeMap<Pid, DiskOp>,
 }
 
 impl Fixture {
@@ -52,7 +51,7 @@ impl Fixture {
     }
 
     /// A primary that has just come up, with an empty first page of WAL after its segment header.
-    /// Its operations stay under way.
+    /// Its operations stay in progress until [`Fixture::complete`].
     pub(crate) fn primary() -> Self {
         let mut fixture = Self::in_recovery();
         let geometry = fixture.shmem.settings.geometry;
@@ -68,14 +67,14 @@ impl Fixture {
         fixture
     }
 
-    /// A server that replays WAL. Its operations stay under way.
+    /// A server that replays WAL. Its operations stay in progress until [`Fixture::complete`].
     pub(crate) fn in_recovery() -> Self {
         let mut settings = Settings::new(PgVersion::V15, Geometry::SMALL);
         settings.shared_buffers = 4;
         let mut fixture = Self::with(settings, Planted::NONE);
         fixture.shmem.next_xid = Xid(10);
         fixture.shmem.xlog.redo = Lsn(1);
-        fixture.stays_under_way = true;
+        fixture.deferred = true;
         fixture
     }
 
@@ -117,8 +116,8 @@ impl Fixture {
             procs: BTreeMap::new(),
             fds: BTreeMap::new(),
             next_fd: 0,
-            stays_under_way: false,
-            under_way: BTreeMap::new(),
+            deferred: false,
+            in_progress: BTreeMap::new(),
         }
     }
 
@@ -240,13 +239,13 @@ impl Fixture {
         let outcome = act(&mut cx);
         for (_, effect) in fx.0 {
             match effect {
-                // No one waits for it.
+                // No process waits for the result of a close.
                 Effect::Disk(_, op @ DiskOp::Close(_)) => {
                     let _ = self.disk(op);
                 }
                 Effect::Disk(_, op) => {
-                    assert!(self.under_way.insert(pid, op).is_none());
-                    if !self.stays_under_way {
+                    assert!(self.in_progress.insert(pid, op).is_none());
+                    if !self.deferred {
                         self.complete(pid);
                     }
                 }
@@ -258,15 +257,15 @@ impl Fixture {
         outcome
     }
 
-    /// Carries out the operation that a process has under way, if there is one.
+    /// Executes the operation that the process has in progress, if there is one.
     pub(crate) fn complete(&mut self, pid: Pid) {
-        if let Some(op) = self.under_way.remove(&pid) {
+        if let Some(op) = self.in_progress.remove(&pid) {
             let outcome = self.disk(op);
             self.sys(pid).done = Some(outcome);
         }
     }
 
-    /// Steps a process until it waits for something else than the disk, or exits.
+    /// Steps a process until it exits or waits for anything but the disk.
     pub(crate) fn settle(&mut self, pid: Pid, mut step: impl FnMut(&mut Cx<'_>) -> Yield) -> Yield {
         for _ in 0..100_000 {
             self.complete(pid);
@@ -279,7 +278,7 @@ impl Fixture {
         panic!("livelock: {:?}", self.trace.last());
     }
 
-    /// Polls until the routine is done or waits for something else than the disk.
+    /// Polls until the routine is done or waits for anything but the disk.
     pub(crate) fn drive<T>(
         &mut self,
         pid: Pid,
@@ -300,7 +299,7 @@ impl Fixture {
         }
     }
 
-    /// Polls a routine to its end. It may only wait for the disk and for locks that it is given.
+    /// Polls a routine to its end. It may wait for the disk, and for a lock that it then gets.
     pub(crate) fn run<T>(&mut self, pid: Pid, mut poll: impl FnMut(&mut Cx<'_>) -> Poll<T>) -> T {
         loop {
             match self.drive(pid, &mut poll) {
@@ -341,7 +340,7 @@ impl Fixture {
         all
     }
 
-    /// The operations on files whose path begins so.
+    /// The operations on files whose path has this prefix.
     pub(crate) fn trace_of(&self, prefix: &str) -> Vec<&str> {
         let on = |line: &&String| {
             let path = line.split(' ').nth(1);
@@ -359,13 +358,13 @@ impl Fixture {
         self.trace.iter().map(short).collect()
     }
 
-    /// Where in the trace a line begins so first.
+    /// The index of the first line of the trace with this prefix.
     pub(crate) fn position(&self, prefix: &str) -> usize {
         let at = self.trace.iter().position(|line| line.starts_with(prefix));
         at.unwrap_or_else(|| panic!("no {prefix} in {:#?}", self.trace))
     }
 
-    /// Can a process run that waits so? Decided as the node does; the disk has always answered.
+    /// Can a process with this wait run? Decided as in `Node`; the disk has always answered.
     pub(crate) fn wake(&mut self, pid: Pid, wait: &Wait) -> bool {
         let sys = self.procs.get_mut(&pid).expect("spawned");
         let conn = |id| sys.conns.get(&id);
