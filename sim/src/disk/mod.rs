@@ -207,20 +207,6 @@ impl Disk {
         }
     }
 
-    /// Issues an operation and completes it at once.
-    ///
-    /// # Errors
-    /// What the system call would return.
-    pub fn call(
-        &mut self,
-        owner: Pid,
-        op: &DiskOp,
-        choices: &Choices,
-    ) -> Result<DiskDone, DiskError> {
-        let (ticket, _) = self.issue(owner, op, choices);
-        self.complete(ticket, choices)
-    }
-
     /// Closes the descriptors of a dead process.
     pub fn close_all(&mut self, owner: Pid) {
         self.descriptors.retain(|_, open| open.owner != owner);

@@ -4,10 +4,11 @@ use super::content::Content;
 use super::inode::Inode;
 use super::tree::{Node, Place, ROOT};
 use super::{Act, Descriptor, Disk, Ticket, Traffic};
+use crate::choice::Choices;
 use std::ops::Range;
 use std::sync::Arc;
-use walsim_core::base::Fd;
-use walsim_core::call::{DiskDone, DiskError, FilePath};
+use walsim_core::base::{Fd, Pid};
+use walsim_core::call::{DiskDone, DiskError, DiskOp, FilePath};
 use walsim_core::node::InitialFile;
 
 /// An entry in a dump of a disk.
@@ -202,6 +203,20 @@ impl Disk {
         self.put_durable(path, Node::File(number));
         self.loose = true;
         self.sweep();
+    }
+
+    /// Issues an operation and completes it at once.
+    ///
+    /// # Errors
+    /// What the system call would return.
+    pub fn call(
+        &mut self,
+        owner: Pid,
+        op: &DiskOp,
+        choices: &Choices,
+    ) -> Result<DiskDone, DiskError> {
+        let (ticket, _) = self.issue(owner, op, choices);
+        self.complete(ticket, choices)
     }
 
     /// Creates a durable entry of a new cluster.
