@@ -1,9 +1,11 @@
-//! A standby has applied everything, and its upstream has nothing more: WAL ends so short before
-//! the end of a segment that the header of the next record is split. Old bytes of a recycled
-//! segment pass for the first half of it, so the standby asks for the next segment, and is told
-//! that this is ahead of what the upstream has flushed. The next record ends that. The background
-//! writer of a real server makes one within 15 s (LogStandbySnapshot), but none after its own:
-//! 15.18 that was left alone after a commit wrote one RUNNING_XACTS, and nothing more in 35 s.
+//! Excuse: the standby requests WAL that its idle upstream has not written yet.
+//!
+//! WAL ends so shortly before the end of a segment that the header of the next record will span two
+//! segments. The standby has applied everything. In its recycled segment, old bytes look like the
+//! first half of that header, so it requests the next segment, and the upstream answers that this
+//! is ahead of its flush position. The next record ends this state. On a real server the background
+//! writer writes one within 15 s (LogStandbySnapshot), but not if its own record was the last one:
+//! an idle 15.18 wrote one RUNNING_XACTS after a commit, and nothing more in 35 s.
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};
@@ -16,7 +18,8 @@ pub(super) struct AheadOfFlush;
 impl Reason for AheadOfFlush {
     const EXCUSE: Excuse = Excuse::AheadOfFlush;
 
-    /// Three times it asked for the start of the segment after the one in which WAL ends.
+    /// The upstream has refused three times the start of the segment after the one in which WAL
+    /// ends.
     fn witness(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let next = SegmentNo(geometry.segment_of(standby.from).0 + 1);
@@ -26,8 +29,8 @@ impl Reason for AheadOfFlush {
             .is_refused_thrice(|refusal| *refusal == Refusal::AheadOfFlush(start))
     }
 
-    /// No record was written since: what is flushed is what was replayed, and the next header does
-    /// not fit.
+    /// The upstream has written no record since: its flush position equals the replay position, and
+    /// the next record header will not fit in the segment.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let rest = geometry.segment - geometry.segment_offset(standby.from);

@@ -1,5 +1,5 @@
-//! The legal acts of a run that a standby may have to suffer for, as they happen. What a check has
-//! found wrong has ended the run.
+//! Legal events that can be the cause of an excuse, recorded as they happen. Illegal events need
+//! not be recorded, because a check ends the run.
 
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,47 +9,48 @@ use walsim_core::node::PmState;
 use walsim_core::shmem::Role;
 use walsim_core::wal::names::parse_segment_name;
 
-/// By host, and what they concern.
+/// The recorded events, by host.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(in crate::world) struct Causes {
-    /// Slots that operators have sent a drop for since they were made last.
+    /// Slots that operators have requested to drop since they were last created.
     dropped: BTreeSet<(usize, String)>,
-    /// Slots that were invalidated; true if that was right.
+    /// Slots that were invalidated; true if the invalidation was legal.
     invalidated: BTreeMap<(usize, String), bool>,
     /// Slots that a checkpointer has failed to save while it invalidated them, and which it keeps
     /// until it ends.
     kept: BTreeMap<(usize, String), Pid>,
     /// Segments that were unlinked or renamed for future use.
     removed: BTreeSet<(usize, SegmentNo)>,
-    /// Standbys that have asked for a segment although they lacked the end of the one before: its
-    /// start.
+    /// For each standby that has requested a segment although it lacked the end of the previous
+    /// one, the start of the requested segment.
     skipped: BTreeMap<usize, Lsn>,
-    /// Limits of slots that were in force when a checkpoint may have begun that still runs.
+    /// The lowest `max_slot_wal_keep_size` that was set since the current checkpoint may have
+    /// begun.
     limits: BTreeMap<usize, u64>,
-    /// Servers whose postmaster has reinitialized after a crash, and has not yet been told that
-    /// redo has started.
+    /// Servers in a crash restart: the postmaster has reinitialized, and has not read the report
+    /// that redo has started.
     restarting: BTreeSet<usize>,
-    /// Servers that were told to shut down in that state.
+    /// Servers that got a shutdown request in a crash restart.
     shut_down: BTreeSet<usize>,
-    /// Processes that crashed in that state.
+    /// Processes that crashed in a crash restart.
     crashed: BTreeSet<(usize, Pid)>,
 }
 
 impl Causes {
-    /// An operator's statement that drops a slot is on its way.
+    /// An operator sends a statement that drops a slot.
     pub(in crate::world) fn drop_sent(&mut self, host: usize, slot: &str) {
         self.dropped.insert((host, slot.to_owned()));
     }
 
-    /// A slot was made, says its server.
+    /// The server has reported that a slot was created.
     pub(in crate::world) fn slot_made(&mut self, host: usize, slot: &str) {
         let key = (host, slot.to_owned());
         self.dropped.remove(&key);
         self.invalidated.remove(&key);
     }
 
-    /// The limit of a server's slots is about to be changed: a checkpoint that runs still has the
-    /// old one.
+    /// The limit of a server's slots is about to change. A running checkpoint still uses the old
+    /// one.
     pub(in crate::world) fn limit_changes(&mut self, host: usize, before: Option<u64>) {
         if let Some(before) = before {
             let limit = self.limits.entry(host).or_insert(before);
@@ -86,12 +87,13 @@ impl Causes {
         self.skipped.get(&host) == Some(&segment_start)
     }
 
-    /// Is the postmaster between a crash and the report that redo starts?
+    /// Whether the server is in a crash restart, before the postmaster has read the report that
+    /// redo has started.
     pub(in crate::world) fn is_restarting(&self, host: usize) -> bool {
         self.restarting.contains(&host)
     }
 
-    /// What the postmaster has come to.
+    /// The postmaster has reached this state.
     pub(in crate::world) fn reached(&mut self, host: usize, state: Option<PmState>) {
         if !matches!(state, Some(PmState::Init | PmState::Startup)) {
             self.restarting.remove(&host);
@@ -102,7 +104,7 @@ impl Causes {
         self.shut_down.contains(&host)
     }
 
-    /// A process has ended.
+    /// A process has exited.
     pub(in crate::world) fn ended(&mut self, host: usize, pid: Pid, exit: &Exit) {
         self.kept.retain(|_, owner| *owner != pid);
         if matches!(exit, Exit::Panic(_) | Exit::Killed) && self.is_restarting(host) {
@@ -114,7 +116,7 @@ impl Causes {
         self.crashed.contains(&(host, pid))
     }
 
-    /// A server is gone.
+    /// The server is gone.
     pub(in crate::world) fn forget_server(&mut self, host: usize) {
         self.skipped.remove(&host);
         self.kept.retain(|(other, _), _| *other != host);
@@ -125,8 +127,8 @@ impl Causes {
 }
 
 impl World {
-    /// Is it right to invalidate a slot that stands there? A limit has to be set that its WAL
-    /// exceeds, or its WAL was removed or given up before.
+    /// Whether a slot at this position may be invalidated: its WAL exceeds a limit, or was legally
+    /// removed earlier.
     fn may_invalidate(&self, host: usize, name: &str, restart_lsn: Lsn) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;
@@ -244,7 +246,7 @@ mod tests {
         assert!(!causes.was_removed(0, SegmentNo(4)) && !causes.was_removed(1, SegmentNo(3)));
     }
 
-    /// Only between a crash and the report of redo.
+    /// Only in a crash restart.
     #[test]
     fn a_crash_restart_ends_when_the_postmaster_hears_of_redo() {
         let mut causes = Causes::default();

@@ -1,22 +1,22 @@
-//! How often each excuse was given, and how often it may be.
+//! Counts how often each excuse was used, and defines how often it may be used.
 
 use super::Excuse;
 use crate::plan::Profile;
 use std::fmt;
 
-/// What one run has needed: each excuse, and how often.
+/// The excuses of one run, with how often each was used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Excuses([u32; Excuse::ALL.len()]);
 
 impl Excuses {
-    /// Once more.
+    /// Counts one more use.
     pub(in crate::world) fn add(&mut self, excuse: Excuse) {
         let all = Excuse::ALL.iter().zip(&mut self.0);
         all.filter(|(other, _)| **other == excuse)
             .for_each(|(_, count)| *count += 1);
     }
 
-    /// How often it was given in this run.
+    /// How often it was used in this run.
     #[must_use]
     pub fn of(&self, excuse: Excuse) -> u32 {
         let mut all = Excuse::ALL.iter().zip(&self.0);
@@ -25,12 +25,12 @@ impl Excuses {
     }
 }
 
-/// In how many runs of a campaign each excuse was given.
+/// The number of runs of a campaign that used each excuse.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ExcuseCounts([u64; Excuse::ALL.len()]);
 
 impl ExcuseCounts {
-    /// One more run.
+    /// Adds a run.
     pub fn add(&mut self, run: &Excuses) {
         for (seeds, count) in self.0.iter_mut().zip(run.0) {
             *seeds += u64::from(count > 0);
@@ -42,7 +42,7 @@ impl ExcuseCounts {
         Excuse::ALL.into_iter().zip(self.0)
     }
 
-    /// Those that were given more often in `seeds` seeds than the profile allows.
+    /// The excuses that more of `seeds` seeds used than the profile allows.
     #[must_use]
     pub fn excessive(&self, profile: Profile, seeds: u64) -> Vec<Excuse> {
         let above =
@@ -54,7 +54,7 @@ impl ExcuseCounts {
     }
 }
 
-/// `slot-dropped 12, wal-removed 3`; what was never given comes with a 0.
+/// Formats as `slot-dropped 12, wal-removed 3`. Excuses with count 0 are included.
 impl fmt::Display for ExcuseCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (excuse, count)) in self.iter().enumerate() {
@@ -65,7 +65,7 @@ impl fmt::Display for ExcuseCounts {
     }
 }
 
-/// In how many of 10,000 seeds an excuse may be given: somewhat more than campaigns show.
+/// In how many of 10,000 seeds an excuse may be used: somewhat more than campaigns show.
 const fn most(excuse: Excuse, profile: Profile) -> u64 {
     match (profile, excuse) {
         (_, Excuse::SlotDropped) => 700,
@@ -79,7 +79,8 @@ const fn most(excuse: Excuse, profile: Profile) -> u64 {
     }
 }
 
-/// More than chance explains at that rate: four standard deviations, and a few for small campaigns.
+/// Whether the count is too high for this rate: by more than four standard deviations and a
+/// constant for small campaigns.
 const fn is_above(count: u64, per_10_000: u64, seeds: u64) -> bool {
     let mean = per_10_000 * seeds / 10_000;
     count > mean + 4 * mean.isqrt() + 4

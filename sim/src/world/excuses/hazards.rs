@@ -1,4 +1,4 @@
-//! Two servers that an operator has to end, since PostgreSQL itself leaves them as they are.
+//! Two states in which PostgreSQL leaves a server stuck, so that an operator must stop it.
 
 use super::{Excuse, Part};
 use crate::plan::ShutdownMode;
@@ -8,12 +8,11 @@ use walsim_core::call::Place;
 use walsim_core::node::{PmState, ProcessView};
 use walsim_core::shmem::Role;
 
-/// In so many looks at the quiescent phase, one after the other, a server that hangs is found to
-/// hang.
+/// A server counts as stuck after this many successive checks in the quiescent phase.
 const LOOKS: u32 = 3;
 
 impl World {
-    /// Ends servers in the state of a hazard.
+    /// Stops the servers that are stuck in the state of a hazard.
     pub(in crate::world) fn end_hung_servers(&mut self) {
         for host in 0..self.hosts.len() {
             let excuse = self
@@ -36,8 +35,8 @@ impl World {
         }
     }
 
-    /// A shutdown that was asked for in a crash restart, before redo started, waits for a
-    /// checkpointer that no one has told to end: docs/hazards/shutdown-in-crash-restart.md.
+    /// A shutdown was requested in a crash restart, before redo started. The server waits for a
+    /// checkpointer that no process has told to exit: docs/hazards/shutdown-in-crash-restart.md.
     fn hangs_in_shutdown(&self, host: usize) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;
@@ -55,8 +54,8 @@ impl World {
         })
     }
 
-    /// Since 16 a server skips the crash of a child that it reaps before it has heard that crash
-    /// recovery replays, and goes on with shared memory in which that child holds locks:
+    /// Since 16 a server ignores the crash of a child that it reaps before it has read the report
+    /// that redo has started. It continues with shared memory in which the dead child holds locks:
     /// docs/hazards/crash-ignored.md.
     fn lives_on_after_a_crash(&self, host: usize) -> bool {
         let Some(node) = &self.hosts[host].node else {

@@ -1,7 +1,7 @@
-//! Why a standby may stay behind until an operator acts. Each legal reason is a type with a
-//! witness, which the standby itself gave in the quiescent phase, and a cause, which is a legal act
-//! among the events of the run. No state excuses anything by itself, and a standby that has the
-//! next record and does not replay it has no excuse.
+//! Excuses: legal reasons why a standby cannot catch up until an operator repairs it. Each reason
+//! is a type with a witness and a cause. The witness is what the standby reported in the quiescent
+//! phase; the cause is a legal event of the run. The current state alone never excuses a standby,
+//! and a standby that has the next record but does not replay it has no excuse.
 
 mod ahead_of_flush;
 mod causes;
@@ -28,12 +28,12 @@ use wal_removed::WalRemoved;
 use walsim_core::base::Lsn;
 use walsim_core::shmem::Shmem;
 
-/// A reason that no retry removes, or a hazard of PostgreSQL that an operator ends.
+/// A reason that retries cannot remove, or a hazard of PostgreSQL that an operator must end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Excuse {
-    /// The upstream does not know the slot that the standby is told to use.
+    /// The upstream does not have the slot that the standby is configured to use.
     SlotDropped,
-    /// The upstream has invalidated the slot, and says so (since 18).
+    /// The upstream has invalidated the slot, and reports this error (since 18).
     SlotInvalidated,
     /// docs/hazards/slot-kept-by-the-checkpointer.md
     SlotKept,
@@ -41,8 +41,8 @@ pub enum Excuse {
     WalRemoved,
     /// docs/hazards/stale-first-half-of-a-record.md
     StaleWal,
-    /// The standby has everything and asks for the next segment, which an idle upstream has not
-    /// reached.
+    /// The standby has applied everything and requests the next segment, which its idle upstream
+    /// has not reached.
     AheadOfFlush,
     /// docs/hazards/shutdown-in-crash-restart.md
     ShutdownInCrashRestart,
@@ -82,8 +82,8 @@ impl Excuse {
         }
     }
 
-    /// How often the operator helps one standby out of it. A statement may be lost with its
-    /// connection.
+    /// How often the operator may repair one standby for this reason. More than one attempt is
+    /// needed because a statement can be lost with its connection.
     pub(super) const fn most_helps(self) -> u32 {
         match self {
             Self::WalRemoved => 1,
@@ -102,20 +102,20 @@ impl Excuse {
 /// The two parts of an excuse.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Part {
-    /// What the standby met with in the quiescent phase.
+    /// What the standby reported in the quiescent phase.
     Witness,
-    /// The legal act after it.
+    /// The legal event that caused it.
     Cause,
 }
 
-/// A part that a test takes as given, or as missing, whatever the run says.
+/// Overrides one part of an excuse, for tests.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Forced {
-    /// Of which excuse.
+    /// The excuse.
     pub excuse: Excuse,
-    /// Which part.
+    /// The part.
     pub part: Part,
-    /// What it is taken for.
+    /// Whether the part counts as present.
     pub holds: bool,
 }
 
@@ -127,25 +127,25 @@ struct Standby<'a> {
     ours: &'a Shmem,
     theirs: &'a Shmem,
     witness: &'a Witness,
-    /// Up to where it has applied WAL; before it has applied any, where its control file has
-    /// recovery begin.
+    /// The end of the WAL that it has applied; if it has not applied any, the redo point in its
+    /// control file.
     from: Lsn,
 }
 
-/// A legal reason to stay behind.
+/// A legal reason why a standby cannot catch up.
 trait Reason {
     const EXCUSE: Excuse;
 
-    /// What the standby met with in the quiescent phase.
+    /// Whether the standby reported this state in the quiescent phase.
     fn witness(world: &World, standby: &Standby<'_>) -> bool;
 
-    /// The legal act after it, among the run's events.
+    /// Whether a legal event of the run caused it.
     fn cause(world: &World, standby: &Standby<'_>) -> bool;
 }
 
 impl World {
-    /// Is there such a reason for this standby? None while either side is not up: it could still go
-    /// on by itself.
+    /// The excuse of this standby, if there is one. None while either server is down, because the
+    /// standby may still catch up by itself.
     pub(super) fn excuse(&self, host: usize) -> Option<Excuse> {
         let upstream = self.upstream(host)?;
         let ours = self.hosts[host].node.as_ref()?.view().shmem();
@@ -189,7 +189,7 @@ impl World {
         }
     }
 
-    /// For tests: from now on a part of an excuse holds, or does not, whatever the run says.
+    /// For tests: overrides a part of an excuse from now on.
     pub const fn force(&mut self, forced: Forced) {
         self.forced = Some(forced);
     }
@@ -199,9 +199,9 @@ impl World {
         self.hosts.iter().position(|other| other.plan.name == *name)
     }
 
-    /// Does the file have, where the next record begins, what startup takes for the length of a
-    /// record that goes on in the next segment? It looks no further before it asks for that
-    /// segment.
+    /// Whether the bytes at the start of the next record look like the length of a record that
+    /// continues in the next segment. The startup process checks only the length before it requests
+    /// that segment.
     fn begins_a_record_there(&self, standby: &Standby<'_>) -> bool {
         let geometry = &self.hosts[standby.host].plan.settings.geometry;
         let tli = standby.ours.control.checkpoint_copy.this_tli;

@@ -1,4 +1,4 @@
-//! The slot of a standby was invalidated, which servers since 18 tell it.
+//! Excuse: the standby's slot was invalidated, and the upstream reports it (since 18).
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};
@@ -9,7 +9,7 @@ pub(super) struct SlotInvalidated;
 impl Reason for SlotInvalidated {
     const EXCUSE: Excuse = Excuse::SlotInvalidated;
 
-    /// START_REPLICATION was refused since that very slot is invalid.
+    /// START_REPLICATION was refused because this slot is invalid.
     fn witness(_: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         standby
@@ -17,8 +17,7 @@ impl Reason for SlotInvalidated {
             .is_refused(|refusal| matches!(refusal, Refusal::SlotInvalidated(name) if name == slot))
     }
 
-    /// When the upstream invalidated it, a limit that was set or WAL that had gone before made that
-    /// right.
+    /// The invalidation was legal: a limit was set, or the WAL had been legally removed before.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         world.causes.was_rightly_invalidated(standby.upstream, slot)

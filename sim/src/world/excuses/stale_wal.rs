@@ -1,5 +1,5 @@
-//! docs/hazards/stale-first-half-of-a-record.md: the segment in which the next record begins counts
-//! as received, and holds old bytes. Restarting the standby mends it.
+//! Excuse: the segment in which the next record begins counts as received, but contains old bytes
+//! (docs/hazards/stale-first-half-of-a-record.md). A restart of the standby repairs it.
 
 use super::{Excuse, Reason, Standby};
 use crate::world::World;
@@ -10,15 +10,15 @@ pub(super) struct StaleWal;
 impl Reason for StaleWal {
     const EXCUSE: Excuse = Excuse::StaleWal;
 
-    /// Startup has read the same place three times, and came to the same end.
+    /// The startup process has read the same position three times, and reached the same end of WAL.
     fn witness(_: &World, standby: &Standby<'_>) -> bool {
         standby.witness.has_read_the_same_thrice()
     }
 
-    /// This server once asked for the next segment although it lacked the end of this one, and has
-    /// counted everything before as received since then (RequestXLogStreaming). Old bytes that pass
-    /// for the beginning of a record made it do so, and they are still there. Wrong bytes that a
-    /// walreceiver wrote are PREFIX's business, and were reported when they were written.
+    /// Since its start the server has requested the next segment although it lacked the end of this
+    /// one, and has treated all earlier WAL as received since then (RequestXLogStreaming). The
+    /// reason was old bytes that look like the beginning of a record, and they are still there.
+    /// Wrong bytes that a walreceiver wrote would have violated PREFIX when they were written.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let from = standby.from;

@@ -1,5 +1,5 @@
-//! The upstream has removed the segment that a standby asks for. PostgreSQL promises to keep WAL
-//! for slots and by wal_keep_size, and for nothing else.
+//! Excuse: the upstream has removed the segment that the standby requests. PostgreSQL retains WAL
+//! only for slots and because of wal_keep_size.
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};
@@ -13,15 +13,16 @@ pub(super) struct WalRemoved;
 impl Reason for WalRemoved {
     const EXCUSE: Excuse = Excuse::WalRemoved;
 
-    /// It asked and was told that the segment has already been removed.
+    /// The upstream refused the request because the segment has already been removed.
     fn witness(_: &World, standby: &Standby<'_>) -> bool {
         standby
             .witness
             .is_refused(|refusal| matches!(refusal, Refusal::SegmentRemoved(_)))
     }
 
-    /// The upstream has removed that segment, and the checks had nothing against it: SLOT, RETAIN
-    /// and KEEP end a run. And the standby did right to ask for it.
+    /// The upstream has removed the segment, and no check reported this: a violation of SLOT,
+    /// RETAIN or KEEP would have ended the run. And the standby was entitled to request this
+    /// segment.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let host = &world.hosts[standby.host];
         let geometry = &host.plan.settings.geometry;
@@ -39,11 +40,12 @@ impl Reason for WalRemoved {
     }
 }
 
-/// Which segments a standby rightly asks for that has applied everything up to `from`, and lacks
-/// WAL from `missing` on. Where a segment has no header yet, that segment will do. Anywhere else
-/// the record is read again from its beginning, and the stream with it
-/// (docs/hazards/record-begins-before-the-slot.md). If the header of the record is split over two
-/// segments, and `old_bytes` pass for its first half, startup goes on to the second.
+/// The segments that a standby is entitled to request when it has applied all WAL up to `from` and
+/// lacks WAL from `missing` on. If it lacks a segment completely, it may request that segment.
+/// Otherwise it reads the record again from its beginning, and requests the segment in which the
+/// record begins (docs/hazards/record-begins-before-the-slot.md). If the header of the record spans
+/// two segments and `old_bytes` look like its first half, the startup process continues with the
+/// second segment.
 fn may_ask_for(
     geometry: &Geometry,
     from: Lsn,
@@ -73,17 +75,17 @@ mod tests {
             sector: 64,
         };
         for (from, missing, old_bytes, segments) in [
-            // The rest of the record lies in the same segment, or in the next one, which has
-            // nothing yet.
+            // The rest of the record is in the same segment, or in the next one, of which the
+            // standby has nothing.
             (1500, 1500, false, [Some(1), None]),
             (1500, 1700, false, [Some(1), None]),
             (1500, 2048, false, [Some(2), None]),
             (1500, 2080, false, [Some(2), None]),
-            // The next one has a header: the whole record is read again.
+            // The standby has the header of the next segment: the whole record is read again.
             (1500, 2088, false, [Some(1), None]),
             (1500, 2500, false, [Some(1), None]),
             (1500, 3072, false, [Some(3), None]),
-            // A header that is split over two segments.
+            // A record header that spans two segments.
             (2040, 2040, false, [Some(1), None]),
             (2040, 2040, true, [Some(1), Some(2)]),
             (2040, 2048, false, [Some(2), None]),

@@ -1,4 +1,5 @@
-//! What a standby's attempts to go on have come to in the quiescent phase, as both sides told it.
+//! The witness of an excuse: how a standby's attempts to continue ended in the quiescent phase, as
+//! logged by both servers.
 
 use crate::world::World;
 use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo};
@@ -6,15 +7,15 @@ use walsim_core::call::{LogEvent, Message, SlotMessage, SqlState};
 use walsim_core::shmem::Role;
 use walsim_core::wal::names::parse_segment_name;
 
-/// After so many refusals in a row it is not going to change.
+/// After this many equal refusals in a row the result will not change.
 const REFUSALS: u32 = 2;
-/// What only looks final is seen more often.
+/// Some errors can be temporary, so they must be seen more often.
 const THRICE: u32 = 3;
 
-/// Why an upstream does not serve a standby.
+/// Why an upstream refuses a standby.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Refusal {
-    /// There is no such slot: 42704.
+    /// The slot does not exist: 42704.
     NoSlot(String),
     /// The slot is invalid: 55000.
     SlotInvalidated(String),
@@ -22,12 +23,12 @@ pub(super) enum Refusal {
     SlotInUse(String),
     /// The segment has been removed: 58P01, or XX000 when it went while it was read.
     SegmentRemoved(SegmentNo),
-    /// The upstream has not flushed so far: XX000.
+    /// The requested position is ahead of the flush position: XX000.
     AheadOfFlush(Lsn),
 }
 
 impl Refusal {
-    /// The refusal that a walsender's error is, by its SQLSTATE and its words.
+    /// The refusal that a walsender's error means, from its SQLSTATE and message.
     fn of(event: &LogEvent, geometry: &Geometry) -> Option<Self> {
         match (&event.message, event.sqlstate) {
             (Message::Slot(SlotMessage::Missing(name)), SqlState::UNDEFINED_OBJECT) => {
@@ -50,43 +51,44 @@ impl Refusal {
     }
 }
 
-/// Of one standby.
+/// The witness of one standby.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(in crate::world) struct Witness {
-    /// Up to where it had applied WAL then. Whatever was seen before it went on counts no more.
+    /// Its replay position when the attempts were made. When it advances, earlier attempts no
+    /// longer count.
     replayed: Lsn,
-    /// What the upstream has told it, in words, and the standby has not logged yet.
+    /// A refusal that the upstream has sent and the standby has not logged yet, with its message.
     told: Option<(Refusal, String)>,
-    /// How its last attempts ended, and how many in a row.
+    /// The last refusal, and how many attempts in a row ended with it.
     refused: Option<(Refusal, u32)>,
-    /// The ends of WAL that startup has come to, and how often.
+    /// The ends of WAL that the startup process has reached, and how often.
     ends: Vec<(String, u32)>,
 }
 
 impl Witness {
-    /// Its last attempts ended with such a refusal.
+    /// Whether its last attempts ended with this refusal.
     pub(super) fn is_refused(&self, which: impl FnOnce(&Refusal) -> bool) -> bool {
         let refused = self.refused.as_ref();
         refused.is_some_and(|(refusal, times)| *times >= REFUSALS && which(refusal))
     }
 
-    /// The same, three times.
+    /// The same, for three attempts.
     pub(super) fn is_refused_thrice(&self, which: impl FnOnce(&Refusal) -> bool) -> bool {
         let refused = self.refused.as_ref();
         refused.is_some_and(|(refusal, times)| *times >= THRICE && which(refusal))
     }
 
-    /// How its last attempt ended.
+    /// The refusal that ended its last attempt.
     pub(super) fn refusal(&self) -> Option<&Refusal> {
         self.refused.as_ref().map(|(refusal, _)| refusal)
     }
 
-    /// Startup came to the same end of WAL three times.
+    /// Whether the startup process has reached the same end of WAL three times.
     pub(super) fn has_read_the_same_thrice(&self) -> bool {
         self.ends.iter().any(|(_, times)| *times >= THRICE)
     }
 
-    /// What a report tells of it.
+    /// A description for reports.
     pub(in crate::world) fn fact(&self) -> Option<String> {
         let (refusal, times) = self.refused.as_ref()?;
         Some(format!("{refusal:?}, {times} times"))
@@ -108,8 +110,8 @@ impl Witness {
         self.refused = Some((refusal, times + 1));
     }
 
-    /// The standby has logged how an attempt ended. Other ends say nothing against what was seen
-    /// before.
+    /// The standby has logged how an attempt ended. Attempts that ended for another reason do not
+    /// reset the count.
     fn ended(&mut self, why: &str) {
         if let Some((refusal, _)) = self.told.take_if(|(_, words)| why.ends_with(&**words)) {
             self.refuse(refusal);
@@ -125,7 +127,7 @@ impl Witness {
 }
 
 impl World {
-    /// Hears what a process logs in the quiescent phase.
+    /// Processes a log message of the quiescent phase.
     pub(in crate::world) fn hear(&mut self, host: usize, pid: Pid, role: Role, event: &LogEvent) {
         match (role, &event.message) {
             (Role::WalSender, _) => {
