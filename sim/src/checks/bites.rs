@@ -1,6 +1,6 @@
-//! For each subscription of the built-in checks, a planted violation that it reports: with the
-//! subscription switched off exactly that goes unnoticed (tests/checks_bite.rs). A new subscription
-//! comes with its row here.
+//! For each subscription of the built-in checks, a planted violation that only this subscription
+//! reports: without the subscription it is not found (tests/checks_bite.rs). A new subscription
+//! needs a row here.
 
 use crate::referee::{
     ChangeKind, ClientKind, DiskKind, FileClass, ServerKind, Subscription, WireEnd,
@@ -19,19 +19,19 @@ pub struct Bite {
     pub planted: Plant,
 }
 
-/// A planted bug, and a seed of profile `default` at or soon after which it does its harm, or a
-/// plan that shows it.
+/// A planted bug, and either a seed of profile `default` from which on the search soon finds it, or
+/// a scenario that shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plant {
-    /// Which.
+    /// The bug.
     pub bug: Bug,
-    /// The seed from which it is looked for.
+    /// The first seed of the search.
     pub from: u64,
-    /// The scenario that shows it, if seeds hardly reach it.
+    /// The scenario that shows it, if too few seeds do.
     pub play: Option<&'static str>,
 }
 
-/// With a violation that is planted.
+/// A violation that is found by seed.
 const fn bite(code: &'static str, subscription: Subscription, bug: Bug, from: u64) -> Bite {
     let planted = Plant {
         bug,
@@ -45,7 +45,7 @@ const fn bite(code: &'static str, subscription: Subscription, bug: Bug, from: u6
     }
 }
 
-/// With a violation that a scenario shows.
+/// A violation that a scenario shows.
 const fn played(
     code: &'static str,
     subscription: Subscription,

@@ -1,5 +1,5 @@
-//! CHAIN: records form one chain by their back links, nothing follows a shutdown checkpoint, and a
-//! page that recovery ends in is clean after the end of WAL.
+//! CHAIN: every record points back to the record before it, no record follows a shutdown
+//! checkpoint, and the page in which recovery ends has no old bytes after the end of WAL.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskAct, DiskEvent, DiskKind, FileClass, Knowledge, Logged,
@@ -12,16 +12,17 @@ use walsim_core::wal::position::bytepos_to_end;
 const ABOUT: About = About {
     code: "CHAIN",
     promise: Promise::Safety,
-    statement: "Records form one chain by their back links, and nothing follows a shutdown checkpoint.",
-    details: "Records below the flush position form one chain by xl_prev; an incomplete record at the flush position\n\
-              is pending, not broken; an aborted first half is followed by OVERWRITE_CONTRECORD at the next page; a\n\
-              SWITCH consumes its segment. Between the insertion of the shutdown checkpoint of ShutdownXLOG and the\n\
-              end of that server nothing is inserted; the end-of-recovery checkpoint is a CHECKPOINT_SHUTDOWN record\n\
-              too and is followed by WAL in the same life. When a page is first written after the end of recovery\n\
-              its bytes beyond the reserved insert position are zero: until then the old bytes stay on disk, and\n\
-              bytes of reserved, not yet complete records may be there.",
-    source: "ReserveXLogInsertLocation and ReserveXLogSwitch keep PrevBytePos; ShutdownXLOG writes the last record of a\n\
-             server; StartupXLOG clears the rest of the last page (xlog.c)",
+    statement: "Each record's xl_prev points to the record before it, and no record follows a shutdown checkpoint.",
+    details: "All records below the flush position form one chain by xl_prev. Not violations: an incomplete\n\
+              record at the flush position; an aborted first half of a record that is followed by\n\
+              OVERWRITE_CONTRECORD on the next page; the unused rest of a segment after SWITCH. A server\n\
+              inserts no record between the shutdown checkpoint of ShutdownXLOG and its end; the\n\
+              end-of-recovery checkpoint is a CHECKPOINT_SHUTDOWN record too, but the same server inserts WAL\n\
+              after it. When a page is first written after the end of recovery, its bytes past the reserved\n\
+              insert position are zero. Before that write the old bytes are still on disk, and the page may\n\
+              contain records that are reserved but not complete.",
+    source: "ReserveXLogInsertLocation and ReserveXLogSwitch maintain PrevBytePos; ShutdownXLOG writes the\n\
+             last record of a server; StartupXLOG clears the rest of the last page (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [
@@ -30,18 +31,18 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Write, FileClass::Wal),
 ];
 
-/// Of each node how its server has begun and ended its WAL.
+/// For each node, the first and the last WAL of its server.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Chain {
     nodes: PerNode<Server>,
 }
 
-/// A start of a server, or its crash restart.
+/// A run of a server, from its start or crash restart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Server {
     /// Its shutdown checkpoint.
     shutdown: Option<Lsn>,
-    /// The page in which recovery has ended, until it is written.
+    /// The page in which recovery ended, until it is written.
     last_page: Option<Lsn>,
 }
 
@@ -96,7 +97,7 @@ impl Check for Chain {
         let offset = u64::from(geometry.segment_offset(page));
         let is_it = segment_of(geometry, event.path)
             .is_some_and(|(_, segment)| segment == geometry.segment_of(page));
-        // A disk that ran full takes a part, and the server does not survive it.
+        // If the disk becomes full, the write is short, and the server does not survive it.
         if !is_it || !written.range.contains(&offset) {
             return Ok(());
         }
@@ -128,12 +129,12 @@ impl Server {
     }
 }
 
-/// The back link of a record leads to the one before it.
+/// The back link of a record points to the record before it.
 fn linked(site: Site<'_>, record: &Logged) -> Ruling {
     if record.prev == record.before || !record.before.is_valid() {
         return Ok(());
     }
-    let message = "a record's back link does not lead to the record before it";
+    let message = "xl_prev of a record does not point to the record before it";
     Err(site.violation(
         ABOUT.code,
         message,
@@ -145,7 +146,7 @@ fn linked(site: Site<'_>, record: &Logged) -> Ruling {
     ))
 }
 
-/// The page that recovery has ended in is written first, with WAL reserved up to there.
+/// Checks the first write of the page in which recovery ended. WAL is reserved up to `reserved`.
 fn clean(site: Site<'_>, geometry: &Geometry, page: Lsn, bytes: &[u8], reserved: Lsn) -> Ruling {
     let page_bytes = bytes.iter().take(geometry.wal_page as usize);
     let used = usize::try_from(reserved.0.saturating_sub(page.0)).unwrap_or(usize::MAX);
@@ -153,7 +154,7 @@ fn clean(site: Site<'_>, geometry: &Geometry, page: Lsn, bytes: &[u8], reserved:
         return Ok(());
     };
     let at = reserved + stale as u64;
-    let message = "the page that recovery ended in keeps bytes after the end of WAL";
+    let message = "the page in which recovery ended contains old bytes after the end of WAL";
     Err(site.violation(
         ABOUT.code,
         message,
@@ -210,7 +211,8 @@ mod tests {
         assert!(node.logged(SITE, &other, true).is_err());
     }
 
-    /// Records that are reserved and not complete may be in the page; what is after them may not.
+    /// The page may contain records that are reserved but not complete. All bytes after them must
+    /// be zero.
     #[test]
     fn the_last_page_is_clean_after_what_is_reserved() {
         let mut bytes = vec![7; 60];

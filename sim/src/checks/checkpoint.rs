@@ -1,4 +1,4 @@
-//! CHECKPOINT: the command succeeds only if there is a checkpoint that began after it was given.
+//! CHECKPOINT: the command succeeds only if a checkpoint that began after the command is durable.
 
 use crate::referee::{
     About, Answer, Check, ClientAct, ClientEvent, ClientKind, Knowledge, Promise, Ruling, Site,
@@ -13,13 +13,13 @@ use walsim_core::wire::sql::Statement;
 const ABOUT: About = About {
     code: "CHECKPOINT",
     promise: Promise::Safety,
-    statement: "CHECKPOINT succeeds only if a checkpoint that began after it is durable.",
-    details: "On a primary, success means: pg_control on the platter names a checkpoint whose redo >= the insert\n\
-              position when the command arrived; a later one is fine. The position is taken when the command is\n\
-              sent, which is not later. On a standby a restartpoint may legally be skipped and the command still\n\
-              succeeds.",
-    source: "RequestCheckpoint waits for a checkpoint that was begun after the request, and reports an error if one has\n\
-             failed meanwhile (checkpointer.c)",
+    statement: "CHECKPOINT succeeds only if a checkpoint that began after the request is durable.",
+    details: "If CHECKPOINT succeeds on a primary, pg_control on the platter names a checkpoint whose redo\n\
+              point is at or after the insert position at the time of the request. The check uses the insert\n\
+              position at the time when the client sent the command, which is not later. On a standby the\n\
+              command may succeed without a restartpoint.",
+    source: "RequestCheckpoint waits for a checkpoint that was started after the request, and reports an\n\
+             error if a checkpoint has failed since then (checkpointer.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -27,8 +27,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Client(ClientKind::Answer),
 ];
 
-/// The commands that are under way, by session: the insert position when each was sent to a
-/// primary.
+/// The running commands by session: the insert position of the primary when each was sent.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct CheckpointAnswer {
     asked: BTreeMap<usize, Lsn>,
@@ -47,7 +46,7 @@ impl Check for CheckpointAnswer {
         let host = event.site.host;
         match event.act {
             ClientAct::Statement(statement) => {
-                // What an earlier connection of the session asked for is not answered any more.
+                // A command of an earlier connection of the session gets no answer any more.
                 self.asked.remove(&event.session);
                 if *statement == Statement::Checkpoint
                     && let Some(view) = event.view
@@ -73,12 +72,12 @@ impl Check for CheckpointAnswer {
 fn answered(site: Site<'_>, asked: Option<Lsn>, answer: &Answer, redo: Lsn) -> Ruling {
     match (asked, answer) {
         (Some(asked), Answer::Complete { .. }) if redo < asked => {
-            let message = "CHECKPOINT has succeeded without a checkpoint";
+            let message = "CHECKPOINT succeeded, but no checkpoint that began after it is durable";
             Err(site.violation(
                 ABOUT.code,
                 message,
                 &[
-                    ("insert position when it was sent", &asked),
+                    ("insert position at the request", &asked),
                     ("redo point of the last checkpoint", &redo),
                 ],
             ))

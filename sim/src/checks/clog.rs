@@ -1,5 +1,5 @@
-//! CLOG: a commit status is written only after its commit record is durable, and only for a
-//! transaction that has one.
+//! CLOG: the commit status of a transaction is written only if its commit record exists and is
+//! durable.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise,
@@ -11,13 +11,13 @@ use walsim_core::base::{Lsn, Xid};
 const ABOUT: About = About {
     code: "CLOG",
     promise: Promise::Safety,
-    statement: "A COMMITTED status is on disk only if its commit record is durable there.",
-    details: "A COMMITTED status is on the platter only if its commit record is below that node's flush position\n\
-              (standby: stable there), and only for a transaction with a commit record in the history of this node.\n\
-              Judged when a status page is written, since from then on the disk may have it. ABORTED may be durable\n\
-              without its record; statuses of the initial cluster count as given.",
-    source: "SlruPhysicalWritePage flushes WAL up to the last asynchronous commit of the page (slru.c); synchronous\n\
-             commits are flushed before their status is set: RecordTransactionCommit (xact.c)",
+    statement: "A commit status is on disk only if the commit record is durable on the same node.",
+    details: "When a page of commit status is written, each transaction with the status COMMITTED must have a\n\
+              commit record in the WAL of this node, and the record must be below the flush position (on a\n\
+              standby: durable on its disk). The status ABORTED may be durable without a record. Statuses of\n\
+              the initial cluster are not checked.",
+    source: "SlruPhysicalWritePage flushes WAL up to the last asynchronous commit of the page (slru.c);\n\
+             RecordTransactionCommit flushes a synchronous commit before it sets the status (xact.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -25,20 +25,20 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Disk(DiskKind::Write, FileClass::Xact),
 ];
 
-/// Pages in a file of commit status (`SLRU_PAGES_PER_SEGMENT`).
+/// Pages in a commit status file (`SLRU_PAGES_PER_SEGMENT`).
 const PAGES_PER_FILE: u64 = 32;
-/// Two bits of status.
+/// The two status bits of a committed transaction.
 const COMMITTED: u8 = 1;
 
-/// All commits, and where their records end.
+/// All commits, with the end of their records.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Clog {
     commits: BTreeMap<Xid, Lsn>,
     nodes: PerNode<Early>,
 }
 
-/// Commits of a node whose status was written before their record was seen: in the step that found
-/// it flushed, or too early. With each, how far WAL was durable then.
+/// Commits of a node whose status was written before the check saw their record: in the step that
+/// flushed the record, or too early. Each with the end of durable WAL at that time.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Early(BTreeMap<Xid, Lsn>);
 
@@ -100,13 +100,13 @@ impl Early {
         }
     }
 
-    /// All records up to there were seen, and with them those of which WAL was durable.
+    /// The check has seen all records up to `seen`, so these commits have no durable record.
     fn overdue(&self, site: Site<'_>, seen: Lsn) -> Ruling {
         let overdue = self.0.iter().find(|(_, durable)| **durable <= seen);
         let Some((xid, durable)) = overdue else {
             return Ok(());
         };
-        let message = "a transaction without a durable commit record was written as committed";
+        let message = "a transaction was written as committed, but it has no durable commit record";
         Err(site.violation(
             ABOUT.code,
             message,
@@ -115,8 +115,8 @@ impl Early {
     }
 }
 
-/// A status was written of a commit whose record ends at `end`, when WAL was durable up to
-/// `durable`.
+/// The status of a commit was written when WAL was durable up to `durable`; its record ends at
+/// `end`.
 fn written(site: Site<'_>, end: Lsn, durable: Lsn) -> Ruling {
     if end <= durable {
         return Ok(());
@@ -129,8 +129,8 @@ fn written(site: Site<'_>, end: Lsn, durable: Lsn) -> Ruling {
     ))
 }
 
-/// The transactions that are committed according to these bytes; `first` is the number of the first
-/// byte.
+/// The transactions that are committed according to these bytes of a status file; `first` is the
+/// number of the first byte.
 fn committed(first: u64, bytes: &[u8]) -> impl Iterator<Item = Xid> {
     let marked = (first..).zip(bytes).filter(|(_, byte)| **byte != 0);
     marked.flat_map(|(number, byte)| {
@@ -144,8 +144,8 @@ mod tests {
     use super::*;
     use crate::referee::testing::SITE;
 
-    /// A status may be written in the very step that finds its record flushed, before the record is
-    /// looked at.
+    /// A status may be written in the same step that flushes its record, before the check sees the
+    /// record.
     #[test]
     fn a_status_is_written_after_its_record() {
         let mut early = Early::default();
@@ -163,8 +163,8 @@ mod tests {
         assert!(early.overdue(SITE, Lsn(2000)).is_err());
     }
 
-    /// Byte 185 = 0x95 as a real server left it: 740 to 742 committed, 743 aborted, which is not
-    /// looked at.
+    /// Byte 185 = 0x95 as written by a real server: 740 to 742 are committed, 743 is aborted and
+    /// not checked.
     #[test]
     fn committed_transactions_are_read_off_the_bytes() {
         let xids: Vec<Xid> = committed(184, &[0, 0x95, 0x20]).collect();

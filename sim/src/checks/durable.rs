@@ -1,9 +1,8 @@
-//! DURABLE, its part about shutdown: when a walsender ends because the server has been stopped in
-//! good order, its standby has flushed all WAL, the shutdown checkpoint included. A planned
-//! switchover relies on that.
+//! DURABLE: when a walsender exits because of a clean shutdown, its standby has flushed all WAL,
+//! including the shutdown checkpoint. A planned switchover relies on this.
 //!
-//! `COPY 0` is what a walsender says then and at no other time: one that ends by a timeout, by an
-//! error, by a signal or with its connection does not say it.
+//! A walsender sends `COPY 0` in this case only, and not when it exits after a timeout, an error, a
+//! signal or a closed connection.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -19,21 +18,21 @@ const ABOUT: About = About {
     code: "DURABLE",
     promise: Promise::Safety,
     statement: "After a clean shutdown the standbys have all WAL of the server.",
-    details: "Judged when a walsender says COPY 0, which it does at a smart or fast shutdown alone: everything that it\n\
-              has sent, and on a primary that must include the shutdown checkpoint, is stable on the disk of the\n\
-              standby at the other end, whatever the standby has reported. The control file must name that\n\
-              checkpoint by then. Exempt are receivers that are no nodes, and walsenders that end by a timeout, by\n\
-              an error, by a signal or with their connection.",
-    source: "A walsender that is told to stop sends all WAL, waits until its peer has confirmed it, and says COPY 0:\n\
-             WalSndDone (walsender.c); ShutdownXLOG has written the checkpoint before (xlog.c)",
+    details: "Checked when a walsender sends COPY 0, which it does only at a smart or fast shutdown. All WAL\n\
+              that it has sent must be durable on the disk of its standby, whatever the standby has reported.\n\
+              On a primary this WAL must include the shutdown checkpoint, and the control file must name that\n\
+              checkpoint. Not checked: receivers that are not nodes, and walsenders that exit after a timeout,\n\
+              an error, a signal or a closed connection.",
+    source: "A walsender that is told to stop sends all WAL, waits until its peer has confirmed it, and sends\n\
+             COPY 0: WalSndDone (walsender.c). ShutdownXLOG has written the checkpoint before (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ServerSends, Some(b'C'))];
 
-/// The body of the CommandComplete with which a walsender ends.
+/// The body of the CommandComplete that a walsender sends before it exits.
 const LAST_WORD: &[u8] = b"COPY 0\0";
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Durable;
 
@@ -46,8 +45,8 @@ impl Check for Durable {
         &SUBSCRIPTIONS
     }
 
-    /// A receiver that is none of our nodes has no disk to look at, and one whose connection is
-    /// gone was not served to the end.
+    /// A receiver that is not a node has no disk to check. If the connection is closed, the
+    /// walsender did not finish.
     fn on_message(&mut self, message: &WireMessage<'_>, known: &Knowledge) -> Ruling {
         let Some(peer) = message.peer.filter(|_| message.parts[0] == LAST_WORD) else {
             return Ok(());
@@ -72,8 +71,7 @@ impl Check for Durable {
     }
 }
 
-/// The shutdown checkpoint of a primary is durable before its walsenders are told to stop: where it
-/// ends.
+/// The end of the shutdown checkpoint. It must be durable before the walsenders of a primary exit.
 fn shutdown_checkpoint(
     site: Site<'_>,
     control: Option<&ControlFile>,
@@ -93,24 +91,24 @@ fn shutdown_checkpoint(
     }
 }
 
-/// How a walsender leaves.
+/// A walsender that is about to exit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Leaving<'a> {
-    /// End of what it has sent.
+    /// The end of the WAL that it has sent.
     sent: Lsn,
-    /// End of the shutdown checkpoint, on a primary.
+    /// The end of the shutdown checkpoint, on a primary.
     checkpoint: Option<Lsn>,
     peer: &'a str,
-    /// Up to where the peer's disk keeps its WAL whatever happens.
+    /// The end of the WAL that is durable on the peer's disk.
     stable: Lsn,
 }
 
 impl Leaving<'_> {
     fn judge(self, site: Site<'_>) -> Ruling {
         let message = if self.checkpoint.is_some_and(|end| self.sent < end) {
-            "a walsender leaves without having sent the shutdown checkpoint"
+            "a walsender exits without having sent the shutdown checkpoint"
         } else if self.stable < self.sent {
-            "a walsender leaves though its standby could still lose WAL that it was sent"
+            "a walsender exits although its standby could still lose WAL that it received"
         } else {
             return Ok(());
         };
@@ -137,7 +135,7 @@ mod tests {
         let first = wal.append(&message(3, 10));
         let mut standby = Bench::new(wal.bytes());
         let second = wal.append(&message(3, 10));
-        // Received and written is not flushed.
+        // WAL that was written but not flushed does not count.
         standby.write_wal(wal.bytes());
         let leave = |sent: Lsn, checkpoint| {
             let stable = standby.node.stable_until(&standby.disk, &TINY, sent);

@@ -11,16 +11,16 @@ use walsim_core::shmem::{PageChange, RecoveryState};
 const ABOUT: About = About {
     code: "FPI",
     promise: Promise::Safety,
-    statement: "The first change of a page after a redo point is logged with an image of it.",
-    details: "A registered block of a relation page whose page LSN <= the redo pointer of the inserting server carries\n\
-              an image, unless redo makes the page anew (WILL_INIT) or page writes are off. From WAL: for each redo\n\
-              point of a completed checkpoint of this server life, the first record with start >= redo that\n\
-              registers the block. A record registers every page to which it gives its LSN. SLRU pages,\n\
-              LogicalMessage and the free space map have no images. After a promotion the redo pointer is that of\n\
-              the server's own last restartpoint: WAL before the switch is not judged by it.",
-    source: "XLogRecordAssemble compares page LSNs with RedoRecPtr, XLogInsertRecord compares again under the insertion\n\
-             lock, and CreateCheckPoint moves it under all of them (xloginsert.c, xlog.c); a torn page is repaired\n\
-             by nothing but its image",
+    statement: "The first change of a page after a redo point is logged with a full-page image.",
+    details: "For each completed checkpoint, the first record at or after its redo point that registers a\n\
+              block of a relation must contain an image of the page, unless redo initializes the page\n\
+              (WILL_INIT) or full_page_writes is off. Only records of the same run of the server count. A\n\
+              record must register every page to which it gives its LSN. SLRU pages, LogicalMessage and the\n\
+              free space map have no images. After a promotion the server uses the redo pointer of its last\n\
+              restartpoint; WAL from before the promotion is not checked against it.",
+    source: "XLogRecordAssemble compares page LSNs with RedoRecPtr, and XLogInsertRecord compares again under\n\
+             the insertion lock; CreateCheckPoint changes RedoRecPtr while it holds all insertion locks\n\
+             (xloginsert.c, xlog.c). Only an image can repair a torn page",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [
@@ -29,7 +29,7 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Sync, FileClass::Control),
 ];
 
-/// Of each node what its own records have registered.
+/// For each node, the blocks that its records have registered.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Fpi {
     nodes: PerNode<Inserting>,
@@ -40,22 +40,23 @@ pub(super) struct Fpi {
 struct Inserting {
     /// The redo point of its last completed checkpoint.
     redo: Option<Lsn>,
-    /// A redo point that it did not insert: that of a restartpoint.
+    /// The redo point of a restartpoint, whose checkpoint record another server inserted.
     foreign: Option<Lsn>,
-    /// Blocks that were registered since.
+    /// Blocks that were registered since that redo point.
     seen: BTreeSet<BlockId>,
-    /// Blocks in the order of their records, from the redo point on: the next one lies among them.
+    /// Blocks in the order of their records. The next redo point is in this range.
     since: Vec<(Lsn, LoggedBlock)>,
-    /// Pages whose record is not flushed yet: its end, relation, and block.
+    /// Pages that were changed by a record that is not flushed yet: the end of the record,
+    /// relation, and block.
     changed: BTreeSet<(Lsn, u32, u32)>,
 }
 
-/// What is wrong with a record.
+/// An error of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
-    /// The first one after the redo point that registers the block has no image of it.
+    /// The first record after the redo point that registers the block has no image of it.
     NoImage(Lsn, BlockId),
-    /// It has changed a page that it does not register.
+    /// It changed a page that it does not register.
     NotRegistered(u32, u32),
 }
 
@@ -94,7 +95,7 @@ impl Check for Fpi {
         }
     }
 
-    /// The control file may name another checkpoint now.
+    /// The control file may name a new checkpoint.
     fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
         let host = event.site.host;
         let redo = known
@@ -102,7 +103,7 @@ impl Check for Fpi {
             .map(|control| control.checkpoint_copy.redo);
         let node = self.nodes.of(host);
         match known.recovery(host) {
-            // Its shared memory is new, and it has inserted nothing yet.
+            // Shared memory is new, and the server has not inserted WAL yet.
             RecoveryState::Crash => {
                 *node = Inserting {
                     redo,
@@ -136,7 +137,7 @@ impl Inserting {
             .extend(pages.map(|page| (page.lsn, page.tag.rel, page.tag.block)));
     }
 
-    /// A record was flushed, so that all pages that it has changed were changed before.
+    /// A record was flushed. All pages that it changes have been changed before.
     fn logged(&mut self, record: &Logged) -> Result<(), Fault> {
         while let Some((lsn, rel, block)) = self.changed.first().copied()
             && lsn <= record.end
@@ -161,7 +162,7 @@ impl Inserting {
         Ok(())
     }
 
-    /// A checkpoint is complete.
+    /// A checkpoint has completed.
     fn completed(&mut self, redo: Lsn) -> Result<(), (Lsn, Fault)> {
         self.redo = Some(redo);
         self.since.retain(|(start, _)| *start >= redo);
@@ -178,7 +179,7 @@ impl Inserting {
 fn violation(site: Site<'_>, record: Lsn, fault: Fault) -> Violation {
     match fault {
         Fault::NoImage(redo, id) => {
-            let message = "the first change of a page after a redo point has no image of it";
+            let message = "the first change of a page after a redo point has no full-page image";
             site.violation(
                 ABOUT.code,
                 message,
@@ -191,7 +192,7 @@ fn violation(site: Site<'_>, record: Lsn, fault: Fault) -> Violation {
             )
         }
         Fault::NotRegistered(rel, block) => {
-            let message = "a record has changed a page that it does not register";
+            let message = "a record changed a page that it does not register";
             site.violation(
                 ABOUT.code,
                 message,
@@ -253,8 +254,8 @@ mod tests {
         assert!(matches!(without, Err(Fault::NoImage(Lsn(16), _))));
     }
 
-    /// A checkpoint that never completes moves the redo pointer of nothing; one that does is held
-    /// against all records since its redo point.
+    /// A checkpoint that does not complete does not count. One that completes is checked against
+    /// all records since its redo point.
     #[test]
     fn a_redo_point_counts_once_its_checkpoint_is_complete() {
         let mut node = Inserting::default();

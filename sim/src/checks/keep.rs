@@ -1,4 +1,4 @@
-//! KEEP: the WAL that wal_keep_size asks for is not removed.
+//! KEEP: a checkpoint does not remove the WAL that wal_keep_size retains.
 
 use crate::referee::{
     About, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise, Ruling, Site, Step,
@@ -10,14 +10,16 @@ use walsim_core::shmem::Role;
 const ABOUT: About = About {
     code: "KEEP",
     promise: Promise::Safety,
-    statement: "A checkpoint removes no WAL that wal_keep_size keeps.",
-    details: "A checkpoint or restartpoint removes or recycles no segment number >= max(1, cur - floor(wal_keep_size /\n\
-              segment)), cur = segment of the end of its checkpoint record (restartpoint: of max(received flush,\n\
-              replayed)), with the value its process had loaded when it computed the horizon. Judged at the unlink\n\
-              or rename, never by what exists: what went before the setting was raised stays gone; a size below one\n\
-              segment keeps nothing; segment 0 is never kept; removal by other processes is outside.",
-    source: "KeepLogSeg counts back from the end of WAL that CreateCheckPoint and CreateRestartPoint give to it, and\n\
-             RemoveOldXlogFiles goes up to the segment before (xlog.c)",
+    statement: "A checkpoint does not remove WAL that wal_keep_size retains.",
+    details: "A checkpoint or restartpoint does not remove or recycle a segment with a number >= max(1, cur -\n\
+              floor(wal_keep_size / segment size)). For a checkpoint, cur is the segment of the end of its\n\
+              record; for a restartpoint, that of max(received and flushed, replayed). The value of\n\
+              wal_keep_size is the one that the process had loaded when it computed the horizon. Checked at\n\
+              the unlink or rename, so WAL that was removed before the setting was raised does not count. A\n\
+              size below one segment retains nothing, and segment 0 is never retained. Removals by other\n\
+              processes are not checked.",
+    source: "KeepLogSeg counts back from the end of WAL that CreateCheckPoint and CreateRestartPoint pass to\n\
+             it, and RemoveOldXlogFiles removes all segments before the result (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -25,19 +27,20 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Disk(DiskKind::Remove, FileClass::Wal),
 ];
 
-/// Of each node the checkpoint that is under way.
+/// The current checkpoint of each node.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Keep {
     nodes: PerNode<Under>,
 }
 
-/// What a checkpoint may have seen between its control file update and its first removal: the
-/// horizon is computed there.
+/// What a checkpoint could have read between its update of the control file and its first removal.
+/// It computes the horizon in this time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Under {
-    /// Start of the server, checkpoints begun, and the checkpoint that the control file names.
+    /// Identifies the checkpoint: the start of the server, the number of checkpoints begun, and the
+    /// checkpoint in the control file.
     which: (u32, u32, Lsn),
-    /// The least `wal_keep_size`.
+    /// The lowest `wal_keep_size`.
     size: Option<u64>,
     /// The highest end of WAL, on a standby.
     end: Lsn,
@@ -81,8 +84,8 @@ impl Check for Keep {
         let (Some(size), Some(control)) = (under.size, known.control(event.site.host)) else {
             return Ok(());
         };
-        // On a standby the record lies before the end, on a primary nothing was received or
-        // replayed after it.
+        // On a standby the checkpoint record is before the end of WAL; on a primary nothing was
+        // received or replayed after it.
         let end = control_file::checkpoint_end(event.disk, geometry, control.checkpoint);
         removed(event.site, geometry, segment, size, end.max(under.end))
     }
@@ -110,7 +113,7 @@ fn removed(site: Site<'_>, geometry: &Geometry, segment: SegmentNo, size: u64, e
     if segments == 0 || segment.0 < first {
         return Ok(());
     }
-    let message = "a checkpoint removes WAL that wal_keep_size asks for";
+    let message = "a checkpoint removes WAL that wal_keep_size retains";
     let (removed, first) = (
         geometry.segment_start(segment),
         geometry.segment_start(SegmentNo(first)),
@@ -145,8 +148,7 @@ mod tests {
         assert!(!judge(1, 90 * 1024));
     }
 
-    /// A reload between the horizon and the removal changes nothing, nor does WAL that comes
-    /// meanwhile.
+    /// A reload or new WAL between the computation of the horizon and the removal does not matter.
     #[test]
     fn what_is_set_after_the_horizon_does_not_count() {
         let mut under = Under::default();

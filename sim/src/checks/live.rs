@@ -1,9 +1,9 @@
-//! LIVE, its part about one hand-over: a walreceiver that the startup process asks for is there
-//! within a second.
+//! LIVE, one part of it: a walreceiver that the startup process requests is started within a
+//! second.
 //!
-//! The bound of a whole run would forgive a lost request: the startup process gives a launch up
-//! after ten seconds and asks again. That all nodes converge in the quiescent phase is the world's
-//! own business.
+//! The bound for the whole run would hide a lost request, because the startup process gives up
+//! after ten seconds and requests a walreceiver again. The convergence in the quiescent phase is
+//! checked by `world::quiescence`.
 
 use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Step, Subscription};
 use std::fmt::Display;
@@ -14,26 +14,27 @@ use walsim_core::shmem::{Role, WalRcvState};
 const ABOUT: About = About {
     code: "LIVE",
     promise: Promise::Liveness,
-    statement: "Once faults have stopped, every node converges within a bound.",
-    details: "Every node runs, every standby streams, and what it replayed equals the primary's flush. The bound\n\
-              is 3 x (largest timeout + wal_retrieve_retry_interval + 10 s) + backlog / slowest link + the sum of\n\
-              the backward jumps of wall clocks. A standby that cannot return by itself is excused if the run has a\n\
-              witness, it asked and was refused with that very error or came to the same end of WAL three times,\n\
-              and a cause, the legal act behind it. An operator then helps: makes the slot again, restarts or\n\
-              rebuilds the standby; and it is judged again. At the end one more record is written, which every\n\
-              standby has to replay.\n\
-              A single hand-over, from the request for a walreceiver to a started one, takes a second at most\n\
-              while nobody who takes part in it is paused. A run that fails LIVE alone ends with status 3.",
-    source: "RequestXLogStreaming (walreceiverfuncs.c) asks the postmaster, which starts a walreceiver as soon as it may:\n\
-             MaybeStartWalReceiver (postmaster.c); whatever ends a stream, WaitForWALToBecomeAvailable tries again",
+    statement: "After all faults have stopped, every node converges within a bound.",
+    details: "Converged means: every node runs, every standby streams, and its replay position equals the\n\
+              primary's flush position. The bound is 3 x (largest timeout + wal_retrieve_retry_interval + 10\n\
+              s) + backlog / slowest link + the sum of the backward jumps of wall clocks. A standby that\n\
+              cannot catch up by itself is excused if there is a witness and a cause. The witness is that its\n\
+              request was refused with that error, or that it reached the same end of WAL three times. The\n\
+              cause is a legal event of the run. The operator then recreates the slot, or restarts or rebuilds\n\
+              the standby, which must then converge. At the end one more record is written, which every\n\
+              standby must replay. In addition, a walreceiver must start within one second after a request, as\n\
+              long as no process involved is paused. A run that violates only LIVE ends with status 3.",
+    source: "RequestXLogStreaming (walreceiverfuncs.c) sends a request to the postmaster, which starts a\n\
+             walreceiver as soon as its state allows: MaybeStartWalReceiver (postmaster.c). After the end of\n\
+             a stream WaitForWALToBecomeAvailable always tries again (xlogrecovery.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::EveryStep];
 
-/// From the request to a walreceiver that has begun.
+/// The maximum time from the request to the start of the walreceiver.
 const BOUND_US: u64 = 1_000_000;
 
-/// Since when a request is open that nothing excuses, and in which run of the server.
+/// The time of an open request without an excuse, and the run of the server.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Live {
     asked: PerNode<Option<(u32, Mono)>>,
@@ -68,7 +69,7 @@ impl Check for Live {
         let state = format!("{:?}", step.view.postmaster_state());
         let message = "a walreceiver was requested, but none was started";
         let facts: [(&str, &dyn Display); 3] = [
-            ("asked at", &since),
+            ("requested at", &since),
             ("waited", &ms),
             ("postmaster", &state),
         ];
@@ -76,8 +77,8 @@ impl Check for Live {
     }
 }
 
-/// A postmaster that is not recovering starts none, and a process that is paused is late through no
-/// fault of its own.
+/// Only in these states does the postmaster start a walreceiver. If a process involved is paused,
+/// the delay is not a violation.
 fn is_excused(step: &Step<'_>) -> bool {
     let recovering = matches!(
         step.view.postmaster_state(),

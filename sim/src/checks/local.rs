@@ -1,5 +1,5 @@
-//! LOCAL: a commit that a node acknowledged is committed on that node after every later recovery of
-//! it, and on every standby that has replayed it. No transaction id that was used is given out
+//! LOCAL: a commit that a node acknowledged is committed on this node after every later recovery,
+//! and on every standby that has replayed it. Transaction ids that were used are not assigned
 //! again.
 
 use crate::disk::Disk;
@@ -29,20 +29,20 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::End,
 ];
 
-/// Pages in a file of commit status (`SLRU_PAGES_PER_SEGMENT`).
+/// Pages in a commit status file (`SLRU_PAGES_PER_SEGMENT`).
 const PAGES_PER_FILE: u32 = 32;
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Local;
 
-/// A node that is asked for the status of transactions.
+/// A node whose transaction statuses are checked.
 #[derive(Clone, Copy, Debug)]
 struct Judged<'a> {
     site: Site<'a>,
     shmem: &'a Shmem,
     disk: &'a Disk,
-    /// End of the WAL that the node has.
+    /// The end of the node's WAL.
     end: Lsn,
 }
 
@@ -101,7 +101,7 @@ impl Check for Local {
     }
 }
 
-/// A node has finished its recovery. `logged` is the highest transaction in its WAL.
+/// A node has finished recovery. `logged` is the highest transaction id in its WAL.
 fn recovered(node: &Judged<'_>, acknowledged: &[Committed], logged: Xid) -> Ruling {
     for commit in acknowledged {
         kept(node, *commit)?;
@@ -124,9 +124,9 @@ fn kept(node: &Judged<'_>, (xid, lsn): Committed) -> Ruling {
     }
     let found = status.map_or_else(|| String::from("unknown"), |status| format!("{status:?}"));
     let message = if lsn > node.end {
-        "the WAL of an acknowledged commit is gone"
+        "the WAL of an acknowledged commit is lost"
     } else {
-        "an acknowledged commit is not committed any more"
+        "an acknowledged commit is no longer committed"
     };
     Err(node.site.violation(
         ABOUT.code,
@@ -140,7 +140,7 @@ fn kept(node: &Judged<'_>, (xid, lsn): Committed) -> Ruling {
     ))
 }
 
-/// The status of a transaction, in memory or else on disk.
+/// The status of a transaction, from the buffers or from disk.
 fn status(node: &Judged<'_>, xid: Xid) -> Option<XactStatus> {
     let page_size = node.shmem.settings.geometry.data_page;
     if let Some(status) = node.shmem.clog.status(xid, page_size) {
@@ -165,7 +165,7 @@ mod tests {
     use crate::disk::Content;
     use crate::referee::testing::{SITE, disk, shmem};
 
-    /// A node of which a client was told that transaction 5 is committed.
+    /// A node that has acknowledged the commit of transaction 5.
     fn judge(byte: u8, end: u64, next: u32) -> Result<(), String> {
         let mut disk = disk();
         disk.set_up_file("pg_xact/0000", Content::new(&[0, byte]));

@@ -1,7 +1,8 @@
-//! The checks that are built in: one invariant per file. They judge against the disk's truth, keep
-//! what they remember from step to step, and look only at what they have subscribed to.
+//! The built-in checks, one invariant in each file. They rely on what is on disk, keep state from
+//! step to step, and look only at events to which they have subscribed.
 //!
-//! None of them imports the world or another one; what they share is [`crate::referee::Knowledge`].
+//! A check does not import the world or another check. State that they share is in
+//! [`crate::referee::Knowledge`].
 
 mod bites;
 mod chain;
@@ -34,8 +35,8 @@ pub use without::without;
 
 use crate::referee::Check;
 
-/// All of them. Where several object to one step the first in this list is heard: a cause stands
-/// before what follows from it.
+/// All checks. If several report a violation in the same step, the first in this list wins. The
+/// order therefore puts causes before consequences.
 #[must_use]
 pub fn built_in() -> Vec<Box<dyn Check>> {
     vec![

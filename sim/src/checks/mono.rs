@@ -26,7 +26,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Disk(DiskKind::Sync, FileClass::Control),
 ];
 
-/// The control file of each node as it was.
+/// The previous control file of each node.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Mono {
     controls: PerNode<Option<Control>>,
@@ -62,7 +62,7 @@ impl Check for Mono {
 }
 
 impl Mono {
-    /// The control file may have changed on the platter.
+    /// The control file on the platter may have changed.
     fn control(&mut self, site: Site<'_>, known: &Knowledge) -> Ruling {
         let Some(control) = known.control(site.host) else {
             return Ok(());
@@ -83,7 +83,7 @@ fn received(site: Site<'_>, asks: bool, before: Received, now: Received) -> Ruli
     if asks || !continues || before.upto <= now.upto {
         return Ok(());
     }
-    let message = "a standby has received less than before";
+    let message = "the received position of a standby went back";
     let facts: [(&str, &dyn Display); 2] = [("before", &before.upto), ("now", &now.upto)];
     Err(site.violation(ABOUT.code, message, &facts))
 }
@@ -104,10 +104,10 @@ impl Control {
     fn after(self, site: Site<'_>, before: Self) -> Ruling {
         let recovers = self.recovering && before.recovering;
         let (message, was, is) = if self.redo < before.redo {
-            let message = "the redo point in the control file goes back";
+            let message = "the redo point in the control file went back";
             (message, before.redo, self.redo)
         } else if recovers && self.min_recovery_point < before.min_recovery_point {
-            let message = "the minimum recovery point goes back during recovery";
+            let message = "the minimum recovery point went back during recovery";
             (message, before.min_recovery_point, self.min_recovery_point)
         } else {
             return Ok(());

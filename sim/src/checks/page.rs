@@ -1,5 +1,5 @@
-//! PAGE: a page has the same content wherever it has the same LSN: on the primary that changed it,
-//! on standbys that replayed the change, after recovery, and in the files.
+//! PAGE: copies of a page with the same LSN have the same contents: on the primary that changed it,
+//! on standbys that replayed the change, after recovery, and in files.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -15,11 +15,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 const ABOUT: About = About {
     code: "PAGE",
     promise: Promise::Safety,
-    statement: "A data page has the same content on every node as of the same position.",
-    details: "Page identity is a hash of page and position without the page's hole, taken once on the primary\n\
-              and once per redo. Recovery must bring every page there, whatever was torn or lost.",
-    source: "Redo gives a page the content that the record describes, once: XLogReadBufferForRedo (xlogutils.c); a page\n\
-             that was torn comes back from its image: XLogRecordAssemble (xloginsert.c)",
+    statement: "A data page has the same contents on every node at the same LSN.",
+    details: "The contents of a page are hashed without the hole, once on the primary and after each redo. All\n\
+              copies with the same LSN must have the same hash. At the end of the run every page on a standby\n\
+              must have the LSN and the contents of the primary's page, whatever was torn or lost.",
+    source: "Redo applies each record exactly once to a page: XLogReadBufferForRedo (xlogutils.c). A torn\n\
+             page is restored from its image: XLogRecordAssemble (xloginsert.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [
@@ -34,12 +35,11 @@ pub(super) struct Page {
     versions: BTreeMap<(BufTag, Lsn), Seen>,
 }
 
-/// A content of a page.
+/// A version of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Seen {
     hash: u64,
-    /// How often primaries had found the end of their WAL by then: what lies behind such an end has
-    /// never happened.
+    /// How many ends of WAL primaries had found by then. WAL after such an end was discarded.
     ends_found: usize,
 }
 
@@ -59,7 +59,7 @@ impl Check for Page {
         let pool = &step.view.shmem().buffers.pool;
         for change in changes {
             let buffer = &pool[usize::from(change.buffer)];
-            // Two changes in one step: only the last one is still there to be looked at.
+            // If a step changed a page twice, only the last version can be read.
             if buffer.tag == Some(change.tag) && DataPage::new(&buffer.page).lsn() == change.lsn {
                 self.seen(step.site, change.tag, &buffer.page, known)?;
             }
@@ -73,7 +73,7 @@ impl Check for Page {
         };
         let size = known.geometry().data_page as usize;
         let (offset, bytes) = event.written();
-        // A disk that ran full took a part, which is no page.
+        // If the disk became full, the write is short and its last page incomplete.
         for (number, page) in (offset / size as u64..).zip(bytes.chunks_exact(size)) {
             let block = u32::try_from(number).expect("a relation has at most 2^32 blocks");
             self.seen(event.site, BufTag { rel, block }, page, known)?;
@@ -81,7 +81,7 @@ impl Check for Page {
         Ok(())
     }
 
-    /// Every page is on every node as it is on the first.
+    /// Every page has the same contents on every node as on the first one.
     fn at_end(&mut self, nodes: &[NodeAtEnd<'_>], _: &Knowledge) -> Ruling {
         let Some((primary, standbys)) = nodes.split_first() else {
             return Ok(());
@@ -106,8 +106,8 @@ impl Check for Page {
     fn audit(&mut self, node: &NodeAtEnd<'_>, known: &Knowledge) -> Ruling {
         let shmem = node.view.shmem();
         for (id, buffer) in (0..).zip(&shmem.buffers.pool) {
-            // A process that changes a page, or reads one in, holds a lock until its bytes and its
-            // LSN belong together.
+            // A process that changes or reads in a page holds one of these locks until the contents
+            // and the LSN match.
             let held = [LockId::BufferContent(id), LockId::BufferIo(id)];
             let busy = held.into_iter().any(|lock| shmem.locks.is_held(lock));
             if let Some(tag) = buffer.tag.filter(|_| buffer.valid && !busy) {
@@ -119,7 +119,7 @@ impl Check for Page {
 }
 
 impl Page {
-    /// A page has this content, in a buffer or in its file.
+    /// A page with these contents was seen in a buffer or in a file.
     fn seen(&mut self, site: Site<'_>, tag: BufTag, page: &[u8], known: &Knowledge) -> Ruling {
         let ends_found = known.ends_found();
         self.compare(site, tag, page, ends_found, |lsn, since| {
@@ -155,7 +155,7 @@ impl Page {
     }
 }
 
-/// A standby's page, and the LSN and content that the primary has.
+/// Compares a standby's page with the LSN and the contents on the primary.
 fn is_the_same(site: Site<'_>, tag: BufTag, (lsn, hash): (Lsn, u64), theirs: &[u8]) -> Ruling {
     let found = DataPage::new(theirs).lsn();
     if found != lsn {
@@ -187,7 +187,7 @@ fn violation(site: Site<'_>, message: &str, tag: BufTag, lsn: Lsn) -> Violation 
     site.violation(ABOUT.code, message, &facts)
 }
 
-/// A page in the buffer pool, or else in its file.
+/// The current version of a page, from the buffer pool or from its file.
 fn newest(shmem: &Shmem, disk: &Disk, tag: BufTag) -> Option<Vec<u8>> {
     let size = u64::from(shmem.settings.geometry.data_page);
     if let Some(id) = shmem.buffers.map.get(&tag) {
@@ -200,7 +200,7 @@ fn newest(shmem: &Shmem, disk: &Disk, tag: BufTag) -> Option<Vec<u8>> {
     disk.read_cached(&path, u64::from(tag.block) * size, size)
 }
 
-/// Of what counts: neither the LSN, which is compared by itself, nor the checksum, nor the hole.
+/// Hashes a page without its LSN, which is compared separately, its checksum and its hole.
 fn content_hash(page: &[u8]) -> u64 {
     let hole = DataPage::new(page).hole();
     let Some(body) = page.get(10..) else { return 0 };
@@ -258,7 +258,7 @@ mod tests {
         assert!(seen(&mut check, &other).is_err());
     }
 
-    /// A record that a crash took with it never happened; another one may end where it ended.
+    /// A record that was lost in a crash does not count. Another record may end at the same LSN.
     #[test]
     fn what_was_lost_is_forgotten() {
         let mut check = Page::default();

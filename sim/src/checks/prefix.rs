@@ -1,6 +1,6 @@
-//! PREFIX: all nodes of a timeline have the same WAL. What was flushed anywhere never changes
-//! again, only a primary makes WAL longer, and a record is applied only if it is whole and where
-//! the one before it ended.
+//! PREFIX: all nodes of a timeline have the same WAL. WAL that any node has flushed never changes;
+//! only a primary extends WAL; and a record is applied only if it is complete and begins where the
+//! previous one ended.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Difference, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass,
@@ -13,12 +13,12 @@ use walsim_core::base::Lsn;
 const ABOUT: About = About {
     code: "PREFIX",
     promise: Promise::Safety,
-    statement: "At one position of one timeline all nodes always have the same bytes.",
-    details: "A ledger per timeline holds the first flushed value of every byte. A range that is newly written\n\
-              below the flush point, or newly stable, is compared with it once. Exempt are bytes behind the last\n\
-              record, and those of an aborted record that all nodes skip.",
-    source: "One timeline is one history: a record is written over only if it was never flushed (StartupXLOG, xlog.c),\n\
-             and recovery reads records one after the other (ReadRecord, xlogrecovery.c)",
+    statement: "All nodes have the same WAL bytes at the same position of a timeline.",
+    details: "A ledger for each timeline contains the first flushed value of every byte. Every range that\n\
+              becomes flushed, or is written below the flush position, is compared with the ledger once.\n\
+              Exempt are bytes after the last record, and the bytes of an aborted record that all nodes skip.",
+    source: "A timeline has one history: a record is overwritten only if it was never flushed (StartupXLOG,\n\
+             xlog.c), and recovery reads records one after the other (ReadRecord, xlogrecovery.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [
@@ -27,7 +27,7 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Write, FileClass::Wal),
 ];
 
-/// Remembers nothing: the ledger does.
+/// Stateless, because the ledger keeps the bytes.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Prefix;
 
@@ -60,7 +60,7 @@ impl Check for Prefix {
         }
     }
 
-    /// Bytes were written into a segment.
+    /// A process wrote to a segment.
     fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
         let geometry = known.geometry();
         let Some((tli, segment)) = segment_of(geometry, event.path) else {
@@ -71,7 +71,7 @@ impl Check for Prefix {
         };
         let start = geometry.segment_start(segment);
         let flushed = known.wal_end_of(event.site.host);
-        // Nothing is read for what lies beyond the flushed end.
+        // WAL past the flush position is not compared.
         if start + event.start_of_write() >= flushed {
             return Ok(());
         }
@@ -99,13 +99,13 @@ impl Check for Prefix {
             return Ok(());
         };
         let missed = |what: &str, at: Lsn| {
-            let message = format!("the audit found what no step showed: {what}");
+            let message = format!("found by an audit, not by any step: {what}");
             Err(node.site.violation(ABOUT.code, &message, &[("at", &at)]))
         };
         let range = ledger.start().max(known.kept_from(host))..known.wal_end_of(host);
         let bytes = wal_files::read(node.disk, geometry, FIRST_TIMELINE, range.clone());
         if (bytes.len() as u64) < range.end.0.saturating_sub(range.start.0) {
-            return missed("flushed WAL has vanished", range.end);
+            return missed("flushed WAL is missing", range.end);
         }
         let primary = node.view.shmem().settings.primary_conninfo.is_none();
         match difference(ledger, primary, range.start, &bytes) {
@@ -115,14 +115,14 @@ impl Check for Prefix {
     }
 }
 
-const FLUSHED: &str = "flushed WAL differs from what was flushed there before";
+const FLUSHED: &str = "flushed WAL differs from the WAL first flushed at this position";
 
 fn flushed_fault(site: Site<'_>, fault: &WalFault, differs: &str) -> crate::referee::Violation {
     let violation =
         |message: &str, facts: &[(&str, &dyn Display)]| site.violation(ABOUT.code, message, facts);
     match fault {
         WalFault::Short { flushed, end } => violation(
-            "WAL that counts as flushed is not in its file",
+            "the flush position is past the WAL in the file",
             &[("flushed", flushed), ("end of the file", end)],
         ),
         WalFault::Differs(Difference {
@@ -150,7 +150,7 @@ fn flushed_fault(site: Site<'_>, fault: &WalFault, differs: &str) -> crate::refe
             ],
         ),
         WalFault::EndsEarly { end, flushed } => violation(
-            "recovery ends before WAL that had been flushed, which new WAL will overwrite",
+            "recovery ended before the end of flushed WAL, which new WAL will overwrite",
             &[("end of recovery", end), ("flushed before", flushed)],
         ),
         WalFault::WentBack | WalFault::NotWhole | WalFault::NotNext => {
@@ -166,8 +166,8 @@ fn replayed_fault(
 ) -> crate::referee::Violation {
     let message = match fault {
         WalFault::WentBack => "the replay position went back",
-        WalFault::NotWhole => "a record was applied that is not whole in the WAL that was flushed",
-        WalFault::NotNext => "the record that was applied is not the one after the last",
+        WalFault::NotWhole => "a record was applied that is not complete in the flushed WAL",
+        WalFault::NotNext => "the applied record is not the one after the last applied record",
         WalFault::Short { .. }
         | WalFault::Differs(_)
         | WalFault::Beyond { .. }
@@ -203,7 +203,7 @@ mod tests {
                     flushed: here,
                     end: primary,
                 },
-                "not in its file",
+                "past the WAL in the file",
                 "0/9",
             ),
             (WalFault::Differs(differs), "differs", "0/463"),
@@ -234,7 +234,7 @@ mod tests {
         };
         for (fault, message) in [
             (WalFault::WentBack, "went back"),
-            (WalFault::NotWhole, "not whole"),
+            (WalFault::NotWhole, "not complete"),
             (WalFault::NotNext, "not the one after"),
         ] {
             let violation = replayed_fault(SITE, &replayed, &fault);

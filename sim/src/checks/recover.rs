@@ -1,5 +1,5 @@
-//! RECOVER: a server starts from whatever a crash left behind, and none of its processes ends for
-//! want of anything but a working disk.
+//! RECOVER: a server starts from every state that a crash can leave on its disk, and no process
+//! exits unless its disk fails.
 
 use crate::referee::{
     About, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge, PerNode, Promise,
@@ -14,11 +14,12 @@ use walsim_core::wire::control_file::ControlFile;
 const ABOUT: About = About {
     code: "RECOVER",
     promise: Promise::Safety,
-    statement: "A node starts from every reachable state of its disk.",
-    details: "A server that ends during start-up although its disk had only recoverable faults violates it, as\n\
-              does one whose recovery ends before the point that was durable.",
-    source: "A server starts from every state that a crash can leave: StartupXLOG (xlog.c), PerformWalRecovery\n\
-             (xlogrecovery.c); a checkpoint removes no WAL that recovery needs: RemoveOldXlogFiles (xlog.c)",
+    statement: "A server starts from every state that a crash can leave on its disk.",
+    details: "Violated if a server exits during startup although its disk had only recoverable faults, or if\n\
+              recovery ends before WAL that was durable.",
+    source: "A server starts from every state that a crash can leave: StartupXLOG (xlog.c),\n\
+             PerformWalRecovery (xlogrecovery.c). A checkpoint does not remove WAL that recovery needs:\n\
+             RemoveOldXlogFiles (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [
@@ -27,8 +28,8 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Remove, FileClass::Wal),
 ];
 
-/// The last run of each server that its disk has brought to its end: a vital process did not
-/// survive it.
+/// For each node, the last run of the server that ended because a vital process did not survive a
+/// disk error.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Recover {
     disk_ended: PerNode<u32>,
@@ -47,13 +48,13 @@ impl Check for Recover {
         let host = event.site.host;
         match event.act {
             ServerAct::Exited { pid, role, exit } => {
-                // A segment that could not be put into place is missed by the process that made it.
+                // The process that could not rename a new segment into place then misses its file.
                 if known.disk_failed(host) == Some(pid) && is_missing_file(exit) {
                     return Ok(());
                 }
-                // A full disk fails the end-of-recovery checkpoint, and the startup process is told
-                // without the reason (RequestCheckpoint: "Consult recent messages in the server log
-                // for details").
+                // A full disk makes the end-of-recovery checkpoint fail. The startup process gets
+                // an error without the cause (RequestCheckpoint: "Consult recent messages in the
+                // server log for details").
                 if known.checkpoint_disk_failed(host) && is_failed_checkpoint(exit) {
                     *self.disk_ended.of(host) = event.site.boot;
                     return Ok(());
@@ -75,7 +76,7 @@ impl Check for Recover {
         }
     }
 
-    /// A segment of WAL is about to go.
+    /// A WAL segment is about to be removed.
     fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
         let geometry = known.geometry();
         let Some((FIRST_TIMELINE, segment)) = segment_of(geometry, event.path) else {
@@ -86,7 +87,7 @@ impl Check for Recover {
     }
 }
 
-/// The server was told to end, or has lost its startup process to a fault.
+/// The server was told to shut down, or a fault killed its startup process.
 fn may_end(event: &ServerEvent<'_>, known: &Knowledge) -> bool {
     let orders = known.orders(event.site.host);
     orders.shutdown || orders.startup_killed
@@ -99,7 +100,8 @@ impl Recover {
             Exit::Panic(event) => event,
             Exit::Fatal(event) => match role {
                 Role::Startup | Role::Postmaster => event,
-                // Others end like that in the course of events, and are started again.
+                // Other processes may exit in this way during normal operation, and are started
+                // again.
                 Role::Backend
                 | Role::WalSender
                 | Role::WalWriter
@@ -120,13 +122,15 @@ impl Recover {
             return Ok(());
         }
         let message = match role {
-            Role::Startup => "the startup process cannot recover from what is on the disk",
-            Role::Postmaster => "the server does not start",
+            Role::Startup => {
+                "the startup process exited although the state of the disk is recoverable"
+            }
+            Role::Postmaster => "the server did not start",
             Role::Backend
             | Role::WalSender
             | Role::WalWriter
             | Role::Checkpointer
-            | Role::WalReceiver => "a process aborted though its disk works",
+            | Role::WalReceiver => "a process aborted although its disk works",
         };
         let facts: [(&str, &dyn Display); 2] = [("process", &role.name()), ("said", event)];
         Err(site.violation(ABOUT.code, message, &facts))
@@ -136,12 +140,12 @@ impl Recover {
         if may_end || *self.disk_ended.of(site.host) == site.boot {
             return Ok(());
         }
-        Err(site.violation(ABOUT.code, "a server ended without being told to", &[]))
+        Err(site.violation(ABOUT.code, "a server shut down without a request", &[]))
     }
 }
 
-/// A segment of WAL goes that ends at `end`. The control file that a loss of power would leave must
-/// name a redo point after it, since recovery begins there.
+/// A WAL segment that ends at `end` is about to be removed. The control file after a power loss
+/// must name a redo point after it, because recovery begins there.
 fn removed(site: Site<'_>, control: Option<&ControlFile>, end: Lsn) -> Ruling {
     let redo = control.map_or(Lsn::INVALID, |control| control.checkpoint_copy.redo);
     if end <= redo {

@@ -1,5 +1,5 @@
-//! REPLAY: a record is applied only if no crash can take its WAL away, and a page is written only
-//! if recovery will find the WAL that made it.
+//! REPLAY: a record is applied only if its WAL is durable, and a page is written only if recovery
+//! will find the WAL that changed it.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge,
@@ -12,12 +12,13 @@ use walsim_core::wire::data_page::DataPage;
 const ABOUT: About = About {
     code: "REPLAY",
     promise: Promise::Safety,
-    statement: "Startup never replays WAL that is not durable on its own node.",
-    details: "Judged for each record that a standby or a crash recovery applies: its bytes must be stable on the\n\
-              node's disk before a data page that it changed is written. Records come in the order of their\n\
-              back links, each once per recovery.",
-    source: "WAL is written before the data that it describes, and a standby replays what it has flushed: FlushBuffer\n\
-             (bufmgr.c), XLogPageRead, WaitForWALToBecomeAvailable, UpdateMinRecoveryPoint (xlogrecovery.c, xlog.c)",
+    statement: "The startup process does not replay WAL that is not durable on its own node.",
+    details: "For each record that a standby or a crash recovery applies: the bytes of the record must be\n\
+              durable on the node's disk before a data page that the record changed is written. Records are\n\
+              applied in the order of their xl_prev links, each once per recovery.",
+    source: "WAL is written before the data pages that it describes, and a standby replays only flushed WAL:\n\
+             FlushBuffer (bufmgr.c), XLogPageRead, WaitForWALToBecomeAvailable, UpdateMinRecoveryPoint\n\
+             (xlogrecovery.c, xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -25,7 +26,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Disk(DiskKind::Write, FileClass::Relation),
 ];
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Replay;
 
@@ -79,7 +80,7 @@ impl Check for Replay {
         if stable >= claimed {
             return Ok(());
         }
-        let message = "the audit found what no step showed: durable WAL is no longer durable";
+        let message = "found by an audit, not by any step: durable WAL is no longer durable";
         Err(node.site.violation(ABOUT.code, message, &[("at", &stable)]))
     }
 }
@@ -111,7 +112,7 @@ fn durable(site: Site<'_>, applied: Lsn, stable: Lsn) -> Ruling {
     if applied <= stable {
         return Ok(());
     }
-    let message = "a record was applied that a crash of this node could still lose";
+    let message = "a record was applied although a crash of this node could still lose it";
     Err(site.violation(
         ABOUT.code,
         message,
@@ -172,7 +173,8 @@ mod tests {
         assert!(streamed(SITE, Lsn(16), Lsn(8)).is_err());
     }
 
-    /// On a standby the control file speaks for a page, elsewhere the WAL itself.
+    /// On a standby the minimum recovery point must cover the page; otherwise the WAL itself must
+    /// be durable.
     #[test]
     fn a_page_is_not_written_before_recovery_knows_of_it() {
         assert_eq!(announced(SITE, Lsn(5000), Lsn(5000)), Ok(()));

@@ -1,8 +1,7 @@
-//! RETAIN: old WAL is removed when nothing requires it, and slots are saved as they move on, so
-//! that it can be.
+//! RETAIN: checkpoints remove old WAL that nothing requires, and save slots that have advanced.
 //!
-//! Both are judged when a checkpoint or a restartpoint has ended. What it had to let go of is
-//! computed here from scratch, from the least that it could have seen.
+//! Both are checked when a checkpoint or restartpoint has completed. The check computes
+//! independently what the checkpoint had to remove, from the lowest values that it could have read.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -18,22 +17,24 @@ const ABOUT: About = About {
     code: "RETAIN",
     promise: Promise::Safety,
     statement: "Checkpoints remove WAL that nothing requires, and save each slot that has advanced.",
-    details: "Judged when a checkpoint or a restartpoint has ended. No segment may lie before the first one that is\n\
-              needed by recovery, by wal_keep_size, or by a valid slot within max_slot_wal_keep_size, each taken\n\
-              at the lowest value that the checkpoint could have read; and every slot's file must be at least where\n\
-              the slot was when the checkpoint began. Exempt are files of which the log says that they could not\n\
-              be removed, and slots that a failing or full disk did not let be saved.",
-    source: "Checkpoints and restartpoints remove old segments up to a horizon that KeepLogSeg computes from wal_keep_size,\n\
-             slots and max_slot_wal_keep_size (xlog.c), and save slots first: CheckPointReplicationSlots (slot.c)",
+    details: "Checked when a checkpoint or restartpoint has completed. No segment may remain that is older\n\
+              than the first segment required by recovery, by wal_keep_size, or by a valid slot within\n\
+              max_slot_wal_keep_size. For each of them the check uses the lowest value that the checkpoint\n\
+              could have read. The state file of every slot must contain at least the slot's position at the\n\
+              beginning of the checkpoint. Exempt are files that could not be removed according to the log,\n\
+              and slots that could not be saved because of a disk error or a full disk.",
+    source: "Checkpoints and restartpoints remove segments up to a horizon that KeepLogSeg computes from\n\
+             wal_keep_size, slots and max_slot_wal_keep_size (xlog.c), and save slots first:\n\
+             CheckPointReplicationSlots (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Checkpoint)];
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Retain;
 
-/// Where a checkpoint has ended.
+/// The state of a node after a checkpoint.
 #[derive(Clone, Copy, Debug)]
 struct Ground<'a> {
     site: Site<'a>,
@@ -68,7 +69,7 @@ impl Check for Retain {
     }
 }
 
-/// No segment lies below what was needed.
+/// No segment is older than the first required one.
 fn removed(
     CheckpointEnd {
         restartpoint,
@@ -102,9 +103,9 @@ fn removed(
         let message = "WAL that nothing requires still exists after a checkpoint";
         let facts: [(&str, &dyn Display); 5] = [
             ("file", &name),
-            ("needed from", &needed),
+            ("required from", &needed),
             ("redo point", &redo),
-            ("held by slots", &window.published),
+            ("required by slots", &window.published),
             ("end of WAL", &end),
         ];
         return Err(ground.site.violation(ABOUT.code, message, &facts));
@@ -112,14 +113,15 @@ fn removed(
     Ok(())
 }
 
-/// Every slot's file has come at least to where the slot was when the checkpoint began.
+/// The state file of every slot contains at least the slot's position at the beginning of the
+/// checkpoint.
 fn saved(CheckpointEnd { window, .. }: &CheckpointEnd, ground: Ground<'_>) -> Ruling {
     if window.unsaved {
         return Ok(());
     }
     for (name, least) in &window.slots {
         let on_disk = slot_on_disk(ground.disk, ground.version, name).unwrap_or_default();
-        // Dropping a slot takes its directory away first.
+        // A slot is dropped by first renaming its directory.
         let dropped = !ground.disk.exists(&format!("pg_replslot/{name}"));
         if on_disk < *least && !dropped {
             let message = "a checkpoint did not save the position of a slot";

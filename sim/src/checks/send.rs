@@ -1,5 +1,4 @@
-//! SEND: a walsender ships only WAL that no crash of its own node can take back, and ships it
-//! unchanged.
+//! SEND: a walsender sends only WAL that no crash of its node can lose, and sends it unchanged.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -11,12 +10,12 @@ use walsim_core::base::Lsn;
 const ABOUT: About = About {
     code: "SEND",
     promise: Promise::Safety,
-    statement: "A walsender never ships bytes beyond its own durable flush point.",
-    details: "Judged when a walsender hands WAL to the network: every byte of the message must be stable on the\n\
-              sender's disk, which means that every crash the disk could suffer now would keep it; and the bytes\n\
-              must be those of the log. What shared memory claims to have flushed does not count.",
-    source: "A walsender sends WAL up to the flush position of a primary, up to what a standby has replayed or its\n\
-             walreceiver has flushed: XLogSendPhysical, GetStandbyFlushRecPtr (walsender.c)",
+    statement: "A walsender does not send WAL that is not durable on its own node.",
+    details: "Checked when a walsender passes WAL to the network: every byte of the message must be durable on\n\
+              the sender's disk, so that no crash could lose it now, and it must equal the byte in the WAL.\n\
+              The flush position in shared memory is not trusted.",
+    source: "A primary sends WAL up to its flush position; a standby sends WAL that it has replayed or that\n\
+             its walreceiver has flushed: XLogSendPhysical, GetStandbyFlushRecPtr (walsender.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -24,10 +23,10 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Message(WireEnd::ServerSends, Some(b'd')),
 ];
 
-/// Bytes in the body of a CopyData message before the WAL in it: `w` and three numbers.
+/// Length of the fields before the WAL in a CopyData message: `w` and three numbers.
 const HEADER: usize = 25;
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Send;
 
@@ -40,7 +39,7 @@ impl Check for Send {
         &SUBSCRIPTIONS
     }
 
-    /// What the walsender says in shared memory that it has sent.
+    /// Checks the sent position of a walsender in shared memory.
     fn after_change(&mut self, change: Change<'_>, step: &Step<'_>, known: &Knowledge) -> Ruling {
         let Change::Sent(moved) = change else {
             return Ok(());
@@ -61,7 +60,7 @@ impl Check for Send {
         }
     }
 
-    /// What it has sent.
+    /// Checks the bytes that it has sent.
     fn on_message(&mut self, message: &WireMessage<'_>, known: &Knowledge) -> Ruling {
         let [head, data] = message.parts;
         let Some((start, rest)) = wal_in(head) else {
@@ -104,7 +103,7 @@ fn sent(site: Site<'_>, sent: Lsn, stable: Lsn, flush: Lsn) -> Ruling {
     }
     Err(site.violation(
         ABOUT.code,
-        "WAL was sent that a crash of the sender could still take back",
+        "WAL was sent although a crash of the sender could still lose it",
         &[
             ("sent", &sent),
             ("durable on its disk", &stable),
@@ -127,11 +126,7 @@ fn unchanged(site: Site<'_>, ledger: &Ledger, start: Lsn, bytes: &[u8]) -> Rulin
     };
     let facts: [(&str, &dyn std::fmt::Display); 2] =
         [("message", &start), ("first difference", &at)];
-    Err(site.violation(
-        ABOUT.code,
-        "other bytes were sent than those in the WAL",
-        &facts,
-    ))
+    Err(site.violation(ABOUT.code, "the sent bytes differ from the WAL", &facts))
 }
 
 #[cfg(test)]
@@ -154,7 +149,7 @@ mod tests {
         assert_eq!(wal_in(b"w"), None);
     }
 
-    /// Written is not durable: the difference is a loss of power.
+    /// WAL that is written but not durable can be lost in a power loss.
     #[test]
     fn wal_that_was_written_and_not_fsynced_may_not_be_sent() {
         let mut wal = builder();

@@ -1,6 +1,6 @@
-//! SLOT: the WAL that a slot holds is there. What counts is not where shared memory has the slot,
-//! but where its state file would have it after a loss of power: WAL that only the older of two
-//! reachable files asks for must be there, too.
+//! SLOT: the WAL that a slot requires exists. The check uses the position in the state file after a
+//! power loss, not the position in shared memory. If two state files are possible after a power
+//! loss, the WAL for the older one must exist too.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -39,7 +39,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
 
 const DIRECTORY: &str = "pg_replslot";
 
-/// What is remembered of the slots of all nodes.
+/// The state of the check.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Slot {
     nodes: PerNode<Slots>,
@@ -49,29 +49,30 @@ pub(super) struct Slot {
 struct Slots {
     /// The run of the server to which `last` and `reporting` belong.
     boot: u32,
-    /// Where shared memory had them, by their numbers.
+    /// The positions in shared memory, by slot number.
     last: Vec<Lsn>,
-    /// WAL before these positions was given up for good. A standby may report less than before, and
-    /// its slot goes back; or its first report is the first that its slot knows of.
+    /// WAL before these positions may have been legally removed: a standby reported a lower
+    /// position and its slot went back, or its first report gave the slot its position.
     given_up: BTreeMap<String, Lsn>,
-    /// Walsenders whose first report has given a slot its position, which no other process knows of
-    /// before their next step.
+    /// Walsenders whose first report has given a slot its position. Other processes learn of the
+    /// position in the next step of the walsender.
     reporting: BTreeMap<Pid, String>,
-    /// Slots that a failing or full disk did not let be saved.
+    /// Slots that could not be saved because of a disk error or a full disk.
     unsaved: BTreeSet<String>,
-    /// Checkpoints begun, and the least `max_slot_wal_keep_size` since the last one did.
+    /// The number of checkpoints begun, and the lowest `max_slot_wal_keep_size` since the last one
+    /// began.
     begun: u32,
     limit: Option<u64>,
 }
 
-/// A node whose slots are looked at.
+/// A node whose slots are checked.
 #[derive(Clone, Copy, Debug)]
 struct Holder<'a> {
     site: Site<'a>,
     disk: &'a Disk,
     version: PgVersion,
     geometry: &'a Geometry,
-    /// End of its WAL.
+    /// The end of its WAL.
     end: Lsn,
 }
 
@@ -138,7 +139,7 @@ impl Check for Slot {
 }
 
 impl Slot {
-    /// A segment is about to go. `slots` are those in shared memory.
+    /// A segment is about to be removed. `slots` are the slots in shared memory.
     fn segment_removed(
         &mut self,
         holder: Holder<'_>,
@@ -156,7 +157,7 @@ impl Slot {
                 continue;
             }
             if !self.is_known_hazard(holder, segment, &name, slots) {
-                let message = "WAL segment required by a replication slot is being removed";
+                let message = "a WAL segment required by a replication slot is being removed";
                 return Err(holder.violation(&name, segment, message));
             }
             let next = holder.geometry.segment_start(SegmentNo(segment.0 + 1));
@@ -165,10 +166,10 @@ impl Slot {
         Ok(())
     }
 
-    /// Real servers let WAL go that only the file of a slot asks for
-    /// (docs/hazards/slot-file-behind-memory.md): beyond `max_slot_wal_keep_size` if memory has the
-    /// slot further on, the same in 15 if the slot could not be saved, and in both versions if what
-    /// could not be saved is that it is invalid.
+    /// Real servers remove WAL that only the state file of a slot requires
+    /// (docs/hazards/slot-file-behind-memory.md): beyond `max_slot_wal_keep_size` if the position
+    /// in memory is further on; in 15 also if the slot could not be saved; and in all versions if
+    /// an invalidation could not be saved.
     fn is_known_hazard(
         &mut self,
         holder: Holder<'_>,
@@ -191,13 +192,13 @@ impl Slot {
             || moved_on && node.limit.is_some_and(beyond)
     }
 
-    /// All slots of a node.
+    /// Checks all slots of a node.
     fn all(&mut self, holder: Holder<'_>) -> Ruling {
         let names = reachable_names(holder.disk);
         names.iter().try_for_each(|name| self.whole(holder, name))
     }
 
-    /// All the WAL of a slot.
+    /// Checks all WAL that a slot requires.
     fn whole(&mut self, holder: Holder<'_>, name: &str) -> Ruling {
         let Some(from) = self.held_from(holder, name) else {
             return Ok(());
@@ -213,7 +214,7 @@ impl Slot {
         Ok(())
     }
 
-    /// The first segment that a slot holds after some loss of power that could happen now.
+    /// The first segment that a slot requires after some power loss that could happen now.
     fn held_from(&mut self, holder: Holder<'_>, name: &str) -> Option<SegmentNo> {
         let given_up = self.nodes.of(holder.site.host).given_up.get(name).copied();
         let from = slot_on_disk(holder.disk, holder.version, name)?;
@@ -239,8 +240,8 @@ impl Holder<'_> {
     }
 }
 
-/// Slots that a start after a loss of power could find. Directories in the making, or of slots that
-/// were dropped, are removed by every start.
+/// The slots that a server could find at a start after a power loss. Temporary directories and
+/// those of dropped slots are removed at every start.
 fn reachable_names(disk: &Disk) -> Vec<String> {
     let names = disk.reachable_names(DIRECTORY).into_iter();
     names
@@ -250,7 +251,7 @@ fn reachable_names(disk: &Disk) -> Vec<String> {
 }
 
 impl Slots {
-    /// Shared memory is new since the server was started.
+    /// A start of the server begins with new shared memory.
     fn boot(&mut self, boot: u32) {
         if self.boot != boot {
             self.boot = boot;
@@ -259,7 +260,8 @@ impl Slots {
         }
     }
 
-    /// The last act of making a slot: whatever had its name before is forgotten.
+    /// A slot was created under this name. The state of an earlier slot with the same name is
+    /// removed.
     fn renamed(&mut self, from: &str) {
         if let Some(name) = from.strip_prefix(DIRECTORY)
             && let Some(name) = name
@@ -270,7 +272,7 @@ impl Slots {
         }
     }
 
-    /// What a step means for WAL that is given up.
+    /// Updates the state after a step.
     fn follow(&mut self, shmem: &Shmem, ran: Pid) {
         let begun = std::mem::replace(&mut self.begun, shmem.checkpointer.started);
         let limit = shmem.settings.max_slot_wal_keep_size;
@@ -280,13 +282,13 @@ impl Slots {
             limit
         };
         if let Some(name) = self.reporting.remove(&ran) {
-            // Checkpoints that have looked at slots before may still remove all but what recovery
-            // needs.
+            // Checkpoints that read the slots before this report may still remove all WAL that
+            // recovery does not need.
             self.given_up.insert(name, shmem.xlog.redo);
         }
     }
 
-    /// Where the slots are now.
+    /// The current positions of the slots.
     fn positions(&mut self, shmem: &Shmem, ran: Pid) {
         self.last.resize(shmem.slots.slots.len(), Lsn::INVALID);
         for (number, slot) in shmem.slots.slots.iter().enumerate() {
@@ -319,7 +321,7 @@ impl Slots {
             && let Some(state) = path.as_str().strip_suffix(".tmp")
             && let Some(name) = slot_name_of(state)
         {
-            // A file that is in its own way is no failure of the disk.
+            // A failure because a file already exists is not a disk error.
             if matches!(error, DiskError::Io | DiskError::NoSpace) {
                 self.unsaved.insert(name.to_owned());
             } else {

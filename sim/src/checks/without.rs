@@ -1,5 +1,4 @@
-//! A check that has lost one of its subscriptions: what it misses then is what that subscription is
-//! for.
+//! A check without one of its subscriptions, for tests that show what the subscription is for.
 
 use crate::referee::{
     About, Change, Check, ClientEvent, DiskEvent, Knowledge, NodeAtEnd, Ruling, ServerEvent, Step,
@@ -7,7 +6,7 @@ use crate::referee::{
 };
 use std::hash::{Hash, Hasher};
 
-/// The check without one of its subscriptions. Its audits go as well, which subscribe to nothing.
+/// The check without one of its subscriptions. It also has no audits.
 #[must_use]
 pub fn without(check: Box<dyn Check>, subscription: Subscription) -> Box<dyn Check> {
     let all = check.subscriptions().iter().copied();

@@ -1,4 +1,4 @@
-//! XID: a transaction leaves the running ones only after its status is set.
+//! XID: a transaction stays in the set of running transactions until its status is set.
 
 use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Site, Step, Subscription};
 use walsim_core::base::{Pid, Xid};
@@ -8,18 +8,19 @@ use walsim_core::shmem::{Role, XactStatus};
 const ABOUT: About = About {
     code: "XID",
     promise: Promise::Safety,
-    statement: "A transaction leaves the running set only after its status is set.",
-    details: "On a running primary an xid leaves the running set only after its status stands in CLOG memory; during\n\
-              a synchronous wait it says committed while the xid still runs, which is legal. Kills and aborts,\n\
-              after which the whole server restarts, and pruning of known-assigned xids on a standby\n\
-              (RUNNING_XACTS) are outside.",
-    source: "ProcArrayEndTransaction comes after TransactionIdCommitTree and TransactionIdAbortTree: CommitTransaction,\n\
-             AbortTransaction (xact.c). Others ask first whether it runs, then for its status",
+    statement: "A transaction stays in the set of running transactions until its status is set.",
+    details: "On a running primary a transaction id leaves the set only after its commit status is in the CLOG\n\
+              buffers. While it waits for a synchronous standby, it may be committed and still be running. Not\n\
+              checked: processes that are killed or abort, which restarts the whole server, and the pruning of\n\
+              known assigned transaction ids on a standby (RUNNING_XACTS).",
+    source: "ProcArrayEndTransaction is called after TransactionIdCommitTree and TransactionIdAbortTree:\n\
+             CommitTransaction, AbortTransaction (xact.c). Other processes first check whether a transaction\n\
+             runs, then its status",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::Backend])];
 
-/// Of each node the transactions that run.
+/// The running transactions of each node.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct XidVisibility {
     nodes: PerNode<Vec<(Pid, Xid)>>,
@@ -44,7 +45,7 @@ impl Check for XidVisibility {
         let Some(left) = advance(running, pid, now.unwrap_or_default()) else {
             return Ok(());
         };
-        // Those of processes that were killed, and of servers that are gone.
+        // Removes transactions of processes that were killed, and of servers that are gone.
         running.retain(|(pid, _)| shmem.procs.get(*pid).is_some());
         if now.is_none() && is_killed(step.effects, pid) {
             return Ok(());
@@ -54,7 +55,7 @@ impl Check for XidVisibility {
     }
 }
 
-/// What a process ran and runs no more.
+/// The transaction that the process no longer runs.
 fn advance(running: &mut Vec<(Pid, Xid)>, pid: Pid, now: Xid) -> Option<Xid> {
     let at = running.iter().position(|(owner, _)| *owner == pid);
     let before = at.map_or(Xid::INVALID, |at| running[at].1);
@@ -69,7 +70,7 @@ fn advance(running: &mut Vec<(Pid, Xid)>, pid: Pid, now: Xid) -> Option<Xid> {
     before.is_valid().then_some(before)
 }
 
-/// The server restarts after such an end.
+/// Whether the process exited in a way after which the server restarts.
 fn is_killed(effects: &Effects, pid: Pid) -> bool {
     effects.0.iter().any(|(who, effect)| {
         let Effect::Exit(exit) = effect else {
@@ -127,7 +128,7 @@ mod tests {
         }
     }
 
-    /// A backend that aborts takes the server with it: its transaction never gets a status.
+    /// A backend that aborts causes a crash restart, so its transaction never gets a status.
     #[test]
     fn a_killed_process_sets_no_status() {
         let pid = Pid::postmaster(1);

@@ -1,4 +1,4 @@
-//! What a checkpoint must have let go of, what it must have saved, and what it may have seen.
+//! What a checkpoint must remove, which slots it must save, and which values it could have read.
 
 use super::*;
 use crate::disk::Content;
@@ -49,8 +49,8 @@ fn last_record() -> (Vec<u8>, Lsn) {
     (wal.bytes().to_vec(), record.start)
 }
 
-/// Segments 1 to 8, a checkpoint in the last one whose redo point lies in segment 6, and a slot's
-/// file.
+/// Segments 1 to 8, a checkpoint in the last segment with a redo point in segment 6, and a slot's
+/// state file.
 fn disk(version: PgVersion, saved: Lsn) -> Disk {
     let mut disk = Bench::new(&last_record().0).disk;
     let file = SlotFile {
@@ -81,7 +81,7 @@ fn ended(window: &Window, restartpoint: Option<Lsn>) -> CheckpointEnd {
     }
 }
 
-/// The first file that should have gone.
+/// The first file that should have been removed.
 fn left(window: &Window, disk: &Disk, restartpoint: Option<Lsn>) -> Option<String> {
     let (version, control) = (PgVersion::V15, control(PgVersion::V15));
     let outcome = removed(
@@ -138,8 +138,8 @@ fn what_could_not_be_removed_is_no_fault_of_the_checkpoint() {
     assert_eq!(left(&window, &disk, None), None);
 }
 
-/// A restartpoint counts back from where WAL ended, and from its own redo point if recovery has
-/// ended meanwhile.
+/// A restartpoint counts back from the end of WAL, or from its own redo point if recovery has
+/// ended.
 #[test]
 fn a_restartpoint_goes_by_what_was_received() {
     let mut disk = disk(PgVersion::V15, at(3));

@@ -1,4 +1,4 @@
-//! What a slot holds, when a segment may go, and what is given up for good.
+//! Which WAL a slot requires, when a segment may be removed, and which WAL is exempt.
 
 use super::*;
 use crate::disk::Content;
@@ -9,7 +9,7 @@ use walsim_core::wire::slot_file::{Persistency, SlotFile};
 const NAME: &str = "s";
 const STATE: &str = "pg_replslot/s/state";
 
-/// A node with segments 1 to 4, and what its slot's file says.
+/// A node with segments 1 to 4, and a state file of its slot.
 struct Node {
     bench: Bench,
     check: Slot,
@@ -39,7 +39,7 @@ impl Node {
         node
     }
 
-    /// A state file with a position in that segment.
+    /// A state file with a position in this segment.
     fn file(&self, segment: u64, change: impl FnOnce(&mut SlotFile)) -> Vec<u8> {
         let mut file = SlotFile {
             name: NAME.into(),
@@ -50,7 +50,7 @@ impl Node {
         file.encode(self.version)
     }
 
-    /// Gives the file its name; a loss of power could still take that back unless it is synced.
+    /// Renames a state file into place. If it is not synced, a power loss could undo this.
     fn save(&mut self, file: &[u8], synced: bool) {
         let temp = "pg_replslot/s/state.tmp";
         self.bench.disk.set_up_file(temp, Content::new(file));
@@ -71,12 +71,12 @@ impl Node {
         }
     }
 
-    /// Is the removal of a segment allowed?
+    /// Whether the removal of a segment is allowed.
     fn removes(&self, segment: u64) -> bool {
         self.removes_with(segment, &[])
     }
 
-    /// The same with slots in shared memory.
+    /// The same with these slots in shared memory.
     fn removes_with(&self, segment: u64, slots: &[shmem::Slot]) -> bool {
         let mut check = self.check.clone();
         let outcome = check.segment_removed(self.holder(), SegmentNo(segment), slots);
@@ -130,7 +130,7 @@ fn until_a_file_is_durable_the_one_before_it_counts() {
     assert!(node.removes(1) && !node.removes(2));
     node.bench.call(&DiskOp::SyncDir("pg_replslot/s".into()));
     assert!(node.removes(3) && !node.removes(4));
-    // And the other way round: a file that may come to be durable counts at once.
+    // A new state file that may become durable counts at once.
     let older = node.file(3, |_| {});
     node.save(&older, false);
     assert!(!node.removes(3));
@@ -202,7 +202,7 @@ fn a_segment_that_is_missing_is_seen_when_the_slot_asks_for_it() {
     );
 }
 
-/// The same, after a standby has reported less than before.
+/// The same after a standby reported a lower position.
 #[test]
 fn what_was_given_up_is_not_had_back() {
     let mut node = Node::at(PgVersion::V15, 3);
@@ -212,13 +212,12 @@ fn what_was_given_up_is_not_had_back() {
     let older = node.file(2, |_| {});
     node.save(&older, true);
     assert!(node.is_whole() && !node.removes(3));
-    // A new slot of that name has given nothing up.
+    // A new slot with this name has no exemption.
     node.check.nodes.of(0).renamed("pg_replslot/s.tmp");
     assert!(!node.is_whole());
 }
 
-/// A slot that comes back after a crash where its file has it has given nothing up, nor has one
-/// that was invalidated.
+/// A slot that is set back by a crash gets no exemption, nor does an invalidated one.
 #[test]
 fn only_a_report_gives_up() {
     let mut node = Node::at(PgVersion::V15, 3);
@@ -229,7 +228,8 @@ fn only_a_report_gives_up() {
     assert!(node.check.nodes.of(0).given_up.is_empty());
 }
 
-/// What a first report asks for may be gone, or go until others know of it.
+/// The WAL at the position of a first report may already be removed, or be removed until other
+/// processes know the position.
 #[test]
 fn a_first_report_holds_nothing_before_it_is_known() {
     let mut node = Node::new(PgVersion::V18);
@@ -260,7 +260,7 @@ fn a_position_that_was_reserved_counts_at_once() {
     assert!(!node.removes(2));
 }
 
-/// Segments 1 to 4 and their end: one segment back from 4 is 3.
+/// Segments 1 to 4; the limit of one segment back from 4 is 3.
 #[test]
 fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
     let mut node = Node::at(PgVersion::V18, 2);
@@ -290,7 +290,7 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
     );
     node.unlink(2);
     assert!(node.is_whole(), "and stays gone");
-    // The next checkpoint goes by what is set then.
+    // The next checkpoint uses the limit that is set then.
     shmem.settings.max_slot_wal_keep_size = None;
     node.check.nodes.of(0).follow(&shmem, ME);
     assert_eq!(node.check.nodes.of(0).limit, Some(3 * 1024 - 1));
@@ -323,7 +323,7 @@ fn a_slot_that_could_not_be_saved_is_left_behind_in_15_or_if_it_is_lost() {
     }
 }
 
-/// Only the last attempt counts.
+/// Only the last attempt to save counts.
 #[test]
 fn a_slot_is_unsaved_until_it_is_saved() {
     let mut slots = Slots::default();
