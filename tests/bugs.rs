@@ -119,7 +119,7 @@ fn a_found_bug_becomes_a_small_file() {
     let head: Vec<&str> = text.lines().take_while(|l| l.starts_with('#')).collect();
     let head = head.join("\n");
     for word in [
-        "# SEND is violated: A walsender never ships",
+        "# SEND is violated: A walsender does not send WAL",
         "durable on its disk",
         "# last events:",
         "walsim replay kept.toml --bug walsender-sends-unflushed",
