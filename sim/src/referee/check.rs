@@ -1,10 +1,10 @@
-//! A check: one invariant as a value. The referee knows none by name; a check of your own goes
-//! through the same door.
+//! A check: one invariant as a value. The referee does not know any check by name, so your own
+//! checks work like the built-in ones.
 //!
-//! A check says what it promises ([`About`]) and which events it wants to see ([`Subscription`]).
-//! Each kind of event has a method, which is called for what the check has subscribed to and for
-//! nothing else. A method gets the event and the [`Knowledge`] that all checks share, and returns a
-//! [`Violation`] if the promise is broken:
+//! A check describes its invariant ([`About`]) and lists the events that it subscribes to
+//! ([`Subscription`]). Each kind of event has a method, which is called only for subscribed events.
+//! A method gets the event and the [`Knowledge`] that all checks share, and returns a [`Violation`]
+//! if the invariant is violated:
 //!
 //! ```
 //! use walsim::referee::{About, Check, Knowledge, Promise, Ruling, ServerAct, ServerEvent,
@@ -47,12 +47,14 @@
 //!
 //! Rules for a check:
 //!
-//! - It judges by the disk's truth, not by what shared memory claims.
-//! - It depends on no other check. What two checks need is [`Knowledge`].
-//! - It may remember what it likes; its memory is part of the world's state, so it is `Clone`, `Eq`
-//!   and `Hash`, and holds nothing whose order is not fixed.
-//! - It subscribes to as little as it can: a step pays for its subscribers alone.
-//! - Each subscription has a planted violation that it alone reports (tests/checks_bite.rs).
+//! - It relies on what is on disk, not on positions in shared memory.
+//! - It does not depend on another check. State that two checks need belongs in [`Knowledge`].
+//! - It may keep state. This is part of the world's state, so it is `Clone`, `Eq` and `Hash`, and
+//!   uses only collections with a fixed order.
+//! - It subscribes to as few events as possible, because every subscription costs time in each
+//!   matching step.
+//! - Each subscription has a planted violation that no other subscription reports
+//!   (tests/checks_bite.rs).
 
 use super::event::{
     ChangeKind, ClientEvent, ClientKind, DiskEvent, DiskKind, FileClass, NodeAtEnd, ServerEvent,
@@ -64,78 +66,80 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use walsim_core::shmem::Role;
 
-/// Whether a promise has held, as far as an event shows.
+/// The result of a check: nothing, or the violation.
 pub type Ruling = Result<(), Violation>;
 
-/// What a check is about.
+/// The description of a check.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct About {
-    /// The code that reports and plans use, such as `SEND`.
+    /// The code in reports and plans, such as `SEND`.
     pub code: &'static str,
-    /// What kind of promise it is.
+    /// The kind of the invariant.
     pub promise: Promise,
-    /// What it promises, in one sentence.
+    /// The invariant in one sentence.
     pub statement: &'static str,
-    /// How it is judged, and what is exempt.
+    /// How the invariant is checked, and what is exempt.
     pub details: &'static str,
-    /// Where the promise comes from: the rule in words, and the C functions that keep it.
+    /// Where the invariant comes from in PostgreSQL: the rule, and the C functions that implement
+    /// it.
     pub source: &'static str,
 }
 
-/// The two kinds of promises.
+/// The two kinds of invariants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Promise {
-    /// Something bad never happens. A run that breaks it ends with status 1.
+    /// Something bad never happens. A run that violates it ends with status 1.
     Safety,
-    /// Something good happens in time. A run that breaks it ends with status 3.
+    /// Something good happens in time. A run that violates it ends with status 3.
     Liveness,
 }
 
-/// Events that a check wants to see.
+/// Events to which a check can subscribe.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Subscription {
-    /// Steps of processes of these kinds: [`Check::after_step`].
+    /// Steps of processes of these roles: [`Check::after_step`].
     Step(&'static [Role]),
-    /// Every step, also one in which data or a signal arrives and no process runs:
-    /// [`Check::after_step`].
+    /// Every step, including steps in which only data or a signal arrives: [`Check::after_step`].
     EveryStep,
-    /// Steps that have changed something in shared memory: [`Check::after_change`].
+    /// Steps that have changed this part of shared memory: [`Check::after_change`].
     Change(ChangeKind),
-    /// An operation on a kind of file: [`Check::on_disk`].
+    /// Operations on this class of files: [`Check::on_disk`].
     Disk(DiskKind, FileClass),
-    /// What happens to a server and its processes: [`Check::on_server`].
+    /// Events of a server and its processes: [`Check::on_server`].
     Server(ServerKind),
-    /// What a client session says and hears: [`Check::on_client`].
+    /// Events of a client session: [`Check::on_client`].
     Client(ClientKind),
-    /// Complete messages, seen at one end of a connection; with a type byte, messages of that type
-    /// alone: [`Check::on_message`].
+    /// Complete messages, seen at one end of a connection; if a type byte is given, only messages
+    /// of this type: [`Check::on_message`].
     Message(WireEnd, Option<u8>),
-    /// Faults and workload have stopped: [`Check::at_quiescence`].
+    /// The quiescent phase begins: [`Check::at_quiescence`].
     Quiescence,
-    /// Everything has converged, and the run is over: [`Check::at_end`].
+    /// The cluster has converged and the run ends: [`Check::at_end`].
     End,
 }
 
 /// One invariant. See the [module](self) for the rules and an example.
 pub trait Check: Memory + fmt::Debug + Send + Sync {
-    /// Its code, what it promises, and where that comes from.
+    /// The description.
     fn about(&self) -> &About;
 
-    /// What it wants to see; the same at all times. No two of them may name the same event.
+    /// The events that it subscribes to. Must not change, and must not contain the same event
+    /// twice.
     fn subscriptions(&self) -> &[Subscription];
 
-    /// A step was made and its effects were carried out.
+    /// Called after a step when its effects have been executed.
     ///
     /// # Errors
-    /// The promise is broken.
+    /// If the invariant is violated.
     fn after_step(&mut self, _step: &Step<'_>, _known: &Knowledge) -> Ruling {
         unseen(self.about(), "steps")
     }
 
-    /// A step has changed something in shared memory; its effects were carried out.
+    /// Called after a step has changed something in shared memory and its effects have been
+    /// executed.
     ///
     /// # Errors
-    /// The promise is broken.
+    /// If the invariant is violated.
     fn after_change(
         &mut self,
         _change: Change<'_>,
@@ -145,66 +149,66 @@ pub trait Check: Memory + fmt::Debug + Send + Sync {
         unseen(self.about(), "changes")
     }
 
-    /// A disk operation: when in its life is said by its kind.
+    /// Called for a disk operation; [`DiskKind`] says at which time.
     ///
     /// # Errors
-    /// The promise is broken.
+    /// If the invariant is violated.
     fn on_disk(&mut self, _event: &DiskEvent<'_>, _known: &Knowledge) -> Ruling {
         unseen(self.about(), "disk operations")
     }
 
-    /// Something happened to a server or to one of its processes.
+    /// Called for an event of a server or one of its processes.
     ///
     /// # Errors
-    /// The promise is broken.
+    /// If the invariant is violated.
     fn on_server(&mut self, _event: &ServerEvent<'_>, _known: &Knowledge) -> Ruling {
         unseen(self.about(), "server events")
     }
 
-    /// A client said or heard something.
+    /// Called when a client has sent or received something.
     ///
     /// # Errors
-    /// The promise is broken.
+    /// If the invariant is violated.
     fn on_client(&mut self, _event: &ClientEvent<'_>, _known: &Knowledge) -> Ruling {
         unseen(self.about(), "client events")
     }
 
-    /// A node has sent a message, or all of one has arrived.
+    /// Called when a node has sent a message or received a whole message.
     ///
     /// # Errors
-    /// The promise is broken.
+    /// If the invariant is violated.
     fn on_message(&mut self, _message: &WireMessage<'_>, _known: &Knowledge) -> Ruling {
         unseen(self.about(), "messages")
     }
 
-    /// Faults and workload have stopped.
+    /// Called when faults and workload have stopped.
     ///
     /// # Errors
-    /// The promise is broken.
+    /// If the invariant is violated.
     fn at_quiescence(&mut self, _nodes: &[NodeAtEnd<'_>], _known: &Knowledge) -> Ruling {
         unseen(self.about(), "the quiescent phase")
     }
 
-    /// Everything has converged: the nodes that have, in the order of the plan.
+    /// Called when the cluster has converged, with all nodes in the order of the plan.
     ///
     /// # Errors
-    /// The promise is broken.
+    /// If the invariant is violated.
     fn at_end(&mut self, _nodes: &[NodeAtEnd<'_>], _known: &Knowledge) -> Ruling {
         unseen(self.about(), "the end of the run")
     }
 
-    /// The naive full check of a node, for audits: all that the check concludes from changes, found
-    /// out again from scratch. It must never find more. Called every 64th step of an audited run,
-    /// and at its end, unasked.
+    /// A naive full check of a node, for audits: computes from scratch everything that the check
+    /// derives from changes. It must not find more violations than the other methods. Called for
+    /// all checks, in every 64th step of an audited run and at its end.
     ///
     /// # Errors
-    /// The other methods have overlooked something.
+    /// If the other methods have overlooked a violation.
     fn audit(&mut self, _node: &NodeAtEnd<'_>, _known: &Knowledge) -> Ruling {
         Ok(())
     }
 }
 
-/// A check that subscribes to something and does not look at it would promise nothing.
+/// A check that subscribes to an event must implement its method.
 fn unseen(about: &About, what: &str) -> ! {
     panic!(
         "{} subscribes to {what} and does not look at them",
@@ -212,16 +216,15 @@ fn unseen(about: &About, what: &str) -> ! {
     )
 }
 
-/// What the world needs of a check so that it can be forked and hashed. Every `Clone + Eq + Hash`
-/// type has it.
+/// What the world needs to clone and hash a check. Implemented for every `Clone + Eq + Hash` type.
 pub trait Memory {
-    /// A copy, for a fork of the world.
+    /// A copy, for a clone of the world.
     fn box_clone(&self) -> Box<dyn Check>;
-    /// Adds everything that it remembers to a hash.
+    /// Adds the state of the check to a hash.
     fn hash_memory(&self, state: &mut dyn Hasher);
-    /// The same check that remembers the same?
+    /// Whether the other value is the same check with the same state.
     fn is_same(&self, other: &dyn Check) -> bool;
-    /// For a comparison with another.
+    /// Used to compare with another check.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -263,12 +266,12 @@ impl Hash for dyn Check {
     }
 }
 
-/// What a check remembers of each node; of one that it has not met yet, the default.
+/// State of a check for each node; nodes without state have the default.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct PerNode<T>(Vec<T>);
 
 impl<T: Clone + Default> PerNode<T> {
-    /// Of this node.
+    /// The state for this node.
     pub fn of(&mut self, host: usize) -> &mut T {
         if self.0.len() <= host {
             self.0.resize(host + 1, T::default());

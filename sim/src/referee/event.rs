@@ -1,8 +1,8 @@
-//! What checks see: steps, changes in shared memory, disk operations, what happens to servers and
+//! Events for checks: steps, changes in shared memory, disk operations, events of servers and
 //! clients, messages.
 //!
-//! Everything is borrowed from the world for the time of one call. Nothing here is computed for a
-//! check that has not subscribed to it.
+//! All events borrow from the world for the time of one call. Values are computed only for checks
+//! that have subscribed to them.
 
 use super::Violation;
 use crate::disk::Disk;
@@ -17,22 +17,23 @@ use walsim_core::shmem::Role;
 use walsim_core::wire::frame::Frame;
 use walsim_core::wire::sql::Statement;
 
-/// Where and when something is judged.
+/// The place and time of an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Site<'a> {
     /// The time of the world.
     pub now: Mono,
-    /// Number of the node in the plan.
+    /// The index of the node in the plan.
     pub host: usize,
     /// Its name.
     pub name: &'a str,
-    /// The ordinal number of this start of its server, from 1. Nothing in shared memory outlives
-    /// it.
+    /// The ordinal number of this start of its server, from 1. Shared memory does not survive a
+    /// restart.
     pub boot: u32,
 }
 
 impl Site<'_> {
-    /// A promise is broken here. `facts` are what was compared: a word for it, and its value.
+    /// A violation at this place and time. `facts` are the values that were compared, each with a
+    /// name.
     #[must_use]
     pub fn violation(
         self,
@@ -53,10 +54,11 @@ impl Site<'_> {
     }
 }
 
-/// A step of a node. Its effects were carried out; if a death cut them off, the step is not shown.
+/// A step of a node. Its effects have been executed. A step that was cut off by the death of the
+/// node is not shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
-    /// Where and when.
+    /// The place and time.
     pub site: Site<'a>,
     /// The node's own clocks.
     pub clock: Now,
@@ -64,24 +66,24 @@ pub struct Step<'a> {
     pub view: NodeView<'a>,
     /// Its disk after the effects of the step.
     pub disk: &'a Disk,
-    /// The process that ran; `None` if something arrived instead.
+    /// The process that ran; `None` if the step only delivered data or a signal.
     pub ran: Option<(Pid, Role)>,
-    /// Some process gets no CPU, by a fault.
+    /// A fault holds some process of the node.
     pub held: bool,
-    /// What it wanted.
+    /// The effects of the step.
     pub effects: &'a Effects,
 }
 
-/// What a step can have changed.
+/// The parts of shared memory whose changes are reported.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ChangeKind {
-    /// How far WAL is flushed: `XLogCtl->LogwrtResult.Flush`, on a standby `WalRcv->flushedUpto`.
+    /// The flush position: `XLogCtl->LogwrtResult.Flush`, on a standby `WalRcv->flushedUpto`.
     Flushed,
-    /// How far WAL is replayed: `XLogRecoveryCtl->lastReplayedEndRecPtr`.
+    /// The replay position: `XLogRecoveryCtl->lastReplayedEndRecPtr`.
     Replayed,
-    /// How far a walsender has sent: `WalSnd->sentPtr`.
+    /// The sent position of a walsender: `WalSnd->sentPtr`.
     Sent,
-    /// What a walreceiver is asked for and has got: `WalRcv`.
+    /// The request to the walreceiver and its progress: `WalRcv`.
     Received,
     /// Entries for slots: one came, went, moved, was acquired, released or invalidated.
     Slots,
@@ -89,45 +91,45 @@ pub enum ChangeKind {
     Reported,
     /// Data pages in the buffer pool.
     Pages,
-    /// A checkpoint or a restartpoint has ended well.
+    /// A checkpoint or restartpoint was completed.
     Checkpoint,
-    /// Records of the ledger have become whole: they were flushed, or crash recovery of a primary
+    /// More records of the ledger are complete: they were flushed, or crash recovery of a primary
     /// has found them.
     Records,
 }
 
-/// The operations on files that are shown, and when in their lives.
+/// The disk operations that are reported, and when.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DiskKind {
-    /// A write was issued: the page cache holds its bytes.
+    /// A write was issued: the page cache contains its bytes.
     Write,
-    /// A name is about to go, by unlink, rmdir or rename.
+    /// A name is about to be removed, by unlink, rmdir or rename.
     Remove,
-    /// A file or directory was given this name by a rename.
+    /// A file or directory got this name by a rename.
     Rename,
-    /// An fsync of a file has ended, well or not.
+    /// An fsync of a file has completed, successfully or not.
     Sync,
 }
 
-/// Kinds of files of a data directory.
+/// Classes of files in a data directory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FileClass {
-    /// `pg_wal` and all in it: segments, segments in the making, history files, archive status.
+    /// Everything in `pg_wal`: segments, temporary segments, history files, archive status.
     Wal,
     /// `global/pg_control`
     Control,
-    /// `pg_replslot` and all in it.
+    /// Everything in `pg_replslot`.
     Slot,
-    /// `pg_xact` and all in it.
+    /// Everything in `pg_xact`.
     Xact,
     /// Files of relations, below `base`.
     Relation,
-    /// Any other.
+    /// All other files.
     Other,
 }
 
 impl FileClass {
-    /// Which kind a path is.
+    /// The class of a path.
     #[must_use]
     pub fn of(path: &FilePath) -> Self {
         let path = path.as_str();
@@ -145,37 +147,37 @@ impl FileClass {
 /// A disk operation.
 #[derive(Debug)]
 pub struct DiskEvent<'a> {
-    /// Where and when.
+    /// The place and time.
     pub site: Site<'a>,
     /// The node; `None` if its server is gone.
     pub view: Option<NodeView<'a>>,
     /// The disk.
     pub disk: &'a Disk,
-    /// The process that asked for it; not known of an fsync that has ended.
+    /// The process that issued it; `None` for an fsync that has completed.
     pub pid: Option<Pid>,
     /// The file.
     pub path: &'a FilePath,
-    /// What is done.
+    /// The operation.
     pub act: DiskAct<'a>,
 }
 
-/// What is done to a file.
+/// An operation on a file.
 #[derive(Debug)]
 pub enum DiskAct<'a> {
     /// [`DiskKind::Write`]
     Write(Written),
-    /// [`DiskKind::Remove`]; with the new name if it is a rename.
+    /// [`DiskKind::Remove`], with the new name if it is a rename.
     Remove(Option<&'a FilePath>),
-    /// [`DiskKind::Rename`]; with the old name.
+    /// [`DiskKind::Rename`], with the old name.
     Rename(&'a FilePath),
-    /// [`DiskKind::Sync`]; how it ended.
+    /// [`DiskKind::Sync`], with its result.
     Sync(Result<(), DiskError>),
 }
 
-/// A range of a file that was written.
+/// The range of a write.
 #[derive(Debug)]
 pub struct Written {
-    /// Which bytes; a disk that ran full took fewer.
+    /// The written bytes. If the disk became full, the write was shorter.
     pub range: Range<u64>,
     bytes: OnceCell<Vec<u8>>,
 }
@@ -203,7 +205,7 @@ impl DiskAct<'_> {
 }
 
 impl DiskEvent<'_> {
-    /// The first byte that was written.
+    /// The offset of the write.
     #[must_use]
     pub const fn start_of_write(&self) -> u64 {
         match &self.act {
@@ -212,8 +214,8 @@ impl DiskEvent<'_> {
         }
     }
 
-    /// The bytes of the range that was written as the page cache has them: fewer if the disk ran
-    /// full. Read once for all checks that ask; none for other operations.
+    /// The written bytes, read from the page cache: fewer than requested if the disk became full.
+    /// They are read once for all checks. Empty for other operations.
     #[must_use]
     pub fn written(&self) -> (u64, &[u8]) {
         let DiskAct::Write(Written { range, bytes }) = &self.act else {
@@ -229,46 +231,46 @@ impl DiskEvent<'_> {
     }
 }
 
-/// Kinds of what happens to a server.
+/// Kinds of events of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ServerKind {
-    /// It was started.
+    /// The server was started.
     Boot,
-    /// It has come up: it takes connections.
+    /// The server accepts connections.
     Open,
-    /// It is gone with all its shared memory.
+    /// The server is gone with its shared memory.
     Gone,
-    /// A signal from outside is about to reach a process: an operator's or a fault's.
+    /// An operator or a fault is about to send a signal to a process.
     Signal,
-    /// A line was logged.
+    /// A process logged a message.
     Log,
-    /// A process has ended.
+    /// A process exited.
     Exit,
-    /// The postmaster has ended, and with it the server.
+    /// The postmaster exited, which ends the server.
     Halt,
-    /// Something else was done to the machine.
+    /// A fault of the machine other than a signal.
     Fault,
 }
 
-/// What happened to a server.
+/// An event of a server.
 #[derive(Clone, Debug)]
 pub struct ServerEvent<'a> {
-    /// Where and when.
+    /// The place and time.
     pub site: Site<'a>,
-    /// The node; `None` before it is booted and once it is gone.
+    /// The node; `None` before the boot and after the end of the server.
     pub view: Option<NodeView<'a>>,
     /// Its disk.
     pub disk: &'a Disk,
-    /// What happened.
+    /// The event.
     pub act: ServerAct<'a>,
 }
 
-/// What happened to a server.
+/// An event of a server.
 #[derive(Clone, Copy, Debug)]
 pub enum ServerAct<'a> {
     /// [`ServerKind::Boot`]
     Booted,
-    /// [`ServerKind::Open`], in this state: `PM_RUN` or `PM_HOT_STANDBY`.
+    /// [`ServerKind::Open`], with the state `PM_RUN` or `PM_HOT_STANDBY`.
     Opened(PmState),
     /// [`ServerKind::Gone`]
     Gone(Gone),
@@ -276,27 +278,27 @@ pub enum ServerAct<'a> {
     Signalled {
         /// The process.
         pid: Pid,
-        /// What it is, if it still runs.
+        /// Its role, if it still runs.
         role: Option<Role>,
         /// The signal.
         signal: Signal,
     },
     /// [`ServerKind::Log`]
     Logged {
-        /// By which process.
+        /// The process that logged it.
         pid: Pid,
-        /// What it is, if it ran in this step.
+        /// Its role, if it ran in this step.
         role: Option<Role>,
-        /// What.
+        /// The message.
         event: &'a LogEvent,
     },
     /// [`ServerKind::Exit`]
     Exited {
         /// The process.
         pid: Pid,
-        /// What it was, if it ran in this step or is the postmaster.
+        /// Its role, if it ran in this step or is the postmaster.
         role: Option<Role>,
-        /// Why.
+        /// How it exited.
         exit: &'a Exit,
     },
     /// [`ServerKind::Halt`]
@@ -306,7 +308,7 @@ pub enum ServerAct<'a> {
 }
 
 impl ServerAct<'_> {
-    /// Its kind.
+    /// The kind of the event.
     #[must_use]
     pub const fn kind(&self) -> ServerKind {
         match self {
@@ -322,59 +324,59 @@ impl ServerAct<'_> {
     }
 }
 
-/// How a server came to its end.
+/// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Gone {
-    /// Its machine has lost power.
+    /// Its machine lost power.
     PowerLoss,
     /// All its processes were killed at once.
     Crash,
-    /// It has ended by itself.
+    /// It exited by itself.
     Halt,
 }
 
-/// What is done to a machine, and is no signal.
+/// Faults of a machine other than signals.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum MachineFault {
-    /// A process gets no CPU before that time.
+    /// A process gets no CPU before this time.
     Stall(Pid, Mono),
-    /// The wall clock jumps by so many microseconds.
+    /// The wall clock jumps by this many microseconds.
     ClockJump(i64),
-    /// The configuration was edited; SIGHUP follows.
+    /// The configuration file was changed; SIGHUP follows.
     Reload,
 }
 
-/// Kinds of what clients say and hear.
+/// Kinds of events of a client session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ClientKind {
-    /// A statement was sent.
+    /// The client sent a statement.
     Statement,
-    /// The answer to a statement was delivered: CommandComplete or ErrorResponse.
+    /// The answer was delivered: CommandComplete or ErrorResponse.
     Answer,
     /// A commit was acknowledged.
     Commit,
-    /// A row that was acknowledged cannot be read.
+    /// The client could not read a row of an acknowledged commit.
     RowMissing,
 }
 
-/// What a client said or heard.
+/// An event of a client session.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientEvent<'a> {
-    /// The node that it is connected to, and when.
+    /// The node to which it is connected, and the time.
     pub site: Site<'a>,
     /// The node; `None` if its server is gone.
     pub view: Option<NodeView<'a>>,
-    /// That node's disk.
+    /// The disk of that node.
     pub disk: &'a Disk,
-    /// Number of the session; the last is the operator's.
+    /// The index of the session. The last session belongs to the operator.
     pub session: usize,
-    /// The connection as the server names it, once that is known.
+    /// The server's id of the connection, once it is known.
     pub conn: Option<ConnId>,
-    /// What was said or heard.
+    /// The event.
     pub act: ClientAct<'a>,
 }
 
-/// What a client said or heard.
+/// An event of a client session.
 #[derive(Clone, Copy, Debug)]
 pub enum ClientAct<'a> {
     /// [`ClientKind::Statement`]
@@ -388,7 +390,7 @@ pub enum ClientAct<'a> {
 }
 
 impl ClientAct<'_> {
-    /// Its kind.
+    /// The kind of the event.
     #[must_use]
     pub const fn kind(&self) -> ClientKind {
         match self {
@@ -425,46 +427,46 @@ pub enum Answer {
     Error,
 }
 
-/// At which end of a connection a message is seen.
+/// The end of a connection at which a message is seen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum WireEnd {
-    /// Where it is sent, by a server: backend messages.
+    /// Sent by a server: backend messages.
     ServerSends,
-    /// Where it is sent, by a node that opened the connection: frontend messages.
+    /// Sent by a node that opened the connection: frontend messages.
     ClientSends,
-    /// Where all of it has arrived, at a server: frontend messages.
+    /// Completely received by a server: frontend messages.
     ServerReceives,
-    /// Where all of it has arrived, at a node that opened the connection: backend messages.
+    /// Completely received by a node that opened the connection: backend messages.
     ClientReceives,
 }
 
-/// A complete message, start-up packets excepted. Only ends at nodes are shown: those of client
-/// sessions are [`ClientEvent`]s.
+/// A complete message other than a startup packet. Only the ends at nodes are shown; for client
+/// sessions see [`ClientEvent`].
 #[derive(Clone, Debug)]
 pub struct WireMessage<'a> {
-    /// The node at this end, and when.
+    /// The node at this end, and the time.
     pub site: Site<'a>,
-    /// That node. What a step sends is seen after the step, before its effects that follow.
+    /// The node. A message that a step sends is shown after the step and before its later effects.
     pub view: NodeView<'a>,
     /// Its disk.
     pub disk: &'a Disk,
-    /// At which end.
+    /// The end.
     pub end: WireEnd,
-    /// The connection, as this end names it.
+    /// This end's id of the connection.
     pub conn: ConnId,
     /// The process that owns it.
     pub pid: Pid,
-    /// The other end while it is open, if that is a node.
+    /// The other end, if the connection is open and the other end is a node.
     pub peer: Option<Peer<'a>>,
     /// The type byte.
     pub tag: u8,
-    /// The body, as the sender had it: a header and its payload are not copied together before
-    /// someone asks.
+    /// The body, as the sender passed it: header and payload are joined only on request.
     pub parts: &'a [Bytes; 2],
 }
 
 impl WireMessage<'_> {
-    /// The message, for `wire::backend`, `wire::frontend` and `wire::replication` to decode.
+    /// The whole body, for the decoders in `wire::backend`, `wire::frontend` and
+    /// `wire::replication`.
     #[must_use]
     pub fn frame(&self) -> Frame {
         let [head, rest] = self.parts;
@@ -483,16 +485,16 @@ impl WireMessage<'_> {
 /// The node at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
-    /// Which.
+    /// The node.
     pub site: Site<'a>,
     /// Its disk.
     pub disk: &'a Disk,
 }
 
-/// A node that is looked at as a whole.
+/// A whole node.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeAtEnd<'a> {
-    /// Which, and when.
+    /// The node, and the time.
     pub site: Site<'a>,
     /// The node.
     pub view: NodeView<'a>,

@@ -1,20 +1,19 @@
-//! Who has subscribed to what: per kind of event the positions of its subscribers in the list of
-//! checks, so that an event costs nothing but a call for each of them.
+//! The subscribers of each kind of event, as indexes into the list of checks.
 
 use super::{
     ChangeKind, Check, ClientKind, DiskKind, FileClass, ServerKind, Subscription, WireEnd,
 };
 use walsim_core::shmem::Role;
 
-/// Positions of checks, in ascending order.
+/// Indexes of checks, in ascending order.
 type Who = Vec<usize>;
 
 const ROLES: usize = 7;
 
-/// All subscriptions, the other way round.
+/// The inverse of all subscriptions.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Index {
-    /// By role; the last is for steps in which no process ran.
+    /// By role. The last entry is for steps in which no process ran.
     step: [Who; ROLES + 1],
     change: [Who; 9],
     disk: [[Who; 6]; 4],
@@ -27,7 +26,7 @@ pub(super) struct Index {
 
 impl Index {
     /// # Panics
-    /// If a check subscribes to an event twice: it would be shown twice.
+    /// If a check subscribes to the same event twice.
     pub(super) fn new(checks: &[Box<dyn Check>]) -> Self {
         let mut index = Self::default();
         for (number, check) in checks.iter().enumerate() {
@@ -103,7 +102,7 @@ impl Index {
             .map(|(_, _, check)| *check)
     }
 
-    /// Does any check see messages at this end?
+    /// Whether some check sees messages at this end.
     pub(super) fn sees(&self, end: WireEnd) -> bool {
         self.messages.iter().any(|(at, _, _)| *at == end)
     }

@@ -1,8 +1,8 @@
-//! The referee: shows every event to the checks that have subscribed to it, and keeps what they all
-//! need to know.
+//! The referee: shows every event to the checks that have subscribed to it, and maintains the
+//! knowledge that they share.
 //!
-//! The world tells it what happens and knows no check; a check knows neither the world nor another
-//! check. See [`Check`] for how to write one.
+//! The world reports events to the referee and does not know the checks. A check knows neither the
+//! world nor other checks. [`Check`] explains how to write one.
 
 mod check;
 mod event;
@@ -39,12 +39,11 @@ use walsim_core::call::{Effect, FilePath};
 use walsim_core::shmem::{PageChange, Role};
 use wire::Wire;
 
-/// How many steps lie between two audits. In each step the WAL that has grown would be compared
-/// once more, and a run of some ten thousand steps would take minutes. At the end of the run every
-/// node is looked at.
+/// The number of steps between two audits. An audit compares all WAL again, so auditing every step
+/// of a run would take minutes. At the end of an audited run every node is audited.
 const AUDIT_EVERY: u64 = 64;
 
-/// What a step has changed in shared memory.
+/// A change in shared memory.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
     /// [`ChangeKind::Flushed`]
@@ -67,7 +66,7 @@ pub enum Change<'a> {
     Records(&'a [Logged]),
 }
 
-/// All checks of a run, and what they know.
+/// All checks of a run, and their shared knowledge.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Referee {
     audit: bool,
@@ -78,7 +77,7 @@ pub(crate) struct Referee {
     wire: Wire,
 }
 
-/// Of several violations in one step that of the check counts that stands first in the list.
+/// The first violation of a step. If several checks report one, the first check in the list wins.
 #[derive(Default)]
 struct First(Option<(usize, Violation)>);
 
@@ -96,7 +95,7 @@ impl First {
     }
 }
 
-/// Asks the subscribers, in the order of the list, until one of them objects.
+/// Calls the subscribers, in the order of the list, until one of them reports a violation.
 fn ask(
     checks: &mut [Box<dyn Check>],
     who: &[usize],
@@ -106,7 +105,7 @@ fn ask(
 }
 
 impl Referee {
-    /// Nothing seen yet. With `audit` the naive full checks run as well.
+    /// A referee at the start of a run. With `audit` the naive full checks run as well.
     pub(crate) fn new(plan: &Plan, audit: bool, checks: Vec<Box<dyn Check>>) -> Self {
         Self {
             audit,
@@ -118,7 +117,7 @@ impl Referee {
         }
     }
 
-    /// The kind of promise that a code stands for.
+    /// The kind of the invariant with this code.
     pub(crate) fn promise_of(&self, code: &str) -> Promise {
         let mut abouts = self.checks.iter().map(|check| check.about());
         abouts
@@ -126,7 +125,7 @@ impl Referee {
             .map_or(Promise::Safety, |about| about.promise)
     }
 
-    /// A step was made, and its effects were carried out.
+    /// A step was made, and its effects have been executed.
     pub(crate) fn step(&mut self, step: &Step<'_>) -> Ruling {
         let changes = self.known.step(step);
         let mut first = First::default();
@@ -161,8 +160,7 @@ impl Referee {
             .try_for_each(|check| check.audit(node, known))
     }
 
-    /// What the processes of a step have logged, and which have ended; and whether the server has
-    /// come up.
+    /// Reports log messages, exits of processes, and whether the server has come up.
     fn effects(&mut self, step: &Step<'_>, changes: &Changes, first: &mut First) {
         let Self {
             checks,
@@ -267,7 +265,7 @@ impl Referee {
         ask(checks, who, |check| check.on_disk(event, known))
     }
 
-    /// Something happened to a server, outside of its own steps.
+    /// An event of a server outside of its own steps.
     pub(crate) fn server(&mut self, event: &ServerEvent<'_>) -> Ruling {
         let host = event.site.host;
         self.known.server(host, event.disk, &event.act);
@@ -285,12 +283,12 @@ impl Referee {
         })
     }
 
-    /// A loss of power tore these data pages.
+    /// A power loss tore these data pages.
     pub(crate) fn torn(&mut self, host: usize, pages: &[(FilePath, u64)]) {
         self.known.torn(host, pages);
     }
 
-    /// A client said or heard something.
+    /// An event of a client session.
     pub(crate) fn client(&mut self, event: &ClientEvent<'_>) -> Ruling {
         self.known.client(event);
         let Self {
@@ -304,7 +302,7 @@ impl Referee {
         })
     }
 
-    /// Bytes pass one end of a connection of a node: complete messages are shown.
+    /// Bytes pass one end of a connection of a node. Reports the messages that they complete.
     pub(crate) fn bytes(&mut self, end: &End<'_>) -> Ruling {
         let Self {
             checks,
@@ -319,12 +317,12 @@ impl Referee {
         })
     }
 
-    /// Does any check want to see messages?
+    /// Whether some check sees messages.
     pub(crate) fn listens(&self) -> bool {
         self.index.listens()
     }
 
-    /// An end of a connection was closed.
+    /// One end of a connection was closed.
     pub(crate) fn closed(&mut self, host: usize, conn: ConnId) {
         self.wire.forget(host, conn);
     }
@@ -342,7 +340,7 @@ impl Referee {
         })
     }
 
-    /// Everything has converged: the last look.
+    /// The cluster has converged: runs the final checks.
     pub(crate) fn at_end(&mut self, nodes: &[NodeAtEnd<'_>]) -> Ruling {
         let Self {
             checks,
@@ -362,17 +360,17 @@ impl Referee {
         &self.known
     }
 
-    /// A standby's disk is now a cold copy of another node's, without its slots.
+    /// A standby's disk has been replaced by a cold copy of another node's, without its slots.
     pub(crate) fn rebuilt(&mut self, host: usize, from: usize) {
         self.known.rebuilt(host, from);
     }
 
-    /// End of the WAL that is known to be flushed anywhere.
+    /// The highest LSN that a node is known to have flushed.
     pub(crate) fn wal_end(&self) -> Lsn {
         self.known.wal_end()
     }
 
-    /// Rare states that only the referee recognizes.
+    /// Rare states that the referee detects.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.known.marks()
     }

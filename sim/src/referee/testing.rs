@@ -1,4 +1,4 @@
-//! Small scenes for the tests of the checks.
+//! Fixtures for the tests of the checks.
 
 use super::knowledge::{NodeWal, Wal};
 use super::{FIRST_TIMELINE, Ledger, Site};
@@ -15,10 +15,10 @@ use walsim_core::wal::{PageIdent, WalBuilder};
 use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::record::{RecordBody, RmgrId};
 
-/// Segments of four pages.
+/// A geometry with four pages per segment.
 pub(crate) const TINY: Geometry = Geometry::SMALLEST;
 
-/// Where everything happens.
+/// The place and time of all events.
 pub(crate) const SITE: Site<'static> = Site {
     now: Mono(7),
     host: 0,
@@ -26,7 +26,7 @@ pub(crate) const SITE: Site<'static> = Site {
     boot: 1,
 };
 
-/// WAL from segment 1 on.
+/// A builder for WAL that starts in segment 1.
 pub(crate) fn builder() -> WalBuilder {
     let (version, tli) = (PgVersion::V15, TimelineId(1));
     WalBuilder::new(
@@ -41,7 +41,7 @@ pub(crate) fn builder() -> WalBuilder {
     )
 }
 
-/// A record of a transaction.
+/// A record with this transaction id.
 pub(crate) fn message(xid: u32, len: usize) -> RecordBody {
     RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(xid), vec![7; len])
 }
@@ -51,7 +51,7 @@ pub(crate) fn disk() -> Disk {
     Disk::new(0, DiskSpec::default(), TINY.sector, 1 << 30)
 }
 
-/// Shared memory as at a start.
+/// Shared memory after a start.
 pub(crate) fn shmem() -> Shmem {
     let control = ControlFile::fresh(PgVersion::V15, &TINY, 1, Lsn(1064));
     Shmem::new(Settings::new(PgVersion::V15, TINY), control)
@@ -67,7 +67,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// All of the WAL is durable, none of it is known.
+    /// A node whose WAL is durable, and of which the referee knows nothing.
     pub(crate) fn new(wal: &[u8]) -> Self {
         let mut disk = disk();
         for (number, segment) in (1..).zip(wal.chunks(TINY.segment as usize)) {
@@ -86,12 +86,12 @@ impl Bench {
         }
     }
 
-    /// Another node with the same disk.
+    /// Forgets the node but keeps its disk.
     pub(crate) fn forget_node(&mut self) {
         self.node = NodeWal::new(Lsn(1024));
     }
 
-    /// Writes segment 1 anew, without an fsync.
+    /// Rewrites segment 1 without an fsync.
     pub(crate) fn write_wal(&mut self, wal: &[u8]) {
         let data = Bytes::copy_from_slice(&wal[..wal.len().min(TINY.segment as usize)]);
         self.write(0, data);

@@ -1,18 +1,18 @@
-//! A broken promise, and the facts that show it.
+//! A violated invariant, with the facts that prove it.
 
 use walsim_core::base::Mono;
 
-/// An invariant that was violated.
+/// A violation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Violation {
-    /// The invariant, such as `SEND`.
+    /// The code of the invariant, such as `SEND`.
     pub code: &'static str,
-    /// On which node.
+    /// The node.
     pub node: String,
-    /// When.
+    /// The time.
     pub at: Mono,
-    /// What is wrong, in one sentence.
+    /// What was violated, in one sentence.
     pub message: String,
-    /// The facts that were compared: what, and its value.
+    /// The values that were compared, each with a name.
     pub facts: Vec<(String, String)>,
 }

@@ -1,8 +1,7 @@
-//! Cuts the bytes that pass the ends of connections into messages.
+//! Splits the bytes at the ends of connections into messages.
 //!
-//! Most of what a server sends is whole messages, which are shown as they are; only what is cut in
-//! the middle is kept until the rest follows. The start-up packet, which has no type byte, is
-//! skipped.
+//! Servers mostly send whole messages, which are shown without a copy. Only incomplete messages are
+//! kept until the rest arrives. The startup packet has no type byte and is skipped.
 
 use super::index::Index;
 use super::{Peer, Ruling, Site, WireEnd, WireMessage};
@@ -13,7 +12,7 @@ use walsim_core::base::{ConnId, Pid};
 use walsim_core::node::NodeView;
 use walsim_core::wire::frame::{Frame, FrameReader};
 
-/// Bytes that pass one end of a connection.
+/// Bytes at one end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End<'a> {
     pub(crate) site: Site<'a>,
@@ -22,13 +21,12 @@ pub(crate) struct End<'a> {
     pub(crate) conn: ConnId,
     pub(crate) pid: Pid,
     pub(crate) peer: Option<Peer<'a>>,
-    /// The node sends them, rather than receives them.
+    /// Whether the node sends or receives the bytes.
     pub(crate) sends: bool,
     pub(crate) pieces: &'a [Bytes; 2],
 }
 
-/// What every connection has begun and not finished, by node, connection, and whether it is what
-/// the node sends.
+/// The incomplete messages, by node, connection and direction.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Wire(BTreeMap<(usize, ConnId, bool), Stream>);
 
@@ -36,16 +34,16 @@ pub(super) struct Wire(BTreeMap<(usize, ConnId, bool), Stream>);
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Stream {
     reader: FrameReader,
-    /// The start-up packet has passed, or there is none.
+    /// The startup packet has passed, or there is none in this direction.
     started: bool,
-    /// These are no messages.
+    /// The bytes are not valid messages.
     garbage: bool,
 }
 
 impl End<'_> {
     fn wire_end(&self) -> WireEnd {
-        // A node numbers the connections that it opens by its incarnation, and those that it
-        // accepts by none.
+        // Connections that a node opens have its incarnation in their id; connections that it
+        // accepts have 0.
         match (self.conn.incarnation == 0, self.sends) {
             (true, true) => WireEnd::ServerSends,
             (true, false) => WireEnd::ServerReceives,
@@ -70,7 +68,7 @@ impl End<'_> {
 }
 
 impl Wire {
-    /// Shows every message that these bytes complete.
+    /// Reports every message that these bytes complete.
     pub(super) fn bytes(
         &mut self,
         bytes: &End<'_>,
@@ -118,7 +116,7 @@ impl Wire {
         self.0.remove(&(host, conn, false));
     }
 
-    /// A server is gone with all its connections.
+    /// The server and all its connections are gone.
     pub(super) fn forget_node(&mut self, host: usize) {
         self.0.retain(|(other, _, _), _| *other != host);
     }
@@ -162,7 +160,7 @@ impl Stream {
     }
 }
 
-/// Shows the messages that are whole, without a copy. Returns the beginning of one that is not.
+/// Reports whole messages without copying them. Returns the beginning of an incomplete one.
 fn whole(
     pieces: &[Bytes; 2],
     mut show: impl FnMut(u8, &[Bytes; 2]) -> Ruling,

@@ -1,9 +1,10 @@
-//! What a checkpoint or a restartpoint may have seen since it began: where slots were, what they
-//! held together, which limits were set.
+//! What a checkpoint or restartpoint could have read since it began: positions of slots, their
+//! published minimum, and settings.
 //!
-//! From the least of each is computed what it had to let go of, and what had to be saved: slots
-//! move, come and go while it runs, and what they hold together is published a step after a process
-//! has looked at them, which may be long ago for a process that got no CPU.
+//! The checks use the minimum over this time to decide which WAL the checkpoint had to remove, and
+//! which slots it had to save. Slots are created, moved and dropped while it runs. A process
+//! publishes the minimum one step after it has read the slots, which may be much later if it gets
+//! no CPU.
 
 use super::SlotChange;
 use super::horizon::{Least, Limits, required};
@@ -14,63 +15,62 @@ use walsim_core::call::{DiskError, Effect, Message, Place, SlotMessage};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{Role, Shmem, Slot};
 
-/// Where a process stands that has looked at all slots, and publishes in its next step what it has
-/// found.
+/// Where a process stands after it has read all slots. It publishes the minimum in its next step.
 const LOOKED: Place = Place::ReplicationSlotsComputeRequiredLSN;
 
-/// The least position of each slot since a checkpoint began that has ended well.
+/// For each slot, its minimum position during a completed checkpoint.
 pub type Saved = BTreeMap<String, Lsn>;
 
-/// Those of one node.
+/// The checkpoints of one node.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Checkpoints {
     published: Published,
-    /// Checkpoints begun.
+    /// Number of checkpoints begun.
     begun: u32,
     window: Option<Window>,
-    /// What every slot's file has been able to tell since the last checkpoint. A slot that was put
-    /// back since then may be there when the server starts again.
+    /// The minimum position that the state file of each slot could have had since the last
+    /// checkpoint. A slot that was set back since then may be at this position after a restart.
     saved: Saved,
-    /// Slots are as a start found them, and not looked at yet.
+    /// The server has been started and its slots have not been read yet.
     fresh: bool,
 }
 
-/// What slots hold together.
+/// The minimum of what slots require (`replicationSlotMinLSN`).
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Published {
-    /// As it was published last.
+    /// The published value.
     last: Least,
-    /// What was found and is not published yet.
+    /// Values that a process has computed and not published yet.
     found: BTreeMap<Pid, Least>,
 }
 
-/// A checkpoint or restartpoint that has ended well.
+/// A completed checkpoint or restartpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CheckpointEnd {
     /// The redo point of a restartpoint; `None` for a checkpoint.
     pub restartpoint: Option<Lsn>,
-    /// What it may have seen.
+    /// What it could have read.
     pub window: Window,
 }
 
-/// What a checkpoint may have seen since it began.
+/// What a checkpoint could have read since it began.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Window {
-    /// The redo point that the control file names, to see it change.
+    /// The redo point in the control file, to detect its change.
     redo: Lsn,
-    /// The least that slots held together.
+    /// The minimum of the published values.
     pub published: Least,
-    /// Slots were invalidated, and what the others hold is not published yet.
+    /// Slots were invalidated, and no new minimum has been published since.
     invalidated: bool,
-    /// The least position of each slot that could have been saved all the time.
+    /// The minimum position of each slot that existed all the time.
     pub slots: Saved,
-    /// The settings that keep most.
+    /// The settings that retain most WAL.
     pub limits: Limits,
-    /// The least end of WAL, on a standby.
+    /// The minimum end of WAL, on a standby.
     pub end: Lsn,
-    /// Files in `pg_wal` that the log says could not be removed.
+    /// Files in `pg_wal` that could not be removed according to the log.
     pub stuck: Vec<String>,
-    /// The disk has failed a slot.
+    /// A slot could not be saved because of a disk error.
     pub unsaved: bool,
 }
 
@@ -91,7 +91,7 @@ impl Checkpoints {
         &self.saved
     }
 
-    /// What slots hold together, as it was published last.
+    /// The published minimum of what slots require.
     pub(super) const fn published(&self) -> Least {
         self.published.last
     }
@@ -115,7 +115,7 @@ impl Checkpoints {
                 None
             }
             Role::Startup => {
-                // Slots are read from disk before any other process may touch them.
+                // Slots are read from disk before any other process can change them.
                 if step.view.postmaster_state() == Some(PmState::Startup) {
                     self.published = Published {
                         last: required(shmem),
@@ -142,13 +142,13 @@ impl Checkpoints {
         }
     }
 
-    /// What a process has found in its last step it has published in this one.
+    /// A process publishes in this step the value that it computed in its previous one.
     fn publish(&mut self, step: &Step<'_>, pid: Pid, role: Role, change: SlotChange) {
         if let Some(found) = self.published.found.remove(&pid) {
             let ended = step.effects.0.iter();
             let ended =
                 ended.filter(|(who, effect)| *who == pid && matches!(effect, Effect::Exit(_)));
-            // A process that was ended may have come to publish it, or not.
+            // A process that exited may or may not have published the value.
             self.published.last = if ended.count() > 0 {
                 self.published.last.min(found)
             } else {
@@ -205,7 +205,7 @@ impl Checkpoints {
         }
         self.widen(shmem, change);
         let window = self.window.take_if(|_| ended.is_some());
-        // The next one may begin in the step in which this one ends.
+        // The next checkpoint may begin in the step in which this one ends.
         if begins {
             self.window = Some(Window::new(shmem, self.published.last));
         }
@@ -243,12 +243,13 @@ impl Window {
         }
     }
 
-    /// A step was made while the checkpoint is under way.
+    /// A step was made during the checkpoint.
     fn widen(&mut self, shmem: &Shmem, published: Least) {
         let redo = shmem.control.checkpoint_copy.redo;
         let named = std::mem::replace(&mut self.redo, redo) != redo;
         self.published = if named && Least::is_saved_first(&shmem.settings) {
-            // It goes by what is published once the control file names it.
+            // Since 18 the checkpoint reads the published value after it has updated the control
+            // file.
             published
         } else {
             self.published.min(published)
@@ -267,14 +268,14 @@ impl Window {
             if let Some(name) = path.as_str().strip_prefix("pg_wal/") {
                 self.stuck.push(name.to_owned());
             }
-            // A file that is in its own way is no failure of the disk.
+            // A failure because a file already exists is not a disk error.
             let failed = matches!(error, DiskError::Io | DiskError::NoSpace);
             self.unsaved |= failed && path.as_str().starts_with("pg_replslot/");
         }
     }
 }
 
-/// Slots that are gone or were given up are let off; of each other the least position counts.
+/// Removes slots that were dropped or invalidated; for the others keeps the minimum position.
 fn least_positions(positions: &mut Saved, slots: &[Slot]) {
     positions.retain(|name, least| {
         let slot = slots.iter().find(|slot| slot.in_use && slot.name == *name);
@@ -284,7 +285,7 @@ fn least_positions(positions: &mut Saved, slots: &[Slot]) {
     });
 }
 
-/// From where a restartpoint counts back.
+/// The position from which a restartpoint computes what to keep.
 fn end_of_wal(shmem: &Shmem) -> Lsn {
     shmem
         .walrcv
@@ -318,8 +319,8 @@ mod tests {
         shmem
     }
 
-    /// A slot that moves on later need not be saved there; one that goes back, is dropped or is
-    /// given up is let off.
+    /// A slot that moves forward during the checkpoint need not be saved at its new position. A
+    /// slot that goes back, is dropped or is invalidated is exempt.
     #[test]
     fn of_each_slot_the_least_position_counts() {
         let mut shmem = shmem(PgVersion::V15, at(4));
@@ -351,7 +352,7 @@ mod tests {
         }
     }
 
-    /// 15 takes its look before it saves slots, 18 when the control file names the checkpoint.
+    /// 15 reads the minimum before it saves slots, 18 after it has updated the control file.
     #[test]
     fn the_look_at_slots_is_taken_when_the_version_takes_it() {
         let least = |segment| Least(Some(at(segment)));

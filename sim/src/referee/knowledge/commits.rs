@@ -1,4 +1,4 @@
-//! Commits that clients were told of: on which node, and where their records end.
+//! Acknowledged commits: the node, and the end of the commit record.
 
 use crate::referee::Step;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,10 +8,10 @@ use walsim_core::call::{Effect, NetOp};
 /// A transaction and the end of its commit record.
 pub type Committed = (Xid, Lsn);
 
-/// Those of one node.
+/// The commits of one node.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Commits {
-    /// Commits by connection: the last one seen, and those that are not yet acknowledged.
+    /// The last commit of each connection, and its commits that are not acknowledged yet.
     sessions: BTreeMap<ConnId, (Committed, VecDeque<Committed>)>,
     acknowledged: Vec<Committed>,
 }
@@ -21,7 +21,7 @@ impl Commits {
         &self.acknowledged
     }
 
-    /// The server is gone: what it has not acknowledged yet it never will.
+    /// The server is gone. It will not acknowledge its open commits any more.
     pub(super) fn gone(&mut self) {
         self.sessions.clear();
     }
@@ -45,7 +45,7 @@ impl Commits {
         }
     }
 
-    /// A client was told that the oldest commit of its connection succeeded.
+    /// A client received the acknowledgment of the oldest open commit of its connection.
     pub(super) fn acked(&mut self, conn: ConnId, synchronous: bool) {
         if let Some((_, pending)) = self.sessions.get_mut(&conn)
             && let Some(commit) = pending.pop_front()

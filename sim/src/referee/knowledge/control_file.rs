@@ -6,22 +6,22 @@ use walsim_core::base::{Geometry, Lsn, PgVersion};
 use walsim_core::wal::position::record_end;
 use walsim_core::wire::control_file::ControlFile;
 
-/// Where it is.
+/// The path of the control file.
 pub(crate) const PATH: &str = "global/pg_control";
-/// PostgreSQL keeps what counts within one sector.
+/// PostgreSQL keeps the contents within one sector.
 const LEN: u64 = 512;
 
-/// As a process would read it now.
+/// The control file as a process would read it now.
 pub(crate) fn cached(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
     ControlFile::decode(version, &disk.read_cached(PATH, 0, LEN)?).ok()
 }
 
-/// As it is if nothing survives that no fsync has covered.
+/// The control file after a power loss that keeps nothing unsynced.
 pub(crate) fn on_platter(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
     ControlFile::decode(version, &disk.read_platter(PATH, 0, LEN)?).ok()
 }
 
-/// Where the record of a checkpoint ends.
+/// The end of a checkpoint record.
 pub(crate) fn checkpoint_end(disk: &Disk, geometry: &Geometry, at: Lsn) -> Lsn {
     let len = wal_files::read(disk, geometry, FIRST_TIMELINE, at..at + 4);
     let len = len.try_into().map_or(0, u32::from_le_bytes);

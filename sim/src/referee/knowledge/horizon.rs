@@ -1,21 +1,20 @@
-//! Which WAL a checkpoint may not remove, computed from nothing but settings and positions.
+//! The WAL that a checkpoint must not remove, computed from settings and positions only.
 
 use std::fmt;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, Settings};
 use walsim_core::shmem::{Shmem, Slot};
 
-/// The least position that slots hold, if any does.
+/// The minimum position that slots require, if there is one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Least(pub Option<Lsn>);
 
 impl Least {
-    /// Are slots held to what was saved of them? Before 18 it is by what they held before they are
-    /// saved instead.
+    /// Whether slots are saved before their minimum is read. Before 18 the minimum is read first.
     pub const fn is_saved_first(settings: &Settings) -> bool {
         matches!(settings.pg_version, PgVersion::V18)
     }
 
-    /// The lower of two; nothing is higher than no slot at all.
+    /// The lower of two; `None` counts as higher than any position.
     pub fn min(self, other: Self) -> Self {
         Self(self.0.into_iter().chain(other.0).min())
     }
@@ -30,7 +29,7 @@ impl fmt::Display for Least {
     }
 }
 
-/// What all slots hold together.
+/// The minimum of what all slots require.
 pub(super) fn required(shmem: &Shmem) -> Least {
     let slots = shmem.slots.slots.iter();
     Least(
@@ -44,7 +43,7 @@ fn held(version: PgVersion, slot: &Slot) -> Option<Lsn> {
     let at = Some(slot.restart_lsn).filter(|at| slot.in_use && at.is_valid())?;
     let saved = slot.last_saved_restart_lsn;
     match version {
-        // A position that is reported later makes an invalidated slot hold WAL again.
+        // In 15 an invalidated slot whose position is reported again retains WAL again.
         PgVersion::V15 => Some(at),
         _ if slot.invalidated.is_some() => None,
         PgVersion::V18 if !slot.temporary && saved.is_valid() => Some(at.min(saved)),
@@ -52,7 +51,7 @@ fn held(version: PgVersion, slot: &Slot) -> Option<Lsn> {
     }
 }
 
-/// What settings have to say.
+/// The settings that retain or limit WAL.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Limits {
     /// `wal_keep_size`
@@ -62,7 +61,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// As they are set.
+    /// The values in these settings.
     #[must_use]
     pub const fn of(settings: &Settings) -> Self {
         Self {
@@ -71,7 +70,7 @@ impl Limits {
         }
     }
 
-    /// Those that keep more.
+    /// The values that retain more.
     #[must_use]
     pub fn widest(self, other: Self) -> Self {
         Self {
@@ -81,8 +80,8 @@ impl Limits {
     }
 }
 
-/// The first segment that is needed. All sizes count back from the segment in which WAL ends, in
-/// whole segments.
+/// The first required segment. Sizes are counted in whole segments, back from the segment in which
+/// WAL ends.
 #[must_use]
 pub fn horizon(
     geometry: &Geometry,
@@ -130,8 +129,8 @@ mod tests {
             (some(5), limited(14), 6, "beyond it"),
             (some(5), limited(0), 18, "a limit of less than a segment"),
             (none, unlimited(8 * 1024 + 1023), 12, "wal_keep_size"),
-            (some(5), unlimited(8 * 1024), 5, "a slot that holds more"),
-            (none, unlimited(1 << 40), 1, "more than there is"),
+            (some(5), unlimited(8 * 1024), 5, "a slot that retains more"),
+            (none, unlimited(1 << 40), 1, "more than exists"),
             (none, unlimited(1024), 18, "less than recovery needs"),
         ] {
             let found = horizon(&TINY, at(18), at(20), slots, limits);

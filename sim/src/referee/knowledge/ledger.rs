@@ -1,5 +1,5 @@
-//! The WAL of one timeline: the value that each byte had when someone first flushed it, and the
-//! records that these bytes make. What nodes hold is compared with it, once.
+//! The WAL of one timeline: the first flushed value of every byte, and the records in these bytes.
+//! The WAL of each node is compared with it once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use walsim_core::wal::position::{
 use walsim_core::wire::page::FIRST_IS_OVERWRITE_CONTRECORD;
 use walsim_core::wire::record::RecordHeader;
 
-/// Bytes that share one allocation.
+/// The size of a chunk.
 const CHUNK: usize = 64 * 1024;
 
 /// The bytes of a timeline from the start of its first segment on.
@@ -20,45 +20,44 @@ pub struct Ledger {
     start: Lsn,
     end: Lsn,
     chunks: Vec<Arc<Vec<u8>>>,
-    /// Up to where its records were looked at.
+    /// The end of the records that were parsed.
     walked: Lsn,
-    /// Bytes of records that were never completed: anyone who does not have them does not miss
-    /// them.
+    /// Ranges of records that were never completed. A node may lack these bytes.
     aborted: Vec<Range<Lsn>>,
-    /// The highest transaction that any of them names.
+    /// The highest transaction id in a record.
     highest_xid: Xid,
-    /// What segment switches leave unused, in order.
+    /// The unused ranges after segment switches, in order.
     unused: Vec<Range<Lsn>>,
-    /// Where a primary has found the end of its WAL after crashes.
+    /// The ends of WAL that a primary has found in crash recovery.
     ends: Vec<Lsn>,
 }
 
-/// A whole record in the ledger.
+/// A complete record in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Placed {
     /// Its first byte.
     pub start: Lsn,
-    /// After its last one.
+    /// The end of its last byte.
     pub end: Lsn,
-    /// Where the next one is looked for: after a switch, the next segment.
+    /// Where the next record is expected: after a switch, in the next segment.
     pub next: Lsn,
-    /// Whose it is.
+    /// Its transaction id.
     pub xid: Xid,
 }
 
-/// How a record goes on after its first page.
+/// How a record continues after its first page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Continuation {
-    /// The ledger ends before it is known.
+    /// Unknown, because the ledger ends before.
     Unknown,
-    /// To its end.
+    /// Complete.
     Whole,
-    /// It was never completed: this page begins anew.
+    /// Never completed: a new record begins on this page.
     Replaced(Lsn),
 }
 
 impl Ledger {
-    /// Nothing yet, from `start` on.
+    /// An empty ledger that begins at `start`.
     pub(crate) fn new(geometry: Geometry, start: Lsn) -> Self {
         let (chunks, highest_xid, unused) = (Vec::new(), Xid::INVALID, Vec::new());
         Self {
@@ -74,25 +73,25 @@ impl Ledger {
         }
     }
 
-    /// First byte.
+    /// The start of the first byte.
     #[must_use]
     pub const fn start(&self) -> Lsn {
         self.start
     }
 
-    /// After the last byte.
+    /// The end of the last byte.
     #[must_use]
     pub const fn end(&self) -> Lsn {
         self.end
     }
 
-    /// The sizes of its pages and segments.
+    /// The geometry.
     #[must_use]
     pub const fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    /// A primary has found the end of its WAL after a crash: what lay after it has never happened.
+    /// Crash recovery of a primary found this end of WAL. Later WAL was discarded.
     pub(super) fn found_end(&mut self, end: Lsn) {
         self.ends.push(end);
     }
@@ -101,18 +100,18 @@ impl Ledger {
         self.ends.len()
     }
 
-    /// Is WAL up to there still what it was when so many ends had been found?
+    /// Whether no WAL before this position was discarded since `since` ends had been found.
     pub(super) fn is_history(&self, lsn: Lsn, since: usize) -> bool {
         self.ends.iter().skip(since).all(|end| lsn <= *end)
     }
 
-    /// The highest transaction that a record names.
+    /// The highest transaction id in a record.
     #[must_use]
     pub const fn highest_xid(&self) -> Xid {
         self.highest_xid
     }
 
-    /// Takes the next bytes.
+    /// Appends bytes.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) {
         self.end += bytes.len() as u64;
         while !bytes.is_empty() {
@@ -136,13 +135,13 @@ impl Ledger {
         }
     }
 
-    /// Up to where its whole records reach.
+    /// The end of the last complete record.
     pub(super) const fn walked(&self) -> Lsn {
         self.walked
     }
 
-    /// So many bytes of a record that starts there, without the headers of the pages that it
-    /// crosses; `None` if the ledger ends before.
+    /// The first bytes of the record at this position, without page headers; `None` if the ledger
+    /// ends before.
     #[must_use]
     pub fn bytes_of(&self, start: Lsn, len: usize) -> Option<Vec<u8>> {
         let page = u64::from(self.geometry.wal_page);
@@ -162,17 +161,17 @@ impl Ledger {
         Some(bytes)
     }
 
-    /// The first place where these bytes are not those of the ledger. What lies outside of it
-    /// differs from nothing, and after a segment switch anything may stand: no one reads it. A
-    /// standby whose connection ends after the switch goes on with the next segment, so that a
-    /// recycled file keeps its old bytes there.
+    /// The first position where these bytes differ from the ledger. Bytes outside of the ledger are
+    /// not compared, nor are the unused bytes after a segment switch, which no process reads. A
+    /// standby whose connection breaks after the switch continues with the next segment, so its
+    /// recycled file keeps old bytes there.
     #[must_use]
     pub fn difference(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         self.difference_but(at, bytes, |place| end_of(&self.unused, place))
     }
 
-    /// The same on a standby. One that never got the beginning of a record that was never completed
-    /// has something else there, and skips it.
+    /// The same for a standby. A standby that did not receive the beginning of a record that was
+    /// never completed has different bytes there and skips them.
     #[must_use]
     pub fn difference_on_a_standby(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         self.difference_but(at, bytes, |place| {
@@ -180,7 +179,7 @@ impl Ledger {
         })
     }
 
-    /// The first difference for which `passes` does not say where to go on.
+    /// The first difference for which `passes` does not return a position to continue at.
     fn difference_but(
         &self,
         at: Lsn,
@@ -227,8 +226,9 @@ impl Ledger {
         Some(self.chunks[chunk][within])
     }
 
-    /// The record after one that ended at `from`. It may start on a later page, if that page says
-    /// that what stood before it was never completed. `None` unless it is whole.
+    /// The record after the one that ended at `from`. It may begin on a later page, if the header
+    /// of that page says that the previous record was never completed. `None` unless the record is
+    /// complete.
     #[must_use]
     pub fn record_after(&self, from: Lsn) -> Option<Placed> {
         let geometry = &self.geometry;
@@ -261,7 +261,7 @@ impl Ledger {
         }
     }
 
-    /// How a record goes on, on the pages after its first.
+    /// How a record continues on the pages after its first one.
     fn continuation(&self, start: Lsn, end: Lsn) -> Continuation {
         let size = u64::from(self.geometry.wal_page);
         let mut page = self.geometry.page_start(start) + size;
@@ -293,7 +293,7 @@ impl Ledger {
         header == [Some(0x40), Some(0)]
     }
 
-    /// A number that does not cross a page.
+    /// A 4-byte number within one page.
     fn word(&self, at: Lsn) -> Option<u32> {
         if at < self.start || at + 4 > self.end {
             return None;
@@ -309,7 +309,7 @@ impl Ledger {
     }
 }
 
-/// The end of the range that covers the place.
+/// The end of the range that contains this position.
 fn end_of(ranges: &[Range<Lsn>], place: Lsn) -> Option<Lsn> {
     let covers = |range: &&Range<Lsn>| range.contains(&place);
     ranges.iter().find(covers).map(|range| range.end)

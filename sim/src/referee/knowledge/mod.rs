@@ -1,6 +1,6 @@
-//! What is known of a run whatever becomes of its processes: the WAL of each timeline, how far each
-//! node has got with it, its slots, its checkpoints, and which commits clients were told of. All
-//! checks read it; each event updates it once, before any check sees the event.
+//! What the referee knows about a run, independently of its processes: the WAL of each timeline,
+//! each node's progress, slots and checkpoints, and the acknowledged commits. All checks read it.
+//! Each event updates it once, before any check sees the event.
 
 mod checkpoints;
 mod commits;
@@ -47,10 +47,10 @@ use walsim_core::wal::names::parse_segment_name;
 use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::sql::SlotStatement;
 
-/// The timeline that every cluster begins with, and as yet the only one.
+/// The first timeline of every cluster, and the only one that is modeled.
 pub const FIRST_TIMELINE: TimelineId = TimelineId(1);
 
-/// What is known of a run.
+/// The knowledge about a run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Knowledge {
     names: Vec<String>,
@@ -63,19 +63,18 @@ pub struct Knowledge {
     marks: MarkSet,
 }
 
-/// What is known of a node.
+/// The knowledge about a node.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Node {
     wal: NodeWal,
-    /// The control file as a loss of power now would leave it.
+    /// The control file after a power loss that keeps nothing unsynced.
     control: Option<ControlFile>,
     open: bool,
     recovery: RecoveryState,
     orders: Orders,
-    /// The last process that has logged a failure of its disk and gone on.
+    /// The last process that logged a disk error and continued.
     disk_failed: Option<Pid>,
-    /// The last error of the checkpointer, since a checkpoint was completed, was a failure of its
-    /// disk.
+    /// The last error of the checkpointer since the last completed checkpoint was a disk error.
     checkpoint_disk_failed: bool,
     streams: Streams,
     commits: Commits,
@@ -84,13 +83,12 @@ struct Node {
     torn: TornPages,
 }
 
-/// What was asked of a server since it was started.
+/// What was requested of a server since it was started.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Orders {
-    /// A shutdown was asked for, and the server knows.
+    /// A shutdown was requested, and the server knows it.
     pub shutdown: bool,
-    /// Its startup process was killed by a fault. A server does not try again what that has not
-    /// survived (`STARTUP_CRASHED`).
+    /// A fault killed its startup process. A server exits after this (`STARTUP_CRASHED`).
     pub startup_killed: bool,
 }
 
@@ -109,7 +107,7 @@ pub(crate) struct Changes {
 }
 
 impl Knowledge {
-    /// Of a run that has not begun.
+    /// The knowledge at the start of a run.
     pub(crate) fn new(plan: &Plan) -> Self {
         let settings = &plan.nodes.first().expect("a plan has a node").settings;
         let geometry = settings.geometry;
@@ -125,13 +123,13 @@ impl Knowledge {
         }
     }
 
-    /// The version that all nodes run.
+    /// The version of all nodes.
     #[must_use]
     pub const fn version(&self) -> PgVersion {
         self.version
     }
 
-    /// The sizes that all nodes share.
+    /// The geometry of all nodes.
     #[must_use]
     pub const fn geometry(&self) -> &Geometry {
         &self.geometry
@@ -143,34 +141,34 @@ impl Knowledge {
         &self.names
     }
 
-    /// The WAL of a timeline, as far as a primary has flushed it; `None` before the first step.
+    /// The WAL of a timeline, up to the flush position of the primary; `None` before the first
+    /// step.
     #[must_use]
     pub fn ledger(&self, tli: TimelineId) -> Option<&Ledger> {
         self.ledgers.get(&tli)
     }
 
-    /// End of the WAL that a node has had flushed, or has applied, and that was compared with the
-    /// ledger.
+    /// The end of the WAL that a node has flushed or applied and that was compared with the ledger.
     #[must_use]
     pub fn wal_end_of(&self, host: usize) -> Lsn {
         self.nodes[host].wal.end
     }
 
-    /// WAL before this the node has let go of: what was known of it ends with its file.
+    /// The start of the WAL that the node has kept. Earlier WAL was removed.
     #[must_use]
     pub fn kept_from(&self, host: usize) -> Lsn {
         self.nodes[host].wal.kept
     }
 
-    /// End of the last record that this server run has applied; without what a switch skips.
+    /// The end of the last record that this run of the server has applied. After a switch, this is
+    /// the end of the switch record itself.
     #[must_use]
     pub fn applied(&self, host: usize) -> Lsn {
         self.nodes[host].wal.applied
     }
 
-    /// How far the node's WAL is safe from every crash that its disk could suffer now, if that is
-    /// known to be less than `wanted`. What was once safe stays so: equal bytes may be written
-    /// again, others may not.
+    /// The end of the node's WAL that no crash could destroy now, if it is known to be less than
+    /// `wanted`. Durable WAL stays durable: it may be rewritten only with equal bytes.
     #[must_use]
     pub fn stable_until(&self, host: usize, disk: &Disk, wanted: Lsn) -> Lsn {
         self.nodes[host]
@@ -178,7 +176,8 @@ impl Knowledge {
             .stable_until(disk, &self.geometry, wanted)
     }
 
-    /// Is WAL up to there what it was when primaries had found so many ends of WAL?
+    /// Whether no WAL before this position was discarded since primaries had found this many ends
+    /// of WAL.
     #[must_use]
     pub fn is_history(&self, lsn: Lsn, since: usize) -> bool {
         self.ledgers
@@ -186,8 +185,8 @@ impl Knowledge {
             .is_none_or(|ledger| ledger.is_history(lsn, since))
     }
 
-    /// How often a primary has found the end of its WAL after a crash. What lay after it has never
-    /// happened.
+    /// How often a primary has found the end of its WAL after a crash. WAL after such an end is
+    /// discarded.
     #[must_use]
     pub fn ends_found(&self) -> usize {
         self.ledgers
@@ -195,7 +194,7 @@ impl Knowledge {
             .map_or(0, Ledger::ends_found)
     }
 
-    /// The control file as a loss of power now would leave it.
+    /// The control file after a power loss that keeps nothing unsynced.
     #[must_use]
     pub fn control(&self, host: usize) -> Option<&ControlFile> {
         self.nodes[host].control.as_ref()
@@ -207,38 +206,38 @@ impl Knowledge {
         self.nodes[host].recovery
     }
 
-    /// What was asked of the server since it was started.
+    /// What was requested of the server since it was started.
     #[must_use]
     pub fn orders(&self, host: usize) -> Orders {
         self.nodes[host].orders
     }
 
-    /// The last process of a node that has logged a failure of its disk and gone on.
+    /// The last process of a node that logged a disk error and continued.
     #[must_use]
     pub fn disk_failed(&self, host: usize) -> Option<Pid> {
         self.nodes[host].disk_failed
     }
 
-    /// The last error of a node's checkpointer, since a checkpoint was completed, was a failure of
-    /// its disk.
+    /// Whether the last error of a node's checkpointer since the last completed checkpoint was a
+    /// disk error.
     #[must_use]
     pub fn checkpoint_disk_failed(&self, host: usize) -> bool {
         self.nodes[host].checkpoint_disk_failed
     }
 
-    /// How far a walsender has sent.
+    /// The sent position of a walsender.
     #[must_use]
     pub fn sent(&self, host: usize, pid: Pid) -> Lsn {
         self.nodes[host].streams.sent(pid)
     }
 
-    /// Commits that clients were told of by a node, asynchronous ones excepted.
+    /// Acknowledged synchronous commits of a node.
     #[must_use]
     pub fn acknowledged(&self, host: usize) -> &[Committed] {
         self.nodes[host].commits.acknowledged()
     }
 
-    /// Has the last step changed slots, so that one came, went, moved, or was invalidated?
+    /// Whether the last step created, dropped, moved or invalidated a slot.
     #[must_use]
     pub fn slots_moved(&self, host: usize) -> bool {
         self.nodes[host].slots.changed()
@@ -263,9 +262,9 @@ impl Knowledge {
         self.nodes[host].checkpoints.saved()
     }
 
-    /// Up to where, `wanted` at most, a standby has the WAL of the timeline on its disk, so that no
-    /// crash could take it away now. WAL before `from` is not looked at. The file of a segment can
-    /// be durable long before the WAL that belongs there arrives.
+    /// The end of the timeline's WAL that is durable on a standby's disk, at most `wanted`. WAL
+    /// before `from` is not checked. The bytes are compared, because the file of a segment can be
+    /// durable long before its WAL arrives.
     #[must_use]
     pub fn durable_until(&self, host: usize, disk: &Disk, from: Lsn, wanted: Lsn) -> Lsn {
         let wal = &self.nodes[host].wal;
@@ -283,8 +282,8 @@ impl Knowledge {
         self.same_until(disk, compared..stable, Ledger::difference_on_a_standby)
     }
 
-    /// Where a node's own WAL, from `from` on, ends or ceases to be that of the timeline, for a
-    /// reader: it needs the bytes of a record that was never completed, too.
+    /// The position, from `from` on, where a node's own WAL ends or differs from the timeline. A
+    /// reader also needs the bytes of records that were never completed, so they are compared too.
     #[must_use]
     pub fn first_unreadable(&self, disk: &Disk, from: Lsn) -> Lsn {
         self.same_until(disk, from..self.wal_end(), Ledger::difference)
@@ -317,7 +316,7 @@ impl Knowledge {
         at
     }
 
-    /// Does a disk hold the whole record that follows `from`, as the timeline has it?
+    /// Whether a disk contains the complete record that follows `from`.
     #[must_use]
     pub fn holds_next_record(&self, disk: &Disk, from: Lsn) -> bool {
         let ledger = self.ledgers.get(&FIRST_TIMELINE);
@@ -330,9 +329,9 @@ impl Knowledge {
         bytes.len() as u64 == record.end - from && ledger.difference(from, &bytes).is_none()
     }
 
-    /// Was WAL from there on given up for a slot, since the slot went back, or was first reported,
-    /// or since what slots hold was published without it
-    /// (docs/hazards/required-position-goes-back.md)?
+    /// Whether WAL from this position on may have been removed although the slot requires it now:
+    /// the slot went back, or got its first position from a report, or the published minimum does
+    /// not include the slot (docs/hazards/required-position-goes-back.md).
     #[must_use]
     pub fn is_given_up(&self, host: usize, slot: usize, restart_lsn: Lsn) -> bool {
         let node = &self.nodes[host];
@@ -344,7 +343,7 @@ impl Knowledge {
                 .is_none_or(|least| least > restart_lsn)
     }
 
-    /// A standby's disk is now a cold copy of another node's, without its slots.
+    /// A standby's disk has been replaced by a cold copy of another node's, without its slots.
     pub(crate) fn rebuilt(&mut self, host: usize, from: usize) {
         let source = self.nodes[from].wal;
         let node = &mut self.nodes[host];
@@ -354,7 +353,7 @@ impl Knowledge {
         node.torn = TornPages::default();
     }
 
-    /// End of the WAL that is known to be flushed anywhere.
+    /// The highest LSN that a node is known to have flushed.
     #[must_use]
     pub fn wal_end(&self) -> Lsn {
         self.ledgers
@@ -362,7 +361,7 @@ impl Knowledge {
             .map_or(Lsn::INVALID, Ledger::end)
     }
 
-    /// Rare states that only the referee recognizes.
+    /// Rare states that the referee detects.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.marks
     }
@@ -439,7 +438,7 @@ impl Knowledge {
         }
     }
 
-    /// Something happened to a server.
+    /// An event of a server.
     pub(crate) fn server(&mut self, host: usize, disk: &Disk, act: &ServerAct<'_>) {
         let node = &mut self.nodes[host];
         match act {
@@ -463,7 +462,7 @@ impl Knowledge {
         }
     }
 
-    /// A loss of power tore these data pages.
+    /// A power loss tore these data pages.
     pub(crate) fn torn(&mut self, host: usize, pages: &[(FilePath, u64)]) {
         self.nodes[host].torn.tear(pages);
     }
@@ -530,8 +529,8 @@ impl Node {
     }
 }
 
-/// The fake disk fails and runs full only if a fault says so; and a process that is told to end may
-/// end.
+/// Whether the message reports a disk error or the termination of the process. The fake disk fails
+/// only because of a fault, and a process that was told to exit may exit.
 #[must_use]
 pub fn is_disk_failure(event: &LogEvent) -> bool {
     if let Message::File { error, .. } = &event.message {
@@ -540,7 +539,7 @@ pub fn is_disk_failure(event: &LogEvent) -> bool {
     event.message == Message::AdminShutdown
 }
 
-/// The segment whose file this is.
+/// The segment of a WAL file.
 #[must_use]
 pub fn segment_of(geometry: &Geometry, path: &FilePath) -> Option<(TimelineId, SegmentNo)> {
     parse_segment_name(geometry, path.as_str().strip_prefix("pg_wal/")?)
@@ -551,7 +550,7 @@ mod tests {
     use super::*;
     use walsim_core::call::SqlState;
 
-    /// Any other reason than the disk is none, and a completed checkpoint ends it.
+    /// Only disk errors count, and a completed checkpoint resets the flag.
     #[test]
     fn a_checkpoint_fails_for_its_disk() {
         let file = |error| {

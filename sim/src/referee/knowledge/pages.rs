@@ -1,14 +1,14 @@
-//! Data pages that a loss of power tore, until recovery has brought them back.
+//! Data pages that a power loss tore and recovery has not repaired yet.
 
 use crate::referee::Step;
 use std::collections::BTreeSet;
 use walsim_core::call::FilePath;
 use walsim_core::shmem::{BufTag, Role};
 
-/// Where the relations of the only database are.
+/// The directory of the only database's relations.
 const DIRECTORY: &str = "base/5/";
 
-/// The relation whose file this is.
+/// The relation of a file.
 #[must_use]
 pub fn relation_of(path: &FilePath) -> Option<u32> {
     path.as_str().strip_prefix(DIRECTORY)?.parse().ok()
@@ -20,7 +20,7 @@ pub fn relation_path(rel: u32) -> String {
     format!("{DIRECTORY}{rel}")
 }
 
-/// Those of one node.
+/// The torn pages of one node.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct TornPages(BTreeSet<BufTag>);
 
@@ -33,7 +33,7 @@ impl TornPages {
         }
     }
 
-    /// Has recovery changed one of them?
+    /// Whether recovery has changed a torn page in this step.
     pub(super) fn step(&mut self, step: &Step<'_>) -> bool {
         if self.0.is_empty() || !matches!(step.ran, Some((_, Role::Startup))) {
             return false;

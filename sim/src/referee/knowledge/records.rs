@@ -1,26 +1,27 @@
-//! WAL records as they were flushed first: what their headers say, read once for all checks.
+//! WAL records as they were first flushed: the contents of their headers, decoded once for all
+//! checks.
 
 use super::ledger::{Ledger, Placed};
 use walsim_core::base::{Lsn, Xid};
 use walsim_core::wire::record::{RecordHeader, RecordParts, RelLocator, RmgrId};
 
-/// The bits of `xl_info` that tell the ends of transactions apart (`XLOG_XACT_OPMASK`).
+/// The bits of `xl_info` that distinguish the ends of transactions (`XLOG_XACT_OPMASK`).
 const XACT_OP_MASK: u8 = 0x70;
 /// XLOG_XACT_COMMIT and XLOG_XACT_COMMIT_PREPARED
 const COMMITS: [u8; 2] = [0x00, 0x30];
 
-/// A whole record of the ledger.
+/// A complete record of the ledger.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Logged {
     /// Its first byte.
     pub start: Lsn,
-    /// The end of its own bytes, which is the LSN of the pages that it changed.
+    /// The end of its bytes, which is the LSN of the pages that it changed.
     pub end: Lsn,
-    /// Start of the whole record before it; invalid if it is the first one.
+    /// Start of the previous complete record; invalid for the first one.
     pub before: Lsn,
     /// Its back link (`xl_prev`).
     pub prev: Lsn,
-    /// Its transaction.
+    /// Its transaction id.
     pub xid: Xid,
     /// Its resource manager.
     pub rmid: RmgrId,
@@ -30,41 +31,41 @@ pub struct Logged {
     pub blocks: Vec<LoggedBlock>,
 }
 
-/// A block that a record registers.
+/// The identity of a block.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BlockId {
     /// The relation.
     pub rel: RelLocator,
     /// The fork; 0 is the main one.
     pub fork: u8,
-    /// Its number in the fork.
+    /// The block number.
     pub block: u32,
 }
 
-/// A block that a record registers, and whether its redo needs the page as it was.
+/// A block that a record registers, and whether its redo needs the old contents of the page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LoggedBlock {
-    /// Which.
+    /// The block.
     pub id: BlockId,
-    /// The record has an image of the page, or makes it anew (`BKPBLOCK_WILL_INIT`).
+    /// The record contains an image of the page or initializes it (`BKPBLOCK_WILL_INIT`).
     pub whole: bool,
 }
 
 impl Logged {
-    /// Does it commit its transaction?
+    /// Whether it commits its transaction.
     #[must_use]
     pub fn is_commit(&self) -> bool {
         self.rmid == RmgrId::TRANSACTION && COMMITS.contains(&(self.info & XACT_OP_MASK))
     }
 
-    /// Is it XLOG_CHECKPOINT_SHUTDOWN?
+    /// Whether it is XLOG_CHECKPOINT_SHUTDOWN.
     #[must_use]
     pub const fn is_shutdown_checkpoint(&self) -> bool {
         self.rmid.0 == RmgrId::XLOG.0 && self.info & 0xF0 == 0
     }
 }
 
-/// How far the records of a ledger were shown.
+/// The position up to which the records of a ledger were reported.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Shown {
     upto: Lsn,
@@ -72,7 +73,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// The whole records that were not shown yet.
+    /// The complete records that were not reported yet.
     pub(super) fn new_records(&mut self, ledger: &Ledger) -> Vec<Logged> {
         let mut records = Vec::new();
         if !self.upto.is_valid() {
@@ -105,7 +106,7 @@ fn read(ledger: &Ledger, placed: Placed, before: Lsn) -> Option<Logged> {
         info: header.info,
         blocks: Vec::new(),
     };
-    // It may be longer than a segment, and has no blocks.
+    // A logical message may be longer than a segment, and has no blocks.
     if header.rmid == RmgrId::LOGICAL_MESSAGE {
         return Some(record);
     }
@@ -141,7 +142,7 @@ mod tests {
         rel: 16384,
     };
 
-    /// Each record is shown once it is whole, and once.
+    /// Each record is reported exactly once, when it is complete.
     #[test]
     fn records_are_shown_as_they_become_whole() {
         let mut wal = builder();

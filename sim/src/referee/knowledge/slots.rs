@@ -1,5 +1,5 @@
-//! What a step has done to the slots in shared memory, found out once for all checks that ask:
-//! mostly nothing. And where the slots of a node would be after a loss of power.
+//! The changes that a step made to slots in shared memory, computed once for all checks, and the
+//! positions that slots would have after a power loss.
 
 use crate::disk::Disk;
 use crate::referee::{ClientAct, Step};
@@ -52,12 +52,12 @@ pub struct SlotStep {
     pub is: SlotEntry,
 }
 
-/// What a step has done to slots.
+/// The changes that a step made to slots.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct SlotChange {
-    /// Some slot came, went, moved, or was invalidated.
+    /// A slot was created, dropped, moved or invalidated.
     pub any: bool,
-    /// There are slots.
+    /// At least one slot exists.
     pub in_use: bool,
 }
 
@@ -92,8 +92,8 @@ impl Slots {
                         (Some((was, _)), Some((is, _))) if is.is_valid() && is < was => {
                             given_up[number].max(was)
                         }
-                        // A checkpoint that has looked at slots before keeps only what recovery
-                        // needs.
+                        // A checkpoint that read the slots before this report keeps only the WAL
+                        // that recovery needs.
                         (Some((Lsn::INVALID, _)), Some((is, _))) if is.is_valid() => {
                             given_up[number].max(shmem.xlog.redo)
                         }
@@ -166,18 +166,18 @@ impl Slots {
         &self.kept
     }
 
-    /// WAL before this was given up for a slot, which is named by its number.
+    /// The position before which WAL may have been removed for the slot with this index.
     pub(super) fn given_up(&self, slot: usize) -> Lsn {
         self.given_up.get(slot).copied().unwrap_or_default()
     }
 
-    /// By the last step?
+    /// Whether the last step changed slots.
     pub(super) const fn changed(&self) -> bool {
         self.changed
     }
 }
 
-/// The slot whose state a file or a directory of that name becomes.
+/// The slot to which a state file or directory with this name belongs.
 #[must_use]
 pub fn slot_name_of(path: &str) -> Option<&str> {
     let path = path.strip_prefix(DIRECTORY)?.strip_prefix('/')?;
@@ -185,13 +185,13 @@ pub fn slot_name_of(path: &str) -> Option<&str> {
     (!name.contains('/') && !name.ends_with(".tmp")).then_some(name)
 }
 
-/// The lowest position that a loss of power now could give a slot. None if it could give it only
-/// such as hold nothing.
+/// The lowest position that a slot could have after a power loss now. `None` if in every case it
+/// would retain no WAL.
 #[must_use]
 pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> {
     let path = format!("{DIRECTORY}/{name}/state");
     let files = disk.reachable(&path, FILE_LEN as u64).into_iter();
-    // What is damaged is RECOVER's business.
+    // Damaged files are checked by RECOVER.
     let slots = files.filter_map(|bytes| SlotFile::decode(version, &bytes).ok());
     let holding = slots.filter(|slot| {
         let invalidated = match version {

@@ -1,5 +1,5 @@
-//! How far each node has got with the WAL of its timeline, and whether its bytes equal those that
-//! were first flushed at the same positions.
+//! Each node's progress on its timeline, and whether its WAL bytes equal the first flushed bytes at
+//! the same positions.
 
 use super::ledger::Ledger;
 use super::{FIRST_TIMELINE, control_file, wal_files};
@@ -9,105 +9,107 @@ use std::ops::Range;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo};
 use walsim_core::shmem::Role;
 
-/// What is known of a node's WAL whatever becomes of its processes.
+/// The knowledge about a node's WAL, independently of its processes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Node {
-    /// End of the WAL that the node has had flushed, or has applied, and that was compared with the
+    /// The end of the WAL that the node has flushed or applied and that was compared with the
     /// ledger.
     pub(crate) end: Lsn,
-    /// Up to here no crash can take its WAL away. It stays so: equal bytes may be written again,
-    /// others may not.
+    /// No crash can destroy WAL before this position. Durable WAL stays durable: it may be
+    /// rewritten only with equal bytes.
     pub(super) stable: Lsn,
-    /// WAL before this the node has let go of: what was known of it ends with its file.
+    /// The start of the WAL that the node has kept. Earlier WAL was removed.
     pub(super) kept: Lsn,
-    /// End of the last record that this server run has applied; without what a switch skips.
+    /// The end of the last record that this run of the server has applied. After a switch, this is
+    /// the end of the switch record itself.
     pub(super) applied: Lsn,
-    /// As last seen in shared memory.
+    /// The flush position last seen in shared memory.
     flush: Lsn,
     replayed: Lsn,
 }
 
-/// A node's flushed position has moved.
+/// The flush position of a node has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Flushed {
-    /// From here; invalid at the start of a server.
+    /// The old position; invalid at the start of a server.
     pub from: Lsn,
-    /// To here.
+    /// The new position.
     pub to: Lsn,
-    /// Crash recovery of a primary has found the end of its WAL here.
+    /// Crash recovery of a primary has found the end of its WAL at the new position.
     pub ended_recovery: bool,
-    /// What is wrong with the WAL that counts as flushed now.
+    /// The error in the newly flushed WAL.
     pub fault: Option<WalFault>,
 }
 
-/// A node's replayed position has moved.
+/// The replay position of a node has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Replayed {
-    /// From here; invalid at the start of a server.
+    /// The old position; invalid at the start of a server.
     pub from: Lsn,
-    /// To here.
+    /// The new position.
     pub to: Lsn,
     /// Start of the last record.
     pub read: Lsn,
-    /// Its end, if it is where it should be; without what a switch skips.
+    /// Its end, if it is the expected record. After a switch, this is the end of the switch record
+    /// itself.
     pub applied: Lsn,
-    /// What is wrong with the WAL that was replayed.
+    /// The error in the replayed WAL.
     pub fault: Option<WalFault>,
 }
 
-/// WAL of a node that is not what it should be.
+/// An error in the WAL of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WalFault {
-    /// Its file ends before what counts as flushed.
+    /// A file ends before the flush position.
     Short {
-        /// What counts as flushed.
+        /// The flush position.
         flushed: Lsn,
-        /// End of the file.
+        /// The end of the file.
         end: Lsn,
     },
-    /// It differs from what was flushed there first.
+    /// It differs from the first flushed bytes at this position.
     Differs(Difference),
-    /// A standby has more than the primary has ever flushed.
+    /// A standby has more WAL than the primary has ever flushed.
     Beyond {
-        /// Flushed on the standby.
+        /// The flush position of the standby.
         here: Lsn,
-        /// Flushed on the primary.
+        /// The flush position of the primary.
         primary: Lsn,
     },
     /// Recovery ends before WAL that had been flushed.
     EndsEarly {
-        /// End of recovery.
+        /// The end of recovery.
         end: Lsn,
-        /// Flushed before.
+        /// The earlier flush position.
         flushed: Lsn,
     },
-    /// The replayed position went back.
+    /// The replay position went back.
     WentBack,
-    /// A record was applied that is not whole in the WAL that was flushed.
+    /// A record was applied that is not complete in the flushed WAL.
     NotWhole,
-    /// The record that was applied is not the one after the last.
+    /// The applied record is not the one after the last applied record.
     NotNext,
 }
 
-/// A place where a node's WAL differs from the ledger.
+/// A difference between a node's WAL and the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// The first such place.
+    /// The first differing position.
     pub at: Lsn,
-    /// The byte here.
+    /// The byte of the node.
     pub here: Option<u8>,
-    /// The byte that was flushed there first.
+    /// The byte of the ledger.
     pub first: Option<u8>,
     /// End of the ledger.
     pub end: Lsn,
 }
 
-/// WAL of a node, and the ledger that it is held against.
+/// The WAL of a node, and the ledger with which it is compared.
 pub(crate) struct Wal<'a> {
     pub(crate) disk: &'a Disk,
     pub(crate) ledger: &'a mut Ledger,
     pub(crate) node: &'a mut Node,
-    /// May the node have WAL that was flushed nowhere before?
+    /// Whether the node may have WAL that no node has flushed before.
     pub(crate) extends: bool,
 }
 
@@ -123,7 +125,7 @@ impl Node {
         }
     }
 
-    /// The node's files are now durable copies of another's.
+    /// The node's files are now durable copies of another node's.
     pub(super) const fn copied(&mut self, from: &Self) {
         self.end = from.end;
         self.stable = from.end;
@@ -131,14 +133,15 @@ impl Node {
         self.booted();
     }
 
-    /// The shared memory of the node is new.
+    /// The node has new shared memory.
     pub(super) const fn booted(&mut self) {
         self.flush = Lsn::INVALID;
         self.replayed = Lsn::INVALID;
         self.applied = Lsn::INVALID;
     }
 
-    /// Up to where the WAL is safe from a crash, if that is known to be less than `wanted`.
+    /// The position up to which no crash can destroy the WAL, if it is known to be less than
+    /// `wanted`.
     pub(crate) fn stable_until(&self, disk: &Disk, geometry: &Geometry, wanted: Lsn) -> Lsn {
         if wanted <= self.stable {
             return self.stable;
@@ -200,12 +203,12 @@ impl Wal<'_> {
     fn flush_moved(&mut self, from: Lsn, to: Lsn, startup: bool, receive_start: Lsn) -> Flushed {
         let mut ended_recovery = false;
         let outcome = match (self.extends, startup) {
-            // The start of a segment that is requested of the upstream counts as flushed at once. A
-            // segment before it may have lost its end in a crash, if a record that goes on in the
-            // next one begins in it: no process has read that record yet. The same happens on real
-            // servers.
+            // RequestXLogStreaming sets the flush position to the start of the requested segment.
+            // The previous segment may have lost its end in a crash, if a record that continues in
+            // the next segment begins in it. No process has read that record yet, and real servers
+            // do the same.
             (false, true) => Ok(()),
-            // Nor was what lies before the request received since.
+            // WAL before the requested position has not been received since the request.
             (false, false) => {
                 let start = from.max(receive_start);
                 self.grown(start.min(to)..to)
@@ -224,7 +227,7 @@ impl Wal<'_> {
         }
     }
 
-    /// The node holds everything up to `upto` to be flushed.
+    /// The node relies on all WAL before `upto` being flushed.
     pub(crate) fn flushed(&mut self, upto: Lsn) -> Result<(), WalFault> {
         if upto > self.node.end {
             self.compared(self.node.end.max(self.node.kept)..upto)?;
@@ -233,7 +236,7 @@ impl Wal<'_> {
         Ok(())
     }
 
-    /// The node has flushed more than before. What lies before that may still be missing.
+    /// The flush position moved forward. WAL before the old position may still be missing.
     fn grown(&mut self, range: Range<Lsn>) -> Result<(), WalFault> {
         if range.start <= self.node.end {
             return self.flushed(range.end);
@@ -245,7 +248,7 @@ impl Wal<'_> {
         }
     }
 
-    /// Holds bytes of the node against the ledger, or adds them to it.
+    /// Compares bytes of the node with the ledger, or appends them to it.
     fn compared(&mut self, range: Range<Lsn>) -> Result<(), WalFault> {
         let upto = range.end;
         let bytes = wal_files::read(
@@ -285,8 +288,8 @@ impl Wal<'_> {
         Err(WalFault::EndsEarly { end, flushed })
     }
 
-    /// Records were applied: `before` was the end of the last one, now it is the one from `read` to
-    /// `end`.
+    /// Records were applied. The last applied record ended at `before`; the new last one is from
+    /// `read` to `end`.
     fn replayed(&mut self, before: Lsn, read: Lsn, end: Lsn) -> Result<(), WalFault> {
         self.node.applied = Lsn::INVALID;
         if !end.is_valid() {
@@ -296,8 +299,8 @@ impl Wal<'_> {
             self.flushed(end)?;
         }
         if !before.is_valid() {
-            // Where recovery begins nothing has been applied yet, or only the checkpoint that it
-            // begins with.
+            // When recovery begins, no record has been applied yet, except possibly the checkpoint
+            // record.
             if read.is_valid() {
                 self.node.applied = end;
             }
@@ -326,7 +329,7 @@ impl Wal<'_> {
     }
 }
 
-/// The first place where bytes of a node differ from the ledger: of a primary, or of a standby.
+/// The first position where bytes of a primary or of a standby differ from the ledger.
 pub(crate) fn difference(
     ledger: &Ledger,
     primary: bool,
@@ -347,7 +350,7 @@ pub(crate) fn difference(
     })
 }
 
-/// The WAL of a new cluster, which all nodes begin with: up to the end of its only checkpoint.
+/// The WAL of a new cluster, with which all nodes begin: up to the end of its only checkpoint.
 pub(super) fn first_wal(disk: &Disk, version: PgVersion, geometry: &Geometry) -> Ledger {
     let start = geometry.segment_start(SegmentNo(1));
     let mut ledger = Ledger::new(*geometry, start);
@@ -393,8 +396,8 @@ mod tests {
         assert!(matches!(flushed, Err(WalFault::Differs(_))), "{flushed:?}");
     }
 
-    /// A standby streams on after a segment whose end a crash took: the rest is compared all the
-    /// same.
+    /// A standby streams from the segment after one that lost its end in a crash. The WAL that it
+    /// receives is still compared.
     #[test]
     fn a_gap_before_what_was_flushed_is_not_looked_at() {
         let (mut bench, _) = bench(None);
@@ -442,7 +445,7 @@ mod tests {
         assert_eq!(replayed(first.end, Lsn(0), start), Err(WalFault::WentBack));
     }
 
-    /// What a crash left is WAL as soon as a primary has applied it.
+    /// WAL that a crash left counts as flushed as soon as a primary has applied it.
     #[test]
     fn crash_recovery_of_a_primary_extends_the_ledger() {
         let (mut bench, records) = bench(Some(1024 + 512));

@@ -1,4 +1,4 @@
-//! The WAL of a node as its disk has it.
+//! The WAL of a node on its disk.
 
 use crate::disk::Disk;
 use std::ops::Range;
@@ -38,8 +38,8 @@ pub(crate) fn read(
     bytes
 }
 
-/// Up to where, from `range.start` on, no crash could take a byte or its file away; `range.end` at
-/// most.
+/// The end of the range, from `range.start` on, of which no crash could destroy a byte or its file;
+/// at most `range.end`.
 pub(crate) fn stable_until(
     disk: &Disk,
     geometry: &Geometry,
