@@ -1,33 +1,34 @@
-//! The planted bugs: what each is, which invariants it may violate, and the hunt for it.
+//! The planted bugs: a description of each, the invariants that it may violate, and the hunt for
+//! it.
 
 use crate::fuzz::Task;
 use crate::plan::Plan;
 use crate::world::{Outcome, STUCK, Verdict, run, run_at_most};
 use walsim_core::base::{Bug, Planted};
 
-/// A bug can send a standby into a loop that takes hardly any simulated time: another seed shows it
-/// sooner. A hundred times what a run takes.
+/// The maximum number of steps of a run, a hundred times the usual. A bug can make a standby loop
+/// with hardly any simulated time; another seed then shows the bug faster.
 const MOST_STEPS: u64 = 2_500_000;
 
-/// What is known of a planted bug.
+/// The description of a planted bug.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BugInfo {
-    /// Which.
+    /// The bug.
     pub bug: Bug,
-    /// The invariants that it may violate; nothing else counts as having found it.
+    /// The invariants that it may violate. Only a violation of one of them counts as finding the
+    /// bug.
     pub codes: &'static [&'static str],
-    /// What goes wrong, in one sentence.
+    /// The effect of the bug, in one sentence.
     pub about: &'static str,
 }
 
-/// Bugs that wait for the check that is to find them. Until it exists a hunt for all bugs only
-/// lists them.
+/// Bugs whose check does not exist yet. A hunt for all bugs only lists them.
 const AWAITING: &[(Bug, &str)] = &[
     (Bug::WalsendersNotWoken, "PROMPT"),
     (Bug::LatchResetTooLate, "PROMPT"),
 ];
 
-/// Bugs that too few seeds reach for a hunt, and the plan that shows each.
+/// Bugs that too few seeds reach for a hunt, with the scenario that shows each.
 const PLAYED: &[(Bug, &str)] = &[
     (
         Bug::InvalidSlotStreamed,
@@ -52,36 +53,36 @@ const PLAYED: &[(Bug, &str)] = &[
     (Bug::RecycledSegmentSent, "recycled-segment-is-not-sent"),
 ];
 
-/// Codes of checks that are awaited.
+/// Codes of checks that do not exist yet.
 #[cfg(test)]
 const AWAITED_CODES: [&str; 1] = ["PROMPT"];
 
-/// The check that is to find the bug, and that does not exist yet.
+/// The check that will find the bug, if it does not exist yet.
 #[must_use]
 pub fn awaited_check(bug: Bug) -> Option<&'static str> {
     let waits = AWAITING.iter().find(|(waiting, _)| *waiting == bug);
     waits.map(|(_, check)| *check)
 }
 
-/// The scenario that shows the bug, if too few seeds reach it: a hunt for all bugs does not look
-/// for it.
+/// The scenario that shows the bug, if too few seeds reach it. A hunt for all bugs skips such a
+/// bug.
 #[must_use]
 pub fn play_of(bug: Bug) -> Option<&'static str> {
     let played = PLAYED.iter().find(|(played, _)| *played == bug);
     played.map(|(_, scenario)| *scenario)
 }
 
-/// What is known of a bug.
+/// The description of a bug.
 #[must_use]
 pub const fn bug_info(bug: Bug) -> BugInfo {
     let (codes, about): (&'static [&'static str], _) = match bug {
         Bug::WalsenderSendsUnflushed => (
             &["SEND", "PREFIX"],
-            "the primary ships WAL that it has written but not fsynced",
+            "a walsender sends WAL that is written but not flushed",
         ),
         Bug::WalreceiverExitWithoutFlush => (
             &["REPLAY", "RECOVER", "PREFIX"],
-            "the receiver dies with written but unsynced WAL, which startup then replays",
+            "a walreceiver exits without flushing WAL that it has written; the startup process replays this WAL",
         ),
         Bug::RenameNotDurable => (
             &["RECOVER", "LOCAL", "SEND", "REPLAY", "REPORT", "PREFIX"],
@@ -89,15 +90,15 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
         ),
         Bug::CommitCrossesRedoPoint => (
             &["LOCAL", "PAGE"],
-            "a checkpoint begins behind a commit record whose status is not yet in what it writes",
+            "a checkpoint does not wait for a commit whose record is before the redo point and whose status is not set yet",
         ),
         Bug::ContrecordDivergence => (
             &["PREFIX", "LIVE"],
-            "crash recovery writes over the first half of a record that has already been shipped",
+            "crash recovery overwrites the first half of a record that has already been sent to a standby",
         ),
         Bug::LostWalreceiverStartRequest => (
             &["LIVE"],
-            "the postmaster forgets a request for a walreceiver while a dead one is not yet reaped",
+            "the postmaster drops a request for a walreceiver if the previous one has not been reaped yet",
         ),
         Bug::ShutdownDropsUnconfirmedTail => (
             &["DURABLE"],
@@ -107,27 +108,27 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             &[
                 "LOCAL", "PAGE", "RECOVER", "SEND", "REPLAY", "REPORT", "PREFIX",
             ],
-            "a failed fsync of WAL is tried again, and then taken for good",
+            "a failed fsync of WAL is retried, and the success of the retry is trusted",
         ),
         Bug::TrustUnvalidatedLength => (
             &["RECOVER"],
-            "recovery ends by an allocation of a size that recycled bytes tell",
+            "recovery allocates memory for a record length that it read from bytes of a recycled segment",
         ),
         Bug::ShortLengthAtPageEnd => (
             &["RECOVER"],
-            "recovery computes a checksum over a length that is smaller than a header",
+            "recovery computes a checksum with a record length that is smaller than a record header",
         ),
         Bug::RecycledFirstPage => (
             &["LIVE"],
-            "a standby takes a recycled segment for the next one, again and again",
+            "a standby reads a recycled segment as the next one, and repeats this without end",
         ),
         Bug::SlotTempFileLeft => (
             &["RETAIN", "SLOT", "LIVE"],
-            "a slot that could not be saved once is never saved again, and its WAL stays",
+            "after one failed save a slot can never be saved again, and retains its WAL",
         ),
         Bug::SlotAdvanceNotDirtied => (
             &["RETAIN", "SLOT"],
-            "a slot that was advanced by hand is back at its old position after a clean restart",
+            "a slot that was advanced by hand is at its old position after a clean restart",
         ),
         Bug::SlotReserveVsCheckpoint => (
             &["SLOT"],
@@ -135,23 +136,26 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
         ),
         Bug::SlotAdvanceDuringCheckpoint => (
             &["SLOT"],
-            "a checkpoint removes WAL that the slot's file still asks for",
+            "a checkpoint removes WAL that the state file of a slot still requires",
         ),
-        Bug::InvalidSlotStillPins => (&["RETAIN"], "WAL is kept for a slot that was given up"),
+        Bug::InvalidSlotStillPins => (&["RETAIN"], "an invalidated slot still retains WAL"),
         Bug::HorizonNotRecomputed => (
             &["RETAIN"],
-            "a checkpoint that gives slots up goes on with the horizon that they made",
+            "a checkpoint that invalidates slots does not compute the horizon again, and keeps their WAL",
         ),
-        Bug::StartupFreezes => (&["LIVE", "PROMPT"], "a standby stops replaying for ever"),
+        Bug::StartupFreezes => (
+            &["LIVE", "PROMPT"],
+            "the startup process of a standby stops replaying forever",
+        ),
         Bug::SmartShutdownHangs => (&["LIVE"], "a smart shutdown never ends"),
         Bug::FastShutdownHangs => (&["LIVE"], "a fast shutdown never ends"),
         Bug::SlotSaveTakesMemoryBack => (
             &["MOVES"],
-            "the save of a slot undoes a move that was made while it ran",
+            "saving a slot resets a position that was advanced during the save",
         ),
         Bug::StartReplicationMovesSlot => (
             &["MOVES"],
-            "START_REPLICATION moves the slot to its start position",
+            "START_REPLICATION moves the slot to the requested start position",
         ),
         Bug::SlotMovedPastFlush => (
             &["MOVES"],
@@ -159,50 +163,52 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
         ),
         Bug::SlotMovedToWrite => (
             &["MOVES"],
-            "a slot is at what its standby has written and may lose",
+            "a slot follows the write position of its standby instead of the flush position",
         ),
         Bug::SlotNeverMoved => (
             &["MOVES", "RETAIN"],
-            "a slot stays where it was although its standby reports progress",
+            "a slot does not advance although its standby reports progress",
         ),
-        Bug::CheckpointDropsAbsentSlots => {
-            (&["DROP"], "the slots of standbys that are away are dropped")
-        }
+        Bug::CheckpointDropsAbsentSlots => (
+            &["DROP"],
+            "a checkpoint drops the slots of disconnected standbys",
+        ),
         Bug::InvalidSlotStreamed => (
             &["INVALID"],
-            "a walsender streams from a slot that was invalidated while it acquired it",
+            "a walsender streams from a slot that was invalidated while the walsender acquired it",
         ),
         Bug::DroppedSlotWritten => (
             &["OWNER", "MOVES"],
-            "a process clears the entry of the slot that it has dropped, whoever has it now",
+            "a process clears the entry of a slot that it has dropped, although another slot may use the entry",
         ),
-        Bug::WalKeepSizeIgnored => (&["KEEP"], "WAL that wal_keep_size asks for is removed"),
+        Bug::WalKeepSizeIgnored => (&["KEEP"], "WAL that wal_keep_size retains is removed"),
         Bug::ApplyReportedBeforeReplay => (
             &["REPORT"],
-            "a standby says that it has applied what it has only received",
+            "a standby reports WAL as applied that it has only received",
         ),
         Bug::FlushReportedBeforeFsync => (
             &["REPORT", "DURABLE"],
-            "a standby says that it has flushed what it has only written",
+            "a standby reports WAL as flushed that it has only written",
         ),
         Bug::AckServerEndOfWal => (
             &["REPORT", "DURABLE", "SLOT"],
-            "a standby acknowledges the position that the upstream told, not what it has",
+            "a standby reports the end of its upstream's WAL as its own flush position",
         ),
         Bug::WalsendersNotWoken => (
             &["PROMPT"],
-            "walsenders send what was flushed only when something else wakes them",
+            "a flush does not wake the walsenders, which then send the WAL late",
         ),
         Bug::LatchResetTooLate => (
             &["PROMPT"],
-            "a walsender loses the wake-ups that came while it sent",
+            "a walsender loses wake-ups that arrive while it sends",
         ),
-        Bug::TimeoutEndsHealthyStandby => {
-            (&["HEALTHY"], "a walsender gives up a standby that answers")
-        }
+        Bug::TimeoutEndsHealthyStandby => (
+            &["HEALTHY"],
+            "a walsender disconnects a standby that replies",
+        ),
         Bug::ReceiverNeverGivesUp => (
             &[STUCK, "LIVE"],
-            "a walreceiver stays with a silent upstream, awake all the time",
+            "a walreceiver does not disconnect from a silent upstream, and uses the CPU all the time",
         ),
         Bug::ClogBeforeWal => (
             &["CLOG", "LOCAL"],
@@ -210,43 +216,43 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
         ),
         Bug::XidEndsBeforeStatus => (
             &["XID", "LOCAL"],
-            "a transaction that has committed looks aborted for a moment",
+            "a committed transaction appears aborted for a moment",
         ),
         Bug::RedoPointerNotRechecked => (
             &["FPI", "PAGE"],
-            "a page's first change after a redo point has no image",
+            "a page's first change after a redo point has no full-page image",
         ),
         Bug::ImageDecisionOffByOne => (
             &["FPI", "PAGE"],
-            "a page that was last changed by the last record before a redo point gets no image",
+            "a page gets no full-page image if the last record before the redo point changed it",
         ),
         Bug::RedoPointerPublishedLate => (
             &["FPI", "PAGE"],
-            "records behind a redo point are made as if it were not there yet",
+            "records after a redo point are assembled with the old redo pointer",
         ),
         Bug::WalAfterShutdownCheckpoint => (
             &["CHAIN", "PREFIX"],
-            "WAL behind the shutdown checkpoint is written over by the next start",
+            "WAL is written after the shutdown checkpoint, and the next start overwrites it",
         ),
         Bug::FailedCheckpointReportedDone => (
             &["CHECKPOINT"],
-            "a failed checkpoint is answered with success",
+            "CHECKPOINT succeeds although the checkpoint failed",
         ),
         Bug::StaleTailInLastPage => (
             &["CHAIN", "PREFIX"],
-            "the page at the end of recovery keeps what was after the end of WAL",
+            "the page in which recovery ends keeps old bytes after the end of WAL",
         ),
         Bug::SwitchBreaksChain => (
             &["CHAIN", "LIVE", "LOCAL", "PREFIX", "RECOVER", "REPLAY"],
-            "the record after a switch that fills its segment has a wrong back link",
+            "the record after a switch that fills its segment has a wrong xl_prev",
         ),
         Bug::PageChangedWithoutRegisteredBlock => (
             &["PAGE", "FPI"],
-            "a page that a record changes without a reference to it gets no image, and a torn write of it stays",
+            "a record changes a page without registering it, so the page gets no image and a torn write of it is not repaired",
         ),
         Bug::RedoForgetsDirty => (
             &["PAGE"],
-            "replay changes a page that eviction then forgets",
+            "redo leaves a changed buffer clean, so its eviction loses the change",
         ),
         Bug::StartAheadOfFlushAccepted => (
             &["SEND"],
@@ -302,28 +308,28 @@ pub struct Found {
     pub seed: u64,
     /// Its plan.
     pub plan: Plan,
-    /// What came of it.
+    /// The outcome of its run.
     pub outcome: Outcome,
 }
 
-/// What a hunt for a bug came to.
+/// The result of a hunt for a bug.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Hunted {
-    /// The seed that shows it, if one does.
+    /// The seed that shows the bug, if there is one.
     pub found: Option<Found>,
-    /// Seeds that were run.
+    /// Number of seeds run.
     pub seeds: u64,
-    /// Those of them that reached the spot at which the bug makes a difference.
+    /// Number of seeds that reached the code in which the bug is planted.
     pub reached: u64,
-    /// Seeds in which an assertion failed. That is no detection: the referee should have objected
-    /// before.
+    /// Number of seeds in which an assertion failed. This does not count as finding the bug,
+    /// because a check should have reported a violation earlier.
     pub assertions: u64,
-    /// Seeds that were given up, since they took a hundred times the steps of a usual run.
+    /// Number of seeds that were abandoned after a hundred times the usual number of steps.
     pub long_runs: u64,
 }
 
-/// Looks for a bug, seed by seed from `base`, as long as `go_on` says. A seed counts if it violates
-/// one of the bug's invariants, and passes without the bug.
+/// Hunts for a bug, seed by seed from `base`, as long as `go_on` returns true. A seed shows the bug
+/// if its run violates one of the bug's invariants and passes without the bug.
 #[must_use]
 pub fn hunt(bug: Bug, task: &Task, base: u64, mut go_on: impl FnMut() -> bool) -> Hunted {
     let planted = Planted::NONE.with(bug);
