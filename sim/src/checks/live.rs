@@ -1,4 +1,4 @@
-//! LIVE, one part of it: a walreceiver that the startup process requests is started within a
+//! A part of LIVE: a walreceiver that the startup process requests is started within a
 //! second.
 //!
 //! The bound for the whole run would hide a lost request, because the startup process gives up

@@ -43,7 +43,7 @@ pub(super) struct Direction {
     pub(super) stuck: u32,
     /// Bytes that the sender believes to be in its kernel.
     pub(super) outstanding: u64,
-    /// Bytes that have arrived, but whose arrival the sender does not know of.
+    /// Bytes that have arrived and are not acknowledged yet.
     pub(super) freed: u64,
     /// An acknowledgment is on the way.
     pub(super) acknowledging: bool,

@@ -20,7 +20,7 @@
 //!             code: "NOPANIC",
 //!             promise: Promise::Safety,
 //!             statement: "No process ends by PANIC.",
-//!             details: "Judged when a process exits, whatever its reason.",
+//!             details: "Checked when a process exits.",
 //!             source: "errfinish (elog.c)",
 //!         }
 //!     }

@@ -304,7 +304,7 @@ impl World {
             node: host.map_or_else(String::new, |host| host.plan.name.clone()),
             at: self.now,
             message: format!(
-                "simulated time does not move: {STEPS_PER_INSTANT} steps at one instant"
+                "simulated time does not advance: {STEPS_PER_INSTANT} steps at one instant"
             ),
             facts: facts.unwrap_or_default(),
         };
