@@ -20,7 +20,7 @@ pub enum Status {
     Violation,
     /// A run was not deterministic.
     Nondeterminism,
-    /// An assertion failed in the simulator or in the machines.
+    /// An assertion failed in the simulator or in a simulated server.
     Panic,
 }
 

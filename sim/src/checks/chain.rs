@@ -193,7 +193,7 @@ mod tests {
         assert!(!linked(&record(1100, 1040, RmgrId::XLOG, 0x40)));
         let mut first = record(1100, 0, RmgrId::XLOG, 0x40);
         first.before = Lsn::INVALID;
-        assert!(linked(&first), "nothing is known before it");
+        assert!(linked(&first), "no earlier record is known");
     }
 
     #[test]
@@ -221,9 +221,9 @@ mod tests {
         let judge = |bytes: &[u8], used: u64| clean(SITE, &TINY, page, bytes, page + used).is_ok();
         assert!(judge(&bytes, 60));
         assert!(!judge(&bytes, 59));
-        assert!(judge(&bytes, 900), "WAL goes on behind the page");
+        assert!(judge(&bytes, 900), "WAL continues after the page");
         bytes[256] = 1;
-        assert!(judge(&bytes, 60), "the next page is another one");
+        assert!(judge(&bytes, 60), "a different page");
         bytes[255] = 1;
         assert!(!judge(&bytes, 60));
     }

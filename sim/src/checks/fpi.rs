@@ -264,7 +264,7 @@ mod tests {
             assert_eq!(node.logged(&record(start, &[(1, whole)])), Ok(()));
         }
         let mut good = node.clone();
-        assert_eq!(good.completed(Lsn(40)), Ok(()), "all records lie before it");
+        assert_eq!(good.completed(Lsn(40)), Ok(()), "all records are before it");
         let late = node.completed(Lsn(32));
         assert!(matches!(late, Err((Lsn(32), Fault::NoImage(Lsn(32), _)))));
     }

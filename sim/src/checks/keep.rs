@@ -19,7 +19,7 @@ const ABOUT: About = About {
               size below one segment retains nothing, and segment 0 is never retained. Removals by other\n\
               processes are not checked.",
     source: "KeepLogSeg counts back from the end of WAL that CreateCheckPoint and CreateRestartPoint pass to\n\
-             it, and RemoveOldXlogFiles removes all segments before the result (xlog.c)",
+             it; RemoveOldXlogFiles removes the segments before that point (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

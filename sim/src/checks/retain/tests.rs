@@ -114,7 +114,7 @@ fn segments_that_nobody_needs_must_go() {
     assert_eq!(
         left(&holding(Some(at(3))), &disk, None),
         None,
-        "a slot holds it"
+        "a slot requires it"
     );
     assert_eq!(
         left(&holding(Some(at(4))), &disk, None),
@@ -172,8 +172,8 @@ fn every_slot_must_have_come_to_disk() {
             error,
         };
         failed.heard(&message(DiskError::Exists));
-        assert!(judge(failed.clone()).is_err(), "its own file is in the way");
+        assert!(judge(failed.clone()).is_err(), "its file already exists");
         failed.heard(&message(DiskError::NoSpace));
-        assert_eq!(judge(failed), Ok(()), "nothing is promised");
+        assert_eq!(judge(failed), Ok(()), "exempt");
     }
 }

@@ -272,9 +272,9 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
     assert!(node.removes_with(2, &further));
     assert!(
         !node.removes_with(2, &[slot(2 * 1024 + 40)]),
-        "memory needs it"
+        "required by the position in memory"
     );
-    assert!(!node.removes_with(2, &[]), "memory knows nothing of it");
+    assert!(!node.removes_with(2, &[]), "no such slot in memory");
     assert!(!node.removes_with(3, &further), "within the limit");
     let disk = node.bench.disk.clone();
     let holder = Holder {
@@ -289,7 +289,7 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
         Ok(())
     );
     node.unlink(2);
-    assert!(node.is_whole(), "and stays gone");
+    assert!(node.is_whole(), "and does not come back");
     // The next checkpoint uses the limit that is set then.
     shmem.settings.max_slot_wal_keep_size = None;
     node.check.nodes.of(0).follow(&shmem, ME);
