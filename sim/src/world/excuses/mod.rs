@@ -39,16 +39,19 @@ pub enum Excuse {
     SlotKept,
     /// The upstream has removed the segment that the standby asks for.
     WalRemoved,
-    /// docs/hazards/stale-first-half-of-a-record.md
+    /// The standby retries a record forever, because the first half of the record is stale:
+    /// docs/hazards/stale-first-half-of-a-record.md.
     StaleWal,
     /// The standby has applied everything and requests the next segment, which its idle upstream
     /// has not reached.
     AheadOfFlush,
-    /// docs/hazards/shutdown-in-crash-restart.md
+    /// A shutdown that was requested in a crash restart never ends:
+    /// docs/hazards/shutdown-in-crash-restart.md.
     ShutdownInCrashRestart,
-    /// docs/hazards/crash-ignored.md
+    /// The postmaster ignored a crash during crash recovery: docs/hazards/crash-ignored.md.
     CrashPassedOver,
-    /// docs/hazards/fsync-failure-in-crash-recovery.md
+    /// An injected fsync error was skipped, because it would have hit SyncDataDirectory:
+    /// docs/hazards/fsync-failure-in-crash-recovery.md.
     FsyncInCrashRecovery,
 }
 
