@@ -77,8 +77,8 @@ impl Check for Live {
     }
 }
 
-/// Only in these states does the postmaster start a walreceiver. If a process involved is paused,
-/// the delay is not a violation.
+/// Whether a delay is not a violation: the postmaster starts walreceivers only during recovery, and
+/// a process that is paused or held is late.
 fn is_excused(step: &Step<'_>) -> bool {
     let recovering = matches!(
         step.view.postmaster_state(),
