@@ -137,8 +137,8 @@ fn fewer(search: &mut Search<'_>, n: usize, least: u64) {
     }
 }
 
-/// Reduces all counts of transactions, and all event numbers (`nth`) for which rows wait, by the same
-/// factor. The n-th event may need that many transactions, so both must shrink together.
+/// Reduces all counts of transactions, and all event numbers (`nth`) for which rows wait, by the
+/// same factor. The n-th event may need that many transactions, so both must shrink together.
 fn scale_down(search: &mut Search<'_>, part: u32) -> bool {
     let rows = search.best.faults.iter().map(|row| &row.when);
     let rows = rows.chain(search.best.actions.iter().map(|row| &row.when));
