@@ -357,10 +357,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Are the larger sizes selected?
-#[expect(
-    clippy::disallowed_methods,
-    reason = "which tests run is no part of a simulated run"
-)]
+#[expect(clippy::disallowed_methods, reason = "only selects the tests that run")]
 fn wants_all() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
 }

@@ -35,7 +35,7 @@ fn main() {
 /// The seeds in the environment variables.
 #[expect(
     clippy::disallowed_methods,
-    reason = "which seeds are tested is no part of a run"
+    reason = "only selects the seeds that are tested"
 )]
 fn asked() -> Option<std::ops::Range<u64>> {
     let read = |text: &str| seed(text).unwrap_or_else(|e| panic!("{e}: {}", e.help));

@@ -492,7 +492,7 @@ fn for_core(wrong: impl Fn(&Module<'_>, &Line<'_>) -> Option<String>) {
         for line in &module.lines {
             if let Some(what) = wrong(&module, line) {
                 writeln!(text, "{}:{}: {what}", module.path, line.number)
-                    .expect("a String takes all");
+                    .expect("writing to a string cannot fail");
             }
         }
     }

@@ -149,7 +149,7 @@ impl Tiny {
         match u64::try_from(sum) {
             Ok(digits) => Self { digits, ..large },
             Err(_) => Self {
-                digits: u64::try_from(sum >> 1).expect("one bit too many"),
+                digits: u64::try_from(sum >> 1).expect("65 bits shifted by one fit into 64"),
                 places: large.places.saturating_sub(1),
             },
         }
@@ -180,7 +180,7 @@ mod tests {
     fn least(seeds: u64, per_10_000: u64) -> u64 {
         (0..=seeds)
             .find(|count| !is_too_rare(*count, seeds, per_10_000))
-            .expect("all of them is enough")
+            .expect("reaching it in all seeds is enough")
     }
 
     /// The limits were computed with exact fractions: the first count whose tail is at least 1 in

@@ -111,7 +111,7 @@ impl Rig {
 
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "a client looks at what concerns it"
+        reason = "a client ignores other messages"
     )]
     fn receive(&mut self, conn: ConnId, bytes: Bytes) {
         let frames = self.received.entry(conn).or_default();

@@ -249,7 +249,7 @@ pub(crate) fn our_table(version: PgVersion) -> String {
             setting.kind.name(),
             setting.context.name()
         )
-        .expect("a String takes all");
+        .expect("writing to a string cannot fail");
     }
     out
 }
@@ -273,7 +273,7 @@ fn told(error: &SettingError) -> String {
     let mut text = format!("FATAL: {error}");
     for (label, more) in [("DETAIL", error.detail()), ("HINT", error.hint())] {
         if let Some(more) = more {
-            write!(text, " {label}: {more}").expect("a String takes all");
+            write!(text, " {label}: {more}").expect("writing to a string cannot fail");
         }
     }
     text

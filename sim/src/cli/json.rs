@@ -21,7 +21,7 @@ pub(super) fn text(value: &impl Serialize) -> String {
 pub(super) const SHORT: Duration = Duration::from_millis(100);
 
 /// `a / b`, rounded; null if `b` is shorter than [`SHORT`].
-#[expect(clippy::float_arithmetic, reason = "rates are for people")]
+#[expect(clippy::float_arithmetic, reason = "rates are only displayed")]
 pub(super) fn rate(count: u64, per: Duration) -> Option<f64> {
     (per >= SHORT).then(|| rounded(as_float(count) / per.as_secs_f64()))
 }
@@ -32,7 +32,7 @@ pub(super) fn seconds(time: Duration) -> f64 {
 }
 
 /// The ratio `a / b` of two counts.
-#[expect(clippy::float_arithmetic, reason = "averages are for people")]
+#[expect(clippy::float_arithmetic, reason = "averages are only displayed")]
 pub(super) fn per(count: u64, of: u64) -> f64 {
     if of == 0 {
         0.0
@@ -41,7 +41,7 @@ pub(super) fn per(count: u64, of: u64) -> f64 {
     }
 }
 
-#[expect(clippy::float_arithmetic, reason = "numbers are for people")]
+#[expect(clippy::float_arithmetic, reason = "numbers are only displayed")]
 pub(super) fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }

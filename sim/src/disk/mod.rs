@@ -461,7 +461,7 @@ impl Disk {
     fn file(&mut self, inode: u64) -> &mut Arc<Inode> {
         self.inodes
             .get_mut(&inode)
-            .expect("names, descriptors and pins keep an inode")
+            .expect("names, descriptors and pins refer to existing inodes")
     }
 
     /// Changes a file and updates the used space.

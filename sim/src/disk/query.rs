@@ -249,7 +249,7 @@ impl Disk {
 
     fn put_durable(&mut self, path: &str, node: Node) {
         let place: Result<Place<'_>, DiskError> = self.tree.place(path);
-        let place = place.expect("the directories above were set up first");
+        let place = place.expect("the parent directories were created before");
         self.tree.put(&place, node);
         self.tree.settle_all();
     }

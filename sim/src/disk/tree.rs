@@ -223,10 +223,7 @@ impl Tree {
     fn log(&mut self, dir: u64, change: Change, other: Option<u64>) {
         self.changes += 1;
         let number = self.changes;
-        let dir = self
-            .dirs
-            .get_mut(&dir)
-            .expect("a place lies in a directory");
+        let dir = self.dirs.get_mut(&dir).expect("a place is in a directory");
         change.apply(&mut dir.live);
         dir.log.push(Logged {
             number,
@@ -331,10 +328,7 @@ impl Tree {
 
     /// Counts a call on a directory, for the keys of choices.
     pub(super) fn call(&mut self, dir: u64) -> u64 {
-        let dir = self
-            .dirs
-            .get_mut(&dir)
-            .expect("a place lies in a directory");
+        let dir = self.dirs.get_mut(&dir).expect("a place is in a directory");
         dir.calls += 1;
         dir.calls
     }

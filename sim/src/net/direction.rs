@@ -137,7 +137,7 @@ impl Direction {
         if as_u64(front.len()) > max {
             return front.split_to(as_usize(max));
         }
-        self.pipe.pop_front().expect("there is a front")
+        self.pipe.pop_front().expect("the pipe is not empty")
     }
 
     /// Drops the bytes that have arrived, because no process will read them.

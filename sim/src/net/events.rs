@@ -274,7 +274,7 @@ impl Net {
         if conn.states[side] != State::Open || freed == 0 {
             return None;
         }
-        let freed = u32::try_from(freed).expect("no more than the window and one report");
+        let freed = u32::try_from(freed).expect("at most the window and one report");
         Some(Delivery {
             host,
             conn: id,

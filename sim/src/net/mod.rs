@@ -324,7 +324,7 @@ impl Net {
     fn conn(&mut self, number: u32) -> &mut Conn {
         self.conns
             .get_mut(&number)
-            .expect("ends and events name connections that are not forgotten")
+            .expect("ends and events refer to known connections")
     }
 
     fn link(&mut self, from: HostId, to: HostId) -> &mut Link {

@@ -126,7 +126,7 @@ impl Draw {
 
     fn small(&mut self, least: u32, most: u32) -> u32 {
         let drawn = self.rng.between(u64::from(least), u64::from(most));
-        u32::try_from(drawn).expect("between two of its kind")
+        u32::try_from(drawn).expect("both bounds are of this type")
     }
 
     /// Whole milliseconds, because they are easier to read.

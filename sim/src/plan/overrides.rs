@@ -142,7 +142,7 @@ impl Override {
                 for node in &mut plan.nodes {
                     setting
                         .set_exactly(&mut node.settings, value)
-                        .expect("tried when it was read");
+                        .expect("checked when it was parsed");
                 }
             }
         }

@@ -111,7 +111,7 @@ struct Out(String);
 
 impl Out {
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        writeln!(self.0, "{line}").expect("a String takes all");
+        writeln!(self.0, "{line}").expect("writing to a string cannot fail");
     }
 
     fn head(&mut self, plan: &Plan) {

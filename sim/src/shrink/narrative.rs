@@ -93,7 +93,7 @@ impl Shrunk {
     fn head(&self, origin: Origin<'_>) -> String {
         let mut head = headline(&self.outcome.verdict);
         let add = |head: &mut String, line: std::fmt::Arguments<'_>| {
-            writeln!(head, "{line}").expect("a String takes all");
+            writeln!(head, "{line}").expect("writing to a string cannot fail");
         };
         add(&mut head, format_args!("\n{}", facts(&self.outcome)));
         let bug = origin

@@ -84,7 +84,7 @@ fn reset(plan: &mut Plan, setting: Setting) {
 /// Sets a value in the format of [`Setting::show`].
 fn set(settings: &mut Settings, setting: Setting, shown: &str) {
     let set = setting.set_exactly(settings, shown.trim_matches('"'));
-    set.expect("what is shown reads back");
+    set.expect("a shown value can be parsed");
 }
 
 /// Tries a common geometry and version, equal values on all nodes, and round times.

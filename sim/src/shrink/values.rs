@@ -109,11 +109,11 @@ fn get(plan: &Plan, n: usize) -> u64 {
 fn set(search: &mut Search<'_>, n: usize, new: u64) -> bool {
     search.attempt_with(|plan| match &mut knobs(plan)[n] {
         Knob::Count(value, _) | Knob::Off(value) => {
-            **value = u32::try_from(new).expect("smaller than what it was");
+            **value = u32::try_from(new).expect("smaller than the old value");
         }
         Knob::Time(us) => **us = new,
         Knob::Jump(us) => {
-            let size = i64::try_from(new).expect("smaller than what it was");
+            let size = i64::try_from(new).expect("smaller than the old value");
             **us = us.signum() * size;
         }
         Knob::Switch(on) => **on = new != 0,

@@ -375,9 +375,9 @@ impl World {
         self.causes.limit_changes(host, limit);
         let state = &mut self.hosts[host];
         for (name, value) in values {
-            let setting = setting_named(name).expect("a plan names settings that there are");
+            let setting = setting_named(name).expect("a plan contains only known settings");
             let set = setting.set_exactly(&mut state.plan.settings, value);
-            set.expect("a plan holds values that were read");
+            set.expect("a plan contains only valid values");
         }
         let edited: Vec<String> = values.iter().map(|(n, v)| format!("{n} = {v}")).collect();
         if let Some(node) = &mut state.node {

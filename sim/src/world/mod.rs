@@ -280,7 +280,7 @@ impl World {
         if self.steps_now > STEPS_PER_INSTANT {
             self.stuck(turn.map(|(_, host)| host));
         } else if queued == Some(next) {
-            let (_, event) = self.queue.pop_first().expect("just looked at");
+            let (_, event) = self.queue.pop_first().expect("the queue is not empty");
             self.happen(event);
         } else if net == Some(next) {
             if let Some(delivery) = self.net.pop(self.now, &self.choices) {
@@ -372,7 +372,7 @@ impl World {
         let start = geometry.segment_start(SegmentNo(1));
         let wal_bytes = self.referee.wal_end().0.saturating_sub(start.0);
         Outcome {
-            verdict: self.verdict.clone().expect("asked for at the end"),
+            verdict: self.verdict.clone().expect("the run has ended"),
             steps: self.trace.steps(),
             sim_us: self.now.0,
             hash: self.trace.digest(),

@@ -219,7 +219,7 @@ impl Session {
 
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "a client looks at what concerns it"
+        reason = "a client ignores other messages"
     )]
     fn message(&mut self, message: BackendMessage, choices: &Choices, acts: &mut Vec<Act>) {
         match message {

@@ -217,7 +217,7 @@ fn identify_target_directory(
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "where PostgreSQL's programs look for a cluster"
+    reason = "PostgreSQL's programs find a cluster by PGDATA"
 )]
 fn pgdata() -> Option<PathBuf> {
     std::env::var_os("PGDATA").map(PathBuf::from)

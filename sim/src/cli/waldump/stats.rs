@@ -119,7 +119,7 @@ fn heading(text: &mut Text) {
             "{name:<27} {n:>20} {percent:>8} {record:>20} {percent:>8} {image:>20} {percent:>8} \
              {combined:>20} {percent:>8}"
         )
-        .expect("text takes all");
+        .expect("writing to memory cannot fail");
     }
 }
 
@@ -149,7 +149,7 @@ impl Count {
             (self.len(), total.len()),
         ] {
             let percent = percent(part, whole);
-            write!(text, " {part:>20} ({percent:6.2})").expect("text takes all");
+            write!(text, " {part:>20} ({percent:6.2})").expect("writing to memory cannot fail");
         }
         text.add("\n");
     }
@@ -162,7 +162,7 @@ impl Count {
             "{none:<27} {dashes:>20} {none:>8} {dashes:>20} {none:>8} {dashes:>20} {none:>8} \
              {dashes:>20}"
         )
-        .expect("text takes all");
+        .expect("writing to memory cannot fail");
         let share = |part| format!("[{:.2}%]", percent(part, self.len()));
         writeln!(
             text,
@@ -176,14 +176,14 @@ impl Count {
             self.len(),
             "[100%]"
         )
-        .expect("text takes all");
+        .expect("writing to memory cannot fail");
     }
 }
 
 #[expect(
     clippy::float_arithmetic,
     clippy::cast_precision_loss,
-    reason = "the numbers that pg_waldump prints"
+    reason = "pg_waldump prints these numbers"
 )]
 fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 {

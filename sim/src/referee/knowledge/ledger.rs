@@ -118,7 +118,11 @@ impl Ledger {
             if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
                 self.chunks.push(Arc::new(Vec::with_capacity(CHUNK)));
             }
-            let chunk = Arc::make_mut(self.chunks.last_mut().expect("pushed if there was none"));
+            let chunk = Arc::make_mut(
+                self.chunks
+                    .last_mut()
+                    .expect("a chunk was added if there was none"),
+            );
             let (head, tail) = bytes.split_at(bytes.len().min(CHUNK - chunk.len()));
             chunk.extend_from_slice(head);
             bytes = tail;
@@ -192,7 +196,7 @@ impl Ledger {
             let Some(end) = passes(place) else {
                 return Some(place);
             };
-            let skip = usize::try_from(end - from).expect("near the bytes");
+            let skip = usize::try_from(end - from).expect("the range is short");
             rest = rest.get(skip..)?;
             from = end;
         }
