@@ -132,7 +132,7 @@ fn a_found_bug_becomes_a_small_file() {
     assert_eq!(run(&plan, Planted::NONE, true).verdict, Verdict::Pass);
 }
 
-/// A run whose time stands still is a detection, with the processes and where they stand.
+/// A run whose time does not advance is reported with its processes and their C functions.
 #[test]
 fn a_run_that_is_stuck_is_found() {
     let task = Task {
@@ -146,7 +146,7 @@ fn a_run_that_is_stuck_is_found() {
         left -= 1;
         left > 0
     };
-    // The first seed that shows it.
+    // The first seed that shows the bug.
     let hunted = hunt(Bug::ReceiverNeverGivesUp, &task, 0x4d, go_on);
     let verdict = hunted.found.expect("it is found").outcome.verdict;
     let Verdict::Stuck(violation) = &verdict else {

@@ -1,4 +1,4 @@
-//! HEALTHY: no process gives up a peer that is heard.
+//! HEALTHY: no process disconnects a peer that still sends messages.
 
 use crate::referee::{
     About, Check, Knowledge, PerNode, Promise, Ruling, Site, Step, Subscription, WireEnd,
@@ -12,15 +12,16 @@ use walsim_core::shmem::Role;
 const ABOUT: About = About {
     code: "HEALTHY",
     promise: Promise::Safety,
-    statement: "A walsender or walreceiver gives up its peer only after the whole timeout has passed in silence.",
-    details: "Judged when a walsender ends by wal_sender_timeout: since the first step that it made after a message of\n\
-              the standby had arrived, that long has passed by its wall clock, or at least by monotonic time, if the\n\
-              wall clock was set back. Not judged if the same step sends WAL: input was polled before that was read.\n\
-              A walreceiver that ends by wal_receiver_timeout has said in shared memory when the last message came;\n\
-              after a reload the smaller setting counts.",
-    source: "Every message is a sign of life, and silence is measured up to the last poll: ProcessRepliesIfAny,\n\
-             WalSndCheckTimeOut (walsender.c); each message puts the time of the end off: WalReceiverMain\n\
-             (walreceiver.c)",
+    statement: "A walsender or walreceiver disconnects its peer only after the whole timeout without a message.",
+    details: "Checked when a walsender exits because of wal_sender_timeout: since its first step after the\n\
+              last message of the standby had arrived, the timeout must have passed by the server's wall\n\
+              clock, or by monotonic time if the wall clock was set back. Not checked if the same step also\n\
+              sends WAL, because then the walsender polled its input before it read that WAL. Also checked\n\
+              when a walreceiver exits because of wal_receiver_timeout, with the time of the last message in\n\
+              shared memory. After a reload the smaller setting counts.",
+    source: "Every message is a sign of life, and silence is measured up to the last poll:\n\
+             ProcessRepliesIfAny, WalSndCheckTimeOut (walsender.c). Each message postpones the timeout:\n\
+             WalReceiverMain (walreceiver.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -28,7 +29,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Message(WireEnd::ServerReceives, Some(b'd')),
 ];
 
-/// Of each node what its connections have heard.
+/// For each node, when its connections last received a message.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Healthy {
     nodes: PerNode<Heard>,
@@ -40,17 +41,17 @@ struct Heard {
     receiver: Receiver,
 }
 
-/// A walsender to which its standby has said something.
+/// A walsender that has received a message from its standby.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Sender {
     pid: Pid,
-    /// A message has arrived, and the process has not run since.
+    /// A message has arrived that the process has not read yet.
     unread: bool,
-    /// When it first ran with a message to read.
+    /// The time of the first step in which the process could read the message.
     heard: Option<Now>,
 }
 
-/// When the last message came to the walreceiver, and the timeout at that time.
+/// The time of the last message to the walreceiver, and the timeout at that time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Receiver {
     heard: TimestampTz,
@@ -82,7 +83,7 @@ impl Check for Healthy {
 }
 
 impl Heard {
-    /// What is known of a walsender; those of an earlier server are forgotten.
+    /// The entry of a walsender. Entries of an earlier run of the server are removed.
     fn sender(&mut self, pid: Pid) -> &mut Sender {
         let known = self.senders.iter().position(|sender| sender.pid == pid);
         let at = known.unwrap_or_else(|| {
@@ -115,7 +116,7 @@ impl Heard {
                 mono: Some((heard.mono, step.clock.mono)),
                 timeout_ms,
             };
-            let message = "a walsender gives up a standby that it has heard";
+            let message = "a walsender disconnects a standby before the whole timeout has passed without a message";
             silence.judge(step.site, message)?;
         }
         if std::mem::take(&mut sender.unread) {
@@ -152,16 +153,16 @@ impl Receiver {
             mono: None,
             timeout_ms: timeout_ms.min(self.timeout_ms),
         };
-        let message = "a walreceiver gives up an upstream that it has heard";
+        let message = "a walreceiver disconnects from its upstream before the whole timeout has passed without a message";
         silence.judge(step.site, message)
     }
 }
 
-/// How long a peer was not heard.
+/// The time without a message from the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Silence {
     wall_us: i64,
-    /// From when to when, if that is known.
+    /// Its beginning and its end on the monotonic clock, if known.
     mono: Option<(Mono, Mono)>,
     timeout_ms: u32,
 }
@@ -174,7 +175,7 @@ impl Silence {
             return Ok(());
         }
         let facts: [(&str, &dyn Display); 2] = [
-            ("silent for microseconds", &self.wall_us),
+            ("silence in microseconds", &self.wall_us),
             ("timeout in milliseconds", &self.timeout_ms),
         ];
         Err(site.violation(ABOUT.code, message, &facts))

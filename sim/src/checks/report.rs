@@ -1,5 +1,5 @@
-//! REPORT: a standby reports no WAL as flushed that it could still lose, and none as applied that
-//! it has not replayed.
+//! REPORT: a standby reports WAL as flushed only if it is durable, and as applied only if it was
+//! replayed.
 
 use crate::referee::{
     About, Check, Knowledge, Promise, Ruling, Site, Subscription, WireEnd, WireMessage,
@@ -11,22 +11,23 @@ use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 const ABOUT: About = About {
     code: "REPORT",
     promise: Promise::Safety,
-    statement: "A standby reports as flushed only what is durable on its disk, and as applied only what it has replayed.",
-    details: "Judged when a status message is built, not when it arrives: the standby may crash in between. Flush is 0,\n\
-              or every byte below it that has not been removed yet is stable on that disk, whatever shared memory\n\
-              claims; apply is 0, or at most the replayed position at that moment. Stable is meant by value: equal\n\
-              bytes may be written again. What lies before the segment that the walreceiver was asked for is not\n\
-              looked at: startup that has read a stale first half of a record asks for the segment after it, and\n\
-              everything before counts as received (docs/hazards/stale-first-half-of-a-record.md). The written\n\
-              position promises nothing. Write < flush, apply > flush, and positions lower than in an earlier session\n\
-              are legal.",
-    source: "XLogWalRcvSendReply reports LogstreamResult.Flush, which XLogWalRcvFlush raises after the fsync, and\n\
-             GetXLogReplayRecPtr (walreceiver.c)",
+    statement: "A standby reports as flushed only WAL that is durable on its disk, and as applied only WAL that it has replayed.",
+    details: "Checked when the standby sends a status message, because it may crash before the message\n\
+              arrives. The flush position is 0, or all WAL below it that was not removed yet is durable on the\n\
+              standby's disk; the position in shared memory is not trusted. The apply position is 0, or at\n\
+              most the replay position at that time. Durable refers to values: a byte may be rewritten with\n\
+              the same value. WAL before the segment that the walreceiver requested is not checked, because a\n\
+              startup process that has read a stale first half of a record requests the segment after it, and\n\
+              all earlier WAL then counts as received (docs/hazards/stale-first-half-of-a-record.md). The\n\
+              write position is not checked. It is legal that write < flush, that apply > flush, and that\n\
+              positions are lower than in an earlier session.",
+    source: "XLogWalRcvSendReply reports LogstreamResult.Flush, which XLogWalRcvFlush advances after the\n\
+             fsync, and GetXLogReplayRecPtr (walreceiver.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ClientSends, Some(b'd'))];
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Report;
 
@@ -54,7 +55,7 @@ impl Check for Report {
     }
 }
 
-/// What a standby may report at most.
+/// The highest positions that a standby may report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Truth {
     durable: Lsn,
@@ -64,7 +65,7 @@ struct Truth {
 impl Truth {
     fn judge(self, site: Site<'_>, status: &StandbyStatus) -> Ruling {
         let message = if status.flush > self.durable {
-            "a standby reports WAL as flushed that a crash could take from it"
+            "a standby reports WAL as flushed that a crash could still lose"
         } else if status.apply > self.replayed {
             "a standby reports WAL as applied that it has not replayed"
         } else {
