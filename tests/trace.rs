@@ -1,4 +1,4 @@
-//! The trace of a run: it changes nothing, it leaves nothing out, and it is described.
+//! The trace of a run does not change the run, is complete, and matches its documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use walsim::plan::{Profile, generate};
@@ -6,10 +6,10 @@ use walsim::trace::{Act, Filter, KINDS, Level, MessageFields, TraceEvent, state_
 use walsim::world::World;
 use walsim_core::base::{Mono, Planted};
 
-/// A seed with a loss of power, a crash and connections that break.
+/// A seed with a power loss, a crash and broken connections.
 const SEED: u64 = 9;
 
-/// A run up to this time, with its events.
+/// Runs a seed up to this time, and returns the events.
 fn recorded(seed: u64, until: Mono) -> (World, Vec<TraceEvent>) {
     let mut world = World::new(&generate(Profile::Default, seed), Planted::NONE, false);
     world.record();
@@ -28,12 +28,15 @@ fn a_recorded_run_takes_the_same_steps() {
     while plain.next_at().is_some_and(|at| at <= until) && plain.step() {}
     assert_eq!(recorded.trace_digest(), plain.trace_digest());
     assert_eq!(state_hash(&recorded), state_hash(&plain));
-    assert!(recorded == plain, "what was recorded is no state");
+    assert!(
+        recorded == plain,
+        "recorded events are not part of the state"
+    );
     let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u64));
 }
 
-/// The disk and network lines add up to what the disks and the links have counted.
+/// The events of disks and network add up to the counters of disks and links.
 #[test]
 fn no_byte_is_left_out() {
     let (world, events) = recorded(SEED, Mono(u64::MAX));
@@ -70,7 +73,7 @@ fn no_byte_is_left_out() {
     for node in 0..names.len() {
         let counted = world.disk(node).traffic();
         assert_eq!(written[node], counted.written, "written by {}", names[node]);
-        // A read that was under way when its process died is counted by the disk alone.
+        // A read whose process died before its completion is counted only by the disk.
         assert!(
             read[node] <= counted.read && read[node] > 0,
             "read by {}",

@@ -11,7 +11,7 @@ pub(super) fn line(value: &impl Serialize) {
     let _ = writeln!(std::io::stdout(), "{}", text(value));
 }
 
-/// One of our own structs as JSON.
+/// One of our structs as JSON.
 pub(super) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("our own structs are JSON")
 }

@@ -1,4 +1,4 @@
-//! `--trace`: the events of a run as they happen, as lines of text or of JSON.
+//! `--trace`: prints the events of a run as they happen, as lines of text or JSON.
 
 use super::values::{count_value, simulated_value};
 use super::{Format, json};
@@ -16,7 +16,7 @@ const CONTEXT: u64 = 20;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Trace")]
 pub(super) struct TraceArgs {
-    /// Print what happens, one event a line: the story alone, all events, or all steps
+    /// Print one event on each line: the story only, all events, or all steps
     #[arg(
         long,
         value_name = "LEVEL",
@@ -35,7 +35,7 @@ pub(super) struct TraceArgs {
     /// Only events of this kind, such as disk or receive, whatever the level
     #[arg(long = "kind", value_name = "KIND", requires = "trace", value_parser = kind_value)]
     kinds: Vec<String>,
-    /// Only disk operations on files whose path contains this
+    /// Only disk operations on files whose path contains this text
     #[arg(long = "file", value_name = "PART", requires = "trace")]
     files: Vec<String>,
     /// Only events about WAL between these positions, such as 0/1000000..0/1002000
@@ -44,12 +44,12 @@ pub(super) struct TraceArgs {
     /// Only events from this simulated time on, such as 12.4s
     #[arg(long, value_name = "TIME", requires = "trace", value_parser = simulated_value)]
     since: Option<u64>,
-    /// Only the 20 events before and after the one with this number
+    /// Only 20 events before and after the event with this number
     #[arg(long, value_name = "EVENT", requires = "trace", value_parser = count_value)]
     around: Option<u64>,
 }
 
-/// A level, as an option has it.
+/// The value of `--trace`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(super) enum LevelName {
     Story,
@@ -73,13 +73,13 @@ fn lsn_value(text: &str) -> Result<Range<Lsn>, String> {
     };
     let range = lsn(from)?..lsn(to)?;
     if range.is_empty() {
-        return Err(String::from("there is no WAL in it: A..B ends before B"));
+        return Err(String::from("the range is empty: A..B excludes B"));
     }
     Ok(range)
 }
 
 impl TraceArgs {
-    /// What prints the events; `None` without `--trace`.
+    /// The printer of events; `None` without `--trace`.
     pub(super) fn printer(&self, format: Format) -> Option<Printer> {
         let level = match self.trace? {
             LevelName::Story => Level::Story,
@@ -113,7 +113,7 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    /// Prints what the world has recorded since this was called last.
+    /// Prints the events recorded since the last call.
     pub(super) fn print(&mut self, world: &mut World) {
         for event in world.take_events() {
             if self.filter.admits(&event) {
@@ -122,7 +122,7 @@ impl Printer {
         }
     }
 
-    /// A reader that has gone away (`| head`) is no error.
+    /// A closed pipe (`| head`) is not an error.
     fn line(&mut self, event: &TraceEvent) {
         let text = match self.format {
             Format::Text => event.to_string(),

@@ -1,4 +1,4 @@
-//! Disk operations in a trace: when they are issued, and when they complete.
+//! Records disk operations: when they are issued, and when they complete.
 
 use super::event::{Act, DiskAct};
 use super::recorder::{Operation, Recorder, Spot};
@@ -8,7 +8,7 @@ use walsim_core::call::{DiskDone, DiskError, DiskOp, FilePath};
 use walsim_core::wal::names::parse_segment_name;
 
 impl Recorder {
-    /// A disk operation is about to be issued.
+    /// Called before a disk operation is issued.
     pub(crate) fn issues(
         &mut self,
         host: usize,
@@ -26,7 +26,8 @@ impl Recorder {
         }
     }
 
-    /// It was issued, and takes so long, if it is answered at all; with the answer, if it is known.
+    /// Called after the operation was issued, with its duration if it will complete, and with its
+    /// result if this is known already.
     pub(crate) fn issued(
         &mut self,
         host: usize,
@@ -66,7 +67,7 @@ impl Recorder {
         recording.add(spot, act);
     }
 
-    /// It has completed.
+    /// Called when the operation has completed.
     pub(crate) fn completed(
         &mut self,
         host: usize,
@@ -135,7 +136,7 @@ fn disk_act(
     }
 }
 
-/// The WAL that some bytes of a file hold, or all of it.
+/// The WAL in a range of bytes of a file, or in the whole file.
 fn wal_of(geometry: &Geometry, file: &str, bytes: Option<(u64, u64)>) -> Option<Range<Lsn>> {
     let name = file.strip_prefix("pg_wal/")?;
     let (_, segment) = parse_segment_name(geometry, name)?;

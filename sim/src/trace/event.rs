@@ -1,4 +1,4 @@
-//! One thing that happened in a run, with all that a reader may filter by.
+//! An event of a run, with all fields by which a trace can be filtered.
 
 use super::message::MessageFields;
 use serde::{Serialize, Serializer};
@@ -8,20 +8,20 @@ use walsim_core::base::{Lsn, Mono, Pid};
 use walsim_core::call::Place;
 use walsim_core::shmem::{LockId, Role};
 
-/// How much a reader wants to see; each level includes the ones before it.
+/// The level of detail of a trace. Each level includes the ones before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Level {
-    /// The server log, faults, operators, servers that start and stop.
+    /// The server log, faults, actions of operators, and servers that start and stop.
     Story,
-    /// Also disk operations, messages, connections, signals, processes that start and end,
-    /// statements of clients, and WAL positions that move.
+    /// Also disk operations, messages, connections, signals, starts and exits of processes,
+    /// statements of clients, and changes of WAL positions.
     Events,
-    /// Also each step of a process: what woke it, which latches it set, which locks it took, and
-    /// what it waits for.
+    /// Also each step of a process: what woke it, which latches it set, which locks it acquired and
+    /// released, and what it waits for.
     Steps,
 }
 
-/// The kinds of events, as filters and JSON name them.
+/// The kinds of events, as named in filters and JSON.
 pub const KINDS: [&str; 17] = [
     "world",
     "log",
@@ -42,21 +42,21 @@ pub const KINDS: [&str; 17] = [
     "wait",
 ];
 
-/// An event of a run. As JSON it is one object; see docs/trace.md.
+/// An event of a run. docs/trace.md describes its JSON form.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct TraceEvent {
-    /// Its number in the run, from 1. The numbers are the same whatever is filtered out.
+    /// Its number in the run, from 1. Filters do not change the numbers.
     #[serde(rename = "event")]
     pub number: u64,
-    /// How many steps the machines had made when it happened.
+    /// The number of steps of all machines before the event.
     pub step: u64,
     /// Simulated time in microseconds.
     #[serde(rename = "at_us", serialize_with = "microseconds")]
     pub at: Mono,
-    /// The node or client session; empty for the world's own events.
+    /// The node or client session; empty for events of the world.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub node: String,
-    /// The process, if one did it.
+    /// The process that caused the event, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if")]
     pub process: Option<ProcessName>,
     /// What happened.
@@ -64,10 +64,10 @@ pub struct TraceEvent {
     pub act: Act,
 }
 
-/// A process as a trace names it, such as `walsender 1.7`.
+/// A process, as named in a trace: `walsender 1.7`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ProcessName {
-    /// What it is.
+    /// Its role.
     pub role: Role,
     /// Its id.
     pub pid: Pid,
@@ -83,9 +83,9 @@ impl Display for ProcessName {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Act {
-    /// A fault, an operator's act, a server that starts or stops, the verdict.
+    /// A fault, an action of an operator, a start or stop of a server, or the verdict.
     World {
-        /// In words.
+        /// The description.
         text: String,
     },
     /// A line of the server log.
@@ -95,38 +95,38 @@ pub enum Act {
         /// The message.
         text: String,
     },
-    /// A client session has sent a statement or got an answer.
+    /// A client session sent a statement or received an answer.
     Client {
-        /// Number of the session; the last is the operator's.
+        /// The index of the session. The last session belongs to the operator.
         session: usize,
-        /// In words.
+        /// The description.
         text: String,
     },
-    /// A disk operation was issued. A write is in the page cache from now on.
+    /// A disk operation was issued. A write is in the page cache from then on.
     Disk {
-        /// Which.
+        /// The operation.
         #[serde(flatten)]
         act: DiskAct,
-        /// Microseconds until it completes; a close is not answered.
+        /// Microseconds until it completes. A close does not complete.
         #[serde(skip_serializing_if = "Option::is_none")]
         takes_us: Option<u64>,
-        /// How it will end, if it does nothing or less than was asked.
+        /// The reason why it will fail or do less than requested.
         #[serde(skip_serializing_if = "Option::is_none")]
         fails: Option<String>,
     },
     /// A disk operation has completed.
     DiskDone {
-        /// Which.
+        /// The operation.
         #[serde(flatten)]
         act: DiskAct,
-        /// `ok`, or the error in the system's words.
+        /// `ok`, or the error of the system.
         result: String,
     },
-    /// A message was handed to the network.
+    /// A message was passed to the network.
     Send {
-        /// To which node or session.
+        /// The receiving node or session.
         peer: String,
-        /// Its length with type byte and length word.
+        /// Its length, including the type byte and the length word.
         bytes: u64,
         /// The message.
         #[serde(flatten)]
@@ -134,92 +134,92 @@ pub enum Act {
     },
     /// The last byte of a message has arrived.
     Receive {
-        /// From which node or session.
+        /// The sending node or session.
         peer: String,
-        /// Its length with type byte and length word.
+        /// Its length, including the type byte and the length word.
         bytes: u64,
         /// The message.
         #[serde(flatten)]
         message: MessageFields,
     },
-    /// Bytes were handed to the network, or came from it: messages whole and in part.
+    /// Bytes were passed to the network or arrived from it. They need not be whole messages.
     Bytes {
-        /// The other end.
+        /// The other end of the connection.
         peer: String,
-        /// True if the node sends them.
+        /// Whether the node sent them.
         sends: bool,
-        /// How many.
+        /// The number of bytes.
         len: u64,
     },
     /// A connection was opened, accepted, refused, closed or reset.
     Connection {
         /// The other end; empty if it is not known.
         peer: String,
-        /// What happened to it.
+        /// The change of its state.
         what: &'static str,
     },
-    /// A signal has become pending.
+    /// A signal became pending.
     Signal {
-        /// For which process.
+        /// The receiving process.
         #[serde(serialize_with = "shown")]
         to: ProcessName,
-        /// Such as SIGTERM.
+        /// The signal, such as SIGTERM.
         signal: &'static str,
     },
     /// A process was forked.
     Start {
-        /// Which.
+        /// The new process.
         #[serde(serialize_with = "shown")]
         child: ProcessName,
     },
-    /// The process has ended.
+    /// The process exited.
     Exit {
-        /// How.
+        /// How it exited.
         how: String,
     },
-    /// A position in WAL has moved.
+    /// A WAL position changed.
     Position {
-        /// Which: insert, write, flush, redo, received, flushed, replayed; sent, and what the
-        /// standby has reported, of a walsender; restart_lsn of a slot.
+        /// The position: insert, write, flush, redo, received, flushed or replayed; of a walsender:
+        /// sent, and the positions that its standby reported; of a slot: restart_lsn.
         what: &'static str,
-        /// The slot, or the walsender's process.
+        /// The slot, or the process of the walsender.
         #[serde(skip_serializing_if = "String::is_empty")]
         of: String,
-        /// Where it was.
+        /// The old position.
         #[serde(serialize_with = "shown")]
         from: Lsn,
-        /// Where it is.
+        /// The new position.
         #[serde(serialize_with = "shown")]
         to: Lsn,
     },
-    /// The process has run, from here.
+    /// The process ran, starting in this C function.
     Run {
-        /// The C function in which it stood.
+        /// The C function.
         #[serde(rename = "at", serialize_with = "shown")]
         place: Place,
-        /// Which of the things that it waited for came true; none if it did not wait.
+        /// The reasons why it woke; empty if it did not wait.
         woken_by: Vec<String>,
     },
     /// The latch of a process was set.
     Latch {
-        /// Whose.
+        /// The owner of the latch.
         #[serde(serialize_with = "shown")]
         of: ProcessName,
     },
-    /// A lock was taken or released.
+    /// A lock was acquired or released.
     Lock {
-        /// Which.
+        /// The lock.
         #[serde(serialize_with = "shown")]
         lock: LockId,
-        /// True if it was taken.
+        /// Whether it was acquired.
         taken: bool,
     },
     /// The process waits.
     Wait {
-        /// The C function that waits.
+        /// The C function in which it waits.
         #[serde(rename = "at", serialize_with = "shown")]
         place: Place,
-        /// For what: the first that comes true ends the wait.
+        /// The conditions. The first one that becomes true ends the wait.
         waits_for: Vec<String>,
     },
 }
@@ -227,20 +227,20 @@ pub enum Act {
 /// A disk operation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct DiskAct {
-    /// Such as `write`, `fsync`, `rename`.
+    /// Its name, such as `write`, `fsync`, `rename`.
     pub op: &'static str,
     /// The file, relative to the data directory.
     pub file: String,
-    /// Its new name.
+    /// The new name in a rename.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// The first byte.
+    /// The offset of the first byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
-    /// How many bytes.
+    /// The number of bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub len: Option<u64>,
-    /// The WAL that the bytes hold, or that the segment holds if no bytes are named.
+    /// The WAL in these bytes, or in the segment if there is no byte range.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "range")]
     pub lsn: Option<Range<Lsn>>,
 }
@@ -270,7 +270,7 @@ impl Act {
         }
     }
 
-    /// The level at which it is first shown.
+    /// The lowest level that shows the event.
     #[must_use]
     pub fn level(&self) -> Level {
         let is_look = |act: &DiskAct| matches!(act.op, "open" | "close" | "stat" | "list");
@@ -305,13 +305,13 @@ impl Act {
         None
     }
 
-    /// The file that it is about.
+    /// The file that the event is about.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         self.disk().map(|act| act.file.as_str())
     }
 
-    /// The WAL that it is about.
+    /// The WAL that the event is about.
     #[must_use]
     pub fn lsn(&self) -> Option<Range<Lsn>> {
         if let Self::Send { message, .. } | Self::Receive { message, .. } = self {

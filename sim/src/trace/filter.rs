@@ -1,32 +1,33 @@
-//! Which events of a trace a reader wants to see.
+//! Selects the events of a trace.
 
 use super::event::{Level, TraceEvent};
 use std::ops::Range;
 use walsim_core::base::{Lsn, Mono};
 
-/// An event is shown if it passes all conditions; an empty list is none.
+/// The conditions for showing an event, all of which must be true. An empty list is no condition.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Filter {
-    /// Not beyond this level.
+    /// The highest level that is shown.
     pub level: Level,
-    /// Of these nodes or sessions.
+    /// The event belongs to one of these nodes or sessions.
     pub nodes: Vec<String>,
-    /// Of processes with these names, such as `walsender`, or of one, such as `walsender 1.7`.
+    /// The event belongs to a process with one of these names: all processes of a role, such as
+    /// `walsender`, or a single one, such as `walsender 1.7`.
     pub processes: Vec<String>,
-    /// Of these [kinds](super::KINDS); a kind that is named is shown whatever the level.
+    /// The event is of one of these [kinds](super::KINDS), which are then shown at any level.
     pub kinds: Vec<String>,
-    /// About files whose path contains one of these.
+    /// The path of the event's file contains one of these texts.
     pub files: Vec<String>,
-    /// About WAL that has a byte in this range.
+    /// The event is about WAL in this range.
     pub lsn: Option<Range<Lsn>>,
-    /// Not before this time.
+    /// The event is not before this time.
     pub since: Option<Mono>,
-    /// At most so many events before and after the one with this number.
+    /// The event is among so many events before and after the one with this number.
     pub around: Option<(u64, u64)>,
 }
 
 impl Filter {
-    /// All of a level.
+    /// Shows all events of a level.
     #[must_use]
     pub const fn level(level: Level) -> Self {
         Self {
@@ -41,7 +42,7 @@ impl Filter {
         }
     }
 
-    /// Is the event shown?
+    /// Whether the event is shown.
     #[must_use]
     pub fn admits(&self, event: &TraceEvent) -> bool {
         let act = &event.act;
@@ -58,7 +59,7 @@ impl Filter {
         let is_file = |part: &String| act.file().is_some_and(|file| file.contains(part));
         let file = self.files.is_empty() || self.files.iter().any(is_file);
         let lsn = self.lsn.as_ref().is_none_or(|range| {
-            // An empty range is the position itself.
+            // An empty range is a single position.
             act.lsn().is_some_and(|of| {
                 of.start < range.end && range.start < Lsn(of.end.0.max(of.start.0 + 1))
             })

@@ -1,4 +1,4 @@
-//! Protocol messages in a trace: their names, and the fields that matter.
+//! Protocol messages in a trace: their names and main fields.
 
 use super::event::shown;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use walsim_core::wire::frame::Frame;
 use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::replication::{StandbyMessage, WalMessage};
 
-/// Longer texts are cut.
+/// Longer texts are truncated.
 const MOST: usize = 100;
 
 /// A message.
@@ -19,59 +19,59 @@ const MOST: usize = 100;
 pub enum MessageFields {
     /// `w`: WAL from the server.
     XLogData {
-        /// Where its WAL begins.
+        /// The start of its WAL.
         #[serde(serialize_with = "shown")]
         start: Lsn,
-        /// Where its WAL ends.
+        /// The end of its WAL.
         #[serde(serialize_with = "shown")]
         end: Lsn,
-        /// How far the server could send.
+        /// The end of the WAL that the server could send.
         #[serde(serialize_with = "shown")]
         wal_end: Lsn,
     },
-    /// `k`: a sign of life from the server.
+    /// `k`: a keepalive from the server.
     Keepalive {
-        /// How far the server has sent.
+        /// The sent position of the server.
         #[serde(serialize_with = "shown")]
         wal_end: Lsn,
-        /// It requests a status update at once.
+        /// Whether it requests a status update at once.
         reply_requested: bool,
     },
     /// `r`: a status update from the standby.
     StandbyStatusUpdate {
-        /// Written.
+        /// The write position.
         #[serde(serialize_with = "shown")]
         write: Lsn,
-        /// Durable.
+        /// The flush position.
         #[serde(serialize_with = "shown")]
         flush: Lsn,
-        /// Replayed.
+        /// The apply position.
         #[serde(serialize_with = "shown")]
         apply: Lsn,
-        /// It requests a keepalive at once.
+        /// Whether it requests a keepalive at once.
         reply_requested: bool,
     },
     /// `h`: hot standby feedback.
     HotStandbyFeedback {
-        /// The oldest transaction that a query of the standby may still need.
+        /// The oldest transaction that queries on the standby may still need.
         #[serde(serialize_with = "shown")]
         xmin: Xid,
         /// The same for catalogs.
         #[serde(serialize_with = "shown")]
         catalog_xmin: Xid,
     },
-    /// Any other.
+    /// Any other message.
     Other {
-        /// Its name in the protocol's documentation.
+        /// Its name in the protocol documentation.
         name: &'static str,
-        /// What it says.
+        /// Its contents.
         #[serde(skip_serializing_if = "String::is_empty")]
         text: String,
     },
 }
 
 impl MessageFields {
-    /// Of a server's message.
+    /// Decodes a message of a server.
     pub(super) fn of_backend(frame: Frame) -> Self {
         match BackendMessage::decode(frame) {
             Ok(BackendMessage::CopyData(payload)) => match WalMessage::decode(payload) {
@@ -91,7 +91,7 @@ impl MessageFields {
         }
     }
 
-    /// Of a client's message.
+    /// Decodes a message of a client.
     pub(super) fn of_frontend(frame: Frame) -> Self {
         match FrontendMessage::decode(frame) {
             Ok(FrontendMessage::CopyData(payload)) => match StandbyMessage::decode(&payload) {
@@ -121,7 +121,7 @@ impl MessageFields {
         Self::Other { name, text }
     }
 
-    /// The WAL that it carries or speaks of.
+    /// The WAL that the message contains or names.
     #[must_use]
     pub fn lsn(&self) -> Option<Range<Lsn>> {
         match self {

@@ -1,9 +1,8 @@
-//! What happens in a run, step by step: the hash that tells two runs apart, and the events that a
-//! person or a program reads.
+//! The trace of a run: a hash that distinguishes runs, and events for people and programs.
 //!
-//! The world keeps the hash in every run. Events are recorded on request alone
-//! ([`World::record`](crate::world::World::record)): a run that failed is simply run again with
-//! them. docs/trace.md describes the events as JSON.
+//! The world computes the hash in every run. It records events only on request
+//! ([`World::record`](crate::world::World::record)): a run that failed is run again with recording.
+//! docs/trace.md describes the JSON form of events.
 
 mod disk;
 mod event;

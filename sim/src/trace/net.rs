@@ -1,4 +1,4 @@
-//! Messages in a trace: the bytes that pass the ends of connections, cut into messages.
+//! Records messages: splits the bytes at the ends of connections into messages.
 
 use super::event::Act;
 use super::message::MessageFields;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use walsim_core::base::ConnId;
 
 impl Recorder {
-    /// The name of the other end of a connection: of that machine, or of the one that it was.
+    /// The name of the machine at the other end of a connection, or of the last known one.
     pub(crate) fn peer(&mut self, host: usize, conn: ConnId, machine: Option<u16>) -> String {
         let Some(recording) = &mut self.0 else {
             return String::new();
@@ -21,7 +21,7 @@ impl Recorder {
         peer.cloned().unwrap_or_default()
     }
 
-    /// Bytes have passed an end of a connection.
+    /// Called when bytes pass one end of a connection.
     pub(crate) fn bytes(
         &mut self,
         spot: Spot,
@@ -33,8 +33,8 @@ impl Recorder {
         let (Some(recording), Some(host)) = (&mut self.0, spot.host) else {
             return;
         };
-        // A node numbers the connections that it opens by its incarnation, and those that it
-        // accepts by none.
+        // Connections that a node opens have its incarnation in their id; connections that it
+        // accepts have 0.
         let is_server = conn.incarnation == 0;
         let key = (host, conn, sends);
         let len: usize = pieces.iter().map(Bytes::len).sum();
@@ -71,7 +71,7 @@ impl Recorder {
         }
     }
 
-    /// A connection is gone.
+    /// Called when a connection is closed.
     pub(crate) fn closed(&mut self, host: usize, conn: ConnId) {
         if let Some(recording) = &mut self.0 {
             recording.streams.remove(&(host, conn, true));

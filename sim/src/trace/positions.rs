@@ -1,14 +1,14 @@
-//! The WAL positions of a node, for a trace that shows which of them a step has moved.
+//! The WAL positions of a node. Comparing them before and after a step shows which ones changed.
 
 use std::collections::BTreeMap;
 use walsim_core::base::Lsn;
 use walsim_core::node::NodeView;
 use walsim_core::wal::position::bytepos_to_end;
 
-/// A position's name, and whose it is: a slot's or a walsender's; else empty.
+/// The name of a position, and the slot or walsender that it belongs to; empty for others.
 pub(super) type Name = (&'static str, String);
 
-/// All positions of a node that are known.
+/// All positions of a node.
 pub(super) fn positions(view: &NodeView<'_>) -> BTreeMap<Name, Lsn> {
     let shmem = view.shmem();
     let xlog = &shmem.xlog;

@@ -1,7 +1,6 @@
-//! Collects the events of a run while it goes on.
+//! Collects the events of a run.
 //!
-//! A recorder is no part of the state of a world: worlds that differ in what they have recorded are
-//! equal.
+//! A recorder is not part of the state of a world: worlds with different recordings can be equal.
 
 use super::event::{Act, DiskAct, ProcessName, TraceEvent};
 use super::positions::{Name, positions};
@@ -13,7 +12,7 @@ use walsim_core::call::{Place, Signal, Wait, Woken};
 use walsim_core::node::NodeView;
 use walsim_core::shmem::LockId;
 
-/// Records events if it was told to.
+/// Records events if it is enabled.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Recorder(pub(super) Option<Box<Recording>>);
 
@@ -33,13 +32,14 @@ impl Hash for Recorder {
 pub(super) struct Recording {
     pub(super) events: Vec<TraceEvent>,
     pub(super) numbered: u64,
-    /// Of nodes and sessions, in the order of the network's machines.
+    /// The names of nodes and sessions, in the order of the network's machines.
     pub(super) names: Vec<String>,
     /// Disk operations in flight.
     pub(super) operations: BTreeMap<(usize, OpId), Operation>,
-    /// Messages that have passed an end of a connection in part; true for what is sent there.
+    /// Incomplete messages at the ends of connections; true for the sending direction.
     pub(super) streams: BTreeMap<(usize, ConnId, bool), Stream>,
-    /// The other ends of connections: they may close before all of their bytes have arrived.
+    /// The other ends of connections. They are kept here because an end may close before all its
+    /// bytes have arrived.
     pub(super) peers: BTreeMap<(usize, ConnId), String>,
 }
 
@@ -50,12 +50,12 @@ pub(super) struct Operation {
     pub(super) process: Option<ProcessName>,
 }
 
-/// Where and when an event happened.
+/// The place and time of an event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spot {
     pub(crate) step: u64,
     pub(crate) at: Mono,
-    /// The number of the machine; `None` for the world.
+    /// The index of the machine; `None` for the world.
     pub(crate) host: Option<usize>,
     pub(crate) process: Option<ProcessName>,
 }
@@ -89,7 +89,7 @@ impl Recorder {
         self.0.is_some()
     }
 
-    /// All events that were recorded since this was asked last.
+    /// The events recorded since the last call.
     pub(crate) fn take(&mut self) -> Vec<TraceEvent> {
         match &mut self.0 {
             Some(recording) => std::mem::take(&mut recording.events),
@@ -104,7 +104,7 @@ impl Recorder {
         }
     }
 
-    /// A node is about to make a step; with the process that is to run.
+    /// Called before a step of a node, with the process that will run.
     pub(crate) fn before(
         &self,
         host: usize,
@@ -137,7 +137,7 @@ impl Recorder {
         })
     }
 
-    /// The node has made it.
+    /// Called after the step.
     pub(crate) fn after(&mut self, spot: Spot, view: NodeView<'_>, before: &Before) {
         let Some(recording) = &mut self.0 else { return };
         let mut add = |act: Act| recording.add(spot, act);
@@ -184,7 +184,7 @@ impl Recorder {
         }
     }
 
-    /// What the process that has run waits for now.
+    /// Records what the process that has run waits for now.
     pub(crate) fn waits(&mut self, host: usize, spot: Spot, view: NodeView<'_>, now: Now) {
         let Some(recording) = &mut self.0 else { return };
         let Some(pid) = spot.process.map(|process| process.pid) else {
@@ -197,7 +197,7 @@ impl Recorder {
         }
     }
 
-    /// A server is gone, with all that it had in flight.
+    /// Called when a server is gone, with all its operations in flight.
     pub(crate) fn forget_server(&mut self, host: usize) {
         if let Some(recording) = &mut self.0 {
             recording.operations.retain(|(at, _), _| *at != host);
@@ -229,7 +229,7 @@ impl Recording {
         self.reasons(host, view, now, pid, wait, Some(woken))
     }
 
-    /// What a process waits for; with `woken`, only what has come true.
+    /// The conditions for which a process waits; with `woken`, only those that are true.
     fn reasons(
         &self,
         host: usize,

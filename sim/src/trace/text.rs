@@ -1,9 +1,9 @@
-//! An event as a line of text, in columns.
+//! Formats an event as a line of text with columns.
 
 use super::event::{Act, DiskAct, TraceEvent};
 use std::fmt::{self, Display};
 
-/// `event  time  node  process  what`
+/// The columns are event, time, node, process, and description.
 impl Display for TraceEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = format!("{}.{:06}s", self.at.0 / 1_000_000, self.at.0 % 1_000_000);

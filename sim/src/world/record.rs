@@ -1,5 +1,5 @@
-//! What the world tells its recorder. Nothing here changes a run, and all of it costs one look at
-//! an `Option` while nothing is recorded.
+//! Passes events from the world to its recorder. Recording does not change a run. If it is
+//! disabled, it costs one check of an `Option`.
 
 use super::World;
 use crate::disk::Ticket;
@@ -13,20 +13,20 @@ use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 
 impl World {
-    /// Records all events from now on. [`World::take_events`] yields them.
+    /// Starts to record all events. [`World::take_events`] returns them.
     pub fn record(&mut self) {
         let nodes = self.plan.nodes.iter().map(|node| node.name.clone());
         let names = nodes.chain(self.clients.names()).collect();
         self.recorder.start(names);
     }
 
-    /// The events that were recorded since this was called last.
+    /// The events recorded since the last call.
     pub fn take_events(&mut self) -> Vec<TraceEvent> {
         self.recorder.take()
     }
 
-    /// The bytes that have gone from one machine to another: nodes in the plan's order, then client
-    /// sessions.
+    /// The number of bytes sent from one machine to another. The indexes are those of the nodes in
+    /// the plan, followed by the client sessions.
     ///
     /// # Panics
     /// If there is no such machine.
@@ -60,7 +60,7 @@ impl World {
         }
     }
 
-    /// A node has made a step; its effects are still to be carried out.
+    /// Called after a step of a node, before its effects are executed.
     pub(super) fn record_step(&mut self, host: usize, ran: Option<(Pid, Role)>, before: &Before) {
         let spot = self.spot(Some(host), ran.map(|(pid, role)| (pid, Some(role))));
         if let Some(node) = &self.hosts[host].node {
@@ -129,7 +129,7 @@ impl World {
         self.recorder.peer(host, conn, machine)
     }
 
-    /// The network is about to bring something to a node.
+    /// Called before a network event is delivered to a node.
     pub(super) fn record_delivery(&mut self, host: usize, conn: ConnId, event: &NetEvent) {
         if !self.recorder.is_on() {
             return;
@@ -202,7 +202,7 @@ impl World {
             text
         };
         let text = match act {
-            // The answer says so already.
+            // The answer was recorded already.
             ClientAct::Commit(_) => return,
             ClientAct::Statement(statement) => cut(statement),
             ClientAct::Answer(_, Answer::Complete { tag, warned }) => {
@@ -221,7 +221,7 @@ impl World {
     }
 }
 
-/// How a process has ended.
+/// Formats how a process exited.
 fn exit_in_words(exit: &Exit) -> String {
     match exit {
         Exit::Normal => String::from("exit status 0"),
