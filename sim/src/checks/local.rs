@@ -185,9 +185,9 @@ mod tests {
         let committed = 1 << 2;
         assert_eq!(judge(committed, 2000, 6), Ok(()));
         for (byte, end, next, what) in [
-            (0, 2000, 6, "not committed"),
-            (2 << 2, 2000, 6, "not committed"),
-            (committed, 1999, 6, "gone"),
+            (0, 2000, 6, "no longer committed"),
+            (2 << 2, 2000, 6, "no longer committed"),
+            (committed, 1999, 6, "is lost"),
             (committed, 2000, 5, "again"),
         ] {
             assert!(judge(byte, end, next).unwrap_err().contains(what), "{what}");
