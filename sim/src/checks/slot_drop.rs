@@ -1,4 +1,4 @@
-//! DROP: a slot ends only when it is dropped.
+//! DROP: a slot disappears only when it is dropped.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, ServerEvent, ServerKind, Site,
@@ -12,14 +12,15 @@ use walsim_core::wire::sql::SlotStatement;
 const ABOUT: About = About {
     code: "DROP",
     promise: Promise::Safety,
-    statement: "A slot ends only when a client drops it, a temporary one also with its session.",
-    details: "Judged when an entry in shared memory is freed: a persistent slot by the process of a client, while a\n\
-              client waits for the answer to pg_drop_replication_slot; a temporary one by its owner, at the end of\n\
-              the session or after an error in it. And when a server opens: every persistent slot that was there\n\
-              and that no client has asked to drop is there again. One whose drop was asked for and not answered\n\
-              may be there or not, as may one whose creation was not answered. Slots are not part of a cold copy.",
-    source: "ReplicationSlotDrop, ReplicationSlotCleanup, StartupReplicationSlots (slot.c). A checkpoint saves slots\n\
-             and ends none: CheckPointReplicationSlots (slot.c)",
+    statement: "A slot disappears only when a client drops it; a temporary slot also at the end of its session.",
+    details: "Checked when an entry in shared memory is freed. A persistent slot may be freed only by the\n\
+              process of a client, while a client waits for the answer to pg_drop_replication_slot. A\n\
+              temporary slot may be freed only by its owner, at the end of the session or after an error. Also\n\
+              checked when a server accepts connections: every persistent slot that existed and that no client\n\
+              has asked to drop must exist. A slot whose drop or creation was requested but not answered may\n\
+              or may not exist. A cold copy does not contain slots.",
+    source: "ReplicationSlotDrop, ReplicationSlotCleanup, StartupReplicationSlots (slot.c). A checkpoint\n\
+             saves slots and does not drop any: CheckPointReplicationSlots (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -27,7 +28,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Server(ServerKind::Open),
 ];
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct SlotDrop;
 
@@ -45,7 +46,7 @@ impl Check for SlotDrop {
             return Ok(());
         };
         for change in steps.iter().filter(|it| it.was.in_use && !it.is.in_use) {
-            // A free entry keeps its name until another slot gets it.
+            // A free entry keeps its name until another slot uses it.
             let slot = &step.view.shmem().slots.slots[change.number];
             let mut asked = known.slots_asked(step.site.host);
             let asked = asked.any(|asked| asks(asked, &slot.name));
@@ -80,7 +81,8 @@ fn asks(asked: &SlotStatement, slot: &str) -> bool {
     matches!(asked, SlotStatement::Drop(name) if name == slot)
 }
 
-/// A process has freed an entry. `asked`: a client waits for the end of that slot.
+/// A process has freed an entry. `asked` says whether a client is waiting for the slot to be
+/// dropped.
 fn freed(
     site: Site<'_>,
     slot: &Slot,
@@ -93,7 +95,7 @@ fn freed(
     if is_session && (asked || slot.temporary && owns) {
         return Ok(());
     }
-    let message = "a replication slot was dropped, but no client has asked for that";
+    let message = "a replication slot was dropped, but no client requested this";
     let by = role.name();
     Err(site.violation(
         ABOUT.code,
@@ -115,7 +117,7 @@ fn opened(site: Site<'_>, slots: &[Slot], kept: &BTreeSet<String>, dropped: &[&s
     let Some(missing) = missing else {
         return Ok(());
     };
-    let message = "a replication slot is gone after a start, but no client has asked for that";
+    let message = "a replication slot is missing after a restart, but no client dropped it";
     Err(site.violation(ABOUT.code, message, &[("slot", &missing)]))
 }
 
@@ -127,7 +129,7 @@ mod tests {
 
     const ME: Pid = Pid::postmaster(1);
 
-    /// A slot of this kind, dropped by a process of that kind.
+    /// Judges the drop of a slot by a process.
     fn drops(temporary: bool, role: Role, owner: Pid, asked: bool) -> bool {
         let slot = Slot {
             temporary,

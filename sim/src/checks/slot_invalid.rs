@@ -1,4 +1,4 @@
-//! INVALID: since 18 nothing is streamed from an invalidated slot.
+//! INVALID: since 18 a walsender does not stream from an invalidated slot.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, Step, Subscription,
@@ -10,17 +10,19 @@ const ABOUT: About = About {
     code: "INVALID",
     promise: Promise::Safety,
     statement: "Since 18, a walsender does not stream from an invalidated slot.",
-    details: "Judged when the position up to which a walsender has sent changes, from the beginning of the COPY\n\
-              on: the slot that it has acquired is not invalidated. To own one before is legal, since a slot is\n\
-              acquired before it is looked at; so is dropping and reading one, and a checkpointer that could not\n\
-              save what it has invalidated keeps it. In 15 to 17 walsenders stream from such slots.",
-    source: "ReplicationSlotAcquire with error_if_invalid looks once the slot is acquired, so that the checkpointer\n\
-             cannot invalidate it in between (slot.c); it then ends the owner first: InvalidatePossiblyObsoleteSlot",
+    details: "Checked from the start of the COPY on, whenever the sent position of a walsender changes: the\n\
+              slot that the walsender has acquired must not be invalidated. It is legal to acquire an\n\
+              invalidated slot before this, because the check comes after the acquisition; it is also legal to\n\
+              drop it or read it, and a checkpointer that could not save an invalidated slot keeps it\n\
+              acquired. In 15 to 17 walsenders do stream from such slots.",
+    source: "ReplicationSlotAcquire with error_if_invalid checks the slot after it was acquired, so that the\n\
+             checkpointer cannot invalidate it between the two (slot.c). InvalidatePossiblyObsoleteSlot first\n\
+             terminates the owner of a slot",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Sent)];
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct SlotInvalid;
 
@@ -47,7 +49,7 @@ impl Check for SlotInvalid {
     }
 }
 
-/// A walsender that has acquired this slot has sent WAL, or is about to begin.
+/// A walsender that has acquired this slot has sent WAL, or is about to start streaming.
 fn streams(site: Site<'_>, version: PgVersion, slot: &Slot, sent: Lsn) -> Ruling {
     let Some(cause) = slot.invalidated.filter(|_| version >= PgVersion::V18) else {
         return Ok(());

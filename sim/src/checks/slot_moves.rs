@@ -1,4 +1,4 @@
-//! MOVES: a slot in shared memory moves only for a reason.
+//! MOVES: the position of a slot in shared memory changes only for legal reasons.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, SlotEntry, SlotStep, Step,
@@ -12,13 +12,14 @@ use walsim_core::wire::sql::SlotStatement;
 const ABOUT: About = About {
     code: "MOVES",
     promise: Promise::Safety,
-    statement: "A slot moves to what its standby reports as flushed, and for few other reasons.",
-    details: "restart_lsn in shared memory changes only (a) to the non-zero flush position of a status message that\n\
-              the slot's owner has just processed, up or down; (b) by pg_replication_slot_advance, upward, at most\n\
-              to its argument and to the end of flushed (on a standby: replayed) WAL; (c) by reservation, from 0 to\n\
-              a redo pointer; (d) by invalidation, to 0; (e) at a start and a crash restart, to what the state file\n\
-              holds. And it does change: after the step that has processed a status message with another flush\n\
-              position the slot is there. START_REPLICATION, the save of a slot and flush = 0 move nothing.",
+    statement: "A slot moves to the flush position that its standby reports, and for few other reasons.",
+    details: "restart_lsn in shared memory changes only (a) to the non-zero flush position of a status message\n\
+              that the slot's owner has just processed, forward or back; (b) by pg_replication_slot_advance,\n\
+              forward, at most to its argument and to the end of flushed WAL (on a standby: of replayed WAL);\n\
+              (c) by reservation, from 0 to a redo pointer; (d) by invalidation, to 0; (e) at a start or crash\n\
+              restart, to the position in the state file. And it must change: after the step that processes a\n\
+              status message with a different flush position, the slot is at that position. START_REPLICATION,\n\
+              saving a slot, and a flush position of 0 do not move it.",
     source: "ProcessStandbyReplyMessage, PhysicalConfirmReceivedLocation (walsender.c),\n\
              pg_physical_replication_slot_advance (slotfuncs.c), ReplicationSlotReserveWal,\n\
              InvalidatePossiblyObsoleteSlot, RestoreSlotFromDisk, SaveSlotToPath (slot.c)",
@@ -29,7 +30,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Change(ChangeKind::Reported),
 ];
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct SlotMoves;
 
@@ -79,7 +80,7 @@ impl Check for SlotMoves {
     }
 }
 
-/// Is this slot elsewhere than before the step?
+/// Whether the slot has a different position than before the step.
 fn has_moved(slot: &SlotStep) -> bool {
     slot.is.in_use && slot.is.restart_lsn != before(slot)
 }
@@ -92,7 +93,7 @@ fn before(slot: &SlotStep) -> Lsn {
     }
 }
 
-/// What the state file says.
+/// The position in the state file.
 fn saved(step: &Step<'_>, version: PgVersion, name: &str) -> Option<Lsn> {
     let path = format!("pg_replslot/{name}/state");
     let bytes = step.disk.read_cached(&path, 0, FILE_LEN as u64)?;
@@ -104,13 +105,13 @@ fn gives_up(is: SlotEntry) -> bool {
     !is.restart_lsn.is_valid() && is.invalidated
 }
 
-/// The flush position that a process that streams was told last.
+/// The last flush position that a streaming process received.
 fn reported(shmem: &Shmem, pid: Pid) -> Option<Lsn> {
     let entry = shmem.walsnd.iter().find(|entry| entry.pid == Some(pid))?;
     (entry.state != WalSndState::Startup).then_some(entry.flush)
 }
 
-/// `ReplicationSlotReserveWal`; the redo pointer that it has read may have moved on.
+/// `ReplicationSlotReserveWal`. The redo pointer may have advanced since the process read it.
 fn reserves(slot: &SlotStep, redo: Lsn) -> bool {
     let to = slot.is.restart_lsn;
     !before(slot).is_valid() && to.is_valid() && to <= redo
@@ -130,7 +131,7 @@ fn end_of_wal(shmem: &Shmem) -> Lsn {
     }
 }
 
-/// Is the slot to be advanced at least to there?
+/// Whether the statement advances this slot at least to `to`.
 fn asks(asked: &SlotStatement, slot: &str, to: Lsn) -> bool {
     matches!(asked, SlotStatement::Advance { name, upto } if name == slot && to <= *upto)
 }
@@ -142,7 +143,7 @@ fn moved(
     slot: &SlotStep,
     reported: Option<Lsn>,
 ) -> Violation {
-    let message = "a replication slot moves, and nothing that moves slots has happened";
+    let message = "a replication slot moved without a legal reason";
     let (from, to) = (before(slot), slot.is.restart_lsn);
     let by = role.name();
     let reported = reported.map_or_else(|| String::from("not streaming"), |lsn| lsn.to_string());
@@ -154,24 +155,24 @@ fn moved(
             ("restart_lsn before", &from),
             ("restart_lsn after", &to),
             ("moved by", &by),
-            ("flush position reported to it", &reported),
+            ("flush position reported to its owner", &reported),
         ],
     )
 }
 
-/// A process was told of other positions than before. `slot` is the one that it has acquired.
+/// A process has received different positions than before. `slot` is the slot that it has acquired.
 fn followed(site: Site<'_>, slot: Option<&Slot>, flush: Lsn) -> Ruling {
     let Some(slot) = slot.filter(|slot| flush.is_valid() && slot.restart_lsn != flush) else {
         return Ok(());
     };
-    let message = "a status message with a flush position has not moved the replication slot there";
+    let message = "a replication slot did not move to the flush position in a status message";
     Err(site.violation(
         ABOUT.code,
         message,
         &[
             ("slot", &slot.name),
             ("restart_lsn", &slot.restart_lsn),
-            ("flush position reported", &flush),
+            ("reported flush position", &flush),
         ],
     ))
 }
@@ -204,10 +205,10 @@ mod tests {
         assert!(!has_moved(&step(7, 7)) && has_moved(&step(7, 0)));
         let mut freed = step(7, 0);
         freed.is.in_use = false;
-        assert!(!has_moved(&freed), "which is not this check's business");
+        assert!(!has_moved(&freed), "checked by OWNER");
     }
 
-    /// The redo pointer may have moved on since it was read.
+    /// The redo pointer may have advanced since it was read.
     #[test]
     fn wal_is_reserved_once_and_from_a_redo_pointer_on() {
         let redo = Lsn(9);
@@ -240,7 +241,7 @@ mod tests {
         assert!(!gives_up(is));
     }
 
-    /// An entry keeps what was reported in the COPY before.
+    /// An entry keeps the positions reported in an earlier COPY.
     #[test]
     fn only_a_process_that_streams_is_told_positions() {
         let (me, mut shmem) = (Pid::postmaster(1), memory());

@@ -1,4 +1,4 @@
-//! OWNER: a slot is written to by its owner alone.
+//! OWNER: only the owner of a slot writes to its entry.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, SlotEntry, SlotStep, Step,
@@ -10,19 +10,21 @@ use walsim_core::shmem::{LockId, Role};
 const ABOUT: About = About {
     code: "OWNER",
     promise: Promise::Safety,
-    statement: "Only its owner writes to a slot, and only the process that takes it to a free entry.",
-    details: "Judged when restart_lsn, the cause of an invalidation, active_pid or in_use of an entry changes: by the\n\
-              process that active_pid names before or after. active_pid goes from none to the process itself, or\n\
-              from it to none; after a drop or a release the former owner writes nothing. An entry that is free is\n\
-              written to under ReplicationSlotAllocationLock alone, by the process that takes it. The startup\n\
-              process fills free entries. Not judged: dirty, just_dirtied and last_saved_restart_lsn, which belong\n\
-              to the process that saves, too.",
-    source: "ReplicationSlotAcquire, ReplicationSlotRelease, ReplicationSlotCreate, ReplicationSlotDropPtr (slot.c)",
+    statement: "Only the owner of a slot writes to its entry, and only the process that takes a free entry writes to it.",
+    details: "Checked when restart_lsn, the cause of an invalidation, active_pid or in_use of an entry\n\
+              changes. The change must be made by the process that active_pid names before or after it.\n\
+              active_pid changes from none to that process, or from that process to none; after a drop or a\n\
+              release the former owner writes nothing. A free entry is written only under\n\
+              ReplicationSlotAllocationLock, by the process that takes it. The startup process fills free\n\
+              entries. Not checked: dirty, just_dirtied and last_saved_restart_lsn, which the process that\n\
+              saves a slot also writes.",
+    source: "ReplicationSlotAcquire, ReplicationSlotRelease, ReplicationSlotCreate, ReplicationSlotDropPtr\n\
+             (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Slots)];
 
-/// Remembers nothing.
+/// Stateless.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct SlotOwner;
 
@@ -52,12 +54,14 @@ impl Check for SlotOwner {
     }
 }
 
-/// May the process have made this change? `fills`: it may write to free entries.
+/// Whether the process may have made this change. `fills` says whether it may write to free
+/// entries.
 fn may(pid: Pid, SlotStep { was, is, .. }: &SlotStep, fills: bool) -> bool {
     let me = Some(pid);
     match (was.in_use, is.in_use) {
         (false, false) => fills,
-        // The lock is released in the step in which the entry is taken, and the slot may be.
+        // The lock is released in the same step in which the entry is taken. The slot may be
+        // released in this step too.
         (false, true) => is.owner == me || is.owner.is_none(),
         (true, false) => was.owner == me,
         (true, true) if was.owner == is.owner => was.owner == me,
@@ -76,9 +80,9 @@ fn written(
     SlotStep { number, was, is }: &SlotStep,
 ) -> Violation {
     let message = if was.in_use {
-        "a process writes to a replication slot that it does not own"
+        "a process wrote to a replication slot that it does not own"
     } else {
-        "a process writes to a free entry for replication slots that it does not take"
+        "a process wrote to a free slot entry without taking it"
     };
     let by = format!("{} {}", role.name(), pid.n);
     let owner = |entry: &SlotEntry| {

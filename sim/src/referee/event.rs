@@ -85,9 +85,10 @@ pub enum ChangeKind {
     Sent,
     /// The request to the walreceiver and its progress: `WalRcv`.
     Received,
-    /// Entries for slots: one came, went, moved, was acquired, released or invalidated.
+    /// An entry for a slot changed: a slot was created, dropped, moved, acquired, released or
+    /// invalidated.
     Slots,
-    /// How far a standby has told its walsender that it is: `WalSnd->write`, `flush` and `apply`.
+    /// The positions that a standby reported: `WalSnd->write`, `flush` and `apply`.
     Reported,
     /// Data pages in the buffer pool.
     Pages,

@@ -243,13 +243,13 @@ impl Knowledge {
         self.nodes[host].slots.changed()
     }
 
-    /// What clients have asked of a node's slots and got no answer to.
+    /// The unanswered statements of clients about a node's slots.
     pub fn slots_asked(&self, host: usize) -> impl Iterator<Item = &SlotStatement> {
         self.nodes[host].slots.asked()
     }
 
-    /// Persistent slots of a node that are to be there at its next start: they were there, and no
-    /// client has asked for their end.
+    /// The persistent slots of a node that must exist after its next start: they existed, and no
+    /// client has asked to drop them.
     #[must_use]
     pub fn slots_kept(&self, host: usize) -> &BTreeSet<String> {
         self.nodes[host].slots.kept()
@@ -467,10 +467,10 @@ impl Knowledge {
         self.nodes[host].torn.tear(pages);
     }
 
-    /// A client said or heard something.
+    /// An event of a client session.
     pub(crate) fn client(&mut self, event: &ClientEvent<'_>) {
         let node = &mut self.nodes[event.site.host];
-        // A client was told that the oldest commit of its connection succeeded.
+        // The client received the acknowledgment of the oldest open commit of its connection.
         if let (ClientAct::Commit(synchronous), Some(conn)) = (event.act, event.conn) {
             node.commits.acked(conn, synchronous);
         }

@@ -12,43 +12,43 @@ use walsim_core::wire::sql::{SlotStatement, Statement};
 
 const DIRECTORY: &str = "pg_replslot";
 
-/// The slots of a node after the last step, and what was asked of them.
+/// The slots of a node after the last step, and the unanswered statements about them.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Slots {
     entries: Vec<SlotEntry>,
-    /// WAL before these positions was given up: a slot went back, or got its first position from a
-    /// report.
+    /// For each slot the position before which WAL may have been removed: the slot went back, or
+    /// got its first position from a report.
     given_up: Vec<Lsn>,
     changed: bool,
-    /// Shared memory is new, and no process has looked at it since.
+    /// Shared memory is new, and no process has read the slots from disk yet.
     fresh: bool,
-    /// Persistent slots that were there and whose end was not asked for.
+    /// Persistent slots that exist and that no client has asked to drop.
     kept: BTreeSet<String>,
-    /// What sessions, by their numbers, have asked and got no answer to.
+    /// Unanswered statements, each with the index of its session.
     asked: Vec<(usize, SlotStatement)>,
 }
 
 /// An entry for a slot in shared memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct SlotEntry {
-    /// Some slot has it.
+    /// A slot uses the entry.
     pub in_use: bool,
     /// `restart_lsn`
     pub restart_lsn: Lsn,
-    /// The slot was invalidated.
+    /// Whether the slot is invalidated.
     pub invalidated: bool,
     /// `active_pid`
     pub owner: Option<Pid>,
 }
 
-/// An entry for a slot that a step has changed.
+/// A change of an entry by a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SlotStep {
-    /// Its number.
+    /// The index of the entry.
     pub number: usize,
-    /// Before the step; as after a start if shared memory was new.
+    /// The entry before the step. If shared memory is new, the entry as after a start.
     pub was: SlotEntry,
-    /// After it.
+    /// The entry after the step.
     pub is: SlotEntry,
 }
 
@@ -71,7 +71,7 @@ impl SlotEntry {
         }
     }
 
-    /// Where the slot is; `None` if the entry is free.
+    /// The position of the slot, and whether it is invalidated; `None` if the entry is free.
     fn place(self) -> Option<(Lsn, bool)> {
         self.in_use.then_some((self.restart_lsn, self.invalidated))
     }
@@ -113,14 +113,14 @@ impl Slots {
                 self.fresh |= is_new(step);
                 Default::default()
             }
-            // No other process touches slots.
+            // These processes do not change slots.
             Some((_, Role::WalWriter | Role::WalReceiver)) | None => Default::default(),
         };
         self.changed = change.any;
         (change, steps)
     }
 
-    /// Follows which slots are there.
+    /// Updates the list of slots that must exist.
     fn keep(&mut self, slot: &Slot, was: SlotEntry) {
         if slot.in_use && !slot.temporary && !was.in_use {
             self.kept.insert(slot.name.clone());
@@ -129,7 +129,7 @@ impl Slots {
         }
     }
 
-    /// A session has asked for something, or got an answer.
+    /// A session sent a statement or received its answer.
     pub(super) fn client(&mut self, session: usize, act: ClientAct<'_>) {
         match act {
             ClientAct::Statement(Statement::Slot(statement)) => {
@@ -146,8 +146,8 @@ impl Slots {
         }
     }
 
-    /// The server is gone. A slot whose end was asked for may be there when it is started again, or
-    /// not.
+    /// The server is gone. A slot for which a drop was requested may or may not exist after the
+    /// next start.
     pub(super) fn gone(&mut self) {
         for (_, statement) in std::mem::take(&mut self.asked) {
             if let SlotStatement::Drop(name) = statement {
@@ -156,12 +156,12 @@ impl Slots {
         }
     }
 
-    /// What was asked and not answered yet.
+    /// The unanswered statements.
     pub(super) fn asked(&self) -> impl Iterator<Item = &SlotStatement> {
         self.asked.iter().map(|(_, statement)| statement)
     }
 
-    /// Persistent slots that are to be there.
+    /// The persistent slots that must exist.
     pub(super) const fn kept(&self) -> &BTreeSet<String> {
         &self.kept
     }
@@ -203,7 +203,7 @@ pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> 
     holding.map(|slot| slot.restart_lsn).min()
 }
 
-/// Is shared memory as after its creation? Slots are read from disk in `PM_STARTUP`.
+/// Whether shared memory has just been created. Slots are read from disk in `PM_STARTUP`.
 fn is_new(step: &Step<'_>) -> bool {
     let slots = &step.view.shmem().slots.slots;
     matches!(
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(after(&|slot| slot.restart_lsn = Lsn(8)), (false, false));
     }
 
-    /// What was asked counts until it is answered or the server is gone.
+    /// A statement counts until it is answered or the server is gone.
     #[test]
     fn a_slot_is_kept_until_a_drop_was_asked_for() {
         let mut slots = Slots::default();

@@ -1,10 +1,10 @@
-//! How far the walsenders and the walreceiver of a node are, as shared memory tells.
+//! The positions of a node's walsenders and walreceiver in shared memory.
 
 use crate::referee::Step;
 use std::collections::BTreeMap;
 use walsim_core::base::{Lsn, Pid, TimelineId};
 
-/// Those of one node, after the last step.
+/// The positions of one node after the last step.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Streams {
     /// Of each walsender: how far it has sent, and what it was told last.
@@ -12,29 +12,29 @@ pub(super) struct Streams {
     received: Received,
 }
 
-/// What shared memory tells of a walreceiver.
+/// The walreceiver's state in shared memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Received {
     /// `flushedUpto`
     pub upto: Lsn,
-    /// A walreceiver was asked for: `receiveStart` is valid.
+    /// A walreceiver was requested: `receiveStart` is valid.
     pub asked: bool,
     /// `receivedTLI`
     pub tli: TimelineId,
 }
 
-/// How far a walsender has sent.
+/// The progress of a walsender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sent {
-    /// Which.
+    /// The walsender.
     pub pid: Pid,
-    /// Before the step; invalid if it has just begun.
+    /// The sent position before the step; invalid if the walsender has just begun.
     pub from: Lsn,
-    /// After it.
+    /// The sent position after the step.
     pub to: Lsn,
 }
 
-/// How far a standby has told a walsender that it is.
+/// The positions that a standby reported to its walsender.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Reported {
     /// `WalSnd->write`
@@ -46,7 +46,7 @@ pub struct Reported {
 }
 
 impl Streams {
-    /// How far a walsender has sent.
+    /// The sent position of a walsender.
     pub(super) fn sent(&self, pid: Pid) -> Lsn {
         self.senders.get(&pid).map_or(Lsn::INVALID, |it| it.0)
     }
