@@ -109,7 +109,7 @@ fn row(text: &str) -> Listed {
     }
 }
 
-/// `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: ...`
+/// Parses `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: ...`
 fn line(text: &str) -> Listed {
     let after = |mark: &str| {
         let found = text

@@ -291,7 +291,7 @@ fn control_file_is_sound(bin: &Path, data: &Path, place: &str) {
     assert!(!all.contains("WARNING"), "{place}:\n{all}");
 }
 
-/// `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: …`.
+/// Parses `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: …`.
 fn from_waldump(line: &str) -> Option<Listed> {
     let (rmgr, rest) = line.strip_prefix("rmgr: ")?.split_once("len (rec/tot):")?;
     let (lengths, rest) = rest.split_once(", tx:")?;

@@ -61,7 +61,8 @@ impl Listed {
         }
     }
 
-    /// `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: …`
+    /// Parses a line such as
+    /// `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/01000028, prev 0/00000000, desc: …`.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let (rmgr, rest) = line.strip_prefix("rmgr: ")?.split_once("len (rec/tot):")?;
         let (lengths, rest) = rest.split_once(", tx:")?;

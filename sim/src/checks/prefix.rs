@@ -150,7 +150,7 @@ fn flushed_fault(site: Site<'_>, fault: &WalFault, differs: &str) -> crate::refe
             ],
         ),
         WalFault::EndsEarly { end, flushed } => violation(
-            "recovery ended before the end of flushed WAL, which new WAL will overwrite",
+            "recovery ended before the end of flushed WAL, so new WAL would overwrite flushed WAL",
             &[("end of recovery", end), ("flushed before", flushed)],
         ),
         WalFault::WentBack | WalFault::NotWhole | WalFault::NotNext => {
