@@ -256,15 +256,15 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
         ),
         Bug::StartAheadOfFlushAccepted => (
             &["SEND"],
-            "a walsender begins with WAL that the primary does not have yet",
+            "a walsender accepts a start position past the flush position of the primary",
         ),
         Bug::RecycledSegmentSent => (
             &["SEND", "PREFIX"],
-            "a walsender ships newer WAL from a segment that was recycled while it was read",
+            "a walsender sends newer WAL from a segment that was recycled while the walsender read it",
         ),
         Bug::CrashEndsServer => (
             &["RECOVER"],
-            "a server ends after the crash of a process instead of starting anew",
+            "a server shuts down after the crash of a process instead of restarting its processes",
         ),
         Bug::WalKeptFromCheckpointRecord => (
             &["RECOVER", "SLOT"],
@@ -276,26 +276,27 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
         ),
         Bug::RestartpointSkipsClog => (
             &["LOCAL"],
-            "a standby that is restarted has forgotten commits from before its restartpoint",
+            "a restarted standby has lost the status of commits from before its restartpoint",
         ),
         Bug::ReceiverTakesFlushBack => (
             &["MONO"],
-            "a standby counts less WAL as received than before while a segment is streamed again",
+            "a walreceiver sets the flush position back when it streams a segment again",
         ),
         Bug::MinRecoveryPointLowered => (
             &["MONO"],
-            "the control file of a standby allows reads before its pages are consistent",
+            "the minimum recovery point of a standby goes back, so it accepts readers before its pages are consistent",
         ),
-        Bug::PageWrittenWithoutLock => {
-            (&["PAGE"], "a checkpoint writes a page that is half changed")
-        }
+        Bug::PageWrittenWithoutLock => (
+            &["PAGE"],
+            "a checkpoint writes a page while another process changes it",
+        ),
         Bug::SnapshotExcludesNewest => (
             &["LOCAL"],
             "a session does not see the row that it has just committed",
         ),
         Bug::SlotRestoredAtSegmentStart => (
             &["MOVES"],
-            "a slot comes back from a restart before the position that was saved",
+            "after a restart a slot is at the start of its segment, not at the saved position",
         ),
     };
     BugInfo { bug, codes, about }

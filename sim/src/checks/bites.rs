@@ -15,7 +15,7 @@ pub struct Bite {
     pub code: &'static str,
     /// One of its subscriptions.
     pub subscription: Subscription,
-    /// What violates the promise there and nowhere else.
+    /// The planted violation that only this subscription reports.
     pub planted: Plant,
 }
 

@@ -15,12 +15,14 @@ use walsim_core::shmem::{Clog, Shmem, XactStatus};
 const ABOUT: About = About {
     code: "LOCAL",
     promise: Promise::Safety,
-    statement: "A commit that a node acknowledged is committed in it after every later recovery.",
-    details: "Acknowledged means that CommandComplete of COMMIT was delivered to the client, without a warning and\n\
-              with synchronous_commit at least `local`. After each crash recovery the transaction's status is looked\n\
-              up, and sessions read back what they wrote.",
-    source: "A commit is acknowledged after its record was flushed: RecordTransactionCommit (xact.c); recovery redoes its\n\
-             status and goes on counting transactions after it: xact_redo_commit, AdvanceNextFullTransactionIdPastXid",
+    statement: "A commit that a node acknowledged is committed on this node after every later recovery.",
+    details: "A commit is acknowledged when CommandComplete of COMMIT was delivered to the client, without a\n\
+              warning and with synchronous_commit at least `local`. After each crash recovery the check looks\n\
+              up the status of each acknowledged transaction. Sessions also read back the rows that they\n\
+              wrote.",
+    source: "A commit is acknowledged after its record was flushed: RecordTransactionCommit (xact.c).\n\
+             Recovery sets its status and assigns only higher transaction ids: xact_redo_commit,\n\
+             AdvanceNextFullTransactionIdPastXid",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [

@@ -1,5 +1,5 @@
-//! MONO: what may only grow. How far a standby has received, what its control file asks recovery
-//! for, and from where it begins.
+//! MONO: positions that must not go back: the received position of a standby, and the minimum
+//! recovery point and the redo point in the control file.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise,
@@ -14,11 +14,13 @@ const ABOUT: About = About {
     code: "MONO",
     promise: Promise::Safety,
     statement: "Positions that must not go back do not go back.",
-    details: "The redo point in the control file; the minimum recovery point there during recovery; and what a standby\n\
-              has received and flushed, unless the startup process asks for WAL again. A standby may report less\n\
-              than before, and take its slot back with it.",
-    source: "flushedUpto grows within one chain of walreceivers: XLogWalRcvFlush, RequestXLogStreaming (walreceiverfuncs.c);\n\
-             the control file goes forward: UpdateControlFile, UpdateMinRecoveryPoint (xlog.c)",
+    details: "The positions are: the redo point in the control file; the minimum recovery point in the control\n\
+              file, during recovery; and the received and flushed position of a standby, unless the startup\n\
+              process requests WAL again. A standby may report a lower position than before, and its slot then\n\
+              goes back.",
+    source: "flushedUpto grows within one chain of walreceivers: XLogWalRcvFlush, RequestXLogStreaming\n\
+             (walreceiverfuncs.c). The control file goes forward: UpdateControlFile, UpdateMinRecoveryPoint\n\
+             (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -75,9 +77,10 @@ impl Mono {
     }
 }
 
-/// `flushedUpto` begins anew with the first walreceiver of a server and with another timeline. The
-/// startup process may set it back when it asks for WAL (RequestXLogStreaming), for it may have
-/// found that what was received is damaged; PostgreSQL never does. A walreceiver may not.
+/// `flushedUpto` starts again with the first walreceiver of a server and on another timeline. The
+/// startup process may set it back when it requests WAL (RequestXLogStreaming), because the
+/// received WAL may be damaged, although PostgreSQL never does this. A walreceiver must not set it
+/// back.
 fn received(site: Site<'_>, asks: bool, before: Received, now: Received) -> Ruling {
     let continues = before.asked && now.asked && before.tli == now.tli;
     if asks || !continues || before.upto <= now.upto {

@@ -81,8 +81,8 @@ impl Check for Send {
     }
 }
 
-/// How far a primary's WAL is safe from every crash. What follows its end in a file that was made
-/// ahead of time is stable, too, but is no WAL.
+/// The end of a primary's WAL that no crash could lose. Preallocated bytes after the end of WAL are
+/// durable too, but they are not WAL.
 fn durable_until(known: &Knowledge, site: Site<'_>, disk: &Disk, wanted: Lsn) -> Lsn {
     let stable = known.stable_until(site.host, disk, wanted);
     stable.min(known.wal_end_of(site.host))

@@ -18,13 +18,14 @@ const ABOUT: About = About {
     code: "SLOT",
     promise: Promise::Safety,
     statement: "All WAL that the state file of a slot requires exists.",
-    details: "Judged when a segment is about to go, and when a state file gets its name: from the lowest position that\n\
-              a loss of power could now give the slot, to the end of the node's WAL, all segments must be in pg_wal.\n\
-              What shared memory has does not count. Exempt are slots that hold nothing or whose file says that they\n\
-              are invalid, temporary ones, and WAL that was given up before a standby reported less than it had\n\
-              before.",
-    source: "A checkpoint keeps the WAL that the saved state of a slot asks for: ReplicationSlotsComputeRequiredLSN,\n\
-             InvalidateObsoleteReplicationSlots (slot.c), KeepLogSeg (xlog.c)",
+    details: "Checked when a segment is about to be removed, and when a state file is renamed into place. All\n\
+              segments from the lowest position that the slot could have after a power loss now, up to the end\n\
+              of the node's WAL, must be in pg_wal. The position in shared memory is not used. Exempt are\n\
+              slots without a position, invalidated slots, temporary slots, and WAL that was legally removed\n\
+              before the slot went back to a lower report of its standby.",
+    source: "A checkpoint keeps the WAL that the saved state of a slot requires:\n\
+             ReplicationSlotsComputeRequiredLSN, InvalidateObsoleteReplicationSlots (slot.c), KeepLogSeg\n\
+             (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

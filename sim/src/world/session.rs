@@ -257,8 +257,9 @@ impl Session {
         acts.push(Act::Answered(statement.clone(), answer));
         match statement {
             Statement::Commit if tag == "COMMIT" => {
-                // A warning says that a synchronous wait was cancelled: more than the local commit
-                // was asked for, and that much is not promised (SyncRepWaitForLSN).
+                // The warning means that the wait for synchronous replication was canceled. The
+                // statement requested more than a local commit, and the session cannot rely on that
+                // (SyncRepWaitForLSN).
                 let promised = !self.asynchronous && !warned;
                 acts.push(Act::Acked(promised));
                 let written = self.written.take();
@@ -459,7 +460,7 @@ mod tests {
     use crate::plan::When;
     use walsim_core::wire::backend::ErrorFields;
 
-    /// What a session makes of the answers to one transaction, with or without a warning.
+    /// The acts of a session for the answers to one transaction, with or without a warning.
     fn acked(warning: bool, asynchronous: bool) -> Vec<Act> {
         let choices = Choices::new(0);
         let row = WorkloadRow {

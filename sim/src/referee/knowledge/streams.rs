@@ -7,7 +7,7 @@ use walsim_core::base::{Lsn, Pid, TimelineId};
 /// The positions of one node after the last step.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Streams {
-    /// Of each walsender: how far it has sent, and what it was told last.
+    /// For each walsender: its sent position, and the last positions that its standby reported.
     senders: BTreeMap<Pid, (Lsn, Reported)>,
     received: Received,
 }

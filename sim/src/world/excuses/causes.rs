@@ -16,8 +16,8 @@ pub(in crate::world) struct Causes {
     dropped: BTreeSet<(usize, String)>,
     /// Slots that were invalidated; true if the invalidation was legal.
     invalidated: BTreeMap<(usize, String), bool>,
-    /// Slots that a checkpointer has failed to save while it invalidated them, and which it keeps
-    /// until it ends.
+    /// Slots that a checkpointer failed to save when it invalidated them, and that it owns until it
+    /// exits.
     kept: BTreeMap<(usize, String), Pid>,
     /// Segments that were unlinked or renamed for future use.
     removed: BTreeSet<(usize, SegmentNo)>,

@@ -35,7 +35,8 @@ pub enum Excuse {
     SlotDropped,
     /// The upstream has invalidated the slot, and reports this error (since 18).
     SlotInvalidated,
-    /// docs/hazards/slot-kept-by-the-checkpointer.md
+    /// The checkpointer of the upstream owns the slot, because it failed to save it:
+    /// docs/hazards/slot-kept-by-the-checkpointer.md.
     SlotKept,
     /// The upstream has removed the segment that the standby asks for.
     WalRemoved,

@@ -1,5 +1,5 @@
-//! The checkpointer of the upstream keeps the slot of a standby: saving the slot failed while it
-//! was being invalidated. docs/hazards/slot-kept-by-the-checkpointer.md
+//! Excuse: the checkpointer of the upstream owns the standby's slot, because saving the slot failed
+//! while it was being invalidated (docs/hazards/slot-kept-by-the-checkpointer.md).
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};
@@ -10,7 +10,7 @@ pub(super) struct SlotKept;
 impl Reason for SlotKept {
     const EXCUSE: Excuse = Excuse::SlotKept;
 
-    /// START_REPLICATION was refused because another process owns that very slot.
+    /// START_REPLICATION was refused because another process owns this slot.
     fn witness(_: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         standby.witness.is_refused_thrice(
@@ -18,8 +18,8 @@ impl Reason for SlotKept {
         )
     }
 
-    /// The checkpointer, which still runs, has failed to save that slot while it owned it. No other
-    /// process can have acquired the slot since.
+    /// The checkpointer failed to save the slot while it owned it, and still runs. No other process
+    /// can have acquired the slot since.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         world.causes.is_kept(standby.upstream, slot)
