@@ -19,7 +19,7 @@ pub(in crate::world) struct Causes {
     /// Slots that a checkpointer failed to save when it invalidated them, and that it owns until it
     /// exits.
     kept: BTreeMap<(usize, String), Pid>,
-    /// Segments that were unlinked or renamed for future use.
+    /// Segments that were removed or recycled.
     removed: BTreeSet<(usize, SegmentNo)>,
     /// For each standby that has requested a segment although it lacked the end of the previous
     /// one, the start of the requested segment.
@@ -70,7 +70,7 @@ impl Causes {
         self.kept.contains_key(&(host, slot.to_owned()))
     }
 
-    /// A file's name goes, and no check objects.
+    /// A file is removed, and no check has reported a violation.
     pub(in crate::world) fn removes(&mut self, host: usize, geometry: &Geometry, path: &FilePath) {
         let name = path.as_str().strip_prefix("pg_wal/");
         let segment = name.and_then(|name| parse_segment_name(geometry, name));
@@ -156,7 +156,7 @@ impl World {
         slot.is_some_and(|slot| slot.active_pid == Some(pid))
     }
 
-    /// A process logs something.
+    /// A process logs a message.
     pub(in crate::world) fn note_cause(
         &mut self,
         host: usize,

@@ -38,7 +38,7 @@ pub enum Excuse {
     /// The checkpointer of the upstream owns the slot, because it failed to save it:
     /// docs/hazards/slot-kept-by-the-checkpointer.md.
     SlotKept,
-    /// The upstream has removed the segment that the standby asks for.
+    /// The upstream has removed the segment that the standby requests.
     WalRemoved,
     /// The standby retries a record forever, because the first half of the record is stale:
     /// docs/hazards/stale-first-half-of-a-record.md.
