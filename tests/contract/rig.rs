@@ -1,5 +1,4 @@
-//! One node on a fake disk, moved by hand: who runs, and which operation completes, is decided by
-//! the test.
+//! One node on a fake disk. The test decides which process runs and which disk operation completes.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -27,7 +26,7 @@ pub(crate) struct Rig {
     received: BTreeMap<ConnId, FrameReader>,
     /// CommandComplete tags and error codes by connection.
     pub(crate) answers: BTreeMap<ConnId, Vec<String>>,
-    /// How far WAL has come to who streams.
+    /// The end of the WAL received by each streaming client.
     pub(crate) shipped: BTreeMap<ConnId, Lsn>,
     conns: u32,
     /// Fsyncs issued.
@@ -74,7 +73,7 @@ impl Rig {
         Self::of(PgVersion::V15, false)
     }
 
-    /// A fresh cluster, or a standby whose primary no one plays.
+    /// A new cluster, or a standby whose primary does not exist.
     pub(crate) fn of(version: PgVersion, standby: bool) -> Self {
         let mut settings = Settings::new(version, Geometry::TINY);
         settings.checkpoint_timeout_ms = 3_600_000;
@@ -140,14 +139,14 @@ impl Rig {
         }
     }
 
-    /// Runs everyone but leaves operations under way.
+    /// Runs all processes, but completes no disk operations.
     pub(crate) fn settle_without_disk(&mut self) {
         while let Some(pid) = self.runnable().first().copied() {
             self.run(pid);
         }
     }
 
-    /// Steps one process until it stands at a place.
+    /// Steps one process until it is at this place.
     pub(crate) fn step_until_at(&mut self, pid: Pid, at: Place) {
         for _ in 0..1000 {
             if self.place(pid) == Some(at) {
@@ -188,7 +187,7 @@ impl Rig {
         (conn, self.newest(Role::Backend))
     }
 
-    /// A standby that the test plays: it is sent all WAL from the first segment on.
+    /// A standby played by the test. The node sends it all WAL from the first segment on.
     pub(crate) fn stream(&mut self) -> (ConnId, Pid) {
         let conn = self.connect(&[("user", "postgres"), ("replication", "true")]);
         let start = self.settings.geometry.segment_start(SegmentNo(1));
@@ -196,7 +195,7 @@ impl Rig {
         (conn, self.newest(Role::WalSender))
     }
 
-    /// The standby tells that it has flushed so far.
+    /// The standby reports this flush position.
     pub(crate) fn confirm(&mut self, conn: ConnId, flushed: Lsn) {
         let status = StandbyMessage::Status(StandbyStatus {
             write: flushed,
@@ -208,7 +207,7 @@ impl Rig {
         self.input(Input::Net(conn, NetEvent::Data(status.to_frame())));
     }
 
-    /// Connects with a start-up packet.
+    /// Connects with a startup packet.
     pub(crate) fn connect(&mut self, params: &[(&str, &str)]) -> ConnId {
         self.conns += 1;
         let conn = client(self.conns);
@@ -220,13 +219,13 @@ impl Rig {
         conn
     }
 
-    /// Hands a statement to a session without running anyone.
+    /// Passes a statement to a session, but runs no process.
     pub(crate) fn say(&mut self, conn: ConnId, statement: &str) {
         let bytes = FrontendMessage::Query(String::from(statement)).to_bytes();
         self.input(Input::Net(conn, NetEvent::Data(bytes)));
     }
 
-    /// A statement with its answers, run to the end.
+    /// Sends a statement and runs until it is answered.
     pub(crate) fn ask(&mut self, conn: ConnId, statement: &str) -> Vec<String> {
         self.say(conn, statement);
         self.settle();
@@ -249,7 +248,7 @@ impl Rig {
         self.input(Input::Signal(pid, signal));
     }
 
-    /// Loses power, and boots again with what survived.
+    /// Loses power, and boots again with the data that survived.
     pub(crate) fn lose_power(&mut self) {
         let page = self.settings.geometry.data_page;
         let Harness { disk, choices, .. } = &mut self.harness;
@@ -261,7 +260,7 @@ impl Rig {
         self.settle();
     }
 
-    /// Starts the server anew on the disk as it is.
+    /// Starts the server again on the disk as it is.
     pub(crate) fn boot(&mut self) {
         self.incarnation += 1;
         let node = Node::boot(self.settings.clone(), 1, self.incarnation, Planted::NONE);

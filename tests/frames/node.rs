@@ -1,4 +1,4 @@
-//! A node on a fake disk, in the state in which a real server stood when its capture began.
+//! A node on a fake disk, in the same state as the real server at the beginning of its capture.
 
 use crate::capture::{Capture, SEGMENT};
 use bytes::Bytes;
@@ -25,16 +25,17 @@ pub(crate) fn version(major: u32) -> Option<PgVersion> {
 /// A machine, its disk, and what it has sent.
 pub(crate) struct Rig<M = Node> {
     harness: Harness<M>,
-    /// What was sent and no one has taken yet.
+    /// Bytes that were sent and not read yet.
     pub(crate) sent: BTreeMap<ConnId, Vec<u8>>,
     pub(crate) closed: BTreeSet<ConnId>,
-    /// Connections that the node itself has opened, the last one last.
+    /// Connections that the node itself has opened, in order.
     pub(crate) opened: Vec<ConnId>,
     pub(crate) log: Vec<String>,
 }
 
 impl Rig {
-    /// A server that was started over the files of the capture; with `upstream` a standby of it.
+    /// A server that was started on the files of the capture; with `upstream` a standby of that
+    /// server.
     pub(crate) fn new(
         capture: &Capture,
         upstream: Option<&str>,
@@ -47,7 +48,7 @@ impl Rig {
         settings.primary_conninfo = upstream.map(|host| (String::from(host), 5432));
         change(&mut settings);
         let mut disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
-        // Of what initdb makes only the directories and the commit status are wanted.
+        // Of the files of initdb only the directories and the commit status are needed.
         for file in initdb(version, &geometry, 0) {
             if !matches!(&file, InitialFile::File { path, .. } if path.parent() != "pg_xact") {
                 disk.set_up(&file);
@@ -72,7 +73,7 @@ impl Rig {
         self.machine.view().postmaster_state()
     }
 
-    /// A fast shutdown is asked for.
+    /// Requests a fast shutdown.
     pub(crate) fn stop(&mut self) {
         self.input(Input::Signal(Pid::postmaster(1), Signal::Int));
         self.settle();
@@ -141,13 +142,13 @@ impl<M: Machine> Rig<M> {
         }
     }
 
-    /// Something happens to a connection.
+    /// Passes a network event to the node.
     pub(crate) fn net(&mut self, conn: ConnId, event: NetEvent) {
         self.input(Input::Net(conn, event));
         self.settle();
     }
 
-    /// The other side says something.
+    /// The peer sends bytes.
     pub(crate) fn hears(&mut self, conn: ConnId, bytes: Bytes) {
         self.net(conn, NetEvent::Data(bytes));
     }

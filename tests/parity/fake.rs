@@ -73,7 +73,7 @@ impl Network for FakeNet {
     }
 
     fn settle(&mut self) {
-        // Simulated seconds cost nothing. Who has to try something again does so after one.
+        // Simulated seconds take no time. A process that retries does so after one second.
         let until = self.now.after_ms(5000);
         while let Some(at) = self.net.next_time().filter(|at| *at <= until) {
             self.now = at;

@@ -1,5 +1,5 @@
-//! A receiver on a fake disk, moved by hand. Everything that it does is written down, and what it
-//! reports as durable is held against what the disk could lose.
+//! A receiver on a fake disk. All its actions are recorded, and its reported flush positions are
+//! checked against what a crash could lose.
 
 use bytes::Bytes;
 use std::ops::{Deref, DerefMut};
@@ -15,7 +15,7 @@ use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 pub(crate) use walsim_tests::Drive;
 use walsim_tests::Harness;
 
-/// What servers in these tests have.
+/// The geometry of the servers in these tests.
 pub(crate) fn geometry() -> Geometry {
     Geometry::TINY
 }
@@ -46,16 +46,16 @@ pub(crate) struct Host {
     incarnation: u32,
     said: FrameReader,
     greeted: bool,
-    /// The connection, while there is one.
+    /// The current connection, if there is one.
     pub(crate) conn: Option<ConnId>,
-    /// What it sent and no one took yet.
+    /// Messages that it sent and that were not read yet.
     pub(crate) sent: Vec<Bytes>,
     pub(crate) credit: u64,
-    /// Where streaming began.
+    /// The start position of streaming.
     pub(crate) first: Option<Lsn>,
-    /// How far it has written.
+    /// The end of the WAL that it has written.
     pub(crate) written: Lsn,
-    /// The most that was reported as durable.
+    /// The highest reported flush position.
     pub(crate) flushed: Lsn,
     /// Disk operations and messages, in order.
     events: Vec<String>,
@@ -175,15 +175,15 @@ impl Host {
         if words[0] == "START_REPLICATION" {
             let start = words.iter().find(|word| word.contains('/'));
             let start = start.expect("it says from where").parse();
-            // With nothing in its directory it begins anew, wherever the server or the slot is.
+            // With an empty directory it starts at the position of the server or of the slot.
             if self.names().is_empty() {
                 self.first = Some(start.expect("an LSN"));
             }
         }
     }
 
-    /// Nothing is reported as durable that a crash could take, and all of it has a name that the
-    /// next start finds.
+    /// WAL that is reported as flushed must survive every crash, in files that the next start
+    /// finds.
     fn judge(&mut self, status: &StandbyStatus) {
         assert!(status.flush <= status.write, "{status:?}");
         if !status.flush.is_valid() {
@@ -221,7 +221,8 @@ impl Host {
         std::mem::take(&mut self.events)
     }
 
-    /// `kill -9`, and a new start in the same directory. What it has asked for still happens.
+    /// `kill -9`, followed by a start in the same directory. Operations that were issued are still
+    /// executed.
     pub(crate) fn kill(&mut self) {
         let pid = self.machine.pid();
         self.replace(true);
@@ -262,7 +263,7 @@ impl Host {
 }
 
 fn start(options: PgReceivewalOptions, incarnation: u32) -> PgReceivewal {
-    // Any segment size: the server's is asked for.
+    // The segment size of the server is used, whatever it is.
     let geometry = Geometry {
         segment: 4 * 512,
         ..geometry()

@@ -1,5 +1,5 @@
-//! A receiver and a server of ours, with a connection between them that cuts bytes anywhere. What
-//! happens next is drawn from a seed.
+//! A receiver and a simulated server, connected by a stream that is cut at any byte. The next event
+//! is drawn from a seed.
 
 use super::host::{Drive, Host, geometry, name};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use walsim_tests::{Harness, client, new_cluster};
 
 const CLIENT: u32 = 1_000_000;
 
-/// Both, and what is between them.
+/// A receiver and a server, with their connection.
 pub(crate) struct Pair {
     pub(crate) receiver: Host,
     server: Harness<Node>,
@@ -29,9 +29,9 @@ pub(crate) struct Pair {
 }
 
 struct Wire {
-    /// The server's number of it.
+    /// The server's id of the connection.
     number: ConnId,
-    /// The receiver's.
+    /// The receiver's id of the connection.
     conn: ConnId,
     to_server: VecDeque<u8>,
     to_receiver: VecDeque<u8>,
@@ -39,7 +39,7 @@ struct Wire {
     closed: bool,
 }
 
-/// A session that writes one row after the other.
+/// A session that writes one row after another.
 struct Client {
     conn: ConnId,
     frames: FrameReader,
@@ -115,13 +115,14 @@ impl Pair {
         pair
     }
 
-    /// So many rows, and so many kills, losses of power and broken connections among them; then
-    /// until the receiver has got everything.
+    /// Writes this many rows, with this many kills, power losses and broken connections in between,
+    /// and then runs until the receiver has received all WAL.
     pub(crate) fn transfer(&mut self, rows: u32, mut faults: u32) {
         self.client.left = rows;
         for _ in 0..2_000_000 {
             let streamed = self.receiver.first.is_some();
-            // Anyone who watches over it starts it again: a first connection that fails is the end.
+            // A receiver whose first connection fails exits. Start it again, as a service manager
+            // would.
             if self.receiver.exit.is_some() {
                 self.receiver.start_again();
             }
@@ -139,7 +140,7 @@ impl Pair {
         );
     }
 
-    /// The server is shut down; until both are gone.
+    /// Shuts down the server, and runs until both have exited.
     pub(crate) fn shut_down(&mut self) {
         let postmaster = Pid::postmaster(1);
         self.input(Input::Signal(postmaster, Signal::Int));
@@ -149,11 +150,11 @@ impl Pair {
             }
             self.go_on(false);
         }
-        panic!("somebody does not end: {:?}", self.receiver.log);
+        panic!("one of the two does not exit: {:?}", self.receiver.log);
     }
 
-    /// Every finished segment holds the server's bytes, and what is not finished those that were
-    /// flushed: how many are.
+    /// Every finished segment equals the server's, and the unfinished one equals it up to its last
+    /// written byte. Returns the number of finished segments.
     pub(crate) fn compare(&self) -> usize {
         let mut finished = 0;
         for file in self.receiver.names() {
@@ -176,7 +177,7 @@ impl Pair {
         finished
     }
 
-    /// The file that is being received, and how many bytes of it have come.
+    /// The file that is being received, and the number of bytes received.
     pub(crate) fn last_partial(&self) -> (String, u64) {
         let end = self.server_end();
         let segment = geometry().segment_of(end);
@@ -184,7 +185,7 @@ impl Pair {
         (format!("{}.partial", name(1, segment)), len.into())
     }
 
-    /// How far the server has written WAL.
+    /// The end of the WAL that the server has written.
     pub(crate) fn server_end(&self) -> Lsn {
         self.machine.view().shmem().xlog.flush
     }
@@ -209,14 +210,15 @@ impl Pair {
         self.cut();
     }
 
-    /// The connection is gone for the server.
+    /// The server's end of the connection is closed.
     fn cut(&mut self) {
         if let Some(wire) = self.wire.take() {
             self.input(Input::Net(wire.number, NetEvent::Reset));
         }
     }
 
-    /// Does one of the things that could happen now. False if only time can do anything.
+    /// Executes one of the possible events. Returns false if nothing can happen before time
+    /// advances.
     fn go_on(&mut self, working: bool) -> bool {
         let wire = self.wire.as_ref();
         let deliverable =
@@ -305,7 +307,7 @@ impl Pair {
             self.cut();
         } else if ours.is_none() && self.receiver.conn.is_some() && !self.halted {
             let conn = self.receiver.conn.expect("looked at above");
-            // A connection that broke is not opened again; the receiver has not noticed yet.
+            // A broken connection is not opened again yet, because the receiver has not noticed.
             if self.receiver.credit > 0 {
                 return;
             }
@@ -356,7 +358,7 @@ impl Pair {
         self.input(Input::Net(number, NetEvent::Sent(n)));
     }
 
-    /// One clock stands for both.
+    /// Both use the same clock.
     fn sleep_both(&mut self) {
         let wakes = [
             self.machine.next_wakeup(),
@@ -409,7 +411,7 @@ impl Pair {
         self.inputs.push_back(Input::Net(conn, sent));
     }
 
-    /// Below `most`, which is not 0.
+    /// A random number below `most`, which is not 0.
     fn draw(&mut self, most: u64) -> u64 {
         // xorshift64
         self.random ^= self.random << 13;
