@@ -1,8 +1,8 @@
-//! Whole segments that a real server wrote, with what its own programs say of them: folders of
-//! `tests/golden` named after a version. `tests/golden/README.md` tells how they were made.
+//! Tests with whole segments of a real server and the output of its own programs: the folders of
+//! `tests/golden` that are named after a version. `tests/golden/README.md` says how they were made.
 //!
-//! Every segment decodes and re-encodes to itself, `walsim waldump` prints it as pg_waldump does,
-//! and the small files of that cluster come back byte for byte.
+//! Decoding and encoding a segment gives the same bytes, `walsim waldump` prints the same lines as
+//! pg_waldump, and decoding and encoding the small files of the cluster gives the same bytes.
 
 #[path = "golden/main_data.rs"]
 mod main_data;
@@ -28,7 +28,7 @@ use walsim_core::wire::xlog_records::XlogRecord;
 
 const VERSION: PgVersion = PgVersion::V19;
 const SEGMENT: usize = 1 << 20;
-/// The segments of timeline 1; the first of timeline 2 follows them, with the last one's number.
+/// The segments of timeline 1. The first segment of timeline 2 has the number of the last one.
 const FIRST: u64 = 0x08;
 const LAST: u64 = 0x27;
 
@@ -41,7 +41,7 @@ fn text(name: &str) -> String {
     String::from_utf8(file(name)).expect("text")
 }
 
-/// What `xz` made smaller.
+/// Decompresses a file with `xz`.
 fn unpacked(name: &str) -> Vec<u8> {
     let mut out = Vec::new();
     lzma_rs::xz_decompress(&mut &file(name)[..], &mut out).expect("a whole file");
@@ -56,7 +56,7 @@ fn control() -> ControlFile {
     ControlFile::decode(VERSION, &file("pg_control")).expect("a control file")
 }
 
-/// The segments of both timelines, with what pg_waldump lists in them.
+/// The segments of both timelines, with the records that pg_waldump lists.
 fn timelines() -> [Slice; 2] {
     let bytes = unpacked("wal.xz");
     let count = usize::try_from(LAST - FIRST + 1).expect("33");
@@ -77,7 +77,7 @@ fn timelines() -> [Slice; 2] {
             bytes: bytes.to_vec().into(),
             listed,
         };
-        // That is where the last record starts.
+        // The last record starts at this position.
         slice.end = Lsn(slice.end.0 + 1);
         slice
     })
@@ -112,12 +112,12 @@ fn every_segment_decodes_and_encodes_to_itself() {
         let differs = (0..written.len()).find(|&at| known[at] && written[at] != slice.bytes[at]);
         assert_eq!(differs, None, "{}", slice.name);
         let unknown = known.iter().filter(|known| !**known).count();
-        // What precedes the first record, and what follows the last one in its segment.
+        // The bytes before the first record, and after the last one in its segment.
         assert!(unknown < 2 * SEGMENT, "{}: {unknown}", slice.name);
     }
 }
 
-/// Writes the segments to a folder of their own.
+/// Writes the segments to a separate folder.
 fn installed(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("whole-wal-{name}"));
     if folder.exists() {
@@ -140,7 +140,7 @@ fn waldump(folder: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("ASCII")
 }
 
-/// Line by line, and the sums of `--stats`.
+/// Compares the output line by line, and the totals of `--stats`.
 #[test]
 fn waldump_prints_it_as_pg_waldump_does() {
     let folder = installed("waldump");
@@ -163,7 +163,7 @@ fn waldump_prints_it_as_pg_waldump_does() {
     }
 }
 
-/// Each type's sums in `--stats=record` follow from the lines.
+/// The totals of each type in `--stats=record` match the lines.
 #[test]
 fn the_sums_are_those_of_the_lines() {
     let listing = listing(1);
@@ -182,15 +182,15 @@ fn the_sums_are_those_of_the_lines() {
     assert_eq!(numbers[6], bytes.to_string(), "{total}");
 }
 
-/// A crash left a record whose second half is missing; the server began the next segment with
-/// the flag that says so, and the record that says which one it was.
+/// A record whose second half was lost in a crash. The server began the next segment with a flag
+/// for this, and with a record that names the lost record.
 #[test]
 fn an_overwritten_contrecord_is_skipped_as_the_server_did() {
     let bytes = unpacked("overwritten.xz");
     let aborted = Lsn(0x85_00F8);
     let missing = Lsn(0x90_0000);
     let header = PageHeader::decode(&bytes[SEGMENT..]).expect("a page");
-    // The long header, and bit 4, which before 19 was that of BKP_REMOVABLE.
+    // The long header, and bit 4, which was BKP_REMOVABLE before 19.
     assert_eq!(
         (header.info, overwrite_contrecord(VERSION)),
         (0x0006, 0x0004)
@@ -235,7 +235,7 @@ fn an_overwritten_contrecord_is_skipped_as_the_server_did() {
     assert_eq!(overwrite.overwritten_lsn, aborted);
     assert_eq!(checkpoint.redo, records[3].lsn);
 
-    // Our writer begins that segment with the same header.
+    // Our writer begins the segment with the same header.
     let mut page = vec![0; 8192];
     let ident = slice.ident();
     init_page(&mut page, &slice.geometry(), missing, &ident);
@@ -243,7 +243,7 @@ fn an_overwritten_contrecord_is_skipped_as_the_server_did() {
     assert_eq!(page[..40], slice.bytes[cut..cut + 40]);
 }
 
-/// pg_control says what pg_controldata says.
+/// The fields of pg_control match the output of pg_controldata.
 #[test]
 fn the_control_file_comes_back() {
     let bytes = file("pg_control");

@@ -1,4 +1,4 @@
-//! Main data of a record, decoded and written again.
+//! Decodes and encodes the main data of a record.
 
 use walsim_core::base::PgVersion;
 use walsim_core::wire::PayloadError;
@@ -8,8 +8,8 @@ use walsim_core::wire::standby_records::StandbyRecord;
 use walsim_core::wire::xact_records::XactEnd;
 use walsim_core::wire::xlog_records::XlogRecord;
 
-/// What our codec makes of it, if there is one; padding is taken over from the original, since
-/// PostgreSQL leaves it as it was on its stack.
+/// The main data encoded again by our codec; `None` if there is no codec. Padding is copied from
+/// the original, because PostgreSQL does not initialize it.
 pub(crate) fn main_data_again(
     version: PgVersion,
     record: &Record,
@@ -17,7 +17,7 @@ pub(crate) fn main_data_again(
     let (info, main) = (record.header.info, &record.main);
     let again = match record.header.rmid {
         RmgrId::XLOG => XlogRecord::decode(version, info, main).map(|r| r.encode(version)),
-        // PREPARE holds the state file of a prepared transaction, which we do not look into.
+        // PREPARE contains the state file of a prepared transaction, which is not decoded.
         RmgrId::TRANSACTION if info & 0x70 == 0x10 => return None,
         RmgrId::TRANSACTION => XactEnd::decode(version, info, main).map(|r| r.encode(version)),
         RmgrId::STANDBY => StandbyRecord::decode(info, main).map(|r| r.encode()),
@@ -34,24 +34,25 @@ pub(crate) fn main_data_again(
     }))
 }
 
-/// Bytes of main data that PostgreSQL leaves as they were on its stack.
+/// Bytes of main data that PostgreSQL does not initialize.
 fn is_padding(version: PgVersion, record: &Record, at: usize) -> bool {
     match (record.header.rmid, record.header.rmgr_info()) {
-        // CheckPoint, of 19: after fullPageWrites, logicalDecodingEnabled and oldestActiveXid.
+        // In CheckPoint of 19, after fullPageWrites, logicalDecodingEnabled and oldestActiveXid.
         (RmgrId::XLOG, 0x00 | 0x10) if version >= PgVersion::V19 => {
             matches!(at, 17..20 | 25..32 | 92..96)
         }
-        // xl_parameter_change, after track_commit_timestamp.
+        // In xl_parameter_change, after track_commit_timestamp.
         (RmgrId::XLOG, 0x60) => (26..28).contains(&at),
-        // xl_end_of_recovery, after wal_level.
+        // In xl_end_of_recovery, after wal_level.
         (RmgrId::XLOG, 0x90) => (20..24).contains(&at),
-        // xl_running_xacts, after subxid_overflow.
+        // In xl_running_xacts, after subxid_overflow.
         (RmgrId::STANDBY, 0x10) => (9..12).contains(&at),
-        // xl_invalidations, after relcacheInitFileInval, and SharedInvalidationMessage, as below.
+        // In xl_invalidations, after relcacheInitFileInval, and in SharedInvalidationMessage, as
+        // below.
         (RmgrId::STANDBY, 0x20) => (9..12).contains(&at) || at >= 16 && (1..4).contains(&(at % 16)),
-        // xl_logical_message, after transactional.
+        // In xl_logical_message, after transactional.
         (RmgrId::LOGICAL_MESSAGE, _) => (5..8).contains(&at),
-        // SharedInvalidationMessage, after its id.
+        // In SharedInvalidationMessage, after its id.
         (RmgrId::TRANSACTION, _) => {
             let end = XactEnd::decode(version, record.header.info, &record.main);
             let end = end.expect("decoded before");

@@ -18,12 +18,13 @@ const ABOUT: About = About {
     details: "Converged means: every node runs, every standby streams, and its replay position equals the\n\
               primary's flush position. The bound is 3 x (largest timeout + wal_retrieve_retry_interval + 10\n\
               s) + backlog / slowest link + the sum of the backward jumps of wall clocks. A standby that\n\
-              cannot catch up by itself is excused if there is a witness and a cause. The witness is that its\n\
-              request was refused with that error, or that it reached the same end of WAL three times. The\n\
-              cause is a legal event of the run. The operator then recreates the slot, or restarts or rebuilds\n\
-              the standby, which must then converge. At the end one more record is written, which every\n\
-              standby must replay. In addition, a walreceiver must start within one second after a request, as\n\
-              long as no process involved is paused. A run that violates only LIVE ends with status 3.",
+              cannot catch up by itself is excused if there is a witness and a cause. The witness is that the\n\
+              upstream refused the standby's requests, or that the standby reached the same end of WAL three\n\
+              times. The cause is a legal event of the run that explains this. The operator then recreates the\n\
+              slot, or restarts or rebuilds the standby, which must then converge. At the end one more record\n\
+              is written, which every standby must replay. In addition, a walreceiver must start within one\n\
+              second after a request, as long as no process involved is paused. A run that violates only LIVE\n\
+              ends with status 3.",
     source: "RequestXLogStreaming (walreceiverfuncs.c) sends a request to the postmaster, which starts a\n\
              walreceiver as soon as its state allows: MaybeStartWalReceiver (postmaster.c). After the end of\n\
              a stream WaitForWALToBecomeAvailable always tries again (xlogrecovery.c)",

@@ -447,8 +447,8 @@ fn a_copy_shares_nothing_that_is_written_later() {
     assert_eq!(paths, ["base", "global", "pg_wal", "pg_wal/x"]);
 }
 
-/// After a power loss a name may refer to whatever it referred to at any time since the directory's
-/// last fsync.
+/// After a power loss a name refers to one of the files to which it has referred since the last
+/// fsync of its directory.
 #[test]
 fn a_name_may_stand_for_whatever_it_has_stood_for_since_the_last_fsync() {
     let mut rig = Rig::new();
