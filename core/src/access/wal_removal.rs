@@ -3,7 +3,7 @@
 
 use super::wal_file::XLogFileInitInternal;
 use super::wal_install::InstallXLogFileSegment;
-use crate::base::{Geometry, Lsn, Mark, SegmentNo, TimelineId};
+use crate::base::{Bug, Geometry, Lsn, Mark, SegmentNo, TimelineId};
 use crate::call::{DiskDone, DiskOp, FileKind, FilePath, LogEvent, Place, Poll, Yield};
 use crate::replication::wal_horizon::xlog_file_slop;
 use crate::storage::file::DurableUnlink;
@@ -159,7 +159,15 @@ impl RemoveXlogFile {
                     let Recycling { from, upto, .. } = self.recycling;
                     // The flag is checked again under the lock.
                     let active = cx.shmem.recovery.install_segment_active;
-                    if cx.shmem.settings.wal_recycle && from <= upto && active {
+                    let recycles = cx.shmem.settings.wal_recycle && active;
+                    let limit = if recycles && from > upto && cx.planted(Bug::RecyclingWithoutLimit)
+                    {
+                        SegmentNo(u64::MAX)
+                    } else {
+                        upto
+                    };
+                    self.recycling.upto = limit;
+                    if recycles && from <= limit {
                         self.phase = FilePhase::Looked;
                         let op = DiskOp::Stat(self.path.clone());
                         return Poll::Yield(cx.disk(op, Place::RemoveXlogFile));

@@ -92,6 +92,9 @@ named! {
         /// The flush of a commit does not wake the walsenders (XLogFlush,
         /// WalSndWakeupProcessRequests).
         WalsendersNotWoken = "walsenders-not-woken",
+        /// A walreceiver that has flushed WAL does not wake the startup process (XLogWalRcvFlush,
+        /// WakeupRecovery).
+        StartupNotWoken = "startup-not-woken",
         /// A walsender resets its latch just before it sleeps, and loses a wakeup. The latch must
         /// be reset before the work that it announces is checked for (WalSndLoop).
         LatchResetTooLate = "latch-reset-too-late",
@@ -166,6 +169,12 @@ named! {
         /// A start sets a slot to the start of its segment. It takes the position that the file has
         /// (RestoreSlotFromDisk).
         SlotRestoredAtSegmentStart = "slot-restored-at-segment-start",
+        /// Old segments are recycled although enough of them are ready. They must be removed
+        /// (RemoveXlogFile, XLOGfileslop).
+        RecyclingWithoutLimit = "recycling-without-limit",
+        /// A walsender tells its position before the COPY has begun. CopyBothResponse must come
+        /// first (StartReplication, WalSndKeepalive).
+        CopyDataBeforeCopyBoth = "copy-data-before-copy-both",
     }
 }
 

@@ -110,6 +110,13 @@ impl Node {
         })
     }
 
+    /// Can this process run?
+    pub(super) fn can_run_at(&self, now: Now, pid: Pid) -> bool {
+        let latch = self.shmem.procs.latch(pid);
+        let proc = self.procs.get(&pid);
+        proc.is_some_and(|proc| self.can_run(now, pid, proc, latch))
+    }
+
     fn can_run(&self, now: Now, pid: Pid, proc: &Proc, latch: bool) -> bool {
         if proc.stopped {
             return false;

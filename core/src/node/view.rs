@@ -93,6 +93,16 @@ impl<'a> NodeView<'a> {
         Signal::PENDING.into_iter().filter(pending)
     }
 
+    /// What a process sleeps for; `None` if it can run, now or once it is continued.
+    #[must_use]
+    pub fn sleeps(&self, now: Now, pid: Pid) -> Option<&'a Wait> {
+        let proc = self.node.procs.get(&pid)?;
+        match &proc.next {
+            Next::Wait(wait) if !proc.stopped && !self.node.can_run_at(now, pid) => Some(wait),
+            Next::Wait(_) | Next::Run(_) => None,
+        }
+    }
+
     /// The role of a process.
     #[must_use]
     pub fn role(&self, pid: Pid) -> Option<Role> {

@@ -74,7 +74,7 @@ const RECEIVED: &str = "received-position-does-not-go-back";
 const RECYCLED_SEGMENT: &str = "recycled-segment-is-not-sent";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 45] = [
+pub const BITES: [Bite; 50] = [
     bite(
         "RECOVER",
         Subscription::Server(ServerKind::Exit),
@@ -175,6 +175,30 @@ pub const BITES: [Bite; 45] = [
         "HEALTHY",
         Subscription::Message(WireEnd::ServerReceives, Some(b'd')),
         Bug::TimeoutEndsHealthyStandby,
+        0,
+    ),
+    bite(
+        "PROMPT",
+        Subscription::Disk(DiskKind::Sync, FileClass::Wal),
+        Bug::WalsendersNotWoken,
+        0,
+    ),
+    bite(
+        "PROMPT",
+        Subscription::Change(ChangeKind::Flushed),
+        Bug::WalsendersNotWoken,
+        0,
+    ),
+    bite(
+        "PROMPT",
+        Subscription::Step(&[Role::WalSender, Role::Startup]),
+        Bug::LatchResetTooLate,
+        0,
+    ),
+    bite(
+        "WIRE",
+        Subscription::Message(WireEnd::ServerSends, None),
+        Bug::CopyDataBeforeCopyBoth,
         0,
     ),
     bite(
@@ -284,6 +308,12 @@ pub const BITES: [Bite; 45] = [
         Subscription::Change(ChangeKind::Checkpoint),
         Bug::SlotAdvanceNotDirtied,
         7,
+    ),
+    bite(
+        "FILES",
+        Subscription::Change(ChangeKind::Checkpoint),
+        Bug::RecyclingWithoutLimit,
+        0,
     ),
     bite(
         "KEEP",

@@ -9,6 +9,7 @@ mod chain;
 mod checkpoint;
 mod clog;
 mod durable;
+mod files;
 mod fpi;
 mod healthy;
 mod keep;
@@ -17,6 +18,7 @@ mod local;
 mod mono;
 mod page;
 mod prefix;
+mod prompt;
 mod recover;
 mod replay;
 mod report;
@@ -27,6 +29,7 @@ mod slot_drop;
 mod slot_invalid;
 mod slot_moves;
 mod slot_owner;
+mod wire;
 mod without;
 mod xid;
 
@@ -48,6 +51,8 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(replay::Replay),
         Box::new(report::Report),
         Box::new(healthy::Healthy::default()),
+        Box::new(prompt::Prompt::default()),
+        Box::new(wire::Wire::default()),
         Box::new(xid::XidVisibility::default()),
         Box::new(clog::Clog::default()),
         Box::new(local::Local),
@@ -59,6 +64,7 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(slot::Slot::default()),
         Box::new(mono::Mono::default()),
         Box::new(retain::Retain),
+        Box::new(files::Files::default()),
         Box::new(keep::Keep::default()),
         Box::new(checkpoint::CheckpointAnswer::default()),
         Box::new(fpi::Fpi::default()),

@@ -4,7 +4,7 @@ use crate::access::wal_file::segment_path;
 use crate::base::{Bug, Mark};
 use crate::call::{DiskOp, LogEvent, Place, Poll};
 use crate::replication::libpqrcv::Link;
-use crate::shmem::Role;
+use crate::shmem::{PgProc, Role};
 use crate::sys::{Cx, OpenSegment};
 
 /// `XLogWalRcvFlush`. The order of the steps matters: fsync, publish the flush position, wake other
@@ -68,6 +68,16 @@ impl FlushWal {
     }
 }
 
+/// `WakeupRecovery`
+fn wake_startup(cx: &mut Cx<'_>) {
+    let asleep = |proc: &PgProc| proc.role == Role::Startup && !proc.latch;
+    let asleep = cx.shmem.procs.iter().any(asleep);
+    if asleep && cx.planted(Bug::StartupNotWoken) {
+        return;
+    }
+    cx.shmem.procs.set_latch_of(Role::Startup);
+}
+
 fn publish(cx: &mut Cx<'_>, link: &Link) {
     // The flush position of an earlier walreceiver is never set back.
     let goes_back = link.flush < cx.shmem.walrcv.flushed_upto;
@@ -78,7 +88,7 @@ fn publish(cx: &mut Cx<'_>, link: &Link) {
         walrcv.flushed_upto = link.flush;
         walrcv.received_tli = link.tli;
     }
-    cx.shmem.procs.set_latch_of(Role::Startup);
+    wake_startup(cx);
     let settings = &cx.shmem.settings;
     if settings.hot_standby && settings.max_wal_senders > 0 {
         cx.shmem.wake_walsenders();

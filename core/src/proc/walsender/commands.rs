@@ -15,6 +15,7 @@ use crate::wire::backend::{BackendMessage, TxStatus};
 use crate::wire::command::{Command, SystemIdentity, encode_shown};
 use crate::wire::frame::FrameError;
 use crate::wire::frontend::{FrontendMessage, command_limit};
+use crate::wire::replication::{Keepalive, WalMessage};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -281,6 +282,14 @@ impl WalSender {
             return self.error(cx, LogEvent::error(SqlState::INTERNAL, message));
         }
         self.entry(cx).state = WalSndState::Catchup;
+        if cx.planted(Bug::CopyDataBeforeCopyBoth) {
+            let keepalive = WalMessage::Keepalive(Keepalive {
+                wal_end: flush,
+                send_time: cx.now.wall,
+                reply_requested: false,
+            });
+            cx.send(self.conn, [keepalive.to_frame(), Bytes::new()]);
+        }
         self.send(cx, &[BackendMessage::copy_both()]);
         self.phase = Phase::Starting { start, tli, flush };
         Yield::Again(Place::StartReplication)

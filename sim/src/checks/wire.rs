@@ -1,0 +1,197 @@
+//! WIRE: what a server sends follows the protocol.
+
+use crate::referee::{
+    About, Check, Knowledge, PerNode, Promise, Ruling, Subscription, WireEnd, WireMessage,
+};
+use std::fmt::Display;
+use walsim_core::base::{ConnId, Pid};
+
+const ABOUT: About = About {
+    code: "WIRE",
+    promise: Promise::Safety,
+    statement: "A server sends its messages in an order that the protocol allows.",
+    details: "Judged when a message is handed to the network. Rows follow their description; a command ends with\n\
+              CommandComplete, EmptyQueryResponse or an error before ReadyForQuery; CopyData and CopyDone come inside\n\
+              a COPY, and no WAL after CopyDone. Legal are ParameterStatus and notices at any time, keepalives after\n\
+              CopyDone, COPY 0 without CopyDone, two CommandCompletes, an error after CopyBothResponse, and an end\n\
+              without a word. Clients here send no Sync, which ReadyForQuery alone answers.",
+    source: "Chapter Frontend/Backend Protocol of the manual; PostgresMain (postgres.c), exec_replication_command,\n\
+             StartReplication, WalSndDone (walsender.c)",
+};
+
+const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ServerSends, None)];
+
+/// How a walsender ends at a shutdown.
+const LAST_WORD: &[u8] = b"COPY 0\0";
+
+/// Of each node how far the conversations on its connections are.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Wire {
+    nodes: PerNode<Vec<Conversation>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Conversation {
+    conn: ConnId,
+    pid: Pid,
+    talk: Talk,
+}
+
+/// What the server may send next.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Talk {
+    /// Before the first ReadyForQuery.
+    Startup,
+    /// A command, or the wait for one.
+    Command {
+        /// Columns were described.
+        rows: bool,
+        /// The command has ended.
+        ended: bool,
+    },
+    /// A COPY in both directions.
+    Copy {
+        /// CopyDone was sent.
+        done: bool,
+    },
+    /// The last word was said.
+    Ended,
+}
+
+impl Check for Wire {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn on_message(&mut self, message: &WireMessage<'_>, _: &Knowledge) -> Ruling {
+        let conversations = self.nodes.of(message.site.host);
+        let known = conversations.iter().position(|it| it.conn == message.conn);
+        let at = known.unwrap_or_else(|| {
+            conversations.retain(|it| message.view.process(it.pid).is_some());
+            conversations.push(Conversation {
+                conn: message.conn,
+                pid: message.pid,
+                talk: Talk::Startup,
+            });
+            conversations.len() - 1
+        });
+        let conversation = &mut conversations[at];
+        let before = conversation.talk;
+        match before.after(message.tag, &message.parts[0]) {
+            Ok(talk) => {
+                conversation.talk = talk;
+                Ok(())
+            }
+            Err(why) => {
+                let (tag, before) = (char::from(message.tag), format!("{before:?}"));
+                let facts: [(&str, &dyn Display); 3] = [
+                    ("type of the message", &tag),
+                    ("process", &message.pid),
+                    ("state of the conversation", &before),
+                ];
+                Err(message.site.violation(ABOUT.code, why, &facts))
+            }
+        }
+    }
+}
+
+impl Talk {
+    /// # Errors
+    /// What is wrong with a message of that type.
+    fn after(self, tag: u8, body: &[u8]) -> Result<Self, &'static str> {
+        let command = |rows, ended| Ok(Self::Command { rows, ended });
+        match (tag, self) {
+            // ParameterStatus, NoticeResponse
+            (b'S' | b'N', _) => Ok(self),
+            (_, Self::Ended) => Err("a server goes on after its last word"),
+            (b'R' | b'K' | b'v', Self::Startup) => Ok(self),
+            (b'R' | b'K' | b'v', _) => Err("a server authenticates a client again"),
+            // ErrorResponse
+            (b'E', _) => command(false, true),
+            (b'Z', Self::Startup | Self::Command { ended: true, .. }) => command(false, false),
+            (b'Z', Self::Command { ended: false, .. } | Self::Copy { .. }) => {
+                Err("a server is ready for a query and has not completed the last command")
+            }
+            // CopyBothResponse
+            (b'W', Self::Command { ended: false, .. }) => Ok(Self::Copy { done: false }),
+            (b'd', Self::Copy { done: false }) => Ok(self),
+            (b'd', Self::Copy { done: true }) if body.first() == Some(&b'k') => Ok(self),
+            (b'd', Self::Copy { .. }) => Err("a server sends WAL after CopyDone"),
+            (b'c', Self::Copy { done: false }) => Ok(Self::Copy { done: true }),
+            (b'd' | b'c', _) => Err("a server sends data of a COPY outside of one"),
+            (b'C', Self::Copy { .. }) if body == LAST_WORD => Ok(Self::Ended),
+            (b'C', Self::Copy { done: true } | Self::Command { .. }) => command(false, true),
+            (b'T', Self::Copy { done: true } | Self::Command { .. }) => command(true, false),
+            (b'D', Self::Command { rows: true, .. }) => Ok(self),
+            (b'D', _) => Err("a server sends a row without a description of its columns"),
+            // EmptyQueryResponse
+            (b'I', Self::Command { .. }) => command(false, true),
+            _ => Err("a server sends a message that does not belong here"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The complaint about the last of these messages, if there is one; data of a COPY is a
+    /// keepalive, or WAL if it is written as `w`.
+    fn complaint(messages: &str) -> Option<&'static str> {
+        let mut talk = Talk::Startup;
+        for tag in messages.bytes() {
+            let (tag, body): (u8, &[u8]) = match tag {
+                b'w' => (b'd', b"w"),
+                b'd' => (b'd', b"k"),
+                b'!' => (b'C', LAST_WORD),
+                tag => (tag, b""),
+            };
+            talk = match talk.after(tag, body) {
+                Ok(talk) => talk,
+                Err(why) => return Some(why),
+            };
+        }
+        None
+    }
+
+    #[test]
+    fn what_the_protocol_allows_is_legal() {
+        for legal in [
+            "RSSKZTDCZCZIZEZ",
+            "RKZTDCCZ",
+            "RKZWwdwNSwcdSdTDCCSZ",
+            "RKZW!",
+            "RKZWwc!S",
+            "RKZWEZ",
+            "RE",
+        ] {
+            assert_eq!(complaint(legal), None, "{legal}");
+        }
+    }
+
+    #[test]
+    fn what_it_does_not_allow_is_reported() {
+        for (wrong, word) in [
+            ("RKZTDZ", "not completed"),
+            ("RKZZ", "not completed"),
+            ("RKZDCZ", "without a description"),
+            ("RKZd", "outside"),
+            ("RKZWwcw", "after CopyDone"),
+            ("RKZWwcc", "outside"),
+            ("RKZWZ", "not completed"),
+            ("RKZW!Z", "last word"),
+            ("RKZWCZ", "does not belong"),
+            ("RKZR", "again"),
+        ] {
+            let why = complaint(wrong);
+            assert!(
+                why.is_some_and(|why| why.contains(word)),
+                "{wrong}: {why:?}"
+            );
+        }
+    }
+}
