@@ -20,7 +20,7 @@ fn version_of(bin: &Path) -> PgVersion {
     let number = said
         .split(' ')
         .nth(2)
-        .and_then(|word| word.split('.').next());
+        .and_then(|word| word.split(|c: char| !c.is_ascii_digit()).next());
     let version = number.and_then(|major| PgVersion::named(major.trim()));
     version.expect("postgres (PostgreSQL) 15.1")
 }

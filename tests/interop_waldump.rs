@@ -348,7 +348,10 @@ fn tools() -> Option<PathBuf> {
 fn major(bin: &Path) -> u32 {
     let said = run(Command::new(bin.join("pg_waldump")).arg("--version"));
     let (_, version) = said.split_once("(PostgreSQL) ").expect("as all programs");
-    let major = version.split('.').next().unwrap_or_default();
+    let major = version
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .unwrap_or_default();
     major.parse().expect("a number")
 }
 

@@ -257,7 +257,7 @@ fn a_misspelt_word_gets_a_caret_and_a_guess() {
             "did you mean `shared_buffers`?",
         ),
         ("\"tiny\"", "\"tini\"", "\"tini\"", "did you mean `tiny`?"),
-        ("version = 15", "version = 14", "14", "from 15 to 18"),
+        ("version = 15", "version = 14", "14", "from 15 to 19"),
         ("schema = 2", "schema = 3", "3", "newer walsim"),
         ("schema = 2", "", "", "write `schema = 2`"),
         (

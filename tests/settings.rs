@@ -1,4 +1,4 @@
-//! Compares walsim's settings with the answers of real servers of 15 to 18, which
+//! Compares walsim's settings with the answers of real servers of 15 to 19, which
 //! `tests/interop_settings.rs` has recorded.
 
 #[path = "settings/cases.rs"]

@@ -46,7 +46,11 @@ fn major(bin: &Path) -> String {
     let text = String::from_utf8(output.expect("postgres says its version").stdout);
     let text = text.expect("a version is text");
     let number = text.split(' ').nth(2).unwrap_or_default();
-    number.split(['.', '\n']).next().unwrap_or_default().into()
+    number
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .unwrap_or_default()
+        .into()
 }
 
 #[test]

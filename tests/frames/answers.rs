@@ -232,7 +232,8 @@ impl<'a> Play<'a> {
             },
             // The minor release, and the distribution's addition to it.
             BackendMessage::ParameterStatus { name, value } if name == "server_version" => {
-                let major = value.split('.').next().unwrap_or_default().into();
+                let mut major = value.split(|c: char| !c.is_ascii_digit());
+                let major = major.next().unwrap_or_default().into();
                 BackendMessage::ParameterStatus { name, value: major }
             }
             // The minor release in SHOW server_version_num.

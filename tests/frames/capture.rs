@@ -93,7 +93,7 @@ fn golden() -> PathBuf {
 /// All captures of all versions.
 pub(crate) fn captures() -> Vec<Capture> {
     let mut captures = Vec::new();
-    for major in 15..=18 {
+    for major in 15..=19 {
         let folder = golden().join(major.to_string());
         let mut names: Vec<_> = fs::read_dir(&folder)
             .expect("every version has a folder")

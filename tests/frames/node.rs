@@ -14,7 +14,7 @@ use walsim_tests::Harness;
 pub(crate) use walsim_tests::{Drive, client};
 
 /// The versions that nodes have.
-pub(crate) const VERSIONS: [PgVersion; 4] = PgVersion::ALL;
+pub(crate) const VERSIONS: [PgVersion; 5] = PgVersion::ALL;
 
 pub(crate) fn version(major: u32) -> Option<PgVersion> {
     VERSIONS

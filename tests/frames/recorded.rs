@@ -88,7 +88,7 @@ impl Recorded {
     fn keep(&mut self, asked: Option<String>, lines: Vec<Line>) {
         match asked {
             Some(text) => {
-                let answers = self.answers.entry(text.replace('"', ""));
+                let answers = self.answers.entry(key(&text));
                 answers.or_default().push_back(lines);
             }
             None => self.greeting = lines,
@@ -98,13 +98,23 @@ impl Recorded {
     /// The answer to a command, with or without quotes. If a command is repeated, the recorded
     /// answers are used in order, and then the last one again.
     fn answer(&mut self, text: &str) -> Vec<Line> {
-        let answers = self.answers.get_mut(&text.replace('"', ""));
+        let answers = self.answers.get_mut(&key(text));
         let answers = answers.unwrap_or_else(|| panic!("no real server was asked {text}"));
         if answers.len() > 1 {
             return answers.pop_front().expect("looked at above");
         }
         answers[0].clone()
     }
+}
+
+/// A command without quotes, and with its LSN as before 19, which our receiver sends.
+fn key(text: &str) -> String {
+    let text = text.replace('"', "");
+    let word = |word: &str| match word.parse::<Lsn>() {
+        Ok(lsn) => lsn.to_string(),
+        Err(_) => word.into(),
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// The receiver and the recorded server.

@@ -59,7 +59,7 @@ impl Sample {
 
 #[test]
 fn every_type_is_described_as_by_pg_waldump() {
-    for version in PgVersion::READ {
+    for version in PgVersion::ALL {
         let mut types = BTreeSet::new();
         for sample in Sample::all(version) {
             let ours = sample.describe(&sample.bytes).expect("a record");
@@ -86,7 +86,7 @@ fn every_type_is_described_as_by_pg_waldump() {
 #[test]
 fn damaged_records_are_described_or_refused() {
     let (mut described, mut refused) = (0, 0);
-    for sample in PgVersion::READ.into_iter().flat_map(Sample::all) {
+    for sample in PgVersion::ALL.into_iter().flat_map(Sample::all) {
         let mut count = |bytes: &[u8]| match sample.describe(bytes) {
             Some(Ok(_)) => described += 1,
             Some(Err(_)) => refused += 1,

@@ -247,7 +247,7 @@ pub(crate) fn our_table(version: PgVersion) -> String {
             out,
             "{name}|{}|{unit}|{min}|{max}|{}|{values}|{boot}",
             setting.kind.name(),
-            setting.context.name()
+            setting.context_in(version).name()
         )
         .expect("writing to a string cannot fail");
     }

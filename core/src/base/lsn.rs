@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn since_19_the_second_half_has_all_digits() {
-        let texts = |at: u64| PgVersion::READ.map(|version| Lsn(at).text(version).to_string());
+        let texts = |at: u64| PgVersion::ALL.map(|version| Lsn(at).text(version).to_string());
         assert_eq!(
             texts(0x300_0028),
             [

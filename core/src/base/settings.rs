@@ -38,15 +38,13 @@ pub enum PgVersion {
     V17,
     /// 18
     V18,
-    /// 19. Only its files can be read; no simulated server runs it.
+    /// 19
     V19,
 }
 
 impl PgVersion {
     /// The versions that a simulated server can run, oldest first.
-    pub const ALL: [Self; 4] = [Self::V15, Self::V16, Self::V17, Self::V18];
-    /// The versions whose WAL can be read, oldest first.
-    pub const READ: [Self; 5] = [Self::V15, Self::V16, Self::V17, Self::V18, Self::V19];
+    pub const ALL: [Self; 5] = [Self::V15, Self::V16, Self::V17, Self::V18, Self::V19];
 
     /// The major version number, 15 to 19.
     #[must_use]

@@ -41,6 +41,8 @@ pub struct SqlState(pub [u8; 5]);
 impl SqlState {
     /// successful_completion: the default in messages below WARNING
     pub const OK: Self = Self(*b"00000");
+    /// warning: the default in a WARNING
+    pub const WARNING: Self = Self(*b"01000");
     /// protocol_violation
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
     /// feature_not_supported
@@ -362,6 +364,8 @@ pub enum Message {
     ReceiverStillRunning,
     #[error("terminating walsender process due to replication timeout")]
     SenderTimeout,
+    #[error("terminating walsender process due to replication shutdown timeout")]
+    SenderShutdownTimeout,
     #[error("terminating connection due to administrator command")]
     AdminShutdown,
     #[error("unexpected EOF on standby connection")]

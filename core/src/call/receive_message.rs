@@ -20,7 +20,7 @@ pub enum ReceiveMessage {
     )]
     TooOld(String),
     #[error(
-        "incompatible server version {0}; client does not support streaming from server versions newer than 18"
+        "incompatible server version {0}; client does not support streaming from server versions newer than 19"
     )]
     TooNew(String),
     #[error("could not send replication command \"{command}\": {why}")]

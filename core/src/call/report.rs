@@ -51,6 +51,10 @@ fn detail(message: &Message) -> Option<String> {
     if let Message::Setting(error) = message {
         return error.detail().map(String::from);
     }
+    if matches!(message, Message::SenderShutdownTimeout) {
+        let text = "Walsender process might have been terminated before all WAL data was replicated to the receiver.";
+        return Some(text.into());
+    }
     if matches!(message, Message::NotYetAccepting) {
         return Some("Consistent recovery state has not been yet reached.".into());
     }

@@ -97,6 +97,7 @@ impl RequestXLogStreaming {
                 Then::Wake(walrcv.pid)
             }
             state @ (WalRcvState::Starting
+            | WalRcvState::Connecting
             | WalRcvState::Streaming
             | WalRcvState::Restarting
             | WalRcvState::Stopping) => {
@@ -176,7 +177,8 @@ impl XLogShutdownWalRcv {
                 cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);
                 None
             }
-            WalRcvState::Streaming
+            WalRcvState::Connecting
+            | WalRcvState::Streaming
             | WalRcvState::Waiting
             | WalRcvState::Restarting
             | WalRcvState::Stopping => {

@@ -12,7 +12,9 @@ pub enum WalRcvState {
     Stopped,
     /// Requested, but not yet running.
     Starting,
-    /// Streaming, or connecting.
+    /// Connecting to the upstream. Since 19; before, this is part of `Streaming`.
+    Connecting,
+    /// Streaming, or before 19 also connecting.
     Streaming,
     /// Has stopped streaming and waits for instructions.
     Waiting,
@@ -71,7 +73,10 @@ impl WalRcv {
     pub fn is_streaming(&self) -> bool {
         matches!(
             self.state,
-            WalRcvState::Streaming | WalRcvState::Starting | WalRcvState::Restarting
+            WalRcvState::Connecting
+                | WalRcvState::Streaming
+                | WalRcvState::Starting
+                | WalRcvState::Restarting
         )
     }
 

@@ -102,7 +102,7 @@ mod tests {
         let line = |at| Some(format!("START WAL LOCATION: {at} (file {})", label.file));
         assert_eq!(first(PgVersion::V18), line("0/2600028"));
         assert_eq!(first(PgVersion::V19), line("0/02600028"));
-        for version in PgVersion::READ {
+        for version in PgVersion::ALL {
             let text = label.encode(version);
             assert_eq!(BackupLabel::decode(text.as_bytes()), Ok(label.clone()));
             // A file that ends early lacks a line.

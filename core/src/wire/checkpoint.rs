@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn comes_back_and_every_truncation_is_an_error() {
-        for version in PgVersion::READ {
+        for version in PgVersion::ALL {
             let mut bytes = Vec::new();
             CHECKPOINT.encode(version, &mut bytes);
             assert_eq!(bytes.len(), CheckPoint::len(version));

@@ -102,7 +102,7 @@ mod tests {
             encode(PgVersion::V19, &two()[..1]),
             format!("1\t0/03000028\t{reason}\n")
         );
-        for version in PgVersion::READ {
+        for version in PgVersion::ALL {
             assert_eq!(decode(encode(version, &two()).as_bytes()), Ok(two()));
         }
     }

@@ -49,7 +49,7 @@ pub const fn magic(version: PgVersion) -> u16 {
 /// The version whose pages have this magic number.
 #[must_use]
 pub fn version(number: u16) -> Option<PgVersion> {
-    let mut known = PgVersion::READ.into_iter();
+    let mut known = PgVersion::ALL.into_iter();
     known.find(|known| magic(*known) == number)
 }
 
@@ -137,7 +137,7 @@ mod tests {
     /// PostgreSQL 19 reuses the bit of BKP_REMOVABLE.
     #[test]
     fn flags_are_those_of_the_version() {
-        for version in PgVersion::READ {
+        for version in PgVersion::ALL {
             let all = all_flags(version);
             assert_eq!(overwrite_contrecord(version) & !all, 0, "{version:?}");
             let bits = if version < PgVersion::V19 { 4 } else { 3 };

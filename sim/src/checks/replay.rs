@@ -48,7 +48,10 @@ impl Check for Replay {
             return Ok(());
         }
         let walrcv = &step.view.shmem().walrcv;
-        if walrcv.state == WalRcvState::Streaming {
+        if matches!(
+            walrcv.state,
+            WalRcvState::Connecting | WalRcvState::Streaming
+        ) {
             streamed(step.site, applied, walrcv.flushed_upto)?;
         }
         durable(

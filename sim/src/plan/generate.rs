@@ -75,6 +75,9 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     let tiny = draw.tiny_geometry();
     let geometry = if stock { Geometry::STOCK } else { tiny };
     let version = *draw.rng.pick(&[PgVersion::V15, PgVersion::V18]);
+    // From a stream of its own, so that all other seeds keep their plans.
+    let newest = SimRng::new(seed, "plan.version").ratio(1, 3);
+    let version = if newest { PgVersion::V19 } else { version };
     let version = fixed.version.unwrap_or(version);
     let active_us = draw.rng.between(10, 20) * SECOND;
     let mut nodes = draw.nodes(version, geometry);

@@ -106,7 +106,7 @@ impl Override {
             "pg_version" => PgVersion::named(value).map(Self::Version).ok_or_else(|| {
                 error(
                     format!("version {value} is not modeled"),
-                    "write a number from 15 to 18".into(),
+                    "write a number from 15 to 19".into(),
                 )
             }),
             "seed" => seed(value).map(Self::Seed).map_err(of_unit),
@@ -198,7 +198,7 @@ mod tests {
                 "there is no geometry `tny`",
                 "did you mean `tiny`?",
             ),
-            ("pg_version=14", "version 14 is not modeled", "15 to 18"),
+            ("pg_version=14", "version 14 is not modeled", "15 to 19"),
             (
                 "wal_buffer=9",
                 "there is no setting `wal_buffer`",

@@ -101,7 +101,7 @@ fn version(field: &Field) -> Read<PgVersion> {
     PgVersion::named(&field.text).ok_or_else(|| {
         let message = format!("version {} is not modeled", field.text);
         PlanError::new(field.span.clone(), "unknown version", message)
-            .help("write a number from 15 to 18")
+            .help("write a number from 15 to 19")
     })
 }
 

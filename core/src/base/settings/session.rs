@@ -86,6 +86,21 @@ impl SessionSettings {
         }
     }
 
+    /// `wal_sender_shutdown_timeout` of this session (since 19): how long a walsender may delay a
+    /// shutdown. `None` is PostgreSQL's -1, no limit.
+    #[must_use]
+    pub fn wal_sender_shutdown_timeout_ms(&self, server: &Settings) -> Option<u32> {
+        let name = "wal_sender_shutdown_timeout";
+        match self
+            .0
+            .get(name)
+            .or_else(|| server.session_defaults.get(name))
+        {
+            Some(Value::Int(ms)) => u32::try_from(*ms).ok(),
+            Some(_) | None => None,
+        }
+    }
+
     /// Does a commit wait for its flush? True unless the session's `synchronous_commit` is `off`;
     /// without synchronous standbys its other values mean the same.
     #[must_use]

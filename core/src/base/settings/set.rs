@@ -54,7 +54,7 @@ impl Settings {
         written: &str,
     ) -> Result<(), SettingError> {
         let name = || self.told(setting, written);
-        match setting.context {
+        match setting.context_in(self.pg_version) {
             Context::Internal => Err(SettingError::Internal(name())),
             Context::Postmaster => Err(SettingError::NeedsRestart(name())),
             Context::Sighup => Err(SettingError::NotNow(name())),

@@ -18,12 +18,25 @@ pub struct Setting {
     pub name: &'static str,
     /// Its type and range.
     pub kind: Kind,
-    /// When it may change.
+    /// When it may change; see [`Setting::context_in`].
     pub context: Context,
     /// The first version that has it.
     pub since: PgVersion,
     /// Where its value is stored.
     pub(super) home: Home,
+}
+
+impl Setting {
+    /// When it may change in that version. Since 19 sessions can set `wal_receiver_timeout`, for
+    /// subscriptions.
+    #[must_use]
+    pub fn context_in(&self, version: PgVersion) -> Context {
+        if self.name == "wal_receiver_timeout" && version >= PgVersion::V19 {
+            User
+        } else {
+            self.context
+        }
+    }
 }
 
 use Context::{Internal, Postmaster, Sighup, Superuser, User};
@@ -69,7 +82,7 @@ const EMPTY: Home = Home::Fixed(|_| String::new());
 
 /// All settings. Those that plans can set are in the order in which plans write them.
 #[rustfmt::skip]
-pub static TABLE: [Setting; 63] = [
+pub static TABLE: [Setting; 64] = [
     row("max_connections", int(1, MAX_BACKENDS), Postmaster, Home::Count(|s| &mut s.max_connections)),
     row("max_wal_senders", int(0, MAX_BACKENDS), Postmaster, Home::Count(|s| &mut s.max_wal_senders)),
     row("shared_buffers", of(DataPage, 16, MAX / 2), Postmaster, Home::Count(|s| &mut s.shared_buffers)),
@@ -139,6 +152,10 @@ pub static TABLE: [Setting; 63] = [
     row("statement_timeout", of(Millisecond, 0, MAX), User, Home::Session("0")),
     row("synchronous_commit", SYNCHRONOUS_COMMIT, User, Home::Session("on")),
     row("TimeZone", Text, User, Home::Session("Etc/UTC")),
+    Setting {
+        since: PgVersion::V19,
+        ..row("wal_sender_shutdown_timeout", of(Millisecond, -1, MAX), User, Home::Session("-1"))
+    },
 ];
 
 /// Other spellings of on and off that enum settings accept.

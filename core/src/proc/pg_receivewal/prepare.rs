@@ -227,7 +227,7 @@ pub(super) fn check_version(version: &str) -> Result<(), StreamError> {
     let version = version.to_string();
     match major {
         0..15 => Err(StreamError::fatal(ReceiveMessage::TooOld(version))),
-        15..=18 => Ok(()),
+        15..=19 => Ok(()),
         _ => Err(StreamError::fatal(ReceiveMessage::TooNew(version))),
     }
 }

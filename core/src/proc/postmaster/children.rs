@@ -30,9 +30,9 @@ impl Kind {
             (Self::Checkpointer, _) => "checkpointer process",
             (Self::WalWriter, _) => "WAL writer process",
             (Self::WalReceiver, _) => "WAL receiver process",
-            (Self::Backend, PgVersion::V18) => "client backend",
-            (Self::WalSender, PgVersion::V18) => "walsender",
-            (Self::DeadEnd, PgVersion::V18) => "dead-end client backend",
+            (Self::Backend, PgVersion::V18 | PgVersion::V19) => "client backend",
+            (Self::WalSender, PgVersion::V18 | PgVersion::V19) => "walsender",
+            (Self::DeadEnd, PgVersion::V18 | PgVersion::V19) => "dead-end client backend",
             (Self::Backend | Self::WalSender | Self::DeadEnd, _) => "server process",
         }
     }

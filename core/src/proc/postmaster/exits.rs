@@ -84,7 +84,7 @@ impl Postmaster {
     fn checkpointer_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         let ours = exit.kind == ExitKind::Normal;
         match (cx.shmem.settings.pg_version, self.state) {
-            (PgVersion::V18, PmState::WaitCheckpointer) if ours => {
+            (PgVersion::V18 | PgVersion::V19, PmState::WaitCheckpointer) if ours => {
                 self.state = PmState::WaitDeadEnd;
                 self.children.signal(cx, Signal::Term, |_| true);
             }

@@ -89,9 +89,8 @@ impl Postmaster {
 
     /// Since 18: the shutdown checkpoint was written.
     fn checkpointer_reports(&mut self, cx: &mut Cx<'_>) {
-        assert_eq!(
-            cx.shmem.settings.pg_version,
-            PgVersion::V18,
+        assert!(
+            cx.shmem.settings.pg_version >= PgVersion::V18,
             "before 18 the exit of the checkpointer is the signal"
         );
         if self.state == PmState::WaitXlogShutdown {

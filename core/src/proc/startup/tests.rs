@@ -9,7 +9,7 @@ use crate::sys::testing::Fixture;
 use crate::wal::WalBuilder;
 use crate::wal::position::{bytepos_to_end, skip_header};
 use crate::wire::control_file::DbState;
-use crate::wire::page::{FIRST_IS_OVERWRITE_CONTRECORD, PageHeader};
+use crate::wire::page::{PageHeader, overwrite_contrecord};
 use crate::wire::record::{RecordBody, RmgrId};
 use crate::wire::xlog_records::XlogRecord;
 use alloc::string::String;
@@ -165,7 +165,7 @@ fn an_incomplete_record_is_overwritten_at_the_missing_page() {
             }
             assert!(kept == before, "what may have been streamed stays");
             let header = PageHeader::decode(fixture.read_wal(missing, 24)).expect("a page");
-            assert!(header.has(FIRST_IS_OVERWRITE_CONTRECORD));
+            assert!(header.has(overwrite_contrecord(version)));
             let records = fixture.records(FIRST);
             let kinds: Vec<_> = records
                 .iter()

@@ -10,7 +10,7 @@ mod start;
 mod streaming;
 mod write;
 
-use crate::base::{Bug, Lsn, Mark};
+use crate::base::{Bug, Lsn, Mark, PgVersion, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Place, Poll, Signal, SqlState, Wait, Yield};
 use crate::ready_ok;
 use crate::replication::libpqrcv::{Answer, ConnInfo, Connect, Failure, Link, Query, terminated};
@@ -109,7 +109,10 @@ impl WalReceiver {
                 cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);
                 return Yield::Exit(Exit::Normal);
             }
-            WalRcvState::Streaming | WalRcvState::Waiting | WalRcvState::Restarting => {
+            WalRcvState::Connecting
+            | WalRcvState::Streaming
+            | WalRcvState::Waiting
+            | WalRcvState::Restarting => {
                 let message = Message::ReceiverStillRunning;
                 return Yield::Exit(Exit::Panic(LogEvent::panic(SqlState::INTERNAL, message)));
             }
@@ -119,7 +122,7 @@ impl WalReceiver {
             "a walreceiver that is starting is the only one"
         );
         walrcv.pid = Some(cx.me);
-        walrcv.state = WalRcvState::Streaming;
+        walrcv.state = connecting(cx.shmem.settings.pg_version);
         walrcv.last_send_time = now;
         walrcv.last_receipt_time = now;
         walrcv.latest_wal_end_time = now;
@@ -148,14 +151,8 @@ impl WalReceiver {
                 }
                 Phase::StartStream(start) => match ready_ok!(start.poll(cx, link)) {
                     Answer::CopyBoth => {
-                        let (start, tli) = (self.start, link.tli);
-                        let started = if self.streamed {
-                            Message::RestartedStreaming(cx.text(start), tli)
-                        } else {
-                            Message::StartedStreaming(cx.text(start), tli)
-                        };
-                        self.streamed = true;
-                        cx.log(LogEvent::log(started));
+                        let again = core::mem::replace(&mut self.streamed, true);
+                        accepted(cx, self.start, link.tli, again);
                         self.phase = Phase::Streaming(Streaming::begin(cx, link));
                     }
                     Answer::Done(_) => {
@@ -194,7 +191,7 @@ impl WalReceiver {
                     let walrcv = &mut cx.shmem.walrcv;
                     walrcv.state = WalRcvState::Waiting;
                     walrcv.receive_start = Lsn::INVALID;
-                    walrcv.receive_start_tli = crate::base::TimelineId(0);
+                    walrcv.receive_start_tli = TimelineId(0);
                     cx.shmem.procs.set_latch_of(Role::Startup);
                     self.phase = Phase::AwaitStartPoint;
                     return Poll::Yield(Yield::Again(Place::WalRcvWaitForStartPosition));
@@ -222,7 +219,7 @@ impl WalReceiver {
         let walrcv = &mut cx.shmem.walrcv;
         match walrcv.state {
             WalRcvState::Restarting => {
-                walrcv.state = WalRcvState::Streaming;
+                walrcv.state = connecting(cx.shmem.settings.pg_version);
                 self.start = walrcv.receive_start;
                 self.link.tli = walrcv.receive_start_tli;
                 Poll::Ready(Ok(true))
@@ -231,6 +228,7 @@ impl WalReceiver {
             WalRcvState::Waiting
             | WalRcvState::Stopped
             | WalRcvState::Starting
+            | WalRcvState::Connecting
             | WalRcvState::Streaming => {
                 let wait = Wait::latch(None, Place::WalRcvWaitForStartPosition);
                 Poll::Yield(Yield::Wait(wait))
@@ -307,6 +305,30 @@ fn exit_of(event: LogEvent) -> Exit {
         Exit::Panic(event)
     } else {
         Exit::Fatal(event)
+    }
+}
+
+/// The upstream has accepted START_REPLICATION.
+fn accepted(cx: &mut Cx<'_>, start: Lsn, tli: TimelineId, again: bool) {
+    let started = if again {
+        Message::RestartedStreaming(cx.text(start), tli)
+    } else {
+        Message::StartedStreaming(cx.text(start), tli)
+    };
+    cx.log(LogEvent::log(started));
+    let state = &mut cx.shmem.walrcv.state;
+    if *state == WalRcvState::Connecting {
+        *state = WalRcvState::Streaming;
+    }
+}
+
+/// The state of a walreceiver that has not yet got its answer to START_REPLICATION. Since 19 it
+/// has its own name.
+const fn connecting(version: PgVersion) -> WalRcvState {
+    if version.major() < 19 {
+        WalRcvState::Streaming
+    } else {
+        WalRcvState::Connecting
     }
 }
 

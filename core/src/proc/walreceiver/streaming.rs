@@ -188,7 +188,7 @@ fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), LogEvent> {
         cx.reset_latch();
         check_interrupts(cx)?;
         if core::mem::take(&mut cx.shmem.walrcv.force_reply) {
-            link.send_reply(cx, true, false);
+            link.send_requested_reply(cx);
         }
     } else if woken.timeout && !woken.readable {
         let silence = link.timers.take_silence(cx.now.wall, &cx.shmem.settings);

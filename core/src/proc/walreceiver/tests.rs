@@ -311,6 +311,38 @@ fn the_startup_process_can_request_a_status_update() {
     assert!(!table.fixture.shmem.walrcv.force_reply);
 }
 
+/// Since 19 a requested update is sent only if a position has moved since the last one.
+#[test]
+fn a_requested_update_without_news() {
+    for version in PgVersion::ALL {
+        let mut table = Table::streaming(version);
+        table.events();
+        table.fixture.shmem.recovery.last_replayed_end = Lsn(1600);
+        for count in [1, usize::from(version < PgVersion::V19)] {
+            table.fixture.shmem.walrcv.force_reply = true;
+            table.wake();
+            assert_eq!(table.events().len(), count, "{version:?}");
+        }
+    }
+}
+
+/// Until the upstream has accepted START_REPLICATION, the state of 19 is `connecting`.
+#[test]
+fn since_19_it_connects_before_it_streams() {
+    for version in PgVersion::ALL {
+        let mut table = Table::greeted(version, 9000);
+        let connecting = if version < PgVersion::V19 {
+            WalRcvState::Streaming
+        } else {
+            WalRcvState::Connecting
+        };
+        assert_eq!(table.state(), connecting);
+        assert!(table.fixture.shmem.walrcv.is_streaming());
+        table.hear(&[BackendMessage::copy_both()]);
+        assert_eq!(table.state(), WalRcvState::Streaming);
+    }
+}
+
 #[test]
 fn a_silent_upstream_is_pinged_and_then_given_up() {
     for version in PgVersion::ALL {

@@ -5,7 +5,7 @@ use super::timers::Timers;
 use super::wal_read::WalRead;
 use super::{Phase, WalSender};
 use crate::base::{Bug, Lsn, Mark, TimelineId, TimestampTz};
-use crate::call::{Exit, Message, Place, Poll, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Place, Poll, SqlState, Wait, Yield};
 use crate::replication::slot::acquire::release;
 use crate::replication::slot::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use crate::shmem::WalSndState;
@@ -32,6 +32,8 @@ pub(super) struct Stream {
     /// In `WalSndDone`, which checks once more for WAL to send.
     pub(super) last_look: bool,
     pub(super) timers: Timers,
+    /// `shutdown_request_timestamp`: when this loop first saw that the server shuts down.
+    shutdown_requested: Option<TimestampTz>,
     pub(super) turn: Turn,
 }
 
@@ -57,6 +59,7 @@ impl Stream {
             more_to_read: false,
             last_look: false,
             timers: Timers::new(now),
+            shutdown_requested: None,
             turn: Turn::Top,
         }
     }
@@ -170,6 +173,10 @@ impl WalSender {
         if self.streaming().timers.timed_out(timeout_ms) {
             return self.hang_up(cx, SqlState::OK, Message::SenderTimeout);
         }
+        let shutdown_until = match self.shutdown_deadline(cx) {
+            Some(deadline) if deadline <= cx.now.wall => return self.done_immediately(cx),
+            deadline => deadline.map(|deadline| cx.until(deadline)),
+        };
         if self.streaming().timers.ping_due(timeout_ms) && self.streaming().timers.ask() {
             self.send_keepalive(cx, true);
         }
@@ -187,9 +194,37 @@ impl WalSender {
             latch: true,
             readable: (!stream.done_receiving && !full).then_some(conn),
             writable: pending.then_some(conn),
-            until: Some(stream.timers.sleep_until(cx.now, timeout_ms)),
+            until: shutdown_until
+                .into_iter()
+                .chain([stream.timers.sleep_until(cx.now, timeout_ms)])
+                .min(),
             ..Wait::at(Place::WalSndWait)
         })
+    }
+
+    /// `WalSndCheckShutdownTimeout` (since 19): until when a shutdown waits for the receiver. The
+    /// time of the request is kept without a timeout as well, because the setting can change.
+    fn shutdown_deadline(&mut self, cx: &Cx<'_>) -> Option<TimestampTz> {
+        if !self.got_stopping && !self.got_last_cycle {
+            return None;
+        }
+        let now = cx.now.wall;
+        let since = *self.streaming().shutdown_requested.get_or_insert(now);
+        let timeout_ms = self
+            .settings()
+            .wal_sender_shutdown_timeout_ms(&cx.shmem.settings)?;
+        Some(since + i64::from(timeout_ms) * 1000)
+    }
+
+    /// `WalSndDoneImmediate` (since 19): ends without the receiver's confirmation. The end of the
+    /// COPY is sent only if that does not block.
+    fn done_immediately(&mut self, cx: &mut Cx<'_>) -> Yield {
+        if !cx.send_pending(self.conn) {
+            self.send(cx, &[BackendMessage::CommandComplete("COPY 0".to_string())]);
+        }
+        let message = Message::SenderShutdownTimeout;
+        cx.log(LogEvent::warning(SqlState::WARNING, message));
+        self.exit(cx, Exit::Normal)
     }
 
     /// Both sides have sent CopyDone: back to commands.

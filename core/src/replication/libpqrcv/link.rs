@@ -32,6 +32,8 @@ pub struct Link {
     pub hides_flush: bool,
     /// The write and flush positions in the last status update.
     pub reported: (Lsn, Lsn),
+    /// The apply position in it.
+    pub reported_apply: Lsn,
     /// When to send status updates, and when to give up a silent upstream.
     pub timers: Timers,
     /// `primary_has_standby_xmin`: an earlier walreceiver may have sent feedback, which must be

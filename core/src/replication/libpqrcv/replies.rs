@@ -1,7 +1,7 @@
 //! Messages to the upstream. Mirrors XLogWalRcvSendReply and XLogWalRcvSendHSFeedback.
 
 use super::link::Link;
-use crate::base::{Bug, Lsn, Xid};
+use crate::base::{Bug, Lsn, PgVersion, Xid};
 use crate::sys::Cx;
 use crate::wire::replication::{HotStandbyFeedback, StandbyMessage, StandbyStatus};
 use bytes::Bytes;
@@ -32,8 +32,22 @@ impl Link {
             client_time: now,
             reply_requested,
         };
+        self.reported_apply = status.apply;
         let frame = StandbyMessage::Status(status).to_frame();
         cx.send(self.conn(), [frame, Bytes::new()]);
+    }
+
+    /// The status update that the startup process has requested. Since 19 it is sent only if a
+    /// position has changed or the status interval has passed; before, always.
+    pub fn send_requested_reply(&mut self, cx: &mut Cx<'_>) {
+        let settings = &cx.shmem.settings;
+        let unchanged = self.reported == (self.write, self.flush)
+            && self.reported_apply == cx.shmem.recovery.last_replayed_end;
+        let since_19 = settings.pg_version >= PgVersion::V19;
+        if since_19 && unchanged && !self.timers.reply_due(cx.now.wall, settings) {
+            return;
+        }
+        self.send_reply(cx, true, false);
     }
 
     /// `LogstreamResult.Flush`. All WAL before it is durable.

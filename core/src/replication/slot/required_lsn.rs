@@ -66,7 +66,9 @@ fn required_by(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     let saved = slot.last_saved_restart_lsn;
     match version(cx) {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => Some(held),
-        PgVersion::V18 if !slot.temporary && saved.is_valid() => Some(held.min(saved)),
+        PgVersion::V18 | PgVersion::V19 if !slot.temporary && saved.is_valid() => {
+            Some(held.min(saved))
+        }
         PgVersion::V18 | PgVersion::V19 => Some(held),
     }
 }

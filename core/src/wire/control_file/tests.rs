@@ -13,7 +13,7 @@ fn fresh(version: PgVersion) -> ControlFile {
 
 #[test]
 fn round_trip() {
-    for version in PgVersion::READ {
+    for version in PgVersion::ALL {
         let control = fresh(version);
         let bytes = control.encode(version);
         assert_eq!(bytes.len(), FILE_LEN);
@@ -24,7 +24,7 @@ fn round_trip() {
 /// Other programs read fields at these offsets.
 #[test]
 fn offsets_are_those_of_c() {
-    for version in PgVersion::READ {
+    for version in PgVersion::ALL {
         let mut control = fresh(version);
         control.state = DbState::InProduction;
         control.nonce = [9; 32];

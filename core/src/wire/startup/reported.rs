@@ -7,7 +7,8 @@ pub fn reported(version: PgVersion) -> impl Iterator<Item = &'static str> {
     let since_18 = move |name: &&str| version >= PgVersion::V18 || *name != "search_path";
     let names = match version {
         PgVersion::V15 => SORTED.as_slice(),
-        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => HASHED.as_slice(),
+        PgVersion::V16 | PgVersion::V17 | PgVersion::V18 => HASHED.as_slice(),
+        PgVersion::V19 => HASHED_19.as_slice(),
     };
     names.iter().copied().filter(since_18)
 }
@@ -46,4 +47,23 @@ const HASHED: [&str; 15] = [
     "client_encoding",
     "server_version",
     "server_encoding",
+];
+
+/// The order since 19, whose hash table has more settings.
+const HASHED_19: [&str; 15] = [
+    "IntervalStyle",
+    "search_path",
+    "is_superuser",
+    "standard_conforming_strings",
+    "session_authorization",
+    "client_encoding",
+    "server_version",
+    "server_encoding",
+    "in_hot_standby",
+    "integer_datetimes",
+    "TimeZone",
+    "application_name",
+    "default_transaction_read_only",
+    "scram_iterations",
+    "DateStyle",
 ];

@@ -225,7 +225,7 @@ impl Dump<'_> {
 
 /// The error for an unknown magic number.
 fn unknown(magic: u16) -> String {
-    let known = PgVersion::READ.map(|version| {
+    let known = PgVersion::ALL.map(|version| {
         let (magic, major) = (page::magic(version), version.major());
         format!("{magic:04X} (PostgreSQL {major})")
     });

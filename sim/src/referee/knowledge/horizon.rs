@@ -11,7 +11,7 @@ pub struct Least(pub Option<Lsn>);
 impl Least {
     /// Whether slots are saved before their minimum is read. Before 18 the minimum is read first.
     pub const fn is_saved_first(settings: &Settings) -> bool {
-        matches!(settings.pg_version, PgVersion::V18)
+        settings.pg_version.major() >= 18
     }
 
     /// The lower of two; `None` counts as higher than any position.
@@ -46,7 +46,9 @@ fn held(version: PgVersion, slot: &Slot) -> Option<Lsn> {
         // In 15 an invalidated slot whose position is reported again retains WAL again.
         PgVersion::V15 => Some(at),
         _ if slot.invalidated.is_some() => None,
-        PgVersion::V18 if !slot.temporary && saved.is_valid() => Some(at.min(saved)),
+        PgVersion::V18 | PgVersion::V19 if !slot.temporary && saved.is_valid() => {
+            Some(at.min(saved))
+        }
         PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => Some(at),
     }
 }

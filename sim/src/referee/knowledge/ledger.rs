@@ -7,7 +7,7 @@ use walsim_core::base::{Geometry, Lsn, Xid};
 use walsim_core::wal::position::{
     bytepos_to_start, lsn_to_bytepos, record_end, skip_header, switch_end,
 };
-use walsim_core::wire::page::FIRST_IS_OVERWRITE_CONTRECORD;
+use walsim_core::wire::page;
 use walsim_core::wire::record::RecordHeader;
 
 /// The size of a chunk.
@@ -270,10 +270,12 @@ impl Ledger {
         let size = u64::from(self.geometry.wal_page);
         let mut page = self.geometry.page_start(start) + size;
         while page < end {
-            let (Some(low), Some(high)) = (self.byte(page + 2), self.byte(page + 3)) else {
+            let number = |at| Some(u16::from_le_bytes([self.byte(at)?, self.byte(at + 1)?]));
+            let (Some(magic), Some(info)) = (number(page), number(page + 2)) else {
                 return Continuation::Unknown;
             };
-            if u16::from_le_bytes([low, high]) & FIRST_IS_OVERWRITE_CONTRECORD != 0 {
+            // Since 19 the flag is another bit.
+            if page::version(magic).is_some_and(|v| info & page::overwrite_contrecord(v) != 0) {
                 return Continuation::Replaced(page);
             }
             page += size;

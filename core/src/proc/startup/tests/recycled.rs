@@ -69,7 +69,7 @@ fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
         assert_eq!(fixture.files[&fixture.segment_path(SegmentNo(1))], before);
         assert_eq!(kinds(&fixture), [(0, 0x00), (21, 0), (0, 0xD0), (0, 0x00)]);
         let header = PageHeader::decode(fixture.read_wal(Lsn(2048), 40)).expect("a page");
-        assert!(header.has(FIRST_IS_OVERWRITE_CONTRECORD));
+        assert!(header.has(overwrite_contrecord(version)));
     }
 }
 

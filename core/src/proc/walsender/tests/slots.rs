@@ -210,7 +210,7 @@ fn a_slot_in_use_or_invalidated() {
         }
         assert_eq!(
             table.answers("READ_REPLICATION_SLOT s")[1],
-            "physical,0/C28,1"
+            format!("physical,{},1", Lsn(0xC28).text(version))
         );
         let slot = &mut table.fixture.shmem.slots.slots[index];
         slot.active_pid = None;

@@ -5,7 +5,7 @@ use super::table::{Table, status};
 use crate::base::PgVersion;
 use crate::wire::frontend::FrontendMessage;
 use crate::wire::replication::{Keepalive, StandbyMessage, StandbyStatus, WalMessage};
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 const END: u64 = 5100;
 
@@ -92,6 +92,43 @@ fn a_silent_standby_is_given_up_at_the_timeout() {
     assert_eq!(table.exit, None);
     table.pass_ms(1);
     assert_eq!(table.exit, Some(Exit::Normal));
+}
+
+/// wal_sender_shutdown_timeout (since 19): -1 waits as before, 0 ends at once, anything else after
+/// that time. The receiver is told, the log has a WARNING.
+#[test]
+fn since_19_a_shutdown_waits_for_a_standby_only_so_long() {
+    for (timeout, ends_after_ms) in [("-1", None), ("0", Some(0)), ("700", Some(700))] {
+        let mut table = Table::streaming(5000, 5000);
+        let settings = &mut table.fixture.shmem.settings;
+        settings.pg_version = PgVersion::V19;
+        settings.wal_sender_timeout_ms = 0;
+        settings
+            .set("wal_sender_shutdown_timeout", timeout)
+            .expect("a setting of 19");
+        signal(&mut table, Signal::Usr1);
+        if ends_after_ms != Some(0) {
+            table.fixture.shmem.xlog.flush = Lsn(END);
+            signal(&mut table, Signal::Usr2);
+            assert_eq!(table.next_range(), Some((5000, END)));
+            assert!(is_ping(table.next_wal()));
+            table.pass_ms(699);
+            assert_eq!(table.exit, None);
+            table.pass_ms(1);
+        }
+        if ends_after_ms.is_none() {
+            table.pass_ms(100_000);
+            assert_eq!(table.exit, None, "{timeout}");
+            continue;
+        }
+        assert!(has_left(&mut table), "{timeout}");
+        let said = table.fixture.logs.last().expect("a WARNING");
+        assert_eq!(
+            said.to_string(),
+            "WARNING:  terminating walsender process due to replication shutdown timeout"
+        );
+        assert!(said.detail().is_some());
+    }
 }
 
 /// A walsender that is not streaming has no WAL to send, and a command could write WAL.
