@@ -507,7 +507,7 @@ impl Disk {
         let mut freed = 0;
         self.inodes.retain(|number, inode| {
             let keep = inode.pins > 0
-                || referenced.contains(&Node::File(*number))
+                || referenced.contains(Node::File(*number))
                 || kept.binary_search(number).is_ok();
             if !keep {
                 freed += inode.cached().len();
@@ -517,7 +517,7 @@ impl Disk {
         self.used -= freed;
         self.tree.forget(&referenced);
         let live = self.tree.live();
-        let nameless = |number: &u64| !live.contains(&Node::File(*number));
+        let nameless = |number: &u64| !live.contains(Node::File(*number));
         self.loose = self.inodes.keys().any(nameless) || self.tree.has_nameless(&live);
     }
 

@@ -18,6 +18,21 @@ pub(super) enum Node {
     Dir(u64),
 }
 
+/// A set of nodes. It is built anew whenever it is needed, and a sorted list is built faster than a
+/// tree.
+pub(super) struct Nodes(Vec<Node>);
+
+impl Nodes {
+    fn new(mut nodes: Vec<Node>) -> Self {
+        nodes.sort_unstable();
+        Self(nodes)
+    }
+
+    pub(super) fn contains(&self, node: Node) -> bool {
+        self.0.binary_search(&node).is_ok()
+    }
+}
+
 type Names = BTreeMap<Arc<str>, Node>;
 
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -348,34 +363,33 @@ impl Tree {
     }
 
     /// Everything that a name refers to, now or after a crash.
-    pub(super) fn referenced(&self) -> BTreeSet<Node> {
-        let mut nodes = BTreeSet::from([Node::Dir(ROOT)]);
+    pub(super) fn referenced(&self) -> Nodes {
+        let mut nodes = vec![Node::Dir(ROOT)];
         for dir in self.dirs.values() {
             nodes.extend(dir.live.values());
             nodes.extend(dir.durable.values());
-            for entry in &dir.log {
-                if let Change::Put(_, node) = &entry.change {
-                    nodes.insert(*node);
-                }
-            }
+            nodes.extend(dir.log.iter().filter_map(|entry| match &entry.change {
+                Change::Put(_, node) => Some(*node),
+                Change::Remove(_) | Change::Move(..) => None,
+            }));
         }
-        nodes
+        Nodes::new(nodes)
     }
 
     /// Everything that a name refers to now.
-    pub(super) fn live(&self) -> BTreeSet<Node> {
+    pub(super) fn live(&self) -> Nodes {
         let names = self.dirs.values().flat_map(|dir| dir.live.values());
-        names.copied().chain([Node::Dir(ROOT)]).collect()
+        Nodes::new(names.copied().chain([Node::Dir(ROOT)]).collect())
     }
 
     /// Whether some directory has no name now.
-    pub(super) fn has_nameless(&self, live: &BTreeSet<Node>) -> bool {
-        self.dirs.keys().any(|dir| !live.contains(&Node::Dir(*dir)))
+    pub(super) fn has_nameless(&self, live: &Nodes) -> bool {
+        self.dirs.keys().any(|dir| !live.contains(Node::Dir(*dir)))
     }
 
     /// Frees directories that are not referenced.
-    pub(super) fn forget(&mut self, referenced: &BTreeSet<Node>) {
+    pub(super) fn forget(&mut self, referenced: &Nodes) {
         self.dirs
-            .retain(|number, _| referenced.contains(&Node::Dir(*number)));
+            .retain(|number, _| referenced.contains(Node::Dir(*number)));
     }
 }

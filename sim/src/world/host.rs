@@ -202,25 +202,38 @@ impl Host {
         self.turn = None;
         let Some(node) = &self.node else { return };
         node.runnable(self.clock.now(now), &mut self.runnable);
-        let steps = |pid: &Pid| self.paces.get(pid).copied().unwrap_or_default();
-        let due = |pid: &Pid| steps(pid).not_before.max(now);
-        if let Some(at) = self.runnable.0.iter().map(due).min() {
-            let mut first = self.runnable.0.iter().filter(|pid| due(pid) == at);
-            let lone = first.clone().nth(1).is_none();
-            let tie = |pid: &&Pid| {
+        let pace = |pid: &Pid| self.paces.get(pid).copied().unwrap_or_default();
+        let due = |pid: &Pid| pace(pid).not_before.max(now);
+        // The first process that is due, and whether another one is due at the same time.
+        let mut first: Option<(Mono, Pid, bool)> = None;
+        for pid in &self.runnable.0 {
+            let at = due(pid);
+            first = match first {
+                Some((best, earlier, _)) if best == at => Some((best, earlier, false)),
+                Some((best, ..)) if best < at => first,
+                Some(_) | None => Some((at, *pid, true)),
+            };
+        }
+        if let Some((at, pid, lone)) = first {
+            let tie = |pid: &Pid| {
                 let number = u64::from(pid.incarnation) << 32 | u64::from(pid.n);
-                let what = [number, steps(pid).steps];
+                let what = [number, pace(pid).steps];
                 choices.bits(Key::new("step.order", Subject::Node(self.index), what))
             };
             // Only processes of the same machine can see each other, so only their order is drawn.
             let (tie, pid) = if lone {
-                (0, first.next())
+                (0, pid)
             } else {
-                let drawn = first.map(|pid| (tie(&pid), pid)).min();
-                drawn.map_or((0, None), |(tie, pid)| (tie, Some(pid)))
+                let all = self.runnable.0.iter().filter(|pid| due(pid) == at);
+                let drawn = all.map(|pid| (tie(pid), *pid)).min();
+                drawn.unwrap_or((0, pid))
             };
-            let pid = pid.copied();
+            let pid = Some(pid);
             self.turn = Some(Turn { at, tie, pid });
+            // No sleeping process wakes before now.
+            if at <= now {
+                return;
+            }
         }
         if let Some(at) = node.next_wakeup().filter(|at| *at > now) {
             let turn = Turn {
