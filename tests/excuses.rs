@@ -1,5 +1,5 @@
 //! Excuses need a witness and a cause. Each scenario under scenarios/legal that passes by an excuse
-//! fails if either part is missing. Each scenario under scenarios/legal/neighbours differs in one
+//! fails if either part is missing. Each scenario under scenarios/legal/neighbors differs in one
 //! detail, and is reported because it lacks one part.
 
 use std::path::Path;
@@ -25,8 +25,8 @@ const PLAYS: [(&str, Excuse); 9] = [
     ("slot-stays-with-the-checkpointer", Excuse::SlotKept),
 ];
 
-/// The neighbours, and the parts that they lack.
-const NEIGHBOURS: [(&str, Excuse, Part); 7] = [
+/// The neighbors, and the parts that they lack.
+const NEIGHBORS: [(&str, Excuse, Part); 7] = [
     (
         "slot-that-was-never-there",
         Excuse::SlotDropped,
@@ -108,9 +108,9 @@ fn without_its_witness_or_its_cause_no_play_passes() {
 
 /// The run may still fail after the repair, because the startup process may still be held.
 #[test]
-fn a_neighbour_has_no_excuse_for_want_of_one_part() {
-    for (name, excuse, part) in NEIGHBOURS {
-        let plan = read(&format!("neighbours/{name}"));
+fn a_neighbor_has_no_excuse_for_want_of_one_part() {
+    for (name, excuse, part) in NEIGHBORS {
+        let plan = read(&format!("neighbors/{name}"));
         let outcome = run(&plan, None);
         let given = outcome.excuses.of(excuse) > 0;
         let end = (outcome.verdict.code(), given);

@@ -70,7 +70,7 @@ impl Check for Recover {
             ServerAct::Booted
             | ServerAct::Opened(_)
             | ServerAct::Gone(_)
-            | ServerAct::Signalled { .. }
+            | ServerAct::Signaled { .. }
             | ServerAct::Logged { .. }
             | ServerAct::Fault(_) => Ok(()),
         }

@@ -63,12 +63,12 @@ impl Refusal {
     }
 
     pub(super) fn print(self) {
-        let colour = std::io::stderr().is_terminal();
+        let color = std::io::stderr().is_terminal();
         let options = MietteHandlerOpts::new()
             .terminal_links(false)
             .unicode(true)
             .width(100)
-            .color(colour)
+            .color(color)
             .context_lines(1);
         let handler = options.build();
         let text = Shown(&self, &handler).to_string();

@@ -15,7 +15,7 @@ pub(super) enum End {
     Open,
     /// The sender has closed the connection; its remaining bytes are sent first.
     Queued,
-    Travelling,
+    Traveling,
     Arrived,
     Told,
 }
@@ -27,7 +27,7 @@ pub(super) struct Direction {
     /// Bytes in the receiver's kernel.
     pub(super) arrived: u64,
     /// Bytes on the wire.
-    pub(super) travelling: u64,
+    pub(super) traveling: u64,
     /// Bytes that wait in the sender's kernel.
     pub(super) waiting: u64,
     /// Lengths of the segments on the wire. Length 0 is the end of the stream.
@@ -58,7 +58,7 @@ impl Direction {
         Self {
             pipe: VecDeque::new(),
             arrived: 0,
-            travelling: 0,
+            traveling: 0,
             waiting: 0,
             segments: VecDeque::new(),
             end: End::Open,
@@ -88,11 +88,11 @@ impl Direction {
     pub(super) fn depart(&mut self, len: u64) {
         assert!(len <= self.waiting, "a segment is cut from what waits");
         self.waiting -= len;
-        self.travelling += len;
+        self.traveling += len;
         self.offset += len;
         self.segments.push_back(len);
         if len == 0 {
-            self.end = End::Travelling;
+            self.end = End::Traveling;
         }
     }
 
@@ -100,7 +100,7 @@ impl Direction {
     /// emptied the wire.
     pub(super) fn arrive(&mut self) -> Option<u64> {
         let len = self.segments.pop_front()?;
-        self.travelling -= len;
+        self.traveling -= len;
         self.arrived += len;
         if len == 0 {
             self.end = End::Arrived;
@@ -168,14 +168,14 @@ impl Direction {
         self.pipe.clear();
         self.segments.clear();
         self.arrived = 0;
-        self.travelling = 0;
+        self.traveling = 0;
         self.waiting = 0;
         self.stuck = 0;
     }
 
     /// Whether the receiver has not received everything yet.
     pub(super) const fn has_undelivered(&self) -> bool {
-        self.arrived + self.travelling + self.waiting > 0
+        self.arrived + self.traveling + self.waiting > 0
     }
 }
 

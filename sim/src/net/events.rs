@@ -124,7 +124,7 @@ impl Net {
             let conn = self.conn(number);
             let (from, to, nth) = (conn.hosts[side], conn.hosts[1 - side], conn.nth);
             let direction = &conn.directions[side];
-            let room = WINDOW.saturating_sub(direction.travelling + direction.arrived);
+            let room = WINDOW.saturating_sub(direction.traveling + direction.arrived);
             let ready = direction.waiting.min(room);
             let ends = direction.waiting == 0 && direction.end == End::Queued;
             if (ready == 0 && !ends) || self.is_blocked(from, to) {

@@ -301,7 +301,7 @@ impl Net {
     pub fn undelivered(&self, host: HostId, id: ConnId) -> u64 {
         self.end(host, id).map_or(0, |(number, side)| {
             let direction = &self.conns[&number].directions[side];
-            direction.arrived + direction.travelling + direction.waiting
+            direction.arrived + direction.traveling + direction.waiting
         })
     }
 

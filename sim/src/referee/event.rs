@@ -276,7 +276,7 @@ pub enum ServerAct<'a> {
     /// [`ServerKind::Gone`]
     Gone(Gone),
     /// [`ServerKind::Signal`]
-    Signalled {
+    Signaled {
         /// The process.
         pid: Pid,
         /// Its role, if it still runs.
@@ -316,7 +316,7 @@ impl ServerAct<'_> {
             Self::Booted => ServerKind::Boot,
             Self::Opened(_) => ServerKind::Open,
             Self::Gone(_) => ServerKind::Gone,
-            Self::Signalled { .. } => ServerKind::Signal,
+            Self::Signaled { .. } => ServerKind::Signal,
             Self::Logged { .. } => ServerKind::Log,
             Self::Exited { .. } => ServerKind::Exit,
             Self::Halted => ServerKind::Halt,

@@ -408,7 +408,7 @@ impl World {
     fn signal(&mut self, host: usize, pid: Pid, signal: Signal) {
         let node = self.hosts[host].node.as_ref();
         let role = node.and_then(|node| node.view().role(pid));
-        self.server_event(host, ServerAct::Signalled { pid, role, signal });
+        self.server_event(host, ServerAct::Signaled { pid, role, signal });
         self.drive(host, Input::Signal(pid, signal));
     }
 

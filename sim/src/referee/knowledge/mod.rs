@@ -450,7 +450,7 @@ impl Knowledge {
                 node.checkpoint_disk_failed = false;
             }
             ServerAct::Gone(Gone::PowerLoss | Gone::Crash | Gone::Halt) => node.gone(),
-            ServerAct::Signalled { role, signal, .. } => {
+            ServerAct::Signaled { role, signal, .. } => {
                 node.orders.startup_killed |=
                     *role == Some(Role::Startup) && *signal == Signal::Kill;
             }

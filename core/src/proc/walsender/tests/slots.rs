@@ -137,7 +137,7 @@ fn streaming_from_a_slot() {
     assert_eq!(
         table.slot("s").restart_lsn,
         Lsn(4400),
-        "assigned, not maximised"
+        "assigned, not maximized"
     );
     assert_eq!(table.entry().flush, Lsn::INVALID);
     assert!(matches!(table.next_wal(), Some(WalMessage::Keepalive(_))));
