@@ -1,10 +1,10 @@
-//! A checkpoint. A step ends wherever other processes can run. Mirrors CreateCheckPoint and
-//! CheckPointGuts of xlog.c.
+//! A checkpoint. Mirrors CreateCheckPoint and CheckPointGuts of xlog.c. The routine ends its step
+//! at each point where other processes can run.
 //!
 //! All changes from before the redo point are durable when the control file names the checkpoint.
-//! After a crash before that, the previous checkpoint is valid; old WAL is therefore removed only
-//! after the control file is written. If a checkpoint fails, `Insert->RedoRecPtr` keeps the new
-//! redo point.
+//! After an earlier crash, recovery starts from the previous checkpoint; old WAL is therefore
+//! removed only after the control file is written. If a checkpoint fails, `Insert->RedoRecPtr`
+//! keeps the new redo point.
 
 use super::checkpoint_guts::CheckPointGuts;
 use super::wal_release::{ReleaseAfter, ReleaseWal};
@@ -45,7 +45,7 @@ pub enum CheckpointKind {
 pub struct CreateCheckPoint {
     kind: CheckpointKind,
     checkpoint: CheckPoint,
-    /// The slots' required LSN before the slots were saved.
+    /// The slots' required LSN, read before the slots are saved.
     slots: Lsn,
     phase: Phase,
 }
@@ -92,7 +92,7 @@ impl CreateCheckPoint {
         }
     }
 
-    /// False if the checkpoint was skipped.
+    /// Returns false if the checkpoint was skipped.
     ///
     /// # Errors
     /// An ERROR if a step failed that the next checkpoint can repeat, otherwise a PANIC.
@@ -126,7 +126,7 @@ impl CreateCheckPoint {
                     ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                     *next += 1;
                     if *next < INSERTION_LOCKS {
-                        // This process only reads; no process waits for the variable of this lock.
+                        // No process must wait for this holder, which inserts no record here.
                         let lock = LockId::WalInsert(*next - 1);
                         cx.shmem.locks.set_var(lock, Lsn::MAX);
                         continue;
@@ -264,8 +264,8 @@ impl CreateCheckPoint {
         false
     }
 
-    /// The planted bug publishes the redo pointer here. Records inserted since the locks were
-    /// released were compared with the old one.
+    /// The planted bug publishes the redo pointer here, after the insertion locks are released.
+    /// Records inserted in between were compared with the old redo pointer.
     fn publish_late(&self, cx: &mut Cx<'_>) {
         let redo = self.checkpoint.redo;
         if !cx.has_bug(Bug::RedoPointerPublishedLate) || cx.shmem.xlog.redo == redo {
@@ -327,7 +327,7 @@ impl CreateCheckPoint {
         Ok(())
     }
 
-    /// The removal of old WAL, which follows once the control file is written.
+    /// The removal of old WAL, which begins after the control file is written.
     fn release(&self, cx: &Cx<'_>, at: Inserted) -> ReleaseWal {
         let after = ReleaseAfter::Checkpoint {
             end: at.end,
@@ -369,8 +369,8 @@ impl LogStandbySnapshot {
     /// A PANIC if WAL cannot be written.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if self.insert.is_none() {
-            // Held until the record is inserted: no transaction that the record does not list may
-            // start before that.
+            // XidGenLock is held until the record is inserted, so that until then no transaction
+            // starts that the record does not list.
             ready!(cx.acquire(LockId::XidGen, LockMode::Shared));
             let record = StandbyRecord::RunningXacts(running_xacts(cx));
             let insertion = Insertion {
@@ -422,9 +422,9 @@ fn oldest_active_xid(cx: &Cx<'_>) -> Xid {
         .unwrap_or(cx.shmem.next_xid)
 }
 
-/// `HaveVirtualXIDsDelayingChkpt`, every 10 ms. Before backends had the delay flag, a checkpoint
-/// did not wait here. If a commit record is before the redo point and its clog status is set after
-/// the clog was written, a crash loses the commit.
+/// Checks `HaveVirtualXIDsDelayingChkpt` every 10 ms. Without this wait (before backends had the
+/// delay flag), a crash could lose a commit whose record is before the redo point and whose status
+/// is set after the clog was written.
 fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
     if those.is_empty() || cx.planted(Bug::CommitCrossesRedoPoint) {
         return Poll::Ready(());

@@ -5,8 +5,8 @@ use crate::call::{LogEvent, Message, Place, Poll, Signal, SqlState, Wait, Yield}
 use crate::shmem::{CheckpointRequests, CondVarId, Role};
 use crate::sys::Cx;
 
-/// Requests a checkpoint if `XLogCheckpointNeeded`, after segment `finished` was filled or
-/// replayed.
+/// Called after segment `finished` was filled or replayed. Requests a checkpoint if there is enough
+/// WAL since the redo point (`XLogCheckpointNeeded`).
 pub fn request_checkpoint_by_volume(cx: &mut Cx<'_>, finished: SegmentNo) {
     let shmem = &mut *cx.shmem;
     let redo = shmem.settings.geometry.segment_of(shmem.xlog.redo);
@@ -53,7 +53,7 @@ impl RequestCheckpoint {
     }
 
     /// # Errors
-    /// The checkpoint failed. Or a FATAL, because the process must end.
+    /// An ERROR if the checkpoint failed. A FATAL if SIGTERM was received during the wait.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = Place::RequestCheckpoint;
         loop {
@@ -98,8 +98,8 @@ impl RequestCheckpoint {
         }
     }
 
-    /// `ConditionVariableSleep`, which SIGTERM interrupts, except in the startup process, which
-    /// checks for SIGTERM elsewhere.
+    /// `ConditionVariableSleep`. SIGTERM interrupts the sleep. The startup process does not check
+    /// for SIGTERM here, but elsewhere.
     fn sleep(cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         cx.reset_latch();
         let role = cx.shmem.procs.get(cx.me).map(|proc| proc.role);

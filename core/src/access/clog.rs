@@ -270,9 +270,9 @@ impl ClogWrite {
                         .pages
                         .get_mut(&self.page)
                         .expect("pages stay in memory");
-                    // The bytes are copied now. A status that is set later is written by the next
-                    // write: WAL is flushed only up to the asynchronous commits that are on the
-                    // page now.
+                    // The bytes are copied now, because WAL is flushed only up to the asynchronous
+                    // commits that are on the page now. A status that is set later waits for the
+                    // next write.
                     page.dirty = false;
                     let data = Bytes::copy_from_slice(&page.bytes);
                     let lsn = page.lsn;
@@ -323,7 +323,6 @@ impl CheckPointClog {
     }
 
     /// The errors of [`ClogWrite`].
-    /// What [`ClogWrite`] reports.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let todo = self.todo.get_or_insert_with(|| {
             let pages = cx.shmem.clog.pages.iter();

@@ -217,8 +217,8 @@ impl HeapInsert {
                 }
                 InsertPhase::LockExtended(buffer) => {
                     let buffer = *buffer;
-                    // Before the extension lock is released, so that no other process can fill the
-                    // page first.
+                    // The content is locked before the extension lock is released, so that no other
+                    // process can fill the page first.
                     ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
                     cx.release(extension);
                     self.phase = self.has_room(cx, buffer);
@@ -280,8 +280,8 @@ impl HeapInsert {
         self.tuple_len().next_multiple_of(8)
     }
 
-    /// An insertion into a new page changes only this page, since a second page would have to be
-    /// registered, too.
+    /// The buffer has room: inserts into it. An insertion changes only this page. With the planted
+    /// bug, an insertion into a new page also changes the previous page, without registering it.
     fn has_room(&self, cx: &mut Cx<'_>, buffer: BufId) -> InsertPhase {
         let pool = &cx.shmem.buffers.pool[usize::from(buffer)];
         let tag = pool.tag.expect("a pinned buffer holds a page");

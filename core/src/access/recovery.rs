@@ -174,7 +174,8 @@ impl RecoveryReader {
         if !self.source.mode.standby_requested {
             self.aborted = self.reader.aborted;
         }
-        // Errors of the source itself were logged already, or are not logged.
+        // The page source logs its own errors, where PostgreSQL does. Only errors of the reader are
+        // logged here.
         let of_source = matches!(
             error,
             WalError::NoFile { .. } | WalError::ShortRead { .. } | WalError::Unavailable(_)

@@ -55,7 +55,8 @@ enum Phase {
 }
 
 impl CreateRestartPoint {
-    /// Starts when it is first polled. With `shutdown` it is the last one before the server stops.
+    /// Starts when it is first polled. With `shutdown` this is the last restartpoint before the
+    /// server stops.
     #[must_use]
     pub const fn new(shutdown: bool) -> Self {
         Self {
@@ -65,8 +66,8 @@ impl CreateRestartPoint {
         }
     }
 
-    /// False if it was skipped, because no checkpoint record newer than the control file's was
-    /// replayed.
+    /// Returns false if the restartpoint was skipped, because no checkpoint record newer than the
+    /// control file's was replayed.
     ///
     /// # Errors
     /// An ERROR if a step failed that the next restartpoint can repeat, otherwise a PANIC.
@@ -87,8 +88,8 @@ impl CreateRestartPoint {
                     return Poll::Yield(Yield::Again(why));
                 }
                 Phase::Minimum(update) => {
-                    // The minimum recovery point is advanced, so that after the restart queries do
-                    // not see an earlier state than before it.
+                    // The minimum recovery point is advanced, so that queries after a restart do
+                    // not see an earlier state than queries before the restart.
                     ready_ok!(update.poll(cx));
                     if !self.shutdown {
                         return Poll::Ready(Ok(false));
@@ -106,7 +107,8 @@ impl CreateRestartPoint {
                     return Poll::Ready(Ok(false));
                 }
                 Phase::LockInsertions(candidate, next) => {
-                    // No process inserts WAL during recovery, but recovery may end at any time.
+                    // No process inserts WAL during recovery. The insertion locks are taken because
+                    // recovery may end at any time.
                     while *next < INSERTION_LOCKS {
                         ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                         *next += 1;

@@ -60,8 +60,8 @@ impl AdvanceInsertBuffer {
                         Self::replace(cx, page);
                         continue;
                     }
-                    // The old page is not yet written. The mapping lock is released meanwhile:
-                    // another process may need it for the insertion that this process waits for.
+                    // The old page must be written first. The mapping lock is released meanwhile,
+                    // because the insertions that this process waits for may need it.
                     cx.shmem.xlog.request_write = cx.shmem.xlog.request_write.max(old);
                     cx.release(LockId::WalBufMapping);
                     let wait = WaitInsertions::new(cx, old);
@@ -140,8 +140,8 @@ impl GetBuffer {
         let page = geometry.page_start(self.at);
         let index = cx.shmem.xlog.buffer_index(page, geometry.wal_page);
         let end = page + u64::from(geometry.wal_page);
-        // Once started, [`AdvanceInsertBuffer`] must be polled to its end, because it may be queued
-        // for a lock, even if another process has initialized the page meanwhile.
+        // Once started, [`AdvanceInsertBuffer`] must be polled to its end even if another process
+        // has initialized the page meanwhile, because this process may be queued for a lock.
         if self.advance.is_some() || cx.shmem.xlog.buffers[index].end != end {
             let advance = self.advance.get_or_insert_with(|| {
                 // Publishes how far this insertion has got, so that other processes need not wait

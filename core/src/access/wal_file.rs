@@ -78,7 +78,8 @@ impl XLogFileInitInternal {
                     Err(e) => return fail("open", &path, e),
                 },
                 Phase::TempUnlinked => {
-                    // An error is ignored. If the file still exists, the next open fails.
+                    // An error of the unlink is ignored: if the file still exists, the open that
+                    // follows fails.
                     let _ = cx.done();
                     self.phase = Phase::TempOpened;
                     DiskOp::Open {
@@ -124,7 +125,7 @@ impl XLogFileInitInternal {
                         return fail("fsync", &temp, e);
                     }
                     // If another process has created the segment meanwhile, this file becomes a
-                    // later one, within a limit.
+                    // later segment, at most segment `most`.
                     let most = self.segment.0 + cx.shmem.settings.checkpoint_segments();
                     self.phase = Phase::Install(InstallXLogFileSegment::new(
                         temp.clone(),
@@ -188,7 +189,7 @@ impl XLogFileInit {
     }
 }
 
-/// Opens the segment that the process will write to, after closing the one it had open.
+/// Opens the segment that the process will write to, after closing the segment that it had open.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SwitchSegment {
     segment: SegmentNo,

@@ -44,8 +44,8 @@ impl InstallXLogFileSegment {
         }
     }
 
-    /// False if the file was not renamed: installing is not allowed now, no segment in the range is
-    /// free, or the rename failed, which is logged.
+    /// Returns false if the file was not renamed: installing is not allowed now, no segment in the
+    /// range is free, or the rename failed. A failed rename is logged.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
         let why = Place::InstallXLogFileSegment;
         loop {

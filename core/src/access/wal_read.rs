@@ -192,7 +192,7 @@ impl WalSource {
         }
     }
 
-    /// `XLogPageRead`: returns the page, or why it cannot be read and waiting is useless. On a
+    /// `XLogPageRead`: returns the page, or the reason if waiting cannot make it readable. On a
     /// standby, `reader` validates the first page of a segment before the source is accepted.
     ///
     /// # Errors
@@ -401,9 +401,9 @@ impl WalSource {
         self.phase = Phase::OpenLocal;
     }
 
-    /// Is WAL flushed beyond the end of the request? [`Self::start`] requires one byte less.
-    /// PostgreSQL has the same difference, which is harmless: before a reader requests bytes up to
-    /// the end of WAL, it has requested fewer bytes of the page.
+    /// Is WAL flushed beyond the end of the request? [`Self::start`] also accepts WAL that is
+    /// flushed exactly up to this end. PostgreSQL has both conditions. The difference is harmless:
+    /// an earlier, shorter request for the same page has already advanced `flushed_upto`.
     fn received(&mut self, cx: &Cx<'_>, request: PageRequest) -> bool {
         if request.end() < self.flushed_upto {
             return true;
@@ -475,7 +475,7 @@ impl WalSource {
                 self.phase = Phase::Choose;
                 Ok(())
             }
-            // The file was streamed or found before, so it can be opened.
+            // As in PostgreSQL, any other error ends recovery with a PANIC.
             Err(e) => {
                 let path = Self::path(cx, request, tli);
                 Err(LogEvent::file("open", path, e).in_critical_section())
@@ -547,9 +547,8 @@ impl WalSource {
             });
         }
         // Reject a recycled segment here, so that the next source is tried for this page. Before
-        // 2018 only the record layer detected it. It then read the record from its start again,
-        // from a source that had nothing better, and repeated this forever.
-        // source that had nothing better.
+        // 2018 only the record layer rejected the page. It then requested the record again from its
+        // start, which the upstream may have removed already, and repeated this forever.
         let first = geometry.segment_offset(request.page) == 0;
         if self.mode.standby()
             && first

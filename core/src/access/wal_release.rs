@@ -37,7 +37,7 @@ pub struct ReleaseWal {
     /// Redo point of the previous checkpoint; invalid if there was none.
     prior_redo: Lsn,
     redo: Lsn,
-    /// The slots' required LSN before they were saved. Only used before 18.
+    /// The slots' required LSN, read before the slots were saved. Only used before 18.
     slots: Lsn,
     /// End of WAL.
     end: Lsn,
@@ -59,8 +59,8 @@ enum Phase {
 }
 
 impl ReleaseWal {
-    /// After a checkpoint with redo point `redo`. `prior_redo` is the redo point of the previous
-    /// one.
+    /// The removal after a checkpoint with redo point `redo`. `prior_redo` is the redo point of the
+    /// previous checkpoint.
     #[must_use]
     pub const fn new(after: ReleaseAfter, prior_redo: Lsn, redo: Lsn, slots: Lsn) -> Self {
         Self {
@@ -96,8 +96,8 @@ impl ReleaseWal {
             Phase::Invalidate(invalidate, keep) => {
                 let any = ready_ok!(invalidate.poll(cx));
                 let keep = *keep;
-                // Before 14 the horizon was not computed again, so that WAL of the slots just
-                // invalidated was kept.
+                // Before 14 the horizon was not computed again, so that the checkpoint kept the WAL
+                // of the slots that it had just invalidated.
                 if !any || cx.planted(Bug::HorizonNotRecomputed) {
                     self.phase = self.remove(cx, keep);
                 } else {
@@ -184,8 +184,8 @@ impl ReleaseWal {
         Phase::Remove(remove, tli)
     }
 
-    /// The timeline of the segments to recycle or preallocate. If recovery has ended meanwhile, it
-    /// is the new timeline.
+    /// The timeline of the segments to recycle or preallocate. If recovery has ended meanwhile,
+    /// this is the new timeline.
     fn timeline(&self, cx: &Cx<'_>) -> TimelineId {
         match self.after {
             ReleaseAfter::Checkpoint { tli, .. } => tli,

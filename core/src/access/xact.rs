@@ -197,7 +197,8 @@ impl CommitTransaction {
     }
 }
 
-/// The planted bug: another process already uses the clog status, which is not yet set.
+/// The planted bug: removes the id from the running transactions before the status is set. Another
+/// process then reads a status that is not set yet.
 fn end_before_status(cx: &mut Cx<'_>) {
     if cx.planted(Bug::XidEndsBeforeStatus) {
         set_running(cx, Xid::INVALID);
@@ -205,7 +206,7 @@ fn end_before_status(cx: &mut Cx<'_>) {
 }
 
 /// `AbortTransaction`, after locks and pins were released. The abort record is not flushed, because
-/// without it the transaction counts as aborted, too.
+/// a transaction without an end record also counts as aborted.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AbortTransaction {
     xid: Xid,

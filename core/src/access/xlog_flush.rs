@@ -38,8 +38,8 @@ impl WaitInsertions {
             ready!(cx.wait_for_var(lock, self.upto));
             if cx.shmem.locks.is_held(lock) {
                 let at = cx.shmem.locks.var(lock);
-                // If the lock was taken again meanwhile, its holder has reserved space beyond
-                // `reserved`, and has not yet set the variable.
+                // An invalid position means that another process took the lock meanwhile and has
+                // not yet set the variable. Its record starts after `reserved`.
                 if at.is_valid() {
                     self.finished = self.finished.min(at);
                 }
@@ -189,9 +189,9 @@ impl XLogBackgroundFlush {
                 }
                 BackgroundPhase::Insertions(wait, request) => {
                     let complete = ready!(wait.poll(cx));
-                    // If a switch record ends with its segment, its reported end is after the next
-                    // page header, which is not written yet. PostgreSQL would request a flush up to
-                    // there, and PANIC.
+                    // The request is limited to complete WAL. PostgreSQL does not limit it: if a
+                    // switch record ends with its segment, the request ends after the next page
+                    // header, which is not written yet, and XLogWrite would PANIC.
                     let WriteRequest { write, flush } = *request;
                     self.phase = BackgroundPhase::Lock(WriteRequest {
                         write: write.min(complete),
@@ -247,9 +247,9 @@ impl XLogBackgroundFlush {
     }
 }
 
-/// `UpdateMinRecoveryPoint`: before a page with this LSN is written, the control file must say that
-/// recovery is not consistent before the LSN. Advanced to the end of the record being replayed, so
-/// that it needs few writes.
+/// `UpdateMinRecoveryPoint`: before a page is written, the control file must say that recovery is
+/// not consistent before the page's LSN. The minimum recovery point is advanced to the end of the
+/// record being replayed, so that the control file is written less often.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct UpdateMinRecoveryPoint {
     /// The page's LSN. `None` with `force`: advance to the replay position in any case.
@@ -265,7 +265,7 @@ enum MinPhase {
 }
 
 impl UpdateMinRecoveryPoint {
-    /// Advances it for a page with this LSN.
+    /// Advances the minimum recovery point for a page with this LSN.
     #[must_use]
     pub const fn new(lsn: Lsn) -> Self {
         Self {
@@ -274,7 +274,7 @@ impl UpdateMinRecoveryPoint {
         }
     }
 
-    /// Advances it to the end of the record being replayed (`force`).
+    /// Advances the minimum recovery point to the end of the record being replayed (`force`).
     #[must_use]
     pub const fn forced() -> Self {
         Self {

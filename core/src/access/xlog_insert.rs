@@ -163,8 +163,8 @@ impl XLogInsert {
                     ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                     *next += 1;
                     if *next < self.locks.end {
-                        // Only the last lock shows how far the insertion has got. No process needs
-                        // to wait for the other locks.
+                        // Only the variable of the last lock shows how far the insertion has got.
+                        // The others get the largest position, so that no process waits for them.
                         cx.shmem
                             .locks
                             .set_var(LockId::WalInsert(*next - 1), Lsn::MAX);

@@ -158,8 +158,8 @@ impl XLogWrite {
         }
     }
 
-    /// End of the pages that one `pwrite` writes. It ends at the requested position, at the end of
-    /// the segment, or where the ring of buffers wraps around.
+    /// End of the pages that one `pwrite` writes. The write ends at the requested position, at the
+    /// end of the segment, or where the ring of buffers wraps around.
     fn chunk_end(&self, cx: &Cx<'_>) -> Lsn {
         let geometry = &cx.shmem.settings.geometry;
         let page = u64::from(geometry.wal_page);

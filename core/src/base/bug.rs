@@ -46,7 +46,7 @@ named! {
         /// A checkpoint that has invalidated slots still keeps the WAL that they required.
         HorizonNotRecomputed = "horizon-not-recomputed",
         /// On a checkpoint record the startup process waits for the restartpoint in progress, and
-        /// nothing wakes it. Replay must not wait here (RecoveryRestartPoint).
+        /// nothing wakes the startup process. PostgreSQL does not wait here (RecoveryRestartPoint).
         StartupFreezes = "startup-freezes",
         /// The postmaster does not notice that the last session has ended, so that a smart shutdown
         /// never continues (PostmasterStateMachine).
@@ -72,7 +72,8 @@ named! {
         /// (CheckPointReplicationSlots).
         CheckpointDropsAbsentSlots = "checkpoint-drops-absent-slots",
         /// The check for invalidation runs before the slot is acquired, so that an invalidated slot
-        /// can be streamed from. Since 18 the check runs after that (ReplicationSlotAcquire).
+        /// can be streamed from. Since 18 PostgreSQL acquires the slot first
+        /// (ReplicationSlotAcquire).
         InvalidSlotStreamed = "invalid-slot-streamed",
         /// The entry of a dropped slot is written to after it was freed, when it may belong to
         /// another slot (ReplicationSlotDropPtr).
@@ -95,31 +96,31 @@ named! {
         /// A walreceiver that has flushed WAL does not wake the startup process (XLogWalRcvFlush,
         /// WakeupRecovery).
         StartupNotWoken = "startup-not-woken",
-        /// A walsender resets its latch just before it sleeps, and loses a wakeup. The latch must
-        /// be reset before the work that it announces is checked for (WalSndLoop).
+        /// A walsender resets its latch just before it sleeps, and loses a wakeup. PostgreSQL
+        /// resets the latch before it checks for work (WalSndLoop).
         LatchResetTooLate = "latch-reset-too-late",
         /// Messages from a standby do not reset the walsender's timeout. In PostgreSQL every
         /// message does (ProcessRepliesIfAny, WalSndCheckTimeOut).
         TimeoutEndsHealthyStandby = "timeout-ends-healthy-standby",
         /// A walreceiver does not exit when its upstream has been silent for wal_receiver_timeout
-        /// (WalReceiverMain). Since 16 its next wake-up time is then in the past
+        /// (WalReceiverMain). Since 16 the wake-up time of this timeout then stays in the past
         /// (WalRcvComputeNextWakeup).
         ReceiverNeverGivesUp = "receiver-never-gives-up",
         /// A clog page is written before WAL is flushed up to the last asynchronous commit on the
         /// page (SlruPhysicalWritePage).
         ClogBeforeWal = "clog-before-wal",
-        /// A transaction is removed from the running transactions before its status is set. It must
-        /// be removed after that (CommitTransaction, ProcArrayEndTransaction).
+        /// A transaction is removed from the running transactions before its status is set.
+        /// PostgreSQL sets the status first (CommitTransaction, ProcArrayEndTransaction).
         XidEndsBeforeStatus = "xid-ends-before-status",
-        /// A record is inserted although a checkpoint has begun after the decision which pages need
-        /// full-page images. PostgreSQL compares the redo pointer again under the insertion lock
-        /// (XLogInsertRecord).
+        /// If a checkpoint begins while a record is assembled, the decision which pages need
+        /// full-page images is not repeated. PostgreSQL compares the redo pointer again under the
+        /// insertion lock (XLogInsertRecord).
         RedoPointerNotRechecked = "redo-pointer-not-rechecked",
         /// A page whose LSN equals the redo pointer gets no full-page image, although it was
         /// changed before the redo point (XLogRecordAssemble).
         ImageDecisionOffByOne = "image-decision-off-by-one",
-        /// The redo pointer is published after the insertion locks are released. It must be
-        /// published while they are held (CreateCheckPoint).
+        /// The redo pointer is published after the insertion locks are released. PostgreSQL
+        /// publishes it while the locks are held (CreateCheckPoint).
         RedoPointerPublishedLate = "redo-pointer-published-late",
         /// A record is written after the shutdown checkpoint, which must be the last record before
         /// the server ends (ShutdownXLOG).
@@ -140,40 +141,40 @@ named! {
         PageChangedWithoutRegisteredBlock = "page-changed-without-registered-block",
         /// START_REPLICATION from beyond the flush position is not refused (StartReplication).
         StartAheadOfFlushAccepted = "start-ahead-of-flush-accepted",
-        /// A walsender does not look, after it has read a segment, whether that was recycled
-        /// meanwhile (WALRead, CheckXLogRemoved).
+        /// A walsender does not check, after it has read a segment, whether the segment was
+        /// recycled during the read (WALRead, CheckXLogRemoved).
         RecycledSegmentSent = "recycled-segment-sent",
-        /// After the crash of a child the server ends, as if it had been told to. It begins anew
+        /// After the crash of a child the server shuts down. PostgreSQL restarts all processes
         /// (PostmasterStateMachine, restart_after_crash).
         CrashEndsServer = "crash-ends-server",
-        /// A checkpoint keeps WAL from its record on. It keeps WAL from its redo point on
-        /// (CreateCheckPoint, RemoveOldXlogFiles).
+        /// A checkpoint keeps WAL only from its checkpoint record on. PostgreSQL keeps WAL from the
+        /// redo point on (CreateCheckPoint, RemoveOldXlogFiles).
         WalKeptFromCheckpointRecord = "wal-kept-from-checkpoint-record",
         /// The checksum of a record is not compared (ValidXLogRecord).
         RecordChecksumIgnored = "record-checksum-ignored",
-        /// A restartpoint does not write the commit status. It writes all that a checkpoint writes
-        /// (CheckPointGuts).
+        /// A restartpoint does not write the clog. In PostgreSQL it writes everything that a
+        /// checkpoint writes (CheckPointGuts).
         RestartpointSkipsClog = "restartpoint-skips-clog",
-        /// A walreceiver that streams a segment again takes the flushed position back. An earlier
-        /// one is not published (XLogWalRcvFlush).
+        /// A walreceiver that streams a segment again sets the published flush position back.
+        /// PostgreSQL only advances this position (XLogWalRcvFlush).
         ReceiverTakesFlushBack = "receiver-takes-flush-back",
-        /// The minimum recovery point becomes the LSN of the page that is written. It is only ever
-        /// raised (UpdateMinRecoveryPoint).
+        /// The minimum recovery point is set to the LSN of the page that is written. PostgreSQL
+        /// only advances it (UpdateMinRecoveryPoint).
         MinRecoveryPointLowered = "min-recovery-point-lowered",
-        /// A checkpoint writes a page while another process changes it. It takes the content lock
-        /// (SyncOneBuffer).
+        /// A checkpoint writes a page without taking its content lock, while another process
+        /// changes the page (SyncOneBuffer).
         PageWrittenWithoutLock = "page-written-without-lock",
-        /// A snapshot does not see the newest transaction that has ended. Its xmax is the id after
-        /// that one (GetSnapshotData).
+        /// The xmax of a snapshot is the newest transaction id instead of the id after it, so that
+        /// the snapshot does not see a commit of that transaction (GetSnapshotData).
         SnapshotExcludesNewest = "snapshot-excludes-newest",
-        /// A start sets a slot to the start of its segment. It takes the position that the file has
-        /// (RestoreSlotFromDisk).
+        /// A server start sets the restart_lsn of a slot to the start of its segment. PostgreSQL
+        /// restores the position in the slot's file (RestoreSlotFromDisk).
         SlotRestoredAtSegmentStart = "slot-restored-at-segment-start",
-        /// Old segments are recycled although enough of them are ready. They must be removed
-        /// (RemoveXlogFile, XLOGfileslop).
+        /// Old segments are recycled although enough future segments exist. PostgreSQL then removes
+        /// old segments (RemoveXlogFile, XLOGfileslop).
         RecyclingWithoutLimit = "recycling-without-limit",
-        /// A walsender tells its position before the COPY has begun. CopyBothResponse must come
-        /// first (StartReplication, WalSndKeepalive).
+        /// A walsender sends a keepalive before the CopyBothResponse. PostgreSQL sends the
+        /// CopyBothResponse first (StartReplication, WalSndKeepalive).
         CopyDataBeforeCopyBoth = "copy-data-before-copy-both",
     }
 }

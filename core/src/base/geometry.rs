@@ -140,7 +140,7 @@ impl Geometry {
         SegmentNo(end.0.saturating_sub(1) / self.segment as u64)
     }
 
-    /// The segment's first byte. For a segment beyond the largest LSN, the largest LSN.
+    /// The position of the segment's first byte, or the largest LSN if the segment is beyond it.
     #[must_use]
     pub const fn segment_start(&self, segment: SegmentNo) -> Lsn {
         Lsn(segment.0.saturating_mul(self.segment as u64))

@@ -86,8 +86,8 @@ incarnate! {
     OpId
 }
 incarnate! {
-    /// A connection's id at one of its ends. It carries the node's incarnation if that node opened
-    /// the connection, and 0 if it accepted it.
+    /// The id of one end of a connection. It contains the node's incarnation if the node opened the
+    /// connection, and 0 if the node accepted the connection.
     ConnId
 }
 

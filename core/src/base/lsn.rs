@@ -41,8 +41,8 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// An LSN in the text format of a version. Since 19 the second half has always eight digits
-/// (`%X/%08X`); before, it is not padded (`%X/%X`).
+/// An LSN in the text format of a version. Since 19 the second half always has eight digits
+/// (`%X/%08X`). Before 19 it is not padded (`%X/%X`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LsnText {
     /// The LSN.

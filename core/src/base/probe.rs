@@ -126,8 +126,8 @@ impl Probe {
         self.marks.insert(mark);
     }
 
-    /// Is the bug planted? If so, records that it made a difference. Call it last, when the answer
-    /// changes what happens.
+    /// Is the bug planted? If so, records that the bug made a difference. In a condition, call this
+    /// last, so that a bug is recorded only if it changes what happens.
     #[must_use]
     pub const fn planted(&mut self, bug: Bug) -> bool {
         let planted = self.planted.has(bug);

@@ -4,7 +4,7 @@
 use core::fmt;
 use core::ops::{Add, Sub};
 
-/// Microseconds since the world began. Never goes back.
+/// Microseconds since the start of the simulated world. Never goes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mono(pub u64);
 
@@ -105,7 +105,7 @@ impl fmt::Display for UnixTime {
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// Days from 0000-03-01 to 1970-01-01. Years are counted from March, so that the leap day is the
-/// last day.
+/// last day of its year.
 const DAYS_TO_UNIX: i64 = 719_468;
 /// Days of 400 years.
 const DAYS_PER_ERA: i64 = 146_097;

@@ -55,7 +55,8 @@ fn an_online_checkpoint_is_a_redo_point_a_snapshot_and_a_record() {
     }
 }
 
-/// The control file is written last: after a crash before that, the previous checkpoint is valid.
+/// The control file is written last, so that after an earlier crash the previous checkpoint is
+/// valid.
 #[test]
 fn the_control_file_is_written_after_the_flush() {
     let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
@@ -177,7 +178,8 @@ fn a_shutdown_checkpoint_is_its_own_redo_point() {
     }
 }
 
-/// The next start would overwrite WAL that follows the redo point.
+/// WAL that is written during the shutdown checkpoint causes a PANIC, because the next start would
+/// overwrite it.
 #[test]
 fn wal_that_is_written_during_a_shutdown_is_a_panic() {
     let (mut fixture, pid) = server(PgVersion::V15, Planted::NONE);

@@ -58,8 +58,8 @@ impl ReadBufferForRedo {
             rel: block.rel.rel,
             block: block.block,
         };
-        // A missing file is created. The record that created or dropped it can be elsewhere in the
-        // WAL.
+        // A missing file is created, because a later record may drop the relation, and the file may
+        // be removed already.
         let create = OpenFile::new(relation::path(tag.rel), true);
         Ok(Self {
             tag,
@@ -158,7 +158,7 @@ impl ReadBufferForRedo {
     }
 
     /// `log_invalid_page`. Before the consistent point, a later record may drop or truncate the
-    /// relation. After it, an invalid page is an error.
+    /// relation. After the consistent point, an invalid page is a PANIC.
     fn invalid(&self, cx: &mut Cx<'_>) -> Result<RedoAction, LogEvent> {
         if cx.shmem.recovery.consistent {
             return Err(LogEvent::panic(
@@ -171,7 +171,7 @@ impl ReadBufferForRedo {
     }
 }
 
-/// `RestoreBlockImage`, and sets the LSN, unless the page is all zeros.
+/// `RestoreBlockImage`. Then sets the page's LSN, unless the page is all zeros.
 fn restore(
     cx: &mut Cx<'_>,
     buffer: BufId,

@@ -1,7 +1,7 @@
 //! Replays records. Mirrors the rm_redo functions of rmgrlist.h, for the record types that walsim
 //! writes.
 //!
-//! A record may be replayed although its pages already contain its change or later ones. A page
+//! A record may be replayed although its pages already contain its change or later changes. A page
 //! whose LSN is at or after the end of the record is left unchanged, and a full-page image replaces
 //! the page. The startup process itself does everything else about a record: the next transaction
 //! id, checkpoints, timelines.

@@ -113,8 +113,9 @@ fn an_image_repairs_a_torn_page() {
     assert!(fixture.trace.iter().all(|line| !line.starts_with("read")));
 }
 
-/// An image far beyond the end of the file creates the pages before it. A delta for such a page is
-/// recorded as invalid, or is a PANIC.
+/// An image far beyond the end of the file creates the pages before it. A delta for a page that
+/// does not exist adds the page to the table of invalid pages. After the consistent point it is a
+/// PANIC.
 #[test]
 fn blocks_beyond_the_end() {
     let mut fixture = Fixture::in_recovery();

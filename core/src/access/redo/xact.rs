@@ -29,8 +29,8 @@ impl XactRedo {
         let end = XactEnd::decode(version, header.info, &record.main)
             .map_err(|_| super::unknown(record))?;
         let (status, lsn) = if end.op.is_commit() {
-            // Sessions on a standby can see the status before its WAL is flushed. Writing the clog
-            // page must then first advance the minimum recovery point.
+            // Sessions on a standby may see the commit at once. The LSN is stored with the status,
+            // so that the minimum recovery point is advanced to it before the clog page is written.
             let archive = cx.shmem.recovery.state == RecoveryState::Archive;
             (
                 XactStatus::Committed,

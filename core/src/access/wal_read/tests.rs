@@ -241,8 +241,8 @@ fn a_recycled_first_page_sends_a_standby_to_the_stream() {
     );
 }
 
-/// The first page is not validated. The record layer then reads again from a source that has
-/// nothing better.
+/// With the planted bug the source does not validate the first page of a segment, and returns a
+/// recycled page.
 #[test]
 #[cfg(feature = "planted-bugs")]
 fn with_the_bug_a_recycled_segment_is_accepted() {

@@ -157,7 +157,7 @@ fn candidates_are_segments_of_any_timeline_and_nothing_else() {
         kept,
         [
             "000000010000000000000001.00000028.backup",
-            // It sorts after its segment.
+            // The name of a partial segment sorts after that of its segment.
             "000000010000000000000003.partial",
             "00000002.history",
             "archive_status",

@@ -42,7 +42,7 @@ enum Amount {
 }
 
 impl Setting {
-    /// Is it stored in [`Settings`], so that each server has its own value?
+    /// Is the value stored in [`Settings`], so that each server has its own value?
     #[must_use]
     pub const fn is_kept(&self) -> bool {
         !matches!(self.home, Home::Fixed(_) | Home::State | Home::Session(_))
@@ -193,7 +193,7 @@ impl Setting {
         }
     }
 
-    /// A count that the server can have.
+    /// The count as it is stored, or an error if it is too large for walsim.
     fn counted(&self, settings: &Settings, count: i32) -> Result<u32, SettingError> {
         let count = self.adjusted(settings, count);
         let most = if self.name == "shared_buffers" {
@@ -208,7 +208,7 @@ impl Setting {
         })
     }
 
-    /// A value that never changes can only be given as it is.
+    /// A setting with a fixed value accepts only this value.
     fn keeps(&self, fixed: String, value: &Value) -> Result<(), SettingError> {
         let none = value.text().is_empty() && fixed == "(disabled)";
         if value.text() == fixed || none {

@@ -105,8 +105,8 @@ pub(super) fn real(text: &str) -> Option<(Real, &str)> {
     Some((Real(bits), rest))
 }
 
-/// `strtol` with base 0, and the rest of the text, which is all of it if there is no number. `None`
-/// means ERANGE.
+/// `strtol` with base 0, and the rest of the text. If there is no number, the rest is the whole
+/// text. `None` means ERANGE.
 fn strtol(text: &str) -> (Option<i64>, &str) {
     let (negative, unsigned) = sign(text);
     let hexadecimal = |digits: &&str| digits.starts_with(|c: char| c.is_ascii_hexdigit());
@@ -128,7 +128,7 @@ fn strtol(text: &str) -> (Option<i64>, &str) {
 /// A result of `strtod`, without NaN, which no setting accepts.
 enum Read {
     Finite(Double),
-    /// Is it minus infinity?
+    /// Infinity; true for minus infinity.
     Infinite(bool),
 }
 
@@ -214,7 +214,7 @@ fn exponent(text: &str, marks: [char; 2]) -> Option<(i32, &str)> {
     Some((if negative { -value } else { value }, rest))
 }
 
-/// Is there a minus sign, and the text after blanks and sign.
+/// Returns whether there is a minus sign, and the text after blanks and sign.
 fn sign(text: &str) -> (bool, &str) {
     let text = text.trim_start_matches(is_space);
     match text.strip_prefix('-') {

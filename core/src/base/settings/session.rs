@@ -9,7 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-/// The settings that a session has changed. For all others the server's value counts.
+/// The settings that a session has changed. All other settings have the server's value.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct SessionSettings(BTreeMap<&'static str, Value>);
 
@@ -101,8 +101,8 @@ impl SessionSettings {
         }
     }
 
-    /// Does a commit wait for its flush? True unless the session's `synchronous_commit` is `off`;
-    /// without synchronous standbys its other values mean the same.
+    /// Does a commit wait until its record is flushed? Only `synchronous_commit = off` means no.
+    /// The other values have the same effect, because there are no synchronous standbys.
     #[must_use]
     pub fn waits_for_commits(&self, server: &Settings) -> bool {
         let value = self.0.get("synchronous_commit");
@@ -152,7 +152,7 @@ pub(super) fn check(
                 let detail = format!("Conversion between {own} and UTF8 is not supported.");
                 Err(refused(*b"0A000", Some(detail)))
             }
-            // Kept as written, because old drivers expect to read it back.
+            // The spelling UNICODE is kept, because old drivers expect the server to report it.
             Some(_) if text == "UNICODE" => Ok(value),
             Some(own) => Ok(Value::Text(own.into())),
         },

@@ -62,7 +62,8 @@ impl Settings {
         }
     }
 
-    /// The name that errors show: since 18 the canonical one, before that the one that was written.
+    /// The name that errors show: since 18 the canonical name, before 18 the name as it was
+    /// written.
     fn told(&self, setting: &Setting, written: &str) -> String {
         if self.pg_version >= PgVersion::V18 {
             setting.name.into()

@@ -1,5 +1,6 @@
-//! The table of supported settings: PostgreSQL's names, types, units, ranges and contexts, which
-//! are the same in 15 to 18.
+//! The table of supported settings: PostgreSQL's names, types, units, ranges and contexts. They are
+//! the same in 15 to 19, with two kinds of exceptions: some settings are newer than 15
+//! ([`Setting::since`]), and one has another context since 19 ([`Setting::context_in`]).
 //!
 //! All code that reads or shows a setting uses this table. A test compares it with pg_settings of
 //! real servers.
@@ -80,7 +81,7 @@ const OFF: Home = Home::Fixed(|_| "off".into());
 /// A value that is always empty.
 const EMPTY: Home = Home::Fixed(|_| String::new());
 
-/// All settings. Those that plans can set are in the order in which plans write them.
+/// All settings. Settings that plans can set are in the order in which plans write them.
 #[rustfmt::skip]
 pub static TABLE: [Setting; 64] = [
     row("max_connections", int(1, MAX_BACKENDS), Postmaster, Home::Count(|s| &mut s.max_connections)),
