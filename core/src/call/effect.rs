@@ -28,7 +28,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// Those that a process notices itself, in the order of their numbers in Linux.
+    /// The signals that a process handles itself, in the order of their numbers in Linux.
     pub const PENDING: [Self; 6] = [
         Self::Hup,
         Self::Int,

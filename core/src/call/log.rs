@@ -530,7 +530,7 @@ impl LogEvent {
         Self::log(Message::Receive(message))
     }
 
-    /// For an error that this caller reports at level LOG, and after which it continues.
+    /// For an error that the caller reports at level LOG before it continues.
     #[must_use]
     pub fn only_logged(mut self) -> Self {
         self.severity = Severity::Log;

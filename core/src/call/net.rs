@@ -1,5 +1,5 @@
-//! Connections: ordered byte streams with flow control in both directions. Each has one owner, a
-//! process.
+//! Connections: ordered byte streams with flow control in both directions. Each connection is owned
+//! by one process.
 
 use crate::base::Pid;
 use alloc::string::String;

@@ -87,9 +87,9 @@ impl Node {
         self
     }
 
-    /// Runs only walsenders, for the WAL of a cluster that was shut down. Nothing in its directory
-    /// is changed, and sessions and slots are refused. At shutdown walsenders end when their peers
-    /// have confirmed all WAL, as in an ordinary server.
+    /// Runs only walsenders, for the WAL of a cluster that was shut down. The server changes
+    /// nothing in the data directory, and refuses sessions and commands about slots. At shutdown,
+    /// as in an ordinary server, walsenders end when their peers have confirmed all WAL.
     #[must_use]
     pub const fn walsenders_only(mut self) -> Self {
         self.kernel.walsenders_only = true;

@@ -11,8 +11,8 @@ use crate::wire::control_file::ControlFile;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
-/// One process that receives WAL into its data directory. Of the settings it uses only the
-/// walreceiver's intervals. The segment size is the server's.
+/// One process that receives WAL into its data directory. The only settings that it uses are the
+/// walreceiver's intervals. It gets the segment size from the server.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PgReceivewal {
     /// A node that runs only this process.

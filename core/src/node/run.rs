@@ -99,8 +99,8 @@ impl Node {
 
     /// All processes that could run, in ascending order.
     pub(super) fn can_all_run(&self, now: Now) -> impl Iterator<Item = Pid> {
-        // Called after every step, and therefore fast: both lists are in the order of ids, so that
-        // a single pass finds every latch.
+        // Called after every step, so it must be fast: both lists are in the order of ids, and a
+        // single pass finds every latch.
         let mut attached = self.shmem.procs.iter().peekable();
         self.procs.iter().filter_map(move |(pid, proc)| {
             while attached.next_if(|entry| entry.pid < *pid).is_some() {}

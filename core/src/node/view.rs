@@ -73,8 +73,7 @@ impl<'a> NodeView<'a> {
         }
     }
 
-    /// Which of the latch, the connections and the time-out that a process waits for have come
-    /// true.
+    /// Which of the events that a process waits for have happened: latch, connections, timeout.
     #[must_use]
     pub fn woken(&self, now: Now, pid: Pid) -> Woken {
         let Some(proc) = self.node.procs.get(&pid) else {
@@ -93,7 +92,7 @@ impl<'a> NodeView<'a> {
         Signal::PENDING.into_iter().filter(pending)
     }
 
-    /// What a process sleeps for; `None` if it can run, now or once it is continued.
+    /// What a process sleeps for. `None` if the process can run now, or is stopped by SIGSTOP.
     #[must_use]
     pub fn sleeps(&self, now: Now, pid: Pid) -> Option<&'a Wait> {
         let proc = self.node.procs.get(&pid)?;

@@ -43,7 +43,7 @@ pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentN
         * 11;
     let upto = (u128::from(redo.0) * 10_000 + ahead).div_ceil(u128::from(segment) * 10_000);
     let upto = u64::try_from(upto).unwrap_or(u64::MAX);
-    // If the two limits conflict, the upper one is used.
+    // If the two limits conflict, the upper limit is used.
     SegmentNo(upto.max(least).min(most))
 }
 

@@ -37,7 +37,8 @@ pub enum LockId {
     SlotIo(usize),
 }
 
-/// As the wait events of pg_stat_activity have it, with its number or page where there are several.
+/// The name of the lock in the wait events of pg_stat_activity, with a number or page if there are
+/// several such locks.
 impl fmt::Display for LockId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 /// `ReplicationSlotInvalidationCause`, as far as it applies to physical slots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Invalidation {
-    /// Its WAL exceeded `max_slot_wal_keep_size`. Has the former restart_lsn, which only PostgreSQL
-    /// 15 saves in the slot's file (`invalidated_at`).
+    /// Its WAL exceeded `max_slot_wal_keep_size`. The field is the restart_lsn before the
+    /// invalidation, which only PostgreSQL 15 saves in the slot's file (`invalidated_at`).
     WalRemoved(Lsn),
     /// Another cause, read from a slot's file (since 16).
     Other(u32),

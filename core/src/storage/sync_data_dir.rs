@@ -59,7 +59,8 @@ impl RemoveTempXlogFiles {
 
 /// `SyncDataDirectory`: fsyncs every file and directory in the data directory, a directory after
 /// its entries. Failures are only logged: a file that cannot be opened must not prevent the start.
-/// If WAL or data was lost, the crash was a PANIC, and recovery writes it again.
+/// Changes whose fsync failed before the crash are replayed from WAL, because that failure was a
+/// PANIC.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SyncDataDirectory {
     /// The path of directories to the current one, each with its remaining entries.

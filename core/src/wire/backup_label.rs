@@ -5,28 +5,28 @@ use crate::base::{Lsn, PgVersion, TimelineId};
 use alloc::format;
 use alloc::string::{String, ToString};
 
-/// What the file says.
+/// The content of `backup_label`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BackupLabel {
     /// Where replay must begin.
     pub start: Lsn,
-    /// The segment of that position, by name.
+    /// The name of the segment that contains `start`.
     pub file: String,
     /// The checkpoint with which the backup began.
     pub checkpoint: Lsn,
-    /// `streamed`, or another way that counts as none.
+    /// The backup method. PostgreSQL acts only on `streamed`.
     pub method: String,
     /// `primary` or `standby`.
     pub from: String,
-    /// When, in words.
+    /// The start time of the backup, as text.
     pub start_time: String,
-    /// What its maker called it.
+    /// The label that was given to the backup.
     pub label: String,
-    /// The timeline of the start.
+    /// The timeline of `start`.
     pub start_tli: TimelineId,
 }
 
-/// A line that is missing, or not as expected.
+/// The name of a line that is missing or invalid.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[error("invalid data in file \"backup_label\": expected a line \"{0}: …\"")]
 pub struct BackupLabelError(pub &'static str);
@@ -35,7 +35,7 @@ impl BackupLabel {
     /// Reads the file.
     ///
     /// # Errors
-    /// The first line that is not what it should be.
+    /// The first line that is missing or invalid.
     pub fn decode(bytes: &[u8]) -> Result<Self, BackupLabelError> {
         const START: &str = "START WAL LOCATION";
         let text = core::str::from_utf8(bytes).map_err(|_| BackupLabelError(START))?;
@@ -64,7 +64,7 @@ impl BackupLabel {
         })
     }
 
-    /// As a version writes it: since 19 with all digits of a position.
+    /// The file as this version writes it. Since 19 LSNs are padded.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> String {
         format!(

@@ -59,7 +59,7 @@ layout! {
 }
 
 layout! {
-    /// What follows before 19.
+    /// The fields after [`Start`] in versions before 19.
     struct Middle15: Disk {
         next_xid: FullXid,
         next_oid: u32,
@@ -71,7 +71,8 @@ layout! {
 }
 
 layout! {
-    /// What follows since 19: one field more, and a wider one.
+    /// The fields after [`Start`] since 19. `logical_decoding` is new, and `next_multi_offset` has
+    /// 64 bits.
     struct Middle19: Disk {
         logical_decoding: bool,
         pad: Pad<7>,
@@ -104,7 +105,7 @@ layout! {
 }
 
 impl CheckPoint {
-    /// How many bytes it has: 88, and 96 since 19.
+    /// The length in bytes: 88 before 19, 96 since 19.
     #[must_use]
     pub const fn len(version: PgVersion) -> usize {
         Start::LEN
@@ -119,7 +120,7 @@ impl CheckPoint {
     /// Decodes from the front of `bytes`.
     ///
     /// # Errors
-    /// There are too few of them.
+    /// `bytes` is too short.
     pub fn decode(version: PgVersion, bytes: &[u8]) -> Result<Self, Short> {
         let mut cursor = Cursor::disk(bytes);
         let start: Start = cursor.take("checkpoint")?;
@@ -160,10 +161,10 @@ impl CheckPoint {
         })
     }
 
-    /// Appends its bytes.
+    /// Appends the checkpoint.
     ///
     /// # Panics
-    /// If a version before 19 is to write a multixact member beyond 2^32.
+    /// If the version is before 19 and `next_multi_offset` does not fit into 32 bits.
     pub fn encode(&self, version: PgVersion, out: &mut Vec<u8>) {
         Start {
             redo: self.redo,
@@ -256,7 +257,7 @@ mod tests {
         }
     }
 
-    /// Offsets of 19, and a member that 32 bits do not hold.
+    /// The offsets of 19, and a multixact member number that does not fit into 32 bits.
     #[test]
     fn since_19_it_is_wider() {
         let checkpoint = CheckPoint {

@@ -86,7 +86,7 @@ layout! {
 }
 
 layout! {
-    /// The bytes after it, which all versions share.
+    /// The bytes after the [`CheckPoint`], which are the same in all versions.
     struct Common: Disk {
         unlogged_lsn: Lsn,
         min_recovery_point: Lsn,
@@ -114,7 +114,8 @@ layout! {
 }
 
 layout! {
-    /// More that all versions share; since 19 the pages of an SLRU segment stand before it.
+    /// Further fields, which are the same in all versions. Since 19 the number of pages per SLRU
+    /// segment comes before them.
     struct Sizes: Disk {
         xlog_blcksz: u32,
         xlog_seg_size: u32,
@@ -358,7 +359,7 @@ impl ControlFile {
         let sizes: Sizes = cursor.take("xlog_blcksz")?;
         check_build((head.catalog_version, catalog), &common, slru_pages, &sizes)?;
         check_sizes(common.blcksz, &sizes)?;
-        // Since 19 that word is about the time when the cluster was made, and another follows.
+        // Since 19 this word has the value from initdb, and the next word has the current value.
         let first_checksum_version = sizes.data_checksum_version;
         let data_checksum_version = if version < PgVersion::V19 {
             first_checksum_version
@@ -531,7 +532,7 @@ impl ControlFile {
             max_worker_processes: 8,
             max_wal_senders: 10,
             max_prepared_xacts: 0,
-            // The default since 19, and before.
+            // The default was raised in 19.
             max_locks_per_xact: if version >= PgVersion::V19 { 128 } else { 64 },
             track_commit_timestamp: false,
             blcksz: geometry.data_page,

@@ -10,13 +10,13 @@ use alloc::vec::Vec;
 pub struct HistoryLine {
     /// The timeline.
     pub tli: TimelineId,
-    /// Where the next one branched off.
+    /// Where the next timeline branched off.
     pub switchpoint: Lsn,
-    /// Why, in words; nothing reads it.
+    /// The reason for the switch, as text for users. Servers ignore it.
     pub reason: String,
 }
 
-/// A file that is no history; the number is that of its line, from 1.
+/// Why a file is not a valid history file. The number is the line number, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum HistoryError {
     /// The file is not text.
@@ -38,7 +38,7 @@ pub enum HistoryError {
 /// Reads a history file. Empty lines and comments are skipped.
 ///
 /// # Errors
-/// The first line that is not what it should be.
+/// The first invalid line.
 pub fn decode(bytes: &[u8]) -> Result<Vec<HistoryLine>, HistoryError> {
     let text = core::str::from_utf8(bytes).map_err(|_| HistoryError::Encoding)?;
     let mut lines: Vec<HistoryLine> = Vec::new();
@@ -65,8 +65,8 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<HistoryLine>, HistoryError> {
     Ok(lines)
 }
 
-/// As the promotions of a version write it: each adds its line to a copy of the file before, with
-/// an empty line between. Since 19 a position has all digits of its second half.
+/// The file as promotions of servers of this version write it. Each promotion copies the previous
+/// history file and appends an empty line and its own line. Since 19 LSNs are padded.
 #[must_use]
 pub fn encode(version: PgVersion, lines: &[HistoryLine]) -> String {
     let line = |line: &HistoryLine| {

@@ -144,7 +144,7 @@ pub enum XlogRecord {
     OverwriteContrecord(OverwriteContrecord),
     /// XLOG_CHECKPOINT_REDO (since 17): `wal_level` as a number.
     CheckpointRedo(i32),
-    /// XLOG_LOGICAL_DECODING_STATUS_CHANGE (since 19): is WAL written as logical decoding needs it?
+    /// XLOG_LOGICAL_DECODING_STATUS_CHANGE (since 19): is WAL for logical decoding written?
     LogicalDecodingStatus(bool),
 }
 
@@ -211,7 +211,7 @@ impl XlogRecord {
     /// The main data.
     ///
     /// # Panics
-    /// If a version is to write a record that only later ones have.
+    /// If the version does not have this record type.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();

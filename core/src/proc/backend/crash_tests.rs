@@ -195,8 +195,8 @@ fn check(seed: u64, steps: u32) -> usize {
     let both = |path: &str| [&from_wal, &from_files].map(|fixture| file(fixture, path));
     let [left, right] = both("base/5/16384");
     assert!(left == right, "pages of seed {seed}");
-    // An abort status can be on disk before its record. It is equivalent to a transaction that
-    // never ended.
+    // The status of an abort can be on disk before the abort record. An aborted transaction counts
+    // like one that never ended.
     let committed = |bytes: Vec<u8>| trim(bytes.iter().map(|b| b & !(b >> 1) & 0x55).collect());
     let [left, right] = both("pg_xact/0000").map(committed);
     assert!(left == right, "commit status of seed {seed}");

@@ -160,7 +160,7 @@ impl Backend {
                     return self.leave(cx, Exit::Normal);
                 }
             }
-            // The next message is incomplete. Bytes beyond it stay in the kernel.
+            // More bytes are taken from the kernel only while the next message is incomplete.
             match cx.receive(self.conn) {
                 Some(bytes) => self.frames.push(bytes),
                 None if cx.conn_end(self.conn).is_some() => return self.leave(cx, Exit::Normal),

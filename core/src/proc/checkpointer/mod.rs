@@ -132,7 +132,7 @@ impl Checkpointer {
     /// Was a shutdown requested? Before 18 one signal requests both the shutdown checkpoint and the
     /// exit; since 18 there are two signals.
     fn shutdown_asked(&mut self, cx: &mut Cx<'_>) -> bool {
-        // The signal itself has woken the process, which reads the new settings below.
+        // A SIGHUP needs no more than this: the process reads the settings anew in every iteration.
         cx.take_signal(Signal::Hup);
         let order = if cx.shmem.settings.pg_version < PgVersion::V18 {
             Signal::Usr2

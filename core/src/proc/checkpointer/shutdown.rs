@@ -12,7 +12,7 @@ use crate::sys::Cx;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// The interval at which it checks whether walsenders still run commands.
+/// The interval at which the checkpointer checks whether walsenders still run commands.
 const POLL_MS: u64 = 10;
 
 /// `ShutdownXLOG`: returns when the control file says that the server is shut down.
@@ -68,8 +68,8 @@ impl ShutdownXlog {
                 }
                 Phase::Checkpoint(checkpoint) => {
                     ready_ok!(checkpoint.poll(cx));
-                    // The next start writes WAL directly after the checkpoint record, and
-                    // overwrites what follows it.
+                    // No record may follow the shutdown checkpoint: the next start writes WAL
+                    // directly after the checkpoint record, and would overwrite it.
                     if !cx.planted(Bug::WalAfterShutdownCheckpoint) {
                         return Poll::Ready(Ok(()));
                     }

@@ -68,7 +68,7 @@ enum Phase {
     Connect(Connect),
     Prepare(Prepare),
     Stream(ReceiveXlogStream),
-    /// Closes the open file after the stream has ended in this way.
+    /// Closes the open file. The second field says how the stream ended.
     Close(CloseWalFile, Result<End, StreamError>),
     Sleep {
         until: Mono,
@@ -123,8 +123,8 @@ impl PgReceivewal {
                     *link = Link::default();
                     link.timers = Timers::new(PgVersion::V18);
                     // A receiver that reports flush positions can become a synchronous standby, if
-                    // its application_name matches by accident. It therefore does so only with
-                    // --synchronous, or with a slot, which needs the flush position.
+                    // its application_name matches by accident. Flush positions are therefore
+                    // reported only with --synchronous, or with a slot, which needs them.
                     link.hides_flush = options.slot.is_none() && !options.synchronous;
                     *phase = Phase::Connect(Connect::new(Some(options.conninfo.clone())));
                 }

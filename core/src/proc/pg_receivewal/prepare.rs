@@ -66,7 +66,7 @@ impl Prepare {
         options: &PgReceivewalOptions,
     ) -> Poll<Result<Start, StreamError>> {
         match self.run(cx, link, options) {
-            // A failure of these first steps is not retried, as in main.
+            // As in main of pg_receivewal.c, a failure of these first steps is not retried.
             Poll::Ready(Err(error)) if self.first && self.is_once() => {
                 Poll::Ready(Err(error.in_vain()))
             }
@@ -244,7 +244,7 @@ fn slot_name(options: &PgReceivewalOptions) -> String {
     options.slot.clone().unwrap_or_default()
 }
 
-/// The answer to CREATE_REPLICATION_SLOT is not its one row.
+/// The error if the answer to CREATE_REPLICATION_SLOT is not exactly one row.
 fn no_slot_row(options: &PgReceivewalOptions, rows: &Rows) -> StreamError {
     let name = slot_name(options);
     let rows = counts(rows, 4);
@@ -291,7 +291,7 @@ fn identified(rows: &Rows) -> Result<SystemIdentity, ReceiveMessage> {
     }
 }
 
-/// The timeline is missing on the server. Retrying helps only on a standby, which may follow to
+/// The timeline is missing on the server. Retrying helps only on a standby, which may switch to
 /// this timeline later.
 fn no_timeline(tli: TimelineId, is_standby: bool) -> StreamError {
     let hint = (!is_standby).then_some(NOT_IN_HISTORY);

@@ -254,8 +254,9 @@ impl FindStreamingStart {
         })))
     }
 
-    /// The highest segment is the last one possible. pg_receivewal would start at the end of the
-    /// server's WAL instead: its next position wraps around to 0, as if no segment had been found.
+    /// Where streaming starts. If the highest segment is the last possible one, this is an error.
+    /// In pg_receivewal the next position wraps around to 0, as if there were no segment, and
+    /// streaming starts at the end of the server's WAL.
     fn start(&self, cx: &Cx<'_>) -> Result<Option<(Lsn, TimelineId)>, StreamError> {
         let Some(found) = &self.highest else {
             return Ok(None);

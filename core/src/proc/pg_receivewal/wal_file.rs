@@ -154,7 +154,8 @@ fn synced(cx: &mut Cx<'_>, path: FilePath) -> Result<(), StreamError> {
     }
 }
 
-/// Opens a file that exists, if `size` is that of one.
+/// Opens the file if it exists and has a valid size. `size` is `None` if it does not exist; it is
+/// then created.
 fn reopen(
     path: FilePath,
     size: Option<u64>,
@@ -165,8 +166,8 @@ fn reopen(
     };
     let next = match u32::try_from(size) {
         Ok(size) if size == segment_bytes => OpenPhase::PaddedOpened,
-        // Other tools do not pad the file, or crashed during padding. Its bytes stay until they are
-        // received again.
+        // Other tools do not pad the file, or crashed while padding it. The bytes in the file stay
+        // until they are received again.
         Ok(size) if size < segment_bytes => OpenPhase::ShortOpened(size),
         Ok(_) | Err(_) => {
             let segment = segment_bytes;
@@ -181,7 +182,8 @@ fn reopen(
     Ok((open(path, OpenFlags::Existing), next))
 }
 
-/// How many bytes a write to a new file has added. If none could be, the file is closed.
+/// The number of bytes that a write has added to a new file. If the write failed, the file is
+/// closed.
 fn padded(cx: &mut Cx<'_>, fd: Fd, path: FilePath) -> Result<u32, StreamError> {
     let error = match cx.done().map(written) {
         Ok(more @ 1..) => return Ok(more),
@@ -192,8 +194,9 @@ fn padded(cx: &mut Cx<'_>, fd: Fd, path: FilePath) -> Result<u32, StreamError> {
     Err(lost(OPEN, path, error))
 }
 
-/// Sets the length of a new file by writing its last byte, before the zeros. If pg_receivewal is
-/// killed during padding, it leaves a file whose size it refuses later.
+/// Sets the length of a new file by writing its last byte, before the zeros. The file then has its
+/// full size even if the process is killed during padding. pg_receivewal would leave a shorter
+/// file, which it refuses at its next start.
 fn extend(fd: Fd, from: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     let op = DiskOp::Write {
         fd,

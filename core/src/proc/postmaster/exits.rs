@@ -43,9 +43,10 @@ impl Postmaster {
 
     fn startup_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         if self.shutdown > Shutdown::No && !exit.kind.is_crash() {
-            // The startup process obeyed SIGTERM, or recovery has ended in spite of it. PostgreSQL
-            // goes to PM_WAIT_BACKENDS without signaling any process. If a standby is promoted
-            // while a smart shutdown waits for its sessions, PostgreSQL then waits forever.
+            // The startup process has obeyed SIGTERM, or recovery ended during the shutdown. In
+            // PM_STOP_BACKENDS the postmaster signals all processes. PostgreSQL goes to
+            // PM_WAIT_BACKENDS without signaling any process. If a standby is promoted while a
+            // smart shutdown waits for its sessions, PostgreSQL therefore waits forever.
             self.startup = StartupStatus::NotRunning;
             if self.state < PmState::StopBackends {
                 self.state = PmState::StopBackends;

@@ -81,8 +81,8 @@ impl Postmaster {
             return;
         }
         if cx.kernel.walsenders_only {
-            // There is no checkpointer, and all WAL exists already. The postmaster sends the signal
-            // that the checkpointer would send first.
+            // This server has no checkpointer, and will write no WAL. The postmaster sends
+            // walsenders the signal that a checkpointer would send before the shutdown checkpoint.
             self.children
                 .signal(cx, Signal::Usr1, |kind| kind == Kind::WalSender);
             self.xlog_is_shut_down(cx);

@@ -184,7 +184,7 @@ impl Postmaster {
         }
         self.fork(cx, Fork::Startup, Kind::Startup);
         self.startup = StartupStatus::Running;
-        // Crash recovery has begun, and no old process is waited for.
+        // Crash recovery has begun, and all old processes have exited.
         self.abort_start = None;
     }
 
@@ -206,7 +206,7 @@ impl Postmaster {
         }
         let wanted = self.walreceiver_requested && self.shutdown <= Shutdown::Smart;
         // A request that arrives before the last walreceiver is reaped stays pending. The startup
-        // process would not repeat it soon.
+        // process would not repeat the request soon.
         if wanted && recovering && !self.children.has(Kind::WalReceiver) {
             self.fork(cx, Fork::WalReceiver, Kind::WalReceiver);
             self.walreceiver_requested = false;

@@ -273,7 +273,7 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
     }
 }
 
-/// PostgreSQL would wait forever, because it signals no process.
+/// All processes are signaled. PostgreSQL signals no process here, and waits forever.
 #[test]
 fn the_end_of_recovery_during_a_smart_shutdown_stops_all_processes() {
     for version in PgVersion::ALL {

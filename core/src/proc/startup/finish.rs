@@ -112,8 +112,8 @@ impl Finish {
                     self.phase = Phase::Overwrite;
                 }
                 Phase::Overwrite => {
-                    // Under the lock, so that a checkpointer that has seen the flag cleared has
-                    // finished.
+                    // The flag changes under the lock, because InstallXLogFileSegment reads it
+                    // under the same lock.
                     ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
                     cx.shmem.recovery.install_segment_active = true;
                     cx.release(LockId::ControlFile);
@@ -175,8 +175,8 @@ impl Finish {
         };
         self.end = end;
         self.aborted = recovery.reader.aborted();
-        // Before 14.1 and 13.5 new WAL overwrote the incomplete record from its start. If its first
-        // part was already streamed or archived, a standby that has it waits forever for the rest.
+        // Before 14.1 and 13.5 new WAL overwrote the incomplete record from its start. A standby to
+        // which the first part of the record was already streamed then waits forever for the rest.
         if self.aborted.is_some() && cx.planted(Bug::ContrecordDivergence) {
             self.aborted = None;
         }

@@ -44,7 +44,7 @@ impl Replay {
         }
     }
 
-    /// Ready at the end of WAL. On a standby it never is.
+    /// Ready at the end of WAL. On a standby it is never ready.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -200,7 +200,7 @@ fn start_progress(cx: &mut Cx<'_>, recovery: &Recovery) {
 }
 
 /// `SwitchIntoArchiveRecovery`: advances the minimum recovery point to the replay position, so that
-/// after a restart sessions are not allowed before it is reached again.
+/// after a restart sessions are not allowed before replay has reached this position again.
 fn raise_minimum(cx: &mut Cx<'_>, recovery: &mut Recovery) {
     let end = recovery.reader.position();
     let control = &mut cx.shmem.control;
@@ -219,8 +219,8 @@ fn advance_past(cx: &mut Cx<'_>, xid: Xid) {
     }
 }
 
-/// `RecoveryRestartPoint` does not wait for a restartpoint in progress. With the planted bug it
-/// does, and nothing wakes it.
+/// `RecoveryRestartPoint` does not wait for a restartpoint in progress. With the planted bug the
+/// startup process waits, and nothing wakes it.
 fn freezes(cx: &mut Cx<'_>, record: &Record) -> Option<Yield> {
     let checkpointer = &cx.shmem.checkpointer;
     let busy = checkpointer.started != checkpointer.done && cx.shmem.recovery.hot_standby_active;

@@ -48,7 +48,7 @@ impl FlushWal {
             return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));
         };
         if let Err(e) = cx.done() {
-            // Up to 11.1 a failed fsync was retried, and the second one succeeded although bytes
+            // Up to 11.1 a failed fsync was retried, and the second fsync succeeded although bytes
             // were lost.
             if cx.planted(Bug::FsyncRetry) {
                 self.syncing = Some(open);

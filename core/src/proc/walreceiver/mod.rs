@@ -102,8 +102,8 @@ impl WalReceiver {
         let walrcv = &mut cx.shmem.walrcv;
         match walrcv.state {
             WalRcvState::Starting => {}
-            // Started too late: exit status 1 without a message. The postmaster treats it like
-            // status 0.
+            // Started too late: exit status 1 without a message. The postmaster treats this status
+            // like 0.
             WalRcvState::Stopping | WalRcvState::Stopped => {
                 walrcv.state = WalRcvState::Stopped;
                 cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);
@@ -322,8 +322,8 @@ fn accepted(cx: &mut Cx<'_>, start: Lsn, tli: TimelineId, again: bool) {
     }
 }
 
-/// The state of a walreceiver that has not yet got its answer to START_REPLICATION. Since 19 it
-/// has its own name.
+/// The state of a walreceiver that has not yet got its answer to START_REPLICATION. Since 19 this
+/// state has its own name.
 const fn connecting(version: PgVersion) -> WalRcvState {
     if version.major() < 19 {
         WalRcvState::Streaming

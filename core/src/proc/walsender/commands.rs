@@ -266,7 +266,7 @@ impl WalSender {
             Poll::Ready(Err(event)) => return self.fail(cx, event),
             Poll::Ready(Ok(())) => {}
         }
-        // The requested start is not a flush position, so that it must not move the slot.
+        // The requested start is not a flush position of the standby, and must not move the slot.
         if my_slot(cx).restart_lsn != start && cx.planted(Bug::StartReplicationMovesSlot) {
             let slot = my_slot(cx);
             slot.restart_lsn = start;

@@ -155,8 +155,7 @@ impl WalSender {
             }
         }
         self.got_last_cycle |= cx.take_signal(Signal::Usr2);
-        // Each iteration of the loop reads the timeout again. The signal has started a new
-        // iteration.
+        // A SIGHUP needs no more than this: each iteration of the loop reads the timeout again.
         cx.take_signal(Signal::Hup);
     }
 
@@ -198,8 +197,8 @@ impl WalSender {
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
     }
 
-    /// Outside of the streaming loop output blocks: the yield to end the step with, while the peer
-    /// does not read.
+    /// Outside of the streaming loop, sending blocks while the peer does not read. If output is
+    /// pending, returns the yield that waits for the peer.
     fn blocked(&self, cx: &Cx<'_>, why: Place) -> Option<Yield> {
         cx.send_pending(self.conn).then(|| {
             Yield::Wait(Wait {

@@ -18,11 +18,11 @@ use alloc::string::ToString;
 const MESSAGES_PER_TURN: u32 = 100;
 
 impl WalSender {
-    /// Handles the messages that have arrived, up to the client's CopyDone, which commands follow.
-    /// Returns a yield if the COPY or the process ends.
+    /// Handles the messages that have arrived, up to the client's CopyDone. Messages after the
+    /// CopyDone are commands. Returns a yield if the COPY or the process ends.
     ///
-    /// Unlike PostgreSQL, stops reading from a client that requests replies and does not read them.
-    /// Reading resumes when output is taken, or the timeout ends the connection.
+    /// Unlike PostgreSQL, stops reading from a client that requests replies and does not read the
+    /// replies. Reading resumes when output is taken, or the timeout ends the connection.
     pub(super) fn process_replies(&mut self, cx: &mut Cx<'_>) -> Option<Yield> {
         self.streaming().timers.last_processing = cx.now.wall;
         self.streaming().more_to_read = false;

@@ -6,8 +6,8 @@ use crate::base::{Mono, Now, TimestampTz};
 /// Sleep of a walsender without a timeout.
 const SLEEP_WITHOUT_TIMEOUT_MS: u64 = 10_000;
 
-/// Times are measured from the last poll for input, so that a stalled server does not blame the
-/// client.
+/// Times are measured from the last poll for input, so that a time in which the server was stalled
+/// does not count as silence of the client.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Timers {
     /// When input was last polled.

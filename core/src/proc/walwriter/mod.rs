@@ -8,7 +8,7 @@ use crate::sys::Cx;
 
 /// Number of idle rounds after which the walwriter sleeps longer (`LOOPS_UNTIL_HIBERNATE`).
 const LOOPS_UNTIL_HIBERNATE: u32 = 50;
-/// The factor by which it then sleeps longer (`HIBERNATE_FACTOR`).
+/// The factor by which an idle walwriter then sleeps longer (`HIBERNATE_FACTOR`).
 const HIBERNATE_FACTOR: u64 = 25;
 
 /// The walwriter process. It never inserts WAL, and exits only when it is told to.
@@ -43,7 +43,7 @@ impl WalWriter {
             Some(flush) => flush,
             None => {
                 cx.reset_latch();
-                // The signal has ended the sleep, and the next sleep uses the new settings.
+                // A SIGHUP needs no more than this: the next sleep uses the new settings.
                 cx.take_signal(Signal::Hup);
                 if cx.take_signal(Signal::Term) {
                     return Yield::Exit(Exit::Normal);

@@ -32,7 +32,7 @@ pub struct Link {
     pub hides_flush: bool,
     /// The write and flush positions in the last status update.
     pub reported: (Lsn, Lsn),
-    /// The apply position in it.
+    /// The apply position in the last status update.
     pub reported_apply: Lsn,
     /// When to send status updates, and when to give up a silent upstream.
     pub timers: Timers,

@@ -38,7 +38,7 @@ impl Link {
     }
 
     /// The status update that the startup process has requested. Since 19 it is sent only if a
-    /// position has changed or the status interval has passed; before, always.
+    /// position has changed or the status interval has passed. Before 19 it is always sent.
     pub fn send_requested_reply(&mut self, cx: &mut Cx<'_>) {
         let settings = &cx.shmem.settings;
         let unchanged = self.reported == (self.write, self.flush)

@@ -109,7 +109,7 @@ fn in_use(name: &str, owner: Pid) -> LogEvent {
     LogEvent::slot(SqlState::OBJECT_IN_USE, SlotMessage::Active { name, pid })
 }
 
-/// Does this version refuse invalidated slots? Since 18.
+/// Does this version refuse invalidated slots? PostgreSQL does since 18.
 fn judges(cx: &Cx<'_>) -> bool {
     cx.shmem.settings.pg_version >= PgVersion::V18
 }

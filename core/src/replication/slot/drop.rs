@@ -159,7 +159,8 @@ impl ReplicationSlotDropPtr {
         cx.shmem.condvars.broadcast(id);
     }
 
-    /// The entry keeps its name until it is reused, which the held lock prevents.
+    /// The entry keeps its name until it is reused. The process holds the lock that is needed to
+    /// reuse it.
     fn paths(&self, cx: &Cx<'_>) -> (FilePath, FilePath) {
         let name = &cx.shmem.slots.slots[self.index].name;
         (

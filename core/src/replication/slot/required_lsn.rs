@@ -86,9 +86,8 @@ fn held_before_invalidation(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     .filter(|at| at.is_valid())
 }
 
-/// The required LSN at the time before a checkpoint saves the slots. Only versions before 18 use
-/// it. The lock ensures that a slot that is reserving WAL is either included, or sees the new redo
-/// pointer.
+/// Reads the required LSN before a checkpoint saves the slots. Only versions before 18 use it. The
+/// lock ensures that a slot that is reserving WAL is either included, or sees the new redo pointer.
 pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     let lock = LockId::ReplicationSlotAllocation;
     ready!(cx.acquire(lock, LockMode::Shared));

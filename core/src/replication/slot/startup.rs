@@ -159,8 +159,8 @@ impl RestoreSlotFromDisk {
                 },
                 RestorePhase::Opened => match cx.done() {
                     Ok(done) => {
-                        // The file may not be durable yet. It must be before the server relies on
-                        // it.
+                        // The file may not be durable yet. It is fsynced before the server relies
+                        // on its content.
                         let fd = opened(done);
                         self.phase = RestorePhase::Synced(fd);
                         return Poll::Yield(cx.disk(DiskOp::Fsync(fd), why));

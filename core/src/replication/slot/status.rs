@@ -66,7 +66,7 @@ fn wal_status(cx: &Cx<'_>, slot: &Slot) -> Option<WalStatus> {
         return Some(WalStatus::Lost);
     }
     let status = wal_availability(cx, slot.restart_lsn)?;
-    // A slot with an owner may still be ahead of the removal.
+    // As long as the slot has an owner, the owner may still advance it to WAL that exists.
     let may_go_on = status == WalStatus::Lost && slot.active_pid.is_some();
     Some(if may_go_on {
         WalStatus::Unreserved

@@ -33,7 +33,7 @@ fn server(version: PgVersion, planted: Planted) -> (Fixture, Pid) {
 }
 
 impl Fixture {
-    /// Runs a routine to its end, which does not wait for other processes.
+    /// Runs a routine to its end. The routine must not wait for other processes.
     fn finish<T>(&mut self, pid: Pid, poll: impl FnMut(&mut Cx<'_>) -> Poll<T>) -> T {
         self.drive(pid, poll)
             .unwrap_or_else(|wait| panic!("waits: {wait:?}"))

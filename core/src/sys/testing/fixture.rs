@@ -50,7 +50,7 @@ impl Fixture {
         Self::with(Settings::new(version, Geometry::SMALLEST), planted)
     }
 
-    /// A primary that has just come up, with an empty first page of WAL after its segment header.
+    /// A primary that has just started. The first page of its WAL contains only the segment header.
     /// Its operations stay in progress until [`Fixture::complete`].
     pub(crate) fn primary() -> Self {
         let mut fixture = Self::in_recovery();
@@ -164,7 +164,7 @@ impl Fixture {
         format!("pg_wal/{name}")
     }
 
-    /// A primary that goes on after `wal`.
+    /// A primary that continues after `wal`.
     pub(crate) fn in_production(&mut self, wal: &WalBuilder) {
         self.install(wal);
         let geometry = self.shmem.settings.geometry;
@@ -186,7 +186,7 @@ impl Fixture {
         xlog.buffers[index].page = Arc::new(bytes);
     }
 
-    /// The WAL on disk from a record on: where each starts, whose it is, its type.
+    /// The records on disk from position `from` on: start, resource manager, type.
     pub(crate) fn records(&self, from: Lsn) -> Vec<(Lsn, RmgrId, u8)> {
         let settings = &self.shmem.settings;
         let mut reader = WalReader::new(settings.geometry, settings.pg_version, Some(SYSID));
@@ -364,7 +364,8 @@ impl Fixture {
         at.unwrap_or_else(|| panic!("no {prefix} in {:#?}", self.trace))
     }
 
-    /// Can a process with this wait run? Decided as in `Node`; the disk has always answered.
+    /// Can a process with this wait run? Decided as in `Node`, except that a disk operation has
+    /// always completed.
     pub(crate) fn wake(&mut self, pid: Pid, wait: &Wait) -> bool {
         let sys = self.procs.get_mut(&pid).expect("spawned");
         let conn = |id| sys.conns.get(&id);

@@ -355,8 +355,9 @@ impl WalReader {
             if total > MAX_RECORD && probe.planted(Bug::TrustUnvalidatedLength) {
                 return Err(WalError::Allocation(total).into());
             }
-            // A length below the minimum was not rejected here either. The checksum was then
-            // computed over nearly all of memory.
+            // A length below the minimum was not rejected here either. The length of the
+            // checksummed part then wrapped around, and the checksum was computed over nearly all
+            // of memory.
             if let Err(error) = check_length(self.pages.version, start, total) {
                 if !probe.planted(Bug::ShortLengthAtPageEnd) {
                     return Err(error.into());

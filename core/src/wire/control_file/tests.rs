@@ -31,7 +31,7 @@ fn offsets_are_those_of_c() {
         let bytes = control.encode(version);
         let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4"));
         let locks = if version < PgVersion::V19 { 64 } else { 128 };
-        // The checkpoint is longer since 19, and the pages of an SLRU segment are among the
+        // Since 19 the checkpoint is longer, and the number of pages per SLRU segment precedes the
         // sizes.
         let (moved, sizes) = if version < PgVersion::V19 {
             (0, 0)

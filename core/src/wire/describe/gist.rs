@@ -17,7 +17,7 @@ layout! {
 }
 
 layout! {
-    /// `gistxlogPageReuse`, which the same bool follows.
+    /// `gistxlogPageReuse`. A bool follows, as in [`Delete`].
     struct PageReuse: Disk {
         rel: RelLocator,
         block: u32,

@@ -45,7 +45,8 @@ fn has_left(table: &mut Table) -> bool {
     said && freed && table.next().is_none() && table.exit == Some(Exit::Normal)
 }
 
-/// It requests one reply at a time, and ends when the standby has confirmed exactly the end of WAL.
+/// The walsender requests one reply at a time, and ends when the standby has confirmed exactly the
+/// end of WAL.
 #[test]
 fn it_waits_until_the_standby_has_confirmed_all_wal() {
     let mut table = last_cycle(Table::streaming(5000, 5000));
@@ -94,8 +95,9 @@ fn a_silent_standby_is_given_up_at_the_timeout() {
     assert_eq!(table.exit, Some(Exit::Normal));
 }
 
-/// wal_sender_shutdown_timeout (since 19): -1 waits as before, 0 ends at once, anything else after
-/// that time. The receiver is told, the log has a WARNING.
+/// wal_sender_shutdown_timeout (since 19): with -1 the walsender waits without a limit, as before
+/// 19. With 0 it ends at once, with any other value after that time; it then sends the end of the
+/// COPY and logs a WARNING.
 #[test]
 fn since_19_a_shutdown_waits_for_a_standby_only_so_long() {
     for (timeout, ends_after_ms) in [("-1", None), ("0", Some(0)), ("700", Some(700))] {

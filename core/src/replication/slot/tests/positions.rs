@@ -82,8 +82,8 @@ fn the_oldest_position_is_required() {
     }
 }
 
-/// Since 18 an advance that is not yet saved releases no WAL. In earlier versions it releases none
-/// to the checkpoint in progress.
+/// Since 18 an advance that is not yet saved releases no WAL. In earlier versions the checkpoint in
+/// progress does not yet use the new position.
 #[test]
 fn wal_is_released_by_saved_positions() {
     for planted in [
@@ -215,7 +215,8 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
         Err(event) => {
             let message = SlotMessage::WalRemoved("s".into());
             assert_eq!(event.message, Message::Slot(message));
-            // An error is allowed; with the planted bug it counts as the bug's effect.
+            // The reservation may fail. With the planted bug, a failure counts as the effect of the
+            // bug.
             !planted.has(Bug::SlotReserveVsCheckpoint)
         }
     }
