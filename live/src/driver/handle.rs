@@ -34,10 +34,10 @@ impl Handle {
 
     /// Passes an input to the machine, usually a signal. Ignored if the driver has ended.
     pub fn input(&self, input: Input) {
-        self.tell(News::Input(input));
+        self.send(News::Input(input));
     }
 
-    pub(super) fn tell(&self, news: News) {
+    pub(super) fn send(&self, news: News) {
         // Both calls succeed while the driver exists.
         if self.news.send(news).is_ok() {
             let _ = self.waker.wake();

@@ -68,7 +68,7 @@ impl Pool {
                 let last = queue.jobs.pop_back();
                 drop(queue);
                 if let Some(news) = last.and_then(|job| job()) {
-                    self.shared.handle.tell(news);
+                    self.shared.handle.send(news);
                 }
                 return;
             }
@@ -94,7 +94,7 @@ impl Shared {
     fn work(&self) {
         while let Some(job) = self.next() {
             if let Some(news) = job() {
-                self.handle.tell(news);
+                self.handle.send(news);
             }
         }
     }
@@ -132,7 +132,7 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (sender, news) = channel();
         let pool = Pool::new(Handle::new(sender, waker));
-        let tell = |n| News::Input(Input::Signal(Pid::postmaster(n), Signal::Usr1));
+        let signal = |n| News::Input(Input::Signal(Pid::postmaster(n), Signal::Usr1));
         let mut gates = Vec::new();
         for _ in 1..MOST {
             let (open, gate) = channel::<()>();
@@ -143,7 +143,7 @@ mod tests {
             }));
         }
         for n in 1..=20 {
-            pool.give(Box::new(move || Some(tell(n))));
+            pool.give(Box::new(move || Some(signal(n))));
         }
         for n in 1..=20 {
             let heard = news.recv().unwrap();

@@ -169,7 +169,7 @@ fn clean(site: Site<'_>, geometry: &Geometry, page: Lsn, bytes: &[u8], reserved:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{SITE, TINY};
+    use crate::referee::testing::{GEOMETRY, SITE};
     use walsim_core::base::Xid;
     use walsim_core::wire::record::RmgrId;
 
@@ -218,7 +218,8 @@ mod tests {
         let mut bytes = vec![7; 60];
         bytes.resize(512, 0);
         let page = Lsn(2048);
-        let judge = |bytes: &[u8], used: u64| clean(SITE, &TINY, page, bytes, page + used).is_ok();
+        let judge =
+            |bytes: &[u8], used: u64| clean(SITE, &GEOMETRY, page, bytes, page + used).is_ok();
         assert!(judge(&bytes, 60));
         assert!(!judge(&bytes, 59));
         assert!(judge(&bytes, 900), "WAL continues after the page");

@@ -126,19 +126,19 @@ impl Leaving<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{Bench, SITE, TINY, builder, message};
+    use crate::referee::testing::{GEOMETRY, NodeFixture, SITE, builder, message};
     use walsim_core::base::PgVersion;
 
     #[test]
     fn a_standby_must_have_flushed_what_it_was_sent() {
         let mut wal = builder();
         let first = wal.append(&message(3, 10));
-        let mut standby = Bench::new(wal.bytes());
+        let mut standby = NodeFixture::new(wal.bytes());
         let second = wal.append(&message(3, 10));
         // WAL that was written but not flushed does not count.
         standby.write_wal(wal.bytes());
         let leave = |sent: Lsn, checkpoint| {
-            let stable = standby.node.stable_until(&standby.disk, &TINY, sent);
+            let stable = standby.node.stable_until(&standby.disk, &GEOMETRY, sent);
             let peer = "n2";
             let leaving = Leaving {
                 sent,
@@ -159,11 +159,11 @@ mod tests {
     fn the_shutdown_checkpoint_must_be_durable() {
         let (version, mut wal) = (PgVersion::V15, builder());
         let record = wal.append(&message(3, 10));
-        let primary = Bench::new(wal.bytes());
+        let primary = NodeFixture::new(wal.bytes());
         let found = |state| {
-            let mut control = ControlFile::fresh(version, &TINY, 1, record.start);
+            let mut control = ControlFile::fresh(version, &GEOMETRY, 1, record.start);
             control.state = state;
-            let found = shutdown_checkpoint(SITE, Some(&control), (&primary.disk, &TINY));
+            let found = shutdown_checkpoint(SITE, Some(&control), (&primary.disk, &GEOMETRY));
             found.map_err(|violation| violation.code)
         };
         assert_eq!(found(DbState::ShutDown), Ok(record.end));

@@ -133,12 +133,12 @@ fn removed(site: Site<'_>, geometry: &Geometry, segment: SegmentNo, size: u64, e
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{SITE, TINY};
+    use crate::referee::testing::{GEOMETRY, SITE};
 
     #[test]
     fn what_the_size_covers_is_kept() {
         let end = Lsn(9 * 1024 + 100);
-        let judge = |segment, size| removed(SITE, &TINY, SegmentNo(segment), size, end).is_ok();
+        let judge = |segment, size| removed(SITE, &GEOMETRY, SegmentNo(segment), size, end).is_ok();
         assert!(judge(6, 2 * 1024));
         assert!(!judge(7, 2 * 1024));
         assert!(!judge(8, 2 * 1024));

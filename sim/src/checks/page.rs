@@ -213,7 +213,7 @@ fn content_hash(page: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{SITE, TINY};
+    use crate::referee::testing::{GEOMETRY, SITE};
     use walsim_core::wire::data_page::{add_item, empty_page, set_lsn};
 
     const TAG: BufTag = BufTag {
@@ -222,7 +222,7 @@ mod tests {
     };
 
     fn page(lsn: u64, tuple: u8) -> Vec<u8> {
-        let mut page = empty_page(TINY.data_page);
+        let mut page = empty_page(GEOMETRY.data_page);
         add_item(&mut page, &[tuple; 40]).expect("room");
         set_lsn(&mut page, Lsn(lsn));
         page

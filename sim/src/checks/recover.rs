@@ -177,7 +177,7 @@ fn is_missing_file(exit: &Exit) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{SITE, TINY};
+    use crate::referee::testing::{GEOMETRY, SITE};
     use walsim_core::base::PgVersion;
     use walsim_core::call::{FilePath, LogEvent, SqlState};
 
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_segment_goes_once_recovery_begins_after_it() {
-        let mut control = ControlFile::fresh(PgVersion::V15, &TINY, 1, Lsn(4096 + 40));
+        let mut control = ControlFile::fresh(PgVersion::V15, &GEOMETRY, 1, Lsn(4096 + 40));
         control.checkpoint_copy.redo = Lsn(3072 + 500);
         for (end, allowed) in [(2048, true), (3072, true), (4096, false), (5120, false)] {
             let outcome = removed(SITE, Some(&control), Lsn(end));

@@ -150,20 +150,20 @@ fn announced(site: Site<'_>, lsn: Lsn, point: Lsn) -> Ruling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{Bench, SITE, TINY, builder, message};
+    use crate::referee::testing::{GEOMETRY, NodeFixture, SITE, builder, message};
 
     #[test]
     fn a_record_is_applied_once_its_wal_is_durable() {
         let mut wal = builder();
         let first = wal.append(&message(3, 10));
-        let mut bench = Bench::new(wal.bytes());
+        let mut fixture = NodeFixture::new(wal.bytes());
         let second = wal.append(&message(3, 10));
-        bench.write_wal(wal.bytes());
+        fixture.write_wal(wal.bytes());
         let check = |upto| {
             durable(
                 SITE,
                 upto,
-                bench.node.stable_until(&bench.disk, &TINY, upto),
+                fixture.node.stable_until(&fixture.disk, &GEOMETRY, upto),
             )
         };
         assert_eq!(check(first.end), Ok(()));

@@ -132,7 +132,7 @@ fn unchanged(site: Site<'_>, ledger: &Ledger, start: Lsn, bytes: &[u8]) -> Rulin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{Bench, SITE, TINY, builder, message};
+    use crate::referee::testing::{GEOMETRY, NodeFixture, SITE, builder, message};
     use walsim_core::base::TimestampTz;
     use walsim_core::wire::replication::{XLogDataHeader, xlog_data_frame_header};
 
@@ -154,11 +154,11 @@ mod tests {
     fn wal_that_was_written_and_not_fsynced_may_not_be_sent() {
         let mut wal = builder();
         let first = wal.append(&message(3, 10));
-        let mut bench = Bench::new(wal.bytes());
+        let mut fixture = NodeFixture::new(wal.bytes());
         let second = wal.append(&message(3, 10));
-        bench.write_wal(wal.bytes());
+        fixture.write_wal(wal.bytes());
         let check = |upto| {
-            let stable = bench.node.stable_until(&bench.disk, &TINY, upto);
+            let stable = fixture.node.stable_until(&fixture.disk, &GEOMETRY, upto);
             sent(SITE, upto, stable, upto)
         };
         assert_eq!(check(first.end), Ok(()));
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn other_bytes_than_those_in_the_wal_bite() {
-        let mut ledger = Ledger::new(TINY, Lsn(1024));
+        let mut ledger = Ledger::new(GEOMETRY, Lsn(1024));
         ledger.append(&[1, 2, 3]);
         assert_eq!(unchanged(SITE, &ledger, Lsn(1025), &[2, 3, 9]), Ok(()));
         assert!(unchanged(SITE, &ledger, Lsn(1025), &[2, 4]).is_err());

@@ -101,7 +101,7 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
         let caught = Caught::hunt(args, *bug, base)?;
         match args.format {
             Format::Json => json::line(&caught.line()),
-            Format::Text => caught.tell(),
+            Format::Text => caught.print(),
         }
         all.push(caught);
     }
@@ -266,7 +266,7 @@ impl Caught {
         }
     }
 
-    fn tell(&self) {
+    fn print(&self) {
         let (name, seeds, cpu_s) = (self.bug.name(), self.seeds(), json::seconds(self.cpu()));
         if !self.every_time() {
             let (times, of) = (self.times(), self.hunts.len());

@@ -88,12 +88,12 @@ pub(super) fn run(args: &Args) -> Outcome {
     let bar = progress(&seeds, args.budget);
     let mut campaign = Campaign::new(seeds.start);
     campaign.overridden = !task.overrides.as_options().is_empty();
-    let teller = Teller {
+    let reporter = Reporter {
         args,
         task: &task,
         bar: &bar,
     };
-    let mut told = 0;
+    let mut failures = 0;
     let mut firsts = Firsts::default();
     pool::each_seed(
         (seeds.start, seeds.end),
@@ -104,13 +104,13 @@ pub(super) fn run(args: &Args) -> Outcome {
             for ran in campaign.add(ran) {
                 bar.inc(1);
                 if ran.status() != Status::Pass {
-                    told += 1;
-                    bar.set_message(format!("{told} failed"));
+                    failures += 1;
+                    bar.set_message(format!("{failures} failed"));
                     if !args.no_shrink && firsts.is_new(&ran) {
-                        teller.announce(&ran);
+                        reporter.announce(&ran);
                         firsts.0.push(ran);
                     } else {
-                        teller.tell(&ran, told);
+                        reporter.report_failure(&ran, failures);
                     }
                 }
             }
@@ -118,7 +118,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     );
     bar.finish_and_clear();
     let took = (os::cpu_time(), begun.elapsed());
-    firsts.0.iter().for_each(|ran| teller.tell_small(ran));
+    firsts.0.iter().for_each(|ran| reporter.report_shrunk(ran));
 
     match args.format {
         Format::Json => json::line(&summary_line(&campaign, args.profile, took.0)),
@@ -186,13 +186,13 @@ impl Firsts {
     }
 }
 
-struct Teller<'a> {
+struct Reporter<'a> {
     args: &'a Args,
     task: &'a Task,
     bar: &'a ProgressBar,
 }
 
-impl Teller<'_> {
+impl Reporter<'_> {
     /// Stores the plan of a failing seed that will be shrunk later, because the campaign may be
     /// interrupted before that.
     fn announce(&self, ran: &Ran) {
@@ -204,16 +204,16 @@ impl Teller<'_> {
     }
 
     /// Shrinks the plan of a failing seed and reports it.
-    fn tell_small(&self, ran: &Ran) {
+    fn report_shrunk(&self, ran: &Ran) {
         let (bug, budget) = (self.args.bug, self.args.shrink_budget);
         let plan = self.task.plan(ran.seed);
         let name = format!("{}-shrunk.toml", seed_name(ran.seed, bug));
         let small = match make_small(&plan, bug, budget, &self.args.out.join(name)) {
             Ok(Some(small)) => small,
-            Ok(None) => return self.tell(ran, 0),
+            Ok(None) => return self.report_failure(ran, 0),
             Err(refusal) => {
                 refusal.print();
-                return self.tell(ran, 0);
+                return self.report_failure(ran, 0);
             }
         };
         self.failure_line(ran, Some(small.file.clone()));
@@ -241,7 +241,7 @@ impl Teller<'_> {
 
     /// Stores the plan of a failing seed and reports it: in one line if the report of its kind
     /// follows after shrinking or if there are many failures.
-    fn tell(&self, ran: &Ran, nth: u64) {
+    fn report_failure(&self, ran: &Ran, nth: u64) {
         let file = self.store(ran);
         let seed = show_seed(ran.seed);
         self.failure_line(ran, file.clone());

@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let cpu = os::cpu_time().saturating_sub(begun);
     match args.format {
         Format::Json => json::line(&line(args, &plan, small.as_ref(), cpu)),
-        Format::Text => tell(args, &plan, small.as_ref(), cpu),
+        Format::Text => print(args, &plan, small.as_ref(), cpu),
     }
     Ok(small.map_or(Status::Pass, |small| {
         Status::from(&small.shrunk.outcome.verdict)
@@ -190,7 +190,7 @@ fn line(args: &Args, plan: &Plan, small: Option<&Small>, cpu: Duration) -> json:
     }
 }
 
-fn tell(args: &Args, plan: &Plan, small: Option<&Small>, cpu: Duration) {
+fn print(args: &Args, plan: &Plan, small: Option<&Small>, cpu: Duration) {
     let Some(small) = small else {
         let with = args
             .bug

@@ -337,7 +337,7 @@ pub(super) struct ExpectRow {
     pub(super) verdict: Option<Field>,
     pub(super) bug: Option<Field>,
     #[serde(default)]
-    pub(super) invariant: Words,
+    pub(super) invariant: FieldList,
     #[serde(default)]
     pub(super) marks: Vec<Field>,
     #[serde(default)]
@@ -346,9 +346,9 @@ pub(super) struct ExpectRow {
 
 /// A field, or a list of fields.
 #[derive(Default)]
-pub(super) struct Words(pub(super) Vec<Field>);
+pub(super) struct FieldList(pub(super) Vec<Field>);
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for FieldList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let list = Spanned::<OneOrMore>::deserialize(deserializer)?;
         let span = list.span();

@@ -168,7 +168,7 @@ impl Referee {
             index,
             ..
         } = self;
-        let mut tell = |kind: ServerKind, act: ServerAct<'_>| {
+        let mut notify = |kind: ServerKind, act: ServerAct<'_>| {
             for check in index.server(kind) {
                 let (site, view, disk) = (step.site, Some(step.view), step.disk);
                 let event = ServerEvent {
@@ -188,7 +188,7 @@ impl Referee {
         for (pid, effect) in &step.effects.0 {
             let pid = *pid;
             match effect {
-                Effect::Log(event) => tell(
+                Effect::Log(event) => notify(
                     ServerKind::Log,
                     ServerAct::Logged {
                         pid,
@@ -199,14 +199,14 @@ impl Referee {
                 Effect::Exit(exit) => {
                     let is_postmaster = pid == Pid::postmaster(pid.incarnation);
                     let role = role(pid).or(is_postmaster.then_some(Role::Postmaster));
-                    tell(ServerKind::Exit, ServerAct::Exited { pid, role, exit });
+                    notify(ServerKind::Exit, ServerAct::Exited { pid, role, exit });
                 }
-                Effect::Halt => tell(ServerKind::Halt, ServerAct::Halted),
+                Effect::Halt => notify(ServerKind::Halt, ServerAct::Halted),
                 Effect::Disk(..) | Effect::Net(..) => {}
             }
         }
         if let Some(state) = changes.opened {
-            tell(ServerKind::Open, ServerAct::Opened(state));
+            notify(ServerKind::Open, ServerAct::Opened(state));
         }
     }
 
@@ -217,38 +217,38 @@ impl Referee {
             index,
             ..
         } = self;
-        let mut tell = |kind: ChangeKind, change: Change<'_>| {
+        let mut notify = |kind: ChangeKind, change: Change<'_>| {
             for check in index.change(kind) {
                 first.note(*check, checks[*check].after_change(change, step, known));
             }
         };
         if let Some(flushed) = &changes.flushed {
-            tell(ChangeKind::Flushed, Change::Flushed(flushed));
+            notify(ChangeKind::Flushed, Change::Flushed(flushed));
         }
         if let Some(replayed) = &changes.replayed {
-            tell(ChangeKind::Replayed, Change::Replayed(replayed));
+            notify(ChangeKind::Replayed, Change::Replayed(replayed));
         }
         if let Some(sent) = changes.sent {
-            tell(ChangeKind::Sent, Change::Sent(sent));
+            notify(ChangeKind::Sent, Change::Sent(sent));
         }
         if let Some((before, now)) = changes.received {
-            tell(ChangeKind::Received, Change::Received(before, now));
+            notify(ChangeKind::Received, Change::Received(before, now));
         }
         if !changes.slots.is_empty() {
-            tell(ChangeKind::Slots, Change::Slots(&changes.slots));
+            notify(ChangeKind::Slots, Change::Slots(&changes.slots));
         }
         if let Some(reported) = changes.reported {
-            tell(ChangeKind::Reported, Change::Reported(reported));
+            notify(ChangeKind::Reported, Change::Reported(reported));
         }
         let pages = &step.view.shmem().buffers.changes;
         if !pages.is_empty() {
-            tell(ChangeKind::Pages, Change::Pages(pages));
+            notify(ChangeKind::Pages, Change::Pages(pages));
         }
         if let Some(end) = &changes.checkpoint {
-            tell(ChangeKind::Checkpoint, Change::Checkpoint(end));
+            notify(ChangeKind::Checkpoint, Change::Checkpoint(end));
         }
         if !changes.records.is_empty() {
-            tell(ChangeKind::Records, Change::Records(&changes.records));
+            notify(ChangeKind::Records, Change::Records(&changes.records));
         }
     }
 

@@ -15,8 +15,8 @@ use walsim_core::wal::{PageIdent, WalBuilder};
 use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::record::{RecordBody, RmgrId};
 
-/// A geometry with four pages per segment.
-pub(crate) const TINY: Geometry = Geometry::SMALLEST;
+/// The geometry of all fixtures: four pages per segment.
+pub(crate) const GEOMETRY: Geometry = Geometry::SMALLEST;
 
 /// The place and time of all events.
 pub(crate) const SITE: Site<'static> = Site {
@@ -30,7 +30,7 @@ pub(crate) const SITE: Site<'static> = Site {
 pub(crate) fn builder() -> WalBuilder {
     let (version, tli) = (PgVersion::V15, TimelineId(1));
     WalBuilder::new(
-        TINY,
+        GEOMETRY,
         PageIdent {
             version,
             tli,
@@ -48,17 +48,17 @@ pub(crate) fn message(xid: u32, len: usize) -> RecordBody {
 
 /// An empty disk.
 pub(crate) fn disk() -> Disk {
-    Disk::new(0, DiskSpec::default(), TINY.sector, 1 << 30)
+    Disk::new(0, DiskSpec::default(), GEOMETRY.sector, 1 << 30)
 }
 
 /// Shared memory after a start.
 pub(crate) fn shmem() -> Shmem {
-    let control = ControlFile::fresh(PgVersion::V15, &TINY, 1, Lsn(1064));
-    Shmem::new(Settings::new(PgVersion::V15, TINY), control)
+    let control = ControlFile::fresh(PgVersion::V15, &GEOMETRY, 1, Lsn(1064));
+    Shmem::new(Settings::new(PgVersion::V15, GEOMETRY), control)
 }
 
 /// A node with WAL on its disk.
-pub(crate) struct Bench {
+pub(crate) struct NodeFixture {
     pub(crate) disk: Disk,
     pub(crate) ledger: Ledger,
     pub(crate) node: NodeWal,
@@ -66,17 +66,17 @@ pub(crate) struct Bench {
     choices: Choices,
 }
 
-impl Bench {
+impl NodeFixture {
     /// A node whose WAL is durable, and of which the referee knows nothing.
     pub(crate) fn new(wal: &[u8]) -> Self {
         let mut disk = disk();
-        for (number, segment) in (1..).zip(wal.chunks(TINY.segment as usize)) {
+        for (number, segment) in (1..).zip(wal.chunks(GEOMETRY.segment as usize)) {
             let mut bytes = segment.to_vec();
-            bytes.resize(TINY.segment as usize, 0);
+            bytes.resize(GEOMETRY.segment as usize, 0);
             disk.set_up_file(&path(number), Content::new(&bytes));
         }
         let (start, wal_bytes) = (Lsn(1024), wal.to_vec());
-        let (ledger, node) = (Ledger::new(TINY, start), NodeWal::new(start));
+        let (ledger, node) = (Ledger::new(GEOMETRY, start), NodeWal::new(start));
         Self {
             disk,
             ledger,
@@ -93,7 +93,7 @@ impl Bench {
 
     /// Rewrites segment 1 without an fsync.
     pub(crate) fn write_wal(&mut self, wal: &[u8]) {
-        let data = Bytes::copy_from_slice(&wal[..wal.len().min(TINY.segment as usize)]);
+        let data = Bytes::copy_from_slice(&wal[..wal.len().min(GEOMETRY.segment as usize)]);
         self.write(0, data);
     }
 
@@ -136,6 +136,6 @@ impl Bench {
 fn path(number: u64) -> String {
     format!(
         "pg_wal/{}",
-        segment_name(&TINY, FIRST_TIMELINE, SegmentNo(number))
+        segment_name(&GEOMETRY, FIRST_TIMELINE, SegmentNo(number))
     )
 }

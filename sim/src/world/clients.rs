@@ -87,7 +87,7 @@ impl World {
     /// Runs a statement of the operator at any time.
     pub(super) fn ask(&mut self, node: usize, statement: Statement) {
         let operator = self.clients.sessions.len() - 1;
-        self.tell(Some(node), format!("operator: {statement}"));
+        self.add_to_story(Some(node), format!("operator: {statement}"));
         self.clients.sessions[operator].ask(node, statement);
         self.poke(operator);
     }

@@ -51,11 +51,11 @@ impl World {
                 let (bytes, names, torn) = (loss.bytes, loss.names, loss.torn.len());
                 self.referee.torn(host, &loss.torn);
                 let lost = format!("{bytes} bytes and {names} names lost, {torn} pages torn");
-                self.tell(Some(host), format!("power loss: {lost}"));
+                self.add_to_story(Some(host), format!("power loss: {lost}"));
                 (off_us, Gone::PowerLoss)
             }
             Doom::Crash(off_us) => {
-                self.tell(Some(host), "all processes killed");
+                self.add_to_story(Some(host), "all processes killed");
                 self.server_processes_end(host);
                 (off_us, Gone::Crash)
             }
@@ -67,7 +67,7 @@ impl World {
 
     /// The postmaster has exited. The host starts the server again.
     pub(super) fn server_ended(&mut self, host: usize) {
-        self.tell(Some(host), "server stopped");
+        self.add_to_story(Some(host), "server stopped");
         let planned = self.hosts[host].boots_at;
         self.server_processes_end(host);
         self.server_event(host, ServerAct::Gone(Gone::Halt));

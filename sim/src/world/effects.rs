@@ -101,7 +101,7 @@ impl World {
                         self.marks.insert(Mark::SlotDroppedUnderStandby);
                     }
                     if event.severity > Severity::Log || self.quiescence.is_none() {
-                        self.add_to_story(Some(host), event.to_string());
+                        self.push_story_line(Some(host), event.to_string());
                     }
                 }
                 Effect::Exit(exit) => self.process_ended(host, *pid, exit),
@@ -262,7 +262,7 @@ impl World {
             self.net.close(self.now, index, conn, &self.choices);
         }
         match exit {
-            Exit::Panic(_) => self.tell(Some(host), format!("process {pid} aborted")),
+            Exit::Panic(_) => self.add_to_story(Some(host), format!("process {pid} aborted")),
             Exit::Normal | Exit::Fatal(_) | Exit::Silent | Exit::Quit | Exit::Killed => {}
         }
     }

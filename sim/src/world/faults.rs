@@ -129,7 +129,7 @@ impl World {
             let open = [Some(PmState::Run), Some(PmState::HotStandby)];
             state.ready = open.contains(&node.view().postmaster_state());
             if state.ready {
-                self.tell(Some(host), "accepts connections");
+                self.add_to_story(Some(host), "accepts connections");
                 self.after_event(host, EventKind::Ready);
             }
         }
@@ -300,7 +300,7 @@ impl World {
                 let (from, to) = (self.hosts[a].index, self.hosts[b].index);
                 self.net.heal(self.now, from, to, &self.choices);
                 self.net.heal(self.now, to, from, &self.choices);
-                self.tell(None, "partition healed");
+                self.add_to_story(None, "partition healed");
             }
             Fault::Delay { a, b, by_us, .. } => {
                 let (from, to) = (self.hosts[a].index, self.hosts[b].index);
@@ -310,7 +310,7 @@ impl World {
             }
             Fault::DiskFull { node, .. } => {
                 self.hosts[node].disk.heal();
-                self.tell(Some(node), "disk has free space again");
+                self.add_to_story(Some(node), "disk has free space again");
             }
             Fault::StopReading { node, .. } => {
                 self.net.resume_reading(self.now, self.hosts[node].index);
@@ -384,7 +384,7 @@ impl World {
             node.reload(state.plan.settings.clone());
         }
         let postmaster = Pid::postmaster(state.incarnation);
-        self.tell(
+        self.add_to_story(
             Some(host),
             format!("operator: reload with {}", edited.join(", ")),
         );
@@ -400,7 +400,7 @@ impl World {
             ShutdownMode::Fast => Signal::Int,
             ShutdownMode::Immediate => Signal::Quit,
         };
-        self.tell(Some(node), format!("{} shutdown requested", mode.name()));
+        self.add_to_story(Some(node), format!("{} shutdown requested", mode.name()));
         self.signal(node, postmaster, signal);
     }
 
@@ -447,7 +447,7 @@ impl World {
             Action::Reload { node, settings } => self.reload(*node, settings),
             Action::GrowDisk { node, by } => {
                 self.hosts[*node].disk.grow(*by);
-                self.tell(
+                self.add_to_story(
                     Some(*node),
                     format!("operator: disk enlarged by {by} bytes"),
                 );
@@ -473,7 +473,7 @@ impl World {
             self.struck_rows.insert(row);
             self.machine_fault(host, MachineFault::Stall(pid, until));
             let ms = for_us / 1000;
-            self.tell(
+            self.add_to_story(
                 Some(host),
                 format!("process {pid} stalls at {at} for {ms} ms"),
             );
@@ -486,7 +486,7 @@ impl World {
 
     fn struck(&mut self, row: usize, host: Option<usize>, text: impl Into<String>) {
         self.count_fault(row);
-        self.tell(host, text);
+        self.add_to_story(host, text);
     }
 
     /// Removes fsync errors that no fsync has met. They do not count as faults that took effect.

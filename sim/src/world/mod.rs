@@ -308,7 +308,7 @@ impl World {
             ),
             facts: facts.unwrap_or_default(),
         };
-        self.tell(None, violation.message.clone());
+        self.add_to_story(None, violation.message.clone());
         self.verdict.get_or_insert(Verdict::Stuck(violation));
     }
 
@@ -394,14 +394,15 @@ impl World {
         self.queue.insert((at, self.queued), event);
     }
 
-    fn tell(&mut self, host: Option<usize>, text: impl Into<String>) {
+    /// Adds a line to the story and to the trace.
+    fn add_to_story(&mut self, host: Option<usize>, text: impl Into<String>) {
         let text = text.into();
         self.record_world(host, &text);
-        self.add_to_story(host, text);
+        self.push_story_line(host, text);
     }
 
-    /// Adds a line to the story, but not to a trace.
-    fn add_to_story(&mut self, host: Option<usize>, text: String) {
+    /// Adds a line to the story, but not to the trace.
+    fn push_story_line(&mut self, host: Option<usize>, text: String) {
         let node = host
             .map(|host| self.hosts[host].plan.name.clone())
             .unwrap_or_default();
@@ -418,7 +419,7 @@ impl World {
     }
 
     fn violated(&mut self, violation: Violation) {
-        self.tell(
+        self.add_to_story(
             None,
             format!("{} violated: {}", violation.code, violation.message),
         );
@@ -481,7 +482,7 @@ impl World {
         self.net.power_on(self.now, index, &self.choices);
         self.net.listen(index, Some(PORT));
         self.server_event(host, ServerAct::Booted);
-        self.tell(Some(host), "server started");
+        self.add_to_story(Some(host), "server started");
     }
 
     /// Passes an input to a node, executes its effects, and runs the checks.

@@ -47,7 +47,7 @@ impl World {
             self.excuses.add(excuse);
             self.note_help(host, excuse);
             let name = excuse.name();
-            self.tell(Some(host), format!("cannot catch up by itself: {name}"));
+            self.add_to_story(Some(host), format!("cannot catch up by itself: {name}"));
             let slot = self.hosts[host].plan.settings.primary_slot_name.clone();
             match excuse {
                 Excuse::SlotDropped => self.make_slot(upstream, slot),
@@ -157,7 +157,7 @@ impl World {
         disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
         self.hosts[host].disk = disk;
         self.referee.rebuilt(host, upstream);
-        self.tell(Some(host), "rebuilt from a cold copy of its upstream");
+        self.add_to_story(Some(host), "rebuilt from a cold copy of its upstream");
     }
 
     /// Recreates the slot, because a slot that was created before the copy may exceed a limit when

@@ -112,7 +112,7 @@ impl WalSender {
             return self.error(cx, event);
         }
         let parsed = Command::parse(text, cx.shmem.settings.pg_version);
-        self.tell_of(cx, &parsed.truncations);
+        self.send_truncation_notices(cx, &parsed.truncations);
         let command = match parsed.command {
             Ok(Some(command)) => command,
             Ok(None) => return self.begin_sql(cx, text),

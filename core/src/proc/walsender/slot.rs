@@ -111,7 +111,7 @@ impl WalSender {
     }
 
     /// Sends NOTICEs about truncated identifiers.
-    pub(super) fn tell_of(&self, cx: &mut Cx<'_>, truncations: &[Truncation]) {
+    pub(super) fn send_truncation_notices(&self, cx: &mut Cx<'_>, truncations: &[Truncation]) {
         let notices = truncations.iter().map(|Truncation { from, to }| {
             let text = format!("identifier \"{from}\" will be truncated to \"{to}\"");
             let fields = ErrorFields::new("NOTICE", SqlState::NAME_TOO_LONG.0, text);

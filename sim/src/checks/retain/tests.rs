@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::Content;
-use crate::referee::testing::{Bench, SITE, TINY, builder, message, shmem as memory};
+use crate::referee::testing::{GEOMETRY, NodeFixture, SITE, builder, message, shmem as memory};
 use crate::referee::{Least, Window};
 use walsim_core::base::{Lsn, Pid, SegmentNo};
 use walsim_core::call::{DiskError, FilePath, Message};
@@ -34,7 +34,7 @@ fn shmem(version: PgVersion, restart_lsn: Lsn) -> Shmem {
 }
 
 fn control(version: PgVersion) -> ControlFile {
-    let mut control = ControlFile::fresh(version, &TINY, 1, last_record().1);
+    let mut control = ControlFile::fresh(version, &GEOMETRY, 1, last_record().1);
     control.checkpoint_copy.redo = at(6);
     control
 }
@@ -43,7 +43,7 @@ fn control(version: PgVersion) -> ControlFile {
 fn last_record() -> (Vec<u8>, Lsn) {
     let mut wal = builder();
     let mut record = wal.append(&message(3, 100));
-    while record.end < TINY.segment_start(SegmentNo(8)) {
+    while record.end < GEOMETRY.segment_start(SegmentNo(8)) {
         record = wal.append(&message(3, 100));
     }
     (wal.bytes().to_vec(), record.start)
@@ -52,7 +52,7 @@ fn last_record() -> (Vec<u8>, Lsn) {
 /// Segments 1 to 8, a checkpoint in the last segment with a redo point in segment 6, and a slot's
 /// state file.
 fn disk(version: PgVersion, saved: Lsn) -> Disk {
-    let mut disk = Bench::new(&last_record().0).disk;
+    let mut disk = NodeFixture::new(&last_record().0).disk;
     let file = SlotFile {
         name: NAME.into(),
         restart_lsn: saved,
@@ -69,7 +69,7 @@ fn ground<'a>(disk: &'a Disk, control: &'a ControlFile, version: PgVersion) -> G
         disk,
         control: Some(control),
         version,
-        geometry: &TINY,
+        geometry: &GEOMETRY,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::Content;
-use crate::referee::testing::{Bench, SITE, TINY, builder, message, shmem as memory};
+use crate::referee::testing::{GEOMETRY, NodeFixture, SITE, builder, message, shmem as memory};
 use walsim_core::call::FilePath;
 use walsim_core::wire::slot_file::{Persistency, SlotFile};
 
@@ -11,7 +11,7 @@ const STATE: &str = "pg_replslot/s/state";
 
 /// A node with segments 1 to 4, and a state file of its slot.
 struct Node {
-    bench: Bench,
+    fixture: NodeFixture,
     check: Slot,
     version: PgVersion,
 }
@@ -19,14 +19,14 @@ struct Node {
 impl Node {
     fn new(version: PgVersion) -> Self {
         let mut wal = builder();
-        while wal.end() < TINY.segment_start(SegmentNo(5)) {
+        while wal.end() < GEOMETRY.segment_start(SegmentNo(5)) {
             wal.append(&message(3, 100));
         }
-        let mut bench = Bench::new(&wal.bytes()[..4 * 1024]);
-        bench.disk.set_up_dir("pg_replslot/s");
+        let mut fixture = NodeFixture::new(&wal.bytes()[..4 * 1024]);
+        fixture.disk.set_up_dir("pg_replslot/s");
         let check = Slot::default();
         Self {
-            bench,
+            fixture,
             check,
             version,
         }
@@ -35,7 +35,7 @@ impl Node {
     fn at(version: PgVersion, segment: u64) -> Self {
         let mut node = Self::new(version);
         let file = node.file(segment, |_| {});
-        node.bench.disk.set_up_file(STATE, Content::new(&file));
+        node.fixture.disk.set_up_file(STATE, Content::new(&file));
         node
     }
 
@@ -53,20 +53,20 @@ impl Node {
     /// Renames a state file into place. If it is not synced, a power loss could undo this.
     fn save(&mut self, file: &[u8], synced: bool) {
         let temp = "pg_replslot/s/state.tmp";
-        self.bench.disk.set_up_file(temp, Content::new(file));
+        self.fixture.disk.set_up_file(temp, Content::new(file));
         let (from, to) = (temp.into(), STATE.into());
-        self.bench.call(&DiskOp::Rename { from, to });
+        self.fixture.call(&DiskOp::Rename { from, to });
         if synced {
-            self.bench.call(&DiskOp::SyncDir("pg_replslot/s".into()));
+            self.fixture.call(&DiskOp::SyncDir("pg_replslot/s".into()));
         }
     }
 
     fn holder(&self) -> Holder<'_> {
         Holder {
             site: SITE,
-            disk: &self.bench.disk,
+            disk: &self.fixture.disk,
             version: self.version,
-            geometry: &TINY,
+            geometry: &GEOMETRY,
             end: Lsn(5 * 1024),
         }
     }
@@ -86,8 +86,8 @@ impl Node {
     }
 
     fn unlink(&mut self, segment: u64) {
-        let path = segment_path(&TINY, FIRST_TIMELINE, SegmentNo(segment));
-        self.bench.call(&DiskOp::Unlink(path.as_str().into()));
+        let path = segment_path(&GEOMETRY, FIRST_TIMELINE, SegmentNo(segment));
+        self.fixture.call(&DiskOp::Unlink(path.as_str().into()));
     }
 
     fn is_whole(&self) -> bool {
@@ -128,7 +128,7 @@ fn until_a_file_is_durable_the_one_before_it_counts() {
     let newer = node.file(4, |_| {});
     node.save(&newer, false);
     assert!(node.removes(1) && !node.removes(2));
-    node.bench.call(&DiskOp::SyncDir("pg_replslot/s".into()));
+    node.fixture.call(&DiskOp::SyncDir("pg_replslot/s".into()));
     assert!(node.removes(3) && !node.removes(4));
     // A new state file that may become durable counts at once.
     let older = node.file(3, |_| {});
@@ -182,9 +182,9 @@ fn slots_that_hold_nothing_hold_nothing() {
 fn a_slot_that_was_dropped_holds_until_that_is_durable() {
     let mut node = Node::at(PgVersion::V15, 2);
     let (from, to) = ("pg_replslot/s".into(), "pg_replslot/s.tmp".into());
-    node.bench.call(&DiskOp::Rename { from, to });
+    node.fixture.call(&DiskOp::Rename { from, to });
     assert!(!node.removes(2));
-    node.bench.call(&DiskOp::SyncDir("pg_replslot".into()));
+    node.fixture.call(&DiskOp::SyncDir("pg_replslot".into()));
     assert!(node.removes(2));
 }
 
@@ -276,12 +276,12 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
     );
     assert!(!node.removes_with(2, &[]), "no such slot in memory");
     assert!(!node.removes_with(3, &further), "within the limit");
-    let disk = node.bench.disk.clone();
+    let disk = node.fixture.disk.clone();
     let holder = Holder {
         site: SITE,
         disk: &disk,
         version: node.version,
-        geometry: &TINY,
+        geometry: &GEOMETRY,
         end: node.holder().end,
     };
     assert_eq!(

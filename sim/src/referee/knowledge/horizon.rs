@@ -106,7 +106,7 @@ pub fn horizon(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{TINY, shmem};
+    use crate::referee::testing::{GEOMETRY, shmem};
     use walsim_core::shmem::Invalidation;
 
     fn at(segment: u64) -> Lsn {
@@ -135,7 +135,7 @@ mod tests {
             (none, unlimited(1 << 40), 1, "more than exists"),
             (none, unlimited(1024), 18, "less than recovery needs"),
         ] {
-            let found = horizon(&TINY, at(18), at(20), slots, limits);
+            let found = horizon(&GEOMETRY, at(18), at(20), slots, limits);
             assert_eq!(found, SegmentNo(expected), "{why}");
         }
     }

@@ -324,11 +324,11 @@ fn end_of(ranges: &[Range<Lsn>], place: Lsn) -> Option<Lsn> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{TINY, builder, message};
+    use crate::referee::testing::{GEOMETRY, builder, message};
     use walsim_core::base::TimestampTz;
 
     fn ledger(bytes: &[u8], end: Lsn) -> Ledger {
-        let mut ledger = Ledger::new(TINY, Lsn(1024));
+        let mut ledger = Ledger::new(GEOMETRY, Lsn(1024));
         let len = usize::try_from(end.0 - 1024).unwrap();
         ledger.append(&bytes[..len]);
         ledger
@@ -366,7 +366,7 @@ mod tests {
         let switch = ledger.record_after(first.end).expect("whole");
         let mut other = wal.bytes().to_vec();
         let index = |at: Lsn| usize::try_from(at.0 - 1024).unwrap();
-        let segment_end = index(TINY.segment_start(TINY.segment_of(last.start)));
+        let segment_end = index(GEOMETRY.segment_start(GEOMETRY.segment_of(last.start)));
         other[index(switch.end)..segment_end].fill(0x55);
         assert_eq!(ledger.difference(Lsn(1024), &other), None);
         other[index(last.end) - 1] ^= 1;
@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn the_first_difference_is_found_across_chunks() {
-        let mut ledger = Ledger::new(TINY, Lsn(1024));
+        let mut ledger = Ledger::new(GEOMETRY, Lsn(1024));
         let mut bytes = vec![9; 3 * CHUNK];
         ledger.append(&bytes[..CHUNK + 7]);
         ledger.append(&bytes[CHUNK + 7..]);

@@ -132,7 +132,7 @@ fn read(ledger: &Ledger, placed: Placed, before: Lsn) -> Option<Logged> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{TINY, builder, message};
+    use crate::referee::testing::{GEOMETRY, builder, message};
     use bytes::Bytes;
     use walsim_core::wire::record::{BlockPart, Image, RecordBody};
 
@@ -148,7 +148,7 @@ mod tests {
         let mut wal = builder();
         let first = wal.append(&message(3, 900));
         let mut part = BlockPart::new(0, REL, 7);
-        part.image = Some(Image::of_page(&vec![1; TINY.data_page as usize], true));
+        part.image = Some(Image::of_page(&vec![1; GEOMETRY.data_page as usize], true));
         let mut bare = BlockPart::new(1, REL, 8);
         bare.data = Bytes::from_static(&[1]);
         let body = RecordBody {
@@ -162,7 +162,7 @@ mod tests {
             Xid(4),
             vec![0; 8],
         ));
-        let mut ledger = Ledger::new(TINY, Lsn(1024));
+        let mut ledger = Ledger::new(GEOMETRY, Lsn(1024));
         let mut shown = Shown::default();
         let cut = usize::try_from(second.end.0 - 1024 - 1).expect("small");
         ledger.append(&wal.bytes()[..cut]);

@@ -364,35 +364,38 @@ pub(super) fn first_wal(disk: &Disk, version: PgVersion, geometry: &Geometry) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::referee::testing::{Bench, builder, message};
+    use crate::referee::testing::{NodeFixture, builder, message};
 
     /// A primary with two records, the second of which is long, flushed up to `end`.
-    fn bench(end: Option<u64>) -> (Bench, Vec<walsim_core::wal::Placed>) {
+    fn fixture(end: Option<u64>) -> (NodeFixture, Vec<walsim_core::wal::Placed>) {
         let mut wal = builder();
         let records = vec![wal.append(&message(3, 10)), wal.append(&message(4, 600))];
-        let mut bench = Bench::new(wal.bytes());
+        let mut fixture = NodeFixture::new(wal.bytes());
         let end = end.map_or(records[1].end, Lsn);
-        bench
+        fixture
             .wal(true, |wal| wal.flushed(end))
             .expect("a primary may");
-        (bench, records)
+        (fixture, records)
     }
 
     #[test]
     fn a_standby_may_have_a_prefix_and_no_more() {
-        let (mut bench, records) = bench(Some(1024 + 512));
-        bench.forget_node();
-        assert_eq!(bench.wal(false, |wal| wal.flushed(records[0].end)), Ok(()));
-        let beyond = bench.wal(false, |wal| wal.flushed(records[1].end));
+        let (mut fixture, records) = fixture(Some(1024 + 512));
+        fixture.forget_node();
+        assert_eq!(
+            fixture.wal(false, |wal| wal.flushed(records[0].end)),
+            Ok(())
+        );
+        let beyond = fixture.wal(false, |wal| wal.flushed(records[1].end));
         assert!(matches!(beyond, Err(WalFault::Beyond { .. })), "{beyond:?}");
     }
 
     #[test]
     fn a_standby_with_other_bytes_bites() {
-        let (mut bench, records) = bench(None);
-        bench.forget_node();
-        bench.corrupt(60);
-        let flushed = bench.wal(false, |wal| wal.flushed(records[0].end));
+        let (mut fixture, records) = fixture(None);
+        fixture.forget_node();
+        fixture.corrupt(60);
+        let flushed = fixture.wal(false, |wal| wal.flushed(records[0].end));
         assert!(matches!(flushed, Err(WalFault::Differs(_))), "{flushed:?}");
     }
 
@@ -400,38 +403,38 @@ mod tests {
     /// receives is still compared.
     #[test]
     fn a_gap_before_what_was_flushed_is_not_looked_at() {
-        let (mut bench, _) = bench(None);
-        bench.forget_node();
-        bench.corrupt(60);
+        let (mut fixture, _) = fixture(None);
+        fixture.forget_node();
+        fixture.corrupt(60);
         let mut grown = |from: u64, to: u64| {
-            bench.wal(false, |wal| wal.grown(Lsn(1024 + from)..Lsn(1024 + to)))
+            fixture.wal(false, |wal| wal.grown(Lsn(1024 + from)..Lsn(1024 + to)))
         };
         assert_eq!(grown(100, 200), Ok(()));
         assert!(matches!(grown(0, 200), Err(WalFault::Differs(_))));
-        bench.forget_node();
-        bench.corrupt(150);
-        let flushed = bench.wal(false, |wal| wal.grown(Lsn(1024 + 100)..Lsn(1024 + 200)));
+        fixture.forget_node();
+        fixture.corrupt(150);
+        let flushed = fixture.wal(false, |wal| wal.grown(Lsn(1024 + 100)..Lsn(1024 + 200)));
         assert!(matches!(flushed, Err(WalFault::Differs(_))));
     }
 
     #[test]
     fn recovery_may_not_end_before_what_was_flushed() {
-        let (mut bench, records) = bench(Some(1024 + 512));
+        let (mut fixture, records) = fixture(Some(1024 + 512));
         assert_eq!(
-            bench.wal(true, |wal| wal.recovered(Lsn(1024 + 512))),
+            fixture.wal(true, |wal| wal.recovered(Lsn(1024 + 512))),
             Ok(())
         );
-        let early = bench.wal(true, |wal| wal.recovered(records[0].end));
+        let early = fixture.wal(true, |wal| wal.recovered(records[0].end));
         assert!(matches!(early, Err(WalFault::EndsEarly { .. })));
     }
 
     #[test]
     fn records_are_applied_whole_and_one_after_the_other() {
-        let (mut bench, records) = bench(Some(1024 + 512));
+        let (mut fixture, records) = fixture(Some(1024 + 512));
         let [first, second] = [records[0], records[1]];
         let start = Lsn(1024);
         let mut replayed =
-            |before, read, end| bench.wal(false, |wal| wal.replayed(before, read, end));
+            |before, read, end| fixture.wal(false, |wal| wal.replayed(before, read, end));
         assert_eq!(replayed(Lsn(0), Lsn(0), start), Ok(()));
         assert_eq!(replayed(start, first.start, first.end), Ok(()));
         assert_eq!(
@@ -448,11 +451,11 @@ mod tests {
     /// WAL that a crash left counts as flushed as soon as a primary has applied it.
     #[test]
     fn crash_recovery_of_a_primary_extends_the_ledger() {
-        let (mut bench, records) = bench(Some(1024 + 512));
+        let (mut fixture, records) = fixture(Some(1024 + 512));
         let [first, second] = [records[0], records[1]];
-        let applied = bench.wal(true, |wal| {
+        let applied = fixture.wal(true, |wal| {
             wal.replayed(first.end, second.start, second.end)
         });
-        assert_eq!((applied, bench.ledger.end()), (Ok(()), second.end));
+        assert_eq!((applied, fixture.ledger.end()), (Ok(()), second.end));
     }
 }

@@ -29,7 +29,7 @@ impl World {
             {
                 *looks = 0;
                 self.excuses.add(excuse);
-                self.tell(Some(host), format!("operator: {}", excuse.name()));
+                self.add_to_story(Some(host), format!("operator: {}", excuse.name()));
                 self.shut_down(host, ShutdownMode::Immediate);
             }
         }
