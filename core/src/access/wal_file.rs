@@ -32,7 +32,15 @@ enum Phase {
     Opened,
     TempUnlinked,
     TempOpened,
-    Zeroing { fd: Fd, at: u32 },
+    Zeroing {
+        fd: Fd,
+        at: u32,
+    },
+    /// The zeros could not be written. The file is removed, so that it takes no space.
+    Failed {
+        fd: Fd,
+        error: DiskError,
+    },
     TempSynced(Fd),
     Install(InstallXLogFileSegment),
     Discarded,
@@ -114,11 +122,16 @@ impl XLogFileInitInternal {
                             DiskOp::Fsync(fd)
                         }
                     }
-                    Err(e) => {
-                        cx.close(*fd);
-                        return fail("write to", &temp, e);
+                    Err(error) => {
+                        self.phase = Phase::Failed { fd: *fd, error };
+                        DiskOp::Unlink(temp.clone())
                     }
                 },
+                Phase::Failed { fd, error } => {
+                    let _ = cx.done();
+                    cx.close(*fd);
+                    return fail("write to", &temp, *error);
+                }
                 Phase::TempSynced(fd) => {
                     cx.close(*fd);
                     if let Err(e) = cx.done() {

@@ -285,3 +285,24 @@ fn a_segment_made_twice_becomes_a_later_one() {
         [("00009".to_string(), 9), ("0000A".to_string(), 0)]
     );
 }
+
+/// A segment that could not be made leaves no file that takes space.
+#[test]
+fn a_segment_that_cannot_be_filled_is_removed() {
+    let (mut fixture, pid) = server();
+    let zeros = format!("zeros pg_wal/xlogtemp.{}", pid.n);
+    fixture.failing.insert(zeros, DiskError::NoSpace);
+    let mut make = fixture.step(pid, |cx| {
+        PreallocXlogFiles::new(cx, Lsn(9 * 1024), TimelineId(1))
+    });
+    let error = fixture.drive(pid, |cx| make.poll(cx));
+    let Ok(Err(LogEvent { message, .. })) = error else {
+        panic!("{error:?}")
+    };
+    assert!(
+        message
+            .to_string()
+            .starts_with("could not write to file \"pg_wal/xlogtemp.")
+    );
+    assert!(!fixture.files.keys().any(|path| path.contains("xlogtemp")));
+}
