@@ -25,6 +25,18 @@ const PLAYS: [(&str, Excuse); 9] = [
     ("slot-stays-with-the-checkpointer", Excuse::SlotKept),
 ];
 
+/// The plays that pass by an exemption of a check, and the check.
+const EXEMPT: [(&str, Excuse, &str); 1] = [(
+    "../../docs/hazards/slot-file-behind-memory",
+    Excuse::SlotFileBehindMemory,
+    "SLOT",
+)];
+
+/// The neighbors of these plays. Most of them need a planted bug, because a correct server does
+/// not violate the invariant there.
+const NOT_EXEMPT: [(&str, Excuse); 1] =
+    [("slot-file-is-behind-in-18", Excuse::SlotFileBehindMemory)];
+
 /// The neighbors, and the parts that they lack.
 const NEIGHBORS: [(&str, Excuse, Part); 7] = [
     (
@@ -65,17 +77,25 @@ const NEIGHBORS: [(&str, Excuse, Part); 7] = [
 ];
 
 fn read(name: &str) -> Plan {
-    if let Ok(seed) = seed(name) {
-        return generate(Profile::Default, seed);
+    match seed(name) {
+        Ok(seed) => generate(Profile::Default, seed),
+        Err(_) => scenario(name).plan,
     }
+}
+
+fn scenario(name: &str) -> Scenario {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/legal");
     let path = root.join(name).with_extension("toml");
     let text = std::fs::read_to_string(&path).expect("the play is there");
-    Scenario::parse(&text, name).expect("it is a plan").plan
+    Scenario::parse(&text, name).expect("it is a plan")
 }
 
 fn run(plan: &Plan, forced: Option<Forced>) -> Outcome {
-    let mut world = World::new(plan, Planted::NONE, false);
+    run_with(plan, Planted::NONE, forced)
+}
+
+fn run_with(plan: &Plan, planted: Planted, forced: Option<Forced>) -> Outcome {
+    let mut world = World::new(plan, planted, false);
     if let Some(forced) = forced {
         world.force(forced);
     }
@@ -125,5 +145,43 @@ fn a_neighbor_has_no_excuse_for_want_of_one_part() {
             }),
         );
         assert!(outcome.excuses.of(excuse) > 0, "{name} with {part:?}");
+    }
+}
+
+#[test]
+fn without_its_exemption_no_play_passes() {
+    for (name, excuse, code) in EXEMPT {
+        let plan = read(name);
+        let outcome = run(&plan, None);
+        let used = outcome.excuses.of(excuse) > 0;
+        assert_eq!((outcome.verdict.code(), used), (None, true), "{name}");
+        let outcome = run(&plan, Some(cause(excuse, false)));
+        assert_eq!(outcome.verdict.code(), Some(code), "{name}");
+    }
+}
+
+#[test]
+fn a_neighbor_is_not_exempt() {
+    for (name, excuse) in NOT_EXEMPT {
+        let scenario = scenario(&format!("neighbors/{name}"));
+        let (plan, expect) = (&scenario.plan, &scenario.expect);
+        let planted = expect
+            .bug
+            .map_or(Planted::NONE, |bug| Planted::NONE.with(bug));
+        let outcome = run_with(plan, planted, None);
+        let code = outcome.verdict.code().unwrap_or_default();
+        assert!(expect.invariants.contains(&code), "{name}: {code:?}");
+        assert_eq!(outcome.excuses.of(excuse), 0, "{name}");
+        let outcome = run_with(plan, planted, Some(cause(excuse, true)));
+        assert!(outcome.excuses.of(excuse) > 0, "{name}");
+    }
+}
+
+const fn cause(excuse: Excuse, holds: bool) -> Forced {
+    let part = Part::Cause;
+    Forced {
+        excuse,
+        part,
+        holds,
     }
 }

@@ -60,7 +60,7 @@ use super::event::{
     ChangeKind, ClientEvent, ClientKind, DiskEvent, DiskKind, FileClass, NodeAtEnd, ServerEvent,
     ServerKind, Step, WireEnd, WireMessage,
 };
-use super::{Change, Knowledge, Violation};
+use super::{Change, Exemption, Knowledge, Violation};
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -187,6 +187,11 @@ pub trait Check: Memory + fmt::Debug + Send + Sync {
     /// If the invariant is violated.
     fn at_quiescence(&mut self, _nodes: &[NodeAtEnd<'_>], _known: &Knowledge) -> Ruling {
         unseen(self.about(), "the quiescent phase")
+    }
+
+    /// How often it has used this exemption.
+    fn exempted(&self, _exemption: Exemption) -> u32 {
+        0
     }
 
     /// Called when the cluster has converged, with all nodes in the order of the plan.

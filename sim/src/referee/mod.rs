@@ -6,6 +6,7 @@
 
 mod check;
 mod event;
+mod exemption;
 mod index;
 mod knowledge;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub use event::{
     FileClass, Gone, MachineFault, NodeAtEnd, Peer, Row, ServerAct, ServerEvent, ServerKind, Site,
     Step, WireEnd, WireMessage, Written,
 };
+pub use exemption::Exemption;
 pub use knowledge::{
     BlockId, CheckpointEnd, Committed, Difference, FIRST_TIMELINE, Flushed, Knowledge, Least,
     Ledger, Limits, Logged, LoggedBlock, Orders, Placed, Received, Replayed, Reported, Saved, Sent,
@@ -27,6 +29,7 @@ pub use knowledge::{
 };
 pub use violation::Violation;
 
+pub(crate) use exemption::ForcedExemption;
 pub(crate) use knowledge::{control_file, difference, wal_files};
 pub(crate) use wire::{End, Stream};
 
@@ -368,6 +371,17 @@ impl Referee {
     /// The highest LSN that a node is known to have flushed.
     pub(crate) fn wal_end(&self) -> Lsn {
         self.known.wal_end()
+    }
+
+    /// How often the checks used this exemption.
+    pub(crate) fn exempted(&self, exemption: Exemption) -> u32 {
+        let checks = self.checks.iter();
+        checks.map(|check| check.exempted(exemption)).sum()
+    }
+
+    /// For tests: overrides the decision about an exemption from now on.
+    pub(crate) const fn force(&mut self, forced: ForcedExemption) {
+        self.known.force(forced);
     }
 
     /// Rare states that the referee detects.

@@ -381,7 +381,7 @@ impl World {
             wal_bytes,
             segments: wal_bytes / u64::from(geometry.segment),
             faults: self.faults,
-            excuses: self.excuses,
+            excuses: self.used_excuses(),
             idle_faults: (0..self.plan.faults.len())
                 .filter(|row| !self.struck_rows.contains(row))
                 .collect(),

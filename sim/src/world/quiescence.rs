@@ -127,7 +127,8 @@ impl World {
             | Excuse::AheadOfFlush
             | Excuse::ShutdownInCrashRestart
             | Excuse::CrashPassedOver
-            | Excuse::FsyncInCrashRecovery => false,
+            | Excuse::FsyncInCrashRecovery
+            | Excuse::SlotFileBehindMemory => false,
         };
         helps(excuse) < excuse.most_helps() && !(is_about_wal && helps(Excuse::WalRemoved) > 0)
     }

@@ -72,7 +72,8 @@ impl World {
                 Excuse::AheadOfFlush => self.write_a_record(),
                 Excuse::ShutdownInCrashRestart
                 | Excuse::CrashPassedOver
-                | Excuse::FsyncInCrashRecovery => {
+                | Excuse::FsyncInCrashRecovery
+                | Excuse::SlotFileBehindMemory => {
                     unreachable!("no reason to stay behind")
                 }
             }

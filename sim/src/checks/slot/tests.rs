@@ -68,6 +68,7 @@ impl Node {
             version: self.version,
             geometry: &GEOMETRY,
             end: Lsn(5 * 1024),
+            forced: None,
         }
     }
 
@@ -283,11 +284,13 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
         version: node.version,
         geometry: &GEOMETRY,
         end: node.holder().end,
+        forced: None,
     };
     assert_eq!(
         node.check.segment_removed(holder, SegmentNo(2), &further),
         Ok(())
     );
+    assert_eq!(node.check.exempted(Exemption::SlotFileBehindMemory), 1);
     node.unlink(2);
     assert!(node.is_whole(), "and does not come back");
     // The next checkpoint uses the limit that is set then.

@@ -28,7 +28,10 @@ pub use wal::{Difference, Flushed, Replayed, WalFault};
 pub(crate) use wal::Wal;
 pub(crate) use wal::{Node as NodeWal, difference};
 
-use super::{ClientAct, ClientEvent, DiskAct, DiskEvent, FileClass, Gone, ServerAct, Step};
+use super::{
+    ClientAct, ClientEvent, DiskAct, DiskEvent, Exemption, FileClass, ForcedExemption, Gone,
+    ServerAct, Step,
+};
 use crate::disk::Disk;
 use crate::plan::Plan;
 use checkpoints::Checkpoints;
@@ -61,6 +64,7 @@ pub struct Knowledge {
     shown: Shown,
     nodes: Vec<Node>,
     marks: MarkSet,
+    forced: Option<ForcedExemption>,
 }
 
 /// The knowledge about a node.
@@ -120,6 +124,7 @@ impl Knowledge {
             shown: Shown::default(),
             nodes: vec![node; plan.nodes.len()],
             marks: MarkSet::default(),
+            forced: None,
         }
     }
 
@@ -364,6 +369,17 @@ impl Knowledge {
     /// Rare states that the referee detects.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.marks
+    }
+
+    /// Whether a test has overridden the decision about this exemption, and to what.
+    #[must_use]
+    pub fn forced(&self, exemption: Exemption) -> Option<bool> {
+        let forced = self.forced.filter(|forced| forced.exemption == exemption);
+        forced.map(|forced| forced.holds)
+    }
+
+    pub(crate) const fn force(&mut self, forced: ForcedExemption) {
+        self.forced = Some(forced);
     }
 
     pub(crate) fn step(&mut self, step: &Step<'_>) -> Changes {

@@ -11,9 +11,14 @@ pub struct Excuses([u32; Excuse::ALL.len()]);
 impl Excuses {
     /// Counts one more use.
     pub(in crate::world) fn add(&mut self, excuse: Excuse) {
+        self.add_times(excuse, 1);
+    }
+
+    /// Counts several more uses.
+    pub(in crate::world) fn add_times(&mut self, excuse: Excuse, times: u32) {
         let all = Excuse::ALL.iter().zip(&mut self.0);
         all.filter(|(other, _)| **other == excuse)
-            .for_each(|(_, count)| *count += 1);
+            .for_each(|(_, count)| *count += times);
     }
 
     /// How often it was used in this run.
@@ -76,6 +81,7 @@ const fn most(excuse: Excuse, profile: Profile) -> u64 {
         (Profile::Default, Excuse::ShutdownInCrashRestart | Excuse::CrashPassedOver) => 20,
         (Profile::Default, Excuse::SlotKept) => 20,
         (Profile::Default, Excuse::FsyncInCrashRecovery) => 220,
+        (_, Excuse::SlotFileBehindMemory) => 160,
         (Profile::Faultless, _) => 0,
     }
 }

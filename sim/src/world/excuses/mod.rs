@@ -6,6 +6,7 @@
 mod ahead_of_flush;
 mod causes;
 mod counts;
+mod exemptions;
 mod hazards;
 mod slot_dropped;
 mod slot_invalidated;
@@ -54,11 +55,14 @@ pub enum Excuse {
     /// An injected fsync error was skipped, because it would have hit SyncDataDirectory:
     /// docs/hazards/fsync-failure-in-crash-recovery.md.
     FsyncInCrashRecovery,
+    /// WAL was removed that only the state file of a slot required:
+    /// docs/hazards/slot-file-behind-memory.md. An exemption of SLOT.
+    SlotFileBehindMemory,
 }
 
 impl Excuse {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SlotDropped,
         Self::SlotInvalidated,
         Self::SlotKept,
@@ -68,6 +72,7 @@ impl Excuse {
         Self::ShutdownInCrashRestart,
         Self::CrashPassedOver,
         Self::FsyncInCrashRecovery,
+        Self::SlotFileBehindMemory,
     ];
 
     /// The name in summaries.
@@ -83,6 +88,7 @@ impl Excuse {
             Self::ShutdownInCrashRestart => "shutdown-in-crash-restart",
             Self::CrashPassedOver => "crash-passed-over",
             Self::FsyncInCrashRecovery => "fsync-in-crash-recovery",
+            Self::SlotFileBehindMemory => "slot-file-behind-memory",
         }
     }
 
@@ -96,9 +102,10 @@ impl Excuse {
             | Self::SlotKept
             | Self::StaleWal
             | Self::AheadOfFlush => 2,
-            Self::ShutdownInCrashRestart | Self::CrashPassedOver | Self::FsyncInCrashRecovery => {
-                u32::MAX
-            }
+            Self::ShutdownInCrashRestart
+            | Self::CrashPassedOver
+            | Self::FsyncInCrashRecovery
+            | Self::SlotFileBehindMemory => u32::MAX,
         }
     }
 }
@@ -191,11 +198,6 @@ impl World {
             Some(forced) if (forced.excuse, forced.part) == (excuse, part) => forced.holds,
             Some(_) | None => holds(),
         }
-    }
-
-    /// For tests: overrides a part of an excuse from now on.
-    pub const fn force(&mut self, forced: Forced) {
-        self.forced = Some(forced);
     }
 
     pub(super) fn upstream(&self, host: usize) -> Option<usize> {

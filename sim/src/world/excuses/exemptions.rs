@@ -1,0 +1,34 @@
+//! Exemptions of the checks are counted among the excuses.
+
+use super::{Excuse, Excuses, Forced};
+use crate::referee::{Exemption, ForcedExemption};
+use crate::world::World;
+
+impl From<Exemption> for Excuse {
+    fn from(exemption: Exemption) -> Self {
+        match exemption {
+            Exemption::SlotFileBehindMemory => Self::SlotFileBehindMemory,
+        }
+    }
+}
+
+impl World {
+    /// The excuses that were used, and the exemptions that the checks used.
+    pub(in crate::world) fn used_excuses(&self) -> Excuses {
+        let mut used = self.excuses;
+        for exemption in Exemption::ALL {
+            used.add_times(exemption.into(), self.referee.exempted(exemption));
+        }
+        used
+    }
+
+    /// For tests: overrides a part of an excuse from now on. An exemption has only a cause.
+    pub fn force(&mut self, forced: Forced) {
+        self.forced = Some(forced);
+        let exempts = |exemption: &Exemption| Excuse::from(*exemption) == forced.excuse;
+        if let Some(exemption) = Exemption::ALL.into_iter().find(exempts) {
+            let holds = forced.holds;
+            self.referee.force(ForcedExemption { exemption, holds });
+        }
+    }
+}
