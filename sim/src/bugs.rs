@@ -251,6 +251,10 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             &["FILES"],
             "pg_wal never becomes smaller than it has once been",
         ),
+        Bug::RetryWithoutPause => (
+            &["EFFORT", STUCK],
+            "a standby whose upstream is away connects again and again without a pause",
+        ),
         Bug::CopyDataBeforeCopyBoth => (
             &["WIRE"],
             "a client gets a keepalive as the answer to START_REPLICATION, and may pass over it",

@@ -176,6 +176,9 @@ named! {
         /// A walsender sends a keepalive before the CopyBothResponse. PostgreSQL sends the
         /// CopyBothResponse first (StartReplication, WalSndKeepalive).
         CopyDataBeforeCopyBoth = "copy-data-before-copy-both",
+        /// A standby whose sources have all failed tries again at once. It must wait for
+        /// wal_retrieve_retry_interval (WaitForWALToBecomeAvailable).
+        RetryWithoutPause = "retry-without-pause",
     }
 }
 

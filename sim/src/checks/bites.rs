@@ -74,7 +74,7 @@ const RECEIVED: &str = "received-position-does-not-go-back";
 const RECYCLED_SEGMENT: &str = "recycled-segment-is-not-sent";
 
 /// All of them, in the order of the checks.
-pub const BITES: [Bite; 50] = [
+pub const BITES: [Bite; 51] = [
     bite(
         "RECOVER",
         Subscription::Server(ServerKind::Exit),
@@ -199,6 +199,12 @@ pub const BITES: [Bite; 50] = [
         "WIRE",
         Subscription::Message(WireEnd::ServerSends, None),
         Bug::CopyDataBeforeCopyBoth,
+        0,
+    ),
+    bite(
+        "EFFORT",
+        Subscription::Step(&[Role::WalReceiver]),
+        Bug::RetryWithoutPause,
         0,
     ),
     bite(

@@ -9,6 +9,7 @@ mod chain;
 mod checkpoint;
 mod clog;
 mod durable;
+mod effort;
 mod files;
 mod fpi;
 mod healthy;
@@ -53,6 +54,7 @@ pub fn built_in() -> Vec<Box<dyn Check>> {
         Box::new(healthy::Healthy::default()),
         Box::new(prompt::Prompt::default()),
         Box::new(wire::Wire::default()),
+        Box::new(effort::Effort::default()),
         Box::new(xid::XidVisibility::default()),
         Box::new(clog::Clog::default()),
         Box::new(local::Local),

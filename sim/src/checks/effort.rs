@@ -1,0 +1,153 @@
+//! EFFORT: a standby that gets nowhere tries again after a pause.
+
+use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Step, Subscription};
+use std::fmt::Display;
+use walsim_core::base::{Lsn, Mono, TimestampTz};
+use walsim_core::call::Place;
+use walsim_core::shmem::{Role, Shmem, WalRcvState};
+
+const ABOUT: About = About {
+    code: "EFFORT",
+    promise: Promise::Safety,
+    statement: "A standby for which nothing changes starts one walreceiver per wal_retrieve_retry_interval.",
+    details: "Judged when a walreceiver ends while the startup process waits for WAL from it: within an interval, by\n\
+              the wall clock and by monotonic time, at most four may end so while the standby receives and replays\n\
+              nothing. One follows the pause, one may follow a good period at once, and two may follow reloads, which\n\
+              end the pause. A walreceiver that ends while the startup process does something else is not counted:\n\
+              WalRcvDie sets the latch of the startup process, and a latch that is still set ends the next pause at\n\
+              once. The startup process does something else while it reads WAL that an earlier walreceiver has\n\
+              flushed, and while it waits for the end of a walreceiver that it has stopped. A crash restart begins\n\
+              anew.",
+    source: "WaitForWALToBecomeAvailable sleeps on recoveryWakeupLatch for what is left of wal_retrieve_retry_interval\n\
+             since the last failure of all sources (xlogrecovery.c); RequestXLogStreaming keeps flushedUpto\n\
+             (walreceiverfuncs.c)",
+};
+
+const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::WalReceiver])];
+
+/// Ends within an interval that are legal.
+const LEGAL: usize = 4;
+
+/// Of each node the last ends of walreceivers.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) struct Effort {
+    nodes: PerNode<Ends>,
+}
+
+/// Ends between which nothing has changed.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+struct Ends {
+    state: (u32, Lsn, Lsn),
+    /// Of the last walreceiver that ended.
+    starts: u32,
+    /// When a walreceiver ended, by monotonic time and by the wall clock.
+    ends: Vec<(Mono, TimestampTz)>,
+}
+
+impl Check for Effort {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn subscriptions(&self) -> &[Subscription] {
+        &SUBSCRIPTIONS
+    }
+
+    fn after_step(&mut self, step: &Step<'_>, _: &Knowledge) -> Ruling {
+        let shmem = step.view.shmem();
+        if shmem.walrcv.state != WalRcvState::Stopped {
+            return Ok(());
+        }
+        let ends = self.nodes.of(step.site.host);
+        if !ends.ended(step.site.boot, shmem) || !awaited(step) {
+            return Ok(());
+        }
+        ends.count(step.site.now, step.clock.wall);
+        let interval_ms = shmem.settings.wal_retrieve_retry_interval_ms;
+        let Some((mono_us, wall_us)) = ends.span() else {
+            return Ok(());
+        };
+        let interval_us = u64::from(interval_ms) * 1000;
+        // Clocks of nodes drift.
+        let least = interval_us - interval_us / 100;
+        if mono_us >= least || u64::try_from(wall_us).is_ok_and(|wall| wall >= least) {
+            return Ok(());
+        }
+        let facts: [(&str, &dyn Display); 3] = [
+            ("walreceivers that ended", &(LEGAL + 1)),
+            ("within microseconds", &mono_us),
+            ("wal_retrieve_retry_interval in milliseconds", &interval_ms),
+        ];
+        let message = "a standby starts walreceivers without a pause";
+        Err(step.site.violation(ABOUT.code, message, &facts))
+    }
+}
+
+/// Does the startup process wait for WAL? The latch that the walreceiver sets then ends this wait,
+/// and not the next pause.
+fn awaited(step: &Step<'_>) -> bool {
+    let mut procs = step.view.shmem().procs.iter();
+    let startup = procs.find(|proc| proc.role == Role::Startup);
+    let wait = startup.and_then(|startup| step.view.wait(startup.pid));
+    wait.is_some_and(|wait| wait.why == Place::WaitForWALToBecomeAvailable)
+}
+
+impl Ends {
+    /// Has a walreceiver ended since the last call?
+    fn ended(&mut self, boot: u32, shmem: &Shmem) -> bool {
+        let walrcv = &shmem.walrcv;
+        let replayed = shmem.recovery.last_replayed_end;
+        let state = (boot, walrcv.flushed_upto, replayed);
+        let another = walrcv.starts != self.starts;
+        if self.state != state || walrcv.starts < self.starts {
+            self.ends.clear();
+        }
+        self.state = state;
+        self.starts = walrcv.starts;
+        another
+    }
+
+    fn count(&mut self, now: Mono, wall: TimestampTz) {
+        if self.ends.len() > LEGAL {
+            self.ends.remove(0);
+        }
+        self.ends.push((now, wall));
+    }
+
+    /// From the first to the last of one more than are legal, by both clocks.
+    fn span(&self) -> Option<(u64, i64)> {
+        let (first, last) = (self.ends.first()?, self.ends.last()?);
+        let enough = self.ends.len() > LEGAL;
+        enough.then(|| (last.0 - first.0, last.1 - first.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::referee::testing::shmem;
+
+    #[test]
+    fn only_ends_between_which_nothing_changes_are_counted() {
+        let (mut ends, mut shmem) = (Ends::default(), shmem());
+        let mut end = |starts, replayed, ms: u64| {
+            shmem.walrcv.starts = starts;
+            shmem.recovery.last_replayed_end = Lsn(replayed);
+            if ends.ended(1, &shmem) {
+                ends.count(Mono(ms * 1000), TimestampTz(7000));
+            }
+            ends.span()
+        };
+        for starts in 1..=4 {
+            assert_eq!(end(starts, 9, starts.into()), None);
+        }
+        assert_eq!(end(4, 9, 4), None, "has ended before");
+        assert_eq!(end(5, 9, 5), Some((4000, 0)));
+        assert_eq!(end(6, 9, 60), Some((58_000, 0)));
+        assert_eq!(end(7, 10, 61), None, "a record was replayed");
+        for starts in 8..=10 {
+            assert_eq!(end(starts, 10, 62), None);
+        }
+        assert_eq!(end(1, 10, 63), None, "a crash restart");
+    }
+}
