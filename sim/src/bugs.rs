@@ -6,8 +6,8 @@ use crate::plan::Plan;
 use crate::world::{Outcome, STUCK, Verdict, run, run_at_most};
 use walsim_core::base::{Bug, Planted};
 
-/// The maximum number of steps of a run, a hundred times the usual. A bug can make a standby loop
-/// with hardly any simulated time; another seed then shows the bug faster.
+/// The maximum number of steps of a run, a hundred times the usual. A planted bug can make a
+/// standby loop while simulated time hardly advances; then another seed shows the bug faster.
 const MOST_STEPS: u64 = 2_500_000;
 
 /// The description of a planted bug.
@@ -50,7 +50,7 @@ const PLAYED: &[(Bug, &str)] = &[
     (Bug::RecycledSegmentSent, "recycled-segment-is-not-sent"),
 ];
 
-/// The check that will find the bug, if it does not exist yet.
+/// The check that will find the bug, if that check does not exist yet.
 #[must_use]
 pub fn awaited_check(bug: Bug) -> Option<&'static str> {
     let waits = AWAITING.iter().find(|(waiting, _)| *waiting == bug);
@@ -193,7 +193,7 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
         ),
         Bug::StartupNotWoken => (
             &["PROMPT", "LIVE"],
-            "a standby replays what was flushed only when something else wakes it",
+            "a flush of the walreceiver does not wake the startup process, which then replays the WAL late",
         ),
         Bug::LatchResetTooLate => (
             &["PROMPT"],
@@ -247,17 +247,14 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
             &["PAGE", "FPI"],
             "a record changes a page without registering it, so the page gets no image and a torn write of it is not repaired",
         ),
-        Bug::RecyclingWithoutLimit => (
-            &["FILES"],
-            "pg_wal never becomes smaller than it has once been",
-        ),
+        Bug::RecyclingWithoutLimit => (&["FILES"], "pg_wal never shrinks"),
         Bug::RetryWithoutPause => (
             &["EFFORT", STUCK],
-            "a standby whose upstream is away connects again and again without a pause",
+            "a standby whose upstream is down connects again and again without a pause",
         ),
         Bug::CopyDataBeforeCopyBoth => (
             &["WIRE"],
-            "a client gets a keepalive as the answer to START_REPLICATION, and may pass over it",
+            "a walsender sends a keepalive before CopyBothResponse",
         ),
         Bug::RedoForgetsDirty => (
             &["PAGE"],

@@ -15,12 +15,12 @@ const ABOUT: About = About {
     statement: "Each record's xl_prev points to the record before it, and no record follows a shutdown checkpoint.",
     details: "All records below the flush position form one chain by xl_prev. Not violations: an incomplete\n\
               record at the flush position; an aborted first half of a record that is followed by\n\
-              OVERWRITE_CONTRECORD on the next page; the unused rest of a segment after SWITCH. A server\n\
-              inserts no record between the shutdown checkpoint of ShutdownXLOG and its end; the\n\
-              end-of-recovery checkpoint is a CHECKPOINT_SHUTDOWN record too, but the same server inserts WAL\n\
-              after it. When a page is first written after the end of recovery, its bytes past the reserved\n\
-              insert position are zero. Before that write the old bytes are still on disk, and the page may\n\
-              contain records that are reserved but not complete.",
+              OVERWRITE_CONTRECORD on the next page; the unused rest of a segment after SWITCH. After the\n\
+              shutdown checkpoint of ShutdownXLOG a server inserts no more records. (The end-of-recovery\n\
+              checkpoint is also a CHECKPOINT_SHUTDOWN record, but the server inserts WAL after it.) When the\n\
+              page in which recovery ended is first written, its bytes past the reserved insert position are\n\
+              zero. Bytes before that position are not checked, because they may belong to records that are not\n\
+              complete yet.",
     source: "ReserveXLogInsertLocation and ReserveXLogSwitch maintain PrevBytePos; ShutdownXLOG writes the\n\
              last record of a server; StartupXLOG clears the rest of the last page (xlog.c)",
 };
@@ -97,7 +97,8 @@ impl Check for Chain {
         let offset = u64::from(geometry.segment_offset(page));
         let is_it = segment_of(geometry, event.path)
             .is_some_and(|(_, segment)| segment == geometry.segment_of(page));
-        // If the disk becomes full, the write is short, and the server does not survive it.
+        // A write that is too short because the disk is full is not checked: the server does not
+        // survive it.
         if !is_it || !written.range.contains(&offset) {
             return Ok(());
         }

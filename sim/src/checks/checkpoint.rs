@@ -16,8 +16,8 @@ const ABOUT: About = About {
     statement: "CHECKPOINT succeeds only if a checkpoint that began after the request is durable.",
     details: "If CHECKPOINT succeeds on a primary, pg_control on the platter names a checkpoint whose redo\n\
               point is at or after the insert position at the time of the request. The check uses the insert\n\
-              position at the time when the client sent the command, which is not later. On a standby the\n\
-              command may succeed without a restartpoint.",
+              position when the client sent the command; it is not past the position at the request. On a\n\
+              standby the command may succeed without a restartpoint.",
     source: "RequestCheckpoint waits for a checkpoint that was started after the request, and reports an\n\
              error if a checkpoint has failed since then (checkpointer.c)",
 };

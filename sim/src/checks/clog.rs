@@ -38,7 +38,7 @@ pub(super) struct Clog {
 }
 
 /// Commits of a node whose status was written before the check saw their record: in the step that
-/// flushed the record, or too early. Each with the end of durable WAL at that time.
+/// flushed the record, or too early. The value is the end of durable WAL at that time.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Early(BTreeMap<Xid, Lsn>);
 
@@ -100,7 +100,8 @@ impl Early {
         }
     }
 
-    /// The check has seen all records up to `seen`, so these commits have no durable record.
+    /// All records up to `seen` are known. So if WAL was durable only up to `seen` or less when a
+    /// status was written, and its commit record is still unknown, the record was not durable.
     fn overdue(&self, site: Site<'_>, seen: Lsn) -> Ruling {
         let overdue = self.0.iter().find(|(_, durable)| **durable <= seen);
         let Some((xid, durable)) = overdue else {

@@ -45,8 +45,8 @@ impl Check for Durable {
         &SUBSCRIPTIONS
     }
 
-    /// A receiver that is not a node has no disk to check. If the connection is closed, the
-    /// walsender did not finish.
+    /// Not checked if the receiver is not a node, because it has no disk in the simulator, or if
+    /// the connection is already closed.
     fn on_message(&mut self, message: &WireMessage<'_>, known: &Knowledge) -> Ruling {
         let Some(peer) = message.peer.filter(|_| message.parts[0] == LAST_WORD) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! FILES: files do not pile up.
+//! FILES: a server does not accumulate segments and temporary files.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, CheckpointEnd, Knowledge, Promise, Ruling, Step,
@@ -12,19 +12,19 @@ const ABOUT: About = About {
     code: "FILES",
     promise: Promise::Safety,
     statement: "Segments, temporary files and files that were restored do not pile up.",
-    details: "Judged when a checkpoint or a restartpoint has ended. There are at most as many segment files as lie\n\
-              between the first one that is needed and the end of WAL, plus max_wal_size or min_wal_size, whichever\n\
-              is more, plus one; the largest setting that was seen on any node counts, since files go from node to\n\
-              node. There are at most as many xlogtemp files as processes. A slot has a state.tmp only while it is\n\
-              saved. After recovery neither RECOVERYXLOG nor RECOVERYHISTORY is left. Exempt are files of which the\n\
-              log says that they could not be removed, and temporary files of slots once a disk has failed a\n\
-              process. History files, .backup files and backup_label.old stay.",
+    details: "Checked when a checkpoint or restartpoint has completed. Let n be the number of segments from the\n\
+              first required one to the end of WAL, and m the largest max_wal_size or min_wal_size that the\n\
+              check has seen on any node. There are at most n + m / segment size + 1 segment files. There are\n\
+              at most as many xlogtemp files as processes. A slot has a file state.tmp only while it is being\n\
+              saved. After recovery there is no RECOVERYXLOG and no RECOVERYHISTORY. Exempt are files that\n\
+              could not be removed according to the log. Temporary files of slots are not checked after a disk\n\
+              error. History files, .backup files and backup_label.old may remain.",
     source: "Old segments are recycled up to the limit of XLOGfileslop and removed beyond it (RemoveXlogFile, xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Checkpoint)];
 
-/// The largest of all sizes that limit recycling.
+/// The largest `max_wal_size` or `min_wal_size` that any node had at a checkpoint.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Files {
     most: u64,
@@ -80,8 +80,8 @@ impl Files {
             ),
         };
         let keep = horizon(geometry, redo, end, window.published, window.limits);
-        // More WAL has come since the checkpoint looked, and a standby that was started again has
-        // not yet replayed all that it received before.
+        // WAL may have grown since the checkpoint computed the horizon, and a restarted standby may
+        // not have replayed all the WAL that it received before.
         let had = known.wal_end_of(step.site.host);
         let written = shmem.xlog.write.max(shmem.walrcv.written_upto);
         let received = shmem.walrcv.flushed_upto;
@@ -109,7 +109,7 @@ impl Files {
     }
 }
 
-/// Files in the making, and files that were restored.
+/// Checks temporary segments, and files that were restored from an archive.
 fn temporary(step: &Step<'_>, known: &Knowledge, names: &[String]) -> Ruling {
     let named = |start: &str| names.iter().filter(|name| name.starts_with(start)).count();
     let (in_the_making, processes) = (named("xlogtemp."), step.view.processes().count());
@@ -118,19 +118,19 @@ fn temporary(step: &Step<'_>, known: &Knowledge, names: &[String]) -> Ruling {
             ("xlogtemp files", &in_the_making),
             ("processes", &processes),
         ];
-        let message = "temporary segments of processes that are gone pile up";
+        let message = "more temporary segments exist than processes that could be writing them";
         return Err(step.site.violation(ABOUT.code, message, &facts));
     }
     let restored = named("RECOVERYXLOG") + named("RECOVERYHISTORY");
     if known.recovery(step.site.host) == RecoveryState::Done && restored > 0 {
-        let message = "files that recovery has restored are left";
+        let message = "files that recovery restored still exist after its end";
         let facts: [(&str, &dyn Display); 1] = [("files", &restored)];
         return Err(step.site.violation(ABOUT.code, message, &facts));
     }
     Ok(())
 }
 
-/// No slot that nothing saves has a temporary file.
+/// A slot has a temporary file only while a process saves the slot.
 fn slots(step: &Step<'_>) -> Ruling {
     let shmem = step.view.shmem();
     for (slot, index) in shmem.slots.slots.iter().zip(0..) {
@@ -142,7 +142,7 @@ fn slots(step: &Step<'_>) -> Ruling {
             .disk
             .exists(&format!("pg_replslot/{}/state.tmp", slot.name))
         {
-            let message = "a slot that nothing saves has a temporary file";
+            let message = "a slot has a temporary file, but no process is saving the slot";
             let facts: [(&str, &dyn Display); 1] = [("slot", &slot.name)];
             return Err(step.site.violation(ABOUT.code, message, &facts));
         }

@@ -42,7 +42,7 @@ struct Inserting {
     redo: Option<Lsn>,
     /// The redo point of a restartpoint, whose checkpoint record another server inserted.
     foreign: Option<Lsn>,
-    /// Blocks that were registered since that redo point.
+    /// Blocks that were registered since `redo`.
     seen: BTreeSet<BlockId>,
     /// Blocks in the order of their records. The next redo point is in this range.
     since: Vec<(Lsn, LoggedBlock)>,
@@ -56,7 +56,7 @@ struct Inserting {
 enum Fault {
     /// The first record after the redo point that registers the block has no image of it.
     NoImage(Lsn, BlockId),
-    /// It changed a page that it does not register.
+    /// The record changed a page that it does not register.
     NotRegistered(u32, u32),
 }
 

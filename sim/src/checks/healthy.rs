@@ -13,12 +13,12 @@ const ABOUT: About = About {
     code: "HEALTHY",
     promise: Promise::Safety,
     statement: "A walsender or walreceiver disconnects its peer only after the whole timeout without a message.",
-    details: "Checked when a walsender exits because of wal_sender_timeout: since its first step after the\n\
-              last message of the standby had arrived, the timeout must have passed by the server's wall\n\
-              clock, or by monotonic time if the wall clock was set back. Not checked if the same step also\n\
-              sends WAL, because then the walsender polled its input before it read that WAL. Also checked\n\
-              when a walreceiver exits because of wal_receiver_timeout, with the time of the last message in\n\
-              shared memory. After a reload the smaller setting counts.",
+    details: "Checked when a walsender exits because of wal_sender_timeout: since its first step after the last\n\
+              message of the standby had arrived, the timeout must have passed by the server's wall clock, or\n\
+              by monotonic time if the wall clock was set back. Not checked if the same step also sends WAL:\n\
+              the walsender polled its input before it read this WAL, so it may not have seen the last message.\n\
+              Also checked when a walreceiver exits because of wal_receiver_timeout, with the time of the last\n\
+              message in shared memory. After a reload the smaller setting counts.",
     source: "Every message is a sign of life, and silence is measured up to the last poll:\n\
              ProcessRepliesIfAny, WalSndCheckTimeOut (walsender.c). Each message postpones the timeout:\n\
              WalReceiverMain (walreceiver.c)",

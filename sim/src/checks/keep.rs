@@ -13,11 +13,12 @@ const ABOUT: About = About {
     statement: "A checkpoint does not remove WAL that wal_keep_size retains.",
     details: "A checkpoint or restartpoint does not remove or recycle a segment with a number >= max(1, cur -\n\
               floor(wal_keep_size / segment size)). For a checkpoint, cur is the segment of the end of its\n\
-              record; for a restartpoint, that of max(received and flushed, replayed). The value of\n\
-              wal_keep_size is the one that the process had loaded when it computed the horizon. Checked at\n\
-              the unlink or rename, so WAL that was removed before the setting was raised does not count. A\n\
-              size below one segment retains nothing, and segment 0 is never retained. Removals by other\n\
-              processes are not checked.",
+              record. For a restartpoint, it is the segment of the later of two positions: the end of the WAL\n\
+              that the walreceiver has flushed, and the end of the replayed WAL. The value of wal_keep_size is\n\
+              the one that the process had loaded when it computed the horizon. The check is made at the unlink\n\
+              or rename, so WAL that was removed before the setting was raised does not count. A size below one\n\
+              segment retains nothing, and segment 0 is never retained. Removals by other processes are not\n\
+              checked.",
     source: "KeepLogSeg counts back from the end of WAL that CreateCheckPoint and CreateRestartPoint pass to\n\
              it; RemoveOldXlogFiles removes the segments before that point (xlog.c)",
 };
@@ -34,7 +35,7 @@ pub(super) struct Keep {
 }
 
 /// What a checkpoint could have read between its update of the control file and its first removal.
-/// It computes the horizon in this time.
+/// The checkpoint computes the horizon in this time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Under {
     /// Identifies the checkpoint: the start of the server, the number of checkpoints begun, and the

@@ -16,11 +16,11 @@ const ABOUT: About = About {
     promise: Promise::Liveness,
     statement: "After all faults have stopped, every node converges within a bound.",
     details: "Converged means: every node runs, every standby streams, and its replay position equals the\n\
-              primary's flush position. The bound is 3 x (largest timeout + wal_retrieve_retry_interval + 10\n\
-              s) + backlog / slowest link + the sum of the backward jumps of wall clocks. A standby that\n\
-              cannot catch up by itself is excused if there is a witness and a cause. The witness is that the\n\
-              upstream refused the standby's requests, or that the standby reached the same end of WAL three\n\
-              times. The cause is a legal event of the run that explains this. The operator then recreates the\n\
+              primary's flush position. The bound is 3 x (largest timeout + wal_retrieve_retry_interval + 10 s)\n\
+              + backlog / slowest link + the sum of the backward jumps of wall clocks. A standby that cannot\n\
+              catch up by itself is excused if there is a witness and a cause. The witness is that the upstream\n\
+              refused the standby's requests, or that the standby reached the same end of WAL three times. The\n\
+              cause is a legal event of the run that explains the witness. The operator then recreates the\n\
               slot, or restarts or rebuilds the standby, which must then converge. At the end one more record\n\
               is written, which every standby must replay. In addition, a walreceiver must start within one\n\
               second after a request, as long as no process involved is paused. A run that violates only LIVE\n\
@@ -35,7 +35,8 @@ const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::EveryStep];
 /// The maximum time from the request to the start of the walreceiver.
 const BOUND_US: u64 = 1_000_000;
 
-/// The time of an open request without an excuse, and the run of the server.
+/// For each node, the run of the server and the time since which a request is open without an
+/// excuse.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Live {
     asked: PerNode<Option<(u32, Mono)>>,

@@ -39,7 +39,8 @@ pub(super) struct Page {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Seen {
     hash: u64,
-    /// How many ends of WAL primaries had found by then. WAL after such an end was discarded.
+    /// How often primaries had found the end of WAL in crash recovery when this version was seen.
+    /// WAL after such an end is discarded.
     ends_found: usize,
 }
 
@@ -81,7 +82,7 @@ impl Check for Page {
         Ok(())
     }
 
-    /// Every page has the same contents on every node as on the first one.
+    /// Every page has the same contents on every node as on the first node.
     fn at_end(&mut self, nodes: &[NodeAtEnd<'_>], _: &Knowledge) -> Ruling {
         let Some((primary, standbys)) = nodes.split_first() else {
             return Ok(());
@@ -106,8 +107,8 @@ impl Check for Page {
     fn audit(&mut self, node: &NodeAtEnd<'_>, known: &Knowledge) -> Ruling {
         let shmem = node.view.shmem();
         for (id, buffer) in (0..).zip(&shmem.buffers.pool) {
-            // A process that changes or reads in a page holds one of these locks until the contents
-            // and the LSN match.
+            // A process that changes a page, or reads it from disk, holds one of these locks until
+            // the contents and the LSN of the page match.
             let held = [LockId::BufferContent(id), LockId::BufferIo(id)];
             let busy = held.into_iter().any(|lock| shmem.locks.is_held(lock));
             if let Some(tag) = buffer.tag.filter(|_| buffer.valid && !busy) {
@@ -200,7 +201,7 @@ fn newest(shmem: &Shmem, disk: &Disk, tag: BufTag) -> Option<Vec<u8>> {
     disk.read_cached(&path, u64::from(tag.block) * size, size)
 }
 
-/// Hashes a page without its LSN, which is compared separately, its checksum and its hole.
+/// Hashes a page without its LSN, checksum and hole. The LSN is compared separately.
 fn content_hash(page: &[u8]) -> u64 {
     let hole = DataPage::new(page).hole();
     let Some(body) = page.get(10..) else { return 0 };

@@ -1,4 +1,4 @@
-//! PROMPT: WAL that is there is sent and replayed at once, not when something else happens.
+//! PROMPT: flushed WAL is sent and replayed at once, not only after some other event.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge,
@@ -13,16 +13,17 @@ const ABOUT: About = About {
     code: "PROMPT",
     promise: Promise::Safety,
     statement: "No walsender sleeps while it could send flushed WAL, no startup process while it could replay it.",
-    details: "Judged when a process raises the flush position and performs its wake-up, and when a walsender or startup\n\
-              goes to sleep. A process is late if it then sleeps for longer than R = 100 ms, the longest delay that is\n\
-              drawn for a step, and nothing is there that wakes it. Sent: the walsender streams, has no output\n\
-              pending, and has sent less than a wake-up is due for. None is due if a backend finishes a segment only\n\
-              since it needs buffer space: it holds an insertion lock when the fsync ends. Applied: the next record\n\
-              ends below the flush position of the walreceiver that startup waits for. Processes that are stopped,\n\
-              or that wait for a disk or a lock, are not judged.",
-    source: "Whoever flushes WAL wakes all walsenders after that: XLogFlush, XLogBackgroundFlush (xlog.c); latches are\n\
-             reset before the look at what they stand for: WalSndLoop (walsender.c); XLogWalRcvFlush wakes startup\n\
-             (walreceiver.c)",
+    details: "Checked when a process raises the flush position and wakes others, and when a walsender or the\n\
+              startup process goes to sleep. Such a process is late if nothing will wake it within 100 ms, the\n\
+              longest delay that is drawn for a step. A walsender may not be late if it streams, has no output\n\
+              pending, and has sent less than the WAL for which a wakeup is due. No wakeup is due for WAL that\n\
+              a backend flushes only because it needs buffer space; such a backend holds an insertion lock when\n\
+              the fsync ends. The startup process may not be late if the next record ends below the flush\n\
+              position of the walreceiver. Processes that are stopped, or that wait for a disk or a lock, are\n\
+              not checked.",
+    source: "A process that flushes WAL then wakes all walsenders: XLogFlush, XLogBackgroundFlush (xlog.c). A\n\
+             walsender resets its latch before it checks for WAL: WalSndLoop (walsender.c). XLogWalRcvFlush\n\
+             wakes the startup process (walreceiver.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [
@@ -31,11 +32,11 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Step(&[Role::WalSender, Role::Startup]),
 ];
 
-/// The longest delay that is drawn for a step; shorter than every period that would heal a lost
-/// wake-up.
+/// The longest delay that is drawn for a step. All timeouts that would hide a lost wakeup are
+/// longer.
 const R_US: u64 = 100_000;
 
-/// Of each node what its walsenders have been woken for.
+/// For each node, the WAL for which its walsenders were woken.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Prompt {
     nodes: PerNode<Flushing>,
@@ -45,7 +46,7 @@ pub(super) struct Prompt {
 struct Flushing {
     /// The process in XLogFlush or XLogBackgroundFlush whose fsync of WAL has ended last.
     flusher: Option<Pid>,
-    /// Up to where wake-ups are due.
+    /// The end of the WAL for which wakeups are due.
     woken_for: Lsn,
 }
 
@@ -92,8 +93,8 @@ impl Check for Prompt {
     }
 }
 
-/// The process that writes WAL out, unless it does so only to get the buffers of a record that it
-/// inserts.
+/// The process that writes and flushes WAL; `None` if it does so only to get WAL buffers for a
+/// record that it inserts.
 fn flusher(shmem: &Shmem) -> Option<Pid> {
     let mut procs = shmem.procs.iter().map(|proc| proc.pid);
     let writer = procs.find(|pid| shmem.locks.holds(*pid, LockId::WalWrite))?;
@@ -101,7 +102,7 @@ fn flusher(shmem: &Shmem) -> Option<Pid> {
     (!(0..INSERTION_LOCKS).any(inserts)).then_some(writer)
 }
 
-/// Nothing will wake the process at that place soon.
+/// Whether the process sleeps at this place and nothing will wake it within [`R_US`].
 fn oversleeps(step: &Step<'_>, pid: Pid, place: Place) -> bool {
     step.view.sleeps(step.clock, pid).is_some_and(|wait| {
         let soon = step.clock.mono.after_us(R_US);
@@ -126,9 +127,9 @@ fn sends(step: &Step<'_>, pid: Pid, woken_for: Lsn) -> Ruling {
     let facts: [(&str, &dyn Display); 3] = [
         ("walsender", &pid),
         ("sent", &entry.sent),
-        ("flushed, and woken for", &owed),
+        ("flushed, with a wakeup due", &owed),
     ];
-    let message = "a walsender sleeps although flushed WAL is to be sent";
+    let message = "a walsender sleeps although it could send flushed WAL";
     Err(step.site.violation(ABOUT.code, message, &facts))
 }
 
@@ -147,16 +148,16 @@ fn replays(step: &Step<'_>, known: &Knowledge) -> Ruling {
     }
     let ledger = known.ledger(FIRST_TIMELINE);
     let next = ledger.and_then(|ledger| ledger.record_after(replayed));
-    // Startup asks for one byte more than it needs.
+    // The startup process waits for one byte more than the record.
     let Some(next) = next.filter(|record| record.end < flushed) else {
         return Ok(());
     };
     let facts: [(&str, &dyn Display); 4] = [
         ("replayed", &replayed),
         ("next record", &next.start),
-        ("its end", &next.end),
+        ("end of the next record", &next.end),
         ("flushed by the walreceiver", &flushed),
     ];
-    let message = "startup sleeps although a whole record is to be replayed";
+    let message = "the startup process sleeps although it could replay a complete record";
     Err(step.site.violation(ABOUT.code, message, &facts))
 }

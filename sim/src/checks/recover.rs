@@ -48,7 +48,8 @@ impl Check for Recover {
         let host = event.site.host;
         match event.act {
             ServerAct::Exited { pid, role, exit } => {
-                // The process that could not rename a new segment into place then misses its file.
+                // A process that could not rename a new segment into place does not find the file
+                // afterwards.
                 if known.disk_failed(host) == Some(pid) && is_missing_file(exit) {
                     return Ok(());
                 }

@@ -88,7 +88,8 @@ fn durable_until(known: &Knowledge, site: Site<'_>, disk: &Disk, wanted: Lsn) ->
     stable.min(known.wal_end_of(site.host))
 }
 
-/// Where the WAL in a message belongs, and what of it stands in the first part of its body.
+/// The position of the WAL in a message, and as much of this WAL as is in the first part of the
+/// body.
 fn wal_in(head: &[u8]) -> Option<(Lsn, &[u8])> {
     if head.first() != Some(&b'w') {
         return None;

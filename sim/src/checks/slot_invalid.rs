@@ -12,9 +12,10 @@ const ABOUT: About = About {
     statement: "Since 18, a walsender does not stream from an invalidated slot.",
     details: "Checked from the start of the COPY on, whenever the sent position of a walsender changes: the\n\
               slot that the walsender has acquired must not be invalidated. It is legal to acquire an\n\
-              invalidated slot before this, because the check comes after the acquisition; it is also legal to\n\
-              drop it or read it, and a checkpointer that could not save an invalidated slot keeps it\n\
-              acquired. In 15 to 17 walsenders do stream from such slots.",
+              invalidated slot before the COPY, because ReplicationSlotAcquire finds the invalidation only\n\
+              after it has acquired the slot. It is also legal to drop or read an invalidated slot. A\n\
+              checkpointer that could not save an invalidated slot keeps it acquired. In 15 to 17 walsenders do\n\
+              stream from invalidated slots.",
     source: "ReplicationSlotAcquire with error_if_invalid checks the slot after it was acquired, so that the\n\
              checkpointer cannot invalidate it between the two (slot.c). InvalidatePossiblyObsoleteSlot first\n\
              terminates the owner of a slot",

@@ -10,7 +10,7 @@ use walsim_core::shmem::{LockId, Role};
 const ABOUT: About = About {
     code: "OWNER",
     promise: Promise::Safety,
-    statement: "Only the owner of a slot writes to its entry, and only the process that takes a free entry writes to it.",
+    statement: "Only the owner of a slot writes to its entry, and a free entry is written only by the process that takes it.",
     details: "Checked when restart_lsn, the cause of an invalidation, active_pid or in_use of an entry\n\
               changes. The change must be made by the process that active_pid names before or after it.\n\
               active_pid changes from none to that process, or from that process to none; after a drop or a\n\

@@ -10,21 +10,22 @@ const ABOUT: About = About {
     code: "WIRE",
     promise: Promise::Safety,
     statement: "A server sends its messages in an order that the protocol allows.",
-    details: "Judged when a message is handed to the network. Rows follow their description; a command ends with\n\
-              CommandComplete, EmptyQueryResponse or an error before ReadyForQuery; CopyData and CopyDone come inside\n\
-              a COPY, and no WAL after CopyDone. Legal are ParameterStatus and notices at any time, keepalives after\n\
-              CopyDone, COPY 0 without CopyDone, two CommandCompletes, an error after CopyBothResponse, and an end\n\
-              without a word. Clients here send no Sync, which ReadyForQuery alone answers.",
-    source: "Chapter Frontend/Backend Protocol of the manual; PostgresMain (postgres.c), exec_replication_command,\n\
-             StartReplication, WalSndDone (walsender.c)",
+    details: "Checked when a server passes a message to the network. A row follows a description of its\n\
+              columns. A command ends with CommandComplete, EmptyQueryResponse or an error; ReadyForQuery\n\
+              follows. CopyData and CopyDone are sent only inside a COPY, and no WAL after CopyDone. Legal are:\n\
+              ParameterStatus and notices at any time, keepalives after CopyDone, COPY 0 without CopyDone, two\n\
+              CommandCompletes, an error after CopyBothResponse, and a connection that is closed without a\n\
+              message. The clients of a run do not send Sync, to which ReadyForQuery would be the only answer.",
+    source: "Chapter Frontend/Backend Protocol of the manual; PostgresMain (postgres.c),\n\
+             exec_replication_command, StartReplication, WalSndDone (walsender.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ServerSends, None)];
 
-/// How a walsender ends at a shutdown.
+/// The body of the last CommandComplete, which a walsender sends at a shutdown.
 const LAST_WORD: &[u8] = b"COPY 0\0";
 
-/// Of each node how far the conversations on its connections are.
+/// For each node, the states of its connections.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Wire {
     nodes: PerNode<Vec<Conversation>>,
@@ -42,7 +43,7 @@ struct Conversation {
 enum Talk {
     /// Before the first ReadyForQuery.
     Startup,
-    /// A command, or the wait for one.
+    /// A command runs, or the server waits for one.
     Command {
         /// Columns were described.
         rows: bool,
@@ -54,7 +55,7 @@ enum Talk {
         /// CopyDone was sent.
         done: bool,
     },
-    /// The last word was said.
+    /// `COPY 0` was sent; the walsender exits.
     Ended,
 }
 
@@ -101,20 +102,20 @@ impl Check for Wire {
 
 impl Talk {
     /// # Errors
-    /// What is wrong with a message of that type.
+    /// If the protocol does not allow the message: the reason.
     fn after(self, tag: u8, body: &[u8]) -> Result<Self, &'static str> {
         let command = |rows, ended| Ok(Self::Command { rows, ended });
         match (tag, self) {
             // ParameterStatus, NoticeResponse
             (b'S' | b'N', _) => Ok(self),
-            (_, Self::Ended) => Err("a server goes on after its last word"),
+            (_, Self::Ended) => Err("a walsender sends a message after COPY 0"),
             (b'R' | b'K' | b'v', Self::Startup) => Ok(self),
-            (b'R' | b'K' | b'v', _) => Err("a server authenticates a client again"),
+            (b'R' | b'K' | b'v', _) => Err("a server authenticates a client for a second time"),
             // ErrorResponse
             (b'E', _) => command(false, true),
             (b'Z', Self::Startup | Self::Command { ended: true, .. }) => command(false, false),
             (b'Z', Self::Command { ended: false, .. } | Self::Copy { .. }) => {
-                Err("a server is ready for a query and has not completed the last command")
+                Err("a server sends ReadyForQuery, but has not completed the last command")
             }
             // CopyBothResponse
             (b'W', Self::Command { ended: false, .. }) => Ok(Self::Copy { done: false }),
@@ -122,7 +123,7 @@ impl Talk {
             (b'd', Self::Copy { done: true }) if body.first() == Some(&b'k') => Ok(self),
             (b'd', Self::Copy { .. }) => Err("a server sends WAL after CopyDone"),
             (b'c', Self::Copy { done: false }) => Ok(Self::Copy { done: true }),
-            (b'd' | b'c', _) => Err("a server sends data of a COPY outside of one"),
+            (b'd' | b'c', _) => Err("a server sends CopyData or CopyDone outside of a COPY"),
             (b'C', Self::Copy { .. }) if body == LAST_WORD => Ok(Self::Ended),
             (b'C', Self::Copy { done: true } | Self::Command { .. }) => command(false, true),
             (b'T', Self::Copy { done: true } | Self::Command { .. }) => command(true, false),
@@ -130,7 +131,7 @@ impl Talk {
             (b'D', _) => Err("a server sends a row without a description of its columns"),
             // EmptyQueryResponse
             (b'I', Self::Command { .. }) => command(false, true),
-            _ => Err("a server sends a message that does not belong here"),
+            _ => Err("a server sends a message that the protocol does not allow in this state"),
         }
     }
 }
@@ -139,8 +140,8 @@ impl Talk {
 mod tests {
     use super::*;
 
-    /// The complaint about the last of these messages, if there is one; data of a COPY is a
-    /// keepalive, or WAL if it is written as `w`.
+    /// The error of the last of these messages, if it has one. `d` is CopyData with a keepalive,
+    /// `w` is CopyData with WAL.
     fn complaint(messages: &str) -> Option<&'static str> {
         let mut talk = Talk::Startup;
         for tag in messages.bytes() {
@@ -183,9 +184,9 @@ mod tests {
             ("RKZWwcw", "after CopyDone"),
             ("RKZWwcc", "outside"),
             ("RKZWZ", "not completed"),
-            ("RKZW!Z", "last word"),
-            ("RKZWCZ", "does not belong"),
-            ("RKZR", "again"),
+            ("RKZW!Z", "after COPY 0"),
+            ("RKZWCZ", "does not allow"),
+            ("RKZR", "second time"),
         ] {
             let why = complaint(wrong);
             assert!(

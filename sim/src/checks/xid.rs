@@ -10,9 +10,10 @@ const ABOUT: About = About {
     promise: Promise::Safety,
     statement: "A transaction stays in the set of running transactions until its status is set.",
     details: "On a running primary a transaction id leaves the set only after its commit status is in the CLOG\n\
-              buffers. While it waits for a synchronous standby, it may be committed and still be running. Not\n\
-              checked: processes that are killed or abort, which restarts the whole server, and the pruning of\n\
-              known assigned transaction ids on a standby (RUNNING_XACTS).",
+              buffers. A transaction that waits for a synchronous standby may be committed and still be\n\
+              running. Processes that are killed or abort are not checked, because the whole server restarts\n\
+              after this. On a standby the check does not look at known assigned transaction ids, which\n\
+              RUNNING_XACTS prunes.",
     source: "ProcArrayEndTransaction is called after TransactionIdCommitTree and TransactionIdAbortTree:\n\
              CommitTransaction, AbortTransaction (xact.c). Other processes first check whether a transaction\n\
              runs, then its status",

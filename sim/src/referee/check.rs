@@ -213,10 +213,10 @@ pub trait Check: Memory + fmt::Debug + Send + Sync {
     }
 }
 
-/// A check that subscribes to an event must implement its method.
+/// A check that subscribes to an event must implement the method for this event.
 fn unseen(about: &About, what: &str) -> ! {
     panic!(
-        "{} subscribes to {what} and does not look at them",
+        "{} subscribes to {what}, but does not implement the method for this event",
         about.code
     )
 }
@@ -229,7 +229,7 @@ pub trait Memory {
     fn hash_memory(&self, state: &mut dyn Hasher);
     /// Whether the other value is the same check with the same state.
     fn is_same(&self, other: &dyn Check) -> bool;
-    /// Used to compare with another check.
+    /// This check as a value whose type can be tested, for `is_same`.
     fn as_any(&self) -> &dyn Any;
 }
 

@@ -447,7 +447,8 @@ pub enum WireEnd {
 pub struct WireMessage<'a> {
     /// The node at this end, and the time.
     pub site: Site<'a>,
-    /// The node. A message that a step sends is shown after the step and before its later effects.
+    /// The node. A message that a step sends is shown after the step and before the later effects
+    /// of the step.
     pub view: NodeView<'a>,
     /// Its disk.
     pub disk: &'a Disk,
@@ -514,7 +515,7 @@ impl Display for ChangeKind {
             Self::Reported => "positions that a standby reports",
             Self::Pages => "data pages",
             Self::Checkpoint => "completed checkpoint",
-            Self::Records => "WAL records flushed first",
+            Self::Records => "newly complete WAL records",
         })
     }
 }

@@ -42,8 +42,8 @@ pub(crate) struct Stream {
 
 impl End<'_> {
     fn wire_end(&self) -> WireEnd {
-        // Connections that a node opens have its incarnation in their id; connections that it
-        // accepts have 0.
+        // The id of a connection that a node opens contains the node's incarnation. The id of a
+        // connection that a node accepts contains 0.
         match (self.conn.incarnation == 0, self.sends) {
             (true, true) => WireEnd::ServerSends,
             (true, false) => WireEnd::ServerReceives,
@@ -123,7 +123,8 @@ impl Wire {
 }
 
 impl Stream {
-    /// Nothing has passed yet. What a client sends begins with a start-up packet, which is skipped.
+    /// No bytes have passed yet. The bytes of a client begin with a startup packet, which is
+    /// skipped.
     pub(crate) fn new(is_server: bool) -> Self {
         Self {
             started: is_server,

@@ -72,7 +72,7 @@ impl Limits {
         }
     }
 
-    /// The values that retain more.
+    /// For each setting, the value that retains more WAL.
     #[must_use]
     pub fn widest(self, other: Self) -> Self {
         Self {

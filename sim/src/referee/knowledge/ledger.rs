@@ -1,5 +1,5 @@
 //! The WAL of one timeline: the first flushed value of every byte, and the records in these bytes.
-//! The WAL of each node is compared with it once.
+//! The WAL of each node is compared with these bytes once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct Placed {
 /// How a record continues after its first page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Continuation {
-    /// Unknown, because the ledger ends before.
+    /// Unknown, because the ledger ends before the next page header.
     Unknown,
     /// Complete.
     Whole,
@@ -100,7 +100,8 @@ impl Ledger {
         self.ends.len()
     }
 
-    /// Whether no WAL before this position was discarded since `since` ends had been found.
+    /// Whether no WAL before this position was discarded by a crash recovery. The first `since`
+    /// recoveries are ignored.
     pub(super) fn is_history(&self, lsn: Lsn, since: usize) -> bool {
         self.ends.iter().skip(since).all(|end| lsn <= *end)
     }
@@ -174,8 +175,8 @@ impl Ledger {
         self.difference_but(at, bytes, |place| end_of(&self.unused, place))
     }
 
-    /// The same for a standby. A standby that did not receive the beginning of a record that was
-    /// never completed has different bytes there and skips them.
+    /// [`Self::difference`] for a standby. A standby that did not receive the beginning of a record
+    /// that was never completed has different bytes there and skips them.
     #[must_use]
     pub fn difference_on_a_standby(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         self.difference_but(at, bytes, |place| {
@@ -220,7 +221,7 @@ impl Ledger {
         None
     }
 
-    /// One byte.
+    /// The byte at this position.
     #[must_use]
     pub fn byte(&self, at: Lsn) -> Option<u8> {
         if at < self.start || at >= self.end {

@@ -260,8 +260,9 @@ impl Knowledge {
         self.nodes[host].slots.kept()
     }
 
-    /// What every slot's file has been able to tell since the last checkpoint of the node, and what
-    /// was put back since.
+    /// For each slot, the lowest position that its state file could have contained since the node's
+    /// last checkpoint. A slot that was set back since then may be at this position after a
+    /// restart.
     #[must_use]
     pub fn saved(&self, host: usize) -> &Saved {
         self.nodes[host].checkpoints.saved()
@@ -521,7 +522,7 @@ impl Node {
         self.checkpoints.gone();
     }
 
-    /// The state in which the server has come up, in the step in which it has.
+    /// `PM_RUN` or `PM_HOT_STANDBY`, if the server has reached this state in this step.
     fn follow_postmaster(&mut self, step: &Step<'_>) -> Option<PmState> {
         let state = step.view.postmaster_state();
         let open = state.filter(|state| matches!(state, PmState::Run | PmState::HotStandby));
@@ -545,8 +546,8 @@ impl Node {
     }
 }
 
-/// Whether the message reports a disk error or the termination of the process. The fake disk fails
-/// only because of a fault, and a process that was told to exit may exit.
+/// Whether the message reports a disk error or the termination of the process. Both are legal
+/// reasons for an exit: disks fail only because of a fault, and a process exits if it is told to.
 #[must_use]
 pub fn is_disk_failure(event: &LogEvent) -> bool {
     if let Message::File { error, .. } = &event.message {

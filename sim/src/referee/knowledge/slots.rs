@@ -185,8 +185,8 @@ pub fn slot_name_of(path: &str) -> Option<&str> {
     (!name.contains('/') && !name.ends_with(".tmp")).then_some(name)
 }
 
-/// The lowest position that a slot could have after a power loss now. `None` if in every case it
-/// would retain no WAL.
+/// The lowest position that a slot could have after a power loss now. `None` if the slot would
+/// retain no WAL after any power loss.
 #[must_use]
 pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> {
     let path = format!("{DIRECTORY}/{name}/state");

@@ -50,8 +50,8 @@ pub struct Replayed {
     pub to: Lsn,
     /// Start of the last record.
     pub read: Lsn,
-    /// Its end, if it is the expected record. After a switch, this is the end of the switch record
-    /// itself.
+    /// The end of the last record; invalid if it is not the expected record. After a switch, this
+    /// is the end of the switch record itself.
     pub applied: Lsn,
     /// The error in the replayed WAL.
     pub fault: Option<WalFault>,
@@ -67,7 +67,7 @@ pub enum WalFault {
         /// The end of the file.
         end: Lsn,
     },
-    /// It differs from the first flushed bytes at this position.
+    /// The WAL of the node differs from the first flushed bytes at this position.
     Differs(Difference),
     /// A standby has more WAL than the primary has ever flushed.
     Beyond {
@@ -204,9 +204,9 @@ impl Wal<'_> {
         let mut ended_recovery = false;
         let outcome = match (self.extends, startup) {
             // RequestXLogStreaming sets the flush position to the start of the requested segment.
-            // The previous segment may have lost its end in a crash, if a record that continues in
-            // the next segment begins in it. No process has read that record yet, and real servers
-            // do the same.
+            // If a record continues from the previous segment into the requested one, a crash may
+            // have destroyed the end of the previous segment. Real servers have this gap too, and
+            // no process has read this record yet.
             (false, true) => Ok(()),
             // WAL before the requested position has not been received since the request.
             (false, false) => {

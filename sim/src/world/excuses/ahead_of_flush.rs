@@ -2,10 +2,11 @@
 //!
 //! WAL ends so shortly before the end of a segment that the header of the next record will span two
 //! segments. The standby has applied everything. In its recycled segment, old bytes look like the
-//! first half of that header, so it requests the next segment, and the upstream answers that this
-//! is ahead of its flush position. The next record ends this state. On a real server the background
-//! writer writes one within 15 s (LogStandbySnapshot), but not if its own record was the last one:
-//! an idle 15.18 wrote one RUNNING_XACTS after a commit, and nothing more in 35 s.
+//! first half of that header, so it requests the next segment, and the upstream refuses this
+//! request, because the segment is ahead of its flush position. The next record ends this state. On
+//! a real server the background writer writes a record within 15 s (LogStandbySnapshot), unless the
+//! last record is its own: an idle server of version 15.18 wrote one RUNNING_XACTS after a commit,
+//! and no more records in 35 s.
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};
@@ -29,8 +30,8 @@ impl Reason for AheadOfFlush {
             .is_refused_thrice(|refusal| *refusal == Refusal::AheadOfFlush(start))
     }
 
-    /// The upstream has written no record since: its flush position equals the replay position, and
-    /// the next record header will not fit in the segment.
+    /// The upstream has written no record since the refusals: its flush position equals the replay
+    /// position, and the next record header will not fit in the segment.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let rest = geometry.segment - geometry.segment_offset(standby.from);

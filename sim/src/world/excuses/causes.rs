@@ -246,7 +246,7 @@ mod tests {
         assert!(!causes.was_removed(0, SegmentNo(4)) && !causes.was_removed(1, SegmentNo(3)));
     }
 
-    /// Only in a crash restart.
+    /// Shutdown requests and crashes are recorded only in a crash restart.
     #[test]
     fn a_crash_restart_ends_when_the_postmaster_hears_of_redo() {
         let mut causes = Causes::default();

@@ -8,7 +8,8 @@ use walsim_core::call::Place;
 use walsim_core::node::{PmState, ProcessView};
 use walsim_core::shmem::Role;
 
-/// A server counts as stuck after this many successive checks in the quiescent phase.
+/// A server counts as stuck if it is found in the state of a hazard this many times in a row in the
+/// quiescent phase.
 const LOOKS: u32 = 3;
 
 impl World {

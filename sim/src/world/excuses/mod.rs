@@ -36,7 +36,7 @@ pub enum Excuse {
     SlotDropped,
     /// The upstream has invalidated the slot, and reports this error (since 18).
     SlotInvalidated,
-    /// The checkpointer of the upstream owns the slot, because it failed to save it:
+    /// The checkpointer of the upstream owns the slot, because it failed to save the slot:
     /// docs/hazards/slot-kept-by-the-checkpointer.md.
     SlotKept,
     /// The upstream has removed the segment that the standby requests.
@@ -61,7 +61,7 @@ pub enum Excuse {
 }
 
 impl Excuse {
-    /// All of them.
+    /// All excuses.
     pub const ALL: [Self; 10] = [
         Self::SlotDropped,
         Self::SlotInvalidated,
@@ -92,8 +92,8 @@ impl Excuse {
         }
     }
 
-    /// How often the operator may repair one standby for this reason. More than one attempt is
-    /// needed because a statement can be lost with its connection.
+    /// How often the operator may repair one standby for this reason. A second attempt is allowed
+    /// because a statement can be lost with its connection.
     pub(super) const fn most_helps(self) -> u32 {
         match self {
             Self::WalRemoved => 1,

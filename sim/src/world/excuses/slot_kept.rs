@@ -18,8 +18,8 @@ impl Reason for SlotKept {
         )
     }
 
-    /// The checkpointer failed to save the slot while it owned it, and still runs. No other process
-    /// can have acquired the slot since.
+    /// The checkpointer failed to save the slot while it owned the slot, and still runs. No other
+    /// process can have acquired the slot since.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         world.causes.is_kept(standby.upstream, slot)

@@ -15,10 +15,11 @@ impl Reason for StaleWal {
         standby.witness.has_read_the_same_thrice()
     }
 
-    /// Since its start the server has requested the next segment although it lacked the end of this
-    /// one, and has treated all earlier WAL as received since then (RequestXLogStreaming). The
-    /// reason was old bytes that look like the beginning of a record, and they are still there.
-    /// Wrong bytes that a walreceiver wrote would have violated PREFIX when they were written.
+    /// Since its start the server has requested the segment after the one in which the next record
+    /// begins, although it lacked the end of that segment. Since then it treats all WAL before the
+    /// requested segment as received (RequestXLogStreaming). Old bytes in the segment look like the
+    /// beginning of a record. They were not written by a walreceiver, because its write would have
+    /// violated PREFIX.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let from = standby.from;

@@ -7,9 +7,9 @@ use walsim_core::call::{LogEvent, Message, SlotMessage, SqlState};
 use walsim_core::shmem::Role;
 use walsim_core::wal::names::parse_segment_name;
 
-/// After this many equal refusals in a row the result will not change.
+/// After this many equal refusals in a row a refusal counts as permanent.
 const REFUSALS: u32 = 2;
-/// Some errors can be temporary, so they must be seen more often.
+/// The number for refusals that can be temporary, and for equal ends of WAL.
 const THRICE: u32 = 3;
 
 /// Why an upstream refuses a standby.
@@ -21,7 +21,7 @@ pub(super) enum Refusal {
     SlotInvalidated(String),
     /// Another process owns the slot: 55006.
     SlotInUse(String),
-    /// The segment has been removed: 58P01, or XX000 when it went while it was read.
+    /// The segment has been removed: 58P01, or XX000 if it was removed while the walsender read it.
     SegmentRemoved(SegmentNo),
     /// The requested position is ahead of the flush position: XX000.
     AheadOfFlush(Lsn),
@@ -54,8 +54,8 @@ impl Refusal {
 /// The witness of one standby.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(in crate::world) struct Witness {
-    /// Its replay position when the attempts were made. When it advances, earlier attempts no
-    /// longer count.
+    /// The replay position of the standby when the attempts were made. When this position advances,
+    /// earlier attempts no longer count.
     replayed: Lsn,
     /// A refusal that the upstream has sent and the standby has not logged yet, with its message.
     told: Option<(Refusal, String)>,
@@ -66,19 +66,19 @@ pub(in crate::world) struct Witness {
 }
 
 impl Witness {
-    /// Whether its last attempts ended with this refusal.
+    /// Whether the last two attempts of the standby, or more, ended with this refusal.
     pub(super) fn is_refused(&self, which: impl FnOnce(&Refusal) -> bool) -> bool {
         let refused = self.refused.as_ref();
         refused.is_some_and(|(refusal, times)| *times >= REFUSALS && which(refusal))
     }
 
-    /// The same, for three attempts.
+    /// Whether the last three attempts of the standby, or more, ended with this refusal.
     pub(super) fn is_refused_thrice(&self, which: impl FnOnce(&Refusal) -> bool) -> bool {
         let refused = self.refused.as_ref();
         refused.is_some_and(|(refusal, times)| *times >= THRICE && which(refusal))
     }
 
-    /// The refusal that ended its last attempt.
+    /// The last refusal of the standby.
     pub(super) fn refusal(&self) -> Option<&Refusal> {
         self.refused.as_ref().map(|(refusal, _)| refusal)
     }
