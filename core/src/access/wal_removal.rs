@@ -15,8 +15,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// `RemoveOldXlogFiles`: removes all segments up to `last`, on all timelines. `lastRemovedSegNo` is
-/// advanced before a file is touched. A walsender checks it after each read, and so detects that
-/// the file may have been recycled during the read.
+/// advanced before a file is touched. A walsender checks this number after each read, and so
+/// detects that the file may have been recycled during the read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RemoveOldXlogFiles {
     /// The last segment to remove.

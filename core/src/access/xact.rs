@@ -105,9 +105,9 @@ fn end_record(cx: &Cx<'_>, op: XactOp, xid: Xid) -> XLogInsert {
 ///
 /// The order of the steps matters. The delay flag is set before the record is inserted: a
 /// checkpoint whose redo point is after the record waits until the status is set, because replay
-/// from there would not set it. The status is set after the flush, so that no clog page that shows
-/// the commit is written before the record. The id is removed from the running transactions last;
-/// only then do other sessions see the rows.
+/// from that redo point would not set the status. The status is set after the flush, so that no
+/// clog page that shows the commit is written before the record. The id is removed from the running
+/// transactions last; only then do other sessions see the rows.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CommitTransaction {
     xid: Xid,

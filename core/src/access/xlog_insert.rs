@@ -338,8 +338,8 @@ impl XLogInsert {
         if xlog.prev_byte_pos == 0 && xlog.curr_byte_pos == 0 {
             record.finish(Lsn::INVALID);
         }
-        // The next record points back to the switch record, even if the record fills its segment
-        // exactly.
+        // The next record points back to the switch record, even if the switch record fills its
+        // segment exactly.
         if !(fills && cx.probe.planted(Bug::SwitchBreaksChain)) {
             xlog.prev_byte_pos = start;
         }

@@ -20,7 +20,7 @@ impl Double {
     }
 
     /// The number closest to `mantissa` times two to the power `exponent`; `inexact` means that the
-    /// true value is slightly larger. Ties are rounded to even.
+    /// true value is slightly larger than this product. Ties are rounded to even.
     pub(super) fn rounded(negative: bool, mantissa: u128, exponent: i32, inexact: bool) -> Self {
         let bits = u128::BITS - mantissa.leading_zeros();
         let excess = bits.saturating_sub(BITS);

@@ -276,7 +276,7 @@ impl Locks {
                     None
                 }
                 // A process that waits for a free lock is woken, even if the lock was given to
-                // another process meanwhile. It checks again itself.
+                // another process meanwhile. The woken process then checks again what it needs.
                 Request::HoldOrFree if !barred => Some(false),
                 Request::Var(upto) if lock.holders.is_empty() || lock.var >= upto => Some(false),
                 Request::HoldOrFree | Request::Var(_) => None,

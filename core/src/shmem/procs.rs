@@ -50,8 +50,8 @@ pub struct PgProc {
     pub latch: bool,
     /// The id of its running transaction, or 0.
     pub xid: Xid,
-    /// It occupies one of the `max_connections` or `max_wal_senders` entries (`InitProcess`). A
-    /// connection that has not yet sent its startup packet does not.
+    /// The process occupies one of the `max_connections` or `max_wal_senders` entries
+    /// (`InitProcess`). A connection that has not yet sent its startup packet occupies none.
     pub in_session: bool,
     /// `DELAY_CHKPT_START`: inside a commit critical section.
     pub delay_checkpoint: bool,

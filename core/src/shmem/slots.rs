@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Invalidation {
     /// Its WAL exceeded `max_slot_wal_keep_size`. The field is the restart_lsn before the
-    /// invalidation, which only PostgreSQL 15 saves in the slot's file (`invalidated_at`).
+    /// invalidation. Only PostgreSQL 15 saves this position in the slot's file (`invalidated_at`).
     WalRemoved(Lsn),
     /// Another cause, read from a slot's file (since 16).
     Other(u32),

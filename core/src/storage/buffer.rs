@@ -3,8 +3,8 @@
 //!
 //! A page is written only after WAL is flushed up to its LSN. Its fsync is left to the checkpoint.
 //! The content lock guards a page's bytes; a process that reads or writes the page on disk holds
-//! the buffer's I/O lock. A buffer is given another page only while no process but the one that
-//! replaces the page has pinned it.
+//! the buffer's I/O lock. A buffer gets another page only while no process has pinned the buffer,
+//! except the process that replaces the page.
 
 use super::relation::{ReadPage, WritePage};
 use crate::base::Lsn;

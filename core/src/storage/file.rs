@@ -169,7 +169,7 @@ impl DurableUnlink {
         }
     }
 
-    /// Did it succeed?
+    /// Returns false if the file could not be removed durably.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
         let why = Place::DurableUnlink;
         let directory = FilePath::from(self.path.parent());

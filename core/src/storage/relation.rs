@@ -1,7 +1,7 @@
 //! Files of pages: relations and clog. Mirrors md.c and the descriptors of fd.c.
 //!
-//! Nothing here fsyncs. After a write, and before its buffer becomes clean, the file is registered
-//! for an fsync by the next checkpoint. Descriptors stay open until their process ends.
+//! Nothing here fsyncs. After a write, and before the written buffer is marked clean, the file is
+//! registered for an fsync by the next checkpoint. Descriptors stay open until their process ends.
 
 use super::file::{opened, read, written};
 use crate::base::Fd;

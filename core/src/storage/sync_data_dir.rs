@@ -63,7 +63,7 @@ impl RemoveTempXlogFiles {
 /// PANIC.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SyncDataDirectory {
-    /// The path of directories to the current one, each with its remaining entries.
+    /// The directories on the path to the current directory, each with its remaining entries.
     stack: Vec<(FilePath, Vec<String>)>,
     phase: Phase,
 }

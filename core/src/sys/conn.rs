@@ -15,11 +15,11 @@ const MOST_UNSENT: u32 = 4 * SEND_WINDOW;
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ConnEnd {
-    /// The peer closed it. All bytes before were delivered.
+    /// The peer closed the connection. All bytes that it sent before were delivered.
     Closed,
-    /// It broke.
+    /// The connection broke.
     Reset,
-    /// It could not be opened.
+    /// The connection could not be opened.
     Refused,
 }
 
@@ -93,7 +93,7 @@ impl Conn {
         self.connected
     }
 
-    /// Why it was refused. Meaningful only after [`ConnEnd::Refused`].
+    /// Why the connection was refused. Meaningful only after [`ConnEnd::Refused`].
     #[must_use]
     pub const fn refusal(&self) -> &Refusal {
         &self.refusal

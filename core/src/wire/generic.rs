@@ -15,7 +15,7 @@ const MERGE: usize = 4;
 /// Why a delta cannot be applied to a page. PostgreSQL checks none of this.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum DeltaError {
-    /// It ends inside a range.
+    /// The delta ends inside a range.
     #[error("page delta is cut off: {0}")]
     Short(#[from] Short),
     /// A range exceeds the page.

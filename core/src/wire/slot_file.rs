@@ -20,7 +20,7 @@ const CONSTANT_LEN: usize = 16;
 /// `ReplicationSlotOnDiskNotChecksummedSize`
 const NOT_CHECKSUMMED: usize = 8;
 
-/// `ReplicationSlotOnDiskV2Size`: the length of the part after the constant one.
+/// `ReplicationSlotOnDiskV2Size`: the length of the part after the constant part.
 const DATA_LEN: u32 = 184;
 
 /// `SLOT_VERSION`

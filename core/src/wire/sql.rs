@@ -499,7 +499,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A string. A doubled quote stands for one.
+    /// A string. Two successive quotes stand for one quote character.
     fn quoted(&mut self) -> Result<Token<'a>, SqlError> {
         let begin = self.rest;
         let text = self.between('\'');

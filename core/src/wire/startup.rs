@@ -167,7 +167,8 @@ impl StartupError {
     }
 
     /// The error in the format before protocol 3.0, if the client requested such a version: `E` and
-    /// a text, without a length (`send_message_to_frontend`). Version 0 does not count.
+    /// a text, without a length (`send_message_to_frontend`). Version 0 does not count as such a
+    /// version.
     #[must_use]
     pub fn old_form(&self) -> Option<Bytes> {
         let Self::Unsupported { asked, .. } = self else {

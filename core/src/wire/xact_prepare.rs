@@ -62,7 +62,7 @@ pub struct XactPrepare {
 }
 
 /// A top-level transaction with some of its subtransactions (XLOG_XACT_ASSIGNMENT). Written for
-/// each 64 of them, so that a standby need not track more.
+/// every 64 subtransactions, so that a standby does not have to track more.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XactAssignment {
     /// The top-level transaction.

@@ -157,7 +157,7 @@ fn candidates_are_segments_of_any_timeline_and_nothing_else() {
         kept,
         [
             "000000010000000000000001.00000028.backup",
-            // The name of a partial segment sorts after that of its segment.
+            // The partial file sorts after the complete segment with the same number.
             "000000010000000000000003.partial",
             "00000002.history",
             "archive_status",

@@ -110,8 +110,8 @@ impl Setting {
         }
     }
 
-    /// The server's value as `pg_settings.setting` shows it: a number in the setting's own unit. A
-    /// value that is finer than this unit, which PostgreSQL cannot have, is shown with its unit.
+    /// The server's value as `pg_settings.setting` shows it: a number in the setting's own unit. In
+    /// walsim a value can be finer than this unit; it is then shown with its own unit.
     #[must_use]
     pub fn number(&self, settings: &Settings) -> Option<String> {
         let Kind::Int {

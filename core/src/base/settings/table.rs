@@ -19,7 +19,7 @@ pub struct Setting {
     pub name: &'static str,
     /// Its type and range.
     pub kind: Kind,
-    /// When it may change; see [`Setting::context_in`].
+    /// When the setting may change; see [`Setting::context_in`].
     pub context: Context,
     /// The first version that has it.
     pub since: PgVersion,
@@ -28,8 +28,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// When it may change in that version. Since 19 sessions can set `wal_receiver_timeout`, for
-    /// subscriptions.
+    /// When the setting may change in this version. Since 19 sessions can set
+    /// `wal_receiver_timeout`, for subscriptions.
     #[must_use]
     pub fn context_in(&self, version: PgVersion) -> Context {
         if self.name == "wal_receiver_timeout" && version >= PgVersion::V19 {

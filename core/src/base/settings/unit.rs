@@ -81,7 +81,7 @@ impl Unit {
         }
     }
 
-    /// Converts a number from the unit `name` to this one (`convert_to_base_unit`). `None` if the
+    /// Converts a number from the unit `name` to this unit (`convert_to_base_unit`). `None` if the
     /// unit is unknown.
     pub(super) fn convert(self, number: Double, name: &str, geometry: &Geometry) -> Option<Double> {
         let name = name.trim_end_matches(is_space);

@@ -17,7 +17,8 @@ pub enum Kind {
     Bool,
     /// `integer`
     Int {
-        /// What it counts. A value can then be written with another unit.
+        /// The unit, if the setting has one. A value can then be written with any unit of the same
+        /// kind.
         unit: Option<Unit>,
         /// The least value.
         min: i32,

@@ -70,8 +70,8 @@ impl FindStreamingStart {
         }
     }
 
-    /// Returns the start of the segment after the highest complete one, or of the highest one if
-    /// that is incomplete.
+    /// Returns the start of the highest segment if this segment is incomplete, otherwise the start
+    /// of the next segment.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,

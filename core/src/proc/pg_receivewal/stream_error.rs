@@ -37,26 +37,27 @@ impl StreamError {
         Self::Fatal(error(message))
     }
 
-    /// A command that failed.
+    /// The error for a command that failed.
     pub(super) fn command(command: impl Into<String>, failure: Failure) -> Self {
         Self::told(command.into(), failure, None)
     }
 
-    /// TIMELINE_HISTORY failed. If the history file is missing, the server never had the timeline.
+    /// The error for a TIMELINE_HISTORY that failed. If the history file is missing, the server
+    /// never had the timeline.
     pub(super) fn history(failure: Failure) -> Self {
         let is_missing = failure.error().is_some_and(is_missing_file);
         let hint = is_missing.then_some(NOT_IN_HISTORY);
         Self::told("TIMELINE_HISTORY".into(), failure, hint)
     }
 
-    /// START_REPLICATION failed.
+    /// The error for a START_REPLICATION that failed.
     pub(super) fn start(failure: Failure, is_standby: bool) -> Self {
         let refused = |fields| refused_for_good(fields, is_standby);
         let hint = failure.error().and_then(refused);
         Self::told("START_REPLICATION".into(), failure, hint)
     }
 
-    /// The failure of a command. It has a hint if a retry cannot help.
+    /// The error for a command that failed. There is a hint if a retry cannot help.
     fn told(command: String, failure: Failure, hint: Option<&'static str>) -> Self {
         let Some(why) = said(failure) else {
             return Self::Stopped;
@@ -68,9 +69,9 @@ impl StreamError {
         }
     }
 
-    /// The server ended a COPY with an error. Some errors of START_REPLICATION also come in this
-    /// way, because the server compares the start with its flush position only after it has started
-    /// the COPY. A retry does not help if a segment was removed.
+    /// The error for a COPY that the server ended with an error. Some errors of START_REPLICATION
+    /// also arrive during the COPY, because the server compares the start with its flush position
+    /// only after it has started the COPY. A retry does not help if a segment was removed.
     pub(super) fn copy_ended(fields: &ErrorFields, is_standby: bool) -> Self {
         let hint = refused_for_good(fields, is_standby);
         let why = whole_error(fields);
@@ -81,8 +82,8 @@ impl StreamError {
         }
     }
 
-    /// A disk operation failed. A full disk may get free space, but missing permissions do not
-    /// change by themselves.
+    /// The error for a disk operation that failed. A retry can help if the disk was full, but not
+    /// if permissions are missing.
     pub(super) fn disk(event: LogEvent, error: DiskError) -> Self {
         match error {
             DiskError::Access
@@ -110,7 +111,7 @@ impl StreamError {
         }
     }
 
-    /// `GetConnection` has failed. The text is libpq's.
+    /// The error for a `GetConnection` that failed, with libpq's text.
     pub(super) fn unconnected(to: &ConnInfo, failure: Failure) -> Self {
         let text = match failure {
             Failure::Terminated => return Self::Stopped,
@@ -147,9 +148,9 @@ fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static s
     }
 }
 
-/// Has the segment been removed? If it was missing when it was opened, the SQLSTATE is that of a
-/// missing file. If it was removed during the read, the SQLSTATE is arbitrary, and the error is
-/// recognized by its routine.
+/// Has the segment been removed? If the server could not find the file when it opened the segment,
+/// the SQLSTATE is undefined_file. If the segment was removed during the read, the SQLSTATE is not
+/// specific, and the field Routine identifies the error.
 fn is_removed(fields: &ErrorFields) -> bool {
     is_missing_file(fields) || in_routine(fields, "CheckXLogRemoved")
 }

@@ -263,8 +263,8 @@ impl CloseWalFile {
         }
     }
 
-    /// When it is ready, all WAL before `link.write` is durable, if a file was open. The steps are
-    /// those of durable_rename, with the file kept open.
+    /// When this is ready and a file was open, all WAL before `link.write` is durable. The steps
+    /// are those of durable_rename, with one descriptor for both fsyncs.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,

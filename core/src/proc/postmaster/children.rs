@@ -92,7 +92,7 @@ impl Children {
     }
 
     /// `IsPostmasterChildWalSender`: finds out which backends have become walsenders. A walsender
-    /// stays one.
+    /// never becomes an ordinary backend again, so the result is kept.
     fn look_for_walsenders(&mut self, cx: &Cx<'_>) {
         for (pid, kind) in &mut self.known {
             let entry = cx.shmem.procs.get(*pid);

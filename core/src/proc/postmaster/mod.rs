@@ -68,9 +68,10 @@ enum Shutdown {
 enum StartupStatus {
     NotRunning,
     Running,
-    /// It was signaled because another process crashed. Its exit then does not count as a failure.
+    /// The startup process was signaled because another process crashed. Its exit then does not
+    /// count as a failure.
     Signaled,
-    /// It failed by itself. Starting it again would fail again.
+    /// The startup process failed by itself. After a restart it would fail again.
     Crashed,
 }
 

@@ -298,7 +298,7 @@ fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
     Ok(())
 }
 
-/// Every ERROR ends the process. A PANIC stays one.
+/// The exit for an error. Every ERROR ends the process; a PANIC stays a PANIC.
 fn exit_of(event: LogEvent) -> Exit {
     let event = event.in_auxiliary_process();
     if event.severity == crate::call::Severity::Panic {

@@ -22,7 +22,7 @@ pub(super) struct WriteWal {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
     Look,
-    /// Flushes and closes the open segment, because the next byte is in another one.
+    /// Flushes and closes the open segment, because the next byte is in another segment.
     Leave(FlushWal),
     Switch(SwitchSegment),
     Written(OpenSegment),

@@ -146,8 +146,8 @@ impl WalSender {
     /// `HandleWalSndInitStopping` and `WalSndLastCycleHandler`.
     fn handle_signals(&mut self, cx: &mut Cx<'_>) {
         if cx.take_signal(Signal::Usr1) {
-            // A walsender that is not streaming (`replication_active`) has no WAL to send, and
-            // could still write WAL.
+            // A walsender that is not streaming (`replication_active`) has no WAL to send, but a
+            // command could still write WAL. It is told to end.
             if matches!(self.phase, Phase::Streaming(_)) {
                 self.got_stopping = true;
             } else {

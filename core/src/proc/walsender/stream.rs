@@ -91,7 +91,8 @@ impl WalSender {
                 return self.leave_loop(cx);
             }
             if pending {
-                // One message at a time: the next is made when the kernel has taken this one.
+                // One message at a time: the next message is made when the kernel has taken this
+                // one.
                 stream.caught_up = false;
                 if send_limit(cx) > stream.sent {
                     cx.mark(Mark::BackpressureBlockedSend);

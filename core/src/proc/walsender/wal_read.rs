@@ -109,8 +109,8 @@ impl WalRead {
     }
 
     /// `CheckXLogRemoved`, after the read: the segment may have been recycled while it was open,
-    /// and `lastRemovedSegNo` is advanced before that. If it was only unlinked, the bytes would
-    /// still be valid, but the error is the same.
+    /// and `lastRemovedSegNo` is advanced before that. If the segment was only unlinked, the bytes
+    /// are still valid, but PostgreSQL reports the same error.
     fn checked(&mut self, cx: &mut Cx<'_>) -> Result<Bytes, LogEvent> {
         let segment = cx.shmem.settings.geometry.segment_of(self.start);
         if segment > cx.shmem.xlog.last_removed || cx.planted(Bug::RecycledSegmentSent) {

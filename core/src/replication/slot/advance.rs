@@ -1,8 +1,8 @@
 //! Advances a slot. Mirrors PhysicalConfirmReceivedLocation of walsender.c and
 //! pg_replication_slot_advance of slotfuncs.c.
 //!
-//! Both change only memory. The next checkpoint saves the slot; a crash before that undoes the
-//! advance.
+//! Both functions change only memory. The next checkpoint saves the slot; a crash before that
+//! undoes the advance.
 
 use super::acquire::{acquire_nowait, release};
 use super::my_slot;

@@ -1,8 +1,7 @@
 //! Invalidates slots whose WAL is about to be removed. Mirrors InvalidateObsoleteReplicationSlots
 //! and InvalidatePossiblyObsoleteSlot of slot.c.
 //!
-//! WAL may be removed only after this: the invalidation of each slot that required it must be saved
-//! first.
+//! Before WAL is removed, the invalidation of each slot that required this WAL must be saved.
 
 use super::acquire::release;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;

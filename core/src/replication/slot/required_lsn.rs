@@ -8,7 +8,7 @@ use crate::shmem::{Invalidation, LockId, LockMode, Slot};
 use crate::sys::Cx;
 
 /// `ReplicationSlotsComputeRequiredLSN`: reads all slots, then publishes the oldest position. No
-/// lock covers both steps, so that a result can overwrite a newer one.
+/// lock covers both steps: an older result can overwrite a newer result.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotsComputeRequiredLsn {
     computed: Option<Lsn>,

@@ -133,7 +133,7 @@ impl<'a> Scanner<'a> {
         Ok(Token::Other(first))
     }
 
-    /// The text between two quotes. A doubled quote stands for one.
+    /// The text between two quotes. Two successive quotes stand for one quote character.
     fn quoted(&mut self, quote: char) -> Result<String, CommandError> {
         let mut text = String::new();
         loop {

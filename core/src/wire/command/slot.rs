@@ -203,7 +203,7 @@ pub fn encode_created(server: PgVersion, name: &str, out: &mut Vec<u8>) {
 }
 
 /// The result of READ_REPLICATION_SLOT. All columns are NULL if the slot does not exist. `position`
-/// is its restart_lsn with the timeline, if it has one.
+/// is the slot's restart_lsn with the timeline, if the slot has a restart_lsn.
 pub fn encode_read(
     server: PgVersion,
     exists: bool,

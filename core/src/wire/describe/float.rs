@@ -162,7 +162,8 @@ mod tests {
         String::from_utf8(bytes).expect("digits")
     }
 
-    /// The expected texts are those of PostgreSQL's printf, which uses C's.
+    /// The expected texts are those of PostgreSQL's printf, which formats doubles with the printf
+    /// of the C library.
     #[test]
     fn doubles_are_those_of_printf() {
         for (number, expected) in [

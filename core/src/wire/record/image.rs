@@ -93,8 +93,8 @@ impl Image {
         self.info & APPLY != 0
     }
 
-    /// The page with its hole zeroed (`RestoreBlockImage`). Its LSN is the one from before the
-    /// record.
+    /// The page with its hole zeroed (`RestoreBlockImage`). The page has the LSN that it had before
+    /// the record.
     ///
     /// # Errors
     /// The image is compressed with zstd, damaged, or does not have the page size.

@@ -73,8 +73,8 @@ fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
     }
 }
 
-/// Only the length of a record fits on the last page. The next page is an old one, and the length
-/// must not be trusted before this is known.
+/// Only the length of a record fits on the last page. The next page is left over from old WAL. The
+/// length must not be trusted before the next page is validated.
 #[test]
 fn lengths_at_the_end_of_a_page_are_not_trusted() {
     for version in PgVersion::ALL {

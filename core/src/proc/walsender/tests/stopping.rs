@@ -133,7 +133,8 @@ fn since_19_a_shutdown_waits_for_a_standby_only_so_long() {
     }
 }
 
-/// A walsender that is not streaming has no WAL to send, and a command could write WAL.
+/// A walsender that is not streaming ends at once: it has no WAL to send, and a command could write
+/// WAL.
 #[test]
 fn an_idle_walsender_ends_at_once() {
     let mut table = Table::new(PgVersion::V18, 5000);

@@ -268,7 +268,7 @@ fn a_slot_that_advanced_meanwhile_stays_valid() {
     }
 }
 
-/// The slot is dropped meanwhile.
+/// Another process drops the slot while the checkpointer waits for its owner.
 #[test]
 fn a_slot_that_is_dropped_meanwhile_is_skipped() {
     let mut waiting = Waiting::new(PgVersion::V18);
@@ -279,8 +279,8 @@ fn a_slot_that_is_dropped_meanwhile_is_skipped() {
     assert_eq!(waiting.go(), Ok(Ok(false)));
 }
 
-/// The error fails the checkpoint. The slot holds back no WAL, and stays acquired by the
-/// checkpointer.
+/// A slot that cannot be saved fails the checkpoint. It holds back no WAL, and stays acquired by
+/// the checkpointer.
 #[test]
 fn a_slot_that_cannot_be_saved_stays_acquired() {
     let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);

@@ -114,7 +114,8 @@ fn wal_is_released_by_saved_positions() {
     }
 }
 
-/// A reported position is assigned, even if it is lower. If it is the same, nothing is computed.
+/// A reported position is assigned, even if it is lower. If the position has not changed, the
+/// required LSN is not computed again.
 #[test]
 fn a_reported_position_is_assigned() {
     let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
