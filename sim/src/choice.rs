@@ -1,9 +1,7 @@
 //! Random choices. Every run-time choice is a hash of (seed, kind, subject, what), so that removing
-//! one fault from a plan does not change any other choice. A seed is expanded into a plan by a
-//! stream generator.
-//!
-//! Integer arithmetic only, because floating point differs between platforms. Option 0 of a choice
-//! is the one without disturbance.
+//! one fault from a plan does not change any other choice. A stream generator expands a seed into a
+//! plan. All arithmetic uses integers, because floating point differs between platforms. Option 0
+//! of a choice is the one without disturbance.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -44,7 +42,7 @@ pub enum Subject {
     World,
     /// One machine.
     Node(u16),
-    /// One direction between two machines.
+    /// The link from the first machine to the second.
     Link(u16, u16),
     /// The processes of one role on a machine.
     Process(u16, &'static str),
@@ -115,7 +113,7 @@ impl Choices {
         }
     }
 
-    /// The 64 random bits of a choice. Not pinnable.
+    /// The 64 random bits of a choice. Pins have no effect on them.
     #[must_use]
     pub fn bits(&self, key: Key) -> u64 {
         let mut buffer = Encoder::default();
@@ -254,8 +252,8 @@ impl Encoder {
     }
 }
 
-/// The generator that expands a seed into a plan. All drawing functions are our own, so that a new
-/// release of a library does not change the meaning of a seed.
+/// The generator that expands a seed into a plan. This module has its own drawing functions, so
+/// that a new release of a library does not change the meaning of a seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SimRng(ChaCha8Rng);
 

@@ -13,7 +13,7 @@ const ONCE_IN: u32 = 10_000;
 pub struct Mandatory {
     /// The mark.
     pub mark: Mark,
-    /// In how many of 10,000 seeds it is reached; somewhat lower than measured.
+    /// The number of seeds among 10,000 that reach the mark; somewhat lower than measured.
     pub per_10_000: u64,
 }
 
@@ -176,7 +176,7 @@ impl fmt::Display for MarkCounts {
 mod tests {
     use super::*;
 
-    /// The lowest count of so many seeds that is not too rare.
+    /// The lowest count that is not too rare for this number of seeds.
     fn least(seeds: u64, per_10_000: u64) -> u64 {
         (0..=seeds)
             .find(|count| !is_too_rare(*count, seeds, per_10_000))

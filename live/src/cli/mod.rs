@@ -60,8 +60,8 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// The version. It names the features, because Cargo unifies the features of all packages in a
-/// build.
+/// The version. It says whether planted bugs are compiled in: Cargo unifies the features of all
+/// packages in a build.
 fn version() -> &'static str {
     if walsim_core::base::Planted::AVAILABLE {
         concat!(

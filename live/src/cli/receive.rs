@@ -191,7 +191,7 @@ impl Host<PgReceivewal> for Terminal {
     }
 
     fn idle(&mut self, machine: &PgReceivewal) {
-        // The last position must be shown before a pause.
+        // Shows the last position before a pause.
         let shown = self.drawn.map(|(_, at)| at);
         if machine.received().map(|(at, _)| at) != shown {
             self.drawn = None;

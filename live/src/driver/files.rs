@@ -195,7 +195,8 @@ fn done(result: io::Result<()>) -> Outcome {
     }
 }
 
-/// `fsync_fname_ext`. Some file systems cannot fsync directories, and do not need to.
+/// Fsyncs a directory (`fsync_fname_ext`). Some file systems cannot fsync directories, and do not
+/// need to.
 fn sync_dir(dir: &File) -> io::Result<()> {
     match rustix::fs::fsync(dir) {
         Err(Errno::BADF | Errno::INVAL) => Ok(()),

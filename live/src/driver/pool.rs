@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Enough, because a machine has few processes, and each has at most one operation in progress.
+/// The largest number of threads. More are not needed: a machine has few processes, and each has at
+/// most one operation in progress.
 const MOST: usize = 16;
 
 /// Work for a thread. Its result is passed to the driver.
 pub(super) type Job = Box<dyn FnOnce() -> Option<News> + Send>;
 
-/// The threads. When the pool is dropped, each ends after its current job.
+/// The threads. After the pool is dropped, each thread ends when its current job is done.
 #[derive(Debug)]
 pub(super) struct Pool {
     shared: Arc<Shared>,
@@ -53,7 +54,7 @@ impl Pool {
         }
     }
 
-    /// Passes a job to a thread. If no thread can be started, the job is executed here.
+    /// Passes a job to a thread. If no thread can be started, the caller executes the job.
     pub(super) fn give(&self, job: Job) {
         let mut queue = self.shared.lock();
         queue.jobs.push_back(job);
@@ -87,7 +88,8 @@ impl Drop for Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Jobs run without holding the lock, so that a panic in a job does not damage the queue.
+        // Ignores poisoning: no thread runs a job while it holds the lock, so a panic in a job
+        // cannot damage the queue.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -69,7 +69,7 @@ impl Socket {
         }
     }
 
-    /// Is the connection established? An error if it failed.
+    /// Whether the connection is established; an error if the attempt has failed.
     pub(super) fn is_connected(&self) -> io::Result<bool> {
         rustix::net::sockopt::socket_error(self.fd())??;
         let peer = match self {
@@ -97,7 +97,7 @@ impl Socket {
         loop {
             return match rustix::io::read(self.fd(), spare_capacity(&mut buffer)) {
                 Ok(0) => Got::End,
-                // A few bytes are copied, so that they do not keep a large buffer.
+                // Copies a few bytes, because a slice of the buffer would keep all of its memory.
                 Ok(n) if n < most / 4 => Got::Data(Bytes::copy_from_slice(&buffer)),
                 Ok(_) => {
                     buffer.shrink_to_fit();
@@ -110,7 +110,7 @@ impl Socket {
         }
     }
 
-    /// Is the next thing to read the end of the stream? Consumes nothing.
+    /// Looks for the end of the stream, without consuming data.
     pub(super) fn peek(&self) -> Got {
         let mut byte = [0];
         match rustix::net::recv(self.fd(), &mut byte, RecvFlags::PEEK) {
@@ -120,8 +120,8 @@ impl Socket {
         }
     }
 
-    /// Writes as much of the queue as the kernel accepts. Returns the number of bytes, and whether
-    /// it would accept more.
+    /// Writes as much of the queue as the kernel accepts. Returns the number of bytes written, and
+    /// whether the kernel would accept more.
     pub(super) fn write(&self, queue: &mut VecDeque<Bytes>) -> Result<(usize, bool), Errno> {
         let mut total = 0;
         while !queue.is_empty() {
@@ -157,7 +157,7 @@ impl Socket {
     }
 }
 
-/// Removes this number of bytes from the front.
+/// Removes this number of bytes from the front of the queue.
 fn take(queue: &mut VecDeque<Bytes>, mut bytes: usize) {
     while let Some(piece) = queue.front_mut() {
         if bytes < piece.len() {

@@ -1,7 +1,6 @@
-//! Connection strings. Mirrors conninfo_parse and conninfo_uri_parse of fe-connect.c.
-//!
-//! libpq's keywords that require more than a plain connection are refused. Keywords that only say
-//! how to encrypt it are ignored.
+//! Connection strings. Mirrors conninfo_parse and conninfo_uri_parse of fe-connect.c. libpq's
+//! keywords that require more than a plain connection are refused. Keywords that only control
+//! encryption are ignored.
 
 use super::{defaults, passfile};
 use std::collections::BTreeMap;

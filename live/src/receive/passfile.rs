@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// The database name that a replication connection matches.
 const DATABASE: &str = "replication";
 
-/// Does a line match the server? The first match counts, as in libpq. The password itself is not
-/// used.
+/// Whether the file has a password for this server and user. As in libpq, the first matching line
+/// counts. The password itself is not used.
 pub(super) fn has_password(file: &Path, host: &str, port: u16, user: &str) -> bool {
     let Ok(text) = fs::read_to_string(file) else {
         return false;

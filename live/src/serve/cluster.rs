@@ -15,7 +15,7 @@ use walsim_core::wire::control_file::{ControlFile, ControlFileError, DbState};
 /// The origin of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Made by walsim-live, which its settings file shows.
+    /// Made by walsim-live: the directory contains its settings file.
     Ours,
     /// A PostgreSQL cluster that was shut down. Its WAL is sent, and its files are not changed.
     Stopped,
@@ -185,8 +185,8 @@ fn control_file(dir: &Path, version: PgVersion) -> Result<ControlFile, Refusal> 
     })
 }
 
-/// Makes a cluster. The settings file is written last, so that an incomplete cluster is not taken
-/// for one.
+/// Makes a cluster. The settings file is written last, so that an incomplete cluster is not
+/// recognized as one.
 fn make(dir: &Path, choices: &[Choice]) -> Result<(), Refusal> {
     let shape = shape(choices)?;
     let mut settings = Settings::new(shape.version, shape.geometry);

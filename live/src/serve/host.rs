@@ -28,7 +28,7 @@ pub struct Serving {
 /// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ended {
-    /// It was told to shut down, and its shutdown checkpoint is durable.
+    /// Whether the server was told to shut down and its shutdown checkpoint is durable.
     pub orderly: bool,
     /// Number of the workload's transactions that were acknowledged.
     pub acknowledged: Option<u64>,
@@ -101,7 +101,7 @@ impl Serving {
         })
     }
 
-    /// The address that it listens on.
+    /// The address on which the server listens.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr

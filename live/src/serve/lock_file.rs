@@ -18,7 +18,7 @@ const LOCK_FILE: &str = "postmaster.pid";
 /// Retries, because other servers may be starting or stopping at the same time.
 const TRIES: u32 = 100;
 
-/// The lock file. It is removed when this is dropped.
+/// A lock file, which is removed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct LockFile {
     path: PathBuf,
@@ -65,7 +65,8 @@ impl LockFile {
     pub(super) fn describe(&mut self, dir: &Path, addr: SocketAddr) -> io::Result<()> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let start = since.unwrap_or_default().as_secs();
-        // No Unix socket and no shared memory.
+        // The lines for the Unix socket directory and for shared memory stay empty, because there
+        // is neither.
         let lines = format!(
             "{}\n{}\n{start}\n{}\n\n{}\n\n",
             process::id(),
@@ -105,7 +106,7 @@ fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     let mut text = String::new();
     match File::open(path).and_then(|mut file| file.read_to_string(&mut text)) {
         Ok(_) => {}
-        // It was removed meanwhile.
+        // The file was removed meanwhile.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Refusal::file("read lock file", path, &e)),
     }
@@ -148,8 +149,8 @@ fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Is the server with this process id running? If the id belongs to this process, its parent or
-/// another user, it was assigned after the file was written, and the server is gone.
+/// Whether the server with this process id is running. If the id belongs to this process, to its
+/// parent or to a process of another user, the server has ended and its id was assigned again.
 fn lives(pid: Pid) -> bool {
     let own = [Some(rustix::process::getpid()), rustix::process::getppid()];
     let foreign = [Err(Errno::SRCH), Err(Errno::PERM)];
@@ -183,8 +184,7 @@ mod tests {
         fs::remove_dir_all(dir).unwrap();
     }
 
-    /// A running child stands for a running server; after it was waited for, it stands for one that
-    /// has ended.
+    /// A child process plays the server: it counts as running until the test has waited for it.
     #[test]
     fn only_the_lock_of_a_dead_process_is_replaced() {
         let dir = dir("stale");

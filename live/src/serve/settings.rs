@@ -74,7 +74,8 @@ pub(super) fn shape(choices: &[Choice]) -> Result<Shape, Refusal> {
 
 /// Applies settings in order, by PostgreSQL's rules.
 pub(super) fn apply(settings: &mut Settings, choices: &[Choice]) -> Result<(), Refusal> {
-    // -1 depends on shared_buffers, wherever that is set, and is therefore applied last.
+    // If wal_buffers is -1, its value depends on shared_buffers. wal_buffers is therefore applied
+    // last.
     let (wal_buffers, others): (Vec<&Choice>, Vec<&Choice>) = choices
         .iter()
         .filter(|choice| !choice.is_shape())
@@ -98,7 +99,7 @@ pub(super) fn apply(settings: &mut Settings, choices: &[Choice]) -> Result<(), R
 }
 
 impl Choice {
-    /// Is it fixed when a cluster is made?
+    /// Whether the setting is one of those that are fixed when a cluster is made.
     pub(super) fn is_shape(&self) -> bool {
         matches!(self.name.as_str(), "pg_version" | "segment")
     }

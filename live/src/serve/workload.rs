@@ -1,9 +1,7 @@
 //! Clients that commit at a given rate. They are a machine of their own, which speaks the simple
-//! query protocol to the server's port.
-//!
-//! One session cannot commit faster than the disk syncs, but several share an fsync. A session
-//! reconnects when its connection ends. A transaction in progress counts only if its answer
-//! arrived.
+//! query protocol to the server's port. One session cannot commit faster than the disk syncs, but
+//! several sessions share an fsync. A session reconnects when its connection ends. A transaction is
+//! counted when the answer to its commit arrives.
 
 use bytes::Bytes;
 use std::fmt::Write;
@@ -15,12 +13,13 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
-/// The largest commit rate of a session, limited by the duration of fsyncs.
+/// The largest number of commits per second that one session is expected to reach, because each
+/// commit waits for an fsync.
 const PER_SESSION: u32 = 50;
 const SESSIONS: u32 = 32;
 /// The pause between two attempts to connect.
 const BACKOFF_MS: u64 = 100;
-/// How much lost time is caught up if the rate could not be held.
+/// A workload that falls behind its rate catches up on at most this much time.
 const CATCH_UP_US: u64 = 1_000_000;
 /// Size of a row. With the average size, about 600 rows fill a segment of 1 MiB.
 const LEAST_BYTES: u64 = 200;
@@ -52,7 +51,7 @@ struct Session {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Not connected until this time.
+    /// Not connected. The next attempt is made at this time.
     Down(Mono),
     Connecting(ConnId),
     /// The startup packet was sent.
@@ -80,7 +79,7 @@ impl Workload {
     pub(super) fn new(server: SocketAddr, commits_per_s: u32) -> Self {
         let rate = commits_per_s.max(1);
         let session = || Session {
-            // The server is still starting.
+            // The first attempt is delayed, because the server is still starting.
             state: State::Down(Mono(0).after_ms(BACKOFF_MS)),
             frames: FrameReader::default(),
         };
@@ -175,7 +174,7 @@ impl Workload {
         }
     }
 
-    /// Handles the server's answers. False if they are invalid.
+    /// Handles the server's answers. Returns false if they are invalid.
     fn read(&mut self, index: usize, conn: ConnId, bytes: Bytes) -> bool {
         let session = &mut self.sessions[index];
         session.frames.push(bytes);

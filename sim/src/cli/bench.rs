@@ -55,7 +55,8 @@ fn in_child(format: Format, profile: Profile) -> Result<(), Refusal> {
     }
 }
 
-/// A rate per second of CPU time. A bench always takes seconds, so the divisor is not too small.
+/// A rate per second of CPU time. A bench takes seconds of CPU time, so the divisor is never close
+/// to 0.
 fn measured(count: u64, cpu: Duration) -> f64 {
     json::rate(count, cpu).unwrap_or_default()
 }

@@ -231,8 +231,8 @@ impl Caught {
         median(self.hunts.iter().map(|hunt| hunt.hunted.seeds)).unwrap_or_default()
     }
 
-    /// How many seeds of all hunts reached the code in which the bug is planted, and how many were
-    /// run.
+    /// The number of seeds in all hunts that reached the code in which the bug is planted, and the
+    /// number of all seeds.
     fn reached(&self) -> (u64, u64) {
         (
             self.sum(|hunted| hunted.reached),

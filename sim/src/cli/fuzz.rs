@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         twice_percent: args.check_determinism.into(),
     };
     let seeds = args.range()?;
-    // An override applies to every plan.
+    // The overrides are the same for all plans, so the first plan shows whether they are valid.
     workable(task.plan(seeds.start))?;
     try_dir(&args.out)?;
     let jobs = args.jobs.map_or_else(os::parallelism, usize::from);
@@ -193,8 +193,8 @@ struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
-    /// Stores the plan of a failing seed that will be shrunk later, because the campaign may be
-    /// interrupted before that.
+    /// Stores the plan of a failing seed now, because the campaign may be interrupted before the
+    /// plan is shrunk.
     fn announce(&self, ran: &Ran) {
         let file = self.store(ran).unwrap_or_default();
         let code = ran.outcome.verdict.code().unwrap_or("pass");
@@ -203,7 +203,7 @@ impl Reporter<'_> {
         self.bar.suspend(|| print_to(std::io::stderr(), &text));
     }
 
-    /// Shrinks the plan of a failing seed and reports it.
+    /// Shrinks the plan of a failing seed and reports the failure.
     fn report_shrunk(&self, ran: &Ran) {
         let (bug, budget) = (self.args.bug, self.args.shrink_budget);
         let plan = self.task.plan(ran.seed);
@@ -239,8 +239,8 @@ impl Reporter<'_> {
         });
     }
 
-    /// Stores the plan of a failing seed and reports it: in one line if the report of its kind
-    /// follows after shrinking or if there are many failures.
+    /// Stores the plan of a failing seed and reports the failure. The report is one line if there
+    /// are many failures, or if a failure of the same kind is shrunk and reported at the end.
     fn report_failure(&self, ran: &Ran, nth: u64) {
         let file = self.store(ran);
         let seed = show_seed(ran.seed);
@@ -259,7 +259,7 @@ impl Reporter<'_> {
         self.print(&text);
     }
 
-    /// Is the plan the one that the seed alone gives, without overrides?
+    /// Whether the seed alone determines the plan: no overrides, no bug, and the profile `default`.
     fn is_plain(&self) -> bool {
         let as_drawn = self.task.overrides.as_options().is_empty() && self.args.bug.is_none();
         as_drawn && self.args.profile == Profile::Default
@@ -315,7 +315,7 @@ impl Reporter<'_> {
     }
 }
 
-/// The command that runs this seed as a test, if the profile is `default`.
+/// The command that runs this seed of the profile `default` as a test.
 fn test_line(seed: u64) -> String {
     format!(
         "WALSIM_SEED={} cargo test -p walsim-tests --test simulation",

@@ -16,8 +16,8 @@ pub(super) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("our own structs are JSON")
 }
 
-/// CPU time is measured in hundredths of a second, so a rate over less CPU time would be
-/// meaningless.
+/// The shortest CPU time over which a rate is computed. CPU time is measured in hundredths of a
+/// second, so a rate over less than this would be meaningless.
 pub(super) const SHORT: Duration = Duration::from_millis(100);
 
 /// `a / b`, rounded; null if `b` is shorter than [`SHORT`].
@@ -110,8 +110,8 @@ pub(super) struct Run {
     pub(super) steps: u64,
     pub(super) sim_s: f64,
     pub(super) hash: String,
-    /// Number of fault rows in the plan, and how many took effect; null if the run was stopped
-    /// early.
+    /// The number of fault rows in the plan, and how many of them took effect; the second number is
+    /// null if the run was stopped early.
     pub(super) faults: usize,
     pub(super) faults_struck: Option<usize>,
     /// Pins that did not change the run.

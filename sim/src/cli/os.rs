@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// User and system time of this process. From /proc, in hundredths of a second; on systems without
-/// /proc the wall time is used instead.
+/// The user and system time of this process, which /proc gives in hundredths of a second. On
+/// systems without /proc this is wall time.
 pub(super) fn cpu_time() -> Duration {
     cpu_from_proc().unwrap_or_else(wall_since_start)
 }

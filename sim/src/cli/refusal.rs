@@ -35,12 +35,12 @@ impl Refusal {
         self
     }
 
-    /// For a file that cannot be read or written.
+    /// The error for a file that cannot be read or written.
     pub(super) fn of_io(path: &Path, doing: &str, error: &std::io::Error) -> Self {
         Self::new(format!("cannot {doing} {}: {error}", path.display()))
     }
 
-    /// For a plan file with an error in its text.
+    /// The error for a plan file whose text is invalid.
     pub(super) fn of_plan(path: &Path, text: &str, error: PlanError) -> Self {
         let span = error.span.start..error.span.end.max(error.span.start);
         let label = LabeledSpan::new_with_span(Some(error.label), span);

@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// Write each node's data directory to DIR/NODE, with the contents of its page cache
     #[arg(long, value_name = "DIR", conflicts_with = "dump_platter")]
     dump: Option<PathBuf>,
-    /// The same with the contents that survive a power loss
+    /// Write each node's data directory to DIR/NODE, with the contents that survive a power loss
     #[arg(long, value_name = "DIR")]
     dump_platter: Option<PathBuf>,
     /// Plant this bug
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     if let (Some((dir, platter)), Some(world)) = (dump, &played.world) {
         nodes = Some(write_nodes(dir, &plan, world, platter)?);
     }
-    // A run that was stopped early has not used all its pins.
+    // Only a run to the end shows which pins have no effect.
     let idle_pins = match args.until {
         None => idle_pins(&plan, planted, played.hash),
         Some(_) => Vec::new(),
@@ -190,8 +190,8 @@ fn play(
         }))
     });
     let Ok(world) = played else {
-        // Runs the plan again to get the panic message, because the state of a world that panicked
-        // is not reliable.
+        // The panic took the world with it. A second run reports the panic as its verdict, with the
+        // number of steps up to it.
         let outcome = pool::simulate(|| run_plan(plan, planted, false));
         return Played {
             verdict: Some(outcome.verdict.clone()),
@@ -327,7 +327,7 @@ fn struck_in_words(plan: &Plan, outcome: &walsim::world::Outcome) -> String {
     }
 }
 
-/// Existing files are not overwritten, because they may still be needed.
+/// Refuses existing directories, so that no earlier dump is overwritten.
 fn refuse_what_is_there(dir: &Path, plan: &Plan) -> Result<(), Refusal> {
     let there = plan
         .nodes

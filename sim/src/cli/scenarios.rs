@@ -144,7 +144,7 @@ pub(super) fn judged(
     planted(plan, expect)
 }
 
-/// Runs the scenario with its bug planted; it must violate one of the expected invariants.
+/// Runs the scenario with its bug planted. The run must violate one of the expected invariants.
 fn planted(plan: &Plan, expect: &Expect) -> (String, Status) {
     let Some(bug) = expect.bug else {
         return (String::new(), Status::Pass);

@@ -9,7 +9,7 @@ use walsim::trace::{Filter, KINDS, Level, TraceEvent};
 use walsim::world::World;
 use walsim_core::base::{Lsn, Mono};
 
-/// Events before and after the one that `--around` names.
+/// The number of events shown before and after the event that `--around` names.
 const CONTEXT: u64 = 20;
 
 /// Which events are printed.

@@ -57,15 +57,15 @@ impl Disk {
         &self.faults
     }
 
-    /// Whether this fault affects the operation. If so, the operation is counted.
+    /// Whether a fault of this kind affects the operation. If so, the fault counts the operation.
     pub(super) fn hits_fault(&mut self, inode: u64, kind: DiskFaultKind) -> bool {
         self.meet(inode, |candidate| candidate == kind).is_some()
     }
 
-    /// The fault that affects an fsync, if any; it is counted. An fsync error does not affect a
-    /// renamed file whose directory is not yet fsynced: PostgreSQL would continue as if the fsync
-    /// had succeeded (InstallXLogFileSegment), and a power loss could then undo the rename and lose
-    /// the WAL in the file.
+    /// The fault that affects an fsync, if any; the fault counts this fsync. A renamed file whose
+    /// directory is not yet fsynced is spared: after an error PostgreSQL would continue as if the
+    /// fsync had succeeded (InstallXLogFileSegment), and a power loss could then undo the rename
+    /// and lose the WAL in the file.
     pub(super) fn fsync_fault(&mut self, inode: u64) -> Option<DiskFaultKind> {
         if self.tree.awaits_directory(inode) {
             return None;
@@ -128,7 +128,7 @@ impl Disk {
 }
 
 impl Ticket {
-    /// Whether it makes an fsync fail.
+    /// Whether a fault of this kind makes an fsync fail.
     #[must_use]
     pub const fn is_failing_fsync(&self) -> bool {
         matches!(self.0, super::Act::Fsync { fault: Some(_), .. })

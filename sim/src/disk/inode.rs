@@ -197,8 +197,8 @@ impl Inode {
     pub(super) fn settle(&mut self, upto: u64) {
         let covered = self.pending.partition_point(|p| p.number <= upto);
         for entry in self.pending.drain(..covered) {
-            // After all earlier entries the platter equals the page cache of that time, so only the
-            // changed range has to be applied.
+            // Once all earlier changes are applied, the platter equals the page cache before this
+            // write. It is therefore enough to apply the changed range.
             let within = match entry.patch {
                 Patch::Truncate => 0..u64::MAX,
                 Patch::Bytes(_) | Patch::Zeros(_) => entry.changed.clone(),
@@ -247,8 +247,8 @@ impl Inode {
         losses
     }
 
-    /// Applies the surviving writes. A surviving sector has the contents that the page cache had
-    /// after the newest surviving write of that sector.
+    /// Applies the surviving writes. A surviving sector gets the contents that it had in the page
+    /// cache after the newest write of it that survives.
     fn land(&mut self, entries: Range<usize>, kept: &[Kept], dice: &Dice<'_>) {
         let mut newest: BTreeMap<u64, usize> = BTreeMap::new();
         for index in entries.clone() {

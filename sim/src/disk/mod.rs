@@ -5,10 +5,11 @@
 //! write copies its bytes into the page cache at once. An fsync covers everything that was written
 //! before it was issued. A read is the exception: it returns the bytes as of its completion.
 //!
-//! An fsync also makes durable the name under which the file was created, and a rename of the file
-//! by another process. Journaling file systems do this, and PostgreSQL writes to segments while the
-//! checkpointer has not yet fsynced the directory after renaming them. For a rename by the same
-//! process the fsync of the directory is necessary.
+//! An fsync of a file also makes two names durable, as journaling file systems do: the name under
+//! which the file was created, and the new name after a rename by another process. PostgreSQL needs
+//! the second: processes write to a segment that the checkpointer has renamed before the
+//! checkpointer has fsynced the directory. After a rename by the process that calls fsync, the name
+//! is durable only after an fsync of the directory.
 //!
 //! The death of a process keeps the page cache. A power loss keeps any subset of the unsynced
 //! changes.
@@ -75,12 +76,12 @@ pub struct Disk {
     loose: bool,
 }
 
-/// Bytes that processes have moved.
+/// The number of bytes that processes have written and read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Traffic {
-    /// Into the page cache, zeros included.
+    /// Bytes written to the page cache, zeros included.
     pub written: u64,
-    /// Out of it.
+    /// Bytes read from the page cache.
     pub read: u64,
 }
 

@@ -21,8 +21,7 @@ pub enum Entry {
 }
 
 impl Ticket {
-    /// The answer, if it is known already: all but reads and fsyncs take effect when they are
-    /// issued.
+    /// The answer, if it is known already. Reads and fsyncs get their answers when they complete.
     pub(crate) const fn answer(&self) -> Option<&Result<DiskDone, DiskError>> {
         match &self.0 {
             Act::Answer(answer) => Some(answer),
@@ -129,7 +128,7 @@ impl Disk {
         self.inodes.get(&open.inode).map(|inode| &inode.path)
     }
 
-    /// The bytes that processes have moved so far.
+    /// The number of bytes that processes have written and read so far.
     #[must_use]
     pub const fn traffic(&self) -> Traffic {
         self.traffic
@@ -261,7 +260,7 @@ impl Disk {
         self.copy_without(machine, capacity, "")
     }
 
-    /// The same without the contents of one directory.
+    /// Like [`Self::copy_for`], but without the contents of one directory.
     #[must_use]
     pub fn copy_without(&self, machine: u16, capacity: u64, without: &str) -> Self {
         let below = format!("{without}/");

@@ -107,7 +107,8 @@ impl Net {
         let accepted = conn.states[1] == State::Open;
         self.ends.remove(&(host, id));
         if accepted {
-            // The acceptor learns of it at its next send.
+            // The side that accepted the connection learns at its next send that the opener has
+            // given up.
             self.conn(number).states[0] = State::Dead;
         }
         self.forget(number);

@@ -166,7 +166,7 @@ fn a_stream_may_be_cut_anywhere_but_keeps_its_order() {
 fn a_reader_without_credit_stops_its_sender() {
     let mut rig = Rig::connected();
     let chunk = [7; 16 * 1024];
-    // The window accepts the first four, and the sender is told when its buffer would be full.
+    // The window accepts the first four chunks. Then the sender gets no more notifications.
     let mut sent = 0;
     for _ in 0..12 {
         rig.send(A, &chunk);

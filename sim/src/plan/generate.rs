@@ -75,7 +75,7 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     let tiny = draw.tiny_geometry();
     let geometry = if stock { Geometry::STOCK } else { tiny };
     let version = *draw.rng.pick(&[PgVersion::V15, PgVersion::V18]);
-    // From a stream of its own, so that all other seeds keep their plans.
+    // Drawn from a separate stream, so that the other draws of the seed do not depend on it.
     let newest = SimRng::new(seed, "plan.version").ratio(1, 3);
     let version = if newest { PgVersion::V19 } else { version };
     let version = fixed.version.unwrap_or(version);

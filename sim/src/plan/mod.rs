@@ -61,7 +61,7 @@ pub struct Plan {
     pub actions: Vec<ActionRow>,
     /// Length of the active part in microseconds; the quiescent phase follows.
     pub active_us: u64,
-    /// Choices that the seed does not make, by name.
+    /// Choices whose values the plan fixes, by name. The seed makes all others.
     pub pins: BTreeMap<String, u64>,
     /// Whether a duration is drawn for every process step. If not, steps take no time.
     pub step_delays: bool,
@@ -339,8 +339,8 @@ pub enum Fault {
         node: usize,
         /// The shutdown mode.
         mode: ShutdownMode,
-        /// The time from the request until the server is started again. If it is still running
-        /// then, it is started when it has ended.
+        /// The time from the request until the server is started again. If the server is still
+        /// running at that time, it is started as soon as it has ended.
         off_us: u64,
     },
     /// One process is killed with SIGKILL. Has no effect if no such process runs.

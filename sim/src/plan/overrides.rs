@@ -48,7 +48,7 @@ impl Overrides {
         Ok(overrides)
     }
 
-    /// The plan of a seed.
+    /// The plan of a seed, with the overrides applied.
     #[must_use]
     pub fn generate(&self, profile: Profile, seed: u64) -> Plan {
         let mut fixed = Fixed::default();

@@ -116,7 +116,7 @@ impl Shrunk {
     }
 }
 
-/// A code in the form used in names.
+/// The code of an invariant in lower case, for the name of a scenario.
 fn plain(code: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     code.to_lowercase()

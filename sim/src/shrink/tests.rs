@@ -208,8 +208,8 @@ fn another_seed_may_need_less() {
     assert_eq!((Size::of(&plan.plan).steps, plan.plan.seed), (1, 5));
 }
 
-/// In the first order, the default values come before the removal of rows, and the search gets
-/// stuck: with them the failure needs most rows.
+/// The first order sets default values before it removes rows. With default values the failure
+/// needs most rows, so the search gets stuck.
 #[test]
 fn another_way_down_may_reach_more() {
     let fits = |plan: &Plan| plan.step_delays && plan.nodes.len() > 2 && plan.workload.len() > 2;

@@ -27,7 +27,7 @@ impl Recorder {
     }
 
     /// Called after the operation was issued, with its duration if it will complete, and with its
-    /// result if this is known already.
+    /// result if the result is already known.
     pub(crate) fn issued(
         &mut self,
         host: usize,

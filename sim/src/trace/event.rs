@@ -146,7 +146,7 @@ pub enum Act {
     Bytes {
         /// The other end of the connection.
         peer: String,
-        /// Whether the node sent them.
+        /// Whether the node sent the bytes.
         sends: bool,
         /// The number of bytes.
         len: u64,
@@ -197,7 +197,7 @@ pub enum Act {
         /// The C function.
         #[serde(rename = "at", serialize_with = "shown")]
         place: Place,
-        /// The reasons why it woke; empty if it did not wait.
+        /// The reasons why the process woke; empty if it did not wait.
         woken_by: Vec<String>,
     },
     /// The latch of a process was set.
@@ -216,7 +216,7 @@ pub enum Act {
     },
     /// The process waits.
     Wait {
-        /// The C function in which it waits.
+        /// The C function in which the process waits.
         #[serde(rename = "at", serialize_with = "shown")]
         place: Place,
         /// The conditions. The first one that becomes true ends the wait.

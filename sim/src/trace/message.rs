@@ -56,7 +56,7 @@ pub enum MessageFields {
         /// The oldest transaction that queries on the standby may still need.
         #[serde(serialize_with = "shown")]
         xmin: Xid,
-        /// The same for catalogs.
+        /// The oldest transaction that the standby may still need in catalogs.
         #[serde(serialize_with = "shown")]
         catalog_xmin: Xid,
     },

@@ -245,7 +245,8 @@ impl World {
         self.judge(ruling);
     }
 
-    /// Records which slots operators have dropped, because standbys may be excused for it.
+    /// Records which slots operators have dropped, because a standby whose slot is gone may be
+    /// excused.
     fn note_slot(&mut self, host: usize, statement: &SlotStatement) {
         match statement {
             SlotStatement::Drop(name) => {

@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// Issues an operation: what is to be completed, and after how many microseconds.
+    /// Issues an operation. Returns its ticket, and its duration in microseconds.
     fn issue(&mut self, host: usize, pid: Pid, call: &DiskOp) -> (Ticket, u64) {
         let state = &mut self.hosts[host];
         // See docs/hazards/fsync-failure-in-crash-recovery.md.
@@ -279,7 +279,8 @@ impl World {
             return None;
         }
         let state = &self.hosts[host];
-        // A process that exited in this step is no longer in the list of processes.
+        // A process that exited in this step is no longer in the list of processes, so its role is
+        // taken from the step.
         let role = ran.filter(|(ran, _)| *ran == pid).map(|(_, role)| role);
         let in_wal = |fd| state.disk.path_of(fd).is_some_and(is_segment);
         match effect {

@@ -58,8 +58,8 @@ impl World {
             || self.plan.workload.iter().any(|row| waits(&row.when))
     }
 
-    /// Applies the rows that wait for this event. If one of them kills this node, it is returned
-    /// instead, so that the node dies before the next effect.
+    /// Applies the rows that wait for this event. A row that kills this node is not applied: its
+    /// death is returned, so that the node dies before the next effect.
     pub(super) fn fire(&mut self, host: usize, event: EventKind) -> Option<Doom> {
         let count = self.events.entry((host, event)).or_default();
         *count += 1;
@@ -257,7 +257,7 @@ impl World {
         self.struck(row, Some(node), line);
     }
 
-    /// A shutdown, and a start some time after the end.
+    /// Requests a shutdown, and schedules the next start.
     fn shutdown(&mut self, row: usize, node: usize, mode: ShutdownMode, off_us: u64) {
         if self.hosts[node].node.is_some() {
             self.hosts[node].boots_at = Some(self.now.after_us(off_us));

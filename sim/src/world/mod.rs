@@ -100,7 +100,7 @@ pub struct World {
     /// repaired.
     witnesses: Vec<excuses::Witness>,
     rebuild: Option<rebuild::Rebuild>,
-    /// Number of consecutive checks in which each server was in the state of a hazard.
+    /// For each server, how many times in a row the simulator found it in the state of a hazard.
     hung_looks: Vec<u32>,
     excuses: Excuses,
     forced: Option<Forced>,
@@ -121,7 +121,7 @@ pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
     run_at_most(plan, planted, audit, u64::MAX).expect("the quiescent phase has a bound")
 }
 
-/// The same with other checks than the built-in ones.
+/// Like [`run`], with other checks than the built-in ones.
 ///
 /// # Panics
 /// Never, because every run ends.
@@ -136,7 +136,7 @@ pub fn run_with(
     outcome.expect("the quiescent phase has a bound")
 }
 
-/// The same with the built-in checks and a maximum number of steps.
+/// Like [`run`], with a maximum number of steps.
 ///
 /// # Errors
 /// If the run needs more steps; contains the marks reached so far.
@@ -156,7 +156,7 @@ fn run_checked(
     most: u64,
     checks: Vec<Box<dyn Check>>,
 ) -> Result<Outcome, MarkSet> {
-    // After a panic the world is asked only how far it has come, and dropped.
+    // A world that panicked is only asked how many steps it has taken, and is then dropped.
     let mut world = None;
     let run = std::panic::AssertUnwindSafe(|| {
         let world = world.insert(World::with_checks(plan, planted, audit, checks));
@@ -180,7 +180,7 @@ impl World {
         Self::with_checks(plan, planted, audit, built_in())
     }
 
-    /// The same with other checks than the built-in ones.
+    /// Like [`World::new`], with other checks than the built-in ones.
     ///
     /// # Panics
     /// If the plan has no node, or a check subscribes to the same event twice.
@@ -295,7 +295,7 @@ impl World {
         self.verdict.is_none()
     }
 
-    /// Simulated time does not advance, because some process never sleeps.
+    /// Ends a run whose simulated time does not advance, because some process never sleeps.
     fn stuck(&mut self, host: Option<usize>) {
         let host = host.map(|host| &self.hosts[host]);
         let facts = host.map(|host| host.standing(self.now));

@@ -257,9 +257,9 @@ impl Session {
         acts.push(Act::Answered(statement.clone(), answer));
         match statement {
             Statement::Commit if tag == "COMMIT" => {
-                // The warning means that the wait for synchronous replication was canceled. The
-                // statement requested more than a local commit, and the session cannot rely on that
-                // (SyncRepWaitForLSN).
+                // A warning means that the wait for synchronous replication was canceled
+                // (SyncRepWaitForLSN). The commit may then exist only on the primary, so it does
+                // not count as a synchronous one.
                 let promised = !self.asynchronous && !warned;
                 acts.push(Act::Acked(promised));
                 let written = self.written.take();
@@ -445,7 +445,7 @@ impl Session {
     }
 }
 
-/// bytea in its hex format, as GET returns it.
+/// Formats bytes as the server shows a bytea value.
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::from("\\x"), |mut text, b| {

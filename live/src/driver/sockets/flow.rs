@@ -6,7 +6,8 @@ use walsim_core::base::Mono;
 use walsim_core::call::{Input, NetEvent};
 
 impl Sockets {
-    /// Reads from connections that have got new credit. True if there was any.
+    /// Reads from connections that have got new credit. Returns true if there was such a
+    /// connection.
     pub(in crate::driver) fn read_wanted(&mut self, inbox: &mut Inbox) -> bool {
         if self.wanted.is_empty() {
             return false;
@@ -55,7 +56,8 @@ impl Sockets {
                 }
                 Got::Nothing => {
                     conn.readable = most == 0;
-                    // There is no end yet, or it comes after bytes without credit.
+                    // With credit, all data has been read and the stream has not ended. Without
+                    // credit, unread data may come before the end.
                     if most > 0 {
                         conn.ending = false;
                     }

@@ -66,12 +66,12 @@ struct Conn {
     readable: bool,
     /// The peer has closed its sending side; data before the end may be unread.
     ending: bool,
-    /// The machine knows of the end. It can still send.
+    /// The machine has been told of the end of the stream. It can still send.
     ended: bool,
     /// The kernel accepts output.
     writable: bool,
     queue: VecDeque<Bytes>,
-    /// Addresses that could not be connected to, and why.
+    /// Addresses to which no connection could be opened, and the reasons.
     tried: Vec<(Option<String>, String)>,
 }
 
@@ -80,7 +80,7 @@ enum State {
     /// Looking up or trying addresses: the current address, and the remaining ones.
     Connecting(Option<SocketAddr>, vec::IntoIter<SocketAddr>),
     Open,
-    /// The connection broke or failed, and the machine knows.
+    /// The connection broke or failed, and the machine has been told.
     Broken,
     /// Closed here; output is still queued.
     Closing,

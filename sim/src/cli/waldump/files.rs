@@ -14,8 +14,8 @@ use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_name;
 use walsim_core::wire::page::{self, LongPageHeader};
 
-/// The size of WAL pages and of data pages (`XLOG_BLCKSZ`, `BLCKSZ`). pg_waldump also has it
-/// compiled in.
+/// The size of WAL pages and of data pages (`XLOG_BLCKSZ`, `BLCKSZ`), which is compiled into
+/// pg_waldump, too.
 pub(super) const PAGE: u32 = 8192;
 const LEAST_SEGMENT: u32 = 1 << 20;
 const MOST_SEGMENT: u32 = 1 << 30;
@@ -29,7 +29,7 @@ pub(super) struct Range {
     pub(super) unknown_magic: Option<u16>,
     pub(super) timeline: TimelineId,
     pub(super) start: Lsn,
-    /// Invalid if no end was given.
+    /// The end position; invalid if none was given.
     pub(super) end: Lsn,
     /// Segments for which the command line names a `.partial` file.
     pub(super) partial: Vec<SegmentNo>,
@@ -42,7 +42,8 @@ struct Found {
 }
 
 impl Found {
-    /// WAL of an unknown version cannot be read; its errors are worded as in 15.
+    /// The version of the WAL. WAL of an unknown version cannot be read; errors about it are worded
+    /// as in 15.
     fn version(&self) -> PgVersion {
         page::version(self.magic).unwrap_or(PgVersion::V15)
     }
@@ -149,7 +150,7 @@ impl Range {
         }
         let mut scan = Scan(name);
         let mut field = || scan.hex(8);
-        // pg_waldump continues with uninitialized values in this case.
+        // If the name has fewer fields, pg_waldump continues with uninitialized values.
         let (Some(tli), Some(high), Some(low)) = (field(), field(), field()) else {
             let message = format!("could not parse WAL file name \"{}\"", shown(name));
             return Err(Stop::Fatal(message));

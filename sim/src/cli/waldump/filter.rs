@@ -8,11 +8,12 @@ pub(super) struct Filter {
     /// The record belongs to one of these resource managers.
     rmgrs: Option<Box<[bool; 256]>>,
     pub(super) xid: Option<u32>,
-    /// The record refers to a block of this relation …
+    /// The record refers to a block of this relation. The same block must meet the next two
+    /// conditions.
     pub(super) relation: Option<RelLocator>,
-    /// … and of this number …
+    /// The block has this number.
     pub(super) block: Option<u32>,
-    /// … and in this fork.
+    /// The block is in this fork.
     pub(super) fork: Option<u8>,
     /// The record contains a full-page image.
     pub(super) fullpage: bool,

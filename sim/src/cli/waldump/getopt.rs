@@ -80,7 +80,7 @@ impl GetOpt {
         Ok(None)
     }
 
-    /// The operands in their order. Complete after the last option.
+    /// The operands in their order. They are complete after the last option has been returned.
     pub(super) fn operands(mut self) -> Vec<Vec<u8>> {
         self.operands.extend(self.rest.into_iter().rev());
         self.operands

@@ -72,7 +72,7 @@ impl Lines {
             text.add("\n");
         }
         for block in record.blocks() {
-            // In separate branches, so that each copy has a constant length.
+            // Two branches, so that each of them copies a text of constant length.
             if details {
                 text.add("\tblkref #");
             } else {

@@ -34,8 +34,8 @@ use walsim_core::wire::record::RecordView;
 
 /// Output is written when this many bytes are buffered.
 const FULL: usize = 64 << 10;
-/// With `--follow`, sleeps this many naps before it looks for new WAL: ten times as often as
-/// pg_waldump.
+/// With `--follow`, the number of naps before the next search for new WAL. pg_waldump searches a
+/// tenth as often.
 const NAPS: u32 = 2;
 const NAP: Duration = Duration::from_millis(50);
 
@@ -100,7 +100,8 @@ struct Dump<'a> {
     timeline: TimelineId,
     unknown_magic: Option<u16>,
     start: Lsn,
-    /// The start position is inside a segment. Then the position of the first record is printed.
+    /// Whether the start position is inside a segment. In this case the position of the first
+    /// record is printed.
     in_segment: bool,
     table: Option<Table>,
     shown: i32,
@@ -159,8 +160,8 @@ impl Dump<'_> {
         }
     }
 
-    /// Prints the position of the first record if it is not the requested start: on stderr since
-    /// 17.
+    /// Prints the position of the first record if this is not the requested start. Since 17 the
+    /// line goes to stderr.
     fn begin(&mut self, first: &RecordView<'_>) {
         if first.lsn != self.start && self.in_segment {
             let skipped = first.lsn - self.start;
@@ -204,7 +205,7 @@ impl Dump<'_> {
 
     fn nothing_found(&self) -> Stop {
         let error = format!("could not find a valid record after {}", self.start);
-        // pg_waldump prints no more, not even for WAL of a different major version.
+        // pg_waldump has no detail message here, not even for WAL of a different major version.
         match self.unknown_magic {
             Some(magic) => Stop::Detailed {
                 error,

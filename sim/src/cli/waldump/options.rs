@@ -24,7 +24,7 @@ pub(super) enum Stats {
 pub(super) struct Options {
     pub(super) details: bool,
     pub(super) start: Lsn,
-    /// Invalid if no end was given.
+    /// The end position; invalid if none was given.
     pub(super) end: Lsn,
     pub(super) follow: bool,
     pub(super) limit: i32,
@@ -142,7 +142,7 @@ impl Options {
             'q' => self.quiet = true,
             'w' => self.filter.fullpage = true,
             'z' => self.stats = Some(Stats::PerRmgr),
-            // `--help` and `--version` after other options.
+            // `--help` and `--version` are refused after other options.
             _ => {
                 let (error, detail) = (None, None);
                 return Err(Stop::BadArgument { error, detail });

@@ -27,7 +27,7 @@ pub(super) struct Pages {
     geometry: Geometry,
     version: PgVersion,
     timeline: TimelineId,
-    /// Invalid if no end was given.
+    /// The end position; invalid if none was given.
     end: Lsn,
     partial: Vec<SegmentNo>,
     follow: bool,
@@ -78,7 +78,7 @@ impl Pages {
         Ok(Page::Bytes(bytes.expect("just read")))
     }
 
-    /// Drops what was read, because the file may have grown.
+    /// Drops the pieces that were read, because the file may have grown.
     pub(super) fn forget(&mut self) {
         self.piece = (Lsn::INVALID, Bytes::new());
     }

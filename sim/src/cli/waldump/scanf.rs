@@ -21,7 +21,7 @@ impl Scan<'_> {
         }))
     }
 
-    /// `%d`; with a width, only the first characters (`%3d`).
+    /// Parses `%d`. With a width, as in `%3d`, reads only that many characters.
     pub(super) fn int(&mut self, width: usize) -> Option<i32> {
         let (negative, magnitude) = self.number(10, width)?;
         let most = if negative { 1 << 63 } else { (1 << 63) - 1 };
@@ -34,7 +34,7 @@ impl Scan<'_> {
         Some(low(value).cast_signed())
     }
 
-    /// `%X`; with a width, only the first characters (`%8X`).
+    /// Parses `%X`. With a width, as in `%8X`, reads only that many characters.
     pub(super) fn hex(&mut self, width: usize) -> Option<u32> {
         let (negative, magnitude) = self.number(16, width)?;
         let magnitude = magnitude.unwrap_or(u64::MAX);
@@ -45,8 +45,8 @@ impl Scan<'_> {
         }))
     }
 
-    /// A number with a base prefix, as in strtoul: `None` if it does not fit. Without any digits
-    /// the result is 0.
+    /// Parses a number with a base prefix, as in strtoul. Returns `None` if the number does not
+    /// fit, and 0 if there are no digits.
     pub(super) fn unsigned_long(&mut self) -> Option<u64> {
         let before = self.0;
         let digits = self.0.trim_ascii_start();

@@ -14,7 +14,7 @@ pub(super) enum Stop {
     Done,
     /// `pg_fatal`
     Fatal(String),
-    /// The same with a detail message.
+    /// `pg_fatal` followed by a detail message.
     Detailed {
         /// What is wrong.
         error: String,

@@ -138,7 +138,7 @@ impl Draw {
             .into_iter()
             .filter(|_| self.rng.ratio(1, 2))
             .collect();
-        // From 0 to 6. Few runs have none or one, so that faults can interact.
+        // Between 0 and 6 faults. Few runs have fewer than two, so that faults can interact.
         let count = match self.rng.below(40) {
             0 => 0,
             1 => 1,
