@@ -170,7 +170,7 @@ impl Check for TwoCommits {
     }
 }
 
-/// A check of a user of the library works like the built-in ones.
+/// A check that a user of the library has written works like the built-in ones.
 #[test]
 fn a_check_of_ones_own_is_asked_and_heard() {
     let plan = generate(Profile::Faultless, 1);

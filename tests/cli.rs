@@ -339,7 +339,7 @@ fn a_trace_changes_nothing() {
     );
 }
 
-/// A trace as JSON is one object a line, the run itself the last of them.
+/// A trace as JSON has one object per line. The last object describes the run itself.
 #[test]
 fn a_trace_is_json_too() {
     let traced = walsim(&[

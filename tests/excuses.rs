@@ -14,7 +14,8 @@ const PLAYS: [(&str, Excuse); 9] = [
     ("slot-is-invalidated-for-its-limit", Excuse::SlotInvalidated),
     ("slot-is-invalidated-for-its-limit", Excuse::WalRemoved),
     ("removed-wal-ends-a-standby", Excuse::WalRemoved),
-    // In the scenario for this excuse the next checkpoint would end the state within the bound.
+    // A seed: in the scenario for this excuse the standby would catch up within the bound, after
+    // the next checkpoint.
     ("0x1a451", Excuse::AheadOfFlush),
     ("0x4b57560", Excuse::WalRemoved),
     (
@@ -126,7 +127,8 @@ fn without_its_witness_or_its_cause_no_play_passes() {
     }
 }
 
-/// The run may still fail after the repair, because the startup process may still be held.
+/// A standby that lacks one part is not excused, and is excused when the part is added. The run may
+/// still fail after the repair, because the startup process may still be held.
 #[test]
 fn a_neighbor_has_no_excuse_for_want_of_one_part() {
     for (name, excuse, part) in NEIGHBORS {

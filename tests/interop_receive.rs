@@ -446,7 +446,7 @@ fn a_dropped_receiver_reconnects() {
         "SELECT string_agg(pid::text, ',') FROM pg_stat_replication WHERE state = 'streaming'";
     wait_for("the stream", || !server.psql(senders).is_empty());
     let first = server.psql(senders);
-    // Only its replies to keepalives prevent the timeout.
+    // Without its replies to keepalives the receiver would run into the timeout.
     let replies =
         "SELECT count(*) FROM pg_stat_replication WHERE reply_time > backend_start + interval '3s'";
     wait_for("an answer", || server.psql(replies) == "1");

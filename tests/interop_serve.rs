@@ -67,7 +67,8 @@ fn pg_receivewal_is_killed_and_resumes() {
     assert!(printed.starts_with("listening on 127.0.0.1:"), "{printed}");
     let status = server.stop("INT");
     assert!(status.success(), "{status}: {}", log_of(&ours));
-    // It has confirmed the shutdown checkpoint, because the server has ended.
+    // The receiver has confirmed the shutdown checkpoint; otherwise the server would not have
+    // ended.
     receiver.wait().expect("our own child");
     assert_same_segments(&theirs, &ours.join("pg_wal"), segments);
 }
@@ -121,7 +122,7 @@ fn a_stopped_cluster_is_received() {
         .filter(|name| segment_end(name) <= lsn(&end))
         .count();
     wait_for("all segments", || finished(&theirs).len() >= last);
-    // Such a server does not support slots.
+    // The server of a stopped cluster does not support slots.
     let mut with_slot = receivewal(&bin, &server, &theirs);
     let refused = with_slot
         .args(["--slot", "s1"])
@@ -206,7 +207,7 @@ fn directories_that_cannot_be_served_are_refused() {
     let folder = Folder::new("refused");
     let data = folder.path().join("data");
     assert!(Serve::start(&data, &[]).stop("INT").success());
-    // Without its settings file it looks like a stopped PostgreSQL cluster.
+    // Without its settings file, a cluster of walsim-live looks like a stopped PostgreSQL cluster.
     let stopped = folder.path().join("stopped");
     let fresh = |change: &dyn Fn(&Path)| {
         let _ = fs::remove_dir_all(&stopped);

@@ -1,8 +1,7 @@
-//! WAL of servers of all versions, as `walsim waldump` lists it and as the server's extension
-//! pg_walinspect does, because later versions have no pg_waldump here.
-//!
-//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! selects a newer server.
+//! Compares two lists of the same WAL, for servers of all versions: the list of `walsim waldump`
+//! and that of the server's extension pg_walinspect. pg_waldump is not used, because newer servers
+//! may be installed without it. Skipped if PostgreSQL 15 is not installed, unless
+//! `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN` selects a newer server.
 
 #[path = "interop/server.rs"]
 mod server;

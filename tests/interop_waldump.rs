@@ -84,7 +84,8 @@ fn real_wal_is_printed_alike() {
     ] {
         dumps.agree(&[&range, options].concat());
     }
-    // To the end of WAL, and from the middle of a record.
+    // Dumps from a record to the end of WAL, then from the start of a segment, which can be in the
+    // middle of a record.
     dumps.agree(&["-p", "data", "-s", first[1], "-z"]);
     let segment = Server::segment_of(first[1]);
     dumps.agree(&[segment.as_str(), "-p", "data/pg_wal", "-n", "3"]);

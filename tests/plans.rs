@@ -349,7 +349,7 @@ fn a_row_has_one_time_and_one_kind() {
     }
 }
 
-/// The plan file of a seed must be readable. This is an example.
+/// An example of the plan file of a seed. The file must be readable by people.
 #[test]
 fn a_generated_plan_is_readable() {
     let plan: Plan = generate(Profile::Default, 1);

@@ -52,7 +52,7 @@ impl Serve {
         server
     }
 
-    /// Waits until it accepts clients, which is later than it listens.
+    /// Waits until the server accepts clients. It listens some time before that.
     fn accepts(&self, dir: &Path) {
         let limit = Instant::now() + Duration::from_secs(60);
         // The end position is already passed, so that the receiver only connects.
@@ -339,7 +339,7 @@ fn a_given_password_is_not_reported_as_missing() {
     }
 }
 
-/// With the option, messages begin with the time. Hints have the format of pg_log_error_hint.
+/// With `--timestamps`, messages begin with the time. Hints have the format of pg_log_error_hint.
 #[test]
 fn messages_carry_time_stamps_on_request() {
     let folder = Folder::new("stamps");

@@ -1,9 +1,8 @@
 //! WAL and control files that walsim writes, read by PostgreSQL's pg_waldump and pg_controldata.
-//! The WAL is of every shape, and of all nodes of whole runs. `walsim waldump` must have the same
-//! output.
-//!
-//! The records must be those that were written, and the only error must be the end of WAL. Skipped
-//! if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
+//! The WAL is either made of records of all shapes, or taken from all nodes of whole runs. `walsim
+//! waldump` must have the same output. The records must be those that were written, and the only
+//! error must be the end of WAL. Skipped if PostgreSQL 15 is not installed, unless
+//! `WALSIM_REQUIRE_PG` is set.
 
 #[path = "interop/dumps.rs"]
 mod dumps;

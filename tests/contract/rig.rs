@@ -177,7 +177,7 @@ impl Rig {
         pids.map(|p| p.pid).max().expect("there is such a process")
     }
 
-    /// Opens a session, greeted and ready.
+    /// Opens a session, and completes its startup.
     pub(crate) fn session(&mut self) -> (ConnId, Pid) {
         let conn = self.connect(&[("user", "postgres"), ("database", "postgres")]);
         assert_eq!(

@@ -30,8 +30,8 @@ fn said(rig: &Rig, text: &str) -> bool {
     rig.log.iter().any(|line| line.contains(text))
 }
 
-/// All processes are told, the shutdown checkpoint is sent, and the server waits until the standby
-/// has confirmed it.
+/// All processes are told to stop, the shutdown checkpoint is sent, and the server waits until the
+/// standby has confirmed it.
 #[test]
 fn a_fast_shutdown_waits_for_its_standby() {
     for version in PgVersion::ALL {

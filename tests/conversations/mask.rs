@@ -1,7 +1,7 @@
 //! Masks values that may differ between two servers: process ids and keys, LSNs, the system
 //! identifier, times, the minor version, and locations in the C source.
 
-/// The messages of an answer as text, with these values masked.
+/// The messages of an answer as text. Values that may differ between two servers are masked.
 pub(crate) fn masked(answer: &[u8]) -> Vec<String> {
     frames(answer)
         .into_iter()

@@ -57,7 +57,7 @@ fn connected(capture: &Capture) -> (ConnId, Rig) {
     let conn = *rig.opened.last().expect("a standby looks for its upstream");
     let packet = rig.sent.remove(&conn).expect("it says who it is");
     let theirs = capture.events.iter().find_map(|(_, event)| match event {
-        // The first packet only has the code for an encryption request.
+        // An encryption request has only a code of four bytes. The startup packet is longer.
         Event::Said(said) if said.kind == Kind::Packet && said.body.len() > 4 => Some(said.bytes()),
         Event::Said(_) | Event::Act(_) => None,
     });

@@ -74,7 +74,7 @@ fn every_type_is_described_as_by_pg_waldump() {
             // Version 16 was installed without an extension that writes Generic records.
             PgVersion::V16 => (21, 115),
             PgVersion::V15 | PgVersion::V17 | PgVersion::V18 => (22, 115),
-            // The workload was another one, without CLOG and Generic records.
+            // The workload for 19 writes no CLOG and no Generic records.
             PgVersion::V19 => (20, 75),
         };
         assert_eq!(managers.len(), expected, "{version:?}: {managers:?}");
@@ -100,7 +100,8 @@ fn damaged_records_are_described_or_refused() {
                 bytes[at] ^= flip;
             }
         }
-        // Describes the data as each record type of its resource manager, and of all others.
+        // Describes the data as every other record type of its resource manager, and as a record of
+        // every other resource manager.
         for kind in 0..=u8::MAX {
             bytes[16] = kind;
             count(&bytes);
@@ -110,7 +111,7 @@ fn damaged_records_are_described_or_refused() {
             bytes[17] = manager;
             count(&bytes);
         }
-        // With less data, as its headers say.
+        // Shortens the main data, and adjusts the lengths in the headers.
         bytes[17] = sample.bytes[17];
         let parts = RecordParts::decode(&bytes, [sample.lsn; 3], 8192).expect("a record");
         let main = parts.view(&bytes).main().len();

@@ -79,7 +79,8 @@ pub(crate) fn compare(bin: &Path, step: usize) {
     let folder = Folder::new("waldump-damage");
     let sample = Sample::make(bin, folder.path());
     let cases = Damage::all();
-    // The start is shifted regularly, so that all masks and all bytes of a field occur.
+    // The choice is shifted by one after every eight cases, so that all masks and all bytes of a
+    // field occur.
     let chosen = (0..cases.len()).filter(|n| (n + n / 8) % step == 0);
     let chosen: Vec<_> = chosen.map(|n| cases[n]).collect();
     let failed = in_parallel(&chosen, |worker, cases| {

@@ -112,7 +112,8 @@ fn a_missing_slot_is_a_permanent_error() {
     let folder = Folder::new("receive-no-slot");
     let server = primary(&bin, &folder, KEEP);
     let mut receiver = Receiver::new(folder.path(), "wal");
-    // In an empty directory the slot is read; otherwise streaming starts from it.
+    // With an empty directory the receiver reads the slot; otherwise it starts to stream from the
+    // slot. Both fail.
     for said in [
         "error: replication slot \"none\" does not exist\n",
         "error: could not send replication command \"START_REPLICATION\": ERROR:  replication slot \"none\" does not exist\n",

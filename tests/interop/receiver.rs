@@ -31,7 +31,7 @@ impl Receiver {
 
     /// Starts pg_receivewal.
     pub(crate) fn start_pg_receivewal(&mut self, server: &Server, more: &[&str]) {
-        // It runs as a different user than the test.
+        // pg_receivewal runs as a different user than the test.
         run(Command::new("chmod").arg("777").arg(&self.dir));
         self.spawn(&mut server.client("pg_receivewal"), more);
     }

@@ -28,7 +28,7 @@ pub(crate) fn serve(dir: &Path, args: &[&str]) -> Command {
 }
 
 impl Serve {
-    /// Starts it on a free port, and waits until it accepts connections.
+    /// Starts a server on a free port, and waits until it accepts connections.
     pub(crate) fn start(dir: &Path, args: &[&str]) -> Self {
         let out = dir.with_extension("out");
         let log = fs::File::options()
@@ -69,7 +69,7 @@ impl Serve {
         fs::read_to_string(&self.out).expect("it was made at the start")
     }
 
-    /// Sends a signal, and waits until it has ended.
+    /// Sends a signal to the server, and waits until the server has ended.
     pub(crate) fn stop(mut self, signal: &str) -> ExitStatus {
         self.signal(signal);
         let mut status = None;

@@ -163,7 +163,8 @@ fn connections_beyond_the_limits_are_refused() {
                 other => panic!("{other:?}"),
             }
         }
-        // Ten times as many connections without a startup packet: they do not count.
+        // Ten times as many connections without a startup packet, which do not count towards the
+        // limit.
         let silent: Vec<Client> = (0..80).map(|_| Client::connect(server.port)).collect();
         let mut first = held.remove(0);
         first.say(&Kind::Query("SHOW wal_level").once());

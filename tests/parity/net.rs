@@ -202,7 +202,7 @@ against_both! {
         let told = net.take(End::Caller);
         assert!(matches!(told[..], [(to, NetEvent::Refused(_))] if to == conn), "{told:?}");
         assert_eq!(net.take(End::Callee), []);
-        // The next connection is independent of it.
+        // The refused connection does not affect the next one.
         let address = net.address();
         let conn = connect(&mut net, 2, address);
         assert_eq!(net.take(End::Caller), [(conn, NetEvent::Connected)]);

@@ -175,7 +175,8 @@ impl Host {
         if words[0] == "START_REPLICATION" {
             let start = words.iter().find(|word| word.contains('/'));
             let start = start.expect("it says from where").parse();
-            // With an empty directory it starts at the position of the server or of the slot.
+            // With an empty directory, the receiver starts at the position of the server or of the
+            // slot.
             if self.names().is_empty() {
                 self.first = Some(start.expect("an LSN"));
             }

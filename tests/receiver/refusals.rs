@@ -4,8 +4,8 @@
 use super::*;
 use walsim_core::call::{LogEvent, Message};
 
-/// A segment whose end is the largest position. pg_receivewal starts at the end of the server's WAL
-/// instead.
+/// The directory has a segment that ends at the largest position. The receiver refuses it, whereas
+/// pg_receivewal would start at the end of the server's WAL.
 #[test]
 fn no_wal_follows_the_last_segment() {
     let mut host = Host::new(options(), 1);
@@ -18,8 +18,8 @@ fn no_wal_follows_the_last_segment() {
     ends(&host, &complaint, "Move the file away");
 }
 
-/// Other tools do not pad a new segment, or crash during padding. The existing bytes stay until
-/// they are received again.
+/// Some tools do not pad a new segment, or are killed while they pad it. The receiver keeps the
+/// existing bytes until it has received them again.
 #[test]
 fn a_short_partial_file_is_padded() {
     let full = geometry().segment as usize;
@@ -413,8 +413,8 @@ fn unusual_messages_do_no_harm() {
     assert_eq!(host.written, Lsn(0x2064));
 }
 
-/// With an end position, a server that shuts down before it is an error. Without one it is success.
-/// has come.
+/// If an end position was requested and the server shuts down before it is reached, the receiver
+/// fails. Without an end position, a shutdown of the server is a success.
 #[test]
 fn an_end_position_that_was_not_reached_is_an_error() {
     for (endpos, success) in [(Lsn::INVALID, true), (Lsn(0x3000), false)] {

@@ -53,7 +53,7 @@ impl<M: Machine> Drive<M> for Rig<M> {
     fn effect(&mut self, _: Pid, effect: Effect) {
         match effect {
             Effect::Net(conn, call) => self.net(conn, call),
-            // Messages contain parts of the input, so their texts are made to test that as well.
+            // Formats each log message, because it contains parts of the input.
             Effect::Log(event) => drop(event.to_string()),
             Effect::Halt => self.halted = true,
             Effect::Disk(..) | Effect::Exit(_) => {}
