@@ -28,7 +28,8 @@ use walsim_core::wire::xlog_records::XlogRecord;
 
 const VERSION: PgVersion = PgVersion::V19;
 const SEGMENT: usize = 1 << 20;
-/// The segments of timeline 1. The first segment of timeline 2 has the number of the last one.
+/// The segments of timeline 1. The first segment of timeline 2 has the same number as the last
+/// segment of timeline 1.
 const FIRST: u64 = 0x08;
 const LAST: u64 = 0x27;
 

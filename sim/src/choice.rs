@@ -51,7 +51,7 @@ pub enum Subject {
 }
 
 /// Identifies a choice. The meaning of `what` depends on the kind, for example (connection, stream
-/// offset) or (inode, operation). It is never a count of the run's events.
+/// offset) or (inode, operation). `what` never counts the events of the run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
     /// The kind of choice, such as `net.latency`.

@@ -184,9 +184,9 @@ impl Slice {
         bytes
     }
 
-    /// The slice as written by walsim, and which of its bytes can be compared. The record that
-    /// continues on the first page, the remains of an aborted record, and bytes after the end
-    /// cannot.
+    /// The slice as written by walsim, and which of its bytes can be compared. Not compared are the
+    /// record that continues on the first page, the remains of an aborted record, and bytes after
+    /// the end.
     pub(crate) fn write_again(&self, records: &[Record]) -> (Vec<u8>, Vec<bool>) {
         let mut out = vec![0; self.bytes.len()];
         let mut known = vec![false; out.len()];
@@ -198,7 +198,7 @@ impl Slice {
             let header = PageHeader::decode(&self.bytes[from..]).expect("a whole page");
             let mut ident = self.ident();
             ident.removable = header.has(BKP_REMOVABLE);
-            // Pages before the switch to this timeline were copied.
+            // Pages before the switch to this timeline were copied from the old timeline.
             ident.tli = header.tli;
             if at > self.end {
                 break;

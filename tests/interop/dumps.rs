@@ -44,7 +44,7 @@ impl Dumps {
         said
     }
 
-    /// The output of `walsim waldump` with this additional line.
+    /// The output of `walsim waldump`, including the detail that pg_waldump does not print.
     pub(crate) fn ours_whole<S: AsRef<OsStr>>(&self, args: &[S]) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_walsim"));
         self.run(command.arg("waldump").args(args), &["walsim waldump"])

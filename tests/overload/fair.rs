@@ -32,7 +32,7 @@ struct Order {
     heard: [FrameReader; 2],
     /// Number of the flood's messages that are answered.
     answered: usize,
-    /// The same number when the second client got its answer.
+    /// The value of `answered` when the second client got its answer.
     before: Option<usize>,
 }
 

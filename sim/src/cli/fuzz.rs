@@ -239,8 +239,9 @@ impl Reporter<'_> {
         });
     }
 
-    /// Stores the plan of a failing seed and reports the failure. The report is one line if there
-    /// are many failures, or if a failure of the same kind is shrunk and reported at the end.
+    /// Stores the plan of a failing seed and reports the failure. The report is one line after
+    /// [`REPORTS`] failures. It is also one line if failures are shrunk, because those that are
+    /// shrunk get a full report at the end.
     fn report_failure(&self, ran: &Ran, nth: u64) {
         let file = self.store(ran);
         let seed = show_seed(ran.seed);

@@ -31,8 +31,8 @@ impl Ticket {
 }
 
 impl Disk {
-    /// Whether these bytes of a file would be the same after any crash that could happen now. This
-    /// requires a durable name as well. Rewriting a stable byte with the same value keeps it
+    /// Whether these bytes of a file would be the same after any crash that could happen now. The
+    /// name of the file must be durable, too. Rewriting a stable byte with the same value keeps it
     /// stable.
     #[must_use]
     pub fn is_stable(&self, path: &str, range: Range<u64>) -> bool {

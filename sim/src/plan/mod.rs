@@ -137,8 +137,9 @@ impl Default for DiskPlan {
 pub enum When {
     /// This many microseconds after the start.
     At(u64),
-    /// At the n-th occurrence of an event, counted from 1. The row takes effect before the effects
-    /// of the step that follow the event.
+    /// At the n-th occurrence of an event, counted from 1. A fault that kills the node takes effect
+    /// before the effect that the event announces, such as a write. All other rows take effect
+    /// after the step.
     Event {
         /// The node.
         node: usize,

@@ -54,8 +54,8 @@ impl Predicate {
         let outcome = run(plan, planted, false);
         let symptom = Symptom::of(&outcome.verdict)?;
         let passes_without = planted != Planted::NONE && passes(plan);
-        // A candidate that takes many more steps is hardly simpler, and most candidates that pass
-        // would take them.
+        // A candidate that takes many more steps than the original is hardly simpler. Most
+        // candidates that pass would run that long, too, so the limit saves time.
         let most_steps = match outcome.steps {
             0 => MOST_STEPS,
             steps => 2 * steps + 20_000,

@@ -58,8 +58,8 @@ impl World {
             || self.plan.workload.iter().any(|row| waits(&row.when))
     }
 
-    /// Applies the rows that wait for this event. A row that kills this node is not applied: its
-    /// death is returned, so that the node dies before the next effect.
+    /// Schedules the rows that wait for this event. A fault that kills this node is returned
+    /// instead, so that the node dies before the effect that caused the event.
     pub(super) fn fire(&mut self, host: usize, event: EventKind) -> Option<Doom> {
         let count = self.events.entry((host, event)).or_default();
         *count += 1;

@@ -156,7 +156,7 @@ fn run_checked(
     most: u64,
     checks: Vec<Box<dyn Check>>,
 ) -> Result<Outcome, MarkSet> {
-    // A world that panicked is only asked how many steps it has taken, and is then dropped.
+    // A world that panicked is only asked where and when it stopped, and is then dropped.
     let mut world = None;
     let run = std::panic::AssertUnwindSafe(|| {
         let world = world.insert(World::with_checks(plan, planted, audit, checks));

@@ -15,7 +15,7 @@ use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
 /// How long a session waits for an answer before it closes its connection.
 pub(super) const PATIENCE_US: u64 = 3_000_000;
-/// How long it waits before it reconnects.
+/// How long a session waits before it reconnects.
 const BACKOFF_US: u64 = 200_000;
 /// Relations that sessions write to. There are few, so that sessions write to the same pages.
 const FIRST_RELATION: u32 = 16384;
@@ -137,7 +137,7 @@ impl Session {
         self.state == State::Idle && self.script.is_empty() && self.due.is_empty()
     }
 
-    /// The slot statement whose answer it waits for.
+    /// The slot statement whose answer the session waits for.
     pub(super) const fn asks(&self) -> Option<&SlotStatement> {
         match &self.state {
             State::Busy(Statement::Slot(statement)) => Some(statement),
@@ -155,7 +155,7 @@ impl Session {
         }
     }
 
-    /// The statement whose answer it waits for.
+    /// The statement whose answer the session waits for.
     pub(super) const fn statement(&self) -> Option<&Statement> {
         match &self.state {
             State::Busy(statement) => Some(statement),
