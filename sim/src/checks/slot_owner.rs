@@ -14,10 +14,10 @@ const ABOUT: About = About {
     details: "Checked when restart_lsn, the cause of an invalidation, active_pid or in_use of an entry\n\
               changes. The change must be made by the process that active_pid names before or after it.\n\
               active_pid changes from none to that process, or from that process to none; after a drop or a\n\
-              release the former owner writes nothing. A free entry is written only under\n\
-              ReplicationSlotAllocationLock, by the process that takes it. The startup process fills free\n\
-              entries. Not checked: dirty, just_dirtied and last_saved_restart_lsn, which the process that\n\
-              saves a slot also writes.",
+              release the former owner writes nothing. A free entry is written only by the\n\
+              process that takes it, under ReplicationSlotAllocationLock; only the startup process, which\n\
+              restores slots from disk, does so without the lock. Not checked: dirty, just_dirtied and\n\
+              last_saved_restart_lsn, which the process that saves a slot also writes.",
     source: "ReplicationSlotAcquire, ReplicationSlotRelease, ReplicationSlotCreate, ReplicationSlotDropPtr\n\
              (slot.c)",
 };

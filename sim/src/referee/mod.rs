@@ -384,7 +384,7 @@ impl Referee {
         self.known.force(forced);
     }
 
-    /// Rare states that the referee detects.
+    /// The rare states that the referee has seen so far in this run.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.known.marks()
     }

@@ -367,7 +367,7 @@ impl Knowledge {
             .map_or(Lsn::INVALID, Ledger::end)
     }
 
-    /// Rare states that the referee detects.
+    /// The rare states that the referee has seen so far in this run.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.marks
     }

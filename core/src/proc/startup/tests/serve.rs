@@ -52,7 +52,8 @@ fn any_other_state_is_refused() {
     }
 }
 
-/// The control file does not belong to the WAL in pg_wal.
+/// A control file that says "shut down" names an online checkpoint, so it does not match the WAL
+/// in pg_wal.
 #[test]
 fn an_online_checkpoint_is_refused() {
     let mut fixture = stopped(PgVersion::V15, DbState::ShutDown);
