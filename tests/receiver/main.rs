@@ -374,12 +374,13 @@ fn invalid_directories_are_refused() {
 }
 
 #[test]
-fn versions_from_15_to_18_are_understood() {
+fn versions_from_15_to_19_are_understood() {
     for (version, complaint) in [
         ("14.9", "older than 15"),
         ("15.18", ""),
         ("18beta1", ""),
-        ("19devel", "newer than 18"),
+        ("19rc1", ""),
+        ("20devel", "newer than 19"),
     ] {
         let mut host = Host::new(options(), 1);
         greet(&mut host, version);
