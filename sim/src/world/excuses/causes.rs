@@ -1,6 +1,7 @@
 //! Legal events that can be the cause of an excuse, recorded as they happen. Illegal events need
 //! not be recorded, because a check ends the run.
 
+use crate::referee::slot_on_disk;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo};
@@ -190,7 +191,15 @@ impl World {
                 if let Some((name, _)) = in_slots.and_then(|path| path.split_once('/'))
                     && self.owns_slot(host, pid, name)
                 {
-                    self.causes.kept.insert((host, name.to_owned()), pid);
+                    // The checkpointer would have logged the invalidation after saving the slot.
+                    // The state file still has the earlier position of the slot.
+                    let state = &self.hosts[host];
+                    let version = state.plan.settings.pg_version;
+                    let saved = slot_on_disk(&state.disk, version, name);
+                    let right = saved.is_some_and(|lsn| self.may_invalidate(host, name, lsn));
+                    let key = (host, name.to_owned());
+                    self.causes.invalidated.insert(key.clone(), right);
+                    self.causes.kept.insert(key, pid);
                 }
             }
             (Role::Checkpointer, Message::Checkpoint("complete") | Message::RestartPoint(_)) => {
