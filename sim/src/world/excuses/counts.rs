@@ -81,7 +81,7 @@ const fn most(excuse: Excuse, profile: Profile) -> u64 {
         (Profile::Default, Excuse::ShutdownInCrashRestart | Excuse::CrashPassedOver) => 20,
         (Profile::Default, Excuse::SlotKept) => 20,
         (Profile::Default, Excuse::FsyncInCrashRecovery) => 220,
-        (_, Excuse::SlotFileBehindMemory) => 160,
+        (_, Excuse::SlotFileBehindMemory) => 280,
         (Profile::Faultless, _) => 0,
     }
 }
