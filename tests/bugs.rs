@@ -12,7 +12,8 @@ use walsim_core::base::{Bug, Planted};
 /// Several times the number of seeds that the rarest bug takes.
 const SEEDS: u32 = 600;
 
-fn found(bug: Bug) -> Found {
+/// The first seed from `base` on that shows the bug.
+fn found(bug: Bug, base: u64) -> Found {
     let task = Task {
         profile: Profile::Default,
         overrides: Overrides::default(),
@@ -24,7 +25,7 @@ fn found(bug: Bug) -> Found {
         left -= 1;
         left > 0
     };
-    let hunted = hunt(bug, &task, 0, go_on);
+    let hunted = hunt(bug, &task, base, go_on);
     if let Some(found) = &hunted.found {
         assert!(
             found.outcome.marks.reached(bug),
@@ -39,7 +40,7 @@ fn found(bug: Bug) -> Found {
 /// Hunts for a bug and runs the stored plan again: it must fail in the same way with the bug and
 /// pass without it.
 fn is_found(bug: Bug) {
-    let found = found(bug);
+    let found = found(bug, 0);
     let file = Scenario {
         plan: found.plan,
         expect: Expect::default(),
@@ -101,7 +102,7 @@ fn shutdown_drops_unconfirmed_tail() {
 #[test]
 fn a_found_bug_becomes_a_small_file() {
     let bug = Bug::WalsenderSendsUnflushed;
-    let found = found(bug);
+    let found = found(bug, 0);
     let planted = Planted::NONE.with(bug);
     let small = shrink(&found.plan, planted, |progress| progress.tries < 400);
     let small = small.expect("it fails");
@@ -135,20 +136,8 @@ fn a_found_bug_becomes_a_small_file() {
 /// A run whose time does not advance is reported with its processes and their C functions.
 #[test]
 fn a_run_that_is_stuck_is_found() {
-    let task = Task {
-        profile: Profile::Default,
-        overrides: Overrides::default(),
-        planted: Planted::NONE,
-        twice_percent: 0,
-    };
-    let mut left = SEEDS;
-    let go_on = || {
-        left -= 1;
-        left > 0
-    };
-    // The first seed that shows the bug.
-    let hunted = hunt(Bug::ReceiverNeverGivesUp, &task, 0x4d, go_on);
-    let verdict = hunted.found.expect("it is found").outcome.verdict;
+    let seed = 0x4d;
+    let verdict = found(Bug::ReceiverNeverGivesUp, seed).outcome.verdict;
     let Verdict::Stuck(violation) = &verdict else {
         panic!("{verdict:?}")
     };

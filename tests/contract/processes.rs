@@ -25,7 +25,10 @@ fn next_step(rig: &mut Rig) {
     if let Some(pid) = rig.runnable().last().copied() {
         rig.run(pid);
     } else if !rig.complete_one() {
-        rig.now = rig.machine.next_wakeup().expect("somebody waits");
+        rig.now = rig
+            .machine
+            .next_wakeup()
+            .expect("a process waits with a time-out");
     }
 }
 
