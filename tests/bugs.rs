@@ -1,4 +1,4 @@
-//! The harness must find each planted bug by an invariant that the bug may violate, and the same
+//! The harness must find each planted bug, with an invariant that the bug may violate. The same
 //! seed must pass without the bug.
 #![cfg(feature = "planted-bugs")]
 
@@ -37,8 +37,8 @@ fn found(bug: Bug, base: u64) -> Found {
         .unwrap_or_else(|| panic!("{} hides from {SEEDS} seeds", bug.name()))
 }
 
-/// Hunts for a bug and runs the stored plan again: it must fail in the same way with the bug and
-/// pass without it.
+/// Hunts for a bug and stores the plan that shows it. The stored plan must fail in the same way
+/// with the bug, and must pass without it.
 fn is_found(bug: Bug) {
     let found = found(bug, 0);
     let file = Scenario {
@@ -97,8 +97,8 @@ fn shutdown_drops_unconfirmed_tail() {
     is_found(Bug::ShutdownDropsUnconfirmedTail);
 }
 
-/// The complete sequence: a bug is found, its plan is shrunk, written and read, and the file fails
-/// with the bug and passes without it.
+/// The complete sequence for one bug: it is found, its plan is shrunk, and the shrunk plan is
+/// written to a file. The plan in the file must fail with the bug and pass without it.
 #[test]
 fn a_found_bug_becomes_a_small_file() {
     let bug = Bug::WalsenderSendsUnflushed;
@@ -133,7 +133,8 @@ fn a_found_bug_becomes_a_small_file() {
     assert_eq!(run(&plan, Planted::NONE, true).verdict, Verdict::Pass);
 }
 
-/// A run whose time does not advance is reported with its processes and their C functions.
+/// If simulated time does not advance, the run is reported with the processes of the node and their
+/// C functions.
 #[test]
 fn a_run_that_is_stuck_is_found() {
     let seed = 0x4d;

@@ -1,5 +1,6 @@
-//! The checks, which look only at what a step has changed, and the audit, which looks at
-//! everything, come to the same verdict on runs with and without violations.
+//! Tests that the checks find violations. A check looks only at what a step has changed, while the
+//! audit looks at everything. Both must come to the same verdict on runs with and without
+//! violations.
 #![cfg(feature = "planted-bugs")]
 
 use walsim::checks::{BITES, Bite, Plant, built_in, without};
@@ -13,8 +14,9 @@ use walsim_core::base::{Bug, Planted};
 /// Several times the number of seeds that the rarest bug takes.
 const SEEDS: u64 = 400;
 
-/// The first seed from `base` on that shows a bug must report a code that names the root cause, not
-/// later damage, with and without the audit.
+/// Runs the first seed from `base` on that shows the bug. The run must report one of the expected
+/// codes with and without audits. These codes name the cause of the failure and not its later
+/// effects.
 fn bites_as(bug: Bug, expected: &[&str], base: u64) {
     let planted = Planted::NONE.with(bug);
     let shown = (base..base + SEEDS).find_map(|seed| {
@@ -170,7 +172,7 @@ impl Check for TwoCommits {
     }
 }
 
-/// A check that a user of the library has written works like the built-in ones.
+/// A check that a user of the library has written works like a built-in check.
 #[test]
 fn a_check_of_ones_own_is_asked_and_heard() {
     let plan = generate(Profile::Faultless, 1);
@@ -241,8 +243,8 @@ fn scenario(name: &str) -> Plan {
     Scenario::parse(&text, name).expect("a good plan").plan
 }
 
-/// With the subscription the violation is reported; without it, no violation is reported at that
-/// point.
+/// A check with the subscription reports the violation. Without the subscription, the check reports
+/// no violation at that point.
 #[test]
 fn a_subscription_that_is_switched_off_is_missed() {
     for row in &BITES {

@@ -139,8 +139,8 @@ fn wrong_usage_is_status_2_with_a_guess() {
     }
 }
 
-/// The report of a failing run: the invariant, the facts that were compared, the last events, and
-/// how to replay it.
+/// The report of a failing run contains the invariant, the compared facts, the last events, and the
+/// command that replays the run.
 #[test]
 fn a_failure_report_tells_what_to_do_next() {
     let line = |ms: u64, node: &str, text: &str| StoryLine {
@@ -272,7 +272,7 @@ fn assert_names(line: &str, names: &[&str]) {
     assert_eq!(found, names);
 }
 
-/// The hash covers all seeds in order and does not depend on the number of workers.
+/// The hash covers all seeds in their order, and does not depend on the number of workers.
 #[test]
 fn workers_do_not_matter() {
     let hash = |jobs| {
@@ -320,7 +320,7 @@ fn a_dump_is_a_data_directory_per_node() {
     );
 }
 
-/// The same seed takes the same steps in different processes, with and without a trace.
+/// A seed takes the same steps in different processes, and with and without a trace.
 #[test]
 fn a_trace_changes_nothing() {
     let hash = |output: &Output| {
@@ -339,7 +339,7 @@ fn a_trace_changes_nothing() {
     );
 }
 
-/// A trace as JSON has one object per line. The last object describes the run itself.
+/// A trace as JSON has one object per line. The last object describes the run.
 #[test]
 fn a_trace_is_json_too() {
     let traced = walsim(&[
@@ -376,7 +376,7 @@ fn a_trace_is_json_too() {
     }
 }
 
-/// An invalid filter is refused, and the error lists the valid values.
+/// A filter with an invalid value is an error, and the error lists the valid values.
 #[test]
 fn a_filter_that_makes_no_sense_is_refused() {
     for (args, expected) in [
@@ -396,8 +396,8 @@ fn a_filter_that_makes_no_sense_is_refused() {
 #[cfg(feature = "planted-bugs")]
 const BUG: &str = "walsender-sends-unflushed";
 
-/// A hunt that does not find a bug reports whether the code of the bug was reached at all. A replay
-/// reports it for one run.
+/// A hunt that does not find a bug reports whether any run reached the code of the bug. A replay
+/// reports whether its run reached the code.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_bug_that_was_not_found_may_not_have_been_reached() {
@@ -414,8 +414,8 @@ fn a_bug_that_was_not_found_may_not_have_been_reached() {
     assert!(late.contains("  marks   commit-acked, "), "{late}");
 }
 
-/// Shrinking a failing seed gives a small file that fails again; the exit status is that of the
-/// failure.
+/// Shrinking a failing seed writes a small file, and the plan in the file fails again. The command
+/// ends with the status of the failure.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn shrinks_a_failing_seed_to_a_file_that_replays() {
@@ -463,7 +463,8 @@ fn what_does_not_fail_is_not_shrunk() {
     );
 }
 
-/// A standby that must not start never converges. The shrunk plan must hang in the same way.
+/// A plan that never starts a standby does not converge. The shrunk plan must wait for the same
+/// thing.
 #[test]
 fn a_cluster_that_hangs_is_shrunk_to_what_it_hangs_at() {
     let hangs = [
@@ -490,7 +491,8 @@ fn a_cluster_that_hangs_is_shrunk_to_what_it_hangs_at() {
     assert_eq!(walsim(&["replay", "hangs.toml"]).status.code(), Some(3));
 }
 
-/// A campaign shrinks the first failure of each kind, and stores the others unchanged.
+/// A campaign shrinks the first failure of each kind. The plans of all other failures are stored as
+/// they are.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_campaign_shrinks_what_it_finds() {

@@ -9,8 +9,8 @@ use std::path::Path;
 #[cfg(feature = "planted-bugs")]
 const BUG: &str = "walsender-sends-unflushed";
 
-/// The expectation in a file is checked, any file can be run as a scenario, and an output path that
-/// cannot be written is refused before the run.
+/// The command checks the expectation in a file, and runs any file as a scenario. If an output path
+/// cannot be written, the command refuses to start the run.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_file_says_what_its_run_must_come_to() {
@@ -53,7 +53,7 @@ fn a_file_says_what_its_run_must_come_to() {
     }
 }
 
-/// A fault without effect and a pin that changed nothing are reported.
+/// The command reports a fault that had no effect, and a pin that changed nothing.
 #[test]
 fn says_what_did_not_happen() {
     let text = stdout(&walsim(&["replay", "5", "--write-plan", "idle.toml"]));
@@ -61,7 +61,8 @@ fn says_what_did_not_happen() {
     let path = Path::new("idle.toml");
     let plan = std::fs::read_to_string(folder().join(path)).expect("was written");
     let rows = plan.matches("[[fault]]").count();
-    // A standby has no slots, so no fsync meets the second fault.
+    // The second fault has no effect, because a standby has no slots and therefore fsyncs no file
+    // in pg_replslot.
     let idle = "\n[[fault]]\nat = \"900s\"\nclock_jump = { node = \"primary\", by = \"1s\" }\n\
                 \n[[fault]]\nat = \"1s\"\nfsync_error = { node = \"standby1\", path = \"pg_replslot\" }\n\
                 \n[pins]\n\"disk.loss/primary/77.77\" = 1\n";
@@ -78,7 +79,7 @@ fn says_what_did_not_happen() {
     );
 }
 
-/// The written plan equals the plan that ran, and `--until` stops a run before later events.
+/// The written plan equals the plan that ran. With `--until` a run stops before later events.
 #[test]
 fn writes_the_plan_and_stops_where_it_is_told() {
     let hash = |args: &[&str]| {

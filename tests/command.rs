@@ -14,8 +14,8 @@ pub(crate) fn walsim(args: &[&str]) -> Output {
         .expect("the command starts")
 }
 
-/// The directory for files that the command writes, one for each test program. Paths in messages
-/// are relative to it.
+/// The directory for files that the command writes. Each test program has a directory of its own.
+/// Paths in messages are relative to this directory.
 pub(crate) fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
     std::fs::create_dir_all(&folder).expect("our own folder");

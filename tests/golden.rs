@@ -1,8 +1,8 @@
-//! Files of real servers, decoded and encoded by walsim. `tests/golden/README.md` describes how
-//! they were made.
+//! Decodes and encodes files of real servers. `tests/golden/README.md` describes how the files were
+//! made.
 //!
-//! All WAL must be read as PostgreSQL's tools list it, and all records and pages must be encoded to
-//! the same bytes. Damage must never cause a panic or an additional record.
+//! walsim must read the same records that PostgreSQL's tools list. All records and pages must be
+//! encoded to the same bytes. Damage must never cause a panic or an additional record.
 
 #[path = "golden/descriptions.rs"]
 mod descriptions;
@@ -22,7 +22,7 @@ use walsim_core::wire::generic::{apply_delta, compute_delta};
 use walsim_core::wire::record::{RecordBody, RecordParts, RmgrId};
 use walsim_core::wire::slot_file::{Persistency, SlotFile};
 
-/// The decoded record types with the names that pg_waldump prints, and their `xl_info`.
+/// The decoded record types. Each has the name that pg_waldump prints, and its `xl_info`.
 const TYPES: [(&str, u8); 23] = [
     ("XLOG CHECKPOINT_SHUTDOWN", 0x00),
     ("XLOG CHECKPOINT_ONLINE", 0x10),
@@ -61,7 +61,7 @@ fn every_slice_reads_as_listed() {
     }
 }
 
-/// The samples contain all record types of the list, and each has the listed name.
+/// The samples contain all record types of [`TYPES`], and each type has the name given there.
 #[test]
 fn every_type_is_there() {
     for version in GOLDEN {
@@ -86,7 +86,7 @@ fn every_type_is_there() {
     }
 }
 
-/// The type names and descriptions of all records are those of the list.
+/// The type name and description of each record equal those in PostgreSQL's list.
 #[test]
 fn records_are_described_as_listed() {
     let mut count = 0;
@@ -102,7 +102,7 @@ fn records_are_described_as_listed() {
             described.unwrap_or_else(|e| panic!("{} at {}: {e}", slice.name, record.lsn));
             let mut text = String::from_utf8(text.bytes).expect("ours are");
             if slice.version == PgVersion::V18 {
-                // The list was made by the server, which prints times in another format.
+                // The server made the list. It prints times in another format than pg_waldump does.
                 while let Some(zero) = text.find("0 UTC") {
                     text.remove(zero);
                 }
@@ -154,8 +154,8 @@ fn main_data_encodes_to_the_same_bytes() {
     assert!(count > 150, "only {count} records were compared");
 }
 
-/// A delta from a record is applied to a page. The delta that walsim computes between the old and
-/// the new page has the same bytes.
+/// The delta in a record is applied to a page. Then walsim computes the delta between the old and
+/// the new page, which must have the same bytes.
 #[test]
 fn deltas_are_computed_the_same() {
     for version in GOLDEN {
@@ -188,7 +188,8 @@ fn deltas_are_computed_the_same() {
     }
 }
 
-/// Pages written by walsim for the same records have the same bytes, including headers and padding.
+/// walsim writes the same records to pages. The pages must have the same bytes, including headers
+/// and padding.
 #[test]
 fn pages_are_written_the_same() {
     for slice in slices() {
@@ -207,7 +208,7 @@ fn pages_are_written_the_same() {
     }
 }
 
-/// A record whose second half a crash lost is reported as incomplete.
+/// A crash lost the second half of a record. The reader reports the record as incomplete.
 #[test]
 fn aborted_record_is_recognized() {
     let mut count = 0;
@@ -247,8 +248,8 @@ fn truncated_wal_ends_early() {
     }
 }
 
-/// If any byte is changed, the records that are read are a prefix of the original ones, which ends
-/// at the damage or before it.
+/// Any byte of the WAL is changed. The reader must return the first of the original records, and
+/// must stop at the damage or before it.
 #[test]
 fn damaged_wal_ends_early() {
     for slice in slices() {
@@ -341,7 +342,7 @@ fn control_files_read_as_pg_controldata_says() {
     }
 }
 
-/// All bytes of the payload are checked. The zeros after it are ignored.
+/// Every byte of a control file's payload is checked. The zeros after the payload are ignored.
 #[test]
 fn damaged_control_files_are_refused() {
     for (version, bytes, _, name) in control_files() {

@@ -1,5 +1,5 @@
-//! Drives one machine on a simulated disk. The test decides which process runs, which disk
-//! operation completes, and what the peers of its connections do.
+//! Drives one machine on a simulated disk. The test decides which process runs and which disk
+//! operation completes. The test also decides what the peers of the machine's connections do.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::DerefMut;
@@ -9,7 +9,8 @@ use walsim_core::base::{ConnId, Mono, Now, OpId, Pid, Settings, TimestampTz};
 use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, RunSet};
 use walsim_core::node::initdb;
 
-/// The largest number of steps at one time. A machine that takes more never becomes idle.
+/// The largest number of steps at one time. A machine that takes more steps would never become
+/// idle.
 const STEPS: u32 = 1_000_000;
 
 /// A machine, its disk and its clocks.
@@ -19,15 +20,15 @@ pub struct Harness<M> {
     pub machine: M,
     /// Its disk.
     pub disk: Disk,
-    /// Choices of the disk, such as which writes survive a power loss.
+    /// Determines the choices of the disk, such as which writes survive a power loss.
     pub choices: Choices,
     /// The monotonic clock.
     pub now: Mono,
     /// The wall clock minus the monotonic clock.
     pub wall_offset_us: i64,
-    /// Inputs that wait until the effects of the current step are executed.
+    /// Inputs that wait until the effects of the current step have been executed.
     pub inputs: VecDeque<Input>,
-    /// The number of effects that are still executed; later effects are dropped.
+    /// How many more effects are executed. All effects after these are dropped.
     pub effects_left: usize,
     /// The number of effects of all steps so far.
     pub effects_seen: usize,
@@ -77,8 +78,8 @@ impl<M: Machine> Harness<M> {
         Some(Input::Disk(op, self.disk.complete(ticket, &self.choices)))
     }
 
-    /// Replaces the machine, as after a crash; the disk stays. With `finish`, operations in
-    /// progress are executed first, and their results are dropped.
+    /// Replaces the machine, as after a crash. The disk stays. With `finish`, operations in
+    /// progress are executed before, and their results are dropped.
     pub fn replace(&mut self, machine: M, finish: bool) {
         for ticket in std::mem::take(&mut self.operations).into_values() {
             if finish {
@@ -89,14 +90,15 @@ impl<M: Machine> Harness<M> {
         self.effects_left = usize::MAX;
     }
 
-    /// Sets the clocks to the next wake-up of the machine. False if it has none.
+    /// Sets the clocks to the next wake-up of the machine. Returns false if the machine has no
+    /// wake-up.
     pub fn sleep(&mut self) -> bool {
         let wake = self.machine.next_wakeup();
         self.now = self.now.max(wake.unwrap_or(self.now));
         wake.is_some()
     }
 
-    /// Issues a disk operation, and closes the files of a process that exits.
+    /// Issues a disk operation. If a process exits, closes its files.
     fn carry_out(&mut self, pid: Pid, effect: &Effect) {
         if let Effect::Disk(_, call @ DiskOp::Close(_)) = effect {
             let _ = self.disk.call(pid, call, &self.choices);
@@ -109,7 +111,7 @@ impl<M: Machine> Harness<M> {
     }
 }
 
-/// A driver of a machine: the harness, and how the test handles the effects.
+/// A harness, and how a test handles the effects of its machine.
 pub trait Drive<M: Machine>: DerefMut<Target = Harness<M>> {
     /// Handles an effect. A disk operation has been issued already.
     fn effect(&mut self, pid: Pid, effect: Effect);
@@ -141,13 +143,14 @@ pub trait Drive<M: Machine>: DerefMut<Target = Harness<M>> {
         self.input(Input::Run(pid));
     }
 
-    /// Completes the operation that was issued first. False if none is in progress.
+    /// Completes the operation that was issued first. Returns false if no operation is in progress.
     fn complete_one(&mut self) -> bool {
         let completion = self.completion();
         completion.map(|input| self.input(input)).is_some()
     }
 
-    /// Runs a process or, if none can run, completes an operation. False if neither is possible.
+    /// Runs a process. If no process can run, completes an operation. Returns false if no operation
+    /// is in progress either.
     fn advance(&mut self) -> bool {
         match self.runnable().first() {
             Some(pid) => {
@@ -190,7 +193,8 @@ pub trait Drive<M: Machine>: DerefMut<Target = Harness<M>> {
         self.settle();
     }
 
-    /// Lets time pass until the next wake-up of the machine. False if it has none.
+    /// Lets time pass until the next wake-up of the machine, and then runs the machine. Returns
+    /// false if the machine has no wake-up.
     fn pass(&mut self) -> bool {
         let woken = self.sleep();
         self.settle();

@@ -1,7 +1,7 @@
 //! `walsim-live receive` with a real PostgreSQL server.
 //!
 //! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! selects a newer server, `WALSIM_INTEROP=all` larger sizes.
+//! selects a newer server. `WALSIM_INTEROP=all` selects larger sizes.
 
 #[path = "interop/receive_ends.rs"]
 mod ends;
@@ -38,8 +38,8 @@ fn is_full() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
 }
 
-/// pgbench in the background. Half of its transactions are the usual ones, the other half write a
-/// lot at once. Stopped when it is dropped.
+/// pgbench in the background. Half of its transactions are pgbench's own, and the other half write
+/// a lot at once. pgbench is stopped when this value is dropped.
 struct Load(Child);
 
 const LARGE: &str =
@@ -68,15 +68,15 @@ impl Drop for Load {
     }
 }
 
-/// Ends the current segment, and waits until the receiver has finished it.
+/// Ends the current segment, and waits until the receiver has finished this segment.
 fn catch_up(server: &Server, receiver: &Receiver) {
     server.psql("SELECT pg_logical_emit_message(false, '', '')");
     let last = Server::segment_of(&server.psql("SELECT pg_switch_wal()"));
     wait_for("the receiver to catch up", || receiver.has(&last));
 }
 
-/// The receiver is killed at any point. Its next start continues, and finished segments are
-/// correct.
+/// The receiver is killed at arbitrary times. After each start it continues, and the finished
+/// segments are correct.
 #[test]
 fn a_killed_receiver_continues_with_every_segment() {
     let Some(bin) = server_bin() else {
@@ -114,13 +114,14 @@ fn a_killed_receiver_continues_with_every_segment() {
     receiver.signal("INT");
     assert_eq!(receiver.wait().code(), Some(0));
     assert!(receiver.compare(&server) >= 20, "{:?}", receiver.finished());
-    // Each segment was printed once, unless SIGKILL came between its completion and the print.
+    // The receiver printed the name of each segment once, unless SIGKILL came between finishing a
+    // segment and printing its name.
     let called = receiver.out();
     assert!(called.iter().all(|name| receiver.has(name)), "{called:?}");
     assert!(called.len() + 20 >= receiver.finished().len());
 }
 
-/// This number of segment names from the first one on. All are below 0/FFFFFFFF.
+/// The names of `count` segments, beginning with `first`. All are below 0/FFFFFFFF.
 fn segments(first: &str, count: usize) -> impl Iterator<Item = String> {
     let from = u64::from_str_radix(&first[16..], 16).expect("hexadecimal");
     let prefix = first[..16].to_string();
@@ -131,7 +132,8 @@ fn next(segment: &str) -> String {
     segments(segment, 2).last().expect("two of them")
 }
 
-/// No flush position is reported before its fsync has returned, on real files and in both modes.
+/// The receiver reports no flush position before the fsync has returned. Tested on real files, with
+/// and without `--synchronous`.
 #[test]
 fn nothing_is_reported_before_its_fsync_has_returned() {
     let Some(bin) = server_bin() else {
@@ -186,8 +188,8 @@ fn nothing_is_reported_before_its_fsync_has_returned() {
     drop(load);
 }
 
-/// The receiver is a synchronous standby: commits wait for it, and a server restored from its files
-/// has every acknowledged commit.
+/// The receiver is a synchronous standby, so commits wait for it. A server restored from the
+/// receiver's files has every acknowledged commit.
 #[test]
 fn acknowledged_commits_survive_the_primary() {
     let Some(bin) = server_bin() else {
@@ -262,8 +264,8 @@ fn acknowledged_commits_survive_the_primary() {
     );
 }
 
-/// At a clean shutdown the receiver gets the shutdown checkpoint, and the primary does not wait
-/// longer than for pg_receivewal.
+/// At a clean shutdown the receiver gets the shutdown checkpoint. The primary does not wait longer
+/// for it than for pg_receivewal.
 #[test]
 fn after_a_clean_shutdown_the_receiver_has_all_wal() {
     let Some(bin) = server_bin() else {
@@ -314,7 +316,8 @@ fn after_a_clean_shutdown_the_receiver_has_all_wal() {
     assert!(ours < most, "{ours:?}, {theirs:?}");
 }
 
-/// The partial segment equals the server's up to the end of the checkpoint record in pg_control.
+/// The receiver's partial segment equals the server's segment, up to the end of the checkpoint
+/// record that pg_control names.
 fn has_last_checkpoint(bin: &Path, server: &Server, receiver: &Receiver) {
     let control = run(as_postgres(program(bin, "pg_controldata")).arg(server.data()));
     let place = |line: &str| {
@@ -335,8 +338,8 @@ fn has_last_checkpoint(bin: &Path, server: &Server, receiver: &Receiver) {
     assert!(ours[..end] == theirs[..end], "{segment} differs");
 }
 
-/// The upstream, a standby, is promoted. The receiver stays connected, fetches the history file
-/// first, and keeps the old partial segment.
+/// The upstream is a standby, and it is promoted. The receiver stays connected, fetches the history
+/// file first, and keeps the old partial segment.
 #[test]
 fn a_receiver_follows_a_promotion() {
     let Some(bin) = server_bin() else {
@@ -401,7 +404,7 @@ fn a_receiver_follows_a_promotion() {
     assert_eq!(log.matches("command: IDENTIFY_SYSTEM").count(), 1, "{log}");
 }
 
-/// Removed WAL is a permanent error: the receiver ends, with or without --no-loop.
+/// If the requested WAL was removed, the receiver ends with an error, even without --no-loop.
 #[test]
 fn removed_wal_is_a_permanent_error() {
     let Some(bin) = server_bin() else {
@@ -446,7 +449,8 @@ fn a_dropped_receiver_reconnects() {
         "SELECT string_agg(pid::text, ',') FROM pg_stat_replication WHERE state = 'streaming'";
     wait_for("the stream", || !server.psql(senders).is_empty());
     let first = server.psql(senders);
-    // Without its replies to keepalives the receiver would run into the timeout.
+    // The receiver has answered keepalives. Without these answers the server would end the
+    // connection at its timeout.
     let replies =
         "SELECT count(*) FROM pg_stat_replication WHERE reply_time > backend_start + interval '3s'";
     wait_for("an answer", || server.psql(replies) == "1");
@@ -464,7 +468,7 @@ fn a_dropped_receiver_reconnects() {
     assert_eq!(log.matches("replication timeout").count(), 1, "{log}");
 }
 
-/// Each error is one clear line, and the exit status is 2 for wrong usage and 1 for others.
+/// Each error is one clear line. The exit status is 2 for wrong usage and 1 for other errors.
 #[test]
 fn errors_are_clear() {
     let Some(bin) = server_bin() else {

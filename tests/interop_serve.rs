@@ -1,8 +1,8 @@
-//! `walsim-live serve` with PostgreSQL's programs: pg_receivewal, which is killed and resumed, and
-//! a real standby with broken connections.
+//! `walsim-live serve` with PostgreSQL's programs. One test kills pg_receivewal again and again.
+//! Another breaks the connections of a real standby.
 //!
-//! Cluster and standby have the version of `WALSIM_PG_BIN`. If this version has no pg_receivewal,
-//! walsim-live receives, because pg_receivewal 15 only supports servers of 15.
+//! Cluster and standby have the version of `WALSIM_PG_BIN`. pg_receivewal 15 supports only servers
+//! of 15. If the other version has no pg_receivewal, walsim-live receives instead.
 //!
 //! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
 //! `WALSIM_INTEROP=all` selects larger sizes.
@@ -25,7 +25,7 @@ fn full() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
 }
 
-/// A receiver of a busy server's WAL gets the same bytes, however often it is killed.
+/// A receiver gets all WAL of a busy server unchanged, however often the receiver is killed.
 #[test]
 fn pg_receivewal_is_killed_and_resumes() {
     let Some(bin) = postgres_bin() else {
@@ -53,8 +53,8 @@ fn pg_receivewal_is_killed_and_resumes() {
     for _ in 0..kills {
         let before = names(&theirs);
         let mut receiver = spawn(receivewal(&bin, &server, &theirs).args(["--slot", "s1"]));
-        // One more file means that the receiver has resumed and is inside a segment. If it were
-        // killed while padding a file, it would refuse to continue.
+        // A new file shows that the receiver has resumed and is inside a segment. The receiver must
+        // not be killed while it pads a file, because it would then refuse to continue.
         wait_for("pg_receivewal to begin another segment", || {
             names(&theirs).len() > before.len() && all_have_full_length(&theirs)
         });
@@ -67,13 +67,12 @@ fn pg_receivewal_is_killed_and_resumes() {
     assert!(printed.starts_with("listening on 127.0.0.1:"), "{printed}");
     let status = server.stop("INT");
     assert!(status.success(), "{status}: {}", log_of(&ours));
-    // The receiver has confirmed the shutdown checkpoint; otherwise the server would not have
-    // ended.
+    // The server has ended, so the receiver has confirmed the shutdown checkpoint.
     receiver.wait().expect("our own child");
     assert_same_segments(&theirs, &ours.join("pg_wal"), segments);
 }
 
-/// A killed server recovers, and has all commits that it had confirmed.
+/// A killed server recovers, and has all commits that it acknowledged before.
 #[test]
 fn a_killed_server_recovers_in_its_directory() {
     let folder = Folder::new("recovers");
@@ -88,8 +87,8 @@ fn a_killed_server_recovers_in_its_directory() {
     assert!(!data.join("postmaster.pid").exists());
 }
 
-/// The WAL of a stopped PostgreSQL cluster is received exactly, and its other files are not
-/// changed.
+/// A receiver gets the WAL of a stopped PostgreSQL cluster unchanged. The cluster's other files are
+/// not changed.
 #[test]
 fn a_stopped_cluster_is_received() {
     let Some(bin) = server_bin() else {
@@ -138,8 +137,8 @@ fn a_stopped_cluster_is_received() {
     real.stop(Stop::Fast);
 }
 
-/// A real standby reaches the end of a stopped primary's WAL, although connections are cut inside
-/// messages.
+/// A real standby reaches the end of a stopped primary's WAL, although the proxy cuts its
+/// connections inside messages.
 #[test]
 fn a_real_standby_catches_up_through_cuts() {
     let Some(bin) = server_bin() else {
@@ -169,7 +168,7 @@ fn a_real_standby_catches_up_through_cuts() {
 
     let server = Serve::start(&data, &[]);
     let end = end_of_wal(&bin, &server);
-    // Odd numbers of bytes, so that cuts do not coincide with the ends of messages.
+    // The numbers of bytes are odd, so that a cut does not coincide with the end of a message.
     let budget = |n: u64| megabytes * 1_048_576 / (CUTS + 4) - 7919 * (n % 5) - 1;
     let proxy = Proxy::start(server.port, (0..CUTS).map(budget).collect());
     let mut standby = Server::at(&bin, &copy);
@@ -307,7 +306,8 @@ fn directories_that_cannot_be_served_are_refused() {
         let left = fs::read_to_string(lock).unwrap_or_default();
         assert_eq!(left, "", "{complaint}");
     }
-    // A second server is refused. A crashed cluster is not served as a stopped one.
+    // A second server for the same directory is refused. A crashed cluster is not served as if it
+    // were stopped.
     let running = Serve::start(&data, &[]);
     let second = serve::serve(&data, &[]).output().expect("it starts");
     let said = String::from_utf8_lossy(&second.stderr).into_owned();

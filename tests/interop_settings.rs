@@ -1,9 +1,9 @@
-//! Asks a real server about all settings of `tests/settings.rs`, and compares SHOW between a real
+//! Asks a real server about all settings of `tests/settings.rs`. Also compares SHOW between a real
 //! and a simulated server with the same configuration.
 //!
 //! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! selects a newer server. With `WALSIM_WRITE_GOLDEN` its answers are written to the golden file of
-//! its version.
+//! selects a newer server. With `WALSIM_WRITE_GOLDEN` the server's answers are written to the
+//! golden file of its version.
 
 #[path = "settings/cases.rs"]
 mod cases;
@@ -43,7 +43,7 @@ fn their_table(server: &Server, version: PgVersion) -> String {
     out
 }
 
-/// The value or the error of a real server for a text on its command line.
+/// What a real server makes of a text on its command line: a value or an error.
 fn theirs(bin: &Path, data: &Path, name: &str, text: &str) -> String {
     let mut command = as_postgres(bin.join("postgres"));
     command
@@ -152,7 +152,7 @@ fn a_configuration_is_shown_alike() {
             let value = setting
                 .number(&ours)
                 .or_else(|| Some(session.show(&ours, name)?.1));
-            // A session's value has a unit in SHOW, but not in pg_settings.
+            // SHOW prints the value of a session with a unit. pg_settings shows it without a unit.
             if name != "statement_timeout" {
                 assert_eq!(
                     row,

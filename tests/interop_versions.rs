@@ -1,7 +1,9 @@
-//! Compares two lists of the same WAL, for servers of all versions: the list of `walsim waldump`
-//! and that of the server's extension pg_walinspect. pg_waldump is not used, because newer servers
-//! may be installed without it. Skipped if PostgreSQL 15 is not installed, unless
-//! `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN` selects a newer server.
+//! Compares two lists of the same WAL, for servers of all versions. One list is printed by `walsim
+//! waldump`, and the other comes from the server's extension pg_walinspect. pg_waldump is not used,
+//! because a newer server may be installed without it.
+//!
+//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
+//! selects a newer server.
 
 #[path = "interop/server.rs"]
 mod server;
@@ -10,8 +12,8 @@ use server::{Folder, Server, Stop, run, server_bin};
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// A small workload with records of many kinds: heap, indexes, bloom (Generic), messages, a switch,
-/// two-phase commit.
+/// A small workload with records of many kinds: heap, indexes, bloom (Generic), messages, a segment
+/// switch, and two-phase commit.
 const WORKLOAD: &str = "
 CREATE EXTENSION bloom;
 CREATE TABLE t (i int PRIMARY KEY, b text);

@@ -1,7 +1,7 @@
-//! The output of `walsim waldump` must equal that of PostgreSQL's pg_waldump for the same WAL.
+//! For the same WAL, `walsim waldump` must print what PostgreSQL's pg_waldump prints.
 //!
 //! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! selects programs of a newer version, including pg_waldump. `WALSIM_INTEROP=all` uses more WAL,
+//! selects programs of a newer version, including pg_waldump. `WALSIM_INTEROP=all` selects more WAL
 //! and all cases of damage.
 
 #[path = "interop/damage.rs"]
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use walsim_core::base::Lsn;
 
-/// A test of the helper itself: a killed server starts again and has all committed rows.
+/// Tests the test server itself: after a kill it starts again and has all committed rows.
 #[test]
 fn a_server_can_be_started_and_stopped_in_every_way() {
     let Some(bin) = tools() else {
@@ -39,7 +39,8 @@ fn a_server_can_be_started_and_stopped_in_every_way() {
     server.stop(Stop::Immediate);
 }
 
-/// WAL with records of all resource managers: the same lines, also with each filter.
+/// Both commands print the same lines for WAL with records of all resource managers, with and
+/// without each filter.
 #[test]
 fn real_wal_is_printed_alike() {
     let Some(bin) = tools() else {
@@ -84,8 +85,8 @@ fn real_wal_is_printed_alike() {
     ] {
         dumps.agree(&[&range, options].concat());
     }
-    // Dumps from a record to the end of WAL, then from the start of a segment, which can be in the
-    // middle of a record.
+    // One dump begins at a record and ends with the WAL. The next begins with a segment, whose
+    // start can be in the middle of a record.
     dumps.agree(&["-p", "data", "-s", first[1], "-z"]);
     let segment = Server::segment_of(first[1]);
     dumps.agree(&[segment.as_str(), "-p", "data/pg_wal", "-n", "3"]);
@@ -97,7 +98,7 @@ fn real_wal_is_printed_alike() {
     full_pages_are_saved_alike(&dumps, &bin, folder.path(), &range);
 }
 
-/// The position of the first record with an image that is compressed with zstd.
+/// The position of the first record that contains an image compressed with zstd.
 fn first_with_zstd(details: &[u8]) -> Option<String> {
     let mut lsn = None;
     for line in text(details).lines() {
@@ -110,7 +111,8 @@ fn first_with_zstd(details: &[u8]) -> Option<String> {
     None
 }
 
-/// Both save the same full-page images, also compressed ones. pg_waldump has the option since 16.
+/// Both commands save the same full-page images, including compressed ones. pg_waldump has this
+/// option since 16.
 fn full_pages_are_saved_alike(dumps: &Dumps, bin: &Path, folder: &Path, range: &[&str]) {
     let save = |directory| [range, &["-w", "-q", directory]].concat();
     let files = |directory| -> BTreeMap<_, _> {
@@ -135,7 +137,7 @@ fn full_pages_are_saved_alike(dumps: &Dumps, bin: &Path, folder: &Path, range: &
     assert!(files("theirs") == ours, "the same pages");
 }
 
-/// The relation with the most block references, in the format of `-R`.
+/// The relation to which most block references point, in the format of `-R`.
 fn busiest_relation(text: &[u8]) -> String {
     let mut counts = BTreeMap::new();
     for line in String::from_utf8_lossy(text).lines() {
@@ -223,7 +225,7 @@ fn wrong_usage_is_refused_alike() {
     ] {
         dumps.agree(args);
     }
-    // A file that is not WAL has no version; the error text is that of 15 and 16.
+    // A file that is not WAL has no version. For such a file walsim prints the error of 15 and 16.
     if major(&bin) < 17 {
         dumps.agree(&["data/global/pg_control"]);
     }
@@ -242,7 +244,8 @@ fn wrong_usage_is_refused_alike() {
         assert_eq!(named, at == 0, "{}", said.stderr);
     }
     fs::remove_file(folder.path().join("data").join(one)).expect("our own");
-    // A .partial file is read as its segment. This one ends with zeros.
+    // A .partial file is read like the segment that it belongs to. This .partial file ends with
+    // zeros.
     let whole = dumps.agree(&[file]);
     assert!(
         whole.stderr.contains("invalid record length"),
@@ -254,7 +257,7 @@ fn wrong_usage_is_refused_alike() {
     assert!(dumps.ours(&[&partial]) == whole, "as the whole segment");
 }
 
-/// With --follow new records are printed as they appear, and SIGINT ends the command successfully.
+/// With --follow the command prints new records as they appear. SIGINT then ends it successfully.
 #[test]
 fn wal_is_followed_until_interrupted() {
     let Some(bin) = tools() else {
@@ -285,7 +288,7 @@ fn wal_is_followed_until_interrupted() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// When its reader closes the pipe, the command ends like a C program.
+/// If the reader of its output closes the pipe, the command ends like a C program.
 #[test]
 fn a_closed_pipe_ends_it_like_a_c_program() {
     let Some(bin) = tools() else {
@@ -326,7 +329,7 @@ impl Drop for Killed {
     }
 }
 
-/// Damaged segments: the last valid record and the error are the same.
+/// In a damaged segment, both commands find the same last valid record and report the same error.
 #[test]
 fn damage_is_reported_alike() {
     let Some(bin) = tools() else {
@@ -392,8 +395,8 @@ fn missing_kinds(said: &[u8], major: u32) -> Vec<&'static str> {
     wanted.filter(|kind| !seen.contains(*kind)).collect()
 }
 
-/// Record types of all versions. NOOP and END_OF_RECOVERY are left out: no server can be made to
-/// write NOOP, and END_OF_RECOVERY starts a new timeline.
+/// The record types of all versions, except two. No server can be made to write NOOP, and
+/// END_OF_RECOVERY would start a new timeline.
 const TYPES: &str = "
     BRIN/CREATE_INDEX BRIN/DESUMMARIZE BRIN/INSERT BRIN/INSERT+INIT BRIN/REVMAP_EXTEND BRIN/SAMEPAGE_UPDATE BRIN/UPDATE
     BRIN/UPDATE+INIT Btree/DEDUP Btree/DELETE Btree/INSERT_LEAF Btree/INSERT_META Btree/INSERT_POST Btree/INSERT_UPPER

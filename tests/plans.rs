@@ -1,5 +1,5 @@
-//! Plan files: every plan that can be generated or written reads back as the same plan, and every
-//! misspelled word is refused with its place.
+//! Plan files. Every plan that can be generated or written is the same after it has been read back.
+//! Every misspelled word is refused, and the error names its place.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
@@ -12,7 +12,7 @@ use walsim::world::{Excuse, Verdict, run_at_most};
 use walsim_core::base::{Bug, Mark, Planted};
 use walsim_core::call::Place;
 
-/// The number of cases from a fixed seed; `PROPTEST_RNG_SEED` changes the seed.
+/// How many cases are tried. They come from a fixed seed unless `PROPTEST_RNG_SEED` is set.
 fn cases(cases: u32) -> Config {
     let mut config = Config::with_cases(cases);
     if config.rng_seed == RngSeed::Random {
@@ -73,8 +73,8 @@ proptest! {
         prop_assert_eq!(read, Ok(scenario), "{}", text);
     }
 
-    /// A letter that is removed, doubled or changed gives an error with a place inside the text, or
-    /// does not matter.
+    /// If a letter is removed, doubled or changed, either the file is still valid, or the error has
+    /// a place inside the text.
     #[test]
     fn a_damaged_file_never_panics(seed in any::<u64>(), place in any::<u64>(), letter in "[ -~]?") {
         let mut text = Scenario::from(generate(Profile::Default, seed)).to_toml();
@@ -128,7 +128,7 @@ invariant = "RECOVER"
 marks = ["commit-acked"]
 "#;
 
-/// Schema 1 counted sizes in bytes and had different names of units.
+/// A file of schema 1 has sizes in bytes, and other names of units.
 #[test]
 fn a_file_of_schema_1_is_refused_with_the_lines_to_change() {
     let old = PLAY.replacen("schema = 2", "schema = 1", 1);
@@ -176,7 +176,7 @@ fn a_play_means_what_it_says() {
     assert_eq!(expect.invariants, ["RECOVER"]);
 }
 
-/// Replaces one word of the scenario. Returns the error, and the text at its place.
+/// Replaces one word of the scenario. Returns the error and the text at the error's place.
 fn with(from: &str, to: &str) -> (PlanError, String) {
     let text = PLAY.replacen(from, to, 1);
     assert_ne!(text, PLAY, "{from} is not in the play");
@@ -349,7 +349,7 @@ fn a_row_has_one_time_and_one_kind() {
     }
 }
 
-/// An example of the plan file of a seed. The file must be readable by people.
+/// The plan file of a seed, as an example. People must be able to read such a file.
 #[test]
 fn a_generated_plan_is_readable() {
     let plan: Plan = generate(Profile::Default, 1);
@@ -365,7 +365,8 @@ fn a_generated_plan_is_readable() {
     );
 }
 
-/// A stall at a place that no process ever reaches would have no effect.
+/// Every place at which a plan can stall a process must occur in the code. A stall at any other
+/// place would have no effect.
 #[test]
 fn some_process_stands_at_each_place() {
     let mut sources = String::new();
@@ -406,7 +407,7 @@ fn the_documented_plan_is_a_plan() {
     assert_eq!(expect.marks, [Mark::PowerLossLostBytes]);
 }
 
-/// Very large times in a plan may make a run useless, but must not cause a panic.
+/// Very large times in a plan must not cause a panic, although the run may be useless.
 #[test]
 fn times_without_measure_stop_no_run() {
     let most = "18446744073709551615us";

@@ -1,5 +1,5 @@
-//! The command `walsim-live receive`: options, environment and errors, with a `walsim-live serve`
-//! and with sockets that imitate a server.
+//! The command `walsim-live receive`: its options, environment and errors. The servers are
+//! `walsim-live serve`, and sockets that imitate a server.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -52,10 +52,10 @@ impl Serve {
         server
     }
 
-    /// Waits until the server accepts clients. It listens some time before that.
+    /// Waits until the server accepts clients. Its port is open some time before.
     fn accepts(&self, dir: &Path) {
         let limit = Instant::now() + Duration::from_secs(60);
-        // The end position is already passed, so that the receiver only connects.
+        // The receiver is past the end position as soon as it has connected, so it exits at once.
         let args = ["-h", "127.0.0.1", "-p", &self.port, "-E", "0/1"];
         while !receive(dir, &args)
             .output()
@@ -123,8 +123,8 @@ fn interrupt(mut child: Child) -> Output {
     child.wait_with_output().expect("our own child")
 }
 
-/// As with pg_receivewal, the server is named by options, by a connection string or by the
-/// environment. Options override the others.
+/// As with pg_receivewal, options, a connection string or the environment name the server. Options
+/// override the connection string and the environment.
 #[test]
 fn options_or_the_environment_name_the_server() {
     let folder = Folder::new("options");
@@ -259,8 +259,8 @@ fn without_a_server_the_errors_are_libpqs() {
     refused(&mut receive(&absent, &[]), 1, "could not open directory");
 }
 
-/// A second receiver is refused at once. However the first one ends, the lock is released and no
-/// file is left.
+/// A second receiver in the same directory is refused at once. However the first receiver ends, the
+/// lock is released and no lock file is left.
 #[test]
 fn one_receiver_per_directory() {
     let folder = Folder::new("lock");
@@ -288,7 +288,7 @@ fn one_receiver_per_directory() {
     assert_eq!(strange.count(), 0);
 }
 
-/// A server that sends `answer` after the startup packet and closes the connection.
+/// A server that reads the startup packet, sends `answer`, and closes the connection.
 fn answering(answer: Vec<u8>) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let port = listener.local_addr().expect("it has one").port();
@@ -308,7 +308,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag], len.to_be_bytes().as_slice(), body].concat()
 }
 
-/// If a password is configured anywhere, the error does not say that it is missing.
+/// If a password is configured anywhere, the error does not call it missing.
 #[test]
 fn a_given_password_is_not_reported_as_missing() {
     let folder = Folder::new("password");
@@ -339,7 +339,8 @@ fn a_given_password_is_not_reported_as_missing() {
     }
 }
 
-/// With `--timestamps`, messages begin with the time. Hints have the format of pg_log_error_hint.
+/// With `--timestamps`, each message begins with the time. Hints have the format of
+/// pg_log_error_hint.
 #[test]
 fn messages_carry_time_stamps_on_request() {
     let folder = Folder::new("stamps");

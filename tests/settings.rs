@@ -1,13 +1,13 @@
-//! Compares walsim's settings with the answers of real servers of 15 to 19, which
-//! `tests/interop_settings.rs` has recorded.
+//! Compares walsim's settings with the answers of real servers of 15 to 19.
+//! `tests/interop_settings.rs` has recorded these answers.
 
 #[path = "settings/cases.rs"]
 mod cases;
 
 use walsim_core::base::PgVersion;
 
-/// For each setting: name, type, unit, range, context and default. For each text: the value, or the
-/// error with DETAIL and HINT.
+/// Compares name, type, unit, range, context and default of each setting. For each text, compares
+/// the value, or the error with its DETAIL and HINT.
 #[test]
 fn settings_are_those_of_postgresql() {
     for version in PgVersion::ALL {

@@ -1,7 +1,7 @@
-//! Runs whole simulations as tests: a fixed set of seeds, and every scenario as its own test, with
-//! the naive full checks.
+//! Runs whole simulations as tests, with audits. There is one test for each seed of a fixed set,
+//! and one for each scenario.
 //!
-//! `WALSIM_SEED=0x1f` runs only that seed, `WALSIM_SEEDS=100..200` only those seeds.
+//! `WALSIM_SEED=0x1f` runs only that seed. `WALSIM_SEEDS=100..200` runs only those seeds.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use walsim::report::Report;
 use walsim::world::{Outcome, Verdict, run};
 use walsim_core::base::{Bug, Planted};
 
-/// The seeds of `cargo test`: enough to find most errors, few enough to run quickly.
+/// The seeds of `cargo test`. They are enough to find most errors, and few enough to run quickly.
 const SEEDS: std::ops::Range<u64> = 0..24;
 const FAULTLESS_SEEDS: std::ops::Range<u64> = 0..8;
 
@@ -140,8 +140,8 @@ fn scenarios() -> Vec<(String, PathBuf)> {
     found
 }
 
-/// Every bug needs a scenario, because otherwise only chance would find it. A bug whose check does
-/// not exist yet is exempt.
+/// Every bug needs a scenario, because a campaign would find some bugs only by chance. A bug whose
+/// check does not exist yet needs no scenario.
 fn every_bug_has_a_play() -> Result<(), Failed> {
     let mut shown = Vec::new();
     for (name, path) in scenarios() {

@@ -1,12 +1,12 @@
-//! Reads the sources as text and checks rules that the compiler cannot check. There are no
-//! exceptions.
+//! Checks rules that the compiler cannot check, by reading the sources as text. There are no
+//! exceptions to these rules.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floors of core, lowest first. A module imports only from its own floor and from those below
-/// it.
+/// The floors of core, lowest first. A module may import only from its own floor and from lower
+/// floors.
 const FLOORS: [&str; 12] = [
     "base",
     "wire",
@@ -23,11 +23,12 @@ const FLOORS: [&str; 12] = [
 ];
 const LONGEST_FILE: usize = 600;
 const LONGEST_FUNCTION: usize = 70;
-/// Maximum lines of one entry of a table, and of the code around the table.
+/// The maximum number of lines of one entry of a table. The same number of lines is allowed around
+/// the table.
 const LONGEST_ENTRY: usize = 20;
 
-/// Words that no source, script, scenario or page may contain. Written in two halves, so that this
-/// file passes.
+/// Words that no source, script, scenario or page may contain. Each word is written in two halves
+/// here, so that this file does not contain it.
 const FORBIDDEN: [&str; 13] = [
     concat!("to", "do!"),
     concat!("unimple", "mented!"),
@@ -50,7 +51,7 @@ struct Source {
     text: String,
 }
 
-/// A core module: its file, its module path, and its lines of code without comments.
+/// A module of core: its file, its module path, and its lines without comments.
 struct Module<'a> {
     path: &'a str,
     /// `["wal", "reader"]` for both `wal/reader.rs` and `wal/reader/mod.rs`; empty for `lib.rs`.
@@ -84,7 +85,7 @@ fn every_core_module_stands_on_a_floor() {
     });
 }
 
-/// Paths are resolved by their first names only, so paths must be written in full.
+/// Only the first names of a path are compared with the floors, so paths must be written in full.
 #[test]
 fn core_paths_show_their_floor() {
     for_core(|module, line| {
@@ -110,7 +111,7 @@ fn a_process_never_imports_another() {
     });
 }
 
-/// The referee shows events to the checks. A check does not know the world or another check.
+/// The referee shows events to the checks. A check knows neither the world nor another check.
 #[test]
 fn a_check_stands_alone() {
     let sources = sources();
@@ -141,8 +142,8 @@ fn a_check_stands_alone() {
     }));
 }
 
-/// `no_std` keeps clocks, files, sockets, threads and hash maps out of core, unless std is imported
-/// explicitly.
+/// `no_std` keeps clocks, files, sockets, threads and hash maps out of core. An explicit import of
+/// std would bring them back.
 #[test]
 fn core_has_no_std() {
     for_core(|_, line| {
@@ -152,8 +153,8 @@ fn core_has_no_std() {
     });
 }
 
-/// A routine that is created where it is polled starts again at each poll, and a yield that is
-/// dropped is a wait that never happens. The compiler detects neither.
+/// Two errors that the compiler does not detect. A routine that is created where it is polled
+/// starts again at each poll. A yield that is not returned is a wait that never happens.
 #[test]
 fn routines_are_kept_and_their_yields_returned() {
     for_core(|module, line| {
@@ -196,7 +197,8 @@ fn loses_a_yield(code: &str) -> Option<String> {
     made.then(|| "polls a routine that it has just created; keep it in a phase".into())
 }
 
-/// A new version behaves like the newest known one until a difference is found.
+/// A new version behaves like the newest known version until a difference is found. A comparison
+/// with the newest version alone would exclude the next one.
 #[test]
 fn no_version_is_compared_with_the_newest_one_alone() {
     for_core(|_, line| {
@@ -205,7 +207,8 @@ fn no_version_is_compared_with_the_newest_one_alone() {
     });
 }
 
-/// If the driver interpreted the bytes that pass through it, it would make protocol decisions.
+/// The driver does not interpret the bytes that pass through it. Otherwise it would make protocol
+/// decisions.
 #[test]
 fn the_driver_knows_no_protocol() {
     let sources = sources();
@@ -232,8 +235,8 @@ fn the_driver_knows_no_protocol() {
     }));
 }
 
-/// The two drivers of core are independent, and the one for real files cannot plant bugs. Only its
-/// tests may compare it with the other.
+/// core has two drivers, which do not depend on each other. The driver for real files cannot plant
+/// bugs. Only the tests of one driver may use the other.
 #[test]
 fn live_depends_on_core_alone() {
     let sources = sources();
@@ -283,8 +286,8 @@ fn files_stay_readable() {
     report(sources().iter().filter_map(|s| Some((s, 1, long(s)?))));
 }
 
-/// A function fits on a screen unless it is a table: one match or array of short entries, with
-/// little code around it.
+/// A function fits on a screen unless it is a table. A table is one match or array of short entries
+/// with little code around it.
 #[test]
 fn functions_fit_on_a_screen_or_are_tables() {
     let sources = sources();
@@ -321,7 +324,7 @@ fn functions_fit_on_a_screen_or_are_tables() {
     }
 }
 
-/// Each function of a formatted source: the number of its first line, and its lines.
+/// Each function of a formatted source file: the number of its first line, and its lines.
 fn functions<'a>(lines: &'a [&'a str]) -> Vec<(usize, &'a [&'a str])> {
     let mut found = Vec::new();
     for (n, line) in lines.iter().enumerate() {
@@ -433,8 +436,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// All texts of the repository that are written by hand: sources, scripts, scenarios, settings and
-/// pages.
+/// All hand-written texts of the repository: sources, scripts, scenarios, settings and pages.
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![root()];
@@ -481,7 +483,7 @@ fn is_ours(path: &Path) -> bool {
     }
 }
 
-/// Calls `wrong` for each line of code of core, and fails with all messages that it returns.
+/// Calls `wrong` for each line of code of core. Fails with all messages that `wrong` returns.
 fn for_core(wrong: impl Fn(&Module<'_>, &Line<'_>) -> Option<String>) {
     let sources = sources();
     let mut text = String::new();
@@ -518,8 +520,8 @@ fn module(source: &Source) -> Option<Module<'_>> {
         .zip(source.text.lines())
         .map(|(number, line)| {
             let code = line.split("//").next().unwrap_or_default();
-            // `mod tests { … }` is last, so all lines after it belong to tests. For any other item
-            // the attribute applies only to the item.
+            // A `mod tests { … }` is the last item of a file, so all lines after its beginning
+            // belong to tests. On any other item, the attribute covers only that item.
             let of_tests = cfg_test;
             in_tests |= cfg_test && code.starts_with("mod ") && code.contains('{');
             cfg_test = code.starts_with("#[cfg(test)]") || cfg_test && code.starts_with("#[");
@@ -541,7 +543,8 @@ fn floor(name: &str) -> Option<usize> {
     FLOORS.iter().position(|floor| *floor == name)
 }
 
-/// The paths in a line that begin with `crate` or `super`, relative to the crate's root.
+/// The paths in a line that begin with `crate` or `super`. The result is relative to the crate's
+/// root.
 fn paths<'a>(place: &[&'a str], line: &Line<'a>) -> Vec<Vec<&'a str>> {
     let absolute = words(line.code)
         .filter(|(word, _)| *word == "crate")

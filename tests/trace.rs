@@ -36,7 +36,7 @@ fn a_recorded_run_takes_the_same_steps() {
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u64));
 }
 
-/// The events of disks and network add up to the counters of disks and links.
+/// The bytes in the events of disks and network add up to the counters of disks and links.
 #[test]
 fn no_byte_is_left_out() {
     let (world, events) = recorded(SEED, Mono(u64::MAX));
@@ -73,7 +73,7 @@ fn no_byte_is_left_out() {
     for node in 0..names.len() {
         let counted = world.disk(node).traffic();
         assert_eq!(written[node], counted.written, "written by {}", names[node]);
-        // A read whose process died before its completion is counted only by the disk.
+        // If a process dies before its read completes, only the disk counts the read.
         assert!(
             read[node] <= counted.read && read[node] > 0,
             "read by {}",

@@ -1,8 +1,10 @@
-//! WAL and control files that walsim writes, read by PostgreSQL's pg_waldump and pg_controldata.
-//! The WAL is either made of records of all shapes, or taken from all nodes of whole runs. `walsim
-//! waldump` must have the same output. The records must be those that were written, and the only
-//! error must be the end of WAL. Skipped if PostgreSQL 15 is not installed, unless
-//! `WALSIM_REQUIRE_PG` is set.
+//! PostgreSQL's pg_waldump and pg_controldata read WAL and control files that walsim has written.
+//! The WAL contains records of all shapes, or comes from all nodes of whole runs.
+//!
+//! `walsim waldump` must print what pg_waldump prints. The records must be those that were written,
+//! and the only error must be the end of WAL.
+//!
+//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
 
 #[path = "interop/dumps.rs"]
 mod dumps;
@@ -27,8 +29,8 @@ use walsim_core::wire::xlog_records::XlogRecord;
 const SEEDS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
 const SYSTEM_IDENTIFIER: u64 = 0x0123_4567_89AB_CDEF;
 
-/// The last errors that pg_waldump may report: zeros, a page that was never written, the old
-/// content of a recycled segment, or a missing segment.
+/// The errors with which pg_waldump may end. Their causes are zeros, a page that was never written,
+/// the old content of a recycled segment, and a missing segment.
 const ENDS: [&str; 6] = [
     "invalid record length",
     "invalid magic number",
@@ -48,8 +50,8 @@ struct Listed {
     rmgr: String,
 }
 
-/// All kinds of records that walsim writes, up to three segments long, with a switch and an aborted
-/// record among them.
+/// All kinds of records that walsim writes. Some are three segments long. There is also a segment
+/// switch and an aborted record.
 #[test]
 fn postgres_reads_wal_of_our_writer() {
     let Some(bin) = postgres_bin() else {
@@ -155,7 +157,7 @@ fn sample(geometry: Geometry) -> (WalBuilder, Vec<Listed>) {
         append(&mut wal, &page_change(len));
         append(&mut wal, &commit());
     }
-    // Record headers start at all offsets at which a page can cut them.
+    // The record headers start at every offset at which the end of a page can cut them.
     for len in (8000..8200).step_by(8) {
         append(&mut wal, &message(len));
     }
@@ -165,7 +167,8 @@ fn sample(geometry: Geometry) -> (WalBuilder, Vec<Listed>) {
     append(&mut wal, &xlog(&XlogRecord::Switch));
     append(&mut wal, &message(100));
 
-    // The second half of a record is lost, and WAL continues after it as in crash recovery.
+    // The second half of a record is lost. WAL continues after this gap, as it does after crash
+    // recovery.
     let last = wal.prev();
     let Placed { start, .. } = wal.append(&message(30_000));
     let missing = geometry.page_start(start) + u64::from(geometry.wal_page);
@@ -210,8 +213,8 @@ fn commit() -> RecordBody {
     RecordBody::new(RmgrId::TRANSACTION, end.info(), Xid(9), main)
 }
 
-/// A record of an extension's resource manager. A program without the extension only knows its
-/// number.
+/// A record of an extension's resource manager. A program without the extension knows only the
+/// number of this resource manager.
 fn custom(rmid: RmgrId) -> RecordBody {
     let rel = RelLocator {
         spc: 1663,
@@ -223,7 +226,7 @@ fn custom(rmid: RmgrId) -> RecordBody {
     body
 }
 
-/// A Generic record with two blocks, one with an image and one with a delta.
+/// A Generic record with two blocks. One block has an image, and the other a delta.
 fn page_change(len: usize) -> RecordBody {
     let rel = RelLocator {
         spc: 1663,
@@ -243,9 +246,10 @@ fn page_change(len: usize) -> RecordBody {
     body
 }
 
-/// Runs pg_waldump on a data directory from the record `first` on, and compares the records.
+/// Runs pg_waldump on a data directory from the record at `first` on, and compares its records with
+/// ours.
 fn wal_agrees(bin: &Path, data: &Path, (first, end): (Lsn, Lsn), ours: &[Listed], place: &str) {
-    // `walsim waldump` has the same output, so that only one text needs to be parsed.
+    // `walsim waldump` prints the same text, so only one of the two texts must be parsed.
     let (wal, start) = (data.join("pg_wal"), first.to_string());
     let said = Dumps::new(bin, data).agree(&["-t", "1", "-s", &start, "-p", path(&wal)]);
     let (printed, errors) = (text(&said.stdout), said.stderr);
@@ -267,7 +271,8 @@ fn wal_agrees(bin: &Path, data: &Path, (first, end): (Lsn, Lsn), ours: &[Listed]
         let at = at.split(':').next().expect("split gives one at least");
         assert_eq!(at, end.to_string(), "{place}: {errors}");
     } else {
-        // The segment in which WAL ends, or the next one if the last record fills its segment.
+        // The segment in which WAL ends. If the last record fills its segment, this is the next
+        // segment.
         let geometry = Geometry::STOCK;
         let SegmentNo(number) = geometry.segment_of(end);
         let names =

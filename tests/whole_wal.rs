@@ -1,8 +1,9 @@
-//! Tests with whole segments of a real server and the output of its own programs: the folders of
-//! `tests/golden` that are named after a version. `tests/golden/README.md` says how they were made.
+//! Tests with whole segments of a real server, and with the output of PostgreSQL's programs for
+//! them. The files are in the folders of `tests/golden` that are named after a version.
+//! `tests/golden/README.md` says how they were made.
 //!
-//! Decoding and encoding a segment gives the same bytes, `walsim waldump` prints the same lines as
-//! pg_waldump, and decoding and encoding the small files of the cluster gives the same bytes.
+//! Decoding and encoding a segment, or a small file of the cluster, gives the same bytes. `walsim
+//! waldump` prints the same lines as pg_waldump.
 
 #[path = "golden/main_data.rs"]
 mod main_data;
@@ -28,8 +29,8 @@ use walsim_core::wire::xlog_records::XlogRecord;
 
 const VERSION: PgVersion = PgVersion::V19;
 const SEGMENT: usize = 1 << 20;
-/// The segments of timeline 1. The first segment of timeline 2 has the same number as the last
-/// segment of timeline 1.
+/// The first and the last segment of timeline 1. The first segment of timeline 2 has the same
+/// number as the last segment of timeline 1.
 const FIRST: u64 = 0x08;
 const LAST: u64 = 0x27;
 
@@ -113,7 +114,8 @@ fn every_segment_decodes_and_encodes_to_itself() {
         let differs = (0..written.len()).find(|&at| known[at] && written[at] != slice.bytes[at]);
         assert_eq!(differs, None, "{}", slice.name);
         let unknown = known.iter().filter(|known| !**known).count();
-        // The bytes before the first record, and after the last one in its segment.
+        // Some bytes are not compared: those before the first record, and those after the last
+        // record in its segment.
         assert!(unknown < 2 * SEGMENT, "{}: {unknown}", slice.name);
     }
 }
@@ -183,8 +185,8 @@ fn the_sums_are_those_of_the_lines() {
     assert_eq!(numbers[6], bytes.to_string(), "{total}");
 }
 
-/// A record whose second half was lost in a crash. The server began the next segment with a flag
-/// for this, and with a record that names the lost record.
+/// A crash lost the second half of a record. The server began the next segment with a flag for this
+/// case, and with a record that names the lost record.
 #[test]
 fn an_overwritten_contrecord_is_skipped_as_the_server_did() {
     let bytes = unpacked("overwritten.xz");

@@ -1,5 +1,5 @@
 //! The workloads of `walsim bench`: the fixed seeds of a profile, single codecs, and plans of
-//! growing size. The command measures the time.
+//! growing size. The command itself measures the time.
 
 use crate::plan::{Plan, Profile, generate};
 use crate::world::{Outcome, Verdict};
@@ -37,8 +37,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds a run. It counts if it acknowledged at least 100 commits, filled 4 segments and, if the
-    /// profile has faults, had 2 of them.
+    /// Adds a run. The run counts if it acknowledged at least 100 commits and filled 4 segments. In
+    /// a profile with faults, at least 2 faults must also have taken effect.
     pub fn add(&mut self, profile: Profile, outcome: &Outcome) {
         let least_faults = match profile {
             Profile::Default => 2,
@@ -57,7 +57,7 @@ impl Totals {
     }
 }
 
-/// A plan without faults, with this many nodes and this multiple of the usual commits.
+/// A plan without faults, with `nodes` nodes and `times` times as many commits as usual.
 #[must_use]
 pub fn grown(seed: u64, nodes: usize, times: u32) -> Plan {
     let mut plan = generate(Profile::Faultless, seed);
@@ -105,7 +105,7 @@ impl Codec {
     }
 }
 
-/// A sample of WAL for measuring codecs, with small and large records as in replication.
+/// A sample of WAL for measuring codecs. Like replicated WAL, it contains small and large records.
 #[derive(Debug)]
 pub struct Sample {
     bodies: Vec<RecordBody>,

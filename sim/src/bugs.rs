@@ -1,4 +1,4 @@
-//! The planted bugs: a description of each, the invariants that it may violate, and the hunt for
+//! The planted bugs. Describes each bug, lists the invariants that it may violate, and hunts for
 //! it.
 
 use crate::fuzz::Task;
@@ -6,8 +6,9 @@ use crate::plan::Plan;
 use crate::world::{Outcome, STUCK, Verdict, run, run_at_most};
 use walsim_core::base::{Bug, Planted};
 
-/// The maximum number of steps of a run, a hundred times the usual. A planted bug can make a
-/// standby loop while simulated time hardly advances; then another seed shows the bug faster.
+/// The maximum number of steps of a run, which is a hundred times the usual number. With a planted
+/// bug, a standby may loop while simulated time hardly advances. Such a run is abandoned, because
+/// another seed shows the bug sooner.
 const MOST_STEPS: u64 = 2_500_000;
 
 /// The description of a planted bug.
@@ -15,17 +16,18 @@ const MOST_STEPS: u64 = 2_500_000;
 pub struct BugInfo {
     /// The bug.
     pub bug: Bug,
-    /// The invariants that it may violate. Only a violation of one of them counts as finding the
-    /// bug.
+    /// The invariants that the bug may violate. The bug counts as found only if a run violates one
+    /// of these.
     pub codes: &'static [&'static str],
     /// The effect of the bug, in one sentence.
     pub about: &'static str,
 }
 
-/// Bugs whose check does not exist yet. A hunt for all bugs only lists them.
+/// Bugs whose check does not exist yet. A hunt for all bugs lists these bugs and does not search
+/// for them.
 const AWAITING: &[(Bug, &str)] = &[];
 
-/// Bugs that too few seeds reach for a hunt, with the scenario that shows each.
+/// Bugs that too few seeds reach for a hunt. For each bug there is a scenario that shows it.
 const PLAYED: &[(Bug, &str)] = &[
     (
         Bug::InvalidSlotStreamed,
@@ -50,15 +52,15 @@ const PLAYED: &[(Bug, &str)] = &[
     (Bug::RecycledSegmentSent, "recycled-segment-is-not-sent"),
 ];
 
-/// The check that will find the bug, if that check does not exist yet.
+/// The name of the check that will find this bug. `None` if the check already exists.
 #[must_use]
 pub fn awaited_check(bug: Bug) -> Option<&'static str> {
     let waits = AWAITING.iter().find(|(waiting, _)| *waiting == bug);
     waits.map(|(_, check)| *check)
 }
 
-/// The scenario that shows the bug, if too few seeds reach it. A hunt for all bugs skips such a
-/// bug.
+/// The scenario that shows this bug, if too few seeds reach the bug. A hunt for all bugs skips such
+/// a bug.
 #[must_use]
 pub fn play_of(bug: Bug) -> Option<&'static str> {
     let played = PLAYED.iter().find(|(played, _)| *played == bug);
@@ -326,17 +328,18 @@ pub struct Hunted {
     pub found: Option<Found>,
     /// Number of seeds run.
     pub seeds: u64,
-    /// Number of seeds that reached the code in which the bug is planted.
+    /// The number of seeds whose run reached the code in which the bug is planted.
     pub reached: u64,
-    /// Number of seeds in which an assertion failed. This does not count as finding the bug,
-    /// because a check should have reported a violation earlier.
+    /// The number of seeds in which an assertion failed. A failed assertion does not count as
+    /// finding the bug, because a check should have reported a violation before.
     pub assertions: u64,
-    /// Number of seeds that were abandoned after a hundred times the usual number of steps.
+    /// The number of seeds whose run was abandoned after a hundred times the usual number of steps.
     pub long_runs: u64,
 }
 
 /// Hunts for a bug, seed by seed from `base`, as long as `go_on` returns true. A seed shows the bug
-/// if its run violates one of the bug's invariants and passes without the bug.
+/// if the run with the bug violates one of the bug's invariants, and the run without the bug
+/// passes.
 #[must_use]
 pub fn hunt(bug: Bug, task: &Task, base: u64, mut go_on: impl FnMut() -> bool) -> Hunted {
     let planted = Planted::NONE.with(bug);

@@ -1,7 +1,11 @@
-//! Random choices. Every run-time choice is a hash of (seed, kind, subject, what), so that removing
-//! one fault from a plan does not change any other choice. A stream generator expands a seed into a
-//! plan. All arithmetic uses integers, because floating point differs between platforms. Option 0
-//! of a choice is the one without disturbance.
+//! Random choices.
+//!
+//! Every choice at run time is a hash of (seed, kind, subject, what). Removing one fault from a
+//! plan therefore does not change any other choice. Plans are drawn with a stream generator
+//! instead.
+//!
+//! All arithmetic uses integers, because floating-point results differ between platforms. Option 0
+//! of a choice is the one that disturbs nothing.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -34,7 +38,7 @@ pub const KINDS: [&str; 20] = [
     "step.delay",
 ];
 
-/// The part of the world that a choice concerns. Numbers are indexes into the plan's list of
+/// The part of the world that a choice concerns. A number is an index into the plan's list of
 /// machines.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Subject {
@@ -51,7 +55,8 @@ pub enum Subject {
 }
 
 /// Identifies a choice. The meaning of `what` depends on the kind, for example (connection, stream
-/// offset) or (inode, operation). `what` never counts the events of the run.
+/// offset) or (inode, operation). `what` never contains a count of all events of the run, which
+/// every removed fault would change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
     /// The kind of choice, such as `net.latency`.
@@ -101,9 +106,11 @@ impl Choices {
         }
     }
 
-    /// The choices of a seed with pins. A pin is the text of a key, such as
-    /// `net.latency/primary>standby1/1.4096`, and the value of this choice; or a kind, such as
-    /// `disk.loss`, and the value of all choices of this kind without a pin of their own.
+    /// The choices of a seed, with pins. A pin fixes the value of a choice.
+    ///
+    /// The text of a pin is either a key, such as `net.latency/primary>standby1/1.4096`, or a kind,
+    /// such as `disk.loss`. A key pins one choice. A kind pins all choices of this kind that have
+    /// no pin of their own.
     #[must_use]
     pub fn with_pins(seed: u64, names: Vec<String>, pins: BTreeMap<String, u64>) -> Self {
         let (pins, kinds) = pins.into_iter().partition(|(text, _)| text.contains('/'));
@@ -113,7 +120,7 @@ impl Choices {
         }
     }
 
-    /// The 64 random bits of a choice. Pins have no effect on them.
+    /// The 64 random bits of a choice. A pin does not change these bits.
     #[must_use]
     pub fn bits(&self, key: Key) -> u64 {
         let mut buffer = Encoder::default();
@@ -165,8 +172,8 @@ impl Choices {
         }
     }
 
-    /// True with probability `num / den`; false is the option without disturbance. The pin is 0 or
-    /// 1.
+    /// True with probability `num / den`. The option that disturbs nothing is false. A pin of 0
+    /// means false, and 1 means true.
     #[must_use]
     pub fn ratio(&self, key: Key, num: u64, den: u64) -> bool {
         match self.pinned(key) {
@@ -215,7 +222,7 @@ const fn scale(bits: u64, n: u64) -> u64 {
     ((bits as u128 * n as u128) >> 64) as u64
 }
 
-/// A buffer on the stack for the canonical encoding of a key.
+/// A buffer on the stack in which a key is encoded.
 struct Encoder {
     buffer: [u8; 112],
     len: usize,
@@ -252,8 +259,8 @@ impl Encoder {
     }
 }
 
-/// The generator that expands a seed into a plan. This module has its own drawing functions, so
-/// that a new release of a library does not change the meaning of a seed.
+/// The generator that expands a seed into a plan. Its drawing functions are defined here and not in
+/// a library, so that a new release of the library does not change which plan a seed stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SimRng(ChaCha8Rng);
 

@@ -1,5 +1,5 @@
-//! The clocks of one machine: a wall clock with offset, drift and jumps, based on the monotonic
-//! time of the world.
+//! The clocks of one machine. The wall clock has an offset, a drift and jumps. It is computed from
+//! the world's monotonic time.
 
 use walsim_core::base::{Mono, Now, TimestampTz};
 
@@ -36,7 +36,8 @@ impl Clock {
         }
     }
 
-    /// The wall time at a monotonic time, which must not be before the last change of the clock.
+    /// The wall time at the monotonic time `mono`, which must not be before the last change of the
+    /// clock.
     #[must_use]
     pub fn wall(&self, mono: Mono) -> TimestampTz {
         let elapsed = i64::try_from(mono - self.since).unwrap_or(i64::MAX);
@@ -46,7 +47,7 @@ impl Clock {
         self.wall + elapsed + i64::try_from(gained).unwrap_or(most)
     }
 
-    /// Makes wall time jump by `by_us`, which may be negative. Monotonic time does not change.
+    /// Makes the wall clock jump by `by_us`, which may be negative. Monotonic time does not change.
     pub fn jump(&mut self, now: Mono, by_us: i64) {
         self.wall = self.wall(now) + by_us;
         self.since = now;

@@ -1,5 +1,5 @@
-//! The contents of a node's data directory: its files, and its WAL records from the oldest segment
-//! on, read by our WAL reader.
+//! The contents of a node's data directory: its files, and the WAL records that our WAL reader
+//! finds from the oldest segment on.
 
 use crate::disk::{Disk, Entry};
 use bytes::Bytes;
@@ -17,9 +17,9 @@ pub struct DataDirectory {
     pub entries: Vec<(String, Entry)>,
     /// The newest timeline that has WAL.
     pub timeline: TimelineId,
-    /// All records of the WAL, from the first of the oldest segment.
+    /// All WAL records, from the first record of the oldest segment on.
     pub records: Vec<Listed>,
-    /// The end of WAL: no valid record begins there.
+    /// The end of WAL, where no valid record begins.
     pub end_of_wal: Lsn,
     /// The reader's error at the end of WAL.
     pub why: String,
@@ -58,8 +58,8 @@ impl fmt::Display for Listed {
 }
 
 impl DataDirectory {
-    /// Reads the data directory of a node: the contents of the page cache, or the contents that
-    /// survive a power loss.
+    /// Reads the data directory of a node. With `platter`, reads what would survive a power loss,
+    /// else what is in the page cache.
     #[must_use]
     pub fn of(disk: &Disk, settings: &Settings, platter: bool) -> Self {
         let entries = disk.dump(platter);

@@ -1,8 +1,8 @@
-//! A campaign: runs many seeds and collects the results in the order of the seeds, independently of
-//! the worker threads.
+//! A campaign: runs many seeds and collects the results. The results are in the order of the seeds,
+//! whichever worker thread finishes first.
 //!
-//! Threads, clocks and files belong to the command line; this module defines what is run and what
-//! is counted.
+//! This module defines what a campaign runs and what it counts. The command line owns the threads,
+//! clocks and files.
 
 use crate::marks::MarkCounts;
 use crate::plan::{Overrides, Plan, Profile};
@@ -33,7 +33,7 @@ pub struct Ran {
     pub seed: u64,
     /// The outcome of its run.
     pub outcome: Outcome,
-    /// If it was run twice, whether both runs took the same steps.
+    /// For a seed that was run twice, whether both runs took the same steps.
     pub repeated: Option<Repeat>,
 }
 
@@ -42,7 +42,8 @@ pub struct Ran {
 pub enum Repeat {
     /// Both runs took the same steps.
     Same,
-    /// The number of the first step that differs, from 1; 0 if a third run could not find it.
+    /// The runs differ from this step on, counted from 1. The number is 0 if two further runs took
+    /// the same steps.
     Differs(u64),
 }
 
@@ -65,8 +66,7 @@ impl Task {
         self.overrides.generate(self.profile, seed)
     }
 
-    /// Runs a seed. Some seeds are run twice, and one in a hundred is run with the naive full
-    /// checks as well.
+    /// Runs a seed. Some seeds are run twice, and one seed in a hundred is audited.
     #[must_use]
     pub fn run(&self, seed: u64) -> Ran {
         let plan = self.plan(seed);
@@ -85,8 +85,8 @@ impl Task {
 const TWICE: u64 = 1;
 const AUDITED: u64 = 2;
 
-/// Whether the seed belongs to a random share of all seeds. Shares with a different `which` are
-/// independent.
+/// Whether a seed belongs to a random share of all seeds. Two shares with different `which` are
+/// independent of each other.
 fn percent_of_seeds(seed: u64, which: u64, percent: u64) -> bool {
     xxh3_64_with_seed(&seed.to_le_bytes(), which) % 100 < percent
 }
@@ -103,8 +103,8 @@ pub fn repeat(plan: &Plan, planted: Planted, first: &Outcome) -> Repeat {
     Repeat::Differs(differs.unwrap_or(0))
 }
 
-/// Runs two worlds in lockstep, and returns the number of the first step after which they differ,
-/// or 0 if they do not.
+/// Runs two worlds in lockstep. Returns the number of the first step after which the worlds differ,
+/// or 0 if they never differ.
 fn first_difference(plan: &Plan, planted: Planted) -> u64 {
     let mut one = World::new(plan, planted, false);
     let mut other = World::new(plan, planted, false);
@@ -142,18 +142,19 @@ pub struct Campaign {
     pub nondeterministic: u64,
     /// How often each rare state was reached.
     pub marks: MarkCounts,
-    /// How many seeds used each excuse. After an excuse the operator repairs the standby, which
-    /// must then converge.
+    /// How many seeds used each excuse. The operator repairs an excused standby, and then the
+    /// standby must converge.
     pub excuses: ExcuseCounts,
     /// The worst status of all runs.
     pub status: Status,
-    /// The plans have overridden settings, so the usual rates of rare states do not apply.
+    /// The plans have overridden settings. The expected rates of rare states do not apply to such
+    /// plans.
     pub overridden: bool,
     hash: Xxh3Default,
     early: BTreeMap<u64, Ran>,
 }
 
-/// The hash of all trace hashes. A wrapper, because the hasher has no `Debug`.
+/// The hash of all trace hashes. The wrapper exists because the hasher does not implement `Debug`.
 #[derive(Clone, Default)]
 struct Xxh3Default(Xxh3);
 
@@ -173,7 +174,8 @@ impl Campaign {
         }
     }
 
-    /// Adds a run, in any order. Returns the runs that are next in the order of seeds.
+    /// Adds a run. Runs may arrive in any order. Returns the runs that are now next in the order of
+    /// seeds.
     pub fn add(&mut self, ran: Ran) -> Vec<Ran> {
         self.early.insert(ran.seed, ran);
         let mut turns = Vec::new();
@@ -201,8 +203,8 @@ impl Campaign {
         self.status = self.status.max(ran.status());
     }
 
-    /// The mandatory marks that were not reached. None if the plans are overridden or from a
-    /// profile without known rates.
+    /// The mandatory marks that the campaign did not reach. Empty if settings are overridden, or if
+    /// the rates of the profile are unknown.
     #[must_use]
     pub fn missed(&self, profile: Profile) -> Vec<Mark> {
         match profile {
@@ -211,8 +213,9 @@ impl Campaign {
         }
     }
 
-    /// Excuses that were used more often than the profile allows. None if the plans are overridden:
-    /// 15 never refuses an invalid slot, for example, and 18 always does.
+    /// The excuses that more seeds used than the profile allows. Empty if settings are overridden,
+    /// because a setting can change the rates: 15 never refuses an invalidated slot, for example,
+    /// and 18 always refuses it.
     #[must_use]
     pub fn excessive(&self, profile: Profile) -> Vec<Excuse> {
         match self.overridden {
@@ -232,7 +235,7 @@ impl Campaign {
         self.status.max(missed)
     }
 
-    /// The hash of the trace hashes of all seeds in their order.
+    /// The hash of the trace hashes of all seeds, in the order of the seeds.
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash.0.digest()

@@ -1,4 +1,5 @@
-//! The simulator: runs nodes on fake disks, networks and clocks, all driven by a seed.
+//! The simulator: runs nodes on simulated disks, networks and clocks. The seed determines all that
+//! happens.
 
 pub mod bench;
 pub mod bugs;

@@ -1,11 +1,11 @@
-//! Rare states that a campaign must reach, each with its rate in the default profile. A campaign of
-//! any size is judged: a mark is missing if a correct campaign would reach it so rarely with a
-//! probability below 1 in 10,000.
+//! The rare states that a campaign must reach, with the rate of each state in the default profile.
+//! A campaign of any size is judged. A mark counts as missing if a correct campaign would reach it
+//! so rarely with a probability below 1 in 10,000.
 
 use std::fmt;
 use walsim_core::base::{Mark, MarkSet};
 
-/// The reciprocal of the probability with which a mark may be reported as missing by chance.
+/// A correct campaign reports a mark as missing with a probability of 1 in this number.
 const ONCE_IN: u32 = 10_000;
 
 /// A mark and its rate in the profile `default`.
@@ -13,7 +13,7 @@ const ONCE_IN: u32 = 10_000;
 pub struct Mandatory {
     /// The mark.
     pub mark: Mark,
-    /// The number of seeds among 10,000 that reach the mark; somewhat lower than measured.
+    /// The number of seeds among 10,000 that reach the mark. It is somewhat lower than measured.
     pub per_10_000: u64,
 }
 
@@ -21,8 +21,8 @@ const fn mandatory(mark: Mark, per_10_000: u64) -> Mandatory {
     Mandatory { mark, per_10_000 }
 }
 
-/// All mandatory marks. The rates are those of the last large campaign less a sixth, so that not
-/// every change of the model requires a change here.
+/// All mandatory marks. Each rate is five sixths of the rate in the last large campaign, so that a
+/// small change of the model does not require a change here.
 pub const MANDATORY: [Mandatory; 25] = [
     mandatory(Mark::CommitAcked, 9900),
     mandatory(Mark::RecordCrossesPage, 9900),
@@ -88,9 +88,9 @@ impl MarkCounts {
     }
 }
 
-/// Whether a count this low has a probability below 1 in 10,000 if each of `seeds` seeds reaches
-/// the mark with probability `per_10_000 / 10_000`. Sums the lower tail of the binomial
-/// distribution from its first term.
+/// Whether a count is too low. Assume that each of `seeds` seeds reaches the mark with probability
+/// `per_10_000 / 10_000`. The count is too low if so low a count then has a probability below 1 in
+/// 10,000. The function sums the lower tail of the binomial distribution.
 fn is_too_rare(count: u64, seeds: u64, per_10_000: u64) -> bool {
     let without = 10_000 - per_10_000.min(10_000);
     if count * 10_000 >= seeds * per_10_000 {
@@ -111,9 +111,9 @@ fn is_too_rare(count: u64, seeds: u64, per_10_000: u64) -> bool {
     sum.is_below_one_in(ONCE_IN)
 }
 
-/// A number from 0 to 1 that may be too small for a 64-bit fraction: `digits / 2^(63 + places)`,
-/// with the highest bit of `digits` set. Uses integers only, so that every build computes the same
-/// result.
+/// A number from 0 to 1 that may be too small for a 64-bit fraction. Its value is `digits / 2^(63 +
+/// places)`, and the highest bit of `digits` is set. Integers are used, so that every build
+/// computes the same result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Tiny {
     digits: u64,
@@ -126,7 +126,7 @@ impl Tiny {
         places: 0,
     };
 
-    /// Multiplies by a fraction. Both numbers are below 2^32 and not 0.
+    /// Multiplies the number by a fraction. Both parts of the fraction are below 2^32 and not 0.
     fn times(self, by: u64, over: u64) -> Self {
         let exact = (u128::from(self.digits) << 32) * u128::from(by) / u128::from(over);
         let bits = 128 - exact.leading_zeros();
@@ -176,15 +176,15 @@ impl fmt::Display for MarkCounts {
 mod tests {
     use super::*;
 
-    /// The lowest count that is not too rare for this number of seeds.
+    /// The lowest count that is not too rare in a campaign of this many seeds.
     fn least(seeds: u64, per_10_000: u64) -> u64 {
         (0..=seeds)
             .find(|count| !is_too_rare(*count, seeds, per_10_000))
             .expect("reaching it in all seeds is enough")
     }
 
-    /// The limits were computed with exact fractions: the first count whose tail is at least 1 in
-    /// 10,000.
+    /// The expected limits were computed with exact fractions. Each limit is the first count for
+    /// which the lower tail has at least the probability 1 in 10,000.
     #[test]
     fn a_count_is_too_rare_where_the_tail_says_so() {
         for (seeds, per_10_000, expected) in [

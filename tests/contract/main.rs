@@ -1,5 +1,5 @@
-//! The contract between a node and the world: one test for each promise that would be hard to add
-//! later.
+//! The contract between a node and the world. Each test covers one promise that would be hard to
+//! add later.
 
 mod processes;
 mod rig;
@@ -25,7 +25,7 @@ fn about_to_commit(rig: &mut Rig, key: u32) -> (ConnId, walsim_core::base::Pid) 
     (conn, pid)
 }
 
-/// A flush does not write beyond a reservation that is not yet copied, whichever process flushes.
+/// A flush does not write past WAL that was reserved but not copied yet, whichever process flushes.
 #[test]
 fn a_flush_waits_for_reservations_that_are_not_copied() {
     let mut rig = Rig::running();
@@ -57,7 +57,8 @@ fn a_flush_waits_for_reservations_that_are_not_copied() {
     }
 }
 
-/// One fsync commits several transactions. The sessions that waited for it do not fsync themselves.
+/// One fsync commits several transactions. The sessions that waited for this fsync do no fsync of
+/// their own.
 #[test]
 fn followers_of_a_group_flush_are_woken_by_its_leader() {
     let mut rig = Rig::running();
@@ -66,8 +67,8 @@ fn followers_of_a_group_flush_are_woken_by_its_leader() {
     for (conn, _) in &sessions {
         rig.say(*conn, "COMMIT");
     }
-    // The sessions run in turn, so that all have inserted their records before the first one
-    // writes.
+    // The sessions run in turn, so that all of them have inserted their records before the first
+    // one writes.
     while !rig.runnable().is_empty() {
         for pid in rig.runnable() {
             rig.run(pid);
@@ -85,7 +86,7 @@ fn followers_of_a_group_flush_are_woken_by_its_leader() {
     );
 }
 
-/// A killed process keeps its locks. The crash restart that follows replaces all locks.
+/// A killed process keeps its locks. The crash restart that follows replaces all locks by new ones.
 #[test]
 fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
     let mut rig = Rig::running();
@@ -123,7 +124,7 @@ fn a_process_killed_with_a_lock_leads_to_a_crash_restart() {
     );
 }
 
-/// SIGQUIT to the postmaster ends all processes at once, without a shutdown checkpoint.
+/// After SIGQUIT to the postmaster all processes end at once, without a shutdown checkpoint.
 #[test]
 fn an_immediate_shutdown_leaves_recovery_to_the_next_start() {
     let mut rig = Rig::running();
@@ -152,8 +153,8 @@ fn an_immediate_shutdown_leaves_recovery_to_the_next_start() {
     );
 }
 
-/// If the startup process cannot recover, the server ends, because another attempt would fail as
-/// well.
+/// If the startup process cannot recover, the server ends. It does not try again, because another
+/// attempt would fail as well.
 #[test]
 fn a_server_whose_recovery_fails_ends() {
     let mut rig = Rig::new();
@@ -171,7 +172,7 @@ fn a_server_whose_recovery_fails_ends() {
     );
 }
 
-/// Deadlines are computed from wall time but slept on the monotonic clock.
+/// A process computes deadlines from the wall clock, and sleeps by the monotonic clock.
 #[test]
 fn a_jump_of_the_wall_clock_does_not_change_a_sleep() {
     let mut rig = Rig::running();
@@ -187,8 +188,8 @@ fn a_jump_of_the_wall_clock_does_not_change_a_sleep() {
     assert!(rig.runnable().contains(&walwriter) || !rig.runnable().is_empty());
 }
 
-/// A commit can be interrupted after any of its effects. After a loss of power the node starts, and
-/// every acknowledged commit is there.
+/// A crash interrupts a commit after each of its effects. After a loss of power the node must
+/// start, with every acknowledged commit.
 #[test]
 fn a_commit_can_be_interrupted_after_any_effect() {
     let mut base = Rig::running();

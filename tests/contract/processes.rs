@@ -6,7 +6,7 @@ use walsim_core::call::{Input, Machine, Signal};
 use walsim_core::node::PmState;
 use walsim_core::shmem::Role;
 
-/// A server with one acknowledged row, a commit in progress and a checkpoint in progress.
+/// A server with one acknowledged row. A commit and a checkpoint are in progress.
 fn busy(version: PgVersion) -> (Rig, ConnId, ConnId) {
     let mut rig = Rig::of(version, false);
     rig.until("the node runs", |rig| rig.state() == Some(PmState::Run));
@@ -53,8 +53,8 @@ fn killed(mut rig: Rig, victim: Pid, committed: ConnId) {
     assert!(found || !acked, "{place:?}: an acknowledged row is gone");
 }
 
-/// Whatever the process held or waited for, the other processes end with it, and the server
-/// restarts.
+/// After a kill of any process at any step, all other processes end and the server restarts. The
+/// locks and waits of the killed process do not matter.
 #[test]
 fn each_process_can_be_killed_at_each_step() {
     for version in PgVersion::ALL {
@@ -71,8 +71,8 @@ fn each_process_can_be_killed_at_each_step() {
     }
 }
 
-/// If the startup process is killed, the server ends. If the walreceiver is killed, the server
-/// restarts.
+/// If the startup process of a standby is killed, the server ends. If the walreceiver is killed,
+/// the server restarts.
 #[test]
 fn the_processes_of_a_standby_can_be_killed() {
     for version in PgVersion::ALL {
@@ -102,7 +102,7 @@ fn the_processes_of_a_standby_can_be_killed() {
     }
 }
 
-/// A stopped process does not obey SIGQUIT. The postmaster kills it after five seconds.
+/// A stopped process does not react to SIGQUIT. The postmaster kills it after five seconds.
 #[test]
 fn a_stopped_process_is_killed_after_five_seconds() {
     let mut rig = Rig::running();

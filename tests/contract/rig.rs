@@ -1,4 +1,5 @@
-//! One node on a fake disk. The test decides which process runs and which disk operation completes.
+//! One node on a simulated disk. The test decides which process runs and which disk operation
+//! completes.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -187,7 +188,7 @@ impl Rig {
         (conn, self.newest(Role::Backend))
     }
 
-    /// A standby played by the test. The node sends it all WAL from the first segment on.
+    /// Connects as a standby. The node sends all WAL from the first segment on to this connection.
     pub(crate) fn stream(&mut self) -> (ConnId, Pid) {
         let conn = self.connect(&[("user", "postgres"), ("replication", "true")]);
         let start = self.settings.geometry.segment_start(SegmentNo(1));

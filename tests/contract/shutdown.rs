@@ -30,8 +30,8 @@ fn said(rig: &Rig, text: &str) -> bool {
     rig.log.iter().any(|line| line.contains(text))
 }
 
-/// All processes are told to stop, the shutdown checkpoint is sent, and the server waits until the
-/// standby has confirmed it.
+/// After SIGINT all processes stop, and the shutdown checkpoint is sent to the standby. The server
+/// waits until the standby has confirmed the checkpoint.
 #[test]
 fn a_fast_shutdown_waits_for_its_standby() {
     for version in PgVersion::ALL {
@@ -96,8 +96,8 @@ fn control_start(rig: &Rig) -> walsim_core::base::Lsn {
     rig.machine.view().shmem().control.checkpoint
 }
 
-/// Existing sessions continue, new ones are refused, and when the last has ended the shutdown
-/// continues like a fast one.
+/// After SIGTERM existing sessions continue, and new sessions are refused. When the last session
+/// has ended, the shutdown continues like a fast shutdown.
 #[test]
 fn a_smart_shutdown_lets_sessions_finish() {
     for version in PgVersion::ALL {
@@ -140,7 +140,8 @@ fn a_fast_shutdown_aborts_running_transactions() {
     }
 }
 
-/// A standby first stops replay. Its next start knows that it was shut down in recovery.
+/// A standby that shuts down first stops replay. At its next start it knows that it was shut down
+/// during recovery.
 #[test]
 fn a_standby_shuts_down_in_recovery() {
     for version in PgVersion::ALL {

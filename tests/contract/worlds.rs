@@ -63,7 +63,7 @@ fn plan(standbys: usize) -> Plan {
     }
 }
 
-/// A copy of a world runs in the same way as the original. Exhaustive search and shrinking depend
+/// A copy of a world takes the same steps as the original. Exhaustive search and shrinking depend
 /// on this.
 #[test]
 fn a_copied_world_runs_the_same_way() {
@@ -78,8 +78,8 @@ fn a_copied_world_runs_the_same_way() {
     assert_eq!(state_hash(&fork), state_hash(&original));
 }
 
-/// A standby that stops reading blocks only its own walsender, but neither commits nor the other
-/// standby.
+/// If a standby stops reading, only its own walsender is blocked. Commits and the other standby
+/// continue.
 #[test]
 fn a_peer_that_stops_reading_blocks_only_its_walsender() {
     let mut plan = plan(2);

@@ -1,9 +1,9 @@
-//! The same conversations with a real PostgreSQL 15 and with a simulated server. The server's bytes
-//! must be equal, except for values that belong to one server ([`mask`]).
+//! The same conversations with a real PostgreSQL 15 and with a simulated server. Both servers must
+//! send the same bytes, except for values that differ between any two servers ([`mask`]).
 //!
-//! A conversation is sent as a whole; then the client stops sending and reads to the end, so that
-//! nothing depends on time. The conversations are in `conversations.txt`, values that may differ in
-//! `mask.rs`, and known differences in [`DIFFERENT`].
+//! The client sends a whole conversation, then stops sending and reads to the end. The result
+//! therefore does not depend on time. `conversations.txt` contains the conversations, `mask.rs`
+//! lists the values that may differ, and [`DIFFERENT`] lists the known differences.
 
 mod mask;
 #[path = "../interop/serve.rs"]

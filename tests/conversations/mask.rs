@@ -1,5 +1,5 @@
-//! Masks values that may differ between two servers: process ids and keys, LSNs, the system
-//! identifier, times, the minor version, and locations in the C source.
+//! Masks the values that may differ between two servers. These are process ids and keys, LSNs, the
+//! system identifier, times, the minor version, and locations in the C source.
 
 /// The messages of an answer as text. Values that may differ between two servers are masked.
 pub(crate) fn masked(answer: &[u8]) -> Vec<String> {
@@ -9,8 +9,8 @@ pub(crate) fn masked(answer: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The types and bodies of messages. Bytes that are not a message have type 0: the answer to an
-/// encryption request, or an error in the format before protocol 3.0.
+/// The types and bodies of messages. Two answers are not messages and get type 0: the answer to an
+/// encryption request, and an error in the format before protocol 3.0.
 pub(crate) fn frames(mut answer: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     if answer.first().is_some_and(|byte| b"SN".contains(byte)) && answer.get(1) != Some(&0) {

@@ -24,7 +24,7 @@ enum Step {
 /// * `start MAJOR.MINOR NAME=VALUE | NAME=VALUE …`: sends any startup packet;
 /// * `raw HEX`: sends bytes;
 /// * `await N`: waits until N bytes of the answer have arrived;
-/// * `X TEXT`, where X is the type of a message: sends this message with the text as its body; for
+/// * `X TEXT`, where X is the type of a message: sends this message with the text as its body. For
 ///   Q a NUL is added. In the text `\xHH` is a byte.
 pub(crate) fn conversations() -> Vec<Conversation> {
     let mut all: Vec<Conversation> = Vec::new();
@@ -151,7 +151,7 @@ fn flush_position(port: u16) -> String {
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-    // The server is silent for this long only if the test fails.
+    // The server sends nothing for this long only if the test fails.
     let patience = Some(Duration::from_secs(60));
     stream.set_read_timeout(patience).expect("not zero");
     stream

@@ -1,5 +1,6 @@
-//! Sends recorded messages of real clients to a simulated server in the same state. Its answers
-//! must equal the recorded ones, field by field, except for the fields named in [`mask`].
+//! Sends recorded messages of real clients to a simulated server that is in the same state as the
+//! real server was. The answers must equal the recorded answers, field by field. Only the fields
+//! named in [`mask`] may differ.
 
 use crate::capture::{Capture, Event, Kind, Said, Side, capture};
 use crate::node::{Drive, Rig, VERSIONS, client};
@@ -45,7 +46,7 @@ fn pg_receivewal_is_served() {
     all("receivewal-slot");
 }
 
-/// Each capture is either compared, or has a reason in the list.
+/// Each capture is either compared, or in the list of exceptions with a reason.
 #[test]
 fn every_capture_is_compared_or_has_a_reason() {
     let tested = [
@@ -172,16 +173,16 @@ impl<'a> Play<'a> {
             Kind::Eof => assert!(self.rig.closed.contains(&conn), "{at}: ours goes on"),
             Kind::Byte => {
                 let sent = self.rig.sent.entry(conn).or_default();
-                // A server with GSS answers G, and the encrypted bytes that follow cannot be
-                // compared.
+                // A server with GSS support answers G. Such a capture cannot be compared, because
+                // the bytes that follow are encrypted.
                 assert_eq!(sent.drain(..1).as_slice(), b"N", "{at}");
             }
             Kind::Packet => panic!("{at}: a server sends no packet"),
             Kind::Message(_) => {
                 let theirs = message(said.bytes(), at);
                 let mut ours = self.next(said.conn, at);
-                // A walsender that is stopping requests replies until the standby has confirmed
-                // enough (WalSndDone). The number of requests depends on timing.
+                // A walsender that is stopping requests replies until the standby has confirmed all
+                // WAL (WalSndDone). How many replies it requests depends on timing.
                 if self.stopping && is_request(&theirs) && !is_request(&ours) {
                     self.heard.get_mut(&said.conn).expect("made above").back = Some(ours);
                     return;
@@ -225,7 +226,7 @@ impl<'a> Play<'a> {
     /// Masks the fields that may differ between two servers in the same state.
     fn mask(&self, message: BackendMessage) -> BackendMessage {
         match message {
-            // The process id and the key; the length of the key is compared.
+            // Masks the process id and the key. The length of the key is compared.
             BackendMessage::BackendKeyData { key, .. } => BackendMessage::BackendKeyData {
                 pid: 0,
                 key: vec![0; key.len()].into(),
@@ -260,8 +261,8 @@ impl<'a> Play<'a> {
         matches!(row, [Some(value)] if value.len() == 6 && value.starts_with(major.as_bytes()))
     }
 
-    /// Masks the sender's clock, and WAL that was written after the capture began, which contains
-    /// times.
+    /// Masks the sender's clock. Also masks WAL that was written after the capture began, because
+    /// its records contain times.
     fn mask_wal(&self, payload: Bytes) -> Bytes {
         let mut out = Vec::new();
         match WalMessage::decode(payload.clone()) {
@@ -284,8 +285,8 @@ impl<'a> Play<'a> {
         out.into()
     }
 
-    /// The end of WAL in the captured segment: the end of the shutdown checkpoint in the control
-    /// file.
+    /// The end of WAL in the captured segment. This is the end of the shutdown checkpoint that the
+    /// control file names.
     fn end_of_wal(&self) -> Lsn {
         let checkpoint = (&self.capture.state.control[32..]).get_u64_le();
         Lsn(checkpoint + 120)

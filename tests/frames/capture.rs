@@ -1,5 +1,5 @@
-//! Reads the captures in `tests/golden/frames`: messages between real clients and servers. The
-//! README in this directory describes the format.
+//! Reads the captures in `tests/golden/frames`, which contain messages between real clients and
+//! servers. The README in this directory describes the format.
 
 use bytes::{BufMut, Bytes};
 use std::fs;
@@ -64,7 +64,7 @@ pub(crate) enum Event {
     Act(String),
 }
 
-/// The files of a version's server at the start of its captures.
+/// The files of a server when its captures began. All captures of a version begin with these files.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) control: Vec<u8>,

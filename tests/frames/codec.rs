@@ -1,4 +1,4 @@
-//! Each captured message is decoded, and encoded again to the same bytes.
+//! Decodes each captured message and encodes it again. The result must have the same bytes.
 
 use crate::capture::{Capture, Event, Kind, Said, Side, captures};
 use bytes::Bytes;
@@ -68,7 +68,8 @@ fn every_message_is_decoded_and_encoded_again() {
 
 #[derive(Default)]
 struct Session {
-    /// A base backup is being sent, whose CopyData messages are not WAL.
+    /// The server is sending a base backup. The CopyData messages of a base backup do not contain
+    /// WAL.
     copy_out: bool,
 }
 
@@ -130,8 +131,8 @@ impl Session {
     }
 }
 
-/// Commands of real receivers equal those that walsim would send. The capture of commands also has
-/// many invalid ones.
+/// walsim must send the same command as the real receiver. The capture `commands` is skipped,
+/// because it also contains many invalid commands.
 fn command(name: &str, text: &str, at: &str) {
     if name == "commands" || UNSUPPORTED.iter().any(|word| text.starts_with(word)) {
         return;
@@ -162,7 +163,8 @@ fn packet(capture: &Capture, line: usize, said: &Said) {
     match Negotiation::default().decode(&body, PgVersion::V15) {
         Ok(packet) => assert_eq!(packet.to_bytes(), said.bytes(), "{at}"),
         Err(error) => {
-            // The only packet that cannot be decoded requests an unsupported major version.
+            // Only one packet cannot be decoded. It requests a major version of the protocol that
+            // the server does not support.
             assert_eq!(&body[..4], b"\0\x04\0\0", "{at}: {error}");
             let StartupPacket::Startup(_) =
                 (match Negotiation::default().decode(&patched(&body), PgVersion::V15) {

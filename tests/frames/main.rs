@@ -1,4 +1,4 @@
-//! Captured messages between real clients and real servers, compared with walsim's codecs, server
+//! Compares captured messages between real clients and real servers with walsim's codecs, server
 //! and receivers. `tests/golden/frames/README.md` describes how the captures were made.
 
 #![expect(

@@ -1,4 +1,5 @@
-//! A node on a fake disk, in the same state as the real server at the beginning of its capture.
+//! A node on a simulated disk. It is in the same state as the real server was when its capture
+//! began.
 
 use crate::capture::{Capture, SEGMENT};
 use bytes::Bytes;
@@ -34,8 +35,8 @@ pub(crate) struct Rig<M = Node> {
 }
 
 impl Rig {
-    /// A server that was started on the files of the capture; with `upstream` a standby of that
-    /// server.
+    /// A server that was started with the files of the capture. With `upstream`, it is a standby of
+    /// the captured server.
     pub(crate) fn new(
         capture: &Capture,
         upstream: Option<&str>,
@@ -48,7 +49,7 @@ impl Rig {
         settings.primary_conninfo = upstream.map(|host| (String::from(host), 5432));
         change(&mut settings);
         let mut disk = Disk::new(0, DiskSpec::default(), geometry.sector, 1 << 30);
-        // Of the files of initdb only the directories and the commit status are needed.
+        // Of the files that initdb makes, only the directories and the commit status are needed.
         for file in initdb(version, &geometry, 0) {
             if !matches!(&file, InitialFile::File { path, .. } if path.parent() != "pg_xact") {
                 disk.set_up(&file);

@@ -1,5 +1,5 @@
-//! A walreceiver gets the recorded messages of a real upstream. It must send the same commands,
-//! accept all messages, and end with the same positions.
+//! Passes the recorded messages of a real upstream to a walreceiver. The walreceiver must send the
+//! same commands as the recorded one, accept all messages, and end at the same positions.
 
 use crate::capture::{Capture, Event, Kind, Side, capture};
 use crate::node::{Drive, Rig, VERSIONS};
@@ -10,8 +10,8 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 
-/// Messages of a real walreceiver that walsim does not send: it has no encryption and no hot
-/// standby feedback.
+/// Messages that a real walreceiver sends and walsim's walreceiver does not. The latter has neither
+/// encryption nor hot standby feedback.
 const NOT_YET: [&str; 2] = ["SSLRequest", "hot standby feedback"];
 
 #[test]
@@ -57,7 +57,7 @@ fn connected(capture: &Capture) -> (ConnId, Rig) {
     let conn = *rig.opened.last().expect("a standby looks for its upstream");
     let packet = rig.sent.remove(&conn).expect("it says who it is");
     let theirs = capture.events.iter().find_map(|(_, event)| match event {
-        // An encryption request has only a code of four bytes. The startup packet is longer.
+        // The body of an encryption request is a code of four bytes. A startup packet is longer.
         Event::Said(said) if said.kind == Kind::Packet && said.body.len() > 4 => Some(said.bytes()),
         Event::Said(_) | Event::Act(_) => None,
     });
@@ -65,7 +65,7 @@ fn connected(capture: &Capture) -> (ConnId, Rig) {
     (conn, rig)
 }
 
-/// The messages of a receiver, without the times and the number of its status updates.
+/// What a receiver has sent, without the times and the number of its status updates.
 #[derive(Default)]
 struct Asked {
     commands: Vec<String>,

@@ -1,5 +1,5 @@
-//! A server that answers with the recorded messages of a real one. The standalone receiver must
-//! work with it.
+//! A server that answers with the recorded messages of a real server. The standalone receiver must
+//! work with these answers.
 
 use crate::capture::{Capture, Event, Kind, Side, capture};
 use crate::node::{Rig, VERSIONS};
@@ -12,7 +12,7 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 
-/// A message of the server, or an event that it waits for.
+/// A message that the server sends, or an event for which the server waits.
 #[derive(Clone, Debug)]
 enum Line {
     Says(Bytes),
@@ -21,7 +21,7 @@ enum Line {
     Closes,
 }
 
-/// All messages of a real server on one connection, by the command that they answer.
+/// All messages that a real server sent on one connection, by the command that they answer.
 struct Recorded {
     greeting: Vec<Line>,
     answers: BTreeMap<String, VecDeque<Vec<Line>>>,
@@ -30,8 +30,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// One connection of a capture. Answers to commands that are missing in it come from the
-    /// capture of all commands.
+    /// One connection of a capture. If the capture lacks the answer to a command, the answer comes
+    /// from `commands`, the capture of all commands.
     fn new(capture: &Capture, conn: u32, commands: &Capture) -> Self {
         let mut all = Self::of(commands, 1);
         let Self {
@@ -95,8 +95,8 @@ impl Recorded {
         }
     }
 
-    /// The answer to a command, with or without quotes. If a command is repeated, the recorded
-    /// answers are used in order, and then the last one again.
+    /// The answer to a command. Quotes in the command do not matter. If the command is repeated,
+    /// the recorded answers are used in their order, and then the last answer again.
     fn answer(&mut self, text: &str) -> Vec<Line> {
         let answers = self.answers.get_mut(&key(text));
         let answers = answers.unwrap_or_else(|| panic!("no real server was asked {text}"));
@@ -107,7 +107,8 @@ impl Recorded {
     }
 }
 
-/// A command without quotes, and with its LSN as before 19, which our receiver sends.
+/// A command in a form that can be compared: without quotes, and with LSNs as they were written
+/// before 19. Our receiver sends this form.
 fn key(text: &str) -> String {
     let text = text.replace('"', "");
     let word = |word: &str| match word.parse::<Lsn>() {
@@ -236,7 +237,7 @@ fn options() -> PgReceivewalOptions {
 /// Length of the WAL that is complete in the captures.
 const KNOWN: usize = 192_000;
 
-/// With a slot, a keepalive and a clean shutdown, the receiver ends with the same position as
+/// With a slot, a keepalive and a clean shutdown, the receiver ends at the same position as
 /// pg_receivewal.
 #[test]
 fn a_receiver_ends_where_pg_receivewal_ended() {
@@ -266,8 +267,8 @@ fn a_receiver_ends_where_pg_receivewal_ended() {
     assert!(talk.file(&name, KNOWN) == capture.state.segment[..KNOWN]);
 }
 
-/// At the end of a timeline, the receiver fetches the history file, and receives the next timeline
-/// from the start of the segment.
+/// At the end of a timeline the receiver fetches the history file. Then it receives the next
+/// timeline from the start of the segment.
 #[test]
 fn a_receiver_follows_where_a_real_standby_followed() {
     for version in VERSIONS {

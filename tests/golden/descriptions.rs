@@ -1,7 +1,8 @@
-//! Records of all types of 15 to 18 and most of 19, with the output of each version's pg_waldump.
+//! Records of all types of 15 to 18 and of most types of 19, with the output of pg_waldump of the
+//! same version.
 //!
-//! `ci/waldump-kit golden` makes the files: a line with the position of a record and its bytes in
-//! hexadecimal, followed by the output of pg_waldump.
+//! `ci/waldump-kit golden` makes the files. Each record has a line with its position and its bytes
+//! in hexadecimal, followed by the output of pg_waldump.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,7 +38,7 @@ impl Sample {
         samples.collect()
     }
 
-    /// The record type and description for these bytes. `None` if they are not a valid record.
+    /// The record type and description for these bytes. `None` if the bytes are not a valid record.
     fn describe(&self, bytes: &[u8]) -> Option<Result<Vec<u8>, String>> {
         let parts = RecordParts::decode(bytes, [self.lsn; 3], 8192).ok()?;
         let mut text = Text::default();
@@ -82,7 +83,8 @@ fn every_type_is_described_as_by_pg_waldump() {
     }
 }
 
-/// A record with a changed or missing byte results in a description or an error, never in a panic.
+/// If a byte of a record is changed or missing, the result is a description or an error, and never
+/// a panic.
 #[test]
 fn damaged_records_are_described_or_refused() {
     let (mut described, mut refused) = (0, 0);
@@ -100,8 +102,8 @@ fn damaged_records_are_described_or_refused() {
                 bytes[at] ^= flip;
             }
         }
-        // Describes the data as every other record type of its resource manager, and as a record of
-        // every other resource manager.
+        // Describes the data with every record type, first of this resource manager and then of
+        // every other one.
         for kind in 0..=u8::MAX {
             bytes[16] = kind;
             count(&bytes);

@@ -8,8 +8,8 @@ use walsim_core::wire::standby_records::StandbyRecord;
 use walsim_core::wire::xact_records::XactEnd;
 use walsim_core::wire::xlog_records::XlogRecord;
 
-/// The main data encoded again by our codec; `None` if there is no codec. Padding is copied from
-/// the original, because PostgreSQL does not initialize it.
+/// The main data of a record, encoded again by our codec. `None` if there is no codec for the
+/// record. Padding is copied from the original, because PostgreSQL does not initialize it.
 pub(crate) fn main_data_again(
     version: PgVersion,
     record: &Record,
@@ -17,7 +17,7 @@ pub(crate) fn main_data_again(
     let (info, main) = (record.header.info, &record.main);
     let again = match record.header.rmid {
         RmgrId::XLOG => XlogRecord::decode(version, info, main).map(|r| r.encode(version)),
-        // PREPARE contains the state file of a prepared transaction, which is not decoded.
+        // PREPARE contains the state file of a prepared transaction, which walsim does not decode.
         RmgrId::TRANSACTION if info & 0x70 == 0x10 => return None,
         RmgrId::TRANSACTION => XactEnd::decode(version, info, main).map(|r| r.encode(version)),
         RmgrId::STANDBY => StandbyRecord::decode(info, main).map(|r| r.encode()),

@@ -1,5 +1,5 @@
-//! The samples in `tests/golden`: parts of WAL with PostgreSQL's lists of their records, control
-//! files and slot files.
+//! The samples in `tests/golden`. They are parts of WAL with PostgreSQL's lists of the records,
+//! control files, and slot files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -90,8 +90,8 @@ impl Slice {
         usize::try_from(lsn - self.start).expect("inside the slice")
     }
 
-    /// The distance between the bytes that tests change. In a large slice it is chosen so that
-    /// every offset on a page occurs.
+    /// The distance between two bytes that a test changes. In a large slice, this distance reaches
+    /// every offset on a page.
     pub(crate) fn stride(&self) -> usize {
         if self.bytes.len() > 2 * PAGE { 211 } else { 3 }
     }
@@ -130,7 +130,7 @@ impl Slice {
         self.read_with(&mut self.reader(), bytes)
     }
 
-    /// Reads the records of the slice, or of changed bytes, up to the first error.
+    /// Reads records up to the first error. The bytes are those of the slice, or a changed copy.
     pub(crate) fn read_with(
         &self,
         reader: &mut WalReader,
@@ -151,8 +151,8 @@ impl Slice {
         (records, None)
     }
 
-    /// Up to a page of bytes at this position, if at least `len` exist. If a segment's first page
-    /// is not part of the slice, returns only its header.
+    /// Up to a page of bytes at this position. `None` if there are fewer than `len` bytes. If the
+    /// first page of a segment is not part of the slice, returns a header made for this page.
     fn page(&self, bytes: &[u8], page: Lsn, len: u32) -> Option<Bytes> {
         if page < self.start {
             let mut made = vec![0; PAGE];
@@ -184,9 +184,9 @@ impl Slice {
         bytes
     }
 
-    /// The slice as written by walsim, and which of its bytes can be compared. Not compared are the
-    /// record that continues on the first page, the remains of an aborted record, and bytes after
-    /// the end.
+    /// The slice as walsim writes it, and which of its bytes can be compared. Three parts cannot be
+    /// compared: the record that continues on the first page, the remains of an aborted record, and
+    /// bytes after the end.
     pub(crate) fn write_again(&self, records: &[Record]) -> (Vec<u8>, Vec<bool>) {
         let mut out = vec![0; self.bytes.len()];
         let mut known = vec![false; out.len()];
@@ -194,11 +194,12 @@ impl Slice {
         for (number, page) in out.chunks_mut(PAGE).enumerate() {
             let from = number * PAGE;
             let at = self.start + from as u64;
-            // The records do not show which pages were written during a base backup.
+            // Some pages were written during a base backup. The records do not show this, so the
+            // flag is taken from the page.
             let header = PageHeader::decode(&self.bytes[from..]).expect("a whole page");
             let mut ident = self.ident();
             ident.removable = header.has(BKP_REMOVABLE);
-            // Pages before the switch to this timeline were copied from the old timeline.
+            // Pages from before the switch to this timeline were copied from the old timeline.
             ident.tli = header.tli;
             if at > self.end {
                 break;
@@ -234,7 +235,8 @@ impl Slice {
     }
 }
 
-/// The versions with samples: the oldest and the newest that can be simulated.
+/// The versions for which there are samples. These are the oldest and the newest version that can
+/// be simulated.
 pub(crate) const GOLDEN: [PgVersion; 2] = [PgVersion::V15, PgVersion::V18];
 
 pub(crate) fn slices() -> impl Iterator<Item = Slice> {
@@ -279,7 +281,7 @@ pub(crate) fn control_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said,
     })
 }
 
-/// The slot files, all of version 15, and the server's output for each.
+/// The slot files with the server's output for each. All of them are from version 15.
 pub(crate) fn slot_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said, String)> {
     ["reserved", "unreserved", "temporary", "lost"]
         .into_iter()

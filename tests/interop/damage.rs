@@ -1,7 +1,7 @@
 //! Damaged segments: each byte of two pages changed, damaged headers, truncated files, lost and
 //! stale pages.
 //!
-//! pg_waldump and `walsim waldump` must list the same records, and report the same error.
+//! pg_waldump and `walsim waldump` must list the same records and report the same error.
 
 use super::dumps::Dumps;
 use super::server::{Folder, Server, Stop, run};
@@ -34,7 +34,7 @@ struct Sample {
     bytes: Vec<u8>,
     /// The previous segment, as in a recycled file.
     stale: Vec<u8>,
-    /// Its first record, and how far the file must be read for a changed byte.
+    /// The first record of the segment. With a changed byte, the file is read only up to `soon`.
     first: String,
     soon: String,
 }
@@ -79,8 +79,8 @@ pub(crate) fn compare(bin: &Path, step: usize) {
     let folder = Folder::new("waldump-damage");
     let sample = Sample::make(bin, folder.path());
     let cases = Damage::all();
-    // The choice is shifted by one after every eight cases, so that all masks and all bytes of a
-    // field occur.
+    // The choice moves by one after every eight cases. Otherwise it would miss some masks, and some
+    // bytes of a field.
     let chosen = (0..cases.len()).filter(|n| (n + n / 8) % step == 0);
     let chosen: Vec<_> = chosen.map(|n| cases[n]).collect();
     let failed = in_parallel(&chosen, |worker, cases| {

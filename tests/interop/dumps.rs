@@ -36,21 +36,21 @@ impl Dumps {
 
     pub(crate) fn ours<S: AsRef<OsStr>>(&self, args: &[S]) -> Said {
         let mut said = self.ours_whole(args);
-        // Where pg_waldump only says that it finds no record, `walsim waldump` adds a line if the
-        // version is the reason.
+        // If a file contains no record, `walsim waldump` prints one line more than pg_waldump when
+        // the version is the reason.
         let more = "PROGRAM: detail: The first page has magic number ";
         let lines = said.stderr.split_inclusive('\n');
         said.stderr = lines.filter(|line| !line.starts_with(more)).collect();
         said
     }
 
-    /// The output of `walsim waldump`, including the detail that pg_waldump does not print.
+    /// The output of `walsim waldump`, including the detail line that pg_waldump does not print.
     pub(crate) fn ours_whole<S: AsRef<OsStr>>(&self, args: &[S]) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_walsim"));
         self.run(command.arg("waldump").args(args), &["walsim waldump"])
     }
 
-    /// Runs both commands, and returns their common output.
+    /// Runs both commands and returns the output that they have in common.
     ///
     /// # Panics
     /// If the output differs.

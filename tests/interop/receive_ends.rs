@@ -1,15 +1,15 @@
-//! Permanent errors of `walsim-live receive` with a real server, compared with pg_receivewal.
+//! Errors that end `walsim-live receive` with a real server, compared with pg_receivewal.
 
 use super::*;
 
-/// A primary, and an older copy of it that runs on a port of its own.
+/// A primary and an older copy of it. The copy is a server with a port of its own.
 struct Copies {
     primary: Server,
     copy: Server,
     receiver: Receiver,
 }
 
-/// The receiver has WAL of the primary that the copy does not have.
+/// The receiver has WAL from the primary that the copy does not have.
 fn copied(bin: &Path, folder: &Folder) -> Copies {
     let mut primary = primary(bin, folder, KEEP);
     primary.stop(Stop::Fast);
@@ -33,8 +33,8 @@ fn copied(bin: &Path, folder: &Folder) -> Copies {
     }
 }
 
-/// Both receivers end with the error that pg_receivewal prints with --no-loop. walsim-live ends
-/// with status 1 even without --no-loop, and adds a hint.
+/// Both receivers end with the error that pg_receivewal prints with --no-loop. walsim-live also
+/// ends without --no-loop. It adds a hint, and its status is 1.
 fn both_end(bin: &Path, copies: &mut Copies, text: &str, hint: &str) {
     let Copies { copy, receiver, .. } = copies;
     let before = receiver.finished();
@@ -57,8 +57,8 @@ fn both_end(bin: &Path, copies: &mut Copies, text: &str, hint: &str) {
     assert_eq!(receiver.finished(), before);
 }
 
-/// The server was promoted before the receiver's position, and the WAL in the directory is not in
-/// its history.
+/// The server was promoted at a position before the receiver's position. The WAL in the directory
+/// is therefore not in the server's history.
 #[test]
 fn a_fork_before_the_start_is_a_permanent_error() {
     let Some(bin) = server_bin() else {
@@ -84,8 +84,8 @@ fn a_fork_before_the_start_is_a_permanent_error() {
     drop(copies.primary);
 }
 
-/// The server was restored from an older backup, and will write different WAL at the receiver's
-/// position.
+/// The server was restored from an older backup. At the receiver's position it will write other
+/// WAL.
 #[test]
 fn a_server_that_is_behind_is_a_permanent_error() {
     let Some(bin) = server_bin() else {
@@ -112,8 +112,8 @@ fn a_missing_slot_is_a_permanent_error() {
     let folder = Folder::new("receive-no-slot");
     let server = primary(&bin, &folder, KEEP);
     let mut receiver = Receiver::new(folder.path(), "wal");
-    // With an empty directory the receiver reads the slot; otherwise it starts to stream from the
-    // slot. Both fail.
+    // If the directory is empty, the receiver reads the slot first. If it is not empty, the
+    // receiver starts to stream from the slot. Both fail without the slot.
     for said in [
         "error: replication slot \"none\" does not exist\n",
         "error: could not send replication command \"START_REPLICATION\": ERROR:  replication slot \"none\" does not exist\n",
@@ -134,7 +134,7 @@ fn a_missing_slot_is_a_permanent_error() {
     }
 }
 
-/// A partial file that another tool left incomplete is padded and continued.
+/// Another tool left a partial file that is too short. The receiver pads the file and continues.
 #[test]
 fn a_partial_file_of_odd_size_is_padded() {
     let Some(bin) = server_bin() else {

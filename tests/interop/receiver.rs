@@ -120,7 +120,8 @@ impl Receiver {
         finished.len()
     }
 
-    /// Copies all segments. The partial one gets its final name, so that pg_waldump reads it.
+    /// Copies all segments. The partial segment gets its final name in the copy, so that pg_waldump
+    /// reads it.
     pub(crate) fn copy(&self, into: &Path) {
         fs::create_dir(into).expect("the folder is ours");
         for name in self.finished() {

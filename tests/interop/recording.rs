@@ -1,5 +1,5 @@
-//! Observes a receiver on real files: does it report a flush position before the fsync has
-//! returned?
+//! Observes a receiver on real files. It must not report a flush position before the fsync has
+//! returned.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -20,7 +20,8 @@ pub(crate) struct Recording {
     /// Unflushed writes by file: the start of each, and its number.
     dirty: BTreeMap<String, Vec<(Lsn, u64)>>,
     writes: u64,
-    /// Fsyncs in progress, each with the number of the last write before it.
+    /// The fsyncs in progress. Each has the path of its file, and the number of the last write
+    /// before the fsync.
     syncing: BTreeMap<OpId, (String, u64)>,
     started: bool,
     said: FrameReader,

@@ -101,10 +101,11 @@ pub(crate) fn log_of(dir: &Path) -> String {
     fs::read_to_string(dir.with_extension("log")).unwrap_or_default()
 }
 
-/// Forwards connections to a server. Cuts the first ones after some bytes from the server.
+/// Forwards connections to a server. Cuts the first connections after some bytes from the server.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    /// Number of cut connections, and how many of these were cut inside a message.
+    /// The number of connections that were cut. `inside` says how many of them were cut inside a
+    /// message.
     pub(crate) cuts: Arc<AtomicU64>,
     pub(crate) inside: Arc<AtomicU64>,
 }
@@ -157,8 +158,8 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Copies this number of bytes from the server, then cuts the connection. Returns whether the cut
-/// was inside a message, or `None` if the connection ended before.
+/// Copies this number of bytes from the server, and then cuts the connection. Returns whether the
+/// cut was inside a message. Returns `None` if the connection ended before the cut.
 fn copy_some(mut from: TcpStream, mut to: TcpStream, mut budget: u64) -> Option<bool> {
     let mut messages = Messages::default();
     let mut buffer = vec![0; 64 * 1024];
@@ -180,7 +181,7 @@ fn copy_some(mut from: TcpStream, mut to: TcpStream, mut budget: u64) -> Option<
 #[derive(Default)]
 struct Messages {
     header: Vec<u8>,
-    /// The first message has arrived. Before that, a single `N` answers an SSLRequest.
+    /// The first message has arrived. Before the first message, a single `N` answers an SSLRequest.
     greeted: bool,
     /// Number of bytes left of the current message.
     left: usize,

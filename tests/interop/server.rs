@@ -1,8 +1,8 @@
-//! A real PostgreSQL server for a test, with its own directory, its own port on 127.0.0.1 and its
+//! A real PostgreSQL server for a test. It has its own directory, its own port on 127.0.0.1 and its
 //! own process.
 //!
-//! Dropping the value stops the server by its process id, also when the test fails. PostgreSQL
-//! refuses to run as root; if the tests run as root, servers run as user `postgres`.
+//! Dropping the value stops the server by its process id, even if the test fails. PostgreSQL
+//! refuses to run as root. If the tests run as root, the servers run as the user `postgres`.
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
@@ -22,10 +22,11 @@ const DEBIAN_BIN: &str = "/usr/lib/postgresql/15/bin";
 const POLL: Duration = Duration::from_millis(10);
 const POLLS: u32 = 6000;
 
-/// The directory of PostgreSQL 15's programs. `None`, with a message, if they are not installed.
+/// The directory of PostgreSQL 15's programs. If they are not installed, prints a message and
+/// returns `None`.
 ///
 /// # Panics
-/// If they are missing and `WALSIM_REQUIRE_PG` is set.
+/// If the programs are missing and `WALSIM_REQUIRE_PG` is set.
 #[allow(
     clippy::disallowed_methods,
     reason = "which tests run is no part of a simulated run; not every package forbids it"
@@ -44,8 +45,8 @@ pub(crate) fn postgres_bin() -> Option<PathBuf> {
     None
 }
 
-/// The directory of the server's programs: those in `WALSIM_PG_BIN`, which may lack client
-/// programs, or those of PostgreSQL 15.
+/// The directory of the server's programs. This is `WALSIM_PG_BIN` if it is set, else the directory
+/// of PostgreSQL 15. `WALSIM_PG_BIN` may lack client programs.
 #[allow(
     clippy::disallowed_methods,
     reason = "which tests run is no part of a simulated run; not every package forbids it"
@@ -55,8 +56,8 @@ pub(crate) fn server_bin() -> Option<PathBuf> {
     Some(std::env::var_os("WALSIM_PG_BIN").map_or(clients, PathBuf::from))
 }
 
-/// The path of a program: in the server's directory, or otherwise PostgreSQL 15's, whose clients
-/// support newer servers.
+/// The path of a program. If the server's directory lacks the program, PostgreSQL 15's program is
+/// used. The clients of 15 support newer servers.
 pub(crate) fn program(bin: &Path, name: &str) -> PathBuf {
     let own = bin.join(name);
     if own.exists() {
@@ -65,8 +66,8 @@ pub(crate) fn program(bin: &Path, name: &str) -> PathBuf {
     Path::new(DEBIAN_BIN).join(name)
 }
 
-/// A temporary folder that all users can access. It is removed when it is dropped, unless the test
-/// fails.
+/// A temporary folder that all users can access. It is removed at the end of the test, unless the
+/// test fails.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -116,8 +117,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Makes a cluster at `data`, with trust authentication and the superuser `postgres`. fsync is
-    /// off unless `settings`, in the format of postgresql.conf, turns it on.
+    /// Makes a cluster at `data`, with trust authentication and the superuser `postgres`.
+    /// `settings` has the format of postgresql.conf. fsync is off unless `settings` turns it on.
     pub(crate) fn init(bin: &Path, data: &Path, initdb: &[&str], settings: &str) -> Self {
         let mut command = as_postgres(bin.join("initdb"));
         command.args(["--no-sync", "--no-instructions", "--auth=trust"]);
@@ -146,7 +147,8 @@ impl Server {
         self.port
     }
 
-    /// The name of the 1 MiB segment on timeline 1 that contains this position.
+    /// The name of the segment that contains this position. Segments have 1 MiB, and the timeline
+    /// is 1.
     pub(crate) fn segment_of(lsn: &str) -> String {
         let lsn: Lsn = lsn.parse().expect("an LSN");
         let (tli, geometry) = (TimelineId(1), Geometry::STOCK);
@@ -212,7 +214,7 @@ impl Server {
         self.wait();
     }
 
-    /// Kills the postmaster with SIGKILL, and waits until its children have ended, too.
+    /// Kills the postmaster with SIGKILL. Waits until the postmaster's children have ended, too.
     pub(crate) fn kill(&mut self) {
         let children = children(self.pid());
         self.signal("KILL");
@@ -235,8 +237,8 @@ impl Server {
         });
     }
 
-    /// Runs SQL, each statement on its own. Returns unformatted rows, one per line, with fields
-    /// separated by `|`.
+    /// Runs SQL, each statement on its own. Returns the rows without formatting: one row per line,
+    /// with `|` between the fields.
     pub(crate) fn psql(&self, sql: &str) -> String {
         let mut command = self.client("psql");
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-", "postgres"]);
@@ -283,7 +285,7 @@ impl Drop for Server {
 /// Runs a program to its end and returns its output.
 ///
 /// # Panics
-/// If it fails. The panic message has its output.
+/// If the program fails. The panic message contains the output.
 pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("the program starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

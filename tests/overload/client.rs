@@ -10,7 +10,7 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
-/// The kinds of sessions, as values of `replication` in the startup packet.
+/// The kinds of sessions, by the value of `replication` in the startup packet.
 pub(crate) const SESSIONS: [&str; 3] = ["false", "true", "database"];
 
 /// The number of messages sent at once.
@@ -24,7 +24,8 @@ pub(crate) enum Kind {
     Query(&'static str),
     CopyData,
     CopyDone,
-    /// Sync messages with a Terminate in the middle. Messages after it are ignored.
+    /// Sync messages with a Terminate in the middle. The server ignores the messages after the
+    /// Terminate.
     Terminate,
 }
 
@@ -92,7 +93,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-        // The server is silent for this long only if the test fails.
+        // The server sends nothing for this long only if the test fails.
         let patience = Some(Duration::from_secs(60));
         stream.set_read_timeout(patience).expect("not zero");
         Self {
@@ -117,8 +118,8 @@ impl Client {
         self.say(&FrontendMessage::Query(text.into()).to_bytes());
     }
 
-    /// Sends bytes while another thread reads the answers. Errors are ignored, because the server
-    /// may have closed the connection.
+    /// Sends bytes from another thread, so that this thread can read the answers. Errors are
+    /// ignored, because the server may have closed the connection.
     pub(crate) fn say_all(&self, bytes: Vec<u8>) {
         let mut stream = self.stream.try_clone().expect("it has descriptors");
         thread::spawn(move || stream.write_all(&bytes));

@@ -1,6 +1,6 @@
-//! A second client is served while a first one floods the server. The order of answers is observed
-//! in the server itself: driver and node run in this thread. The second client connects during the
-//! flood.
+//! A server is flooded by one client and serves a second client meanwhile. The second client
+//! connects during the flood. Driver and node run in the thread of the test, so that the test sees
+//! the order of the server's answers.
 
 use crate::client::{FLOOD, KINDS, SESSIONS, startup};
 use crate::server::Folder;
@@ -19,10 +19,9 @@ use walsim_live::serve::{Choice, Cluster};
 const FIRST: u32 = 1;
 const SECOND: u32 = 2;
 
-/// The second client connects when this number of the flood's messages is answered.
+/// The second client connects when the server has answered this many messages of the flood.
 const BEGUN: usize = 100;
-/// The number of the flood's messages that may be answered before the second client gets its
-/// answer.
+/// How many messages of the flood the server may answer before it answers the second client.
 const MEANWHILE: usize = 400;
 
 /// Observes the server's messages to both clients.
@@ -86,8 +85,8 @@ fn a_second_client_is_served_during_a_flood() {
     }
 }
 
-/// The number of the flood's messages that were answered before the second client; `None` if the
-/// flood has no answers.
+/// How many messages of the flood the server answered before it answered the second client. `None`
+/// if messages of this kind have no answer.
 fn second_answer(name: &str, version: &str, replication: &str, flood: &[u8]) -> Option<usize> {
     let folder = Folder::new(name);
     let data = folder.path().join("data");

@@ -1,5 +1,5 @@
-//! 20,001 messages at once, of each kind and on each kind of session. Each is answered like the
-//! first, and the server stays within its memory limit.
+//! Sends 20,001 messages of one kind at once, for each kind of message and of session. The server
+//! must answer each message like the first one, within its memory limit.
 
 use crate::client::{Client, FLOOD, KINDS, Kind, SESSIONS};
 use crate::serve::{Serve, log_of};

@@ -22,8 +22,8 @@ fn assert_serves(server: &Serve) {
     }
 }
 
-/// A claimed message length costs no memory: 50 messages of 300 MB each, of which only a few bytes
-/// are sent.
+/// 50 messages claim a length of 300 MB each, and only a few of their bytes are sent. The claimed
+/// length costs no memory.
 #[test]
 fn a_claimed_length_costs_no_memory() {
     let folder = Folder::new("claims");
@@ -44,7 +44,7 @@ fn a_claimed_length_costs_no_memory() {
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// A message of 8 MB in pieces of a few bytes costs about 8 MB.
+/// A message of 8 MB that arrives in pieces of a few bytes costs about 8 MB of memory.
 #[test]
 fn pieces_of_a_message_are_joined() {
     let folder = Folder::new("pieces");
@@ -62,8 +62,8 @@ fn pieces_of_a_message_are_joined() {
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// Clients that do not read their answers do not delay others, and use no more memory than their
-/// windows.
+/// Some clients do not read their answers. They do not delay other clients, and cost no more memory
+/// than their windows.
 #[test]
 fn slow_readers_do_not_delay_others() {
     let folder = Folder::new("slow");
@@ -116,12 +116,13 @@ fn a_standby_asks_and_does_not_read() {
         }
     }
     assert_memory(&server);
-    // If the standby stayed connected, it would have to confirm the end of WAL.
+    // If the standby stayed connected, the shutdown would wait until the standby has confirmed the
+    // end of WAL.
     drop(client);
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// Sessions beyond the limits are refused; when others end, new ones are accepted.
+/// The server refuses sessions beyond the limits. When a session has ended, a new one is accepted.
 #[test]
 fn connections_beyond_the_limits_are_refused() {
     for (version, quote) in [("15", ""), ("18", "\"")] {
@@ -163,14 +164,15 @@ fn connections_beyond_the_limits_are_refused() {
                 other => panic!("{other:?}"),
             }
         }
-        // Ten times as many connections without a startup packet, which do not count towards the
-        // limit.
+        // These ten times as many connections send no startup packet, so they do not count towards
+        // the limit.
         let silent: Vec<Client> = (0..80).map(|_| Client::connect(server.port)).collect();
         let mut first = held.remove(0);
         first.say(&Kind::Query("SHOW wal_level").once());
         assert_eq!(first.until_ready().len(), 4);
         drop((held, first, silent));
-        // An ended session makes room after the server has noticed its end.
+        // The room for a session is free only when the server has noticed the end of the old
+        // session.
         crate::server::wait_for("room", || {
             let mut client = Client::connect(server.port);
             client.say(&startup("true"));

@@ -1,5 +1,5 @@
-//! Clients that send much and read little. The server answers everything, serves other clients
-//! meanwhile, and stays within its memory limit. The tests count and do not measure time.
+//! Clients that send much and read little. The server answers every message, serves other clients
+//! meanwhile, and stays within its memory limit. The tests count messages and do not measure time.
 
 mod client;
 mod fair;

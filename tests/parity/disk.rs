@@ -98,7 +98,8 @@ pub(crate) trait FileSystem: Sized {
 
 const DONE: Outcome = Ok(DiskDone::Done);
 
-/// Makes two tests of each function below: one with the fake disk, one with the real file system.
+/// Makes two tests of each function below. One test uses the simulated disk, and the other the real
+/// file system.
 macro_rules! against_both {
     ($($(#[$about:meta])* fn $name:ident($disk:ident: &mut impl FileSystem) $body:block)*) => {
         $($(#[$about])*
@@ -121,7 +122,8 @@ macro_rules! against_both {
 }
 
 against_both! {
-    /// Existing, Create, CreateNew and CreateTruncate on an absent name, a file and a directory.
+    /// The flags Existing, Create, CreateNew and CreateTruncate, each for an absent name, a file
+    /// and a directory.
     fn open_flags(disk: &mut impl FileSystem) {
         use OpenFlags::{Create, CreateNew, CreateTruncate, Existing};
         assert_eq!(disk.open("x", Existing), Err(DiskError::NotFound));
@@ -146,7 +148,7 @@ against_both! {
         }
     }
 
-    /// A read is short only at the end of the file, and empty beyond it.
+    /// A read is short only at the end of the file. Past the end, a read returns no bytes.
     fn reads_end_where_the_file_ends(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"0123456789");
         assert_eq!(disk.read(fd, 0, 10), b"0123456789");
@@ -304,8 +306,8 @@ against_both! {
         assert_eq!(disk.one(DiskOp::SyncDir("no".into())), Err(DiskError::NotFound));
     }
 
-    /// After a close, or after the end of its process, a descriptor is invalid. A process can only
-    /// use its own descriptors.
+    /// A descriptor is invalid after its close and after the end of its process. A process can use
+    /// only its own descriptors.
     fn a_descriptor_belongs_to_its_process(disk: &mut impl FileSystem) {
         let fd = disk.file("a", b"123");
         let bad = Err(DiskError::BadFd);

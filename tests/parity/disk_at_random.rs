@@ -1,4 +1,5 @@
-//! Random operations on the fake and the real file system. All answers must be the same.
+//! Random operations on the simulated disk and on the real file system. Both must give the same
+//! answers.
 
 use crate::disk::{FileSystem, Outcome};
 use crate::fake::FakeDisk;
@@ -10,7 +11,7 @@ use proptest::test_runner::{RngSeed, TestRunner};
 use walsim_core::base::{Fd, Pid};
 use walsim_core::call::{DiskDone, DiskOp, FilePath, OpenFlags};
 
-/// Few names, so that operations interact. Each can be a file or a directory.
+/// The names of files and directories. There are few of them, so that operations affect each other.
 const PATHS: [&str; 8] = ["a", "b", "d", "e", "d/a", "d/e", "d/e/x", "a/b"];
 
 /// An operation. Descriptors are numbered in the order in which they were opened.
@@ -78,7 +79,8 @@ impl<D: FileSystem> World<D> {
         }
     }
 
-    /// The newest descriptors are numbered from 0. Higher numbers give an invalid descriptor.
+    /// The descriptor with this number, counted from the newest one, which is 0. Too high a number
+    /// gives an invalid descriptor.
     fn fd(&self, nth: usize) -> Fd {
         self.fds
             .iter()

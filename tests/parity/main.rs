@@ -1,9 +1,8 @@
-//! Assumptions of nodes about disks and networks, which must hold both in the simulator and on a
-//! real machine. Each test runs on the fake disk and on the real file system, or on the fake
+//! What nodes assume about disks and networks must be true both in the simulator and on a real
+//! machine. Each test runs on the simulated disk and on the real file system, or on the simulated
 //! network and on real sockets.
 //!
-//! Only behavior without faults is tested here. Losses of power and other faults have their own
-//! tests.
+//! All behavior here is without faults. Other tests cover losses of power and other faults.
 
 #![expect(
     clippy::wildcard_enum_match_arm,

@@ -34,7 +34,8 @@ pub(crate) trait Network: Sized {
     /// An address at which nothing listens.
     fn deaf_address(&self) -> (String, u16);
 
-    /// Another address of the second machine, over a connection that can be broken.
+    /// An address through which the second machine can also be reached. The test can break a
+    /// connection to this address.
     fn fragile_address(&mut self) -> (String, u16);
 
     /// Breaks this connection.
@@ -129,7 +130,7 @@ impl<N: Network> Pair<N> {
                 assert_eq!(conn, self.conns[end.index()]);
                 let heard = &mut self.ends[end.index()];
                 assert_eq!(heard.reset, 0, "{event:?} behind the end");
-                // An end that still sends after the peer has closed can get a reset.
+                // If an end sends after the peer has closed, this end can get a reset.
                 let late = event == NetEvent::Reset && heard.sent > 0;
                 assert!(heard.closed == 0 || late, "{event:?} behind the end");
                 match event {
@@ -172,7 +173,8 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len).map(byte).collect()
 }
 
-/// Makes two tests of each function below: one with the fake network, one with real sockets.
+/// Makes two tests of each function below. One test uses the simulated network, and the other real
+/// sockets.
 macro_rules! against_both {
     ($($(#[$about:meta])* fn $name:ident<N: Network>() $body:block)*) => {
         $($(#[$about])*
@@ -228,7 +230,8 @@ against_both! {
         }
     }
 
-    /// All bytes arrive in order in both directions, whatever the pieces and credits are.
+    /// All bytes arrive in order in both directions, whatever pieces are sent and whatever credit
+    /// is granted.
     fn bytes_arrive_in_order<N: Network>() {
         let mut pair = Pair::<N>::new();
         let ends = [(End::Caller, End::Callee), (End::Callee, End::Caller)];
@@ -259,7 +262,8 @@ against_both! {
         }
     }
 
-    /// Output of a fast sender becomes pending, and everything arrives when the other end reads.
+    /// If a sender is faster than the reader, its output becomes pending. All bytes arrive when the
+    /// other end reads.
     fn a_slow_reader_makes_output_pending<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(16 << 20);
@@ -282,7 +286,7 @@ against_both! {
         assert!(!pair.pending(End::Caller), "what has arrived is not pending");
     }
 
-    /// The end of the stream comes after the last byte, needs no credit, and comes once.
+    /// The end of the stream comes once, after the last byte. It is delivered without credit.
     fn the_end_comes_last<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(300_000);
@@ -309,8 +313,8 @@ against_both! {
         }
     }
 
-    /// Bytes that were sent before a close arrive, even if the other end keeps sending and has not
-    /// read anything yet.
+    /// Bytes that were sent before a close arrive. This holds even if the other end keeps sending
+    /// and has not read anything yet.
     fn what_was_sent_before_a_close_arrives<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(40_000);
@@ -325,7 +329,7 @@ against_both! {
         assert!(pair.of(End::Callee).bytes == text, "{} of 40000", pair.of(End::Callee).bytes.len());
     }
 
-    /// After a close there are no events for the connection, and operations on it do nothing.
+    /// After a close the connection has no more events, and operations on it do nothing.
     fn after_a_close_there_are_no_events<N: Network>() {
         let mut pair = Pair::<N>::new();
         pair.read(End::Callee, 100);
@@ -367,7 +371,7 @@ against_both! {
         pair.settle();
     }
 
-    /// Each connection has its own id, and is independent of the others.
+    /// Each connection has its own id. Nothing on one connection affects another.
     fn connections_are_separate<N: Network>() {
         let mut net = N::new();
         let mut ids = Vec::new();

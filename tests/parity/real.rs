@@ -1,5 +1,4 @@
-//! The file system and the sockets of the real machine, as the driver of `walsim-live` provides
-//! them.
+//! The file system and the sockets of the real machine, used through the driver of `walsim-live`.
 
 use crate::ONE;
 use crate::disk::{FileSystem, Outcome};
@@ -20,7 +19,7 @@ const PATIENCE: u32 = 10_000;
 const QUIET: u32 = 10;
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// A machine that is controlled by the test, and reports its events to it.
+/// A machine that does what the test tells it, and passes its events to the test.
 #[derive(Clone, Default)]
 struct Puppet(Arc<Mutex<Strings>>);
 

@@ -1,5 +1,5 @@
-//! A receiver on a fake disk. All its actions are recorded, and its reported flush positions are
-//! checked against what a crash could lose.
+//! A receiver on a simulated disk. The host records all actions of the receiver. It also checks
+//! that no crash could lose WAL which the receiver has reported as flushed.
 
 use bytes::Bytes;
 use std::ops::{Deref, DerefMut};
@@ -175,16 +175,16 @@ impl Host {
         if words[0] == "START_REPLICATION" {
             let start = words.iter().find(|word| word.contains('/'));
             let start = start.expect("it says from where").parse();
-            // With an empty directory, the receiver starts at the position of the server or of the
-            // slot.
+            // If the directory is empty, the receiver starts at the position of the slot, or else
+            // at the position of the server.
             if self.names().is_empty() {
                 self.first = Some(start.expect("an LSN"));
             }
         }
     }
 
-    /// WAL that is reported as flushed must survive every crash, in files that the next start
-    /// finds.
+    /// WAL that is reported as flushed must survive every crash, in files that the receiver finds
+    /// at its next start.
     fn judge(&mut self, status: &StandbyStatus) {
         assert!(status.flush <= status.write, "{status:?}");
         if !status.flush.is_valid() {
@@ -222,8 +222,8 @@ impl Host {
         std::mem::take(&mut self.events)
     }
 
-    /// `kill -9`, followed by a start in the same directory. Operations that were issued are still
-    /// executed.
+    /// `kill -9`, followed by a start in the same directory. Operations that were issued before the
+    /// kill are still executed.
     pub(crate) fn kill(&mut self) {
         let pid = self.machine.pid();
         self.replace(true);

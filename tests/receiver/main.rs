@@ -1,5 +1,5 @@
-//! The standalone receiver on a fake disk, with a simulated server under kills and losses of power,
-//! and with a server that the test imitates.
+//! The standalone receiver on a simulated disk. Some tests use a simulated server, with kills and
+//! losses of power. In other tests the test itself imitates the server.
 
 mod host;
 mod pair;
@@ -18,8 +18,8 @@ use walsim_core::wire::replication::{Keepalive, WalMessage, XLogDataHeader};
 const SYSID: u64 = 7;
 const READY: BackendMessage = BackendMessage::ReadyForQuery(TxStatus::Idle);
 
-/// However the receiver is killed, finished segments equal the server's, and a reported flush
-/// position survives every crash. `Host` checks each status update.
+/// However the receiver is killed, finished segments equal the server's segments, and reported WAL
+/// survives every crash. `Host` checks each status update.
 #[test]
 fn finished_segments_and_reported_positions_are_durable() {
     let (mut finished, mut reported) = (0, 0);
@@ -42,8 +42,8 @@ fn finished_segments_and_reported_positions_are_durable() {
     assert!(finished > 100 && reported > 20, "{finished}, {reported}");
 }
 
-/// A server that shuts down waits for a receiver that reports flush positions. The receiver ends
-/// with the shutdown checkpoint on disk.
+/// A server that shuts down waits for a receiver that reports flush positions. When the receiver
+/// ends, the shutdown checkpoint is on its disk.
 #[test]
 fn an_orderly_shutdown_ends_it_with_all_wal() {
     for synchronous in [false, true] {
@@ -84,8 +84,8 @@ fn a_new_segment_is_padded_synced_and_named() {
             "write 0+100",
         ]
     );
-    // A message can cross segments. The flush position is reported when the segment has its final
-    // name.
+    // A message can contain WAL of two segments. The receiver reports the flush position when the
+    // first segment has its final name.
     hear_wal(&mut host, 0x2000 + 100, full);
     let next = format!("{}.partial", name(1, SegmentNo(2)));
     assert_eq!(
@@ -109,8 +109,8 @@ fn a_new_segment_is_padded_synced_and_named() {
     assert_eq!(host.file(&file).expect("finished").len(), full);
 }
 
-/// Unflushed WAL is not reported. Without `--synchronous`, an fsync happens only at the end of a
-/// segment or when the server requests a reply.
+/// WAL that is not flushed is not reported as flushed. Without `--synchronous`, the receiver fsyncs
+/// only at the end of a segment and when the server requests a reply.
 #[test]
 fn a_requested_reply_and_synchronous_flush_at_once() {
     let slot = Some(String::from("s"));
@@ -131,8 +131,8 @@ fn a_requested_reply_and_synchronous_flush_at_once() {
     let events = host.events();
     let last = &events[events.len() - 3..];
     assert_eq!(last, ["write 0+100", "fsync", "reply 0/2064 0/2064"]);
-    // Without a slot and without --synchronous, the receiver must not be taken for a synchronous
-    // standby.
+    // Without a slot and without --synchronous, the server must not mistake the receiver for a
+    // synchronous standby.
     let mut host = streaming(options());
     hear_wal(&mut host, 0x2000, 100);
     host.events();
@@ -140,8 +140,8 @@ fn a_requested_reply_and_synchronous_flush_at_once() {
     assert_eq!(host.events(), ["reply 0/2064 0/0"]);
 }
 
-/// Status updates are sent at the configured interval. If the server is silent, a reply is
-/// requested, and later the receiver reconnects.
+/// The receiver sends status updates at the configured interval. If the server sends nothing, the
+/// receiver first requests a reply and later reconnects.
 #[test]
 fn timers_are_the_walreceivers() {
     let mut host = streaming(options());
@@ -168,8 +168,8 @@ fn timers_are_the_walreceivers() {
     assert_eq!(host.events(), ["connect"]);
 }
 
-/// The history file is fetched before any WAL of its timeline. The last segment of the old timeline
-/// is not changed.
+/// The receiver fetches the history file of a timeline before it receives WAL of that timeline. It
+/// does not change the last segment of the old timeline.
 #[test]
 fn the_next_timeline_begins_with_its_history() {
     let mut host = streaming(options());
@@ -276,7 +276,8 @@ fn a_signal_ends_every_wait_in_an_orderly_way() {
         host.input(Input::Signal(pid, signal));
         host.settle();
         assert_eq!(host.events(), ["fsync", "close", "syncdir .", "CopyDone"]);
-        // After a second signal the receiver no longer waits for a server that does not answer.
+        // After a second signal the receiver does not wait any longer for a server that does not
+        // answer.
         host.input(Input::Signal(pid, signal));
         host.settle();
         assert_eq!(host.exit, Some(Exit::Normal));
@@ -342,7 +343,8 @@ fn begins(with: &str, files: Vec<(u64, &str, Vec<u8>)>, first: &str) {
     assert_eq!(asked.map(String::as_str), Some(first), "{with}: {events:?}");
 }
 
-/// Directory contents that are refused, because files must not be changed or a retry cannot help.
+/// The receiver refuses directories with these contents. Their files must not be changed, or a
+/// retry could not help.
 #[test]
 fn invalid_directories_are_refused() {
     let mut other = segment(4);
@@ -394,7 +396,8 @@ fn versions_from_15_to_19_are_understood() {
     }
 }
 
-/// If the first connection fails, the receiver ends. Later connections are retried.
+/// If the first connection fails, the receiver ends. If a later connection fails, the receiver
+/// tries again.
 #[test]
 fn the_first_connection_decides() {
     let mut host = Host::new(options(), 1);

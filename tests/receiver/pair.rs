@@ -1,5 +1,5 @@
-//! A receiver and a simulated server, connected by a stream that is cut at any byte. The next event
-//! is drawn from a seed.
+//! A receiver and a simulated server. The stream between them can be cut after any byte. The next
+//! event is drawn from a seed.
 
 use super::host::{Drive, Host, geometry, name};
 use bytes::Bytes;
@@ -115,14 +115,14 @@ impl Pair {
         pair
     }
 
-    /// Writes this many rows, with this many kills, power losses and broken connections in between,
-    /// and then runs until the receiver has received all WAL.
+    /// Writes `rows` rows. Kills, power losses and broken connections happen in between, `faults`
+    /// in all. At the end runs until the receiver has received all WAL.
     pub(crate) fn transfer(&mut self, rows: u32, mut faults: u32) {
         self.client.left = rows;
         for _ in 0..2_000_000 {
             let streamed = self.receiver.first.is_some();
-            // A receiver whose first connection fails exits. Start it again, as a service manager
-            // would.
+            // The receiver exits if its first connection fails. Starts it again, as a service
+            // manager would.
             if self.receiver.exit.is_some() {
                 self.receiver.start_again();
             }
@@ -153,8 +153,8 @@ impl Pair {
         panic!("one of the two does not exit: {:?}", self.receiver.log);
     }
 
-    /// Every finished segment equals the server's, and the unfinished one equals it up to its last
-    /// written byte. Returns the number of finished segments.
+    /// Every finished segment equals the server's segment. The unfinished segment equals the
+    /// server's up to its last written byte. Returns the number of finished segments.
     pub(crate) fn compare(&self) -> usize {
         let mut finished = 0;
         for file in self.receiver.names() {
@@ -177,7 +177,7 @@ impl Pair {
         finished
     }
 
-    /// The file that is being received, and the number of bytes received.
+    /// The file that the receiver is writing, and how many bytes of it were received.
     pub(crate) fn last_partial(&self) -> (String, u64) {
         let end = self.server_end();
         let segment = geometry().segment_of(end);
@@ -217,8 +217,8 @@ impl Pair {
         }
     }
 
-    /// Executes one of the possible events. Returns false if nothing can happen before time
-    /// advances.
+    /// Executes one of the possible events. Returns false if no event is possible at the current
+    /// time.
     fn go_on(&mut self, working: bool) -> bool {
         let wire = self.wire.as_ref();
         let deliverable =
@@ -307,7 +307,8 @@ impl Pair {
             self.cut();
         } else if ours.is_none() && self.receiver.conn.is_some() && !self.halted {
             let conn = self.receiver.conn.expect("looked at above");
-            // A broken connection is not opened again yet, because the receiver has not noticed.
+            // The connection is broken, and the receiver has not noticed this yet. A new connection
+            // must wait.
             if self.receiver.credit > 0 {
                 return;
             }

@@ -1,11 +1,11 @@
-//! Permanent errors end the receiver at once, with a hint. Other errors are retried. Unusual
-//! messages that are valid do no harm.
+//! A permanent error ends the receiver at once, with a hint. After any other error the receiver
+//! tries again. Messages that are unusual but valid do no harm.
 
 use super::*;
 use walsim_core::call::{LogEvent, Message};
 
-/// The directory has a segment that ends at the largest position. The receiver refuses it, whereas
-/// pg_receivewal would start at the end of the server's WAL.
+/// The directory contains the segment that ends at the largest possible position. The receiver
+/// refuses this directory. pg_receivewal would start at the end of the server's WAL instead.
 #[test]
 fn no_wal_follows_the_last_segment() {
     let mut host = Host::new(options(), 1);
@@ -19,7 +19,7 @@ fn no_wal_follows_the_last_segment() {
 }
 
 /// Some tools do not pad a new segment, or are killed while they pad it. The receiver keeps the
-/// existing bytes until it has received them again.
+/// existing bytes of such a file until it has received them again.
 #[test]
 fn a_short_partial_file_is_padded() {
     let full = geometry().segment as usize;
@@ -51,8 +51,8 @@ fn a_short_partial_file_is_padded() {
     }
 }
 
-/// A partial file that is too long is refused: truncating it would lose data, and it may belong to
-/// another server.
+/// A partial file that is too long is refused. Truncating the file would lose data, and the file
+/// may belong to another server.
 #[test]
 fn a_partial_file_that_is_too_long_is_refused() {
     let file = format!("{}.partial", name(1, SegmentNo(1)));
@@ -173,8 +173,8 @@ fn a_slot_must_exist_and_be_physical() {
     }
 }
 
-/// START_REPLICATION fails with a permanent or a temporary error. A standby may still receive the
-/// missing WAL.
+/// START_REPLICATION fails. On a primary the error is permanent. On a standby it is temporary,
+/// because the standby may still receive the missing WAL.
 #[test]
 fn a_start_outside_of_the_servers_history_is_a_permanent_error() {
     let detail = Some("This server's history forked from timeline 1 at 0/2040.");
@@ -237,8 +237,8 @@ fn a_start_outside_of_the_servers_history_is_a_permanent_error() {
             Some(hint) => ends(&host, &complaint, hint),
             None => goes_on(&host, &complaint),
         }
-        // The same error can come after the start of the COPY, because a server compares the start
-        // with its flush position only then.
+        // The same error can also come after the COPY has started, because some servers compare the
+        // start with the flush position only then.
         let mut host = Host::new(options(), 1);
         greet_as(&mut host, "15.18", standby);
         identify(&mut host, 1, 0x2100);
@@ -252,7 +252,8 @@ fn a_start_outside_of_the_servers_history_is_a_permanent_error() {
     }
 }
 
-/// The directory has a timeline that the server has not reached, or never had.
+/// The directory contains a timeline that the server has not reached yet, or that the server never
+/// had.
 #[test]
 fn a_timeline_that_the_server_lacks_is_a_permanent_error() {
     for (standby, ends_it) in [(false, true), (true, false)] {
@@ -281,7 +282,7 @@ fn a_timeline_that_the_server_lacks_is_a_permanent_error() {
     ends(&host, &complaint, "history");
 }
 
-/// Passwords are not supported. The error says whether one is missing or cannot be used.
+/// Passwords are not supported. The error says whether the password is missing or cannot be used.
 #[test]
 fn a_password_is_refused_as_such() {
     for (method, known, complaint) in [
@@ -384,7 +385,7 @@ fn without_a_connection_the_errors_are_libpqs() {
     }
 }
 
-/// These messages are unusual but valid. libpq prints or ignores them, and continues.
+/// These messages are unusual but valid. libpq prints or ignores such a message, and continues.
 #[test]
 fn unusual_messages_do_no_harm() {
     let notice: &[u8] = b"SNOTICE\0C1\0Mby the way\0\0";
@@ -413,8 +414,8 @@ fn unusual_messages_do_no_harm() {
     assert_eq!(host.written, Lsn(0x2064));
 }
 
-/// If an end position was requested and the server shuts down before it is reached, the receiver
-/// fails. Without an end position, a shutdown of the server is a success.
+/// The server shuts down. If an end position was requested and not reached, the receiver fails.
+/// Without an end position, the receiver succeeds.
 #[test]
 fn an_end_position_that_was_not_reached_is_an_error() {
     for (endpos, success) in [(Lsn::INVALID, true), (Lsn(0x3000), false)] {

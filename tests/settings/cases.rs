@@ -1,10 +1,10 @@
-//! The texts for settings that real servers are asked about, and walsim's answers.
+//! The texts of settings that are compared with real servers, and walsim's answers to them.
 
 use std::fmt::Write;
 use walsim_core::base::{Context, Geometry, Kind, PgVersion, SettingError, Settings, TABLE};
 
-/// Numbers with and without units, blanks, fractions and errors. Each is tried for one setting of
-/// each unit.
+/// Numbers with and without units, blanks, fractions and errors. Each number is tried with one
+/// setting of each unit.
 const NUMBERS: [&str; 40] = [
     "64",
     "1000",
@@ -47,7 +47,7 @@ const NUMBERS: [&str; 40] = [
     "99999999999999999999",
     "1e400",
 ];
-/// The settings that these numbers are tried for: a size, times in two units, pages, a plain
+/// The settings with which [`NUMBERS`] are tried: a size, times in two units, pages, and a plain
 /// number.
 const NUMBERED: [&str; 5] = [
     "wal_keep_size",
@@ -145,7 +145,7 @@ const OTHERS: [(&str, &[&str]); 13] = [
 /// Longer than a name can be.
 const LONG: &str = "a23456789_123456789_123456789_123456789_123456789_123456789_1234";
 
-/// Settings whose boot value differs from PostgreSQL's, because initdb sets them or they depend on
+/// Settings whose boot value differs from PostgreSQL's. Either initdb sets them, or they depend on
 /// sizes that differ here.
 const OWN_DEFAULTS: [&str; 10] = [
     "shared_buffers",
@@ -160,8 +160,8 @@ const OWN_DEFAULTS: [&str; 10] = [
     "data_directory_mode",
 ];
 
-/// The settings to compare: those that pg_settings shows, except for those that depend on the
-/// release.
+/// The settings to compare. These are the settings that pg_settings shows, without those that
+/// depend on the release.
 pub(crate) fn names(version: PgVersion) -> Vec<&'static str> {
     const HIDDEN: [&str; 3] = ["is_superuser", "session_authorization", "role"];
     let shown = TABLE.iter().filter(|setting| {
@@ -179,8 +179,8 @@ pub(crate) fn has_own_default(name: &str) -> bool {
     OWN_DEFAULTS.contains(&name)
 }
 
-/// All pairs of setting and text: those above, and the limits of each range with values beyond
-/// them.
+/// All pairs of a setting and a text. The texts are those above, the limits of each range, and
+/// values beyond the limits.
 pub(crate) fn texts(version: PgVersion) -> Vec<(&'static str, String)> {
     let mut texts = Vec::new();
     for name in NUMBERED {
@@ -196,7 +196,8 @@ pub(crate) fn texts(version: PgVersion) -> Vec<(&'static str, String)> {
             (setting.kind, setting.context != Context::Internal)
         {
             for end in [i64::from(min), i64::from(max)] {
-                // The largest buffer pool and the largest number of backends are not supported.
+                // walsim does not support the largest buffer pool and the largest number of
+                // backends.
                 let modelled = end < 262_143 || setting.context != Context::Postmaster;
                 if modelled {
                     texts.push((name, end.to_string()));
@@ -254,7 +255,8 @@ pub(crate) fn our_table(version: PgVersion) -> String {
     out
 }
 
-/// A value as pg_settings shows it, or an error: message, DETAIL and HINT.
+/// walsim's answer to a text: the value as pg_settings shows it, or the error with message, DETAIL
+/// and HINT.
 pub(crate) fn ours(version: PgVersion, name: &str, text: &str) -> String {
     let settings = settings(version);
     let read = settings.find(name).and_then(|setting| {

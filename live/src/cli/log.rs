@@ -1,4 +1,4 @@
-//! The server log on stderr. Each line begins with the time, as in PostgreSQL.
+//! The server log on stderr. As in PostgreSQL, each line begins with the time.
 
 use std::fmt::{self, Write as _};
 use tracing::field::{Field, Visit};
@@ -14,7 +14,7 @@ pub(super) fn start() {
     lines.event_format(Lines).init();
 }
 
-/// `log_line_prefix = '%m '`. The process id is part of the message.
+/// Formats log lines as with `log_line_prefix = '%m '`. The process id is part of the message.
 struct Lines;
 
 impl<S, N> FormatEvent<S, N> for Lines

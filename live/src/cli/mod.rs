@@ -1,4 +1,4 @@
-//! The command line. Results go to stdout; the server log and errors go to stderr.
+//! The command line. Results go to stdout. The server log and errors go to stderr.
 
 mod log;
 mod receive;
@@ -60,8 +60,8 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// The version. It says whether planted bugs are compiled in: Cargo unifies the features of all
-/// packages in a build.
+/// The version. The text says whether planted bugs are compiled in. A build of several packages
+/// compiles them in if the features of any package enable them.
 fn version() -> &'static str {
     if walsim_core::base::Planted::AVAILABLE {
         concat!(

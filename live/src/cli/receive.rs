@@ -136,7 +136,7 @@ fn interval_ms(text: &str) -> Result<u32, String> {
     ms.ok_or_else(|| "expected a number of seconds, or a number with the unit ms, s or min".into())
 }
 
-/// The observer: prints messages, and shows the progress if stderr is a terminal.
+/// Prints the receiver's messages. If stderr is a terminal, also shows the progress.
 struct Terminal {
     verbose: bool,
     timestamps: bool,

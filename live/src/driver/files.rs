@@ -1,8 +1,8 @@
 //! Disk operations on the real file system, below one directory.
 //!
-//! Reads and writes are executed at once, because they only use the page cache: on ext4 they took
-//! milliseconds at most, while fsyncs took hundreds (docs/live.md). Operations that can wait for
-//! the disk are executed by the pool.
+//! Reads and writes are executed at once, because they only use the page cache. On ext4 they took
+//! milliseconds at most, while fsyncs took hundreds (docs/live.md). A pool of threads executes the
+//! operations that can wait for the disk.
 
 use super::errno::disk_error;
 use super::handle::News;
@@ -38,8 +38,8 @@ pub(super) struct Files {
 struct Open {
     owner: Pid,
     file: Arc<File>,
-    /// The file was fsynced through this descriptor. Its name is therefore durable, and later calls
-    /// only need fdatasync.
+    /// An fsync through this descriptor has succeeded. It made the file's name durable, so a later
+    /// sync only needs fdatasync.
     synced: bool,
 }
 
@@ -53,7 +53,8 @@ impl Files {
         }
     }
 
-    /// Executes an operation, or passes it to the pool and returns `None`.
+    /// Executes an operation and returns its outcome. If the operation can wait for the disk,
+    /// passes it to the pool and returns `None`.
     pub(super) fn issue(&mut self, pid: Pid, id: OpId, op: DiskOp, pool: &Pool) -> Option<Outcome> {
         match self.start(pid, id, op, pool) {
             Ok(done) => done.map(Ok),
@@ -61,7 +62,7 @@ impl Files {
         }
     }
 
-    /// An open operation has succeeded. Returns `None` if its process has ended meanwhile.
+    /// The pool has opened a file. Returns `None` if the process that asked for the file has ended.
     pub(super) fn opened(&mut self, id: OpId, file: File) -> Option<Input> {
         let owner = self.opening.remove(&id)?;
         let fd = Fd(self.next);
@@ -180,7 +181,8 @@ impl Files {
     }
 }
 
-/// Closes a file. The last close of an unlinked file frees it, which takes long for a large file.
+/// Closes a file on the pool. Closing the last descriptor of an unlinked file frees the file, and
+/// this takes a long time if the file is large.
 fn close(file: Arc<File>, pool: &Pool) {
     pool.give(Box::new(move || {
         drop(file);
@@ -195,8 +197,8 @@ fn done(result: io::Result<()>) -> Outcome {
     }
 }
 
-/// Fsyncs a directory (`fsync_fname_ext`). Some file systems cannot fsync directories, and do not
-/// need to.
+/// Fsyncs a directory (`fsync_fname_ext`). An error is ignored on file systems that cannot fsync
+/// directories, because they do not need to.
 fn sync_dir(dir: &File) -> io::Result<()> {
     match rustix::fs::fsync(dir) {
         Err(Errno::BADF | Errno::INVAL) => Ok(()),
@@ -222,7 +224,7 @@ fn open_file(path: &Path, flags: OpenFlags) -> io::Result<File> {
     options.open(path)
 }
 
-/// Reads up to `len` bytes; fewer only at the end of the file.
+/// Reads `len` bytes, or fewer at the end of the file.
 fn read(file: &File, offset: u64, len: u32) -> Result<Bytes, DiskError> {
     let mut buffer = Vec::with_capacity(len as usize);
     while buffer.len() < len as usize {

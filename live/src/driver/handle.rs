@@ -16,7 +16,7 @@ pub(super) enum News {
     Input(Input),
     /// An open operation has succeeded.
     Opened(OpId, File),
-    /// The addresses of a host that a connection is being opened to.
+    /// The addresses of the host to which the machine opens this connection.
     Resolved(ConnId, io::Result<Vec<SocketAddr>>),
 }
 
@@ -32,7 +32,7 @@ impl Handle {
         Self { news, waker }
     }
 
-    /// Passes an input to the machine, usually a signal. Ignored if the driver has ended.
+    /// Passes an input, usually a signal, to the machine. Does nothing if the driver has ended.
     pub fn input(&self, input: Input) {
         self.send(News::Input(input));
     }

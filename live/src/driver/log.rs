@@ -3,7 +3,7 @@
 use walsim_core::base::Pid;
 use walsim_core::call::{LogEvent, Severity};
 
-/// Logs an event. The process id comes first, as in PostgreSQL's log.
+/// Logs an event. As in PostgreSQL's log, the process id comes first.
 pub(super) fn write(pid: Pid, event: &LogEvent) {
     line(pid, event.severity, &event.to_string());
     if let Some(detail) = event.detail() {

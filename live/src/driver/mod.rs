@@ -1,10 +1,12 @@
-//! Drives one machine on real files and sockets: its disk operations become system calls in a
-//! directory, its connections become sockets, and its waits become sleeps of this thread.
+//! Drives one machine on real files and sockets. The machine's disk operations become system calls
+//! in a directory. Its connections become sockets. Its waits become sleeps of the driver's thread.
 //!
-//! One thread runs the machine and its sockets. Operations that can wait for a disk are executed by
-//! a pool of threads. Inputs are passed in the order in which they happen, processes run in the
-//! order in which the machine lists them, and all effects of a step are executed in order before
-//! the next step. The driver does not interpret the bytes.
+//! One thread runs the machine and its sockets. A pool of threads executes the operations that can
+//! wait for a disk.
+//!
+//! Inputs are passed in the order in which they happen. Processes run in the order in which the
+//! machine lists them. All effects of a step are executed in order before the next step. The driver
+//! does not interpret the bytes.
 
 mod clock;
 mod errno;
@@ -39,16 +41,16 @@ const SIGNALS: Token = Token(1);
 const LISTENER: Token = Token(2);
 const FIRST_CONN: usize = 3;
 
-/// While processes are runnable, the kernel is polled for events once in this number of rounds.
+/// While processes can run, the driver polls the kernel for events once in this many rounds.
 const ROUNDS: u32 = 16;
 
-/// After the machine has ended, how long to wait until its output is sent.
+/// How long to wait, after the machine has ended, until its output is sent.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// After all output is sent, how long to wait until the peers have closed their connections.
+/// How long to wait, after all output is sent, until the peers have closed their connections.
 const ARRIVE: Duration = Duration::from_millis(100);
 
-/// Observes everything that passes between the machine and the world, in order.
+/// Observes all inputs and effects of the machine, in their order.
 pub trait Host<M> {
     /// Called before the machine gets an input.
     fn input(&mut self, _machine: &mut M, _now: Now, _input: &Input) {}
@@ -91,7 +93,7 @@ pub struct Driver<M, H = ()> {
 }
 
 impl<M: Machine, H: Host<M>> Driver<M, H> {
-    /// A driver for a machine whose paths are relative to `dir`.
+    /// A driver for a machine. The machine's paths are relative to `dir`.
     ///
     /// # Errors
     /// If no more descriptors are available.
@@ -120,8 +122,8 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         })
     }
 
-    /// Listens for connections to the machine. Returns the address, with the chosen port if the
-    /// given one is 0.
+    /// Listens for connections to the machine. Returns the address. If the given port is 0, the
+    /// returned address contains the port that the kernel chose.
     ///
     /// # Errors
     /// If the address cannot be used.
@@ -129,8 +131,8 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         self.sockets.listen(addr, LISTENER)
     }
 
-    /// Passes SIGTERM, SIGINT, SIGQUIT and SIGHUP of this operating system process to the machine's
-    /// process `pid` from now on.
+    /// Passes signals to the machine's process `pid`. From now on this process of the operating
+    /// system passes on each SIGTERM, SIGINT, SIGQUIT and SIGHUP that it gets.
     ///
     /// # Errors
     /// If the handlers cannot be set.
@@ -162,8 +164,8 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         &mut self.host
     }
 
-    /// Drives the machine until it ends. Returns how its last process ended, after all its output
-    /// was sent.
+    /// Drives the machine until it ends. Waits until all its output is sent. Returns how its last
+    /// process ended.
     ///
     /// # Errors
     /// If the kernel cannot be polled.
@@ -173,8 +175,8 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         Ok(self.last_exit.clone())
     }
 
-    /// Runs all processes that can run, then sleeps until an event, a timeout of the machine, or
-    /// `limit`. False if the machine has ended.
+    /// Runs all processes that can run. Then sleeps until an event, a timeout of the machine, or
+    /// `limit`. Returns false if the machine has ended.
     ///
     /// # Errors
     /// If the kernel cannot be polled.

@@ -1,22 +1,22 @@
-//! Threads for operations that can block: disk operations that wait for the disk, and lookups of
-//! host names.
+//! Threads for operations that can block. These are disk operations that wait for the disk, and
+//! lookups of host names.
 //!
-//! A thread is started when all others are busy, up to [`MOST`], so that one slow fsync does not
-//! delay other operations.
+//! If all threads are busy, a new thread is started, up to [`MOST`] threads. One slow fsync
+//! therefore does not delay other operations.
 
 use super::handle::{Handle, News};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// The largest number of threads. More are not needed: a machine has few processes, and each has at
-/// most one operation in progress.
+/// The largest number of threads. A machine has few processes, and each process has at most one
+/// operation in progress, so more threads would be idle.
 const MOST: usize = 16;
 
 /// Work for a thread. Its result is passed to the driver.
 pub(super) type Job = Box<dyn FnOnce() -> Option<News> + Send>;
 
-/// The threads. After the pool is dropped, each thread ends when its current job is done.
+/// The threads. When the pool is dropped, each thread ends after its current job.
 #[derive(Debug)]
 pub(super) struct Pool {
     shared: Arc<Shared>,
@@ -54,7 +54,8 @@ impl Pool {
         }
     }
 
-    /// Passes a job to a thread. If no thread can be started, the caller executes the job.
+    /// Passes a job to a thread. If no thread runs and none can be started, the caller executes the
+    /// job.
     pub(super) fn give(&self, job: Job) {
         let mut queue = self.shared.lock();
         queue.jobs.push_back(job);
@@ -88,8 +89,8 @@ impl Drop for Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Ignores poisoning: no thread runs a job while it holds the lock, so a panic in a job
-        // cannot damage the queue.
+        // A poisoned lock is no problem. No thread runs a job while it holds the lock, so a panic
+        // of a job cannot damage the queue.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -127,7 +128,7 @@ mod tests {
     use walsim_core::base::Pid;
     use walsim_core::call::{Input, Signal};
 
-    /// While all threads but one are blocked, the remaining one executes the other jobs.
+    /// All threads but one are blocked. The remaining thread executes all other jobs.
     #[test]
     fn a_blocked_job_does_not_delay_others() {
         let poll = Poll::new().unwrap();

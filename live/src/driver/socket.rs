@@ -39,7 +39,7 @@ impl Socket {
         TcpStream::connect(addr).map(Self::Tcp)
     }
 
-    /// Connects to a server's Unix socket in a directory. The port is part of the socket's name.
+    /// Connects to a server's Unix socket in a directory. The name of the socket contains the port.
     pub(super) fn connect_in(dir: &str, port: u16) -> io::Result<Self> {
         let path = Path::new(dir).join(format!(".s.PGSQL.{port}"));
         UnixStream::connect(path).map(Self::Unix)
@@ -51,7 +51,8 @@ impl Socket {
     }
 
     pub(super) fn deregister(&mut self, registry: &Registry) {
-        // An error is ignored: the socket is closed next, which has the same effect.
+        // An error does not matter, because the socket is closed next. Closing removes it from the
+        // registry, too.
         let _ = self.source().deregister(registry);
     }
 
@@ -69,7 +70,7 @@ impl Socket {
         }
     }
 
-    /// Whether the connection is established; an error if the attempt has failed.
+    /// Whether the connection is established. Returns an error if the attempt has failed.
     pub(super) fn is_connected(&self) -> io::Result<bool> {
         rustix::net::sockopt::socket_error(self.fd())??;
         let peer = match self {
@@ -86,7 +87,7 @@ impl Socket {
     /// Sends data without delay, as PostgreSQL does.
     pub(super) fn set_nodelay(&self) {
         if let Self::Tcp(stream) = self {
-            // An error is ignored: if the connection is gone, the next read reports it.
+            // An error does not matter. If the connection is gone, the next read reports this.
             let _ = stream.set_nodelay(true);
         }
     }
@@ -97,7 +98,7 @@ impl Socket {
         loop {
             return match rustix::io::read(self.fd(), spare_capacity(&mut buffer)) {
                 Ok(0) => Got::End,
-                // Copies a few bytes, because a slice of the buffer would keep all of its memory.
+                // A few bytes are copied. A slice would keep the whole buffer in memory.
                 Ok(n) if n < most / 4 => Got::Data(Bytes::copy_from_slice(&buffer)),
                 Ok(_) => {
                     buffer.shrink_to_fit();
@@ -120,7 +121,7 @@ impl Socket {
         }
     }
 
-    /// Writes as much of the queue as the kernel accepts. Returns the number of bytes written, and
+    /// Writes as much of the queue as the kernel accepts. Returns how many bytes were written, and
     /// whether the kernel would accept more.
     pub(super) fn write(&self, queue: &mut VecDeque<Bytes>) -> Result<(usize, bool), Errno> {
         let mut total = 0;

@@ -1,4 +1,4 @@
-//! Tests of the driver: order, credit, ends of connections. The machines are scripts.
+//! Tests of the driver: order, credit, ends of connections. The machines are small functions.
 
 use super::Driver;
 use bytes::Bytes;
@@ -79,8 +79,8 @@ fn end(fx: &mut Vec<Effect>) {
     fx.extend([Effect::Exit(Exit::Normal), Effect::Halt]);
 }
 
-/// Sends received data back, grants credit when it has done so, and ends when the peer has closed
-/// its sending side.
+/// Sends each piece of received data back, and then grants credit for as many bytes. Ends when the
+/// peer has closed its sending side.
 fn echo(input: Input, fx: &mut Vec<Effect>) {
     match input {
         Input::Net(conn, NetEvent::Accepted) => fx.extend([
@@ -105,7 +105,7 @@ fn echo(input: Input, fx: &mut Vec<Effect>) {
     }
 }
 
-/// All bytes arrive in order, however slowly the peer reads, and even after the machine has ended.
+/// All bytes arrive in order, even if the peer reads slowly, and even after the machine has ended.
 #[test]
 fn bytes_go_both_ways_in_order() {
     let (mut driver, _dir) = driver("echo", echo);
@@ -128,8 +128,8 @@ fn bytes_go_both_ways_in_order() {
     assert!(peer.join().unwrap() == expected);
 }
 
-/// The peer sends for a long time before it reads, and again after the machine has closed the
-/// connection. Output that was sent before the close still arrives.
+/// The peer sends for a long time before it reads. The peer sends again after the machine has
+/// closed the connection. Output from before the close still arrives.
 #[test]
 fn what_was_sent_before_a_close_arrives() {
     let (mut driver, _dir) = driver("close", |input, fx| {
@@ -207,7 +207,7 @@ fn a_connection_by_name_is_made_or_refused() {
     drop((listener, local));
 }
 
-/// The end of the stream needs no credit, but is delivered only after all bytes before it.
+/// The end of the stream is delivered without credit, but only after all bytes before it.
 #[test]
 fn the_end_waits_for_the_bytes_before_it() {
     let listener = TcpListener::bind(any_port()).unwrap();

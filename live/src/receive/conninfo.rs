@@ -1,6 +1,6 @@
-//! Connection strings. Mirrors conninfo_parse and conninfo_uri_parse of fe-connect.c. libpq's
-//! keywords that require more than a plain connection are refused. Keywords that only control
-//! encryption are ignored.
+//! Connection strings. Follows conninfo_parse and conninfo_uri_parse of fe-connect.c. A keyword
+//! that requires more than a plain connection is refused. A keyword that only controls encryption
+//! is ignored.
 
 use super::{defaults, passfile};
 use std::collections::BTreeMap;
@@ -100,7 +100,8 @@ const KEYWORDS: [&str; 37] = [
     "authtype",
 ];
 
-/// Keywords that would change the peer or the session, with their environment variables.
+/// Keywords that would change the peer or the session. Each has the name of its environment
+/// variable.
 const REFUSED: [(&str, &str); 4] = [
     ("service", "PGSERVICE"),
     ("options", "PGOPTIONS"),
@@ -110,8 +111,8 @@ const REFUSED: [(&str, &str); 4] = [
 
 type Given = BTreeMap<&'static str, String>;
 
-/// Parses a connection string: `key=value` pairs or a URI. Missing values come from the environment
-/// and the system.
+/// Parses a connection string, which contains `key=value` pairs or is a URI. Missing values come
+/// from the environment and the system.
 ///
 /// # Errors
 /// An error with libpq's text.
@@ -119,8 +120,8 @@ pub fn parse(text: &str, program: &str) -> Result<ConnInfo, ConnInfoError> {
     parse_with(text, [], program)
 }
 
-/// Like [`parse`], with the command line's options `host`, `port` and `user`, which override the
-/// text (`GetConnection`). The text can be empty.
+/// Like [`parse`], with the options `host`, `port` and `user` of the command line. These options
+/// override the text, which can be empty (`GetConnection`).
 ///
 /// # Errors
 /// As [`parse`].
@@ -163,7 +164,8 @@ fn pairs(text: &str) -> Result<Given, ConnInfoError> {
     Ok(given)
 }
 
-/// A value, quoted or up to the next blank, and the rest of the text.
+/// The value at the start of the text, and the rest of the text. The value is quoted or ends before
+/// the next blank.
 fn value(text: &str) -> Result<(String, &str), ConnInfoError> {
     let mut value = String::new();
     let (quoted, text) = match text.strip_prefix('\'') {
@@ -326,7 +328,8 @@ fn port_number(value: String) -> Result<u16, ConnInfoError> {
     }
 }
 
-/// Zero and negative values mean no limit; one second is raised to two (`connectDBComplete`).
+/// Parses `connect_timeout`. Zero and negative values mean no limit. One second is raised to two
+/// (`connectDBComplete`).
 fn timeout_ms(value: String) -> Result<u32, ConnInfoError> {
     let keyword = "connect_timeout";
     match value.trim().parse::<i32>() {

@@ -1,7 +1,8 @@
-//! One receiver per directory.
+//! Ensures that only one receiver uses a directory.
 //!
-//! Uses flock on the directory itself: pg_receivewal's layout has no lock file, and the kernel
-//! releases the lock when the process ends. pg_receivewal neither takes nor checks this lock.
+//! The lock is an flock on the directory itself, because pg_receivewal's directory has no lock
+//! file. The kernel releases the lock when the process ends. pg_receivewal neither takes nor checks
+//! this lock.
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;

@@ -37,7 +37,7 @@ pub fn run<H: Host<PgReceivewal>>(config: Config, dir: &Path, host: H) -> io::Re
     driver.run()
 }
 
-/// A receiver on real sockets and files that is not yet running.
+/// A receiver on real sockets and files that does not run yet.
 ///
 /// # Errors
 /// If no more descriptors are available.
@@ -46,7 +46,7 @@ pub fn driver<H: Host<PgReceivewal>>(
     dir: &Path,
     host: H,
 ) -> io::Result<Driver<PgReceivewal, H>> {
-    // Page and sector sizes of an ordinary build. The server reports its segment size.
+    // An ordinary build has these page and sector sizes. The segment size is taken from the server.
     let mut settings = Settings::new(PgVersion::V18, Geometry::STOCK);
     settings.wal_receiver_status_interval_ms = config.status_interval_ms;
     Driver::new(PgReceivewal::start(settings, config.options, 1), dir, host)

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 /// The database name that a replication connection matches.
 const DATABASE: &str = "replication";
 
-/// Whether the file has a password for this server and user. As in libpq, the first matching line
-/// counts. The password itself is not used.
+/// Whether the file has a password for this server and user. As in libpq, only the first matching
+/// line counts. The password itself is not used.
 pub(super) fn has_password(file: &Path, host: &str, port: u16, user: &str) -> bool {
     let Ok(text) = fs::read_to_string(file) else {
         return false;
     };
-    // In a password file, a server with a socket in the default directory is called localhost.
+    // A password file uses the name localhost for a server whose socket is in the default
+    // directory.
     let host = if host.starts_with('/') && is_default_dir(host) {
         "localhost"
     } else {

@@ -1,5 +1,5 @@
-//! The kind of a directory: a cluster made by walsim-live, a stopped PostgreSQL cluster, or an
-//! empty directory in which a cluster can be made.
+//! Finds out what kind of directory is served: a cluster made by walsim-live, a stopped PostgreSQL
+//! cluster, or an empty directory. In an empty directory a cluster is made.
 
 use super::Refusal;
 use super::lock_file::LockFile;
@@ -17,11 +17,13 @@ use walsim_core::wire::control_file::{ControlFile, ControlFileError, DbState};
 pub enum Kind {
     /// Made by walsim-live: the directory contains its settings file.
     Ours,
-    /// A PostgreSQL cluster that was shut down. Its WAL is sent, and its files are not changed.
+    /// A PostgreSQL cluster that was shut down. The server sends its WAL and does not change its
+    /// files.
     Stopped,
 }
 
-/// A cluster that this process serves. Holds its lock until it is dropped.
+/// A cluster that this process serves. The lock on its directory is held until this value is
+/// dropped.
 #[derive(Debug)]
 pub struct Cluster {
     /// The absolute path of its directory.
@@ -34,11 +36,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Opens a directory. If it is empty or absent, a cluster is made.
+    /// Opens a directory. If the directory is empty or does not exist, makes a cluster there.
     ///
     /// # Errors
-    /// The directory is neither empty nor a cluster, its version is not supported, its control file
-    /// is damaged or says that the server was not shut down, or a choice is invalid.
+    /// If the directory is neither empty nor a cluster, if its version is not supported, if its
+    /// control file is damaged or says that the server was not shut down, or if a choice is
+    /// invalid.
     pub fn open(dir: &Path, choices: &[Choice]) -> Result<Self, Refusal> {
         if is_empty(dir)? {
             make(dir, choices)?;
@@ -57,7 +60,7 @@ impl Cluster {
             }
             Err(e) => return Err(Refusal::file("read file", &mark, &e)),
         };
-        // The lock is taken only now that the directory is known to be a cluster.
+        // The lock file is created only when the directory is known to be a cluster.
         let lock = LockFile::create(dir)?;
         let control = control_file(dir, version)?;
         let settings = match kind {
@@ -72,10 +75,10 @@ impl Cluster {
         })
     }
 
-    /// Reads the settings file again. The settings given at the start override it.
+    /// Reads the settings file again. Settings that were given at the start override the file.
     ///
     /// # Errors
-    /// The file cannot be read, or a value is invalid.
+    /// If the file cannot be read, or a value is invalid.
     pub fn reread(&self, choices: &[Choice]) -> Result<Settings, Refusal> {
         let mark = self.dir.join(MARK);
         let text = fs::read_to_string(&mark).map_err(|e| Refusal::file("read file", &mark, &e))?;
@@ -91,8 +94,8 @@ fn is_empty(dir: &Path) -> Result<bool, Refusal> {
     }
 }
 
-/// `checkDataDir`: the directory must belong to the user who starts the server, and other users
-/// must not be able to write to it.
+/// Checks access to the directory, as `checkDataDir` does. The directory must belong to the user
+/// who starts the server, and other users must not be able to write to it.
 fn check_access(dir: &Path) -> Result<(), Refusal> {
     let meta = fs::metadata(dir).map_err(|e| Refusal::file("access directory", dir, &e))?;
     if meta.uid() != rustix::process::geteuid().as_raw() {
@@ -185,8 +188,8 @@ fn control_file(dir: &Path, version: PgVersion) -> Result<ControlFile, Refusal> 
     })
 }
 
-/// Makes a cluster. The settings file is written last, so that an incomplete cluster is not
-/// recognized as one.
+/// Makes a cluster. The settings file is written last. A directory without this file is not
+/// recognized as a cluster, so an incomplete cluster is never served.
 fn make(dir: &Path, choices: &[Choice]) -> Result<(), Refusal> {
     let shape = shape(choices)?;
     let mut settings = Settings::new(shape.version, shape.geometry);

@@ -1,5 +1,5 @@
-//! Runs a node in its directory: what a server's operating system process does besides the
-//! postmaster.
+//! Runs a node in its directory. Does what the server's operating system process does besides
+//! running the postmaster.
 
 use super::Refusal;
 use super::cluster::{Cluster, Kind};
@@ -28,7 +28,7 @@ pub struct Serving {
 /// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ended {
-    /// Whether the server was told to shut down and its shutdown checkpoint is durable.
+    /// Whether a shutdown was requested and the shutdown checkpoint is durable.
     pub orderly: bool,
     /// Number of the workload's transactions that were acknowledged.
     pub acknowledged: Option<u64>,
@@ -43,7 +43,7 @@ struct Around {
 }
 
 impl Serving {
-    /// Starts a server that listens on an address, and optionally a workload with this number of
+    /// Starts a server that listens on an address. Optionally starts a workload with this number of
     /// commits per second. From now on the server handles the signals for shutdown and reload.
     ///
     /// # Errors
@@ -154,7 +154,8 @@ impl Host<Node> for Around {
     fn input(&mut self, node: &mut Node, _: Now, input: &Input) {
         match input {
             Input::Signal(_, Signal::Hup) => self.reload(node),
-            // A smart shutdown waits for all sessions, including those of the workload.
+            // A smart shutdown waits until all sessions have disconnected, so the workload must
+            // disconnect its sessions.
             Input::Signal(_, Signal::Term | Signal::Int | Signal::Quit) => self.stop_workload(),
             Input::Signal(
                 _,

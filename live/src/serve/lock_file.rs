@@ -15,7 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The name of the lock file.
 const LOCK_FILE: &str = "postmaster.pid";
 
-/// Retries, because other servers may be starting or stopping at the same time.
+/// How often creating the lock file is tried. Other servers may create and remove the file at the
+/// same time.
 const TRIES: u32 = 100;
 
 /// A lock file, which is removed when this value is dropped.
@@ -23,7 +24,7 @@ const TRIES: u32 = 100;
 pub(super) struct LockFile {
     path: PathBuf,
     file: File,
-    /// Offset of the status line, once the lines before it are written.
+    /// The offset of the status line. `None` until the lines before it are written.
     status_at: Option<u64>,
 }
 
@@ -31,7 +32,7 @@ impl LockFile {
     /// Locks a directory for this process.
     ///
     /// # Errors
-    /// If a server runs in it, or the lock file cannot be created.
+    /// If a server runs in the directory, or the lock file cannot be created.
     pub(super) fn create(dir: &Path) -> Result<Self, Refusal> {
         let path = dir.join(LOCK_FILE);
         for tries in 1.. {
@@ -58,15 +59,15 @@ impl LockFile {
         unreachable!("the last try returns")
     }
 
-    /// Adds the other lines: the address of the server.
+    /// Adds the lines that follow the first line, including the address of the server.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub(super) fn describe(&mut self, dir: &Path, addr: SocketAddr) -> io::Result<()> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let start = since.unwrap_or_default().as_secs();
-        // The lines for the Unix socket directory and for shared memory stay empty, because there
-        // is neither.
+        // There is no Unix socket directory and no shared memory segment, so their lines stay
+        // empty.
         let lines = format!(
             "{}\n{}\n{start}\n{}\n\n{}\n\n",
             process::id(),
@@ -101,7 +102,7 @@ impl Drop for LockFile {
     }
 }
 
-/// Removes the lock file of a server that is no longer running.
+/// Removes the lock file if its server no longer runs.
 fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     let mut text = String::new();
     match File::open(path).and_then(|mut file| file.read_to_string(&mut text)) {
@@ -149,8 +150,8 @@ fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the server with this process id is running. If the id belongs to this process, to its
-/// parent or to a process of another user, the server has ended and its id was assigned again.
+/// Whether the server with this process id runs. If the id belongs to this process, to its parent
+/// or to a process of another user, the server has ended and the kernel has assigned its id again.
 fn lives(pid: Pid) -> bool {
     let own = [Some(rustix::process::getpid()), rustix::process::getppid()];
     let foreign = [Err(Errno::SRCH), Err(Errno::PERM)];
@@ -184,7 +185,8 @@ mod tests {
         fs::remove_dir_all(dir).unwrap();
     }
 
-    /// A child process plays the server: it counts as running until the test has waited for it.
+    /// A child process takes the place of a server. It counts as running until the test has waited
+    /// for it.
     #[test]
     fn only_the_lock_of_a_dead_process_is_replaced() {
         let dir = dir("stale");

@@ -1,5 +1,5 @@
-//! Serves a real directory: a cluster made by walsim-live, or a stopped PostgreSQL cluster whose
-//! WAL is sent.
+//! Serves a real directory. The directory contains a cluster made by walsim-live, or a stopped
+//! PostgreSQL cluster whose WAL is sent.
 
 mod cluster;
 mod host;

@@ -1,4 +1,4 @@
-//! The settings of a server: those in `walsim.toml`, and those given for one start.
+//! The settings of a server. Some are in `walsim.toml`, and others are given for one start only.
 
 use super::Refusal;
 use walsim_core::base::{
@@ -18,7 +18,7 @@ pub struct Choice {
     pub value: String,
 }
 
-/// The properties that are fixed when a cluster is made: version and segment size.
+/// The properties that cannot change after a cluster is made: version and segment size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Shape {
     pub(super) version: PgVersion,
@@ -39,7 +39,7 @@ impl Choice {
     }
 }
 
-/// The properties of a new cluster. The defaults are version 15 and segments of 1 MiB.
+/// The properties of a new cluster. By default the version is 15 and a segment has 1 MiB.
 pub(super) fn shape(choices: &[Choice]) -> Result<Shape, Refusal> {
     let chosen = |name| choices.iter().rev().find(|choice| choice.name == name);
     let version = match chosen("pg_version") {
@@ -56,7 +56,7 @@ pub(super) fn shape(choices: &[Choice]) -> Result<Shape, Refusal> {
     let geometry = match chosen("segment") {
         None => stock,
         Some(Choice { value, .. }) => {
-            // A number without a unit is in megabytes, as with initdb --wal-segsize.
+            // As with initdb --wal-segsize, a number without a unit is in megabytes.
             let bytes = match whole(value) {
                 Some(number) => number.saturating_mul(1 << 20),
                 None => size(value).map_err(|e| Refusal(format!("{e}: {}", e.help)))?,
@@ -99,7 +99,7 @@ pub(super) fn apply(settings: &mut Settings, choices: &[Choice]) -> Result<(), R
 }
 
 impl Choice {
-    /// Whether the setting is one of those that are fixed when a cluster is made.
+    /// Whether this is a property that cannot change after a cluster is made.
     pub(super) fn is_shape(&self) -> bool {
         matches!(self.name.as_str(), "pg_version" | "segment")
     }
@@ -121,7 +121,7 @@ fn refused(error: &SettingError) -> Refusal {
     Refusal(text)
 }
 
-/// Parses the settings file by the rules of postgresql.conf. Users may have edited it.
+/// Parses the settings file by the rules of postgresql.conf, because users may edit the file.
 pub(super) fn read_mark(text: &str) -> Result<Vec<Choice>, Refusal> {
     let lines = parse_conf_file(text).map_err(|e| Refusal(format!("{MARK}: {e}")))?;
     let choice = |ConfLine { name, value, .. }| Choice { name, value };
@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    /// The file can have the syntax of postgresql.conf or the earlier TOML.
+    /// The file has the syntax of postgresql.conf, or TOML as in earlier versions of walsim-live.
     #[test]
     fn both_syntaxes_of_the_settings_file_are_read() {
         let text = "pg_version = \"15\"\nsegment = '1MB'\nWal_Keep_Size 1GB # kept\nwal_sender_timeout = 0\n\

@@ -1,7 +1,9 @@
-//! Clients that commit at a given rate. They are a machine of their own, which speaks the simple
-//! query protocol to the server's port. One session cannot commit faster than the disk syncs, but
-//! several sessions share an fsync. A session reconnects when its connection ends. A transaction is
-//! counted when the answer to its commit arrives.
+//! Clients that commit at a given rate. All clients together are one machine, which speaks the
+//! simple query protocol to the server's port.
+//!
+//! One session cannot commit faster than the disk syncs. Several sessions share an fsync. A session
+//! reconnects when its connection ends. A transaction is counted when the answer to its commit
+//! arrives.
 
 use bytes::Bytes;
 use std::fmt::Write;
@@ -13,15 +15,15 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
-/// The largest number of commits per second that one session is expected to reach, because each
-/// commit waits for an fsync.
+/// The number of commits per second for which one more session is opened. A session cannot commit
+/// much faster, because each commit waits for an fsync.
 const PER_SESSION: u32 = 50;
 const SESSIONS: u32 = 32;
 /// The pause between two attempts to connect.
 const BACKOFF_MS: u64 = 100;
-/// A workload that falls behind its rate catches up on at most this much time.
+/// If the workload falls behind its rate, it makes up for at most this much time.
 const CATCH_UP_US: u64 = 1_000_000;
-/// Size of a row. With the average size, about 600 rows fill a segment of 1 MiB.
+/// The smallest size of a row. Rows of average size fill a segment of 1 MiB after about 600 rows.
 const LEAST_BYTES: u64 = 200;
 const MOST_BYTES: u64 = 3000;
 /// `FirstNormalObjectId`
@@ -84,7 +86,7 @@ impl Workload {
             frames: FrameReader::default(),
         };
         let count = rate.div_ceil(PER_SESSION).min(SESSIONS);
-        // A server that listens on all addresses is reached by the loopback address.
+        // If the server listens on all addresses, the workload connects to the loopback address.
         let ip = match server.ip() {
             ip if !ip.is_unspecified() => ip,
             IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -219,8 +221,8 @@ impl Workload {
         fx.push(Self::PID, Effect::Halt);
     }
 
-    /// A transaction that inserts one row. Its bytes are pseudo-random, so that stale memory is
-    /// detected.
+    /// A transaction that inserts one row. The row contains pseudo-random bytes, so that a reader
+    /// detects stale memory.
     fn next_row(&mut self) -> String {
         self.next_key += 1;
         let mut noise = Noise(self.next_key);

@@ -1,6 +1,6 @@
-//! For each subscription of the built-in checks, a planted violation that only this subscription
-//! reports: without the subscription it is not found (tests/checks_bite.rs). A new subscription
-//! needs a row here.
+//! For each subscription of the built-in checks, a planted bug that only this subscription finds.
+//! tests/checks_bite.rs shows that a check without the subscription does not report the bug. A new
+//! subscription needs a row here.
 
 use crate::referee::{
     ChangeKind, ClientKind, DiskKind, FileClass, ServerKind, Subscription, WireEnd,
@@ -19,8 +19,8 @@ pub struct Bite {
     pub planted: Plant,
 }
 
-/// A planted bug, and either a seed of profile `default` from which on the search soon finds it, or
-/// a scenario that shows it.
+/// A planted bug and how to find it: either a scenario that shows the bug, or a seed of profile
+/// `default` from which a search soon finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plant {
     /// The bug.

@@ -1,5 +1,5 @@
-//! CHAIN: every record points back to the record before it, no record follows a shutdown
-//! checkpoint, and the page in which recovery ends has no old bytes after the end of WAL.
+//! CHAIN: the back link of every record points to the record before it. No record follows a
+//! shutdown checkpoint. The page in which recovery ends has no old bytes after the end of WAL.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskAct, DiskEvent, DiskKind, FileClass, Knowledge, Logged,
@@ -31,13 +31,13 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Write, FileClass::Wal),
 ];
 
-/// For each node, the first and the last WAL of its server.
+/// For each node, the current run of its server.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Chain {
     nodes: PerNode<Server>,
 }
 
-/// A run of a server, from its start or crash restart.
+/// A run of a server. It begins with a start or a crash restart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Server {
     /// Its shutdown checkpoint.
@@ -97,8 +97,8 @@ impl Check for Chain {
         let offset = u64::from(geometry.segment_offset(page));
         let is_it = segment_of(geometry, event.path)
             .is_some_and(|(_, segment)| segment == geometry.segment_of(page));
-        // A write that is too short because the disk is full is not checked: the server does not
-        // survive it.
+        // If the disk becomes full, the write may not reach the page. Such a write is not checked,
+        // because the server does not survive the error.
         if !is_it || !written.range.contains(&offset) {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl Server {
     }
 }
 
-/// The back link of a record points to the record before it.
+/// Checks that the back link of a record points to the record before it.
 fn linked(site: Site<'_>, record: &Logged) -> Ruling {
     if record.prev == record.before || !record.before.is_valid() {
         return Ok(());
@@ -147,7 +147,8 @@ fn linked(site: Site<'_>, record: &Logged) -> Ruling {
     ))
 }
 
-/// Checks the first write of the page in which recovery ended. WAL is reserved up to `reserved`.
+/// Checks the first write of the page in which recovery ended. Processes have reserved WAL up to
+/// `reserved`.
 fn clean(site: Site<'_>, geometry: &Geometry, page: Lsn, bytes: &[u8], reserved: Lsn) -> Ruling {
     let page_bytes = bytes.iter().take(geometry.wal_page as usize);
     let used = usize::try_from(reserved.0.saturating_sub(page.0)).unwrap_or(usize::MAX);
@@ -212,8 +213,8 @@ mod tests {
         assert!(node.logged(SITE, &other, true).is_err());
     }
 
-    /// The page may contain records that are reserved but not complete. All bytes after them must
-    /// be zero.
+    /// The page may contain reserved records that are not complete yet. All bytes after the
+    /// reserved WAL must be zero.
     #[test]
     fn the_last_page_is_clean_after_what_is_reserved() {
         let mut bytes = vec![7; 60];

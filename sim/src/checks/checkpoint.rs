@@ -1,4 +1,5 @@
-//! CHECKPOINT: the command succeeds only if a checkpoint that began after the command is durable.
+//! CHECKPOINT: the CHECKPOINT command succeeds only if a checkpoint that began after the command is
+//! durable.
 
 use crate::referee::{
     About, Answer, Check, ClientAct, ClientEvent, ClientKind, Knowledge, Promise, Ruling, Site,
@@ -27,7 +28,8 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Client(ClientKind::Answer),
 ];
 
-/// The running commands by session: the insert position of the primary when each was sent.
+/// The CHECKPOINT commands that are running. For each session, the insert position of the primary
+/// when the session sent the command.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct CheckpointAnswer {
     asked: BTreeMap<usize, Lsn>,
@@ -46,7 +48,8 @@ impl Check for CheckpointAnswer {
         let host = event.site.host;
         match event.act {
             ClientAct::Statement(statement) => {
-                // A command of an earlier connection of the session gets no answer any more.
+                // If the session has reconnected, the command of its earlier connection will get no
+                // answer.
                 self.asked.remove(&event.session);
                 if *statement == Statement::Checkpoint
                     && let Some(view) = event.view

@@ -1,5 +1,4 @@
-//! CLOG: the commit status of a transaction is written only if its commit record exists and is
-//! durable.
+//! CLOG: a transaction's status is written as committed only if its commit record is durable.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise,
@@ -37,8 +36,9 @@ pub(super) struct Clog {
     nodes: PerNode<Early>,
 }
 
-/// Commits of a node whose status was written before the check saw their record: in the step that
-/// flushed the record, or too early. The value is the end of durable WAL at that time.
+/// Transactions of a node that were written as committed before this check saw their commit
+/// records. This is legal if the record was flushed in the same step. The value is the end of
+/// durable WAL at the time of the write.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Early(BTreeMap<Xid, Lsn>);
 
@@ -100,8 +100,9 @@ impl Early {
         }
     }
 
-    /// All records up to `seen` are known. So if WAL was durable only up to `seen` or less when a
-    /// status was written, and its commit record is still unknown, the record was not durable.
+    /// Reports a transaction whose commit record was not durable when the status was written. All
+    /// records before `seen` are known. If WAL was durable up to `seen` or less at the time of the
+    /// write, and the commit record is still unknown, the record was not part of that durable WAL.
     fn overdue(&self, site: Site<'_>, seen: Lsn) -> Ruling {
         let overdue = self.0.iter().find(|(_, durable)| **durable <= seen);
         let Some((xid, durable)) = overdue else {
@@ -116,7 +117,7 @@ impl Early {
     }
 }
 
-/// The status of a commit was written when WAL was durable up to `durable`; its record ends at
+/// A commit status was written when WAL was durable up to `durable`. The commit record ends at
 /// `end`.
 fn written(site: Site<'_>, end: Lsn, durable: Lsn) -> Ruling {
     if end <= durable {
@@ -130,8 +131,8 @@ fn written(site: Site<'_>, end: Lsn, durable: Lsn) -> Ruling {
     ))
 }
 
-/// The transactions that are committed according to these bytes of a status file; `first` is the
-/// number of the first byte.
+/// The transactions that a part of a status file shows as committed. `first` is the number of the
+/// first byte.
 fn committed(first: u64, bytes: &[u8]) -> impl Iterator<Item = Xid> {
     let marked = (first..).zip(bytes).filter(|(_, byte)| **byte != 0);
     marked.flat_map(|(number, byte)| {
@@ -145,8 +146,7 @@ mod tests {
     use super::*;
     use crate::referee::testing::SITE;
 
-    /// A status may be written in the same step that flushes its record, before the check sees the
-    /// record.
+    /// A step may flush a commit record and write the status before the check sees the record.
     #[test]
     fn a_status_is_written_after_its_record() {
         let mut early = Early::default();
@@ -164,8 +164,8 @@ mod tests {
         assert!(early.overdue(SITE, Lsn(2000)).is_err());
     }
 
-    /// Byte 185 = 0x95 as written by a real server: 740 to 742 are committed, 743 is aborted and
-    /// not checked.
+    /// A real server wrote byte 185 = 0x95: transactions 740 to 742 are committed. Transaction 743
+    /// is aborted, and aborted transactions are not checked.
     #[test]
     fn committed_transactions_are_read_off_the_bytes() {
         let xids: Vec<Xid> = committed(184, &[0, 0x95, 0x20]).collect();

@@ -1,8 +1,8 @@
 //! DURABLE: when a walsender exits because of a clean shutdown, its standby has flushed all WAL,
 //! including the shutdown checkpoint. A planned switchover relies on this.
 //!
-//! A walsender sends `COPY 0` in this case only, and not when it exits after a timeout, an error, a
-//! signal or a closed connection.
+//! A walsender sends `COPY 0` only at a clean shutdown. It does not send `COPY 0` when it exits
+//! after a timeout, an error, a signal or a closed connection.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -45,8 +45,8 @@ impl Check for Durable {
         &SUBSCRIPTIONS
     }
 
-    /// Not checked if the receiver is not a node, because it has no disk in the simulator, or if
-    /// the connection is already closed.
+    /// Not checked if the connection is already closed. Not checked either if the receiver is not a
+    /// node, because such a receiver has no disk in the simulator.
     fn on_message(&mut self, message: &WireMessage<'_>, known: &Knowledge) -> Ruling {
         let Some(peer) = message.peer.filter(|_| message.parts[0] == LAST_WORD) else {
             return Ok(());
@@ -71,7 +71,8 @@ impl Check for Durable {
     }
 }
 
-/// The end of the shutdown checkpoint. It must be durable before the walsenders of a primary exit.
+/// The end of the shutdown checkpoint record. The record must be durable before the walsenders of a
+/// primary exit.
 fn shutdown_checkpoint(
     site: Site<'_>,
     control: Option<&ControlFile>,

@@ -28,19 +28,19 @@ const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::WalReceiver
 /// Ends within an interval that are legal.
 const LEGAL: usize = 4;
 
-/// Of each node the last ends of walreceivers.
+/// For each node, the last times at which a walreceiver ended.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Effort {
     nodes: PerNode<Ends>,
 }
 
-/// Ends between which nothing has changed.
+/// The ends of walreceivers between which the standby received and replayed nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Ends {
     state: (u32, Lsn, Lsn),
     /// Of the last walreceiver that ended.
     starts: u32,
-    /// When a walreceiver ended, by monotonic time and by the wall clock.
+    /// The times at which walreceivers ended, by monotonic time and by the wall clock.
     ends: Vec<(Mono, TimestampTz)>,
 }
 
@@ -83,8 +83,9 @@ impl Check for Effort {
     }
 }
 
-/// Does the startup process wait for WAL? The latch that the walreceiver sets then ends this wait,
-/// and not the next pause.
+/// Whether the startup process waits for WAL. A walreceiver that ends sets the latch of the startup
+/// process (WalRcvDie). In this state the latch ends the current wait, and not the pause that
+/// follows.
 fn awaited(step: &Step<'_>) -> bool {
     let mut procs = step.view.shmem().procs.iter();
     let startup = procs.find(|proc| proc.role == Role::Startup);
@@ -114,7 +115,8 @@ impl Ends {
         self.ends.push((now, wall));
     }
 
-    /// From the first to the last of one more than are legal, by both clocks.
+    /// The time from the first to the last end, by both clocks. `None` unless the number of ends
+    /// exceeds the legal number.
     fn span(&self) -> Option<(u64, i64)> {
         let (first, last) = (self.ends.first()?, self.ends.last()?);
         let enough = self.ends.len() > LEGAL;

@@ -80,8 +80,9 @@ impl Files {
             ),
         };
         let keep = horizon(geometry, redo, end, window.published, window.limits);
-        // WAL may have grown since the checkpoint computed the horizon, and a restarted standby may
-        // not have replayed all the WAL that it received before.
+        // The limit allows for all WAL of the node. WAL may have grown after the checkpoint
+        // computed the horizon. A restarted standby may not have replayed all WAL that it received
+        // before the restart.
         let had = known.wal_end_of(step.site.host);
         let written = shmem.xlog.write.max(shmem.walrcv.written_upto);
         let received = shmem.walrcv.flushed_upto;
@@ -130,7 +131,7 @@ fn temporary(step: &Step<'_>, known: &Knowledge, names: &[String]) -> Ruling {
     Ok(())
 }
 
-/// A slot has a temporary file only while a process saves the slot.
+/// A slot has a temporary state file only while a process saves the slot.
 fn slots(step: &Step<'_>) -> Ruling {
     let shmem = step.view.shmem();
     for (slot, index) in shmem.slots.slots.iter().zip(0..) {

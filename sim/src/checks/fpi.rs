@@ -1,4 +1,4 @@
-//! FPI: the first change of a page after a redo point is logged with an image of the page.
+//! FPI: the first record that changes a page after a redo point contains an image of the page.
 
 use crate::referee::{
     About, BlockId, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, Logged,
@@ -40,21 +40,23 @@ pub(super) struct Fpi {
 struct Inserting {
     /// The redo point of its last completed checkpoint.
     redo: Option<Lsn>,
-    /// The redo point of a restartpoint, whose checkpoint record another server inserted.
+    /// The redo point of the last restartpoint. Another server inserted its checkpoint record, so
+    /// this check ignores the redo point.
     foreign: Option<Lsn>,
     /// Blocks that were registered since `redo`.
     seen: BTreeSet<BlockId>,
-    /// Blocks in the order of their records. The next redo point is in this range.
+    /// Blocks in the order of their records. The redo point of the next checkpoint lies among these
+    /// records.
     since: Vec<(Lsn, LoggedBlock)>,
-    /// Pages that were changed by a record that is not flushed yet: the end of the record,
-    /// relation, and block.
+    /// Pages whose last change is logged by a record that is not flushed yet. Each entry contains
+    /// the end of the record, the relation and the block.
     changed: BTreeSet<(Lsn, u32, u32)>,
 }
 
 /// An error of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
-    /// The first record after the redo point that registers the block has no image of it.
+    /// No image of the block is in the first record that registers the block after this redo point.
     NoImage(Lsn, BlockId),
     /// The record changed a page that it does not register.
     NotRegistered(u32, u32),
@@ -103,7 +105,7 @@ impl Check for Fpi {
             .map(|control| control.checkpoint_copy.redo);
         let node = self.nodes.of(host);
         match known.recovery(host) {
-            // Shared memory is new, and the server has not inserted WAL yet.
+            // Shared memory is new, and this run of the server has not inserted WAL yet.
             RecoveryState::Crash => {
                 *node = Inserting {
                     redo,
@@ -137,7 +139,7 @@ impl Inserting {
             .extend(pages.map(|page| (page.lsn, page.tag.rel, page.tag.block)));
     }
 
-    /// A record was flushed. All pages that it changes have been changed before.
+    /// A record was flushed. The server changes all pages of a record before it flushes the record.
     fn logged(&mut self, record: &Logged) -> Result<(), Fault> {
         while let Some((lsn, rel, block)) = self.changed.first().copied()
             && lsn <= record.end
@@ -254,8 +256,8 @@ mod tests {
         assert!(matches!(without, Err(Fault::NoImage(Lsn(16), _))));
     }
 
-    /// A checkpoint that does not complete does not count. One that completes is checked against
-    /// all records since its redo point.
+    /// A checkpoint that does not complete has no effect. When a checkpoint completes, all records
+    /// since its redo point are checked.
     #[test]
     fn a_redo_point_counts_once_its_checkpoint_is_complete() {
         let mut node = Inserting::default();

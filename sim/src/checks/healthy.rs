@@ -47,11 +47,11 @@ struct Sender {
     pid: Pid,
     /// A message has arrived that the process has not read yet.
     unread: bool,
-    /// The time of the first step in which the process could read the message.
+    /// When the process made its first step after the last message had arrived.
     heard: Option<Now>,
 }
 
-/// The time of the last message to the walreceiver, and the timeout at that time.
+/// The time of the last message to the walreceiver, and `wal_receiver_timeout` at that time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Receiver {
     heard: TimestampTz,
@@ -83,7 +83,7 @@ impl Check for Healthy {
 }
 
 impl Heard {
-    /// The entry of a walsender. Entries of an earlier run of the server are removed.
+    /// The entry of a walsender. Adding an entry removes the entries of earlier runs of the server.
     fn sender(&mut self, pid: Pid) -> &mut Sender {
         let known = self.senders.iter().position(|sender| sender.pid == pid);
         let at = known.unwrap_or_else(|| {

@@ -34,16 +34,16 @@ pub(super) struct Keep {
     nodes: PerNode<Under>,
 }
 
-/// What a checkpoint could have read between its update of the control file and its first removal.
-/// The checkpoint computes the horizon in this time.
+/// The values that a checkpoint could read between its update of the control file and its first
+/// removal. In this time the checkpoint computes the horizon.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Under {
-    /// Identifies the checkpoint: the start of the server, the number of checkpoints begun, and the
-    /// checkpoint in the control file.
+    /// Identifies the checkpoint by three values: how often the server has been started, how many
+    /// checkpoints have begun, and the checkpoint in the control file.
     which: (u32, u32, Lsn),
     /// The lowest `wal_keep_size`.
     size: Option<u64>,
-    /// The highest end of WAL, on a standby.
+    /// The highest end of WAL that was received or replayed. Only a standby's end changes.
     end: Lsn,
     removing: bool,
 }
@@ -85,8 +85,9 @@ impl Check for Keep {
         let (Some(size), Some(control)) = (under.size, known.control(event.site.host)) else {
             return Ok(());
         };
-        // On a standby the checkpoint record is before the end of WAL; on a primary nothing was
-        // received or replayed after it.
+        // The horizon counts back from the end of WAL. On a primary this is the end of the
+        // checkpoint record, because nothing is received or replayed after that record. On a
+        // standby it is `under.end`, which lies beyond the checkpoint record.
         let end = control_file::checkpoint_end(event.disk, geometry, control.checkpoint);
         removed(event.site, geometry, segment, size, end.max(under.end))
     }
@@ -149,7 +150,8 @@ mod tests {
         assert!(!judge(1, 90 * 1024));
     }
 
-    /// A reload or new WAL between the computation of the horizon and the removal does not matter.
+    /// After the checkpoint has computed the horizon, a reload or new WAL does not change what it
+    /// may remove.
     #[test]
     fn what_is_set_after_the_horizon_does_not_count() {
         let mut under = Under::default();

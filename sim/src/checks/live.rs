@@ -1,9 +1,9 @@
-//! A part of LIVE: a walreceiver that the startup process requests is started within a
+//! A part of LIVE: if the startup process requests a walreceiver, the postmaster starts it within a
 //! second.
 //!
-//! The bound for the whole run would hide a lost request, because the startup process gives up
-//! after ten seconds and requests a walreceiver again. The convergence in the quiescent phase is
-//! checked by `world::quiescence`.
+//! The startup process gives up a request after ten seconds and makes a new one. The bound on
+//! convergence would therefore hide a lost request. `world::quiescence` checks that all nodes
+//! converge.
 
 use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Step, Subscription};
 use std::fmt::Display;
@@ -35,8 +35,8 @@ const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::EveryStep];
 /// The maximum time from the request to the start of the walreceiver.
 const BOUND_US: u64 = 1_000_000;
 
-/// For each node, the run of the server and the time since which a request is open without an
-/// excuse.
+/// For each node, the run of the server, and the time since which a request has been open without
+/// an excuse.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Live {
     asked: PerNode<Option<(u32, Mono)>>,
@@ -79,8 +79,8 @@ impl Check for Live {
     }
 }
 
-/// Whether a delay is not a violation: the postmaster starts walreceivers only during recovery, and
-/// a process that is paused or held is late.
+/// Whether a delay is legal. The postmaster starts walreceivers only during recovery, and a paused
+/// or stalled process is late.
 fn is_excused(step: &Step<'_>) -> bool {
     let recovering = matches!(
         step.view.postmaster_state(),

@@ -1,6 +1,6 @@
-//! LOCAL: a commit that a node acknowledged is committed on this node after every later recovery,
-//! and on every standby that has replayed it. Transaction ids that were used are not assigned
-//! again.
+//! LOCAL: a commit that a node has acknowledged is committed on this node after every later
+//! recovery. The commit is also committed on every standby that has replayed its record.
+//! Transaction ids that were used are not assigned again.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -103,7 +103,7 @@ impl Check for Local {
     }
 }
 
-/// A node has finished recovery. `logged` is the highest transaction id in its WAL.
+/// A node has finished recovery. `logged` is the highest transaction id in the node's WAL.
 fn recovered(node: &Judged<'_>, acknowledged: &[Committed], logged: Xid) -> Ruling {
     for commit in acknowledged {
         kept(node, *commit)?;

@@ -1,7 +1,7 @@
-//! The built-in checks, one invariant in each file. They rely on what is on disk, keep state from
-//! step to step, and look only at events to which they have subscribed.
+//! The built-in checks. Each file contains one invariant. A check relies on what is on disk, keeps
+//! state from step to step, and sees only events to which it has subscribed.
 //!
-//! A check does not import the world or another check. State that they share is in
+//! A check imports neither the world nor another check. State that several checks need is in
 //! [`crate::referee::Knowledge`].
 
 mod bites;
@@ -39,8 +39,8 @@ pub use without::without;
 
 use crate::referee::Check;
 
-/// All checks. If several report a violation in the same step, the first in this list wins. The
-/// order therefore puts causes before consequences.
+/// All checks. If several checks report a violation in one step, the first check in this list wins.
+/// The order therefore puts causes before their consequences.
 #[must_use]
 pub fn built_in() -> Vec<Box<dyn Check>> {
     vec![

@@ -1,5 +1,5 @@
-//! MONO: positions that must not go back: the received position of a standby, and the minimum
-//! recovery point and the redo point in the control file.
+//! MONO: some positions must not go back. These are the received position of a standby, and the
+//! minimum recovery point and the redo point in the control file.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise,
@@ -77,10 +77,10 @@ impl Mono {
     }
 }
 
-/// `flushedUpto` starts again with the first walreceiver of a server and on another timeline. The
-/// startup process may set it back when it requests WAL (RequestXLogStreaming), because the
-/// received WAL may be damaged, although PostgreSQL never does this. A walreceiver must not set it
-/// back.
+/// Checks `flushedUpto`. The position starts anew with the first walreceiver of a server and on
+/// another timeline. The startup process may set the position back when it requests WAL
+/// (RequestXLogStreaming), because the received WAL may be damaged. PostgreSQL never does this, but
+/// a better server may. A walreceiver must not set the position back.
 fn received(site: Site<'_>, asks: bool, before: Received, now: Received) -> Ruling {
     let continues = before.asked && now.asked && before.tli == now.tli;
     if asks || !continues || before.upto <= now.upto {

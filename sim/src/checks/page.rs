@@ -1,5 +1,6 @@
-//! PAGE: copies of a page with the same LSN have the same contents: on the primary that changed it,
-//! on standbys that replayed the change, after recovery, and in files.
+//! PAGE: all copies of a page with the same LSN have the same contents. The check compares the page
+//! on the primary that changed it, on standbys that replayed the change, after recovery, and in
+//! files.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -39,8 +40,8 @@ pub(super) struct Page {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Seen {
     hash: u64,
-    /// How often primaries had found the end of WAL in crash recovery when this version was seen.
-    /// WAL after such an end is discarded.
+    /// When this version was seen, crash recovery of a primary had found the end of WAL this many
+    /// times. The primary discards WAL past such an end, so the version may disappear.
     ends_found: usize,
 }
 
@@ -60,7 +61,8 @@ impl Check for Page {
         let pool = &step.view.shmem().buffers.pool;
         for change in changes {
             let buffer = &pool[usize::from(change.buffer)];
-            // If a step changed a page twice, only the last version can be read.
+            // If a step changed a page twice, only the contents after the second change can be
+            // read.
             if buffer.tag == Some(change.tag) && DataPage::new(&buffer.page).lsn() == change.lsn {
                 self.seen(step.site, change.tag, &buffer.page, known)?;
             }
@@ -74,7 +76,7 @@ impl Check for Page {
         };
         let size = known.geometry().data_page as usize;
         let (offset, bytes) = event.written();
-        // If the disk became full, the write is short and its last page incomplete.
+        // If the disk became full, the write is short. The incomplete last page is ignored.
         for (number, page) in (offset / size as u64..).zip(bytes.chunks_exact(size)) {
             let block = u32::try_from(number).expect("a relation has at most 2^32 blocks");
             self.seen(event.site, BufTag { rel, block }, page, known)?;
@@ -82,7 +84,8 @@ impl Check for Page {
         Ok(())
     }
 
-    /// Every page has the same contents on every node as on the first node.
+    /// Every standby must have the same contents of every page as the primary, which is the first
+    /// node.
     fn at_end(&mut self, nodes: &[NodeAtEnd<'_>], _: &Knowledge) -> Ruling {
         let Some((primary, standbys)) = nodes.split_first() else {
             return Ok(());
@@ -107,8 +110,8 @@ impl Check for Page {
     fn audit(&mut self, node: &NodeAtEnd<'_>, known: &Knowledge) -> Ruling {
         let shmem = node.view.shmem();
         for (id, buffer) in (0..).zip(&shmem.buffers.pool) {
-            // A process that changes a page, or reads it from disk, holds one of these locks until
-            // the contents and the LSN of the page match.
+            // A process that changes a page, or reads a page from disk, holds one of these locks
+            // until the contents and the LSN belong together.
             let held = [LockId::BufferContent(id), LockId::BufferIo(id)];
             let busy = held.into_iter().any(|lock| shmem.locks.is_held(lock));
             if let Some(tag) = buffer.tag.filter(|_| buffer.valid && !busy) {
@@ -120,7 +123,7 @@ impl Check for Page {
 }
 
 impl Page {
-    /// A page with these contents was seen in a buffer or in a file.
+    /// Compares a page, as seen in a buffer or in a file, with its earlier copies.
     fn seen(&mut self, site: Site<'_>, tag: BufTag, page: &[u8], known: &Knowledge) -> Ruling {
         let ends_found = known.ends_found();
         self.compare(site, tag, page, ends_found, |lsn, since| {
@@ -156,7 +159,7 @@ impl Page {
     }
 }
 
-/// Compares a standby's page with the LSN and the contents on the primary.
+/// Compares a standby's page with the LSN and the contents that the page has on the primary.
 fn is_the_same(site: Site<'_>, tag: BufTag, (lsn, hash): (Lsn, u64), theirs: &[u8]) -> Ruling {
     let found = DataPage::new(theirs).lsn();
     if found != lsn {
@@ -188,7 +191,8 @@ fn violation(site: Site<'_>, message: &str, tag: BufTag, lsn: Lsn) -> Violation 
     site.violation(ABOUT.code, message, &facts)
 }
 
-/// The current version of a page, from the buffer pool or from its file.
+/// The current version of a page. It is read from the buffer pool, or from the file if no buffer
+/// contains the page.
 fn newest(shmem: &Shmem, disk: &Disk, tag: BufTag) -> Option<Vec<u8>> {
     let size = u64::from(shmem.settings.geometry.data_page);
     if let Some(id) = shmem.buffers.map.get(&tag) {
@@ -201,7 +205,8 @@ fn newest(shmem: &Shmem, disk: &Disk, tag: BufTag) -> Option<Vec<u8>> {
     disk.read_cached(&path, u64::from(tag.block) * size, size)
 }
 
-/// Hashes a page without its LSN, checksum and hole. The LSN is compared separately.
+/// The hash of a page without its LSN, its checksum and its unused space. The LSN is compared
+/// separately.
 fn content_hash(page: &[u8]) -> u64 {
     let hole = DataPage::new(page).hole();
     let Some(body) = page.get(10..) else { return 0 };
@@ -259,7 +264,8 @@ mod tests {
         assert!(seen(&mut check, &other).is_err());
     }
 
-    /// A record that was lost in a crash does not count. Another record may end at the same LSN.
+    /// A page whose record was lost in a crash is not compared, because another record may end at
+    /// the same LSN.
     #[test]
     fn what_was_lost_is_forgotten() {
         let mut check = Page::default();

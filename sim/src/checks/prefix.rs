@@ -1,6 +1,6 @@
-//! PREFIX: all nodes of a timeline have the same WAL. WAL that any node has flushed never changes;
-//! only a primary extends WAL; and a record is applied only if it is complete and begins where the
-//! previous one ended.
+//! PREFIX: all nodes of a timeline have the same WAL. WAL that any node has flushed never changes.
+//! Only a primary extends WAL. A record is applied only if it is complete and follows the record
+//! applied before.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Difference, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass,

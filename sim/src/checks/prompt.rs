@@ -1,4 +1,5 @@
-//! PROMPT: flushed WAL is sent and replayed at once, not only after some other event.
+//! PROMPT: flushed WAL is sent and replayed at once, and not only when a timeout or another event
+//! wakes the process.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge,
@@ -32,8 +33,8 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Step(&[Role::WalSender, Role::Startup]),
 ];
 
-/// The longest delay that is drawn for a step. All timeouts that would hide a lost wakeup are
-/// longer.
+/// The longest delay that the simulator draws for a step. Every timeout that could hide a lost
+/// wakeup is longer.
 const R_US: u64 = 100_000;
 
 /// For each node, the WAL for which its walsenders were woken.
@@ -44,9 +45,9 @@ pub(super) struct Prompt {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Flushing {
-    /// The process in XLogFlush or XLogBackgroundFlush whose fsync of WAL has ended last.
+    /// The process in XLogFlush or XLogBackgroundFlush whose fsync of WAL ended last.
     flusher: Option<Pid>,
-    /// The end of the WAL for which wakeups are due.
+    /// The end of the WAL for which the walsenders must have been woken.
     woken_for: Lsn,
 }
 
@@ -93,8 +94,8 @@ impl Check for Prompt {
     }
 }
 
-/// The process that writes and flushes WAL; `None` if it does so only to get WAL buffers for a
-/// record that it inserts.
+/// The process that writes and flushes WAL. `None` if the process inserts a record and writes WAL
+/// only to get free WAL buffers, because it wakes no walsender then.
 fn flusher(shmem: &Shmem) -> Option<Pid> {
     let mut procs = shmem.procs.iter().map(|proc| proc.pid);
     let writer = procs.find(|pid| shmem.locks.holds(*pid, LockId::WalWrite))?;
@@ -102,7 +103,8 @@ fn flusher(shmem: &Shmem) -> Option<Pid> {
     (!(0..INSERTION_LOCKS).any(inserts)).then_some(writer)
 }
 
-/// Whether the process sleeps at this place and nothing will wake it within [`R_US`].
+/// Whether the process sleeps in this C function, and nothing is certain to wake it within
+/// [`R_US`].
 fn oversleeps(step: &Step<'_>, pid: Pid, place: Place) -> bool {
     step.view.sleeps(step.clock, pid).is_some_and(|wait| {
         let soon = step.clock.mono.after_us(R_US);

@@ -1,5 +1,5 @@
-//! RECOVER: a server starts from every state that a crash can leave on its disk, and no process
-//! exits unless its disk fails.
+//! RECOVER: a server starts from every state that a crash can leave on its disk. No process aborts
+//! and no server stops unless the disk fails.
 
 use crate::referee::{
     About, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge, PerNode, Promise,
@@ -28,8 +28,8 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Remove, FileClass::Wal),
 ];
 
-/// For each node, the last run of the server that ended because a vital process did not survive a
-/// disk error.
+/// For each node, the last run of the server in which a disk error ended the startup process or the
+/// postmaster.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Recover {
     disk_ended: PerNode<u32>,
@@ -48,14 +48,14 @@ impl Check for Recover {
         let host = event.site.host;
         match event.act {
             ServerAct::Exited { pid, role, exit } => {
-                // A process that could not rename a new segment into place does not find the file
-                // afterwards.
+                // If a process fails to rename a new segment into place, the same process later
+                // finds that the segment is missing.
                 if known.disk_failed(host) == Some(pid) && is_missing_file(exit) {
                     return Ok(());
                 }
-                // A full disk makes the end-of-recovery checkpoint fail. The startup process gets
-                // an error without the cause (RequestCheckpoint: "Consult recent messages in the
-                // server log for details").
+                // If the disk is full, the end-of-recovery checkpoint fails. The error of the
+                // startup process does not name the cause (RequestCheckpoint: "Consult recent
+                // messages in the server log for details").
                 if known.checkpoint_disk_failed(host) && is_failed_checkpoint(exit) {
                     *self.disk_ended.of(host) = event.site.boot;
                     return Ok(());
@@ -88,7 +88,8 @@ impl Check for Recover {
     }
 }
 
-/// The server was told to shut down, or a fault killed its startup process.
+/// Whether the server may stop, because a shutdown was requested or a fault killed its startup
+/// process.
 fn may_end(event: &ServerEvent<'_>, known: &Knowledge) -> bool {
     let orders = known.orders(event.site.host);
     orders.shutdown || orders.startup_killed
@@ -101,8 +102,8 @@ impl Recover {
             Exit::Panic(event) => event,
             Exit::Fatal(event) => match role {
                 Role::Startup | Role::Postmaster => event,
-                // Other processes may exit in this way during normal operation, and are started
-                // again.
+                // Processes of other roles may exit with FATAL during normal operation. The
+                // postmaster starts them again.
                 Role::Backend
                 | Role::WalSender
                 | Role::WalWriter
@@ -145,8 +146,8 @@ impl Recover {
     }
 }
 
-/// A WAL segment that ends at `end` is about to be removed. The control file after a power loss
-/// must name a redo point after it, because recovery begins there.
+/// Checks the removal of a WAL segment that ends at `end`. `control` is the control file after a
+/// power loss. Recovery begins at its redo point, so the segment must end at or before this point.
 fn removed(site: Site<'_>, control: Option<&ControlFile>, end: Lsn) -> Ruling {
     let redo = control.map_or(Lsn::INVALID, |control| control.checkpoint_copy.redo);
     if end <= redo {

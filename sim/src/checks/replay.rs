@@ -1,5 +1,5 @@
-//! REPLAY: a record is applied only if its WAL is durable, and a page is written only if recovery
-//! will find the WAL that changed it.
+//! REPLAY: a record is applied only if its WAL is durable. A page is written only if recovery will
+//! find the WAL that changed the page.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge,
@@ -176,8 +176,8 @@ mod tests {
         assert!(streamed(SITE, Lsn(16), Lsn(8)).is_err());
     }
 
-    /// On a standby the minimum recovery point must cover the page; otherwise the WAL itself must
-    /// be durable.
+    /// On a standby the minimum recovery point must cover the LSN of a written page. On a primary
+    /// the WAL up to this LSN must be durable.
     #[test]
     fn a_page_is_not_written_before_recovery_knows_of_it() {
         assert_eq!(announced(SITE, Lsn(5000), Lsn(5000)), Ok(()));

@@ -1,5 +1,5 @@
-//! REPORT: a standby reports WAL as flushed only if it is durable, and as applied only if it was
-//! replayed.
+//! REPORT: a standby reports WAL as flushed only if the WAL is durable, and as applied only if the
+//! standby has replayed it.
 
 use crate::referee::{
     About, Check, Knowledge, Promise, Ruling, Site, Subscription, WireEnd, WireMessage,

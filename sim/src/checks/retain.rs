@@ -1,7 +1,9 @@
-//! RETAIN: checkpoints remove old WAL that nothing requires, and save slots that have advanced.
+//! RETAIN: a checkpoint removes old WAL that nothing requires, and saves the slots that have
+//! advanced.
 //!
-//! Both are checked when a checkpoint or restartpoint has completed. The check computes
-//! independently what the checkpoint had to remove, from the lowest values that it could have read.
+//! The check looks at the disk when a checkpoint or restartpoint has completed. It computes
+//! independently which WAL the checkpoint had to remove, from the lowest values that the checkpoint
+//! could have read.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -113,8 +115,8 @@ fn removed(
     Ok(())
 }
 
-/// The state file of every slot contains at least the slot's position at the beginning of the
-/// checkpoint.
+/// Checks that the state file of every slot contains at least the position that the slot had when
+/// the checkpoint began.
 fn saved(CheckpointEnd { window, .. }: &CheckpointEnd, ground: Ground<'_>) -> Ruling {
     if window.unsaved {
         return Ok(());

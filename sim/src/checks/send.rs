@@ -1,4 +1,5 @@
-//! SEND: a walsender sends only WAL that no crash of its node can lose, and sends it unchanged.
+//! SEND: a walsender sends only WAL that no crash of its node can destroy, and does not change the
+//! bytes.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -23,7 +24,8 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Message(WireEnd::ServerSends, Some(b'd')),
 ];
 
-/// Length of the fields before the WAL in a CopyData message: `w` and three numbers.
+/// The length of the fields before the WAL in a CopyData message: the byte `w` and three numbers of
+/// 8 bytes.
 const HEADER: usize = 25;
 
 /// Stateless.
@@ -81,15 +83,15 @@ impl Check for Send {
     }
 }
 
-/// The end of a primary's WAL that no crash could lose. Preallocated bytes after the end of WAL are
-/// durable too, but they are not WAL.
+/// The end of a primary's WAL that no crash can destroy. A preallocated segment contains durable
+/// bytes after the end of WAL, and these bytes do not count.
 fn durable_until(known: &Knowledge, site: Site<'_>, disk: &Disk, wanted: Lsn) -> Lsn {
     let stable = known.stable_until(site.host, disk, wanted);
     stable.min(known.wal_end_of(site.host))
 }
 
-/// The position of the WAL in a message, and as much of this WAL as is in the first part of the
-/// body.
+/// The position of the WAL in a message, and the part of this WAL that is in the first part of the
+/// message body.
 fn wal_in(head: &[u8]) -> Option<(Lsn, &[u8])> {
     if head.first() != Some(&b'w') {
         return None;
@@ -150,7 +152,7 @@ mod tests {
         assert_eq!(wal_in(b"w"), None);
     }
 
-    /// WAL that is written but not durable can be lost in a power loss.
+    /// A power loss can destroy WAL that was written but not fsynced.
     #[test]
     fn wal_that_was_written_and_not_fsynced_may_not_be_sent() {
         let mut wal = builder();

@@ -1,6 +1,6 @@
-//! SLOT: the WAL that a slot requires exists. The check uses the position in the state file after a
-//! power loss, not the position in shared memory. If two state files are possible after a power
-//! loss, the WAL for the older one must exist too.
+//! SLOT: the WAL that a slot requires exists. The check uses the position that the slot would have
+//! after a power loss, and not the position in shared memory. If a power loss can leave either of
+//! two state files, the WAL for the lower position must exist.
 
 use crate::disk::Disk;
 use crate::referee::{
@@ -55,16 +55,16 @@ struct Slots {
     boot: u32,
     /// The positions in shared memory, by slot number.
     last: Vec<Lsn>,
-    /// WAL before these positions may have been legally removed: a standby reported a lower
-    /// position and its slot went back, or its first report gave the slot its position.
+    /// The position before which the WAL of each slot may have been removed legally. A slot gets
+    /// such a position when a report sets the slot back, or when the first report sets its
+    /// position.
     given_up: BTreeMap<String, Lsn>,
-    /// Walsenders whose first report has given a slot its position. Other processes learn of the
-    /// position in the next step of the walsender.
+    /// Walsenders whose first report has set the position of a slot. Other processes see this
+    /// position only after the walsender's next step.
     reporting: BTreeMap<Pid, String>,
-    /// Slots that could not be saved because of a disk error or a full disk.
+    /// Slots that a process failed to save because the disk failed or was full.
     unsaved: BTreeSet<String>,
-    /// The number of checkpoints begun, and the lowest `max_slot_wal_keep_size` since the last one
-    /// began.
+    /// The number of checkpoints that have begun.
     begun: u32,
     limit: Option<u64>,
 }
@@ -152,7 +152,7 @@ impl Check for Slot {
 }
 
 impl Slot {
-    /// A segment is about to be removed. `slots` are the slots in shared memory.
+    /// A segment is about to be removed. `slots` contains the slots in shared memory.
     fn segment_removed(
         &mut self,
         holder: Holder<'_>,
@@ -181,10 +181,13 @@ impl Slot {
         Ok(())
     }
 
-    /// Real servers remove WAL that only the state file of a slot requires
-    /// (docs/hazards/slot-file-behind-memory.md): beyond `max_slot_wal_keep_size` if the position
-    /// in memory is further on; in 15 also if the slot could not be saved; and in all versions if
-    /// an invalidation could not be saved.
+    /// Whether a real server would remove this segment too, although a slot requires the segment
+    /// according to its state file (docs/hazards/slot-file-behind-memory.md). This happens in three
+    /// cases:
+    ///
+    /// - The segment is beyond `max_slot_wal_keep_size`, and the position in memory is further on.
+    /// - Before 18, the slot could not be saved, and the position in memory is further on.
+    /// - An invalidation of the slot could not be saved.
     fn is_known_hazard(
         &mut self,
         holder: Holder<'_>,
@@ -229,7 +232,7 @@ impl Slot {
         Ok(())
     }
 
-    /// The first segment that a slot requires after some power loss that could happen now.
+    /// The first segment that the slot would require if the server lost power now.
     fn held_from(&mut self, holder: Holder<'_>, name: &str) -> Option<SegmentNo> {
         let given_up = self.nodes.of(holder.site.host).given_up.get(name).copied();
         let from = slot_on_disk(holder.disk, holder.version, name)?;
@@ -255,8 +258,8 @@ impl Holder<'_> {
     }
 }
 
-/// The slots that a server could find at a start after a power loss. Temporary directories and
-/// those of dropped slots are removed at every start.
+/// The slots that a server may find at its start after a power loss. A server removes temporary
+/// directories, including those of dropped slots, at every start.
 fn reachable_names(disk: &Disk) -> Vec<String> {
     let names = disk.reachable_names(DIRECTORY).into_iter();
     names
@@ -275,8 +278,8 @@ impl Slots {
         }
     }
 
-    /// A slot was created under this name. The state of an earlier slot with the same name is
-    /// removed.
+    /// A slot was created under this name. What is known about an earlier slot of the same name is
+    /// forgotten.
     fn renamed(&mut self, from: &str) {
         if let Some(name) = from.strip_prefix(DIRECTORY)
             && let Some(name) = name
@@ -297,8 +300,8 @@ impl Slots {
             limit
         };
         if let Some(name) = self.reporting.remove(&ran) {
-            // Checkpoints that read the slots before this report may still remove all WAL that
-            // recovery does not need.
+            // A checkpoint that read the slots before this report may still remove all WAL that
+            // crash recovery does not need.
             self.given_up.insert(name, shmem.xlog.redo);
         }
     }
@@ -336,7 +339,7 @@ impl Slots {
             && let Some(state) = path.as_str().strip_suffix(".tmp")
             && let Some(name) = slot_name_of(state)
         {
-            // A failure because a file already exists is not a disk error.
+            // A failed creation of a file that already exists is not a disk error.
             if matches!(error, DiskError::Io | DiskError::NoSpace) {
                 self.unsaved.insert(name.to_owned());
             } else {

@@ -81,8 +81,8 @@ fn asks(asked: &SlotStatement, slot: &str) -> bool {
     matches!(asked, SlotStatement::Drop(name) if name == slot)
 }
 
-/// A process has freed an entry. `asked` says whether a client is waiting for the slot to be
-/// dropped.
+/// A process has freed an entry. `asked` says whether a client has asked to drop the slot and waits
+/// for the answer.
 fn freed(
     site: Site<'_>,
     slot: &Slot,

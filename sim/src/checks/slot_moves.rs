@@ -1,4 +1,4 @@
-//! MOVES: the position of a slot in shared memory changes only for legal reasons.
+//! MOVES: the position of a slot in shared memory changes only for reasons that PostgreSQL has.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, SlotEntry, SlotStep, Step,
@@ -111,7 +111,8 @@ fn reported(shmem: &Shmem, pid: Pid) -> Option<Lsn> {
     (entry.state != WalSndState::Startup).then_some(entry.flush)
 }
 
-/// `ReplicationSlotReserveWal`. The redo pointer may have advanced since the process read it.
+/// Whether ReplicationSlotReserveWal made this change. The redo pointer may have advanced after
+/// that function read it.
 fn reserves(slot: &SlotStep, redo: Lsn) -> bool {
     let to = slot.is.restart_lsn;
     !before(slot).is_valid() && to.is_valid() && to <= redo
@@ -160,7 +161,8 @@ fn moved(
     )
 }
 
-/// A process has received different positions than before. `slot` is the slot that it has acquired.
+/// A walsender has received new positions from its standby. `slot` is the slot that the walsender
+/// owns.
 fn followed(site: Site<'_>, slot: Option<&Slot>, flush: Lsn) -> Ruling {
     let Some(slot) = slot.filter(|slot| flush.is_valid() && slot.restart_lsn != flush) else {
         return Ok(());

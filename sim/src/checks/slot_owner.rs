@@ -54,14 +54,15 @@ impl Check for SlotOwner {
     }
 }
 
-/// Whether the process may have made this change. `fills` says whether it may write to free
-/// entries.
+/// Whether the process may have made this change. `fills` says whether the process may write to a
+/// free entry.
 fn may(pid: Pid, SlotStep { was, is, .. }: &SlotStep, fills: bool) -> bool {
     let me = Some(pid);
     match (was.in_use, is.in_use) {
         (false, false) => fills,
-        // The lock is released in the same step in which the entry is taken. The slot may be
-        // released in this step too.
+        // The process holds ReplicationSlotAllocationLock when it takes an entry, and may release
+        // the lock in the same step. It may also release the new slot in that step, and then the
+        // entry has no owner.
         (false, true) => is.owner == me || is.owner.is_none(),
         (true, false) => was.owner == me,
         (true, true) if was.owner == is.owner => was.owner == me,

@@ -22,7 +22,7 @@ const ABOUT: About = About {
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ServerSends, None)];
 
-/// The body of the last CommandComplete, which a walsender sends at a shutdown.
+/// The body of the CommandComplete with which a walsender ends at a shutdown.
 const LAST_WORD: &[u8] = b"COPY 0\0";
 
 /// For each node, the states of its connections.
@@ -101,8 +101,10 @@ impl Check for Wire {
 }
 
 impl Talk {
+    /// The state after this message.
+    ///
     /// # Errors
-    /// If the protocol does not allow the message: the reason.
+    /// If the protocol does not allow the message in this state. The error is the reason.
     fn after(self, tag: u8, body: &[u8]) -> Result<Self, &'static str> {
         let command = |rows, ended| Ok(Self::Command { rows, ended });
         match (tag, self) {
@@ -140,8 +142,8 @@ impl Talk {
 mod tests {
     use super::*;
 
-    /// The error of the last of these messages, if it has one. `d` is CopyData with a keepalive,
-    /// `w` is CopyData with WAL.
+    /// The error that the last of these messages causes, if any. `d` means CopyData with a
+    /// keepalive, and `w` means CopyData with WAL.
     fn complaint(messages: &str) -> Option<&'static str> {
         let mut talk = Talk::Startup;
         for tag in messages.bytes() {

@@ -1,4 +1,5 @@
-//! A check without one of its subscriptions, for tests that show what the subscription is for.
+//! A check from which one subscription is removed. Tests use it to show what the subscription is
+//! for.
 
 use crate::referee::{
     About, Change, Check, ClientEvent, DiskEvent, Knowledge, NodeAtEnd, Ruling, ServerEvent, Step,
@@ -6,7 +7,8 @@ use crate::referee::{
 };
 use std::hash::{Hash, Hasher};
 
-/// The check without one of its subscriptions. It also has no audits.
+/// Removes one subscription from a check. The result has no audits, because an audit would find
+/// what the subscription finds.
 #[must_use]
 pub fn without(check: Box<dyn Check>, subscription: Subscription) -> Box<dyn Check> {
     let all = check.subscriptions().iter().copied();

@@ -1,4 +1,4 @@
-//! XID: a transaction stays in the set of running transactions until its status is set.
+//! XID: a transaction stays in the set of running transactions until its commit status is set.
 
 use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Site, Step, Subscription};
 use walsim_core::base::{Pid, Xid};
@@ -46,7 +46,7 @@ impl Check for XidVisibility {
         let Some(left) = advance(running, pid, now.unwrap_or_default()) else {
             return Ok(());
         };
-        // Removes transactions of processes that were killed, and of servers that are gone.
+        // Forgets the transactions of processes that were killed, and of servers that have stopped.
         running.retain(|(pid, _)| shmem.procs.get(*pid).is_some());
         if now.is_none() && is_killed(step.effects, pid) {
             return Ok(());
@@ -71,7 +71,7 @@ fn advance(running: &mut Vec<(Pid, Xid)>, pid: Pid, now: Xid) -> Option<Xid> {
     before.is_valid().then_some(before)
 }
 
-/// Whether the process exited in a way after which the server restarts.
+/// Whether the process exited in a way that causes a crash restart.
 fn is_killed(effects: &Effects, pid: Pid) -> bool {
     effects.0.iter().any(|(who, effect)| {
         let Effect::Exit(exit) = effect else {
@@ -129,7 +129,8 @@ mod tests {
         }
     }
 
-    /// A backend that aborts causes a crash restart, so its transaction never gets a status.
+    /// A backend that aborts causes a crash restart, and its transaction never gets a commit
+    /// status.
     #[test]
     fn a_killed_process_sets_no_status() {
         let pid = Pid::postmaster(1);

@@ -1,5 +1,5 @@
-//! //! `walsim bench`: measures CPU time and memory over fixed seeds. Each profile runs in its own
-//! process.
+//! `walsim bench`: measures CPU time and memory over fixed seeds. Each profile runs in a process of
+//! its own.
 
 use super::refusal::Refusal;
 use super::values::profile_value;
@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     Ok(Status::Pass)
 }
 
-/// Runs a profile in its own process, so that the memory of each profile is measured separately.
+/// Runs a profile in a child process, so that the memory of each profile is measured separately.
 fn in_child(format: Format, profile: Profile) -> Result<(), Refusal> {
     let failed = |what: String| Refusal::new(format!("cannot measure {}: {what}", profile.name()));
     let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
@@ -55,8 +55,7 @@ fn in_child(format: Format, profile: Profile) -> Result<(), Refusal> {
     }
 }
 
-/// A rate per second of CPU time. A bench takes seconds of CPU time, so the divisor is never close
-/// to 0.
+/// A rate per second of CPU time. A bench takes seconds, so the divisor is never close to 0.
 fn measured(count: u64, cpu: Duration) -> f64 {
     json::rate(count, cpu).unwrap_or_default()
 }

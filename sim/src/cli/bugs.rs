@@ -138,7 +138,7 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
     })
 }
 
-/// The median; the lower of the two middle values if their number is even.
+/// The median. If the number of values is even, the lower of the two middle values.
 fn median<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
     let mut values: Vec<T> = values.collect();
     values.sort();
@@ -150,7 +150,8 @@ fn median<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
 struct Caught {
     bug: Bug,
     hunts: Vec<Hunt>,
-    /// The shrunk plan of the first hunt that found the bug, or the path of the original plan.
+    /// The shrunk plan of the first hunt that found the bug. If shrinking failed, `file` is the
+    /// path of the original plan.
     small: Option<Small>,
     file: Option<String>,
 }
@@ -231,8 +232,8 @@ impl Caught {
         median(self.hunts.iter().map(|hunt| hunt.hunted.seeds)).unwrap_or_default()
     }
 
-    /// The number of seeds in all hunts that reached the code in which the bug is planted, and the
-    /// number of all seeds.
+    /// The number of seeds that reached the code in which the bug is planted, and the number of all
+    /// seeds. Both include all hunts.
     fn reached(&self) -> (u64, u64) {
         (
             self.sum(|hunted| hunted.reached),
@@ -335,7 +336,7 @@ fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result
     )
 }
 
-/// The table of results, preceded by a paragraph on how they were measured.
+/// The table of results, after a paragraph that says how the results were measured.
 fn markdown(args: &HuntArgs, base: u64, all: &[Caught]) -> String {
     let found = all.iter().filter(|caught| caught.every_time()).count();
     let (times, base) = (args.repeat, show_seed(base));

@@ -1,5 +1,5 @@
-//! `walsim doctor`: checks that this build is deterministic. Runs the same seeds repeatedly: in
-//! this process and in another one, with one worker and with several.
+//! `walsim doctor`: checks that this build is deterministic. Runs the same seeds several times: in
+//! this process and in another process, with one worker and with several.
 
 use super::refusal::Refusal;
 use super::{Format, Outcome, json, pool, say};

@@ -22,9 +22,9 @@ use walsim_core::base::Bug;
 
 /// Default directory for failing plans.
 pub(super) const OUT: &str = "target/walsim";
-/// Number of failures with a full report. Each further failure gets one line.
+/// The number of failures with a full report. A further failure gets one line.
 const REPORTS: u64 = 5;
-/// Largest number of failures that are shrunk: the first of each kind.
+/// The largest number of failures that are shrunk. Only the first failure of each kind is shrunk.
 const SHRUNK: usize = 4;
 
 #[derive(clap::Args)]
@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         twice_percent: args.check_determinism.into(),
     };
     let seeds = args.range()?;
-    // The overrides are the same for all plans, so the first plan shows whether they are valid.
+    // All plans get the same overrides, so the first plan shows whether the overrides are valid.
     workable(task.plan(seeds.start))?;
     try_dir(&args.out)?;
     let jobs = args.jobs.map_or_else(os::parallelism, usize::from);
@@ -169,8 +169,8 @@ fn progress(seeds: &Range<u64>, budget: Option<Duration>) -> ProgressBar {
     bar
 }
 
-/// The first failure of each kind. They are shrunk after all seeds have run, so that the workers do
-/// not wait for the search.
+/// The first failure of each kind. They are shrunk after all seeds have run, because shrinking
+/// would make the worker threads wait.
 #[derive(Default)]
 struct Firsts(Vec<Ran>);
 
@@ -193,8 +193,8 @@ struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
-    /// Stores the plan of a failing seed now, because the campaign may be interrupted before the
-    /// plan is shrunk.
+    /// Stores the plan of a failing seed and prints a line. The plan is stored before it is shrunk,
+    /// because the user may interrupt the campaign.
     fn announce(&self, ran: &Ran) {
         let file = self.store(ran).unwrap_or_default();
         let code = ran.outcome.verdict.code().unwrap_or("pass");
@@ -239,9 +239,9 @@ impl Reporter<'_> {
         });
     }
 
-    /// Stores the plan of a failing seed and reports the failure. The report is one line after
-    /// [`REPORTS`] failures. It is also one line if failures are shrunk, because those that are
-    /// shrunk get a full report at the end.
+    /// Stores the plan of a failing seed and reports the failure. The report is a single line if
+    /// [`REPORTS`] failures were reported before. It is also a single line if failures are shrunk,
+    /// because each shrunk failure gets a full report at the end.
     fn report_failure(&self, ran: &Ran, nth: u64) {
         let file = self.store(ran);
         let seed = show_seed(ran.seed);
@@ -260,7 +260,8 @@ impl Reporter<'_> {
         self.print(&text);
     }
 
-    /// Whether the seed alone determines the plan: no overrides, no bug, and the profile `default`.
+    /// Whether the seed alone determines the plan. This is so for the profile `default` without
+    /// overrides and without a bug.
     fn is_plain(&self) -> bool {
         let as_drawn = self.task.overrides.as_options().is_empty() && self.args.bug.is_none();
         as_drawn && self.args.profile == Profile::Default
@@ -438,7 +439,7 @@ fn repeated(campaign: &Campaign) -> String {
     }
 }
 
-/// Wraps a list at commas, and indents each further line to the start of the list.
+/// Breaks a list into lines after commas. Each further line is indented to the start of the list.
 fn wrapped(list: &str) -> String {
     let mut text = String::new();
     let mut column = 0;

@@ -1,5 +1,5 @@
-//! Machine-readable output, one JSON object per line. The names of fields are stable, because other
-//! tools read them.
+//! Machine-readable output, with one JSON object per line. Other tools read the objects, so the
+//! names of the fields never change.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -16,8 +16,8 @@ pub(super) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("our own structs are JSON")
 }
 
-/// The shortest CPU time over which a rate is computed. CPU time is measured in hundredths of a
-/// second, so a rate over less than this would be meaningless.
+/// The shortest CPU time for which a rate is computed. CPU time is measured in hundredths of a
+/// second, so the rate for a shorter time would be meaningless.
 pub(super) const SHORT: Duration = Duration::from_millis(100);
 
 /// `a / b`, rounded; null if `b` is shorter than [`SHORT`].
@@ -91,7 +91,7 @@ pub(super) struct Shrink {
     pub(super) seed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) plan: Option<String>,
-    /// Null if the plan does not fail; all following numbers are then 0.
+    /// Null if the plan does not fail. The numbers in the other fields are then 0.
     pub(super) invariant: Option<String>,
     pub(super) tries: u64,
     pub(super) cpu_s: f64,
@@ -110,15 +110,15 @@ pub(super) struct Run {
     pub(super) steps: u64,
     pub(super) sim_s: f64,
     pub(super) hash: String,
-    /// The number of fault rows in the plan, and how many of them took effect; the second number is
-    /// null if the run was stopped early.
+    /// The number of fault rows in the plan. `faults_struck` says how many of them took effect. It
+    /// is null if the run was stopped early.
     pub(super) faults: usize,
     pub(super) faults_struck: Option<usize>,
     /// Pins that did not change the run.
     pub(super) idle_pins: Vec<String>,
     /// Rare states that the run reached.
     pub(super) marks: Vec<&'static str>,
-    /// Did the run reach the code in which the bug is planted?
+    /// Whether the run reached the code in which the bug is planted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bug_reached: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,14 +142,15 @@ pub(super) struct Bug {
     pub(super) invariant: Option<String>,
     pub(super) seed: Option<String>,
     pub(super) seeds: u64,
-    /// Seeds of all hunts that reached the code in which the bug is planted.
+    /// The number of seeds, in all hunts, that reached the code in which the bug is planted.
     pub(super) reached: u64,
     /// Seeds in which an assertion failed.
     pub(super) assertions: u64,
     /// Seeds that were abandoned after too many steps.
     pub(super) long_runs: u64,
     pub(super) cpu_s: f64,
-    /// Rows in the shrunk file, and how many of them are faults; null if it was not shrunk.
+    /// The number of rows in the shrunk file. `shrunk_faults` says how many of them are faults.
+    /// Both are null if the plan was not shrunk.
     pub(super) shrunk_steps: Option<usize>,
     pub(super) shrunk_faults: Option<usize>,
     pub(super) file: Option<String>,

@@ -1,7 +1,7 @@
 //! The command line. Only this part of the simulator uses threads, wall time, the terminal and
 //! files.
 //!
-//! Results go to stdout, progress and errors to stderr. The exit status says what was found.
+//! Results go to stdout. Progress and errors go to stderr. The exit status says what was found.
 
 mod bench;
 mod bugs;
@@ -92,8 +92,8 @@ enum Format {
 
 /// Runs the command.
 pub(crate) fn main() -> ExitCode {
-    // A panic of a simulated run is caught and reported as a finding. A panic of the command itself
-    // is shown as usual.
+    // The world catches a panic of a simulated run and reports it as a finding. A panic of the
+    // command itself is shown as usual.
     pool::silence_panics_of_runs();
     // The arguments of waldump follow pg_waldump's rules, including `--`.
     let mut args = std::env::args_os().skip(1);

@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-/// The user and system time of this process, which /proc gives in hundredths of a second. On
-/// systems without /proc this is wall time.
+/// The user and system time of this process, which /proc gives in hundredths of a second. On a
+/// system without /proc, wall time is used instead.
 pub(super) fn cpu_time() -> Duration {
     cpu_from_proc().unwrap_or_else(wall_since_start)
 }
 
 fn cpu_from_proc() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the command name in parentheses, which may contain any characters.
+    // The second field is the command name in parentheses. The name may contain any characters,
+    // including parentheses.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;

@@ -1,12 +1,12 @@
-//! Output files. All paths are checked before the work starts, so that no result is lost because
-//! its path is not writable.
+//! Output files. The command checks every path before the work starts, so that no result is lost
+//! because its file cannot be written.
 
 use super::refusal::Refusal;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use walsim::plan::Scenario;
 
-/// Creates a directory, and checks that files can be created in it.
+/// Creates a directory, and checks that files can be created in the directory.
 pub(super) fn try_dir(dir: &Path) -> Result<(), Refusal> {
     fs::create_dir_all(dir).map_err(|e| Refusal::of_io(dir, "create", &e))?;
     let trial = dir.join(".walsim-trial");
@@ -28,8 +28,8 @@ pub(super) fn try_file(path: &Path) -> Result<(), Refusal> {
     fs::remove_file(path).map_err(|e| Refusal::of_io(path, "remove", &e))
 }
 
-/// Writes a plan file and returns its path. The last line of the file names the build and the hash
-/// of the run.
+/// Writes a plan file and returns its path. The last line of the file names this build and gives
+/// the hash of the run.
 pub(super) fn store(
     dir: &Path,
     name: &str,
@@ -43,7 +43,7 @@ pub(super) fn store(
     Ok(path.display().to_string())
 }
 
-/// The text of a plan, followed by a line that names the build and the hash of the run.
+/// The text of a plan, followed by a line that names this build and gives the hash of the run.
 pub(super) fn with_origin(text: String, hash: u64) -> String {
     let version = env!("WALSIM_VERSION");
     format!(

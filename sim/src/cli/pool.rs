@@ -1,4 +1,4 @@
-//! Worker threads, each of which takes the next seed when it has finished one.
+//! Worker threads. Each thread takes the next seed when it has finished a seed.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ thread_local! {
     static IN_RUN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Silences the panic handler for simulated runs. A panic in a run is caught, and its message is
-/// part of the verdict.
+/// Silences the panic hook for simulated runs. The world catches a panic of a run, and the verdict
+/// contains the message.
 pub(super) fn silence_panics_of_runs() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -19,7 +19,7 @@ pub(super) fn silence_panics_of_runs() {
     }));
 }
 
-/// Runs a simulation on this thread; a panic in it prints nothing.
+/// Runs a simulation on this thread. A panic of the simulation prints nothing.
 pub(super) fn simulate<T>(run: impl FnOnce() -> T) -> T {
     IN_RUN.set(true);
     let result = run();
@@ -27,9 +27,9 @@ pub(super) fn simulate<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Lets `jobs` threads run the seeds from `from` on, in order, until `to` or until `go_on` returns
-/// false. Every started seed is finished. This thread passes the results to `take` in the order in
-/// which they arrive.
+/// Lets `jobs` threads run the seeds from `from` on, until `to` or until `go_on` returns false. The
+/// seeds are started in order, and every started seed is finished. The calling thread passes each
+/// result to `take` as it arrives.
 #[expect(
     clippy::disallowed_methods,
     reason = "workers are threads; runs do not use threads"

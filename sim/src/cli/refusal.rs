@@ -1,4 +1,5 @@
-//! Errors for wrong usage and wrong input. The command prints them and exits with status 2.
+//! Errors for wrong usage and wrong input. The command prints such an error and exits with status
+//! 2.
 
 use miette::{Diagnostic, LabeledSpan, MietteHandlerOpts, NamedSource, SourceCode};
 use std::fmt;
@@ -7,7 +8,8 @@ use std::path::Path;
 use walsim::plan::{OverrideError, PlanError, UnitError};
 use walsim_core::base::Planted;
 
-/// An error for wrong usage or input, with the place in the file if a file caused it.
+/// An error for wrong usage or wrong input. If a file is wrong, the error contains the place in the
+/// file.
 #[derive(Debug)]
 pub(super) struct Refusal {
     message: String,
@@ -72,7 +74,7 @@ impl Refusal {
             .context_lines(1);
         let handler = options.build();
         let text = Shown(&self, &handler).to_string();
-        // If stderr cannot be written, there is no place to report it.
+        // If writing to stderr fails, there is no other place to report the failure.
         let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
     }
 }

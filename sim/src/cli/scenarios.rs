@@ -1,4 +1,5 @@
-//! `walsim scenarios`: lists and runs the scenarios under scenarios/; each tests one behavior.
+//! `walsim scenarios`: lists and runs the scenarios in scenarios/. Each scenario tests one
+//! behavior.
 
 use super::refusal::Refusal;
 use super::replay::read;
@@ -35,7 +36,8 @@ pub(super) fn run(command: &Command) -> Outcome {
     }
 }
 
-/// The folder of the scenarios: in the current directory, or else in the source tree of this build.
+/// The folder of the scenarios. This is the folder in the current directory if there is one, else
+/// the folder in the source tree of this build.
 fn root() -> PathBuf {
     let here = PathBuf::from("scenarios");
     if here.is_dir() {
@@ -44,7 +46,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
 }
 
-/// Names and paths, sorted by name. The name of a scenario in a subfolder is `folder/name`.
+/// The names and paths of all scenarios, sorted by name. A scenario in a subfolder has the name
+/// `folder/name`.
 fn files() -> Result<Vec<(String, PathBuf)>, Refusal> {
     let mut found = Vec::new();
     let mut folders = vec![(String::new(), root())];
@@ -127,8 +130,8 @@ fn play(name: &str, path: &Path) -> Outcome {
     Ok(status)
 }
 
-/// Checks whether a run without the planted bug met the expectation of its file, and whether the
-/// run with the bug fails as expected. Returns text that is appended to the line of the run.
+/// Checks that the run without the planted bug met the expectation of its file, and that the run
+/// with the bug fails as expected. Returns text for the end of the output line, and the status.
 pub(super) fn judged(
     plan: &Plan,
     expect: &Expect,
@@ -144,7 +147,7 @@ pub(super) fn judged(
     planted(plan, expect)
 }
 
-/// Runs the scenario with its bug planted. The run must violate one of the expected invariants.
+/// Runs the scenario with its planted bug. The run must violate one of the expected invariants.
 fn planted(plan: &Plan, expect: &Expect) -> (String, Status) {
     let Some(bug) = expect.bug else {
         return (String::new(), Status::Pass);

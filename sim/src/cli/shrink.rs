@@ -1,5 +1,5 @@
-//! `walsim shrink`: shrinks a failing plan to a file whose comment explains the failure. `fuzz` and
-//! `bugs hunt` use the same code for the failures that they find.
+//! `walsim shrink`: shrinks a failing plan, and writes a file whose head comment explains the
+//! failure. `fuzz` and `bugs hunt` shrink their failures with the same code.
 
 use super::fuzz::OUT;
 use super::output::{try_file, with_origin};
@@ -92,7 +92,7 @@ impl Small {
         format!("{rows} of {}, {faults} among them", self.was.steps)
     }
 
-    /// The report of the shrunk run, with the seed of the original plan.
+    /// The report of the shrunk run. The report names the seed of the original plan.
     pub(super) fn report(&self, seed: u64, bug: Option<Bug>, test: Option<String>) -> Report<'_> {
         let bug = bug.map_or(String::new(), |bug| format!(" --bug {}", bug.name()));
         Report {
@@ -113,8 +113,8 @@ pub(super) fn seed_name(seed: u64, bug: Option<Bug>) -> String {
     }
 }
 
-/// Shrinks a plan within a budget of CPU time, and stores it. Returns `None` if the plan does not
-/// fail.
+/// Shrinks a plan within a budget of CPU time, and stores the result. Returns `None` if the plan
+/// does not fail.
 pub(super) fn make_small(
     plan: &Plan,
     bug: Option<Bug>,

@@ -1,4 +1,5 @@
-//! Values of options: names, seeds, ranges and durations, with a suggestion for a misspelled value.
+//! Values of options: names, seeds, ranges and durations. The error for a misspelled name suggests
+//! the closest name.
 
 use super::refusal::Refusal;
 use std::ops::Range;
@@ -36,13 +37,14 @@ pub(super) fn base_value(text: &str) -> Result<SeedBase, String> {
 }
 
 impl SeedBase {
-    /// The seed. A random seed is printed, so that the command can be repeated.
+    /// The seed. If the seed is random, this function prints it, so that the user can repeat the
+    /// command.
     pub(super) fn seed(self) -> u64 {
         match self {
             Self::Seed(seed) => seed,
             Self::Random => {
-                // A random seed is from the lower half of the range, so that a campaign never
-                // exceeds the largest seed.
+                // A random seed is from the lower half of the range. The seeds of a campaign that
+                // starts there do not exceed the largest seed.
                 let seed = rand::random::<u64>() >> 1;
                 eprintln!("seed base {seed:#x}");
                 seed

@@ -1,26 +1,27 @@
-//! One direction of a connection: a pipe of bytes, of which some have arrived, some are on the wire
+//! One direction of a connection: a pipe of bytes. Some bytes have arrived, some are on the wire,
 //! and some wait at the sender.
 
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use walsim_core::base::Mono;
 
-/// Pieces are joined up to this size, so that a header and its payload arrive in one event. Larger
-/// pieces are shared.
+/// Adjacent pieces are joined up to this size, so that a header and its payload arrive in one
+/// event. A larger piece is not copied.
 const JOIN: usize = 32 * 1024;
 
 /// The state of the end of the stream.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum End {
     Open,
-    /// The sender has closed the connection; its remaining bytes are sent first.
+    /// The sender has closed the connection. Its remaining bytes will be sent first.
     Queued,
     Traveling,
     Arrived,
     Told,
 }
 
-/// The bytes from one side to the other, oldest first: arrived, on the wire, waiting.
+/// The bytes that one side sends to the other, oldest first. The first bytes have arrived, the next
+/// are on the wire, and the last wait at the sender.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Direction {
     pipe: VecDeque<Bytes>,
@@ -30,14 +31,14 @@ pub(super) struct Direction {
     pub(super) traveling: u64,
     /// Bytes that wait in the sender's kernel.
     pub(super) waiting: u64,
-    /// Lengths of the segments on the wire. Length 0 is the end of the stream.
+    /// The lengths of the segments on the wire. A segment of length 0 is the end of the stream.
     segments: VecDeque<u64>,
     pub(super) end: End,
     /// Bytes that the receiver is ready to read.
     pub(super) credit: u64,
     /// The stream offset of the first waiting byte.
     pub(super) offset: u64,
-    /// The arrival time of the last segment; later segments do not arrive before it.
+    /// The arrival time of the last segment. A later segment does not arrive before this time.
     pub(super) last_arrival: Mono,
     /// Segments that cannot arrive because of a partition.
     pub(super) stuck: u32,
@@ -84,7 +85,7 @@ impl Direction {
         }
     }
 
-    /// Puts a segment on the wire. Length 0 is the end of the stream.
+    /// Puts a segment on the wire. A segment of length 0 is the end of the stream.
     pub(super) fn depart(&mut self, len: u64) {
         assert!(len <= self.waiting, "a segment is cut from what waits");
         self.waiting -= len;
@@ -96,8 +97,8 @@ impl Direction {
         }
     }
 
-    /// Lets the oldest segment on the wire arrive. Returns its length, or `None` if a reset has
-    /// emptied the wire.
+    /// Lets the oldest segment on the wire arrive and returns its length. Returns `None` if a reset
+    /// has removed all segments.
     pub(super) fn arrive(&mut self) -> Option<u64> {
         let len = self.segments.pop_front()?;
         self.traveling -= len;

@@ -107,8 +107,8 @@ impl Net {
         let accepted = conn.states[1] == State::Open;
         self.ends.remove(&(host, id));
         if accepted {
-            // The side that accepted the connection learns at its next send that the opener has
-            // given up.
+            // The acceptor does not learn now that the opener has given up. It will get a reset
+            // when it sends.
             self.conn(number).states[0] = State::Dead;
         }
         self.forget(number);
@@ -150,7 +150,8 @@ impl Net {
         }
     }
 
-    /// How many of the ready bytes the next segment contains: all, or a part that ends at any byte.
+    /// The length of the next segment. The segment contains either all ready bytes, or a part of
+    /// them that may end at any byte.
     fn segment(
         &self,
         from: HostId,
@@ -211,7 +212,7 @@ impl Net {
         }
     }
 
-    /// Delivers the bytes that have arrived to a side, within its credit.
+    /// Delivers bytes that have arrived to a side, up to the credit of that side.
     fn flush(&mut self, now: Mono, number: u32, side: Side, choices: &Choices) -> Option<Delivery> {
         let conn = self.conn(number);
         if conn.states[side] != State::Open {
@@ -246,7 +247,8 @@ impl Net {
         })
     }
 
-    /// Sends an acknowledgment if the sender should learn about free space in its buffer.
+    /// Sends an acknowledgment if enough bytes have arrived, or if the sender waits for space in
+    /// its buffer.
     pub(super) fn report(&mut self, now: Mono, number: u32, side: Side, choices: &Choices) {
         let conn = self.conn(number);
         let (from, to, nth) = (conn.hosts[side], conn.hosts[1 - side], conn.nth);
@@ -290,8 +292,8 @@ impl Net {
         }
         let (host, other, id) = (conn.hosts[side], conn.hosts[1 - side], conn.ids[side]);
         let incoming = &conn.directions[1 - side];
-        // If the receiver is ready to read, it first gets everything that the peer sent before
-        // closing.
+        // A reset waits for a receiver that is ready to read. Such a receiver first gets all bytes
+        // that the peer sent before closing.
         let unread = incoming.has_undelivered() && incoming.credit > 0;
         let held_up = !conn.broken && self.is_blocked(other, host);
         if held_up || unread {

@@ -1,4 +1,4 @@
-//! Faults of the network: broken connections, partitions, stalls, and machines without power.
+//! Network faults: broken connections, partitions, stalls, and machines without power.
 
 use super::direction::Direction;
 use super::direction::as_u64;
@@ -33,7 +33,8 @@ impl Net {
         }
     }
 
-    /// A machine loses power. Its ends of all connections vanish, and the peers are not notified.
+    /// A machine loses power. Its ends of all connections vanish, and its peers learn nothing of
+    /// this.
     pub fn power_off(&mut self, host: HostId) {
         let index = usize::from(host);
         self.hosts[index].up = false;
@@ -54,8 +55,8 @@ impl Net {
         }
     }
 
-    /// A machine has power again. Senders retransmit what they sent in the meantime, and get a
-    /// reset. Peers that send nothing detect the loss by TCP keepalive.
+    /// A machine has power again. A peer that has sent bytes in the meantime retransmits them, and
+    /// gets a reset. A peer that sends nothing detects the lost connection by TCP keepalive.
     pub fn power_on(&mut self, now: Mono, host: HostId, choices: &Choices) {
         self.hosts[usize::from(host)].up = true;
         for number in self.numbers(|conn| conn.hosts.contains(&host)) {
@@ -114,7 +115,7 @@ impl Net {
         }
     }
 
-    /// The processes of a machine stop reading. Received bytes then fill the kernel's buffers.
+    /// The processes of a machine stop reading, so that received bytes fill the kernel's buffers.
     pub fn stop_reading(&mut self, host: HostId) {
         self.hosts[usize::from(host)].deaf = true;
     }
@@ -131,7 +132,7 @@ impl Net {
         }
     }
 
-    /// Delays all arrivals in one direction until a time; then they arrive all at once.
+    /// Delays all arrivals in one direction. At the time `until`, all delayed bytes arrive at once.
     pub fn stall(&mut self, from: HostId, to: HostId, until: Mono) {
         let link = self.link(from, to);
         link.stalled_until = link.stalled_until.max(until);
@@ -148,7 +149,7 @@ impl Net {
         self.links[&(from, to)].spec
     }
 
-    /// The bytes that have gone from one machine to another.
+    /// The bytes that one machine has sent to another.
     ///
     /// # Panics
     /// If there is no such machine.

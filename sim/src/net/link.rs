@@ -51,7 +51,7 @@ pub struct Traffic {
 }
 
 impl Link {
-    /// Puts a segment on the wire. Returns the time at which its last byte has left.
+    /// Puts a segment on the wire. Returns the time at which the last byte of the segment has left.
     pub(super) fn transmit(&mut self, now: Mono, len: u64) -> Mono {
         let start = now.max(self.busy_until);
         self.busy_until = start.after_us(len.saturating_mul(1000) / self.spec.bytes_per_ms.max(1));

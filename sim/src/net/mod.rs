@@ -1,9 +1,13 @@
-//! The fake network, with connections that behave like TCP.
+//! The simulated network. Its connections behave like TCP.
 //!
-//! A stream never loses or reorders data. But it may be cut at any byte, be slow, stall, break, or
-//! look alive although the other machine has no power. Bytes are delivered only within the
-//! receiver's credit. The receiving kernel holds at most [`WINDOW`] bytes; further bytes wait at
-//! the sender. The network is plain data: the world asks it for the next timed event.
+//! A stream never loses or reorders data. The network may cut a stream at any byte, delay it, stop
+//! it for a while, or break it. A connection may also look alive although the other machine has no
+//! power.
+//!
+//! Bytes are delivered only within the receiver's credit. The receiving kernel holds at most
+//! [`WINDOW`] bytes, and further bytes wait at the sender.
+//!
+//! The network is plain data: the world asks it for the next event and the time of that event.
 
 mod direction;
 mod events;
@@ -20,20 +24,21 @@ use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Mono};
 use walsim_core::call::{NetEvent, NetOp};
 
-/// The maximum number of bytes of a stream that are on the wire or unread in the receiving kernel.
+/// The maximum number of bytes of a stream that are on the wire or that the receiving kernel holds.
 pub const WINDOW: u64 = 64 * 1024;
 
-/// A connection attempt without an answer fails after this time, as with Linux's default of six
-/// retries.
+/// A connection attempt fails if it gets no answer for this time. Linux has this timeout with its
+/// default of six retries.
 pub const CONNECT_TIMEOUT_MS: u64 = 127_000;
 
-/// When a machine has power again, peers detect the loss of a connection by TCP keepalive after at
-/// most this time. libpq enables keepalive. With Linux's default idle time of two hours, a process
-/// that waits for a reply would notice much later.
+/// When a machine has power again, its peers detect a lost connection by TCP keepalive after at
+/// most this time. libpq enables keepalive. Linux's default idle time of two hours is not
+/// simulated, because a process that waits for a reply would notice the loss only long after the
+/// end of a run.
 pub const KEEPALIVE_MS: u64 = 10_000;
 
-/// A sender is notified of free buffer space in multiples of at least this size, unless it is
-/// waiting for space.
+/// The receiver acknowledges at least this many bytes at once, unless the sender waits for space in
+/// its buffer.
 const REPORT: u64 = 32 * 1024;
 
 /// The index of a machine in the plan's list.
@@ -72,12 +77,13 @@ struct Conn {
     states: [State; 2],
     /// The stream that each side sends.
     directions: [Direction; 2],
-    /// The number of this connection among those from one machine to the other.
+    /// The ordinal number of this connection among those that one machine has opened to the other.
     nth: u64,
     port: u16,
     /// The opener knows that the connection is open.
     connected: bool,
-    /// The connection was broken at both ends. The ends learn of it even during a partition.
+    /// The network broke the connection at both ends. Each end learns of this even during a
+    /// partition.
     broken: bool,
     /// A handshake message that a partition blocked.
     stuck: Option<Handshake>,
@@ -106,7 +112,7 @@ enum State {
 enum Event {
     Syn(u32),
     SynAck(u32),
-    /// The opener learns that no server listens, or that the attempt timed out.
+    /// The opener learns that no server listens on the port, or that the attempt timed out.
     Refuse(u32),
     /// The oldest segment that this side has on the wire arrives.
     Arrive(u32, Side),
@@ -132,7 +138,7 @@ pub struct Delivery {
 }
 
 impl Net {
-    /// A network of machines with these names. All have power, and none is listening.
+    /// A network of machines with these names. All machines have power, and no server listens.
     #[must_use]
     pub fn new(names: &[String], spec: LinkSpec) -> Self {
         let hosts = names.iter().map(|name| Host {
@@ -166,7 +172,7 @@ impl Net {
         self.queue.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The next delivery to a machine, from the events up to `now`.
+    /// The next delivery to a machine, at a time not after `now`.
     pub fn pop(&mut self, now: Mono, choices: &Choices) -> Option<Delivery> {
         while let Some(entry) = self.queue.first_entry() {
             if entry.key().0 > now {
@@ -181,8 +187,7 @@ impl Net {
         None
     }
 
-    /// Executes a process's operation on a connection. The host handles the handover between
-    /// processes.
+    /// Executes a network operation of a process. The host itself handles `HandOver`.
     pub fn op(&mut self, now: Mono, host: HostId, conn: ConnId, op: &NetOp, choices: &Choices) {
         match op {
             NetOp::Connect { host: to, port } => self.connect(now, host, conn, to, *port, choices),
@@ -203,7 +208,7 @@ impl Net {
         choices: &Choices,
     ) {
         let target = self.hosts.iter().position(|host| host.name == to);
-        // An unknown host name fails at once, on the machine that opens the connection.
+        // A connection to an unknown host name fails at once on the opener's machine.
         let host = target.map_or(from, |index| {
             HostId::try_from(index).expect("a plan has few machines")
         });
@@ -266,8 +271,8 @@ impl Net {
         }
     }
 
-    /// Closes a connection in an orderly way: bytes already sent are still delivered, and any byte
-    /// that the peer sends later breaks the connection.
+    /// Closes a connection in an orderly way. Bytes that were already sent are still delivered. If
+    /// the peer sends anything later, the connection breaks.
     pub fn close(&mut self, now: Mono, host: HostId, id: ConnId, choices: &Choices) {
         let Some((number, side)) = self.end(host, id) else {
             return;

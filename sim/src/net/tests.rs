@@ -37,7 +37,7 @@ impl Rig {
         }
     }
 
-    /// A connection from the first machine to the second, with credit on both sides.
+    /// A connection from the first machine to the second. Both sides are ready to read.
     fn connected() -> Self {
         let mut rig = Self::new();
         rig.connect();
@@ -87,7 +87,7 @@ impl Rig {
         events
     }
 
-    /// The same as `run`, but returns the data of one machine as one string.
+    /// Like `run`, but returns only the data that `host` received, as one string.
     fn data(&mut self, us: u64, host: HostId) -> String {
         let mut text = Vec::new();
         for (to, event) in self.run(us) {
@@ -166,7 +166,7 @@ fn a_stream_may_be_cut_anywhere_but_keeps_its_order() {
 fn a_reader_without_credit_stops_its_sender() {
     let mut rig = Rig::connected();
     let chunk = [7; 16 * 1024];
-    // The window accepts the first four chunks. Then the sender gets no more notifications.
+    // The window accepts the first four chunks. For later chunks the sender gets no notification.
     let mut sent = 0;
     for _ in 0..12 {
         rig.send(A, &chunk);
@@ -289,7 +289,7 @@ fn a_connection_attempt_waits_out_a_partition_or_gives_up() {
     );
 }
 
-/// Bytes after a lost part must not arrive as if nothing were missing.
+/// If bytes were lost, later bytes must not arrive as if the stream were complete.
 #[test]
 fn a_connection_that_breaks_during_a_partition_has_no_hole() {
     let mut rig = Rig::connected();

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use walsim_core::base::did_you_mean;
 
-/// A plan that cannot be read. The place is a range of bytes in the text and is shown with a caret.
+/// An error in the text of a plan. The place is a range of bytes in the text, and the command shows
+/// it with a caret.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct PlanError {

@@ -1,5 +1,5 @@
-//! Expands a seed into a plan: topology, settings, workload, faults and actions. Each of these
-//! parts has its own random stream.
+//! Expands a seed into a plan. Topology, settings, workload, faults and actions are each drawn from
+//! a random stream of their own.
 
 mod faults;
 mod retention;
@@ -15,7 +15,7 @@ const MS: u64 = 1000;
 const SECOND: u64 = 1_000_000;
 /// The minimum number of commits of all sessions together.
 const LEAST_COMMITS: u32 = 200;
-/// The capacity of every disk, which is more than any run needs. A full disk is a separate fault.
+/// The capacity of every disk. No run needs this much, because a full disk is a fault of its own.
 const DISK_CAPACITY: u64 = 4 << 30;
 
 /// The distribution from which plans are drawn.
@@ -62,8 +62,8 @@ pub fn generate(profile: Profile, seed: u64) -> Plan {
     generate_with(profile, seed, Fixed::default())
 }
 
-/// The plan of a seed with some parts fixed. The fixed parts are drawn as well and then
-/// overwritten, so that all other draws stay the same.
+/// The plan of a seed, with some parts fixed. A fixed part is drawn and then overwritten, so that
+/// all other draws stay the same.
 #[must_use]
 pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     let mut draw = Draw {
@@ -75,7 +75,7 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     let tiny = draw.tiny_geometry();
     let geometry = if stock { Geometry::STOCK } else { tiny };
     let version = *draw.rng.pick(&[PgVersion::V15, PgVersion::V18]);
-    // Drawn from a separate stream, so that the other draws of the seed do not depend on it.
+    // Version 19 has a stream of its own, so that the other draws of the seed do not depend on it.
     let newest = SimRng::new(seed, "plan.version").ratio(1, 3);
     let version = if newest { PgVersion::V19 } else { version };
     let version = fixed.version.unwrap_or(version);
@@ -216,7 +216,8 @@ impl Draw {
         let commits = LEAST_COMMITS + self.small(0, 8);
         let mut rows = Vec::new();
         for session in 0..sessions {
-            // The last fifth of the run is reserved for work that faults have delayed.
+            // No new work begins in the last fifth of the active part. This time is left for work
+            // that faults have delayed.
             let room_us = active_us * 4 / 5;
             rows.push(self.burst(session, commits.div_ceil(sessions), room_us, geometry));
             if self.rng.ratio(1, 4) {
@@ -239,8 +240,8 @@ impl Draw {
             0 => commits,
             every => commits + commits.div_ceil(every - 1),
         };
-        // Some sessions run their transactions in quick succession and then rest; most spread them
-        // over the available time.
+        // Some sessions run their transactions in quick succession and then rest. Most sessions
+        // spread them over the available time.
         let spread_us = room_us / u64::from(transactions);
         let pause_us = match self.rng.below(4) {
             0 => 0,
@@ -267,11 +268,12 @@ impl Draw {
         }
     }
 
-    /// A few messages that span many pages, and segments if these are tiny.
+    /// A few messages, each of which spans many pages. If segments are tiny, a message also spans
+    /// several segments.
     fn large_messages(&mut self, session: u32, room_us: u64, geometry: &Geometry) -> WorkloadRow {
         let message = if *geometry == Geometry::STOCK {
-            // Messages of many pages cost as much time as all others together, so the largest are
-            // rare.
+            // One message of many pages costs as much time as all other messages together.
+            // Therefore the largest messages are rare.
             match self.rng.below(6) {
                 0 => self.small(100_000, 300_000),
                 _ => self.small(9_000, 60_000),
@@ -313,7 +315,8 @@ impl Draw {
         let mut rows = Vec::new();
         let end_us = active_us * 9 / 10;
         for n in 0..switches {
-            // Switches are spread out, because a switch directly after another has no effect.
+            // The switches are spread over the run, because a switch directly after another switch
+            // has no effect.
             let slot_us = end_us / switches;
             let when = When::At(self.between_ms(n * slot_us + slot_us / 4, (n + 1) * slot_us));
             rows.push(ActionRow {

@@ -61,9 +61,9 @@ pub struct Plan {
     pub actions: Vec<ActionRow>,
     /// Length of the active part in microseconds; the quiescent phase follows.
     pub active_us: u64,
-    /// Choices whose values the plan fixes, by name. The seed makes all others.
+    /// Choices whose values the plan fixes, by name. The seed determines all other choices.
     pub pins: BTreeMap<String, u64>,
-    /// Whether a duration is drawn for every process step. If not, steps take no time.
+    /// Whether a delay is drawn after every step of a process. If not, steps take no time.
     pub step_delays: bool,
 }
 
@@ -116,8 +116,8 @@ pub struct DiskPlan {
     pub latency_us: u64,
     /// Maximum random extra duration.
     pub jitter_us: u64,
-    /// Minimum duration of an fsync in microseconds. Its random extra duration is up to ten times
-    /// `jitter_us`.
+    /// Minimum duration of an fsync in microseconds. A random part of up to ten times `jitter_us`
+    /// is added.
     pub fsync_us: u64,
 }
 
@@ -137,9 +137,9 @@ impl Default for DiskPlan {
 pub enum When {
     /// This many microseconds after the start.
     At(u64),
-    /// At the n-th occurrence of an event, counted from 1. A fault that kills the node takes effect
-    /// before the effect that the event announces, such as a write. All other rows take effect
-    /// after the step.
+    /// At the nth occurrence of an event, counted from 1. A fault that kills the node takes effect
+    /// before the effect of the event, for example before the write of `wal-write`. Every other row
+    /// takes effect after the step that causes the event.
     Event {
         /// The node.
         node: usize,
@@ -161,7 +161,7 @@ impl When {
     }
 }
 
-/// Events for which a row can wait. Plans write them as listed in docs/plans.md.
+/// Events for which a row can wait. docs/plans.md lists their names in plan files.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum EventKind {
     /// A process is about to write to a WAL segment.
@@ -178,9 +178,9 @@ pub enum EventKind {
     CommitAcked,
     /// A checkpoint is complete.
     CheckpointDone,
-    /// The new state file of a slot is about to be renamed into place.
+    /// A process is about to rename the new state file of a slot into place.
     SlotSaved,
-    /// A WAL segment is about to be removed or recycled.
+    /// A process is about to remove or recycle a WAL segment.
     SegmentRemoved,
     /// A walreceiver exits.
     WalreceiverEnded,
@@ -234,7 +234,7 @@ impl EventKind {
 pub struct WorkloadRow {
     /// When the series begins.
     pub when: When,
-    /// The session, from 0. Rows of the same session run one after the other.
+    /// The session, numbered from 0. The rows of one session run one after the other.
     pub session: u32,
     /// The node.
     pub node: usize,
@@ -244,9 +244,9 @@ pub struct WorkloadRow {
     pub rows: u32,
     /// Size of the value in each row, in bytes.
     pub bytes: u32,
-    /// Size of the logical message in each transaction, in bytes; 0 for none.
+    /// Size of the logical message in each transaction, in bytes. 0 means no message.
     pub message: u32,
-    /// Roll back every n-th transaction; 0 for none.
+    /// Every n-th transaction is rolled back. 0 means none.
     pub rollback_every: u32,
     /// Whether these transactions use `synchronous_commit = off`.
     pub asynchronous: bool,
@@ -340,11 +340,12 @@ pub enum Fault {
         node: usize,
         /// The shutdown mode.
         mode: ShutdownMode,
-        /// The time from the request until the server is started again. If the server is still
-        /// running at that time, it is started as soon as it has ended.
+        /// The time from the request until the server is started again. If the server still runs at
+        /// that time, it is started as soon as it has stopped.
         off_us: u64,
     },
-    /// One process is killed with SIGKILL. Has no effect if no such process runs.
+    /// One process of this kind is killed with SIGKILL. The fault has no effect if no such process
+    /// runs.
     Kill {
         /// The node.
         node: usize,
@@ -369,7 +370,8 @@ pub enum Fault {
         /// The duration.
         for_us: u64,
     },
-    /// The kernel of a node accepts no more bytes from its peers.
+    /// The processes of a node stop reading, so that the kernel's buffers fill and it accepts no
+    /// more bytes.
     StopReading {
         /// The node.
         node: usize,
@@ -381,10 +383,10 @@ pub enum Fault {
 /// The shutdown modes of `pg_ctl stop`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ShutdownMode {
-    /// SIGTERM: waits until all clients have disconnected. If this takes too long, the operator
-    /// requests a fast shutdown.
+    /// SIGTERM. The server waits until all clients have disconnected. If this takes too long, the
+    /// operator requests a fast shutdown.
     Smart,
-    /// SIGINT: disconnects the clients.
+    /// SIGINT. The server disconnects the clients.
     Fast,
     /// SIGQUIT: exits at once; the next start needs crash recovery.
     Immediate,
@@ -425,12 +427,12 @@ pub struct ActionRow {
 /// The kinds of operator actions.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
-    /// Sends a statement over the operator's session. It is not retried after an error.
+    /// Sends a statement over the operator's session. The operator does not retry a failed
+    /// statement.
     Sql {
         /// The node.
         node: usize,
-        /// The statement. Reading and writing rows is not allowed, because only the workload does
-        /// this.
+        /// The statement. It must not read or write rows, because only the workload does this.
         statement: Statement,
     },
     /// Edits the configuration and reloads it (`pg_ctl reload`).
@@ -440,7 +442,7 @@ pub enum Action {
         /// The new values by setting name.
         settings: BTreeMap<String, String>,
     },
-    /// Enlarges a disk. A server on a full disk may need this before it can start.
+    /// Enlarges a disk. A server whose disk is full may need the additional space to start.
     GrowDisk {
         /// The node.
         node: usize,

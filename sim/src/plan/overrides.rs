@@ -35,10 +35,10 @@ enum Override {
 }
 
 impl Overrides {
-    /// Reads `KEY=VALUE` texts.
+    /// Reads texts of the form `KEY=VALUE`.
     ///
     /// # Errors
-    /// The first override with an unknown setting or an invalid value.
+    /// The first text with an unknown setting or an invalid value.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, OverrideError> {
         let mut overrides = Self::default();
         for text in texts {
@@ -149,7 +149,7 @@ impl Override {
     }
 }
 
-/// Changes the geometry, and adapts values that count segments or must fit on a page.
+/// Changes the geometry. Also changes the values that count segments or must fit on a page.
 fn set_geometry(plan: &mut Plan, geometry: Geometry) {
     for node in &mut plan.nodes {
         let settings = &mut node.settings;

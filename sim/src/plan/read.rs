@@ -1,5 +1,5 @@
-//! Reads a plan from text: first the schema, then the rows, then their meaning. Every error
-//! contains its place.
+//! Reads a plan from text. Checks the schema first, then reads the rows, then checks what they
+//! mean. Every error contains its place in the text.
 
 use super::errors::PlanError;
 use super::fields::{Read, each, of_unit, or, small_size, switch, unit};
@@ -18,13 +18,13 @@ use walsim_core::base::{Bug, Geometry, Mark, PgVersion, Settings};
 use walsim_core::base::{Setting, did_you_mean, duration_us, kept_settings, size, whole};
 use walsim_core::wire::slot_name;
 
-/// The default capacity of a disk, which is more than any run needs.
+/// The default capacity of a disk. No run needs this much.
 pub(super) const DISK_CAPACITY: u64 = 4 << 30;
 /// The default length of the active part.
 pub(super) const ACTIVE_US: u64 = 10_000_000;
 
 impl Scenario {
-    /// Reads a plan file. `name` is the name of the run if the file does not set one.
+    /// Reads a plan file. `name` is the name of the run unless the file sets one.
     ///
     /// # Errors
     /// The first error, with its place in the text.
@@ -71,8 +71,8 @@ impl Scenario {
     }
 }
 
-/// Converts an error of serde or the TOML parser. The known words in its message become a
-/// suggestion.
+/// Converts an error of serde or of the TOML parser. For an unknown key, the help text lists the
+/// known keys and suggests the closest one.
 pub(super) fn of_toml(text: &str, error: &toml::de::Error) -> PlanError {
     let span = error.span().unwrap_or(0..0);
     let span = span.start.min(text.len())..span.end.min(text.len());

@@ -1,5 +1,6 @@
-//! The rows of a plan file, as serde reads them. Each kind of row is a struct with one optional
-//! field per kind, because tagged enums would lose the place of an error.
+//! The rows of a plan file, as serde reads them. A row that can be of several kinds is a struct
+//! with one optional field for each kind. A tagged enum would be shorter, but its errors contain no
+//! place.
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -9,7 +10,8 @@ use std::fmt;
 use std::ops::Range;
 use toml::Spanned;
 
-/// A value as text, with its place. The value may be a string, a number or a boolean.
+/// A value as text, with its place in the file. In the file the value may be a string, a number or
+/// a boolean.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) text: String,
@@ -64,7 +66,8 @@ impl Visitor<'_> for ScalarVisitor {
     }
 }
 
-/// Only the schema. It is read first, because files of other schemas may differ in everything else.
+/// The schema number of a file. It is read first, because a file of another schema may differ in
+/// everything else.
 #[derive(Deserialize)]
 pub(super) struct SchemaRow {
     pub(super) schema: Option<Field>,

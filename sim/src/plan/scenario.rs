@@ -1,4 +1,4 @@
-//! The contents of a plan file: a plan and the expected result of its run.
+//! The contents of a plan file: a plan, and the expected result of its run.
 
 use super::Plan;
 use crate::world::{Excuse, Outcome};
@@ -13,18 +13,19 @@ pub struct Scenario {
     pub expect: Expect,
 }
 
-/// The expected result of a run. Without `bug` and `invariants` the run must pass.
+/// The expected result of a run. If neither `bug` nor `invariants` is set, the run must pass.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Expect {
-    /// With this bug planted, the run must violate one of `invariants`; without it, the run must
-    /// pass.
+    /// The bug to plant. The run with the bug must violate one of `invariants`, and the run without
+    /// the bug must pass.
     pub bug: Option<Bug>,
-    /// The expected invariants. If there is no bug, the run itself must violate one of them.
+    /// The expected invariants. If `bug` is not set, the run without any bug must violate one of
+    /// them.
     pub invariants: Vec<&'static str>,
     /// Rare states that the run without the bug must reach.
     pub marks: Vec<Mark>,
-    /// The excuses that the run without the bug must use. If the list is not empty, no others may
-    /// be used.
+    /// The excuses that the run without the bug must use. If the list is not empty, the run must
+    /// not use any other excuse.
     pub excuses: Vec<Excuse>,
 }
 
@@ -36,7 +37,7 @@ impl Expect {
     }
 
     /// The first expectation that the run without the bug did not meet, as text. If the run must
-    /// pass, the caller checks the verdict.
+    /// pass, the caller checks the verdict and this function checks the marks and excuses.
     #[must_use]
     pub fn missed(&self, outcome: &Outcome) -> Option<String> {
         if self.is_violation() {

@@ -1,4 +1,4 @@
-//! The schema of a plan file, and the changes that a file with an older schema needs.
+//! The schema of a plan file. Tells the user how to change a file that has an older schema.
 
 use super::errors::PlanError;
 use super::fields::Read;
@@ -34,7 +34,8 @@ pub(super) fn check_schema(text: &str) -> Read<()> {
     Err(PlanError::new(span, "unknown schema", message).help(help))
 }
 
-/// Schema 1 counted sizes of settings in bytes and had different units.
+/// The error for a file of schema 1, which had other units and counted the sizes of settings in
+/// bytes.
 fn of_schema_1(text: &str, schema: std::ops::Range<usize>) -> PlanError {
     let file = match toml::from_str::<FileRow>(text) {
         Ok(file) => file,

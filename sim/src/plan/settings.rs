@@ -19,10 +19,11 @@ pub(crate) fn quoted(text: &str) -> String {
     ::toml::Value::String(text.into()).to_string()
 }
 
-/// A small geometry for scenarios, with which records often cross pages and segments.
+/// A small geometry for scenarios. Records often cross the boundaries of its pages and segments.
 pub const TINY: Geometry = Geometry::TINY;
 
-/// The longest row value that fits on a page with page header, line pointer and tuple header.
+/// The longest row value that fits on a page. The page also contains a page header, a line pointer
+/// and a tuple header.
 #[must_use]
 pub const fn longest_row(geometry: &Geometry) -> u32 {
     geometry.data_page - 72

@@ -1,5 +1,5 @@
-//! The tables of a plan file: converts rows to workload, faults and actions, and resolves names of
-//! nodes.
+//! The tables of a plan file. Converts rows to workload, faults and actions, and replaces names of
+//! nodes by their numbers.
 
 use super::errors::{PlanError, known_names};
 use super::fields::{Read, number, of_unit, or, small_size, switch, unit};
@@ -332,8 +332,8 @@ fn process(field: &Field) -> Read<Role> {
     })
 }
 
-/// The C function with this name. The suggestion shows only the closest one, because there are too
-/// many to list.
+/// The C function with this name. The error suggests only the closest name, because there are too
+/// many names to list.
 fn place(field: &Field) -> Read<Place> {
     let name = &field.text;
     Place::from_name(name).ok_or_else(|| {

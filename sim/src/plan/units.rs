@@ -1,4 +1,4 @@
-//! Seeds, and durations that may be negative. Other units are defined in core.
+//! Parses seeds, and durations that may be negative. core defines the other units.
 
 use walsim_core::base::{UnitError, duration_us, show_us, whole};
 
@@ -22,11 +22,11 @@ pub fn signed_us(text: &str) -> Result<i64, UnitError> {
     }
 }
 
-/// A seed: decimal, hexadecimal after `0x`, or the 40 hexadecimal digits of a commit, whose first 8
-/// bytes are used.
+/// A seed. The text is a decimal number, a hexadecimal number after `0x`, or the 40 hexadecimal
+/// digits of a commit. Of a commit, the first 8 bytes are the seed.
 ///
 /// # Errors
-/// If the text is none of these.
+/// If the text has none of these forms.
 pub fn seed(text: &str) -> Result<u64, UnitError> {
     let hex = |digits: &str| {
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());

@@ -1,5 +1,5 @@
-//! Finds plans that can be read but cannot work. Running one would report a failure that is not
-//! PostgreSQL's.
+//! Rejects plans that can be read but cannot work. The run of such a plan would fail for a reason
+//! that has nothing to do with PostgreSQL.
 
 use super::errors::PlanError;
 use super::rows::{FileRow, OffRow};
@@ -9,8 +9,8 @@ use toml::Spanned;
 use walsim_core::base::{did_you_mean, show_size, show_us};
 use walsim_core::node::{InitialFile, initdb};
 
-/// How long a server may still be off after the active part. The bound for convergence is at least
-/// three times as long.
+/// How long a server may still be off when the active part has ended. The bound for convergence is
+/// at least three times as long.
 const OFF_AFTER_END_US: u64 = 10_000_000;
 
 /// Directories in which servers fsync files.
@@ -101,11 +101,11 @@ impl Plan {
     }
 }
 
-/// A new cluster and one more segment must fit on the disk.
+/// Checks that the disk has room for a new cluster and one more segment.
 fn too_small(n: usize, node: &NodePlan) -> Option<Flaw> {
     let settings = &node.settings;
     let segment = u64::from(settings.geometry.segment);
-    // The disk is much larger, so there is no need to create a cluster.
+    // The disk is much larger than a new cluster, so the check need not create one.
     if node.disk_capacity >= 64 * segment {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Writes a plan as readable text. Reading the text gives the same plan. Default values are
+//! Writes a plan as text for people. Reading the text gives the same plan. Default values are
 //! omitted.
 
 use super::read::{ACTIVE_US, DISK_CAPACITY};
@@ -14,7 +14,7 @@ use walsim_core::base::{Geometry, Settings};
 use walsim_core::base::{kept_settings, show_size, show_us};
 
 impl Scenario {
-    /// The text of the file. Its head comment is the plan's `about`.
+    /// The text of the file. Its head comment is the `about` text of the plan.
     ///
     /// # Panics
     /// If the plan has no node.
@@ -28,7 +28,7 @@ impl Scenario {
         })
     }
 
-    /// The text of the file with another head comment.
+    /// The text of the file, with `head` as its head comment.
     ///
     /// # Panics
     /// If the plan has no node.
@@ -37,8 +37,8 @@ impl Scenario {
         let plan = &self.plan;
         let mut out = Out::default();
         for line in head.lines() {
-            // The message of a panic may contain any characters, but a TOML comment must not
-            // contain control characters.
+            // The message of a panic may contain control characters, which a TOML comment must not
+            // contain.
             let line: String = line.chars().filter(|c| !c.is_control()).collect();
             out.line(format_args!("{}", format!("# {line}").trim_end()));
         }
@@ -81,7 +81,7 @@ impl Names<'_> {
     }
 }
 
-/// Settings that differ from the default and are the same on all nodes.
+/// The settings that have the same value on all nodes and differ from the default.
 fn common(plan: &Plan) -> Vec<(&'static str, String)> {
     let first = &plan.nodes.first().expect("a plan has a node").settings;
     let usual = Settings::new(first.pg_version, first.geometry);

@@ -99,7 +99,8 @@ pub enum Promise {
 pub enum Subscription {
     /// Steps of processes of these roles: [`Check::after_step`].
     Step(&'static [Role]),
-    /// Every step, including steps in which only data or a signal arrives: [`Check::after_step`].
+    /// Every step of a node, including a step in which no process runs because only data or a
+    /// signal arrives. Calls [`Check::after_step`].
     EveryStep,
     /// Steps that have changed this part of shared memory: [`Check::after_change`].
     Change(ChangeKind),
@@ -109,8 +110,8 @@ pub enum Subscription {
     Server(ServerKind),
     /// Events of a client session: [`Check::on_client`].
     Client(ClientKind),
-    /// Complete messages, seen at one end of a connection; if a type byte is given, only messages
-    /// of this type: [`Check::on_message`].
+    /// Complete messages at one end of a connection, optionally only those with the given type
+    /// byte. Calls [`Check::on_message`].
     Message(WireEnd, Option<u8>),
     /// The quiescent phase begins: [`Check::at_quiescence`].
     Quiescence,
@@ -123,8 +124,8 @@ pub trait Check: Memory + fmt::Debug + Send + Sync {
     /// The description.
     fn about(&self) -> &About;
 
-    /// The events that it subscribes to. Must not change, and must not contain the same event
-    /// twice.
+    /// The events that this check subscribes to. The list must not change, and must not contain the
+    /// same event twice.
     fn subscriptions(&self) -> &[Subscription];
 
     /// Called after a step when its effects have been executed.
@@ -149,7 +150,7 @@ pub trait Check: Memory + fmt::Debug + Send + Sync {
         unseen(self.about(), "changes")
     }
 
-    /// Called for a disk operation; [`DiskKind`] says at which time.
+    /// Called for a disk operation. [`DiskKind`] says whether before or after the operation.
     ///
     /// # Errors
     /// If the invariant is violated.
@@ -173,7 +174,7 @@ pub trait Check: Memory + fmt::Debug + Send + Sync {
         unseen(self.about(), "client events")
     }
 
-    /// Called when a node has sent a message or received a whole message.
+    /// Called when a node has sent a message, or has received a message completely.
     ///
     /// # Errors
     /// If the invariant is violated.
@@ -202,9 +203,9 @@ pub trait Check: Memory + fmt::Debug + Send + Sync {
         unseen(self.about(), "the end of the run")
     }
 
-    /// A naive full check of a node, for audits: computes from scratch everything that the check
-    /// derives from changes. It must not find more violations than the other methods. Called for
-    /// all checks, in every 64th step of an audited run and at its end.
+    /// Checks a node without using what the other methods have recorded. Called for all checks, in
+    /// every 64th step of an audited run and at the end of that run. This method must not report a
+    /// violation that the other methods do not report.
     ///
     /// # Errors
     /// If the other methods have overlooked a violation.
@@ -221,15 +222,15 @@ fn unseen(about: &About, what: &str) -> ! {
     )
 }
 
-/// What the world needs to clone and hash a check. Implemented for every `Clone + Eq + Hash` type.
+/// Lets the world clone, compare and hash a check. Implemented for every `Clone + Eq + Hash` type.
 pub trait Memory {
     /// A copy, for a clone of the world.
     fn box_clone(&self) -> Box<dyn Check>;
     /// Adds the state of the check to a hash.
     fn hash_memory(&self, state: &mut dyn Hasher);
-    /// Whether the other value is the same check with the same state.
+    /// Whether `other` has the same type and the same state as this check.
     fn is_same(&self, other: &dyn Check) -> bool;
-    /// This check as a value whose type can be tested, for `is_same`.
+    /// This check as `dyn Any`, for a comparison with a check of unknown type in `is_same`.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -271,7 +272,8 @@ impl Hash for dyn Check {
     }
 }
 
-/// State of a check for each node; nodes without state have the default.
+/// State that a check keeps for each node. The state of a node is the default until the check
+/// changes it.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct PerNode<T>(Vec<T>);
 

@@ -1,8 +1,8 @@
 //! Events for checks: steps, changes in shared memory, disk operations, events of servers and
 //! clients, messages.
 //!
-//! All events borrow from the world for the time of one call. Values are computed only for checks
-//! that have subscribed to them.
+//! An event borrows from the world while a check is called. Events are computed only if a check has
+//! subscribed to them.
 
 use super::Violation;
 use crate::disk::Disk;
@@ -26,14 +26,13 @@ pub struct Site<'a> {
     pub host: usize,
     /// Its name.
     pub name: &'a str,
-    /// The ordinal number of this start of its server, from 1. Shared memory does not survive a
-    /// restart.
+    /// How many times the server has been started, including this start. Shared memory does not
+    /// survive a restart.
     pub boot: u32,
 }
 
 impl Site<'_> {
-    /// A violation at this place and time. `facts` are the values that were compared, each with a
-    /// name.
+    /// A violation at this place and time. `facts` are the compared values, each with a name.
     #[must_use]
     pub fn violation(
         self,
@@ -54,8 +53,8 @@ impl Site<'_> {
     }
 }
 
-/// A step of a node. Its effects have been executed. A step that was cut off by the death of the
-/// node is not shown.
+/// A step of a node, after its effects have been executed. If the death of the node cut the step
+/// off, checks do not see the step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// The place and time.
@@ -66,9 +65,9 @@ pub struct Step<'a> {
     pub view: NodeView<'a>,
     /// Its disk after the effects of the step.
     pub disk: &'a Disk,
-    /// The process that ran; `None` if the step only delivered data or a signal.
+    /// The process that ran. `None` if the step only delivered data or a signal.
     pub ran: Option<(Pid, Role)>,
-    /// A fault holds some process of the node.
+    /// A fault currently delays a process of the node.
     pub held: bool,
     /// The effects of the step.
     pub effects: &'a Effects,
@@ -85,8 +84,7 @@ pub enum ChangeKind {
     Sent,
     /// The request to the walreceiver and its progress: `WalRcv`.
     Received,
-    /// An entry for a slot changed: a slot was created, dropped, moved, acquired, released or
-    /// invalidated.
+    /// A slot was created, dropped, moved, acquired, released or invalidated.
     Slots,
     /// The positions that a standby reported: `WalSnd->write`, `flush` and `apply`.
     Reported,
@@ -94,8 +92,8 @@ pub enum ChangeKind {
     Pages,
     /// A checkpoint or restartpoint was completed.
     Checkpoint,
-    /// More records of the ledger are complete: they were flushed, or crash recovery of a primary
-    /// has found them.
+    /// A record of the ledger has become complete, because its end was flushed or because crash
+    /// recovery of a primary has read it.
     Records,
 }
 
@@ -104,7 +102,7 @@ pub enum ChangeKind {
 pub enum DiskKind {
     /// A write was issued: the page cache contains its bytes.
     Write,
-    /// A name is about to be removed, by unlink, rmdir or rename.
+    /// unlink, rmdir or rename is about to remove a name.
     Remove,
     /// A file or directory got this name by a rename.
     Rename,
@@ -154,7 +152,7 @@ pub struct DiskEvent<'a> {
     pub view: Option<NodeView<'a>>,
     /// The disk.
     pub disk: &'a Disk,
-    /// The process that issued it; `None` for an fsync that has completed.
+    /// The process that issued the operation. `None` for an fsync that has completed.
     pub pid: Option<Pid>,
     /// The file.
     pub path: &'a FilePath,
@@ -178,7 +176,8 @@ pub enum DiskAct<'a> {
 /// The range of a write.
 #[derive(Debug)]
 pub struct Written {
-    /// The written bytes. If the disk became full, the write was shorter.
+    /// The range of the bytes that were written. It is shorter than requested if the disk became
+    /// full.
     pub range: Range<u64>,
     bytes: OnceCell<Vec<u8>>,
 }
@@ -215,8 +214,9 @@ impl DiskEvent<'_> {
         }
     }
 
-    /// The written bytes, read from the page cache: fewer than requested if the disk became full.
-    /// They are read once for all checks. Empty for other operations.
+    /// The offset of the write, and the written bytes as read from the page cache. If the disk
+    /// became full, there are fewer bytes than requested. For other operations the offset is 0 and
+    /// there are no bytes.
     #[must_use]
     pub fn written(&self) -> (u64, &[u8]) {
         let DiskAct::Write(Written { range, bytes }) = &self.act else {
@@ -258,7 +258,7 @@ pub enum ServerKind {
 pub struct ServerEvent<'a> {
     /// The place and time.
     pub site: Site<'a>,
-    /// The node; `None` before the boot and after the end of the server.
+    /// The node. `None` while the server is not running.
     pub view: Option<NodeView<'a>>,
     /// Its disk.
     pub disk: &'a Disk,
@@ -297,7 +297,8 @@ pub enum ServerAct<'a> {
     Exited {
         /// The process.
         pid: Pid,
-        /// Its role, if it ran in this step or is the postmaster.
+        /// The role of the process. `None` if the process did not run in this step and is not the
+        /// postmaster.
         role: Option<Role>,
         /// How it exited.
         exit: &'a Exit,
@@ -369,7 +370,7 @@ pub struct ClientEvent<'a> {
     pub view: Option<NodeView<'a>>,
     /// The disk of that node.
     pub disk: &'a Disk,
-    /// The index of the session. The last session belongs to the operator.
+    /// The index of the session. The operator's session has the highest index.
     pub session: usize,
     /// The server's id of the connection, once it is known.
     pub conn: Option<ConnId>,
@@ -441,14 +442,14 @@ pub enum WireEnd {
     ClientReceives,
 }
 
-/// A complete message other than a startup packet. Only the ends at nodes are shown; for client
-/// sessions see [`ClientEvent`].
+/// A complete message other than a startup packet, seen at a node. For messages seen at a client
+/// session use [`ClientEvent`].
 #[derive(Clone, Debug)]
 pub struct WireMessage<'a> {
     /// The node at this end, and the time.
     pub site: Site<'a>,
-    /// The node. A message that a step sends is shown after the step and before the later effects
-    /// of the step.
+    /// The node. A sent message is shown after the step of the sender and before the later effects
+    /// of that step.
     pub view: NodeView<'a>,
     /// Its disk.
     pub disk: &'a Disk,
@@ -458,11 +459,11 @@ pub struct WireMessage<'a> {
     pub conn: ConnId,
     /// The process that owns it.
     pub pid: Pid,
-    /// The other end, if the connection is open and the other end is a node.
+    /// The other end of the connection. `None` if the connection is closed or leads to a client.
     pub peer: Option<Peer<'a>>,
     /// The type byte.
     pub tag: u8,
-    /// The body, as the sender passed it: header and payload are joined only on request.
+    /// The body of the message. It consists of a header and a payload, as the sender passed them.
     pub parts: &'a [Bytes; 2],
 }
 

@@ -1,11 +1,12 @@
-//! Exemptions of the checks: hazards of PostgreSQL, described in docs/hazards, that violate an
-//! invariant and are not reported. Each use is counted.
+//! Exemptions: hazards of PostgreSQL that violate an invariant and that checks therefore do not
+//! report. The directory docs/hazards describes each hazard. The referee counts how often each
+//! exemption is used.
 
 /// A hazard that a check does not report.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Exemption {
-    /// A checkpoint removes WAL that only the state file of a slot requires:
-    /// docs/hazards/slot-file-behind-memory.md.
+    /// A checkpoint removes WAL that a slot requires according to its state file, but not according
+    /// to shared memory: docs/hazards/slot-file-behind-memory.md.
     SlotFileBehindMemory,
 }
 

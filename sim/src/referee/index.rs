@@ -1,4 +1,5 @@
-//! The subscribers of each kind of event, as indexes into the list of checks.
+//! For each kind of event, the checks that have subscribed to it, as indexes into the list of
+//! checks.
 
 use super::{
     ChangeKind, Check, ClientKind, DiskKind, FileClass, ServerKind, Subscription, WireEnd,
@@ -13,7 +14,8 @@ const ROLES: usize = 7;
 /// The inverse of all subscriptions.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Index {
-    /// By role. The last entry is for steps in which no process ran.
+    /// For each role, the subscribers to its steps. The last entry is for steps in which no process
+    /// ran.
     step: [Who; ROLES + 1],
     change: [Who; 9],
     disk: [[Who; 6]; 4],

@@ -1,8 +1,8 @@
-//! The referee: shows every event to the checks that have subscribed to it, and maintains the
-//! knowledge that they share.
+//! The referee shows every event to the checks that have subscribed to it. It also maintains the
+//! knowledge that all checks share.
 //!
 //! The world reports events to the referee and does not know the checks. A check knows neither the
-//! world nor other checks. [`Check`] explains how to write one.
+//! world nor other checks. [`Check`] explains how to write a check.
 
 mod check;
 mod event;
@@ -42,8 +42,9 @@ use walsim_core::call::{Effect, FilePath};
 use walsim_core::shmem::{PageChange, Role};
 use wire::Wire;
 
-/// The number of steps between two audits. An audit compares all WAL again, so auditing every step
-/// of a run would take minutes. At the end of an audited run every node is audited.
+/// The number of steps between two audits. An audit compares all WAL of a node again, so an audit
+/// after every step would make a run take minutes. Every node is also audited at the end of an
+/// audited run.
 const AUDIT_EVERY: u64 = 64;
 
 /// A change in shared memory.
@@ -80,7 +81,8 @@ pub(crate) struct Referee {
     wire: Wire,
 }
 
-/// The first violation of a step. If several checks report one, the first check in the list wins.
+/// The first violation of a step. If several checks report a violation, the check that is first in
+/// the list wins.
 #[derive(Default)]
 struct First(Option<(usize, Violation)>);
 
@@ -98,7 +100,7 @@ impl First {
     }
 }
 
-/// Calls the subscribers, in the order of the list, until one of them reports a violation.
+/// Calls the subscribers in the order of the list, until a subscriber reports a violation.
 fn ask(
     checks: &mut [Box<dyn Check>],
     who: &[usize],
@@ -108,7 +110,7 @@ fn ask(
 }
 
 impl Referee {
-    /// A referee at the start of a run. With `audit` the naive full checks run as well.
+    /// A referee at the start of a run. With `audit`, the referee also calls [`Check::audit`].
     pub(crate) fn new(plan: &Plan, audit: bool, checks: Vec<Box<dyn Check>>) -> Self {
         Self {
             audit,
@@ -163,7 +165,8 @@ impl Referee {
             .try_for_each(|check| check.audit(node, known))
     }
 
-    /// Reports log messages, exits of processes, and whether the server has come up.
+    /// Shows the checks the log messages and exits of processes of this step, and whether the
+    /// server has come up.
     fn effects(&mut self, step: &Step<'_>, changes: &Changes, first: &mut First) {
         let Self {
             checks,
@@ -305,7 +308,8 @@ impl Referee {
         })
     }
 
-    /// Bytes pass one end of a connection of a node. Reports the messages that they complete.
+    /// Bytes pass a node's end of a connection. Shows the checks each message that these bytes
+    /// complete.
     pub(crate) fn bytes(&mut self, end: &End<'_>) -> Ruling {
         let Self {
             checks,
@@ -363,7 +367,8 @@ impl Referee {
         &self.known
     }
 
-    /// A standby's disk has been replaced by a cold copy of another node's, without its slots.
+    /// The operator has replaced a standby's disk by a cold copy of another node's disk, without
+    /// the slots.
     pub(crate) fn rebuilt(&mut self, host: usize, from: usize) {
         self.known.rebuilt(host, from);
     }
@@ -384,7 +389,7 @@ impl Referee {
         self.known.force(forced);
     }
 
-    /// The rare states that the referee has seen so far in this run.
+    /// The marks that the referee has reached. A mark is a rare state that campaigns must reach.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.known.marks()
     }

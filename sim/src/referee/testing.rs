@@ -67,7 +67,7 @@ pub(crate) struct NodeFixture {
 }
 
 impl NodeFixture {
-    /// A node whose WAL is durable, and of which the referee knows nothing.
+    /// A node whose WAL is durable. The referee has seen no event of this node.
     pub(crate) fn new(wal: &[u8]) -> Self {
         let mut disk = disk();
         for (number, segment) in (1..).zip(wal.chunks(GEOMETRY.segment as usize)) {

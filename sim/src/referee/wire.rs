@@ -1,7 +1,8 @@
-//! Splits the bytes at the ends of connections into messages.
+//! Splits the bytes that pass an end of a connection into messages.
 //!
-//! Servers mostly send whole messages, which are shown without a copy. Only incomplete messages are
-//! kept until the rest arrives. The startup packet has no type byte and is skipped.
+//! Servers mostly send whole messages, and the referee shows a whole message without copying it.
+//! The beginning of an incomplete message is kept until the rest arrives. The startup packet has no
+//! type byte and is skipped.
 
 use super::index::Index;
 use super::{Peer, Ruling, Site, WireEnd, WireMessage};
@@ -34,16 +35,16 @@ pub(super) struct Wire(BTreeMap<(usize, ConnId, bool), Stream>);
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Stream {
     reader: FrameReader,
-    /// The startup packet has passed, or there is none in this direction.
+    /// The startup packet has passed, or none is sent in this direction.
     started: bool,
-    /// The bytes are not valid messages.
+    /// The bytes do not form valid messages.
     garbage: bool,
 }
 
 impl End<'_> {
     fn wire_end(&self) -> WireEnd {
-        // The id of a connection that a node opens contains the node's incarnation. The id of a
-        // connection that a node accepts contains 0.
+        // The id of a connection contains the node's incarnation if the node opened the connection,
+        // and 0 if the node accepted it.
         match (self.conn.incarnation == 0, self.sends) {
             (true, true) => WireEnd::ServerSends,
             (true, false) => WireEnd::ServerReceives,
@@ -123,8 +124,7 @@ impl Wire {
 }
 
 impl Stream {
-    /// No bytes have passed yet. The bytes of a client begin with a startup packet, which is
-    /// skipped.
+    /// The state before any bytes. A client's bytes begin with a startup packet, which is skipped.
     pub(crate) fn new(is_server: bool) -> Self {
         Self {
             started: is_server,
@@ -161,7 +161,7 @@ impl Stream {
     }
 }
 
-/// Reports whole messages without copying them. Returns the beginning of an incomplete one.
+/// Shows whole messages without copying them. Returns the beginning of an incomplete message.
 fn whole(
     pieces: &[Bytes; 2],
     mut show: impl FnMut(u8, &[Bytes; 2]) -> Ruling,

@@ -1,12 +1,12 @@
-//! Pins kinds of choices, and tries other seeds that need fewer rows.
+//! Pins kinds of choices, and tries other seeds with which the plan needs fewer rows.
 
 use super::rows::without;
 use super::simplify::simplified;
 use super::{Search, Size};
 
-/// Kinds of choices that can be pinned as a whole, with the option without disturbance: a server
-/// dies between two steps, a power loss keeps no unsynced write (or all of them), an fsync covers
-/// nothing that is written while it runs.
+/// Kinds of choices that the shrinker pins as a whole. The value is an option that makes a run
+/// simpler. For example, a server dies between two steps, a power loss keeps no unsynced write or
+/// keeps all of them, and an fsync does not cover bytes written while it runs.
 const BORING: [(&str, u64); 7] = [
     ("crash.when", 0),
     ("disk.loss", 1),
@@ -20,8 +20,8 @@ const BORING: [(&str, u64); 7] = [
 /// Number of other seeds that are tried.
 const SEEDS: u64 = 8;
 
-/// Tries to pin each kind of choice as a whole, and keeps the pin if the plan still fails and the
-/// run changes. Then removes every pin whose removal does not change the run.
+/// Tries a pin for each kind of choice. Keeps the pin if the run changes and still fails. Then
+/// removes every pin that makes no difference to the run.
 pub(super) fn pin_kinds(search: &mut Search<'_>) {
     for (kind, value) in BORING {
         if search.best.pins.contains_key(kind) {
@@ -47,8 +47,8 @@ pub(super) fn pin_kinds(search: &mut Search<'_>) {
     }
 }
 
-/// Tries the first seeds: with one of them the plan may fail with one row less or with everything
-/// at its default.
+/// Tries the first seeds on smaller candidates. A candidate has one row less than the best plan, or
+/// has default values everywhere.
 pub(super) fn other_seed(search: &mut Search<'_>) -> bool {
     let rows = Size::of(&search.best).steps;
     let less = (0..rows)

@@ -1,10 +1,12 @@
-//! Shrinks a failing plan: removes parts and resets values to their defaults as long as the run
-//! still fails in the same way.
+//! Shrinks a failing plan. The shrinker removes parts of the plan and resets values to their
+//! defaults, as long as the run still fails in the same way.
 //!
-//! The passes change the plan as data and do not run it. The caller provides a predicate that
-//! decides whether a candidate fails; every candidate that fails becomes the new best plan. The
-//! passes are repeated until none of them succeeds. There is no clock here: the caller decides when
-//! to stop, and the same number of tries always gives the same plan.
+//! A pass changes the plan as data and does not run it. The caller provides a predicate that
+//! decides whether a candidate fails. Every candidate that fails becomes the new best plan. The
+//! passes are repeated until none of them succeeds.
+//!
+//! This module has no clock: the caller decides when to stop. After the same number of tries the
+//! plan is always the same.
 
 mod choices;
 mod narrative;
@@ -30,7 +32,7 @@ use std::ops::Range;
 pub struct Failed {
     /// The time of the failure in microseconds; `None` if unknown.
     pub at_us: Option<u64>,
-    /// The trace hash. Two plans with the same hash took the same steps.
+    /// The trace hash. Two plans with equal hashes took the same steps.
     pub hash: u64,
 }
 
@@ -78,8 +80,8 @@ pub struct Reduced {
 /// A pass, with its name for the progress line.
 type Pass = (&'static str, fn(&mut Search<'_>));
 
-/// The passes, in order of efficiency: the pass that removes most comes first, because smaller
-/// plans run faster.
+/// The passes in their order. The pass that removes most comes first, because a smaller plan runs
+/// faster.
 const PASSES: [Pass; 9] = [
     ("the end", rows::cut_the_end),
     ("rows", rows::drop_rows),
@@ -92,8 +94,8 @@ const PASSES: [Pass; 9] = [
     ("events", values::wait_for_events),
 ];
 
-/// A second order of the passes, which leads to other plans: choices are not pinned until no more
-/// rows can be removed.
+/// A second order of the passes, which leads to other plans. This order removes rows first, and
+/// resets values to their defaults last.
 const OTHER_WAY: [Pass; 9] = [
     ("the end", rows::cut_the_end),
     ("nodes", nodes::drop_nodes),
@@ -106,11 +108,11 @@ const OTHER_WAY: [Pass; 9] = [
     ("simplify", simplify::simplify),
 ];
 
-/// For a plan with this many rows or fewer, the second order is not tried.
+/// The second order is not tried if the first has left at most this many rows.
 const FEW: usize = 2;
 
-/// Shrinks a plan that fails as described by `failed`. `judge` runs the candidates; `go_on` is
-/// called before each try and may stop the search.
+/// Shrinks a plan that fails as `failed` describes. `judge` runs a candidate. `go_on` is called
+/// before each try, and stops the search by returning false.
 pub fn reduce(
     plan: &Plan,
     failed: Failed,
@@ -147,7 +149,8 @@ pub fn reduce(
 struct Search<'a> {
     best: Plan,
     failed: Failed,
-    /// Hashes of all candidates in this descent, because passes often propose the same candidate.
+    /// The hashes of all candidates of this descent. Passes often propose a candidate that was
+    /// tried before.
     tried: BTreeSet<u64>,
     /// Results of candidates in all descents.
     judged: BTreeMap<u64, Option<Failed>>,
@@ -159,7 +162,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Repeats all passes until none of them succeeds and no other seed helps.
+    /// Repeats all passes until no pass succeeds. Then tries other seeds, and starts again if one
+    /// of them helps.
     fn descend(&mut self, passes: &[Pass]) {
         loop {
             self.until_nothing_helps(passes);
@@ -183,7 +187,7 @@ impl Search<'_> {
         }
     }
 
-    /// Judges a candidate unless it was judged before. If it fails, it becomes the best plan.
+    /// Runs a candidate unless it was run before. A candidate that fails becomes the best plan.
     fn attempt(&mut self, candidate: Plan) -> bool {
         let judged = self.judge(&candidate);
         if let Some(failed) = judged {
@@ -217,15 +221,16 @@ impl Search<'_> {
         self.failed = failed;
     }
 
-    /// Applies a change to the best plan, and keeps it if the plan still fails.
+    /// Applies a change to the best plan, and keeps the change if the plan still fails.
     fn attempt_with(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
         let mut candidate = self.best.clone();
         change(&mut candidate);
         self.attempt(candidate)
     }
 
-    /// Removes as many entries of a list as possible: tries all, then halves, down to single
-    /// entries, the last ones first. `without` returns the plan without a range of the list.
+    /// Removes as many entries of a list as possible. Tries to remove all entries, then each half,
+    /// and so on down to single entries. Later entries are tried first. `without` returns the plan
+    /// without a range of the list.
     fn leave_out(
         &mut self,
         count: impl Fn(&Plan) -> usize,

@@ -1,4 +1,4 @@
-//! Writes the file of a shrunk plan, with a head comment that explains the failure.
+//! Writes the file of a shrunk plan. The head comment of the file explains the failure.
 
 use super::{Shrunk, Size, Symptom};
 use crate::invariants::invariant_named;
@@ -19,7 +19,8 @@ pub struct Origin<'a> {
     pub file: &'a str,
 }
 
-/// The error for a file whose plan does not fail in the same way. Such a file must not be kept.
+/// The run of the written file does not fail in the same way as the shrunk plan. Such a file must
+/// not be kept.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfaithful {
     /// The file cannot be read.
@@ -31,10 +32,10 @@ pub enum Unfaithful {
 }
 
 impl Shrunk {
-    /// The text of the file. It is read back and run again as a check.
+    /// The text of the file. As a check, the text is parsed and the parsed plan is run.
     ///
     /// # Errors
-    /// If the run of the file does not fail in the same way.
+    /// If the run of the parsed plan does not fail in the same way.
     pub fn to_file(&self, origin: Origin<'_>) -> Result<String, Unfaithful> {
         let code = self.outcome.verdict.code().unwrap_or_default();
         let mut plan = self.plan.clone();
@@ -60,8 +61,9 @@ impl Shrunk {
         }
     }
 
-    /// The expectation: with a bug, that the run violates the invariant; without one, none, because
-    /// the plan must pass after the cause is fixed.
+    /// The expectation that the file states. With a planted bug, the run must violate the
+    /// invariant. Without a bug the file states no expectation, because the plan must pass when the
+    /// cause has been fixed.
     fn expect(&self, bug: Option<Bug>, code: &str) -> Expect {
         match (bug, invariant_named(code)) {
             (Some(bug), Some(invariant)) if self.passes_without => Expect {
@@ -116,7 +118,7 @@ impl Shrunk {
     }
 }
 
-/// The code of an invariant in lower case, for the name of a scenario.
+/// The code of an invariant in lower case, as a part of a scenario's name.
 fn plain(code: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     code.to_lowercase()

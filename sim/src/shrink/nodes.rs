@@ -1,11 +1,11 @@
-//! Removes nodes. Removing a node also removes its rows; its standbys are attached to its upstream.
+//! Removes nodes. Removing a node also removes its rows, and attaches its standbys to its upstream.
 
 use super::Search;
 use crate::plan::{Action, Fault, Plan, When};
 
 pub(super) fn drop_nodes(search: &mut Search<'_>) {
-    // Removes the last node first. Choices are keyed by node number, so the choices of the other
-    // nodes do not change.
+    // Removes the last node first. Node numbers identify choices, so a removed last node leaves the
+    // choices of the other nodes unchanged.
     for node in (1..search.best.nodes.len()).rev() {
         let candidate = without(&search.best, node);
         search.attempt(candidate);
@@ -57,7 +57,7 @@ fn of_when(when: &mut When) -> Vec<&mut usize> {
     }
 }
 
-/// The nodes that a fault names. The first one is the node that is affected first.
+/// The nodes that a fault names, beginning with the one that the fault hits directly.
 pub(super) fn of_fault(fault: &mut Fault) -> Vec<&mut usize> {
     match fault {
         Fault::PowerLoss { node, .. }

@@ -1,17 +1,17 @@
-//! The predicate for candidates: runs a candidate, and compares its failure with the original one.
+//! The predicate for candidates: runs a candidate, and compares its failure with the original
+//! failure.
 
 use super::{Failed, Progress, reduce};
 use crate::plan::Plan;
 use crate::world::{Outcome, Verdict, run, run_at_most};
 use walsim_core::base::Planted;
 
-/// What makes two failures equal: the code, and for a cluster that did not converge also what it
-/// was waiting for.
+/// What two equal failures have in common. This is the code of the failure. If the cluster did not
+/// converge, it is also what the cluster was waiting for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Symptom {
     code: String,
-    /// The names of the facts. They distinguish a server that does not run from a standby that
-    /// lags.
+    /// The names of the facts. The names show whether a server does not run or a standby lags.
     hung_at: Vec<String>,
 }
 
@@ -37,25 +37,27 @@ impl Symptom {
 pub struct Predicate {
     planted: Planted,
     symptom: Symptom,
-    /// The original plan passes without the bug, so candidates must pass without it too.
+    /// The original plan passes without the planted bug. A candidate must then pass without the bug
+    /// too.
     passes_without: bool,
     /// The maximum number of steps of a candidate.
     most_steps: u64,
 }
 
-/// The maximum number of steps if the length of the original run is unknown. A longer run is not
-/// useful as a scenario.
+/// The maximum number of steps of a candidate if the length of the original run is unknown. A
+/// longer run would not be useful as a scenario.
 const MOST_STEPS: u64 = 3_000_000;
 
 impl Predicate {
-    /// The predicate for a failing plan, and the outcome of its run; `None` if it does not fail.
+    /// The predicate for a failing plan, and the outcome of the plan's run. `None` if the plan does
+    /// not fail.
     #[must_use]
     pub fn of(plan: &Plan, planted: Planted) -> Option<(Self, Outcome)> {
         let outcome = run(plan, planted, false);
         let symptom = Symptom::of(&outcome.verdict)?;
         let passes_without = planted != Planted::NONE && passes(plan);
-        // A candidate that takes many more steps than the original is hardly simpler. Most
-        // candidates that pass would run that long, too, so the limit saves time.
+        // A candidate that takes many more steps than the original run is hardly simpler. Most
+        // candidates that pass would take that many steps, so the limit also saves time.
         let most_steps = match outcome.steps {
             0 => MOST_STEPS,
             steps => 2 * steps + 20_000,
@@ -75,7 +77,7 @@ impl Predicate {
         self.passes_without
     }
 
-    /// Runs a candidate, and returns whether it fails in the same way.
+    /// Runs a candidate. Returns the failure if it has the same symptom as the original failure.
     #[must_use]
     pub fn judge(&self, plan: &Plan) -> Option<Failed> {
         let outcome = run_at_most(plan, self.planted, false, self.most_steps).ok()?;
@@ -117,8 +119,8 @@ pub struct Shrunk {
     pub passes_without: bool,
 }
 
-/// Shrinks a failing plan; `None` if it does not fail. `go_on` is called before each try and may
-/// stop the search.
+/// Shrinks a failing plan. Returns `None` if the plan does not fail. `go_on` is called before each
+/// try, and stops the search by returning false.
 #[must_use]
 pub fn shrink(
     plan: &Plan,

@@ -1,5 +1,5 @@
-//! Removes rows: rows after the failure, rows that the failure does not need, and rows that can be
-//! merged with others.
+//! Removes rows that come after the failure and rows that the failure does not need. Merges other
+//! rows.
 
 use super::Search;
 use crate::plan::{Plan, When, WorkloadRow};
@@ -45,8 +45,8 @@ pub(super) fn without(plan: &Plan, rows: Range<usize>) -> Plan {
     plan
 }
 
-/// Merges rows of the workload, or at least lets them share a session. The remaining sessions are
-/// renumbered from 0.
+/// Merges rows of the workload. If two rows cannot be merged, tries to run both in one session. At
+/// the end the sessions are renumbered from 0.
 pub(super) fn join_rows(search: &mut Search<'_>) {
     let mut second = search.best.workload.len();
     while second > 1 {
@@ -71,8 +71,8 @@ pub(super) fn join_rows(search: &mut Search<'_>) {
     search.attempt_with(number_sessions);
 }
 
-/// The rows that could replace two rows: the transactions of both, with the other values of either
-/// row.
+/// The rows that could replace two rows. Each has the transactions of both rows. The other values
+/// are those of one row, or those of both that cause more work.
 fn joined(a: &WorkloadRow, b: &WorkloadRow) -> [WorkloadRow; 3] {
     let transactions = a.transactions.saturating_add(b.transactions);
     let most = WorkloadRow {

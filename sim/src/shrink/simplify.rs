@@ -1,5 +1,5 @@
-//! Resets values to their defaults: settings to PostgreSQL's, network and disks to plain ones,
-//! clocks without offset and drift, no step delays.
+//! Resets values to their defaults. Settings get PostgreSQL's defaults, network and disks get plain
+//! properties, clocks lose offset and drift, and steps get no delays.
 
 use super::Search;
 use crate::plan::{
@@ -130,8 +130,8 @@ fn to_all(plan: &mut Plan, setting: Setting, value: &str) {
     }
 }
 
-/// Changes version or geometry. Settings at their default stay at their default, and sizes keep
-/// their number of segments.
+/// Changes the version or geometry. A setting that has its default value gets the new default. A
+/// size keeps its number of segments.
 fn change_base(plan: &mut Plan, version: PgVersion, geometry: Geometry) {
     for n in 0..plan.nodes.len() {
         let at_default: Vec<bool> = kept_settings()

@@ -1,5 +1,5 @@
 //! Tests each pass with an artificial predicate: what the pass must remove, and what it must keep.
-//! Nothing is simulated here.
+//! No test here runs a simulation.
 
 use super::*;
 use crate::plan::{
@@ -8,7 +8,7 @@ use crate::plan::{
 use walsim_core::base::PgVersion;
 use walsim_core::wire::sql::Statement;
 
-/// The smallest plan for a predicate, starting from the plan of a seed that satisfies it.
+/// The smallest plan for which `fails` is true. The search starts from the plan of this seed.
 fn smallest(seed: u64, fails: impl Fn(&Plan) -> bool) -> Plan {
     let plan = generate(Profile::Default, seed);
     reduced(&plan, u64::MAX, fails).plan
@@ -35,7 +35,7 @@ fn loses_power(plan: &Plan, name: &str) -> bool {
     plan.faults.iter().any(|row| is_it(&row.fault))
 }
 
-/// The largest number of transactions that a session runs on the primary.
+/// The largest number of transactions that a row runs on the primary.
 fn most_transactions(plan: &Plan) -> u32 {
     let rows = plan.workload.iter().filter(|row| row.node == 0);
     rows.map(|row| row.transactions).max().unwrap_or(0)
@@ -88,7 +88,7 @@ fn reaches_the_rows_that_matter_with_the_least_values() {
 
 #[test]
 fn keeps_what_the_failure_needs() {
-    // Any two rows of different kinds, neither of which is the last.
+    // The failure needs two rows of different kinds, of which neither is the last row of its table.
     let needs = |plan: &Plan| {
         let switches = plan.actions.iter();
         let switches = switches.filter(|row| {
@@ -208,8 +208,9 @@ fn another_seed_may_need_less() {
     assert_eq!((Size::of(&plan.plan).steps, plan.plan.seed), (1, 5));
 }
 
-/// The first order sets default values before it removes rows. With default values the failure
-/// needs most rows, so the search gets stuck.
+/// The first order of the passes resets values to defaults before it removes rows. With default
+/// values this failure needs three rows, so the search gets stuck there. The second order finds the
+/// plan with one row.
 #[test]
 fn another_way_down_may_reach_more() {
     let fits = |plan: &Plan| plan.step_delays && plan.nodes.len() > 2 && plan.workload.len() > 2;
@@ -224,7 +225,7 @@ fn another_way_down_may_reach_more() {
 #[test]
 fn a_pin_that_decides_nothing_is_no_line_of_the_file() {
     let plan = generate(Profile::Default, 1);
-    // The hash shows what a pin changes: here only the outcome of the power loss.
+    // The hash stands for the run. Only the pin of `disk.loss` changes the run here.
     let failed = |plan: &Plan| Failed {
         at_us: None,
         hash: plan.pins.get("disk.loss").copied().unwrap_or(9),

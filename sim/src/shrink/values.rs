@@ -1,5 +1,5 @@
 //! Simplifies values: fewer transactions and bytes, shorter and rounder times, booleans at their
-//! default.
+//! defaults.
 
 use super::{Search, nodes};
 use crate::plan::{Action, EventKind, Fault, Plan, When};
@@ -8,9 +8,9 @@ use crate::plan::{Action, EventKind, Fault, Plan, When};
 enum Knob<'a> {
     /// A count; lower is simpler, down to this minimum.
     Count(&'a mut u32, u32),
-    /// 0 is the default; other values are not simpler than each other.
+    /// A number whose default is 0. No other value is simpler than another.
     Off(&'a mut u32),
-    /// Microseconds; short and round values are simpler.
+    /// A time in microseconds. Short and round values are simpler.
     Time(&'a mut u64),
     /// Microseconds in either direction.
     Jump(&'a mut i64),
@@ -18,7 +18,7 @@ enum Knob<'a> {
     Switch(&'a mut bool),
 }
 
-/// All values of the rows, in an order that depends only on the kinds of the rows.
+/// All values of the rows. The order of the values depends only on the kinds of the rows.
 fn knobs(plan: &mut Plan) -> Vec<Knob<'_>> {
     let mut knobs = Vec::new();
     for row in &mut plan.workload {
@@ -137,8 +137,9 @@ fn fewer(search: &mut Search<'_>, n: usize, least: u64) {
     }
 }
 
-/// Reduces all counts of transactions, and all event numbers (`nth`) for which rows wait, by the
-/// same factor. The n-th event may need that many transactions, so both must shrink together.
+/// Divides all numbers of transactions and all event numbers (`nth`) by `part`. A row may wait for
+/// the nth event, and that event may need many transactions. Therefore both numbers must shrink
+/// together.
 fn scale_down(search: &mut Search<'_>, part: u32) -> bool {
     let rows = search.best.faults.iter().map(|row| &row.when);
     let rows = rows.chain(search.best.actions.iter().map(|row| &row.when));
@@ -160,7 +161,7 @@ fn scale_down(search: &mut Search<'_>, part: u32) -> bool {
         })
 }
 
-/// Tries shorter or rounder times as long as one of them fails.
+/// Replaces a time by shorter and rounder times, as long as the plan with the new time fails.
 fn shorter(search: &mut Search<'_>, n: usize) {
     loop {
         let us = get(&search.best, n);
@@ -193,8 +194,8 @@ fn magnitude(number: u64) -> u64 {
     10u64.pow(number.checked_ilog10().unwrap_or(0))
 }
 
-/// Replaces the time of a fault by the first occurrence of an event, because the plan then remains
-/// useful when a change of the code shifts times.
+/// Replaces the time of a fault by an occurrence of an event. A change of the code shifts times,
+/// and the plan then still hits the same event.
 pub(super) fn wait_for_events(search: &mut Search<'_>) {
     for row in 0..search.best.faults.len() {
         let fault = &mut search.best.faults[row].fault.clone();

@@ -1,4 +1,4 @@
-//! The clients of a run: the sessions and the operator, each on its own machine.
+//! The clients of a run: the workload's sessions and the operator. Each client has its own machine.
 
 use super::session::{Act, PATIENCE_US, Session};
 use super::{Event, PORT, World};
@@ -76,7 +76,7 @@ impl World {
         self.poke(session);
     }
 
-    /// Runs a statement of the operator in the active part of the run.
+    /// Sends a statement of the operator to a node, unless the quiescent phase has begun.
     pub(super) fn operate(&mut self, node: usize, statement: Statement) {
         if self.quiescence.is_some() {
             return;
@@ -245,8 +245,7 @@ impl World {
         self.judge(ruling);
     }
 
-    /// Records which slots operators have dropped, because a standby whose slot is gone may be
-    /// excused.
+    /// Records the slots that operators drop. A standby whose slot was dropped may be excused.
     fn note_slot(&mut self, host: usize, statement: &SlotStatement) {
         match statement {
             SlotStatement::Drop(name) => {

@@ -1,4 +1,5 @@
-//! Deaths of servers, alone or with their machine, and when a server starts again.
+//! Kills servers, alone or together with their machine, and schedules the next start of each
+//! server.
 
 use super::{Event, World};
 use crate::choice::{Key, Subject};
@@ -10,13 +11,13 @@ use walsim_core::base::{Mark, Mono};
 pub(super) enum Doom {
     /// The machine loses power for this many microseconds.
     PowerLoss(u64),
-    /// All processes die. The server is started again after this many microseconds.
+    /// All processes of the server die. The server is started again after this many microseconds.
     Crash(u64),
 }
 
 impl World {
-    /// Schedules a death for which the plan gives a time: now, or in the middle of the next step's
-    /// effects.
+    /// Schedules a death whose time the plan gives. The seed decides whether the server dies now or
+    /// between two effects of its next step.
     pub(super) fn doom(&mut self, row: usize, host: usize, doom: Doom) {
         if self.hosts[host].node.is_none() {
             return;
@@ -81,7 +82,7 @@ impl World {
         self.at(at, Event::Boot(host));
     }
 
-    /// The operating system cleans up after dead processes; the page cache survives.
+    /// The operating system cleans up after the dead processes. The page cache survives.
     fn server_processes_end(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         let index = state.index;

@@ -13,10 +13,10 @@ use walsim_core::call::{Input, Place, Signal};
 use walsim_core::node::{Node, PmState, ProcessView};
 use walsim_core::shmem::Role;
 
-/// How long an operator waits for a smart shutdown before requesting a fast one.
+/// How long the operator waits for a smart shutdown before requesting a fast one.
 const SMART_PATIENCE_US: u64 = 3_000_000;
 
-/// A stall of the plan that waits for a process to end a step in a C function.
+/// A stall for which no process has ended a step in the C function yet.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stall {
     /// The row of the plan.
@@ -58,8 +58,9 @@ impl World {
             || self.plan.workload.iter().any(|row| waits(&row.when))
     }
 
-    /// Schedules the rows that wait for this event. A fault that kills this node is returned
-    /// instead, so that the node dies before the effect that caused the event.
+    /// Schedules the rows that wait for this event. A fault that kills this node is not scheduled
+    /// but returned, so that the caller can kill the node before it executes the effect that caused
+    /// the event.
     pub(super) fn fire(&mut self, host: usize, event: EventKind) -> Option<Doom> {
         let count = self.events.entry((host, event)).or_default();
         *count += 1;
@@ -118,7 +119,7 @@ impl World {
         doom
     }
 
-    /// Checks whether the last step caused an event that rows may wait for.
+    /// Reports the event `ready` if the server accepts connections since the last step.
     pub(super) fn note_state(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         let Some(node) = &state.node else { return };
@@ -135,8 +136,8 @@ impl World {
         }
     }
 
-    /// Applies the rows for an event that is not an effect. If one of them kills the node, it dies
-    /// at once.
+    /// Schedules the rows that wait for an event that is not an effect. If such a row kills the
+    /// node, the node dies at once.
     pub(super) fn after_event(&mut self, host: usize, event: EventKind) {
         if self.waits_for_events()
             && let Some(doom) = self.fire(host, event)
@@ -281,7 +282,7 @@ impl World {
         }
     }
 
-    /// Stops the processes of a kind, or all of them, for a while.
+    /// Stops all processes of a node, or only those of one kind, for some time.
     fn pause(&mut self, row: usize, node: usize, process: Option<Role>, for_us: u64) {
         let those = self.processes(node, process);
         if !those.is_empty() {
@@ -332,8 +333,9 @@ impl World {
         }
     }
 
-    /// The operator requests a fast shutdown, because sessions are still connected. If no session
-    /// is connected, the server gets one more second to begin to stop its other processes.
+    /// The smart shutdown has taken too long. If sessions are still connected, the operator
+    /// requests a fast shutdown. If no session is connected, the server has one more second to
+    /// begin to stop its other processes. After this second the run fails.
     fn lose_patience_with(&mut self, row: usize, host: usize) {
         let waits = self.waits_for_no_session(host);
         if !waits {
@@ -366,7 +368,8 @@ impl World {
         open.contains(&view.postmaster_state()) && !view.processes().any(excuses)
     }
 
-    /// Edits the configuration file and reloads it, as an operator with `pg_ctl reload`.
+    /// Edits the configuration file and reloads the configuration, as an operator does with `pg_ctl
+    /// reload`.
     fn reload(&mut self, host: usize, values: &BTreeMap<String, String>) {
         if self.quiescence.is_some() {
             return;
@@ -455,8 +458,7 @@ impl World {
         }
     }
 
-    /// Holds the process that has just made a step, if a stall waits for a process in this C
-    /// function.
+    /// Stalls the process that has just ended a step, if a stall waits for its C function.
     pub(super) fn stall(&mut self, host: usize, pid: Pid) {
         let state = &mut self.hosts[host];
         if state.stalls.is_empty() {
@@ -489,7 +491,7 @@ impl World {
         self.add_to_story(host, text);
     }
 
-    /// Removes fsync errors that no fsync has met. They do not count as faults that took effect.
+    /// An fsync error that hit no fsync does not count as a fault.
     pub(super) fn forget_unmet_fsync_errors(&mut self) {
         for (row, fault) in self.plan.faults.iter().enumerate() {
             let Fault::FsyncError { node, path, .. } = &fault.fault else {

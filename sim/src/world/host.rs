@@ -11,7 +11,7 @@ use walsim_core::call::{Machine, RunSet};
 use walsim_core::node::{Node, ProcessView, STANDBY_SIGNAL, initdb};
 use walsim_core::shmem::{Role, Slot};
 
-/// The earliest time of the next step of a process, and its number of steps.
+/// The earliest time at which a process may make its next step, and how many steps it has made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Pace {
     not_before: Mono,
@@ -24,7 +24,8 @@ pub(super) struct Turn {
     pub(super) at: Mono,
     /// Orders processes that can run at the same time.
     tie: u64,
-    /// `None`: a sleeping process wakes. Which one is determined at that time.
+    /// The process that makes the next step. `None` if a sleeping process will wake: the host
+    /// determines which process wakes at that time.
     pub(super) pid: Option<Pid>,
 }
 
@@ -44,9 +45,10 @@ pub(super) struct Host {
     pub(super) conns: BTreeMap<ConnId, Pid>,
     paces: BTreeMap<Pid, Pace>,
     pub(super) turn: Option<Turn>,
-    /// The processes that could run at the last check; kept to reuse its memory.
+    /// The processes that can run. Recomputed by each [`Self::reschedule`], and kept only to reuse
+    /// the memory.
     runnable: RunSet,
-    /// A power loss or crash that takes effect in the middle of the next step's effects.
+    /// A power loss or crash that will take effect between two effects of the next step.
     pub(super) doomed: Option<super::death::Doom>,
     /// Stalls that wait for a process.
     pub(super) stalls: Vec<super::faults::Stall>,
@@ -56,7 +58,8 @@ pub(super) struct Host {
     pub(super) boots_at: Option<Mono>,
     /// Whether the event `ready` has been reported for this incarnation.
     pub(super) ready: bool,
-    /// A smart shutdown was found to wait although no session is connected.
+    /// The operator has already found once that a smart shutdown waits although no session is
+    /// connected.
     pub(super) alone: bool,
 }
 
@@ -95,7 +98,7 @@ impl Host {
         self.reschedule(now, choices);
     }
 
-    /// The place and time of an event on this machine, for the referee.
+    /// The place and time of an event on this machine, as the referee reports them.
     pub(super) fn site(&self, now: Mono) -> Site<'_> {
         Site {
             now,
@@ -141,7 +144,7 @@ impl Host {
         self.doomed = None;
     }
 
-    /// A process has made a step. Draws the time of its next step.
+    /// A process has made a step. Draws when the process may make its next step.
     pub(super) fn pace(
         &mut self,
         now: Mono,
@@ -178,7 +181,8 @@ impl Host {
         self.disk.close_all(pid);
     }
 
-    /// The kind of each process of the server, and the C function in which it runs or waits.
+    /// The kind of each process of the server, and the C function in which the process runs or
+    /// waits.
     pub(super) fn standing(&self, now: Mono) -> Vec<(String, String)> {
         let Some(node) = &self.node else {
             return Vec::new();
@@ -204,7 +208,8 @@ impl Host {
         node.runnable(self.clock.now(now), &mut self.runnable);
         let pace = |pid: &Pid| self.paces.get(pid).copied().unwrap_or_default();
         let due = |pid: &Pid| pace(pid).not_before.max(now);
-        // The first process that is due, and whether another one is due at the same time.
+        // The earliest due time, the first process that is due then, and whether no other process
+        // is due at that time.
         let mut first: Option<(Mono, Pid, bool)> = None;
         for pid in &self.runnable.0 {
             let at = due(pid);
@@ -220,7 +225,8 @@ impl Host {
                 let what = [number, pace(pid).steps];
                 choices.bits(Key::new("step.order", Subject::Node(self.index), what))
             };
-            // Only processes of the same machine can see each other, so only their order is drawn.
+            // Processes on different machines do not share memory. The order is therefore drawn
+            // only among processes of one machine.
             let (tie, pid) = if lone {
                 (0, pid)
             } else {
@@ -246,8 +252,8 @@ impl Host {
     }
 }
 
-/// The delay from a step of a process to its next one: mostly none, otherwise some microseconds,
-/// rarely long.
+/// The delay between two steps of a process. Usually there is none, sometimes some microseconds,
+/// and rarely some milliseconds.
 fn step_delay(node: u16, role: Role, steps: u64, choices: &Choices) -> u64 {
     let key = |kind| Key::new(kind, Subject::Process(node, role.name()), [steps, 0]);
     match choices.below(key("step.delay"), 1000) {
@@ -257,13 +263,14 @@ fn step_delay(node: u16, role: Role, steps: u64, choices: &Choices) -> u64 {
     }
 }
 
-/// The hosts with their disks: one new cluster, copied for every standby.
+/// The hosts with their disks. One new cluster is created, and its disk is copied for every
+/// standby.
 pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
     let first = plan.nodes.first().expect("a plan has a node");
     let settings = &first.settings;
     let geometry = settings.geometry;
-    // On real servers the upper half of the system identifier is a time stamp. Here it only has to
-    // be unique to the run.
+    // The upper half of a real server's system identifier is a timestamp. The simulator only needs
+    // an identifier that is unique to the run.
     let sysid = Choices::new(plan.seed).bits(Key::new("cluster.sysid", Subject::World, [0, 0]));
     let spec = DiskSpec {
         latency_us: plan.disks.latency_us,

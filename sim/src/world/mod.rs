@@ -1,5 +1,5 @@
-//! The world: hosts, network, sessions, and the queue of future events. One step is one
-//! `Machine::step` and all checks after it.
+//! The world of a run: hosts, network, sessions, and a queue of future events. One step consists of
+//! one `Machine::step` and all checks that follow.
 
 mod clients;
 mod death;
@@ -37,8 +37,8 @@ use walsim_core::shmem::Role;
 
 /// Number of lines of the story that are kept.
 const STORY: usize = 60;
-/// Maximum number of steps at the same simulated time. A run that takes more is stuck, because its
-/// time does not advance. A busy server does not reach this limit.
+/// The maximum number of steps at one simulated time. A run that exceeds this limit is stuck,
+/// because its time does not advance. A server that clients keep busy does not reach the limit.
 const STEPS_PER_INSTANT: u64 = 1_000_000;
 /// The port that servers listen on.
 pub(crate) const PORT: u16 = 5432;
@@ -89,18 +89,20 @@ pub struct World {
     /// Fault rows that took effect.
     struck_rows: BTreeSet<usize>,
     commits: u64,
-    /// Number of occurrences of each event on each node, for rows that wait for one.
+    /// How often each event has occurred on each node. Rows of the plan can wait for the nth
+    /// occurrence.
     events: BTreeMap<(usize, EventKind), u32>,
     /// Slots that operators have dropped and not recreated.
     dropped_slots: BTreeSet<(usize, String)>,
     /// Legal events that can be the cause of an excuse.
     causes: excuses::Causes,
     quiescence: Option<quiescence::Quiescence>,
-    /// What each standby has reported since the quiescent phase began or since it was last
-    /// repaired.
+    /// What the servers have logged about each standby since the quiescent phase began, or since
+    /// the last repair or new record.
     witnesses: Vec<excuses::Witness>,
     rebuild: Option<rebuild::Rebuild>,
-    /// For each server, how many times in a row the simulator found it in the state of a hazard.
+    /// For each server, how many times in a row the simulator has found the server in the state of
+    /// a hazard.
     hung_looks: Vec<u32>,
     excuses: Excuses,
     forced: Option<Forced>,
@@ -112,7 +114,8 @@ pub struct World {
     driven: Option<usize>,
 }
 
-/// Runs a plan to its end. A panic of the node or of the simulator is a verdict too.
+/// Runs a plan to its end. A panic of the node or of the simulator ends the run with
+/// [`Verdict::Panic`].
 ///
 /// # Panics
 /// Never, because every run ends.
@@ -121,7 +124,7 @@ pub fn run(plan: &Plan, planted: Planted, audit: bool) -> Outcome {
     run_at_most(plan, planted, audit, u64::MAX).expect("the quiescent phase has a bound")
 }
 
-/// Like [`run`], with other checks than the built-in ones.
+/// Like [`run`], but with these checks instead of the built-in ones.
 ///
 /// # Panics
 /// Never, because every run ends.
@@ -136,10 +139,10 @@ pub fn run_with(
     outcome.expect("the quiescent phase has a bound")
 }
 
-/// Like [`run`], with a maximum number of steps.
+/// Like [`run`], but limits the number of steps.
 ///
 /// # Errors
-/// If the run needs more steps; contains the marks reached so far.
+/// If the run needs more steps. The error contains the marks that the run has reached.
 pub fn run_at_most(
     plan: &Plan,
     planted: Planted,
@@ -156,7 +159,8 @@ fn run_checked(
     most: u64,
     checks: Vec<Box<dyn Check>>,
 ) -> Result<Outcome, MarkSet> {
-    // A world that panicked is only asked where and when it stopped, and is then dropped.
+    // After a panic the state of the world is unreliable. The outcome only uses where and when the
+    // world stopped.
     let mut world = None;
     let run = std::panic::AssertUnwindSafe(|| {
         let world = world.insert(World::with_checks(plan, planted, audit, checks));
@@ -171,7 +175,7 @@ fn run_checked(
 }
 
 impl World {
-    /// A world at its beginning: clusters are created, and nothing is started.
+    /// A world at the start of a run. The clusters exist, and no server has been started.
     ///
     /// # Panics
     /// If the plan has no node, which cannot happen for a plan that was read or generated.
@@ -180,7 +184,7 @@ impl World {
         Self::with_checks(plan, planted, audit, built_in())
     }
 
-    /// Like [`World::new`], with other checks than the built-in ones.
+    /// Like [`World::new`], but with these checks instead of the built-in ones.
     ///
     /// # Panics
     /// If the plan has no node, or a check subscribes to the same event twice.
@@ -248,7 +252,7 @@ impl World {
         world
     }
 
-    /// The time of the next step; `None` if the run has ended.
+    /// The time of the next step. `None` if the run has ended.
     #[must_use]
     pub fn next_at(&self) -> Option<Mono> {
         let turns = self.hosts.iter().filter_map(|host| Some(host.turn?.at));
@@ -295,7 +299,7 @@ impl World {
         self.verdict.is_none()
     }
 
-    /// Ends a run whose simulated time does not advance, because some process never sleeps.
+    /// Ends a run whose simulated time does not advance because a process never sleeps.
     fn stuck(&mut self, host: Option<usize>) {
         let host = host.map(|host| &self.hosts[host]);
         let facts = host.map(|host| host.standing(self.now));

@@ -1,5 +1,5 @@
-//! Catches a panic of the node or of the simulator, and records its place and how far the run had
-//! come.
+//! Catches a panic of the node or of the simulator. Records where the code panicked, and the time
+//! and number of steps of the run.
 
 use super::{Excuses, Outcome, Verdict, World};
 use std::any::Any;
@@ -20,8 +20,8 @@ pub(super) struct Panicked {
     message: String,
 }
 
-/// Runs a closure and catches a panic. Only a panic hook learns the place of a panic, so the first
-/// call installs a hook that also calls the previous one.
+/// Runs a closure and catches a panic. Only a panic hook learns where the code panicked. The first
+/// call installs such a hook, which also calls the hook that was installed before.
 pub(super) fn caught(run: AssertUnwindSafe<impl FnOnce()>) -> Result<(), Panicked> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -48,8 +48,8 @@ fn message(panic: &(dyn Any + Send)) -> String {
 }
 
 impl Panicked {
-    /// The outcome of a run that panicked. It has no hash, and the message does not affect any
-    /// state.
+    /// The outcome of a run that panicked. It has no hash, because the state after a panic is
+    /// unreliable.
     pub(super) fn outcome(self, world: Option<&World>) -> Outcome {
         let first = self.message.split([':', '\n']).next().unwrap_or_default();
         let place = self.place.unwrap_or_else(|| first.to_owned());

@@ -1,5 +1,6 @@
-//! The quiescent phase: all faults are healed, no new work is started, and all nodes must converge
-//! within a bound. The operator repairs standbys that have an excuse; they must then converge too.
+//! The quiescent phase. All faults are healed, no new work is started, and all nodes must converge
+//! within a bound. The operator repairs each standby that has an excuse. Then the repaired standby
+//! must converge too.
 
 use super::excuses::{Excuse, Witness};
 use super::{Event, Verdict, Violation, World};
@@ -54,8 +55,8 @@ impl World {
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
-    /// The bound for convergence: three times the slowest timer, the time to transfer all WAL, and
-    /// the time by which clocks were set back.
+    /// How long convergence may take. This is three times the slowest timer, the time to transfer
+    /// all WAL, and the time by which clocks were set back.
     fn bound_us(&self) -> u64 {
         let slowest = self.hosts.iter().map(|host| {
             let settings = &host.plan.settings;
@@ -95,8 +96,8 @@ impl World {
         jumps.fold(rounds_us.saturating_add(transfer_us), u64::saturating_add)
     }
 
-    /// Restarts the bound after a repair or a new record, and forgets what standbys reported
-    /// earlier.
+    /// Starts the bound again after a repair or a new record. Earlier reports of standbys no longer
+    /// count.
     pub(super) fn judge_again(&mut self) {
         self.witnesses.fill(Witness::default());
         let (since, bound) = (self.now, self.now.after_us(self.bound_us()));
@@ -113,7 +114,7 @@ impl World {
         }
     }
 
-    /// Whether a repair can still help. After a rebuild the operator can do no more for a standby.
+    /// Whether the operator can still repair this standby. No repair follows a rebuild.
     pub(super) fn can_still_help(&self, host: usize, excuse: Excuse) -> bool {
         let helps = |excuse| {
             let quiescence = self.quiescence.as_ref();
@@ -182,8 +183,8 @@ impl World {
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
-    /// All nodes have converged. Writes one more record, because a standby might have stopped at
-    /// the right position.
+    /// All nodes have converged. Writes one more record that all standbys must replay, because a
+    /// standby that is stuck may have stopped at exactly the position of the primary.
     fn prove_it(&mut self) {
         if let Some(quiescence) = &mut self.quiescence {
             quiescence.wrote = true;
@@ -200,7 +201,7 @@ impl World {
         }
     }
 
-    /// Whether this standby streams and has replayed everything that the primary has flushed.
+    /// Whether this standby streams, and has replayed all WAL that the primary has flushed.
     fn has_converged(&self, host: usize) -> bool {
         let (Some(primary), Some(node)) = (&self.hosts[0].node, &self.hosts[host].node) else {
             return false;
@@ -213,7 +214,8 @@ impl World {
             && node.view().postmaster_state() == Some(PmState::HotStandby)
     }
 
-    /// Whether the primary's walsender for this standby has sent everything that is flushed.
+    /// Whether the primary's walsender for this standby has sent all WAL that the primary has
+    /// flushed.
     fn has_sent_everything(&self, host: usize) -> bool {
         let Some(primary) = &self.hosts[0].node else {
             return false;
@@ -230,7 +232,7 @@ impl World {
         })
     }
 
-    /// The first node that has not converged and has no excuse, and facts about it.
+    /// The first node that has not converged and has no excuse, with facts about the node.
     fn lagging(&self) -> Option<(String, Vec<(String, String)>)> {
         let fact =
             |what: &str, value: &dyn std::fmt::Display| (String::from(what), value.to_string());

@@ -1,5 +1,6 @@
-//! Repairs that the operator makes in the quiescent phase for an excused standby: recreates its
-//! slot, writes a record, restarts it, or rebuilds it from a cold copy of its upstream.
+//! The operator's repairs of excused standbys in the quiescent phase. The operator recreates the
+//! slot, writes a record, restarts the standby, or rebuilds the standby from a cold copy of its
+//! upstream.
 
 use super::excuses::Excuse;
 use super::{Event, World};
@@ -32,7 +33,8 @@ enum Stage {
 }
 
 impl World {
-    /// Repairs the excused standbys. Rebuilds come last, because they stop the upstream.
+    /// Repairs the excused standbys. The operator rebuilds standbys only if no other repair is
+    /// pending, because a rebuild stops the upstream.
     pub(super) fn help(&mut self, excused: &[(usize, Excuse)]) {
         let is_rebuild = |excuse: Excuse| excuse == Excuse::WalRemoved;
         let others = excused.iter().any(|(_, excuse)| !is_rebuild(*excuse));
@@ -112,7 +114,8 @@ impl World {
         self.shut_down(host, ShutdownMode::Fast);
     }
 
-    /// Advances to the next stage when possible. Returns true while a rebuild is in progress.
+    /// Enters the next stage of the rebuild if the current stage is complete. Returns whether a
+    /// rebuild was in progress.
     pub(super) fn goes_on_rebuilding(&mut self) -> bool {
         let Some(mut rebuild) = self.rebuild.take() else {
             return false;
@@ -150,7 +153,7 @@ impl World {
         true
     }
 
-    /// Makes a standby from a cold copy, without the slots of the upstream.
+    /// Replaces the standby's disk by a copy of the upstream's disk, without the slots.
     fn copy(&mut self, host: usize, upstream: usize) {
         let source = &self.hosts[upstream].disk;
         let capacity = self.hosts[host].disk.space().1.max(2 * source.space().0);
@@ -161,8 +164,8 @@ impl World {
         self.add_to_story(Some(host), "rebuilt from a cold copy of its upstream");
     }
 
-    /// Recreates the slot, because a slot that was created before the copy may exceed a limit when
-    /// the standby returns.
+    /// Recreates the slot of a rebuilt standby. The old slot may be far behind the copy, and could
+    /// exceed `max_slot_wal_keep_size` when the standby returns.
     fn renew_slot(&mut self, host: usize, upstream: usize) {
         let name = self.hosts[host].plan.settings.primary_slot_name.clone();
         let Some(node) = self.hosts[upstream]

@@ -1,5 +1,4 @@
-//! Passes events from the world to its recorder. Recording does not change a run. If it is
-//! disabled, it costs one check of an `Option`.
+//! Passes events from the world to its recorder. Recording does not change a run.
 
 use super::World;
 use crate::disk::Ticket;
@@ -25,8 +24,8 @@ impl World {
         self.recorder.take()
     }
 
-    /// The number of bytes sent from one machine to another. The indexes are those of the nodes in
-    /// the plan, followed by the client sessions.
+    /// The number of bytes that one machine has sent to another. The first indexes are those of the
+    /// nodes in the plan, and the following ones are those of the client sessions.
     ///
     /// # Panics
     /// If there is no such machine.
@@ -60,7 +59,7 @@ impl World {
         }
     }
 
-    /// Called after a step of a node, before its effects are executed.
+    /// Records a step of a node, before the effects of the step are executed.
     pub(super) fn record_step(&mut self, host: usize, ran: Option<(Pid, Role)>, before: &Before) {
         let spot = self.spot(Some(host), ran.map(|(pid, role)| (pid, Some(role))));
         if let Some(node) = &self.hosts[host].node {

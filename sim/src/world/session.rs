@@ -1,6 +1,6 @@
-//! A client session: runs the transactions of its rows of the plan one after the other, over a
-//! connection of the fake network. A commit is acknowledged when its CommandComplete is delivered
-//! to the session.
+//! A client session. It runs the transactions of its rows of the plan one after the other, over a
+//! connection of the simulated network. A commit is acknowledged when the network delivers its
+//! CommandComplete to the session.
 
 use crate::choice::{Choices, Key, Subject};
 use crate::plan::WorkloadRow;
@@ -17,7 +17,8 @@ use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 pub(super) const PATIENCE_US: u64 = 3_000_000;
 /// How long a session waits before it reconnects.
 const BACKOFF_US: u64 = 200_000;
-/// Relations that sessions write to. There are few, so that sessions write to the same pages.
+/// The relations that sessions write to. There are only a few, so that sessions often write to the
+/// same pages.
 const FIRST_RELATION: u32 = 16384;
 const RELATIONS: u32 = 2;
 
@@ -34,11 +35,12 @@ pub(super) enum Act {
     Sleep(u64),
     /// A statement was answered.
     Answered(Statement, Answer),
-    /// A commit was acknowledged; true if it was synchronous and without a warning.
+    /// A commit was acknowledged. True if the commit was synchronous and the server sent no
+    /// warning.
     Acked(bool),
     /// A statement about slots succeeded.
     SlotDone(SlotStatement),
-    /// The session read a row of an acknowledged transaction, and the row was missing.
+    /// The session did not find a row of an acknowledged transaction.
     Missing(Row),
 }
 
@@ -187,7 +189,7 @@ impl Session {
         vec![Act::Send(packet.to_bytes())]
     }
 
-    /// The connection is closed. The outcome of the current statement is unknown.
+    /// The connection was closed. The outcome of the current statement is unknown.
     pub(super) fn ended(&mut self) -> Vec<Act> {
         self.state = State::Backoff;
         self.connected_to = None;
@@ -257,9 +259,9 @@ impl Session {
         acts.push(Act::Answered(statement.clone(), answer));
         match statement {
             Statement::Commit if tag == "COMMIT" => {
-                // A warning means that the wait for synchronous replication was canceled
+                // A warning means that the server stopped waiting for synchronous replication
                 // (SyncRepWaitForLSN). The commit may then exist only on the primary, so it does
-                // not count as a synchronous one.
+                // not count as synchronous.
                 let promised = !self.asynchronous && !warned;
                 acts.push(Act::Acked(promised));
                 let written = self.written.take();
@@ -293,14 +295,15 @@ impl Session {
         }
     }
 
-    /// Sends the next statement, or starts the next transaction if there is one.
+    /// Sends the next statement of the transaction. If there is none, starts the next transaction.
     fn go_on(&mut self, choices: &Choices) -> Vec<Act> {
         if self.due.is_empty() && self.script.is_empty() {
             self.state = State::Idle;
             return Vec::new();
         }
         let here = self.connected_to;
-        // A transaction is finished on the node on which it was begun.
+        // An open transaction must continue on the node on which it began. Only a new transaction
+        // selects a node.
         let there = self
             .due
             .front()
@@ -424,7 +427,7 @@ impl Session {
         }
     }
 
-    /// Bytes that no other transaction writes and that differ from empty space.
+    /// Bytes that no other transaction writes. They differ from the zeros of unused space.
     fn bytes(&self, n: u32, len: u32, choices: &Choices) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len as usize + 8);
         bytes.extend_from_slice(&self.number.to_le_bytes());
@@ -460,7 +463,7 @@ mod tests {
     use crate::plan::When;
     use walsim_core::wire::backend::ErrorFields;
 
-    /// The acts of a session for the answers to one transaction, with or without a warning.
+    /// What a session reports when the server answers one transaction, with or without a warning.
     fn acked(warning: bool, asynchronous: bool) -> Vec<Act> {
         let choices = Choices::new(0);
         let row = WorkloadRow {

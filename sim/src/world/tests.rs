@@ -3,8 +3,8 @@
 use super::*;
 use crate::plan::{Profile, generate};
 
-/// A run whose time does not advance ends with a verdict. Steps before the last advance of time
-/// do not count.
+/// A run whose simulated time does not advance ends with `Stuck`. Only steps since the last advance
+/// of time count.
 #[test]
 fn steps_at_one_instant_are_bounded() {
     let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);

@@ -1,4 +1,4 @@
-//! How a run ended, and the information about it that is kept.
+//! How a run ended, and what is recorded about its end.
 
 use super::excuses::Excuses;
 use crate::referee::Violation;
@@ -14,18 +14,18 @@ pub enum Verdict {
     Pass,
     /// An invariant was violated.
     Violation(Violation),
-    /// The cluster did not converge within the bound, and no legal reason excuses it.
+    /// The cluster did not converge within the bound, and no standby's excuse explains this.
     NoConvergence(Violation),
-    /// Simulated time does not advance. The facts list the processes of the node and their C
-    /// functions.
+    /// Simulated time does not advance. The facts list each process of the node with its C
+    /// function.
     Stuck(Violation),
-    /// An assertion failed or the code panicked, in core or in the simulator.
+    /// An assertion failed, or code of core or of the simulator panicked.
     Panic {
         /// The place, as `ASSERT:file:line`. Failures at different places are different failures.
         label: String,
         /// The panic message.
         message: String,
-        /// The node that was making a step; empty if there was none.
+        /// The node that was making a step. Empty if no node was making one.
         node: String,
         /// The time.
         at: Mono,
@@ -48,7 +48,7 @@ impl Verdict {
     }
 }
 
-/// One line of the story of a run: an event worth telling.
+/// One line of the story of a run. The story lists the main events.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct StoryLine {
     /// The time.

@@ -1,4 +1,5 @@
-//! Shared by the fuzz targets: a machine on a fake disk that is driven by bytes.
+//! Shared by the fuzz targets: a machine on a simulated disk. The bytes of the fuzzer decide what
+//! happens to the machine.
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -9,7 +10,8 @@ use walsim_core::call::{Effect, Input, Machine, NetEvent, NetOp};
 pub use walsim_tests::Drive;
 use walsim_tests::{Harness, client};
 
-/// The largest number of steps between two inputs. Further steps run after the next input.
+/// The largest number of steps between two inputs. If the machine has more to do, it continues
+/// after the next input.
 const STEPS: u32 = 2000;
 
 /// A machine, its disk and its connections.
@@ -31,7 +33,7 @@ struct Conn {
     credit: u64,
     /// Bytes that wait for more credit.
     waiting: VecDeque<Bytes>,
-    /// Number of bytes that it has sent and that no peer has read.
+    /// The number of bytes that the machine has sent and that its peer has not read yet.
     sent: u32,
 }
 
@@ -60,7 +62,8 @@ impl<M: Machine> Drive<M> for Rig<M> {
         }
     }
 
-    /// Runs until no process can run at this time, or for the largest number of steps.
+    /// Runs until no process can run at the current time, or until the largest number of steps is
+    /// reached.
     fn settle(&mut self) {
         for _ in 0..STEPS {
             if self.halted || !self.advance() && !self.deliver() {
@@ -167,7 +170,8 @@ impl<M: Machine> Rig<M> {
     }
 }
 
-/// The input of a target, consumed from its start. At its end all values are 0 or empty.
+/// The bytes of the fuzzer, which are read from the start. When no bytes are left, all values are 0
+/// or empty.
 pub struct Source<'a>(pub &'a [u8]);
 
 impl<'a> Source<'a> {
@@ -197,7 +201,7 @@ impl<'a> Source<'a> {
             .fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// Bytes with a length prefix of one byte, or two if its first bit is set.
+    /// Bytes after a length. The length takes one byte, or two if the first bit is set.
     pub fn counted(&mut self) -> &'a [u8] {
         let mut len = usize::from(self.byte());
         if len >= 128 {

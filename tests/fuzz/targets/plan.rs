@@ -1,4 +1,4 @@
-//! Plan files: parsed, printed, parsed again, and run for a short time.
+//! A plan file is parsed, printed and parsed again. Then the plan is run for a short time.
 
 #![no_main]
 

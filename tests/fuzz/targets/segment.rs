@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A record with a valid length and checksum, and any other content.
+/// A record with a valid length and checksum. The rest of its content is arbitrary.
 fn record(version: PgVersion, source: &mut Source<'_>) {
     let page_size = if source.byte() % 2 == 0 { 8192 } else { 1024 };
     let at = Lsn(source.number(8));

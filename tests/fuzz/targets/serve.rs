@@ -1,5 +1,5 @@
 //! A conversation with a server. Whatever clients send, the server answers or closes the
-//! connection, and keeps running.
+//! connection. The server itself keeps running.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Opens a connection: looks up the host, and tries its addresses one after another.
+//! Opens a connection: looks up the host, and tries one address of the host after another.
 
 use super::{Inbox, Sockets, State};
 use crate::driver::handle::News;
@@ -44,7 +44,7 @@ impl Sockets {
             let attached =
                 Socket::connect_in(&host, port).and_then(|socket| self.attach(number, socket));
             if let Err(e) = attached {
-                // The path is too long or contains a NUL; no system call was made.
+                // The path is too long or contains a NUL, so no system call was made.
                 let why = if e.kind() == io::ErrorKind::InvalidInput {
                     Refusal::PathTooLong
                 } else {
@@ -108,7 +108,7 @@ impl Sockets {
             let socket = Socket::connect(addr);
             match socket.and_then(|socket| self.attach(number, socket)) {
                 Ok(()) => {
-                    // A connection can be established at once, in which case there may be no event.
+                    // If the connection is established at once, the kernel may report no event.
                     self.go_on_connecting(now, number, inbox);
                     return;
                 }

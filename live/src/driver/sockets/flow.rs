@@ -6,7 +6,7 @@ use walsim_core::base::Mono;
 use walsim_core::call::{Input, NetEvent};
 
 impl Sockets {
-    /// Reads from connections that have got new credit. Returns true if there was such a
+    /// Reads from the connections that have got new credit. Returns whether there was such a
     /// connection.
     pub(in crate::driver) fn read_wanted(&mut self, inbox: &mut Inbox) -> bool {
         if self.wanted.is_empty() {
@@ -20,7 +20,8 @@ impl Sockets {
         true
     }
 
-    /// Delivers received bytes as far as there is credit. The end of the stream needs no credit.
+    /// Delivers received bytes up to the credit of the connection. The end of the stream is
+    /// delivered without credit.
     pub(super) fn read(&mut self, number: usize, inbox: &mut Inbox) {
         let Some(conn) = self.conns.get_mut(&number) else {
             return;
@@ -49,15 +50,15 @@ impl Sockets {
                 Got::Data(bytes) => {
                     let len = bytes.len() as u64;
                     conn.credit -= len;
-                    // Fewer bytes than requested means that nothing is left except possibly the end
-                    // of the stream.
+                    // The socket returned fewer bytes than requested. No more bytes are there, but
+                    // the stream may have ended.
                     conn.readable = len == most;
                     inbox.push_back(Input::Net(conn.id, NetEvent::Data(bytes)));
                 }
                 Got::Nothing => {
                     conn.readable = most == 0;
-                    // With credit, all data has been read and the stream has not ended. Without
-                    // credit, unread data may come before the end.
+                    // With credit, the socket was read until it was empty, so the stream has not
+                    // ended. Without credit, bytes that were not read may come before the end.
                     if most > 0 {
                         conn.ending = false;
                     }
@@ -125,7 +126,7 @@ impl Sockets {
         }
     }
 
-    /// All output is sent: waits until the peer closes the connection, too.
+    /// All output is sent. Waits until the peer also closes the connection.
     fn linger(&mut self, now: Mono, number: usize) {
         let conn = self.conn(number);
         conn.state = State::Lingering;
@@ -136,8 +137,8 @@ impl Sockets {
         self.discard(number);
     }
 
-    /// Reads and drops data on a connection that was closed here. A peer whose data is not read
-    /// might never read the remaining output.
+    /// Reads and drops the data of a connection that this side has closed. Otherwise the peer could
+    /// block while sending, and would never read the remaining output.
     fn discard(&mut self, number: usize) {
         let conn = self.conn(number);
         let Some(socket) = &conn.socket else { return };

@@ -19,20 +19,19 @@ use walsim_core::call::{Input, NetEvent, NetOp};
 /// The largest number of bytes that one call reads.
 const CHUNK: u64 = 64 * 1024;
 
-/// How long a connection that was closed here waits for its peer to close it, too. If the socket
-/// were closed at once and the peer sent more data, the connection would be reset and output that
-/// the peer has not yet read would be lost.
+/// How long a connection that this side has closed waits until the peer also closes it. Closing the
+/// socket at once could lose output: if the peer sends more data, the kernel resets the connection,
+/// and the peer cannot read output that it has not read yet.
 const LINGER_MS: u64 = 10_000;
 
-/// After a failed accept, usually because of too few descriptors, the next one is tried after this
-/// time.
+/// The delay after a failed accept, which usually fails because there are too few descriptors.
 const ACCEPT_AGAIN_MS: u64 = 100;
 
-/// The largest number of connections accepted at once, so that open ones are served meanwhile.
+/// The largest number of connections that are accepted before open connections are served again.
 const ACCEPTED_AT_ONCE: u32 = 16;
 
-/// Pending output is joined up to this length, so that many short messages to a peer that does not
-/// read need no more memory than their bytes.
+/// Pending output is joined up to this length. Many short messages to a peer that does not read
+/// then need no more memory than their bytes.
 const SHORT: usize = 4096;
 
 /// Inputs for the machine, in order.
@@ -48,9 +47,9 @@ pub(super) struct Sockets {
     conns: HashMap<usize, Conn>,
     next_number: usize,
     accepted: u32,
-    /// Connections that have got new credit and may have data to read.
+    /// Connections that have got new credit and that may have data to read.
     wanted: Vec<usize>,
-    /// Connections that were closed here, and how long they wait for their peers.
+    /// Connections that this side has closed, each with the time until which it waits for its peer.
     lingering: VecDeque<(Mono, usize)>,
 }
 
@@ -64,9 +63,9 @@ struct Conn {
     credit: u64,
     /// The socket may have data to read.
     readable: bool,
-    /// The peer has closed its sending side; data before the end may be unread.
+    /// The peer has closed its sending side. Data that it sent before may not be read yet.
     ending: bool,
-    /// The machine has been told of the end of the stream. It can still send.
+    /// The machine knows that the stream has ended. The machine can still send.
     ended: bool,
     /// The kernel accepts output.
     writable: bool,
@@ -77,7 +76,8 @@ struct Conn {
 
 #[derive(Debug)]
 enum State {
-    /// Looking up or trying addresses: the current address, and the remaining ones.
+    /// The host is being looked up, or its addresses are being tried. Contains the current address
+    /// and the remaining addresses.
     Connecting(Option<SocketAddr>, vec::IntoIter<SocketAddr>),
     Open,
     /// The connection broke or failed, and the machine has been told.
@@ -104,10 +104,11 @@ impl Sockets {
         }
     }
 
-    /// Listens on an address. Returns it, with the chosen port if the given one is 0.
+    /// Listens on an address. Returns the address. If the given port is 0, the returned address
+    /// contains the port that the kernel chose.
     pub(super) fn listen(&mut self, addr: SocketAddr, token: Token) -> io::Result<SocketAddr> {
-        // mio sets SO_REUSEADDR, so that a server can restart while connections of its predecessor
-        // are still closing.
+        // mio sets SO_REUSEADDR. A restarted server can therefore listen while connections of the
+        // earlier server are still closing.
         let mut listener = TcpListener::bind(addr)?;
         self.registry
             .register(&mut listener, token, Interest::READABLE)?;
@@ -170,7 +171,7 @@ impl Sockets {
         self.accept_at = None;
     }
 
-    /// Executes an operation of a process on a connection. Ignored if the connection is gone.
+    /// Executes a process's operation on a connection. Does nothing if the connection is gone.
     pub(super) fn op(
         &mut self,
         now: Mono,
@@ -210,7 +211,7 @@ impl Sockets {
 
     /// Closes the connections of a process that has ended.
     pub(super) fn close_all(&mut self, now: Mono, pid: Pid, inbox: &mut Inbox) {
-        // Connections that the process has closed itself are no longer in `numbers`.
+        // A connection that the process has closed is no longer in `numbers`.
         let known = self.numbers.values().copied();
         let mut owned: Vec<usize> = known.filter(|n| self.conns[n].owner == pid).collect();
         owned.sort_unstable();
@@ -227,7 +228,7 @@ impl Sockets {
         }
     }
 
-    /// Is any output unsent, or any connection waiting for its peer to close?
+    /// Whether any output is unsent, or any connection waits for its peer to close.
     pub(super) fn is_busy(&self) -> bool {
         !self.conns.is_empty()
     }

@@ -55,7 +55,8 @@ fn both_forms_are_parsed() {
     }
 }
 
-/// As in pg_receivewal, -h, -p and -U override the connection string, which can be omitted.
+/// As in pg_receivewal, -h, -p and -U override the connection string. With these options the
+/// connection string can be omitted.
 #[test]
 fn options_override_the_connection_string() {
     let options = [("host", "x"), ("port", "2"), ("user", "y")];

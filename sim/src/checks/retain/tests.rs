@@ -1,4 +1,5 @@
-//! What a checkpoint must remove, which slots it must save, and which values it could have read.
+//! Tests which WAL a checkpoint must remove, which slots it must save, and which values it could
+//! have read.
 
 use super::*;
 use crate::disk::Content;
@@ -39,7 +40,7 @@ fn control(version: PgVersion) -> ControlFile {
     control
 }
 
-/// WAL up to segment 8, and the start of its last record.
+/// WAL that ends in segment 8, and the start of its last record.
 fn last_record() -> (Vec<u8>, Lsn) {
     let mut wal = builder();
     let mut record = wal.append(&message(3, 100));
@@ -49,8 +50,8 @@ fn last_record() -> (Vec<u8>, Lsn) {
     (wal.bytes().to_vec(), record.start)
 }
 
-/// Segments 1 to 8, a checkpoint in the last segment with a redo point in segment 6, and a slot's
-/// state file.
+/// A disk with segments 1 to 8 and a slot's state file. The checkpoint record is in segment 8, and
+/// its redo point is in segment 6.
 fn disk(version: PgVersion, saved: Lsn) -> Disk {
     let mut disk = NodeFixture::new(&last_record().0).disk;
     let file = SlotFile {
@@ -138,8 +139,8 @@ fn what_could_not_be_removed_is_no_fault_of_the_checkpoint() {
     assert_eq!(left(&window, &disk, None), None);
 }
 
-/// A restartpoint counts back from the end of WAL, or from its own redo point if recovery has
-/// ended.
+/// During recovery, a restartpoint keeps WAL counted back from the end of WAL. After recovery, it
+/// counts back from its own redo point.
 #[test]
 fn a_restartpoint_goes_by_what_was_received() {
     let mut disk = disk(PgVersion::V15, at(3));

@@ -1,4 +1,4 @@
-//! Which WAL a slot requires, when a segment may be removed, and which WAL is exempt.
+//! Tests which WAL a slot requires, when a segment may be removed, and which WAL is exempt.
 
 use super::*;
 use crate::disk::Content;
@@ -9,7 +9,7 @@ use walsim_core::wire::slot_file::{Persistency, SlotFile};
 const NAME: &str = "s";
 const STATE: &str = "pg_replslot/s/state";
 
-/// A node with segments 1 to 4, and a state file of its slot.
+/// A node with the segments 1 to 4 and a slot.
 struct Node {
     fixture: NodeFixture,
     check: Slot,
@@ -50,7 +50,7 @@ impl Node {
         file.encode(self.version)
     }
 
-    /// Renames a state file into place. If it is not synced, a power loss could undo this.
+    /// Renames a state file into place. If `synced` is false, a power loss can undo the rename.
     fn save(&mut self, file: &[u8], synced: bool) {
         let temp = "pg_replslot/s/state.tmp";
         self.fixture.disk.set_up_file(temp, Content::new(file));
@@ -218,7 +218,7 @@ fn what_was_given_up_is_not_had_back() {
     assert!(!node.is_whole());
 }
 
-/// A slot that is set back by a crash gets no exemption, nor does an invalidated one.
+/// A slot whose position goes back in a crash gets no exemption. Neither does an invalidated slot.
 #[test]
 fn only_a_report_gives_up() {
     let mut node = Node::at(PgVersion::V15, 3);
@@ -229,8 +229,8 @@ fn only_a_report_gives_up() {
     assert!(node.check.nodes.of(0).given_up.is_empty());
 }
 
-/// The WAL at the position of a first report may already be removed, or be removed until other
-/// processes know the position.
+/// If a first report sets the position of a slot, the WAL at this position may already be removed.
+/// A checkpoint may also remove the WAL until other processes see the position.
 #[test]
 fn a_first_report_holds_nothing_before_it_is_known() {
     let mut node = Node::new(PgVersion::V18);
@@ -261,7 +261,8 @@ fn a_position_that_was_reserved_counts_at_once() {
     assert!(!node.removes(2));
 }
 
-/// Segments 1 to 4; the limit of one segment back from 4 is 3.
+/// The node has segments 1 to 4. A limit of one segment, counted back from segment 4, retains
+/// segment 3.
 #[test]
 fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
     let mut node = Node::at(PgVersion::V18, 2);

@@ -1,4 +1,4 @@
-//! Finds the directory and the segment files to read. Mirrors the second half of pg_waldump's
+//! Finds the directory and the segment files to read. Follows the second half of pg_waldump's
 //! main().
 
 use super::fullpages;
@@ -14,8 +14,8 @@ use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_name;
 use walsim_core::wire::page::{self, LongPageHeader};
 
-/// The size of WAL pages and of data pages (`XLOG_BLCKSZ`, `BLCKSZ`), which is compiled into
-/// pg_waldump, too.
+/// The size of WAL pages and of data pages (`XLOG_BLCKSZ`, `BLCKSZ`). pg_waldump has these sizes
+/// compiled in, too.
 pub(super) const PAGE: u32 = 8192;
 const LEAST_SEGMENT: u32 = 1 << 20;
 const MOST_SEGMENT: u32 = 1 << 30;
@@ -25,7 +25,7 @@ pub(super) struct Range {
     pub(super) folder: PathBuf,
     pub(super) geometry: Geometry,
     pub(super) version: PgVersion,
-    /// The magic number of the first page, if no known version uses it.
+    /// The magic number of the first page. `None` if a known version uses this number.
     pub(super) unknown_magic: Option<u16>,
     pub(super) timeline: TimelineId,
     pub(super) start: Lsn,
@@ -42,14 +42,15 @@ struct Found {
 }
 
 impl Found {
-    /// The version of the WAL. WAL of an unknown version cannot be read; errors about it are worded
-    /// as in 15.
+    /// The version of the WAL. WAL of an unknown version cannot be read. Errors about such WAL have
+    /// the texts of 15.
     fn version(&self) -> PgVersion {
         page::version(self.magic).unwrap_or(PgVersion::V15)
     }
 }
 
-/// The version of the WAL that the options and file names refer to; 15 if it cannot be determined.
+/// The version of the WAL to which the options and file names refer. This is 15 if no file shows
+/// the version.
 pub(super) fn version_of(folder: Option<&[u8]>, file: Option<&[u8]>) -> PgVersion {
     let (directory, name) = file.map_or((None, None), |file| {
         let (directory, name) = split_path(file);
@@ -142,7 +143,7 @@ impl Range {
         Ok(())
     }
 
-    /// The segment that a file name stands for; also sets the timeline.
+    /// The segment to which a file name refers. Also sets the timeline.
     fn named_segment(&mut self, name: &[u8]) -> Result<SegmentNo, Stop> {
         if open_in(&self.folder, name)?.is_none() {
             let message = format!("could not open file \"{}\"", shown(name));
@@ -165,7 +166,8 @@ impl Range {
         Ok(segment)
     }
 
-    /// The first byte of a segment. Wraps around at the end of the address space, as in C.
+    /// The first byte of a segment. As in C, the number wraps around at the end of the address
+    /// space.
     const fn start_of(&self, segment: SegmentNo) -> Lsn {
         Lsn(segment.0.wrapping_mul(self.geometry.segment as u64))
     }
@@ -179,7 +181,8 @@ impl Range {
     }
 }
 
-/// Opens a file of the directory; `None` if it does not exist (`open_file_in_directory`).
+/// Opens a file of the directory (`open_file_in_directory`). Returns `None` if the file does not
+/// exist.
 pub(super) fn open_in(folder: &Path, name: &[u8]) -> Result<Option<File>, Stop> {
     match File::open(folder.join(path(name))) {
         Ok(file) => Ok(Some(file)),
@@ -224,7 +227,8 @@ fn pgdata() -> Option<PathBuf> {
     std::env::var_os("PGDATA").map(PathBuf::from)
 }
 
-/// Reads the first page of the named file, or of any segment if no file is named.
+/// Reads the first page of the named file. If no file is named, reads the first page of any
+/// segment.
 fn search_directory(folder: &Path, name: Option<&[u8]>) -> Result<Option<Found>, Stop> {
     let name = match name {
         Some(name) => name.to_vec(),
@@ -274,7 +278,7 @@ fn bad_segment_size(found: &Found, file: &str) -> Stop {
     ))
 }
 
-/// The first file in the directory whose name is a segment name (`IsXLogFileName`).
+/// The first file in the directory that has the name of a segment (`IsXLogFileName`).
 fn any_segment(folder: &Path) -> Option<Vec<u8>> {
     let names = fs::read_dir(folder).ok()?.flatten();
     let mut names = names.map(|entry| entry.file_name().as_bytes().to_vec());
@@ -284,7 +288,7 @@ fn any_segment(folder: &Path) -> Option<Vec<u8>> {
     })
 }
 
-/// Checks that the directory can be opened. The error is pg_waldump's message.
+/// Checks that the directory can be opened. The error text is pg_waldump's.
 fn verify_directory(folder: &Path) -> Result<(), String> {
     match fs::read_dir(folder) {
         Ok(_) => Ok(()),
@@ -296,7 +300,7 @@ fn verify_directory(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Splits a path into directory and file as dirname(1) and basename(1) do.
+/// Splits a path into directory and file, as dirname(1) and basename(1) do.
 fn split_path(path: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(at) => (Some(&path[..at]), &path[at + 1..]),

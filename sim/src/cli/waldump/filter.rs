@@ -2,14 +2,14 @@
 
 use walsim_core::wire::record::{RecordView, RelLocator, RmgrId};
 
-/// The conditions that a record must meet to be shown. By default there are none.
+/// The conditions that a shown record must meet. By default there are no conditions.
 #[derive(Default)]
 pub(super) struct Filter {
     /// The record belongs to one of these resource managers.
     rmgrs: Option<Box<[bool; 256]>>,
     pub(super) xid: Option<u32>,
-    /// The record refers to a block of this relation. The same block must meet the next two
-    /// conditions.
+    /// The record refers to a block of this relation. The same block must also meet the conditions
+    /// on number and fork.
     pub(super) relation: Option<RelLocator>,
     /// The block has this number.
     pub(super) block: Option<u32>,

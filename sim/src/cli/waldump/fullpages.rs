@@ -40,7 +40,8 @@ pub(super) fn create_directory(folder: &Path) -> Result<(), Stop> {
     }
 }
 
-/// Writes each image of the record to its own file, decompressed and with the hole filled.
+/// Writes each image of the record to a file of its own. The image is decompressed, and its unused
+/// space is filled with zeros.
 pub(super) fn save(
     folder: &Path,
     timeline: TimelineId,
@@ -74,7 +75,7 @@ pub(super) fn save(
     Ok(())
 }
 
-/// The page of an image; `None` if the block has no image (`RestoreBlockImage`).
+/// The page that an image contains (`RestoreBlockImage`). `None` if the block has no image.
 fn restore(record: &RecordView<'_>, block: &BlockView<'_>) -> Result<Option<Vec<u8>>, Stop> {
     let Some(header) = block.header.image else {
         return Ok(None);

@@ -1,8 +1,8 @@
-//! Splits a command line into options and operands like glibc's getopt_long, with the same error
-//! messages.
+//! Splits a command line into options and operands, with the same rules and error messages as
+//! glibc's getopt_long.
 //!
-//! pg_waldump uses getopt_long: long names may be abbreviated, a value may follow its letter
-//! directly, options may come after operands, and `--` ends the options.
+//! pg_waldump uses getopt_long. A long name may be abbreviated, a value may follow its letter
+//! directly, an option may come after operands, and `--` ends the options.
 
 /// Whether an option takes a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,7 +54,7 @@ impl GetOpt {
         }
     }
 
-    /// The next option; `None` when only operands are left.
+    /// The next option. `None` if only operands are left.
     ///
     /// # Errors
     /// The message that getopt would print after the program name.
@@ -80,7 +80,8 @@ impl GetOpt {
         Ok(None)
     }
 
-    /// The operands in their order. They are complete after the last option has been returned.
+    /// The operands in their order. The list is complete only after [`Self::next`] has returned the
+    /// last option.
     pub(super) fn operands(mut self) -> Vec<Vec<u8>> {
         self.operands.extend(self.rest.into_iter().rev());
         self.operands

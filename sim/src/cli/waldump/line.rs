@@ -17,12 +17,12 @@ const LONGEST_REL: usize = 40;
 /// How many formatted relations are cached.
 const REMEMBERED: usize = 16;
 
-/// Prints each record: as one line, or with block details as several.
+/// Prints records. A record is one line, or several lines if block details are shown.
 pub(super) struct Lines {
     version: PgVersion,
     details: bool,
-    /// A cache of formatted relations, indexed by relation number modulo the size. Most relations
-    /// are found in it.
+    /// A cache of formatted relations. The index is the relation number modulo the size of the
+    /// cache.
     rels: [RelText; REMEMBERED],
 }
 
@@ -52,7 +52,7 @@ impl Lines {
     /// Adds the text of a record.
     ///
     /// # Errors
-    /// The record contains a value that PostgreSQL never writes. In this case no text is added.
+    /// If the record contains a value that PostgreSQL never writes. No text is added then.
     #[inline]
     pub(super) fn add(&mut self, text: &mut Text, record: &RecordView<'_>) -> Result<(), String> {
         let before = text.bytes.len();
@@ -72,7 +72,7 @@ impl Lines {
             text.add("\n");
         }
         for block in record.blocks() {
-            // Two branches, so that each of them copies a text of constant length.
+            // With two branches, each branch copies a text of constant length, which is faster.
             if details {
                 text.add("\tblkref #");
             } else {

@@ -1,4 +1,4 @@
-//! `walsim waldump`: reads WAL with our reader and prints exactly what PostgreSQL's pg_waldump
+//! `walsim waldump`: reads WAL with our WAL reader, and prints exactly what PostgreSQL's pg_waldump
 //! prints.
 
 mod files;
@@ -34,15 +34,15 @@ use walsim_core::wire::record::RecordView;
 
 /// Output is written when this many bytes are buffered.
 const FULL: usize = 64 << 10;
-/// With `--follow`, the number of naps before the next search for new WAL. pg_waldump searches a
-/// tenth as often.
+/// With `--follow`, the number of naps before each search for new WAL. pg_waldump searches a tenth
+/// as often.
 const NAPS: u32 = 2;
 const NAP: Duration = Duration::from_millis(50);
 
 /// Runs the command with the arguments after its name.
 pub(super) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<_> = args.map(OsString::into_vec).collect();
-    // If the handler cannot be installed, SIGINT ends the command without its statistics.
+    // If the handler cannot be installed, SIGINT ends the command before it prints the statistics.
     let interrupted = Arc::new(AtomicBool::new(false));
     let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&interrupted));
 
@@ -100,8 +100,8 @@ struct Dump<'a> {
     timeline: TimelineId,
     unknown_magic: Option<u16>,
     start: Lsn,
-    /// Whether the start position is inside a segment. In this case the position of the first
-    /// record is printed.
+    /// Whether the start position is inside a segment. If so, the command prints the position of
+    /// the first record.
     in_segment: bool,
     table: Option<Table>,
     shown: i32,
@@ -110,7 +110,7 @@ struct Dump<'a> {
 }
 
 impl Dump<'_> {
-    /// Reads to the end of WAL, and returns an error if reading ended with one.
+    /// Reads to the end of WAL. Returns an error if an error ended the reading.
     fn read(
         &mut self,
         reader: &mut WalReader,
@@ -137,7 +137,7 @@ impl Dump<'_> {
                     }
                 }
                 Next::Need { page, len, .. } => {
-                    // Reading the next page may block for a while, so flush the output first.
+                    // Reading the next page may take some time, so the output is flushed first.
                     if self.options.follow {
                         flush(self.out).map_err(Stop::Output)?;
                     }
@@ -160,7 +160,7 @@ impl Dump<'_> {
         }
     }
 
-    /// Prints the position of the first record if this is not the requested start. Since 17 the
+    /// Prints the position of the first record if it differs from the requested start. Since 17 the
     /// line goes to stderr.
     fn begin(&mut self, first: &RecordView<'_>) {
         if first.lsn != self.start && self.in_segment {
@@ -171,7 +171,7 @@ impl Dump<'_> {
                 self.start, first.lsn
             );
             if self.version >= PgVersion::V17 {
-                // If stderr cannot be written, there is no place to report it.
+                // If writing to stderr fails, there is no other place to report the failure.
                 let _ = io::stderr().write_all(format!("{PROGRAM}: {said}").as_bytes());
             } else {
                 self.out.add(said);
@@ -205,7 +205,7 @@ impl Dump<'_> {
 
     fn nothing_found(&self) -> Stop {
         let error = format!("could not find a valid record after {}", self.start);
-        // pg_waldump has no detail message here, not even for WAL of a different major version.
+        // pg_waldump prints no detail message here, even if the WAL is of another major version.
         match self.unknown_magic {
             Some(magic) => Stop::Detailed {
                 error,

@@ -1,4 +1,4 @@
-//! The command line of pg_waldump. Options depend on the version of the WAL.
+//! The command line of pg_waldump. The accepted options depend on the version of the WAL.
 
 use super::filter::Filter;
 use super::getopt::{GetOpt, Long, Opt, Spec, Value};
@@ -75,7 +75,7 @@ const fn long(name: &'static str, value: Value, letter: char) -> Long {
 }
 
 impl Options {
-    /// The directory and the first file that the arguments name. Ignores invalid arguments.
+    /// The directory and the first file that the arguments name. Invalid arguments are ignored.
     pub(super) fn places(args: &[Vec<u8>]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         let mut folder = None;
         let mut getopt = GetOpt::new(&SPEC, args);
@@ -87,8 +87,8 @@ impl Options {
         (folder, getopt.operands().into_iter().next())
     }
 
-    /// Parses the arguments. `--help`, `--version` and the list of resource managers are printed to
-    /// `out`; they end the command.
+    /// Parses the arguments. For `--help`, `--version` and the list of resource managers, writes
+    /// the answer to `out` and ends the command.
     pub(super) fn parse(
         args: &[Vec<u8>],
         version: PgVersion,
@@ -244,7 +244,7 @@ impl Options {
     }
 }
 
-/// Since 16 other bases are accepted too, and trailing characters are an error.
+/// Since 16 the number may have a base other than 10, and text after the number is an error.
 fn timeline(value: &[u8], version: PgVersion) -> Result<TimelineId, Stop> {
     let shown = String::from_utf8_lossy(value);
     let option = "-t/--timeline";

@@ -1,7 +1,7 @@
-//! Reads pages of segments. Mirrors WALDumpReadPage, WALDumpOpenSegment and WALRead.
+//! Reads pages of segments. Follows WALDumpReadPage, WALDumpOpenSegment and WALRead.
 //!
-//! One read covers several pages. After an error, the message names the single page, as if only
-//! that page had been read.
+//! One read covers several pages. If a read fails, the message names a single page, because
+//! pg_waldump reads single pages.
 
 use super::files::{PAGE, Range, open_in};
 use super::stop::{Stop, reason};
@@ -14,10 +14,10 @@ use std::time::Duration;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_name;
 
-/// The size of one read. Two such pieces should fit into the L2 cache.
+/// The size of one read. Two pieces of this size should fit into the L2 cache.
 const PIECE: usize = 128 << 10;
-/// The number of attempts, and the delay between them, when `--follow` waits for a segment that
-/// does not exist yet.
+/// How often `--follow` tries to open a segment that does not exist yet. The next constant is the
+/// delay between two attempts.
 const TRIES: u32 = 10;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -38,7 +38,7 @@ pub(super) struct Pages {
     spare: Bytes,
 }
 
-/// A page, or the information that the requested end is before it.
+/// A page, or the answer that the dump ends before this page.
 pub(super) enum Page {
     Bytes(Bytes),
     EndReached,
@@ -78,7 +78,7 @@ impl Pages {
         Ok(Page::Bytes(bytes.expect("just read")))
     }
 
-    /// Drops the pieces that were read, because the file may have grown.
+    /// Drops the bytes that were read, because the file may have grown.
     pub(super) fn forget(&mut self) {
         self.piece = (Lsn::INVALID, Bytes::new());
     }
@@ -148,8 +148,8 @@ impl Pages {
         if self.partial.contains(&segment) {
             file += ".partial";
         }
-        // A server that has filled a segment may need a moment to create the next one. pg_waldump
-        // always waits for it, even without `--follow`.
+        // A server that has filled a segment may need a moment to create the next segment. With
+        // `--follow` we wait for the file. pg_waldump waits even without `--follow`.
         for _ in 0..if self.follow { TRIES } else { 1 } {
             if let Some(file) = open_in(&self.folder, file.as_bytes())? {
                 return Ok(file);
@@ -168,7 +168,7 @@ impl Pages {
 const NO_ENTRY: i32 = 2;
 
 /// Reads until the buffer is full, the file ends or an error occurs. Returns the number of bytes
-/// and the error.
+/// that were read, and the error.
 fn read_at(file: &File, buffer: &mut [u8], offset: u32) -> (usize, Option<io::Error>) {
     let mut got = 0;
     while got < buffer.len() {

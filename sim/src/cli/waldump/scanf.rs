@@ -1,5 +1,5 @@
-//! Parses numbers like C's sscanf, which is permissive: it skips leading blanks, accepts signs,
-//! ignores trailing text, and keeps the low half of a number that is too large.
+//! Parses numbers as C's sscanf does. sscanf skips leading blanks, accepts signs and ignores
+//! trailing text. Of a number that is too large it keeps the low half.
 
 /// The text that is not parsed yet.
 pub(super) struct Scan<'a>(pub(super) &'a [u8]);
@@ -45,8 +45,8 @@ impl Scan<'_> {
         }))
     }
 
-    /// Parses a number with a base prefix, as in strtoul. Returns `None` if the number does not
-    /// fit, and 0 if there are no digits.
+    /// Parses a number that may have a base prefix, as strtoul does. Returns `None` if the number
+    /// does not fit, and 0 if there are no digits.
     pub(super) fn unsigned_long(&mut self) -> Option<u64> {
         let before = self.0;
         let digits = self.0.trim_ascii_start();
@@ -67,7 +67,8 @@ impl Scan<'_> {
         magnitude.map(signed)
     }
 
-    /// The sign and the magnitude; the magnitude is `None` if it does not fit into 64 bits.
+    /// The sign and the magnitude of a number. The magnitude is `None` if it does not fit into 64
+    /// bits.
     fn number(&mut self, radix: u32, width: usize) -> Option<(bool, Option<u64>)> {
         let blanks = self.0.iter().take_while(|byte| is_space(**byte)).count();
         let text = &self.0[blanks..];

@@ -1,5 +1,5 @@
-//! Reasons for the command to exit early. The messages are pg_waldump's; only the program name
-//! before them differs.
+//! Reasons for which the command exits early. The messages are pg_waldump's, with another program
+//! name.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,7 +21,8 @@ pub(super) enum Stop {
         /// The detail message.
         detail: String,
     },
-    /// Wrong usage: the error, unless getopt has printed it, and a detail message.
+    /// Wrong usage, with an error and a detail message. There is no error if getopt has already
+    /// printed one.
     BadArgument {
         error: Option<String>,
         detail: Option<&'static str>,
@@ -65,8 +66,8 @@ impl Stop {
                 }
             }
             Self::BadOption(complaint) => say("", complaint),
-            // The reading end of the pipe is closed. C programs die of SIGPIPE in this case, which
-            // shells report as this status.
+            // The reader of the pipe has gone. SIGPIPE kills a C program then, and shells report
+            // status 141.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::from(141);
             }
@@ -76,7 +77,7 @@ impl Stop {
             let hint = format!("Try \"{PROGRAM} --help\" for more information.");
             say("hint: ", &hint);
         }
-        // If stderr cannot be written, there is no place to report it.
+        // If writing to stderr fails, there is no other place to report the failure.
         let _ = io::stderr().write_all(text.as_bytes());
         match self {
             Self::Done => ExitCode::SUCCESS,

@@ -1,5 +1,5 @@
-//! Draws the faults of a run. Each class of faults is on or off for the whole run, so that some
-//! runs have many faults of the same kind.
+//! Draws the faults of a run. Each class of faults is on or off for a whole run, so that some runs
+//! have many faults of one class.
 
 use super::{Draw, MS, SECOND, signed};
 use crate::plan::{EventKind, Fault, FaultRow, ShutdownMode, When};
@@ -26,8 +26,8 @@ enum Class {
 }
 
 impl Class {
-    /// Whether faults of this class affect processes. If so, some moments in the work of a process
-    /// are more interesting than others.
+    /// Whether faults of this class hit processes. Such a fault is likely to matter more at some
+    /// moments in the work of a process, so it may wait for an event.
     const fn strikes_processes(self) -> bool {
         match self {
             Self::PowerLoss
@@ -65,8 +65,8 @@ const CLASSES: [Class; 14] = [
     Class::Pause,
 ];
 
-/// Places in which it is useful to hold a process of the primary or of a standby: between two
-/// halves of an operation that other processes can observe.
+/// C functions in which a stalled process of the primary or of a standby is likely to matter. Each
+/// of them is between two halves of an operation, and other processes can see the first half.
 const PLACES: [&[Place]; 2] = [
     &[
         Place::CreateCheckPoint,
@@ -120,7 +120,8 @@ impl Draw {
         let rows = (0..count).map(|_| {
             let node = self.victim(nodes);
             let at = *self.rng.pick(PLACES[usize::from(node > 0)]);
-            // Long enough for other processes to act, rarely long enough for timeouts.
+            // Every stall is long enough for other processes to act. Some stalls are long enough
+            // for timeouts.
             let for_us = match self.rng.below(3) {
                 0 => self.between_ms(MS, 20 * MS),
                 1 => self.between_ms(20 * MS, 300 * MS),
@@ -138,7 +139,8 @@ impl Draw {
             .into_iter()
             .filter(|_| self.rng.ratio(1, 2))
             .collect();
-        // Between 0 and 6 faults. Few runs have fewer than two, so that faults can interact.
+        // A run has between 0 and 6 faults. Few runs have fewer than two, because faults must be
+        // able to interact.
         let count = match self.rng.below(40) {
             0 => 0,
             1 => 1,
@@ -270,7 +272,8 @@ impl Draw {
         }
     }
 
-    /// The given time, or an event at which a fault is likely to matter.
+    /// When a fault happens: either at the given time, or at an event at which the fault is likely
+    /// to matter.
     fn moment(&mut self, node: usize, at: When) -> When {
         let delicate = self.rng.ratio(1, 2);
         let primary = [

@@ -1,4 +1,5 @@
-//! Draws what retains WAL in a run, and what operators do to it: slots, limits, reloads.
+//! Draws what retains WAL in a run, and how operators change it: slots, limits, and reloads of the
+//! configuration.
 
 use super::{Draw, MS, SECOND, sql};
 use crate::plan::{Action, ActionRow, Fault, FaultRow, NodePlan, When};
@@ -8,9 +9,9 @@ use walsim_core::call::Place;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
 impl Draw {
-    /// Decides which standby has a slot or another protection of its WAL. Some standbys have none
-    /// and may lose their WAL. Returns stalls during which a checkpoint can overtake a process that
-    /// reserves WAL.
+    /// Draws what protects the WAL that the standbys need: slots, `wal_keep_size`, or nothing. A
+    /// standby without protection may lose its WAL. Returns stalls during which a checkpoint can
+    /// overtake a process that reserves WAL.
     pub(super) fn retention(
         &mut self,
         nodes: &mut [NodePlan],
@@ -49,7 +50,7 @@ impl Draw {
         stalls
     }
 
-    /// A standby with a slot. Operators sometimes drop, replace or advance the slot.
+    /// Gives a standby a slot. In some runs the operator drops, replaces or advances the slot.
     fn slot_of(
         &mut self,
         standby: usize,
@@ -79,7 +80,8 @@ impl Draw {
         }
     }
 
-    /// Slots that no walsender uses. They are created, advanced and dropped while checkpoints run.
+    /// Draws slots that no walsender uses. The operator creates, advances and drops them while
+    /// checkpoints run.
     fn spare_slots(
         &mut self,
         actions: &mut Vec<ActionRow>,

@@ -1,10 +1,10 @@
-//! What a checkpoint or restartpoint could have read since it began: positions of slots, their
-//! published minimum, and settings.
+//! The values that a checkpoint or restartpoint may have read since it began: positions of slots,
+//! the published minimum of these positions, and settings.
 //!
-//! The checks use the minimum over this time to decide which WAL the checkpoint had to remove, and
-//! which slots it had to save. Slots are created, moved and dropped while it runs. A process
-//! publishes the minimum one step after it has read the slots, which may be much later if it gets
-//! no CPU.
+//! Backends create, move and drop slots during a checkpoint. A process reads the slots in one step
+//! and publishes their minimum in its next step, which may be much later. The checks therefore use
+//! the lowest value since the checkpoint began. They use it to decide which WAL the checkpoint had
+//! to remove, and which slots it had to save.
 
 use super::SlotChange;
 use super::horizon::{Least, Limits, required};
@@ -15,7 +15,7 @@ use walsim_core::call::{DiskError, Effect, Message, Place, SlotMessage};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{Role, Shmem, Slot};
 
-/// Where a process stands after it has read all slots. It publishes the minimum in its next step.
+/// The place of a process that has read all slots and will publish their minimum in its next step.
 const LOOKED: Place = Place::ReplicationSlotsComputeRequiredLSN;
 
 /// For each slot, its minimum position during a completed checkpoint.
@@ -28,10 +28,11 @@ pub(super) struct Checkpoints {
     /// Number of checkpoints begun.
     begun: u32,
     window: Option<Window>,
-    /// The minimum position that the state file of each slot could have had since the last
-    /// checkpoint. A slot that was set back since then may be at this position after a restart.
+    /// The lowest position that the state file of each slot may contain since the last checkpoint.
+    /// If a slot went back after its state file was saved, a restart may restore the lower
+    /// position.
     saved: Saved,
-    /// The server has been started and its slots have not been read yet.
+    /// The server has started and has not read its slots from disk yet.
     fresh: bool,
 }
 
@@ -49,7 +50,7 @@ struct Published {
 pub struct CheckpointEnd {
     /// The redo point of a restartpoint; `None` for a checkpoint.
     pub restartpoint: Option<Lsn>,
-    /// What it could have read.
+    /// The values that the checkpoint may have read.
     pub window: Window,
 }
 
@@ -68,7 +69,7 @@ pub struct Window {
     pub limits: Limits,
     /// The minimum end of WAL, on a standby.
     pub end: Lsn,
-    /// Files in `pg_wal` that could not be removed according to the log.
+    /// The files in `pg_wal` that the server failed to remove, according to its log.
     pub stuck: Vec<String>,
     /// A slot could not be saved because of a disk error.
     pub unsaved: bool,
@@ -115,7 +116,8 @@ impl Checkpoints {
                 None
             }
             Role::Startup => {
-                // Slots are read from disk before any other process can change them.
+                // The startup process reads the slots from disk before any other process can change
+                // them.
                 if step.view.postmaster_state() == Some(PmState::Startup) {
                     self.published = Published {
                         last: required(shmem),
@@ -142,13 +144,13 @@ impl Checkpoints {
         }
     }
 
-    /// A process publishes in this step the value that it computed in its previous one.
+    /// Publishes the value that this process computed in its previous step.
     fn publish(&mut self, step: &Step<'_>, pid: Pid, role: Role, change: SlotChange) {
         if let Some(found) = self.published.found.remove(&pid) {
             let ended = step.effects.0.iter();
             let ended =
                 ended.filter(|(who, effect)| *who == pid && matches!(effect, Effect::Exit(_)));
-            // A process that exited may or may not have published the value.
+            // If a process exited, it is unknown whether it published the value.
             self.published.last = if ended.count() > 0 {
                 self.published.last.min(found)
             } else {
@@ -205,7 +207,8 @@ impl Checkpoints {
         }
         self.widen(shmem, change);
         let window = self.window.take_if(|_| ended.is_some());
-        // The next checkpoint may begin in the step in which this one ends.
+        // If the next checkpoint begins in the step in which this one ends, the new window begins
+        // now.
         if begins {
             self.window = Some(Window::new(shmem, self.published.last));
         }
@@ -248,8 +251,8 @@ impl Window {
         let redo = shmem.control.checkpoint_copy.redo;
         let named = std::mem::replace(&mut self.redo, redo) != redo;
         self.published = if named && Least::is_saved_first(&shmem.settings) {
-            // Since 18 the checkpoint reads the published value after it has updated the control
-            // file.
+            // Since 18 the checkpoint updates the control file first and reads the published value
+            // then, so earlier values do not count.
             published
         } else {
             self.published.min(published)
@@ -268,14 +271,15 @@ impl Window {
             if let Some(name) = path.as_str().strip_prefix("pg_wal/") {
                 self.stuck.push(name.to_owned());
             }
-            // A failure because a file already exists is not a disk error.
+            // A failed creation of a file that already exists is not a disk error.
             let failed = matches!(error, DiskError::Io | DiskError::NoSpace);
             self.unsaved |= failed && path.as_str().starts_with("pg_replslot/");
         }
     }
 }
 
-/// Removes slots that were dropped or invalidated; for the others keeps the minimum position.
+/// Removes the slots that were dropped or invalidated, and lowers the positions of slots that went
+/// back.
 fn least_positions(positions: &mut Saved, slots: &[Slot]) {
     positions.retain(|name, least| {
         let slot = slots.iter().find(|slot| slot.in_use && slot.name == *name);
@@ -319,8 +323,9 @@ mod tests {
         shmem
     }
 
-    /// A slot that moves forward during the checkpoint need not be saved at its new position. A
-    /// slot that goes back, is dropped or is invalidated is exempt.
+    /// If a slot moves forward during a checkpoint, the checkpoint need not save the new position.
+    /// If a slot goes back, is dropped or is invalidated, the checkpoint need not save the old
+    /// position.
     #[test]
     fn of_each_slot_the_least_position_counts() {
         let mut shmem = shmem(PgVersion::V15, at(4));
@@ -352,7 +357,8 @@ mod tests {
         }
     }
 
-    /// 15 reads the minimum before it saves slots, 18 after it has updated the control file.
+    /// 15 reads the published minimum before it saves the slots. 18 reads it after it has updated
+    /// the control file.
     #[test]
     fn the_look_at_slots_is_taken_when_the_version_takes_it() {
         let least = |segment| Least(Some(at(segment)));

@@ -11,7 +11,8 @@ pub type Committed = (Xid, Lsn);
 /// The commits of one node.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Commits {
-    /// The last commit of each connection, and its commits that are not acknowledged yet.
+    /// For each connection: its last commit, and its commits that the server has not acknowledged
+    /// yet.
     sessions: BTreeMap<ConnId, (Committed, VecDeque<Committed>)>,
     acknowledged: Vec<Committed>,
 }
@@ -21,7 +22,7 @@ impl Commits {
         &self.acknowledged
     }
 
-    /// The server is gone. It will not acknowledge its open commits any more.
+    /// The server has stopped. It can no longer acknowledge its unacknowledged commits.
     pub(super) fn gone(&mut self) {
         self.sessions.clear();
     }
@@ -45,7 +46,8 @@ impl Commits {
         }
     }
 
-    /// A client received the acknowledgment of the oldest open commit of its connection.
+    /// A client received an acknowledgment. It belongs to the oldest unacknowledged commit of the
+    /// connection.
     pub(super) fn acked(&mut self, conn: ConnId, synchronous: bool) {
         if let Some((_, pending)) = self.sessions.get_mut(&conn)
             && let Some(commit) = pending.pop_front()

@@ -1,4 +1,4 @@
-//! The control file of a node, and the checkpoint that it names.
+//! Reads a node's control file and the checkpoint record to which that file points.
 
 use super::{FIRST_TIMELINE, wal_files};
 use crate::disk::Disk;

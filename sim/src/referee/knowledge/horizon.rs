@@ -1,4 +1,4 @@
-//! The WAL that a checkpoint must not remove, computed from settings and positions only.
+//! Computes which WAL a checkpoint must not remove, from settings and positions only.
 
 use std::fmt;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, Settings};
@@ -9,7 +9,8 @@ use walsim_core::shmem::{Shmem, Slot};
 pub struct Least(pub Option<Lsn>);
 
 impl Least {
-    /// Whether slots are saved before their minimum is read. Before 18 the minimum is read first.
+    /// Whether a checkpoint saves the slots before it reads the minimum of their positions. This is
+    /// the order since 18.
     pub const fn is_saved_first(settings: &Settings) -> bool {
         settings.pg_version.major() >= 18
     }
@@ -43,7 +44,7 @@ fn held(version: PgVersion, slot: &Slot) -> Option<Lsn> {
     let at = Some(slot.restart_lsn).filter(|at| slot.in_use && at.is_valid())?;
     let saved = slot.last_saved_restart_lsn;
     match version {
-        // In 15 an invalidated slot whose position is reported again retains WAL again.
+        // In 15 an invalidated slot retains WAL again when its standby reports a position.
         PgVersion::V15 => Some(at),
         _ if slot.invalidated.is_some() => None,
         PgVersion::V18 | PgVersion::V19 if !slot.temporary && saved.is_valid() => {
@@ -82,8 +83,8 @@ impl Limits {
     }
 }
 
-/// The first required segment. Sizes are counted in whole segments, back from the segment in which
-/// WAL ends.
+/// The first segment that must be kept. A size setting counts whole segments, back from the segment
+/// in which WAL ends.
 #[must_use]
 pub fn horizon(
     geometry: &Geometry,

@@ -1,5 +1,5 @@
-//! The WAL of one timeline: the first flushed value of every byte, and the records in these bytes.
-//! The WAL of each node is compared with these bytes once.
+//! The ledger of a timeline: for every position, the byte that was flushed there first, and the
+//! records that these bytes contain. The WAL of each node is compared with the ledger once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use walsim_core::wire::record::RecordHeader;
 /// The size of a chunk.
 const CHUNK: usize = 64 * 1024;
 
-/// The bytes of a timeline from the start of its first segment on.
+/// The bytes of a timeline, beginning with its first segment.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Ledger {
     geometry: Geometry,
@@ -22,13 +22,13 @@ pub struct Ledger {
     chunks: Vec<Arc<Vec<u8>>>,
     /// The end of the records that were parsed.
     walked: Lsn,
-    /// Ranges of records that were never completed. A node may lack these bytes.
+    /// Ranges of records that were never completed. The WAL of a standby may lack these bytes.
     aborted: Vec<Range<Lsn>>,
     /// The highest transaction id in a record.
     highest_xid: Xid,
     /// The unused ranges after segment switches, in order.
     unused: Vec<Range<Lsn>>,
-    /// The ends of WAL that a primary has found in crash recovery.
+    /// The ends of WAL that crash recovery of a primary has found.
     ends: Vec<Lsn>,
 }
 
@@ -39,7 +39,7 @@ pub struct Placed {
     pub start: Lsn,
     /// The end of its last byte.
     pub end: Lsn,
-    /// Where the next record is expected: after a switch, in the next segment.
+    /// Where the next record is expected. After a segment switch, this is in the next segment.
     pub next: Lsn,
     /// Its transaction id.
     pub xid: Xid,
@@ -91,7 +91,7 @@ impl Ledger {
         &self.geometry
     }
 
-    /// Crash recovery of a primary found this end of WAL. Later WAL was discarded.
+    /// Crash recovery of a primary found that WAL ends at `end`, and discarded all later WAL.
     pub(super) fn found_end(&mut self, end: Lsn) {
         self.ends.push(end);
     }
@@ -100,7 +100,7 @@ impl Ledger {
         self.ends.len()
     }
 
-    /// Whether no WAL before this position was discarded by a crash recovery. The first `since`
+    /// Whether WAL before this position was never discarded by crash recovery. The first `since`
     /// recoveries are ignored.
     pub(super) fn is_history(&self, lsn: Lsn, since: usize) -> bool {
         self.ends.iter().skip(since).all(|end| lsn <= *end)
@@ -145,8 +145,8 @@ impl Ledger {
         self.walked
     }
 
-    /// The first bytes of the record at this position, without page headers; `None` if the ledger
-    /// ends before.
+    /// The first `len` bytes of the record at `start`, without page headers. `None` if the ledger
+    /// ends before the last of these bytes.
     #[must_use]
     pub fn bytes_of(&self, start: Lsn, len: usize) -> Option<Vec<u8>> {
         let page = u64::from(self.geometry.wal_page);
@@ -166,17 +166,19 @@ impl Ledger {
         Some(bytes)
     }
 
-    /// The first position where these bytes differ from the ledger. Bytes outside of the ledger are
-    /// not compared, nor are the unused bytes after a segment switch, which no process reads. A
-    /// standby whose connection breaks after the switch continues with the next segment, so its
-    /// recycled file keeps old bytes there.
+    /// The first position at which these bytes differ from the ledger. Bytes outside of the ledger
+    /// are not compared.
+    ///
+    /// Unused bytes after a segment switch are not compared, because no process reads them. If the
+    /// connection of a standby breaks after the switch record, the standby continues with the next
+    /// segment. The rest of the segment then keeps the old bytes of the recycled file.
     #[must_use]
     pub fn difference(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         self.difference_but(at, bytes, |place| end_of(&self.unused, place))
     }
 
-    /// [`Self::difference`] for a standby. A standby that did not receive the beginning of a record
-    /// that was never completed has different bytes there and skips them.
+    /// [`Self::difference`] for a standby. A standby may lack the beginning of a record that was
+    /// never completed, and skips it. Such bytes are not compared.
     #[must_use]
     pub fn difference_on_a_standby(&self, at: Lsn, bytes: &[u8]) -> Option<Lsn> {
         self.difference_but(at, bytes, |place| {
@@ -184,7 +186,8 @@ impl Ledger {
         })
     }
 
-    /// The first difference for which `passes` does not return a position to continue at.
+    /// The first difference that must be reported. For a difference that may be ignored, `passes`
+    /// returns the position at which the comparison continues.
     fn difference_but(
         &self,
         at: Lsn,
@@ -231,9 +234,9 @@ impl Ledger {
         Some(self.chunks[chunk][within])
     }
 
-    /// The record after the one that ended at `from`. It may begin on a later page, if the header
-    /// of that page says that the previous record was never completed. `None` unless the record is
-    /// complete.
+    /// The record that follows the record that ended at `from`, or `None` if it is not complete. It
+    /// begins on a later page if the header of that page says that the record before it was never
+    /// completed.
     #[must_use]
     pub fn record_after(&self, from: Lsn) -> Option<Placed> {
         let geometry = &self.geometry;

@@ -1,6 +1,7 @@
-//! What the referee knows about a run, independently of its processes: the WAL of each timeline,
-//! each node's progress, slots and checkpoints, and the acknowledged commits. All checks read it.
-//! Each event updates it once, before any check sees the event.
+//! What the referee has learned about a run without relying on what processes claim. This includes
+//! the WAL of each timeline, the progress, slots and checkpoints of each node, and the acknowledged
+//! commits. Each event updates this knowledge once, before any check sees the event. All checks
+//! read it.
 
 mod checkpoints;
 mod commits;
@@ -50,7 +51,7 @@ use walsim_core::wal::names::parse_segment_name;
 use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::sql::SlotStatement;
 
-/// The first timeline of every cluster, and the only one that is modeled.
+/// The first timeline of every cluster. The simulator models no other timeline.
 pub const FIRST_TIMELINE: TimelineId = TimelineId(1);
 
 /// The knowledge about a run.
@@ -78,7 +79,8 @@ struct Node {
     orders: Orders,
     /// The last process that logged a disk error and continued.
     disk_failed: Option<Pid>,
-    /// The last error of the checkpointer since the last completed checkpoint was a disk error.
+    /// The last error that the checkpointer logged since the last completed checkpoint was a disk
+    /// error.
     checkpoint_disk_failed: bool,
     streams: Streams,
     commits: Commits,
@@ -92,7 +94,7 @@ struct Node {
 pub struct Orders {
     /// A shutdown was requested, and the server knows it.
     pub shutdown: bool,
-    /// A fault killed its startup process. A server exits after this (`STARTUP_CRASHED`).
+    /// A fault killed the server's startup process. The server then exits (`STARTUP_CRASHED`).
     pub startup_killed: bool,
 }
 
@@ -146,34 +148,36 @@ impl Knowledge {
         &self.names
     }
 
-    /// The WAL of a timeline, up to the flush position of the primary; `None` before the first
+    /// The WAL of a timeline, up to the flush position of the primary. `None` before the first
     /// step.
     #[must_use]
     pub fn ledger(&self, tli: TimelineId) -> Option<&Ledger> {
         self.ledgers.get(&tli)
     }
 
-    /// The end of the WAL that a node has flushed or applied and that was compared with the ledger.
+    /// The end of the WAL that the node has flushed or applied. WAL before this end was compared
+    /// with the ledger.
     #[must_use]
     pub fn wal_end_of(&self, host: usize) -> Lsn {
         self.nodes[host].wal.end
     }
 
-    /// The start of the WAL that the node has kept. Earlier WAL was removed.
+    /// The start of the WAL that the node still has.
     #[must_use]
     pub fn kept_from(&self, host: usize) -> Lsn {
         self.nodes[host].wal.kept
     }
 
-    /// The end of the last record that this run of the server has applied. After a switch, this is
-    /// the end of the switch record itself.
+    /// The end of the last record that the server has applied since its start. If that record is a
+    /// segment switch, this is the end of the record and not of the segment.
     #[must_use]
     pub fn applied(&self, host: usize) -> Lsn {
         self.nodes[host].wal.applied
     }
 
-    /// The end of the node's WAL that no crash could destroy now, if it is known to be less than
-    /// `wanted`. Durable WAL stays durable: it may be rewritten only with equal bytes.
+    /// The end of the node's WAL that no crash can destroy. The result is exact only if it is less
+    /// than `wanted`. WAL that is durable once is durable forever, because a node rewrites it only
+    /// with equal bytes.
     #[must_use]
     pub fn stable_until(&self, host: usize, disk: &Disk, wanted: Lsn) -> Lsn {
         self.nodes[host]
@@ -181,8 +185,8 @@ impl Knowledge {
             .stable_until(disk, &self.geometry, wanted)
     }
 
-    /// Whether no WAL before this position was discarded since primaries had found this many ends
-    /// of WAL.
+    /// Whether WAL before this position was never discarded by crash recovery. The first `since`
+    /// recoveries are ignored.
     #[must_use]
     pub fn is_history(&self, lsn: Lsn, since: usize) -> bool {
         self.ledgers
@@ -190,8 +194,8 @@ impl Knowledge {
             .is_none_or(|ledger| ledger.is_history(lsn, since))
     }
 
-    /// How often a primary has found the end of its WAL after a crash. WAL after such an end is
-    /// discarded.
+    /// How many times crash recovery of a primary has found the end of its WAL. The primary
+    /// discards WAL past this end.
     #[must_use]
     pub fn ends_found(&self) -> usize {
         self.ledgers
@@ -217,7 +221,7 @@ impl Knowledge {
         self.nodes[host].orders
     }
 
-    /// The last process of a node that logged a disk error and continued.
+    /// The last process of the node that logged a disk error and did not exit because of it.
     #[must_use]
     pub fn disk_failed(&self, host: usize) -> Option<Pid> {
         self.nodes[host].disk_failed
@@ -253,24 +257,24 @@ impl Knowledge {
         self.nodes[host].slots.asked()
     }
 
-    /// The persistent slots of a node that must exist after its next start: they existed, and no
-    /// client has asked to drop them.
+    /// The persistent slots that must exist after the next start of the node. These are the slots
+    /// that exist now and that no client has asked to drop.
     #[must_use]
     pub fn slots_kept(&self, host: usize) -> &BTreeSet<String> {
         self.nodes[host].slots.kept()
     }
 
-    /// For each slot, the lowest position that its state file could have contained since the node's
-    /// last checkpoint. A slot that was set back since then may be at this position after a
-    /// restart.
+    /// For each slot, the lowest position that its state file may contain since the node's last
+    /// checkpoint. If a slot went back after its state file was saved, a restart may restore the
+    /// lower position.
     #[must_use]
     pub fn saved(&self, host: usize) -> &Saved {
         self.nodes[host].checkpoints.saved()
     }
 
-    /// The end of the timeline's WAL that is durable on a standby's disk, at most `wanted`. WAL
-    /// before `from` is not checked. The bytes are compared, because the file of a segment can be
-    /// durable long before its WAL arrives.
+    /// The end of the durable WAL on a standby's disk, at most `wanted`. WAL before `from` is not
+    /// checked. The bytes are compared with the ledger, because a segment's file can be durable
+    /// long before the standby has received its WAL.
     #[must_use]
     pub fn durable_until(&self, host: usize, disk: &Disk, from: Lsn, wanted: Lsn) -> Lsn {
         let wal = &self.nodes[host].wal;
@@ -288,8 +292,9 @@ impl Knowledge {
         self.same_until(disk, compared..stable, Ledger::difference_on_a_standby)
     }
 
-    /// The position, from `from` on, where a node's own WAL ends or differs from the timeline. A
-    /// reader also needs the bytes of records that were never completed, so they are compared too.
+    /// The first position, not before `from`, at which the node's WAL ends or differs from the
+    /// ledger. A reader of WAL also needs the beginning of a record that was never completed, so
+    /// these bytes are compared too.
     #[must_use]
     pub fn first_unreadable(&self, disk: &Disk, from: Lsn) -> Lsn {
         self.same_until(disk, from..self.wal_end(), Ledger::difference)
@@ -335,9 +340,9 @@ impl Knowledge {
         bytes.len() as u64 == record.end - from && ledger.difference(from, &bytes).is_none()
     }
 
-    /// Whether WAL from this position on may have been removed although the slot requires it now:
-    /// the slot went back, or got its first position from a report, or the published minimum does
-    /// not include the slot (docs/hazards/required-position-goes-back.md).
+    /// Whether WAL that the slot requires from `restart_lsn` on may legally have been removed. This
+    /// is so in three cases: the slot went back, a report set its first position, or the published
+    /// minimum does not include the slot (docs/hazards/required-position-goes-back.md).
     #[must_use]
     pub fn is_given_up(&self, host: usize, slot: usize, restart_lsn: Lsn) -> bool {
         let node = &self.nodes[host];
@@ -349,7 +354,8 @@ impl Knowledge {
                 .is_none_or(|least| least > restart_lsn)
     }
 
-    /// A standby's disk has been replaced by a cold copy of another node's, without its slots.
+    /// The operator has replaced a standby's disk by a cold copy of another node's disk, without
+    /// the slots.
     pub(crate) fn rebuilt(&mut self, host: usize, from: usize) {
         let source = self.nodes[from].wal;
         let node = &mut self.nodes[host];
@@ -367,12 +373,12 @@ impl Knowledge {
             .map_or(Lsn::INVALID, Ledger::end)
     }
 
-    /// The rare states that the referee has seen so far in this run.
+    /// The marks that the referee has reached. A mark is a rare state that campaigns must reach.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.marks
     }
 
-    /// Whether a test has overridden the decision about this exemption, and to what.
+    /// The answer that a test has forced for this exemption. `None` if no test has forced one.
     #[must_use]
     pub fn forced(&self, exemption: Exemption) -> Option<bool> {
         let forced = self.forced.filter(|forced| forced.exemption == exemption);
@@ -487,7 +493,7 @@ impl Knowledge {
     /// An event of a client session.
     pub(crate) fn client(&mut self, event: &ClientEvent<'_>) {
         let node = &mut self.nodes[event.site.host];
-        // The client received the acknowledgment of the oldest open commit of its connection.
+        // An acknowledgment belongs to the oldest unacknowledged commit of its connection.
         if let (ClientAct::Commit(synchronous), Some(conn)) = (event.act, event.conn) {
             node.commits.acked(conn, synchronous);
         }
@@ -522,7 +528,7 @@ impl Node {
         self.checkpoints.gone();
     }
 
-    /// `PM_RUN` or `PM_HOT_STANDBY`, if the server has reached this state in this step.
+    /// `PM_RUN` or `PM_HOT_STANDBY` if the server has entered this state in this step, else `None`.
     fn follow_postmaster(&mut self, step: &Step<'_>) -> Option<PmState> {
         let state = step.view.postmaster_state();
         let open = state.filter(|state| matches!(state, PmState::Run | PmState::HotStandby));
@@ -546,8 +552,8 @@ impl Node {
     }
 }
 
-/// Whether the message reports a disk error or the termination of the process. Both are legal
-/// reasons for an exit: disks fail only because of a fault, and a process exits if it is told to.
+/// Whether the message reports a disk error or the termination of a process on request. Both are
+/// legal reasons for a process to exit, because only a fault or an operator causes them.
 #[must_use]
 pub fn is_disk_failure(event: &LogEvent) -> bool {
     if let Message::File { error, .. } = &event.message {

@@ -1,4 +1,4 @@
-//! Data pages that a power loss tore and recovery has not repaired yet.
+//! Tracks data pages that a power loss has torn, until recovery repairs them.
 
 use crate::referee::Step;
 use std::collections::BTreeSet;

@@ -1,5 +1,4 @@
-//! WAL records as they were first flushed: the contents of their headers, decoded once for all
-//! checks.
+//! WAL records as they were first flushed. Their headers are decoded once for all checks.
 
 use super::ledger::{Ledger, Placed};
 use walsim_core::base::{Lsn, Xid};
@@ -15,7 +14,7 @@ const COMMITS: [u8; 2] = [0x00, 0x30];
 pub struct Logged {
     /// Its first byte.
     pub start: Lsn,
-    /// The end of its bytes, which is the LSN of the pages that it changed.
+    /// The end of the record. Redo sets the LSN of the changed pages to this position.
     pub end: Lsn,
     /// Start of the previous complete record; invalid for the first one.
     pub before: Lsn,
@@ -42,12 +41,14 @@ pub struct BlockId {
     pub block: u32,
 }
 
-/// A block that a record registers, and whether its redo needs the old contents of the page.
+/// A block that a record registers, and whether redo of the record needs the old contents of the
+/// page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LoggedBlock {
     /// The block.
     pub id: BlockId,
-    /// The record contains an image of the page or initializes it (`BKPBLOCK_WILL_INIT`).
+    /// The record contains an image of the page, or its redo initializes the page
+    /// (`BKPBLOCK_WILL_INIT`).
     pub whole: bool,
 }
 
@@ -65,7 +66,7 @@ impl Logged {
     }
 }
 
-/// The position up to which the records of a ledger were reported.
+/// The position up to which the records of a ledger were shown to the checks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Shown {
     upto: Lsn,
@@ -106,7 +107,7 @@ fn read(ledger: &Ledger, placed: Placed, before: Lsn) -> Option<Logged> {
         info: header.info,
         blocks: Vec::new(),
     };
-    // A logical message may be longer than a segment, and has no blocks.
+    // A logical message has no blocks, and may be longer than a segment.
     if header.rmid == RmgrId::LOGICAL_MESSAGE {
         return Some(record);
     }

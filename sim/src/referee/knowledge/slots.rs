@@ -1,5 +1,5 @@
-//! The changes that a step made to slots in shared memory, computed once for all checks, and the
-//! positions that slots would have after a power loss.
+//! The changes that a step made to slots in shared memory, and the positions that slots would have
+//! after a power loss. The changes are computed once for all checks.
 
 use crate::disk::Disk;
 use crate::referee::{ClientAct, Step};
@@ -12,19 +12,20 @@ use walsim_core::wire::sql::{SlotStatement, Statement};
 
 const DIRECTORY: &str = "pg_replslot";
 
-/// The slots of a node after the last step, and the unanswered statements about them.
+/// The slots of a node after its last step, and the statements about slots that the server has not
+/// answered yet.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Slots {
     entries: Vec<SlotEntry>,
-    /// For each slot the position before which WAL may have been removed: the slot went back, or
-    /// got its first position from a report.
+    /// For each slot, the position before which WAL may have been removed. A slot gets such a
+    /// position when the slot goes back, or when a report sets its first position.
     given_up: Vec<Lsn>,
     changed: bool,
-    /// Shared memory is new, and no process has read the slots from disk yet.
+    /// Shared memory is new, and the startup process has not read the slots from disk yet.
     fresh: bool,
     /// Persistent slots that exist and that no client has asked to drop.
     kept: BTreeSet<String>,
-    /// Unanswered statements, each with the index of its session.
+    /// The statements that the server has not answered yet, each with the index of its session.
     asked: Vec<(usize, SlotStatement)>,
 }
 
@@ -46,7 +47,7 @@ pub struct SlotEntry {
 pub struct SlotStep {
     /// The index of the entry.
     pub number: usize,
-    /// The entry before the step. If shared memory is new, the entry as after a start.
+    /// The entry before the step. In new shared memory, this is the default entry.
     pub was: SlotEntry,
     /// The entry after the step.
     pub is: SlotEntry,
@@ -71,7 +72,7 @@ impl SlotEntry {
         }
     }
 
-    /// The position of the slot, and whether it is invalidated; `None` if the entry is free.
+    /// The position of the slot, and whether the slot is invalidated. `None` if the entry is free.
     fn place(self) -> Option<(Lsn, bool)> {
         self.in_use.then_some((self.restart_lsn, self.invalidated))
     }
@@ -93,7 +94,7 @@ impl Slots {
                             given_up[number].max(was)
                         }
                         // A checkpoint that read the slots before this report keeps only the WAL
-                        // that recovery needs.
+                        // that crash recovery needs.
                         (Some((Lsn::INVALID, _)), Some((is, _))) if is.is_valid() => {
                             given_up[number].max(shmem.xlog.redo)
                         }
@@ -146,8 +147,8 @@ impl Slots {
         }
     }
 
-    /// The server is gone. A slot for which a drop was requested may or may not exist after the
-    /// next start.
+    /// The server has stopped. If a client asked to drop a slot and got no answer, the slot may or
+    /// may not exist after the next start.
     pub(super) fn gone(&mut self) {
         for (_, statement) in std::mem::take(&mut self.asked) {
             if let SlotStatement::Drop(name) = statement {
@@ -166,7 +167,7 @@ impl Slots {
         &self.kept
     }
 
-    /// The position before which WAL may have been removed for the slot with this index.
+    /// The position before which the WAL of this slot may have been removed.
     pub(super) fn given_up(&self, slot: usize) -> Lsn {
         self.given_up.get(slot).copied().unwrap_or_default()
     }
@@ -177,7 +178,7 @@ impl Slots {
     }
 }
 
-/// The slot to which a state file or directory with this name belongs.
+/// The name of the slot to which this file or directory belongs.
 #[must_use]
 pub fn slot_name_of(path: &str) -> Option<&str> {
     let path = path.strip_prefix(DIRECTORY)?.strip_prefix('/')?;
@@ -185,8 +186,8 @@ pub fn slot_name_of(path: &str) -> Option<&str> {
     (!name.contains('/') && !name.ends_with(".tmp")).then_some(name)
 }
 
-/// The lowest position that a slot could have after a power loss now. `None` if the slot would
-/// retain no WAL after any power loss.
+/// The lowest position that the slot could have after a power loss now. `None` if the slot would
+/// not retain WAL in any state that a power loss can leave.
 #[must_use]
 pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> {
     let path = format!("{DIRECTORY}/{name}/state");
@@ -203,7 +204,8 @@ pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> 
     holding.map(|slot| slot.restart_lsn).min()
 }
 
-/// Whether shared memory has just been created. Slots are read from disk in `PM_STARTUP`.
+/// Whether shared memory is new and contains no slots yet. The startup process reads slots from
+/// disk in `PM_STARTUP`.
 fn is_new(step: &Step<'_>) -> bool {
     let slots = &step.view.shmem().slots.slots;
     matches!(
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(after(&|slot| slot.restart_lsn = Lsn(8)), (false, false));
     }
 
-    /// A statement counts until it is answered or the server is gone.
+    /// A statement that asks to drop a slot counts until the server answers it or stops.
     #[test]
     fn a_slot_is_kept_until_a_drop_was_asked_for() {
         let mut slots = Slots::default();

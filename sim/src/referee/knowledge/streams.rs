@@ -7,7 +7,8 @@ use walsim_core::base::{Lsn, Pid, TimelineId};
 /// The positions of one node after the last step.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Streams {
-    /// For each walsender: its sent position, and the last positions that its standby reported.
+    /// For each walsender, the position up to which it has sent WAL and the positions that its
+    /// standby reported last.
     senders: BTreeMap<Pid, (Lsn, Reported)>,
     received: Received,
 }
@@ -28,7 +29,7 @@ pub struct Received {
 pub struct Sent {
     /// The walsender.
     pub pid: Pid,
-    /// The sent position before the step; invalid if the walsender has just begun.
+    /// The sent position before the step. Invalid if the walsender has sent nothing before.
     pub from: Lsn,
     /// The sent position after the step.
     pub to: Lsn,

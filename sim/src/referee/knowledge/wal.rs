@@ -1,5 +1,5 @@
-//! Each node's progress on its timeline, and whether its WAL bytes equal the first flushed bytes at
-//! the same positions.
+//! The progress of each node on its timeline. Compares the WAL of each node with the ledger, which
+//! contains the first flushed byte of every position.
 
 use super::ledger::Ledger;
 use super::{FIRST_TIMELINE, control_file, wal_files};
@@ -12,16 +12,16 @@ use walsim_core::shmem::Role;
 /// The knowledge about a node's WAL, independently of its processes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Node {
-    /// The end of the WAL that the node has flushed or applied and that was compared with the
-    /// ledger.
+    /// The end of the WAL that the node has flushed or applied. WAL before this end was compared
+    /// with the ledger.
     pub(crate) end: Lsn,
-    /// No crash can destroy WAL before this position. Durable WAL stays durable: it may be
-    /// rewritten only with equal bytes.
+    /// No crash can destroy WAL before this position. WAL that is durable once is durable forever,
+    /// because a node rewrites it only with equal bytes.
     pub(super) stable: Lsn,
-    /// The start of the WAL that the node has kept. Earlier WAL was removed.
+    /// The start of the WAL that the node still has.
     pub(super) kept: Lsn,
-    /// The end of the last record that this run of the server has applied. After a switch, this is
-    /// the end of the switch record itself.
+    /// The end of the last record that the server has applied since its start. If that record is a
+    /// segment switch, this is the end of the record and not of the segment.
     pub(super) applied: Lsn,
     /// The flush position last seen in shared memory.
     flush: Lsn,
@@ -35,7 +35,7 @@ pub struct Flushed {
     pub from: Lsn,
     /// The new position.
     pub to: Lsn,
-    /// Crash recovery of a primary has found the end of its WAL at the new position.
+    /// Crash recovery of a primary has found the end of its WAL, and `to` is this end.
     pub ended_recovery: bool,
     /// The error in the newly flushed WAL.
     pub fault: Option<WalFault>,
@@ -50,8 +50,8 @@ pub struct Replayed {
     pub to: Lsn,
     /// Start of the last record.
     pub read: Lsn,
-    /// The end of the last record; invalid if it is not the expected record. After a switch, this
-    /// is the end of the switch record itself.
+    /// The end of the last applied record. Invalid if this record is not the expected one. If the
+    /// record is a segment switch, this is the end of the record and not of the segment.
     pub applied: Lsn,
     /// The error in the replayed WAL.
     pub fault: Option<WalFault>,
@@ -67,7 +67,7 @@ pub enum WalFault {
         /// The end of the file.
         end: Lsn,
     },
-    /// The WAL of the node differs from the first flushed bytes at this position.
+    /// The node's WAL differs from the ledger at this position.
     Differs(Difference),
     /// A standby has more WAL than the primary has ever flushed.
     Beyond {
@@ -85,9 +85,9 @@ pub enum WalFault {
     },
     /// The replay position went back.
     WentBack,
-    /// A record was applied that is not complete in the flushed WAL.
+    /// The node applied a record that is not complete in the flushed WAL.
     NotWhole,
-    /// The applied record is not the one after the last applied record.
+    /// The applied record does not follow the previously applied record.
     NotNext,
 }
 
@@ -104,12 +104,12 @@ pub struct Difference {
     pub end: Lsn,
 }
 
-/// The WAL of a node, and the ledger with which it is compared.
+/// A node's WAL, and the ledger with which the WAL is compared.
 pub(crate) struct Wal<'a> {
     pub(crate) disk: &'a Disk,
     pub(crate) ledger: &'a mut Ledger,
     pub(crate) node: &'a mut Node,
-    /// Whether the node may have WAL that no node has flushed before.
+    /// The node is a primary, so it may flush WAL that the ledger does not contain yet.
     pub(crate) extends: bool,
 }
 
@@ -140,8 +140,8 @@ impl Node {
         self.applied = Lsn::INVALID;
     }
 
-    /// The position up to which no crash can destroy the WAL, if it is known to be less than
-    /// `wanted`.
+    /// The position before which no crash can destroy WAL. The result is exact only if it is less
+    /// than `wanted`.
     pub(crate) fn stable_until(&self, disk: &Disk, geometry: &Geometry, wanted: Lsn) -> Lsn {
         if wanted <= self.stable {
             return self.stable;
@@ -204,11 +204,11 @@ impl Wal<'_> {
         let mut ended_recovery = false;
         let outcome = match (self.extends, startup) {
             // RequestXLogStreaming sets the flush position to the start of the requested segment.
-            // If a record continues from the previous segment into the requested one, a crash may
-            // have destroyed the end of the previous segment. Real servers have this gap too, and
-            // no process has read this record yet.
+            // If the next record begins in the previous segment, a crash may have destroyed the end
+            // of that segment. Real servers have this gap too. It does no harm yet, because no
+            // process has read the record.
             (false, true) => Ok(()),
-            // WAL before the requested position has not been received since the request.
+            // WAL before the requested position was not received after the request.
             (false, false) => {
                 let start = from.max(receive_start);
                 self.grown(start.min(to)..to)
@@ -236,7 +236,8 @@ impl Wal<'_> {
         Ok(())
     }
 
-    /// The flush position moved forward. WAL before the old position may still be missing.
+    /// The flush position moved from `range.start` to `range.end`. WAL before `range.start` may
+    /// still be missing.
     fn grown(&mut self, range: Range<Lsn>) -> Result<(), WalFault> {
         if range.start <= self.node.end {
             return self.flushed(range.end);
@@ -248,7 +249,8 @@ impl Wal<'_> {
         }
     }
 
-    /// Compares bytes of the node with the ledger, or appends them to it.
+    /// Compares the node's bytes with the ledger. If the node is a primary, appends new bytes to
+    /// the ledger.
     fn compared(&mut self, range: Range<Lsn>) -> Result<(), WalFault> {
         let upto = range.end;
         let bytes = wal_files::read(
@@ -288,8 +290,8 @@ impl Wal<'_> {
         Err(WalFault::EndsEarly { end, flushed })
     }
 
-    /// Records were applied. The last applied record ended at `before`; the new last one is from
-    /// `read` to `end`.
+    /// The node applied records. The last record applied earlier ended at `before`. The last record
+    /// applied now begins at `read` and ends at `end`.
     fn replayed(&mut self, before: Lsn, read: Lsn, end: Lsn) -> Result<(), WalFault> {
         self.node.applied = Lsn::INVALID;
         if !end.is_valid() {
@@ -299,7 +301,7 @@ impl Wal<'_> {
             self.flushed(end)?;
         }
         if !before.is_valid() {
-            // When recovery begins, no record has been applied yet, except possibly the checkpoint
+            // Recovery begins. Either no record has been applied yet, or only the checkpoint
             // record.
             if read.is_valid() {
                 self.node.applied = end;
@@ -329,7 +331,7 @@ impl Wal<'_> {
     }
 }
 
-/// The first position where bytes of a primary or of a standby differ from the ledger.
+/// The first position at which bytes of a primary or of a standby differ from the ledger.
 pub(crate) fn difference(
     ledger: &Ledger,
     primary: bool,
@@ -350,7 +352,7 @@ pub(crate) fn difference(
     })
 }
 
-/// The WAL of a new cluster, with which all nodes begin: up to the end of its only checkpoint.
+/// The WAL with which every node of a new cluster begins. It ends with its only checkpoint record.
 pub(super) fn first_wal(disk: &Disk, version: PgVersion, geometry: &Geometry) -> Ledger {
     let start = geometry.segment_start(SegmentNo(1));
     let mut ledger = Ledger::new(*geometry, start);
@@ -366,7 +368,8 @@ mod tests {
     use super::*;
     use crate::referee::testing::{NodeFixture, builder, message};
 
-    /// A primary with two records, the second of which is long, flushed up to `end`.
+    /// A primary that has written two records and has flushed WAL up to `end`. The second record is
+    /// long.
     fn fixture(end: Option<u64>) -> (NodeFixture, Vec<walsim_core::wal::Placed>) {
         let mut wal = builder();
         let records = vec![wal.append(&message(3, 10)), wal.append(&message(4, 600))];
@@ -399,8 +402,8 @@ mod tests {
         assert!(matches!(flushed, Err(WalFault::Differs(_))), "{flushed:?}");
     }
 
-    /// A standby streams from the segment after one that lost its end in a crash. The WAL that it
-    /// receives is still compared.
+    /// A crash destroyed the end of a standby's segment, and the standby streams from the next
+    /// segment on. Only the received WAL is compared.
     #[test]
     fn a_gap_before_what_was_flushed_is_not_looked_at() {
         let (mut fixture, _) = fixture(None);
@@ -448,7 +451,8 @@ mod tests {
         assert_eq!(replayed(first.end, Lsn(0), start), Err(WalFault::WentBack));
     }
 
-    /// WAL that a crash left counts as flushed as soon as a primary has applied it.
+    /// WAL that was not flushed before a crash counts as flushed when the primary's crash recovery
+    /// has applied it.
     #[test]
     fn crash_recovery_of_a_primary_extends_the_ledger() {
         let (mut fixture, records) = fixture(Some(1024 + 512));

@@ -5,7 +5,8 @@ use std::ops::Range;
 use walsim_core::base::{Geometry, Lsn, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_path;
 
-/// The bytes as a process would read them now; fewer if a file is missing or too short.
+/// The bytes of WAL that a process would read now. There are fewer than requested if a file is
+/// missing or too short.
 pub(crate) fn read(
     disk: &Disk,
     geometry: &Geometry,
@@ -38,8 +39,8 @@ pub(crate) fn read(
     bytes
 }
 
-/// The end of the range, from `range.start` on, of which no crash could destroy a byte or its file;
-/// at most `range.end`.
+/// The position, at most `range.end`, up to which no crash could destroy WAL of this range or a
+/// file that contains it.
 pub(crate) fn stable_until(
     disk: &Disk,
     geometry: &Geometry,
