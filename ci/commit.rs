@@ -1,11 +1,12 @@
-//! Build script of both commands: sets `WALSIM_VERSION` to version and commit, so that a report
-//! names the build. Outside a git checkout it is the version only.
+//! The build script of both commands. It sets `WALSIM_VERSION` to the version and the commit, so
+//! that a report names the build. Outside of a git checkout `WALSIM_VERSION` is only the version.
 
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=../ci/commit.rs");
-    // The log of HEAD grows by a line with each commit, checkout and rebase.
+    // Each commit, checkout and rebase adds a line to the log of HEAD, so a change of this file
+    // requires a new build.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo::rerun-if-changed={log}");
     }

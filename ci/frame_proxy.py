@@ -78,7 +78,8 @@ class Conn:
         self.proxy, self.number = proxy, number
         self.started = self.answer_due = False
         self.peer = {client: server, server: client}
-        # Bytes that a side has not read yet. A client may read from one connection only after another has answered.
+        # The bytes that a side has not read yet. They are kept here, because a client may not read
+        # from one connection until another has answered.
         self.queue = {client: b"", server: b""}
         self.ended = set()
         self.side = {client: Side(self, "F"), server: Side(self, "B")}
