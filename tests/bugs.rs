@@ -9,10 +9,10 @@ use walsim::shrink::{Origin, Size, shrink};
 use walsim::world::{Verdict, run};
 use walsim_core::base::{Bug, Planted};
 
-/// Several times the number of seeds that the rarest bug takes.
+/// The number of seeds that are tried, which is several times what the rarest bug needs.
 const SEEDS: u32 = 600;
 
-/// The first seed from `base` on that shows the bug.
+/// Searches the first seed from `base` on that shows the bug.
 fn found(bug: Bug, base: u64) -> Found {
     let task = Task {
         profile: Profile::Default,

@@ -11,7 +11,7 @@ use walsim::referee::{
 use walsim::world::{Outcome, Verdict, Violation, run, run_with};
 use walsim_core::base::{Bug, Planted};
 
-/// Several times the number of seeds that the rarest bug takes.
+/// The number of seeds that are tried, which is several times what the rarest bug needs.
 const SEEDS: u64 = 400;
 
 /// Runs the first seed from `base` on that shows the bug. The run must report one of the expected
@@ -227,7 +227,7 @@ fn reported(outcome: &Outcome) -> Option<&Violation> {
     }
 }
 
-/// All checks, but one of them without one of its subscriptions.
+/// All built-in checks. The check of this row lacks the row's subscription.
 fn all_but(row: &Bite) -> Vec<Box<dyn Check>> {
     let without = |check: Box<dyn Check>| match check.about().code == row.code {
         true => without(check, row.subscription),

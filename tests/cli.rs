@@ -61,7 +61,7 @@ bug = "rename-not-durable"
 invariant = "RECOVER"
 "#;
 
-/// The error for the scenario with one word replaced.
+/// The error for the scenario if one word of it is replaced.
 fn refusal(name: &str, from: &str, to: &str) -> String {
     let path = format!("{name}.toml");
     let text = PLAY.replacen(from, to, 1);
@@ -209,7 +209,7 @@ fn a_failure_report_tells_what_to_do_next() {
     insta::assert_snapshot!("report_panic", report.to_string());
 }
 
-/// Other programs rely on the names of JSON fields.
+/// The names of JSON fields must not change, because other programs rely on them.
 #[test]
 fn json_has_its_names() {
     let output = walsim(&[

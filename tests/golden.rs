@@ -108,7 +108,7 @@ fn records_are_described_as_listed() {
                 }
                 text = text.replace(". UTC", " UTC").replace(" UTC", "+00");
             }
-            // Long lines are truncated in the list.
+            // PostgreSQL's list truncates long lines.
             let ours = format!("{name} {text}");
             let whole = ours.trim_end().len() == listed.len();
             assert!(ours.starts_with(&listed), "{ours}\n{listed}");
@@ -234,7 +234,7 @@ fn aborted_record_is_recognized() {
     assert_eq!(count, 2, "one of each version");
 }
 
-/// In truncated WAL, exactly the records before the cut are read.
+/// WAL is truncated at any place. Exactly the records before this place are read.
 #[test]
 fn truncated_wal_ends_early() {
     for slice in slices() {

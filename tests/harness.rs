@@ -24,7 +24,7 @@ pub struct Harness<M> {
     pub choices: Choices,
     /// The monotonic clock.
     pub now: Mono,
-    /// The wall clock minus the monotonic clock.
+    /// The difference between the wall clock and the monotonic clock.
     pub wall_offset_us: i64,
     /// Inputs that wait until the effects of the current step have been executed.
     pub inputs: VecDeque<Input>,
@@ -67,12 +67,12 @@ impl<M: Machine> Harness<M> {
         set.0
     }
 
-    /// Is a disk operation in progress?
+    /// Whether a disk operation is in progress.
     pub fn has_operation(&self) -> bool {
         !self.operations.is_empty()
     }
 
-    /// The completion of the operation that was issued first.
+    /// The completion of the operation that was issued first, as an input.
     fn completion(&mut self) -> Option<Input> {
         let (op, ticket) = self.operations.pop_first()?;
         Some(Input::Disk(op, self.disk.complete(ticket, &self.choices)))
@@ -113,7 +113,7 @@ impl<M: Machine> Harness<M> {
 
 /// A harness, and how a test handles the effects of its machine.
 pub trait Drive<M: Machine>: DerefMut<Target = Harness<M>> {
-    /// Handles an effect. A disk operation has been issued already.
+    /// Handles an effect. The harness has already issued it if it is a disk operation.
     fn effect(&mut self, pid: Pid, effect: Effect);
 
     /// Called after each step, before its effects.
@@ -161,7 +161,7 @@ pub trait Drive<M: Machine>: DerefMut<Target = Harness<M>> {
         }
     }
 
-    /// Advances until the machine is idle at this time.
+    /// Runs the machine until it is idle at the current time.
     fn settle(&mut self) {
         for _ in 0..STEPS {
             if !self.advance() {
@@ -171,7 +171,7 @@ pub trait Drive<M: Machine>: DerefMut<Target = Harness<M>> {
         panic!("the machine never becomes idle");
     }
 
-    /// Advances, and lets time pass, until the condition holds.
+    /// Runs the machine and lets time pass until the condition is true.
     fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool)
     where
         Self: Sized,

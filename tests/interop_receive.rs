@@ -91,10 +91,10 @@ fn a_killed_receiver_continues_with_every_segment() {
         receiver.start(&server, &slot);
         let before = receiver.finished().len();
         wait_for("a segment", || receiver.finished().len() > before);
-        // At some point in the next segment.
+        // Waits, so that the kill comes at some point in the next segment.
         std::thread::sleep(Duration::from_millis(kill * 37 % 100));
         receiver.kill();
-        // All WAL before the slot's restart_lsn must have been received.
+        // WAL before the slot's restart_lsn may be removed, so the receiver must have received it.
         let restart = server.psql("SELECT restart_lsn FROM pg_replication_slots");
         let finished = receiver.finished();
         let first = finished.first().expect("there is one");
@@ -222,7 +222,7 @@ fn acknowledged_commits_survive_the_primary() {
     receiver.signal("CONT");
     assert!(waiting.wait().expect("our child").success());
 
-    // Commits have consecutive numbers. Then the primary is killed.
+    // Sessions commit consecutive numbers. Then the primary is killed.
     let script = folder.path().join("commits.sql");
     let inserts = (1..200_000).map(|i| format!("INSERT INTO t VALUES ({i}) RETURNING i;\n"));
     fs::write(&script, inserts.collect::<String>()).expect("the folder is ours");
@@ -311,13 +311,13 @@ fn after_a_clean_shutdown_the_receiver_has_all_wal() {
         all[all.len() / 2]
     });
     println!("the primary stops in {ours:?}, with pg_receivewal in {theirs:?}");
-    // The shutdown time of a server varies by about this much.
+    // The time of a server's shutdown varies by about this much.
     let most = theirs + Duration::from_millis(300);
     assert!(ours < most, "{ours:?}, {theirs:?}");
 }
 
-/// The receiver's partial segment equals the server's segment, up to the end of the checkpoint
-/// record that pg_control names.
+/// Checks that the receiver's partial segment equals the server's segment, up to the end of the
+/// checkpoint record that pg_control names.
 fn has_last_checkpoint(bin: &Path, server: &Server, receiver: &Receiver) {
     let control = run(as_postgres(program(bin, "pg_controldata")).arg(server.data()));
     let place = |line: &str| {
@@ -435,7 +435,8 @@ fn removed_wal_is_a_permanent_error() {
     }
 }
 
-/// The server drops a stopped receiver, which later reconnects.
+/// If the receiver is stopped for too long, the server closes its connection. The receiver
+/// reconnects when it continues.
 #[test]
 fn a_dropped_receiver_reconnects() {
     let Some(bin) = server_bin() else {

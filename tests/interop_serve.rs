@@ -193,14 +193,14 @@ fn a_real_standby_catches_up_through_cuts() {
         inside.load(Ordering::SeqCst) >= 10,
         "{inside:?} inside a message"
     );
-    // The standby confirms all WAL, so that the server can end.
+    // The standby has confirmed all WAL, so the server can end.
     assert!(server.stop("INT").success(), "{}", log_of(&data));
     assert_eq!(standby.psql("SELECT pg_last_wal_replay_lsn()"), end);
     assert_eq!(standby.psql(count), counted);
     standby.stop(Stop::Fast);
 }
 
-/// The error is one line, and no files are left.
+/// The server refuses the directory with an error of one line, and leaves no files there.
 #[test]
 fn directories_that_cannot_be_served_are_refused() {
     let folder = Folder::new("refused");

@@ -25,7 +25,7 @@ fn version_of(bin: &Path) -> PgVersion {
     version.expect("postgres (PostgreSQL) 15.1")
 }
 
-/// pg_settings of a running server.
+/// The rows of pg_settings in a running server.
 fn their_table(server: &Server, version: PgVersion) -> String {
     let mut out = String::new();
     for name in cases::names(version) {
@@ -112,7 +112,7 @@ const CONFIGURATIONS: [&str; 3] = [
      checkpoint_completion_target = 1\nstatement_timeout = 5min\nrestart_after_crash = \"on\"\n",
 ];
 
-/// SHOW, and value and unit in pg_settings.
+/// Compares SHOW, and the value and unit in pg_settings.
 #[test]
 fn a_configuration_is_shown_alike() {
     let Some(bin) = server_bin() else {

@@ -37,7 +37,7 @@ SELECT pg_create_restore_point('here');
 DROP TABLE t;
 ";
 
-/// The fields of a record that both lists have.
+/// The fields of a record that both lists contain.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Listed {
     lsn: u64,

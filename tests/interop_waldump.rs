@@ -91,7 +91,7 @@ fn real_wal_is_printed_alike() {
     let segment = Server::segment_of(first[1]);
     dumps.agree(&[segment.as_str(), "-p", "data/pg_wal", "-n", "3"]);
     dumps.agree(&[format!("data/pg_wal/{segment}")]);
-    // zstd is not supported by walsim, nor by every pg_waldump.
+    // walsim does not support zstd. Some builds of pg_waldump do not support it either.
     let details = dumps.ours(&[&range[..], &["-w", "-b"]].concat());
     let end = first_with_zstd(&details.stdout).unwrap_or(first[2].to_owned());
     let range = ["-p", "data", "-s", first[1], "-e", &end];
@@ -150,7 +150,7 @@ fn busiest_relation(text: &[u8]) -> String {
     most.expect("blocks").0
 }
 
-/// Wrong usage, once for each error message.
+/// Wrong usage of the command, one case for each error message.
 #[test]
 fn wrong_usage_is_refused_alike() {
     let Some(bin) = tools() else {
@@ -162,7 +162,7 @@ fn wrong_usage_is_refused_alike() {
     let dumps = Dumps::new(&bin, folder.path());
     let names = fs::read_dir(data.join("pg_wal")).expect("a cluster has one");
     let names = names.map(|entry| entry.expect("readable").file_name());
-    // The files after it are recycled segments.
+    // The files after the first one are recycled segments.
     let one = names.filter(|name| name.len() == 24).min();
     let one = one.expect("a segment");
     let one = one.to_str().expect("digits");
@@ -363,7 +363,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Are the larger sizes selected?
+/// Whether the environment selects the larger sizes.
 #[expect(clippy::disallowed_methods, reason = "only selects the tests that run")]
 fn wants_all() -> bool {
     std::env::var_os("WALSIM_INTEROP").is_some_and(|wanted| wanted == "all")
@@ -382,7 +382,7 @@ fn missing_kinds(said: &[u8], major: u32) -> Vec<&'static str> {
         .collect();
     let of_version = match major {
         15 => "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE Generic/Generic",
-        // Version 16 was installed without an extension that writes Generic records.
+        // The server of version 16 had no extension that writes Generic records.
         16 => "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE",
         _ => {
             "Heap2/PRUNE_ON_ACCESS Heap2/PRUNE_VACUUM_SCAN Heap2/PRUNE_VACUUM_CLEANUP \

@@ -30,7 +30,7 @@ impl Drop for Folder {
     }
 }
 
-/// A running `walsim-live serve`. Stopped when it is dropped.
+/// A running `walsim-live serve`. It is stopped when this value is dropped.
 struct Serve {
     child: Child,
     port: String,
@@ -76,7 +76,7 @@ impl Drop for Serve {
     }
 }
 
-/// The command, without libpq's variables in the environment.
+/// The command `receive`. libpq's variables are removed from its environment.
 fn receive(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_walsim-live"));
     for (name, _) in std::env::vars() {
@@ -167,7 +167,7 @@ fn clear(dir: &Path) {
     }
 }
 
-/// Options that are not supported are refused before anything is changed.
+/// Unsupported options are refused before the command changes anything.
 #[test]
 fn unsupported_options_are_refused() {
     let folder = Folder::new("refusals");
@@ -220,7 +220,7 @@ fn unsupported_options_are_refused() {
     assert!(help.contains("-h, --host <HOSTNAME>"), "{help}");
 }
 
-/// Without a server, the messages and the exit status are pg_receivewal's.
+/// Without a server, the command prints pg_receivewal's messages and ends with its exit status.
 #[test]
 fn without_a_server_the_errors_are_libpqs() {
     let folder = Folder::new("nowhere");

@@ -16,7 +16,7 @@ const SEEDS: std::ops::Range<u64> = 0..24;
 const FAULTLESS_SEEDS: std::ops::Range<u64> = 0..8;
 
 fn main() {
-    // A panic in a run is part of its verdict.
+    // The verdict of a run contains the message of its panic, so the hook prints nothing.
     std::panic::set_hook(Box::new(|_| {}));
     let args = Arguments::from_args();
     let mut trials = match asked() {
@@ -32,7 +32,7 @@ fn main() {
     libtest_mimic::run(&args, trials).exit();
 }
 
-/// The seeds in the environment variables.
+/// The seeds that the environment variables select.
 #[expect(
     clippy::disallowed_methods,
     reason = "only selects the seeds that are tested"
@@ -68,7 +68,7 @@ fn of_scenario((name, path): (String, PathBuf)) -> Trial {
     Trial::test(format!("scenario::{name}"), move || {
         let text = std::fs::read_to_string(&path)?;
         let scenario = Scenario::parse(&text, &name)?;
-        // A tool that rewrites a scenario must not change it.
+        // Writing a scenario and reading it back must not change it.
         if Scenario::parse(&scenario.to_toml(), "other")? != scenario {
             return Err("the written file does not read back as the same plan".into());
         }

@@ -561,7 +561,7 @@ fn paths<'a>(place: &[&'a str], line: &Line<'a>) -> Vec<Vec<&'a str>> {
     absolute.chain(climbing).collect()
 }
 
-/// Each chain of `super::`: its length, and the text after it.
+/// Each chain of `super::` in the code: its length, and the text after the chain.
 fn supers(code: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut inside = 0;
     words(code).filter_map(move |(word, rest)| {

@@ -184,7 +184,7 @@ fn filters_choose() {
     );
 }
 
-/// docs/trace.md has a row for every kind, and each kind occurs.
+/// docs/trace.md must have a row for every kind of event, and a run must contain each kind.
 #[test]
 fn every_kind_is_described_and_occurs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trace.md");

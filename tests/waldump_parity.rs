@@ -40,7 +40,7 @@ const ENDS: [&str; 6] = [
     "could not find file",
 ];
 
-/// The fields of a record that both print.
+/// The fields of a record that both programs print.
 #[derive(PartialEq, Eq, Debug)]
 struct Listed {
     lsn: Lsn,
@@ -312,7 +312,7 @@ fn from_waldump(line: &str) -> Option<Listed> {
     })
 }
 
-/// `LSN TOTLEN XID PREV RMGR INFO`, as `--dump` lists records.
+/// Parses `LSN TOTLEN XID PREV RMGR INFO`, the format of the list that `--dump` writes.
 fn from_dump(line: &str) -> Listed {
     let fields: Vec<_> = line.split_whitespace().collect();
     let &[lsn, total, xid, prev, rmgr, _info] = &fields[..] else {

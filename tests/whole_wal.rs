@@ -58,7 +58,7 @@ fn control() -> ControlFile {
     ControlFile::decode(VERSION, &file("pg_control")).expect("a control file")
 }
 
-/// The segments of both timelines, with the records that pg_waldump lists.
+/// The segments of both timelines. Each has the records that pg_waldump lists.
 fn timelines() -> [Slice; 2] {
     let bytes = unpacked("wal.xz");
     let count = usize::try_from(LAST - FIRST + 1).expect("33");
@@ -79,7 +79,7 @@ fn timelines() -> [Slice; 2] {
             bytes: bytes.to_vec().into(),
             listed,
         };
-        // The last record starts at this position.
+        // The last record of the slice starts at this position.
         slice.end = Lsn(slice.end.0 + 1);
         slice
     })
@@ -143,7 +143,7 @@ fn waldump(folder: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("ASCII")
 }
 
-/// Compares the output line by line, and the totals of `--stats`.
+/// Compares the output line by line. Also compares the totals of `--stats`.
 #[test]
 fn waldump_prints_it_as_pg_waldump_does() {
     let folder = installed("waldump");
@@ -166,7 +166,7 @@ fn waldump_prints_it_as_pg_waldump_does() {
     }
 }
 
-/// The totals of each type in `--stats=record` match the lines.
+/// The totals of each type in `--stats=record` must match the single lines.
 #[test]
 fn the_sums_are_those_of_the_lines() {
     let listing = listing(1);
@@ -193,7 +193,7 @@ fn an_overwritten_contrecord_is_skipped_as_the_server_did() {
     let aborted = Lsn(0x85_00F8);
     let missing = Lsn(0x90_0000);
     let header = PageHeader::decode(&bytes[SEGMENT..]).expect("a page");
-    // The long header, and bit 4, which was BKP_REMOVABLE before 19.
+    // The page has a long header. Bit 4 was BKP_REMOVABLE before 19.
     assert_eq!(
         (header.info, overwrite_contrecord(VERSION)),
         (0x0006, 0x0004)
@@ -238,7 +238,7 @@ fn an_overwritten_contrecord_is_skipped_as_the_server_did() {
     assert_eq!(overwrite.overwritten_lsn, aborted);
     assert_eq!(checkpoint.redo, records[3].lsn);
 
-    // Our writer begins the segment with the same header.
+    // Our writer must begin the segment with the same header.
     let mut page = vec![0; 8192];
     let ident = slice.ident();
     init_page(&mut page, &slice.geometry(), missing, &ident);
@@ -246,7 +246,7 @@ fn an_overwritten_contrecord_is_skipped_as_the_server_did() {
     assert_eq!(page[..40], slice.bytes[cut..cut + 40]);
 }
 
-/// The fields of pg_control match the output of pg_controldata.
+/// The fields of pg_control must match the output of pg_controldata.
 #[test]
 fn the_control_file_comes_back() {
     let bytes = file("pg_control");

@@ -20,7 +20,7 @@ pub const SEEDS: std::ops::Range<u64> = 0..2000;
 pub struct Totals {
     /// Runs.
     pub runs: u64,
-    /// Runs with enough activity to count.
+    /// Runs that had enough activity to count.
     pub counted: u64,
     /// Runs that did not pass.
     pub failures: u64,
@@ -82,9 +82,9 @@ pub fn grown(seed: u64, nodes: usize, times: u32) -> Plan {
 /// A codec to measure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Codec {
-    /// Assembles records and writes them to pages.
+    /// Assembles records, and writes the records to pages.
     WalWrite,
-    /// Reads records from pages, checks and decodes them.
+    /// Reads records from pages, and checks and decodes the records.
     WalRead,
     /// Computes the checksum only.
     Checksum,

@@ -313,18 +313,18 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
 /// A bug that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
-    /// The seed that shows it.
+    /// The seed whose run shows the bug.
     pub seed: u64,
     /// Its plan.
     pub plan: Plan,
-    /// The outcome of its run.
+    /// The outcome of the run that shows the bug.
     pub outcome: Outcome,
 }
 
 /// The result of a hunt for a bug.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Hunted {
-    /// The seed that shows the bug, if there is one.
+    /// The first seed that shows the bug. `None` if no seed did.
     pub found: Option<Found>,
     /// Number of seeds run.
     pub seeds: u64,

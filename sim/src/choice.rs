@@ -46,7 +46,7 @@ pub enum Subject {
     World,
     /// One machine.
     Node(u16),
-    /// The link from the first machine to the second.
+    /// The link from the first of two machines to the second.
     Link(u16, u16),
     /// The processes of one role on a machine.
     Process(u16, &'static str),
@@ -61,9 +61,9 @@ pub enum Subject {
 pub struct Key {
     /// The kind of choice, such as `net.latency`.
     pub kind: &'static str,
-    /// The part of the world that it concerns.
+    /// The part of the world that the choice concerns.
     pub subject: Subject,
-    /// Distinguishes the choices of one subject.
+    /// Distinguishes the choices of one kind and one subject.
     pub what: [u64; 2],
 }
 
@@ -152,7 +152,7 @@ impl Choices {
         xxh3_64(buffer.bytes())
     }
 
-    /// A number from `0..n`; 0 is the option without disturbance.
+    /// A number from `0..n`. 0 is the option that disturbs nothing.
     #[must_use]
     pub fn below(&self, key: Key, n: u64) -> u64 {
         assert!(n > 0, "a choice needs an option");
@@ -162,7 +162,7 @@ impl Choices {
         }
     }
 
-    /// A number from `least..=most`. The pin is the number itself.
+    /// A number from `least..=most`. A pin contains the number itself.
     #[must_use]
     pub fn between(&self, key: Key, least: u64, most: u64) -> u64 {
         assert!(least <= most, "an empty range");
@@ -182,7 +182,7 @@ impl Choices {
         }
     }
 
-    /// The text of a key as written in a plan's pins.
+    /// The text of a key, as the pins of a plan contain it.
     #[must_use]
     pub fn text(&self, key: Key) -> String {
         let mut text = String::from(key.kind);

@@ -42,7 +42,7 @@ impl Clock {
     pub fn wall(&self, mono: Mono) -> TimestampTz {
         let elapsed = i64::try_from(mono - self.since).unwrap_or(i64::MAX);
         let gained = i128::from(elapsed) * i128::from(self.drift_ppm) / 1_000_000;
-        // A plan's drift may be large enough to overflow.
+        // Wall time saturates, because a plan can contain a drift that would overflow.
         let most = if gained < 0 { i64::MIN } else { i64::MAX };
         self.wall + elapsed + i64::try_from(gained).unwrap_or(most)
     }
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(clock.wall(Mono(20 * SECOND)) - Clock::EPOCH, 20_000_000);
     }
 
-    /// Offsets, jumps and drifts come from plans.
+    /// Offsets, jumps and drifts come from plans, so they can have any value.
     #[test]
     fn no_clock_leaves_time() {
         for drift in [i32::MIN, 0, i32::MAX] {

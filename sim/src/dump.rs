@@ -10,7 +10,7 @@ use walsim_core::wal::names::parse_segment_name;
 use walsim_core::wal::{Next, WalError, WalReader};
 use walsim_core::wire::record::RmgrId;
 
-/// A data directory, copied from a fake disk.
+/// A data directory, copied from a simulated disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DataDirectory {
     /// Files and directories by path, parents first.
@@ -21,11 +21,11 @@ pub struct DataDirectory {
     pub records: Vec<Listed>,
     /// The end of WAL, where no valid record begins.
     pub end_of_wal: Lsn,
-    /// The reader's error at the end of WAL.
+    /// The WAL reader's error at the end of WAL.
     pub why: String,
 }
 
-/// A record in the list.
+/// A record in the list of a dump.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listed {
     /// Its start.
@@ -38,7 +38,7 @@ pub struct Listed {
     pub prev: Lsn,
     /// Its resource manager.
     pub rmgr: RmgrId,
-    /// The bits of the resource manager in xl_info, and the flags.
+    /// xl_info: the bits of the resource manager, and the flags.
     pub info: u8,
 }
 

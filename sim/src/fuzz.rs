@@ -22,7 +22,7 @@ pub struct Task {
     pub overrides: Overrides,
     /// The planted bugs.
     pub planted: Planted,
-    /// Percentage of seeds that run twice.
+    /// The percentage of seeds that are run twice.
     pub twice_percent: u64,
 }
 
@@ -31,7 +31,7 @@ pub struct Task {
 pub struct Ran {
     /// The seed.
     pub seed: u64,
-    /// The outcome of its run.
+    /// The outcome of the seed's run.
     pub outcome: Outcome,
     /// For a seed that was run twice, whether both runs took the same steps.
     pub repeated: Option<Repeat>,
@@ -48,7 +48,7 @@ pub enum Repeat {
 }
 
 impl Ran {
-    /// The exit status of a campaign that consists of this run.
+    /// The exit status of a campaign that consists only of this run.
     #[must_use]
     pub fn status(&self) -> Status {
         let repeat = match self.repeated {
@@ -91,7 +91,7 @@ fn percent_of_seeds(seed: u64, which: u64, percent: u64) -> bool {
     xxh3_64_with_seed(&seed.to_le_bytes(), which) % 100 < percent
 }
 
-/// Runs a plan again and compares.
+/// Runs a plan for a second time, and compares both runs.
 #[must_use]
 pub fn repeat(plan: &Plan, planted: Planted, first: &Outcome) -> Repeat {
     let second = run(plan, planted, false);
@@ -138,7 +138,7 @@ pub struct Campaign {
     pub faults: u64,
     /// Seeds that ran twice.
     pub twice: u64,
-    /// Seeds that ran twice with different steps.
+    /// The number of seeds whose two runs took different steps.
     pub nondeterministic: u64,
     /// How often each rare state was reached.
     pub marks: MarkCounts,
@@ -165,7 +165,7 @@ impl std::fmt::Debug for Xxh3Default {
 }
 
 impl Campaign {
-    /// An empty campaign; `from` is the first seed.
+    /// An empty campaign. Its first seed is `from`.
     #[must_use]
     pub fn new(from: u64) -> Self {
         Self {

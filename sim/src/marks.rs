@@ -130,7 +130,7 @@ impl Tiny {
     fn times(self, by: u64, over: u64) -> Self {
         let exact = (u128::from(self.digits) << 32) * u128::from(by) / u128::from(over);
         let bits = 128 - exact.leading_zeros();
-        // 1.0 is 2^63 in 64 bits, and 2^95 in this product.
+        // The number 1.0 is 2^63 in 64 bits, and 2^95 in this product.
         let shift = bits - 64;
         let digits = u64::try_from(exact >> shift).expect("64 bits are left");
         let places = (self.places + 32).saturating_sub(shift);

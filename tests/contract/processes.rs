@@ -1,4 +1,4 @@
-//! Single processes are killed or stopped at each step.
+//! Kills or stops single processes at each of their steps.
 
 use crate::rig::{Drive, Rig};
 use walsim_core::base::{ConnId, Mark, PgVersion, Pid};
@@ -122,7 +122,7 @@ fn a_stopped_process_is_killed_after_five_seconds() {
     );
 }
 
-/// A stopped postmaster accepts no connections, and loses none.
+/// A stopped postmaster accepts no connections. Connections that wait for it are not lost.
 #[test]
 fn a_stopped_postmaster_continues_later() {
     let mut rig = Rig::running();

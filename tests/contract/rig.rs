@@ -25,7 +25,7 @@ pub(crate) struct Rig {
     settings: Settings,
     incarnation: u32,
     received: BTreeMap<ConnId, FrameReader>,
-    /// CommandComplete tags and error codes by connection.
+    /// The CommandComplete tags and error codes that each connection has received.
     pub(crate) answers: BTreeMap<ConnId, Vec<String>>,
     /// The end of the WAL received by each streaming client.
     pub(crate) shipped: BTreeMap<ConnId, Lsn>,
@@ -74,7 +74,7 @@ impl Rig {
         Self::of(PgVersion::V15, false)
     }
 
-    /// A new cluster, or a standby whose primary does not exist.
+    /// A node with a new cluster. With `standby`, a standby whose primary does not exist.
     pub(crate) fn of(version: PgVersion, standby: bool) -> Self {
         let mut settings = Settings::new(version, Geometry::TINY);
         settings.checkpoint_timeout_ms = 3_600_000;
@@ -147,7 +147,7 @@ impl Rig {
         }
     }
 
-    /// Steps one process until it is at this place.
+    /// Runs one process until it is at this place.
     pub(crate) fn step_until_at(&mut self, pid: Pid, at: Place) {
         for _ in 0..1000 {
             if self.place(pid) == Some(at) {
@@ -171,7 +171,7 @@ impl Rig {
         view.processes().find(|p| p.pid == pid).map(|p| p.at)
     }
 
-    /// The newest process of a role.
+    /// The process of a role that was started last.
     pub(crate) fn newest(&self, role: Role) -> Pid {
         let view = self.machine.view();
         let pids = view.processes().filter(|p| p.role == role);
@@ -196,7 +196,7 @@ impl Rig {
         (conn, self.newest(Role::WalSender))
     }
 
-    /// The standby reports this flush position.
+    /// Reports this flush position, as a standby does.
     pub(crate) fn confirm(&mut self, conn: ConnId, flushed: Lsn) {
         let status = StandbyMessage::Status(StandbyStatus {
             write: flushed,
@@ -220,7 +220,7 @@ impl Rig {
         conn
     }
 
-    /// Passes a statement to a session, but runs no process.
+    /// Passes a statement to a session. Runs no process.
     pub(crate) fn say(&mut self, conn: ConnId, statement: &str) {
         let bytes = FrontendMessage::Query(String::from(statement)).to_bytes();
         self.input(Input::Net(conn, NetEvent::Data(bytes)));
@@ -249,7 +249,7 @@ impl Rig {
         self.input(Input::Signal(pid, signal));
     }
 
-    /// Loses power, and boots again with the data that survived.
+    /// Loses power, and boots again with the data that has survived.
     pub(crate) fn lose_power(&mut self) {
         let page = self.settings.geometry.data_page;
         let Harness { disk, choices, .. } = &mut self.harness;

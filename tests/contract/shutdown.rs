@@ -122,7 +122,7 @@ fn a_smart_shutdown_lets_sessions_finish() {
     }
 }
 
-/// A running transaction is aborted, and releases everything that it held.
+/// A shutdown aborts a running transaction, which releases everything that it held.
 #[test]
 fn a_fast_shutdown_aborts_running_transactions() {
     for version in PgVersion::ALL {

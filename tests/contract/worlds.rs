@@ -1,4 +1,4 @@
-//! Promises whose tests need a whole world.
+//! Promises of the contract that only a test with a whole world can check.
 
 use std::collections::BTreeMap;
 use walsim::plan::{DiskPlan, Fault, FaultRow, NetworkPlan, NodePlan, Plan, When, WorkloadRow};

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::Command;
 use talk::{Conversation, conversations, play};
 
-/// Conversations with known differences, and their reasons.
+/// The conversations with known differences, each with the reason.
 const DIFFERENT: [(&str, &str); 6] = [
     (
         "list of slots",
@@ -40,7 +40,7 @@ const DIFFERENT: [(&str, &str); 6] = [
     ("unknown role", "every client is taken for a superuser"),
 ];
 
-/// The major version of these programs.
+/// The major version of the programs in this directory.
 fn major(bin: &Path) -> String {
     let output = Command::new(bin.join("postgres")).arg("--version").output();
     let text = String::from_utf8(output.expect("postgres says its version").stdout);
@@ -107,7 +107,7 @@ fn answers_equal_those_of_postgresql() {
     real.stop(Stop::Fast);
 }
 
-/// Both answers, from the first message that differs, or `None`.
+/// Both answers from the first different message on. `None` if the answers are equal.
 fn difference(conversation: &Conversation, real: u16, ours: u16) -> Option<String> {
     let [theirs, ours] = [real, ours].map(|port| mask::masked(&play(conversation, port)));
     let at = (0..theirs.len().max(ours.len())).find(|n| theirs.get(*n) != ours.get(*n))?;

@@ -81,7 +81,7 @@ fn text(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-/// Positions, process ids, system identifiers.
+/// Masks positions, process ids and system identifiers in a text.
 fn masked_text(text: &str) -> String {
     let words = text.split_inclusive([' ', ',', '(', ')', '"']);
     let mut after_pid = false;

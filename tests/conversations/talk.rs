@@ -108,7 +108,7 @@ pub(crate) fn play(conversation: &Conversation, port: u16) -> Vec<u8> {
             }
         }
     }
-    // An error is ignored: the server may have closed the connection.
+    // An error is ignored, because the server may have closed the connection.
     let _ = stream.write_all(&unsent);
     let _ = stream.shutdown(Shutdown::Write);
     heard.extend(rest(&mut stream));
@@ -164,7 +164,7 @@ fn rest(stream: &mut TcpStream) -> Vec<u8> {
         match stream.read(&mut buffer) {
             Ok(0) => return heard,
             Ok(n) => heard.extend(&buffer[..n]),
-            // A server that closes a connection with unread data resets it.
+            // A server that closes a connection before it has read all data causes a reset.
             Err(e) if e.kind() == ErrorKind::ConnectionReset => return heard,
             Err(e) => panic!("{e}"),
         }

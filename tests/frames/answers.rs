@@ -15,7 +15,7 @@ use walsim_core::wire::frontend::FrontendMessage;
 use walsim_core::wire::replication::WalMessage;
 use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 
-/// Captures whose commands are not supported, and why.
+/// The captures whose commands are not supported, each with the reason.
 const NOT_YET: [(&str, &str); 3] = [
     ("basebackup", "no BASE_BACKUP"),
     ("receivewal-scram", "trust is the only way to authenticate"),
@@ -73,7 +73,7 @@ fn all(name: &str) {
     assert!(played > 0, "{name} was never captured");
 }
 
-/// A capture that is played to a simulated server.
+/// A capture whose client messages are sent to a simulated server.
 struct Play<'a> {
     capture: &'a Capture,
     rig: Rig,
@@ -86,7 +86,7 @@ struct Play<'a> {
 #[derive(Default)]
 struct Heard {
     frames: FrameReader,
-    /// A message that was read and is still to be compared.
+    /// A message that was received and that is not compared yet.
     back: Option<BackendMessage>,
 }
 
@@ -136,7 +136,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Another session commits, with the recorded WAL records.
+    /// Commits in another session, so that the server writes the recorded WAL records.
     fn write(&mut self) {
         let conn = client(1000);
         let packet = StartupMessage::new(&[("user", "postgres"), ("database", "postgres")]);
@@ -231,18 +231,18 @@ impl<'a> Play<'a> {
                 pid: 0,
                 key: vec![0; key.len()].into(),
             },
-            // The minor release, and the distribution's addition to it.
+            // The minor version, and the text that the distribution adds to it.
             BackendMessage::ParameterStatus { name, value } if name == "server_version" => {
                 let mut major = value.split(|c: char| !c.is_ascii_digit());
                 let major = major.next().unwrap_or_default().into();
                 BackendMessage::ParameterStatus { name, value: major }
             }
-            // The minor release in SHOW server_version_num.
+            // The minor version in SHOW server_version_num.
             BackendMessage::DataRow(row) if self.is_version_number(&row) => {
                 let first = row[0].clone().expect("looked at above");
                 BackendMessage::DataRow(vec![Some(first.slice(..2))])
             }
-            // File, line and routine of the C source.
+            // File, line and routine of PostgreSQL's source.
             BackendMessage::ErrorResponse(mut fields) => {
                 fields.others.retain(|(code, _)| !b"FLR".contains(code));
                 BackendMessage::ErrorResponse(fields)
@@ -293,7 +293,7 @@ impl<'a> Play<'a> {
     }
 }
 
-/// Is it a keepalive that requests a reply?
+/// Whether the message is a keepalive that requests a reply.
 fn is_request(message: &BackendMessage) -> bool {
     let BackendMessage::CopyData(payload) = message else {
         return false;

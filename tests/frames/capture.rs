@@ -13,7 +13,7 @@ pub(crate) enum Side {
     Server,
 }
 
-/// The form of a message.
+/// How the bytes of a message are recognized.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// A packet without a type, before the first message.
@@ -33,7 +33,7 @@ pub(crate) struct Said {
     pub(crate) side: Side,
     pub(crate) kind: Kind,
     pub(crate) body: Bytes,
-    /// Number of bytes at its end that the capture omits.
+    /// How many bytes at the end of the message are not in the capture.
     pub(crate) elided: usize,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct State {
     pub(crate) control: Vec<u8>,
     pub(crate) segment_name: String,
     pub(crate) segment: Vec<u8>,
-    /// Position of the segment's first byte.
+    /// The position of the first byte of the segment.
     pub(crate) start: Lsn,
 }
 
@@ -149,7 +149,7 @@ impl State {
 }
 
 impl Capture {
-    /// The location, for messages of failing tests.
+    /// The place of a line in its file, for messages of failing tests.
     pub(crate) fn at(&self, line: usize) -> String {
         format!("{}/{}.frames:{line}", self.major, self.name)
     }

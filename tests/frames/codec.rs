@@ -11,7 +11,7 @@ use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, WalMessage};
 use walsim_core::wire::startup::{Negotiation, StartupPacket};
 
-/// Message types without a codec, and why.
+/// The message types without a codec, each with the reason.
 const UNKNOWN: [(Side, u8, &str); 2] = [
     (
         Side::Server,
@@ -142,7 +142,7 @@ fn command(name: &str, text: &str, at: &str) {
     let command = command.unwrap_or_else(|| panic!("{at}: SQL"));
     // pg_receivewal and pg_basebackup quote and space some words differently.
     let same = |text: &str| text.replace(['"', ' '], "");
-    // Since 19 an LSN has all digits of its second half.
+    // Since 19 the second half of an LSN is written with all eight digits.
     let client = if at.starts_with("19/") {
         PgVersion::V19
     } else {

@@ -14,7 +14,7 @@ use walsim_core::node::{
 use walsim_tests::Harness;
 pub(crate) use walsim_tests::{Drive, client};
 
-/// The versions that nodes have.
+/// The versions for which there are captures.
 pub(crate) const VERSIONS: [PgVersion; 5] = PgVersion::ALL;
 
 pub(crate) fn version(major: u32) -> Option<PgVersion> {
@@ -149,7 +149,7 @@ impl<M: Machine> Rig<M> {
         self.settle();
     }
 
-    /// The peer sends bytes.
+    /// Delivers bytes to the node.
     pub(crate) fn hears(&mut self, conn: ConnId, bytes: Bytes) {
         self.net(conn, NetEvent::Data(bytes));
     }

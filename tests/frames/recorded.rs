@@ -234,7 +234,7 @@ fn options() -> PgReceivewalOptions {
     }
 }
 
-/// Length of the WAL that is complete in the captures.
+/// How many bytes of WAL are complete in the captures.
 const KNOWN: usize = 192_000;
 
 /// With a slot, a keepalive and a clean shutdown, the receiver ends at the same position as

@@ -72,7 +72,7 @@ fn every_type_is_described_as_by_pg_waldump() {
         }
         let managers: BTreeSet<_> = types.iter().map(|(manager, _)| manager).collect();
         let (expected, least) = match version {
-            // Version 16 was installed without an extension that writes Generic records.
+            // The server of version 16 had no extension that writes Generic records.
             PgVersion::V16 => (21, 115),
             PgVersion::V15 | PgVersion::V17 | PgVersion::V18 => (22, 115),
             // The workload for 19 writes no CLOG and no Generic records.
@@ -113,7 +113,7 @@ fn damaged_records_are_described_or_refused() {
             bytes[17] = manager;
             count(&bytes);
         }
-        // Shortens the main data, and adjusts the lengths in the headers.
+        // Shortens the main data, and changes the lengths in the headers accordingly.
         bytes[17] = sample.bytes[17];
         let parts = RecordParts::decode(&bytes, [sample.lsn; 3], 8192).expect("a record");
         let main = parts.view(&bytes).main().len();

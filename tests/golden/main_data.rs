@@ -37,7 +37,8 @@ pub(crate) fn main_data_again(
 /// Bytes of main data that PostgreSQL does not initialize.
 fn is_padding(version: PgVersion, record: &Record, at: usize) -> bool {
     match (record.header.rmid, record.header.rmgr_info()) {
-        // In CheckPoint of 19, after fullPageWrites, logicalDecodingEnabled and oldestActiveXid.
+        // CheckPoint of 19 has padding after fullPageWrites, logicalDecodingEnabled and
+        // oldestActiveXid.
         (RmgrId::XLOG, 0x00 | 0x10) if version >= PgVersion::V19 => {
             matches!(at, 17..20 | 25..32 | 92..96)
         }
@@ -47,12 +48,12 @@ fn is_padding(version: PgVersion, record: &Record, at: usize) -> bool {
         (RmgrId::XLOG, 0x90) => (20..24).contains(&at),
         // In xl_running_xacts, after subxid_overflow.
         (RmgrId::STANDBY, 0x10) => (9..12).contains(&at),
-        // In xl_invalidations, after relcacheInitFileInval, and in SharedInvalidationMessage, as
-        // below.
+        // xl_invalidations has padding after relcacheInitFileInval. SharedInvalidationMessage has
+        // padding, as below.
         (RmgrId::STANDBY, 0x20) => (9..12).contains(&at) || at >= 16 && (1..4).contains(&(at % 16)),
         // In xl_logical_message, after transactional.
         (RmgrId::LOGICAL_MESSAGE, _) => (5..8).contains(&at),
-        // In SharedInvalidationMessage, after its id.
+        // SharedInvalidationMessage has padding after its id.
         (RmgrId::TRANSACTION, _) => {
             let end = XactEnd::decode(version, record.header.info, &record.main);
             let end = end.expect("decoded before");

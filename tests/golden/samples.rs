@@ -26,7 +26,7 @@ pub(crate) struct Slice {
     pub(crate) start: Lsn,
     pub(crate) first_record: Lsn,
     pub(crate) end: Lsn,
-    /// The start of a record whose second half a crash lost.
+    /// The start of the record whose second half a crash lost, if there is one.
     pub(crate) aborted: Option<Lsn>,
     pub(crate) bytes: Bytes,
     pub(crate) listed: Vec<Listed>,
@@ -107,7 +107,7 @@ impl Slice {
         text.lines().filter_map(name).collect()
     }
 
-    /// The listed descriptions: the text between `desc: ` and the blocks.
+    /// The descriptions in the list: the text between `desc: ` and the blocks.
     pub(crate) fn descriptions(&self) -> Vec<String> {
         let text = read(&format!("{}.txt", self.name));
         let description = |line: &str| {
@@ -174,7 +174,7 @@ impl Slice {
         }
     }
 
-    /// The bytes of a record, from all its pages.
+    /// The bytes of a record. They are collected from all its pages.
     pub(crate) fn record_bytes(&self, lsn: Lsn, len: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in fragments(self.geometry(), lsn, len) {
@@ -291,7 +291,7 @@ pub(crate) fn slot_files() -> impl Iterator<Item = (PgVersion, Vec<u8>, Said, St
         })
 }
 
-/// Lines in the format `label: text`.
+/// Reads lines in the format `label: text`.
 fn said(name: &str) -> Said {
     let pair = |line: &str| {
         let (label, text) = line.split_once(':')?;

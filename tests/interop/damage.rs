@@ -12,13 +12,13 @@ use walsim_core::base::{Geometry, Lsn};
 
 const PAGE: usize = 8192;
 const SEGMENT: usize = 1 << 20;
-/// Two workers, because each case runs two programs.
+/// The number of threads. Two are enough, because each case runs two programs.
 const WORKERS: usize = 2;
 
 /// A kind of damage.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
-    /// A byte is changed by XOR.
+    /// A byte is changed by XOR with another byte.
     Xor(usize, u8),
     /// The file is truncated at this length.
     Truncated(usize),
@@ -32,7 +32,7 @@ enum Damage {
 struct Sample {
     name: String,
     bytes: Vec<u8>,
-    /// The previous segment, as in a recycled file.
+    /// The segment before this one, whose bytes a recycled file would contain.
     stale: Vec<u8>,
     /// The first record of the segment. With a changed byte, the file is read only up to `soon`.
     first: String,
@@ -40,7 +40,7 @@ struct Sample {
 }
 
 impl Damage {
-    /// All cases. Those with changed bytes come first.
+    /// All cases. The cases with a changed byte come first.
     fn all() -> Vec<Self> {
         let flipped = (0..40).chain(PAGE..3 * PAGE);
         let flipped = flipped.flat_map(|at| [0x01, 0x80].map(|mask| Self::Xor(at, mask)));
@@ -162,7 +162,7 @@ impl Sample {
         }
     }
 
-    /// Runs cases in a folder, and returns the differences.
+    /// Runs cases in a folder. Returns the differences that were found.
     fn run(&self, bin: &Path, folder: &Path, cases: &[Damage]) -> Vec<String> {
         fs::create_dir(folder).expect("our own folder");
         fs::write(folder.join(&self.name), &self.bytes).expect("our own folder");

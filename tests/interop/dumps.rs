@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The output of a command, with the program's name masked.
+/// What a command has printed, with the program's name masked.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) stdout: Vec<u8>,

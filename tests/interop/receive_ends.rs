@@ -103,7 +103,7 @@ fn a_server_that_is_behind_is_a_permanent_error() {
     );
 }
 
-/// A missing slot is a permanent error. pg_receivewal retries forever.
+/// If the slot does not exist, walsim-live ends. pg_receivewal would retry forever.
 #[test]
 fn a_missing_slot_is_a_permanent_error() {
     let Some(bin) = server_bin() else {

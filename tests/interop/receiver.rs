@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// A directory, and the process that receives into it.
+/// A directory, and the process that receives WAL into it.
 pub(crate) struct Receiver {
     dir: PathBuf,
     child: Option<Child>,
@@ -20,7 +20,7 @@ impl Receiver {
         Self { dir, child: None }
     }
 
-    /// Starts walsim-live. `more` are its last arguments.
+    /// Starts walsim-live. `more` contains its last arguments.
     pub(crate) fn start(&mut self, server: &Server, more: &[&str]) {
         let port = server.port();
         let conninfo = format!("host=127.0.0.1 port={port} user=postgres application_name=rx");
@@ -63,7 +63,7 @@ impl Receiver {
         self.err().contains(text)
     }
 
-    /// The segments that it has printed as finished.
+    /// The segments whose names the receiver has printed.
     pub(crate) fn out(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.with_extension("out")).unwrap_or_default();
         text.lines().map(String::from).collect()
@@ -109,7 +109,7 @@ impl Receiver {
         self.dir.join(segment).exists()
     }
 
-    /// Compares all finished segments with the server's. Returns their number.
+    /// Compares all finished segments with the server's segments. Returns their number.
     pub(crate) fn compare(&self, server: &Server) -> usize {
         let finished = self.finished();
         for name in &finished {

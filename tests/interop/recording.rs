@@ -17,7 +17,7 @@ use walsim_live::driver::Host;
 pub(crate) struct Recording {
     opening: BTreeMap<OpId, String>,
     files: BTreeMap<Fd, String>,
-    /// Unflushed writes by file: the start of each, and its number.
+    /// The writes to each file that were not fsynced yet. Each has its start and its number.
     dirty: BTreeMap<String, Vec<(Lsn, u64)>>,
     writes: u64,
     /// The fsyncs in progress. Each has the path of its file, and the number of the last write
@@ -25,7 +25,7 @@ pub(crate) struct Recording {
     syncing: BTreeMap<OpId, (String, u64)>,
     started: bool,
     said: FrameReader,
-    /// Number of reported flush positions, and the highest of them.
+    /// How many flush positions the receiver has reported. `flushed` is the highest of them.
     pub(crate) reports: u32,
     pub(crate) flushed: Lsn,
 }

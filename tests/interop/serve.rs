@@ -48,7 +48,7 @@ impl Serve {
             let ended = server.child.try_wait().expect("our own child");
             assert!(ended.is_none(), "it ended with {ended:?}: {}", log_of(dir));
             let lock = fs::read_to_string(dir.join("postmaster.pid")).unwrap_or_default();
-            // Ignores the lock file of a previous server that crashed.
+            // The lock file of an earlier server that crashed is ignored.
             let lines: Vec<&str> = lock.lines().map(str::trim).collect();
             let ours = server.child.id().to_string();
             lines.first() == Some(&&*ours) && lines.get(7) == Some(&"ready")
@@ -111,7 +111,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// `after` has the number of bytes for each connection to cut.
+    /// `after` contains the number of bytes for each connection that is to be cut.
     pub(crate) fn start(server: u16, after: Vec<u64>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let port = listener.local_addr().expect("it is bound").port();
@@ -122,7 +122,7 @@ impl Proxy {
         };
         let (cuts, inside) = (Arc::clone(&proxy.cuts), Arc::clone(&proxy.inside));
         let after = Mutex::new(after.into_iter());
-        // The thread ends with the process; it only waits for connections.
+        // The thread only waits for connections, so it may run until the process ends.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)) else {

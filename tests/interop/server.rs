@@ -18,7 +18,7 @@ use walsim_core::base::{Geometry, Lsn, TimelineId};
 use walsim_core::wal::names::segment_name;
 
 const DEBIAN_BIN: &str = "/usr/lib/postgresql/15/bin";
-/// How often, and for how long, another program's state is polled.
+/// The interval at which the state of another program is polled.
 const POLL: Duration = Duration::from_millis(10);
 const POLLS: u32 = 6000;
 
@@ -71,7 +71,7 @@ pub(crate) fn program(bin: &Path, name: &str) -> PathBuf {
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    /// `name` distinguishes the tests of a process.
+    /// Makes an empty folder. `name` must differ between the tests of one process.
     pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("walsim-{name}-{}", std::process::id()));
         if path.exists() {
@@ -169,7 +169,7 @@ impl Server {
         self.data.with_extension("log")
     }
 
-    /// Appends lines to postgresql.auto.conf, which only the command line overrides.
+    /// Appends lines to postgresql.auto.conf. Only the command line overrides this file.
     pub(crate) fn configure(&self, lines: &str) {
         let path = self.data.join("postgresql.auto.conf");
         let mut text = fs::read_to_string(&path).expect("a cluster has one");
@@ -248,7 +248,7 @@ impl Server {
         output.trim_end().into()
     }
 
-    /// A client program, with an environment that names this server.
+    /// A client program whose environment names this server.
     pub(crate) fn client(&self, program: &str) -> Command {
         let mut command = as_postgres(self::program(&self.bin, program));
         command.env("PGHOST", "127.0.0.1");
@@ -257,7 +257,7 @@ impl Server {
         command
     }
 
-    /// Does the server accept connections? Panics if it has ended.
+    /// Whether the server accepts connections. Panics if the server has ended.
     fn is_ready(&mut self) -> bool {
         let child = self.postmaster.as_mut().expect("it was launched");
         if let Some(status) = child.try_wait().expect("our own child") {
@@ -265,7 +265,7 @@ impl Server {
             let log = fs::read_to_string(self.log()).unwrap_or_default();
             panic!("postgres ended with {status}:\n{log}");
         }
-        // pg_ctl waits for the same status.
+        // pg_ctl waits for the same status line.
         let lines = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
         let mut lines = lines.lines();
         let ours = lines.next() == Some(&self.pid().to_string());

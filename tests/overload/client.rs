@@ -13,7 +13,7 @@ use walsim_core::wire::startup::{StartupMessage, StartupPacket};
 /// The kinds of sessions, by the value of `replication` in the startup packet.
 pub(crate) const SESSIONS: [&str; 3] = ["false", "true", "database"];
 
-/// The number of messages sent at once.
+/// How many messages are sent at once.
 pub(crate) const FLOOD: usize = 20_001;
 
 /// A kind of message in a flood.

@@ -29,7 +29,7 @@ struct Order {
     addr: Option<SocketAddr>,
     second: Option<TcpStream>,
     heard: [FrameReader; 2],
-    /// Number of the flood's messages that are answered.
+    /// How many messages of the flood the server has answered.
     answered: usize,
     /// The value of `answered` when the second client got its answer.
     before: Option<usize>,
@@ -46,7 +46,7 @@ impl Order {
                 _ => {}
             }
         }
-        // One ReadyForQuery belongs to the start of the session.
+        // One ReadyForQuery is not an answer, because it ends the start of the session.
         if self.answered == BEGUN + 1 && self.second.is_none() {
             let addr = self.addr.expect("it listens");
             let mut stream = TcpStream::connect(addr).expect("it listens");
@@ -76,7 +76,7 @@ fn a_second_client_is_served_during_a_flood() {
                 let name = format!("fair-{version}-{replication}");
                 let before = second_answer(&name, version, replication, &kind.flood());
                 println!("{name} {kind:?}: {before:?} answered before");
-                // A flood without answers cannot be counted.
+                // If the flood has no answers, nothing can be counted.
                 if let Some(before) = before {
                     assert!(before <= BEGUN + MEANWHILE, "{name} {kind:?}: {before}");
                 }

@@ -31,12 +31,12 @@ fn flood(version: &str) {
             client.say(&kind.once());
             let once = client.until_ready();
             let answer = match kind {
-                // The Sync at the end has the same answer.
+                // The Sync at the end is answered like the other messages.
                 Kind::Sync | Kind::Terminate => {
                     assert_eq!(client.until_ready().len(), 1, "{what}");
                     once
                 }
-                // There is no answer except that to the Sync.
+                // The server answers only the Sync at the end.
                 Kind::Flush | Kind::CopyData | Kind::CopyDone => once[..once.len() - 1].to_vec(),
                 Kind::Query(_) => {
                     assert_eq!(client.until_ready().len(), 1, "{what}");

@@ -6,7 +6,7 @@ use crate::serve::{Serve, log_of};
 use crate::server::Folder;
 use walsim_core::wire::backend::BackendMessage;
 
-/// Number of clients that send commands and do not read answers.
+/// How many clients send commands and do not read the answers.
 const SLOW: usize = 20;
 
 /// Checks that another client can use a session.
@@ -78,7 +78,7 @@ fn slow_readers_do_not_delay_others() {
         })
         .collect();
     assert_serves(&server);
-    // One of them starts to read, and gets all answers.
+    // One of the slow clients starts to read, and gets all its answers.
     let mut answers = 0;
     while answers < crate::client::FLOOD {
         let answer = slow[0].until_ready();

@@ -1,4 +1,4 @@
-//! The promises of `DiskOp`, one test each.
+//! The promises of `DiskOp`. Each has a test.
 
 use crate::fake::FakeDisk;
 use crate::real::RealDisk;
@@ -11,13 +11,13 @@ pub(crate) type Outcome = Result<DiskDone, DiskError>;
 
 /// An empty directory, and the operations of processes in it.
 pub(crate) trait FileSystem: Sized {
-    /// `name` distinguishes tests that run at the same time.
+    /// Makes an empty directory. `name` must differ between tests that run at the same time.
     fn new(name: &str) -> Self;
 
     /// Executes an operation and returns its answer.
     fn call(&mut self, pid: Pid, op: DiskOp) -> Outcome;
 
-    /// Closes a descriptor, the only operation without an answer.
+    /// Closes a descriptor. This is the only operation without an answer.
     fn close(&mut self, pid: Pid, op: DiskOp);
 
     /// Ends a process.
@@ -332,7 +332,7 @@ against_both! {
             assert_eq!(disk.one(op), bad);
         }
         assert_eq!(disk.stat("a"), Ok(FileKind::File(3)));
-        // The number is not reused.
+        // The number of the closed descriptor is not used again.
         assert_ne!(disk.open("a", flags), Ok(fd));
     }
 }

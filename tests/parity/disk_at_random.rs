@@ -140,7 +140,7 @@ impl<D: FileSystem> World<D> {
         match self.disk.call(pid, op)? {
             DiskDone::Opened(fd) => {
                 self.fds.push(fd);
-                // Descriptor numbers differ between the two.
+                // The simulated disk and the real file system number descriptors differently.
                 Ok(DiskDone::Opened(Fd(0)))
             }
             DiskDone::Names(mut names) => {

@@ -8,7 +8,7 @@ use walsim::net::{LinkSpec, Net};
 use walsim_core::base::{ConnId, Mono, Pid};
 use walsim_core::call::{DiskOp, NetEvent, NetOp};
 
-/// A disk that is large enough, and on which nothing fails.
+/// A large disk on which no operation fails.
 pub(crate) struct FakeDisk {
     disk: Disk,
     choices: Choices,
@@ -37,7 +37,7 @@ impl FileSystem for FakeDisk {
 
 const PORT: u16 = 5432;
 
-/// Two machines, the second of which listens.
+/// Two machines. The second one listens.
 pub(crate) struct FakeNet {
     net: Net,
     choices: Choices,

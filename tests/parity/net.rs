@@ -1,4 +1,4 @@
-//! The promises of `NetOp` and `NetEvent`, one test each.
+//! The promises of `NetOp` and `NetEvent`. Each has a test.
 
 use crate::fake::FakeNet;
 use crate::real::RealNet;
@@ -57,7 +57,7 @@ struct Pair<N> {
     ends: [Heard; 2],
 }
 
-/// The events of one end, and its actions.
+/// What one end has done, and the events that it has got.
 #[derive(Default)]
 struct Heard {
     bytes: Vec<u8>,
@@ -122,7 +122,7 @@ impl<N: Network> Pair<N> {
         self.act(end, NetOp::Close);
     }
 
-    /// Lets the network run, and checks what must always hold.
+    /// Lets the network run. Checks what must be true at every time.
     fn settle(&mut self) {
         self.net.settle();
         for end in [End::Caller, End::Callee] {
@@ -161,7 +161,7 @@ impl<N: Network> Pair<N> {
         &self.ends[end.index()]
     }
 
-    /// Is output pending, as `pq_is_send_pending` would say?
+    /// Whether output is pending, as `pq_is_send_pending` would say.
     fn pending(&self, end: End) -> bool {
         let heard = self.of(end);
         heard.sent - heard.freed > u64::from(SEND_WINDOW)

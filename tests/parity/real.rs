@@ -15,7 +15,7 @@ use walsim_live::driver::Driver;
 
 /// How long to wait for an event that must happen, in milliseconds.
 const PATIENCE: u32 = 10_000;
-/// How long nothing must happen before the machine counts as idle.
+/// If nothing happens for this long, the machine counts as idle.
 const QUIET: u32 = 10;
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -70,7 +70,7 @@ impl Machine for Puppet {
     }
 }
 
-/// A driver, and the controls of its machine.
+/// A driver, and the means to control its machine.
 struct Stage {
     driver: Driver<Puppet>,
     puppet: Puppet,
@@ -155,7 +155,7 @@ impl FileSystem for RealDisk {
 pub(crate) struct RealNet {
     stages: [Stage; 2],
     port: u16,
-    /// Forwards connections between both, and can break them.
+    /// Forwards connections between both drivers, and can break them.
     relay: Option<Relay>,
 }
 
@@ -170,7 +170,7 @@ impl RealNet {
         self.stages.iter().map(heard).sum()
     }
 
-    /// Connects new connections to their target.
+    /// Connects each new connection to its target.
     fn relay(&mut self) {
         let Some(relay) = &mut self.relay else { return };
         if let Ok((caller, _)) = relay.listener.accept() {
@@ -204,7 +204,7 @@ impl Network for RealNet {
     }
 
     fn deaf_address(&self) -> (String, u16) {
-        // A port that was bound and released: nothing listens on it.
+        // Nothing listens on a port that was bound and released.
         let listener = TcpListener::bind(loopback()).expect("a port");
         let port = listener.local_addr().expect("it is bound").port();
         (String::from("127.0.0.1"), port)
@@ -253,7 +253,7 @@ impl Network for RealNet {
     fn break_it(&mut self) {
         let relay = self.relay.as_mut().expect("asked for its address");
         for end in relay.ends.drain(..) {
-            // With this option, closing sends a reset.
+            // With this option, closing the socket sends a reset.
             set_socket_linger(&end, Some(Duration::ZERO)).expect("a socket of ours");
         }
     }

@@ -48,16 +48,16 @@ pub(crate) struct Host {
     greeted: bool,
     /// The current connection, if there is one.
     pub(crate) conn: Option<ConnId>,
-    /// Messages that it sent and that were not read yet.
+    /// The messages that the receiver has sent and that its peer has not read.
     pub(crate) sent: Vec<Bytes>,
     pub(crate) credit: u64,
     /// The start position of streaming.
     pub(crate) first: Option<Lsn>,
-    /// The end of the WAL that it has written.
+    /// The end of the WAL that the receiver has written.
     pub(crate) written: Lsn,
-    /// The highest reported flush position.
+    /// The highest flush position that the receiver has reported.
     pub(crate) flushed: Lsn,
-    /// Disk operations and messages, in order.
+    /// The disk operations and messages of the receiver, in order.
     events: Vec<String>,
     pub(crate) log: Vec<String>,
     pub(crate) exit: Option<Exit>,
@@ -183,8 +183,8 @@ impl Host {
         }
     }
 
-    /// WAL that is reported as flushed must survive every crash, in files that the receiver finds
-    /// at its next start.
+    /// Checks that WAL which is reported as flushed survives every crash, in files that the
+    /// receiver finds at its next start.
     fn judge(&mut self, status: &StandbyStatus) {
         assert!(status.flush <= status.write, "{status:?}");
         if !status.flush.is_valid() {
@@ -230,7 +230,7 @@ impl Host {
         self.disk.close_all(pid);
     }
 
-    /// The machine loses power, and the receiver is started again.
+    /// Turns the machine's power off and on, and starts the receiver again.
     pub(crate) fn lose_power(&mut self) {
         let Harness { disk, choices, .. } = &mut self.harness;
         disk.power_loss(geometry().data_page, choices);
@@ -250,7 +250,7 @@ impl Host {
         self.exit = None;
     }
 
-    /// A file of the directory.
+    /// The contents of a file in the receiver's directory.
     pub(crate) fn file(&self, name: &str) -> Option<Vec<u8>> {
         let len = self.disk.file_len(name)?;
         self.disk.read_cached(name, 0, len)
@@ -264,7 +264,7 @@ impl Host {
 }
 
 fn start(options: PgReceivewalOptions, incarnation: u32) -> PgReceivewal {
-    // The segment size of the server is used, whatever it is.
+    // The receiver must use the segment size of the server, whatever it is.
     let geometry = Geometry {
         segment: 4 * 512,
         ..geometry()

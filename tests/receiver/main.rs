@@ -228,7 +228,7 @@ fn the_next_timeline_begins_with_its_history() {
     );
 }
 
-/// Removed WAL is a permanent error.
+/// If the requested WAL was removed, the receiver ends.
 #[test]
 fn removed_wal_ends_it_and_other_errors_do_not() {
     let text = "requested WAL segment 000000010000000000000001 has already been removed";
@@ -289,7 +289,7 @@ fn a_signal_ends_every_wait_in_an_orderly_way() {
     }
 }
 
-/// The start position depends on the files in the directory.
+/// The receiver chooses its start position from the files in the directory.
 #[test]
 fn the_directory_determines_the_start() {
     let gzip = |len: u32| [b"whatever".as_slice(), &len.to_le_bytes()].concat();
@@ -329,7 +329,7 @@ fn the_directory_determines_the_start() {
     );
 }
 
-/// The server's WAL ends at 0/A100 on timeline 3.
+/// Starts a receiver with these files. The server's WAL ends at 0/A100 on timeline 3.
 fn begins(with: &str, files: Vec<(u64, &str, Vec<u8>)>, first: &str) {
     let mut host = Host::new(options(), 1);
     for (number, suffix, bytes) in files {
@@ -421,7 +421,7 @@ fn streaming(options: PgReceivewalOptions) -> Host {
     streaming_from(options, |_| {})
 }
 
-/// A receiver that streams from 0/2000. Its earlier log is cleared.
+/// A receiver that streams from 0/2000. What it logged before is cleared.
 fn streaming_from(options: PgReceivewalOptions, prepare: impl FnOnce(&mut Host)) -> Host {
     let mut host = Host::new(options.clone(), 1);
     prepare(&mut host);

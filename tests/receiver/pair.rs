@@ -210,7 +210,7 @@ impl Pair {
         self.cut();
     }
 
-    /// The server's end of the connection is closed.
+    /// Closes the server's end of the connection.
     fn cut(&mut self) {
         if let Some(wire) = self.wire.take() {
             self.input(Input::Net(wire.number, NetEvent::Reset));
@@ -359,7 +359,7 @@ impl Pair {
         self.input(Input::Net(number, NetEvent::Sent(n)));
     }
 
-    /// Both use the same clock.
+    /// Advances both machines to the next wake-up, because they use the same clock.
     fn sleep_both(&mut self) {
         let wakes = [
             self.machine.next_wakeup(),

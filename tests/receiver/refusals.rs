@@ -64,7 +64,7 @@ fn a_partial_file_that_is_too_long_is_refused() {
     ends(&host, &complaint, "Move the file away");
 }
 
-/// The error texts are those of streamutil.c.
+/// The error texts must be those of streamutil.c.
 #[test]
 fn invalid_answers_are_permanent_errors() {
     let four = || BackendMessage::row(["7", "1", "0/2100", ""].map(|v| Some(v.into())));
@@ -124,7 +124,7 @@ fn invalid_answers_are_permanent_errors() {
         identify_alone(&mut host, 1);
         hear(&mut host, &[row, READY]);
         if complaint.starts_with("WAL segment size must") {
-            // 16 MiB is a valid size. Additional columns are ignored.
+            // 16 MiB is a valid segment size. Additional columns of the answer are ignored.
             assert_eq!(host.exit, None, "{:?}", host.log);
         } else {
             ends(&host, complaint, "");
@@ -132,7 +132,8 @@ fn invalid_answers_are_permanent_errors() {
     }
 }
 
-/// A missing slot is a permanent error.
+/// If the slot does not exist or is not physical, or if the server's answer about the slot is
+/// invalid, the receiver ends.
 #[test]
 fn a_slot_must_exist_and_be_physical() {
     let null = BackendMessage::DataRow(vec![None, None, None]);
@@ -321,7 +322,7 @@ fn a_password_is_refused_as_such() {
     }
 }
 
-/// The error texts are libpq's, and name each address.
+/// The error texts must be libpq's. They name each address.
 #[test]
 fn without_a_connection_the_errors_are_libpqs() {
     let tried = |address: Option<&str>, why: &str| (address.map(String::from), String::from(why));

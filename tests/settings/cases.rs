@@ -142,7 +142,7 @@ const OTHERS: [(&str, &[&str]); 13] = [
         ],
     ),
 ];
-/// Longer than a name can be.
+/// A text that is longer than a name can be.
 const LONG: &str = "a23456789_123456789_123456789_123456789_123456789_123456789_1234";
 
 /// Settings whose boot value differs from PostgreSQL's. Either initdb sets them, or they depend on
@@ -174,7 +174,7 @@ pub(crate) fn names(version: PgVersion) -> Vec<&'static str> {
     names
 }
 
-/// Does the setting have PostgreSQL's default?
+/// Whether the setting has the default of PostgreSQL.
 pub(crate) fn has_own_default(name: &str) -> bool {
     OWN_DEFAULTS.contains(&name)
 }

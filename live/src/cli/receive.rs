@@ -75,7 +75,7 @@ pub(super) struct Args {
     help: Option<bool>,
 }
 
-/// Runs the command. True if it ended in an orderly way.
+/// Runs the command. Returns true if the receiver ended in an orderly way.
 pub(super) fn run(args: &Args) -> Result<bool, Refusal> {
     if args.password {
         let text = "-W/--password is not supported";
@@ -191,7 +191,7 @@ impl Host<PgReceivewal> for Terminal {
     }
 
     fn idle(&mut self, machine: &PgReceivewal) {
-        // Shows the last position before a pause.
+        // Before a pause, shows the last position that was not shown yet.
         let shown = self.drawn.map(|(_, at)| at);
         if machine.received().map(|(at, _)| at) != shown {
             self.drawn = None;
@@ -202,7 +202,7 @@ impl Host<PgReceivewal> for Terminal {
     fn log(&mut self, _: Pid, event: &LogEvent) {
         if let Message::Receive(message) = &event.message {
             if let ReceiveMessage::Finished { name, .. } = message {
-                // A closed stdout is no reason to stop.
+                // A closed stdout is no reason to stop receiving.
                 let _ = writeln!(std::io::stdout(), "{name}");
             }
             if message.is_verbose() && !self.verbose {

@@ -34,7 +34,7 @@ pub(super) struct Args {
     set: Vec<Choice>,
 }
 
-/// Runs the command. True after an orderly shutdown.
+/// Runs the command. Returns true after an orderly shutdown.
 pub(super) fn run(args: &Args) -> Result<bool, Refusal> {
     let failed = |e: walsim_live::serve::Refusal| Refusal::Failed(e.to_string());
     let addr = resolve(&args.host, args.port)?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use walsim_core::base::{Mono, Now, TimestampTz};
 
-/// Both clocks. The monotonic one starts when the driver is created.
+/// The monotonic clock and the wall clock. The monotonic clock starts when the driver is created.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     began: Instant,

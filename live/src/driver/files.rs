@@ -21,7 +21,7 @@ use walsim_core::call::{DiskDone, DiskError, DiskOp, FileKind, FilePath, Input, 
 
 type Outcome = Result<DiskDone, DiskError>;
 
-/// Zeros are written in pieces of this size.
+/// The size of one write when zeros are written.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The directory and the descriptors of a machine.
@@ -76,7 +76,7 @@ impl Files {
         Some(Input::Disk(id, Ok(DiskDone::Opened(fd))))
     }
 
-    /// An open operation has failed.
+    /// Forgets an open operation that has failed.
     pub(super) fn forget(&mut self, id: OpId) {
         self.opening.remove(&id);
     }
@@ -235,12 +235,12 @@ fn read(file: &File, offset: u64, len: u32) -> Result<Bytes, DiskError> {
             Err(e) => return Err(disk_error(&e.into())),
         }
     }
-    // The buffer can be larger than requested.
+    // The allocated buffer can be larger than requested, so too many bytes may have been read.
     buffer.truncate(len as usize);
     Ok(Bytes::from(buffer))
 }
 
-/// Writes the bytes; fewer only if the disk is full.
+/// Writes the bytes. Writes fewer only if the disk is full.
 fn write(file: &File, offset: u64, data: &[u8]) -> Result<u32, DiskError> {
     let mut written = 0;
     while written < data.len() {

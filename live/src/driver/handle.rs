@@ -14,7 +14,7 @@ use walsim_core::call::Input;
 pub(super) enum News {
     /// An input for the machine.
     Input(Input),
-    /// An open operation has succeeded.
+    /// The pool has opened a file.
     Opened(OpId, File),
     /// The addresses of the host to which the machine opens this connection.
     Resolved(ConnId, io::Result<Vec<SocketAddr>>),
@@ -38,7 +38,7 @@ impl Handle {
     }
 
     pub(super) fn send(&self, news: News) {
-        // Both calls succeed while the driver exists.
+        // Sending fails if the driver no longer exists.
         if self.news.send(news).is_ok() {
             let _ = self.waker.wake();
         }

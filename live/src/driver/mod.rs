@@ -219,7 +219,7 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         }
     }
 
-    /// Passes all events to the machine.
+    /// Passes all events of the inbox to the machine.
     fn hand_over(&mut self) {
         while let Some(input) = self.inbox.pop_front() {
             self.step(input);
@@ -285,7 +285,7 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         }
     }
 
-    /// Polls the kernel for events, waiting for at most `sleep`.
+    /// Polls the kernel for events. Waits for at most `sleep`.
     fn look(&mut self, sleep: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, sleep) {
             Ok(()) => {}

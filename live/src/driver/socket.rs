@@ -111,7 +111,7 @@ impl Socket {
         }
     }
 
-    /// Looks for the end of the stream, without consuming data.
+    /// Checks for the end of the stream without consuming data.
     pub(super) fn peek(&self) -> Got {
         let mut byte = [0];
         match rustix::net::recv(self.fd(), &mut byte, RecvFlags::PEEK) {

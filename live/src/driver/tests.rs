@@ -20,7 +20,7 @@ const OURS: ConnId = ConnId {
     n: 1,
 };
 
-/// A machine whose steps are a closure.
+/// A machine whose step function is a closure.
 struct Script<F> {
     play: F,
     started: bool,
@@ -251,7 +251,7 @@ fn the_end_waits_for_the_bytes_before_it() {
     assert_eq!(heard, all);
 }
 
-/// A descriptor belongs to its process, and is closed with it.
+/// A descriptor belongs to its process. When the process ends, the descriptor is closed.
 #[test]
 fn descriptors_are_closed_with_their_process() {
     let mut outcomes = Vec::new();

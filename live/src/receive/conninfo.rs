@@ -253,7 +253,7 @@ fn decode(text: &str) -> Result<String, ConnInfoError> {
     String::from_utf8(bytes).map_err(|_| wrong())
 }
 
-/// The meaning of the keywords (`connectOptions2`).
+/// Converts the values of the keywords to options (`connectOptions2`).
 fn resolve(mut given: Given, program: &str) -> Result<ConnInfo, ConnInfoError> {
     // An empty value counts as missing.
     given.retain(|_, value| !value.is_empty());

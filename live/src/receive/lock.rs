@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Holds the lock until it is dropped.
+/// The lock. It is held until this value is dropped.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _directory: File,

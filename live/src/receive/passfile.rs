@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The database name that a replication connection matches.
+/// The database name that a line must contain to match a replication connection.
 const DATABASE: &str = "replication";
 
 /// Whether the file has a password for this server and user. As in libpq, only the first matching

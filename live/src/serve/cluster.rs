@@ -12,10 +12,10 @@ use walsim_core::base::{Geometry, PgVersion, Settings};
 use walsim_core::node::{InitialFile, initdb};
 use walsim_core::wire::control_file::{ControlFile, ControlFileError, DbState};
 
-/// The origin of a cluster.
+/// Which program made a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Made by walsim-live: the directory contains its settings file.
+    /// walsim-live made the cluster: the directory contains the settings file.
     Ours,
     /// A PostgreSQL cluster that was shut down. The server sends its WAL and does not change its
     /// files.
@@ -26,7 +26,7 @@ pub enum Kind {
 /// dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The absolute path of its directory.
+    /// The absolute path of the cluster's directory.
     pub dir: PathBuf,
     /// Its origin.
     pub kind: Kind,
@@ -229,7 +229,7 @@ fn make(dir: &Path, choices: &[Choice]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Writes a new file, padded with zeros, and fsyncs it.
+/// Writes a new file of `len` bytes, padded with zeros, and fsyncs the file.
 fn write(path: &Path, bytes: &[u8], len: u64) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options

@@ -14,7 +14,7 @@ use walsim_core::base::{Now, Pid, Planted};
 use walsim_core::call::{Effect, Exit, Input, Message, Signal};
 use walsim_core::node::Node;
 
-/// Each operating system process boots its node once.
+/// The incarnation of the node. A process of the operating system starts its node only once.
 const INCARNATION: u32 = 1;
 
 /// A running server.
@@ -34,7 +34,7 @@ pub struct Ended {
     pub acknowledged: Option<u64>,
 }
 
-/// The observer of the node, with its cluster and its workload.
+/// Observes the node. Knows the node's cluster and workload.
 #[derive(Debug)]
 struct Around {
     cluster: Cluster,
@@ -132,7 +132,7 @@ impl Around {
         }
     }
 
-    /// SIGHUP: reads the settings file before the postmaster handles the signal.
+    /// On SIGHUP, reads the settings file before the postmaster handles the signal.
     fn reload(&self, node: &mut Node) {
         if self.cluster.kind == Kind::Stopped {
             return;

@@ -1,5 +1,5 @@
-//! postmaster.pid: one server per directory. Mirrors CreateLockFile, AddToDataDirLockFile and
-//! UnlinkLockFiles.
+//! postmaster.pid ensures that one server at a time uses a directory. Follows CreateLockFile,
+//! AddToDataDirLockFile and UnlinkLockFiles.
 
 use super::Refusal;
 use rustix::io::Errno;
@@ -97,7 +97,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // An error is ignored, because the next start replaces the file.
+        // An error is ignored, because the next server replaces the file.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -107,7 +107,7 @@ fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     let mut text = String::new();
     match File::open(path).and_then(|mut file| file.read_to_string(&mut text)) {
         Ok(_) => {}
-        // The file was removed meanwhile.
+        // Another process has removed the file in the meantime.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Refusal::file("read lock file", path, &e)),
     }

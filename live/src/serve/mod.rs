@@ -11,7 +11,7 @@ pub use cluster::{Cluster, Kind};
 pub use host::{Ended, Serving};
 pub use settings::{Choice, MARK};
 
-/// Why a directory cannot be served, in one line.
+/// Why a directory cannot be served, as a text of one line.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(pub String);
@@ -23,7 +23,7 @@ impl Refusal {
 
     /// A file operation failed.
     fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        // The text of PostgreSQL's %m does not contain the error number.
+        // Rust adds the error number to the text. PostgreSQL's %m does not contain it.
         let text = error.to_string();
         let reason = text.split(" (os error").next().unwrap_or_default();
         Self(format!("could not {what} \"{}\": {reason}", path.display()))

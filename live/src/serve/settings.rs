@@ -9,10 +9,10 @@ use walsim_core::base::{
 /// The settings file, which marks a cluster made by walsim-live.
 pub const MARK: &str = "walsim.toml";
 
-/// A setting by name, from `--set` or [`MARK`].
+/// A setting that was given by name, with `--set` or in [`MARK`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Choice {
-    /// PostgreSQL's name, or `pg_version`, or `segment`.
+    /// The name as in PostgreSQL, or `pg_version`, or `segment`.
     pub name: String,
     /// Its value.
     pub value: String,
@@ -72,7 +72,7 @@ pub(super) fn shape(choices: &[Choice]) -> Result<Shape, Refusal> {
     Ok(Shape { version, geometry })
 }
 
-/// Applies settings in order, by PostgreSQL's rules.
+/// Applies settings in order, by the rules of PostgreSQL.
 pub(super) fn apply(settings: &mut Settings, choices: &[Choice]) -> Result<(), Refusal> {
     // If wal_buffers is -1, its value depends on shared_buffers. wal_buffers is therefore applied
     // last.
@@ -105,7 +105,7 @@ impl Choice {
     }
 }
 
-/// The error with its hint, in one line.
+/// The error and its hint, as one line.
 fn refused(error: &SettingError) -> Refusal {
     let mut text = error.to_string();
     if let SettingError::Unknown(name) = error {

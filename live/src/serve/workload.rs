@@ -53,7 +53,7 @@ struct Session {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Not connected. The next attempt is made at this time.
+    /// There is no connection. The next attempt is made at this time.
     Down(Mono),
     Connecting(ConnId),
     /// The startup packet was sent.
@@ -81,7 +81,7 @@ impl Workload {
     pub(super) fn new(server: SocketAddr, commits_per_s: u32) -> Self {
         let rate = commits_per_s.max(1);
         let session = || Session {
-            // The first attempt is delayed, because the server is still starting.
+            // The first attempt to connect is delayed, because the server is still starting.
             state: State::Down(Mono(0).after_ms(BACKOFF_MS)),
             frames: FrameReader::default(),
         };
@@ -109,7 +109,7 @@ impl Workload {
         self.acknowledged
     }
 
-    /// Starts connections and transactions that are due.
+    /// Starts all connections and transactions that are due.
     fn work(&mut self, now: Mono, fx: &mut Effects) {
         for index in 0..self.sessions.len() {
             match self.sessions[index].state {
@@ -204,7 +204,7 @@ impl Workload {
         fx.push(Self::PID, Effect::Net(conn, NetOp::Close));
     }
 
-    /// Ends when no transaction is in progress.
+    /// Disconnects when no transaction is in progress.
     fn stop(&mut self, fx: &mut Effects) {
         for session in &mut self.sessions {
             match session.state {

@@ -8,14 +8,14 @@ use crate::referee::{
 use walsim_core::base::Bug;
 use walsim_core::shmem::Role;
 
-/// A subscription, and a violation that it reports.
+/// A subscription, and a planted bug that only this subscription finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bite {
     /// The code of the check.
     pub code: &'static str,
     /// One of its subscriptions.
     pub subscription: Subscription,
-    /// The planted violation that only this subscription reports.
+    /// The planted bug that only this subscription finds.
     pub planted: Plant,
 }
 
@@ -25,13 +25,13 @@ pub struct Bite {
 pub struct Plant {
     /// The bug.
     pub bug: Bug,
-    /// The first seed of the search.
+    /// The seed at which the search begins.
     pub from: u64,
-    /// The scenario that shows it, if too few seeds do.
+    /// The scenario that shows the bug, if too few seeds show it.
     pub play: Option<&'static str>,
 }
 
-/// A violation that is found by seed.
+/// A bug that a search over seeds finds.
 const fn bite(code: &'static str, subscription: Subscription, bug: Bug, from: u64) -> Bite {
     let planted = Plant {
         bug,
@@ -45,7 +45,7 @@ const fn bite(code: &'static str, subscription: Subscription, bug: Bug, from: u6
     }
 }
 
-/// A violation that a scenario shows.
+/// A bug that a scenario shows.
 const fn played(
     code: &'static str,
     subscription: Subscription,
@@ -73,7 +73,7 @@ const AHEAD_OF_FLUSH: &str = "start-ahead-of-flush-is-refused";
 const RECEIVED: &str = "received-position-does-not-go-back";
 const RECYCLED_SEGMENT: &str = "recycled-segment-is-not-sent";
 
-/// All of them, in the order of the checks.
+/// The planted bugs of all subscriptions, in the order of the checks.
 pub const BITES: [Bite; 51] = [
     bite(
         "RECOVER",

@@ -26,10 +26,10 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
 
 /// Pages in a commit status file (`SLRU_PAGES_PER_SEGMENT`).
 const PAGES_PER_FILE: u64 = 32;
-/// The two status bits of a committed transaction.
+/// The value of a transaction's two status bits if the transaction is committed.
 const COMMITTED: u8 = 1;
 
-/// All commits, with the end of their records.
+/// All commits that the check has seen. For each transaction, the end of its commit record.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Clog {
     commits: BTreeMap<Xid, Lsn>,
@@ -92,7 +92,7 @@ impl Check for Clog {
 }
 
 impl Early {
-    /// The commit record of a transaction was flushed.
+    /// Called when the commit record of a transaction was flushed.
     fn logged(&mut self, site: Site<'_>, xid: Xid, end: Lsn) -> Ruling {
         match self.0.remove(&xid) {
             Some(durable) => written(site, end, durable),
@@ -117,8 +117,8 @@ impl Early {
     }
 }
 
-/// A commit status was written when WAL was durable up to `durable`. The commit record ends at
-/// `end`.
+/// Judges a commit status that was written when WAL was durable up to `durable`. The commit record
+/// ends at `end`.
 fn written(site: Site<'_>, end: Lsn, durable: Lsn) -> Ruling {
     if end <= durable {
         return Ok(());

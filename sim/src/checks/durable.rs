@@ -95,9 +95,9 @@ fn shutdown_checkpoint(
 /// A walsender that is about to exit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Leaving<'a> {
-    /// The end of the WAL that it has sent.
+    /// The end of the WAL that the walsender has sent.
     sent: Lsn,
-    /// The end of the shutdown checkpoint, on a primary.
+    /// The end of the shutdown checkpoint record. `None` on a standby.
     checkpoint: Option<Lsn>,
     peer: &'a str,
     /// The end of the WAL that is durable on the peer's disk.
@@ -136,7 +136,7 @@ mod tests {
         let first = wal.append(&message(3, 10));
         let mut standby = NodeFixture::new(wal.bytes());
         let second = wal.append(&message(3, 10));
-        // WAL that was written but not flushed does not count.
+        // The standby has written this WAL but not flushed it, so the WAL is not durable.
         standby.write_wal(wal.bytes());
         let leave = |sent: Lsn, checkpoint| {
             let stable = standby.node.stable_until(&standby.disk, &GEOMETRY, sent);

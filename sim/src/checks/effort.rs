@@ -1,4 +1,4 @@
-//! EFFORT: a standby that gets nowhere tries again after a pause.
+//! EFFORT: a standby that makes no progress pauses before it tries again.
 
 use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Step, Subscription};
 use std::fmt::Display;
@@ -25,7 +25,7 @@ const ABOUT: About = About {
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::WalReceiver])];
 
-/// Ends within an interval that are legal.
+/// How many walreceivers may legally end within one interval.
 const LEGAL: usize = 4;
 
 /// For each node, the last times at which a walreceiver ended.
@@ -38,7 +38,8 @@ pub(super) struct Effort {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Ends {
     state: (u32, Lsn, Lsn),
-    /// Of the last walreceiver that ended.
+    /// The value of `walrcv.starts` when the last walreceiver ended. It counts the started
+    /// walreceivers.
     starts: u32,
     /// The times at which walreceivers ended, by monotonic time and by the wall clock.
     ends: Vec<(Mono, TimestampTz)>,
@@ -94,7 +95,7 @@ fn awaited(step: &Step<'_>) -> bool {
 }
 
 impl Ends {
-    /// Has a walreceiver ended since the last call?
+    /// Whether a walreceiver has ended since the last call.
     fn ended(&mut self, boot: u32, shmem: &Shmem) -> bool {
         let walrcv = &shmem.walrcv;
         let replayed = shmem.recovery.last_replayed_end;

@@ -110,7 +110,7 @@ impl Files {
     }
 }
 
-/// Checks temporary segments, and files that were restored from an archive.
+/// Checks temporary segments, and temporary files of segments that were restored from an archive.
 fn temporary(step: &Step<'_>, known: &Knowledge, names: &[String]) -> Ruling {
     let named = |start: &str| names.iter().filter(|name| name.starts_with(start)).count();
     let (in_the_making, processes) = (named("xlogtemp."), step.view.processes().count());
@@ -131,7 +131,7 @@ fn temporary(step: &Step<'_>, known: &Knowledge, names: &[String]) -> Ruling {
     Ok(())
 }
 
-/// A slot has a temporary state file only while a process saves the slot.
+/// Checks that a slot has a temporary state file only while a process saves the slot.
 fn slots(step: &Step<'_>) -> Ruling {
     let shmem = step.view.shmem();
     for (slot, index) in shmem.slots.slots.iter().zip(0..) {

@@ -29,7 +29,7 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Sync, FileClass::Control),
 ];
 
-/// For each node, the blocks that its records have registered.
+/// For each node, the blocks that records of this node have registered.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Fpi {
     nodes: PerNode<Inserting>,
@@ -38,12 +38,12 @@ pub(super) struct Fpi {
 /// A server that inserts WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Inserting {
-    /// The redo point of its last completed checkpoint.
+    /// The redo point of the server's last completed checkpoint.
     redo: Option<Lsn>,
     /// The redo point of the last restartpoint. Another server inserted its checkpoint record, so
     /// this check ignores the redo point.
     foreign: Option<Lsn>,
-    /// Blocks that were registered since `redo`.
+    /// The blocks that records after `redo` have registered.
     seen: BTreeSet<BlockId>,
     /// Blocks in the order of their records. The redo point of the next checkpoint lies among these
     /// records.
@@ -53,12 +53,12 @@ struct Inserting {
     changed: BTreeSet<(Lsn, u32, u32)>,
 }
 
-/// An error of a record.
+/// What is wrong with a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
     /// No image of the block is in the first record that registers the block after this redo point.
     NoImage(Lsn, BlockId),
-    /// The record changed a page that it does not register.
+    /// The record changed this page (relation, block) and does not register it.
     NotRegistered(u32, u32),
 }
 
@@ -97,7 +97,7 @@ impl Check for Fpi {
         }
     }
 
-    /// The control file may name a new checkpoint.
+    /// Checks whether the control file points to a new checkpoint.
     fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
         let host = event.site.host;
         let redo = known
@@ -139,7 +139,8 @@ impl Inserting {
             .extend(pages.map(|page| (page.lsn, page.tag.rel, page.tag.block)));
     }
 
-    /// A record was flushed. The server changes all pages of a record before it flushes the record.
+    /// Judges a record that was flushed. The server changes all pages of a record before it flushes
+    /// the record, so all its page changes are known.
     fn logged(&mut self, record: &Logged) -> Result<(), Fault> {
         while let Some((lsn, rel, block)) = self.changed.first().copied()
             && lsn <= record.end
@@ -164,7 +165,7 @@ impl Inserting {
         Ok(())
     }
 
-    /// A checkpoint has completed.
+    /// Called when a checkpoint has completed. Its redo point is `redo`.
     fn completed(&mut self, redo: Lsn) -> Result<(), (Lsn, Fault)> {
         self.redo = Some(redo);
         self.since.retain(|(start, _)| *start >= redo);

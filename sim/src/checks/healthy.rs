@@ -29,7 +29,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Message(WireEnd::ServerReceives, Some(b'd')),
 ];
 
-/// For each node, when its connections last received a message.
+/// For each node, the times at which its connections last received a message.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Healthy {
     nodes: PerNode<Heard>,
@@ -45,7 +45,7 @@ struct Heard {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Sender {
     pid: Pid,
-    /// A message has arrived that the process has not read yet.
+    /// A message has arrived, and the process has not read it yet.
     unread: bool,
     /// When the process made its first step after the last message had arrived.
     heard: Option<Now>,
@@ -158,11 +158,11 @@ impl Receiver {
     }
 }
 
-/// The time without a message from the peer.
+/// The period in which no message from the peer was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Silence {
     wall_us: i64,
-    /// Its beginning and its end on the monotonic clock, if known.
+    /// The beginning and the end of the period on the monotonic clock, if they are known.
     mono: Option<(Mono, Mono)>,
     timeout_ms: u32,
 }

@@ -108,7 +108,7 @@ impl Under {
     }
 }
 
-/// The checkpointer removes or recycles a segment.
+/// Judges the removal or recycling of a segment by the checkpointer.
 fn removed(site: Site<'_>, geometry: &Geometry, segment: SegmentNo, size: u64, end: Lsn) -> Ruling {
     let segments = size / u64::from(geometry.segment);
     let first = geometry.segment_of(end).0.saturating_sub(segments).max(1);

@@ -103,7 +103,8 @@ impl Check for Local {
     }
 }
 
-/// A node has finished recovery. `logged` is the highest transaction id in the node's WAL.
+/// Judges a node that has finished recovery. `logged` is the highest transaction id in the node's
+/// WAL.
 fn recovered(node: &Judged<'_>, acknowledged: &[Committed], logged: Xid) -> Ruling {
     for commit in acknowledged {
         kept(node, *commit)?;
@@ -167,7 +168,7 @@ mod tests {
     use crate::disk::Content;
     use crate::referee::testing::{SITE, disk, shmem};
 
-    /// A node that has acknowledged the commit of transaction 5.
+    /// Judges a node that has acknowledged the commit of transaction 5.
     fn judge(byte: u8, end: u64, next: u32) -> Result<(), String> {
         let mut disk = disk();
         disk.set_up_file("pg_xact/0000", Content::new(&[0, byte]));

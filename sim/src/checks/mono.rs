@@ -28,7 +28,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription::Disk(DiskKind::Sync, FileClass::Control),
 ];
 
-/// The previous control file of each node.
+/// For each node, its control file when the check last read it.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Mono {
     controls: PerNode<Option<Control>>,
@@ -64,7 +64,7 @@ impl Check for Mono {
 }
 
 impl Mono {
-    /// The control file on the platter may have changed.
+    /// Compares the control file that a power loss would leave with its previous version.
     fn control(&mut self, site: Site<'_>, known: &Knowledge) -> Ruling {
         let Some(control) = known.control(site.host) else {
             return Ok(());

@@ -30,13 +30,13 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::End,
 ];
 
-/// The contents that each page has had, by LSN.
+/// All contents that pages have had, by page and LSN.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Page {
     versions: BTreeMap<(BufTag, Lsn), Seen>,
 }
 
-/// A version of a page.
+/// One version of a page: its contents at one LSN.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Seen {
     hash: u64,
@@ -84,8 +84,8 @@ impl Check for Page {
         Ok(())
     }
 
-    /// Every standby must have the same contents of every page as the primary, which is the first
-    /// node.
+    /// Checks that every standby has the same contents of every page as the primary, which is the
+    /// first node.
     fn at_end(&mut self, nodes: &[NodeAtEnd<'_>], _: &Knowledge) -> Ruling {
         let Some((primary, standbys)) = nodes.split_first() else {
             return Ok(());

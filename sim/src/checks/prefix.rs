@@ -27,7 +27,7 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Write, FileClass::Wal),
 ];
 
-/// Stateless, because the ledger keeps the bytes.
+/// The check has no state, because the ledger keeps the bytes.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Prefix;
 
@@ -60,7 +60,7 @@ impl Check for Prefix {
         }
     }
 
-    /// A process wrote to a segment.
+    /// Judges a write to a WAL segment.
     fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
         let geometry = known.geometry();
         let Some((tli, segment)) = segment_of(geometry, event.path) else {

@@ -37,7 +37,7 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
 /// wakeup is longer.
 const R_US: u64 = 100_000;
 
-/// For each node, the WAL for which its walsenders were woken.
+/// For each node, the WAL for which its walsenders must have been woken.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Prompt {
     nodes: PerNode<Flushing>,
@@ -150,7 +150,7 @@ fn replays(step: &Step<'_>, known: &Knowledge) -> Ruling {
     }
     let ledger = known.ledger(FIRST_TIMELINE);
     let next = ledger.and_then(|ledger| ledger.record_after(replayed));
-    // The startup process waits for one byte more than the record.
+    // The startup process reads a record only if at least one more byte follows the record.
     let Some(next) = next.filter(|record| record.end < flushed) else {
         return Ok(());
     };

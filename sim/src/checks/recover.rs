@@ -77,7 +77,7 @@ impl Check for Recover {
         }
     }
 
-    /// A WAL segment is about to be removed.
+    /// Judges the removal of a WAL segment, which is about to happen.
     fn on_disk(&mut self, event: &DiskEvent<'_>, known: &Knowledge) -> Ruling {
         let geometry = known.geometry();
         let Some((FIRST_TIMELINE, segment)) = segment_of(geometry, event.path) else {

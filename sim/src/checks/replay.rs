@@ -88,7 +88,7 @@ impl Check for Replay {
     }
 }
 
-/// A data page with this LSN was written to its file.
+/// Judges a write of a data page that has this LSN.
 fn page_written(event: &DiskEvent<'_>, lsn: Lsn, known: &Knowledge) -> Ruling {
     let host = event.site.host;
     if known.recovery(host) != RecoveryState::Archive {

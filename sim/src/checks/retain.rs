@@ -71,7 +71,7 @@ impl Check for Retain {
     }
 }
 
-/// No segment is older than the first required one.
+/// Checks that no segment is older than the first required segment.
 fn removed(
     CheckpointEnd {
         restartpoint,
@@ -123,7 +123,7 @@ fn saved(CheckpointEnd { window, .. }: &CheckpointEnd, ground: Ground<'_>) -> Ru
     }
     for (name, least) in &window.slots {
         let on_disk = slot_on_disk(ground.disk, ground.version, name).unwrap_or_default();
-        // A slot is dropped by first renaming its directory.
+        // A process that drops a slot first renames the slot's directory.
         let dropped = !ground.disk.exists(&format!("pg_replslot/{name}"));
         if on_disk < *least && !dropped {
             let message = "a checkpoint did not save the position of a slot";

@@ -62,7 +62,7 @@ impl Check for Send {
         }
     }
 
-    /// Checks the bytes that it has sent.
+    /// Checks the bytes that the walsender has sent.
     fn on_message(&mut self, message: &WireMessage<'_>, known: &Knowledge) -> Ruling {
         let [head, data] = message.parts;
         let Some((start, rest)) = wal_in(head) else {

@@ -51,7 +51,7 @@ pub(super) struct Slot {
 
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Slots {
-    /// The run of the server to which `last` and `reporting` belong.
+    /// The start of the server to which `last` and `reporting` belong.
     boot: u32,
     /// The positions in shared memory, by slot number.
     last: Vec<Lsn>,
@@ -76,9 +76,9 @@ struct Holder<'a> {
     disk: &'a Disk,
     version: PgVersion,
     geometry: &'a Geometry,
-    /// The end of its WAL.
+    /// The end of the node's WAL.
     end: Lsn,
-    /// Overrides the decision about the exemption, for tests.
+    /// For tests: the forced decision about the exemption.
     forced: Option<bool>,
 }
 
@@ -152,7 +152,8 @@ impl Check for Slot {
 }
 
 impl Slot {
-    /// A segment is about to be removed. `slots` contains the slots in shared memory.
+    /// Judges the removal of a segment, which is about to happen. `slots` contains the slots in
+    /// shared memory.
     fn segment_removed(
         &mut self,
         holder: Holder<'_>,
@@ -269,7 +270,7 @@ fn reachable_names(disk: &Disk) -> Vec<String> {
 }
 
 impl Slots {
-    /// A start of the server begins with new shared memory.
+    /// Forgets what was in shared memory if the server has been started again.
     fn boot(&mut self, boot: u32) {
         if self.boot != boot {
             self.boot = boot;
@@ -278,8 +279,8 @@ impl Slots {
         }
     }
 
-    /// A slot was created under this name. What is known about an earlier slot of the same name is
-    /// forgotten.
+    /// Called when a slot was created under this name. Forgets what is known about an earlier slot
+    /// of the same name.
     fn renamed(&mut self, from: &str) {
         if let Some(name) = from.strip_prefix(DIRECTORY)
             && let Some(name) = name
@@ -290,7 +291,7 @@ impl Slots {
         }
     }
 
-    /// Updates the state after a step.
+    /// Updates what the check knows after a step.
     fn follow(&mut self, shmem: &Shmem, ran: Pid) {
         let begun = std::mem::replace(&mut self.begun, shmem.checkpointer.started);
         let limit = shmem.settings.max_slot_wal_keep_size;
@@ -306,7 +307,7 @@ impl Slots {
         }
     }
 
-    /// The current positions of the slots.
+    /// Records the current positions of the slots.
     fn positions(&mut self, shmem: &Shmem, ran: Pid) {
         self.last.resize(shmem.slots.slots.len(), Lsn::INVALID);
         for (number, slot) in shmem.slots.slots.iter().enumerate() {

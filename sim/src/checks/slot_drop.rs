@@ -1,4 +1,4 @@
-//! DROP: a slot disappears only when it is dropped.
+//! DROP: a slot disappears only because a client or the end of a session drops it.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, ServerEvent, ServerKind, Site,
@@ -46,7 +46,7 @@ impl Check for SlotDrop {
             return Ok(());
         };
         for change in steps.iter().filter(|it| it.was.in_use && !it.is.in_use) {
-            // A free entry keeps its name until another slot uses it.
+            // The entry is free now and still contains the name of the dropped slot.
             let slot = &step.view.shmem().slots.slots[change.number];
             let mut asked = known.slots_asked(step.site.host);
             let asked = asked.any(|asked| asks(asked, &slot.name));
@@ -81,8 +81,8 @@ fn asks(asked: &SlotStatement, slot: &str) -> bool {
     matches!(asked, SlotStatement::Drop(name) if name == slot)
 }
 
-/// A process has freed an entry. `asked` says whether a client has asked to drop the slot and waits
-/// for the answer.
+/// Judges a process that has freed an entry. `asked` says whether a client has asked to drop the
+/// slot and waits for the answer.
 fn freed(
     site: Site<'_>,
     slot: &Slot,
@@ -109,7 +109,7 @@ fn freed(
     ))
 }
 
-/// A server has come up.
+/// Checks the slots of a server that has just come up.
 fn opened(site: Site<'_>, slots: &[Slot], kept: &BTreeSet<String>, dropped: &[&str]) -> Ruling {
     let is_there = |name: &str| slots.iter().any(|slot| slot.in_use && slot.name == name);
     let mut missing = kept.iter().map(String::as_str);

@@ -50,7 +50,7 @@ impl Check for SlotInvalid {
     }
 }
 
-/// A walsender that owns this slot has sent WAL, or is about to start streaming.
+/// Judges a walsender that owns this slot and has sent WAL, or is about to start streaming.
 fn streams(site: Site<'_>, version: PgVersion, slot: &Slot, sent: Lsn) -> Ruling {
     let Some(cause) = slot.invalidated.filter(|_| version >= PgVersion::V18) else {
         return Ok(());

@@ -93,7 +93,7 @@ fn before(slot: &SlotStep) -> Lsn {
     }
 }
 
-/// The position in the state file.
+/// The position in the slot's state file.
 fn saved(step: &Step<'_>, version: PgVersion, name: &str) -> Option<Lsn> {
     let path = format!("pg_replslot/{name}/state");
     let bytes = step.disk.read_cached(&path, 0, FILE_LEN as u64)?;
@@ -161,8 +161,8 @@ fn moved(
     )
 }
 
-/// A walsender has received new positions from its standby. `slot` is the slot that the walsender
-/// owns.
+/// Judges a walsender that has received new positions from its standby. `slot` is the slot that the
+/// walsender owns.
 fn followed(site: Site<'_>, slot: Option<&Slot>, flush: Lsn) -> Ruling {
     let Some(slot) = slot.filter(|slot| flush.is_valid() && slot.restart_lsn != flush) else {
         return Ok(());
@@ -210,7 +210,7 @@ mod tests {
         assert!(!has_moved(&freed), "checked by OWNER");
     }
 
-    /// The redo pointer may have advanced since it was read.
+    /// The redo pointer may have advanced after the process read it.
     #[test]
     fn wal_is_reserved_once_and_from_a_redo_pointer_on() {
         let redo = Lsn(9);
@@ -243,7 +243,7 @@ mod tests {
         assert!(!gives_up(is));
     }
 
-    /// An entry keeps the positions reported in an earlier COPY.
+    /// An entry of a walsender keeps the positions that were reported during an earlier COPY.
     #[test]
     fn only_a_process_that_streams_is_told_positions() {
         let (me, mut shmem) = (Pid::postmaster(1), memory());

@@ -38,12 +38,12 @@ struct Conversation {
     talk: Talk,
 }
 
-/// What the server may send next.
+/// The state of a connection, which determines what the server may send next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Talk {
     /// Before the first ReadyForQuery.
     Startup,
-    /// A command runs, or the server waits for one.
+    /// A command runs, or the server waits for the next command.
     Command {
         /// Columns were described.
         rows: bool,
@@ -55,7 +55,7 @@ enum Talk {
         /// CopyDone was sent.
         done: bool,
     },
-    /// `COPY 0` was sent; the walsender exits.
+    /// `COPY 0` was sent, and the walsender exits.
     Ended,
 }
 

@@ -22,7 +22,7 @@ struct Without {
     left: Vec<Subscription>,
 }
 
-// Derived, both would move the box.
+// A derived implementation would move the box out of `self`.
 impl PartialEq for Without {
     fn eq(&self, other: &Self) -> bool {
         *self.check == *other.check && self.left == other.left

@@ -56,7 +56,8 @@ impl Check for XidVisibility {
     }
 }
 
-/// The transaction that the process no longer runs.
+/// Records the transaction that the process runs now. Returns the transaction that it ran before,
+/// if that one has ended.
 fn advance(running: &mut Vec<(Pid, Xid)>, pid: Pid, now: Xid) -> Option<Xid> {
     let at = running.iter().position(|(owner, _)| *owner == pid);
     let before = at.map_or(Xid::INVALID, |at| running[at].1);

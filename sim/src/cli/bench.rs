@@ -135,7 +135,7 @@ fn codecs(format: Format) {
     }
 }
 
-/// Plans per measurement of growth.
+/// The number of plans in one measurement of growth.
 const GROWTH_SEEDS: u64 = 20;
 
 fn growth(format: Format) {

@@ -149,7 +149,7 @@ impl Args {
     }
 }
 
-/// The progress bar; hidden if stderr is not a terminal.
+/// The progress bar. It is hidden if stderr is not a terminal.
 fn progress(seeds: &Range<u64>, budget: Option<Duration>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

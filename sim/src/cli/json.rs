@@ -11,7 +11,7 @@ pub(super) fn line(value: &impl Serialize) {
     let _ = writeln!(std::io::stdout(), "{}", text(value));
 }
 
-/// One of our structs as JSON.
+/// An object of this module as JSON.
 pub(super) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("our own structs are JSON")
 }
@@ -20,7 +20,7 @@ pub(super) fn text(value: &impl Serialize) -> String {
 /// second, so the rate for a shorter time would be meaningless.
 pub(super) const SHORT: Duration = Duration::from_millis(100);
 
-/// `a / b`, rounded; null if `b` is shorter than [`SHORT`].
+/// `a / b`, rounded. Null if `b` is shorter than [`SHORT`].
 #[expect(clippy::float_arithmetic, reason = "rates are only displayed")]
 pub(super) fn rate(count: u64, per: Duration) -> Option<f64> {
     (per >= SHORT).then(|| rounded(as_float(count) / per.as_secs_f64()))
@@ -86,7 +86,7 @@ pub(super) struct FuzzSummary {
 #[derive(Serialize)]
 pub(super) struct Shrink {
     pub(super) kind: &'static str,
-    /// Either the seed or the plan is present.
+    /// Either the seed or the path of the plan is present.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) seed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,9 +144,9 @@ pub(super) struct Bug {
     pub(super) seeds: u64,
     /// The number of seeds, in all hunts, that reached the code in which the bug is planted.
     pub(super) reached: u64,
-    /// Seeds in which an assertion failed.
+    /// The number of seeds in which an assertion failed.
     pub(super) assertions: u64,
-    /// Seeds that were abandoned after too many steps.
+    /// The number of seeds that were abandoned after too many steps.
     pub(super) long_runs: u64,
     pub(super) cpu_s: f64,
     /// The number of rows in the shrunk file. `shrunk_faults` says how many of them are faults.

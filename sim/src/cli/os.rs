@@ -1,4 +1,4 @@
-//! Values of the operating system: CPU time, memory, wall time.
+//! What the operating system measures: CPU time, memory, wall time.
 
 use std::time::{Duration, Instant};
 

@@ -14,7 +14,7 @@ pub(super) fn try_dir(dir: &Path) -> Result<(), Refusal> {
     fs::remove_file(&trial).map_err(|e| Refusal::of_io(&trial, "remove", &e))
 }
 
-/// Checks that a file can be written, without changing its contents.
+/// Checks that a file can be written. Does not change the contents of the file.
 pub(super) fn try_file(path: &Path) -> Result<(), Refusal> {
     let there = path.exists();
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {

@@ -79,7 +79,7 @@ pub(super) struct Small {
 }
 
 impl Small {
-    /// Formats the size: `2 rows, 1 fault among them, of 17`.
+    /// The size as text: `2 rows, 1 fault among them, of 17`.
     pub(super) fn in_words(&self) -> String {
         let counted = |n: usize, what: &str| {
             let s = if n == 1 { "" } else { "s" };
@@ -160,7 +160,7 @@ pub(super) fn make_small(
     }))
 }
 
-/// The progress line; hidden if stderr is not a terminal.
+/// The progress line. It is hidden if stderr is not a terminal.
 fn progress() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -12,7 +12,7 @@ pub(super) fn seed_value(text: &str) -> Result<u64, String> {
     seed(text).map_err(|e| format!("{e}: {}", e.help))
 }
 
-/// Parses `A..B`; B is excluded.
+/// Parses `A..B`. B is excluded from the range.
 pub(super) fn range_value(text: &str) -> Result<Range<u64>, String> {
     let (from, to) = text.split_once("..").ok_or("write A..B, such as 0..1000")?;
     let range = seed_value(from)?..seed_value(to)?;

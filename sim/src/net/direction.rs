@@ -9,7 +9,7 @@ use walsim_core::base::Mono;
 /// event. A larger piece is not copied.
 const JOIN: usize = 32 * 1024;
 
-/// The state of the end of the stream.
+/// How far the end of the stream has come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum End {
     Open,
@@ -42,15 +42,15 @@ pub(super) struct Direction {
     pub(super) last_arrival: Mono,
     /// Segments that cannot arrive because of a partition.
     pub(super) stuck: u32,
-    /// Bytes that the sender believes to be in its kernel.
+    /// The number of sent bytes that are not acknowledged yet.
     pub(super) outstanding: u64,
     /// Bytes that have arrived and are not acknowledged yet.
     pub(super) freed: u64,
     /// An acknowledgment is on the way.
     pub(super) acknowledging: bool,
-    /// A partition blocks the acknowledgment.
+    /// A partition blocks the acknowledgment that is on the way.
     pub(super) ack_stuck: bool,
-    /// Something was sent to a machine that has no power.
+    /// The sender has sent something to a machine without power.
     pub(super) to_powerless_host: bool,
 }
 
@@ -174,7 +174,7 @@ impl Direction {
         self.stuck = 0;
     }
 
-    /// Whether the receiver has not received everything yet.
+    /// Whether the receiver lacks bytes or the end of the stream.
     pub(super) const fn has_undelivered(&self) -> bool {
         self.arrived + self.traveling + self.waiting > 0
     }

@@ -7,14 +7,14 @@ use crate::choice::{Choices, Key, Subject};
 use walsim_core::base::{ConnId, Mono};
 
 impl Net {
-    /// Breaks a connection at both ends. Bytes in flight are lost.
+    /// Breaks a connection at both ends. The bytes on the wire are lost.
     pub fn reset(&mut self, now: Mono, host: HostId, id: ConnId) {
         if let Some((number, _)) = self.end(host, id) {
             self.break_up(now, number);
         }
     }
 
-    /// Breaks all connections between two machines. Returns how many there were.
+    /// Breaks all connections between two machines. Returns the number of broken connections.
     pub fn reset_between(&mut self, now: Mono, a: HostId, b: HostId) -> usize {
         let between = |conn: &Conn| conn.hosts == [a, b] || conn.hosts == [b, a];
         let chosen = self.numbers(between);
@@ -33,8 +33,8 @@ impl Net {
         }
     }
 
-    /// A machine loses power. Its ends of all connections vanish, and its peers learn nothing of
-    /// this.
+    /// Turns off a machine's power. Its ends of all connections vanish, and its peers learn nothing
+    /// of this.
     pub fn power_off(&mut self, host: HostId) {
         let index = usize::from(host);
         self.hosts[index].up = false;
@@ -55,8 +55,9 @@ impl Net {
         }
     }
 
-    /// A machine has power again. A peer that has sent bytes in the meantime retransmits them, and
-    /// gets a reset. A peer that sends nothing detects the lost connection by TCP keepalive.
+    /// Turns on a machine's power again. A peer that has sent bytes in the meantime retransmits
+    /// them, and gets a reset. A peer that sends nothing detects the lost connection by TCP
+    /// keepalive.
     pub fn power_on(&mut self, now: Mono, host: HostId, choices: &Choices) {
         self.hosts[usize::from(host)].up = true;
         for number in self.numbers(|conn| conn.hosts.contains(&host)) {
@@ -91,7 +92,7 @@ impl Net {
         self.links[&(from, to)].blocked
     }
 
-    /// Ends a partition in one direction. Blocked segments are retransmitted.
+    /// Ends a partition in one direction. The sender retransmits the blocked segments.
     pub fn heal(&mut self, now: Mono, from: HostId, to: HostId, choices: &Choices) {
         if !std::mem::replace(&mut self.link(from, to).blocked, false) {
             return;
@@ -115,12 +116,13 @@ impl Net {
         }
     }
 
-    /// The processes of a machine stop reading, so that received bytes fill the kernel's buffers.
+    /// Makes the processes of a machine stop reading, so that received bytes fill the kernel's
+    /// buffers.
     pub fn stop_reading(&mut self, host: HostId) {
         self.hosts[usize::from(host)].deaf = true;
     }
 
-    /// The processes of a machine read again.
+    /// Lets the processes of a machine read again.
     pub fn resume_reading(&mut self, now: Mono, host: HostId) {
         self.hosts[usize::from(host)].deaf = false;
         for number in self.numbers(|conn| conn.hosts.contains(&host)) {

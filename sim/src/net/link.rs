@@ -1,4 +1,4 @@
-//! The link between two machines, one direction at a time.
+//! The link from one machine to another. Each direction is a link of its own.
 
 use walsim_core::base::Mono;
 
@@ -7,9 +7,9 @@ use walsim_core::base::Mono;
 pub struct LinkSpec {
     /// The minimum travel time of a segment.
     pub latency_us: u64,
-    /// The maximum random extra travel time.
+    /// The maximum random time that is added to the latency.
     pub jitter_us: u64,
-    /// Bandwidth in bytes per millisecond, shared by all connections.
+    /// The bandwidth in bytes per millisecond. All connections share it.
     pub bytes_per_ms: u64,
     /// How many of 1,000 segments are cut at a random byte.
     pub fragments: u32,
@@ -41,12 +41,12 @@ pub(super) struct Link {
     pub(super) traffic: Traffic,
 }
 
-/// Bytes between two machines, in one direction.
+/// The number of bytes that one machine has sent to another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Traffic {
-    /// Handed to the sender's kernel by its processes.
+    /// Bytes that processes of the sender have passed to the kernel.
     pub sent: u64,
-    /// Handed to processes of the receiver.
+    /// Bytes that processes of the receiver have got from the kernel.
     pub received: u64,
 }
 

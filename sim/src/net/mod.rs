@@ -50,7 +50,7 @@ pub struct Net {
     hosts: Vec<Host>,
     links: BTreeMap<(HostId, HostId), Link>,
     conns: BTreeMap<u32, Conn>,
-    /// The connection and the side that a machine's id refers to.
+    /// For each machine and its id of a connection: the connection, and the machine's side of it.
     ends: BTreeMap<(HostId, ConnId), (u32, Side)>,
     queue: BTreeMap<(Mono, u64), Event>,
     scheduled: u64,
@@ -80,7 +80,7 @@ struct Conn {
     /// The ordinal number of this connection among those that one machine has opened to the other.
     nth: u64,
     port: u16,
-    /// The opener knows that the connection is open.
+    /// The opener has learned that the connection is open.
     connected: bool,
     /// The network broke the connection at both ends. Each end learns of this even during a
     /// partition.
@@ -100,11 +100,11 @@ enum State {
     /// Not accepted yet.
     Embryo,
     Open,
-    /// Closed by its owner; remaining bytes are still delivered.
+    /// The owner has closed the connection. Remaining bytes are still delivered.
     Closed,
     /// The machine lost power.
     Dead,
-    /// Broken, and the owner has been notified.
+    /// The connection is broken, and the owner knows this.
     Gone,
 }
 
@@ -120,7 +120,7 @@ enum Event {
     Flush(u32, Side),
     /// This side may have bytes to send.
     Pump(u32, Side),
-    /// This side learns that its bytes have arrived.
+    /// This side learns that bytes that it sent have arrived.
     Ack(u32, Side),
     /// This side learns that the connection broke.
     Reset(u32, Side),
@@ -292,7 +292,7 @@ impl Net {
         self.hosts[usize::from(host)].listening = port;
     }
 
-    /// The peer of a connection if both ends are open.
+    /// The machine at the other end of a connection. `None` unless both ends are open.
     #[must_use]
     pub fn peer(&self, host: HostId, id: ConnId) -> Option<(HostId, ConnId)> {
         let (number, side) = self.end(host, id)?;
@@ -301,7 +301,7 @@ impl Net {
         (conn.states[other] == State::Open).then_some((conn.hosts[other], conn.ids[other]))
     }
 
-    /// The number of bytes that the peer has not received yet.
+    /// The number of sent bytes that the peer has not received yet.
     #[must_use]
     pub fn undelivered(&self, host: HostId, id: ConnId) -> u64 {
         self.end(host, id).map_or(0, |(number, side)| {

@@ -25,7 +25,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// Two machines, of which the second is listening.
+    /// Two machines. The second one listens.
     fn new() -> Self {
         let names = ["a".to_owned(), "b".to_owned()];
         let mut net = Net::new(&names, LinkSpec::default());
@@ -180,7 +180,7 @@ fn a_reader_without_credit_stops_its_sender() {
     }
     assert_eq!(sent, WINDOW);
     assert_eq!(rig.run(60 * SECOND), []);
-    // Reading frees the window, and the sender is notified.
+    // Reading frees space in the window, and the sender is notified.
     rig.read(B, 1 << 20);
     let events = rig.run(SECOND);
     assert!(
@@ -248,7 +248,7 @@ fn a_partition_holds_data_until_it_heals() {
         rig.net.block(from, to);
         rig.send(from, b"one");
         assert_eq!(rig.data(10 * SECOND, to), "");
-        // The other direction still works.
+        // The direction that is not blocked still works.
         rig.send(to, b"two");
         assert_eq!(rig.data(SECOND, from), "two");
         rig.net.heal(rig.now, from, to, &rig.choices);

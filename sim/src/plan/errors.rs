@@ -37,7 +37,7 @@ impl PlanError {
         self
     }
 
-    /// For an unknown name: `what` is "node", "invariant" and so on.
+    /// The error for an unknown name. `what` is "node", "invariant" and so on.
     #[must_use]
     pub fn unknown(span: Range<usize>, what: &str, name: &str, known: &[&str]) -> Self {
         let message = format!("there is no {what} `{name}`");

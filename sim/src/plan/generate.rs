@@ -21,9 +21,9 @@ const DISK_CAPACITY: u64 = 4 << 30;
 /// The distribution from which plans are drawn.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Profile {
-    /// With faults, limited so that the run can recover.
+    /// Plans with faults. The faults are limited so that every run can recover.
     Default,
-    /// Without faults: these runs must always pass.
+    /// Plans without faults. Every run must pass.
     Faultless,
 }
 
@@ -50,7 +50,7 @@ impl Profile {
 /// Parts of a plan that are fixed instead of drawn.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Fixed {
-    /// Stock geometry (`true`) or a drawn tiny one (`false`).
+    /// `true` for the stock geometry, `false` for a drawn tiny geometry.
     pub stock: Option<bool>,
     /// The version of all servers.
     pub version: Option<PgVersion>,
@@ -132,7 +132,7 @@ impl Draw {
         u32::try_from(drawn).expect("both bounds are of this type")
     }
 
-    /// Whole milliseconds, because they are easier to read.
+    /// A random time in whole milliseconds, because these are easier to read.
     fn between_ms(&mut self, least_us: u64, most_us: u64) -> u64 {
         self.rng.between(least_us / MS, most_us / MS) * MS
     }
@@ -227,7 +227,7 @@ impl Draw {
         rows
     }
 
-    /// Transactions of one session that commit `commits` times within about `room_us`.
+    /// A row of transactions for one session. It commits `commits` times within about `room_us`.
     fn burst(
         &mut self,
         session: u32,

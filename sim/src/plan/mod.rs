@@ -41,13 +41,13 @@ pub const PORT: u16 = 5432;
 /// The complete input of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Plan {
-    /// Seed of the run-time choices.
+    /// The seed of the choices that are made during the run.
     pub seed: u64,
     /// The name of the run: the profile, or the scenario's name.
     pub name: String,
-    /// What a scenario protects; empty for generated plans.
+    /// What a scenario protects. Empty for a generated plan.
     pub about: String,
-    /// The servers; the first is the primary.
+    /// The servers. The first server is the primary.
     pub nodes: Vec<NodePlan>,
     /// The network without faults.
     pub network: NetworkPlan,
@@ -59,7 +59,7 @@ pub struct Plan {
     pub faults: Vec<FaultRow>,
     /// The actions of the operator.
     pub actions: Vec<ActionRow>,
-    /// Length of the active part in microseconds; the quiescent phase follows.
+    /// The length of the active part in microseconds. The quiescent phase follows.
     pub active_us: u64,
     /// Choices whose values the plan fixes, by name. The seed determines all other choices.
     pub pins: BTreeMap<String, u64>,
@@ -70,15 +70,15 @@ pub struct Plan {
 /// One server.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct NodePlan {
-    /// Its name in reports, and its host name.
+    /// The name of the node in reports, which is also its host name.
     pub name: String,
-    /// Its settings; `primary_conninfo` names the upstream of a standby.
+    /// The settings of the server. `primary_conninfo` names the upstream of a standby.
     pub settings: Settings,
-    /// Offset of its wall clock in microseconds.
+    /// The offset of the node's wall clock in microseconds.
     pub clock_offset_us: i64,
-    /// Drift of its wall clock in parts per million.
+    /// The drift of the node's wall clock in parts per million.
     pub clock_drift_ppm: i32,
-    /// The capacity of its disk in bytes.
+    /// The capacity of the node's disk in bytes.
     pub disk_capacity: u64,
     /// Physical slots that exist from the beginning and reserve all WAL.
     pub slots: Vec<String>,
@@ -93,7 +93,7 @@ pub struct NetworkPlan {
     pub jitter_us: u64,
     /// Bytes per millisecond on each link.
     pub bytes_per_ms: u64,
-    /// Whether streams are cut and joined at random bytes.
+    /// Whether the network cuts and joins streams at random bytes.
     pub fragment: bool,
 }
 
@@ -252,7 +252,7 @@ pub struct WorkloadRow {
     pub asynchronous: bool,
     /// Microseconds between two transactions.
     pub pause_us: u64,
-    /// Read committed rows after every n-th transaction; 0 for never.
+    /// Committed rows are read after every n-th transaction. 0 means never.
     pub read_every: u32,
 }
 
@@ -317,7 +317,8 @@ pub enum Fault {
         node: usize,
         /// The directory, such as `pg_wal`.
         path: String,
-        /// Whether the kernel drops the dirty pages. Otherwise they stay dirty.
+        /// Whether the kernel drops the dirty pages that it could not write. If not, they stay
+        /// dirty.
         drop_pages: bool,
     },
     /// The disk is full.
@@ -331,10 +332,10 @@ pub enum Fault {
     ClockJump {
         /// The node.
         node: usize,
-        /// The jump in microseconds; negative is backwards.
+        /// The jump in microseconds. A negative value sets the clock back.
         by_us: i64,
     },
-    /// The operator shuts the server down, and starts it again.
+    /// The operator shuts the server down, and later starts it again.
     Shutdown {
         /// The node.
         node: usize,
@@ -349,10 +350,10 @@ pub enum Fault {
     Kill {
         /// The node.
         node: usize,
-        /// The kind of process; not the postmaster.
+        /// The kind of process. It must not be the postmaster.
         process: Role,
     },
-    /// Processes are stopped with SIGSTOP, and later continued with SIGCONT.
+    /// The fault stops processes with SIGSTOP, and later continues them with SIGCONT.
     Pause {
         /// The node.
         node: usize,
@@ -388,7 +389,7 @@ pub enum ShutdownMode {
     Smart,
     /// SIGINT. The server disconnects the clients.
     Fast,
-    /// SIGQUIT: exits at once; the next start needs crash recovery.
+    /// SIGQUIT. The server exits at once, and its next start needs crash recovery.
     Immediate,
 }
 

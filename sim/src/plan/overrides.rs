@@ -18,7 +18,7 @@ pub struct OverrideError {
     pub help: String,
 }
 
-/// A list of overrides, checked.
+/// A list of overrides whose names and values are valid.
 #[derive(Clone, Default, Debug)]
 pub struct Overrides {
     entries: Vec<Override>,
@@ -118,7 +118,7 @@ impl Override {
                     let help = known_names(key, &known);
                     return Err(error(format!("there is no setting `{key}`"), help));
                 };
-                // The value must be valid with pages of any size.
+                // The value must be valid with pages of every size.
                 for geometry in [Geometry::STOCK, Geometry::SMALLEST] {
                     let mut trial = Settings::new(PgVersion::V15, geometry);
                     setting.set_exactly(&mut trial, value).map_err(of_unit)?;

@@ -104,7 +104,7 @@ pub(super) struct FileRow {
 
 pub(super) type SettingsRow = BTreeMap<Spanned<String>, Field>;
 
-/// `"stock"`, `"tiny"`, or the four sizes.
+/// The geometry: `"stock"`, `"tiny"`, or the four sizes.
 pub(super) enum GeometryRow {
     Named(String),
     Sizes(SizesRow),
@@ -347,7 +347,7 @@ pub(super) struct ExpectRow {
     pub(super) excuses: Vec<Field>,
 }
 
-/// A field, or a list of fields.
+/// One field, or a list of fields.
 #[derive(Default)]
 pub(super) struct FieldList(pub(super) Vec<Field>);
 

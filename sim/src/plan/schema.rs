@@ -68,7 +68,7 @@ fn of_schema_1(text: &str, schema: std::ops::Range<usize>) -> PlanError {
     PlanError::new(first.span.clone(), "has different units now", message).help(help)
 }
 
-/// A value that is written differently in schema 2.
+/// A value that must be written differently in schema 2.
 struct Change {
     span: std::ops::Range<usize>,
     name: String,

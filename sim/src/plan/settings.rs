@@ -1,4 +1,4 @@
-//! How plans write settings. Their values are defined in core.
+//! How plans contain settings. core defines the values of settings.
 
 use walsim_core::base::{Geometry, Setting, Settings};
 

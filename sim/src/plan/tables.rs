@@ -347,7 +347,7 @@ fn place(field: &Field) -> Read<Place> {
     })
 }
 
-/// A statement for the operator.
+/// The operator's statement in this field.
 fn statement(field: &Field) -> Read<Statement> {
     let wrong = |message: String| PlanError::new(field.span.clone(), "no statement", message);
     let statement = Statement::parse(&field.text).map_err(|e| wrong(e.to_string()))?;
@@ -370,7 +370,7 @@ fn statement(field: &Field) -> Read<Statement> {
     }
 }
 
-/// Requires exactly one kind in a row.
+/// Requires that a row contains exactly one kind.
 fn one_kind<T, const N: usize>(
     kinds: [Option<Read<T>>; N],
     row: Range<usize>,

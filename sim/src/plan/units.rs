@@ -48,14 +48,14 @@ pub fn seed(text: &str) -> Result<u64, UnitError> {
     })
 }
 
-/// A duration as in [`signed_us`].
+/// Formats a duration so that [`signed_us`] can parse it.
 #[must_use]
 pub(super) fn show_signed_us(us: i64) -> String {
     let sign = if us < 0 { "-" } else { "" };
     format!("{sign}{}", show_us(us.unsigned_abs()))
 }
 
-/// A seed as printed in reports.
+/// Formats a seed as reports print it.
 #[must_use]
 pub fn show_seed(seed: u64) -> String {
     format!("{seed:#x}")

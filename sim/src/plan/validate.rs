@@ -26,7 +26,7 @@ pub struct Flaw {
     pub help: String,
 }
 
-/// The part of the plan that causes the error.
+/// The part of the plan that is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     Bandwidth,
@@ -146,7 +146,7 @@ fn never_synced(fault: usize, path: &str) -> Option<Flaw> {
 }
 
 impl Flaw {
-    /// The same error with its place in the file.
+    /// The same error as an error in the plan's file, with its place.
     pub(super) fn in_file(self, file: &FileRow) -> PlanError {
         let (span, label) = match self.part {
             Part::Bandwidth => {

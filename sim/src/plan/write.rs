@@ -98,7 +98,7 @@ fn common(plan: &Plan) -> Vec<(&'static str, String)> {
     shared.collect()
 }
 
-/// Integers are signed in TOML.
+/// Formats a pin. TOML's integers are signed, so a large value is written as a string.
 fn pin(value: u64) -> String {
     match i64::try_from(value) {
         Ok(value) => value.to_string(),

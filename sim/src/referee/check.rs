@@ -66,7 +66,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use walsim_core::shmem::Role;
 
-/// The result of a check: nothing, or the violation.
+/// The result of a check: nothing, or a violation.
 pub type Ruling = Result<(), Violation>;
 
 /// The description of a check.
@@ -190,7 +190,7 @@ pub trait Check: Memory + fmt::Debug + Send + Sync {
         unseen(self.about(), "the quiescent phase")
     }
 
-    /// How often it has used this exemption.
+    /// How often the check has used this exemption.
     fn exempted(&self, _exemption: Exemption) -> u32 {
         0
     }

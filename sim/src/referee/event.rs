@@ -63,7 +63,7 @@ pub struct Step<'a> {
     pub clock: Now,
     /// The node after the step.
     pub view: NodeView<'a>,
-    /// Its disk after the effects of the step.
+    /// The node's disk after the effects of the step.
     pub disk: &'a Disk,
     /// The process that ran. `None` if the step only delivered data or a signal.
     pub ran: Option<(Pid, Role)>,
@@ -76,7 +76,7 @@ pub struct Step<'a> {
 /// The parts of shared memory whose changes are reported.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ChangeKind {
-    /// The flush position: `XLogCtl->LogwrtResult.Flush`, on a standby `WalRcv->flushedUpto`.
+    /// The flush position: `XLogCtl->LogwrtResult.Flush`, or `WalRcv->flushedUpto` on a standby.
     Flushed,
     /// The replay position: `XLogRecoveryCtl->lastReplayedEndRecPtr`.
     Replayed,
@@ -100,11 +100,11 @@ pub enum ChangeKind {
 /// The disk operations that are reported, and when.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DiskKind {
-    /// A write was issued: the page cache contains its bytes.
+    /// A process has issued a write, and the page cache contains the bytes.
     Write,
     /// unlink, rmdir or rename is about to remove a name.
     Remove,
-    /// A file or directory got this name by a rename.
+    /// A rename has given a file or directory this name.
     Rename,
     /// An fsync of a file has completed, successfully or not.
     Sync,
@@ -148,7 +148,7 @@ impl FileClass {
 pub struct DiskEvent<'a> {
     /// The place and time.
     pub site: Site<'a>,
-    /// The node; `None` if its server is gone.
+    /// The node. `None` while its server does not run.
     pub view: Option<NodeView<'a>>,
     /// The disk.
     pub disk: &'a Disk,
@@ -165,7 +165,7 @@ pub struct DiskEvent<'a> {
 pub enum DiskAct<'a> {
     /// [`DiskKind::Write`]
     Write(Written),
-    /// [`DiskKind::Remove`], with the new name if it is a rename.
+    /// [`DiskKind::Remove`]. A rename has a new name.
     Remove(Option<&'a FilePath>),
     /// [`DiskKind::Rename`], with the old name.
     Rename(&'a FilePath),
@@ -239,7 +239,7 @@ pub enum ServerKind {
     Boot,
     /// The server accepts connections.
     Open,
-    /// The server is gone with its shared memory.
+    /// The server has stopped, and its shared memory is lost.
     Gone,
     /// An operator or a fault is about to send a signal to a process.
     Signal,
@@ -249,7 +249,7 @@ pub enum ServerKind {
     Exit,
     /// The postmaster exited, which ends the server.
     Halt,
-    /// A fault of the machine other than a signal.
+    /// A fault of the machine that is not a signal.
     Fault,
 }
 
@@ -279,16 +279,16 @@ pub enum ServerAct<'a> {
     Signaled {
         /// The process.
         pid: Pid,
-        /// Its role, if it still runs.
+        /// The role of the process, if it still runs.
         role: Option<Role>,
         /// The signal.
         signal: Signal,
     },
     /// [`ServerKind::Log`]
     Logged {
-        /// The process that logged it.
+        /// The process that logged the message.
         pid: Pid,
-        /// Its role, if it ran in this step.
+        /// The role of the process, if it ran in this step.
         role: Option<Role>,
         /// The message.
         event: &'a LogEvent,
@@ -331,7 +331,7 @@ impl ServerAct<'_> {
 pub enum Gone {
     /// Its machine lost power.
     PowerLoss,
-    /// All its processes were killed at once.
+    /// All processes of the server were killed at once.
     Crash,
     /// It exited by itself.
     Halt,
@@ -344,7 +344,7 @@ pub enum MachineFault {
     Stall(Pid, Mono),
     /// The wall clock jumps by this many microseconds.
     ClockJump(i64),
-    /// The configuration file was changed; SIGHUP follows.
+    /// The configuration file was changed. SIGHUP follows.
     Reload,
 }
 
@@ -353,7 +353,7 @@ pub enum MachineFault {
 pub enum ClientKind {
     /// The client sent a statement.
     Statement,
-    /// The answer was delivered: CommandComplete or ErrorResponse.
+    /// The network has delivered an answer: CommandComplete or ErrorResponse.
     Answer,
     /// A commit was acknowledged.
     Commit,
@@ -364,15 +364,15 @@ pub enum ClientKind {
 /// An event of a client session.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientEvent<'a> {
-    /// The node to which it is connected, and the time.
+    /// The node to which the session is connected, and the time.
     pub site: Site<'a>,
-    /// The node; `None` if its server is gone.
+    /// The node. `None` while its server does not run.
     pub view: Option<NodeView<'a>>,
     /// The disk of that node.
     pub disk: &'a Disk,
     /// The index of the session. The operator's session has the highest index.
     pub session: usize,
-    /// The server's id of the connection, once it is known.
+    /// The server's id of the connection, once the server has accepted it.
     pub conn: Option<ConnId>,
     /// The event.
     pub act: ClientAct<'a>,
@@ -385,7 +385,7 @@ pub enum ClientAct<'a> {
     Statement(&'a Statement),
     /// [`ClientKind::Answer`]
     Answer(&'a Statement, &'a Answer),
-    /// [`ClientKind::Commit`]; true with `synchronous_commit` on and without a warning.
+    /// [`ClientKind::Commit`]. True if `synchronous_commit` is on and no warning arrived.
     Commit(bool),
     /// [`ClientKind::RowMissing`]
     RowMissing(&'a Row),
@@ -411,7 +411,7 @@ pub struct Row {
     pub rel: u32,
     /// Its key.
     pub key: u64,
-    /// Its value, which names the transaction.
+    /// The value of the row. It names the transaction.
     pub value: Vec<u8>,
 }
 
@@ -422,7 +422,7 @@ pub enum Answer {
     Complete {
         /// The tag.
         tag: String,
-        /// A NoticeResponse came before it.
+        /// A NoticeResponse came before the answer.
         warned: bool,
     },
     /// ErrorResponse.
@@ -457,7 +457,7 @@ pub struct WireMessage<'a> {
     pub end: WireEnd,
     /// This end's id of the connection.
     pub conn: ConnId,
-    /// The process that owns it.
+    /// The process that owns the connection.
     pub pid: Pid,
     /// The other end of the connection. `None` if the connection is closed or leads to a client.
     pub peer: Option<Peer<'a>>,

@@ -2,7 +2,7 @@
 //! report. The directory docs/hazards describes each hazard. The referee counts how often each
 //! exemption is used.
 
-/// A hazard that a check does not report.
+/// A hazard of PostgreSQL that a check does not report, although the hazard violates the invariant.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Exemption {
     /// A checkpoint removes WAL that a slot requires according to its state file, but not according

@@ -11,7 +11,7 @@ type Who = Vec<usize>;
 
 const ROLES: usize = 7;
 
-/// The inverse of all subscriptions.
+/// For each kind of event, the checks that have subscribed to it.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Index {
     /// For each role, the subscribers to its steps. The last entry is for steps in which no process
@@ -104,7 +104,7 @@ impl Index {
             .map(|(_, _, check)| *check)
     }
 
-    /// Whether some check sees messages at this end.
+    /// Whether any check has subscribed to messages at this end.
     pub(super) fn sees(&self, end: WireEnd) -> bool {
         self.messages.iter().any(|(at, _, _)| *at == end)
     }

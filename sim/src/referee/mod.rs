@@ -130,7 +130,7 @@ impl Referee {
             .map_or(Promise::Safety, |about| about.promise)
     }
 
-    /// A step was made, and its effects have been executed.
+    /// Shows the checks a step, after its effects have been executed.
     pub(crate) fn step(&mut self, step: &Step<'_>) -> Ruling {
         let changes = self.known.step(step);
         let mut first = First::default();
@@ -258,7 +258,7 @@ impl Referee {
         }
     }
 
-    /// A disk operation.
+    /// Shows the checks a disk operation.
     pub(crate) fn disk(&mut self, event: &DiskEvent<'_>) -> Ruling {
         self.known.disk(event);
         let Self {
@@ -271,7 +271,7 @@ impl Referee {
         ask(checks, who, |check| check.on_disk(event, known))
     }
 
-    /// An event of a server outside of its own steps.
+    /// Shows the checks an event of a server that happened outside of the server's steps.
     pub(crate) fn server(&mut self, event: &ServerEvent<'_>) -> Ruling {
         let host = event.site.host;
         self.known.server(host, event.disk, &event.act);
@@ -289,12 +289,12 @@ impl Referee {
         })
     }
 
-    /// A power loss tore these data pages.
+    /// Called when a power loss has torn these data pages.
     pub(crate) fn torn(&mut self, host: usize, pages: &[(FilePath, u64)]) {
         self.known.torn(host, pages);
     }
 
-    /// An event of a client session.
+    /// Shows the checks an event of a client session.
     pub(crate) fn client(&mut self, event: &ClientEvent<'_>) -> Ruling {
         self.known.client(event);
         let Self {
@@ -308,8 +308,8 @@ impl Referee {
         })
     }
 
-    /// Bytes pass a node's end of a connection. Shows the checks each message that these bytes
-    /// complete.
+    /// Called when bytes pass a node's end of a connection. Shows the checks each message that
+    /// these bytes complete.
     pub(crate) fn bytes(&mut self, end: &End<'_>) -> Ruling {
         let Self {
             checks,
@@ -324,17 +324,17 @@ impl Referee {
         })
     }
 
-    /// Whether some check sees messages.
+    /// Whether any check has subscribed to messages.
     pub(crate) fn listens(&self) -> bool {
         self.index.listens()
     }
 
-    /// One end of a connection was closed.
+    /// Called when one end of a connection was closed.
     pub(crate) fn closed(&mut self, host: usize, conn: ConnId) {
         self.wire.forget(host, conn);
     }
 
-    /// Faults and workload have stopped.
+    /// Tells the checks that faults and workload have stopped.
     pub(crate) fn at_quiescence(&mut self, nodes: &[NodeAtEnd<'_>]) -> Ruling {
         let Self {
             checks,
@@ -347,7 +347,7 @@ impl Referee {
         })
     }
 
-    /// The cluster has converged: runs the final checks.
+    /// Lets the checks judge a cluster that has converged.
     pub(crate) fn at_end(&mut self, nodes: &[NodeAtEnd<'_>]) -> Ruling {
         let Self {
             checks,
@@ -367,13 +367,13 @@ impl Referee {
         &self.known
     }
 
-    /// The operator has replaced a standby's disk by a cold copy of another node's disk, without
-    /// the slots.
+    /// Called when the operator has replaced a standby's disk by a cold copy of another node's
+    /// disk, without the slots.
     pub(crate) fn rebuilt(&mut self, host: usize, from: usize) {
         self.known.rebuilt(host, from);
     }
 
-    /// The highest LSN that a node is known to have flushed.
+    /// The highest position that any node has flushed.
     pub(crate) fn wal_end(&self) -> Lsn {
         self.known.wal_end()
     }
@@ -384,7 +384,7 @@ impl Referee {
         checks.map(|check| check.exempted(exemption)).sum()
     }
 
-    /// For tests: overrides the decision about an exemption from now on.
+    /// For tests: forces the decision about an exemption from now on.
     pub(crate) const fn force(&mut self, forced: ForcedExemption) {
         self.known.force(forced);
     }

@@ -15,10 +15,10 @@ use walsim_core::wal::{PageIdent, WalBuilder};
 use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::record::{RecordBody, RmgrId};
 
-/// The geometry of all fixtures: four pages per segment.
+/// The geometry of all fixtures. A segment has four pages.
 pub(crate) const GEOMETRY: Geometry = Geometry::SMALLEST;
 
-/// The place and time of all events.
+/// The place and time of all events in the tests.
 pub(crate) const SITE: Site<'static> = Site {
     now: Mono(7),
     host: 0,
@@ -41,7 +41,7 @@ pub(crate) fn builder() -> WalBuilder {
     )
 }
 
-/// A record with this transaction id.
+/// The body of a record that has this transaction id.
 pub(crate) fn message(xid: u32, len: usize) -> RecordBody {
     RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(xid), vec![7; len])
 }
@@ -57,7 +57,7 @@ pub(crate) fn shmem() -> Shmem {
     Shmem::new(Settings::new(PgVersion::V15, GEOMETRY), control)
 }
 
-/// A node with WAL on its disk.
+/// A node that has WAL on its disk.
 pub(crate) struct NodeFixture {
     pub(crate) disk: Disk,
     pub(crate) ledger: Ledger,
@@ -86,7 +86,7 @@ impl NodeFixture {
         }
     }
 
-    /// Forgets the node but keeps its disk.
+    /// Forgets what the referee knows about the node. The disk stays.
     pub(crate) fn forget_node(&mut self) {
         self.node = NodeWal::new(Lsn(1024));
     }

@@ -13,6 +13,6 @@ pub struct Violation {
     pub at: Mono,
     /// What was violated, in one sentence.
     pub message: String,
-    /// The values that were compared, each with a name.
+    /// The compared values, each with a name.
     pub facts: Vec<(String, String)>,
 }

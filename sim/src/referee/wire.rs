@@ -27,7 +27,7 @@ pub(crate) struct End<'a> {
     pub(crate) pieces: &'a [Bytes; 2],
 }
 
-/// The incomplete messages, by node, connection and direction.
+/// The incomplete messages. The key is node, connection and direction.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Wire(BTreeMap<(usize, ConnId, bool), Stream>);
 
@@ -37,7 +37,7 @@ pub(crate) struct Stream {
     reader: FrameReader,
     /// The startup packet has passed, or none is sent in this direction.
     started: bool,
-    /// The bytes do not form valid messages.
+    /// The bytes do not form valid messages, so no more are shown.
     garbage: bool,
 }
 
@@ -69,7 +69,7 @@ impl End<'_> {
 }
 
 impl Wire {
-    /// Reports every message that these bytes complete.
+    /// Shows the checks every message that these bytes complete.
     pub(super) fn bytes(
         &mut self,
         bytes: &End<'_>,
@@ -111,13 +111,13 @@ impl Wire {
         Ok(())
     }
 
-    /// A connection was closed.
+    /// Forgets a connection that was closed.
     pub(super) fn forget(&mut self, host: usize, conn: ConnId) {
         self.0.remove(&(host, conn, true));
         self.0.remove(&(host, conn, false));
     }
 
-    /// The server and all its connections are gone.
+    /// Forgets all connections of a server that has stopped.
     pub(super) fn forget_node(&mut self, host: usize) {
         self.0.retain(|(other, _, _), _| *other != host);
     }

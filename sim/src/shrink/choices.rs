@@ -17,7 +17,7 @@ const BORING: [(&str, u64); 7] = [
     ("session.pause", 0),
 ];
 
-/// Number of other seeds that are tried.
+/// How many other seeds are tried.
 const SEEDS: u64 = 8;
 
 /// Tries a pin for each kind of choice. Keeps the pin if the run changes and still fails. Then

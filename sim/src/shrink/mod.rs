@@ -30,7 +30,7 @@ use std::ops::Range;
 /// The predicate's answer for a candidate that fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Failed {
-    /// The time of the failure in microseconds; `None` if unknown.
+    /// The time of the failure in microseconds. `None` if it is unknown.
     pub at_us: Option<u64>,
     /// The trace hash. Two plans with equal hashes took the same steps.
     pub hash: u64,
@@ -39,7 +39,7 @@ pub struct Failed {
 /// The size of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Size {
-    /// Rows of workload, faults and actions.
+    /// The number of rows of workload, faults and actions.
     pub steps: usize,
     /// Rows of faults.
     pub faults: usize,
@@ -62,7 +62,7 @@ impl Size {
 pub struct Progress {
     /// Number of candidates tried.
     pub tries: u64,
-    /// The smallest plan so far.
+    /// The size of the smallest plan so far.
     pub size: Size,
     /// The current pass.
     pub pass: &'static str,
@@ -71,7 +71,7 @@ pub struct Progress {
 /// The result of a search.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reduced {
-    /// The smallest plan that fails.
+    /// The smallest plan that was found to fail.
     pub plan: Plan,
     /// Number of candidates tried.
     pub tries: u64,
@@ -152,7 +152,7 @@ struct Search<'a> {
     /// The hashes of all candidates of this descent. Passes often propose a candidate that was
     /// tried before.
     tried: BTreeSet<u64>,
-    /// Results of candidates in all descents.
+    /// The results of all candidates that were run.
     judged: BTreeMap<u64, Option<Failed>>,
     tries: u64,
     over: bool,

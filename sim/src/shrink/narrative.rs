@@ -8,7 +8,7 @@ use crate::world::{Verdict, run};
 use std::fmt::Write;
 use walsim_core::base::{Bug, Planted};
 
-/// The origin of a shrunk plan, and its file.
+/// Where a shrunk plan comes from, and in which file it is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
     /// The original plan.
@@ -23,10 +23,10 @@ pub struct Origin<'a> {
 /// not be kept.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfaithful {
-    /// The file cannot be read.
+    /// The written file cannot be read back.
     #[error("the shrunk plan cannot be read back: {0}")]
     Unread(#[from] PlanError),
-    /// The run does not fail, or fails in another way.
+    /// The run of the file passes, or fails in another way.
     #[error("the run of the shrunk plan, when read back, ends with {0}")]
     Other(String),
 }

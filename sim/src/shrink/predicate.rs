@@ -111,7 +111,7 @@ fn failed(outcome: &Outcome) -> Failed {
 pub struct Shrunk {
     /// The smallest failing plan.
     pub plan: Plan,
-    /// The outcome of its run.
+    /// The outcome of the shrunk plan's run.
     pub outcome: Outcome,
     /// Number of candidates run.
     pub tries: u64,

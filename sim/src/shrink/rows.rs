@@ -7,7 +7,7 @@ use std::ops::Range;
 
 const SECOND: u64 = 1_000_000;
 
-/// Rows after the failure cannot affect it.
+/// Removes the rows after the failure, because they cannot cause it.
 pub(super) fn cut_the_end(search: &mut Search<'_>) {
     let Some(at_us) = search.failed.at_us else {
         return;
@@ -27,7 +27,7 @@ pub(super) fn cut_the_end(search: &mut Search<'_>) {
     });
 }
 
-/// Removes rows of workload, faults and actions, treated as one list.
+/// Removes rows of workload, faults and actions. All of them are treated as one list.
 pub(super) fn drop_rows(search: &mut Search<'_>) {
     search.leave_out(|plan| super::Size::of(plan).steps, without);
 }

@@ -8,7 +8,7 @@ use crate::plan::{
 };
 use walsim_core::base::{Geometry, PgVersion, Settings};
 
-/// Each function resets one part of the plan.
+/// Changes that each reset one part of the plan.
 const CHANGES: [fn(&mut Plan); 10] = [
     |plan| plan.step_delays = false,
     |plan| plan.network.fragment = false,
@@ -22,7 +22,7 @@ const CHANGES: [fn(&mut Plan); 10] = [
     |plan| plan.nodes.iter_mut().for_each(|n| n.clock_drift_ppm = 0),
 ];
 
-/// Tries all at once, then one after the other.
+/// Tries all changes at once, and then one after the other.
 pub(super) fn simplify(search: &mut Search<'_>) {
     let simpler = simplified(&search.best);
     if search.attempt(simpler) {
@@ -45,7 +45,7 @@ pub(super) fn simplify(search: &mut Search<'_>) {
     );
 }
 
-/// The plan with everything at its default.
+/// The plan with default values everywhere.
 pub(super) fn simplified(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     CHANGES.iter().for_each(|change| change(&mut plan));
@@ -81,7 +81,7 @@ fn reset(plan: &mut Plan, setting: Setting) {
     }
 }
 
-/// Sets a value in the format of [`Setting::show`].
+/// Sets a setting from a text in the format of [`Setting::show`].
 fn set(settings: &mut Settings, setting: Setting, shown: &str) {
     let set = setting.set_exactly(settings, shown.trim_matches('"'));
     set.expect("a shown value can be parsed");

@@ -178,7 +178,7 @@ fn events_and_transactions_shrink_together() {
         },
         fault: Fault::Reset { a: 0, b: 1 },
     });
-    // Models a failure that depends on the exact number of transactions.
+    // A failure that depends on the exact number of transactions.
     let fails = |plan: &Plan| {
         let nth = match plan.faults.first().map(|row| &row.when) {
             Some(When::Event { nth, .. }) => *nth,

@@ -6,7 +6,7 @@ use crate::plan::{Action, EventKind, Fault, Plan, When};
 
 /// A value of a plan that can be simplified.
 enum Knob<'a> {
-    /// A count; lower is simpler, down to this minimum.
+    /// A count. Lower values are simpler, down to the given minimum.
     Count(&'a mut u32, u32),
     /// A number whose default is 0. No other value is simpler than another.
     Off(&'a mut u32),
@@ -95,7 +95,7 @@ pub(super) fn simplify(search: &mut Search<'_>) {
     }
 }
 
-/// The absolute value of a knob.
+/// The value of a knob, without its sign.
 fn get(plan: &Plan, n: usize) -> u64 {
     match &mut knobs(&mut plan.clone())[n] {
         Knob::Count(value, _) | Knob::Off(value) => u64::from(**value),
@@ -174,7 +174,7 @@ fn shorter(search: &mut Search<'_>, n: usize) {
     }
 }
 
-/// Simpler times, the best first.
+/// Times that are simpler than this one, the best first.
 fn plainer_times(us: u64) -> Vec<u64> {
     let whole = |us: u64, unit: u64| us / unit * unit;
     let halves = [us / 8, us / 4, us / 2].map(|us| whole(us, magnitude(us)));
@@ -189,7 +189,7 @@ fn plainer_times(us: u64) -> Vec<u64> {
     times
 }
 
-/// The power of ten of the first digit of a number.
+/// The largest power of ten that is not above the number.
 fn magnitude(number: u64) -> u64 {
     10u64.pow(number.checked_ilog10().unwrap_or(0))
 }

@@ -10,7 +10,7 @@ use walsim_core::call::{NetEvent, NetOp};
 use walsim_core::node::Node;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
-/// The credit that a session grants to the server.
+/// How many bytes a session is ready to receive.
 const WINDOW: u32 = 64 * 1024;
 
 /// All sessions. The last one belongs to the operator.
@@ -27,7 +27,7 @@ pub(super) struct Clients {
 struct Line {
     conn: ConnId,
     node: usize,
-    /// The server's end of the connection, once it is known.
+    /// The server's id of the connection, once the server has accepted it.
     server: Option<ConnId>,
     since: Mono,
 }
@@ -46,7 +46,7 @@ impl Clients {
         u16::try_from(self.first_machine + session).expect("a plan has few sessions")
     }
 
-    /// The names of their machines.
+    /// The names of the clients' machines.
     pub(super) fn names(&self) -> impl Iterator<Item = String> {
         let sessions = 0..self.sessions.len() - 1;
         let sessions = sessions.map(|session| format!("session{session}"));
@@ -84,7 +84,7 @@ impl World {
         self.ask(node, statement);
     }
 
-    /// Runs a statement of the operator at any time.
+    /// Sends a statement of the operator to a node, at any time of the run.
     pub(super) fn ask(&mut self, node: usize, statement: Statement) {
         let operator = self.clients.sessions.len() - 1;
         self.add_to_story(Some(node), format!("operator: {statement}"));

@@ -66,7 +66,7 @@ impl World {
         self.boot_later(host, self.now.after_us(off_us));
     }
 
-    /// The postmaster has exited. The host starts the server again.
+    /// Called when the postmaster has exited. Schedules the next start of the server.
     pub(super) fn server_ended(&mut self, host: usize) {
         self.add_to_story(Some(host), "server stopped");
         let planned = self.hosts[host].boots_at;
@@ -82,7 +82,7 @@ impl World {
         self.at(at, Event::Boot(host));
     }
 
-    /// The operating system cleans up after the dead processes. The page cache survives.
+    /// Cleans up after the dead processes, as an operating system does. The page cache survives.
     fn server_processes_end(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         let index = state.index;

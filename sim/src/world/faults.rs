@@ -19,14 +19,14 @@ const SMART_PATIENCE_US: u64 = 3_000_000;
 /// A stall for which no process has ended a step in the C function yet.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stall {
-    /// The row of the plan.
+    /// The number of the stall's row in the plan.
     pub(super) row: usize,
     pub(super) at: Place,
     pub(super) for_us: u64,
 }
 
 impl World {
-    /// Schedules the rows that have a time.
+    /// Schedules the rows whose time is given.
     pub(super) fn schedule_rows(&mut self) {
         let plan = self.plan.clone();
         let workload = plan.workload.iter().map(|row| &row.when);
@@ -258,7 +258,7 @@ impl World {
         self.struck(row, Some(node), line);
     }
 
-    /// Requests a shutdown, and schedules the next start.
+    /// Requests a shutdown for the operator, and schedules the next start of the server.
     fn shutdown(&mut self, row: usize, node: usize, mode: ShutdownMode, off_us: u64) {
         if self.hosts[node].node.is_some() {
             self.hosts[node].boots_at = Some(self.now.after_us(off_us));
@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    /// Kills one of the processes of a kind.
+    /// Kills one process of this kind.
     fn kill_one(&mut self, row: usize, node: usize, process: Role) {
         let those = self.processes(node, Some(process));
         let what = [row as u64, 0];
@@ -333,9 +333,9 @@ impl World {
         }
     }
 
-    /// The smart shutdown has taken too long. If sessions are still connected, the operator
-    /// requests a fast shutdown. If no session is connected, the server has one more second to
-    /// begin to stop its other processes. After this second the run fails.
+    /// Called when a smart shutdown has taken too long. If sessions are still connected, the
+    /// operator requests a fast shutdown. If no session is connected, the server has one more
+    /// second to begin to stop its other processes. After this second the run fails.
     fn lose_patience_with(&mut self, row: usize, host: usize) {
         let waits = self.waits_for_no_session(host);
         if !waits {
@@ -395,7 +395,7 @@ impl World {
         self.signal(host, postmaster, Signal::Hup);
     }
 
-    /// Stops the server, as an operator with `pg_ctl stop`.
+    /// Stops the server, as an operator does with `pg_ctl stop`.
     pub(super) fn shut_down(&mut self, node: usize, mode: ShutdownMode) {
         let postmaster = Pid::postmaster(self.hosts[node].incarnation);
         let signal = match mode {
@@ -419,7 +419,7 @@ impl World {
         self.server_event(host, ServerAct::Fault(fault));
     }
 
-    /// The running processes of a kind, or all processes.
+    /// The running processes of a kind. With `None`, all processes.
     fn processes(&self, host: usize, role: Option<Role>) -> Vec<Pid> {
         let node = self.hosts[host].node.iter();
         node.flat_map(|node| node.view().processes())
@@ -491,7 +491,7 @@ impl World {
         self.add_to_story(host, text);
     }
 
-    /// An fsync error that hit no fsync does not count as a fault.
+    /// Removes the fsync errors that hit no fsync from the faults that took effect.
     pub(super) fn forget_unmet_fsync_errors(&mut self) {
         for (row, fault) in self.plan.faults.iter().enumerate() {
             let Fault::FsyncError { node, path, .. } = &fault.fault else {

@@ -50,11 +50,11 @@ pub(super) struct Host {
     runnable: RunSet,
     /// A power loss or crash that will take effect between two effects of the next step.
     pub(super) doomed: Option<super::death::Doom>,
-    /// Stalls that wait for a process.
+    /// Stalls for which no process has ended a step in their C function yet.
     pub(super) stalls: Vec<super::faults::Stall>,
     /// The end of the current stall.
     held: Mono,
-    /// The time at which the server will be started again.
+    /// The time at which the server will be started again. `None` if no start is scheduled.
     pub(super) boots_at: Option<Mono>,
     /// Whether the event `ready` has been reported for this incarnation.
     pub(super) ready: bool,
@@ -108,7 +108,7 @@ impl Host {
         }
     }
 
-    /// The whole node, if it runs.
+    /// The node with its disk, as the referee sees it. `None` if no server runs.
     pub(super) fn at_end(&self, now: Mono) -> Option<NodeAtEnd<'_>> {
         Some(NodeAtEnd {
             site: self.site(now),
@@ -117,7 +117,7 @@ impl Host {
         })
     }
 
-    /// An event of its server, for the referee.
+    /// An event of the host's server, as the referee sees it.
     pub(super) fn event<'a>(&'a self, now: Mono, act: ServerAct<'a>) -> ServerEvent<'a> {
         ServerEvent {
             site: self.site(now),
@@ -135,7 +135,7 @@ impl Host {
             .collect()
     }
 
-    /// The server and all its processes are gone.
+    /// Forgets a server that has ended, and its processes.
     pub(super) fn forget_server(&mut self) {
         self.node = None;
         self.turn = None;
@@ -144,7 +144,7 @@ impl Host {
         self.doomed = None;
     }
 
-    /// A process has made a step. Draws when the process may make its next step.
+    /// Called when a process has made a step. Draws when the process may make its next step.
     pub(super) fn pace(
         &mut self,
         now: Mono,
@@ -163,19 +163,19 @@ impl Host {
         pace.not_before = now.after_us(delay_us);
     }
 
-    /// The process gets no CPU until this time.
+    /// Stalls the process until this time.
     pub(super) fn hold(&mut self, pid: Pid, until: Mono) {
         let pace = self.paces.entry(pid).or_default();
         pace.not_before = pace.not_before.max(until);
         self.held = self.held.max(until);
     }
 
-    /// Whether some process is held.
+    /// Whether a stall currently holds any process.
     pub(super) fn holds_any(&self, now: Mono) -> bool {
         now <= self.held
     }
 
-    /// A process is gone.
+    /// Forgets a process that has ended.
     pub(super) fn forget(&mut self, pid: Pid) {
         self.paces.remove(&pid);
         self.disk.close_all(pid);
@@ -201,7 +201,7 @@ impl Host {
         node.view().processes().map(fact).collect()
     }
 
-    /// Determines which process runs next, and when.
+    /// Determines the process that runs next, and the time at which it runs.
     pub(super) fn reschedule(&mut self, now: Mono, choices: &Choices) {
         self.turn = None;
         let Some(node) = &self.node else { return };
@@ -236,7 +236,7 @@ impl Host {
             };
             let pid = Some(pid);
             self.turn = Some(Turn { at, tie, pid });
-            // No sleeping process wakes before now.
+            // A sleeping process wakes only after the current time, so this process runs first.
             if at <= now {
                 return;
             }

@@ -35,7 +35,7 @@ use walsim_core::call::{Effects, FilePath, Input, Machine};
 use walsim_core::node::Node;
 use walsim_core::shmem::Role;
 
-/// Number of lines of the story that are kept.
+/// How many lines of the story are kept.
 const STORY: usize = 60;
 /// The maximum number of steps at one simulated time. A run that exceeds this limit is stuck,
 /// because its time does not advance. A server that clients keep busy does not reach the limit.
@@ -56,9 +56,9 @@ enum Event {
     Action(usize),
     /// A fault ends.
     Heal(usize),
-    /// A session wakes. The number detects outdated events.
+    /// A session wakes. The number identifies the wait, so that an outdated event is ignored.
     Session(usize, u64),
-    /// A session has waited too long for an answer.
+    /// A session has waited too long for an answer. An outdated event is ignored.
     Patience(usize, u64),
     /// The quiescent phase begins: faults and workload stop.
     Quiescence,
@@ -74,7 +74,7 @@ pub struct World {
     audit: bool,
     choices: Choices,
     now: Mono,
-    /// Number of steps at the current time.
+    /// The number of steps since simulated time last advanced.
     steps_now: u64,
     queue: BTreeMap<(Mono, u64), Event>,
     queued: u64,
@@ -86,7 +86,7 @@ pub struct World {
     recorder: Recorder,
     marks: MarkSet,
     faults: u64,
-    /// Fault rows that took effect.
+    /// The fault rows that took effect.
     struck_rows: BTreeSet<usize>,
     commits: u64,
     /// How often each event has occurred on each node. Rows of the plan can wait for the nth
@@ -108,7 +108,7 @@ pub struct World {
     forced: Option<Forced>,
     verdict: Option<Verdict>,
     story: VecDeque<StoryLine>,
-    /// The effects of the last step; kept to reuse the memory.
+    /// The effects of the last step. They are kept only to reuse the memory.
     effects: Effects,
     /// The node that is making a step.
     driven: Option<usize>,
@@ -361,7 +361,7 @@ impl World {
         self.marks
     }
 
-    /// The last lines of the story.
+    /// The last lines of the story of the run.
     pub fn story(&self) -> impl Iterator<Item = &StoryLine> {
         self.story.iter()
     }

@@ -21,7 +21,8 @@ pub(super) struct Quiescence {
     bound: Mono,
     /// How often the operator has repaired each standby.
     helps: BTreeMap<(usize, Excuse), u32>,
-    /// The cluster has converged once, and one more record was written.
+    /// The cluster has converged once, and one more record was written. The next convergence ends
+    /// the run.
     wrote: bool,
 }
 
@@ -107,7 +108,7 @@ impl World {
         }
     }
 
-    /// The operator has repaired a standby.
+    /// Counts a repair of a standby by the operator.
     pub(super) fn note_help(&mut self, host: usize, excuse: Excuse) {
         if let Some(quiescence) = &mut self.quiescence {
             *quiescence.helps.entry((host, excuse)).or_default() += 1;
@@ -183,8 +184,8 @@ impl World {
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
-    /// All nodes have converged. Writes one more record that all standbys must replay, because a
-    /// standby that is stuck may have stopped at exactly the position of the primary.
+    /// Called when all nodes have converged. Writes one more record that all standbys must replay,
+    /// because a standby that is stuck may have stopped at exactly the position of the primary.
     fn prove_it(&mut self) {
         if let Some(quiescence) = &mut self.quiescence {
             quiescence.wrote = true;

@@ -10,7 +10,7 @@ use walsim_core::base::Mono;
 use walsim_core::node::STANDBY_SIGNAL;
 use walsim_core::wire::sql::{SlotStatement, Statement};
 
-/// How long the operator leaves a server stopped.
+/// How long the operator leaves a server stopped before starting it.
 const OFF_US: u64 = 100_000;
 
 /// The standbys that are being rebuilt.
@@ -24,11 +24,11 @@ pub(super) struct Rebuild {
 /// The stages of a rebuild.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
-    /// The standbys and their upstream stop.
+    /// The standbys and their upstream are stopping.
     Stopping,
-    /// The copies are made, and the upstream starts.
+    /// The disks were copied, and the upstream is starting.
     Copied,
-    /// The slots of the standbys are recreated.
+    /// The slots of the standbys are being recreated.
     Slots,
 }
 
@@ -89,7 +89,7 @@ impl World {
         self.judge_again();
     }
 
-    /// Runs a transaction on the primary that only writes WAL.
+    /// Runs a transaction on the primary that writes only WAL.
     pub(super) fn write_a_record(&mut self) {
         let statement = Statement::EmitMessage {
             transactional: true,

@@ -201,7 +201,7 @@ impl World {
             text
         };
         let text = match act {
-            // The answer was recorded already.
+            // The trace contains the answer already.
             ClientAct::Commit(_) => return,
             ClientAct::Statement(statement) => cut(statement),
             ClientAct::Answer(_, Answer::Complete { tag, warned }) => {
@@ -220,7 +220,7 @@ impl World {
     }
 }
 
-/// Formats how a process exited.
+/// How a process exited, as text.
 fn exit_in_words(exit: &Exit) -> String {
     match exit {
         Exit::Normal => String::from("exit status 0"),

@@ -22,7 +22,7 @@ const BACKOFF_US: u64 = 200_000;
 const FIRST_RELATION: u32 = 16384;
 const RELATIONS: u32 = 2;
 
-/// An action of a session.
+/// What the world must do for a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Act {
     /// Connect to a node.
@@ -60,9 +60,9 @@ enum State {
 /// A task of a session.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Job {
-    /// A row of the plan, with the number of remaining transactions.
+    /// A row of the plan, and how many of its transactions remain.
     Row(WorkloadRow, u32),
-    /// A statement of an operator.
+    /// A statement of the operator.
     Ask(usize, Statement),
 }
 
@@ -86,14 +86,14 @@ pub(super) struct Session {
     script: VecDeque<Statement>,
     /// The row that the current transaction has written.
     written: Option<Row>,
-    /// The last acknowledged row of a synchronous transaction.
+    /// The row of the last acknowledged transaction that was synchronous.
     acked: Option<Row>,
     got: Option<Bytes>,
-    /// A notice arrived before the answer.
+    /// A NoticeResponse arrived before the answer.
     warned: bool,
     transactions: u32,
     asynchronous: bool,
-    /// Number of the current wait, to detect outdated timeouts.
+    /// The number of the current wait. A timeout with another number is outdated.
     pub(super) ticket: u64,
     stopping: bool,
 }
@@ -118,17 +118,17 @@ impl Session {
         }
     }
 
-    /// Adds a row of the plan to its tasks.
+    /// Adds a row of the plan to the session's tasks.
     pub(super) fn give(&mut self, row: &WorkloadRow) {
         self.due.push_back(Job::Row(row.clone(), row.transactions));
     }
 
-    /// Adds a statement of an operator for a node.
+    /// Adds a statement of the operator for a node.
     pub(super) fn ask(&mut self, node: usize, statement: Statement) {
         self.due.push_back(Job::Ask(node, statement));
     }
 
-    /// The quiescent phase begins: starts no new transactions.
+    /// Called when the quiescent phase begins. From now on the session starts no new transactions.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
         self.due.clear();
@@ -165,7 +165,7 @@ impl Session {
         }
     }
 
-    /// The answer took too long: closes the connection.
+    /// Called when the answer took too long. Closes the connection.
     pub(super) fn lose_patience(&mut self) -> Vec<Act> {
         match self.state {
             State::Connecting | State::Starting | State::Busy(_) => {
@@ -189,7 +189,7 @@ impl Session {
         vec![Act::Send(packet.to_bytes())]
     }
 
-    /// The connection was closed. The outcome of the current statement is unknown.
+    /// Called when the connection was closed. The outcome of the current statement is unknown.
     pub(super) fn ended(&mut self) -> Vec<Act> {
         self.state = State::Backoff;
         self.connected_to = None;

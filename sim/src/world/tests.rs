@@ -1,4 +1,4 @@
-//! The bound on steps at one instant.
+//! Tests the bound on steps at one simulated time.
 
 use super::*;
 use crate::plan::{Profile, generate};
@@ -9,7 +9,7 @@ use crate::plan::{Profile, generate};
 fn steps_at_one_instant_are_bounded() {
     let mut world = World::new(&generate(Profile::Default, 0), Planted::NONE, false);
     (0..2000).for_each(|_| assert!(world.step()));
-    // Looks for a step that does not advance time.
+    // Looks for a step that does not advance simulated time.
     while world.finished().is_none() {
         world.steps_now = STEPS_PER_INSTANT;
         world.step();

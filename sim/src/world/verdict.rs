@@ -4,7 +4,7 @@ use super::excuses::Excuses;
 use crate::referee::Violation;
 use walsim_core::base::{MarkSet, Mono};
 
-/// The code of a run that is stuck.
+/// The code of the verdict [`Verdict::Stuck`].
 pub const STUCK: &str = "STUCK";
 
 /// The verdict of a run.
@@ -29,13 +29,13 @@ pub enum Verdict {
         node: String,
         /// The time.
         at: Mono,
-        /// The number of the step, from 1.
+        /// The number of the last step. The first step has the number 1.
         step: u64,
     },
 }
 
 impl Verdict {
-    /// The code by which failures are grouped; `None` for a pass.
+    /// The code by which failures are grouped. `None` if the run passed.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -53,7 +53,7 @@ impl Verdict {
 pub struct StoryLine {
     /// The time.
     pub at: Mono,
-    /// The node; empty for an event of the world.
+    /// The node. Empty for an event of the world.
     pub node: String,
     /// The event.
     pub text: String,
@@ -82,7 +82,7 @@ pub struct Outcome {
     pub faults: u64,
     /// Excuses that were used.
     pub excuses: Excuses,
-    /// Rows of the plan's faults that had no effect.
+    /// The fault rows of the plan that had no effect.
     pub idle_faults: Vec<usize>,
     /// The last lines of the story.
     pub story: Vec<StoryLine>,

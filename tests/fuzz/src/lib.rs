@@ -19,17 +19,17 @@ const STEPS: u32 = 2000;
 pub struct Rig<M> {
     harness: Harness<M>,
     conns: BTreeMap<ConnId, Conn>,
-    /// The connection that it opened last.
+    /// The connection that the machine opened last.
     pub opened: Option<ConnId>,
     /// It has ended.
     pub halted: bool,
-    /// The peers do not read for now.
+    /// The peers currently do not read.
     pub stuck: bool,
 }
 
 #[derive(Clone, Default)]
 struct Conn {
-    /// Number of bytes that the machine's credit allows.
+    /// How many bytes the machine's credit still allows.
     credit: u64,
     /// Bytes that wait for more credit.
     waiting: VecDeque<Bytes>,
@@ -55,7 +55,7 @@ impl<M: Machine> Drive<M> for Rig<M> {
     fn effect(&mut self, _: Pid, effect: Effect) {
         match effect {
             Effect::Net(conn, call) => self.net(conn, call),
-            // Formats each log message, because it contains parts of the input.
+            // Formats each log message, because the message contains parts of the input.
             Effect::Log(event) => drop(event.to_string()),
             Effect::Halt => self.halted = true,
             Effect::Disk(..) | Effect::Exit(_) => {}
@@ -135,7 +135,7 @@ impl<M: Machine> Rig<M> {
         self.settle();
     }
 
-    /// The peer sends bytes.
+    /// Sends bytes to the machine as its peer. The bytes wait until the machine grants credit.
     pub fn data(&mut self, conn: ConnId, bytes: Bytes) {
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.waiting.push_back(bytes);
@@ -143,7 +143,7 @@ impl<M: Machine> Rig<M> {
         self.settle();
     }
 
-    /// Delivers bytes on a connection. False if none are waiting.
+    /// Delivers waiting bytes on a connection. Returns false if no bytes are waiting.
     fn deliver(&mut self) -> bool {
         let stuck = self.stuck;
         let event = self.conns.iter_mut().find_map(|(id, conn)| {
@@ -193,7 +193,7 @@ impl<'a> Source<'a> {
         bytes
     }
 
-    /// A number of this many bytes, at most 8.
+    /// A number that is stored in `len` bytes, at most 8.
     pub fn number(&mut self, len: usize) -> u64 {
         let bytes = self.bytes(len);
         bytes
@@ -210,12 +210,12 @@ impl<'a> Source<'a> {
         self.bytes(len)
     }
 
-    /// Text with a length prefix.
+    /// A text after its length.
     pub fn text(&mut self) -> String {
         String::from_utf8_lossy(self.counted()).into_owned()
     }
 
-    /// Is the input used up?
+    /// Whether all bytes have been read.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

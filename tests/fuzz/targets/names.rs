@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A name that is parsed is printed as the same name.
+/// Checks that a name which can be parsed is printed as the same name.
 fn names(text: &str) {
     for segment in [1 << 20, 1 << 24, 1 << 30] {
         let geometry = Geometry {
@@ -83,7 +83,7 @@ fn commands(text: &str) {
     }
 }
 
-/// A receiver finds its start position for any directory contents.
+/// Lets a receiver find its start position, for any contents of its directory.
 fn directory(source: &mut Source<'_>) {
     let mut disk = Disk::new(0, DiskSpec::default(), 512, 1 << 40);
     let size = 1u64 << (20 + source.byte() % 11);

@@ -1,4 +1,4 @@
-//! WAL with any content: decoded, described as in waldump, counted.
+//! WAL with any content is decoded, described as in waldump, and counted.
 
 #![no_main]
 #![allow(dead_code, reason = "parts of a command that run without it")]
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A record with a valid length and checksum. The rest of its content is arbitrary.
+/// Decodes a record with a valid length and checksum. The rest of its content is arbitrary.
 fn record(version: PgVersion, source: &mut Source<'_>) {
     let page_size = if source.byte() % 2 == 0 { 8192 } else { 1024 };
     let at = Lsn(source.number(8));
@@ -71,7 +71,7 @@ fn look(version: PgVersion, page_size: u32, record: &RecordView<'_>) {
     }
 }
 
-/// A segment with the bytes of the input.
+/// Reads a segment that contains the bytes of the input.
 fn segment(version: PgVersion, source: &mut Source<'_>) {
     let stock = source.byte() % 2 == 0;
     let geometry = if stock {

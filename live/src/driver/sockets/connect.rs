@@ -10,7 +10,7 @@ use walsim_core::base::{ConnId, Mono, Pid};
 use walsim_core::call::{Input, NetEvent, Refusal};
 
 impl Sockets {
-    /// The host's addresses are known.
+    /// Called when the lookup of the host has ended. Tries the addresses that were found.
     pub(in crate::driver) fn resolved(
         &mut self,
         now: Mono,
@@ -132,7 +132,7 @@ impl Sockets {
     }
 }
 
-/// The error text of strerror.
+/// The text that strerror has for an error.
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {
@@ -141,7 +141,7 @@ fn words(error: &io::Error) -> String {
     }
 }
 
-/// The error text of gai_strerror.
+/// The text that gai_strerror has for an error.
 fn lookup_words(error: &io::Error) -> String {
     let text = words(error);
     match text.strip_prefix("failed to lookup address information: ") {

@@ -1,4 +1,4 @@
-//! Reads and writes on connections, and their ends.
+//! Reads from and writes to connections, and ends them.
 
 use super::{CHUNK, Inbox, LINGER_MS, Sockets, State};
 use crate::driver::socket::Got;
@@ -76,7 +76,7 @@ impl Sockets {
         }
     }
 
-    /// Writes as much as the kernel accepts.
+    /// Writes as much pending output as the kernel accepts.
     pub(super) fn write(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
         let conn = self.conn(number);
         let closing = match conn.state {
@@ -100,7 +100,7 @@ impl Sockets {
             }
             Err(_) if closing => self.drop_conn(number),
             Err(_) => {
-                // Bytes that the peer sent earlier can still be read.
+                // The connection is broken, but bytes that the peer sent before can still be read.
                 conn.ending = true;
                 self.read(number, inbox);
                 self.broken(number, inbox);
@@ -108,7 +108,7 @@ impl Sockets {
         }
     }
 
-    /// The machine closes the connection.
+    /// Closes a connection for the machine.
     pub(super) fn close(&mut self, now: Mono, number: usize, inbox: &mut Inbox) {
         let conn = self.conn(number);
         let id = conn.id;
@@ -126,7 +126,7 @@ impl Sockets {
         }
     }
 
-    /// All output is sent. Waits until the peer also closes the connection.
+    /// Waits until the peer also closes the connection, after all output is sent.
     fn linger(&mut self, now: Mono, number: usize) {
         let conn = self.conn(number);
         conn.state = State::Lingering;
@@ -159,13 +159,13 @@ impl Sockets {
         }
     }
 
-    /// The connection has ended. The machine still has to close it.
+    /// Tells the machine how the connection has ended. The machine must still close the connection.
     pub(super) fn end(&mut self, number: usize, how: NetEvent, inbox: &mut Inbox) {
         let orderly = how == NetEvent::Closed;
         let conn = self.conn(number);
         inbox.push_back(Input::Net(conn.id, how));
         if orderly {
-            // The peer may still read.
+            // The machine cannot read any more, but the peer may still read.
             conn.ended = true;
             return;
         }

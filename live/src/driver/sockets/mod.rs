@@ -37,7 +37,7 @@ const SHORT: usize = 4096;
 /// Inputs for the machine, in order.
 pub(super) type Inbox = VecDeque<Input>;
 
-/// Connections by number. Numbers are not reused.
+/// Connections by their number. A number is never assigned twice.
 #[derive(Debug)]
 pub(super) struct Sockets {
     registry: Registry,
@@ -59,7 +59,7 @@ struct Conn {
     owner: Pid,
     socket: Option<Socket>,
     state: State,
-    /// Number of bytes that may still be delivered.
+    /// The number of bytes that may still be delivered to the machine.
     credit: u64,
     /// The socket may have data to read.
     readable: bool,
@@ -70,7 +70,7 @@ struct Conn {
     /// The kernel accepts output.
     writable: bool,
     queue: VecDeque<Bytes>,
-    /// Addresses to which no connection could be opened, and the reasons.
+    /// The addresses to which no connection could be opened, each with the reason.
     tried: Vec<(Option<String>, String)>,
 }
 
@@ -80,16 +80,16 @@ enum State {
     /// and the remaining addresses.
     Connecting(Option<SocketAddr>, vec::IntoIter<SocketAddr>),
     Open,
-    /// The connection broke or failed, and the machine has been told.
+    /// The connection broke or could not be opened, and the machine knows this.
     Broken,
-    /// Closed here; output is still queued.
+    /// The machine has closed the connection. Output is still queued.
     Closing,
-    /// Closed here, and all output is sent.
+    /// The machine has closed the connection, and all output is sent.
     Lingering,
 }
 
 impl Sockets {
-    /// Tokens of connections start at `first`.
+    /// The tokens of connections start at `first`.
     pub(super) fn new(registry: Registry, first: usize) -> Self {
         Self {
             registry,
@@ -136,7 +136,8 @@ impl Sockets {
                     };
                     let socket = Socket::Tcp(stream);
                     socket.set_nodelay();
-                    // The machine assigns an owner before anything else.
+                    // The owner until the machine hands the connection over, which is the first
+                    // thing that it does.
                     let nobody = Pid {
                         incarnation: 0,
                         n: 0,
@@ -238,7 +239,7 @@ impl Sockets {
         self.conns.values().any(|conn| !conn.queue.is_empty())
     }
 
-    /// When the next timeout expires.
+    /// The time at which the next timeout expires.
     pub(super) fn next_time(&self) -> Option<Mono> {
         let linger = self.lingering.front().map(|(until, _)| *until);
         linger.into_iter().chain(self.accept_at).min()

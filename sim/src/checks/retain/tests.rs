@@ -82,7 +82,7 @@ fn ended(window: &Window, restartpoint: Option<Lsn>) -> CheckpointEnd {
     }
 }
 
-/// The first file that should have been removed.
+/// The first file that the checkpoint should have removed.
 fn left(window: &Window, disk: &Disk, restartpoint: Option<Lsn>) -> Option<String> {
     let (version, control) = (PgVersion::V15, control(PgVersion::V15));
     let outcome = removed(

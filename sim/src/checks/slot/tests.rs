@@ -39,7 +39,7 @@ impl Node {
         node
     }
 
-    /// A state file with a position in this segment.
+    /// The contents of a state file whose position is in this segment.
     fn file(&self, segment: u64, change: impl FnOnce(&mut SlotFile)) -> Vec<u8> {
         let mut file = SlotFile {
             name: NAME.into(),
@@ -77,7 +77,7 @@ impl Node {
         self.removes_with(segment, &[])
     }
 
-    /// The same with these slots in shared memory.
+    /// Like `removes`, with these slots in shared memory.
     fn removes_with(&self, segment: u64, slots: &[shmem::Slot]) -> bool {
         let mut check = self.check.clone();
         let outcome = check.segment_removed(self.holder(), SegmentNo(segment), slots);
@@ -95,7 +95,7 @@ impl Node {
         self.check.clone().all(self.holder()).is_ok()
     }
 
-    /// A process has moved the slot in shared memory.
+    /// Moves the slot in shared memory.
     fn remember(&mut self, at: u64) {
         let mut shmem = memory();
         shmem.slots.slots[0] = slot(at);
@@ -131,7 +131,7 @@ fn until_a_file_is_durable_the_one_before_it_counts() {
     assert!(node.removes(1) && !node.removes(2));
     node.fixture.call(&DiskOp::SyncDir("pg_replslot/s".into()));
     assert!(node.removes(3) && !node.removes(4));
-    // A new state file that may become durable counts at once.
+    // A power loss can leave the new state file, so the new file counts before it is durable.
     let older = node.file(3, |_| {});
     node.save(&older, false);
     assert!(!node.removes(3));
@@ -203,7 +203,7 @@ fn a_segment_that_is_missing_is_seen_when_the_slot_asks_for_it() {
     );
 }
 
-/// The same after a standby reported a lower position.
+/// The removal is allowed if a standby has reported a lower position.
 #[test]
 fn what_was_given_up_is_not_had_back() {
     let mut node = Node::at(PgVersion::V15, 3);
@@ -213,7 +213,7 @@ fn what_was_given_up_is_not_had_back() {
     let older = node.file(2, |_| {});
     node.save(&older, true);
     assert!(node.is_whole() && !node.removes(3));
-    // A new slot with this name has no exemption.
+    // A slot was created under this name, so the exemption of the old slot is forgotten.
     node.check.nodes.of(0).renamed("pg_replslot/s.tmp");
     assert!(!node.is_whole());
 }
@@ -294,7 +294,7 @@ fn wal_beyond_the_limit_goes_if_memory_has_the_slot_further_on() {
     assert_eq!(node.check.exempted(Exemption::SlotFileBehindMemory), 1);
     node.unlink(2);
     assert!(node.is_whole(), "and does not come back");
-    // The next checkpoint uses the limit that is set then.
+    // The next checkpoint uses the limit that is set at that time.
     shmem.settings.max_slot_wal_keep_size = None;
     node.check.nodes.of(0).follow(&shmem, ME);
     assert_eq!(node.check.nodes.of(0).limit, Some(3 * 1024 - 1));
@@ -327,7 +327,7 @@ fn a_slot_that_could_not_be_saved_is_left_behind_in_15_or_if_it_is_lost() {
     }
 }
 
-/// Only the last attempt to save counts.
+/// Only the last attempt to save a slot counts.
 #[test]
 fn a_slot_is_unsaved_until_it_is_saved() {
     let mut slots = Slots::default();

@@ -29,7 +29,7 @@ pub(super) struct Range {
     pub(super) unknown_magic: Option<u16>,
     pub(super) timeline: TimelineId,
     pub(super) start: Lsn,
-    /// The end position; invalid if none was given.
+    /// The end position. Invalid if the user gave none.
     pub(super) end: Lsn,
     /// Segments for which the command line names a `.partial` file.
     pub(super) partial: Vec<SegmentNo>,
@@ -62,7 +62,7 @@ pub(super) fn version_of(folder: Option<&[u8]>, file: Option<&[u8]>) -> PgVersio
 }
 
 impl Range {
-    /// Finds what the options name.
+    /// Finds the directory and the files that the options name.
     pub(super) fn find(options: &Options) -> Result<Self, Stop> {
         let mut folder = options.path.as_deref().map(path);
         if let Some(folder) = &folder {
@@ -106,7 +106,7 @@ impl Range {
         }
     }
 
-    /// Takes start and end from the file names.
+    /// Takes the start and the end position from the file names.
     fn between(&mut self, options: &Options, name: &[u8]) -> Result<(), Stop> {
         let first = self.named_segment(name)?;
         if !self.start.is_valid() {
@@ -151,7 +151,7 @@ impl Range {
         }
         let mut scan = Scan(name);
         let mut field = || scan.hex(8);
-        // If the name has fewer fields, pg_waldump continues with uninitialized values.
+        // pg_waldump would continue with uninitialized values if the name has fewer fields.
         let (Some(tli), Some(high), Some(low)) = (field(), field(), field()) else {
             let message = format!("could not parse WAL file name \"{}\"", shown(name));
             return Err(Stop::Fatal(message));

@@ -22,7 +22,7 @@ pub(super) struct Long {
 /// The known options.
 pub(super) struct Spec {
     pub(super) long: &'static [Long],
-    /// In getopt's syntax: `b` takes no value, `B:` takes one.
+    /// The short options in getopt's syntax: `b` takes no value, `B:` takes one.
     pub(super) short: &'static str,
 }
 
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    /// The messages of glibc 2.36.
+    /// glibc 2.36 prints these messages.
     #[test]
     fn complaints() {
         for (arg, complaint) in [

@@ -12,7 +12,7 @@ const NAME_WIDTH: usize = 11;
 /// `BLCKSZ`
 const DATA_PAGE: u32 = 8192;
 const SPACES: &str = "           ";
-/// Length of `: rel ` and three numbers.
+/// The longest text of `: rel ` and three numbers.
 const LONGEST_REL: usize = 40;
 /// How many formatted relations are cached.
 const REMEMBERED: usize = 16;
@@ -26,7 +26,7 @@ pub(super) struct Lines {
     rels: [RelText; REMEMBERED],
 }
 
-/// `: rel ` and three numbers.
+/// A relation as text: `: rel ` and three numbers.
 #[derive(Clone, Copy)]
 struct RelText {
     rel: RelLocator,
@@ -141,7 +141,7 @@ fn head<'t>(text: &'t mut Text, version: PgVersion, record: &RecordView<'_>) -> 
     text.add(" ")
 }
 
-/// The name of a resource manager.
+/// Adds the name of a resource manager to the text.
 pub(super) fn rmgr_name(text: &mut Text, rmid: RmgrId) {
     match rmid.name() {
         Some(name) => text.add(name),
@@ -149,7 +149,7 @@ pub(super) fn rmgr_name(text: &mut Text, rmid: RmgrId) {
     };
 }
 
-/// The name of a record's type, or UNKNOWN.
+/// Adds the name of a record's type, or UNKNOWN.
 pub(super) fn type_name(text: &mut Text, version: PgVersion, rmid: RmgrId, info: u8) {
     match rmid.record_type(version, info) {
         Some(name) => text.add(name),

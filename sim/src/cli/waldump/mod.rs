@@ -215,7 +215,7 @@ impl Dump<'_> {
         }
     }
 
-    /// Waits for more WAL. Returns true if interrupted.
+    /// Waits for more WAL. Returns true if SIGINT has arrived.
     fn nap(&self) -> bool {
         (0..NAPS).any(|_| {
             std::thread::sleep(NAP);

@@ -24,7 +24,7 @@ pub(super) enum Stats {
 pub(super) struct Options {
     pub(super) details: bool,
     pub(super) start: Lsn,
-    /// The end position; invalid if none was given.
+    /// The end position. Invalid if the user gave none.
     pub(super) end: Lsn,
     pub(super) follow: bool,
     pub(super) limit: i32,
@@ -39,7 +39,7 @@ pub(super) struct Options {
     pub(super) files: Vec<Vec<u8>>,
 }
 
-/// The letter that represents `--save-fullpage`, which has no short form.
+/// The letter that stands for `--save-fullpage`, which has no letter of its own.
 const SAVE_FULLPAGE: char = '\u{1}';
 
 static SPEC: Spec = Spec {

@@ -27,14 +27,14 @@ pub(super) struct Pages {
     geometry: Geometry,
     version: PgVersion,
     timeline: TimelineId,
-    /// The end position; invalid if none was given.
+    /// The end position. Invalid if the user gave none.
     end: Lsn,
     partial: Vec<SegmentNo>,
     follow: bool,
     open: Option<(SegmentNo, File)>,
     /// The last piece that was read, and its position.
     piece: (Lsn, Bytes),
-    /// The previous piece, kept to reuse its memory.
+    /// The piece before the last one. It is kept to reuse its memory.
     spare: Bytes,
 }
 

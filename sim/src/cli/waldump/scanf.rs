@@ -107,7 +107,7 @@ const fn low(number: u64) -> u32 {
 mod tests {
     use super::*;
 
-    /// The results of glibc 2.36.
+    /// The expected results are those of glibc 2.36.
     #[test]
     fn numbers_are_read_as_c_reads_them() {
         let unsigned = |text: &str| Scan(text.as_bytes()).unsigned();
@@ -130,7 +130,8 @@ mod tests {
         assert_eq!(Scan(b"1280").int(3), Some(128));
     }
 
-    /// The results of glibc 2.36, and the text after the number.
+    /// The expected results are those of glibc 2.36. Each has the text that is left after the
+    /// number.
     #[test]
     fn numbers_say_their_base() {
         for (text, expected, left) in [

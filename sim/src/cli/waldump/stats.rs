@@ -11,18 +11,18 @@ use walsim_core::wire::record::{RecordView, RmgrId};
 #[derive(Clone, Copy, Default)]
 struct Count {
     records: u64,
-    /// Bytes of the records without images.
+    /// The bytes of the records, without their images.
     record_len: u64,
     image_len: u64,
 }
 
 /// The table of statistics.
 pub(super) struct Table {
-    /// Sixteen types for each resource manager.
+    /// Sixteen counts for each resource manager, one for each type.
     counts: Vec<[Count; 16]>,
     /// The start of the first record.
     start: Lsn,
-    /// The end of the last record; invalid if there was none.
+    /// The end of the last record. Invalid if no record was counted.
     end: Lsn,
 }
 
@@ -45,7 +45,7 @@ impl Table {
         let rmid = record.header.rmid;
         let mut kind = usize::from(record.header.info >> 4);
         if rmid == RmgrId::TRANSACTION {
-            // The highest bit is XLOG_XACT_HAS_INFO, not part of the type.
+            // The highest bit is XLOG_XACT_HAS_INFO, which is not a part of the type.
             kind &= 0x7;
         }
         let count = &mut self.counts[usize::from(rmid.0)][kind];
@@ -55,7 +55,7 @@ impl Table {
         self.end = record.next;
     }
 
-    /// Prints the table; nothing if no record was counted.
+    /// Prints the table. Prints nothing if no record was counted.
     pub(super) fn show(&self, text: &mut Text, version: PgVersion, by: Stats) {
         if !self.end.is_valid() {
             return;
@@ -154,7 +154,7 @@ impl Count {
         text.add("\n");
     }
 
-    /// The totals: percentages refer to the row total.
+    /// Prints the totals. The percentages refer to the total of the row.
     fn last_row(&self, text: &mut Text) {
         let (dashes, none) = ("--------", "");
         writeln!(

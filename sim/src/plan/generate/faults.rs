@@ -114,7 +114,7 @@ const PLACES: [&[Place]; 2] = [
 ];
 
 impl Draw {
-    /// Stalls of single processes, in half of the runs.
+    /// Stalls of single processes. Half of the runs have them.
     pub(super) fn stalls(&mut self, nodes: usize, active_us: u64) -> Vec<FaultRow> {
         let count = *self.rng.pick(&[0, 0, 0, 1, 2, 4, 6, 8]);
         let rows = (0..count).map(|_| {
@@ -233,7 +233,7 @@ impl Draw {
         FaultRow { when, fault }
     }
 
-    /// The kind of process to hit on this node.
+    /// Draws the kind of process that a fault on this node hits.
     fn process(&mut self, node: usize) -> Role {
         let here: &[Role] = if node == 0 {
             &[
@@ -248,7 +248,7 @@ impl Draw {
         *self.rng.pick(here)
     }
 
-    /// A random node; the primary with probability one half.
+    /// Draws a node. It is the primary with probability one half.
     pub(super) fn victim(&mut self, nodes: usize) -> usize {
         if self.rng.ratio(1, 2) {
             0
@@ -262,7 +262,7 @@ impl Draw {
         usize::try_from(self.rng.between(1, last)).expect("a few nodes")
     }
 
-    /// A link between the primary and a standby, in either direction.
+    /// Draws a link between the primary and a standby, in either direction.
     fn link(&mut self, nodes: usize) -> (usize, usize) {
         let standby = self.standby(nodes);
         if self.rng.ratio(1, 2) {

@@ -18,7 +18,7 @@ use walsim_core::shmem::{Role, Shmem, Slot};
 /// The place of a process that has read all slots and will publish their minimum in its next step.
 const LOOKED: Place = Place::ReplicationSlotsComputeRequiredLSN;
 
-/// For each slot, its minimum position during a completed checkpoint.
+/// The lowest position of each slot during a completed checkpoint.
 pub type Saved = BTreeMap<String, Lsn>;
 
 /// The checkpoints of one node.
@@ -36,7 +36,7 @@ pub(super) struct Checkpoints {
     fresh: bool,
 }
 
-/// The minimum of what slots require (`replicationSlotMinLSN`).
+/// The lowest position that slots require, as published in shared memory (`replicationSlotMinLSN`).
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Published {
     /// The published value.
@@ -54,24 +54,24 @@ pub struct CheckpointEnd {
     pub window: Window,
 }
 
-/// What a checkpoint could have read since it began.
+/// The values that a checkpoint may have read since it began.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Window {
-    /// The redo point in the control file, to detect its change.
+    /// The redo point in the control file. A change of this value shows that the file was updated.
     redo: Lsn,
-    /// The minimum of the published values.
+    /// The lowest published value.
     pub published: Least,
-    /// Slots were invalidated, and no new minimum has been published since.
+    /// Slots were invalidated, and no process has published a new minimum since.
     invalidated: bool,
-    /// The minimum position of each slot that existed all the time.
+    /// The lowest position of each slot that has existed since the checkpoint began.
     pub slots: Saved,
-    /// The settings that retain most WAL.
+    /// The values of the settings that retain most WAL.
     pub limits: Limits,
-    /// The minimum end of WAL, on a standby.
+    /// The lowest end of WAL. Only a standby's end counts.
     pub end: Lsn,
     /// The files in `pg_wal` that the server failed to remove, according to its log.
     pub stuck: Vec<String>,
-    /// A slot could not be saved because of a disk error.
+    /// A process failed to save a slot because of a disk error.
     pub unsaved: bool,
 }
 
@@ -92,12 +92,12 @@ impl Checkpoints {
         &self.saved
     }
 
-    /// The published minimum of what slots require.
+    /// The lowest position that slots require, as last published.
     pub(super) const fn published(&self) -> Least {
         self.published.last
     }
 
-    /// The server is gone with its shared memory.
+    /// Called when the server has stopped. Its shared memory is lost.
     pub(super) fn gone(&mut self) {
         let saved = std::mem::take(&mut self.saved);
         *self = Self {
@@ -246,7 +246,7 @@ impl Window {
         }
     }
 
-    /// A step was made during the checkpoint.
+    /// Extends the window by the values after a step.
     fn widen(&mut self, shmem: &Shmem, published: Least) {
         let redo = shmem.control.checkpoint_copy.redo;
         let named = std::mem::replace(&mut self.redo, redo) != redo;
@@ -289,7 +289,7 @@ fn least_positions(positions: &mut Saved, slots: &[Slot]) {
     });
 }
 
-/// The position from which a restartpoint computes what to keep.
+/// The end of WAL from which a restartpoint counts back.
 fn end_of_wal(shmem: &Shmem) -> Lsn {
     shmem
         .walrcv
@@ -357,8 +357,8 @@ mod tests {
         }
     }
 
-    /// 15 reads the published minimum before it saves the slots. 18 reads it after it has updated
-    /// the control file.
+    /// Version 15 reads the published minimum before it saves the slots. Version 18 reads the
+    /// minimum after it has updated the control file.
     #[test]
     fn the_look_at_slots_is_taken_when_the_version_takes_it() {
         let least = |segment| Least(Some(at(segment)));

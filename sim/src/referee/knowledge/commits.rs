@@ -1,4 +1,4 @@
-//! Acknowledged commits: the node, and the end of the commit record.
+//! The acknowledged commits of each node, with the ends of their commit records.
 
 use crate::referee::Step;
 use std::collections::{BTreeMap, VecDeque};
@@ -22,12 +22,12 @@ impl Commits {
         &self.acknowledged
     }
 
-    /// The server has stopped. It can no longer acknowledge its unacknowledged commits.
+    /// Called when the server has stopped. It can no longer acknowledge its unacknowledged commits.
     pub(super) fn gone(&mut self) {
         self.sessions.clear();
     }
 
-    /// A backend has made a step.
+    /// Records the commits of a backend that has made a step.
     pub(super) fn step(&mut self, step: &Step<'_>) {
         for (_, effect) in &step.effects.0 {
             if let Effect::Net(conn, NetOp::Send(_)) = effect
@@ -46,8 +46,8 @@ impl Commits {
         }
     }
 
-    /// A client received an acknowledgment. It belongs to the oldest unacknowledged commit of the
-    /// connection.
+    /// Called when a client has received an acknowledgment, which belongs to the oldest
+    /// unacknowledged commit of the connection.
     pub(super) fn acked(&mut self, conn: ConnId, synchronous: bool) {
         if let Some((_, pending)) = self.sessions.get_mut(&conn)
             && let Some(commit) = pending.pop_front()

@@ -8,7 +8,7 @@ use walsim_core::wire::control_file::ControlFile;
 
 /// The path of the control file.
 pub(crate) const PATH: &str = "global/pg_control";
-/// PostgreSQL keeps the contents within one sector.
+/// The length of the contents. PostgreSQL keeps them within one sector.
 const LEN: u64 = 512;
 
 /// The control file as a process would read it now.
@@ -16,7 +16,7 @@ pub(crate) fn cached(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
     ControlFile::decode(version, &disk.read_cached(PATH, 0, LEN)?).ok()
 }
 
-/// The control file after a power loss that keeps nothing unsynced.
+/// The control file that a power loss would leave if it kept nothing unsynced.
 pub(crate) fn on_platter(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
     ControlFile::decode(version, &disk.read_platter(PATH, 0, LEN)?).ok()
 }

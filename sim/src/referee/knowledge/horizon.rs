@@ -4,7 +4,7 @@ use std::fmt;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, Settings};
 use walsim_core::shmem::{Shmem, Slot};
 
-/// The minimum position that slots require, if there is one.
+/// The lowest position that slots require. `None` if they require no WAL.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Least(pub Option<Lsn>);
 
@@ -15,7 +15,7 @@ impl Least {
         settings.pg_version.major() >= 18
     }
 
-    /// The lower of two; `None` counts as higher than any position.
+    /// The lower of two positions. `None` is higher than any position.
     pub fn min(self, other: Self) -> Self {
         Self(self.0.into_iter().chain(other.0).min())
     }
@@ -30,7 +30,7 @@ impl fmt::Display for Least {
     }
 }
 
-/// The minimum of what all slots require.
+/// The lowest position that a slot in shared memory requires.
 pub(super) fn required(shmem: &Shmem) -> Least {
     let slots = shmem.slots.slots.iter();
     Least(
@@ -54,7 +54,7 @@ fn held(version: PgVersion, slot: &Slot) -> Option<Lsn> {
     }
 }
 
-/// The settings that retain or limit WAL.
+/// The values of the settings that retain or limit WAL.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Limits {
     /// `wal_keep_size`
@@ -64,7 +64,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The values in these settings.
+    /// Takes the values from a server's settings.
     #[must_use]
     pub const fn of(settings: &Settings) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Limits {
         }
     }
 
-    /// For each setting, the value that retains more WAL.
+    /// For each setting, the one of two values that retains more WAL.
     #[must_use]
     pub fn widest(self, other: Self) -> Self {
         Self {

@@ -20,13 +20,13 @@ pub struct Ledger {
     start: Lsn,
     end: Lsn,
     chunks: Vec<Arc<Vec<u8>>>,
-    /// The end of the records that were parsed.
+    /// The end of the records that were parsed so far.
     walked: Lsn,
     /// Ranges of records that were never completed. The WAL of a standby may lack these bytes.
     aborted: Vec<Range<Lsn>>,
     /// The highest transaction id in a record.
     highest_xid: Xid,
-    /// The unused ranges after segment switches, in order.
+    /// The unused ranges after segment switches, in ascending order.
     unused: Vec<Range<Lsn>>,
     /// The ends of WAL that crash recovery of a primary has found.
     ends: Vec<Lsn>,
@@ -37,7 +37,7 @@ pub struct Ledger {
 pub struct Placed {
     /// Its first byte.
     pub start: Lsn,
-    /// The end of its last byte.
+    /// The end of the record's last byte.
     pub end: Lsn,
     /// Where the next record is expected. After a segment switch, this is in the next segment.
     pub next: Lsn,
@@ -45,14 +45,14 @@ pub struct Placed {
     pub xid: Xid,
 }
 
-/// How a record continues after its first page.
+/// How a record continues on the page after its first page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Continuation {
-    /// Unknown, because the ledger ends before the next page header.
+    /// It is unknown how the record continues, because the ledger ends before the next page header.
     Unknown,
     /// Complete.
     Whole,
-    /// Never completed: a new record begins on this page.
+    /// The record was never completed. A new record begins on this page.
     Replaced(Lsn),
 }
 
@@ -73,13 +73,13 @@ impl Ledger {
         }
     }
 
-    /// The start of the first byte.
+    /// The position of the first byte.
     #[must_use]
     pub const fn start(&self) -> Lsn {
         self.start
     }
 
-    /// The end of the last byte.
+    /// The position after the last byte.
     #[must_use]
     pub const fn end(&self) -> Lsn {
         self.end
@@ -278,7 +278,7 @@ impl Ledger {
             let (Some(magic), Some(info)) = (number(page), number(page + 2)) else {
                 return Continuation::Unknown;
             };
-            // Since 19 the flag is another bit.
+            // Since 19 another bit is the flag for an aborted record.
             if page::version(magic).is_some_and(|v| info & page::overwrite_contrecord(v) != 0) {
                 return Continuation::Replaced(page);
             }

@@ -60,7 +60,7 @@ pub struct Knowledge {
     names: Vec<String>,
     version: PgVersion,
     geometry: Geometry,
-    /// By timeline; empty before the first step.
+    /// The ledger of each timeline. Empty before the first step.
     ledgers: BTreeMap<TimelineId, Ledger>,
     shown: Shown,
     nodes: Vec<Node>,
@@ -72,12 +72,12 @@ pub struct Knowledge {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Node {
     wal: NodeWal,
-    /// The control file after a power loss that keeps nothing unsynced.
+    /// The control file that a power loss would leave if it kept nothing unsynced.
     control: Option<ControlFile>,
     open: bool,
     recovery: RecoveryState,
     orders: Orders,
-    /// The last process that logged a disk error and continued.
+    /// The last process that logged a disk error and did not exit because of it.
     disk_failed: Option<Pid>,
     /// The last error that the checkpointer logged since the last completed checkpoint was a disk
     /// error.
@@ -89,10 +89,10 @@ struct Node {
     torn: TornPages,
 }
 
-/// What was requested of a server since it was started.
+/// What was requested of a server since its start.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Orders {
-    /// A shutdown was requested, and the server knows it.
+    /// A shutdown was requested, and the server has received the signal.
     pub shutdown: bool,
     /// A fault killed the server's startup process. The server then exits (`STARTUP_CRASHED`).
     pub startup_killed: bool,
@@ -203,19 +203,19 @@ impl Knowledge {
             .map_or(0, Ledger::ends_found)
     }
 
-    /// The control file after a power loss that keeps nothing unsynced.
+    /// The control file that a power loss would leave if it kept nothing unsynced.
     #[must_use]
     pub fn control(&self, host: usize) -> Option<&ControlFile> {
         self.nodes[host].control.as_ref()
     }
 
-    /// Whether the node recovers, as of the last step.
+    /// Whether the node was in recovery after the last step.
     #[must_use]
     pub fn recovery(&self, host: usize) -> RecoveryState {
         self.nodes[host].recovery
     }
 
-    /// What was requested of the server since it was started.
+    /// What was requested of the server since its start.
     #[must_use]
     pub fn orders(&self, host: usize) -> Orders {
         self.nodes[host].orders
@@ -240,7 +240,7 @@ impl Knowledge {
         self.nodes[host].streams.sent(pid)
     }
 
-    /// Acknowledged synchronous commits of a node.
+    /// The synchronous commits that this node has acknowledged.
     #[must_use]
     pub fn acknowledged(&self, host: usize) -> &[Committed] {
         self.nodes[host].commits.acknowledged()
@@ -252,7 +252,7 @@ impl Knowledge {
         self.nodes[host].slots.changed()
     }
 
-    /// The unanswered statements of clients about a node's slots.
+    /// The statements about a node's slots that the server has not answered yet.
     pub fn slots_asked(&self, host: usize) -> impl Iterator<Item = &SlotStatement> {
         self.nodes[host].slots.asked()
     }
@@ -354,8 +354,8 @@ impl Knowledge {
                 .is_none_or(|least| least > restart_lsn)
     }
 
-    /// The operator has replaced a standby's disk by a cold copy of another node's disk, without
-    /// the slots.
+    /// Called when the operator has replaced a standby's disk by a cold copy of another node's
+    /// disk, without the slots.
     pub(crate) fn rebuilt(&mut self, host: usize, from: usize) {
         let source = self.nodes[from].wal;
         let node = &mut self.nodes[host];
@@ -365,7 +365,7 @@ impl Knowledge {
         node.torn = TornPages::default();
     }
 
-    /// The highest LSN that a node is known to have flushed.
+    /// The highest position that any node has flushed.
     #[must_use]
     pub fn wal_end(&self) -> Lsn {
         self.ledgers
@@ -444,7 +444,7 @@ impl Knowledge {
         changes
     }
 
-    /// A disk operation.
+    /// Updates the knowledge after a disk operation.
     pub(crate) fn disk(&mut self, event: &DiskEvent<'_>) {
         let node = &mut self.nodes[event.site.host];
         match event.act {
@@ -461,7 +461,7 @@ impl Knowledge {
         }
     }
 
-    /// An event of a server.
+    /// Updates the knowledge after an event of a server.
     pub(crate) fn server(&mut self, host: usize, disk: &Disk, act: &ServerAct<'_>) {
         let node = &mut self.nodes[host];
         match act {
@@ -485,12 +485,12 @@ impl Knowledge {
         }
     }
 
-    /// A power loss tore these data pages.
+    /// Called when a power loss has torn these data pages.
     pub(crate) fn torn(&mut self, host: usize, pages: &[(FilePath, u64)]) {
         self.nodes[host].torn.tear(pages);
     }
 
-    /// An event of a client session.
+    /// Updates the knowledge after an event of a client session.
     pub(crate) fn client(&mut self, event: &ClientEvent<'_>) {
         let node = &mut self.nodes[event.site.host];
         // An acknowledgment belongs to the oldest unacknowledged commit of its connection.
@@ -519,7 +519,7 @@ impl Node {
         }
     }
 
-    /// The server is gone with its shared memory.
+    /// Called when the server has stopped. Its shared memory is lost.
     fn gone(&mut self) {
         self.open = false;
         self.streams = Streams::default();
@@ -573,7 +573,7 @@ mod tests {
     use super::*;
     use walsim_core::call::SqlState;
 
-    /// Only disk errors count, and a completed checkpoint resets the flag.
+    /// Only a disk error sets the flag, and a completed checkpoint resets it.
     #[test]
     fn a_checkpoint_fails_for_its_disk() {
         let file = |error| {

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use walsim_core::call::FilePath;
 use walsim_core::shmem::{BufTag, Role};
 
-/// The directory of the only database's relations.
+/// The directory of the relations of the only database.
 const DIRECTORY: &str = "base/5/";
 
-/// The relation of a file.
+/// The relation to which a file belongs.
 #[must_use]
 pub fn relation_of(path: &FilePath) -> Option<u32> {
     path.as_str().strip_prefix(DIRECTORY)?.parse().ok()
 }
 
-/// The file of a relation.
+/// The path of a relation's file.
 #[must_use]
 pub fn relation_path(rel: u32) -> String {
     format!("{DIRECTORY}{rel}")

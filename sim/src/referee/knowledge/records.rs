@@ -16,7 +16,7 @@ pub struct Logged {
     pub start: Lsn,
     /// The end of the record. Redo sets the LSN of the changed pages to this position.
     pub end: Lsn,
-    /// Start of the previous complete record; invalid for the first one.
+    /// The start of the previous complete record. Invalid for the first record.
     pub before: Lsn,
     /// Its back link (`xl_prev`).
     pub prev: Lsn,
@@ -26,7 +26,7 @@ pub struct Logged {
     pub rmid: RmgrId,
     /// `xl_info`
     pub info: u8,
-    /// The blocks that it registers.
+    /// The blocks that the record registers.
     pub blocks: Vec<LoggedBlock>,
 }
 
@@ -35,7 +35,7 @@ pub struct Logged {
 pub struct BlockId {
     /// The relation.
     pub rel: RelLocator,
-    /// The fork; 0 is the main one.
+    /// The fork. The main fork is 0.
     pub fork: u8,
     /// The block number.
     pub block: u32,
@@ -53,7 +53,7 @@ pub struct LoggedBlock {
 }
 
 impl Logged {
-    /// Whether it commits its transaction.
+    /// Whether the record commits its transaction.
     #[must_use]
     pub fn is_commit(&self) -> bool {
         self.rmid == RmgrId::TRANSACTION && COMMITS.contains(&(self.info & XACT_OP_MASK))
@@ -74,7 +74,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// The complete records that were not reported yet.
+    /// The records that have become complete since the last call.
     pub(super) fn new_records(&mut self, ledger: &Ledger) -> Vec<Logged> {
         let mut records = Vec::new();
         if !self.upto.is_valid() {

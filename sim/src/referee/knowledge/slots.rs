@@ -42,7 +42,7 @@ pub struct SlotEntry {
     pub owner: Option<Pid>,
 }
 
-/// A change of an entry by a step.
+/// How a step has changed an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SlotStep {
     /// The index of the entry.
@@ -53,7 +53,7 @@ pub struct SlotStep {
     pub is: SlotEntry,
 }
 
-/// The changes that a step made to slots.
+/// What a step has changed about slots.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct SlotChange {
     /// A slot was created, dropped, moved or invalidated.
@@ -121,7 +121,7 @@ impl Slots {
         (change, steps)
     }
 
-    /// Updates the list of slots that must exist.
+    /// Updates the set of slots that must exist after the next start.
     fn keep(&mut self, slot: &Slot, was: SlotEntry) {
         if slot.in_use && !slot.temporary && !was.in_use {
             self.kept.insert(slot.name.clone());
@@ -130,7 +130,7 @@ impl Slots {
         }
     }
 
-    /// A session sent a statement or received its answer.
+    /// Called when a session has sent a statement or received its answer.
     pub(super) fn client(&mut self, session: usize, act: ClientAct<'_>) {
         match act {
             ClientAct::Statement(Statement::Slot(statement)) => {
@@ -147,8 +147,8 @@ impl Slots {
         }
     }
 
-    /// The server has stopped. If a client asked to drop a slot and got no answer, the slot may or
-    /// may not exist after the next start.
+    /// Called when the server has stopped. If a client asked to drop a slot and got no answer, the
+    /// slot may or may not exist after the next start.
     pub(super) fn gone(&mut self) {
         for (_, statement) in std::mem::take(&mut self.asked) {
             if let SlotStatement::Drop(name) = statement {
@@ -162,7 +162,7 @@ impl Slots {
         self.asked.iter().map(|(_, statement)| statement)
     }
 
-    /// The persistent slots that must exist.
+    /// The persistent slots that must exist after the next start.
     pub(super) const fn kept(&self) -> &BTreeSet<String> {
         &self.kept
     }
@@ -192,7 +192,7 @@ pub fn slot_name_of(path: &str) -> Option<&str> {
 pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> {
     let path = format!("{DIRECTORY}/{name}/state");
     let files = disk.reachable(&path, FILE_LEN as u64).into_iter();
-    // Damaged files are checked by RECOVER.
+    // A damaged file is ignored here, because RECOVER checks it.
     let slots = files.filter_map(|bytes| SlotFile::decode(version, &bytes).ok());
     let holding = slots.filter(|slot| {
         let invalidated = match version {

@@ -13,12 +13,12 @@ pub(super) struct Streams {
     received: Received,
 }
 
-/// The walreceiver's state in shared memory.
+/// The state of the walreceiver in shared memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Received {
     /// `flushedUpto`
     pub upto: Lsn,
-    /// A walreceiver was requested: `receiveStart` is valid.
+    /// The startup process has requested a walreceiver: `receiveStart` is valid.
     pub asked: bool,
     /// `receivedTLI`
     pub tli: TimelineId,

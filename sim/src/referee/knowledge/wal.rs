@@ -9,7 +9,7 @@ use std::ops::Range;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo};
 use walsim_core::shmem::Role;
 
-/// The knowledge about a node's WAL, independently of its processes.
+/// What the referee knows about the WAL of one node. It does not rely on what processes claim.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Node {
     /// The end of the WAL that the node has flushed or applied. WAL before this end was compared
@@ -31,36 +31,36 @@ pub(crate) struct Node {
 /// The flush position of a node has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Flushed {
-    /// The old position; invalid at the start of a server.
+    /// The old position. Invalid when the server has just started.
     pub from: Lsn,
     /// The new position.
     pub to: Lsn,
     /// Crash recovery of a primary has found the end of its WAL, and `to` is this end.
     pub ended_recovery: bool,
-    /// The error in the newly flushed WAL.
+    /// What is wrong with the newly flushed WAL.
     pub fault: Option<WalFault>,
 }
 
 /// The replay position of a node has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Replayed {
-    /// The old position; invalid at the start of a server.
+    /// The old position. Invalid when the server has just started.
     pub from: Lsn,
     /// The new position.
     pub to: Lsn,
-    /// Start of the last record.
+    /// The start of the last applied record.
     pub read: Lsn,
     /// The end of the last applied record. Invalid if this record is not the expected one. If the
     /// record is a segment switch, this is the end of the record and not of the segment.
     pub applied: Lsn,
-    /// The error in the replayed WAL.
+    /// What is wrong with the replayed WAL.
     pub fault: Option<WalFault>,
 }
 
-/// An error in the WAL of a node.
+/// What is wrong with the WAL of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WalFault {
-    /// A file ends before the flush position.
+    /// A WAL file ends before the flush position.
     Short {
         /// The flush position.
         flushed: Lsn,
@@ -76,7 +76,7 @@ pub enum WalFault {
         /// The flush position of the primary.
         primary: Lsn,
     },
-    /// Recovery ends before WAL that had been flushed.
+    /// Recovery ended before the end of the flushed WAL.
     EndsEarly {
         /// The end of recovery.
         end: Lsn,
@@ -125,7 +125,7 @@ impl Node {
         }
     }
 
-    /// The node's files are now durable copies of another node's.
+    /// Called when the node's files were replaced by durable copies of another node's files.
     pub(super) const fn copied(&mut self, from: &Self) {
         self.end = from.end;
         self.stable = from.end;
@@ -133,7 +133,7 @@ impl Node {
         self.booted();
     }
 
-    /// The node has new shared memory.
+    /// Called when the server was started with new shared memory.
     pub(super) const fn booted(&mut self) {
         self.flush = Lsn::INVALID;
         self.replayed = Lsn::INVALID;
@@ -227,7 +227,7 @@ impl Wal<'_> {
         }
     }
 
-    /// The node relies on all WAL before `upto` being flushed.
+    /// Checks all WAL before `upto`, because the node relies on it being flushed.
     pub(crate) fn flushed(&mut self, upto: Lsn) -> Result<(), WalFault> {
         if upto > self.node.end {
             self.compared(self.node.end.max(self.node.kept)..upto)?;
@@ -236,8 +236,8 @@ impl Wal<'_> {
         Ok(())
     }
 
-    /// The flush position moved from `range.start` to `range.end`. WAL before `range.start` may
-    /// still be missing.
+    /// Compares WAL after the flush position moved from `range.start` to `range.end`. WAL before
+    /// `range.start` may still be missing.
     fn grown(&mut self, range: Range<Lsn>) -> Result<(), WalFault> {
         if range.start <= self.node.end {
             return self.flushed(range.end);
@@ -290,8 +290,9 @@ impl Wal<'_> {
         Err(WalFault::EndsEarly { end, flushed })
     }
 
-    /// The node applied records. The last record applied earlier ended at `before`. The last record
-    /// applied now begins at `read` and ends at `end`.
+    /// Judges the records that the node has applied in this step. Before the step, the last applied
+    /// record ended at `before`. The last record applied in this step begins at `read` and ends at
+    /// `end`.
     fn replayed(&mut self, before: Lsn, read: Lsn, end: Lsn) -> Result<(), WalFault> {
         self.node.applied = Lsn::INVALID;
         if !end.is_valid() {
