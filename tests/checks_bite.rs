@@ -182,7 +182,8 @@ fn a_check_of_ones_own_is_asked_and_heard() {
             code: "TWO",
             promise,
             statement: "No more than two commits are acknowledged.",
-            details: "Checked when a commit is acknowledged.",
+            details: "The check runs when a commit is acknowledged.",
+            notes: &[],
             source: "none",
         };
         checks.push(Box::new(TwoCommits { about, commits: 0 }));

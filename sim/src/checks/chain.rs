@@ -12,17 +12,25 @@ use walsim_core::wal::position::bytepos_to_end;
 const ABOUT: About = About {
     code: "CHAIN",
     promise: Promise::Safety,
-    statement: "Each record's xl_prev points to the record before it, and no record follows a shutdown checkpoint.",
-    details: "All records below the flush position form one chain by xl_prev. Not violations: an incomplete\n\
-              record at the flush position; an aborted first half of a record that is followed by\n\
-              OVERWRITE_CONTRECORD on the next page; the unused rest of a segment after SWITCH. After the\n\
-              shutdown checkpoint of ShutdownXLOG a server inserts no more records. (The end-of-recovery\n\
-              checkpoint is also a CHECKPOINT_SHUTDOWN record, but the server inserts WAL after it.) When the\n\
-              page in which recovery ended is first written, its bytes past the reserved insert position are\n\
-              zero. Bytes before that position are not checked, because they may belong to records that are not\n\
-              complete yet.",
-    source: "ReserveXLogInsertLocation and ReserveXLogSwitch maintain PrevBytePos; ShutdownXLOG writes the\n\
-             last record of a server; StartupXLOG clears the rest of the last page (xlog.c)",
+    statement: "Each WAL record's xl_prev points to the previous record, and a server writes no \
+              record after its shutdown checkpoint.",
+    details: "The check runs for every record that a node flushes: xl_prev must be the start of \
+              the previous record. After the checkpoint of a shutdown, the server must not insert \
+              another record until its next start. Recovery can end in the middle of a WAL page. \
+              After the insert position, the first write of that page must contain only zeros.",
+    notes: &[
+        "The last record before the flush position may be incomplete.",
+        "Crash recovery can abort a record of which only the first half exists. On the next page \
+         OVERWRITE_CONTRECORD follows.",
+        "After a SWITCH record the rest of the segment is unused.",
+        "The end-of-recovery checkpoint is also a CHECKPOINT_SHUTDOWN record, but the server \
+         inserts WAL after it.",
+        "In the page in which recovery ended, bytes before the insert position are not checked. \
+         They may belong to incomplete records.",
+    ],
+    source: "ReserveXLogInsertLocation and ReserveXLogSwitch maintain PrevBytePos; ShutdownXLOG \
+              writes the last record of a server; StartupXLOG clears the rest of the last page \
+              (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [

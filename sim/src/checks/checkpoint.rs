@@ -14,13 +14,14 @@ use walsim_core::wire::sql::Statement;
 const ABOUT: About = About {
     code: "CHECKPOINT",
     promise: Promise::Safety,
-    statement: "CHECKPOINT succeeds only if a checkpoint that began after the request is durable.",
-    details: "If CHECKPOINT succeeds on a primary, pg_control on the platter names a checkpoint whose redo\n\
-              point is at or after the insert position at the time of the request. The check uses the insert\n\
-              position when the client sent the command; it is not past the position at the request. On a\n\
-              standby the command may succeed without a restartpoint.",
-    source: "RequestCheckpoint waits for a checkpoint that was started after the request, and reports an\n\
-             error if a checkpoint has failed since then (checkpointer.c)",
+    statement: "If CHECKPOINT succeeds, a checkpoint that began after the command was sent is \
+              durable.",
+    details: "The check runs when a client of a primary receives the answer to CHECKPOINT. The \
+              durable pg_control must contain a redo point at or past the insert position that \
+              the primary had when the client sent the command.",
+    notes: &["On a standby CHECKPOINT may succeed without a restartpoint."],
+    source: "RequestCheckpoint waits for a checkpoint that was started after the request, and \
+              reports an error if a checkpoint has failed since then (checkpointer.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

@@ -10,13 +10,18 @@ use walsim_core::base::{Lsn, Xid};
 const ABOUT: About = About {
     code: "CLOG",
     promise: Promise::Safety,
-    statement: "A commit status is on disk only if the commit record is durable on the same node.",
-    details: "When a page of commit status is written, each transaction with the status COMMITTED must have a\n\
-              commit record in the WAL of this node, and the record must be below the flush position (on a\n\
-              standby: durable on its disk). The status ABORTED may be durable without a record. Statuses of\n\
-              the initial cluster are not checked.",
-    source: "SlruPhysicalWritePage flushes WAL up to the last asynchronous commit of the page (slru.c);\n\
-             RecordTransactionCommit flushes a synchronous commit before it sets the status (xact.c)",
+    statement: "A transaction is marked as committed on disk only after its commit record is \
+              durable on the same node.",
+    details: "The check runs when a node writes a page of commit statuses. For each transaction \
+              that the page marks as committed, the commit record must be durable in the WAL of \
+              this node.",
+    notes: &[
+        "A transaction may be marked as aborted although no WAL record says so.",
+        "Statuses in the files of the initial cluster are not checked.",
+    ],
+    source: "SlruPhysicalWritePage flushes WAL up to the last asynchronous commit of the page \
+              (slru.c); RecordTransactionCommit flushes a synchronous commit before it sets the \
+              status (xact.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

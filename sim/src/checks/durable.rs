@@ -17,14 +17,22 @@ use walsim_core::wire::control_file::{ControlFile, DbState};
 const ABOUT: About = About {
     code: "DURABLE",
     promise: Promise::Safety,
-    statement: "After a clean shutdown the standbys have all WAL of the server.",
-    details: "Checked when a walsender sends COPY 0, which it does only at a smart or fast shutdown. All WAL\n\
-              that it has sent must be durable on the disk of its standby, whatever the standby has reported.\n\
-              On a primary this WAL must include the shutdown checkpoint, and the control file must name that\n\
-              checkpoint. Not checked: receivers that are not nodes, and walsenders that exit after a timeout,\n\
-              an error, a signal or a closed connection.",
-    source: "A walsender that is told to stop sends all WAL, waits until its peer has confirmed it, and sends\n\
-             COPY 0: WalSndDone (walsender.c). ShutdownXLOG has written the checkpoint before (xlog.c)",
+    statement: "At a clean shutdown, a walsender exits only after its standby has all WAL on \
+              disk.",
+    details: "The check runs when a walsender sends COPY 0, its last message at a smart or fast \
+              shutdown. All WAL that the walsender has sent must be durable on the standby's \
+              disk. On a primary, this WAL must include the shutdown checkpoint, and pg_control \
+              must name that checkpoint.",
+    notes: &[
+        "The check reads the disk of the standby and ignores the positions that the standby has \
+         reported.",
+        "A receiver that is not a server of the run is not checked.",
+        "A walsender that exits for another reason sends no COPY 0 and is not checked. Other \
+         reasons are a timeout, an error, a signal and a closed connection.",
+    ],
+    source: "A walsender that is told to stop sends all WAL, waits until its peer has confirmed \
+              it, and sends COPY 0: WalSndDone (walsender.c). ShutdownXLOG has written the \
+              checkpoint before (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ServerSends, Some(b'C'))];

@@ -9,18 +9,27 @@ use walsim_core::shmem::{Role, Shmem, WalRcvState};
 const ABOUT: About = About {
     code: "EFFORT",
     promise: Promise::Safety,
-    statement: "A standby for which nothing changes starts one walreceiver per wal_retrieve_retry_interval.",
-    details: "Judged when a walreceiver ends while the startup process waits for WAL from it: within an interval, by\n\
-              the wall clock and by monotonic time, at most four may end so while the standby receives and replays\n\
-              nothing. One follows the pause, one may follow a good period at once, and two may follow reloads, which\n\
-              end the pause. A walreceiver that ends while the startup process does something else is not counted:\n\
-              WalRcvDie sets the latch of the startup process, and a latch that is still set ends the next pause at\n\
-              once. The startup process does something else while it reads WAL that an earlier walreceiver has\n\
-              flushed, and while it waits for the end of a walreceiver that it has stopped. A crash restart begins\n\
-              anew.",
-    source: "WaitForWALToBecomeAvailable sleeps on recoveryWakeupLatch for what is left of wal_retrieve_retry_interval\n\
-             since the last failure of all sources (xlogrecovery.c); RequestXLogStreaming keeps flushedUpto\n\
-             (walreceiverfuncs.c)",
+    statement: "A standby that makes no progress waits wal_retrieve_retry_interval before it \
+              starts another walreceiver.",
+    details: "The check runs when a walreceiver ends while the startup process waits for WAL. \
+              Within one wal_retrieve_retry_interval at most four walreceivers may end without \
+              progress. Progress means that the standby has flushed or replayed more WAL.",
+    notes: &[
+        "Four ends are legal: one after the pause, one at once after a connection with progress, \
+         and two after reloads. A reload ends the pause.",
+        "Both clocks must show that the interval was too short: the wall clock and the monotonic \
+         clock.",
+        "A walreceiver that ends while the startup process does other work is not counted. The \
+         end sets the latch of the startup process, and a latch that is still set ends the next \
+         pause at once.",
+        "The startup process does other work while it reads WAL that an earlier walreceiver has \
+         flushed. It also does other work while it waits for the end of a walreceiver that it has \
+         stopped.",
+        "After a start or a crash restart the count begins at zero.",
+    ],
+    source: "WaitForWALToBecomeAvailable sleeps on recoveryWakeupLatch for what is left of \
+              wal_retrieve_retry_interval since the last failure of all sources (xlogrecovery.c); \
+              RequestXLogStreaming keeps flushedUpto (walreceiverfuncs.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::WalReceiver])];

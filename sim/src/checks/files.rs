@@ -11,15 +11,24 @@ use walsim_core::wal::names::WalFile;
 const ABOUT: About = About {
     code: "FILES",
     promise: Promise::Safety,
-    statement: "Segments, temporary files and files that were restored do not pile up.",
-    details: "Checked when a checkpoint or restartpoint has completed. Let n be the number of segments from the\n\
-              first required one to the end of WAL, and m the largest max_wal_size or min_wal_size that the\n\
-              check has seen on any node. There are at most n + m / segment size + 1 segment files. There are\n\
-              at most as many xlogtemp files as processes. A slot has a file state.tmp only while it is being\n\
-              saved. After recovery there is no RECOVERYXLOG and no RECOVERYHISTORY. Exempt are files that\n\
-              could not be removed according to the log. Temporary files of slots are not checked after a disk\n\
-              error. History files, .backup files and backup_label.old may remain.",
-    source: "Old segments are recycled up to the limit of XLOGfileslop and removed beyond it (RemoveXlogFile, xlog.c)",
+    statement: "A server does not accumulate WAL segments, temporary files, or files restored \
+              from an archive.",
+    details: "The check runs when a checkpoint or restartpoint completes. The number of segment \
+              files must not exceed the number of required segments plus max_wal_size / segment \
+              size + 1. There are at most as many xlogtemp files as processes. A slot has a file \
+              state.tmp only while a process saves the slot. After recovery there is no file \
+              RECOVERYXLOG or RECOVERYHISTORY.",
+    notes: &[
+        "Required segments are those from the first one that the checkpoint had to keep to the \
+         one at the end of WAL.",
+        "If min_wal_size is larger than max_wal_size, min_wal_size counts. The check uses the \
+         largest value that any node has had at a checkpoint so far.",
+        "A segment that the server could not remove, according to its log, does not count.",
+        "The temporary files of slots are not checked after a disk error.",
+        "History files, .backup files and backup_label.old may remain.",
+    ],
+    source: "Old segments are recycled up to the limit of XLOGfileslop and removed beyond it \
+              (RemoveXlogFile, xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Checkpoint)];
@@ -124,7 +133,7 @@ fn temporary(step: &Step<'_>, known: &Knowledge, names: &[String]) -> Ruling {
     }
     let restored = named("RECOVERYXLOG") + named("RECOVERYHISTORY");
     if known.recovery(step.site.host) == RecoveryState::Done && restored > 0 {
-        let message = "files that recovery restored still exist after its end";
+        let message = "files RECOVERYXLOG or RECOVERYHISTORY exist after the end of recovery";
         let facts: [(&str, &dyn Display); 1] = [("files", &restored)];
         return Err(step.site.violation(ABOUT.code, message, &facts));
     }

@@ -12,15 +12,20 @@ const ABOUT: About = About {
     code: "FPI",
     promise: Promise::Safety,
     statement: "The first change of a page after a redo point is logged with a full-page image.",
-    details: "For each completed checkpoint, the first record at or after its redo point that registers a\n\
-              block of a relation must contain an image of the page, unless redo initializes the page\n\
-              (WILL_INIT) or full_page_writes is off. Only records of the same run of the server count. A\n\
-              record must register every page to which it gives its LSN. SLRU pages, LogicalMessage and the\n\
-              free space map have no images. After a promotion the server uses the redo pointer of its last\n\
-              restartpoint; WAL from before the promotion is not checked against it.",
-    source: "XLogRecordAssemble compares page LSNs with RedoRecPtr, and XLogInsertRecord compares again under\n\
-             the insertion lock; CreateCheckPoint changes RedoRecPtr while it holds all insertion locks\n\
-             (xloginsert.c, xlog.c). Only an image can repair a torn page",
+    details: "The check runs for the redo point of each completed checkpoint. After the redo \
+              point, the first record that registers a block of a relation must contain an image \
+              of this block. In addition, a record must register every page whose LSN it sets.",
+    notes: &[
+        "A record that makes redo initialize the page (WILL_INIT) needs no image.",
+        "Records that a server inserts while full_page_writes is off need no image.",
+        "Records from before the last start of the server do not count.",
+        "Only the main fork of relations is checked. SLRU pages and the free space map have no \
+         images.",
+        "After a promotion, the redo point of the last restartpoint is not checked.",
+    ],
+    source: "XLogRecordAssemble compares page LSNs with RedoRecPtr, and XLogInsertRecord compares \
+              again under the insertion lock; CreateCheckPoint changes RedoRecPtr while it holds \
+              all insertion locks (xloginsert.c, xlog.c). Only an image can repair a torn page",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [

@@ -12,16 +12,23 @@ use walsim_core::shmem::Role;
 const ABOUT: About = About {
     code: "HEALTHY",
     promise: Promise::Safety,
-    statement: "A walsender or walreceiver disconnects its peer only after the whole timeout without a message.",
-    details: "Checked when a walsender exits because of wal_sender_timeout: since its first step after the last\n\
-              message of the standby had arrived, the timeout must have passed by the server's wall clock, or\n\
-              by monotonic time if the wall clock was set back. Not checked if the same step also sends WAL:\n\
-              the walsender polled its input before it read this WAL, so it may not have seen the last message.\n\
-              Also checked when a walreceiver exits because of wal_receiver_timeout, with the time of the last\n\
-              message in shared memory. After a reload the smaller setting counts.",
-    source: "Every message is a sign of life, and silence is measured up to the last poll:\n\
-             ProcessRepliesIfAny, WalSndCheckTimeOut (walsender.c). Each message postpones the timeout:\n\
-             WalReceiverMain (walreceiver.c)",
+    statement: "A walsender or walreceiver disconnects a peer only after the peer was silent for \
+              the whole timeout.",
+    details: "The check runs when a walsender exits because of wal_sender_timeout, and when a \
+              walreceiver exits because of wal_receiver_timeout. The last message from the peer \
+              must be at least as old as the timeout.",
+    notes: &[
+        "For a walsender, the age begins with the first step in which the walsender could read \
+         the message.",
+        "For a walsender, the timeout may have passed by either clock, because the wall clock can \
+         be set back.",
+        "A step in which a walsender times out and also sends WAL is not checked. The walsender \
+         polls its input before it reads the WAL, so a message can arrive in between.",
+        "After a reload that changes wal_receiver_timeout, the smaller value counts.",
+    ],
+    source: "Every message is a sign of life, and silence is measured up to the last poll: \
+              ProcessRepliesIfAny, WalSndCheckTimeOut (walsender.c). Each message postpones the \
+              timeout: WalReceiverMain (walreceiver.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

@@ -11,16 +11,21 @@ const ABOUT: About = About {
     code: "KEEP",
     promise: Promise::Safety,
     statement: "A checkpoint does not remove WAL that wal_keep_size retains.",
-    details: "A checkpoint or restartpoint does not remove or recycle a segment with a number >= max(1, cur -\n\
-              floor(wal_keep_size / segment size)). For a checkpoint, cur is the segment of the end of its\n\
-              record. For a restartpoint, it is the segment of the later of two positions: the end of the WAL\n\
-              that the walreceiver has flushed, and the end of the replayed WAL. The value of wal_keep_size is\n\
-              the one that the process had loaded when it computed the horizon. The check is made at the unlink\n\
-              or rename, so WAL that was removed before the setting was raised does not count. A size below one\n\
-              segment retains nothing, and segment 0 is never retained. Removals by other processes are not\n\
-              checked.",
-    source: "KeepLogSeg counts back from the end of WAL that CreateCheckPoint and CreateRestartPoint pass to\n\
-             it; RemoveOldXlogFiles removes the segments before that point (xlog.c)",
+    details: "The check runs when a checkpoint or restartpoint is about to remove or recycle a \
+              segment. Let n be wal_keep_size / segment size, rounded down. The segment at the \
+              end of WAL and the n segments before it must stay.",
+    notes: &[
+        "For a checkpoint, the end of WAL is the end of the checkpoint record.",
+        "For a restartpoint, the end of WAL is the later of two positions: the end of the WAL \
+         that the walreceiver has flushed, and the end of the replayed WAL.",
+        "The check uses the lowest value of wal_keep_size since the checkpoint began. Changes \
+         after the first removal do not count.",
+        "If n is 0, no WAL is retained. Segment 0 is never retained.",
+        "Removals by processes other than the checkpointer are not checked.",
+    ],
+    source: "KeepLogSeg counts back from the end of WAL that CreateCheckPoint and \
+              CreateRestartPoint pass to it; RemoveOldXlogFiles removes the segments before that \
+              point (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

@@ -14,20 +14,30 @@ use walsim_core::shmem::{Role, WalRcvState};
 const ABOUT: About = About {
     code: "LIVE",
     promise: Promise::Liveness,
-    statement: "After all faults have stopped, every node converges within a bound.",
-    details: "Converged means: every node runs, every standby streams, and its replay position equals the\n\
-              primary's flush position. The bound is 3 x (largest timeout + wal_retrieve_retry_interval + 10 s)\n\
-              + backlog / slowest link + the sum of the backward jumps of wall clocks. A standby that cannot\n\
-              catch up by itself is excused if there is a witness and a cause. The witness is that the upstream\n\
-              refused the standby's requests, or that the standby reached the same end of WAL three times. The\n\
-              cause is a legal event of the run that explains the witness. The operator then recreates the\n\
-              slot, or restarts or rebuilds the standby, which must then converge. At the end one more record\n\
-              is written, which every standby must replay. In addition, a walreceiver must start within one\n\
-              second after a request, as long as no process involved is paused. A run that violates only LIVE\n\
-              ends with status 3.",
-    source: "RequestXLogStreaming (walreceiverfuncs.c) sends a request to the postmaster, which starts a\n\
-             walreceiver as soon as its state allows: MaybeStartWalReceiver (postmaster.c). After the end of\n\
-             a stream WaitForWALToBecomeAvailable always tries again (xlogrecovery.c)",
+    statement: "After all faults have stopped, every standby catches up with the primary within a \
+              time limit.",
+    details: "The check runs at the end of a run, when faults and workload have stopped. Within \
+              the time limit all nodes must run and all standbys must stream. Every standby must \
+              have replayed all WAL that the primary has flushed. Then the primary writes one \
+              more record, which every standby must replay too.",
+    notes: &[
+        "The time limit is 3 x (largest timeout + wal_retrieve_retry_interval + 10 s) + amount of \
+         WAL / network bandwidth + sum of the backward jumps of wall clocks.",
+        "A standby that is stuck for a legal reason is excused. The operator repairs the standby, \
+         which must then catch up.",
+        "A standby is stuck if its upstream has refused its requests, or if the standby has \
+         reached the same end of WAL three times.",
+        "A legal reason is an event of the run that explains why the standby is stuck. For \
+         example, an operator dropped its slot.",
+        "During the whole run, a walreceiver must start within one second after the startup \
+         process has requested it. Paused processes and a postmaster that is not in recovery \
+         excuse a delay.",
+        "A run that violates only LIVE ends with exit status 3.",
+    ],
+    source: "RequestXLogStreaming (walreceiverfuncs.c) sends a request to the postmaster, which \
+              starts a walreceiver as soon as its state allows: MaybeStartWalReceiver \
+              (postmaster.c). After the end of a stream WaitForWALToBecomeAvailable always tries \
+              again (xlogrecovery.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::EveryStep];

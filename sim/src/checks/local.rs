@@ -15,14 +15,20 @@ use walsim_core::shmem::{Clog, Shmem, XactStatus};
 const ABOUT: About = About {
     code: "LOCAL",
     promise: Promise::Safety,
-    statement: "A commit that a node acknowledged is committed on this node after every later recovery.",
-    details: "A commit is acknowledged when CommandComplete of COMMIT was delivered to the client, without a\n\
-              warning and with synchronous_commit at least `local`. After each crash recovery the check looks\n\
-              up the status of each acknowledged transaction. Sessions also read back the rows that they\n\
-              wrote.",
-    source: "A commit is acknowledged after its record was flushed: RecordTransactionCommit (xact.c).\n\
-             Recovery sets its status and assigns only higher transaction ids: xact_redo_commit,\n\
-             AdvanceNextFullTransactionIdPastXid",
+    statement: "A transaction that a node acknowledged as committed is still committed after each \
+              later recovery of that node.",
+    details: "The check runs when a primary accepts connections after a start. The status of each \
+              acknowledged transaction must be committed. No transaction ID from before the start \
+              may be assigned again. At the end of the run every acknowledged transaction must be \
+              committed on all nodes. Clients also read back rows that they have committed.",
+    notes: &[
+        "A commit is acknowledged when the client receives the answer to COMMIT.",
+        "An answer with a warning does not acknowledge a commit, and neither does an answer with \
+         synchronous_commit = off.",
+    ],
+    source: "A commit is acknowledged after its record was flushed: RecordTransactionCommit \
+              (xact.c). Recovery sets its status and assigns only higher transaction ids: \
+              xact_redo_commit, AdvanceNextFullTransactionIdPastXid",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [
@@ -115,7 +121,7 @@ fn recovered(node: &Judged<'_>, acknowledged: &[Committed], logged: Xid) -> Ruli
     if next > highest {
         return Ok(());
     }
-    let message = "a transaction ID that was used before recovery is assigned again";
+    let message = "a transaction ID that was used before recovery would be assigned again";
     let facts: [(&str, &dyn Display); 2] = [("next", &next), ("used", &highest)];
     Err(node.site.violation(ABOUT.code, message, &facts))
 }

@@ -13,14 +13,19 @@ use walsim_core::wire::control_file::{ControlFile, DbState};
 const ABOUT: About = About {
     code: "MONO",
     promise: Promise::Safety,
-    statement: "Positions that must not go back do not go back.",
-    details: "The positions are: the redo point in the control file; the minimum recovery point in the control\n\
-              file, during recovery; and the received and flushed position of a standby, unless the startup\n\
-              process requests WAL again. A standby may report a lower position than before, and its slot then\n\
-              goes back.",
-    source: "flushedUpto grows within one chain of walreceivers: XLogWalRcvFlush, RequestXLogStreaming\n\
-             (walreceiverfuncs.c). The control file goes forward: UpdateControlFile, UpdateMinRecoveryPoint\n\
-             (xlog.c)",
+    statement: "The redo point, the minimum recovery point, and the received position of a \
+              standby do not go back.",
+    details: "The check runs when a node syncs pg_control. The redo point must not be lower than \
+              before. During archive recovery the minimum recovery point must not be lower \
+              either. The check also runs when the received position (flushedUpto) changes: a \
+              walreceiver must not lower it.",
+    notes: &[
+        "The startup process may lower the received position when it requests WAL again.",
+        "A standby may report a lower flush position than before. Its slot then goes back too.",
+    ],
+    source: "flushedUpto grows within one chain of walreceivers: XLogWalRcvFlush, \
+              RequestXLogStreaming (walreceiverfuncs.c). The control file goes forward: \
+              UpdateControlFile, UpdateMinRecoveryPoint (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

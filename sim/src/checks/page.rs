@@ -16,12 +16,19 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 const ABOUT: About = About {
     code: "PAGE",
     promise: Promise::Safety,
-    statement: "A data page has the same contents on every node at the same LSN.",
-    details: "The contents of a page are hashed without the hole, once on the primary and after each redo. All\n\
-              copies with the same LSN must have the same hash. At the end of the run every page on a standby\n\
-              must have the LSN and the contents of the primary's page, whatever was torn or lost.",
-    source: "Redo applies each record exactly once to a page: XLogReadBufferForRedo (xlogutils.c). A torn\n\
-             page is restored from its image: XLogRecordAssemble (xloginsert.c)",
+    statement: "Two copies of a data page that have the same LSN have the same contents, also on \
+              different nodes.",
+    details: "The check runs when a process changes a page and when a process writes a page to a \
+              file. All copies with the same LSN must have the same hash. At the end of the run, \
+              every page of a standby must have the LSN and the contents of the primary's page.",
+    notes: &[
+        "The hash does not cover the LSN, the checksum and the unused space (hole) of a page.",
+        "After a crash, a primary may write different WAL at a position that had not been \
+         flushed. Contents from the discarded WAL are not compared.",
+    ],
+    source: "Redo applies each record exactly once to a page: XLogReadBufferForRedo \
+              (xlogutils.c). A torn page is restored from its image: XLogRecordAssemble \
+              (xloginsert.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [

@@ -14,11 +14,17 @@ const ABOUT: About = About {
     code: "PREFIX",
     promise: Promise::Safety,
     statement: "All nodes have the same WAL bytes at the same position of a timeline.",
-    details: "A ledger for each timeline contains the first flushed value of every byte. Every range that\n\
-              becomes flushed, or is written below the flush position, is compared with the ledger once.\n\
-              Exempt are bytes after the last record, and the bytes of an aborted record that all nodes skip.",
-    source: "A timeline has one history: a record is overwritten only if it was never flushed (StartupXLOG,\n\
-             xlog.c), and recovery reads records one after the other (ReadRecord, xlogrecovery.c)",
+    details: "The check runs when a node flushes WAL. Each byte must equal the byte that was \
+              flushed first at this position, on any node. A later write must not change flushed \
+              WAL. A standby must not have WAL that the primary has never flushed. Replay must \
+              apply complete records, one after the other.",
+    notes: &[
+        "Bytes past the last record are not compared.",
+        "The bytes of an aborted record that all nodes skip are not compared.",
+    ],
+    source: "A timeline has one history: a record is overwritten only if it was never flushed \
+              (StartupXLOG, xlog.c), and recovery reads records one after the other (ReadRecord, \
+              xlogrecovery.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [
@@ -99,7 +105,7 @@ impl Check for Prefix {
             return Ok(());
         };
         let missed = |what: &str, at: Lsn| {
-            let message = format!("found by an audit, not by any step: {what}");
+            let message = format!("{what}; the checks after each step missed this");
             Err(node.site.violation(ABOUT.code, &message, &[("at", &at)]))
         };
         let range = ledger.start().max(known.kept_from(host))..known.wal_end_of(host);
@@ -122,8 +128,8 @@ fn flushed_fault(site: Site<'_>, fault: &WalFault, differs: &str) -> crate::refe
         |message: &str, facts: &[(&str, &dyn Display)]| site.violation(ABOUT.code, message, facts);
     match fault {
         WalFault::Short { flushed, end } => violation(
-            "the flush position is past the WAL in the file",
-            &[("flushed", flushed), ("end of the file", end)],
+            "the flush position is past the end of the WAL on disk",
+            &[("flushed", flushed), ("end of the WAL on disk", end)],
         ),
         WalFault::Differs(Difference {
             at,
@@ -203,7 +209,7 @@ mod tests {
                     flushed: here,
                     end: primary,
                 },
-                "past the WAL in the file",
+                "past the end of the WAL",
                 "0/9",
             ),
             (WalFault::Differs(differs), "differs", "0/463"),

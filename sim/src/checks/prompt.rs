@@ -13,18 +13,22 @@ use walsim_core::shmem::{INSERTION_LOCKS, LockId, Role, Shmem, WalSndState};
 const ABOUT: About = About {
     code: "PROMPT",
     promise: Promise::Safety,
-    statement: "No walsender sleeps while it could send flushed WAL, no startup process while it could replay it.",
-    details: "Checked when a process raises the flush position and wakes others, and when a walsender or the\n\
-              startup process goes to sleep. Such a process is late if nothing will wake it within 100 ms, the\n\
-              longest delay that is drawn for a step. A walsender may not be late if it streams, has no output\n\
-              pending, and has sent less than the WAL for which a wakeup is due. No wakeup is due for WAL that\n\
-              a backend flushes only because it needs buffer space; such a backend holds an insertion lock when\n\
-              the fsync ends. The startup process may not be late if the next record ends below the flush\n\
-              position of the walreceiver. Processes that are stopped, or that wait for a disk or a lock, are\n\
-              not checked.",
-    source: "A process that flushes WAL then wakes all walsenders: XLogFlush, XLogBackgroundFlush (xlog.c). A\n\
-             walsender resets its latch before it checks for WAL: WalSndLoop (walsender.c). XLogWalRcvFlush\n\
-             wakes the startup process (walreceiver.c)",
+    statement: "Walsenders and startup processes do not sleep while they have WAL to send or \
+              replay.",
+    details: "The check runs when a process has flushed WAL, and when a walsender or startup \
+              process goes to sleep. A sleeping process is late if nothing will wake it within \
+              100 ms. A streaming walsender must not be late while it has flushed WAL to send. A \
+              startup process must not be late while the next record is complete in flushed WAL.",
+    notes: &[
+        "100 ms is the longest delay that the simulator draws for a step of a process.",
+        "A backend that flushes WAL only to free WAL buffers wakes no walsender. A walsender need \
+         not send such WAL promptly.",
+        "A walsender with pending output is not checked.",
+        "A process that is stopped, or that waits for a disk or a lock, is not checked.",
+    ],
+    source: "A process that flushes WAL then wakes all walsenders: XLogFlush, XLogBackgroundFlush \
+              (xlog.c). A walsender resets its latch before it checks for WAL: WalSndLoop \
+              (walsender.c). XLogWalRcvFlush wakes the startup process (walreceiver.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [

@@ -15,11 +15,20 @@ const ABOUT: About = About {
     code: "RECOVER",
     promise: Promise::Safety,
     statement: "A server starts from every state that a crash can leave on its disk.",
-    details: "Violated if a server exits during startup although its disk had only recoverable faults, or if\n\
-              recovery ends before WAL that was durable.",
-    source: "A server starts from every state that a crash can leave: StartupXLOG (xlog.c),\n\
-             PerformWalRecovery (xlogrecovery.c). A checkpoint does not remove WAL that recovery needs:\n\
-             RemoveOldXlogFiles (xlog.c)",
+    details: "The check runs when a process exits: neither the startup process nor the postmaster \
+              may exit because of an error. Other processes must not PANIC. The check also runs \
+              when a server shuts down: a shutdown must have been requested. The check also runs \
+              when a segment is about to be removed: recovery after a power loss must not require \
+              the segment.",
+    notes: &[
+        "A process may exit after an error of its disk.",
+        "A full disk can make the end-of-recovery checkpoint fail. The startup process may then \
+         exit.",
+        "If a fault kills the startup process, the server may end.",
+    ],
+    source: "A server starts from every state that a crash can leave: StartupXLOG (xlog.c), \
+              PerformWalRecovery (xlogrecovery.c). A checkpoint does not remove WAL that recovery \
+              needs: RemoveOldXlogFiles (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [

@@ -12,13 +12,18 @@ use walsim_core::wire::data_page::DataPage;
 const ABOUT: About = About {
     code: "REPLAY",
     promise: Promise::Safety,
-    statement: "The startup process does not replay WAL that is not durable on its own node.",
-    details: "For each record that a standby or a crash recovery applies: the bytes of the record must be\n\
-              durable on the node's disk before a data page that the record changed is written. Records are\n\
-              applied in the order of their xl_prev links, each once per recovery.",
-    source: "WAL is written before the data pages that it describes, and a standby replays only flushed WAL:\n\
-             FlushBuffer (bufmgr.c), XLogPageRead, WaitForWALToBecomeAvailable, UpdateMinRecoveryPoint\n\
-             (xlogrecovery.c, xlog.c)",
+    statement: "The startup process replays only WAL that is durable on its own node.",
+    details: "The check runs when a record has been applied: the record must be durable on the \
+              node's disk. The check also runs when a data page is written to a file: the WAL \
+              that changed the page must be durable. On a standby, the page's LSN must not be \
+              past the durable minimum recovery point.",
+    notes: &[
+        "While a walreceiver streams, an applied record must also be before the flush position of \
+         the walreceiver.",
+    ],
+    source: "WAL is written before the data pages that it describes, and a standby replays only \
+              flushed WAL: FlushBuffer (bufmgr.c), XLogPageRead, WaitForWALToBecomeAvailable, \
+              UpdateMinRecoveryPoint (xlogrecovery.c, xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -83,7 +88,7 @@ impl Check for Replay {
         if stable >= claimed {
             return Ok(());
         }
-        let message = "found by an audit, not by any step: durable WAL is no longer durable";
+        let message = "durable WAL is no longer durable; the checks after each step missed this";
         Err(node.site.violation(ABOUT.code, message, &[("at", &stable)]))
     }
 }

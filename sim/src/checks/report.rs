@@ -11,18 +11,24 @@ use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 const ABOUT: About = About {
     code: "REPORT",
     promise: Promise::Safety,
-    statement: "A standby reports as flushed only WAL that is durable on its disk, and as applied only WAL that it has replayed.",
-    details: "Checked when the standby sends a status message, because it may crash before the message\n\
-              arrives. The flush position is 0, or all WAL below it that was not removed yet is durable on the\n\
-              standby's disk; the position in shared memory is not trusted. The apply position is 0, or at\n\
-              most the replay position at that time. Durable refers to values: a byte may be rewritten with\n\
-              the same value. WAL before the segment that the walreceiver requested is not checked, because a\n\
-              startup process that has read a stale first half of a record requests the segment after it, and\n\
-              all earlier WAL then counts as received (docs/hazards/stale-first-half-of-a-record.md). The\n\
-              write position is not checked. It is legal that write < flush, that apply > flush, and that\n\
-              positions are lower than in an earlier session.",
-    source: "XLogWalRcvSendReply reports LogstreamResult.Flush, which XLogWalRcvFlush advances after the\n\
-             fsync, and GetXLogReplayRecPtr (walreceiver.c)",
+    statement: "A standby reports only durable WAL as flushed, and only replayed WAL as applied.",
+    details: "The check runs when a standby sends a status message. All WAL before the reported \
+              flush position must be durable on the standby's disk. The reported apply position \
+              must not be past the replay position.",
+    notes: &[
+        "The check reads the disk and ignores the flush position in shared memory.",
+        "A reported position of 0 is legal.",
+        "WAL that the standby has already removed need not be on its disk.",
+        "WAL before the segment that the walreceiver requested is not checked. \
+         docs/hazards/stale-first-half-of-a-record.md says why the standby may count that WAL as \
+         received.",
+        "A byte that is overwritten with the same value stays durable.",
+        "The reported write position is not checked. It may be lower than the flush position.",
+        "The apply position may be past the flush position.",
+        "Positions may be lower than those that the standby reported on an earlier connection.",
+    ],
+    source: "XLogWalRcvSendReply reports LogstreamResult.Flush, which XLogWalRcvFlush advances \
+              after the fsync, and GetXLogReplayRecPtr (walreceiver.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ClientSends, Some(b'd'))];

@@ -18,16 +18,23 @@ use walsim_core::wire::control_file::ControlFile;
 const ABOUT: About = About {
     code: "RETAIN",
     promise: Promise::Safety,
-    statement: "Checkpoints remove WAL that nothing requires, and save each slot that has advanced.",
-    details: "Checked when a checkpoint or restartpoint has completed. No segment may remain that is older\n\
-              than the first segment required by recovery, by wal_keep_size, or by a valid slot within\n\
-              max_slot_wal_keep_size. For each of them the check uses the lowest value that the checkpoint\n\
-              could have read. The state file of every slot must contain at least the slot's position at the\n\
-              beginning of the checkpoint. Exempt are files that could not be removed according to the log,\n\
-              and slots that could not be saved because of a disk error or a full disk.",
-    source: "Checkpoints and restartpoints remove segments up to a horizon that KeepLogSeg computes from\n\
-             wal_keep_size, slots and max_slot_wal_keep_size (xlog.c), and save slots first:\n\
-             CheckPointReplicationSlots (slot.c)",
+    statement: "Checkpoints remove WAL that nothing requires, and save each slot that has \
+              advanced.",
+    details: "The check runs when a checkpoint or restartpoint completes. No segment may remain \
+              that is older than all WAL required by recovery, by wal_keep_size and by slots. The \
+              state file of each slot must contain the position that the slot had when the \
+              checkpoint began, or a later position.",
+    notes: &[
+        "A slot requires WAL only within max_slot_wal_keep_size. An invalidated slot requires no \
+         WAL.",
+        "If a setting or a slot has changed during the checkpoint, the check uses the value that \
+         requires the most WAL.",
+        "A segment that the server could not remove, according to its log, is not checked.",
+        "A slot that could not be saved because of a disk error or a full disk is not checked.",
+    ],
+    source: "Checkpoints and restartpoints remove segments up to a horizon that KeepLogSeg \
+              computes from wal_keep_size, slots and max_slot_wal_keep_size (xlog.c), and save \
+              slots first: CheckPointReplicationSlots (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Checkpoint)];

@@ -11,12 +11,17 @@ use walsim_core::base::Lsn;
 const ABOUT: About = About {
     code: "SEND",
     promise: Promise::Safety,
-    statement: "A walsender does not send WAL that is not durable on its own node.",
-    details: "Checked when a walsender passes WAL to the network: every byte of the message must be durable on\n\
-              the sender's disk, so that no crash could lose it now, and it must equal the byte in the WAL.\n\
-              The flush position in shared memory is not trusted.",
-    source: "A primary sends WAL up to its flush position; a standby sends WAL that it has replayed or that\n\
-             its walreceiver has flushed: XLogSendPhysical, GetStandbyFlushRecPtr (walsender.c)",
+    statement: "A walsender sends only WAL that is durable on its own node.",
+    details: "The check runs when a walsender passes WAL to the network. On a primary, all sent \
+              WAL must be durable on the disk, so that no crash can lose it. On a standby, all \
+              sent WAL must have been replayed, or flushed by the walreceiver. The sent bytes \
+              must equal the WAL that was flushed first at the same position, on any node.",
+    notes: &[
+        "On a primary, the check reads the disk and ignores the flush position in shared memory.",
+    ],
+    source: "A primary sends WAL up to its flush position; a standby sends WAL that it has \
+              replayed or that its walreceiver has flushed: XLogSendPhysical, \
+              GetStandbyFlushRecPtr (walsender.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

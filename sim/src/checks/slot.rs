@@ -18,15 +18,23 @@ use walsim_core::wal::names::segment_path;
 const ABOUT: About = About {
     code: "SLOT",
     promise: Promise::Safety,
-    statement: "All WAL that the state file of a slot requires exists.",
-    details: "Checked when a segment is about to be removed, and when a state file is renamed into place. All\n\
-              segments from the lowest position that the slot could have after a power loss now, up to the end\n\
-              of the node's WAL, must be in pg_wal. The position in shared memory is not used. Exempt are\n\
-              slots without a position, invalidated slots, temporary slots, and WAL that was legally removed\n\
-              before the slot went back to a lower report of its standby.",
-    source: "A checkpoint keeps the WAL that the saved state of a slot requires:\n\
-             ReplicationSlotsComputeRequiredLSN, InvalidateObsoleteReplicationSlots (slot.c), KeepLogSeg\n\
-             (xlog.c)",
+    statement: "All WAL from the restart_lsn in a slot's state file to the end of WAL exists.",
+    details: "The check runs when a segment is about to be removed, and when a state file is \
+              renamed into place. The check computes the restart_lsn that the slot would have \
+              after a power loss at this moment. If several are possible, the check uses the \
+              lowest. All segments from that position to the end of the node's WAL must be in \
+              pg_wal.",
+    notes: &[
+        "The restart_lsn in shared memory does not count.",
+        "A temporary slot, an invalidated slot, and a slot without a restart_lsn require no WAL.",
+        "If a standby reports a lower position, its slot goes back. WAL that was legally removed \
+         earlier need not exist.",
+        "Cases in which real servers also remove required WAL are exempt. \
+         docs/hazards/slot-file-behind-memory.md lists them.",
+    ],
+    source: "A checkpoint keeps the WAL that the saved state of a slot requires: \
+              ReplicationSlotsComputeRequiredLSN, InvalidateObsoleteReplicationSlots (slot.c), \
+              KeepLogSeg (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

@@ -12,15 +12,20 @@ use walsim_core::wire::sql::SlotStatement;
 const ABOUT: About = About {
     code: "DROP",
     promise: Promise::Safety,
-    statement: "A slot disappears only when a client drops it; a temporary slot also at the end of its session.",
-    details: "Checked when an entry in shared memory is freed. A persistent slot may be freed only by the\n\
-              process of a client, while a client waits for the answer to pg_drop_replication_slot. A\n\
-              temporary slot may be freed only by its owner, at the end of the session or after an error. Also\n\
-              checked when a server accepts connections: every persistent slot that existed and that no client\n\
-              has asked to drop must exist. A slot whose drop or creation was requested but not answered may\n\
-              or may not exist. A cold copy does not contain slots.",
-    source: "ReplicationSlotDrop, ReplicationSlotCleanup, StartupReplicationSlots (slot.c). A checkpoint\n\
-             saves slots and does not drop any: CheckPointReplicationSlots (slot.c)",
+    statement: "A persistent slot disappears only when a client drops it, a temporary slot also \
+              when its session ends.",
+    details: "The check runs when a slot's entry in shared memory is freed. A persistent slot may \
+              be freed only while a client waits for the answer to pg_drop_replication_slot. A \
+              temporary slot may also be freed by its owner. The check also runs when a server \
+              accepts connections: every persistent slot that no client has asked to drop must \
+              still exist.",
+    notes: &[
+        "Only a backend or a walsender may free an entry.",
+        "A slot may or may not exist if its creation or drop was requested but not answered.",
+        "A standby that was rebuilt from a cold copy has no slots.",
+    ],
+    source: "ReplicationSlotDrop, ReplicationSlotCleanup, StartupReplicationSlots (slot.c). A \
+              checkpoint saves slots and does not drop any: CheckPointReplicationSlots (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

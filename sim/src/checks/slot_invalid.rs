@@ -9,16 +9,19 @@ use walsim_core::shmem::Slot;
 const ABOUT: About = About {
     code: "INVALID",
     promise: Promise::Safety,
-    statement: "Since 18, a walsender does not stream from an invalidated slot.",
-    details: "Checked from the start of the COPY on, whenever the sent position of a walsender changes: the\n\
-              slot that the walsender has acquired must not be invalidated. It is legal to acquire an\n\
-              invalidated slot before the COPY, because ReplicationSlotAcquire finds the invalidation only\n\
-              after it has acquired the slot. It is also legal to drop or read an invalidated slot. A\n\
-              checkpointer that could not save an invalidated slot keeps it acquired. In 15 to 17 walsenders do\n\
-              stream from invalidated slots.",
-    source: "ReplicationSlotAcquire with error_if_invalid checks the slot after it was acquired, so that the\n\
-             checkpointer cannot invalidate it between the two (slot.c). InvalidatePossiblyObsoleteSlot first\n\
-             terminates the owner of a slot",
+    statement: "Since version 18, a walsender does not stream from an invalidated slot.",
+    details: "The check runs whenever a walsender sends WAL: the slot that the walsender has \
+              acquired must not be invalidated.",
+    notes: &[
+        "A walsender may acquire an invalidated slot before it streams. ReplicationSlotAcquire \
+         finds the invalidation only after it has acquired the slot.",
+        "A client may read or drop an invalidated slot.",
+        "A checkpointer that could not save an invalidated slot keeps the slot acquired.",
+        "In versions 15 to 17 walsenders do stream from invalidated slots, so nothing is checked.",
+    ],
+    source: "ReplicationSlotAcquire with error_if_invalid checks the slot after it was acquired, \
+              so that the checkpointer cannot invalidate it between the two (slot.c). \
+              InvalidatePossiblyObsoleteSlot first terminates the owner of a slot",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Sent)];

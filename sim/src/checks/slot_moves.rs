@@ -12,17 +12,27 @@ use walsim_core::wire::sql::SlotStatement;
 const ABOUT: About = About {
     code: "MOVES",
     promise: Promise::Safety,
-    statement: "A slot moves to the flush position that its standby reports, and for few other reasons.",
-    details: "restart_lsn in shared memory changes only (a) to the non-zero flush position of a status message\n\
-              that the slot's owner has just processed, forward or back; (b) by pg_replication_slot_advance,\n\
-              forward, at most to its argument and to the end of flushed WAL (on a standby: of replayed WAL);\n\
-              (c) by reservation, from 0 to a redo pointer; (d) by invalidation, to 0; (e) at a start or crash\n\
-              restart, to the position in the state file. And it must change: after the step that processes a\n\
-              status message with a different flush position, the slot is at that position. START_REPLICATION,\n\
-              saving a slot, and a flush position of 0 do not move it.",
-    source: "ProcessStandbyReplyMessage, PhysicalConfirmReceivedLocation (walsender.c),\n\
-             pg_physical_replication_slot_advance (slotfuncs.c), ReplicationSlotReserveWal,\n\
-             InvalidatePossiblyObsoleteSlot, RestoreSlotFromDisk, SaveSlotToPath (slot.c)",
+    statement: "A slot's restart_lsn changes only by a standby's report, \
+              pg_replication_slot_advance, reservation, invalidation, or a server start.",
+    details: "The check runs when the owner of a slot has processed a status message: restart_lsn \
+              must now be the reported flush position. The check also runs when restart_lsn in \
+              shared memory changes: the other legal reasons are advance, reservation, \
+              invalidation, and restore after a start. START_REPLICATION and saving a slot must \
+              not change restart_lsn.",
+    notes: &[
+        "Status message: restart_lsn becomes the reported flush position, forward or back. A \
+         reported position of 0 changes nothing.",
+        "Advance: pg_replication_slot_advance moves restart_lsn forward, at most to its argument. \
+         A primary moves it at most to the end of flushed WAL, a standby at most to the end of \
+         replayed WAL.",
+        "Reservation: restart_lsn changes from 0 to a redo pointer.",
+        "Invalidation: restart_lsn becomes 0.",
+        "Restore: at a start or crash restart, restart_lsn becomes the position in the state \
+         file.",
+    ],
+    source: "ProcessStandbyReplyMessage, PhysicalConfirmReceivedLocation (walsender.c), \
+              pg_physical_replication_slot_advance (slotfuncs.c), ReplicationSlotReserveWal, \
+              InvalidatePossiblyObsoleteSlot, RestoreSlotFromDisk, SaveSlotToPath (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

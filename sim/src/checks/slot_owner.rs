@@ -10,16 +10,21 @@ use walsim_core::shmem::{LockId, Role};
 const ABOUT: About = About {
     code: "OWNER",
     promise: Promise::Safety,
-    statement: "Only the owner of a slot writes to its entry, and a free entry is written only by the process that takes it.",
-    details: "Checked when restart_lsn, the cause of an invalidation, active_pid or in_use of an entry\n\
-              changes. The change must be made by the process that active_pid names before or after it.\n\
-              active_pid changes from none to that process, or from that process to none; after a drop or a\n\
-              release the former owner writes nothing. A free entry is written only by the\n\
-              process that takes it, under ReplicationSlotAllocationLock; only the startup process, which\n\
-              restores slots from disk, does so without the lock. Not checked: dirty, just_dirtied and\n\
-              last_saved_restart_lsn, which the process that saves a slot also writes.",
-    source: "ReplicationSlotAcquire, ReplicationSlotRelease, ReplicationSlotCreate, ReplicationSlotDropPtr\n\
-             (slot.c)",
+    statement: "A slot's entry in shared memory is written only by the process that owns the slot \
+              or takes the free entry.",
+    details: "The check runs when restart_lsn, the cause of invalidation, active_pid or in_use of \
+              an entry changes. The change must be made by the process that active_pid names \
+              before or after the change. A process may set active_pid only from none to itself, \
+              or from itself to none. A process may write to a free entry only if it holds \
+              ReplicationSlotAllocationLock.",
+    notes: &[
+        "A process that has dropped or released a slot must not write to the entry afterwards.",
+        "The startup process restores slots from disk without ReplicationSlotAllocationLock.",
+        "The fields dirty, just_dirtied and last_saved_restart_lsn are not checked, because the \
+         process that saves a slot also writes them.",
+    ],
+    source: "ReplicationSlotAcquire, ReplicationSlotRelease, ReplicationSlotCreate, \
+              ReplicationSlotDropPtr (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Slots)];

@@ -10,14 +10,22 @@ const ABOUT: About = About {
     code: "WIRE",
     promise: Promise::Safety,
     statement: "A server sends its messages in an order that the protocol allows.",
-    details: "Checked when a server passes a message to the network. A row follows a description of its\n\
-              columns. A command ends with CommandComplete, EmptyQueryResponse or an error; ReadyForQuery\n\
-              follows. CopyData and CopyDone are sent only inside a COPY, and no WAL after CopyDone. Legal are:\n\
-              ParameterStatus and notices at any time, keepalives after CopyDone, COPY 0 without CopyDone, two\n\
-              CommandCompletes, an error after CopyBothResponse, and a connection that is closed without a\n\
-              message. The clients of a run do not send Sync, to which ReadyForQuery would be the only answer.",
-    source: "Chapter Frontend/Backend Protocol of the manual; PostgresMain (postgres.c),\n\
-             exec_replication_command, StartReplication, WalSndDone (walsender.c)",
+    details: "The check runs when a server passes a message to the network. A command is answered \
+              by CommandComplete, EmptyQueryResponse or an error. Then ReadyForQuery follows. A \
+              row follows a description of its columns. CopyData and CopyDone are sent only \
+              inside a COPY. No WAL is sent after CopyDone.",
+    notes: &[
+        "ParameterStatus and notices are legal at any time.",
+        "Keepalives are legal after CopyDone.",
+        "COPY 0 is legal without CopyDone.",
+        "A command may be answered by two CommandCompletes.",
+        "An error is legal after CopyBothResponse.",
+        "A server may close a connection without a message.",
+        "Clients of a run do not send Sync. So no ReadyForQuery is sent without another answer \
+         before it.",
+    ],
+    source: "Chapter Frontend/Backend Protocol of the manual; PostgresMain (postgres.c), \
+              exec_replication_command, StartReplication, WalSndDone (walsender.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ServerSends, None)];

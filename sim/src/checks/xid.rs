@@ -8,15 +8,22 @@ use walsim_core::shmem::{Role, XactStatus};
 const ABOUT: About = About {
     code: "XID",
     promise: Promise::Safety,
-    statement: "A transaction stays in the set of running transactions until its status is set.",
-    details: "On a running primary a transaction id leaves the set only after its commit status is in the CLOG\n\
-              buffers. A transaction that waits for a synchronous standby may be committed and still be\n\
-              running. Processes that are killed or abort are not checked, because the whole server restarts\n\
-              after this. On a standby the check does not look at known assigned transaction ids, which\n\
-              RUNNING_XACTS prunes.",
-    source: "ProcArrayEndTransaction is called after TransactionIdCommitTree and TransactionIdAbortTree:\n\
-             CommitTransaction, AbortTransaction (xact.c). Other processes first check whether a transaction\n\
-             runs, then its status",
+    statement: "A transaction stays in the set of running transactions until its commit status is \
+              set.",
+    details: "The check runs on a running primary when a transaction leaves the set of running \
+              transactions. The transaction must then be marked as committed or aborted in the \
+              CLOG buffers.",
+    notes: &[
+        "A transaction that waits for a synchronous standby may be committed and still be \
+         running.",
+        "A process that is killed or aborts is not checked, because the whole server restarts \
+         afterwards.",
+        "On a standby the known assigned transaction IDs are not checked. RUNNING_XACTS prunes \
+         them.",
+    ],
+    source: "ProcArrayEndTransaction is called after TransactionIdCommitTree and \
+              TransactionIdAbortTree: CommitTransaction, AbortTransaction (xact.c). Other \
+              processes first check whether a transaction runs, then its status",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::Backend])];

@@ -341,18 +341,20 @@ fn markdown(args: &HuntArgs, base: u64, all: &[Caught]) -> String {
     let found = all.iter().filter(|caught| caught.every_time()).count();
     let (times, base) = (args.repeat, show_seed(base));
     let hunts = match times {
-        1 => format!("one hunt each from seed {base}"),
+        1 => format!("with one hunt from seed {base}"),
         n => {
             format!(
-                "{n} hunts each, from seed {base} and seeds a million apart; all hunts must find the bug"
+                "with {n} hunts that start at seed {base} and then at every millionth seed. All hunts must find the bug"
             )
         }
     };
     let mut text = format!(
         "# Planted bugs\n\n\
-         Made by `walsim bugs hunt --repeat {times}` of walsim {}. Each bug is planted alone, {hunts}.\n\
-         Seeds and CPU seconds are those until the first detection, on one core; they are medians. Rows are rows\n\
-         of workload, faults and actions in the shrunk plan; the number in parentheses counts the faults.\n\n\
+         `walsim bugs hunt --repeat {times}` of walsim {} made this table. Each bug is planted alone,\n\
+         {hunts}.\n\n\
+         The columns `seeds` and `CPU s` say how many seeds and how much CPU time on one core were needed until the\n\
+         first detection. They are medians of the hunts. The column `rows` counts the rows of workload, faults and\n\
+         actions in the shrunk plan, and in parentheses only the faults.\n\n\
          Found {found} of {}.\n\n\
          | bug | what goes wrong | invariant | seeds | CPU s | rows |\n\
          | --- | --- | --- | ---: | ---: | ---: |\n",

@@ -9,6 +9,9 @@ use walsim::plan::known_names;
 use walsim::report::Status;
 use walsim_core::base::Bug;
 
+/// Columns of a line of prose.
+const WIDTH: usize = 100;
+
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
     /// List the codes and statements of all invariants
@@ -41,13 +44,20 @@ fn show(id: &str) -> Result<(), Refusal> {
         let message = format!("there is no invariant `{id}`");
         return Err(Refusal::new(message).help(known_names(id, &known)));
     };
+    let title = format!("{}: {}", invariant.code, invariant.statement);
     say!(
-        "{}: {}\n\n{}\n\nFrom PostgreSQL: {}\n\nEvents that it checks:",
-        invariant.code,
-        invariant.statement,
-        invariant.details,
-        invariant.source
+        "{}\n\n{}",
+        wrapped(&title, ""),
+        wrapped(invariant.details, "")
     );
+    if !invariant.notes.is_empty() {
+        say!("\nNotes:");
+        for note in invariant.notes {
+            say!("- {}", wrapped(note, "  "));
+        }
+    }
+    let source = format!("From PostgreSQL: {}", invariant.source);
+    say!("\n{}\n\nEvents that it checks:", wrapped(&source, ""));
     for check in built_in() {
         if check.about().code == invariant.code {
             for subscription in check.subscriptions() {
@@ -67,4 +77,23 @@ fn show(id: &str) -> Result<(), Refusal> {
         say!("\nPlanted bugs that may violate it: {}", bugs.join(", "));
     }
     Ok(())
+}
+
+/// The text in lines of at most [`WIDTH`] columns. Lines after the first begin with `indent`.
+fn wrapped(text: &str, indent: &str) -> String {
+    let mut lines = String::new();
+    let mut column = indent.len();
+    for word in text.split(' ') {
+        if column + word.len() > WIDTH {
+            lines.truncate(lines.trim_end().len());
+            lines.push('\n');
+            lines.push_str(indent);
+            column = indent.len();
+        }
+        lines.push_str(word);
+        lines.push(' ');
+        column += word.len() + 1;
+    }
+    lines.truncate(lines.trim_end().len());
+    lines
 }

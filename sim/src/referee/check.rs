@@ -20,7 +20,8 @@
 //!             code: "NOPANIC",
 //!             promise: Promise::Safety,
 //!             statement: "No process ends by PANIC.",
-//!             details: "Checked when a process exits.",
+//!             details: "The check runs when a process exits.",
+//!             notes: &[],
 //!             source: "errfinish (elog.c)",
 //!         }
 //!     }
@@ -76,10 +77,13 @@ pub struct About {
     pub code: &'static str,
     /// The kind of the invariant.
     pub promise: Promise,
-    /// The invariant in one sentence.
+    /// The invariant in one sentence, on one line.
     pub statement: &'static str,
-    /// How the invariant is checked, and what is exempt.
+    /// How the invariant is checked.
     pub details: &'static str,
+    /// Terms of `details`, cases that are legal, and cases that are not checked. Each note can be
+    /// read without the others.
+    pub notes: &'static [&'static str],
     /// Where the invariant comes from in PostgreSQL: the rule, and the C functions that implement
     /// it.
     pub source: &'static str,
