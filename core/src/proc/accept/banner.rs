@@ -44,8 +44,8 @@ fn parameters(
     names.map(|name| (name, value(name))).collect()
 }
 
-/// An encoding setting. A physical walsender has no database and therefore reports SQL_ASCII,
-/// unless the client requested a client_encoding.
+/// A client encoding or server encoding to report. A physical walsender has no database. It
+/// therefore reports SQL_ASCII, unless the client requested a client_encoding.
 fn encoding(
     cx: &Cx<'_>,
     request: &SessionRequest,

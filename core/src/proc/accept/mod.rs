@@ -1,9 +1,9 @@
 //! Handles the startup packet of a new connection. Mirrors BackendInitialize and
-//! ProcessStartupPacket, the check of InitProcess for walsenders, and the first messages of
-//! PostgresMain. Every client is trusted.
+//! ProcessStartupPacket, the limits on connections in InitProcess, and the first messages of
+//! PostgresMain. Clients are not authenticated.
 //!
-//! Bytes that have arrived after the startup packet are passed on to the backend or walsender that
-//! this process becomes. There is one database, `postgres`, with encoding UTF8.
+//! Bytes that arrive after the startup packet are passed on to the backend or walsender that this
+//! process becomes. There is one database, `postgres`, with encoding UTF8.
 
 mod banner;
 
@@ -25,12 +25,12 @@ use bytes::Bytes;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Accept {
     conn: ConnId,
-    /// The error to send instead of accepting the connection.
+    /// The error with which the new connection will be refused. `None` if it will be accepted.
     refusal: Option<LogEvent>,
     frames: FrameReader,
     negotiation: Negotiation,
     reading: bool,
-    /// When the wait for the startup packet times out.
+    /// When the process stops waiting for the startup packet.
     until: Option<Mono>,
 }
 
@@ -41,7 +41,7 @@ const AUTHENTICATION_TIMEOUT_MS: u64 = 60_000;
 const DATABASE: &str = "postgres";
 
 impl Accept {
-    /// Serves `conn`. `refusal` is an error if the server does not accept sessions now.
+    /// Serves `conn`. `refusal` is the error to send if the server does not accept sessions now.
     #[must_use]
     pub fn new(conn: ConnId, refusal: Option<LogEvent>) -> Self {
         Self {
@@ -110,8 +110,8 @@ impl Accept {
         }
     }
 
-    /// Declines encryption, which is not supported. Bytes after the request are an error, because
-    /// the client sent them without waiting for the answer.
+    /// Answers that encryption is not supported. The client must wait for this answer, so bytes
+    /// that have already arrived after the request are an error.
     fn decline(&self, cx: &mut Cx<'_>, kind: &'static str) -> Option<Yield> {
         cx.send(self.conn, [Bytes::from_static(b"N"), Bytes::new()]);
         let error = StartupError::Unencrypted(kind);
@@ -164,8 +164,8 @@ impl Accept {
     }
 
     fn end_of_stream(&self, cx: &mut Cx<'_>) -> Yield {
-        // A port scan, for example, closes the connection without sending anything, and is not
-        // logged.
+        // A client such as a port scanner closes the connection without sending anything.
+        // PostgreSQL logs nothing for such a connection.
         if self.frames.buffered() > 0 {
             let message = Message::Protocol("incomplete startup packet".to_string());
             cx.log(LogEvent {
@@ -176,7 +176,7 @@ impl Accept {
         self.close(cx, Exit::Normal)
     }
 
-    /// Refuses the connection. `before` is the output to send first.
+    /// Refuses the connection with `error`. `before` holds messages to send before the error.
     fn refuse(&self, cx: &mut Cx<'_>, error: &StartupError, before: &[u8]) -> Yield {
         let sqlstate = SqlState(error.sqlstate());
         let message = Message::Protocol(error.to_string());
@@ -219,7 +219,8 @@ fn no_database(request: &SessionRequest) -> Option<LogEvent> {
     missing.then(|| LogEvent::fatal(SqlState::UNDEFINED_DATABASE, message()))
 }
 
-/// `process_startup_options`: first the options, then the other parameters of the packet.
+/// `process_startup_options`: applies the parameter `options` first, then the other parameters of
+/// the packet.
 fn startup_settings(cx: &Cx<'_>, request: &SessionRequest) -> Result<SessionSettings, LogEvent> {
     let mut settings = SessionSettings::default();
     let mut set = |name: &str, value: &str| match settings.set(&cx.shmem.settings, name, value) {
@@ -246,7 +247,7 @@ fn startup_settings(cx: &Cx<'_>, request: &SessionRequest) -> Result<SessionSett
     Ok(settings)
 }
 
-/// Is it a valid name with a dot, as extensions use?
+/// Is `name` a valid two-part name, as extensions use for their settings?
 fn is_custom(name: &str) -> bool {
     let is_start = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
     let is_name = |part: &str| {
@@ -256,8 +257,8 @@ fn is_custom(name: &str) -> bool {
     name.contains('.') && name.split('.').all(is_name)
 }
 
-/// `InitProcess`: sessions and walsenders are counted separately, before the client is
-/// authenticated.
+/// `InitProcess`: the error if the server has too many sessions or too many walsenders. Each of the
+/// two has a limit of its own, checked before the client is authenticated.
 fn too_many(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
     let settings = &cx.shmem.settings;
     let full = |message| LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, message);

@@ -74,8 +74,8 @@ fn startup(params: &[(&str, &str)]) -> Bytes {
     StartupPacket::Startup(StartupMessage::new(params)).to_bytes()
 }
 
-/// The packet arrives byte by byte, after both encryption requests were declined. Bytes after it
-/// are passed on to the session.
+/// The packet arrives byte by byte, after the server has declined both encryption requests. Bytes
+/// after the packet are passed on to the session.
 #[test]
 fn a_session_is_greeted() {
     let mut client = Client::new(None);
@@ -141,8 +141,8 @@ fn a_receiver_becomes_a_walsender_while_there_is_room() {
     assert_eq!(client.error(), "53300");
 }
 
-/// Connections without a startup packet do not count towards max_connections; neither do
-/// walsenders.
+/// Connections without a startup packet do not count towards max_connections. Walsenders do not
+/// count either.
 #[test]
 fn sessions_are_counted() {
     let packet = startup(&[("user", "postgres")]);
@@ -282,7 +282,7 @@ fn old_protocols_are_refused_in_their_own_format() {
     }
 }
 
-/// A server that only sends WAL has no databases.
+/// A server that only sends WAL has no databases, so it refuses ordinary sessions.
 #[test]
 fn a_server_of_walsenders_takes_no_sessions() {
     for (replication, refused) in [
@@ -303,8 +303,8 @@ fn a_server_of_walsenders_takes_no_sessions() {
     }
 }
 
-/// While the server does not accept sessions, the error is sent after the startup packet was read,
-/// and before any other check.
+/// While the server does not accept sessions, it sends the error after it has read the startup
+/// packet, and before it checks anything else.
 #[test]
 fn a_refusal_waits_for_the_packet() {
     let refusal = LogEvent::fatal(SqlState::CANNOT_CONNECT_NOW, Message::StartingUp);

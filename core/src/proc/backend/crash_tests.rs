@@ -1,6 +1,6 @@
-//! Sessions run in random order while pages are evicted and written; then the server crashes.
-//! Replay over the remaining files must have the same result as replay of the WAL alone, and must
-//! contain every reported commit.
+//! Sessions run in random order while pages are evicted and written. Then the server crashes.
+//! Replay over the files that remain must have the same result as replay of the WAL over no files.
+//! The result must contain every commit that was reported to a client.
 
 use super::*;
 use crate::access::buffers::BufferSync;
@@ -157,7 +157,7 @@ fn records(fixture: &Fixture) -> Vec<Record> {
     }
 }
 
-/// Replays the records over the files of `fixture`, and writes all pages.
+/// Replays the records over the files of `fixture`, and writes all pages to the files.
 fn recover(fixture: &mut Fixture, records: &[Record]) -> Pid {
     let pid = fixture.spawn(Role::Startup);
     for record in records {
@@ -173,7 +173,8 @@ fn recover(fixture: &mut Fixture, records: &[Record]) -> Pid {
     pid
 }
 
-/// The file without zeros at its end. An extension whose record was lost leaves pages of zeros.
+/// The file without the zeros at its end. If the record of an extension was lost, the file ends
+/// with pages of zeros.
 fn file(fixture: &Fixture, path: &str) -> Vec<u8> {
     trim(fixture.files.get(path).cloned().unwrap_or_default())
 }
@@ -195,8 +196,8 @@ fn check(seed: u64, steps: u32) -> usize {
     let both = |path: &str| [&from_wal, &from_files].map(|fixture| file(fixture, path));
     let [left, right] = both("base/5/16384");
     assert!(left == right, "pages of seed {seed}");
-    // The status of an abort can be on disk before the abort record. An aborted transaction counts
-    // like one that never ended.
+    // The status of an abort can reach the disk before the abort record. The comparison therefore
+    // treats an aborted transaction like an unfinished transaction.
     let committed = |bytes: Vec<u8>| trim(bytes.iter().map(|b| b & !(b >> 1) & 0x55).collect());
     let [left, right] = both("pg_xact/0000").map(committed);
     assert!(left == right, "commit status of seed {seed}");

@@ -1,7 +1,7 @@
 //! An ordinary session: reads commands and sends answers. Mirrors PostgresMain of postgres.c.
 //!
-//! A commit is reported only after it is complete. While output is pending, no further command is
-//! read.
+//! The session reports a commit only after the commit is complete. While output is pending, the
+//! session reads no further command.
 
 use crate::base::{ConnId, Lsn, Xid};
 use crate::call::{Exit, LogEvent, Message, Place, Poll, Severity, Signal, SqlState, Wait, Yield};
@@ -33,7 +33,7 @@ enum Phase {
     Abort,
     /// Aborting the transaction before the process ends.
     Leave(Exit),
-    /// `ReplicationSlotCleanup`, after an error, or before the process ends.
+    /// Runs `ReplicationSlotCleanup` after an error or before the process ends.
     CleanUp(ReplicationSlotCleanup, Option<Exit>),
 }
 
@@ -61,7 +61,7 @@ impl Backend {
         self.session.last_commit
     }
 
-    /// Runs until it would block, at most to the end of one command.
+    /// Runs until the process would block, but not beyond the end of one command.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         let executing = self.phase == Phase::Query && self.session.is_executing();
         if executing && cx.may_interrupt() && cx.take_signal(Signal::Term) {
@@ -150,8 +150,8 @@ impl Backend {
                     return self.fail(cx, event);
                 }
                 Err(e) => {
-                    // COMMERROR: only logged, and the session ends as if the client had
-                    // disconnected.
+                    // `COMMERROR`: the server only logs the error. The session then ends as if the
+                    // client had disconnected.
                     let message = Message::Protocol(e.to_string());
                     cx.log(LogEvent {
                         sqlstate: SqlState(e.sqlstate()),
@@ -160,7 +160,8 @@ impl Backend {
                     return self.leave(cx, Exit::Normal);
                 }
             }
-            // More bytes are taken from the kernel only while the next message is incomplete.
+            // The session takes more bytes from the kernel only while the next message is
+            // incomplete.
             match cx.receive(self.conn) {
                 Some(bytes) => self.frames.push(bytes),
                 None if cx.conn_end(self.conn).is_some() => return self.leave(cx, Exit::Normal),
@@ -229,7 +230,8 @@ impl Backend {
         }
     }
 
-    /// Reports an error. Then the transaction is aborted, or the process ends.
+    /// Reports an error. Then aborts the transaction or ends the process, depending on the
+    /// severity.
     fn fail(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         event.to_client().encode(&mut self.session.out);
         self.flush(cx);
@@ -244,8 +246,8 @@ impl Backend {
         Yield::Again(Place::AbortCurrentTransaction)
     }
 
-    /// `ProcessInterrupts` after SIGTERM. The client is not told if it has not read the output sent
-    /// before.
+    /// `ProcessInterrupts` after SIGTERM. The client gets no message if it has not yet read the
+    /// earlier output.
     fn terminate(&mut self, cx: &mut Cx<'_>) -> Yield {
         let event = LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::AdminShutdown);
         if cx.send_pending(self.conn) {

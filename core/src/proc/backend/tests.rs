@@ -137,7 +137,7 @@ fn a_transaction_from_begin_to_commit() {
     assert_eq!(session.run("GET 16384 8"), "(value), GET 0, I");
 }
 
-/// A statement outside of a block is reported after its commit.
+/// A statement outside of a transaction block is reported after its own commit.
 #[test]
 fn a_statement_alone_is_a_transaction() {
     let mut session = Session::new(Fixture::primary());
@@ -208,8 +208,8 @@ fn a_standby_only_reads() {
 fn a_row_must_fit_its_page() {
     let mut session = Session::new(Fixture::primary());
     let put = |bytes: usize| format!("PUT 16384 1 '{}'", "ab".repeat(bytes));
-    // A page of 512 bytes, minus 32 for its header and the line pointer, minus 32 for the tuple's
-    // header and key.
+    // The largest row fills a page of 512 bytes. The page header and the line pointer take 32
+    // bytes. The tuple's header and key take another 32.
     assert_eq!(session.run(&put(512 - 64)), "PUT 1, I");
     assert_eq!(session.run(&put(512 - 63)), "ERROR 54000, I");
 }
@@ -273,7 +273,7 @@ impl Session {
     }
 }
 
-/// While the client does not read an answer, its next command is not read.
+/// While the client does not read an answer, the server does not read the client's next command.
 #[test]
 fn pending_output_stops_reading() {
     let mut session = Session::new(Fixture::primary());
@@ -292,7 +292,8 @@ fn pending_output_stops_reading() {
     assert_eq!(session.answer(), "BEGIN, T");
 }
 
-/// CHECKPOINT waits for a checkpoint that begins after the request.
+/// CHECKPOINT waits for a checkpoint that begins after the request. A checkpoint that is already in
+/// progress does not count.
 #[test]
 fn a_checkpoint_in_progress_is_not_enough() {
     let mut session = Session::new(Fixture::primary());

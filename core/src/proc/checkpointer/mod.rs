@@ -1,8 +1,8 @@
 //! The checkpointer: performs checkpoints on request and at intervals. Mirrors checkpointer.c
 //! (CheckpointerMain).
 //!
-//! During recovery it performs restartpoints, except for the end-of-recovery checkpoint. At
-//! shutdown it outlives all processes that write WAL.
+//! During recovery the checkpointer performs restartpoints instead, except for the end-of-recovery
+//! checkpoint. At shutdown it exits after all processes that write WAL.
 
 mod shutdown;
 
@@ -15,7 +15,7 @@ use crate::sys::Cx;
 use alloc::boxed::Box;
 use shutdown::ShutdownXlog;
 
-/// When a restartpoint was skipped, the time until the next attempt: PostgreSQL's 15 s, or half of
+/// The time after which a skipped restartpoint is tried again. PostgreSQL uses 15 s, or half of
 /// checkpoint_timeout if that is shorter.
 const RETRY_MS: i64 = 15_000;
 
@@ -31,7 +31,8 @@ pub struct Checkpointer {
 enum Phase {
     #[default]
     Loop,
-    /// A checkpoint with these flags is counted as started.
+    /// A checkpoint with these flags was requested or is due, and is already counted in shared
+    /// memory.
     Started(CheckpointRequests),
     Checkpoint(Box<CreateCheckPoint>),
     RestartPoint(Box<CreateRestartPoint>),
@@ -39,8 +40,8 @@ enum Phase {
     Pause,
     /// The shutdown checkpoint.
     Shutdown(ShutdownXlog),
-    /// Since 18: the shutdown checkpoint is done or was not requested. Waits for the signal to
-    /// exit.
+    /// Since 18: waits for the signal to exit, after the shutdown checkpoint or if none was
+    /// requested.
     Leave,
 }
 
@@ -106,7 +107,7 @@ impl Checkpointer {
                 Phase::Pause => self.phase = Phase::Loop,
                 Phase::Shutdown(shutdown) => match shutdown.poll(cx) {
                     Poll::Yield(how) => return how,
-                    // An error in the shutdown checkpoint ends the process.
+                    // If the shutdown checkpoint fails, the process ends.
                     Poll::Ready(Err(error)) => {
                         return Yield::Exit(exit(error.in_auxiliary_process()));
                     }
@@ -130,9 +131,10 @@ impl Checkpointer {
     }
 
     /// Was a shutdown requested? Before 18 one signal requests both the shutdown checkpoint and the
-    /// exit; since 18 there are two signals.
+    /// exit. Since 18 each has its own signal.
     fn shutdown_asked(&mut self, cx: &mut Cx<'_>) -> bool {
-        // A SIGHUP needs no more than this: the process reads the settings anew in every iteration.
+        // The process reads the settings anew in every iteration. A SIGHUP therefore only needs to
+        // be cleared.
         cx.take_signal(Signal::Hup);
         let order = if cx.shmem.settings.pg_version < PgVersion::V18 {
             Signal::Usr2
@@ -163,7 +165,7 @@ impl Checkpointer {
         Some(requests)
     }
 
-    /// The checkpoint has ended: wakes the processes that wait for it.
+    /// Called when a checkpoint has ended. Wakes the processes that wait for the checkpoint.
     fn finish(&mut self, cx: &mut Cx<'_>) {
         let checkpointer = &mut cx.shmem.checkpointer;
         checkpointer.done = checkpointer.started;
@@ -171,7 +173,8 @@ impl Checkpointer {
         self.phase = Phase::Loop;
     }
 
-    /// Handles an error. An ERROR fails the checkpoint; anything more severe ends the process.
+    /// Handles an error of a checkpoint. After an ERROR the process continues; a more severe error
+    /// ends the process.
     fn failed(&mut self, cx: &mut Cx<'_>, error: LogEvent) -> Yield {
         if error.severity > Severity::Error {
             return Yield::Exit(exit(error));
@@ -181,7 +184,7 @@ impl Checkpointer {
         cx.shmem.checkpointer.failed += 1;
         self.finish(cx);
         self.phase = Phase::Pause;
-        // A pause, so that a persistent error does not fill the log.
+        // The process sleeps, so that a persistent error does not fill the log.
         let until = Some(cx.now.mono.after_ms(1000));
         Yield::Wait(Wait {
             until,
@@ -225,7 +228,7 @@ mod tests {
         (fixture, pid, Checkpointer::new())
     }
 
-    /// Runs until it sleeps. Returns the time that it will sleep, in milliseconds.
+    /// Runs the checkpointer until it sleeps. Returns how long it will sleep, in milliseconds.
     fn run(fixture: &mut Fixture, pid: Pid, checkpointer: &mut Checkpointer) -> u64 {
         let waits = fixture.drive(pid, |cx| match checkpointer.step(cx) {
             Yield::Exit(exit) => Poll::Ready(exit),
@@ -261,8 +264,8 @@ mod tests {
         assert_eq!(ctl.requests, CheckpointRequests::default());
     }
 
-    /// During recovery only the end-of-recovery request is a checkpoint. If a restartpoint was
-    /// skipped, the next attempt follows soon.
+    /// During recovery only the end-of-recovery request starts a checkpoint. All other requests
+    /// start a restartpoint. A skipped restartpoint is soon tried again.
     #[test]
     fn during_recovery_only_the_end_of_recovery_is_a_checkpoint() {
         let (mut fixture, pid, mut checkpointer) = server();
@@ -278,7 +281,8 @@ mod tests {
         assert!(fixture.shmem.control.checkpoint > before.checkpoint);
     }
 
-    /// The waiting processes get the error. The next checkpoint, a second later, can succeed.
+    /// The processes that wait for the checkpoint get the error. The next checkpoint, a second
+    /// later, can succeed.
     #[test]
     fn an_error_fails_only_the_checkpoint() {
         let (mut fixture, pid, mut checkpointer) = server();
@@ -300,8 +304,8 @@ mod tests {
         assert!(fixture.shmem.clog.pages.values().all(|page| !page.dirty));
     }
 
-    /// A failed fsync of the control file is a PANIC: after a crash either version could be on
-    /// disk.
+    /// A failed fsync of the control file is a PANIC, because after a crash either version of the
+    /// file could be on disk.
     #[test]
     fn a_failed_fsync_of_the_control_file_is_a_panic() {
         let (mut fixture, pid, mut checkpointer) = server();

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 /// The interval at which the checkpointer checks whether walsenders still run commands.
 const POLL_MS: u64 = 10;
 
-/// `ShutdownXLOG`: returns when the control file says that the server is shut down.
+/// `ShutdownXLOG`: returns when the control file states that the server is shut down.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct ShutdownXlog {
     phase: Phase,
@@ -29,7 +29,7 @@ enum Phase {
     WaitStopping,
     Checkpoint(Box<CreateCheckPoint>),
     RestartPoint(Box<CreateRestartPoint>),
-    /// Only with the planted bug: inserts a record after the shutdown checkpoint.
+    /// With the planted bug only: inserts a record after the shutdown checkpoint.
     Snapshot(LogStandbySnapshot),
     FlushSnapshot(XLogFlush),
 }
@@ -42,8 +42,8 @@ impl ShutdownXlog {
             match &mut self.phase {
                 Phase::Start => {
                     cx.log(LogEvent::log(Message::ShuttingDownXlog));
-                    // No process can become a walsender any more, so that one signal to each is
-                    // enough.
+                    // No new walsender can start any more. One signal to each running walsender is
+                    // therefore enough.
                     let senders = cx.shmem.walsnd.iter().filter_map(|entry| entry.pid);
                     for pid in senders.collect::<Vec<Pid>>() {
                         cx.kill(pid, Signal::Usr1);
@@ -68,8 +68,8 @@ impl ShutdownXlog {
                 }
                 Phase::Checkpoint(checkpoint) => {
                     ready_ok!(checkpoint.poll(cx));
-                    // No record may follow the shutdown checkpoint: the next start writes WAL
-                    // directly after the checkpoint record, and would overwrite it.
+                    // No record may follow the shutdown checkpoint. The next start writes WAL
+                    // directly after the checkpoint record, and would overwrite a later record.
                     if !cx.planted(Bug::WalAfterShutdownCheckpoint) {
                         return Poll::Ready(Ok(()));
                     }

@@ -1,8 +1,8 @@
 //! Receives one COPY stream. Mirrors HandleCopyStream of receivelog.c, with the walreceiver's
 //! timers and status updates.
 //!
-//! A status update is sent when WAL was flushed: after each write with `--synchronous`, otherwise
-//! at the end of a segment. It is also sent when the server requests one, and at intervals.
+//! The receiver sends a status update after each flush, when the server requests one, and at
+//! intervals. With `--synchronous` it flushes after each write, otherwise at the end of a segment.
 
 use super::stop::Stop;
 use super::stream_error::StreamError;
@@ -17,7 +17,7 @@ use crate::wire::replication::{WalMessage, WalMessageError};
 use alloc::string::ToString;
 use bytes::Bytes;
 
-/// How a COPY ended. The segment file is closed.
+/// How a COPY ended. The segment file is closed by then.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum CopyEnd {
     /// The receiver stops. CopyDone is not yet sent.
@@ -211,7 +211,8 @@ impl CopyStream {
                 self.turn = Turn::Data(data);
             }
             WalMessage::Keepalive(keepalive) if keepalive.reply_requested => {
-                // During shutdown the server waits until this receiver has flushed all WAL.
+                // A server that shuts down requests replies until this receiver has flushed all
+                // WAL.
                 if !link.hides_flush && is_unflushed(cx, link) {
                     self.turn = Turn::Sync(SyncWalFile::new());
                 } else {
@@ -223,7 +224,7 @@ impl CopyStream {
         Ok(())
     }
 
-    /// Handles the next part of a message. Returns a yield if a disk operation was issued.
+    /// Handles the next part of a message. Returns a yield if it issued a disk operation.
     fn place(
         &mut self,
         cx: &mut Cx<'_>,
@@ -256,8 +257,8 @@ fn is_unflushed(cx: &Cx<'_>, link: &Link) -> bool {
     link.flush < link.write && cx.sys.wal_file.is_some()
 }
 
-/// Handles the end of a wait. It counts as a timeout only if there is nothing to read and the latch
-/// is not set.
+/// Handles the end of a wait. The wait counts as a timeout only if no input has arrived and the
+/// latch is not set.
 fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), StreamError> {
     let woken = cx.woken_by();
     if woken.latch {

@@ -14,7 +14,8 @@ use crate::wire::command::{Command, TimelineHistory};
 use alloc::format;
 use bytes::{Buf, Bytes};
 
-/// Fetches the history file, if it is missing, before any WAL of its timeline.
+/// Fetches the history file of a timeline if the file is missing. Runs before any WAL of the
+/// timeline is received.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FetchHistory {
     tli: TimelineId,
@@ -45,7 +46,8 @@ impl FetchHistory {
         link: &mut Link,
     ) -> Poll<Result<(), StreamError>> {
         let name = history_name(self.tli);
-        // The file is written under a temporary name. Leftovers of a crash are overwritten.
+        // The file is written under a temporary name. A temporary file that a crash has left is
+        // overwritten.
         let temp = FilePath::from(format!("{name}.tmp"));
         let failed = |what, e| {
             let event = LogEvent::file(what, temp.clone(), e);
@@ -122,7 +124,7 @@ impl FetchHistory {
         }
     }
 
-    /// The content, if the answer is for this timeline.
+    /// The content of the history file, or the error if the answer is for another timeline.
     fn checked(&self, answer: Answer) -> Result<Bytes, StreamError> {
         let rows = answer.rows();
         let history = rows.only(2).and_then(|row| TimelineHistory::from_row(row));
@@ -138,7 +140,7 @@ impl FetchHistory {
     }
 }
 
-/// Skips the bytes that were written. If none were, the disk is full.
+/// Skips the bytes that were written. A write of no bytes means that the disk is full.
 fn pass_written(cx: &mut Cx<'_>, at: &mut u64, rest: &mut Bytes) -> Result<(), DiskError> {
     let count = written(cx.done()?);
     if count == 0 && !rest.is_empty() {

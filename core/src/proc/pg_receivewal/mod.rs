@@ -1,8 +1,9 @@
 //! The standalone receiver, which stores WAL for backups. Mirrors pg_receivewal.c with receivelog.c
-//! and walmethods.c. Timers and status updates are the walreceiver's.
+//! and walmethods.c. The code of the walreceiver provides the timers and the status updates.
 //!
-//! Never reports WAL as flushed unless it is durable in a file that the next start finds. A segment
-//! without `.partial` is complete. WAL is not replayed.
+//! The receiver reports WAL as flushed only if the WAL is durable in a file that the next start
+//! finds. A segment file without the suffix `.partial` is complete. The receiver does not replay
+//! WAL.
 
 mod copy_stream;
 mod history;
@@ -41,7 +42,7 @@ pub struct PgReceivewalOptions {
     pub slot: Option<String>,
     /// `--create-slot`: create the slot first.
     pub create_slot: bool,
-    /// `--if-not-exists`: it is not an error if the slot exists.
+    /// `--if-not-exists`: a slot that already exists is not an error.
     pub slot_exists_ok: bool,
     /// `--synchronous`: fsync and report after each write.
     pub synchronous: bool,
@@ -57,7 +58,7 @@ pub struct PgReceivewal {
     options: PgReceivewalOptions,
     link: Link,
     stop: Stop,
-    /// A connection has succeeded once, up to the start of streaming.
+    /// Whether a connection has reached the start of streaming at least once.
     prepared: bool,
     phase: Phase,
 }
@@ -68,7 +69,7 @@ enum Phase {
     Connect(Connect),
     Prepare(Prepare),
     Stream(ReceiveXlogStream),
-    /// Closes the open file. The second field says how the stream ended.
+    /// Closes the open file. The second field is the reason why the stream ended.
     Close(CloseWalFile, Result<End, StreamError>),
     Sleep {
         until: Mono,
@@ -122,9 +123,10 @@ impl PgReceivewal {
                 Phase::Begin => {
                     *link = Link::default();
                     link.timers = Timers::new(PgVersion::V18);
-                    // A receiver that reports flush positions can become a synchronous standby, if
-                    // its application_name matches by accident. Flush positions are therefore
-                    // reported only with --synchronous, or with a slot, which needs them.
+                    // A receiver that reports flush positions can become a synchronous standby if
+                    // its application_name matches by accident. This receiver therefore reports
+                    // flush positions only with --synchronous or with a slot. A slot needs the
+                    // flush positions.
                     link.hides_flush = options.slot.is_none() && !options.synchronous;
                     *phase = Phase::Connect(Connect::new(Some(options.conninfo.clone())));
                 }
@@ -174,7 +176,7 @@ impl PgReceivewal {
         }
     }
 
-    /// `PQfinish`, and the end of main: retries after a pause, or exits.
+    /// `PQfinish` and the end of main: exits, or connects again after a pause.
     fn after(&mut self, cx: &mut Cx<'_>, end: Result<End, StreamError>) -> Option<Exit> {
         if let Some(conn) = self.link.conn.take() {
             let terminate = FrontendMessage::Terminate.to_bytes();
@@ -184,7 +186,8 @@ impl PgReceivewal {
         let error = match end {
             Ok(End::Stopped) | Err(StreamError::Stopped) => return Some(Exit::Normal),
             Err(StreamError::Fatal(event)) => return Some(Exit::Fatal(event)),
-            // All existing WAL was received. That is enough unless --endpos requires more.
+            // The server has shut down and all of its WAL was received. The receiver exits, unless
+            // --endpos requires more WAL.
             Ok(End::Shutdown) if self.options.no_loop && !self.options.endpos.is_valid() => {
                 return Some(Exit::Normal);
             }

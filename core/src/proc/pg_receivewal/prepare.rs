@@ -1,5 +1,5 @@
-//! From the connection to the start of streaming. Mirrors the middle part of main and StreamLog of
-//! pg_receivewal.c, and the commands of streamutil.c.
+//! All steps from the connection to the start of streaming. Mirrors the middle part of main and
+//! StreamLog of pg_receivewal.c, and the commands of streamutil.c.
 
 use super::PgReceivewalOptions;
 use super::start_point::FindStreamingStart;
@@ -25,7 +25,7 @@ pub(super) struct Start {
 /// The commands before START_REPLICATION.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Prepare {
-    /// On the first connection the slot is created and the segment size is queried.
+    /// Whether this is the first connection, which creates the slot and queries the segment size.
     first: bool,
     identity: Option<SystemIdentity>,
     phase: Phase,
@@ -38,15 +38,16 @@ enum Phase {
     CreateSlot,
     CreatingSlot {
         query: Query,
-        /// The slot exists, and the rest of the error response is awaited.
+        /// Whether the server said that the slot already exists. The rest of the error response has
+        /// not arrived yet.
         exists: bool,
     },
     ShowSize,
     ShowingSize(Query),
     Find(FindStreamingStart),
     ReadingSlot(Query),
-    /// The files before the start position are durable, but a crash may have prevented the fsync of
-    /// their directory.
+    /// The files before the start position are durable. Their directory may not be, because a crash
+    /// can have prevented its fsync.
     DirectorySynced(Start),
 }
 
@@ -66,7 +67,8 @@ impl Prepare {
         options: &PgReceivewalOptions,
     ) -> Poll<Result<Start, StreamError>> {
         match self.run(cx, link, options) {
-            // As in main of pg_receivewal.c, a failure of these first steps is not retried.
+            // As in main of pg_receivewal.c, the receiver does not retry after a failure of these
+            // first steps.
             Poll::Ready(Err(error)) if self.first && self.is_once() => {
                 Poll::Ready(Err(error.in_vain()))
             }
@@ -220,7 +222,7 @@ impl Prepare {
     }
 }
 
-/// `CheckServerVersionForStreaming`. The first digits of `server_version` are the major version.
+/// `CheckServerVersionForStreaming`: the leading digits of `server_version` are the major version.
 pub(super) fn check_version(version: &str) -> Result<(), StreamError> {
     let digits = version.bytes().take_while(u8::is_ascii_digit).count();
     let major: u32 = version[..digits].parse().unwrap_or(0);
@@ -291,8 +293,8 @@ fn identified(rows: &Rows) -> Result<SystemIdentity, ReceiveMessage> {
     }
 }
 
-/// The timeline is missing on the server. Retrying helps only on a standby, which may switch to
-/// this timeline later.
+/// The error for a timeline that the server does not have. A retry helps only on a standby, because
+/// a standby may switch to the timeline later.
 fn no_timeline(tli: TimelineId, is_standby: bool) -> StreamError {
     let hint = (!is_standby).then_some(NOT_IN_HISTORY);
     let message = ReceiveMessage::NoTimeline { tli, hint };
@@ -334,7 +336,8 @@ fn segment_size(known: &Geometry, rows: &Rows) -> Result<Geometry, ReceiveMessag
     geometry.ok_or(ReceiveMessage::SegmentSize(bytes))
 }
 
-/// `GetSlotInformation`: position and timeline, or `None` if the slot has no restart_lsn.
+/// `GetSlotInformation`: the restart_lsn and its timeline, or `None` if the slot has no
+/// restart_lsn.
 fn slot_position(rows: &Rows, name: String) -> Result<Option<(Lsn, TimelineId)>, ReceiveMessage> {
     let Some(row) = rows.only(3).filter(|_| rows.fields == 3) else {
         let rows = counts(rows, 3);

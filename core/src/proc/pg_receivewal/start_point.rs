@@ -1,7 +1,7 @@
 //! Finds where to start streaming from the files in the directory. Mirrors FindStreamingStart and
 //! is_xlogfilename of pg_receivewal.c.
 //!
-//! In addition, checks that the files have the server's system identifier.
+//! Unlike pg_receivewal, it also checks that the files have the server's system identifier.
 
 use super::stream_error::{StreamError, error};
 use super::wal_file::size;
@@ -41,7 +41,7 @@ pub(super) struct FindStreamingStart {
     /// Names that are still to be checked.
     rest: Vec<String>,
     highest: Option<Found>,
-    /// Files whose first page is compared with the server's system identifier.
+    /// The files whose system identifier, on their first page, is compared with the server's.
     witnesses: Vec<Found>,
     phase: Phase,
 }
@@ -70,8 +70,8 @@ impl FindStreamingStart {
         }
     }
 
-    /// Returns the start of the highest segment if this segment is incomplete, otherwise the start
-    /// of the next segment.
+    /// Returns the start of the highest segment if that segment is incomplete. Otherwise returns
+    /// the start of the next segment.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -132,7 +132,7 @@ impl FindStreamingStart {
                         continue;
                     }
                 },
-                // The last four bytes of a gzip file are its uncompressed length.
+                // The last four bytes of a gzip file hold its uncompressed length.
                 Phase::PackedOpened(name, size) => match cx.done() {
                     Ok(_) if size < 4 => {
                         let path = FilePath::from(name);
@@ -204,7 +204,7 @@ impl FindStreamingStart {
         }
     }
 
-    /// Records a valid segment if it is the highest so far.
+    /// Remembers a valid segment if it is the highest so far.
     fn note(&mut self, cx: &Cx<'_>, name: &str) {
         let Some((stem, packed, complete)) = parts(name) else {
             return;
@@ -221,8 +221,8 @@ impl FindStreamingStart {
         };
         let rank = |found: &Found| (found.segment, found.tli, found.complete);
         if packed == Packed::No {
-            // One complete and one partial segment are checked, because the partial one may not
-            // have its first page yet.
+            // One complete and one partial segment are checked. The partial segment alone would not
+            // be enough, because its first page may not be written yet.
             match self.witnesses.iter_mut().find(|w| w.complete == complete) {
                 Some(known) if rank(known) < rank(&found) => *known = found.clone(),
                 Some(_) => {}
@@ -236,7 +236,8 @@ impl FindStreamingStart {
         }
     }
 
-    /// A first page of zeros is accepted: the file may only have been padded.
+    /// A first page of zeros is accepted, because the file may have been padded and not yet
+    /// written.
     fn check(&self, cx: &Cx<'_>, found: &Found, bytes: &[u8]) -> Result<(), StreamError> {
         let geometry = &cx.shmem.settings.geometry;
         let Ok(header) = LongPageHeader::decode(bytes) else {
@@ -254,9 +255,9 @@ impl FindStreamingStart {
         })))
     }
 
-    /// Where streaming starts. If the highest segment is the last possible one, this is an error.
-    /// In pg_receivewal the next position wraps around to 0, as if there were no segment, and
-    /// streaming starts at the end of the server's WAL.
+    /// Where streaming starts. An error if the highest segment is the last possible segment. In
+    /// pg_receivewal the next position then wraps around to 0, which means that no segment was
+    /// found. It starts streaming at the end of the server's WAL.
     fn start(&self, cx: &Cx<'_>) -> Result<Option<(Lsn, TimelineId)>, StreamError> {
         let Some(found) = &self.highest else {
             return Ok(None);
@@ -273,7 +274,8 @@ impl FindStreamingStart {
     }
 }
 
-/// `is_xlogfilename`: the 24 digits, the compression, and whether the segment is complete.
+/// `is_xlogfilename`: the first 24 characters, the compression, and whether the segment is
+/// complete.
 fn parts(name: &str) -> Option<(&str, Packed, bool)> {
     let digits = |b: &u8| matches!(b, b'0'..=b'9' | b'A'..=b'F');
     if name.bytes().take_while(|b| digits(b)).count() != 24 {

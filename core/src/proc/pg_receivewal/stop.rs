@@ -1,15 +1,16 @@
-//! When the receiver stops. Mirrors stop_streaming of pg_receivewal.c and its signal handler.
+//! Decides when the receiver stops. Mirrors stop_streaming of pg_receivewal.c and its signal
+//! handler.
 
 use crate::base::{Lsn, TimelineId};
 use crate::call::{LogEvent, ReceiveMessage, Signal};
 use crate::sys::Cx;
 
-/// `endpos`, `time_to_stop`, and the last reported timeline and position.
+/// The state of `stop_streaming`: `endpos`, `time_to_stop`, and the last timeline and position.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stop {
     /// Invalid if no end position is set.
     endpos: Lsn,
-    /// A signal was received, or the end position was passed.
+    /// Whether a signal was received or the end position was passed.
     asked: bool,
     previous: Option<(TimelineId, Lsn)>,
 }
@@ -27,8 +28,8 @@ impl Stop {
         self.asked
     }
 
-    /// `stop_streaming`, called with the position received so far. The end position must be passed,
-    /// not only reached, because the record that ends at it may be incomplete.
+    /// `stop_streaming`, called with the position received so far. As in PostgreSQL, the receiver
+    /// stops beyond the end position, not at it.
     pub(super) fn stop_streaming(&mut self, cx: &mut Cx<'_>, at: Lsn, tli: TimelineId) -> bool {
         self.asked |= cx.take_signal(Signal::Term);
         if self.endpos.is_valid() && self.endpos < at {
@@ -36,8 +37,8 @@ impl Stop {
             self.asked = true;
             return true;
         }
-        // The message names the end of the old timeline. The new one starts earlier, at a segment
-        // boundary.
+        // The message names the end of the old timeline. Streaming of the new timeline starts at an
+        // earlier position, a segment boundary.
         if let Some((before, end)) = self.previous.replace((tli, at))
             && before != tli
         {

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 /// The longest path of a Unix socket (`UNIXSOCK_PATH_BUFLEN` minus one).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// The hint if the server does not have the requested WAL in its history.
+/// The hint if the requested WAL is not in the server's history.
 pub(super) const NOT_IN_HISTORY: &str = "The directory holds WAL that is not in the server's history. Connect to a server \
     that has it, or take a new base backup and receive into an empty directory.";
 const REMOVED: &str = "Take a new base backup and receive into an empty directory. A replication slot or a larger \
@@ -42,7 +42,7 @@ impl StreamError {
         Self::told(command.into(), failure, None)
     }
 
-    /// The error for a TIMELINE_HISTORY that failed. If the history file is missing, the server
+    /// The error for a failed TIMELINE_HISTORY command. If the history file is missing, the server
     /// never had the timeline.
     pub(super) fn history(failure: Failure) -> Self {
         let is_missing = failure.error().is_some_and(is_missing_file);
@@ -57,7 +57,7 @@ impl StreamError {
         Self::told("START_REPLICATION".into(), failure, hint)
     }
 
-    /// The error for a command that failed. There is a hint if a retry cannot help.
+    /// The error for a failed command. The error has a hint if a retry cannot help.
     fn told(command: String, failure: Failure, hint: Option<&'static str>) -> Self {
         let Some(why) = said(failure) else {
             return Self::Stopped;
@@ -69,9 +69,9 @@ impl StreamError {
         }
     }
 
-    /// The error for a COPY that the server ended with an error. Some errors of START_REPLICATION
-    /// also arrive during the COPY, because the server compares the start with its flush position
-    /// only after it has started the COPY. A retry does not help if a segment was removed.
+    /// The error for a COPY that the server ended with an error. A retry does not help if the
+    /// segment was removed. Some errors of START_REPLICATION also arrive here: the server starts
+    /// the COPY before it compares the requested start with its flush position.
     pub(super) fn copy_ended(fields: &ErrorFields, is_standby: bool) -> Self {
         let hint = refused_for_good(fields, is_standby);
         let why = whole_error(fields);
@@ -82,8 +82,8 @@ impl StreamError {
         }
     }
 
-    /// The error for a disk operation that failed. A retry can help if the disk was full, but not
-    /// if permissions are missing.
+    /// The error for a failed disk operation. A retry can help if the disk was full, but not if
+    /// permissions are missing.
     pub(super) fn disk(event: LogEvent, error: DiskError) -> Self {
         match error {
             DiskError::Access
@@ -111,7 +111,7 @@ impl StreamError {
         }
     }
 
-    /// The error for a `GetConnection` that failed, with libpq's text.
+    /// The error for a failed `GetConnection`, with libpq's text.
     pub(super) fn unconnected(to: &ConnInfo, failure: Failure) -> Self {
         let text = match failure {
             Failure::Terminated => return Self::Stopped,
@@ -128,9 +128,9 @@ impl StreamError {
     }
 }
 
-/// The hint for permanent errors of START_REPLICATION. A start that is not in the server's history
-/// has no SQLSTATE of its own. It is recognized by the fields Routine and DETAIL, which do not
-/// depend on the language of messages.
+/// The hint for permanent errors of START_REPLICATION. The error for a start that is not in the
+/// server's history has no SQLSTATE of its own. The fields Routine and DETAIL identify that error
+/// in every message language.
 fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static str> {
     match &fields.sqlstate {
         // undefined_object: the slot
@@ -139,8 +139,8 @@ fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static s
         b"55000" => Some("Use another replication slot."),
         _ if is_removed(fields) => Some(REMOVED),
         _ if in_routine(fields, "tliSwitchPoint") => Some(NOT_IN_HISTORY),
-        // A standby may still receive this WAL. Any other server will write different WAL at this
-        // position.
+        // Without DETAIL, the start is beyond the server's flush position. A standby may still
+        // receive this WAL. A primary will write different WAL at this position.
         b"XX000" if in_routine(fields, "StartReplication") => {
             (fields.detail.is_some() || !is_standby).then_some(NOT_IN_HISTORY)
         }
@@ -148,9 +148,9 @@ fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static s
     }
 }
 
-/// Has the segment been removed? If the server could not find the file when it opened the segment,
-/// the SQLSTATE is undefined_file. If the segment was removed during the read, the SQLSTATE is not
-/// specific, and the field Routine identifies the error.
+/// Has the segment been removed? A missing file has the SQLSTATE undefined_file. If the segment was
+/// removed while the server was reading it, the SQLSTATE is not specific, but the field Routine
+/// identifies the error.
 fn is_removed(fields: &ErrorFields) -> bool {
     is_missing_file(fields) || in_routine(fields, "CheckXLogRemoved")
 }
@@ -169,7 +169,7 @@ pub(super) const fn error(message: ReceiveMessage) -> LogEvent {
     LogEvent::error(SqlState::INTERNAL, Message::Receive(message))
 }
 
-/// The numbers of rows and fields received, and of fields expected.
+/// The number of rows and fields received, and the expected number of fields.
 pub(super) const fn counts(rows: &Rows, expected: usize) -> RowCounts {
     RowCounts {
         rows: rows.count,
@@ -201,7 +201,7 @@ fn told(failure: Failure) -> String {
     }
 }
 
-/// `PQresultErrorMessage`: the error with DETAIL and HINT, one line each.
+/// `PQresultErrorMessage`: the error, its DETAIL and its HINT, one line each.
 fn whole_error(fields: &ErrorFields) -> String {
     let mut text = error_text(fields);
     for (label, more) in [("DETAIL", &fields.detail), ("HINT", &fields.hint)] {
@@ -235,7 +235,7 @@ fn socket_path(to: &ConnInfo) -> String {
     format!("{}/.s.PGSQL.{}", to.host, to.port)
 }
 
-/// `connectFailureMessage` for each address, or the reason that applies to all.
+/// `connectFailureMessage`: one message for each address, or one reason for all addresses.
 fn refused(to: &ConnInfo, why: Refusal) -> String {
     let question = if is_socket(to) {
         "Is the server running locally and accepting connections on that socket?"

@@ -1,4 +1,4 @@
-//! Writes the segment that is being received. Mirrors open_walfile and close_walfile of
+//! Writes the segment that is currently received. Mirrors open_walfile and close_walfile of
 //! receivelog.c, and the directory method of walmethods.c.
 
 use super::stream_error::StreamError;
@@ -39,7 +39,8 @@ enum OpenPhase {
     Created,
     /// Checks whether the file exists.
     Looked,
-    /// The file exists but has only this size, because its creator did not finish padding it.
+    /// The file exists with only this many bytes, because its creator did not finish padding the
+    /// file.
     ShortOpened(u32),
     PaddedOpened,
     PaddedSynced(Fd),
@@ -75,7 +76,7 @@ impl OpenWalFile {
         }
     }
 
-    /// The next operation, or none if the file is open.
+    /// The next disk operation, or `None` if the file is open.
     fn next(&mut self, cx: &mut Cx<'_>) -> Result<Option<(DiskOp, OpenPhase)>, StreamError> {
         let path = partial(cx, self.tli, self.segment);
         let segment_bytes = cx.shmem.settings.geometry.segment;
@@ -96,7 +97,8 @@ impl OpenWalFile {
                 extend(opened(done), from, segment_bytes)
             }
             OpenPhase::PaddedOpened => {
-                // The previous writer may have ended before its fsync.
+                // The file is fsynced, because the previous writer may have ended before its own
+                // fsync.
                 let done = cx.done();
                 let done = done.map_err(|e| lost("open existing write-ahead log", path, e))?;
                 let fd = opened(done);
@@ -154,8 +156,8 @@ fn synced(cx: &mut Cx<'_>, path: FilePath) -> Result<(), StreamError> {
     }
 }
 
-/// Opens the file if it exists and has a valid size. `size` is `None` if it does not exist; it is
-/// then created.
+/// Opens the file if it exists with a valid size. `size` is `None` if the file does not exist; the
+/// file is then created.
 fn reopen(
     path: FilePath,
     size: Option<u64>,
@@ -166,8 +168,8 @@ fn reopen(
     };
     let next = match u32::try_from(size) {
         Ok(size) if size == segment_bytes => OpenPhase::PaddedOpened,
-        // Other tools do not pad the file, or crashed while padding it. The bytes in the file stay
-        // until they are received again.
+        // Another tool may not pad files, or may have crashed while padding. The existing bytes
+        // stay until they are received again.
         Ok(size) if size < segment_bytes => OpenPhase::ShortOpened(size),
         Ok(_) | Err(_) => {
             let segment = segment_bytes;
@@ -182,8 +184,7 @@ fn reopen(
     Ok((open(path, OpenFlags::Existing), next))
 }
 
-/// The number of bytes that a write has added to a new file. If the write failed, the file is
-/// closed.
+/// The number of bytes that a write has added to a new file. Closes the file if the write failed.
 fn padded(cx: &mut Cx<'_>, fd: Fd, path: FilePath) -> Result<u32, StreamError> {
     let error = match cx.done().map(written) {
         Ok(more @ 1..) => return Ok(more),
@@ -194,9 +195,9 @@ fn padded(cx: &mut Cx<'_>, fd: Fd, path: FilePath) -> Result<u32, StreamError> {
     Err(lost(OPEN, path, error))
 }
 
-/// Sets the length of a new file by writing its last byte, before the zeros. The file then has its
-/// full size even if the process is killed during padding. pg_receivewal would leave a shorter
-/// file, which it refuses at its next start.
+/// Gives a new file its full length: writes the last byte first and the zeros afterwards. The file
+/// then has its full size even if the process is killed during padding. pg_receivewal would leave a
+/// shorter file, and would refuse that file at its next start.
 fn extend(fd: Fd, from: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     let op = DiskOp::Write {
         fd,
@@ -219,7 +220,7 @@ fn pad(fd: Fd, at: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     (op, OpenPhase::Padding { fd, at })
 }
 
-/// The result of a `Stat`: the size of the file, if it exists.
+/// The size of the file after a `Stat`, or `None` if the file does not exist.
 pub(super) fn size(cx: &mut Cx<'_>) -> Result<Option<u64>, DiskError> {
     match cx.done() {
         Ok(crate::call::DiskDone::Stat(FileKind::File(size))) => Ok(Some(size)),
@@ -229,11 +230,11 @@ pub(super) fn size(cx: &mut Cx<'_>) -> Result<Option<u64>, DiskError> {
     }
 }
 
-/// `close_walfile`: gives a complete segment its final name; otherwise the name stays `.partial`.
-/// In both cases the file is made durable.
+/// `close_walfile`: gives a complete segment its final name. An incomplete segment keeps the suffix
+/// `.partial`. Both are made durable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct CloseWalFile {
-    /// After an error: the file keeps its name, and no message is logged.
+    /// Whether the file is closed after an error. It then keeps its name, and no message is logged.
     giving_up: bool,
     phase: ClosePhase,
 }
@@ -263,8 +264,9 @@ impl CloseWalFile {
         }
     }
 
-    /// When this is ready and a file was open, all WAL before `link.write` is durable. The steps
-    /// are those of durable_rename, with one descriptor for both fsyncs.
+    /// Ready when the file is closed. If a file was open, all WAL before `link.write` is then
+    /// durable. The steps are those of durable_rename, with one descriptor for both fsyncs of the
+    /// file.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -338,8 +340,8 @@ impl CloseWalFile {
     }
 
     fn is_complete(&self, cx: &Cx<'_>, write: Lsn) -> bool {
-        // A complete segment was closed at once, so a file that is open after an error is
-        // incomplete.
+        // The receiver closes a complete segment at once. A file that is open after an error is
+        // therefore incomplete.
         !self.giving_up && cx.shmem.settings.geometry.segment_offset(write) == 0
     }
 }
@@ -374,7 +376,7 @@ impl SyncWalFile {
     }
 }
 
-/// Writes part of a message to the open segment. The part must not cross the segment's end.
+/// Writes part of a message to the open segment. The part must lie in this segment.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct WritePiece {
     data: Bytes,

@@ -16,7 +16,7 @@ use alloc::string::String;
 /// How streaming ended without an error.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum End {
-    /// The receiver was told to stop, or has reached the end position.
+    /// The receiver was told to stop or has reached the end position.
     Stopped,
     /// The server has shut down, and all of its WAL is received.
     Shutdown,
@@ -39,7 +39,7 @@ enum Phase {
     Copy(CopyStream),
     /// The timeline has ended on the server.
     Ended(Query),
-    /// CopyDone was sent, and the server's further messages are ignored.
+    /// CopyDone was sent. The receiver ignores further messages of the server.
     Stopping(Query),
 }
 
@@ -125,7 +125,8 @@ impl ReceiveXlogStream {
     }
 
     /// `ReadEndOfStreamingResult` and the checks of its values. The new timeline can begin before
-    /// the end of the old one, if the last record was sent only in part.
+    /// the received end of the old timeline, because the last record may have been received only in
+    /// part.
     fn next_timeline(&mut self, cx: &Cx<'_>, stopped: Lsn, rows: &Rows) -> Result<(), StreamError> {
         let (next, begin) = parse(rows).map_err(StreamError::lost)?;
         let tli = self.start.tli;
@@ -159,7 +160,7 @@ fn parse(rows: &Rows) -> Result<(TimelineId, Lsn), ReceiveMessage> {
     };
     let (next, begin) = (shown(row, 0), shown(row, 1));
     match begin.parse() {
-        // As with atoi, invalid text becomes 0, which is then refused.
+        // As with atoi, an invalid text becomes 0. A later check refuses timeline 0.
         Ok(begin) => Ok((TimelineId(next.parse().unwrap_or(0)), begin)),
         Err(_) => Err(ReceiveMessage::UnparsedNext(begin)),
     }

@@ -1,5 +1,5 @@
-//! What the postmaster reads and writes before it starts children. Mirrors CreateDataDirLockFile
-//! and LocalProcessControlFile.
+//! The files that the postmaster reads and writes before it starts children. Mirrors
+//! CreateDataDirLockFile and LocalProcessControlFile.
 
 use crate::base::Fd;
 use crate::call::{DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll, SqlState};
@@ -34,7 +34,7 @@ impl Boot {
         }
     }
 
-    /// After the crash of a child. The lock file exists already.
+    /// For a restart after the crash of a child. The lock file already exists then.
     pub(super) fn again() -> Self {
         Self {
             phase: Phase::Control(read_control_file()),
@@ -58,7 +58,7 @@ impl Boot {
                         self.phase = Phase::Control(read_control_file());
                         continue;
                     }
-                    // A lock file that exists is left over from a crash.
+                    // A lock file that already exists is left over from a crash.
                     self.phase = Phase::LockOpened;
                     let flags = OpenFlags::CreateTruncate;
                     return Poll::Yield(cx.disk(DiskOp::Open { path: lock, flags }, why));

@@ -8,7 +8,7 @@ use crate::sys::Cx;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// The kind of a child, as far as the postmaster knows.
+/// The kind of a child process, as far as the postmaster can tell.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Kind {
     Startup,
@@ -53,7 +53,7 @@ impl Children {
         self.known.remove(&pid)
     }
 
-    /// The child of this kind, of which there is at most one.
+    /// The child of a kind that has at most one child.
     pub(super) fn find(&self, kind: Kind) -> Option<Pid> {
         self.known
             .iter()
@@ -91,8 +91,8 @@ impl Children {
         }
     }
 
-    /// `IsPostmasterChildWalSender`: finds out which backends have become walsenders. A walsender
-    /// never becomes an ordinary backend again, so the result is kept.
+    /// `IsPostmasterChildWalSender`: finds out which backends have become walsenders. The result is
+    /// kept, because a walsender never becomes an ordinary backend again.
     fn look_for_walsenders(&mut self, cx: &Cx<'_>) {
         for (pid, kind) in &mut self.known {
             let entry = cx.shmem.procs.get(*pid);

@@ -1,4 +1,4 @@
-//! Accepts new connections, and decides whether they are refused. Mirrors BackendStartup and
+//! Accepts new connections, and decides whether to refuse them. Mirrors BackendStartup and
 //! canAcceptConnections.
 
 use super::children::Kind;
@@ -7,14 +7,14 @@ use crate::base::PgVersion;
 use crate::call::{LogEvent, Message, SqlState};
 use crate::sys::{Cx, Fork};
 
-/// The defaults of `autovacuum_max_workers` and `max_worker_processes`, and the autovacuum
-/// launcher.
+/// The number of other children: the defaults of `autovacuum_max_workers` and
+/// `max_worker_processes`, and one autovacuum launcher.
 const OTHER_CHILDREN: u32 = 3 + 1 + 8;
 
 impl Postmaster {
-    /// Forks a child for every new connection, even if it will be refused, because the child reads
-    /// the startup packet first. In the last states of a shutdown, or before a restart after a
-    /// crash, connections stay in the socket's queue.
+    /// Forks a child for every new connection. A connection that will be refused also needs a
+    /// child, because the child reads the startup packet before it refuses. In the last states of a
+    /// shutdown or crash restart, new connections stay in the socket's queue.
     pub(super) fn accept(&mut self, cx: &mut Cx<'_>) {
         if self.state >= PmState::WaitDeadEnd {
             return;
@@ -30,12 +30,12 @@ impl Postmaster {
         }
     }
 
-    /// `canAcceptConnections`: why a new connection is refused, or `None`.
+    /// `canAcceptConnections`: the error with which a new connection is refused, or `None`.
     fn refusal(&mut self, cx: &Cx<'_>) -> Option<LogEvent> {
         let open = matches!(self.state, PmState::Run | PmState::HotStandby);
         if open && self.conns_allowed {
             let settings = &cx.shmem.settings;
-            // `MaxLivePostmasterChildren`. Since 18 backends have a limit of their own.
+            // `MaxLivePostmasterChildren`. Since 18 this limit covers only backends and walsenders.
             let others = match settings.pg_version {
                 PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => OTHER_CHILDREN,
                 PgVersion::V18 | PgVersion::V19 => 0,
@@ -65,7 +65,8 @@ impl Postmaster {
         } else if !settings.hot_standby {
             Message::NotAccepting
         } else if self.consistent && settings.pg_version >= PgVersion::V18 {
-            // Since 18 the postmaster knows when recovery is consistent, before hot standby begins.
+            // Since 18 the startup process tells the postmaster that recovery is consistent, even
+            // if hot standby cannot begin yet.
             Message::NoSnapshotYet
         } else {
             Message::NotYetAccepting

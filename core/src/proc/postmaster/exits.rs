@@ -43,10 +43,10 @@ impl Postmaster {
 
     fn startup_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         if self.shutdown > Shutdown::No && !exit.kind.is_crash() {
-            // The startup process has obeyed SIGTERM, or recovery ended during the shutdown. In
-            // PM_STOP_BACKENDS the postmaster signals all processes. PostgreSQL goes to
-            // PM_WAIT_BACKENDS without signaling any process. If a standby is promoted while a
-            // smart shutdown waits for its sessions, PostgreSQL therefore waits forever.
+            // The startup process was terminated by SIGTERM, or recovery ended during the shutdown.
+            // In PM_STOP_BACKENDS this postmaster signals all processes. PostgreSQL goes to
+            // PM_WAIT_BACKENDS and signals no process. It therefore waits forever if a standby is
+            // promoted while a smart shutdown waits for sessions.
             self.startup = StartupStatus::NotRunning;
             if self.state < PmState::StopBackends {
                 self.state = PmState::StopBackends;
@@ -81,7 +81,8 @@ impl Postmaster {
         self.child_crashed(cx, Kind::Startup, exit);
     }
 
-    /// The only orderly exit of the checkpointer is the one after the shutdown checkpoint.
+    /// The checkpointer exits without an error only after the shutdown checkpoint. Any other exit
+    /// is a crash.
     fn checkpointer_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         let ours = exit.kind == ExitKind::Normal;
         match (cx.shmem.settings.pg_version, self.state) {
@@ -98,8 +99,8 @@ impl Postmaster {
         }
     }
 
-    /// `HandleChildCrash`: after the first crash all processes are terminated. Later crashes are
-    /// not handled again.
+    /// `HandleChildCrash`: at the first crash the postmaster terminates all processes. During this
+    /// termination, and during an immediate shutdown, further crashes are not reported.
     fn child_crashed(&mut self, cx: &mut Cx<'_>, kind: Kind, exit: ChildExit) {
         let act = !self.fatal_error && self.shutdown != Shutdown::Immediate;
         if act {
@@ -107,7 +108,7 @@ impl Postmaster {
             cx.log(LogEvent::log(Message::TerminatingOthers));
             self.handle_fatal_error(cx);
         } else if cx.shmem.settings.pg_version < PgVersion::V18 {
-            // Before 18 the rest of HandleChildCrash runs for every crash.
+            // Before 18 the state change in HandleChildCrash happens at every crash.
             self.await_death(cx);
         }
     }
@@ -135,7 +136,8 @@ impl Postmaster {
                 | PmState::WaitIoWorkers
                 | PmState::WaitCheckpointer,
             ) => PmState::WaitDeadEnd,
-            // In PM_STARTUP the state changes when the startup process, which was signaled, exits.
+            // In PM_STARTUP the state stays. It changes when the startup process exits, which has
+            // been signaled.
             (
                 _,
                 state @ (PmState::Init
@@ -151,7 +153,7 @@ impl Postmaster {
         self.abort_start.get_or_insert(cx.now.wall);
     }
 
-    /// `TerminateChildren`: signals all children, including those that only refuse a connection.
+    /// `TerminateChildren`: signals all children, even those that only refuse a connection.
     pub(super) fn terminate_children(&mut self, cx: &mut Cx<'_>, signal: Signal) {
         if self.children.has(Kind::Startup) {
             self.startup = StartupStatus::Signaled;

@@ -4,7 +4,7 @@ use super::boot::LOCK_FILE;
 use crate::call::{DiskOp, Exit, FilePath, LogEvent, Message, Place, Yield};
 use crate::sys::Cx;
 
-/// Removes the lock file, logs, and exits. With a reason, the exit status is 1.
+/// Removes the lock file, logs, and exits. If there is a reason, the exit status is 1.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Leave {
     reason: Option<Message>,
@@ -28,7 +28,7 @@ impl Leave {
             );
         }
         if self.unlinking {
-            // A failed unlink is ignored; the next start replaces the file.
+            // A failed unlink is ignored, because the next start replaces the file.
             let _ = cx.done();
         }
         cx.log(LogEvent::log(Message::ShutDown));

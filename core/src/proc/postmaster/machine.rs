@@ -25,7 +25,7 @@ impl Postmaster {
             self.state = PmState::StopBackends;
         }
         if self.state == PmState::StopBackends {
-            // Walsenders continue, because they must send the WAL of the other processes and the
+            // Walsenders continue. They must send the WAL of the processes that end now, and the
             // shutdown checkpoint.
             self.children.signal(cx, Signal::Term, writes_wal);
             self.state = PmState::WaitBackends;
@@ -57,7 +57,7 @@ impl Postmaster {
         let at_once = self.fatal_error || self.shutdown >= Shutdown::Immediate;
         let awaited = |kind| match kind {
             Kind::Checkpointer => at_once,
-            // Before 18 walsenders are waited for in a later state.
+            // Before 18 the postmaster waits for walsenders in a later state.
             Kind::WalSender => at_once && version >= PgVersion::V18,
             Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend | Kind::DeadEnd => {
                 writes_wal(kind)
@@ -68,21 +68,21 @@ impl Postmaster {
         }
         if at_once {
             self.state = PmState::WaitDeadEnd;
-            // Since 18 the children that only refuse a connection are signaled, too.
+            // Since 18 the postmaster also signals the children that only refuse a connection.
             if version >= PgVersion::V18 {
                 self.children
                     .signal(cx, Signal::Quit, |kind| kind == Kind::DeadEnd);
             }
             return;
         }
-        // No process is left that could write WAL. The checkpointer must be told now, or the
-        // postmaster waits forever.
+        // No process that could write WAL is left. The postmaster must signal the checkpointer now.
+        // With the planted bug it does not, and waits forever.
         if self.shutdown == Shutdown::Fast && cx.planted(Bug::FastShutdownHangs) {
             return;
         }
         if cx.kernel.walsenders_only {
-            // This server has no checkpointer, and will write no WAL. The postmaster sends
-            // walsenders the signal that a checkpointer would send before the shutdown checkpoint.
+            // This server has no checkpointer and will write no WAL. The postmaster itself sends
+            // walsenders the signal that a checkpointer sends before the shutdown checkpoint.
             self.children
                 .signal(cx, Signal::Usr1, |kind| kind == Kind::WalSender);
             self.xlog_is_shut_down(cx);
@@ -121,14 +121,15 @@ impl Postmaster {
         }
     }
 
-    /// The shutdown checkpoint is durable: walsenders send the remaining WAL, and end.
+    /// Called when the shutdown checkpoint is durable. Walsenders send the remaining WAL, and end.
     pub(super) fn xlog_is_shut_down(&mut self, cx: &mut Cx<'_>) {
         self.children
             .signal(cx, Signal::Usr2, |kind| kind == Kind::WalSender);
         self.state = PmState::WaitXlogArchival;
     }
 
-    /// When all children have exited: how the postmaster ends, or `None` if it starts them again.
+    /// Called when all children have exited. Returns how the postmaster ends, or `None` if it
+    /// starts the children again.
     pub(super) fn verdict(&mut self, cx: &mut Cx<'_>) -> Option<Leave> {
         let failed = |message| Some(Leave::new(Some(message)));
         if self.shutdown > Shutdown::No {
@@ -188,7 +189,7 @@ fn seconds_since(cx: &Cx<'_>, since: crate::base::TimestampTz) -> i64 {
     cx.now.wall.unix_seconds() - since.unix_seconds()
 }
 
-/// Processes that must end before the shutdown checkpoint, because they could write WAL.
+/// Is it a process that could write WAL? Such processes must end before the shutdown checkpoint.
 const fn writes_wal(kind: Kind) -> bool {
     match kind {
         Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend => true,

@@ -1,5 +1,5 @@
 //! The postmaster: starts all other processes, handles their exits, stops them, and restarts them
-//! after a crash. Mirrors postmaster.c. It accesses shared memory only to replace it, to read
+//! after a crash. Mirrors postmaster.c. The postmaster uses shared memory only to reset it, to read
 //! PMSignal flags, and to apply new settings.
 
 mod boot;
@@ -19,7 +19,7 @@ use boot::Boot;
 use children::{Children, Kind};
 use leave::Leave;
 
-/// Children that have not exited this many seconds after SIGQUIT are killed
+/// The number of seconds between SIGQUIT and SIGKILL for children that have not exited
 /// (`SIGKILL_CHILDREN_AFTER_SECS`).
 const SIGKILL_CHILDREN_AFTER_S: i64 = 5;
 
@@ -36,7 +36,7 @@ pub enum PmState {
     HotStandby,
     /// Normal operation.
     Run,
-    /// Processes that can write WAL are about to be told to end.
+    /// The postmaster is about to terminate the processes that can write WAL.
     StopBackends,
     /// Waiting until they have ended.
     WaitBackends,
@@ -68,10 +68,10 @@ enum Shutdown {
 enum StartupStatus {
     NotRunning,
     Running,
-    /// The startup process was signaled because another process crashed. Its exit then does not
-    /// count as a failure.
+    /// The postmaster signaled the startup process because another process crashed. The exit of the
+    /// startup process is then not a failure.
     Signaled,
-    /// The startup process failed by itself. After a restart it would fail again.
+    /// The startup process failed by itself. It would fail again after a restart.
     Crashed,
 }
 
@@ -89,7 +89,7 @@ pub struct Postmaster {
     fatal_error: bool,
     /// `AbortStartTime`: when the children were sent SIGQUIT.
     abort_start: Option<TimestampTz>,
-    /// `reachedConsistency`. Only the error for new connections depends on it.
+    /// `reachedConsistency`: used only to choose the error for new connections.
     consistent: bool,
     /// `WalReceiverRequested`: stays set until a walreceiver is started.
     walreceiver_requested: bool,
@@ -152,8 +152,8 @@ impl Postmaster {
         self.server_loop(cx)
     }
 
-    /// One iteration of `ServerLoop`. Before 16 the work is done in signal handlers. Linux delivers
-    /// pending signals in the order of their numbers, so that SIGUSR1 comes before SIGCHLD.
+    /// One iteration of `ServerLoop`. Before 16 signal handlers do this work. Linux delivers
+    /// pending signals in the order of their numbers, so SIGUSR1 is handled before SIGCHLD.
     fn server_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
         cx.reset_latch();
         self.process_shutdown_request(cx);
@@ -185,7 +185,7 @@ impl Postmaster {
         }
         self.fork(cx, Fork::Startup, Kind::Startup);
         self.startup = StartupStatus::Running;
-        // Crash recovery has begun, and all old processes have exited.
+        // The startup process runs and all old processes have exited, so no child is left to kill.
         self.abort_start = None;
     }
 
@@ -206,8 +206,8 @@ impl Postmaster {
             self.fork(cx, Fork::WalWriter, Kind::WalWriter);
         }
         let wanted = self.walreceiver_requested && self.shutdown <= Shutdown::Smart;
-        // A request that arrives before the last walreceiver is reaped stays pending. The startup
-        // process would not repeat the request soon.
+        // A request that arrives before the last walreceiver is reaped stays pending. If the
+        // request were dropped, the startup process would repeat it only after a long wait.
         if wanted && recovering && !self.children.has(Kind::WalReceiver) {
             self.fork(cx, Fork::WalReceiver, Kind::WalReceiver);
             self.walreceiver_requested = false;

@@ -9,7 +9,7 @@ use crate::shmem::PmSignal;
 use crate::sys::Cx;
 
 impl Postmaster {
-    /// `pmdie`. Of several pending requests the most severe one counts.
+    /// `pmdie`: of several pending shutdown requests, the most severe one counts.
     pub(super) fn process_shutdown_request(&mut self, cx: &mut Cx<'_>) {
         let asked = [
             (Signal::Quit, Shutdown::Immediate, "immediate"),
@@ -31,7 +31,7 @@ impl Postmaster {
         let closed = matches!(self.state, PmState::Startup | PmState::Recovery);
         match self.shutdown {
             Shutdown::No => unreachable!("only called when there is a request"),
-            // Sessions may continue as long as their clients stay connected.
+            // Existing sessions may continue until their clients disconnect.
             Shutdown::Smart if open => self.conns_allowed = false,
             Shutdown::Smart | Shutdown::Fast if closed => self.state = PmState::StopBackends,
             Shutdown::Fast if open => {
@@ -47,8 +47,8 @@ impl Postmaster {
         }
     }
 
-    /// `process_pm_pmsignal`. A signal that is not expected in the current state is ignored, except
-    /// for the request to start a walreceiver.
+    /// `process_pm_pmsignal`: ignores a signal that the current state does not expect. Only the
+    /// request to start a walreceiver is kept.
     pub(super) fn process_pm_signals(&mut self, cx: &mut Cx<'_>) {
         let running = self.shutdown == Shutdown::No;
         let mut take = |signal| cx.shmem.postmaster.take(signal);

@@ -1,4 +1,4 @@
-//! Tests of the postmaster alone: events in; signals, forks and states out.
+//! Tests of the postmaster alone. The input is events; the output is signals, forks and states.
 
 use super::*;
 use crate::base::{ConnId, Mark, PgVersion, Pid, Planted};
@@ -58,7 +58,7 @@ impl Table {
         }
     }
 
-    /// Applies an event, and returns the signals and forks that follow, and the new state.
+    /// Applies an event. Returns the signals and forks that follow, and the new state.
     fn on(&mut self, event: &str) -> String {
         let (verb, rest) = event.split_once(' ').unwrap_or((event, ""));
         let exit = match verb {
@@ -167,7 +167,7 @@ fn signal_named(name: &str) -> PmSignal {
     }
 }
 
-/// Plays a script of events on a server in this state.
+/// Plays a script of events on a server that is in the state `state`.
 fn play(version: PgVersion, state: PmState, kinds: &[Kind], script: &[(&str, &str)]) -> Table {
     let mut table = Table::new(version, state, kinds);
     for (n, (event, expected)) in script.iter().enumerate() {
@@ -219,7 +219,8 @@ fn a_fast_shutdown_of_18() {
     assert!(table.fixture.probe.marks().contains(Mark::ShutdownFast));
 }
 
-/// A smart shutdown does not wait for walsenders, nor for a session that becomes a walsender.
+/// A smart shutdown does not wait for walsenders. If a session becomes a walsender, the shutdown
+/// stops waiting for it.
 #[test]
 fn a_smart_shutdown_waits_only_for_sessions() {
     let refused = "+DeadEnd (the database system is shutting down) Run";
@@ -260,7 +261,7 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
                 ("1 startup", order),
             ],
         );
-        // Before the first session is possible, the shutdown does not wait for sessions.
+        // In a state that does not yet allow sessions, the shutdown does not wait for sessions.
         for state in [PmState::Startup, PmState::Recovery] {
             let kinds = [Kind::Checkpointer, Kind::Startup];
             play(
@@ -273,7 +274,7 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
     }
 }
 
-/// All processes are signaled. PostgreSQL signals no process here, and waits forever.
+/// The postmaster signals all processes. PostgreSQL signals no process here, and waits forever.
 #[test]
 fn the_end_of_recovery_during_a_smart_shutdown_stops_all_processes() {
     for version in PgVersion::ALL {
@@ -354,7 +355,7 @@ fn a_crash_in_each_state() {
                 ("2 walwriter checkpointer", "Init"),
             ],
         );
-        // An exit of the checkpointer at any other time is a crash.
+        // An exit of the checkpointer at any other time counts as a crash.
         for how in ["0", "1", "kill"] {
             let event = format!("{how} checkpointer");
             let out = "Quit>WalWriter Quit>Backend Quit>WalSender WaitBackends";
@@ -366,7 +367,7 @@ fn a_crash_in_each_state() {
             assert_eq!(table.on(event), "HotStandby", "{event}");
         }
     }
-    // A crash during shutdown: the server does not restart.
+    // After a crash during a shutdown the server does not restart.
     let crash = "kill walsender";
     for (version, state, first, then, last) in [
         (
@@ -442,7 +443,7 @@ fn a_startup_process_that_fails_ends_the_server() {
             ],
         );
         assert!(matches!(table.exit(), Exit::Fatal(e) if e.message == Message::StartupFailed));
-        // A startup process that ends by the postmaster's SIGQUIT has not failed.
+        // The exit of a startup process to which the postmaster has sent SIGQUIT is not a failure.
         let quit = "Quit>Startup Quit>WalReceiver Quit>Backend Quit>WalSender WaitBackends";
         play(
             version,
@@ -502,7 +503,7 @@ fn the_error_for_new_connections_depends_on_the_state() {
     assert!(table.postmaster.consistent);
 }
 
-/// Signals of children in a state that does not expect them are ignored. The request for a
+/// Signals of children are ignored in a state that does not expect them. The request for a
 /// walreceiver stays pending.
 #[test]
 fn signals_of_children() {
@@ -532,7 +533,7 @@ fn signals_of_children() {
     );
 }
 
-/// Up to 9.6 a request that arrived before the old walreceiver was reaped was lost.
+/// Up to 9.6 a walreceiver request was lost if it arrived before the old walreceiver was reaped.
 #[test]
 #[cfg(feature = "planted-bugs")]
 fn the_planted_bug_loses_a_walreceiver_request() {

@@ -1,5 +1,5 @@
-//! The startup process up to the start of replay. Mirrors the first half of StartupXLOG, and
-//! InitWalRecovery.
+//! All steps of the startup process before replay starts. Mirrors the first half of StartupXLOG,
+//! and InitWalRecovery.
 
 use super::Recovery;
 use crate::access::recovery::{ReadOutcome, RecoveryReader};
@@ -133,7 +133,7 @@ impl Begin {
                     };
                 }
                 Phase::Control(recovery, update) => {
-                    // No other process uses the control file yet, so that the lock is not needed.
+                    // The lock is not needed, because no other process uses the control file yet.
                     ready_ok!(update.poll(cx));
                     self.phase = Phase::Done(recovery.clone());
                 }
@@ -179,7 +179,8 @@ pub(super) fn say_how_it_ended(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
 
 pub(super) fn look_for_checkpoint(cx: &Cx<'_>, standby_requested: bool) -> RecoveryReader {
     let control = &cx.shmem.control;
-    // A crashed primary that becomes a standby first replays all its local WAL.
+    // A crashed primary that was made a standby first replays all its local WAL, as in crash
+    // recovery.
     let in_archive = standby_requested
         && (control.min_recovery_point.is_valid() || control.state == DbState::ShutDown);
     let mode = RecoveryMode {
@@ -196,7 +197,7 @@ pub(super) fn look_for_checkpoint(cx: &Cx<'_>, standby_requested: bool) -> Recov
     reader
 }
 
-/// `ReadCheckpointRecord`, and the state that follows from the checkpoint record.
+/// `ReadCheckpointRecord`, and the state of recovery that the checkpoint record determines.
 pub(super) fn checkpoint_found(
     cx: &mut Cx<'_>,
     mut reader: RecoveryReader,
@@ -259,7 +260,7 @@ pub(super) fn no_redo(redo: LsnText, checkpoint: LsnText) -> LogEvent {
     LogEvent::panic(SqlState::DATA_CORRUPTED, Message::NoRedo(redo, checkpoint))
 }
 
-/// Initializes shared memory and the control file's copy for replay.
+/// Initializes shared memory, and the copy of the control file there, for replay.
 fn set_up(cx: &mut Cx<'_>, recovery: &mut Recovery) {
     let checkpoint = &recovery.checkpoint;
     let in_archive = recovery.reader.mode().in_archive;
@@ -283,7 +284,8 @@ fn set_up(cx: &mut Cx<'_>, recovery: &mut Recovery) {
         }
         recovery.min_recovery_point = control.min_recovery_point;
     } else {
-        // An older minimum recovery point is irrelevant, because all WAL is replayed.
+        // Crash recovery replays all WAL, so the minimum recovery point of an earlier recovery is
+        // not used.
         control.state = DbState::InCrashRecovery;
         cx.shmem.recovery.state = RecoveryState::Crash;
     }

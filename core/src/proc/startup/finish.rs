@@ -112,8 +112,8 @@ impl Finish {
                     self.phase = Phase::Overwrite;
                 }
                 Phase::Overwrite => {
-                    // The flag changes under the lock, because InstallXLogFileSegment reads it
-                    // under the same lock.
+                    // The lock is needed because InstallXLogFileSegment reads the flag under the
+                    // same lock.
                     ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
                     cx.shmem.recovery.install_segment_active = true;
                     cx.release(LockId::ControlFile);
@@ -175,8 +175,8 @@ impl Finish {
         };
         self.end = end;
         self.aborted = recovery.reader.aborted();
-        // Before 14.1 and 13.5 new WAL overwrote the incomplete record from its start. A standby to
-        // which the first part of the record was already streamed then waits forever for the rest.
+        // Before 14.1 and 13.5 new WAL overwrote the incomplete record from its start. A standby
+        // that had already received the first part of the record then waited forever for the rest.
         if self.aborted.is_some() && cx.planted(Bug::ContrecordDivergence) {
             self.aborted = None;
         }
@@ -193,7 +193,7 @@ impl Finish {
         xlog.request_write = self.end;
     }
 
-    /// Loads the page in which writing continues: its valid bytes, then zeros.
+    /// Copies the page in which writing continues to the WAL buffers: its valid bytes, then zeros.
     fn take_last_page(&self, cx: &mut Cx<'_>, page: &[u8]) {
         let geometry = cx.shmem.settings.geometry;
         let start = geometry.page_start(self.end);
@@ -213,15 +213,15 @@ impl Finish {
         xlog.initialized_upto = buffer.end;
     }
 
-    /// The error if the page in which WAL ends can no longer be read.
+    /// The error if the last page of WAL can no longer be read.
     fn lost(&self) -> LogEvent {
         LogEvent::panic(SqlState::DATA_CORRUPTED, Message::LostLastPage(self.end))
     }
 }
 
 /// `CreateOverwriteContrecordRecord`: rewrites the page at which the continuation of the incomplete
-/// record is missing. Its first record names the record that readers must skip. Earlier pages stay
-/// as they are, because they may have been streamed already.
+/// record is missing. The first record on the rewritten page names the incomplete record, so that
+/// readers skip it. Earlier pages stay as they are, because they may have been streamed already.
 fn overwrite(cx: &mut Cx<'_>, recovery: &Recovery, aborted: Aborted) -> XLogInsert {
     let settings = &cx.shmem.settings;
     let geometry = settings.geometry;
@@ -247,8 +247,8 @@ fn overwrite(cx: &mut Cx<'_>, recovery: &Recovery, aborted: Aborted) -> XLogInse
     insert(cx, &XlogRecord::OverwriteContrecord(record))
 }
 
-/// After recovery the server writes a checkpoint before other processes may write WAL. After a
-/// clean shutdown the last checkpoint is still valid.
+/// Chooses the step after the end of WAL. After recovery the server writes a checkpoint before
+/// other processes may write WAL. After a clean shutdown the last checkpoint is still valid.
 fn after_wal(cx: &mut Cx<'_>, recovery: &Recovery) -> Phase {
     cx.shmem.xlog.full_page_writes = cx.shmem.settings.full_page_writes;
     if !recovery.in_recovery {

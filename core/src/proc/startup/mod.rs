@@ -1,8 +1,8 @@
 //! The startup process: crash recovery, or continuous replay on a standby. Mirrors startup.c,
 //! StartupXLOG of xlog.c and xlogrecovery.c.
 //!
-//! It has three parts: finding the checkpoint, replay, and preparing the server for writes. A
-//! standby never leaves the second part. An error ends the process, and with it the server.
+//! The process has three parts: it finds the checkpoint, replays WAL, and prepares the server for
+//! writes. A standby stays in the second part. An error ends the process, and then the server.
 
 mod begin;
 mod finish;
@@ -35,7 +35,7 @@ enum Phase {
     Finish(Recovery, Finish),
 }
 
-/// State that all parts share once the checkpoint record is read.
+/// The state that all parts share after the checkpoint record has been read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Recovery {
     reader: RecoveryReader,
@@ -51,11 +51,12 @@ struct Recovery {
     in_recovery: bool,
     /// The timeline to replay.
     tli: TimelineId,
-    /// `minRecoveryPoint` of xlogrecovery.c. Invalid in crash recovery, which replays all WAL.
+    /// `minRecoveryPoint` of xlogrecovery.c. Invalid in crash recovery, because crash recovery
+    /// replays all WAL.
     min_recovery_point: Lsn,
     /// `STANDBY_SNAPSHOT_READY`: the running transactions of the primary are known.
     snapshot_ready: bool,
-    /// Hot standby is enabled, so that the snapshot is needed.
+    /// Whether hot standby is enabled, which needs the snapshot.
     wants_snapshot: bool,
 }
 
@@ -117,8 +118,8 @@ fn exit(error: LogEvent) -> Exit {
 }
 
 impl Recovery {
-    /// `CheckRecoveryConsistency`: has replay passed all changes that the data files may contain,
-    /// and can sessions be allowed?
+    /// `CheckRecoveryConsistency`: checks whether replay has passed all changes that the data files
+    /// may contain, and whether sessions can be allowed.
     fn check_consistency(&self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
         if !self.min_recovery_point.is_valid() {
             return Ok(());
@@ -133,7 +134,8 @@ impl Recovery {
             }
             cx.shmem.recovery.consistent = true;
             cx.log(LogEvent::log(Message::Consistent(cx.text(replayed))));
-            // Since 18 the error for new clients says that only the snapshot is missing.
+            // Since 18 new clients get a different error when only the snapshot is missing. The
+            // postmaster must therefore know that recovery is consistent.
             if cx.shmem.settings.pg_version >= PgVersion::V18 {
                 cx.signal_postmaster(PmSignal::RecoveryConsistent);
             }

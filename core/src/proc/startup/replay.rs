@@ -32,7 +32,7 @@ enum Phase {
     LockControl,
     EnterArchive(UpdateControlFile),
     Redo(Redo),
-    /// Start and end of the record that was applied.
+    /// The record that was just applied: its start and its end.
     Applied(Lsn, Lsn),
 }
 
@@ -44,7 +44,7 @@ impl Replay {
         }
     }
 
-    /// Ready at the end of WAL. On a standby it is never ready.
+    /// Ready at the end of WAL. Never ready on a standby.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -91,7 +91,8 @@ impl Replay {
                 }
                 Phase::EnterArchive(update) => {
                     ready_ok!(update.poll(cx));
-                    // Under the lock, so that other processes see both changes or neither.
+                    // The state changes under the same lock as the control file, so that other
+                    // processes see both changes or neither.
                     cx.shmem.recovery.state = RecoveryState::Archive;
                     cx.release(LockId::ControlFile);
                     recovery.reader.enter_archive();
@@ -122,7 +123,7 @@ impl Replay {
         }
     }
 
-    /// The steps before the resource manager's redo. The end of the record is published first: if a
+    /// The steps before the resource manager's redo. First publishes the end of the record: if a
     /// page is written while the record is partly applied, the minimum recovery point must include
     /// the whole record.
     fn before(
@@ -150,7 +151,7 @@ impl Replay {
         }
     }
 
-    /// Since 17 redo of an online checkpoint starts at a CHECKPOINT_REDO record.
+    /// Since 17 redo of an online checkpoint must start at a CHECKPOINT_REDO record.
     fn check_first(
         &self,
         cx: &Cx<'_>,
@@ -199,8 +200,8 @@ fn start_progress(cx: &mut Cx<'_>, recovery: &Recovery) {
     progress.replay_end_tli = recovery.tli;
 }
 
-/// `SwitchIntoArchiveRecovery`: advances the minimum recovery point to the replay position, so that
-/// after a restart sessions are not allowed before replay has reached this position again.
+/// `SwitchIntoArchiveRecovery`: advances the minimum recovery point to the replay position. After a
+/// restart, sessions are then not allowed until replay has reached this position again.
 fn raise_minimum(cx: &mut Cx<'_>, recovery: &mut Recovery) {
     let end = recovery.reader.position();
     let control = &mut cx.shmem.control;
@@ -219,8 +220,8 @@ fn advance_past(cx: &mut Cx<'_>, xid: Xid) {
     }
 }
 
-/// `RecoveryRestartPoint` does not wait for a restartpoint in progress. With the planted bug the
-/// startup process waits, and nothing wakes it.
+/// With the planted bug, replay waits for a restartpoint in progress, and nothing ends the wait.
+/// PostgreSQL's `RecoveryRestartPoint` does not wait.
 fn freezes(cx: &mut Cx<'_>, record: &Record) -> Option<Yield> {
     let checkpointer = &cx.shmem.checkpointer;
     let busy = checkpointer.started != checkpointer.done && cx.shmem.recovery.hot_standby_active;
@@ -244,7 +245,7 @@ fn decode(cx: &Cx<'_>, record: &Record) -> Option<XlogRecord> {
     .ok()
 }
 
-/// The effects of an XLOG record besides restored pages.
+/// The effects of an XLOG record, except for the restored pages.
 fn xlog_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) -> Result<(), LogEvent> {
     match decode(cx, record) {
         Some(XlogRecord::CheckpointShutdown(checkpoint)) => {
@@ -299,8 +300,8 @@ fn same_timeline(recovery: &Recovery, checkpoint: &CheckPoint) -> Result<(), Log
     Err(LogEvent::panic(SqlState::DATA_CORRUPTED, message))
 }
 
-/// The effects of a Standby record. A list of running transactions makes the snapshot complete, so
-/// that sessions can read.
+/// The effects of a Standby record. A record that lists the running transactions completes the
+/// snapshot. Sessions can then read.
 fn standby_redo(cx: &mut Cx<'_>, recovery: &mut Recovery, record: &Record) {
     let decoded = StandbyRecord::decode(record.header.info, &record.main);
     if let Ok(StandbyRecord::RunningXacts(running)) = decoded {

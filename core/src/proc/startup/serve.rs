@@ -1,5 +1,5 @@
-//! Startup of a server that only sends the WAL of a stopped cluster. It has no counterpart in
-//! PostgreSQL: it does what StartupXLOG does up to the checkpoint record, and changes no file.
+//! Startup of a server that only sends the WAL of a stopped cluster. PostgreSQL has no such server.
+//! This startup does what StartupXLOG does up to the checkpoint record, and changes no file.
 
 use super::begin::{checkpoint_found, look_for_checkpoint, say_how_it_ended};
 use crate::access::recovery::RecoveryReader;
@@ -9,7 +9,7 @@ use crate::shmem::RecoveryState;
 use crate::sys::Cx;
 use crate::wire::control_file::DbState;
 
-/// Reads the shutdown checkpoint, and publishes its end as the flush position.
+/// Reads the shutdown checkpoint, and publishes the end of its record as the flush position.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Serve {
     reader: RecoveryReader,
@@ -17,7 +17,7 @@ pub(super) struct Serve {
 
 impl Serve {
     /// # Errors
-    /// The cluster was not shut down cleanly, so that the end of its WAL is unknown.
+    /// The cluster was not shut down cleanly, so the end of its WAL is unknown.
     pub(super) fn new(cx: &mut Cx<'_>) -> Result<Self, LogEvent> {
         say_how_it_ended(cx)?;
         let state = cx.shmem.control.state;
@@ -39,7 +39,7 @@ impl Serve {
             Err(error) => return Poll::Ready(Err(error)),
         };
         if recovery.in_recovery {
-            // An online checkpoint: the control file does not belong to this WAL.
+            // The record is an online checkpoint, so the control file does not belong to this WAL.
             let message = Message::NoCheckpoint(cx.text(recovery.checkpoint_at));
             let error = LogEvent::fatal(SqlState::DATA_CORRUPTED, message);
             return Poll::Ready(Err(error));

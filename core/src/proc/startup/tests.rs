@@ -1,4 +1,4 @@
-//! Whole server starts on an in-memory disk. The test acts as the checkpointer.
+//! Complete starts of a server on an in-memory disk. The test acts as the checkpointer.
 
 use super::*;
 use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint};
@@ -23,7 +23,7 @@ const FIRST: Lsn = Lsn(1024 + 40);
 fn server(version: PgVersion, planted: Planted, state: DbState) -> Fixture {
     let mut fixture = Fixture::new(version, planted);
     fixture.shmem.control.state = state;
-    // Keeps all WAL, so that the test can examine it.
+    // With this setting the server keeps all WAL, so that the test can examine it.
     fixture.shmem.settings.wal_keep_size = 1 << 20;
     fixture.shmem.settings.primary_conninfo = Some(("primary".into(), 5432));
     fixture
@@ -38,7 +38,8 @@ fn message(len: usize) -> RecordBody {
     )
 }
 
-/// Runs the startup process until it ends or waits for anything other than a checkpoint.
+/// Runs the startup process until it ends or waits. A wait for a checkpoint does not count, because
+/// this function performs the checkpoint.
 fn start(fixture: &mut Fixture) -> Result<Exit, Wait> {
     let pid = fixture.spawn(Role::Startup);
     let checkpointer = fixture.spawn(Role::Checkpointer);
@@ -86,7 +87,8 @@ fn after_a_clean_shutdown_nothing_is_replayed() {
     let mut fixture = server(PgVersion::V15, Planted::NONE, DbState::ShutDown);
     let mut wal = fixture.wal();
     let end = wal.end();
-    // Bytes after a clean end of WAL are not WAL, even if they look like it.
+    // Bytes after the end of WAL, after a clean shutdown, are not replayed even if they look like
+    // WAL.
     wal.append(&message(10));
     fixture.install(&wal);
     assert_eq!(start(&mut fixture), Ok(Exit::Normal));
@@ -135,7 +137,8 @@ fn a_crash_is_replayed_to_its_end() {
     }
 }
 
-/// The WAL of a server that crashed within a record of several pages, and the start of this record.
+/// The WAL of a server that crashed while it wrote a record of several pages, and the start of the
+/// record.
 fn aborted(fixture: &Fixture) -> (WalBuilder, Lsn) {
     let mut wal = fixture.wal();
     wal.append(&message(10));
@@ -144,8 +147,8 @@ fn aborted(fixture: &Fixture) -> (WalBuilder, Lsn) {
     (wal, start)
 }
 
-/// Whichever page of the record is missing first, the pages before it stay as they are. The missing
-/// page is rewritten, and readers skip the record.
+/// For each page of the record that can be missing first: the earlier pages stay as they are, the
+/// missing page is rewritten, and readers skip the record.
 #[test]
 fn an_incomplete_record_is_overwritten_at_the_missing_page() {
     for version in PgVersion::ALL {
@@ -182,7 +185,8 @@ fn an_incomplete_record_is_overwritten_at_the_missing_page() {
     }
 }
 
-/// After a crash right after the overwriting, replay skips the record.
+/// If the server crashes right after it has overwritten the missing page, replay skips the
+/// incomplete record.
 #[test]
 fn an_overwritten_record_is_skipped_in_replay() {
     let mut fixture = server(PgVersion::V18, Planted::NONE, DbState::InProduction);
@@ -211,7 +215,7 @@ fn an_overwritten_record_is_skipped_in_replay() {
     assert!(!fixture.probe.marks().contains(Mark::OverwriteContrecord));
 }
 
-/// As before 14.1, new WAL overwrites the first part of the incomplete record.
+/// As in releases before 14.1, new WAL overwrites the first part of the incomplete record.
 #[test]
 fn the_planted_bug_writes_over_the_incomplete_record() {
     let planted = Planted::NONE.with(Bug::ContrecordDivergence);
@@ -224,7 +228,7 @@ fn the_planted_bug_writes_over_the_incomplete_record() {
     assert_eq!(overwritten, Planted::AVAILABLE);
 }
 
-/// Replaces the WAL from a page on by zeros, as if it had never been written.
+/// Replaces all WAL from a page on with zeros, as if the WAL had never been written.
 fn lose_from(fixture: &mut Fixture, at: Lsn) {
     let first = Geometry::SMALLEST.segment_of(at);
     for segment in first.0..first.0 + 3 {
@@ -252,8 +256,8 @@ fn a_checkpoint_that_cannot_be_read_is_a_panic() {
     assert!(matches!(start(&mut fixture), Ok(Exit::Fatal(_))));
 }
 
-/// A standby made from a clean cluster is consistent at once, allows sessions, and requests WAL
-/// from the end of its own.
+/// A standby made from a cleanly stopped cluster is consistent at once and allows sessions. It
+/// requests WAL from the end of its local WAL.
 #[test]
 fn a_standby_opens_and_follows() {
     let mut fixture = server(PgVersion::V18, Planted::NONE, DbState::ShutDown);
@@ -277,7 +281,7 @@ fn a_standby_opens_and_follows() {
     assert!(fixture.trace.iter().any(|op| op == "fsync standby.signal"));
 }
 
-/// A crashed primary that becomes a standby replays all its local WAL before sessions are allowed.
+/// A crashed primary that becomes a standby replays all its local WAL before it allows sessions.
 #[test]
 fn a_crashed_primary_becomes_a_standby_after_its_own_wal() {
     let mut fixture = server(PgVersion::V15, Planted::NONE, DbState::InProduction);
@@ -323,7 +327,7 @@ fn sigterm_ends_a_standby_with_status_1() {
     ));
 }
 
-/// Since 17 the redo point is marked with a record.
+/// Since 17 a record marks the redo point.
 #[test]
 fn redo_of_18_starts_at_a_checkpoint_redo_record() {
     for (version, first, ok) in [

@@ -7,8 +7,8 @@ use crate::replication::libpqrcv::Link;
 use crate::shmem::{PgProc, Role};
 use crate::sys::{Cx, OpenSegment};
 
-/// `XLogWalRcvFlush`. The order of the steps matters: fsync, publish the flush position, wake other
-/// processes, send a status update.
+/// `XLogWalRcvFlush`: fsyncs the segment, publishes the flush position, wakes other processes, and
+/// sends a status update. The order of these steps matters.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FlushWal {
     dying: bool,
@@ -23,7 +23,7 @@ impl FlushWal {
         }
     }
 
-    /// For the exit of the process: no status update is sent.
+    /// A flush before the process exits. No status update is sent.
     pub(super) const fn dying() -> Self {
         Self {
             dying: true,
@@ -32,14 +32,14 @@ impl FlushWal {
     }
 
     /// # Errors
-    /// A PANIC if the fsync failed, because the state on disk is unknown.
+    /// A PANIC if the fsync failed, because the content of the disk is then unknown.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), LogEvent>> {
         let Some(open) = self.syncing.take() else {
             if link.flush >= link.write {
                 return Poll::Ready(Ok(()));
             }
-            // Only the open segment can have unflushed bytes, because a segment is flushed before
-            // it is closed.
+            // Only the open segment can have unflushed bytes, because the walreceiver flushes a
+            // segment before it closes the segment.
             let open = cx
                 .sys
                 .wal_file
@@ -48,8 +48,8 @@ impl FlushWal {
             return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));
         };
         if let Err(e) = cx.done() {
-            // Up to 11.1 a failed fsync was retried, and the second fsync succeeded although bytes
-            // were lost.
+            // Up to 11.1 the server retried a failed fsync. The second fsync succeeded although
+            // bytes were lost.
             if cx.planted(Bug::FsyncRetry) {
                 self.syncing = Some(open);
                 return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));
@@ -79,7 +79,7 @@ fn wake_startup(cx: &mut Cx<'_>) {
 }
 
 fn publish(cx: &mut Cx<'_>, link: &Link) {
-    // The flush position of an earlier walreceiver is never set back.
+    // If an earlier walreceiver has published a higher flush position, that position stays.
     let goes_back = link.flush < cx.shmem.walrcv.flushed_upto;
     let goes_back = goes_back && cx.planted(Bug::ReceiverTakesFlushBack);
     let walrcv = &mut cx.shmem.walrcv;

@@ -1,9 +1,9 @@
 //! The walreceiver: receives WAL from the upstream, writes and flushes it, and reports its
 //! progress. Mirrors walreceiver.c with libpqwalreceiver.c.
 //!
-//! Never reports or publishes a flush position beyond the durable WAL. The startup process decides
-//! where to start streaming, and whether to start a new walreceiver after an error. Missing history
-//! files are not fetched, because timelines never change here.
+//! The walreceiver never reports or publishes a flush position beyond the durable WAL. The startup
+//! process decides where to start streaming, and whether to start a new walreceiver after an error.
+//! The walreceiver does not fetch missing history files, because timelines never change in walsim.
 
 mod flush;
 mod start;
@@ -20,7 +20,7 @@ use flush::FlushWal;
 use start::StartStream;
 use streaming::{CopyEnd, Streaming};
 
-/// The user name of the connection. All servers trust all clients.
+/// The user name of the connection. No server asks for a password.
 const USER: &str = "postgres";
 
 /// The walreceiver.
@@ -40,7 +40,7 @@ enum Phase {
     Connect(Connect),
     StartStream(StartStream),
     Streaming(Streaming),
-    /// CopyDone was sent; waiting for the end of the upstream's answer.
+    /// CopyDone was sent. The walreceiver waits for the end of the upstream's answer.
     EndStream(Query),
     /// The timeline has ended on the upstream.
     CloseSegment(FlushWal),
@@ -50,7 +50,8 @@ enum Phase {
         exit: Exit,
         flush: FlushWal,
     },
-    /// Shared memory shows that the walreceiver has ended. The postmaster does not know it yet.
+    /// The walreceiver has marked itself stopped in shared memory. The postmaster has not reaped
+    /// the process yet.
     Gone(Exit),
 }
 
@@ -72,7 +73,7 @@ impl WalReceiver {
         }
     }
 
-    /// Runs until it would block or another process can run.
+    /// Runs until the process would block or another process may run.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         if self.phase == Phase::Entry {
             return self.enter(cx);
@@ -96,14 +97,14 @@ impl WalReceiver {
         self.die(cx)
     }
 
-    /// The start of `WalReceiverMain`: continues only if a walreceiver is still requested.
+    /// The start of `WalReceiverMain`: ends at once if no walreceiver is requested any more.
     fn enter(&mut self, cx: &mut Cx<'_>) -> Yield {
         let now = cx.now.wall;
         let walrcv = &mut cx.shmem.walrcv;
         match walrcv.state {
             WalRcvState::Starting => {}
-            // Started too late: exit status 1 without a message. The postmaster treats this status
-            // like 0.
+            // The startup process has given up its request. The walreceiver exits with status 1 and
+            // no message. The postmaster treats this status like 0.
             WalRcvState::Stopping | WalRcvState::Stopped => {
                 walrcv.state = WalRcvState::Stopped;
                 cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);
@@ -140,7 +141,7 @@ impl WalReceiver {
         Yield::Again(Place::WalReceiverMain)
     }
 
-    /// Everything between start and exit. When it is ready, the process ends.
+    /// All steps between start and exit. When the result is ready, the process ends.
     fn run(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             let link = &mut self.link;
@@ -165,7 +166,7 @@ impl WalReceiver {
                         self.phase = Phase::EndStream(Query::end_streaming(cx, link))
                     }
                     CopyEnd::CommandComplete => {
-                        // The upstream has shut down, and there is no COPY to end.
+                        // The upstream has shut down and has already ended the COPY.
                         let what = "could not send end-of-streaming message to primary";
                         let why = "no COPY in progress".into();
                         let message = Message::Upstream { what, why };
@@ -236,13 +237,13 @@ impl WalReceiver {
         }
     }
 
-    /// `WalRcvDie`: runs at every exit except a crash, also after a broken connection.
+    /// `WalRcvDie`: runs at every exit except a crash, and also after the connection broke.
     fn die(&mut self, cx: &mut Cx<'_>) -> Yield {
         let Phase::Dying { exit, flush } = &mut self.phase else {
             unreachable!("only called while dying")
         };
-        // Before 9.0.3 the walreceiver exited without flushing. Recovery then replays the unflushed
-        // bytes from pg_wal, and the next walreceiver assumes that all replayed WAL is flushed.
+        // Before 9.0.3 the walreceiver exited without a flush. Recovery then replayed the unflushed
+        // bytes from pg_wal, and the next walreceiver took all replayed WAL for flushed.
         let unflushed = self.link.flush < self.link.write;
         if !(unflushed && cx.planted(Bug::WalreceiverExitWithoutFlush)) {
             match flush.poll(cx, &mut self.link) {
@@ -263,7 +264,7 @@ impl WalReceiver {
     }
 }
 
-/// The connection parameters that the startup process has put into shared memory.
+/// The connection parameters that the startup process has stored in shared memory.
 fn conninfo(cx: &Cx<'_>) -> Option<ConnInfo> {
     let (host, port) = cx.shmem.walrcv.conninfo.clone()?;
     let application_name = match cx.shmem.settings.cluster_name.as_str() {
@@ -322,8 +323,8 @@ fn accepted(cx: &mut Cx<'_>, start: Lsn, tli: TimelineId, again: bool) {
     }
 }
 
-/// The state of a walreceiver that has not yet got its answer to START_REPLICATION. Since 19 this
-/// state has its own name.
+/// The state of a walreceiver before START_REPLICATION is answered. Since 19 this state has its own
+/// name.
 const fn connecting(version: PgVersion) -> WalRcvState {
     if version.major() < 19 {
         WalRcvState::Streaming

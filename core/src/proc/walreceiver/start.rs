@@ -1,5 +1,5 @@
-//! From the connection to the start of streaming: identifies the upstream and checks that it has
-//! the WAL. Mirrors the start of the loop in WalReceiverMain.
+//! All steps from the connection to the start of streaming: identifies the upstream and checks that
+//! it has the WAL. Mirrors the start of the loop in WalReceiverMain.
 
 use super::{check_interrupts, failing};
 use crate::base::{Lsn, PgVersion, TimestampTz};
@@ -14,7 +14,7 @@ use alloc::format;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct StartStream {
     start: Lsn,
-    /// Since when the upstream has been behind this server.
+    /// The time at which the upstream was first found to be behind this server.
     behind_since: Option<TimestampTz>,
     phase: Phase,
 }
@@ -23,7 +23,7 @@ pub(super) struct StartStream {
 enum Phase {
     Identify,
     Identifying(Query),
-    /// The upstream is behind this server: check again after a wait.
+    /// The upstream is behind this server. The walreceiver checks again at `until`.
     Behind {
         until: TimestampTz,
     },
@@ -40,7 +40,7 @@ impl StartStream {
     }
 
     /// # Errors
-    /// The upstream has another system identifier, its timeline or flush position is behind, or it
+    /// The upstream has another system identifier, has an older timeline or flush position, or
     /// refuses the command.
     pub(super) fn poll(
         &mut self,
@@ -97,9 +97,9 @@ impl StartStream {
         }
     }
 
-    /// Since 18.6 the walreceiver waits for an upstream whose flush position is behind the
-    /// requested start by at most a segment, as can happen with a standby that has just started.
-    /// Before 18.6 START_REPLICATION fails.
+    /// Since 18.6 the walreceiver waits if the upstream's flush position is at most a segment
+    /// behind the requested start. A standby that has just started can be behind like this. Before
+    /// 18.6 START_REPLICATION fails.
     fn must_wait(&self, cx: &Cx<'_>, link: &Link, upstream: &SystemIdentity) -> bool {
         let settings = &cx.shmem.settings;
         settings.pg_version >= PgVersion::V18

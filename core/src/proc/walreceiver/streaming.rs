@@ -26,7 +26,7 @@ pub(super) struct Streaming {
 /// How the upstream ended the COPY.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum CopyEnd {
-    /// The timeline has ended on the upstream; the connection stays open.
+    /// The timeline has ended on the upstream. The connection stays open.
     CopyDone,
     /// The upstream is shutting down.
     CommandComplete,
@@ -44,8 +44,8 @@ enum Turn {
 }
 
 impl Streaming {
-    /// The write and flush positions start at the replay position, although the stream starts
-    /// earlier, at a segment boundary.
+    /// The write and flush positions start at the replay position. The stream starts earlier, at a
+    /// segment boundary.
     pub(super) fn begin(cx: &mut Cx<'_>, link: &mut Link) -> Self {
         link.write = cx.shmem.recovery.last_replayed_end;
         link.flush = link.write;
@@ -112,7 +112,8 @@ impl Streaming {
         }
     }
 
-    /// Handles one message. Until all messages are handled, only complete segments are flushed.
+    /// Handles one message. While further messages wait, the walreceiver flushes only complete
+    /// segments.
     fn receive(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Result<(), LogEvent> {
         match link.receive(cx) {
             Incoming::WouldBlock if self.received => self.finish_batch(cx, link),
@@ -147,7 +148,7 @@ impl Streaming {
         self.finish_batch(cx, link);
     }
 
-    /// Reports the write position, then flushes and reports the flush position.
+    /// Reports the write position, then flushes the WAL and reports the flush position.
     fn finish_batch(&mut self, cx: &mut Cx<'_>, link: &mut Link) {
         link.send_reply(cx, false, false);
         self.turn = Turn::Flush(FlushWal::new());
@@ -180,8 +181,8 @@ impl Streaming {
     }
 }
 
-/// Handles the end of a wait. It counts as a timeout only if there is nothing to read and the latch
-/// is not set.
+/// Handles the end of a wait. The wait counts as a timeout only if no input has arrived and the
+/// latch is not set.
 fn woken(cx: &mut Cx<'_>, link: &mut Link) -> Result<(), LogEvent> {
     let woken = cx.woken_by();
     if woken.latch {

@@ -40,8 +40,8 @@ fn wal_is_requested_from_the_start_position() {
     assert_eq!(table.events(), ["START_REPLICATION 0/400 TIMELINE 1"]);
 }
 
-/// The walreceiver uses the slot that the startup process put into shared memory. Later changes of
-/// the setting are ignored.
+/// The walreceiver uses the slot that the startup process stored in shared memory. Later changes of
+/// the setting have no effect.
 #[test]
 fn start_replication_names_the_slot() {
     let mut table = Table::new(V18, Planted::NONE);
@@ -146,7 +146,8 @@ fn the_flush_position_starts_at_the_replay_position() {
     assert_eq!(table.events(), [""; 0]);
 }
 
-/// The steps are: write, report the write position, fsync, publish the flush position, report it.
+/// The order is: write, report of the write position, fsync, publication and report of the flush
+/// position.
 #[test]
 fn a_batch_is_written_reported_flushed_published_reported() {
     let mut table = Table::streaming(V15);
@@ -180,8 +181,8 @@ fn a_batch_is_written_reported_flushed_published_reported() {
     assert_eq!(table.fixture.files[&path][..800], bytes(1024, 800));
 }
 
-/// The first WAL repeats what exists already: the write position goes back, and nothing is fsynced
-/// until it is beyond the flush position again.
+/// The upstream first repeats WAL that the standby already has. The write position goes back, and
+/// nothing is fsynced until the write position is beyond the flush position again.
 #[test]
 fn a_repetition_moves_the_write_position_back() {
     let mut table = Table::streaming(V15);
@@ -203,8 +204,8 @@ fn a_repetition_moves_the_write_position_back() {
     assert_eq!(table.events(), order);
 }
 
-/// A message is split at the end of a segment. The first part is flushed before the segment is
-/// closed.
+/// A message crosses the end of a segment. The walreceiver flushes the first part before it closes
+/// the segment.
 #[test]
 fn a_segment_is_flushed_before_it_is_closed() {
     let mut table = Table::streaming(V15);
@@ -228,7 +229,7 @@ fn a_segment_is_flushed_before_it_is_closed() {
     assert_eq!(table.fixture.files[&path][..152], bytes(2048, 152));
 }
 
-/// A complete segment is closed at once. The next segment is opened when its first byte arrives.
+/// The walreceiver closes a complete segment at once. It opens the next segment only for new WAL.
 #[test]
 fn a_complete_segment_is_closed_at_once() {
     let mut table = Table::streaming(V15);
@@ -263,7 +264,7 @@ fn a_published_flush_position_is_not_set_back() {
     );
 }
 
-/// The reply is sent before the other data of the batch is flushed.
+/// The walreceiver answers the keepalive before it flushes the other data of the batch.
 #[test]
 fn a_keepalive_that_requests_a_reply_is_answered_at_once() {
     let mut table = Table::streaming(V15);
@@ -311,7 +312,7 @@ fn the_startup_process_can_request_a_status_update() {
     assert!(!table.fixture.shmem.walrcv.force_reply);
 }
 
-/// Since 19 a requested update is sent only if a position has moved since the last one.
+/// Since 19 a requested status update is sent only if a position has moved since the last update.
 #[test]
 fn a_requested_update_without_news() {
     for version in PgVersion::ALL {
@@ -367,7 +368,7 @@ fn a_silent_upstream_is_pinged_and_then_given_up() {
     }
 }
 
-/// PostgreSQL 15 wakes ten times a second. Since 16 the walreceiver sleeps until the next timer.
+/// In 15 the walreceiver wakes ten times a second. Since 16 it sleeps until the next timer.
 #[test]
 fn ticks_and_timers() {
     let mut table = Table::streaming(V15);
@@ -526,8 +527,8 @@ fn a_disk_that_fails_is_a_panic() {
     assert!(failing("fsync", DiskError::Io));
 }
 
-/// The timeline has ended on the upstream: all WAL is flushed, and the process waits for
-/// instructions with its connection open.
+/// When the timeline has ended on the upstream, the walreceiver flushes all WAL. It then waits for
+/// instructions, and keeps its connection.
 #[test]
 fn after_the_end_of_a_timeline_it_waits_for_instructions() {
     let mut table = Table::streaming(V15);

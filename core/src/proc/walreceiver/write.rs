@@ -10,8 +10,8 @@ use crate::storage::file::written;
 use crate::sys::{Cx, OpenSegment};
 use bytes::{Buf, Bytes};
 
-/// `XLogWalRcvWrite`. The position in the message is trusted, even if it is before the write
-/// position. Only the received bytes are written; the rest of the last page is not cleared.
+/// `XLogWalRcvWrite`: writes only the received bytes, and does not clear the rest of the last page.
+/// Trusts the position in the message, even a position before the write position.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct WriteWal {
     at: Lsn,
@@ -22,7 +22,7 @@ pub(super) struct WriteWal {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
     Look,
-    /// Flushes and closes the open segment, because the next byte is in another segment.
+    /// Flushes and closes the open segment, because the next byte belongs to another segment.
     Leave(FlushWal),
     Switch(SwitchSegment),
     Written(OpenSegment),
@@ -38,7 +38,7 @@ impl WriteWal {
     }
 
     /// # Errors
-    /// A PANIC if a write or an fsync failed, an ERROR if a segment cannot be created.
+    /// A PANIC if a write or an fsync failed. An ERROR if a segment cannot be created.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<(), LogEvent>> {
         let geometry = cx.shmem.settings.geometry;
         loop {
@@ -49,8 +49,8 @@ impl WriteWal {
                     }
                     let segment = geometry.segment_of(self.at);
                     match cx.sys.wal_file {
-                        // After the last byte of the data, this closes the segment if it is
-                        // complete.
+                        // The next byte belongs to another segment, or all bytes are written and
+                        // the segment is complete.
                         Some(open) if open.segment != segment || open.tli != link.tli => {
                             self.phase = Phase::Leave(FlushWal::new());
                         }

@@ -106,7 +106,7 @@ impl WalSender {
         if self.got_stopping {
             self.entry(cx).state = WalSndState::Stopping;
         }
-        // Some commands write WAL, which must not happen after the shutdown checkpoint.
+        // Some commands write WAL. No WAL may be written after the shutdown checkpoint.
         if self.entry(cx).state == WalSndState::Stopping {
             let event = LogEvent::error(SqlState::NOT_IN_STATE, Message::SenderStopping);
             return self.error(cx, event);
@@ -203,7 +203,7 @@ impl WalSender {
         Yield::Again(Place::IdentifySystem)
     }
 
-    /// `GetPGVariable`: returns any setting; the name can be in any case.
+    /// `GetPGVariable`: returns the value of any setting. The name is not case-sensitive.
     fn show(&mut self, cx: &mut Cx<'_>, name: &str) -> Yield {
         // A physical walsender has no database and therefore reports SQL_ASCII, unless the client
         // requested a client_encoding.
@@ -249,8 +249,8 @@ impl WalSender {
         }
     }
 
-    /// `StartReplication`: the slot stays acquired until the end of the COPY. Its restart_lsn is
-    /// not compared with the start.
+    /// `StartReplication`: acquires the slot, which stays acquired until the end of the COPY. The
+    /// slot's restart_lsn is not compared with the requested start.
     pub(super) fn acquire_slot(&mut self, cx: &mut Cx<'_>) -> Yield {
         let Phase::Acquiring {
             acquire,
@@ -266,7 +266,7 @@ impl WalSender {
             Poll::Ready(Err(event)) => return self.fail(cx, event),
             Poll::Ready(Ok(())) => {}
         }
-        // The requested start is not a flush position of the standby, and must not move the slot.
+        // The requested start is not a flush position of the standby. It must not move the slot.
         if my_slot(cx).restart_lsn != start && cx.planted(Bug::StartReplicationMovesSlot) {
             let slot = my_slot(cx);
             slot.restart_lsn = start;
@@ -295,8 +295,9 @@ impl WalSender {
         Yield::Again(Place::StartReplication)
     }
 
-    /// `StartReplication`, from the CopyBothResponse on. The start is compared with the flush
-    /// position only now, so that the client sees the COPY start and then fail.
+    /// `StartReplication` after the CopyBothResponse. As in PostgreSQL, the requested start is
+    /// compared with the flush position only now. If the start is too high, the client sees the
+    /// COPY begin and then fail.
     pub(super) fn begin_streaming(
         &mut self,
         cx: &mut Cx<'_>,
@@ -322,8 +323,8 @@ impl WalSender {
     }
 }
 
-/// The position up to which WAL can be sent, and its timeline: `GetFlushRecPtr`, or in recovery
-/// `GetStandbyFlushRecPtr`.
+/// The position up to which WAL can be sent, and its timeline. Mirrors `GetFlushRecPtr`, and in
+/// recovery `GetStandbyFlushRecPtr`.
 pub(super) fn flush_position(cx: &Cx<'_>) -> (Lsn, TimelineId) {
     let shmem = &cx.shmem;
     if !shmem.recovery_in_progress() {
@@ -333,7 +334,7 @@ pub(super) fn flush_position(cx: &Cx<'_>) -> (Lsn, TimelineId) {
         shmem.recovery.last_replayed_end,
         shmem.recovery.last_replayed_tli,
     );
-    // Received WAL can be sent before it is replayed, if it is on the same timeline.
+    // Received WAL of the replayed timeline can be sent before it is replayed.
     if shmem.walrcv.received_tli == tli {
         (replayed.max(shmem.walrcv.flushed_upto), tli)
     } else {

@@ -13,14 +13,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Size of one read: a `PGAlignedBlock`, whatever the geometry.
+/// The size of one read, a `PGAlignedBlock`. It does not depend on the page size.
 const CHUNK: u32 = 8192;
 
-/// Size of the rest of the message: the length word, the number and lengths of the columns, and the
-/// file name.
+/// An upper bound for the rest of the message: the length word, the number and lengths of the
+/// columns, and the file name.
 const AROUND: u32 = 64;
 
-/// Sends the row of the answer, after the RowDescription.
+/// Sends the one row of the answer, after the RowDescription.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct SendTimelineHistory {
     filename: String,

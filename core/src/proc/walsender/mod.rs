@@ -1,9 +1,9 @@
-//! The walsender: serves a replication connection, first commands, then streaming. Mirrors
+//! The walsender: serves a replication connection. It executes commands, then streams WAL. Mirrors
 //! walsender.c and the command loop of PostgresMain.
 //!
-//! Never sends WAL that its own server could lose: on a primary up to the flush position, on a
-//! standby up to the flushed or replayed position. An ended timeline is never sent, because
-//! timelines never change here.
+//! The walsender never sends WAL that its own server could lose. On a primary it sends WAL up to
+//! the flush position, on a standby up to the flushed or replayed position. It never sends a
+//! timeline that has ended, because timelines never change in walsim.
 
 mod commands;
 mod history;
@@ -38,7 +38,7 @@ pub struct WalSender {
     frames: FrameReader,
     /// The settings from the startup packet.
     settings: SessionSettings,
-    /// Database and SQL session; `None` in a physical walsender.
+    /// The database and SQL session. `None` in a physical walsender.
     attached: Option<Attached>,
     /// `MyWalSnd`: index of its entry in shared memory.
     index: Option<usize>,
@@ -47,9 +47,9 @@ pub struct WalSender {
     /// `ignore_till_sync`: after an error in the extended protocol, messages are skipped up to the
     /// next Sync.
     ignore_till_sync: bool,
-    /// `got_STOPPING`: the server is shutting down. Only WAL is sent from now on.
+    /// `got_STOPPING`: the server is shutting down. From now on the walsender only sends WAL.
     got_stopping: bool,
-    /// `got_SIGUSR2`: the shutdown checkpoint is written, and is the end of WAL.
+    /// `got_SIGUSR2`: the shutdown checkpoint is written. It is the last record of the WAL.
     got_last_cycle: bool,
     phase: Phase,
 }
@@ -65,7 +65,7 @@ enum Phase {
         start: Lsn,
         timeline: Option<TimelineId>,
     },
-    /// CopyBothResponse was sent. The flush position was read before that.
+    /// CopyBothResponse was sent. `flush` is the flush position before that message.
     Starting {
         start: Lsn,
         tli: TimelineId,
@@ -74,13 +74,13 @@ enum Phase {
     Streaming(Stream),
     /// An SQL command is running.
     Query,
-    /// Aborting the transaction after an error or before the process ends.
+    /// Aborts the transaction after an error or before the process ends.
     Abort(Then),
     /// A command about a slot is running.
     Slot(SlotCommand),
     /// A history file is being read.
     History(SendTimelineHistory),
-    /// `ReplicationSlotCleanup`, after an error or before the process ends.
+    /// Runs `ReplicationSlotCleanup` after an error or before the process ends.
     CleanUp(ReplicationSlotCleanup, Then),
 }
 
@@ -123,7 +123,7 @@ impl WalSender {
         }
     }
 
-    /// Runs until it would block or another process can run.
+    /// Runs until the process would block or another process may run.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         self.handle_signals(cx);
         match &self.phase {
@@ -146,8 +146,8 @@ impl WalSender {
     /// `HandleWalSndInitStopping` and `WalSndLastCycleHandler`.
     fn handle_signals(&mut self, cx: &mut Cx<'_>) {
         if cx.take_signal(Signal::Usr1) {
-            // A walsender that is not streaming (`replication_active`) has no WAL to send, but a
-            // command could still write WAL. It is told to end.
+            // A walsender that is not streaming (`replication_active` is false) has no WAL to send,
+            // but its next command could write WAL. It is therefore told to end.
             if matches!(self.phase, Phase::Streaming(_)) {
                 self.got_stopping = true;
             } else {
@@ -155,7 +155,8 @@ impl WalSender {
             }
         }
         self.got_last_cycle |= cx.take_signal(Signal::Usr2);
-        // A SIGHUP needs no more than this: each iteration of the loop reads the timeout again.
+        // Each iteration of the loop reads the timeout again. A SIGHUP therefore only needs to be
+        // cleared.
         cx.take_signal(Signal::Hup);
     }
 
@@ -175,8 +176,8 @@ impl WalSender {
         };
         self.index = Some(index);
         self.phase = Phase::Command;
-        // A smart shutdown does not wait for walsenders, so the postmaster must check its state
-        // again.
+        // The new walsender was counted as a session until now. A smart shutdown does not wait for
+        // walsenders, so the postmaster must check its state again.
         cx.signal_postmaster(PmSignal::AdvanceStateMachine);
         Yield::Again(Place::InitWalSender)
     }
@@ -197,8 +198,8 @@ impl WalSender {
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
     }
 
-    /// Outside of the streaming loop, sending blocks while the peer does not read. If output is
-    /// pending, returns the yield that waits for the peer.
+    /// Outside of the streaming loop, a send blocks while the peer does not read. Returns the yield
+    /// that waits for the peer if output is pending.
     fn blocked(&self, cx: &Cx<'_>, why: Place) -> Option<Yield> {
         cx.send_pending(self.conn).then(|| {
             Yield::Wait(Wait {
@@ -226,7 +227,7 @@ impl WalSender {
         }
     }
 
-    /// `ereport(ERROR)`: the command fails, a COPY ends, and the connection stays open
+    /// `ereport(ERROR)`: the command fails, or the COPY ends. The connection stays open
     /// (`WalSndErrorCleanup`). The session's temporary slots are dropped.
     fn error(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         let answer = event.to_client();
@@ -261,7 +262,7 @@ impl WalSender {
         }
         match then.clone() {
             Then::Exit(exit) => self.shut(cx, exit),
-            // After a shutdown was requested, no further command is read.
+            // After a shutdown was requested, the walsender reads no further command.
             Then::Command if self.got_stopping || self.got_last_cycle => {
                 self.exit(cx, Exit::Normal)
             }
@@ -281,7 +282,7 @@ impl WalSender {
         self.exit(cx, Exit::Fatal(event))
     }
 
-    /// `ereport(COMMERROR)`, then `proc_exit(0)`: nothing is sent to the peer.
+    /// `ereport(COMMERROR)`, then `proc_exit(0)`: the walsender sends nothing to the peer.
     fn hang_up(&mut self, cx: &mut Cx<'_>, sqlstate: SqlState, message: Message) -> Yield {
         cx.log(LogEvent {
             sqlstate,
@@ -290,8 +291,8 @@ impl WalSender {
         self.exit(cx, Exit::Normal)
     }
 
-    /// An orderly exit. `ReplicationSlotShmemExit` comes first and releases the slots of the
-    /// process.
+    /// An orderly exit. First releases the slots of the process, as `ReplicationSlotShmemExit`
+    /// does.
     fn exit(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
         self.close_segment(cx);
         cx.release_everything();

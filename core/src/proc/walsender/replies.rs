@@ -14,15 +14,16 @@ use crate::wire::frontend::streaming_limit;
 use crate::wire::replication::{StandbyMessage, StandbyMessageError, StandbyStatus};
 use alloc::string::ToString;
 
-/// The largest number of messages handled in one step, so that other processes can run.
+/// The largest number of messages that one step handles. The limit lets other processes run.
 const MESSAGES_PER_TURN: u32 = 100;
 
 impl WalSender {
     /// Handles the messages that have arrived, up to the client's CopyDone. Messages after the
     /// CopyDone are commands. Returns a yield if the COPY or the process ends.
     ///
-    /// Unlike PostgreSQL, stops reading from a client that requests replies and does not read the
-    /// replies. Reading resumes when output is taken, or the timeout ends the connection.
+    /// Unlike PostgreSQL, the walsender stops reading from a client that requests replies but does
+    /// not read them. It reads again when the client reads its output. If the client never does,
+    /// the timeout ends the connection.
     pub(super) fn process_replies(&mut self, cx: &mut Cx<'_>) -> Option<Yield> {
         self.streaming().timers.last_processing = cx.now.wall;
         self.streaming().more_to_read = false;
@@ -98,7 +99,7 @@ impl WalSender {
     fn process_payload(&mut self, cx: &mut Cx<'_>, payload: &[u8]) -> Option<Yield> {
         match StandbyMessage::decode(payload) {
             Ok(StandbyMessage::Status(status)) => self.process_status(cx, status),
-            // Feedback has no effect, because nothing is ever vacuumed.
+            // Feedback has no effect, because walsim has no vacuum.
             Ok(StandbyMessage::Feedback(feedback)) => {
                 self.entry(cx).reply_time = feedback.client_time;
                 None
@@ -119,7 +120,8 @@ impl WalSender {
         if status.reply_requested {
             self.send_keepalive(cx, false);
         }
-        // Assigned without any comparison, because a restarted standby may report lower positions.
+        // As in `ProcessStandbyReplyMessage`, the positions are not compared with the old values. A
+        // restarted standby may report lower positions.
         let entry = self.entry(cx);
         entry.write = status.write;
         entry.flush = status.flush;

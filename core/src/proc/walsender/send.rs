@@ -1,4 +1,4 @@
-//! Chooses the WAL to send next and its message boundaries. Mirrors XLogSendPhysical and
+//! Chooses the WAL to send next and the boundaries of messages. Mirrors XLogSendPhysical and
 //! WalSndKeepalive.
 
 use super::WalSender;
@@ -10,7 +10,7 @@ use crate::sys::Cx;
 use crate::wire::replication::{Keepalive, WalMessage, XLogDataHeader, xlog_data_frame_header};
 use bytes::Bytes;
 
-/// The position up to which WAL can be sent: `SendRqstPtr`.
+/// The position up to which WAL can be sent (`SendRqstPtr`).
 pub(super) fn send_limit(cx: &mut Cx<'_>) -> Lsn {
     // During the development of 9.0 the walsender sent WAL that was written but not yet flushed.
     // After a crash the primary could then lack WAL that its standby had already replayed.
@@ -22,8 +22,8 @@ pub(super) fn send_limit(cx: &mut Cx<'_>) -> Lsn {
     flush_position(cx).0
 }
 
-/// The end of the message that starts at `sent`, and whether it reaches `limit`. A message that
-/// would be too long ends at a page boundary. Messages can cross segments.
+/// The end of the message that starts at `sent`, and whether this end is `limit`. A message that
+/// would be too long ends at a page boundary. A message may cross segments.
 fn cut(geometry: &Geometry, sent: Lsn, limit: Lsn) -> (Lsn, bool) {
     let most = Lsn(sent.0.saturating_add(geometry.max_send().into()));
     if limit <= most {
@@ -34,8 +34,8 @@ fn cut(geometry: &Geometry, sent: Lsn, limit: Lsn) -> (Lsn, bool) {
 }
 
 impl Stream {
-    /// The first half of `XLogSendPhysical`. The limit is read before the file; reading it after
-    /// the file could miss the end of a timeline.
+    /// The first half of `XLogSendPhysical`. As in PostgreSQL, the limit is determined before the
+    /// WAL is read.
     pub(super) fn begin_send(&mut self, cx: &mut Cx<'_>) {
         let limit = send_limit(cx);
         if self.done_sending || limit <= self.sent {
@@ -56,13 +56,13 @@ impl Stream {
 }
 
 impl WalSender {
-    /// The second half of `XLogSendPhysical`. `sentPtr` is published after the message was sent.
+    /// The second half of `XLogSendPhysical`. Publishes `sentPtr` after sending the message.
     pub(super) fn send_wal(&mut self, cx: &mut Cx<'_>, limit: Lsn, wal: Bytes) {
         let stream = self.streaming();
         let header = XLogDataHeader {
             start: stream.sent,
             wal_end: limit,
-            // Set as late as possible, after the file was read.
+            // The time is read as late as possible, after the WAL was read.
             send_time: cx.now.wall,
         };
         stream.sent += wal.len() as u64;
@@ -73,7 +73,7 @@ impl WalSender {
         self.entry(cx).sent = sent;
     }
 
-    /// `WalSndKeepalive`: reports the sent position, not the flush position.
+    /// `WalSndKeepalive`: the message contains the sent position, not the flush position.
     pub(super) fn send_keepalive(&mut self, cx: &mut Cx<'_>, reply_requested: bool) {
         let keepalive = WalMessage::Keepalive(Keepalive {
             wal_end: self.streaming().sent,

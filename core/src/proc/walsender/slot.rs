@@ -72,7 +72,8 @@ impl WalSender {
         }
     }
 
-    /// `ReadReplicationSlot`. It does not acquire the slot, so that it works for slots in use.
+    /// `ReadReplicationSlot`: does not acquire the slot. The command therefore also works for a
+    /// slot in use.
     pub(super) fn read_slot(&mut self, cx: &mut Cx<'_>, name: &str) -> Yield {
         let slots = &cx.shmem.slots;
         let slot = slots.find(name).map(|index| &slots.slots[index]);

@@ -1,5 +1,5 @@
-//! SQL in a walsender that is attached to a database. Mirrors PostgresMain, which passes a command
-//! that exec_replication_command does not recognize to exec_simple_query.
+//! SQL in a walsender that is attached to a database. As in PostgresMain, a command that
+//! exec_replication_command does not recognize is executed by exec_simple_query.
 
 use super::{Phase, Then, WalSender};
 use crate::base::SessionSettings;
@@ -67,7 +67,7 @@ impl WalSender {
         }
     }
 
-    /// Messages of the command are sent before its error.
+    /// The messages that the command has produced are sent before its error.
     fn fail_sql(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         self.flush_sql(cx);
         self.fail(cx, event)

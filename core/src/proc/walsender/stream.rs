@@ -18,8 +18,8 @@ use alloc::string::ToString;
 pub(super) struct Stream {
     /// `sendTimeLine`
     pub(super) tli: TimelineId,
-    /// `sentPtr`: end of the WAL that was sent. The standby can report positions beyond it, because
-    /// streaming starts at a segment boundary.
+    /// `sentPtr`: the end of the WAL that was sent. The standby can report a position beyond
+    /// `sent`, because streaming starts at a segment boundary.
     pub(super) sent: Lsn,
     /// `WalSndCaughtUp`
     pub(super) caught_up: bool,
@@ -27,12 +27,12 @@ pub(super) struct Stream {
     pub(super) done_sending: bool,
     /// `streamingDoneReceiving`: the client's CopyDone was received.
     pub(super) done_receiving: bool,
-    /// Messages of the client are left for the next step.
+    /// Whether messages of the client are left for the next step.
     pub(super) more_to_read: bool,
-    /// In `WalSndDone`, which checks once more for WAL to send.
+    /// Whether the walsender is in `WalSndDone`, which checks once more for WAL to send.
     pub(super) last_look: bool,
     pub(super) timers: Timers,
-    /// `shutdown_request_timestamp`: when this loop first saw that the server shuts down.
+    /// `shutdown_request_timestamp`: when this loop first noticed the shutdown of the server.
     shutdown_requested: Option<TimestampTz>,
     pub(super) turn: Turn,
 }
@@ -41,10 +41,10 @@ pub(super) struct Stream {
 pub(super) enum Turn {
     /// The start of an iteration.
     Top,
-    /// Reading the WAL of a message. The limit was read before.
+    /// Reads the WAL of a message. `limit` is the send limit, which was determined before.
     Send { read: WalRead, limit: Lsn },
-    /// A status update has moved the slot. The required LSN is computed before the next message is
-    /// handled.
+    /// A status update has advanced the slot. The required LSN is computed before the next message
+    /// is handled.
     Confirm(ReplicationSlotsComputeRequiredLsn),
 }
 
@@ -66,7 +66,7 @@ impl Stream {
 }
 
 impl WalSender {
-    /// One iteration of `WalSndLoop`, or the part up to its next disk operation.
+    /// One iteration of `WalSndLoop`, or the part of it up to the next disk operation.
     pub(super) fn stream(&mut self, cx: &mut Cx<'_>) -> Yield {
         if let Turn::Confirm(compute) = &mut self.streaming().turn {
             match compute.poll(cx) {
@@ -75,7 +75,8 @@ impl WalSender {
             }
         }
         if self.streaming().turn == Turn::Top {
-            // The latch is reset before any check for work, because later events set it again.
+            // The latch is reset before any check for work. An event after the reset sets the latch
+            // again.
             if !cx.has_bug(Bug::LatchResetTooLate) {
                 cx.reset_latch();
             }
@@ -91,8 +92,8 @@ impl WalSender {
                 return self.leave_loop(cx);
             }
             if pending {
-                // One message at a time: the next message is made when the kernel has taken this
-                // one.
+                // The walsender sends one message at a time. It builds the next message when the
+                // kernel has taken the last one.
                 stream.caught_up = false;
                 if send_limit(cx) > stream.sent {
                     cx.mark(Mark::BackpressureBlockedSend);
@@ -132,7 +133,7 @@ impl WalSender {
         }
     }
 
-    /// Is all WAL sent and taken by the kernel?
+    /// Is all WAL sent, and has the kernel taken all output?
     fn drained(&mut self, cx: &Cx<'_>) -> bool {
         self.streaming().caught_up && !cx.send_pending(self.conn)
     }
@@ -145,18 +146,18 @@ impl WalSender {
         self.streaming().begin_send(cx);
     }
 
-    /// The second half of `WalSndDone`, after the end of WAL was sent. The process ends when the
-    /// standby has confirmed all WAL. Until then it requests replies, one at a time.
+    /// The second half of `WalSndDone`, after all WAL was sent. The process ends when the standby
+    /// has confirmed all WAL. Until then the walsender requests replies, one at a time.
     fn walsnd_done(&mut self, cx: &mut Cx<'_>) -> Yield {
         let entry = self.entry(cx);
-        // For a receiver that reports no flush position, its write position counts.
+        // If the receiver reports no flush position, its write position is used instead.
         let replicated = if entry.flush.is_valid() {
             entry.flush
         } else {
             entry.write
         };
-        // Before 9.3 it was enough that all WAL was sent. WAL lost in transit was then missing on a
-        // standby that was promoted after a clean shutdown of the primary.
+        // Before 9.3 the walsender ended when it had sent all WAL. WAL lost in transit was then
+        // missing on a standby that was promoted after a clean shutdown of the primary.
         let confirmed = self.streaming().sent == replicated;
         if self.drained(cx) && (confirmed || cx.planted(Bug::ShutdownDropsUnconfirmedTail)) {
             self.send(cx, &[BackendMessage::CommandComplete("COPY 0".to_string())]);
@@ -203,8 +204,9 @@ impl WalSender {
         })
     }
 
-    /// `WalSndCheckShutdownTimeout` (since 19): until when a shutdown waits for the receiver. The
-    /// time of the request is kept without a timeout as well, because the setting can change.
+    /// `WalSndCheckShutdownTimeout` (since 19): until when the shutdown waits for the receiver. The
+    /// time of the shutdown request is stored even if no timeout is set, because the setting can
+    /// change.
     fn shutdown_deadline(&mut self, cx: &Cx<'_>) -> Option<TimestampTz> {
         if !self.got_stopping && !self.got_last_cycle {
             return None;
@@ -217,8 +219,8 @@ impl WalSender {
         Some(since + i64::from(timeout_ms) * 1000)
     }
 
-    /// `WalSndDoneImmediate` (since 19): ends without the receiver's confirmation. The end of the
-    /// COPY is sent only if that does not block.
+    /// `WalSndDoneImmediate` (since 19): ends without the receiver's confirmation. Sends the end of
+    /// the COPY only if no output is pending.
     fn done_immediately(&mut self, cx: &mut Cx<'_>) -> Yield {
         if !cx.send_pending(self.conn) {
             self.send(cx, &[BackendMessage::CommandComplete("COPY 0".to_string())]);

@@ -1,4 +1,5 @@
-//! Tests of the walsender alone: the client's bytes in, the walsender's bytes out.
+//! Tests of the walsender alone. The input is the client's bytes; the output is the walsender's
+//! bytes.
 
 mod database;
 mod settings_and_history;
@@ -122,7 +123,7 @@ fn a_server_of_walsenders_refuses_slots() {
     assert_eq!(table.next(), Some(BackendMessage::copy_both()));
 }
 
-/// The client sees the COPY start and then fail.
+/// The client sees the COPY begin and then fail.
 #[test]
 fn a_start_beyond_the_flush_position_fails_after_the_copy_began() {
     let mut table = Table::new(PgVersion::V15, 5000);
@@ -138,7 +139,7 @@ fn a_start_beyond_the_flush_position_fails_after_the_copy_began() {
 #[test]
 fn messages_are_cut_at_pages_but_not_at_segments() {
     let mut table = Table::streaming(11_000, 1100);
-    // 1100 + 4096, rounded down to a page boundary.
+    // The first message ends at 1100 + 4096, rounded down to a page boundary.
     assert_eq!(table.next_range(), Some((1100, 5120)));
     assert_eq!(table.next_range(), Some((5120, 9216)));
     assert_eq!(table.next_range(), Some((9216, 11_000)));
@@ -195,8 +196,8 @@ fn a_standby_sends_received_or_replayed_wal() {
     assert_eq!(table.next_range(), Some((4500, 5000)));
 }
 
-/// A segment that was recycled during the read is an error, because its content may be that of
-/// another segment.
+/// It is an error if a segment is recycled while it is read. The bytes could be those of another
+/// segment.
 #[test]
 fn a_segment_recycled_during_the_read_is_an_error() {
     for version in PgVersion::ALL {
@@ -273,7 +274,7 @@ fn reported_positions_are_stored_unchanged() {
     assert_eq!(table.entry().reply_time, TimestampTz(100));
 }
 
-/// The timeout is counted from the start of streaming, even without a status update.
+/// The timeout counts from the start of streaming if the client never sends a status update.
 #[test]
 fn a_silent_client_is_pinged_and_then_dropped() {
     let mut table = Table::streaming(5000, 5000);
@@ -322,7 +323,7 @@ fn timeouts_can_be_switched_off() {
     assert_eq!((table.next(), table.exit.clone()), (None, None));
 }
 
-/// A status update that is too short fails the COPY, but the connection stays open.
+/// A status update that is too short fails the COPY. The connection stays open.
 #[test]
 fn a_short_status_update_keeps_the_connection() {
     for (payload, text) in [
@@ -387,7 +388,7 @@ fn a_client_that_does_not_read_gets_no_more_wal() {
     assert_eq!(table.exit, Some(Exit::Normal));
 }
 
-/// A command can follow the client's CopyDone. WAL that was not yet sent is not sent.
+/// A command can follow the client's CopyDone. The walsender then sends no more WAL.
 #[test]
 fn the_client_ends_the_copy() {
     let mut table = Table::streaming(5000, 4096);

@@ -1,20 +1,20 @@
-//! When a reply is requested from a standby, and when it is given up. Mirrors WalSndCheckTimeOut,
-//! WalSndKeepaliveIfNecessary and WalSndComputeSleeptime.
+//! When the walsender requests a reply from a standby, and when it ends the connection. Mirrors
+//! WalSndCheckTimeOut, WalSndKeepaliveIfNecessary and WalSndComputeSleeptime.
 
 use crate::base::{Mono, Now, TimestampTz};
 
 /// Sleep of a walsender without a timeout.
 const SLEEP_WITHOUT_TIMEOUT_MS: u64 = 10_000;
 
-/// Times are measured from the last poll for input, so that a time in which the server was stalled
-/// does not count as silence of the client.
+/// The timers of a walsender. They measure time up to the last poll for input. If the server
+/// stalls, the stall therefore does not count as silence of the client.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Timers {
     /// When input was last polled.
     pub(super) last_processing: TimestampTz,
-    /// When a message was last received. Initially the start of streaming.
+    /// When a message was last received. Before the first message, this is the start of streaming.
     last_reply: TimestampTz,
-    /// A keepalive that requests a reply was sent. At most one is outstanding.
+    /// Whether a keepalive that requests a reply was sent and not yet answered.
     waiting_for_ping_response: bool,
 }
 
@@ -38,7 +38,7 @@ impl Timers {
         self.waiting_for_ping_response = false;
     }
 
-    /// Records a request for a reply. False if one is outstanding already.
+    /// Records a request for a reply. Returns false if a request is already outstanding.
     pub(super) const fn ask(&mut self) -> bool {
         !core::mem::replace(&mut self.waiting_for_ping_response, true)
     }
@@ -54,7 +54,7 @@ impl Timers {
         timeout_ms > 0 && !self.waiting_for_ping_response && self.silence_us() >= due
     }
 
-    /// When to wake: for the next request or for the timeout, rounded up to milliseconds.
+    /// When to wake for the next request or the timeout, rounded up to milliseconds.
     pub(super) fn sleep_until(&self, now: Now, timeout_ms: u32) -> Mono {
         if timeout_ms == 0 {
             return now.mono.after_ms(SLEEP_WITHOUT_TIMEOUT_MS);
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(timers.sleep_until(at(1000), 2001), Mono(2_001_000));
     }
 
-    /// A jump of the wall clock does not change a sleep that has begun, only the next one.
+    /// A jump of the wall clock changes only the next sleep, not a sleep that has begun.
     #[test]
     fn the_wall_clock_may_jump() {
         let timers = Timers::new(at(60_000).wall);

@@ -108,9 +108,9 @@ impl WalRead {
         }
     }
 
-    /// `CheckXLogRemoved`, after the read: the segment may have been recycled while it was open,
-    /// and `lastRemovedSegNo` is advanced before that. If the segment was only unlinked, the bytes
-    /// are still valid, but PostgreSQL reports the same error.
+    /// `CheckXLogRemoved`, called after the read. The segment may have been recycled while it was
+    /// open; `lastRemovedSegNo` is advanced before a segment is recycled. If the segment was only
+    /// unlinked, the bytes are still valid, but PostgreSQL reports the same error.
     fn checked(&mut self, cx: &mut Cx<'_>) -> Result<Bytes, LogEvent> {
         let segment = cx.shmem.settings.geometry.segment_of(self.start);
         if segment > cx.shmem.xlog.last_removed || cx.planted(Bug::RecycledSegmentSent) {
@@ -124,7 +124,7 @@ impl WalRead {
         LogEvent::error(code, Message::SegmentRemoved(self.name(cx, segment)))
     }
 
-    /// A single piece, the usual case, is not copied.
+    /// Joins the pieces. A single piece, the usual case, is not copied.
     fn join(&mut self) -> Bytes {
         if self.pieces.len() > 1 {
             let mut joined = BytesMut::new();

@@ -6,9 +6,9 @@ use crate::base::TimestampTz;
 use crate::call::{Exit, Place, Poll, Signal, Wait, Yield};
 use crate::sys::Cx;
 
-/// Number of idle rounds after which the walwriter sleeps longer (`LOOPS_UNTIL_HIBERNATE`).
+/// The number of idle rounds before the walwriter sleeps longer (`LOOPS_UNTIL_HIBERNATE`).
 const LOOPS_UNTIL_HIBERNATE: u32 = 50;
-/// The factor by which an idle walwriter then sleeps longer (`HIBERNATE_FACTOR`).
+/// The factor by which the sleep of an idle walwriter grows (`HIBERNATE_FACTOR`).
 const HIBERNATE_FACTOR: u64 = 25;
 
 /// The walwriter process. It never inserts WAL, and exits only when it is told to.
@@ -43,7 +43,8 @@ impl WalWriter {
             Some(flush) => flush,
             None => {
                 cx.reset_latch();
-                // A SIGHUP needs no more than this: the next sleep uses the new settings.
+                // The next sleep uses the new settings. A SIGHUP therefore only needs to be
+                // cleared.
                 cx.take_signal(Signal::Hup);
                 if cx.take_signal(Signal::Term) {
                     return Yield::Exit(Exit::Normal);

@@ -63,7 +63,8 @@ fn errors() {
         ("SELECT pg_replication_slot_advance('s', '0/0')", "XX000"),
         ("SELECT pg_replication_slot_advance('t', '0/1')", "42704"),
     ] {
-        // The column is sent before the function is called.
+        // The description of the result column is sent before the function is called. It therefore
+        // precedes the error.
         let function = statement[7..].split('(').next().unwrap();
         assert_eq!(
             session.run(statement),
@@ -84,8 +85,8 @@ fn errors() {
     }
 }
 
-/// Temporary slots survive the end of a transaction. Any error, or the end of the session, drops
-/// them.
+/// A temporary slot survives the end of a transaction. Any error drops it, and so does the end of
+/// the session.
 #[test]
 fn temporary_slots() {
     for end in ["SELECT 1", "leave"] {

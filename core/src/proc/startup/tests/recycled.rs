@@ -33,7 +33,8 @@ fn kinds(fixture: &Fixture) -> Vec<(u8, u8)> {
     kinds.collect()
 }
 
-/// Wherever writing stopped, all records before are kept, and new WAL follows them.
+/// For every position at which writing can stop: all earlier records are kept, and new WAL follows
+/// them.
 #[test]
 fn old_bytes_after_the_end_are_not_wal() {
     for version in PgVersion::ALL {
@@ -53,9 +54,9 @@ fn old_bytes_after_the_end_are_not_wal() {
     }
 }
 
-/// The record's first part fills its segment, and the next file is a recycled one. The first part
-/// stays, because it may have been streamed. The next page is rewritten and names the record to
-/// skip.
+/// The first part of a record fills its segment, and the next segment file is recycled. The first
+/// part stays, because it may have been streamed. The next page is rewritten and names the record
+/// that readers skip.
 #[test]
 fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
     for version in PgVersion::ALL {
@@ -73,8 +74,8 @@ fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
     }
 }
 
-/// Only the length of a record fits on the last page. The next page is left over from old WAL. The
-/// length must not be trusted before the next page is validated.
+/// Only the length of a record fits on the last page, and the next page is left over from old WAL.
+/// Replay must validate that page before it trusts the length.
 #[test]
 fn lengths_at_the_end_of_a_page_are_not_trusted() {
     for version in PgVersion::ALL {

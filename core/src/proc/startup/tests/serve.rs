@@ -8,8 +8,8 @@ fn stopped(version: PgVersion, state: DbState) -> Fixture {
     fixture
 }
 
-/// The flush position is the end of the shutdown checkpoint. WAL after it is not sent, and nothing
-/// is written.
+/// The flush position is the end of the shutdown checkpoint record. The server does not send bytes
+/// after this position, and writes nothing.
 #[test]
 fn the_flush_position_is_the_end_of_the_shutdown_checkpoint() {
     for version in PgVersion::ALL {
@@ -31,7 +31,7 @@ fn the_flush_position_is_the_end_of_the_shutdown_checkpoint() {
     }
 }
 
-/// Only after a clean shutdown is the end of WAL known. A standby's control file only has its
+/// The end of WAL is known only after a clean shutdown. The control file of a standby has only the
 /// replay position.
 #[test]
 fn any_other_state_is_refused() {
@@ -52,8 +52,8 @@ fn any_other_state_is_refused() {
     }
 }
 
-/// A control file that says "shut down" names an online checkpoint, so it does not match the WAL
-/// in pg_wal.
+/// If the control file says "shut down" but points to an online checkpoint, it does not match the
+/// WAL in pg_wal.
 #[test]
 fn an_online_checkpoint_is_refused() {
     let mut fixture = stopped(PgVersion::V15, DbState::ShutDown);

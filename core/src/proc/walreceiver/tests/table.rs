@@ -16,7 +16,8 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 use bytes::Bytes;
 
-/// Segments have 1024 bytes. The replay position is 1500; WAL is requested from 1024.
+/// A walreceiver under test. Segments have 1024 bytes. The replay position is 1500, and WAL is
+/// requested from 1024.
 pub(super) struct Table {
     pub(super) fixture: Fixture,
     pub(super) pid: Pid,
@@ -24,7 +25,8 @@ pub(super) struct Table {
     pub(super) receiver: WalReceiver,
     pub(super) wait: Option<Wait>,
     pub(super) exit: Option<Exit>,
-    /// The events in their order: disk operations, messages, and published flush positions.
+    /// Disk operations, messages and published flush positions, in the order in which they
+    /// happened.
     events: Vec<String>,
     said: FrameReader,
     published: Lsn,
@@ -122,7 +124,7 @@ impl Table {
         self.net(NetEvent::Data(out.into()));
     }
 
-    /// WAL arrives. Each pair is a start position and a length.
+    /// Delivers WAL to the walreceiver. Each pair is a start position and a length.
     pub(super) fn hear_wal(&mut self, pieces: &[(u64, usize)]) {
         let frames: Vec<_> = pieces.iter().map(|(at, len)| wal(*at, *len)).collect();
         self.net(NetEvent::Data(frames.concat().into()));
@@ -163,7 +165,7 @@ impl Table {
         self.run();
     }
 
-    /// Runs until it waits for an event that has not happened.
+    /// Runs the walreceiver until it waits for an event that has not happened.
     pub(super) fn run(&mut self) {
         for _ in 0..1000 {
             let wakes = |wait: &Wait| self.fixture.wake(self.pid, wait);
@@ -182,7 +184,7 @@ impl Table {
         panic!("livelock");
     }
 
-    /// Records the events of the last step. Changes of shared memory come before the effects.
+    /// Records the events of the last step. Lists changes of shared memory before the effects.
     fn note(&mut self, done: usize) {
         let flushed = self.fixture.shmem.walrcv.flushed_upto;
         if flushed != self.published {
@@ -263,7 +265,7 @@ fn told(message: FrontendMessage) -> String {
     }
 }
 
-/// A WAL message whose bytes depend on their position.
+/// A WAL message in which each byte depends on its position.
 pub(super) fn wal(at: u64, len: usize) -> Bytes {
     let header = XLogDataHeader {
         start: Lsn(at),

@@ -146,7 +146,7 @@ fn logical_decoding_needs_another_wal_level() {
     }
 }
 
-/// The error for a feature that only PostgreSQL supports has a HINT.
+/// If PostgreSQL supports a feature and walsim does not, the error has a HINT.
 #[test]
 fn unsupported_commands() {
     let mut table = Table::new(crate::base::PgVersion::V18, 5000);

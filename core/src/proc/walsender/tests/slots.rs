@@ -101,8 +101,8 @@ fn errors_of_slot_commands() {
     }
 }
 
-/// The slot is acquired from START_REPLICATION to the end of streaming, and its restart_lsn is the
-/// reported flush position.
+/// A walsender holds the slot from START_REPLICATION to the end of streaming. The slot's
+/// restart_lsn is the reported flush position.
 #[test]
 fn streaming_from_a_slot() {
     let mut table = server(PgVersion::V18);
@@ -119,7 +119,7 @@ fn streaming_from_a_slot() {
         table.fixture.shmem.slots.required_lsn, REDO,
         "not saved yet"
     );
-    // Several status updates arrive together, one of them without a flush position.
+    // Several status updates arrive together. One of them has no flush position.
     let mute = StandbyStatus {
         flush: Lsn::INVALID,
         write: Lsn(9),
@@ -150,8 +150,7 @@ fn streaming_from_a_slot() {
     assert_eq!(table.slot("s").active_pid, None);
 }
 
-/// The slot is released however streaming ends: by an error, by SIGTERM, or by the end of the
-/// connection.
+/// The slot is released if streaming ends by an error, by SIGTERM, or by the end of the connection.
 #[test]
 fn a_slot_is_released_however_streaming_ends() {
     type End = fn(&mut Table);
@@ -179,7 +178,7 @@ fn a_slot_is_released_however_streaming_ends() {
     }
 }
 
-/// The error is sent before the cleanup. A command that follows is executed after the cleanup.
+/// The error is sent before the cleanup. The next command is executed after the cleanup.
 #[test]
 fn an_error_drops_temporary_slots() {
     let mut table = server(PgVersion::V18);
@@ -218,15 +217,15 @@ fn a_slot_in_use_or_invalidated() {
         slot.restart_lsn = Lsn::INVALID;
         table.query("START_REPLICATION SLOT s 0/1000");
         match version {
-            // Before 16 invalidation is not checked: existing WAL is streamed, and the next status
-            // update makes the slot valid again.
+            // The walsender of 15 does not check for invalidation. It streams the WAL that still
+            // exists, and the next status update makes the slot valid again.
             PgVersion::V15 => {
                 assert_eq!(table.next(), Some(BackendMessage::copy_both()));
                 table.report(status(4500, false));
                 assert!(!table.slot("s").is_lost(version));
                 assert_eq!(table.fixture.shmem.slots.required_lsn, Lsn(4500));
             }
-            // WAL is streamed here, too, but the slot stays invalidated.
+            // The walsender of 16 and 17 also streams the WAL, but the slot stays invalidated.
             PgVersion::V16 | PgVersion::V17 => {
                 assert_eq!(table.next(), Some(BackendMessage::copy_both()));
                 table.report(status(4500, false));

@@ -45,7 +45,7 @@ fn has_left(table: &mut Table) -> bool {
     said && freed && table.next().is_none() && table.exit == Some(Exit::Normal)
 }
 
-/// The walsender requests one reply at a time, and ends when the standby has confirmed exactly the
+/// The walsender requests one reply at a time. It ends when the standby has confirmed exactly the
 /// end of WAL.
 #[test]
 fn it_waits_until_the_standby_has_confirmed_all_wal() {
@@ -75,7 +75,7 @@ fn without_a_flush_position_the_write_position_counts() {
     assert!(has_left(&mut table));
 }
 
-/// WAL that appeared after the last check is sent before a reply is requested.
+/// If new WAL appears after the last check, the walsender sends the WAL before it requests a reply.
 #[test]
 fn it_checks_once_more_for_wal() {
     let mut table = Table::streaming(5000, 5000);
@@ -95,9 +95,9 @@ fn a_silent_standby_is_given_up_at_the_timeout() {
     assert_eq!(table.exit, Some(Exit::Normal));
 }
 
-/// wal_sender_shutdown_timeout (since 19): with -1 the walsender waits without a limit, as before
-/// 19. With 0 it ends at once, with any other value after that time; it then sends the end of the
-/// COPY and logs a WARNING.
+/// wal_sender_shutdown_timeout (since 19). With -1 the walsender waits without a limit, as in
+/// earlier versions. With 0 it ends at once. With any other value it ends after that time. When it
+/// ends for the timeout, it sends the end of the COPY and logs a WARNING.
 #[test]
 fn since_19_a_shutdown_waits_for_a_standby_only_so_long() {
     for (timeout, ends_after_ms) in [("-1", None), ("0", Some(0)), ("700", Some(700))] {
@@ -133,8 +133,8 @@ fn since_19_a_shutdown_waits_for_a_standby_only_so_long() {
     }
 }
 
-/// A walsender that is not streaming ends at once: it has no WAL to send, and a command could write
-/// WAL.
+/// A walsender that is not streaming ends at once. It has no WAL to send, and its next command
+/// could write WAL.
 #[test]
 fn an_idle_walsender_ends_at_once() {
     let mut table = Table::new(PgVersion::V18, 5000);
@@ -144,7 +144,7 @@ fn an_idle_walsender_ends_at_once() {
     assert!(matches!(table.exit, Some(Exit::Fatal(_))));
 }
 
-/// After the end of a COPY, or an error, the process ends.
+/// After the end of a COPY, or after an error, the process ends.
 #[test]
 fn after_streaming_it_does_not_return_to_commands() {
     for bad in [false, true] {
@@ -167,7 +167,7 @@ fn after_streaming_it_does_not_return_to_commands() {
     }
 }
 
-/// A physical client cannot reach this state, but the error exists.
+/// A physical client cannot reach this state. The error exists nevertheless.
 #[test]
 fn commands_are_refused_while_stopping() {
     let mut table = Table::new(PgVersion::V15, 5000);

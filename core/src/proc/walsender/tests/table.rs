@@ -121,7 +121,7 @@ impl Table {
         self.run();
     }
 
-    /// Runs until it waits for an event that has not happened.
+    /// Runs the walsender until it waits for an event that has not happened.
     pub(super) fn run(&mut self) {
         for _ in 0..1000 {
             let wakes = |wait: &Wait| self.fixture.wake(self.pid, wait);
@@ -209,7 +209,7 @@ impl Table {
         Some(WalMessage::decode(payload).unwrap())
     }
 
-    /// The range of positions in the next message. Its bytes are checked.
+    /// The range of positions in the next message. Also checks the bytes of the message.
     pub(super) fn next_range(&mut self) -> Option<(u64, u64)> {
         match self.next_wal()? {
             WalMessage::XLogData(header, data) => {
