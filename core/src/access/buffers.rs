@@ -1,5 +1,5 @@
-//! The shared buffers of `storage::buffer`, with `XLogFlush` as the routine that flushes WAL before
-//! a page is written.
+//! The shared buffers of `storage::buffer`. `XLogFlush` is the routine that flushes WAL before a
+//! page is written.
 
 use super::xlog_flush::XLogFlush;
 use crate::base::Lsn;

@@ -1,10 +1,10 @@
 //! A checkpoint. Mirrors CreateCheckPoint and CheckPointGuts of xlog.c. The routine ends its step
 //! at each point where other processes can run.
 //!
-//! All changes from before the redo point are durable when the control file names the checkpoint.
-//! After an earlier crash, recovery starts from the previous checkpoint; old WAL is therefore
-//! removed only after the control file is written. If a checkpoint fails, `Insert->RedoRecPtr`
-//! keeps the new redo point.
+//! When the control file names the checkpoint, all changes from before the redo point are durable.
+//! If the server crashes before that, recovery starts from the previous checkpoint. Old WAL is
+//! therefore removed only after the control file is written. If a checkpoint fails,
+//! `Insert->RedoRecPtr` keeps the new redo point.
 
 use super::checkpoint_guts::CheckPointGuts;
 use super::wal_release::{ReleaseAfter, ReleaseWal};
@@ -27,16 +27,17 @@ use alloc::vec::Vec;
 /// The kind of a checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CheckpointKind {
-    /// While the server runs. Without `force` it is skipped if nothing has changed since the last
-    /// checkpoint.
+    /// A checkpoint while the server runs. Without `force` the checkpoint is skipped if nothing has
+    /// changed since the last checkpoint.
     Online {
         /// `CHECKPOINT_FORCE`
         force: bool,
     },
-    /// `CHECKPOINT_END_OF_RECOVERY`: written as a shutdown checkpoint, before other processes may
-    /// write WAL.
+    /// `CHECKPOINT_END_OF_RECOVERY`: a shutdown checkpoint record, written before other processes
+    /// may write WAL.
     EndOfRecovery,
-    /// `CHECKPOINT_IS_SHUTDOWN`: no other process can write WAL any more, and no record follows.
+    /// `CHECKPOINT_IS_SHUTDOWN`: no other process can write WAL any more. No record follows the
+    /// checkpoint.
     Shutdown,
 }
 
@@ -45,7 +46,7 @@ pub enum CheckpointKind {
 pub struct CreateCheckPoint {
     kind: CheckpointKind,
     checkpoint: CheckPoint,
-    /// The slots' required LSN, read before the slots are saved.
+    /// The LSN that slots require, read before the slots are saved.
     slots: Lsn,
     phase: Phase,
 }
@@ -61,7 +62,7 @@ enum Phase {
         important: Lsn,
     },
     InsertRedo(XLogInsert),
-    /// Reads the slots' required LSN before the slots are saved.
+    /// Reads the LSN that slots require. Runs before the slots are saved.
     SampleSlots,
     ReadXids,
     /// Waits for transactions inside a commit critical section.
@@ -82,8 +83,8 @@ impl CreateCheckPoint {
     /// Starts when it is first polled.
     #[must_use]
     pub fn new(cx: &Cx<'_>, kind: CheckpointKind) -> Self {
-        // Fields that walsim never changes (OIDs, multixacts, horizons) are copied from the last
-        // checkpoint.
+        // The fields that walsim never changes are copied from the last checkpoint: OIDs,
+        // multixacts, and horizons.
         Self {
             kind,
             checkpoint: cx.shmem.control.checkpoint_copy,
@@ -92,10 +93,10 @@ impl CreateCheckPoint {
         }
     }
 
-    /// Returns false if the checkpoint was skipped.
+    /// Returns false if the checkpoint was skipped because nothing has changed.
     ///
     /// # Errors
-    /// An ERROR if a step failed that the next checkpoint can repeat, otherwise a PANIC.
+    /// An ERROR if the next checkpoint can repeat the failed step. Otherwise a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
         let why = Place::CreateCheckPoint;
         loop {
@@ -126,7 +127,7 @@ impl CreateCheckPoint {
                     ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                     *next += 1;
                     if *next < INSERTION_LOCKS {
-                        // No process must wait for this holder, which inserts no record here.
+                        // No process must wait for this lock. The checkpoint inserts no record.
                         let lock = LockId::WalInsert(*next - 1);
                         cx.shmem.locks.set_var(lock, Lsn::MAX);
                         continue;
@@ -220,7 +221,7 @@ impl CreateCheckPoint {
         }
     }
 
-    /// Sets the fields that must be read before the redo point is determined.
+    /// Sets the fields of the checkpoint that must be read before the redo point is determined.
     fn begin(&mut self, cx: &mut Cx<'_>) {
         self.checkpoint.time = cx.now.wall.unix_seconds();
         self.checkpoint.oldest_active_xid = match self.kind {
@@ -229,8 +230,8 @@ impl CreateCheckPoint {
         };
     }
 
-    /// With all insertion locks held: determines the redo point, or returns true if nothing has
-    /// changed.
+    /// Determines the redo point, or returns true if nothing has changed. The caller holds all
+    /// insertion locks.
     fn look_under_locks(&mut self, cx: &mut Cx<'_>, important: Lsn) -> bool {
         let shmem = &mut *cx.shmem;
         let settings = &shmem.settings;
@@ -264,8 +265,8 @@ impl CreateCheckPoint {
         false
     }
 
-    /// The planted bug publishes the redo pointer here, after the insertion locks are released.
-    /// Records inserted in between were compared with the old redo pointer.
+    /// With the planted bug, the redo pointer is published only here, after the insertion locks are
+    /// released. Records that were inserted in between were compared with the old redo pointer.
     fn publish_late(&self, cx: &mut Cx<'_>) {
         let redo = self.checkpoint.redo;
         if !cx.has_bug(Bug::RedoPointerPublishedLate) || cx.shmem.xlog.redo == redo {
@@ -280,7 +281,8 @@ impl CreateCheckPoint {
         }
     }
 
-    /// Since 17 an online checkpoint inserts a record that moves the redo pointer to its own start.
+    /// Whether the checkpoint inserts a record that moves the redo pointer to the start of that
+    /// record. Since 17 an online checkpoint does.
     fn redo_is_a_record(&self, version: PgVersion) -> bool {
         match self.kind {
             CheckpointKind::Online { .. } => version >= PgVersion::V17,
@@ -310,8 +312,8 @@ impl CreateCheckPoint {
         )
     }
 
-    /// A shutdown checkpoint must be the last record: the next start writes after it, and would
-    /// overwrite anything that follows.
+    /// A shutdown checkpoint must be the last record. The next start writes after the shutdown
+    /// checkpoint, and would overwrite any later record.
     fn end_of_wal(&self, cx: &mut Cx<'_>, at: Inserted) -> Result<(), LogEvent> {
         match self.kind {
             CheckpointKind::Online { .. } => return Ok(()),
@@ -327,7 +329,7 @@ impl CreateCheckPoint {
         Ok(())
     }
 
-    /// The removal of old WAL, which begins after the control file is written.
+    /// The removal of old WAL. It begins after the control file is written.
     fn release(&self, cx: &Cx<'_>, at: Inserted) -> ReleaseWal {
         let after = ReleaseAfter::Checkpoint {
             end: at.end,
@@ -341,7 +343,7 @@ impl CreateCheckPoint {
         ReleaseWal::new(after, prior_redo, self.checkpoint.redo, self.slots)
     }
 
-    /// Sets the control file in shared memory to this checkpoint.
+    /// Changes the control file in shared memory to name this checkpoint.
     fn publish(&self, cx: &mut Cx<'_>, at: Inserted) {
         let control = &mut cx.shmem.control;
         match self.kind {
@@ -358,7 +360,7 @@ impl CreateCheckPoint {
     }
 }
 
-/// `LogStandbySnapshot`: logs the running transactions, so that a standby can accept queries.
+/// `LogStandbySnapshot`: logs the running transactions. A standby can then accept queries.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct LogStandbySnapshot {
     insert: Option<XLogInsert>,
@@ -369,8 +371,8 @@ impl LogStandbySnapshot {
     /// A PANIC if WAL cannot be written.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if self.insert.is_none() {
-            // XidGenLock is held until the record is inserted, so that until then no transaction
-            // starts that the record does not list.
+            // XidGenLock is held until the record is inserted. No transaction that the record does
+            // not list can start in the meantime.
             ready!(cx.acquire(LockId::XidGen, LockMode::Shared));
             let record = StandbyRecord::RunningXacts(running_xacts(cx));
             let insertion = Insertion {
@@ -422,9 +424,9 @@ fn oldest_active_xid(cx: &Cx<'_>) -> Xid {
         .unwrap_or(cx.shmem.next_xid)
 }
 
-/// Checks `HaveVirtualXIDsDelayingChkpt` every 10 ms. Without this wait (before backends had the
-/// delay flag), a crash could lose a commit whose record is before the redo point and whose status
-/// is set after the clog was written.
+/// Checks `HaveVirtualXIDsDelayingChkpt` every 10 ms. The wait prevents the loss of a commit whose
+/// record is before the redo point and whose status is set after the clog was written. With the
+/// planted bug there is no wait, as before backends had the delay flag.
 fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
     if those.is_empty() || cx.planted(Bug::CommitCrossesRedoPoint) {
         return Poll::Ready(());
@@ -441,13 +443,14 @@ fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
 }
 
 /// `GetVirtualXIDsDelayingChkpt`: the processes inside a commit critical section, with their
-/// transactions.
+/// transaction ids.
 fn delaying(cx: &Cx<'_>) -> Vec<(Pid, Xid)> {
     let procs = cx.shmem.procs.iter().filter(|proc| proc.delay_checkpoint);
     procs.map(|proc| (proc.pid, proc.xid)).collect()
 }
 
-/// The xid with the epoch of the last checkpoint, because transaction ids do not wrap around here.
+/// The full transaction id. Its epoch is that of the last checkpoint, because transaction ids do
+/// not wrap around in walsim.
 fn full_xid(cx: &Cx<'_>, xid: Xid) -> FullXid {
     FullXid::new(cx.shmem.control.checkpoint_copy.next_xid.epoch(), xid)
 }

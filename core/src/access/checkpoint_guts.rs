@@ -1,4 +1,4 @@
-//! The data that checkpoints and restartpoints write and fsync, in PostgreSQL's order. Mirrors
+//! Writes and fsyncs the data of checkpoints and restartpoints, in PostgreSQL's order. Mirrors
 //! CheckPointGuts of xlog.c.
 
 use super::clog::CheckPointClog;
@@ -27,7 +27,7 @@ impl CheckPointGuts {
     }
 
     /// # Errors
-    /// An ERROR if a step failed that the next checkpoint can repeat, otherwise a PANIC.
+    /// An ERROR if the next checkpoint can repeat the failed step. Otherwise a PANIC.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         self.0 = match &mut self.0 {
             Phase::Slots(slots) => {

@@ -1,12 +1,12 @@
-//! Requests a checkpoint and waits for it. Mirrors RequestCheckpoint of checkpointer.c.
+//! Requests a checkpoint and waits for its end. Mirrors RequestCheckpoint of checkpointer.c.
 
 use crate::base::{Bug, SegmentNo};
 use crate::call::{LogEvent, Message, Place, Poll, Signal, SqlState, Wait, Yield};
 use crate::shmem::{CheckpointRequests, CondVarId, Role};
 use crate::sys::Cx;
 
-/// Called after segment `finished` was filled or replayed. Requests a checkpoint if there is enough
-/// WAL since the redo point (`XLogCheckpointNeeded`).
+/// Requests a checkpoint if there is enough WAL since the redo point (`XLogCheckpointNeeded`).
+/// Called after segment `finished` was filled or replayed.
 pub fn request_checkpoint_by_volume(cx: &mut Cx<'_>, finished: SegmentNo) {
     let shmem = &mut *cx.shmem;
     let redo = shmem.settings.geometry.segment_of(shmem.xlog.redo);
@@ -30,12 +30,12 @@ enum Phase {
         started: u32,
         failed: u32,
     },
-    /// Waits until a checkpoint has started that includes these flags.
+    /// Waits until a checkpoint with the requested flags has started.
     Begins {
         started: u32,
         failed: u32,
     },
-    /// Waits until this checkpoint, or a later one, has ended.
+    /// Waits until that checkpoint, or a later checkpoint, has ended.
     Ends {
         started: u32,
         failed: u32,
@@ -98,8 +98,8 @@ impl RequestCheckpoint {
         }
     }
 
-    /// `ConditionVariableSleep`. SIGTERM interrupts the sleep. The startup process does not check
-    /// for SIGTERM here, but elsewhere.
+    /// `ConditionVariableSleep`: SIGTERM ends the sleep, except in the startup process, which
+    /// checks for SIGTERM elsewhere.
     fn sleep(cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         cx.reset_latch();
         let role = cx.shmem.procs.get(cx.me).map(|proc| proc.role);

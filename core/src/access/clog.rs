@@ -1,8 +1,8 @@
 //! Transaction status on disk. Mirrors clog.c (ExtendCLOG, TransactionIdSetTreeStatus,
 //! CheckPointCLOG, TrimCLOG) and the reading and writing of slru.c.
 //!
-//! Clog pages have no LSN, no checksum and no full-page images. A torn page is repaired because
-//! replay sets every status again that was set since the redo point. Unlike in PostgreSQL, a page
+//! Clog pages have no LSN, no checksum and no full-page images. Replay nevertheless repairs a torn
+//! page: it sets every status again that was set since the redo point. Unlike in PostgreSQL, a page
 //! is never evicted from memory.
 
 use super::xlog_flush::XLogFlush;
@@ -23,7 +23,7 @@ use bytes::Bytes;
 /// `SLRU_PAGES_PER_SEGMENT`
 const PAGES_PER_FILE: u32 = 32;
 
-/// The file of a page, and the page's offset in it.
+/// The file that holds a page, and the offset of the page in the file.
 fn place(page: u32, page_size: u32) -> (FilePath, u64) {
     let path = FilePath::from(format!("pg_xact/{:04X}", page / PAGES_PER_FILE));
     (
@@ -36,8 +36,8 @@ fn page_size(cx: &Cx<'_>) -> u32 {
     cx.shmem.settings.geometry.data_page
 }
 
-/// Takes the lock, and reads the transaction's page if it is not in memory (`SimpleLruReadPage`).
-/// The lock is not held during the read.
+/// Takes the lock, and reads the page of the transaction if the page is not in memory
+/// (`SimpleLruReadPage`). Releases the lock during the read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct LockPage {
     xid: Xid,
@@ -81,14 +81,15 @@ impl LockPage {
                 LockPhase::Read(read) => {
                     let bytes = ready_ok!(read.poll(cx)).unwrap_or_default();
                     let mut bytes = bytes.to_vec();
-                    // In recovery the page may be missing, because its file is created later in the
-                    // WAL or was never written.
+                    // In recovery the page may be missing. Its file may be created later in the
+                    // WAL, or may never have been written.
                     if bytes.len() < size as usize && !cx.shmem.recovery_in_progress() {
                         let error = Message::NoTransactionStatus(self.xid);
                         return Poll::Ready(Err(LogEvent::error(SqlState::UNDEFINED_FILE, error)));
                     }
                     bytes.resize(size as usize, 0);
-                    // Another process may have read and changed the page meanwhile.
+                    // Another process may have read and changed the page in the meantime. Its page
+                    // is kept.
                     let read = ClogPage {
                         bytes: Arc::new(bytes),
                         dirty: false,
@@ -151,7 +152,8 @@ pub struct ClogSet {
 }
 
 impl ClogSet {
-    /// `lsn` is the end of a commit record that may not be flushed yet, otherwise [`Lsn::INVALID`].
+    /// `lsn` is the end of the commit record if that record may not be flushed yet. Otherwise `lsn`
+    /// is [`Lsn::INVALID`].
     #[must_use]
     pub const fn new(xid: Xid, status: XactStatus, lsn: Lsn) -> Self {
         Self {
@@ -173,7 +175,7 @@ impl ClogSet {
     }
 }
 
-/// `ExtendCLOG`: creates the clog page of a transaction id before the id is given out. The caller
+/// `ExtendCLOG`: creates the clog page of a transaction id before the id is assigned. The caller
 /// holds `XidGenLock`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClogExtend {
@@ -232,8 +234,8 @@ impl ClogExtend {
     }
 }
 
-/// `SimpleLruWritePage`: writes one page, after flushing WAL up to the last asynchronous commit on
-/// it.
+/// `SimpleLruWritePage`: writes one page. First flushes WAL up to the last asynchronous commit on
+/// the page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClogWrite {
     page: u32,
@@ -258,7 +260,7 @@ impl ClogWrite {
     }
 
     /// # Errors
-    /// An ERROR if the write failed; the page stays dirty. Or WAL could not be flushed.
+    /// WAL could not be flushed. Or the write failed, as an ERROR; the page then stays dirty.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
@@ -270,9 +272,8 @@ impl ClogWrite {
                         .pages
                         .get_mut(&self.page)
                         .expect("pages stay in memory");
-                    // The bytes are copied now, because WAL is flushed only up to the asynchronous
-                    // commits that are on the page now. A status that is set later waits for the
-                    // next write.
+                    // The bytes are copied now, because WAL is flushed only for the commits that
+                    // are now on the page. A status that is set later is written by the next write.
                     page.dirty = false;
                     let data = Bytes::copy_from_slice(&page.bytes);
                     let lsn = page.lsn;
@@ -307,8 +308,8 @@ impl ClogWrite {
     }
 }
 
-/// `CheckPointCLOG`: writes all pages that are dirty when it begins. They are fsynced together with
-/// the other files.
+/// `CheckPointCLOG`: writes all pages that are dirty when it begins. A later step fsyncs their
+/// files together with all other files.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct CheckPointClog {
     todo: Option<VecDeque<u32>>,
@@ -343,8 +344,8 @@ impl CheckPointClog {
     }
 }
 
-/// `TrimCLOG`: at the end of recovery, clears statuses at and after the next transaction id on the
-/// current page. They belong to transactions whose WAL was lost.
+/// `TrimCLOG`: runs at the end of recovery. On the current page, clears the statuses at and after
+/// the next transaction id. They belong to transactions whose WAL was lost.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TrimClog {
     next: Xid,
@@ -367,7 +368,7 @@ impl TrimClog {
         let size = page_size(cx);
         let in_page = self.next.0 % (size * 4);
         if in_page == 0 {
-            // The next id is the first on its page.
+            // The next transaction id is the first on its page, so there is nothing to clear.
             return Poll::Ready(Ok(()));
         }
         ready_ok!(self.lock.poll(cx));

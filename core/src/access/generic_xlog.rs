@@ -12,21 +12,21 @@ use crate::wire::record::RmgrId;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// `GenericXLogFinish`, a critical section: the page gets its new content, the change is logged,
-/// and the page gets the end of the record as its LSN. The caller has pinned the buffer and locked
-/// its content.
+/// `GenericXLogFinish`: replaces the content of a page, logs the change, and sets the page's LSN to
+/// the end of the record. These steps are a critical section. The caller has pinned the buffer and
+/// locked its content.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct GenericXLogFinish {
     buffer: BufId,
     insert: XLogInsert,
-    /// Only with the planted bug: a page that the record changes but does not register.
+    /// With the planted bug only: a page that the record changes but does not register.
     unregistered: Option<BufId>,
 }
 
 impl GenericXLogFinish {
-    /// Replaces the page by `new`. The gap between line pointers and tuples is zeroed. `full_image`
-    /// logs the whole page instead of the changes (`GENERIC_XLOG_FULL_IMAGE`), which is required if
-    /// the page was all zeros.
+    /// Replaces the page by `new`. Zeroes the gap between line pointers and tuples. `full_image`
+    /// logs the whole page instead of the changes (`GENERIC_XLOG_FULL_IMAGE`). A page that was all
+    /// zeros requires `full_image`.
     #[must_use]
     pub fn new(
         cx: &mut Cx<'_>,
@@ -60,9 +60,10 @@ impl GenericXLogFinish {
         }
     }
 
-    /// The planted bug: also changes the page `other`, which is pinned and locked, and logs its
-    /// block number only in the main data. The page therefore gets no full-page image. Before 17.11
-    /// and 18.6 bits of the visibility map were cleared in this way.
+    /// Applies the planted bug: also changes the page `other`, which the caller has pinned and
+    /// locked. The record has the block number of this page only in its main data, so the page gets
+    /// no full-page image. Before 17.11 and 18.6 PostgreSQL cleared bits of the visibility map in
+    /// this way.
     #[must_use]
     pub fn with_unregistered(mut self, cx: &mut Cx<'_>, other: BufId, to: u32) -> Self {
         let mut page = buffer::page(cx, other).to_vec();
@@ -78,7 +79,7 @@ impl GenericXLogFinish {
         self
     }
 
-    /// Returns the end of the record.
+    /// Returns the end of the WAL record.
     ///
     /// # Errors
     /// A PANIC if WAL could not be written.

@@ -2,8 +2,8 @@
 //! the visibility rules of heapam_visibility.c, for insert-only tables.
 //!
 //! A row is a heap tuple: PostgreSQL's header, a key of eight bytes, and the value. Writing a key
-//! again inserts another tuple. A reader uses the last tuple of the key whose transaction is
-//! visible to it.
+//! again inserts another tuple. A reader uses the last tuple of the key whose transaction the
+//! reader's snapshot sees.
 
 use super::clog::ClogStatus;
 use super::generic_xlog::GenericXLogFinish;
@@ -23,7 +23,7 @@ use bytes::Bytes;
 /// `HEAP_HASVARWIDTH | HEAP_XMAX_INVALID`
 const INFOMASK: u16 = 0x0002 | 0x0800;
 
-/// Page header and one line pointer, rounded up to 8.
+/// The size of the page header and one line pointer, rounded up to a multiple of 8.
 const PAGE_OVERHEAD: u32 = 32;
 
 layout! {
@@ -62,7 +62,7 @@ pub struct Tuple {
 }
 
 impl Row {
-    /// The row as a tuple, which will be item `item` of `block`.
+    /// The row as a tuple for line pointer `item` of block `block`.
     fn tuple(&self, xmin: Xid, block: u32, item: u16) -> Vec<u8> {
         let [b0, b1, b2, b3] = block.to_be_bytes();
         let header = TupleHeader {
@@ -85,8 +85,8 @@ impl Row {
     }
 }
 
-/// The tuples of a page, in the order of their line pointers. Items that are not valid tuples are
-/// skipped.
+/// The tuples of a page, in the order of their line pointers. Skips items that are not valid
+/// tuples.
 #[must_use]
 pub fn tuples(page: &[u8]) -> Vec<Tuple> {
     DataPage::new(page)
@@ -95,7 +95,7 @@ pub fn tuples(page: &[u8]) -> Vec<Tuple> {
         .collect()
 }
 
-/// The versions of a row on a page, newest last.
+/// The tuples of a page that have this key, newest last.
 fn versions(page: &[u8], key: u64) -> Vec<Tuple> {
     DataPage::new(page)
         .items()
@@ -136,14 +136,14 @@ enum InsertPhase {
     Extend(ReadBuffer),
     LockExtended(BufId),
     Insert(BufId),
-    /// Only with the planted bug: a tuple in the previous block gets a link to the new block.
+    /// With the planted bug only: links a tuple in the previous block to the new block.
     ReadPrevious(BufId, ReadBuffer),
     LockPrevious(BufId, BufId),
     Log(BufId, GenericXLogFinish),
 }
 
 impl HeapInsert {
-    /// Inserts a version of a row. The transaction already has an id.
+    /// Inserts a version of a row. The transaction must already have an id.
     #[must_use]
     pub const fn new(rel: u32, row: Row, xid: Xid) -> Self {
         Self {
@@ -154,7 +154,7 @@ impl HeapInsert {
         }
     }
 
-    /// Returns the end of the record.
+    /// Returns the end of the WAL record.
     ///
     /// # Errors
     /// The row is too large, a page cannot be read or created, or WAL could not be written.
@@ -193,8 +193,8 @@ impl HeapInsert {
                 InsertPhase::LockExtension { full } => {
                     let full = *full;
                     ready!(cx.acquire(extension, LockMode::Exclusive));
-                    // Another process that found the same page full may have extended the relation
-                    // already.
+                    // Another process may have found the same page full and may already have
+                    // extended the relation.
                     let blocks = cx.shmem.buffers.blocks.get(&self.rel).copied();
                     let blocks = blocks.expect("asked for before");
                     if blocks > full {
@@ -217,8 +217,8 @@ impl HeapInsert {
                 }
                 InsertPhase::LockExtended(buffer) => {
                     let buffer = *buffer;
-                    // The content is locked before the extension lock is released, so that no other
-                    // process can fill the page first.
+                    // The content lock is taken before the extension lock is released. No other
+                    // process can then fill the page first.
                     ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
                     cx.release(extension);
                     self.phase = self.has_room(cx, buffer);
@@ -264,7 +264,7 @@ impl HeapInsert {
         Err(LogEvent::error(SqlState::PROGRAM_LIMIT_EXCEEDED, message))
     }
 
-    /// Selects the last block, unless it is known to be full.
+    /// Selects the last block of the relation, unless that block is known to be full.
     fn target(&self, blocks: u32, full: u32) -> InsertPhase {
         if blocks <= full {
             return InsertPhase::LockExtension { full };
@@ -280,8 +280,9 @@ impl HeapInsert {
         self.tuple_len().next_multiple_of(8)
     }
 
-    /// The buffer has room: inserts into it. An insertion changes only this page. With the planted
-    /// bug, an insertion into a new page also changes the previous page, without registering it.
+    /// Called when the buffer has room for the row. An insertion changes only this page. With the
+    /// planted bug, an insertion into a new page also changes the previous page but does not
+    /// register that page.
     fn has_room(&self, cx: &mut Cx<'_>, buffer: BufId) -> InsertPhase {
         let pool = &cx.shmem.buffers.pool[usize::from(buffer)];
         let tag = pool.tag.expect("a pinned buffer holds a page");
@@ -294,8 +295,8 @@ impl HeapInsert {
         InsertPhase::ReadPrevious(buffer, read)
     }
 
-    /// Adds the tuple to a copy of the page. A page of zeros is initialized first; it is new or was
-    /// left by a crash.
+    /// Adds the tuple to a copy of the page. Initializes a page of zeros first. Such a page is new,
+    /// or a crash has left it.
     fn insert(&self, cx: &mut Cx<'_>, buffer: BufId, previous: Option<BufId>) -> GenericXLogFinish {
         let old = &cx.shmem.buffers.pool[usize::from(buffer)];
         let block = old.tag.expect("a pinned buffer holds a page").block;
@@ -318,8 +319,8 @@ impl HeapInsert {
     }
 }
 
-/// Links the first tuple of a page to a tuple in another block (`t_ctid`), as an update would.
-/// False if the page has no tuple.
+/// Links the first tuple of a page to a tuple in block `to` (`t_ctid`), as an update would. Returns
+/// false if the page has no tuple.
 pub fn link(page: &mut [u8], to: u32) -> bool {
     let pointer = page.get(HEADER_LEN..HEADER_LEN + 4);
     let pointer = pointer.and_then(|bytes| bytes.try_into().ok());
@@ -341,7 +342,8 @@ pub struct Snapshot {
     own: Xid,
     /// The next transaction id at the time of the snapshot.
     xmax: Xid,
-    /// Transactions that were running. Their rows are not visible, whatever their status is now.
+    /// The transactions that were running at the time of the snapshot. Their rows are not visible,
+    /// even if they have committed since.
     running: Vec<Xid>,
 }
 
@@ -362,8 +364,8 @@ impl Snapshot {
     }
 }
 
-/// `GET`: finds the newest version of a row that the snapshot sees. On a hot standby running
-/// transactions are not known, and only the clog status is used.
+/// `GET`: finds the newest version of a row that the snapshot sees. A snapshot on a hot standby
+/// does not know the running transactions, so only the clog status counts there.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HeapGet {
     rel: u32,
@@ -375,7 +377,7 @@ pub struct HeapGet {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum GetPhase {
     Blocks(RelationBlocks),
-    /// Blocks with this number and higher are already searched.
+    /// Reads the next lower block. Blocks from this number on are already searched.
     Next(u32),
     Read(u32, ReadBuffer),
     Lock(u32, BufId),
@@ -396,7 +398,7 @@ impl HeapGet {
         }
     }
 
-    /// Returns the value, if the row exists.
+    /// Returns the value, or `None` if the snapshot sees no such row.
     ///
     /// # Errors
     /// A page or a transaction's status cannot be read.

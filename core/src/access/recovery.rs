@@ -14,24 +14,24 @@ pub enum ReadOutcome {
     /// The next record.
     Record(Record),
     /// A standby has replayed all WAL of crash recovery (`SwitchIntoArchiveRecovery`). The caller
-    /// publishes the new state, calls [`RecoveryReader::enter_archive`] and continues reading.
+    /// publishes the new state, calls [`RecoveryReader::enter_archive`], and continues to read.
     SwitchToArchive,
     /// The end of WAL.
     End,
 }
 
-/// The reader of recovery: the decoder and its page source.
+/// The WAL reader of recovery: the record decoder and the source of its pages.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RecoveryReader {
     reader: WalReader,
     source: WalSource,
     /// The only timeline that recovery follows.
     tli: TimelineId,
-    /// While the checkpoint record is being read: its redo pointer.
+    /// The redo pointer, while the checkpoint record is being read.
     fetching_checkpoint: Option<Lsn>,
-    /// The last position for which the end of WAL was logged.
+    /// The position at which the end of WAL was last logged.
     complained: Lsn,
-    /// In crash recovery, the incomplete record at the end of WAL.
+    /// The incomplete record at the end of WAL, in crash recovery.
     aborted: Option<Aborted>,
 }
 
@@ -56,7 +56,7 @@ impl RecoveryReader {
         self.reader.begin_read(lsn);
     }
 
-    /// Set to the redo pointer while the checkpoint record is being read, otherwise `None`.
+    /// Set to the redo pointer while the checkpoint record is being read. Otherwise `None`.
     pub fn fetching_checkpoint(&mut self, redo: Option<Lsn>) {
         self.fetching_checkpoint = redo;
     }
@@ -67,7 +67,7 @@ impl RecoveryReader {
         self.source.mode
     }
 
-    /// The end of the last record, where the next one is expected.
+    /// The end of the last record. The next record is expected there.
     #[must_use]
     pub const fn position(&self) -> Lsn {
         self.reader.end
@@ -79,13 +79,14 @@ impl RecoveryReader {
         self.aborted
     }
 
-    /// Forgets the incomplete record, because the record that overwrites it was replayed.
+    /// Forgets the incomplete record. Called after the record that overwrites the incomplete record
+    /// was replayed.
     pub const fn forget_aborted(&mut self) {
         self.aborted = None;
     }
 
-    /// The start of the incomplete record that was skipped before the last record. Cleared by this
-    /// call.
+    /// Returns and clears the start of the incomplete record that was skipped before the last
+    /// record.
     pub const fn take_overwritten(&mut self) -> Option<Lsn> {
         self.reader.overwritten.take()
     }
@@ -109,7 +110,7 @@ impl RecoveryReader {
         self.source.close(cx);
     }
 
-    /// Returns the next record. A standby waits for it.
+    /// Returns the next record. A standby waits until there is one.
     ///
     /// # Errors
     /// An error that ends the process.
@@ -162,20 +163,20 @@ impl RecoveryReader {
             if !mode.standby() {
                 return Poll::Ready(Ok(ReadOutcome::End));
             }
-            // Reads the same record again, from its start, from the next source.
+            // Reads the same record again from its start, this time from the next source.
             self.reader.restart();
         }
     }
 
-    /// Handles the end of the current source's WAL, and rejects the source.
+    /// Handles the end of the WAL of the current source. Rejects this source.
     fn ended(&mut self, cx: &mut Cx<'_>, error: WalError) {
         // Only a server that will write WAL must overwrite the incomplete record. A standby
         // receives the overwriting record from its upstream.
         if !self.source.mode.standby_requested {
             self.aborted = self.reader.aborted;
         }
-        // The page source logs its own errors, where PostgreSQL does. Only errors of the reader are
-        // logged here.
+        // The page source logs its own errors, as in PostgreSQL. Here only the errors of the reader
+        // are logged.
         let of_source = matches!(
             error,
             WalError::NoFile { .. } | WalError::ShortRead { .. } | WalError::Unavailable(_)

@@ -1,8 +1,8 @@
-//! Restartpoints: a standby's counterpart of checkpoints, made at a replayed checkpoint record.
-//! Mirrors CreateRestartPoint and RecoveryRestartPoint of xlog.c.
+//! Restartpoints. A restartpoint is a standby's counterpart of a checkpoint, made at a replayed
+//! checkpoint record. Mirrors CreateRestartPoint and RecoveryRestartPoint of xlog.c.
 //!
-//! Writes and fsyncs everything that the checkpoint made durable on the primary. After that, a
-//! restart begins at the redo point of this checkpoint, and older WAL can be removed.
+//! A restartpoint writes and fsyncs everything that the checkpoint made durable on the primary.
+//! After that, a restart begins at the redo point of this checkpoint, and older WAL can be removed.
 
 use super::checkpoint_guts::CheckPointGuts;
 use super::wal_release::{ReleaseAfter, ReleaseWal};
@@ -17,9 +17,9 @@ use crate::wire::control_file::DbState;
 use crate::wire::xlog_records::CheckPoint;
 use crate::{ready, ready_ok};
 
-/// `RecoveryRestartPoint`: replay has passed a checkpoint record from `at` to `end`. While the
-/// table of invalid pages is not empty, no restartpoint may be made, because a restart would not
-/// know of these pages.
+/// `RecoveryRestartPoint`: called when replay has passed a checkpoint record from `at` to `end`. No
+/// restartpoint may be made while the table of invalid pages is not empty, because a restart would
+/// not know of these pages.
 pub fn recovery_restart_point(cx: &mut Cx<'_>, at: Lsn, end: Lsn, checkpoint: CheckPoint) {
     if cx.shmem.recovery.invalid_pages.is_empty() {
         cx.shmem.xlog.last_checkpoint = Some(ReplayedCheckPoint {
@@ -55,8 +55,8 @@ enum Phase {
 }
 
 impl CreateRestartPoint {
-    /// Starts when it is first polled. With `shutdown` this is the last restartpoint before the
-    /// server stops.
+    /// A restartpoint, which starts at the first poll. `shutdown` means that this is the last
+    /// restartpoint before the server stops.
     #[must_use]
     pub const fn new(shutdown: bool) -> Self {
         Self {
@@ -66,11 +66,11 @@ impl CreateRestartPoint {
         }
     }
 
-    /// Returns false if the restartpoint was skipped, because no checkpoint record newer than the
-    /// control file's was replayed.
+    /// Returns false if the restartpoint was skipped. It is skipped unless a checkpoint record was
+    /// replayed that is newer than the one in the control file.
     ///
     /// # Errors
-    /// An ERROR if a step failed that the next restartpoint can repeat, otherwise a PANIC.
+    /// An ERROR if the next restartpoint can repeat the failed step. Otherwise a PANIC.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
         let why = Place::CreateRestartPoint;
         loop {
@@ -88,8 +88,9 @@ impl CreateRestartPoint {
                     return Poll::Yield(Yield::Again(why));
                 }
                 Phase::Minimum(update) => {
-                    // The minimum recovery point is advanced, so that queries after a restart do
-                    // not see an earlier state than queries before the restart.
+                    // After a restart, queries must not see an earlier state than queries before
+                    // the restart. The minimum recovery point is therefore advanced even if the
+                    // restartpoint is skipped.
                     ready_ok!(update.poll(cx));
                     if !self.shutdown {
                         return Poll::Ready(Ok(false));
@@ -107,14 +108,14 @@ impl CreateRestartPoint {
                     return Poll::Ready(Ok(false));
                 }
                 Phase::LockInsertions(candidate, next) => {
-                    // No process inserts WAL during recovery. The insertion locks are taken because
-                    // recovery may end at any time.
+                    // No process inserts WAL during recovery. The insertion locks are needed
+                    // because recovery may end at any time.
                     while *next < INSERTION_LOCKS {
                         ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                         *next += 1;
                     }
-                    // The startup process measures the WAL since this position in order to request
-                    // the next restartpoint.
+                    // The startup process requests the next restartpoint when enough WAL has been
+                    // replayed since this position.
                     cx.shmem.xlog.redo = candidate.checkpoint.redo;
                     for lock in 0..INSERTION_LOCKS {
                         cx.release(LockId::WalInsert(lock));
@@ -155,8 +156,8 @@ impl CreateRestartPoint {
         }
     }
 
-    /// Sets the control file in shared memory to this restartpoint, unless the end of recovery has
-    /// written a newer checkpoint.
+    /// Changes the control file in shared memory to name this restartpoint. Does nothing if the end
+    /// of recovery has written a newer checkpoint.
     fn publish(&self, cx: &mut Cx<'_>, candidate: &ReplayedCheckPoint) -> Phase {
         let control = &mut cx.shmem.control;
         let redo = candidate.checkpoint.redo;
@@ -165,13 +166,14 @@ impl CreateRestartPoint {
         if prior_redo >= redo {
             return Phase::Unlock(release, redo);
         }
-        // Set even if recovery has ended: the control file must match the WAL that is removed
-        // below.
+        // Set even if recovery has ended, because the WAL before this checkpoint is removed later.
+        // The control file must not name removed WAL.
         control.checkpoint = candidate.at;
         control.checkpoint_copy = candidate.checkpoint;
         if control.state == DbState::InArchiveRecovery {
-            // Recovery must reach at least the end of the checkpoint record. Writing dirty buffers
-            // has usually advanced the minimum recovery point already.
+            // After a restart, recovery must reach at least the end of the checkpoint record.
+            // Writing dirty buffers has usually advanced the minimum recovery point that far
+            // already.
             if control.min_recovery_point < candidate.end {
                 control.min_recovery_point = candidate.end;
                 control.min_recovery_point_tli = candidate.checkpoint.this_tli;

@@ -11,8 +11,8 @@ use crate::{ready, ready_ok};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// `AdvanceXLInsertBuffer`: initializes pages up to the one that holds `upto`. Old pages are
-/// written out first if necessary.
+/// `AdvanceXLInsertBuffer`: initializes pages up to the page that holds `upto`. If a buffer still
+/// holds an old page that is not written, first writes that page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AdvanceInsertBuffer {
     upto: Lsn,
@@ -60,8 +60,9 @@ impl AdvanceInsertBuffer {
                         Self::replace(cx, page);
                         continue;
                     }
-                    // The old page must be written first. The mapping lock is released meanwhile,
-                    // because the insertions that this process waits for may need it.
+                    // The old page must be written first. During the write the mapping lock is
+                    // released, because the insertions for which this process waits may need that
+                    // lock.
                     cx.shmem.xlog.request_write = cx.shmem.xlog.request_write.max(old);
                     cx.release(LockId::WalBufMapping);
                     let wait = WaitInsertions::new(cx, old);
@@ -112,7 +113,7 @@ impl AdvanceInsertBuffer {
 }
 
 /// `GetXLogBuffer`: makes sure that the page of `at` is in the buffers. The caller holds the
-/// insertion lock `lock`, and can then write into the page.
+/// insertion lock `lock`. After this call the caller can write into the page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct GetBuffer {
     at: Lsn,
@@ -140,12 +141,14 @@ impl GetBuffer {
         let page = geometry.page_start(self.at);
         let index = cx.shmem.xlog.buffer_index(page, geometry.wal_page);
         let end = page + u64::from(geometry.wal_page);
-        // Once started, [`AdvanceInsertBuffer`] must be polled to its end even if another process
-        // has initialized the page meanwhile, because this process may be queued for a lock.
+        // Once [`AdvanceInsertBuffer`] has started, it must be polled to its end, because this
+        // process may be queued for a lock. This is so even if another process has initialized the
+        // page in the meantime.
         if self.advance.is_some() || cx.shmem.xlog.buffers[index].end != end {
             let advance = self.advance.get_or_insert_with(|| {
                 // Publishes how far this insertion has got, so that other processes need not wait
-                // for it. This prevents a deadlock of two inserters that both need a free buffer.
+                // for the part before this position. Without it, two inserters that both need a
+                // free buffer would deadlock.
                 let header = geometry.page_header(page);
                 let at_first_byte = geometry.page_offset(self.at) == header;
                 let reached = if at_first_byte { page } else { self.at };

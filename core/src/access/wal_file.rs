@@ -16,9 +16,9 @@ pub fn segment_path(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> FilePat
     FilePath::from(names::segment_path(geometry, tli, segment))
 }
 
-/// `XLogFileInitInternal`: opens the segment. If it does not exist, creates it under a temporary
-/// name, fills it with zeros and renames it, so that a crash never leaves a segment of the wrong
-/// size. An existing segment, which may be a recycled one, is not cleared.
+/// `XLogFileInitInternal`: opens the segment. If the segment does not exist, creates a file under a
+/// temporary name, fills it with zeros, and renames it. A crash therefore never leaves a segment of
+/// the wrong size. An existing segment is not cleared; it may be recycled.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogFileInitInternal {
     segment: SegmentNo,
@@ -36,7 +36,7 @@ enum Phase {
         fd: Fd,
         at: u32,
     },
-    /// The zeros could not be written. The file is removed, so that it takes no space.
+    /// The zeros could not be written. The file is removed to free its space.
     Failed {
         fd: Fd,
         error: DiskError,
@@ -57,8 +57,8 @@ impl XLogFileInitInternal {
         }
     }
 
-    /// Returns the descriptor if the segment existed. Otherwise `None`, and the caller must open
-    /// it.
+    /// Returns the descriptor if the segment existed. Otherwise returns `None`, and the caller must
+    /// open the new segment.
     ///
     /// # Errors
     /// An ERROR for the operation that failed.
@@ -86,8 +86,8 @@ impl XLogFileInitInternal {
                     Err(e) => return fail("open", &path, e),
                 },
                 Phase::TempUnlinked => {
-                    // An error of the unlink is ignored: if the file still exists, the open that
-                    // follows fails.
+                    // An error of the unlink is ignored. If the file still exists, the next open
+                    // fails.
                     let _ = cx.done();
                     self.phase = Phase::TempOpened;
                     DiskOp::Open {
@@ -137,8 +137,8 @@ impl XLogFileInitInternal {
                     if let Err(e) = cx.done() {
                         return fail("fsync", &temp, e);
                     }
-                    // If another process has created the segment meanwhile, this file becomes a
-                    // later segment, at most segment `most`.
+                    // If another process has created the segment in the meantime, this file becomes
+                    // a later segment. Segment `most` is the last possible one.
                     let most = self.segment.0 + cx.shmem.settings.checkpoint_segments();
                     self.phase = Phase::Install(InstallXLogFileSegment::new(
                         temp.clone(),
@@ -165,7 +165,7 @@ impl XLogFileInitInternal {
     }
 }
 
-/// `XLogFileInit`: opens the segment. Creates it if it does not exist.
+/// `XLogFileInit`: opens the segment, and creates it first if it does not exist.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogFileInit {
     init: XLogFileInitInternal,
@@ -202,7 +202,8 @@ impl XLogFileInit {
     }
 }
 
-/// Opens the segment that the process will write to, after closing the segment that it had open.
+/// Closes the segment that the process has open, and opens the segment that the process will write
+/// to.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SwitchSegment {
     segment: SegmentNo,

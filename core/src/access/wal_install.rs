@@ -9,14 +9,14 @@ use crate::storage::file::DurableRename;
 use crate::sys::Cx;
 
 /// `InstallXLogFileSegment` with `find_free`: renames a file to the first segment that does not
-/// exist. The process holds `ControlFileLock` from the search to the rename, so that no two
-/// processes find the same name. The startup process clears `install_segment_active` under the same
+/// exist. The process holds `ControlFileLock` from the search to the rename, so two processes
+/// cannot find the same name. The startup process clears `install_segment_active` under the same
 /// lock before it reads from pg_wal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct InstallXLogFileSegment {
     from: FilePath,
-    /// The first name to try. Afterwards the segment that the file became, or the last name that
-    /// was tried.
+    /// At first the first name to try. At the end the segment that the file became, or the last
+    /// name that was tried.
     pub segment: SegmentNo,
     most: SegmentNo,
     tli: TimelineId,
@@ -44,8 +44,9 @@ impl InstallXLogFileSegment {
         }
     }
 
-    /// Returns false if the file was not renamed: installing is not allowed now, no segment in the
-    /// range is free, or the rename failed. A failed rename is logged.
+    /// Returns false if the file was not renamed. That is so if the startup process does not allow
+    /// it now, if no segment in the range is free, or if the rename failed. A failed rename is
+    /// logged.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
         let why = Place::InstallXLogFileSegment;
         loop {

@@ -1,9 +1,9 @@
-//! The startup process's page source. Mirrors XLogPageRead and WaitForWALToBecomeAvailable of
-//! xlogrecovery.c, without an archive: only pg_wal and streaming are sources.
+//! The startup process's source of WAL pages. Mirrors XLogPageRead and WaitForWALToBecomeAvailable
+//! of xlogrecovery.c, without an archive. The only sources are pg_wal and streaming.
 //!
 //! While streaming, only bytes that the walreceiver has flushed are returned. A file in pg_wal is
 //! read to its physical end, because its bytes are durable: recovery fsyncs all files when it
-//! starts, and a walreceiver flushes before it ends.
+//! starts, and a walreceiver flushes its WAL before it ends.
 
 use super::checkpoint_request::request_checkpoint_by_volume;
 use super::wal_file::segment_path;
@@ -59,8 +59,8 @@ pub struct PageRequest {
     pub page: Lsn,
     /// The number of bytes needed.
     pub len: u32,
-    /// While the checkpoint record is being read, its redo pointer, from which streaming must
-    /// start.
+    /// The redo pointer, while the checkpoint record is being read. Streaming must then start from
+    /// the redo pointer.
     pub fetching_checkpoint: Option<Lsn>,
 }
 
@@ -78,7 +78,7 @@ struct OpenFile {
     source: Source,
 }
 
-/// The page source: its state between pages, and the current request.
+/// The source of pages: its state between pages, and the current request.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalSource {
     /// The kind of recovery.
@@ -125,7 +125,7 @@ enum Phase {
     /// The start of the loop in WaitForWALToBecomeAvailable.
     Choose,
     StopReceiver(XLogShutdownWalRcv),
-    /// As [`Phase::StopReceiver`], but a new walreceiver is started at once.
+    /// Like [`Phase::StopReceiver`], but a new walreceiver is started at once.
     ReplaceReceiver(XLogShutdownWalRcv),
     Backoff,
     Slept,
@@ -161,13 +161,13 @@ impl WalSource {
         }
     }
 
-    /// The reader found no valid record in the returned pages: the next source must be tried.
+    /// Called if the reader finds no valid record in the returned pages. Tries the next source.
     pub fn reject(&mut self, cx: &mut Cx<'_>) {
         self.close(cx);
         self.failed = true;
     }
 
-    /// Starts again with pg_wal, as when crash recovery switches to archive recovery.
+    /// Starts again with pg_wal. Used when crash recovery switches to archive recovery.
     pub fn restart(&mut self) {
         self.failed = false;
         self.current = Source::Any;
@@ -179,7 +179,7 @@ impl WalSource {
         self.file.is_some_and(|file| file.source == Source::Stream)
     }
 
-    /// Was the last page read from pg_wal? An error at the same position is then not logged again.
+    /// Was the last page read from pg_wal? Then an error at the same position is not logged again.
     #[must_use]
     pub fn reads_local(&self) -> bool {
         self.current != Source::Stream
@@ -192,11 +192,11 @@ impl WalSource {
         }
     }
 
-    /// `XLogPageRead`: returns the page, or the reason if waiting cannot make it readable. On a
-    /// standby, `reader` validates the first page of a segment before the source is accepted.
+    /// `XLogPageRead`: returns the page, or the error if waiting cannot help. On a standby,
+    /// `reader` validates the first page of a segment before the source is accepted.
     ///
     /// # Errors
-    /// SIGTERM, or a file that must exist is missing.
+    /// SIGTERM was received, or a file that must exist is missing.
     pub fn poll(
         &mut self,
         cx: &mut Cx<'_>,
@@ -288,8 +288,8 @@ impl WalSource {
         }
     }
 
-    /// Closes the file of another segment, and checks whether the open file has the requested
-    /// bytes.
+    /// Closes the open file if it is another segment. Then checks whether the open file has the
+    /// requested bytes.
     fn start(&mut self, cx: &mut Cx<'_>, request: PageRequest) {
         let segment = cx.shmem.settings.geometry.segment_of(request.page);
         if let Some(left) = self.file.filter(|file| file.segment != segment) {
@@ -316,7 +316,7 @@ impl WalSource {
         self.phase = Phase::Choose;
     }
 
-    /// Chooses the next source after the current one failed. False if all sources have failed.
+    /// Chooses the next source after the current source failed. False if all sources have failed.
     fn choose(&mut self, cx: &mut Cx<'_>, request: PageRequest) -> bool {
         let mut start_receiver = false;
         match (self.failed, self.current) {
@@ -386,7 +386,8 @@ impl WalSource {
         }
     }
 
-    /// How long to wait because all sources failed twice within wal_retrieve_retry_interval.
+    /// When the wait ends after all sources have failed (wal_retrieve_retry_interval). May be
+    /// `None`.
     fn backoff(&self, cx: &mut Cx<'_>) -> Option<Mono> {
         let interval_ms = u64::from(cx.shmem.settings.wal_retrieve_retry_interval_ms);
         let elapsed_us = u64::try_from(cx.now.wall - self.last_fail).unwrap_or(0);
@@ -402,9 +403,9 @@ impl WalSource {
         self.phase = Phase::OpenLocal;
     }
 
-    /// Is WAL flushed beyond the end of the request? [`Self::start`] also accepts WAL that is
-    /// flushed exactly up to this end. PostgreSQL has both conditions. The difference is harmless:
-    /// an earlier, shorter request for the same page has already advanced `flushed_upto`.
+    /// Is WAL flushed beyond the end of the request? As in PostgreSQL, the end itself is not enough
+    /// here, but is enough in [`Self::start`]. That is harmless: an earlier, shorter request for
+    /// the same page has already advanced `flushed_upto`.
     fn received(&mut self, cx: &Cx<'_>, request: PageRequest) -> bool {
         if request.end() < self.flushed_upto {
             return true;
@@ -416,7 +417,7 @@ impl WalSource {
 
     fn wait(&mut self, cx: &mut Cx<'_>) -> Yield {
         if !self.reply_forced {
-            // Nothing to replay: report the apply position to the upstream.
+            // There is nothing to replay, so the walreceiver reports the apply position now.
             walrcv_force_reply(cx);
             self.reply_forced = true;
         }
@@ -476,7 +477,7 @@ impl WalSource {
                 self.phase = Phase::Choose;
                 Ok(())
             }
-            // As in PostgreSQL, any other error ends recovery with a PANIC.
+            // As in PostgreSQL, any error other than a missing file ends recovery with a PANIC.
             Err(e) => {
                 let path = Self::path(cx, request, tli);
                 Err(LogEvent::file("open", path, e).in_critical_section())
@@ -547,9 +548,9 @@ impl WalSource {
                 wanted: geometry.wal_page,
             });
         }
-        // Reject a recycled segment here, so that the next source is tried for this page. Before
-        // 2018 only the record layer rejected the page. It then requested the record again from its
-        // start, which the upstream may have removed already, and repeated this forever.
+        // A recycled segment is rejected here, so that the next source is tried for this page.
+        // Before 2018 only the record layer rejected the page, and then requested the record again
+        // from its start. If the upstream had removed that WAL, this never ended.
         let first = geometry.segment_offset(request.page) == 0;
         if self.mode.standby()
             && first
@@ -563,7 +564,7 @@ impl WalSource {
 }
 
 impl WalSource {
-    /// `HandleStartupProcInterrupts`: SIGHUP may change the upstream; SIGTERM ends the startup
+    /// `HandleStartupProcInterrupts`: SIGHUP may change the upstream. SIGTERM ends the startup
     /// process with status 1.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Removes old WAL after a checkpoint or restartpoint. Mirrors the ends of CreateCheckPoint and
 //! CreateRestartPoint.
 //!
-//! The checkpoint is already complete. A crash during the removal only leaves more WAL than
-//! necessary.
+//! The checkpoint is complete before the removal starts. A crash during the removal only leaves
+//! more WAL than necessary.
 
 use super::wal_removal::{PreallocXlogFiles, RemoveOldXlogFiles};
 use crate::base::{Bug, Lsn, PgVersion, SegmentNo, TimelineId};
@@ -23,10 +23,11 @@ pub enum ReleaseAfter {
         end: Lsn,
         /// `ThisTimeLineID`
         tli: TimelineId,
-        /// The checkpoint is a shutdown or end-of-recovery checkpoint: no segment is preallocated.
+        /// Whether it is a shutdown or end-of-recovery checkpoint. No segment is preallocated after
+        /// such a checkpoint.
         shutdown: bool,
     },
-    /// A restartpoint. The end of WAL is determined here.
+    /// A restartpoint. The removal itself determines the end of WAL.
     RestartPoint,
 }
 
@@ -34,10 +35,10 @@ pub enum ReleaseAfter {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReleaseWal {
     after: ReleaseAfter,
-    /// Redo point of the previous checkpoint; invalid if there was none.
+    /// Redo point of the previous checkpoint. Invalid if there was none.
     prior_redo: Lsn,
     redo: Lsn,
-    /// The slots' required LSN, read before the slots were saved. Only used before 18.
+    /// The LSN that slots required before the slots were saved. Used only before 18.
     slots: Lsn,
     /// End of WAL.
     end: Lsn,
@@ -49,18 +50,18 @@ enum Phase {
     Start,
     Horizon,
     Invalidate(InvalidateObsoleteReplicationSlots, SegmentNo),
-    /// Slots were invalidated (before 18): the remaining slots are saved before the WAL they
-    /// require is computed again.
+    /// Slots were invalidated (before 18). Saves the remaining slots before the horizon is computed
+    /// again.
     SaveSlots(CheckPointReplicationSlots),
-    /// Slots were invalidated: the horizon is computed again from the redo point.
+    /// Slots were invalidated. Computes the oldest segment to keep again, from the redo point.
     Again,
     Remove(RemoveOldXlogFiles, TimelineId),
     Preallocate(PreallocXlogFiles),
 }
 
 impl ReleaseWal {
-    /// The removal after a checkpoint with redo point `redo`. `prior_redo` is the redo point of the
-    /// previous checkpoint.
+    /// The removal of WAL after a checkpoint. `redo` is the redo point of this checkpoint,
+    /// `prior_redo` that of the previous checkpoint.
     #[must_use]
     pub const fn new(after: ReleaseAfter, prior_redo: Lsn, redo: Lsn, slots: Lsn) -> Self {
         Self {
@@ -96,8 +97,8 @@ impl ReleaseWal {
             Phase::Invalidate(invalidate, keep) => {
                 let any = ready_ok!(invalidate.poll(cx));
                 let keep = *keep;
-                // Before 14 the horizon was not computed again, so that the checkpoint kept the WAL
-                // of the slots that it had just invalidated.
+                // Before 14 the oldest segment to keep was not computed again. The checkpoint then
+                // kept the WAL of slots that it had just invalidated.
                 if !any || cx.planted(Bug::HorizonNotRecomputed) {
                     self.phase = self.remove(cx, keep);
                 } else {
@@ -167,8 +168,8 @@ impl ReleaseWal {
         keep
     }
 
-    /// No lock is needed here, since the redo point has not moved since the required LSN was first
-    /// read.
+    /// The step after an invalidation. It takes no lock, because the redo point has not moved since
+    /// the LSN that slots require was first read.
     fn after_invalidation(&mut self, cx: &Cx<'_>) -> Phase {
         if cx.shmem.settings.pg_version >= PgVersion::V18 {
             return Phase::Again;
@@ -184,8 +185,8 @@ impl ReleaseWal {
         Phase::Remove(remove, tli)
     }
 
-    /// The timeline of the segments to recycle or preallocate. If recovery has ended meanwhile,
-    /// this is the new timeline.
+    /// The timeline of the segments to recycle or preallocate. If recovery has ended in the
+    /// meantime, it is the new timeline.
     fn timeline(&self, cx: &Cx<'_>) -> TimelineId {
         match self.after {
             ReleaseAfter::Checkpoint { tli, .. } => tli,
@@ -205,8 +206,8 @@ mod tests {
     use crate::sys::testing::Fixture;
     use alloc::string::String;
 
-    /// Segments 1 to 9 exist, and a slot is in segment 2. Returns the segments that remain after a
-    /// checkpoint in segment 9, and whether the slot is still valid.
+    /// Segments 1 to 9 exist, and a slot requires segment 2. Returns the segments that remain after
+    /// a checkpoint in segment 9, and whether the slot is still valid.
     fn left(version: PgVersion, planted: Planted, limit: Option<u64>) -> (String, bool) {
         let mut fixture = Fixture::new(version, planted);
         fixture.dirs.insert("pg_replslot".into());

@@ -14,9 +14,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `RemoveOldXlogFiles`: removes all segments up to `last`, on all timelines. `lastRemovedSegNo` is
-/// advanced before a file is touched. A walsender checks this number after each read, and so
-/// detects that the file may have been recycled during the read.
+/// `RemoveOldXlogFiles`: removes all segments up to `last`, on all timelines. Advances
+/// `lastRemovedSegNo` before it touches a file. A walsender checks this number after each read, and
+/// so detects that the file may have been recycled during the read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RemoveOldXlogFiles {
     /// The last segment to remove.
@@ -47,8 +47,8 @@ enum Phase {
 }
 
 impl RemoveOldXlogFiles {
-    /// Removes segments up to `last`. `redo` is the last redo point, `end` the end of WAL. Recycled
-    /// segments get timeline `tli`.
+    /// Removes segments up to `last`. `redo` is the last redo point and `end` is the end of WAL.
+    /// Recycled segments get timeline `tli`.
     #[must_use]
     pub fn new(cx: &Cx<'_>, last: SegmentNo, redo: Lsn, end: Lsn, tli: TimelineId) -> Self {
         let settings = &cx.shmem.settings;
@@ -66,7 +66,7 @@ impl RemoveOldXlogFiles {
     }
 
     /// # Errors
-    /// The directory cannot be read. Failures to remove a file are only logged.
+    /// The directory cannot be read. A failure to remove a file is only logged.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = Place::RemoveOldXlogFiles;
         let directory = FilePath::from("pg_wal");
@@ -114,8 +114,8 @@ impl RemoveOldXlogFiles {
     }
 }
 
-/// The segment of this file name, if it is to be removed. Names are compared as text without their
-/// timeline, so that a `.partial` file sorts after its segment and is removed one segment later.
+/// The segment of this file name, or `None` if the file stays. Names are compared as text without
+/// their timeline. A `.partial` file sorts after its segment, so it is removed one segment later.
 fn is_old(geometry: &Geometry, name: &str, last: SegmentNo) -> Option<SegmentNo> {
     let segment = match WalFile::parse(geometry, name)? {
         WalFile::Segment(_, segment) | WalFile::Partial(_, segment) => segment,
@@ -125,8 +125,8 @@ fn is_old(geometry: &Geometry, name: &str, last: SegmentNo) -> Option<SegmentNo>
     (name[8..] <= last[8..]).then_some(segment)
 }
 
-/// `RemoveXlogFile`: renames a file to a future segment if one is needed, otherwise unlinks it. A
-/// recycled file keeps its content.
+/// `RemoveXlogFile`: renames a file to a future segment if such a segment is needed, otherwise
+/// unlinks the file. A recycled file keeps its content.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct RemoveXlogFile {
     path: FilePath,
@@ -151,7 +151,7 @@ impl RemoveXlogFile {
         }
     }
 
-    /// Returns the first name to try for the next file.
+    /// Returns the first segment name to try for the next file.
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<SegmentNo> {
         loop {
             match &mut self.phase {
@@ -211,7 +211,8 @@ impl RemoveXlogFile {
     }
 }
 
-/// `PreallocXlogFiles`: creates the next segment if WAL ends in the last quarter of a segment.
+/// `PreallocXlogFiles`: creates the next segment if the end of WAL is in the last quarter of its
+/// segment.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PreallocXlogFiles {
     init: Option<XLogFileInitInternal>,

@@ -16,8 +16,8 @@ use crate::wire::xact_records::{XactEnd, XactOp};
 use crate::{ready, ready_ok};
 use bytes::Bytes;
 
-/// `GetNewTransactionId`: assigns an id to the process's transaction, after creating its clog page
-/// if necessary.
+/// `GetNewTransactionId`: assigns an id to the transaction of the process. First creates the clog
+/// page of the id if necessary.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct AssignXid {
     phase: AssignPhase,
@@ -55,7 +55,7 @@ impl AssignXid {
                     let xid = *xid;
                     ready_ok!(extend.poll(cx));
                     cx.shmem.next_xid = after(xid);
-                    // The id is published before the lock is released: a process that sees the next
+                    // The id is published before the lock is released. A process that sees the next
                     // id must also see this transaction as running.
                     set_running(cx, xid);
                     cx.release(LockId::XidGen);
@@ -89,7 +89,7 @@ fn delay_checkpoint(cx: &mut Cx<'_>, delay: bool) {
     }
 }
 
-/// `XLogSetAsyncXactLSN`: leaves the flush up to here to the walwriter.
+/// `XLogSetAsyncXactLSN`: the walwriter will flush WAL up to `lsn`.
 fn set_async_lsn(cx: &mut Cx<'_>, lsn: Lsn) {
     cx.shmem.xlog.async_commit = cx.shmem.xlog.async_commit.max(lsn);
     cx.shmem.procs.set_latch_of(Role::WalWriter);
@@ -101,13 +101,16 @@ fn end_record(cx: &Cx<'_>, op: XactOp, xid: Xid) -> XLogInsert {
     XLogInsert::new(Insertion::new(RmgrId::TRANSACTION, end.info(), xid, main))
 }
 
-/// `CommitTransaction`. Everything but the last step is a critical section.
+/// `CommitTransaction`. All steps except the last are a critical section. The order of the steps
+/// matters:
 ///
-/// The order of the steps matters. The delay flag is set before the record is inserted: a
-/// checkpoint whose redo point is after the record waits until the status is set, because replay
-/// from that redo point would not set the status. The status is set after the flush, so that no
-/// clog page that shows the commit is written before the record. The id is removed from the running
-/// transactions last; only then do other sessions see the rows.
+/// - The delay flag is set before the record is inserted. A checkpoint whose redo point is after
+///   the record then waits until the status is set, because replay from that redo point would not
+///   set the status.
+/// - The status is set after the flush. No clog page that shows the commit is therefore written
+///   before the record.
+/// - The id is removed from the running transactions last. Other sessions see the rows only after
+///   that.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CommitTransaction {
     xid: Xid,
@@ -127,8 +130,9 @@ enum CommitPhase {
 }
 
 impl CommitTransaction {
-    /// Commits transaction `xid`, which is invalid if no id was assigned. `synchronous`: wait for
-    /// the flush. `wrote`: end of the last record that the transaction wrote.
+    /// Commits transaction `xid`, which is invalid if no id was assigned. `synchronous` means that
+    /// the commit waits for the flush. `wrote` is the end of the last record that the transaction
+    /// wrote.
     #[must_use]
     pub const fn new(xid: Xid, synchronous: bool, wrote: Option<Lsn>) -> Self {
         Self {
@@ -139,7 +143,7 @@ impl CommitTransaction {
         }
     }
 
-    /// Returns the end of the commit record, if one was written.
+    /// Returns the end of the commit record, or `None` if no record was written.
     ///
     /// # Errors
     /// A PANIC for any failure, because the transaction is then in an unknown state.
@@ -197,16 +201,16 @@ impl CommitTransaction {
     }
 }
 
-/// The planted bug: removes the id from the running transactions before the status is set. Another
-/// process then reads a status that is not set yet.
+/// With the planted bug, the id is removed from the running transactions before the status is set.
+/// Another process can then read a status that is not set yet.
 fn end_before_status(cx: &mut Cx<'_>) {
     if cx.planted(Bug::XidEndsBeforeStatus) {
         set_running(cx, Xid::INVALID);
     }
 }
 
-/// `AbortTransaction`, after locks and pins were released. The abort record is not flushed, because
-/// a transaction without an end record also counts as aborted.
+/// `AbortTransaction`, after locks and pins were released. The abort record is not flushed: without
+/// the record the transaction also counts as aborted.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AbortTransaction {
     xid: Xid,
@@ -300,7 +304,7 @@ mod tests {
         fixture.run(pid, |cx| assign.poll(cx)).unwrap()
     }
 
-    /// What another process sees after each step of a commit.
+    /// The state that another process sees after each step of a commit.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     struct Seen {
         delays: bool,
@@ -341,7 +345,8 @@ mod tests {
         }
     }
 
-    /// Each change is a step of its own: flag, record, flush, status, flag, running transactions.
+    /// Each change is a step of its own. The order is: delay flag set, record, flush, status, delay
+    /// flag cleared, running transactions.
     #[test]
     fn the_steps_of_a_commit_are_in_order() {
         let begin = Seen {
@@ -390,7 +395,8 @@ mod tests {
         assert_eq!(history(false), [begin, inserted, committed, cleared, ended]);
     }
 
-    /// The clog page of an asynchronous commit is written after its record is flushed.
+    /// The clog page that shows an asynchronous commit is written only after the commit record is
+    /// flushed.
     #[test]
     fn a_clog_page_is_written_after_its_commit_is_flushed() {
         let mut fixture = Fixture::primary();
@@ -405,8 +411,8 @@ mod tests {
         assert!(fixture.position("fsync pg_wal/") < fixture.position("write pg_xact/0000"));
     }
 
-    /// When an id is the first on its page, the page is zeroed and logged before the id is given
-    /// out.
+    /// If an id is the first on its clog page, the page is zeroed and logged before the id is
+    /// assigned.
     #[test]
     fn a_new_clog_page_is_logged_first() {
         let mut fixture = Fixture::primary();

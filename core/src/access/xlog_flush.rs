@@ -11,7 +11,8 @@ use crate::wal::position::bytepos_to_end;
 use crate::{ready, ready_ok};
 
 /// `WaitXLogInsertionsToFinish`: waits until all records that start before `upto` are copied into
-/// the buffers. Returns a position, possibly beyond `upto`, up to which WAL is complete.
+/// the buffers. Returns the position up to which WAL is complete. This position may be beyond
+/// `upto`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WaitInsertions {
     upto: Lsn,
@@ -38,8 +39,9 @@ impl WaitInsertions {
             ready!(cx.wait_for_var(lock, self.upto));
             if cx.shmem.locks.is_held(lock) {
                 let at = cx.shmem.locks.var(lock);
-                // An invalid position means that another process took the lock meanwhile and has
-                // not yet set the variable. Its record starts after `reserved`.
+                // If the position is invalid, another process has taken the lock in the meantime
+                // and has not yet set the variable. The record of that process starts after
+                // `reserved`.
                 if at.is_valid() {
                     self.finished = self.finished.min(at);
                 }
@@ -140,14 +142,14 @@ fn wake_walsenders(cx: &mut Cx<'_>) {
     cx.shmem.wake_walsenders();
 }
 
-/// `XLogInsertAllowed`: after recovery, or in the two processes that complete it.
+/// `XLogInsertAllowed`: true after recovery, and for the two processes that end recovery.
 #[must_use]
 pub fn wal_insert_allowed(cx: &Cx<'_>) -> bool {
     !cx.shmem.recovery_in_progress() || cx.shmem.recovery.insert_allowed.contains(&cx.me)
 }
 
-/// `XLogBackgroundFlush`: one round of the walwriter. Writes complete pages, or up to the last
-/// asynchronous commit.
+/// `XLogBackgroundFlush`: one round of the walwriter. Writes all complete pages. If there are none
+/// to write, writes up to the last asynchronous commit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogBackgroundFlush {
     /// When WAL was last flushed.
@@ -173,7 +175,7 @@ impl XLogBackgroundFlush {
         }
     }
 
-    /// Returns the time of the last flush, and whether there was anything to write.
+    /// Returns the time of the last flush, and whether WAL had to be written.
     ///
     /// # Errors
     /// A PANIC if a write or an fsync failed.
@@ -189,9 +191,10 @@ impl XLogBackgroundFlush {
                 }
                 BackgroundPhase::Insertions(wait, request) => {
                     let complete = ready!(wait.poll(cx));
-                    // The request is limited to complete WAL. PostgreSQL does not limit it: if a
-                    // switch record ends with its segment, the request ends after the next page
-                    // header, which is not written yet, and XLogWrite would PANIC.
+                    // The request is limited to complete WAL. In PostgreSQL it is not limited. If a
+                    // switch record ends at the end of its segment, PostgreSQL's request ends after
+                    // the next page header. That header is not written yet, and XLogWrite would
+                    // PANIC.
                     let WriteRequest { write, flush } = *request;
                     self.phase = BackgroundPhase::Lock(WriteRequest {
                         write: write.min(complete),
@@ -223,8 +226,8 @@ impl XLogBackgroundFlush {
         }
         let settings = &cx.shmem.settings;
         let xlog = &cx.shmem.xlog;
-        // Up to the last complete page. If that is already flushed, up to the last asynchronous
-        // commit.
+        // The request ends at the last complete page. If that page is already flushed, the request
+        // ends at the last asynchronous commit.
         let mut write = settings.geometry.page_start(xlog.request_write);
         let mut async_commit = false;
         if write <= xlog.flush {
@@ -247,12 +250,13 @@ impl XLogBackgroundFlush {
     }
 }
 
-/// `UpdateMinRecoveryPoint`: before a page is written, the control file must say that recovery is
-/// not consistent before the page's LSN. The minimum recovery point is advanced to the end of the
-/// record being replayed, so that the control file is written less often.
+/// `UpdateMinRecoveryPoint`: runs before a page is written. The control file must then state that
+/// recovery is not consistent before the page's LSN. The minimum recovery point is advanced
+/// further, to the end of the record being replayed, so that the control file is written less
+/// often.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct UpdateMinRecoveryPoint {
-    /// The page's LSN. `None` with `force`: advance to the replay position in any case.
+    /// The page's LSN. `None` means `force`: advance to the end of the record being replayed.
     lsn: Option<Lsn>,
     phase: MinPhase,
 }
@@ -292,7 +296,7 @@ impl UpdateMinRecoveryPoint {
                     // Crash recovery always replays to the end of WAL, and does not use the minimum
                     // recovery point.
                     let crash = cx.shmem.recovery.state == RecoveryState::Crash;
-                    // The process's own copy, because the shared one is advanced before it is
+                    // The process uses its own copy. The shared value is advanced before it is
                     // durable.
                     let point = cx.sys.min_recovery_point;
                     let lowers = !crash && self.lsn.is_some_and(|lsn| lsn < point);

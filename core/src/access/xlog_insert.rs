@@ -21,8 +21,8 @@ use bytes::Bytes;
 /// `XLOG_CHECKPOINT_REDO`
 const CHECKPOINT_REDO: u8 = 0xE0;
 
-/// A buffer that the record changes (`XLogRegisterBuffer`). It already has the new content, but
-/// still the old LSN.
+/// A buffer that the record changes (`XLogRegisterBuffer`). The buffer already has its new content,
+/// but still its old LSN.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RegisteredBuffer {
     /// The buffer.
@@ -31,7 +31,7 @@ pub struct RegisteredBuffer {
     pub tag: BufTag,
     /// Always include a full-page image (`REGBUF_FORCE_IMAGE`).
     pub force_image: bool,
-    /// Redo initializes the page (`REGBUF_WILL_INIT`), so that it needs no image.
+    /// Redo initializes the page (`REGBUF_WILL_INIT`). The page therefore needs no image.
     pub will_init: bool,
     /// Data for redo if there is no image.
     pub data: Vec<u8>,
@@ -48,9 +48,9 @@ pub struct Insertion {
     pub xid: Xid,
     /// Main data.
     pub main: Vec<u8>,
-    /// The buffers that the record changes, with block ids from 0.
+    /// The buffers that the record changes. Their block ids count from 0.
     pub blocks: Vec<RegisteredBuffer>,
-    /// The record does not count as activity that requires a checkpoint (`XLOG_MARK_UNIMPORTANT`).
+    /// Whether the record is not a reason for the next checkpoint (`XLOG_MARK_UNIMPORTANT`).
     pub unimportant: bool,
 }
 
@@ -68,7 +68,8 @@ impl Insertion {
         }
     }
 
-    /// CHECKPOINT_REDO: reserving its space moves the redo pointer to its start.
+    /// Is it a CHECKPOINT_REDO record? Reserving space for such a record moves the redo pointer to
+    /// its start.
     fn is_redo_point(&self) -> bool {
         self.rmid == RmgrId::XLOG && self.info == CHECKPOINT_REDO
     }
@@ -79,16 +80,16 @@ impl Insertion {
 pub struct Inserted {
     /// `ProcLastRecPtr`
     pub start: Lsn,
-    /// `XactLastRecEnd`: the end of the record, which becomes the LSN of the changed pages.
+    /// `XactLastRecEnd`: the end of the record. It becomes the LSN of the changed pages.
     pub end: Lsn,
 }
 
-/// `XLogInsert`. For a switch record it returns after WAL is flushed up to it.
+/// `XLogInsert`. A switch record is also flushed before the routine returns.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogInsert {
     insertion: Insertion,
     record: Option<AssembledRecord>,
-    /// Lowest LSN of a page without an image (`fpw_lsn`).
+    /// The lowest LSN among the pages without an image (`fpw_lsn`).
     unimaged: Option<Lsn>,
     /// The insertion locks to hold.
     locks: core::ops::Range<u8>,
@@ -152,8 +153,9 @@ impl XLogInsert {
                         "cannot make new WAL entries during recovery"
                     );
                     self.assemble(cx);
-                    // A checkpoint can move the redo pointer now. The decision about images is
-                    // therefore checked again under the insertion lock.
+                    // A checkpoint can move the redo pointer between this step and the next. The
+                    // next step therefore checks the decision about images again, under the
+                    // insertion lock.
                     self.phase = Phase::Lock(self.locks.start);
                     if !self.insertion.blocks.is_empty() {
                         return Poll::Yield(Yield::Again(Place::XLogInsertRecord));
@@ -164,7 +166,8 @@ impl XLogInsert {
                     *next += 1;
                     if *next < self.locks.end {
                         // Only the variable of the last lock shows how far the insertion has got.
-                        // The others get the largest position, so that no process waits for them.
+                        // The other locks get the largest position, so that no process waits for
+                        // them.
                         cx.shmem
                             .locks
                             .set_var(LockId::WalInsert(*next - 1), Lsn::MAX);
@@ -230,8 +233,8 @@ impl XLogInsert {
         }
     }
 
-    /// After `done` bytes of CopyXLogRecordToWAL: copy more, skip the rest of the segment after a
-    /// switch record, or finish.
+    /// The step after `done` bytes of CopyXLogRecordToWAL. It copies more bytes, skips the rest of
+    /// the segment after a switch record, or finishes.
     fn copied(&self, geometry: &Geometry, done: usize, at: Lsn) -> Phase {
         let record = self.record.as_ref().expect("assembled");
         let lock = self.last_lock();
@@ -265,7 +268,8 @@ impl XLogInsert {
             let mut part = BlockPart::new(id, rel, registered.tag.block);
             part.will_init = registered.will_init;
             part.data = Bytes::copy_from_slice(&registered.data);
-            // A page whose LSN equals the redo pointer was changed before the redo point.
+            // A page whose LSN equals the redo pointer was last changed before the redo point, so
+            // it needs an image.
             let wanted = page_writes
                 && !registered.will_init
                 && (lsn < redo || lsn == redo && !cx.probe.planted(Bug::ImageDecisionOffByOne));
@@ -305,7 +309,8 @@ impl XLogInsert {
             })
     }
 
-    /// Reserves space. False for a switch record if WAL already ends at a segment boundary.
+    /// Reserves space for the record. Returns false for a switch record if WAL already ends at a
+    /// segment boundary.
     fn reserve(&mut self, cx: &mut Cx<'_>) -> bool {
         let geometry = cx.shmem.settings.geometry;
         let record = self.record.as_mut().expect("assembled");
@@ -338,8 +343,8 @@ impl XLogInsert {
         if xlog.prev_byte_pos == 0 && xlog.curr_byte_pos == 0 {
             record.finish(Lsn::INVALID);
         }
-        // The next record points back to the switch record, even if the switch record fills its
-        // segment exactly.
+        // The next record points back to the switch record. This is so even if the switch record
+        // ends exactly at the end of its segment.
         if !(fills && cx.probe.planted(Bug::SwitchBreaksChain)) {
             xlog.prev_byte_pos = start;
         }
@@ -362,8 +367,8 @@ impl XLogInsert {
         true
     }
 
-    /// The result for a switch record: the end of the record itself, without the skipped part of
-    /// the segment.
+    /// The result for a switch record. Its end is the end of the record itself, not of the skipped
+    /// part of the segment.
     fn switched(&self, cx: &Cx<'_>) -> Inserted {
         let geometry = &cx.shmem.settings.geometry;
         let Inserted { start, end } = self.reserved;
@@ -392,8 +397,8 @@ impl XLogInsert {
     }
 }
 
-/// Copies the part that fits on one page. Returns how much of the record is copied, and the
-/// position of the next part.
+/// Copies the part of the record that fits on one page. Returns how many bytes are copied so far,
+/// and the position of the next part.
 fn copy(cx: &mut Cx<'_>, record: &[u8], index: usize, done: usize, mut at: Lsn) -> (usize, Lsn) {
     let geometry = cx.shmem.settings.geometry;
     let page = Arc::make_mut(&mut cx.shmem.xlog.buffers[index].page);

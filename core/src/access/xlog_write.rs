@@ -15,12 +15,13 @@ use bytes::Bytes;
 pub struct WriteRequest {
     /// Write at least up to here.
     pub write: Lsn,
-    /// Flush at least up to here; at most `write`.
+    /// The position up to which WAL must be flushed. It is at most `write`.
     pub flush: Lsn,
 }
 
-/// `XLogWrite`. The caller holds `WALWriteLock`, and all records up to `request.write` are copied
-/// into the buffers. As in PostgreSQL, the new positions are published at the end.
+/// `XLogWrite`: writes and flushes WAL. The caller holds `WALWriteLock`. All records up to
+/// `request.write` must be copied into the buffers. As in PostgreSQL, the new positions are
+/// published at the end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogWrite {
     request: WriteRequest,
@@ -158,8 +159,8 @@ impl XLogWrite {
         }
     }
 
-    /// End of the pages that one `pwrite` writes. The write ends at the requested position, at the
-    /// end of the segment, or where the ring of buffers wraps around.
+    /// The end of the pages that one `pwrite` writes. A write ends at the requested position, at
+    /// the end of the segment, or where the ring of buffers wraps around.
     fn chunk_end(&self, cx: &Cx<'_>) -> Lsn {
         let geometry = &cx.shmem.settings.geometry;
         let page = u64::from(geometry.wal_page);
@@ -201,8 +202,8 @@ impl XLogWrite {
         }
     }
 
-    /// Up to 11.1 a failed fsync was retried. The kernel may have dropped the pages, and the second
-    /// fsync then succeeds without having written them.
+    /// Up to 11.1 a failed fsync was retried. The kernel may have dropped the pages. The second
+    /// fsync then succeeded, but the pages were never written.
     fn retries(cx: &mut Cx<'_>) -> bool {
         let failed = matches!(cx.sys.done, Some(Err(_)));
         failed && cx.planted(Bug::FsyncRetry) && cx.done().is_err()
@@ -220,7 +221,7 @@ impl XLogWrite {
     }
 }
 
-/// The number of bytes that the `pwrite` at `at` wrote.
+/// The number of bytes that the `pwrite` at position `at` has written.
 fn pwritten(cx: &mut Cx<'_>, at: Lsn) -> Result<u32, LogEvent> {
     cx.done().map(written).map_err(|e| {
         let segment = cx.shmem.settings.geometry.segment_of(at);

@@ -39,7 +39,7 @@ fn wal_is_flushed_before_the_page_is_written() {
         relation.iter().all(|line| !line.starts_with("fsync")),
         "{relation:?}"
     );
-    // The first write of block 0 extends the file; the second is its eviction.
+    // The first write of block 0 extends the file. The second write is its eviction.
     let writes: Vec<usize> = (0..fixture.trace.len())
         .filter(|at| fixture.trace[*at] == "write base/5/16384 0+512")
         .collect();
@@ -55,7 +55,7 @@ fn wal_is_flushed_before_the_page_is_written() {
     );
 }
 
-/// Of two concurrent readers, the second waits for the first one's read.
+/// If two processes read a page at the same time, the second waits until the first has read it.
 #[test]
 fn a_second_reader_waits_for_the_first() {
     let mut fixture = Fixture::primary();
@@ -110,7 +110,7 @@ fn an_invalid_page_is_refused() {
         }
     );
     fixture.step(pid, |cx| cx.release_everything());
-    // A process that will initialize the page does not read it.
+    // A process that will initialize a page does not read the page from disk.
     let mut read = ReadBuffer::new(tag(0), ReadMode::ZeroAndLock);
     assert!(fixture.run(pid, |cx| read.poll(cx)).is_ok());
 }
@@ -131,8 +131,8 @@ fn a_pool_of_pinned_buffers_is_an_error() {
     assert_eq!(error.message, Message::NoUnpinnedBuffers);
 }
 
-/// Rows survive the eviction of their page. A reader sees its own rows, and rows of committed
-/// transactions.
+/// Rows survive the eviction of their page. A transaction sees its own rows and the rows of
+/// committed transactions.
 #[test]
 fn rows_follow_the_visibility_rules() {
     let mut fixture = Fixture::primary();
@@ -184,7 +184,8 @@ fn a_failed_write_leaves_the_page_dirty() {
     );
 }
 
-/// A failed fsync is a PANIC: the kernel may have dropped pages, which WAL must restore.
+/// A failed fsync is a PANIC. The kernel may have dropped dirty pages, so that only WAL can restore
+/// them.
 #[test]
 fn a_failed_fsync_is_a_panic() {
     let mut fixture = Fixture::primary();

@@ -1,4 +1,4 @@
-//! Checkpoints: what they write, in which order, and which transactions they wait for.
+//! Tests of checkpoints: what they write, in which order, and which transactions they wait for.
 
 use super::*;
 use crate::base::Planted;
@@ -6,7 +6,7 @@ use crate::sys::testing::Fixture;
 
 const FIRST: Lsn = Lsn(1024 + 40);
 
-/// A server after its first checkpoint and one more record.
+/// A server that has completed its first checkpoint and then written one more record.
 fn server(version: PgVersion, planted: Planted) -> (Fixture, Pid) {
     let mut fixture = Fixture::new(version, planted);
     let mut wal = fixture.wal();
@@ -55,7 +55,7 @@ fn an_online_checkpoint_is_a_redo_point_a_snapshot_and_a_record() {
     }
 }
 
-/// The control file is written last, so that after an earlier crash the previous checkpoint is
+/// The control file is written last. After a crash before this write, the previous checkpoint is
 /// valid.
 #[test]
 fn the_control_file_is_written_after_the_flush() {
@@ -71,8 +71,8 @@ fn the_control_file_is_written_after_the_flush() {
     assert!(of("write global/pg_control") < of("fsync global/pg_control"));
 }
 
-/// The next xid is read after the redo point is fixed. Otherwise the ids of transactions that
-/// started in between would be given out twice.
+/// The next xid is read after the redo point is fixed. If it were read earlier, the ids of
+/// transactions that start in between would be assigned twice after a crash.
 #[test]
 fn the_next_xid_is_read_after_the_redo_point() {
     let (mut fixture, pid) = server(PgVersion::V15, Planted::NONE);
@@ -159,7 +159,7 @@ fn the_snapshot_lists_running_transactions() {
     );
 }
 
-/// A shutdown checkpoint is its own redo point, and the control file says that the server is shut
+/// A shutdown checkpoint is its own redo point. The control file states that the server is shut
 /// down.
 #[test]
 fn a_shutdown_checkpoint_is_its_own_redo_point() {
@@ -178,8 +178,8 @@ fn a_shutdown_checkpoint_is_its_own_redo_point() {
     }
 }
 
-/// WAL that is written during the shutdown checkpoint causes a PANIC, because the next start would
-/// overwrite it.
+/// WAL written during the shutdown checkpoint causes a PANIC, because the next start would
+/// overwrite that WAL.
 #[test]
 fn wal_that_is_written_during_a_shutdown_is_a_panic() {
     let (mut fixture, pid) = server(PgVersion::V15, Planted::NONE);

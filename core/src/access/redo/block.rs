@@ -12,7 +12,7 @@ use crate::wire::record::{BlockRef, Image, Record};
 use crate::{ready, ready_ok};
 use alloc::vec::Vec;
 
-/// `XLogRedoAction`. Except for `NotFound`, the buffer is pinned and its content locked.
+/// `XLogRedoAction`: except for `NotFound`, the buffer is then pinned and its content is locked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum RedoAction {
     /// The change must be applied.
@@ -21,7 +21,7 @@ pub(super) enum RedoAction {
     Done(BufId),
     /// The page was restored from the full-page image.
     Restored(BufId),
-    /// The page does not exist, and was added to the table of invalid pages.
+    /// The page does not exist. It was added to the table of invalid pages.
     NotFound,
 }
 
@@ -58,8 +58,8 @@ impl ReadBufferForRedo {
             rel: block.rel.rel,
             block: block.block,
         };
-        // A missing file is created, because a later record may drop the relation, and the file may
-        // be removed already.
+        // A missing file is created. A later record may drop the relation, in which case the file
+        // may already have been removed before the crash.
         let create = OpenFile::new(relation::path(tag.rel), true);
         Ok(Self {
             tag,
@@ -67,7 +67,7 @@ impl ReadBufferForRedo {
         })
     }
 
-    /// Poll it with the same record and block that it was created for.
+    /// Must be polled with the same record and block as in [`Self::new`].
     ///
     /// # Errors
     /// The page cannot be read or created, or its image cannot be restored.
@@ -78,8 +78,8 @@ impl ReadBufferForRedo {
         block: &BlockRef,
     ) -> Poll<Result<RedoAction, LogEvent>> {
         let image = block.image.as_ref().filter(|image| image.apply());
-        // In these cases the old content is not needed. It is not read, so that a torn page does no
-        // harm.
+        // With an image or an initialization, the old content is not needed. The page is not read,
+        // so a torn page does no harm.
         let zero = image.is_some() || block.will_init;
         loop {
             match &mut self.phase {
@@ -157,8 +157,8 @@ impl ReadBufferForRedo {
         Phase::Read(ReadBuffer::new(self.tag, mode))
     }
 
-    /// `log_invalid_page`. Before the consistent point, a later record may drop or truncate the
-    /// relation. After the consistent point, an invalid page is a PANIC.
+    /// `log_invalid_page`: before the consistent point, a missing page is remembered, because a
+    /// later record may drop or truncate the relation. After the consistent point it is a PANIC.
     fn invalid(&self, cx: &mut Cx<'_>) -> Result<RedoAction, LogEvent> {
         if cx.shmem.recovery.consistent {
             return Err(LogEvent::panic(
@@ -171,7 +171,7 @@ impl ReadBufferForRedo {
     }
 }
 
-/// `RestoreBlockImage`. Then sets the page's LSN, unless the page is all zeros.
+/// `RestoreBlockImage`. Also sets the page's LSN, unless the page is all zeros.
 fn restore(
     cx: &mut Cx<'_>,
     buffer: BufId,

@@ -12,8 +12,8 @@ use crate::wire::generic;
 use crate::wire::record::{BlockRef, Record};
 use alloc::vec::Vec;
 
-/// All pages of the record stay locked until all are changed, so that no process sees part of a
-/// change.
+/// Redo of a Generic record. All pages of the record stay locked until all are changed, so no
+/// process sees part of the change.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct GenericRedo {
     next: usize,
@@ -49,8 +49,8 @@ impl GenericRedo {
                     let clean = !cx.shmem.buffers.pool[usize::from(buffer)].dirty;
                     buffer::modify(cx, buffer, page);
                     buffer::set_lsn(cx, buffer, record.end);
-                    // Before 15.18 and 18.4 one redo routine did not mark the buffer dirty.
-                    // Evicting the page then loses the change.
+                    // Before 15.18 and 18.4 one redo routine did not mark the buffer dirty. An
+                    // eviction of the page then lost the change.
                     if clean && cx.planted(Bug::RedoForgetsDirty) {
                         let buffer = &mut cx.shmem.buffers.pool[usize::from(buffer)];
                         buffer.dirty = false;
@@ -77,7 +77,7 @@ impl GenericRedo {
 }
 
 impl GenericRedo {
-    /// The planted bug: changes the page that the record does not register.
+    /// With the planted bug, changes the page that the record does not register.
     fn link(
         &mut self,
         cx: &mut Cx<'_>,
@@ -115,7 +115,7 @@ impl GenericRedo {
     }
 }
 
-/// The first block of the record, and the block number in its main data.
+/// The first block of the record, and the block number in the record's main data.
 fn unregistered(record: &Record) -> Option<(&BlockRef, u32)> {
     let main: [u8; 4] = record.main.as_ref().try_into().ok()?;
     Some((record.blocks.first()?, u32::from_le_bytes(main)))

@@ -10,8 +10,8 @@ use crate::wire::record::Record;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct ImagesRedo {
-    /// Every block must have an image. A record for hint bits has no image if full_page_writes is
-    /// off.
+    /// Whether every block must have an image. A record for hint bits has no image if
+    /// full_page_writes is off.
     all: bool,
     next: usize,
     read: Option<ReadBufferForRedo>,

@@ -1,10 +1,10 @@
 //! Replays records. Mirrors the rm_redo functions of rmgrlist.h, for the record types that walsim
 //! writes.
 //!
-//! A record may be replayed although its pages already contain its change or later changes. A page
-//! whose LSN is at or after the end of the record is left unchanged, and a full-page image replaces
-//! the page. The startup process itself does everything else about a record: the next transaction
-//! id, checkpoints, timelines.
+//! The pages of a replayed record may already contain its change or later changes. A page whose LSN
+//! is at or after the end of the record is left unchanged. A full-page image always replaces the
+//! page. The startup process itself handles the other effects of a record: the next transaction id,
+//! checkpoints, and timelines.
 
 mod block;
 mod generic;
@@ -53,8 +53,8 @@ impl Redo {
     }
 
     /// # Errors
-    /// A page cannot be read or created, or the record type is unknown, as an ERROR. A page does
-    /// not exist, as a PANIC.
+    /// An ERROR if a page cannot be read or created, or if the record type is unknown. A PANIC if a
+    /// page does not exist.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.routine {
@@ -71,7 +71,7 @@ impl Redo {
         }
     }
 
-    /// The routine for the record; `None` if nothing needs to be done.
+    /// The redo routine for the record, or `None` if there is nothing to redo here.
     fn choose(&self, cx: &Cx<'_>) -> Result<Option<Routine>, LogEvent> {
         let header = &self.record.header;
         let version = cx.shmem.settings.pg_version;
@@ -91,7 +91,7 @@ impl Redo {
                     Ok(page) => Ok(Some(Routine::ZeroClog(xact::ZeroClog::new(page)))),
                     Err(_) => Err(self.unknown()),
                 },
-                // The clog is never truncated here. Keeping old pages does no harm.
+                // In walsim the clog is never truncated. The old pages do no harm.
                 Ok(ClogRecord::Truncate { .. }) => Ok(None),
                 Err(_) => Err(self.unknown()),
             },
@@ -106,7 +106,7 @@ impl Redo {
     }
 }
 
-/// The error for a valid record of an unknown type.
+/// The error for a record that is valid but has an unknown type.
 fn unknown(record: &Record) -> LogEvent {
     let message = Message::UnknownRecord {
         rmid: record.header.rmid,

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 const REL: u32 = 16384;
 
-/// A record as the reader returns it, with its end at `end`.
+/// A record as the reader returns it. The record ends at `end`.
 fn record(body: RecordBody, end: u64) -> Record {
     let mut assembled = body.assemble(512);
     assembled.finish(Lsn(8));
@@ -32,7 +32,7 @@ fn page(items: u8) -> Vec<u8> {
     page
 }
 
-/// A Generic record that adds one item to a page with `items` items.
+/// A Generic record that adds one item to a page that already has `items` items.
 fn delta(block: u32, items: u8, end: u64) -> Record {
     let mut part = BlockPart::new(0, locator(REL), block);
     part.data = Bytes::from(compute_delta(&page(items), &page(items + 1)));
@@ -62,7 +62,8 @@ fn content(fixture: &Fixture, block: u32) -> (usize, Lsn) {
     (page.items().count(), page.lsn())
 }
 
-/// Replaying a record twice has the same result as once, both for deltas and for images.
+/// Replaying a record twice has the same result as replaying it once. This is true for deltas and
+/// for images.
 #[test]
 fn replaying_again_changes_nothing() {
     let mut fixture = Fixture::in_recovery();
@@ -113,8 +114,8 @@ fn an_image_repairs_a_torn_page() {
     assert!(fixture.trace.iter().all(|line| !line.starts_with("read")));
 }
 
-/// An image far beyond the end of the file creates the pages before it. A delta for a page that
-/// does not exist adds the page to the table of invalid pages. After the consistent point it is a
+/// An image far beyond the end of the file creates the pages before it. A delta for a missing page
+/// adds that page to the table of invalid pages. After the consistent point such a delta is a
 /// PANIC.
 #[test]
 fn blocks_beyond_the_end() {
@@ -136,7 +137,7 @@ fn blocks_beyond_the_end() {
     );
 }
 
-/// A delta that exceeds the page is an error.
+/// A delta that reaches beyond the page is an error.
 #[test]
 fn a_delta_stays_on_its_page() {
     let mut fixture = Fixture::in_recovery();
@@ -164,7 +165,7 @@ fn ends_of_transactions_set_their_status() {
     };
     replay(&mut fixture, pid, &end(XactOp::Commit, 20)).unwrap();
     replay(&mut fixture, pid, &end(XactOp::Abort, 21)).unwrap();
-    // The clog page is beyond the end of the file; in recovery it is read as zeros.
+    // The clog page is beyond the end of the file. In recovery such a page is read as zeros.
     replay(&mut fixture, pid, &end(XactOp::Commit, 5000)).unwrap();
     let status = |xid| fixture.shmem.clog.status(Xid(xid), 512);
     assert_eq!(status(20), Some(XactStatus::Committed));
@@ -193,8 +194,8 @@ fn a_new_status_page_gets_its_file() {
     );
 }
 
-/// A replayed page keeps its LSN when it is evicted and read again, so that older records are not
-/// applied to it.
+/// A replayed page keeps its LSN when it is evicted and read again. Older records are therefore not
+/// applied to the page.
 #[test]
 fn a_written_page_is_not_changed_by_older_records() {
     let mut fixture = Fixture::in_recovery();

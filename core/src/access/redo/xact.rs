@@ -29,8 +29,8 @@ impl XactRedo {
         let end = XactEnd::decode(version, header.info, &record.main)
             .map_err(|_| super::unknown(record))?;
         let (status, lsn) = if end.op.is_commit() {
-            // Sessions on a standby may see the commit at once. The LSN is stored with the status,
-            // so that the minimum recovery point is advanced to it before the clog page is written.
+            // Sessions on a standby may see the commit at once. The LSN is stored with the status.
+            // Before the clog page is written, the minimum recovery point is advanced to this LSN.
             let archive = cx.shmem.recovery.state == RecoveryState::Archive;
             (
                 XactStatus::Committed,
@@ -56,7 +56,7 @@ impl XactRedo {
     }
 }
 
-/// `CLOG_ZEROPAGE`: writes the page at once, so that its file exists.
+/// `CLOG_ZEROPAGE`: writes the page at once, so that the file of the page exists.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct ZeroClog {
     page: u32,

@@ -1,4 +1,4 @@
-//! Restartpoints: when they are made, what they make durable, and which WAL they keep.
+//! Tests of restartpoints: when they are made, what they make durable, and which WAL they keep.
 
 use super::*;
 use crate::base::{Geometry, PgVersion, Pid, Planted, SegmentNo, TimelineId};
@@ -11,7 +11,8 @@ const REDO: Lsn = Lsn(6 * 1024 + 60);
 const AT: Lsn = Lsn(6 * 1024 + 100);
 const END: Lsn = Lsn(6 * 1024 + 220);
 
-/// A standby that has replayed a checkpoint record in segment 6 and continues in segment 7.
+/// A standby that has replayed a checkpoint record in segment 6 and has then replayed up to segment
+/// 7.
 fn standby() -> (Fixture, Pid) {
     let mut fixture = Fixture::new(PgVersion::V18, Planted::NONE);
     for segment in 1..=7 {
@@ -56,8 +57,8 @@ fn segments(fixture: &Fixture) -> String {
     names.map(|name| &name[23..]).collect()
 }
 
-/// The control file is written before the first segment is removed, and after everything else is
-/// durable.
+/// The control file is written after all other data is durable, and before the first segment is
+/// removed.
 #[test]
 fn a_restart_begins_at_the_last_restartpoint() {
     let (mut fixture, pid) = standby();
@@ -76,7 +77,7 @@ fn a_restart_begins_at_the_last_restartpoint() {
         control.encode(PgVersion::V18)
     );
     assert_eq!(fixture.shmem.xlog.redo, REDO);
-    // Five old segments were recycled for the WAL up to the next restartpoint.
+    // Five old segments were recycled. They will hold the WAL up to the next restartpoint.
     assert_eq!(segments(&fixture), "6789ABC");
     let of = |text: &str| {
         fixture
@@ -89,7 +90,7 @@ fn a_restart_begins_at_the_last_restartpoint() {
     assert_eq!(fixture.shmem.xlog.last_removed, SegmentNo(5));
 }
 
-/// The minimum recovery point is not set back to the end of the checkpoint record.
+/// If the minimum recovery point is higher than the end of the checkpoint record, it stays.
 #[test]
 fn the_minimum_recovery_point_stays_if_it_is_higher() {
     let (mut fixture, pid) = standby();
@@ -98,7 +99,7 @@ fn the_minimum_recovery_point_stays_if_it_is_higher() {
     assert_eq!(fixture.shmem.control.min_recovery_point, Lsn(7 * 1024 + 90));
 }
 
-/// wal_keep_size is counted from the end of the received WAL, even if it is not yet replayed.
+/// wal_keep_size is counted from the end of the received WAL, even if that WAL is not yet replayed.
 #[test]
 fn wal_keep_size_counts_from_the_end_of_received_wal() {
     for (keep, received, expected) in [
@@ -115,8 +116,8 @@ fn wal_keep_size_counts_from_the_end_of_received_wal() {
     }
 }
 
-/// While no walreceiver is streaming, no segment is recycled, because the startup process may read
-/// its name.
+/// While no walreceiver is streaming, no segment is recycled. The startup process might otherwise
+/// read the recycled file as the next WAL.
 #[test]
 fn segments_are_not_recycled_while_not_streaming() {
     let (mut fixture, pid) = standby();
@@ -171,8 +172,8 @@ fn invalid_pages_prevent_a_restartpoint() {
     assert!(run(&mut fixture, pid, false));
 }
 
-/// Recovery ends during the restartpoint. The control file keeps its newer checkpoint, which
-/// determines the WAL to keep.
+/// If recovery ends during the restartpoint, the control file keeps the newer checkpoint. The newer
+/// checkpoint determines which WAL is kept.
 #[test]
 fn recovery_ends_during_the_restartpoint() {
     let (mut fixture, pid) = standby();
@@ -194,8 +195,8 @@ fn recovery_ends_during_the_restartpoint() {
     assert_eq!(segments(&fixture), "678");
 }
 
-/// After a crash at any point, recovery can start from the control file: the segment of its redo
-/// point exists.
+/// After a crash at any point, recovery can start from the control file. The segment of its redo
+/// point still exists.
 #[test]
 fn a_crash_at_any_point_leaves_the_wal_for_recovery() {
     let (mut fixture, pid) = standby();

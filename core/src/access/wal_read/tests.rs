@@ -57,7 +57,7 @@ impl Table {
         Ok(outcome.expect("no reason to die"))
     }
 
-    /// A walreceiver runs and has flushed up to `upto`.
+    /// Makes a walreceiver stream, with WAL flushed up to `upto`.
     fn receive(&mut self, upto: u64) {
         self.fixture.shmem.walrcv.state = WalRcvState::Streaming;
         self.fixture.shmem.walrcv.flushed_upto = Lsn(upto);
@@ -79,8 +79,8 @@ fn crash_recovery_reads_local_files_and_does_not_wait() {
     assert_eq!(table.fixture.shmem.walrcv.state, WalRcvState::Stopped);
 }
 
-/// In crash recovery the reader itself rejects an invalid page. A file that is too short is the end
-/// of WAL.
+/// In crash recovery the reader itself rejects an invalid page. A segment file that is too short
+/// means the end of WAL.
 #[test]
 fn a_short_segment_ends_crash_recovery() {
     let mut table = Table::new(PgVersion::V15, CRASH).with_wal();
@@ -98,7 +98,7 @@ fn a_short_segment_ends_crash_recovery() {
     ));
 }
 
-/// Streaming starts at a segment boundary, so that no segment begins with missing WAL.
+/// Streaming starts at a segment boundary. A new segment file therefore never begins with a gap.
 #[test]
 fn a_standby_requests_missing_wal() {
     let mut table = Table::new(PgVersion::V15, STANDBY);
@@ -155,7 +155,8 @@ fn the_stream_is_never_read_beyond_the_flush_position() {
     }
 }
 
-/// WAL that an ended walreceiver has written is read from the file, to its end.
+/// The WAL that a walreceiver has written before it ended is read from the file, up to the end of
+/// the file.
 #[test]
 fn local_files_come_after_a_stream_that_ended() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
@@ -169,8 +170,8 @@ fn local_files_come_after_a_stream_that_ended() {
     assert!(!table.source.is_streaming());
 }
 
-/// After the second failure within wal_retrieve_retry_interval, the rest of the interval is waited
-/// for.
+/// After the second failure within wal_retrieve_retry_interval, the source waits for the rest of
+/// the interval.
 #[test]
 fn consecutive_failures_wait_for_the_retry_interval() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
@@ -188,7 +189,8 @@ fn consecutive_failures_wait_for_the_retry_interval() {
     assert_eq!(table.fixture.shmem.walrcv.state, WalRcvState::Starting);
 }
 
-/// If a requested walreceiver does not start, it is requested again after ten seconds.
+/// If a requested walreceiver does not start, the startup process requests it again after ten
+/// seconds.
 #[test]
 fn a_walreceiver_that_does_not_start_is_requested_again() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
@@ -220,7 +222,7 @@ fn a_walreceiver_that_does_not_start_is_requested_again() {
     );
 }
 
-/// A recycled segment is rejected at its first page, before a record is read from it.
+/// A recycled segment is rejected at its first page, before the reader uses any record from it.
 #[test]
 fn a_recycled_first_page_sends_a_standby_to_the_stream() {
     let mut table = Table::new(PgVersion::V15, STANDBY).with_wal();
@@ -255,7 +257,8 @@ fn with_the_bug_a_recycled_segment_is_accepted() {
     assert!(matches!(table.read(2048, 24), Ok(Ok(_))));
 }
 
-/// After the reader rejected streamed WAL, the walreceiver is stopped before local files are read.
+/// After the reader has rejected streamed WAL, the walreceiver is stopped. Local files are read
+/// only after that.
 #[test]
 fn a_rejected_stream_stops_the_walreceiver() {
     let mut table = Table::new(PgVersion::V18, STANDBY);

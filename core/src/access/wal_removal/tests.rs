@@ -1,4 +1,4 @@
-//! Which segments are removed or recycled, and in which order.
+//! Tests of which segments are removed or recycled, and in which order.
 
 use super::*;
 use crate::base::{PgVersion, Pid, Planted};
@@ -25,7 +25,7 @@ fn server() -> (Fixture, Pid) {
     (fixture, pid)
 }
 
-/// Removes everything up to segment `last`. The redo point and the end of WAL are in segment 8.
+/// Removes all segments up to `last`. The redo point and the end of WAL are in segment 8.
 fn remove(fixture: &mut Fixture, pid: Pid, last: u64) {
     let at = Lsn(8 * 1024 + 100);
     let mut remove = fixture.step(pid, |cx| {
@@ -56,8 +56,8 @@ fn names(fixture: &Fixture) -> Vec<String> {
     left(fixture).into_iter().map(|(name, _)| name).collect()
 }
 
-/// With min_wal_size of three segments, files are recycled as segments up to 10. Their old content
-/// stays in them.
+/// With a min_wal_size of three segments, old files are recycled as segments up to 10. They keep
+/// their old content.
 #[test]
 fn old_segments_are_recycled_or_removed() {
     let (mut fixture, pid) = server();
@@ -90,8 +90,8 @@ fn recycling_requires_wal_recycle_and_install_segment_active() {
     }
 }
 
-/// lastRemovedSegNo is advanced first, so that a walsender with the file open notices before its
-/// content changes.
+/// lastRemovedSegNo is advanced first. A walsender that has the file open then notices the change
+/// before the content of the file changes.
 #[test]
 fn a_removal_is_announced_before_the_file_is_touched() {
     let (mut fixture, pid) = server();
@@ -113,7 +113,7 @@ fn a_removal_is_announced_before_the_file_is_touched() {
     assert!(seen > 2, "each is announced in a step of its own");
 }
 
-/// Renames and unlinks are made durable before the next file is handled.
+/// Each rename or unlink is made durable before the next file is handled.
 #[test]
 fn removals_are_durable() {
     let (mut fixture, pid) = server();
@@ -157,7 +157,7 @@ fn candidates_are_segments_of_any_timeline_and_nothing_else() {
         kept,
         [
             "000000010000000000000001.00000028.backup",
-            // The partial file sorts after the complete segment with the same number.
+            // The partial file sorts after the complete segment of the same number.
             "000000010000000000000003.partial",
             "00000002.history",
             "archive_status",
@@ -206,8 +206,8 @@ fn a_segment_that_cannot_be_recycled_is_removed() {
     );
 }
 
-/// The startup process clears install_segment_active under the lock that is held while a free name
-/// is searched.
+/// The startup process clears install_segment_active under a lock. The process that searches for a
+/// free name holds the same lock.
 #[test]
 fn install_segment_active_is_checked_again_under_the_lock() {
     let (mut fixture, pid) = server();
@@ -263,7 +263,8 @@ fn the_next_segment_is_made_in_the_last_quarter() {
     }
 }
 
-/// A process that finds its segment already created keeps its own file as a later segment.
+/// If another process has already created the segment, this process keeps its own file as a later
+/// segment.
 #[test]
 fn a_segment_made_twice_becomes_a_later_one() {
     let (mut fixture, pid) = server();
@@ -286,7 +287,7 @@ fn a_segment_made_twice_becomes_a_later_one() {
     );
 }
 
-/// A segment that could not be made leaves no file that takes space.
+/// If a new segment cannot be filled, its file is removed, so that it takes no space.
 #[test]
 fn a_segment_that_cannot_be_filled_is_removed() {
     let (mut fixture, pid) = server();
