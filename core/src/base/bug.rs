@@ -3,12 +3,12 @@
 use super::named::named;
 
 named! {
-    /// A bug that can be planted. A branch at the place in the code where PostgreSQL or a similar
-    /// system had the bug, or could easily have it, switches to the wrong behavior.
+    /// A bug that can be planted. At the place where PostgreSQL or a similar system had the bug, or
+    /// could easily have it, the code has a branch with the wrong behavior.
     Bug {
         /// The walsender sends WAL that is written but not yet flushed.
         WalsenderSendsUnflushed = "walsender-sends-unflushed",
-        /// The walreceiver exits without flushing the WAL that it wrote.
+        /// The walreceiver exits without flushing the WAL that it has written.
         WalreceiverExitWithoutFlush = "walreceiver-exit-without-flush",
         /// A durable rename does not fsync the directory.
         RenameNotDurable = "rename-not-durable",
@@ -17,22 +17,24 @@ named! {
         CommitCrossesRedoPoint = "commit-crosses-redo-point",
         /// Crash recovery overwrites the first half of an incomplete record.
         ContrecordDivergence = "contrecord-divergence",
-        /// The postmaster drops a request to start a walreceiver while it still has the previous
-        /// one in its list.
+        /// The postmaster drops a request to start a walreceiver while the previous walreceiver is
+        /// still in its list of children.
         LostWalreceiverStartRequest = "lost-walreceiver-start-request",
-        /// During shutdown a walsender exits once everything is sent, without waiting for
-        /// confirmation.
+        /// During a shutdown a walsender exits when it has sent all WAL. It does not wait for the
+        /// standby's confirmation.
         ShutdownDropsUnconfirmedTail = "shutdown-drops-unconfirmed-tail",
         /// A failed fsync of WAL is retried.
         FsyncRetry = "fsync-retry",
-        /// The WAL reader trusts a record's length before it has validated the page on which the
-        /// record continues.
+        /// The WAL reader trusts the length of a record before it has validated the page on which
+        /// the record continues.
         TrustUnvalidatedLength = "trust-unvalidated-length",
-        /// The WAL reader does not check a record's length if it is in the last bytes of a page.
+        /// The WAL reader does not check the length of a record if the length is in the last bytes
+        /// of a page.
         ShortLengthAtPageEnd = "short-length-at-page-end",
-        /// The standby's page reader does not validate the first page of a segment.
+        /// The standby's page source does not validate the first page of a segment.
         RecycledFirstPage = "recycled-first-page",
-        /// A failed save of a slot leaves its temporary file behind, and all later saves fail.
+        /// A failed save of a slot leaves its temporary file. All later saves of the slot then
+        /// fail.
         SlotTempFileLeft = "slot-temp-file-left",
         /// pg_replication_slot_advance does not mark the slot dirty.
         SlotAdvanceNotDirtied = "slot-advance-not-dirtied",
@@ -46,19 +48,19 @@ named! {
         /// A checkpoint that has invalidated slots still keeps the WAL that they required.
         HorizonNotRecomputed = "horizon-not-recomputed",
         /// On a checkpoint record the startup process waits for the restartpoint in progress, and
-        /// nothing wakes the startup process. PostgreSQL does not wait here (RecoveryRestartPoint).
+        /// nothing ends the wait. PostgreSQL does not wait here (RecoveryRestartPoint).
         StartupFreezes = "startup-freezes",
-        /// The postmaster does not notice that the last session has ended, so that a smart shutdown
+        /// The postmaster does not notice that the last session has ended. A smart shutdown then
         /// never continues (PostmasterStateMachine).
         SmartShutdownHangs = "smart-shutdown-hangs",
-        /// In a fast shutdown the postmaster does not request the shutdown checkpoint after the
-        /// last process that can write WAL has ended (PostmasterStateMachine).
+        /// In a fast shutdown the postmaster does not request the shutdown checkpoint when the last
+        /// process that can write WAL has ended (PostmasterStateMachine).
         FastShutdownHangs = "fast-shutdown-hangs",
-        /// Saving a slot sets its position in memory back to the saved one, although the slot has
-        /// advanced meanwhile (SaveSlotToPath).
+        /// If a slot advances while it is being saved, the save sets its position in memory back to
+        /// the saved position (SaveSlotToPath).
         SlotSaveTakesMemoryBack = "slot-save-takes-memory-back",
-        /// START_REPLICATION sets the slot's restart_lsn to the requested start. Only status
-        /// updates may move it (StartReplication).
+        /// START_REPLICATION sets the slot's restart_lsn to the requested start. In PostgreSQL only
+        /// status updates move the slot (StartReplication).
         StartReplicationMovesSlot = "start-replication-moves-slot",
         /// A status update moves the slot one segment beyond the reported flush position
         /// (PhysicalConfirmReceivedLocation).
@@ -71,23 +73,23 @@ named! {
         /// A checkpoint drops the slots that no process has acquired, instead of saving them
         /// (CheckPointReplicationSlots).
         CheckpointDropsAbsentSlots = "checkpoint-drops-absent-slots",
-        /// The check for invalidation runs before the slot is acquired, so that an invalidated slot
-        /// can be streamed from. Since 18 PostgreSQL acquires the slot first
+        /// A walsender checks for invalidation before it acquires the slot. A slot that is
+        /// invalidated in between is streamed from. Since 18 PostgreSQL acquires the slot first
         /// (ReplicationSlotAcquire).
         InvalidSlotStreamed = "invalid-slot-streamed",
-        /// The entry of a dropped slot is written to after it was freed, when it may belong to
-        /// another slot (ReplicationSlotDropPtr).
+        /// The drop of a slot writes to the slot's entry after freeing the entry. By then the entry
+        /// may belong to another slot (ReplicationSlotDropPtr).
         DroppedSlotWritten = "dropped-slot-written",
         /// wal_keep_size does not hold back the removal of WAL (KeepLogSeg).
         WalKeepSizeIgnored = "wal-keep-size-ignored",
         /// A status update reports the flush position as the apply position. PostgreSQL reports the
         /// replay position (XLogWalRcvSendReply).
         ApplyReportedBeforeReplay = "apply-reported-before-replay",
-        /// A status update reports the write position as the flush position. WAL is flushed only
-        /// after the fsync (XLogWalRcvSendReply).
+        /// A status update reports the write position as the flush position. PostgreSQL reports WAL
+        /// as flushed only after the fsync (XLogWalRcvSendReply).
         FlushReportedBeforeFsync = "flush-reported-before-fsync",
-        /// A status update reports the upstream's end of WAL as the flush position, as a logical
-        /// replication client once did. PostgreSQL reports the local flush position
+        /// A status update reports the upstream's end of WAL as the flush position. A logical
+        /// replication client once had this bug. PostgreSQL reports the local flush position
         /// (XLogWalRcvSendReply).
         AckServerEndOfWal = "ack-server-end-of-wal",
         /// The flush of a commit does not wake the walsenders (XLogFlush,
@@ -96,15 +98,15 @@ named! {
         /// A walreceiver that has flushed WAL does not wake the startup process (XLogWalRcvFlush,
         /// WakeupRecovery).
         StartupNotWoken = "startup-not-woken",
-        /// A walsender resets its latch just before it sleeps, and loses a wakeup. PostgreSQL
+        /// A walsender resets its latch just before it sleeps, and so loses a wakeup. PostgreSQL
         /// resets the latch before it checks for work (WalSndLoop).
         LatchResetTooLate = "latch-reset-too-late",
         /// Messages from a standby do not reset the walsender's timeout. In PostgreSQL every
         /// message does (ProcessRepliesIfAny, WalSndCheckTimeOut).
         TimeoutEndsHealthyStandby = "timeout-ends-healthy-standby",
-        /// A walreceiver does not exit when its upstream has been silent for wal_receiver_timeout
-        /// (WalReceiverMain). Since 16 the wake-up time of this timeout then stays in the past
-        /// (WalRcvComputeNextWakeup).
+        /// A walreceiver does not exit although its upstream has been silent for
+        /// wal_receiver_timeout (WalReceiverMain). Since 16 the wake-up time for this timeout then
+        /// stays in the past (WalRcvComputeNextWakeup).
         ReceiverNeverGivesUp = "receiver-never-gives-up",
         /// A clog page is written before WAL is flushed up to the last asynchronous commit on the
         /// page (SlruPhysicalWritePage).
@@ -112,32 +114,33 @@ named! {
         /// A transaction is removed from the running transactions before its status is set.
         /// PostgreSQL sets the status first (CommitTransaction, ProcArrayEndTransaction).
         XidEndsBeforeStatus = "xid-ends-before-status",
-        /// If a checkpoint begins while a record is assembled, the decision which pages need
-        /// full-page images is not repeated. PostgreSQL compares the redo pointer again under the
-        /// insertion lock (XLogInsertRecord).
+        /// If a checkpoint begins while a record is assembled, the record is not assembled again
+        /// with the full-page images that it now needs. PostgreSQL compares the redo pointer again
+        /// under the insertion lock (XLogInsertRecord).
         RedoPointerNotRechecked = "redo-pointer-not-rechecked",
-        /// A page whose LSN equals the redo pointer gets no full-page image, although it was
-        /// changed before the redo point (XLogRecordAssemble).
+        /// A page whose LSN equals the redo pointer gets no full-page image. PostgreSQL logs an
+        /// image, because the page was last changed before the redo point (XLogRecordAssemble).
         ImageDecisionOffByOne = "image-decision-off-by-one",
         /// The redo pointer is published after the insertion locks are released. PostgreSQL
-        /// publishes it while the locks are held (CreateCheckPoint).
+        /// publishes the redo pointer while it holds the locks (CreateCheckPoint).
         RedoPointerPublishedLate = "redo-pointer-published-late",
-        /// A record is written after the shutdown checkpoint, which must be the last record before
-        /// the server ends (ShutdownXLOG).
+        /// A record is written after the shutdown checkpoint. In PostgreSQL the shutdown checkpoint
+        /// is the last record (ShutdownXLOG).
         WalAfterShutdownCheckpoint = "wal-after-shutdown-checkpoint",
-        /// CHECKPOINT succeeds although the checkpoint has failed (RequestCheckpoint).
+        /// The CHECKPOINT command succeeds although the checkpoint has failed (RequestCheckpoint).
         FailedCheckpointReportedDone = "failed-checkpoint-reported-done",
         /// Bytes after the end of WAL are not cleared from the page in which writing continues
         /// (StartupXLOG).
         StaleTailInLastPage = "stale-tail-in-last-page",
-        /// If a switch record ends exactly at the end of its segment, the xl_prev of the next
-        /// record points to the record before the switch (ReserveXLogSwitch).
+        /// If a switch record ends exactly at the end of its segment, the next record does not
+        /// point back to it. The xl_prev of the next record points to the record before the switch
+        /// (ReserveXLogSwitch).
         SwitchBreaksChain = "switch-breaks-chain",
         /// Redo of a page delta does not mark the buffer dirty. Before 15.18 and 18.4 one redo
         /// routine had this bug (MarkBufferDirty).
         RedoForgetsDirty = "redo-forgets-dirty",
-        /// A record that changes two pages registers only the first. Before 17.11 and 18.6 some
-        /// records did not register the visibility map (XLogRegisterBuffer).
+        /// A record that changes two pages registers only the first page. Before 17.11 and 18.6
+        /// some records did not register the visibility map (XLogRegisterBuffer).
         PageChangedWithoutRegisteredBlock = "page-changed-without-registered-block",
         /// START_REPLICATION from beyond the flush position is not refused (StartReplication).
         StartAheadOfFlushAccepted = "start-ahead-of-flush-accepted",
@@ -152,37 +155,39 @@ named! {
         WalKeptFromCheckpointRecord = "wal-kept-from-checkpoint-record",
         /// The checksum of a record is not compared (ValidXLogRecord).
         RecordChecksumIgnored = "record-checksum-ignored",
-        /// A restartpoint does not write the clog. In PostgreSQL it writes everything that a
-        /// checkpoint writes (CheckPointGuts).
+        /// A restartpoint does not write the clog. In PostgreSQL a restartpoint writes everything
+        /// that a checkpoint writes (CheckPointGuts).
         RestartpointSkipsClog = "restartpoint-skips-clog",
-        /// A walreceiver that streams a segment again sets the published flush position back.
+        /// A walreceiver that receives a segment again sets the published flush position back.
         /// PostgreSQL only advances this position (XLogWalRcvFlush).
         ReceiverTakesFlushBack = "receiver-takes-flush-back",
-        /// The minimum recovery point is set to the LSN of the page that is written. PostgreSQL
-        /// only advances it (UpdateMinRecoveryPoint).
+        /// The minimum recovery point is set to the LSN of the page that is written, even if that
+        /// LSN is lower. PostgreSQL only advances it (UpdateMinRecoveryPoint).
         MinRecoveryPointLowered = "min-recovery-point-lowered",
-        /// A checkpoint writes a page without taking its content lock, while another process
+        /// A checkpoint writes a page without taking the page's content lock, while another process
         /// changes the page (SyncOneBuffer).
         PageWrittenWithoutLock = "page-written-without-lock",
-        /// The xmax of a snapshot is the newest transaction id instead of the id after it, so that
-        /// the snapshot does not see a commit of that transaction (GetSnapshotData).
+        /// The xmax of a snapshot is the newest transaction id. In PostgreSQL xmax is the id after
+        /// the newest. With the bug, the snapshot does not see a commit of the newest transaction
+        /// (GetSnapshotData).
         SnapshotExcludesNewest = "snapshot-excludes-newest",
-        /// A server start sets the restart_lsn of a slot to the start of its segment. PostgreSQL
-        /// restores the position in the slot's file (RestoreSlotFromDisk).
+        /// At server start, the restart_lsn of a slot is set to the start of its segment.
+        /// PostgreSQL restores the position in the slot's file (RestoreSlotFromDisk).
         SlotRestoredAtSegmentStart = "slot-restored-at-segment-start",
-        /// Old segments are recycled although enough future segments exist. PostgreSQL then removes
-        /// old segments (RemoveXlogFile, XLOGfileslop).
+        /// Old segments are recycled although enough future segments exist. In this case PostgreSQL
+        /// removes old segments (RemoveXlogFile, XLOGfileslop).
         RecyclingWithoutLimit = "recycling-without-limit",
         /// A walsender sends a keepalive before the CopyBothResponse. PostgreSQL sends the
         /// CopyBothResponse first (StartReplication, WalSndKeepalive).
         CopyDataBeforeCopyBoth = "copy-data-before-copy-both",
-        /// A standby whose sources have all failed tries again at once. It must wait for
-        /// wal_retrieve_retry_interval (WaitForWALToBecomeAvailable).
+        /// A standby whose WAL sources have all failed tries again at once. PostgreSQL first waits
+        /// for wal_retrieve_retry_interval (WaitForWALToBecomeAvailable).
         RetryWithoutPause = "retry-without-pause",
     }
 }
 
-/// The set of planted bugs. Without the feature `planted-bugs` it is zero-sized and always empty.
+/// The set of planted bugs. Without the feature `planted-bugs` the set is zero-sized and always
+/// empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Planted {
     #[cfg(feature = "planted-bugs")]
@@ -199,7 +204,7 @@ impl Planted {
     /// Can this build plant bugs?
     pub const AVAILABLE: bool = cfg!(feature = "planted-bugs");
 
-    /// Adds one bug. Without the feature nothing changes.
+    /// Adds one bug. Without the feature `planted-bugs` nothing is added.
     #[must_use]
     #[cfg_attr(
         not(feature = "planted-bugs"),

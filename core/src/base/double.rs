@@ -1,9 +1,9 @@
-//! C's `double` in integer arithmetic. The results equal those of `strtod`, `*`, `/` and `rint`, so
-//! that a text gives the same number in every build.
+//! C's `double` in integer arithmetic. The results equal those of `strtod`, `*`, `/` and `rint`. A
+//! text therefore gives the same number in every build.
 
 /// A finite number: `mantissa` times two to the power `exponent`. The mantissa is 0 or has 53 bits.
-/// The exponent is not bounded: a number that would overflow a `double` is outside every setting's
-/// range, and one that would underflow is rounded to 0.
+/// The exponent has no limits. A number that would overflow a `double` is outside every setting's
+/// range. A number that would underflow is rounded to 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Double {
     negative: bool,
@@ -19,7 +19,7 @@ impl Double {
         Self::rounded(value < 0, u128::from(value.unsigned_abs()), 0, false)
     }
 
-    /// The number closest to `mantissa` times two to the power `exponent`; `inexact` means that the
+    /// The number closest to `mantissa` times two to the power `exponent`. `inexact` means that the
     /// true value is slightly larger than this product. Ties are rounded to even.
     pub(super) fn rounded(negative: bool, mantissa: u128, exponent: i32, inexact: bool) -> Self {
         let bits = u128::BITS - mantissa.leading_zeros();
@@ -124,7 +124,7 @@ impl Double {
         Self::rounded(self.negative, whole.into(), 0, false)
     }
 
-    /// A whole number as an integer, or `None` if it needs more than 62 bits.
+    /// The integer value of a whole number. `None` if the integer needs more than 62 bits.
     pub(super) fn to_i64(self) -> Option<i64> {
         let magnitude = match self.exponent {
             0..=9 => self.mantissa << self.exponent,
@@ -149,7 +149,7 @@ mod tests {
         Double::from_bits(text.parse::<f64>().expect("a number").to_bits())
     }
 
-    /// The expected values were printed by a C program that does the same operations.
+    /// The expected values are the output of a C program that does the same operations.
     #[test]
     fn results_equal_those_of_the_processor() {
         for (left, right, product, quotient) in [
@@ -189,7 +189,7 @@ mod tests {
             assert_eq!(read(text).rint().to_i64(), Some(whole), "{text}");
         }
         assert_eq!(read("1e300").rint().to_i64(), None);
-        // The result of strtol is converted to a double, which has fewer bits.
+        // The result of strtol is converted to a double, which has fewer bits than a long.
         assert_eq!(Double::from_i64(i64::MAX), read("9223372036854775808"));
         assert_eq!(Double::from_i64(i64::MIN).to_i64(), None);
     }

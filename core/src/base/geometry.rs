@@ -1,8 +1,9 @@
-//! The sizes that PostgreSQL fixes at build or initdb time, as run-time values.
+//! The sizes that PostgreSQL fixes at build time or at initdb time. Here they are run-time values.
 
 use super::{Lsn, SegmentNo};
 
-/// WAL page, WAL segment, data page and sector sizes in bytes, each a power of two.
+/// The sizes of a WAL page, a WAL segment, a data page and a sector, in bytes. Each is a power of
+/// two.
 ///
 /// The stock geometry is byte-compatible with ordinary builds. With a tiny geometry, records cross
 /// pages and segments often.
@@ -14,7 +15,7 @@ pub struct Geometry {
     pub segment: u32,
     /// `BLCKSZ`, 512 to 8192.
     pub data_page: u32,
-    /// The size of an atomic disk write, 64 to 512.
+    /// The size of an atomic disk write, from 64 to 512 bytes.
     pub sector: u32,
 }
 
@@ -41,8 +42,8 @@ impl Geometry {
         sector: 512,
     };
 
-    /// The smallest value of each size, and the fewest pages per segment: every record crosses
-    /// pages, and many cross segments.
+    /// The smallest value of each size, and the fewest pages per segment. Many records cross pages,
+    /// and some cross segments.
     pub const SMALLEST: Self = Self {
         wal_page: 256,
         segment: 1024,
@@ -58,8 +59,8 @@ impl Geometry {
         sector: 64,
     };
 
-    /// `tiny` in plans: records cross pages and segments often, but a data page still holds several
-    /// rows.
+    /// The geometry `tiny` of plans. Records often cross pages and segments, but a data page still
+    /// holds several rows.
     pub const TINY: Self = Self {
         wal_page: 512,
         segment: 8192,
@@ -134,13 +135,13 @@ impl Geometry {
     }
 
     /// The segment that contains the byte before `end` (`XLByteToPrevSeg`). If `end` is a segment
-    /// boundary, that is the segment before it.
+    /// boundary, this is the segment that ends there.
     #[must_use]
     pub const fn segment_before(&self, end: Lsn) -> SegmentNo {
         SegmentNo(end.0.saturating_sub(1) / self.segment as u64)
     }
 
-    /// The position of the segment's first byte, or the largest LSN if the segment is beyond it.
+    /// The position of the first byte of `segment`, limited to the largest LSN.
     #[must_use]
     pub const fn segment_start(&self, segment: SegmentNo) -> Lsn {
         Lsn(segment.0.saturating_mul(self.segment as u64))
@@ -153,7 +154,7 @@ impl Geometry {
         lsn.0 as u32 & (self.segment - 1)
     }
 
-    /// Size of the header of the page that starts at `page`. The first page of a segment has the
+    /// The size of the header of the page that starts at `page`. The first page of a segment has a
     /// long header.
     #[must_use]
     pub const fn page_header(&self, page: Lsn) -> u32 {
@@ -164,7 +165,7 @@ impl Geometry {
         }
     }
 
-    /// The largest payload of one CopyData message that a walsender makes (`MAX_SEND_SIZE`).
+    /// The largest payload of a CopyData message that a walsender sends (`MAX_SEND_SIZE`).
     #[must_use]
     pub const fn max_send(&self) -> u32 {
         16 * self.wal_page

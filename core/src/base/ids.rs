@@ -1,4 +1,5 @@
-//! Identifiers of WAL, of transactions, and of a node's processes, operations and connections.
+//! Identifiers: of WAL, of transactions, and of the processes, operations and connections of a
+//! node.
 
 use core::fmt;
 
@@ -23,7 +24,7 @@ macro_rules! number {
 }
 
 number! {
-    /// A timeline (`TimeLineID`), 1 or more; 0 means unknown.
+    /// A timeline (`TimeLineID`). 0 means unknown.
     TimelineId(u32)
 }
 number! {
@@ -32,8 +33,8 @@ number! {
     SegmentNo(u64)
 }
 number! {
-    /// A transaction id (`TransactionId`). 0 is invalid, 1 and 2 are reserved, 3 is the first
-    /// normal one.
+    /// A transaction id (`TransactionId`). 0 is invalid, 1 and 2 are reserved, and 3 is the first
+    /// normal transaction id.
     Xid(u32)
 }
 
@@ -50,14 +51,15 @@ impl Xid {
     }
 }
 
-/// An id of incarnation and counter. A restarted node never reuses an id, so that a late event
-/// cannot reach the wrong process.
+/// An id that consists of an incarnation and a counter. A restarted node never reuses an id, so a
+/// late event cannot reach the wrong process.
 macro_rules! incarnate {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name {
-            /// The ordinal number of the node's boot; 0 for ids that the world gives out.
+            /// The ordinal number of the node's boot. 0 for ids that the simulator or the live
+            /// driver assigns.
             pub incarnation: u32,
             /// Counts up from 1 in each incarnation.
             pub n: u32,
@@ -86,8 +88,8 @@ incarnate! {
     OpId
 }
 incarnate! {
-    /// The id of one end of a connection. It contains the node's incarnation if the node opened the
-    /// connection, and 0 if the node accepted the connection.
+    /// The id of one end of a connection. If the node opened the connection, the id contains the
+    /// node's incarnation. If the node accepted the connection, the incarnation is 0.
     ConnId
 }
 
@@ -100,7 +102,7 @@ impl Pid {
 }
 
 number! {
-    /// An open file descriptor of a process, given out by the world and never reused within a
-    /// node's incarnation.
+    /// An open file descriptor of a process. The simulator or the live driver assigns it, and never
+    /// reuses it within a node's incarnation.
     Fd(u32)
 }

@@ -21,20 +21,22 @@ impl Lsn {
         self.0 != 0
     }
 
-    /// Rounds up to a multiple of 8 (`MAXALIGN`). Close to the largest position, rounds down.
+    /// Rounds up to a multiple of 8 (`MAXALIGN`). A position too close to the largest LSN is
+    /// rounded down.
     #[must_use]
     pub const fn align8(self) -> Self {
         Self(self.0.saturating_add(7) & !7)
     }
 
-    /// Returns the LSN as servers and programs of this version write it.
+    /// Returns the LSN in the text format of this version's servers and programs.
     #[must_use]
     pub const fn text(self, version: PgVersion) -> LsnText {
         LsnText { lsn: self, version }
     }
 }
 
-/// The text form of servers before 19, and our own: two hex halves without padding (`%X/%X`).
+/// The text format of servers before 19, which walsim also uses: two hex halves without padding
+/// (`%X/%X`).
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
@@ -88,7 +90,8 @@ impl Sub for Lsn {
     }
 }
 
-/// The text is not two hexadecimal numbers of at most eight digits with a slash between.
+/// The text is not an LSN. An LSN is two hexadecimal numbers of at most eight digits, separated by
+/// a slash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "invalid LSN: expected two hexadecimal numbers of 1 to 8 digits with a slash between, such as 0/3000028"

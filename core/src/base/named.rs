@@ -13,7 +13,7 @@ macro_rules! named {
             /// All variants in the order of their definition.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The name as commands and reports print it.
+            /// The name as it appears in commands and reports.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {

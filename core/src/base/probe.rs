@@ -1,12 +1,12 @@
-//! What a run records besides its effects: which rare states were reached, and which planted bugs
-//! made a difference.
+//! What a run records in addition to its effects: which rare states it reached, and which planted
+//! bugs changed its behavior.
 
 use super::bug::{Bug, Planted};
 use super::named::named;
 
 named! {
-    /// A rare state that was reached. Some marks are mandatory: a campaign that never reaches one
-    /// of them proves little.
+    /// A rare state that a run has reached. Some marks are mandatory: a campaign that never reaches
+    /// such a mark proves little.
     Mark {
         /// A client was told that its commit succeeded.
         CommitAcked = "commit-acked",
@@ -22,7 +22,7 @@ named! {
         PowerLossLostBytes = "power-loss-lost-bytes",
         /// A walreceiver was started again on a node.
         WalreceiverRestarted = "walreceiver-restarted",
-        /// A full-page image replaced a torn page in recovery.
+        /// In recovery, a full-page image replaced a torn page.
         FpiRepairedTornPage = "fpi-repaired-torn-page",
         /// A walsender had output that its peer did not take.
         BackpressureBlockedSend = "backpressure-blocked-send",
@@ -61,7 +61,7 @@ named! {
     }
 }
 
-/// A set of [`Mark`]s, and of the planted bugs that made a difference.
+/// A set of [`Mark`]s, and of the planted bugs that changed the behavior.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct MarkSet {
     bits: u64,
@@ -101,7 +101,7 @@ impl MarkSet {
     }
 }
 
-/// Passed along with a step: the planted bugs, and the marks reached so far.
+/// The planted bugs, and the marks reached so far. Passed to each step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Probe {
     planted: Planted,
@@ -126,8 +126,8 @@ impl Probe {
         self.marks.insert(mark);
     }
 
-    /// Is the bug planted? If so, records that the bug made a difference. In a condition, call this
-    /// last, so that a bug is recorded only if it changes what happens.
+    /// Is the bug planted? If so, records that the bug changed the behavior. In a condition, call
+    /// this last. The bug is then recorded only if it changes the behavior.
     #[must_use]
     pub const fn planted(&mut self, bug: Bug) -> bool {
         let planted = self.planted.has(bug);
@@ -137,8 +137,8 @@ impl Probe {
         planted
     }
 
-    /// Is the bug planted? Records nothing. For code that asks [`Probe::planted`] later, once the
-    /// bug makes a difference.
+    /// Is the bug planted? Records nothing. For code that calls [`Probe::planted`] later, when the
+    /// bug changes the behavior.
     #[must_use]
     pub const fn has_bug(&self, bug: Bug) -> bool {
         self.planted.has(bug)
@@ -155,7 +155,7 @@ impl Probe {
 mod tests {
     use super::*;
 
-    /// A bug is recorded only if it is planted, and only by the call of `planted`.
+    /// A bug is recorded only if it is planted, and only by a call of `planted`.
     #[test]
     fn a_planted_bug_is_recorded_when_it_makes_a_difference() {
         let bug = Bug::RenameNotDurable;

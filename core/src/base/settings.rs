@@ -67,7 +67,8 @@ impl PgVersion {
             .find(|version| version.major() == major)
     }
 
-    /// `server_version` of the minor release that this version was compared with.
+    /// The `server_version` of the minor release with which the behavior of this version was
+    /// compared.
     #[must_use]
     pub const fn server_version(self) -> &'static str {
         match self {
@@ -80,7 +81,7 @@ impl PgVersion {
     }
 }
 
-/// `wal_level`, with the numbers that pg_control and WAL use.
+/// `wal_level`, with the numbers that the control file and the WAL use.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(i32)]
 pub enum WalLevel {
@@ -92,10 +93,11 @@ pub enum WalLevel {
     Logical = 2,
 }
 
-/// One server's configuration. The defaults are PostgreSQL's unless a field says otherwise.
+/// The configuration of one server. The defaults are PostgreSQL's unless the comment of a field
+/// says otherwise.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Settings {
-    /// The version whose formats and behavior the server has.
+    /// The version whose formats and behavior this server has.
     pub pg_version: PgVersion,
     /// Page and segment sizes.
     pub geometry: Geometry,
@@ -113,7 +115,7 @@ pub struct Settings {
     pub wal_writer_flush_after: u32,
     /// `full_page_writes`.
     pub full_page_writes: bool,
-    /// `checkpoint_timeout`. PostgreSQL's minimum is 30 s; simulations use less.
+    /// `checkpoint_timeout`. PostgreSQL's minimum is 30 s, but simulations use less.
     pub checkpoint_timeout_ms: u32,
     /// `checkpoint_completion_target`
     pub checkpoint_completion_target: Real,
@@ -123,13 +125,13 @@ pub struct Settings {
     pub min_wal_size: u64,
     /// `wal_keep_size`.
     pub wal_keep_size: u64,
-    /// `wal_recycle`: rename old segments for future use instead of removing them.
+    /// `wal_recycle`: old segments are renamed for future use instead of removed.
     pub wal_recycle: bool,
     /// `max_replication_slots`.
     pub max_replication_slots: u32,
     /// `max_slot_wal_keep_size`; `None` is PostgreSQL's -1, no limit.
     pub max_slot_wal_keep_size: Option<u64>,
-    /// `primary_slot_name`; empty if the walreceiver uses no slot.
+    /// `primary_slot_name`. Empty if the walreceiver uses no slot.
     pub primary_slot_name: String,
     /// `wal_sender_timeout`; 0 disables it.
     pub wal_sender_timeout_ms: u32,
@@ -147,8 +149,8 @@ pub struct Settings {
     pub cluster_name: String,
     /// `restart_after_crash`.
     pub restart_after_crash: bool,
-    /// Values from the configuration for settings that each session has its own copy of. Settings
-    /// that are left at their defaults are absent.
+    /// The configured values of those settings that each session can change for itself. A setting
+    /// that is left at its default is absent.
     pub session_defaults: BTreeMap<&'static str, Value>,
 }
 
@@ -187,10 +189,10 @@ impl Settings {
         }
     }
 
-    /// Takes over all settings that a running server can change. Returns the names of changed
+    /// Takes over all settings that a running server can change. Returns the names of the changed
     /// settings that need a restart.
     pub fn reload(&mut self, config: &Self) -> Vec<&'static str> {
-        // All fields are listed, so that a new one fails to compile until it is handled here.
+        // All fields are listed, so that a new field does not compile until it is handled here.
         let Self {
             pg_version: _,
             geometry: _,
@@ -200,8 +202,8 @@ impl Settings {
             wal_buffers,
             wal_writer_delay_ms,
             wal_writer_flush_after,
-            // A change would have to be written to the WAL (UpdateFullPageWrites), which is not
-            // modeled.
+            // A change would have to be logged in the WAL (UpdateFullPageWrites). walsim does not
+            // support that.
             full_page_writes: _,
             checkpoint_timeout_ms,
             checkpoint_completion_target,

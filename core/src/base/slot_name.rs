@@ -3,7 +3,7 @@
 
 use alloc::string::{String, ToString};
 
-/// `NAMEDATALEN`: a name has at most one byte less.
+/// `NAMEDATALEN`: a name has at most 63 bytes.
 pub const NAME_DATA_LEN: usize = 64;
 
 /// Why a slot name is invalid.
@@ -15,7 +15,7 @@ pub enum SlotNameError {
     /// More than 63 bytes.
     #[error("replication slot name \"{0}\" is too long")]
     TooLong(String),
-    /// Contains a character that is not a lower case letter, digit or underscore.
+    /// The name contains a character other than a lower case letter, a digit or an underscore.
     #[error("replication slot name \"{0}\" contains invalid character")]
     Character(String),
 }
@@ -59,7 +59,7 @@ pub fn validate(name: &str) -> Result<(), SlotNameError> {
     }
 }
 
-/// The first 63 bytes, without a partial character (`truncate_identifier`).
+/// The first 63 bytes of the name, without a partial character (`truncate_identifier`).
 #[must_use]
 pub fn truncated(name: &str) -> &str {
     let mut end = name.len().min(NAME_DATA_LEN - 1);

@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// The known word closest to a misspelled one, if one is close enough.
+/// The known word closest to a misspelled word, if one is close enough.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
@@ -12,8 +12,8 @@ pub fn did_you_mean<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (far <= limit).then_some(name)
 }
 
-/// The number of insertions, removals, replacements and swaps of neighbors that turn one word into
-/// the other, ignoring case.
+/// The edit distance of two words, ignoring case. An edit is an insertion, a removal, a
+/// replacement, or a swap of neighbors.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (letters(a), letters(b));
     let mut before = Vec::new();

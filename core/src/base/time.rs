@@ -1,15 +1,15 @@
-//! The two clocks. PostgreSQL computes its timeouts from wall time and sleeps by the monotonic
+//! The two clocks. PostgreSQL computes its timeouts from wall time, and sleeps by the monotonic
 //! clock.
 
 use core::fmt;
 use core::ops::{Add, Sub};
 
-/// Microseconds since the start of the simulated world. Never goes back.
+/// Monotonic time: microseconds since the start of the simulated world. Never goes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mono(pub u64);
 
 impl Mono {
-    /// The time this many microseconds later. Saturates, because durations can come from users.
+    /// The time `us` microseconds later. Saturates, because durations can come from users.
     #[must_use]
     pub const fn after_us(self, us: u64) -> Self {
         Self(self.0.saturating_add(us))
@@ -43,7 +43,7 @@ impl fmt::Debug for Mono {
     }
 }
 
-/// Wall time as PostgreSQL stores it (`TimestampTz`): microseconds since 2000-01-01 00:00:00 UTC.
+/// Wall time in PostgreSQL's format (`TimestampTz`): microseconds since 2000-01-01 00:00:00 UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct TimestampTz(pub i64);
 
@@ -60,8 +60,8 @@ impl TimestampTz {
 
 impl Add<i64> for TimestampTz {
     type Output = Self;
-    /// The time this many microseconds later. Saturates, because time stamps can come from peers
-    /// and from clocks that were set.
+    /// The time `us` microseconds later. Saturates, because a time can come from a peer, or from a
+    /// clock that was set.
     fn add(self, us: i64) -> Self {
         Self(self.0.saturating_add(us))
     }
@@ -69,7 +69,7 @@ impl Add<i64> for TimestampTz {
 
 impl Sub for TimestampTz {
     type Output = i64;
-    /// Microseconds between the two; negative if the clock went back.
+    /// The microseconds from `other` to this time. Negative if the clock went back.
     fn sub(self, other: Self) -> i64 {
         self.0.saturating_sub(other.0)
     }
@@ -80,11 +80,11 @@ impl Sub for TimestampTz {
 pub struct Now {
     /// The clock that sleeps are measured with.
     pub mono: Mono,
-    /// The clock that deadlines and time stamps are computed from. It can jump.
+    /// The clock from which deadlines and time stamps are computed. It can jump.
     pub wall: TimestampTz,
 }
 
-/// Seconds since 1970 (`pg_time_t`). As text, the UTC time without a zone: `2026-11-21 15:30:00`.
+/// Seconds since 1970 (`pg_time_t`). The text form is UTC without a zone: `2026-11-21 15:30:00`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UnixTime(pub i64);
 
@@ -104,13 +104,13 @@ impl fmt::Display for UnixTime {
 }
 
 const SECONDS_PER_DAY: i64 = 86_400;
-/// Days from 0000-03-01 to 1970-01-01. Years are counted from March, so that the leap day is the
-/// last day of its year.
+/// The number of days from 0000-03-01 to 1970-01-01. Years are counted from March, so that a leap
+/// day is the last day of its year.
 const DAYS_TO_UNIX: i64 = 719_468;
 /// Days of 400 years.
 const DAYS_PER_ERA: i64 = 146_097;
 
-/// Year, month and day in the Gregorian calendar of a day counted from 1970-01-01.
+/// The year, month and day in the Gregorian calendar, for a day number that counts from 1970-01-01.
 const fn civil(unix_day: i64) -> (i64, i64, i64) {
     let day = unix_day + DAYS_TO_UNIX;
     let (era, of_era) = (day.div_euclid(DAYS_PER_ERA), day.rem_euclid(DAYS_PER_ERA));
@@ -127,7 +127,8 @@ const fn civil(unix_day: i64) -> (i64, i64, i64) {
 mod tests {
     use super::*;
 
-    /// Durations come from plans and flags, time stamps from peers. No value makes them wrap.
+    /// Durations come from plans and flags, time stamps from peers. No such value makes a time wrap
+    /// around.
     #[test]
     fn times_do_not_wrap() {
         assert_eq!(Mono(1).after_us(u64::MAX), Mono(u64::MAX));

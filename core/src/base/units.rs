@@ -1,12 +1,12 @@
-//! Durations and sizes in PostgreSQL's units: `3.2s`, `150ms`, `20us`, `16MB`. Integer arithmetic,
-//! always exact.
+//! Durations and sizes in PostgreSQL's units: `3.2s`, `150ms`, `20us`, `16MB`. Uses integer
+//! arithmetic and is always exact.
 
 use super::spelling::did_you_mean;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// A text that is not a valid amount, and how to write one.
+/// An error: the text is not a valid amount. Has a hint how to write one.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("`{text}` is no {what}")]
 pub struct UnitError {
@@ -72,8 +72,8 @@ pub fn size(text: &str) -> Result<u64, UnitError> {
         })
 }
 
-/// A duration in the form that [`duration_us`] reads, in the largest unit that leaves at most three
-/// decimals.
+/// A duration in the form that [`duration_us`] reads. Uses the largest unit that leaves at most
+/// three decimals.
 #[must_use]
 pub fn show_us(us: u64) -> String {
     match us {
@@ -84,13 +84,14 @@ pub fn show_us(us: u64) -> String {
     }
 }
 
-/// A size in the form that [`size`] reads, in the largest unit that divides it.
+/// A size in the form that [`size`] reads. Uses the largest unit that divides the size.
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
     in_units(bytes, &SIZES)
 }
 
-/// An amount in the largest unit that divides it. 0 has no unit (`convert_int_from_base_unit`).
+/// An amount in the largest unit that divides it. The amount 0 has no unit
+/// (`convert_int_from_base_unit`).
 pub(super) fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
     let unit = units.iter().find(|(_, size)| amount.is_multiple_of(*size));
     match unit {
@@ -106,7 +107,7 @@ pub fn whole(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// A number with one of the given units. `None` if it is not exact.
+/// Parses a number with one of the given units. Returns `None` if the result is not a whole number.
 pub(super) fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
     let (number, unit) = text.split_at(end);
@@ -114,7 +115,7 @@ pub(super) fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     scaled(number, *unit)
 }
 
-/// `number` times `unit`. `None` if it is not exact.
+/// `number` times `unit`. Returns `None` if the result is not a whole number.
 pub(super) fn scaled(number: &str, unit: u64) -> Option<u64> {
     let (whole_part, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if fraction.len() > 9 {
@@ -206,7 +207,7 @@ mod tests {
         assert_eq!(show_size(1500), "1500B");
     }
 
-    /// The units have the meaning that they have in postgresql.conf.
+    /// The units have the same meaning as in postgresql.conf.
     #[test]
     fn sizes() {
         for (text, bytes) in [

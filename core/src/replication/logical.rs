@@ -4,8 +4,8 @@ use super::slot::advance::check_slot_requirements;
 use crate::call::{LogEvent, SlotMessage, SqlState};
 use crate::sys::Cx;
 
-/// `CheckLogicalDecodingRequirements`: returns the error, because the wal_level of a simulated
-/// server is never `logical`.
+/// `CheckLogicalDecodingRequirements`: always returns the error, because walsim does not support
+/// the wal_level `logical`.
 #[must_use]
 pub fn check_logical_decoding_requirements(cx: &Cx<'_>) -> LogEvent {
     let message = SlotMessage::NoLogicalDecoding(cx.shmem.settings.pg_version);

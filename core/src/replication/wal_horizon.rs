@@ -3,10 +3,11 @@
 
 use crate::base::{Lsn, SegmentNo, Settings};
 
-/// `KeepLogSeg`: the oldest segment to keep, at most the segment of `redo`.
+/// `KeepLogSeg`: the oldest segment to keep. It is never later than the segment of `redo`.
 ///
-/// `end` is the end of WAL, from which sizes are subtracted. `slots` is the slots' required LSN, or
-/// invalid. Sizes are rounded down to whole segments, so that a limit below one segment is 0.
+/// `end` is the end of WAL. The sizes to keep are counted back from `end`. `slots` is the LSN that
+/// slots require, or invalid. Sizes are rounded down to whole segments, so a limit below one
+/// segment is 0.
 #[must_use]
 pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> SegmentNo {
     let geometry = &settings.geometry;
@@ -28,27 +29,27 @@ pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> Seg
     SegmentNo(keep).min(geometry.segment_of(redo))
 }
 
-/// `XLOGfileslop`: the highest segment to recycle old segments for, so that files are ready for the
-/// WAL of about one checkpoint cycle.
+/// `XLOGfileslop`: the highest segment for which an old segment is recycled. Segment files up to it
+/// are enough for the WAL of about one checkpoint cycle.
 #[must_use]
 pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentNo {
     let segment = u64::from(settings.geometry.segment);
     let from = redo.0 / segment;
     let least = (from + settings.min_wal_size / segment).saturating_sub(1);
     let most = (from + settings.max_wal_size / segment).saturating_sub(1);
-    // 1.1 * (1 + checkpoint_completion_target) * distance, in ten-thousandths of a byte, so that
-    // only the result is rounded.
+    // The unit is a ten-thousandth of a byte, so that only the end result is rounded. The product
+    // is 1.1 * (1 + checkpoint_completion_target) * distance.
     let ahead = u128::from(distance)
         * u128::from(1000 + settings.checkpoint_completion_target.thousandths())
         * 11;
     let upto = (u128::from(redo.0) * 10_000 + ahead).div_ceil(u128::from(segment) * 10_000);
     let upto = u64::try_from(upto).unwrap_or(u64::MAX);
-    // If the two limits conflict, the upper limit is used.
+    // If the lower limit is above the upper limit, the upper limit is used.
     SegmentNo(upto.max(least).min(most))
 }
 
-/// `UpdateCheckPointDistanceEstimate`: the new estimate after a checkpoint cycle of `bytes`. It
-/// rises at once and falls slowly.
+/// `UpdateCheckPointDistanceEstimate`: the new estimate after a checkpoint cycle that wrote `bytes`
+/// of WAL. The estimate rises at once and falls slowly.
 #[must_use]
 pub fn distance_estimate(estimate: u64, bytes: u64) -> u64 {
     if estimate < bytes {

@@ -1,7 +1,7 @@
 //! Starts and stops the walreceiver for the startup process. Mirrors walreceiverfuncs.c.
 //!
-//! The startup process cannot fork. It writes its request to shared memory and signals the
-//! postmaster.
+//! The startup process cannot fork a walreceiver. It writes a request to shared memory and signals
+//! the postmaster.
 
 use crate::base::{Lsn, Pid, TimelineId};
 use crate::call::{Place, Poll, Signal, Yield};
@@ -39,9 +39,10 @@ pub fn walrcv_force_reply(cx: &mut Cx<'_>) {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RequestXLogStreaming {
     tli: TimelineId,
-    /// A segment boundary, so that a segment never begins with missing WAL.
+    /// Where streaming starts. It is a segment boundary, so that a new segment file never begins
+    /// with a gap.
     start: Lsn,
-    /// What to do after the request was written to shared memory.
+    /// What to do after the request is written to shared memory.
     then: Option<Then>,
 }
 
@@ -52,7 +53,7 @@ enum Then {
 }
 
 impl RequestXLogStreaming {
-    /// Requests WAL of timeline `tli` from the start of the segment of `at`.
+    /// Requests WAL of timeline `tli`, from the start of the segment that contains `at`.
     #[must_use]
     pub fn new(cx: &Cx<'_>, tli: TimelineId, at: Lsn) -> Self {
         let geometry = &cx.shmem.settings.geometry;
@@ -107,8 +108,8 @@ impl RequestXLogStreaming {
         walrcv.conninfo = conninfo;
         walrcv.slot_name = slot_name;
         walrcv.start_time = now;
-        // After a reconnect on the same timeline the higher position stays, because WAL up to it is
-        // already flushed.
+        // After a reconnect on the same timeline the published flush position stays, because WAL up
+        // to this position is already flushed.
         if !walrcv.receive_start.is_valid() || walrcv.received_tli != self.tli {
             walrcv.flushed_upto = self.start;
             walrcv.received_tli = self.tli;
@@ -120,8 +121,8 @@ impl RequestXLogStreaming {
     }
 }
 
-/// `XLogShutdownWalRcv`: stops the walreceiver and waits until it has ended. No segment may be
-/// installed until streaming is requested again.
+/// `XLogShutdownWalRcv`: stops the walreceiver and waits until it has ended. Until streaming is
+/// requested again, no process may install a new segment file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct XLogShutdownWalRcv {
     phase: Phase,
@@ -166,8 +167,8 @@ impl XLogShutdownWalRcv {
         }
     }
 
-    /// Sets the state that tells the walreceiver to stop. Returns the process to signal, if one is
-    /// running.
+    /// Sets the state that tells the walreceiver to stop. Returns the process to signal if a
+    /// walreceiver is running.
     fn announce(cx: &mut Cx<'_>) -> Option<Pid> {
         let walrcv = &mut cx.shmem.walrcv;
         match walrcv.state {

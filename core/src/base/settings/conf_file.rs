@@ -1,5 +1,5 @@
-//! Parses configuration files. Mirrors the scanner and the parser of guc-file.l. In addition,
-//! strings can be in double quotes, as in TOML.
+//! Parses configuration files. Mirrors the scanner and the parser of guc-file.l. Unlike in
+//! PostgreSQL, strings can also be in double quotes, as in TOML.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ pub struct ConfLine {
     pub line: u32,
 }
 
-/// A line that is not a valid setting.
+/// An error: a line that is not a valid setting.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("syntax error in line {line}, near {near}")]
 pub struct ConfError {
@@ -90,8 +90,8 @@ enum Token {
     Error,
 }
 
-/// The first token of `text`, and its length. The longest match is taken; of equally long matches,
-/// the first.
+/// The first token of `text`, and its length. The longest match counts. Of several longest matches,
+/// the first counts.
 fn scan(text: &str) -> Option<(Token, usize)> {
     let first = text.chars().next().filter(|c| *c != '#')?;
     let candidates = [
@@ -120,7 +120,7 @@ fn is_letter_or_digit(c: char) -> bool {
     is_letter(c) || c.is_ascii_digit()
 }
 
-/// Length of the leading run of characters that satisfy `is`.
+/// The length of the leading run of characters for which `is` returns true.
 fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is(c)).unwrap_or(text.len())
 }
@@ -247,7 +247,7 @@ fn unquoted(raw: &str) -> String {
     text
 }
 
-/// A value, quoted so that both [`parse_conf_file`] and TOML read it.
+/// The value in quotes. Both [`parse_conf_file`] and TOML can read the result.
 #[must_use]
 pub fn quoted_for_conf_file(value: &str) -> String {
     let mut text = String::from("\"");
@@ -277,7 +277,7 @@ mod tests {
         Ok((name.clone(), value.clone()))
     }
 
-    /// The results are those of a real server, except for double quotes.
+    /// The expected results are those of a real server, except for double quotes.
     #[test]
     fn lines() {
         for (line, name, value) in [

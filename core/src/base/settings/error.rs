@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-/// Why a setting does not accept a value.
+/// The reason why a setting does not accept a value.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,

@@ -14,27 +14,27 @@ use alloc::string::{String, ToString};
 pub(super) enum Home {
     /// `bool`
     Switch(fn(&mut Settings) -> &mut bool),
-    /// `integer`, stored as it is in the setting's own unit.
+    /// `integer`, stored as a count of the setting's own unit.
     Count(fn(&mut Settings) -> &mut u32),
     /// `integer`, stored in milliseconds.
     Millis(fn(&mut Settings) -> &mut u32),
     /// `integer`, stored in bytes.
     Bytes(fn(&mut Settings) -> &mut u64),
-    /// `integer`, stored in bytes; -1 is stored as `None`.
+    /// `integer`, stored in bytes. The value -1 is stored as `None`.
     Limit(fn(&mut Settings) -> &mut Option<u64>),
     /// `real`
     Real(fn(&mut Settings) -> &mut Real),
     /// `string`
     Text(fn(&mut Settings) -> &mut String),
-    /// Not stored: the value is the same on all servers, or follows from other settings.
+    /// Not stored. The value is the same on all servers, or is computed from other settings.
     Fixed(fn(&Settings) -> String),
-    /// Not stored: the value follows from the state of the server.
+    /// Not stored. The value depends on the state of the server.
     State,
-    /// Stored in each session. The text is the default.
+    /// Stored in each session. The text is the default value.
     Session(&'static str),
 }
 
-/// A stored amount in its unit, which can be finer than the setting's own.
+/// A stored amount with its unit. This unit can be finer than the setting's own unit.
 enum Amount {
     Bytes(u64),
     Us(u64),
@@ -42,13 +42,13 @@ enum Amount {
 }
 
 impl Setting {
-    /// Is the value stored in [`Settings`], so that each server has its own value?
+    /// Is the value stored in [`Settings`]? Each server then has its own value.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
         !matches!(self.home, Home::Fixed(_) | Home::State | Home::Session(_))
     }
 
-    /// The default, if the setting is stored in the session.
+    /// The default value of a setting that is stored in the session.
     pub(super) const fn session_default(&self) -> Option<&'static str> {
         if let Home::Session(default) = self.home {
             Some(default)
@@ -87,7 +87,7 @@ impl Setting {
         })
     }
 
-    /// The server's value as SHOW prints it, in the largest unit that divides it.
+    /// The server's value as SHOW prints it, in the largest unit that divides the value.
     pub(super) fn shown(&self, settings: &Settings) -> Option<String> {
         Some(match self.amount(settings)? {
             Amount::Bytes(bytes) => show_size(bytes),
@@ -101,7 +101,8 @@ impl Setting {
     pub fn shown_value(&self, value: &Value, settings: &Settings) -> String {
         let geometry = &settings.geometry;
         match (value, self.kind) {
-            // The value of a `Fixed` setting is a text, whatever its type.
+            // The value of a `Fixed` setting is stored as a text, even if the setting has another
+            // type.
             (Value::Text(text), Kind::Int { unit: Some(_), .. }) => {
                 let value = text.parse().map(Value::Int);
                 value.map_or_else(|_| text.clone(), |value| value.show(self.kind, geometry))
@@ -111,7 +112,7 @@ impl Setting {
     }
 
     /// The server's value as `pg_settings.setting` shows it: a number in the setting's own unit. In
-    /// walsim a value can be finer than this unit; it is then shown with its own unit.
+    /// walsim a value can be finer than this unit. Such a value is shown with a finer unit.
     #[must_use]
     pub fn number(&self, settings: &Settings) -> Option<String> {
         let Kind::Int {
@@ -178,7 +179,7 @@ impl Setting {
         Ok(())
     }
 
-    /// What a value of 1 stands for: bytes or microseconds.
+    /// The size of a value of 1, in bytes or microseconds.
     fn unit_size(&self, settings: &Settings) -> u64 {
         match self.kind {
             Kind::Int {
@@ -193,7 +194,7 @@ impl Setting {
         }
     }
 
-    /// The count as it is stored, or an error if it is too large for walsim.
+    /// The count to store, or an error if the count is too large for walsim.
     fn counted(&self, settings: &Settings, count: i32) -> Result<u32, SettingError> {
         let count = self.adjusted(settings, count);
         let most = if self.name == "shared_buffers" {
@@ -208,7 +209,7 @@ impl Setting {
         })
     }
 
-    /// A setting with a fixed value accepts only this value.
+    /// The check of a setting whose value is fixed. Such a setting accepts no other value.
     fn keeps(&self, fixed: String, value: &Value) -> Result<(), SettingError> {
         let none = value.text().is_empty() && fixed == "(disabled)";
         if value.text() == fixed || none {
@@ -236,5 +237,5 @@ impl Setting {
     }
 }
 
-/// The largest buffer pool that is supported, in pages.
+/// The largest supported buffer pool, in pages.
 const MOST_BUFFERS: u32 = 1 << 20;

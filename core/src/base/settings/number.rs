@@ -1,4 +1,5 @@
-//! Parses numbers as guc.c does: with `strtol`, which accepts any base, and with `strtod`.
+//! Parses numbers as guc.c does, with `strtol` and `strtod`. `strtol` accepts decimal, octal and
+//! hexadecimal numbers.
 
 use crate::base::double::Double;
 use alloc::format;
@@ -16,7 +17,7 @@ impl Real {
         Self(quotient.to_bits().expect("neither large nor tiny"))
     }
 
-    /// The value in thousandths, rounded. A negative value gives 0.
+    /// The value in thousandths, rounded. The result for a negative value is 0.
     #[must_use]
     pub fn thousandths(self) -> u32 {
         let whole = Double::from_bits(self.0)
@@ -35,8 +36,8 @@ impl Real {
                 .to_bits()
                 .expect("neither large nor tiny")
         };
-        // Positive doubles sort like their bits. The only value with a sign bit that can be in the
-        // range is -0.
+        // Positive doubles have the same order as their bits. The only value with a sign bit that
+        // can be in the range is -0.
         let magnitude = self.0 & !SIGN;
         (self.0 & SIGN == 0 || magnitude == 0) && (bits(least)..=bits(most)).contains(&magnitude)
     }
@@ -81,8 +82,8 @@ pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
 
-/// The number at the start of an integer setting's text, and the rest of the text (`parse_int`).
-/// The number can be decimal, hexadecimal, octal or a fraction.
+/// Parses the number at the start of an integer setting's text. Returns the number and the rest of
+/// the text (`parse_int`). The number can be decimal, hexadecimal, octal or a fraction.
 pub(super) fn integer(text: &str) -> Option<(Double, &str)> {
     let (value, rest) = strtol(text);
     let (value, rest) = match value {
@@ -95,7 +96,8 @@ pub(super) fn integer(text: &str) -> Option<(Double, &str)> {
     (rest.len() < text.len()).then_some((value, rest))
 }
 
-/// The number at the start of a real setting's text, and the rest of the text (`parse_real`).
+/// Parses the number at the start of a real setting's text. Returns the number and the rest of the
+/// text (`parse_real`).
 pub(super) fn real(text: &str) -> Option<(Real, &str)> {
     let (value, rest) = strtod(text)?;
     let bits = match value {
@@ -105,8 +107,8 @@ pub(super) fn real(text: &str) -> Option<(Real, &str)> {
     Some((Real(bits), rest))
 }
 
-/// `strtol` with base 0, and the rest of the text. If there is no number, the rest is the whole
-/// text. `None` means ERANGE.
+/// `strtol` with base 0. Returns the number and the rest of the text. If there is no number, the
+/// rest is the whole text. `None` means ERANGE.
 fn strtol(text: &str) -> (Option<i64>, &str) {
     let (negative, unsigned) = sign(text);
     let hexadecimal = |digits: &&str| digits.starts_with(|c: char| c.is_ascii_hexdigit());
@@ -125,15 +127,15 @@ fn strtol(text: &str) -> (Option<i64>, &str) {
     (value.and_then(|n| i64::try_from(n).ok()), rest)
 }
 
-/// A result of `strtod`, without NaN, which no setting accepts.
+/// A result of `strtod`. It cannot be NaN, because no setting accepts NaN.
 enum Read {
     Finite(Double),
     /// Infinity; true for minus infinity.
     Infinite(bool),
 }
 
-/// `strtod` in the C locale, and the rest of the text. `None` if there is no number, or on NaN or
-/// ERANGE.
+/// `strtod` in the C locale. Returns the number and the rest of the text. `None` if there is no
+/// number, or for NaN or ERANGE.
 fn strtod(text: &str) -> Option<(Read, &str)> {
     let (negative, unsigned) = sign(text);
     for word in ["infinity", "inf"] {
@@ -159,7 +161,7 @@ fn strtod(text: &str) -> Option<(Read, &str)> {
     let fits = if is_zero {
         true
     } else {
-        // ERANGE: infinite, or so small that bits are lost.
+        // ERANGE: the number is infinite, or so small that bits are lost.
         (1..2047).contains(&(bits >> 52))
     };
     fits.then_some((Read::Finite(value), rest))
@@ -189,7 +191,8 @@ fn hexadecimal(negative: bool, text: &str) -> Option<(Double, &str)> {
     Some((value, rest))
 }
 
-/// Digits before and after a decimal point, at least one in all, and the rest of the text.
+/// Splits the digits from the rest of the text. Returns the digits before and after a decimal
+/// point, and the rest. There must be at least one digit.
 fn digits(text: &str, base: u32) -> Option<(&str, &str, &str)> {
     let (whole, rest) = text.split_at(run(text, |c| c.is_digit(base)));
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -199,7 +202,7 @@ fn digits(text: &str, base: u32) -> Option<(&str, &str, &str)> {
     (!whole.is_empty() || !fraction.is_empty()).then_some((whole, fraction, rest))
 }
 
-/// An exponent, and the rest of the text.
+/// The exponent at the start of `text`, and the rest of the text.
 fn exponent(text: &str, marks: [char; 2]) -> Option<(i32, &str)> {
     let after = text.strip_prefix(marks)?;
     let (negative, unsigned) = match after.strip_prefix('-') {
@@ -214,7 +217,7 @@ fn exponent(text: &str, marks: [char; 2]) -> Option<(i32, &str)> {
     Some((if negative { -value } else { value }, rest))
 }
 
-/// Returns whether there is a minus sign, and the text after blanks and sign.
+/// Skips blanks and a sign. Returns whether the sign is a minus, and the rest of the text.
 fn sign(text: &str) -> (bool, &str) {
     let text = text.trim_start_matches(is_space);
     match text.strip_prefix('-') {
@@ -223,7 +226,7 @@ fn sign(text: &str) -> (bool, &str) {
     }
 }
 
-/// Length of the leading run of characters that satisfy `is`.
+/// The length of the leading run of characters for which `is` returns true.
 fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is(c)).unwrap_or(text.len())
 }
@@ -232,7 +235,7 @@ fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
 mod tests {
     use super::*;
 
-    /// The expected rest of the text and rounded number were printed by a C program.
+    /// The expected numbers and rests of the text are the output of a C program.
     #[test]
     fn integers() {
         for (text, value, rest) in [

@@ -1,4 +1,4 @@
-//! Settings in plan files. Names and units are PostgreSQL's. Values are exact, and ranges are
+//! Settings in plan files. Names and units are PostgreSQL's. Values are not rounded. The ranges are
 //! wider, because tiny clusters need timeouts and sizes below PostgreSQL's minimum.
 
 use super::Settings;
@@ -12,7 +12,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 impl Setting {
-    /// Sets the setting from a plan's text.
+    /// Sets the setting to a value from a plan.
     ///
     /// # Errors
     /// If the text is not a valid value.
@@ -79,7 +79,7 @@ impl Setting {
         }
     }
 
-    /// Is this text of a value a bare number or boolean in TOML? Otherwise it is a string.
+    /// Is this text a bare number or boolean in TOML? If not, TOML needs a string.
     #[must_use]
     pub fn is_bare(&self, text: &str) -> bool {
         match self.home {
@@ -104,7 +104,7 @@ impl Setting {
             .filter(|amount| *amount <= most)
     }
 
-    /// A count. If it has a unit, the size is rounded to whole pages, as in PostgreSQL.
+    /// Parses a count. A size with a unit is rounded to whole pages, as in PostgreSQL.
     fn count(&self, text: &str, settings: &Settings) -> Option<i32> {
         let unit = self.unit();
         let plain = text.parse::<i32>().ok().filter(|_| !text.starts_with('+'));
@@ -123,8 +123,8 @@ impl Setting {
         (i64::from(count) >= least && i64::from(count) <= most).then_some(count)
     }
 
-    /// The range in a plan. It is PostgreSQL's, but an amount whose minimum is above 0 can be as
-    /// small as 1, and the buffer pool can be smaller.
+    /// The range of the setting in a plan. It is PostgreSQL's range with two exceptions. An amount
+    /// whose minimum is above 0 can be as small as 1. The buffer pool can be smaller.
     fn bounds(&self) -> (i64, i64) {
         let Kind::Int { min, max, .. } = self.kind else {
             return (0, 0);
@@ -213,7 +213,8 @@ mod tests {
         assert_eq!(settings, other);
     }
 
-    /// A number without a unit has PostgreSQL's unit. A number with a unit can be finer.
+    /// A number without a unit has PostgreSQL's default unit. A number with a unit can be finer
+    /// than that unit.
     #[test]
     fn units_are_those_of_postgresql() {
         let mut settings = Settings::new(PgVersion::V15, Geometry::STOCK);

@@ -9,13 +9,14 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-/// The settings that a session has changed. All other settings have the server's value.
+/// The settings that a session has changed. All other settings of the session have the server's
+/// value.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct SessionSettings(BTreeMap<&'static str, Value>);
 
 impl SessionSettings {
-    /// Applies SET or a parameter of the startup packet. Returns the setting, because some are
-    /// reported to the client.
+    /// Applies SET or a parameter of the startup packet. Returns the setting, because the server
+    /// reports changes of some settings to the client.
     ///
     /// # Errors
     /// There is no such setting, a session cannot change it, or it does not accept the value.
@@ -66,8 +67,8 @@ impl SessionSettings {
         self.0.contains_key(name)
     }
 
-    /// The canonical name and the value that SHOW prints. Settings that follow from the state of
-    /// the server are not known here.
+    /// The canonical name of the setting and its value as SHOW prints it. `None` for a setting that
+    /// depends on the state of the server.
     #[must_use]
     pub fn show(&self, server: &Settings, name: &str) -> Option<(&'static str, String)> {
         let setting = server.find(name).ok()?;
@@ -87,7 +88,7 @@ impl SessionSettings {
     }
 
     /// `wal_sender_shutdown_timeout` of this session (since 19): how long a walsender may delay a
-    /// shutdown. `None` is PostgreSQL's -1, no limit.
+    /// shutdown. `None` means no limit, which is -1 in PostgreSQL.
     #[must_use]
     pub fn wal_sender_shutdown_timeout_ms(&self, server: &Settings) -> Option<u32> {
         let name = "wal_sender_shutdown_timeout";
@@ -101,8 +102,8 @@ impl SessionSettings {
         }
     }
 
-    /// Does a commit wait until its record is flushed? Only `synchronous_commit = off` means no.
-    /// The other values have the same effect, because there are no synchronous standbys.
+    /// Does a commit wait until its record is flushed? It does not if `synchronous_commit` is
+    /// `off`. All other values have the same effect, because walsim has no synchronous standbys.
     #[must_use]
     pub fn waits_for_commits(&self, server: &Settings) -> bool {
         let value = self.0.get("synchronous_commit");
@@ -110,7 +111,7 @@ impl SessionSettings {
         value != Some(&Value::Enum("off"))
     }
 
-    /// The session's own value, or the default that the server gives to sessions.
+    /// The session's own value, or the value that the server's configuration gives to new sessions.
     fn own(&self, server: &Settings, setting: &Setting) -> Option<Value> {
         let value = self.0.get(setting.name);
         value
@@ -127,8 +128,8 @@ impl SessionSettings {
     }
 }
 
-/// The check hooks of `client_encoding`, `DateStyle` and `TimeZone`. `current` is the present
-/// value.
+/// The check hooks of `client_encoding`, `DateStyle` and `TimeZone`. `current` is the value before
+/// the change.
 pub(super) fn check(
     setting: &Setting,
     version: PgVersion,
@@ -160,7 +161,7 @@ pub(super) fn check(
             Ok(style) => Ok(Value::Text(style)),
             Err(detail) => Err(refused(*b"22023", Some(detail))),
         },
-        // There is no time zone database: every text that looks like a zone name is accepted.
+        // There is no time zone database. Any text that looks like the name of a zone is accepted.
         "TimeZone" if !is_zone(text) => Err(refused(*b"22023", None)),
         _ => Ok(value),
     }
@@ -171,8 +172,8 @@ fn is_zone(text: &str) -> bool {
     !text.is_empty() && text.chars().all(allowed)
 }
 
-/// `check_datestyle`: a style and an order. Each can be omitted to keep the current one. An error
-/// is a DETAIL text.
+/// `check_datestyle`: the text contains a style, an order, or both. A part that is missing keeps
+/// its current value. The error is the text of a DETAIL.
 fn date_style(text: &str, current: &str, version: PgVersion) -> Result<String, String> {
     let (mut style, mut order) = current.split_once(", ").unwrap_or(("ISO", "MDY"));
     let (mut styles, mut orders) = (0, 0);

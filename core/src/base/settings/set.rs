@@ -1,4 +1,4 @@
-//! Looks up and sets settings by name, for configuration files, the command line and sessions.
+//! Finds and sets settings by name. Used for configuration files, the command line and sessions.
 //! Mirrors set_config_option of guc.c.
 
 use super::table::{Setting, TABLE};
@@ -7,7 +7,7 @@ use super::{Context, PgVersion, SettingError, Settings};
 use crate::base::slot_name;
 use alloc::string::{String, ToString};
 
-/// The setting with this name, in any case.
+/// The setting with this name. The name is not case-sensitive.
 #[must_use]
 pub fn setting_named(name: &str) -> Option<&'static Setting> {
     TABLE
@@ -21,7 +21,7 @@ pub fn kept_settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 impl Settings {
-    /// The setting with this name in this server's version.
+    /// The setting with this name, if the server's version has it.
     ///
     /// # Errors
     /// There is no such setting.
@@ -62,8 +62,8 @@ impl Settings {
         }
     }
 
-    /// The name that errors show: since 18 the canonical name, before 18 the name as it was
-    /// written.
+    /// The name to show in an error. Since 18 it is the canonical name, before 18 the name as it
+    /// was written.
     fn told(&self, setting: &Setting, written: &str) -> String {
         if self.pg_version >= PgVersion::V18 {
             setting.name.into()
@@ -74,9 +74,9 @@ impl Settings {
 }
 
 impl Setting {
-    /// Parses a value by PostgreSQL's rules (`parse_and_validate_value`). Version, page sizes and
-    /// the values that check hooks compare with come from `settings`. `current` is the text of the
-    /// present value, which `DateStyle` may keep in part.
+    /// Parses a value by PostgreSQL's rules (`parse_and_validate_value`). `settings` provides the
+    /// version, the page sizes, and the values that check hooks compare with. `current` is the text
+    /// of the old value. A new `DateStyle` may keep a part of it.
     ///
     /// # Errors
     /// The setting does not accept the value.
@@ -119,7 +119,7 @@ impl Setting {
             {
                 refused(count)
             }
-            // check_wal_buffers. A value of -1 is resolved when shared memory is sized.
+            // `check_wal_buffers`. The value -1 is replaced later, when shared memory is sized.
             ("wal_buffers", &Value::Int(count @ 0..)) => Ok(Value::Int(count.max(4))),
             ("primary_slot_name", Value::Text(slot)) if !slot.is_empty() => {
                 match slot_name::validate(slot) {
@@ -137,9 +137,9 @@ impl Setting {
         }
     }
 
-    /// `check_max_connections` and `check_max_wal_senders`, up to 17. Settings that are not modeled
-    /// count with their defaults: 3 autovacuum workers, the autovacuum launcher and 8 background
-    /// workers.
+    /// `check_max_connections` and `check_max_wal_senders`, up to 17. Settings that walsim does not
+    /// have count with their defaults: 3 autovacuum workers, the autovacuum launcher and 8
+    /// background workers.
     fn too_many(&self, settings: &Settings, count: i32, others: u32) -> bool {
         let Kind::Int { max, .. } = self.kind else {
             return false;

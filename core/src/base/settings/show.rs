@@ -4,8 +4,8 @@ use super::Settings;
 use alloc::string::String;
 
 impl Settings {
-    /// The canonical name and the value of the setting with this name, in any case. Settings that
-    /// follow from the state of the server are not known here.
+    /// The canonical name and the value of the setting with this name. The name is not
+    /// case-sensitive. `None` for a setting that depends on the state of the server.
     #[must_use]
     pub fn show(&self, name: &str) -> Option<(&'static str, String)> {
         let setting = self.find(name).ok()?;

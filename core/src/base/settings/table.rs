@@ -1,6 +1,6 @@
-//! The table of supported settings: PostgreSQL's names, types, units, ranges and contexts. They are
-//! the same in 15 to 19, with two kinds of exceptions: some settings are newer than 15
-//! ([`Setting::since`]), and one has another context since 19 ([`Setting::context_in`]).
+//! The table of supported settings, with PostgreSQL's names, types, units, ranges and contexts. The
+//! table is the same for 15 to 19, with two exceptions. Some settings are newer than 15
+//! ([`Setting::since`]). One setting has another context since 19 ([`Setting::context_in`]).
 //!
 //! All code that reads or shows a setting uses this table. A test compares it with pg_settings of
 //! real servers.
@@ -29,7 +29,7 @@ pub struct Setting {
 
 impl Setting {
     /// When the setting may change in this version. Since 19 sessions can set
-    /// `wal_receiver_timeout`, for subscriptions.
+    /// `wal_receiver_timeout`, for the use in subscriptions.
     #[must_use]
     pub fn context_in(&self, version: PgVersion) -> Context {
         if self.name == "wal_receiver_timeout" && version >= PgVersion::V19 {
@@ -81,7 +81,7 @@ const OFF: Home = Home::Fixed(|_| "off".into());
 /// A value that is always empty.
 const EMPTY: Home = Home::Fixed(|_| String::new());
 
-/// All settings. Settings that plans can set are in the order in which plans write them.
+/// All settings. The settings that plans can set are in the order in which plans write them.
 #[rustfmt::skip]
 pub static TABLE: [Setting; 64] = [
     row("max_connections", int(1, MAX_BACKENDS), Postmaster, Home::Count(|s| &mut s.max_connections)),
@@ -130,11 +130,11 @@ pub static TABLE: [Setting; 64] = [
     row("wal_block_size", int(8192, 8192), Internal, Home::Fixed(|s| s.geometry.wal_page.to_string())),
     row("wal_level", WAL_LEVEL, Postmaster, Home::Fixed(|_| WalLevel::Replica.name().into())),
     row("wal_segment_size", of(Byte, 1 << 20, 1 << 30), Internal, Home::Fixed(|s| s.geometry.segment.to_string())),
-    // Settings that follow from the state of the server.
+    // Settings whose values depend on the state of the server.
     row("data_checksums", Bool, Internal, Home::State),
     row("in_hot_standby", Bool, Internal, Home::State),
     row("transaction_read_only", Bool, User, Home::State),
-    // Settings that each session has its own copy of.
+    // Settings that each session can change for itself.
     row("application_name", Name, User, Home::Session("")),
     row("bytea_output", BYTEA_OUTPUT, User, Home::Session("hex")),
     row("client_encoding", Text, User, Home::Session("UTF8")),
@@ -159,7 +159,7 @@ pub static TABLE: [Setting; 64] = [
     },
 ];
 
-/// Other spellings of on and off that enum settings accept.
+/// Other spellings of `on` and `off` that enum settings accept.
 const SWITCHES: &[(&str, &str)] = &[
     ("true", "on"),
     ("false", "off"),

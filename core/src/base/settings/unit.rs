@@ -7,7 +7,7 @@ use crate::base::units::{SIZES, TIMES};
 use alloc::format;
 use alloc::string::String;
 
-/// The unit of a setting: what a number without a unit means.
+/// The unit of a setting. A number that is written without a unit has this unit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
     /// Bytes.
@@ -50,7 +50,8 @@ impl Unit {
         }
     }
 
-    /// The units that a value may be written in, largest first, in bytes or microseconds.
+    /// The units in which a value may be written, largest first. Their sizes are in bytes or
+    /// microseconds.
     pub(super) const fn names(self) -> &'static [(&'static str, u64)] {
         if self.is_time() { &TIMES } else { &SIZES }
     }
@@ -81,8 +82,8 @@ impl Unit {
         }
     }
 
-    /// Converts a number from the unit `name` to this unit (`convert_to_base_unit`). `None` if the
-    /// unit is unknown.
+    /// Converts a number from the unit `name` to this unit (`convert_to_base_unit`). Returns `None`
+    /// if there is no such unit.
     pub(super) fn convert(self, number: Double, name: &str, geometry: &Geometry) -> Option<Double> {
         let name = name.trim_end_matches(is_space);
         let names = self.names();
@@ -93,7 +94,7 @@ impl Unit {
         if at + 1 == names.len() {
             return Some(value);
         }
-        // "30.1GB" is converted to a whole number of the next smaller unit.
+        // "30.1GB" is rounded to a whole number of the next smaller unit.
         let smaller = factor(at + 1);
         Some(value.over(smaller).rint().times(smaller))
     }

@@ -17,8 +17,8 @@ pub enum Kind {
     Bool,
     /// `integer`
     Int {
-        /// The unit, if the setting has one. A value can then be written with any unit of the same
-        /// kind.
+        /// The unit, if the setting has one. A value can be written with any unit of time if this
+        /// is a unit of time, or with any unit of memory otherwise.
         unit: Option<Unit>,
         /// The least value.
         min: i32,
@@ -41,7 +41,8 @@ pub enum Kind {
     },
     /// `string`
     Text,
-    /// `string`, truncated to the length of an identifier (`GUC_IS_NAME`), in ASCII.
+    /// A `string` that is truncated to the length of an identifier (`GUC_IS_NAME`) and contains
+    /// only ASCII.
     Name,
 }
 
@@ -54,7 +55,7 @@ pub enum Context {
     Postmaster,
     /// When the configuration is reloaded.
     Sighup,
-    /// By superusers in their session. Here every user is a superuser.
+    /// By superusers in their session. In walsim every user is a superuser.
     Superuser,
     /// By all users in their session.
     User,
@@ -97,13 +98,13 @@ pub enum Value {
     Int(i32),
     /// A `real`.
     Real(Real),
-    /// An `enum`: one of the values that the server lists.
+    /// A value of type `enum`: one of the values that the server lists.
     Enum(&'static str),
     /// A `string`.
     Text(String),
 }
 
-/// What parsing a value depends on besides its type.
+/// What the parsing of a value depends on, besides its type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     /// The setting's name as errors show it.
@@ -205,7 +206,7 @@ impl Value {
     }
 }
 
-/// `parse_int`: a number with or without a unit, rounded. An error may have a HINT.
+/// `parse_int`: a number with or without a unit. The result is rounded. An error may have a HINT.
 pub(super) fn parse_int(
     text: &str,
     unit: Option<Unit>,
@@ -242,7 +243,7 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 }
 
 /// `truncate_identifier`, then `pg_clean_ascii`. Since 16 characters that are not ASCII are
-/// escaped.
+/// escaped. Before 16 they are replaced by question marks.
 fn clean_name(text: &str, version: PgVersion) -> String {
     let mut end = text.len().min(NAME_BYTES);
     while !text.is_char_boundary(end) {

@@ -1,5 +1,5 @@
-//! Connects to the upstream, up to its first ReadyForQuery. Mirrors libpqrcv_connect, and
-//! PQconnectPoll that it calls.
+//! Connects to the upstream, up to the upstream's first ReadyForQuery. Mirrors libpqrcv_connect and
+//! PQconnectPoll.
 
 use super::failure::Failure;
 use super::link::{Incoming, Link};
@@ -24,7 +24,7 @@ pub struct ConnInfo {
     pub application_name: String,
     /// `connect_timeout`; 0 means no limit.
     pub connect_timeout_ms: u32,
-    /// A `password` or a password file is configured. walsim cannot use it.
+    /// Whether a `password` or a password file is configured. walsim does not support passwords.
     pub has_password: bool,
 }
 
@@ -46,7 +46,7 @@ enum Phase {
 }
 
 impl Connect {
-    /// Connects to an upstream. `None` if none is configured.
+    /// Connects to an upstream. `None` means that no upstream is configured.
     #[must_use]
     pub const fn new(conninfo: Option<ConnInfo>) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Connect {
     /// Ready when commands can be sent. Returns the upstream's server_version.
     ///
     /// # Errors
-    /// No upstream is configured, or it refuses the connection.
+    /// No upstream is configured, or the upstream refuses the connection.
     pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<String, Failure>> {
         cx.reset_latch();
         if cx.take_signal(Signal::Term) {
@@ -115,8 +115,8 @@ impl Connect {
         }
     }
 
-    /// Handles one message before the first ReadyForQuery. Returns the outcome if it is the last
-    /// one.
+    /// Handles one message before the first ReadyForQuery. Returns the outcome if the message ends
+    /// the connection phase.
     fn greeted(
         &mut self,
         link: &mut Link,

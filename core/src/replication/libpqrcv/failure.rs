@@ -12,7 +12,7 @@ pub enum Failure {
     Terminated,
     /// The connection could not be opened.
     Refused(Refusal),
-    /// The connection broke, or an invalid message arrived. The text is libpq's.
+    /// The connection broke or an invalid message arrived. The text is libpq's error message.
     Broken(String),
     /// The upstream requested an authentication method that walsim does not support.
     Authentication {
@@ -59,8 +59,8 @@ pub fn terminated() -> LogEvent {
     LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::ReceiverTerminated)
 }
 
-/// libpq's message for an authentication method that it was not built with (`pg_fe_sendauth`), or
-/// for a missing password.
+/// The message of a libpq that was built without support for the requested authentication method
+/// (`pg_fe_sendauth`), or libpq's message for a missing password.
 #[must_use]
 pub fn authentication_text(method: u32, has_password: bool) -> String {
     match method {

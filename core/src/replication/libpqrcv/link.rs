@@ -16,28 +16,28 @@ pub struct Link {
     /// The connection, once it is opened.
     pub conn: Option<ConnId>,
     frames: FrameReader,
-    /// The slot on the upstream, as it was configured when the process started; empty if there is
-    /// none.
+    /// The slot on the upstream, as configured when the process started. Empty if no slot is
+    /// configured.
     pub slot_name: String,
-    /// The upstream is itself a standby, whose timeline can change.
+    /// Whether the upstream is itself a standby. The timeline of a standby can change.
     pub is_standby: bool,
     /// `startpointTLI`
     pub tli: TimelineId,
-    /// `LogstreamResult.Write`. Goes back if the upstream sends WAL again.
+    /// `LogstreamResult.Write`. Moves back if the upstream sends WAL again.
     pub write: Lsn,
-    /// `LogstreamResult.Flush`. Never beyond the durable WAL.
+    /// `LogstreamResult.Flush`. It is never beyond the durable WAL.
     pub flush: Lsn,
-    /// Status updates report no flush position, so that a primary does not count this receiver as a
-    /// synchronous standby.
+    /// Whether status updates report no flush position. A primary then does not count this receiver
+    /// as a synchronous standby.
     pub hides_flush: bool,
     /// The write and flush positions in the last status update.
     pub reported: (Lsn, Lsn),
     /// The apply position in the last status update.
     pub reported_apply: Lsn,
-    /// When to send status updates, and when to give up a silent upstream.
+    /// When to send status updates, and when to end the connection to a silent upstream.
     pub timers: Timers,
-    /// `primary_has_standby_xmin`: an earlier walreceiver may have sent feedback, which must be
-    /// reset.
+    /// `primary_has_standby_xmin`: whether an earlier walreceiver may have sent feedback that this
+    /// walreceiver must reset.
     pub upstream_has_feedback: bool,
 }
 
@@ -48,7 +48,7 @@ pub enum Incoming {
     Message(BackendMessage),
     /// Nothing more has arrived.
     WouldBlock,
-    /// The connection broke, or an invalid message arrived. The text is libpq's.
+    /// The connection broke or an invalid message arrived. The text is libpq's error message.
     Broken(String),
 }
 
@@ -69,7 +69,7 @@ impl Link {
         self.conn.expect("connected before anything else")
     }
 
-    /// The next message. Notices, notifications and ParameterStatus are skipped.
+    /// Returns the next message. Skips notices, notifications and ParameterStatus.
     pub fn receive(&mut self, cx: &mut Cx<'_>) -> Incoming {
         loop {
             match self.receive_any(cx) {
@@ -113,8 +113,8 @@ impl Link {
         }
     }
 
-    /// Ends the step while streaming and no message has arrived: waits for more input or for the
-    /// next timer.
+    /// Ends the step while streaming, when no message has arrived. The process waits for input or
+    /// for the next timer.
     pub fn wait_for_more(&self, now: Now, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,
@@ -124,7 +124,7 @@ impl Link {
         })
     }
 
-    /// Ends the step: waits for input without a timeout.
+    /// Ends the step. The process waits for input without a timeout.
     pub fn wait(&self, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,

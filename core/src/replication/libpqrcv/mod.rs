@@ -1,5 +1,5 @@
-//! The client side of a replication connection, used by the walreceiver and the standalone
-//! receiver: connecting, commands, timers, status updates. Mirrors libpqwalreceiver.c and the parts
+//! The client side of a replication connection: connecting, commands, timers, and status updates.
+//! Used by the walreceiver and by the standalone receiver. Mirrors libpqwalreceiver.c and the parts
 //! of walreceiver.c that do not write WAL.
 
 mod connect;

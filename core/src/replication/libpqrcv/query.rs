@@ -1,5 +1,5 @@
-//! Sends a command to the upstream and reads its answer. Mirrors libpqrcv_PQexec,
-//! libpqrcv_startstreaming and libpqrcv_endstreaming, which have no timeout.
+//! Sends a command to the upstream and reads the answer. Mirrors libpqrcv_PQexec,
+//! libpqrcv_startstreaming and libpqrcv_endstreaming. As in PostgreSQL, there is no timeout.
 
 use super::failure::Failure;
 use super::link::{Incoming, Link};
@@ -24,7 +24,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The rows of the answer. A COPY has none.
+    /// The rows of the answer. An answer that started a COPY has no rows.
     #[must_use]
     pub fn rows(self) -> Rows {
         match self {
@@ -34,7 +34,8 @@ impl Answer {
     }
 }
 
-/// The rows of an answer. Only the first is kept, because no replication command returns more.
+/// The rows of an answer. Only the first row is kept, because no replication command returns more
+/// than one.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Rows {
     /// The first row.
@@ -46,7 +47,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The row, if there is exactly one and it has at least `least_fields` fields.
+    /// The row, if there is exactly one row and the row has at least `least_fields` fields.
     #[must_use]
     pub fn only(&self, least_fields: usize) -> Option<&Row> {
         let fits = self.count == 1 && self.fields >= least_fields;
@@ -54,7 +55,7 @@ impl Rows {
     }
 }
 
-/// A command that was sent, and whose answer is awaited.
+/// A command that was sent and is not yet answered.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Query {
     rows: Rows,
@@ -69,8 +70,8 @@ impl Query {
         Self::awaited()
     }
 
-    /// `libpqrcv_endstreaming`: ends the COPY. The answer has a row if there is a next timeline:
-    /// the timeline and its start.
+    /// `libpqrcv_endstreaming`: ends the COPY. If there is a next timeline, the answer has a row
+    /// with that timeline and its start.
     #[must_use]
     pub fn end_streaming(cx: &mut Cx<'_>, link: &Link) -> Self {
         let done = FrontendMessage::CopyDone.to_bytes();
@@ -83,7 +84,7 @@ impl Query {
         Self { rows }
     }
 
-    /// Ready when the upstream has answered with ReadyForQuery or has started COPY.
+    /// Ready when the upstream has sent ReadyForQuery or has started COPY.
     ///
     /// # Errors
     /// The upstream refused the command, or the connection broke. After a refusal, poll again until
@@ -115,8 +116,8 @@ impl Query {
                 Incoming::Message(BackendMessage::CopyBothResponse { .. }) => {
                     return Poll::Ready(Ok(Answer::CopyBoth));
                 }
-                // All other messages are ignored, also CopyData that was sent before the upstream
-                // knew of the end of the COPY.
+                // All other messages are ignored. Among them is CopyData that the upstream sent
+                // before it received the end of the COPY.
                 Incoming::Message(_) => {}
             }
         }

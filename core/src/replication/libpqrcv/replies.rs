@@ -7,8 +7,9 @@ use crate::wire::replication::{HotStandbyFeedback, StandbyMessage, StandbyStatus
 use bytes::Bytes;
 
 impl Link {
-    /// `XLogWalRcvSendReply`: unless `force`, sends only if the write or flush position has changed
-    /// or the status interval has passed. A change of the apply position alone sends nothing.
+    /// `XLogWalRcvSendReply`: sends a status update if the write or flush position has changed, or
+    /// if the status interval has passed. With `force` always sends one. A change of the apply
+    /// position alone sends nothing.
     pub fn send_reply(&mut self, cx: &mut Cx<'_>, force: bool, reply_requested: bool) {
         let settings = &cx.shmem.settings;
         let now = cx.now.wall;
@@ -37,8 +38,8 @@ impl Link {
         cx.send(self.conn(), [frame, Bytes::new()]);
     }
 
-    /// The status update that the startup process has requested. Since 19 it is sent only if a
-    /// position has changed or the status interval has passed. Before 19 it is always sent.
+    /// Sends the status update that the startup process has requested. Since 19 it is sent only if
+    /// a position has changed or the status interval has passed.
     pub fn send_requested_reply(&mut self, cx: &mut Cx<'_>) {
         let settings = &cx.shmem.settings;
         let unchanged = self.reported == (self.write, self.flush)
@@ -72,8 +73,8 @@ impl Link {
         applied
     }
 
-    /// `XLogWalRcvSendHSFeedback` with hot_standby_feedback off: sends at most one message, which
-    /// resets the feedback of an earlier walreceiver.
+    /// `XLogWalRcvSendHSFeedback`, always with hot_standby_feedback off. Sends at most one message,
+    /// which resets the feedback of an earlier walreceiver.
     pub fn send_feedback(&mut self, cx: &mut Cx<'_>, immediate: bool) {
         let now = cx.now.wall;
         if !self.upstream_has_feedback {
@@ -86,7 +87,8 @@ impl Link {
             return;
         }
         self.upstream_has_feedback = false;
-        // The epoch of the next transaction id is 0, because ids do not wrap around here.
+        // The epoch of the next transaction id is 0, because transaction ids do not wrap around in
+        // walsim.
         let feedback = HotStandbyFeedback {
             client_time: now,
             xmin: Xid::INVALID,

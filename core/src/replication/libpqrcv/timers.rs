@@ -1,6 +1,8 @@
-//! When to send a status update, when to request a reply from a silent upstream, and when to give
-//! it up. Mirrors the wait of WalReceiverMain: PostgreSQL 15 wakes every 100 ms and compares
-//! elapsed times; since 16 wake-up times are computed (WalRcvComputeNextWakeup).
+//! The timers of a receiver: when to send a status update, when to request a reply from a silent
+//! upstream, and when to end the connection.
+//!
+//! Mirrors the wait of WalReceiverMain. PostgreSQL 15 wakes every 100 ms and compares elapsed
+//! times. Since 16 the walreceiver computes wake-up times (WalRcvComputeNextWakeup).
 
 use crate::base::{Mono, Now, PgVersion, Settings, TimestampTz};
 
@@ -32,7 +34,7 @@ pub enum Timers {
         /// Hot standby feedback was sent.
         feedback: TimestampTz,
     },
-    /// Since 16: when each event is due; `None` means never.
+    /// Since 16: the time at which each event is due. `None` means never.
     Wakeups {
         /// Give up the silent upstream.
         terminate: Option<TimestampTz>,
@@ -89,8 +91,8 @@ impl Timers {
         }
     }
 
-    /// The settings have changed. Since 16 all wake-up times are computed anew; PostgreSQL 15 reads
-    /// the settings at every wake-up.
+    /// Called when the settings have changed. Since 16 all wake-up times are computed again.
+    /// PostgreSQL 15 reads the settings at every wake-up.
     pub fn recompute(&mut self, now: TimestampTz, settings: &Settings) {
         if matches!(self, Self::Wakeups { .. }) {
             self.heard(now, settings);
@@ -117,7 +119,7 @@ impl Timers {
         }
     }
 
-    /// Is hot standby feedback due? If so, schedules the next.
+    /// Is hot standby feedback due? If so, also schedules the next feedback.
     pub fn take_feedback(&mut self, now: TimestampTz, settings: &Settings) -> bool {
         let interval_ms = settings.wal_receiver_status_interval_ms;
         match self {
@@ -128,12 +130,12 @@ impl Timers {
                 }
                 due
             }
-            // With hot_standby_feedback off, as always here, this timer never runs.
+            // hot_standby_feedback is always off in walsim, so this timer never runs.
             Self::Wakeups { feedback, .. } => feedback.is_some_and(|due| due <= now),
         }
     }
 
-    /// Checks how long the upstream has been silent, and records that a reply is requested.
+    /// Checks how long the upstream has been silent. Records it if the caller must request a reply.
     pub fn take_silence(&mut self, now: TimestampTz, settings: &Settings) -> Silence {
         let timeout_ms = settings.wal_receiver_timeout_ms;
         match self {
@@ -166,8 +168,8 @@ impl Timers {
         }
     }
 
-    /// When to wake: at the next 100 ms interval (15) or the next due event (since 16), rounded up
-    /// to milliseconds.
+    /// When to wake, rounded up to milliseconds. In 15 this is the next 100 ms interval, since 16
+    /// the next due event.
     #[must_use]
     pub fn sleep_until(&self, now: Now) -> Option<Mono> {
         match self {
@@ -187,7 +189,7 @@ impl Timers {
     }
 }
 
-/// The due time, or `None` if the setting disables the timer.
+/// The due time. `None` if the setting disables the timer.
 fn due(now: TimestampTz, setting: u32, after_ms: u32) -> Option<TimestampTz> {
     (setting > 0).then(|| now + i64::from(after_ms) * 1000)
 }

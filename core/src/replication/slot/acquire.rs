@@ -8,12 +8,11 @@ use crate::shmem::CondVarId;
 use crate::sys::Cx;
 use alloc::string::String;
 
-/// `ReplicationSlotAcquire` with `nowait`. It never waits, and is therefore a function, not a
-/// routine.
+/// `ReplicationSlotAcquire` with `nowait`. A plain function, because it never waits.
 ///
 /// # Errors
-/// There is no such slot, or it is in use, or it is invalidated. An invalidated slot stays acquired
-/// until the caller cleans up after the error.
+/// There is no such slot, another process has acquired it, or it is invalidated. An invalidated
+/// slot stays acquired until the caller cleans up after the error.
 ///
 /// # Panics
 /// If the process has already acquired a slot.
@@ -38,14 +37,14 @@ pub struct ReplicationSlotAcquire {
 enum Judged {
     /// The check comes after the slot is acquired.
     Now,
-    /// Only with the planted bug: the check was done before the slot was acquired.
+    /// With the planted bug only: the slot was checked before it was acquired.
     Before,
-    /// There is no check: an invalidated slot is accepted.
+    /// The slot is not checked. An invalidated slot is accepted.
     Never,
 }
 
 impl ReplicationSlotAcquire {
-    /// For a walsender that will stream. Fails at once if another process has acquired the slot.
+    /// Acquires the slot for streaming. Fails at once if another process has acquired the slot.
     pub const fn to_stream(name: String) -> Self {
         Self {
             name,
@@ -54,7 +53,8 @@ impl ReplicationSlotAcquire {
         }
     }
 
-    /// For dropping the slot. Accepts an invalidated slot. Waits for the owner unless `nowait`.
+    /// Acquires the slot in order to drop it. Accepts an invalidated slot. Waits for the owner
+    /// unless `nowait` is set.
     pub const fn to_drop(name: String, nowait: bool) -> Self {
         Self {
             name,
@@ -64,7 +64,7 @@ impl ReplicationSlotAcquire {
     }
 
     /// # Errors
-    /// As [`acquire_nowait`]. SIGTERM during the wait is a FATAL.
+    /// The errors of [`acquire_nowait`]. SIGTERM during the wait is a FATAL.
     ///
     /// # Panics
     /// If the process has already acquired a slot.
@@ -109,13 +109,13 @@ fn in_use(name: &str, owner: Pid) -> LogEvent {
     LogEvent::slot(SqlState::OBJECT_IN_USE, SlotMessage::Active { name, pid })
 }
 
-/// Does this version refuse invalidated slots? PostgreSQL does since 18.
+/// Does this version refuse to acquire invalidated slots? PostgreSQL does since 18.
 fn judges(cx: &Cx<'_>) -> bool {
     cx.shmem.settings.pg_version >= PgVersion::V18
 }
 
-/// Checks the slot after it was acquired. The check for invalidation must not come earlier: the
-/// checkpointer could invalidate the slot between check and acquisition.
+/// Checks the slot after it was acquired. An earlier check would not be reliable: the checkpointer
+/// could invalidate the slot between the check and the acquisition.
 fn owned(cx: &mut Cx<'_>, index: usize, judged: Judged) -> Result<(), LogEvent> {
     cx.leave_condvar();
     cx.sys.my_slot = Some(index);
@@ -134,7 +134,8 @@ fn owned(cx: &mut Cx<'_>, index: usize, judged: Judged) -> Result<(), LogEvent> 
     Ok(())
 }
 
-/// `ConditionVariableSleep`, which SIGTERM interrupts. Afterwards everything is checked again.
+/// `ConditionVariableSleep`: SIGTERM ends the sleep. After the sleep the caller checks everything
+/// again.
 fn sleep(cx: &mut Cx<'_>, index: usize) -> Poll<Result<(), LogEvent>> {
     cx.enter_condvar(CondVarId::SlotActive(index));
     cx.reset_latch();
@@ -150,8 +151,8 @@ fn sleep(cx: &mut Cx<'_>, index: usize) -> Poll<Result<(), LogEvent>> {
     }))
 }
 
-/// `ReplicationSlotRelease`, if the process has acquired a slot. A temporary slot stays with its
-/// session. The slot still holds back WAL.
+/// `ReplicationSlotRelease`: releases the slot that the process has acquired, if any. The slot
+/// still holds back WAL. A temporary slot still belongs to its session.
 pub fn release(cx: &mut Cx<'_>) {
     if cx.sys.my_slot.is_none() {
         return;

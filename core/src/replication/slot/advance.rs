@@ -1,8 +1,8 @@
 //! Advances a slot. Mirrors PhysicalConfirmReceivedLocation of walsender.c and
 //! pg_replication_slot_advance of slotfuncs.c.
 //!
-//! Both functions change only memory. The next checkpoint saves the slot; a crash before that
-//! undoes the advance.
+//! Both functions change the slot only in memory. The next checkpoint saves the slot. A crash
+//! before that checkpoint undoes the advance.
 
 use super::acquire::{acquire_nowait, release};
 use super::my_slot;
@@ -14,8 +14,8 @@ use crate::sys::Cx;
 use alloc::string::String;
 
 /// The first half of `PhysicalConfirmReceivedLocation`: sets restart_lsn to the standby's flush
-/// position, even if this moves it back. Returns whether it changed; the required LSN must then be
-/// computed again.
+/// position, even if restart_lsn moves back. Returns whether restart_lsn has changed. If so, the
+/// caller must compute the required LSN again.
 #[must_use]
 pub fn confirm_received_location(cx: &mut Cx<'_>, flush: Lsn) -> bool {
     assert!(flush.is_valid(), "the flush position is valid");
@@ -23,7 +23,8 @@ pub fn confirm_received_location(cx: &mut Cx<'_>, flush: Lsn) -> bool {
     if my_slot(cx).restart_lsn == flush || cx.planted(Bug::SlotNeverMoved) {
         return false;
     }
-    // After another crash the standby may need all WAL from its flush position on.
+    // After a crash the standby may need all WAL from its flush position on. The planted bug moves
+    // the slot beyond that position.
     if cx.planted(Bug::SlotMovedPastFlush) {
         let segment = cx.shmem.settings.geometry.segment;
         flush = Lsn(flush.0.saturating_add(segment.into()));
@@ -52,7 +53,8 @@ enum Phase {
 }
 
 impl PgReplicationSlotAdvance {
-    /// Advances to `upto`, but at most to the flush position, on a standby to the replay position.
+    /// Advances the slot to `upto`, but at most to the flush position. On a standby at most to the
+    /// replay position.
     #[must_use]
     pub const fn new(name: String, upto: Lsn) -> Self {
         Self {
@@ -65,7 +67,8 @@ impl PgReplicationSlotAdvance {
     /// Returns the new restart_lsn.
     ///
     /// # Errors
-    /// There is no such slot, it is in use, it has no restart_lsn, or it is already beyond `upto`.
+    /// There is no such slot, another process has acquired it, it has no restart_lsn, or its
+    /// restart_lsn is already beyond `upto`.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Lsn, LogEvent>> {
         if self.phase == Phase::Start {
             let end = match self.advance(cx) {
@@ -104,7 +107,7 @@ impl PgReplicationSlotAdvance {
         // `pg_physical_replication_slot_advance`
         if least < upto {
             slot.restart_lsn = upto;
-            // Before 13 the slot was not marked dirty, and not even a shutdown saved the new
+            // Before 13 the slot was not marked dirty. Even a shutdown then did not save the new
             // position.
             if !cx.planted(Bug::SlotAdvanceNotDirtied) {
                 my_slot(cx).mark_dirty();

@@ -14,7 +14,7 @@ use crate::{ready, ready_ok};
 pub struct CheckPointReplicationSlots {
     /// Index of the next slot.
     next: usize,
-    /// The last saved position of a slot will change (since 18).
+    /// Whether the save will change the last saved position of any slot (since 18).
     changes: bool,
     phase: Phase,
 }
@@ -31,15 +31,15 @@ enum Phase {
 }
 
 impl CheckPointReplicationSlots {
-    /// Starts when it is first polled. A shutdown checkpoint saves nothing more: its extra work
-    /// concerns logical slots only.
+    /// The save starts at the first poll. It is the same in a shutdown checkpoint, because
+    /// PostgreSQL's extra work there concerns only logical slots.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// # Errors
-    /// A PANIC. A slot that cannot be saved is only logged, and stays dirty.
+    /// A PANIC. If a slot cannot be saved, the failure is only logged, and the slot stays dirty.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let lock = LockId::ReplicationSlotAllocation;
         loop {
@@ -67,7 +67,7 @@ impl CheckPointReplicationSlots {
                         continue;
                     };
                     if slot.in_use {
-                        // Since 18 slots require WAL from their last saved position on.
+                        // Since 18 a slot requires WAL from its last saved position on.
                         self.changes |= cx.shmem.settings.pg_version >= PgVersion::V18
                             && slot.last_saved_restart_lsn != slot.restart_lsn;
                         self.phase = Phase::Save(SaveSlotToPath::of(cx, self.next));
@@ -96,7 +96,7 @@ impl CheckPointReplicationSlots {
     }
 }
 
-/// The planted bug: drops a slot without an owner, although its standby may reconnect.
+/// With the planted bug, drops a slot without an owner, although its standby may reconnect.
 fn drop_absent(cx: &mut Cx<'_>) -> Option<ReplicationSlotDropPtr> {
     let absent = |slot: &Slot| slot.in_use && slot.active_pid.is_none();
     let index = cx.shmem.slots.slots.iter().position(absent)?;

@@ -1,7 +1,7 @@
 //! Creates a slot. Mirrors ReplicationSlotCreate and CreateSlotOnDisk of slot.c.
 //!
-//! The directory is complete and durable before it is renamed to its final name. Only after that
-//! can other processes see the slot.
+//! The directory of the slot is complete and durable before it is renamed to its final name. Other
+//! processes can see the slot only after the rename.
 
 use super::fsync::{FsyncNames, Name};
 use super::rmtree::Rmtree;
@@ -35,7 +35,7 @@ enum Phase {
 }
 
 impl ReplicationSlotCreate {
-    /// A physical slot that does not yet hold back WAL.
+    /// Creates a physical slot that does not yet hold back WAL.
     #[must_use]
     pub const fn new(name: String, temporary: bool) -> Self {
         Self {
@@ -86,7 +86,8 @@ impl ReplicationSlotCreate {
         }
     }
 
-    /// The lowest free entry. Only the holder of the lock can use it.
+    /// Allocates the free entry with the lowest index. No other process can use the entry while
+    /// this process holds the lock.
     fn allocate(&self, cx: &mut Cx<'_>) -> Result<usize, LogEvent> {
         let version = cx.shmem.settings.pg_version;
         let slots = &mut cx.shmem.slots;
@@ -147,7 +148,8 @@ impl CreateSlotOnDisk {
                     return Poll::Yield(cx.disk(DiskOp::Stat(self.temp.clone()), why));
                 }
                 DiskPhase::Looked => {
-                    // Left over from a failed attempt to create or drop a slot with this name.
+                    // The directory is left over from a failed attempt to create or drop a slot of
+                    // this name.
                     if matches!(cx.done(), Ok(DiskDone::Stat(FileKind::Dir))) {
                         self.phase = DiskPhase::Remove(Rmtree::new(self.temp.clone()));
                     } else {
@@ -155,7 +157,7 @@ impl CreateSlotOnDisk {
                     }
                 }
                 DiskPhase::Remove(remove) => {
-                    // If the removal fails, so does the mkdir that follows.
+                    // If the removal has failed, the mkdir below fails too and reports the error.
                     ready!(remove.poll(cx));
                     return self.mkdir(cx);
                 }

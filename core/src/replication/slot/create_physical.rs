@@ -28,7 +28,7 @@ enum Phase {
 
 impl CreatePhysicalSlot {
     /// For CREATE_REPLICATION_SLOT, which does not save the position of a temporary slot. Without
-    /// `reserve_wal` the slot holds back no WAL until the first status update.
+    /// `reserve_wal` the slot holds back WAL only after the first status update.
     #[must_use]
     pub const fn by_command(name: String, temporary: bool, reserve_wal: bool) -> Self {
         Self {
@@ -48,8 +48,8 @@ impl CreatePhysicalSlot {
     }
 
     /// # Errors
-    /// The slot cannot be created, or its WAL is already removed. In the latter case the slot
-    /// exists and has no restart_lsn.
+    /// The slot cannot be created, or the WAL to reserve is already removed. If the WAL is removed,
+    /// the slot exists without a restart_lsn.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {

@@ -1,8 +1,8 @@
 //! Drops slots. Mirrors ReplicationSlotDrop, ReplicationSlotDropPtr and ReplicationSlotCleanup of
 //! slot.c.
 //!
-//! A slot holds back WAL until its directory is durably renamed. Otherwise a crash could restore
-//! the slot without its WAL.
+//! A dropped slot holds back WAL until the rename of its directory is durable. Otherwise a crash
+//! could restore the slot after its WAL was removed.
 
 use super::acquire::ReplicationSlotAcquire;
 use super::fsync::{FsyncNames, Name};
@@ -29,7 +29,7 @@ enum Phase {
 }
 
 impl ReplicationSlotDrop {
-    /// Drops a slot. Waits for its owner unless `nowait`.
+    /// Drops a slot. Waits for the owner of the slot unless `nowait` is set.
     #[must_use]
     pub const fn new(name: String, nowait: bool) -> Self {
         let acquire = ReplicationSlotAcquire::to_drop(name, nowait);
@@ -39,7 +39,7 @@ impl ReplicationSlotDrop {
     }
 
     /// # Errors
-    /// There is no such slot, it is in use, or a disk operation failed.
+    /// There is no such slot, another process has acquired it, or a disk operation failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {
@@ -110,7 +110,8 @@ impl ReplicationSlotDropPtr {
                         if !cx.shmem.slots.slots[self.index].temporary {
                             return Poll::Ready(Err(LogEvent::error(error.into(), message)));
                         }
-                        // Only a warning, because this can run during error cleanup.
+                        // The failure is only a WARNING, because this routine also runs during the
+                        // cleanup after an error.
                         cx.log(LogEvent::warning(error.into(), message));
                         self.forget(cx);
                     }
@@ -124,8 +125,8 @@ impl ReplicationSlotDropPtr {
                     self.phase = PtrPhase::Remove(Rmtree::new(self.paths(cx).1));
                 }
                 PtrPhase::Remove(remove) => {
-                    // Leftover files only prevent the creation of a slot with this name, until the
-                    // next start.
+                    // If files could not be removed, no slot of this name can be created until the
+                    // next start. There is no other effect.
                     ready!(remove.poll(cx));
                     cx.release(LockId::ReplicationSlotAllocation);
                     if !cx.has_bug(Bug::DroppedSlotWritten) {
@@ -135,8 +136,8 @@ impl ReplicationSlotDropPtr {
                     return Poll::Yield(Yield::Again(Place::ReplicationSlotDropPtr));
                 }
                 PtrPhase::Released => {
-                    // The entry is free and its lock released, so that the entry may belong to
-                    // another slot.
+                    // The entry is free and its lock is released. The entry may therefore belong to
+                    // another slot by now.
                     if cx.planted(Bug::DroppedSlotWritten) {
                         cx.shmem.slots.slots[self.index].restart_lsn = Lsn::INVALID;
                     }
@@ -159,8 +160,8 @@ impl ReplicationSlotDropPtr {
         cx.shmem.condvars.broadcast(id);
     }
 
-    /// The entry keeps its name until it is reused. The process holds the lock that is needed to
-    /// reuse it.
+    /// The entry keeps its name until another slot uses the entry. That is impossible here, because
+    /// this process holds the lock on allocation.
     fn paths(&self, cx: &Cx<'_>) -> (FilePath, FilePath) {
         let name = &cx.shmem.slots.slots[self.index].name;
         (
@@ -171,7 +172,7 @@ impl ReplicationSlotDropPtr {
 }
 
 /// `ReplicationSlotCleanup`: drops the temporary slots of the process. Runs at the end of the
-/// process and after every error, after the acquired slot was released.
+/// process and after every error. By then the acquired slot is released.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotCleanup {
     drop: Option<ReplicationSlotDropPtr>,

@@ -7,7 +7,7 @@ use crate::sys::Cx;
 use alloc::vec::Vec;
 
 /// `fsync_fname` for several names in turn. A failure is a PANIC (`data_sync_elevel`), because the
-/// state on disk is unknown. The next start tries again.
+/// content of the disk is then unknown. After the restart the server tries again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FsyncNames {
     /// Remaining names, in reverse order.

@@ -1,7 +1,7 @@
 //! Invalidates slots whose WAL is about to be removed. Mirrors InvalidateObsoleteReplicationSlots
 //! and InvalidatePossiblyObsoleteSlot of slot.c.
 //!
-//! Before WAL is removed, the invalidation of each slot that required this WAL must be saved.
+//! WAL may be removed only after the invalidation of each slot that required this WAL is saved.
 
 use super::acquire::release;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
@@ -18,10 +18,10 @@ pub struct InvalidateObsoleteReplicationSlots {
     oldest: SegmentNo,
     /// Index of the current slot.
     at: usize,
-    /// The process that was last sent SIGTERM because it owns the current slot.
+    /// The owner of the current slot to which SIGTERM was last sent.
     last_signaled: Option<Pid>,
-    /// Other processes could run since the current slot was first examined. The scan then restarts
-    /// after this slot.
+    /// Whether other processes could run since the current slot was first examined. If so, the scan
+    /// restarts after this slot.
     released_lock: bool,
     invalidated: bool,
     phase: Phase,
@@ -40,7 +40,7 @@ enum Phase {
 }
 
 impl InvalidateObsoleteReplicationSlots {
-    /// Invalidates all slots that require WAL before this segment.
+    /// Invalidates all slots that require WAL before the segment `oldest`.
     #[must_use]
     pub const fn new(oldest: SegmentNo) -> Self {
         Self {
@@ -53,11 +53,11 @@ impl InvalidateObsoleteReplicationSlots {
         }
     }
 
-    /// Returns whether any slot was invalidated; the oldest segment to keep must then be computed
-    /// again. Waits for the owner of a slot without a timeout.
+    /// Returns whether any slot was invalidated. If so, the caller must compute the oldest segment
+    /// to keep again. Waits for the owner of a slot without a timeout.
     ///
     /// # Errors
-    /// A slot could not be saved. It stays acquired and invalidated.
+    /// A slot could not be saved. This slot stays acquired and invalidated.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<bool, LogEvent>> {
         loop {
             match &mut self.phase {
@@ -85,8 +85,8 @@ impl InvalidateObsoleteReplicationSlots {
                     if !cx.shmem.condvars.is_woken(cx.me) {
                         return Poll::Yield(sleep(cx));
                     }
-                    // Examine the slot again: it may have advanced meanwhile, and its WAL still
-                    // exists.
+                    // The slot is examined again. It may have advanced to WAL that will not be
+                    // removed.
                     self.phase = Phase::Look;
                 }
                 Phase::Save { save, excess } => {
@@ -111,7 +111,8 @@ impl InvalidateObsoleteReplicationSlots {
         }
     }
 
-    /// Does the slot require WAL that is to be removed? Since 16 an invalidated slot is skipped.
+    /// Does the slot require WAL that is about to be removed? Since 16 an invalidated slot does
+    /// not.
     fn excess(&self, cx: &Cx<'_>, slot: &Slot) -> Option<SlotExcess> {
         let settings = &cx.shmem.settings;
         let oldest = settings.geometry.segment_start(self.oldest);
@@ -124,8 +125,8 @@ impl InvalidateObsoleteReplicationSlots {
         })
     }
 
-    /// The slot has no owner: acquires and invalidates it in one step, so that no other process can
-    /// acquire it in between.
+    /// Acquires and invalidates a slot without an owner. Both happen in one step, so no other
+    /// process can acquire the slot in between.
     fn take(&mut self, cx: &mut Cx<'_>, excess: SlotExcess) {
         cx.leave_condvar();
         cx.mark(Mark::SlotInvalidated);
@@ -143,14 +144,15 @@ impl InvalidateObsoleteReplicationSlots {
         };
     }
 
-    /// The slot has an owner: sends it SIGTERM, once.
+    /// Sends SIGTERM to the owner of the slot, once.
     fn terminate(
         &mut self,
         cx: &mut Cx<'_>,
         owner: Pid,
         excess: SlotExcess,
     ) -> Poll<Result<bool, LogEvent>> {
-        // Enter the queue before sending the signal, so that the owner's broadcast is not missed.
+        // The process enters the queue before it sends the signal. It therefore cannot miss the
+        // owner's broadcast.
         cx.enter_condvar(CondVarId::SlotActive(self.at));
         if self.last_signaled != Some(owner) {
             self.last_signaled = Some(owner);

@@ -2,9 +2,9 @@
 //! and the parts of slotfuncs.c and walsender.c that concern slots.
 //!
 //! A slot is a directory `pg_replslot/NAME` with one file, and an entry in shared memory.
-//! `ReplicationSlotControlLock` and the spinlocks of slots are not modeled, because they are never
-//! held while another process can run. `ReplicationSlotAllocationLock` and the I/O lock of each
-//! slot are modeled.
+//! `ReplicationSlotControlLock` and the spinlocks of slots are not modeled, because no process
+//! holds them while another process can run. `ReplicationSlotAllocationLock` and the I/O lock of
+//! each slot are modeled.
 
 pub mod acquire;
 pub mod advance;
@@ -41,7 +41,7 @@ fn path_of(name: &str) -> String {
     format!("{DIRECTORY}/{name}")
 }
 
-/// The name of a slot's directory while it is being created or dropped.
+/// The temporary name of a slot's directory, used while the slot is being created or dropped.
 fn temp_path_of(name: &str) -> String {
     format!("{DIRECTORY}/{name}.tmp")
 }
@@ -51,7 +51,7 @@ fn mine(cx: &Cx<'_>) -> usize {
     cx.sys.my_slot.expect("the process has acquired a slot")
 }
 
-/// `MyReplicationSlot`, for modification.
+/// `MyReplicationSlot`: the slot that the process has acquired, for modification.
 ///
 /// # Panics
 /// If the process has not acquired a slot.

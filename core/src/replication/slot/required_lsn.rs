@@ -8,7 +8,7 @@ use crate::shmem::{Invalidation, LockId, LockMode, Slot};
 use crate::sys::Cx;
 
 /// `ReplicationSlotsComputeRequiredLSN`: reads all slots, then publishes the oldest position. No
-/// lock covers both steps: an older result can overwrite a newer result.
+/// lock covers both steps, so an older result can overwrite a newer result.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotsComputeRequiredLsn {
     computed: Option<Lsn>,
@@ -33,7 +33,8 @@ impl ReplicationSlotsComputeRequiredLsn {
     }
 }
 
-/// The oldest LSN that slots require. Startup uses it directly, because no other process runs yet.
+/// The oldest LSN that slots require. The startup process calls this function directly, because no
+/// other process runs yet.
 pub(super) fn least_required(cx: &mut Cx<'_>) -> Option<Lsn> {
     let slots = cx.shmem.slots.slots.iter().filter(|slot| slot.in_use);
     let valid = slots.clone().filter(|slot| !slot.is_lost(version(cx)));
@@ -42,8 +43,9 @@ pub(super) fn least_required(cx: &mut Cx<'_>) -> Option<Lsn> {
     let given_up = slots
         .filter_map(|slot| held_before_invalidation(cx, slot))
         .min();
-    // Before 18 the positions in memory were used. A crash takes a slot back to its saved position,
-    // whose WAL may have been removed by a checkpoint that saved the slot before its last advance.
+    // Before 18 the positions in memory were used. A crash takes a slot back to its saved position.
+    // If the slot advanced while a checkpoint was in progress, this checkpoint could remove the WAL
+    // of the saved position.
     if in_memory != least && cx.planted(Bug::SlotAdvanceDuringCheckpoint) {
         least = in_memory;
     }
@@ -86,8 +88,9 @@ fn held_before_invalidation(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     .filter(|at| at.is_valid())
 }
 
-/// Reads the required LSN before a checkpoint saves the slots. Only versions before 18 use it. The
-/// lock ensures that a slot that is reserving WAL is either included, or sees the new redo pointer.
+/// Returns the LSN that slots require, before a checkpoint saves the slots. Used only before 18.
+/// The lock matters for a slot that is just reserving WAL. Either the result includes that slot, or
+/// the slot uses the new redo pointer.
 pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     let lock = LockId::ReplicationSlotAllocation;
     ready!(cx.acquire(lock, LockMode::Shared));
@@ -95,8 +98,8 @@ pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     Poll::Ready(cx.shmem.slots.required_lsn)
 }
 
-/// The slots' minimum for `KeepLogSeg`; WAL from this position on is kept. Before 18 it is the
-/// value of [`sample_required_lsn`]; since 18 it is computed from saved positions.
+/// The minimum of all slots for `KeepLogSeg`: WAL from this position on is kept. Before 18 it is
+/// the result of [`sample_required_lsn`]. Since 18 it is computed from saved positions.
 #[must_use]
 pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
     let required = cx.shmem.slots.required_lsn;
@@ -105,8 +108,8 @@ pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17
             if required != sampled && cx.planted(Bug::SlotAdvanceDuringCheckpoint) =>
         {
-            // Before 15.14, 16.10 and 17.6 the minimum was computed here, from positions that may
-            // not yet be saved.
+            // Before 15.14, 16.10 and 17.6 the minimum was read here, and could include positions
+            // that were not yet saved.
             required
         }
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => sampled,

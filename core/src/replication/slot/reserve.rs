@@ -10,8 +10,8 @@ use crate::sys::Cx;
 
 const LOCK: LockId = LockId::ReplicationSlotAllocation;
 
-/// `ReplicationSlotReserveWal`: the acquired slot requires WAL from the redo pointer on, where a
-/// base backup would start. The caller saves the slot.
+/// `ReplicationSlotReserveWal`: makes the acquired slot require WAL from the redo pointer on, where
+/// a base backup would start. The caller saves the slot.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotReserveWal {
     phase: Phase,
@@ -21,7 +21,7 @@ pub struct ReplicationSlotReserveWal {
 enum Phase {
     #[default]
     Lock,
-    /// Only with the planted bug: no lock is held.
+    /// With the planted bug only: the redo pointer was read without the lock.
     Read(Lsn),
     Compute(ReplicationSlotsComputeRequiredLsn),
 }
@@ -41,8 +41,8 @@ impl ReplicationSlotReserveWal {
                 Phase::Lock => {
                     ready!(cx.acquire(LOCK, LockMode::Exclusive));
                     let redo = cx.shmem.xlog.redo;
-                    // Before 18.2 and 15.16 no lock was held here. A checkpoint that moved the redo
-                    // pointer and computed the required LSN in between removed the WAL that the
+                    // Before 18.2 and 15.16 the lock was not held here. A checkpoint could then
+                    // move the redo pointer, compute the required LSN, and remove the WAL that the
                     // slot was about to reserve.
                     if cx.has_bug(Bug::SlotReserveVsCheckpoint) {
                         cx.release(LOCK);

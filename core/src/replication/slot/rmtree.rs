@@ -6,8 +6,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `rmtree` for a directory that contains only files. Nothing is fsynced; the next start removes
-/// files that reappear after a loss of power.
+/// `rmtree` for a directory that contains only files. Nothing is fsynced. If the files reappear
+/// after a loss of power, the next start removes them.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Rmtree {
     path: FilePath,
@@ -32,7 +32,7 @@ impl Rmtree {
         }
     }
 
-    /// Returns false, and logs a WARNING, if anything could not be removed.
+    /// Returns false and logs a WARNING if anything could not be removed.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
         let op = match &mut self.phase {
             Phase::Start => {

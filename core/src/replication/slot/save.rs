@@ -1,6 +1,6 @@
 //! Writes the state file of a slot. Mirrors SaveSlotToPath of slot.c.
 //!
-//! A crash at any point leaves the old or the new file, and at most a temporary file.
+//! A crash at any point leaves either the old or the new file. It may also leave a temporary file.
 
 use super::fsync::{FsyncNames, Name};
 use super::{directory, mine, path_of};
@@ -41,7 +41,8 @@ enum Phase {
 }
 
 impl SaveSlotToPath {
-    /// Saves the slot with this index to its directory, which may have its temporary name.
+    /// Saves the slot with this index to `directory`, which may be the temporary name of the slot's
+    /// directory.
     #[must_use]
     pub(super) const fn new(index: usize, directory: String) -> Self {
         Self {
@@ -65,13 +66,14 @@ impl SaveSlotToPath {
     }
 
     /// # Errors
-    /// An ERROR if a step before the rename failed: the old file still exists, and the slot stays
-    /// dirty. A PANIC if a later step failed.
+    /// An ERROR if a step before the rename failed. The old file then still exists, and the slot
+    /// stays dirty. A PANIC if a later step failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let op = match &mut self.phase {
             Phase::Start => {
                 let slot = &mut cx.shmem.slots.slots[self.index];
-                // Cleared before the slot is read: a later change sets it again.
+                // The flag is cleared before the slot is read. A later change of the slot sets the
+                // flag again.
                 slot.just_dirtied = false;
                 if !slot.dirty {
                     return Poll::Ready(Ok(()));
@@ -150,8 +152,8 @@ impl SaveSlotToPath {
             }
             Phase::Unlinked(event) => {
                 let event = event.clone();
-                // A failure of this unlink is not reported. The next save then fails with "File
-                // exists".
+                // A failure of this unlink is not reported. In that case the next save fails with
+                // "File exists".
                 let _: Result<DiskDone, DiskError> = cx.done();
                 cx.release(LockId::SlotIo(self.index));
                 return Poll::Ready(Err(event));
@@ -169,7 +171,7 @@ impl SaveSlotToPath {
 
     fn saved(&self, cx: &mut Cx<'_>) {
         let version = cx.shmem.settings.pg_version;
-        // If the slot has advanced during the write, memory keeps the new position and the slot
+        // If the slot has advanced during the write, the slot keeps the new position in memory and
         // stays dirty.
         let moved = cx.shmem.slots.slots[self.index].restart_lsn != self.restart_lsn;
         if moved && cx.planted(Bug::SlotSaveTakesMemoryBack) {
@@ -179,7 +181,7 @@ impl SaveSlotToPath {
         if !slot.just_dirtied {
             slot.dirty = false;
         }
-        // Since 18 WAL is kept from the saved position on, not from the one in memory.
+        // Since 18 WAL is kept from the saved position on, not from the position in memory.
         if version >= PgVersion::V18 {
             slot.last_saved_restart_lsn = self.restart_lsn;
         }
@@ -187,8 +189,8 @@ impl SaveSlotToPath {
     }
 
     fn give_up(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Poll<Result<(), LogEvent>> {
-        // Before 18.1 and 15.15 the temporary file stayed. It is created with O_EXCL, so that all
-        // later saves of the slot failed until the next start.
+        // Before 18.1 and 15.15 the temporary file was not removed. A save creates this file with
+        // O_EXCL, so all later saves of the slot failed until the next start.
         if cx.planted(Bug::SlotTempFileLeft) {
             cx.release(LockId::SlotIo(self.index));
             return Poll::Ready(Err(event));

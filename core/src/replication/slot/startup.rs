@@ -48,7 +48,7 @@ impl StartupReplicationSlots {
     }
 
     /// # Errors
-    /// A PANIC for a damaged state file, a FATAL for too many slots.
+    /// A PANIC if a state file is damaged. A FATAL if there are too many slots.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let why = Place::StartupReplicationSlots;
         loop {
@@ -85,7 +85,8 @@ impl StartupReplicationSlots {
                         // Not a directory, so not a slot.
                         Phase::Next
                     } else if name.ends_with(".tmp") {
-                        // Left over from a crash during creation or drop.
+                        // The directory is left over from a crash while the slot was being created
+                        // or dropped.
                         Phase::Remove(Rmtree::new(path_of(&name)))
                     } else {
                         Phase::Restore(RestoreSlotFromDisk::new(&name))
@@ -159,8 +160,8 @@ impl RestoreSlotFromDisk {
                 },
                 RestorePhase::Opened => match cx.done() {
                     Ok(done) => {
-                        // The file may not be durable yet. It is fsynced before the server relies
-                        // on its content.
+                        // The file may not be durable yet. It is fsynced before the server uses its
+                        // content.
                         let fd = opened(done);
                         self.phase = RestorePhase::Synced(fd);
                         return Poll::Yield(cx.disk(DiskOp::Fsync(fd), why));
@@ -210,8 +211,8 @@ impl RestoreSlotFromDisk {
         }
     }
 
-    /// Restores the slot in shared memory. False for a temporary slot, which ended with the
-    /// previous server.
+    /// Restores the slot in shared memory. Returns false for a temporary slot, because its session
+    /// ended with the previous server.
     fn restore(&self, cx: &mut Cx<'_>, bytes: &[u8]) -> Result<bool, LogEvent> {
         let version = cx.shmem.settings.pg_version;
         let file = SlotFile::decode(version, bytes).map_err(|error| {

@@ -15,7 +15,8 @@ pub enum WalStatus {
     Reserved,
     /// Beyond `max_wal_size`, but kept for the slot.
     Extended,
-    /// No longer kept: the next checkpoint may invalidate the slot, unless it advances.
+    /// The WAL of the slot is no longer kept. The next checkpoint may invalidate the slot, unless
+    /// the slot advances.
     Unreserved,
     /// Removed.
     Lost,
@@ -66,7 +67,8 @@ fn wal_status(cx: &Cx<'_>, slot: &Slot) -> Option<WalStatus> {
         return Some(WalStatus::Lost);
     }
     let status = wal_availability(cx, slot.restart_lsn)?;
-    // As long as the slot has an owner, the owner may still advance it to WAL that exists.
+    // A slot with an owner is not reported as lost. The owner may still advance the slot to WAL
+    // that exists.
     let may_go_on = status == WalStatus::Lost && slot.active_pid.is_some();
     Some(if may_go_on {
         WalStatus::Unreserved
@@ -109,8 +111,8 @@ mod tests {
     use crate::shmem::{Invalidation, Role};
     use crate::sys::testing::Fixture;
 
-    /// WAL ends in segment 30, max_wal_size is eight segments, max_slot_wal_keep_size is twelve,
-    /// and segments up to 10 are removed.
+    /// The end of WAL is in segment 30. max_wal_size is eight segments, max_slot_wal_keep_size is
+    /// twelve, and the segments up to 10 are removed.
     #[test]
     fn wal_status_of_a_slot() {
         use WalStatus::{Extended, Lost, Reserved, Unreserved};

@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 /// The redo pointer, in segment 3.
 const REDO: Lsn = Lsn(3 * 1024 + 40);
 
-/// A server with a session. Segments have 1024 bytes.
+/// A server with one session. Segments have 1024 bytes.
 fn server(version: PgVersion, planted: Planted) -> (Fixture, Pid) {
     let mut fixture = Fixture::new(version, planted);
     fixture.shmem.recovery.state = RecoveryState::Done;
@@ -39,7 +39,7 @@ impl Fixture {
             .unwrap_or_else(|wait| panic!("waits: {wait:?}"))
     }
 
-    /// Creates a slot without an owner at this position.
+    /// Creates a slot without an owner, with restart_lsn `at`.
     fn slot_at(&mut self, pid: Pid, name: &str, at: Lsn) {
         self.create(pid, name, false, false).unwrap();
         self.step(pid, |cx| {

@@ -1,4 +1,5 @@
-//! After a crash or a disk error at any point, slots are restored intact and can be used.
+//! Tests of crashes and disk errors. After a crash or an error at any point, slots are restored
+//! intact and can be used.
 
 use super::*;
 use crate::base::{Bug, SegmentNo};
@@ -12,7 +13,7 @@ const NEW: Lsn = Lsn(2 * 1024 + 40);
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Act {
     Create,
-    /// Creates a slot where a failed attempt has left files.
+    /// Creates a slot after a failed attempt has left files.
     CreateAgain,
     Save,
     Drop,
@@ -72,7 +73,7 @@ fn prepared(act: Act, version: PgVersion, planted: Planted) -> (Fixture, Pid, Ro
     (fixture, pid, routine)
 }
 
-/// `None` if there is no slot; otherwise its position, and whether it is invalidated.
+/// The position of the slot, and whether the slot is invalidated. `None` if there is no slot.
 fn state(fixture: &Fixture) -> Option<(Lsn, bool)> {
     let index = fixture.shmem.slots.find("s")?;
     let slot = &fixture.shmem.slots.slots[index];
@@ -81,7 +82,7 @@ fn state(fixture: &Fixture) -> Option<(Lsn, bool)> {
 
 const GIVEN_UP: Option<(Lsn, bool)> = Some((Lsn::INVALID, true));
 
-/// The states that a crash may leave, in the order in which the operation reaches them.
+/// The states that a crash may leave, in the order in which the operation reaches the states.
 fn allowed(act: Act) -> Vec<Option<(Lsn, bool)>> {
     let at = |lsn| Some((lsn, false));
     match act {
@@ -92,8 +93,8 @@ fn allowed(act: Act) -> Vec<Option<(Lsn, bool)>> {
     }
 }
 
-/// After a restart the slot has the state before or after the operation, no other files are left,
-/// and a slot can be created, saved and dropped.
+/// Checks the slot after a restart. It has the state before or after the operation, no other files
+/// are left, and a slot can be created, saved and dropped.
 fn comes_back(fixture: &mut Fixture, what: &str) {
     fixture.restart().unwrap_or_else(|e| panic!("{what}: {e}"));
     let clean = fixture.slot_names();
@@ -144,8 +145,8 @@ fn a_crash_anywhere_leaves_the_state_before_or_after() {
     }
 }
 
-/// If a disk operation fails, the command fails and can be repeated. If the state on disk is
-/// unknown, the server restarts.
+/// If a disk operation fails, the command fails and can be repeated. If the content of the disk is
+/// then unknown, the server restarts.
 #[test]
 fn an_error_anywhere_can_be_recovered_from() {
     for (version, act) in PgVersion::ALL
@@ -199,8 +200,8 @@ fn other_slot(fixture: &mut Fixture, pid: Pid) -> Option<Lsn> {
     })
 }
 
-/// The disk is full. The next save succeeds as soon as there is space. With the planted bug all
-/// saves fail until a restart.
+/// If the disk is full, a save fails. The next save succeeds as soon as there is space. With the
+/// planted bug all saves fail until a restart.
 #[test]
 fn a_failed_save_leaves_no_file_in_the_way() {
     for planted in [Planted::NONE, Planted::NONE.with(Bug::SlotTempFileLeft)] {
@@ -234,7 +235,7 @@ fn a_failed_save_leaves_no_file_in_the_way() {
     }
 }
 
-/// Names are durable before other processes rely on them.
+/// A new name of a file or directory is durable before other processes rely on it.
 #[test]
 fn names_are_durable_before_they_are_used() {
     let trace = |act| {
@@ -280,7 +281,7 @@ fn names_are_durable_before_they_are_used() {
     );
 }
 
-/// The WAL is released only when the new name of the directory is durable.
+/// The drop of a slot releases WAL only when the new name of the directory is durable.
 #[test]
 fn a_drop_holds_its_wal_until_it_is_durable() {
     let (mut fixture, pid, mut routine) = prepared(Act::Drop, PgVersion::V18, Planted::NONE);
@@ -297,7 +298,7 @@ fn a_drop_holds_its_wal_until_it_is_durable() {
     assert_eq!(fixture.shmem.slots.required_lsn, Lsn::INVALID);
 }
 
-/// A slot that is changed while it is being saved is dirty afterwards.
+/// A slot that changes while it is being saved is dirty after the save.
 #[test]
 fn a_change_during_a_save_is_not_lost() {
     for operations in 0..8 {

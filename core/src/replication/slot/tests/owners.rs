@@ -1,4 +1,5 @@
-//! Owners of slots: acquiring a slot, waiting for it, and making its owner release it.
+//! Tests of the owners of slots: how a process acquires a slot, waits for it, and makes the owner
+//! release it.
 
 use super::*;
 use crate::base::{Mark, SegmentNo};
@@ -43,7 +44,8 @@ fn a_slot_in_use_is_refused() {
     );
 }
 
-/// Two processes wait for a slot in order to drop it. One drops it, the other gets an error.
+/// Two processes wait in order to drop the same slot. One of them drops it, and the other gets an
+/// error.
 #[test]
 fn a_drop_may_wait() {
     let (mut fixture, pid, owner) = in_use(PgVersion::V18);
@@ -93,7 +95,7 @@ fn names_and_the_number_of_slots_are_checked() {
         ("ERROR 42710".into(), text.into())
     );
     fixture.slot_at(pid, "b", OLD);
-    // The existing name is reported, although all slots are in use as well.
+    // The error is about the existing name, although all slots are in use as well.
     assert_eq!(refused(&mut fixture, "a").0, "ERROR 42710");
     let text = "all replication slots are in use";
     assert_eq!(
@@ -224,7 +226,7 @@ impl Waiting {
     }
 }
 
-/// The owner is signaled once. The slot is invalidated after the owner has released it.
+/// The owner is signaled once. The slot is invalidated after the owner has released the slot.
 #[test]
 fn an_owner_is_made_to_release_its_slot() {
     for version in PgVersion::ALL {
@@ -243,7 +245,7 @@ fn an_owner_is_made_to_release_its_slot() {
     }
 }
 
-/// If another process acquires the slot in between, this process is signaled too.
+/// If another process acquires the slot during the wait, the checkpointer signals that process too.
 #[test]
 fn the_next_owner_is_signaled_too() {
     let mut waiting = Waiting::new(PgVersion::V15);
@@ -254,7 +256,7 @@ fn the_next_owner_is_signaled_too() {
     assert_eq!(waiting.fixture.kernel.signals[1..], [(next, Signal::Term)]);
 }
 
-/// If the slot has advanced and its WAL still exists, it stays valid.
+/// If the slot has advanced during the wait and its WAL still exists, the slot stays valid.
 #[test]
 fn a_slot_that_advanced_meanwhile_stays_valid() {
     for version in PgVersion::ALL {
@@ -279,8 +281,8 @@ fn a_slot_that_is_dropped_meanwhile_is_skipped() {
     assert_eq!(waiting.go(), Ok(Ok(false)));
 }
 
-/// A slot that cannot be saved fails the checkpoint. It holds back no WAL, and stays acquired by
-/// the checkpointer.
+/// If an invalidated slot cannot be saved, the checkpoint fails. The slot then holds back no WAL,
+/// and the checkpointer still has it acquired.
 #[test]
 fn a_slot_that_cannot_be_saved_stays_acquired() {
     let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);

@@ -1,4 +1,5 @@
-//! The required LSN of all slots, advancing slots, and what a checkpoint may remove meanwhile.
+//! Tests of the LSN that slots require, of advances, and of the WAL that a checkpoint may remove
+//! during them.
 
 use super::*;
 use crate::base::{Bug, Geometry, Mark, SegmentNo};
@@ -82,7 +83,7 @@ fn the_oldest_position_is_required() {
     }
 }
 
-/// Since 18 an advance that is not yet saved releases no WAL. In earlier versions the checkpoint in
+/// Since 18 an advance releases WAL only after it is saved. In earlier versions the checkpoint in
 /// progress does not yet use the new position.
 #[test]
 fn wal_is_released_by_saved_positions() {
@@ -103,8 +104,8 @@ fn wal_is_released_by_saved_positions() {
             let on_disk = fixture.slot_file("s").restart_lsn;
             let wrong = planted.has(Bug::SlotAdvanceDuringCheckpoint);
             assert_eq!(minimum > on_disk, wrong, "{version:?}");
-            // The next checkpoint saves the slot. Since 18 the same checkpoint may remove the WAL,
-            // in earlier versions the one after that.
+            // The next checkpoint saves the slot. Since 18 the same checkpoint may remove the WAL.
+            // In earlier versions the checkpoint after that may.
             assert_eq!(checkpoint(&mut fixture, pid), Ok(()));
             assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(6000));
             let sampled = fixture.finish(pid, sample_required_lsn);
@@ -114,8 +115,8 @@ fn wal_is_released_by_saved_positions() {
     }
 }
 
-/// A reported position is assigned, even if it is lower. If the position has not changed, the
-/// required LSN is not computed again.
+/// restart_lsn is set to a reported position even if the position is lower. If the position has not
+/// changed, the required LSN is not computed again.
 #[test]
 fn a_reported_position_is_assigned() {
     let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
@@ -130,8 +131,8 @@ fn a_reported_position_is_assigned() {
     assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(5000));
 }
 
-/// A slot that cannot be saved is logged and stays dirty. All other dirty slots are saved; clean
-/// slots are not written.
+/// If a slot cannot be saved, the failure is logged and the slot stays dirty. All other dirty slots
+/// are saved. Clean slots are not written.
 #[test]
 fn a_checkpoint_saves_dirty_slots_and_goes_on() {
     let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
@@ -164,7 +165,7 @@ fn a_checkpoint_saves_dirty_slots_and_goes_on() {
 }
 
 /// A new slot reserves WAL while a checkpoint moves the redo pointer, saves the slots and removes
-/// WAL. With every interleaving, either the slot's WAL exists or the reservation fails.
+/// WAL. In every interleaving, either the WAL of the slot exists or the reservation fails.
 fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) -> bool {
     let (mut fixture, pid) = server(version, planted);
     fixture.create(pid, "s", false, false).unwrap();
@@ -206,7 +207,7 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
         outcome = Some(fixture.finish(pid, |cx| reserve.poll(cx)));
     }
     if removed.is_err() {
-        // The checkpointer has waited for the lock. It continues after the slot has reserved WAL.
+        // The checkpointer was waiting for the lock. It continues after the slot has reserved WAL.
         assert!(fixture.shmem.locks.is_woken(checkpointer));
         return true;
     }
@@ -216,8 +217,8 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
         Err(event) => {
             let message = SlotMessage::WalRemoved("s".into());
             assert_eq!(event.message, Message::Slot(message));
-            // The reservation may fail. With the planted bug, a failure counts as the effect of the
-            // bug.
+            // The reservation may fail. If it fails with the planted bug, the failure counts as an
+            // effect of the bug.
             !planted.has(Bug::SlotReserveVsCheckpoint)
         }
     }
@@ -294,7 +295,7 @@ fn with_the_bug_an_advance_is_never_saved() {
     assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(5000));
 }
 
-/// A result from older positions can be published last, because no lock covers the computation.
+/// No lock covers the computation. A result from older positions can therefore be published last.
 #[test]
 fn a_computation_can_overwrite_a_newer_one() {
     let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
