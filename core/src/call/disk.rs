@@ -1,5 +1,5 @@
-//! Disk operations. File contents are accessed through descriptors and inodes, names through paths
-//! relative to the data directory. A descriptor is valid only in the process that opened it.
+//! Disk operations. The content of a file is accessed through a descriptor and its inode. Names are
+//! paths relative to the data directory. A descriptor is valid only in the process that opened it.
 
 use crate::base::Fd;
 use alloc::format;
@@ -21,7 +21,7 @@ impl FilePath {
         &self.0
     }
 
-    /// The parent directory: the part before the last slash, or `.`.
+    /// The parent directory: the part of the path before the last slash, or `.`.
     #[must_use]
     pub fn parent(&self) -> &str {
         self.0.rsplit_once('/').map_or(".", |(parent, _)| parent)
@@ -58,20 +58,21 @@ impl fmt::Debug for FilePath {
     }
 }
 
-/// How a file is opened. It is always opened for reading and writing.
+/// How a file is opened. Every descriptor allows reading and writing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum OpenFlags {
     /// The file must exist.
     Existing,
-    /// `O_CREAT`: created if absent, otherwise left as it is.
+    /// `O_CREAT`: the file is created if it does not exist. Otherwise the file is left as it is.
     Create,
-    /// `O_CREAT | O_EXCL`: must not exist.
+    /// `O_CREAT | O_EXCL`: the file must not exist.
     CreateNew,
-    /// `O_CREAT | O_TRUNC`: emptied if it exists.
+    /// `O_CREAT | O_TRUNC`: the file is created if it does not exist. Otherwise the file is
+    /// emptied.
     CreateTruncate,
 }
 
-/// One system call on the disk. A process has at most one in progress.
+/// One system call on the disk. A process has at most one system call in progress.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum DiskOp {
     /// Opens a file. Done: [`DiskDone::Opened`].
@@ -81,10 +82,11 @@ pub enum DiskOp {
         /// The flags.
         flags: OpenFlags,
     },
-    /// Closes a descriptor, without an fsync. The only operation that is not answered, because no
-    /// process waits for it.
+    /// Closes a descriptor without an fsync. This is the only operation without an answer, because
+    /// no process waits for it.
     Close(Fd),
-    /// Reads up to `len` bytes; fewer only at the end of the file. Done: [`DiskDone::Data`].
+    /// Reads up to `len` bytes. The result is shorter only at the end of the file. Done:
+    /// [`DiskDone::Data`].
     Read {
         /// The file.
         fd: Fd,
@@ -94,7 +96,8 @@ pub enum DiskOp {
         len: u32,
     },
     /// Writes. The bytes are copied into the page cache when the operation is issued. Done:
-    /// [`DiskDone::Written`], with fewer bytes if the disk filled up during the write.
+    /// [`DiskDone::Written`]. The number is smaller than requested if the disk filled up during the
+    /// write.
     Write {
         /// The file.
         fd: Fd,
@@ -112,8 +115,8 @@ pub enum DiskOp {
         /// The number of bytes.
         len: u32,
     },
-    /// Makes durable what any process wrote to the file before this operation was issued, and the
-    /// name of a newly created file. Done: [`DiskDone::Done`].
+    /// Makes durable all bytes that any process has written to the file before this operation was
+    /// issued. If the file is new, also makes its name durable. Done: [`DiskDone::Done`].
     Fsync(Fd),
     /// Sets the length. Done: [`DiskDone::Done`].
     Truncate {
@@ -122,25 +125,25 @@ pub enum DiskOp {
         /// The new length in bytes.
         len: u64,
     },
-    /// Asks for the kind of file that a name denotes. Symbolic links are not followed. Done:
+    /// Returns the kind of file that a name denotes. Symbolic links are not followed. Done:
     /// [`DiskDone::Stat`].
     Stat(FilePath),
-    /// Renames, replacing `to` atomically. Durable only after a [`DiskOp::SyncDir`] of the
-    /// directory. Done: [`DiskDone::Done`].
+    /// Renames a file and replaces `to` atomically. The rename is durable only after a
+    /// [`DiskOp::SyncDir`] of the directory. Done: [`DiskDone::Done`].
     Rename {
         /// The old name.
         from: FilePath,
         /// The new name.
         to: FilePath,
     },
-    /// Removes a name. Open descriptors keep the inode. Done: [`DiskDone::Done`].
+    /// Removes a name. An open descriptor keeps its inode. Done: [`DiskDone::Done`].
     Unlink(FilePath),
     /// Makes a directory. Done: [`DiskDone::Done`].
     Mkdir(FilePath),
     /// Removes an empty directory. Done: [`DiskDone::Done`].
     Rmdir(FilePath),
-    /// Lists the names in a directory, in no defined order; the fake disk sorts them. Done:
-    /// [`DiskDone::Names`].
+    /// Lists the names in a directory. The order is not defined; the fake disk sorts the names.
+    /// Done: [`DiskDone::Names`].
     List(FilePath),
     /// Makes the entries of a directory durable. Done: [`DiskDone::Done`].
     SyncDir(FilePath),
@@ -148,7 +151,7 @@ pub enum DiskOp {
 
 impl DiskOp {
     /// One line for traces, such as `write pg_wal/000000010000000000000001 0+8192`. `file` returns
-    /// the name of a descriptor's file; an empty name is left out.
+    /// the name of a descriptor's file. If the name is empty, it is left out.
     #[must_use]
     pub fn describe(&self, file: impl Fn(Fd) -> String) -> String {
         let (verb, file, rest) = match self {
@@ -181,7 +184,7 @@ impl DiskOp {
 /// The kind of file that a name denotes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FileKind {
-    /// A regular file and its length in bytes.
+    /// A regular file, with its length in bytes.
     File(u64),
     /// A directory.
     Dir,
@@ -194,7 +197,7 @@ pub enum DiskDone {
     Done,
     /// The new descriptor.
     Opened(Fd),
-    /// The bytes read; short only at the end of the file.
+    /// The bytes that were read. They are fewer than requested only at the end of the file.
     Data(Bytes),
     /// The number of bytes written.
     Written(u32),
@@ -204,7 +207,7 @@ pub enum DiskDone {
     Names(Vec<String>),
 }
 
-/// The errno of a failed disk operation.
+/// The error number (errno) of a failed disk operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum DiskError {
     /// ENOENT

@@ -1,4 +1,5 @@
-//! Inputs, effects, and the trait of all machines that the world drives.
+//! Inputs, effects, and the trait of all machines that a driver runs. A driver is the simulator or
+//! the live driver.
 
 use super::{DiskDone, DiskError, DiskOp, LogEvent, NetEvent, NetOp};
 use crate::base::{ConnId, Mono, Now, OpId, Pid};
@@ -11,9 +12,9 @@ pub enum Signal {
     Hup,
     /// SIGINT: fast shutdown of a postmaster.
     Int,
-    /// SIGTERM: end in an orderly way; smart shutdown of a postmaster.
+    /// SIGTERM: end in an orderly way. For a postmaster: smart shutdown.
     Term,
-    /// SIGQUIT: end at once; immediate shutdown of a postmaster.
+    /// SIGQUIT: end at once. For a postmaster: immediate shutdown.
     Quit,
     /// SIGUSR1
     Usr1,
@@ -21,14 +22,14 @@ pub enum Signal {
     Usr2,
     /// SIGKILL: never seen by the process.
     Kill,
-    /// SIGSTOP: never seen by the process; it does not run until [`Signal::Cont`].
+    /// SIGSTOP: the process does not run until [`Signal::Cont`]. It never sees this signal.
     Stop,
     /// SIGCONT
     Cont,
 }
 
 impl Signal {
-    /// The signals that a process handles itself, in the order of their numbers in Linux.
+    /// The signals that a process handles itself, in the order of their numbers on Linux.
     pub const PENDING: [Self; 6] = [
         Self::Hup,
         Self::Int,
@@ -64,11 +65,11 @@ pub enum Input {
     Net(ConnId, NetEvent),
     /// A disk operation completed.
     Disk(OpId, Result<DiskDone, DiskError>),
-    /// A signal from outside: an operator's or a fault's.
+    /// A signal from outside of the node, sent by an operator or as a fault.
     Signal(Pid, Signal),
 }
 
-/// One request of a process to the world.
+/// One request of a process to the driver.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Effect {
     /// A disk operation, answered by [`Input::Disk`].
@@ -79,7 +80,7 @@ pub enum Effect {
     Log(LogEvent),
     /// The process ended. The host closes its descriptors and connections.
     Exit(Exit),
-    /// The postmaster has ended, and the node with it.
+    /// The postmaster has ended. The node has ended with it.
     Halt,
 }
 
@@ -88,19 +89,19 @@ pub enum Effect {
 pub enum Exit {
     /// `proc_exit(0)`
     Normal,
-    /// `ereport(FATAL)`: exit status 1. For a postmaster, the event says why it gave up.
+    /// `ereport(FATAL)`: exit status 1. For a postmaster, the event tells why the server ends.
     Fatal(LogEvent),
     /// `proc_exit(1)` without a log message.
     Silent,
-    /// `ereport(PANIC)`: abort. The postmaster restarts all processes.
+    /// `ereport(PANIC)`: the process aborts. The postmaster then restarts all processes.
     Panic(LogEvent),
-    /// Ended by SIGQUIT: `_exit(2)` without cleanup.
+    /// SIGQUIT has ended the process: `_exit(2)` without cleanup.
     Quit,
     /// Ended by SIGKILL.
     Killed,
 }
 
-/// Effects in order, each with the process that caused it.
+/// Effects in order. Each effect comes with the process that caused it.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Effects(pub Vec<(Pid, Effect)>);
 
@@ -110,7 +111,7 @@ impl Effects {
         self.0.push((pid, effect));
     }
 
-    /// Empties the list and keeps its memory.
+    /// Empties the list, but keeps its memory.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -120,12 +121,13 @@ impl Effects {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct RunSet(pub Vec<Pid>);
 
-/// A machine that the world drives: a node, a receiver or a client.
+/// A machine that a driver runs: a node, a receiver or a client.
 pub trait Machine {
     /// Takes one input and appends its effects. Never blocks and never fails.
     fn step(&mut self, now: Now, input: Input, fx: &mut Effects);
 
-    /// Fills `set` with the processes that could run, including those whose wait has timed out.
+    /// Fills `set` with the processes that could run now. A process whose wait has timed out could
+    /// run.
     fn runnable(&self, now: Now, set: &mut RunSet);
 
     /// When the earliest timeout of a waiting process expires.

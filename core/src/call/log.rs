@@ -1,4 +1,4 @@
-//! The server log as types. The text is made only by `Display`, and is PostgreSQL's.
+//! The server log as typed events. Only `Display` makes the text, which is PostgreSQL's.
 
 use super::DiskError;
 use super::FilePath;
@@ -488,14 +488,15 @@ pub enum Message {
 }
 
 impl LogEvent {
-    /// For an error inside a critical section, where ERROR becomes PANIC.
+    /// The event for an error inside a critical section. Its severity becomes PANIC.
     #[must_use]
     pub fn in_critical_section(mut self) -> Self {
         self.severity = Severity::Panic;
         self
     }
 
-    /// For an error in a process that cannot recover from it, where ERROR becomes FATAL.
+    /// The event for an error in a process that cannot recover from an ERROR. An ERROR becomes
+    /// FATAL.
     #[must_use]
     pub fn in_auxiliary_process(mut self) -> Self {
         self.severity = self.severity.max(Severity::Fatal);
@@ -524,13 +525,14 @@ impl LogEvent {
         Self::error(sqlstate, Message::Slot(message))
     }
 
-    /// A LOG message of a receiver that continues.
+    /// A LOG message of the standalone receiver, which then continues.
     #[must_use]
     pub const fn receive(message: super::ReceiveMessage) -> Self {
         Self::log(Message::Receive(message))
     }
 
-    /// For an error that the caller reports at level LOG before it continues.
+    /// The event for an error that the caller only reports, at level LOG, before the caller
+    /// continues.
     #[must_use]
     pub fn only_logged(mut self) -> Self {
         self.severity = Severity::Log;

@@ -1,8 +1,8 @@
-//! The contract between a machine and the world, as plain data.
+//! The contract between a machine and its driver, as plain data.
 //!
-//! A machine never blocks. Its requests are an ordered list of [`Effect`]s, and everything that
-//! happens to it is one [`Input`]. Each disk operation except a close is answered by exactly one
-//! [`Input::Disk`], unless the process or node that issued it has died.
+//! A machine never blocks. Its requests are an ordered list of [`Effect`]s. Everything that happens
+//! to a machine is an [`Input`]. Exactly one [`Input::Disk`] answers each disk operation. There is
+//! no answer to a close, or if the process or node that issued the operation has died.
 
 mod disk;
 mod effect;

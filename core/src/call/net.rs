@@ -1,46 +1,44 @@
-//! Connections: ordered byte streams with flow control in both directions. Each connection is owned
-//! by one process.
+//! Connections: ordered byte streams with flow control in both directions. One process owns each
+//! connection.
 
 use crate::base::Pid;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Size of the kernel's send buffer. Bytes that were sent and not yet reported by
-/// [`NetEvent::Sent`] fill it. Bytes beyond this size are pending output of the process
-/// (`pq_is_send_pending`).
+/// Size of the kernel's send buffer. Sent bytes fill the buffer until [`NetEvent::Sent`] reports
+/// them. Bytes beyond this size are pending output of the process (`pq_is_send_pending`).
 pub const SEND_WINDOW: u32 = 64 * 1024;
 
 /// An operation of a process on a connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum NetOp {
-    /// Opens a connection, under an id that the node chose. Answered by `Connected`, `Refused`, or
-    /// not at all.
+    /// Opens a connection with an id that the node chose. The answer is `Connected` or `Refused`.
+    /// There may be no answer at all.
     Connect {
         /// Host name or address.
         host: String,
         /// TCP port.
         port: u16,
     },
-    /// Allows `max` more bytes to be delivered. Without credit only the end of the stream is
+    /// Allows the delivery of `max` more bytes. Without this credit only the end of the stream is
     /// delivered.
     Read {
         /// Bytes of new credit.
         max: u32,
     },
-    /// Sends both pieces in order. There are two, so that a payload need not be copied after its
-    /// header.
+    /// Sends both pieces in order. With two pieces, a payload need not be copied after its header.
     Send([Bytes; 2]),
     /// Transfers the connection to another process of the node.
     HandOver(Pid),
-    /// Closes the connection. Bytes already sent still arrive.
+    /// Closes the connection. Bytes that were already sent still arrive.
     Close,
 }
 
 /// An event on a connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum NetEvent {
-    /// A peer connected to the node's port; the postmaster owns the connection.
+    /// A peer has connected to the node's port. The postmaster owns the connection.
     Accepted,
     /// The node's `Connect` succeeded.
     Connected,
@@ -48,10 +46,10 @@ pub enum NetEvent {
     Refused(Refusal),
     /// Bytes that arrived, within the credit.
     Data(Bytes),
-    /// This number of bytes left the send buffer.
+    /// This number of bytes has left the send buffer.
     Sent(u32),
-    /// The peer closed the connection, and no more data will come. Data can still be sent, but if
-    /// the peer does not read it, a `Reset` can follow.
+    /// The peer has closed the connection, and no more data will arrive. Data can still be sent. If
+    /// the peer does not read that data, a `Reset` can follow.
     Closed,
     /// The connection broke. Bytes in transit are lost.
     Reset,
@@ -60,14 +58,14 @@ pub enum NetEvent {
 /// Why a connection failed.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub enum Refusal {
-    /// Connection refused: no server listens at this address.
+    /// The connection was refused, because no server listens at this address.
     #[default]
     Refused,
-    /// The host name cannot be resolved. The text is the operating system's.
+    /// The host name cannot be resolved. The text is the error text of the operating system.
     Unresolved(String),
     /// The path of the socket is longer than the operating system allows.
     PathTooLong,
     /// Each address that was tried, with the operating system's error text. A Unix socket has no
-    /// address.
+    /// address, so the first part is `None`.
     Tried(Vec<(Option<String>, String)>),
 }

@@ -1,13 +1,13 @@
-//! [`Place`]: the C function in which a process ends a step. Traces show it, plans select by it,
-//! and checks use it.
+//! [`Place`]: the C function in which a process ends a step. Traces show the function, plans select
+//! steps by it, and checks use it.
 
 use core::fmt;
 
 /// The C functions inside which a process can end a step, grouped by source file.
 macro_rules! places {
     ($($file:literal { $($variant:ident $(= $text:literal)?,)* })*) => {
-        /// The C function in which a process ends a step, either to wait or to let other processes
-        /// run.
+        /// The C function in which a process ends a step. The process either waits or lets other
+        /// processes run.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Place {
             $($(
@@ -31,7 +31,8 @@ macro_rules! places {
     };
 }
 
-/// The C name of a variant. It is the variant's own name, unless this is not a valid name in Rust.
+/// The C name of a variant. It is the variant's own name, unless the C name is not a valid name in
+/// Rust.
 macro_rules! spelling {
     ($variant:ident) => {
         stringify!($variant)

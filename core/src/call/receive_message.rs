@@ -5,14 +5,14 @@ use super::{DiskError, FilePath};
 use crate::base::{Lsn, TimelineId};
 use alloc::string::String;
 
-/// All messages of the receiver except those that it shares with servers.
+/// All messages of the receiver, except the messages that servers also have.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
     reason = "the text of each variant is its documentation, its fields are what the text names"
 )]
 pub enum ReceiveMessage {
-    /// The text is libpq's, and names the server.
+    /// The text is libpq's error message, which names the server.
     #[error("{0}")]
     Unconnected(String),
     #[error(
@@ -27,7 +27,7 @@ pub enum ReceiveMessage {
     Command {
         command: String,
         why: String,
-        /// What the user can do if a retry would fail as well.
+        /// What the user can do. Present if a retry would fail as well.
         hint: Option<&'static str>,
     },
     #[error("could not identify system: {0} or more fields")]
@@ -81,7 +81,7 @@ pub enum ReceiveMessage {
     #[error("starting timeline {tli} is not present in the server")]
     NoTimeline {
         tli: TimelineId,
-        /// What the user can do if a retry would fail as well.
+        /// What the user can do. Present if a retry would fail as well.
         hint: Option<&'static str>,
     },
     #[error("unexpected response to TIMELINE_HISTORY command: {0} fields")]
@@ -108,7 +108,7 @@ pub enum ReceiveMessage {
     WrongOffset { got: u32, expected: u32 },
     #[error("finished segment at {end} (timeline {tli})")]
     Finished {
-        /// The segment's file, which now has its final name and is durable.
+        /// The name of the segment file. The file now has its final name and is durable.
         name: String,
         end: Lsn,
         tli: TimelineId,
@@ -122,7 +122,7 @@ pub enum ReceiveMessage {
     #[error("unexpected termination of replication stream: {why}")]
     Terminated {
         why: String,
-        /// What the user can do if a retry would fail as well.
+        /// What the user can do. Present if a retry would fail as well.
         hint: Option<&'static str>,
     },
     #[error("unexpected result set after end-of-timeline: {0} fields")]
@@ -156,12 +156,12 @@ pub struct RowCounts {
     pub rows: u64,
     /// Number of fields in each row.
     pub fields: usize,
-    /// Number of fields expected. One row is expected.
+    /// The expected number of fields. The expected number of rows is always one.
     pub expected: usize,
 }
 
 impl ReceiveMessage {
-    /// `pg_log_error_hint`: what the user can do if a retry would fail as well.
+    /// `pg_log_error_hint`: what the user can do. Present if a retry would fail as well.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         if let Self::Command { hint, .. }

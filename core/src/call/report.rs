@@ -18,7 +18,7 @@ impl LogEvent {
         hint(&self.message)
     }
 
-    /// The ErrorResponse for the event, or a NoticeResponse if its severity is below ERROR.
+    /// The ErrorResponse for the event. If the severity is below ERROR, it is a NoticeResponse.
     #[must_use]
     pub fn to_client(&self) -> BackendMessage {
         let mut fields = ErrorFields::new(

@@ -7,7 +7,7 @@ use crate::wire::slot_name::SlotNameError;
 use alloc::format;
 use alloc::string::String;
 
-/// How far a slot's restart_lsn is behind the oldest WAL that may be kept.
+/// How far the restart_lsn of a slot is behind the oldest WAL that may be kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SlotExcess {
     /// The slot's restart_lsn.
@@ -16,7 +16,7 @@ pub struct SlotExcess {
     pub bytes: u64,
 }
 
-/// All messages about slots. If versions differ in the text, the version is a field.
+/// All messages about slots. If the text depends on the version, the version is a field.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
@@ -157,7 +157,7 @@ impl SlotMessage {
     }
 }
 
-/// Since 17 names and values of settings are quoted.
+/// Quotes a name or value of a setting, but only since 17.
 pub(super) fn quoted(version: PgVersion, name: &str) -> String {
     if version < PgVersion::V17 {
         name.into()

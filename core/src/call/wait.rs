@@ -3,19 +3,21 @@
 use super::{Exit, Place};
 use crate::base::{ConnId, Mono, OpId};
 
-/// What a process waits for. The wait ends when the first of these conditions is true. A process
-/// that waits for a disk operation, a lock or a condition variable waits for nothing else.
+/// The events that a process waits for. The wait ends when the first of these events happens. A
+/// process that waits for a disk operation, a lock or a condition variable waits for no other
+/// event.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Wait {
     /// Its latch is set.
     pub latch: bool,
-    /// A connection has input or has ended.
+    /// A connection that the process waits for, until the connection has input or has ended.
     pub readable: Option<ConnId>,
-    /// A connection has space in its send buffer (no output is pending).
+    /// A connection that the process waits for, until its send buffer has space (no output is
+    /// pending).
     pub writable: Option<ConnId>,
     /// Its disk operation completes.
     pub op: Option<OpId>,
-    /// The lock that it requested is granted or becomes free.
+    /// The lock that the process has requested is granted or becomes free.
     pub lock: bool,
     /// Its condition variable is broadcast.
     pub condvar: bool,
@@ -26,7 +28,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// A wait without any condition, to be completed by the caller.
+    /// A wait without any event. The caller adds the events.
     #[must_use]
     pub const fn at(why: Place) -> Self {
         Self {
@@ -41,7 +43,7 @@ impl Wait {
         }
     }
 
-    /// Waits for the latch, with an optional timeout.
+    /// Waits for the latch, with or without a timeout.
     #[must_use]
     pub fn latch(until: Option<Mono>, why: Place) -> Self {
         Self {
@@ -74,8 +76,8 @@ pub struct Woken {
     pub timeout: bool,
 }
 
-/// The end of a step. It must be returned: if it were dropped, the process would continue without
-/// waiting.
+/// The end of a step. A routine must return it. If the routine dropped it, the process would
+/// continue without waiting.
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -105,8 +107,8 @@ pub enum Yield {
     Exit(Exit),
 }
 
-/// The result of polling a blocking routine: its value, or how the process ends its step meanwhile.
-/// It must not be dropped:
+/// The result of polling a blocking routine. It is the value of the routine, or how the process
+/// ends its step until the next poll. The result must not be dropped:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -133,18 +135,18 @@ pub enum Yield {
 /// }
 /// ```
 ///
-/// Two more mistakes lose a wait: creating the routine in the expression that polls it, and
-/// discarding its yield in a match. A test searches the sources for both.
+/// Two more mistakes would lose a wait: creating a routine in the expression that polls the
+/// routine, and discarding its yield in a match. A test searches the sources for both mistakes.
 #[must_use = "a routine that is not done ends the step of its process"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Poll<T> {
     /// The routine has finished.
     Ready(T),
-    /// The process ends its step, and polls again in the next step.
+    /// The routine is not finished. The process ends its step, and polls again in the next step.
     Yield(Yield),
 }
 
-/// Unwraps a [`Poll`]. Returns from the enclosing routine if it is not finished.
+/// Unwraps a [`Poll`]. If the polled routine is not finished, returns from the enclosing routine.
 #[macro_export]
 macro_rules! ready {
     ($poll:expr) => {
@@ -155,7 +157,8 @@ macro_rules! ready {
     };
 }
 
-/// Like [`ready!`], for fallible routines: also returns errors from the enclosing routine.
+/// Like [`ready!`], but for a routine that can fail. Also returns an error from the enclosing
+/// routine.
 #[macro_export]
 macro_rules! ready_ok {
     ($poll:expr) => {

@@ -1,4 +1,4 @@
-//! The files of a new cluster. Mirrors the parts of BootStrapXLOG that replication depends on.
+//! The files of a new cluster. Mirrors the parts of BootStrapXLOG that matter for replication.
 
 use crate::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId, Xid};
 use crate::call::FilePath;
@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 pub enum InitialFile {
     /// A directory.
     Dir(FilePath),
-    /// A file: some bytes, then zeros up to its length.
+    /// A file that consists of some bytes, followed by zeros up to its length.
     File {
         /// Its path.
         path: FilePath,
@@ -26,8 +26,8 @@ pub enum InitialFile {
     },
 }
 
-/// A newly initialized cluster, cleanly shut down. A directory comes before its files. A copy with
-/// an empty file [`STANDBY_SIGNAL`] is a standby.
+/// The files of a newly initialized cluster that is cleanly shut down. A directory comes before its
+/// files. A copy with an additional empty file [`STANDBY_SIGNAL`] is a standby.
 #[must_use]
 pub fn initdb(version: PgVersion, geometry: &Geometry, system_identifier: u64) -> Vec<InitialFile> {
     let first = SegmentNo(1);
@@ -72,7 +72,7 @@ fn first_segment(
     control: &ControlFile,
     checkpoint: Lsn,
 ) -> Vec<u8> {
-    // initdb does not set the flag XLP_BKP_REMOVABLE in its page.
+    // initdb writes its first page without the flag XLP_BKP_REMOVABLE.
     let ident = PageIdent {
         version,
         tli: TimelineId(1),

@@ -1,4 +1,5 @@
-//! One PostgreSQL server. Composes the processes, routes inputs, latches and signals.
+//! One PostgreSQL server. It composes the processes, and routes inputs, latches and signals to
+//! them.
 
 mod initdb;
 mod pg_receivewal;
@@ -42,7 +43,8 @@ struct Proc {
     next: Next,
     /// Stopped by SIGSTOP.
     stopped: bool,
-    /// SIGQUIT is pending: the process ends before its next step, whatever it waits for.
+    /// Whether SIGQUIT is pending. If so, the process ends before its next step, whatever it waits
+    /// for.
     quit: bool,
 }
 
@@ -57,7 +59,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A server that is about to start. No file is read before the first step. Each boot of a node
+    /// A server that is about to start. It reads no file before the first step. Each boot of a node
     /// needs a new incarnation, which must not be 0.
     ///
     /// # Panics
@@ -87,9 +89,10 @@ impl Node {
         self
     }
 
-    /// Runs only walsenders, for the WAL of a cluster that was shut down. The server changes
-    /// nothing in the data directory, and refuses sessions and commands about slots. At shutdown,
-    /// as in an ordinary server, walsenders end when their peers have confirmed all WAL.
+    /// Runs only walsenders, which serve the WAL of a cluster that was shut down. The server
+    /// changes nothing in the data directory. It refuses sessions and commands about slots. When it
+    /// is shut down, its walsenders end after their peers have confirmed all WAL, as in an ordinary
+    /// server.
     #[must_use]
     pub const fn walsenders_only(mut self) -> Self {
         self.kernel.walsenders_only = true;
@@ -153,7 +156,7 @@ impl Node {
     }
 
     fn disk(&mut self, op: OpId, outcome: Result<DiskDone, DiskError>) {
-        // A completion is dropped if its process is gone or does not wait for it.
+        // The completion is dropped if its process has ended or does not wait for it.
         if let Some(proc) = self.procs.values_mut().find(|p| p.sys.op == Some(op)) {
             proc.sys.done = Some(outcome);
         }
@@ -180,8 +183,8 @@ impl Node {
         }
     }
 
-    /// Removes a process that has ended. After an orderly exit its locks, pins and latch are
-    /// released; after a crash shared memory stays as it was.
+    /// Removes a process that has ended. After an orderly exit, releases the locks, pins and latch
+    /// of the process. After a crash, shared memory stays as it was.
     fn end(&mut self, pid: Pid, exit: Exit, fx: &mut Effects) {
         let Some(proc) = self.procs.remove(&pid) else {
             return;
@@ -189,7 +192,7 @@ impl Node {
         let kind = match &exit {
             Exit::Normal => ExitKind::Normal,
             Exit::Fatal(event) => {
-                // The postmaster logs the reason itself, followed by other lines.
+                // The postmaster logs its own reason, followed by other lines.
                 if proc.role != Role::Postmaster {
                     fx.push(pid, Effect::Log(event.clone()));
                 }
@@ -212,8 +215,8 @@ impl Node {
         self.owners.retain(|_, owner| *owner != pid);
         fx.push(pid, Effect::Exit(exit));
         if proc.role == Role::Postmaster {
-            // In PostgreSQL the children notice the postmaster's death at their next wait, and
-            // write nothing before that. Here they end at once.
+            // The postmaster has ended. In PostgreSQL the children notice this at their next wait,
+            // and write nothing until then. Here they end at once.
             self.procs.clear();
             fx.push(pid, Effect::Halt);
             return;

@@ -1,4 +1,4 @@
-//! The standalone receiver: a single process without a server, for backups.
+//! The standalone receiver for backups. It is a single process without a server.
 
 use super::process::Process;
 use super::{Next, Node};
@@ -12,7 +12,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 /// One process that receives WAL into its data directory. The only settings that it uses are the
-/// walreceiver's intervals. It gets the segment size from the server.
+/// intervals of the walreceiver. It gets the segment size from the server.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PgReceivewal {
     /// A node that runs only this process.
@@ -54,20 +54,21 @@ impl PgReceivewal {
         Self::pid_of(self.node.kernel.incarnation)
     }
 
-    /// How the process ended, if it has ended.
+    /// How the process ended. `None` while it runs.
     #[must_use]
     pub const fn exit(&self) -> Option<&Exit> {
         self.exit.as_ref()
     }
 
-    /// The write position and the flush position. Valid only while streaming.
+    /// The write position and the flush position. Valid only during streaming.
     #[must_use]
     pub fn received(&self) -> Option<(Lsn, Lsn)> {
         let process = self.node.procs.values().next()?;
         Some(process.state.as_pg_receivewal()?.received())
     }
 
-    /// The C function in which the process ended its last step, and whether it waits.
+    /// The C function in which the process ended its last step, and whether the process is waiting
+    /// there.
     #[must_use]
     pub fn place(&self) -> Option<(Place, bool)> {
         match &self.node.procs.values().next()?.next {
@@ -83,7 +84,7 @@ impl PgReceivewal {
 
 impl Machine for PgReceivewal {
     fn step(&mut self, now: Now, input: Input, fx: &mut Effects) {
-        // SIGINT requests the same orderly end as SIGTERM.
+        // As in pg_receivewal, SIGINT requests the same orderly end as SIGTERM.
         let input = match input {
             Input::Signal(pid, Signal::Int) => Input::Signal(pid, Signal::Term),
             other @ (Input::Run(_) | Input::Net(..) | Input::Disk(..) | Input::Signal(..)) => other,

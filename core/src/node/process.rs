@@ -1,4 +1,4 @@
-//! All kinds of processes as one enum. No other module knows more than one kind.
+//! All kinds of processes in one enum. Every other module knows at most one kind.
 
 use crate::call::Yield;
 use crate::proc::accept::Accept;
@@ -14,7 +14,7 @@ use crate::shmem::Role;
 use crate::sys::{Become, Cx, Fork};
 use alloc::boxed::Box;
 
-/// One process. Variants are boxed, because their sizes differ greatly.
+/// One process. The variants are boxed, because their sizes differ greatly.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Process {
     Postmaster(Box<Postmaster>),

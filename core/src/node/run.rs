@@ -1,4 +1,4 @@
-//! Runs one process, and decides which processes can run.
+//! Runs one process. Also decides which processes can run.
 
 use super::process::Process;
 use super::{Next, Node, Proc};
@@ -61,7 +61,7 @@ impl Node {
         }
     }
 
-    /// Performs what the process requested of its kernel in this step.
+    /// Performs the requests that the process has made to its kernel in this step.
     fn after_step(&mut self, pid: Pid, fx: &mut Effects) {
         if let Some(becomes) = self.kernel.becomes.take()
             && let Some(proc) = self.procs.get_mut(&pid)
@@ -97,10 +97,10 @@ impl Node {
         }
     }
 
-    /// All processes that could run, in ascending order.
+    /// All processes that could run now, in ascending order.
     pub(super) fn can_all_run(&self, now: Now) -> impl Iterator<Item = Pid> {
-        // Called after every step, so it must be fast: both lists are in the order of ids, and a
-        // single pass finds every latch.
+        // This function is called after every step and must be fast. Both lists are in the order of
+        // process ids, so a single pass finds every latch.
         let mut attached = self.shmem.procs.iter().peekable();
         self.procs.iter().filter_map(move |(pid, proc)| {
             while attached.next_if(|entry| entry.pid < *pid).is_some() {}

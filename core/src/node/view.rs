@@ -19,7 +19,7 @@ pub struct ProcessView {
     pub pid: Pid,
     /// Its role.
     pub role: Role,
-    /// The C function in which it ended its last step.
+    /// The C function in which the process ended its last step.
     pub at: Place,
     /// Stopped by SIGSTOP.
     pub stopped: bool,
@@ -64,7 +64,7 @@ impl<'a> NodeView<'a> {
         Some(ProcessView::new(pid, proc))
     }
 
-    /// What a process waits for; `None` if it does not wait.
+    /// The events that a process waits for. `None` if the process does not wait.
     #[must_use]
     pub fn wait(&self, pid: Pid) -> Option<&'a Wait> {
         match &self.node.procs.get(&pid)?.next {
@@ -73,7 +73,7 @@ impl<'a> NodeView<'a> {
         }
     }
 
-    /// Which of the events that a process waits for have happened: latch, connections, timeout.
+    /// Those events that a process waits for and that have happened: latch, connections, timeout.
     #[must_use]
     pub fn woken(&self, now: Now, pid: Pid) -> Woken {
         let Some(proc) = self.node.procs.get(&pid) else {
@@ -92,7 +92,8 @@ impl<'a> NodeView<'a> {
         Signal::PENDING.into_iter().filter(pending)
     }
 
-    /// What a process sleeps for. `None` if the process can run now, or is stopped by SIGSTOP.
+    /// The events that a process sleeps for. `None` if the process can run now, or is stopped by
+    /// SIGSTOP.
     #[must_use]
     pub fn sleeps(&self, now: Now, pid: Pid) -> Option<&'a Wait> {
         let proc = self.node.procs.get(&pid)?;
@@ -114,15 +115,15 @@ impl<'a> NodeView<'a> {
         self.node.procs.get(&pid)?.sys.my_slot
     }
 
-    /// The state of the postmaster; `None` once it has ended.
+    /// The state of the postmaster. `None` after the postmaster has ended.
     #[must_use]
     pub fn postmaster_state(&self) -> Option<PmState> {
         let mut procs = self.node.procs.values();
         procs.find_map(|proc| Some(proc.state.as_postmaster()?.state()))
     }
 
-    /// The last commit that the session on this connection completed: transaction id and end of the
-    /// commit record.
+    /// The last commit that the session on this connection has completed: the transaction id and
+    /// the end of the commit record.
     #[must_use]
     pub fn last_commit(&self, conn: ConnId) -> Option<(Xid, Lsn)> {
         let owner = self.node.owners.get(&conn)?;

@@ -1,5 +1,5 @@
-//! The buffer pool: tags, pins, usage counts. Mirrors buf_internals.h. The content of a buffer is
-//! guarded by its locks.
+//! The buffer pool: tags, pins, and usage counts. Mirrors buf_internals.h. The locks of a buffer
+//! guard its content.
 
 use crate::base::{Lsn, Pid};
 use alloc::collections::BTreeMap;
@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 /// Index of a buffer.
 pub type BufId = u16;
 
-/// The page in a buffer: relation file number and block number. There is one database, and only
-/// main forks.
+/// The page in a buffer: relation file number and block number. There is only one database, and
+/// relations have only a main fork.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BufTag {
     /// relfilenode
@@ -26,19 +26,19 @@ pub struct Buffer {
     pub tag: Option<BufTag>,
     /// Its bytes.
     pub page: Arc<Vec<u8>>,
-    /// False while a process reads or initializes the page.
+    /// False while a process is reading or initializing the page.
     pub valid: bool,
-    /// Changed since it was last written.
+    /// The page was changed since it was last written.
     pub dirty: bool,
-    /// Changed since the write in progress began.
+    /// The page was changed since the write in progress began.
     pub just_dirtied: bool,
     /// Usage count for the clock sweep.
     pub usage: u8,
-    /// The processes that have pinned it, once per pin.
+    /// The processes that have pinned the buffer. A process appears once for each of its pins.
     pub pins: Vec<Pid>,
 }
 
-/// A page was changed in this step. Checkers use this to compare nodes.
+/// A page that was changed in this step. Checkers use it to compare nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PageChange {
     /// The page.
@@ -58,9 +58,9 @@ pub struct Buffers {
     pub map: BTreeMap<BufTag, BufId>,
     /// The clock hand.
     pub hand: BufId,
-    /// Pages changed in the current step. The node clears the list before each step.
+    /// The pages that were changed in the current step. The node clears this list before each step.
     pub changes: Vec<PageChange>,
-    /// Length of each relation in blocks, as far as known (`smgr_cached_nblocks`).
+    /// The length of each relation in blocks, as far as it is known (`smgr_cached_nblocks`).
     pub blocks: BTreeMap<u32, u32>,
 }
 
@@ -94,7 +94,7 @@ impl Buffers {
     /// `UnpinBuffer`
     ///
     /// # Panics
-    /// If the process has not pinned it.
+    /// If the process has not pinned the buffer.
     pub fn unpin(&mut self, id: BufId, pid: Pid) {
         let pins = &mut self.pool[usize::from(id)].pins;
         let at = pins
@@ -110,14 +110,14 @@ impl Buffers {
         self.pool.iter().any(|buffer| buffer.pins.contains(&pid))
     }
 
-    /// Drops all pins of a process, as an error exit does.
+    /// Drops all pins of a process. Called when the process exits after an error.
     pub fn unpin_all(&mut self, pid: Pid) {
         for buffer in &mut self.pool {
             buffer.pins.retain(|p| *p != pid);
         }
     }
 
-    /// `StrategyGetBuffer`: the victim of the clock sweep, or `None` if all buffers are pinned.
+    /// `StrategyGetBuffer`: the victim of the clock sweep. `None` if all buffers are pinned.
     pub fn victim(&mut self) -> Option<BufId> {
         let count = self.pool.len();
         for _ in 0..count * 6 + 1 {
@@ -139,8 +139,8 @@ impl Buffers {
         None
     }
 
-    /// Marks a page as changed, after it got new bytes and a new LSN: it is dirty, and checkers can
-    /// see the change.
+    /// Marks a page as dirty, and makes the change visible to checkers. Called after the page got
+    /// new bytes and a new LSN.
     ///
     /// # Panics
     /// If the buffer holds no page.

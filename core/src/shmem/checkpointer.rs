@@ -9,13 +9,14 @@ use alloc::collections::BTreeSet;
 pub struct CheckpointRequests {
     /// A checkpoint was requested.
     pub requested: bool,
-    /// Do not skip it on an idle server.
+    /// The checkpoint is performed even if the server is idle.
     pub force: bool,
     /// Requested at the end of recovery.
     pub end_of_recovery: bool,
 }
 
-/// Counters that tell a requester when a checkpoint that began after its request has ended.
+/// Checkpoint requests, and counters. From the counters a requester learns that a checkpoint has
+/// ended that began after its request.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct CheckpointerCtl {
     /// The flags of the next checkpoint.
@@ -26,12 +27,12 @@ pub struct CheckpointerCtl {
     pub done: u32,
     /// Checkpoints that failed.
     pub failed: u32,
-    /// `CheckPointDistanceEstimate`: bytes of WAL between two checkpoints. In PostgreSQL the
-    /// checkpointer has it in its own memory.
+    /// `CheckPointDistanceEstimate`: the bytes of WAL between two checkpoints. In PostgreSQL it is
+    /// in the checkpointer's own memory.
     pub distance_estimate: u64,
 }
 
-/// Files written since the last checkpoint. Their pages are durable only after an fsync.
+/// The files that were written since the last checkpoint. They are durable only after an fsync.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct SyncRequests {
     /// The files, in order.

@@ -1,11 +1,11 @@
-//! Pages of transaction status (clog). Mirrors clog.c and the buffers of slru.c.
+//! The pages of transaction status (clog). Mirrors clog.c and the buffers of slru.c.
 
 use crate::base::{Lsn, Xid};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// The status of a transaction: two bits.
+/// The status of a transaction, which has two bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum XactStatus {
     /// Running, or interrupted by a crash.
@@ -14,19 +14,19 @@ pub enum XactStatus {
     Committed = 1,
     /// Aborted.
     Aborted = 2,
-    /// A committed subtransaction whose parent's status is not yet set.
+    /// A committed subtransaction. The status of its parent is not yet set.
     SubCommitted = 3,
 }
 
 /// A clog page in memory.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClogPage {
-    /// Its bytes. A clog page has neither a header nor an LSN.
+    /// The bytes of the page. A clog page has neither a header nor an LSN.
     pub bytes: Arc<Vec<u8>>,
-    /// Changed since it was written.
+    /// The page was changed since it was last written.
     pub dirty: bool,
-    /// WAL must be flushed up to here before the page is written: the largest LSN of an
-    /// asynchronous commit on it.
+    /// Before the page is written, WAL must be flushed up to this position. It is the largest LSN
+    /// of an asynchronous commit on the page.
     pub lsn: Lsn,
 }
 
@@ -38,7 +38,7 @@ pub struct Clog {
 }
 
 impl Clog {
-    /// The page number of a transaction. A byte holds four transactions (`TransactionIdToPage`).
+    /// The page number for a transaction (`TransactionIdToPage`). A byte holds four transactions.
     #[must_use]
     pub const fn page_of(xid: Xid, page_size: u32) -> u32 {
         xid.0 / (page_size * 4)
@@ -57,7 +57,7 @@ impl Clog {
         );
     }
 
-    /// The status of a transaction; `None` if its page is not in memory.
+    /// The status of a transaction. `None` if the page is not in memory.
     #[must_use]
     pub fn status(&self, xid: Xid, page_size: u32) -> Option<XactStatus> {
         if xid < Xid::FIRST_NORMAL {
@@ -77,11 +77,11 @@ impl Clog {
         })
     }
 
-    /// Sets the status (`TransactionIdSetStatusBit`). `lsn` is the end of an asynchronous commit
-    /// record, invalid in all other cases.
+    /// Sets the status of a transaction (`TransactionIdSetStatusBit`). `lsn` is the end of the
+    /// commit record for an asynchronous commit. In all other cases `lsn` is invalid.
     ///
     /// # Panics
-    /// If the page is not in memory. The caller must have read or zeroed it.
+    /// If the page is not in memory. The caller must first read or zero the page.
     pub fn set(&mut self, xid: Xid, status: XactStatus, lsn: Lsn, page_size: u32) {
         let page = self
             .pages
@@ -104,7 +104,8 @@ impl Clog {
 mod tests {
     use super::*;
 
-    /// Byte 185 = 0x95 of a real server's file: 740 to 742 committed, 743 aborted.
+    /// Byte 185 of a real server's file is 0x95: transactions 740 to 742 are committed, and 743 is
+    /// aborted.
     #[test]
     fn bits_are_where_a_real_server_puts_them() {
         let mut clog = Clog::default();

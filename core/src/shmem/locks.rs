@@ -1,4 +1,4 @@
-//! Locks that PostgreSQL holds while another process can run. Mirrors lwlock.c.
+//! Locks that a process can hold while another process runs. Mirrors lwlock.c.
 //!
 //! Waiting processes get a lock in the order of their requests. The locks of a killed process stay
 //! held until a crash restart replaces shared memory.
@@ -12,8 +12,8 @@ use core::fmt;
 /// A lock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LockId {
-    /// One of the WAL insertion locks. Its variable is the position up to which the holder has
-    /// inserted.
+    /// One of the WAL insertion locks. Its variable is the position up to which its holder has
+    /// inserted WAL.
     WalInsert(u8),
     /// `WALBufMappingLock`: replacing WAL buffer pages.
     WalBufMapping,
@@ -31,14 +31,14 @@ pub enum LockId {
     BufferIo(BufId),
     /// The extension lock of a relation.
     RelationExtension(u32),
-    /// `ReplicationSlotAllocationLock`: creating and dropping slots, and reserving WAL.
+    /// `ReplicationSlotAllocationLock`: held to create or drop a slot, and to reserve WAL.
     ReplicationSlotAllocation,
-    /// `io_in_progress_lock` of a slot: writing its state file.
+    /// `io_in_progress_lock` of a slot: held to write the slot's state file.
     SlotIo(usize),
 }
 
-/// The name of the lock in the wait events of pg_stat_activity, with a number or page if there are
-/// several such locks.
+/// The name of the lock in the wait events of pg_stat_activity. If there are several locks of this
+/// kind, a number follows.
 impl fmt::Display for LockId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,8 +71,8 @@ pub enum LockMode {
 pub enum Request {
     /// The lock itself (`LWLockAcquire`).
     Hold(LockMode),
-    /// The lock if it is free. Otherwise waits until it is free, and does not take it
-    /// (`LWLockAcquireOrWait`).
+    /// Takes the lock if it is free. Otherwise waits until the lock is free, and then does not take
+    /// it (`LWLockAcquireOrWait`).
     HoldOrFree,
     /// Waits until the lock is free or its variable has reached a value (`LWLockWaitForVar`).
     Var(Lsn),
@@ -81,9 +81,9 @@ pub enum Request {
 /// The answer to a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Acquired {
-    /// The lock is granted, or the condition is true already.
+    /// The process has the lock, or the condition is already true.
     Now,
-    /// The process was queued.
+    /// The process has joined the queue of the lock.
     Queued,
 }
 
@@ -103,7 +103,7 @@ impl Lock {
     }
 }
 
-/// A waiting process: its lock and, once the wait is over, whether it got the lock.
+/// A waiting process: the lock, and, after the wait is over, whether the process got the lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Waiting {
     id: LockId,
@@ -118,7 +118,7 @@ pub struct Locks {
 }
 
 impl Locks {
-    /// Takes the lock or joins its queue.
+    /// Takes the lock, or joins the queue of the lock.
     pub fn request(&mut self, pid: Pid, id: LockId, request: Request) -> Acquired {
         let lock = self.locks.entry(id).or_default();
         let (now, mode) = match request {
@@ -141,7 +141,8 @@ impl Locks {
         self.waiting.get(&pid).is_some_and(|w| w.outcome.is_some())
     }
 
-    /// The lock that the process waits for, or has waited for without having taken the outcome.
+    /// The lock that the process waits for. After the wait it is still this lock, until the process
+    /// takes the outcome.
     #[must_use]
     pub fn awaited(&self, pid: Pid) -> Option<LockId> {
         self.waiting.get(&pid).map(|w| w.id)
@@ -155,7 +156,7 @@ impl Locks {
         Some(outcome)
     }
 
-    /// Releases the lock and serves its queue.
+    /// Releases the lock, and wakes processes that wait for it.
     ///
     /// # Panics
     /// If the process does not hold the lock.
@@ -170,13 +171,13 @@ impl Locks {
         self.serve(id);
     }
 
-    /// Raises the variable of a held lock (`LWLockUpdateVar`).
+    /// Sets the variable of a held lock to a higher value (`LWLockUpdateVar`).
     pub fn set_var(&mut self, id: LockId, var: Lsn) {
         self.locks.entry(id).or_default().var = var;
         self.serve(id);
     }
 
-    /// The variable of a lock; 0 if it is free.
+    /// The variable of a lock. 0 if the lock is free.
     #[must_use]
     pub fn var(&self, id: LockId) -> Lsn {
         self.locks.get(&id).map_or(Lsn::INVALID, |lock| lock.var)
@@ -204,7 +205,7 @@ impl Locks {
         locks.any(|l| l.holders.iter().any(|(holder, _)| *holder == pid))
     }
 
-    /// The processes that hold any lock. Some may be dead.
+    /// The processes that hold a lock. Some of them may be dead.
     pub fn holders(&self) -> impl Iterator<Item = Pid> {
         let locks = self.locks.values();
         locks.flat_map(|lock| lock.holders.iter().map(|(pid, _)| *pid))
@@ -218,7 +219,8 @@ impl Locks {
             .is_some_and(|lock| !lock.holders.is_empty())
     }
 
-    /// `LWLockReleaseAll`, as after an error: releases all locks and leaves all queues.
+    /// `LWLockReleaseAll`: releases all locks of a process and removes the process from all queues.
+    /// Called after an error.
     pub fn release_all(&mut self, pid: Pid) {
         self.waiting.remove(&pid);
         let ids: Vec<LockId> = self.locks.keys().copied().collect();
@@ -233,7 +235,8 @@ impl Locks {
         }
     }
 
-    /// The cycle of waiting processes that contains `pid`, if there is one: a deadlock.
+    /// The cycle of waiting processes that contains `pid`. Such a cycle is a deadlock. `None` if
+    /// there is no cycle.
     #[must_use]
     pub fn cycle(&self, pid: Pid) -> Option<Vec<(Pid, LockId)>> {
         let mut path = Vec::new();
@@ -275,8 +278,8 @@ impl Locks {
                     barred = true;
                     None
                 }
-                // A process that waits for a free lock is woken, even if the lock was given to
-                // another process meanwhile. The woken process then checks again what it needs.
+                // The process only waits until the lock is free. It is woken even if another
+                // process has taken the lock in the meantime. It then checks its condition again.
                 Request::HoldOrFree if !barred => Some(false),
                 Request::Var(upto) if lock.holders.is_empty() || lock.var >= upto => Some(false),
                 Request::HoldOrFree | Request::Var(_) => None,
@@ -298,11 +301,11 @@ pub enum CondVarId {
     WalRcvStopped,
     /// `start_cv` and `done_cv` of the checkpointer.
     CheckpointDone,
-    /// `active_cv` of a slot: its owner has changed.
+    /// `active_cv` of a slot: broadcast when the owner of the slot has changed.
     SlotActive(usize),
 }
 
-/// Condition variables with the processes that sleep on them and those that were woken.
+/// Condition variables: the processes that sleep on each, and the processes that were woken.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct CondVars {
     sleeping: BTreeMap<Pid, (CondVarId, bool)>,
@@ -319,7 +322,7 @@ impl CondVars {
         self.sleeping.remove(&pid);
     }
 
-    /// Was the process woken since it entered?
+    /// Was the process woken since it began to wait?
     #[must_use]
     pub fn is_woken(&self, pid: Pid) -> bool {
         self.sleeping.get(&pid).is_some_and(|(_, woken)| *woken)

@@ -1,4 +1,4 @@
-//! Shared memory, one file per control block. A crash restart replaces all of it.
+//! Shared memory. Each control block has a file. A crash restart replaces all of it.
 
 mod buffers;
 mod checkpointer;
@@ -32,9 +32,9 @@ use alloc::vec::Vec;
 /// All shared memory of a server.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Shmem {
-    /// The configuration that the server was started with.
+    /// The configuration of the server.
     pub settings: Settings,
-    /// The control file as the postmaster read it, with later changes. Guarded by
+    /// The control file as the postmaster read it, plus later changes. Guarded by
     /// `ControlFileLock`.
     pub control: ControlFile,
     /// LWLocks.
@@ -43,7 +43,7 @@ pub struct Shmem {
     pub condvars: CondVars,
     /// PGPROC entries and latches.
     pub procs: ProcArray,
-    /// WAL insertion, buffers, and how far WAL is written and flushed.
+    /// The insertion of WAL, the WAL buffers, and the write and flush positions.
     pub xlog: XLogCtl,
     /// Progress of recovery.
     pub recovery: RecoveryCtl,
@@ -61,7 +61,7 @@ pub struct Shmem {
     pub next_xid: Xid,
     /// Checkpoint requests and their outcome.
     pub checkpointer: CheckpointerCtl,
-    /// Files that the next checkpoint must fsync.
+    /// The files that the next checkpoint must fsync.
     pub sync_requests: SyncRequests,
     /// Signals from children to the postmaster.
     pub postmaster: PostmasterCtl,
@@ -99,8 +99,8 @@ impl Shmem {
         self.recovery.state != RecoveryState::Done
     }
 
-    /// The canonical name and the value that SHOW prints, for settings that are the same in all
-    /// sessions.
+    /// The canonical name of a setting and its value as SHOW prints it. Only for settings that have
+    /// the same value in all sessions.
     #[must_use]
     pub fn show(&self, name: &str) -> Option<(&'static str, String)> {
         let recovery = self.recovery_in_progress();

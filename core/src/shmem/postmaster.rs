@@ -1,5 +1,5 @@
-//! Signals from children to the postmaster (`PMSignalState` of pmsignal.c). Each is a flag, so that
-//! several signals with the same reason can become one.
+//! Signals from children to the postmaster (`PMSignalState` of pmsignal.c). Each reason is a flag.
+//! Several signals with the same reason can therefore become one.
 
 /// The reason of a PMSignal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -11,7 +11,7 @@ pub enum PmSignal {
     /// `PMSIGNAL_START_WALRECEIVER`
     StartWalReceiver,
     /// `PMSIGNAL_ADVANCE_STATE_MACHINE`: a backend has become a walsender. A smart shutdown does
-    /// not wait for walsenders.
+    /// not wait for walsenders, so the postmaster must check its state.
     AdvanceStateMachine,
     /// `PMSIGNAL_RECOVERY_CONSISTENT`, since 18.
     RecoveryConsistent,
@@ -26,13 +26,13 @@ pub struct PostmasterCtl {
 }
 
 impl PostmasterCtl {
-    /// `SendPostmasterSignal`. The caller, `Cx::signal_postmaster`, also sets the postmaster's
-    /// latch.
+    /// `SendPostmasterSignal`: only sets the flag. The caller, `Cx::signal_postmaster`, also sets
+    /// the postmaster's latch.
     pub fn send(&mut self, signal: PmSignal) {
         self.flags[signal as usize] = true;
     }
 
-    /// `CheckPostmasterSignal`: returns the flag and clears it.
+    /// `CheckPostmasterSignal`: returns and clears the flag.
     pub fn take(&mut self, signal: PmSignal) -> bool {
         core::mem::take(&mut self.flags[signal as usize])
     }

@@ -1,5 +1,5 @@
-//! PGPROC entries: latches, running transactions, and the flag that delays a checkpoint. Mirrors
-//! proc.h and procarray.c.
+//! The PGPROC entries: latches, running transactions, and the flag that delays a checkpoint.
+//! Mirrors proc.h and procarray.c.
 
 use crate::base::{Pid, Xid};
 use alloc::vec::Vec;
@@ -17,14 +17,14 @@ pub enum Role {
     WalWriter,
     /// Performs checkpoints.
     Checkpointer,
-    /// Recovers after a crash, or replays WAL continuously on a standby.
+    /// The startup process: recovers after a crash, or replays WAL continuously on a standby.
     Startup,
     /// Receives WAL on a standby.
     WalReceiver,
 }
 
 impl Role {
-    /// The name in process titles and reports.
+    /// The name of the role in process titles and reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,9 +48,9 @@ pub struct PgProc {
     pub role: Role,
     /// `procLatch`: level-triggered.
     pub latch: bool,
-    /// The id of its running transaction, or 0.
+    /// The id of the transaction that the process is running, or 0.
     pub xid: Xid,
-    /// The process occupies one of the `max_connections` or `max_wal_senders` entries
+    /// Whether the process occupies one of the `max_connections` or `max_wal_senders` entries
     /// (`InitProcess`). A connection that has not yet sent its startup packet occupies none.
     pub in_session: bool,
     /// `DELAY_CHKPT_START`: inside a commit critical section.
@@ -64,7 +64,8 @@ pub struct ProcArray {
 }
 
 impl ProcArray {
-    /// `InitProcess`: attaches a process. Its latch is initially set, so that it misses no event.
+    /// `InitProcess`: attaches a process. Its latch is initially set, so that the process misses no
+    /// event.
     pub fn attach(&mut self, pid: Pid, role: Role) {
         let proc = PgProc {
             pid,
@@ -83,7 +84,7 @@ impl ProcArray {
         self.procs.retain(|p| p.pid != pid);
     }
 
-    /// The entry of a process; `None` once it has detached.
+    /// The entry of a process. `None` after the process has detached.
     #[must_use]
     pub fn get(&self, pid: Pid) -> Option<&PgProc> {
         self.procs
@@ -92,7 +93,7 @@ impl ProcArray {
             .map(|at| &self.procs[at])
     }
 
-    /// The entry of a process for modification.
+    /// The entry of a process, for modification.
     pub fn get_mut(&mut self, pid: Pid) -> Option<&mut PgProc> {
         self.procs
             .binary_search_by_key(&pid, |p| p.pid)
@@ -125,7 +126,7 @@ impl ProcArray {
         self.get(pid).is_some_and(|p| p.latch)
     }
 
-    /// Ids of the running transactions, ascending (`GetRunningTransactionData`).
+    /// The ids of the running transactions, in ascending order (`GetRunningTransactionData`).
     #[must_use]
     pub fn running_xids(&self) -> Vec<Xid> {
         let mut xids: Vec<Xid> = self
@@ -138,7 +139,7 @@ impl ProcArray {
         xids
     }
 
-    /// Processes inside a commit critical section (`GetVirtualXIDsDelayingChkpt`).
+    /// The processes inside a commit critical section (`GetVirtualXIDsDelayingChkpt`).
     #[must_use]
     pub fn delaying_checkpoint(&self) -> Vec<Pid> {
         self.procs

@@ -11,9 +11,9 @@ pub enum RecoveryState {
     /// Crash recovery.
     #[default]
     Crash,
-    /// Replaying WAL from an archive or an upstream.
+    /// The server replays WAL from an archive or from an upstream.
     Archive,
-    /// Recovery has ended, and WAL can be written.
+    /// Recovery has ended. The server can write WAL.
     Done,
 }
 
@@ -22,25 +22,25 @@ pub enum RecoveryState {
 pub struct RecoveryCtl {
     /// `SharedRecoveryState`
     pub state: RecoveryState,
-    /// `replayEndRecPtr`: end of the record that is being applied.
+    /// `replayEndRecPtr`: the end of the record that is being replayed.
     pub replay_end: Lsn,
     /// `replayEndTLI`
     pub replay_end_tli: TimelineId,
-    /// `lastReplayedReadRecPtr`: start of the last applied record.
+    /// `lastReplayedReadRecPtr`: the start of the last replayed record.
     pub last_replayed_read: Lsn,
-    /// `lastReplayedEndRecPtr`: end of the last applied record.
+    /// `lastReplayedEndRecPtr`: the end of the last replayed record.
     pub last_replayed_end: Lsn,
     /// `lastReplayedTLI`
     pub last_replayed_tli: TimelineId,
     /// `SharedHotStandbyActive`
     pub hot_standby_active: bool,
-    /// The consistent recovery point was reached (`reachedConsistency`).
+    /// Whether recovery has reached the consistent point (`reachedConsistency`).
     pub consistent: bool,
-    /// `invalid_page_tab`: pages that replayed records reference but that do not exist. If the
+    /// `invalid_page_tab`: pages that replayed records refer to, but that do not exist. If the
     /// table is not empty at the consistent point, recovery ends with a PANIC.
     pub invalid_pages: BTreeSet<BufTag>,
     /// `InstallXLogFileSegmentActive`
     pub install_segment_active: bool,
-    /// `LocalSetXLogInsertAllowed`: processes that may write WAL before recovery has ended.
+    /// `LocalSetXLogInsertAllowed`: the processes that may write WAL before recovery has ended.
     pub insert_allowed: Vec<Pid>,
 }

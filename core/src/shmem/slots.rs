@@ -5,13 +5,14 @@ use crate::wire::slot_file::{Persistency, SlotFile};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `ReplicationSlotInvalidationCause`, as far as it applies to physical slots.
+/// `ReplicationSlotInvalidationCause`, but only the causes that apply to physical slots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Invalidation {
-    /// Its WAL exceeded `max_slot_wal_keep_size`. The field is the restart_lsn before the
-    /// invalidation. Only PostgreSQL 15 saves this position in the slot's file (`invalidated_at`).
+    /// The WAL of the slot exceeded `max_slot_wal_keep_size`. The field is the restart_lsn before
+    /// the invalidation. Only PostgreSQL 15 saves this position in the file of the slot
+    /// (`invalidated_at`).
     WalRemoved(Lsn),
-    /// Another cause, read from a slot's file (since 16).
+    /// Another cause, which was read from the file of a slot (since 16).
     Other(u32),
 }
 
@@ -39,15 +40,16 @@ pub struct Slot {
     pub in_use: bool,
     /// Its name.
     pub name: String,
-    /// `RS_TEMPORARY`: dropped at the end of its session. Its file is written as well; the next
-    /// server start removes it.
+    /// `RS_TEMPORARY`: the slot is dropped at the end of its session. The slot also has a state
+    /// file. If the server crashes, the next start removes the file.
     pub temporary: bool,
-    /// The process that has acquired it. For a temporary slot, the session that created it.
+    /// The process that has acquired the slot. A temporary slot stays acquired by the session that
+    /// created it.
     pub active_pid: Option<Pid>,
-    /// `restart_lsn`: the slot requires WAL from this position on. Invalid until WAL is reserved or
-    /// a standby reports a flush position.
+    /// `restart_lsn`: the slot requires WAL from this position on. It is invalid until the slot
+    /// reserves WAL or a standby reports a flush position.
     pub restart_lsn: Lsn,
-    /// Why it was invalidated. In 15 a status update sets restart_lsn again, while this cause
+    /// Why the slot was invalidated. In 15 a status update sets restart_lsn again, but this cause
     /// stays.
     pub invalidated: Option<Invalidation>,
     /// Changed since the last save began.
@@ -65,8 +67,8 @@ impl Slot {
         self.dirty = true;
     }
 
-    /// Is the slot invalidated? In 15 a slot that has a restart_lsn again is valid; since 16 only
-    /// the cause counts.
+    /// Is the slot invalidated? In 15 a slot that has a restart_lsn again is valid. Since 16 a slot
+    /// that has a cause is always invalidated.
     #[must_use]
     pub fn is_lost(&self, version: PgVersion) -> bool {
         self.invalidated.is_some() && (version >= PgVersion::V16 || !self.restart_lsn.is_valid())
@@ -125,8 +127,8 @@ impl Slot {
 pub struct ReplicationSlots {
     /// One entry per `max_replication_slots`.
     pub slots: Vec<Slot>,
-    /// `XLogCtl->replicationSlotMinLSN`: the required LSN when it was last computed. Invalid if no
-    /// slot requires WAL.
+    /// `XLogCtl->replicationSlotMinLSN`: the LSN that slots require, when it was last computed.
+    /// Invalid if no slot requires WAL.
     pub required_lsn: Lsn,
 }
 
@@ -152,8 +154,8 @@ impl ReplicationSlots {
 mod tests {
     use super::*;
 
-    /// A slot survives a restart unchanged, except that since 16 the old position of an invalidated
-    /// slot is lost.
+    /// A slot survives a restart unchanged. The only exception is an invalidated slot since 16: its
+    /// old restart_lsn is lost.
     #[test]
     fn a_slot_survives_a_restart() {
         let at = Lsn(0x300_0028);
@@ -197,8 +199,8 @@ mod tests {
         }
     }
 
-    /// In PostgreSQL 15 a status update makes an invalidated slot valid again; since 16 nothing
-    /// does.
+    /// In PostgreSQL 15 a status update makes an invalidated slot valid again. Since 16 an
+    /// invalidated slot stays invalidated.
     #[test]
     fn only_in_15_a_position_makes_a_lost_slot_valid() {
         let mut slot = Slot {

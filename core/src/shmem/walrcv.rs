@@ -1,5 +1,4 @@
-//! Handshake between the startup process and the walreceiver. Mirrors `WalRcvData` of
-//! walreceiver.h.
+//! State that the startup process and the walreceiver share. Mirrors `WalRcvData` of walreceiver.h.
 
 use crate::base::{Lsn, Pid, TimelineId, TimestampTz};
 use alloc::string::String;
@@ -12,20 +11,21 @@ pub enum WalRcvState {
     Stopped,
     /// Requested, but not yet running.
     Starting,
-    /// Connecting to the upstream. Since 19; before, this is part of `Streaming`.
+    /// Since 19: the walreceiver connects to the upstream. Before 19 the state is then already
+    /// `Streaming`.
     Connecting,
-    /// Streaming, or before 19 also connecting.
+    /// The walreceiver is streaming. Before 19 it may still be connecting.
     Streaming,
-    /// Has stopped streaming and waits for instructions.
+    /// The walreceiver has stopped streaming. It waits for instructions.
     Waiting,
-    /// Was told to start streaming again.
+    /// The walreceiver was told to start streaming again.
     Restarting,
     /// Was told to stop.
     Stopping,
 }
 
-/// The state of the walreceiver. PostgreSQL guards it with a spinlock that is never held across a
-/// wait.
+/// The state of the walreceiver. In PostgreSQL a spinlock guards it, which no process holds while
+/// it waits.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct WalRcv {
     /// The walreceiver, while it runs.
@@ -34,41 +34,42 @@ pub struct WalRcv {
     pub state: WalRcvState,
     /// When streaming was requested, in Unix seconds.
     pub start_time: i64,
-    /// The requested start, a segment boundary.
+    /// The requested start of streaming, which is a segment boundary.
     pub receive_start: Lsn,
     /// The requested timeline.
     pub receive_start_tli: TimelineId,
-    /// `flushedUpto`: WAL is received and flushed up to here.
+    /// `flushedUpto`: the walreceiver has received and flushed WAL up to this position.
     pub flushed_upto: Lsn,
     /// `receivedTLI`
     pub received_tli: TimelineId,
-    /// Start of the last chunk that was flushed.
+    /// The start of the last chunk of WAL that was flushed.
     pub latest_chunk_start: Lsn,
-    /// `writtenUpto`: WAL is received and written up to here.
+    /// `writtenUpto`: the walreceiver has received and written WAL up to this position.
     pub written_upto: Lsn,
-    /// Send time in the upstream's last message.
+    /// The send time in the last message of the upstream.
     pub last_send_time: TimestampTz,
-    /// Receipt time of the upstream's last message.
+    /// The time at which the last message of the upstream arrived.
     pub last_receipt_time: TimestampTz,
-    /// Last `walEnd` in a message of the upstream.
+    /// The `walEnd` in the last message of the upstream that has one.
     pub latest_wal_end: Lsn,
-    /// Send time of the message that last advanced `latest_wal_end`.
+    /// The send time of the message that last advanced `latest_wal_end`.
     pub latest_wal_end_time: TimestampTz,
     /// Host and port of the upstream.
     pub conninfo: Option<(String, u16)>,
-    /// `slotname`: the slot on the upstream; empty if none is used.
+    /// `slotname`: the slot on the upstream. Empty if the walreceiver uses no slot.
     pub slot_name: String,
-    /// The startup process has requested a status update.
+    /// Whether the startup process has requested a status update.
     pub force_reply: bool,
-    /// Number of walreceivers that this server has started. For marks and reports only.
+    /// The number of walreceivers that this server has started. Used only for marks and reports.
     pub starts: u32,
 }
 
 impl WalRcv {
-    /// `WALRCV_STARTUP_TIMEOUT` in seconds: a walreceiver that takes longer to start is given up.
+    /// `WALRCV_STARTUP_TIMEOUT` in seconds. If a walreceiver takes longer to start, the request is
+    /// given up.
     pub const STARTUP_TIMEOUT_S: i64 = 10;
 
-    /// `WalRcvStreaming`. The caller must call [`WalRcv::expire_launch`] first.
+    /// `WalRcvStreaming`. The caller must first call [`WalRcv::expire_launch`].
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         matches!(
@@ -80,8 +81,8 @@ impl WalRcv {
         )
     }
 
-    /// Gives up a walreceiver that was requested more than ten seconds ago and has not started.
-    /// Returns whether it did.
+    /// Gives up the request if a walreceiver was requested more than ten seconds ago and has not
+    /// started. Returns whether the request was given up.
     pub fn expire_launch(&mut self, now: TimestampTz) -> bool {
         let late = now.unix_seconds() - self.start_time > Self::STARTUP_TIMEOUT_S;
         let lost = self.state == WalRcvState::Starting && late;

@@ -8,31 +8,31 @@ pub enum WalSndState {
     /// Between commands.
     #[default]
     Startup,
-    /// Sending WAL to a standby that is behind.
+    /// The walsender sends WAL to a standby that has not yet caught up.
     Catchup,
-    /// The standby has once caught up.
+    /// The standby has caught up at least once.
     Streaming,
-    /// Was told to end after sending all WAL.
+    /// The walsender was told to end after it has sent all WAL.
     Stopping,
 }
 
-/// The state that a walsender publishes. Only this walsender writes it.
+/// The state that a walsender publishes. No other process writes it.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct WalSnd {
-    /// The walsender; `None` if the entry is free.
+    /// The walsender. `None` if the entry is free.
     pub pid: Option<Pid>,
-    /// Its connection. For checkers and reports only.
+    /// The connection of the walsender. Used only by checkers and reports.
     pub conn: Option<ConnId>,
     /// Its state.
     pub state: WalSndState,
-    /// `sentPtr`: end of the WAL that was sent on the connection.
+    /// `sentPtr`: the end of the WAL that was sent on the connection.
     pub sent: Lsn,
-    /// The standby's reported write position.
+    /// The write position that the standby last reported.
     pub write: Lsn,
     /// The standby's reported flush position.
     pub flush: Lsn,
     /// The standby's reported apply position.
     pub apply: Lsn,
-    /// The standby's clock in its last status update.
+    /// The time of the standby's clock in its last status update.
     pub reply_time: TimestampTz,
 }

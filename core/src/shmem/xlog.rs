@@ -12,7 +12,7 @@ pub const INSERTION_LOCKS: u8 = 8;
 /// One page of the WAL buffers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalBuffer {
-    /// `xlblocks`: end of the page that it holds; 0 if none.
+    /// `xlblocks`: the end of the page in this buffer. 0 if the buffer holds no page.
     pub end: Lsn,
     /// Its bytes.
     pub page: Arc<Vec<u8>>,
@@ -32,15 +32,16 @@ pub struct ReplayedCheckPoint {
 /// The shared state of WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogCtl {
-    /// `Insert->CurrBytePos`: byte position up to which WAL space is reserved.
+    /// `Insert->CurrBytePos`: the byte position up to which WAL space is reserved.
     pub curr_byte_pos: u64,
-    /// `Insert->PrevBytePos`: start of the last reserved record.
+    /// `Insert->PrevBytePos`: the byte position at which the last reserved record starts.
     pub prev_byte_pos: u64,
-    /// `Insert->RedoRecPtr`: pages with an LSN at or before it need a full-page image.
+    /// `Insert->RedoRecPtr`: the redo pointer. A page with an LSN at or before it needs a full-page
+    /// image.
     pub redo: Lsn,
     /// `Insert->fullPageWrites`
     pub full_page_writes: bool,
-    /// Start of the last record that is not marked unimportant (`GetLastImportantRecPtr`).
+    /// The start of the last record that is not marked unimportant (`GetLastImportantRecPtr`).
     pub last_important: Lsn,
     /// `LogwrtResult.Write`
     pub write: Lsn,
@@ -48,22 +49,22 @@ pub struct XLogCtl {
     pub flush: Lsn,
     /// `LogwrtRqst.Write`
     pub request_write: Lsn,
-    /// `asyncXactLSN`: end of the last asynchronous commit record.
+    /// `asyncXactLSN`: the end of the last asynchronous commit record.
     pub async_commit: Lsn,
     /// The ring of WAL buffers.
     pub buffers: Vec<WalBuffer>,
-    /// `InitializedUpTo`: end of the newest page in the buffers.
+    /// `InitializedUpTo`: the end of the newest page in the WAL buffers.
     pub initialized_upto: Lsn,
     /// `InsertTimeLineID`
     pub insert_tli: TimelineId,
     /// The timeline before the last switch.
     pub prev_tli: TimelineId,
-    /// `lastRemovedSegNo`: advanced before a segment is removed or recycled; 0 until this server
-    /// has removed a segment.
+    /// `lastRemovedSegNo`: the last segment that was removed or recycled. It is advanced before a
+    /// segment is touched. 0 until this server has removed a segment.
     pub last_removed: SegmentNo,
-    /// `lastCheckPoint`: the last replayed checkpoint record. The next restartpoint starts from it.
+    /// `lastCheckPoint`: the last replayed checkpoint record. The next restartpoint uses it.
     pub last_checkpoint: Option<ReplayedCheckPoint>,
-    /// Number of reservations whose record is not yet copied. For marks and reports only.
+    /// The number of reservations whose record is not yet copied. Used only for marks and reports.
     pub open_reservations: u32,
 }
 
@@ -94,7 +95,7 @@ impl XLogCtl {
         }
     }
 
-    /// Index of the WAL buffer for the page that starts at `page` (`XLogRecPtrToBufIdx`).
+    /// The index of the WAL buffer for the page that starts at `page` (`XLogRecPtrToBufIdx`).
     #[must_use]
     pub fn buffer_index(&self, page: Lsn, wal_page: u32) -> usize {
         let count = self.buffers.len() as u64;

@@ -1,10 +1,10 @@
 //! Shared buffers: finds, reads and replaces pages. Mirrors bufmgr.c (ReadBuffer_common,
 //! BufferAlloc, FlushBuffer, MarkBufferDirty).
 //!
-//! A page is written only after WAL is flushed up to its LSN. Its fsync is left to the checkpoint.
-//! The content lock guards a page's bytes; a process that reads or writes the page on disk holds
-//! the buffer's I/O lock. A buffer gets another page only while no process has pinned the buffer,
-//! except the process that replaces the page.
+//! A page is written only after WAL is flushed up to the page's LSN. The next checkpoint fsyncs the
+//! file of the page. The content lock of a buffer guards the bytes of its page. A process that
+//! reads or writes the page on disk holds the I/O lock of the buffer. A process can put another
+//! page into a buffer only if no other process has pinned the buffer.
 
 use super::relation::{ReadPage, WritePage};
 use crate::base::Lsn;
@@ -18,39 +18,39 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// `XLogFlush` for the buffer manager. WAL is flushed by `access`, a higher floor that must not be
-/// imported here, so the routine is a type parameter. `access::buffers` supplies it.
+/// `XLogFlush` for the buffer manager. It is a type parameter, because `access` implements the
+/// flush, and this module must not import `access`. `access::buffers` supplies the type.
 pub trait FlushWal: Clone + PartialEq + Eq + core::hash::Hash + core::fmt::Debug {
     /// Flushes WAL up to `upto`.
     #[must_use]
     fn new(upto: Lsn) -> Self;
 
     /// # Errors
-    /// A failed write or fsync, as a PANIC.
+    /// A PANIC if a write or an fsync failed.
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>>;
 }
 
 /// `ReadBufferMode`
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ReadMode {
-    /// Reads and verifies the page. The content is not locked.
+    /// Reads and verifies the page. Does not lock its content.
     Normal,
-    /// The caller will initialize the page: it is not read, and its content is locked. A page
-    /// already in the pool is returned as it is.
+    /// The caller will initialize the page. The page is not read, and its content is locked. If the
+    /// page is already in the pool, it is returned as it is.
     ZeroAndLock,
-    /// A page of zeros at the end of the relation. The caller holds the extension lock.
+    /// Adds a page of zeros at the end of the relation. The caller holds the extension lock.
     Extend,
 }
 
-/// The bytes of a page. The process has pinned it and locked its content.
+/// The bytes of a page. The process must have pinned the buffer and locked its content.
 #[must_use]
 pub fn page<'a>(cx: &'a Cx<'_>, buffer: BufId) -> &'a [u8] {
     &cx.shmem.buffers.pool[usize::from(buffer)].page
 }
 
-/// Replaces the bytes and marks the buffer dirty (`MarkBufferDirty`). Call it before inserting the
-/// WAL record: a checkpoint that begins after the record must find the buffer dirty. The caller
-/// holds the content lock.
+/// Replaces the bytes of a page, and marks the buffer dirty (`MarkBufferDirty`). The caller holds
+/// the content lock. Must be called before the WAL record is inserted, because a checkpoint that
+/// begins after the record must find the buffer dirty.
 pub fn modify(cx: &mut Cx<'_>, buffer: BufId, bytes: Vec<u8>) {
     assert!(
         cx.holds(LockId::BufferContent(buffer)),
@@ -63,7 +63,7 @@ pub fn modify(cx: &mut Cx<'_>, buffer: BufId, bytes: Vec<u8>) {
     buffer.just_dirtied = true;
 }
 
-/// `PageSetLSN`, after [`modify`]. The change is then complete, and checkers can see it.
+/// `PageSetLSN`, called after [`modify`]. The change is then complete and visible to checkers.
 pub fn set_lsn(cx: &mut Cx<'_>, buffer: BufId, lsn: Lsn) {
     assert!(
         cx.holds(LockId::BufferContent(buffer)),
@@ -82,8 +82,8 @@ pub fn unlock_release(cx: &mut Cx<'_>, buffer: BufId) {
 
 /// `ReadBuffer`: returns a pinned buffer that holds the page.
 ///
-/// On an error the caller's `release_everything` releases locks and pins. The buffer stays in the
-/// pool without valid content, and the next process that needs the page reads it again.
+/// After an error the caller's `release_everything` releases locks and pins. The buffer then stays
+/// in the pool without valid content. The next process that needs the page reads the page again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReadBuffer<F> {
     tag: BufTag,
@@ -129,8 +129,8 @@ impl<F: FlushWal> ReadBuffer<F> {
                         cx.release(LockId::BufferIo(id));
                         self.phase = Phase::Locking(id);
                     } else {
-                        // The process that was reading the page has failed, so this process reads
-                        // it.
+                        // The process that was reading the page has failed. This process therefore
+                        // reads the page.
                         self.phase = Phase::Fill(id);
                     }
                 }
@@ -206,7 +206,8 @@ impl<F: FlushWal> ReadBuffer<F> {
         }
     }
 
-    /// Assigns the pinned victim buffer to the new page, unless it was pinned or dirtied meanwhile.
+    /// Assigns the pinned victim buffer to the new page. Does nothing if the buffer was pinned or
+    /// dirtied in the meantime.
     fn replace(&self, cx: &mut Cx<'_>, id: BufId) -> Phase<F> {
         let buffers = &mut cx.shmem.buffers;
         if buffers.map.contains_key(&self.tag) {
@@ -233,7 +234,7 @@ impl<F: FlushWal> ReadBuffer<F> {
         Phase::Fill(id)
     }
 
-    /// Starts to fill the buffer. The caller holds the I/O lock.
+    /// Starts to fill the buffer. The caller holds the I/O lock of the buffer.
     fn fill(&self, cx: &mut Cx<'_>, id: BufId) -> Phase<F> {
         let zeros = || vec![0; cx.shmem.settings.geometry.data_page as usize];
         match self.mode {
@@ -244,7 +245,8 @@ impl<F: FlushWal> ReadBuffer<F> {
             }
             ReadMode::ZeroAndLock => {
                 let zeros = zeros();
-                // Locked before the page becomes valid, so that no other process sees the zeros.
+                // The content is locked before the page becomes valid. No other process can
+                // therefore see the zeros.
                 assert!(
                     cx.try_acquire(LockId::BufferContent(id)),
                     "no process locks a page that is not valid"
@@ -264,8 +266,7 @@ fn end_read(cx: &mut Cx<'_>, id: BufId, bytes: Vec<u8>) {
     cx.release(LockId::BufferIo(id));
 }
 
-/// The result of the clock sweep. A clean or dirty victim is pinned; a dirty one also has its
-/// content locked.
+/// The result of the clock sweep. A victim is pinned. If it is dirty, its content is locked too.
 enum Victim {
     Clean(BufId),
     Dirty(BufId),
@@ -284,8 +285,8 @@ fn victim(cx: &mut Cx<'_>) -> Result<Victim, LogEvent> {
     if !buffers.pool[usize::from(id)].dirty {
         return Ok(Victim::Clean(id));
     }
-    // Waiting here could deadlock: this process may hold a page lock that the other process waits
-    // for.
+    // A wait here could cause a deadlock, because this process may hold a page lock that the other
+    // process waits for.
     if cx.try_acquire(LockId::BufferContent(id)) {
         return Ok(Victim::Dirty(id));
     }
@@ -319,7 +320,7 @@ impl<F: FlushWal> FlushBuffer<F> {
     }
 
     /// # Errors
-    /// An ERROR if the write failed; the page stays dirty. Or WAL could not be flushed.
+    /// WAL could not be flushed. Or the write failed, as an ERROR; the page then stays dirty.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let index = usize::from(self.buffer);
         loop {

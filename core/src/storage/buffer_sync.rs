@@ -11,8 +11,8 @@ use crate::{ready, ready_ok};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-/// `CheckPointBuffers`, then `ProcessSyncRequests`: afterwards all changes to pages that were made
-/// before it began are durable.
+/// `CheckPointBuffers`, then `ProcessSyncRequests`. Makes durable all changes of pages from before
+/// it began.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CheckPointBuffers<F> {
     write: BufferSync<F>,
@@ -38,7 +38,7 @@ impl<F: FlushWal> CheckPointBuffers<F> {
     }
 
     /// # Errors
-    /// An ERROR if a page could not be written; a PANIC if WAL could not be flushed or a file could
+    /// An ERROR if a page could not be written. A PANIC if WAL could not be flushed or a file could
     /// not be fsynced.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if !self.written {
@@ -50,7 +50,7 @@ impl<F: FlushWal> CheckPointBuffers<F> {
 }
 
 /// `BufferSync`: writes all pages that are dirty when it begins. Other processes can write or
-/// change them meanwhile.
+/// change these pages in the meantime.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BufferSync<F> {
     todo: Option<VecDeque<(BufTag, BufId)>>,
@@ -91,7 +91,8 @@ impl<F: FlushWal> BufferSync<F> {
                         return Poll::Ready(Ok(()));
                     };
                     let buffer = &cx.shmem.buffers.pool[usize::from(id)];
-                    // After another process wrote the page, the buffer may hold another page.
+                    // If another process has written the page in the meantime, the buffer may now
+                    // hold another page.
                     if buffer.tag == Some(tag) && buffer.dirty {
                         cx.shmem.buffers.pin(id, cx.me);
                         self.phase = SyncPhase::Lock(id);
@@ -133,8 +134,8 @@ fn dirty_pages(cx: &Cx<'_>) -> VecDeque<(BufTag, BufId)> {
         .collect()
 }
 
-/// `ProcessSyncRequests`: fsyncs all files that were written before it began, and their
-/// directories. Files written while it runs are left to the next call.
+/// `ProcessSyncRequests`: fsyncs all files that were written before it began, and the directories
+/// of these files. A file that is written later is fsynced by the next call.
 ///
 /// PostgreSQL does not fsync the directories, because on its file systems an fsync of a new file
 /// also makes its name durable.
@@ -154,15 +155,15 @@ enum RequestPhase {
 }
 
 impl ProcessSyncRequests {
-    /// Starts when it is first polled, with the requests of that time.
+    /// The routine starts at the first poll, with the sync requests of that time.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// # Errors
-    /// A PANIC if a file could not be fsynced (`data_sync_elevel`): the kernel may have dropped the
-    /// pages, and they must be restored from WAL.
+    /// A PANIC if a file could not be fsynced (`data_sync_elevel`). The kernel may have dropped the
+    /// written pages, so they must be restored from WAL.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if self.todo.is_none() {
             let files = core::mem::take(&mut cx.shmem.sync_requests.files);

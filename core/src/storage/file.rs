@@ -1,4 +1,4 @@
-//! Operations on whole files: durable rename and unlink, reading. Mirrors fd.c.
+//! Operations on whole files: durable rename, durable unlink, and reading. Mirrors fd.c.
 
 use crate::base::{Bug, Fd};
 use crate::call::{DiskDone, DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
@@ -42,7 +42,8 @@ pub fn written(done: DiskDone) -> u32 {
     n
 }
 
-/// `durable_rename`: afterwards the file has its new name and its content even after a crash.
+/// `durable_rename`. When it is done, even a crash cannot undo the new name or the content of the
+/// file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DurableRename {
     from: FilePath,
@@ -116,8 +117,8 @@ impl DurableRename {
             }
             (RenamePhase::NewSynced(fd), Ok(_)) => {
                 cx.close(*fd);
-                // Before 9.5.2 the directory was not fsynced: after a loss of power the file could
-                // have its old name, or be missing.
+                // Before 9.5.2 the directory was not fsynced. After a loss of power the file could
+                // then have its old name, or be missing.
                 if cx.planted(Bug::RenameNotDurable) {
                     return Poll::Ready(Ok(()));
                 }
@@ -144,8 +145,8 @@ impl DurableRename {
     }
 }
 
-/// `durable_unlink`: afterwards the file stays removed even after a crash. A failure is only
-/// logged; a later caller can try again.
+/// `durable_unlink`. When it is done, even a crash cannot undo the removal. A failure is only
+/// logged, because a later caller can try again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DurableUnlink {
     path: FilePath,

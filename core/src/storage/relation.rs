@@ -1,7 +1,8 @@
 //! Files of pages: relations and clog. Mirrors md.c and the descriptors of fd.c.
 //!
-//! Nothing here fsyncs. After a write, and before the written buffer is marked clean, the file is
-//! registered for an fsync by the next checkpoint. Descriptors stay open until their process ends.
+//! This module never fsyncs. After a write, the file is registered for an fsync by the next
+//! checkpoint. That happens before the written buffer is marked clean. A descriptor stays open
+//! until its process ends.
 
 use super::file::{opened, read, written};
 use crate::base::Fd;
@@ -22,7 +23,7 @@ pub const DEFAULT_TABLESPACE: u32 = 1663;
 /// The object identifier of the only database (`postgres`).
 pub const DATABASE: u32 = 5;
 
-/// The name of a relation in WAL records. There is only one database.
+/// The name of a relation in WAL records. All relations are in the only database.
 #[must_use]
 pub const fn locator(rel: u32) -> RelLocator {
     RelLocator {
@@ -44,7 +45,7 @@ pub fn path(rel: u32) -> FilePath {
     FilePath::from(format!("base/{DATABASE}/{rel}"))
 }
 
-/// `PathNameOpenFile`: the descriptor of a file, which may be open in this process already.
+/// `PathNameOpenFile`: the descriptor of a file. The process may already have opened the file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct OpenFile {
     path: FilePath,
@@ -59,7 +60,7 @@ enum OpenPhase {
 }
 
 impl OpenFile {
-    /// Opens `path`. Creates it if it is absent and `create` is set.
+    /// Opens `path`. If the file does not exist and `create` is set, creates the file.
     #[must_use]
     pub const fn new(path: FilePath, create: bool) -> Self {
         Self {
@@ -127,7 +128,8 @@ impl ReadAt {
         }
     }
 
-    /// Returns the bytes, fewer at the end of the file, or `None` if the file does not exist.
+    /// Returns the bytes. At the end of the file there are fewer than requested. `None` if the file
+    /// does not exist.
     ///
     /// # Errors
     /// An ERROR for the operation that failed.
@@ -154,8 +156,8 @@ impl ReadAt {
     }
 }
 
-/// `FileWrite`, then `register_dirty_segment`: writes part of a file, which is created if it is
-/// absent.
+/// `FileWrite`, then `register_dirty_segment`: writes part of a file. Creates the file if it does
+/// not exist.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WriteAt {
     open: OpenFile,
@@ -205,7 +207,7 @@ impl WriteAt {
     }
 }
 
-/// `smgrnblocks`: the length of a relation in blocks; 0 if its file does not exist.
+/// `smgrnblocks`: the length of a relation in blocks. 0 if the file does not exist.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RelationBlocks {
     rel: u32,
@@ -242,9 +244,10 @@ impl RelationBlocks {
             }
             Err(e) => return Poll::Ready(Err(LogEvent::file("stat", path(self.rel), e))),
         };
-        // If another process has extended the file during this call, the cached length is newer.
+        // If another process has extended the file during this call, the cached length is newer
+        // than the result of this call.
         let blocks = known.unwrap_or_else(|| {
-            // A partially written page, as on a full disk, does not count.
+            // A page that is only partly written does not count. A full disk can leave such a page.
             let whole = len / u64::from(cx.shmem.settings.geometry.data_page);
             u32::try_from(whole).unwrap_or(u32::MAX)
         });
@@ -276,7 +279,7 @@ impl ReadPage {
 
     /// # Errors
     /// An ERROR for the operation that failed, or for a page beyond the end of the file. In
-    /// recovery such a page is read as zeros.
+    /// recovery a page beyond the end of the file is read as zeros.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Vec<u8>, LogEvent>> {
         let bytes = ready_ok!(self.read.poll(cx));
         let (path, wanted) = (self.path.clone(), self.page);

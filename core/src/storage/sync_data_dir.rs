@@ -1,8 +1,8 @@
 //! Cleanup after a crash, before any WAL is read. Mirrors RemoveTempXlogFiles and
 //! SyncDataDirectory.
 //!
-//! Recovery relies on WAL that a crashed process wrote but may not have fsynced. SyncDataDirectory
-//! makes it durable first.
+//! Recovery relies on WAL that a crashed process has written and may not have fsynced.
+//! SyncDataDirectory makes this WAL durable first.
 
 use super::file::opened;
 use crate::base::Fd;
@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// `RemoveTempXlogFiles`: unlinks temporary segments that were never installed.
+/// `RemoveTempXlogFiles`: unlinks temporary segment files that never got their final name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct RemoveTempXlogFiles {
     listed: bool,
@@ -57,13 +57,13 @@ impl RemoveTempXlogFiles {
     }
 }
 
-/// `SyncDataDirectory`: fsyncs every file and directory in the data directory, a directory after
-/// its entries. Failures are only logged: a file that cannot be opened must not prevent the start.
-/// Changes whose fsync failed before the crash are replayed from WAL, because that failure was a
-/// PANIC.
+/// `SyncDataDirectory`: fsyncs every file and directory in the data directory. A directory is
+/// fsynced after its entries. A failure is only logged, because a file that cannot be opened must
+/// not prevent the start. An fsync that failed before the crash was a PANIC, so its changes are
+/// replayed from WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SyncDataDirectory {
-    /// The directories on the path to the current directory, each with its remaining entries.
+    /// The directories on the path to the current directory. Each comes with its remaining entries.
     stack: Vec<(FilePath, Vec<String>)>,
     phase: Phase,
 }
@@ -152,7 +152,7 @@ impl SyncDataDirectory {
         }
     }
 
-    /// The next entry, or the directory whose entries are done.
+    /// The next entry of the directory. If there is none, the directory itself.
     fn next(&mut self) -> Option<(Phase, DiskOp)> {
         let (directory, entries) = self.stack.last_mut()?;
         if let Some(name) = entries.pop() {
@@ -198,7 +198,8 @@ mod tests {
         syncs.map(String::as_str).collect()
     }
 
-    /// All files that a crashed process wrote, and their names, are durable before they are read.
+    /// All files that a crashed process has written are durable before they are read. So are their
+    /// names.
     #[test]
     fn everything_is_fsynced_directories_last() {
         let mut fixture = Fixture::new(PgVersion::V15, Planted::NONE);

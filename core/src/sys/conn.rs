@@ -1,21 +1,21 @@
-//! A connection in its owner: received bytes that were not yet read, and sent bytes that are still
-//! in the send buffer.
+//! The state of a connection in the process that owns it: received bytes that are not yet read, and
+//! sent bytes that are still in the send buffer.
 
 use crate::call::{NetEvent, Refusal, SEND_WINDOW};
 use alloc::collections::VecDeque;
 use bytes::Bytes;
 
-/// Size of the kernel's receive buffer: the credit that a reading process keeps open.
+/// Size of the kernel's receive buffer. A process that reads keeps this credit open.
 pub const RECEIVE_WINDOW: u32 = 64 * 1024;
 
-/// Limit of pending output, for a peer that sends commands but reads no answers. More than the send
-/// buffer plus the longest message.
+/// The limit of pending output, for a peer that sends commands but reads no answers. The limit is
+/// larger than the send buffer plus the longest message.
 const MOST_UNSENT: u32 = 4 * SEND_WINDOW;
 
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ConnEnd {
-    /// The peer closed the connection. All bytes that it sent before were delivered.
+    /// The peer has closed the connection. All bytes that the peer had sent before were delivered.
     Closed,
     /// The connection broke.
     Reset,
@@ -27,7 +27,7 @@ pub enum ConnEnd {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Conn {
     inbox: VecDeque<Bytes>,
-    /// Bytes that were sent and are not yet reported to have left the send buffer.
+    /// The number of bytes that were sent and that are still in the send buffer.
     unsent: u64,
     connected: bool,
     end: Option<ConnEnd>,
@@ -69,13 +69,13 @@ impl Conn {
         self.unsent += bytes as u64;
     }
 
-    /// Does output exceed the send buffer (`pq_is_send_pending`)?
+    /// Is more output pending than fits into the send buffer (`pq_is_send_pending`)?
     #[must_use]
     pub fn send_pending(&self) -> bool {
         self.unsent > u64::from(SEND_WINDOW) && self.end.is_none()
     }
 
-    /// Is so much output pending that no more input must be read from this peer?
+    /// Is so much output pending that the process must read no more input from this peer?
     #[must_use]
     pub fn output_full(&self) -> bool {
         self.unsent > u64::from(MOST_UNSENT) && self.end.is_none()
@@ -93,13 +93,13 @@ impl Conn {
         self.connected
     }
 
-    /// Why the connection was refused. Meaningful only after [`ConnEnd::Refused`].
+    /// Why the connection was refused. Valid only after [`ConnEnd::Refused`].
     #[must_use]
     pub const fn refusal(&self) -> &Refusal {
         &self.refusal
     }
 
-    /// How it ended, once all received bytes were taken.
+    /// How the connection ended. `None` until all received bytes are taken.
     #[must_use]
     pub fn end(&self) -> Option<ConnEnd> {
         self.end

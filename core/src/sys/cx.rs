@@ -1,4 +1,4 @@
-//! [`Cx`]: the system calls of a process.
+//! [`Cx`]: the system calls that a process can make.
 
 use super::{Become, ChildExit, Conn, ConnEnd, Fork, Kernel, ProcSys, RECEIVE_WINDOW};
 use crate::base::{Bug, ConnId, Fd, Lsn, LsnText, Mark, Mono, Now, Pid, Probe, TimestampTz};
@@ -10,7 +10,8 @@ use crate::shmem::{Acquired, CondVarId, LockId, LockMode, PmSignal, Request, Shm
 use alloc::string::String;
 use bytes::Bytes;
 
-/// What a process can access in one step: shared memory, its kernel state, and the list of effects.
+/// Everything that a process can access in one step: shared memory, the kernel state of the
+/// process, and the list of effects.
 #[derive(Debug)]
 pub struct Cx<'a> {
     /// Both clocks, read once per step.
@@ -36,13 +37,13 @@ impl Cx<'_> {
         self.probe.mark(mark);
     }
 
-    /// Is the bug planted? See [`Probe::planted`]: ask this last.
+    /// Is the bug planted? See [`Probe::planted`]: in a condition, call this last.
     #[must_use]
     pub fn planted(&mut self, bug: Bug) -> bool {
         self.probe.planted(bug)
     }
 
-    /// Is the bug planted? Does not record that it made a difference.
+    /// Is the bug planted? Does not record that the bug changed the behavior.
     #[must_use]
     pub fn has_bug(&self, bug: Bug) -> bool {
         self.probe.has_bug(bug)
@@ -65,7 +66,7 @@ impl Cx<'_> {
         self.fx.push(self.me, Effect::Log(event));
     }
 
-    /// The monotonic time at which to wake for `deadline`, which is wall time.
+    /// The monotonic time at which to wake for `deadline`. The deadline is in wall time.
     #[must_use]
     pub fn until(&self, deadline: TimestampTz) -> Mono {
         self.now
@@ -76,8 +77,8 @@ impl Cx<'_> {
 
 /// Disk.
 impl Cx<'_> {
-    /// Issues a disk operation. End the step with the returned yield, and take the result in the
-    /// next step with [`Cx::done`].
+    /// Issues a disk operation. The caller must end the step with the returned yield. In the next
+    /// step the caller takes the result with [`Cx::done`].
     ///
     /// # Panics
     /// If an operation is already in progress.
@@ -99,7 +100,7 @@ impl Cx<'_> {
     /// The errno.
     ///
     /// # Panics
-    /// If there is no result, because the process was run before its operation completed.
+    /// If there is no result. The process must not run before its operation has completed.
     pub fn done(&mut self) -> Result<DiskDone, DiskError> {
         self.sys.op = None;
         self.sys
@@ -108,7 +109,8 @@ impl Cx<'_> {
             .expect("a process that waits for an operation runs when it is done")
     }
 
-    /// Closes a descriptor without waiting. Closing does not fsync, and its errors are irrelevant.
+    /// Closes a descriptor without waiting. A close does not fsync the file. Its errors are
+    /// ignored.
     pub fn close(&mut self, fd: Fd) {
         let id = self.kernel.op();
         self.fx.push(self.me, Effect::Disk(id, DiskOp::Close(fd)));
@@ -123,13 +125,13 @@ impl Cx<'_> {
             .map(|given| assert!(given, "{id:?} was not granted"))
     }
 
-    /// `LWLockAcquireOrWait`: true if the process got the lock, false if the lock became free
-    /// meanwhile.
+    /// `LWLockAcquireOrWait`: returns true if the process got the lock. Returns false if the
+    /// process had to wait until the lock became free.
     pub fn acquire_or_wait(&mut self, id: LockId) -> Poll<bool> {
         self.request(id, Request::HoldOrFree)
     }
 
-    /// `LWLockWaitForVar`: returns once the lock is free or its variable is at least `upto`.
+    /// `LWLockWaitForVar`: returns when the lock is free or its variable is at least `upto`.
     pub fn wait_for_var(&mut self, id: LockId, upto: Lsn) -> Poll<()> {
         self.request(id, Request::Var(upto)).map(|_| ())
     }
@@ -145,16 +147,16 @@ impl Cx<'_> {
         self.shmem.locks.release(self.me, id);
     }
 
-    /// `LWLockHeldByMe`. A lock that was granted during a wait counts only after [`Cx::acquire`]
-    /// has returned.
+    /// `LWLockHeldByMe`. If a lock was granted during a wait, it counts as held only after
+    /// [`Cx::acquire`] has returned.
     #[must_use]
     pub fn holds(&self, id: LockId) -> bool {
         self.shmem.locks.awaited(self.me) != Some(id) && self.shmem.locks.holds(self.me, id)
     }
 
-    /// The condition for `CHECK_FOR_INTERRUPTS` (`InterruptHoldoffCount` is 0): no lock is held or
-    /// awaited, no page is pinned and no disk operation is in progress, so that the process can
-    /// abandon its work.
+    /// The condition for `CHECK_FOR_INTERRUPTS` (`InterruptHoldoffCount` is 0): the process can
+    /// abandon its work. It holds and awaits no lock, has pinned no page, and has no disk operation
+    /// in progress.
     #[must_use]
     pub fn may_interrupt(&self) -> bool {
         let shmem = &self.shmem;
@@ -164,8 +166,8 @@ impl Cx<'_> {
             && !shmem.buffers.pins_any(self.me)
     }
 
-    /// Releases what an error exit of a transaction or process releases: LWLocks, pins, the
-    /// condition variable.
+    /// Releases the LWLocks, pins and condition variable of the process. Called when a transaction
+    /// or process ends with an error.
     pub fn release_everything(&mut self) {
         self.shmem.locks.release_all(self.me);
         self.shmem.buffers.unpin_all(self.me);
@@ -199,7 +201,7 @@ impl Cx<'_> {
         self.shmem.condvars.enter(self.me, id);
     }
 
-    /// `ConditionVariableSleep`. End the step with the returned yield.
+    /// `ConditionVariableSleep`. The caller must end the step with the returned yield.
     pub fn sleep_on_condvar(&self, until: Option<Mono>, why: Place) -> Yield {
         Yield::Wait(Wait {
             condvar: true,
@@ -216,7 +218,8 @@ impl Cx<'_> {
 
 /// Latches, signals, processes.
 impl Cx<'_> {
-    /// `ResetLatch(MyLatch)`. Call it before checking for the work that the latch announces.
+    /// `ResetLatch(MyLatch)`. Must be called before the check for the work that the latch
+    /// announces.
     pub fn reset_latch(&mut self) {
         if let Some(proc) = self.shmem.procs.get_mut(self.me) {
             proc.latch = false;
@@ -244,7 +247,8 @@ impl Cx<'_> {
         self.set_latch(Pid::postmaster(self.kernel.incarnation));
     }
 
-    /// `fork`, only for the postmaster. A connection is handed over to the child.
+    /// `fork`. Only the postmaster calls it. The connection of a [`Fork::Backend`] is handed over
+    /// to the child.
     pub fn fork(&mut self, child: Fork) -> Pid {
         let pid = self.kernel.pid();
         if let Fork::Backend(conn, _) = &child {
@@ -255,7 +259,7 @@ impl Cx<'_> {
         pid
     }
 
-    /// Turns the process into the role that its startup packet requested.
+    /// Gives the process the role that its startup packet requested.
     pub fn become_role(&mut self, becomes: Become) {
         self.kernel.becomes = Some(becomes);
     }
@@ -273,7 +277,7 @@ impl Cx<'_> {
 
 /// Connections.
 impl Cx<'_> {
-    /// Starts to connect. [`Cx::connected`] or [`Cx::conn_end`] has the outcome.
+    /// Starts to connect. [`Cx::connected`] or [`Cx::conn_end`] tells the outcome.
     pub fn connect(&mut self, host: &str, port: u16) -> ConnId {
         let conn = self.kernel.conn();
         self.sys.conns.insert(conn, Conn::default());
@@ -290,7 +294,7 @@ impl Cx<'_> {
         conn
     }
 
-    /// Opens the receive window. Before this call nothing is delivered.
+    /// Opens the receive window. Before this call no bytes are delivered.
     pub fn start_reading(&mut self, conn: ConnId) {
         self.fx.push(
             self.me,
@@ -309,7 +313,7 @@ impl Cx<'_> {
         self.sys.conns.get(&conn).is_some_and(Conn::connected)
     }
 
-    /// The next received bytes. Grants credit for the same number of bytes.
+    /// Returns the next received bytes, and grants credit for the same number of bytes.
     pub fn receive(&mut self, conn: ConnId) -> Option<Bytes> {
         let bytes = self.sys.conns.get_mut(&conn)?.take()?;
         let max = u32::try_from(bytes.len()).expect("bounded by the receive window");
@@ -318,7 +322,7 @@ impl Cx<'_> {
         Some(bytes)
     }
 
-    /// How the connection ended, once all bytes before the end were received.
+    /// How the connection ended. `None` until all bytes before the end were received.
     #[must_use]
     pub fn conn_end(&self, conn: ConnId) -> Option<ConnEnd> {
         self.sys.conn_end(conn)
@@ -331,7 +335,8 @@ impl Cx<'_> {
         conn.map(|conn| conn.refusal().clone()).unwrap_or_default()
     }
 
-    /// Sends two pieces in order. Either can be empty. Does nothing if the connection has ended.
+    /// Sends two pieces in order. Either piece can be empty. Does nothing if the connection has
+    /// ended.
     pub fn send(&mut self, conn: ConnId, pieces: [Bytes; 2]) {
         let Some(state) = self.sys.conns.get_mut(&conn) else {
             return;
@@ -341,19 +346,19 @@ impl Cx<'_> {
             .push(self.me, Effect::Net(conn, NetOp::Send(pieces)));
     }
 
-    /// `pq_is_send_pending`: does output exceed the send buffer?
+    /// `pq_is_send_pending`: is more output pending than fits into the send buffer?
     #[must_use]
     pub fn send_pending(&self, conn: ConnId) -> bool {
         self.sys.conns.get(&conn).is_some_and(Conn::send_pending)
     }
 
-    /// Is so much output pending that no more input must be read from this peer?
+    /// Is so much output pending that the process must read no more input from this peer?
     #[must_use]
     pub fn output_full(&self, conn: ConnId) -> bool {
         self.sys.conns.get(&conn).is_some_and(Conn::output_full)
     }
 
-    /// Closes the connection. Bytes already sent still arrive.
+    /// Closes the connection. Bytes that were already sent still arrive.
     pub fn disconnect(&mut self, conn: ConnId) {
         if self.sys.conns.remove(&conn).is_some() {
             self.fx.push(self.me, Effect::Net(conn, NetOp::Close));

@@ -1,4 +1,4 @@
-//! The operating system's state for a node and for each of its processes.
+//! The state of the operating system for a node and for each process of the node.
 
 use super::{Conn, ConnEnd};
 use crate::base::{ConnId, Fd, Lsn, OpId, Pid, SegmentNo, SessionSettings, Settings, TimelineId};
@@ -9,12 +9,12 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The kernel of a node: counters, and the requests of its processes in the current step.
+/// The kernel of a node: counters, and the requests that processes have made in the current step.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kernel {
-    /// The ordinal number of the node's boot; part of every id.
+    /// The ordinal number of the node's boot. It is a part of every id.
     pub incarnation: u32,
-    /// The only source of randomness. Cancel keys are derived from it.
+    /// The only source of randomness. Cancel keys are computed from it.
     pub seed: u64,
     next_pid: u32,
     next_op: u32,
@@ -23,19 +23,19 @@ pub struct Kernel {
     pub forks: Vec<(Pid, Fork)>,
     /// Signals to deliver after the step.
     pub signals: Vec<(Pid, Signal)>,
-    /// The role that the running process takes on after the step.
+    /// The role that the running process will have after this step.
     pub becomes: Option<Become>,
-    /// The configuration files' contents, if they were changed since the start.
+    /// The contents of the configuration files, if they were changed since the start.
     pub config: Option<Settings>,
-    /// The host has locked the data directory against other servers on its machine. Otherwise the
-    /// postmaster writes a lock file. A simulated machine runs one server at a time.
+    /// Whether the host has locked the data directory against other servers on its machine. If not,
+    /// the postmaster writes a lock file. A simulated machine runs one server at a time.
     pub locked: bool,
-    /// Only walsenders run, which serve the WAL of a cluster that was shut down.
+    /// Whether only walsenders run. They serve the WAL of a cluster that was shut down.
     pub walsenders_only: bool,
 }
 
 impl Kernel {
-    /// A new boot. The postmaster is process 1.
+    /// The kernel of a new boot. The postmaster is process 1.
     #[must_use]
     pub const fn new(incarnation: u32, seed: u64) -> Self {
         Self {
@@ -92,12 +92,12 @@ pub enum Fork {
     WalWriter,
     /// The walreceiver.
     WalReceiver,
-    /// A process for a connection. If an error is given, the process reads the startup packet and
-    /// refuses the connection.
+    /// A process for a connection. If there is an error, the process reads the startup packet and
+    /// then refuses the connection with this error.
     Backend(ConnId, Option<LogEvent>),
 }
 
-/// The role that a connection's process takes on after the startup packet.
+/// The role that the process of a connection gets after the startup packet.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Become {
     /// [`Role::Backend`] or [`Role::WalSender`].
@@ -108,7 +108,7 @@ pub struct Become {
     pub frames: FrameReader,
     /// Settings from the startup packet.
     pub settings: SessionSettings,
-    /// Its database; empty for a physical walsender.
+    /// The database. Empty for a physical walsender.
     pub database: String,
 }
 
@@ -128,7 +128,7 @@ pub enum ExitKind {
 }
 
 impl ExitKind {
-    /// Did it end without cleanup, so that shared memory can be damaged?
+    /// Did the process end without cleanup? Shared memory can then be damaged.
     #[must_use]
     pub const fn is_crash(self) -> bool {
         match self {
@@ -161,17 +161,17 @@ pub struct ProcSys {
     pub conns: BTreeMap<ConnId, Conn>,
     /// Why it runs.
     pub woken: Woken,
-    /// Children of the postmaster that have ended.
+    /// The children of the postmaster that have ended and are not yet reaped.
     pub exits: VecDeque<ChildExit>,
     /// Connections that the postmaster has not yet accepted.
     pub accepted: VecDeque<ConnId>,
-    /// `openLogFile`: the segment that the process has opened for writing.
+    /// `openLogFile`: the segment that the process has open for writing.
     pub wal_file: Option<OpenSegment>,
-    /// `LocalMinRecoveryPoint`: the process's copy of the control file's value.
+    /// `LocalMinRecoveryPoint`: the process's copy of the value in the control file.
     pub min_recovery_point: Lsn,
-    /// Relation files that the process has opened.
+    /// The relation files that the process has opened.
     pub rel_files: BTreeMap<FilePath, Fd>,
-    /// `MyReplicationSlot`: index of the slot that the process has acquired.
+    /// `MyReplicationSlot`: the index of the slot that the process has acquired.
     pub my_slot: Option<usize>,
 }
 
@@ -187,14 +187,14 @@ pub struct OpenSegment {
 }
 
 impl ProcSys {
-    /// Does the connection have input, or has it ended? A connection that was closed counts as
-    /// ended.
+    /// Does the connection have input, or has it ended? A connection that the process has closed
+    /// counts as ended.
     #[must_use]
     pub fn is_readable(&self, conn: ConnId) -> bool {
         self.conns.get(&conn).is_none_or(Conn::readable)
     }
 
-    /// Can the connection take output, or has it ended?
+    /// Can the connection take more output, or has it ended?
     #[must_use]
     pub fn is_writable(&self, conn: ConnId) -> bool {
         let takes = |c: &Conn| c.connected() && !c.send_pending() || c.end().is_some();
@@ -220,7 +220,8 @@ impl ProcSys {
         self.pending & 1 << signal as u16 != 0
     }
 
-    /// How a connection ended. A connection that the process does not own counts as ended.
+    /// How a connection ended. If the process does not own the connection, the connection counts as
+    /// ended.
     #[must_use]
     pub fn conn_end(&self, conn: ConnId) -> Option<ConnEnd> {
         self.conns

@@ -1,5 +1,5 @@
 //! Runs one statement inside a transaction. Mirrors the functions that PortalRun and ProcessUtility
-//! call for it.
+//! call for a statement.
 
 use super::session::own_xid;
 use super::slot::{self, SlotRoutine};
@@ -32,7 +32,7 @@ pub(super) struct Outcome {
     pub(super) messages: Vec<BackendMessage>,
     /// The tag of CommandComplete.
     pub(super) tag: String,
-    /// End of the last record that the statement wrote.
+    /// The end of the last record that the statement has written.
     pub(super) wrote: Option<Lsn>,
 }
 
@@ -49,7 +49,7 @@ enum Routine {
         messages: Vec<BackendMessage>,
         tag: &'static str,
     },
-    /// A write that first assigns a transaction id.
+    /// A write that must first get a transaction id.
     Assign(AssignXid, PendingWrite),
     Put(HeapInsert),
     Get(HeapGet),
@@ -69,7 +69,7 @@ impl Execute {
     /// Starts a statement.
     ///
     /// # Errors
-    /// Errors that are found without waiting.
+    /// The statement has an error that is found without waiting.
     pub(super) fn new(
         cx: &mut Cx<'_>,
         statement: Statement,
@@ -192,7 +192,7 @@ impl Execute {
     }
 }
 
-/// The value that SHOW prints: the session's, or the server's.
+/// The value that SHOW prints. It is the session's value, or else the server's.
 pub(super) fn show(
     cx: &Cx<'_>,
     settings: &SessionSettings,
@@ -207,7 +207,7 @@ fn unknown(name: &str) -> LogEvent {
     LogEvent::error(SqlState::UNDEFINED_OBJECT, message)
 }
 
-/// Starts a write, after assigning a transaction id if there is none.
+/// Starts a write. First assigns a transaction id if the transaction has none.
 fn with_xid(cx: &Cx<'_>, write: PendingWrite) -> Routine {
     if own_xid(cx).is_valid() {
         begin(cx, write)
@@ -247,8 +247,8 @@ fn check_relation(rel: u32) -> Result<(), LogEvent> {
     ))
 }
 
-/// The result column of a statement that calls a function. It is sent before the function is
-/// called.
+/// The result column of a statement that calls a function. The server sends it before it calls the
+/// function.
 pub(super) fn result_column(statement: &Statement) -> Option<Column> {
     match statement {
         Statement::SwitchWal => Some(Column::pg_lsn("pg_switch_wal")),
@@ -270,7 +270,7 @@ pub(super) fn one_row(value: String) -> Vec<BackendMessage> {
     Vec::from([BackendMessage::row([Some(value)])])
 }
 
-/// The rows of a SELECT, with the value in the text format of `bytea`.
+/// The rows of a SELECT. The value is in the text format of `bytea`.
 fn rows(value: Option<&[u8]>) -> Vec<BackendMessage> {
     let mut messages = Vec::from([BackendMessage::RowDescription(Vec::from([Column::bytea(
         "value",

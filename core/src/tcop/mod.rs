@@ -1,5 +1,5 @@
-//! Runs SQL for ordinary sessions and for walsenders that are attached to a database. Mirrors
-//! src/backend/tcop, for the statements that [`crate::wire::sql`] parses.
+//! Runs SQL for ordinary sessions, and for walsenders that are attached to a database. Mirrors
+//! src/backend/tcop for the statements that [`crate::wire::sql`] parses.
 
 mod execute;
 pub mod session;

@@ -1,8 +1,8 @@
 //! The SQL part of a session: statements, and the transaction block around them. Mirrors
 //! exec_simple_query of postgres.c and the transaction block states of xact.c.
 //!
-//! The owning process reads the client's messages. When a command is complete, it sends `out` and
-//! ReadyForQuery.
+//! The process that owns the session reads the client's messages. When a command is complete, the
+//! process sends `out` and ReadyForQuery.
 
 use super::execute::{Execute, Outcome, result_column, show};
 use crate::access::xact::{AbortTransaction, CommitTransaction};
@@ -18,11 +18,11 @@ use alloc::vec::Vec;
 /// The state of the transaction block (`TBlockState`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Block {
-    /// No block: each statement is its own transaction.
+    /// Outside of a block. Each statement is a transaction of its own.
     Idle,
     /// In a block.
     Open,
-    /// In a block, after an error. The transaction is already aborted.
+    /// In a block after an error. The transaction is already aborted.
     Failed,
 }
 
@@ -31,13 +31,14 @@ enum Phase {
     /// No command is in progress.
     Idle,
     Execute(Execute),
-    /// Commits, then sends CommandComplete with this tag.
+    /// Commits, and then sends CommandComplete with this tag.
     Commit {
         xid: Xid,
         commit: CommitTransaction,
         tag: String,
     },
-    /// Aborts, then sends CommandComplete with this tag. After an error there is no tag.
+    /// Aborts, and then sends CommandComplete with this tag. If the abort is due to an error, there
+    /// is no tag.
     Abort {
         abort: AbortTransaction,
         tag: Option<String>,
@@ -54,17 +55,17 @@ pub struct Session {
     settings: SessionSettings,
     /// The settings at the start of the transaction. An abort restores them.
     saved: SessionSettings,
-    /// The settings that were reported to the client.
+    /// The settings as they were last reported to the client.
     reported: SessionSettings,
     /// Output of the current command.
     pub out: Vec<u8>,
-    /// Transaction id and end of the commit record of the last commit that was reported as durable.
-    /// Commits under `synchronous_commit = off` are left out.
+    /// The last commit that was reported as durable: the transaction id and the end of the commit
+    /// record. A commit under `synchronous_commit = off` does not count.
     pub last_commit: Option<(Xid, Lsn)>,
 }
 
 impl Session {
-    /// A session whose client already knows these settings.
+    /// A session whose client already knows the values of these settings.
     #[must_use]
     pub fn new(settings: SessionSettings) -> Self {
         Self {
@@ -85,13 +86,13 @@ impl Session {
         &self.settings
     }
 
-    /// The canonical name and the value that SHOW prints.
+    /// The canonical name of a setting, and the value that SHOW prints.
     #[must_use]
     pub fn show(&self, cx: &Cx<'_>, name: &str) -> Option<(&'static str, String)> {
         show(cx, &self.settings, name)
     }
 
-    /// Appends ReadyForQuery, preceded by ParameterStatus for each reported setting that has
+    /// Appends ReadyForQuery. Before it, appends ParameterStatus for each reported setting that has
     /// changed (`ReportChangedGUCOptions`).
     pub fn ready(&mut self, cx: &Cx<'_>) {
         if self.settings != self.reported {
@@ -125,14 +126,14 @@ impl Session {
         self.phase == Phase::Idle
     }
 
-    /// Is a statement running? An interrupt can end it.
+    /// Is a statement running? If so, an interrupt can end it.
     #[must_use]
     pub const fn is_executing(&self) -> bool {
         matches!(self.phase, Phase::Execute(_))
     }
 
-    /// `exec_simple_query`, up to its first wait. If the command is then still in progress,
-    /// [`Session::poll`] continues it.
+    /// `exec_simple_query`, up to its first wait. If the command is not complete by then,
+    /// [`Session::poll`] continues the command.
     ///
     /// # Errors
     /// The command failed. The caller must abort the transaction.
@@ -196,7 +197,7 @@ impl Session {
                 if self.block == Block::Idle {
                     self.saved.clone_from(&self.settings);
                 }
-                // printtup_startup: the columns are sent before the function is called.
+                // As in printtup_startup, the columns are sent before the function is called.
                 if let Some(column) = result_column(&statement) {
                     BackendMessage::RowDescription(Vec::from([column])).encode(&mut self.out);
                 }
@@ -207,7 +208,8 @@ impl Session {
         Ok(())
     }
 
-    /// Continues the command. Ready when it is complete except for ReadyForQuery.
+    /// Continues the command. Ready when the command is complete. Only ReadyForQuery is then
+    /// missing.
     ///
     /// # Errors
     /// The command failed. The caller must abort the transaction.
@@ -243,8 +245,8 @@ impl Session {
         }
     }
 
-    /// `AbortCurrentTransaction`, after an error or at the end of the process. [`Session::poll`]
-    /// continues it.
+    /// `AbortCurrentTransaction`: begins the abort after an error or at the end of the process.
+    /// [`Session::poll`] continues the abort.
     pub fn abort(&mut self, cx: &mut Cx<'_>) {
         cx.release_everything();
         if self.block == Block::Open {
@@ -254,7 +256,8 @@ impl Session {
         self.phase = Phase::Abort { abort, tag: None };
     }
 
-    /// Handles the result of a statement. Outside of a block its transaction ends.
+    /// Handles the result of a statement. Outside of a block, ends the transaction of the
+    /// statement.
     fn executed(&mut self, cx: &mut Cx<'_>, outcome: Outcome) {
         for message in outcome.messages {
             message.encode(&mut self.out);

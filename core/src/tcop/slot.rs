@@ -38,7 +38,7 @@ impl SlotRoutine {
     /// Starts a statement.
     ///
     /// # Errors
-    /// Errors that are found without waiting.
+    /// The statement has an error that is found without waiting.
     pub(super) fn new(cx: &Cx<'_>, statement: SlotStatement) -> Result<Self, LogEvent> {
         Ok(match statement {
             SlotStatement::Create {
@@ -126,7 +126,8 @@ fn position(cx: &Cx<'_>, at: Lsn) -> Result<SlotRoutine, LogEvent> {
     Ok(SlotRoutine::Rows(one_row(cx.text(at).to_string())))
 }
 
-/// Name and position as one composite value. An invalid position is NULL, which is empty.
+/// The name and the position as one composite value. An invalid position is NULL, which is an empty
+/// field.
 fn record(version: PgVersion, name: &str, at: Lsn) -> Vec<BackendMessage> {
     let value = if at.is_valid() {
         format!("({name},{})", at.text(version))

@@ -10,12 +10,12 @@ use crate::wire::xlog_records::{OverwriteContrecord, XlogRecord};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// WAL from a segment boundary to the last record.
+/// WAL in memory, from a segment boundary to the last record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalBuilder {
     geometry: Geometry,
     ident: PageIdent,
-    /// Position of the first byte, a segment boundary.
+    /// The position of the first byte, which is a segment boundary.
     base: Lsn,
     /// Whole pages.
     bytes: Vec<u8>,
@@ -30,9 +30,10 @@ pub struct WalBuilder {
 pub struct Placed {
     /// Its start.
     pub start: Lsn,
-    /// Its end. If the record fills the page, this is the page boundary.
+    /// The end of the record. If the record fills its page, this is the page boundary.
     pub end: Lsn,
-    /// Where the next record can start. After a switch record, the end of the segment.
+    /// The position at which the next record can start. After a switch record it is the end of the
+    /// segment.
     pub next: Lsn,
 }
 
@@ -57,7 +58,7 @@ impl WalBuilder {
         skip_header(&self.geometry, self.end)
     }
 
-    /// End of the last record. After a switch record, the end of its segment.
+    /// The end of the last record. After a switch record it is the end of the segment.
     #[must_use]
     pub const fn end(&self) -> Lsn {
         self.end
@@ -93,8 +94,8 @@ impl WalBuilder {
         Placed { start, end, next }
     }
 
-    /// Ends the segment early, unless WAL ends at a segment boundary (`RequestXLogSwitch`). Returns
-    /// what pg_switch_wal() returns.
+    /// Ends the segment early (`RequestXLogSwitch`), and returns what pg_switch_wal() returns. Does
+    /// nothing if WAL already ends at a segment boundary.
     pub fn switch(&mut self) -> Lsn {
         if self.geometry.segment_offset(self.end) == 0 {
             return self.end;
@@ -109,9 +110,9 @@ impl WalBuilder {
         switch_returns(&self.geometry, placed.start)
     }
 
-    /// Abandons the record that starts at `aborted`, as crash recovery does. Earlier pages stay as
-    /// they are; page `missing` is rewritten and starts with an OVERWRITE_CONTRECORD. `last` is the
-    /// start of the last complete record.
+    /// Abandons the record that starts at `aborted`, as crash recovery does. The page `missing` is
+    /// rewritten and starts with an OVERWRITE_CONTRECORD. Earlier pages stay as they are. `last` is
+    /// the start of the last complete record.
     ///
     /// # Panics
     /// If page `missing` was not written.
@@ -139,7 +140,7 @@ impl WalBuilder {
         ))
     }
 
-    /// Sets the header fields of pages that are initialized from now on.
+    /// Sets the header fields for pages that are initialized after this call.
     pub const fn set_ident(&mut self, ident: PageIdent) {
         self.ident = ident;
     }
@@ -150,7 +151,7 @@ impl WalBuilder {
         &self.bytes
     }
 
-    /// The segments. The last one is padded with zeros.
+    /// The segments. The last segment is padded with zeros.
     #[must_use]
     pub fn segments(&self) -> Vec<(SegmentNo, Vec<u8>)> {
         let len = self.geometry.segment as usize;
@@ -165,7 +166,8 @@ impl WalBuilder {
             .collect()
     }
 
-    /// The page at `at`, which is initialized if it is new. Pages that a switch skipped stay zero.
+    /// The page at `at`. If the page is new, it is initialized. Pages that a switch has skipped
+    /// stay zero.
     fn page(&mut self, at: Lsn) -> &mut [u8] {
         let from = usize::try_from(at - self.base).expect("what is built fits into memory");
         let len = self.geometry.wal_page as usize;
@@ -199,8 +201,8 @@ mod tests {
         RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(3), vec![7; len])
     }
 
-    /// A record that crosses pages and a segment boundary: each page header has the number of
-    /// remaining bytes.
+    /// A record crosses pages and a segment boundary. Each page header has the number of bytes that
+    /// remain.
     #[test]
     fn each_page_header_has_the_remaining_length() {
         let mut wal = builder();
@@ -226,7 +228,7 @@ mod tests {
     }
 
     /// A switch in the middle of a segment leaves zeros without page headers. A second switch
-    /// writes nothing.
+    /// directly after it writes nothing.
     #[test]
     fn a_switch_consumes_the_segment() {
         let mut wal = builder();
@@ -242,7 +244,7 @@ mod tests {
         assert_eq!((segments.len(), record.prev), (2, before));
     }
 
-    /// A switch record that ends in the next segment also skips the rest of that segment.
+    /// If a switch record ends in the next segment, it also skips the rest of the next segment.
     #[test]
     fn a_switch_may_consume_the_next_segment() {
         let mut wal = builder();
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!(wal.end(), Lsn(3072));
     }
 
-    /// A switch record that ends exactly at the end of its segment skips nothing.
+    /// If a switch record ends exactly at the end of its segment, it skips nothing.
     #[test]
     fn a_switch_may_end_with_the_segment() {
         let mut wal = builder();
@@ -266,7 +268,7 @@ mod tests {
         assert_eq!(wal.end(), Lsn(2048));
     }
 
-    /// The pages of the incomplete record stay, and the missing page is rewritten.
+    /// The earlier pages of an incomplete record stay. The missing page is rewritten.
     #[test]
     fn an_aborted_record_is_overwritten() {
         let mut wal = builder();

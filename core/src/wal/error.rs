@@ -1,8 +1,8 @@
-//! Why no further WAL record could be read, in PostgreSQL's words. Mirrors the messages of
-//! xlogreader.c and xlogrecovery.c.
+//! The reasons why no further WAL record could be read. The texts are PostgreSQL's. Mirrors the
+//! messages of xlogreader.c and xlogrecovery.c.
 //!
-//! The end of WAL is not marked. It is at the first position without a valid record, so each of
-//! these errors can mean the end of WAL.
+//! The end of WAL has no mark. WAL ends at the first position without a valid record. Each of these
+//! errors can therefore mean the end of WAL.
 
 use super::names::segment_name;
 use crate::base::{Geometry, Lsn, LsnText, PgVersion, SegmentNo, TimelineId};
@@ -24,7 +24,8 @@ pub struct PagePlace {
     pub page: Lsn,
 }
 
-/// `log segment 000000010000000000000003, offset 8192` in 15. Later versions add the LSN.
+/// Prints `log segment 000000010000000000000003, offset 8192` in 15. Later versions also print the
+/// LSN.
 impl fmt::Display for PagePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = segment_name(
@@ -42,17 +43,17 @@ impl fmt::Display for PagePlace {
     }
 }
 
-/// Why no further WAL record could be read.
+/// The reason why no further WAL record could be read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
     missing_docs,
     reason = "the text of each variant is its documentation, its fields are what the text names"
 )]
 pub enum WalError {
-    /// Only with a planted bug: PostgreSQL ended with this FATAL.
+    /// With a planted bug only. PostgreSQL ended with this FATAL.
     #[error("invalid memory alloc request size {0}")]
     Allocation(u32),
-    /// Only with a planted bug: PostgreSQL ended with this signal.
+    /// With a planted bug only. PostgreSQL ended with SIGSEGV.
     #[error("checksum over a wrapped length of the record at {0}")]
     Segfault(Lsn),
     #[error("invalid magic number {magic:04X} in {place}")]
@@ -76,7 +77,8 @@ pub enum WalError {
         latest: TimelineId,
         place: PagePlace,
     },
-    /// Reported by the reader's caller, which knows the expected timelines.
+    /// The caller of the reader reports this error, because the caller knows the expected
+    /// timelines.
     #[error("unexpected timeline ID {tli} in {place}")]
     UnexpectedTimeline { tli: TimelineId, place: PagePlace },
     #[error("{}", offset_text(*version, *record, *least, *offset))]
@@ -113,21 +115,21 @@ pub enum WalError {
     /// As in PostgreSQL, the position is that of the last valid record, or 0/0.
     #[error("{error} at {last}")]
     Structure { error: RecordError, last: LsnText },
-    /// Reported by the page source: the file is missing.
+    /// The page source reports this error: the segment file is missing.
     #[error("could not find file \"{}\"", segment_name(geometry, *tli, *segment))]
     NoFile {
         geometry: Geometry,
         tli: TimelineId,
         segment: SegmentNo,
     },
-    /// Reported by the page source: the file ends here, or the read failed.
+    /// The page source reports this error: the file ends here, or the read failed.
     #[error("could not read from {place}: read {got} of {wanted}")]
     ShortRead {
         place: PagePlace,
         got: u32,
         wanted: u32,
     },
-    /// Reported by the page source: no source has the page.
+    /// The page source reports this error: none of its sources has the page.
     #[error("no WAL is available at {0}")]
     Unavailable(Lsn),
 }

@@ -1,26 +1,26 @@
 //! Names of the files in pg_wal. Mirrors xlog_internal.h (XLogFileName, XLogFromFileName,
-//! TLHistoryFileName and the rest).
+//! TLHistoryFileName, and others).
 
 use crate::base::{Geometry, Lsn, SegmentNo, TimelineId};
 use alloc::format;
 use alloc::string::String;
 
-/// Number of digits in a segment's name (`XLOG_FNAME_LEN`).
+/// The number of digits in the name of a segment (`XLOG_FNAME_LEN`).
 const DIGITS: usize = 24;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// A file in pg_wal, as its name says.
+/// A file in pg_wal, as its name describes it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum WalFile {
     /// A segment: `000000010000000000000003`.
     Segment(TimelineId, SegmentNo),
-    /// The last, incomplete segment of a timeline that ended: `….partial`.
+    /// The incomplete last segment of a timeline that has ended: `….partial`.
     Partial(TimelineId, SegmentNo),
     /// A timeline's history: `00000002.history`.
     History(TimelineId),
-    /// The backup history file of a base backup that started at this offset of the segment:
-    /// `….00000028.backup`.
+    /// The backup history file of a base backup, `….00000028.backup`. The backup started at this
+    /// offset of the segment.
     Backup(TimelineId, SegmentNo, u32),
 }
 
@@ -36,8 +36,8 @@ pub fn segment_path(geometry: &Geometry, tli: TimelineId, segment: SegmentNo) ->
     named("pg_wal/", geometry, tli, segment)
 }
 
-/// Written digit by digit, because a run makes tens of thousands of names and `format!` is about
-/// ten times slower.
+/// The name is written digit by digit. A run makes tens of thousands of names, and `format!` is
+/// about ten times slower.
 fn named(dir: &str, geometry: &Geometry, tli: TimelineId, segment: SegmentNo) -> String {
     let per_id = segments_per_id(geometry);
     let mut name = String::with_capacity(dir.len() + DIGITS);
@@ -53,7 +53,7 @@ fn named(dir: &str, geometry: &Geometry, tli: TimelineId, segment: SegmentNo) ->
     name
 }
 
-/// `XLogFromFileName`. `None` for a name that [`segment_name`] does not produce.
+/// `XLogFromFileName`. Returns `None` for a name that [`segment_name`] does not produce.
 #[must_use]
 pub fn parse_segment_name(geometry: &Geometry, name: &str) -> Option<(TimelineId, SegmentNo)> {
     if name.len() != DIGITS {
@@ -90,7 +90,7 @@ impl WalFile {
         }
     }
 
-    /// The file with this name. `None` for a name that [`WalFile::name`] does not produce.
+    /// The file with this name. Returns `None` for a name that [`WalFile::name`] does not produce.
     #[must_use]
     pub fn parse(geometry: &Geometry, name: &str) -> Option<Self> {
         let Some((stem, suffix)) = name.split_once('.') else {
@@ -109,7 +109,7 @@ impl WalFile {
     }
 }
 
-/// The backup history file of a base backup that started at `start`.
+/// The name of the backup history file for a base backup that started at `start`.
 #[must_use]
 pub fn backup_file(geometry: &Geometry, tli: TimelineId, start: Lsn) -> WalFile {
     let segment = geometry.segment_of(start);

@@ -2,9 +2,9 @@
 //! XLogBytePosToEndRecPtr, XLogRecPtrToBytePos) and xlogreader.c (the end of a record).
 //!
 //! A *byte position* counts only the bytes that records can use, without page headers. WAL space is
-//! reserved in byte positions. At a page boundary one byte position corresponds to two LSNs: the
-//! boundary itself, where a record ends, and the LSN after the page header, where the next record
-//! starts. Positions can come from damaged files; results saturate at the largest LSN.
+//! reserved in byte positions. At a page boundary one byte position corresponds to two LSNs. The
+//! boundary itself is the end of a record. The LSN after the page header is the start of the next
+//! record. Positions can come from damaged files, so results saturate at the largest LSN.
 
 use crate::base::{Geometry, Lsn};
 
@@ -13,7 +13,7 @@ const SHORT_HEADER: u64 = 24;
 /// Bytes of a long page header.
 const LONG_HEADER: u64 = 40;
 
-/// Usable bytes of a page with a short header.
+/// The usable bytes of a page with a short header.
 const fn in_page(geometry: &Geometry) -> u64 {
     geometry.wal_page as u64 - SHORT_HEADER
 }
@@ -25,15 +25,16 @@ pub const fn usable_in_segment(geometry: &Geometry) -> u64 {
     pages * in_page(geometry) - (LONG_HEADER - SHORT_HEADER)
 }
 
-/// The LSN of a record's start (`XLogBytePosToRecPtr`). At a page boundary, the LSN after the page
-/// header.
+/// The LSN at which a record starts (`XLogBytePosToRecPtr`). At a page boundary it is the LSN after
+/// the page header.
 #[must_use]
 pub const fn bytepos_to_start(geometry: &Geometry, bytepos: u64) -> Lsn {
     let end = bytepos_to_end(geometry, bytepos);
     skip_header(geometry, end)
 }
 
-/// The LSN of a record's end (`XLogBytePosToEndRecPtr`). At a page boundary, the boundary itself.
+/// The LSN at which a record ends (`XLogBytePosToEndRecPtr`). At a page boundary it is the boundary
+/// itself.
 #[must_use]
 pub const fn bytepos_to_end(geometry: &Geometry, bytepos: u64) -> Lsn {
     let usable = usable_in_segment(geometry);
@@ -59,7 +60,7 @@ pub const fn bytepos_to_end(geometry: &Geometry, bytepos: u64) -> Lsn {
 }
 
 /// The byte position of an LSN (`XLogRecPtrToBytePos`). An LSN inside a page header counts as the
-/// LSN after the header.
+/// LSN after that header.
 #[must_use]
 pub const fn lsn_to_bytepos(geometry: &Geometry, lsn: Lsn) -> u64 {
     let segments = lsn.0 / geometry.segment as u64;
@@ -74,7 +75,7 @@ pub const fn lsn_to_bytepos(geometry: &Geometry, lsn: Lsn) -> u64 {
     segments * usable_in_segment(geometry) + before + offset.saturating_sub(header)
 }
 
-/// If `lsn` is a page boundary, the LSN after the page header; otherwise `lsn`.
+/// The LSN after the page header if `lsn` is a page boundary. Otherwise `lsn`.
 #[must_use]
 pub const fn skip_header(geometry: &Geometry, lsn: Lsn) -> Lsn {
     if geometry.page_offset(lsn) == 0 {
@@ -92,16 +93,16 @@ pub const fn record_end(geometry: &Geometry, start: Lsn, len: u32) -> Lsn {
     bytepos_to_end(geometry, bytepos)
 }
 
-/// The end of the segment, where WAL continues after a switch record that ends at `end`.
+/// The end of the segment. WAL continues there after a switch record that ends at `end`.
 #[must_use]
 pub const fn switch_end(geometry: &Geometry, end: Lsn) -> Lsn {
     let segment = geometry.segment as u64;
     Lsn(end.0.div_ceil(segment).saturating_mul(segment))
 }
 
-/// What pg_switch_wal() returns for a switch record at `start` (see the end of XLogInsertRecord):
-/// the end of the record, or the LSN after the next page's header if the record reaches the end of
-/// its page.
+/// What pg_switch_wal() returns for a switch record at `start`. It is the end of the record, as
+/// computed at the end of XLogInsertRecord. If the record reaches the end of its page, it is the
+/// LSN after the next page header.
 #[must_use]
 pub const fn switch_returns(geometry: &Geometry, start: Lsn) -> Lsn {
     let end = Lsn(start.0.saturating_add(24));
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(lsn_to_bytepos(&SEG16, Lsn(0x100_0000)), 16_728_048);
     }
 
-    /// Lengths of records of a real server, and where the next record started.
+    /// The lengths of records of a real server, and where the next record started.
     #[test]
     fn ends_of_real_records() {
         for (start, len, end) in [
@@ -146,7 +147,7 @@ mod tests {
         }
     }
 
-    /// Switches on real servers: the returned LSN, and the end of the segment.
+    /// Switches on real servers: the LSN that pg_switch_wal() returned, and the end of the segment.
     #[test]
     fn switches_of_real_servers() {
         for (geometry, start, returned, next) in [
@@ -162,8 +163,8 @@ mod tests {
         }
     }
 
-    /// Positions larger than any server has written can come from a file name or a control file.
-    /// Results saturate at the largest LSN.
+    /// A file name or a control file can contain a position larger than any server has written. The
+    /// result saturates at the largest LSN.
     #[test]
     fn positions_saturate_at_the_largest_lsn() {
         let last = Lsn::MAX;

@@ -1,5 +1,5 @@
-//! Lays out records on pages: page headers and the fragments of a record. Mirrors xlog.c
-//! (AdvanceXLInsertBuffer, CopyXLogRecordToWAL). Reservation, locking and flushing are elsewhere.
+//! Lays out records on pages: page headers, and the parts of a record. Mirrors xlog.c
+//! (AdvanceXLInsertBuffer, CopyXLogRecordToWAL). Does not reserve space, take locks or flush.
 
 use crate::base::{Geometry, Lsn, PgVersion, TimelineId};
 use crate::wire::layout::Pad;
@@ -57,7 +57,8 @@ pub fn init_page(out: &mut [u8], geometry: &Geometry, at: Lsn, ident: &PageIdent
     out[..header.len()].copy_from_slice(&header);
 }
 
-/// Sets in a page header that the page starts inside a record of which `rem_len` bytes remain.
+/// Marks in a page header that the page starts inside a record. `rem_len` bytes of the record
+/// remain.
 ///
 /// # Panics
 /// If the slice is shorter than a header.
@@ -66,7 +67,7 @@ pub fn mark_contrecord(page: &mut [u8], rem_len: u32) {
     page[16..20].copy_from_slice(&rem_len.to_le_bytes());
 }
 
-/// Sets in a page header that the page replaces the continuation of an incomplete record.
+/// Marks in a page header that the page replaces the continuation of an incomplete record.
 ///
 /// # Panics
 /// If the slice is shorter than a header.
@@ -92,12 +93,12 @@ pub struct Fragment {
     pub offset: u32,
     /// Its range of the record's bytes.
     pub range: Range<usize>,
-    /// On all pages but the first, the number of remaining bytes including this part, for
-    /// [`mark_contrecord`].
+    /// The number of remaining bytes, including this part, for [`mark_contrecord`]. `None` on the
+    /// first page of the record.
     pub rem_len: Option<u32>,
 }
 
-/// Splits a record of `len` bytes that starts at `start` into its parts per page.
+/// Splits a record of `len` bytes, which starts at `start`, into its parts on each page.
 pub fn fragments(geometry: Geometry, start: Lsn, len: u32) -> impl Iterator<Item = Fragment> {
     let mut page = geometry.page_start(start);
     let mut offset = geometry.page_offset(start);

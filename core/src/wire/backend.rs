@@ -1,5 +1,5 @@
-//! Messages that a server sends. Mirrors libpq's reading in fe-protocol3.c and the server's
-//! pq_sendXXX calls.
+//! Messages that a server sends. Mirrors fe-protocol3.c of libpq for reading, and the pq_sendXXX
+//! calls of the server for writing.
 
 use super::frame::{Frame, FrameError, LARGE_LIMIT};
 use super::pqformat::{BodyReader, MessageError, put_message, put_str};
@@ -23,15 +23,15 @@ pub enum TxStatus {
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// The OID of its table, or 0.
+    /// The OID of the table that the column belongs to, or 0.
     pub table_oid: u32,
-    /// Its attribute number in this table, or 0.
+    /// The number of the column in its table, or 0.
     pub attnum: i16,
     /// Its type.
     pub type_oid: u32,
-    /// Size of the type; -1 means variable.
+    /// Size of the type. -1 means that the size varies.
     pub typlen: i16,
-    /// The type modifier; -1 means none.
+    /// The type modifier. -1 means none.
     pub typmod: i32,
     /// The format code; 0 is text.
     pub format: i16,
@@ -102,7 +102,7 @@ impl Column {
 /// The fields of an ErrorResponse or a NoticeResponse.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ErrorFields {
-    /// `S` and `V`: ERROR, FATAL, PANIC, WARNING, NOTICE, ...
+    /// `S` and `V`: the severity (ERROR, FATAL, PANIC, WARNING, NOTICE, ...).
     pub severity: String,
     /// `C`: the SQLSTATE.
     pub sqlstate: [u8; 5],
@@ -112,7 +112,7 @@ pub struct ErrorFields {
     pub detail: Option<String>,
     /// `H`: the hint.
     pub hint: Option<String>,
-    /// All other fields with their codes, in order.
+    /// All other fields with their codes, in the order of the message.
     pub others: Vec<(u8, String)>,
 }
 
@@ -136,14 +136,16 @@ impl ErrorFields {
             match body.u8()? {
                 0 => break,
                 b'V' => fields.severity = body.text()?,
-                // Localized severity. Only servers before 9.6 send no V.
+                // `S` is the localized severity. It is used only if there is no `V`. Servers since
+                // 9.6 send `V`.
                 b'S' => {
                     let severity = body.text()?;
                     if fields.severity.is_empty() {
                         fields.severity = severity;
                     }
                 }
-                // libpq treats the code as text. A code that is not an SQLSTATE becomes XX000.
+                // libpq accepts any text as the code. Here a code that is not an SQLSTATE becomes
+                // XX000.
                 b'C' => {
                     let text = body.text()?;
                     fields.sqlstate = text.as_bytes().try_into().unwrap_or(*b"XX000");
@@ -188,14 +190,14 @@ impl ErrorFields {
 pub enum BackendMessage {
     /// `R` 0: authentication succeeded.
     AuthenticationOk,
-    /// `R` with any other code: an authentication request.
+    /// `R` with any other code: the server requests authentication.
     Authentication {
         /// The authentication method.
         code: u32,
         /// The rest of the body.
         data: Bytes,
     },
-    /// `S`: the value of a setting that is reported to clients.
+    /// `S`: the value of a setting that the server reports to clients.
     ParameterStatus {
         /// The setting.
         name: String,
@@ -206,14 +208,15 @@ pub enum BackendMessage {
     BackendKeyData {
         /// The process id.
         pid: u32,
-        /// The secret key; 4 bytes before protocol 3.2.
+        /// The secret key. It has 4 bytes before protocol 3.2.
         key: Bytes,
     },
-    /// `v`: the server supports only an older minor version, or does not know some options.
+    /// `v`: the server supports only an older minor version of the protocol, or does not know some
+    /// protocol options.
     NegotiateProtocolVersion {
-        /// The newest supported version, as a full 32-bit protocol version.
+        /// The newest version that the server supports, as a 32-bit protocol version.
         newest: u32,
-        /// The unknown options.
+        /// The options that the server does not know.
         options: Vec<String>,
     },
     /// `Z`: the server is ready for the next command.
@@ -228,16 +231,16 @@ pub enum BackendMessage {
     EmptyQueryResponse,
     /// `W`: COPY in both directions starts.
     CopyBothResponse {
-        /// The format code. Replication uses only 0, which is text.
+        /// The format code. Replication uses only 0, which means text.
         format: u8,
-        /// The format of each column; replication has no columns.
+        /// The format of each column. In replication there are no columns.
         columns: Vec<i16>,
     },
     /// `d`: part of a COPY stream.
     CopyData(Bytes),
     /// `c`: end of a COPY stream.
     CopyDone,
-    /// `E`: a command or the connection failed.
+    /// `E`: a command failed, or the connection ends.
     ErrorResponse(ErrorFields),
     /// `N`: a notice.
     NoticeResponse(ErrorFields),
@@ -252,8 +255,8 @@ pub enum BackendMessage {
     },
 }
 
-/// The largest length of each message type. If a message of another type is longer, libpq reports a
-/// loss of synchronization (`VALID_LONG_MESSAGE_TYPE`).
+/// The largest length of a message of this type. If a message is longer, libpq reports a loss of
+/// synchronization (`VALID_LONG_MESSAGE_TYPE`).
 ///
 /// # Errors
 /// The message type is unknown.
@@ -281,7 +284,7 @@ impl BackendMessage {
         Self::DataRow(values.map(|value| value.map(Bytes::from)).into())
     }
 
-    /// Decodes the body of a message that passed [`backend_limit`].
+    /// Decodes the body of a message whose length was checked with [`backend_limit`].
     ///
     /// # Errors
     /// The body does not match the message type.
@@ -451,7 +454,7 @@ fn count(columns: usize) -> u16 {
     u16::try_from(columns).expect("a row has at most 1664 columns")
 }
 
-/// Reads `n` items. Memory is allocated only for items that exist.
+/// Reads `n` items. Allocates memory only for items that are in the message.
 fn many<T>(
     n: usize,
     reader: &mut BodyReader,

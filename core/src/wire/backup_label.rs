@@ -1,4 +1,4 @@
-//! `backup_label`, with which recovery of a base backup begins. Mirrors xlogbackup.c
+//! The file `backup_label`, from which recovery of a base backup starts. Mirrors xlogbackup.c
 //! (build_backup_content) and xlogrecovery.c (read_backup_label).
 
 use crate::base::{Lsn, PgVersion, TimelineId};
@@ -14,7 +14,7 @@ pub struct BackupLabel {
     pub file: String,
     /// The checkpoint with which the backup began.
     pub checkpoint: Lsn,
-    /// The backup method. PostgreSQL acts only on `streamed`.
+    /// The backup method. PostgreSQL evaluates only `streamed`.
     pub method: String,
     /// `primary` or `standby`.
     pub from: String,
@@ -26,7 +26,7 @@ pub struct BackupLabel {
     pub start_tli: TimelineId,
 }
 
-/// The name of a line that is missing or invalid.
+/// An error: the name of a line that is missing or invalid.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[error("invalid data in file \"backup_label\": expected a line \"{0}: …\"")]
 pub struct BackupLabelError(pub &'static str);
@@ -64,7 +64,7 @@ impl BackupLabel {
         })
     }
 
-    /// The file as this version writes it. Since 19 LSNs are padded.
+    /// The content of the file as this version writes it. Since 19 LSNs are padded.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> String {
         format!(
@@ -105,7 +105,7 @@ mod tests {
         for version in PgVersion::ALL {
             let text = label.encode(version);
             assert_eq!(BackupLabel::decode(text.as_bytes()), Ok(label.clone()));
-            // A file that ends early lacks a line.
+            // In a file that ends too early, a line is missing.
             for (at, _) in text.match_indices('\n') {
                 let cut = BackupLabel::decode(&text.as_bytes()[..at]);
                 assert_eq!(cut.is_ok(), at + 1 == text.len(), "{cut:?}");

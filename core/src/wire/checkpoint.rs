@@ -1,24 +1,25 @@
-//! The content of a checkpoint, in WAL and in pg_control. Mirrors pg_control.h (CheckPoint).
+//! The content of a checkpoint, in WAL and in the control file. Mirrors pg_control.h (CheckPoint).
 
 use super::layout::{Cursor, Pad, Short, layout};
 use super::xlog_records::FullXid;
 use crate::base::{Lsn, PgVersion, TimelineId, Xid};
 use alloc::vec::Vec;
 
-/// The content of a checkpoint record (`CheckPoint`); also part of pg_control.
+/// The content of a checkpoint record (`CheckPoint`). It is also part of the control file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct CheckPoint {
     /// The redo pointer.
     pub redo: Lsn,
     /// The timeline.
     pub this_tli: TimelineId,
-    /// The previous timeline, if this checkpoint starts a new one; otherwise the same.
+    /// The previous timeline if this checkpoint starts a new timeline. Otherwise the current
+    /// timeline.
     pub prev_tli: TimelineId,
     /// `full_page_writes`
     pub full_page_writes: bool,
-    /// `wal_level` as a number; before 17 padding, and therefore 0.
+    /// `wal_level` as a number. Before 17 these bytes are padding, and therefore 0.
     pub wal_level: i32,
-    /// Is WAL for logical decoding written? Since 19; false before.
+    /// Since 19: whether WAL for logical decoding is written. False before 19.
     pub logical_decoding: bool,
     /// The next transaction id.
     pub next_xid: FullXid,
@@ -28,9 +29,9 @@ pub struct CheckPoint {
     pub next_multi: u32,
     /// The next multixact member. Since 19 it has 64 bits.
     pub next_multi_offset: u64,
-    /// The oldest transaction id of the cluster (datfrozenxid).
+    /// The oldest transaction id of the cluster, which is the smallest datfrozenxid.
     pub oldest_xid: Xid,
-    /// The database with this oldest transaction.
+    /// The database with the oldest transaction id.
     pub oldest_xid_db: u32,
     /// The oldest multixact of the cluster.
     pub oldest_multi: u32,
@@ -42,12 +43,12 @@ pub struct CheckPoint {
     pub oldest_commit_ts_xid: Xid,
     /// The newest transaction with a commit timestamp.
     pub newest_commit_ts_xid: Xid,
-    /// The oldest running transaction; 0 in a shutdown checkpoint.
+    /// The oldest running transaction. 0 in a shutdown checkpoint.
     pub oldest_active_xid: Xid,
 }
 
 layout! {
-    /// The first bytes, which are the same in all versions.
+    /// The first fields. They are the same in all versions.
     struct Start: Disk {
         redo: Lsn,
         this_tli: TimelineId,
@@ -59,7 +60,7 @@ layout! {
 }
 
 layout! {
-    /// The fields after [`Start`] in versions before 19.
+    /// The fields after [`Start`] before 19.
     struct Middle15: Disk {
         next_xid: FullXid,
         next_oid: u32,
@@ -71,8 +72,8 @@ layout! {
 }
 
 layout! {
-    /// The fields after [`Start`] since 19. `logical_decoding` is new, and `next_multi_offset` has
-    /// 64 bits.
+    /// The fields after [`Start`] since 19. Compared with [`Middle15`], `logical_decoding` is new
+    /// and `next_multi_offset` has 64 bits.
     struct Middle19: Disk {
         logical_decoding: bool,
         pad: Pad<7>,
@@ -94,7 +95,7 @@ layout! {
 }
 
 layout! {
-    /// The last bytes, which are the same in all versions.
+    /// The last fields. They are the same in all versions.
     struct End: Disk {
         time: i64,
         oldest_commit_ts_xid: Xid,
@@ -105,7 +106,7 @@ layout! {
 }
 
 impl CheckPoint {
-    /// The length in bytes: 88 before 19, 96 since 19.
+    /// The length in bytes. It is 88 before 19 and 96 since 19.
     #[must_use]
     pub const fn len(version: PgVersion) -> usize {
         Start::LEN
@@ -117,7 +118,7 @@ impl CheckPoint {
             }
     }
 
-    /// Decodes from the front of `bytes`.
+    /// Decodes the checkpoint at the start of `bytes`.
     ///
     /// # Errors
     /// `bytes` is too short.
@@ -257,7 +258,7 @@ mod tests {
         }
     }
 
-    /// The offsets of 19, and a multixact member number that does not fit into 32 bits.
+    /// The offsets of fields in 19, and a multixact member number that does not fit into 32 bits.
     #[test]
     fn since_19_it_is_wider() {
         let checkpoint = CheckPoint {

@@ -7,7 +7,7 @@ use crate::base::{PgVersion, Xid};
 use alloc::vec::Vec;
 
 /// The main data of a CLOG record, by record type. Page numbers have 32 bits before 17, and 64 bits
-/// since.
+/// since 17.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ClogRecord {
     /// CLOG_ZEROPAGE: a new page.
@@ -56,7 +56,7 @@ impl ClogRecord {
 
     /// The main data.
     ///
-    /// # Panics If a page number for a version before 17 does not fit into 32 bits.
+    /// # Panics If a page number does not fit into 32 bits, for a version before 17.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();
@@ -81,7 +81,7 @@ impl ClogRecord {
     }
 }
 
-/// A page number of pg_xact or a similar SLRU: 32 bits before 17.
+/// A page number of pg_xact or a similar SLRU. It has 32 bits before 17.
 pub(super) fn page_number(version: PgVersion, cursor: &mut Cursor<'_>) -> Result<i64, Short> {
     if version < PgVersion::V17 {
         Ok(i64::from(cursor.take::<i32>("pageno")?))

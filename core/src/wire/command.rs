@@ -1,7 +1,7 @@
 //! The replication commands. Mirrors repl_scanner.l and repl_gram.y.
 //!
-//! Keywords must be in upper case: `identify_system` is an identifier, and a command that starts
-//! with it is SQL.
+//! Keywords must be in upper case. The lower-case `identify_system` is an identifier, and a command
+//! that starts with an identifier is SQL.
 
 mod history;
 mod identity;
@@ -35,7 +35,7 @@ pub enum Command {
         slot: Option<String>,
         /// The start position.
         start: Lsn,
-        /// The timeline; `None` means the server's current timeline.
+        /// The timeline. `None` means the current timeline of the server.
         timeline: Option<TimelineId>,
     },
     /// `CREATE_REPLICATION_SLOT name [TEMPORARY] PHYSICAL [(RESERVE_WAL [boolean])]`
@@ -44,7 +44,8 @@ pub enum Command {
         name: String,
         /// Is it a temporary slot?
         temporary: bool,
-        /// Reserve WAL at once, not only at the first status update.
+        /// Whether the slot reserves WAL at once. If not, it reserves WAL at the first status
+        /// update.
         reserve_wal: bool,
     },
     /// `CREATE_REPLICATION_SLOT name [TEMPORARY] LOGICAL plugin …` (not supported)
@@ -55,7 +56,7 @@ pub enum Command {
     BaseBackup,
     /// `UPLOAD_MANIFEST`, since 17 (not supported)
     UploadManifest,
-    /// `ALTER_REPLICATION_SLOT name (option, …)`, since 17; only for logical slots
+    /// `ALTER_REPLICATION_SLOT name (option, …)`, since 17. Only for logical slots.
     AlterSlot {
         /// Its name.
         name: String,
@@ -64,7 +65,7 @@ pub enum Command {
     DropSlot {
         /// Its name.
         name: String,
-        /// Wait until no process has acquired it.
+        /// Whether the command waits until no process has acquired the slot.
         wait: bool,
     },
     /// `READ_REPLICATION_SLOT name`
@@ -87,13 +88,13 @@ pub enum CommandError {
     /// A syntax error.
     #[error("syntax error")]
     Syntax,
-    /// A quoted string is not terminated. Checked even if the text starts with the quote.
+    /// A quoted string is not terminated. This is an error even if the text starts with the quote.
     #[error("unterminated quoted string")]
     UnterminatedString,
     /// `TIMELINE 0`
     #[error("invalid timeline 0")]
     TimelineZero,
-    /// A duplicate option, or an option that does not apply to physical slots.
+    /// An option is given twice, or does not apply to physical slots.
     #[error("conflicting or redundant options")]
     ConflictingOptions,
     /// An unknown option.
@@ -105,7 +106,7 @@ pub enum CommandError {
     /// An option without its required value.
     #[error("{0} requires a parameter")]
     NoParameter(String),
-    /// An option value that is not a boolean.
+    /// The value of an option is not a boolean.
     #[error("{0} requires a Boolean value")]
     NotBoolean(String),
 }
@@ -127,13 +128,13 @@ impl CommandError {
     }
 }
 
-/// The result of parsing a command text.
+/// The result of parsing the text of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Parsed {
-    /// The command; `None` if the text is SQL, because its first token is not a replication
-    /// keyword.
+    /// The command. `None` if the first token is not a replication keyword, so that the text is
+    /// SQL.
     pub command: Result<Option<Command>, CommandError>,
-    /// Identifiers that were truncated, for NOTICEs that are sent first.
+    /// Identifiers that were truncated. A NOTICE is sent for each, before the answer.
     pub truncations: Vec<Truncation>,
 }
 
@@ -150,7 +151,7 @@ impl Command {
         }
     }
 
-    /// Is it a command about slots, or one that uses a slot?
+    /// Is it a command that creates, changes, reads or uses a slot?
     #[must_use]
     pub const fn needs_slots(&self) -> bool {
         match self {
@@ -169,8 +170,8 @@ impl Command {
         }
     }
 
-    /// The command text as a walreceiver of this version sends it. Only since 18 are quotes in a
-    /// name doubled; since 19 LSNs are padded.
+    /// The text of the command as a walreceiver of this version sends it. Quotes in a name are
+    /// doubled only since 18. LSNs are padded since 19.
     #[must_use]
     pub fn text(&self, client: PgVersion) -> String {
         let Self::StartReplication {
@@ -242,7 +243,7 @@ fn parse(scanner: &mut Scanner<'_>) -> Result<Option<Command>, CommandError> {
     if scanner.next()? != Token::End {
         return Err(CommandError::Syntax);
     }
-    // Options are checked at execution, that is, after the whole text was parsed.
+    // Options are checked when the command is executed, after the whole text was parsed.
     if let Some(slot) = slot {
         command = slot.command(scanner.server)?;
     }
@@ -274,7 +275,8 @@ fn start_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError>
     })
 }
 
-/// The position, and the options of the output plugin: names, each with or without a string.
+/// The rest of START_REPLICATION for a logical slot: the position, and the options of the output
+/// plugin. An option is a name, with or without a string.
 fn start_logical_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError> {
     let Token::Lsn(_) = scanner.next()? else {
         return Err(CommandError::Syntax);
@@ -325,7 +327,8 @@ fn begins_command(word: &str, server: PgVersion) -> bool {
     }
 }
 
-/// The command as clients write it. Names are quoted; names of settings only if necessary.
+/// The text of a command as clients write it. All names are quoted, except names of settings, which
+/// are quoted only if necessary.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

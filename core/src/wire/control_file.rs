@@ -1,4 +1,5 @@
-//! `global/pg_control`. Mirrors pg_control.h (ControlFileData) and the checks of ReadControlFile.
+//! The control file, `global/pg_control`. Mirrors pg_control.h (ControlFileData) and the checks of
+//! ReadControlFile.
 
 use super::layout::{Cursor, Pad, Short, layout};
 use super::xlog_records::{CheckPoint, FullXid};
@@ -6,14 +7,14 @@ use crate::base::{Geometry, Lsn, PgVersion, TimelineId, WalLevel, Xid};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Size of the file (`PG_CONTROL_FILE_SIZE`). The rest of it is zero.
+/// The size of the file (`PG_CONTROL_FILE_SIZE`). All bytes after the fields are zero.
 pub const FILE_LEN: usize = 8192;
 
 /// `FLOATFORMAT_VALUE`, 1234567.0
 const FLOAT_FORMAT: u64 = 0x4132_D687_0000_0000;
 
-/// `TOAST_MAX_CHUNK_SIZE`: a quarter of a page with four line pointers, rounded down, minus the
-/// tuple and chunk headers.
+/// `TOAST_MAX_CHUNK_SIZE`. Four chunks must fit on a page with its line pointers. The size is
+/// rounded down, and the tuple and chunk headers are subtracted.
 const fn toast_max_chunk_size(blcksz: u32) -> u32 {
     (((blcksz - 40) / 4) & !7) - 36
 }
@@ -86,7 +87,7 @@ layout! {
 }
 
 layout! {
-    /// The bytes after the [`CheckPoint`], which are the same in all versions.
+    /// The fields after the [`CheckPoint`]. They are the same in all versions.
     struct Common: Disk {
         unlogged_lsn: Lsn,
         min_recovery_point: Lsn,
@@ -114,8 +115,8 @@ layout! {
 }
 
 layout! {
-    /// Further fields, which are the same in all versions. Since 19 the number of pages per SLRU
-    /// segment comes before them.
+    /// The fields after [`Common`]. They are the same in all versions. Since 19 the number of pages
+    /// per SLRU segment precedes them.
     struct Sizes: Disk {
         xlog_blcksz: u32,
         xlog_seg_size: u32,
@@ -137,7 +138,7 @@ const SLRU_PAGES: u32 = 32;
 pub struct ControlFile {
     /// The system identifier.
     pub system_identifier: u64,
-    /// The server's state when it last wrote the file.
+    /// The state of the server when it last wrote the file.
     pub state: DbState,
     /// When the file was last written, in Unix seconds.
     pub time: i64,
@@ -147,15 +148,15 @@ pub struct ControlFile {
     pub checkpoint_copy: CheckPoint,
     /// Counter for unlogged relations.
     pub unlogged_lsn: Lsn,
-    /// A standby is not consistent before it has replayed up to here.
+    /// A standby is consistent only after it has replayed WAL up to this position.
     pub min_recovery_point: Lsn,
     /// The timeline of `min_recovery_point`.
     pub min_recovery_point_tli: TimelineId,
     /// The redo pointer of the base backup that is being recovered.
     pub backup_start: Lsn,
-    /// The end of this backup.
+    /// The end of the base backup that is being recovered.
     pub backup_end: Lsn,
-    /// The backup's end record must be replayed.
+    /// Whether the end record of the base backup must be replayed.
     pub backup_end_required: bool,
     /// `wal_level` as a number.
     pub wal_level: i32,
@@ -181,8 +182,8 @@ pub struct ControlFile {
     pub xlog_seg_size: u32,
     /// 1 if data pages have checksums.
     pub data_checksum_version: u32,
-    /// The value at initdb, which pg_checksums does not change. Since 19; before, a copy of
-    /// `data_checksum_version`.
+    /// The checksum version at initdb, which pg_checksums does not change. It is stored since 19.
+    /// Before 19 this is a copy of `data_checksum_version`.
     pub first_checksum_version: u32,
     /// Since 18: `char` is signed.
     pub default_char_signedness: bool,
@@ -190,7 +191,7 @@ pub struct ControlFile {
     pub nonce: [u8; 32],
 }
 
-/// Why a control file is not accepted.
+/// The reason why a control file is not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum ControlFileError {
     /// The file is too short.
@@ -252,7 +253,7 @@ pub(crate) const fn versions(version: PgVersion) -> (u32, u32) {
     }
 }
 
-/// Offset of the checksum, which covers all bytes before it.
+/// The offset of the checksum. The checksum covers all bytes before it.
 const fn crc_at(version: PgVersion) -> usize {
     match version {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => 288,
@@ -261,7 +262,7 @@ const fn crc_at(version: PgVersion) -> usize {
     }
 }
 
-/// Checks the constants of the build that wrote the file.
+/// Checks the build-time constants of the server that wrote the file.
 fn check_build(
     catalog: (u32, u32),
     common: &Common,
@@ -286,7 +287,7 @@ fn check_build(
     ])
 }
 
-/// Checks page and segment sizes, and the values that follow from them.
+/// Checks the page and segment sizes, and the values that are computed from them.
 fn check_sizes(blcksz: u32, sizes: &Sizes) -> Result<(), ControlFileError> {
     if let Err(e) = Geometry::new(sizes.xlog_blcksz, sizes.xlog_seg_size, blcksz, 512) {
         return Err(ControlFileError::Size {
@@ -305,7 +306,7 @@ fn check_sizes(blcksz: u32, sizes: &Sizes) -> Result<(), ControlFileError> {
     ])
 }
 
-/// Returns an error for the first constant that differs.
+/// Compares constants. Returns an error for the first constant that differs.
 fn equal<const N: usize>(constants: [(&'static str, u64, u64); N]) -> Result<(), ControlFileError> {
     for (field, found, expected) in constants {
         if found != expected {
@@ -335,8 +336,8 @@ fn check_crc(bytes: &[u8], at: usize) -> Result<(), ControlFileError> {
 }
 
 impl ControlFile {
-    /// Decodes the file, and checks it in PostgreSQL's order: version, checksum, build constants,
-    /// sizes.
+    /// Decodes and checks the file. The order of the checks is PostgreSQL's: version, checksum,
+    /// build-time constants, sizes.
     ///
     /// # Errors
     /// The first check that fails.
@@ -359,7 +360,8 @@ impl ControlFile {
         let sizes: Sizes = cursor.take("xlog_blcksz")?;
         check_build((head.catalog_version, catalog), &common, slru_pages, &sizes)?;
         check_sizes(common.blcksz, &sizes)?;
-        // Since 19 this word has the value from initdb, and the next word has the current value.
+        // Since 19 this word has the checksum version from initdb. The next word has the current
+        // checksum version.
         let first_checksum_version = sizes.data_checksum_version;
         let data_checksum_version = if version < PgVersion::V19 {
             first_checksum_version
@@ -481,7 +483,8 @@ impl ControlFile {
         }
     }
 
-    /// The file that initdb writes: cleanly shut down, with the first checkpoint at `checkpoint`.
+    /// The file that initdb writes. The cluster is cleanly shut down, and its first checkpoint is
+    /// at `checkpoint`.
     #[must_use]
     pub fn fresh(
         version: PgVersion,
@@ -509,7 +512,7 @@ impl ControlFile {
                 next_xid: FullXid::new(0, Xid(3)),
                 next_oid: 16384,
                 next_multi: 1,
-                // Since 19 there is no member 0.
+                // Since 19 multixact members count from 1.
                 next_multi_offset: u64::from(version >= PgVersion::V19),
                 oldest_xid: Xid(3),
                 oldest_xid_db: 1,

@@ -13,7 +13,8 @@ const LAYOUT_VERSION: u16 = 4;
 /// `LP_NORMAL`
 const LP_NORMAL: u32 = 1;
 
-/// A view of a data page. The bytes can be anything; check [`DataPage::is_plausible`] first.
+/// A view of a data page. The page may contain any bytes. [`DataPage::is_plausible`] must be
+/// checked first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DataPage<'a> {
     bytes: &'a [u8],
@@ -26,7 +27,7 @@ impl<'a> DataPage<'a> {
         Self { bytes }
     }
 
-    /// `pd_lsn`, whose high half comes first. Invalid if the slice is too short for a page.
+    /// `pd_lsn`, whose high half comes first. Invalid if the slice is shorter than a page header.
     #[must_use]
     pub fn lsn(&self) -> Lsn {
         let half = |at: usize| {
@@ -42,7 +43,7 @@ impl<'a> DataPage<'a> {
         self.half(12)
     }
 
-    /// `pd_upper`: start of the tuples; 0 on a page that was never used.
+    /// `pd_upper`: the start of the tuples. 0 on a page that was never used.
     #[must_use]
     pub fn upper(&self) -> usize {
         self.half(14)
@@ -54,7 +55,8 @@ impl<'a> DataPage<'a> {
         self.upper() == 0
     }
 
-    /// `PageIsVerified` without a checksum: all zeros, or a plausible header.
+    /// `PageIsVerified` without the checksum. The page must be all zeros, or have a plausible
+    /// header.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
         if self.is_new() {
@@ -69,7 +71,7 @@ impl<'a> DataPage<'a> {
             && special.is_multiple_of(8)
     }
 
-    /// Free space for one more item (`PageGetFreeSpace`).
+    /// The free space for one more item (`PageGetFreeSpace`).
     #[must_use]
     pub fn free_space(&self) -> usize {
         self.upper()
@@ -77,7 +79,7 @@ impl<'a> DataPage<'a> {
             .saturating_sub(ITEM_ID_LEN)
     }
 
-    /// The hole that images and comparisons skip: `[pd_lower, pd_upper)`, or empty if the header is
+    /// The hole, `[pd_lower, pd_upper)`, which images and comparisons skip. Empty if the header is
     /// not plausible.
     #[must_use]
     pub fn hole(&self) -> Range<usize> {
@@ -86,7 +88,7 @@ impl<'a> DataPage<'a> {
         if sound { lower..upper } else { 0..0 }
     }
 
-    /// The tuples of the normal line pointers, in order.
+    /// The tuples of all line pointers in state LP_NORMAL, in the order of the line pointers.
     pub fn items(&self) -> impl Iterator<Item = &'a [u8]> {
         let bytes = self.bytes;
         let count = self.lower().saturating_sub(HEADER_LEN) / ITEM_ID_LEN;
@@ -125,8 +127,8 @@ pub fn empty_page(page_size: u32) -> Vec<u8> {
     page
 }
 
-/// `PageAddItem`: adds a tuple. Returns its line pointer number, from 1, or `None` if there is not
-/// enough space.
+/// `PageAddItem`: adds a tuple. Returns the number of the line pointer, counted from 1. Returns
+/// `None` if there is not enough space.
 pub fn add_item(page: &mut [u8], tuple: &[u8]) -> Option<u16> {
     let view = DataPage::new(page);
     let (lower, upper) = (view.lower(), view.upper());

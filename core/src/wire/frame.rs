@@ -1,20 +1,20 @@
 //! Splits a byte stream into messages. Mirrors pq_getbyte, pq_getmessage and pq_startmsgread of
 //! pqcomm.c.
 //!
-//! Used by clients and servers. A message is not copied if it arrived in one piece. Memory is
-//! allocated only for bytes that have arrived, whatever length the peer claims.
+//! Used by clients and servers. A message that arrives in one piece is not copied. Memory is
+//! allocated only for bytes that have arrived, even if the length word is larger.
 
 use alloc::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 /// The largest message that the server accepts (`PQ_LARGE_MESSAGE_LIMIT`).
 pub const LARGE_LIMIT: u32 = 0x3FFF_FFFE;
-/// The limit for types of short messages (`PQ_SMALL_MESSAGE_LIMIT`).
+/// The largest length of the message types that are always short (`PQ_SMALL_MESSAGE_LIMIT`).
 pub const SMALL_LIMIT: u32 = 10_000;
 /// The largest startup packet, without its length word (`MAX_STARTUP_PACKET_LENGTH`).
 pub const MAX_STARTUP_PACKET: u32 = 10_000;
 
-/// Consecutive pieces are joined up to this length.
+/// Small pieces that arrive one after the other are joined up to this length.
 const SMALL_CHUNK: usize = 4096;
 
 /// A message: its type and its body.
@@ -26,11 +26,11 @@ pub struct Frame {
     pub body: Bytes,
 }
 
-/// Why a stream cannot be split any further.
+/// The reason why a byte stream cannot be split any further.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum FrameError {
-    /// A length below 4 or above the limit of the type. The server logs it and closes the
-    /// connection.
+    /// The length is below 4 or above the limit of the message type. The server logs the error and
+    /// closes the connection.
     #[error("invalid message length")]
     Length {
         /// The message type.
@@ -53,14 +53,15 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// The SQLSTATE: all of these errors are protocol violations.
+    /// The SQLSTATE. All of these errors are protocol violations.
     #[must_use]
     pub const fn sqlstate(self) -> [u8; 5] {
         *b"08P01"
     }
 }
 
-/// Received bytes that are not yet split into messages.
+/// Splits received bytes into messages. Keeps the bytes that are not yet part of a complete
+/// message.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct FrameReader {
     /// No piece is empty.
@@ -69,8 +70,7 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// Appends received bytes. Small pieces of an incomplete message are joined, because each piece
-    /// costs memory.
+    /// Appends received bytes. Joins small pieces, because each separate piece costs memory.
     pub fn push(&mut self, chunk: Bytes) {
         if chunk.is_empty() {
             return;
@@ -86,16 +86,16 @@ impl FrameReader {
         }
     }
 
-    /// Number of bytes that do not yet form a message. If it is not 0 at the end of the stream, the
-    /// last message is incomplete.
+    /// The number of bytes that do not yet form a message. If it is not 0 at the end of the stream,
+    /// the last message is incomplete.
     #[must_use]
     pub const fn buffered(&self) -> usize {
         self.buffered
     }
 
-    /// Returns the next message if it is complete. `limit` returns the largest length word of a
-    /// type. It is called as soon as the type byte has arrived, so that an unknown type fails
-    /// before its body arrives.
+    /// Returns the next message if the message is complete. `limit` returns the largest length word
+    /// of a message type. It is called as soon as the type byte has arrived. An unknown type is
+    /// therefore an error before the body of the message arrives.
     ///
     /// # Errors
     /// The error of `limit`, or a length below 4 or above the limit.
@@ -122,7 +122,8 @@ impl FrameReader {
         Ok(Some(Frame { tag, body }))
     }
 
-    /// Returns a startup packet, which has no type byte: code and body, without the length word.
+    /// Returns a startup packet without its length word: the code and the body. A startup packet
+    /// has no type byte.
     ///
     /// # Errors
     /// The length is invalid for a startup packet.
@@ -142,14 +143,14 @@ impl FrameReader {
         }
     }
 
-    /// Takes one byte: the answer to an SSLRequest is not a message.
+    /// Takes one byte. The answer to an SSLRequest is a single byte, not a message.
     pub fn next_byte(&mut self) -> Option<u8> {
         let [byte] = self.peek()?;
         self.skip(1);
         Some(byte)
     }
 
-    /// The first `N` bytes, if they have arrived.
+    /// The first `N` bytes, if at least `N` bytes have arrived.
     fn peek<const N: usize>(&self) -> Option<[u8; N]> {
         let first = self.chunks.front()?;
         if let Some(head) = first.first_chunk() {
@@ -268,7 +269,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a stream is split into pieces, the same messages result.
+        /// The messages are the same for every way to split the stream into pieces.
         #[test]
         fn pieces_do_not_matter(
             bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8),

@@ -22,7 +22,7 @@ pub enum FrontendMessage {
     CopyData(Bytes),
     /// `c`: end of a COPY stream.
     CopyDone,
-    /// `f`: the client aborts its COPY, for the given reason.
+    /// `f`: the client aborts its COPY. The text is the reason.
     CopyFail(String),
     /// `p`: an answer to an authentication request.
     Password(Bytes),
@@ -37,7 +37,7 @@ pub enum FrontendMessage {
     FunctionCall(Bytes),
 }
 
-/// The largest length word of each message type outside of streaming (`SocketBackend`).
+/// The largest length word of a message of this type, outside of streaming (`SocketBackend`).
 ///
 /// # Errors
 /// The message type is unknown.
@@ -49,10 +49,10 @@ pub const fn command_limit(tag: u8) -> Result<u32, FrameError> {
     }
 }
 
-/// The largest length word of each message type during streaming (`ProcessRepliesIfAny`).
+/// The largest length word of a message of this type, during streaming (`ProcessRepliesIfAny`).
 ///
 /// # Errors
-/// The message type is not allowed during streaming. Query and CopyFail are not.
+/// The message type is not allowed during streaming. Examples are Query and CopyFail.
 pub const fn streaming_limit(tag: u8) -> Result<u32, FrameError> {
     match tag {
         b'd' => Ok(LARGE_LIMIT),
@@ -62,7 +62,7 @@ pub const fn streaming_limit(tag: u8) -> Result<u32, FrameError> {
 }
 
 impl FrontendMessage {
-    /// Decodes the body of a message that passed one of the limits.
+    /// Decodes the body of a message whose length was checked with one of the functions above.
     ///
     /// # Errors
     /// The body does not match the message type.
@@ -83,7 +83,7 @@ impl FrontendMessage {
                 reader.end()?;
                 Self::Flush
             }
-            // The server ignores the bodies of these messages.
+            // As in the server, the bodies of these messages are ignored.
             b'X' => Self::Terminate,
             b'c' => Self::CopyDone,
             b'f' => Self::CopyFail(reader.text()?),

@@ -1,5 +1,5 @@
-//! Generic WAL: a page's change as a list of byte ranges. Mirrors generic_xlog.c (computeDelta,
-//! applyPageRedo).
+//! Generic WAL. The change of a page is a list of byte ranges. Mirrors generic_xlog.c
+//! (computeDelta, applyPageRedo).
 
 use super::data_page::DataPage;
 use super::layout::{Cursor, Short};
@@ -8,11 +8,11 @@ use core::ops::Range;
 
 /// The largest number of pages in a record (`MAX_GENERIC_XLOG_PAGES`).
 pub const MAX_PAGES: u8 = 4;
-/// Two ranges are merged if at most this number of equal bytes is between them. It is the size of a
-/// range's header.
+/// Two ranges are merged if at most this number of equal bytes is between them. The number is the
+/// size of a range's header.
 const MERGE: usize = 4;
 
-/// Why a delta cannot be applied to a page. PostgreSQL checks none of this.
+/// The reason why a delta cannot be applied to a page. PostgreSQL does not check for these errors.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum DeltaError {
     /// The delta ends inside a range.
@@ -26,7 +26,7 @@ pub enum DeltaError {
         /// Its length.
         length: u16,
     },
-    /// The header of the changed page is not plausible.
+    /// The delta leaves an implausible header on the page.
     #[error("page delta leaves pd_lower {lower} and pd_upper {upper}")]
     BadPointers {
         /// End of the line pointers.
@@ -36,8 +36,8 @@ pub enum DeltaError {
     },
 }
 
-/// The delta from `old` to `new`, without their holes; empty if they are equal. The bytes are the
-/// same as PostgreSQL's.
+/// The delta from `old` to `new`. It is empty if the pages are equal outside of their holes. The
+/// bytes are the same as in PostgreSQL.
 ///
 /// # Panics
 /// If the pages differ in size, or the header of `new` is not plausible.
@@ -58,10 +58,10 @@ pub fn compute_delta(old: &[u8], new: &[u8]) -> Vec<u8> {
     delta
 }
 
-/// Applies a delta to a page and zeroes its hole. Does not set the LSN.
+/// Applies a delta to a page, and zeroes the hole of the page. Does not set the LSN of the page.
 ///
 /// # Errors
-/// The delta does not fit the page, which can then be partly changed.
+/// The delta does not fit the page. The page can then be partly changed.
 pub fn apply_delta(page: &mut [u8], delta: &[u8]) -> Result<(), DeltaError> {
     let mut cursor = Cursor::disk(delta);
     while !cursor.rest().is_empty() {
@@ -76,7 +76,7 @@ pub fn apply_delta(page: &mut [u8], delta: &[u8]) -> Result<(), DeltaError> {
     zero_hole(page)
 }
 
-/// Zeroes the hole between line pointers and items. Done both when logging and in redo.
+/// Zeroes the hole between line pointers and items. Used when a change is logged, and in redo.
 ///
 /// # Errors
 /// The header is not plausible.
@@ -96,8 +96,8 @@ fn pointers(page: &[u8]) -> (usize, usize) {
     (view.lower(), view.upper())
 }
 
-/// Appends the ranges of one region. Bytes outside the valid region of the old page count as
-/// different.
+/// Appends the ranges of one region of the page. A byte outside the valid region of the old page
+/// counts as changed.
 fn compute_region(
     delta: &mut Vec<u8>,
     old: &[u8],
@@ -109,7 +109,7 @@ fn compute_region(
     let mut open: Option<Range<usize>> = None;
     let mut at = region.start;
     while at < region.end {
-        // Usually nothing has changed: compare 64 bytes at once.
+        // Compares 64 bytes at once, because usually nothing has changed.
         let ahead = at..at + 64;
         if ahead.end <= region.end
             && valid.start <= at
@@ -158,7 +158,7 @@ mod tests {
         page
     }
 
-    /// Offsets and lengths of the ranges in a delta.
+    /// The offset and length of each range in a delta.
     fn ranges(delta: &[u8]) -> Vec<(u16, u16)> {
         let mut cursor = Cursor::disk(delta);
         let mut ranges = Vec::new();
@@ -179,7 +179,7 @@ mod tests {
         new
     }
 
-    /// Ranges are merged across at most four equal bytes. The hole is ignored.
+    /// Ranges with at most four equal bytes between them are merged. Bytes in the hole are ignored.
     #[test]
     fn close_ranges_are_merged() {
         let old = page(100, 300, 5);
@@ -198,8 +198,8 @@ mod tests {
         }
     }
 
-    /// Bytes in the hole of the old page count as different, whatever their values, and are merged
-    /// with neighboring ranges.
+    /// A byte that was in the hole of the old page counts as changed, even if its value is the
+    /// same. It is merged with neighboring ranges.
     #[test]
     fn bytes_outside_the_old_ranges_are_written() {
         let old = page(100, 300, 5);
@@ -252,7 +252,7 @@ mod tests {
     proptest! {
         #![proptest_config(crate::base::testing::cases(64))]
 
-        /// Applying the delta to the old page results in the new one with its hole zeroed.
+        /// Applying the delta to the old page results in the new page with its hole zeroed.
         #[test]
         fn round_trip(old in pages(), new in pages()) {
             let delta = compute_delta(&old, &new);

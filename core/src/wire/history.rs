@@ -5,27 +5,28 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// One line of a history file: a timeline that was left.
+/// One line of a history file. It names a timeline that was left, and where.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HistoryLine {
     /// The timeline.
     pub tli: TimelineId,
     /// Where the next timeline branched off.
     pub switchpoint: Lsn,
-    /// The reason for the switch, as text for users. Servers ignore it.
+    /// The reason for the switch, as a text for users. Servers ignore the text.
     pub reason: String,
 }
 
-/// Why a file is not a valid history file. The number is the line number, from 1.
+/// The reason why a file is not a valid history file. The number is the line number, counted from
+/// 1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum HistoryError {
     /// The file is not text.
     #[error("history file is not valid UTF-8")]
     Encoding,
-    /// A line does not begin with a number.
+    /// A line does not begin with a timeline number.
     #[error("syntax error in history file, line {0}: expected a numeric timeline ID")]
     Timeline(usize),
-    /// A line has no position after its number.
+    /// A line has no position after the timeline number.
     #[error(
         "syntax error in history file, line {0}: expected a write-ahead log switchpoint location"
     )]
@@ -35,7 +36,7 @@ pub enum HistoryError {
     Order(usize),
 }
 
-/// Reads a history file. Empty lines and comments are skipped.
+/// Reads a history file. Skips empty lines and comments.
 ///
 /// # Errors
 /// The first invalid line.
@@ -65,8 +66,8 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<HistoryLine>, HistoryError> {
     Ok(lines)
 }
 
-/// The file as promotions of servers of this version write it. Each promotion copies the previous
-/// history file and appends an empty line and its own line. Since 19 LSNs are padded.
+/// The content of a history file as a promotion writes it. Each promotion copies the previous
+/// history file and appends an empty line and a new line. Since 19 LSNs are padded.
 #[must_use]
 pub fn encode(version: PgVersion, lines: &[HistoryLine]) -> String {
     let line = |line: &HistoryLine| {

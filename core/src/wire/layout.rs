@@ -1,12 +1,13 @@
-//! Fixed layouts: one definition generates the struct, its length, its decoder and its encoder.
+//! Fixed layouts. One definition generates the struct, its length, its decoder and its encoder.
 //!
-//! PostgreSQL writes C structs to disk as they are in memory (little-endian, with padding), and
-//! messages in network order (big-endian, packed). [`layout!`] defines both, with explicit padding.
+//! PostgreSQL writes C structs to disk as they are in memory: little-endian and with padding. It
+//! writes messages big-endian and without padding. [`layout!`] can define both. Padding is
+//! explicit.
 
 use crate::base::{Lsn, SegmentNo, TimelineId, TimestampTz, Xid};
 use alloc::vec::Vec;
 
-/// A field extends beyond the end of the bytes.
+/// An error: a field extends beyond the end of the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[error("{field} needs {need} bytes, {have} are left")]
 pub struct Short {
@@ -23,7 +24,7 @@ pub struct Short {
 pub enum Order {
     /// Little-endian, as in PostgreSQL's files on common machines.
     Disk,
-    /// Big-endian, as in its messages.
+    /// Big-endian, as in PostgreSQL's messages.
     Network,
 }
 
@@ -94,7 +95,7 @@ newtypes!(
     TimestampTz(i64)
 );
 
-/// Any byte but 0 is true, as in C.
+/// As in C, any byte other than 0 means true.
 impl Field for bool {
     const LEN: usize = 1;
 
@@ -123,7 +124,7 @@ impl<const N: usize> Field for [u8; N] {
     }
 }
 
-/// Padding: written as zeros, ignored when read.
+/// Padding. It is written as zeros and ignored when it is read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Pad<const N: usize>;
 
@@ -141,7 +142,7 @@ impl<const N: usize> Field for Pad<N> {
     }
 }
 
-/// Reads from the start of a slice, and never beyond its end.
+/// Reads fields from the start of a slice, and never reads beyond the end of the slice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor<'a> {
     rest: &'a [u8],
@@ -191,7 +192,7 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    /// The bytes before the next NUL. The NUL is consumed, too.
+    /// The bytes before the next NUL. The cursor then points after the NUL.
     ///
     /// # Errors
     /// There is no NUL.
@@ -216,9 +217,9 @@ impl<'a> Cursor<'a> {
 /// Defines a struct of fixed layout: `layout! { /// doc ↵ pub struct Name: Disk { /// doc ↵ pub a:
 /// u32, pub pad: Pad<4>, } }`.
 ///
-/// The byte order is `Disk` or `Network`. The struct gets `LEN`, `decode` (from the start of a
-/// slice), `encode` (appends) and [`Field`], so that it can be part of another layout, in which it
-/// keeps its own byte order.
+/// The byte order is `Disk` or `Network`. The macro defines `LEN`, `decode` (reads from the start
+/// of a slice) and `encode` (appends). It also implements [`Field`], so that the struct can be part
+/// of another layout. The struct then keeps its own byte order.
 macro_rules! layout {
     (
         $(#[$meta:meta])*
@@ -246,7 +247,7 @@ macro_rules! layout {
                 let read = |mut cursor: $crate::wire::layout::Cursor<'_>| {
                     Ok(Self { $($field: cursor.take(stringify!($field))?,)* })
                 };
-                // If the slice is long enough, no field needs to be checked.
+                // If the slice is long enough for all fields, no field needs to be checked.
                 match bytes.first_chunk::<{ Self::LEN }>() {
                     Some(exact) => read($crate::wire::layout::layout!(@cursor $order, exact)),
                     None => read($crate::wire::layout::layout!(@cursor $order, bytes)),
@@ -300,7 +301,7 @@ mod tests {
             flag: bool,
             /// A number.
             n: i32,
-            /// A struct with its own byte order.
+            /// A struct that has its own byte order.
             inner: Inner,
             /// Raw bytes.
             raw: [u8; 3],
@@ -318,8 +319,8 @@ mod tests {
         raw: *b"abc",
     };
 
-    /// A struct consists of the bytes of its fields, each in the byte order of the struct that
-    /// defines it.
+    /// The bytes of a struct are the bytes of its fields. Each field is in the byte order of the
+    /// struct that defines it.
     #[test]
     fn bytes_are_as_stated() {
         let mut bytes = Vec::new();
@@ -332,7 +333,8 @@ mod tests {
         assert_eq!(Outer::decode(&bytes), Ok(VALUE));
     }
 
-    /// The error for a truncated slice names the missing field. A longer slice is accepted.
+    /// If a slice is too short, the error names the missing field. A slice that is too long is
+    /// accepted.
     #[test]
     fn truncations_name_the_field() {
         let mut bytes = Vec::new();

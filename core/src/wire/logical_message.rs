@@ -1,4 +1,4 @@
-//! Logical decoding messages, which physical replay ignores. Mirrors message.h
+//! Messages for logical decoding. Physical replay ignores them. Mirrors message.h
 //! (xl_logical_message).
 
 use super::layout::Short;
@@ -32,7 +32,7 @@ pub struct LogicalMessage {
     pub message: Bytes,
 }
 
-/// The main data of a LogicalMessage record, without copies.
+/// The main data of a LogicalMessage record, borrowed instead of copied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct LogicalMessageParts<'a> {
     db: u32,
@@ -102,8 +102,8 @@ impl LogicalMessage {
 mod tests {
     use super::*;
 
-    /// On a real server, a message with prefix `p` and 5 bytes is a record of 57 bytes, of which 26
-    /// are headers.
+    /// On a real server, a message with the prefix `p` and 5 bytes is a record of 57 bytes. The
+    /// headers take 26 of them.
     #[test]
     fn round_trips_and_truncations() {
         let message = LogicalMessage {

@@ -1,4 +1,4 @@
-//! Encoding and decoding of messages, WAL and files, with one definition for both directions.
+//! Encoding and decoding of messages, WAL and files. One definition serves both directions.
 
 pub mod backend;
 pub mod backup_label;

@@ -7,13 +7,13 @@ use crate::base::{Lsn, PgVersion, TimelineId};
 pub const FIRST_IS_CONTRECORD: u16 = 0x0001;
 /// The header is a [`LongPageHeader`] (`XLP_LONG_HEADER`).
 pub const LONG_HEADER: u16 = 0x0002;
-/// No base backup was running when the page was initialized (`XLP_BKP_REMOVABLE`). Readers ignore
-/// it.
+/// No base backup was running when the page was initialized (`XLP_BKP_REMOVABLE`). PostgreSQL's own
+/// reader ignores this flag.
 pub const BKP_REMOVABLE: u16 = 0x0004;
-/// The page replaces the continuation of an incomplete record
-/// (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`), before 19.
+/// Before 19: the page replaces the continuation of an incomplete record
+/// (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`).
 pub const FIRST_IS_OVERWRITE_CONTRECORD: u16 = 0x0008;
-/// All valid flags (`XLP_ALL_FLAGS`). Since 19 [`BKP_REMOVABLE`] is not one of them.
+/// All valid flags (`XLP_ALL_FLAGS`). Since 19 they do not include [`BKP_REMOVABLE`].
 #[must_use]
 pub const fn all_flags(version: PgVersion) -> u16 {
     match version {
@@ -22,8 +22,8 @@ pub const fn all_flags(version: PgVersion) -> u16 {
     }
 }
 
-/// The flag XLP_FIRST_IS_OVERWRITE_CONTRECORD. Since 19 it has the value that [`BKP_REMOVABLE`]
-/// had.
+/// The flag XLP_FIRST_IS_OVERWRITE_CONTRECORD. Since 19 it has the value that [`BKP_REMOVABLE`] has
+/// before 19.
 #[must_use]
 pub const fn overwrite_contrecord(version: PgVersion) -> u16 {
     match version {
@@ -60,13 +60,13 @@ layout! {
         pub magic: u16,
         /// Flag bits.
         pub info: u16,
-        /// The timeline that was current when the page was initialized. A page on which the
-        /// timeline switches keeps the old one.
+        /// The timeline that was current when the page was initialized. If the timeline switches in
+        /// the middle of a page, this is still the old timeline.
         pub tli: TimelineId,
         /// The LSN of the page.
         pub pageaddr: Lsn,
-        /// Remaining bytes of the continued record, including those on this page; 0 if the page
-        /// starts with a new record.
+        /// The remaining bytes of the record that continues on this page, including the bytes on
+        /// this page. 0 if the page starts with a new record.
         pub rem_len: u32,
         /// Padding to a multiple of 8.
         pub pad: Pad<4>,
@@ -94,7 +94,7 @@ impl PageHeader {
         self.info & flag != 0
     }
 
-    /// Size of the header, as the flag LONG_HEADER says (`XLogPageHeaderSize`).
+    /// The size of the header according to the flag LONG_HEADER (`XLogPageHeaderSize`).
     #[must_use]
     pub const fn header_len(&self) -> u32 {
         if self.has(LONG_HEADER) { 40 } else { 24 }
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(header.std.header_len() as usize, LongPageHeader::LEN);
     }
 
-    /// PostgreSQL 19 reuses the bit of BKP_REMOVABLE.
+    /// PostgreSQL 19 uses the bit of BKP_REMOVABLE for another flag.
     #[test]
     fn flags_are_those_of_the_version() {
         for version in PgVersion::ALL {

@@ -1,4 +1,4 @@
-//! Shared by the decoders of main data.
+//! Functions that the decoders of main data share.
 
 use super::layout::{Cursor, Field, Short};
 use super::record::RmgrId;
@@ -21,7 +21,7 @@ pub enum PayloadError {
     /// An invalid fork number.
     #[error("invalid fork number {0}")]
     BadFork(u32),
-    /// An unknown record type, or one that is not implemented.
+    /// The record type is unknown or not implemented.
     #[error("unexpected record type {info:#04x} of resource manager {rmid}")]
     UnknownType {
         /// The resource manager.
@@ -31,7 +31,7 @@ pub enum PayloadError {
     },
 }
 
-/// Reads an `i32` count and then the items. Checks first that enough bytes are left for them.
+/// Reads an `i32` count, then that number of items. First checks that enough bytes are left.
 pub(super) fn counted<T: Field>(
     cursor: &mut Cursor<'_>,
     field: &'static str,
@@ -59,7 +59,7 @@ pub(super) fn items<T: Field>(
     (0..count).map(|_| Ok(cursor.take(field)?)).collect()
 }
 
-/// Appends an `i32` count and then the items.
+/// Appends an `i32` count, then the items.
 pub(super) fn put_counted<T: Field>(items: &[T], out: &mut Vec<u8>) {
     put_count(items.len(), out);
     for item in items {

@@ -1,8 +1,8 @@
 //! Reads and writes message bodies. Mirrors pqformat.c (pq_getmsgint, pq_getmsgstring,
 //! pq_getmsgend, pq_beginmessage).
 //!
-//! All integers are big-endian. Each read is checked, because a body comes from a peer. Errors have
-//! the server's texts.
+//! All integers are big-endian. Each read is checked, because a message body comes from a peer. The
+//! errors have the texts of PostgreSQL's server.
 
 use super::layout::Short;
 use alloc::string::String;
@@ -10,10 +10,10 @@ use alloc::vec::Vec;
 use bytes::{BufMut, Bytes};
 use core::ffi::CStr;
 
-/// Why the body of a message is invalid.
+/// The reason why the body of a message is invalid.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum MessageError {
-    /// A fixed-size field extends beyond the end.
+    /// A field of fixed size extends beyond the end of the body.
     #[error("insufficient data left in message")]
     Insufficient,
     /// The type byte is missing.
@@ -43,7 +43,7 @@ impl MessageError {
     }
 }
 
-/// A truncated layout has the same error text as pq_getmsgbyte and pq_getmsgint.
+/// The error for a truncated layout has the same text as in pq_getmsgbyte and pq_getmsgint.
 impl From<Short> for MessageError {
     fn from(short: Short) -> Self {
         if short.need == 1 {
@@ -122,7 +122,7 @@ impl BodyReader {
         }
     }
 
-    /// A string that is only shown to users, in any encoding.
+    /// A string in any encoding. It is only shown to users.
     pub(super) fn text(&mut self) -> Result<String, MessageError> {
         let raw = self.raw_str()?;
         Ok(String::from_utf8_lossy(&raw).into_owned())
@@ -148,7 +148,7 @@ pub(super) fn put_message(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec
     put_counted(out, body);
 }
 
-/// Appends a length word, which includes itself, and the body.
+/// Appends a length word and the body. The length includes the length word.
 pub(super) fn put_counted(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.put_u32(0);

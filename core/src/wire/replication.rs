@@ -2,8 +2,8 @@
 //! ProcessStandbyReplyMessage and ProcessStandbyHSFeedbackMessage of walsender.c, and
 //! XLogWalRcvProcessMsg of walreceiver.c.
 //!
-//! The two sides differ in their checks: a walsender ignores bytes after a message, while a
-//! receiver requires the exact size. A position is always that of the last byte + 1.
+//! A walsender ignores bytes after a message. A receiver requires the exact size. Each position in
+//! a message is the position after the last byte.
 
 use super::layout::layout;
 use super::pqformat::{MessageError, put_message};
@@ -14,10 +14,10 @@ use bytes::{Buf, BufMut, Bytes};
 layout! {
     /// The header before the WAL in message `w`.
     pub struct XLogDataHeader: Network {
-        /// Position of the WAL in the message.
+        /// The position of the first byte of WAL in the message.
         pub start: Lsn,
-        /// The position up to which the sender could send, often far beyond the message
-        /// (`SendRqstPtr`).
+        /// The position up to which the sender could send WAL (`SendRqstPtr`). It is often far
+        /// beyond the end of the message.
         pub wal_end: Lsn,
         /// Send time, by the sender's clock.
         pub send_time: TimestampTz,
@@ -31,13 +31,14 @@ layout! {
         pub wal_end: Lsn,
         /// Send time, by the sender's clock.
         pub send_time: TimestampTz,
-        /// Is a status update requested at once?
+        /// Whether the sender requests a status update at once.
         pub reply_requested: bool,
     }
 }
 
 layout! {
-    /// A status update. Positions can go back, because a restarted standby may report lower ones.
+    /// A status update. Positions can go back, because a restarted standby may report lower
+    /// positions.
     pub struct StandbyStatus: Network {
         /// The write position.
         pub write: Lsn,
@@ -53,7 +54,7 @@ layout! {
 }
 
 layout! {
-    /// Hot standby feedback. Invalid ids mean that the standby requires nothing.
+    /// Hot standby feedback. An invalid id means that the standby requires no such rows.
     pub struct HotStandbyFeedback: Network {
         /// The standby's clock.
         pub client_time: TimestampTz,
@@ -61,7 +62,7 @@ layout! {
         pub xmin: Xid,
         /// The epoch of `xmin`.
         pub xmin_epoch: u32,
-        /// The oldest transaction whose catalog rows may be needed.
+        /// The oldest transaction whose catalog rows a query on the standby may need.
         pub catalog_xmin: Xid,
         /// The epoch of `catalog_xmin`.
         pub catalog_xmin_epoch: u32,
@@ -89,15 +90,15 @@ pub enum StandbyMessage {
 /// The server's error for an invalid message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum StandbyMessageError {
-    /// Too short: an ERROR that ends the COPY.
+    /// The message is too short. This is an ERROR that ends the COPY.
     #[error(transparent)]
     Body(MessageError),
-    /// Unknown type: it is logged, and the walsender exits normally.
+    /// The message type is unknown. The error is logged, and the walsender exits normally.
     #[error("unexpected message type \"{}\"", char::from(*.0))]
     Type(u8),
 }
 
-/// The receiver's error for an invalid message: an ERROR with 08P01, which ends its process.
+/// The receiver's error for an invalid message. It is an ERROR with 08P01, and ends the receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum WalMessageError {
     /// `w` with an incomplete header.
@@ -109,7 +110,7 @@ pub enum WalMessageError {
     /// Unknown type.
     #[error("invalid replication message type {0}")]
     Type(u8),
-    /// No type byte. libpq itself drops an empty CopyData.
+    /// The message has no type byte. libpq itself ignores an empty CopyData.
     #[error("empty replication message")]
     Empty,
 }
@@ -118,7 +119,7 @@ impl WalMessage {
     /// Decodes a message. The WAL is not copied.
     ///
     /// # Errors
-    /// The type is unknown, or the size does not match it.
+    /// The type is unknown, or the size is not that of the type.
     pub fn decode(mut payload: Bytes) -> Result<Self, WalMessageError> {
         let Ok(tag) = payload.try_get_u8() else {
             return Err(WalMessageError::Empty);
@@ -162,8 +163,8 @@ impl WalMessage {
     }
 }
 
-/// The bytes of a CopyData message with WAL that come before its `data_len` bytes of WAL, so that
-/// the WAL need not be copied.
+/// The first bytes of a CopyData message with WAL, up to the WAL itself, which has `data_len`
+/// bytes. With this header the WAL need not be copied.
 #[must_use]
 pub fn xlog_data_frame_header(header: &XLogDataHeader, data_len: usize) -> Bytes {
     let payload = 1 + XLogDataHeader::LEN + data_len;
@@ -176,7 +177,7 @@ pub fn xlog_data_frame_header(header: &XLogDataHeader, data_len: usize) -> Bytes
 }
 
 impl StandbyMessage {
-    /// Decodes a message. Bytes after it are ignored.
+    /// Decodes a message. Ignores bytes after the message.
     ///
     /// # Errors
     /// The type is unknown, or the message is too short.
@@ -242,7 +243,7 @@ mod tests {
         assert_eq!(StandbyMessage::decode(STATUS_BYTES), Ok(message));
     }
 
-    /// The server ignores bytes after a message; a receiver does not.
+    /// The server ignores bytes after a message. A receiver treats them as an error.
     #[test]
     fn bytes_after_a_message() {
         let mut longer = Vec::from(STATUS_BYTES);
@@ -373,7 +374,7 @@ mod tests {
             prop_assert_eq!(WalMessage::decode(frame.slice(5..)), Ok(message));
         }
 
-        /// The header followed by the WAL equals the whole message.
+        /// The header, followed by the WAL, equals the whole message.
         #[test]
         fn header_and_data_make_the_frame(header in header(), data in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut apart = xlog_data_frame_header(&header, data.len()).to_vec();

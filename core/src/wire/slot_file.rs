@@ -1,5 +1,5 @@
-//! `pg_replslot/NAME/state`. Mirrors ReplicationSlotOnDisk and ReplicationSlotPersistentData of
-//! slot.h, and the checks of RestoreSlotFromDisk.
+//! The state file of a slot, `pg_replslot/NAME/state`. Mirrors ReplicationSlotOnDisk and
+//! ReplicationSlotPersistentData of slot.h, and the checks of RestoreSlotFromDisk.
 
 use super::layout::{Pad, layout};
 use crate::base::slot_name::NAME_DATA_LEN;
@@ -14,13 +14,13 @@ pub const FILE_LEN: usize = 200;
 /// `SLOT_MAGIC`
 const MAGIC: u32 = 0x0105_1CA1;
 
-/// `ReplicationSlotOnDiskConstantSize`: the part that is the same in all versions.
+/// `ReplicationSlotOnDiskConstantSize`: the length of the part that is the same in all versions.
 const CONSTANT_LEN: usize = 16;
 
 /// `ReplicationSlotOnDiskNotChecksummedSize`
 const NOT_CHECKSUMMED: usize = 8;
 
-/// `ReplicationSlotOnDiskV2Size`: the length of the part after the constant part.
+/// `ReplicationSlotOnDiskV2Size`: the length of the part that follows.
 const DATA_LEN: u32 = 184;
 
 /// `SLOT_VERSION`
@@ -33,9 +33,9 @@ const fn file_version(version: PgVersion) -> u32 {
 }
 
 layout! {
-    /// The whole file. After `restart_lsn`, PostgreSQL 15 has an LSN (`invalidated_at`), later
-    /// versions a 32-bit number (`invalidated`) and four bytes of padding. Before 17 `synced` and
-    /// `failover` are padding.
+    /// The whole file. After `restart_lsn`, PostgreSQL 15 has the LSN `invalidated_at`. Later
+    /// versions have the 32-bit number `invalidated` and four bytes of padding. Before 17 `synced`
+    /// and `failover` are padding.
     struct OnDisk: Disk {
         magic: u32,
         checksum: u32,
@@ -65,7 +65,7 @@ const _: () = assert!(OnDisk::LEN == FILE_LEN);
 pub struct Persistency(pub u32);
 
 impl Persistency {
-    /// `RS_PERSISTENT`: only these slots survive a restart.
+    /// `RS_PERSISTENT`. Only persistent slots survive a restart.
     pub const PERSISTENT: Self = Self(0);
     /// `RS_EPHEMERAL`
     pub const EPHEMERAL: Self = Self(1);
@@ -78,7 +78,7 @@ impl Persistency {
 pub struct SlotFile {
     /// The slot's name.
     pub name: String,
-    /// The database; 0 for a physical slot.
+    /// The database. 0 for a physical slot.
     pub database: u32,
     /// The persistency.
     pub persistency: Persistency,
@@ -86,7 +86,7 @@ pub struct SlotFile {
     pub xmin: Xid,
     /// The oldest transaction whose catalog rows the slot requires.
     pub catalog_xmin: Xid,
-    /// The slot requires WAL from here on; 0 if it requires none.
+    /// The slot requires WAL from this position on. 0 if the slot requires no WAL.
     pub restart_lsn: Lsn,
     /// PostgreSQL 15: the value of `restart_lsn` before the slot was invalidated.
     pub invalidated_at: Lsn,
@@ -102,11 +102,11 @@ pub struct SlotFile {
     pub plugin: String,
     /// Since 17: synchronized from a primary.
     pub synced: bool,
-    /// Since 17: to be synchronized to standbys.
+    /// Since 17: whether the slot is to be synchronized to standbys.
     pub failover: bool,
 }
 
-/// Why a slot file is not accepted.
+/// The reason why a slot file is not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SlotFileError {
     /// The file is too short.
@@ -116,11 +116,11 @@ pub enum SlotFileError {
         /// Number of bytes that are required.
         wanted: usize,
     },
-    /// Wrong magic number: not a slot file.
+    /// The magic number is wrong. The file is not a slot file.
     Magic(u32),
     /// The file is from another major version.
     Version(u32),
-    /// The length is not that of this version.
+    /// The length is not the one of this version.
     Length(u32),
     /// The checksum is wrong.
     Checksum {
@@ -129,7 +129,7 @@ pub enum SlotFileError {
         /// The checksum in the file.
         expected: u32,
     },
-    /// A name that is not terminated or not valid text.
+    /// A name is not terminated or is not valid text.
     Name(&'static str),
 }
 
@@ -275,7 +275,7 @@ impl SlotFile {
     }
 }
 
-/// The text of a `NameData`, which must contain a NUL.
+/// The text of a `NameData`. The bytes must contain a NUL.
 fn text(bytes: &[u8; NAME_DATA_LEN]) -> Option<String> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     core::str::from_utf8(&bytes[..end])
@@ -308,8 +308,8 @@ mod tests {
         }
     }
 
-    /// The fields are at the same offsets as in PostgreSQL. Up to `restart_lsn` they are the same
-    /// in all versions.
+    /// The fields are at the same offsets as in PostgreSQL. Up to `restart_lsn` the offsets are the
+    /// same in all versions.
     #[test]
     fn fields_are_at_postgresqls_offsets() {
         for (version, number) in [(PgVersion::V15, 2), (PgVersion::V18, 5)] {
@@ -385,7 +385,7 @@ mod tests {
         }
     }
 
-    /// Names are checked although the checksum is valid.
+    /// Names are checked even if the checksum is valid.
     #[test]
     fn names_that_are_not_text_are_refused() {
         for (at, field) in [(16, "name"), (129, "plugin")] {

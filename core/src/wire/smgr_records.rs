@@ -6,7 +6,7 @@ use super::payload::PayloadError;
 use super::record::{RMGR_INFO_MASK, RelLocator, RmgrId};
 
 layout! {
-    /// The file of a fork was created (`xl_smgr_create`).
+    /// The record that a file of a relation was created (`xl_smgr_create`).
     pub struct SmgrCreate: Disk {
         /// The relation.
         pub rel: RelLocator,

@@ -1,6 +1,6 @@
 //! The SQL grammar of client sessions: a few PostgreSQL statements, and `PUT` and `GET` for rows.
 //!
-//! Tokens and errors follow scan.l and gram.y for these statements. Anything else is a syntax
+//! Tokens and errors follow scan.l and gram.y for these statements. Any other text is a syntax
 //! error.
 
 mod hex;
@@ -18,7 +18,7 @@ use hex::{Hex, NO_DIGIT, VALUES};
 /// A statement.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Statement {
-    /// Only blanks and a semicolon. The answer is EmptyQueryResponse.
+    /// The text has only blanks and a semicolon. The answer is EmptyQueryResponse.
     Empty,
     /// `BEGIN`
     Begin,
@@ -35,7 +35,8 @@ pub enum Statement {
         /// The row's value.
         value: Bytes,
     },
-    /// `GET rel key`: returns the newest version that is committed or the session's own.
+    /// `GET rel key`: returns the newest version of a row that is committed or was written by this
+    /// session.
     Get {
         /// The relation's number.
         rel: u32,
@@ -60,7 +61,7 @@ pub enum Statement {
     Slot(SlotStatement),
     /// `SHOW name`
     Show(String),
-    /// `SET name = value`, or with `TO`
+    /// `SET name = value` or `SET name TO value`.
     Set {
         /// The setting.
         name: String,
@@ -69,7 +70,7 @@ pub enum Statement {
     },
 }
 
-/// Why a text is not a valid statement.
+/// The reason why a text is not a valid statement.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum SqlError {
     /// A syntax error at this token.
@@ -171,7 +172,8 @@ impl Statement {
         Self::parse_located(text).map_err(|(error, _)| error)
     }
 
-    /// Parses one statement. An error has its position in the text, in characters from 1.
+    /// Parses one statement. An error comes with its position in the text, in characters, counted
+    /// from 1.
     ///
     /// # Errors
     /// The text is not a valid statement.
@@ -189,7 +191,7 @@ impl Statement {
     }
 }
 
-/// A token, and the text that it was read from.
+/// A token, and the piece of text from which it was read.
 struct Token<'a> {
     raw: &'a str,
     kind: Kind,
@@ -216,7 +218,7 @@ impl Token<'_> {
 
 struct Scanner<'a> {
     rest: &'a str,
-    /// The text from the last token on.
+    /// The text from the start of the last token on.
     last: &'a str,
 }
 
@@ -236,8 +238,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The error for a statement that only PostgreSQL supports, or an error in the tokens of the
-    /// rest.
+    /// The error for a statement that only PostgreSQL supports. If a later token is invalid, the
+    /// error for that token.
     fn unsupported(&mut self, what: &str) -> SqlError {
         loop {
             match self.next() {
@@ -402,7 +404,8 @@ impl<'a> Scanner<'a> {
             return Err(bad.map_or(SqlError::HexOdd, SqlError::HexDigit));
         }
         let mut bytes = Vec::with_capacity(text.len() / 2);
-        // The content can be long: convert all digits first, and check for invalid ones at the end.
+        // The content can be long. Therefore all digits are converted first, and one check for
+        // invalid digits follows at the end.
         let mut all = 0;
         bytes.extend(text.as_bytes().chunks_exact(2).map(|pair| {
             let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
@@ -425,7 +428,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Consumes the symbol if it is next.
+    /// Consumes the next token if it is this symbol.
     fn accept(&mut self, symbol: &str) -> Result<bool, SqlError> {
         let before = self.rest;
         if self.next()?.is_some_and(|token| token.raw == symbol) {
@@ -464,7 +467,7 @@ impl<'a> Scanner<'a> {
         Ok(Some(Token { raw, kind }))
     }
 
-    /// Skips white space and comments. Comments in the style of C can be nested.
+    /// Skips white space and comments. C comments can be nested.
     fn skip_blanks(&mut self) -> Result<(), SqlError> {
         loop {
             let blanks = [' ', '\t', '\n', '\r', '\x0c', '\x0b'];
@@ -499,7 +502,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A string. Two successive quotes stand for one quote character.
+    /// A string. Two quotes in a row stand for one quote character.
     fn quoted(&mut self) -> Result<Token<'a>, SqlError> {
         let begin = self.rest;
         let text = self.between('\'');
@@ -518,7 +521,7 @@ impl<'a> Scanner<'a> {
         Ok(Token { raw, kind })
     }
 
-    /// The text between two quotes, or `None` if the second one is missing.
+    /// The text between two quotes. `None` if the second quote is missing.
     fn between(&mut self, quote: char) -> Option<String> {
         let mut text = String::new();
         let mut at = 1;
@@ -535,7 +538,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Length of the leading run of characters that satisfy `is`.
+    /// The length of the leading run of characters for which `is` returns true.
     fn run(&self, is: impl Fn(char) -> bool) -> usize {
         self.rest.find(|c| !is(c)).unwrap_or(self.rest.len())
     }

@@ -67,7 +67,7 @@ pub struct Invalidations {
     pub db: u32,
     /// The tablespace of the database.
     pub tablespace: u32,
-    /// The relation cache's init file must be removed.
+    /// Whether the init file of the relation cache must be removed.
     pub init_file_inval: bool,
     /// The messages.
     pub msgs: Vec<Invalidation>,
@@ -188,7 +188,7 @@ mod tests {
         })
     }
 
-    /// Lengths of records from a real server, minus 26 bytes of headers.
+    /// The lengths are those of records from a real server, minus 26 bytes of headers.
     #[test]
     fn round_trips_and_truncations() {
         let lock = StandbyLock {

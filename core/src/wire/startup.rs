@@ -2,7 +2,8 @@
 //! (backend_startup.c since 17).
 //!
 //! The packet has no type byte.
-//! [`FrameReader::next_startup`](super::frame::FrameReader::next_startup) splits it off.
+//! [`FrameReader::next_startup`](super::frame::FrameReader::next_startup) separates it from the
+//! messages that follow.
 
 mod options;
 mod reported;
@@ -32,7 +33,7 @@ pub struct ProtocolVersion(pub u32);
 impl ProtocolVersion {
     /// Supported by all servers since 7.4.
     pub const V3_0: Self = Self(0x0003_0000);
-    /// Added in 18 for longer cancel keys.
+    /// Protocol 3.2. PostgreSQL 18 added it for longer cancel keys.
     pub const V3_2: Self = Self(0x0003_0002);
 
     /// The upper 16 bits.
@@ -78,7 +79,7 @@ pub enum StartupPacket {
     SslRequest,
     /// Requests GSS encryption. The answer is a single byte, `G` or `N`.
     GssEncRequest,
-    /// Cancels the query of another session. It is not answered.
+    /// Cancels the query of another session. The server does not answer this request.
     CancelRequest {
         /// The process id from BackendKeyData.
         pid: u32,
@@ -92,17 +93,18 @@ pub enum StartupPacket {
 pub struct StartupMessage {
     /// The protocol version that the client requests.
     pub version: ProtocolVersion,
-    /// Names and values of parameters, in order.
+    /// The names and values of the parameters, in the order of the packet.
     pub params: Vec<(String, String)>,
 }
 
 /// Why a packet is refused.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum StartupError {
-    /// An invalid length. It is logged, and the connection is closed without an answer.
+    /// The length is invalid. The error is logged, and the connection is closed without an answer.
     #[error("invalid length of startup packet")]
     Length,
-    /// A major version other than 3, or a second SSLRequest, whose code is version 1234.5679.
+    /// The major version is not 3. A second SSLRequest also has this error, because its code reads
+    /// as version 1234.5679.
     #[error("unsupported frontend protocol {asked}: server supports 3.0 to {latest}")]
     Unsupported {
         /// The version that the client requests.
@@ -110,10 +112,10 @@ pub enum StartupError {
         /// The newest version that the server supports.
         latest: ProtocolVersion,
     },
-    /// The list of parameters does not end with the packet.
+    /// The last byte of the packet does not terminate the list of parameters.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     Layout,
-    /// Bytes follow a request for encryption that is not yet answered.
+    /// Bytes follow a request for encryption that the server has not answered yet.
     #[error("received unencrypted data after {0} request")]
     Unencrypted(&'static str),
     /// The parameter `user` is missing.
@@ -166,9 +168,9 @@ impl StartupError {
         }
     }
 
-    /// The error in the format before protocol 3.0, if the client requested such a version: `E` and
-    /// a text, without a length (`send_message_to_frontend`). Version 0 does not count as such a
-    /// version.
+    /// The error in the format from before protocol 3.0, `E` and a text without a length
+    /// (`send_message_to_frontend`). `None` unless the client requested such an old version.
+    /// Version 0 does not count as an old version.
     #[must_use]
     pub fn old_form(&self) -> Option<Bytes> {
         let Self::Unsupported { asked, .. } = self else {
@@ -178,14 +180,14 @@ impl StartupError {
         is_old.then(|| Bytes::from(alloc::format!("EFATAL:  {self}\n\0")))
     }
 
-    /// Is the error sent to the client? Otherwise the connection is closed without an answer.
+    /// Is the error sent to the client? If not, the connection is closed without an answer.
     #[must_use]
     pub const fn reaches_client(&self) -> bool {
         !matches!(self, Self::Length)
     }
 }
 
-/// The kinds of encryption that the client has requested. Each can be requested once per
+/// The kinds of encryption that the client has requested. A client can request each kind once per
 /// connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Negotiation {
@@ -197,7 +199,7 @@ impl Negotiation {
     /// Decodes a packet without its length word, as a server of this version does.
     ///
     /// # Errors
-    /// The packet is invalid. The meaning of parameters is checked later.
+    /// The packet is invalid. The values of the parameters are checked later.
     pub fn decode(
         &mut self,
         body: &[u8],
@@ -248,8 +250,9 @@ fn cancel_request(rest: &[u8], server: PgVersion) -> Result<StartupPacket, Start
     })
 }
 
-/// Pairs of strings, terminated by an empty name at the end of the packet. As in C, the packet is
-/// read as if a NUL followed it, so that any single last byte counts as the terminator.
+/// The parameters: pairs of strings. An empty name at the end of the packet terminates the list. As
+/// in C, the packet is read as if a NUL followed it. Any single last byte therefore counts as the
+/// terminator.
 fn params(rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
     let mut params = Vec::new();
     let mut at = 0;
@@ -270,7 +273,7 @@ fn params(rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
 }
 
 /// The string at an offset, and the offset of the next string. Bytes that are not UTF-8 are
-/// replaced. PostgreSQL keeps them until it knows the database's encoding.
+/// replaced. PostgreSQL keeps such bytes until it knows the encoding of the database.
 fn split_str(bytes: &[u8], at: usize) -> (String, usize) {
     let len = bytes[at..].iter().position(|&b| b == 0);
     let end = len.map_or(bytes.len(), |len| at + len);
@@ -320,12 +323,12 @@ pub enum ReplicationMode {
     Database,
 }
 
-/// The parameters of a startup packet, by their meaning.
+/// The parameters of a startup packet, interpreted.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SessionRequest {
     /// `user`, truncated to 63 bytes.
     pub user: String,
-    /// `database`, truncated to 63 bytes; by default the user's name. Empty for a physical
+    /// `database`, truncated to 63 bytes. The default is the name of the user. Empty for a physical
     /// walsender.
     pub database: String,
     /// `replication`
@@ -334,14 +337,14 @@ pub struct SessionRequest {
     pub options: Option<String>,
     /// Settings, in order.
     pub settings: Vec<(String, String)>,
-    /// Names of protocol options. The server supports none.
+    /// The names of the requested protocol options. The server supports no options.
     pub protocol_options: Vec<String>,
     /// The negotiated protocol version.
     pub version: ProtocolVersion,
 }
 
 impl StartupMessage {
-    /// The packet of a physical receiver, with its parameters in libpq's order.
+    /// The startup packet of a physical receiver. The parameters are in libpq's order.
     #[must_use]
     pub fn receiver(user: &str, application_name: &str) -> Self {
         let params = [
@@ -405,8 +408,8 @@ impl StartupMessage {
         Ok(request)
     }
 
-    /// NegotiateProtocolVersion, which is sent before authentication if the client requests more
-    /// than the server supports (`SendNegotiateProtocolVersion`).
+    /// NegotiateProtocolVersion (`SendNegotiateProtocolVersion`). The server sends it before
+    /// authentication if the client requests more than the server supports. Otherwise `None`.
     #[must_use]
     pub fn negotiate(&self, server: PgVersion) -> Option<BackendMessage> {
         let latest = ProtocolVersion::latest(server);

@@ -32,7 +32,7 @@ layout! {
     }
 }
 
-/// A prepared transaction (XLOG_XACT_PREPARE), without the data of its resource managers.
+/// A prepared transaction (XLOG_XACT_PREPARE). The data of its resource managers is not decoded.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XactPrepare {
     /// The transaction.
@@ -41,28 +41,29 @@ pub struct XactPrepare {
     pub db: u32,
     /// The time.
     pub time: TimestampTz,
-    /// The transaction's global identifier, with its terminating NUL.
+    /// The global identifier of the transaction, with the terminating NUL.
     pub gid: Bytes,
     /// Its subtransactions.
     pub subxacts: Vec<Xid>,
-    /// Relation files to delete when it commits.
+    /// Relation files to delete when the transaction commits.
     pub commit_rels: Vec<RelLocator>,
-    /// Relation files to delete when it aborts.
+    /// Relation files to delete when the transaction aborts.
     pub abort_rels: Vec<RelLocator>,
-    /// Statistics to drop when it commits.
+    /// Statistics to drop when the transaction commits.
     pub commit_stats: Vec<StatsItem>,
     /// Statistics to drop when it aborts.
     pub abort_stats: Vec<StatsItem>,
     /// Invalidation messages.
     pub invals: Vec<Invalidation>,
-    /// The relation cache's init file must be removed.
+    /// Whether the init file of the relation cache must be removed.
     pub init_file_inval: bool,
-    /// Its replication origin's LSN and time. Only valid if the record has an origin.
+    /// The LSN and time at the replication origin. Valid only if the record has an origin.
     pub origin: Origin,
 }
 
-/// A top-level transaction with some of its subtransactions (XLOG_XACT_ASSIGNMENT). Written for
-/// every 64 subtransactions, so that a standby does not have to track more.
+/// A top-level transaction with some of its subtransactions (XLOG_XACT_ASSIGNMENT). The server
+/// writes this record after every 64 subtransactions, so that a standby does not have to track
+/// more.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XactAssignment {
     /// The top-level transaction.
@@ -125,7 +126,7 @@ pub fn decode_invalidations(main: &[u8]) -> Result<Vec<Invalidation>, PayloadErr
     counted(&mut Cursor::disk(main), "msgs")
 }
 
-/// The items of a list. Each list starts at a multiple of 8.
+/// The items of a list in the main data. Each list starts at a multiple of 8.
 fn list<T: Field>(
     main: &[u8],
     cursor: &mut Cursor<'_>,
@@ -159,7 +160,7 @@ fn align(main: &[u8], cursor: &mut Cursor<'_>) -> Result<(), Short> {
 mod tests {
     use super::*;
 
-    /// A sample with a name that needs padding, and one item in each list.
+    /// A record with a name that needs padding, and with one item in each list.
     fn sample() -> Vec<u8> {
         let header = Header {
             magic: 0x57F9_4533,

@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 /// The type bits of `xl_info` (`XLOG_XACT_OPMASK`).
 const OP_MASK: u8 = 0x70;
-/// The main data has a word of [`xinfo`] bits (`XLOG_XACT_HAS_INFO`).
+/// The main data includes a word with [`xinfo`] bits (`XLOG_XACT_HAS_INFO`).
 const HAS_INFO: u8 = 0x80;
 
-/// Bits of `xinfo`, which says which parts follow.
+/// Bits of `xinfo`. They tell which parts follow.
 pub mod xinfo {
     /// Database and tablespace.
     pub const HAS_DBINFO: u32 = 1 << 0;
@@ -25,9 +25,9 @@ pub mod xinfo {
     pub const HAS_INVALS: u32 = 1 << 3;
     /// The id of a prepared transaction.
     pub const HAS_TWOPHASE: u32 = 1 << 4;
-    /// The LSN and time at the replication origin.
+    /// The LSN and time of the commit at the replication origin.
     pub const HAS_ORIGIN: u32 = 1 << 5;
-    /// The transaction held AccessExclusive locks. No part follows.
+    /// The transaction held AccessExclusive locks. This bit announces no part.
     pub const HAS_AE_LOCKS: u32 = 1 << 6;
     /// The global identifier of a prepared transaction.
     pub const HAS_GID: u32 = 1 << 7;
@@ -35,12 +35,12 @@ pub mod xinfo {
     pub const HAS_DROPPED_STATS: u32 = 1 << 8;
     /// The primary waits until standbys have applied the commit.
     pub const APPLY_FEEDBACK: u32 = 1 << 29;
-    /// The relation cache's init file must be removed.
+    /// The init file of the relation cache must be removed.
     pub const UPDATE_RELCACHE_FILE: u32 = 1 << 30;
-    /// The commit was flushed, whatever the value of synchronous_commit.
+    /// The commit was flushed, even if synchronous_commit is off.
     pub const FORCE_SYNC: u32 = 1 << 31;
 
-    /// The bits that do not announce a part.
+    /// The bits that announce no part.
     pub const PLAIN_FLAGS: u32 = HAS_AE_LOCKS | APPLY_FEEDBACK | UPDATE_RELCACHE_FILE | FORCE_SYNC;
 }
 
@@ -68,7 +68,8 @@ layout! {
 }
 
 layout! {
-    /// Statistics to drop (`xl_xact_stats_item`). Before 18 it has only the low half of the object.
+    /// Statistics to drop (`xl_xact_stats_item`). Before 18 the record has only the low half of the
+    /// object id.
     pub struct StatsItem: Disk {
         /// The kind of object.
         pub kind: i32,
@@ -76,7 +77,7 @@ layout! {
         pub db: u32,
         /// The object, low half.
         pub object: u32,
-        /// The object, high half; 0 before 18.
+        /// The high half of the object id. 0 before 18.
         pub object_high: u32,
     }
 }
@@ -93,9 +94,10 @@ layout! {
 layout! {
     /// A shared invalidation message (`SharedInvalidationMessage`).
     pub struct Invalidation: Disk {
-        /// 0 or higher: a catalog cache; negative: another kind of message.
+        /// The kind of message. 0 and higher numbers are catalog caches. Negative numbers are other
+        /// kinds.
         pub id: i8,
-        /// Padding, which PostgreSQL does not set to zero.
+        /// Padding. PostgreSQL does not set it to zero.
         pub pad: Pad<3>,
         /// The database.
         pub db: u32,
@@ -109,9 +111,9 @@ layout! {
 layout! {
     /// The replication origin of a transaction (`xl_xact_origin`).
     pub struct Origin: Disk {
-        /// The end of its commit record on the origin.
+        /// The end of the commit record on the origin.
         pub lsn: Lsn,
-        /// The time of its commit on the origin.
+        /// The time of the commit on the origin.
         pub time: TimestampTz,
     }
 }
@@ -123,11 +125,11 @@ pub struct XactEnd {
     pub op: XactOp,
     /// The time.
     pub time: TimestampTz,
-    /// The [`xinfo`] bits that do not announce a part. The other bits follow from the fields below.
+    /// The [`xinfo`] bits that announce no part. The other bits are computed from the fields below.
     pub flags: u32,
     /// Database and tablespace.
     pub db: Option<DbInfo>,
-    /// Subtransactions that end in the same way.
+    /// The subtransactions that commit or abort together with this transaction.
     pub subxacts: Vec<Xid>,
     /// Relation files to delete.
     pub rels: Vec<RelLocator>,
@@ -137,7 +139,7 @@ pub struct XactEnd {
     pub invals: Vec<Invalidation>,
     /// The prepared transaction.
     pub twophase: Option<Xid>,
-    /// Its global identifier, without the NUL. Only with `twophase`.
+    /// The global identifier, without the NUL. Present only with `twophase`.
     pub gid: Option<Bytes>,
     /// The replication origin.
     pub origin: Option<Origin>,
@@ -161,7 +163,7 @@ impl XactOp {
 }
 
 impl XactEnd {
-    /// A commit or abort with nothing but its time.
+    /// A commit or abort that contains only its time.
     #[must_use]
     pub const fn new(op: XactOp, time: TimestampTz) -> Self {
         Self {
@@ -390,8 +392,8 @@ mod tests {
         }
     }
 
-    /// A minimal commit record of a real server has 34 bytes: record header, main data header,
-    /// time.
+    /// The shortest commit record of a real server has 34 bytes: the record header, the main data
+    /// header, and the time.
     #[test]
     fn plain_commit_is_its_time() {
         let commit = XactEnd::new(XactOp::Commit, TimestampTz(42));
@@ -430,7 +432,7 @@ mod tests {
         assert_eq!(end.info(), 0xB1);
     }
 
-    /// Counts that are negative, or too large for the remaining bytes, are errors.
+    /// A count that is negative or too large for the remaining bytes is an error.
     #[test]
     fn counts_are_bounded() {
         for count in [-1i32, i32::MAX] {

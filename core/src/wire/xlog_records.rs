@@ -8,8 +8,8 @@ use super::record::{RMGR_INFO_MASK, RmgrId};
 use crate::base::{Lsn, PgVersion, TimelineId, TimestampTz, WalLevel, Xid};
 use alloc::vec::Vec;
 
-/// A transaction id with its epoch (`FullTransactionId`): the epoch in the high half, the [`Xid`]
-/// in the low half.
+/// A transaction id with its epoch (`FullTransactionId`). The epoch is the high half. The [`Xid`]
+/// is the low half.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct FullXid(pub u64);
 
@@ -70,8 +70,8 @@ layout! {
 }
 
 layout! {
-    /// End of recovery by promotion (`xl_end_of_recovery`), as before 17. Since 17
-    /// [`WalLevelField`] follows.
+    /// The end of recovery by a promotion (`xl_end_of_recovery`). Since 17 a [`WalLevelField`]
+    /// follows the struct.
     pub struct EndOfRecovery: Disk {
         /// The time.
         pub time: TimestampTz,
@@ -93,7 +93,7 @@ layout! {
 }
 
 layout! {
-    /// Names the incomplete record that was overwritten (`xl_overwrite_contrecord`).
+    /// The incomplete record that was overwritten (`xl_overwrite_contrecord`).
     pub struct OverwriteContrecord: Disk {
         /// Start of the overwritten record.
         pub overwritten_lsn: Lsn,
@@ -102,7 +102,7 @@ layout! {
     }
 }
 
-/// The `wal_level` with this number in files and records.
+/// The `wal_level` for the number that files and records contain.
 #[must_use]
 pub const fn wal_level(number: i32) -> Option<WalLevel> {
     match number {
@@ -122,11 +122,11 @@ pub enum XlogRecord {
     CheckpointOnline(CheckPoint),
     /// XLOG_NOOP
     Noop,
-    /// XLOG_NEXTOID: OIDs below this one may be in use.
+    /// XLOG_NEXTOID: all OIDs below this OID may be in use.
     NextOid(u32),
     /// XLOG_SWITCH
     Switch,
-    /// XLOG_BACKUP_END: the redo pointer at which the backup started.
+    /// XLOG_BACKUP_END: the redo pointer at the start of the backup.
     BackupEnd(Lsn),
     /// XLOG_PARAMETER_CHANGE
     ParameterChange(ParameterChange),
@@ -144,7 +144,7 @@ pub enum XlogRecord {
     OverwriteContrecord(OverwriteContrecord),
     /// XLOG_CHECKPOINT_REDO (since 17): `wal_level` as a number.
     CheckpointRedo(i32),
-    /// XLOG_LOGICAL_DECODING_STATUS_CHANGE (since 19): is WAL for logical decoding written?
+    /// XLOG_LOGICAL_DECODING_STATUS_CHANGE (since 19): whether WAL for logical decoding is written.
     LogicalDecodingStatus(bool),
 }
 
@@ -321,8 +321,8 @@ mod tests {
         ]
     }
 
-    /// Lengths of records from real servers. A truncated record is an error; trailing bytes are
-    /// not.
+    /// The lengths are those of records from real servers. A truncated record is an error. Bytes
+    /// after a record are ignored.
     #[test]
     fn round_trips_and_truncations() {
         let lens = [88, 88, 0, 4, 0, 8, 28, 72, 1, 24, 0, 0, 16, 4];
@@ -357,7 +357,7 @@ mod tests {
         }
     }
 
-    /// Offsets of fields that other programs read.
+    /// The offsets of fields that other programs read.
     #[test]
     fn checkpoint_offsets_are_those_of_c() {
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! The disk of the fixture: files as a map; what is written is durable.
+//! The disk of the test fixture. Its files are a map, and each write is durable at once.
 
 use super::Fixture;
 use crate::base::Fd;
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 impl Fixture {
-    /// Executes an operation, unless it is to fail.
+    /// Executes an operation, or lets it fail if the test has requested that.
     pub(super) fn disk(&mut self, op: DiskOp) -> Result<DiskDone, DiskError> {
         let line = op.describe(|fd| self.path_of(fd).unwrap_or_default());
         self.trace.push(line.clone());

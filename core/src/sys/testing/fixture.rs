@@ -1,4 +1,5 @@
-//! A server for unit tests: shared memory, processes that the test steps, and a disk in memory.
+//! A server for unit tests: shared memory, processes that the test runs step by step, and a disk in
+//! memory.
 
 use crate::base::{Fd, Lsn, Mono, Now, PgVersion, Pid, Planted, Probe, SegmentNo, Settings};
 use crate::base::{Geometry, TimelineId, TimestampTz, Xid};
@@ -29,29 +30,31 @@ pub(crate) struct Fixture {
     pub(crate) now: Now,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) dirs: BTreeSet<String>,
-    /// The disk operations that were executed or failed, such as `write base/5/16384 0+512`.
+    /// The disk operations that were executed or have failed. An example of a line is `write
+    /// base/5/16384 0+512`.
     pub(crate) trace: Vec<String>,
     pub(crate) logs: Vec<LogEvent>,
-    /// Network operations, each with the length of `trace` at that time.
+    /// The network operations. Each comes with the length of `trace` at the time of the operation.
     pub(crate) net: Vec<(usize, NetOp)>,
-    /// Operations that fail, by the first words of their line in `trace`.
+    /// The operations that fail. The key is the first words of the operation's line in `trace`.
     pub(crate) failing: BTreeMap<String, DiskError>,
     pub(crate) procs: BTreeMap<Pid, ProcSys>,
     pub(super) fds: BTreeMap<Fd, String>,
     pub(super) next_fd: u32,
-    /// Operations are executed by [`Fixture::complete`], not when they are issued.
+    /// Whether an operation is executed only by [`Fixture::complete`], instead of when it is
+    /// issued.
     deferred: bool,
     in_progress: BTreeMap<Pid, DiskOp>,
 }
 
 impl Fixture {
-    /// A server of the smallest geometry whose disk is empty but for its directories.
+    /// A server with the smallest geometry. Its disk has directories, but no files.
     pub(crate) fn new(version: PgVersion, planted: Planted) -> Self {
         Self::with(Settings::new(version, Geometry::SMALLEST), planted)
     }
 
     /// A primary that has just started. The first page of its WAL contains only the segment header.
-    /// Its operations stay in progress until [`Fixture::complete`].
+    /// A disk operation stays in progress until [`Fixture::complete`].
     pub(crate) fn primary() -> Self {
         let mut fixture = Self::in_recovery();
         let geometry = fixture.shmem.settings.geometry;
@@ -67,7 +70,7 @@ impl Fixture {
         fixture
     }
 
-    /// A server that replays WAL. Its operations stay in progress until [`Fixture::complete`].
+    /// A server that replays WAL. A disk operation stays in progress until [`Fixture::complete`].
     pub(crate) fn in_recovery() -> Self {
         let mut settings = Settings::new(PgVersion::V15, Geometry::SMALL);
         settings.shared_buffers = 4;
@@ -128,7 +131,7 @@ impl Fixture {
         pid
     }
 
-    /// WAL that begins with the checkpoint of a fresh cluster.
+    /// WAL that begins with the checkpoint record of a new cluster.
     pub(crate) fn wal(&self) -> WalBuilder {
         let settings = &self.shmem.settings;
         let version = settings.pg_version;
@@ -151,7 +154,7 @@ impl Fixture {
         RecordBody::new(RmgrId::XLOG, record.info(), Xid::INVALID, main)
     }
 
-    /// Puts segments where a server looks for them.
+    /// Writes the segments of `wal` to pg_wal.
     pub(crate) fn install(&mut self, wal: &WalBuilder) {
         for (segment, bytes) in wal.segments() {
             let path = self.segment_path(segment);
@@ -186,7 +189,8 @@ impl Fixture {
         xlog.buffers[index].page = Arc::new(bytes);
     }
 
-    /// The records on disk from position `from` on: start, resource manager, type.
+    /// The records on disk from position `from` on. Each has its start, its resource manager and
+    /// its type.
     pub(crate) fn records(&self, from: Lsn) -> Vec<(Lsn, RmgrId, u8)> {
         let settings = &self.shmem.settings;
         let mut reader = WalReader::new(settings.geometry, settings.pg_version, Some(SYSID));
@@ -211,7 +215,7 @@ impl Fixture {
         }
     }
 
-    /// Bytes of pg_wal as a reader would find them.
+    /// The bytes of pg_wal, as a reader of WAL would find them.
     pub(crate) fn read_wal(&self, from: Lsn, len: usize) -> &[u8] {
         let geometry = &self.shmem.settings.geometry;
         let file = &self.files[&self.segment_path(geometry.segment_of(from))];
@@ -265,7 +269,7 @@ impl Fixture {
         }
     }
 
-    /// Steps a process until it exits or waits for anything but the disk.
+    /// Steps a process until it exits, or waits for an event other than the disk.
     pub(crate) fn settle(&mut self, pid: Pid, mut step: impl FnMut(&mut Cx<'_>) -> Yield) -> Yield {
         for _ in 0..100_000 {
             self.complete(pid);
@@ -278,7 +282,7 @@ impl Fixture {
         panic!("livelock: {:?}", self.trace.last());
     }
 
-    /// Polls until the routine is done or waits for anything but the disk.
+    /// Polls until the routine is done, or waits for an event other than the disk.
     pub(crate) fn drive<T>(
         &mut self,
         pid: Pid,
@@ -299,7 +303,8 @@ impl Fixture {
         }
     }
 
-    /// Polls a routine to its end. It may wait for the disk, and for a lock that it then gets.
+    /// Polls a routine to its end. The routine may wait for the disk, and for a lock that it gets
+    /// at once.
     pub(crate) fn run<T>(&mut self, pid: Pid, mut poll: impl FnMut(&mut Cx<'_>) -> Poll<T>) -> T {
         loop {
             match self.drive(pid, &mut poll) {
@@ -312,7 +317,7 @@ impl Fixture {
         }
     }
 
-    /// Polls until the routine is at this place, or is done.
+    /// Polls until the routine yields at this place, or is done.
     pub(crate) fn run_to<T>(
         &mut self,
         pid: Pid,
@@ -329,7 +334,7 @@ impl Fixture {
         }
     }
 
-    /// Takes the bytes that were sent since the last call.
+    /// Returns and removes the bytes that were sent since the last call.
     pub(crate) fn sent(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         for (_, op) in core::mem::take(&mut self.net) {
@@ -340,7 +345,7 @@ impl Fixture {
         all
     }
 
-    /// The operations on files whose path has this prefix.
+    /// The lines of the trace for files whose path has this prefix.
     pub(crate) fn trace_of(&self, prefix: &str) -> Vec<&str> {
         let on = |line: &&String| {
             let path = line.split(' ').nth(1);
@@ -349,7 +354,7 @@ impl Fixture {
         self.trace.iter().filter(on).map(String::as_str).collect()
     }
 
-    /// The operations without positions and lengths, such as `write base/5/16384`.
+    /// The lines of the trace without positions and lengths, such as `write base/5/16384`.
     pub(crate) fn short_trace(&self) -> Vec<String> {
         let short = |line: &String| {
             let words: Vec<_> = line.split(' ').take(2).collect();
@@ -358,14 +363,14 @@ impl Fixture {
         self.trace.iter().map(short).collect()
     }
 
-    /// The index of the first line of the trace with this prefix.
+    /// The index of the first line of the trace that has this prefix.
     pub(crate) fn position(&self, prefix: &str) -> usize {
         let at = self.trace.iter().position(|line| line.starts_with(prefix));
         at.unwrap_or_else(|| panic!("no {prefix} in {:#?}", self.trace))
     }
 
-    /// Can a process with this wait run? Decided as in `Node`, except that a disk operation has
-    /// always completed.
+    /// Can a process with this wait run? The rule is that of `Node`, except that a disk operation
+    /// has always completed.
     pub(crate) fn wake(&mut self, pid: Pid, wait: &Wait) -> bool {
         let sys = self.procs.get_mut(&pid).expect("spawned");
         let conn = |id| sys.conns.get(&id);

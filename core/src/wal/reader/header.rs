@@ -5,8 +5,9 @@ use crate::base::{Lsn, PgVersion};
 use crate::wal::WalError;
 use crate::wire::record::RecordHeader;
 
-/// `ValidXLogRecordHeader`. `last` is the start of the previous record, which xl_prev must equal.
-/// It is invalid right after positioning; xl_prev must then only be less than `record`.
+/// `ValidXLogRecordHeader`. `last` is the start of the previous record, and xl_prev must equal
+/// `last`. If `last` is invalid, the reader was just positioned, and xl_prev must only be less than
+/// `record`.
 pub(super) fn check_header(
     version: PgVersion,
     last: Lsn,

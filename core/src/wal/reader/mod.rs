@@ -1,11 +1,11 @@
 //! Reads WAL record by record. Mirrors xlogreader.c (XLogReadRecord, XLogDecodeNextRecord,
 //! XLogFindNextRecord).
 //!
-//! A pull parser. [`WalReader::next`] returns a record, asks for bytes of a page, or says why no
-//! further valid record was found. It does not access files, and trusts nothing that it reads:
-//! memory is allocated only for bytes that were fed. Unlike in PostgreSQL, the position advances
-//! only after a record was decoded completely, so that after any error the same record can be tried
-//! again from another source.
+//! The reader is a pull parser and does not access files. [`WalReader::next`] returns a record,
+//! requests bytes of a page, or returns the reason why there is no further valid record. The reader
+//! allocates memory only for bytes that were fed, whatever lengths it reads. Unlike in PostgreSQL,
+//! its position advances only after a record was decoded completely. After any error the same
+//! record can therefore be tried again from another source.
 
 mod header;
 mod pages;
@@ -27,7 +27,7 @@ use header::{check_header, check_length};
 use pages::{Pages, Stop};
 use room::Held;
 
-/// The largest record that can be read: PostgreSQL cannot allocate more (`MaxAllocSize`).
+/// The largest record that can be read (`MaxAllocSize`). PostgreSQL cannot allocate more.
 pub const MAX_RECORD: u32 = (1 << 30) - 1;
 /// From this position on, the end of a record could overflow.
 const TOO_FAR: Lsn = Lsn(u64::MAX - (1 << 33));
@@ -39,20 +39,21 @@ const RECORD_HEADER: u32 = 24;
 pub enum Next<R = Record> {
     /// The next record.
     Record(R),
-    /// Feed at least `len` bytes of the page, or report that it cannot be read, then call again.
+    /// The caller must feed at least `len` bytes of the page, or report that the page cannot be
+    /// read. Then the caller calls again.
     Need {
         /// The page.
         page: Lsn,
-        /// How many of its first bytes must be valid.
+        /// The number of bytes, from the start of the page, that must be valid.
         len: u32,
         /// The record that needs the page.
         record: Lsn,
     },
-    /// No valid record was found. The next call tries the same record from its beginning.
+    /// No valid record was found. The next call tries the same record again from its start.
     End(WalError),
 }
 
-/// A record of which only the beginning could be read.
+/// A record of which only the first part could be read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Aborted {
     /// Its start (abortedRecPtr).
@@ -61,21 +62,22 @@ pub struct Aborted {
     pub missing: Lsn,
 }
 
-/// Reads records from pages that it is fed.
+/// Reads records from pages that the caller feeds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalReader {
-    /// Start of the last record returned (ReadRecPtr); invalid right after positioning.
+    /// The start of the last record that was returned (ReadRecPtr). Invalid right after the reader
+    /// was positioned.
     pub decoded: Lsn,
-    /// End of the last record returned (EndRecPtr), where the next record is expected.
+    /// The end of the last record that was returned (EndRecPtr). The next record is expected there.
     pub end: Lsn,
-    /// Set with [`Next::End`] if the record continues beyond its first page.
+    /// The incomplete record. Set with [`Next::End`] if the record continues beyond its first page.
     pub aborted: Option<Aborted>,
     /// The start of an incomplete record that was overwritten. The record that overwrote it must
-    /// name this position; its redo clears this field.
+    /// name this position. The redo of that record clears this field.
     pub overwritten: Option<Lsn>,
     pages: Pages,
     phase: Phase,
-    /// Records that start before this position are skipped.
+    /// The reader skips records that start before this position.
     seek: Option<Lsn>,
 }
 
@@ -85,8 +87,8 @@ enum Phase {
     Idle,
     /// Searches for the first record on or after this page.
     Skipping(Lsn),
-    /// Reads the record at this position, or the first record on the page if this is a page
-    /// boundary.
+    /// Reads the record at this position. If the position is a page boundary, reads the first
+    /// record on the page.
     Starting(Lsn),
     /// Assembles a record from several pages.
     Assembling(Partial),
@@ -96,7 +98,7 @@ enum Phase {
 struct Partial {
     start: Lsn,
     total: u32,
-    /// The bytes assembled so far; empty until the rest of the first page was fed.
+    /// The bytes of the record so far. Empty until the rest of the first page is fed.
     got: Vec<u8>,
     /// The next page to read.
     page: Lsn,
@@ -114,7 +116,7 @@ impl<R> Next<R> {
 }
 
 impl WalReader {
-    /// A reader without a position. `sysid` is the system identifier that pages must have.
+    /// A reader that is not yet positioned. `sysid` is the system identifier that pages must have.
     #[must_use]
     pub const fn new(geometry: Geometry, version: PgVersion, sysid: Option<u64>) -> Self {
         Self {
@@ -128,8 +130,8 @@ impl WalReader {
         }
     }
 
-    /// Positions the reader at the record at `lsn`, or at the first record on the page if `lsn` is
-    /// a page boundary (`XLogBeginRead`).
+    /// Positions the reader at the record at `lsn` (`XLogBeginRead`). If `lsn` is a page boundary,
+    /// positions the reader at the first record on the page.
     pub fn begin_read(&mut self, lsn: Lsn) {
         self.decoded = Lsn::INVALID;
         self.end = lsn;
@@ -137,15 +139,15 @@ impl WalReader {
         self.seek = None;
     }
 
-    /// Positions the reader at the first record at or after `lsn`, which can be any position
-    /// (`XLogFindNextRecord`).
+    /// Positions the reader at the first record at or after `lsn` (`XLogFindNextRecord`). `lsn` can
+    /// be any position.
     pub fn find_next_record(&mut self, lsn: Lsn) {
         self.begin_read(lsn);
         self.phase = Phase::Skipping(self.geometry().page_start(lsn));
         self.seek = Some(lsn);
     }
 
-    /// Feeds the first bytes of a page, or all of them.
+    /// Feeds the first bytes of a page, or the whole page.
     ///
     /// # Panics
     /// If `page` is not a page boundary, or `bytes` is longer than a page.
@@ -153,12 +155,12 @@ impl WalReader {
         self.pages.feed(page, bytes);
     }
 
-    /// Reports that the requested page cannot be read. The next call returns this reason.
+    /// Reports that the requested page cannot be read. The next call of `next` returns this reason.
     pub fn feed_failed(&mut self, reason: WalError) {
         self.pages.feed_failed(reason);
     }
 
-    /// Checks the header of a whole page before it is fed (`XLogReaderValidatePageHeader`).
+    /// Checks the header of a whole page before the page is fed (`XLogReaderValidatePageHeader`).
     ///
     /// # Errors
     /// The first check that fails.
@@ -170,12 +172,12 @@ impl WalReader {
         self.pages.check(page, &header, bytes)
     }
 
-    /// Forgets the current page, so that it is requested again.
+    /// Forgets the current page. The reader will request the page again.
     pub fn invalidate(&mut self) {
         self.pages.invalidate();
     }
 
-    /// Forgets the bytes of the current record and its page.
+    /// Forgets the bytes of the current record and of the current page.
     pub fn restart(&mut self) {
         self.phase = match self.phase {
             Phase::Skipping(page) => Phase::Skipping(page),
@@ -184,7 +186,7 @@ impl WalReader {
         self.pages.invalidate();
     }
 
-    /// Sets the timeline of the file that pages are now read from. Only messages use it.
+    /// Sets the timeline of the file from which pages are now read. Only messages use the timeline.
     pub const fn set_file_tli(&mut self, tli: TimelineId) {
         self.pages.file_tli = tli;
     }
@@ -213,7 +215,8 @@ impl WalReader {
         self.pages.place(page)
     }
 
-    /// Returns the next record, the bytes needed for it, or why it cannot be read.
+    /// Returns the next record, or a request for bytes, or the reason why there is no further
+    /// record.
     pub fn next(&mut self, probe: &mut Probe) -> Next {
         let mut room = Room::default();
         self.advance(probe, &mut room).map(|held| {
@@ -225,8 +228,8 @@ impl WalReader {
         })
     }
 
-    /// Like [`WalReader::next`], but without copying: the record is viewed in its page, or in
-    /// `room` if it crosses pages.
+    /// Like [`WalReader::next`], but does not copy the record. The result is a view of the record
+    /// in its page. If the record crosses pages, it is a view of the record in `room`.
     #[inline]
     pub fn next_view<'a>(
         &'a mut self,
@@ -295,7 +298,7 @@ impl WalReader {
         Next::End(error)
     }
 
-    /// Start of the record that is being read.
+    /// The start of the record that is being read.
     const fn current(&self) -> Lsn {
         match &self.phase {
             Phase::Idle => self.end,
@@ -350,14 +353,14 @@ impl WalReader {
         if let Ok(header) = RecordHeader::decode(bytes) {
             check_header(self.pages.version, self.decoded, start, &header)?;
         } else {
-            // Up to 15.4 memory for the record was allocated before its length was validated. In a
-            // recycled segment the length can be left over from the previous use.
+            // Up to 15.4 memory for the record was allocated before the length of the record was
+            // validated. In a recycled segment the length can be left over from old WAL.
             if total > MAX_RECORD && probe.planted(Bug::TrustUnvalidatedLength) {
                 return Err(WalError::Allocation(total).into());
             }
-            // A length below the minimum was not rejected here either. The length of the
-            // checksummed part then wrapped around, and the checksum was computed over nearly all
-            // of memory.
+            // Up to 15.4 a length below the minimum was not rejected here. The length of the
+            // checksummed part then wrapped around. The checksum was computed over nearly all of
+            // memory.
             if let Err(error) = check_length(self.pages.version, start, total) {
                 if !probe.planted(Bug::ShortLengthAtPageEnd) {
                     return Err(error.into());
@@ -453,7 +456,7 @@ impl WalReader {
         Ok(Some(Held::Gathered))
     }
 
-    /// Validates and decodes a complete record. `end` is its end, including padding.
+    /// Validates and decodes a complete record. `end` is the end of the record, including padding.
     #[inline]
     fn decode(
         &self,

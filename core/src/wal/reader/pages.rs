@@ -21,19 +21,19 @@ impl From<WalError> for Stop {
     }
 }
 
-/// The current page, and what was learned from earlier pages.
+/// The current page, and the state that is kept from earlier pages.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Pages {
     pub(super) geometry: Geometry,
     pub(super) version: PgVersion,
     /// The system identifier that pages must have, if it is known.
     sysid: Option<u64>,
-    /// The timeline of the file that is being read; only for messages.
+    /// The timeline of the file that is being read. Only messages use it.
     pub(super) file_tli: TimelineId,
     cached: Option<Cached>,
-    /// The segment whose first page was checked.
+    /// The last segment whose first page was checked.
     segment: Option<SegmentNo>,
-    /// The page source's error for the requested page.
+    /// The error that the page source reported for the requested page.
     failed: Option<WalError>,
     /// The last page whose header was checked, and its timeline (latestPagePtr, latestPageTLI).
     latest: (Lsn, TimelineId),
@@ -42,9 +42,9 @@ pub(super) struct Pages {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Cached {
     page: Lsn,
-    /// The first bytes of the page, or all of them.
+    /// The first bytes of the page, or the whole page.
     bytes: Bytes,
-    /// The page's header, once it was validated.
+    /// The header of the page, after it was validated.
     header: Option<PageHeader>,
 }
 
@@ -106,7 +106,7 @@ impl Pages {
     }
 
     /// Makes `page` the current page, with at least `need` bytes and a valid header. Returns the
-    /// header.
+    /// header of the page.
     #[inline]
     pub(super) fn fetch(&mut self, page: Lsn, need: u32) -> Result<PageHeader, Stop> {
         if let Some(cached) = &self.cached
@@ -129,8 +129,8 @@ impl Pages {
         if let Some(reason) = self.failed.take() {
             return Err(Stop::Failed(reason));
         }
-        // When reading enters a segment in its middle, the segment's first page is checked first.
-        // Its long header identifies the cluster.
+        // If reading enters a segment in the middle, the first page of the segment is checked
+        // first. The long header on the first page identifies the cluster.
         let segment = self.geometry.segment_of(page);
         let first = self.geometry.segment_start(segment);
         if self.segment != Some(segment) && page != first {
@@ -168,12 +168,12 @@ impl Pages {
         Ok(header)
     }
 
-    /// Returns the LSN as errors show it.
+    /// Returns the LSN in the text format of error messages.
     pub(super) const fn text(&self, lsn: Lsn) -> LsnText {
         lsn.text(self.version)
     }
 
-    /// All checks of a page header, in PostgreSQL's order.
+    /// Checks a page header. The order of the checks is PostgreSQL's.
     pub(super) fn check(
         &self,
         page: Lsn,
@@ -198,8 +198,8 @@ impl Pages {
             let pageaddr = self.text(header.pageaddr);
             return Err(WalError::PageAddr { pageaddr, place });
         }
-        // Child timelines have higher numbers than their parents. A page that is read again can
-        // have a lower timeline.
+        // A child timeline has a higher number than its parent. If an earlier page is read again,
+        // its timeline can be lower.
         let (tli, (latest_page, latest)) = (header.tli, self.latest);
         if page > latest_page && tli < latest {
             return Err(WalError::TimelineOrder { tli, latest, place });

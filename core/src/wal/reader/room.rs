@@ -1,12 +1,13 @@
-//! Memory for the last record that a reader returned. The caller provides it.
+//! Memory for the last record that a reader has returned. The caller provides the memory.
 
 use crate::wire::record::RecordParts;
 use alloc::vec::Vec;
 
-/// Memory for the last record that was returned. Reuse it for all calls.
+/// Memory for the last record that was returned. The caller should use the same memory for all
+/// calls.
 #[derive(Clone, Debug)]
 pub struct Room {
-    /// The record's bytes, if it crosses pages.
+    /// The bytes of the record, if the record crosses pages.
     pub(super) gathered: Vec<u8>,
     pub(super) parts: RecordParts,
 }

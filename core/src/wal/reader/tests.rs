@@ -1,4 +1,5 @@
-//! Written WAL is read back. Reading damaged WAL ends at the damage, with PostgreSQL's message.
+//! Tests of the reader. Written WAL is read back. Reading damaged WAL ends at the damage, with
+//! PostgreSQL's message.
 
 use super::*;
 use crate::base::{Planted, SegmentNo, TimestampTz, Xid};
@@ -37,11 +38,11 @@ fn message(len: usize) -> RecordBody {
     RecordBody::new(RmgrId::LOGICAL_MESSAGE, 0, Xid(3), vec![fill; len])
 }
 
-/// Bytes of WAL from segment 1 on, and how they are fed to a reader.
+/// The bytes of WAL from segment 1 on, and how they are fed to a reader.
 struct Source<'a> {
     geometry: Geometry,
     bytes: &'a [u8],
-    /// Feeds only as many bytes as requested, as a stream would.
+    /// Whether only as many bytes are fed as the reader requested, as a stream would do.
     stingy: bool,
 }
 
@@ -98,7 +99,7 @@ fn reader(geometry: Geometry, version: PgVersion) -> WalReader {
     reader
 }
 
-/// Changes one record or page of a small WAL, and returns how reading it ends.
+/// Changes one record or page of a small WAL, and returns how reading this WAL ends.
 fn end_after(version: PgVersion, change: impl Fn(&mut [u8])) -> (Option<Aborted>, String) {
     let mut wal = builder(Geometry::SMALLEST, version);
     for len in [10, 400, 20] {
@@ -227,8 +228,8 @@ fn messages_are_postgresqls() {
     }
 }
 
-/// Once a record has continued on a second page, every error sets `aborted`. An error on its first
-/// page does not.
+/// If a record continues on a second page, every later error sets `aborted`. An error on the first
+/// page of the record does not.
 #[test]
 fn incomplete_records_are_reported() {
     let at = |missing| {
@@ -245,7 +246,8 @@ fn incomplete_records_are_reported() {
     assert_eq!(end_after(PgVersion::V15, |_| ()).0, None);
 }
 
-/// A structural error names the last valid record. The invalid record is tried again, not skipped.
+/// An error in the structure of a record names the last valid record. The invalid record is tried
+/// again, not skipped.
 #[test]
 fn a_refused_record_is_tried_again() {
     let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
@@ -274,8 +276,8 @@ fn a_refused_record_is_tried_again() {
     assert_eq!(good.read_all(&mut reader).0.len(), 1);
 }
 
-/// If a page cannot be read, the attempt ends with the source's reason. The next attempt requests
-/// the page again.
+/// If a page cannot be read, the reader returns the reason that the page source reported. At the
+/// next call the reader requests the page again.
 #[test]
 fn a_failed_page_is_requested_again() {
     let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
@@ -302,8 +304,8 @@ fn a_failed_page_is_requested_again() {
     );
 }
 
-/// The reader requests the fewest bytes possible, in PostgreSQL's order, and checks a segment's
-/// first page when it enters the segment.
+/// The reader requests as few bytes as possible, in PostgreSQL's order. When it enters a segment,
+/// it checks the first page of the segment.
 #[test]
 fn requests_are_minimal() {
     let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
@@ -341,8 +343,7 @@ fn requests_are_minimal() {
     );
 }
 
-/// An incomplete record that was overwritten is skipped, and the record that overwrote it is
-/// returned.
+/// An incomplete record that was overwritten is skipped. The record that overwrote it is returned.
 #[test]
 fn an_overwritten_record_is_skipped() {
     for (missing, stingy) in [(0x500, false), (0x600, true), (0x800, true)] {
@@ -374,7 +375,7 @@ fn an_overwritten_record_is_skipped() {
     }
 }
 
-/// From any position, the first record at or after it is found.
+/// For every position, the reader finds the first record at or after that position.
 #[test]
 fn the_next_record_is_found() {
     let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
@@ -394,7 +395,7 @@ fn the_next_record_is_found() {
     }
 }
 
-/// Impossible lengths are rejected, even if the headers of all pages agree with them.
+/// An impossible length is rejected, even if the headers of all pages agree with it.
 #[test]
 fn absurd_lengths_end_the_wal() {
     let total: u32 = 0x5000_0000;
@@ -417,7 +418,7 @@ fn absurd_lengths_end_the_wal() {
     );
 }
 
-/// Positions at which no record can start. They can come from damaged files.
+/// Positions at which no record can start. Such positions can come from damaged files.
 #[test]
 fn absurd_positions_end_the_wal() {
     let mut wal = builder(Geometry::SMALLEST, PgVersion::V18);
@@ -468,7 +469,7 @@ fn absurd_positions_end_the_wal() {
     }
 }
 
-/// A record header that crosses pages is checked once both parts were read.
+/// If the header of a record crosses pages, the header is checked after both parts were read.
 #[test]
 fn a_split_header_is_checked() {
     let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
@@ -500,13 +501,13 @@ fn a_split_header_is_checked() {
     assert_eq!(reader.aborted, Some(Aborted { record, missing }));
 }
 
-/// Only the length of a record is on its page, and the next page does not continue the record, as
-/// in a recycled segment.
+/// Only the length of a record is on its page. The next page does not continue the record, as in a
+/// recycled segment.
 #[test]
 fn a_length_in_the_last_bytes_of_a_page() {
     let garbage = |len: u32, bug: Option<Bug>| {
         let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
-        // Padded up to 8 bytes before the end of the page.
+        // The record is padded so that it ends 8 bytes before the end of the page.
         let room = 256 - 40 - 8;
         let placed = wal.append(&message(room - 24 - 2));
         assert_eq!(placed.end, Lsn(1024 + 248));
@@ -547,8 +548,8 @@ fn a_length_in_the_last_bytes_of_a_page() {
             garbage(0, Some(Bug::ShortLengthAtPageEnd)),
             WalError::Segfault(at)
         );
-        // The record is longer than the rest of the page. The next page's header rejects it, with
-        // or without the check of the length.
+        // The record is longer than the rest of the page. Even without the check of the length, the
+        // header of the next page ends the reading.
         let next = garbage(20, Some(Bug::ShortLengthAtPageEnd));
         assert!(!matches!(next, WalError::Segfault(_)), "{next:?}");
     }

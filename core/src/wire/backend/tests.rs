@@ -1,4 +1,4 @@
-//! Messages of a server: bytes that PostgreSQL sent, and round trips of generated messages.
+//! Tests of a server's messages: bytes that PostgreSQL sent, and round trips of generated messages.
 
 use super::super::frame::FrameReader;
 use super::*;
@@ -77,7 +77,7 @@ fn fields_of_an_error() {
         b"E\0\0\0\x2eSERROR\0VERROR\0C42601\0Msyntax error\0Hlook\0\0",
         BackendMessage::ErrorResponse(fields),
     );
-    // Localized severity, and fields with the source location.
+    // A localized severity, and the fields for the source location.
     let message = read(b"E\0\0\0\x2eSFEHLER\0VERROR\0C42601\0Mx\0Fwalsender.c\0L9\0\0").unwrap();
     let mut fields = ErrorFields::new("ERROR", *b"42601", "x");
     fields.others = vec![(b'F', "walsender.c".into()), (b'L', "9".into())];
@@ -191,7 +191,7 @@ proptest! {
         prop_assert_eq!(read(&message.to_bytes()), Ok(message));
     }
 
-    /// A truncated body is an error or another message, never a panic.
+    /// Decoding a truncated body results in an error or in another message, never in a panic.
     #[test]
     fn truncation(message in message(), cut in any::<prop::sample::Index>()) {
         let bytes = message.to_bytes();

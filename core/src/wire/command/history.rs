@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// The row of the result: a history file.
+/// The row of the result, which is a history file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TimelineHistory {
     /// The file's name, without a directory.
@@ -17,10 +17,11 @@ pub struct TimelineHistory {
 }
 
 impl TimelineHistory {
-    /// Appends the RowDescription, which is sent before the file is opened (`SendTimeLineHistory`).
+    /// Appends the RowDescription. The server sends it before it opens the file
+    /// (`SendTimeLineHistory`).
     pub fn encode_columns(server: PgVersion, out: &mut Vec<u8>) {
         let columns = ["filename", "content"].map(|name| Column {
-            // PostgreSQL 15 builds the message by hand.
+            // PostgreSQL 15 builds this message by hand, and sets the type modifier to 0.
             typmod: if server == PgVersion::V15 { 0 } else { -1 },
             ..Column::text(name)
         });
@@ -35,7 +36,8 @@ impl TimelineHistory {
         BackendMessage::CommandComplete("TIMELINE_HISTORY".to_string()).encode(out);
     }
 
-    /// Decodes the row (`libpqrcv_readtimelinehistoryfile`): two columns, neither of them NULL.
+    /// Decodes the row, which must have two columns that are not NULL
+    /// (`libpqrcv_readtimelinehistoryfile`).
     #[must_use]
     pub fn from_row(row: &[Option<Bytes>]) -> Option<Self> {
         let [Some(filename), Some(content)] = row else {

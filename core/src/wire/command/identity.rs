@@ -11,13 +11,13 @@ use core::str::FromStr;
 /// The row of the result.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SystemIdentity {
-    /// The system identifier, which initdb generates and all copies share.
+    /// The system identifier. initdb generates it, and all copies of the cluster share it.
     pub system_id: u64,
     /// The timeline at the end of the server's WAL.
     pub timeline: TimelineId,
     /// The server's flush position.
     pub xlogpos: Lsn,
-    /// The database; NULL in a physical walsender.
+    /// The database. NULL in a physical walsender.
     pub dbname: Option<String>,
 }
 
@@ -47,7 +47,8 @@ impl SystemIdentity {
         BackendMessage::CommandComplete("IDENTIFY_SYSTEM".to_string()).encode(out);
     }
 
-    /// Decodes the row (`libpqrcv_identify_system`). Later versions may add columns.
+    /// Decodes the row (`libpqrcv_identify_system`). Additional columns are ignored, because later
+    /// versions may add columns.
     #[must_use]
     pub fn from_row(row: &[Option<Bytes>]) -> Option<Self> {
         fn text<T: FromStr>(value: &Option<Bytes>) -> Option<T> {

@@ -1,4 +1,4 @@
-//! Names in commands, and how to quote them. Mirrors IDENT and var_name of repl_gram.y.
+//! Names in commands and their quotes. Mirrors IDENT and var_name of repl_gram.y.
 
 use super::CommandError;
 use super::scanner::{Scanner, Token};
@@ -21,7 +21,7 @@ pub(super) fn identifier(scanner: &mut Scanner<'_>) -> Result<String, CommandErr
     }
 }
 
-/// Is the word a keyword, so that it must be quoted to be a name?
+/// Is the word a keyword? A name that is a keyword must be quoted.
 fn is_keyword(word: &str, server: PgVersion) -> bool {
     super::begins_command(word, server)
         || matches!(
@@ -58,7 +58,7 @@ impl fmt::Display for Identifier<'_> {
     }
 }
 
-/// The name of a setting, quoted only if necessary.
+/// The name of a setting. It is quoted only if necessary.
 pub(super) struct VarName<'a>(pub(super) &'a str);
 
 impl fmt::Display for VarName<'_> {
@@ -67,7 +67,8 @@ impl fmt::Display for VarName<'_> {
             let dot = if i > 0 { "." } else { "" };
             let plain = |c: char| c.is_ascii_lowercase() || c == '_';
             let digit = |c: char| c.is_ascii_digit();
-            // Keywords are in upper case, so that a lower-case word is a name.
+            // Keywords are in upper case. A word in lower case is therefore a name and needs no
+            // quotes.
             if part.starts_with(plain) && part.chars().all(|c| plain(c) || digit(c)) {
                 write!(f, "{dot}{part}")?;
             } else {

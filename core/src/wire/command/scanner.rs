@@ -31,7 +31,7 @@ pub(super) enum Token<'a> {
 
 pub(super) struct Scanner<'a> {
     rest: &'a str,
-    /// The server's version. Later versions have more keywords.
+    /// The version of the server. Later versions have more keywords.
     pub(super) server: PgVersion,
     peeked: Option<Token<'a>>,
     /// The identifiers that were truncated.
@@ -63,7 +63,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Consumes the token if it is next.
+    /// Consumes the next token if it is equal to `token`.
     pub(super) fn accept(&mut self, token: &Token<'_>) -> Result<bool, CommandError> {
         let there = self.peek()? == token;
         if there {
@@ -72,13 +72,13 @@ impl<'a> Scanner<'a> {
         Ok(there)
     }
 
-    /// Consumes a string or a number that was peeked at.
+    /// Consumes the token that was peeked at if it is a string or a number.
     pub(super) fn pass_value(&mut self) {
         let value = |token: &mut Token<'_>| matches!(token, Token::Text(_) | Token::Number(_));
         self.peeked.take_if(value);
     }
 
-    /// Converts a word to an identifier: in lower case, and truncated.
+    /// Converts a word to an identifier: changes it to lower case, and truncates it.
     pub(super) fn folded(&mut self, word: &str) -> String {
         self.cut_name(word.to_ascii_lowercase())
     }
@@ -103,7 +103,8 @@ impl<'a> Scanner<'a> {
         let Some(first) = self.rest.chars().next() else {
             return Ok(Token::End);
         };
-        // The longest match counts: `AB/0` is a position, although `AB` could be a word.
+        // The longest match counts. `AB/0` is therefore a position, although `AB` alone could be a
+        // word.
         let high = run(self.rest, |c| c.is_ascii_hexdigit());
         if high > 0 && self.rest[high..].starts_with('/') {
             let low = run(&self.rest[high + 1..], |c| c.is_ascii_hexdigit());
@@ -133,7 +134,7 @@ impl<'a> Scanner<'a> {
         Ok(Token::Other(first))
     }
 
-    /// The text between two quotes. Two successive quotes stand for one quote character.
+    /// The text between two quotes. Two quotes in a row stand for one quote character.
     fn quoted(&mut self, quote: char) -> Result<String, CommandError> {
         let mut text = String::new();
         loop {
@@ -156,13 +157,14 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// `strtoul`, whose result is stored in a `uint32`. A number beyond 64 bits becomes all ones.
+/// `strtoul`, with the result stored in a `uint32`. A number that needs more than 64 bits becomes
+/// all ones.
 fn low_32_bits(digits: &str, base: u32) -> u32 {
     let number = u64::from_str_radix(digits, base).unwrap_or(u64::MAX);
     u32::try_from(number & u64::from(u32::MAX)).expect("32 bits are left")
 }
 
-/// Length of the leading run of characters that satisfy `is`.
+/// The length of the leading run of characters for which `is` returns true.
 fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is(c)).unwrap_or(text.len())
 }

@@ -5,8 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Appends RowDescription, row and CommandComplete (`ShowGUCConfigOption`). `name` is the setting's
-/// canonical name.
+/// Appends the answer to SHOW: RowDescription, row and CommandComplete (`ShowGUCConfigOption`).
+/// `name` is the canonical name of the setting.
 pub fn encode_shown(name: &str, value: String, out: &mut Vec<u8>) {
     BackendMessage::RowDescription(vec![Column::text(name)]).encode(out);
     BackendMessage::row([Some(value)]).encode(out);

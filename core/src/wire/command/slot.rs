@@ -74,7 +74,7 @@ pub(super) fn in_brackets(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, 
     let mut options = Vec::new();
     loop {
         let name = match scanner.next()? {
-            // Here a keyword is the name of an option.
+            // At this place a keyword is the name of an option.
             Token::Word(word) => scanner.folded(word),
             Token::Quoted(name) => name,
             Token::Text(_) | Token::Number(_) | Token::Lsn(_) | Token::Other(_) | Token::End => {
@@ -118,13 +118,13 @@ fn legacy(scanner: &mut Scanner<'_>) -> Result<Vec<SlotOption>, CommandError> {
     Ok(options)
 }
 
-/// `parseCreateReplSlotOptions` for a physical slot. Returns whether to reserve WAL.
+/// `parseCreateReplSlotOptions` for a physical slot. Returns whether the slot reserves WAL at once.
 fn reserve_wal(options: &[SlotOption], server: PgVersion) -> Result<bool, CommandError> {
     let mut reserve = None;
     for option in options {
         match option.name.as_str() {
             "reserve_wal" if reserve.is_none() => reserve = Some(option.boolean()?),
-            // A duplicate, or an option for logical slots.
+            // The option was given twice, or is an option for logical slots.
             "reserve_wal" | "snapshot" | "two_phase" => {
                 return Err(CommandError::ConflictingOptions);
             }
@@ -135,7 +135,8 @@ fn reserve_wal(options: &[SlotOption], server: PgVersion) -> Result<bool, Comman
     Ok(reserve.unwrap_or(false))
 }
 
-/// `parseCreateReplSlotOptions` for a logical slot. Only errors matter.
+/// `parseCreateReplSlotOptions` for a logical slot. Returns only errors, because logical slots are
+/// not supported.
 fn check_logical(options: &[SlotOption], server: PgVersion) -> Result<(), CommandError> {
     let mut given = Vec::new();
     for option in options {
@@ -187,8 +188,8 @@ impl SlotOption {
     }
 }
 
-/// The result of CREATE_REPLICATION_SLOT for a physical slot: its name. `consistent_point` is 0/0,
-/// because it applies to logical slots.
+/// The result of CREATE_REPLICATION_SLOT for a physical slot. `consistent_point` is 0/0, because
+/// only a logical slot has a consistent point.
 pub fn encode_created(server: PgVersion, name: &str, out: &mut Vec<u8>) {
     let columns = vec![
         Column::text("slot_name"),
@@ -203,7 +204,7 @@ pub fn encode_created(server: PgVersion, name: &str, out: &mut Vec<u8>) {
 }
 
 /// The result of READ_REPLICATION_SLOT. All columns are NULL if the slot does not exist. `position`
-/// is the slot's restart_lsn with the timeline, if the slot has a restart_lsn.
+/// is the restart_lsn of the slot and its timeline. `None` if the slot has no restart_lsn.
 pub fn encode_read(
     server: PgVersion,
     exists: bool,

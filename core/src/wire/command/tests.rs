@@ -39,7 +39,7 @@ fn what_receivers_send() {
     );
 }
 
-/// The scanner keeps the lower 32 bits, like real servers of 15 and 18.
+/// The scanner keeps the lower 32 bits, as real servers of 15 and 18 do.
 #[test]
 fn overlong_numbers_keep_their_lower_bits() {
     let high = |lsn: &str| parse(&alloc::format!("START_REPLICATION {lsn}"));
@@ -157,7 +157,8 @@ fn create(name: &str, temporary: bool, reserve_wal: bool) -> Result<Option<Comma
     }))
 }
 
-/// Keywords are in upper case, so that a lower-case word is a name. A quoted text is always a name.
+/// Keywords are in upper case. A word in lower case is therefore a name. A quoted text is always a
+/// name.
 #[test]
 fn slots_are_named_by_identifiers() {
     for (text, name) in [
@@ -241,13 +242,12 @@ fn options_of_a_slot() {
     }
     let later = "CREATE_REPLICATION_SLOT s PHYSICAL (FAILOVER)";
     assert_eq!(parse_as(later, PgVersion::V18), Err(conflict()));
-    // Syntax errors are found before invalid options.
+    // Syntax errors are reported before invalid options.
     let both = "CREATE_REPLICATION_SLOT s PHYSICAL (bogus) x";
     assert_eq!(parse(both), Err(CommandError::Syntax));
 }
 
-/// A name that is too long is truncated, and the client gets a NOTICE, even if the command fails
-/// later.
+/// A name that is too long is truncated. The client gets a NOTICE, even if the command fails later.
 #[test]
 fn long_names_are_truncated() {
     let (long, cut) = ("X".repeat(70), "x".repeat(63));
@@ -339,7 +339,8 @@ fn rows(out: Vec<u8>) -> Vec<BackendMessage> {
         .collect()
 }
 
-/// A physical slot has no consistent point. The result for a missing slot is a row of NULLs.
+/// A physical slot has no consistent point. The result for a slot that does not exist is a row of
+/// NULLs.
 #[test]
 fn results_of_slot_commands() {
     let row = |values: &[Option<&str>]| {

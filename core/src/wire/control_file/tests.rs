@@ -21,7 +21,7 @@ fn round_trip() {
     }
 }
 
-/// Other programs read fields at these offsets.
+/// The offsets of fields that other programs read.
 #[test]
 fn offsets_are_those_of_c() {
     for version in PgVersion::ALL {

@@ -26,8 +26,8 @@ layout! {
 }
 
 layout! {
-    /// `xl_btree_delete`. In 15 the first field is `latestRemovedXid`. Since 16 a bool follows,
-    /// which pg_waldump prints since 17.
+    /// `xl_btree_delete`. In 15 the first field is `latestRemovedXid`. Since 16 a bool follows the
+    /// struct. pg_waldump prints this bool since 17.
     struct Delete: Disk {
         horizon: u32,
         counts: Vacuum,
@@ -69,8 +69,8 @@ layout! {
 }
 
 layout! {
-    /// `xl_btree_reuse_page`. In 15 the last field is `latestRemovedFullXid`. A bool follows, as in
-    /// [`Delete`].
+    /// `xl_btree_reuse_page`. In 15 the last field is `latestRemovedFullXid`. Since 16 a bool
+    /// follows the struct, as in [`Delete`].
     struct ReusePage: Disk {
         rel: RelLocator,
         block: u32,
@@ -96,8 +96,8 @@ impl Text {
         version: PgVersion,
         record: &RecordView<'_>,
     ) -> Result<(), PayloadError> {
-        // PostgreSQL 15 prints spaces where later versions print colons, and semicolons between
-        // most fields.
+        // PostgreSQL 15 prints spaces where later versions print colons. It prints semicolons
+        // between most fields.
         let old = version == PgVersion::V15;
         let (info, main) = (record.header.info & RMGR_INFO_MASK, record.main());
         let mut cursor = Cursor::disk(main);

@@ -1,22 +1,23 @@
-//! Prints doubles as printf's `%g` does, with integer arithmetic on their bits.
+//! Prints doubles as printf's `%g` does. Uses integer arithmetic on the bits of a double.
 
 use super::text::Text;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// The number of digits that `%g` prints.
+/// The number of significant digits that `%g` prints.
 const SHOWN: usize = 6;
-/// The base of [`Big`]: each element has nine decimal digits.
+/// The base of [`Big`]. Each element holds nine decimal digits.
 const BASE: u64 = 1_000_000_000;
 
-/// An integer of any size, lowest part first.
+/// An integer of any size. The lowest part comes first.
 struct Big(Vec<u64>);
 
 impl Big {
     fn multiply(&mut self, by: u64) {
         let mut carry = 0;
         for part in &mut self.0 {
-            // Both are at most about 2^32: `by` is at most 2^20 or 5^8.
+            // The product fits into 64 bits. `part` is at most about 2^30, and `by` is at most 2^20
+            // or 5^8.
             let product = *part * by + carry;
             *part = product % BASE;
             carry = product / BASE;
@@ -35,7 +36,7 @@ impl Big {
         }
     }
 
-    /// Its decimal digits, highest first, without leading zeros.
+    /// The decimal digits, highest first, without leading zeros.
     fn digits(&self) -> Vec<u8> {
         let mut digits = Vec::new();
         for part in self.0.iter().rev() {
@@ -53,8 +54,8 @@ impl Big {
 }
 
 impl Text {
-    /// Adds the double with these bits (`%g`). Infinity and NaN are printed as PostgreSQL's own
-    /// printf does.
+    /// Adds the double with these bits (`%g`). Infinity and NaN are printed as in PostgreSQL's own
+    /// printf.
     pub(super) fn double(&mut self, bits: u64) -> &mut Self {
         let fraction = bits & ((1 << 52) - 1);
         let exponent = bits >> 52 & 0x7FF;
@@ -74,8 +75,8 @@ impl Text {
             0 => (fraction, 1),
             exponent => (fraction | 1 << 52, exponent),
         };
-        // The number is mantissa * 2^(exponent - 1075), or mantissa * 5^n / 10^n with n = 1075 -
-        // exponent.
+        // The number is mantissa * 2^(exponent - 1075). For n = 1075 - exponent this equals
+        // mantissa * 5^n / 10^n.
         let mut big = Big(vec![mantissa % BASE, mantissa / BASE]);
         let mut behind_point = 0;
         if let Some(twos) = exponent.checked_sub(1075) {
@@ -125,8 +126,8 @@ impl Text {
     }
 }
 
-/// Rounds to the printed digits, ties to even, and drops trailing zeros. Returns whether the number
-/// of digits has grown.
+/// Rounds to the number of printed digits, ties to even, and drops trailing zeros. Returns whether
+/// the rounding has added a digit in front.
 fn round(digits: &mut Vec<u8>) -> bool {
     let mut gained = false;
     if digits.len() > SHOWN {
@@ -162,8 +163,8 @@ mod tests {
         String::from_utf8(bytes).expect("digits")
     }
 
-    /// The expected texts are those of PostgreSQL's printf, which formats doubles with the printf
-    /// of the C library.
+    /// The expected texts are those of PostgreSQL's printf. It formats doubles with the printf of
+    /// the C library.
     #[test]
     fn doubles_are_those_of_printf() {
         for (number, expected) in [

@@ -160,7 +160,7 @@ impl Text {
         self.add(" isleaf: ").letter(flags & IS_LEAF != 0);
     }
 
-    /// Adds a note if the block has a full-page image.
+    /// Adds a note if the block has a full-page image. Returns whether it has one.
     fn gin_image(&mut self, block: Option<&BlockView<'_>>) -> bool {
         let Some(image) = block.and_then(|block| block.header.image) else {
             return false;
@@ -185,7 +185,7 @@ impl Text {
             match action {
                 1 => _ = self.add(" (delete)"),
                 2 | 3 => {
-                    // A GinPostingList: its first item, its length, and that number of bytes.
+                    // A GinPostingList: the first item, a length, and that number of bytes.
                     cursor.bytes("first", 6)?;
                     let nbytes: u16 = cursor.take("nbytes")?;
                     cursor.bytes("bytes", usize::from(nbytes).next_multiple_of(2))?;

@@ -8,8 +8,8 @@ use crate::wire::record::{RMGR_INFO_MASK, RelLocator};
 use crate::wire::xlog_records::FullXid;
 
 layout! {
-    /// `gistxlogDelete`. In 15 the first field is `latestRemovedXid`. Since 16 a bool follows,
-    /// which pg_waldump prints since 17.
+    /// `gistxlogDelete`. In 15 the first field is `latestRemovedXid`. Since 16 a bool follows the
+    /// struct. pg_waldump prints this bool since 17.
     struct Delete: Disk {
         horizon: u32,
         ntodelete: u16,
@@ -17,7 +17,7 @@ layout! {
 }
 
 layout! {
-    /// `gistxlogPageReuse`. A bool follows, as in [`Delete`].
+    /// `gistxlogPageReuse`. Since 16 a bool follows the struct, as in [`Delete`].
     struct PageReuse: Disk {
         rel: RelLocator,
         block: u32,

@@ -7,7 +7,7 @@ use crate::wire::payload::PayloadError;
 use crate::wire::record::RMGR_INFO_MASK;
 
 layout! {
-    /// `xl_hash_init_meta_page`; the first field is a double.
+    /// `xl_hash_init_meta_page`. The first field is a double.
     struct InitMetaPage: Disk {
         num_tuples: u64,
         procid: u32,
@@ -141,7 +141,7 @@ impl Text {
         self.add(", is_primary ").letter(moved.is_primary);
     }
 
-    /// `xl_hash_vacuum_one_page`. Its count has 32 bits in 15, and 16 bits later.
+    /// `xl_hash_vacuum_one_page`. The count has 32 bits in 15 and 16 bits since 16.
     fn vacuum_one_page(
         &mut self,
         version: PgVersion,

@@ -1,4 +1,4 @@
-//! Heap records, first resource manager. Mirrors heapdesc.c (heap_desc).
+//! Records of the Heap resource manager. Mirrors heapdesc.c (heap_desc).
 
 use super::standby::InvalidatedIn;
 use super::text::Text;
@@ -18,7 +18,7 @@ layout! {
 }
 
 layout! {
-    /// `xl_heap_delete`, `xl_heap_lock` and `xl_heap_lock_updated`, which have the same layout.
+    /// `xl_heap_delete`, `xl_heap_lock` and `xl_heap_lock_updated`. All three have the same layout.
     pub(super) struct Marked: Disk {
         pub(super) xmax: u32,
         pub(super) offnum: u16,
@@ -47,7 +47,7 @@ layout! {
 }
 
 layout! {
-    /// The fields that `xl_heap_inplace` has after its offset since 18.
+    /// The fields of `xl_heap_inplace` after the offset, since 18.
     struct Inplace: Disk {
         pad: Pad<2>,
         db: u32,
@@ -107,7 +107,7 @@ impl Text {
         Ok(())
     }
 
-    /// The texts of 15, which changed in 16.
+    /// The descriptions of 15. Version 16 changed the texts.
     fn heap_desc_15(&mut self, info: u8, main: &[u8]) -> Result<(), PayloadError> {
         match info & OP_MASK {
             0x00 => {
@@ -163,7 +163,7 @@ impl Text {
         }
     }
 
-    /// `infobits_desc`, without the name of the field.
+    /// `infobits_desc`, but without the name of the field.
     fn bit_names(&mut self, bits: u8, names: &[&str]) {
         self.add("[");
         let mut separator = "";

@@ -1,4 +1,4 @@
-//! Heap records, second resource manager: pruning, freezing, visibility. Mirrors heapdesc.c
+//! Records of the Heap2 resource manager: pruning, freezing, visibility. Mirrors heapdesc.c
 //! (heap2_desc).
 
 use super::heap::{Marked, OP_MASK};
@@ -49,8 +49,8 @@ layout! {
 }
 
 layout! {
-    /// `xl_heap_freeze_page` before 17. In 15 it has the number of tuples, in 16 the number of
-    /// plans.
+    /// `xl_heap_freeze_page`, before 17. In 15 it has the number of tuples. In 16 it has the number
+    /// of plans.
     struct FreezePage: Disk {
         horizon: u32,
         nplans: u16,
@@ -72,8 +72,8 @@ layout! {
 /// The bit XLOG_HEAP_INIT_PAGE.
 const INIT_PAGE: u8 = 0x80;
 
-/// All tuples are frozen (`XLH_INSERT_ALL_FROZEN_SET`). PostgreSQL 19 prints this as bits of the
-/// visibility map.
+/// All tuples of the page are frozen (`XLH_INSERT_ALL_FROZEN_SET`). PostgreSQL 19 prints this flag
+/// as bits of the visibility map.
 const ALL_FROZEN_SET: u8 = 1 << 5;
 
 /// Flags of `xl_heap_prune` since 17 (`XLHP_…`).
@@ -242,7 +242,8 @@ impl Text {
         Ok(())
     }
 
-    /// Adds the freeze plans, each with its tuples, which the cursor reads.
+    /// Adds the freeze plans. After each plan, adds the tuples of the plan, which are read from the
+    /// cursor.
     fn freeze_plans(&mut self, plans: &[u8], tuples: &mut Cursor<'_>) -> Result<(), PayloadError> {
         let plans = plans.chunks_exact(FreezePlan::LEN);
         let mut short = Ok(());

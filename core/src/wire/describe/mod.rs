@@ -1,7 +1,6 @@
-//! Descriptions of WAL records, as pg_waldump prints them. Mirrors access/rmgrdesc, with one file
-//! for each of its files.
+//! Descriptions of WAL records, as pg_waldump prints them. Mirrors access/rmgrdesc, file by file.
 //!
-//! The text is that of the version that wrote the record.
+//! The text is that of the PostgreSQL version that wrote the record.
 
 mod brin;
 mod btree;
@@ -40,7 +39,8 @@ impl Text {
     /// Adds the description of a record (`rm_desc`).
     ///
     /// # Errors
-    /// The main data is not valid. PostgreSQL's programs would print bytes beyond it, or crash.
+    /// The main data is not valid. PostgreSQL's programs would print bytes after the main data, or
+    /// crash.
     pub fn describe(
         &mut self,
         version: PgVersion,
@@ -70,7 +70,8 @@ impl Text {
             RmgrId::REPLICATION_ORIGIN => self.replorigin_desc(version, info, main),
             RmgrId::GENERIC => self.generic_desc(main),
             RmgrId::LOGICAL_MESSAGE => self.logicalmsg_desc(info, main),
-            // An extension's resource manager. pg_waldump prints only its number (`default_desc`).
+            // The resource manager belongs to an extension. pg_waldump prints only its number
+            // (`default_desc`).
             rmid => {
                 self.with("rmid: ", rmid.0);
                 Ok(())
@@ -79,7 +80,7 @@ impl Text {
     }
 }
 
-/// An unknown record type is not described. Any other error is returned.
+/// Returns `None` for an unknown record type, which is not described. Returns any other error.
 fn known<T>(decoded: Result<T, PayloadError>) -> Result<Option<T>, PayloadError> {
     match decoded {
         Ok(record) => Ok(Some(record)),

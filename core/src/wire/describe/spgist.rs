@@ -83,7 +83,7 @@ layout! {
 
 layout! {
     /// `spgxlogVacuumRedirect`. In 15 the last field is `newestRedirectXid`. Since 16 a bool
-    /// follows.
+    /// follows the struct.
     struct VacuumRedirect: Disk {
         to_placeholder: u16,
         first_placeholder: u16,

@@ -95,7 +95,7 @@ impl Text {
                 -3 => self.add(" smgr"),
                 -4 => self.add(" relmap db ").dec(msg.db),
                 -5 => self.add(" snapshot ").dec(msg.object),
-                // Since 18; older versions have no such message.
+                // Messages of this type exist since 18.
                 -6 => self.add(" relsync ").dec(msg.object),
                 id => self.add(" unrecognized id ").int(i32::from(id)),
             };

@@ -1,5 +1,6 @@
-//! A text that is built without a formatter, because formatting takes longer than decoding the
-//! record. It consists of bytes, because names in WAL are in the encoding of their database.
+//! A text that is built without Rust's formatter, because formatting would take longer than
+//! decoding the record. The text consists of bytes, because names in WAL are in the encoding of
+//! their database.
 
 use crate::wire::record::RelLocator;
 use crate::wire::xlog_records::FullXid;
@@ -51,7 +52,7 @@ impl Text {
         if rest >= 100_000_000 {
             return self.dec_right(rest, 0);
         }
-        // Copying a fixed number of bytes is faster than copying exactly `len`.
+        // Copies a fixed number of bytes. That is faster than copying exactly `len` bytes.
         let len = rest.ilog10() as usize + 1;
         let mut digits = [0; 8];
         let mut at = len;
@@ -88,7 +89,7 @@ impl Text {
             digits[at] = HEX[(rest & 0xF) as usize];
         }
         let least = digits.len() - width.min(digits.len());
-        // Copying a fixed number of bytes is faster.
+        // Copies a fixed number of bytes, which is faster.
         if at >= least {
             self.add(&digits[least..])
         } else {
@@ -96,7 +97,7 @@ impl Text {
         }
     }
 
-    /// Adds a text and a number (`… %u`).
+    /// Adds a text, then a number (`… %u`).
     #[inline]
     pub(super) fn with(&mut self, label: &str, number: impl Into<u64>) -> &mut Self {
         self.add(label).dec(number)
@@ -130,12 +131,12 @@ impl Text {
         }
     }
 
-    /// Adds the numbers of a relation locator.
+    /// Adds the three numbers of a relation locator.
     pub(super) fn rel(&mut self, rel: RelLocator) -> &mut Self {
         self.dec(rel.spc).with("/", rel.db).with("/", rel.rel)
     }
 
-    /// Adds a transaction id with its epoch.
+    /// Adds a transaction id, preceded by its epoch.
     pub(super) fn full_xid(&mut self, xid: FullXid) -> &mut Self {
         self.dec(xid.epoch()).with(":", xid.xid().0)
     }
@@ -154,7 +155,7 @@ impl Text {
         }
     }
 
-    /// Adds a space and a list in brackets (`array_desc`).
+    /// Adds a space, then a list in brackets (`array_desc`).
     pub(super) fn list<T>(
         &mut self,
         elements: impl Iterator<Item = T>,
@@ -171,7 +172,7 @@ impl Text {
         })
     }
 
-    /// Adds a hexadecimal number of at least `width` digits, at most 8 (`%08X`).
+    /// Adds a hexadecimal number with at least `width` digits (`%08X`). `width` is at most 8.
     #[inline]
     pub fn hex(&mut self, number: u32, width: usize) -> &mut Self {
         if number < 16 && width <= 1 {
@@ -185,7 +186,7 @@ impl Text {
         }
         let zeros = (number.leading_zeros() / 4) as usize;
         let least = digits.len() - width.clamp(1, digits.len());
-        // Copying a fixed number of bytes is faster.
+        // Copies a fixed number of bytes, which is faster.
         if zeros >= least {
             self.add(&digits[least..])
         } else {

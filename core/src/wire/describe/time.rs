@@ -5,10 +5,11 @@ use crate::base::{TimestampTz, UnixTime};
 use core::fmt::Write as _;
 
 impl Text {
-    /// Adds a time stamp: `2026-11-21 15:30:00.123456 UTC`. The time zone is always UTC; TZ is not
-    /// used.
+    /// Adds a time stamp, such as `2026-11-21 15:30:00.123456 UTC`. The time zone is always UTC,
+    /// whatever the environment variable TZ is.
     pub fn timestamp(&mut self, time: TimestampTz) -> &mut Self {
-        // C rounds quotients towards zero. Before 2000 the microseconds are therefore negative.
+        // In C a quotient is rounded towards zero. For times before 2000 the microseconds are
+        // therefore negative.
         let unix = time.0 / 1_000_000 + TimestampTz::UNIX_OFFSET_S;
         let micros = time.0 % 1_000_000;
         let second = UnixTime(unix);
@@ -27,8 +28,8 @@ mod tests {
         String::from_utf8(bytes).expect("digits")
     }
 
-    /// The expected texts were printed by glibc's strftime, for days around all kinds of leap
-    /// years, and for a microsecond before 2000.
+    /// The expected texts are the output of glibc's strftime. There are days around all kinds of
+    /// leap years, and a microsecond before 2000.
     #[test]
     fn dates_are_those_of_c() {
         const DAY: i64 = 86_400_000_000;

@@ -9,7 +9,7 @@ use crate::wire::xact_prepare::{XactAssignment, XactPrepare, decode_invalidation
 use crate::wire::xact_records::{Origin, StatsItem, XactEnd, xinfo};
 
 impl Text {
-    /// Describes a Transaction record. `origin` is its replication origin, or 0.
+    /// Describes a Transaction record. `origin` is the replication origin of the record, or 0.
     pub(super) fn xact_desc(
         &mut self,
         version: PgVersion,

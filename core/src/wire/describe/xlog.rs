@@ -101,7 +101,7 @@ impl Text {
             .add(switch(change.track_commit_timestamp));
     }
 
-    /// Adds an LSN in the format of this version: since 19 the second half has all digits.
+    /// Adds an LSN in the format of this version. Since 19 the second half always has eight digits.
     pub fn lsn_of(&mut self, version: PgVersion, lsn: Lsn) -> &mut Self {
         if version >= PgVersion::V19 {
             self.lsn_padded(lsn)
@@ -116,7 +116,7 @@ impl Text {
         self.hex(high, 1).add("/").hex(low, 1)
     }
 
-    /// Adds an LSN whose second half has all digits (`%X/%08X`).
+    /// Adds an LSN whose second half always has eight digits (`%X/%08X`).
     #[inline]
     pub fn lsn_padded(&mut self, lsn: Lsn) -> &mut Self {
         let (high, low) = halves(lsn);

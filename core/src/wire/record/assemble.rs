@@ -15,7 +15,7 @@ use bytes::Bytes;
 /// A block reference of a record to write.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BlockPart {
-    /// The block id: 0 to 32, ascending.
+    /// The block id, from 0 to 32. The ids of a record ascend.
     pub id: u8,
     /// The fork: 0 main, 1 fsm, 2 vm, 3 init.
     pub fork: u8,
@@ -25,7 +25,7 @@ pub struct BlockPart {
     pub block: u32,
     /// Redo initializes the page.
     pub will_init: bool,
-    /// Include the data even if redo uses the image (`REGBUF_KEEP_DATA`).
+    /// Whether the record includes the data even if redo uses the image (`REGBUF_KEEP_DATA`).
     pub keep_data: bool,
     /// The page after the change.
     pub image: Option<Image>,
@@ -52,12 +52,13 @@ pub struct RecordBody {
     pub main: Bytes,
 }
 
-/// The bytes of a record, without xl_prev, which is known only after the reservation, and without
-/// the checksum.
+/// The bytes of a record. xl_prev and the checksum are set later, because xl_prev is known only
+/// after space is reserved.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AssembledRecord {
     bytes: Vec<u8>,
-    /// Checksum of the part after the header. The header is added when it is complete.
+    /// The checksum of the part after the record header. The header is added to the checksum when
+    /// the header is complete.
     body_crc: u32,
     finished: bool,
 }
@@ -100,7 +101,7 @@ impl BlockPart {
         }
     }
 
-    /// The data to write: none if redo uses the image.
+    /// The block data to write. There is none if redo uses the image.
     fn data(&self) -> &[u8] {
         let image_does = self.image.as_ref().is_some_and(Image::apply);
         if image_does && !self.keep_data {
@@ -158,8 +159,8 @@ impl RecordBody {
     /// Assembles the record, without `xl_prev` and `xl_crc`. `page_size` is the size of data pages.
     ///
     /// # Panics
-    /// If the parts do not form a valid record: the ids do not ascend, an image does not have the
-    /// page size, or the record exceeds [`MAX_LEN`].
+    /// If the parts do not form a valid record. The block ids must ascend, an image must have the
+    /// page size, and the record must not exceed [`MAX_LEN`].
     #[must_use]
     pub fn assemble(&self, page_size: u32) -> AssembledRecord {
         let mut bytes = Vec::with_capacity(RecordHeader::LEN + self.main.len() + 64);
@@ -240,13 +241,13 @@ impl AssembledRecord {
         self.header().is_switch()
     }
 
-    /// The header, without the fields that are not yet known.
+    /// The record header. The fields that [`Self::finish`] sets may not be valid yet.
     #[must_use]
     pub fn header(&self) -> RecordHeader {
         RecordHeader::decode(&self.bytes).expect("the bytes start with a header")
     }
 
-    /// Sets xl_prev and the checksum. Can be repeated with another xl_prev.
+    /// Sets xl_prev and the checksum. Can be called again with another xl_prev.
     pub fn finish(&mut self, prev: Lsn) {
         self.bytes[8..16].copy_from_slice(&prev.0.to_le_bytes());
         let crc = crc32c::crc32c_append(self.body_crc, &self.bytes[..CRC_AT]);

@@ -7,7 +7,7 @@ use crate::wire::layout::{Cursor, Field, layout};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The fork number in the flags (`BKPBLOCK_FORK_MASK`).
+/// The bits of the flags that contain the fork number (`BKPBLOCK_FORK_MASK`).
 const FORK_MASK: u8 = 0x0F;
 /// `BKPBLOCK_HAS_IMAGE`
 const HAS_IMAGE: u8 = 0x10;
@@ -22,7 +22,7 @@ layout! {
     /// The locator of a relation's files (`RelFileLocator`).
     #[derive(PartialOrd, Ord)]
     pub struct RelLocator: Disk {
-        /// The tablespace; 1663 is the default one.
+        /// The tablespace. 1663 is the default tablespace.
         pub spc: u32,
         /// The database.
         pub db: u32,
@@ -43,9 +43,9 @@ impl fmt::Display for RelLocator {
 pub struct ImageHeader {
     /// Length of the image in the record.
     pub len: u16,
-    /// Offset of the omitted hole; 0 if there is none.
+    /// Offset of the hole that is omitted. 0 if no hole is omitted.
     pub hole_offset: u16,
-    /// Length of the hole; 0 if there is none.
+    /// Length of the hole. 0 if no hole is omitted.
     pub hole_length: u16,
     /// Flag bits, such as [`HAS_HOLE`].
     pub info: u8,
@@ -69,12 +69,12 @@ pub struct BlockHeader {
 }
 
 impl BlockHeader {
-    /// Decodes a block header. `previous` is the relation of the previous block, `page_size` the
+    /// Decodes a block header. `previous` is the relation of the previous block. `page_size` is the
     /// size of data pages.
     ///
     /// # Errors
-    /// The first check that fails, in PostgreSQL's order. Each additional check comes directly
-    /// after the one that it extends.
+    /// The first check that fails. The order is PostgreSQL's. A check that PostgreSQL does not have
+    /// comes directly after the related check of PostgreSQL.
     #[inline]
     pub fn decode(
         cursor: &mut Cursor<'_>,
@@ -108,7 +108,7 @@ impl BlockHeader {
         })
     }
 
-    /// Appends the header. The relation is omitted if it is the same as in the previous block.
+    /// Appends the header. Omits the relation if it is the same as in the previous block.
     pub fn encode(&self, previous: Option<RelLocator>, out: &mut Vec<u8>) {
         let same_rel = previous == Some(self.rel);
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -142,7 +142,7 @@ impl ImageHeader {
         let hole_length = match (compressed, has_hole) {
             (true, true) => cursor.take("hole_length")?,
             (true, false) => 0,
-            // In PostgreSQL this subtraction can wrap around.
+            // The subtraction is checked. In PostgreSQL it can wrap around.
             (false, _) => page_size
                 .checked_sub(u32::from(len))
                 .and_then(|hole| u16::try_from(hole).ok())
@@ -156,8 +156,8 @@ impl ImageHeader {
             });
         }
         if !has_hole && (hole_offset != 0 || hole_length != 0) {
-            // An uncompressed image that is too short fails here, before the check that is meant
-            // for it.
+            // As in PostgreSQL, an uncompressed image that is too short fails here, and not at the
+            // check for short images below.
             return Err(RecordError::UnannouncedHole {
                 hole_offset,
                 hole_length,

@@ -1,4 +1,4 @@
-//! Decodes a record into owned parts. Mirrors DecodedXLogRecord.
+//! Decodes a record into parts that own their data. Mirrors DecodedXLogRecord.
 
 use super::RecordHeader;
 use super::block::RelLocator;
@@ -9,11 +9,12 @@ use crate::wire::layout::Short;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A record with a valid checksum and an invalid structure. The texts are PostgreSQL's, without the
-/// ` at X/X` that the reader adds.
+/// An error in the structure of a record whose checksum is valid. The texts are PostgreSQL's. The
+/// WAL reader appends ` at X/X`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum RecordError {
-    /// A header is truncated, or the lengths do not add up to that of the record.
+    /// A header is truncated, or the lengths of the parts do not add up to the length of the
+    /// record.
     #[error("record with invalid length")]
     InvalidLength,
     /// The block ids do not ascend.
@@ -52,16 +53,16 @@ pub enum RecordError {
     #[error("BKPIMAGE_COMPRESSED set, but block image length {0}")]
     CompressedToFull(u16),
     /// The image has neither a hole nor compression, but is not a whole page. As in PostgreSQL, the
-    /// number is the length of the block *data*.
+    /// number is the length of the block data, not of the image.
     #[error("neither BKPIMAGE_HAS_HOLE nor BKPIMAGE_COMPRESSED set, but block image length is {0}")]
     ShortImage(u16),
     /// BKPBLOCK_SAME_REL is set in the first block.
     #[error("BKPBLOCK_SAME_REL set but no previous rel")]
     NoPreviousRel,
-    /// The image is larger than a page. PostgreSQL does not check this.
+    /// The image is larger than a page. PostgreSQL has no such check.
     #[error("block image length {0} exceeds the page size")]
     ImageTooLong(u16),
-    /// The hole exceeds the page. PostgreSQL does not check this.
+    /// The hole exceeds the page. PostgreSQL has no such check.
     #[error("hole offset {hole_offset} length {hole_length} exceeds the page size")]
     HoleOutside {
         /// Offset of the hole.
@@ -80,7 +81,7 @@ impl From<Short> for RecordError {
 /// A block reference of a record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BlockRef {
-    /// The block id: 0 to 32. Ids can be skipped.
+    /// The block id, from 0 to 32. A record can skip ids.
     pub id: u8,
     /// The fork: 0 main, 1 fsm, 2 vm, 3 init.
     pub fork: u8,
@@ -103,11 +104,11 @@ pub struct BlockRef {
 pub struct Record {
     /// Start of the record.
     pub lsn: Lsn,
-    /// End of the record, rounded up to 8. If the record fills its page, this is the page boundary.
-    /// Becomes the LSN of the changed pages.
+    /// The end of the record, rounded up to 8. If the record fills its page, this is the page
+    /// boundary. The changed pages get this position as their LSN.
     pub end: Lsn,
-    /// Where the next record is expected (`EndRecPtr`): the end, or after a switch record the end
-    /// of the segment.
+    /// The position at which the next record is expected (`EndRecPtr`). After a switch record it is
+    /// the end of the segment. Otherwise it is the end of the record.
     pub next: Lsn,
     /// The header.
     pub header: RecordHeader,
@@ -115,15 +116,16 @@ pub struct Record {
     pub blocks: Vec<BlockRef>,
     /// The replication origin.
     pub origin: Option<u16>,
-    /// The top-level transaction, in a subtransaction's first record when wal_level is logical.
+    /// The top-level transaction. Present in the first record of a subtransaction if wal_level is
+    /// logical.
     pub top_xid: Option<Xid>,
     /// The main data.
     pub main: Bytes,
 }
 
 impl Record {
-    /// Decodes a whole record, header included. `at` has its start, its end and the position of the
-    /// next record. `page_size` is the size of data pages.
+    /// Decodes a whole record with its header. `at` contains the start of the record, its end, and
+    /// the position of the next record. `page_size` is the size of data pages.
     ///
     /// # Errors
     /// The first check that fails.
@@ -132,7 +134,7 @@ impl Record {
         Ok(Self::from_parts(&parts, bytes))
     }
 
-    /// Builds the record from headers that were decoded from `bytes`.
+    /// Builds the record from `parts`, which were decoded from `bytes`.
     #[must_use]
     pub fn from_parts(parts: &RecordParts, bytes: &Bytes) -> Self {
         let view = parts.view(bytes);

@@ -1,13 +1,13 @@
 //! Decompresses full-page images. Mirrors pglz_decompress of pg_lzcompress.c and LZ4's block
 //! format.
 //!
-//! In both formats the data is a sequence of literal bytes and of references to earlier output.
-//! Nothing in it is trusted.
+//! In both formats the data is a sequence of literal bytes and of references to earlier output. All
+//! lengths and distances in the data are checked.
 
 use crate::wire::layout::{Cursor, Short};
 use alloc::vec::Vec;
 
-/// The data is invalid, or does not have the expected decompressed size.
+/// An error: the data is invalid, or its decompressed size is not the expected size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Damaged;
 
@@ -17,7 +17,8 @@ impl From<Short> for Damaged {
     }
 }
 
-/// Appends `length` bytes of output from `distance` bytes back. The two ranges can overlap.
+/// Appends a copy of `length` bytes that start `distance` bytes before the end of the output. The
+/// copy can overlap the original.
 fn repeat(out: &mut Vec<u8>, distance: usize, length: usize) -> Result<(), Damaged> {
     let from = out.len().checked_sub(distance).filter(|_| distance > 0);
     let from = from.ok_or(Damaged)?;
@@ -27,7 +28,7 @@ fn repeat(out: &mut Vec<u8>, distance: usize, length: usize) -> Result<(), Damag
     Ok(())
 }
 
-/// Decompresses pglz data, which must result in `size` bytes.
+/// Decompresses pglz data. The result must have `size` bytes.
 pub(super) fn pglz(bytes: &[u8], size: usize) -> Result<Vec<u8>, Damaged> {
     let mut out = Vec::with_capacity(size);
     let mut cursor = Cursor::disk(bytes);
@@ -58,7 +59,7 @@ pub(super) fn pglz(bytes: &[u8], size: usize) -> Result<Vec<u8>, Damaged> {
     }
 }
 
-/// Decompresses LZ4 data, which must result in `size` bytes.
+/// Decompresses LZ4 data. The result must have `size` bytes.
 pub(super) fn lz4(bytes: &[u8], size: usize) -> Result<Vec<u8>, Damaged> {
     let mut out = Vec::with_capacity(size);
     let mut cursor = Cursor::disk(bytes);
@@ -87,7 +88,8 @@ pub(super) fn lz4(bytes: &[u8], size: usize) -> Result<Vec<u8>, Damaged> {
     }
 }
 
-/// A length: four bits, followed by bytes that are added as long as each is 255.
+/// A length: the value of four bits, plus the bytes that follow. A byte of 255 means that another
+/// byte follows.
 fn length(cursor: &mut Cursor<'_>, nibble: u8) -> Result<usize, Damaged> {
     let mut length = usize::from(nibble);
     let mut full = nibble == 0x0F;
@@ -106,14 +108,14 @@ mod tests {
 
     #[test]
     fn literals_and_references() {
-        // Three literal bytes, then two references to three bytes back. They copy 17 bytes, and 18
-        // + 2 bytes with an extra length byte.
+        // Three literal bytes, then two references that copy from three bytes back. The first
+        // copies 17 bytes. The second copies 18 + 2 bytes, and has an extra length byte.
         let packed = b"\x18abc\x0E\x03\x0F\x03\x02";
         let text: Vec<u8> = b"abc".iter().copied().cycle().take(3 + 17 + 20).collect();
         assert_eq!(pglz(packed, 40), Ok(text));
         assert_eq!(pglz(packed, 41), Err(Damaged));
         assert_eq!(pglz(b"\x01\x00\x01", 3), Err(Damaged));
-        // Three literal bytes, a reference that copies 19 + 2 bytes, and a last literal byte.
+        // Three literal bytes, then a reference that copies 19 + 2 bytes, then a last literal byte.
         let packed = b"\x3Fabc\x03\x00\x02\x10z";
         let mut text: Vec<u8> = b"abc".iter().copied().cycle().take(3 + 21).collect();
         text.push(b'z');

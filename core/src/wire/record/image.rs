@@ -1,4 +1,4 @@
-//! Full-page images. Mirrors RestoreBlockImage and the hole of XLogRecordAssemble.
+//! Full-page images. Mirrors RestoreBlockImage, and the omission of the hole in XLogRecordAssemble.
 
 use super::decompress::{lz4, pglz};
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ pub const COMPRESS_ZSTD: u8 = 0x10;
 /// All compression methods (`BKPIMAGE_COMPRESSED`).
 pub(super) const COMPRESSED: u8 = COMPRESS_PGLZ | COMPRESS_LZ4 | COMPRESS_ZSTD;
 
-/// Offset of `pd_lower` in a data page; `pd_upper` follows it.
+/// Offset of `pd_lower` in a data page. `pd_upper` follows `pd_lower`.
 const PD_LOWER_AT: usize = 12;
 /// Size of a data page's header.
 const PAGE_HEADER: u16 = 24;
@@ -25,17 +25,17 @@ const PAGE_HEADER: u16 = 24;
 /// A full-page image, without the hole between line pointers and tuples.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Image {
-    /// Offset of the hole; 0 if there is none.
+    /// Offset of the hole. 0 if no hole is omitted.
     pub hole_offset: u16,
-    /// Length of the hole; 0 if there is none.
+    /// Length of the hole. 0 if no hole is omitted.
     pub hole_length: u16,
     /// Flag bits, such as [`APPLY`].
     pub info: u8,
-    /// The page without its hole, possibly compressed.
+    /// The page without its hole. The bytes may be compressed.
     pub bytes: Bytes,
 }
 
-/// Why the page cannot be restored from an image.
+/// The reason why a page cannot be restored from an image.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum ImageError {
     /// The compression method is not supported.
@@ -44,7 +44,7 @@ pub enum ImageError {
     /// The compressed data is damaged.
     #[error("could not decompress image compressed with {0}")]
     Damaged(&'static str),
-    /// The bytes and the hole do not add up to a page.
+    /// The image and the hole do not add up to a page.
     #[error(
         "image of {bytes} bytes and a hole of {hole_length} at {hole_offset} make no page of {page_size}"
     )]
@@ -61,8 +61,8 @@ pub enum ImageError {
 }
 
 impl Image {
-    /// The image of a page for redo. `standard` means that the page has the standard layout, so
-    /// that its hole can be omitted.
+    /// The image of a page, for use in redo. `standard` means that the page has the standard
+    /// layout. The hole is then omitted.
     #[must_use]
     pub fn of_page(page: &[u8], standard: bool) -> Self {
         let (hole_offset, hole_length) = if standard { hole(page) } else { (0, 0) };
@@ -87,14 +87,15 @@ impl Image {
         }
     }
 
-    /// Does redo restore the page from it? If not, it is only for consistency checks.
+    /// Does redo restore the page from this image? If not, the image is only for consistency
+    /// checks.
     #[must_use]
     pub const fn apply(&self) -> bool {
         self.info & APPLY != 0
     }
 
-    /// The page with its hole zeroed (`RestoreBlockImage`). The page has the LSN that it had before
-    /// the record.
+    /// The page with its hole zeroed (`RestoreBlockImage`). The page has the LSN from before the
+    /// record.
     ///
     /// # Errors
     /// The image is compressed with zstd, damaged, or does not have the page size.
@@ -136,7 +137,7 @@ impl Image {
         }
     }
 
-    /// The compression method. If several bits are set, the first in this order counts.
+    /// The compression method. If several bits are set, the first bit in the order below counts.
     const fn method(&self) -> &'static str {
         if self.info & COMPRESS_PGLZ != 0 {
             "pglz"
@@ -148,7 +149,7 @@ impl Image {
     }
 }
 
-/// Offset and length of the hole of a standard page; (0, 0) if the header is not plausible.
+/// The offset and length of the hole of a standard page. (0, 0) if the header is not plausible.
 fn hole(page: &[u8]) -> (u16, u16) {
     let at = |offset: usize| u16::from_le_bytes([page[offset], page[offset + 1]]);
     let (lower, upper) = (at(PD_LOWER_AT), at(PD_LOWER_AT + 2));

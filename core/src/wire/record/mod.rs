@@ -1,9 +1,9 @@
 //! WAL records: header, block references, images, main data. Mirrors xlogrecord.h, DecodeXLogRecord
 //! of xlogreader.c and XLogRecordAssemble of xloginsert.c.
 //!
-//! A record is decoded only if its checksum is valid, but its content is not trusted. PostgreSQL
-//! does not check all of it, for example sums that wrap around or holes that exceed the page. Such
-//! errors are a [`RecordError`] here.
+//! A record is decoded only if its checksum is valid. Its content is nevertheless checked, more
+//! strictly than in PostgreSQL. PostgreSQL does not check, for example, for sums that wrap around
+//! or for holes that exceed the page. Here each of these is a [`RecordError`].
 
 mod assemble;
 mod block;
@@ -35,35 +35,36 @@ pub const CHECK_CONSISTENCY: u8 = 0x02;
 
 /// The largest block id (`XLR_MAX_BLOCK_ID`).
 pub const MAX_BLOCK_ID: u8 = 32;
-/// The id of main data with a one-byte length (`XLR_BLOCK_ID_DATA_SHORT`).
+/// The block id that stands for main data with a one-byte length (`XLR_BLOCK_ID_DATA_SHORT`).
 const ID_DATA_SHORT: u8 = 255;
-/// The id of main data with a four-byte length (`XLR_BLOCK_ID_DATA_LONG`).
+/// The block id that stands for main data with a four-byte length (`XLR_BLOCK_ID_DATA_LONG`).
 const ID_DATA_LONG: u8 = 254;
-/// The id of the replication origin (`XLR_BLOCK_ID_ORIGIN`).
+/// The block id that stands for the replication origin (`XLR_BLOCK_ID_ORIGIN`).
 const ID_ORIGIN: u8 = 253;
-/// The id of the top-level transaction id (`XLR_BLOCK_ID_TOPLEVEL_XID`).
+/// The block id that stands for the top-level transaction id (`XLR_BLOCK_ID_TOPLEVEL_XID`).
 const ID_TOP_XID: u8 = 252;
 
 /// The largest record that can be written (`XLogRecordMaxSize`).
 pub const MAX_LEN: u32 = 1020 << 20;
 
 layout! {
-    /// The header of every record (`XLogRecord`). Records start at multiples of 8. The parts after
-    /// the header are not aligned.
+    /// The header of every record (`XLogRecord`). A record starts at a multiple of 8. The parts
+    /// after the header are not aligned.
     pub struct RecordHeader: Disk {
-        /// Length of the record, without padding after it.
+        /// Length of the record, without the padding after it.
         pub tot_len: u32,
         /// The transaction, or [`Xid::INVALID`].
         pub xid: Xid,
         /// Start of the previous record.
         pub prev: Lsn,
-        /// High nibble: defined by the resource manager. Low nibble: flags of all records.
+        /// The high nibble is defined by the resource manager. The low nibble has flags that all
+        /// resource managers share.
         pub info: u8,
         /// The resource manager.
         pub rmid: RmgrId,
-        /// Padding, which the checksum covers; always zero.
+        /// Padding. It is always zero, and the checksum covers it.
         pub pad: Pad<2>,
-        /// CRC-32C of the part after the header, then of the header before this field.
+        /// CRC-32C. It covers the part after the header first, then the header up to this field.
         pub crc: u32,
     }
 }
@@ -75,7 +76,7 @@ impl RecordHeader {
         self.info & RMGR_INFO_MASK
     }
 
-    /// Is it XLOG_SWITCH, after which the rest of the segment is unused?
+    /// Is it an XLOG_SWITCH record? The rest of the segment after such a record is unused.
     #[must_use]
     pub const fn is_switch(&self) -> bool {
         self.rmid.0 == RmgrId::XLOG.0 && self.rmgr_info() == 0x40

@@ -9,7 +9,7 @@ const XACT_OP_MASK: u8 = 0x70;
 /// The names of a resource manager's record types, by the upper half of `xl_info`.
 type Names = [Option<&'static str>; 16];
 
-/// Builds a table of [`Names`]; types that are not listed do not exist.
+/// Builds a table of [`Names`]. Types that are not in `known` do not exist.
 const fn names(known: &[(u8, &'static str)]) -> Names {
     let mut names = [None; 16];
     let mut at = 0;
@@ -46,7 +46,7 @@ impl RmgrId {
             Self::SEQUENCE => &SEQ,
             Self::SPGIST => &SPG,
             Self::BRIN => &BRIN,
-            // These two also check the low nibble.
+            // As in PostgreSQL, these two resource managers also check the low nibble.
             Self::COMMIT_TS if info & !RMGR_INFO_MASK == 0 => &COMMIT_TS,
             Self::REPLICATION_ORIGIN if info & !RMGR_INFO_MASK == 0 => &REPLORIGIN,
             Self::GENERIC => return Some("Generic"),

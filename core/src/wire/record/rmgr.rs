@@ -15,7 +15,7 @@ macro_rules! managers {
         impl RmgrId {
             $($(#[$doc])* pub const $constant: Self = Self($id);)*
 
-            /// The name that pg_waldump prints, for built-in resource managers.
+            /// The name that pg_waldump prints. `None` for a resource manager that is not built in.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
@@ -75,7 +75,7 @@ managers! {
 }
 
 impl RmgrId {
-    /// Is it a built-in id, or a custom one from 128 on (`RmgrIdIsValid`)?
+    /// Is it the id of a built-in resource manager, or a custom id from 128 on (`RmgrIdIsValid`)?
     #[must_use]
     pub const fn is_valid(self) -> bool {
         self.0 <= 21 || self.0 >= 128

@@ -1,4 +1,4 @@
-//! Records of real servers, round trips, and all kinds of damage.
+//! Tests of records: records of real servers, round trips, and all kinds of damage.
 
 use super::*;
 use alloc::string::ToString;
@@ -58,7 +58,7 @@ fn lengths_of_real_records() {
     assert!(switch.assemble(8192).is_switch());
 }
 
-/// The checksum covers the body first, then the header, and equals that of `checksum`.
+/// The checksum covers the body first, then the header. It equals the result of `checksum`.
 #[test]
 fn checksum_covers_body_then_header() {
     let bytes = finished(
@@ -73,8 +73,8 @@ fn checksum_covers_body_then_header() {
     assert_eq!(header.prev, Lsn(0x28));
 }
 
-/// Block data is omitted if redo uses the image, unless it must be kept. A repeated relation is
-/// written once.
+/// Block data is omitted if redo uses the image, unless the data must be kept. If a relation is
+/// repeated, it is written once.
 #[test]
 fn blocks_leave_out_what_redo_does_not_need() {
     let mut body = RecordBody::new(RmgrId::GENERIC, 0, Xid(3), Bytes::new());
@@ -134,7 +134,7 @@ fn images_that_make_no_page_are_refused() {
     ));
 }
 
-/// Each structural check, with bytes after the header that fail it.
+/// For each check of the structure: bytes after the header that fail the check.
 #[test]
 fn structure_is_checked() {
     let block = |flags: u8, data_len: u16, rest: &[u8]| {
@@ -280,8 +280,8 @@ proptest! {
         prop_assert_eq!(RecordBody::from(&record), body);
     }
 
-    /// Damage that the checksum does not detect results in an error or another record, never in a
-    /// panic.
+    /// Damage that the checksum does not detect results in an error or in another record, never in
+    /// a panic.
     #[test]
     fn damage_is_no_panic(body in bodies(), at in any::<prop::sample::Index>(), flip in 1u8..) {
         let mut bytes = finished(&body, PAGE);

@@ -1,5 +1,5 @@
-//! A view of a record, without copying its bytes. Mirrors DecodeXLogRecord, and has all of its
-//! checks.
+//! A view of a record that does not copy the bytes of the record. Mirrors DecodeXLogRecord, with
+//! all of its checks.
 
 use super::block::{BlockHeader, RelLocator};
 use super::decode::RecordError;
@@ -10,27 +10,30 @@ use crate::base::{Lsn, Xid};
 use crate::wire::layout::{Cursor, Pad};
 use core::ops::Deref;
 
-/// The decoded headers of a record. Together with the record's bytes they form a [`RecordView`].
+/// The decoded headers of a record. Together with the bytes of the record they form a
+/// [`RecordView`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RecordParts {
     /// Start of the record.
     pub lsn: Lsn,
-    /// End of the record, rounded up to 8. If the record fills its page, this is the page boundary.
+    /// The end of the record, rounded up to 8. If the record fills its page, this is the page
+    /// boundary.
     pub end: Lsn,
-    /// Where the next record is expected (`EndRecPtr`): the end, or after a switch record the end
-    /// of the segment.
+    /// The position at which the next record is expected (`EndRecPtr`). After a switch record it is
+    /// the end of the segment. Otherwise it is the end of the record.
     pub next: Lsn,
     /// The header.
     pub header: RecordHeader,
     /// The replication origin.
     pub origin: Option<u16>,
-    /// The top-level transaction, in a subtransaction's first record when wal_level is logical.
+    /// The top-level transaction. Present in the first record of a subtransaction if wal_level is
+    /// logical.
     pub top_xid: Option<Xid>,
     /// Total length of all images.
     pub image_len: u32,
-    /// Length of the main data, which is the last part.
+    /// Length of the main data. The main data is the last part of a record.
     main_len: u32,
-    /// Offset of the first block's data, after the headers.
+    /// Offset of the data of the first block. The data follows all headers.
     data_at: u32,
     /// Size of data pages.
     page_size: u32,
@@ -46,17 +49,17 @@ pub struct RecordView<'a> {
 /// A block reference of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BlockView<'a> {
-    /// The block id: 0 to 32. Ids can be skipped.
+    /// The block id, from 0 to 32. A record can skip ids.
     pub id: u8,
     /// The block header.
     pub header: BlockHeader,
-    /// The image; empty if there is none.
+    /// The image. Empty if the block has no image.
     pub image: &'a [u8],
     /// The block data.
     pub data: &'a [u8],
 }
 
-/// The block references of a record, by ascending id.
+/// The block references of a record, in the order of their ids.
 #[derive(Clone, Debug)]
 pub struct Blocks<'a> {
     headers: Cursor<'a>,
@@ -88,8 +91,8 @@ impl RecordParts {
         page_size: 0,
     };
 
-    /// Decodes and checks the headers of a whole record. `at` has its start, its end and the
-    /// position of the next record. `page_size` is the size of data pages.
+    /// Decodes and checks the headers of a whole record. `at` contains the start of the record, its
+    /// end, and the position of the next record. `page_size` is the size of data pages.
     ///
     /// # Errors
     /// The first check that fails.
@@ -99,7 +102,8 @@ impl RecordParts {
         Ok(parts)
     }
 
-    /// Like [`RecordParts::decode`], but reuses the memory. The record header is already decoded.
+    /// Like [`RecordParts::decode`], but reuses the memory of `self`. The record header is already
+    /// decoded.
     #[inline]
     pub(crate) fn replace(
         &mut self,
@@ -120,17 +124,18 @@ impl RecordParts {
             ..Self::NONE
         };
         let rest = self.decode_fragments(&bytes[RecordHeader::LEN..])?;
-        // Records are shorter than 4 GB, and so is the rest.
+        // The conversion cannot fail, because the rest is shorter than the record, and a record is
+        // shorter than 4 GB.
         self.data_at = header.tot_len - u32::try_from(rest).unwrap_or(0);
         Ok(())
     }
 
-    /// Reads headers until only the announced data is left, or up to the main data header, which is
-    /// the last. Returns the length of the data that follows.
+    /// Reads headers until only the announced data is left. The header of the main data comes last.
+    /// Returns the length of the data after the headers.
     #[inline]
     fn decode_fragments(&mut self, fragments: &[u8]) -> Result<usize, RecordError> {
         let mut cursor = Cursor::disk(fragments);
-        // 64 bits, so that a large main data length cannot overflow the sum.
+        // The sum has 64 bits, so that a large length of main data cannot overflow it.
         let mut total = 0;
         let mut last: Option<(u8, RelLocator)> = None;
         while cursor.rest().len() as u64 > total {
@@ -167,7 +172,7 @@ impl RecordParts {
         Ok(cursor.rest().len())
     }
 
-    /// The view of the record. `bytes` are the decoded bytes.
+    /// The view of the record. `bytes` must be the bytes that were decoded.
     #[must_use]
     pub const fn view<'a>(&'a self, bytes: &'a [u8]) -> RecordView<'a> {
         RecordView { parts: self, bytes }
@@ -204,7 +209,8 @@ impl<'a> RecordView<'a> {
         self.blocks().find(|block| block.id == id)
     }
 
-    /// The data of a block; empty if there is none (`XLogRecGetBlockData`).
+    /// The data of a block (`XLogRecGetBlockData`). Empty if the block has no data or does not
+    /// exist.
     #[must_use]
     pub fn block_data(&self, id: u8) -> &'a [u8] {
         self.block(id).map_or(&[], |block| block.data)
@@ -223,8 +229,8 @@ impl<'a> Iterator for Blocks<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<BlockView<'a>> {
-        // The headers were checked when the record was decoded, so that the loop ends with the last
-        // block.
+        // The loop ends with the last block, because the headers were checked when the record was
+        // decoded.
         loop {
             match self.headers.take("block_id").ok()? {
                 ID_ORIGIN => _ = self.headers.take::<u16>("origin").ok()?,

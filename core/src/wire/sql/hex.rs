@@ -7,10 +7,10 @@ pub(super) struct Hex<'a>(pub(super) &'a [u8]);
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Marks a byte that is not a hexadecimal digit.
+/// The mark of a byte that is not a hexadecimal digit.
 pub(super) const NO_DIGIT: u8 = 0x80;
 
-/// The value of every byte as a hexadecimal digit.
+/// The value of each byte as a hexadecimal digit, or [`NO_DIGIT`].
 pub(super) static VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
     let mut digit = 0;
@@ -35,7 +35,7 @@ static PAIRS: [[u8; 2]; 256] = {
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In pieces, because the content can be long.
+        // The digits are written in pieces, because the content can be long.
         let mut piece = [[0; 2]; 128];
         self.0.chunks(piece.len()).try_for_each(|bytes| {
             for (pair, byte) in piece.iter_mut().zip(bytes) {

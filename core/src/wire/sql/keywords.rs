@@ -9,7 +9,7 @@ const STATEMENTS: [&str; 53] = [
     "table", "truncate", "unlisten", "update", "vacuum", "values", "with",
 ];
 
-/// Does a PostgreSQL statement begin with this word? The word is in lower case.
+/// Does a PostgreSQL statement begin with `word`, which is in lower case?
 pub(super) fn begins_statement(word: &str) -> bool {
     STATEMENTS.contains(&word)
 }

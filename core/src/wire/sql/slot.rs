@@ -37,7 +37,7 @@ pub enum SlotStatement {
     CurrentWalFlushLsn,
 }
 
-/// The column list and the rest of the SELECT from `pg_replication_slots`, after its first word.
+/// The tokens that follow `SELECT slot_name` in the query of `pg_replication_slots`.
 const LIST: [&str; 8] = [
     ",",
     "active_pid",
@@ -50,7 +50,8 @@ const LIST: [&str; 8] = [
 ];
 
 impl SlotStatement {
-    /// Parses the text after `SELECT`, if its first word belongs to one of these statements.
+    /// Parses the text after `SELECT`. Returns `None` if its first word does not begin one of these
+    /// statements.
     pub(super) fn parse(word: &str, scanner: &mut Scanner<'_>) -> Option<Result<Self, SqlError>> {
         Some(match word {
             "slot_name" => list(scanner),
@@ -95,7 +96,7 @@ fn call(
     Ok(statement)
 }
 
-/// A `name`. It is truncated without a notice if it is too long.
+/// A value of type `name`. If it is too long, it is truncated without a notice.
 fn slot_name(scanner: &mut Scanner<'_>) -> Result<String, SqlError> {
     Ok(truncated(&scanner.text()?).into())
 }

@@ -1,4 +1,4 @@
-//! Statements: parsing, errors, and round trips of generated statements.
+//! Tests of statements: parsing, errors, and round trips of generated statements.
 
 use super::*;
 use alloc::vec;
@@ -138,7 +138,8 @@ fn errors_have_postgresqls_texts() {
     );
 }
 
-/// A statement that only PostgreSQL supports is not a syntax error, unless its tokens are invalid.
+/// A statement that only PostgreSQL supports is not a syntax error, unless one of its tokens is
+/// invalid.
 #[test]
 fn unsupported_statements_are_not_syntax_errors() {
     for (text, what) in [
@@ -249,7 +250,8 @@ proptest! {
         prop_assert_eq!(Statement::parse(&statement.to_string()), Ok(statement));
     }
 
-    /// A prefix of a statement is an error or a shorter statement, never a panic.
+    /// Parsing a part of a statement results in an error or in a shorter statement, never in a
+    /// panic.
     #[test]
     fn truncation(statement in statement(), cut in any::<prop::sample::Index>()) {
         let text = statement.to_string();

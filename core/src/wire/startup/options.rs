@@ -1,4 +1,4 @@
-//! The parameter `options` of a startup packet, which has the syntax of a server's command line.
+//! The parameter `options` of a startup packet. It has the syntax of a server's command line.
 //! Mirrors pg_split_opts of postinit.c and process_postgres_switches of postgres.c.
 
 use alloc::string::{String, ToString};
@@ -19,7 +19,7 @@ pub enum OptionError {
     Invalid(String),
 }
 
-/// The settings from the switches, in order, and the first error after them.
+/// The settings from the switches before the first error, in order, and that error.
 #[must_use]
 pub fn command_line(options: &str) -> (Vec<Switch>, Option<OptionError>) {
     let mut switches = Vec::new();
@@ -27,7 +27,7 @@ pub fn command_line(options: &str) -> (Vec<Switch>, Option<OptionError>) {
     (switches, error.err())
 }
 
-/// `pg_split_opts`: splits at blanks. A backslash escapes the next character.
+/// `pg_split_opts`: splits the text at blanks. A backslash escapes the next character.
 fn split(options: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = options.chars().peekable();
@@ -53,7 +53,7 @@ fn word(rest: &mut Peekable<Chars<'_>>, is_blank: impl Fn(char) -> bool) -> Stri
     word
 }
 
-/// As in the C library, words that are not switches are checked after all switches.
+/// As in getopt of the C library, words that are not switches are checked after all switches.
 fn getopt(words: &[String], switches: &mut Vec<Switch>) -> Result<(), OptionError> {
     let mut others = Vec::new();
     let mut rest = words.iter();
@@ -120,7 +120,7 @@ fn with_argument(flag: char, argument: &str, word: &str) -> Result<Vec<Switch>, 
         'p' => "port",
         'S' => "work_mem",
         'W' => "post_auth_delay",
-        // Switches that a client cannot use or that have no effect on a session.
+        // A client cannot use these switches, or they have no effect on a session.
         'C' | 'D' | 'd' | 'r' | 'v' => return Ok(Vec::new()),
         _ => return Err(OptionError::Invalid(word.to_string())),
     };

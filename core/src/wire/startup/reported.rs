@@ -1,8 +1,8 @@
-//! The settings that are reported to clients (`GUC_REPORT`), in the order of the reports.
+//! The settings that a server reports to clients (`GUC_REPORT`), in the order of the reports.
 
 use crate::base::PgVersion;
 
-/// Their names. Versions 16 and 17 do not report `search_path`.
+/// The names of the reported settings. Versions 16 and 17 do not report `search_path`.
 pub fn reported(version: PgVersion) -> impl Iterator<Item = &'static str> {
     let since_18 = move |name: &&str| version >= PgVersion::V18 || *name != "search_path";
     let names = match version {
@@ -30,7 +30,7 @@ const SORTED: [&str; 13] = [
     "TimeZone",
 ];
 
-/// Since 16 the order is that of a hash table, which is the same on all servers.
+/// The order since 16. It is the order of a hash table, which is the same on all servers.
 const HASHED: [&str; 15] = [
     "in_hot_standby",
     "integer_datetimes",
@@ -49,7 +49,7 @@ const HASHED: [&str; 15] = [
     "server_encoding",
 ];
 
-/// The order since 19, whose hash table has more settings.
+/// The order since 19. The hash table of 19 has more settings.
 const HASHED_19: [&str; 15] = [
     "IntervalStyle",
     "search_path",

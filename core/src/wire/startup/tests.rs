@@ -1,4 +1,4 @@
-//! Startup packets: those of real clients, errors, and round trips of generated packets.
+//! Tests of startup packets: packets of real clients, errors, and round trips of generated packets.
 
 use super::*;
 use alloc::vec;
@@ -145,7 +145,7 @@ proptest! {
 
     #[test]
     fn every_truncation_is_an_error(cut in 4..RECEIVEWAL.len()) {
-        // A real server does the same, because its buffer ends with a NUL.
+        // A real server accepts the packet too, because its buffer ends with a NUL.
         let before = RECEIVEWAL.get(8..cut - 1).unwrap_or_default();
         let names_and_values = before.iter().filter(|b| **b == 0).count();
         let at_a_name = before.last().is_none_or(|b| *b == 0) && names_and_values % 2 == 0;

@@ -1,4 +1,4 @@
-//! Properties for WAL, damage and garbage that proptest generates.
+//! Properties that hold for WAL, damage and garbage that proptest generates.
 
 use super::*;
 use proptest::prelude::*;
@@ -54,8 +54,9 @@ fn versions() -> impl Strategy<Value = PgVersion> {
 proptest! {
     #![proptest_config(crate::base::testing::cases(48))]
 
-    /// Records that cross pages and segments, and switches anywhere, are read back exactly: fed by
-    /// whole pages or by the fewest bytes, from the start or from any record.
+    /// Any WAL is read back exactly. The WAL has records that cross pages and segments, and
+    /// switches anywhere. It is fed by whole pages or by the fewest bytes, from the start or from
+    /// any record.
     #[test]
     fn what_was_written_is_read_back(
         geometry in geometries(),
@@ -82,7 +83,8 @@ proptest! {
         prop_assert_eq!(reader.end, wal.end());
     }
 
-    /// Any byte is changed: the returned records are still a prefix of those written.
+    /// If any byte of the WAL is changed, the records that are returned are still a prefix of the
+    /// written records.
     #[test]
     fn a_changed_byte_ends_the_wal(
         geometry in prop_oneof![Just(Geometry::SMALLEST), Just(geometry(512, 4096))],
@@ -111,7 +113,7 @@ proptest! {
         prop_assert!(records.len() >= intact.count());
     }
 
-    /// The WAL is cut off anywhere, followed by zeros or nothing.
+    /// If the WAL is cut off anywhere and zeros or no bytes follow, reading ends at the cut.
     #[test]
     fn a_torn_tail_ends_the_wal(bodies in bodies(), cut in any::<prop::sample::Index>(), zeros: bool) {
         let mut wal = builder(Geometry::SMALLEST, PgVersion::V15);
@@ -122,8 +124,8 @@ proptest! {
         let source = Source { geometry: Geometry::SMALLEST, bytes: &bytes, stingy: true };
         let (records, _) = source.read_all(&mut reader(Geometry::SMALLEST, PgVersion::V15));
         let cut = Lsn(1024) + cut as u64;
-        // A record on a cut page can still be complete, but a record that needs bytes beyond the
-        // cut cannot.
+        // A record on the page with the cut can still be complete. A record that needs bytes beyond
+        // the cut cannot.
         for (record, (body, _)) in records.iter().zip(&written) {
             prop_assert_eq!(&RecordBody::from(record), body);
         }
