@@ -80,7 +80,7 @@ enum Phase {
 }
 
 impl CreateCheckPoint {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new(cx: &Cx<'_>, kind: CheckpointKind) -> Self {
         // The fields that walsim never changes are copied from the last checkpoint: OIDs,
@@ -389,7 +389,7 @@ impl LogStandbySnapshot {
         let insert = self.insert.as_mut().expect("made above");
         let end = ready_ok!(insert.poll(cx)).end;
         cx.release(LockId::XidGen);
-        // `XLogSetAsyncXactLSN`: the walwriter soon writes the record.
+        // `XLogSetAsyncXactLSN`: the walwriter will soon write the record.
         cx.shmem.xlog.async_commit = cx.shmem.xlog.async_commit.max(end);
         cx.shmem.procs.set_latch_of(Role::WalWriter);
         Poll::Ready(Ok(()))

@@ -21,7 +21,7 @@ enum Phase {
 }
 
 impl CheckPointGuts {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     pub(super) fn new() -> Self {
         Self(Phase::Slots(CheckPointReplicationSlots::new()))
     }

@@ -111,7 +111,7 @@ pub struct ClogStatus {
 }
 
 impl ClogStatus {
-    /// The status of this transaction.
+    /// Reads the status of this transaction.
     #[must_use]
     pub const fn new(xid: Xid) -> Self {
         Self {
@@ -191,7 +191,7 @@ enum ExtendPhase {
 }
 
 impl ClogExtend {
-    /// The page of this transaction id.
+    /// Creates the page of this transaction id if the id is the first on it.
     #[must_use]
     pub const fn new(xid: Xid) -> Self {
         Self {
@@ -250,7 +250,7 @@ enum WritePhase {
 }
 
 impl ClogWrite {
-    /// Writes this page, which is in memory.
+    /// Writes this page. The page must be in memory.
     #[must_use]
     pub const fn new(page: u32) -> Self {
         Self {
@@ -317,7 +317,7 @@ pub struct CheckPointClog {
 }
 
 impl CheckPointClog {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

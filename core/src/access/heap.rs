@@ -55,7 +55,7 @@ pub struct Row {
 /// A tuple on a page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Tuple {
-    /// The transaction that inserted it.
+    /// The transaction that inserted the tuple.
     pub xmin: Xid,
     /// The row.
     pub row: Row,
@@ -381,7 +381,7 @@ enum GetPhase {
     Next(u32),
     Read(u32, ReadBuffer),
     Lock(u32, BufId),
-    /// The versions on one page, newest last.
+    /// The versions of the row on one page, newest last.
     Check(u32, Vec<Tuple>),
     Status(u32, Vec<Tuple>, Tuple, ClogStatus),
 }

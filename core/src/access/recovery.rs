@@ -36,7 +36,7 @@ pub struct RecoveryReader {
 }
 
 impl RecoveryReader {
-    /// A reader without a position.
+    /// A reader that is not yet positioned.
     #[must_use]
     pub fn new(cx: &Cx<'_>, mode: RecoveryMode, tli: TimelineId) -> Self {
         let settings = &cx.shmem.settings;

@@ -122,7 +122,7 @@ pub struct GetBuffer {
 }
 
 impl GetBuffer {
-    /// The page that holds `at`.
+    /// Gets the buffer of the page that holds `at`.
     #[must_use]
     pub const fn new(at: Lsn, lock: LockId) -> Self {
         Self {

@@ -27,9 +27,9 @@ use bytes::Bytes;
 pub enum Source {
     /// Not chosen yet.
     Any,
-    /// Archive and pg_wal; here only pg_wal.
+    /// The archive and pg_wal. walsim has no archive here, so only pg_wal is read.
     ArchiveOrPgWal,
-    /// Only pg_wal, in crash recovery.
+    /// Only pg_wal. Used in crash recovery.
     PgWal,
     /// WAL that the walreceiver has flushed.
     Stream,
@@ -40,7 +40,7 @@ pub enum Source {
 pub struct RecoveryMode {
     /// `StandbyModeRequested`: standby.signal exists.
     pub standby_requested: bool,
-    /// `InArchiveRecovery`; false during crash recovery.
+    /// `InArchiveRecovery`. False during crash recovery.
     pub in_archive: bool,
 }
 
@@ -83,7 +83,7 @@ struct OpenFile {
 pub struct WalSource {
     /// The kind of recovery.
     pub mode: RecoveryMode,
-    /// `recoveryTargetTLI`, the only timeline that is followed.
+    /// `recoveryTargetTLI`: the only timeline that recovery follows.
     tli: TimelineId,
     /// `currentSource`
     current: Source,
@@ -93,17 +93,17 @@ pub struct WalSource {
     file: Option<OpenFile>,
     /// Copy of the walreceiver's flush position.
     flushed_upto: Lsn,
-    /// The timeline of this flush position.
+    /// The timeline of `flushed_upto`.
     receive_tli: TimelineId,
     /// `curFileTLI`
     file_tli: TimelineId,
     /// `last_fail_time`
     last_fail: TimestampTz,
-    /// A status update was requested during this wait.
+    /// Whether a status update was already requested during the current wait.
     reply_forced: bool,
     /// The last known settings for the walreceiver's upstream.
     upstream: Upstream,
-    /// `pendingWalRcvRestart`: these settings have changed.
+    /// `pendingWalRcvRestart`: whether the upstream's settings have changed.
     restart_pending: bool,
     phase: Phase,
 }

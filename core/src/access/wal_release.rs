@@ -14,7 +14,7 @@ use crate::replication::slot::required_lsn::slots_minimum;
 use crate::replication::wal_horizon::{distance_estimate, keep_log_seg};
 use crate::sys::Cx;
 
-/// What was completed before.
+/// Whether a checkpoint or a restartpoint was completed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ReleaseAfter {
     /// A checkpoint.

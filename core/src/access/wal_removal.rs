@@ -22,12 +22,12 @@ pub struct RemoveOldXlogFiles {
     /// The last segment to remove.
     last: SegmentNo,
     recycling: Recycling,
-    /// Remaining names, in reverse order.
+    /// The names that are still to be examined, in reverse order.
     left: Vec<String>,
     phase: Phase,
 }
 
-/// The segments that old files are renamed to.
+/// The segments to which old files can be renamed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Recycling {
     /// `endlogSegNo`: the first name to try.

@@ -166,7 +166,7 @@ enum BackgroundPhase {
 }
 
 impl XLogBackgroundFlush {
-    /// One round. `last_flush` is the result of the previous round.
+    /// Starts one round. `last_flush` is the result of the previous round.
     #[must_use]
     pub const fn new(last_flush: TimestampTz) -> Self {
         Self {

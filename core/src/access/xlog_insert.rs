@@ -29,11 +29,11 @@ pub struct RegisteredBuffer {
     pub buffer: BufId,
     /// The page in the buffer.
     pub tag: BufTag,
-    /// Always include a full-page image (`REGBUF_FORCE_IMAGE`).
+    /// Whether the record must include a full-page image (`REGBUF_FORCE_IMAGE`).
     pub force_image: bool,
     /// Redo initializes the page (`REGBUF_WILL_INIT`). The page therefore needs no image.
     pub will_init: bool,
-    /// Data for redo if there is no image.
+    /// Data that redo uses if the record has no image of the page.
     pub data: Vec<u8>,
 }
 
@@ -44,7 +44,7 @@ pub struct Insertion {
     pub rmid: RmgrId,
     /// `xl_info`
     pub info: u8,
-    /// The transaction, or invalid.
+    /// The transaction id. Invalid if there is no transaction.
     pub xid: Xid,
     /// Main data.
     pub main: Vec<u8>,

@@ -10,10 +10,10 @@ use crate::sys::Cx;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// How far to write and flush.
+/// The positions up to which WAL must be written and flushed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WriteRequest {
-    /// Write at least up to here.
+    /// The position up to which WAL must be written.
     pub write: Lsn,
     /// The position up to which WAL must be flushed. It is at most `write`.
     pub flush: Lsn,

@@ -219,7 +219,7 @@ impl Planted {
         self
     }
 
-    /// The bugs of both sets.
+    /// The union of both sets.
     #[must_use]
     #[cfg_attr(
         not(feature = "planted-bugs"),

@@ -23,13 +23,13 @@ pub struct Geometry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{field} is {value}: expected a power of two from {least} to {most}")]
 pub struct GeometryError {
-    /// The name of the size.
+    /// The name of the size, such as `wal_page`.
     pub field: &'static str,
     /// The given value.
     pub value: u32,
-    /// The least that is accepted.
+    /// The smallest accepted value.
     pub least: u32,
-    /// The most that is accepted.
+    /// The largest accepted value.
     pub most: u32,
 }
 

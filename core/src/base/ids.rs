@@ -61,7 +61,7 @@ macro_rules! incarnate {
             /// The ordinal number of the node's boot. 0 for ids that the simulator or the live
             /// driver assigns.
             pub incarnation: u32,
-            /// Counts up from 1 in each incarnation.
+            /// A counter that starts at 1 in each incarnation.
             pub n: u32,
         }
 

@@ -49,7 +49,7 @@ impl fmt::Display for Lsn {
 pub struct LsnText {
     /// The LSN.
     pub lsn: Lsn,
-    /// The version whose format is used.
+    /// The version whose text format is used.
     pub version: PgVersion,
 }
 

@@ -1,4 +1,4 @@
-//! The small types that all floors use.
+//! Small types that all other modules use.
 
 mod bug;
 mod double;

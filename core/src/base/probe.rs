@@ -18,19 +18,19 @@ named! {
         CrashRecovery = "crash-recovery",
         /// An incomplete record at the end of WAL was overwritten.
         OverwriteContrecord = "overwrite-contrecord",
-        /// A loss of power took bytes that had been written.
+        /// In a loss of power, bytes that had been written were lost.
         PowerLossLostBytes = "power-loss-lost-bytes",
         /// A walreceiver was started again on a node.
         WalreceiverRestarted = "walreceiver-restarted",
         /// In recovery, a full-page image replaced a torn page.
         FpiRepairedTornPage = "fpi-repaired-torn-page",
-        /// A walsender had output that its peer did not take.
+        /// A walsender had output that its peer did not read.
         BackpressureBlockedSend = "backpressure-blocked-send",
         /// A failed fsync of WAL ended in a PANIC.
         FsyncPanic = "fsync-panic",
-        /// Two backends had reserved WAL space at the same time.
+        /// Two backends had reserved WAL space and not yet copied their records, at the same time.
         TwoReservationsOpen = "two-reservations-open",
-        /// The fsync of another backend flushed this backend's commit.
+        /// The fsync of one backend flushed the commit record of another backend.
         FlushFollower = "flush-follower",
         /// A process waited for a lock.
         LockWaited = "lock-waited",
@@ -40,7 +40,7 @@ named! {
         ShutdownFast = "shutdown-fast",
         /// An immediate shutdown completed.
         ShutdownImmediate = "shutdown-immediate",
-        /// A process was killed, and its postmaster noticed.
+        /// A process was killed, and the postmaster has noticed the death.
         ProcessKilled = "process-killed",
         /// A slot was not dropped because a process had acquired it.
         SlotDropRefusedActive = "slot-drop-refused-active",
@@ -94,7 +94,7 @@ impl MarkSet {
             .filter(move |mark| self.contains(*mark))
     }
 
-    /// Did this planted bug make a difference?
+    /// Did this planted bug change the behavior?
     #[must_use]
     pub const fn reached(&self, bug: Bug) -> bool {
         self.bugs.has(bug)
@@ -144,7 +144,7 @@ impl Probe {
         self.planted.has(bug)
     }
 
-    /// What was reached so far.
+    /// The marks that were reached so far.
     #[must_use]
     pub const fn marks(&self) -> MarkSet {
         self.marks

@@ -85,11 +85,11 @@ impl PgVersion {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(i32)]
 pub enum WalLevel {
-    /// Enough for crash recovery only.
+    /// `minimal`: enough for crash recovery only.
     Minimal = 0,
-    /// Enough for archiving and physical replication.
+    /// `replica`: enough for archiving and physical replication.
     Replica = 1,
-    /// Adds what logical decoding needs.
+    /// `logical`: also has the information that logical decoding needs.
     Logical = 2,
 }
 
@@ -107,7 +107,7 @@ pub struct Settings {
     pub max_wal_senders: u32,
     /// `shared_buffers`, in data pages.
     pub shared_buffers: u32,
-    /// `wal_buffers`, in WAL pages; at least 4.
+    /// `wal_buffers`, in WAL pages. At least 4.
     pub wal_buffers: u32,
     /// `wal_writer_delay`.
     pub wal_writer_delay_ms: u32,
@@ -129,15 +129,15 @@ pub struct Settings {
     pub wal_recycle: bool,
     /// `max_replication_slots`.
     pub max_replication_slots: u32,
-    /// `max_slot_wal_keep_size`; `None` is PostgreSQL's -1, no limit.
+    /// `max_slot_wal_keep_size`. `None` means no limit, which is -1 in PostgreSQL.
     pub max_slot_wal_keep_size: Option<u64>,
     /// `primary_slot_name`. Empty if the walreceiver uses no slot.
     pub primary_slot_name: String,
-    /// `wal_sender_timeout`; 0 disables it.
+    /// `wal_sender_timeout`. 0 disables the timeout.
     pub wal_sender_timeout_ms: u32,
-    /// `wal_receiver_timeout`; 0 disables it.
+    /// `wal_receiver_timeout`. 0 disables the timeout.
     pub wal_receiver_timeout_ms: u32,
-    /// `wal_receiver_status_interval`; 0 disables it.
+    /// `wal_receiver_status_interval`. 0 disables status updates at intervals.
     pub wal_receiver_status_interval_ms: u32,
     /// `wal_retrieve_retry_interval`.
     pub wal_retrieve_retry_interval_ms: u32,
@@ -257,7 +257,7 @@ impl Settings {
         differing.map(|(name, _)| name).collect()
     }
 
-    /// Segments between checkpoints (`CalculateCheckpointSegments`); at least 1.
+    /// The number of segments between checkpoints (`CalculateCheckpointSegments`). At least 1.
     #[must_use]
     pub fn checkpoint_segments(&self) -> u64 {
         let segments = self.max_wal_size / u64::from(self.geometry.segment);

@@ -12,7 +12,7 @@ pub enum SlotNameError {
     /// Empty.
     #[error("replication slot name \"{0}\" is too short")]
     TooShort(String),
-    /// More than 63 bytes.
+    /// The name has more than 63 bytes.
     #[error("replication slot name \"{0}\" is too long")]
     TooLong(String),
     /// The name contains a character other than a lower case letter, a digit or an underscore.

@@ -15,7 +15,7 @@ impl Mono {
         Self(self.0.saturating_add(us))
     }
 
-    /// The time this many milliseconds later.
+    /// The time `ms` milliseconds later.
     #[must_use]
     pub const fn after_ms(self, ms: u64) -> Self {
         self.after_us(ms.saturating_mul(1000))
@@ -75,10 +75,10 @@ impl Sub for TimestampTz {
     }
 }
 
-/// Both clocks, read once per step.
+/// The time of both clocks. It is read once per step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Now {
-    /// The clock that sleeps are measured with.
+    /// The clock that measures sleeps.
     pub mono: Mono,
     /// The clock from which deadlines and time stamps are computed. It can jump.
     pub wall: TimestampTz,

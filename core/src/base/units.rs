@@ -14,7 +14,7 @@ pub struct UnitError {
     pub text: String,
     /// What was expected.
     pub what: &'static str,
-    /// How to write it.
+    /// How to write the amount.
     pub help: String,
 }
 
@@ -35,7 +35,7 @@ pub(super) const SIZES: [(&str, u64); 5] = [
     ("kB", 1 << 10),
     ("B", 1),
 ];
-/// The same units with their binary names.
+/// The units of memory with their binary names.
 const BINARY_SIZES: [(&str, u64); 4] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),

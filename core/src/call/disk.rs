@@ -249,7 +249,7 @@ pub enum DiskError {
     /// EMFILE
     #[error("Too many open files")]
     TooManyFiles,
-    /// Any other errno.
+    /// Any other error number.
     #[error("operating system error {0}")]
     Other(i32),
 }

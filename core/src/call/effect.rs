@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 pub enum Signal {
     /// SIGHUP: reload.
     Hup,
-    /// SIGINT: fast shutdown of a postmaster.
+    /// SIGINT. For a postmaster: fast shutdown.
     Int,
     /// SIGTERM: end in an orderly way. For a postmaster: smart shutdown.
     Term,
@@ -20,7 +20,7 @@ pub enum Signal {
     Usr1,
     /// SIGUSR2
     Usr2,
-    /// SIGKILL: never seen by the process.
+    /// SIGKILL: ends the process. The process never sees this signal.
     Kill,
     /// SIGSTOP: the process does not run until [`Signal::Cont`]. It never sees this signal.
     Stop,
@@ -39,7 +39,7 @@ impl Signal {
         Self::Term,
     ];
 
-    /// Its name, such as `SIGTERM`.
+    /// The name of the signal, such as `SIGTERM`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,12 +56,12 @@ impl Signal {
     }
 }
 
-/// One thing that happens to a machine.
+/// One event that happens to a machine.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Input {
-    /// Let one runnable process run until it would block.
+    /// One process runs until it would block. The process must be able to run.
     Run(Pid),
-    /// Something happened to a connection.
+    /// An event of a connection.
     Net(ConnId, NetEvent),
     /// A disk operation completed.
     Disk(OpId, Result<DiskDone, DiskError>),

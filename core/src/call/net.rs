@@ -44,7 +44,7 @@ pub enum NetEvent {
     Connected,
     /// The node's `Connect` failed.
     Refused(Refusal),
-    /// Bytes that arrived, within the credit.
+    /// Bytes have arrived. They do not exceed the credit.
     Data(Bytes),
     /// This number of bytes has left the send buffer.
     Sent(u32),

@@ -196,7 +196,7 @@ impl ReceiveMessage {
         found.map(|(_, hint)| hint)
     }
 
-    /// Is it shown only with `--verbose`?
+    /// Is this message shown only with `--verbose`?
     #[must_use]
     pub const fn is_verbose(&self) -> bool {
         matches!(

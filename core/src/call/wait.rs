@@ -8,22 +8,22 @@ use crate::base::{ConnId, Mono, OpId};
 /// event.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Wait {
-    /// Its latch is set.
+    /// The latch of the process is set.
     pub latch: bool,
     /// A connection that the process waits for, until the connection has input or has ended.
     pub readable: Option<ConnId>,
     /// A connection that the process waits for, until its send buffer has space (no output is
     /// pending).
     pub writable: Option<ConnId>,
-    /// Its disk operation completes.
+    /// The disk operation of the process has completed.
     pub op: Option<OpId>,
     /// The lock that the process has requested is granted or becomes free.
     pub lock: bool,
-    /// Its condition variable is broadcast.
+    /// The condition variable of the process was broadcast.
     pub condvar: bool,
     /// A timeout.
     pub until: Option<Mono>,
-    /// The C function that waits.
+    /// The C function in which the process waits.
     pub why: Place,
 }
 
@@ -63,10 +63,10 @@ impl Wait {
     }
 }
 
-/// Why a process runs again.
+/// The events that ended a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Woken {
-    /// Its latch is set.
+    /// The latch of the process is set.
     pub latch: bool,
     /// The connection has input.
     pub readable: bool,

@@ -17,11 +17,11 @@ pub enum InitialFile {
     Dir(FilePath),
     /// A file that consists of some bytes, followed by zeros up to its length.
     File {
-        /// Its path.
+        /// The path of the file.
         path: FilePath,
-        /// The bytes at its start.
+        /// The bytes at the start of the file.
         bytes: Vec<u8>,
-        /// Its length.
+        /// The length of the file.
         len: u64,
     },
 }

@@ -104,7 +104,7 @@ impl Node {
         self.kernel.config = Some(settings);
     }
 
-    /// The marks reached so far.
+    /// The marks that were reached so far.
     #[must_use]
     pub const fn probe(&self) -> &Probe {
         &self.probe

@@ -48,7 +48,7 @@ impl PgReceivewal {
         Self { node, exit: None }
     }
 
-    /// Its only process.
+    /// The only process of the receiver.
     #[must_use]
     pub const fn pid(&self) -> Pid {
         Self::pid_of(self.node.kernel.incarnation)

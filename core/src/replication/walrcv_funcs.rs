@@ -137,7 +137,7 @@ enum Phase {
 }
 
 impl XLogShutdownWalRcv {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

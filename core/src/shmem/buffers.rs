@@ -22,9 +22,9 @@ pub struct BufTag {
 /// One buffer.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Buffer {
-    /// The page that it holds.
+    /// The page in the buffer. `None` if the buffer is free.
     pub tag: Option<BufTag>,
-    /// Its bytes.
+    /// The bytes of the page.
     pub page: Arc<Vec<u8>>,
     /// False while a process is reading or initializing the page.
     pub valid: bool,
@@ -45,7 +45,7 @@ pub struct PageChange {
     pub tag: BufTag,
     /// The buffer that holds the page.
     pub buffer: BufId,
-    /// Its new LSN.
+    /// The new LSN of the page.
     pub lsn: Lsn,
 }
 

@@ -11,7 +11,7 @@ pub struct CheckpointRequests {
     pub requested: bool,
     /// The checkpoint is performed even if the server is idle.
     pub force: bool,
-    /// Requested at the end of recovery.
+    /// It is the checkpoint at the end of recovery.
     pub end_of_recovery: bool,
 }
 
@@ -23,9 +23,9 @@ pub struct CheckpointerCtl {
     pub requests: CheckpointRequests,
     /// Checkpoints started.
     pub started: u32,
-    /// Checkpoints ended, successfully or not.
+    /// The number of the last checkpoint that has ended, successfully or not.
     pub done: u32,
-    /// Checkpoints that failed.
+    /// The number of checkpoints that have failed.
     pub failed: u32,
     /// `CheckPointDistanceEstimate`: the bytes of WAL between two checkpoints. In PostgreSQL it is
     /// in the checkpointer's own memory.

@@ -60,16 +60,16 @@ impl fmt::Display for LockId {
 /// How a lock is held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LockMode {
-    /// Shared with other readers.
+    /// Other processes can hold the lock in shared mode at the same time.
     Shared,
-    /// Exclusive.
+    /// No other process can hold the lock.
     Exclusive,
 }
 
 /// A request for a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Request {
-    /// The lock itself (`LWLockAcquire`).
+    /// Takes the lock (`LWLockAcquire`).
     Hold(LockMode),
     /// Takes the lock if it is free. Otherwise waits until the lock is free, and then does not take
     /// it (`LWLockAcquireOrWait`).

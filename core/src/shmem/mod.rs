@@ -47,7 +47,7 @@ pub struct Shmem {
     pub xlog: XLogCtl,
     /// Progress of recovery.
     pub recovery: RecoveryCtl,
-    /// Handshake between startup process and walreceiver.
+    /// State that the startup process and the walreceiver share.
     pub walrcv: WalRcv,
     /// One entry per possible walsender.
     pub walsnd: Vec<WalSnd>,
@@ -57,7 +57,7 @@ pub struct Shmem {
     pub buffers: Buffers,
     /// Clog pages.
     pub clog: Clog,
-    /// `ShmemVariableCache->nextXid`; guarded by `XidGenLock`.
+    /// `ShmemVariableCache->nextXid`. Guarded by `XidGenLock`.
     pub next_xid: Xid,
     /// Checkpoint requests and their outcome.
     pub checkpointer: CheckpointerCtl,

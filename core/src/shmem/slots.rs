@@ -52,9 +52,9 @@ pub struct Slot {
     /// Why the slot was invalidated. In 15 a status update sets restart_lsn again, but this cause
     /// stays.
     pub invalidated: Option<Invalidation>,
-    /// Changed since the last save began.
+    /// The slot was changed since the last save began.
     pub just_dirtied: bool,
-    /// Differs from its state file.
+    /// The slot differs from its state file.
     pub dirty: bool,
     /// `last_saved_restart_lsn` (since 18): the restart_lsn in the state file.
     pub last_saved_restart_lsn: Lsn,
@@ -74,7 +74,7 @@ impl Slot {
         self.invalidated.is_some() && (version >= PgVersion::V16 || !self.restart_lsn.is_valid())
     }
 
-    /// The content of its state file.
+    /// The content of the slot's state file.
     #[must_use]
     pub fn to_file(&self) -> SlotFile {
         let (invalidated_at, cause) = match self.invalidated {

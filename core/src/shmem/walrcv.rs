@@ -9,7 +9,7 @@ pub enum WalRcvState {
     /// Not running.
     #[default]
     Stopped,
-    /// Requested, but not yet running.
+    /// The startup process has requested a walreceiver that does not run yet.
     Starting,
     /// Since 19: the walreceiver connects to the upstream. Before 19 the state is then already
     /// `Streaming`.
@@ -20,7 +20,7 @@ pub enum WalRcvState {
     Waiting,
     /// The walreceiver was told to start streaming again.
     Restarting,
-    /// Was told to stop.
+    /// The walreceiver was told to stop.
     Stopping,
 }
 
@@ -28,9 +28,9 @@ pub enum WalRcvState {
 /// it waits.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct WalRcv {
-    /// The walreceiver, while it runs.
+    /// The walreceiver. `None` while there is none.
     pub pid: Option<Pid>,
-    /// The state of the handshake.
+    /// The state of the walreceiver (`walRcvState`).
     pub state: WalRcvState,
     /// When streaming was requested, in Unix seconds.
     pub start_time: i64,

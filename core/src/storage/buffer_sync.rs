@@ -27,7 +27,7 @@ impl<F: FlushWal> Default for CheckPointBuffers<F> {
 }
 
 impl<F: FlushWal> CheckPointBuffers<F> {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -71,7 +71,7 @@ impl<F: FlushWal> Default for BufferSync<F> {
 }
 
 impl<F: FlushWal> BufferSync<F> {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self {

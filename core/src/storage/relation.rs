@@ -215,7 +215,7 @@ pub struct RelationBlocks {
 }
 
 impl RelationBlocks {
-    /// The length of this relation.
+    /// Determines the length of this relation.
     #[must_use]
     pub const fn new(rel: u32) -> Self {
         Self { rel, asked: false }

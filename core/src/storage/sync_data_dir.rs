@@ -23,7 +23,7 @@ pub struct RemoveTempXlogFiles {
 }
 
 impl RemoveTempXlogFiles {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -14,17 +14,17 @@ use bytes::Bytes;
 /// process, and the list of effects.
 #[derive(Debug)]
 pub struct Cx<'a> {
-    /// Both clocks, read once per step.
+    /// The time of both clocks, read once per step.
     pub now: Now,
     /// The running process.
     pub me: Pid,
     /// Shared memory.
     pub shmem: &'a mut Shmem,
-    /// Marks and planted bugs.
+    /// The marks reached so far, and the planted bugs.
     pub probe: &'a mut Probe,
     /// The node's kernel.
     pub kernel: &'a mut Kernel,
-    /// This process's kernel state.
+    /// The kernel state of this process.
     pub sys: &'a mut ProcSys,
     /// The effects of the step.
     pub fx: &'a mut Effects,
@@ -49,7 +49,7 @@ impl Cx<'_> {
         self.probe.has_bug(bug)
     }
 
-    /// Why the process runs.
+    /// The events that ended the last wait of the process.
     #[must_use]
     pub fn woken_by(&self) -> Woken {
         self.sys.woken

@@ -145,7 +145,7 @@ pub struct ChildExit {
     pub pid: Pid,
     /// Its role.
     pub role: Role,
-    /// How it ended.
+    /// How the child ended.
     pub kind: ExitKind,
 }
 
@@ -159,7 +159,7 @@ pub struct ProcSys {
     pub done: Option<Result<DiskDone, DiskError>>,
     /// Connections that the process owns.
     pub conns: BTreeMap<ConnId, Conn>,
-    /// Why it runs.
+    /// The events that ended the last wait of the process.
     pub woken: Woken,
     /// The children of the postmaster that have ended and are not yet reaped.
     pub exits: VecDeque<ChildExit>,

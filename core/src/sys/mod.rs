@@ -1,4 +1,4 @@
-//! The system calls of one process.
+//! The system calls that a process can make.
 
 mod conn;
 mod cx;

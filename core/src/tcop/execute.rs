@@ -44,7 +44,7 @@ pub(super) struct Execute {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Routine {
-    /// A statement that finished at once.
+    /// A statement that was finished without waiting.
     Immediate {
         messages: Vec<BackendMessage>,
         tag: &'static str,

@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 /// A statement in progress.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum SlotRoutine {
-    /// A statement that finished at once.
+    /// A statement that was finished without waiting.
     Rows(Vec<BackendMessage>),
     Create {
         create: CreatePhysicalSlot,
@@ -70,7 +70,7 @@ impl SlotRoutine {
         })
     }
 
-    /// The result, and its number of rows.
+    /// The result of the statement, and the number of its rows.
     ///
     /// # Errors
     /// The statement failed.

@@ -17,7 +17,7 @@ pub struct WalBuilder {
     ident: PageIdent,
     /// The position of the first byte, which is a segment boundary.
     base: Lsn,
-    /// Whole pages.
+    /// The bytes of all pages. The last page is complete.
     bytes: Vec<u8>,
     /// End of the last record.
     end: Lsn,

@@ -16,7 +16,7 @@ use core::fmt;
 pub struct PagePlace {
     /// Selects the format.
     pub version: PgVersion,
-    /// Determines file names and offsets.
+    /// The geometry, which determines file names and offsets.
     pub geometry: Geometry,
     /// The timeline of the file that is being read.
     pub tli: TimelineId,
@@ -50,10 +50,10 @@ impl fmt::Display for PagePlace {
     reason = "the text of each variant is its documentation, its fields are what the text names"
 )]
 pub enum WalError {
-    /// With a planted bug only. PostgreSQL ended with this FATAL.
+    /// With a planted bug only. PostgreSQL with this bug ended with this FATAL.
     #[error("invalid memory alloc request size {0}")]
     Allocation(u32),
-    /// With a planted bug only. PostgreSQL ended with SIGSEGV.
+    /// With a planted bug only. PostgreSQL with this bug ended with SIGSEGV.
     #[error("checksum over a wrapped length of the record at {0}")]
     Segfault(Lsn),
     #[error("invalid magic number {magic:04X} in {place}")]

@@ -121,7 +121,7 @@ const fn segments_per_id(geometry: &Geometry) -> u64 {
     (1 << 32) / geometry.segment as u64
 }
 
-/// Exactly eight digits, upper case.
+/// Parses exactly eight hexadecimal digits in upper case.
 fn hex8(digits: &str) -> Option<u32> {
     let plain = digits
         .bytes()

@@ -12,7 +12,7 @@ use core::ops::Range;
 /// The fields of page headers that do not depend on the position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PageIdent {
-    /// Determines the magic number.
+    /// The version, which determines the magic number.
     pub version: PgVersion,
     /// The timeline being written.
     pub tli: TimelineId,
@@ -31,7 +31,7 @@ pub fn init_page(out: &mut [u8], geometry: &Geometry, at: Lsn, ident: &PageIdent
     assert_eq!(geometry.page_offset(at), 0, "{at} is not a page boundary");
     let long = geometry.page_header(at) as usize == LongPageHeader::LEN;
     let flag = |set: bool, bit: u16| if set { bit } else { 0 };
-    // PostgreSQL 19 does not have this flag.
+    // PostgreSQL 19 does not have the flag BKP_REMOVABLE.
     let removable = ident.removable && ident.version < PgVersion::V19;
     let std = PageHeader {
         magic: page::magic(ident.version),
@@ -89,9 +89,9 @@ fn set_info(page: &mut [u8], bit: u16) {
 pub struct Fragment {
     /// The page.
     pub page: Lsn,
-    /// Its offset on the page.
+    /// The offset of the part on the page.
     pub offset: u32,
-    /// Its range of the record's bytes.
+    /// The range of the part in the bytes of the record.
     pub range: Range<usize>,
     /// The number of remaining bytes, including this part, for [`mark_contrecord`]. `None` on the
     /// first page of the record.

@@ -21,19 +21,19 @@ pub enum TxStatus {
 /// One column of a RowDescription.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Column {
-    /// Its name.
+    /// The name of the column.
     pub name: String,
     /// The OID of the table that the column belongs to, or 0.
     pub table_oid: u32,
     /// The number of the column in its table, or 0.
     pub attnum: i16,
-    /// Its type.
+    /// The OID of the column's type.
     pub type_oid: u32,
     /// Size of the type. -1 means that the size varies.
     pub typlen: i16,
     /// The type modifier. -1 means none.
     pub typmod: i32,
-    /// The format code; 0 is text.
+    /// The format code. 0 means text.
     pub format: i16,
 }
 
@@ -204,7 +204,7 @@ pub enum BackendMessage {
         /// Its value.
         value: String,
     },
-    /// `K`: the data for a CancelRequest.
+    /// `K`: the data that the client needs for a CancelRequest.
     BackendKeyData {
         /// The process id.
         pid: u32,
@@ -223,7 +223,7 @@ pub enum BackendMessage {
     ReadyForQuery(TxStatus),
     /// `T`: the columns of the rows that follow.
     RowDescription(Vec<Column>),
-    /// `D`: a row; `None` is NULL.
+    /// `D`: a row. `None` means NULL.
     DataRow(Vec<Option<Bytes>>),
     /// `C`: a command succeeded.
     CommandComplete(String),
@@ -246,7 +246,7 @@ pub enum BackendMessage {
     NoticeResponse(ErrorFields),
     /// `A`: a notification.
     NotificationResponse {
-        /// The process that sent it.
+        /// The process that sent the notification.
         pid: u32,
         /// The channel.
         channel: String,

@@ -35,7 +35,7 @@ pub struct CheckPoint {
     pub oldest_xid_db: u32,
     /// The oldest multixact of the cluster.
     pub oldest_multi: u32,
-    /// The database with this oldest multixact.
+    /// The database with the oldest multixact.
     pub oldest_multi_db: u32,
     /// The time of the checkpoint, in Unix seconds.
     pub time: i64,

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 /// since 17.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ClogRecord {
-    /// CLOG_ZEROPAGE: a new page.
+    /// CLOG_ZEROPAGE: a new page is added.
     ZeroPage(i64),
     /// CLOG_TRUNCATE: earlier pages are removed.
     Truncate {
@@ -18,7 +18,7 @@ pub enum ClogRecord {
         page: i64,
         /// The oldest transaction that is kept.
         oldest_xid: Xid,
-        /// The database with this oldest transaction.
+        /// The database with the oldest transaction.
         oldest_db: u32,
     },
 }

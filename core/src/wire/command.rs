@@ -40,9 +40,9 @@ pub enum Command {
     },
     /// `CREATE_REPLICATION_SLOT name [TEMPORARY] PHYSICAL [(RESERVE_WAL [boolean])]`
     CreateSlot {
-        /// Its name.
+        /// The name of the slot.
         name: String,
-        /// Is it a temporary slot?
+        /// Whether the slot is temporary.
         temporary: bool,
         /// Whether the slot reserves WAL at once. If not, it reserves WAL at the first status
         /// update.
@@ -58,19 +58,19 @@ pub enum Command {
     UploadManifest,
     /// `ALTER_REPLICATION_SLOT name (option, …)`, since 17. Only for logical slots.
     AlterSlot {
-        /// Its name.
+        /// The name of the slot.
         name: String,
     },
     /// `DROP_REPLICATION_SLOT name [WAIT]`
     DropSlot {
-        /// Its name.
+        /// The name of the slot.
         name: String,
         /// Whether the command waits until no process has acquired the slot.
         wait: bool,
     },
     /// `READ_REPLICATION_SLOT name`
     ReadSlot {
-        /// Its name.
+        /// The name of the slot.
         name: String,
     },
     /// `TIMELINE_HISTORY n`
@@ -103,7 +103,7 @@ pub enum CommandError {
     /// An invalid value of the option SNAPSHOT.
     #[error("unrecognized value for CREATE_REPLICATION_SLOT option \"snapshot\": \"{0}\"")]
     Snapshot(String),
-    /// An option without its required value.
+    /// An option requires a value that is missing.
     #[error("{0} requires a parameter")]
     NoParameter(String),
     /// The value of an option is not a boolean.

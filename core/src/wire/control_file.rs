@@ -31,13 +31,13 @@ pub enum DbState {
     Startup = 0,
     /// Cleanly shut down.
     ShutDown = 1,
-    /// A standby, cleanly shut down.
+    /// A standby that was cleanly shut down.
     ShutDownInRecovery = 2,
     /// Shutting down.
     ShuttingDown = 3,
     /// In crash recovery.
     InCrashRecovery = 4,
-    /// In archive recovery, or a standby.
+    /// The server is in archive recovery, or is a standby.
     InArchiveRecovery = 5,
     /// Running.
     InProduction = 6,
@@ -144,7 +144,7 @@ pub struct ControlFile {
     pub time: i64,
     /// Start of the last checkpoint record.
     pub checkpoint: Lsn,
-    /// A copy of this checkpoint record.
+    /// A copy of the last checkpoint record.
     pub checkpoint_copy: CheckPoint,
     /// Counter for unlogged relations.
     pub unlogged_lsn: Lsn,
@@ -185,7 +185,7 @@ pub struct ControlFile {
     /// The checksum version at initdb, which pg_checksums does not change. It is stored since 19.
     /// Before 19 this is a copy of `data_checksum_version`.
     pub first_checksum_version: u32,
-    /// Since 18: `char` is signed.
+    /// Since 18: whether `char` is signed.
     pub default_char_signedness: bool,
     /// A random value for mock authentication.
     pub nonce: [u8; 32],
@@ -205,7 +205,7 @@ pub enum ControlFileError {
     Version {
         /// The value in the file.
         found: u32,
-        /// The value of this server.
+        /// The value that this server requires.
         expected: u32,
     },
     /// The checksum is wrong.
@@ -226,7 +226,7 @@ pub enum ControlFileError {
         field: &'static str,
         /// The value in the file.
         found: u64,
-        /// The value of this server.
+        /// The value that this server requires.
         expected: u64,
     },
     /// An unknown state.

@@ -21,7 +21,7 @@ pub struct DataPage<'a> {
 }
 
 impl<'a> DataPage<'a> {
-    /// A view of these bytes.
+    /// A view of the page `bytes`.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }

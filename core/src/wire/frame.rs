@@ -64,7 +64,7 @@ impl FrameError {
 /// message.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct FrameReader {
-    /// No piece is empty.
+    /// The received bytes. No element is empty.
     chunks: VecDeque<Bytes>,
     buffered: usize,
 }

@@ -254,7 +254,7 @@ macro_rules! layout {
                 }
             }
 
-            /// Appends its [`Self::LEN`] bytes.
+            /// Appends the [`Self::LEN`] bytes of the struct.
             $vis fn encode(&self, out: &mut alloc::vec::Vec<u8>) {
                 let order = $crate::wire::layout::Order::$order;
                 $($crate::wire::layout::Field::write(&self.$field, out, order);)*

@@ -24,9 +24,9 @@ layout! {
 pub struct LogicalMessage {
     /// The database.
     pub db: u32,
-    /// Is it part of its transaction?
+    /// Whether the message is part of its transaction.
     pub transactional: bool,
-    /// The prefix, with its terminating NUL.
+    /// The prefix, with a terminating NUL.
     pub prefix: Bytes,
     /// The payload.
     pub message: Bytes,

@@ -19,7 +19,7 @@ pub enum MessageError {
     /// The type byte is missing.
     #[error("no data left in message")]
     NoData,
-    /// A string without its terminator.
+    /// A string has no terminator.
     #[error("invalid string in message")]
     InvalidString,
     /// Bytes are left over, or a field has an invalid value.
@@ -113,7 +113,7 @@ impl BodyReader {
         Ok(text)
     }
 
-    /// A string that will be interpreted.
+    /// A string whose content matters. It must be valid UTF-8.
     pub(super) fn str(&mut self) -> Result<String, MessageError> {
         let raw = self.raw_str()?;
         match core::str::from_utf8(&raw) {

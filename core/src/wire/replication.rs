@@ -48,7 +48,7 @@ layout! {
         pub apply: Lsn,
         /// The standby's clock.
         pub client_time: TimestampTz,
-        /// Is a keepalive requested at once?
+        /// Whether the standby requests a keepalive at once.
         pub reply_requested: bool,
     }
 }

@@ -96,11 +96,11 @@ pub struct SlotFile {
     pub confirmed_flush: Lsn,
     /// Logical slots: the position from which prepared transactions are decoded.
     pub two_phase_at: Lsn,
-    /// Logical slots: are prepared transactions decoded?
+    /// Logical slots: whether prepared transactions are decoded.
     pub two_phase: bool,
     /// Logical slots: the output plugin.
     pub plugin: String,
-    /// Since 17: synchronized from a primary.
+    /// Since 17: whether the slot is synchronized from a primary.
     pub synced: bool,
     /// Since 17: whether the slot is to be synchronized to standbys.
     pub failover: bool,

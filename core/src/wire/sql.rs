@@ -50,7 +50,7 @@ pub enum Statement {
     /// `SELECT pg_logical_emit_message(transactional, 'prefix', 'hex')`: writes a record of any
     /// size that changes no data.
     EmitMessage {
-        /// Is it part of the transaction?
+        /// Whether the message is part of the transaction.
         transactional: bool,
         /// The prefix.
         prefix: String,
@@ -65,7 +65,7 @@ pub enum Statement {
     Set {
         /// The setting.
         name: String,
-        /// Its new value, without quotes.
+        /// The new value of the setting, without quotes.
         value: String,
     },
 }
@@ -201,7 +201,7 @@ enum Kind {
     /// An identifier or keyword, in lower case.
     Word(String),
     Number,
-    /// A string without its quotes.
+    /// A string. The text is without the quotes.
     Text(String),
     Symbol,
 }

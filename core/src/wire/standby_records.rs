@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 layout! {
     /// An AccessExclusive lock (`xl_standby_lock`).
     pub struct StandbyLock: Disk {
-        /// The transaction that holds it.
+        /// The transaction that holds the lock.
         pub xid: Xid,
         /// The database.
         pub db: u32,
@@ -35,7 +35,7 @@ layout! {
 /// The running transactions (`xl_running_xacts`).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RunningXacts {
-    /// The list of subtransactions is incomplete.
+    /// Whether the list of subtransactions is incomplete.
     pub overflowed: bool,
     /// The next transaction id.
     pub next_xid: Xid,

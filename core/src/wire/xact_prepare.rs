@@ -51,7 +51,7 @@ pub struct XactPrepare {
     pub abort_rels: Vec<RelLocator>,
     /// Statistics to drop when the transaction commits.
     pub commit_stats: Vec<StatsItem>,
-    /// Statistics to drop when it aborts.
+    /// Statistics to drop when the transaction aborts.
     pub abort_stats: Vec<StatsItem>,
     /// Invalidation messages.
     pub invals: Vec<Invalidation>,

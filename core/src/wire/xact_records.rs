@@ -101,9 +101,9 @@ layout! {
         pub pad: Pad<3>,
         /// The database.
         pub db: u32,
-        /// A hash value, catalog or relation.
+        /// A hash value, a catalog, or a relation, depending on `id`.
         pub object: u32,
-        /// The rest of the union.
+        /// The remaining bytes of the C union.
         pub rest: u32,
     }
 }

@@ -16,7 +16,7 @@ pub struct FullXid(pub u64);
 newtypes!(FullXid(u64));
 
 impl FullXid {
-    /// Combines both halves.
+    /// Combines the epoch and the id.
     #[must_use]
     pub const fn new(epoch: u32, xid: Xid) -> Self {
         Self((epoch as u64) << 32 | xid.0 as u64)
@@ -64,7 +64,7 @@ layout! {
     pub struct RestorePoint: Disk {
         /// The time.
         pub time: TimestampTz,
-        /// Its name, padded with NULs.
+        /// The name of the restore point, padded with NULs.
         pub name: [u8; 64],
     }
 }
@@ -134,7 +134,7 @@ pub enum XlogRecord {
     RestorePoint(RestorePoint),
     /// XLOG_FPW_CHANGE: the new `full_page_writes`.
     FpwChange(bool),
-    /// XLOG_END_OF_RECOVERY; since 17 with `wal_level`.
+    /// XLOG_END_OF_RECOVERY. Since 17 it includes `wal_level` as a number.
     EndOfRecovery(EndOfRecovery, i32),
     /// XLOG_FPI_FOR_HINT
     FpiForHint,

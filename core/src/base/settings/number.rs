@@ -130,7 +130,7 @@ fn strtol(text: &str) -> (Option<i64>, &str) {
 /// A result of `strtod`. It cannot be NaN, because no setting accepts NaN.
 enum Read {
     Finite(Double),
-    /// Infinity; true for minus infinity.
+    /// Infinity. The field is true for minus infinity.
     Infinite(bool),
 }
 

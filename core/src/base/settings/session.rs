@@ -30,7 +30,7 @@ impl SessionSettings {
         server.check_session_context(setting, name)?;
         let value = setting.parse(server, name, text, &self.text(server, setting))?;
         match setting.home {
-            // Only the present value is accepted.
+            // walsim accepts only the value that the setting already has.
             Home::Fixed(_) | Home::State => setting.store(&mut server.clone(), value)?,
             Home::Switch(_)
             | Home::Count(_)

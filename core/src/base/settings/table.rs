@@ -17,13 +17,13 @@ use alloc::string::{String, ToString};
 pub struct Setting {
     /// The canonical name.
     pub name: &'static str,
-    /// Its type and range.
+    /// The type and the range of the setting.
     pub kind: Kind,
-    /// When the setting may change; see [`Setting::context_in`].
+    /// When the setting may change in 15. For other versions see [`Setting::context_in`].
     pub context: Context,
-    /// The first version that has it.
+    /// The first version that has the setting.
     pub since: PgVersion,
-    /// Where its value is stored.
+    /// Where the value is stored.
     pub(super) home: Home,
 }
 

@@ -36,7 +36,7 @@ pub enum Kind {
     Enum {
         /// The values that the server lists.
         values: &'static [&'static str],
-        /// Other spellings of these values.
+        /// Other spellings of the listed values. The server accepts them, but does not list them.
         hidden: &'static [(&'static str, &'static str)],
     },
     /// `string`
@@ -51,13 +51,13 @@ pub enum Kind {
 pub enum Context {
     /// Never.
     Internal,
-    /// When the server starts.
+    /// Only when the server starts.
     Postmaster,
-    /// When the configuration is reloaded.
+    /// Also when the configuration is reloaded.
     Sighup,
-    /// By superusers in their session. In walsim every user is a superuser.
+    /// By superusers, for their own session. In walsim every user is a superuser.
     Superuser,
-    /// By all users in their session.
+    /// By any user, for the user's own session.
     User,
 }
 
@@ -224,7 +224,7 @@ pub(super) fn parse_int(
     value.ok_or(Some("Value exceeds integer range."))
 }
 
-/// `parse_bool`: any case, and any unambiguous prefix.
+/// `parse_bool`: accepts any case and any unambiguous prefix.
 #[must_use]
 pub fn parse_bool(text: &str) -> Option<bool> {
     let is = |word: &str, least: usize| {

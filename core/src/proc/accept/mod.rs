@@ -102,7 +102,7 @@ impl Accept {
                         return end;
                     }
                 }
-                // Running queries cannot be canceled here.
+                // walsim does not support the cancellation of queries.
                 Ok(StartupPacket::CancelRequest { .. }) => return self.close(cx, Exit::Normal),
                 Ok(StartupPacket::Startup(message)) => return self.start(cx, &message),
                 Err(error) => return self.refuse(cx, &error, &[]),
@@ -282,7 +282,7 @@ fn too_many(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
         .then(|| full(Message::TooManySenders { max, version }))
 }
 
-/// The role that the process takes on.
+/// The role that the process gets for this request.
 const fn role_of(request: &SessionRequest) -> Role {
     match request.replication {
         ReplicationMode::Physical | ReplicationMode::Database => Role::WalSender,

@@ -61,7 +61,7 @@ impl Session {
         self.receive(NetEvent::Data(query.to_bytes()));
     }
 
-    /// The messages received, one word each.
+    /// The received messages. Each is written as one word.
     fn answer(&mut self) -> String {
         let mut frames = FrameReader::default();
         let sent = self.fixture.sent();

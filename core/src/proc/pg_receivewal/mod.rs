@@ -48,7 +48,7 @@ pub struct PgReceivewalOptions {
     pub synchronous: bool,
     /// `--no-loop`: do not reconnect after the end of a stream.
     pub no_loop: bool,
-    /// `--endpos`; invalid if there is none.
+    /// `--endpos`. Invalid if the option is not given.
     pub endpos: Lsn,
 }
 

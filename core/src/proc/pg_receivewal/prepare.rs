@@ -108,7 +108,7 @@ impl Prepare {
                 }
                 Phase::CreatingSlot { query, exists } => match query.poll(cx, link) {
                     Poll::Yield(how) => return Poll::Yield(how),
-                    // After the error, ReadyForQuery follows.
+                    // The error response is complete. ReadyForQuery follows.
                     Poll::Ready(Err(Failure::Error(fields)))
                         if options.slot_exists_ok && fields.sqlstate == DUPLICATE_OBJECT =>
                     {

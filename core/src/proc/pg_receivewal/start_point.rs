@@ -116,7 +116,7 @@ impl FindStreamingStart {
                 }
                 Phase::Looked(name, packed) => match (size(cx), packed) {
                     (Err(e), _) => return failed("stat", &name, e),
-                    // The file was removed meanwhile.
+                    // The file was removed after the directory was read.
                     (Ok(None), _) => continue,
                     (Ok(Some(size)), Packed::Gzip) => {
                         let op = open(&name);

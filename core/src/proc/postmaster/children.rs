@@ -23,7 +23,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The name in log messages about its exit.
+    /// The name of the child in log messages about its exit.
     pub(super) const fn name(self, version: PgVersion) -> &'static str {
         match (self, version) {
             (Self::Startup, _) => "startup process",

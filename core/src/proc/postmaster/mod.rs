@@ -38,13 +38,13 @@ pub enum PmState {
     Run,
     /// The postmaster is about to terminate the processes that can write WAL.
     StopBackends,
-    /// Waiting until they have ended.
+    /// Waiting until the processes that can write WAL have ended.
     WaitBackends,
     /// The checkpointer writes the shutdown checkpoint. `PM_SHUTDOWN` in 15.
     WaitXlogShutdown,
     /// Waiting until walsenders have sent the shutdown checkpoint. `PM_SHUTDOWN_2` in 15.
     WaitXlogArchival,
-    /// Since 18: waiting for I/O workers, which do not exist here.
+    /// Since 18: waiting for I/O workers. walsim has none.
     WaitIoWorkers,
     /// Since 18: waiting for the checkpointer.
     WaitCheckpointer,
@@ -177,7 +177,7 @@ impl Postmaster {
         Yield::Wait(Wait::latch(Some(self.wake_at(cx)), Place::ServerLoop))
     }
 
-    /// Starts the children that run from the beginning.
+    /// Starts the children that a server starts first.
     fn start_children(&mut self, cx: &mut Cx<'_>) {
         self.state = PmState::Startup;
         if !cx.kernel.walsenders_only {

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 mod walsenders_only;
 
-/// A postmaster. The test acts as its children.
+/// A postmaster under test. The test plays the role of its children.
 struct Table {
     fixture: Fixture,
     pid: Pid,

@@ -45,9 +45,9 @@ struct Recovery {
     checkpoint_end: Lsn,
     /// Content of the checkpoint record.
     checkpoint: CheckPoint,
-    /// The last shutdown was not clean.
+    /// Whether the server was not shut down cleanly.
     crashed: bool,
-    /// Recovery is needed (`InRecovery`).
+    /// Whether recovery is needed (`InRecovery`).
     in_recovery: bool,
     /// The timeline to replay.
     tli: TimelineId,
@@ -105,7 +105,7 @@ impl Startup {
 }
 
 fn exit(error: LogEvent) -> Exit {
-    // `StartupProcShutdownHandler` does not log anything.
+    // As in `StartupProcShutdownHandler`, no message is logged.
     if error.message == Message::AdminShutdown {
         return Exit::Silent;
     }

@@ -19,7 +19,7 @@ use crate::{ready, ready_ok};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Replay {
-    /// At least one record was replayed.
+    /// Whether replay has started.
     started: bool,
     phase: Phase,
 }

@@ -29,7 +29,7 @@ pub struct WalReceiver {
     link: Link,
     /// The requested start, a segment boundary.
     start: Lsn,
-    /// This process has streamed before (`first_stream`).
+    /// Whether this process has already started streaming once (`first_stream`).
     streamed: bool,
     phase: Phase,
 }
@@ -45,7 +45,7 @@ enum Phase {
     /// The timeline has ended on the upstream.
     CloseSegment(FlushWal),
     AwaitStartPoint,
-    /// `WalRcvDie`, followed by this exit.
+    /// Runs `WalRcvDie`. Then the process ends with `exit`.
     Dying {
         exit: Exit,
         flush: FlushWal,

@@ -10,7 +10,7 @@ use crate::sys::Cx;
 use crate::wire::command::{Command, SystemIdentity};
 use alloc::format;
 
-/// IDENTIFY_SYSTEM, its checks, and START_REPLICATION.
+/// Runs IDENTIFY_SYSTEM, checks its result, and runs START_REPLICATION.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct StartStream {
     start: Lsn,

@@ -40,7 +40,7 @@ pub struct WalSender {
     settings: SessionSettings,
     /// The database and SQL session. `None` in a physical walsender.
     attached: Option<Attached>,
-    /// `MyWalSnd`: index of its entry in shared memory.
+    /// `MyWalSnd`: the index of the walsender's entry in shared memory.
     index: Option<usize>,
     /// `xlogreader->seg`: the segment that is open for reading.
     segment: Option<OpenSegment>,
@@ -91,7 +91,7 @@ struct Attached {
     session: Session,
 }
 
-/// What follows the cleanup of slots.
+/// The step that follows an abort or the cleanup of slots.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Then {
     /// The next command.

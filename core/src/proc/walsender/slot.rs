@@ -16,7 +16,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A command that uses the disk or waits.
+/// A command about slots that uses the disk or waits.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum SlotCommand {
     Create {
@@ -78,7 +78,7 @@ impl WalSender {
         let slots = &cx.shmem.slots;
         let slot = slots.find(name).map(|index| &slots.slots[index]);
         let restart_lsn = slot.map(|slot| slot.restart_lsn);
-        // All WAL is on one timeline.
+        // In walsim all WAL is on one timeline.
         let (_, tli) = flush_position(cx);
         let position = restart_lsn.filter(|lsn| lsn.is_valid());
         let mut out = Vec::new();

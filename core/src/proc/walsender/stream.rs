@@ -13,7 +13,7 @@ use crate::sys::{ConnEnd, Cx};
 use crate::wire::backend::BackendMessage;
 use alloc::string::ToString;
 
-/// The state of one START_REPLICATION.
+/// The state of streaming after one START_REPLICATION.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stream {
     /// `sendTimeLine`
@@ -230,7 +230,7 @@ impl WalSender {
         self.exit(cx, Exit::Normal)
     }
 
-    /// Both sides have sent CopyDone: back to commands.
+    /// Called when both sides have sent CopyDone. The walsender then reads commands again.
     fn leave_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
         if self.got_stopping {
             return self.exit(cx, Exit::Normal);

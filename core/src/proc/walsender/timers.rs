@@ -27,7 +27,7 @@ impl Timers {
         }
     }
 
-    /// The last poll received a message.
+    /// Whether the last poll has received a message.
     pub(super) const fn heard(&mut self) {
         self.last_reply = self.last_processing;
         self.answered();

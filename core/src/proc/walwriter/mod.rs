@@ -15,7 +15,7 @@ const HIBERNATE_FACTOR: u64 = 25;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WalWriter {
     last_flush: TimestampTz,
-    /// Number of idle rounds left before it hibernates.
+    /// The number of idle rounds left before the walwriter hibernates.
     left_till_hibernate: u32,
     flush: Option<XLogBackgroundFlush>,
 }
@@ -37,7 +37,7 @@ impl WalWriter {
         }
     }
 
-    /// One round of `WalWriterMain`, or part of one.
+    /// One round of `WalWriterMain`, or a part of a round.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         let flush = match &mut self.flush {
             Some(flush) => flush,

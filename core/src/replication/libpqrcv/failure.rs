@@ -26,7 +26,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The upstream's ErrorResponse, if that is the reason.
+    /// The upstream's ErrorResponse, if the upstream sent one.
     #[must_use]
     pub const fn error(&self) -> Option<&ErrorFields> {
         if let Self::Error(fields) = self {

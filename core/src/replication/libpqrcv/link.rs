@@ -13,7 +13,7 @@ use alloc::string::{String, ToString};
 /// walreceiver.c).
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Link {
-    /// The connection, once it is opened.
+    /// The connection. `None` until it is opened.
     pub conn: Option<ConnId>,
     frames: FrameReader,
     /// The slot on the upstream, as configured when the process started. Empty if no slot is
@@ -46,7 +46,7 @@ pub struct Link {
 pub enum Incoming {
     /// A message.
     Message(BackendMessage),
-    /// Nothing more has arrived.
+    /// No complete message has arrived.
     WouldBlock,
     /// The connection broke or an invalid message arrived. The text is libpq's error message.
     Broken(String),

@@ -11,13 +11,13 @@ use crate::wire::frontend::FrontendMessage;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A row; `None` is NULL.
+/// A row. `None` means NULL.
 pub type Row = Vec<Option<Bytes>>;
 
 /// The upstream's answer to a command.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Answer {
-    /// The command has completed, with these rows.
+    /// The command has completed. Its result has these rows.
     Done(Rows),
     /// COPY has started.
     CopyBoth,

@@ -14,9 +14,9 @@ const TICK_MS: u64 = 100;
 pub enum Silence {
     /// Less than half of wal_receiver_timeout.
     Short,
-    /// Half of wal_receiver_timeout: request a reply once.
+    /// At least half of wal_receiver_timeout. The walreceiver requests a reply, but only once.
     Ping,
-    /// The whole wal_receiver_timeout: give up.
+    /// The whole wal_receiver_timeout. The walreceiver gives up.
     TooLong,
 }
 
@@ -36,13 +36,13 @@ pub enum Timers {
     },
     /// Since 16: the time at which each event is due. `None` means never.
     Wakeups {
-        /// Give up the silent upstream.
+        /// The walreceiver gives up the silent upstream.
         terminate: Option<TimestampTz>,
         /// Request a reply.
         ping: Option<TimestampTz>,
-        /// Send a status update.
+        /// A status update is due.
         reply: Option<TimestampTz>,
-        /// Send hot standby feedback.
+        /// Hot standby feedback is due.
         feedback: Option<TimestampTz>,
     },
 }
@@ -100,7 +100,7 @@ impl Timers {
         }
     }
 
-    /// A status update is sent.
+    /// Called when a status update is sent.
     pub fn replied(&mut self, now: TimestampTz, settings: &Settings) {
         let interval_ms = settings.wal_receiver_status_interval_ms;
         match self {

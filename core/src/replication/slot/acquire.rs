@@ -22,7 +22,7 @@ pub fn acquire_nowait(cx: &mut Cx<'_>, name: &str) -> Result<(), LogEvent> {
     owned(cx, index, Judged::Now)
 }
 
-/// `ReplicationSlotAcquire` when it may wait.
+/// `ReplicationSlotAcquire` for callers that can wait.
 #[must_use = "a routine does nothing unless it is polled"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReplicationSlotAcquire {
@@ -98,7 +98,7 @@ fn find(cx: &mut Cx<'_>, name: &str) -> Result<usize, LogEvent> {
     })
 }
 
-/// Acquires the slot, unless another process has it.
+/// Acquires the slot. Fails if another process has acquired it.
 fn own(cx: &mut Cx<'_>, index: usize) -> Result<(), Pid> {
     let owner = *cx.shmem.slots.slots[index].active_pid.get_or_insert(cx.me);
     if owner == cx.me { Ok(()) } else { Err(owner) }

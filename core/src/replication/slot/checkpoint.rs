@@ -9,7 +9,7 @@ use crate::shmem::{LockId, LockMode, Slot};
 use crate::sys::Cx;
 use crate::{ready, ready_ok};
 
-/// `CheckPointReplicationSlots`. No slot is created or dropped meanwhile.
+/// `CheckPointReplicationSlots`: saves all slots. While it runs, no slot can be created or dropped.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct CheckPointReplicationSlots {
     /// Index of the next slot.

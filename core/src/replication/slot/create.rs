@@ -16,7 +16,7 @@ use crate::wire::slot_name::validate;
 use crate::{ready, ready_ok};
 use alloc::string::String;
 
-/// `ReplicationSlotCreate`. Afterwards the process has acquired the slot.
+/// `ReplicationSlotCreate`: creates and acquires a slot.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReplicationSlotCreate {
     name: String,

@@ -10,7 +10,7 @@ use crate::ready_ok;
 use crate::sys::Cx;
 use alloc::string::String;
 
-/// `create_physical_replication_slot`. Afterwards the process has acquired the slot.
+/// `create_physical_replication_slot`: creates and acquires a physical slot.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CreatePhysicalSlot {
     reserve_wal: bool,

@@ -179,7 +179,7 @@ pub struct ReplicationSlotCleanup {
 }
 
 impl ReplicationSlotCleanup {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

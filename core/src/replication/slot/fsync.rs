@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 /// content of the disk is then unknown. After the restart the server tries again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FsyncNames {
-    /// Remaining names, in reverse order.
+    /// The names that are still to be fsynced, in reverse order.
     left: Vec<Name>,
     phase: Phase,
 }
@@ -29,7 +29,7 @@ enum Phase {
 }
 
 impl FsyncNames {
-    /// Fsyncs the names in this order.
+    /// Fsyncs the files and directories with these names, in order.
     pub(super) fn new<const N: usize>(names: [Name; N]) -> Self {
         let mut left = Vec::from(names);
         left.reverse();

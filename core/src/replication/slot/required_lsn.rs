@@ -15,7 +15,7 @@ pub struct ReplicationSlotsComputeRequiredLsn {
 }
 
 impl ReplicationSlotsComputeRequiredLsn {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -27,7 +27,7 @@ enum Phase {
 }
 
 impl ReplicationSlotReserveWal {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

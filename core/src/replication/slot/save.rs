@@ -36,7 +36,7 @@ enum Phase {
     Synced(Fd),
     Renamed,
     Critical(FsyncNames),
-    /// The temporary file was removed after this error.
+    /// The temporary file was unlinked because of this error.
     Unlinked(LogEvent),
 }
 

@@ -41,7 +41,7 @@ enum Phase {
 }
 
 impl StartupReplicationSlots {
-    /// Starts when it is first polled.
+    /// A routine that starts at the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -82,7 +82,7 @@ impl StartupReplicationSlots {
                 Phase::Looked(name) => {
                     let name = core::mem::take(name);
                     self.phase = if matches!(cx.done(), Ok(DiskDone::Stat(FileKind::File(_)))) {
-                        // Not a directory, so not a slot.
+                        // The entry is not a directory and therefore not a slot.
                         Phase::Next
                     } else if name.ends_with(".tmp") {
                         // The directory is left over from a crash while the slot was being created

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 pub enum WalStatus {
     /// Within `max_wal_size`.
     Reserved,
-    /// Beyond `max_wal_size`, but kept for the slot.
+    /// The WAL exceeds `max_wal_size`, but is kept for the slot.
     Extended,
     /// The WAL of the slot is no longer kept. The next checkpoint may invalidate the slot, unless
     /// the slot advances.
@@ -35,7 +35,7 @@ impl WalStatus {
     }
 }
 
-/// A row of `pg_replication_slots`; `None` is NULL.
+/// A row of `pg_replication_slots`. `None` means NULL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SlotRow {
     /// `slot_name`

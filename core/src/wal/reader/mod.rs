@@ -56,7 +56,7 @@ pub enum Next<R = Record> {
 /// A record of which only the first part could be read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Aborted {
-    /// Its start (abortedRecPtr).
+    /// The start of the record (abortedRecPtr).
     pub record: Lsn,
     /// The page that is missing or invalid (missingContrecPtr).
     pub missing: Lsn,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 /// Why reading stops.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Stop {
-    /// At least this many bytes of the page must be fed.
+    /// The caller must feed at least `len` bytes of the page.
     Need { page: Lsn, len: u32 },
     /// The record is not valid.
     Failed(WalError),
@@ -26,7 +26,7 @@ impl From<WalError> for Stop {
 pub(super) struct Pages {
     pub(super) geometry: Geometry,
     pub(super) version: PgVersion,
-    /// The system identifier that pages must have, if it is known.
+    /// The system identifier that pages must have. `None` if it is not known.
     sysid: Option<u64>,
     /// The timeline of the file that is being read. Only messages use it.
     pub(super) file_tli: TimelineId,
@@ -119,7 +119,7 @@ impl Pages {
         self.fetch_fed(page, need)
     }
 
-    /// The bytes of the current page that were fed.
+    /// The bytes of the current page that the caller has fed.
     pub(super) fn bytes(&self) -> &Bytes {
         let cached = self.cached.as_ref();
         &cached.expect("asked for only after a fetch").bytes

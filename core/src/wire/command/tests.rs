@@ -1,4 +1,4 @@
-//! Commands: parsing, errors and results.
+//! Tests of commands: parsing, errors and results.
 
 use super::super::backend::{BackendMessage, backend_limit};
 use super::super::frame::FrameReader;

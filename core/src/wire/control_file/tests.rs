@@ -1,4 +1,4 @@
-//! Round trips, offsets and damage.
+//! Tests of control files: round trips, offsets and damage.
 
 use super::*;
 

@@ -46,7 +46,7 @@ pub struct RecordBody {
     pub blocks: Vec<BlockPart>,
     /// The replication origin.
     pub origin: Option<u16>,
-    /// The top-level transaction, if logical decoding needs it.
+    /// The top-level transaction. Present only if logical decoding needs it.
     pub top_xid: Option<Xid>,
     /// The main data.
     pub main: Bytes,
@@ -235,7 +235,7 @@ impl AssembledRecord {
         u32::try_from(self.bytes.len()).expect("checked when it was assembled")
     }
 
-    /// Is it XLOG_SWITCH?
+    /// Is it an XLOG_SWITCH record?
     #[must_use]
     pub fn is_switch(&self) -> bool {
         self.header().is_switch()

@@ -46,7 +46,7 @@ managers! {
     7 RELMAP "RelMap",
     /// Information for hot standby.
     8 STANDBY "Standby",
-    /// Heap pages, further record types.
+    /// Heap pages: more record types.
     9 HEAP2 "Heap2",
     /// Heap pages.
     10 HEAP "Heap",

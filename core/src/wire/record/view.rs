@@ -39,7 +39,7 @@ pub struct RecordParts {
     page_size: u32,
 }
 
-/// A valid record, and its bytes.
+/// A record whose headers are valid, with its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RecordView<'a> {
     parts: &'a RecordParts,

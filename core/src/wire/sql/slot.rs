@@ -13,9 +13,9 @@ pub enum SlotStatement {
     Create {
         /// Its name.
         name: String,
-        /// Reserve WAL at once.
+        /// Whether the slot reserves WAL at once.
         reserve_wal: bool,
-        /// Is it a temporary slot?
+        /// Whether the slot is temporary.
         temporary: bool,
     },
     /// `SELECT pg_create_logical_replication_slot('name', 'plugin')` (not supported).

@@ -1,4 +1,4 @@
-//! Commands about slots, and streaming from one.
+//! Tests of commands about slots, and of streaming from a slot.
 
 use super::*;
 use crate::shmem::{Invalidation, Slot};
