@@ -266,7 +266,7 @@ impl CreateCheckPoint {
     }
 
     /// With the planted bug, the redo pointer is published only here, after the insertion locks are
-    /// released. Records that were inserted in between were compared with the old redo pointer.
+    /// released. Records that were inserted since then were compared with the old redo pointer.
     fn publish_late(&self, cx: &mut Cx<'_>) {
         let redo = self.checkpoint.redo;
         if !cx.has_bug(Bug::RedoPointerPublishedLate) || cx.shmem.xlog.redo == redo {
@@ -424,8 +424,8 @@ fn oldest_active_xid(cx: &Cx<'_>) -> Xid {
         .unwrap_or(cx.shmem.next_xid)
 }
 
-/// Checks `HaveVirtualXIDsDelayingChkpt` every 10 ms. The wait prevents the loss of a commit whose
-/// record is before the redo point and whose status is set after the clog was written. With the
+/// Checks `HaveVirtualXIDsDelayingChkpt` every 10 ms. Without the wait, a commit could be lost: its
+/// record is before the redo point, but its status is set after the clog was written. With the
 /// planted bug there is no wait, as before backends had the delay flag.
 fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
     if those.is_empty() || cx.planted(Bug::CommitCrossesRedoPoint) {

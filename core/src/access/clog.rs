@@ -260,7 +260,8 @@ impl ClogWrite {
     }
 
     /// # Errors
-    /// WAL could not be flushed. Or the write failed, as an ERROR; the page then stays dirty.
+    /// WAL could not be flushed, or the write failed. A failed write is an ERROR, and the page
+    /// stays dirty.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         loop {
             match &mut self.phase {

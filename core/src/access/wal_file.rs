@@ -18,7 +18,7 @@ pub fn segment_path(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> FilePat
 
 /// `XLogFileInitInternal`: opens the segment. If the segment does not exist, creates a file under a
 /// temporary name, fills it with zeros, and renames it. A crash therefore never leaves a segment of
-/// the wrong size. An existing segment is not cleared; it may be recycled.
+/// the wrong size. An existing segment may be recycled, and is not cleared.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogFileInitInternal {
     segment: SegmentNo,

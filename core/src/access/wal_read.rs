@@ -2,8 +2,8 @@
 //! of xlogrecovery.c, without an archive. The only sources are pg_wal and streaming.
 //!
 //! While streaming, only bytes that the walreceiver has flushed are returned. A file in pg_wal is
-//! read to its physical end, because its bytes are durable: recovery fsyncs all files when it
-//! starts, and a walreceiver flushes its WAL before it ends.
+//! read to its physical end, because all its bytes are durable. Recovery fsyncs all files when it
+//! starts. A walreceiver flushes its WAL before it ends.
 
 use super::checkpoint_request::request_checkpoint_by_volume;
 use super::wal_file::segment_path;
@@ -45,7 +45,7 @@ pub struct RecoveryMode {
 }
 
 impl RecoveryMode {
-    /// `StandbyMode`: waits for more WAL without a limit.
+    /// `StandbyMode`: whether recovery waits for more WAL without a limit.
     #[must_use]
     pub const fn standby(self) -> bool {
         self.standby_requested && self.in_archive
@@ -161,7 +161,7 @@ impl WalSource {
         }
     }
 
-    /// Called if the reader finds no valid record in the returned pages. Tries the next source.
+    /// Called if the reader finds no valid record in the returned pages. The next source follows.
     pub fn reject(&mut self, cx: &mut Cx<'_>) {
         self.close(cx);
         self.failed = true;

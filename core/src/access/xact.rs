@@ -104,9 +104,9 @@ fn end_record(cx: &Cx<'_>, op: XactOp, xid: Xid) -> XLogInsert {
 /// `CommitTransaction`. All steps except the last are a critical section. The order of the steps
 /// matters:
 ///
-/// - The delay flag is set before the record is inserted. A checkpoint whose redo point is after
-///   the record then waits until the status is set, because replay from that redo point would not
-///   set the status.
+/// - The delay flag is set before the record is inserted. Replay from a redo point after the record
+///   would not set the status. A checkpoint with such a redo point therefore waits until the status
+///   is set.
 /// - The status is set after the flush. No clog page that shows the commit is therefore written
 ///   before the record.
 /// - The id is removed from the running transactions last. Other sessions see the rows only after

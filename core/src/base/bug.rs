@@ -3,8 +3,8 @@
 use super::named::named;
 
 named! {
-    /// A bug that can be planted. At the place where PostgreSQL or a similar system had the bug, or
-    /// could easily have it, the code has a branch with the wrong behavior.
+    /// A bug that can be planted. PostgreSQL or a similar system had the bug, or could easily have
+    /// it. The code has a branch with the wrong behavior at the place of the bug.
     Bug {
         /// The walsender sends WAL that is written but not yet flushed.
         WalsenderSendsUnflushed = "walsender-sends-unflushed",
@@ -73,9 +73,9 @@ named! {
         /// A checkpoint drops the slots that no process has acquired, instead of saving them
         /// (CheckPointReplicationSlots).
         CheckpointDropsAbsentSlots = "checkpoint-drops-absent-slots",
-        /// A walsender checks for invalidation before it acquires the slot. A slot that is
-        /// invalidated in between is streamed from. Since 18 PostgreSQL acquires the slot first
-        /// (ReplicationSlotAcquire).
+        /// A walsender checks for invalidation before it acquires the slot. If the slot is
+        /// invalidated after the check, WAL is streamed for an invalidated slot. Since 18
+        /// PostgreSQL acquires the slot first (ReplicationSlotAcquire).
         InvalidSlotStreamed = "invalid-slot-streamed",
         /// The drop of a slot writes to the slot's entry after freeing the entry. By then the entry
         /// may belong to another slot (ReplicationSlotDropPtr).

@@ -43,7 +43,7 @@ const BINARY_SIZES: [(&str, u64); 4] = [
     ("KiB", 1 << 10),
 ];
 
-/// A duration in microseconds.
+/// Parses a duration. Returns microseconds.
 ///
 /// # Errors
 /// If the text is not a number with the unit `d`, `h`, `min`, `s`, `ms` or `us`.
@@ -56,7 +56,7 @@ pub fn duration_us(text: &str) -> Result<u64, UnitError> {
     })
 }
 
-/// A size in bytes.
+/// Parses a size. Returns bytes.
 ///
 /// # Errors
 /// If the text is not a number, alone or with the unit `B`, `kB`, `MB`, `GB` or `TB`.

@@ -75,7 +75,7 @@ pub enum OpenFlags {
 /// One system call on the disk. A process has at most one system call in progress.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum DiskOp {
-    /// Opens a file. Done: [`DiskDone::Opened`].
+    /// Opens a file. Result: [`DiskDone::Opened`].
     Open {
         /// The file.
         path: FilePath,
@@ -106,7 +106,7 @@ pub enum DiskOp {
         /// The bytes.
         data: Bytes,
     },
-    /// Writes `len` zero bytes. Done: [`DiskDone::Written`].
+    /// Writes `len` zero bytes. Result: [`DiskDone::Written`].
     WriteZeros {
         /// The file.
         fd: Fd,
@@ -116,9 +116,9 @@ pub enum DiskOp {
         len: u32,
     },
     /// Makes durable all bytes that any process has written to the file before this operation was
-    /// issued. If the file is new, also makes its name durable. Done: [`DiskDone::Done`].
+    /// issued. If the file is new, also makes its name durable. Result: [`DiskDone::Done`].
     Fsync(Fd),
-    /// Sets the length. Done: [`DiskDone::Done`].
+    /// Sets the length. Result: [`DiskDone::Done`].
     Truncate {
         /// The file.
         fd: Fd,
@@ -129,23 +129,23 @@ pub enum DiskOp {
     /// [`DiskDone::Stat`].
     Stat(FilePath),
     /// Renames a file and replaces `to` atomically. The rename is durable only after a
-    /// [`DiskOp::SyncDir`] of the directory. Done: [`DiskDone::Done`].
+    /// [`DiskOp::SyncDir`] of the directory. Result: [`DiskDone::Done`].
     Rename {
         /// The old name.
         from: FilePath,
         /// The new name.
         to: FilePath,
     },
-    /// Removes a name. An open descriptor keeps its inode. Done: [`DiskDone::Done`].
+    /// Removes a name. An open descriptor keeps its inode. Result: [`DiskDone::Done`].
     Unlink(FilePath),
-    /// Makes a directory. Done: [`DiskDone::Done`].
+    /// Makes a directory. Result: [`DiskDone::Done`].
     Mkdir(FilePath),
-    /// Removes an empty directory. Done: [`DiskDone::Done`].
+    /// Removes an empty directory. Result: [`DiskDone::Done`].
     Rmdir(FilePath),
-    /// Lists the names in a directory. The order is not defined; the fake disk sorts the names.
-    /// Done: [`DiskDone::Names`].
+    /// Lists the names in a directory. The order is not defined. The fake disk sorts the names.
+    /// Result: [`DiskDone::Names`].
     List(FilePath),
-    /// Makes the entries of a directory durable. Done: [`DiskDone::Done`].
+    /// Makes the entries of a directory durable. Result: [`DiskDone::Done`].
     SyncDir(FilePath),
 }
 
@@ -190,7 +190,7 @@ pub enum FileKind {
     Dir,
 }
 
-/// A disk operation that succeeded.
+/// The result of a disk operation that succeeded.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum DiskDone {
     /// Success without a result.

@@ -285,8 +285,8 @@ fn victim(cx: &mut Cx<'_>) -> Result<Victim, LogEvent> {
     if !buffers.pool[usize::from(id)].dirty {
         return Ok(Victim::Clean(id));
     }
-    // A wait here could cause a deadlock, because this process may hold a page lock that the other
-    // process waits for.
+    // No wait here: the process that holds the content lock may wait for a page lock of this
+    // process. A wait could cause a deadlock.
     if cx.try_acquire(LockId::BufferContent(id)) {
         return Ok(Victim::Dirty(id));
     }
@@ -320,7 +320,8 @@ impl<F: FlushWal> FlushBuffer<F> {
     }
 
     /// # Errors
-    /// WAL could not be flushed. Or the write failed, as an ERROR; the page then stays dirty.
+    /// WAL could not be flushed, or the write failed. A failed write is an ERROR, and the page
+    /// stays dirty.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let index = usize::from(self.buffer);
         loop {

@@ -1,5 +1,5 @@
-//! The state of a connection in the process that owns it: received bytes that are not yet read, and
-//! sent bytes that are still in the send buffer.
+//! The state of a connection in the process that owns it. It includes received bytes that are not
+//! yet read, and the number of sent bytes that are still in the send buffer.
 
 use crate::call::{NetEvent, Refusal, SEND_WINDOW};
 use alloc::collections::VecDeque;

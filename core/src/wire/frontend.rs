@@ -16,7 +16,7 @@ pub enum FrontendMessage {
     Terminate,
     /// `S`: the server answers with ReadyForQuery.
     Sync,
-    /// `H`: not answered.
+    /// `H`: the server does not answer.
     Flush,
     /// `d`: part of a COPY stream.
     CopyData(Bytes),

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// One line of a history file. It names a timeline that was left, and where.
+/// One line of a history file: a timeline that was left, and the position at which it was left.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HistoryLine {
     /// The timeline.

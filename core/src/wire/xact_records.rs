@@ -135,7 +135,7 @@ pub struct XactEnd {
     pub rels: Vec<RelLocator>,
     /// Statistics to drop.
     pub stats: Vec<StatsItem>,
-    /// Invalidation messages; commits only.
+    /// Invalidation messages. Only commits have them.
     pub invals: Vec<Invalidation>,
     /// The prepared transaction.
     pub twophase: Option<Xid>,

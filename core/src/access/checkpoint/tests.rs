@@ -71,8 +71,9 @@ fn the_control_file_is_written_after_the_flush() {
     assert!(of("write global/pg_control") < of("fsync global/pg_control"));
 }
 
-/// The next xid is read after the redo point is fixed. If it were read earlier, the ids of
-/// transactions that start in between would be assigned twice after a crash.
+/// The next xid is read after the redo point is fixed. If it were read earlier, a transaction could
+/// start before the redo point with an id that the checkpoint does not know. After a crash this id
+/// would be assigned again.
 #[test]
 fn the_next_xid_is_read_after_the_redo_point() {
     let (mut fixture, pid) = server(PgVersion::V15, Planted::NONE);

@@ -124,7 +124,7 @@ fn blocks_beyond_the_end() {
     replay(&mut fixture, pid, &image(2, 1, 0x1100)).unwrap();
     assert_eq!(fixture.files["base/5/16384"].len(), 3 * 512);
     let tag = |block| BufTag { rel: REL, block };
-    // Block 1 is all zeros; block 7 does not exist.
+    // Block 1 is all zeros. Block 7 does not exist.
     for block in [1, 7] {
         replay(&mut fixture, pid, &delta(block, 1, 0x1200)).unwrap();
         assert!(fixture.shmem.recovery.invalid_pages.contains(&tag(block)));

@@ -55,9 +55,9 @@ pub enum Context {
     Postmaster,
     /// Also when the configuration is reloaded.
     Sighup,
-    /// By superusers, for their own session. In walsim every user is a superuser.
+    /// At any time, by superusers, for their own session. In walsim every user is a superuser.
     Superuser,
-    /// By any user, for the user's own session.
+    /// At any time, by any user, for the user's own session.
     User,
 }
 

@@ -22,7 +22,7 @@ const RETRY_MS: i64 = 15_000;
 /// The checkpointer process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Checkpointer {
-    /// When the last checkpoint began; `None` before the first step.
+    /// When the last checkpoint began. `None` before the first step.
     last_checkpoint: Option<TimestampTz>,
     phase: Phase,
 }
@@ -173,7 +173,7 @@ impl Checkpointer {
         self.phase = Phase::Loop;
     }
 
-    /// Handles an error of a checkpoint. After an ERROR the process continues; a more severe error
+    /// Handles an error of a checkpoint. After an ERROR the process continues. A more severe error
     /// ends the process.
     fn failed(&mut self, cx: &mut Cx<'_>, error: LogEvent) -> Yield {
         if error.severity > Severity::Error {

@@ -39,8 +39,8 @@ enum OpenPhase {
     Created,
     /// Checks whether the file exists.
     Looked,
-    /// The file exists with only this many bytes, because its creator did not finish padding the
-    /// file.
+    /// An existing file was opened. It has only this many bytes, because its creator did not finish
+    /// padding it.
     ShortOpened(u32),
     PaddedOpened,
     PaddedSynced(Fd),
@@ -156,8 +156,8 @@ fn synced(cx: &mut Cx<'_>, path: FilePath) -> Result<(), StreamError> {
     }
 }
 
-/// Opens the file if it exists with a valid size. `size` is `None` if the file does not exist; the
-/// file is then created.
+/// Opens the file if it exists with a valid size. If `size` is `None`, the file does not exist and
+/// is created.
 fn reopen(
     path: FilePath,
     size: Option<u64>,
@@ -196,8 +196,8 @@ fn padded(cx: &mut Cx<'_>, fd: Fd, path: FilePath) -> Result<u32, StreamError> {
 }
 
 /// Gives a new file its full length: writes the last byte first and the zeros afterwards. The file
-/// then has its full size even if the process is killed during padding. pg_receivewal would leave a
-/// shorter file, and would refuse that file at its next start.
+/// then has its full size even if the process is killed during padding. If pg_receivewal is killed,
+/// the file is shorter. At its next start it refuses that file.
 fn extend(fd: Fd, from: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     let op = DiskOp::Write {
         fd,

@@ -1,4 +1,4 @@
-//! Tests of the postmaster alone. The input is events; the output is signals, forks and states.
+//! Tests of the postmaster alone. The input is events. The output is signals, forks and states.
 
 use super::*;
 use crate::base::{ConnId, Mark, PgVersion, Pid, Planted};

@@ -23,7 +23,7 @@ use alloc::sync::Arc;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Finish {
-    /// `EndOfLog`: where new WAL is written.
+    /// `EndOfLog`: the position at which new WAL starts.
     end: Lsn,
     /// The incomplete record to overwrite.
     aborted: Option<Aborted>,

@@ -123,9 +123,9 @@ impl Replay {
         }
     }
 
-    /// The steps before the resource manager's redo. First publishes the end of the record: if a
-    /// page is written while the record is partly applied, the minimum recovery point must include
-    /// the whole record.
+    /// The steps before the resource manager's redo. The end of the record is published first. A
+    /// page may be written while the record is partly applied, and the minimum recovery point must
+    /// then include the whole record.
     fn before(
         &mut self,
         cx: &mut Cx<'_>,

@@ -147,7 +147,7 @@ fn aborted(fixture: &Fixture) -> (WalBuilder, Lsn) {
     (wal, start)
 }
 
-/// For each page of the record that can be missing first: the earlier pages stay as they are, the
+/// Any page of the record can be the first that is missing. The earlier pages stay as they are, the
 /// missing page is rewritten, and readers skip the record.
 #[test]
 fn an_incomplete_record_is_overwritten_at_the_missing_page() {

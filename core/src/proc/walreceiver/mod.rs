@@ -299,7 +299,7 @@ fn check_interrupts(cx: &mut Cx<'_>) -> Result<(), LogEvent> {
     Ok(())
 }
 
-/// The exit for an error. Every ERROR ends the process; a PANIC stays a PANIC.
+/// The exit for an error. An ERROR ends the process. A PANIC stays a PANIC.
 fn exit_of(event: LogEvent) -> Exit {
     let event = event.in_auxiliary_process();
     if event.severity == crate::call::Severity::Panic {

@@ -240,7 +240,7 @@ impl WalSender {
         self.abort_transaction(cx, Then::Command)
     }
 
-    /// `AbortCurrentTransaction`; then `ReplicationSlotCleanup`.
+    /// Runs `AbortCurrentTransaction`, then `ReplicationSlotCleanup`.
     fn abort_transaction(&mut self, cx: &mut Cx<'_>, then: Then) -> Yield {
         if let Some(attached) = &mut self.attached {
             attached.session.abort(cx);

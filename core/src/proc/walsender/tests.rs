@@ -1,4 +1,4 @@
-//! Tests of the walsender alone. The input is the client's bytes; the output is the walsender's
+//! Tests of the walsender alone. The input is the client's bytes. The output is the walsender's
 //! bytes.
 
 mod database;

@@ -22,7 +22,7 @@ pub struct ConnInfo {
     pub user: String,
     /// `application_name`
     pub application_name: String,
-    /// `connect_timeout`; 0 means no limit.
+    /// `connect_timeout`. 0 means no limit.
     pub connect_timeout_ms: u32,
     /// Whether a `password` or a password file is configured. walsim does not support passwords.
     pub has_password: bool,

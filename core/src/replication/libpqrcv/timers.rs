@@ -1,5 +1,5 @@
-//! The timers of a receiver: when to send a status update, when to request a reply from a silent
-//! upstream, and when to end the connection.
+//! The timers of a receiver. They determine when to send a status update, when to request a reply
+//! from a silent upstream, and when to end the connection.
 //!
 //! Mirrors the wait of WalReceiverMain. PostgreSQL 15 wakes every 100 ms and compares elapsed
 //! times. Since 16 the walreceiver computes wake-up times (WalRcvComputeNextWakeup).

@@ -126,7 +126,7 @@ impl InvalidateObsoleteReplicationSlots {
     }
 
     /// Acquires and invalidates a slot without an owner. Both happen in one step, so no other
-    /// process can acquire the slot in between.
+    /// process can acquire the slot before it is invalidated.
     fn take(&mut self, cx: &mut Cx<'_>, excess: SlotExcess) {
         cx.leave_condvar();
         cx.mark(Mark::SlotInvalidated);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::sys::testing::Fixture;
 
-/// The redo pointer is at 0/1028; WAL ends at 0/1800 and is flushed up to 0/1700.
+/// The redo pointer is at 0/1028. WAL ends at 0/1800 and is flushed up to 0/1700.
 fn session() -> Session {
     let mut fixture = Fixture::primary();
     fixture.shmem.xlog.redo = Lsn(0x1028);

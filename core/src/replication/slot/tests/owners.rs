@@ -44,8 +44,7 @@ fn a_slot_in_use_is_refused() {
     );
 }
 
-/// Two processes wait in order to drop the same slot. One of them drops it, and the other gets an
-/// error.
+/// Two processes wait in order to drop the same slot. The first drops it. The second gets an error.
 #[test]
 fn a_drop_may_wait() {
     let (mut fixture, pid, owner) = in_use(PgVersion::V18);
