@@ -17,7 +17,8 @@ const ABOUT: About = About {
     details: "The check runs for every record that a node flushes: xl_prev must be the start of \
               the previous record. After the checkpoint of a shutdown, the server must not insert \
               another record until its next start. Recovery can end in the middle of a WAL page. \
-              After the insert position, the first write of that page must contain only zeros.",
+              When the server first writes that page, all bytes past the insert position must be \
+              zero.",
     notes: &[
         "The last record before the flush position may be incomplete.",
         "Crash recovery can abort a record of which only the first half exists. On the next page \

@@ -23,8 +23,8 @@ const ABOUT: About = About {
               committed on all nodes. Clients also read back rows that they have committed.",
     notes: &[
         "A commit is acknowledged when the client receives the answer to COMMIT.",
-        "An answer with a warning does not acknowledge a commit, and neither does an answer with \
-         synchronous_commit = off.",
+        "A COMMIT whose answer contains a warning does not count as acknowledged. A COMMIT with \
+         synchronous_commit = off does not count either.",
     ],
     source: "A commit is acknowledged after its record was flushed: RecordTransactionCommit \
               (xact.c). Recovery sets its status and assigns only higher transaction ids: \

@@ -16,7 +16,8 @@ const ABOUT: About = About {
         "A walsender may acquire an invalidated slot before it streams. ReplicationSlotAcquire \
          finds the invalidation only after it has acquired the slot.",
         "A client may read or drop an invalidated slot.",
-        "A checkpointer that could not save an invalidated slot keeps the slot acquired.",
+        "A checkpointer that could not save an invalidated slot stays its owner \
+         (docs/hazards/slot-kept-by-the-checkpointer.md).",
         "In versions 15 to 17 walsenders do stream from invalidated slots, so nothing is checked.",
     ],
     source: "ReplicationSlotAcquire with error_if_invalid checks the slot after it was acquired, \

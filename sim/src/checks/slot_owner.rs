@@ -13,10 +13,10 @@ const ABOUT: About = About {
     statement: "A slot's entry in shared memory is written only by the process that owns the slot \
               or takes the free entry.",
     details: "The check runs when restart_lsn, the cause of invalidation, active_pid or in_use of \
-              an entry changes. The change must be made by the process that active_pid names \
-              before or after the change. A process may set active_pid only from none to itself, \
-              or from itself to none. A process may write to a free entry only if it holds \
-              ReplicationSlotAllocationLock.",
+              a slot's entry in shared memory changes. The change must be made by the process \
+              that active_pid names before or after the change. A process may set active_pid only \
+              from none to itself, or from itself to none. A process may write to a free entry \
+              only if it holds ReplicationSlotAllocationLock.",
     notes: &[
         "A process that has dropped or released a slot must not write to the entry afterwards.",
         "The startup process restores slots from disk without ReplicationSlotAllocationLock.",
