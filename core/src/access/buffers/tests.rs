@@ -26,6 +26,17 @@ fn insert(fixture: &mut Fixture, pid: Pid, rel: u32, key: u64) -> Lsn {
     fixture.run(pid, |cx| insert.poll(cx)).unwrap()
 }
 
+/// Two processes that read the same page. The first has begun to read it from disk.
+fn two_readers() -> (Fixture, [(Pid, ReadBuffer); 2]) {
+    let mut fixture = Fixture::primary();
+    let [a, b] = [fixture.spawn(Role::Backend), fixture.spawn(Role::Backend)];
+    fixture.files.insert("base/5/16384".into(), vec![0; 512]);
+    let mut first = ReadBuffer::new(tag(0), ReadMode::Normal);
+    let second = first.clone();
+    fixture.run_to(a, Place::FileRead, |cx| first.poll(cx));
+    (fixture, [(a, first), (b, second)])
+}
+
 /// WAL is flushed up to the page's LSN before the page is written. The page itself is not fsynced.
 #[test]
 fn wal_is_flushed_before_the_page_is_written() {
@@ -46,24 +57,13 @@ fn wal_is_flushed_before_the_page_is_written() {
     assert_eq!(writes.len(), 2, "{:#?}", fixture.trace);
     assert!(fixture.position("fsync pg_wal/") < writes[1]);
     assert!(fixture.shmem.xlog.flush.0 > 0x1000);
-    assert!(
-        fixture
-            .shmem
-            .sync_requests
-            .files
-            .contains(&"base/5/16384".into())
-    );
+    assert!(fixture.will_fsync("base/5/16384"));
 }
 
 /// If two processes read a page at the same time, the second waits until the first has read it.
 #[test]
 fn a_second_reader_waits_for_the_first() {
-    let mut fixture = Fixture::primary();
-    let [a, b] = [fixture.spawn(Role::Backend), fixture.spawn(Role::Backend)];
-    fixture.files.insert("base/5/16384".into(), vec![0; 512]);
-    let mut first = ReadBuffer::new(tag(0), ReadMode::Normal);
-    let mut second = first.clone();
-    fixture.run_to(a, Place::FileRead, |cx| first.poll(cx));
+    let (mut fixture, [(a, mut first), (b, mut second)]) = two_readers();
     let waits = fixture.step(b, |cx| second.poll(cx));
     assert!(matches!(waits, Poll::Yield(Yield::Wait(wait)) if wait.lock));
     let one = fixture.run(a, |cx| first.poll(cx)).unwrap();
@@ -79,12 +79,7 @@ fn a_second_reader_waits_for_the_first() {
 /// If the first reader fails, the waiting reader reads the page itself.
 #[test]
 fn after_a_failed_read_the_next_reader_reads() {
-    let mut fixture = Fixture::primary();
-    let [a, b] = [fixture.spawn(Role::Backend), fixture.spawn(Role::Backend)];
-    fixture.files.insert("base/5/16384".into(), vec![0; 512]);
-    let mut first = ReadBuffer::new(tag(0), ReadMode::Normal);
-    let mut second = first.clone();
-    fixture.run_to(a, Place::FileRead, |cx| first.poll(cx));
+    let (mut fixture, [(a, mut first), (b, mut second)]) = two_readers();
     let _ = fixture.step(b, |cx| second.poll(cx));
     fixture
         .failing

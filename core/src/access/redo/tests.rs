@@ -185,13 +185,7 @@ fn a_new_status_page_gets_its_file() {
     );
     replay(&mut fixture, pid, &zero).unwrap();
     assert_eq!(fixture.files["pg_xact/0001"].len(), 2 * 512);
-    assert!(
-        fixture
-            .shmem
-            .sync_requests
-            .files
-            .contains(&"pg_xact/0001".into())
-    );
+    assert!(fixture.will_fsync("pg_xact/0001"));
 }
 
 /// A replayed page keeps its LSN when it is evicted and read again. Older records are therefore not

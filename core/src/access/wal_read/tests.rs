@@ -57,6 +57,11 @@ impl Table {
         Ok(outcome.expect("no reason to die"))
     }
 
+    fn has_requested_a_walreceiver(&mut self) -> bool {
+        let postmaster = &mut self.fixture.shmem.postmaster;
+        postmaster.take(PmSignal::StartWalReceiver)
+    }
+
     /// Makes a walreceiver stream, with WAL flushed up to `upto`.
     fn receive(&mut self, upto: u64) {
         self.fixture.shmem.walrcv.state = WalRcvState::Streaming;
@@ -111,13 +116,7 @@ fn a_standby_requests_missing_wal() {
     );
     assert_eq!(walrcv.flushed_upto, Lsn(1024));
     assert!(walrcv.force_reply);
-    assert!(
-        table
-            .fixture
-            .shmem
-            .postmaster
-            .take(PmSignal::StartWalReceiver)
-    );
+    assert!(table.has_requested_a_walreceiver());
     assert!(table.fixture.shmem.recovery.install_segment_active);
 }
 
@@ -195,31 +194,13 @@ fn consecutive_failures_wait_for_the_retry_interval() {
 fn a_walreceiver_that_does_not_start_is_requested_again() {
     let mut table = Table::new(PgVersion::V18, STANDBY);
     assert!(table.read(1024, 24).is_err());
-    assert!(
-        table
-            .fixture
-            .shmem
-            .postmaster
-            .take(PmSignal::StartWalReceiver)
-    );
+    assert!(table.has_requested_a_walreceiver());
     table.fixture.pass_ms(10_000);
     assert!(table.read(1024, 24).is_err());
-    assert!(
-        !table
-            .fixture
-            .shmem
-            .postmaster
-            .take(PmSignal::StartWalReceiver)
-    );
+    assert!(!table.has_requested_a_walreceiver());
     table.fixture.pass_ms(1000);
     assert!(table.read(1024, 24).is_err());
-    assert!(
-        table
-            .fixture
-            .shmem
-            .postmaster
-            .take(PmSignal::StartWalReceiver)
-    );
+    assert!(table.has_requested_a_walreceiver());
 }
 
 /// A recycled segment is rejected at its first page, before the reader uses any record from it.

@@ -1,6 +1,7 @@
 //! Parses configuration files. Mirrors the scanner and the parser of guc-file.l. Unlike in
 //! PostgreSQL, strings can also be in double quotes, as in TOML.
 
+use super::number::run;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -118,11 +119,6 @@ fn is_letter(c: char) -> bool {
 
 fn is_letter_or_digit(c: char) -> bool {
     is_letter(c) || c.is_ascii_digit()
-}
-
-/// The length of the leading run of characters for which `is` returns true.
-fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
-    text.find(|c| !is(c)).unwrap_or(text.len())
 }
 
 fn id(text: &str) -> usize {

@@ -227,7 +227,7 @@ fn sign(text: &str) -> (bool, &str) {
 }
 
 /// The length of the leading run of characters for which `is` returns true.
-fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
+pub(super) fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is(c)).unwrap_or(text.len())
 }
 

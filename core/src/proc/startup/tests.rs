@@ -228,16 +228,22 @@ fn the_planted_bug_writes_over_the_incomplete_record() {
     assert_eq!(overwritten, Planted::AVAILABLE);
 }
 
+/// The paths of `count` segment files from `at` on, each with the offset at which WAL after `at`
+/// begins in the file.
+fn tails(fixture: &Fixture, at: Lsn, count: u64) -> Vec<(String, usize)> {
+    let (first, offset) = (
+        Geometry::SMALLEST.segment_of(at).0,
+        Geometry::SMALLEST.segment_offset(at) as usize,
+    );
+    let from = |segment| if segment == first { offset } else { 0 };
+    (first..first + count)
+        .map(|segment| (fixture.segment_path(SegmentNo(segment)), from(segment)))
+        .collect()
+}
+
 /// Replaces all WAL from a page on with zeros, as if the WAL had never been written.
 fn lose_from(fixture: &mut Fixture, at: Lsn) {
-    let first = Geometry::SMALLEST.segment_of(at);
-    for segment in first.0..first.0 + 3 {
-        let path = fixture.segment_path(SegmentNo(segment));
-        let from = if segment == first.0 {
-            Geometry::SMALLEST.segment_offset(at) as usize
-        } else {
-            0
-        };
+    for (path, from) in tails(fixture, at, 3) {
         if let Some(file) = fixture.files.get_mut(&path) {
             file[from..].fill(0);
         }

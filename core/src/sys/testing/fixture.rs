@@ -345,6 +345,11 @@ impl Fixture {
         all
     }
 
+    /// Will the next checkpoint fsync the file?
+    pub(crate) fn will_fsync(&self, path: &str) -> bool {
+        self.shmem.sync_requests.files.contains(&path.into())
+    }
+
     /// The lines of the trace for files whose path has this prefix.
     pub(crate) fn trace_of(&self, prefix: &str) -> Vec<&str> {
         let on = |line: &&String| {

@@ -11,14 +11,7 @@ fn recycle_from(fixture: &mut Fixture, at: Lsn) {
         old.append(&message(len));
     }
     let stale = &old.bytes()[2048..3072];
-    let first = Geometry::SMALLEST.segment_of(at);
-    for segment in first.0..first.0 + 2 {
-        let path = fixture.segment_path(SegmentNo(segment));
-        let from = if segment == first.0 {
-            Geometry::SMALLEST.segment_offset(at) as usize
-        } else {
-            0
-        };
+    for (path, from) in tails(fixture, at, 2) {
         let file = fixture
             .files
             .entry(path)
