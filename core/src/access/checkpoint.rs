@@ -2,9 +2,9 @@
 //! at each point where other processes can run.
 //!
 //! When the control file names the checkpoint, all changes from before the redo point are durable.
-//! If the server crashes before that, recovery starts from the previous checkpoint. Old WAL is
-//! therefore removed only after the control file is written. If a checkpoint fails,
-//! `Insert->RedoRecPtr` keeps the new redo point.
+//! If the server crashes before the control file is written, recovery starts from the previous
+//! checkpoint. Old WAL is therefore removed only after the control file is written. If a checkpoint
+//! fails, `Insert->RedoRecPtr` keeps the new redo point.
 
 use super::checkpoint_guts::CheckPointGuts;
 use super::wal_release::{ReleaseAfter, ReleaseWal};
@@ -371,8 +371,8 @@ impl LogStandbySnapshot {
     /// A PANIC if WAL cannot be written.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if self.insert.is_none() {
-            // XidGenLock is held until the record is inserted. No transaction that the record does
-            // not list can start in the meantime.
+            // XidGenLock is held until the record is inserted. Until then no transaction can get an
+            // id, so the record lists all running transactions.
             ready!(cx.acquire(LockId::XidGen, LockMode::Shared));
             let record = StandbyRecord::RunningXacts(running_xacts(cx));
             let insertion = Insertion {

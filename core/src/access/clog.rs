@@ -88,8 +88,8 @@ impl LockPage {
                         return Poll::Ready(Err(LogEvent::error(SqlState::UNDEFINED_FILE, error)));
                     }
                     bytes.resize(size as usize, 0);
-                    // Another process may have read and changed the page in the meantime. Its page
-                    // is kept.
+                    // Another process may have read and changed the page in the meantime. The page
+                    // in memory is then kept.
                     let read = ClogPage {
                         bytes: Arc::new(bytes),
                         dirty: false,
@@ -346,7 +346,7 @@ impl CheckPointClog {
 }
 
 /// `TrimCLOG`: runs at the end of recovery. On the current page, clears the statuses at and after
-/// the next transaction id. They belong to transactions whose WAL was lost.
+/// the next transaction id. These statuses belong to transactions whose WAL was lost.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TrimClog {
     next: Xid,

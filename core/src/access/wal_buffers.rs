@@ -147,8 +147,8 @@ impl GetBuffer {
         if self.advance.is_some() || cx.shmem.xlog.buffers[index].end != end {
             let advance = self.advance.get_or_insert_with(|| {
                 // Publishes how far this insertion has got, so that other processes need not wait
-                // for the part before this position. Without it, two inserters that both need a
-                // free buffer would deadlock.
+                // for the part before this position. Without this step, two inserters that both
+                // need a free buffer would deadlock.
                 let header = geometry.page_header(page);
                 let at_first_byte = geometry.page_offset(self.at) == header;
                 let reached = if at_first_byte { page } else { self.at };

@@ -161,7 +161,8 @@ impl WalSource {
         }
     }
 
-    /// Called if the reader finds no valid record in the returned pages. The next source follows.
+    /// Called if the reader finds no valid record in the returned pages. Rejects the current
+    /// source.
     pub fn reject(&mut self, cx: &mut Cx<'_>) {
         self.close(cx);
         self.failed = true;
@@ -403,9 +404,9 @@ impl WalSource {
         self.phase = Phase::OpenLocal;
     }
 
-    /// Is WAL flushed beyond the end of the request? As in PostgreSQL, the end itself is not enough
-    /// here, but is enough in [`Self::start`]. That is harmless: an earlier, shorter request for
-    /// the same page has already advanced `flushed_upto`.
+    /// Is WAL flushed beyond the end of the request? As in PostgreSQL, WAL that is flushed exactly
+    /// up to the end does not count here, but counts in [`Self::start`]. That is harmless: an
+    /// earlier, shorter request for the same page has already advanced `flushed_upto`.
     fn received(&mut self, cx: &Cx<'_>, request: PageRequest) -> bool {
         if request.end() < self.flushed_upto {
             return true;
@@ -550,7 +551,7 @@ impl WalSource {
         }
         // A recycled segment is rejected here, so that the next source is tried for this page.
         // Before 2018 only the record layer rejected the page, and then requested the record again
-        // from its start. If the upstream had removed that WAL, this never ended.
+        // from its start. If the upstream had removed that WAL, recovery was stuck.
         let first = geometry.segment_offset(request.page) == 0;
         if self.mode.standby()
             && first

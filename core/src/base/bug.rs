@@ -56,8 +56,8 @@ named! {
         /// In a fast shutdown the postmaster does not request the shutdown checkpoint when the last
         /// process that can write WAL has ended (PostmasterStateMachine).
         FastShutdownHangs = "fast-shutdown-hangs",
-        /// If a slot advances while it is being saved, the save sets its position in memory back to
-        /// the saved position (SaveSlotToPath).
+        /// If a slot advances while it is being saved, the save sets the slot's position in memory
+        /// back to the saved position (SaveSlotToPath).
         SlotSaveTakesMemoryBack = "slot-save-takes-memory-back",
         /// START_REPLICATION sets the slot's restart_lsn to the requested start. In PostgreSQL only
         /// status updates move the slot (StartReplication).

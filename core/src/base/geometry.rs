@@ -59,8 +59,8 @@ impl Geometry {
         sector: 64,
     };
 
-    /// The geometry `tiny` of plans. Records often cross pages and segments, but a data page still
-    /// holds several rows.
+    /// The geometry `tiny` of plan files. Records often cross pages and segments, but a data page
+    /// still holds several rows.
     pub const TINY: Self = Self {
         wal_page: 512,
         segment: 8192,

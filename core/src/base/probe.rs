@@ -5,8 +5,8 @@ use super::bug::{Bug, Planted};
 use super::named::named;
 
 named! {
-    /// A rare state that a run has reached. Some marks are mandatory: a campaign that never reaches
-    /// such a mark proves little.
+    /// A rare state that a run has reached. Some marks are mandatory: if no run of a campaign
+    /// reaches such a mark, the campaign proves little.
     Mark {
         /// A client was told that its commit succeeded.
         CommitAcked = "commit-acked",

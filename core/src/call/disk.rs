@@ -85,7 +85,7 @@ pub enum DiskOp {
     /// Closes a descriptor without an fsync. This is the only operation without an answer, because
     /// no process waits for it.
     Close(Fd),
-    /// Reads up to `len` bytes. The result is shorter only at the end of the file. Done:
+    /// Reads up to `len` bytes. The result is shorter only at the end of the file. Result:
     /// [`DiskDone::Data`].
     Read {
         /// The file.
@@ -95,9 +95,9 @@ pub enum DiskOp {
         /// The maximum number of bytes.
         len: u32,
     },
-    /// Writes. The bytes are copied into the page cache when the operation is issued. Done:
-    /// [`DiskDone::Written`]. The number is smaller than requested if the disk filled up during the
-    /// write.
+    /// Writes. The bytes are copied into the page cache when the operation is issued. Result:
+    /// [`DiskDone::Written`]. If the disk filled up during the write, the number of written bytes
+    /// is smaller than requested.
     Write {
         /// The file.
         fd: Fd,
@@ -125,7 +125,7 @@ pub enum DiskOp {
         /// The new length in bytes.
         len: u64,
     },
-    /// Returns the kind of file that a name denotes. Symbolic links are not followed. Done:
+    /// Returns the kind of file that a name denotes. Symbolic links are not followed. Result:
     /// [`DiskDone::Stat`].
     Stat(FilePath),
     /// Renames a file and replaces `to` atomically. The rename is durable only after a

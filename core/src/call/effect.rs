@@ -78,7 +78,7 @@ pub enum Effect {
     Net(ConnId, NetOp),
     /// A line of the server log.
     Log(LogEvent),
-    /// The process ended. The host closes its descriptors and connections.
+    /// The process has ended. The driver closes its descriptors and connections.
     Exit(Exit),
     /// The postmaster has ended. The node has ended with it.
     Halt,
@@ -126,8 +126,8 @@ pub trait Machine {
     /// Takes one input and appends its effects. Never blocks and never fails.
     fn step(&mut self, now: Now, input: Input, fx: &mut Effects);
 
-    /// Fills `set` with the processes that could run now. A process whose wait has timed out could
-    /// run.
+    /// Fills `set` with the processes that could run now, including the processes whose wait has
+    /// timed out.
     fn runnable(&self, now: Now, set: &mut RunSet);
 
     /// When the earliest timeout of a waiting process expires.

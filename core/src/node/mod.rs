@@ -81,7 +81,7 @@ impl Node {
         node
     }
 
-    /// Uses a data directory that the host has locked against other servers. The postmaster then
+    /// Uses a data directory that the driver has locked against other servers. The postmaster then
     /// neither writes nor removes a lock file.
     #[must_use]
     pub const fn in_locked_directory(mut self) -> Self {
@@ -110,7 +110,7 @@ impl Node {
         &self.probe
     }
 
-    /// A read-only view for checkers and reports.
+    /// A read-only view for the simulator's checkers and reports.
     #[must_use]
     pub const fn view(&self) -> NodeView<'_> {
         NodeView::new(self)

@@ -1,4 +1,4 @@
-//! Read-only access to a node for checkers and reports.
+//! Read-only access to a node, for the simulator's checkers and reports.
 
 use super::{Next, Node, Proc};
 use crate::base::{ConnId, Lsn, Now, Pid, Xid};

@@ -37,8 +37,8 @@ pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentN
     let from = redo.0 / segment;
     let least = (from + settings.min_wal_size / segment).saturating_sub(1);
     let most = (from + settings.max_wal_size / segment).saturating_sub(1);
-    // The unit is a ten-thousandth of a byte, so that only the end result is rounded. The product
-    // is 1.1 * (1 + checkpoint_completion_target) * distance.
+    // 1.1 * (1 + checkpoint_completion_target) * distance, in ten-thousandths of a byte. With this
+    // unit only the end result is rounded.
     let ahead = u128::from(distance)
         * u128::from(1000 + settings.checkpoint_completion_target.thousandths())
         * 11;

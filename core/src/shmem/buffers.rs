@@ -139,8 +139,8 @@ impl Buffers {
         None
     }
 
-    /// Marks a page as dirty, and makes the change visible to checkers. Called after the page got
-    /// new bytes and a new LSN.
+    /// Marks a page as dirty, and makes the change visible to the simulator's checkers. Called
+    /// after the page got new bytes and a new LSN.
     ///
     /// # Panics
     /// If the buffer holds no page.

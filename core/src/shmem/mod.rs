@@ -1,4 +1,4 @@
-//! Shared memory. Each control block has a file. A crash restart replaces all of it.
+//! Shared memory, with one file for each control block. A crash restart replaces all shared memory.
 
 mod buffers;
 mod checkpointer;

@@ -24,8 +24,8 @@ pub enum WalRcvState {
     Stopping,
 }
 
-/// The state of the walreceiver. In PostgreSQL a spinlock guards it, which no process holds while
-/// it waits.
+/// The state of the walreceiver. In PostgreSQL a spinlock guards this state. No process waits while
+/// it holds the spinlock.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct WalRcv {
     /// The walreceiver. `None` while there is none.
@@ -60,7 +60,7 @@ pub struct WalRcv {
     pub slot_name: String,
     /// Whether the startup process has requested a status update.
     pub force_reply: bool,
-    /// The number of walreceivers that this server has started. Used only for marks and reports.
+    /// The number of walreceivers that this server has started. The server itself does not use it.
     pub starts: u32,
 }
 

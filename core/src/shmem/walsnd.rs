@@ -21,7 +21,7 @@ pub enum WalSndState {
 pub struct WalSnd {
     /// The walsender. `None` if the entry is free.
     pub pid: Option<Pid>,
-    /// The connection of the walsender. Used only by checkers and reports.
+    /// The connection of the walsender. Only the simulator's checkers and reports use it.
     pub conn: Option<ConnId>,
     /// Its state.
     pub state: WalSndState,

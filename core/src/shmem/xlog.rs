@@ -64,7 +64,8 @@ pub struct XLogCtl {
     pub last_removed: SegmentNo,
     /// `lastCheckPoint`: the last replayed checkpoint record. The next restartpoint uses it.
     pub last_checkpoint: Option<ReplayedCheckPoint>,
-    /// The number of reservations whose record is not yet copied. Used only for marks and reports.
+    /// The number of reservations whose record is not yet copied. The server itself does not use
+    /// it.
     pub open_reservations: u32,
 }
 

@@ -63,7 +63,8 @@ pub fn modify(cx: &mut Cx<'_>, buffer: BufId, bytes: Vec<u8>) {
     buffer.just_dirtied = true;
 }
 
-/// `PageSetLSN`, called after [`modify`]. The change is then complete and visible to checkers.
+/// `PageSetLSN`, called after [`modify`]. The change is then complete, and the simulator's checkers
+/// can see it.
 pub fn set_lsn(cx: &mut Cx<'_>, buffer: BufId, lsn: Lsn) {
     assert!(
         cx.holds(LockId::BufferContent(buffer)),

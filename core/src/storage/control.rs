@@ -9,9 +9,9 @@ use bytes::Bytes;
 /// The path of the control file.
 pub const CONTROL_FILE: &str = "global/pg_control";
 
-/// `UpdateControlFile`: sets the time in the shared copy of the control file, and writes and fsyncs
-/// the file. It is written in a single write. The caller holds `ControlFileLock`. As in PostgreSQL,
-/// a failure is a PANIC.
+/// `UpdateControlFile`: sets the time in the shared copy of the control file. Then writes the file
+/// in a single write, and fsyncs it. The caller holds `ControlFileLock`. As in PostgreSQL, a
+/// failure is a PANIC.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct UpdateControlFile {
     phase: Phase,

@@ -97,7 +97,7 @@ impl Cx<'_> {
     /// The result of the disk operation.
     ///
     /// # Errors
-    /// The errno.
+    /// The error number (errno) of the operation.
     ///
     /// # Panics
     /// If there is no result. The process must not run before its operation has completed.

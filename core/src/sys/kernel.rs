@@ -27,8 +27,8 @@ pub struct Kernel {
     pub becomes: Option<Become>,
     /// The contents of the configuration files, if they were changed since the start.
     pub config: Option<Settings>,
-    /// Whether the host has locked the data directory against other servers on its machine. If not,
-    /// the postmaster writes a lock file. A simulated machine runs one server at a time.
+    /// Whether the driver has locked the data directory against other servers on its machine. If
+    /// not, the postmaster writes a lock file. A simulated machine runs one server at a time.
     pub locked: bool,
     /// Whether only walsenders run. They serve the WAL of a cluster that was shut down.
     pub walsenders_only: bool,

@@ -247,8 +247,8 @@ fn check_relation(rel: u32) -> Result<(), LogEvent> {
     ))
 }
 
-/// The result column of a statement that calls a function. The server sends it before it calls the
-/// function.
+/// The result column of a statement that calls a function. The server sends the column before it
+/// calls the function.
 pub(super) fn result_column(statement: &Statement) -> Option<Column> {
     match statement {
         Statement::SwitchWal => Some(Column::pg_lsn("pg_switch_wal")),

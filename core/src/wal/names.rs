@@ -19,8 +19,8 @@ pub enum WalFile {
     Partial(TimelineId, SegmentNo),
     /// A timeline's history: `00000002.history`.
     History(TimelineId),
-    /// The backup history file of a base backup, `….00000028.backup`. The backup started at this
-    /// offset of the segment.
+    /// The backup history file of a base backup, `….00000028.backup`. The number is the offset in
+    /// the segment at which the backup started.
     Backup(TimelineId, SegmentNo, u32),
 }
 

@@ -56,7 +56,8 @@ impl ClogRecord {
 
     /// The main data.
     ///
-    /// # Panics If a page number does not fit into 32 bits, for a version before 17.
+    /// # Panics
+    /// If a page number does not fit into 32 bits, for a version before 17.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();

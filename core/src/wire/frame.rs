@@ -47,7 +47,8 @@ pub enum FrameError {
     /// The client does not know the message type.
     #[error("lost synchronization with server: got message type \"{}\"", char::from(*.0))]
     BackendType(u8),
-    /// The startup packet is too short or too long. The server logs it and closes the connection.
+    /// The startup packet is too short or too long. The server logs the error and closes the
+    /// connection.
     #[error("invalid length of startup packet")]
     StartupLength(u32),
 }

@@ -2,8 +2,8 @@
 //! ProcessStandbyReplyMessage and ProcessStandbyHSFeedbackMessage of walsender.c, and
 //! XLogWalRcvProcessMsg of walreceiver.c.
 //!
-//! A walsender ignores bytes after a message. A receiver requires the exact size. Each position in
-//! a message is the position after the last byte.
+//! A walsender ignores bytes after a message. A receiver requires the exact size. A sent, written,
+//! flushed or applied position is the position of the last byte plus 1.
 
 use super::layout::layout;
 use super::pqformat::{MessageError, put_message};

@@ -1,5 +1,6 @@
-//! Settings in plan files. Names and units are PostgreSQL's. Values are not rounded. The ranges are
-//! wider, because tiny clusters need timeouts and sizes below PostgreSQL's minimum.
+//! Settings in plan files. A plan describes one run of the simulator. Names and units are
+//! PostgreSQL's. Values are not rounded. The ranges are wider, because tiny clusters need timeouts
+//! and sizes below PostgreSQL's minimum.
 
 use super::Settings;
 use super::home::Home;

@@ -15,7 +15,7 @@ pub fn setting_named(name: &str) -> Option<&'static Setting> {
         .find(|setting| setting.name.eq_ignore_ascii_case(name))
 }
 
-/// The settings that are stored in [`Settings`], in the order in which plans write them.
+/// The settings that are stored in [`Settings`], in the order in which plan files list them.
 pub fn kept_settings() -> impl Iterator<Item = &'static Setting> {
     TABLE.iter().filter(|setting| setting.is_kept())
 }

@@ -29,7 +29,7 @@ pub struct Setting {
 
 impl Setting {
     /// When the setting may change in this version. Since 19 sessions can set
-    /// `wal_receiver_timeout`, for the use in subscriptions.
+    /// `wal_receiver_timeout`, for subscriptions.
     #[must_use]
     pub fn context_in(&self, version: PgVersion) -> Context {
         if self.name == "wal_receiver_timeout" && version >= PgVersion::V19 {
@@ -81,7 +81,8 @@ const OFF: Home = Home::Fixed(|_| "off".into());
 /// A value that is always empty.
 const EMPTY: Home = Home::Fixed(|_| String::new());
 
-/// All settings. The settings that plans can set are in the order in which plans write them.
+/// All settings. The settings that a plan file can set are in the order in which plan files list
+/// them.
 #[rustfmt::skip]
 pub static TABLE: [Setting; 64] = [
     row("max_connections", int(1, MAX_BACKENDS), Postmaster, Home::Count(|s| &mut s.max_connections)),

@@ -211,8 +211,8 @@ fn bytes_after_a_request_for_encryption() {
     }
 }
 
-/// Parameters of the startup packet, and the errors for invalid ones (S1.12). The expected texts
-/// are PostgreSQL 15's.
+/// Parameters of the startup packet, and the errors for invalid parameters. The expected texts are
+/// PostgreSQL 15's.
 #[test]
 fn parameters_of_a_start_up_packet() {
     let unknown = "42704 unrecognized configuration parameter \"foo\"";

@@ -196,8 +196,8 @@ fn padded(cx: &mut Cx<'_>, fd: Fd, path: FilePath) -> Result<u32, StreamError> {
 }
 
 /// Gives a new file its full length: writes the last byte first and the zeros afterwards. The file
-/// then has its full size even if the process is killed during padding. If pg_receivewal is killed,
-/// the file is shorter. At its next start it refuses that file.
+/// then has its full size even if the process is killed during padding. If pg_receivewal is killed
+/// then, the file is shorter, and the next start of pg_receivewal refuses the file.
 fn extend(fd: Fd, from: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     let op = DiskOp::Write {
         fd,
@@ -231,7 +231,7 @@ pub(super) fn size(cx: &mut Cx<'_>) -> Result<Option<u64>, DiskError> {
 }
 
 /// `close_walfile`: gives a complete segment its final name. An incomplete segment keeps the suffix
-/// `.partial`. Both are made durable.
+/// `.partial`. In both cases the file is made durable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct CloseWalFile {
     /// Whether the file is closed after an error. It then keeps its name, and no message is logged.

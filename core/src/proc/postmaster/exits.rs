@@ -136,8 +136,8 @@ impl Postmaster {
                 | PmState::WaitIoWorkers
                 | PmState::WaitCheckpointer,
             ) => PmState::WaitDeadEnd,
-            // In PM_STARTUP the state stays. It changes when the startup process exits, which has
-            // been signaled.
+            // In PM_STARTUP the state does not change yet. It changes when the startup process
+            // exits.
             (
                 _,
                 state @ (PmState::Init

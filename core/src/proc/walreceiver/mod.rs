@@ -243,7 +243,7 @@ impl WalReceiver {
             unreachable!("only called while dying")
         };
         // Before 9.0.3 the walreceiver exited without a flush. Recovery then replayed the unflushed
-        // bytes from pg_wal, and the next walreceiver took all replayed WAL for flushed.
+        // bytes from pg_wal, and the next walreceiver assumed that all replayed WAL was flushed.
         let unflushed = self.link.flush < self.link.write;
         if !(unflushed && cx.planted(Bug::WalreceiverExitWithoutFlush)) {
             match flush.poll(cx, &mut self.link) {

@@ -98,7 +98,7 @@ impl StartStream {
     }
 
     /// Since 18.6 the walreceiver waits if the upstream's flush position is at most a segment
-    /// behind the requested start. A standby that has just started can be behind like this. Before
+    /// behind the requested start. A standby that has just started can be that far behind. Before
     /// 18.6 START_REPLICATION fails.
     fn must_wait(&self, cx: &Cx<'_>, link: &Link, upstream: &SystemIdentity) -> bool {
         let settings = &cx.shmem.settings;

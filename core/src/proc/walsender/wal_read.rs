@@ -109,8 +109,8 @@ impl WalRead {
     }
 
     /// `CheckXLogRemoved`, called after the read. The segment may have been recycled while it was
-    /// open. Before that, `lastRemovedSegNo` was advanced. If the segment was only unlinked, the
-    /// bytes are still valid, but PostgreSQL reports the same error.
+    /// open. In that case `lastRemovedSegNo` was advanced before the recycling. If the segment was
+    /// only unlinked, the bytes are still valid, but PostgreSQL reports the same error.
     fn checked(&mut self, cx: &mut Cx<'_>) -> Result<Bytes, LogEvent> {
         let segment = cx.shmem.settings.geometry.segment_of(self.start);
         if segment > cx.shmem.xlog.last_removed || cx.planted(Bug::RecycledSegmentSent) {

@@ -135,7 +135,8 @@ impl Timers {
         }
     }
 
-    /// Checks how long the upstream has been silent. Records it if the caller must request a reply.
+    /// Checks how long the upstream has been silent. If the caller must request a reply, records
+    /// the request.
     pub fn take_silence(&mut self, now: TimestampTz, settings: &Settings) -> Silence {
         let timeout_ms = settings.wal_receiver_timeout_ms;
         match self {

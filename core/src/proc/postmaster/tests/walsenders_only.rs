@@ -29,7 +29,8 @@ fn walsenders_end_when_their_peers_have_confirmed_all_wal() {
             let told = "Usr1>WalSender Usr2>WalSender WaitXlogArchival";
             assert_eq!(table.on(how), told, "{version:?} {how}");
             assert_eq!(table.on("0 walsender"), "leaves", "{version:?} {how}");
-            // The host holds the lock on the directory. The server therefore removes no lock file.
+            // The driver holds the lock on the directory. The server therefore removes no lock
+            // file.
             assert!(table.fixture.trace.is_empty());
             assert_eq!(table.last_line(), "LOG:  database system is shut down");
         }

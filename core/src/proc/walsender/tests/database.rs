@@ -1,5 +1,5 @@
-//! A walsender that is attached to a database (S1.14, S2.41): replication commands, SQL, and
-//! transactions with both. The expected answers are PostgreSQL 15's.
+//! A walsender that is attached to a database: replication commands, SQL, and transactions with
+//! both. The expected answers are PostgreSQL 15's.
 
 use super::table::Table;
 use crate::call::Exit;
@@ -110,7 +110,7 @@ fn it_streams_and_takes_commands_again() {
     assert_eq!(table.exit, Some(Exit::Normal));
 }
 
-/// Logical decoding is refused in all sessions (S2.17).
+/// Logical decoding is refused in all sessions.
 #[test]
 fn logical_decoding_needs_another_wal_level() {
     let error = "ERROR 55000 logical decoding requires wal_level >= logical";
