@@ -345,8 +345,8 @@ mod tests {
         }
     }
 
-    /// Each change is a step of its own. The order is: delay flag set, record, flush, status, delay
-    /// flag cleared, running transactions.
+    /// Each change is a step of its own. The order is: set the delay flag, insert the record,
+    /// flush, set the status, clear the delay flag, leave the running transactions.
     #[test]
     fn the_steps_of_a_commit_are_in_order() {
         let begin = Seen {

@@ -132,7 +132,7 @@ impl XLogFlush {
     }
 }
 
-/// `WalSndWakeupProcessRequests`: walsenders can send the flushed WAL.
+/// `WalSndWakeupProcessRequests`: wakes the walsenders, which can now send the flushed WAL.
 fn wake_walsenders(cx: &mut Cx<'_>) {
     let mut senders = cx.shmem.walsnd.iter().filter_map(|sender| sender.pid);
     let asleep = senders.any(|pid| !cx.shmem.procs.latch(pid));

@@ -367,8 +367,8 @@ impl XLogInsert {
         true
     }
 
-    /// The result for a switch record. Its end is the end of the record itself, not of the skipped
-    /// part of the segment.
+    /// The result for a switch record. Its end is the end of the record itself. The skipped part of
+    /// the segment does not count.
     fn switched(&self, cx: &Cx<'_>) -> Inserted {
         let geometry = &cx.shmem.settings.geometry;
         let Inserted { start, end } = self.reserved;

@@ -48,7 +48,7 @@ impl fmt::Debug for Mono {
 pub struct TimestampTz(pub i64);
 
 impl TimestampTz {
-    /// Seconds between the Unix epoch and PostgreSQL's.
+    /// The number of seconds from the Unix epoch to PostgreSQL's epoch.
     pub const UNIX_OFFSET_S: i64 = 946_684_800;
 
     /// Unix seconds (`time_t`), as pg_control stores them.

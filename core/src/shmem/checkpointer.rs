@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 /// `CHECKPOINT_*` flags.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct CheckpointRequests {
-    /// A checkpoint was requested.
+    /// Whether a checkpoint was requested.
     pub requested: bool,
     /// The checkpoint is performed even if the server is idle.
     pub force: bool,

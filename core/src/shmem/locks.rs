@@ -15,9 +15,9 @@ pub enum LockId {
     /// One of the WAL insertion locks. Its variable is the position up to which its holder has
     /// inserted WAL.
     WalInsert(u8),
-    /// `WALBufMappingLock`: replacing WAL buffer pages.
+    /// `WALBufMappingLock`: held to replace pages of the WAL buffers.
     WalBufMapping,
-    /// `WALWriteLock`: writing and flushing WAL.
+    /// `WALWriteLock`: held to write and flush WAL.
     WalWrite,
     /// `ControlFileLock`
     ControlFile,
@@ -27,7 +27,7 @@ pub enum LockId {
     Clog,
     /// The content lock of a buffer.
     BufferContent(BufId),
-    /// I/O in progress on a buffer.
+    /// The I/O lock of a buffer: held to read or write its page on disk.
     BufferIo(BufId),
     /// The extension lock of a relation.
     RelationExtension(u32),

@@ -53,7 +53,7 @@ pub struct PgProc {
     /// Whether the process occupies one of the `max_connections` or `max_wal_senders` entries
     /// (`InitProcess`). A connection that has not yet sent its startup packet occupies none.
     pub in_session: bool,
-    /// `DELAY_CHKPT_START`: inside a commit critical section.
+    /// `DELAY_CHKPT_START`: whether the process is inside a commit critical section.
     pub delay_checkpoint: bool,
 }
 

@@ -50,7 +50,7 @@ pub struct WalRcv {
     pub last_send_time: TimestampTz,
     /// The time at which the last message of the upstream arrived.
     pub last_receipt_time: TimestampTz,
-    /// The `walEnd` in the last message of the upstream that has one.
+    /// The last `walEnd` that the upstream has sent.
     pub latest_wal_end: Lsn,
     /// The send time of the message that last advanced `latest_wal_end`.
     pub latest_wal_end_time: TimestampTz,

@@ -30,7 +30,7 @@ pub fn segment_name(geometry: &Geometry, tli: TimelineId, segment: SegmentNo) ->
     named("", geometry, tli, segment)
 }
 
-/// `XLogFilePath`: relative to the data directory.
+/// `XLogFilePath`: the path of a segment, relative to the data directory.
 #[must_use]
 pub fn segment_path(geometry: &Geometry, tli: TimelineId, segment: SegmentNo) -> String {
     named("pg_wal/", geometry, tli, segment)

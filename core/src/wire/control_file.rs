@@ -74,7 +74,7 @@ impl fmt::Display for DbState {
 }
 
 layout! {
-    /// The bytes before the [`CheckPoint`].
+    /// The fields before the [`CheckPoint`].
     struct Head: Disk {
         system_identifier: u64,
         control_version: u32,
@@ -216,7 +216,7 @@ pub enum ControlFileError {
         /// The computed checksum.
         expected: u32,
     },
-    /// A build constant differs.
+    /// A build-time constant differs.
     #[error(
         "database files are incompatible with server: The database cluster was initialized with \
          {field} {found}, but the server was compiled with {field} {expected}."

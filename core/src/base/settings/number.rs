@@ -127,7 +127,7 @@ fn strtol(text: &str) -> (Option<i64>, &str) {
     (value.and_then(|n| i64::try_from(n).ok()), rest)
 }
 
-/// A result of `strtod`. It cannot be NaN, because no setting accepts NaN.
+/// A result of `strtod`. There is no variant for NaN, because no setting accepts NaN.
 enum Read {
     Finite(Double),
     /// Infinity. The field is true for minus infinity.

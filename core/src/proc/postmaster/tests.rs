@@ -411,7 +411,7 @@ fn a_crash_in_each_state() {
     assert_eq!(table.on("2 walsender"), "leaves");
 }
 
-/// Only the first crash is handled.
+/// Only the first crash is reported and handled.
 #[test]
 fn later_crashes_are_not_handled_again() {
     let mut table = Table::new(V18, PmState::Run, &PRIMARY);

@@ -23,9 +23,9 @@ pub(super) struct Stream {
     pub(super) sent: Lsn,
     /// `WalSndCaughtUp`
     pub(super) caught_up: bool,
-    /// `streamingDoneSending`: CopyDone was sent.
+    /// `streamingDoneSending`: whether the walsender has sent CopyDone.
     pub(super) done_sending: bool,
-    /// `streamingDoneReceiving`: the client's CopyDone was received.
+    /// `streamingDoneReceiving`: whether the client's CopyDone was received.
     pub(super) done_receiving: bool,
     /// Whether messages of the client are left for the next step.
     pub(super) more_to_read: bool,

@@ -23,7 +23,7 @@ pub struct CheckPointReplicationSlots {
 enum Phase {
     #[default]
     Lock,
-    /// Only with the planted bug.
+    /// A step that runs only with the planted bug.
     Drop(ReplicationSlotDropPtr),
     Next,
     Save(SaveSlotToPath),

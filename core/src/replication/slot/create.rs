@@ -46,8 +46,8 @@ impl ReplicationSlotCreate {
     }
 
     /// # Errors
-    /// The name is invalid or taken, all slots are in use, or a disk operation failed. Locks are
-    /// released.
+    /// The name is invalid or taken, all slots are in use, or a disk operation failed. The locks
+    /// are released before the error is returned.
     ///
     /// # Panics
     /// If the process has already acquired a slot.

@@ -14,7 +14,7 @@ use alloc::string::String;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CreatePhysicalSlot {
     reserve_wal: bool,
-    /// Save the slot after WAL was reserved?
+    /// Whether to save the slot after it has reserved WAL.
     save: bool,
     phase: Phase,
 }

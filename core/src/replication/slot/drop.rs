@@ -75,7 +75,7 @@ enum PtrPhase {
     Critical(FsyncNames),
     Compute(ReplicationSlotsComputeRequiredLsn),
     Remove(Rmtree),
-    /// Only with the planted bug.
+    /// A step that runs only with the planted bug.
     Released,
 }
 

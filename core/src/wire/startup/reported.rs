@@ -13,7 +13,7 @@ pub fn reported(version: PgVersion) -> impl Iterator<Item = &'static str> {
     names.iter().copied().filter(since_18)
 }
 
-/// In 15 the settings are sorted.
+/// The order in 15, which is alphabetical.
 const SORTED: [&str; 13] = [
     "application_name",
     "client_encoding",
