@@ -56,7 +56,8 @@ impl RecoveryReader {
         self.reader.begin_read(lsn);
     }
 
-    /// Set to the redo pointer while the checkpoint record is being read. Otherwise `None`.
+    /// Stores the redo pointer while the checkpoint record is being read. At other times `redo` is
+    /// `None`.
     pub fn fetching_checkpoint(&mut self, redo: Option<Lsn>) {
         self.fetching_checkpoint = redo;
     }

@@ -38,7 +38,7 @@ pub enum Source {
 /// The kind of recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RecoveryMode {
-    /// `StandbyModeRequested`: standby.signal exists.
+    /// `StandbyModeRequested`: whether standby.signal exists.
     pub standby_requested: bool,
     /// `InArchiveRecovery`. False during crash recovery.
     pub in_archive: bool,

@@ -31,7 +31,7 @@ pub struct RegisteredBuffer {
     pub tag: BufTag,
     /// Whether the record must include a full-page image (`REGBUF_FORCE_IMAGE`).
     pub force_image: bool,
-    /// Redo initializes the page (`REGBUF_WILL_INIT`). The page therefore needs no image.
+    /// Whether redo initializes the page (`REGBUF_WILL_INIT`). Such a page needs no image.
     pub will_init: bool,
     /// Data that redo uses if the record has no image of the page.
     pub data: Vec<u8>,

@@ -91,7 +91,7 @@ impl Double {
         Self::rounded(self.negative != other.negative, product, exponent, false)
     }
 
-    /// The quotient. The divisor is not 0.
+    /// The quotient. The divisor must not be 0.
     pub(super) fn over(self, other: Self) -> Self {
         let (dividend, divisor) = (u128::from(self.mantissa) << 64, u128::from(other.mantissa));
         let exponent = self

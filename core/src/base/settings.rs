@@ -125,7 +125,7 @@ pub struct Settings {
     pub min_wal_size: u64,
     /// `wal_keep_size`.
     pub wal_keep_size: u64,
-    /// `wal_recycle`: old segments are renamed for future use instead of removed.
+    /// `wal_recycle`: whether old segments are renamed for future use instead of removed.
     pub wal_recycle: bool,
     /// `max_replication_slots`.
     pub max_replication_slots: u32,

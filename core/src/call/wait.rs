@@ -8,20 +8,19 @@ use crate::base::{ConnId, Mono, OpId};
 /// event.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Wait {
-    /// The latch of the process is set.
+    /// Whether the process waits until its latch is set.
     pub latch: bool,
-    /// A connection that the process waits for, until the connection has input or has ended.
+    /// The connection whose input or end the process waits for.
     pub readable: Option<ConnId>,
-    /// A connection that the process waits for, until its send buffer has space (no output is
-    /// pending).
+    /// The connection whose send buffer must have space (no output is pending).
     pub writable: Option<ConnId>,
-    /// The disk operation of the process has completed.
+    /// The disk operation that must complete.
     pub op: Option<OpId>,
-    /// The lock that the process has requested is granted or becomes free.
+    /// Whether the process waits until its requested lock is granted or becomes free.
     pub lock: bool,
-    /// The condition variable of the process was broadcast.
+    /// Whether the process waits until its condition variable is broadcast.
     pub condvar: bool,
-    /// A timeout.
+    /// The time at which the wait ends in any case.
     pub until: Option<Mono>,
     /// The C function in which the process waits.
     pub why: Place,
@@ -66,13 +65,13 @@ impl Wait {
 /// The events that ended a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Woken {
-    /// The latch of the process is set.
+    /// Whether the latch of the process is set.
     pub latch: bool,
-    /// The connection has input.
+    /// Whether the connection has input or has ended.
     pub readable: bool,
-    /// The connection has space in its send buffer.
+    /// Whether the connection has space in its send buffer.
     pub writable: bool,
-    /// The timeout expired.
+    /// Whether the timeout has expired.
     pub timeout: bool,
 }
 

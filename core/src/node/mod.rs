@@ -41,7 +41,7 @@ struct Proc {
     state: Process,
     sys: ProcSys,
     next: Next,
-    /// Stopped by SIGSTOP.
+    /// Whether the process was stopped by SIGSTOP.
     stopped: bool,
     /// Whether SIGQUIT is pending. If so, the process ends before its next step, whatever it waits
     /// for.

@@ -21,7 +21,7 @@ pub struct ProcessView {
     pub role: Role,
     /// The C function in which the process ended its last step.
     pub at: Place,
-    /// Stopped by SIGSTOP.
+    /// Whether the process was stopped by SIGSTOP.
     pub stopped: bool,
 }
 

@@ -28,9 +28,9 @@ pub struct Buffer {
     pub page: Arc<Vec<u8>>,
     /// False while a process is reading or initializing the page.
     pub valid: bool,
-    /// The page was changed since it was last written.
+    /// Whether the page was changed since it was last written.
     pub dirty: bool,
-    /// The page was changed since the write in progress began.
+    /// Whether the page was changed since the write in progress began.
     pub just_dirtied: bool,
     /// Usage count for the clock sweep.
     pub usage: u8,

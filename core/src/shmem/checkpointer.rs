@@ -9,9 +9,9 @@ use alloc::collections::BTreeSet;
 pub struct CheckpointRequests {
     /// Whether a checkpoint was requested.
     pub requested: bool,
-    /// The checkpoint is performed even if the server is idle.
+    /// Whether the checkpoint is performed even if the server is idle.
     pub force: bool,
-    /// It is the checkpoint at the end of recovery.
+    /// Whether it is the checkpoint at the end of recovery.
     pub end_of_recovery: bool,
 }
 

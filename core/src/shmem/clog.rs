@@ -23,7 +23,7 @@ pub enum XactStatus {
 pub struct ClogPage {
     /// The bytes of the page. A clog page has neither a header nor an LSN.
     pub bytes: Arc<Vec<u8>>,
-    /// The page was changed since it was last written.
+    /// Whether the page was changed since it was last written.
     pub dirty: bool,
     /// Before the page is written, WAL must be flushed up to this position. It is the largest LSN
     /// of an asynchronous commit on the page.

@@ -40,8 +40,8 @@ pub struct Slot {
     pub in_use: bool,
     /// Its name.
     pub name: String,
-    /// `RS_TEMPORARY`: the slot is dropped at the end of its session. The slot also has a state
-    /// file. If the server crashes, the next start removes the file.
+    /// `RS_TEMPORARY`: whether the slot is dropped at the end of its session. A temporary slot also
+    /// has a state file. If the server crashes, the next start removes the file.
     pub temporary: bool,
     /// The process that has acquired the slot. A temporary slot stays acquired by the session that
     /// created it.
@@ -52,9 +52,9 @@ pub struct Slot {
     /// Why the slot was invalidated. In 15 a status update sets restart_lsn again, but this cause
     /// stays.
     pub invalidated: Option<Invalidation>,
-    /// The slot was changed since the last save began.
+    /// Whether the slot was changed since the last save began.
     pub just_dirtied: bool,
-    /// The slot differs from its state file.
+    /// Whether the slot differs from its state file.
     pub dirty: bool,
     /// `last_saved_restart_lsn` (since 18): the restart_lsn in the state file.
     pub last_saved_restart_lsn: Lsn,

@@ -18,7 +18,7 @@ pub struct PageIdent {
     pub tli: TimelineId,
     /// The system identifier.
     pub sysid: u64,
-    /// No base backup is running.
+    /// Whether no base backup is running (`XLP_BKP_REMOVABLE`).
     pub removable: bool,
 }
 

@@ -38,10 +38,11 @@ pub enum FrameError {
         /// The length word.
         len: u32,
     },
-    /// The server does not know the message type. FATAL (`SocketBackend`).
+    /// The server does not know the message type. This error is FATAL (`SocketBackend`).
     #[error("invalid frontend message type {0}")]
     FrontendType(u8),
-    /// The message type is not allowed during streaming. FATAL (`ProcessRepliesIfAny`).
+    /// The message type is not allowed during streaming. This error is FATAL
+    /// (`ProcessRepliesIfAny`).
     #[error("invalid standby message type \"{}\"", char::from(*.0))]
     StandbyType(u8),
     /// The client does not know the message type.

@@ -34,7 +34,7 @@ pub(super) enum CopyEnd {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct CopyStream {
     synchronous: bool,
-    /// A message has arrived since the last wait.
+    /// Whether a message has arrived since the last wait.
     received: bool,
     turn: Turn,
 }

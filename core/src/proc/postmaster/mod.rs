@@ -85,13 +85,15 @@ pub struct Postmaster {
     startup: StartupStatus,
     /// `connsAllowed`: false during a smart shutdown.
     conns_allowed: bool,
-    /// `FatalError`: recovering from the crash of a child.
+    /// `FatalError`: whether the server is recovering from the crash of a child.
     fatal_error: bool,
     /// `AbortStartTime`: when the children were sent SIGQUIT.
     abort_start: Option<TimestampTz>,
-    /// `reachedConsistency`: used only to choose the error for new connections.
+    /// `reachedConsistency`: whether recovery is consistent. Used only to choose the error for new
+    /// connections.
     consistent: bool,
-    /// `WalReceiverRequested`: stays set until a walreceiver is started.
+    /// `WalReceiverRequested`: whether a walreceiver is requested. Stays true until a walreceiver
+    /// is started.
     walreceiver_requested: bool,
     leave: Option<Leave>,
 }

@@ -54,7 +54,7 @@ struct Recovery {
     /// `minRecoveryPoint` of xlogrecovery.c. Invalid in crash recovery, because crash recovery
     /// replays all WAL.
     min_recovery_point: Lsn,
-    /// `STANDBY_SNAPSHOT_READY`: the running transactions of the primary are known.
+    /// `STANDBY_SNAPSHOT_READY`: whether the running transactions of the primary are known.
     snapshot_ready: bool,
     /// Whether hot standby is enabled, which needs the snapshot.
     wants_snapshot: bool,

@@ -17,7 +17,7 @@ use bytes::Bytes;
 /// The state of one stream.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Streaming {
-    /// A message has arrived since the last wait.
+    /// Whether a message has arrived since the last wait.
     received: bool,
     end: Option<CopyEnd>,
     turn: Turn,

@@ -44,12 +44,12 @@ pub struct WalSender {
     index: Option<usize>,
     /// `xlogreader->seg`: the segment that is open for reading.
     segment: Option<OpenSegment>,
-    /// `ignore_till_sync`: after an error in the extended protocol, messages are skipped up to the
-    /// next Sync.
+    /// `ignore_till_sync`: whether messages are skipped up to the next Sync. True after an error in
+    /// the extended protocol.
     ignore_till_sync: bool,
-    /// `got_STOPPING`: the server is shutting down. From now on the walsender only sends WAL.
+    /// `got_STOPPING`: whether the server is shutting down. If so, the walsender only sends WAL.
     got_stopping: bool,
-    /// `got_SIGUSR2`: the shutdown checkpoint is written. It is the last record of the WAL.
+    /// `got_SIGUSR2`: whether the shutdown checkpoint is written. It is the last record of the WAL.
     got_last_cycle: bool,
     phase: Phase,
 }

@@ -27,13 +27,13 @@ impl Timers {
         }
     }
 
-    /// Whether the last poll has received a message.
+    /// Records that the last poll has received a message.
     pub(super) const fn heard(&mut self) {
         self.last_reply = self.last_processing;
         self.answered();
     }
 
-    /// A reply to the outstanding request was received.
+    /// Records that the standby has answered the outstanding request.
     pub(super) const fn answered(&mut self) {
         self.waiting_for_ping_response = false;
     }

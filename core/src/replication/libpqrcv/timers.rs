@@ -25,24 +25,24 @@ pub enum Silence {
 pub enum Timers {
     /// PostgreSQL 15: when each event last happened.
     Elapsed {
-        /// A message of the upstream arrived.
+        /// When the last message of the upstream arrived.
         heard: TimestampTz,
-        /// A reply was requested since the last message.
+        /// Whether a reply was requested since the last message.
         pinged: bool,
-        /// A status update was sent.
+        /// When the last status update was sent.
         reply: TimestampTz,
-        /// Hot standby feedback was sent.
+        /// When hot standby feedback was last sent.
         feedback: TimestampTz,
     },
     /// Since 16: the time at which each event is due. `None` means never.
     Wakeups {
-        /// The walreceiver gives up the silent upstream.
+        /// When to give up the silent upstream.
         terminate: Option<TimestampTz>,
-        /// Request a reply.
+        /// When to request a reply.
         ping: Option<TimestampTz>,
-        /// A status update is due.
+        /// When to send a status update.
         reply: Option<TimestampTz>,
-        /// Hot standby feedback is due.
+        /// When to send hot standby feedback.
         feedback: Option<TimestampTz>,
     },
 }
@@ -74,7 +74,7 @@ impl Timers {
         }
     }
 
-    /// A message has arrived, or streaming has started.
+    /// Records that a message has arrived or that streaming has started.
     pub fn heard(&mut self, now: TimestampTz, settings: &Settings) {
         let timeout_ms = settings.wal_receiver_timeout_ms;
         match self {
@@ -100,7 +100,7 @@ impl Timers {
         }
     }
 
-    /// Called when a status update is sent.
+    /// Records that a status update is sent.
     pub fn replied(&mut self, now: TimestampTz, settings: &Settings) {
         let interval_ms = settings.wal_receiver_status_interval_ms;
         match self {

@@ -27,7 +27,7 @@ pub fn acquire_nowait(cx: &mut Cx<'_>, name: &str) -> Result<(), LogEvent> {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReplicationSlotAcquire {
     name: String,
-    /// Fail instead of waiting for the present owner.
+    /// Whether to fail instead of waiting for the owner.
     nowait: bool,
     judged: Judged,
 }

@@ -23,7 +23,7 @@ pub struct BlockPart {
     pub rel: RelLocator,
     /// The block number in the fork.
     pub block: u32,
-    /// Redo initializes the page.
+    /// Whether redo initializes the page.
     pub will_init: bool,
     /// Whether the record includes the data even if redo uses the image (`REGBUF_KEEP_DATA`).
     pub keep_data: bool,

@@ -56,7 +56,7 @@ pub struct ImageHeader {
 pub struct BlockHeader {
     /// The fork: 0 main, 1 fsm, 2 vm, 3 init.
     pub fork: u8,
-    /// Redo initializes the page.
+    /// Whether redo initializes the page.
     pub will_init: bool,
     /// Length of the block data.
     pub data_len: u16,

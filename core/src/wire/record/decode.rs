@@ -89,7 +89,7 @@ pub struct BlockRef {
     pub rel: RelLocator,
     /// The block number in the fork.
     pub block: u32,
-    /// Redo initializes the page.
+    /// Whether redo initializes the page.
     pub will_init: bool,
     /// Is there block data?
     pub has_data: bool,
