@@ -1,8 +1,7 @@
 //! Fixed layouts. One definition generates the struct, its length, its decoder and its encoder.
 //!
 //! PostgreSQL writes C structs to disk as they are in memory: little-endian and with padding. It
-//! writes messages big-endian and without padding. [`layout!`] can define both. Padding is
-//! explicit.
+//! writes messages big-endian and without padding. `layout!` can define both. Padding is explicit.
 
 use crate::base::{Lsn, SegmentNo, TimelineId, TimestampTz, Xid};
 use alloc::vec::Vec;

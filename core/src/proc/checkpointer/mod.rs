@@ -133,8 +133,8 @@ impl Checkpointer {
     /// Was a shutdown requested? Before 18 one signal requests both the shutdown checkpoint and the
     /// exit. Since 18 each has its own signal.
     fn shutdown_asked(&mut self, cx: &mut Cx<'_>) -> bool {
-        // The process reads the settings anew in every iteration. A SIGHUP therefore only needs to
-        // be cleared.
+        // The process reads the settings anew in every iteration. A SIGHUP therefore needs no
+        // further action.
         cx.take_signal(Signal::Hup);
         let order = if cx.shmem.settings.pg_version < PgVersion::V18 {
             Signal::Usr2

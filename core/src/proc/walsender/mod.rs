@@ -155,8 +155,8 @@ impl WalSender {
             }
         }
         self.got_last_cycle |= cx.take_signal(Signal::Usr2);
-        // Each iteration of the loop reads the timeout again. A SIGHUP therefore only needs to be
-        // cleared.
+        // Each iteration of the loop reads the timeout again. A SIGHUP therefore needs no further
+        // action.
         cx.take_signal(Signal::Hup);
     }
 

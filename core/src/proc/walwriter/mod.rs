@@ -43,8 +43,7 @@ impl WalWriter {
             Some(flush) => flush,
             None => {
                 cx.reset_latch();
-                // The next sleep uses the new settings. A SIGHUP therefore only needs to be
-                // cleared.
+                // The next sleep uses the new settings. A SIGHUP therefore needs no further action.
                 cx.take_signal(Signal::Hup);
                 if cx.take_signal(Signal::Term) {
                     return Yield::Exit(Exit::Normal);
