@@ -143,6 +143,7 @@ fn a_run_that_is_stuck_is_found() {
         panic!("{verdict:?}")
     };
     let mut facts = violation.facts.iter();
-    let busy = facts.find(|(what, _)| what.starts_with("walreceiver"));
-    assert!(busy.is_some_and(|(_, at)| at == "can run in WalReceiverMain"));
+    let busy = facts.find(|fact| fact.name.starts_with("walreceiver"));
+    let at = busy.map(|fact| fact.value.to_string());
+    assert_eq!(at.as_deref(), Some("can run in WalReceiverMain"));
 }

@@ -6,7 +6,8 @@
 use walsim::checks::{BITES, Bite, Plant, built_in, without};
 use walsim::plan::{Plan, Profile, Scenario, generate};
 use walsim::referee::{
-    About, Check, ClientAct, ClientEvent, ClientKind, Knowledge, Promise, Ruling, Subscription,
+    About, Check, ClientAct, ClientEvent, ClientKind, Evidence, Fact, Knowledge, Promise, Ruling,
+    Subscription,
 };
 use walsim::world::{Outcome, Verdict, Violation, run, run_with};
 use walsim_core::base::{Bug, Planted};
@@ -165,7 +166,7 @@ impl Check for TwoCommits {
         if self.commits <= 2 {
             return Ok(());
         }
-        let facts: [(&str, &dyn std::fmt::Display); 1] = [("commits", &self.commits)];
+        let facts: [(&str, &dyn Evidence); 1] = [("commits", &self.commits)];
         Err(event
             .site
             .violation("TWO", "a third commit was acknowledged", &facts))
@@ -193,7 +194,7 @@ fn a_check_of_ones_own_is_asked_and_heard() {
             | (Promise::Liveness, Verdict::NoConvergence(violation)) => violation,
             (_, other) => panic!("{other:?}"),
         };
-        let fact = (String::from("commits"), String::from("3"));
+        let fact = Fact::new("commits", &3_u64);
         assert_eq!((violation.code, &violation.facts[..]), ("TWO", &[fact][..]));
     }
 }

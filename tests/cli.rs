@@ -4,9 +4,10 @@ mod command;
 
 use command::{folder, last_line, stderr, stdout, walsim};
 use std::process::Output;
+use walsim::referee::Fact;
 use walsim::report::Report;
 use walsim::world::{Excuses, Outcome, StoryLine, Verdict, Violation};
-use walsim_core::base::{MarkSet, Mono};
+use walsim_core::base::{Lsn, MarkSet, Mono};
 
 macro_rules! assert_help {
     ($name:literal, $($arg:literal),*) => {{
@@ -148,16 +149,17 @@ fn a_failure_report_tells_what_to_do_next() {
         node: node.into(),
         text: text.into(),
     };
-    let fact = |what: &str, value: &str| (what.into(), value.into());
+    let fact = |what: &str, lsn: u64| Fact::new(what, &Lsn(lsn));
     let outcome = Outcome {
         verdict: Verdict::Violation(Violation {
             code: "SEND",
             node: "primary".into(),
+            process: None,
             at: Mono(12_403_000),
             message: "a walsender shipped bytes that a loss of power would take".into(),
             facts: vec![
-                fact("shipped up to", "0/5000148"),
-                fact("stable up to", "0/5000000"),
+                fact("shipped up to", 0x500_0148),
+                fact("stable up to", 0x500_0000),
             ],
         }),
         steps: 8412,
@@ -506,6 +508,19 @@ fn a_campaign_shrinks_what_it_finds() {
             .map(|line| serde_json::from_str(line).expect(line));
         let lines: Vec<serde_json::Value> = lines.collect();
         let failures = lines.iter().filter(|line| line["kind"] == "failure");
+        for failure in failures.clone() {
+            assert_ne!(failure["node"], "", "{failure}");
+            assert!(failure["at_s"].is_number(), "{failure}");
+            let facts = failure["facts"].as_array().expect("facts");
+            let lsn = |fact: &serde_json::Value| fact["type"] == "lsn";
+            assert!(facts.iter().any(lsn), "{failure}");
+            let names = ["name", "type", "value"];
+            assert!(
+                facts
+                    .iter()
+                    .all(|fact| names.iter().all(|it| !fact[it].is_null()))
+            );
+        }
         let files = failures.map(|line| line["file"].as_str().expect("a path").to_owned());
         files.collect::<Vec<_>>()
     };

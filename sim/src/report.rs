@@ -3,6 +3,7 @@
 
 use crate::invariants::invariant_named;
 use crate::plan::show_seed;
+use crate::referee::Fact;
 use crate::world::{Outcome, StoryLine, Verdict, Violation};
 use std::fmt;
 
@@ -165,10 +166,10 @@ fn violation(text: &mut String, violation: &Violation) {
         node, at, message, ..
     } = violation;
     *text += &format!("{node} at {at}: {message}\n");
-    let names = violation.facts.iter().map(|(what, _)| what.len());
+    let names = violation.facts.iter().map(|fact| fact.name.len());
     let wide = names.max().unwrap_or(0);
-    for (what, value) in &violation.facts {
-        *text += &format!("  {what:wide$}  {value}\n");
+    for Fact { name, value } in &violation.facts {
+        *text += &format!("  {name:wide$}  {value}\n");
     }
 }
 

@@ -24,6 +24,22 @@ pub enum WalRcvState {
     Stopping,
 }
 
+impl WalRcvState {
+    /// The name of the state in `pg_stat_wal_receiver`: `WalRcvGetStateString`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Connecting => "connecting",
+            Self::Streaming => "streaming",
+            Self::Waiting => "waiting",
+            Self::Restarting => "restarting",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 /// The state of the walreceiver. In PostgreSQL a spinlock guards this state. No process waits while
 /// it holds the spinlock.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]

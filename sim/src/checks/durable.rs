@@ -6,10 +6,9 @@
 
 use crate::disk::Disk;
 use crate::referee::{
-    About, Check, Knowledge, Promise, Ruling, Site, Subscription, Violation, WireEnd, WireMessage,
-    control_file,
+    About, Check, Evidence, Knowledge, Promise, Ruling, Site, Subscription, Value, Violation,
+    WireEnd, WireMessage, control_file,
 };
-use std::fmt::Display;
 use walsim_core::base::{Geometry, Lsn};
 use walsim_core::shmem::RecoveryState;
 use walsim_core::wire::control_file::{ControlFile, DbState};
@@ -93,7 +92,7 @@ fn shutdown_checkpoint(
             control.checkpoint,
         )),
         control => {
-            let state = format!("{:?}", control.map(|control| control.state));
+            let state = control.map_or(DbState::Startup, |control| control.state);
             let message = "a walsender exits before the shutdown checkpoint is durable";
             Err(site.violation(ABOUT.code, message, &[("control file", &state)]))
         }
@@ -122,10 +121,10 @@ impl Leaving<'_> {
             return Ok(());
         };
         let checkpoint = self.checkpoint.unwrap_or(Lsn::INVALID);
-        let facts: [(&str, &dyn Display); 4] = [
+        let facts: [(&str, &dyn Evidence); 4] = [
             ("sent", &self.sent),
             ("end of the shutdown checkpoint", &checkpoint),
-            ("standby", &self.peer),
+            ("standby", &Value::node(self.peer)),
             ("durable on its disk", &self.stable),
         ];
         Err(site.violation(ABOUT.code, message, &facts))

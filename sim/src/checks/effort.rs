@@ -1,7 +1,8 @@
 //! EFFORT: a standby that makes no progress pauses before it tries again.
 
-use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Step, Subscription};
-use std::fmt::Display;
+use crate::referee::{
+    About, Check, Evidence, Knowledge, PerNode, Promise, Ruling, Step, Subscription, Value,
+};
 use walsim_core::base::{Lsn, Mono, TimestampTz};
 use walsim_core::call::Place;
 use walsim_core::shmem::{Role, Shmem, WalRcvState};
@@ -83,10 +84,10 @@ impl Check for Effort {
         if mono_us >= least || u64::try_from(wall_us).is_ok_and(|wall| wall >= least) {
             return Ok(());
         }
-        let facts: [(&str, &dyn Display); 3] = [
+        let facts: [(&str, &dyn Evidence); 3] = [
             ("walreceivers that ended", &(LEGAL + 1)),
-            ("within microseconds", &mono_us),
-            ("wal_retrieve_retry_interval in milliseconds", &interval_ms),
+            ("within", &Value::Duration(mono_us)),
+            ("wal_retrieve_retry_interval", &Value::Duration(interval_us)),
         ];
         let message = "a standby starts walreceivers without a pause";
         Err(step.site.violation(ABOUT.code, message, &facts))

@@ -1,10 +1,9 @@
 //! FILES: a server does not accumulate segments and temporary files.
 
 use crate::referee::{
-    About, Change, ChangeKind, Check, CheckpointEnd, Knowledge, Promise, Ruling, Step,
-    Subscription, control_file, horizon,
+    About, Change, ChangeKind, Check, CheckpointEnd, Evidence, Knowledge, Promise, Ruling, Step,
+    Subscription, Value, control_file, horizon,
 };
-use std::fmt::Display;
 use walsim_core::shmem::{LockId, RecoveryState};
 use walsim_core::wal::names::WalFile;
 
@@ -107,7 +106,7 @@ impl Files {
         if count as u64 <= limit {
             return Ok(());
         }
-        let facts: [(&str, &dyn Display); 5] = [
+        let facts: [(&str, &dyn Evidence); 5] = [
             ("segment files", &count),
             ("at most", &limit),
             ("needed from", &geometry.segment_start(keep)),
@@ -124,7 +123,7 @@ fn temporary(step: &Step<'_>, known: &Knowledge, names: &[String]) -> Ruling {
     let named = |start: &str| names.iter().filter(|name| name.starts_with(start)).count();
     let (in_the_making, processes) = (named("xlogtemp."), step.view.processes().count());
     if in_the_making > processes {
-        let facts: [(&str, &dyn Display); 2] = [
+        let facts: [(&str, &dyn Evidence); 2] = [
             ("xlogtemp files", &in_the_making),
             ("processes", &processes),
         ];
@@ -134,7 +133,7 @@ fn temporary(step: &Step<'_>, known: &Knowledge, names: &[String]) -> Ruling {
     let restored = named("RECOVERYXLOG") + named("RECOVERYHISTORY");
     if known.recovery(step.site.host) == RecoveryState::Done && restored > 0 {
         let message = "files RECOVERYXLOG or RECOVERYHISTORY exist after the end of recovery";
-        let facts: [(&str, &dyn Display); 1] = [("files", &restored)];
+        let facts: [(&str, &dyn Evidence); 1] = [("files", &restored)];
         return Err(step.site.violation(ABOUT.code, message, &facts));
     }
     Ok(())
@@ -153,7 +152,7 @@ fn slots(step: &Step<'_>) -> Ruling {
             .exists(&format!("pg_replslot/{}/state.tmp", slot.name))
         {
             let message = "a slot has a temporary file, but no process is saving the slot";
-            let facts: [(&str, &dyn Display); 1] = [("slot", &slot.name)];
+            let facts: [(&str, &dyn Evidence); 1] = [("slot", &Value::slot(&slot.name))];
             return Err(step.site.violation(ABOUT.code, message, &facts));
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::referee::{
     About, BlockId, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, Logged,
-    LoggedBlock, PerNode, Promise, Ruling, Site, Step, Subscription, Violation,
+    LoggedBlock, PerNode, Promise, Ruling, Site, Step, Subscription, Value, Violation,
 };
 use std::collections::BTreeSet;
 use walsim_core::base::Lsn;
@@ -192,8 +192,8 @@ fn violation(site: Site<'_>, record: Lsn, fault: Fault) -> Violation {
                 ABOUT.code,
                 message,
                 &[
-                    ("relation", &id.rel.rel),
-                    ("block", &id.block),
+                    ("relation", &Value::Relation(id.rel.rel)),
+                    ("block", &Value::Block(id.block)),
                     ("record", &record),
                     ("redo point", &redo),
                 ],
@@ -204,7 +204,11 @@ fn violation(site: Site<'_>, record: Lsn, fault: Fault) -> Violation {
             site.violation(
                 ABOUT.code,
                 message,
-                &[("relation", &rel), ("block", &block), ("record", &record)],
+                &[
+                    ("relation", &Value::Relation(rel)),
+                    ("block", &Value::Block(block)),
+                    ("record", &record),
+                ],
             )
         }
     }

@@ -1,10 +1,9 @@
 //! HEALTHY: no process disconnects a peer that still sends messages.
 
 use crate::referee::{
-    About, Check, Knowledge, PerNode, Promise, Ruling, Site, Step, Subscription, WireEnd,
-    WireMessage,
+    About, Check, Evidence, Knowledge, PerNode, Promise, Ruling, Site, Step, Subscription, Value,
+    WireEnd, WireMessage,
 };
-use std::fmt::Display;
 use walsim_core::base::{Mono, Now, Pid, TimestampTz};
 use walsim_core::call::{Effect, Exit, Message, NetOp};
 use walsim_core::shmem::Role;
@@ -181,9 +180,10 @@ impl Silence {
         if self.wall_us >= timeout_us || self.mono.is_some_and(passed) {
             return Ok(());
         }
-        let facts: [(&str, &dyn Display); 2] = [
-            ("silence in microseconds", &self.wall_us),
-            ("timeout in milliseconds", &self.timeout_ms),
+        let (silence, timeout) = (self.wall_us.max(0), timeout_us);
+        let facts: [(&str, &dyn Evidence); 2] = [
+            ("silence", &Value::Duration(silence.unsigned_abs())),
+            ("timeout", &Value::Duration(timeout.unsigned_abs())),
         ];
         Err(site.violation(ABOUT.code, message, &facts))
     }

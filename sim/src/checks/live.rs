@@ -5,8 +5,9 @@
 //! convergence would therefore hide a lost request. `world::quiescence` checks that all nodes
 //! converge.
 
-use crate::referee::{About, Check, Knowledge, PerNode, Promise, Ruling, Step, Subscription};
-use std::fmt::Display;
+use crate::referee::{
+    About, Check, Evidence, Knowledge, PerNode, Promise, Ruling, Step, Subscription, Value,
+};
 use walsim_core::base::Mono;
 use walsim_core::node::PmState;
 use walsim_core::shmem::{Role, WalRcvState};
@@ -77,12 +78,11 @@ impl Check for Live {
         if waited <= BOUND_US {
             return Ok(());
         }
-        let ms = format!("{} ms", waited / 1000);
-        let state = format!("{:?}", step.view.postmaster_state());
+        let state = step.view.postmaster_state().unwrap_or(PmState::Init);
         let message = "a walreceiver was requested, but none was started";
-        let facts: [(&str, &dyn Display); 3] = [
+        let facts: [(&str, &dyn Evidence); 3] = [
             ("requested at", &since),
-            ("waited", &ms),
+            ("waited", &Value::Duration(waited)),
             ("postmaster", &state),
         ];
         Err(step.site.violation(ABOUT.code, message, &facts))

@@ -4,10 +4,10 @@
 
 use crate::disk::Disk;
 use crate::referee::{
-    About, Check, ClientAct, ClientEvent, ClientKind, Committed, FIRST_TIMELINE, Knowledge,
-    NodeAtEnd, Promise, Ruling, ServerAct, ServerEvent, ServerKind, Site, Subscription,
+    About, Check, ClientAct, ClientEvent, ClientKind, Committed, Evidence, FIRST_TIMELINE,
+    Knowledge, NodeAtEnd, Promise, Ruling, ServerAct, ServerEvent, ServerKind, Site, Subscription,
+    Value,
 };
-use std::fmt::Display;
 use walsim_core::base::{Lsn, Xid};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{Clog, Shmem, XactStatus};
@@ -86,7 +86,8 @@ impl Check for Local {
         };
         let key = format!("{:#x}", row.key);
         let message = "a row of an acknowledged transaction cannot be read";
-        let facts: [(&str, &dyn Display); 2] = [("relation", &row.rel), ("key", &key)];
+        let facts: [(&str, &dyn Evidence); 2] =
+            [("relation", &Value::Relation(row.rel)), ("key", &key)];
         Err(event.site.violation(ABOUT.code, message, &facts))
     }
 
@@ -122,7 +123,7 @@ fn recovered(node: &Judged<'_>, acknowledged: &[Committed], logged: Xid) -> Ruli
         return Ok(());
     }
     let message = "a transaction ID that was used before recovery would be assigned again";
-    let facts: [(&str, &dyn Display); 2] = [("next", &next), ("used", &highest)];
+    let facts: [(&str, &dyn Evidence); 2] = [("next", &next), ("used", &highest)];
     Err(node.site.violation(ABOUT.code, message, &facts))
 }
 
@@ -131,7 +132,6 @@ fn kept(node: &Judged<'_>, (xid, lsn): Committed) -> Ruling {
     if status == Some(XactStatus::Committed) && lsn <= node.end {
         return Ok(());
     }
-    let found = status.map_or_else(|| String::from("unknown"), |status| format!("{status:?}"));
     let message = if lsn > node.end {
         "the WAL of an acknowledged commit is lost"
     } else {
@@ -143,7 +143,7 @@ fn kept(node: &Judged<'_>, (xid, lsn): Committed) -> Ruling {
         &[
             ("transaction", &xid),
             ("commit", &lsn),
-            ("status", &found),
+            ("status", &status),
             ("end of WAL", &node.end),
         ],
     ))

@@ -2,10 +2,9 @@
 //! minimum recovery point and the redo point in the control file.
 
 use crate::referee::{
-    About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, PerNode, Promise,
-    Received, Ruling, Site, Step, Subscription,
+    About, Change, ChangeKind, Check, DiskEvent, DiskKind, Evidence, FileClass, Knowledge, PerNode,
+    Promise, Received, Ruling, Site, Step, Subscription,
 };
-use std::fmt::Display;
 use walsim_core::base::Lsn;
 use walsim_core::shmem::Role;
 use walsim_core::wire::control_file::{ControlFile, DbState};
@@ -92,7 +91,7 @@ fn received(site: Site<'_>, asks: bool, before: Received, now: Received) -> Ruli
         return Ok(());
     }
     let message = "the received position of a standby went back";
-    let facts: [(&str, &dyn Display); 2] = [("before", &before.upto), ("now", &now.upto)];
+    let facts: [(&str, &dyn Evidence); 2] = [("before", &before.upto), ("now", &now.upto)];
     Err(site.violation(ABOUT.code, message, &facts))
 }
 

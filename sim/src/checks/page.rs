@@ -4,8 +4,9 @@
 
 use crate::disk::Disk;
 use crate::referee::{
-    About, Change, ChangeKind, Check, DiskEvent, DiskKind, FileClass, Knowledge, NodeAtEnd,
-    Promise, Ruling, Site, Step, Subscription, Violation, relation_of, relation_path,
+    About, Change, ChangeKind, Check, DiskEvent, DiskKind, Evidence, Fact, FileClass, Knowledge,
+    NodeAtEnd, Promise, Ruling, Site, Step, Subscription, Value, Violation, relation_of,
+    relation_path,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use walsim_core::base::Lsn;
@@ -177,9 +178,7 @@ fn is_the_same(site: Site<'_>, tag: BufTag, (lsn, hash): (Lsn, u64), theirs: &[u
             tag,
             lsn,
         );
-        violation
-            .facts
-            .push((String::from("here"), found.to_string()));
+        violation.facts.push(Fact::new("here", &found));
         return Err(violation);
     }
     if content_hash(theirs) != hash {
@@ -194,8 +193,11 @@ fn is_the_same(site: Site<'_>, tag: BufTag, (lsn, hash): (Lsn, u64), theirs: &[u
 }
 
 fn violation(site: Site<'_>, message: &str, tag: BufTag, lsn: Lsn) -> Violation {
-    let facts: [(&str, &dyn std::fmt::Display); 3] =
-        [("relation", &tag.rel), ("block", &tag.block), ("LSN", &lsn)];
+    let facts: [(&str, &dyn Evidence); 3] = [
+        ("relation", &Value::Relation(tag.rel)),
+        ("block", &Value::Block(tag.block)),
+        ("LSN", &lsn),
+    ];
     site.violation(ABOUT.code, message, &facts)
 }
 

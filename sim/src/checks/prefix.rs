@@ -3,11 +3,10 @@
 //! applied before.
 
 use crate::referee::{
-    About, Change, ChangeKind, Check, Difference, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass,
-    Knowledge, NodeAtEnd, Promise, Replayed, Ruling, Site, Step, Subscription, WalFault,
+    About, Change, ChangeKind, Check, Difference, DiskEvent, DiskKind, Evidence, FIRST_TIMELINE,
+    FileClass, Knowledge, NodeAtEnd, Promise, Replayed, Ruling, Site, Step, Subscription, WalFault,
     difference, segment_of, wal_files,
 };
-use std::fmt::Display;
 use walsim_core::base::Lsn;
 
 const ABOUT: About = About {
@@ -125,7 +124,7 @@ const FLUSHED: &str = "flushed WAL differs from the WAL first flushed at this po
 
 fn flushed_fault(site: Site<'_>, fault: &WalFault, differs: &str) -> crate::referee::Violation {
     let violation =
-        |message: &str, facts: &[(&str, &dyn Display)]| site.violation(ABOUT.code, message, facts);
+        |message: &str, facts: &[(&str, &dyn Evidence)]| site.violation(ABOUT.code, message, facts);
     match fault {
         WalFault::Short { flushed, end } => violation(
             "the flush position is past the end of the WAL on disk",
@@ -140,7 +139,7 @@ fn flushed_fault(site: Site<'_>, fault: &WalFault, differs: &str) -> crate::refe
             let hex =
                 |byte: &Option<u8>| byte.map_or_else(String::new, |byte| format!("{byte:#04x}"));
             let (here, first) = (hex(here), hex(first));
-            let facts: [(&str, &dyn Display); 4] = [
+            let facts: [(&str, &dyn Evidence); 4] = [
                 ("first difference", at),
                 ("here", &here),
                 ("first flushed", &first),
@@ -181,7 +180,7 @@ fn replayed_fault(
             return flushed_fault(site, fault, FLUSHED);
         }
     };
-    let facts: [(&str, &dyn Display); 3] = [
+    let facts: [(&str, &dyn Evidence); 3] = [
         ("from", &replayed.from),
         ("to", &replayed.to),
         ("last record", &replayed.read),
@@ -192,6 +191,7 @@ fn replayed_fault(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::referee::Value;
     use crate::referee::testing::SITE;
 
     #[test]
@@ -225,7 +225,10 @@ mod tests {
         ] {
             let violation = flushed_fault(SITE, &fault, FLUSHED);
             assert!(violation.message.contains(message), "{violation:?}");
-            assert_eq!((violation.code, &*violation.facts[0].1), ("PREFIX", fact));
+            assert_eq!(
+                (violation.code, violation.facts[0].value.to_string()),
+                ("PREFIX", fact.to_owned())
+            );
         }
     }
 
@@ -245,7 +248,7 @@ mod tests {
         ] {
             let violation = replayed_fault(SITE, &replayed, &fault);
             assert!(violation.message.contains(message), "{violation:?}");
-            assert_eq!(violation.facts[2].1, "0/3");
+            assert_eq!(violation.facts[2].value, Value::Lsn(Lsn(3)));
         }
     }
 }

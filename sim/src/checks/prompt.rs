@@ -2,10 +2,9 @@
 //! wakes the process.
 
 use crate::referee::{
-    About, Change, ChangeKind, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge,
-    PerNode, Promise, Ruling, Step, Subscription,
+    About, Change, ChangeKind, Check, DiskEvent, DiskKind, Evidence, FIRST_TIMELINE, FileClass,
+    Knowledge, PerNode, Promise, Ruling, Step, Subscription,
 };
-use std::fmt::Display;
 use walsim_core::base::{Lsn, Pid};
 use walsim_core::call::Place;
 use walsim_core::shmem::{INSERTION_LOCKS, LockId, Role, Shmem, WalSndState};
@@ -130,7 +129,7 @@ fn sends(step: &Step<'_>, pid: Pid, woken_for: Lsn) -> Ruling {
     if !streams || entry.sent >= owed || !oversleeps(step, pid, Place::WalSndWait) {
         return Ok(());
     }
-    let facts: [(&str, &dyn Display); 3] = [
+    let facts: [(&str, &dyn Evidence); 3] = [
         ("walsender", &pid),
         ("sent", &entry.sent),
         ("flushed, with a wakeup due", &owed),
@@ -158,7 +157,7 @@ fn replays(step: &Step<'_>, known: &Knowledge) -> Ruling {
     let Some(next) = next.filter(|record| record.end < flushed) else {
         return Ok(());
     };
-    let facts: [(&str, &dyn Display); 4] = [
+    let facts: [(&str, &dyn Evidence); 4] = [
         ("replayed", &replayed),
         ("next record", &next.start),
         ("end of the next record", &next.end),

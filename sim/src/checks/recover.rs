@@ -2,10 +2,10 @@
 //! and no server stops unless the disk fails.
 
 use crate::referee::{
-    About, Check, DiskEvent, DiskKind, FIRST_TIMELINE, FileClass, Knowledge, PerNode, Promise,
-    Ruling, ServerAct, ServerEvent, ServerKind, Site, Subscription, is_disk_failure, segment_of,
+    About, Check, DiskEvent, DiskKind, Evidence, FIRST_TIMELINE, FileClass, Knowledge, PerNode,
+    Promise, Ruling, ServerAct, ServerEvent, ServerKind, Site, Subscription, is_disk_failure,
+    segment_of,
 };
-use std::fmt::Display;
 use walsim_core::base::{Lsn, SegmentNo};
 use walsim_core::call::{DiskError, Exit, Message};
 use walsim_core::shmem::Role;
@@ -143,7 +143,7 @@ impl Recover {
             | Role::Checkpointer
             | Role::WalReceiver => "a process aborted although its disk works",
         };
-        let facts: [(&str, &dyn Display); 2] = [("process", &role.name()), ("said", event)];
+        let facts: [(&str, &dyn Evidence); 2] = [("process", &role), ("said", event)];
         Err(site.violation(ABOUT.code, message, &facts))
     }
 
@@ -163,7 +163,7 @@ fn removed(site: Site<'_>, control: Option<&ControlFile>, end: Lsn) -> Ruling {
         return Ok(());
     }
     let message = "a WAL segment that recovery requires is being removed";
-    let facts: [(&str, &dyn Display); 2] =
+    let facts: [(&str, &dyn Evidence); 2] =
         [("redo point on disk", &redo), ("end of the segment", &end)];
     Err(site.violation(ABOUT.code, message, &facts))
 }

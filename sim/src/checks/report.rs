@@ -2,9 +2,8 @@
 //! standby has replayed it.
 
 use crate::referee::{
-    About, Check, Knowledge, Promise, Ruling, Site, Subscription, WireEnd, WireMessage,
+    About, Check, Evidence, Knowledge, Promise, Ruling, Site, Subscription, WireEnd, WireMessage,
 };
-use std::fmt::Display;
 use walsim_core::base::Lsn;
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 
@@ -77,7 +76,7 @@ impl Truth {
         } else {
             return Ok(());
         };
-        let facts: [(&str, &dyn Display); 5] = [
+        let facts: [(&str, &dyn Evidence); 5] = [
             ("write reported", &status.write),
             ("flush reported", &status.flush),
             ("durable on its disk", &self.durable),

@@ -7,10 +7,9 @@
 
 use crate::disk::Disk;
 use crate::referee::{
-    About, Change, ChangeKind, Check, CheckpointEnd, Knowledge, Promise, Ruling, Site, Step,
-    Subscription, control_file, horizon, slot_on_disk,
+    About, Change, ChangeKind, Check, CheckpointEnd, Evidence, Knowledge, Promise, Ruling, Site,
+    Step, Subscription, Value, control_file, horizon, slot_on_disk,
 };
-use std::fmt::Display;
 use walsim_core::base::{Geometry, PgVersion};
 use walsim_core::wal::names::WalFile;
 use walsim_core::wire::control_file::ControlFile;
@@ -110,8 +109,8 @@ fn removed(
         }
         let needed = geometry.segment_start(keep);
         let message = "WAL that nothing requires still exists after a checkpoint";
-        let facts: [(&str, &dyn Display); 5] = [
-            ("file", &name),
+        let facts: [(&str, &dyn Evidence); 5] = [
+            ("file", &Value::file(format!("pg_wal/{name}"))),
             ("required from", &needed),
             ("redo point", &redo),
             ("required by slots", &window.published),
@@ -134,8 +133,8 @@ fn saved(CheckpointEnd { window, .. }: &CheckpointEnd, ground: Ground<'_>) -> Ru
         let dropped = !ground.disk.exists(&format!("pg_replslot/{name}"));
         if on_disk < *least && !dropped {
             let message = "a checkpoint did not save the position of a slot";
-            let facts: [(&str, &dyn Display); 3] = [
-                ("slot", name),
+            let facts: [(&str, &dyn Evidence); 3] = [
+                ("slot", &Value::slot(name)),
                 ("restart_lsn when the checkpoint began", least),
                 ("restart_lsn on its disk", &on_disk),
             ];

@@ -3,8 +3,8 @@
 
 use crate::disk::Disk;
 use crate::referee::{
-    About, Change, ChangeKind, Check, FIRST_TIMELINE, Knowledge, Ledger, Promise, Ruling, Site,
-    Step, Subscription, WireEnd, WireMessage,
+    About, Change, ChangeKind, Check, Evidence, FIRST_TIMELINE, Knowledge, Ledger, Promise, Ruling,
+    Site, Step, Subscription, WireEnd, WireMessage,
 };
 use walsim_core::base::Lsn;
 
@@ -132,8 +132,7 @@ fn unchanged(site: Site<'_>, ledger: &Ledger, start: Lsn, bytes: &[u8]) -> Rulin
     let Some(at) = ledger.difference(start, bytes) else {
         return Ok(());
     };
-    let facts: [(&str, &dyn std::fmt::Display); 2] =
-        [("message", &start), ("first difference", &at)];
+    let facts: [(&str, &dyn Evidence); 2] = [("message", &start), ("first difference", &at)];
     Err(site.violation(ABOUT.code, "the sent bytes differ from the WAL", &facts))
 }
 

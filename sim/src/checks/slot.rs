@@ -4,12 +4,11 @@
 
 use crate::disk::Disk;
 use crate::referee::{
-    About, Check, DiskEvent, DiskKind, Exemption, FIRST_TIMELINE, FileClass, Knowledge, NodeAtEnd,
-    PerNode, Promise, Ruling, Site, Step, Subscription, Violation, segment_of, slot_name_of,
-    slot_on_disk,
+    About, Check, DiskEvent, DiskKind, Evidence, Exemption, FIRST_TIMELINE, FileClass, Knowledge,
+    NodeAtEnd, PerNode, Promise, Ruling, Site, Step, Subscription, Value, Violation, segment_of,
+    slot_name_of, slot_on_disk,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use walsim_core::base::{Geometry, Lsn, PgVersion, Pid, SegmentNo};
 use walsim_core::call::{DiskError, DiskOp, Effect, Message};
 use walsim_core::shmem::{self, Role, Shmem};
@@ -257,8 +256,8 @@ impl Holder<'_> {
     fn violation(&self, name: &str, segment: SegmentNo, message: &str) -> Violation {
         let on_disk = slot_on_disk(self.disk, self.version, name).unwrap_or_default();
         let start = self.geometry.segment_start(segment);
-        let facts: [(&str, &dyn Display); 4] = [
-            ("slot", &name),
+        let facts: [(&str, &dyn Evidence); 4] = [
+            ("slot", &Value::slot(name)),
             ("restart_lsn on its disk", &on_disk),
             ("start of the segment", &start),
             ("end of WAL", &self.end),

@@ -2,7 +2,7 @@
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, ServerEvent, ServerKind, Site,
-    SlotStep, Step, Subscription,
+    SlotStep, Step, Subscription, Value,
 };
 use std::collections::BTreeSet;
 use walsim_core::base::Pid;
@@ -101,14 +101,13 @@ fn freed(
         return Ok(());
     }
     let message = "a replication slot was dropped, but no client requested this";
-    let by = role.name();
     Err(site.violation(
         ABOUT.code,
         message,
         &[
-            ("slot", &slot.name),
+            ("slot", &Value::slot(&slot.name)),
             ("temporary", &slot.temporary),
-            ("dropped by", &by),
+            ("dropped by", &role),
             ("restart_lsn", &change.was.restart_lsn),
         ],
     ))
@@ -123,7 +122,7 @@ fn opened(site: Site<'_>, slots: &[Slot], kept: &BTreeSet<String>, dropped: &[&s
         return Ok(());
     };
     let message = "a replication slot is missing after a restart, but no client dropped it";
-    Err(site.violation(ABOUT.code, message, &[("slot", &missing)]))
+    Err(site.violation(ABOUT.code, message, &[("slot", &Value::slot(missing))]))
 }
 
 #[cfg(test)]

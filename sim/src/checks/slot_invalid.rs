@@ -1,7 +1,7 @@
 //! INVALID: since 18 a walsender does not stream from an invalidated slot.
 
 use crate::referee::{
-    About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, Step, Subscription,
+    About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, Step, Subscription, Value,
 };
 use walsim_core::base::{Lsn, PgVersion};
 use walsim_core::shmem::Slot;
@@ -64,7 +64,7 @@ fn streams(site: Site<'_>, version: PgVersion, slot: &Slot, sent: Lsn) -> Ruling
         ABOUT.code,
         message,
         &[
-            ("slot", &slot.name),
+            ("slot", &Value::slot(&slot.name)),
             ("cause", &cause.name()),
             ("sent", &sent),
         ],

@@ -2,7 +2,7 @@
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, SlotEntry, SlotStep, Step,
-    Subscription, Violation,
+    Subscription, Value, Violation,
 };
 use walsim_core::base::{Lsn, PgVersion, Pid};
 use walsim_core::shmem::{Role, Shmem, Slot, WalSndState};
@@ -156,16 +156,15 @@ fn moved(
 ) -> Violation {
     let message = "a replication slot moved without a legal reason";
     let (from, to) = (before(slot), slot.is.restart_lsn);
-    let by = role.name();
     let reported = reported.map_or_else(|| String::from("not streaming"), |lsn| lsn.to_string());
     site.violation(
         ABOUT.code,
         message,
         &[
-            ("slot", &name),
+            ("slot", &Value::slot(name)),
             ("restart_lsn before", &from),
             ("restart_lsn after", &to),
-            ("moved by", &by),
+            ("moved by", &role),
             ("flush position reported to its owner", &reported),
         ],
     )
@@ -182,7 +181,7 @@ fn followed(site: Site<'_>, slot: Option<&Slot>, flush: Lsn) -> Ruling {
         ABOUT.code,
         message,
         &[
-            ("slot", &slot.name),
+            ("slot", &Value::slot(&slot.name)),
             ("restart_lsn", &slot.restart_lsn),
             ("reported flush position", &flush),
         ],

@@ -2,7 +2,7 @@
 
 use crate::referee::{
     About, Change, ChangeKind, Check, Knowledge, Promise, Ruling, Site, SlotEntry, SlotStep, Step,
-    Subscription, Violation,
+    Subscription, Value, Violation,
 };
 use walsim_core::base::Pid;
 use walsim_core::shmem::{LockId, Role};
@@ -100,7 +100,7 @@ fn written(
         message,
         &[
             ("entry", number),
-            ("slot", &name),
+            ("slot", &Value::slot(name)),
             ("written by", &by),
             ("owner before", &owner(was)),
             ("owner after", &owner(is)),

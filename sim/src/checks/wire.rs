@@ -1,9 +1,9 @@
 //! WIRE: what a server sends follows the protocol.
 
 use crate::referee::{
-    About, Check, Knowledge, PerNode, Promise, Ruling, Subscription, WireEnd, WireMessage,
+    About, Check, Evidence, Knowledge, PerNode, Promise, Ruling, Subscription, Value, WireEnd,
+    WireMessage,
 };
-use std::fmt::Display;
 use walsim_core::base::{ConnId, Pid};
 
 const ABOUT: About = About {
@@ -67,6 +67,21 @@ enum Talk {
     Ended,
 }
 
+impl Evidence for Talk {
+    fn value(&self) -> Value {
+        let state = match self {
+            Self::Startup => "before the first ReadyForQuery",
+            Self::Command { ended: true, .. } => "after the end of a command",
+            Self::Command { rows: true, .. } => "in a command, after RowDescription",
+            Self::Command { .. } => "in a command, or before one",
+            Self::Copy { done: true } => "in a COPY, after CopyDone",
+            Self::Copy { done: false } => "in a COPY",
+            Self::Ended => "after COPY 0",
+        };
+        Value::Text(String::from(state))
+    }
+}
+
 impl Check for Wire {
     fn about(&self) -> &About {
         &ABOUT
@@ -96,8 +111,8 @@ impl Check for Wire {
                 Ok(())
             }
             Err(why) => {
-                let (tag, before) = (char::from(message.tag), format!("{before:?}"));
-                let facts: [(&str, &dyn Display); 3] = [
+                let tag = char::from(message.tag);
+                let facts: [(&str, &dyn Evidence); 3] = [
                     ("type of the message", &tag),
                     ("process", &message.pid),
                     ("state of the conversation", &before),

@@ -97,7 +97,6 @@ fn ended(site: Site<'_>, xid: Xid, status: Option<XactStatus>) -> Ruling {
     if matches!(status, Some(XactStatus::Committed | XactStatus::Aborted)) {
         return Ok(());
     }
-    let status = status.map_or_else(|| String::from("unknown"), |status| format!("{status:?}"));
     let message = "a transaction is no longer running, but its status has not been set";
     Err(site.violation(
         ABOUT.code,

@@ -222,11 +222,15 @@ impl Reporter<'_> {
     }
 
     fn failure_line(&self, ran: &Ran, file: Option<String>) {
-        if let (Some(code), Format::Json) = (ran.outcome.verdict.code(), self.args.format) {
+        let verdict = &ran.outcome.verdict;
+        if let (Some(code), Some(found), Format::Json) =
+            (verdict.code(), json::Found::of(verdict), self.args.format)
+        {
             json::line(&json::Failure {
                 kind: "failure",
                 seed: show_seed(ran.seed),
                 invariant: code.into(),
+                found,
                 file,
             });
         }

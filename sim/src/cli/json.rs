@@ -5,6 +5,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
+use walsim::referee::Fact;
+use walsim::world::Verdict;
+use walsim_core::base::Mono;
 
 /// Prints one line to stdout. A closed pipe (`| head`) is not an error.
 pub(super) fn line(value: &impl Serialize) {
@@ -59,7 +62,49 @@ pub(super) struct Failure {
     pub(super) kind: &'static str,
     pub(super) seed: String,
     pub(super) invariant: String,
+    #[serde(flatten)]
+    pub(super) found: Found,
     pub(super) file: Option<String>,
+}
+
+/// What was found, where and when. After a panic `message` is its text, and there are no facts.
+#[derive(Serialize)]
+pub(super) struct Found {
+    /// Empty if the failure is not one of a node.
+    pub(super) node: String,
+    /// The process whose step violated the invariant; null if no process ran.
+    pub(super) process: Option<String>,
+    pub(super) at_s: f64,
+    pub(super) message: String,
+    pub(super) facts: Vec<Fact>,
+}
+
+impl Found {
+    /// `None` if the run passed.
+    pub(super) fn of(verdict: &Verdict) -> Option<Self> {
+        let seconds_at = |at: Mono| seconds(Duration::from_micros(at.0));
+        match verdict {
+            Verdict::Pass => None,
+            Verdict::Violation(found) | Verdict::NoConvergence(found) | Verdict::Stuck(found) => {
+                Some(Self {
+                    node: found.node.clone(),
+                    process: found.process.map(|process| process.to_string()),
+                    at_s: seconds_at(found.at),
+                    message: found.message.clone(),
+                    facts: found.facts.clone(),
+                })
+            }
+            Verdict::Panic {
+                message, node, at, ..
+            } => Some(Self {
+                node: node.clone(),
+                process: None,
+                at_s: seconds_at(*at),
+                message: message.clone(),
+                facts: Vec::new(),
+            }),
+        }
+    }
 }
 
 #[derive(Serialize)]

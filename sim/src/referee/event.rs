@@ -5,6 +5,7 @@
 //! subscribed to them.
 
 use super::Violation;
+use super::fact::{Evidence, Fact};
 use crate::disk::Disk;
 use bytes::Bytes;
 use std::cell::OnceCell;
@@ -38,16 +39,17 @@ impl Site<'_> {
         self,
         code: &'static str,
         message: &str,
-        facts: &[(&str, &dyn Display)],
+        facts: &[(&str, &dyn Evidence)],
     ) -> Violation {
         Violation {
             code,
             node: self.name.to_owned(),
+            process: None,
             at: self.now,
             message: message.to_owned(),
             facts: facts
                 .iter()
-                .map(|(what, it)| ((*what).to_owned(), it.to_string()))
+                .map(|(name, value)| Fact::new(*name, *value))
                 .collect(),
         }
     }

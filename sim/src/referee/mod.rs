@@ -7,6 +7,7 @@
 mod check;
 mod event;
 mod exemption;
+mod fact;
 mod index;
 mod knowledge;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use event::{
     Step, WireEnd, WireMessage, Written,
 };
 pub use exemption::Exemption;
+pub use fact::{Evidence, Fact, Value};
 pub use knowledge::{
     BlockId, CheckpointEnd, Committed, Difference, FIRST_TIMELINE, Flushed, Knowledge, Least,
     Ledger, Limits, Logged, LoggedBlock, Orders, Placed, Received, Replayed, Reported, Saved, Sent,

@@ -1,5 +1,7 @@
 //! A violated invariant, with the facts that prove it.
 
+use super::fact::Fact;
+use crate::trace::ProcessName;
 use walsim_core::base::Mono;
 
 /// A violation.
@@ -9,10 +11,22 @@ pub struct Violation {
     pub code: &'static str,
     /// The node.
     pub node: String,
+    /// The process whose step violated the invariant, if it was found in a step of a process.
+    pub process: Option<ProcessName>,
     /// The time.
     pub at: Mono,
-    /// What was violated, in one sentence.
+    /// What was violated, in one sentence. The values are in the facts.
     pub message: String,
     /// The compared values, each with a name.
-    pub facts: Vec<(String, String)>,
+    pub facts: Vec<Fact>,
+}
+
+impl Violation {
+    /// The value of the fact with this name, as text.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<String> {
+        let mut facts = self.facts.iter();
+        let fact = facts.find(|fact| fact.name == name)?;
+        Some(fact.value.to_string())
+    }
 }

@@ -20,9 +20,11 @@ impl Symptom {
     #[must_use]
     pub fn of(verdict: &Verdict) -> Option<Self> {
         let hung_at = match verdict {
-            Verdict::NoConvergence(violation) => {
-                violation.facts.iter().map(|fact| fact.0.clone()).collect()
-            }
+            Verdict::NoConvergence(violation) => violation
+                .facts
+                .iter()
+                .map(|fact| fact.name.clone())
+                .collect(),
             Verdict::Pass | Verdict::Violation(_) | Verdict::Stuck(_) | Verdict::Panic { .. } => {
                 Vec::new()
             }

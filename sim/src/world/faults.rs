@@ -6,7 +6,7 @@ use crate::choice::{Key, Subject};
 use crate::disk::{DiskFault, DiskFaultKind};
 use crate::net::LinkSpec;
 use crate::plan::{Action, EventKind, Fault, ShutdownMode, When, setting_named};
-use crate::referee::{MachineFault, ServerAct};
+use crate::referee::{Fact, MachineFault, ServerAct, Value};
 use std::collections::BTreeMap;
 use walsim_core::base::{Mono, Pid};
 use walsim_core::call::{Input, Place, Signal};
@@ -344,11 +344,12 @@ impl World {
             self.violated(Violation {
                 code: "LIVE",
                 node: self.hosts[host].plan.name.clone(),
+                process: None,
                 at: self.now,
                 message: String::from(
                     "a smart shutdown does not end although no session is connected",
                 ),
-                facts: vec![(String::from("for"), String::from("1 s"))],
+                facts: vec![Fact::new("waited", &Value::Duration(1_000_000))],
             });
         } else {
             self.at(self.now.after_ms(1000), Event::Heal(row));

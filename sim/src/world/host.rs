@@ -4,7 +4,7 @@ use crate::choice::{Choices, Key, Subject};
 use crate::clock::Clock;
 use crate::disk::{Content, Disk, DiskSpec, Ticket};
 use crate::plan::{NodePlan, Plan};
-use crate::referee::{NodeAtEnd, ServerAct, ServerEvent, Site};
+use crate::referee::{Fact, NodeAtEnd, ServerAct, ServerEvent, Site};
 use std::collections::BTreeMap;
 use walsim_core::base::{ConnId, Mono, OpId, Pid, Planted, SegmentNo};
 use walsim_core::call::{Machine, RunSet};
@@ -183,7 +183,7 @@ impl Host {
 
     /// The kind of each process of the server, and the C function in which the process runs or
     /// waits.
-    pub(super) fn standing(&self, now: Mono) -> Vec<(String, String)> {
+    pub(super) fn standing(&self, now: Mono) -> Vec<Fact> {
         let Some(node) = &self.node else {
             return Vec::new();
         };
@@ -196,7 +196,7 @@ impl Host {
                 false if runnable.0.contains(&process.pid) => "can run",
                 false => "waits",
             };
-            (what, format!("{state} in {}", process.at))
+            Fact::new(what, &format!("{state} in {}", process.at))
         };
         node.view().processes().map(fact).collect()
     }

@@ -24,7 +24,7 @@ use crate::disk::Disk;
 use crate::net::{LinkSpec, Net};
 use crate::plan::{EventKind, Plan};
 use crate::referee::{Check, DiskAct, DiskEvent, Promise, Referee, ServerAct, Step};
-use crate::trace::{Recorder, RunHash};
+use crate::trace::{ProcessName, Recorder, RunHash};
 use clients::Clients;
 use effects::is_segment;
 use host::{Host, hosts};
@@ -110,8 +110,8 @@ pub struct World {
     story: VecDeque<StoryLine>,
     /// The effects of the last step. They are kept only to reuse the memory.
     effects: Effects,
-    /// The node that is making a step.
-    driven: Option<usize>,
+    /// The node that is making a step, and the process that runs.
+    driven: Option<(usize, Option<(Pid, Role)>)>,
 }
 
 /// Runs a plan to its end. A panic of the node or of the simulator ends the run with
@@ -306,6 +306,7 @@ impl World {
         let violation = Violation {
             code: STUCK,
             node: host.map_or_else(String::new, |host| host.plan.name.clone()),
+            process: None,
             at: self.now,
             message: format!(
                 "simulated time does not advance: {STEPS_PER_INSTANT} steps at one instant"
@@ -422,7 +423,12 @@ impl World {
         self.story.push_back(line);
     }
 
-    fn violated(&mut self, violation: Violation) {
+    fn violated(&mut self, mut violation: Violation) {
+        if let Some((host, Some((pid, role)))) = self.driven
+            && self.hosts[host].plan.name == violation.node
+        {
+            violation.process = Some(ProcessName { role, pid });
+        }
         self.add_to_story(
             None,
             format!("{} violated: {}", violation.code, violation.message),
@@ -501,7 +507,7 @@ impl World {
             Input::Net(..) | Input::Disk(..) | Input::Signal(..) => None,
         };
         self.trace.begin(state.index, now, &input);
-        self.driven = Some(host);
+        self.driven = Some((host, run));
         let before = self
             .recorder
             .before(host, node.view(), now, run.map(|(pid, _)| pid));

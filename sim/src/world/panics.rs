@@ -53,7 +53,7 @@ impl Panicked {
     pub(super) fn outcome(self, world: Option<&World>) -> Outcome {
         let first = self.message.split([':', '\n']).next().unwrap_or_default();
         let place = self.place.unwrap_or_else(|| first.to_owned());
-        let driven = world.and_then(|world| Some(&world.hosts[world.driven?].plan.name));
+        let driven = world.and_then(|world| Some(&world.hosts[world.driven?.0].plan.name));
         let steps = world.map_or(0, World::steps);
         let at = world.map_or(Mono(0), World::now);
         Outcome {

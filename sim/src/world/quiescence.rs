@@ -5,6 +5,7 @@
 use super::excuses::{Excuse, Witness};
 use super::{Event, Verdict, Violation, World};
 use crate::plan::Fault;
+use crate::referee::{Evidence, Fact};
 use std::collections::BTreeMap;
 use walsim_core::base::Mono;
 use walsim_core::node::PmState;
@@ -142,10 +143,7 @@ impl World {
         let (since, bound, wrote) = (quiescence.since, quiescence.bound, quiescence.wrote);
         self.end_hung_servers();
         let laggard = if self.goes_on_rebuilding() {
-            let fact = (
-                String::from("operator"),
-                String::from("waits for it to stop"),
-            );
+            let fact = Fact::new("operator", &"waits for it to stop");
             let up = (0..self.hosts.len()).find(|host| self.hosts[*host].node.is_some());
             Some((self.hosts[up.unwrap_or(0)].plan.name.clone(), vec![fact]))
         } else {
@@ -160,6 +158,7 @@ impl World {
             self.violated(Violation {
                 code: "LIVE",
                 node,
+                process: None,
                 at: self.now,
                 message: format!(
                     "no convergence within {} ms after faults and workload stopped",
@@ -234,16 +233,15 @@ impl World {
     }
 
     /// The first node that has not converged and has no excuse, with facts about the node.
-    fn lagging(&self) -> Option<(String, Vec<(String, String)>)> {
-        let fact =
-            |what: &str, value: &dyn std::fmt::Display| (String::from(what), value.to_string());
+    fn lagging(&self) -> Option<(String, Vec<Fact>)> {
+        let fact = |what: &str, value: &dyn Evidence| Fact::new(what, value);
         let name = |host: usize| self.hosts[host].plan.name.clone();
         let Some(primary) = &self.hosts[0].node else {
             return Some((name(0), vec![fact("server", &"not running")]));
         };
         let shmem = primary.view().shmem();
         if primary.view().postmaster_state() != Some(PmState::Run) {
-            let state = format!("{:?}", primary.view().postmaster_state());
+            let state = primary.view().postmaster_state().unwrap_or(PmState::Init);
             return Some((name(0), vec![fact("postmaster", &state)]));
         }
         let geometry = &self.hosts[0].plan.settings.geometry;
@@ -266,12 +264,12 @@ impl World {
                 return None;
             }
             let theirs = node.view().shmem();
-            let postmaster = format!("{:?}", node.view().postmaster_state());
+            let postmaster = node.view().postmaster_state().unwrap_or(PmState::Init);
             let mut facts = vec![
                 fact("flush of the primary", &flush),
                 fact("replayed", &theirs.recovery.last_replayed_end),
                 fact("received and flushed", &theirs.walrcv.flushed_upto),
-                fact("walreceiver", &format!("{:?}", theirs.walrcv.state)),
+                fact("walreceiver", &theirs.walrcv.state),
                 fact("postmaster", &postmaster),
                 fact("min recovery point", &theirs.control.min_recovery_point),
             ];

@@ -22,9 +22,9 @@ fn steps_at_one_instant_are_bounded() {
     let postmaster = violation
         .facts
         .iter()
-        .find(|(what, _)| what.starts_with("postmaster"));
+        .find(|fact| fact.name.starts_with("postmaster"));
     assert!(
-        postmaster.is_some_and(|(_, at)| at.contains(" in ")),
+        postmaster.is_some_and(|fact| fact.value.to_string().contains(" in ")),
         "{violation:?}"
     );
 

@@ -54,6 +54,28 @@ pub enum PmState {
     NoChildren,
 }
 
+impl PmState {
+    /// The name of the state in postmaster.c.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Init => "PM_INIT",
+            Self::Startup => "PM_STARTUP",
+            Self::Recovery => "PM_RECOVERY",
+            Self::HotStandby => "PM_HOT_STANDBY",
+            Self::Run => "PM_RUN",
+            Self::StopBackends => "PM_STOP_BACKENDS",
+            Self::WaitBackends => "PM_WAIT_BACKENDS",
+            Self::WaitXlogShutdown => "PM_WAIT_XLOG_SHUTDOWN",
+            Self::WaitXlogArchival => "PM_WAIT_XLOG_ARCHIVAL",
+            Self::WaitIoWorkers => "PM_WAIT_IO_WORKERS",
+            Self::WaitCheckpointer => "PM_WAIT_CHECKPOINTER",
+            Self::WaitDeadEnd => "PM_WAIT_DEAD_END",
+            Self::NoChildren => "PM_NO_CHILDREN",
+        }
+    }
+}
+
 /// The requested shutdown mode. A more severe mode replaces a milder one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Shutdown {

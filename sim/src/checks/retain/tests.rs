@@ -91,7 +91,7 @@ fn left(window: &Window, disk: &Disk, restartpoint: Option<Lsn>) -> Option<Strin
     );
     outcome.err().map(|violation| {
         assert_eq!(violation.code, ABOUT.code);
-        violation.facts[0].1[16..].to_owned()
+        violation.facts[0].value.to_string()[23..].to_owned()
     })
 }
 
@@ -164,7 +164,10 @@ fn every_slot_must_have_come_to_disk() {
         let window = |lsn| Window::new(&shmem(version, lsn), Least(None));
         judge(window(at(3))).expect("it is where it was");
         let violation = judge(window(at(4))).expect_err("it bites");
-        assert_eq!((violation.code, &*violation.facts[0].1), (ABOUT.code, NAME));
+        assert_eq!(
+            (violation.code, &violation.facts[0].value),
+            (ABOUT.code, &Value::slot(NAME))
+        );
 
         let mut failed = window(at(4));
         let message = |error| Message::File {

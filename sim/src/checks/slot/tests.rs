@@ -198,8 +198,8 @@ fn a_segment_that_is_missing_is_seen_when_the_slot_asks_for_it() {
     node.save(&older, false);
     let violation = node.check.clone().all(node.holder()).expect_err("it bites");
     assert_eq!(
-        (violation.code, violation.facts[0].1.as_str()),
-        (ABOUT.code, NAME)
+        (violation.code, &violation.facts[0].value),
+        (ABOUT.code, &Value::slot(NAME))
     );
 }
 

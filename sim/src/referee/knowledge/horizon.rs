@@ -1,6 +1,6 @@
 //! Computes which WAL a checkpoint must not remove, from settings and positions only.
 
-use std::fmt;
+use crate::referee::fact::{Evidence, Value};
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, Settings};
 use walsim_core::shmem::{Shmem, Slot};
 
@@ -21,11 +21,11 @@ impl Least {
     }
 }
 
-impl fmt::Display for Least {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Evidence for Least {
+    fn value(&self) -> Value {
         match self.0 {
-            Some(lsn) => lsn.fmt(f),
-            None => f.write_str("nothing"),
+            Some(lsn) => Value::Lsn(lsn),
+            None => Value::Text(String::from("nothing")),
         }
     }
 }
