@@ -4,10 +4,6 @@ mod command;
 
 use command::{folder, last_line, stderr, stdout, walsim};
 use std::process::Output;
-use walsim::referee::Fact;
-use walsim::report::Report;
-use walsim::world::{Excuses, Outcome, StoryLine, Verdict, Violation};
-use walsim_core::base::{Lsn, MarkSet, Mono};
 
 macro_rules! assert_help {
     ($name:literal, $($arg:literal),*) => {{
@@ -138,77 +134,6 @@ fn wrong_usage_is_status_2_with_a_guess() {
         let text = stderr(&output).replace("\n  │ ", " ");
         assert!(text.contains(expected), "{args:?}: {text}");
     }
-}
-
-/// The report of a failing run contains the invariant, the compared facts, the last events, and the
-/// command that replays the run.
-#[test]
-fn a_failure_report_tells_what_to_do_next() {
-    let line = |ms: u64, node: &str, text: &str| StoryLine {
-        at: Mono(ms * 1000),
-        node: node.into(),
-        text: text.into(),
-    };
-    let fact = |what: &str, lsn: u64| Fact::new(what, &Lsn(lsn));
-    let outcome = Outcome {
-        verdict: Verdict::Violation(Violation {
-            code: "SEND",
-            node: "primary".into(),
-            process: None,
-            at: Mono(12_403_000),
-            message: "a walsender shipped bytes that a loss of power would take".into(),
-            facts: vec![
-                fact("shipped up to", 0x500_0148),
-                fact("stable up to", 0x500_0000),
-            ],
-        }),
-        steps: 8412,
-        sim_us: 12_403_000,
-        hash: 1,
-        marks: MarkSet::default(),
-        excuses: Excuses::default(),
-        commits: 41,
-        wal_bytes: 0x5148,
-        segments: 4,
-        faults: 1,
-        idle_faults: Vec::new(),
-        story: vec![
-            line(
-                11_000,
-                "standby1",
-                "walreceiver started streaming at 0/5000000",
-            ),
-            line(12_000, "", "partition between node 0 and node 2"),
-            line(
-                12_403,
-                "primary",
-                "SEND violated: a walsender shipped bytes",
-            ),
-        ],
-    };
-    let mut report = Report {
-        seed: 0x1f3a,
-        outcome: &outcome,
-        replay: "walsim replay 0x1f3a".into(),
-        test: Some("WALSIM_SEED=0x1f3a cargo test -p walsim-tests --test simulation".into()),
-        file: Some("target/walsim/0x1f3a.toml".into()),
-    };
-    insta::assert_snapshot!("report_violation", report.to_string());
-
-    let panicked = Outcome {
-        verdict: Verdict::Panic {
-            label: "ASSERT:core/src/shmem/slots.rs:40".into(),
-            message: "the slots are full: 10 of 10".into(),
-            node: "n1".into(),
-            at: Mono(1_500_000),
-            step: 4711,
-        },
-        story: Vec::new(),
-        ..outcome.clone()
-    };
-    report.outcome = &panicked;
-    (report.test, report.file) = (None, None);
-    insta::assert_snapshot!("report_panic", report.to_string());
 }
 
 /// The names of JSON fields must not change, because other programs rely on them.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use walsim::bugs::awaited_check;
 use walsim::plan::{Plan, Profile, Scenario, generate, seed, show_seed};
 use walsim::report::Report;
+use walsim::story::story;
 use walsim::world::{Outcome, Verdict, run};
 use walsim_core::base::{Bug, Planted};
 
@@ -51,7 +52,8 @@ fn asked() -> Option<std::ops::Range<u64>> {
 fn of_seed(profile: Profile, seed: u64) -> Trial {
     let shown = show_seed(seed);
     Trial::test(format!("{}::{shown}", profile.name()), move || {
-        let outcome = run(&generate(profile, seed), Planted::NONE, true);
+        let plan = generate(profile, seed);
+        let outcome = run(&plan, Planted::NONE, true);
         let name = profile.name();
         let replay = match profile {
             Profile::Default => format!("walsim replay {shown} --trace"),
@@ -60,7 +62,7 @@ fn of_seed(profile: Profile, seed: u64) -> Trial {
             }
         };
         let test = format!("cargo test -p walsim-tests --test simulation {name}::{shown}");
-        passes(seed, &outcome, replay, test)
+        passes(&plan, &outcome, replay, test)
     })
 }
 
@@ -77,7 +79,7 @@ fn of_scenario((name, path): (String, PathBuf)) -> Trial {
         let replay = format!("walsim replay {} --trace", path.display());
         let test = format!("cargo test -p walsim-tests --test simulation {name}");
         if !expect.is_violation() {
-            passes(plan.seed, &outcome, replay, test)?;
+            passes(&plan, &outcome, replay, test)?;
         }
         if let Some(missed) = expect.missed(&outcome) {
             return Err(missed.into());
@@ -89,14 +91,16 @@ fn of_scenario((name, path): (String, PathBuf)) -> Trial {
     })
 }
 
-fn passes(seed: u64, outcome: &Outcome, replay: String, test: String) -> Result<(), Failed> {
+fn passes(plan: &Plan, outcome: &Outcome, replay: String, test: String) -> Result<(), Failed> {
     if outcome.verdict == Verdict::Pass {
         return Ok(());
     }
     let (test, file) = (Some(test), None);
+    let story = story(plan, Planted::NONE, outcome);
     Err(Report {
-        seed,
+        seed: plan.seed,
         outcome,
+        story: &story,
         replay,
         test,
         file,

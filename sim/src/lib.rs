@@ -13,6 +13,7 @@ pub mod marks;
 pub mod net;
 pub mod report;
 pub mod shrink;
+pub mod story;
 pub mod trace;
 
 pub mod checks;

@@ -1,11 +1,19 @@
 //! The report of a failing run: the invariant, the facts that were compared, the events that led to
 //! the violation, and how to replay it.
 
+mod layout;
+mod story;
+
+pub use layout::Look;
+
 use crate::invariants::invariant_named;
 use crate::plan::show_seed;
 use crate::referee::Fact;
-use crate::world::{Outcome, StoryLine, Verdict, Violation};
+use crate::story::Story;
+use crate::world::{Outcome, Verdict};
+use layout::{Style, hanging};
 use std::fmt;
+use story::told;
 
 /// The result of a command, best first. A command with several results ends with the worst.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -63,16 +71,15 @@ pub const fn verdict_word(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// Number of events that a report shows.
-const LINES: usize = 12;
-
-/// The report of one failing run; `Display` formats it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// The report of one failing run. `Display` formats it without colors, for 100 columns.
+#[derive(Clone, Debug)]
 pub struct Report<'a> {
     /// The seed.
     pub seed: u64,
     /// The outcome of the run.
     pub outcome: &'a Outcome,
+    /// The events that led to the failure.
+    pub story: &'a Story,
     /// The command that replays it.
     pub replay: String,
     /// The command that runs it under `cargo test`, if there is one.
@@ -83,33 +90,49 @@ pub struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outcome = self.outcome;
-        let code = outcome.verdict.code().unwrap_or("pass");
-        let seed = show_seed(self.seed);
-        writeln!(f, "FAIL  {code}  seed {seed}  step {}", outcome.steps)?;
-        f.write_str(&indented(&promise(&outcome.verdict)))?;
-        if !matches!(outcome.verdict, Verdict::Panic { .. }) {
-            writeln!(f)?;
-        }
-        f.write_str(&indented(&facts(outcome)))?;
-        writeln!(f)?;
-        writeln!(f, "  replay  {}", self.replay)?;
-        if let Some(test) = &self.test {
-            writeln!(f, "  test    {test}")?;
-        }
-        if let Some(file) = &self.file {
-            writeln!(f, "  plan    {file}")?;
-        }
-        Ok(())
+        f.write_str(&self.text(Look::PLAIN))
     }
 }
 
-fn indented(text: &str) -> String {
-    let line = |line: &str| match line {
-        "" => String::from("\n"),
-        line => format!("  {line}\n"),
-    };
-    text.trim_end().lines().map(line).collect()
+impl Report<'_> {
+    /// The report for a terminal.
+    #[must_use]
+    pub fn text(&self, look: Look) -> String {
+        let verdict = &self.outcome.verdict;
+        let code = verdict.code().unwrap_or("pass");
+        let (seed, steps) = (show_seed(self.seed), self.outcome.steps);
+        let mut text = look.paint(Style::Red, &format!("FAIL  {code}"));
+        text += &format!("  seed {seed}  step {steps}\n");
+        text += &body(verdict, self.story, look);
+        text.push('\n');
+        let mut row = |name: &str, value: &str| {
+            let name = look.paint(Style::Bold, name);
+            text += &format!("  {name}  {value}\n");
+        };
+        row("replay", &self.replay);
+        if let Some(test) = &self.test {
+            row("test  ", test);
+        }
+        if let Some(file) = &self.file {
+            row("plan  ", file);
+        }
+        text
+    }
+}
+
+/// The invariant with its rule, the facts, and the story.
+fn body(verdict: &Verdict, story: &Story, look: Look) -> String {
+    let mut text = String::new();
+    for line in promise(verdict).lines() {
+        text += &hanging("  ", line, look, Style::Bold);
+    }
+    if let Some(about) = verdict.code().and_then(invariant_named) {
+        text += &hanging("  rule: ", about.source, look, Style::Faint);
+    }
+    text.push('\n');
+    text += &facts(verdict, look);
+    text += &told(story, look);
+    text
 }
 
 /// The code and the statement of the violated invariant.
@@ -136,14 +159,34 @@ fn promise(verdict: &Verdict) -> String {
     }
 }
 
-/// Formats the facts that were compared and the last events before the violation.
+/// Formats the facts that were compared, and the story, for the head of a plan file.
 #[must_use]
-pub(crate) fn facts(outcome: &Outcome) -> String {
-    let mut text = String::new();
-    match &outcome.verdict {
-        Verdict::Pass => {}
-        Verdict::Violation(v) | Verdict::NoConvergence(v) | Verdict::Stuck(v) => {
-            violation(&mut text, v)
+pub(crate) fn explanation(verdict: &Verdict, story: &Story) -> String {
+    let look = Look::PLAIN;
+    let text = facts(verdict, look) + &told(story, look);
+    let line = |line: &str| String::from(line.strip_prefix("  ").unwrap_or(line)) + "\n";
+    text.lines().map(line).collect()
+}
+
+fn facts(verdict: &Verdict, look: Look) -> String {
+    match verdict {
+        Verdict::Pass => String::new(),
+        Verdict::Violation(found) | Verdict::NoConvergence(found) | Verdict::Stuck(found) => {
+            let process = found.process.map_or(String::new(), |it| format!(", {it},"));
+            let head = format!("{}{process} at {}: ", found.node, found.at);
+            let mut text = hanging(
+                "  ",
+                &format!("{head}{}", found.message),
+                look,
+                Style::Plain,
+            );
+            let names = found.facts.iter().map(|fact| fact.name.len());
+            let wide = names.max().unwrap_or(0);
+            for Fact { name, value } in &found.facts {
+                let head = format!("    {name:wide$}  ");
+                text += &hanging(&head, &value.to_string(), look, Style::Bold);
+            }
+            text
         }
         Verdict::Panic {
             message,
@@ -153,37 +196,12 @@ pub(crate) fn facts(outcome: &Outcome) -> String {
             ..
         } => {
             let where_ = if node.is_empty() { "world" } else { node };
-            text += &format!("{where_} at {at}, in step {step}:\n");
-            text.extend(message.lines().map(|line| format!("  {line}\n")));
+            let mut text = format!("  {where_} at {at}, in step {step}:\n");
+            for line in message.lines() {
+                text += &hanging("    ", line, look, Style::Plain);
+            }
+            text
         }
-    }
-    story(&mut text, &outcome.story);
-    text
-}
-
-fn violation(text: &mut String, violation: &Violation) {
-    let Violation {
-        node, at, message, ..
-    } = violation;
-    *text += &format!("{node} at {at}: {message}\n");
-    let names = violation.facts.iter().map(|fact| fact.name.len());
-    let wide = names.max().unwrap_or(0);
-    for Fact { name, value } in &violation.facts {
-        *text += &format!("  {name:wide$}  {value}\n");
-    }
-}
-
-fn story(text: &mut String, story: &[StoryLine]) {
-    if story.is_empty() {
-        return;
-    }
-    *text += "\nlast events:\n";
-    let last = &story[story.len().saturating_sub(LINES)..];
-    let wide = last.iter().map(|line| line.node.len()).max().unwrap_or(0);
-    for line in last {
-        let at = line.at.to_string();
-        let (node, what) = (&line.node, &line.text);
-        *text += &format!("  {at:>9}  {node:wide$}  {what}\n");
     }
 }
 

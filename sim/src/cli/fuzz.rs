@@ -8,7 +8,7 @@ use super::values::{
     SeedBase, base_value, budget_value, bug_value, count_value, duration_value, overrides, planted,
     profile_value, range_value,
 };
-use super::{Format, Outcome, json, os, pool};
+use super::{Format, Outcome, json, os, pool, terminal};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::ops::Range;
@@ -17,6 +17,7 @@ use std::time::Duration;
 use walsim::fuzz::{Campaign, Ran, Repeat, Task};
 use walsim::plan::{Profile, Scenario, show_seed, show_us};
 use walsim::report::{Report, Status};
+use walsim::story::{Story, story};
 use walsim::world::Verdict;
 use walsim_core::base::Bug;
 
@@ -218,13 +219,17 @@ impl Reporter<'_> {
         };
         self.failure_line(ran, Some(small.file.clone()));
         let test = self.is_plain().then(|| test_line(ran.seed));
-        self.print(&format!("{}\n", small.report(ran.seed, bug, test)));
+        let report = small.report(ran.seed, bug, test);
+        self.print(&(report.text(terminal::look()) + "\n"));
     }
 
     fn failure_line(&self, ran: &Ran, file: Option<String>) {
         let verdict = &ran.outcome.verdict;
-        if let (Some(code), Some(found), Format::Json) =
-            (verdict.code(), json::Found::of(verdict), self.args.format)
+        if self.args.format == Format::Text {
+            return;
+        }
+        if let (Some(code), Some(found)) =
+            (verdict.code(), json::Found::of(verdict, self.story(ran)))
         {
             json::line(&json::Failure {
                 kind: "failure",
@@ -256,10 +261,10 @@ impl Reporter<'_> {
             )
         } else if nth > REPORTS || !self.args.no_shrink && nth > 0 {
             let code = ran.outcome.verdict.code().unwrap_or("pass");
-            let replay = self.report(ran, file).replay;
+            let replay = self.replay_line(ran, file.as_deref());
             format!("FAIL  {code}  seed {seed}: {replay}\n")
         } else {
-            self.report(ran, file).to_string() + "\n"
+            self.report(ran, file) + "\n"
         };
         self.print(&text);
     }
@@ -271,7 +276,7 @@ impl Reporter<'_> {
         as_drawn && self.args.profile == Profile::Default
     }
 
-    fn report<'a>(&self, ran: &'a Ran, file: Option<String>) -> Report<'a> {
+    fn replay_line(&self, ran: &Ran, file: Option<&str>) -> String {
         let seed = show_seed(ran.seed);
         let bug = self
             .args
@@ -279,20 +284,31 @@ impl Reporter<'_> {
             .map(|bug| format!(" --bug {}", bug.name()))
             .unwrap_or_default();
         let options = format!("{}{bug}", self.task.overrides.as_options());
-        let replay = match (self.args.profile, &file) {
+        match (self.args.profile, file) {
             (Profile::Faultless, Some(file)) => format!("walsim replay {file}{bug}"),
             (Profile::Default, _) | (Profile::Faultless, None) => {
                 format!("walsim replay {seed}{options}")
             }
-        };
-        let test = self.is_plain().then(|| test_line(ran.seed));
-        Report {
+        }
+    }
+
+    fn report(&self, ran: &Ran, file: Option<String>) -> String {
+        let story = self.story(ran);
+        let report = Report {
             seed: ran.seed,
             outcome: &ran.outcome,
-            replay,
-            test,
+            story: &story,
+            replay: self.replay_line(ran, file.as_deref()),
+            test: self.is_plain().then(|| test_line(ran.seed)),
             file,
-        }
+        };
+        report.text(terminal::look())
+    }
+
+    /// Runs a failed seed again, and tells its story.
+    fn story(&self, ran: &Ran) -> Story {
+        let plan = self.task.plan(ran.seed);
+        pool::simulate(|| story(&plan, self.task.planted, &ran.outcome))
     }
 
     fn store(&self, ran: &Ran) -> Option<String> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 use walsim::referee::Fact;
+use walsim::story::{Line, Story, Waiting};
 use walsim::world::Verdict;
 use walsim_core::base::Mono;
 
@@ -77,11 +78,16 @@ pub(super) struct Found {
     pub(super) at_s: f64,
     pub(super) message: String,
     pub(super) facts: Vec<Fact>,
+    /// The events that led to it.
+    pub(super) story: Vec<Line>,
+    /// What processes wait for, if the run does not converge or does not advance.
+    pub(super) waits: Vec<Waiting>,
 }
 
 impl Found {
     /// `None` if the run passed.
-    pub(super) fn of(verdict: &Verdict) -> Option<Self> {
+    pub(super) fn of(verdict: &Verdict, told: Story) -> Option<Self> {
+        let (story, waits) = (told.lines, told.waits);
         let seconds_at = |at: Mono| seconds(Duration::from_micros(at.0));
         match verdict {
             Verdict::Pass => None,
@@ -92,6 +98,8 @@ impl Found {
                     at_s: seconds_at(found.at),
                     message: found.message.clone(),
                     facts: found.facts.clone(),
+                    story,
+                    waits,
                 })
             }
             Verdict::Panic {
@@ -102,6 +110,8 @@ impl Found {
                 at_s: seconds_at(*at),
                 message: message.clone(),
                 facts: Vec::new(),
+                story,
+                waits,
             }),
         }
     }
@@ -163,6 +173,9 @@ pub(super) struct Run {
     pub(super) idle_pins: Vec<String>,
     /// Rare states that the run reached.
     pub(super) marks: Vec<&'static str>,
+    /// Absent if the run passed.
+    #[serde(flatten)]
+    pub(super) found: Option<Found>,
     /// Whether the run reached the code in which the bug is planted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bug_reached: Option<bool>,

@@ -16,6 +16,7 @@ mod refusal;
 mod replay;
 mod scenarios;
 mod shrink;
+mod terminal;
 mod trace;
 mod values;
 mod waldump;

@@ -6,7 +6,7 @@ use super::output::try_file;
 use super::refusal::Refusal;
 use super::scenarios::judged;
 use super::values::{bug_value, overrides, planted, simulated_value};
-use super::{Format, Outcome, json, pool, trace};
+use super::{Format, Outcome, json, pool, terminal, trace};
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use walsim::disk::Entry;
 use walsim::dump::DataDirectory;
 use walsim::plan::{Expect, Plan, Profile, Scenario, seed, show_seed};
 use walsim::report::{Report, Status, verdict_word};
+use walsim::story::{Story, story};
 use walsim::world::{Verdict, World, run as run_plan};
 use walsim_core::base::{Bug, Mark, MarkSet, Mono, Planted};
 
@@ -63,6 +64,10 @@ pub(super) fn run(args: &Args) -> Outcome {
     }
     let printer = args.trace.printer(args.format);
     let played = play(&plan, planted, args.until, printer);
+    let told = match &played.outcome {
+        Some(outcome) => pool::simulate(|| story(&plan, planted, outcome)),
+        None => Story::default(),
+    };
     let mut nodes = None;
     if let (Some((dir, platter)), Some(world)) = (dump, &played.world) {
         nodes = Some(write_nodes(dir, &plan, world, platter)?);
@@ -73,8 +78,8 @@ pub(super) fn run(args: &Args) -> Outcome {
         Some(_) => Vec::new(),
     };
     match args.format {
-        Format::Json => json::line(&played.line(args, &plan, nodes, idle_pins)),
-        Format::Text => played.print(args, &plan, nodes.as_deref(), &idle_pins),
+        Format::Json => json::line(&played.line(args, &plan, nodes, idle_pins, told)),
+        Format::Text => played.print(args, &plan, nodes.as_deref(), &idle_pins, &told),
     }
     let status = played.verdict.as_ref().map_or(Status::Pass, Status::from);
     Ok(match (expectation(args)?, &played.outcome) {
@@ -221,6 +226,7 @@ impl Played {
         plan: &Plan,
         nodes: Option<Vec<json::Node>>,
         idle_pins: Vec<String>,
+        told: Story,
     ) -> json::Run {
         json::Run {
             faults: plan.faults.len(),
@@ -237,12 +243,23 @@ impl Played {
             sim_s: json::seconds(Duration::from_micros(self.sim_us)),
             hash: format!("{:#018x}", self.hash),
             marks: self.marks.iter().map(Mark::name).collect(),
+            found: self
+                .verdict
+                .as_ref()
+                .and_then(|verdict| json::Found::of(verdict, told)),
             bug_reached: args.bug.map(|bug| self.marks.reached(bug)),
             nodes,
         }
     }
 
-    fn print(&self, args: &Args, plan: &Plan, nodes: Option<&[json::Node]>, pins: &[String]) {
+    fn print(
+        &self,
+        args: &Args,
+        plan: &Plan,
+        nodes: Option<&[json::Node]>,
+        pins: &[String],
+        told: &Story,
+    ) {
         let mut text = String::new();
         let counts = format!("{} steps, {} simulated", self.steps, simulated(self.sim_us));
         match (&self.verdict, &self.outcome) {
@@ -266,11 +283,12 @@ impl Played {
                 text += &Report {
                     seed,
                     outcome,
+                    story: told,
                     replay,
                     test,
                     file,
                 }
-                .to_string();
+                .text(terminal::look());
             }
             (None, _) | (_, None) => text += &format!("stopped after {counts}\n"),
         }

@@ -3,10 +3,11 @@
 
 use super::refusal::Refusal;
 use super::replay::read;
-use super::{Outcome, pool, say};
+use super::{Outcome, pool, say, terminal};
 use std::path::{Path, PathBuf};
 use walsim::plan::{Expect, Plan, Scenario, known_names};
 use walsim::report::{Report, Status};
+use walsim::story::story;
 use walsim::world::run as run_plan;
 use walsim_core::base::Planted;
 
@@ -110,14 +111,16 @@ fn play(name: &str, path: &Path) -> Outcome {
         let test = Some(format!(
             "cargo test -p walsim-tests --test simulation {name}"
         ));
+        let told = pool::simulate(|| story(&plan, Planted::NONE, &outcome));
         let report = Report {
             seed: plan.seed,
             outcome: &outcome,
+            story: &told,
             replay,
             test,
             file: None,
         };
-        say!("{report}");
+        say!("{}", report.text(terminal::look()));
         return Ok(status);
     }
     let (said, status) = judged(&plan, &expect, &outcome);

@@ -6,7 +6,7 @@ use super::output::{try_file, with_origin};
 use super::refusal::Refusal;
 use super::replay::plan_of;
 use super::values::{budget_value, bug_value, planted};
-use super::{Format, Outcome, json, os, pool};
+use super::{Format, Outcome, json, os, pool, terminal};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -98,6 +98,7 @@ impl Small {
         Report {
             seed,
             outcome: &self.shrunk.outcome,
+            story: &self.shrunk.story,
             replay: format!("walsim replay {}{bug} --trace", self.file),
             test,
             file: Some(format!("{} ({})", self.file, self.in_words())),
@@ -199,7 +200,8 @@ fn print(args: &Args, plan: &Plan, small: Option<&Small>, cpu: Duration) {
         super::say!("PASS  seed {seed} does not fail{with}: there is nothing to shrink");
         return;
     };
-    let report = small.report(plan.seed, args.bug, None).to_string();
+    let report = small.report(plan.seed, args.bug, None);
+    let report = report.text(terminal::look());
     let _ = std::io::stdout().write_all(report.as_bytes());
     let (tries, cpu_s) = (small.shrunk.tries, json::seconds(cpu));
     eprintln!("{tries} tries in {cpu_s} s of CPU");

@@ -3,7 +3,7 @@
 use super::{Shrunk, Size, Symptom};
 use crate::invariants::invariant_named;
 use crate::plan::{Expect, Plan, PlanError, Scenario, show_seed};
-use crate::report::{facts, headline};
+use crate::report::{explanation, headline};
 use crate::world::{Verdict, run};
 use std::fmt::Write;
 use walsim_core::base::{Bug, Planted};
@@ -97,7 +97,8 @@ impl Shrunk {
         let add = |head: &mut String, line: std::fmt::Arguments<'_>| {
             writeln!(head, "{line}").expect("writing to a string cannot fail");
         };
-        add(&mut head, format_args!("\n{}", facts(&self.outcome)));
+        let told = explanation(&self.outcome.verdict, &self.story);
+        add(&mut head, format_args!("\n{told}"));
         let bug = origin
             .bug
             .map_or(String::new(), |bug| format!(" --bug {}", bug.name()));

@@ -3,6 +3,7 @@
 
 use super::{Failed, Progress, reduce};
 use crate::plan::Plan;
+use crate::story::{Story, story};
 use crate::world::{Outcome, Verdict, run, run_at_most};
 use walsim_core::base::Planted;
 
@@ -117,6 +118,8 @@ pub struct Shrunk {
     pub outcome: Outcome,
     /// Number of candidates run.
     pub tries: u64,
+    /// The story of this run.
+    pub story: Story,
     /// Whether the plan passes without the planted bug.
     pub passes_without: bool,
 }
@@ -138,7 +141,9 @@ pub fn shrink(
         &mut go_on,
     );
     let outcome = run(&reduced.plan, planted, false);
+    let story = story(&reduced.plan, planted, &outcome);
     Some(Shrunk {
+        story,
         plan: reduced.plan,
         outcome,
         tries: reduced.tries,

@@ -4,7 +4,7 @@ use super::message::MessageFields;
 use serde::{Serialize, Serializer};
 use std::fmt::{self, Display};
 use std::ops::Range;
-use walsim_core::base::{Lsn, Mono, Pid};
+use walsim_core::base::{Lsn, Mono, Pid, Xid};
 use walsim_core::call::Place;
 use walsim_core::shmem::{LockId, Role};
 
@@ -22,7 +22,7 @@ pub enum Level {
 }
 
 /// The kinds of events, as named in filters and JSON.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 18] = [
     "world",
     "log",
     "client",
@@ -36,6 +36,7 @@ pub const KINDS: [&str; 17] = [
     "start",
     "exit",
     "position",
+    "transaction",
     "run",
     "latch",
     "lock",
@@ -192,6 +193,14 @@ pub enum Act {
         #[serde(serialize_with = "shown")]
         to: Lsn,
     },
+    /// The status of a transaction changed in memory (`pg_xact`).
+    Transaction {
+        /// The transaction.
+        #[serde(serialize_with = "shown")]
+        xid: Xid,
+        /// `committed` or `aborted`.
+        status: &'static str,
+    },
     /// The process ran, starting in this C function.
     Run {
         /// The C function.
@@ -263,6 +272,7 @@ impl Act {
             Self::Start { .. } => "start",
             Self::Exit { .. } => "exit",
             Self::Position { .. } => "position",
+            Self::Transaction { .. } => "transaction",
             Self::Run { .. } => "run",
             Self::Latch { .. } => "latch",
             Self::Lock { .. } => "lock",
@@ -289,7 +299,8 @@ impl Act {
             | Self::Signal { .. }
             | Self::Start { .. }
             | Self::Exit { .. }
-            | Self::Position { .. } => Level::Events,
+            | Self::Position { .. }
+            | Self::Transaction { .. } => Level::Events,
             Self::Bytes { .. }
             | Self::Run { .. }
             | Self::Latch { .. }

@@ -12,6 +12,7 @@ mod message;
 mod net;
 mod positions;
 mod recorder;
+mod status;
 mod text;
 
 pub use event::{Act, DiskAct, KINDS, Level, ProcessName, TraceEvent};

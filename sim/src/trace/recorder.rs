@@ -4,6 +4,7 @@
 
 use super::event::{Act, DiskAct, ProcessName, TraceEvent};
 use super::positions::{Name, positions};
+use super::status::{Pages, changes, pages};
 use crate::referee::Stream;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -67,6 +68,7 @@ pub(crate) struct Before {
     processes: BTreeMap<Pid, Process>,
     held: Vec<LockId>,
     positions: BTreeMap<Name, Lsn>,
+    clog: Pages,
 }
 
 #[derive(Debug)]
@@ -134,6 +136,7 @@ impl Recorder {
             processes: processes.collect(),
             held: pid.map_or_else(Vec::new, |pid| view.shmem().locks.held_by(pid).collect()),
             positions: positions(&view),
+            clog: pages(&view.shmem().clog),
         })
     }
 
@@ -173,6 +176,9 @@ impl Recorder {
                     taken: held.contains(lock),
                 });
             });
+        }
+        for (xid, status) in changes(&before.clog, &view.shmem().clog) {
+            add(Act::Transaction { xid, status });
         }
         for ((what, of), to) in positions(&view) {
             let key = (what, of);

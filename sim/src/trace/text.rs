@@ -58,6 +58,7 @@ impl Display for Act {
                 write!(f, "{what} {from} -> {to}")
             }
             Self::Position { what, of, from, to } => write!(f, "{what} of {of} {from} -> {to}"),
+            Self::Transaction { xid, status } => write!(f, "transaction {xid} is {status}"),
             Self::Run { place, woken_by } if woken_by.is_empty() => write!(f, "run {place}"),
             Self::Run { place, woken_by } => {
                 write!(f, "run {place}, woken by {}", woken_by.join(" and "))

@@ -16,6 +16,7 @@ mod verdict;
 
 pub use crate::referee::{Row, Violation};
 pub use excuses::{Excuse, ExcuseCounts, Excuses, Forced, Part};
+pub(crate) use record::run_recorded;
 pub use verdict::{Outcome, STUCK, StoryLine, Verdict};
 
 use crate::checks::built_in;

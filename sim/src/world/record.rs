@@ -3,15 +3,42 @@
 use super::World;
 use crate::disk::Ticket;
 use crate::net::Traffic;
+use crate::plan::Plan;
 use crate::referee::{Answer, ClientAct};
 use crate::trace::{Act, Before, ProcessName, Spot, TraceEvent};
 use bytes::Bytes;
-use walsim_core::base::{ConnId, Now, OpId, Pid};
+use walsim_core::base::{ConnId, Now, OpId, Pid, Planted, Settings};
 use walsim_core::call::{DiskDone, DiskError, DiskOp, Effect, Exit, NetEvent, NetOp};
 use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 
+/// Runs a plan to its end and records its events. `see` is called after each step with the events
+/// of the step.
+pub(crate) fn run_recorded(
+    plan: &Plan,
+    planted: Planted,
+    mut see: impl FnMut(&World, Vec<TraceEvent>),
+) {
+    let run = std::panic::AssertUnwindSafe(|| {
+        let mut world = World::new(plan, planted, false);
+        world.record();
+        while world.step() {
+            let events = world.take_events();
+            see(&world, events);
+        }
+        let events = world.take_events();
+        see(&world, events);
+    });
+    // The panic was the verdict of the first run.
+    drop(super::panics::caught(run));
+}
+
 impl World {
+    /// The settings of the nodes, in the order of the plan.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &Settings> {
+        self.hosts.iter().map(|host| &host.plan.settings)
+    }
+
     /// Starts to record all events. [`World::take_events`] returns them.
     pub fn record(&mut self) {
         let nodes = self.plan.nodes.iter().map(|node| node.name.clone());

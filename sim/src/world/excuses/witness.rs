@@ -2,6 +2,7 @@
 //! logged by both servers.
 
 use crate::world::World;
+use std::fmt;
 use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo};
 use walsim_core::call::{LogEvent, Message, SlotMessage, SqlState};
 use walsim_core::shmem::Role;
@@ -25,6 +26,18 @@ pub(super) enum Refusal {
     SegmentRemoved(SegmentNo),
     /// The requested position is ahead of the flush position: XX000.
     AheadOfFlush(Lsn),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSlot(name) => write!(f, "replication slot \"{name}\" does not exist"),
+            Self::SlotInvalidated(name) => write!(f, "replication slot \"{name}\" is invalid"),
+            Self::SlotInUse(name) => write!(f, "replication slot \"{name}\" is active"),
+            Self::SegmentRemoved(number) => write!(f, "WAL segment {number} has been removed"),
+            Self::AheadOfFlush(lsn) => write!(f, "{lsn} is ahead of the flush position"),
+        }
+    }
 }
 
 impl Refusal {
@@ -91,7 +104,7 @@ impl Witness {
     /// A description for reports.
     pub(in crate::world) fn fact(&self) -> Option<String> {
         let (refusal, times) = self.refused.as_ref()?;
-        Some(format!("{refusal:?}, {times} times"))
+        Some(format!("{refusal}, {times} times"))
     }
 
     fn at(&mut self, replayed: Lsn) -> &mut Self {

@@ -1,0 +1,282 @@
+//! How much an event has to do with the violation.
+
+use super::Relevance;
+use super::subjects::Subjects;
+use crate::trace::{Act, DiskAct, MessageFields, TraceEvent};
+use walsim_core::base::Lsn;
+use walsim_core::call::Place;
+use walsim_core::shmem::Role;
+use walsim_core::wal::names::parse_segment_name;
+
+/// The relevance of an event and its score; `None` if it is not worth telling.
+pub(super) fn judge(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)> {
+    let (relevance, score) = judge_act(event, subjects)?;
+    // Another node can take part in what happened, but mostly it does not.
+    let elsewhere = !event.node.is_empty() && !subjects.nodes.contains(&event.node);
+    let less = if elsewhere { 12 } else { 0 };
+    (score > less).then(|| (relevance, score - less))
+}
+
+fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)> {
+    let role = event.process.map(|process| process.role);
+    let is_party = (event.process).is_some_and(|it| subjects.processes.contains(&it.pid));
+    let party = if is_party { 6 } else { 0 };
+    Some(match &event.act {
+        Act::World { text } => (Relevance::Fault, world(text)),
+        Act::Log { severity, text } => (Relevance::Log, log(severity, text, subjects)),
+        Act::Client { text, .. } => return client(text, subjects),
+        Act::Disk { act, fails, .. } => {
+            let (relevance, score) = disk(act, subjects)?;
+            match fails {
+                Some(_) if !is_look(act) => (relevance, score.max(75)),
+                Some(_) => return None,
+                None => (relevance, score + party),
+            }
+        }
+        Act::DiskDone { act, result } if result != "ok" && !is_look(act) => {
+            (Relevance::Subject, 90)
+        }
+        Act::DiskDone { act, .. } if act.op == "fsync" => {
+            let (relevance, score) = disk(act, subjects)?;
+            (relevance, score + party)
+        }
+        Act::Send { message, .. } => message_score(message, subjects, true, role)?,
+        Act::Receive { message, .. } => message_score(message, subjects, false, role)?,
+        Act::Position { what, of, from, to } => position(what, of, (*from, *to), subjects)?,
+        Act::Signal { signal, .. } => match *signal {
+            "SIGKILL" | "SIGQUIT" | "SIGTERM" | "SIGINT" => (Relevance::Context, 36),
+            _ => return None,
+        },
+        Act::Exit { how } if how == "exit status 0" && role == Some(Role::Backend) => return None,
+        Act::Exit { .. } if role == Some(Role::Backend) => (Relevance::Context, 20),
+        Act::Exit { .. } => (Relevance::Context, 44 + party),
+        Act::Start { child } => match child.role {
+            Role::WalReceiver | Role::WalSender => (Relevance::Context, 34),
+            Role::Backend => return None,
+            Role::Postmaster | Role::WalWriter | Role::Checkpointer | Role::Startup => {
+                (Relevance::Context, 12)
+            }
+        },
+        Act::Connection { what, .. } => match *what {
+            "reset" | "refused" => (Relevance::Context, 30),
+            _ => return None,
+        },
+        Act::Transaction { xid, .. } if subjects.xids.contains(xid) => (Relevance::Subject, 80),
+        Act::Run { place, .. } => (Relevance::Context, decision(*place, subjects)? + party),
+        Act::DiskDone { .. }
+        | Act::Transaction { .. }
+        | Act::Bytes { .. }
+        | Act::Latch { .. }
+        | Act::Lock { .. }
+        | Act::Wait { .. } => return None,
+    })
+}
+
+/// Faults and operators are causes; the starts of servers are not, except after a fault.
+fn world(text: &str) -> u32 {
+    match text {
+        "server started" | "accepts connections" => 32,
+        "faults and workload stop" => 40,
+        text if text.contains(" violated: ") => 100,
+        "server stopped" => 60,
+        _ => 85,
+    }
+}
+
+/// Lines that each start of a server logs.
+const BANNER: [&str; 4] = [
+    "starting PostgreSQL",
+    "database system was shut down at",
+    "database system is ready to accept",
+    "entering standby mode",
+];
+
+fn log(severity: &str, text: &str, subjects: &Subjects) -> u32 {
+    let named = subjects
+        .slots
+        .iter()
+        .any(|slot| text.contains(slot.as_str()));
+    let more = if named { 8 } else { 0 };
+    match severity {
+        "LOG" if BANNER.iter().any(|start| text.starts_with(start)) => 14,
+        "LOG" => 46 + more,
+        _ if text.contains("the database system is starting up") => 16,
+        _ => 60 + more,
+    }
+}
+
+fn client(text: &str, subjects: &Subjects) -> Option<(Relevance, u32)> {
+    let named = subjects
+        .slots
+        .iter()
+        .any(|slot| text.contains(slot.as_str()));
+    if named {
+        return Some((Relevance::Subject, 72));
+    }
+    let is_command = text.starts_with("CHECKPOINT") || text.contains("pg_");
+    if is_command && !text.contains("pg_logical_emit_message") {
+        return Some((Relevance::Context, 50));
+    }
+    None
+}
+
+/// Operations that change nothing.
+fn is_look(act: &DiskAct) -> bool {
+    matches!(act.op, "open" | "close" | "stat" | "list" | "read")
+        || act.op == "unlink" && (act.file.contains("xlogtemp") || act.file.ends_with(".tmp"))
+}
+
+fn disk(act: &DiskAct, subjects: &Subjects) -> Option<(Relevance, u32)> {
+    let score = subject_score(act, subjects)?;
+    Some((Relevance::Subject, score))
+}
+
+/// The score of a disk operation on a file that the violation is about.
+fn subject_score(act: &DiskAct, subjects: &Subjects) -> Option<u32> {
+    let touches = |path: &str| {
+        subjects.files.contains(path)
+            || segment_is_subject(path, subjects)
+            || slot_of(path).is_some_and(|slot| subjects.slots.contains(slot))
+    };
+    let bytes = act.offset.zip(act.len);
+    let in_block = || {
+        let bytes = bytes.map(|(at, len)| at..at.saturating_add(len));
+        subjects.blocks.iter().any(|(path, block)| {
+            *path == act.file
+                && bytes
+                    .as_ref()
+                    .is_none_or(|bytes| bytes.start < block.end && block.start < bytes.end)
+        })
+    };
+    let target = act.to.as_deref().is_some_and(touches);
+    match act.op {
+        "write" | "write-zeros" => {
+            let in_wal = act.lsn.as_ref().is_some_and(|lsn| subjects.has_wal(lsn));
+            let in_slot = slot_of(&act.file).is_some() && touches(&act.file);
+            if act.op == "write-zeros" {
+                return in_wal.then_some(40);
+            }
+            let is_status = act.file.starts_with("pg_xact/") && !subjects.xids.is_empty();
+            match (in_wal || in_block() || is_status, in_slot) {
+                (true, _) => Some(68),
+                (false, true) => Some(50),
+                (false, false) => None,
+            }
+        }
+        "fsync" | "truncate" => {
+            let subject = touches(&act.file) || in_block();
+            subject.then_some(52)
+        }
+        "rename" if touches(&act.file) || target => Some(78),
+        "unlink" | "rmdir" if touches(&act.file) => Some(78),
+        "fsync-directory" => {
+            let parents = subjects.wal.first().map(|_| "pg_wal");
+            (parents == Some(&*act.file)).then_some(42)
+        }
+        // The first page that recovery reads in a segment.
+        "read" if act.offset == Some(0) || act.lsn.is_some() => {
+            let in_wal = act.lsn.as_ref().is_some_and(|lsn| subjects.has_wal(lsn));
+            in_wal.then_some(30)
+        }
+        _ => None,
+    }
+}
+
+fn segment_is_subject(path: &str, subjects: &Subjects) -> bool {
+    let geometry = &subjects.geometry;
+    let name = path.strip_prefix("pg_wal/");
+    let Some((_, segment)) = name.and_then(|name| parse_segment_name(geometry, name)) else {
+        return false;
+    };
+    let start = geometry.segment_start(segment);
+    subjects.has_wal(&(start..Lsn(start.0.saturating_add(geometry.segment.into()))))
+}
+
+/// The slot to which a file belongs.
+fn slot_of(path: &str) -> Option<&str> {
+    path.strip_prefix("pg_replslot/")?.split('/').next()
+}
+
+fn message_score(
+    message: &MessageFields,
+    subjects: &Subjects,
+    sends: bool,
+    role: Option<Role>,
+) -> Option<(Relevance, u32)> {
+    let score = match message {
+        MessageFields::XLogData { start, end, .. } => {
+            let has = subjects.has_wal(&(*start..*end));
+            has.then_some(if sends { 62 } else { 60 })?
+        }
+        MessageFields::StandbyStatusUpdate { .. } if sends => {
+            let range = message.lsn()?;
+            let wide = range.start..Lsn(range.end.0.saturating_add(1));
+            subjects.has_wal(&wide).then_some(48)?
+        }
+        MessageFields::Other { name, text } => match *name {
+            "Query" if text.starts_with("START_REPLICATION") && sends => 50,
+            "CommandComplete" if text.starts_with("COPY") && sends => 62,
+            "CopyDone" if sends => 54,
+            _ if role == Some(Role::Backend) => return None,
+            _ => return None,
+        },
+        MessageFields::StandbyStatusUpdate { .. }
+        | MessageFields::Keepalive { .. }
+        | MessageFields::HotStandbyFeedback { .. } => return None,
+    };
+    Some((Relevance::Subject, score))
+}
+
+fn position(
+    what: &str,
+    of: &str,
+    (from, to): (Lsn, Lsn),
+    subjects: &Subjects,
+) -> Option<(Relevance, u32)> {
+    if what == "restart_lsn" {
+        return subjects
+            .slots
+            .contains(of)
+            .then_some((Relevance::Subject, 64));
+    }
+    let passes = subjects.passes(from, to);
+    let score = match what {
+        "redo" if from.is_valid() => 56,
+        "insert" if passes && from.is_valid() => 60,
+        "flush" | "replayed" | "flushed" if passes && from.is_valid() => 62,
+        "received" | "sent" if passes && from.is_valid() => 44,
+        "reported flush" | "reported apply" if passes && from.is_valid() => 40,
+        // After a crash, recovery ends before WAL that was flushed earlier.
+        "insert" | "flush" if !from.is_valid() => return None,
+        _ => return None,
+    };
+    Some((Relevance::Subject, score))
+}
+
+/// The subjects for which it matters that a process comes to a C function.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum If {
+    Hangs,
+    Slots,
+    Always,
+}
+
+/// The C functions that decide something, with their scores.
+const DECISIONS: [(Place, If, u32); 6] = [
+    (Place::RequestXLogStreaming, If::Hangs, 58),
+    (Place::InvalidateObsoleteReplicationSlots, If::Slots, 40),
+    (Place::ReplicationSlotReserveWal, If::Slots, 58),
+    (Place::ReplicationSlotsComputeRequiredLSN, If::Slots, 38),
+    (Place::WalSndWaitStopping, If::Always, 40),
+    (Place::WalSndInitStopping, If::Always, 40),
+];
+
+fn decision(at: Place, subjects: &Subjects) -> Option<u32> {
+    let (_, when, score) = DECISIONS.iter().find(|(place, ..)| *place == at)?;
+    let matters = match when {
+        If::Hangs => subjects.hangs,
+        If::Slots => !subjects.slots.is_empty(),
+        If::Always => true,
+    };
+    matters.then_some(*score)
+}

@@ -1,0 +1,160 @@
+//! What the facts of a violation name.
+
+use crate::plan::Plan;
+use crate::referee::{Value, relation_path};
+use crate::world::Verdict;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use walsim_core::base::{Geometry, Lsn, Mono, Pid, Xid};
+use walsim_core::wal::names::parse_segment_name;
+
+/// What a violation is about.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Subjects {
+    /// The code of the violation.
+    pub code: String,
+    /// The node, and nodes that facts name.
+    pub nodes: BTreeSet<String>,
+    /// The node of the violation; empty if it is not about one.
+    pub node: String,
+    /// The process whose step violated the invariant, and processes that facts name.
+    pub processes: BTreeSet<Pid>,
+    /// The WAL between the positions that facts name, if they are near to each other; otherwise the
+    /// bytes at each position.
+    pub wal: Vec<Range<Lsn>>,
+    /// Files, by their paths.
+    pub files: BTreeSet<String>,
+    /// Slots.
+    pub slots: BTreeSet<String>,
+    /// Ranges of bytes in files of relations.
+    pub blocks: Vec<(String, Range<u64>)>,
+    /// Transactions.
+    pub xids: BTreeSet<Xid>,
+    /// The time of the violation.
+    pub at: Mono,
+    /// The cluster did not converge, or time does not advance: what processes wait for matters.
+    pub hangs: bool,
+    pub(super) geometry: Geometry,
+}
+
+impl Subjects {
+    /// What a verdict is about; `None` for a pass.
+    #[must_use]
+    pub fn of(plan: &Plan, verdict: &Verdict) -> Option<Self> {
+        let settings = &plan.nodes.first()?.settings;
+        let mut subjects = Self {
+            code: verdict.code()?.to_owned(),
+            nodes: BTreeSet::new(),
+            node: String::new(),
+            processes: BTreeSet::new(),
+            wal: Vec::new(),
+            files: BTreeSet::new(),
+            slots: BTreeSet::new(),
+            blocks: Vec::new(),
+            xids: BTreeSet::new(),
+            at: Mono::default(),
+            hangs: matches!(verdict, Verdict::NoConvergence(_) | Verdict::Stuck(_)),
+            geometry: settings.geometry,
+        };
+        match verdict {
+            Verdict::Pass => return None,
+            Verdict::Violation(it) | Verdict::NoConvergence(it) | Verdict::Stuck(it) => {
+                subjects.node.clone_from(&it.node);
+                subjects.at = it.at;
+                subjects
+                    .processes
+                    .extend(it.process.map(|process| process.pid));
+                let mut positions = Vec::new();
+                let mut relation = None;
+                for fact in &it.facts {
+                    subjects.add(&fact.value, &mut positions, &mut relation);
+                }
+                subjects.wal = near(&settings.geometry, positions);
+            }
+            Verdict::Panic { node, at, .. } => {
+                subjects.node.clone_from(node);
+                subjects.at = *at;
+            }
+        }
+        subjects.nodes.insert(subjects.node.clone());
+        subjects.slots_of_nodes(plan);
+        Some(subjects)
+    }
+
+    fn add(&mut self, value: &Value, positions: &mut Vec<Lsn>, relation: &mut Option<u32>) {
+        match value {
+            Value::Lsn(lsn) if lsn.is_valid() => positions.push(*lsn),
+            Value::Lsn(_) => {}
+            Value::File(path) => {
+                if let Some(name) = path.strip_prefix("pg_wal/")
+                    && let Some((_, segment)) = parse_segment_name(&self.geometry, name)
+                {
+                    positions.push(self.geometry.segment_start(segment));
+                }
+                self.files.insert(path.clone());
+            }
+            Value::Slot(name) => {
+                self.slots.insert(name.clone());
+            }
+            Value::Node(name) => {
+                self.nodes.insert(name.clone());
+            }
+            Value::Process(pid) => {
+                self.processes.insert(*pid);
+            }
+            Value::Xid(xid) => {
+                self.xids.insert(*xid);
+            }
+            Value::Relation(number) => *relation = Some(*number),
+            Value::Block(block) => {
+                if let Some(number) = relation {
+                    let size = u64::from(self.geometry.data_page);
+                    let start = u64::from(*block) * size;
+                    let path = relation_path(*number);
+                    self.blocks.push((path, start..start + size));
+                }
+            }
+            Value::Role(_)
+            | Value::Number(_)
+            | Value::Time(_)
+            | Value::Duration(_)
+            | Value::Text(_) => {}
+        }
+    }
+
+    /// A node that waits for WAL depends on its slot.
+    fn slots_of_nodes(&mut self, plan: &Plan) {
+        if self.hangs {
+            let nodes = plan.nodes.iter();
+            let ours = nodes.filter(|node| self.nodes.contains(&node.name));
+            let slots = ours.map(|node| node.settings.primary_slot_name.clone());
+            self.slots.extend(slots.filter(|name| !name.is_empty()));
+        }
+    }
+
+    /// Whether a range of WAL contains a subject.
+    #[must_use]
+    pub fn has_wal(&self, range: &Range<Lsn>) -> bool {
+        let overlaps = |of: &Range<Lsn>| of.start < range.end && range.start < of.end;
+        self.wal.iter().any(overlaps)
+    }
+
+    /// Whether a position passed a subject when it changed between two values.
+    #[must_use]
+    pub fn passes(&self, from: Lsn, to: Lsn) -> bool {
+        self.has_wal(&(from.min(to)..from.max(to)))
+    }
+}
+
+/// One range from the lowest to the highest position if they are within one segment, otherwise one
+/// for each position. A range includes the byte before a position, since a position may be an end.
+fn near(geometry: &Geometry, positions: Vec<Lsn>) -> Vec<Range<Lsn>> {
+    let around = |from: Lsn, to: Lsn| Lsn(from.0.saturating_sub(1))..Lsn(to.0.saturating_add(1));
+    let (Some(low), Some(high)) = (positions.iter().min(), positions.iter().max()) else {
+        return Vec::new();
+    };
+    if high.0 - low.0 <= u64::from(geometry.segment) {
+        return vec![around(*low, *high)];
+    }
+    positions.iter().map(|at| around(*at, *at)).collect()
+}

@@ -1,0 +1,80 @@
+//! Events in words.
+
+use super::records::End;
+use crate::trace::{Act, MessageFields, TraceEvent};
+
+/// What happened, without node, process and time.
+pub(super) fn text(event: &TraceEvent, end: &End) -> String {
+    match &event.act {
+        Act::Disk { act, fails, .. } => match fails {
+            Some(how) => format!("{act} fails: {how}"),
+            None => act.to_string(),
+        },
+        Act::DiskDone { act, result } if result == "ok" => format!("{act} completed"),
+        Act::DiskDone { act, result } => format!("{act} failed: {result}"),
+        Act::Position { what, of, from, to } => {
+            let what = match *what {
+                "restart_lsn" => format!("restart_lsn of slot {of}"),
+                "redo" => String::from("redo point"),
+                what => format!("{what} position"),
+            };
+            let record = match what.as_str() {
+                "insert position" => end.records_in(*from, *to),
+                _ => String::new(),
+            };
+            format!("{what} {from} -> {to}{record}")
+        }
+        Act::Send { peer, message, .. } => format!("sends to {peer}: {}", short(message)),
+        Act::Receive { peer, message, .. } => format!("receives from {peer}: {}", short(message)),
+        Act::Run { place, .. } => format!("{place}"),
+        Act::Start { child } => format!("starts {child}"),
+        Act::Exit { how } => match how.split_once(" after ") {
+            Some((status, _)) => format!("exits with {status}"),
+            None => format!("exits: {how}"),
+        },
+        Act::World { .. }
+        | Act::Log { .. }
+        | Act::Client { .. }
+        | Act::Bytes { .. }
+        | Act::Connection { .. }
+        | Act::Signal { .. }
+        | Act::Transaction { .. }
+        | Act::Latch { .. }
+        | Act::Lock { .. }
+        | Act::Wait { .. } => event.act.to_string(),
+    }
+}
+
+fn short(message: &MessageFields) -> String {
+    if let MessageFields::XLogData { start, end, .. } = message {
+        return format!("WAL {start}..{end}");
+    }
+    message.to_string()
+}
+
+/// The text of an event without its numbers. Events with the same shape are repetitions.
+pub(super) fn shape(event: &TraceEvent) -> String {
+    let kind = event.act.kind();
+    // A segment's name consists of digits, but another segment is another file.
+    if let Act::Disk { act, .. } | Act::DiskDone { act, .. } = &event.act {
+        let to = act.to.as_deref().unwrap_or_default();
+        return format!("{kind}|{} {} {to}", act.op, act.file);
+    }
+    if let Act::Position { what, of, .. } = &event.act {
+        return format!("{kind}|{what} {of}");
+    }
+    format!("{kind}|{}", digits_hidden(&event.act.to_string()))
+}
+
+/// The text with each number replaced by `#`.
+pub(super) fn digits_hidden(text: &str) -> String {
+    let mut shape = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !c.is_ascii_digit() {
+            shape.push(c);
+        } else if !shape.ends_with('#') {
+            shape.push('#');
+        }
+    }
+    shape
+}
