@@ -29,6 +29,8 @@ const ABOUT: About = About {
         "If a setting or a slot has changed during the checkpoint, the check uses the value that \
          requires the most WAL.",
         "A segment that the server could not remove, according to its log, is not checked.",
+        "A segment that a walreceiver created after the checkpointer had read the directory is not \
+         checked. The next checkpoint removes it.",
         "A slot that could not be saved because of a disk error or a full disk is not checked.",
     ],
     source: "Checkpoints and restartpoints remove segments up to a horizon that KeepLogSeg \
@@ -104,7 +106,8 @@ fn removed(
         else {
             continue;
         };
-        if segment >= keep || window.stuck.contains(&name) {
+        let is_exempt = window.stuck.contains(&name) || window.installed.contains(&name);
+        if segment >= keep || is_exempt {
             continue;
         }
         let needed = geometry.segment_start(keep);

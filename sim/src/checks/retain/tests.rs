@@ -139,6 +139,20 @@ fn what_could_not_be_removed_is_no_fault_of_the_checkpoint() {
     assert_eq!(left(&window, &disk, None), None);
 }
 
+/// A checkpoint removes the files that existed when it read the directory.
+#[test]
+fn what_came_after_the_directory_was_read_stays_until_the_next_checkpoint() {
+    let mut disk = disk(PgVersion::V15, at(3));
+    remove(&mut disk, 2..=5);
+    let mut window = Window::new(&memory(), Least(None));
+    let name = "000000010000000000000001";
+    window.listed();
+    window.installed.push(name.into());
+    assert_eq!(left(&window, &disk, None), None);
+    window.listed();
+    assert_eq!(left(&window, &disk, None), Some("00000001".into()));
+}
+
 /// During recovery, a restartpoint keeps WAL counted back from the end of WAL. After recovery, it
 /// counts back from its own redo point.
 #[test]

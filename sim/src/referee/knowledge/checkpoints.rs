@@ -11,7 +11,7 @@ use super::horizon::{Least, Limits, required};
 use crate::referee::Step;
 use std::collections::BTreeMap;
 use walsim_core::base::{Lsn, Pid};
-use walsim_core::call::{DiskError, Effect, Message, Place, SlotMessage};
+use walsim_core::call::{DiskError, DiskOp, Effect, FilePath, Message, Place, SlotMessage};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{Role, Shmem, Slot};
 
@@ -71,6 +71,9 @@ pub struct Window {
     pub end: Lsn,
     /// The files in `pg_wal` that the server failed to remove, according to its log.
     pub stuck: Vec<String>,
+    /// The files that were created in `pg_wal` after the checkpointer had read the directory. A
+    /// restarted walreceiver may receive WAL again that a checkpoint has removed.
+    pub installed: Vec<String>,
     /// A process failed to save a slot because of a disk error.
     pub unsaved: bool,
 }
@@ -144,6 +147,15 @@ impl Checkpoints {
         }
     }
 
+    /// A file got this name.
+    pub(super) fn renamed(&mut self, path: &FilePath) {
+        if let (Some(window), Some(name)) =
+            (&mut self.window, path.as_str().strip_prefix("pg_wal/"))
+        {
+            window.installed.push(name.to_owned());
+        }
+    }
+
     /// Publishes the value that this process computed in its previous step.
     fn publish(&mut self, step: &Step<'_>, pid: Pid, role: Role, change: SlotChange) {
         if let Some(found) = self.published.found.remove(&pid) {
@@ -193,7 +205,14 @@ impl Checkpoints {
         let mut begins = begun != self.begun;
         let mut ended = None;
         for (_, effect) in &step.effects.0 {
-            let Effect::Log(event) = effect else { continue };
+            let event = match effect {
+                Effect::Log(event) => event,
+                Effect::Disk(_, DiskOp::List(path)) if path.as_str() == "pg_wal" => {
+                    self.window.iter_mut().for_each(Window::listed);
+                    continue;
+                }
+                Effect::Disk(..) | Effect::Net(..) | Effect::Exit(_) | Effect::Halt => continue,
+            };
             let message = &event.message;
             begins |= *message == Message::ShuttingDownXlog;
             if *message == Message::Checkpoint("complete") {
@@ -242,6 +261,7 @@ impl Window {
             limits: Limits::of(&shmem.settings),
             end: end_of_wal(shmem),
             stuck: Vec::new(),
+            installed: Vec::new(),
             unsaved: false,
         }
     }
@@ -263,6 +283,11 @@ impl Window {
 
     fn slots_moved(&mut self, shmem: &Shmem) {
         least_positions(&mut self.slots, &shmem.slots.slots);
+    }
+
+    /// The checkpointer reads the names of all files in `pg_wal`.
+    pub(crate) fn listed(&mut self) {
+        self.installed.clear();
     }
 
     pub(crate) fn heard(&mut self, message: &Message) {

@@ -457,7 +457,8 @@ impl Knowledge {
                     node.wal.kept = node.wal.kept.max(next);
                 }
             }
-            DiskAct::Sync(_) | DiskAct::Write(_) | DiskAct::Rename(_) => {}
+            DiskAct::Rename(_) => node.checkpoints.renamed(event.path),
+            DiskAct::Sync(_) | DiskAct::Write(_) => {}
         }
     }
 
