@@ -1,6 +1,7 @@
 //! Identifiers: of WAL, of transactions, and of the processes, operations and connections of a
 //! node.
 
+use core::cmp::Ordering;
 use core::fmt;
 
 macro_rules! number {
@@ -56,13 +57,28 @@ impl Xid {
 macro_rules! incarnate {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name {
             /// The ordinal number of the node's boot. 0 for ids that the simulator or the live
             /// driver assigns.
             pub incarnation: u32,
             /// A counter that starts at 1 in each incarnation.
             pub n: u32,
+        }
+
+        /// Orders by incarnation, then by counter. Every step compares ids, so both are compared as
+        /// one number.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                let number = |id: &Self| u64::from(id.incarnation) << 32 | u64::from(id.n);
+                number(self).cmp(&number(other))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
         }
 
         impl fmt::Display for $name {

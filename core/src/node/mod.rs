@@ -4,6 +4,7 @@
 mod initdb;
 mod pg_receivewal;
 mod process;
+mod procs;
 mod run;
 mod view;
 
@@ -24,6 +25,7 @@ use crate::sys::{ChildExit, Conn, ExitKind, Kernel, ProcSys};
 use crate::wire::control_file::ControlFile;
 use alloc::collections::BTreeMap;
 use process::Process;
+use procs::Procs;
 
 /// What a process does next.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -54,7 +56,7 @@ pub struct Node {
     shmem: Shmem,
     kernel: Kernel,
     probe: Probe,
-    procs: BTreeMap<Pid, Proc>,
+    procs: Procs,
     owners: BTreeMap<ConnId, Pid>,
 }
 
@@ -74,7 +76,7 @@ impl Node {
             shmem: Shmem::new(settings, control),
             kernel: Kernel::new(incarnation, seed),
             probe: Probe::new(planted),
-            procs: BTreeMap::new(),
+            procs: Procs::default(),
             owners: BTreeMap::new(),
         };
         node.spawn(postmaster, Role::Postmaster, Process::postmaster());
@@ -138,7 +140,7 @@ impl Node {
     fn net(&mut self, conn: ConnId, event: NetEvent) {
         if event == NetEvent::Accepted {
             let postmaster = Pid::postmaster(self.kernel.incarnation);
-            if let Some(proc) = self.procs.get_mut(&postmaster) {
+            if let Some(proc) = self.procs.get_mut(postmaster) {
                 proc.sys.conns.insert(conn, Conn::accepted());
                 proc.sys.accepted.push_back(conn);
                 self.owners.insert(conn, postmaster);
@@ -149,7 +151,7 @@ impl Node {
         let owner = self
             .owners
             .get(&conn)
-            .and_then(|pid| self.procs.get_mut(pid));
+            .and_then(|pid| self.procs.get_mut(*pid));
         if let Some(state) = owner.and_then(|proc| proc.sys.conns.get_mut(&conn)) {
             state.apply(event);
         }
@@ -163,7 +165,7 @@ impl Node {
     }
 
     fn signal(&mut self, pid: Pid, signal: Signal, fx: &mut Effects) {
-        let Some(proc) = self.procs.get_mut(&pid) else {
+        let Some(proc) = self.procs.get_mut(pid) else {
             return;
         };
         match signal {
@@ -186,7 +188,7 @@ impl Node {
     /// Removes a process that has ended. After an orderly exit, releases the locks, pins and latch
     /// of the process. After a crash, shared memory stays as it was.
     fn end(&mut self, pid: Pid, exit: Exit, fx: &mut Effects) {
-        let Some(proc) = self.procs.remove(&pid) else {
+        let Some(proc) = self.procs.remove(pid) else {
             return;
         };
         let kind = match &exit {
@@ -222,7 +224,7 @@ impl Node {
             return;
         }
         let postmaster = Pid::postmaster(self.kernel.incarnation);
-        if let Some(parent) = self.procs.get_mut(&postmaster) {
+        if let Some(parent) = self.procs.get_mut(postmaster) {
             parent.sys.exits.push_back(ChildExit {
                 pid,
                 role: proc.role,

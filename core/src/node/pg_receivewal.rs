@@ -1,6 +1,7 @@
 //! The standalone receiver for backups. It is a single process without a server.
 
 use super::process::Process;
+use super::procs::Procs;
 use super::{Next, Node};
 use crate::base::{Lsn, Mono, Now, Pid, Planted, Probe, Settings};
 use crate::call::{Effect, Effects, Exit, Input, Machine, Place, RunSet, Signal};
@@ -40,7 +41,7 @@ impl PgReceivewal {
             shmem: Shmem::new(settings, control),
             kernel: Kernel::new(incarnation, 0),
             probe: Probe::new(Planted::NONE),
-            procs: BTreeMap::new(),
+            procs: Procs::default(),
             owners: BTreeMap::new(),
         };
         let process = Process::PgReceivewal(Box::new(pg_receivewal::PgReceivewal::new(options)));

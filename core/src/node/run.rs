@@ -10,7 +10,7 @@ use core::mem::take;
 impl Node {
     /// Runs a process until it would block. Does nothing if the process cannot run now.
     pub(super) fn run(&mut self, now: Now, pid: Pid, fx: &mut Effects) {
-        let Some(proc) = self.procs.get(&pid) else {
+        let Some(proc) = self.procs.get(pid) else {
             return;
         };
         if !self.can_run(now, pid, proc, self.shmem.procs.latch(pid)) {
@@ -24,7 +24,7 @@ impl Node {
             Next::Wait(wait) => self.woken(now, pid, proc, wait),
             Next::Run(_) => Woken::default(),
         };
-        let proc = self.procs.get_mut(&pid).expect("looked up above");
+        let proc = self.procs.get_mut(pid).expect("looked up above");
         proc.sys.woken = woken;
         let mut cx = Cx {
             now,
@@ -46,14 +46,14 @@ impl Node {
     }
 
     fn set_next(&mut self, pid: Pid, next: Next) {
-        if let Some(proc) = self.procs.get_mut(&pid) {
+        if let Some(proc) = self.procs.get_mut(pid) {
             proc.next = next;
         }
     }
 
     /// Makes the process the owner of the connections that it opened in this step.
     fn note_connections(&mut self, pid: Pid) {
-        let Some(proc) = self.procs.get(&pid) else {
+        let Some(proc) = self.procs.get(pid) else {
             return;
         };
         for conn in proc.sys.conns.keys() {
@@ -64,7 +64,7 @@ impl Node {
     /// Performs the requests that the process has made to its kernel in this step.
     fn after_step(&mut self, pid: Pid, fx: &mut Effects) {
         if let Some(becomes) = self.kernel.becomes.take()
-            && let Some(proc) = self.procs.get_mut(&pid)
+            && let Some(proc) = self.procs.get_mut(pid)
         {
             proc.role = becomes.role;
             proc.state = Process::becoming(becomes);
@@ -78,7 +78,7 @@ impl Node {
                 Fork::Backend(conn, _) => {
                     let parent = self
                         .procs
-                        .get_mut(&pid)
+                        .get_mut(pid)
                         .expect("the postmaster has just forked");
                     parent.sys.conns.remove(conn).map(|state| (*conn, state))
                 }
@@ -88,7 +88,7 @@ impl Node {
             self.spawn(child, role, state);
             if let Some((conn, state)) = handed_over {
                 self.owners.insert(conn, child);
-                let proc = self.procs.get_mut(&child).expect("spawned above");
+                let proc = self.procs.get_mut(child).expect("spawned above");
                 proc.sys.conns.insert(conn, state);
             }
         }
@@ -103,17 +103,17 @@ impl Node {
         // process ids, so a single pass finds every latch.
         let mut attached = self.shmem.procs.iter().peekable();
         self.procs.iter().filter_map(move |(pid, proc)| {
-            while attached.next_if(|entry| entry.pid < *pid).is_some() {}
-            let entry = attached.peek().filter(|entry| entry.pid == *pid);
+            while attached.next_if(|entry| entry.pid < pid).is_some() {}
+            let entry = attached.peek().filter(|entry| entry.pid == pid);
             let latch = entry.is_some_and(|entry| entry.latch);
-            self.can_run(now, *pid, proc, latch).then_some(*pid)
+            self.can_run(now, pid, proc, latch).then_some(pid)
         })
     }
 
     /// Can this process run?
     pub(super) fn can_run_at(&self, now: Now, pid: Pid) -> bool {
         let latch = self.shmem.procs.latch(pid);
-        let proc = self.procs.get(&pid);
+        let proc = self.procs.get(pid);
         proc.is_some_and(|proc| self.can_run(now, pid, proc, latch))
     }
 

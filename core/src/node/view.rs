@@ -54,20 +54,20 @@ impl<'a> NodeView<'a> {
     /// All processes.
     pub fn processes(&self) -> impl Iterator<Item = ProcessView> + use<'a> {
         let procs = self.node.procs.iter();
-        procs.map(|(pid, proc)| ProcessView::new(*pid, proc))
+        procs.map(|(pid, proc)| ProcessView::new(pid, proc))
     }
 
     /// One process.
     #[must_use]
     pub fn process(&self, pid: Pid) -> Option<ProcessView> {
-        let proc = self.node.procs.get(&pid)?;
+        let proc = self.node.procs.get(pid)?;
         Some(ProcessView::new(pid, proc))
     }
 
     /// The events that a process waits for. `None` if the process does not wait.
     #[must_use]
     pub fn wait(&self, pid: Pid) -> Option<&'a Wait> {
-        match &self.node.procs.get(&pid)?.next {
+        match &self.node.procs.get(pid)?.next {
             Next::Run(_) => None,
             Next::Wait(wait) => Some(wait),
         }
@@ -76,7 +76,7 @@ impl<'a> NodeView<'a> {
     /// Those events that a process waits for and that have happened: latch, connections, timeout.
     #[must_use]
     pub fn woken(&self, now: Now, pid: Pid) -> Woken {
-        let Some(proc) = self.node.procs.get(&pid) else {
+        let Some(proc) = self.node.procs.get(pid) else {
             return Woken::default();
         };
         match &proc.next {
@@ -87,7 +87,7 @@ impl<'a> NodeView<'a> {
 
     /// The signals that are pending for a process.
     pub fn pending(&self, pid: Pid) -> impl Iterator<Item = Signal> + use<'a> {
-        let proc = self.node.procs.get(&pid);
+        let proc = self.node.procs.get(pid);
         let pending = move |signal: &Signal| proc.is_some_and(|p| p.sys.has_signal(*signal));
         Signal::PENDING.into_iter().filter(pending)
     }
@@ -96,7 +96,7 @@ impl<'a> NodeView<'a> {
     /// SIGSTOP.
     #[must_use]
     pub fn sleeps(&self, now: Now, pid: Pid) -> Option<&'a Wait> {
-        let proc = self.node.procs.get(&pid)?;
+        let proc = self.node.procs.get(pid)?;
         match &proc.next {
             Next::Wait(wait) if !proc.stopped && !self.node.can_run_at(now, pid) => Some(wait),
             Next::Wait(_) | Next::Run(_) => None,
@@ -106,13 +106,13 @@ impl<'a> NodeView<'a> {
     /// The role of a process.
     #[must_use]
     pub fn role(&self, pid: Pid) -> Option<Role> {
-        self.node.procs.get(&pid).map(|proc| proc.role)
+        self.node.procs.get(pid).map(|proc| proc.role)
     }
 
     /// `MyReplicationSlot`: the number of the slot that a process has acquired.
     #[must_use]
     pub fn slot_of(&self, pid: Pid) -> Option<usize> {
-        self.node.procs.get(&pid)?.sys.my_slot
+        self.node.procs.get(pid)?.sys.my_slot
     }
 
     /// The state of the postmaster. `None` after the postmaster has ended.
@@ -129,7 +129,7 @@ impl<'a> NodeView<'a> {
         let owner = self.node.owners.get(&conn)?;
         self.node
             .procs
-            .get(owner)?
+            .get(*owner)?
             .state
             .as_backend()?
             .last_commit()

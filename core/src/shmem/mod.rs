@@ -19,7 +19,7 @@ pub use locks::{Acquired, CondVarId, CondVars, LockId, LockMode, Locks, Request}
 pub use postmaster::{PmSignal, PostmasterCtl};
 pub use procs::{PgProc, ProcArray, Role};
 pub use recovery::{RecoveryCtl, RecoveryState};
-pub use slots::{Invalidation, ReplicationSlots, Slot};
+pub use slots::{Entries, Invalidation, ReplicationSlots, Slot};
 pub use walrcv::{WalRcv, WalRcvState};
 pub use walsnd::{WalSnd, WalSndState};
 pub use xlog::{INSERTION_LOCKS, ReplayedCheckPoint, WalBuffer, XLogCtl};

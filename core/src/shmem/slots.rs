@@ -4,6 +4,7 @@ use crate::base::{Lsn, PgVersion, Pid};
 use crate::wire::slot_file::{Persistency, SlotFile};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut};
 
 /// `ReplicationSlotInvalidationCause`, but only the causes that apply to physical slots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -126,10 +127,47 @@ impl Slot {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlots {
     /// One entry per `max_replication_slots`.
-    pub slots: Vec<Slot>,
+    pub slots: Entries,
     /// `XLogCtl->replicationSlotMinLSN`: the LSN that slots require, when it was last computed.
     /// Invalid if no slot requires WAL.
     pub required_lsn: Lsn,
+}
+
+/// The entries for slots, and a counter. Each mutable borrow of the entries increments the counter.
+/// If the counter is the same, a reader knows without a comparison that no entry has changed.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Entries {
+    slots: Vec<Slot>,
+    borrowed: u64,
+}
+
+impl Entries {
+    /// The number of mutable borrows.
+    #[must_use]
+    pub const fn borrowed(&self) -> u64 {
+        self.borrowed
+    }
+}
+
+impl From<Vec<Slot>> for Entries {
+    fn from(slots: Vec<Slot>) -> Self {
+        Self { slots, borrowed: 0 }
+    }
+}
+
+impl Deref for Entries {
+    type Target = [Slot];
+
+    fn deref(&self) -> &[Slot] {
+        &self.slots
+    }
+}
+
+impl DerefMut for Entries {
+    fn deref_mut(&mut self) -> &mut [Slot] {
+        self.borrowed += 1;
+        &mut self.slots
+    }
 }
 
 impl ReplicationSlots {
@@ -137,7 +175,8 @@ impl ReplicationSlots {
         Self {
             slots: (0..max_replication_slots)
                 .map(|_| Slot::default())
-                .collect(),
+                .collect::<Vec<_>>()
+                .into(),
             required_lsn: Lsn::INVALID,
         }
     }

@@ -21,6 +21,9 @@ pub(super) struct Slots {
     /// position when the slot goes back, or when a report sets its first position.
     given_up: Vec<Lsn>,
     changed: bool,
+    /// The number of changes and the use of the entries at the last step that read them. `None` if
+    /// shared memory is new.
+    seen: Option<(u64, bool)>,
     /// Shared memory is new, and the startup process has not read the slots from disk yet.
     fresh: bool,
     /// Persistent slots that exist and that no client has asked to drop.
@@ -83,6 +86,11 @@ impl Slots {
         let (change, steps) = match step.ran {
             Some((_, Role::Backend | Role::WalSender | Role::Checkpointer | Role::Startup)) => {
                 let shmem = step.view.shmem();
+                let borrowed = shmem.slots.slots.borrowed();
+                if let Some((_, in_use)) = self.seen.filter(|(seen, _)| *seen == borrowed) {
+                    self.changed = false;
+                    return (SlotChange { any: false, in_use }, Vec::new());
+                }
                 let given_up = &mut self.given_up;
                 given_up.resize(shmem.slots.slots.len(), Lsn::INVALID);
                 let fresh = std::mem::take(&mut self.fresh);
@@ -108,10 +116,14 @@ impl Slots {
                 for change in &steps {
                     self.keep(&shmem.slots.slots[change.number], change.was);
                 }
+                self.seen = Some((borrowed, change.in_use));
                 (change, steps)
             }
             Some((_, Role::Postmaster)) => {
-                self.fresh |= is_new(step);
+                if is_new(step) {
+                    self.fresh = true;
+                    self.seen = None;
+                }
                 Default::default()
             }
             // These processes do not change slots.
@@ -150,6 +162,7 @@ impl Slots {
     /// Called when the server has stopped. If a client asked to drop a slot and got no answer, the
     /// slot may or may not exist after the next start.
     pub(super) fn gone(&mut self) {
+        self.seen = None;
         for (_, statement) in std::mem::take(&mut self.asked) {
             if let SlotStatement::Drop(name) = statement {
                 self.kept.remove(&name);

@@ -64,7 +64,7 @@ fn create_read_drop() {
 fn errors_of_slot_commands() {
     for version in PgVersion::ALL {
         let mut table = server(version);
-        table.fixture.shmem.slots.slots.truncate(2);
+        table.fixture.shmem.slots.slots = Vec::from([Slot::default(), Slot::default()]).into();
         table.answers("CREATE_REPLICATION_SLOT s PHYSICAL");
         let long = "x".repeat(64);
         let cut = "x".repeat(63);

@@ -79,7 +79,7 @@ fn sigterm_ends_the_wait() {
 #[test]
 fn names_and_the_number_of_slots_are_checked() {
     let (mut fixture, pid) = server(PgVersion::V15, Planted::NONE);
-    fixture.shmem.slots.slots.truncate(2);
+    fixture.shmem.slots.slots = Vec::from([Slot::default(), Slot::default()]).into();
     let refused = |fixture: &mut Fixture, name: &str| {
         let outcome = fixture.create(pid, name, false, false);
         fixture.clean_up(pid);

@@ -73,7 +73,7 @@ fn the_oldest_position_is_required() {
                 continue;
             }
             let (mut fixture, pid) = server(version, planted);
-            fixture.shmem.slots.slots = slots.to_vec();
+            fixture.shmem.slots.slots = slots.to_vec().into();
             assert_eq!(
                 compute(&mut fixture, pid),
                 Lsn(expected),
@@ -299,7 +299,7 @@ fn with_the_bug_an_advance_is_never_saved() {
 #[test]
 fn a_computation_can_overwrite_a_newer_one() {
     let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
-    fixture.shmem.slots.slots = Vec::from([one(50, 50), one(0, 0)]);
+    fixture.shmem.slots.slots = Vec::from([one(50, 50), one(0, 0)]).into();
     let mut slow = ReplicationSlotsComputeRequiredLsn::new();
     let first = fixture.step(pid, |cx| slow.poll(cx));
     assert!(matches!(first, Poll::Yield(Yield::Again(_))));
