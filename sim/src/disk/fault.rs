@@ -62,14 +62,8 @@ impl Disk {
         self.meet(inode, |candidate| candidate == kind).is_some()
     }
 
-    /// The fault that affects an fsync, if any; the fault counts this fsync. A renamed file whose
-    /// directory is not yet fsynced is spared: after an error PostgreSQL would continue as if the
-    /// fsync had succeeded (InstallXLogFileSegment), and a power loss could then undo the rename
-    /// and lose the WAL in the file.
+    /// The fault that affects an fsync, if any; the fault counts this fsync.
     pub(super) fn fsync_fault(&mut self, inode: u64) -> Option<DiskFaultKind> {
-        if self.tree.awaits_directory(inode) {
-            return None;
-        }
         self.meet(inode, |kind| {
             matches!(kind, DiskFaultKind::FsyncKeeps | DiskFaultKind::FsyncDrops)
         })
@@ -85,7 +79,7 @@ impl Disk {
         descriptor.is_some_and(|it| {
             let fails =
                 |kind| matches!(kind, DiskFaultKind::FsyncKeeps | DiskFaultKind::FsyncDrops);
-            !self.tree.awaits_directory(it.inode) && self.fault(it.inode, fails).is_some()
+            self.fault(it.inode, fails).is_some()
         })
     }
 

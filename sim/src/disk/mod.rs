@@ -5,11 +5,9 @@
 //! write copies its bytes into the page cache at once. An fsync covers everything that was written
 //! before it was issued. A read is the exception: it returns the bytes as of its completion.
 //!
-//! An fsync of a file also makes two names durable, as journaling file systems do: the name under
-//! which the file was created, and the new name after a rename by another process. PostgreSQL needs
-//! the second: processes write to a segment that the checkpointer has renamed before the
-//! checkpointer has fsynced the directory. After a rename by the process that calls fsync, the name
-//! is durable only after an fsync of the directory.
+//! An fsync of a file also makes the name durable under which the file was created, as journaling
+//! file systems do. After a rename, the new name is durable only after an fsync of the directory,
+//! or after an fsync of the file for which the world makes an exception ([`Disk::cover_name`]).
 //!
 //! The death of a process keeps the page cache. A power loss keeps any subset of the unsynced
 //! changes.
@@ -300,7 +298,7 @@ impl Disk {
             }
             DiskOp::Fsync(fd) => {
                 let inode = self.inode_of(owner, *fd)?;
-                return Ok(self.begin_fsync(owner, inode, call));
+                return Ok(self.begin_fsync(inode, call));
             }
             DiskOp::Truncate { fd, len } => {
                 let inode = self.inode_of(owner, *fd)?;
@@ -350,21 +348,21 @@ impl Disk {
                         upto: self.tree.changes(),
                     },
                     // fsync accepts files and directories.
-                    Node::File(inode) => self.begin_fsync(owner, inode, call),
+                    Node::File(inode) => self.begin_fsync(inode, call),
                 });
             }
         };
         Ok(Act::Answer(Ok(done)))
     }
 
-    fn begin_fsync(&mut self, owner: Pid, inode: u64, call: u64) -> Act {
+    fn begin_fsync(&mut self, inode: u64, call: u64) -> Act {
         self.pin(inode);
         Act::Fsync {
             inode,
             upto: self.inodes[&inode].issued(),
             call,
             fault: self.fsync_fault(inode),
-            renamed: self.inodes[&inode].renamed.filter(|it| it.by != owner),
+            renamed: None,
         }
     }
 

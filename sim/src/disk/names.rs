@@ -1,16 +1,33 @@
 //! Changes of names: the effect of rename, unlink and mkdir on directories in the page cache.
 
-use super::Disk;
 use super::inode::Renamed;
 use super::tree::{Node, Place};
+use super::{Act, Disk, Ticket};
 use std::sync::Arc;
-use walsim_core::base::Pid;
+use walsim_core::base::{Fd, Pid};
 use walsim_core::call::{DiskError, FilePath};
 
 /// The value on Linux.
 const EINVAL: DiskError = DiskError::Other(22);
 
 impl Disk {
+    /// The process that has renamed the file of this descriptor, if the new name is not durable
+    /// yet.
+    #[must_use]
+    pub fn renamer(&self, fd: Fd) -> Option<Pid> {
+        let inode = self.inodes.get(&self.descriptors.get(&fd)?.inode)?;
+        let renamed = inode.renamed?;
+        let is_pending = self.tree.is_pending(renamed.dir, renamed.number);
+        is_pending.then_some(renamed.by)
+    }
+
+    /// If the fsync succeeds, it also makes the new name of its file durable.
+    pub fn cover_name(&self, ticket: &mut Ticket) {
+        if let Act::Fsync { inode, renamed, .. } = &mut ticket.0 {
+            *renamed = self.inodes[inode].renamed;
+        }
+    }
+
     pub(super) fn rename(
         &mut self,
         by: Pid,

@@ -271,6 +271,33 @@ fn a_rename_without_a_directory_sync_is_undone() {
 }
 
 #[test]
+fn an_fsync_covers_a_new_name_only_by_exception() {
+    for (covers, fails) in [(false, false), (true, false), (true, true)] {
+        let mut rig = Rig::new().pin(LOSE_ALL);
+        let fd = rig.durable("pg_wal/old", b"x");
+        assert_eq!(rig.disk.renamer(fd), None);
+        rig.rename("pg_wal/old", "pg_wal/new");
+        assert_eq!(rig.disk.renamer(fd), Some(A));
+        if fails {
+            rig.disk.inject(DiskFault {
+                kind: DiskFaultKind::FsyncKeeps,
+                prefix: String::new(),
+                left: 1,
+            });
+        }
+        let mut fsync = rig.issue(&DiskOp::Fsync(fd));
+        if covers {
+            rig.disk.cover_name(&mut fsync);
+        }
+        assert_eq!(rig.complete(fsync).is_err(), fails);
+        let durable = covers && !fails;
+        assert_eq!(rig.disk.renamer(fd).is_none(), durable);
+        rig.lose_power();
+        assert_eq!(rig.disk.exists("pg_wal/new"), durable);
+    }
+}
+
+#[test]
 fn a_directory_sync_covers_only_what_was_changed_before_its_issue() {
     let mut rig = Rig::new().pin(LOSE_ALL);
     rig.durable("pg_wal/a", b"a");

@@ -247,15 +247,10 @@ impl Tree {
         });
     }
 
-    /// Whether the file was renamed and its directory has not been fsynced since.
-    pub(super) fn awaits_directory(&self, inode: u64) -> bool {
-        let renamed = |dir: &Dir| {
-            dir.log.iter().any(|logged| match &logged.change {
-                Change::Move(_, to) => dir.live.get(to) == Some(&Node::File(inode)),
-                Change::Put(..) | Change::Remove(_) => false,
-            })
-        };
-        self.dirs.values().any(renamed)
+    /// Whether a change of a directory is not durable yet.
+    pub(super) fn is_pending(&self, dir: u64, number: u64) -> bool {
+        let dir = self.dirs.get(&dir);
+        dir.is_some_and(|dir| dir.log.iter().any(|entry| entry.number == number))
     }
 
     /// After the fsync of a file, makes the name under which it was created durable, as Linux's

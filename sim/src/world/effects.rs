@@ -11,8 +11,7 @@ use bytes::Bytes;
 use std::ops::Range;
 use walsim_core::base::{ConnId, Fd, Mark, Mono, OpId, Pid};
 use walsim_core::call::{
-    DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Place, Severity,
-    SlotMessage,
+    DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Severity, SlotMessage,
 };
 use walsim_core::node::Node;
 use walsim_core::shmem::Role;
@@ -156,19 +155,22 @@ impl World {
 
     /// Issues an operation. Returns its ticket, and its duration in microseconds.
     fn issue(&mut self, host: usize, pid: Pid, call: &DiskOp) -> (Ticket, u64) {
-        let state = &mut self.hosts[host];
-        // See docs/hazards/fsync-failure-in-crash-recovery.md.
-        let place = || Some(state.node.as_ref()?.view().process(pid)?.at);
-        let spared = matches!(call, DiskOp::Fsync(fd) if state.disk.will_fail_fsync(*fd))
-            && place() == Some(Place::SyncDataDirectory);
-        let choices = &self.choices;
-        if spared {
-            self.excuses.add(Excuse::FsyncInCrashRecovery);
-            let disk = &mut state.disk;
-            disk.without_faults(|disk| disk.issue(pid, call, choices))
-        } else {
-            state.disk.issue(pid, call, choices)
+        self.note_install(host, pid, call);
+        let skips_error = self.skips_error(host, pid, call);
+        let covers_name = matches!(call, DiskOp::Fsync(fd) if self.covers_name(host, pid, *fd));
+        let (disk, choices) = (&mut self.hosts[host].disk, &self.choices);
+        let (mut ticket, delay_us) = match skips_error {
+            Some(_) => disk.without_faults(|disk| disk.issue(pid, call, choices)),
+            None => disk.issue(pid, call, choices),
+        };
+        if covers_name {
+            disk.cover_name(&mut ticket);
+            self.excuses.add(Excuse::SegmentNameNotDurable);
         }
+        if let Some(excuse) = skips_error {
+            self.excuses.add(excuse);
+        }
+        (ticket, delay_us)
     }
 
     fn net_op(&mut self, host: usize, pid: Pid, conn: ConnId, call: &NetOp) {

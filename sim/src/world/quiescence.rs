@@ -131,6 +131,8 @@ impl World {
             | Excuse::ShutdownInCrashRestart
             | Excuse::CrashPassedOver
             | Excuse::FsyncInCrashRecovery
+            | Excuse::SegmentRenamedNotSynced
+            | Excuse::SegmentNameNotDurable
             | Excuse::SlotFileBehindMemory => false,
         };
         helps(excuse) < excuse.most_helps() && !(is_about_wal && helps(Excuse::WalRemoved) > 0)

@@ -75,6 +75,8 @@ impl World {
                 Excuse::ShutdownInCrashRestart
                 | Excuse::CrashPassedOver
                 | Excuse::FsyncInCrashRecovery
+                | Excuse::SegmentRenamedNotSynced
+                | Excuse::SegmentNameNotDurable
                 | Excuse::SlotFileBehindMemory => {
                     unreachable!("no reason to stay behind")
                 }

@@ -35,6 +35,10 @@ pub(in crate::world) struct Causes {
     shut_down: BTreeSet<usize>,
     /// Processes that crashed in a crash restart.
     crashed: BTreeSet<(usize, Pid)>,
+    /// Segments that processes have renamed into place in durable_rename. An entry ends when the
+    /// process leaves this function. If the process dies in it, the entry remains until the server
+    /// begins crash recovery.
+    pub(super) installs: BTreeMap<(usize, Pid), FilePath>,
 }
 
 impl Causes {
@@ -205,6 +209,14 @@ impl World {
             (Role::Checkpointer, Message::Checkpoint("complete") | Message::RestartPoint(_)) => {
                 self.causes.limits.remove(&host);
             }
+            // SyncDataDirectory follows. It fsyncs the directory of all unfinished renames.
+            (
+                Role::Startup,
+                Message::WasInterrupted(_)
+                | Message::ShutdownWasInterrupted(_)
+                | Message::WasInterruptedInRecovery(_)
+                | Message::WasInterruptedInArchiveRecovery(_),
+            ) => self.causes.installs.retain(|(other, _), _| *other != host),
             (Role::Postmaster, Message::Reinitializing) => {
                 self.causes.restarting.insert(host);
             }

@@ -81,6 +81,8 @@ const fn most(excuse: Excuse, profile: Profile) -> u64 {
         (Profile::Default, Excuse::ShutdownInCrashRestart | Excuse::CrashPassedOver) => 20,
         (Profile::Default, Excuse::SlotKept) => 20,
         (Profile::Default, Excuse::FsyncInCrashRecovery) => 220,
+        (Profile::Default, Excuse::SegmentRenamedNotSynced) => 20,
+        (_, Excuse::SegmentNameNotDurable) => 1700,
         (_, Excuse::SlotFileBehindMemory) => 280,
         (Profile::Faultless, _) => 0,
     }

@@ -7,6 +7,7 @@ mod ahead_of_flush;
 mod causes;
 mod counts;
 mod exemptions;
+mod fsyncs;
 mod hazards;
 mod slot_dropped;
 mod slot_invalidated;
@@ -55,6 +56,12 @@ pub enum Excuse {
     /// An injected fsync error was skipped, because it would have hit SyncDataDirectory:
     /// docs/hazards/fsync-failure-in-crash-recovery.md.
     FsyncInCrashRecovery,
+    /// An injected fsync error was skipped, because it would have hit the fsync of a segment after
+    /// its rename in durable_rename: docs/hazards/segment-renamed-but-not-synced.md.
+    SegmentRenamedNotSynced,
+    /// An fsync of a segment also made its name durable, because another process was still
+    /// installing the segment: docs/hazards/segment-used-before-its-name-is-durable.md.
+    SegmentNameNotDurable,
     /// WAL was removed that only the state file of a slot required:
     /// docs/hazards/slot-file-behind-memory.md. An exemption of SLOT.
     SlotFileBehindMemory,
@@ -62,7 +69,7 @@ pub enum Excuse {
 
 impl Excuse {
     /// All excuses.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::SlotDropped,
         Self::SlotInvalidated,
         Self::SlotKept,
@@ -72,6 +79,8 @@ impl Excuse {
         Self::ShutdownInCrashRestart,
         Self::CrashPassedOver,
         Self::FsyncInCrashRecovery,
+        Self::SegmentRenamedNotSynced,
+        Self::SegmentNameNotDurable,
         Self::SlotFileBehindMemory,
     ];
 
@@ -88,6 +97,8 @@ impl Excuse {
             Self::ShutdownInCrashRestart => "shutdown-in-crash-restart",
             Self::CrashPassedOver => "crash-passed-over",
             Self::FsyncInCrashRecovery => "fsync-in-crash-recovery",
+            Self::SegmentRenamedNotSynced => "segment-renamed-not-synced",
+            Self::SegmentNameNotDurable => "segment-name-not-durable",
             Self::SlotFileBehindMemory => "slot-file-behind-memory",
         }
     }
@@ -105,6 +116,8 @@ impl Excuse {
             Self::ShutdownInCrashRestart
             | Self::CrashPassedOver
             | Self::FsyncInCrashRecovery
+            | Self::SegmentRenamedNotSynced
+            | Self::SegmentNameNotDurable
             | Self::SlotFileBehindMemory => u32::MAX,
         }
     }
