@@ -1,13 +1,12 @@
 //! Legal events that can be the cause of an excuse, recorded as they happen. Illegal events need
 //! not be recorded, because a check ends the run.
 
-use crate::referee::slot_on_disk;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo};
 use walsim_core::call::{Exit, FilePath, LogEvent, Message, Severity, SlotMessage};
 use walsim_core::node::PmState;
-use walsim_core::shmem::Role;
+use walsim_core::shmem::{Invalidation, Role};
 use walsim_core::wal::names::parse_segment_name;
 
 /// The recorded events, by host.
@@ -152,13 +151,17 @@ impl World {
             || slot.is_some_and(|slot| known.is_given_up(host, slot, restart_lsn))
     }
 
-    fn owns_slot(&self, host: usize, pid: Pid, name: &str) -> bool {
-        let Some(node) = &self.hosts[host].node else {
-            return false;
-        };
-        let slots = &node.view().shmem().slots;
-        let slot = slots.find(name).map(|number| &slots.slots[number]);
-        slot.is_some_and(|slot| slot.active_pid == Some(pid))
+    /// The position in shared memory that a slot had before it was invalidated, if this process
+    /// owns the slot.
+    fn invalidated_at(&self, host: usize, pid: Pid, name: &str) -> Option<Lsn> {
+        let slots = &self.hosts[host].node.as_ref()?.view().shmem().slots;
+        let slot = &slots.slots[slots.find(name)?];
+        match slot.invalidated? {
+            Invalidation::WalRemoved(restart_lsn) if slot.active_pid == Some(pid) => {
+                Some(restart_lsn)
+            }
+            Invalidation::WalRemoved(_) | Invalidation::Other(_) => None,
+        }
     }
 
     /// A process logs a message.
@@ -193,14 +196,10 @@ impl World {
             {
                 let in_slots = path.as_str().strip_prefix("pg_replslot/");
                 if let Some((name, _)) = in_slots.and_then(|path| path.split_once('/'))
-                    && self.owns_slot(host, pid, name)
+                    && let Some(restart_lsn) = self.invalidated_at(host, pid, name)
                 {
                     // The checkpointer would have logged the invalidation after saving the slot.
-                    // The state file still has the earlier position of the slot.
-                    let state = &self.hosts[host];
-                    let version = state.plan.settings.pg_version;
-                    let saved = slot_on_disk(&state.disk, version, name);
-                    let right = saved.is_some_and(|lsn| self.may_invalidate(host, name, lsn));
+                    let right = self.may_invalidate(host, name, restart_lsn);
                     let key = (host, name.to_owned());
                     self.causes.invalidated.insert(key.clone(), right);
                     self.causes.kept.insert(key, pid);
