@@ -372,9 +372,6 @@ impl World {
     /// Edits the configuration file and reloads the configuration, as an operator does with `pg_ctl
     /// reload`.
     fn reload(&mut self, host: usize, values: &BTreeMap<String, String>) {
-        if self.quiescence.is_some() {
-            return;
-        }
         let limit = self.hosts[host].plan.settings.max_slot_wal_keep_size;
         self.causes.limit_changes(host, limit);
         let state = &mut self.hosts[host];
@@ -448,7 +445,13 @@ impl World {
         let plan = self.plan.clone();
         match &plan.actions[row].action {
             Action::Sql { node, statement } => self.operate(*node, statement.clone()),
-            Action::Reload { node, settings } => self.reload(*node, settings),
+            Action::Reload { node, settings } => {
+                // In the quiescent phase only at its time: an event could come at any time.
+                let has_time = plan.actions[row].when.at_us().is_some();
+                if has_time || self.quiescence.is_none() {
+                    self.reload(*node, settings);
+                }
+            }
             Action::GrowDisk { node, by } => {
                 self.hosts[*node].disk.grow(*by);
                 self.add_to_story(
