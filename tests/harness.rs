@@ -18,7 +18,7 @@ const STEPS: u32 = 1_000_000;
 pub struct Harness<M> {
     /// The machine.
     pub machine: M,
-    /// Its disk.
+    /// The disk of the machine.
     pub disk: Disk,
     /// Determines the choices of the disk, such as which writes survive a power loss.
     pub choices: Choices,

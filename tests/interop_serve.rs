@@ -1,8 +1,8 @@
 //! `walsim-live serve` with PostgreSQL's programs. One test kills pg_receivewal again and again.
-//! Another breaks the connections of a real standby.
+//! Another test breaks the connections of a real standby.
 //!
 //! Cluster and standby have the version of `WALSIM_PG_BIN`. pg_receivewal 15 supports only servers
-//! of 15. If the other version has no pg_receivewal, walsim-live receives instead.
+//! of 15. If a later version is installed without pg_receivewal, walsim-live receives instead.
 //!
 //! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
 //! `WALSIM_INTEROP=all` selects larger sizes.

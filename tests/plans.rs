@@ -12,7 +12,8 @@ use walsim::world::{Excuse, Verdict, run_at_most};
 use walsim_core::base::{Bug, Mark, Planted};
 use walsim_core::call::Place;
 
-/// How many cases are tried. They come from a fixed seed unless `PROPTEST_RNG_SEED` is set.
+/// How many cases are tried. The cases are drawn with a fixed seed unless `PROPTEST_RNG_SEED` is
+/// set.
 fn cases(cases: u32) -> Config {
     let mut config = Config::with_cases(cases);
     if config.rng_seed == RngSeed::Random {

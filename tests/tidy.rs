@@ -236,7 +236,7 @@ fn the_driver_knows_no_protocol() {
 }
 
 /// core has two drivers, which do not depend on each other. The driver for real files cannot plant
-/// bugs. Only the tests of one driver may use the other.
+/// bugs. Only its tests may use the simulator, to compare both drivers.
 #[test]
 fn live_depends_on_core_alone() {
     let sources = sources();

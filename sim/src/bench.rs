@@ -91,7 +91,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// All of them.
+    /// All codecs.
     pub const ALL: [Self; 3] = [Self::WalWrite, Self::WalRead, Self::Checksum];
 
     /// The name in the output.

@@ -315,7 +315,7 @@ pub const fn bug_info(bug: Bug) -> BugInfo {
 pub struct Found {
     /// The seed whose run shows the bug.
     pub seed: u64,
-    /// Its plan.
+    /// The plan of the seed.
     pub plan: Plan,
     /// The outcome of the run that shows the bug.
     pub outcome: Outcome,

@@ -259,8 +259,8 @@ impl Encoder {
     }
 }
 
-/// The generator that expands a seed into a plan. Its drawing functions are defined here and not in
-/// a library, so that a new release of the library does not change which plan a seed stands for.
+/// The generator that expands a seed into a plan. The module defines its drawing functions and does
+/// not use a library's. A new release of a library could otherwise change the plan of a seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SimRng(ChaCha8Rng);
 

@@ -28,15 +28,15 @@ pub struct DataDirectory {
 /// A record in the list of a dump.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listed {
-    /// Its start.
+    /// The start of the record.
     pub lsn: Lsn,
-    /// Its length without padding.
+    /// The length of the record without padding.
     pub len: u32,
-    /// Its transaction id.
+    /// The transaction id in the record.
     pub xid: Xid,
     /// The start of the previous record.
     pub prev: Lsn,
-    /// Its resource manager.
+    /// The resource manager of the record.
     pub rmgr: RmgrId,
     /// xl_info: the bits of the resource manager, and the flags.
     pub info: u8,

@@ -102,8 +102,8 @@ fn damaged_records_are_described_or_refused() {
                 bytes[at] ^= flip;
             }
         }
-        // Describes the data with every record type, first of this resource manager and then of
-        // every other one.
+        // Describes the data as a record of every type of this resource manager, and as a record of
+        // every other resource manager.
         for kind in 0..=u8::MAX {
             bytes[16] = kind;
             count(&bytes);

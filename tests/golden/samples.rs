@@ -19,7 +19,7 @@ pub(crate) const PAGE: usize = 8192;
 pub(crate) struct Slice {
     pub(crate) name: String,
     pub(crate) version: PgVersion,
-    /// That of its file.
+    /// The timeline of the segment's file.
     pub(crate) tli: TimelineId,
     pub(crate) system_identifier: u64,
     /// Position of the first byte.
@@ -174,7 +174,7 @@ impl Slice {
         }
     }
 
-    /// The bytes of a record. They are collected from all its pages.
+    /// The bytes of a record, collected from all pages on which the record lies.
     pub(crate) fn record_bytes(&self, lsn: Lsn, len: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in fragments(self.geometry(), lsn, len) {

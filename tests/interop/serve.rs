@@ -59,12 +59,12 @@ impl Serve {
         server
     }
 
-    /// Its process id.
+    /// The process id of the server.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its output so far.
+    /// What the server has printed so far.
     pub(crate) fn printed(&self) -> String {
         fs::read_to_string(&self.out).expect("it was made at the start")
     }

@@ -164,8 +164,8 @@ fn connections_beyond_the_limits_are_refused() {
                 other => panic!("{other:?}"),
             }
         }
-        // These ten times as many connections send no startup packet, so they do not count towards
-        // the limit.
+        // Ten times as many connections as the limit allows send no startup packet, so they do not
+        // count.
         let silent: Vec<Client> = (0..80).map(|_| Client::connect(server.port)).collect();
         let mut first = held.remove(0);
         first.say(&Kind::Query("SHOW wal_level").once());

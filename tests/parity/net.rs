@@ -38,7 +38,7 @@ pub(crate) trait Network: Sized {
     /// connection to this address.
     fn fragile_address(&mut self) -> (String, u16);
 
-    /// Breaks this connection.
+    /// Breaks a connection that uses the fragile address.
     fn break_it(&mut self);
 
     fn call(&mut self, end: End, conn: ConnId, op: NetOp);

@@ -28,9 +28,9 @@ pub enum Kind {
 pub struct Cluster {
     /// The absolute path of the cluster's directory.
     pub dir: PathBuf,
-    /// Its origin.
+    /// Which program made the cluster.
     pub kind: Kind,
-    /// Its settings.
+    /// The settings of the server.
     pub settings: Settings,
     pub(super) lock: LockFile,
 }

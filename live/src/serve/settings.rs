@@ -14,7 +14,7 @@ pub const MARK: &str = "walsim.toml";
 pub struct Choice {
     /// The name as in PostgreSQL, or `pg_version`, or `segment`.
     pub name: String,
-    /// Its value.
+    /// The value of the setting.
     pub value: String,
 }
 

@@ -13,7 +13,7 @@ use walsim_core::shmem::Role;
 pub struct Bite {
     /// The code of the check.
     pub code: &'static str,
-    /// One of its subscriptions.
+    /// A subscription of the check.
     pub subscription: Subscription,
     /// The planted bug that only this subscription finds.
     pub planted: Plant,

@@ -49,7 +49,7 @@ pub(super) struct Chain {
 /// A run of a server. It begins with a start or a crash restart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Server {
-    /// Its shutdown checkpoint.
+    /// The shutdown checkpoint of this run.
     shutdown: Option<Lsn>,
     /// The page in which recovery ended, until it is written.
     last_page: Option<Lsn>,

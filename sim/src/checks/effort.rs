@@ -48,8 +48,8 @@ pub(super) struct Effort {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Ends {
     state: (u32, Lsn, Lsn),
-    /// The value of `walrcv.starts` when the last walreceiver ended. It counts the started
-    /// walreceivers.
+    /// The value of `walrcv.starts`, which counts started walreceivers, when the last walreceiver
+    /// ended.
     starts: u32,
     /// The times at which walreceivers ended, by monotonic time and by the wall clock.
     ends: Vec<(Mono, TimestampTz)>,

@@ -84,7 +84,7 @@ impl Mono {
 /// Checks `flushedUpto`. The position starts anew with the first walreceiver of a server and on
 /// another timeline. The startup process may set the position back when it requests WAL
 /// (RequestXLogStreaming), because the received WAL may be damaged. PostgreSQL never does this, but
-/// a better server may. A walreceiver must not set the position back.
+/// another implementation may. A walreceiver must not set the position back.
 fn received(site: Site<'_>, asks: bool, before: Received, now: Received) -> Ruling {
     let continues = before.asked && now.asked && before.tli == now.tli;
     if asks || !continues || before.upto <= now.upto {

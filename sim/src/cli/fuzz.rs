@@ -170,8 +170,8 @@ fn progress(seeds: &Range<u64>, budget: Option<Duration>) -> ProgressBar {
     bar
 }
 
-/// The first failure of each kind. They are shrunk after all seeds have run, because shrinking
-/// would make the worker threads wait.
+/// The first failure of each kind. These failures are shrunk after all seeds have run, because
+/// shrinking would make the worker threads wait.
 #[derive(Default)]
 struct Firsts(Vec<Ran>);
 

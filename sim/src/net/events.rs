@@ -107,8 +107,7 @@ impl Net {
         let accepted = conn.states[1] == State::Open;
         self.ends.remove(&(host, id));
         if accepted {
-            // The acceptor does not learn now that the opener has given up. It will get a reset
-            // when it sends.
+            // The acceptor learns only at its next send that the opener has given up.
             self.conn(number).states[0] = State::Dead;
         }
         self.forget(number);

@@ -28,7 +28,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// All of them.
+    /// All profiles.
     pub const ALL: [Self; 2] = [Self::Default, Self::Faultless];
 
     /// The name in commands and plans.

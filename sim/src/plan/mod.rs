@@ -189,7 +189,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds of events.
     pub const ALL: [Self; 11] = [
         Self::WalWrite,
         Self::WalFsync,
@@ -371,8 +371,8 @@ pub enum Fault {
         /// The duration.
         for_us: u64,
     },
-    /// The processes of a node stop reading, so that the kernel's buffers fill and it accepts no
-    /// more bytes.
+    /// The processes of a node stop reading. The kernel's buffers then fill, and the kernel accepts
+    /// no more bytes.
     StopReading {
         /// The node.
         node: usize,

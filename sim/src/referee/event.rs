@@ -25,7 +25,7 @@ pub struct Site<'a> {
     pub now: Mono,
     /// The index of the node in the plan.
     pub host: usize,
-    /// Its name.
+    /// The name of the node.
     pub name: &'a str,
     /// How many times the server has been started, including this start. Shared memory does not
     /// survive a restart.
@@ -171,7 +171,7 @@ pub enum DiskAct<'a> {
     Remove(Option<&'a FilePath>),
     /// [`DiskKind::Rename`], with the old name.
     Rename(&'a FilePath),
-    /// [`DiskKind::Sync`], with its result.
+    /// [`DiskKind::Sync`], with the result of the fsync.
     Sync(Result<(), DiskError>),
 }
 
@@ -194,7 +194,7 @@ impl Written {
 }
 
 impl DiskAct<'_> {
-    /// Its kind.
+    /// The kind of the operation.
     #[must_use]
     pub const fn kind(&self) -> DiskKind {
         match self {
@@ -262,7 +262,7 @@ pub struct ServerEvent<'a> {
     pub site: Site<'a>,
     /// The node. `None` while the server is not running.
     pub view: Option<NodeView<'a>>,
-    /// Its disk.
+    /// The disk of the node.
     pub disk: &'a Disk,
     /// The event.
     pub act: ServerAct<'a>,
@@ -302,7 +302,7 @@ pub enum ServerAct<'a> {
         /// The role of the process. `None` if the process did not run in this step and is not the
         /// postmaster.
         role: Option<Role>,
-        /// How it exited.
+        /// How the process exited.
         exit: &'a Exit,
     },
     /// [`ServerKind::Halt`]
@@ -331,11 +331,11 @@ impl ServerAct<'_> {
 /// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Gone {
-    /// Its machine lost power.
+    /// The machine of the server lost power.
     PowerLoss,
     /// All processes of the server were killed at once.
     Crash,
-    /// It exited by itself.
+    /// The server exited by itself.
     Halt,
 }
 
@@ -409,9 +409,9 @@ impl ClientAct<'_> {
 /// A row that a session wrote.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Row {
-    /// Its relation.
+    /// The relation of the row.
     pub rel: u32,
-    /// Its key.
+    /// The key of the row.
     pub key: u64,
     /// The value of the row. It names the transaction.
     pub value: Vec<u8>,
@@ -420,7 +420,7 @@ pub struct Row {
 /// The answer to a statement.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Answer {
-    /// CommandComplete with this tag.
+    /// A CommandComplete with this tag.
     Complete {
         /// The tag.
         tag: String,
@@ -453,7 +453,7 @@ pub struct WireMessage<'a> {
     /// The node. A sent message is shown after the step of the sender and before the later effects
     /// of that step.
     pub view: NodeView<'a>,
-    /// Its disk.
+    /// The disk of the node.
     pub disk: &'a Disk,
     /// The end.
     pub end: WireEnd,
@@ -492,7 +492,7 @@ impl WireMessage<'_> {
 pub struct Peer<'a> {
     /// The node.
     pub site: Site<'a>,
-    /// Its disk.
+    /// The disk of the node.
     pub disk: &'a Disk,
 }
 
@@ -503,7 +503,7 @@ pub struct NodeAtEnd<'a> {
     pub site: Site<'a>,
     /// The node.
     pub view: NodeView<'a>,
-    /// Its disk.
+    /// The disk of the node.
     pub disk: &'a Disk,
 }
 

@@ -11,7 +11,7 @@ pub enum Exemption {
 }
 
 impl Exemption {
-    /// All of them.
+    /// All exemptions.
     pub const ALL: [Self; 1] = [Self::SlotFileBehindMemory];
 }
 
@@ -20,6 +20,6 @@ impl Exemption {
 pub(crate) struct ForcedExemption {
     /// The exemption.
     pub(crate) exemption: Exemption,
-    /// Whether it applies.
+    /// Whether the exemption applies.
     pub(crate) holds: bool,
 }

@@ -1,6 +1,6 @@
-//! A client session. It runs the transactions of its rows of the plan one after the other, over a
-//! connection of the simulated network. A commit is acknowledged when the network delivers its
-//! CommandComplete to the session.
+//! A client session. The session runs the transactions of its workload rows one after the other,
+//! over a connection of the simulated network. A commit is acknowledged when the network delivers
+//! its CommandComplete to the session.
 
 use crate::choice::{Choices, Key, Subject};
 use crate::plan::WorkloadRow;
@@ -53,7 +53,7 @@ enum State {
     Starting,
     /// A statement was sent.
     Busy(Statement),
-    /// Waits before it reconnects.
+    /// The session waits before it reconnects.
     Backoff,
 }
 

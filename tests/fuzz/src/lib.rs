@@ -21,7 +21,7 @@ pub struct Rig<M> {
     conns: BTreeMap<ConnId, Conn>,
     /// The connection that the machine opened last.
     pub opened: Option<ConnId>,
-    /// It has ended.
+    /// The machine has ended.
     pub halted: bool,
     /// The peers currently do not read.
     pub stuck: bool,

@@ -5,7 +5,7 @@
 pub(super) struct Scan<'a>(pub(super) &'a [u8]);
 
 impl Scan<'_> {
-    /// Matches exactly this text.
+    /// Skips exactly this text.
     pub(super) fn literal(&mut self, text: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(text.as_bytes())?;
         Some(())

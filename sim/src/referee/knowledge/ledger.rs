@@ -35,13 +35,13 @@ pub struct Ledger {
 /// A complete record in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Placed {
-    /// Its first byte.
+    /// The position of the record's first byte.
     pub start: Lsn,
     /// The end of the record's last byte.
     pub end: Lsn,
     /// Where the next record is expected. After a segment switch, this is in the next segment.
     pub next: Lsn,
-    /// Its transaction id.
+    /// The transaction id in the record.
     pub xid: Xid,
 }
 

@@ -12,17 +12,17 @@ const COMMITS: [u8; 2] = [0x00, 0x30];
 /// A complete record of the ledger.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Logged {
-    /// Its first byte.
+    /// The position of the record's first byte.
     pub start: Lsn,
     /// The end of the record. Redo sets the LSN of the changed pages to this position.
     pub end: Lsn,
     /// The start of the previous complete record. Invalid for the first record.
     pub before: Lsn,
-    /// Its back link (`xl_prev`).
+    /// The back link of the record (`xl_prev`).
     pub prev: Lsn,
-    /// Its transaction id.
+    /// The transaction id in the record.
     pub xid: Xid,
-    /// Its resource manager.
+    /// The resource manager of the record.
     pub rmid: RmgrId,
     /// `xl_info`
     pub info: u8,
@@ -59,7 +59,7 @@ impl Logged {
         self.rmid == RmgrId::TRANSACTION && COMMITS.contains(&(self.info & XACT_OP_MASK))
     }
 
-    /// Whether it is XLOG_CHECKPOINT_SHUTDOWN.
+    /// Whether the record is XLOG_CHECKPOINT_SHUTDOWN.
     #[must_use]
     pub const fn is_shutdown_checkpoint(&self) -> bool {
         self.rmid.0 == RmgrId::XLOG.0 && self.info & 0xF0 == 0
