@@ -1,5 +1,5 @@
-//! The clocks of one machine. The wall clock has an offset, a drift and jumps. It is computed from
-//! the world's monotonic time.
+//! The clocks of one machine. The wall clock is computed from the world's monotonic time, with an
+//! offset, a drift and jumps.
 
 use walsim_core::base::{Mono, Now, TimestampTz};
 

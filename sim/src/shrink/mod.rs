@@ -32,7 +32,7 @@ use std::ops::Range;
 pub struct Failed {
     /// The time of the failure in microseconds. `None` if it is unknown.
     pub at_us: Option<u64>,
-    /// The trace hash. Two plans with equal hashes took the same steps.
+    /// The trace hash. If the hashes of two plans are equal, their runs took the same steps.
     pub hash: u64,
 }
 

@@ -19,8 +19,8 @@ pub struct Origin<'a> {
     pub file: &'a str,
 }
 
-/// The run of the written file does not fail in the same way as the shrunk plan. Such a file must
-/// not be kept.
+/// The error for a written file that cannot be read back, or whose run does not fail in the same
+/// way as the shrunk plan. Such a file must not be kept.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfaithful {
     /// The written file cannot be read back.

@@ -72,7 +72,7 @@ pub(super) fn join_rows(search: &mut Search<'_>) {
 }
 
 /// The rows that could replace two rows. Each has the transactions of both rows. The other values
-/// are those of one row, or those of both that cause more work.
+/// are taken from the first row, from the second row, or from the row that causes more work.
 fn joined(a: &WorkloadRow, b: &WorkloadRow) -> [WorkloadRow; 3] {
     let transactions = a.transactions.saturating_add(b.transactions);
     let most = WorkloadRow {

@@ -9,7 +9,8 @@ use std::ops::Range;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo};
 use walsim_core::shmem::Role;
 
-/// What the referee knows about the WAL of one node. It does not rely on what processes claim.
+/// What the referee knows about the WAL of one node. This knowledge does not rely on what processes
+/// claim.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Node {
     /// The end of the WAL that the node has flushed or applied. WAL before this end was compared
