@@ -1,6 +1,6 @@
 //! The rare states that a campaign must reach, with the rate of each state in the default profile.
-//! A campaign of any size is judged. A mark counts as missing if a correct campaign would reach it
-//! so rarely with a probability below 1 in 10,000.
+//! A campaign of any size is judged. A mark counts as missing if a correct campaign has so low a
+//! count with a probability below 1 in 10,000.
 
 use std::fmt;
 use walsim_core::base::{Mark, MarkSet};

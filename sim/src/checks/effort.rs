@@ -95,8 +95,8 @@ impl Check for Effort {
 }
 
 /// Whether the startup process waits for WAL. A walreceiver that ends sets the latch of the startup
-/// process (WalRcvDie). In this state the latch ends the current wait, and not the pause that
-/// follows.
+/// process (WalRcvDie). If the startup process waits for WAL, the latch ends this wait. Otherwise
+/// the latch stays set, and ends the next pause.
 fn awaited(step: &Step<'_>) -> bool {
     let mut procs = step.view.shmem().procs.iter();
     let startup = procs.find(|proc| proc.role == Role::Startup);
