@@ -1,5 +1,5 @@
-//! The report of a failing run: the invariant, the facts that were compared, the events that led to
-//! the violation, and how to replay it.
+//! The report of a failing run: the invariant, the compared facts, the events that led to the
+//! violation, and the command that replays the run.
 
 mod layout;
 mod story;
@@ -15,26 +15,27 @@ use layout::{Style, hanging};
 use std::fmt;
 use story::told;
 
-/// The result of a command, best first. A command with several results ends with the worst.
+/// The result of a command, in order from best to worst. A command with several results ends with
+/// the worst of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Status {
     /// Nothing was found.
     #[default]
     Pass,
-    /// A mandatory mark was not reached, or an excuse was used more often than the profile allows.
+    /// A mandatory mark was not reached, or more seeds used an excuse than the profile allows.
     MarkMissed,
-    /// A cluster did not converge, and no legal reason excuses it.
+    /// A cluster did not converge, and no standby's excuse explains this.
     NoConvergence,
     /// An invariant was violated.
     Violation,
-    /// A run was not deterministic.
+    /// Two runs of one plan took different steps.
     Nondeterminism,
     /// An assertion failed in the simulator or in a simulated server.
     Panic,
 }
 
 impl Status {
-    /// The exit status of the process. 2 is reserved for wrong usage and wrong input.
+    /// The exit status of the command. Status 2 is used only for wrong usage and wrong input.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -71,7 +72,7 @@ pub const fn verdict_word(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// The report of one failing run. `Display` formats it without colors, for 100 columns.
+/// The report of one failing run. `Display` formats the report without colors, for 100 columns.
 #[derive(Clone, Debug)]
 pub struct Report<'a> {
     /// The seed.
@@ -80,9 +81,9 @@ pub struct Report<'a> {
     pub outcome: &'a Outcome,
     /// The events that led to the failure.
     pub story: &'a Story,
-    /// The command that replays it.
+    /// The command that replays the run.
     pub replay: String,
-    /// The command that runs it under `cargo test`, if there is one.
+    /// The command that runs the seed under `cargo test`, if there is one.
     pub test: Option<String>,
     /// The file in which the plan was stored.
     pub file: Option<String>,
@@ -95,7 +96,7 @@ impl fmt::Display for Report<'_> {
 }
 
 impl Report<'_> {
-    /// The report for a terminal.
+    /// The report as text for a terminal.
     #[must_use]
     pub fn text(&self, look: Look) -> String {
         let verdict = &self.outcome.verdict;
@@ -120,7 +121,7 @@ impl Report<'_> {
     }
 }
 
-/// The invariant with its rule, the facts, and the story.
+/// The invariant with its rule, the facts, and the story, as text.
 fn body(verdict: &Verdict, story: &Story, look: Look) -> String {
     let mut text = String::new();
     for line in promise(verdict).lines() {
@@ -159,7 +160,7 @@ fn promise(verdict: &Verdict) -> String {
     }
 }
 
-/// Formats the facts that were compared, and the story, for the head of a plan file.
+/// The compared facts and the story, as text for the head of a plan file.
 #[must_use]
 pub(crate) fn explanation(verdict: &Verdict, story: &Story) -> String {
     let look = Look::PLAIN;

@@ -1,5 +1,5 @@
-//! `walsim replay`: runs one seed or plan file, on request with a trace, up to a given time, and
-//! with a dump of the nodes' files.
+//! `walsim replay`: runs one seed or plan file. On request it prints a trace, stops at a given
+//! time, or dumps the files of the nodes.
 
 use super::fuzz::simulated;
 use super::output::try_file;
@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     if let (Some((dir, platter)), Some(world)) = (dump, &played.world) {
         nodes = Some(write_nodes(dir, &plan, world, platter)?);
     }
-    // Only a run to the end shows which pins have no effect.
+    // Only a complete run shows which pins have no effect.
     let idle_pins = match args.until {
         None => idle_pins(&plan, planted, played.hash),
         Some(_) => Vec::new(),
@@ -101,7 +101,8 @@ pub(super) fn run(args: &Args) -> Outcome {
     })
 }
 
-/// The expectation in the file. None if options change the run.
+/// The expectation in the plan file. `None` if the options change the run, because the expectation
+/// is then not valid.
 fn expectation(args: &Args) -> Result<Option<Expect>, Refusal> {
     let path = Path::new(&args.what);
     let own = args.bug.is_none() && args.until.is_none() && args.sets.is_empty();
@@ -126,7 +127,7 @@ pub(super) fn plan_of(what: &str, sets: &[String]) -> Result<Plan, Refusal> {
     workable(plan)
 }
 
-/// Returns an error if the overrides give a plan that cannot work.
+/// Returns an error if the plan cannot work with its overrides.
 pub(super) fn workable(plan: Plan) -> Result<Plan, Refusal> {
     match plan.flaw() {
         None => Ok(plan),
@@ -147,7 +148,7 @@ pub(super) fn read(path: &Path) -> Result<Scenario, Refusal> {
         .map_err(|error| Refusal::of_plan(path, &text, error))
 }
 
-/// The pins that do not change the run.
+/// The pins whose removal does not change the run.
 fn idle_pins(plan: &Plan, planted: Planted, hash: u64) -> Vec<String> {
     let takes_same_steps = |name: &&String| {
         let mut without = plan.clone();
@@ -157,7 +158,7 @@ fn idle_pins(plan: &Plan, planted: Planted, hash: u64) -> Vec<String> {
     plan.pins.keys().filter(takes_same_steps).cloned().collect()
 }
 
-/// A run up to its end or to `--until`.
+/// A run that went to its end or was stopped by `--until`.
 struct Played {
     /// `None` if the run was stopped before its end.
     verdict: Option<Verdict>,
@@ -195,8 +196,8 @@ fn play(
         }))
     });
     let Ok(world) = played else {
-        // The panic took the world with it. A second run reports the panic as its verdict, with the
-        // number of steps up to it.
+        // The panic destroyed the world. A second run returns the panic as its verdict, with the
+        // number of steps before the panic.
         let outcome = pool::simulate(|| run_plan(plan, planted, false));
         return Played {
             verdict: Some(outcome.verdict.clone()),
@@ -323,12 +324,12 @@ impl Played {
     }
 }
 
-/// How many rows of faults took effect.
+/// How many fault rows took effect.
 fn struck(plan: &Plan, outcome: &walsim::world::Outcome) -> usize {
     plan.faults.len() - outcome.idle_faults.len()
 }
 
-/// Formats how many faults took effect: `2 of 3 took effect; row 3 did not`.
+/// How many faults took effect, as text: `2 of 3 took effect; row 3 did not`.
 fn struck_in_words(plan: &Plan, outcome: &walsim::world::Outcome) -> String {
     let rows: Vec<String> = (outcome.idle_faults.iter())
         .map(|row| (row + 1).to_string())
@@ -345,7 +346,7 @@ fn struck_in_words(plan: &Plan, outcome: &walsim::world::Outcome) -> String {
     }
 }
 
-/// Refuses existing directories, so that no earlier dump is overwritten.
+/// Returns an error if a target directory exists, so that no earlier dump is overwritten.
 fn refuse_what_is_there(dir: &Path, plan: &Plan) -> Result<(), Refusal> {
     let there = plan
         .nodes
@@ -381,7 +382,8 @@ fn write_nodes(
     Ok(nodes)
 }
 
-/// Writes the files, and `records.txt` with one line for each record that our reader finds.
+/// Writes the files of a node. Also writes `records.txt`, with one line for each record that our
+/// WAL reader finds.
 fn write_data(target: &Path, data: &DataDirectory) -> Result<(), Refusal> {
     let make_dir =
         |path: &Path| std::fs::create_dir_all(path).map_err(|e| Refusal::of_io(path, "create", &e));

@@ -3,7 +3,7 @@
 use console::Term;
 use walsim::report::Look;
 
-/// The look of reports on stdout: colors and the width of the terminal, plain in a pipe. `NO_COLOR`
+/// How reports look on stdout: in color and as wide as the terminal, or plain in a pipe. `NO_COLOR`
 /// and `CLICOLOR` are obeyed.
 pub(super) fn look() -> Look {
     let terminal = Term::stdout();

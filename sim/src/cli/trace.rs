@@ -9,7 +9,7 @@ use walsim::trace::{Filter, KINDS, Level, TraceEvent};
 use walsim::world::World;
 use walsim_core::base::{Lsn, Mono};
 
-/// The number of events shown before and after the event that `--around` names.
+/// How many events are shown before the event that `--around` names, and how many after it.
 const CONTEXT: u64 = 20;
 
 /// Which events are printed.
@@ -79,7 +79,7 @@ fn lsn_value(text: &str) -> Result<Range<Lsn>, String> {
 }
 
 impl TraceArgs {
-    /// The printer of events; `None` without `--trace`.
+    /// The printer of events. `None` if `--trace` was not given.
     pub(super) fn printer(&self, format: Format) -> Option<Printer> {
         let level = match self.trace? {
             LevelName::Story => Level::Story,
@@ -113,7 +113,7 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    /// Prints the events recorded since the last call.
+    /// Prints the events that were recorded since the last call.
     pub(super) fn print(&mut self, world: &mut World) {
         for event in world.take_events() {
             if self.filter.admits(&event) {

@@ -1,5 +1,5 @@
-//! Facts about a violation: named values with types, from which reports make texts, and the story
-//! finds the events that led to the violation.
+//! Facts about a violation: named values with types. Reports make texts from the facts. The story
+//! uses them to find the events that led to the violation.
 
 use serde::{Serialize, Serializer};
 use std::fmt::{self, Display};
@@ -9,10 +9,10 @@ use walsim_core::node::PmState;
 use walsim_core::shmem::{Role, WalRcvState, XactStatus};
 use walsim_core::wire::control_file::DbState;
 
-/// A value that was compared, or that identifies what the violation is about.
+/// A value that a check has compared, or that identifies what the violation is about.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Fact {
-    /// What it is, such as `durable on its disk`.
+    /// What the value is, such as `durable on its disk`.
     pub name: String,
     /// The value.
     #[serde(flatten)]
@@ -34,7 +34,7 @@ pub enum Value {
     /// A WAL position.
     #[serde(serialize_with = "shown")]
     Lsn(Lsn),
-    /// A file, relative to the data directory.
+    /// The path of a file, relative to the data directory.
     File(String),
     /// The name of a replication slot.
     Slot(String),
@@ -54,7 +54,7 @@ pub enum Value {
     Block(u32),
     /// A number.
     Number(u64),
-    /// Simulated time, in microseconds in JSON.
+    /// A simulated time. In JSON it is in microseconds.
     #[serde(serialize_with = "microseconds")]
     Time(Mono),
     /// A duration in microseconds.
@@ -64,7 +64,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// A file, relative to the data directory.
+    /// The path of a file, relative to the data directory.
     #[must_use]
     pub fn file(path: impl Into<String>) -> Self {
         Self::File(path.into())
@@ -110,7 +110,7 @@ fn microseconds<S: Serializer>(at: &Mono, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(at.0)
 }
 
-/// A value that can be a fact.
+/// A value that can become a fact.
 pub trait Evidence {
     /// The value of the fact.
     fn value(&self) -> Value;
@@ -122,7 +122,7 @@ impl Evidence for Value {
     }
 }
 
-/// A number of bytes, segments, files and so on.
+/// Numbers of bytes, segments, files and so on.
 macro_rules! numbers {
     ($($type:ty),*) => {
         $(impl Evidence for $type {
@@ -134,7 +134,7 @@ macro_rules! numbers {
 }
 numbers!(u16, u32, u64, usize);
 
-/// A type with a variant of its own.
+/// Types that have a variant of their own.
 macro_rules! values {
     ($($type:ty: $value:expr),* $(,)?) => {
         $(impl Evidence for $type {
@@ -162,7 +162,7 @@ values! {
     bool: |holds| Value::Text(String::from(if *holds { "yes" } else { "no" })),
 }
 
-/// A status is `unknown` if the status file does not exist.
+/// The status of a transaction is `unknown` if the status file does not exist.
 impl Evidence for Option<XactStatus> {
     fn value(&self) -> Value {
         let status = match self {

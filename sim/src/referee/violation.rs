@@ -11,11 +11,11 @@ pub struct Violation {
     pub code: &'static str,
     /// The node.
     pub node: String,
-    /// The process whose step violated the invariant, if it was found in a step of a process.
+    /// The process whose step violated the invariant. `None` if no step of a process did.
     pub process: Option<ProcessName>,
     /// The time.
     pub at: Mono,
-    /// What was violated, in one sentence. The values are in the facts.
+    /// What was violated, in one sentence. The facts contain the values.
     pub message: String,
     /// The compared values, each with a name.
     pub facts: Vec<Fact>,

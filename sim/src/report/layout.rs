@@ -1,4 +1,4 @@
-//! Lays out text for a terminal: wraps lines, aligns columns, colors.
+//! Lays out text for a terminal: wraps lines, aligns columns, and adds colors.
 
 /// How a report is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,7 +10,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// The smallest width. A narrower terminal gets this width.
+    /// The smallest width. A report on a narrower terminal gets this width.
     pub const NARROWEST: usize = 60;
     /// For files and pipes.
     pub const PLAIN: Self = Self {
@@ -18,7 +18,7 @@ impl Look {
         color: false,
     };
 
-    /// Text in a style, or unchanged without colors.
+    /// A text in a style. Without colors, the text is unchanged.
     pub(super) fn paint(self, style: Style, text: &str) -> String {
         let code = match style {
             Style::Plain => return text.to_owned(),
@@ -75,7 +75,8 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A line that begins with `head`. Further lines of its text are indented by the width of the head.
+/// A line that begins with `head`, followed by `text`. If the text needs more lines, these are
+/// indented by the width of the head.
 pub(super) fn hanging(head: &str, text: &str, look: Look, style: Style) -> String {
     let indent = head.chars().count();
     let lines = wrapped(text, look.width.saturating_sub(indent).max(20));

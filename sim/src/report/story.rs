@@ -1,9 +1,9 @@
-//! The story and the waits of a report, in columns.
+//! Formats the story and the waits of a report in columns.
 
 use super::layout::{Look, Style, hanging};
 use crate::story::{Line, Relevance, Story, Waiting};
 
-/// From this width on, the process has a column of its own.
+/// If a report is at least this wide, the process has a column of its own.
 const WIDE: usize = 100;
 
 pub(super) fn told(story: &Story, look: Look) -> String {
@@ -77,7 +77,7 @@ impl Columns {
     }
 }
 
-/// Seconds with microseconds: events of one failure are often that near to each other.
+/// A time in seconds, with microseconds. The events of a failure are often only microseconds apart.
 fn seconds(us: u64) -> String {
     format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
 }

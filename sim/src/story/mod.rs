@@ -1,9 +1,10 @@
 //! The story of a failed run: the few events that led to its violation, chosen by relevance.
 //!
-//! [`story`] runs the failed plan again and records its events. [`Subjects`] are what the facts of
-//! the violation name: positions, files, slots, blocks, transactions, nodes. Each event gets a
-//! score for what it has to do with them (`relevance`). Equal events are collapsed (`telling`), and
-//! the events with the highest scores make the story. It is data; reports format it.
+//! [`story`] runs the failed plan again and records its events. [`Subjects`] are the positions,
+//! files, slots, blocks, transactions and nodes that the facts of the violation name. Each event
+//! gets a score, which is high if the event has much to do with the subjects (`relevance`). Equal
+//! events are collapsed (`telling`), and the events with the highest scores make the story. The
+//! story is data, which reports format.
 
 mod records;
 mod relevance;
@@ -22,51 +23,51 @@ use serde::Serialize;
 use telling::Telling;
 use walsim_core::base::{Mono, Planted};
 
-/// The number of lines of a story.
+/// The largest number of lines in a story.
 pub const LINES: usize = 25;
 
 /// The story of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug, Serialize)]
 pub struct Story {
-    /// The chosen events, in their order.
+    /// The chosen events, in the order in which they happened.
     pub lines: Vec<Line>,
-    /// The processes of the nodes that the verdict is about, at the end of the run, and what they
-    /// wait for. Empty if it does not matter to the verdict.
+    /// What the processes wait for at the end of the run, on the nodes that the verdict is about.
+    /// Empty if this does not matter to the verdict.
     pub waits: Vec<Waiting>,
-    /// The number of events that have to do with the violation, and are not in the story.
+    /// How many events have to do with the violation and are not in the story.
     pub left_out: u64,
 }
 
 /// One line: an event, and how often it was repeated.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Line {
-    /// The event; the first one if it was repeated.
+    /// The event. If it was repeated, the first of the equal events.
     #[serde(flatten)]
     pub event: TraceEvent,
     /// What happened, in words, without node, process and time.
     pub text: String,
     /// What the event has to do with the violation.
     pub relevance: Relevance,
-    /// How important it is. The lines with the highest scores are chosen.
+    /// How important the line is. The lines with the highest scores are chosen.
     pub score: u32,
-    /// Events like this one that followed it, and are not told.
+    /// Later events that are equal to this one and have no line of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
 }
 
-/// Further events like one that is told.
+/// Later events that are equal to the event of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Repeats {
     /// Their number.
     pub more: u64,
-    /// The number of the last of them.
+    /// The number of the last of these events.
     pub last_event: u64,
     /// Its time.
     #[serde(rename = "until_us", serialize_with = "microseconds")]
     pub until: Mono,
 }
 
-/// What an event has to do with the violation, from much to little.
+/// What an event has to do with the violation, in order from much to little.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relevance {
@@ -74,11 +75,11 @@ pub enum Relevance {
     Verdict,
     /// A fault, an action of an operator, a start or stop of a server.
     Fault,
-    /// It wrote, synced, sent, received or moved what the violation is about.
+    /// The event wrote, synced, sent, received or moved what the violation is about.
     Subject,
     /// An error, warning or other line of a server log.
     Log,
-    /// Other events of the processes that take part.
+    /// Another event of a process that takes part.
     Context,
 }
 
@@ -86,7 +87,8 @@ pub(super) fn microseconds<S: serde::Serializer>(at: &Mono, to: S) -> Result<S::
     to.serialize_u64(at.0)
 }
 
-/// Runs the plan of a failed run again, and tells its story. A run that passed has an empty story.
+/// Runs the plan of a failed run again, and returns its story. A run that passed has an empty
+/// story.
 #[must_use]
 pub fn story(plan: &Plan, planted: Planted, outcome: &Outcome) -> Story {
     let Some(subjects) = Subjects::of(plan, &outcome.verdict) else {

@@ -1,4 +1,5 @@
-//! The WAL records that the nodes have at the end of a run, to name the records of positions.
+//! The WAL records that the nodes have at the end of a run. The story uses them to name the records
+//! at a position.
 
 use crate::dump::DataDirectory;
 use crate::world::World;
@@ -11,7 +12,8 @@ pub(super) struct End {
     records: BTreeMap<Lsn, String>,
 }
 
-/// Reads the WAL of the nodes; the first node decides if they differ.
+/// Reads the WAL of the nodes. If two nodes have different records at a position, the first node
+/// counts.
 pub(super) fn of(world: &World) -> End {
     let mut end = End::default();
     for (host, settings) in world.settings().enumerate() {
@@ -34,7 +36,7 @@ fn name(version: PgVersion, record: &crate::dump::Listed) -> String {
 }
 
 impl End {
-    /// The records that begin in a range, in parentheses.
+    /// The names of the records that begin in a range, in parentheses.
     pub(super) fn records_in(&self, from: Lsn, to: Lsn) -> String {
         let names: Vec<&str> = self
             .records

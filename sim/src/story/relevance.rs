@@ -1,4 +1,4 @@
-//! How much an event has to do with the violation.
+//! Judges how much an event has to do with the violation.
 
 use super::Relevance;
 use super::subjects::Subjects;
@@ -8,10 +8,11 @@ use walsim_core::call::Place;
 use walsim_core::shmem::Role;
 use walsim_core::wal::names::parse_segment_name;
 
-/// The relevance of an event and its score; `None` if it is not worth telling.
+/// The relevance of an event, and its score. `None` if the event is not worth telling.
 pub(super) fn judge(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)> {
     let (relevance, score) = judge_act(event, subjects)?;
-    // Another node can take part in what happened, but mostly it does not.
+    // A node that the violation is not about can take part in what happened, but mostly it does
+    // not.
     let elsewhere = !event.node.is_empty() && !subjects.nodes.contains(&event.node);
     let less = if elsewhere { 12 } else { 0 };
     (score > less).then(|| (relevance, score - less))
@@ -72,7 +73,8 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
     })
 }
 
-/// Faults and operators are causes; the starts of servers are not, except after a fault.
+/// The score of an event of the world. Faults and actions of the operator are causes. The start of
+/// a server is a cause only after a fault.
 fn world(text: &str) -> u32 {
     match text {
         "server started" | "accepts connections" => 32,
@@ -83,7 +85,7 @@ fn world(text: &str) -> u32 {
     }
 }
 
-/// Lines that each start of a server logs.
+/// Log lines that a server writes at each start.
 const BANNER: [&str; 4] = [
     "starting PostgreSQL",
     "database system was shut down at",
@@ -173,7 +175,7 @@ fn subject_score(act: &DiskAct, subjects: &Subjects) -> Option<u32> {
             let parents = subjects.wal.first().map(|_| "pg_wal");
             (parents == Some(&*act.file)).then_some(42)
         }
-        // The first page that recovery reads in a segment.
+        // Recovery reads the first page of a segment, or a page that contains WAL of the violation.
         "read" if act.offset == Some(0) || act.lsn.is_some() => {
             let in_wal = act.lsn.as_ref().is_some_and(|lsn| subjects.has_wal(lsn));
             in_wal.then_some(30)
@@ -246,14 +248,16 @@ fn position(
         "flush" | "replayed" | "flushed" if passes && from.is_valid() => 62,
         "received" | "sent" if passes && from.is_valid() => 44,
         "reported flush" | "reported apply" if passes && from.is_valid() => 40,
-        // After a crash, recovery ends before WAL that was flushed earlier.
+        // The position went back: after a crash, recovery ended before WAL that was flushed
+        // earlier.
         "insert" | "flush" if !from.is_valid() => return None,
         _ => return None,
     };
     Some((Relevance::Subject, score))
 }
 
-/// The subjects for which it matters that a process comes to a C function.
+/// When it matters that a process comes to a C function: if the run hangs, if the violation is
+/// about slots, or always.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum If {
     Hangs,
@@ -261,7 +265,7 @@ enum If {
     Always,
 }
 
-/// The C functions that decide something, with their scores.
+/// The C functions in which something is decided, with their scores.
 const DECISIONS: [(Place, If, u32); 6] = [
     (Place::RequestXLogStreaming, If::Hangs, 58),
     (Place::InvalidateObsoleteReplicationSlots, If::Slots, 40),

@@ -1,4 +1,4 @@
-//! What the facts of a violation name.
+//! Finds what the facts of a violation name.
 
 use crate::plan::Plan;
 use crate::referee::{Value, relation_path};
@@ -13,32 +13,33 @@ use walsim_core::wal::names::parse_segment_name;
 pub struct Subjects {
     /// The code of the violation.
     pub code: String,
-    /// The node, and nodes that facts name.
+    /// The node of the violation, and the nodes that facts name.
     pub nodes: BTreeSet<String>,
-    /// The node of the violation; empty if it is not about one.
+    /// The node of the violation. Empty if the violation is not about one node.
     pub node: String,
-    /// The process whose step violated the invariant, and processes that facts name.
+    /// The process whose step violated the invariant, and the processes that facts name.
     pub processes: BTreeSet<Pid>,
-    /// The WAL between the positions that facts name, if they are near to each other; otherwise the
-    /// bytes at each position.
+    /// The WAL between the positions that facts name. If the positions are far from each other,
+    /// only the bytes at each position.
     pub wal: Vec<Range<Lsn>>,
     /// Files, by their paths.
     pub files: BTreeSet<String>,
     /// Slots.
     pub slots: BTreeSet<String>,
-    /// Ranges of bytes in files of relations.
+    /// The blocks that facts name, as ranges of bytes in the files of relations.
     pub blocks: Vec<(String, Range<u64>)>,
     /// Transactions.
     pub xids: BTreeSet<Xid>,
     /// The time of the violation.
     pub at: Mono,
-    /// The cluster did not converge, or time does not advance: what processes wait for matters.
+    /// The cluster did not converge, or simulated time does not advance. It then matters what the
+    /// processes wait for.
     pub hangs: bool,
     pub(super) geometry: Geometry,
 }
 
 impl Subjects {
-    /// What a verdict is about; `None` for a pass.
+    /// What a verdict is about. `None` for a run that passed.
     #[must_use]
     pub fn of(plan: &Plan, verdict: &Verdict) -> Option<Self> {
         let settings = &plan.nodes.first()?.settings;
@@ -122,7 +123,7 @@ impl Subjects {
         }
     }
 
-    /// A node that waits for WAL depends on its slot.
+    /// Adds the slots of the nodes, because a node that waits for WAL depends on its slot.
     fn slots_of_nodes(&mut self, plan: &Plan) {
         if self.hangs {
             let nodes = plan.nodes.iter();
@@ -132,22 +133,23 @@ impl Subjects {
         }
     }
 
-    /// Whether a range of WAL contains a subject.
+    /// Whether a range of WAL overlaps WAL that the violation is about.
     #[must_use]
     pub fn has_wal(&self, range: &Range<Lsn>) -> bool {
         let overlaps = |of: &Range<Lsn>| of.start < range.end && range.start < of.end;
         self.wal.iter().any(overlaps)
     }
 
-    /// Whether a position passed a subject when it changed between two values.
+    /// Whether a position that changed from `from` to `to` passed WAL that the violation is about.
     #[must_use]
     pub fn passes(&self, from: Lsn, to: Lsn) -> bool {
         self.has_wal(&(from.min(to)..from.max(to)))
     }
 }
 
-/// One range from the lowest to the highest position if they are within one segment, otherwise one
-/// for each position. A range includes the byte before a position, since a position may be an end.
+/// One range from the lowest to the highest position if all are within one segment, else one range
+/// for each position. A range also includes the byte before a position, because the position may be
+/// the end of something.
 fn near(geometry: &Geometry, positions: Vec<Lsn>) -> Vec<Range<Lsn>> {
     let around = |from: Lsn, to: Lsn| Lsn(from.0.saturating_sub(1))..Lsn(to.0.saturating_add(1));
     let (Some(low), Some(high)) = (positions.iter().min(), positions.iter().max()) else {

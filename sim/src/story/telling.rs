@@ -1,4 +1,4 @@
-//! Collects the events of a run, collapses those that repeat, and chooses the lines of the story.
+//! Collects the events of a run, collapses repeated events, and chooses the lines of the story.
 
 use super::records::End;
 use super::relevance::judge;
@@ -9,10 +9,10 @@ use super::{LINES, Line, Relevance, Repeats, Story};
 use crate::trace::TraceEvent;
 use std::collections::BTreeMap;
 
-/// Events of one group that are kept from its beginning, and as many from its end.
+/// How many events are kept from the beginning of a group, and how many from its end.
 const KEPT: usize = 3;
 
-/// Events with the same shape: equal but for numbers.
+/// Events that differ only in their numbers.
 #[derive(Debug)]
 struct Group {
     relevance: Relevance,
@@ -67,7 +67,8 @@ impl Telling {
 
     pub(super) fn tell(self, end: &End) -> Story {
         let mut lines: Vec<Line> = self.groups.into_values().flat_map(lines).collect();
-        // The highest score first; of equal scores the latest, because it is nearer to the verdict.
+        // The line with the highest score comes first. Of lines with equal scores, the latest comes
+        // first, because it is nearest to the verdict.
         lines.sort_by_key(|line| (u32::MAX - line.score, u64::MAX - line.event.number));
         let told: u64 = lines.iter().map(events_of).sum();
         lines.truncate(LINES);
@@ -94,8 +95,8 @@ fn events_of(line: &Line) -> u64 {
     1 + line.repeats.map_or(0, |repeats| repeats.more)
 }
 
-/// The lines of a group: the first event, whatever its age, with its repetitions; and if they are
-/// few, the last events.
+/// The lines of a group. The first line is the first event with the number of its repetitions,
+/// however long ago it was. If the group is small, its last events get lines, too.
 fn lines(group: Group) -> Vec<Line> {
     let Group {
         relevance,
@@ -111,7 +112,7 @@ fn lines(group: Group) -> Vec<Line> {
         score,
         repeats,
     };
-    // What happens rarely tells more than what happens all the time.
+    // An event that happens rarely tells more than an event that happens all the time.
     let rare = match count {
         1 => 6,
         2..=4 => 3,

@@ -1,4 +1,4 @@
-//! What each process waits for, and since when.
+//! Finds out for what each process waits, and since when.
 
 use super::subjects::Subjects;
 use super::words::digits_hidden;
@@ -17,15 +17,15 @@ pub struct Waiting {
     /// The process.
     #[serde(serialize_with = "shown")]
     pub process: ProcessName,
-    /// The C function in which it waits.
+    /// The C function in which the process waits.
     #[serde(rename = "at", serialize_with = "shown")]
     pub place: Place,
-    /// The conditions. The first one that becomes true ends the wait.
+    /// The conditions for which the process waits. The first that becomes true ends the wait.
     pub waits_for: Vec<String>,
-    /// Since when it has done nothing else than to wait for this.
+    /// The time since which the process has done nothing but wait for this.
     #[serde(rename = "since_us", serialize_with = "super::microseconds")]
     pub since: Mono,
-    /// The process or node that has to act first; empty if only time has to pass.
+    /// The process or node that must act first. Empty if only time has to pass.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub until_acts: String,
 }
@@ -39,7 +39,7 @@ struct Wait {
     place: Place,
     waits_for: Vec<String>,
     since: Mono,
-    /// The process has run and done something since it began to wait.
+    /// The process has run since it began to wait, and has done something.
     acted: bool,
 }
 
@@ -116,7 +116,7 @@ impl Waits {
         }
     }
 
-    /// The processes of the nodes that the verdict is about.
+    /// The waits on the nodes that the verdict is about.
     pub(super) fn of(&self, subjects: &Subjects) -> Vec<Waiting> {
         let all = self.waits.values();
         let ours = all.filter(|((node, _), _)| subjects.nodes.contains(node));
@@ -150,7 +150,7 @@ fn stops_server(text: &str) -> bool {
     text.starts_with("power loss") || text == "all processes killed" || text == "server stopped"
 }
 
-/// The processes that end a wait in these C functions.
+/// The processes that can end a wait in these C functions.
 const ACTORS: [(Place, &str); 14] = [
     (
         Place::WaitForWALToBecomeAvailable,

@@ -3,7 +3,7 @@
 use super::records::End;
 use crate::trace::{Act, MessageFields, TraceEvent};
 
-/// What happened, without node, process and time.
+/// What happened, as text without node, process and time.
 pub(super) fn text(event: &TraceEvent, end: &End) -> String {
     match &event.act {
         Act::Disk { act, fails, .. } => match fails {
@@ -52,10 +52,10 @@ fn short(message: &MessageFields) -> String {
     message.to_string()
 }
 
-/// The text of an event without its numbers. Events with the same shape are repetitions.
+/// The text of an event without its numbers. Events with equal texts count as repetitions.
 pub(super) fn shape(event: &TraceEvent) -> String {
     let kind = event.act.kind();
-    // A segment's name consists of digits, but another segment is another file.
+    // The digits in a segment's name are kept, because another segment is another file.
     if let Act::Disk { act, .. } | Act::DiskDone { act, .. } = &event.act {
         let to = act.to.as_deref().unwrap_or_default();
         return format!("{kind}|{} {} {to}", act.op, act.file);

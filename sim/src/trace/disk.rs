@@ -1,4 +1,4 @@
-//! Records disk operations: when they are issued, and when they complete.
+//! Records when disk operations are issued and when they complete.
 
 use super::event::{Act, DiskAct};
 use super::recorder::{Operation, Recorder, Spot};
@@ -26,8 +26,8 @@ impl Recorder {
         }
     }
 
-    /// Called after the operation was issued, with its duration if it will complete, and with its
-    /// result if the result is already known.
+    /// Called after the operation was issued. `takes_us` is `None` if the operation never
+    /// completes. `answer` is the result if it is already known.
     pub(crate) fn issued(
         &mut self,
         host: usize,
@@ -136,7 +136,7 @@ fn disk_act(
     }
 }
 
-/// The WAL in a range of bytes of a file, or in the whole file.
+/// The range of WAL in a segment's file, or in a range of its bytes.
 fn wal_of(geometry: &Geometry, file: &str, bytes: Option<(u64, u64)>) -> Option<Range<Lsn>> {
     let name = file.strip_prefix("pg_wal/")?;
     let (_, segment) = parse_segment_name(geometry, name)?;

@@ -8,7 +8,7 @@ use walsim_core::base::{Lsn, Mono, Pid, Xid};
 use walsim_core::call::Place;
 use walsim_core::shmem::{LockId, Role};
 
-/// The level of detail of a trace. Each level includes the ones before it.
+/// The level of detail of a trace. Each level includes the levels before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Level {
     /// The server log, faults, actions of operators, and servers that start and stop.
@@ -46,15 +46,16 @@ pub const KINDS: [&str; 18] = [
 /// An event of a run. docs/trace.md describes its JSON form.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct TraceEvent {
-    /// Its number in the run, from 1. Filters do not change the numbers.
+    /// The number of the event in the run. The first event has the number 1, and filters do not
+    /// change numbers.
     #[serde(rename = "event")]
     pub number: u64,
-    /// The number of steps of all machines before the event.
+    /// How many steps all machines had made before the event.
     pub step: u64,
     /// Simulated time in microseconds.
     #[serde(rename = "at_us", serialize_with = "microseconds")]
     pub at: Mono,
-    /// The node or client session; empty for events of the world.
+    /// The node or client session. Empty for events of the world.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub node: String,
     /// The process that caused the event, if there is one.
@@ -98,20 +99,21 @@ pub enum Act {
     },
     /// A client session sent a statement or received an answer.
     Client {
-        /// The index of the session. The last session belongs to the operator.
+        /// The index of the session. The operator's session has the highest index.
         session: usize,
         /// The description.
         text: String,
     },
-    /// A disk operation was issued. A write is in the page cache from then on.
+    /// A disk operation was issued. If it is a write, the page cache contains its bytes from now
+    /// on.
     Disk {
         /// The operation.
         #[serde(flatten)]
         act: DiskAct,
-        /// Microseconds until it completes. A close does not complete.
+        /// The microseconds until the operation completes. A close does not complete.
         #[serde(skip_serializing_if = "Option::is_none")]
         takes_us: Option<u64>,
-        /// The reason why it will fail or do less than requested.
+        /// The reason why the operation will fail, or will do less than was requested.
         #[serde(skip_serializing_if = "Option::is_none")]
         fails: Option<String>,
     },
@@ -120,14 +122,14 @@ pub enum Act {
         /// The operation.
         #[serde(flatten)]
         act: DiskAct,
-        /// `ok`, or the error of the system.
+        /// The result: `ok`, or the error of the operating system.
         result: String,
     },
-    /// A message was passed to the network.
+    /// A machine has passed a message to the network.
     Send {
-        /// The receiving node or session.
+        /// The node or session that receives the message.
         peer: String,
-        /// Its length, including the type byte and the length word.
+        /// The length of the message, including the type byte and the length word.
         bytes: u64,
         /// The message.
         #[serde(flatten)]
@@ -135,28 +137,28 @@ pub enum Act {
     },
     /// The last byte of a message has arrived.
     Receive {
-        /// The sending node or session.
+        /// The node or session that has sent the message.
         peer: String,
-        /// Its length, including the type byte and the length word.
+        /// The length of the message, including the type byte and the length word.
         bytes: u64,
         /// The message.
         #[serde(flatten)]
         message: MessageFields,
     },
-    /// Bytes were passed to the network or arrived from it. They need not be whole messages.
+    /// Bytes have passed one end of a connection. They need not be whole messages.
     Bytes {
         /// The other end of the connection.
         peer: String,
-        /// Whether the node sent the bytes.
+        /// Whether the node has sent the bytes.
         sends: bool,
         /// The number of bytes.
         len: u64,
     },
     /// A connection was opened, accepted, refused, closed or reset.
     Connection {
-        /// The other end; empty if it is not known.
+        /// The other end of the connection. Empty if it is not known.
         peer: String,
-        /// The change of its state.
+        /// What happened to the connection.
         what: &'static str,
     },
     /// A signal became pending.
@@ -180,10 +182,11 @@ pub enum Act {
     },
     /// A WAL position changed.
     Position {
-        /// The position: insert, write, flush, redo, received, flushed or replayed; of a walsender:
-        /// sent, and the positions that its standby reported; of a slot: restart_lsn.
+        /// Which position has changed. A node has the positions insert, write, flush, redo,
+        /// received, flushed and replayed. A walsender has the sent position, and those that its
+        /// standby reported. A slot has restart_lsn.
         what: &'static str,
-        /// The slot, or the process of the walsender.
+        /// The slot or walsender to which the position belongs.
         #[serde(skip_serializing_if = "String::is_empty")]
         of: String,
         /// The old position.
@@ -193,7 +196,7 @@ pub enum Act {
         #[serde(serialize_with = "shown")]
         to: Lsn,
     },
-    /// The status of a transaction changed in memory (`pg_xact`).
+    /// A process has changed the status of a transaction in memory (`pg_xact`).
     Transaction {
         /// The transaction.
         #[serde(serialize_with = "shown")]
@@ -201,12 +204,12 @@ pub enum Act {
         /// `committed` or `aborted`.
         status: &'static str,
     },
-    /// The process ran, starting in this C function.
+    /// A process has made a step, beginning in this C function.
     Run {
         /// The C function.
         #[serde(rename = "at", serialize_with = "shown")]
         place: Place,
-        /// The reasons why the process woke; empty if it did not wait.
+        /// The reasons why the process woke. Empty if it did not wait.
         woken_by: Vec<String>,
     },
     /// The latch of a process was set.
@@ -228,7 +231,7 @@ pub enum Act {
         /// The C function in which the process waits.
         #[serde(rename = "at", serialize_with = "shown")]
         place: Place,
-        /// The conditions. The first one that becomes true ends the wait.
+        /// The conditions for which the process waits. The first that becomes true ends the wait.
         waits_for: Vec<String>,
     },
 }
@@ -236,9 +239,9 @@ pub enum Act {
 /// A disk operation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct DiskAct {
-    /// Its name, such as `write`, `fsync`, `rename`.
+    /// The name of the operation, such as `write`, `fsync` or `rename`.
     pub op: &'static str,
-    /// The file, relative to the data directory.
+    /// The path of the file, relative to the data directory.
     pub file: String,
     /// The new name in a rename.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,13 +252,13 @@ pub struct DiskAct {
     /// The number of bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub len: Option<u64>,
-    /// The WAL in these bytes, or in the segment if there is no byte range.
+    /// The range of WAL in these bytes, or in the whole segment if there is no byte range.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "range")]
     pub lsn: Option<Range<Lsn>>,
 }
 
 impl Act {
-    /// Its kind, one of [`KINDS`].
+    /// The kind of the event, which is one of [`KINDS`].
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -4,25 +4,27 @@ use super::event::{Level, TraceEvent};
 use std::ops::Range;
 use walsim_core::base::{Lsn, Mono};
 
-/// The conditions for showing an event, all of which must be true. An empty list is no condition.
+/// The conditions that a shown event must meet. An empty list is no condition.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Filter {
     /// The highest level that is shown.
     pub level: Level,
     /// The event belongs to one of these nodes or sessions.
     pub nodes: Vec<String>,
-    /// The event belongs to a process with one of these names: all processes of a role, such as
-    /// `walsender`, or a single one, such as `walsender 1.7`.
+    /// The event belongs to a process with one of these names. A name stands for all processes of a
+    /// role, such as `walsender`, or for a single process, such as `walsender 1.7`.
     pub processes: Vec<String>,
-    /// The event is of one of these [kinds](super::KINDS), which are then shown at any level.
+    /// The event has one of these [kinds](super::KINDS). Events of these kinds are shown at any
+    /// level.
     pub kinds: Vec<String>,
     /// The path of the event's file contains one of these texts.
     pub files: Vec<String>,
     /// The event is about WAL in this range.
     pub lsn: Option<Range<Lsn>>,
-    /// The event is not before this time.
+    /// The event is at this time or later.
     pub since: Option<Mono>,
-    /// The event is among so many events before and after the one with this number.
+    /// The event is near the event with the first number. The second number says how many events
+    /// before and after that one are shown.
     pub around: Option<(u64, u64)>,
 }
 
@@ -59,7 +61,7 @@ impl Filter {
         let is_file = |part: &String| act.file().is_some_and(|file| file.contains(part));
         let file = self.files.is_empty() || self.files.iter().any(is_file);
         let lsn = self.lsn.as_ref().is_none_or(|range| {
-            // An empty range is a single position.
+            // An empty range counts as a single position.
             act.lsn().is_some_and(|of| {
                 of.start < range.end && range.start < Lsn(of.end.0.max(of.start.0 + 1))
             })

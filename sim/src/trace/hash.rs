@@ -1,7 +1,7 @@
-//! The hash of a run: a rolling XXH3 over a canonical little-endian encoding of every step.
+//! The hash of a run: a rolling XXH3 hash over a canonical little-endian encoding of every step.
 //!
 //! `Debug` output and `usize` values are never hashed, because they differ between builds.
-//! [`state_hash`] hashes state through derived `Hash`.
+//! [`state_hash`] hashes the state of a value that derives `Hash`.
 
 use bytes::Bytes;
 use std::fmt::Write;
@@ -13,17 +13,17 @@ use walsim_core::call::{
 };
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// The rolling hash, and the number of steps in it.
+/// The rolling hash, and how many steps it covers.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct RunHash {
     digest: u64,
     steps: u64,
-    /// Buffer for the encoding of one step, reused between steps.
+    /// A buffer for the encoding of one step. Its memory is reused by the next step.
     buffer: Vec<u8>,
     text: String,
 }
 
-/// Hashes the digest, which covers everything that was recorded.
+/// Hashes the digest and the number of steps. The digest covers everything that was recorded.
 impl Hash for RunHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.digest.hash(state);
@@ -44,7 +44,7 @@ impl RunHash {
         self.steps
     }
 
-    /// Begins the record of a step. `machine` is the index in the plan's list.
+    /// Begins the record of a step. `machine` is the machine's index in the plan's list.
     pub fn begin(&mut self, machine: u16, now: Now, input: &Input) {
         self.buffer.clear();
         self.buffer.extend_from_slice(&self.digest.to_le_bytes());
@@ -86,8 +86,8 @@ impl RunHash {
         self.buffer.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// A long payload is hashed separately and only its hash is recorded, so that it is read once
-    /// and not copied.
+    /// Records a payload. A long payload is hashed on its own, and only its hash is recorded, so
+    /// that its bytes are not copied.
     fn bytes(&mut self, bytes: &[u8]) {
         self.u64(u64::try_from(bytes.len()).expect("a slice is shorter than 2^64"));
         if bytes.len() <= 64 {
@@ -312,7 +312,8 @@ impl RunHash {
         }
     }
 
-    /// Log events are rare, so their text is hashed.
+    /// Records a log event by its text. Log events are rare, so the cost of the text does not
+    /// matter.
     fn log(&mut self, event: &LogEvent) {
         self.tag(match event.severity {
             Severity::Log => 1,
@@ -362,7 +363,7 @@ const fn disk_error(error: DiskError) -> u8 {
         DiskError::NotPermitted => 0x8b,
         DiskError::ReadOnly => 0x8c,
         DiskError::TooManyFiles => 0x8d,
-        // The fake disk returns no other errors.
+        // The simulated disk returns no other errors.
         DiskError::Other(_) => 0x8e,
     }
 }
@@ -381,7 +382,8 @@ const fn signal_number(signal: Signal) -> u8 {
     }
 }
 
-/// A `Hasher` with the same result on every platform: XXH3 over fixed-width little-endian values.
+/// A `Hasher` that gives the same result on every platform. It hashes fixed-width little-endian
+/// values with XXH3.
 #[derive(Default)]
 struct StableHasher(Xxh3);
 
@@ -418,7 +420,7 @@ impl Hasher for StableHasher {
     );
 }
 
-/// The hash of a state, computed through its derived `Hash`.
+/// The hash of a state. The state must derive `Hash`.
 #[must_use]
 pub fn state_hash<T: Hash + ?Sized>(state: &T) -> u64 {
     let mut hasher = StableHasher::default();

@@ -1,4 +1,4 @@
-//! Protocol messages in a trace: their names and main fields.
+//! How a trace shows protocol messages: their names and main fields.
 
 use super::event::shown;
 use serde::Serialize;
@@ -17,12 +17,12 @@ const MOST: usize = 100;
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(tag = "message")]
 pub enum MessageFields {
-    /// `w`: WAL from the server.
+    /// `w`: the server sends WAL.
     XLogData {
-        /// The start of its WAL.
+        /// The start of the WAL in the message.
         #[serde(serialize_with = "shown")]
         start: Lsn,
-        /// The end of its WAL.
+        /// The end of the WAL in the message.
         #[serde(serialize_with = "shown")]
         end: Lsn,
         /// The end of the WAL that the server could send.
@@ -31,10 +31,10 @@ pub enum MessageFields {
     },
     /// `k`: a keepalive from the server.
     Keepalive {
-        /// The sent position of the server.
+        /// The position up to which the server has sent WAL.
         #[serde(serialize_with = "shown")]
         wal_end: Lsn,
-        /// Whether it requests a status update at once.
+        /// Whether the server requests a status update at once.
         reply_requested: bool,
     },
     /// `r`: a status update from the standby.
@@ -48,7 +48,7 @@ pub enum MessageFields {
         /// The apply position.
         #[serde(serialize_with = "shown")]
         apply: Lsn,
-        /// Whether it requests a keepalive at once.
+        /// Whether the standby requests a keepalive at once.
         reply_requested: bool,
     },
     /// `h`: hot standby feedback.

@@ -1,8 +1,9 @@
-//! The trace of a run: a hash that distinguishes runs, and events for people and programs.
+//! The trace of a run. It consists of a hash that distinguishes runs, and of events for people and
+//! programs.
 //!
 //! The world computes the hash in every run. It records events only on request
-//! ([`World::record`](crate::world::World::record)): a run that failed is run again with recording.
-//! docs/trace.md describes the JSON form of events.
+//! ([`World::record`](crate::world::World::record)). To see the events of a failed run, the run is
+//! repeated with recording. docs/trace.md describes the JSON form of events.
 
 mod disk;
 mod event;

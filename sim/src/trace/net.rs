@@ -1,4 +1,4 @@
-//! Records messages: splits the bytes at the ends of connections into messages.
+//! Records messages. Splits the bytes that pass the ends of connections into messages.
 
 use super::event::Act;
 use super::message::MessageFields;
@@ -8,7 +8,8 @@ use bytes::Bytes;
 use walsim_core::base::ConnId;
 
 impl Recorder {
-    /// The name of the machine at the other end of a connection, or of the last known one.
+    /// The name of the machine at the other end of a connection. If the connection is gone, the
+    /// last known name.
     pub(crate) fn peer(&mut self, host: usize, conn: ConnId, machine: Option<u16>) -> String {
         let Some(recording) = &mut self.0 else {
             return String::new();
@@ -33,8 +34,8 @@ impl Recorder {
         let (Some(recording), Some(host)) = (&mut self.0, spot.host) else {
             return;
         };
-        // Connections that a node opens have its incarnation in their id; connections that it
-        // accepts have 0.
+        // The id of a connection contains the node's incarnation if the node opened the connection,
+        // and 0 if the node accepted it.
         let is_server = conn.incarnation == 0;
         let key = (host, conn, sends);
         let len: usize = pieces.iter().map(Bytes::len).sum();

@@ -1,11 +1,13 @@
-//! The WAL positions of a node. Comparing them before and after a step shows which ones changed.
+//! The WAL positions of a node. A comparison of the positions before and after a step shows which
+//! of them have changed.
 
 use std::collections::BTreeMap;
 use walsim_core::base::Lsn;
 use walsim_core::node::NodeView;
 use walsim_core::wal::position::bytepos_to_end;
 
-/// The name of a position, and the slot or walsender that it belongs to; empty for others.
+/// The name of a position, and the slot or walsender to which the position belongs. The second text
+/// is empty for other positions.
 pub(super) type Name = (&'static str, String);
 
 /// All positions of a node.

@@ -1,6 +1,7 @@
 //! Collects the events of a run.
 //!
-//! A recorder is not part of the state of a world: worlds with different recordings can be equal.
+//! A recorder is not a part of a world's state. Two worlds with different recorders can therefore
+//! be equal.
 
 use super::event::{Act, DiskAct, ProcessName, TraceEvent};
 use super::positions::{Name, positions};
@@ -13,7 +14,7 @@ use walsim_core::call::{Place, Signal, Wait, Woken};
 use walsim_core::node::NodeView;
 use walsim_core::shmem::LockId;
 
-/// Records events if it is enabled.
+/// Records events if recording is enabled.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Recorder(pub(super) Option<Box<Recording>>);
 
@@ -37,10 +38,11 @@ pub(super) struct Recording {
     pub(super) names: Vec<String>,
     /// Disk operations in flight.
     pub(super) operations: BTreeMap<(usize, OpId), Operation>,
-    /// Incomplete messages at the ends of connections; true for the sending direction.
+    /// Incomplete messages at the ends of connections. The key is true for bytes that the node
+    /// sends.
     pub(super) streams: BTreeMap<(usize, ConnId, bool), Stream>,
-    /// The other ends of connections. They are kept here because an end may close before all its
-    /// bytes have arrived.
+    /// The name of each connection's other end. It is kept because that end may close before all
+    /// its bytes have arrived.
     pub(super) peers: BTreeMap<(usize, ConnId), String>,
 }
 
@@ -56,7 +58,7 @@ pub(super) struct Operation {
 pub(crate) struct Spot {
     pub(crate) step: u64,
     pub(crate) at: Mono,
-    /// The index of the machine; `None` for the world.
+    /// The index of the machine. `None` for an event of the world.
     pub(crate) host: Option<usize>,
     pub(crate) process: Option<ProcessName>,
 }
@@ -91,7 +93,7 @@ impl Recorder {
         self.0.is_some()
     }
 
-    /// The events recorded since the last call.
+    /// The events that were recorded since the last call.
     pub(crate) fn take(&mut self) -> Vec<TraceEvent> {
         match &mut self.0 {
             Some(recording) => std::mem::take(&mut recording.events),
@@ -106,7 +108,7 @@ impl Recorder {
         }
     }
 
-    /// Called before a step of a node, with the process that will run.
+    /// Called before a step of a node. `pid` is the process that will make the step.
     pub(crate) fn before(
         &self,
         host: usize,
@@ -190,7 +192,7 @@ impl Recorder {
         }
     }
 
-    /// Records what the process that has run waits for now.
+    /// Records for what the process waits after its step.
     pub(crate) fn waits(&mut self, host: usize, spot: Spot, view: NodeView<'_>, now: Now) {
         let Some(recording) = &mut self.0 else { return };
         let Some(pid) = spot.process.map(|process| process.pid) else {
@@ -203,7 +205,7 @@ impl Recorder {
         }
     }
 
-    /// Called when a server is gone, with all its operations in flight.
+    /// Called when a server has stopped. Forgets its operations in flight.
     pub(crate) fn forget_server(&mut self, host: usize) {
         if let Some(recording) = &mut self.0 {
             recording.operations.retain(|(at, _), _| *at != host);
@@ -235,7 +237,7 @@ impl Recording {
         self.reasons(host, view, now, pid, wait, Some(woken))
     }
 
-    /// The conditions for which a process waits; with `woken`, only those that are true.
+    /// The conditions for which a process waits. With `woken`, only the conditions that are true.
     fn reasons(
         &self,
         host: usize,

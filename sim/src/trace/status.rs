@@ -1,12 +1,12 @@
-//! The commit status of transactions. Comparing the pages before and after a step shows which ones
-//! changed.
+//! The commit status of transactions. A comparison of the status pages before and after a step
+//! shows which transactions have changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use walsim_core::base::Xid;
 use walsim_core::shmem::Clog;
 
-/// The pages in memory. They are shared with the node until it changes them.
+/// The status pages in memory. They are shared with the node until the node changes them.
 pub(super) type Pages = BTreeMap<u32, Arc<Vec<u8>>>;
 
 pub(super) fn pages(clog: &Clog) -> Pages {
@@ -16,7 +16,7 @@ pub(super) fn pages(clog: &Clog) -> Pages {
         .collect()
 }
 
-/// The transactions whose status changed, with the new status.
+/// The transactions whose status has changed, with the new status.
 pub(super) fn changes(before: &Pages, clog: &Clog) -> Vec<(Xid, &'static str)> {
     let mut changes = Vec::new();
     for (number, page) in &clog.pages {

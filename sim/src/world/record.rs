@@ -12,7 +12,7 @@ use walsim_core::call::{DiskDone, DiskError, DiskOp, Effect, Exit, NetEvent, Net
 use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 
-/// Runs a plan to its end and records its events. `see` is called after each step with the events
+/// Runs a plan to its end and records its events. After each step `see` is called with the events
 /// of the step.
 pub(crate) fn run_recorded(
     plan: &Plan,
@@ -29,7 +29,7 @@ pub(crate) fn run_recorded(
         let events = world.take_events();
         see(&world, events);
     });
-    // The panic was the verdict of the first run.
+    // A panic ends this run as it ended the first run, and the first run has reported it.
     drop(super::panics::caught(run));
 }
 

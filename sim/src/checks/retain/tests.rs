@@ -139,7 +139,7 @@ fn what_could_not_be_removed_is_no_fault_of_the_checkpoint() {
     assert_eq!(left(&window, &disk, None), None);
 }
 
-/// A checkpoint removes the files that existed when it read the directory.
+/// A checkpoint removes only files that existed when it read the directory.
 #[test]
 fn what_came_after_the_directory_was_read_stays_until_the_next_checkpoint() {
     let mut disk = disk(PgVersion::V15, at(3));

@@ -71,8 +71,9 @@ pub struct Window {
     pub end: Lsn,
     /// The files in `pg_wal` that the server failed to remove, according to its log.
     pub stuck: Vec<String>,
-    /// The files that were created in `pg_wal` after the checkpointer had read the directory. A
-    /// restarted walreceiver may receive WAL again that a checkpoint has removed.
+    /// The files that were created in `pg_wal` after the checkpointer had read the directory. For
+    /// example, a restarted walreceiver may receive WAL again whose segment the checkpoint has
+    /// removed.
     pub installed: Vec<String>,
     /// A process failed to save a slot because of a disk error.
     pub unsaved: bool,
@@ -147,7 +148,7 @@ impl Checkpoints {
         }
     }
 
-    /// A file got this name.
+    /// Called when a file has got this name.
     pub(super) fn renamed(&mut self, path: &FilePath) {
         if let (Some(window), Some(name)) =
             (&mut self.window, path.as_str().strip_prefix("pg_wal/"))
@@ -285,7 +286,7 @@ impl Window {
         least_positions(&mut self.slots, &shmem.slots.slots);
     }
 
-    /// The checkpointer reads the names of all files in `pg_wal`.
+    /// Called when the checkpointer reads the names of all files in `pg_wal`.
     pub(crate) fn listed(&mut self) {
         self.installed.clear();
     }

@@ -21,8 +21,8 @@ pub(super) struct Slots {
     /// position when the slot goes back, or when a report sets its first position.
     given_up: Vec<Lsn>,
     changed: bool,
-    /// The number of changes and the use of the entries at the last step that read them. `None` if
-    /// shared memory is new.
+    /// What the last step that read the entries has seen: the number of changes, and whether any
+    /// entry was in use. `None` if shared memory is new.
     seen: Option<(u64, bool)>,
     /// Shared memory is new, and the startup process has not read the slots from disk yet.
     fresh: bool,
