@@ -1,20 +1,21 @@
-//! Excuses need a witness and a cause. Each scenario under scenarios/legal that passes by an excuse
-//! fails if either part is missing. Each scenario under scenarios/legal/neighbors differs in one
-//! detail, and is reported because it lacks one part.
+//! Tests that an excuse needs a witness and a cause. A scenario in scenarios/legal that passes
+//! because of an excuse must fail if either part is missing. A scenario in
+//! scenarios/legal/neighbors differs from one of these in one detail. It lacks one part of the
+//! excuse, so its run must be reported as a failure.
 
 use std::path::Path;
 use walsim::plan::{Plan, Profile, Scenario, generate, seed};
 use walsim::world::{Excuse, Forced, Outcome, Part, World};
 use walsim_core::base::Planted;
 
-/// The scenarios, or seeds, and the excuses by which they pass.
+/// Scenarios and seeds, each with the excuse because of which it passes.
 const PLAYS: [(&str, Excuse); 10] = [
     ("standby-waits-for-its-dropped-slot", Excuse::SlotDropped),
     ("slot-is-invalidated-for-its-limit", Excuse::SlotInvalidated),
     ("slot-is-invalidated-for-its-limit", Excuse::WalRemoved),
     ("removed-wal-ends-a-standby", Excuse::WalRemoved),
-    // A seed: in the scenario for this excuse the standby would catch up within the bound, after
-    // the next checkpoint.
+    // This excuse is tested with a seed. In its scenario, the standby would catch up within the
+    // bound without the excuse, after the next checkpoint.
     ("0x1a451", Excuse::AheadOfFlush),
     ("0x4b57560", Excuse::WalRemoved),
     (
@@ -26,7 +27,8 @@ const PLAYS: [(&str, Excuse); 10] = [
     ("standby-reads-a-stale-record-again", Excuse::StaleWal),
 ];
 
-/// The plays that pass by an exemption, and the checks that report them without it.
+/// Scenarios that pass because of an exemption. Without the exemption, the checks named here report
+/// a violation.
 const EXEMPT: [(&str, Excuse, &[&str]); 4] = [
     (
         "../../docs/hazards/slot-file-behind-memory",
@@ -50,9 +52,9 @@ const EXEMPT: [(&str, Excuse, &[&str]); 4] = [
     ),
 ];
 
-/// The neighbors of these plays. Most of them need a planted bug, because a correct server does
-/// not violate the invariant there. A neighbor without an expected invariant passes, but not by the
-/// exemption.
+/// Scenarios that differ from those above in one detail and have no exemption. Most of them need a
+/// planted bug, because a correct server does not violate the invariant there. A scenario without
+/// an expected invariant passes without using the exemption.
 const NOT_EXEMPT: [(&str, Excuse); 5] = [
     ("slot-file-is-behind-in-18", Excuse::SlotFileBehindMemory),
     ("fsync-fails-before-the-crash", Excuse::FsyncInCrashRecovery),
@@ -70,15 +72,17 @@ const NOT_EXEMPT: [(&str, Excuse); 5] = [
     ),
 ];
 
-/// The neighbors, and the parts that they lack. Four excuses have no neighbor that lacks the cause:
+/// Scenarios in scenarios/legal/neighbors, each with the part of the excuse that it lacks. Four
+/// excuses have no such scenario without the cause:
 ///
 /// - `SlotInvalidated`, `WalRemoved`: a server refuses an invalid slot or a removed segment only if
-///   it has invalidated or removed it. If that was illegal, a check has already ended the run.
-/// - `AheadOfFlush`: a standby requests a segment after its upstream's end of WAL only in the state
-///   that is the cause, and is excused before its upstream writes a record.
+///   the server has invalidated or removed it. If this was illegal, a check has already ended the
+///   run.
+/// - `AheadOfFlush`: a standby requests a segment past its upstream's end of WAL only in the state
+///   that is the cause. The standby is excused before its upstream writes a record.
 /// - `StaleWal`: the startup process logs the same end of WAL again only while it reads streamed
-///   WAL. If a walreceiver had written wrong bytes there, PREFIX would have ended the run. So the
-///   bytes are old, and the standby has skipped them.
+///   WAL. If a walreceiver had written wrong bytes there, PREFIX would have ended the run. The
+///   bytes are therefore old, and the standby has skipped them.
 const NEIGHBORS: [(&str, Excuse, Part); 14] = [
     (
         "slot-that-was-never-there",
@@ -148,8 +152,8 @@ const NEIGHBORS: [(&str, Excuse, Part); 14] = [
     ("crash-is-not-reaped", Excuse::CrashPassedOver, Part::Cause),
 ];
 
-/// A neighbor that converges by itself, and the part that it lacks while it has not converged. Its
-/// second slot accepts it, because a second refusal would be a witness.
+/// A scenario that converges by itself, and the part of the excuse that it lacks until then. The
+/// standby's second slot accepts the standby, because a second refusal would be a witness.
 const NOT_NEEDED: [(&str, Excuse, Part); 1] = [(
     "standby-was-refused-for-an-invalid-slot",
     Excuse::SlotInvalidated,
@@ -174,7 +178,7 @@ fn run(plan: &Plan, forced: Option<Forced>) -> Outcome {
     run_with(plan, Planted::NONE, forced)
 }
 
-/// The bug that a neighbor needs.
+/// The bug that a scenario needs to fail.
 fn planted(scenario: &Scenario) -> Planted {
     let bug = scenario.expect.bug;
     bug.map_or(Planted::NONE, |bug| Planted::NONE.with(bug))
@@ -212,8 +216,9 @@ fn without_its_witness_or_its_cause_no_play_passes() {
     }
 }
 
-/// A standby that lacks one part is not excused, and is excused when the part is added. The run may
-/// still fail after the repair, because a process may still be held.
+/// If one part of an excuse is missing, the standby is not excused. If a test forces this part, the
+/// standby is excused. The run may then still fail after the repair, because a process may still be
+/// stalled.
 #[test]
 fn a_neighbor_has_no_excuse_for_want_of_one_part() {
     let neighbors = NEIGHBORS.map(|it| (it, Some("LIVE")));

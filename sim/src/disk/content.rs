@@ -1,5 +1,5 @@
-//! The contents of one file as sparse chunks behind `Arc`: zeros take no memory, and copies share
-//! chunks.
+//! The contents of one file. They are stored as sparse chunks behind `Arc`, so zeros take no
+//! memory, and copies share chunks.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ const CHUNK: usize = 4096;
 type Chunk = [u8; CHUNK];
 static ZEROS: Chunk = [0; CHUNK];
 
-/// A file's bytes. Absent chunks are zeros.
+/// The bytes of a file. A chunk that does not exist contains zeros.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Content {
     len: u64,
@@ -31,7 +31,7 @@ impl Content {
     }
 
     /// Writes bytes, and extends the file if necessary. A gap between the old end and `offset` is
-    /// zeros. An empty write does not extend the file.
+    /// filled with zeros. A write of no bytes does not extend the file.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -66,7 +66,8 @@ impl Content {
         if len < self.len {
             let keep = len.div_ceil(as_u64(CHUNK));
             self.chunks.truncate(as_usize(keep));
-            // Clear the rest of the chunk, because a later extension must show zeros there.
+            // The rest of the chunk is cleared, because a later extension of the file must show
+            // zeros there.
             self.blank(len, keep * as_u64(CHUNK) - len);
             self.len = len;
         } else {
@@ -86,7 +87,7 @@ impl Content {
         self.len == 0
     }
 
-    /// Up to `len` bytes; fewer if the file ends before.
+    /// Up to `len` bytes. Fewer if the file ends before.
     #[must_use]
     pub fn read(&self, offset: u64, len: u64) -> Vec<u8> {
         let len = len.min(self.len.saturating_sub(offset));
@@ -111,7 +112,7 @@ impl Content {
         })
     }
 
-    /// The same as [`Content::change`] for a write of zeros.
+    /// Like [`Content::change`], for a write of zeros.
     #[must_use]
     pub fn change_by_zeros(&self, offset: u64, len: u64) -> Range<u64> {
         self.difference(offset, len, |old| {
@@ -165,7 +166,7 @@ impl Content {
         }
     }
 
-    /// Zeros a range in existing chunks.
+    /// Fills a range with zeros. Creates no new chunk.
     fn blank(&mut self, offset: u64, len: u64) {
         for piece in pieces(offset, len) {
             if let Some(slot) = self.chunks.get_mut(piece.chunk) {
@@ -179,7 +180,7 @@ impl Content {
     }
 }
 
-/// The length of the common prefix of two slices of equal length; `None` if they are equal.
+/// The length of the common prefix of two slices of equal length. `None` if the slices are equal.
 fn same_prefix(a: &[u8], b: &[u8]) -> Option<usize> {
     const STRIDE: usize = 64;
     let mut stride = a.chunks(STRIDE).zip(b.chunks(STRIDE));

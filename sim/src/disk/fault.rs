@@ -1,4 +1,4 @@
-//! Faults of a disk: errors of its next operations, until the fault is used up or healed.
+//! Faults of a disk. A fault affects the next operations, until it is used up or healed.
 
 use super::{Disk, Ticket};
 use walsim_core::base::Fd;
@@ -7,28 +7,29 @@ use walsim_core::call::FilePath;
 /// The kind of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DiskFaultKind {
-    /// An fsync fails, and the data stay dirty in the page cache.
+    /// An fsync fails, and the page cache keeps the data dirty.
     FsyncKeeps,
-    /// An fsync fails, and the dirty data are dropped from the page cache.
+    /// An fsync fails, and the page cache drops the dirty data.
     FsyncDrops,
     /// A write fails with EIO and changes nothing.
     WriteFails,
     /// A read fails with EIO.
     ReadFails,
-    /// A write that extends a file fails with ENOSPC or is short.
+    /// A write that extends a file fails with ENOSPC, or writes only a part of the bytes.
     Full,
-    /// Every operation takes this many times as long.
+    /// Every operation takes longer by this factor.
     Slow(u32),
 }
 
-/// A fault, the files that it affects, and the number of operations that it affects.
+/// A fault, the files that it affects, and how many operations it affects.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DiskFault {
     /// The kind.
     pub kind: DiskFaultKind,
     /// The prefix of the affected paths: `pg_wal/`, `base/`, or empty for all files.
     pub prefix: String,
-    /// How many operations the fault still affects; `u32::MAX` means all until it is healed.
+    /// How many operations the fault still affects. `u32::MAX` means all operations until the fault
+    /// is healed.
     pub left: u32,
 }
 
@@ -57,12 +58,14 @@ impl Disk {
         &self.faults
     }
 
-    /// Whether a fault of this kind affects the operation. If so, the fault counts the operation.
+    /// Whether a fault of this kind affects the operation. If so, the operation uses up a part of
+    /// the fault.
     pub(super) fn hits_fault(&mut self, inode: u64, kind: DiskFaultKind) -> bool {
         self.meet(inode, |candidate| candidate == kind).is_some()
     }
 
-    /// The fault that affects an fsync, if any; the fault counts this fsync.
+    /// The fault that affects this fsync, if there is one. The fsync then uses up a part of the
+    /// fault.
     pub(super) fn fsync_fault(&mut self, inode: u64) -> Option<DiskFaultKind> {
         self.meet(inode, |kind| {
             matches!(kind, DiskFaultKind::FsyncKeeps | DiskFaultKind::FsyncDrops)
@@ -83,7 +86,7 @@ impl Disk {
         })
     }
 
-    /// The first active fault of this kind for a file.
+    /// The index of the first active fault of this kind that affects a file.
     fn fault(&self, inode: u64, which: impl Fn(DiskFaultKind) -> bool) -> Option<usize> {
         if self.faults.is_empty() {
             return None;
@@ -122,7 +125,7 @@ impl Disk {
 }
 
 impl Ticket {
-    /// Whether a fault of this kind makes an fsync fail.
+    /// Whether a fault makes this fsync fail.
     #[must_use]
     pub const fn is_failing_fsync(&self) -> bool {
         matches!(self.0, super::Act::Fsync { fault: Some(_), .. })

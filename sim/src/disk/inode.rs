@@ -8,31 +8,32 @@ use std::ops::Range;
 use walsim_core::base::Pid;
 use walsim_core::call::FilePath;
 
-/// A file, independent of its name.
+/// A file, independently of its name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Inode {
     pub(super) number: u64,
     /// The last known path.
     pub(super) path: FilePath,
-    /// The size of an atomic write to the platter.
+    /// How many bytes the platter writes atomically.
     sector: u64,
     cached: Content,
     platter: Content,
-    /// Writes that no fsync has made durable yet, in the order in which they were issued.
+    /// The writes that no fsync has made durable yet, in the order in which they were issued.
     pending: Vec<Pending>,
-    /// Number of changes issued.
+    /// How many changes were issued.
     issued: u64,
-    /// Number of system calls, used in the keys of choices.
+    /// How many system calls were made. The number is a part of the keys of choices.
     pub(super) calls: u64,
-    /// Operations in flight that use the file.
+    /// How many operations in flight use the file.
     pub(super) pins: u32,
     /// The file has no name in the page cache.
     pub(super) unlinked: bool,
-    /// The rename that gave the file its name; `None` if the file was created under it.
+    /// The rename that gave the file its name. `None` if the file was created with this name.
     pub(super) renamed: Option<Renamed>,
 }
 
-/// A rename: the process, the directory, and the number of the change in the directory's log.
+/// A rename: the process that made it, the directory, and the number of the change in the
+/// directory's log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Renamed {
     pub(super) by: Pid,
@@ -53,8 +54,8 @@ struct Pending {
 enum Patch {
     Bytes(Bytes),
     Zeros(u64),
-    /// The file is truncated at `offset`. Truncations are journaled: they survive in order, and if
-    /// one is lost, all later changes are lost too.
+    /// The file is truncated at `offset`. Truncations are journaled, so they survive in order. If a
+    /// truncation is lost, all later changes are lost too.
     Truncate,
 }
 
@@ -75,7 +76,7 @@ impl Pending {
         self.offset / size..(self.offset + self.len()).div_ceil(size)
     }
 
-    /// Applies the part of the change within `within`.
+    /// Applies the part of the change that lies in `within`.
     fn apply(&self, content: &mut Content, within: Range<u64>) {
         let from = self.offset.max(within.start);
         let to = (self.offset + self.len()).min(within.end);
@@ -94,7 +95,7 @@ impl Pending {
     }
 }
 
-/// Which sectors of a write survive.
+/// Which sectors of a write survive a power loss.
 #[derive(Clone, Copy, Debug)]
 enum Kept {
     All,
@@ -103,31 +104,31 @@ enum Kept {
     Subset,
 }
 
-/// What a power loss does to the unsynced writes of the disk.
+/// What a power loss does to the unsynced writes of a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
     /// All writes survive.
     AllKept,
     /// No write survives.
     NoneKept,
-    /// Each file draws its own outcome.
+    /// Each file draws an outcome of its own.
     PerFile,
-    /// Each write draws its own outcome.
+    /// Each write draws an outcome of its own.
     PerWrite,
 }
 
 /// What a file lost in a power loss.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Losses {
-    /// Bytes of writes that did not survive completely.
+    /// The number of bytes in writes that did not survive completely.
     pub(super) bytes: u64,
-    /// Torn pages: pages that equal neither their old contents nor any later version.
+    /// Torn pages. A torn page equals neither its old contents nor any later version.
     pub(super) torn: Vec<u64>,
 }
 
 impl Inode {
     pub(super) fn new(number: u64, path: FilePath, sector: u32) -> Self {
-        // PostgreSQL relies on atomic writes of pg_control.
+        // PostgreSQL relies on pg_control being written atomically.
         let sector = if path.as_str() == "global/pg_control" {
             8192
         } else {
@@ -157,8 +158,8 @@ impl Inode {
 
     pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
         let changed = self.cached.change(offset, &bytes);
-        // PostgreSQL rewrites the whole WAL page for each record in it, so most bytes of a write do
-        // not change.
+        // PostgreSQL writes a whole WAL page again for each record that it adds, so most bytes of a
+        // write do not change. Only the changed range is kept.
         if changed.start < changed.end {
             let from = changed.start.max(offset);
             let new = as_usize(from - offset)..as_usize(changed.end - offset);
@@ -193,12 +194,12 @@ impl Inode {
         });
     }
 
-    /// Makes all changes up to this number durable.
+    /// Makes all changes up to the one with this number durable.
     pub(super) fn settle(&mut self, upto: u64) {
         let covered = self.pending.partition_point(|p| p.number <= upto);
         for entry in self.pending.drain(..covered) {
-            // Once all earlier changes are applied, the platter equals the page cache before this
-            // write. It is therefore enough to apply the changed range.
+            // All earlier changes are applied already, so the platter equals the page cache before
+            // this write. It is therefore enough to apply the changed range.
             let within = match entry.patch {
                 Patch::Truncate => 0..u64::MAX,
                 Patch::Bytes(_) | Patch::Zeros(_) => entry.changed.clone(),
@@ -207,8 +208,8 @@ impl Inode {
         }
     }
 
-    /// Loses power: some of the unsynced writes survive, and the page cache becomes equal to the
-    /// platter. If a page size is given, also looks for torn pages.
+    /// Loses power. Some of the unsynced writes survive, and the page cache becomes equal to the
+    /// platter. If a page size is given, the function also looks for torn pages.
     pub(super) fn lose(&mut self, fate: Fate, dice: &Dice<'_>, page: Option<u64>) -> Losses {
         let kept = self.decide(fate, dice);
         let survivors = kept
@@ -232,8 +233,8 @@ impl Inode {
             }
         }
         self.land(phase..survivors, &kept, dice);
-        // The length is metadata: it may survive without the data, and the missing bytes are then
-        // zeros.
+        // The length is metadata, so it may survive although the data are lost. The missing bytes
+        // are then zeros.
         let length = Key::new("disk.loss.length", dice.subject, [self.number, self.issued]);
         if fate != Fate::NoneKept && dice.choices.ratio(length, 1, 4) {
             let len = self.cached.len().max(self.platter.len());
@@ -247,8 +248,9 @@ impl Inode {
         losses
     }
 
-    /// Applies the surviving writes. A surviving sector gets the contents that it had in the page
-    /// cache after the newest write of it that survives.
+    /// Applies the writes that survive. For each surviving sector, the newest surviving write of
+    /// the sector determines its contents. The sector gets the contents that it had in the page
+    /// cache after that write.
     fn land(&mut self, entries: Range<usize>, kept: &[Kept], dice: &Dice<'_>) {
         let mut newest: BTreeMap<u64, usize> = BTreeMap::new();
         for index in entries.clone() {
@@ -309,7 +311,7 @@ impl Inode {
         }
     }
 
-    /// Whole pages that do not equal any of the versions that they had since the last fsync.
+    /// Torn pages: whole pages that do not equal any version that they had since the last fsync.
     fn torn(&self, before: &Content, page: u64) -> Vec<u64> {
         let mut touched = BTreeSet::new();
         for entry in &self.pending {
@@ -325,8 +327,7 @@ impl Inode {
                 entry.apply(&mut version, within.clone());
                 seen |= version.read(number * page, page) == now;
             }
-            // A page past the old end of the file may also be all zeros; this does not count as
-            // torn.
+            // A page past the old end of the file may also be all zeros. Such a page is not torn.
             !seen && now.iter().any(|byte| *byte != 0)
         };
         touched.into_iter().filter(whole).filter(torn).collect()
@@ -344,7 +345,8 @@ impl Inode {
         &self.platter
     }
 
-    /// The end of the range from `from` on that would keep its current contents in every crash.
+    /// The position up to which the bytes from `from` on would keep their current contents in every
+    /// crash.
     pub(super) fn stable_until(&self, from: u64) -> u64 {
         let changed = self.pending.iter().map(|entry| &entry.changed);
         let unstable = changed.filter(|range| range.start < range.end && range.end > from);
@@ -352,7 +354,7 @@ impl Inode {
         first.unwrap_or(u64::MAX).min(self.cached.len()).max(from)
     }
 
-    /// Whether this range would keep its current contents in every crash.
+    /// Whether these bytes would keep their current contents in every crash.
     pub(super) fn is_stable(&self, range: &Range<u64>) -> bool {
         let untouched =
             |entry: &Pending| entry.changed.end <= range.start || range.end <= entry.changed.start;
@@ -360,7 +362,7 @@ impl Inode {
     }
 }
 
-/// The choices of one power loss.
+/// The random choices of one power loss.
 pub(super) struct Dice<'a> {
     pub(super) choices: &'a Choices,
     pub(super) subject: Subject,
@@ -387,7 +389,7 @@ impl Dice<'_> {
         self.choices.below(key, n)
     }
 
-    /// One bit for each sector of a write: whether the sector survives.
+    /// Whether this sector of a write survives. Each sector has one random bit.
     fn sector(&self, inode: u64, number: u64, sector: u64) -> bool {
         let what = [inode << 32 | number, sector / 64];
         let bits = self

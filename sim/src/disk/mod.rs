@@ -1,16 +1,18 @@
-//! The fake disk of one machine. Contents, lengths and names of files each exist twice: in the page
-//! cache and on the platter, which holds what is durable.
+//! The simulated disk of one machine. Contents, lengths and names of files exist twice: in the page
+//! cache, and on the platter, which contains what is durable.
 //!
 //! An operation takes effect when it is issued, and its result is delivered when it completes. A
 //! write copies its bytes into the page cache at once. An fsync covers everything that was written
-//! before it was issued. A read is the exception: it returns the bytes as of its completion.
+//! before it was issued. Only a read takes effect later: it returns the bytes as they are when it
+//! completes.
 //!
-//! An fsync of a file also makes the name durable under which the file was created, as journaling
-//! file systems do. After a rename, the new name is durable only after an fsync of the directory,
-//! or after an fsync of the file for which the world makes an exception ([`Disk::cover_name`]).
+//! An fsync of a file also makes durable the name under which the file was created, as journaling
+//! file systems do. After a rename, the new name is durable only after an fsync of the directory.
+//! The world makes an exception for some fsyncs of a file, which also make the new name durable
+//! ([`Disk::cover_name`]).
 //!
-//! The death of a process keeps the page cache. A power loss keeps any subset of the unsynced
-//! changes.
+//! The death of a process does not change the page cache. A power loss keeps any subset of the
+//! unsynced changes.
 
 mod content;
 mod fault;
@@ -37,7 +39,7 @@ use walsim_core::call::{DiskDone, DiskError, DiskOp, FileKind, FilePath, OpenFla
 pub struct DiskSpec {
     /// The minimum duration of any operation.
     pub latency_us: u64,
-    /// The maximum random extra duration; for an fsync ten times as much.
+    /// The maximum random duration that is added. For an fsync it is ten times as long.
     pub jitter_us: u64,
     /// The minimum duration of an fsync.
     pub fsync_us: u64,
@@ -70,16 +72,16 @@ pub struct Disk {
     losses: u64,
     faults: Vec<DiskFault>,
     traffic: Traffic,
-    /// A file or directory has lost a name and may have to be freed.
+    /// A file or directory has lost a name, so it may have to be freed.
     loose: bool,
 }
 
 /// The number of bytes that processes have written and read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Traffic {
-    /// Bytes written to the page cache, zeros included.
+    /// Bytes that were written to the page cache, including zeros.
     pub written: u64,
-    /// Bytes read from the page cache.
+    /// Bytes that were read from the page cache.
     pub read: u64,
 }
 
@@ -90,7 +92,7 @@ struct Descriptor {
 }
 
 /// An operation in flight. It must be passed to [`Disk::complete`] exactly once, even if the
-/// process that issued it has died, unless the machine loses power.
+/// process that issued it has died. If the machine loses power, it must not be passed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(Act);
 
@@ -105,11 +107,11 @@ enum Act {
     },
     Fsync {
         inode: u64,
-        /// The number of the last change that was issued before the fsync.
+        /// The number of the last change that was issued before this fsync.
         upto: u64,
         call: u64,
         fault: Option<DiskFaultKind>,
-        /// A rename that the fsync makes durable.
+        /// The rename of the file that this fsync makes durable.
         renamed: Option<Renamed>,
     },
     SyncDir {
@@ -118,20 +120,20 @@ enum Act {
     },
 }
 
-/// What a power loss lost.
+/// What was lost in a power loss.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct PowerLoss {
     /// Bytes of writes that did not survive completely.
     pub bytes: u64,
-    /// Changes of names that did not survive.
+    /// The number of changes of names that did not survive.
     pub names: u64,
-    /// Torn data pages, as file and page number: they equal neither their old contents nor a later
-    /// version.
+    /// Torn data pages, each with its file and page number. A torn page equals neither its old
+    /// contents nor a later version.
     pub torn: Vec<(FilePath, u64)>,
 }
 
 impl Disk {
-    /// An empty disk of a machine, given by its index in the plan's list.
+    /// An empty disk for the machine with this index in the plan's list.
     #[must_use]
     pub fn new(machine: u16, spec: DiskSpec, sector: u32, capacity: u64) -> Self {
         Self {
@@ -212,8 +214,8 @@ impl Disk {
         self.sweep();
     }
 
-    /// Loses power. Operations in flight get no result. If a page size is given, looks for torn
-    /// pages under `base/`.
+    /// Loses power. Operations in flight get no result. Also looks for torn pages of this size in
+    /// files under `base/`.
     pub fn power_loss(&mut self, page: u32, choices: &Choices) -> PowerLoss {
         self.losses += 1;
         let subject = self.subject;
@@ -347,7 +349,7 @@ impl Disk {
                         dir,
                         upto: self.tree.changes(),
                     },
-                    // fsync accepts files and directories.
+                    // fsync can be called for a file or a directory.
                     Node::File(inode) => self.begin_fsync(inode, call),
                 });
             }
@@ -488,14 +490,15 @@ impl Disk {
         self.next_inode - 1
     }
 
-    /// Frees a file if nothing refers to it any more.
+    /// Frees a file if no name, descriptor or operation refers to it any more.
     fn sweep_one(&mut self, inode: u64) {
         if self.inodes[&inode].unlinked {
             self.sweep();
         }
     }
 
-    /// Frees everything that has no name, descriptor or operation in flight, now or after a crash.
+    /// Frees the files and directories that have no name, descriptor or operation in flight, now or
+    /// after a crash.
     fn sweep(&mut self) {
         if !self.loose {
             return;
@@ -520,7 +523,7 @@ impl Disk {
         self.loose = self.inodes.keys().any(nameless) || self.tree.has_nameless(&live);
     }
 
-    /// The inode or directory of an operation, used in the keys of choices.
+    /// The inode or directory that an operation uses. Its number is a part of the keys of choices.
     fn whom(&self, op: &DiskOp) -> u64 {
         let parent = |path: &FilePath| self.tree.dir(path.parent()).unwrap_or(tree::ROOT);
         match op {
@@ -545,7 +548,8 @@ impl Disk {
         }
     }
 
-    /// The minimum duration of an operation and its maximum random extra duration, in microseconds.
+    /// The minimum duration of an operation, and the maximum random duration that is added, in
+    /// microseconds.
     fn duration(&self, op: &DiskOp) -> (u64, u64) {
         let DiskSpec {
             latency_us,

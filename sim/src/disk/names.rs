@@ -1,4 +1,4 @@
-//! Changes of names: the effect of rename, unlink and mkdir on directories in the page cache.
+//! Changes of names: what rename, unlink and mkdir do to directories in the page cache.
 
 use super::inode::Renamed;
 use super::tree::{Node, Place};
@@ -21,7 +21,7 @@ impl Disk {
         is_pending.then_some(renamed.by)
     }
 
-    /// If the fsync succeeds, it also makes the new name of its file durable.
+    /// Lets an fsync also make the new name of its file durable, if the fsync succeeds.
     pub fn cover_name(&self, ticket: &mut Ticket) {
         if let Act::Fsync { inode, renamed, .. } = &mut ticket.0 {
             *renamed = self.inodes[inode].renamed;
@@ -40,8 +40,8 @@ impl Disk {
         if from == to {
             return Ok(());
         }
-        // A directory cannot be moved into itself, and nothing can replace a directory that
-        // contains it.
+        // A directory cannot be moved into itself. A directory that contains the moved one cannot
+        // be replaced.
         if lies_in(to, from) {
             return Err(EINVAL);
         }

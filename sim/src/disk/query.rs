@@ -21,7 +21,8 @@ pub enum Entry {
 }
 
 impl Ticket {
-    /// The answer, if it is known already. Reads and fsyncs get their answers when they complete.
+    /// The answer, if it is known already. The answers of reads and fsyncs are known only when they
+    /// complete.
     pub(crate) const fn answer(&self) -> Option<&Result<DiskDone, DiskError>> {
         match &self.0 {
             Act::Answer(answer) => Some(answer),
@@ -32,8 +33,8 @@ impl Ticket {
 
 impl Disk {
     /// Whether these bytes of a file would be the same after any crash that could happen now. The
-    /// name of the file must be durable, too. Rewriting a stable byte with the same value keeps it
-    /// stable.
+    /// name of the file must be durable, too. A stable byte stays stable if it is overwritten with
+    /// the same value.
     #[must_use]
     pub fn is_stable(&self, path: &str, range: Range<u64>) -> bool {
         match self.file_at(path) {
@@ -42,8 +43,8 @@ impl Disk {
         }
     }
 
-    /// The end of the stable bytes of a file that begin at `from`; equal to `from` if there are
-    /// none.
+    /// The position up to which the bytes from `from` on are stable. It equals `from` if no byte is
+    /// stable.
     #[must_use]
     pub fn stable_until(&self, path: &str, from: u64) -> u64 {
         match self.file_at(path) {
@@ -71,8 +72,7 @@ impl Disk {
             .map(|inode| inode.cached().read(offset, len))
     }
 
-    /// Up to `len` bytes of a file, as they would be after a power loss that keeps nothing
-    /// unsynced.
+    /// Up to `len` bytes that the file would have after a power loss that keeps nothing unsynced.
     #[must_use]
     pub fn read_platter(&self, path: &str, offset: u64, len: u64) -> Option<Vec<u8>> {
         match self.tree.look_platter(path) {
@@ -81,9 +81,9 @@ impl Disk {
         }
     }
 
-    /// The first bytes of every file that this path could refer to after a power loss now. A file
-    /// with unsynced writes contributes two versions: one from the platter and one from the page
-    /// cache.
+    /// The first bytes of every file to which this path could refer after a power loss now. A file
+    /// with unsynced writes counts twice: once as it is on the platter, and once as it is in the
+    /// page cache.
     #[must_use]
     pub fn reachable(&self, path: &str, len: u64) -> Vec<Vec<u8>> {
         let mut contents = Vec::new();
@@ -99,7 +99,7 @@ impl Disk {
         contents
     }
 
-    /// The names in a directory now, or after a power loss that could happen now.
+    /// The names that a directory has now, or could have after a power loss now.
     #[must_use]
     pub fn reachable_names(&self, path: &str) -> Vec<Arc<str>> {
         match self.tree.dir(path) {
@@ -108,7 +108,7 @@ impl Disk {
         }
     }
 
-    /// The names in a directory, sorted; empty if the directory does not exist.
+    /// The names in a directory, sorted. Empty if the directory does not exist.
     #[must_use]
     pub fn list(&self, path: &str) -> Vec<String> {
         match self.tree.dir(path) {
@@ -121,7 +121,7 @@ impl Disk {
         }
     }
 
-    /// The last known path of the file of a descriptor.
+    /// The last known path of the file to which a descriptor refers.
     #[must_use]
     pub fn path_of(&self, fd: Fd) -> Option<&FilePath> {
         let open: &Descriptor = self.descriptors.get(&fd)?;
@@ -148,14 +148,14 @@ impl Disk {
         self.capacity = self.capacity.saturating_add(bytes);
     }
 
-    /// The used bytes and the capacity.
+    /// The number of used bytes, and the capacity.
     #[must_use]
     pub const fn space(&self) -> (u64, u64) {
         (self.used, self.capacity)
     }
 
-    /// Everything below the root with its path, parents first, from the page cache or from the
-    /// platter.
+    /// All files and directories with their paths, from the page cache or from the platter. A
+    /// directory comes before its contents.
     #[must_use]
     pub fn dump(&self, platter: bool) -> Vec<(String, Entry)> {
         let mut entries = Vec::new();
@@ -253,8 +253,8 @@ impl Disk {
         self.tree.settle_all();
     }
 
-    /// A copy for another machine, such as a base backup: the same files, all durable, with no open
-    /// descriptors and no faults.
+    /// A copy of the disk for another machine, such as a base backup. All files are durable. The
+    /// copy has no open descriptors and no faults.
     #[must_use]
     pub fn copy_for(&self, machine: u16, capacity: u64) -> Self {
         self.copy_without(machine, capacity, "")

@@ -1,4 +1,4 @@
-//! Tests of the disk, one for each guarantee.
+//! Tests of the disk. Each test covers one guarantee.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ impl Rig {
         }
     }
 
-    /// Pins choices by the text of their keys.
+    /// Pins the choices whose keys have these texts.
     fn pin(mut self, pins: &[(&str, u64)]) -> Self {
         let pins: BTreeMap<String, u64> = pins
             .iter()
@@ -91,7 +91,7 @@ impl Rig {
     }
 }
 
-/// A power loss keeps nothing unsynced.
+/// With this pin, a power loss keeps nothing unsynced.
 const LOSE_ALL: &[(&str, u64)] = &[("disk.loss/node0/1.0", 1)];
 
 #[test]
@@ -171,7 +171,7 @@ fn a_descriptor_belongs_to_one_process() {
 
 #[test]
 fn a_write_is_torn_at_sectors() {
-    // The write keeps a prefix of one of its four sectors.
+    // Of the write's four sectors, one survives in part.
     let pins = [
         ("disk.loss/node0/1.0", 3),
         ("disk.loss.write/node0/5.1", 2),
@@ -379,7 +379,7 @@ fn after_a_failed_fsync_the_data_are_dirty_or_dropped() {
             rig.disk.is_stable("pg_wal/x", 0..3),
             kind == DiskFaultKind::FsyncDrops
         );
-        // The next fsync succeeds, but cannot bring back what was dropped.
+        // The next fsync succeeds, but cannot bring back the data that the kernel has dropped.
         rig.fsync(fd);
         rig.lose_power();
         assert_eq!(rig.text("pg_wal/x").as_deref(), Some(cached));
@@ -474,7 +474,7 @@ fn a_copy_shares_nothing_that_is_written_later() {
     assert_eq!(paths, ["base", "global", "pg_wal", "pg_wal/x"]);
 }
 
-/// After a power loss a name refers to one of the files to which it has referred since the last
+/// After a power loss a name refers to a file to which it referred at some time since the last
 /// fsync of its directory.
 #[test]
 fn a_name_may_stand_for_whatever_it_has_stood_for_since_the_last_fsync() {

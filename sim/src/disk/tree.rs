@@ -1,8 +1,8 @@
-//! Names: directories in the page cache, on the platter, and the unsynced changes.
+//! The names of files: directories in the page cache, on the platter, and their unsynced changes.
 //!
-//! The changes of one directory become durable in their order (a journal). Changes of different
-//! directories are independent, except that a rename between two directories becomes durable in
-//! both or in neither.
+//! The changes of one directory become durable in their order, as in a journal. Changes of
+//! different directories are independent of each other. Only a rename between two directories
+//! becomes durable in both of them or in neither.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ pub(super) enum Node {
     Dir(u64),
 }
 
-/// A set of nodes. It is built anew whenever it is needed, and a sorted list is built faster than a
-/// tree.
+/// A set of nodes, as a sorted list. The set is built anew whenever it is needed, and a sorted list
+/// is built faster than a tree.
 pub(super) struct Nodes(Vec<Node>);
 
 impl Nodes {
@@ -40,7 +40,8 @@ struct Dir {
     live: Names,
     durable: Names,
     log: Vec<Logged>,
-    /// Number of system calls, used in the keys of choices.
+    /// How many system calls were made on the directory. The number is a part of the keys of
+    /// choices.
     calls: u64,
 }
 
@@ -48,7 +49,7 @@ struct Dir {
 struct Logged {
     number: u64,
     change: Change,
-    /// The other directory, if the change is one half of a rename between two directories.
+    /// The other directory, if this change is one half of a rename between two directories.
     other: Option<u64>,
 }
 
@@ -85,7 +86,7 @@ impl Change {
 }
 
 impl Dir {
-    /// What a name refers to after each prefix of the changes.
+    /// What a name refers to after each prefix of the unsynced changes.
     fn reachable(&self, name: &str) -> BTreeSet<Node> {
         let mut nodes: BTreeSet<Node> = self.durable.get(name).copied().into_iter().collect();
         if self.log.iter().any(|entry| entry.change.concerns(name)) {
@@ -120,7 +121,7 @@ impl Tree {
         }
     }
 
-    /// The directory of a path's last component, which need not exist.
+    /// The directory that contains the last component of a path. The component need not exist.
     pub(super) fn place<'a>(&self, path: &'a str) -> Result<Place<'a>, DiskError> {
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
         let dir = self.dir(parent)?;
@@ -160,7 +161,7 @@ impl Tree {
         Ok(node)
     }
 
-    /// Everything that a path could refer to after a crash that could happen now, or refers to now.
+    /// What a path refers to now, and everything to which it could refer after a crash now.
     pub(super) fn reachable(&self, path: &str) -> BTreeSet<Node> {
         let mut nodes = BTreeSet::from([Node::Dir(ROOT)]);
         for part in path.split('/') {
@@ -173,7 +174,7 @@ impl Tree {
         nodes
     }
 
-    /// All names that a directory could have after a crash that could happen now, or has now.
+    /// All names that a directory has now, or could have after a crash now.
     pub(super) fn reachable_names(&self, dir: u64) -> BTreeSet<Arc<str>> {
         let dir = &self.dirs[&dir];
         let mut names: BTreeSet<Arc<str>> = dir.durable.keys().cloned().collect();
@@ -186,7 +187,7 @@ impl Tree {
         names
     }
 
-    /// Whether a path would refer to the same file or directory after every crash that could happen
+    /// Whether a path would refer to the same file or directory after any crash that could happen
     /// now.
     pub(super) fn is_durable(&self, path: &str) -> bool {
         let mut dir = ROOT;
@@ -247,14 +248,14 @@ impl Tree {
         });
     }
 
-    /// Whether a change of a directory is not durable yet.
+    /// Whether the change with this number is not durable yet in the directory.
     pub(super) fn is_pending(&self, dir: u64, number: u64) -> bool {
         let dir = self.dirs.get(&dir);
         dir.is_some_and(|dir| dir.log.iter().any(|entry| entry.number == number))
     }
 
-    /// After the fsync of a file, makes the name under which it was created durable, as Linux's
-    /// file systems do. Later changes of the name are not covered.
+    /// Makes the name under which a file was created durable, after an fsync of the file. Linux's
+    /// file systems do this, too. Later changes of the name stay unsynced.
     pub(super) fn settle_creation(&mut self, inode: u64) {
         let created = self.dirs.iter().find_map(|(number, dir)| {
             let put = dir.log.iter().find(
@@ -267,7 +268,7 @@ impl Tree {
         }
     }
 
-    /// Makes the changes of a directory up to a number durable.
+    /// Makes the changes of a directory durable, up to the change with this number.
     pub(super) fn settle(&mut self, dir: u64, upto: u64) {
         let Some(here) = self.dirs.get_mut(&dir) else {
             return;
@@ -292,8 +293,8 @@ impl Tree {
         }
     }
 
-    /// Loses power: in each directory a prefix of the changes survives, with the length
-    /// `choose(dir, changes)`. Returns the number of lost changes.
+    /// Loses power. In each directory a prefix of the changes survives. Its length is `choose(dir,
+    /// changes)`. Returns the number of lost changes.
     pub(super) fn lose(&mut self, choose: impl Fn(u64, u64) -> u64) -> u64 {
         let mut kept: BTreeMap<u64, usize> = BTreeMap::new();
         for (number, dir) in &self.dirs {
@@ -318,7 +319,7 @@ impl Tree {
     }
 
     /// Finds a directory that would keep one half of a rename while the other half is lost. Returns
-    /// it and the length of the prefix that avoids this.
+    /// this directory, and the length of the prefix that avoids this.
     fn half_kept(&self, kept: &BTreeMap<u64, usize>) -> Option<(u64, usize)> {
         for (number, dir) in &self.dirs {
             for (index, entry) in dir.log[..kept[number]].iter().enumerate() {
@@ -336,7 +337,7 @@ impl Tree {
         None
     }
 
-    /// Counts a call on a directory, for the keys of choices.
+    /// Counts a system call on a directory, for the keys of choices.
     pub(super) fn call(&mut self, dir: u64) -> u64 {
         let dir = self.dirs.get_mut(&dir).expect("a place is in a directory");
         dir.calls += 1;
@@ -357,7 +358,7 @@ impl Tree {
         durable.iter().map(|(name, node)| (&**name, *node))
     }
 
-    /// Everything that a name refers to, now or after a crash.
+    /// All files and directories to which a name refers now or after a crash.
     pub(super) fn referenced(&self) -> Nodes {
         let mut nodes = vec![Node::Dir(ROOT)];
         for dir in self.dirs.values() {
@@ -371,7 +372,7 @@ impl Tree {
         Nodes::new(nodes)
     }
 
-    /// Everything that a name refers to now.
+    /// All files and directories to which a name refers now.
     pub(super) fn live(&self) -> Nodes {
         let names = self.dirs.values().flat_map(|dir| dir.live.values());
         Nodes::new(names.copied().chain([Node::Dir(ROOT)]).collect())
@@ -382,7 +383,7 @@ impl Tree {
         self.dirs.keys().any(|dir| !live.contains(Node::Dir(*dir)))
     }
 
-    /// Frees directories that are not referenced.
+    /// Frees the directories to which nothing refers.
     pub(super) fn forget(&mut self, referenced: &Nodes) {
         self.dirs
             .retain(|number, _| referenced.contains(Node::Dir(*number)));

@@ -1,5 +1,5 @@
-//! Executes the effects of a node: disk operations, network operations, log messages, exits of
-//! processes.
+//! Executes the effects of a node. Effects are disk operations, network operations, log messages
+//! and exits of processes.
 
 use super::host::Host;
 use super::{Event, Excuse, World};
@@ -16,11 +16,11 @@ use walsim_core::call::{
 use walsim_core::node::Node;
 use walsim_core::shmem::Role;
 
-/// What a disk operation changes, for the checks.
+/// What a disk operation changes, as far as checks need to know.
 enum Change<'a> {
     None,
     Written(Fd, Range<u64>),
-    /// A name is removed, or renamed.
+    /// A name is about to be removed. If a rename removes it, there is a new name.
     Removed(&'a FilePath, Option<&'a FilePath>),
 }
 
@@ -47,8 +47,8 @@ impl<'a> Change<'a> {
 }
 
 impl World {
-    /// Executes the effects in order. Returns true if a fault killed the node between two effects;
-    /// the later effects are then dropped.
+    /// Executes the effects in order. Returns true if a fault killed the node between two effects.
+    /// The effects after that point are dropped.
     pub(super) fn carry_out(
         &mut self,
         host: usize,
@@ -134,7 +134,7 @@ impl World {
         self.record_issued((host, pid, op), call, &ticket, delay_us);
         let state = &mut self.hosts[host];
         if matches!(call, DiskOp::Close(_)) {
-            // No process waits for the result of a close.
+            // A close is completed at once, because no process waits for its result.
             let _ = state.disk.complete(ticket, &self.choices);
             return;
         }
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// Issues an operation. Returns its ticket, and its duration in microseconds.
+    /// Issues a disk operation. Returns its ticket, and its duration in microseconds.
     fn issue(&mut self, host: usize, pid: Pid, call: &DiskOp) -> (Ticket, u64) {
         self.note_install(host, pid, call);
         let skips_error = self.skips_error(host, pid, call);
@@ -195,7 +195,7 @@ impl World {
             .op(self.now, state.index, conn, call, &self.choices);
     }
 
-    /// Shows the referee the bytes that pass a node's end of a connection.
+    /// Shows the referee bytes that pass a node's end of a connection.
     fn show_bytes(
         &mut self,
         host: usize,
@@ -269,7 +269,7 @@ impl World {
         }
     }
 
-    /// The event of an effect, if rows of the plan wait for events.
+    /// The event that an effect causes. Computed only if a row of the plan waits for an event.
     fn event_of(
         &self,
         host: usize,
@@ -281,8 +281,8 @@ impl World {
             return None;
         }
         let state = &self.hosts[host];
-        // A process that exited in this step is no longer in the list of processes, so its role is
-        // taken from the step.
+        // If the process exited in this step, the node no longer lists it. Its role is then taken
+        // from the step.
         let role = ran.filter(|(ran, _)| *ran == pid).map(|(_, role)| role);
         let in_wal = |fd| state.disk.path_of(fd).is_some_and(is_segment);
         match effect {
@@ -316,7 +316,7 @@ impl World {
     }
 }
 
-/// Whether the path is a WAL segment under its final name.
+/// Whether the path is a WAL segment that has its final name.
 pub(super) fn is_segment(path: &FilePath) -> bool {
     path.as_str().starts_with("pg_wal/0")
 }

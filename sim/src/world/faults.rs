@@ -446,7 +446,8 @@ impl World {
         match &plan.actions[row].action {
             Action::Sql { node, statement } => self.operate(*node, statement.clone()),
             Action::Reload { node, settings } => {
-                // In the quiescent phase only at its time: an event could come at any time.
+                // In the quiescent phase a reload happens only if its row has a time. A row that
+                // waits for an event could otherwise take effect at any time.
                 let has_time = plan.actions[row].when.at_us().is_some();
                 if has_time || self.quiescence.is_none() {
                     self.reload(*node, settings);

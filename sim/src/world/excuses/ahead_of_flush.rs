@@ -1,12 +1,13 @@
 //! Excuse: the standby requests WAL that its idle upstream has not written yet.
 //!
 //! WAL ends so shortly before the end of a segment that the header of the next record will span two
-//! segments. The standby has applied everything. In its recycled segment, old bytes look like the
-//! first half of that header, so it requests the next segment, and the upstream refuses this
-//! request, because the segment is ahead of its flush position. The next record ends this state. On
-//! a real server the background writer writes a record within 15 s (LogStandbySnapshot), unless the
-//! last record is its own: an idle server of version 15.18 wrote one RUNNING_XACTS after a commit,
-//! and no more records in 35 s.
+//! segments. The standby has applied all WAL. In its recycled segment, old bytes look like the
+//! first half of that header. The standby therefore requests the next segment. The upstream refuses
+//! the request, because the requested position is ahead of its flush position.
+//!
+//! The next record ends this state. On a real server the background writer writes a record within
+//! 15 s (LogStandbySnapshot), unless its own record is the last one. After a commit, an idle server
+//! of version 15.18 wrote one RUNNING_XACTS record, and no other record in 35 s.
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};
@@ -19,8 +20,8 @@ pub(super) struct AheadOfFlush;
 impl Reason for AheadOfFlush {
     const EXCUSE: Excuse = Excuse::AheadOfFlush;
 
-    /// The upstream has refused three times the start of the segment after the one in which WAL
-    /// ends.
+    /// The upstream has refused a request three times. The request named the start of the segment
+    /// after the one in which WAL ends.
     fn witness(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let next = SegmentNo(geometry.segment_of(standby.from).0 + 1);
@@ -30,8 +31,8 @@ impl Reason for AheadOfFlush {
             .is_refused_thrice(|refusal| *refusal == Refusal::AheadOfFlush(start))
     }
 
-    /// The upstream has written no record since the refusals: its flush position equals the replay
-    /// position, and the next record header will not fit in the segment.
+    /// The upstream has written no record since the refusals. Its flush position equals the replay
+    /// position, and the header of the next record will not fit in the segment.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let rest = geometry.segment - geometry.segment_offset(standby.from);

@@ -1,5 +1,5 @@
-//! Legal events that can be the cause of an excuse, recorded as they happen. Illegal events need
-//! not be recorded, because a check ends the run.
+//! Records legal events that can be the cause of an excuse, as they happen. An illegal event need
+//! not be recorded, because a check then ends the run.
 
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,52 +9,52 @@ use walsim_core::node::PmState;
 use walsim_core::shmem::{Invalidation, Role};
 use walsim_core::wal::names::parse_segment_name;
 
-/// The recorded events, by host.
+/// The recorded events. The first number in a key is the host.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(in crate::world) struct Causes {
-    /// Slots that operators have requested to drop since they were last created.
+    /// Slots for which an operator has sent a drop since the slot was last created.
     dropped: BTreeSet<(usize, String)>,
-    /// Slots that were invalidated; true if the invalidation was legal.
+    /// Slots that were invalidated. True if the invalidation was legal.
     invalidated: BTreeMap<(usize, String), bool>,
-    /// Slots that a checkpointer failed to save when it invalidated them, and that it owns until it
-    /// exits.
+    /// Slots that a checkpointer failed to save when it invalidated them. It owns such a slot until
+    /// it exits.
     kept: BTreeMap<(usize, String), Pid>,
     /// Segments that were removed or recycled.
     removed: BTreeSet<(usize, SegmentNo)>,
-    /// For each standby that has requested a segment although it lacked the end of the previous
-    /// one, the start of the requested segment.
+    /// For each standby that has skipped to a segment: the start of that segment. The standby has
+    /// requested it although the end of the previous segment was missing.
     skipped: BTreeMap<usize, Lsn>,
-    /// The lowest `max_slot_wal_keep_size` that was set since the current checkpoint may have
-    /// begun.
+    /// The lowest `max_slot_wal_keep_size` since the earliest time at which the current checkpoint
+    /// may have begun.
     limits: BTreeMap<usize, u64>,
-    /// Servers in a crash restart: the postmaster has reinitialized, and has not read the report
+    /// Servers in a crash restart. The postmaster has reinitialized, and has not read the report
     /// that redo has started.
     restarting: BTreeSet<usize>,
-    /// Servers that got a shutdown request in a crash restart.
+    /// Servers that got a shutdown request during a crash restart.
     shut_down: BTreeSet<usize>,
-    /// Processes that crashed in a crash restart.
+    /// Processes that crashed during a crash restart.
     crashed: BTreeSet<(usize, Pid)>,
     /// Segments that processes have renamed into place in durable_rename. An entry ends when the
-    /// process leaves this function. If the process dies in it, the entry remains until the server
+    /// process leaves durable_rename. If the process dies there, the entry remains until the server
     /// begins crash recovery.
     pub(super) installs: BTreeMap<(usize, Pid), FilePath>,
 }
 
 impl Causes {
-    /// An operator sends a statement that drops a slot.
+    /// Called when an operator sends a statement that drops a slot.
     pub(in crate::world) fn drop_sent(&mut self, host: usize, slot: &str) {
         self.dropped.insert((host, slot.to_owned()));
     }
 
-    /// The server has reported that a slot was created.
+    /// Called when the server has reported that a slot was created.
     pub(in crate::world) fn slot_made(&mut self, host: usize, slot: &str) {
         let key = (host, slot.to_owned());
         self.dropped.remove(&key);
         self.invalidated.remove(&key);
     }
 
-    /// The limit of a server's slots is about to change. A running checkpoint still uses the old
-    /// one.
+    /// Called when the limit of a server's slots is about to change. A running checkpoint still
+    /// uses the old limit.
     pub(in crate::world) fn limit_changes(&mut self, host: usize, before: Option<u64>) {
         if let Some(before) = before {
             let limit = self.limits.entry(host).or_insert(before);
@@ -74,7 +74,7 @@ impl Causes {
         self.kept.contains_key(&(host, slot.to_owned()))
     }
 
-    /// A file is removed, and no check has reported a violation.
+    /// Called when a file is removed and no check has reported a violation.
     pub(in crate::world) fn removes(&mut self, host: usize, geometry: &Geometry, path: &FilePath) {
         let name = path.as_str().strip_prefix("pg_wal/");
         let segment = name.and_then(|name| parse_segment_name(geometry, name));
@@ -91,13 +91,13 @@ impl Causes {
         self.skipped.get(&host) == Some(&segment_start)
     }
 
-    /// Whether the server is in a crash restart, before the postmaster has read the report that
+    /// Whether the server is in a crash restart and the postmaster has not read the report that
     /// redo has started.
     pub(in crate::world) fn is_restarting(&self, host: usize) -> bool {
         self.restarting.contains(&host)
     }
 
-    /// The postmaster has reached this state.
+    /// Called when the postmaster has reached this state.
     pub(in crate::world) fn reached(&mut self, host: usize, state: Option<PmState>) {
         if !matches!(state, Some(PmState::Init | PmState::Startup)) {
             self.restarting.remove(&host);
@@ -108,7 +108,7 @@ impl Causes {
         self.shut_down.contains(&host)
     }
 
-    /// A process has exited.
+    /// Called when a process has exited.
     pub(in crate::world) fn ended(&mut self, host: usize, pid: Pid, exit: &Exit) {
         self.kept.retain(|_, owner| *owner != pid);
         if matches!(exit, Exit::Panic(_) | Exit::Killed) && self.is_restarting(host) {
@@ -120,7 +120,7 @@ impl Causes {
         self.crashed.contains(&(host, pid))
     }
 
-    /// The server is gone.
+    /// Called when the server has stopped.
     pub(in crate::world) fn forget_server(&mut self, host: usize) {
         self.skipped.remove(&host);
         self.kept.retain(|(other, _), _| *other != host);
@@ -131,8 +131,8 @@ impl Causes {
 }
 
 impl World {
-    /// Whether a slot at this position may be invalidated: its WAL exceeds a limit, or was legally
-    /// removed earlier.
+    /// Whether a slot at this position may be invalidated. This is so if its WAL exceeds a limit,
+    /// or if the WAL was legally removed before.
     fn may_invalidate(&self, host: usize, name: &str, restart_lsn: Lsn) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;
@@ -151,8 +151,8 @@ impl World {
             || slot.is_some_and(|slot| known.is_given_up(host, slot, restart_lsn))
     }
 
-    /// The position in shared memory that a slot had before it was invalidated, if this process
-    /// owns the slot.
+    /// The position in shared memory that a slot had before it was invalidated. `None` unless this
+    /// process owns the slot.
     fn invalidated_at(&self, host: usize, pid: Pid, name: &str) -> Option<Lsn> {
         let slots = &self.hosts[host].node.as_ref()?.view().shmem().slots;
         let slot = &slots.slots[slots.find(name)?];
@@ -164,7 +164,7 @@ impl World {
         }
     }
 
-    /// A process logs a message.
+    /// Called when a process logs a message.
     pub(in crate::world) fn note_cause(
         &mut self,
         host: usize,
@@ -198,7 +198,8 @@ impl World {
                 if let Some((name, _)) = in_slots.and_then(|path| path.split_once('/'))
                     && let Some(restart_lsn) = self.invalidated_at(host, pid, name)
                 {
-                    // The checkpointer would have logged the invalidation after saving the slot.
+                    // The checkpointer logs an invalidation only after saving the slot, so this
+                    // invalidation was not saved.
                     let right = self.may_invalidate(host, name, restart_lsn);
                     let key = (host, name.to_owned());
                     self.causes.invalidated.insert(key.clone(), right);
@@ -208,7 +209,8 @@ impl World {
             (Role::Checkpointer, Message::Checkpoint("complete") | Message::RestartPoint(_)) => {
                 self.causes.limits.remove(&host);
             }
-            // SyncDataDirectory follows. It fsyncs the directory of all unfinished renames.
+            // SyncDataDirectory follows. This function fsyncs the directories of all unfinished
+            // renames.
             (
                 Role::Startup,
                 Message::WasInterrupted(_)
@@ -266,7 +268,7 @@ mod tests {
         assert!(!causes.was_removed(0, SegmentNo(4)) && !causes.was_removed(1, SegmentNo(3)));
     }
 
-    /// Shutdown requests and crashes are recorded only in a crash restart.
+    /// Shutdown requests and crashes are recorded only during a crash restart.
     #[test]
     fn a_crash_restart_ends_when_the_postmaster_hears_of_redo() {
         let mut causes = Causes::default();

@@ -1,10 +1,10 @@
-//! Counts how often each excuse was used, and defines how often it may be used.
+//! Counts how often each excuse was used, and defines how often an excuse may be used.
 
 use super::Excuse;
 use crate::plan::Profile;
 use std::fmt;
 
-/// The excuses of one run, with how often each was used.
+/// How often one run used each excuse.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Excuses([u32; Excuse::ALL.len()]);
 
@@ -21,7 +21,7 @@ impl Excuses {
             .for_each(|(_, count)| *count += times);
     }
 
-    /// How often it was used in this run.
+    /// How often the run used this excuse.
     #[must_use]
     pub fn of(&self, excuse: Excuse) -> u32 {
         let mut all = Excuse::ALL.iter().zip(&self.0);
@@ -30,7 +30,7 @@ impl Excuses {
     }
 }
 
-/// The number of runs of a campaign that used each excuse.
+/// For each excuse, the number of runs in a campaign that used it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ExcuseCounts([u64; Excuse::ALL.len()]);
 
@@ -47,7 +47,8 @@ impl ExcuseCounts {
         Excuse::ALL.into_iter().zip(self.0)
     }
 
-    /// The excuses that more of `seeds` seeds used than the profile allows.
+    /// The excuses that more seeds used than the profile allows. `seeds` is the number of all
+    /// seeds.
     #[must_use]
     pub fn excessive(&self, profile: Profile, seeds: u64) -> Vec<Excuse> {
         let above =
@@ -70,11 +71,12 @@ impl fmt::Display for ExcuseCounts {
     }
 }
 
-/// In how many of 10,000 seeds an excuse may be used: somewhat more than campaigns show.
+/// In how many of 10,000 seeds an excuse may be used. This is somewhat more than campaigns show.
 const fn most(excuse: Excuse, profile: Profile) -> u64 {
     match (profile, excuse) {
         (_, Excuse::SlotDropped) => 700,
-        // One in eight seeds of 18 and 19, which two thirds of the seeds draw.
+        // Only seeds of 18 and 19 can use this excuse. Two thirds of all seeds have these versions,
+        // and one in eight of those uses the excuse.
         (_, Excuse::SlotInvalidated) => 1000,
         (_, Excuse::WalRemoved) => 2200,
         (_, Excuse::StaleWal | Excuse::AheadOfFlush) => 20,
@@ -88,8 +90,8 @@ const fn most(excuse: Excuse, profile: Profile) -> u64 {
     }
 }
 
-/// Whether the count is too high for this rate: by more than four standard deviations and a
-/// constant for small campaigns.
+/// Whether the count is too high for this rate. The limit is the expected count, four standard
+/// deviations, and a constant for small campaigns.
 const fn is_above(count: u64, per_10_000: u64, seeds: u64) -> bool {
     let mean = per_10_000 * seeds / 10_000;
     count > mean + 4 * mean.isqrt() + 4

@@ -1,4 +1,4 @@
-//! Exemptions of the checks are counted among the excuses.
+//! Counts the exemptions of the checks among the excuses.
 
 use super::{Excuse, Excuses, Forced};
 use crate::referee::{Exemption, ForcedExemption};
@@ -13,7 +13,7 @@ impl From<Exemption> for Excuse {
 }
 
 impl World {
-    /// The excuses that were used, and the exemptions that the checks used.
+    /// The excuses that were used, including the exemptions that the checks used.
     pub(in crate::world) fn used_excuses(&self) -> Excuses {
         let mut used = self.excuses;
         for exemption in Exemption::ALL {
@@ -22,7 +22,8 @@ impl World {
         used
     }
 
-    /// For tests: overrides a part of an excuse from now on. An exemption has only a cause.
+    /// For tests: forces the decision about one part of an excuse from now on. An exemption has
+    /// only a cause.
     pub fn force(&mut self, forced: Forced) {
         self.forced = Some(forced);
         let exempts = |exemption: &Exemption| Excuse::from(*exemption) == forced.excuse;

@@ -1,6 +1,6 @@
-//! Fsyncs that are exempt because PostgreSQL does not handle their outcome: an injected error is
-//! skipped, or the fsync makes the name of the file durable. Each exemption covers one operation,
-//! identified by its C function and its file.
+//! Exempts single fsyncs whose outcome PostgreSQL does not handle. Either an injected error is
+//! skipped, or the fsync also makes the name of the file durable. Each exemption covers one
+//! operation, which its C function and its file identify.
 
 use super::{Excuse, Part};
 use crate::world::World;
@@ -10,8 +10,9 @@ use walsim_core::call::{DiskOp, FilePath, Place};
 use walsim_core::node::Node;
 
 impl World {
-    /// A process issues an operation. Remembers the segment that the process is installing: from
-    /// its rename in durable_rename until the process issues an operation outside this function.
+    /// Called when a process issues an operation. Remembers the segment that the process is
+    /// installing. An installation begins with the rename in durable_rename, and ends when the
+    /// process issues an operation outside this function.
     pub(in crate::world) fn note_install(&mut self, host: usize, pid: Pid, call: &DiskOp) {
         let to = if let DiskOp::Rename { to, .. } = call {
             Some(to).filter(|to| is_segment(to))
@@ -29,7 +30,8 @@ impl World {
         }
     }
 
-    /// The hazard because of which the injected error that would hit this operation is skipped.
+    /// The hazard because of which an injected error is skipped. `None` unless the error would hit
+    /// this operation.
     pub(in crate::world) fn skips_error(
         &self,
         host: usize,
@@ -47,8 +49,9 @@ impl World {
         let holds = |excuse, cause: bool| self.part(excuse, Part::Cause, || cause);
         // docs/hazards/fsync-failure-in-crash-recovery.md
         let recovers = place == Some(Place::SyncDataDirectory);
-        // docs/hazards/segment-renamed-but-not-synced.md: the fsync of the new name, after the
-        // rename. InstallXLogFileSegment then reports that no segment was installed.
+        // docs/hazards/segment-renamed-but-not-synced.md: durable_rename fsyncs the new name after
+        // the rename. If this fsync fails, InstallXLogFileSegment reports that no segment was
+        // installed.
         let installs = place == Some(Place::DurableRename)
             && self.causes.is_installing(host, pid, disk.path_of(*fd));
         [
@@ -59,8 +62,8 @@ impl World {
         .find_map(|(excuse, cause)| holds(excuse, cause).then_some(excuse))
     }
 
-    /// Whether this fsync also makes the name of a segment durable, because another process is
-    /// still installing this segment, or has died while it did:
+    /// Whether this fsync also makes the name of a segment durable. This is so if another process
+    /// is still installing the segment, or died while installing it:
     /// docs/hazards/segment-used-before-its-name-is-durable.md.
     pub(in crate::world) fn covers_name(&self, host: usize, pid: Pid, fd: Fd) -> bool {
         let disk = &self.hosts[host].disk;
@@ -68,7 +71,7 @@ impl World {
             return false;
         };
         self.part(Excuse::SegmentNameNotDurable, Part::Cause, || {
-            // The writers of WAL, on a primary and on a standby.
+            // These C functions fsync WAL on a primary and on a standby.
             let writes_wal = matches!(
                 self.place(host, pid),
                 Some(Place::IssueXLogFsync | Place::XLogWalRcvFlush)
@@ -77,7 +80,7 @@ impl World {
         })
     }
 
-    /// The C function in which a process has ended its step.
+    /// The C function in which the last step of a process ended.
     fn place(&self, host: usize, pid: Pid) -> Option<Place> {
         let node = self.hosts[host].node.as_ref().map(Node::view)?;
         Some(node.process(pid)?.at)

@@ -1,4 +1,4 @@
-//! Two states in which PostgreSQL leaves a server stuck, so that an operator must stop it.
+//! Two states in which PostgreSQL leaves a server stuck. The operator must then stop the server.
 
 use super::{Excuse, Part};
 use crate::plan::ShutdownMode;
@@ -8,8 +8,8 @@ use walsim_core::call::Place;
 use walsim_core::node::{PmState, ProcessView};
 use walsim_core::shmem::Role;
 
-/// A server counts as stuck if it is found in the state of a hazard this many times in a row in the
-/// quiescent phase.
+/// If the simulator finds a server in the state of a hazard this many times in a row in the
+/// quiescent phase, the server counts as stuck.
 const LOOKS: u32 = 3;
 
 impl World {
@@ -36,8 +36,9 @@ impl World {
         }
     }
 
-    /// A shutdown was requested in a crash restart, before redo started. The server waits for a
-    /// checkpointer that no process has told to exit: docs/hazards/shutdown-in-crash-restart.md.
+    /// Whether the server is stuck in a shutdown that was requested in a crash restart, before redo
+    /// started. The server then waits for a checkpointer that no process has told to exit:
+    /// docs/hazards/shutdown-in-crash-restart.md.
     fn hangs_in_shutdown(&self, host: usize) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;
@@ -55,9 +56,9 @@ impl World {
         })
     }
 
-    /// Since 16 a server ignores the crash of a child that it reaps before it has read the report
-    /// that redo has started. It continues with shared memory in which the dead child holds locks:
-    /// docs/hazards/crash-ignored.md.
+    /// Whether the server has ignored the crash of a child and continues. Since 16 this happens if
+    /// the postmaster reaps the child before it has read the report that redo has started. Locks
+    /// that the dead child held stay held in shared memory: docs/hazards/crash-ignored.md.
     fn lives_on_after_a_crash(&self, host: usize) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;

@@ -1,7 +1,9 @@
-//! Excuses: legal reasons why a standby cannot catch up until an operator repairs it. Each reason
-//! is a type with a witness and a cause. The witness is what the standby reported in the quiescent
-//! phase; the cause is a legal event of the run. The current state alone never excuses a standby,
-//! and a standby that has the next record but does not replay it has no excuse.
+//! Excuses: legal reasons why a standby cannot catch up until an operator repairs the standby.
+//!
+//! Each reason is a type with a witness and a cause. The witness is what the servers logged about
+//! the standby in the quiescent phase. The cause is a legal event of the run. The current state
+//! alone never excuses a standby. A standby that has the next record but does not replay it has no
+//! excuse.
 
 mod ahead_of_flush;
 mod causes;
@@ -30,40 +32,41 @@ use wal_removed::WalRemoved;
 use walsim_core::base::Lsn;
 use walsim_core::shmem::Shmem;
 
-/// A reason that retries cannot remove, or a hazard of PostgreSQL that an operator must end.
+/// A reason why a standby cannot catch up although it retries, or a hazard of PostgreSQL that an
+/// operator must end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Excuse {
     /// The upstream does not have the slot that the standby is configured to use.
     SlotDropped,
-    /// The upstream has invalidated the slot, and reports this error (since 18).
+    /// The upstream has invalidated the slot, and refuses the standby with this error (since 18).
     SlotInvalidated,
-    /// The checkpointer of the upstream owns the slot, because it failed to save the slot:
-    /// docs/hazards/slot-kept-by-the-checkpointer.md.
+    /// The checkpointer of the upstream owns the slot, because the checkpointer failed to save the
+    /// slot: docs/hazards/slot-kept-by-the-checkpointer.md.
     SlotKept,
     /// The upstream has removed the segment that the standby requests.
     WalRemoved,
-    /// The standby retries a record forever, because the first half of the record is stale:
+    /// The standby reads a record again and again, because the first half of the record is stale:
     /// docs/hazards/stale-first-half-of-a-record.md.
     StaleWal,
-    /// The standby has applied everything and requests the next segment, which its idle upstream
-    /// has not reached.
+    /// The standby has applied all WAL and requests the next segment, which its idle upstream has
+    /// not begun.
     AheadOfFlush,
     /// A shutdown that was requested in a crash restart never ends:
     /// docs/hazards/shutdown-in-crash-restart.md.
     ShutdownInCrashRestart,
     /// The postmaster ignored a crash during crash recovery: docs/hazards/crash-ignored.md.
     CrashPassedOver,
-    /// An injected fsync error was skipped, because it would have hit SyncDataDirectory:
+    /// An fsync error of the plan was skipped, because it would have hit SyncDataDirectory:
     /// docs/hazards/fsync-failure-in-crash-recovery.md.
     FsyncInCrashRecovery,
-    /// An injected fsync error was skipped, because it would have hit the fsync of a segment after
-    /// its rename in durable_rename: docs/hazards/segment-renamed-but-not-synced.md.
+    /// An fsync error of the plan was skipped, because it would have hit the fsync of a segment
+    /// after the rename in durable_rename: docs/hazards/segment-renamed-but-not-synced.md.
     SegmentRenamedNotSynced,
-    /// An fsync of a segment also made its name durable, because another process was still
-    /// installing the segment: docs/hazards/segment-used-before-its-name-is-durable.md.
+    /// An fsync of a segment also made the segment's name durable, because another process was
+    /// still installing the segment: docs/hazards/segment-used-before-its-name-is-durable.md.
     SegmentNameNotDurable,
-    /// WAL was removed that only the state file of a slot required:
-    /// docs/hazards/slot-file-behind-memory.md. An exemption of SLOT.
+    /// WAL was removed that a slot required only according to its state file:
+    /// docs/hazards/slot-file-behind-memory.md. This is an exemption of the check SLOT.
     SlotFileBehindMemory,
 }
 
@@ -103,8 +106,8 @@ impl Excuse {
         }
     }
 
-    /// How often the operator may repair one standby for this reason. A second attempt is allowed
-    /// because a statement can be lost with its connection.
+    /// How often the operator may repair one standby for this reason. If two attempts are allowed,
+    /// the reason is that the operator's statement can be lost with its connection.
     pub(super) const fn most_helps(self) -> u32 {
         match self {
             Self::WalRemoved => 1,
@@ -126,20 +129,20 @@ impl Excuse {
 /// The two parts of an excuse.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Part {
-    /// What the standby reported in the quiescent phase.
+    /// What the servers logged about the standby in the quiescent phase.
     Witness,
-    /// The legal event that caused it.
+    /// The legal event that caused the standby's state.
     Cause,
 }
 
-/// Overrides one part of an excuse, for tests.
+/// For tests: forces the decision about one part of an excuse.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Forced {
     /// The excuse.
     pub excuse: Excuse,
     /// The part.
     pub part: Part,
-    /// Whether the part counts as present.
+    /// Whether the part counts as true.
     pub holds: bool,
 }
 
@@ -151,8 +154,8 @@ struct Standby<'a> {
     ours: &'a Shmem,
     theirs: &'a Shmem,
     witness: &'a Witness,
-    /// The end of the WAL that it has applied; if it has not applied any, the redo point in its
-    /// control file.
+    /// The end of the WAL that the standby has applied. If it has applied none, the redo point in
+    /// its control file.
     from: Lsn,
 }
 
@@ -160,16 +163,16 @@ struct Standby<'a> {
 trait Reason {
     const EXCUSE: Excuse;
 
-    /// Whether the standby reported this state in the quiescent phase.
+    /// Whether the servers logged in the quiescent phase that the standby is in this state.
     fn witness(world: &World, standby: &Standby<'_>) -> bool;
 
-    /// Whether a legal event of the run caused it.
+    /// Whether a legal event of the run caused this state.
     fn cause(world: &World, standby: &Standby<'_>) -> bool;
 }
 
 impl World {
-    /// The excuse of this standby, if there is one. None while either server is down, because the
-    /// standby may still catch up by itself.
+    /// The excuse of this standby, if it has one. `None` while the standby or its upstream is down,
+    /// because the standby may then still catch up by itself.
     pub(super) fn excuse(&self, host: usize) -> Option<Excuse> {
         let upstream = self.upstream(host)?;
         let ours = self.hosts[host].node.as_ref()?.view().shmem();
@@ -219,8 +222,8 @@ impl World {
     }
 
     /// Whether the bytes at the start of the next record look like the length of a record that
-    /// continues in the next segment. The startup process checks only the length before it requests
-    /// that segment.
+    /// continues in the next segment. Before the startup process requests the next segment, it
+    /// checks only this length.
     fn begins_a_record_there(&self, standby: &Standby<'_>) -> bool {
         let geometry = &self.hosts[standby.host].plan.settings.geometry;
         let tli = standby.ours.control.checkpoint_copy.this_tli;

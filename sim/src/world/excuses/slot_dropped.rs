@@ -9,7 +9,7 @@ pub(super) struct SlotDropped;
 impl Reason for SlotDropped {
     const EXCUSE: Excuse = Excuse::SlotDropped;
 
-    /// START_REPLICATION was refused because this slot does not exist.
+    /// The upstream refused START_REPLICATION because this slot does not exist.
     fn witness(_: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         standby
@@ -17,7 +17,8 @@ impl Reason for SlotDropped {
             .is_refused(|refusal| matches!(refusal, Refusal::NoSlot(name) if name == slot))
     }
 
-    /// An operator has sent the upstream a statement that drops the slot since it was last created.
+    /// Since the slot was last created, an operator has sent the upstream a statement that drops
+    /// the slot.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         world.causes.was_dropped(standby.upstream, slot)

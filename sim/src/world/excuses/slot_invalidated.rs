@@ -1,4 +1,5 @@
-//! Excuse: the standby's slot was invalidated, and the upstream reports it (since 18).
+//! Excuse: the standby's slot was invalidated, and the upstream refuses the standby for this reason
+//! (since 18).
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};
@@ -9,7 +10,7 @@ pub(super) struct SlotInvalidated;
 impl Reason for SlotInvalidated {
     const EXCUSE: Excuse = Excuse::SlotInvalidated;
 
-    /// START_REPLICATION was refused because this slot is invalid.
+    /// The upstream refused START_REPLICATION because this slot is invalid.
     fn witness(_: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         standby
@@ -17,7 +18,8 @@ impl Reason for SlotInvalidated {
             .is_refused(|refusal| matches!(refusal, Refusal::SlotInvalidated(name) if name == slot))
     }
 
-    /// The invalidation was legal: a limit was set, or the WAL had been legally removed before.
+    /// The invalidation was legal: either a limit was set, or the WAL had been removed legally
+    /// before.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         world.causes.was_rightly_invalidated(standby.upstream, slot)

@@ -10,16 +10,18 @@ pub(super) struct StaleWal;
 impl Reason for StaleWal {
     const EXCUSE: Excuse = Excuse::StaleWal;
 
-    /// The startup process has read the same position three times, and reached the same end of WAL.
+    /// The startup process has read from the same position three times, and each time reached the
+    /// same end of WAL.
     fn witness(_: &World, standby: &Standby<'_>) -> bool {
         standby.witness.has_read_the_same_thrice()
     }
 
     /// Since its start the server has requested the segment after the one in which the next record
-    /// begins, although it lacked the end of that segment. Since then it treats all WAL before the
-    /// requested segment as received (RequestXLogStreaming). Old bytes in the segment look like the
-    /// beginning of a record. They were not written by a walreceiver, because its write would have
-    /// violated PREFIX.
+    /// begins, although the end of that earlier segment was missing. From then on the server treats
+    /// all WAL before the requested segment as received (RequestXLogStreaming).
+    ///
+    /// In the earlier segment, old bytes look like the beginning of a record. No walreceiver wrote
+    /// these bytes, because such a write would have violated PREFIX.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let from = standby.from;

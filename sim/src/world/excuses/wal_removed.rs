@@ -20,9 +20,8 @@ impl Reason for WalRemoved {
             .is_refused(|refusal| matches!(refusal, Refusal::SegmentRemoved(_)))
     }
 
-    /// The upstream has removed the segment, and no check reported this: a violation of SLOT,
-    /// RETAIN or KEEP would have ended the run. And the standby was entitled to request this
-    /// segment.
+    /// The upstream has removed the segment, and the standby was entitled to request it. The
+    /// removal was legal, because a violation of SLOT, RETAIN or KEEP would have ended the run.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let host = &world.hosts[standby.host];
         let geometry = &host.plan.settings.geometry;
@@ -40,12 +39,15 @@ impl Reason for WalRemoved {
     }
 }
 
-/// The segments that a standby is entitled to request when it has applied all WAL up to `from` and
-/// lacks WAL from `missing` on. If it lacks a segment completely, it may request that segment.
-/// Otherwise it reads the record again from its beginning, and requests the segment in which the
-/// record begins (docs/hazards/record-begins-before-the-slot.md). If the header of the record spans
-/// two segments and `old_bytes` look like its first half, the startup process continues with the
-/// second segment.
+/// The segments that a standby is entitled to request. The standby has applied all WAL up to
+/// `from`, and lacks WAL from `missing` on.
+///
+/// - If a segment is missing completely, the standby may request this segment.
+/// - Otherwise the standby reads the record again from its beginning, and may request the segment
+///   in which the record begins (docs/hazards/record-begins-before-the-slot.md).
+/// - If the header of the record spans two segments, and `old_bytes` look like the first half of
+///   the header, the startup process continues with the second segment. The standby may then
+///   request this one.
 fn may_ask_for(
     geometry: &Geometry,
     from: Lsn,
@@ -75,17 +77,18 @@ mod tests {
             sector: 64,
         };
         for (from, missing, old_bytes, segments) in [
-            // The rest of the record is in the same segment, or in the next one, of which the
-            // standby has nothing.
+            // The rest of the record is in the same segment, or in the next segment. The standby
+            // has no byte of the next segment.
             (1500, 1500, false, [Some(1), None]),
             (1500, 1700, false, [Some(1), None]),
             (1500, 2048, false, [Some(2), None]),
             (1500, 2080, false, [Some(2), None]),
-            // The standby has the header of the next segment: the whole record is read again.
+            // The standby has the page header of the next segment, so it reads the whole record
+            // again.
             (1500, 2088, false, [Some(1), None]),
             (1500, 2500, false, [Some(1), None]),
             (1500, 3072, false, [Some(3), None]),
-            // A record header that spans two segments.
+            // The header of the record spans two segments.
             (2040, 2040, false, [Some(1), None]),
             (2040, 2040, true, [Some(1), Some(2)]),
             (2040, 2048, false, [Some(2), None]),

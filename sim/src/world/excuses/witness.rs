@@ -1,5 +1,5 @@
-//! The witness of an excuse: how a standby's attempts to continue ended in the quiescent phase, as
-//! logged by both servers.
+//! The witness of an excuse: how a standby's attempts to continue ended in the quiescent phase.
+//! Both servers log how an attempt ended.
 
 use crate::world::World;
 use std::fmt;
@@ -8,23 +8,26 @@ use walsim_core::call::{LogEvent, Message, SlotMessage, SqlState};
 use walsim_core::shmem::Role;
 use walsim_core::wal::names::parse_segment_name;
 
-/// After this many equal refusals in a row a refusal counts as permanent.
+/// If the upstream refuses this many attempts in a row for the same reason, the refusal counts as
+/// permanent.
 const REFUSALS: u32 = 2;
-/// The number for refusals that can be temporary, and for equal ends of WAL.
+/// The number for a refusal that may be temporary. It is also how often the startup process must
+/// reach the same end of WAL.
 const THRICE: u32 = 3;
 
 /// Why an upstream refuses a standby.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Refusal {
-    /// The slot does not exist: 42704.
+    /// The slot does not exist (SQLSTATE 42704).
     NoSlot(String),
-    /// The slot is invalid: 55000.
+    /// The slot is invalid (SQLSTATE 55000).
     SlotInvalidated(String),
-    /// Another process owns the slot: 55006.
+    /// Another process owns the slot (SQLSTATE 55006).
     SlotInUse(String),
-    /// The segment has been removed: 58P01, or XX000 if it was removed while the walsender read it.
+    /// The segment was removed before the request (SQLSTATE 58P01) or while the walsender read it
+    /// (XX000).
     SegmentRemoved(SegmentNo),
-    /// The requested position is ahead of the flush position: XX000.
+    /// The requested position is ahead of the flush position (SQLSTATE XX000).
     AheadOfFlush(Lsn),
 }
 
@@ -41,7 +44,7 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// The refusal that a walsender's error means, from its SQLSTATE and message.
+    /// Recognizes a refusal from the SQLSTATE and the message of a walsender's error.
     fn of(event: &LogEvent, geometry: &Geometry) -> Option<Self> {
         match (&event.message, event.sqlstate) {
             (Message::Slot(SlotMessage::Missing(name)), SqlState::UNDEFINED_OBJECT) => {
@@ -64,28 +67,29 @@ impl Refusal {
     }
 }
 
-/// The witness of one standby.
+/// What is known about the attempts of one standby.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(in crate::world) struct Witness {
-    /// The replay position of the standby when the attempts were made. When this position advances,
+    /// The replay position of the standby during the attempts. When the standby replays more WAL,
     /// earlier attempts no longer count.
     replayed: Lsn,
-    /// A refusal that the upstream has sent and the standby has not logged yet, with its message.
+    /// A refusal that the upstream has sent, with its message. The standby has not logged this
+    /// message yet.
     told: Option<(Refusal, String)>,
-    /// The last refusal, and how many attempts in a row ended with it.
+    /// The last refusal, and how many attempts in a row have ended with it.
     refused: Option<(Refusal, u32)>,
-    /// The ends of WAL that the startup process has reached, and how often.
+    /// The ends of WAL that the startup process has reached, and how often it has reached each.
     ends: Vec<(String, u32)>,
 }
 
 impl Witness {
-    /// Whether the last two attempts of the standby, or more, ended with this refusal.
+    /// Whether at least the last two attempts of the standby ended with this refusal.
     pub(super) fn is_refused(&self, which: impl FnOnce(&Refusal) -> bool) -> bool {
         let refused = self.refused.as_ref();
         refused.is_some_and(|(refusal, times)| *times >= REFUSALS && which(refusal))
     }
 
-    /// Whether the last three attempts of the standby, or more, ended with this refusal.
+    /// Whether at least the last three attempts of the standby ended with this refusal.
     pub(super) fn is_refused_thrice(&self, which: impl FnOnce(&Refusal) -> bool) -> bool {
         let refused = self.refused.as_ref();
         refused.is_some_and(|(refusal, times)| *times >= THRICE && which(refusal))
@@ -123,8 +127,8 @@ impl Witness {
         self.refused = Some((refusal, times + 1));
     }
 
-    /// The standby has logged how an attempt ended. Attempts that ended for another reason do not
-    /// reset the count.
+    /// Called when the standby has logged how an attempt ended. An attempt that ended for another
+    /// reason does not reset the count.
     fn ended(&mut self, why: &str) {
         if let Some((refusal, _)) = self.told.take_if(|(_, words)| why.ends_with(&**words)) {
             self.refuse(refusal);
@@ -140,7 +144,7 @@ impl Witness {
 }
 
 impl World {
-    /// Processes a log message of the quiescent phase.
+    /// Records a log message of the quiescent phase.
     pub(in crate::world) fn hear(&mut self, host: usize, pid: Pid, role: Role, event: &LogEvent) {
         match (role, &event.message) {
             (Role::WalSender, _) => {
