@@ -123,6 +123,18 @@ fn wrong_usage_is_status_2_with_a_guess() {
         ),
         (&["invariants", "show", "SENT"], "did you mean `SEND`?"),
         (&["bugs", "hunt", "nothing"], "rename-not-durable"),
+        (
+            &["bugs", "hunt", "--set", "pg_version"],
+            "write KEY=VALUE, such as geometry=stock",
+        ),
+        (
+            &["bugs", "hunt", "--set", "pg_version=14"],
+            "version 14 is not modeled",
+        ),
+        (
+            &["bugs", "hunt", "--set", "max_wal_senders=0"],
+            "primary runs at most 0 walsenders",
+        ),
     ] {
         let output = walsim(args);
         assert_eq!(

@@ -3,7 +3,7 @@
 
 mod command;
 
-use command::{folder, last_line, stdout, walsim};
+use command::{folder, last_line, stderr, stdout, walsim};
 use std::path::Path;
 
 #[cfg(feature = "planted-bugs")]
@@ -94,4 +94,52 @@ fn writes_the_plan_and_stops_where_it_is_told() {
     assert_eq!(hash(&["written.toml"]), written);
     let (_, stopped) = hash(&["5", "--until", "1500ms"]);
     assert!(stopped <= 1.5, "{stopped}");
+}
+
+/// `--set` changes every plan of a hunt. The commands that are printed, the stored plan and the
+/// table name it.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_hunt_runs_the_version_that_is_set() {
+    let set = ["--set", "pg_version=19", "--shrink-budget", "0s"];
+    let args = ["bugs", "hunt", BUG, "--markdown", "hunt-19.md"];
+    let output = walsim(&[&args[..], &set].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains(&format!("found      {BUG}: SEND")), "{text}");
+    let replay = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("walsim "));
+    let replay: Vec<&str> = replay.expect("a command").split(' ').collect();
+    assert_eq!(replay[2..], ["--set", "pg_version=19", "--bug", BUG]);
+    assert_eq!(walsim(&replay).status.code(), Some(1), "{replay:?}");
+    let name = format!("target/walsim/{BUG}-{}.toml", replay[1]);
+    let plan = std::fs::read_to_string(folder().join(name)).expect("it was stored");
+    assert!(plan.contains("\nversion = 19\n"), "{plan}");
+    let table = std::fs::read_to_string(folder().join("hunt-19.md")).expect("just written");
+    assert!(table.contains("--repeat 1 --set pg_version=19`"), "{table}");
+}
+
+/// A hunt for all bugs says which of them it skips and why. A named bug that the version does not
+/// have is refused.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_hunt_skips_the_bugs_of_other_versions() {
+    let bug = "invalid-slot-streamed";
+    // Short runs find next to nothing, but each bug takes one at least.
+    let args = ["--set", "pg_version=15", "--set", "active=1s"];
+    let short = ["--budget", "1ms", "--shrink-budget", "0s"];
+    let text = stdout(&walsim(&[&["bugs", "hunt"][..], &args, &short].concat()));
+    let skipped = format!("skipped    {bug}: exists only in version 18 and later\n");
+    assert!(text.contains(&skipped), "{text}");
+    let played = "skipped    recycled-segment-sent: shown by scenarios/";
+    assert!(text.contains(played), "{text}");
+
+    let version = ["--set", "pg_version=17"];
+    let named = walsim(&[&["bugs", "hunt", BUG, bug][..], &version].concat());
+    assert_eq!(named.status.code(), Some(2));
+    let message = stderr(&named);
+    let refused = format!("{bug} exists only in version 18 and later, not in 17");
+    assert!(message.contains(&refused), "{message}");
+    assert_eq!(stdout(&named), "", "no bug was hunted");
 }

@@ -4,7 +4,8 @@
 use crate::fuzz::Task;
 use crate::plan::Plan;
 use crate::world::{Outcome, STUCK, Verdict, run, run_at_most};
-use walsim_core::base::{Bug, Planted};
+use std::fmt;
+use walsim_core::base::{Bug, PgVersion, Planted};
 
 /// The maximum number of steps of a run, which is a hundred times the usual number. With a planted
 /// bug, a standby may loop while simulated time hardly advances. Such a run is abandoned, because
@@ -52,19 +53,92 @@ const PLAYED: &[(Bug, &str)] = &[
     (Bug::RecycledSegmentSent, "recycled-segment-is-not-sent"),
 ];
 
+/// Bugs that can be planted only in some versions, because the others do not have the code. All
+/// other bugs can be planted in every version.
+const VERSIONS: &[(Bug, Versions)] = &[
+    // Before 18 no process judges a slot when it acquires the slot (ReplicationSlotAcquire).
+    (Bug::InvalidSlotStreamed, Versions::since(PgVersion::V18)),
+];
+
+/// A range of versions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Versions {
+    first: PgVersion,
+    /// `None` if the newest version is included.
+    last: Option<PgVersion>,
+}
+
+impl Versions {
+    const ALL: Self = Self::since(PgVersion::ALL[0]);
+
+    const fn since(first: PgVersion) -> Self {
+        Self { first, last: None }
+    }
+
+    /// Is this version in the range?
+    #[must_use]
+    pub fn contains(self, version: PgVersion) -> bool {
+        self.first <= version && self.last.is_none_or(|last| version <= last)
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.first.major();
+        match self.last {
+            None => write!(f, "{first} and later"),
+            Some(last) if last == self.first => write!(f, "{first}"),
+            Some(last) => write!(f, "{first} to {}", last.major()),
+        }
+    }
+}
+
+/// Why a hunt for all bugs skips a bug.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Skipped {
+    /// The servers have a version in which the bug cannot be planted.
+    OtherVersions(Versions),
+    /// The check that will find the bug does not exist yet.
+    AwaitsCheck(&'static str),
+    /// Too few seeds reach the bug; this scenario shows it.
+    Played(&'static str),
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherVersions(versions) => write!(f, "exists only in version {versions}"),
+            Self::AwaitsCheck(check) => write!(f, "its check does not exist yet: {check}"),
+            Self::Played(scenario) => write!(f, "shown by scenarios/{scenario}.toml"),
+        }
+    }
+}
+
+/// The reason for which a hunt for all bugs skips this bug, if there is one. `version` is that of
+/// all servers; `None` means that each seed draws one.
+#[must_use]
+pub fn skipped(bug: Bug, version: Option<PgVersion>) -> Option<Skipped> {
+    let versions = versions_of(bug);
+    if version.is_some_and(|version| !versions.contains(version)) {
+        return Some(Skipped::OtherVersions(versions));
+    }
+    let awaited = awaited_check(bug).map(Skipped::AwaitsCheck);
+    let played = PLAYED.iter().find(|(played, _)| *played == bug);
+    awaited.or(played.map(|(_, scenario)| Skipped::Played(scenario)))
+}
+
+/// The versions in which the bug can be planted.
+#[must_use]
+pub fn versions_of(bug: Bug) -> Versions {
+    let limited = VERSIONS.iter().find(|(limited, _)| *limited == bug);
+    limited.map_or(Versions::ALL, |(_, versions)| *versions)
+}
+
 /// The name of the check that will find this bug. `None` if the check already exists.
 #[must_use]
 pub fn awaited_check(bug: Bug) -> Option<&'static str> {
     let waits = AWAITING.iter().find(|(waiting, _)| *waiting == bug);
     waits.map(|(_, check)| *check)
-}
-
-/// The scenario that shows this bug, if too few seeds reach the bug. A hunt for all bugs skips such
-/// a bug.
-#[must_use]
-pub fn play_of(bug: Bug) -> Option<&'static str> {
-    let played = PLAYED.iter().find(|(played, _)| *played == bug);
-    played.map(|(_, scenario)| *scenario)
 }
 
 /// The description of a bug.
@@ -386,5 +460,42 @@ mod tests {
                 assert!(known, "{code} of {}", bug.name());
             }
         }
+    }
+
+    /// With a version, the bugs that this version does not have are skipped. Without one, each seed
+    /// draws a version, and no bug is skipped for it.
+    #[test]
+    fn a_bug_is_skipped_in_versions_that_do_not_have_it() {
+        let bug = Bug::InvalidSlotStreamed;
+        let played = "slot-is-acquired-before-it-is-looked-at";
+        for version in PgVersion::ALL {
+            let expected = if version < PgVersion::V18 {
+                "exists only in version 18 and later".into()
+            } else {
+                format!("shown by scenarios/{played}.toml")
+            };
+            let skipped = skipped(bug, Some(version)).map(|why| why.to_string());
+            assert_eq!(skipped, Some(expected), "{version:?}");
+        }
+        assert_eq!(skipped(bug, None), Some(Skipped::Played(played)));
+        assert_eq!(skipped(Bug::SlotTempFileLeft, Some(PgVersion::V19)), None);
+    }
+
+    #[test]
+    fn a_range_of_versions_is_shown_with_its_ends() {
+        let until = |last| Versions {
+            last: Some(last),
+            ..Versions::since(PgVersion::V16)
+        };
+        let (one, some) = (until(PgVersion::V16), until(PgVersion::V17));
+        let texts = [one, some, Versions::since(PgVersion::V16)].map(|range| range.to_string());
+        assert_eq!(texts, ["16", "16 to 17", "16 and later"]);
+        let within = PgVersion::ALL.map(|version| some.contains(version));
+        assert_eq!(within, [false, true, true, false, false]);
+        assert!(
+            PgVersion::ALL
+                .iter()
+                .all(|version| Versions::ALL.contains(*version))
+        );
     }
 }

@@ -3,17 +3,18 @@
 use super::fuzz::OUT;
 use super::output::{store, try_dir, try_file};
 use super::refusal::Refusal;
+use super::replay::workable;
 use super::shrink::{Small, make_small};
-use super::values::{SeedBase, base_value, budget_value, bug_value, duration_value};
+use super::values::{SeedBase, base_value, budget_value, bug_value, duration_value, overrides};
 use super::{Format, Outcome, json, os, pool, say};
 use std::path::PathBuf;
 use std::time::Duration;
-use walsim::bugs::{Found, Hunted, awaited_check, bug_info, hunt, play_of};
+use walsim::bugs::{Found, Hunted, Skipped, bug_info, hunt, skipped, versions_of};
 use walsim::fuzz::Task;
-use walsim::plan::{Expect, Overrides, Profile, Scenario, show_seed};
+use walsim::plan::{Expect, Profile, Scenario, show_seed};
 use walsim::report::Status;
 use walsim::world::Verdict;
-use walsim_core::base::{Bug, Planted};
+use walsim_core::base::{Bug, PgVersion, Planted};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -28,6 +29,10 @@ pub(super) struct HuntArgs {
     /// Names of bugs, see `walsim bugs list` [default: all]
     #[arg(value_name = "NAME", value_parser = bug_value)]
     names: Vec<Bug>,
+    /// Override a setting of every plan, such as pg_version=19. A hunt for all bugs skips those
+    /// that the version does not have
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
     /// CPU time to spend on each bug
     #[arg(long, value_name = "TIME", value_parser = budget_value, default_value = "60s")]
     budget: Duration,
@@ -61,7 +66,11 @@ pub(super) fn run(command: &Command) -> Outcome {
             for bug in Bug::ALL {
                 let info = bug_info(*bug);
                 let codes = info.codes.join(" ");
-                say!("{:names$}  {codes:codes_wide$}  {}", bug.name(), info.about);
+                let (name, about) = (bug.name(), info.about);
+                say!(
+                    "{name:names$}  {codes:codes_wide$}  {about}{}",
+                    versions(*bug)
+                );
             }
             Ok(Status::Pass)
         }
@@ -69,8 +78,30 @@ pub(super) fn run(command: &Command) -> Outcome {
     }
 }
 
+/// The versions that have the bug, in parentheses; empty if all have it.
+fn versions(bug: Bug) -> String {
+    let versions = versions_of(bug);
+    if PgVersion::ALL
+        .iter()
+        .all(|version| versions.contains(*version))
+    {
+        return String::new();
+    }
+    format!(" (version {versions})")
+}
+
 fn hunt_all(args: &HuntArgs) -> Outcome {
     Refusal::unless_bugs_can_be_planted()?;
+    let task = Task {
+        profile: Profile::Default,
+        overrides: overrides(&args.sets)?,
+        planted: Planted::NONE,
+        twice_percent: 0,
+    };
+    unless_named_in_vain(args, &task)?;
+    let base = args.seed_base.seed();
+    // The overrides are the same for all plans, so the first plan shows whether they are valid.
+    workable(task.plan(base))?;
     try_dir(&args.out)?;
     args.markdown.as_deref().map_or(Ok(()), try_file)?;
     let bugs = if args.names.is_empty() {
@@ -78,30 +109,19 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
     } else {
         &args.names
     };
-    let base = args.seed_base.seed();
     let mut all = Vec::new();
     let mut awaiting = 0;
     for bug in bugs {
-        if let Some(check) = awaited_check(*bug).filter(|_| args.names.is_empty()) {
-            awaiting += 1;
-            if args.format == Format::Text {
-                say!(
-                    "waiting    {}: its check does not exist yet: {check}",
-                    bug.name()
-                );
-            }
+        let reason = skipped(*bug, task.overrides.version());
+        if let Some(reason) = reason.filter(|_| args.names.is_empty()) {
+            awaiting += usize::from(matches!(reason, Skipped::AwaitsCheck(_)));
+            print_skipped(args.format, *bug, reason);
             continue;
         }
-        if let Some(play) = play_of(*bug).filter(|_| args.names.is_empty()) {
-            if args.format == Format::Text {
-                say!("skipped    {}: shown by scenarios/{play}.toml", bug.name());
-            }
-            continue;
-        }
-        let caught = Caught::hunt(args, *bug, base)?;
+        let caught = Caught::hunt(args, &task, *bug, base)?;
         match args.format {
             Format::Json => json::line(&caught.line()),
-            Format::Text => caught.print(),
+            Format::Text => caught.print(&task.overrides.as_options()),
         }
         all.push(caught);
     }
@@ -128,7 +148,7 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
         }
     }
     if let Some(path) = &args.markdown {
-        let text = markdown(args, base, &all);
+        let text = markdown(args, &task, base, &all);
         std::fs::write(path, text).map_err(|e| Refusal::of_io(path, "write", &e))?;
     }
     Ok(if found == hunted {
@@ -136,6 +156,31 @@ fn hunt_all(args: &HuntArgs) -> Outcome {
     } else {
         Status::Violation
     })
+}
+
+fn print_skipped(format: Format, bug: Bug, reason: Skipped) {
+    match format {
+        Format::Json => json::line(&json::SkippedBug {
+            kind: "skipped",
+            name: bug.name(),
+            reason: reason.to_string(),
+        }),
+        Format::Text => say!("skipped    {}: {reason}", bug.name()),
+    }
+}
+
+/// Refuses to hunt for a named bug that the version of all servers does not have.
+fn unless_named_in_vain(args: &HuntArgs, task: &Task) -> Result<(), Refusal> {
+    let Some(version) = task.overrides.version() else {
+        return Ok(());
+    };
+    let lacking = |bug: &&Bug| !versions_of(**bug).contains(version);
+    let Some(bug) = args.names.iter().find(lacking) else {
+        return Ok(());
+    };
+    let (name, versions, major) = (bug.name(), versions_of(*bug), version.major());
+    let message = format!("{name} exists only in version {versions}, not in {major}");
+    Err(Refusal::new(message).help("omit the name or set another pg_version"))
 }
 
 /// The median. If the number of values is even, the lower of the two middle values.
@@ -162,18 +207,12 @@ struct Hunt {
 }
 
 impl Caught {
-    fn hunt(args: &HuntArgs, bug: Bug, base: u64) -> Result<Self, Refusal> {
-        let task = Task {
-            profile: Profile::Default,
-            overrides: Overrides::default(),
-            planted: Planted::NONE,
-            twice_percent: 0,
-        };
+    fn hunt(args: &HuntArgs, task: &Task, bug: Bug, base: u64) -> Result<Self, Refusal> {
         let hunt_from = |base| {
             let begun = os::cpu_time();
             let spent = || os::cpu_time().saturating_sub(begun);
             Hunt {
-                hunted: pool::simulate(|| hunt(bug, &task, base, || spent() < args.budget)),
+                hunted: pool::simulate(|| hunt(bug, task, base, || spent() < args.budget)),
                 cpu: spent(),
             }
         };
@@ -267,7 +306,7 @@ impl Caught {
         }
     }
 
-    fn print(&self) {
+    fn print(&self, sets: &str) {
         let (name, seeds, cpu_s) = (self.bug.name(), self.seeds(), json::seconds(self.cpu()));
         if !self.every_time() {
             let (times, of) = (self.times(), self.hunts.len());
@@ -298,7 +337,7 @@ impl Caught {
             say!("           {} at {}: {}", v.node, v.at, v.message);
         }
         let seed = show_seed(found.seed);
-        say!("           walsim replay {seed} --bug {name}");
+        say!("           walsim replay {seed}{sets} --bug {name}");
         if let Some(small) = &self.small {
             let (file, words, tries) = (&small.file, small.in_words(), small.shrunk.tries);
             say!("           walsim replay {file} --bug {name}");
@@ -337,7 +376,8 @@ fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result
 }
 
 /// The table of results, after a paragraph that says how the results were measured.
-fn markdown(args: &HuntArgs, base: u64, all: &[Caught]) -> String {
+fn markdown(args: &HuntArgs, task: &Task, base: u64, all: &[Caught]) -> String {
+    let sets = task.overrides.as_options();
     let found = all.iter().filter(|caught| caught.every_time()).count();
     let (times, base) = (args.repeat, show_seed(base));
     let hunts = match times {
@@ -350,7 +390,7 @@ fn markdown(args: &HuntArgs, base: u64, all: &[Caught]) -> String {
     };
     let mut text = format!(
         "# Planted bugs\n\n\
-         `walsim bugs hunt --repeat {times}` of walsim {} made this table. Each bug is planted alone,\n\
+         `walsim bugs hunt --repeat {times}{sets}` of walsim {} made this table. Each bug is planted alone,\n\
          {hunts}.\n\n\
          The columns `seeds` and `CPU s` say how many seeds and how much CPU time on one core were needed until the\n\
          first detection. They are medians of the hunts. The column `rows` counts the rows of workload, faults and\n\

@@ -214,6 +214,14 @@ pub(super) struct Bug {
     pub(super) file: Option<String>,
 }
 
+/// A bug for which a hunt for all bugs does not hunt.
+#[derive(Serialize)]
+pub(super) struct SkippedBug {
+    pub(super) kind: &'static str,
+    pub(super) name: &'static str,
+    pub(super) reason: String,
+}
+
 #[derive(Serialize)]
 pub(super) struct HuntSummary {
     pub(super) kind: &'static str,

@@ -76,6 +76,19 @@ impl Overrides {
         self.entries.iter().for_each(|entry| entry.apply(plan));
     }
 
+    /// The version of all servers, if the overrides set it.
+    #[must_use]
+    pub fn version(&self) -> Option<PgVersion> {
+        let mut versions = self.entries.iter().rev().filter_map(|entry| match entry {
+            Override::Version(version) => Some(*version),
+            Override::Stock(_)
+            | Override::Seed(_)
+            | Override::Active(_)
+            | Override::Setting(..) => None,
+        });
+        versions.next()
+    }
+
     /// The overrides as command-line options, each with a leading blank.
     #[must_use]
     pub fn as_options(&self) -> String {
@@ -182,6 +195,19 @@ mod tests {
         );
         let options = " --set geometry=stock --set pg_version=15 --set wal_buffers=9";
         assert_eq!(overrides.as_options(), options);
+        assert_eq!(overrides.version(), Some(PgVersion::V15));
+        assert_eq!(Overrides::default().version(), None);
+    }
+
+    /// As in a configuration file, the last one wins.
+    #[test]
+    fn the_last_version_is_that_of_the_servers() {
+        let texts = ["pg_version=15", "pg_version=19"];
+        let overrides = Overrides::parse(texts).expect("good");
+        assert_eq!(overrides.version(), Some(PgVersion::V19));
+        let plan = overrides.generate(Profile::Default, 5);
+        let version = plan.nodes[0].settings.pg_version;
+        assert_eq!(version, PgVersion::V19);
     }
 
     #[test]
