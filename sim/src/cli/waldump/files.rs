@@ -39,13 +39,17 @@ pub(super) struct Range {
 struct Found {
     magic: u16,
     segment: u32,
+    /// The magic number of the second page, if the file has one. It tells the version if the first
+    /// page is damaged.
+    second: Option<u16>,
 }
 
 impl Found {
     /// The version of the WAL. WAL of an unknown version cannot be read. Errors about such WAL have
     /// the texts of 15.
     fn version(&self) -> PgVersion {
-        page::version(self.magic).unwrap_or(PgVersion::V15)
+        let mut magics = [Some(self.magic), self.second].into_iter().flatten();
+        magics.find_map(page::version).unwrap_or(PgVersion::V15)
     }
 }
 
@@ -114,7 +118,7 @@ impl Range {
         } else if self.geometry.segment_of(self.start) != first {
             return Err(Stop::bad_argument(format!(
                 "start WAL location {} is not inside file \"{}\"",
-                self.start,
+                self.start.text(self.version),
                 shown(name)
             )));
         }
@@ -136,7 +140,7 @@ impl Range {
         if self.geometry.segment_of(self.end) != last && self.end != behind {
             return Err(Stop::bad_argument(format!(
                 "end WAL location {} is not inside file \"{}\"",
-                self.end,
+                self.end.text(self.version),
                 options.files.last().map_or("".into(), |file| shown(file))
             )));
         }
@@ -251,9 +255,12 @@ fn search_directory(folder: &Path, name: Option<&[u8]>) -> Result<Option<Found>,
         return Err(Stop::Fatal(message));
     }
     let header = LongPageHeader::decode(&bytes).expect("a page is longer");
+    let mut magic = [0; 2];
+    let second = file.read_exact(&mut magic);
     let found = Found {
         magic: header.std.magic,
         segment: header.seg_size,
+        second: second.is_ok().then(|| u16::from_le_bytes(magic)),
     };
     let range = LEAST_SEGMENT..=MOST_SEGMENT;
     if found.segment.is_power_of_two() && range.contains(&found.segment) {

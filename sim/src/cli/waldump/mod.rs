@@ -62,9 +62,10 @@ fn dump(args: &[Vec<u8>], out: &mut Text, interrupted: &AtomicBool) -> Result<()
     let version = files::version_of(folder.as_deref(), file.as_deref());
     let options = Options::parse(args, version, &mut out.bytes)?;
     let range = Range::find(&options)?;
+    let version = range.version;
     let mut dump = Dump {
-        lines: Lines::new(range.version, options.details),
-        version: range.version,
+        lines: Lines::new(version, options.details),
+        version,
         timeline: range.timeline,
         unknown_magic: range.unknown_magic,
         start: range.start,
@@ -75,7 +76,7 @@ fn dump(args: &[Vec<u8>], out: &mut Text, interrupted: &AtomicBool) -> Result<()
         out,
         interrupted,
     };
-    let mut reader = WalReader::new(range.geometry, range.version, None);
+    let mut reader = WalReader::new(range.geometry, version, None);
     reader.set_file_tli(range.timeline);
     reader.find_next_record(range.start);
     let error = dump.read(&mut reader, &mut Pages::new(range, options.follow))?;
@@ -86,7 +87,7 @@ fn dump(args: &[Vec<u8>], out: &mut Text, interrupted: &AtomicBool) -> Result<()
     match error {
         Some(error) if !interrupted.load(Ordering::Relaxed) => Err(Stop::Fatal(format!(
             "error in WAL record at {}: {error}",
-            reader.decoded
+            reader.decoded.text(version)
         ))),
         Some(_) | None => Ok(()),
     }
@@ -143,11 +144,11 @@ impl Dump<'_> {
                     }
                     match pages.read(page, len)? {
                         Page::Bytes(bytes) => reader.feed(page, bytes),
-                        Page::EndReached if first => return Err(self.nothing_found()),
+                        Page::EndReached if first => return Err(self.nothing_found(None)),
                         Page::EndReached => return Ok(None),
                     }
                 }
-                Next::End(_) if first => return Err(self.nothing_found()),
+                Next::End(error) if first => return Err(self.nothing_found(Some(&error))),
                 Next::End(error) if !self.options.follow => return Ok(Some(error)),
                 Next::End(error) => {
                     flush(self.out).map_err(Stop::Output)?;
@@ -168,7 +169,8 @@ impl Dump<'_> {
             let bytes = if skipped == 1 { "byte" } else { "bytes" };
             let said = format!(
                 "first record is after {}, at {}, skipping over {skipped} {bytes}\n",
-                self.start, first.lsn
+                self.start.text(self.version),
+                first.lsn.text(self.version)
             );
             if self.version >= PgVersion::V17 {
                 // If writing to stderr fails, there is no other place to report the failure.
@@ -191,7 +193,8 @@ impl Dump<'_> {
         } else if !self.options.quiet {
             let added = self.lines.add(self.out, record);
             added.map_err(|error| {
-                Stop::Fatal(format!("error in WAL record at {}: {error}", record.lsn))
+                let at = record.lsn.text(self.version);
+                Stop::Fatal(format!("error in WAL record at {at}: {error}"))
             })?;
         }
         if let Some(folder) = &self.options.save_fullpage {
@@ -203,8 +206,13 @@ impl Dump<'_> {
         Ok(())
     }
 
-    fn nothing_found(&self) -> Stop {
-        let error = format!("could not find a valid record after {}", self.start);
+    /// Since 19 pg_waldump says why, unless the end position was reached.
+    fn nothing_found(&self, why: Option<&WalError>) -> Stop {
+        let start = self.start.text(self.version);
+        let mut error = format!("could not find a valid record after {start}");
+        if let Some(why) = why.filter(|_| self.version >= PgVersion::V19) {
+            error += &format!(": {why}");
+        }
         // pg_waldump prints no detail message here, even if the WAL is of another major version.
         match self.unknown_magic {
             Some(magic) => Stop::Detailed {
