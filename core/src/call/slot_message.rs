@@ -52,6 +52,10 @@ pub enum SlotMessage {
     Off(PgVersion),
     #[error("logical decoding requires {} >= {}", quoted(*.0, "wal_level"), quoted(*.0, "logical"))]
     NoLogicalDecoding(PgVersion),
+    #[error("logical decoding requires a database connection")]
+    NeedsDatabase,
+    #[error("cannot use physical replication slot for logical decoding")]
+    IsPhysical,
     #[error("terminating process {pid} to release replication slot \"{name}\"")]
     TerminatingOwner {
         pid: u32,
@@ -110,6 +114,8 @@ impl SlotMessage {
             | Self::Backwards { .. }
             | Self::Off(_)
             | Self::NoLogicalDecoding(_)
+            | Self::NeedsDatabase
+            | Self::IsPhysical
             | Self::TerminatingOwner { .. }
             | Self::Invalidating { .. }
             | Self::TooMany(_)
@@ -151,6 +157,8 @@ impl SlotMessage {
             | Self::Backwards { .. }
             | Self::Off(_)
             | Self::NoLogicalDecoding(_)
+            | Self::NeedsDatabase
+            | Self::IsPhysical
             | Self::TerminatingOwner { .. }
             | Self::Invalidating { .. } => None,
         }

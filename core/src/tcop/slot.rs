@@ -5,7 +5,7 @@ use super::execute::one_row;
 use crate::base::{Lsn, PgVersion};
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
-use crate::replication::logical::check_logical_decoding_requirements;
+use crate::replication::logical::create_logical_slot;
 use crate::replication::slot::acquire::release;
 use crate::replication::slot::advance::{PgReplicationSlotAdvance, check_slot_requirements};
 use crate::replication::slot::create_physical::CreatePhysicalSlot;
@@ -65,7 +65,7 @@ impl SlotRoutine {
             SlotStatement::CurrentWalLsn => position(cx, cx.shmem.xlog.write)?,
             SlotStatement::CurrentWalFlushLsn => position(cx, cx.shmem.xlog.flush)?,
             SlotStatement::CreateLogical => {
-                return Err(check_logical_decoding_requirements(cx));
+                return Err(create_logical_slot(cx, true));
             }
         })
     }

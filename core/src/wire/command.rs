@@ -51,7 +51,10 @@ pub enum Command {
     /// `CREATE_REPLICATION_SLOT name [TEMPORARY] LOGICAL plugin …` (not supported)
     CreateLogicalSlot,
     /// `START_REPLICATION SLOT name LOGICAL X/X …` (not supported)
-    StartLogicalReplication,
+    StartLogicalReplication {
+        /// Its slot.
+        slot: String,
+    },
     /// `BASE_BACKUP [(option, …)]` (not supported)
     BaseBackup,
     /// `UPLOAD_MANIFEST`, since 17 (not supported)
@@ -158,7 +161,7 @@ impl Command {
             Self::StartReplication { slot, .. } => slot.is_some(),
             Self::CreateSlot { .. }
             | Self::CreateLogicalSlot
-            | Self::StartLogicalReplication
+            | Self::StartLogicalReplication { .. }
             | Self::AlterSlot { .. }
             | Self::DropSlot { .. }
             | Self::ReadSlot { .. } => true,
@@ -256,8 +259,10 @@ fn start_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError>
     } else {
         None
     };
-    if slot.is_some() && scanner.accept(&Token::Word("LOGICAL"))? {
-        return start_logical_replication(scanner);
+    if let Some(slot) = &slot
+        && scanner.accept(&Token::Word("LOGICAL"))?
+    {
+        return start_logical_replication(scanner, slot.clone());
     }
     scanner.accept(&Token::Word("PHYSICAL"))?;
     let Token::Lsn(start) = scanner.next()? else {
@@ -277,7 +282,10 @@ fn start_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError>
 
 /// The rest of START_REPLICATION for a logical slot: the position, and the options of the output
 /// plugin. An option is a name, with or without a string.
-fn start_logical_replication(scanner: &mut Scanner<'_>) -> Result<Command, CommandError> {
+fn start_logical_replication(
+    scanner: &mut Scanner<'_>,
+    slot: String,
+) -> Result<Command, CommandError> {
     let Token::Lsn(_) = scanner.next()? else {
         return Err(CommandError::Syntax);
     };
@@ -295,7 +303,7 @@ fn start_logical_replication(scanner: &mut Scanner<'_>) -> Result<Command, Comma
             }
         }
     }
-    Ok(Command::StartLogicalReplication)
+    Ok(Command::StartLogicalReplication { slot })
 }
 
 fn timeline(scanner: &mut Scanner<'_>) -> Result<TimelineId, CommandError> {
@@ -364,8 +372,8 @@ impl fmt::Display for Command {
             Self::CreateLogicalSlot => {
                 f.write_str("CREATE_REPLICATION_SLOT \"slot\" LOGICAL \"test_decoding\"")
             }
-            Self::StartLogicalReplication => {
-                f.write_str("START_REPLICATION SLOT \"slot\" LOGICAL 0/0")
+            Self::StartLogicalReplication { slot } => {
+                write!(f, "START_REPLICATION SLOT {} LOGICAL 0/0", Identifier(slot))
             }
             Self::BaseBackup => f.write_str("BASE_BACKUP"),
             Self::UploadManifest => f.write_str("UPLOAD_MANIFEST"),

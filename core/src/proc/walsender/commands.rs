@@ -6,7 +6,7 @@ use super::stream::Stream;
 use super::{Phase, WalSender};
 use crate::base::{Bug, Lsn, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Place, Poll, SqlState, Wait, Yield};
-use crate::replication::logical::check_logical_decoding_requirements;
+use crate::replication::logical::{create_logical_slot, start_logical_replication};
 use crate::replication::slot::acquire::ReplicationSlotAcquire;
 use crate::replication::slot::my_slot;
 use crate::shmem::WalSndState;
@@ -133,9 +133,13 @@ impl WalSender {
                 temporary,
                 reserve_wal,
             } => self.begin_slot(cx, SlotCommand::create(name, temporary, reserve_wal)),
-            Command::CreateLogicalSlot | Command::StartLogicalReplication => {
-                let event = check_logical_decoding_requirements(cx);
+            Command::CreateLogicalSlot => {
+                let event = create_logical_slot(cx, self.attached.is_some());
                 self.error(cx, event)
+            }
+            Command::StartLogicalReplication { slot } => {
+                let event = start_logical_replication(cx, self.attached.is_some(), &slot);
+                self.fail(cx, event)
             }
             Command::BaseBackup => self.not_supported(cx, "BASE_BACKUP"),
             Command::UploadManifest => self.not_supported(cx, "UPLOAD_MANIFEST"),
@@ -154,7 +158,7 @@ impl WalSender {
             return Err(LogEvent::error(code, Message::TransactionAborted));
         }
         match command {
-            Command::StartReplication { .. } | Command::StartLogicalReplication => {
+            Command::StartReplication { .. } | Command::StartLogicalReplication { .. } => {
                 self.prevent_in_block("START_REPLICATION")?;
             }
             Command::BaseBackup => self.prevent_in_block("BASE_BACKUP")?,

@@ -7,7 +7,7 @@
 use super::acquire::{acquire_nowait, release};
 use super::my_slot;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
-use crate::base::{Bug, Lsn};
+use crate::base::{Bug, Lsn, PgVersion};
 use crate::call::{LogEvent, Message, Poll, SlotMessage, SqlState};
 use crate::ready;
 use crate::sys::Cx;
@@ -88,8 +88,12 @@ impl PgReplicationSlotAdvance {
 
     fn advance(&self, cx: &mut Cx<'_>) -> Result<Lsn, LogEvent> {
         if !self.upto.is_valid() {
-            let message = SlotMessage::InvalidTarget;
-            return Err(LogEvent::slot(SqlState::INTERNAL, message));
+            let code = if cx.shmem.settings.pg_version < PgVersion::V18 {
+                SqlState::INTERNAL
+            } else {
+                SqlState::INVALID_PARAMETER_VALUE
+            };
+            return Err(LogEvent::slot(code, SlotMessage::InvalidTarget));
         }
         let upto = self.upto.min(known_end(cx));
         acquire_nowait(cx, &self.name)?;

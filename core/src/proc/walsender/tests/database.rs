@@ -2,6 +2,7 @@
 //! both. The expected answers are PostgreSQL 15's.
 
 use super::table::Table;
+use crate::base::PgVersion;
 use crate::call::Exit;
 use crate::wire::backend::{BackendMessage, TxStatus};
 use crate::wire::frontend::FrontendMessage;
@@ -114,10 +115,7 @@ fn it_streams_and_takes_commands_again() {
 #[test]
 fn logical_decoding_needs_another_wal_level() {
     let error = "ERROR 55000 logical decoding requires wal_level >= logical";
-    for mut table in [
-        Table::attached(5000),
-        Table::new(crate::base::PgVersion::V15, 5000),
-    ] {
+    for mut table in [Table::attached(5000), Table::new(PgVersion::V15, 5000)] {
         for text in [
             "CREATE_REPLICATION_SLOT l LOGICAL test_decoding",
             "CREATE_REPLICATION_SLOT l TEMPORARY LOGICAL x (SNAPSHOT 'nothing', TWO_PHASE)",
@@ -146,10 +144,38 @@ fn logical_decoding_needs_another_wal_level() {
     }
 }
 
+/// Since 19 wal_level = replica is enough for logical decoding, but a session needs a database.
+#[test]
+fn since_19_logical_decoding_needs_a_database() {
+    let create = "CREATE_REPLICATION_SLOT l LOGICAL test_decoding";
+    let start = "START_REPLICATION SLOT p LOGICAL 0/0";
+    let mut physical = Table::new(PgVersion::V19, 5000);
+    let error = "ERROR 55000 logical decoding requires a database connection";
+    answers(&mut physical, create, &[error]);
+    answers(&mut physical, start, &[error]);
+
+    let mut table = Table::attached_to(PgVersion::V19, 5000);
+    let answer = table.answers(create).concat();
+    let error = "ERROR 0A000 logical decoding is not supported by walsim | ";
+    assert!(answer.starts_with(error), "{answer}");
+    let missing = "ERROR 42704 replication slot \"p\" does not exist";
+    answers(&mut table, start, &[missing]);
+    table.answers("CREATE_REPLICATION_SLOT p PHYSICAL");
+    let error = "ERROR 55000 cannot use physical replication slot for logical decoding";
+    // The slot is released again.
+    answers(&mut table, start, &[error]);
+    answers(&mut table, start, &[error]);
+    answers(
+        &mut table,
+        "DROP_REPLICATION_SLOT p",
+        &["DROP_REPLICATION_SLOT"],
+    );
+}
+
 /// If PostgreSQL supports a feature and walsim does not, the error has a HINT.
 #[test]
 fn unsupported_commands() {
-    let mut table = Table::new(crate::base::PgVersion::V18, 5000);
+    let mut table = Table::new(PgVersion::V18, 5000);
     for (text, command) in [
         ("BASE_BACKUP (LABEL 'x')", "BASE_BACKUP"),
         ("UPLOAD_MANIFEST", "UPLOAD_MANIFEST"),

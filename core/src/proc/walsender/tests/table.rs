@@ -73,9 +73,14 @@ impl Table {
         }
     }
 
-    /// A walsender that is attached to a database.
+    /// A walsender of 15 that is attached to a database.
     pub(super) fn attached(flush: u64) -> Self {
-        let mut table = Self::new(PgVersion::V15, flush);
+        Self::attached_to(PgVersion::V15, flush)
+    }
+
+    /// A walsender that is attached to a database of this version.
+    pub(super) fn attached_to(version: PgVersion, flush: u64) -> Self {
+        let mut table = Self::new(version, flush);
         table.sender = WalSender::new(Become {
             role: Role::WalSender,
             conn: CONN,

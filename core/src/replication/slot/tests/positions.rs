@@ -273,12 +273,33 @@ fn pg_replication_slot_advance_moves_the_slot() {
     assert_eq!(advance("empty", 6000), error(b"55000", text));
     let text = "replication slot \"none\" does not exist";
     assert_eq!(advance("none", 6000), error(b"42704", text));
-    assert_eq!(advance("s", 0), error(b"XX000", "invalid target WAL LSN"));
+    assert_eq!(advance("s", 0), error(b"22023", "invalid target WAL LSN"));
     assert_eq!(fixture.slot("s").active_pid, None);
     assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(5000), "not saved");
     assert_eq!(checkpoint(&mut fixture, pid), Ok(()));
     assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(8000));
     assert!(!fixture.probe.marks().contains(Mark::SlotInvalidated));
+}
+
+/// The error code of an invalid target changed in 18.
+#[test]
+fn an_invalid_target_has_the_code_of_its_version() {
+    for version in PgVersion::ALL {
+        let (mut fixture, pid) = server(version, Planted::NONE);
+        fixture.slot_at(pid, "s", Lsn(5000));
+        let mut advance = PgReplicationSlotAdvance::new("s".into(), Lsn::INVALID);
+        let refused = fixture.finish(pid, |cx| advance.poll(cx)).unwrap_err();
+        let code = if version < PgVersion::V18 {
+            b"XX000"
+        } else {
+            b"22023"
+        };
+        assert_eq!(
+            refused.sqlstate,
+            crate::call::SqlState(*code),
+            "{version:?}"
+        );
+    }
 }
 
 /// Not even a shutdown checkpoint saves the slot.
