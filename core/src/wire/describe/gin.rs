@@ -92,7 +92,7 @@ impl Text {
     ) -> Result<(), PayloadError> {
         let main = record.main();
         match record.header.info & RMGR_INFO_MASK {
-            0x20 => self.gin_insert(record)?,
+            0x20 => self.gin_insert(version, record)?,
             0x30 => {
                 let split = Split::decode(main)?;
                 self.add("isrootsplit: ")
@@ -118,7 +118,7 @@ impl Text {
             }
             0x90 => {
                 let block = record.block(0);
-                if !self.gin_image(block.as_ref()) {
+                if !self.gin_image(version, block.as_ref()) {
                     self.recompress_leaf(block.map_or(&[], |block| block.data))?;
                 }
             }
@@ -127,7 +127,11 @@ impl Text {
         Ok(())
     }
 
-    fn gin_insert(&mut self, record: &RecordView<'_>) -> Result<(), PayloadError> {
+    fn gin_insert(
+        &mut self,
+        version: PgVersion,
+        record: &RecordView<'_>,
+    ) -> Result<(), PayloadError> {
         let mut cursor = Cursor::disk(record.main());
         let flags: u16 = cursor.take("flags")?;
         self.gin_kind(flags);
@@ -137,7 +141,7 @@ impl Text {
             self.with("/", right.number());
         }
         let block = record.block(0);
-        if self.gin_image(block.as_ref()) {
+        if self.gin_image(version, block.as_ref()) {
             return Ok(());
         }
         let data = block.map_or(&[][..], |block| block.data);
@@ -160,11 +164,14 @@ impl Text {
         self.add(" isleaf: ").letter(flags & IS_LEAF != 0);
     }
 
-    /// Adds a note if the block has a full-page image. Returns whether it has one.
-    fn gin_image(&mut self, block: Option<&BlockView<'_>>) -> bool {
+    /// Returns whether the block has a full-page image. Before 19 a note is added if it has one.
+    fn gin_image(&mut self, version: PgVersion, block: Option<&BlockView<'_>>) -> bool {
         let Some(image) = block.and_then(|block| block.header.image) else {
             return false;
         };
+        if version >= PgVersion::V19 {
+            return true;
+        }
         self.add(if image.info & APPLY != 0 {
             " (full page image)"
         } else {

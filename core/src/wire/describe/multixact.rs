@@ -45,6 +45,15 @@ layout! {
     }
 }
 
+layout! {
+    /// `xl_multixact_truncate` since 19.
+    struct Truncate19: Disk {
+        db: u32,
+        oldest_multi: u32,
+        oldest_offset: u64,
+    }
+}
+
 /// The kinds of members (`MultiXactStatus`).
 const STATUS: [&str; 6] = [
     " (keysh) ",
@@ -81,6 +90,11 @@ impl Text {
                     let status = STATUS.get(member.status as usize);
                     self.dec(member.xid).add(status.unwrap_or(&" (unk) "));
                 }
+            }
+            0x30 if version >= PgVersion::V19 => {
+                let truncate = Truncate19::decode(main)?;
+                self.with("oldestMulti ", truncate.oldest_multi);
+                self.with(", oldestOffset ", truncate.oldest_offset);
             }
             0x30 => {
                 let truncate = Truncate::decode(main)?;

@@ -26,6 +26,7 @@ impl RmgrId {
     #[inline]
     pub const fn record_type(self, version: PgVersion, info: u8) -> Option<&'static str> {
         let names = match self {
+            Self::XLOG if version.major() >= 19 => &XLOG_19,
             Self::XLOG if version.major() >= 17 => &XLOG_17,
             Self::XLOG => &XLOG,
             Self::TRANSACTION => return XACT[((info & XACT_OP_MASK) >> 4) as usize],
@@ -36,12 +37,14 @@ impl RmgrId {
             Self::MULTIXACT => &MULTIXACT,
             Self::RELMAP => &RELMAP,
             Self::STANDBY => &STANDBY,
+            Self::HEAP2 if version.major() >= 19 => &HEAP2_19,
             Self::HEAP2 if version.major() >= 17 => &HEAP2_17,
             Self::HEAP2 => &HEAP2,
             Self::HEAP => &HEAP,
             Self::BTREE => &BTREE,
             Self::HASH => &HASH,
             Self::GIN => &GIN,
+            Self::GIST if version.major() >= 19 => &GIST_19,
             Self::GIST => &GIST,
             Self::SEQUENCE => &SEQ,
             Self::SPGIST => &SPG,
@@ -76,6 +79,13 @@ static XLOG: Names = names(&XLOG_KNOWN);
 static XLOG_17: Names = {
     let mut names = names(&XLOG_KNOWN);
     names[0xE] = Some("CHECKPOINT_REDO");
+    names
+};
+/// Since 19 ASSIGN_LSN is here instead of in Gist.
+static XLOG_19: Names = {
+    let mut names = XLOG_17;
+    names[0xC] = Some("ASSIGN_LSN");
+    names[0xF] = Some("LOGICAL_DECODING_STATUS_CHANGE");
     names
 };
 static XACT: Names = names(&[
@@ -124,6 +134,12 @@ static HEAP2_17: Names = {
     names[0x1] = Some("PRUNE_ON_ACCESS");
     names[0x2] = Some("PRUNE_VACUUM_SCAN");
     names[0x3] = Some("PRUNE_VACUUM_CLEANUP");
+    names
+};
+/// Since 19 the records of PRUNE and MULTI_INSERT set the visibility map; VISIBLE does not exist.
+static HEAP2_19: Names = {
+    let mut names = HEAP2_17;
+    names[0x4] = None;
     names
 };
 static HEAP: Names = names(&[
@@ -190,6 +206,11 @@ static GIST: Names = names(&[
     (0x60, "PAGE_DELETE"),
     (0x70, "ASSIGN_LSN"),
 ]);
+static GIST_19: Names = {
+    let mut names = GIST;
+    names[0x7] = None;
+    names
+};
 static SEQ: Names = names(&[(0x00, "LOG")]);
 static SPG: Names = names(&[
     (0x10, "ADD_LEAF"),
@@ -228,6 +249,12 @@ mod tests {
             (RmgrId::XLOG, old, 0xE0, None),
             (RmgrId::XLOG, new, 0xE0, Some("CHECKPOINT_REDO")),
             (RmgrId::XLOG, old, 0xC0, None),
+            (RmgrId::XLOG, new, 0xC0, None),
+            (RmgrId::XLOG, PgVersion::V19, 0xC0, Some("ASSIGN_LSN")),
+            (RmgrId::GIST, new, 0x70, Some("ASSIGN_LSN")),
+            (RmgrId::GIST, PgVersion::V19, 0x70, None),
+            (RmgrId::HEAP2, new, 0x40, Some("VISIBLE")),
+            (RmgrId::HEAP2, PgVersion::V19, 0x40, None),
             (RmgrId::TRANSACTION, old, 0x81, Some("COMMIT")),
             (RmgrId::TRANSACTION, old, 0x70, None),
             (RmgrId::COMMIT_TS, old, 0x10, Some("TRUNCATE")),
