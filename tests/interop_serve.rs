@@ -13,7 +13,7 @@ mod serve;
 mod server;
 
 use serve::{Proxy, Serve, log_of};
-use server::{Folder, Server, Stop, as_postgres, postgres_bin, program, run, server_bin, wait_for};
+use server::{Folder, Server, Stop, as_postgres, program, run, server_bin, version_of, wait_for};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -28,9 +28,13 @@ fn full() -> bool {
 /// A receiver gets all WAL of a busy server unchanged, however often the receiver is killed.
 #[test]
 fn pg_receivewal_is_killed_and_resumes() {
-    let Some(bin) = postgres_bin() else {
+    let Some(servers) = server_bin() else {
         return;
     };
+    // A set of programs without pg_receivewal is replaced by that of 15.
+    let bin = program(&servers, "pg_receivewal");
+    let bin = bin.parent().expect("it is in a directory");
+    let version = format!("pg_version={}", version_of(bin).major());
     let (kills, segments, rate) = if full() {
         (20, 20, "500")
     } else {
@@ -43,16 +47,18 @@ fn pg_receivewal_is_killed_and_resumes() {
         "--workload",
         rate,
         "--set",
+        &version,
+        "--set",
         "segment=1MiB",
         "--set",
         "wal_keep_size=2GB",
     ];
     let server = Serve::start(&ours, &args);
     let create = ["--slot", "s1", "--create-slot"];
-    run(receivewal(&bin, &server, &theirs).args(create));
+    run(receivewal(bin, &server, &theirs).args(create));
     for _ in 0..kills {
         let before = names(&theirs);
-        let mut receiver = spawn(receivewal(&bin, &server, &theirs).args(["--slot", "s1"]));
+        let mut receiver = spawn(receivewal(bin, &server, &theirs).args(["--slot", "s1"]));
         // A new file shows that the receiver has resumed and is inside a segment. The receiver must
         // not be killed while it pads a file, because it would then refuse to continue.
         wait_for("pg_receivewal to begin another segment", || {
@@ -61,7 +67,7 @@ fn pg_receivewal_is_killed_and_resumes() {
         receiver.kill().expect("our own child");
         receiver.wait().expect("our own child");
     }
-    let mut receiver = spawn(receivewal(&bin, &server, &theirs).args(["--slot", "s1"]));
+    let mut receiver = spawn(receivewal(bin, &server, &theirs).args(["--slot", "s1"]));
     wait_for("enough segments", || finished(&theirs).len() >= segments);
     let printed = server.printed();
     assert!(printed.starts_with("listening on 127.0.0.1:"), "{printed}");
@@ -87,24 +93,21 @@ fn a_killed_server_recovers_in_its_directory() {
     assert!(!data.join("postmaster.pid").exists());
 }
 
-/// A receiver gets the WAL of a stopped PostgreSQL cluster unchanged. The cluster's other files are
-/// not changed.
+/// A receiver gets the WAL of a stopped PostgreSQL cluster unchanged, however often the receiver is
+/// killed. The cluster's other files are not changed.
 #[test]
 fn a_stopped_cluster_is_received() {
     let Some(bin) = server_bin() else {
         return;
     };
+    let (kills, scale) = if full() { (10, "10") } else { (3, "2") };
     let folder = Folder::new("stopped");
     let data = folder.path().join("data");
     let mut real = Server::init(&bin, &data, &["--wal-segsize=1"], "wal_keep_size=1GB");
     real.start();
-    run(real.client("pgbench").args([
-        "-i",
-        "-q",
-        "-s",
-        if full() { "5" } else { "1" },
-        "postgres",
-    ]));
+    run(real
+        .client("pgbench")
+        .args(["-i", "-q", "-s", scale, "postgres"]));
     real.stop(Stop::Fast);
     let before = state(&data);
     let server = Serve::start(&data, &[]);
@@ -114,12 +117,22 @@ fn a_stopped_cluster_is_received() {
     let wal = data.join("pg_wal");
     let first = finished(&wal).remove(0);
     run(as_postgres("cp").arg(wal.join(&first)).arg(&theirs));
-    let mut receiver = spawn(&mut receivewal(&bin, &server, &theirs));
     let end = end_of_wal(&bin, &server);
     let last = finished(&wal)
         .into_iter()
         .filter(|name| segment_end(name) <= lsn(&end))
         .count();
+    for kill in 0..kills {
+        let before = names(&theirs).len();
+        let mut receiver = spawn(&mut receivewal(&bin, &server, &theirs));
+        wait_for("the receiver to begin another segment", || {
+            names(&theirs).len() > before && all_have_full_length(&theirs)
+        });
+        receiver.kill().expect("our own child");
+        receiver.wait().expect("our own child");
+        assert!(finished(&theirs).len() < last, "kill {kill} came too late");
+    }
+    let mut receiver = spawn(&mut receivewal(&bin, &server, &theirs));
     wait_for("all segments", || finished(&theirs).len() >= last);
     // The server of a stopped cluster does not support slots.
     let mut with_slot = receivewal(&bin, &server, &theirs);

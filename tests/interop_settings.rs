@@ -10,20 +10,9 @@ mod cases;
 #[path = "interop/server.rs"]
 mod server;
 
-use server::{Folder, Server, Stop, as_postgres, run, server_bin};
+use server::{Folder, Server, Stop, as_postgres, server_bin, version_of};
 use std::path::Path;
-use std::process::Command;
 use walsim_core::base::{Geometry, Kind, PgVersion, SessionSettings, Settings, parse_conf_file};
-
-fn version_of(bin: &Path) -> PgVersion {
-    let said = run(Command::new(bin.join("postgres")).arg("--version"));
-    let number = said
-        .split(' ')
-        .nth(2)
-        .and_then(|word| word.split(|c: char| !c.is_ascii_digit()).next());
-    let version = number.and_then(|major| PgVersion::named(major.trim()));
-    version.expect("postgres (PostgreSQL) 15.1")
-}
 
 /// The rows of pg_settings in a running server.
 fn their_table(server: &Server, version: PgVersion) -> String {

@@ -12,13 +12,13 @@ mod dumps;
 mod server;
 
 use dumps::Dumps;
-use server::{Folder, Server, Stop, run, send, server_bin, wait_for};
+use server::{Folder, Server, Stop, run, send, server_bin, version_of, wait_for};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use walsim_core::base::Lsn;
+use walsim_core::base::{Lsn, PgVersion};
 
 /// Tests the test server itself: after a kill it starts again and has all committed rows.
 #[test]
@@ -61,7 +61,7 @@ fn real_wal_is_printed_alike() {
     let range = ["-p", "data", "-s", first[1], "-e", first[2]];
     let all = dumps.agree(&range);
     assert_eq!(all.status, Some(0), "{}", all.stderr);
-    let missing = missing_kinds(&all.stdout, major(&bin));
+    let missing = missing_kinds(&all.stdout, version_of(&bin).major());
     assert!(missing.is_empty(), "the workload writes no {missing:?}");
     let promoted = dumps.agree(&["-p", "data", "-t", "2", "-s", second[1], "-e", second[2]]);
     assert!(text(&promoted.stdout).contains("desc: END_OF_RECOVERY tli 2;"));
@@ -127,7 +127,7 @@ fn full_pages_are_saved_alike(dumps: &Dumps, bin: &Path, folder: &Path, range: &
     assert!(ours.len() > 100, "{} pages were saved", ours.len());
     let is_page = |bytes: &Option<Vec<u8>>| bytes.as_ref().is_some_and(|b| b.len() == 8192);
     assert!(ours.values().all(is_page));
-    if major(bin) < 16 {
+    if version_of(bin) < PgVersion::V16 {
         return;
     }
     dumps.agree(&save("--save-fullpage=ours/saved"));
@@ -226,7 +226,7 @@ fn wrong_usage_is_refused_alike() {
         dumps.agree(args);
     }
     // A file that is not WAL has no version. For such a file walsim prints the error of 15 and 16.
-    if major(&bin) < 17 {
+    if version_of(&bin) < PgVersion::V17 {
         dumps.agree(&["data/global/pg_control"]);
     }
     // WAL of an unknown version, and an invalid segment size.
@@ -348,17 +348,6 @@ fn tools() -> Option<PathBuf> {
     None
 }
 
-/// The major version of the programs.
-fn major(bin: &Path) -> u32 {
-    let said = run(Command::new(bin.join("pg_waldump")).arg("--version"));
-    let (_, version) = said.split_once("(PostgreSQL) ").expect("as all programs");
-    let major = version
-        .split(|c: char| !c.is_ascii_digit())
-        .next()
-        .unwrap_or_default();
-    major.parse().expect("a number")
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -381,12 +370,20 @@ fn missing_kinds(said: &[u8], major: u32) -> Vec<&'static str> {
         })
         .collect();
     let of_version = match major {
-        15 => "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE Generic/Generic",
+        15 => {
+            "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE Generic/Generic Gist/ASSIGN_LSN \
+              Heap2/VISIBLE"
+        }
         // The server of version 16 had no extension that writes Generic records.
-        16 => "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE",
+        16 => "Heap2/PRUNE Heap2/VACUUM Heap2/FREEZE_PAGE Gist/ASSIGN_LSN Heap2/VISIBLE",
+        17 | 18 => {
+            "Heap2/PRUNE_ON_ACCESS Heap2/PRUNE_VACUUM_SCAN Heap2/PRUNE_VACUUM_CLEANUP \
+              XLOG/CHECKPOINT_REDO Generic/Generic Gist/ASSIGN_LSN Heap2/VISIBLE"
+        }
         _ => {
             "Heap2/PRUNE_ON_ACCESS Heap2/PRUNE_VACUUM_SCAN Heap2/PRUNE_VACUUM_CLEANUP \
-              XLOG/CHECKPOINT_REDO Generic/Generic"
+              XLOG/CHECKPOINT_REDO Generic/Generic XLOG/ASSIGN_LSN \
+              XLOG/LOGICAL_DECODING_STATUS_CHANGE"
         }
     };
     let wanted = TYPES
@@ -404,12 +401,12 @@ const TYPES: &str = "
     Btree/UNLINK_PAGE Btree/UNLINK_PAGE_META Btree/VACUUM CLOG/TRUNCATE CLOG/ZEROPAGE CommitTs/TRUNCATE
     CommitTs/ZEROPAGE Database/CREATE_FILE_COPY Database/CREATE_WAL_LOG Database/DROP Gin/CREATE_PTREE
     Gin/DELETE_LISTPAGE Gin/DELETE_PAGE Gin/INSERT Gin/INSERT_LISTPAGE Gin/SPLIT Gin/UPDATE_META_PAGE
-    Gin/VACUUM_DATA_LEAF_PAGE Gin/VACUUM_PAGE Gist/ASSIGN_LSN Gist/DELETE Gist/PAGE_DELETE Gist/PAGE_REUSE
+    Gin/VACUUM_DATA_LEAF_PAGE Gin/VACUUM_PAGE Gist/DELETE Gist/PAGE_DELETE Gist/PAGE_REUSE
     Gist/PAGE_SPLIT Gist/PAGE_UPDATE Hash/ADD_OVFL_PAGE Hash/DELETE Hash/INIT_BITMAP_PAGE Hash/INIT_META_PAGE
     Hash/INSERT Hash/MOVE_PAGE_CONTENTS Hash/SPLIT_ALLOCATE_PAGE Hash/SPLIT_CLEANUP Hash/SPLIT_COMPLETE Hash/SPLIT_PAGE
     Hash/SQUEEZE_PAGE Hash/UPDATE_META_PAGE Hash/VACUUM_ONE_PAGE Heap/DELETE Heap/HEAP_CONFIRM Heap/HOT_UPDATE
     Heap/INPLACE Heap/INSERT Heap/INSERT+INIT Heap/LOCK Heap/TRUNCATE Heap/UPDATE Heap/UPDATE+INIT Heap2/LOCK_UPDATED
-    Heap2/MULTI_INSERT Heap2/MULTI_INSERT+INIT Heap2/NEW_CID Heap2/REWRITE Heap2/VISIBLE LogicalMessage/MESSAGE
+    Heap2/MULTI_INSERT Heap2/MULTI_INSERT+INIT Heap2/NEW_CID Heap2/REWRITE LogicalMessage/MESSAGE
     MultiXact/CREATE_ID MultiXact/TRUNCATE_ID MultiXact/ZERO_MEM_PAGE MultiXact/ZERO_OFF_PAGE RelMap/UPDATE
     ReplicationOrigin/DROP ReplicationOrigin/SET SPGist/ADD_LEAF SPGist/ADD_NODE SPGist/MOVE_LEAFS SPGist/PICKSPLIT
     SPGist/SPLIT_TUPLE SPGist/VACUUM_LEAF SPGist/VACUUM_REDIRECT SPGist/VACUUM_ROOT Sequence/LOG Standby/INVALIDATIONS

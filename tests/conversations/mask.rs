@@ -55,8 +55,11 @@ fn message(tag: u8, mut body: Vec<u8>) -> String {
     match tag {
         b'K' => body.fill(0),
         b'S' if body.starts_with(b"server_version\0") => {
-            let version = text(&body);
-            body = version.split('.').next().unwrap_or_default().into();
+            // The major version is kept.
+            let version = body.splitn(2, |byte| *byte == 0).last().unwrap_or_default();
+            let rest = version.iter().position(|byte| !byte.is_ascii_digit());
+            let rest = rest.map_or(0, |at| version.len() - at);
+            body.truncate(body.len() - rest);
         }
         b'D' => {
             let values = values(&body).into_iter().map(|value| match value {

@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use walsim_core::base::{Geometry, Lsn, TimelineId};
+use walsim_core::base::{Geometry, Lsn, PgVersion, TimelineId};
 use walsim_core::wal::names::segment_name;
 
 const DEBIAN_BIN: &str = "/usr/lib/postgresql/15/bin";
@@ -54,6 +54,15 @@ pub(crate) fn postgres_bin() -> Option<PathBuf> {
 pub(crate) fn server_bin() -> Option<PathBuf> {
     let clients = postgres_bin()?;
     Some(std::env::var_os("WALSIM_PG_BIN").map_or(clients, PathBuf::from))
+}
+
+/// The major version of the programs in this directory.
+pub(crate) fn version_of(bin: &Path) -> PgVersion {
+    let said = run(Command::new(bin.join("postgres")).arg("--version"));
+    let number = said.split(' ').nth(2).unwrap_or_default();
+    let major = number.split(|c: char| !c.is_ascii_digit()).next();
+    let version = major.and_then(PgVersion::named);
+    version.unwrap_or_else(|| panic!("{said}: expected postgres (PostgreSQL) 15.1"))
 }
 
 /// The path of a program. If the server's directory lacks the program, PostgreSQL 15's program is
