@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use walsim::disk::{Content, Disk, DiskSpec};
 use walsim::plan::{Overrides, Profile, duration_us, seed, show_size, show_us, signed_us, size};
 use walsim_core::base::{
-    Geometry, Lsn, PgVersion, SETTINGS, SegmentNo, Settings, TimelineId,
-    duration_us as core_duration,
+    Geometry, Lsn, PgVersion, SegmentNo, Settings, TimelineId, duration_us as core_duration,
+    setting_named,
 };
 use walsim_core::call::NetEvent;
 use walsim_core::node::{ConnInfo, PgReceivewal, PgReceivewalOptions};
@@ -67,18 +67,33 @@ fn flags(text: &str) {
         let _ = overrides.generate(Profile::Default, 1);
     }
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    let named = SETTINGS.iter().find(|setting| setting.name == name);
-    if let Some(setting) = named {
-        let mut settings = Settings::new(PgVersion::V18, Geometry::STOCK);
-        if setting.set(&mut settings, value).is_ok() {
-            let _ = setting.text(&settings);
-        }
+    for version in PgVersion::ALL {
+        set(version, name, value);
+    }
+}
+
+/// A value as in a configuration file, and as in a plan. A plan's value is read back from its text.
+fn set(version: PgVersion, name: &str, value: &str) {
+    let mut settings = Settings::new(version, Geometry::STOCK);
+    let shows = settings.show(name).is_some();
+    if settings.set(name, value).is_ok() {
+        assert_eq!(settings.show(name).is_some(), shows);
+    }
+    let Some(setting) = setting_named(name) else {
+        return;
+    };
+    let mut exact = Settings::new(version, Geometry::STOCK);
+    if setting.set_exactly(&mut exact, value).is_ok() {
+        let text = setting.exact_text(&exact);
+        let mut again = Settings::new(version, Geometry::STOCK);
+        assert_eq!(setting.set_exactly(&mut again, &text), Ok(()), "{text}");
+        assert_eq!(setting.exact_text(&again), text);
     }
 }
 
 fn commands(text: &str) {
     let _ = Statement::parse(text);
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::ALL {
         let _ = Command::parse(text, version);
     }
 }

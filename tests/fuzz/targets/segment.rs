@@ -13,18 +13,10 @@ use walsim_fuzz::Source;
 
 mod waldump;
 
-const VERSIONS: [PgVersion; 4] = [
-    PgVersion::V15,
-    PgVersion::V16,
-    PgVersion::V17,
-    PgVersion::V18,
-];
-
 fuzz_target!(|data: &[u8]| {
     let mut source = Source(data);
-    let choice = source.byte();
-    let version = VERSIONS[usize::from(choice % 4)];
-    match choice >> 2 & 3 {
+    let version = PgVersion::ALL[usize::from(source.byte()) % PgVersion::ALL.len()];
+    match source.byte() % 4 {
         0 | 1 => record(version, &mut source),
         2 => segment(version, &mut source),
         _ => {

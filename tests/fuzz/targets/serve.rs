@@ -28,7 +28,8 @@ fn running(version: PgVersion) -> Rig<Node> {
 
 fuzz_target!(|data: &[u8]| {
     let mut source = Source(data);
-    let mut rig = SERVERS[usize::from(source.byte() % 4)].clone();
+    let version = usize::from(source.byte()) % SERVERS.len();
+    let mut rig = SERVERS[version].clone();
     let mut conns = 1;
     let mut conn = rig.accept(conns);
     while !source.is_empty() && !rig.halted {
