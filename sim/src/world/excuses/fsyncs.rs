@@ -45,15 +45,13 @@ impl World {
         if !disk.will_fail_fsync(*fd) {
             return None;
         }
-        let place = self.place(host, pid);
         let holds = |excuse, cause: bool| self.part(excuse, Part::Cause, || cause);
         // docs/hazards/fsync-failure-in-crash-recovery.md
-        let recovers = place == Some(Place::SyncDataDirectory);
+        let recovers = self.place(host, pid) == Some(Place::SyncDataDirectory);
         // docs/hazards/segment-renamed-but-not-synced.md: durable_rename fsyncs the new name after
         // the rename. If this fsync fails, InstallXLogFileSegment reports that no segment was
         // installed.
-        let installs = place == Some(Place::DurableRename)
-            && self.causes.is_installing(host, pid, disk.path_of(*fd));
+        let installs = self.causes.is_installing(host, pid, disk.path_of(*fd));
         [
             (Excuse::FsyncInCrashRecovery, recovers),
             (Excuse::SegmentRenamedNotSynced, installs),
