@@ -13,7 +13,7 @@ impl Node {
         let Some(proc) = self.procs.get(pid) else {
             return;
         };
-        if !self.can_run(now, pid, proc, self.shmem.procs.latch(pid)) {
+        if !self.can_run(now, pid, proc, || self.shmem.procs.latch(pid)) {
             return;
         }
         if proc.quit {
@@ -99,25 +99,23 @@ impl Node {
 
     /// All processes that could run now, in ascending order.
     pub(super) fn can_all_run(&self, now: Now) -> impl Iterator<Item = Pid> {
-        // This function is called after every step and must be fast. Both lists are in the order of
-        // process ids, so a single pass finds every latch.
-        let mut attached = self.shmem.procs.iter().peekable();
-        self.procs.iter().filter_map(move |(pid, proc)| {
-            while attached.next_if(|entry| entry.pid < pid).is_some() {}
-            let entry = attached.peek().filter(|entry| entry.pid == pid);
-            let latch = entry.is_some_and(|entry| entry.latch);
+        // The node calls this after every step, so it must be fast. Both lists are in the order of
+        // process ids, and mostly contain the same processes.
+        let numbered = self.procs.iter().enumerate();
+        numbered.filter_map(move |(at, (pid, proc))| {
+            let latch = || self.shmem.procs.latch_near(at, pid);
             self.can_run(now, pid, proc, latch).then_some(pid)
         })
     }
 
     /// Can this process run?
     pub(super) fn can_run_at(&self, now: Now, pid: Pid) -> bool {
-        let latch = self.shmem.procs.latch(pid);
+        let latch = || self.shmem.procs.latch(pid);
         let proc = self.procs.get(pid);
         proc.is_some_and(|proc| self.can_run(now, pid, proc, latch))
     }
 
-    fn can_run(&self, now: Now, pid: Pid, proc: &Proc, latch: bool) -> bool {
+    fn can_run(&self, now: Now, pid: Pid, proc: &Proc, latch: impl FnOnce() -> bool) -> bool {
         if proc.stopped {
             return false;
         }
@@ -130,7 +128,7 @@ impl Node {
                 // The cheapest tests come first.
                 wait.until.is_some_and(|until| until <= now.mono)
                     || wait.op.is_some() && proc.sys.done.is_some()
-                    || wait.latch && latch
+                    || wait.latch && latch()
                     || wait.readable.is_some_and(|id| proc.sys.is_readable(id))
                     || wait.writable.is_some_and(|id| proc.sys.is_writable(id))
                     || wait.lock && self.shmem.locks.is_woken(pid)

@@ -120,6 +120,15 @@ impl ProcArray {
         }
     }
 
+    /// Whether the latch is set. `at` is where the entry of the process probably is.
+    #[must_use]
+    pub(crate) fn latch_near(&self, at: usize, pid: Pid) -> bool {
+        match self.procs.get(at) {
+            Some(proc) if proc.pid == pid => proc.latch,
+            Some(_) | None => self.latch(pid),
+        }
+    }
+
     /// Is the latch set?
     #[must_use]
     pub fn latch(&self, pid: Pid) -> bool {
