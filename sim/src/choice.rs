@@ -123,6 +123,25 @@ impl Choices {
     /// The 64 random bits of a choice. A pin does not change these bits.
     #[must_use]
     pub fn bits(&self, key: Key) -> u64 {
+        let mut buffer = self.encode(key);
+        buffer.put(&key.what[1].to_le_bytes());
+        xxh3_64(buffer.bytes())
+    }
+
+    /// The random bits of a sequence of choices. Their keys differ only in the last number, which
+    /// is 0 for the first choice, 1 for the second, and so on. The last number of `key` is ignored.
+    pub fn words(&self, key: Key) -> impl Iterator<Item = u64> + use<> {
+        let mut buffer = self.encode(key);
+        let len = buffer.len;
+        (0u64..).map(move |last| {
+            buffer.len = len;
+            buffer.put(&last.to_le_bytes());
+            xxh3_64(buffer.bytes())
+        })
+    }
+
+    /// The encoding of a key without its last number.
+    fn encode(&self, key: Key) -> Encoder {
         let mut buffer = Encoder::default();
         buffer.put(&self.seed.to_le_bytes());
         buffer.text(key.kind);
@@ -148,8 +167,7 @@ impl Choices {
             }
         }
         buffer.put(&key.what[0].to_le_bytes());
-        buffer.put(&key.what[1].to_le_bytes());
-        xxh3_64(buffer.bytes())
+        buffer
     }
 
     /// A number from `0..n`. 0 is the option that disturbs nothing.
@@ -319,6 +337,14 @@ mod tests {
     fn pinned(text: &str, value: u64) -> Choices {
         let names = vec!["primary".to_owned(), "standby1".to_owned()];
         Choices::with_pins(7, names, BTreeMap::from([(text.to_owned(), value)]))
+    }
+
+    #[test]
+    fn words_are_the_bits_of_successive_choices() {
+        let choices = Choices::new(42);
+        let key = |last| Key::new("golden", Subject::Session(5), [1, last]);
+        let words: Vec<u64> = choices.words(key(7)).take(3).collect();
+        assert_eq!(words, [0, 1, 2].map(|last| choices.bits(key(last))));
     }
 
     #[test]

@@ -432,12 +432,11 @@ impl Session {
         let mut bytes = Vec::with_capacity(len as usize + 8);
         bytes.extend_from_slice(&self.number.to_le_bytes());
         bytes.extend_from_slice(&self.transactions.to_le_bytes());
-        let mut word = 0;
-        while bytes.len() < len as usize {
-            let what = [u64::from(self.transactions) << 32 | u64::from(n), word];
-            let bits = choices.bits(Key::new("session.bytes", self.subject(), what));
-            bytes.extend_from_slice(&bits.to_le_bytes());
-            word += 1;
+        let what = [u64::from(self.transactions) << 32 | u64::from(n), 0];
+        let words = choices.words(Key::new("session.bytes", self.subject(), what));
+        let missing = (len as usize).saturating_sub(bytes.len());
+        for word in words.take(missing.div_ceil(8)) {
+            bytes.extend_from_slice(&word.to_le_bytes());
         }
         bytes.truncate(len.max(8) as usize);
         bytes
