@@ -1,11 +1,13 @@
 //! Reports of failed runs: their layout, and what they tell about planted bugs.
 
+use walsim::invariants::invariant_named;
+use walsim::plan::{Plan, Profile, Scenario, generate};
 use walsim::referee::Fact;
 use walsim::report::{Look, Report};
-use walsim::story::{Line, Relevance, Repeats, Story};
+use walsim::story::{LINES, Line, Relevance, Repeats, Story, story};
 use walsim::trace::{Act, TraceEvent};
-use walsim::world::{Excuses, Outcome, Verdict, Violation};
-use walsim_core::base::{Lsn, MarkSet, Mono};
+use walsim::world::{Excuses, Outcome, Verdict, Violation, run};
+use walsim_core::base::{Bug, Lsn, MarkSet, Mono, Planted};
 
 /// The report of a failing run contains the invariant, the compared facts, the story, and the
 /// command that replays the run.
@@ -113,4 +115,134 @@ fn a_failure_report_tells_what_to_do_next() {
     (report.outcome, report.story) = (&panicked, &nothing);
     (report.test, report.file) = (None, None);
     insta::assert_snapshot!("report_panic", report.to_string());
+}
+
+/// The scenarios that show a planted bug.
+fn plays() -> Vec<(Plan, Bug)> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
+    let mut folders = vec![std::path::PathBuf::from(root)];
+    let mut plays = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).expect("a folder of scenarios");
+        let mut paths: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        paths.sort();
+        for path in paths {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "toml") {
+                let text = std::fs::read_to_string(&path).expect("a scenario");
+                let scenario = Scenario::parse(&text, "play").expect("a valid scenario");
+                let bug = scenario.expect.bug;
+                plays.extend(bug.map(|bug| (scenario.plan, bug)));
+            }
+        }
+    }
+    plays
+}
+
+fn failure(plan: &Plan, bug: Bug) -> (Outcome, Story) {
+    let planted = Planted::NONE.with(bug);
+    let outcome = run(plan, planted, false);
+    let story = story(plan, planted, &outcome);
+    (outcome, story)
+}
+
+/// The report of each planted bug fits into 25 lines and 60 columns, ends with the violation, and
+/// contains no text of Rust's `Debug`.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn reports_of_all_bugs_are_readable() {
+    let rusty = [
+        "Some(", "None", "Ok(", "Err(", "::", "{ ", " }", "Lsn(", "\\\"",
+    ];
+    for (plan, bug) in plays() {
+        let (outcome, story) = failure(&plan, bug);
+        let code = outcome.verdict.code().expect("the scenario shows the bug");
+        let report = Report {
+            seed: plan.seed,
+            outcome: &outcome,
+            story: &story,
+            replay: String::new(),
+            test: None,
+            file: None,
+        };
+        let narrow = Look {
+            width: Look::NARROWEST,
+            color: false,
+        };
+        let text = report.text(narrow);
+        let name = bug.name();
+        for line in text.lines() {
+            assert!(line.chars().count() <= 60, "{name}: {line}");
+            let found = rusty.iter().find(|rust| line.contains(**rust));
+            assert_eq!(found, None, "{name}: {line}");
+        }
+        assert!((1..=LINES).contains(&story.lines.len()), "{name}: {text}");
+        let verdicts = story
+            .lines
+            .iter()
+            .filter(|line| line.relevance == Relevance::Verdict);
+        assert_eq!(verdicts.count(), 1, "{name}: {text}");
+        assert!(
+            invariant_named(code).is_none() || text.contains("rule: "),
+            "{text}"
+        );
+        let hangs = matches!(
+            outcome.verdict,
+            Verdict::NoConvergence(_) | Verdict::Stuck(_)
+        );
+        assert_eq!(hangs, !story.waits.is_empty(), "{name}: {text}");
+    }
+}
+
+/// For bugs that were hard to understand, the story or what is missing names the deciding event.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn the_deciding_event_is_told() {
+    let plays = plays();
+    let tells = |bug: Bug, texts: &[&str]| {
+        let (plan, _) = plays.iter().find(|(_, of)| *of == bug).expect("a play");
+        let (_, story) = failure(plan, bug);
+        let lines = story.lines.iter().map(|line| line.text.as_str());
+        let absent = story.absent.iter().map(|absence| absence.text.as_str());
+        let all: Vec<&str> = lines.chain(absent).collect();
+        for text in texts {
+            let told = all.iter().any(|line| line.contains(text));
+            assert!(told, "{} does not tell {text:?}: {all:#?}", bug.name());
+        }
+    };
+    let retried = "was not written again between the fsync that failed";
+    tells(
+        Bug::FsyncRetry,
+        &[retried, "the next fsync below pg_wal will fail"],
+    );
+    let lost = "pg_xact was not written after transaction";
+    tells(
+        Bug::CommitCrossesRedoPoint,
+        &[lost, "redo point", "COMMIT of transaction"],
+    );
+    tells(
+        Bug::LostWalreceiverStartRequest,
+        &["no walreceiver was started after the startup process requested one"],
+    );
+    tells(Bug::RecycledFirstPage, &["after it was recycled from"]);
+    tells(
+        Bug::RenameNotDurable,
+        &["no fsync of the directory pg_wal after the rename"],
+    );
+    tells(Bug::SlotTempFileLeft, &["state.tmp failed: File exists"]);
+}
+
+/// The story of a run is the same each time.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_story_is_deterministic() {
+    let plan = generate(Profile::Default, 0);
+    let (outcome, told) = failure(&plan, Bug::WalsenderSendsUnflushed);
+    assert_eq!(
+        failure(&plan, Bug::WalsenderSendsUnflushed),
+        (outcome, told)
+    );
 }

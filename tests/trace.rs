@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use walsim::plan::{Profile, generate};
-use walsim::trace::{Act, Filter, KINDS, Level, MessageFields, TraceEvent, state_hash};
-use walsim::world::World;
+use walsim::trace::{Act, Difference, Filter, KINDS, Level, MessageFields, TraceEvent, state_hash};
+use walsim::world::{RecordedRun, World};
 use walsim_core::base::{Mono, Planted};
 
 /// A seed with a power loss, a crash and broken connections.
@@ -112,6 +112,9 @@ fn reports_have_their_positions_and_waits_their_reasons() {
         if let Act::Wait { waits_for, .. } = &event.act {
             assert!(!waits_for.is_empty(), "{event}");
         }
+        if let Act::Choice { choice, .. } = &event.act {
+            assert!(choice.contains('/'), "{event}");
+        }
         let malformed = |message: &MessageFields| {
             matches!(
                 message,
@@ -125,6 +128,29 @@ fn reports_have_their_positions_and_waits_their_reasons() {
             assert!(!malformed(message), "{event}");
         }
     }
+}
+
+/// Two runs of a plan are equal. A pinned choice shows up as the first difference.
+#[test]
+fn the_first_differing_step_is_found() {
+    let plan = generate(Profile::Default, SEED);
+    let run = |plan| RecordedRun::new(plan, Planted::NONE).take(20_000);
+    assert_eq!(Difference::first(run(&plan), run(&plan)), None);
+    let drawn = run(&plan).find_map(|event| {
+        let Act::Choice { choice, value } = event.act else {
+            return None;
+        };
+        (value > 0).then_some((event.step, choice))
+    });
+    let (step, choice) = drawn.expect("not all choices are boring");
+    let mut other = plan.clone();
+    other.pins.insert(choice, 0);
+    let found = Difference::first(run(&plan), run(&other)).expect("they differ");
+    assert!(found.step <= step + 1, "{found}");
+    assert!(
+        !found.before.is_empty() && found.to_string().contains("\n+ "),
+        "{found}"
+    );
 }
 
 #[test]

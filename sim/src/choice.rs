@@ -7,6 +7,10 @@
 //! All arithmetic uses integers, because floating-point results differ between platforms. Option 0
 //! of a choice is the one that disturbs nothing.
 
+mod drawn;
+
+pub(crate) use drawn::collected;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeMap;
@@ -174,30 +178,36 @@ impl Choices {
     #[must_use]
     pub fn below(&self, key: Key, n: u64) -> u64 {
         assert!(n > 0, "a choice needs an option");
-        match self.pinned(key) {
+        let value = match self.pinned(key) {
             Some(value) => value.min(n - 1),
             None => scale(self.bits(key), n),
-        }
+        };
+        drawn::note(key, value);
+        value
     }
 
     /// A number from `least..=most`. A pin contains the number itself.
     #[must_use]
     pub fn between(&self, key: Key, least: u64, most: u64) -> u64 {
         assert!(least <= most, "an empty range");
-        match self.pinned(key) {
+        let value = match self.pinned(key) {
             Some(value) => value.clamp(least, most),
             None => least + scale(self.bits(key), most - least + 1),
-        }
+        };
+        drawn::note(key, value);
+        value
     }
 
     /// True with probability `num / den`. The option that disturbs nothing is false. A pin of 0
     /// means false, and 1 means true.
     #[must_use]
     pub fn ratio(&self, key: Key, num: u64, den: u64) -> bool {
-        match self.pinned(key) {
+        let value = match self.pinned(key) {
             Some(value) => value != 0,
             None => num > 0 && scale(self.bits(key), den) >= den.saturating_sub(num),
-        }
+        };
+        drawn::note(key, value.into());
+        value
     }
 
     /// The text of a key, as the pins of a plan contain it.

@@ -8,7 +8,7 @@ use super::values::{
     SeedBase, base_value, budget_value, bug_value, count_value, duration_value, overrides, planted,
     profile_value, range_value,
 };
-use super::{Format, Outcome, json, os, pool, terminal};
+use super::{Format, Outcome, json, os, pool, terminal, trace_diff};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::ops::Range;
@@ -256,8 +256,9 @@ impl Reporter<'_> {
         let seed = show_seed(ran.seed);
         self.failure_line(ran, file.clone());
         let text = if let Some(Repeat::Differs(step)) = ran.repeated {
+            let difference = trace_diff::of_two_runs(&self.task.plan(ran.seed), self.task.planted);
             format!(
-                "FAIL  seed {seed} is not deterministic: its two runs first differ at step {step}\n"
+                "FAIL  seed {seed} is not deterministic: its two runs first differ at step {step}\n{difference}"
             )
         } else if nth > REPORTS || !self.args.no_shrink && nth > 0 {
             let code = ran.outcome.verdict.code().unwrap_or("pass");

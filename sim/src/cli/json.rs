@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 use walsim::referee::Fact;
-use walsim::story::{Line, Story, Waiting};
+use walsim::story::{Absence, Line, Story, Waiting};
 use walsim::world::Verdict;
 use walsim_core::base::Mono;
 
@@ -80,6 +80,8 @@ pub(super) struct Found {
     pub(super) facts: Vec<Fact>,
     /// The events that led to it.
     pub(super) story: Vec<Line>,
+    /// Events that are missing.
+    pub(super) absent: Vec<Absence>,
     /// What processes wait for, if the run does not converge or does not advance.
     pub(super) waits: Vec<Waiting>,
 }
@@ -87,7 +89,7 @@ pub(super) struct Found {
 impl Found {
     /// `None` if the run passed.
     pub(super) fn of(verdict: &Verdict, told: Story) -> Option<Self> {
-        let (story, waits) = (told.lines, told.waits);
+        let (story, absent, waits) = (told.lines, told.absent, told.waits);
         let seconds_at = |at: Mono| seconds(Duration::from_micros(at.0));
         match verdict {
             Verdict::Pass => None,
@@ -99,6 +101,7 @@ impl Found {
                     message: found.message.clone(),
                     facts: found.facts.clone(),
                     story,
+                    absent,
                     waits,
                 })
             }
@@ -111,6 +114,7 @@ impl Found {
                 message: message.clone(),
                 facts: Vec::new(),
                 story,
+                absent,
                 waits,
             }),
         }

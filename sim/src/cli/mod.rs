@@ -18,6 +18,7 @@ mod scenarios;
 mod shrink;
 mod terminal;
 mod trace;
+mod trace_diff;
 mod values;
 mod waldump;
 
@@ -66,6 +67,9 @@ enum Command {
     Bench(bench::Args),
     /// Check that this build is deterministic
     Doctor(doctor::Args),
+    /// Compare the traces of runs
+    #[command(subcommand)]
+    Trace(trace_diff::Command),
     /// Print WAL like pg_waldump, with its options
     #[command(disable_help_flag = true)]
     Waldump {
@@ -110,6 +114,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Invariants(command) => invariants::run(&command),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Trace(command) => trace_diff::run(&command),
         Command::Waldump { args } => return waldump::run(args.into_iter()),
     };
     match outcome {

@@ -9,7 +9,8 @@ use walsim::plan::Scenario;
 /// Creates a directory, and checks that files can be created in the directory.
 pub(super) fn try_dir(dir: &Path) -> Result<(), Refusal> {
     fs::create_dir_all(dir).map_err(|e| Refusal::of_io(dir, "create", &e))?;
-    let trial = dir.join(".walsim-trial");
+    // Another process may check the same directory at the same time.
+    let trial = dir.join(format!(".walsim-trial-{}", std::process::id()));
     fs::write(&trial, []).map_err(|e| Refusal::of_io(dir, "write into", &e))?;
     fs::remove_file(&trial).map_err(|e| Refusal::of_io(&trial, "remove", &e))
 }

@@ -15,6 +15,17 @@ pub(super) fn told(story: &Story, look: Look) -> String {
             text += &columns.line(line, look);
         }
     }
+    if !story.absent.is_empty() {
+        text += "\n  what is missing:\n";
+        for absence in &story.absent {
+            text += &hanging(
+                &format!("    {}  ", absence.node),
+                &absence.text,
+                look,
+                Style::Bold,
+            );
+        }
+    }
     if !story.waits.is_empty() {
         text += "\n  what the processes wait for:\n";
         for waiting in &story.waits {

@@ -6,6 +6,8 @@
 //! events are collapsed (`telling`), and the events with the highest scores make the story. The
 //! story is data, which reports format.
 
+mod absent;
+mod reads;
 mod records;
 mod relevance;
 mod subjects;
@@ -13,6 +15,7 @@ mod telling;
 mod waits;
 mod words;
 
+pub use absent::Absence;
 pub use subjects::Subjects;
 pub use waits::Waiting;
 
@@ -26,11 +29,16 @@ use walsim_core::base::{Mono, Planted};
 /// The largest number of lines in a story.
 pub const LINES: usize = 25;
 
+/// Events with a lower score are not told, even if there is room.
+const LEAST: u32 = 24;
+
 /// The story of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug, Serialize)]
 pub struct Story {
     /// The chosen events, in the order in which they happened.
     pub lines: Vec<Line>,
+    /// Events that are missing, such as an fsync, a save of a slot, or the start of a process.
+    pub absent: Vec<Absence>,
     /// What the processes wait for at the end of the run, on the nodes that the verdict is about.
     /// Empty if this does not matter to the verdict.
     pub waits: Vec<Waiting>,

@@ -29,9 +29,15 @@ pub(super) fn of(world: &World) -> End {
 fn name(version: PgVersion, record: &crate::dump::Listed) -> String {
     let rmgr = record.rmgr;
     let kind = rmgr.record_type(version, record.info).unwrap_or_default();
+    let rmgr = rmgr.to_string();
+    let kind = if kind == rmgr {
+        rmgr
+    } else {
+        format!("{rmgr} {kind}")
+    };
     match record.xid {
-        Xid::INVALID => format!("{rmgr} {kind}"),
-        xid => format!("{rmgr} {kind} of transaction {xid}"),
+        Xid::INVALID => kind,
+        xid => format!("{kind} of transaction {xid}"),
     }
 }
 

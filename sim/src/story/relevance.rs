@@ -11,6 +11,17 @@ use walsim_core::wal::names::parse_segment_name;
 /// The relevance of an event, and its score. `None` if the event is not worth telling.
 pub(super) fn judge(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)> {
     let (relevance, score) = judge_act(event, subjects)?;
+    let score = match relevance {
+        Relevance::Subject if subjects.retention && is_wal(&event.act) => score.min(34),
+        Relevance::Verdict
+        | Relevance::Fault
+        | Relevance::Subject
+        | Relevance::Log
+        | Relevance::Context => score,
+    };
+    // The facts are mostly about an event that begins or ends exactly at one of their positions.
+    let exact = is_exact(&event.act, subjects) && relevance == Relevance::Subject;
+    let score = score + if exact { 12 } else { 0 };
     // A node that the violation is not about can take part in what happened, but mostly it does
     // not.
     let elsewhere = !event.node.is_empty() && !subjects.nodes.contains(&event.node);
@@ -18,26 +29,90 @@ pub(super) fn judge(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevanc
     (score > less).then(|| (relevance, score - less))
 }
 
+fn is_exact(act: &Act, subjects: &Subjects) -> bool {
+    let point = |lsn: &Lsn| subjects.points.contains(lsn);
+    match act {
+        Act::Position { to, .. } => point(to),
+        Act::Send {
+            message: MessageFields::XLogData { start, end, .. },
+            ..
+        } => point(start) || point(end),
+        Act::Send {
+            message: MessageFields::StandbyStatusUpdate { flush, apply, .. },
+            ..
+        } => point(flush) || point(apply),
+        Act::Disk { act, .. } if act.op == "write" => {
+            act.lsn.as_ref().is_some_and(|lsn| point(&lsn.end))
+        }
+        Act::World { .. }
+        | Act::Log { .. }
+        | Act::Client { .. }
+        | Act::Disk { .. }
+        | Act::DiskDone { .. }
+        | Act::Send { .. }
+        | Act::Receive { .. }
+        | Act::Bytes { .. }
+        | Act::Connection { .. }
+        | Act::Signal { .. }
+        | Act::Start { .. }
+        | Act::Exit { .. }
+        | Act::Transaction { .. }
+        | Act::Run { .. }
+        | Act::Latch { .. }
+        | Act::Lock { .. }
+        | Act::Choice { .. }
+        | Act::Wait { .. } => false,
+    }
+}
+
+/// The event is about the contents of WAL, not about the names of segments.
+fn is_wal(act: &Act) -> bool {
+    match act {
+        Act::Disk { act, .. } | Act::DiskDone { act, .. } => {
+            act.lsn.is_some() && !matches!(act.op, "rename" | "unlink")
+        }
+        Act::Send { message, .. } | Act::Receive { message, .. } => message.lsn().is_some(),
+        Act::Position { what, .. } => *what != "restart_lsn" && *what != "redo",
+        Act::World { .. }
+        | Act::Log { .. }
+        | Act::Client { .. }
+        | Act::Bytes { .. }
+        | Act::Connection { .. }
+        | Act::Signal { .. }
+        | Act::Start { .. }
+        | Act::Exit { .. }
+        | Act::Transaction { .. }
+        | Act::Run { .. }
+        | Act::Latch { .. }
+        | Act::Lock { .. }
+        | Act::Choice { .. }
+        | Act::Wait { .. } => false,
+    }
+}
+
 fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)> {
     let role = event.process.map(|process| process.role);
     let is_party = (event.process).is_some_and(|it| subjects.processes.contains(&it.pid));
     let party = if is_party { 6 } else { 0 };
     Some(match &event.act {
+        Act::World { text } if is_verdict(text) => (Relevance::Verdict, 200),
         Act::World { text } => (Relevance::Fault, world(text)),
         Act::Log { severity, text } => (Relevance::Log, log(severity, text, subjects)),
         Act::Client { text, .. } => return client(text, subjects),
         Act::Disk { act, fails, .. } => {
             let (relevance, score) = disk(act, subjects)?;
             match fails {
-                Some(_) if !is_look(act) => (relevance, score.max(75)),
+                None if act.op.starts_with("fsync") => (Relevance::Context, 12),
+                // The completion of the operation is told with its error.
                 Some(_) => return None,
                 None => (relevance, score + party),
             }
         }
-        Act::DiskDone { act, result } if result != "ok" && !is_look(act) => {
-            (Relevance::Subject, 90)
+        Act::DiskDone { act, result } if result != "ok" => {
+            (Relevance::Subject, failed(act, result, subjects)?)
         }
-        Act::DiskDone { act, .. } if act.op == "fsync" => {
+        // A completed fsync is told once.
+        Act::DiskDone { act, .. } if act.op.starts_with("fsync") => {
             let (relevance, score) = disk(act, subjects)?;
             (relevance, score + party)
         }
@@ -63,14 +138,22 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
             _ => return None,
         },
         Act::Transaction { xid, .. } if subjects.xids.contains(xid) => (Relevance::Subject, 80),
+        Act::Run { place, .. } if *place == Place::ServerLoop && subjects.hangs => {
+            (Relevance::Context, 46)
+        }
         Act::Run { place, .. } => (Relevance::Context, decision(*place, subjects)? + party),
         Act::DiskDone { .. }
         | Act::Transaction { .. }
         | Act::Bytes { .. }
         | Act::Latch { .. }
         | Act::Lock { .. }
+        | Act::Choice { .. }
         | Act::Wait { .. } => return None,
     })
+}
+
+fn is_verdict(text: &str) -> bool {
+    text.contains(" violated: ") || text.starts_with("simulated time does not advance")
 }
 
 /// The score of an event of the world. Faults and actions of the operator are causes. The start of
@@ -79,7 +162,6 @@ fn world(text: &str) -> u32 {
     match text {
         "server started" | "accepts connections" => 32,
         "faults and workload stop" => 40,
-        text if text.contains(" violated: ") => 100,
         "server stopped" => 60,
         _ => 85,
     }
@@ -115,6 +197,9 @@ fn client(text: &str, subjects: &Subjects) -> Option<(Relevance, u32)> {
     if named {
         return Some((Relevance::Subject, 72));
     }
+    if text.starts_with("does not find") || text.starts_with("got an error for COMMIT") {
+        return Some((Relevance::Subject, 72));
+    }
     let is_command = text.starts_with("CHECKPOINT") || text.contains("pg_");
     if is_command && !text.contains("pg_logical_emit_message") {
         return Some((Relevance::Context, 50));
@@ -122,10 +207,14 @@ fn client(text: &str, subjects: &Subjects) -> Option<(Relevance, u32)> {
     None
 }
 
-/// Operations that change nothing.
-fn is_look(act: &DiskAct) -> bool {
-    matches!(act.op, "open" | "close" | "stat" | "list" | "read")
-        || act.op == "unlink" && (act.file.contains("xlogtemp") || act.file.ends_with(".tmp"))
+/// The score of a failed operation. That a file does not exist is mostly expected.
+fn failed(act: &DiskAct, result: &str, subjects: &Subjects) -> Option<u32> {
+    let expected = result.starts_with("No such file") && act.op != "fsync";
+    if expected {
+        return None;
+    }
+    let subject = slot_of(&act.file).is_some_and(|slot| subjects.slots.contains(slot));
+    Some(if subject { 96 } else { 90 })
 }
 
 fn disk(act: &DiskAct, subjects: &Subjects) -> Option<(Relevance, u32)> {
@@ -169,11 +258,13 @@ fn subject_score(act: &DiskAct, subjects: &Subjects) -> Option<u32> {
             let subject = touches(&act.file) || in_block();
             subject.then_some(52)
         }
+        // A new segment gets its name.
+        "rename" if target && act.file.starts_with("pg_wal/xlogtemp") => Some(58),
         "rename" if touches(&act.file) || target => Some(78),
         "unlink" | "rmdir" if touches(&act.file) => Some(78),
         "fsync-directory" => {
-            let parents = subjects.wal.first().map(|_| "pg_wal");
-            (parents == Some(&*act.file)).then_some(42)
+            let subject = !subjects.wal.is_empty() && act.file == "pg_wal";
+            subject.then_some(42)
         }
         // Recovery reads the first page of a segment, or a page that contains WAL of the violation.
         "read" if act.offset == Some(0) || act.lsn.is_some() => {
@@ -239,7 +330,7 @@ fn position(
         return subjects
             .slots
             .contains(of)
-            .then_some((Relevance::Subject, 64));
+            .then_some((Relevance::Subject, 72));
     }
     let passes = subjects.passes(from, to);
     let score = match what {

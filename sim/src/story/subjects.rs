@@ -22,6 +22,8 @@ pub struct Subjects {
     /// The WAL between the positions that facts name. If the positions are far from each other,
     /// only the bytes at each position.
     pub wal: Vec<Range<Lsn>>,
+    /// The positions that facts name.
+    pub points: BTreeSet<Lsn>,
     /// Files, by their paths.
     pub files: BTreeSet<String>,
     /// Slots.
@@ -32,6 +34,9 @@ pub struct Subjects {
     pub xids: BTreeSet<Xid>,
     /// The time of the violation.
     pub at: Mono,
+    /// The violation is about slots or old WAL. Then the contents of WAL do not matter, but the
+    /// positions of slots and the names of segments do.
+    pub retention: bool,
     /// The cluster did not converge, or simulated time does not advance. It then matters what the
     /// processes wait for.
     pub hangs: bool,
@@ -49,11 +54,13 @@ impl Subjects {
             node: String::new(),
             processes: BTreeSet::new(),
             wal: Vec::new(),
+            points: BTreeSet::new(),
             files: BTreeSet::new(),
             slots: BTreeSet::new(),
             blocks: Vec::new(),
             xids: BTreeSet::new(),
             at: Mono::default(),
+            retention: RETENTION.contains(&verdict.code()?),
             hangs: matches!(verdict, Verdict::NoConvergence(_) | Verdict::Stuck(_)),
             geometry: settings.geometry,
         };
@@ -70,6 +77,7 @@ impl Subjects {
                 for fact in &it.facts {
                     subjects.add(&fact.value, &mut positions, &mut relation);
                 }
+                subjects.points.extend(&positions);
                 subjects.wal = near(&settings.geometry, positions);
             }
             Verdict::Panic { node, at, .. } => {
@@ -115,16 +123,19 @@ impl Subjects {
                     self.blocks.push((path, start..start + size));
                 }
             }
-            Value::Role(_)
-            | Value::Number(_)
-            | Value::Time(_)
-            | Value::Duration(_)
-            | Value::Text(_) => {}
+            Value::Role(_) | Value::Number(_) | Value::Time(_) | Value::Duration(_) => {}
+            Value::Text(text) => positions.extend(positions_in(text)),
         }
     }
 
-    /// Adds the slots of the nodes, because a node that waits for WAL depends on its slot.
+    /// Adds the slots of the nodes, because a node that waits for WAL depends on its slot. The WAL
+    /// that a node keeps depends on all its slots.
     fn slots_of_nodes(&mut self, plan: &Plan) {
+        if self.retention && self.slots.is_empty() {
+            let nodes = plan.nodes.iter();
+            let ours = nodes.filter(|node| node.name == self.node);
+            self.slots.extend(ours.flat_map(|node| node.slots.clone()));
+        }
         if self.hangs {
             let nodes = plan.nodes.iter();
             let ours = nodes.filter(|node| self.nodes.contains(&node.name));
@@ -145,6 +156,23 @@ impl Subjects {
     pub fn passes(&self, from: Lsn, to: Lsn) -> bool {
         self.has_wal(&(from.min(to)..from.max(to)))
     }
+}
+
+/// The codes of invariants about slots and old WAL.
+const RETENTION: [&str; 8] = [
+    "RETAIN", "SLOT", "KEEP", "FILES", "MOVES", "DROP", "OWNER", "INVALID",
+];
+
+/// The positions in a text, such as a message of the server log.
+fn positions_in(text: &str) -> impl Iterator<Item = Lsn> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '/');
+    words.filter_map(|word| {
+        let (high, low) = word.split_once('/')?;
+        let is_hex = |part: &str| {
+            (1..=8).contains(&part.len()) && part.chars().all(|c| c.is_ascii_hexdigit())
+        };
+        (is_hex(high) && is_hex(low)).then(|| word.parse().ok())?
+    })
 }
 
 /// One range from the lowest to the highest position if all are within one segment, else one range

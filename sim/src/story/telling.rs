@@ -1,23 +1,27 @@
 //! Collects the events of a run, collapses repeated events, and chooses the lines of the story.
 
+use super::absent::Absences;
+use super::reads::Reads;
 use super::records::End;
 use super::relevance::judge;
 use super::subjects::Subjects;
 use super::waits::Waits;
 use super::words;
-use super::{LINES, Line, Relevance, Repeats, Story};
+use super::{LEAST, LINES, Line, Relevance, Repeats, Story};
 use crate::trace::TraceEvent;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// How many events are kept from the beginning of a group, and how many from its end.
-const KEPT: usize = 3;
+/// The events of a group that are kept from its end.
+const KEPT: usize = 2;
+/// A group with more events is a loop. Its last events tell nothing new.
+const LOOP: u64 = 20;
 
 /// Events that differ only in their numbers.
 #[derive(Debug)]
 struct Group {
     relevance: Relevance,
     score: u32,
-    first: Vec<TraceEvent>,
+    first: TraceEvent,
     last: Vec<TraceEvent>,
     count: u64,
 }
@@ -28,6 +32,8 @@ pub(super) struct Telling {
     subjects: Subjects,
     groups: BTreeMap<String, Group>,
     waits: Waits,
+    absences: Absences,
+    reads: Reads,
 }
 
 impl Telling {
@@ -36,47 +42,61 @@ impl Telling {
             subjects,
             groups: BTreeMap::new(),
             waits: Waits::default(),
+            absences: Absences::default(),
+            reads: Reads::default(),
         }
     }
 
     pub(super) fn hear(&mut self, event: TraceEvent) {
         self.waits.hear(&event);
+        self.absences.hear(&event, &self.subjects);
+        self.reads.hear(&event, &self.subjects);
         let Some((relevance, score)) = judge(&event, &self.subjects) else {
             return;
         };
         let role = event.process.map_or("", |process| process.role.name());
         let shape = words::shape(&event);
         let key = format!("{}|{role}|{score}|{shape}", event.node);
-        let group = self.groups.entry(key).or_insert_with(|| Group {
-            relevance,
-            score,
-            first: Vec::new(),
-            last: Vec::new(),
-            count: 0,
-        });
-        group.count += 1;
-        if group.first.len() < KEPT {
-            group.first.push(event);
+        if let Some(group) = self.groups.get_mut(&key) {
+            group.count += 1;
+            if group.last.len() == KEPT {
+                group.last.remove(0);
+            }
+            group.last.push(event);
             return;
         }
-        if group.last.len() == KEPT {
-            group.last.remove(0);
-        }
-        group.last.push(event);
+        let group = Group {
+            relevance,
+            score,
+            first: event,
+            last: Vec::new(),
+            count: 1,
+        };
+        self.groups.insert(key, group);
     }
 
     pub(super) fn tell(self, end: &End) -> Story {
-        let mut lines: Vec<Line> = self.groups.into_values().flat_map(lines).collect();
+        let groups = self.groups.into_values();
+        let mut lines: Vec<Line> = groups
+            .flat_map(|group| lines(group, &self.subjects))
+            .collect();
+        let (reads, recycled) = self.reads.tell(&self.subjects);
+        lines.extend(reads);
+        lines.retain(|line| line.score >= LEAST);
         // The line with the highest score comes first. Of lines with equal scores, the latest comes
         // first, because it is nearest to the verdict.
         lines.sort_by_key(|line| (u32::MAX - line.score, u64::MAX - line.event.number));
-        let told: u64 = lines.iter().map(events_of).sum();
+        let mut told = BTreeSet::new();
+        lines.retain(|line| told.insert(line.event.number));
+        let all: u64 = lines.iter().map(events_of).sum();
         lines.truncate(LINES);
         let shown: u64 = lines.iter().map(events_of).sum();
         lines.sort_by_key(|line| line.event.number);
         for line in &mut lines {
             line.text = words::text(&line.event, end);
         }
+        let mut absent = self.absences.of(&self.subjects);
+        absent.extend(recycled);
         let waits = if self.subjects.hangs {
             self.waits.of(&self.subjects)
         } else {
@@ -85,7 +105,8 @@ impl Telling {
         Story {
             lines,
             waits,
-            left_out: told - shown,
+            absent,
+            left_out: all - shown,
         }
     }
 }
@@ -95,16 +116,26 @@ fn events_of(line: &Line) -> u64 {
     1 + line.repeats.map_or(0, |repeats| repeats.more)
 }
 
-/// The lines of a group. The first line is the first event with the number of its repetitions,
-/// however long ago it was. If the group is small, its last events get lines, too.
-fn lines(group: Group) -> Vec<Line> {
+/// The lines of a group: the first event, whatever its age, with its repetitions, and the last
+/// events if the group is not a loop.
+fn lines(group: Group, subjects: &Subjects) -> Vec<Line> {
     let Group {
         relevance,
         score,
-        mut first,
-        last,
+        first,
+        mut last,
         count,
     } = group;
+    let is_error = relevance == Relevance::Log && score >= ERROR;
+    // What happens rarely tells more than what happens all the time. An exception are the errors of
+    // a cluster that tries the same forever.
+    let rare: i32 = match count {
+        1 => 6,
+        2..=4 => 3,
+        _ if subjects.hangs && is_error && count > LOOP => 14,
+        5..=LOOP => 0,
+        _ => -8,
+    };
     let line = |event: TraceEvent, score: u32, repeats: Option<Repeats>| Line {
         event,
         text: String::new(),
@@ -112,29 +143,38 @@ fn lines(group: Group) -> Vec<Line> {
         score,
         repeats,
     };
-    // An event that happens rarely tells more than an event that happens all the time.
-    let rare = match count {
-        1 => 6,
-        2..=4 => 3,
-        5..=20 => 0,
-        _ => -8,
-    };
     let score = score.saturating_add_signed(rare);
-    if count <= 2 {
-        return first
-            .into_iter()
-            .map(|event| line(event, score, None))
-            .collect();
+    if relevance == Relevance::Verdict {
+        return vec![line(first, score, None)];
     }
-    let begin = first.remove(0);
-    let end = last.last().or(first.last()).cloned();
-    let Some(end) = end else {
-        return vec![line(begin, score, None)];
-    };
-    let repeats = Repeats {
-        more: count - 1,
-        last_event: end.number,
-        until: end.at,
-    };
-    vec![line(begin, score, Some(repeats))]
+    if count > LOOP {
+        let end = last.pop();
+        let repeats = end.map(|end| repeats(count - 1, &end));
+        return vec![line(first, score, repeats)];
+    }
+    // Each event of a small group is a candidate of its own, and those in the middle are collapsed.
+    let between = count - 1 - last.len() as u64;
+    let collapsed = (between > 0).then(|| Repeats {
+        more: between,
+        last_event: last.first().map_or(0, |event| event.number),
+        until: last.first().map_or(first.at, |event| event.at),
+    });
+    let mut lines = vec![line(
+        first,
+        score.saturating_sub(between.min(4) as u32),
+        collapsed,
+    )];
+    lines.extend(last.into_iter().map(|event| line(event, score, None)));
+    lines
+}
+
+/// The lowest score of an error in a server log.
+const ERROR: u32 = 45;
+
+fn repeats(more: u64, last: &TraceEvent) -> Repeats {
+    Repeats {
+        more,
+        last_event: last.number,
+        until: last.at,
+    }
 }

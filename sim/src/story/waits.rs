@@ -97,7 +97,11 @@ impl Waits {
                     false => drop(self.locks.remove(&at)),
                 }
             }
-            Act::Run { .. } | Act::DiskDone { .. } | Act::Receive { .. } | Act::Bytes { .. } => {}
+            Act::Run { .. }
+            | Act::DiskDone { .. }
+            | Act::Receive { .. }
+            | Act::Bytes { .. }
+            | Act::Choice { .. } => {}
             Act::World { .. }
             | Act::Log { .. }
             | Act::Client { .. }

@@ -2,6 +2,7 @@
 
 use super::records::End;
 use crate::trace::{Act, MessageFields, TraceEvent};
+use walsim_core::call::Place;
 
 /// What happened, as text without node, process and time.
 pub(super) fn text(event: &TraceEvent, end: &End) -> String {
@@ -10,7 +11,7 @@ pub(super) fn text(event: &TraceEvent, end: &End) -> String {
             Some(how) => format!("{act} fails: {how}"),
             None => act.to_string(),
         },
-        Act::DiskDone { act, result } if result == "ok" => format!("{act} completed"),
+        Act::DiskDone { act, result } if result == "ok" => act.to_string(),
         Act::DiskDone { act, result } => format!("{act} failed: {result}"),
         Act::Position { what, of, from, to } => {
             let what = match *what {
@@ -26,12 +27,19 @@ pub(super) fn text(event: &TraceEvent, end: &End) -> String {
         }
         Act::Send { peer, message, .. } => format!("sends to {peer}: {}", short(message)),
         Act::Receive { peer, message, .. } => format!("receives from {peer}: {}", short(message)),
-        Act::Run { place, .. } => format!("{place}"),
-        Act::Start { child } => format!("starts {child}"),
-        Act::Exit { how } => match how.split_once(" after ") {
-            Some((status, _)) => format!("exits with {status}"),
-            None => format!("exits: {how}"),
+        Act::Run { place, woken_by } => match decided(*place) {
+            "" if woken_by.is_empty() => format!("runs in {place}"),
+            "" => format!("runs in {place}, woken by {}", woken_by.join(" and ")),
+            what => format!("{what} ({place})"),
         },
+        Act::Start { child } => format!("starts {child}"),
+        Act::Exit { how } => {
+            let (how, _) = how.split_once(" after ").unwrap_or((how, ""));
+            match how.strip_prefix("exit status ") {
+                Some(status) => format!("exits with status {status}"),
+                None => format!("is {how}"),
+            }
+        }
         Act::World { .. }
         | Act::Log { .. }
         | Act::Client { .. }
@@ -41,8 +49,27 @@ pub(super) fn text(event: &TraceEvent, end: &End) -> String {
         | Act::Transaction { .. }
         | Act::Latch { .. }
         | Act::Lock { .. }
+        | Act::Choice { .. }
         | Act::Wait { .. } => event.act.to_string(),
     }
+}
+
+/// What a process does in a C function that decides something.
+fn decided(at: Place) -> &'static str {
+    let all = [
+        (Place::RequestXLogStreaming, "requests a walreceiver"),
+        (Place::ReplicationSlotReserveWal, "reserves WAL for a slot"),
+        (
+            Place::InvalidateObsoleteReplicationSlots,
+            "looks for slots to invalidate",
+        ),
+        (
+            Place::ReplicationSlotsComputeRequiredLSN,
+            "computes the WAL that slots require",
+        ),
+    ];
+    let known = all.iter().find(|(place, _)| *place == at);
+    known.map_or("", |(_, what)| what)
 }
 
 fn short(message: &MessageFields) -> String {

@@ -22,7 +22,7 @@ pub enum Level {
 }
 
 /// The kinds of events, as named in filters and JSON.
-pub const KINDS: [&str; 18] = [
+pub const KINDS: [&str; 19] = [
     "world",
     "log",
     "client",
@@ -41,6 +41,7 @@ pub const KINDS: [&str; 18] = [
     "latch",
     "lock",
     "wait",
+    "choice",
 ];
 
 /// An event of a run. docs/trace.md describes its JSON form.
@@ -234,6 +235,13 @@ pub enum Act {
         /// The conditions for which the process waits. The first that becomes true ends the wait.
         waits_for: Vec<String>,
     },
+    /// A choice was drawn in the step. A plan can pin it.
+    Choice {
+        /// The key, as in the pins of a plan.
+        choice: String,
+        /// The drawn value; 1 means true.
+        value: u64,
+    },
 }
 
 /// A disk operation.
@@ -280,6 +288,7 @@ impl Act {
             Self::Latch { .. } => "latch",
             Self::Lock { .. } => "lock",
             Self::Wait { .. } => "wait",
+            Self::Choice { .. } => "choice",
         }
     }
 
@@ -308,7 +317,8 @@ impl Act {
             | Self::Run { .. }
             | Self::Latch { .. }
             | Self::Lock { .. }
-            | Self::Wait { .. } => Level::Steps,
+            | Self::Wait { .. }
+            | Self::Choice { .. } => Level::Steps,
         }
     }
 

@@ -5,6 +5,7 @@
 //! ([`World::record`](crate::world::World::record)). To see the events of a failed run, the run is
 //! repeated with recording. docs/trace.md describes the JSON form of events.
 
+mod diff;
 mod disk;
 mod event;
 mod filter;
@@ -16,6 +17,7 @@ mod recorder;
 mod status;
 mod text;
 
+pub use diff::{Compared, Difference};
 pub use event::{Act, DiskAct, KINDS, Level, ProcessName, TraceEvent};
 pub use filter::Filter;
 pub use hash::{RunHash, state_hash};

@@ -69,6 +69,7 @@ impl Display for Act {
             Self::Wait { place, waits_for } if waits_for.is_empty() => {
                 write!(f, "wait in {place} for nothing")
             }
+            Self::Choice { choice, value } => write!(f, "choice {choice} = {value}"),
             Self::Wait { place, waits_for } => {
                 write!(f, "wait in {place} for {}", waits_for.join(" or "))
             }

@@ -16,11 +16,12 @@ mod verdict;
 
 pub use crate::referee::{Row, Violation};
 pub use excuses::{Excuse, ExcuseCounts, Excuses, Forced, Part};
+pub use record::RecordedRun;
 pub(crate) use record::run_recorded;
 pub use verdict::{Outcome, STUCK, StoryLine, Verdict};
 
 use crate::checks::built_in;
-use crate::choice::Choices;
+use crate::choice::{Choices, collected};
 use crate::disk::Disk;
 use crate::net::{LinkSpec, Net};
 use crate::plan::{EventKind, Plan};
@@ -265,6 +266,13 @@ impl World {
     /// Executes one step of a machine or one event of the world. Returns false if the run has
     /// ended.
     pub fn step(&mut self) -> bool {
+        let records = self.recorder.is_on();
+        let (goes_on, drawn) = collected(records, || self.advance());
+        self.record_choices(&drawn);
+        goes_on
+    }
+
+    fn advance(&mut self) -> bool {
         if self.verdict.is_some() {
             return false;
         }

@@ -1,12 +1,14 @@
 //! Passes events from the world to its recorder. Recording does not change a run.
 
 use super::World;
+use crate::choice::Key;
 use crate::disk::Ticket;
 use crate::net::Traffic;
 use crate::plan::Plan;
 use crate::referee::{Answer, ClientAct};
 use crate::trace::{Act, Before, ProcessName, Spot, TraceEvent};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use walsim_core::base::{ConnId, Now, OpId, Pid, Planted, Settings};
 use walsim_core::call::{DiskDone, DiskError, DiskOp, Effect, Exit, NetEvent, NetOp};
 use walsim_core::shmem::Role;
@@ -31,6 +33,44 @@ pub(crate) fn run_recorded(
     });
     // A panic ends this run as it ended the first run, and the first run has reported it.
     drop(super::panics::caught(run));
+}
+
+/// A run that records its events; an iterator over them.
+#[derive(Debug)]
+pub struct RecordedRun {
+    world: World,
+    events: VecDeque<TraceEvent>,
+}
+
+impl RecordedRun {
+    /// Begins a run of a plan.
+    ///
+    /// # Panics
+    /// If the plan has no node, which cannot happen for a plan that was read or generated.
+    #[must_use]
+    pub fn new(plan: &Plan, planted: Planted) -> Self {
+        let mut world = World::new(plan, planted, false);
+        world.record();
+        Self {
+            world,
+            events: VecDeque::new(),
+        }
+    }
+}
+
+impl Iterator for RecordedRun {
+    type Item = TraceEvent;
+
+    fn next(&mut self) -> Option<TraceEvent> {
+        while self.events.is_empty() {
+            let goes_on = self.world.step();
+            self.events.extend(self.world.take_events());
+            if !goes_on && self.events.is_empty() {
+                return None;
+            }
+        }
+        self.events.pop_front()
+    }
 }
 
 impl World {
@@ -59,6 +99,15 @@ impl World {
     #[must_use]
     pub fn traffic(&self, from: u16, to: u16) -> Traffic {
         self.net.traffic(from, to)
+    }
+
+    /// Records the choices of a step.
+    pub(super) fn record_choices(&mut self, drawn: &[(Key, u64)]) {
+        let spot = self.spot(None, None);
+        for (key, value) in drawn {
+            let (choice, value) = (self.choices.text(*key), *value);
+            self.recorder.add(spot, || Act::Choice { choice, value });
+        }
     }
 
     fn spot(&self, host: Option<usize>, pid: Option<(Pid, Option<Role>)>) -> Spot {

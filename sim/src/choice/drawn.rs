@@ -1,0 +1,30 @@
+//! The choices drawn in a step, for traces. They are collected beside the state of the world, so
+//! that recording changes no state.
+
+use super::Key;
+use std::cell::{Cell, RefCell};
+
+thread_local! {
+    /// Whether choices on this thread are collected.
+    static COLLECTS: Cell<bool> = const { Cell::new(false) };
+    static DRAWN: RefCell<Vec<(Key, u64)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Collects the choices that `step` draws on this thread, if `on`.
+pub(crate) fn collected<R>(on: bool, step: impl FnOnce() -> R) -> (R, Vec<(Key, u64)>) {
+    if !on {
+        return (step(), Vec::new());
+    }
+    DRAWN.take();
+    COLLECTS.set(true);
+    let result = step();
+    COLLECTS.set(false);
+    (result, DRAWN.take())
+}
+
+/// Called for each choice.
+pub(super) fn note(key: Key, value: u64) {
+    if COLLECTS.get() {
+        DRAWN.with_borrow_mut(|drawn| drawn.push((key, value)));
+    }
+}

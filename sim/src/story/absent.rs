@@ -1,0 +1,323 @@
+//! What did not happen: an fsync, a save, a start that is missing before the violation.
+
+use super::subjects::Subjects;
+use crate::trace::{Act, DiskAct, ProcessName, TraceEvent};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use walsim_core::base::{Lsn, Mono};
+use walsim_core::call::Place;
+use walsim_core::shmem::Role;
+use walsim_core::wal::names::parse_segment_name;
+
+/// Something that did not happen after an event.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
+pub struct Absence {
+    /// The node.
+    pub node: String,
+    /// The number of the event after which it did not happen.
+    pub after_event: u64,
+    /// What did not happen.
+    pub text: String,
+}
+
+/// An event that should be followed by another one.
+#[derive(Clone, Debug)]
+struct Since {
+    event: u64,
+    at: Mono,
+    process: Option<ProcessName>,
+    what: String,
+}
+
+impl Since {
+    fn of(event: &TraceEvent, what: impl Into<String>) -> Self {
+        Self {
+            event: event.number,
+            at: event.at,
+            process: event.process,
+            what: what.into(),
+        }
+    }
+}
+
+/// A file that contains WAL that the violation is about.
+#[derive(Clone, Default, Debug)]
+struct FileState {
+    /// The first write that no fsync has covered.
+    unsynced: Option<Since>,
+    /// The WAL that it and later writes contain.
+    wrote: Option<Range<Lsn>>,
+    /// The rename that gave the file its name, until its directory is synced.
+    renamed: Option<Since>,
+    /// A failed fsync, until the file is written again.
+    failed: Option<Since>,
+    /// The fsync that succeeded after the failed one, without a write in between.
+    retried: Option<(Since, Since)>,
+    /// The event numbers of fsyncs in flight, by process.
+    syncing: BTreeMap<(u32, u32), u64>,
+}
+
+/// Follows what is missing.
+#[derive(Default, Debug)]
+pub(super) struct Absences {
+    files: BTreeMap<(String, String), FileState>,
+    /// The last move of each slot, until the slot is saved.
+    moved: BTreeMap<(String, String), Since>,
+    /// Transactions that are committed in memory, until the status file is written.
+    committed: BTreeMap<(String, u32), Since>,
+    /// The last request for a walreceiver on each node, until one is started.
+    requested: BTreeMap<String, Since>,
+    /// Power losses found these absences.
+    lost: Vec<Absence>,
+    /// The fsyncs of pg_wal in flight.
+    directory: BTreeMap<String, u64>,
+}
+
+impl Absences {
+    pub(super) fn hear(&mut self, event: &TraceEvent, subjects: &Subjects) {
+        let node = || event.node.clone();
+        match &event.act {
+            Act::Disk { act, fails, .. } if fails.is_none() => self.issued(event, act, subjects),
+            Act::DiskDone { act, result } => self.completed(event, act, result),
+            Act::Position { what, of, to, .. }
+                if *what == "restart_lsn" && subjects.slots.contains(of) =>
+            {
+                let since = Since::of(event, to.to_string());
+                self.moved.insert((node(), of.clone()), since);
+            }
+            Act::Transaction { xid, status } if subjects.xids.contains(xid) => {
+                let since = Since::of(event, *status);
+                self.committed.insert((node(), xid.0), since);
+            }
+            Act::Run { place, .. } if *place == Place::RequestXLogStreaming => {
+                self.requested.insert(node(), Since::of(event, ""));
+            }
+            Act::Start { child } if child.role == Role::WalReceiver => {
+                self.requested.remove(&event.node);
+            }
+            Act::World { text } if text.starts_with("power loss") => self.power_loss(event),
+            Act::World { text } if text == "all processes killed" || text == "server stopped" => {
+                self.requested.remove(&event.node);
+                self.committed.retain(|(node, _), _| *node != event.node);
+                self.moved.retain(|(node, _), _| *node != event.node);
+            }
+            Act::World { .. }
+            | Act::Log { .. }
+            | Act::Client { .. }
+            | Act::Disk { .. }
+            | Act::Send { .. }
+            | Act::Receive { .. }
+            | Act::Bytes { .. }
+            | Act::Connection { .. }
+            | Act::Signal { .. }
+            | Act::Start { .. }
+            | Act::Exit { .. }
+            | Act::Position { .. }
+            | Act::Transaction { .. }
+            | Act::Run { .. }
+            | Act::Latch { .. }
+            | Act::Lock { .. }
+            | Act::Choice { .. }
+            | Act::Wait { .. } => {}
+        }
+    }
+
+    fn issued(&mut self, event: &TraceEvent, act: &DiskAct, subjects: &Subjects) {
+        let key = |file: &str| (event.node.clone(), String::from(file));
+        let pid = event.process.map(|it| (it.pid.incarnation, it.pid.n));
+        match act.op {
+            "write" => {
+                if act.file.starts_with("pg_xact/") {
+                    self.committed.retain(|(node, _), _| *node != event.node);
+                }
+                let range = act.lsn.as_ref();
+                if let Some(range) = range.filter(|range| subjects.has_wal(range)) {
+                    let state = self.files.entry(key(&act.file)).or_default();
+                    state.failed = None;
+                    // The write that violates the invariant cannot be synced yet.
+                    if event.at == subjects.at && is_party(event, subjects) {
+                        return;
+                    }
+                    let wrote = state.wrote.get_or_insert_with(|| range.clone());
+                    *wrote = wrote.start.min(range.start)..wrote.end.max(range.end);
+                    state.unsynced.get_or_insert(Since::of(event, ""));
+                }
+            }
+            "fsync" => {
+                if let (Some(state), Some(pid)) = (self.files.get_mut(&key(&act.file)), pid) {
+                    state.syncing.insert(pid, event.number);
+                }
+            }
+            "fsync-directory" if act.file == "pg_wal" => {
+                self.directory.insert(event.node.clone(), event.number);
+            }
+            "rename" => {
+                let to = act.to.as_deref().unwrap_or_default();
+                if is_subject(to, subjects) {
+                    let state = self.files.entry(key(to)).or_default();
+                    state.renamed = Some(Since::of(event, ""));
+                }
+                let slot = to.strip_prefix("pg_replslot/").map(|rest| rest.split('/'));
+                if let Some(mut parts) = slot
+                    && let (Some(name), Some("state")) = (parts.next(), parts.next())
+                {
+                    self.moved.remove(&key(name));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn completed(&mut self, event: &TraceEvent, act: &DiskAct, result: &str) {
+        if act.op == "fsync-directory" && act.file == "pg_wal" && result == "ok" {
+            let issued = self.directory.get(&event.node).copied().unwrap_or(0);
+            for ((node, _), state) in &mut self.files {
+                if *node == event.node {
+                    state.renamed.take_if(|since| since.event < issued);
+                }
+            }
+        }
+        let pid = event.process.map(|it| (it.pid.incarnation, it.pid.n));
+        let key = (event.node.clone(), act.file.clone());
+        let Some(state) = self.files.get_mut(&key).filter(|_| act.op == "fsync") else {
+            return;
+        };
+        let issued = pid.and_then(|pid| state.syncing.remove(&pid)).unwrap_or(0);
+        if result != "ok" {
+            state.failed = Some(Since::of(event, result));
+            return;
+        }
+        if state
+            .unsynced
+            .take_if(|since| since.event < issued)
+            .is_some()
+        {
+            state.wrote = None;
+        }
+        if let Some(failed) = state.failed.take() {
+            state.retried = Some((failed, Since::of(event, "")));
+        }
+    }
+
+    fn power_loss(&mut self, event: &TraceEvent) {
+        let files = std::mem::take(&mut self.files);
+        for ((node, file), state) in files {
+            if node != event.node {
+                self.files.insert((node, file), state);
+                continue;
+            }
+            let before = format!("before the power loss at {}", seconds(event.at));
+            self.lost.extend(of_file(&node, &file, &state, &before));
+        }
+        let status = self.committed.iter();
+        let status = status.filter(|((node, _), _)| *node == event.node);
+        let before = format!("before the power loss at {}", seconds(event.at));
+        self.lost
+            .extend(status.map(|(key, since)| of_status(key, since, &before)));
+        self.committed.retain(|(node, _), _| *node != event.node);
+        self.moved.retain(|(node, _), _| *node != event.node);
+        self.requested.remove(&event.node);
+    }
+
+    /// All that is missing at the end, and what was missing when the power was lost.
+    pub(super) fn of(self, subjects: &Subjects) -> Vec<Absence> {
+        let mut all = self.lost;
+        if subjects.hangs {
+            all.clear();
+            let nodes = self.requested.iter();
+            let nodes = nodes.filter(|(node, _)| subjects.nodes.contains(*node));
+            all.extend(nodes.map(|(node, since)| Absence {
+                node: node.clone(),
+                after_event: since.event,
+                text: format!(
+                    "no walreceiver was started after the startup process requested one at {}",
+                    seconds(since.at)
+                ),
+            }));
+            return all;
+        }
+        for ((node, file), state) in &self.files {
+            all.extend(of_file(node, file, state, "before the violation"));
+        }
+        let status = self.committed.iter();
+        all.extend(status.map(|(key, since)| of_status(key, since, "before the violation")));
+        for ((node, slot), since) in &self.moved {
+            let (lsn, at) = (&since.what, seconds(since.at));
+            let by = since
+                .process
+                .map_or_else(String::new, |it| format!(" by {it}"));
+            all.push(Absence {
+                node: node.clone(),
+                after_event: since.event,
+                text: format!(
+                    "slot {slot} was not saved after its restart_lsn was set to {lsn} at {at}{by}"
+                ),
+            });
+        }
+        all.retain(|absence| subjects.nodes.contains(&absence.node));
+        all
+    }
+}
+
+fn of_file(node: &str, file: &str, state: &FileState, before: &str) -> Vec<Absence> {
+    let absence = |since: &Since, text: String| Absence {
+        node: node.to_owned(),
+        after_event: since.event,
+        text,
+    };
+    let unsynced = state.unsynced.iter().map(|since| {
+        let by = since
+            .process
+            .map_or_else(String::new, |it| format!("{it} "));
+        let wal = state.wrote.clone().unwrap_or_default();
+        let (from, to, at) = (wal.start, wal.end, seconds(since.at));
+        let text =
+            format!("no fsync of {file} completed after {by}wrote {from}..{to} at {at}, {before}");
+        absence(since, text)
+    });
+    let renamed = state.renamed.iter().map(|since| {
+        let at = seconds(since.at);
+        let text = format!("no fsync of the directory pg_wal after the rename to {file} at {at}");
+        absence(since, text)
+    });
+    let retried = state.retried.iter().map(|(failed, ok)| {
+        let (from, to) = (seconds(failed.at), seconds(ok.at));
+        let text = format!(
+            "{file} was not written again between the fsync that failed at {from} and the fsync that succeeded at {to}"
+        );
+        absence(failed, text)
+    });
+    unsynced.chain(renamed).chain(retried).collect()
+}
+
+fn of_status((node, xid): &(String, u32), since: &Since, before: &str) -> Absence {
+    let (status, at) = (&since.what, seconds(since.at));
+    Absence {
+        node: node.clone(),
+        after_event: since.event,
+        text: format!(
+            "pg_xact was not written after transaction {xid} was marked {status} at {at}, {before}"
+        ),
+    }
+}
+
+fn is_party(event: &TraceEvent, subjects: &Subjects) -> bool {
+    let process = event.process;
+    process.is_some_and(|process| subjects.processes.contains(&process.pid))
+}
+
+fn is_subject(path: &str, subjects: &Subjects) -> bool {
+    let geometry = &subjects.geometry;
+    let name = path.strip_prefix("pg_wal/");
+    let Some((_, segment)) = name.and_then(|name| parse_segment_name(geometry, name)) else {
+        return false;
+    };
+    let start = geometry.segment_start(segment);
+    subjects.has_wal(&(start..Lsn(start.0.saturating_add(geometry.segment.into()))))
+}
+
+/// Seconds with microseconds, as in the lines of the story.
+pub(super) fn seconds(at: Mono) -> String {
+    format!("{}.{:06}", at.0 / 1_000_000, at.0 % 1_000_000)
+}
