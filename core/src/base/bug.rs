@@ -105,7 +105,7 @@ named! {
         /// message does (ProcessRepliesIfAny, WalSndCheckTimeOut).
         TimeoutEndsHealthyStandby = "timeout-ends-healthy-standby",
         /// A walreceiver does not exit although its upstream has been silent for
-        /// wal_receiver_timeout (WalReceiverMain). Since 16 the wake-up time for this timeout then
+        /// wal_receiver_timeout (WalReceiverMain). Since 16, the wake-up time for this timeout then
         /// stays in the past (WalRcvComputeNextWakeup).
         ReceiverNeverGivesUp = "receiver-never-gives-up",
         /// A clog page is written before WAL is flushed up to the last asynchronous commit on the
@@ -114,9 +114,9 @@ named! {
         /// A transaction is removed from the running transactions before its status is set.
         /// PostgreSQL sets the status first (CommitTransaction, ProcArrayEndTransaction).
         XidEndsBeforeStatus = "xid-ends-before-status",
-        /// If a checkpoint begins while a record is assembled, the record is not assembled again
-        /// with the full-page images that it now needs. PostgreSQL compares the redo pointer again
-        /// under the insertion lock (XLogInsertRecord).
+        /// A record is inserted without the full-page images that it needs, because a checkpoint
+        /// began while the record was assembled. PostgreSQL compares the redo pointer again under
+        /// the insertion lock, and then assembles the record again (XLogInsertRecord).
         RedoPointerNotRechecked = "redo-pointer-not-rechecked",
         /// A page whose LSN equals the redo pointer gets no full-page image. PostgreSQL logs an
         /// image, because the page was last changed before the redo point (XLogRecordAssemble).
@@ -136,13 +136,13 @@ named! {
         /// point back to it. The xl_prev of the next record points to the record before the switch
         /// (ReserveXLogSwitch).
         SwitchBreaksChain = "switch-breaks-chain",
-        /// Redo of a page delta does not mark the buffer dirty. Before 15.18 and 18.4 one redo
+        /// Redo of a page delta does not mark the buffer dirty. Before 15.18 and 18.4, one redo
         /// routine had this bug (MarkBufferDirty).
         RedoForgetsDirty = "redo-forgets-dirty",
-        /// A record that changes two pages registers only the first page. Before 17.11 and 18.6
+        /// A record that changes two pages registers only the first page. Before 17.11 and 18.6,
         /// some records did not register the visibility map (XLogRegisterBuffer).
         PageChangedWithoutRegisteredBlock = "page-changed-without-registered-block",
-        /// START_REPLICATION from beyond the flush position is not refused (StartReplication).
+        /// START_REPLICATION accepts a start position beyond the flush position (StartReplication).
         StartAheadOfFlushAccepted = "start-ahead-of-flush-accepted",
         /// A walsender does not check, after it has read a segment, whether the segment was
         /// recycled during the read (WALRead, CheckXLogRemoved).

@@ -40,7 +40,7 @@ impl Double {
         value.normalized()
     }
 
-    /// The bits of a finite number as IEEE 754 lays them out.
+    /// The finite number with these IEEE 754 bits.
     pub(super) fn from_bits(bits: u64) -> Self {
         let biased = i32::try_from(bits >> 52 & 0x7FF).expect("11 bits");
         let fraction = bits & ((1 << 52) - 1);

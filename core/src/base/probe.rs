@@ -28,7 +28,7 @@ named! {
         BackpressureBlockedSend = "backpressure-blocked-send",
         /// A failed fsync of WAL ended in a PANIC.
         FsyncPanic = "fsync-panic",
-        /// Two backends had reserved WAL space and not yet copied their records, at the same time.
+        /// At the same time, two backends had reserved WAL space and not yet copied their records.
         TwoReservationsOpen = "two-reservations-open",
         /// The fsync of one backend flushed the commit record of another backend.
         FlushFollower = "flush-follower",
@@ -42,7 +42,7 @@ named! {
         ShutdownImmediate = "shutdown-immediate",
         /// A process was killed, and the postmaster has noticed the death.
         ProcessKilled = "process-killed",
-        /// A slot was not dropped because a process had acquired it.
+        /// A slot could not be dropped, because a process had acquired it.
         SlotDropRefusedActive = "slot-drop-refused-active",
         /// A checkpoint invalidated a slot.
         SlotInvalidated = "slot-invalidated",
@@ -101,7 +101,7 @@ impl MarkSet {
     }
 }
 
-/// The planted bugs, and the marks reached so far. Passed to each step.
+/// The planted bugs, and the rare states (marks) that were reached so far. Passed to each step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Probe {
     planted: Planted,
@@ -137,8 +137,8 @@ impl Probe {
         planted
     }
 
-    /// Is the bug planted? Records nothing. For code that calls [`Probe::planted`] later, when the
-    /// bug changes the behavior.
+    /// Is the bug planted? Unlike [`Probe::planted`], does not record that the bug changed the
+    /// behavior.
     #[must_use]
     pub const fn has_bug(&self, bug: Bug) -> bool {
         self.planted.has(bug)

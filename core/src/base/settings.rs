@@ -189,8 +189,8 @@ impl Settings {
         }
     }
 
-    /// Takes over all settings that a running server can change. Returns the names of the changed
-    /// settings that need a restart.
+    /// Applies all settings of `config` that a running server can change. Returns the names of the
+    /// changed settings that need a restart.
     pub fn reload(&mut self, config: &Self) -> Vec<&'static str> {
         // All fields are listed, so that a new field does not compile until it is handled here.
         let Self {
@@ -202,8 +202,8 @@ impl Settings {
             wal_buffers,
             wal_writer_delay_ms,
             wal_writer_flush_after,
-            // A change would have to be logged in the WAL (UpdateFullPageWrites). walsim does not
-            // support that.
+            // A change of full_page_writes would have to be logged in WAL (UpdateFullPageWrites).
+            // walsim does not support such a change.
             full_page_writes: _,
             checkpoint_timeout_ms,
             checkpoint_completion_target,

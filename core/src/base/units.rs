@@ -6,7 +6,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// An error: the text is not a valid amount. The error includes a hint how to write an amount.
+/// An error: the text is not a valid amount. The error includes a hint that tells how to write an
+/// amount.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("`{text}` is no {what}")]
 pub struct UnitError {

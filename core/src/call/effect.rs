@@ -130,6 +130,6 @@ pub trait Machine {
     /// timed out.
     fn runnable(&self, now: Now, set: &mut RunSet);
 
-    /// When the earliest timeout of a waiting process expires.
+    /// The time at which the earliest timeout of a waiting process expires.
     fn next_wakeup(&self) -> Option<Mono>;
 }

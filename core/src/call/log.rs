@@ -1,4 +1,4 @@
-//! The server log as typed events. Only `Display` makes the text, which is PostgreSQL's.
+//! The server log as typed events. `Display` turns an event into PostgreSQL's text.
 
 use super::DiskError;
 use super::FilePath;
@@ -531,8 +531,7 @@ impl LogEvent {
         Self::log(Message::Receive(message))
     }
 
-    /// The event for an error that the caller only reports, at level LOG, before the caller
-    /// continues.
+    /// Lowers the severity to LOG. Used for an error after which the caller continues.
     #[must_use]
     pub fn only_logged(mut self) -> Self {
         self.severity = Severity::Log;

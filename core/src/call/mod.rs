@@ -1,8 +1,9 @@
 //! The contract between a machine and its driver, as plain data.
 //!
 //! A machine never blocks. Its requests are an ordered list of [`Effect`]s. Everything that happens
-//! to a machine is an [`Input`]. Exactly one [`Input::Disk`] answers each disk operation. There is
-//! no answer to a close, or if the process or node that issued the operation has died.
+//! to a machine is an [`Input`]. Exactly one [`Input::Disk`] answers each disk operation, with two
+//! exceptions. A close has no answer. If the process that issued the operation has died, no answer
+//! follows.
 
 mod disk;
 mod effect;

@@ -1,5 +1,5 @@
-//! [`Place`]: the C function in which a process ends a step. The simulator shows the function in
-//! traces, and its faults and checks refer to it.
+//! [`Place`]: the C function in which a process ends a step. Traces show this function. Faults and
+//! checks of the simulator refer to it.
 
 use core::fmt;
 

@@ -27,7 +27,7 @@ pub enum ReceiveMessage {
     Command {
         command: String,
         why: String,
-        /// What the user can do. Present if a retry would fail as well.
+        /// A hint for the user. It is set only if a retry would fail as well.
         hint: Option<&'static str>,
     },
     #[error("could not identify system: {0} or more fields")]
@@ -81,7 +81,7 @@ pub enum ReceiveMessage {
     #[error("starting timeline {tli} is not present in the server")]
     NoTimeline {
         tli: TimelineId,
-        /// What the user can do. Present if a retry would fail as well.
+        /// A hint for the user. It is set only if a retry would fail as well.
         hint: Option<&'static str>,
     },
     #[error("unexpected response to TIMELINE_HISTORY command: {0} fields")]
@@ -122,7 +122,7 @@ pub enum ReceiveMessage {
     #[error("unexpected termination of replication stream: {why}")]
     Terminated {
         why: String,
-        /// What the user can do. Present if a retry would fail as well.
+        /// A hint for the user. It is set only if a retry would fail as well.
         hint: Option<&'static str>,
     },
     #[error("unexpected result set after end-of-timeline: {0} fields")]
@@ -148,7 +148,7 @@ pub enum ReceiveMessage {
     TryingAgain(u32),
 }
 
-/// `got %d rows and %d fields, expected %d rows and %d`
+/// A part of a message: the received and the expected numbers of rows and fields.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[error("got {rows} rows and {fields} fields, expected 1 rows and {expected}")]
 pub struct RowCounts {
@@ -161,7 +161,7 @@ pub struct RowCounts {
 }
 
 impl ReceiveMessage {
-    /// `pg_log_error_hint`: what the user can do. Present if a retry would fail as well.
+    /// The HINT of the message (`pg_log_error_hint`). It is set only if a retry would fail as well.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         if let Self::Command { hint, .. }

@@ -10,17 +10,17 @@ use crate::base::{ConnId, Mono, OpId};
 pub struct Wait {
     /// Whether the process waits until its latch is set.
     pub latch: bool,
-    /// The connection whose input or end the process waits for.
+    /// If set, the process waits until this connection has input or has ended.
     pub readable: Option<ConnId>,
-    /// The connection whose send buffer must have space (no output is pending).
+    /// If set, the process waits until the send buffer of this connection has space.
     pub writable: Option<ConnId>,
-    /// The disk operation that must complete.
+    /// If set, the process waits until this disk operation has completed.
     pub op: Option<OpId>,
     /// Whether the process waits until its requested lock is granted or becomes free.
     pub lock: bool,
     /// Whether the process waits until its condition variable is broadcast.
     pub condvar: bool,
-    /// The time at which the wait ends in any case.
+    /// If set, the wait ends at this time at the latest.
     pub until: Option<Mono>,
     /// The C function in which the process waits.
     pub why: Place,
@@ -135,7 +135,8 @@ pub enum Yield {
 /// ```
 ///
 /// Two more mistakes would lose a wait: creating a routine in the expression that polls the
-/// routine, and discarding its yield in a match. A test searches the sources for both mistakes.
+/// routine, and discarding a [`Poll::Yield`] in a match. A test searches the sources for both
+/// mistakes.
 #[must_use = "a routine that is not done ends the step of its process"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Poll<T> {

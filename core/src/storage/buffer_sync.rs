@@ -11,8 +11,8 @@ use crate::{ready, ready_ok};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-/// `CheckPointBuffers`, then `ProcessSyncRequests`. Makes durable all changes of pages from before
-/// it began.
+/// `CheckPointBuffers`, then `ProcessSyncRequests`. Makes all page changes durable that were made
+/// before the routine began.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CheckPointBuffers<F> {
     write: BufferSync<F>,
@@ -155,7 +155,7 @@ enum RequestPhase {
 }
 
 impl ProcessSyncRequests {
-    /// The routine starts at the first poll, with the sync requests of that time.
+    /// The routine starts at the first poll, with the sync requests that exist at that time.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

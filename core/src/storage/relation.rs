@@ -45,7 +45,8 @@ pub fn path(rel: u32) -> FilePath {
     FilePath::from(format!("base/{DATABASE}/{rel}"))
 }
 
-/// `PathNameOpenFile`: the descriptor of a file. The process may already have opened the file.
+/// `PathNameOpenFile`: returns the descriptor of a file. Opens the file unless this process has
+/// already opened it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct OpenFile {
     path: FilePath,

@@ -59,8 +59,8 @@ impl RemoveTempXlogFiles {
 
 /// `SyncDataDirectory`: fsyncs every file and directory in the data directory. A directory is
 /// fsynced after its entries. A failure is only logged, because a file that cannot be opened must
-/// not prevent the start. An fsync that failed before the crash was a PANIC, so its changes are
-/// replayed from WAL.
+/// not prevent the start. An fsync that failed before the crash caused a PANIC. The changes in the
+/// file are therefore replayed from WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SyncDataDirectory {
     /// The directories on the path to the current directory. Each comes with its remaining entries.
@@ -93,7 +93,7 @@ impl SyncDataDirectory {
         }
     }
 
-    /// Ready when every file was tried.
+    /// Finishes after it has tried to fsync every file.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         let why = Place::SyncDataDirectory;
         loop {
@@ -152,7 +152,7 @@ impl SyncDataDirectory {
         }
     }
 
-    /// The next entry of the directory. If there is none, the directory itself.
+    /// The next entry of the current directory. After the last entry, the directory itself.
     fn next(&mut self) -> Option<(Phase, DiskOp)> {
         let (directory, entries) = self.stack.last_mut()?;
         if let Some(name) = entries.pop() {
@@ -198,8 +198,8 @@ mod tests {
         syncs.map(String::as_str).collect()
     }
 
-    /// All files that a crashed process has written are durable before they are read. So are their
-    /// names.
+    /// All files that a crashed process has written, and their names, are durable before they are
+    /// read.
     #[test]
     fn everything_is_fsynced_directories_last() {
         let mut fixture = Fixture::new(PgVersion::V15, Planted::NONE);

@@ -85,7 +85,8 @@ pub const fn skip_header(geometry: &Geometry, lsn: Lsn) -> Lsn {
     }
 }
 
-/// The end of a record of `len` bytes that starts at `start`. The length is rounded up to 8.
+/// The end of a record of `len` bytes that starts at `start`. The length is rounded up to a
+/// multiple of 8.
 #[must_use]
 pub const fn record_end(geometry: &Geometry, start: Lsn, len: u32) -> Lsn {
     let bytes = (len as u64 + 7) & !7;
@@ -163,8 +164,8 @@ mod tests {
         }
     }
 
-    /// A file name or a control file can contain a position larger than any server has written. The
-    /// result saturates at the largest LSN.
+    /// A file name or a control file can contain a position larger than any server has written.
+    /// Conversions of such a position saturate at the largest LSN.
     #[test]
     fn positions_saturate_at_the_largest_lsn() {
         let last = Lsn::MAX;

@@ -64,7 +64,7 @@ impl BackupLabel {
         })
     }
 
-    /// The content of the file as this version writes it. Since 19 LSNs are padded.
+    /// The content of the file as this version writes it. Since 19, LSNs are padded.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> String {
         format!(

@@ -48,7 +48,7 @@ pub struct CheckPoint {
 }
 
 layout! {
-    /// The first fields. They are the same in all versions.
+    /// The first fields of a checkpoint. They are the same in all versions.
     struct Start: Disk {
         redo: Lsn,
         this_tli: TimelineId,
@@ -95,7 +95,7 @@ layout! {
 }
 
 layout! {
-    /// The last fields. They are the same in all versions.
+    /// The last fields of a checkpoint. They are the same in all versions.
     struct End: Disk {
         time: i64,
         oldest_commit_ts_xid: Xid,

@@ -91,7 +91,8 @@ pub enum CommandError {
     /// A syntax error.
     #[error("syntax error")]
     Syntax,
-    /// A quoted string is not terminated. This is an error even if the text starts with the quote.
+    /// A quoted string is not terminated. Even if the text starts with this string, it is not
+    /// parsed as SQL.
     #[error("unterminated quoted string")]
     UnterminatedString,
     /// `TIMELINE 0`
@@ -134,8 +135,7 @@ impl CommandError {
 /// The result of parsing the text of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Parsed {
-    /// The command. `None` if the first token is not a replication keyword, so that the text is
-    /// SQL.
+    /// The command. `None` if the first token is not a replication keyword. The text is then SQL.
     pub command: Result<Option<Command>, CommandError>,
     /// Identifiers that were truncated. A NOTICE is sent for each, before the answer.
     pub truncations: Vec<Truncation>,
@@ -174,7 +174,7 @@ impl Command {
     }
 
     /// The text of the command as a walreceiver of this version sends it. Quotes in a name are
-    /// doubled only since 18. LSNs are padded since 19.
+    /// doubled only since 18. Since 19, LSNs are padded.
     #[must_use]
     pub fn text(&self, client: PgVersion) -> String {
         let Self::StartReplication {

@@ -512,7 +512,7 @@ impl ControlFile {
                 next_xid: FullXid::new(0, Xid(3)),
                 next_oid: 16384,
                 next_multi: 1,
-                // Since 19 multixact members count from 1.
+                // Since 19, multixact members are numbered from 1.
                 next_multi_offset: u64::from(version >= PgVersion::V19),
                 oldest_xid: Xid(3),
                 oldest_xid_db: 1,

@@ -27,7 +27,8 @@ impl<'a> DataPage<'a> {
         Self { bytes }
     }
 
-    /// `pd_lsn`, whose high half comes first. Invalid if the slice is shorter than a page header.
+    /// `pd_lsn`, whose high half comes first. [`Lsn::INVALID`] if the slice is shorter than a page
+    /// header.
     #[must_use]
     pub fn lsn(&self) -> Lsn {
         let half = |at: usize| {

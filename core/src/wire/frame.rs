@@ -2,7 +2,7 @@
 //! pqcomm.c.
 //!
 //! Used by clients and servers. A message that arrives in one piece is not copied. Memory is
-//! allocated only for bytes that have arrived, even if the length word is larger.
+//! allocated only for bytes that have arrived, even if the length word announces more bytes.
 
 use alloc::collections::VecDeque;
 use bytes::{Bytes, BytesMut};

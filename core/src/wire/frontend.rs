@@ -62,7 +62,8 @@ pub const fn streaming_limit(tag: u8) -> Result<u32, FrameError> {
 }
 
 impl FrontendMessage {
-    /// Decodes the body of a message whose length was checked with one of the functions above.
+    /// Decodes the body of a message whose length was checked with `command_limit` or
+    /// `streaming_limit`.
     ///
     /// # Errors
     /// The body does not match the message type.
@@ -83,7 +84,7 @@ impl FrontendMessage {
                 reader.end()?;
                 Self::Flush
             }
-            // As in the server, the bodies of these messages are ignored.
+            // As in the server, the bodies of Terminate and CopyDone are ignored.
             b'X' => Self::Terminate,
             b'c' => Self::CopyDone,
             b'f' => Self::CopyFail(reader.text()?),

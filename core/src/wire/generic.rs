@@ -198,8 +198,8 @@ mod tests {
         }
     }
 
-    /// A byte that was in the hole of the old page counts as changed, even if its value is the
-    /// same. It is merged with neighboring ranges.
+    /// A byte in the hole of the old page counts as changed, even if it has the same value on the
+    /// new page. Ranges of such bytes are merged with neighboring ranges.
     #[test]
     fn bytes_outside_the_old_ranges_are_written() {
         let old = page(100, 300, 5);

@@ -67,7 +67,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<HistoryLine>, HistoryError> {
 }
 
 /// The content of a history file as a promotion writes it. Each promotion copies the previous
-/// history file and appends an empty line and a new line. Since 19 LSNs are padded.
+/// history file and appends an empty line and a new line. Since 19, LSNs are padded.
 #[must_use]
 pub fn encode(version: PgVersion, lines: &[HistoryLine]) -> String {
     let line = |line: &HistoryLine| {

@@ -54,7 +54,8 @@ layout! {
 }
 
 layout! {
-    /// Hot standby feedback. An invalid id means that the standby requires no such rows.
+    /// Hot standby feedback: the oldest transactions whose rows queries on the standby may need. An
+    /// invalid transaction id means that the standby needs no such rows.
     pub struct HotStandbyFeedback: Network {
         /// The standby's clock.
         pub client_time: TimestampTz,
@@ -163,8 +164,8 @@ impl WalMessage {
     }
 }
 
-/// The first bytes of a CopyData message with WAL, up to the WAL itself, which has `data_len`
-/// bytes. With this header the WAL need not be copied.
+/// The bytes of a CopyData message before its WAL. `data_len` is the length of the WAL. The WAL is
+/// sent separately, so that it need not be copied.
 #[must_use]
 pub fn xlog_data_frame_header(header: &XLogDataHeader, data_len: usize) -> Bytes {
     let payload = 1 + XLogDataHeader::LEN + data_len;

@@ -20,7 +20,7 @@ const CONSTANT_LEN: usize = 16;
 /// `ReplicationSlotOnDiskNotChecksummedSize`
 const NOT_CHECKSUMMED: usize = 8;
 
-/// `ReplicationSlotOnDiskV2Size`: the length of the part that follows.
+/// `ReplicationSlotOnDiskV2Size`: the length of the file after the first `CONSTANT_LEN` bytes.
 const DATA_LEN: u32 = 184;
 
 /// `SLOT_VERSION`
@@ -34,7 +34,7 @@ const fn file_version(version: PgVersion) -> u32 {
 
 layout! {
     /// The whole file. After `restart_lsn`, PostgreSQL 15 has the LSN `invalidated_at`. Later
-    /// versions have the 32-bit number `invalidated` and four bytes of padding. Before 17 `synced`
+    /// versions have the 32-bit number `invalidated` and four bytes of padding. Before 17, `synced`
     /// and `failover` are padding.
     struct OnDisk: Disk {
         magic: u32,

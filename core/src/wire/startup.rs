@@ -196,7 +196,8 @@ pub struct Negotiation {
 }
 
 impl Negotiation {
-    /// Decodes a packet without its length word, as a server of this version does.
+    /// Decodes a packet as a server of this version does. `body` is the packet without its length
+    /// word.
     ///
     /// # Errors
     /// The packet is invalid. The values of the parameters are checked later.
@@ -251,8 +252,8 @@ fn cancel_request(rest: &[u8], server: PgVersion) -> Result<StartupPacket, Start
 }
 
 /// The parameters: pairs of strings. An empty name at the end of the packet terminates the list. As
-/// in C, the packet is read as if a NUL followed it. Any single last byte therefore counts as the
-/// terminator.
+/// in C, the packet is read as if a NUL followed it. If exactly one byte is left in place of a
+/// name, it therefore counts as the terminator.
 fn params(rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
     let mut params = Vec::new();
     let mut at = 0;
@@ -442,7 +443,7 @@ fn replication_mode(value: &str) -> Result<ReplicationMode, StartupError> {
     }
 }
 
-/// Truncates a name between two characters.
+/// Truncates a name to 63 bytes, at the boundary of a character.
 fn truncate(name: &str) -> String {
     let mut end = name.len().min(MAX_NAME);
     while !name.is_char_boundary(end) {

@@ -27,7 +27,7 @@ pub mod xinfo {
     pub const HAS_TWOPHASE: u32 = 1 << 4;
     /// The LSN and time of the commit at the replication origin.
     pub const HAS_ORIGIN: u32 = 1 << 5;
-    /// The transaction held AccessExclusive locks. This bit announces no part.
+    /// The transaction held AccessExclusive locks. No data follows for this bit.
     pub const HAS_AE_LOCKS: u32 = 1 << 6;
     /// The global identifier of a prepared transaction.
     pub const HAS_GID: u32 = 1 << 7;
@@ -40,7 +40,7 @@ pub mod xinfo {
     /// The commit was flushed, even if synchronous_commit is off.
     pub const FORCE_SYNC: u32 = 1 << 31;
 
-    /// The bits that announce no part.
+    /// The bits for which no data follows.
     pub const PLAIN_FLAGS: u32 = HAS_AE_LOCKS | APPLY_FEEDBACK | UPDATE_RELCACHE_FILE | FORCE_SYNC;
 }
 
@@ -125,7 +125,8 @@ pub struct XactEnd {
     pub op: XactOp,
     /// The time.
     pub time: TimestampTz,
-    /// The [`xinfo`] bits that announce no part. The other bits are computed from the fields below.
+    /// The [`xinfo`] bits for which no data follows. The other bits are computed from the fields
+    /// below.
     pub flags: u32,
     /// Database and tablespace.
     pub db: Option<DbInfo>,

@@ -339,7 +339,7 @@ mod tests {
         }
     }
 
-    /// Before 17 END_OF_RECOVERY is shorter, and there is no CHECKPOINT_REDO.
+    /// Before 17, END_OF_RECOVERY is shorter, and there is no CHECKPOINT_REDO.
     #[test]
     fn versions_differ() {
         let end = &records()[9];

@@ -91,8 +91,8 @@ enum Token {
     Error,
 }
 
-/// The first token of `text`, and its length. The longest match counts. Of several longest matches,
-/// the first counts.
+/// The first token of `text`, and its length. The longest match counts. If several matches have
+/// this length, the first of them counts.
 fn scan(text: &str) -> Option<(Token, usize)> {
     let first = text.chars().next().filter(|c| *c != '#')?;
     let candidates = [
@@ -150,7 +150,7 @@ fn sign(text: &str) -> usize {
     usize::from(text.starts_with(['-', '+']))
 }
 
-/// Decimal or hexadecimal digits, followed by the letters of a unit.
+/// The length of an integer: decimal or hexadecimal digits, and the letters of a unit.
 fn integer(text: &str) -> usize {
     let begin = sign(text);
     let unsigned = &text[begin..];
@@ -169,7 +169,7 @@ fn integer(text: &str) -> usize {
     begin + number + run(&unsigned[number..], |c| c.is_ascii_alphabetic())
 }
 
-/// Digits with a decimal point, and an exponent.
+/// The length of a real number: digits with a decimal point, and an exponent.
 fn real(text: &str) -> usize {
     let whole = sign(text) + run(&text[sign(text)..], |c| c.is_ascii_digit());
     let Some(fraction) = text[whole..].strip_prefix('.') else {
@@ -187,7 +187,7 @@ fn real(text: &str) -> usize {
     }
 }
 
-/// A string with its quotes.
+/// The length of a string with its quotes.
 fn quoted(text: &str) -> usize {
     let Some(quote) = text.chars().next().filter(|c| matches!(c, '\'' | '"')) else {
         return 0;

@@ -80,7 +80,8 @@ impl Setting {
         }
     }
 
-    /// Is this text a bare number or boolean in TOML? If not, TOML needs a string.
+    /// Can a TOML file contain this text without quotes? It can if the text is a number or a
+    /// boolean.
     #[must_use]
     pub fn is_bare(&self, text: &str) -> bool {
         match self.home {

@@ -161,7 +161,8 @@ pub(super) fn check(
             Ok(style) => Ok(Value::Text(style)),
             Err(detail) => Err(refused(*b"22023", Some(detail))),
         },
-        // There is no time zone database. Any text that looks like the name of a zone is accepted.
+        // walsim has no time zone database. Any text that looks like the name of a zone is
+        // accepted.
         "TimeZone" if !is_zone(text) => Err(refused(*b"22023", None)),
         _ => Ok(value),
     }

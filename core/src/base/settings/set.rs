@@ -138,7 +138,7 @@ impl Setting {
     }
 
     /// `check_max_connections` and `check_max_wal_senders`, up to 17. Settings that walsim does not
-    /// have count with their defaults: 3 autovacuum workers, the autovacuum launcher and 8
+    /// have are counted with their defaults: 3 autovacuum workers, the autovacuum launcher and 8
     /// background workers.
     fn too_many(&self, settings: &Settings, count: i32, others: u32) -> bool {
         let Kind::Int { max, .. } = self.kind else {

@@ -28,8 +28,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// When the setting may change in this version. Since 19 sessions can set
-    /// `wal_receiver_timeout`, for subscriptions.
+    /// When the setting may change in this version. Since 19, sessions can set
+    /// `wal_receiver_timeout`, because subscriptions use it.
     #[must_use]
     pub fn context_in(&self, version: PgVersion) -> Context {
         if self.name == "wal_receiver_timeout" && version >= PgVersion::V19 {

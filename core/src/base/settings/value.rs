@@ -17,8 +17,8 @@ pub enum Kind {
     Bool,
     /// `integer`
     Int {
-        /// The unit, if the setting has one. A value can be written with any unit of time if this
-        /// is a unit of time, or with any unit of memory otherwise.
+        /// The unit, if the setting has one. If it is a unit of time, values can have any unit of
+        /// time. If it is a unit of memory, values can have any unit of memory.
         unit: Option<Unit>,
         /// The least value.
         min: i32,
@@ -49,15 +49,16 @@ pub enum Kind {
 /// When a setting may change (`GucContext`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Context {
-    /// Never.
+    /// The setting never changes.
     Internal,
-    /// Only when the server starts.
+    /// The setting can change only when the server starts.
     Postmaster,
-    /// Also when the configuration is reloaded.
+    /// The setting can also change when the configuration is reloaded.
     Sighup,
-    /// At any time, by superusers, for their own session. In walsim every user is a superuser.
+    /// In addition, a superuser can change the setting for the current session at any time. In
+    /// walsim every user is a superuser.
     Superuser,
-    /// At any time, by any user, for the user's own session.
+    /// In addition, any user can change the setting for the current session at any time.
     User,
 }
 
@@ -104,7 +105,7 @@ pub enum Value {
     Text(String),
 }
 
-/// What the parsing of a value depends on, besides its type.
+/// The information, besides its type, that is needed to parse a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     /// The setting's name as errors show it.
@@ -242,8 +243,8 @@ pub fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// `truncate_identifier`, then `pg_clean_ascii`. Since 16 characters that are not ASCII are
-/// escaped. Before 16 they are replaced by question marks.
+/// `truncate_identifier`, then `pg_clean_ascii`. Since 16, characters that are not ASCII are
+/// escaped. Before 16, they are replaced by question marks.
 fn clean_name(text: &str, version: PgVersion) -> String {
     let mut end = text.len().min(NAME_BYTES);
     while !text.is_char_boundary(end) {

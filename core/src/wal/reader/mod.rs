@@ -29,7 +29,7 @@ use room::Held;
 
 /// The largest record that can be read (`MaxAllocSize`). PostgreSQL cannot allocate more.
 pub const MAX_RECORD: u32 = (1 << 30) - 1;
-/// From this position on, the end of a record could overflow.
+/// A record that starts here or later could end beyond the largest LSN.
 const TOO_FAR: Lsn = Lsn(u64::MAX - (1 << 33));
 /// Bytes of a record header.
 const RECORD_HEADER: u32 = 24;
@@ -44,7 +44,7 @@ pub enum Next<R = Record> {
     Need {
         /// The page.
         page: Lsn,
-        /// The number of bytes, from the start of the page, that must be valid.
+        /// The number of bytes, from the start of the page, that the reader needs.
         len: u32,
         /// The record that needs the page.
         record: Lsn,
@@ -70,7 +70,8 @@ pub struct WalReader {
     pub decoded: Lsn,
     /// The end of the last record that was returned (EndRecPtr). The next record is expected there.
     pub end: Lsn,
-    /// The incomplete record. Set with [`Next::End`] if the record continues beyond its first page.
+    /// The incomplete record at the end of WAL. It is set when [`Next::End`] is returned for a
+    /// record that continues beyond its first page.
     pub aborted: Option<Aborted>,
     /// The start of an incomplete record that was overwritten. The record that overwrote it must
     /// name this position. The redo of that record clears this field.
@@ -98,7 +99,8 @@ enum Phase {
 struct Partial {
     start: Lsn,
     total: u32,
-    /// The bytes of the record so far. Empty until the rest of the first page is fed.
+    /// The bytes of the record that were read so far. Empty until the rest of the record's first
+    /// page is fed.
     got: Vec<u8>,
     /// The next page to read.
     page: Lsn,
@@ -186,7 +188,8 @@ impl WalReader {
         self.pages.invalidate();
     }
 
-    /// Sets the timeline of the file from which pages are now read. Only messages use the timeline.
+    /// Sets the timeline of the file from which pages are now read. The timeline is used only in
+    /// error messages.
     pub const fn set_file_tli(&mut self, tli: TimelineId) {
         self.pages.file_tli = tli;
     }
@@ -209,7 +212,7 @@ impl WalReader {
         self.pages.latest_page()
     }
 
-    /// A page for use in messages.
+    /// A page for use in error messages.
     #[must_use]
     pub const fn place(&self, page: Lsn) -> PagePlace {
         self.pages.place(page)
@@ -353,12 +356,12 @@ impl WalReader {
         if let Ok(header) = RecordHeader::decode(bytes) {
             check_header(self.pages.version, self.decoded, start, &header)?;
         } else {
-            // Up to 15.4 memory for the record was allocated before the length of the record was
+            // Up to 15.4, memory for the record was allocated before the length of the record was
             // validated. In a recycled segment the length can be left over from old WAL.
             if total > MAX_RECORD && probe.planted(Bug::TrustUnvalidatedLength) {
                 return Err(WalError::Allocation(total).into());
             }
-            // Up to 15.4 a length below the minimum was not rejected here. The length of the
+            // Up to 15.4, a length below the minimum was not rejected here. The length of the
             // checksummed part then wrapped around. The checksum was computed over nearly all of
             // memory.
             if let Err(error) = check_length(self.pages.version, start, total) {

@@ -28,7 +28,7 @@ pub(super) struct Pages {
     pub(super) version: PgVersion,
     /// The system identifier that pages must have. `None` if it is not known.
     sysid: Option<u64>,
-    /// The timeline of the file that is being read. Only messages use it.
+    /// The timeline of the file that is being read. It is used only in error messages.
     pub(super) file_tli: TimelineId,
     cached: Option<Cached>,
     /// The last segment whose first page was checked.

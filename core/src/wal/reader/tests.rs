@@ -42,7 +42,7 @@ fn message(len: usize) -> RecordBody {
 struct Source<'a> {
     geometry: Geometry,
     bytes: &'a [u8],
-    /// Whether only as many bytes are fed as the reader requested, as a stream would do.
+    /// Whether the reader is fed only the bytes that it requested, as from a stream.
     stingy: bool,
 }
 
@@ -228,8 +228,8 @@ fn messages_are_postgresqls() {
     }
 }
 
-/// If a record continues on a second page, every later error sets `aborted`. An error on the first
-/// page of the record does not.
+/// If a record continues on a second page, an error on that page or on a later page sets `aborted`.
+/// An error on the first page of the record does not set it.
 #[test]
 fn incomplete_records_are_reported() {
     let at = |missing| {
@@ -501,8 +501,8 @@ fn a_split_header_is_checked() {
     assert_eq!(reader.aborted, Some(Aborted { record, missing }));
 }
 
-/// Only the length of a record is on its page. The next page does not continue the record, as in a
-/// recycled segment.
+/// A record starts 8 bytes before the end of a page, so its length is on this page. As in a
+/// recycled segment, the next page does not continue the record.
 #[test]
 fn a_length_in_the_last_bytes_of_a_page() {
     let garbage = |len: u32, bug: Option<Bug>| {

@@ -72,7 +72,7 @@ impl<'a> Scanner<'a> {
         Ok(there)
     }
 
-    /// Consumes the token that was peeked at if it is a string or a number.
+    /// Consumes the peeked token if it is a string or a number.
     pub(super) fn pass_value(&mut self) {
         let value = |token: &mut Token<'_>| matches!(token, Token::Text(_) | Token::Number(_));
         self.peeked.take_if(value);

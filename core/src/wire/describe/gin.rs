@@ -164,7 +164,8 @@ impl Text {
         self.add(" isleaf: ").letter(flags & IS_LEAF != 0);
     }
 
-    /// Returns whether the block has a full-page image. Before 19 a note is added if it has one.
+    /// Returns whether the block has a full-page image. Before 19, adds a note if there is an
+    /// image.
     fn gin_image(&mut self, version: PgVersion, block: Option<&BlockView<'_>>) -> bool {
         let Some(image) = block.and_then(|block| block.header.image) else {
             return false;

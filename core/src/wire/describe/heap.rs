@@ -107,7 +107,7 @@ impl Text {
         Ok(())
     }
 
-    /// The descriptions of 15. Version 16 changed the texts.
+    /// The descriptions of PostgreSQL 15. Version 16 changed the texts.
     fn heap_desc_15(&mut self, info: u8, main: &[u8]) -> Result<(), PayloadError> {
         match info & OP_MASK {
             0x00 => {

@@ -126,7 +126,7 @@ impl Text {
         Ok(())
     }
 
-    /// PRUNE, VACUUM and FREEZE_PAGE as 15 describes them.
+    /// PRUNE, VACUUM and FREEZE_PAGE as PostgreSQL 15 describes them.
     fn prune_15(&mut self, info: u8, main: &[u8]) -> Result<(), PayloadError> {
         match info & OP_MASK {
             0x10 => {

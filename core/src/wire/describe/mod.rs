@@ -80,7 +80,8 @@ impl Text {
     }
 }
 
-/// Returns `None` for an unknown record type, which is not described. Returns any other error.
+/// Returns `None` for an unknown record type, because such a record has no description. Any other
+/// error is returned.
 fn known<T>(decoded: Result<T, PayloadError>) -> Result<Option<T>, PayloadError> {
     match decoded {
         Ok(record) => Ok(Some(record)),

@@ -89,7 +89,7 @@ impl Text {
             digits[at] = HEX[(rest & 0xF) as usize];
         }
         let least = digits.len() - width.min(digits.len());
-        // Copies a fixed number of bytes, which is faster.
+        // A copy of a fixed number of bytes is faster than a copy of a variable number.
         if at >= least {
             self.add(&digits[least..])
         } else {
@@ -186,7 +186,7 @@ impl Text {
         }
         let zeros = (number.leading_zeros() / 4) as usize;
         let least = digits.len() - width.clamp(1, digits.len());
-        // Copies a fixed number of bytes, which is faster.
+        // A copy of a fixed number of bytes is faster than a copy of a variable number.
         if zeros >= least {
             self.add(&digits[least..])
         } else {

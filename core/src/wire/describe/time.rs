@@ -28,7 +28,7 @@ mod tests {
         String::from_utf8(bytes).expect("digits")
     }
 
-    /// The expected texts are the output of glibc's strftime. There are days around all kinds of
+    /// The expected texts are the output of glibc's strftime. They include days around all kinds of
     /// leap years, and a microsecond before 2000.
     #[test]
     fn dates_are_those_of_c() {

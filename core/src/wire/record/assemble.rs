@@ -101,7 +101,7 @@ impl BlockPart {
         }
     }
 
-    /// The block data to write. There is none if redo uses the image.
+    /// The block data to write. It is omitted if redo uses the image, unless the data must be kept.
     fn data(&self) -> &[u8] {
         let image_does = self.image.as_ref().is_some_and(Image::apply);
         if image_does && !self.keep_data {

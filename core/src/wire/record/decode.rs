@@ -104,8 +104,8 @@ pub struct BlockRef {
 pub struct Record {
     /// Start of the record.
     pub lsn: Lsn,
-    /// The end of the record, rounded up to 8. If the record fills its page, this is the page
-    /// boundary. The changed pages get this position as their LSN.
+    /// The end of the record, rounded up to a multiple of 8. If the record fills its page, this is
+    /// the page boundary. The changed pages get this position as their LSN.
     pub end: Lsn,
     /// The position at which the next record is expected (`EndRecPtr`). After a switch record it is
     /// the end of the segment. Otherwise it is the end of the record.

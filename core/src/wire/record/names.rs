@@ -81,7 +81,7 @@ static XLOG_17: Names = {
     names[0xE] = Some("CHECKPOINT_REDO");
     names
 };
-/// Since 19 ASSIGN_LSN is here instead of in Gist.
+/// Since 19, ASSIGN_LSN is here instead of in Gist.
 static XLOG_19: Names = {
     let mut names = XLOG_17;
     names[0xC] = Some("ASSIGN_LSN");
@@ -136,7 +136,7 @@ static HEAP2_17: Names = {
     names[0x3] = Some("PRUNE_VACUUM_CLEANUP");
     names
 };
-/// Since 19 the records of PRUNE and MULTI_INSERT set the visibility map; VISIBLE does not exist.
+/// Since 19, VISIBLE does not exist. Records of PRUNE and MULTI_INSERT set the visibility map.
 static HEAP2_19: Names = {
     let mut names = HEAP2_17;
     names[0x4] = None;

@@ -134,7 +134,7 @@ fn images_that_make_no_page_are_refused() {
     ));
 }
 
-/// For each check of the structure: bytes after the header that fail the check.
+/// Each case has bytes after the record header that fail one check of the structure.
 #[test]
 fn structure_is_checked() {
     let block = |flags: u8, data_len: u16, rest: &[u8]| {

@@ -16,8 +16,8 @@ use core::ops::Deref;
 pub struct RecordParts {
     /// Start of the record.
     pub lsn: Lsn,
-    /// The end of the record, rounded up to 8. If the record fills its page, this is the page
-    /// boundary.
+    /// The end of the record, rounded up to a multiple of 8. If the record fills its page, this is
+    /// the page boundary.
     pub end: Lsn,
     /// The position at which the next record is expected (`EndRecPtr`). After a switch record it is
     /// the end of the segment. Otherwise it is the end of the record.
@@ -130,8 +130,8 @@ impl RecordParts {
         Ok(())
     }
 
-    /// Reads headers until only the announced data is left. The header of the main data comes last.
-    /// Returns the length of the data after the headers.
+    /// Reads headers until the remaining bytes are only data. The header of the main data comes
+    /// last. Returns the length of the data.
     #[inline]
     fn decode_fragments(&mut self, fragments: &[u8]) -> Result<usize, RecordError> {
         let mut cursor = Cursor::disk(fragments);
@@ -229,8 +229,8 @@ impl<'a> Iterator for Blocks<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<BlockView<'a>> {
-        // The loop ends with the last block, because the headers were checked when the record was
-        // decoded.
+        // The headers were checked when the record was decoded. Reading a header therefore fails
+        // only after the last block.
         loop {
             match self.headers.take("block_id").ok()? {
                 ID_ORIGIN => _ = self.headers.take::<u16>("origin").ok()?,

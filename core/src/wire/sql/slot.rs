@@ -50,8 +50,8 @@ const LIST: [&str; 8] = [
 ];
 
 impl SlotStatement {
-    /// Parses the text after `SELECT`. Returns `None` if its first word does not begin one of these
-    /// statements.
+    /// Parses the text after `SELECT`, whose first word is `word`. Returns `None` if no statement
+    /// about slots or WAL positions begins with this word.
     pub(super) fn parse(word: &str, scanner: &mut Scanner<'_>) -> Option<Result<Self, SqlError>> {
         Some(match word {
             "slot_name" => list(scanner),

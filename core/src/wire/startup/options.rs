@@ -19,7 +19,8 @@ pub enum OptionError {
     Invalid(String),
 }
 
-/// The settings from the switches before the first error, in order, and that error.
+/// Returns the settings that the switches set, in order, and the first error. Switches after the
+/// error are ignored.
 #[must_use]
 pub fn command_line(options: &str) -> (Vec<Switch>, Option<OptionError>) {
     let mut switches = Vec::new();
@@ -120,7 +121,8 @@ fn with_argument(flag: char, argument: &str, word: &str) -> Result<Vec<Switch>, 
         'p' => "port",
         'S' => "work_mem",
         'W' => "post_auth_delay",
-        // A client cannot use these switches, or they have no effect on a session.
+        // These switches are ignored, because a client cannot use them, or because they have no
+        // effect on a session.
         'C' | 'D' | 'd' | 'r' | 'v' => return Ok(Vec::new()),
         _ => return Err(OptionError::Invalid(word.to_string())),
     };

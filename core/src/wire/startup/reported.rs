@@ -30,7 +30,7 @@ const SORTED: [&str; 13] = [
     "TimeZone",
 ];
 
-/// The order since 16. It is the order of a hash table, which is the same on all servers.
+/// The order in 16 to 18, which is that of a hash table. It is the same on all servers.
 const HASHED: [&str; 15] = [
     "in_hot_standby",
     "integer_datetimes",
@@ -49,7 +49,7 @@ const HASHED: [&str; 15] = [
     "server_encoding",
 ];
 
-/// The order since 19. The hash table of 19 has more settings.
+/// The order since 19. The hash table has more entries than in 18, so the order differs.
 const HASHED_19: [&str; 15] = [
     "IntervalStyle",
     "search_path",

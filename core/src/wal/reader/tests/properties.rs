@@ -54,9 +54,9 @@ fn versions() -> impl Strategy<Value = PgVersion> {
 proptest! {
     #![proptest_config(crate::base::testing::cases(48))]
 
-    /// Any WAL is read back exactly. The WAL has records that cross pages and segments, and
-    /// switches anywhere. It is fed by whole pages or by the fewest bytes, from the start or from
-    /// any record.
+    /// Generated WAL is read back exactly. The WAL has switches, and records that cross pages and
+    /// segments. The reader is fed whole pages, or only the bytes that it requested. It starts at
+    /// the first record or at a later record.
     #[test]
     fn what_was_written_is_read_back(
         geometry in geometries(),
